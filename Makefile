@@ -1,0 +1,65 @@
+# make fig3      run what is missing for figure 3, judge its claims, draw it
+# make figures   the same for every figure      make test    the tests
+# make status    what is fresh, stale, missing  make report  one HTML page of everything
+#
+# Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=loky|dask|ray  DEVICE=cpu|cuda
+#          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  SEED0=1000
+# VENV= (empty) uses the current python3 as it is instead of making .venv.
+
+VENV ?= .venv
+PYTHON ?= python3
+SCALE ?= quick
+
+ifeq ($(strip $(VENV)),)
+PY := $(PYTHON)
+READY :=
+else
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+endif
+
+FLAGS = --scale $(SCALE) $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
+	$(if $(DEVICE),--device $(DEVICE)) $(if $(ONLY),--only "$(ONLY)") $(if $(DRY),--dry-run) \
+	$(if $(PARTIAL),--partial) $(if $(FRESH),--fresh) $(if $(SEED0),--seed0 $(SEED0))
+
+FIGURES := $(shell sed -n 's/^@figure("\([^"]*\)".*/\1/p' experiments/[!_]*.py | sort -u)
+
+.PHONY: help figures $(FIGURES) test lint status claims report reference bench clean
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -8; echo "figures: $(FIGURES)"
+
+$(FIGURES): $(READY)
+	@$(PY) -m symlab fig $@ $(FLAGS)
+
+figures: $(READY)
+	@$(PY) -m symlab fig $(FIGURES) $(FLAGS)
+
+status claims report: $(READY)
+	@$(PY) -m symlab $@ --scale $(SCALE)
+
+reference: figures
+	@$(PY) -m symlab reference --scale $(SCALE)
+
+test: $(READY)
+	@$(PY) -m pytest
+
+lint: $(READY)
+	@$(PY) -m ruff check .
+
+bench: $(READY)
+	@$(PY) benchmarks/bench_lanes.py && $(PY) benchmarks/bench_engine.py
+
+clean:
+	rm -rf .venv results/smoke figures/*.pdf figures/*.png figures/*.json
+
+# A name that is no target may be a misspelt figure: the command line knows the nearest.
+.DEFAULT:
+	@$(PY) -m symlab fig $@ $(FLAGS)
+
+# The environment: exact versions, made on first use and again when they change.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "symlab needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@echo "making the environment in $(VENV) (once, a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,376 @@
+"""Rescaling symmetry makes SGD sparse: w = u*v collapses to zero, w itself does not.
+
+Reference: Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning", ICML 2024
+(arXiv 2309.16932), figure 3 left. The paper's settings are not public; dimension, noise,
+rates and thresholds are ours. Two studies:
+
+  lr     online SGD with batch 1 on y = w*.x + noise, a dense teacher, no weight decay.
+         The loss is (w.x - y)^2. Dashed: a coordinate collapses when the Lyapunov
+         exponent of the mirror u=v=0, E log|1 + 2 lr (|w*| x^2 + rho x)|, is negative;
+         rho has the measured error as its variance, and no parameter is fitted. It says
+         where |w| falls without end, so it is compared at |w| < 1e-10: above the
+         critical rate weights visit |w| < 1e-4, too, and come back.
+  decay  full-batch gradient descent with momentum on (1/2) MSE and weight decay on u, v.
+         Its minimum is the Lasso with alpha = weight_decay, as the least of
+         (wd/2)(u^2 + v^2) under u*v = w is wd*|w|. scikit-learn's Lasso is the oracle.
+
+Expected: zero fraction of u*v from a few percent at lr .005 to about .9 at .05, of w below
+1 % at every rate at which it is stable. The two models have different stability ranges
+(plain: lr < 1/(dim+2) in mean square), so no equal rates are compared.
+weight_decay is PyTorch's (wd/2)*|theta|^2, half of it the paper's gamma.
+Cost on one core: smoke 3 s, quick 60 s, paper 15 min.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from symlab.harness import Claim, figure, grid, lanes, plot, rng, stats
+
+LANES = 512
+STATIC = ("study", "model", "dim", "steps", "samples", "momentum")
+ZERO, STRICT = 1e-4, 1e-6  # |w| below this counts as zero; both are reported
+COLLAPSED = 1e-10  # |w| below this is on its way to zero exponentially, not just small
+PRODUCT_RATES = (0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05)
+PLAIN_RATES = (0.0005, 0.001, 0.002, 0.003)
+DECAYS = (0.01, 0.02, 0.04, 0.08, 0.16)
+
+
+@dataclass(frozen=True)
+class Config:
+    study: str = "lr"
+    """'lr': online SGD against the learning rate; 'decay': full batch against decay."""
+    model: str = "product"
+    """'product': w = u*v, has the rescaling symmetry; 'plain': w, has not."""
+    lr: float = 0.01
+    """Learning rate."""
+    weight_decay: float = 0.0
+    """PyTorch's: adds (weight_decay/2)*|theta|^2, on u and v, or on w."""
+    momentum: float = 0.0
+    """Heavy-ball momentum, of the full-batch study."""
+    dim: int = 200
+    """Input dimension."""
+    steps: int = 20_000
+    """Steps; one sample each in the online study."""
+    samples: int = 0
+    """Training samples of the full-batch study, 0 when online."""
+    noise: float = 1.0
+    """Standard deviation of the label noise."""
+    init: float = 0.1
+    """Standard deviation of the initial u and v (w starts at their product)."""
+    seed: int = 0
+    """Teacher, initialisation and data; shared by all arms."""
+
+
+def sweep(scale: str) -> list[Config]:
+    steps = {"smoke": 2000, "quick": 60_000, "paper": 200_000}[scale]
+    seeds = range({"smoke": 2, "quick": 16, "paper": 64}[scale])
+    full = {"study": "decay", "weight_decay": DECAYS, "momentum": 0.9, "lr": 0.3,
+            "dim": 100, "samples": 200, "noise": 0.5, "seed": seeds[: len(seeds) // 2],
+            "steps": {"smoke": 2000, "quick": 20_000, "paper": 60_000}[scale]}
+    return [
+        *grid(Config, model="product", lr=PRODUCT_RATES, steps=steps, seed=seeds),
+        *grid(Config, model="plain", lr=PLAIN_RATES, steps=steps, seed=seeds),
+        *grid(Config, model="product", **full),
+        *grid(Config, model="plain", **full),
+    ]
+
+
+def run(configs: list[Config]) -> list[dict]:
+    return (_online if configs[0].study == "lr" else _full_batch)(configs)
+
+
+# --- online SGD against the learning rate --------------------------------------------
+
+
+def _start(configs: list[Config]):
+    """Teacher, u and v of each lane, (L, D) in float64; equal for equal seeds."""
+    seeds, which = lanes.shared(configs)
+    d = configs[0].dim
+    teacher = np.stack([rng.stream(s, "teacher").normal(size=d) for s in seeds])
+    uv = np.stack([rng.stream(s, "init").normal(size=(2, d)) for s in seeds])
+    uv = uv[which] * lanes.column(configs, "init", 3, np.float64)
+    return seeds, which, teacher / np.sqrt(d), uv[:, 0], uv[:, 1]
+
+
+def _online(configs: list[Config], chunk: int = 500) -> list[dict]:
+    import torch
+
+    seeds, which, teacher, u, v = _start(configs)
+    d, steps, n_lanes = configs[0].dim, configs[0].steps, len(configs)
+    index = torch.from_numpy(which)
+    streams = [rng.stream(s, "data") for s in seeds]
+    truth = torch.from_numpy(teacher.astype(np.float32))  # (S, D)
+    noise = torch.tensor([c.noise for c in configs]).view(-1, 1)
+    step = (_ProductStep if configs[0].model == "product" else _PlainStep)(configs, u, v)
+    squares, divergence = torch.zeros(n_lanes, 1), lanes.Divergence(n_lanes)
+    for begin in range(0, steps, chunk):
+        n = min(chunk, steps - begin)
+        # (n, S, D+1): input and label noise of every step, drawn once for each seed
+        draws = np.stack([s.standard_normal((n, d + 1), np.float32) for s in streams], 1)
+        draws = torch.from_numpy(draws)
+        x = draws[..., :d]
+        clean, eps = (x * truth).sum(-1, keepdim=True), draws[..., d:]  # (n, S, 1)
+        for t in range(n):
+            y = clean[t][index].addcmul_(eps[t][index], noise)  # (L, 1)
+            r = step(x[t][index], y)
+            if begin + t >= 0.9 * steps:
+                squares.addcmul_(r, r)
+        divergence.look(torch.isfinite(step.w()).all(-1), begin + n)
+    mse = (squares / (steps - np.ceil(0.9 * steps))).double().numpy()[:, 0]
+    w = step.w().double().numpy()
+    return [_row(c, w[i], mse[i], teacher[which[i]], divergence.at[i])
+            for i, c in enumerate(configs)]
+
+
+def _row(c: Config, w, mse: float, teacher, diverged_at: int) -> dict:
+    """Measured and predicted zero fractions of one lane."""
+    exact = second_order = 0.0
+    if c.model == "product" and diverged_at < 0:
+        critical = critical_teacher(c.lr, float(mse))
+        exact = float(np.mean(np.abs(teacher) < critical))
+        second_order = float(np.mean(np.abs(teacher) < c.lr * mse))
+    return {"zero_fraction": float(np.mean(np.abs(w) < ZERO)),
+            "zero_fraction_strict": float(np.mean(np.abs(w) < STRICT)),
+            "collapsed": float(np.mean(np.abs(w) < COLLAPSED)),
+            "mse": float(mse), "predicted": exact, "second_order": second_order,
+            "diverged_at": int(diverged_at)}
+
+
+class _ProductStep:
+    """u, v (L, D) and one SGD step on (u*v.x - y)^2, by hand and in place."""
+
+    def __init__(self, configs, u, v):
+        import torch
+
+        self.u, self.v = (torch.from_numpy(a.astype(np.float32)) for a in (u, v))
+        self.rate = torch.from_numpy(2 * lanes.column(configs, "lr"))
+        self.new, self.gx = torch.empty_like(self.u), torch.empty_like(self.u)
+
+    def __call__(self, x, y):
+        import torch
+
+        torch.mul(self.u, self.v, out=self.gx).mul_(x)
+        r = self.gx.sum(-1, keepdim=True).sub_(y)  # (L, 1)
+        torch.mul(x, r * self.rate, out=self.gx)
+        torch.addcmul(self.u, self.gx, self.v, value=-1, out=self.new)
+        self.v.addcmul_(self.gx, self.u, value=-1)
+        self.u, self.new = self.new, self.u
+        return r
+
+    def w(self):
+        return self.u * self.v
+
+
+class _PlainStep:
+    """w (L, D) and one SGD step on (w.x - y)^2."""
+
+    def __init__(self, configs, u, v):
+        import torch
+
+        self.weight = torch.from_numpy((u * v).astype(np.float32))
+        self.rate = torch.from_numpy(2 * lanes.column(configs, "lr"))
+        self.wx = torch.empty_like(self.weight)
+
+    def __call__(self, x, y):
+        import torch
+
+        r = torch.mul(self.weight, x, out=self.wx).sum(-1, keepdim=True).sub_(y)
+        self.weight.addcmul_(x, r * self.rate, value=-1)
+        return r
+
+    def w(self):
+        return self.weight
+
+
+# --- theory of the mirror u = v = 0 ---------------------------------------------------
+
+
+def exponent(lr: float, mse: float, teacher: np.ndarray, nodes: int = 80) -> np.ndarray:
+    """Lyapunov exponent per step of u+v near u=v=0, for |w*| = teacher (W,) >= 0.
+
+    E log|1 + 2 lr (|w*| x^2 + rho x)| over x ~ N(0, 1) and the rest of the residual,
+    rho ~ N(0, mse), by Gauss-Hermite quadrature. Negative: the mirror attracts.
+    Derivation: u <- u - 2 lr r x v and v <- v - 2 lr r x u with r = rho - w* x.
+    """
+    z, weight = np.polynomial.hermite_e.hermegauss(nodes)
+    weight = weight / weight.sum()
+    x, rho = z[:, None], np.sqrt(mse) * z[None, :]
+    factor = teacher[:, None, None] * x**2 + rho * x  # (W, nodes, nodes)
+    return np.einsum("i,j,wij->w", weight, weight, np.log(np.abs(1 + 2 * lr * factor)))
+
+
+def critical_teacher(lr: float, mse: float) -> float:
+    """The |w*| below which a coordinate collapses: the root of the exponent."""
+    from scipy.optimize import brentq
+
+    def at(w):
+        return float(exponent(lr, mse, np.array([w]))[0])
+
+    high = 4 * lr * mse  # twice the second-order root's double
+    if at(high) < 0:
+        return high
+    return brentq(at, 0.0, high, xtol=1e-6) if at(0.0) < 0 else 0.0
+
+
+# --- full batch against weight decay, with the Lasso as the oracle --------------------
+
+
+def _full_batch(configs: list[Config]) -> list[dict]:
+    import torch
+
+    seeds, which, teacher, u, v = _start(configs)
+    n, d = configs[0].samples, configs[0].dim
+    data = [rng.stream(s, "data") for s in seeds]
+    x = np.stack([g.normal(size=(n, d)) for g in data])  # (S, N, D)
+    eps = np.stack([g.normal(size=n) for g in data])[which]
+    clean = np.einsum("snd,sd->sn", x, teacher)[which]
+    y = clean + eps * lanes.column(configs, "noise", 2, np.float64)  # (L, N)
+    gram = np.einsum("snd,sne->sde", x, x)[which] / n  # (L, D, D)
+    target = np.einsum("lnd,ln->ld", x[which], y) / n
+    w, last = _descend(configs, torch.from_numpy(gram), torch.from_numpy(target),
+                       torch.from_numpy(u), torch.from_numpy(v))
+    return [_oracle_row(c, w[i], last[i], x[which[i]], y[i])
+            for i, c in enumerate(configs)]
+
+
+def _descend(configs, gram, target, u, v):
+    """Heavy-ball descent on (1/2) MSE + decay; w and its last change, each (L, D)."""
+    import torch
+
+    lr, decay, beta = (torch.from_numpy(lanes.column(configs, f, 2, np.float64))
+                       for f in ("lr", "weight_decay", "momentum"))
+    product = configs[0].model == "product"
+    theta = torch.stack([u, v] if product else [u * v])  # (2 or 1, L, D)
+    velocity, old = torch.zeros_like(theta), theta.prod(0)
+    for _ in range(configs[0].steps):
+        w = theta.prod(0)
+        g = torch.bmm(gram, w.unsqueeze(-1)).squeeze(-1).sub_(target)  # (L, D)
+        grad = g * theta.flip(0) if product else g.unsqueeze(0)
+        velocity.mul_(beta).add_(grad).addcmul_(decay, theta)
+        theta.addcmul_(lr, velocity, value=-1)
+        old = w
+    w = theta.prod(0)
+    return w.numpy(), (w - old).abs().numpy()
+
+
+def _oracle_row(c: Config, w, change, x, y) -> dict:
+    """Distance to scikit-learn's Lasso on the same data (of the product only)."""
+    from sklearn.linear_model import Lasso
+
+    lasso = Lasso(alpha=c.weight_decay, fit_intercept=False, tol=1e-12, max_iter=10**6)
+    best = lasso.fit(x, y).coef_
+
+    def objective(w):
+        return np.mean((x @ w - y) ** 2) / 2 + c.weight_decay * np.abs(w).sum()
+
+    ours, theirs = np.abs(w) < ZERO, np.abs(best) < ZERO
+    return {"zero_fraction": float(np.mean(ours)),
+            "zero_fraction_strict": float(np.mean(np.abs(w) < STRICT)),
+            "collapsed": float(np.mean(np.abs(w) < COLLAPSED)),
+            "mse": float(np.mean((x @ w - y) ** 2)),
+            "predicted": float(np.mean(theirs)) if c.model == "product" else 0.0,
+            "support_mismatch": int(np.sum(ours != theirs)),
+            "objective_gap": float(objective(w) - objective(best)),
+            "max_difference": float(np.abs(w - best).max()),
+            "last_change": float(change.max()), "diverged_at": -1}
+
+
+# --- figure --------------------------------------------------------------------------
+
+
+@figure("fig3", panel="left")
+def draw(df, ax):
+    df = df[df.study == "lr"]
+    product, plain = df[df.model == "product"], df[df.model == "plain"]
+    edge = 1 / (df.dim.iloc[0] + 2)
+    ax.axvline(edge, color="0.75", lw=0.8, zorder=0)
+    ax.text(edge * 0.95, 0.97, "$w$ diverges beyond", rotation=90, fontsize=6,
+            color="0.45", ha="right", va="top")
+    plot.curve(ax, product, "lr", "zero_fraction", color=plot.BLUE,
+               label="$w=u\\odot v$, $|w|<10^{-4}$")
+    plot.curve(ax, product, "lr", "collapsed", color=plot.GREEN, marker="^",
+               label="$w=u\\odot v$, $|w|<10^{-10}$")
+    plot.curve(ax, plain, "lr", "zero_fraction", label="$w$, no symmetry",
+               color=plot.ORANGE, marker="s")
+    mean = product.groupby("lr").predicted.mean()
+    plot.theory(ax, mean.index, mean, label="Lyapunov exponent $<0$")
+    ax.set(xscale="log", xlabel="learning rate", ylabel="fraction of zero weights",
+           ylim=(-0.03, 1.0))
+    ax.legend(loc="upper left", bbox_to_anchor=(0, 0.9))
+
+
+@figure("fig3", panel="left", row=1)
+def draw_decay(df, ax):
+    df = df[df.study == "decay"]
+    product, plain = df[df.model == "product"], df[df.model == "plain"]
+    plot.curve(ax, product, "weight_decay", "zero_fraction", label="$w=u\\odot v$",
+               color=plot.BLUE)
+    plot.curve(ax, plain, "weight_decay", "zero_fraction", label="$w$, no symmetry",
+               color=plot.ORANGE, marker="s")
+    mean = product.groupby("weight_decay").predicted.mean()
+    plot.theory(ax, mean.index, mean, label="Lasso (scikit-learn)")
+    ax.set(xscale="log", xlabel="weight decay", ylabel="fraction of zero weights",
+           ylim=(-0.03, 1.0))
+    ax.legend(loc="upper left")
+
+
+# --- claims --------------------------------------------------------------------------
+
+
+def _lr(df, model: str = "product"):
+    return df[(df.study == "lr") & (df.model == model)]
+
+
+def _least_rise(df):
+    """The smallest paired increase of the zero fraction between neighbouring rates."""
+    df = _lr(df)
+    rates = sorted(r for r in df.lr.unique() if r >= 0.007)
+    rises = [stats.paired(df, "zero_fraction", "lr", b, a)
+             for a, b in zip(rates, rates[1:], strict=False)]
+    return min(rises, key=lambda i: i.low)
+
+
+def _theory_gap(df):
+    """Measured minus predicted at the rate where they differ most, lr >= .02."""
+    df = _lr(df)
+    gaps = [stats.mean(g.collapsed - g.predicted)
+            for _, g in df[df.lr >= 0.02].groupby("lr")]
+    return max(gaps, key=lambda i: abs(i.value))
+
+
+def _lasso(column: str):
+    def estimate(df):
+        rows = df[(df.study == "decay") & (df.model == "product")]
+        return stats.worst(rows[column].abs())
+    return estimate
+
+
+PAPER = "Ziyin 2024, figure 3 left"
+CLAIMS = [
+    Claim("sparsity_rises_with_lr", "Sparsity of u*v increases with the learning rate.",
+          PAPER, _least_rise, above=0.0,
+          reason="an increase is an increase; from .007 on, since at lower rates small "
+                 "products are not yet told from zeros"),
+    Claim("product_becomes_sparse", "At a large rate most weights of u*v are zero.",
+          PAPER, lambda df: stats.mean(_lr(df)[_lr(df).lr == 0.05].zero_fraction),
+          above=0.5, reason="'most' is more than half"),
+    Claim("plain_stays_dense", "Without the symmetry no weight is zero at any rate.",
+          PAPER, lambda df: stats.worst(_lr(df, "plain").zero_fraction), below=0.02,
+          reason="|w| < 1e-4 holds by chance for 1e-4/sd(w) of the weights, below 1 %; "
+                 "the worst run of 200 weights may have a few"),
+    Claim("lyapunov_predicts", "A weight collapses iff its exponent is negative.",
+          "Ziyin 2024, section on SGD near the mirror; the exact exponent is ours",
+          _theory_gap, above=-0.05, below=0.05,
+          reason="in T steps exponents below log(1e8)/2T in size do not show: at lr .02 "
+                 "those of .09 of the weights; half of that is allowed"),
+    Claim("lasso_same_support", "Weight decay on u and v is the Lasso: same zeros.",
+          "ours; least of (wd/2)(u^2+v^2) under u*v=w is wd*|w|",
+          _lasso("support_mismatch"), below=0.5, reason="no coordinate may differ"),
+    Claim("lasso_same_objective", "Weight decay on u and v reaches the Lasso minimum.",
+          "ours, as above", _lasso("objective_gap"), below=1e-6,
+          reason="far below any difference of models, above the solver's tolerance"),
+    Claim("lasso_same_weights", "Weight decay on u and v gives the Lasso weights.",
+          "ours, as above", _lasso("max_difference"), below=5e-4,
+          reason="a coordinate close to critical may still be on its way"),
+]

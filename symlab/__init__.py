@@ -1,0 +1,20 @@
+"""symlab: executable claims on symmetry in deep learning, each figure one command.
+
+A notebook needs four names, loaded on first use so that `import symlab` is instant:
+
+    symlab.load("rescaling_sparsity")     the current rows as a DataFrame
+    symlab.run("rescaling_sparsity")      run what is missing, then the same DataFrame
+    symlab.claims("fig3")                 one row per claim, with interval and verdict
+    symlab.figure("fig3")                 the drawn matplotlib Figure
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+__all__ = ["claims", "figure", "load", "run"]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        return getattr(import_module("symlab.notebook"), name)
+    raise AttributeError(f"module 'symlab' has no attribute {name!r}")

@@ -1,0 +1,259 @@
+"""The command line that the Makefile calls."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from symlab.harness import contract, engine, plan, product
+from symlab.harness.errors import UserError, nearest
+from symlab.harness.project import Project, find
+from symlab.harness.sweep import SCALES
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 as expected, 1 something failed, 2 bad input, 130 stopped."""
+    options = _parser().parse_args(argv)
+    try:
+        return options.command(find(), options)
+    except UserError as error:
+        print(f"symlab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("symlab: stopped", file=sys.stderr)
+        return 130
+
+
+# --- commands ------------------------------------------------------------------------
+
+
+def run(project: Project, o) -> int:
+    """Run what is missing of experiments."""
+    names = [o_ for name in o.names for o_ in _experiments(project, name)]
+    plans = _plans(project, list(dict.fromkeys(names)), o)
+    return _execute(project, plans, o)
+
+
+def fig(project: Project, o) -> int:
+    """Run what is missing for figures, judge their claims, draw them."""
+    figures = contract.figures(project)
+    for name in o.names:
+        if name not in figures:
+            raise UserError(nearest(name, figures, "figure"))
+    names = [e for name in o.names for e in figures[name]]
+    plans = _plans(project, list(dict.fromkeys(names)), o)
+    status = _execute(project, plans, o)
+    if o.dry_run or status == 130:
+        return status
+    by_name = {p.experiment.name: p for p in plans}
+    for name in o.names:
+        mine = [by_name[e] for e in figures[name] if e in by_name]
+        missing = [e for e in figures[name] if e not in by_name]
+        status = max(status, _product(project, name, mine, missing, o))
+    return status
+
+
+def claims(project: Project, o) -> int:
+    """Judge claims on the rows that are there; run nothing."""
+    names = [e for name in o.names or contract.names(project)
+             for e in _experiments(project, name)]
+    plans = [plan.make(project, n, o.scale, seed0=o.seed0) for n in dict.fromkeys(names)]
+    return max(_judge(p, o.scale, o.partial)[0] for p in plans)
+
+
+def status(project: Project, o) -> int:
+    """What is fresh, stale, missing or failed."""
+    figures = contract.figures(project)
+    for name in contract.names(project):
+        p = plan.make(project, name, o.scale, seed0=o.seed0)
+        drawn = ", ".join(f for f, es in figures.items() if name in es)
+        eta = f"; to run: about {plan.duration(p.eta)} of one core" if p.eta else ""
+        print(f"{p.describe()}{eta}  [{drawn}]")
+    return 0
+
+
+def whence(project: Project, o) -> int:
+    """Where a figure file comes from."""
+    from symlab.harness import plot
+
+    record = plot.provenance(o.file)
+    print(f"{o.file}: {record['figure']}, drawn by `{record['command']}`")
+    for name, e in record["experiments"].items():
+        seeds = e["seeds"]
+        print(f"  {name}: {e['runs']} runs (digest {e['rows']}), code {e['code']}, "
+              f"seeds {seeds[0]}..{seeds[-1]}, commit {', '.join(e['git'])}, "
+              f"{', '.join(e['device'])}\n    {'; '.join(e['versions'])}")
+    for c in record["claims"]:
+        print(f"  {c['verdict']:9}  {c['experiment']}.{c['claim']}: {c['value']}"
+              f" [{c['low']}, {c['high']}], n={c['n']}")
+    return 0
+
+
+def report(project: Project, o) -> int:
+    """One self-contained HTML page: figures, claims, origin."""
+    from symlab.harness import report as page
+
+    path = page.write(project, o.scale)
+    print(f"wrote {path}")
+    return 0
+
+
+def reference(project: Project, o) -> int:
+    """Copy the current rows and figures to the committed reference folders."""
+    from symlab.harness import reference as committed
+
+    for path in committed.write(project, o.scale):
+        print(f"wrote {path}")
+    return 0
+
+
+# --- steps ---------------------------------------------------------------------------
+
+
+def _experiments(project: Project, name: str) -> list[str]:
+    figures = contract.figures(project)
+    known = contract.names(project)
+    if name not in figures and name not in known:
+        raise UserError(nearest(name, [*figures, *known], "figure or experiment"))
+    return figures.get(name, [name])
+
+
+def _plans(project: Project, names: list[str], o) -> list[plan.Plan]:
+    return plan.make_all(project, names, o.scale, query=o.only, seed0=o.seed0,
+                         fresh=o.fresh)
+
+
+def _execute(project: Project, plans: list[plan.Plan], o) -> int:
+    """Run plans and say what came of it; the exit status."""
+    jobs = o.jobs or (1 if o.device == "cuda" else plan.default_jobs())
+    print(plan.summary(plans, jobs))
+    if o.dry_run:
+        return 0
+    engine.check_device(o.device)
+    done = engine.run(project, plans, jobs=jobs, backend=o.backend, device=o.device)
+    if done.interrupted:
+        print(f"stopped: {done.ok} runs finished and are kept; the same command goes on "
+              "from here", file=sys.stderr)
+        return 130
+    if done.ok or done.failed:
+        print(f"ran {done.ok + len(done.failed)} in {plan.duration(done.seconds)}")
+    for name, error in done.failed[:5]:
+        print(f"failed: {name}\n    {error.strip().splitlines()[-1]}", file=sys.stderr)
+    if len(done.failed) > 5:
+        print(f"... and {len(done.failed) - 5} more", file=sys.stderr)
+    if done.failed:
+        print("the rows of failed runs hold the whole error; the next call tries just "
+              "these again", file=sys.stderr)
+    return 1 if done.failed else 0
+
+
+def _judge(p: plan.Plan, scale: str, partial: bool) -> tuple[int, list]:
+    """Print the verdicts of one experiment; 1 where one is not as expected."""
+    from symlab.harness.claims import judge_all
+
+    done, wanted = product.progress(p)
+    print(f"\n{p.experiment.name}: {done} of {wanted} runs")
+    if done < wanted and not partial:
+        print("  not judged: rows are missing (PARTIAL=1 judges and draws what is there)")
+        return 1, []
+    verdicts = judge_all(p.experiment, p.rows())
+    for v in verdicts:
+        print("  " + v.line().replace("\n", "\n  "))
+    if scale == "smoke":
+        return 0, verdicts  # too few runs to decide anything: only that it works
+    return int(any(not v.as_expected for v in verdicts)), verdicts
+
+
+def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> int:
+    """Verdicts and files of one figure."""
+    judged = [_judge(p, o.scale, o.partial) for p in plans]
+    status = max(s for s, _ in judged)
+    complete = not missing and all(d == w for d, w in map(product.progress, plans))
+    if not complete and not o.partial:
+        print(f"{name} is not drawn: the sweep is incomplete (PARTIAL=1 draws it, "
+              "stamped preliminary)")
+        return 1
+    if not any(len(p.rows()) for p in plans):
+        print(f"{name} is not drawn: there is no row yet")
+        return 1
+    verdicts = [v for _, vs in judged for v in vs]
+    record = product.origin(project, name, plans, verdicts, o.seed0)
+    stem = product.stem(project, name, o.scale, o.seed0)
+    if complete and product.up_to_date(stem, record) and not o.fresh:
+        print(f"\n{stem}.pdf, .png, .json are up to date")
+        return status
+    from symlab.harness import plot
+
+    paths = plot.save(product.draw(name, plans), stem, record)
+    print(f"\ndrew {', '.join(_short(p) for p in paths)}")
+    return status
+
+
+def _short(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+# --- arguments -----------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        "symlab", description="Run experiments, judge their claims, draw their figures.",
+        epilog="Example: symlab fig fig3 --dry-run. Outputs go to results/ and figures/, "
+        "or to SYMLAB_RESULTS and SYMLAB_FIGURES.")
+    commands = p.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(function, **arguments):
+        c = commands.add_parser(function.__name__, help=function.__doc__.split("\n")[0],
+                                description=function.__doc__)
+        c.set_defaults(command=function)
+        for flags, options in arguments.items():
+            c.add_argument(flags, **options)
+        return c
+
+    names = {"nargs": "+", "metavar": "NAME"}
+    for function, what in ((run, "an experiment or a figure"), (fig, "a figure")):
+        c = add(function, names=names | {"help": f"{what}, as in `symlab status`"})
+        _scale(c)
+        a = c.add_argument
+        a("--jobs", type=_positive, help="worker processes (default: the cores)")
+        a("--backend", default="loky", help="joblib backend: loky, dask, ray, threading")
+        a("--device", default="cpu", help="cpu or cuda")
+        a("--only", metavar="QUERY", help='runs to do, as in "lr<0.1 and seed<3"')
+        a("--dry-run", action="store_true", help="print the plan with its ETA and stop")
+        a("--partial", action="store_true", help="judge and draw an incomplete sweep")
+        a("--fresh", action="store_true", help="run again what is there already")
+    c = add(claims, names={"nargs": "*", "metavar": "NAME",
+                           "help": "figures or experiments (default: all)"})
+    _scale(c)
+    c.add_argument("--partial", action="store_true", help="judge an incomplete sweep")
+    _scale(add(status))
+    add(whence, file={"type": Path, "help": "a drawn .pdf, .png or .json"})
+    for function in (report, reference):
+        _scale(add(function))
+    return p
+
+
+def _scale(c) -> None:
+    c.add_argument("--scale", default="quick", type=_known_scale,
+                   help="smoke (seconds), quick (default, minutes), paper (hours, GPU)")
+    c.add_argument("--seed0", type=int, default=0, metavar="S",
+                   help="add S to every seed: the same design on unseen seeds")
+
+
+def _known_scale(name: str) -> str:
+    if name not in SCALES:
+        raise argparse.ArgumentTypeError(nearest(name, SCALES, "scale"))
+    return name
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers: use 1 "
+                                         "or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

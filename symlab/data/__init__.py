@@ -1,0 +1,1 @@
+"""Data sets: what ships with a dependency, what lies under SYMLAB_DATA, downloads."""

@@ -1,0 +1,24 @@
+"""From an experiment file to rows, verdicts and figures; knows no science.
+
+What an experiment file imports from here: `Claim`, `figure`, `grid`, `lanes`, `plot`,
+`rng`, `stats`. Everything loads on first use: planning must not wait for matplotlib.
+"""
+
+from importlib import import_module
+
+_WHERE = {
+    "Claim": "claims",
+    "Interval": "stats",
+    "figure": "contract",
+    "grid": "sweep",
+    "zipped": "sweep",
+}
+_MODULES = ("checkpoint", "device", "lanes", "plot", "rng", "stats")
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return import_module(f"symlab.harness.{name}")
+    if name in _WHERE:
+        return getattr(import_module(f"symlab.harness.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'symlab.harness' has no attribute {name!r}")

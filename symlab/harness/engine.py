@@ -1,0 +1,352 @@
+"""From plans to rows: chunks of lanes over joblib, each result safe as soon as it is in.
+
+The parent is the only writer. It takes results as they finish, so a worker that dies
+takes along only what was running; that is tried again, one run per process, and a run
+that kills its process twice becomes a failed row.
+"""
+
+import math
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+
+from tqdm import tqdm
+
+from symlab.harness import sweep, worker
+from symlab.harness.errors import UserError
+from symlab.harness.plan import Plan, default_jobs
+from symlab.harness.project import Project
+from symlab.harness.store import column_type
+
+PACKAGES = ("numpy", "scipy", "torch", "torchvision", "scikit-learn", "joblib")
+FLUSH = 0.05  # seconds of work that may be lost to a kill: a part file costs a tenth
+
+
+@dataclass
+class Report:
+    """What one call of the engine did."""
+
+    ok: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)  # (run, error)
+    interrupted: bool = False
+    seconds: float = 0.0
+
+
+def run(project: Project, plans: list[Plan], *, jobs: int | None = None,
+        backend: str = "loky", device: str = "cpu", quiet: bool = False) -> Report:
+    """Run what each plan lacks. Rows are on disk and packed when this returns or raises.
+
+    A failure is a row and never an exception; Ctrl-C ends the call with what finished.
+    """
+    jobs = jobs or (1 if device == "cuda" else default_jobs())
+    report, start = Report(), time.perf_counter()
+    tasks = [t for p in plans for t in _tasks(project, p, jobs, device)]
+    tasks.sort(key=lambda t: -t["cost"])  # the long ones first, so that none ends late
+    if not tasks:
+        return report
+    sink = _Sink(project, plans, report)
+    cost = {k: c for p in plans for k, c in p.seconds.items()}
+    try:
+        with _Progress(tasks, cost, jobs, quiet) as bar:
+            for task, outcomes in _outcomes(tasks, jobs, backend):
+                sink.take(task, outcomes)
+                bar(outcomes)
+    except KeyboardInterrupt:
+        report.interrupted = True
+    finally:
+        sink.close()
+        report.seconds = time.perf_counter() - start
+    return report
+
+
+# --- tasks ---------------------------------------------------------------------------
+
+
+def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dict]:
+    """Chunks of at most LANES configs that agree in STATIC, even over the workers."""
+    experiment = plan.experiment
+    groups: dict[tuple, list] = {}
+    for config in plan.todo:
+        groups.setdefault(tuple(config[f] for f in experiment.static), []).append(config)
+    checkpoints = plan.store.parts / f"checkpoints-{plan.code}"
+    for configs in groups.values():
+        n_chunks = max(math.ceil(len(configs) / experiment.lanes),
+                       min(jobs, len(configs)) if experiment.lanes > 1 else 1)
+        size = math.ceil(len(configs) / n_chunks)
+        for i in range(0, len(configs), size):
+            chunk = configs[i : i + size]
+            keys = [sweep.key(c) for c in chunk]
+            yield {"root": str(project.root), "name": experiment.name,
+                   "code": plan.code, "device": device, "configs": chunk, "keys": keys,
+                   "checkpoints": str(checkpoints),
+                   "cost": sum(plan.seconds.get(k, 0.0) for k in keys)}
+
+
+def _singles(task: dict) -> list[dict]:
+    pairs = zip(task["configs"], task["keys"], strict=True)
+    return [{**task, "configs": [c], "keys": [k]} for c, k in pairs]
+
+
+# --- joblib --------------------------------------------------------------------------
+
+
+def _outcomes(tasks: list[dict], jobs: int, backend: str) -> Iterator:
+    """(task, outcomes) as they finish; survives workers that die."""
+    waiting = {id(t): t for t in tasks}
+    while waiting:
+        running: dict[int, dict] = {}  # handed to joblib and not yet back
+        try:
+            for i, outcomes in _pool(waiting, running, jobs, backend):
+                running.pop(i)
+                yield waiting.pop(i), outcomes
+        except Exception as error:
+            if not _worker_died(error):
+                raise
+            tqdm.write("a worker process died; what it ran is tried again, one run at "
+                       "a time", file=sys.stderr)
+            suspects = [waiting.pop(i) for i in list(running)]
+            yield from _one_by_one([t for s in suspects for t in _singles(s)], backend)
+
+
+_KILLED = ("the worker process died while running this (out of memory, or killed): "
+           "see whether the run fits this machine")
+
+
+def _one_by_one(tasks: list[dict], backend: str) -> Iterator:
+    """Suspects, each alone in a pool: who kills its process again is a failed row."""
+    for task in tasks:
+        try:
+            for _, outcomes in _pool({0: task}, {}, 1, backend, isolate=True):
+                yield task, outcomes
+        except Exception as error:
+            if not _worker_died(error):
+                raise
+            yield task, [worker.outcome(task, task["keys"][0], error=_KILLED)]
+
+
+def _pool(tasks: dict[int, dict], running: dict, jobs: int, backend: str,
+          isolate: bool = False) -> Iterator:
+    """Run tasks on a joblib backend; with one job in this process, unless isolated."""
+    if jobs == 1 and not isolate:
+        for i, task in list(tasks.items()):
+            running[i] = task
+            yield i, worker.execute(task)
+        return
+    import joblib
+
+    def calls():
+        for i, task in list(tasks.items()):
+            running[i] = task
+            yield joblib.delayed(_tagged)(i, task)
+
+    jobs = 2 if isolate else jobs  # joblib runs n_jobs=1 in this process
+    options = {"inner_max_num_threads": 1} if backend == "loky" else {}
+    with _known_backend(backend, jobs, options), warnings.catch_warnings():
+        # loky says so when a long task keeps a worker busy past its idle time
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs")
+        yield from joblib.Parallel(
+            return_as="generator_unordered", batch_size=1, max_nbytes=None)(calls())
+
+
+def _tagged(i: int, task: dict) -> tuple[int, list[dict]]:
+    return i, worker.execute(task)
+
+
+def _known_backend(backend: str, jobs: int, options: dict):
+    import joblib
+
+    try:
+        if backend == "ray":
+            from ray.util.joblib import register_ray
+
+            register_ray()
+        return joblib.parallel_config(backend=backend, n_jobs=jobs, **options)
+    except (ValueError, ImportError) as error:
+        raise UserError(
+            f"the backend {backend!r} is not at hand ({str(error).split(chr(10))[0]}): use "
+            "loky, or install it (pip install 'symlab[dask]', or ray)") from None
+
+
+def _worker_died(error: Exception) -> bool:
+    return type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool",
+                                    "KilledWorker", "WorkerCrashedError")
+
+
+# --- rows ----------------------------------------------------------------------------
+
+
+class _Sink:
+    """Makes rows of outcomes and puts them on disk."""
+
+    def __init__(self, project: Project, plans: list[Plan], report: Report):
+        self.plans = {p.experiment.name: p for p in plans}
+        self.report = report
+        self.about = {"threads": 1, "versions": _versions(), **_git(project)}
+        self.waiting: dict[str, list[dict]] = {name: [] for name in self.plans}
+        self.types = {name: _types(p) for name, p in self.plans.items()}
+
+    def take(self, task: dict, outcomes: list[dict]) -> None:
+        name = task["name"]
+        configs = dict(zip(task["keys"], task["configs"], strict=True))
+        for outcome in outcomes:
+            self.waiting[name].append(self._row(name, configs, outcome, task["code"]))
+        if sum(r["wall_s"] for r in self.waiting[name]) >= FLUSH:
+            self._flush(name)
+
+    def _row(self, name: str, configs: dict, outcome: dict, code: str) -> dict:
+        result = outcome.pop("result")
+        config = configs[outcome["key"]]
+        if not outcome["error"]:
+            outcome["error"] = self._misfit(name, config, result)
+        if outcome["error"]:
+            outcome["status"] = "failed"
+            shown = ", ".join(f"{k}={v}" for k, v in config.items())
+            self.report.failed.append((f"{name}({shown})", outcome["error"]))
+        else:
+            self.report.ok += 1
+        finished = datetime.now(UTC).isoformat(timespec="microseconds")
+        kept = result if outcome["status"] == "ok" else {}
+        return {"key": outcome["key"], "code": code, **config, **kept,
+                **{k: outcome[k] for k in ("status", "error", "lanes", "wall_s",
+                                           "device")},
+                **self.about, "finished": finished}
+
+    def _misfit(self, name: str, config: dict, result: dict) -> str:
+        """What keeps a result out of the table, '' if it fits the rows before it."""
+        if clash := set(result) & ({*config} | {"key", "code", "status", "error"}):
+            return f"run returned {sorted(clash)}, which are columns already: rename them"
+        types = self.types[name]
+        try:
+            new = {column: column_type(column, [value]) if value != [] else None
+                   for column, value in result.items()}
+            for column, kind in new.items():
+                old = types.get(column)
+                numbers = {"int64", "double"}
+                if kind is None or old is None or old == kind:
+                    continue
+                if {str(old), str(kind)} == numbers:
+                    continue
+                return (f"column {column!r} is {kind} here and {old} in other rows: "
+                        "return one type")
+        except TypeError as error:
+            return str(error)
+        types |= {c: k for c, k in new.items() if k is not None and c not in types}
+        return ""
+
+    def _flush(self, name: str) -> None:
+        rows, plan = self.waiting[name], self.plans[name]
+        if rows:
+            plan.store.write_part(rows, {plan.code: plan.manifest})
+            _forget_checkpoints(plan, rows)
+            self.waiting[name] = []
+
+    def close(self) -> None:
+        for name, plan in self.plans.items():
+            self._flush(name)
+            plan.store.pack()
+
+
+def _types(plan: Plan) -> dict:
+    """Column types of the current rows: new rows must agree with them."""
+    table = plan.store.read()
+    if table is None or plan.code not in table["code"].unique().to_pylist():
+        return {}
+    return {f.name: f.type for f in table.schema if str(f.type) != "null"
+            and _has_current(table, f.name, plan.code)}
+
+
+def _has_current(table, column: str, code: str) -> bool:
+    import pyarrow.compute as pc
+
+    rows = table.filter(pc.and_(pc.equal(table["code"], code),
+                                pc.equal(table["status"], "ok")))
+    return rows[column].null_count < len(rows)
+
+
+def _forget_checkpoints(plan: Plan, rows: list[dict]) -> None:
+    for row in rows:
+        if row["status"] == "ok":
+            for folder in plan.store.parts.glob("checkpoints-*"):
+                (folder / f"{row['key']}.state").unlink(missing_ok=True)
+
+
+def _versions() -> str:
+    found = [f"python {sys.version.split()[0]}"]
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def _git(project: Project) -> dict:
+    """The commit of the project, and whether files differ from it."""
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(project.root), *words], text=True,
+                              capture_output=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return {"git": commit, "dirty": bool(git("status", "--porcelain"))}
+    except OSError:
+        return {"git": "", "dirty": False}
+
+
+# --- progress ------------------------------------------------------------------------
+
+
+class _Progress:
+    """One bar over all runs; the ETA weighs each run by its expected seconds."""
+
+    def __init__(self, tasks: Iterable[dict], cost: dict, jobs: int, quiet: bool):
+        keys = [k for t in tasks for k in t["keys"]]
+        self.cost = {k: cost.get(k) for k in keys}
+        self.jobs, self.start, self.done = jobs, time.perf_counter(), set()
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=len(keys), unit="run", disable=quiet, file=sys.stderr,
+                        mininterval=0.1 if terminal else 20, dynamic_ncols=True,
+                        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]")
+
+    def __enter__(self):
+        self._show()
+        return self
+
+    def __call__(self, outcomes: list[dict]) -> None:
+        self.done |= {o["key"] for o in outcomes}
+        failed = sum(o["status"] == "failed" for o in outcomes)
+        self.bar.update(len(outcomes))
+        self._show(failed)
+
+    def _show(self, failed: int = 0) -> None:
+        from symlab.harness.plan import duration
+
+        left = [c for k, c in self.cost.items() if k not in self.done]
+        known = [c for c in left if c is not None]
+        if known:
+            self.bar.set_postfix_str(f"ETA {duration(sum(known) / self.jobs)}",
+                                     refresh=False)
+        if failed:
+            tqdm.write(f"{failed} run(s) failed, the others go on", file=sys.stderr)
+
+    def __exit__(self, *_):
+        self.bar.close()
+
+
+def check_device(device: str) -> None:
+    """One sentence when CUDA is asked for and not there."""
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"unknown device {device!r}: use cpu or cuda")
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError("DEVICE=cuda, but torch sees no GPU here: use DEVICE=cpu")
+    os.environ["SYMLAB_DEVICE"] = device

@@ -1,0 +1,139 @@
+"""The one figure style, curves with the claims' intervals, files that know their origin.
+
+Widths are those of a two-column page and are exact: layout is constrained, the bounding
+box is never tightened. Fonts are STIX, which matplotlib ships, embedded as TrueType.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from symlab.harness import stats
+from symlab.harness.errors import UserError
+
+COLUMN, TEXT, ROW = 3.25, 6.75, 2.3  # inches: one column, two columns, a row of panels
+BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222"
+ORDER = {"left": "0", "mid": "1", "right": "2"}
+STYLE = {
+    "font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 8,
+    "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7,
+    "ytick.labelsize": 7, "legend.fontsize": 6.5, "legend.frameon": False,
+    "legend.handlelength": 1.8, "legend.labelspacing": 0.25, "axes.linewidth": 0.6,
+    "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.1,
+    "lines.markersize": 3.2, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
+    "pdf.fonttype": 42, "savefig.dpi": 300, "axes.unicode_minus": True,
+}
+
+
+def curve(ax, df, x: str, y: str, *, label: str, color: str, marker: str = "o", **line):
+    """Mean of y over seeds at each x, with the claims' interval as the band."""
+    import seaborn as sns
+
+    sns.lineplot(df, x=x, y=y, ax=ax, errorbar=stats.band, label=label, color=color,
+                 marker=marker, markeredgewidth=0, legend=False, **line)
+
+
+def theory(ax, x, y, *, label: str = "theory", color: str = BLACK, **line):
+    """A closed form: always dashed, never with markers."""
+    style = {"linestyle": (0, (4, 2)), "linewidth": 0.9, "zorder": 5} | line
+    ax.plot(np.asarray(x), np.asarray(y), label=label, color=color, **style)
+
+
+def compose(panels: list, stamp: str = ""):
+    """A figure from (panel, frame) pairs: columns by name, rows by number, letters."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    columns = sorted({p.column for p, _ in panels}, key=lambda c: ORDER.get(c, c))
+    rows = sorted({p.row for p, _ in panels})
+    width = TEXT if len(columns) > 1 else COLUMN
+    with mpl.rc_context(STYLE):
+        fig = Figure(figsize=(width, ROW * len(rows)), layout="constrained")
+        grid = fig.add_gridspec(len(rows), len(columns))
+        placed = sorted(panels, key=lambda x: (x[0].row, columns.index(x[0].column)))
+        for letter, (panel, df) in zip("abcdefghijkl", placed, strict=False):
+            where = grid[rows.index(panel.row), columns.index(panel.column)]
+            ax = fig.add_subplot(where)
+            panel.draw(df, ax)
+            if len(panels) > 1:
+                ax.set_title(f"({letter})", loc="left", fontweight="bold")
+        if stamp:
+            fig.text(0.5, 0.5, stamp, color="crimson", alpha=0.6, fontsize=22,
+                     ha="center", va="center", rotation=20)
+    return fig
+
+
+def save(fig, stem: Path, provenance: dict) -> list[Path]:
+    """Write stem.pdf, .png and .json; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
+    text = json.dumps(provenance, sort_keys=True)
+    paths = [Path(f"{stem}.{kind}") for kind in ("pdf", "png", "json")]
+    pdf = {"Title": stem.name, "Subject": text, "Creator": "symlab",
+           "CreationDate": None}
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(STYLE):
+            fig.savefig(paths[0], metadata=pdf)
+            fig.savefig(paths[1], metadata={"symlab": text, "Software": "symlab"})
+        arrays = {"provenance": provenance, "axes": drawn(fig)}
+        paths[2].write_text(json.dumps(arrays, separators=(",", ":")) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {stem.parent} ({error.strerror or error}): free space there or "
+            "set SYMLAB_FIGURES to a folder that can be written") from None
+    return paths
+
+
+def drawn(fig) -> list[dict]:
+    """Every array in the figure, axes by axes with insets after their parent."""
+    out = []
+    for ax in fig.axes:
+        for a in (ax, *ax.child_axes):
+            out.append({
+                "title": a.get_title("left") or a.get_title(),
+                "xlabel": a.get_xlabel(), "ylabel": a.get_ylabel(),
+                "lines": [{"label": str(line.get_label()),
+                           "x": _plain(line.get_xdata()), "y": _plain(line.get_ydata())}
+                          for line in a.lines],
+                "areas": [[_plain(path.vertices) for path in c.get_paths()]
+                          for c in a.collections if len(c.get_paths()) and
+                          not len(c.get_offsets()) > 1],
+                "points": [_plain(c.get_offsets()) for c in a.collections
+                           if len(c.get_offsets()) > 1],
+                "bars": [_plain([b.get_x(), b.get_width(), b.get_height()])
+                         for b in a.patches if hasattr(b, "get_height")],
+                "images": [_plain(i.get_array()) for i in a.images],
+            })
+    return out
+
+
+def _plain(array) -> list:
+    """Lists with six significant digits; NaN as null, which JSON can say."""
+    array = np.ma.filled(np.ma.asarray(array, dtype=float), np.nan)
+    if array.ndim > 1:
+        return [_plain(row) for row in array]
+    return [None if math.isnan(v) else float(f"{v:.6g}") for v in array.tolist()]
+
+
+def provenance(path: Path) -> dict:
+    """What a figure file says of its origin; from .pdf, .png or .json."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}: draw it with make {path.stem}")
+    try:
+        if path.suffix == ".json":
+            return json.loads(path.read_text())["provenance"]
+        if path.suffix == ".png":
+            from PIL import Image
+
+            with Image.open(path) as image:
+                return json.loads(image.text["symlab"])
+        found = re.search(rb"/Subject \(((?:\\.|[^\\)])*)\)", path.read_bytes(), re.S)
+        return json.loads(re.sub(rb"\\(.)", rb"\1", found[1]))
+    except (KeyError, TypeError, ValueError, AttributeError, OSError):
+        raise UserError(f"{path} says nothing of its origin: it was not drawn by "
+                        "symlab, or was saved again by another program") from None

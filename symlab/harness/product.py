@@ -1,0 +1,89 @@
+"""Products of current rows: verdicts, the figure, and its provenance."""
+
+import json
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+
+from symlab.harness import claims, code, contract, plot
+from symlab.harness.plan import Plan
+from symlab.harness.project import Project
+
+
+def verdicts(plans: Iterable[Plan]) -> list[claims.Verdict]:
+    """The claims of every experiment, judged on its current rows."""
+    return [v for p in plans for v in claims.judge_all(p.experiment, p.rows())]
+
+
+def stem(project: Project, figure: str, scale: str, seed0: int = 0) -> Path:
+    """figures/fig3 at quick scale; other scales and seeds never overwrite it."""
+    name = figure if scale == "quick" else f"{figure}.{scale}"
+    return project.figures / (f"{name}.seed{seed0}" if seed0 else name)
+
+
+def progress(plan: Plan) -> tuple[int, int]:
+    """Runs that are there, runs that the sweep wants."""
+    return len(plan.rows()), len(plan.experiment.configs(plan.scale))
+
+
+def draw(figure: str, plans: list[Plan]):
+    """The matplotlib figure from current rows; stamped where rows are missing."""
+    counts = [progress(p) for p in plans]
+    done, wanted = (sum(c) for c in zip(*counts, strict=True))
+    panels = [(panel, rows) for p in plans for rows in [p.rows()] if len(rows)
+              for panel in p.experiment.panels(figure)]
+    return plot.compose(panels, "" if done == wanted else f"preliminary {done}/{wanted}")
+
+
+def origin(project: Project, figure: str, plans: list[Plan],
+           judged: list[claims.Verdict], seed0: int = 0) -> dict:
+    """Where a figure comes from, from its rows alone: the same rows, the same text."""
+    command = f"make {figure} SCALE={plans[0].scale}"
+    record = {"figure": figure, "command": command + f" SEED0={seed0}" * bool(seed0)}
+    record["claims"] = [{k: v for k, v in j.record().items()
+                         if k in ("experiment", "claim", "verdict", "value", "low",
+                                  "high", "n")} for j in judged]
+    record["experiments"] = {p.experiment.name: _origin(project, figure, p)
+                             for p in plans}
+    return json.loads(json.dumps(record).replace("Infinity", '"inf"')
+                      .replace('-"inf"', '"-inf"').replace("NaN", '"nan"'))
+
+
+def _origin(project: Project, figure: str, plan: Plan) -> dict:
+    rows = plan.rows()
+    identity = sorted((rows.key + rows.code + rows.finished).tolist())
+    draws = [p.draw.__name__ for p in plan.experiment.panels(figure)]
+    module = f"experiments.{plan.experiment.name}"
+    drawing = code.manifest(project.root, module, [*draws, "CLAIMS"])
+    return {
+        "code": plan.code, "runs": len(rows),
+        "rows": sha256("".join(identity).encode()).hexdigest()[:16],
+        "seeds": sorted(set(rows.seed.tolist())),
+        "git": sorted({g + "+changes" * d for g, d in
+                       zip(rows.git, rows.dirty, strict=True)}),
+        "versions": sorted(set(rows.versions)), "device": sorted(set(rows.device)),
+        "drawn_by": code.digest(drawing),
+    }
+
+
+def up_to_date(path: Path, record: dict) -> bool:
+    """Whether the files of a figure were drawn from these rows by this code."""
+    try:
+        files = [Path(f"{path}.{kind}") for kind in ("pdf", "png", "json")]
+        return all(f.is_file() for f in files) and plot.provenance(files[1]) == record
+    except plot.UserError:
+        return False
+
+
+def plans_of(project: Project, name: str, scale: str, **options) -> list[Plan]:
+    """Plans of a figure's experiments, or of one experiment by its own name."""
+    from symlab.harness.errors import UserError, nearest
+    from symlab.harness.plan import make_all
+
+    figures = contract.figures(project)
+    if name in figures:
+        return make_all(project, figures[name], scale, **options)
+    if name in contract.names(project):
+        return make_all(project, [name], scale, **options)
+    known = [*figures, *contract.names(project)]
+    raise UserError(nearest(name, known, "figure or experiment"))

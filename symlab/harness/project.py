@@ -1,0 +1,43 @@
+"""Where things lie. A project is a folder with an `experiments/` folder in it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from symlab.harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class Project:
+    """The folders of one project; outputs can be moved by environment variables."""
+
+    root: Path
+
+    @property
+    def experiments(self) -> Path:
+        return self.root / "experiments"
+
+    @property
+    def results(self) -> Path:
+        return Path(os.environ.get("SYMLAB_RESULTS") or self.root / "results")
+
+    @property
+    def figures(self) -> Path:
+        return Path(os.environ.get("SYMLAB_FIGURES") or self.root / "figures")
+
+    @property
+    def reference(self) -> Path:
+        """Committed rows: they also give the first time estimate on a new machine."""
+        return self.root / "results" / "reference"
+
+
+def find(start: Path | None = None) -> Project:
+    """The nearest folder upwards that holds `experiments/`, else symlab's own."""
+    here = Path(start or os.getcwd()).resolve()
+    home = Path(__file__).resolve().parents[2]
+    for folder in (here, *here.parents, home):
+        if (folder / "experiments").is_dir():
+            return Project(folder)
+    raise UserError(
+        f"no experiments folder in {here} or above it: change to the project's folder"
+    )

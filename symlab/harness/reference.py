@@ -1,0 +1,42 @@
+"""Committed copies: the rows and figures that a reader sees without running anything."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+
+from symlab.harness import contract, plan, product
+from symlab.harness.errors import UserError
+from symlab.harness.project import Project
+from symlab.harness.store import Store, write_table
+from symlab.harness.sweep import key
+
+
+def write(project: Project, scale: str) -> list[Path]:
+    """Copy the current rows of every experiment, and the figures; complete ones only."""
+    written = []
+    for name in contract.names(project):
+        p = plan.make(project, name, scale)
+        if todo := len(p.todo):
+            raise UserError(f"{name} lacks {todo} runs at {scale} scale: run `make figures "
+                            f"SCALE={scale}` before the reference is written")
+        target = project.reference / scale / f"{name}.parquet"
+        write_table(_current(p), target)
+        written.append(target)
+    for figure in contract.figures(project):
+        source = product.stem(project, figure, scale)
+        for kind in ("pdf", "png", "json"):
+            target = project.root / "figures" / "reference" / f"{source.name}.{kind}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(f"{source}.{kind}", target)
+            written.append(target)
+    return written
+
+
+def _current(p: plan.Plan) -> pa.Table:
+    """The rows of the sweep as it stands, in its order, made by the current code."""
+    table = p.store.read()
+    index = {(k, c): i for i, (k, c) in enumerate(
+        zip(table["key"].to_pylist(), table["code"].to_pylist(), strict=True))}
+    rows = [index[key(config), p.code] for config in p.configs]
+    return Store.with_manifests(table.take(pa.array(rows)), {p.code: p.manifest})

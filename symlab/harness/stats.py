@@ -1,0 +1,93 @@
+"""Intervals. Every claim and every band in a figure takes its interval from here.
+
+Convention: a sample is a 1-D array with one number per seed; intervals are two-sided
+and of level 95 % unless said. With one seed the interval is infinite, not zero.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its limits, from n independent runs."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    method: str = "t"
+
+    def __str__(self) -> str:
+        if self.method == "worst case":
+            return f"{self.value:.3g} (worst of {self.n})"
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}], n={self.n}"
+
+
+def mean(sample, level: float = LEVEL) -> Interval:
+    """Student's t interval of the mean of independent runs."""
+    x = np.asarray(sample, float)
+    n, value = len(x), float(np.mean(x))
+    if n < 2:
+        return Interval(value, -math.inf, math.inf, n)
+    half = float(stdtrit(n - 1, (1 + level) / 2) * np.std(x, ddof=1) / math.sqrt(n))
+    return Interval(value, value - half, value + half, n)
+
+
+def worst(sample, largest: bool = True) -> Interval:
+    """The extreme over all runs, for statements that hold run by run (an oracle's gap).
+
+    No sampling is modelled: the interval is the one number.
+    """
+    x = np.asarray(sample, float)
+    value = float(np.max(x) if largest else np.min(x))
+    return Interval(value, value, value, len(x), "worst case")
+
+
+def paired(df: pd.DataFrame, column: str, by: str, a, b, unit: str = "seed") -> Interval:
+    """Interval of the mean difference a - b of `column`, paired by `unit` (the seed).
+
+    Each unit must occur once under `by == a` and once under `by == b`.
+    """
+    wide = df.pivot(index=unit, columns=by, values=column)
+    difference = (wide[a] - wide[b]).dropna()
+    if difference.empty:
+        raise ValueError(f"no {unit} has both {by}={a} and {by}={b}: nothing to pair")
+    return mean(difference)
+
+
+def bootstrap(sample, statistic: Callable, level: float = LEVEL) -> Interval:
+    """BCa bootstrap interval of any statistic of a sample (scipy), with fixed draws."""
+    from scipy.stats import bootstrap as scipy_bootstrap
+
+    x = np.asarray(sample, float)
+    if len(x) < 2:
+        return Interval(float(statistic(x)), -math.inf, math.inf, len(x), "bootstrap")
+    result = scipy_bootstrap((x,), statistic, confidence_level=level, n_resamples=2000,
+                             rng=np.random.default_rng(0))
+    low, high = result.confidence_interval
+    return Interval(float(statistic(x)), float(low), float(high), len(x), "bootstrap")
+
+
+def band(sample) -> tuple[float, float]:
+    """Low and high of `mean`, in the form that seaborn's `errorbar=` takes."""
+    interval = mean(sample)
+    if interval.n < 2:
+        return interval.value, interval.value
+    return interval.low, interval.high
+
+
+def more_runs(interval: Interval, threshold: float) -> int | None:
+    """About how many more runs would move the interval off the threshold."""
+    distance, half = abs(interval.value - threshold), (interval.high - interval.low) / 2
+    if interval.n < 2 or distance == 0 or not math.isfinite(half):
+        return None
+    needed = math.ceil(interval.n * (half / distance) ** 2)
+    return max(needed - interval.n, 1)

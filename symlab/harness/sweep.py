@@ -1,0 +1,96 @@
+"""Designs: lists of configs. The identity of a run is the hash of its typed config."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from hashlib import sha256
+from itertools import product
+
+import pandas as pd
+
+from symlab.harness.errors import UserError
+
+SCALES = ("smoke", "quick", "paper")
+TYPES = (int, float, str, bool)
+
+
+def grid(config, **axes) -> list:
+    """Every combination, the last axis fastest; a bare value is an axis of one.
+
+    >>> grid(Config, lr=[0.1, 0.2], seed=range(3))     # 6 configs
+    """
+    axes = {name: _axis(values) for name, values in axes.items()}
+    keys = list(axes)
+    combinations = product(*axes.values())
+    return [config(**dict(zip(keys, c, strict=True))) for c in combinations]
+
+
+def zipped(config, **axes) -> list:
+    """Axes advance together; a bare value is repeated. Unequal lengths are an error."""
+    axes = {name: _axis(values) for name, values in axes.items()}
+    n = max(len(v) for v in axes.values())
+    if bad := {k: len(v) for k, v in axes.items() if len(v) not in (1, n)}:
+        raise UserError(f"zipped axes must have length 1 or {n}, not {bad}")
+    rows = ({k: v[i % len(v)] for k, v in axes.items()} for i in range(n))
+    return [config(**row) for row in rows]
+
+
+def _axis(values) -> list:
+    bare = isinstance(values, str) or not isinstance(values, Iterable)
+    return [values] if bare else list(values)
+
+
+def typed(config) -> dict:
+    """Field values as the declared Python type; numpy scalars and whole floats pass."""
+    out = {}
+    for f in fields(config):
+        value, declared = getattr(config, f.name), _declared(f)
+        if hasattr(value, "item") and getattr(value, "shape", None) == ():
+            value = value.item()
+        if declared is float and type(value) is int:
+            value = float(value)
+        if type(value) is not declared or value != value:
+            raise UserError(
+                f"config field {f.name!r} is declared {declared.__name__} "
+                f"and holds {value!r}: give it a value of that type (not NaN)"
+            )
+        out[f.name] = value + 0.0 if declared is float else value  # -0.0 is 0.0
+    return out
+
+
+def _declared(f) -> type:
+    names = {t.__name__: t for t in TYPES}
+    declared = names.get(f.type, f.type) if isinstance(f.type, str) else f.type
+    if declared not in TYPES:
+        shown = getattr(declared, "__name__", declared)
+        raise UserError(
+            f"config field {f.name!r} has the unsupported type {shown}: use int, float, "
+            "str or bool, so that a run has a name and a column"
+        )
+    return declared
+
+
+def key(values: dict) -> str:
+    """16 hex digits naming a typed config; independent of the order of its fields."""
+    canonical = {k: [type(v).__name__, repr(v)] for k, v in values.items()}
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def frame(rows: Sequence[dict]) -> pd.DataFrame:
+    """Typed configs as a table, one row each, for queries."""
+    return pd.DataFrame(list(rows))
+
+
+def only(rows: Sequence[dict], query: str) -> list[dict] | None:
+    """Rows that a pandas query selects; None where it names columns we do not have."""
+    try:
+        return frame(rows).query(query, engine="python").to_dict("records")
+    except pd.errors.UndefinedVariableError:
+        return None
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"cannot read the query {query!r} ({reason}): write it as in "
+            'ONLY="lr<0.1 and seed<3"'
+        ) from None

@@ -1,0 +1,30 @@
+"""`torchvision`, also where its wheel was built for CUDA and torch was not.
+
+A CPU-only torch then fails to import it with "operator torchvision::nms does not exist":
+the compiled operators are absent, and their shape rules find nothing to attach to.
+Declaring the two missing operators first cures it; no model here ever calls them.
+"""
+
+import sys
+
+
+def torchvision():
+    """The torchvision module; the cure is used on that one failure only."""
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        _declare_missing_operators()
+        import torchvision
+    return torchvision
+
+
+def _declare_missing_operators() -> None:
+    import torch
+
+    signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    for name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{name}", signature)

@@ -1,0 +1,36 @@
+"""The four names of a notebook: load, run, claims, figure."""
+
+import pandas as pd
+
+from symlab.harness import engine, product
+from symlab.harness.project import find
+
+
+def load(experiment: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
+    """The current rows of an experiment, one per run, in the order of its sweep.
+
+    Rows made by older code and failed runs are left out; `pd.read_parquet` on
+    results/<scale>/<experiment>.parquet shows them all.
+    """
+    (plan,) = product.plans_of(find(), experiment, scale, seed0=seed0)
+    return plan.rows()
+
+
+def run(experiment: str, scale: str = "quick", jobs: int | None = None,
+        seed0: int = 0) -> pd.DataFrame:
+    """Run what is missing, then `load`."""
+    project = find()
+    (plan,) = product.plans_of(project, experiment, scale, seed0=seed0)
+    engine.run(project, [plan], jobs=jobs)
+    return plan.rows()
+
+
+def claims(name: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
+    """The verdicts of a figure's or an experiment's claims, one row each."""
+    plans = product.plans_of(find(), name, scale, seed0=seed0)
+    return pd.DataFrame([v.record() for v in product.verdicts(plans)])
+
+
+def figure(name: str, scale: str = "quick", seed0: int = 0):
+    """The matplotlib Figure of the rows that are there."""
+    return product.draw(name, product.plans_of(find(), name, scale, seed0=seed0))
