@@ -284,9 +284,9 @@ def draw(df, ax):
     df = df[df.study == "lr"]
     product, plain = df[df.model == "product"], df[df.model == "plain"]
     edge = 1 / (df.dim.iloc[0] + 2)
-    ax.axvline(edge, color="0.75", lw=0.8, zorder=0)
-    ax.text(edge * 0.95, 0.97, "$w$ diverges beyond", rotation=90, fontsize=6,
-            color="0.45", ha="right", va="top")
+    ax.plot([edge, edge], [-0.03, 0.5], color="0.7", lw=0.8, zorder=0)
+    ax.text(edge * 0.93, 0.07, "$w$ diverges beyond", rotation=90, fontsize=6,
+            color="0.45", ha="right", va="bottom")
     plot.curve(ax, product, "lr", "zero_fraction", color=plot.BLUE,
                label="$w=u\\odot v$, $|w|<10^{-4}$")
     plot.curve(ax, product, "lr", "collapsed", color=plot.GREEN, marker="^",
@@ -297,7 +297,7 @@ def draw(df, ax):
     plot.theory(ax, mean.index, mean, label="Lyapunov exponent $<0$")
     ax.set(xscale="log", xlabel="learning rate", ylabel="fraction of zero weights",
            ylim=(-0.03, 1.0))
-    ax.legend(loc="upper left", bbox_to_anchor=(0, 0.9))
+    ax.legend(loc="upper left")
 
 
 @figure("fig3", panel="left", row=1)

@@ -1,15 +1,13 @@
 """Where a long run may keep its state, so that a killed one goes on where it was.
 
 `run` stays pure as far as its rows go: with or without a checkpoint it returns the same.
-The file is named by the config and the code, and the engine deletes it when the row is
-safe, so no state of an older code is ever resumed.
+The engine gives each task a folder, named by its runs and the code, so no state of other
+code is ever resumed; it deletes the folder when the rows are safe.
 """
 
 import os
-from dataclasses import asdict, is_dataclass
+from hashlib import sha256
 from pathlib import Path
-
-from symlab.harness import sweep
 
 
 def path(config) -> Path | None:
@@ -18,5 +16,4 @@ def path(config) -> Path | None:
     if not folder:
         return None
     Path(folder).mkdir(parents=True, exist_ok=True)
-    values = sweep.typed(config) if is_dataclass(config) else asdict(config)
-    return Path(folder) / f"{sweep.key(values)}.state"
+    return Path(folder) / f"{sha256(repr(config).encode()).hexdigest()[:16]}.state"

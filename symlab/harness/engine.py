@@ -7,6 +7,7 @@ that kills its process twice becomes a failed row.
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib import metadata
 
 from tqdm import tqdm
@@ -74,7 +76,7 @@ def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dic
     groups: dict[tuple, list] = {}
     for config in plan.todo:
         groups.setdefault(tuple(config[f] for f in experiment.static), []).append(config)
-    checkpoints = plan.store.parts / f"checkpoints-{plan.code}"
+    checkpoints = plan.store.parts / "checkpoints"
     for configs in groups.values():
         n_chunks = max(math.ceil(len(configs) / experiment.lanes),
                        min(jobs, len(configs)) if experiment.lanes > 1 else 1)
@@ -84,8 +86,12 @@ def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dic
             keys = [sweep.key(c) for c in chunk]
             yield {"root": str(project.root), "name": experiment.name,
                    "code": plan.code, "device": device, "configs": chunk, "keys": keys,
-                   "checkpoints": str(checkpoints),
+                   "checkpoints": str(checkpoints / _digest([plan.code, *keys])),
                    "cost": sum(plan.seconds.get(k, 0.0) for k in keys)}
+
+
+def _digest(words: list[str]) -> str:
+    return sha256(" ".join(words).encode()).hexdigest()[:16]
 
 
 def _singles(task: dict) -> list[dict]:
@@ -189,6 +195,7 @@ class _Sink:
         self.report = report
         self.about = {"threads": 1, "versions": _versions(), **_git(project)}
         self.waiting: dict[str, list[dict]] = {name: [] for name in self.plans}
+        self.checkpoints: dict[str, list[str]] = {name: [] for name in self.plans}
         self.types = {name: _types(p) for name, p in self.plans.items()}
 
     def take(self, task: dict, outcomes: list[dict]) -> None:
@@ -196,6 +203,7 @@ class _Sink:
         configs = dict(zip(task["keys"], task["configs"], strict=True))
         for outcome in outcomes:
             self.waiting[name].append(self._row(name, configs, outcome, task["code"]))
+        self.checkpoints[name].append(task["checkpoints"])
         if sum(r["wall_s"] for r in self.waiting[name]) >= FLUSH:
             self._flush(name)
 
@@ -243,8 +251,10 @@ class _Sink:
         rows, plan = self.waiting[name], self.plans[name]
         if rows:
             plan.store.write_part(rows, {plan.code: plan.manifest})
-            _forget_checkpoints(plan, rows)
-            self.waiting[name] = []
+            if all(r["status"] == "ok" for r in rows):
+                for folder in self.checkpoints[name]:
+                    shutil.rmtree(folder, ignore_errors=True)
+            self.waiting[name], self.checkpoints[name] = [], []
 
     def close(self) -> None:
         for name, plan in self.plans.items():
@@ -267,13 +277,6 @@ def _has_current(table, column: str, code: str) -> bool:
     rows = table.filter(pc.and_(pc.equal(table["code"], code),
                                 pc.equal(table["status"], "ok")))
     return rows[column].null_count < len(rows)
-
-
-def _forget_checkpoints(plan: Plan, rows: list[dict]) -> None:
-    for row in rows:
-        if row["status"] == "ok":
-            for folder in plan.store.parts.glob("checkpoints-*"):
-                (folder / f"{row['key']}.state").unlink(missing_ok=True)
 
 
 def _versions() -> str:

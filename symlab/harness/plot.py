@@ -33,7 +33,8 @@ def curve(ax, df, x: str, y: str, *, label: str, color: str, marker: str = "o", 
     import seaborn as sns
 
     sns.lineplot(df, x=x, y=y, ax=ax, errorbar=stats.band, label=label, color=color,
-                 marker=marker, markeredgewidth=0, legend=False, **line)
+                 marker=marker, markeredgewidth=0, legend=False,
+                 err_kws={"linewidth": 0}, **line)
 
 
 def theory(ax, x, y, *, label: str = "theory", color: str = BLACK, **line):
