@@ -22,7 +22,7 @@ FLAGS = --scale $(SCALE) $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend 
 	$(if $(DEVICE),--device $(DEVICE)) $(if $(ONLY),--only "$(ONLY)") $(if $(DRY),--dry-run) \
 	$(if $(PARTIAL),--partial) $(if $(FRESH),--fresh) $(if $(SEED0),--seed0 $(SEED0))
 
-FIGURES := $(shell sed -n 's/^@figure("\([^"]*\)".*/\1/p' experiments/[!_]*.py | sort -u)
+FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
 .PHONY: help figures $(FIGURES) test lint status claims report reference bench clean
 help:

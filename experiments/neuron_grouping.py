@@ -68,14 +68,24 @@ def sweep(scale: str) -> list[Config]:
     common = {
         "smoke": {"epochs": 1, "batch": 64, "seed": range(1)},
         "quick": {"seed": range(3)},
-        "paper": {"data": "cifar10", "stem": "cifar", "lr": 0.1, "hold": 0.0,
-                  "batch": 128, "epochs": 200, "augment": True, "half": True,
-                  "seed": range(3)},
+        "paper": {
+            "data": "cifar10",
+            "stem": "cifar",
+            "lr": 0.1,
+            "hold": 0.0,
+            "batch": 128,
+            "epochs": 200,
+            "augment": True,
+            "half": True,
+            "seed": range(3),
+        },
     }[scale]
     decay = 5e-4 if scale == "paper" else Config.weight_decay
-    return [*grid(Config, weight_decay=decay, **common),
-            *grid(Config, weight_decay=0.0, **common),
-            *grid(Config, weight_decay=decay, offset=0.01, **common)]
+    return [
+        *grid(Config, weight_decay=decay, **common),
+        *grid(Config, weight_decay=0.0, **common),
+        *grid(Config, weight_decay=decay, offset=0.01, **common),
+    ]
 
 
 def arm(c: Config) -> str:
@@ -114,8 +124,14 @@ def _one(c: Config) -> dict:
         logits = torch.cat([model(part) for part in x_test.split(512)])
         accuracy = (logits.argmax(1).cpu() == data.y_test).double().mean()
     neurons = resnet.preactivations(model, x_test).double().cpu().numpy()
-    return {"arm": arm(c), "accuracy": float(accuracy), "total_decay": total_decay,
-            "losses": losses, "diverged_at": diverged_at, **grouping(neurons)}
+    return {
+        "arm": arm(c),
+        "accuracy": float(accuracy),
+        "total_decay": total_decay,
+        "losses": losses,
+        "diverged_at": diverged_at,
+        **grouping(neurons),
+    }
 
 
 def _train(c: Config, model, x, y) -> tuple[list[float], float, int]:
@@ -124,19 +140,35 @@ def _train(c: Config, model, x, y) -> tuple[list[float], float, int]:
 
     parameters = list(model.parameters())
     pull = _offset(c, parameters)
-    optimizer = torch.optim.SGD(parameters, lr=c.lr, momentum=c.momentum,
-                                weight_decay=c.weight_decay, fused=True)
+    optimizer = torch.optim.SGD(
+        parameters,
+        lr=c.lr,
+        momentum=c.momentum,
+        weight_decay=c.weight_decay,
+        fused=True,
+    )
     per_epoch = len(x) // c.batch
     steps, keep = c.epochs * per_epoch, _Keep(c, model, optimizer)
     first, losses = keep.resume()
     for epoch in range(first, c.epochs):
         model.train()
-        order = torch.from_numpy(rng.stream(c.seed, f"order {epoch}").permutation(len(x)))
+        order = torch.from_numpy(
+            rng.stream(c.seed, f"order {epoch}").permutation(len(x))
+        )
         total = torch.zeros((), device=x.device)
         for i in range(per_epoch):
             pick = order[i * c.batch : (i + 1) * c.batch].to(x.device)
-            total += _step(c, model, optimizer, pull, x[pick], y[pick],
-                           schedule(c, epoch * per_epoch + i, steps), epoch, i)
+            total += _step(
+                c,
+                model,
+                optimizer,
+                pull,
+                x[pick],
+                y[pick],
+                schedule(c, epoch * per_epoch + i, steps),
+                epoch,
+                i,
+            )
         losses.append(float(total) / per_epoch)
         if not math.isfinite(losses[-1]):
             return losses, 0.0, epoch * per_epoch
@@ -191,8 +223,9 @@ def _augmented(x, draws):
     columns = torch.from_numpy(columns.copy()).to(x.device)
     index = torch.arange(n, device=x.device)[:, None, None]
     # (N, H, W, C) from advanced indexing: already the bytes of channels_last
-    return padded.permute(0, 2, 3, 1)[index, rows[:, :, None],
-                                      columns[:, None, :]].permute(0, 3, 1, 2)
+    return padded.permute(0, 2, 3, 1)[
+        index, rows[:, :, None], columns[:, None, :]
+    ].permute(0, 3, 1, 2)
 
 
 class _Keep:
@@ -220,8 +253,12 @@ class _Keep:
 
         if self.path is None or self.clock() - self.saved < 60:
             return
-        state = {"model": self.model.state_dict(), "epoch": epoch, "losses": losses,
-                 "optimizer": self.optimizer.state_dict()}
+        state = {
+            "model": self.model.state_dict(),
+            "epoch": epoch,
+            "losses": losses,
+            "optimizer": self.optimizer.state_dict(),
+        }
         torch.save(state, self.path.with_suffix(".new"))
         self.path.with_suffix(".new").replace(self.path)
         self.saved = self.clock()
@@ -277,16 +314,28 @@ def _first(df, name: str):
 
 @figure("fig3", panel="right")
 def draw(df, ax):
-    shown = ax.imshow(np.abs(_first(df, "decay")), cmap="magma_r", vmin=0, vmax=1,
-                      interpolation="nearest", rasterized=True)
+    shown = ax.imshow(
+        np.abs(_first(df, "decay")),
+        cmap="magma_r",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+        rasterized=True,
+    )
     bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, ticks=[0, 0.5, 1])
     bar.set_label("|correlation|", labelpad=1)
     bar.outline.set_linewidth(0.4)
     ax.set(xlabel="neuron, reordered", ylabel="neuron, reordered", xticks=[], yticks=[])
     if (df.arm == "no decay").any():
         inset = ax.inset_axes([0.56, 0.56, 0.44, 0.44])
-        inset.imshow(np.abs(_first(df, "no decay"))[::2, ::2], cmap="magma_r", vmin=0,
-                     vmax=1, interpolation="nearest", rasterized=True)
+        inset.imshow(
+            np.abs(_first(df, "no decay"))[::2, ::2],
+            cmap="magma_r",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+            rasterized=True,
+        )
         inset.set(xticks=[], yticks=[])
         inset.set_xlabel("no decay", fontsize=6.5, labelpad=1)
         for side in inset.spines.values():
@@ -295,16 +344,21 @@ def draw(df, ax):
 
 @figure("fig3", panel="right", row=1)
 def draw_statistic(df, ax):
-    for i, (name, color) in enumerate(zip(ARMS, (plot.BLUE, plot.ORANGE, plot.GREEN),
-                                          strict=True)):
+    for i, (name, color) in enumerate(
+        zip(ARMS, (plot.BLUE, plot.ORANGE, plot.GREEN), strict=True)
+    ):
         values = df[df.arm == name].grouped
         if len(values):
             low, high = stats.band(values)
             ax.bar(i, values.mean(), 0.6, color=color, alpha=0.35)
             ax.plot([i, i], [max(low, 0), high], color=color, lw=1.4)
             ax.plot(np.full(len(values), i), values, "o", color=color, ms=3)
-    ax.set(xticks=range(3), xticklabels=["decay", "no decay", "decay,\nstatic bias"],
-           ylabel="neurons with a copy\n($|$correlation$|>.999$)", ylim=(0, 1))
+    ax.set(
+        xticks=range(3),
+        xticklabels=["decay", "no decay", "decay,\nstatic bias"],
+        ylabel="neurons with a copy\n($|$correlation$|>.999$)",
+        ylim=(0, 1),
+    )
 
 
 # --- claims --------------------------------------------------------------------------
@@ -316,25 +370,54 @@ def _difference(a: str, b: str):
 
 PAPER = "Ziyin 2024, figure 3 right"
 CLAIMS = [
-    Claim("decay_groups_neurons", "With weight decay neurons form groups of copies.",
-          PAPER, lambda df: stats.mean(df[df.arm == "decay"].grouped), above=0.25,
-          reason="a block structure that one sees needs a good part of the neurons: a "
-                 "quarter; the prototype had .47 to .65 at D = 12"),
-    Claim("no_groups_without_decay", "Without weight decay groups are rare.", PAPER,
-          lambda df: stats.worst(df[df.arm == "no decay"].grouped), below=0.05,
-          reason="'rarely' is under 1 in 20, in every run"),
-    Claim("symmetry_is_the_cause", "With the symmetry broken the same decay groups none.",
-          "ours; the control by a static bias (syre)", _difference("decay", "static bias"),
-          above=0.25, reason="as much as the first claim asks: the control has to lose it"),
-    Claim("decay_is_enough", "The total decay exponent reaches 12 in both decay arms.",
-          "ours; prototype: blocks appear at about 10",
-          lambda df: stats.worst(df[df.arm != "no decay"].total_decay, largest=False),
-          above=12.0, reason="the condition under which the claims are meant"),
-    Claim("networks_learn", "Every network classifies well.", "ours",
-          lambda df: stats.worst(df.accuracy, largest=False), above=0.93,
-          reason="the mean of each arm is asked below; one run on 397 test images has a "
-                 "standard error of 1 %"),
-    Claim("accuracy_equal", "Grouping does not cost accuracy.", "ours",
-          lambda df: stats.mean(df.accuracy), above=0.97,
-          reason="97 % is what a ResNet18 reaches on these digits with any recipe"),
+    Claim(
+        "decay_groups_neurons",
+        "With weight decay neurons form groups of copies.",
+        PAPER,
+        lambda df: stats.mean(df[df.arm == "decay"].grouped),
+        above=0.25,
+        reason="a block structure that one sees needs a good part of the neurons: a "
+        "quarter; the prototype had .47 to .65 at D = 12",
+    ),
+    Claim(
+        "no_groups_without_decay",
+        "Without weight decay groups are rare.",
+        PAPER,
+        lambda df: stats.worst(df[df.arm == "no decay"].grouped),
+        below=0.05,
+        reason="'rarely' is under 1 in 20, in every run",
+    ),
+    Claim(
+        "symmetry_is_the_cause",
+        "With the symmetry broken the same decay groups none.",
+        "ours; the control by a static bias (syre)",
+        _difference("decay", "static bias"),
+        above=0.25,
+        reason="as much as the first claim asks: the control has to lose it",
+    ),
+    Claim(
+        "decay_is_enough",
+        "The total decay exponent reaches 12 in both decay arms.",
+        "ours; prototype: blocks appear at about 10",
+        lambda df: stats.worst(df[df.arm != "no decay"].total_decay, largest=False),
+        above=12.0,
+        reason="the condition under which the claims are meant",
+    ),
+    Claim(
+        "networks_learn",
+        "Every network classifies well.",
+        "ours",
+        lambda df: stats.worst(df.accuracy, largest=False),
+        above=0.93,
+        reason="the mean of each arm is asked below; one run on 397 test images has a "
+        "standard error of 1 %",
+    ),
+    Claim(
+        "accuracy_equal",
+        "Grouping does not cost accuracy.",
+        "ours",
+        lambda df: stats.mean(df.accuracy),
+        above=0.97,
+        reason="97 % is what a ResNet18 reaches on these digits with any recipe",
+    ),
 ]

@@ -65,9 +65,17 @@ class Config:
 def sweep(scale: str) -> list[Config]:
     steps = {"smoke": 2000, "quick": 60_000, "paper": 200_000}[scale]
     seeds = range({"smoke": 2, "quick": 16, "paper": 64}[scale])
-    full = {"study": "decay", "weight_decay": DECAYS, "momentum": 0.9, "lr": 0.3,
-            "dim": 100, "samples": 200, "noise": 0.5, "seed": seeds[: len(seeds) // 2],
-            "steps": {"smoke": 2000, "quick": 20_000, "paper": 60_000}[scale]}
+    full = {
+        "study": "decay",
+        "weight_decay": DECAYS,
+        "momentum": 0.9,
+        "lr": 0.3,
+        "dim": 100,
+        "samples": 200,
+        "noise": 0.5,
+        "seed": seeds[: len(seeds) // 2],
+        "steps": {"smoke": 2000, "quick": 20_000, "paper": 60_000}[scale],
+    }
     return [
         *grid(Config, model="product", lr=PRODUCT_RATES, steps=steps, seed=seeds),
         *grid(Config, model="plain", lr=PLAIN_RATES, steps=steps, seed=seeds),
@@ -102,12 +110,16 @@ def _online(configs: list[Config], chunk: int = 500) -> list[dict]:
     streams = [rng.stream(s, "data") for s in seeds]
     truth = torch.from_numpy(teacher.astype(np.float32))  # (S, D)
     noise = torch.tensor([c.noise for c in configs]).view(-1, 1)
-    step = (_ProductStep if configs[0].model == "product" else _PlainStep)(configs, u, v)
+    step = (_ProductStep if configs[0].model == "product" else _PlainStep)(
+        configs, u, v
+    )
     squares, divergence = torch.zeros(n_lanes, 1), lanes.Divergence(n_lanes)
     for begin in range(0, steps, chunk):
         n = min(chunk, steps - begin)
         # (n, S, D+1): input and label noise of every step, drawn once for each seed
-        draws = np.stack([s.standard_normal((n, d + 1), np.float32) for s in streams], 1)
+        draws = np.stack(
+            [s.standard_normal((n, d + 1), np.float32) for s in streams], 1
+        )
         draws = torch.from_numpy(draws)
         x = draws[..., :d]
         clean, eps = (x * truth).sum(-1, keepdim=True), draws[..., d:]  # (n, S, 1)
@@ -119,8 +131,10 @@ def _online(configs: list[Config], chunk: int = 500) -> list[dict]:
         divergence.look(torch.isfinite(step.w()).all(-1), begin + n)
     mse = (squares / (steps - np.ceil(0.9 * steps))).double().numpy()[:, 0]
     w = step.w().double().numpy()
-    return [_row(c, w[i], mse[i], teacher[which[i]], divergence.at[i])
-            for i, c in enumerate(configs)]
+    return [
+        _row(c, w[i], mse[i], teacher[which[i]], divergence.at[i])
+        for i, c in enumerate(configs)
+    ]
 
 
 def _row(c: Config, w, mse: float, teacher, diverged_at: int) -> dict:
@@ -130,11 +144,15 @@ def _row(c: Config, w, mse: float, teacher, diverged_at: int) -> dict:
         critical = critical_teacher(c.lr, float(mse))
         exact = float(np.mean(np.abs(teacher) < critical))
         second_order = float(np.mean(np.abs(teacher) < c.lr * mse))
-    return {"zero_fraction": float(np.mean(np.abs(w) < ZERO)),
-            "zero_fraction_strict": float(np.mean(np.abs(w) < STRICT)),
-            "collapsed": float(np.mean(np.abs(w) < COLLAPSED)),
-            "mse": float(mse), "predicted": exact, "second_order": second_order,
-            "diverged_at": int(diverged_at)}
+    return {
+        "zero_fraction": float(np.mean(np.abs(w) < ZERO)),
+        "zero_fraction_strict": float(np.mean(np.abs(w) < STRICT)),
+        "collapsed": float(np.mean(np.abs(w) < COLLAPSED)),
+        "mse": float(mse),
+        "predicted": exact,
+        "second_order": second_order,
+        "diverged_at": int(diverged_at),
+    }
 
 
 class _ProductStep:
@@ -228,18 +246,26 @@ def _full_batch(configs: list[Config]) -> list[dict]:
     y = clean + eps * lanes.column(configs, "noise", 2, np.float64)  # (L, N)
     gram = np.einsum("snd,sne->sde", x, x)[which] / n  # (L, D, D)
     target = np.einsum("lnd,ln->ld", x[which], y) / n
-    w, last = _descend(configs, torch.from_numpy(gram), torch.from_numpy(target),
-                       torch.from_numpy(u), torch.from_numpy(v))
-    return [_oracle_row(c, w[i], last[i], x[which[i]], y[i])
-            for i, c in enumerate(configs)]
+    w, last = _descend(
+        configs,
+        torch.from_numpy(gram),
+        torch.from_numpy(target),
+        torch.from_numpy(u),
+        torch.from_numpy(v),
+    )
+    return [
+        _oracle_row(c, w[i], last[i], x[which[i]], y[i]) for i, c in enumerate(configs)
+    ]
 
 
 def _descend(configs, gram, target, u, v):
     """Heavy-ball descent on (1/2) MSE + decay; w and its last change, each (L, D)."""
     import torch
 
-    lr, decay, beta = (torch.from_numpy(lanes.column(configs, f, 2, np.float64))
-                       for f in ("lr", "weight_decay", "momentum"))
+    lr, decay, beta = (
+        torch.from_numpy(lanes.column(configs, f, 2, np.float64))
+        for f in ("lr", "weight_decay", "momentum")
+    )
     product = configs[0].model == "product"
     theta = torch.stack([u, v] if product else [u * v])  # (2 or 1, L, D)
     velocity, old = torch.zeros_like(theta), theta.prod(0)
@@ -265,15 +291,18 @@ def _oracle_row(c: Config, w, change, x, y) -> dict:
         return np.mean((x @ w - y) ** 2) / 2 + c.weight_decay * np.abs(w).sum()
 
     ours, theirs = np.abs(w) < ZERO, np.abs(best) < ZERO
-    return {"zero_fraction": float(np.mean(ours)),
-            "zero_fraction_strict": float(np.mean(np.abs(w) < STRICT)),
-            "collapsed": float(np.mean(np.abs(w) < COLLAPSED)),
-            "mse": float(np.mean((x @ w - y) ** 2)),
-            "predicted": float(np.mean(theirs)) if c.model == "product" else 0.0,
-            "support_mismatch": int(np.sum(ours != theirs)),
-            "objective_gap": float(objective(w) - objective(best)),
-            "max_difference": float(np.abs(w - best).max()),
-            "last_change": float(change.max()), "diverged_at": -1}
+    return {
+        "zero_fraction": float(np.mean(ours)),
+        "zero_fraction_strict": float(np.mean(np.abs(w) < STRICT)),
+        "collapsed": float(np.mean(np.abs(w) < COLLAPSED)),
+        "mse": float(np.mean((x @ w - y) ** 2)),
+        "predicted": float(np.mean(theirs)) if c.model == "product" else 0.0,
+        "support_mismatch": int(np.sum(ours != theirs)),
+        "objective_gap": float(objective(w) - objective(best)),
+        "max_difference": float(np.abs(w - best).max()),
+        "last_change": float(change.max()),
+        "diverged_at": -1,
+    }
 
 
 # --- figure --------------------------------------------------------------------------
@@ -285,18 +314,50 @@ def draw(df, ax):
     product, plain = df[df.model == "product"], df[df.model == "plain"]
     edge = 1 / (df.dim.iloc[0] + 2)
     ax.plot([edge, edge], [-0.03, 0.5], color="0.7", lw=0.8, zorder=0)
-    ax.text(edge * 0.93, 0.07, "$w$ diverges beyond", rotation=90, fontsize=6,
-            color="0.45", ha="right", va="bottom")
-    plot.curve(ax, product, "lr", "zero_fraction", color=plot.BLUE,
-               label="$w=u\\odot v$, $|w|<10^{-4}$")
-    plot.curve(ax, product, "lr", "collapsed", color=plot.GREEN, marker="^",
-               label="$w=u\\odot v$, $|w|<10^{-10}$")
-    plot.curve(ax, plain, "lr", "zero_fraction", label="$w$, no symmetry",
-               color=plot.ORANGE, marker="s")
+    ax.text(
+        edge * 0.93,
+        0.07,
+        "$w$ diverges beyond",
+        rotation=90,
+        fontsize=6,
+        color="0.45",
+        ha="right",
+        va="bottom",
+    )
+    plot.curve(
+        ax,
+        product,
+        "lr",
+        "zero_fraction",
+        color=plot.BLUE,
+        label="$w=u\\odot v$, $|w|<10^{-4}$",
+    )
+    plot.curve(
+        ax,
+        product,
+        "lr",
+        "collapsed",
+        color=plot.GREEN,
+        marker="^",
+        label="$w=u\\odot v$, $|w|<10^{-10}$",
+    )
+    plot.curve(
+        ax,
+        plain,
+        "lr",
+        "zero_fraction",
+        label="$w$, no symmetry",
+        color=plot.ORANGE,
+        marker="s",
+    )
     mean = product.groupby("lr").predicted.mean()
     plot.theory(ax, mean.index, mean, label="Lyapunov exponent $<0$")
-    ax.set(xscale="log", xlabel="learning rate", ylabel="fraction of zero weights",
-           ylim=(-0.03, 1.0))
+    ax.set(
+        xscale="log",
+        xlabel="learning rate",
+        ylabel="fraction of zero weights",
+        ylim=(-0.03, 1.0),
+    )
     ax.legend(loc="upper left")
 
 
@@ -304,14 +365,31 @@ def draw(df, ax):
 def draw_decay(df, ax):
     df = df[df.study == "decay"]
     product, plain = df[df.model == "product"], df[df.model == "plain"]
-    plot.curve(ax, product, "weight_decay", "zero_fraction", label="$w=u\\odot v$",
-               color=plot.BLUE)
-    plot.curve(ax, plain, "weight_decay", "zero_fraction", label="$w$, no symmetry",
-               color=plot.ORANGE, marker="s")
+    plot.curve(
+        ax,
+        product,
+        "weight_decay",
+        "zero_fraction",
+        label="$w=u\\odot v$",
+        color=plot.BLUE,
+    )
+    plot.curve(
+        ax,
+        plain,
+        "weight_decay",
+        "zero_fraction",
+        label="$w$, no symmetry",
+        color=plot.ORANGE,
+        marker="s",
+    )
     mean = product.groupby("weight_decay").predicted.mean()
     plot.theory(ax, mean.index, mean, label="Lasso (scikit-learn)")
-    ax.set(xscale="log", xlabel="weight decay", ylabel="fraction of zero weights",
-           ylim=(-0.03, 1.0))
+    ax.set(
+        xscale="log",
+        xlabel="weight decay",
+        ylabel="fraction of zero weights",
+        ylim=(-0.03, 1.0),
+    )
     ax.legend(loc="upper left")
 
 
@@ -326,16 +404,20 @@ def _least_rise(df):
     """The smallest paired increase of the zero fraction between neighbouring rates."""
     df = _lr(df)
     rates = sorted(r for r in df.lr.unique() if r >= 0.007)
-    rises = [stats.paired(df, "zero_fraction", "lr", b, a)
-             for a, b in zip(rates, rates[1:], strict=False)]
+    rises = [
+        stats.paired(df, "zero_fraction", "lr", b, a)
+        for a, b in zip(rates, rates[1:], strict=False)
+    ]
     return min(rises, key=lambda i: i.low)
 
 
 def _theory_gap(df):
     """Measured minus predicted at the rate where they differ most, lr >= .02."""
     df = _lr(df)
-    gaps = [stats.mean(g.collapsed - g.predicted)
-            for _, g in df[df.lr >= 0.02].groupby("lr")]
+    gaps = [
+        stats.mean(g.collapsed - g.predicted)
+        for _, g in df[df.lr >= 0.02].groupby("lr")
+    ]
     return max(gaps, key=lambda i: abs(i.value))
 
 
@@ -343,34 +425,70 @@ def _lasso(column: str):
     def estimate(df):
         rows = df[(df.study == "decay") & (df.model == "product")]
         return stats.worst(rows[column].abs())
+
     return estimate
 
 
 PAPER = "Ziyin 2024, figure 3 left"
 CLAIMS = [
-    Claim("sparsity_rises_with_lr", "Sparsity of u*v increases with the learning rate.",
-          PAPER, _least_rise, above=0.0,
-          reason="an increase is an increase; from .007 on, since at lower rates small "
-                 "products are not yet told from zeros"),
-    Claim("product_becomes_sparse", "At a large rate most weights of u*v are zero.",
-          PAPER, lambda df: stats.mean(_lr(df)[_lr(df).lr == 0.05].zero_fraction),
-          above=0.5, reason="'most' is more than half"),
-    Claim("plain_stays_dense", "Without the symmetry no weight is zero at any rate.",
-          PAPER, lambda df: stats.worst(_lr(df, "plain").zero_fraction), below=0.02,
-          reason="|w| < 1e-4 holds by chance for 1e-4/sd(w) of the weights, below 1 %; "
-                 "the worst run of 200 weights may have a few"),
-    Claim("lyapunov_predicts", "A weight collapses iff its exponent is negative.",
-          "Ziyin 2024, section on SGD near the mirror; the exact exponent is ours",
-          _theory_gap, above=-0.05, below=0.05,
-          reason="in T steps exponents below log(1e8)/2T in size do not show: at lr .02 "
-                 "those of .09 of the weights; half of that is allowed"),
-    Claim("lasso_same_support", "Weight decay on u and v is the Lasso: same zeros.",
-          "ours; least of (wd/2)(u^2+v^2) under u*v=w is wd*|w|",
-          _lasso("support_mismatch"), below=0.5, reason="no coordinate may differ"),
-    Claim("lasso_same_objective", "Weight decay on u and v reaches the Lasso minimum.",
-          "ours, as above", _lasso("objective_gap"), below=1e-6,
-          reason="far below any difference of models, above the solver's tolerance"),
-    Claim("lasso_same_weights", "Weight decay on u and v gives the Lasso weights.",
-          "ours, as above", _lasso("max_difference"), below=5e-4,
-          reason="a coordinate close to critical may still be on its way"),
+    Claim(
+        "sparsity_rises_with_lr",
+        "Sparsity of u*v increases with the learning rate.",
+        PAPER,
+        _least_rise,
+        above=0.0,
+        reason="an increase is an increase; from .007 on, since at lower rates small "
+        "products are not yet told from zeros",
+    ),
+    Claim(
+        "product_becomes_sparse",
+        "At a large rate most weights of u*v are zero.",
+        PAPER,
+        lambda df: stats.mean(_lr(df)[_lr(df).lr == 0.05].zero_fraction),
+        above=0.5,
+        reason="'most' is more than half",
+    ),
+    Claim(
+        "plain_stays_dense",
+        "Without the symmetry no weight is zero at any rate.",
+        PAPER,
+        lambda df: stats.worst(_lr(df, "plain").zero_fraction),
+        below=0.02,
+        reason="|w| < 1e-4 holds by chance for 1e-4/sd(w) of the weights, below 1 %; "
+        "the worst run of 200 weights may have a few",
+    ),
+    Claim(
+        "lyapunov_predicts",
+        "A weight collapses iff its exponent is negative.",
+        "Ziyin 2024, section on SGD near the mirror; the exact exponent is ours",
+        _theory_gap,
+        above=-0.05,
+        below=0.05,
+        reason="in T steps exponents below log(1e8)/2T in size do not show: at lr .02 "
+        "those of .09 of the weights; half of that is allowed",
+    ),
+    Claim(
+        "lasso_same_support",
+        "Weight decay on u and v is the Lasso: same zeros.",
+        "ours; least of (wd/2)(u^2+v^2) under u*v=w is wd*|w|",
+        _lasso("support_mismatch"),
+        below=0.5,
+        reason="no coordinate may differ",
+    ),
+    Claim(
+        "lasso_same_objective",
+        "Weight decay on u and v reaches the Lasso minimum.",
+        "ours, as above",
+        _lasso("objective_gap"),
+        below=1e-6,
+        reason="far below any difference of models, above the solver's tolerance",
+    ),
+    Claim(
+        "lasso_same_weights",
+        "Weight decay on u and v gives the Lasso weights.",
+        "ours, as above",
+        _lasso("max_difference"),
+        below=5e-4,
+        reason="a coordinate close to critical may still be on its way",
+    ),
 ]

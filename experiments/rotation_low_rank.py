@@ -63,10 +63,25 @@ def sweep(scale: str) -> list[Config]:
     steps = {"smoke": 1000, "quick": 8000, "paper": 30_000}[scale]
     full = {"smoke": 500, "quick": 3000, "paper": 12_000}[scale]
     return [
-        *grid(Config, model=["factored", "residual"], noise=NOISES, dim=dim,
-              steps=steps, seed=seeds),
-        *grid(Config, study="decay", weight_decay=DECAYS, lr=0.2, momentum=0.9, batch=0,
-              dim=dim, steps=full, seed=seeds),
+        *grid(
+            Config,
+            model=["factored", "residual"],
+            noise=NOISES,
+            dim=dim,
+            steps=steps,
+            seed=seeds,
+        ),
+        *grid(
+            Config,
+            study="decay",
+            weight_decay=DECAYS,
+            lr=0.2,
+            momentum=0.9,
+            batch=0,
+            dim=dim,
+            steps=full,
+            seed=seeds,
+        ),
     ]
 
 
@@ -153,16 +168,22 @@ def _decay(c: Config) -> dict:
     left, s, right = np.linalg.svd(m64)
     best = (left * np.maximum(s - c.weight_decay, 0)) @ right
     product = (u.double() @ w.double()).numpy()
-    return _row(c, u, w) | {"last_loss": float(r.square().sum() / 2),
-                            "max_difference": float(np.abs(product - best).max())}
+    return _row(c, u, w) | {
+        "last_loss": float(r.square().sum() / 2),
+        "max_difference": float(np.abs(product - best).max()),
+    }
 
 
 def _row(c: Config, a, b) -> dict:
     s = np.linalg.svd((a.double() @ b.double()).numpy(), compute_uv=False)
     s = s / s[0] if s[0] > 0 else s
-    return {"rank": int(np.sum(s > RANK)), "rank_loose": int(np.sum(s > LOOSE)),
-            "soft_threshold_rank": theory(c),
-            "slow_rank": theory(c, resolution(c)), "spectrum": s}
+    return {
+        "rank": int(np.sum(s > RANK)),
+        "rank_loose": int(np.sum(s > LOOSE)),
+        "soft_threshold_rank": theory(c),
+        "slow_rank": theory(c, resolution(c)),
+        "spectrum": s,
+    }
 
 
 # --- figure --------------------------------------------------------------------------
@@ -174,16 +195,23 @@ def draw(df, ax):
     factored, residual = df[df.model == "factored"], df[df.model == "residual"]
     plot.curve(ax, factored, "noise", "rank", label="$UW$", color=plot.BLUE)
     rank = factored.soft_threshold_rank.mean()
-    plot.theory(ax, [0, factored.noise.max()], [rank, rank],
-                label="soft threshold (no noise)")
+    plot.theory(
+        ax, [0, factored.noise.max()], [rank, rank], label="soft threshold (no noise)"
+    )
     d = df.dim.iloc[0]
     ax.set(xlabel="gradient noise $\\sigma$", ylabel="rank", ylim=(0, d * 1.02))
     ax.legend(loc="upper right")
     inset = ax.inset_axes([0.14, 0.12, 0.46, 0.3])
-    plot.curve(inset, residual, "noise", "rank", label="$(I+U)(I+W)$",
-               color=plot.ORANGE, marker="s")
-    inset.set(xlabel="", ylabel="", ylim=(0, d * 1.15), xticks=[0, 2, 4],
-              yticks=[0, d])
+    plot.curve(
+        inset,
+        residual,
+        "noise",
+        "rank",
+        label="$(I+U)(I+W)$",
+        color=plot.ORANGE,
+        marker="s",
+    )
+    inset.set(xlabel="", ylabel="", ylim=(0, d * 1.15), xticks=[0, 2, 4], yticks=[0, d])
     inset.set_title("symmetry removed", fontsize=6.5, pad=2)
     inset.tick_params(labelsize=6)
 
@@ -209,8 +237,10 @@ def _least_fall(df):
     """The smallest paired decrease of rank from one noise level to the next, from 1."""
     df = _arm(df, "factored")
     levels = sorted(n for n in df.noise.unique() if n >= 1)
-    falls = [stats.paired(df, "rank", "noise", a, b)
-             for a, b in zip(levels, levels[1:], strict=False)]
+    falls = [
+        stats.paired(df, "rank", "noise", a, b)
+        for a, b in zip(levels, levels[1:], strict=False)
+    ]
     return min(falls, key=lambda i: i.low)
 
 
@@ -229,23 +259,47 @@ def _miscounted(df):
 
 PAPER = "Ziyin 2024, figure 3 middle"
 CLAIMS = [
-    Claim("rank_falls_with_noise", "The rank of U W falls as gradient noise grows.",
-          PAPER, _least_fall, above=0.0,
-          reason="a fall is a fall, at each step from sigma=1 on; below, the noise of the "
-                 "minibatch is as large as that of the labels"),
-    Claim("noise_costs_rank", "Strong noise takes a good part of the rank.", PAPER,
-          lambda df: stats.paired(_arm(df, "factored"), "rank", "noise", 0.0, 4.0),
-          above=20.0, reason="a tenth of the 200 dimensions is visible in the figure"),
-    Claim("no_symmetry_full_rank", "With the symmetry removed the rank is always full.",
-          PAPER + ", inset",
-          _residual_deficit, below=0.5, reason="full means every dimension, in every run"),
-    Claim("decay_rank_exact", "The rank is the number of s_i above the weight decay.",
-          "ours; the least of (wd/2)(|U|^2+|W|^2) is wd times the nuclear norm",
-          _miscounted, below=0.5,
-          reason="no singular value may be counted differently, but for those so close "
-                 "below the decay (within .0012) that they cannot have vanished yet"),
-    Claim("decay_soft_threshold", "U W is the soft-thresholded target.", "ours, as above",
-          lambda df: stats.worst(df.max_difference[df.study == "decay"]), below=1e-3,
-          reason="entries of M have size .14, and float32 sums over 200 terms err by "
-                 "1e-6 of that; slow directions close to the threshold err more"),
+    Claim(
+        "rank_falls_with_noise",
+        "The rank of U W falls as gradient noise grows.",
+        PAPER,
+        _least_fall,
+        above=0.0,
+        reason="a fall is a fall, at each step from sigma=1 on; below, the noise of the "
+        "minibatch is as large as that of the labels",
+    ),
+    Claim(
+        "noise_costs_rank",
+        "Strong noise takes a good part of the rank.",
+        PAPER,
+        lambda df: stats.paired(_arm(df, "factored"), "rank", "noise", 0.0, 4.0),
+        above=20.0,
+        reason="a tenth of the 200 dimensions is visible in the figure",
+    ),
+    Claim(
+        "no_symmetry_full_rank",
+        "With the symmetry removed the rank is always full.",
+        PAPER + ", inset",
+        _residual_deficit,
+        below=0.5,
+        reason="full means every dimension, in every run",
+    ),
+    Claim(
+        "decay_rank_exact",
+        "The rank is the number of s_i above the weight decay.",
+        "ours; the least of (wd/2)(|U|^2+|W|^2) is wd times the nuclear norm",
+        _miscounted,
+        below=0.5,
+        reason="no singular value may be counted differently, but for those so close "
+        "below the decay (within .0012) that they cannot have vanished yet",
+    ),
+    Claim(
+        "decay_soft_threshold",
+        "U W is the soft-thresholded target.",
+        "ours, as above",
+        lambda df: stats.worst(df.max_difference[df.study == "decay"]),
+        below=1e-3,
+        reason="entries of M have size .14, and float32 sums over 200 terms err by "
+        "1e-6 of that; slow directions close to the threshold err more",
+    ),
 ]

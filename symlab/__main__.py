@@ -55,9 +55,14 @@ def fig(project: Project, o) -> int:
 
 def claims(project: Project, o) -> int:
     """Judge claims on the rows that are there; run nothing."""
-    names = [e for name in o.names or contract.names(project)
-             for e in _experiments(project, name)]
-    plans = [plan.make(project, n, o.scale, seed0=o.seed0) for n in dict.fromkeys(names)]
+    names = [
+        e
+        for name in o.names or contract.names(project)
+        for e in _experiments(project, name)
+    ]
+    plans = [
+        plan.make(project, n, o.scale, seed0=o.seed0) for n in dict.fromkeys(names)
+    ]
     return max(_judge(p, o.scale, o.partial)[0] for p in plans)
 
 
@@ -80,12 +85,16 @@ def whence(project: Project, o) -> int:
     print(f"{o.file}: {record['figure']}, drawn by `{record['command']}`")
     for name, e in record["experiments"].items():
         seeds = e["seeds"]
-        print(f"  {name}: {e['runs']} runs (digest {e['rows']}), code {e['code']}, "
-              f"seeds {seeds[0]}..{seeds[-1]}, commit {', '.join(e['git'])}, "
-              f"{', '.join(e['device'])}\n    {'; '.join(e['versions'])}")
+        print(
+            f"  {name}: {e['runs']} runs (digest {e['rows']}), code {e['code']}, "
+            f"seeds {seeds[0]}..{seeds[-1]}, commit {', '.join(e['git'])}, "
+            f"{', '.join(e['device'])}\n    {'; '.join(e['versions'])}"
+        )
     for c in record["claims"]:
-        print(f"  {c['verdict']:9}  {c['experiment']}.{c['claim']}: {c['value']}"
-              f" [{c['low']}, {c['high']}], n={c['n']}")
+        print(
+            f"  {c['verdict']:9}  {c['experiment']}.{c['claim']}: {c['value']}"
+            f" [{c['low']}, {c['high']}], n={c['n']}"
+        )
     return 0
 
 
@@ -119,8 +128,9 @@ def _experiments(project: Project, name: str) -> list[str]:
 
 
 def _plans(project: Project, names: list[str], o) -> list[plan.Plan]:
-    return plan.make_all(project, names, o.scale, query=o.only, seed0=o.seed0,
-                         fresh=o.fresh)
+    return plan.make_all(
+        project, names, o.scale, query=o.only, seed0=o.seed0, fresh=o.fresh
+    )
 
 
 def _execute(project: Project, plans: list[plan.Plan], o) -> int:
@@ -132,8 +142,11 @@ def _execute(project: Project, plans: list[plan.Plan], o) -> int:
     engine.check_device(o.device)
     done = engine.run(project, plans, jobs=jobs, backend=o.backend, device=o.device)
     if done.interrupted:
-        print(f"stopped: {done.ok} runs finished and are kept; the same command goes on "
-              "from here", file=sys.stderr)
+        print(
+            f"stopped: {done.ok} runs finished and are kept; the same command goes on "
+            "from here",
+            file=sys.stderr,
+        )
         return 130
     if done.ok or done.failed:
         print(f"ran {done.ok + len(done.failed)} in {plan.duration(done.seconds)}")
@@ -142,8 +155,11 @@ def _execute(project: Project, plans: list[plan.Plan], o) -> int:
     if len(done.failed) > 5:
         print(f"... and {len(done.failed) - 5} more", file=sys.stderr)
     if done.failed:
-        print("the rows of failed runs hold the whole error; the next call tries just "
-              "these again", file=sys.stderr)
+        print(
+            "the rows of failed runs hold the whole error; the next call tries just "
+            "these again",
+            file=sys.stderr,
+        )
     return 1 if done.failed else 0
 
 
@@ -154,7 +170,9 @@ def _judge(p: plan.Plan, scale: str, partial: bool) -> tuple[int, list]:
     done, wanted = product.progress(p)
     print(f"\n{p.experiment.name}: {done} of {wanted} runs")
     if done < wanted and not partial:
-        print("  not judged: rows are missing (PARTIAL=1 judges and draws what is there)")
+        print(
+            "  not judged: rows are missing (PARTIAL=1 judges and draws what is there)"
+        )
         return 1, []
     verdicts = judge_all(p.experiment, p.rows())
     for v in verdicts:
@@ -170,8 +188,10 @@ def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> i
     status = max(s for s, _ in judged)
     complete = not missing and all(d == w for d, w in map(product.progress, plans))
     if not complete and not o.partial:
-        print(f"{name} is not drawn: the sweep is incomplete (PARTIAL=1 draws it, "
-              "stamped preliminary)")
+        print(
+            f"{name} is not drawn: the sweep is incomplete (PARTIAL=1 draws it, "
+            "stamped preliminary)"
+        )
         return 1
     if not any(len(p.rows()) for p in plans):
         print(f"{name} is not drawn: there is no row yet")
@@ -199,14 +219,19 @@ def _short(path: Path) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        "symlab", description="Run experiments, judge their claims, draw their figures.",
+        "symlab",
+        description="Run experiments, judge their claims, draw their figures.",
         epilog="Example: symlab fig fig3 --dry-run. Outputs go to results/ and figures/, "
-        "or to SYMLAB_RESULTS and SYMLAB_FIGURES.")
+        "or to SYMLAB_RESULTS and SYMLAB_FIGURES.",
+    )
     commands = p.add_subparsers(required=True, metavar="COMMAND")
 
     def add(function, **arguments):
-        c = commands.add_parser(function.__name__, help=function.__doc__.split("\n")[0],
-                                description=function.__doc__)
+        c = commands.add_parser(
+            function.__name__,
+            help=function.__doc__.split("\n")[0],
+            description=function.__doc__,
+        )
         c.set_defaults(command=function)
         for flags, options in arguments.items():
             c.add_argument(flags, **options)
@@ -218,14 +243,24 @@ def _parser() -> argparse.ArgumentParser:
         _scale(c)
         a = c.add_argument
         a("--jobs", type=_positive, help="worker processes (default: the cores)")
-        a("--backend", default="loky", help="joblib backend: loky, dask, ray, threading")
+        a(
+            "--backend",
+            default="loky",
+            help="joblib backend: loky, dask, ray, threading",
+        )
         a("--device", default="cpu", help="cpu or cuda")
         a("--only", metavar="QUERY", help='runs to do, as in "lr<0.1 and seed<3"')
         a("--dry-run", action="store_true", help="print the plan with its ETA and stop")
         a("--partial", action="store_true", help="judge and draw an incomplete sweep")
         a("--fresh", action="store_true", help="run again what is there already")
-    c = add(claims, names={"nargs": "*", "metavar": "NAME",
-                           "help": "figures or experiments (default: all)"})
+    c = add(
+        claims,
+        names={
+            "nargs": "*",
+            "metavar": "NAME",
+            "help": "figures or experiments (default: all)",
+        },
+    )
     _scale(c)
     c.add_argument("--partial", action="store_true", help="judge an incomplete sweep")
     _scale(add(status))
@@ -236,10 +271,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _scale(c) -> None:
-    c.add_argument("--scale", default="quick", type=_known_scale,
-                   help="smoke (seconds), quick (default, minutes), paper (hours, GPU)")
-    c.add_argument("--seed0", type=int, default=0, metavar="S",
-                   help="add S to every seed: the same design on unseen seeds")
+    c.add_argument(
+        "--scale",
+        default="quick",
+        type=_known_scale,
+        help="smoke (seconds), quick (default, minutes), paper (hours, GPU)",
+    )
+    c.add_argument(
+        "--seed0",
+        type=int,
+        default=0,
+        metavar="S",
+        help="add S to every seed: the same design on unseen seeds",
+    )
 
 
 def _known_scale(name: str) -> str:
@@ -250,8 +294,9 @@ def _known_scale(name: str) -> str:
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers: use 1 "
-                                         "or more")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of workers: use 1 or more"
+        )
     return int(text)
 
 

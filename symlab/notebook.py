@@ -16,8 +16,9 @@ def load(experiment: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
     return plan.rows()
 
 
-def run(experiment: str, scale: str = "quick", jobs: int | None = None,
-        seed0: int = 0) -> pd.DataFrame:
+def run(
+    experiment: str, scale: str = "quick", jobs: int | None = None, seed0: int = 0
+) -> pd.DataFrame:
     """Run what is missing, then `load`."""
     project = find()
     (plan,) = product.plans_of(project, experiment, scale, seed0=seed0)

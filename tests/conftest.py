@@ -69,15 +69,26 @@ class Sandbox:
 
     def __call__(self, *words: str, python: str = sys.executable, **extra):
         """Run `symlab words...` in a process of its own."""
-        return subprocess.run([python, "-m", "symlab", *map(str, words)], text=True,
-                              cwd=self.root, env=self.env(**extra), timeout=300,
-                              capture_output=True, check=False)
+        return subprocess.run(
+            [python, "-m", "symlab", *map(str, words)],
+            text=True,
+            cwd=self.root,
+            env=self.env(**extra),
+            timeout=300,
+            capture_output=True,
+            check=False,
+        )
 
     def start(self, *words: str, **extra) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-m", "symlab", *map(str, words)],
-                                cwd=self.root, env=self.env(**extra), text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "symlab", *map(str, words)],
+            cwd=self.root,
+            env=self.env(**extra),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def rows(self, name: str = "line", scale: str = "quick"):
         import pandas as pd

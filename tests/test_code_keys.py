@@ -26,30 +26,48 @@ def test_a_function_two_modules_away_counts_and_is_named(sandbox):
     assert manifest(sandbox) == before
 
 
-@pytest.mark.parametrize(("file", "old", "new"), [
-    ("experiments/line.py", 'label="y"', 'label="other"'),  # draw
-    ("experiments/line.py", '"""y = 2 x + noise."""', '"""Other words."""'),
-    ("experiments/line.py", '"""Input."""', '"""Other words."""'),
-    ("experiments/line.py", "above=1.9", "above=1.8"),  # CLAIMS
-    ("experiments/line.py", "range(4)", "range(5)"),  # sweep
-    ("experiments/line.py", "LANES = 4", "LANES = 2"),
-    ("experiments/line.py", "x: float = 1.0", "x: float = 1.5"),  # value is in the key
-    ("middle.py", "    return factor()", "    # a comment\n\n    return  factor( )"),
-    ("middle.py", "def scale(x):", 'def scale(x: float) -> float:\n    """Doc."""'),
-    ("deep.py", "def factor", "UNUSED = 3\n\n\ndef factor"),
-])
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("experiments/line.py", 'label="y"', 'label="other"'),  # draw
+        ("experiments/line.py", '"""y = 2 x + noise."""', '"""Other words."""'),
+        ("experiments/line.py", '"""Input."""', '"""Other words."""'),
+        ("experiments/line.py", "above=1.9", "above=1.8"),  # CLAIMS
+        ("experiments/line.py", "range(4)", "range(5)"),  # sweep
+        ("experiments/line.py", "LANES = 4", "LANES = 2"),
+        (
+            "experiments/line.py",
+            "x: float = 1.0",
+            "x: float = 1.5",
+        ),  # value is in the key
+        (
+            "middle.py",
+            "    return factor()",
+            "    # a comment\n\n    return  factor( )",
+        ),
+        ("middle.py", "def scale(x):", 'def scale(x: float) -> float:\n    """Doc."""'),
+        ("deep.py", "def factor", "UNUSED = 3\n\n\ndef factor"),
+    ],
+)
 def test_what_cannot_change_a_result_does_not_count(sandbox, file, old, new):
     before = manifest(sandbox)
     sandbox.edit(file, old, new)
     assert manifest(sandbox) == before
 
 
-@pytest.mark.parametrize(("file", "old", "new", "name"), [
-    ("experiments/line.py", "0.01 * float", "0.02 * float", "experiments.line:run"),
-    ("middle.py", "factor() * x", "x * factor()", "middle:scale"),
-    ("deep.py", "def factor", "import os\nos.umask(0o22)\n\n\ndef factor",
-     "deep:top level"),
-])
+@pytest.mark.parametrize(
+    ("file", "old", "new", "name"),
+    [
+        ("experiments/line.py", "0.01 * float", "0.02 * float", "experiments.line:run"),
+        ("middle.py", "factor() * x", "x * factor()", "middle:scale"),
+        (
+            "deep.py",
+            "def factor",
+            "import os\nos.umask(0o22)\n\n\ndef factor",
+            "deep:top level",
+        ),
+    ],
+)
 def test_what_can_change_a_result_counts(sandbox, file, old, new, name):
     before = manifest(sandbox)
     sandbox.edit(file, old, new)
@@ -59,31 +77,62 @@ def test_what_can_change_a_result_counts(sandbox, file, old, new, name):
 REACH = {
     "a constant": ("from m import f", "K = 1\ndef f():\n    return K", "m:K", "K = 1"),
     "an alias": ("import m as q\nf = q.f", "def f():\n    return 1", "m:f", "return 1"),
-    "a method": ("from m import C\nf = C().g",
-                 "class C:\n    def g(self):\n        return 1", "m:C", "return 1"),
-    "a default": ("from m import f",
-                  "def d():\n    return 1\ndef f(x=d()):\n    return x", "m:d",
-                  "return 1"),
-    "a decorator": ("from m import f",
-                    "def d(f):\n    return f\n@d\ndef f():\n    return 1", "m:d",
-                    "return f\n"),
-    "a registry": ("from m import f",
-                   "R = {}\ndef reg(f):\n    R[f.__name__] = f\n    return f\n"
-                   "@reg\ndef h():\n    return 1\ndef f():\n    return R['h']()",
-                   "m:h", "return 1"),
-    "a local import": ("def f():\n    from m import g\n    return g()",
-                       "def g():\n    return 1", "m:g", "return 1"),
+    "a method": (
+        "from m import C\nf = C().g",
+        "class C:\n    def g(self):\n        return 1",
+        "m:C",
+        "return 1",
+    ),
+    "a default": (
+        "from m import f",
+        "def d():\n    return 1\ndef f(x=d()):\n    return x",
+        "m:d",
+        "return 1",
+    ),
+    "a decorator": (
+        "from m import f",
+        "def d(f):\n    return f\n@d\ndef f():\n    return 1",
+        "m:d",
+        "return f\n",
+    ),
+    "a registry": (
+        "from m import f",
+        "R = {}\ndef reg(f):\n    R[f.__name__] = f\n    return f\n"
+        "@reg\ndef h():\n    return 1\ndef f():\n    return R['h']()",
+        "m:h",
+        "return 1",
+    ),
+    "a local import": (
+        "def f():\n    from m import g\n    return g()",
+        "def g():\n    return 1",
+        "m:g",
+        "return 1",
+    ),
     "a star import": ("from m import *", "def f():\n    return 1", "m:f", "return 1"),
-    "a re-export": ("from package import f", "def f():\n    return 1", "m:f",
-                    "return 1"),
-    "a comprehension": ("from m import f",
-                        "def g():\n    return 1\ndef f():\n    return [g() for _ in 'a']",
-                        "m:g", "return 1"),
-    "an f-string": ("from m import f",
-                    "def g():\n    return 1\ndef f():\n    return float(f'{g():d}')",
-                    "m:g", "return 1"),
-    "a mutated table": ("from m import f", "T = {}\nT['a'] = 1\ndef f():\n    return T",
-                        "m:top level", "= 1"),
+    "a re-export": (
+        "from package import f",
+        "def f():\n    return 1",
+        "m:f",
+        "return 1",
+    ),
+    "a comprehension": (
+        "from m import f",
+        "def g():\n    return 1\ndef f():\n    return [g() for _ in 'a']",
+        "m:g",
+        "return 1",
+    ),
+    "an f-string": (
+        "from m import f",
+        "def g():\n    return 1\ndef f():\n    return float(f'{g():d}')",
+        "m:g",
+        "return 1",
+    ),
+    "a mutated table": (
+        "from m import f",
+        "T = {}\nT['a'] = 1\ndef f():\n    return T",
+        "m:top level",
+        "= 1",
+    ),
 }
 
 
@@ -93,17 +142,22 @@ def test_it_follows(sandbox, how):
     sandbox.write("m.py", module + "\n")
     (sandbox.root / "package").mkdir()
     sandbox.write("package/__init__.py", "from m import f\n")
-    sandbox.edit("experiments/line.py", "from middle import scale",
-                 experiment + "\nscale = f")
+    sandbox.edit(
+        "experiments/line.py", "from middle import scale", experiment + "\nscale = f"
+    )
     before = manifest(sandbox)
-    sandbox.edit("m.py", text, text.replace("1", "2").replace("return f\n", "return  (f)"
-                                                              " or 0\n"))
+    sandbox.edit(
+        "m.py", text, text.replace("1", "2").replace("return f\n", "return  (f) or 0\n")
+    )
     assert name in code.changed(before, manifest(sandbox))
 
 
 def test_a_local_name_is_not_a_global_one(sandbox):
-    sandbox.write("m.py", "def noise():\n    return 1\ndef f(noise=3):\n"
-                          "    return [noise for noise in (noise,)]\n")
+    sandbox.write(
+        "m.py",
+        "def noise():\n    return 1\ndef f(noise=3):\n"
+        "    return [noise for noise in (noise,)]\n",
+    )
     sandbox.edit("middle.py", "from deep import factor", "from m import f as factor")
     assert not any("m:noise" in k for k in manifest(sandbox))
 
@@ -111,19 +165,24 @@ def test_a_local_name_is_not_a_global_one(sandbox):
 def pythons() -> list[str]:
     """Other Pythons of this machine that symlab supports."""
     found = [shutil.which(f"python3.{minor}") for minor in (11, 12, 13)]
-    found += sorted(str(p) for p in Path.home().glob(".pyenv/versions/3.1[123].*/bin/"
-                                                     "python"))
+    found += sorted(
+        str(p) for p in Path.home().glob(".pyenv/versions/3.1[123].*/bin/python")
+    )
     working = []
     for python in filter(None, found):
-        probe = subprocess.run([python, "-c", "import sys; print(sys.version_info[1])"],
-                               capture_output=True, text=True, check=False)
+        probe = subprocess.run(
+            [python, "-c", "import sys; print(sys.version_info[1])"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if probe.returncode == 0 and int(probe.stdout) != sys.version_info[1]:
             working.append(python)
     return working
 
 
 # Syntax on which the parsers of 3.11, 3.12 and 3.13 are known or suspected to differ.
-HARD = r'''
+HARD = r"""
 def f(x, *, y: int = 3, **k) -> "str":
     "doc"
     a = f"{x!r:>{y}} {x=} {'a' 'b'}{{}} {x:{'>'}{y}}" 'tail' f'{x}'
@@ -137,7 +196,7 @@ def f(x, *, y: int = 3, **k) -> "str":
     async def g(): return [i async for i in x if await i]
     return {**k, 'n': -0.0, 1: x[1:2, ...], 2: (z := 3)}
 class C[T]: pass
-'''.replace("class C[T]: pass\n", "class C: pass\n")
+""".replace("class C[T]: pass\n", "class C: pass\n")
 
 
 def test_the_same_source_has_one_key_on_every_python(tmp_path):
@@ -145,22 +204,32 @@ def test_the_same_source_has_one_key_on_every_python(tmp_path):
     if not others:
         pytest.skip("no other Python on this machine")
     (tmp_path / "hard.py").write_text(HARD)
-    files = [tmp_path / "hard.py", *sorted((HOME / "symlab").rglob("*.py")),
-             *sorted((HOME / "experiments").glob("*.py")),
-             *sorted(Path(ast.__file__).parent.glob("*.py"))[:80]]
+    files = [
+        tmp_path / "hard.py",
+        *sorted((HOME / "symlab").rglob("*.py")),
+        *sorted((HOME / "experiments").glob("*.py")),
+        *sorted(Path(ast.__file__).parent.glob("*.py"))[:80],
+    ]
     script = (
         "import sys, ast, json, hashlib, importlib.util as u\n"
         "s = u.spec_from_file_location('code_', sys.argv[1])\n"
         "m = u.module_from_spec(s); s.loader.exec_module(m)\n"
         "print(json.dumps([hashlib.sha256(m.canonical(ast.parse(open(f).read()))"
-        ".encode()).hexdigest() for f in sys.argv[2:]]))")
+        ".encode()).hexdigest() for f in sys.argv[2:]]))"
+    )
     path = HOME / "symlab" / "harness" / "code.py"
     answers = {}
     for python in [sys.executable, *others]:
-        out = subprocess.run([python, "-W", "ignore", "-c", script, path, *files],
-                             check=True, capture_output=True, text=True)
+        out = subprocess.run(
+            [python, "-W", "ignore", "-c", script, path, *files],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         answers[python] = json.loads(out.stdout)
     first = answers.pop(sys.executable)
     for python, keys in answers.items():
-        different = [str(f) for f, a, b in zip(files, first, keys, strict=True) if a != b]
+        different = [
+            str(f) for f, a, b in zip(files, first, keys, strict=True) if a != b
+        ]
         assert not different, f"{python} differs on {different}"

@@ -39,17 +39,23 @@ def digits(n_train: int = 1400) -> Images:
     pixels, labels = load_digits(return_X_y=True)
     order = np.random.Generator(np.random.Philox(0)).permutation(len(labels))
     x = torch.from_numpy(pixels[order].astype(np.float32)).view(-1, 1, 8, 8) / 16
-    x = torch.nn.functional.interpolate(x, size=32, mode="bilinear", align_corners=False)
+    x = torch.nn.functional.interpolate(
+        x, size=32, mode="bilinear", align_corners=False
+    )
     y = torch.from_numpy(labels[order]).long()
     x = x.expand(-1, 3, -1, -1)
-    return _standardised(x[:n_train], y[:n_train], x[n_train:], y[n_train:], (0, 1, 2, 3))
+    return _standardised(
+        x[:n_train], y[:n_train], x[n_train:], y[n_train:], (0, 1, 2, 3)
+    )
 
 
 def cifar10() -> Images:
     """CIFAR-10, 50,000 training and 10,000 test images."""
     folder = Path(os.environ.get("SYMLAB_DATA") or "data")
     if (folder / "cifar10" / "train.parquet").is_file():
-        parts = [_parquet(folder / "cifar10" / f"{s}.parquet") for s in ("train", "test")]
+        parts = [
+            _parquet(folder / "cifar10" / f"{s}.parquet") for s in ("train", "test")
+        ]
     else:
         parts = [_torchvision(folder, train) for train in (True, False)]
     (x, y), (x_test, y_test) = parts
@@ -62,8 +68,9 @@ def _parquet(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
     table = pq.read_table(path)
     encoded = table["img"].combine_chunks().field("bytes").to_pylist()
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB"))
-                       for b in encoded])  # (N, 32, 32, 3)
+    pixels = np.stack(
+        [np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in encoded]
+    )  # (N, 32, 32, 3)
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     return x, torch.from_numpy(table["label"].to_numpy()).long()
 
@@ -85,5 +92,6 @@ def _torchvision(folder: Path, train: bool) -> tuple[torch.Tensor, torch.Tensor]
 
 def _standardised(x, y, x_test, y_test, axes: tuple[int, ...]) -> Images:
     mean, std = x.mean(axes, keepdim=True), x.std(axes, keepdim=True)
-    return Images(((x - mean) / std).contiguous(), y,
-                  ((x_test - mean) / std).contiguous(), y_test)
+    return Images(
+        ((x - mean) / std).contiguous(), y, ((x_test - mean) / std).contiguous(), y_test
+    )

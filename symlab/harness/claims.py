@@ -38,8 +38,10 @@ class Claim:
 
     def __post_init__(self):
         if self.above == -math.inf and self.below == math.inf:
-            raise ValueError(f"claim {self.name!r} needs `above` or `below`: a claim "
-                             "that cannot fail says nothing")
+            raise ValueError(
+                f"claim {self.name!r} needs `above` or `below`: a claim "
+                "that cannot fail says nothing"
+            )
         if self.expected not in ("held", "failed", "undecided"):
             raise ValueError(f"claim {self.name!r}: expected must be a verdict")
 
@@ -59,12 +61,16 @@ class Verdict:
         return self.verdict == self.claim.expected
 
     def line(self) -> str:
-        mark = {"held": "held     ", "failed": "FAILED   "}.get(self.verdict, "undecided")
+        mark = {"held": "held     ", "failed": "FAILED   "}.get(
+            self.verdict, "undecided"
+        )
         c = self.claim
         limits = [f"> {c.above:g}"] if c.above > -math.inf else []
         limits += [f"< {c.below:g}"] if c.below < math.inf else []
-        text = f"{mark}  {c.name}: {self.interval or 'no estimate'}, " \
-               f"claimed {' and '.join(limits)}"
+        text = (
+            f"{mark}  {c.name}: {self.interval or 'no estimate'}, "
+            f"claimed {' and '.join(limits)}"
+        )
         if self.note:
             text += f"\n           {self.note}"
         if not self.as_expected:
@@ -74,12 +80,22 @@ class Verdict:
     def record(self) -> dict:
         """One flat row for a DataFrame or for the provenance of a figure."""
         i, c = self.interval, self.claim
-        return {"experiment": self.experiment, "claim": c.name, "verdict": self.verdict,
-                "expected": c.expected, "value": i.value if i else math.nan,
-                "low": i.low if i else math.nan, "high": i.high if i else math.nan,
-                "n": i.n if i else 0, "above": c.above, "below": c.below,
-                "statement": c.statement, "source": c.source, "reason": c.reason,
-                "note": self.note}
+        return {
+            "experiment": self.experiment,
+            "claim": c.name,
+            "verdict": self.verdict,
+            "expected": c.expected,
+            "value": i.value if i else math.nan,
+            "low": i.low if i else math.nan,
+            "high": i.high if i else math.nan,
+            "n": i.n if i else 0,
+            "above": c.above,
+            "below": c.below,
+            "statement": c.statement,
+            "source": c.source,
+            "reason": c.reason,
+            "note": self.note,
+        }
 
 
 def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
@@ -90,11 +106,17 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
         interval = claim.estimate(df)
     except (KeyError, ValueError, IndexError) as error:
         what = f"{type(error).__name__}: {error}".split("\n")[0]
-        return Verdict(experiment, claim, "undecided", None,
-                       f"the estimate needs rows that are not there ({what})")
+        return Verdict(
+            experiment,
+            claim,
+            "undecided",
+            None,
+            f"the estimate needs rows that are not there ({what})",
+        )
     if not math.isfinite(interval.value):
-        return Verdict(experiment, claim, "undecided", interval, "the estimate is not "
-                       "finite")
+        return Verdict(
+            experiment, claim, "undecided", interval, "the estimate is not finite"
+        )
     if interval.low > claim.above and interval.high < claim.below:
         return Verdict(experiment, claim, "held", interval)
     if interval.high <= claim.above or interval.low >= claim.below:

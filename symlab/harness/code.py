@@ -42,15 +42,21 @@ def canonical(node) -> str:
     skip = set(IGNORED)
     skip |= {"annotation"} if isinstance(node, ast.arg) else set()
     skip |= {"returns"} if isinstance(node, FUNCTION) else set()
-    parts = [f"{f}={canonical(v)}" for f, v in ast.iter_fields(node)
-             if f not in skip and v is not None and v != []]
+    parts = [
+        f"{f}={canonical(v)}"
+        for f, v in ast.iter_fields(node)
+        if f not in skip and v is not None and v != []
+    ]
     return f"{type(node).__name__}({','.join(parts)})"
 
 
 def _is_text(node) -> bool:
     """A docstring, or any other string that stands alone as a statement."""
-    return (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str))
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def _merged(values: list) -> list:
@@ -70,8 +76,12 @@ def free_names(node: ast.AST) -> set[tuple[str, ...]]:
     if isinstance(node, (*FUNCTION, ast.Lambda)):
         return _free_of_function(node)
     if isinstance(node, COMPREHENSION):
-        bound = {n.id for g in node.generators for n in ast.walk(g.target)
-                 if isinstance(n, ast.Name)}
+        bound = {
+            n.id
+            for g in node.generators
+            for n in ast.walk(g.target)
+            if isinstance(n, ast.Name)
+        }
         return {c for c in _free_of_children(node) if c[0] not in bound}
     if isinstance(node, ast.Attribute) and (chain := _chain(node)):
         return {chain}
@@ -170,7 +180,9 @@ class Module:
             if isinstance(node, ast.Import):
                 for a in node.names:
                     out[a.asname or a.name.split(".")[0]] = (
-                        a.name if a.asname else a.name.split(".")[0], None)
+                        a.name if a.asname else a.name.split(".")[0],
+                        None,
+                    )
             elif isinstance(node, ast.ImportFrom):
                 for a in node.names:
                     out[a.asname or a.name] = (self._absolute(node), a.name)
@@ -187,8 +199,9 @@ class Module:
 
 def _simple(statement) -> bool:
     targets = getattr(statement, "targets", None) or [statement.target]
-    return all(isinstance(t, (ast.Name, ast.Tuple, ast.List, ast.Starred))
-               for t in targets)
+    return all(
+        isinstance(t, (ast.Name, ast.Tuple, ast.List, ast.Starred)) for t in targets
+    )
 
 
 def _assigned(statement) -> list[str]:
@@ -200,7 +213,8 @@ def _is_guard(statement) -> bool:
     """`if __name__ == "__main__":` and `if TYPE_CHECKING:` do not run on import."""
     return isinstance(statement, ast.If) and any(
         getattr(n, "id", getattr(n, "attr", "")) in ("__name__", "TYPE_CHECKING")
-        for n in ast.walk(statement.test))
+        for n in ast.walk(statement.test)
+    )
 
 
 # --- everything that is reached ------------------------------------------------------
@@ -224,8 +238,10 @@ class _Reach:
         relative = Path(*name.split("."))
         homes = [self.root] + ([self.home] if relative.parts[0] == "symlab" else [])
         for home in homes:
-            for path in (home / relative / "__init__.py",
-                         (home / relative).with_suffix(".py")):
+            for path in (
+                home / relative / "__init__.py",
+                (home / relative).with_suffix(".py"),
+            ):
                 if path.is_file():
                     return path
         return None
@@ -318,8 +334,10 @@ def manifest(root: Path, module: str, names: Iterable[str]) -> dict[str, str]:
             reach._count(source, f"Config.{method.name}", method)
     for name in names:
         reach.visit(source, name)
-    return {k: sha256("\n".join(v).encode()).hexdigest()[:12]
-            for k, v in sorted(reach.texts.items())}
+    return {
+        k: sha256("\n".join(v).encode()).hexdigest()[:12]
+        for k, v in sorted(reach.texts.items())
+    }
 
 
 def digest(definitions: dict[str, str]) -> str:

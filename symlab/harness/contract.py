@@ -138,8 +138,10 @@ def _check(experiment: Experiment) -> None:
     if "seed" not in fields:
         raise UserError(f"{name}: Config needs a field `seed: int`")
     if clash := fields & set(RESERVED):
-        raise UserError(f"{name}: rename the config fields {sorted(clash)}, as the "
-                        "store has columns of those names")
+        raise UserError(
+            f"{name}: rename the config fields {sorted(clash)}, as the "
+            "store has columns of those names"
+        )
     if unknown := set(experiment.static) - fields:
         raise UserError(f"{name}: STATIC names unknown fields {sorted(unknown)}")
 
@@ -162,8 +164,17 @@ def _decorations(path: Path) -> list[str]:
         raise UserError(
             f"{path.name} line {error.lineno} is not Python: {error.msg}"
         ) from None
-    calls = [d for n in tree.body if isinstance(n, ast.FunctionDef)
-             for d in n.decorator_list if isinstance(d, ast.Call)]
-    return [c.args[0].value for c in calls
-            if getattr(c.func, "id", getattr(c.func, "attr", "")) == "figure"
-            and c.args and isinstance(c.args[0], ast.Constant)]
+    calls = [
+        d
+        for n in tree.body
+        if isinstance(n, ast.FunctionDef)
+        for d in n.decorator_list
+        if isinstance(d, ast.Call)
+    ]
+    return [
+        c.args[0].value
+        for c in calls
+        if getattr(c.func, "id", getattr(c.func, "attr", "")) == "figure"
+        and c.args
+        and isinstance(c.args[0], ast.Constant)
+    ]

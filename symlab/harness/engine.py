@@ -40,8 +40,15 @@ class Report:
     seconds: float = 0.0
 
 
-def run(project: Project, plans: list[Plan], *, jobs: int | None = None,
-        backend: str = "loky", device: str = "cpu", quiet: bool = False) -> Report:
+def run(
+    project: Project,
+    plans: list[Plan],
+    *,
+    jobs: int | None = None,
+    backend: str = "loky",
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Report:
     """Run what each plan lacks. Rows are on disk and packed when this returns or raises.
 
     A failure is a row and never an exception; Ctrl-C ends the call with what finished.
@@ -75,19 +82,29 @@ def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dic
     experiment = plan.experiment
     groups: dict[tuple, list] = {}
     for config in plan.todo:
-        groups.setdefault(tuple(config[f] for f in experiment.static), []).append(config)
+        groups.setdefault(tuple(config[f] for f in experiment.static), []).append(
+            config
+        )
     checkpoints = plan.store.parts / "checkpoints"
     for configs in groups.values():
-        n_chunks = max(math.ceil(len(configs) / experiment.lanes),
-                       min(jobs, len(configs)) if experiment.lanes > 1 else 1)
+        n_chunks = max(
+            math.ceil(len(configs) / experiment.lanes),
+            min(jobs, len(configs)) if experiment.lanes > 1 else 1,
+        )
         size = math.ceil(len(configs) / n_chunks)
         for i in range(0, len(configs), size):
             chunk = configs[i : i + size]
             keys = [sweep.key(c) for c in chunk]
-            yield {"root": str(project.root), "name": experiment.name,
-                   "code": plan.code, "device": device, "configs": chunk, "keys": keys,
-                   "checkpoints": str(checkpoints / _digest([plan.code, *keys])),
-                   "cost": sum(plan.seconds.get(k, 0.0) for k in keys)}
+            yield {
+                "root": str(project.root),
+                "name": experiment.name,
+                "code": plan.code,
+                "device": device,
+                "configs": chunk,
+                "keys": keys,
+                "checkpoints": str(checkpoints / _digest([plan.code, *keys])),
+                "cost": sum(plan.seconds.get(k, 0.0) for k in keys),
+            }
 
 
 def _digest(words: list[str]) -> str:
@@ -114,14 +131,18 @@ def _outcomes(tasks: list[dict], jobs: int, backend: str) -> Iterator:
         except Exception as error:
             if not _worker_died(error):
                 raise
-            tqdm.write("a worker process died; what it ran is tried again, one run at "
-                       "a time", file=sys.stderr)
+            tqdm.write(
+                "a worker process died; what it ran is tried again, one run at a time",
+                file=sys.stderr,
+            )
             suspects = [waiting.pop(i) for i in list(running)]
             yield from _one_by_one([t for s in suspects for t in _singles(s)], backend)
 
 
-_KILLED = ("the worker process died while running this (out of memory, or killed): "
-           "see whether the run fits this machine")
+_KILLED = (
+    "the worker process died while running this (out of memory, or killed): "
+    "see whether the run fits this machine"
+)
 
 
 def _one_by_one(tasks: list[dict], backend: str) -> Iterator:
@@ -136,8 +157,13 @@ def _one_by_one(tasks: list[dict], backend: str) -> Iterator:
             yield task, [worker.outcome(task, task["keys"][0], error=_KILLED)]
 
 
-def _pool(tasks: dict[int, dict], running: dict, jobs: int, backend: str,
-          isolate: bool = False) -> Iterator:
+def _pool(
+    tasks: dict[int, dict],
+    running: dict,
+    jobs: int,
+    backend: str,
+    isolate: bool = False,
+) -> Iterator:
     """Run tasks on a joblib backend; with one job in this process, unless isolated."""
     if jobs == 1 and not isolate:
         for i, task in list(tasks.items()):
@@ -157,7 +183,8 @@ def _pool(tasks: dict[int, dict], running: dict, jobs: int, backend: str,
         # loky says so when a long task keeps a worker busy past its idle time
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")
         yield from joblib.Parallel(
-            return_as="generator_unordered", batch_size=1, max_nbytes=None)(calls())
+            return_as="generator_unordered", batch_size=1, max_nbytes=None
+        )(calls())
 
 
 def _tagged(i: int, task: dict) -> tuple[int, list[dict]]:
@@ -176,12 +203,17 @@ def _known_backend(backend: str, jobs: int, options: dict):
     except (ValueError, ImportError) as error:
         raise UserError(
             f"the backend {backend!r} is not at hand ({str(error).split(chr(10))[0]}): use "
-            "loky, or install it (pip install 'symlab[dask]', or ray)") from None
+            "loky, or install it (pip install 'symlab[dask]', or ray)"
+        ) from None
 
 
 def _worker_died(error: Exception) -> bool:
-    return type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool",
-                                    "KilledWorker", "WorkerCrashedError")
+    return type(error).__name__ in (
+        "TerminatedWorkerError",
+        "BrokenProcessPool",
+        "KilledWorker",
+        "WorkerCrashedError",
+    )
 
 
 # --- rows ----------------------------------------------------------------------------
@@ -220,19 +252,28 @@ class _Sink:
             self.report.ok += 1
         finished = datetime.now(UTC).isoformat(timespec="microseconds")
         kept = result if outcome["status"] == "ok" else {}
-        return {"key": outcome["key"], "code": code, **config, **kept,
-                **{k: outcome[k] for k in ("status", "error", "lanes", "wall_s",
-                                           "device")},
-                **self.about, "finished": finished}
+        return {
+            "key": outcome["key"],
+            "code": code,
+            **config,
+            **kept,
+            **{k: outcome[k] for k in ("status", "error", "lanes", "wall_s", "device")},
+            **self.about,
+            "finished": finished,
+        }
 
     def _misfit(self, name: str, config: dict, result: dict) -> str:
         """What keeps a result out of the table, '' if it fits the rows before it."""
         if clash := set(result) & ({*config} | {"key", "code", "status", "error"}):
-            return f"run returned {sorted(clash)}, which are columns already: rename them"
+            return (
+                f"run returned {sorted(clash)}, which are columns already: rename them"
+            )
         types = self.types[name]
         try:
-            new = {column: column_type(column, [value]) if value != [] else None
-                   for column, value in result.items()}
+            new = {
+                column: column_type(column, [value]) if value != [] else None
+                for column, value in result.items()
+            }
             for column, kind in new.items():
                 old = types.get(column)
                 numbers = {"int64", "double"}
@@ -240,8 +281,10 @@ class _Sink:
                     continue
                 if {str(old), str(kind)} == numbers:
                     continue
-                return (f"column {column!r} is {kind} here and {old} in other rows: "
-                        "return one type")
+                return (
+                    f"column {column!r} is {kind} here and {old} in other rows: "
+                    "return one type"
+                )
         except TypeError as error:
             return str(error)
         types |= {c: k for c, k in new.items() if k is not None and c not in types}
@@ -267,15 +310,19 @@ def _types(plan: Plan) -> dict:
     table = plan.store.read()
     if table is None or plan.code not in table["code"].unique().to_pylist():
         return {}
-    return {f.name: f.type for f in table.schema if str(f.type) != "null"
-            and _has_current(table, f.name, plan.code)}
+    return {
+        f.name: f.type
+        for f in table.schema
+        if str(f.type) != "null" and _has_current(table, f.name, plan.code)
+    }
 
 
 def _has_current(table, column: str, code: str) -> bool:
     import pyarrow.compute as pc
 
-    rows = table.filter(pc.and_(pc.equal(table["code"], code),
-                                pc.equal(table["status"], "ok")))
+    rows = table.filter(
+        pc.and_(pc.equal(table["code"], code), pc.equal(table["status"], "ok"))
+    )
     return rows[column].null_count < len(rows)
 
 
@@ -291,9 +338,14 @@ def _versions() -> str:
 
 def _git(project: Project) -> dict:
     """The commit of the project, and whether files differ from it."""
+
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(project.root), *words], text=True,
-                              capture_output=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(project.root), *words],
+            text=True,
+            capture_output=True,
+            check=False,
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
@@ -314,9 +366,15 @@ class _Progress:
         self.cost = {k: cost.get(k) for k in keys}
         self.jobs, self.start, self.done = jobs, time.perf_counter(), set()
         terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=len(keys), unit="run", disable=quiet, file=sys.stderr,
-                        mininterval=0.1 if terminal else 20, dynamic_ncols=True,
-                        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]")
+        self.bar = tqdm(
+            total=len(keys),
+            unit="run",
+            disable=quiet,
+            file=sys.stderr,
+            mininterval=0.1 if terminal else 20,
+            dynamic_ncols=True,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+        )
 
     def __enter__(self):
         self._show()
@@ -334,8 +392,9 @@ class _Progress:
         left = [c for k, c in self.cost.items() if k not in self.done]
         known = [c for c in left if c is not None]
         if known:
-            self.bar.set_postfix_str(f"ETA {duration(sum(known) / self.jobs)}",
-                                     refresh=False)
+            self.bar.set_postfix_str(
+                f"ETA {duration(sum(known) / self.jobs)}", refresh=False
+            )
         if failed:
             tqdm.write(f"{failed} run(s) failed, the others go on", file=sys.stderr)
 

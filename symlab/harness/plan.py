@@ -62,8 +62,15 @@ class Plan:
         return line
 
 
-def make(project: Project, name: str, scale: str, *, query: str | None = None,
-         seed0: int = 0, fresh: bool = False) -> Plan | None:
+def make(
+    project: Project,
+    name: str,
+    scale: str,
+    *,
+    query: str | None = None,
+    seed0: int = 0,
+    fresh: bool = False,
+) -> Plan | None:
     """The plan of one experiment; None where the query names fields it does not have."""
     experiment = contract.load(project, name)
     configs = experiment.configs(scale, seed0)
@@ -73,8 +80,15 @@ def make(project: Project, name: str, scale: str, *, query: str | None = None,
         if configs is None:
             return None
     store = Store(project.results / scale, name)
-    plan = Plan(experiment, scale, store, code.of_experiment(project.root, name),
-                configs, len(configs) == n_all, store.frame())
+    plan = Plan(
+        experiment,
+        scale,
+        store,
+        code.of_experiment(project.root, name),
+        configs,
+        len(configs) == n_all,
+        store.frame(),
+    )
     _classify(plan, fresh)
     _estimate(plan, project)
     return plan
@@ -86,8 +100,10 @@ def make_all(project: Project, names: list[str], scale: str, **options) -> list[
     query = options.get("query")
     if query and all(p is None for p in plans):
         known = {f for n in names for f in _fields(contract.load(project, n))}
-        raise UserError(f"the query {query!r} names a field that no experiment of "
-                        f"this call has: the fields are {', '.join(sorted(known))}")
+        raise UserError(
+            f"the query {query!r} names a field that no experiment of "
+            f"this call has: the fields are {', '.join(sorted(known))}"
+        )
     plans = [p for p in plans if p is not None]
     if not any(p.configs for p in plans):
         raise UserError(f"the query {query!r} selects no run: nothing to do")
@@ -119,8 +135,9 @@ def _classify(plan: Plan, fresh: bool) -> None:
 def _estimate(plan: Plan, project: Project) -> None:
     """Seconds from the same run, else from runs of equal STATIC fields, else from any."""
     reference = Store(project.reference / plan.scale, plan.experiment.name)
-    timed = pd.concat([f for f in (reference.frame(), plan.frame) if len(f)] or
-                      [plan.frame])
+    timed = pd.concat(
+        [f for f in (reference.frame(), plan.frame) if len(f)] or [plan.frame]
+    )
     timed = timed[timed.status == "ok"]
     if timed.empty:
         return
@@ -130,8 +147,9 @@ def _estimate(plan: Plan, project: Project) -> None:
     anyhow = median(timed.wall_s)
     for config in plan.configs:
         values = tuple(config[f] for f in groups)
-        group = by_group.get(values, by_group.get(values[0]) if groups[1:] == [] and
-                             values else None)
+        group = by_group.get(
+            values, by_group.get(values[0]) if groups[1:] == [] and values else None
+        )
         key = sweep.key(config)
         plan.seconds[key] = float(same.get(key, group or anyhow))
 
@@ -151,7 +169,9 @@ def summary(plans: list[Plan], jobs: int) -> str:
         return "\n".join([*lines, "everything is fresh: nothing to run"])
     unknown = sum(sweep.key(c) not in p.seconds for p in plans for c in p.todo)
     eta = sum(p.eta for p in plans) / jobs
-    guess = f"about {duration(eta)} with {jobs} workers" if eta else "time not known yet"
+    guess = (
+        f"about {duration(eta)} with {jobs} workers" if eta else "time not known yet"
+    )
     guess += f" plus {unknown} runs nobody has timed" if unknown and eta else ""
     return "\n".join([*lines, f"to run: {todo}, {guess}"])
 

@@ -18,13 +18,27 @@ COLUMN, TEXT, ROW = 3.25, 6.75, 2.3  # inches: one column, two columns, a row of
 BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222"
 ORDER = {"left": "0", "mid": "1", "right": "2"}
 STYLE = {
-    "font.family": "STIXGeneral", "mathtext.fontset": "stix", "font.size": 8,
-    "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7,
-    "ytick.labelsize": 7, "legend.fontsize": 6.5, "legend.frameon": False,
-    "legend.handlelength": 1.8, "legend.labelspacing": 0.25, "axes.linewidth": 0.6,
-    "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.1,
-    "lines.markersize": 3.2, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
-    "pdf.fonttype": 42, "savefig.dpi": 300, "axes.unicode_minus": True,
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "legend.labelspacing": 0.25,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.2,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+    "axes.unicode_minus": True,
 }
 
 
@@ -32,9 +46,20 @@ def curve(ax, df, x: str, y: str, *, label: str, color: str, marker: str = "o", 
     """Mean of y over seeds at each x, with the claims' interval as the band."""
     import seaborn as sns
 
-    sns.lineplot(df, x=x, y=y, ax=ax, errorbar=stats.band, label=label, color=color,
-                 marker=marker, markeredgewidth=0, legend=False,
-                 err_kws={"linewidth": 0}, **line)
+    sns.lineplot(
+        df,
+        x=x,
+        y=y,
+        ax=ax,
+        errorbar=stats.band,
+        label=label,
+        color=color,
+        marker=marker,
+        markeredgewidth=0,
+        legend=False,
+        err_kws={"linewidth": 0},
+        **line,
+    )
 
 
 def theory(ax, x, y, *, label: str = "theory", color: str = BLACK, **line):
@@ -62,8 +87,17 @@ def compose(panels: list, stamp: str = ""):
             if len(panels) > 1:
                 ax.set_title(f"({letter})", loc="left", fontweight="bold")
         if stamp:
-            fig.text(0.5, 0.5, stamp, color="crimson", alpha=0.6, fontsize=22,
-                     ha="center", va="center", rotation=20)
+            fig.text(
+                0.5,
+                0.5,
+                stamp,
+                color="crimson",
+                alpha=0.6,
+                fontsize=22,
+                ha="center",
+                va="center",
+                rotation=20,
+            )
     return fig
 
 
@@ -73,8 +107,12 @@ def save(fig, stem: Path, provenance: dict) -> list[Path]:
 
     text = json.dumps(provenance, sort_keys=True)
     paths = [Path(f"{stem}.{kind}") for kind in ("pdf", "png", "json")]
-    pdf = {"Title": stem.name, "Subject": text, "Creator": "symlab",
-           "CreationDate": None}
+    pdf = {
+        "Title": stem.name,
+        "Subject": text,
+        "Creator": "symlab",
+        "CreationDate": None,
+    }
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         with mpl.rc_context(STYLE):
@@ -85,7 +123,8 @@ def save(fig, stem: Path, provenance: dict) -> list[Path]:
     except OSError as error:
         raise UserError(
             f"cannot write {stem.parent} ({error.strerror or error}): free space there or "
-            "set SYMLAB_FIGURES to a folder that can be written") from None
+            "set SYMLAB_FIGURES to a folder that can be written"
+        ) from None
     return paths
 
 
@@ -94,21 +133,37 @@ def drawn(fig) -> list[dict]:
     out = []
     for ax in fig.axes:
         for a in (ax, *ax.child_axes):
-            out.append({
-                "title": a.get_title("left") or a.get_title(),
-                "xlabel": a.get_xlabel(), "ylabel": a.get_ylabel(),
-                "lines": [{"label": str(line.get_label()),
-                           "x": _plain(line.get_xdata()), "y": _plain(line.get_ydata())}
-                          for line in a.lines],
-                "areas": [[_plain(path.vertices) for path in c.get_paths()]
-                          for c in a.collections if len(c.get_paths()) and
-                          not len(c.get_offsets()) > 1],
-                "points": [_plain(c.get_offsets()) for c in a.collections
-                           if len(c.get_offsets()) > 1],
-                "bars": [_plain([b.get_x(), b.get_width(), b.get_height()])
-                         for b in a.patches if hasattr(b, "get_height")],
-                "images": [_plain(i.get_array()) for i in a.images],
-            })
+            out.append(
+                {
+                    "title": a.get_title("left") or a.get_title(),
+                    "xlabel": a.get_xlabel(),
+                    "ylabel": a.get_ylabel(),
+                    "lines": [
+                        {
+                            "label": str(line.get_label()),
+                            "x": _plain(line.get_xdata()),
+                            "y": _plain(line.get_ydata()),
+                        }
+                        for line in a.lines
+                    ],
+                    "areas": [
+                        [_plain(path.vertices) for path in c.get_paths()]
+                        for c in a.collections
+                        if len(c.get_paths()) and not len(c.get_offsets()) > 1
+                    ],
+                    "points": [
+                        _plain(c.get_offsets())
+                        for c in a.collections
+                        if len(c.get_offsets()) > 1
+                    ],
+                    "bars": [
+                        _plain([b.get_x(), b.get_width(), b.get_height()])
+                        for b in a.patches
+                        if hasattr(b, "get_height")
+                    ],
+                    "images": [_plain(i.get_array()) for i in a.images],
+                }
+            )
     return out
 
 
@@ -136,5 +191,7 @@ def provenance(path: Path) -> dict:
         found = re.search(rb"/Subject \(((?:\\.|[^\\)])*)\)", path.read_bytes(), re.S)
         return json.loads(re.sub(rb"\\(.)", rb"\1", found[1]))
     except (KeyError, TypeError, ValueError, AttributeError, OSError):
-        raise UserError(f"{path} says nothing of its origin: it was not drawn by "
-                        "symlab, or was saved again by another program") from None
+        raise UserError(
+            f"{path} says nothing of its origin: it was not drawn by "
+            "symlab, or was saved again by another program"
+        ) from None

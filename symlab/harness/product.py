@@ -30,23 +30,45 @@ def draw(figure: str, plans: list[Plan]):
     """The matplotlib figure from current rows; stamped where rows are missing."""
     counts = [progress(p) for p in plans]
     done, wanted = (sum(c) for c in zip(*counts, strict=True))
-    panels = [(panel, rows) for p in plans for rows in [p.rows()] if len(rows)
-              for panel in p.experiment.panels(figure)]
-    return plot.compose(panels, "" if done == wanted else f"preliminary {done}/{wanted}")
+    panels = [
+        (panel, rows)
+        for p in plans
+        for rows in [p.rows()]
+        if len(rows)
+        for panel in p.experiment.panels(figure)
+    ]
+    return plot.compose(
+        panels, "" if done == wanted else f"preliminary {done}/{wanted}"
+    )
 
 
-def origin(project: Project, figure: str, plans: list[Plan],
-           judged: list[claims.Verdict], seed0: int = 0) -> dict:
+def origin(
+    project: Project,
+    figure: str,
+    plans: list[Plan],
+    judged: list[claims.Verdict],
+    seed0: int = 0,
+) -> dict:
     """Where a figure comes from, from its rows alone: the same rows, the same text."""
     command = f"make {figure} SCALE={plans[0].scale}"
     record = {"figure": figure, "command": command + f" SEED0={seed0}" * bool(seed0)}
-    record["claims"] = [{k: v for k, v in j.record().items()
-                         if k in ("experiment", "claim", "verdict", "value", "low",
-                                  "high", "n")} for j in judged]
-    record["experiments"] = {p.experiment.name: _origin(project, figure, p)
-                             for p in plans}
-    return json.loads(json.dumps(record).replace("Infinity", '"inf"')
-                      .replace('-"inf"', '"-inf"').replace("NaN", '"nan"'))
+    record["claims"] = [
+        {
+            k: v
+            for k, v in j.record().items()
+            if k in ("experiment", "claim", "verdict", "value", "low", "high", "n")
+        }
+        for j in judged
+    ]
+    record["experiments"] = {
+        p.experiment.name: _origin(project, figure, p) for p in plans
+    }
+    return json.loads(
+        json.dumps(record)
+        .replace("Infinity", '"inf"')
+        .replace('-"inf"', '"-inf"')
+        .replace("NaN", '"nan"')
+    )
 
 
 def _origin(project: Project, figure: str, plan: Plan) -> dict:
@@ -56,12 +78,15 @@ def _origin(project: Project, figure: str, plan: Plan) -> dict:
     module = f"experiments.{plan.experiment.name}"
     drawing = code.manifest(project.root, module, [*draws, "CLAIMS"])
     return {
-        "code": plan.code, "runs": len(rows),
+        "code": plan.code,
+        "runs": len(rows),
         "rows": sha256("".join(identity).encode()).hexdigest()[:16],
         "seeds": sorted(set(rows.seed.tolist())),
-        "git": sorted({g + "+changes" * d for g, d in
-                       zip(rows.git, rows.dirty, strict=True)}),
-        "versions": sorted(set(rows.versions)), "device": sorted(set(rows.device)),
+        "git": sorted(
+            {g + "+changes" * d for g, d in zip(rows.git, rows.dirty, strict=True)}
+        ),
+        "versions": sorted(set(rows.versions)),
+        "device": sorted(set(rows.device)),
         "drawn_by": code.digest(drawing),
     }
 

@@ -18,8 +18,10 @@ def write(project: Project, scale: str) -> list[Path]:
     for name in contract.names(project):
         p = plan.make(project, name, scale)
         if todo := len(p.todo):
-            raise UserError(f"{name} lacks {todo} runs at {scale} scale: run `make figures "
-                            f"SCALE={scale}` before the reference is written")
+            raise UserError(
+                f"{name} lacks {todo} runs at {scale} scale: run `make figures "
+                f"SCALE={scale}` before the reference is written"
+            )
         target = project.reference / scale / f"{name}.parquet"
         write_table(_current(p), target)
         written.append(target)
@@ -36,7 +38,11 @@ def write(project: Project, scale: str) -> list[Path]:
 def _current(p: plan.Plan) -> pa.Table:
     """The rows of the sweep as it stands, in its order, made by the current code."""
     table = p.store.read()
-    index = {(k, c): i for i, (k, c) in enumerate(
-        zip(table["key"].to_pylist(), table["code"].to_pylist(), strict=True))}
+    index = {
+        (k, c): i
+        for i, (k, c) in enumerate(
+            zip(table["key"].to_pylist(), table["code"].to_pylist(), strict=True)
+        )
+    }
     rows = [index[key(config), p.code] for config in p.configs]
     return Store.with_manifests(table.take(pa.array(rows)), {p.code: p.manifest})

@@ -51,7 +51,9 @@ def worst(sample, largest: bool = True) -> Interval:
     return Interval(value, value, value, len(x), "worst case")
 
 
-def paired(df: pd.DataFrame, column: str, by: str, a, b, unit: str = "seed") -> Interval:
+def paired(
+    df: pd.DataFrame, column: str, by: str, a, b, unit: str = "seed"
+) -> Interval:
     """Interval of the mean difference a - b of `column`, paired by `unit` (the seed).
 
     Each unit must occur once under `by == a` and once under `by == b`.
@@ -70,8 +72,13 @@ def bootstrap(sample, statistic: Callable, level: float = LEVEL) -> Interval:
     x = np.asarray(sample, float)
     if len(x) < 2:
         return Interval(float(statistic(x)), -math.inf, math.inf, len(x), "bootstrap")
-    result = scipy_bootstrap((x,), statistic, confidence_level=level, n_resamples=2000,
-                             rng=np.random.default_rng(0))
+    result = scipy_bootstrap(
+        (x,),
+        statistic,
+        confidence_level=level,
+        n_resamples=2000,
+        rng=np.random.default_rng(0),
+    )
     low, high = result.confidence_interval
     return Interval(float(statistic(x)), float(low), float(high), len(x), "bootstrap")
 

@@ -26,10 +26,18 @@ from filelock import FileLock, Timeout
 from symlab.harness.errors import UserError
 
 META = {
-    "key": pa.string(), "code": pa.string(), "status": pa.string(),
-    "error": pa.string(), "lanes": pa.int64(), "wall_s": pa.float64(),
-    "device": pa.string(), "threads": pa.int64(), "versions": pa.string(),
-    "git": pa.string(), "dirty": pa.bool_(), "finished": pa.string(),
+    "key": pa.string(),
+    "code": pa.string(),
+    "status": pa.string(),
+    "error": pa.string(),
+    "lanes": pa.int64(),
+    "wall_s": pa.float64(),
+    "device": pa.string(),
+    "threads": pa.int64(),
+    "versions": pa.string(),
+    "git": pa.string(),
+    "dirty": pa.bool_(),
+    "finished": pa.string(),
 }
 SCALAR = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 MANIFESTS = b"symlab.manifests"
@@ -111,29 +119,37 @@ class Store:
             with suppress(OSError):
                 path.rename(aside)
             reason = str(error).split("\n")[0][:120]
-            print(f"{path} is damaged ({reason}): moved aside to {aside.name}, "
-                  "its runs are done again", file=sys.stderr)
+            print(
+                f"{path} is damaged ({reason}): moved aside to {aside.name}, "
+                "its runs are done again",
+                file=sys.stderr,
+            )
             return None
 
 
 def _table(rows: list[dict]) -> pa.Table:
     """Rows as a typed table; a column that a row lacks is null (NaN in pandas)."""
     names = list(dict.fromkeys(n for row in rows for n in row))
-    schema = pa.schema([(n, META.get(n) or column_type(n, [r.get(n) for r in rows]))
-                        for n in names])
+    schema = pa.schema(
+        [(n, META.get(n) or column_type(n, [r.get(n) for r in rows])) for n in names]
+    )
     return pa.Table.from_pylist(rows, schema=schema)
 
 
 def column_type(name: str, values: list) -> pa.DataType:
     """The Arrow type of Python values: int and float make float, else all must agree."""
     types = {value_type(name, v) for v in values if v is not None}
-    for numbers in ({pa.int64(), pa.float64()},
-                    {pa.list_(pa.int64()), pa.list_(pa.float64())}):
+    for numbers in (
+        {pa.int64(), pa.float64()},
+        {pa.list_(pa.int64()), pa.list_(pa.float64())},
+    ):
         if types == numbers:
             return next(t for t in numbers if "double" in str(t))
     if len(types) > 1:
-        raise TypeError(f"column {name!r} holds {' and '.join(sorted(map(str, types)))}"
-                        ": return one type in every row")
+        raise TypeError(
+            f"column {name!r} holds {' and '.join(sorted(map(str, types)))}"
+            ": return one type in every row"
+        )
     return types.pop() if types else pa.null()
 
 
@@ -143,8 +159,10 @@ def value_type(name: str, value) -> pa.DataType:
         return SCALAR[type(value)]
     if type(value) is list and all(type(v) in SCALAR for v in value):
         return pa.list_(column_type(name, value) if value else pa.float64())
-    raise TypeError(f"column {name!r} holds a {type(value).__name__}: return int, "
-                    "float, bool, str or a 1-D list of them")
+    raise TypeError(
+        f"column {name!r} holds a {type(value).__name__}: return int, "
+        "float, bool, str or a 1-D list of them"
+    )
 
 
 def plain(value):
@@ -162,12 +180,15 @@ def _merge(tables: list[pa.Table]) -> pa.Table:
     try:
         merged = pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UserError(f"rows of different code cannot share a table ({error}): move "
-                        "the old results file away") from None
+        raise UserError(
+            f"rows of different code cannot share a table ({error}): move "
+            "the old results file away"
+        ) from None
     order = merged.select(["key", "code", "status", "finished"]).to_pandas()
     order["good"] = order.status == "ok"
     best = order.sort_values(["good", "finished"]).drop_duplicates(
-        ["key", "code"], keep="last")
+        ["key", "code"], keep="last"
+    )
     kept = merged.take(pa.array(sorted(best.index)))
     return Store.with_manifests(kept, manifests)
 

@@ -42,8 +42,10 @@ def _experiment(root: Path, name: str, expected: str) -> contract.Experiment:
             _forget(root)
         now = code.digest(code.of_experiment(root, name))
         if now != expected:
-            raise RuntimeError("the source changed while the sweep was running: "
-                               "start the same command again")
+            raise RuntimeError(
+                "the source changed while the sweep was running: "
+                "start the same command again"
+            )
         _loaded[root, name] = (now, contract.load(Project(root), name))
     return _loaded[root, name][1]
 
@@ -86,26 +88,38 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
         _check_shape(rows, len(configs))
     except Exception as error:
         if len(configs) == 1:
-            return [outcome(task, keys[0], error=_last_lines(error),
-                             wall=time.perf_counter() - start)]
+            return [
+                outcome(
+                    task,
+                    keys[0],
+                    error=_last_lines(error),
+                    wall=time.perf_counter() - start,
+                )
+            ]
         half = len(configs) // 2
-        return (_bisect(experiment, task, configs[:half], keys[:half])
-                + _bisect(experiment, task, configs[half:], keys[half:]))
+        return _bisect(experiment, task, configs[:half], keys[:half]) + _bisect(
+            experiment, task, configs[half:], keys[half:]
+        )
     wall = (time.perf_counter() - start) / len(configs)
     allowed = getattr(experiment.module, "MAY_BE_NAN", ())
-    return [_finish(task, key, row, allowed, wall, len(configs))
-            for key, row in zip(keys, rows, strict=True)]
+    return [
+        _finish(task, key, row, allowed, wall, len(configs))
+        for key, row in zip(keys, rows, strict=True)
+    ]
 
 
 def _check_shape(rows, n: int) -> None:
     if not isinstance(rows, list) or len(rows) != n:
         got = f"{len(rows)} rows" if isinstance(rows, list) else type(rows).__name__
-        raise ValueError(f"run returned {got} for {n} configs: return a list with one "
-                         "dict per config, in the order given")
+        raise ValueError(
+            f"run returned {got} for {n} configs: return a list with one "
+            "dict per config, in the order given"
+        )
     for row in rows:
         if not isinstance(row, dict):
-            raise ValueError(f"run returned a {type(row).__name__} where a dict of "
-                             "results belongs")
+            raise ValueError(
+                f"run returned a {type(row).__name__} where a dict of results belongs"
+            )
 
 
 def _finish(task, key, row: dict, allowed, wall: float, lanes: int) -> dict:
@@ -116,8 +130,11 @@ def _finish(task, key, row: dict, allowed, wall: float, lanes: int) -> dict:
             store.value_type(name, value)
     except TypeError as error:
         return outcome(task, key, error=str(error), wall=wall, lanes=lanes)
-    lost = [n for n, v in row.items() if isinstance(v, float) and n not in allowed
-            and not abs(v) < float("inf")]
+    lost = [
+        n
+        for n, v in row.items()
+        if isinstance(v, float) and n not in allowed and not abs(v) < float("inf")
+    ]
     if row.get("diverged_at", -1) >= 0:
         error = f"diverged at step {row['diverged_at']}"
     else:
@@ -126,9 +143,15 @@ def _finish(task, key, row: dict, allowed, wall: float, lanes: int) -> dict:
 
 
 def outcome(task, key, *, error="", wall=0.0, lanes=1, result=None) -> dict:
-    return {"key": key, "status": "failed" if error else "ok", "error": error,
-            "lanes": lanes, "wall_s": wall, "device": task["device"],
-            "result": result or {}}
+    return {
+        "key": key,
+        "status": "failed" if error else "ok",
+        "error": error,
+        "lanes": lanes,
+        "wall_s": wall,
+        "device": task["device"],
+        "result": result or {},
+    }
 
 
 def _last_lines(error: Exception) -> str:

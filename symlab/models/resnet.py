@@ -47,10 +47,14 @@ def resnet18(classes: int = 10, stem: str = "torchvision", seed: int = 0) -> nn.
 def preactivations(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Inputs of the last ReLU, averaged over the map: (N, 512), in evaluation mode."""
     block, caught = model.layer4[1], {}
-    hooks = [block.register_forward_pre_hook(
-                 lambda m, inputs: caught.update(identity=inputs[0])),
-             block.bn2.register_forward_hook(
-                 lambda m, inputs, output: caught.update(branch=output))]
+    hooks = [
+        block.register_forward_pre_hook(
+            lambda m, inputs: caught.update(identity=inputs[0])
+        ),
+        block.bn2.register_forward_hook(
+            lambda m, inputs, output: caught.update(branch=output)
+        ),
+    ]
     was_training = model.training
     model.eval()
     try:
@@ -58,8 +62,9 @@ def preactivations(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         for part in x.split(512):
             model(part)
             # float32 sums: a bf16 branch would quantise the correlations
-            out.append((caught["branch"].float() + caught["identity"].float())
-                       .mean((2, 3)))
+            out.append(
+                (caught["branch"].float() + caught["identity"].float()).mean((2, 3))
+            )
     finally:
         model.train(was_training)
         for hook in hooks:
