@@ -8,17 +8,17 @@ rarely without (inset). The recipe is ours; so is the control. Three arms, equal
   decay         weight decay on every parameter
   no decay      the same without
   static bias   the same decay, but the network is evaluated at theta + theta_0 with a
-                fixed random theta_0: norms shrink as before, the permutation symmetry is
-                gone (syre). It tells the symmetry from the mere shrinking of norms.
+                fixed random theta_0: norms shrink as before, the permutation symmetry
+                is gone (syre). It tells the symmetry from mere shrinking.
 
 Blocks need a total decay exponent D = sum_t lr_t/(1-momentum)*weight_decay of about 10.
 Statistic: the fraction of live neurons with another neuron at |correlation| > .999.
-Not the mean |correlation|: a common mode makes that larger WITHOUT decay. Live: standard
-deviation over test images above 1 % of the largest; a dead neuron has no correlation.
+Not the mean |correlation|: a common mode makes that larger WITHOUT decay. Live:
+standard deviation over test images above 1 % of the largest.
 
-smoke and quick train on scikit-learn's digits at 32x32, paper on CIFAR-10 with the CIFAR
-recipe (D = 20; bf16, channels_last; checkpoints each minute, so it can be killed).
-Expected: more than half of the neurons have a copy with decay, under 1 % in both others.
+smoke and quick train on scikit-learn's digits at 32x32, paper on CIFAR-10 with the
+usual recipe (D = 20; bf16, channels_last; checkpoints each minute).
+Expected: more than half of the neurons have a copy with decay, under 1 % elsewhere.
 Cost: smoke 20 s, quick 15 min on one core; paper 4 h on a GPU, not run on a GPU yet.
 weight_decay is PyTorch's (wd/2)*|theta|^2, half of it the paper's gamma.
 """
@@ -229,7 +229,7 @@ def _augmented(x, draws):
 
 
 class _Keep:
-    """The state of a run on disk, at most once a minute; resuming gives the same run."""
+    """The state of a run on disk, once a minute; resuming gives the same run."""
 
     def __init__(self, c: Config, model, optimizer):
         import time

@@ -1,8 +1,8 @@
 """Rescaling symmetry makes SGD sparse: w = u*v collapses to zero, w itself does not.
 
 Reference: Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning", ICML 2024
-(arXiv 2309.16932), figure 3 left. The paper's settings are not public; dimension, noise,
-rates and thresholds are ours. Two studies:
+(arXiv 2309.16932), figure 3 left. The paper's settings are not public; dimension,
+noise, rates and thresholds are ours. Two studies:
 
   lr     online SGD with batch 1 on y = w*.x + noise, a dense teacher, no weight decay.
          The loss is (w.x - y)^2. Dashed: a coordinate collapses when the Lyapunov
@@ -10,12 +10,12 @@ rates and thresholds are ours. Two studies:
          rho has the measured error as its variance, and no parameter is fitted. It says
          where |w| falls without end, so it is compared at |w| < 1e-10: above the
          critical rate weights visit |w| < 1e-4, too, and come back.
-  decay  full-batch gradient descent with momentum on (1/2) MSE and weight decay on u, v.
+  decay  full-batch descent with momentum on (1/2) MSE and weight decay on u, v.
          Its minimum is the Lasso with alpha = weight_decay, as the least of
          (wd/2)(u^2 + v^2) under u*v = w is wd*|w|. scikit-learn's Lasso is the oracle.
 
-Expected: zero fraction of u*v from a few percent at lr .005 to about .9 at .05, of w below
-1 % at every rate at which it is stable. The two models have different stability ranges
+Expected: zero fraction of u*v from a few percent at lr .005 to about .9 at .05, of w
+below 1 % where it is stable. The two models have different stability ranges
 (plain: lr < 1/(dim+2) in mean square), so no equal rates are compared.
 weight_decay is PyTorch's (wd/2)*|theta|^2, half of it the paper's gamma.
 Cost on one core: smoke 3 s, quick 60 s, paper 15 min.

@@ -1,8 +1,8 @@
 """Rotation symmetry lowers the rank of U W under gradient noise and under weight decay.
 
 Reference: Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning", ICML 2024
-(arXiv 2309.16932), figure 3 middle: a 200-dimensional matrix factorisation; the inset has
-the symmetry removed. Rates, batch, noise and the rank threshold are ours. Two studies:
+(arXiv 2309.16932), figure 3 middle: a 200-dimensional matrix factorisation; the inset
+has the symmetry removed. Rates, batch, noise and rank threshold are ours. Two studies:
 
   noise  SGD with batch 10 on y = M x + sigma*eps, loss |p - y|^2/2 per sample, weight
          decay 1. 'factored' predicts U W x and has the rotation symmetry of its hidden
@@ -14,9 +14,9 @@ the symmetry removed. Rates, batch, noise and the rank threshold are ours. Two s
          (wd/2)(|U|^2 + |W|^2) under U W = A is wd times the nuclear norm of A.
 
 Rank counts singular values above 1e-6 of the largest; 1e-2 is reported, too, where even
-the residual run looks deficient. M has entries 2 N(0, 1/d): singular values fill [0, 4].
-Expected: rank falls from about 132 to 96 over sigma 0..4, the residual stays at 200, and
-the rank under decay is the number of s_i > weight_decay exactly.
+the residual run looks deficient. M has entries 2 N(0, 1/d): singular values fill
+[0, 4]. Expected: rank falls from about 132 to 96 over sigma 0..4, the residual stays at
+200, and the rank under decay is the number of s_i > weight_decay exactly.
 weight_decay is PyTorch's (wd/2)*|theta|^2, half of it the paper's gamma.
 Cost on one core: smoke 5 s, quick 4 min, paper 1 h.
 """
@@ -104,8 +104,8 @@ def theory(c: Config, margin: float = 0.0) -> int:
 def resolution(c: Config) -> float:
     """How far below the decay a singular value must lie to have vanished by the end.
 
-    A direction with s = decay - m shrinks in U W as exp(-2 m t), t = steps*lr/(1-momentum)
-    in gradient-flow time; it must fall to RANK.
+    A direction with s = decay - m shrinks in U W as exp(-2 m t) in gradient-flow time
+    t = steps*lr/(1-momentum); it must fall to RANK.
     """
     return -np.log(RANK) / (2 * c.steps * c.lr / (1 - c.momentum))
 
@@ -265,7 +265,7 @@ CLAIMS = [
         PAPER,
         _least_fall,
         above=0.0,
-        reason="a fall is a fall, at each step from sigma=1 on; below, the noise of the "
+        reason="a fall is a fall, at each step from sigma=1; below, the noise of the "
         "minibatch is as large as that of the labels",
     ),
     Claim(

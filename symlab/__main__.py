@@ -221,8 +221,8 @@ def _parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         "symlab",
         description="Run experiments, judge their claims, draw their figures.",
-        epilog="Example: symlab fig fig3 --dry-run. Outputs go to results/ and figures/, "
-        "or to SYMLAB_RESULTS and SYMLAB_FIGURES.",
+        epilog="Example: symlab fig fig3 --dry-run. Outputs go to results/ and "
+        "figures/, or to SYMLAB_RESULTS and SYMLAB_FIGURES.",
     )
     commands = p.add_subparsers(required=True, metavar="COMMAND")
 

@@ -1,4 +1,4 @@
-"""A throw-away project in a temporary folder, and a way to call the command line in it."""
+"""A throw-away project in a temporary folder, and the command line in it."""
 
 import os
 import subprocess

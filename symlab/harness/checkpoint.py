@@ -1,8 +1,8 @@
 """Where a long run may keep its state, so that a killed one goes on where it was.
 
-`run` stays pure as far as its rows go: with or without a checkpoint it returns the same.
-The engine gives each task a folder, named by its runs and the code, so no state of other
-code is ever resumed; it deletes the folder when the rows are safe.
+`run` stays pure as far as its rows go: with or without a checkpoint it returns the
+same. The engine gives each task a folder, named by its runs and the code, so that no
+state of other code is resumed; it deletes the folder when the rows are safe.
 """
 
 import os

@@ -352,5 +352,5 @@ def of_experiment(root: Path, name: str) -> dict[str, str]:
 
 
 def changed(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Definitions that differ: 'symlab.models.resnet:resnet18', new and gone ones too."""
+    """Definitions that differ ('symlab.models.resnet:resnet18'), new and gone too."""
     return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))

@@ -1,4 +1,4 @@
-"""The device of this call. Not part of a config: a row is the same run on any device."""
+"""The device of this call. Not part of a config: a row is the same run anywhere."""
 
 import os
 

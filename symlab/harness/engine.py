@@ -1,4 +1,4 @@
-"""From plans to rows: chunks of lanes over joblib, each result safe as soon as it is in.
+"""From plans to rows: chunks of lanes over joblib, each result safe once it is in.
 
 The parent is the only writer. It takes results as they finish, so a worker that dies
 takes along only what was running; that is tried again, one run per process, and a run
@@ -49,7 +49,7 @@ def run(
     device: str = "cpu",
     quiet: bool = False,
 ) -> Report:
-    """Run what each plan lacks. Rows are on disk and packed when this returns or raises.
+    """Run what each plan lacks; rows are on disk and packed when this ends.
 
     A failure is a row and never an exception; Ctrl-C ends the call with what finished.
     """
@@ -202,8 +202,8 @@ def _known_backend(backend: str, jobs: int, options: dict):
         return joblib.parallel_config(backend=backend, n_jobs=jobs, **options)
     except (ValueError, ImportError) as error:
         raise UserError(
-            f"the backend {backend!r} is not at hand ({str(error).split(chr(10))[0]}): use "
-            "loky, or install it (pip install 'symlab[dask]', or ray)"
+            f"the backend {backend!r} is not at hand ({str(error).splitlines()[0]}): "
+            "use loky, or install it (pip install 'symlab[dask]', or ray)"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What is to do: which runs are fresh, stale and why, missing or failed, and for how long."""
+"""What is to do: which runs are fresh, stale and why, missing, failed; how long."""
 
 import os
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Plan:
         return sum(self.seconds.get(sweep.key(c), 0.0) for c in self.todo)
 
     def rows(self) -> pd.DataFrame:
-        """The current rows of this sweep, in its order: what may be drawn and judged."""
+        """The current rows of this sweep, in its order: what is drawn and judged."""
         frame = self.store.frame()
         keys = [sweep.key(c) for c in self.configs]
         good = frame[(frame.code == self.code) & (frame.status == "ok")]
@@ -71,7 +71,7 @@ def make(
     seed0: int = 0,
     fresh: bool = False,
 ) -> Plan | None:
-    """The plan of one experiment; None where the query names fields it does not have."""
+    """The plan of one experiment; None where it lacks a field of the query."""
     experiment = contract.load(project, name)
     configs = experiment.configs(scale, seed0)
     n_all = len(configs)
@@ -133,7 +133,7 @@ def _classify(plan: Plan, fresh: bool) -> None:
 
 
 def _estimate(plan: Plan, project: Project) -> None:
-    """Seconds from the same run, else from runs of equal STATIC fields, else from any."""
+    """Seconds of the same run, else of runs of equal STATIC fields, else of any."""
     reference = Store(project.reference / plan.scale, plan.experiment.name)
     timed = pd.concat(
         [f for f in (reference.frame(), plan.frame) if len(f)] or [plan.frame]

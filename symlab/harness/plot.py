@@ -1,4 +1,4 @@
-"""The one figure style, curves with the claims' intervals, files that know their origin.
+"""The one figure style, curves with the claims' intervals, files that know whence.
 
 Widths are those of a two-column page and are exact: layout is constrained, the bounding
 box is never tightened. Fonts are STIX, which matplotlib ships, embedded as TrueType.
@@ -122,8 +122,8 @@ def save(fig, stem: Path, provenance: dict) -> list[Path]:
         paths[2].write_text(json.dumps(arrays, separators=(",", ":")) + "\n")
     except OSError as error:
         raise UserError(
-            f"cannot write {stem.parent} ({error.strerror or error}): free space there or "
-            "set SYMLAB_FIGURES to a folder that can be written"
+            f"cannot write {stem.parent} ({error.strerror or error}): free space there "
+            "or set SYMLAB_FIGURES to a folder that can be written"
         ) from None
     return paths
 

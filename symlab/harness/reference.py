@@ -1,4 +1,4 @@
-"""Committed copies: the rows and figures that a reader sees without running anything."""
+"""Committed copies: the rows and figures one sees without running anything."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ from symlab.harness.sweep import key
 
 
 def write(project: Project, scale: str) -> list[Path]:
-    """Copy the current rows of every experiment, and the figures; complete ones only."""
+    """Copy the current rows of every experiment, and the figures, when complete."""
     written = []
     for name in contract.names(project):
         p = plan.make(project, name, scale)

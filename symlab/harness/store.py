@@ -1,9 +1,9 @@
-"""One Parquet file per experiment and scale, one row per run; `pd.read_parquet` reads it.
+"""One Parquet file per experiment and scale, one row per run, for `pd.read_parquet`.
 
 A finished chunk becomes an immutable part file (written under another name in the same
 folder, then renamed), and parts are packed into the one file at the end of every call.
-What is on disk is at each moment the union of the file and its parts; a (key, code) that
-stands twice counts once, and a run that went well counts before one that failed.
+What is on disk is at each moment the union of the file and its parts; a (key, code)
+that stands twice counts once, and a run that went well counts before one that failed.
 
 Only packing needs an order between two processes: a lock that the system releases when
 its holder dies. Without it, A packs parts {1, 2} while B packs {1, 2, 3} and deletes
@@ -77,7 +77,7 @@ class Store:
         write_table(table, self.parts / name)
 
     def pack(self) -> None:
-        """Fold the parts into the one file. Left undone if others hold the lock long."""
+        """Fold the parts into the one file; left undone if others hold the lock."""
         if not self._part_files():
             return
         with suppress(Timeout), FileLock(self.parts / ".lock", timeout=60):
@@ -137,7 +137,7 @@ def _table(rows: list[dict]) -> pa.Table:
 
 
 def column_type(name: str, values: list) -> pa.DataType:
-    """The Arrow type of Python values: int and float make float, else all must agree."""
+    """The Arrow type of Python values: int and float make float, others must agree."""
     types = {value_type(name, v) for v in values if v is not None}
     for numbers in (
         {pa.int64(), pa.float64()},
@@ -211,6 +211,7 @@ def write_table(table: pa.Table, path: Path) -> None:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise UserError(
-            f"cannot write {path.parent} ({error.strerror or error}): free space there or "
-            "set SYMLAB_RESULTS to a folder that can be written; finished runs are kept"
+            f"cannot write {path.parent} ({error.strerror or error}): free space there "
+            "or set SYMLAB_RESULTS to a folder that can be written; finished runs "
+            "are kept"
         ) from None

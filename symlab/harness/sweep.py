@@ -64,8 +64,8 @@ def _declared(f) -> type:
     if declared not in TYPES:
         shown = getattr(declared, "__name__", declared)
         raise UserError(
-            f"config field {f.name!r} has the unsupported type {shown}: use int, float, "
-            "str or bool, so that a run has a name and a column"
+            f"config field {f.name!r} has the unsupported type {shown}: use int, "
+            "float, str or bool, so that a run has a name and a column"
         )
     return declared
 

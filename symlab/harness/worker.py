@@ -19,7 +19,7 @@ def execute(task: dict) -> list[dict]:
     """Run the configs of one task; one outcome dict each, in order, never an exception.
 
     task: root, name, code, device, configs (list of dicts), keys.
-    outcome: key, status ('ok' or 'failed'), error, lanes, wall_s, device, result (dict).
+    outcome: key, status ('ok' or 'failed'), error, lanes, wall_s, device, result.
     """
     os.environ["SYMLAB_DEVICE"] = task["device"]
     os.environ["SYMLAB_CHECKPOINTS"] = task.get("checkpoints", "")
@@ -54,9 +54,10 @@ def _forget(root: Path) -> None:
     """Drop the project's modules, but for this harness, so that edits are imported."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
-        if file.startswith(f"{root}{os.sep}") and not name.startswith("symlab.harness"):
-            if name != "symlab" and "site-packages" not in file:
-                del sys.modules[name]
+        stays = name in ("__main__", "symlab", "symlab.notebook")
+        stays = stays or name.startswith("symlab.harness") or "site-packages" in file
+        if file.startswith(f"{root}{os.sep}") and not stays:
+            del sys.modules[name]
     contract._load.cache_clear()
 
 

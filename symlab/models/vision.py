@@ -1,7 +1,7 @@
 """`torchvision`, also where its wheel was built for CUDA and torch was not.
 
-A CPU-only torch then fails to import it with "operator torchvision::nms does not exist":
-the compiled operators are absent, and their shape rules find nothing to attach to.
+A CPU-only torch then fails to import it: "operator torchvision::nms does not exist".
+The compiled operators are absent, and their shape rules find nothing to attach to.
 Declaring the two missing operators first cures it; no model here ever calls them.
 """
 
