@@ -312,34 +312,43 @@ def _first(df, name: str):
     return matrix(df[df.arm == name].sort_values("seed").correlation.iloc[0])
 
 
-@figure("fig3", panel="right")
-def draw(df, ax):
-    shown = ax.imshow(
-        np.abs(_first(df, "decay")),
+def _show(ax, df, name: str):
+    """|correlation| on a scale that tells copies from mere similarity."""
+    size = np.minimum(np.abs(_first(df, name)), 0.995)  # rows hold whole percents
+    return ax.imshow(
+        -np.log10(1 - size),
         cmap="magma_r",
         vmin=0,
-        vmax=1,
+        vmax=-np.log10(0.005),
         interpolation="nearest",
         rasterized=True,
     )
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, ticks=[0, 0.5, 1])
+
+
+@figure("fig3", panel="right")
+def draw(df, ax):
+    shown = _show(ax, df, "decay")
+    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03)
+    bar.set_ticks([0, 1, 2], labels=["0", ".9", ".99"])
     bar.set_label("|correlation|", labelpad=1)
     bar.outline.set_linewidth(0.4)
     ax.set(xlabel="neuron, reordered", ylabel="neuron, reordered", xticks=[], yticks=[])
     if (df.arm == "no decay").any():
-        inset = ax.inset_axes([0.56, 0.56, 0.44, 0.44])
-        inset.imshow(
-            np.abs(_first(df, "no decay"))[::2, ::2],
-            cmap="magma_r",
-            vmin=0,
-            vmax=1,
-            interpolation="nearest",
-            rasterized=True,
-        )
+        inset = ax.inset_axes([0.55, 0.55, 0.45, 0.45])
+        _show(inset, df, "no decay")
         inset.set(xticks=[], yticks=[])
-        inset.set_xlabel("no decay", fontsize=6.5, labelpad=1)
+        inset.text(
+            0.97,
+            0.94,
+            "no decay",
+            transform=inset.transAxes,
+            fontsize=6.5,
+            ha="right",
+            va="top",
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 1.5},
+        )
         for side in inset.spines.values():
-            side.set(visible=True, color="white", linewidth=2)
+            side.set(visible=True, color="white", linewidth=2.5)
 
 
 @figure("fig3", panel="right", row=1)
@@ -352,7 +361,8 @@ def draw_statistic(df, ax):
             low, high = stats.band(values)
             ax.bar(i, values.mean(), 0.6, color=color, alpha=0.35)
             ax.plot([i, i], [max(low, 0), high], color=color, lw=1.4)
-            ax.plot(np.full(len(values), i), values, "o", color=color, ms=3)
+            beside = i + np.linspace(-0.12, 0.12, len(values))
+            ax.plot(beside, values, "o", color=color, ms=3)
     ax.set(
         xticks=range(3),
         xticklabels=["decay", "no decay", "decay,\nstatic bias"],

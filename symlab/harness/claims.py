@@ -17,6 +17,8 @@ import pandas as pd
 from symlab.harness import stats
 from symlab.harness.stats import Interval
 
+VERDICTS = ("held", "failed", "undecided")
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -42,8 +44,19 @@ class Claim:
                 f"claim {self.name!r} needs `above` or `below`: a claim "
                 "that cannot fail says nothing"
             )
-        if self.expected not in ("held", "failed", "undecided"):
+        if self.expected not in VERDICTS:
             raise ValueError(f"claim {self.name!r}: expected must be a verdict")
+        if self.expected != "held" and not self.because:
+            raise ValueError(
+                f"claim {self.name!r} is not expected to hold: say why in `because`"
+            )
+
+    @property
+    def criterion(self) -> str:
+        """'> 0', '< 1e-06' or '> -0.05 and < 0.05'."""
+        limits = [f"> {self.above:g}"] if self.above > -math.inf else []
+        limits += [f"< {self.below:g}"] if self.below < math.inf else []
+        return " and ".join(limits)
 
 
 @dataclass(frozen=True)
@@ -65,16 +78,15 @@ class Verdict:
             self.verdict, "undecided"
         )
         c = self.claim
-        limits = [f"> {c.above:g}"] if c.above > -math.inf else []
-        limits += [f"< {c.below:g}"] if c.below < math.inf else []
         text = (
-            f"{mark}  {c.name}: {self.interval or 'no estimate'}, "
-            f"claimed {' and '.join(limits)}"
+            f"{mark}  {c.name}: {self.interval or 'no estimate'}, claimed {c.criterion}"
         )
         if self.note:
             text += f"\n           {self.note}"
         if not self.as_expected:
             text += f"\n           expected {c.expected}. {c.statement} ({c.source})"
+        elif self.verdict != "held":
+            text += f"\n           as expected: {c.because}"
         return text
 
     def record(self) -> dict:
@@ -104,15 +116,10 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
         return Verdict(experiment, claim, "undecided", None, "no rows yet")
     try:
         interval = claim.estimate(df)
-    except (KeyError, ValueError, IndexError) as error:
+    except Exception as error:  # one bad estimator must not hide the other claims
         what = f"{type(error).__name__}: {error}".split("\n")[0]
-        return Verdict(
-            experiment,
-            claim,
-            "undecided",
-            None,
-            f"the estimate needs rows that are not there ({what})",
-        )
+        note = f"the estimate could not be made ({what})"
+        return Verdict(experiment, claim, "undecided", None, note)
     if not math.isfinite(interval.value):
         return Verdict(
             experiment, claim, "undecided", interval, "the estimate is not finite"

@@ -166,9 +166,10 @@ def _pool(
 ) -> Iterator:
     """Run tasks on a joblib backend; with one job in this process, unless isolated."""
     if jobs == 1 and not isolate:
-        for i, task in list(tasks.items()):
-            running[i] = task
-            yield i, worker.execute(task)
+        with worker.OneThread():
+            for i, task in list(tasks.items()):
+                running[i] = task
+                yield i, worker.execute(task)
         return
     import joblib
 
@@ -188,6 +189,7 @@ def _pool(
 
 
 def _tagged(i: int, task: dict) -> tuple[int, list[dict]]:
+    worker.settle()
     return i, worker.execute(task)
 
 

@@ -82,7 +82,7 @@ class Store:
             return
         with suppress(Timeout), FileLock(self.parts / ".lock", timeout=60):
             parts = self._part_files()
-            tables = [self._read_one(f) for f in (*self._main(), *parts)]
+            tables = [self._read_one(f) for f in (self.file, *parts)]
             tables = [t for t in tables if t is not None]
             if parts and tables:
                 write_table(_merge(tables), self.file)
@@ -94,15 +94,12 @@ class Store:
         """The table with {code: manifest} in its metadata."""
         return table.replace_schema_metadata({MANIFESTS: json.dumps(manifests)})
 
-    def _main(self) -> list[Path]:
-        return [self.file] if self.file.exists() else []
-
     def _part_files(self) -> list[Path]:
         return sorted(p for p in self.parts.glob("*.parquet") if p.name[0] != ".")
 
     def _files(self) -> list[Path]:
-        # Parts first: one that is packed in between is then read twice, never missed.
-        return [*self._part_files(), *self._main()]
+        # The file last: a part that is packed meanwhile is in it by then.
+        return [*self._part_files(), self.file]
 
     def _read_one(self, path: Path) -> pa.Table | None:
         try:

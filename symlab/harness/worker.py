@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+from functools import cache
 from pathlib import Path
 
 from symlab.harness import code, contract, store
@@ -27,8 +28,7 @@ def execute(task: dict) -> list[dict]:
         experiment = _experiment(Path(task["root"]), task["name"], task["code"])
     except Exception as error:
         return [outcome(task, k, error=_last_lines(error)) for k in task["keys"]]
-    with _OneThread():
-        return _bisect(experiment, task, task["configs"], task["keys"])
+    return _bisect(experiment, task, task["configs"], task["keys"])
 
 
 def _experiment(root: Path, name: str, expected: str) -> contract.Experiment:
@@ -61,24 +61,38 @@ def _forget(root: Path) -> None:
     contract._load.cache_clear()
 
 
-class _OneThread:
-    """One BLAS and torch thread per worker: more would fight for the same cores."""
+class OneThread:
+    """One BLAS and torch thread: more would fight over the cores of other workers.
+
+    A context where runs share the caller's process; a worker enters it once, for good.
+    """
 
     def __enter__(self):
         from threadpoolctl import threadpool_limits
 
+        self.omp = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = "1"  # for what is imported inside run
         self.limits = threadpool_limits(1)
         torch = sys.modules.get("torch")
         self.torch = torch.get_num_threads() if torch else None
         if torch:
             torch.set_num_threads(1)
-        else:
-            os.environ["OMP_NUM_THREADS"] = "1"  # for a torch imported inside run
+        return self
 
     def __exit__(self, *_):
         self.limits.restore_original_limits()
         if self.torch:
             sys.modules["torch"].set_num_threads(self.torch)
+        if self.omp is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = self.omp
+
+
+@cache
+def settle() -> None:
+    """What a worker process does once."""
+    OneThread().__enter__()
 
 
 def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:

@@ -1,0 +1,89 @@
+"""What the harness adds to joblib: 1000 trivial runs, both ways, in one process.
+
+    python benchmarks/bench_engine.py [n_runs]
+
+The joblib side calls the experiment's run once per config and keeps the rows in memory;
+the engine's side plans, keys, runs, checks, writes and packs them. LANES = 1, so that
+both make the same number of tasks; workers are warm on both sides.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import joblib
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from symlab.harness import contract, engine, plan  # noqa: E402
+from symlab.harness.project import Project  # noqa: E402
+
+TRIVIAL = '''"""Nothing, as fast as possible."""
+from dataclasses import dataclass
+from symlab.harness import Claim, grid, stats
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+
+
+def sweep(scale):
+    return grid(Config, seed=range({n}))
+
+
+def run(configs):
+    return [{{"y": float(c.seed)}} for c in configs]
+
+
+CLAIMS = [Claim("y", "y", "here", lambda df: stats.mean(df.y), reason="-", above=0)]
+'''
+
+
+def call(root: str, config: dict) -> list[dict]:
+    """The user's own worker function: import by name, run one config."""
+    return contract.load(Project(Path(root)), "trivial").run([config])
+
+
+def main(n: int = 1000, jobs: int = 2, repeats: int = 5) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project(Path(folder))
+        project.experiments.mkdir()
+        (project.experiments / "trivial.py").write_text(TRIVIAL.format(n=n))
+        os.environ.pop("SYMLAB_RESULTS", None)
+
+        def alone():
+            configs = contract.load(project, "trivial").configs("quick")
+            calls = (joblib.delayed(call)(folder, c) for c in configs)
+            options = {"batch_size": 1, "max_nbytes": None}
+            parallel = joblib.Parallel(jobs, return_as="generator_unordered", **options)
+            with joblib.parallel_config("loky", inner_max_num_threads=1):
+                return len(list(parallel(calls)))
+
+        def sweep():
+            p = plan.make(project, "trivial", "quick", fresh=True)
+            report = engine.run(project, [p], jobs=jobs, quiet=True)
+            assert report.ok == n, report
+            return report.ok
+
+        alone(), sweep()
+        times: dict[str, list[float]] = {"joblib": [], "engine": []}
+        for _ in range(repeats):
+            for name, function in (("joblib", alone), ("engine", sweep)):
+                start = time.perf_counter()
+                assert function() == n
+                times[name].append(time.perf_counter() - start)
+        ratios = [e / j for e, j in zip(times["engine"], times["joblib"], strict=True)]
+        for name, values in times.items():
+            print(f"{name}: median {median(values):.2f} s for {n} runs")
+        print(
+            f"engine / joblib: {', '.join(f'{r:.2f}' for r in ratios)}, "
+            f"median {median(ratios):.2f}"
+        )
+        return median(ratios)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

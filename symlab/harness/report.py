@@ -1,0 +1,101 @@
+"""One self-contained HTML page: every figure, its claims with verdicts, its origin."""
+
+import ast
+import base64
+from pathlib import Path
+
+from jinja2 import Environment
+
+from symlab.harness import claims, contract, plan, plot, product
+from symlab.harness.errors import UserError
+from symlab.harness.project import Project
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>symlab: {{ scale }}</title>
+<style>
+body { font: 16px/1.5 Georgia, serif; max-width: 62rem; margin: 2rem auto;
+       padding: 0 1rem; color: #222 }
+img { width: 100%; height: auto } h1, h2, h3 { line-height: 1.2 }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: .85rem; width: 100% }
+td, th { padding: .3rem .5rem; border-bottom: 1px solid #ddd; text-align: left;
+         vertical-align: top }
+.held { color: #00664b } .failed { color: #b03000; font-weight: bold }
+.undecided { color: #7a6000 } small, pre { color: #555 } pre { white-space: pre-wrap }
+</style>
+<h1>symlab, {{ scale }} scale</h1>
+<p>{{ counts }}</p>
+{% for f in figures %}
+<h2>{{ f.name }}</h2>
+{% if f.image %}<img alt="{{ f.name }}" src="data:image/png;base64,{{ f.image }}">
+<p><small>Drawn by <code>{{ f.command }}</code>.</small></p>
+{% else %}
+<p>Not drawn yet: <code>make {{ f.name }} SCALE={{ scale }}</code>.</p>{% endif %}
+{% for e in f.experiments %}
+<h3>{{ e.name }}: {{ e.done }} of {{ e.wanted }} runs</h3>
+<details><summary>{{ e.title }}</summary><pre>{{ e.body }}</pre></details>
+<div class="wide"><table><tr><th>verdict<th>claim<th>estimate<th>criterion<th>why</tr>
+{% for v in e.verdicts %}<tr><td class="{{ v.verdict }}">{{ v.verdict }}
+{%- if not v.as_expected %} (expected {{ v.claim.expected }}){% endif %}
+<td><b>{{ v.claim.name }}</b><br>{{ v.claim.statement }}
+<br><small>{{ v.claim.source }}</small>
+<td>{{ v.interval or "none" }} {{ v.note }}<td>{{ v.claim.criterion }}
+<td>{{ v.claim.reason }} {{ v.claim.because }}</tr>{% endfor %}</table></div>
+{% endfor %}{% endfor %}</html>
+"""
+
+
+def write(project: Project, scale: str) -> Path:
+    """Write figures/report.html (quick) from the rows and figures that are there."""
+    figures = [_figure(project, name, scale) for name in contract.figures(project)]
+    verdicts = {
+        (v.experiment, v.claim.name): v.verdict
+        for f in figures
+        for e in f["experiments"]
+        for v in e["verdicts"]
+    }
+    counts = ", ".join(
+        f"{list(verdicts.values()).count(k)} {k}" for k in claims.VERDICTS
+    )
+    page = Environment(autoescape=True).from_string(PAGE)
+    path = Path(f"{product.stem(project, 'report', scale)}.html")
+    html = page.render(scale=scale, figures=figures, counts=f"Claims: {counts}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(html)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}): free space there or set "
+            "SYMLAB_FIGURES to a folder that can be written"
+        ) from None
+    return path
+
+
+def _figure(project: Project, name: str, scale: str) -> dict:
+    image = Path(f"{product.stem(project, name, scale)}.png")
+    drawn = image.is_file()
+    return {
+        "name": name,
+        "image": base64.b64encode(image.read_bytes()).decode() if drawn else "",
+        "command": plot.provenance(image)["command"] if drawn else "",
+        "experiments": [
+            _experiment(plan.make(project, e, scale))
+            for e in contract.figures(project)[name]
+        ],
+    }
+
+
+def _experiment(p: plan.Plan) -> dict:
+    done, wanted = product.progress(p)
+    title, _, body = ast.get_docstring(
+        ast.parse(p.experiment.path.read_text())
+    ).partition("\n")
+    return {
+        "name": p.experiment.name,
+        "title": title,
+        "body": body.strip(),
+        "done": done,
+        "wanted": wanted,
+        "verdicts": claims.judge_all(p.experiment, p.rows()),
+    }

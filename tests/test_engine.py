@@ -1,0 +1,318 @@
+"""The command line on a small project: what runs, what does not, what survives."""
+
+import os
+import signal
+import time
+
+import pandas as pd
+import pytest
+
+from tests.conftest import SIMPLE
+
+RESULTS = ["key", "x", "seed", "y", "status"]
+
+
+def comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[RESULTS].sort_values("key").reset_index(drop=True)
+
+
+def test_from_nothing_to_a_figure_and_again(sandbox):
+    first = sandbox("fig", "line")
+    assert first.returncode == 0, first.stderr
+    assert "12 missing" in first.stdout
+    assert "held" in first.stdout
+    png = (sandbox.root / "figures" / "line.png").read_bytes()
+    pdf = (sandbox.root / "figures" / "line.pdf").read_bytes()
+    before = sandbox.rows()
+    again = sandbox("fig", "line")
+    assert again.returncode == 0
+    assert "12 fresh" in again.stdout
+    assert "up to date" in again.stdout
+    pd.testing.assert_frame_equal(before, sandbox.rows())
+    for kind in ("pdf", "png"):
+        (sandbox.root / "figures" / f"line.{kind}").unlink()
+    assert "drew" in sandbox("fig", "line", PYTHONHASHSEED="7").stdout
+    assert (sandbox.root / "figures" / "line.png").read_bytes() == png
+    assert (sandbox.root / "figures" / "line.pdf").read_bytes() == pdf
+    for kind in ("pdf", "png", "json"):
+        whence = sandbox("whence", f"figures/line.{kind}").stdout
+        assert "12 runs" in whence
+        assert "line.slope" in whence
+
+
+def test_jobs_and_lanes_do_not_change_rows(sandbox):
+    sandbox("run", "line", "--jobs", 1)
+    one = comparable(sandbox.rows())
+    sandbox("run", "line", "--jobs", 2, SYMLAB_RESULTS=str(sandbox.root / "two"))
+    two = pd.read_parquet(sandbox.root / "two" / "quick" / "line.parquet")
+    pd.testing.assert_frame_equal(one, comparable(two))
+    assert two.lanes.max() > 1
+    sandbox.edit("experiments/line.py", "LANES = 4", "LANES = 1")
+    sandbox("run", "line", "--fresh", SYMLAB_RESULTS=str(sandbox.root / "three"))
+    three = pd.read_parquet(sandbox.root / "three" / "quick" / "line.parquet")
+    pd.testing.assert_frame_equal(one, comparable(three))
+    assert three.lanes.max() == 1
+
+
+@pytest.mark.parametrize("backend", ["threading", "dask"])
+def test_other_backends(sandbox, backend):
+    if backend == "dask":
+        pytest.importorskip("distributed")
+    done = sandbox("run", "line", "--backend", backend)
+    assert done.returncode == 0, done.stderr
+    assert len(sandbox.rows()) == 12
+
+
+def test_an_edit_two_modules_away_is_named_and_reverting_is_free(sandbox):
+    sandbox("run", "line")
+    sandbox.edit("deep.py", "2.0", "2.0 + 0")
+    plan = sandbox("run", "line", "--dry-run").stdout
+    assert "12 stale" in plan
+    assert "stale because of deep:factor" in plan
+    assert sandbox("run", "line").returncode == 0
+    assert len(sandbox.rows()) == 24
+    sandbox.edit("deep.py", "2.0 + 0", "2.0")
+    assert "everything is fresh" in sandbox("run", "line").stdout
+    assert len(sandbox.rows()) == 24
+
+
+def test_editing_draw_runs_nothing_and_draws_again(sandbox):
+    sandbox("fig", "line")
+    sandbox.edit("experiments/line.py", 'label="y"', 'label="why"')
+    done = sandbox("fig", "line").stdout
+    assert "everything is fresh" in done
+    assert "drew" in done
+
+
+def test_seed0_runs_unseen_seeds_beside_the_others(sandbox):
+    sandbox("fig", "line")
+    assert sandbox("fig", "line", "--seed0", 1000).returncode == 0
+    rows = sandbox.rows()
+    assert len(rows) == 24
+    assert set(rows.seed) == {0, 1, 2, 3, 1000, 1001, 1002, 1003}
+    assert (sandbox.root / "figures" / "line.seed1000.pdf").exists()
+
+
+# --- failures ------------------------------------------------------------------------
+
+BROKEN = SIMPLE.replace(
+    "    return [{",
+    "    import math\n"
+    "    if any(c.x == 2 and c.seed == 1 for c in configs) and {bad}:\n"
+    "        {action}\n"
+    "    return [{",
+)
+
+
+def broken(action: str, bad: str = "not __import__('os').path.exists('mended')"):
+    return BROKEN.replace("{bad}", bad).replace("{action}", action)
+
+
+def test_a_run_that_raises_is_a_row_and_only_it_is_tried_again(sandbox):
+    sandbox.write("experiments/line.py", broken("raise RuntimeError('no such luck')"))
+    done = sandbox("fig", "line")
+    assert done.returncode == 1
+    assert "no such luck" in done.stderr
+    assert "not drawn" in done.stdout
+    rows = sandbox.rows()
+    assert list(rows[rows.status == "failed"].x) == [2.0]
+    assert "no such luck" in rows[rows.status == "failed"].error.iloc[0]
+    assert (rows.status == "ok").sum() == 11
+    partial = sandbox("fig", "line", "--partial")
+    assert "drew" in partial.stdout
+    assert (sandbox.root / "figures" / "line.png").exists()
+    before = sandbox.rows()
+    sandbox.write("mended", "")
+    again = sandbox("fig", "line")
+    assert "to run: 1," in again.stdout
+    assert again.returncode == 0
+    after = sandbox.rows()
+    assert len(after) == 12
+    good = before[before.status == "ok"].set_index("key").finished
+    assert (after.set_index("key").finished[good.index] == good).all()
+
+
+DIVERGES = (
+    "return [{'y': math.inf if c.x == 2 and c.seed == 1 else 2 * c.x} for c in configs]"
+)
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (DIVERGES, "diverged: y not finite"),
+        (
+            DIVERGES.replace("math.inf", "2.0").replace(
+                "'y'", "'diverged_at': 7 if c.x == 2 and c.seed == 1 else -1, 'y'"
+            ),
+            "diverged at step 7",
+        ),
+        (DIVERGES.replace("math.inf", "'text'"), "return one type"),
+        (DIVERGES.replace("math.inf", "None"), "return int, float, bool, str"),
+        ("return []", "run returned 0 rows for 1 configs"),
+        ("return {}", "run returned dict for 1 configs"),
+        (
+            DIVERGES.replace(
+                "{'y': math", "{'x': 1.0} if c.x == 2 and c.seed == 1 else {'y': math"
+            ),
+            "columns already",
+        ),
+    ],
+)
+def test_bad_results_are_one_failed_row(sandbox, action, message):
+    sandbox.write("experiments/line.py", broken(action))
+    done = sandbox("run", "line")
+    assert done.returncode == 1
+    assert message in done.stderr
+    rows = sandbox.rows()
+    assert (rows.status == "failed").sum() == 1
+    assert rows[rows.status == "failed"].seed.tolist() == [1]
+    assert len(rows) == 12
+
+
+def test_a_worker_that_is_killed_costs_only_its_own_run(sandbox):
+    sandbox.write("experiments/line.py", broken("__import__('os')._exit(9)"))
+    done = sandbox("run", "line")
+    assert done.returncode == 1
+    rows = sandbox.rows()
+    assert (rows.status == "ok").sum() == 11
+    assert "process died" in rows[rows.status == "failed"].error.iloc[0]
+
+
+SLOW = SIMPLE.replace(
+    "    return [{", "    __import__('time').sleep(0.25)\n    return [{"
+).replace("LANES = 4", "LANES = 1")
+
+
+def wait_for_rows(sandbox, n: int) -> None:
+    parts = sandbox.root / "results" / "quick" / ".line.parts"
+    until = time.monotonic() + 60
+    while len(list(parts.glob("[0-9]*.parquet"))) < n:
+        assert time.monotonic() < until, "no rows appeared"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killing_the_sweep_keeps_what_finished(sandbox, how):
+    sandbox.write("experiments/line.py", SLOW)
+    process = sandbox.start("run", "line")
+    wait_for_rows(sandbox, 4)
+    os.killpg(process.pid, how)
+    _, errors = process.communicate(timeout=60)
+    plan = sandbox("run", "line", "--dry-run").stdout
+    assert " fresh" in plan
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "are kept" in errors
+        assert "Traceback" not in errors
+    fresh = int(plan.split(" fresh")[0].split()[-1])
+    assert fresh >= 4
+    done = sandbox("run", "line")
+    assert done.returncode == 0
+    assert f"to run: {12 - fresh}," in done.stdout
+    rows = sandbox.rows()
+    assert len(rows) == 12
+    assert rows.key.is_unique
+
+
+def test_two_sweeps_at_once_leave_each_run_once(sandbox):
+    sandbox.write("experiments/line.py", SLOW.replace("0.25", "0.05"))
+    both = [sandbox.start("fig", "line") for _ in range(2)]
+    for process in both:
+        out, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    rows = sandbox.rows()
+    assert len(rows) == 12
+    assert rows.key.is_unique
+
+
+# --- bad input -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fig", "lnie"], "did you mean line?"),
+        (["run", "lin"], "did you mean line?"),
+        (["fig", "line", "--scale", "quik"], "did you mean quick?"),
+        (["run", "line", "--only", "x <"], "cannot read the query 'x <'"),
+        (["run", "line", "--only", "z > 1"], "the fields are seed, x"),
+        (["run", "line", "--only", "x > 99"], "selects no run"),
+        (["run", "line", "--jobs", "0"], "not a number of workers"),
+        (["run", "line", "--backend", "spark"], "'spark' is not at hand"),
+        (["run", "line", "--device", "tpu"], "use cpu or cuda"),
+        (["whence", "figures/none.pdf"], "there is no file"),
+        (["whence", "deep.py"], "says nothing of its origin"),
+    ],
+)
+def test_bad_words_get_one_sentence(sandbox, words, message):
+    done = sandbox(*words)
+    assert done.returncode not in (0, 1)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("x: float", "x: list", "'x' has the unsupported type list"),
+        ("x: float", "x: 'complex'", "'x' has the unsupported type"),
+        ("x=[1.0", "x=['1.0'", "'x' is declared float and holds '1.0'"),
+        ("x=[1.0", "x=[float('nan')", "not NaN"),
+        ("    seed: int = 0", "    sed: int = 0", "needs a field `seed: int`"),
+        ("    x: float", "    wall_s: float = 0\n    x: float", "rename the config"),
+        ("LANES = 4", "STATIC = ('q',)", "STATIC names unknown fields ['q']"),
+        ("def run(", "def ran(", "lacks run"),
+        ("def run(", "def run((", "is not Python"),
+    ],
+)
+def test_bad_experiment_files_get_one_sentence(sandbox, old, new, message):
+    sandbox.edit("experiments/line.py", old, new)
+    done = sandbox("run", "line")
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_results_file_is_done_again(sandbox):
+    sandbox("run", "line")
+    file = sandbox.root / "results" / "quick" / "line.parquet"
+    file.write_bytes(file.read_bytes()[:500])
+    done = sandbox("run", "line")
+    assert done.returncode == 0
+    assert "is damaged" in done.stderr
+    assert len(sandbox.rows()) == 12
+    assert list(file.parent.glob("line.damaged-*"))
+
+
+def test_an_output_folder_that_cannot_be_written(sandbox):
+    sandbox.write("blocked", "a file where a folder should be")
+    done = sandbox("run", "line", SYMLAB_RESULTS=str(sandbox.root / "blocked"))
+    assert done.returncode == 2
+    assert "SYMLAB_RESULTS" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = sandbox("fig", "line", SYMLAB_FIGURES=str(sandbox.root / "blocked"))
+    assert done.returncode == 2
+    assert "SYMLAB_FIGURES" in done.stderr
+    assert len(sandbox.rows()) == 12
+
+
+def test_a_claim_that_fails_is_shown_as_failed(sandbox):
+    sandbox.edit("experiments/line.py", "above=1.9, below=2.1", "above=2.5")
+    done = sandbox("fig", "line")
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout
+    assert "expected held" in done.stdout
+    assert "drew" in done.stdout
+    sandbox.edit(
+        "experiments/line.py", "above=2.5", 'above=2.5, expected="failed", because="x"'
+    )
+    assert sandbox("fig", "line").returncode == 0
+
+
+def test_a_query_leaves_the_figure_undrawn_unless_asked(sandbox):
+    done = sandbox("fig", "line", "--only", "seed < 2")
+    assert done.returncode == 1
+    assert "not drawn" in done.stdout
+    assert len(sandbox.rows()) == 6
+    assert "drew" in sandbox("fig", "line", "--only", "seed < 2", "--partial").stdout
