@@ -283,9 +283,9 @@ CLAIMS = [
         _residual_deficit,
         below=1.5,
         reason="at most one of 200 directions, in every run: a matrix under strong "
-        "noise is now and then singular by chance, and one run of the first 40 (which this "
-        "threshold was written after; it had been 0.5) had one singular value below "
-        "1e-6; directions that collapse, as those of U W, fall to 1e-17",
+        "noise is now and then singular by chance. One run of the first 40 had one "
+        "singular value below 1e-6, and this threshold, once .5, was written after it; "
+        "directions that collapse, as those of U W, fall to 1e-17",
     ),
     Claim(
         "decay_rank_exact",

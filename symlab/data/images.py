@@ -72,7 +72,7 @@ def _parquet(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
         [np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in encoded]
     )  # (N, 32, 32, 3)
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    return x, torch.from_numpy(table["label"].to_numpy()).long()
+    return x, torch.tensor(table["label"].to_pylist())
 
 
 def _torchvision(folder: Path, train: bool) -> tuple[torch.Tensor, torch.Tensor]:

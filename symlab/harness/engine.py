@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -179,8 +180,7 @@ def _pool(
             yield joblib.delayed(_tagged)(i, task)
 
     jobs = 2 if isolate else jobs  # joblib runs n_jobs=1 in this process
-    options = {"inner_max_num_threads": 1} if backend == "loky" else {}
-    with _known_backend(backend, jobs, options), warnings.catch_warnings():
+    with _pool_of(backend, jobs), warnings.catch_warnings():
         # loky says so when a long task keeps a worker busy past its idle time
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")
         yield from joblib.Parallel(
@@ -193,20 +193,40 @@ def _tagged(i: int, task: dict) -> tuple[int, list[dict]]:
     return i, worker.execute(task)
 
 
-def _known_backend(backend: str, jobs: int, options: dict):
+@contextmanager
+def _pool_of(backend: str, jobs: int) -> Iterator[None]:
+    """joblib set to a backend; dask and ray are started here unless they run."""
     import joblib
 
-    try:
-        if backend == "ray":
-            from ray.util.joblib import register_ray
+    with ExitStack() as stack:
+        options = {"inner_max_num_threads": 1} if backend == "loky" else {}
+        try:
+            if backend == "dask":
+                stack.enter_context(_dask_client(jobs))
+            elif backend == "ray":
+                from ray.util.joblib import register_ray
 
-            register_ray()
-        return joblib.parallel_config(backend=backend, n_jobs=jobs, **options)
-    except (ValueError, ImportError) as error:
-        raise UserError(
-            f"the backend {backend!r} is not at hand ({str(error).splitlines()[0]}): "
-            "use loky, or install it (pip install 'symlab[dask]', or ray)"
-        ) from None
+                register_ray()
+            config = joblib.parallel_config(backend=backend, n_jobs=jobs, **options)
+        except (ValueError, ImportError) as error:
+            raise UserError(
+                f"the backend {backend!r} is not at hand "
+                f"({str(error).splitlines()[0]}): use loky, or install it (pip install 'symlab[dask]', or ray)"
+            ) from None
+        with config:
+            yield
+
+
+def _dask_client(jobs: int):
+    """The cluster at DASK_SCHEDULER_ADDRESS, or a local one of one-thread workers."""
+    import dask
+    from dask.distributed import Client
+
+    if dask.config.get("scheduler-address", None):
+        return Client()
+    return Client(
+        n_workers=jobs, threads_per_worker=1, memory_limit=0, dashboard_address=None
+    )
 
 
 def _worker_died(error: Exception) -> bool:

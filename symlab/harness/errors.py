@@ -9,6 +9,7 @@ def nearest(name: str, known, what: str) -> str:
     """'unknown figure "fgi3": did you mean fig3? Known: ...'."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    known = sorted(set(known))
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" did you mean {' or '.join(close)}?" if close else ""
-    return f"unknown {what} {name!r}:{hint} known: {', '.join(sorted(known)) or 'none'}"
+    return f"unknown {what} {name!r}:{hint} known: {', '.join(known) or 'none'}"

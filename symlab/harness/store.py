@@ -103,7 +103,8 @@ class Store:
 
     def _read_one(self, path: Path) -> pa.Table | None:
         try:
-            table = pq.read_table(path, partitioning=None)
+            # From memory: pyarrow opens a path twice, and it may be replaced in between.
+            table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read()
             if missing := {"key", "code", "status"} - set(table.column_names):
                 raise pa.ArrowInvalid(f"no columns {sorted(missing)}")
             return table

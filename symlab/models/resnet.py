@@ -51,8 +51,9 @@ def preactivations(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         block.register_forward_pre_hook(
             lambda m, inputs: caught.update(identity=inputs[0])
         ),
+        # a copy: the block adds the identity and applies its ReLU in place
         block.bn2.register_forward_hook(
-            lambda m, inputs, output: caught.update(branch=output)
+            lambda m, inputs, output: caught.update(branch=output.clone())
         ),
     ]
     was_training = model.training
