@@ -34,6 +34,7 @@ LANES = 1
 LIVE = 0.01  # of the largest standard deviation over test images
 COPY, CLUSTER = 0.999, 0.99
 ARMS = ("decay", "no decay", "static bias")
+ACCURACY = {"digits": 0.97, "cifar10": 0.92}  # what the networks must reach
 
 
 @dataclass(frozen=True)
@@ -378,6 +379,10 @@ def _difference(a: str, b: str):
     return lambda df: stats.paired(df, "grouped", "arm", a, b)
 
 
+def _margin(df):
+    return df.accuracy - df.data.map(ACCURACY)
+
+
 PAPER = "Ziyin 2024, figure 3 right"
 CLAIMS = [
     Claim(
@@ -415,19 +420,19 @@ CLAIMS = [
     ),
     Claim(
         "networks_learn",
-        "Every network classifies well.",
+        "Networks with copies classify as well as any.",
         "ours",
-        lambda df: stats.worst(df.accuracy, largest=False),
-        above=0.93,
-        reason="the mean of each arm is asked below; one run on 397 test images has a "
-        "standard error of 1 %",
+        lambda df: stats.mean(_margin(df).groupby(df.seed).mean()),
+        above=0.0,
+        reason="a grouping of useless networks would say nothing: 97 % is what a "
+        "ResNet18 reaches on the digits with any recipe, 92 % on CIFAR-10",
     ),
     Claim(
-        "accuracy_equal",
-        "Grouping does not cost accuracy.",
+        "every_network_learns",
+        "No single run fails to learn.",
         "ours",
-        lambda df: stats.mean(df.accuracy),
-        above=0.97,
-        reason="97 % is what a ResNet18 reaches on these digits with any recipe",
+        lambda df: stats.worst(_margin(df), largest=False),
+        above=-0.03,
+        reason="one run on 397 test images has a standard error of 1 %: three of them",
     ),
 ]

@@ -3,6 +3,8 @@
 import io
 import itertools
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -346,3 +348,38 @@ def test_real_cifar10_trains_for_a_few_steps(monkeypatch):
     (row,) = grouping.run([c])
     assert row["diverged_at"] == -1
     assert 0 < row["live"] <= 512
+
+
+BROKEN = """import builtins
+attempts = getattr(builtins, "attempts", 0)
+builtins.attempts = attempts + 1
+if attempts == 0:
+    raise RuntimeError({message!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "cured"),
+    [("operator torchvision::nms does not exist", True), ("no such library", False)],
+)
+def test_the_torchvision_cure_is_for_one_failure_only(tmp_path, message, cured):
+    """A stand-in torchvision that fails to import once, in the given way."""
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text(
+        BROKEN.format(message=message)
+    )
+    script = (
+        "import torch; from symlab.models.vision import torchvision; torchvision(); "
+        "print(torch.ops.torchvision.nms, torch.ops.torchvision.qnms)"
+    )
+    path = os.pathsep.join([str(tmp_path), str(PROJECT.root)])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == cured, done.stderr
+    if not cured:
+        assert message in done.stderr

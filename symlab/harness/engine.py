@@ -136,7 +136,7 @@ def _outcomes(tasks: list[dict], jobs: int, backend: str) -> Iterator:
                 "a worker process died; what it ran is tried again, one run at a time",
                 file=sys.stderr,
             )
-            suspects = [waiting.pop(i) for i in list(running)]
+            suspects = [waiting.pop(i) for i in list(running or waiting)]
             yield from _one_by_one([t for s in suspects for t in _singles(s)], backend)
 
 
@@ -183,6 +183,8 @@ def _pool(
     with _pool_of(backend, jobs), warnings.catch_warnings():
         # loky says so when a long task keeps a worker busy past its idle time
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")
+        # and joblib, when we stop early
+        warnings.filterwarnings("ignore", ".*have been cancelled")
         yield from joblib.Parallel(
             return_as="generator_unordered", batch_size=1, max_nbytes=None
         )(calls())
@@ -211,7 +213,8 @@ def _pool_of(backend: str, jobs: int) -> Iterator[None]:
         except (ValueError, ImportError) as error:
             raise UserError(
                 f"the backend {backend!r} is not at hand "
-                f"({str(error).splitlines()[0]}): use loky, or install it (pip install 'symlab[dask]', or ray)"
+                f"({str(error).splitlines()[0]}): use loky, or install it "
+                "(pip install 'symlab[dask]', or ray)"
             ) from None
         with config:
             yield
@@ -325,6 +328,7 @@ class _Sink:
         for name, plan in self.plans.items():
             self._flush(name)
             plan.store.pack()
+            plan.frame = plan.store.frame()
 
 
 def _types(plan: Plan) -> dict:

@@ -23,8 +23,7 @@ class Plan:
     store: Store
     manifest: dict[str, str]
     configs: list[dict]  # typed, all that were asked for
-    complete: bool  # False where a query left runs out
-    frame: pd.DataFrame  # rows on disk, of any code
+    frame: pd.DataFrame  # rows on disk, of any code; the engine reads them again
     state: dict[str, str] = field(default_factory=dict)  # key -> one of STATES
     reasons: list[str] = field(default_factory=list)  # definitions that changed
     seconds: dict[str, float] = field(default_factory=dict)  # key -> expected
@@ -44,7 +43,7 @@ class Plan:
 
     def rows(self) -> pd.DataFrame:
         """The current rows of this sweep, in its order: what is drawn and judged."""
-        frame = self.store.frame()
+        frame = self.frame
         keys = [sweep.key(c) for c in self.configs]
         good = frame[(frame.code == self.code) & (frame.status == "ok")]
         good = good.set_index("key", drop=False)
@@ -74,7 +73,6 @@ def make(
     """The plan of one experiment; None where it lacks a field of the query."""
     experiment = contract.load(project, name)
     configs = experiment.configs(scale, seed0)
-    n_all = len(configs)
     if query:
         configs = sweep.only(configs, query)
         if configs is None:
@@ -86,7 +84,6 @@ def make(
         store,
         code.of_experiment(project.root, name),
         configs,
-        len(configs) == n_all,
         store.frame(),
     )
     _classify(plan, fresh)
@@ -135,23 +132,22 @@ def _classify(plan: Plan, fresh: bool) -> None:
 def _estimate(plan: Plan, project: Project) -> None:
     """Seconds of the same run, else of runs of equal STATIC fields, else of any."""
     reference = Store(project.reference / plan.scale, plan.experiment.name)
+    frames = [f[f.status == "ok"] for f in (reference.frame(), plan.frame)]
+    columns = ["key", "wall_s", *plan.experiment.static]
     timed = pd.concat(
-        [f for f in (reference.frame(), plan.frame) if len(f)] or [plan.frame]
+        [f[[c for c in columns if c in f]] for f in frames if len(f)]
+        or [plan.frame[:0]]
     )
-    timed = timed[timed.status == "ok"]
     if timed.empty:
         return
     same = dict(zip(timed.key, timed.wall_s, strict=True))
-    groups = [f for f in plan.experiment.static if f in timed]
-    by_group = timed.groupby(groups).wall_s.median().to_dict() if groups else {}
-    anyhow = median(timed.wall_s)
+    fields = [f for f in plan.experiment.static if f in timed]
+    alike: dict[tuple, list[float]] = {}
+    for *values, wall in timed[[*fields, "wall_s"]].itertuples(index=False):
+        alike.setdefault(tuple(values), []).append(wall)
     for config in plan.configs:
-        values = tuple(config[f] for f in groups)
-        group = by_group.get(
-            values, by_group.get(values[0]) if groups[1:] == [] and values else None
-        )
-        key = sweep.key(config)
-        plan.seconds[key] = float(same.get(key, group or anyhow))
+        key, group = sweep.key(config), tuple(config[f] for f in fields)
+        plan.seconds[key] = same.get(key) or median(alike.get(group, timed.wall_s))
 
 
 def duration(seconds: float) -> str:

@@ -103,7 +103,7 @@ class Store:
 
     def _read_one(self, path: Path) -> pa.Table | None:
         try:
-            # From memory: pyarrow opens a path twice, and it may be replaced in between.
+            # From memory: pyarrow opens a path twice; it may be replaced in between.
             table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read()
             if missing := {"key", "code", "status"} - set(table.column_names):
                 raise pa.ArrowInvalid(f"no columns {sorted(missing)}")
@@ -164,10 +164,10 @@ def value_type(name: str, value) -> pa.DataType:
 
 
 def plain(value):
-    """Numpy scalars and 1-D arrays as the Python values that the store holds."""
+    """Numpy scalars and 1-D arrays or lists as the Python values the store holds."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    return list(value) if isinstance(value, tuple) else value
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def _merge(tables: list[pa.Table]) -> pa.Table:
@@ -210,6 +210,6 @@ def write_table(table: pa.Table, path: Path) -> None:
             Path(temporary).unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path.parent} ({error.strerror or error}): free space there "
-            "or set SYMLAB_RESULTS to a folder that can be written; finished runs "
-            "are kept"
+            "or set SYMLAB_RESULTS to a folder that can be written; finished "
+            "runs are kept"
         ) from None

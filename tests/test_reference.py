@@ -1,0 +1,113 @@
+"""The committed rows and figures are those of the code beside them; README is true."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from symlab.harness import code, contract, plan, plot, product, project, sweep
+from symlab.harness.store import Store
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = project.find(ROOT)
+FIGURES = contract.figures(PROJECT)
+STALE = "make reference, and commit what it writes"
+
+
+@pytest.fixture(autouse=True)
+def reference_folders(monkeypatch):
+    monkeypatch.setenv("SYMLAB_RESULTS", str(ROOT / "results" / "reference"))
+    monkeypatch.setenv("SYMLAB_FIGURES", str(ROOT / "figures" / "reference"))
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("name", contract.names(PROJECT))
+def test_reference_rows_are_of_the_current_code(name):
+    made = plan.make(PROJECT, name, "quick")
+    assert set(made.state.values()) == {"fresh"}, f"{made.describe()}: {STALE}"
+    frame = Store(PROJECT.reference / "quick", name).frame()
+    assert len(frame) == len(made.configs), "rows of another design are left"
+    assert set(frame.code) == {code.digest(made.manifest)}
+    assert set(frame.key) == {sweep.key(c) for c in made.configs}
+    assert (frame.status == "ok").all()
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_reference_figures_are_drawn_from_the_reference_rows(figure):
+    plans = product.plans_of(PROJECT, figure, "quick")
+    committed = json.loads((ROOT / f"figures/reference/{figure}.json").read_text())
+    record = product.origin(PROJECT, figure, plans, product.verdicts(plans))
+    for experiment, origin in record["experiments"].items():
+        assert committed["provenance"]["experiments"][experiment] == origin, STALE
+    for kind in ("pdf", "png"):
+        path = ROOT / "figures" / "reference" / f"{figure}.{kind}"
+        assert plot.provenance(path) == committed["provenance"]
+    drawn = json.loads(json.dumps(plot.drawn(product.draw(figure, plans))))
+    for ours, theirs in zip(drawn, committed["axes"], strict=True):
+        assert ours["xlabel"] == theirs["xlabel"]
+        for a, b in zip(ours["lines"], theirs["lines"], strict=True):
+            for axis in "xy":
+                np.testing.assert_allclose(
+                    np.array(a[axis], float), np.array(b[axis], float), rtol=1e-5
+                )
+
+
+@pytest.mark.parametrize("name", contract.names(PROJECT))
+def test_every_verdict_on_the_reference_rows_is_the_expected_one(name):
+    made = plan.make(PROJECT, name, "quick")
+    for verdict in product.verdicts([made]):
+        assert verdict.as_expected, verdict.line()
+
+
+def test_readme_code_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert len(blocks) >= 2
+    scope: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
+    assert len(scope["df"])
+    assert set(scope["verdicts"].verdict) <= {"held", "failed", "undecided"}
+
+
+def test_readme_names_the_experiments_and_commands_that_exist():
+    text = (ROOT / "README.md").read_text()
+    for name in contract.names(PROJECT):
+        assert f"`{name}`" in text
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`make (\w+)`", text):
+        assert re.search(rf"\b{target}\b", makefile) or target in FIGURES
+
+
+def make(*words: str):
+    return subprocess.run(
+        ["make", "VENV=", f"PYTHON={sys.executable}", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def test_make_plans_a_figure_and_corrects_a_misspelt_one():
+    done = make("fig3", "DRY=1", "ONLY=seed < 2 and study == 'lr'")
+    assert done.returncode == 0, done.stderr
+    assert "rescaling_sparsity (quick): 22 fresh" in done.stdout
+    done = make("fgi3")
+    assert done.returncode != 0
+    assert "did you mean fig3?" in done.stderr
+
+
+def test_the_report_holds_every_figure_and_claim(tmp_path, monkeypatch):
+    from symlab.harness import report
+
+    for path in (ROOT / "figures" / "reference").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setenv("SYMLAB_FIGURES", str(tmp_path))
+    page = report.write(PROJECT, "quick").read_text()
+    assert page.count("data:image/png;base64") == len(FIGURES)
+    for name in contract.names(PROJECT):
+        for claim in contract.load(PROJECT, name).claims:
+            assert claim.name in page
+    assert "http://" not in page
+    assert "https://" not in page
