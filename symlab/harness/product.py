@@ -26,10 +26,14 @@ def progress(plan: Plan) -> tuple[int, int]:
     return len(plan.rows()), len(plan.experiment.configs(plan.scale))
 
 
-def draw(figure: str, plans: list[Plan]):
-    """The matplotlib figure from current rows; stamped where rows are missing."""
+def draw(figure: str, plans: list[Plan], absent: int = 0):
+    """The matplotlib figure from current rows, stamped where rows are missing.
+
+    `absent`: runs of experiments that are not among the plans at all.
+    """
     counts = [progress(p) for p in plans]
     done, wanted = (sum(c) for c in zip(*counts, strict=True))
+    wanted += absent
     panels = [
         (panel, rows)
         for p in plans

@@ -1,9 +1,9 @@
 """torchvision's ResNet18, fast on small images, with its penultimate pre-activations.
 
-At 32x32 the last block sees maps of one pixel, where a padded 3x3 convolution is the
-product with its centre tap. Computing only that gives the same numbers (tested), takes
-the same state_dict, and cuts a training step on a CPU by 1.7: the other eight taps meet
-nothing but padding, yet cost half of the time.
+At 32x32 the last three 3x3 kernels see maps of one pixel, where eight taps of nine meet
+nothing but padding: they get no gradient and touch no output. We keep the centre tap, a
+linear map. Outputs and the whole training trajectory are torchvision's (tested), with
+4.9 M of 11.2 M parameters, and a training step on a CPU is 1.7 times faster.
 """
 
 import torch
@@ -12,19 +12,22 @@ from torch import nn
 from symlab.models.vision import torchvision
 
 
-class Conv2d(nn.Conv2d):
-    """A convolution that skips the taps which can only meet padding."""
+class CentreTap(nn.Conv2d):
+    """A padded 3x3 convolution on maps of one pixel, as the 1x1 it amounts to."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W)
-        one_pixel = x.shape[-2:] == (1, 1) and self.kernel_size == (3, 3)
-        if not (one_pixel and self.padding == (1, 1) and self.groups == 1):
-            return super().forward(x)
-        y = nn.functional.linear(x.flatten(1), self.weight[:, :, 1, 1], self.bias)
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__(conv.in_channels, conv.out_channels, 1, bias=False)
+        self.weight = nn.Parameter(conv.weight.detach()[:, :, 1:2, 1:2].clone())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, 1, 1)
+        y = nn.functional.linear(x.flatten(1), self.weight.flatten(1))
         return y[:, :, None, None]
 
 
-def resnet18(classes: int = 10, stem: str = "torchvision", seed: int = 0) -> nn.Module:
-    """torchvision's ResNet18, initialised from `seed` without touching global state.
+def resnet18(
+    classes: int = 10, stem: str = "torchvision", seed: int = 0, size: int = 32
+) -> nn.Module:
+    """torchvision's ResNet18 for size x size images, initialised from `seed` alone.
 
     stem: 'torchvision' (7x7 stride 2, max pooling) or 'cifar' (3x3 stride 1, none).
     """
@@ -37,10 +40,30 @@ def resnet18(classes: int = 10, stem: str = "torchvision", seed: int = 0) -> nn.
             model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out")
             model.maxpool = nn.Identity()
-    for module in model.modules():
-        if type(module) is nn.Conv2d:
-            module.__class__ = Conv2d  # same parameters, another forward
+        _keep_centre_taps(model, size)
     return model
+
+
+@torch.no_grad()
+def _keep_centre_taps(model: nn.Module, size: int) -> None:
+    """Replace the 3x3 convolutions that this image size gives maps of one pixel."""
+    found, hooks = [], []
+
+    def look(module, inputs, output):
+        if inputs[0].shape[-2:] == output.shape[-2:] == (1, 1):
+            found.append(module)
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            hooks.append(module.register_forward_hook(look))
+    model.eval()(torch.zeros(1, 3, size, size))
+    model.train()
+    for hook in hooks:
+        hook.remove()
+    for name, module in list(model.named_modules()):
+        if module in found:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, CentreTap(module))
 
 
 @torch.no_grad()
