@@ -24,6 +24,7 @@ weight_decay is PyTorch's (wd/2)*|theta|^2, half of it the paper's gamma.
 """
 
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ import numpy as np
 from symlab.harness import Claim, checkpoint, device, figure, grid, plot, rng, stats
 
 LANES = 1
+DEVICES = ("cpu", "cuda")
 LIVE = 0.01  # of the largest standard deviation over test images
 COPY, CLUSTER = 0.999, 0.99
 ARMS = ("decay", "no decay", "static bias")
@@ -244,7 +246,10 @@ class _Keep:
         if self.path is None or not self.path.exists():
             return 0, []
         where = next(self.model.parameters()).device
-        state = torch.load(self.path, map_location=where, weights_only=True)
+        try:
+            state = torch.load(self.path, map_location=where, weights_only=True)
+        except Exception:  # cut off, or taken away by another call: start again
+            return 0, []
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         return state["epoch"], state["losses"]
@@ -260,8 +265,10 @@ class _Keep:
             "losses": losses,
             "optimizer": self.optimizer.state_dict(),
         }
-        torch.save(state, self.path.with_suffix(".new"))
-        self.path.with_suffix(".new").replace(self.path)
+        new = self.path.with_suffix(f".{os.getpid()}")  # two calls may run at once
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, new)
+        new.replace(self.path)
         self.saved = self.clock()
 
 
@@ -278,7 +285,15 @@ def grouping(neurons: np.ndarray) -> dict:
     from scipy.spatial.distance import squareform
 
     spread = neurons.std(0)
-    live = spread > LIVE * spread.max()
+    live = spread > LIVE * spread.max()  # nothing is, where all is NaN or zero
+    if live.sum() < 2:
+        return {
+            "grouped": 0.0,
+            "grouped_loose": 0.0,
+            "live": int(live.sum()),
+            "clusters": int(live.sum()),
+            "correlation": np.zeros(0, int),
+        }
     corr = np.corrcoef(neurons[:, live].T)  # (live, live)
     size = np.abs(corr)
     np.fill_diagonal(size, 0)
@@ -404,7 +419,7 @@ CLAIMS = [
     ),
     Claim(
         "symmetry_is_the_cause",
-        "With the symmetry broken the same decay groups none.",
+        "With the symmetry broken the same decay groups far fewer.",
         "ours; the control by a static bias (syre)",
         _difference("decay", "static bias"),
         above=0.25,
@@ -419,8 +434,16 @@ CLAIMS = [
         reason="the condition under which the claims are meant",
     ),
     Claim(
+        "control_groups_none",
+        "With the symmetry broken by a static bias groups are rare, too.",
+        "ours; the control",
+        lambda df: stats.worst(df[df.arm == "static bias"].grouped),
+        below=0.05,
+        reason="the same as is asked of networks without decay",
+    ),
+    Claim(
         "networks_learn",
-        "Networks with copies classify as well as any.",
+        "The networks reach the accuracy, on the mean of the three arms.",
         "ours",
         lambda df: stats.mean(_margin(df).groupby(df.seed).mean()),
         above=0.0,

@@ -22,6 +22,7 @@ Cost on one core: smoke 3 s, quick 60 s, paper 15 min.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -106,7 +107,10 @@ def _online(configs: list[Config], chunk: int = 500) -> list[dict]:
 
     seeds, which, teacher, u, v = _start(configs)
     d, steps, n_lanes = configs[0].dim, configs[0].steps, len(configs)
-    index = torch.from_numpy(which)
+    index, pick = (
+        torch.from_numpy(which),
+        torch.index_select,
+    )  # six times faster than []
     streams = [rng.stream(s, "data") for s in seeds]
     truth = torch.from_numpy(teacher.astype(np.float32))  # (S, D)
     noise = torch.tensor([c.noise for c in configs]).view(-1, 1)
@@ -121,11 +125,13 @@ def _online(configs: list[Config], chunk: int = 500) -> list[dict]:
             [s.standard_normal((n, d + 1), np.float32) for s in streams], 1
         )
         draws = torch.from_numpy(draws)
-        x = draws[..., :d]
+        x = draws[..., :d].contiguous()
         clean, eps = (x * truth).sum(-1, keepdim=True), draws[..., d:]  # (n, S, 1)
         for t in range(n):
-            y = clean[t][index].addcmul_(eps[t][index], noise)  # (L, 1)
-            r = step(x[t][index], y)
+            y = pick(clean[t], 0, index).addcmul_(
+                pick(eps[t], 0, index), noise
+            )  # (L, 1)
+            r = step(pick(x[t], 0, index), y)
             if begin + t >= 0.9 * steps:
                 squares.addcmul_(r, r)
         divergence.look(torch.isfinite(step.w()).all(-1), begin + n)
@@ -211,11 +217,16 @@ def exponent(lr: float, mse: float, teacher: np.ndarray, nodes: int = 80) -> np.
     rho ~ N(0, mse), by Gauss-Hermite quadrature. Negative: the mirror attracts.
     Derivation: u <- u - 2 lr r x v and v <- v - 2 lr r x u with r = rho - w* x.
     """
-    z, weight = np.polynomial.hermite_e.hermegauss(nodes)
-    weight = weight / weight.sum()
+    z, weight = _gauss(nodes)
     x, rho = z[:, None], np.sqrt(mse) * z[None, :]
     factor = teacher[:, None, None] * x**2 + rho * x  # (W, nodes, nodes)
     return np.einsum("i,j,wij->w", weight, weight, np.log(np.abs(1 + 2 * lr * factor)))
+
+
+@cache
+def _gauss(nodes: int):
+    z, weight = np.polynomial.hermite_e.hermegauss(nodes)
+    return z, weight / weight.sum()
 
 
 def critical_teacher(lr: float, mse: float) -> float:
@@ -281,7 +292,7 @@ def _descend(configs, gram, target, u, v):
 
 
 def _oracle_row(c: Config, w, change, x, y) -> dict:
-    """Distance to scikit-learn's Lasso on the same data (of the product only)."""
+    """Distance to scikit-learn's Lasso on the same data; far for the plain model."""
     from sklearn.linear_model import Lasso
 
     lasso = Lasso(alpha=c.weight_decay, fit_intercept=False, tol=1e-12, max_iter=10**6)
@@ -418,7 +429,7 @@ def _theory_gap(df):
         stats.mean(g.collapsed - g.predicted)
         for _, g in df[df.lr >= 0.02].groupby("lr")
     ]
-    return max(gaps, key=lambda i: abs(i.value))
+    return max(gaps, key=lambda i: max(-i.low, i.high))
 
 
 def _lasso(column: str):
@@ -459,13 +470,14 @@ CLAIMS = [
     ),
     Claim(
         "lyapunov_predicts",
-        "A weight collapses iff its exponent is negative.",
+        "At rates from .02 on as many weights collapse as have a negative exponent.",
         "Ziyin 2024, section on SGD near the mirror; the exact exponent is ours",
         _theory_gap,
         above=-0.05,
         below=0.05,
         reason="in T steps exponents below log(1e8)/2T in size do not show: at lr .02 "
-        "those of .09 of the weights; half of that is allowed",
+        "those of .09 of the weights, and half of that is allowed; below .02 they are "
+        "most of all that are predicted, and the figure shows the theory ahead",
     ),
     Claim(
         "lasso_same_support",

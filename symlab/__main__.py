@@ -250,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         a(
             "--backend",
             default="loky",
-            help="joblib backend: loky, dask, ray, threading",
+            help="joblib backend: loky, dask or ray",
         )
         a("--device", default="cpu", help="cpu or cuda")
         a("--only", metavar="QUERY", help='runs to do, as in "lr<0.1 and seed<3"')

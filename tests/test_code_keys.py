@@ -15,7 +15,7 @@ HOME = Path(__file__).resolve().parents[1]
 
 
 def manifest(sandbox):
-    return code.of_experiment(sandbox.root, "line")
+    return code.reach(sandbox.root, "experiments.line", ["run"]).definitions
 
 
 def test_a_function_two_modules_away_counts_and_is_named(sandbox):
@@ -150,6 +150,101 @@ def test_it_follows(sandbox, how):
         "m.py", text, text.replace("1", "2").replace("return f\n", "return  (f) or 0\n")
     )
     assert name in code.changed(before, manifest(sandbox))
+
+
+HARDER = {
+    # what the experiment does, {file: text}, the file and text that change, the name
+    "a guarded import": (
+        "try:\n    from m import f\nexcept ImportError:\n    from o import f",
+        {"m.py": "def f():\n    return 1\n", "o.py": "def f():\n    return 3\n"},
+        "m.py", "m:f",
+    ),
+    "a wrapped name": (
+        "from m import f\n_inner = f\ndef f():\n    return _inner()",
+        {"m.py": "def f():\n    return 1\n"}, "m.py", "m:f",
+    ),
+    "an else of TYPE_CHECKING": (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import m\n"
+        "else:\n    from m import f",
+        {"m.py": "def f():\n    return 1\n"}, "m.py", "m:f",
+    ),
+    "a namespace package": (
+        "import p.q.r\nf = p.q.r.f", {"p/q/r.py": "def f():\n    return 1\n"},
+        "p/q/r.py", "p.q.r:f",
+    ),
+    "the first iterable of a comprehension": (
+        "from m import x\ndef f():\n    return sum([x for x in x])",
+        {"m.py": "x = [1]\n"}, "m.py", "m:x",
+    ),
+    "an import that a function shadows": (
+        "import m\ndef f():\n    def g():\n        import o as m\n        return m.f()"
+        "\n    return g() + m.f()",
+        {"m.py": "def f():\n    return 1\n", "o.py": "def f():\n    return 3\n"},
+        "m.py", "m:f",
+    ),
+    "a walrus": (
+        "from m import g\nX = (K := g())\ndef f():\n    return K",
+        {"m.py": "def g():\n    return 1\n"}, "m.py", "m:g",
+    ),
+    "a base that collects its classes": (
+        "from m import f",
+        {"m.py": "class B:\n    all = []\n    def __init_subclass__(cls):\n"
+         "        B.all.append(cls)\nclass C(B):\n    y = 1\n"
+         "def f():\n    return B.all[0].y\n"}, "m.py", "m:C",
+    ),
+    "a module imported for its effect": (
+        "import effect\nfrom m import f",
+        {"effect.py": "import m\nm.K = 1\n",
+         "m.py": "K = 0\ndef f():\n    return K\n"}, "effect.py", "effect:top level",
+    ),
+    "a relative import": (
+        "from p.a import f",
+        {"p/__init__.py": "", "p/a.py": "from . import b\n\n\ndef f():\n"
+         "    return b.g()\n", "p/b.py": "def g():\n    return 1\n"},
+        "p/b.py", "p.b:g",
+    ),
+    "a closure": (
+        "from m import make\nf = make()",
+        {"m.py": "def g():\n    return 1\ndef make():\n    def inner():\n"
+         "        return g()\n    return inner\n"}, "m.py", "m:g",
+    ),
+    "a table of functions": (
+        "from m import T\nf = T['a']",
+        {"m.py": "def g():\n    return 1\nT = {'a': g}\n"}, "m.py", "m:g",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HARDER)
+def test_it_follows_what_python_would_run(sandbox, how):
+    experiment, files, changing, name = HARDER[how]
+    for file, text in files.items():
+        (sandbox.root / file).parent.mkdir(parents=True, exist_ok=True)
+        sandbox.write(file, text)
+    sandbox.edit(
+        "experiments/line.py", "from middle import scale", experiment + "\nscale = f"
+    )
+    before = manifest(sandbox)
+    sandbox.edit(changing, "1", "2")
+    assert name in code.changed(before, manifest(sandbox))
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("    @property\n    def twice(self):\n        return 1\n", True),
+        ("    K: ClassVar[int] = 1\n", True),
+        ("    K = 1\n", True),
+        ("    z: int = 1\n", False),
+    ],
+)
+def test_of_config_all_but_the_fields_counts(sandbox, text, counts):
+    sandbox.edit(
+        "experiments/line.py", "    seed: int = 0\n", "    seed: int = 0\n" + text
+    )
+    before = manifest(sandbox)
+    sandbox.edit("experiments/line.py", text, text.replace("1", "2"))
+    assert (manifest(sandbox) != before) == counts
 
 
 def test_a_local_name_is_not_a_global_one(sandbox):

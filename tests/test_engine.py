@@ -54,7 +54,7 @@ def test_jobs_and_lanes_do_not_change_rows(sandbox):
     assert three.lanes.max() == 1
 
 
-@pytest.mark.parametrize("backend", ["threading", "dask"])
+@pytest.mark.parametrize("backend", ["dask"])
 def test_other_backends(sandbox, backend):
     if backend == "dask":
         pytest.importorskip("distributed")

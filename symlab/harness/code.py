@@ -9,12 +9,15 @@ Post-mortem of simpler ideas: file times re-run everything in a fresh clone; fil
 re-run everything when a label moves; `ast.dump` and `ast.unparse` differ between Python
 versions, so rows made elsewhere would look stale. Hence the serialiser below.
 
-Limits: names reached only by getattr(module, string) or importlib are not followed.
+A module that is used also counts with its top-level statements that have effects, and
+so do the modules it imports. Names reached only by getattr(module, string) or importlib
+are not followed.
 """
 
 import ast
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -82,7 +85,8 @@ def free_names(node: ast.AST) -> set[tuple[str, ...]]:
             for n in ast.walk(g.target)
             if isinstance(n, ast.Name)
         }
-        return {c for c in _free_of_children(node) if c[0] not in bound}
+        inside = {c for c in _free_of_children(node) if c[0] not in bound}
+        return inside | free_names(node.generators[0].iter)  # evaluated outside
     if isinstance(node, ast.Attribute) and (chain := _chain(node)):
         return {chain}
     if isinstance(node, ast.Name):
@@ -139,23 +143,34 @@ def _chain(node: ast.Attribute) -> tuple[str, ...] | None:
 
 # --- one module ----------------------------------------------------------------------
 
+Target = tuple[str, str | None]  # what an import binds: module, attribute or None
+
 
 class Module:
-    """Top-level bindings of a file: name -> statements, name -> import target."""
+    """Top-level bindings of a file: name -> statements, name -> import targets."""
 
-    def __init__(self, name: str, path: Path):
-        self.name, self.path = name, path
-        self.tree = ast.parse(path.read_text())
-        self.defined: dict[str, list[ast.stmt]] = {}
-        self.imported: dict[str, tuple[str, str | None]] = {}
+    def __init__(self, name: str, path: Path | None):
+        self.name, self.path = name, path  # no path: a folder without __init__.py
+        source = path.read_bytes() if path else b""
+        self.digest = sha256(source).hexdigest()[:16]
+        self.defined: dict[str, list[ast.AST]] = {}
+        self.imported: dict[str, list[Target]] = {}
         self.stars: list[str] = []
         self.loose: list[ast.stmt] = []  # statements with effects: count when touched
-        for statement in self.tree.body:
+        for statement in ast.parse(source, str(path)).body:
             self._read(statement)
 
     def _read(self, statement: ast.stmt) -> None:
+        guarded = _guarded(statement)
+        if guarded is not None:
+            for other in guarded:
+                self._read(other)
+            return
+        self._import(self.targets(ast.walk(statement), local=False))
+        for node in ast.walk(statement):
+            if isinstance(node, ast.NamedExpr):
+                self._define(node.target.id, statement)
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
-            self.imported |= self.targets([statement])
             if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
                 self.stars.append(self._absolute(statement))
         elif isinstance(statement, DEFINITION):
@@ -163,9 +178,8 @@ class Module:
         elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and _simple(statement):
             for name in _assigned(statement):
                 self._define(name, statement)
-        elif not _is_text(statement) and not _is_guard(statement):
+        elif not _is_text(statement):
             self.loose.append(statement)
-            self.imported |= self.targets(ast.walk(statement))
             for node in ast.walk(statement):
                 if isinstance(node, DEFINITION):
                     self._define(node.name, node)
@@ -173,27 +187,36 @@ class Module:
     def _define(self, name: str, node) -> None:
         self.defined.setdefault(name, []).append(node)
 
-    def targets(self, nodes: Iterable) -> dict[str, tuple[str, str | None]]:
-        """Names bound by import statements: name -> (module, attribute or None)."""
-        out: dict[str, tuple[str, str | None]] = {}
+    def _import(self, targets: dict[str, list[Target]]) -> None:
+        for name, found in targets.items():
+            self.imported.setdefault(name, []).extend(found)
+
+    def targets(self, nodes: Iterable, local: bool = True) -> dict[str, list[Target]]:
+        """Every target of each imported name; `local` ones are those inside functions."""
+        nodes = list(nodes)
+        inner = {id(n) for f in nodes if isinstance(f, DEFINITION) for n in ast.walk(f)}
+        out: dict[str, list[Target]] = {}
         for node in nodes:
-            if isinstance(node, ast.Import):
-                for a in node.names:
-                    out[a.asname or a.name.split(".")[0]] = (
-                        a.name if a.asname else a.name.split(".")[0],
-                        None,
-                    )
-            elif isinstance(node, ast.ImportFrom):
-                for a in node.names:
-                    out[a.asname or a.name] = (self._absolute(node), a.name)
+            if not local and id(node) in inner:
+                continue
+            for alias in getattr(node, "names", ()):
+                if isinstance(node, ast.ImportFrom):
+                    target = (self._absolute(node), alias.name)
+                elif isinstance(node, ast.Import):
+                    whole = alias.name if alias.asname else alias.name.split(".")[0]
+                    target = (whole, None)
+                else:
+                    continue
+                name = alias.asname or alias.name.split(".")[0]
+                out.setdefault(name, []).append(target)
         return out
 
     def _absolute(self, node: ast.ImportFrom) -> str:
         if not node.level:
             return node.module or ""
-        up = node.level - (self.path.name == "__init__.py")
+        package = self.path is None or self.path.name == "__init__.py"
         parts = self.name.split(".")
-        base = parts[: len(parts) - up]
+        base = parts[: len(parts) - node.level + package]
         return ".".join([*base, *([node.module] if node.module else [])])
 
 
@@ -209,12 +232,17 @@ def _assigned(statement) -> list[str]:
     return [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
 
 
-def _is_guard(statement) -> bool:
-    """`if __name__ == "__main__":` and `if TYPE_CHECKING:` do not run on import."""
-    return isinstance(statement, ast.If) and any(
-        getattr(n, "id", getattr(n, "attr", "")) in ("__name__", "TYPE_CHECKING")
-        for n in ast.walk(statement.test)
-    )
+def _guarded(statement) -> list[ast.stmt] | None:
+    """What an import runs of `if TYPE_CHECKING` and `if __name__ == "__main__"`: else.
+
+    None for every other statement.
+    """
+    if not isinstance(statement, ast.If):
+        return None
+    test = ast.unparse(statement.test).replace('"', "'")
+    if test in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'"):
+        return statement.orelse
+    return None
 
 
 # --- everything that is reached ------------------------------------------------------
@@ -229,21 +257,21 @@ class _Reach:
         self.seen: set = set()
 
     def module(self, name: str) -> Module | None:
+        """A first-party module by its dotted name; None for everybody else's."""
         if name not in self.modules:
-            path = self._path(name)
-            self.modules[name] = Module(name, path) if path else None
+            self.modules[name] = self._find(name)
         return self.modules[name]
 
-    def _path(self, name: str) -> Path | None:
+    def _find(self, name: str) -> Module | None:
         relative = Path(*name.split("."))
-        homes = [self.root] + ([self.home] if relative.parts[0] == "symlab" else [])
+        homes = [self.root] + ([self.home] if relative.parts[:1] == ("symlab",) else [])
         for home in homes:
-            for path in (
-                home / relative / "__init__.py",
-                (home / relative).with_suffix(".py"),
-            ):
-                if path.is_file():
-                    return path
+            folder = home / relative
+            for path in (folder / "__init__.py", folder.with_suffix(".py")):
+                if name and path.is_file():
+                    return Module(name, path)
+            if name and folder.is_dir() and any(folder.rglob("*.py")):
+                return Module(name, None)
         return None
 
     def visit(self, module: Module, name: str) -> None:
@@ -251,104 +279,139 @@ class _Reach:
         if (module.name, name) in self.seen:
             return
         self.seen.add((module.name, name))
-        self._touch(module)
-        if name in module.defined:
-            for node in module.defined[name]:
-                self._count(module, name, node)
-        elif name in module.imported:
-            self._follow(*module.imported[name], ())
-        elif "__getattr__" in module.defined:
-            for node in module.defined["__getattr__"]:
-                self._count(module, "__getattr__", node)
-        for star in module.stars if name not in module.defined else ():
-            if source := self.module(star):
-                self.visit(source, name)
+        self.touch(module)
+        for node in module.defined.get(name, ()):
+            self.count(module, name, node)
+        for target in module.imported.get(name, ()):
+            self._follow(*target, ())
+        if name not in module.defined and name not in module.imported:
+            for node in module.defined.get("__getattr__", ()):
+                self.count(module, "__getattr__", node)
+            for star in module.stars:
+                if source := self.module(star):
+                    self.visit(source, name)
 
-    def _touch(self, module: Module) -> None:
-        """A module that is used runs its statements with effects, and decorators."""
+    def touch(self, module: Module) -> None:
+        """What importing a module does: statements with effects, registries, imports."""
         if (module.name, None) in self.seen:
             return
         self.seen.add((module.name, None))
         for statement in module.loose:
-            self._count(module, "top level", statement)
+            self.count(module, "top level", statement)
         for name, nodes in module.defined.items():
             if any(self._registers(module, n) for n in nodes):
                 self.visit(module, name)
+        parents = [module.name.rpartition(".")[0], *module.stars]
+        targets = [t for found in module.imported.values() for t in found]
+        parents += [m for m, _ in targets] + [f"{m}.{a}" for m, a in targets if a]
+        for name in parents:
+            if imported := self.module(name):
+                self.touch(imported)
 
     def _registers(self, module: Module, node) -> bool:
-        """Decorated by our own code: it may be looked up in a registry at run time."""
+        """It may be looked up at run time: decorated or collected by our own code."""
         for decorator in getattr(node, "decorator_list", ()):
             for chain in free_names(decorator):
-                target = module.imported.get(chain[0])
-                if target and target[0].startswith("symlab.harness"):
+                targets = module.imported.get(chain[0], [])
+                if any(m.startswith("symlab.harness") for m, _ in targets):
                     continue  # @figure: drawing is not running
-                if chain[0] in module.defined or (target and self.module(target[0])):
+                ours = any(self.module(m) for m, _ in targets)
+                if ours or chain[0] in module.defined:
                     return True
+        return any(self._collects(module, b) for b in getattr(node, "bases", ()))
+
+    def _collects(self, module: Module, base: ast.expr) -> bool:
+        """Whether a base class of ours has __init_subclass__."""
+        for chain in free_names(base):
+            places = [(module, chain[-1])]
+            for name, attribute in module.imported.get(chain[0], ()):
+                places.append((self.module(name), attribute or chain[-1]))
+            for place, name in places:
+                for node in place.defined.get(name, ()) if place else ():
+                    if "__init_subclass__" in (
+                        getattr(n, "name", "") for n in getattr(node, "body", ())
+                    ):
+                        return True
         return False
 
-    def _count(self, module: Module, name: str, node: ast.AST) -> None:
+    def count(self, module: Module, name: str, node: ast.AST) -> None:
+        """Put a node on record under a name, and follow what it uses."""
         self.texts.setdefault(f"{module.name}:{name}", []).append(canonical(node))
         local = module.targets(ast.walk(node))
         for chain in sorted(free_names(node)):
             head, *rest = chain
-            if head in local:
-                self._follow(*local[head], tuple(rest))
-            elif head in module.imported and head not in module.defined:
-                self._touch(module)
-                self._follow(*module.imported[head], tuple(rest))
-            elif head in module.defined or module.stars:
+            for target in (*local.get(head, ()), *module.imported.get(head, ())):
+                self._follow(*target, tuple(rest))
+            if head in module.defined or (module.stars and head not in local):
                 self.visit(module, head)
 
-    def _follow(self, module: str, attribute: str | None, rest: tuple) -> None:
-        """A name imported from somewhere: into it, when the file is ours."""
-        if attribute and (self.module(f"{module}.{attribute}")):
-            source = self.module(module)
-            if not (source and attribute in source.defined):
-                module, attribute = f"{module}.{attribute}", None
-        source = self.module(module)
-        if source is None and not any(self._path(f"{module}.{r}") for r in rest[:1]):
-            return
-        if attribute and source:
-            self.visit(source, attribute)
-        elif rest and self.module(f"{module}.{rest[0]}"):
-            self._follow(f"{module}.{rest[0]}", None, rest[1:])
-        elif rest and source:
-            self.visit(source, rest[0])
-        elif source:
-            for name in (*source.defined, *source.imported):
-                self.visit(source, name)
+    def _follow(self, name: str, attribute: str | None, rest: tuple) -> None:
+        """Into what was imported and the attributes taken of it, while it is ours."""
+        chain = ([attribute] if attribute and attribute != "*" else []) + list(rest)
+        module = self.module(name)
+        while module is not None:
+            self.touch(module)
+            bound = chain and (
+                chain[0] in module.defined or chain[0] in module.imported
+            )
+            inner = self.module(f"{module.name}.{chain[0]}") if chain else None
+            if inner is None or bound:
+                break
+            module, chain = inner, chain[1:]
+        if module is not None and chain:
+            self.visit(module, chain[0])
+        elif (
+            module is not None
+        ):  # the module itself is handed on: all of it may be used
+            for bound in (*module.defined, *module.imported):
+                self.visit(module, bound)
 
 
-def manifest(root: Path, module: str, names: Iterable[str]) -> dict[str, str]:
-    """{definition: 12-hex digest} of everything reachable from names of a module.
+@dataclass(frozen=True)
+class Reached:
+    """What some names of a module reach.
 
-    A class named `Config` counts by its methods only: the values of its fields are in
-    each run's key, and their defaults and docstrings change no result.
+    definitions: {'module:name': 12 hex digits}; files: {module: 16 hex digits} of every
+    first-party module that was read.
     """
-    reach = _Reach(root)
-    source = reach.module(module)
+
+    definitions: dict[str, str]
+    files: dict[str, str]
+
+    @property
+    def code(self) -> str:
+        """12 hex digits for all definitions: the `code` column."""
+        text = json.dumps(self.definitions, sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:12]
+
+
+def reach(root: Path, module: str, names: Iterable[str]) -> Reached:
+    """Everything reachable from names of a module.
+
+    Of a class named `Config` the annotated fields do not count: their values are in each
+    run's key, their defaults and docstrings change no result. All else of it does.
+    """
+    found = _Reach(root)
+    source = found.module(module)
     for node in source.defined.get("Config", ()):
-        reach.seen.add((module, "Config"))
-        methods = [n for n in getattr(node, "body", ()) if isinstance(n, FUNCTION)]
-        for method in methods:
-            reach._count(source, f"Config.{method.name}", method)
+        found.seen.add((module, "Config"))
+        if isinstance(node, ast.ClassDef):
+            node.body = [n for n in node.body if not _is_field(n)]
+        found.count(source, "Config", node)
     for name in names:
-        reach.visit(source, name)
-    return {
-        k: sha256("\n".join(v).encode()).hexdigest()[:12]
-        for k, v in sorted(reach.texts.items())
+        found.visit(source, name)
+    definitions = {
+        name: sha256("\n".join(texts).encode()).hexdigest()[:12]
+        for name, texts in sorted(found.texts.items())
     }
+    files = {name: m.digest for name, m in found.modules.items() if m and m.path}
+    return Reached(definitions, files)
 
 
-def digest(definitions: dict[str, str]) -> str:
-    """12 hex digits for a whole manifest: the `code` column."""
-    text = json.dumps(definitions, sort_keys=True)
-    return sha256(text.encode()).hexdigest()[:12]
-
-
-def of_experiment(root: Path, name: str) -> dict[str, str]:
-    """The manifest of an experiment's `run`."""
-    return manifest(root, f"experiments.{name}", ["run"])
+def _is_field(node: ast.stmt) -> bool:
+    return isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(
+        node.annotation
+    )
 
 
 def changed(old: dict[str, str], new: dict[str, str]) -> list[str]:

@@ -8,7 +8,8 @@ Names in the file (docs: experiments/_template.py):
   LANES, STATIC      most configs per call; fields that must agree within a call
   CLAIMS             list[Claim]
   @figure(...)       functions draw(df, ax)
-Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure.
+Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure; DEVICES,
+("cpu", "cuda") where run() asks device.name() and follows it.
 
 Figures and experiments are found by reading source, not by importing it.
 """
@@ -16,14 +17,14 @@ Figures and experiments are found by reading source, not by importing it.
 import ast
 import dataclasses
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-from symlab.harness import sweep
+from symlab.harness import code, sweep
 from symlab.harness.errors import UserError, nearest
 from symlab.harness.project import Project
 
@@ -59,6 +60,12 @@ class Experiment:
     name: str
     path: Path
     module: ModuleType
+    reached: code.Reached
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where `run` can compute; other calls run on the CPU, and say so."""
+        return tuple(getattr(self.module, "DEVICES", ("cpu",)))
 
     @property
     def lanes(self) -> int:
@@ -97,30 +104,78 @@ def names(project: Project) -> list[str]:
 
 
 def load(project: Project, name: str) -> Experiment:
-    """Import one experiment file, anew when its text has changed."""
+    """Import one experiment file; anew when it, or a module it reaches, has changed."""
     path = project.experiments / f"{name}.py"
     if name not in names(project):
         raise UserError(nearest(name, names(project), "experiment"))
-    return _load(project.root, path, path.read_text())
-
-
-@lru_cache(maxsize=64)
-def _load(root: Path, path: Path, text: str) -> Experiment:
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    module_name = f"experiments.{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses look themselves up here
+    if str(project.root) not in sys.path:
+        sys.path.insert(0, str(project.root))
+    module = f"experiments.{name}"
     try:
-        exec(compile(text, str(path), "exec"), module.__dict__)
+        reached = code.reach(project.root, module, ["run"])
+        _imported.note(project.root, reached.files)
+        if (path, reached.files[module]) not in _loaded:
+            _loaded[path, reached.files[module]] = _import(module, path)
     except SyntaxError as error:
+        where = Path(error.filename or path).name
         raise UserError(
-            f"{path.name} line {error.lineno} is not Python: {error.msg}"
+            f"{where} line {error.lineno} is not Python: {error.msg}"
         ) from None
-    experiment = Experiment(path.stem, path, module)
+    except ImportError as error:
+        raise UserError(f"{path.name} cannot be imported: {error}") from None
+    experiment = Experiment(name, path, _loaded[path, reached.files[module]], reached)
     _check(experiment)
     return experiment
+
+
+class _Imported:
+    """What this process has imported, so that an edit is never run under a wrong key.
+
+    A notebook outlives edits. Modules of the project are dropped and imported again; the
+    harness itself cannot be, so after an edit to it (`outdated`) runs need a new process.
+    """
+
+    def __init__(self):
+        self.files: dict[str, str] = {}
+        self.generation = 0  # counts edits: worker processes of an older one must go
+        self.outdated = False
+
+    def note(self, root: Path, files: dict[str, str]) -> None:
+        old = [m for m, d in files.items() if self.files.get(m, d) != d]
+        if old:
+            self.generation += 1
+            self.outdated |= any(m.startswith("symlab.harness") for m in old)
+            self.files = {}
+            _loaded.clear()
+            _forget(root)
+        self.files |= files
+
+
+_imported = _Imported()
+_loaded: dict[tuple[Path, str], ModuleType] = {}
+
+
+def edits() -> tuple[int, bool]:
+    """(edits seen by this process, whether the harness itself was edited)."""
+    return _imported.generation, _imported.outdated
+
+
+def _forget(root: Path) -> None:
+    """Drop the project's modules, but for this harness."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        stays = name in ("__main__", "symlab", "symlab.notebook")
+        stays = stays or name.startswith("symlab.harness") or "site-packages" in file
+        if file.startswith(f"{root}{os.sep}") and not stays:
+            del sys.modules[name]
+
+
+def _import(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look themselves up here
+    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    return module
 
 
 def _check(experiment: Experiment) -> None:
@@ -130,19 +185,18 @@ def _check(experiment: Experiment) -> None:
         raise UserError(
             f"{name} lacks {', '.join(missing)}: see experiments/_template.py"
         )
-    if not dataclasses.is_dataclass(module.Config):
+    parameters = getattr(module.Config, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
         raise UserError(f"{name}: Config must be a frozen dataclass")
-    fields = {f.name for f in dataclasses.fields(module.Config)}
-    for f in dataclasses.fields(module.Config):
-        sweep._declared(f)
-    if "seed" not in fields:
+    fields = {f.name: sweep.declared(f) for f in dataclasses.fields(module.Config)}
+    if fields.get("seed") is not int:
         raise UserError(f"{name}: Config needs a field `seed: int`")
-    if clash := fields & set(RESERVED):
+    if clash := set(fields) & set(RESERVED):
         raise UserError(
             f"{name}: rename the config fields {sorted(clash)}, as the "
             "store has columns of those names"
         )
-    if unknown := set(experiment.static) - fields:
+    if unknown := set(experiment.static) - set(fields):
         raise UserError(f"{name}: STATIC names unknown fields {sorted(unknown)}")
 
 
@@ -159,7 +213,7 @@ def figures(project: Project) -> dict[str, list[str]]:
 
 def _decorations(path: Path) -> list[str]:
     try:
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
         raise UserError(
             f"{path.name} line {error.lineno} is not Python: {error.msg}"

@@ -21,13 +21,14 @@ from importlib import metadata
 
 from tqdm import tqdm
 
-from symlab.harness import sweep, worker
+from symlab.harness import contract, sweep, worker
 from symlab.harness.errors import UserError
 from symlab.harness.plan import Plan, default_jobs
 from symlab.harness.project import Project
-from symlab.harness.store import column_type
+from symlab.harness.store import NUMBERS, column_type
 
 PACKAGES = ("numpy", "scipy", "torch", "torchvision", "scikit-learn", "joblib")
+BACKENDS = ("loky", "dask", "ray")
 FLUSH = 0.05  # seconds of work that may be lost to a kill: a part file costs a tenth
 
 
@@ -59,6 +60,8 @@ def run(
     tasks = [t for p in plans for t in _tasks(project, p, jobs, device)]
     tasks.sort(key=lambda t: -t["cost"])  # the long ones first, so that none ends late
     if not tasks:
+        for plan in plans:
+            plan.store.pack()  # a call that was killed may have left parts
         return report
     sink = _Sink(project, plans, report)
     cost = {k: c for p in plans for k, c in p.seconds.items()}
@@ -100,7 +103,7 @@ def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dic
                 "root": str(project.root),
                 "name": experiment.name,
                 "code": plan.code,
-                "device": device,
+                "device": device if device in experiment.devices else "cpu",
                 "configs": chunk,
                 "keys": keys,
                 "checkpoints": str(checkpoints / _digest([plan.code, *keys])),
@@ -166,7 +169,9 @@ def _pool(
     isolate: bool = False,
 ) -> Iterator:
     """Run tasks on a joblib backend; with one job in this process, unless isolated."""
-    if jobs == 1 and not isolate:
+    _check_backend(backend)
+    edits, outdated = contract.edits()
+    if jobs == 1 and backend == "loky" and not isolate and not outdated:
         with worker.OneThread():
             for i, task in list(tasks.items()):
                 running[i] = task
@@ -179,7 +184,10 @@ def _pool(
             running[i] = task
             yield joblib.delayed(_tagged)(i, task)
 
-    jobs = 2 if isolate else jobs  # joblib runs n_jobs=1 in this process
+    jobs = max(jobs, 2)  # joblib runs n_jobs=1 in this process
+    if backend == "loky" and edits != _pool_edits[0]:
+        joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
+        _pool_edits[0] = edits  # workers that imported older code are gone
     with _pool_of(backend, jobs), warnings.catch_warnings():
         # loky says so when a long task keeps a worker busy past its idle time
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")
@@ -188,6 +196,17 @@ def _pool(
         yield from joblib.Parallel(
             return_as="generator_unordered", batch_size=1, max_nbytes=None
         )(calls())
+
+
+_pool_edits = [0]  # the edits that the reusable workers have seen
+
+
+def _check_backend(backend: str) -> None:
+    if backend not in BACKENDS:
+        raise UserError(
+            f"unknown backend {backend!r}: use {', '.join(BACKENDS)} (threads would share "
+            "one random generator and one set of BLAS threads)"
+        )
 
 
 def _tagged(i: int, task: dict) -> tuple[int, list[dict]]:
@@ -289,30 +308,22 @@ class _Sink:
 
     def _misfit(self, name: str, config: dict, result: dict) -> str:
         """What keeps a result out of the table, '' if it fits the rows before it."""
-        if clash := set(result) & ({*config} | {"key", "code", "status", "error"}):
+        if clash := set(result) & {*config, *contract.RESERVED}:
             return (
                 f"run returned {sorted(clash)}, which are columns already: rename them"
             )
         types = self.types[name]
-        try:
-            new = {
-                column: column_type(column, [value]) if value != [] else None
-                for column, value in result.items()
-            }
-            for column, kind in new.items():
-                old = types.get(column)
-                numbers = {"int64", "double"}
-                if kind is None or old is None or old == kind:
-                    continue
-                if {str(old), str(kind)} == numbers:
-                    continue
-                return (
-                    f"column {column!r} is {kind} here and {old} in other rows: "
-                    "return one type"
-                )
-        except TypeError as error:
-            return str(error)
-        types |= {c: k for c, k in new.items() if k is not None and c not in types}
+        for column, value in result.items():
+            kind, old = column_type(column, [value]), types.get(column)
+            if value == [] or old is None or old == kind or {old, kind} in NUMBERS:
+                continue
+            return (
+                f"column {column!r} is {kind} here and {old} in other rows: return one "
+                f"type, or rename it if rows of older code are meant to keep theirs"
+            )
+        for column, value in result.items():
+            if value != []:
+                types.setdefault(column, column_type(column, [value]))
         return ""
 
     def _flush(self, name: str) -> None:
@@ -332,24 +343,11 @@ class _Sink:
 
 
 def _types(plan: Plan) -> dict:
-    """Column types of the current rows: new rows must agree with them."""
+    """Column types of the rows there are, of any code: new rows share their table."""
     table = plan.store.read()
-    if table is None or plan.code not in table["code"].unique().to_pylist():
+    if table is None:
         return {}
-    return {
-        f.name: f.type
-        for f in table.schema
-        if str(f.type) != "null" and _has_current(table, f.name, plan.code)
-    }
-
-
-def _has_current(table, column: str, code: str) -> bool:
-    import pyarrow.compute as pc
-
-    rows = table.filter(
-        pc.and_(pc.equal(table["code"], code), pc.equal(table["status"], "ok"))
-    )
-    return rows[column].null_count < len(rows)
+    return {f.name: f.type for f in table.schema if str(f.type) != "null"}
 
 
 def _versions() -> str:

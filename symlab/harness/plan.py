@@ -21,7 +21,6 @@ class Plan:
     experiment: contract.Experiment
     scale: str
     store: Store
-    manifest: dict[str, str]
     configs: list[dict]  # typed, all that were asked for
     frame: pd.DataFrame  # rows on disk, of any code; the engine reads them again
     state: dict[str, str] = field(default_factory=dict)  # key -> one of STATES
@@ -30,7 +29,11 @@ class Plan:
 
     @property
     def code(self) -> str:
-        return code.digest(self.manifest)
+        return self.experiment.reached.code
+
+    @property
+    def manifest(self) -> dict[str, str]:
+        return self.experiment.reached.definitions
 
     @property
     def todo(self) -> list[dict]:
@@ -43,12 +46,10 @@ class Plan:
 
     def rows(self) -> pd.DataFrame:
         """The current rows of this sweep, in its order: what is drawn and judged."""
-        frame = self.frame
         keys = [sweep.key(c) for c in self.configs]
-        good = frame[(frame.code == self.code) & (frame.status == "ok")]
+        good = self.store.frame(self.code)
         good = good.set_index("key", drop=False)
-        good = good.loc[[k for k in keys if k in good.index]].reset_index(drop=True)
-        return good.dropna(axis=1, how="all")
+        return good.loc[[k for k in keys if k in good.index]].reset_index(drop=True)
 
     def describe(self) -> str:
         counts = {s: list(self.state.values()).count(s) for s in STATES}
@@ -82,7 +83,6 @@ def make(
         experiment,
         scale,
         store,
-        code.of_experiment(project.root, name),
         configs,
         store.frame(),
     )
@@ -103,7 +103,8 @@ def make_all(project: Project, names: list[str], scale: str, **options) -> list[
         )
     plans = [p for p in plans if p is not None]
     if not any(p.configs for p in plans):
-        raise UserError(f"the query {query!r} selects no run: nothing to do")
+        why = f"the query {query!r} selects no run" if query else "the sweep is empty"
+        raise UserError(f"{why}: nothing to do")
     return [p for p in plans if p.configs]
 
 

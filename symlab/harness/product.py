@@ -80,7 +80,10 @@ def _origin(project: Project, figure: str, plan: Plan) -> dict:
     identity = sorted((rows.key + rows.code + rows.finished).tolist())
     draws = [p.draw.__name__ for p in plan.experiment.panels(figure)]
     module = f"experiments.{plan.experiment.name}"
-    drawing = code.manifest(project.root, module, [*draws, "CLAIMS"])
+    drawing = [
+        code.reach(project.root, module, [*draws, "CLAIMS"]).code,
+        code.reach(project.root, "symlab.harness.plot", ["compose", "save"]).code,
+    ]
     return {
         "code": plan.code,
         "runs": len(rows),
@@ -91,7 +94,7 @@ def _origin(project: Project, figure: str, plan: Plan) -> dict:
         ),
         "versions": sorted(set(rows.versions)),
         "device": sorted(set(rows.device)),
-        "drawn_by": code.digest(drawing),
+        "drawn_by": "-".join(drawing),
     }
 
 

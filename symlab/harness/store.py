@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
@@ -40,6 +41,10 @@ META = {
     "finished": pa.string(),
 }
 SCALAR = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+NUMBERS = (  # pairs of types that share a column, as float
+    {pa.int64(), pa.float64()},
+    {pa.list_(pa.int64()), pa.list_(pa.float64())},
+)
 MANIFESTS = b"symlab.manifests"
 
 
@@ -57,11 +62,23 @@ class Store:
         tables = [t for t in map(self._read_one, self._files()) if t is not None]
         return _merge(tables) if tables else None
 
-    def frame(self) -> pd.DataFrame:
-        """Every row on disk as pandas, current or not."""
+    def frame(self, code: str | None = None) -> pd.DataFrame:
+        """Rows on disk as pandas: all, or those of one code that went well.
+
+        Columns that other rows have and these lack are left out, so that a column has the
+        type that its runs gave it.
+        """
         table = self.read()
         if table is None:
             return pd.DataFrame({name: [] for name in META})
+        if code is not None:
+            current = pc.and_(
+                pc.equal(table["code"], code), pc.equal(table["status"], "ok")
+            )
+            table = table.filter(current)
+            table = table.select(
+                [n for n in table.column_names
+                 if n in META or table[n].null_count < len(table)])  # fmt: skip
         return table.to_pandas()
 
     def manifests(self) -> dict[str, dict[str, str]]:
@@ -102,21 +119,26 @@ class Store:
         return [*self._part_files(), self.file]
 
     def _read_one(self, path: Path) -> pa.Table | None:
+        """A whole file; one that is no results file is moved aside, and said so."""
         try:
             # From memory: pyarrow opens a path twice; it may be replaced in between.
-            table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read()
-            if missing := {"key", "code", "status"} - set(table.column_names):
-                raise pa.ArrowInvalid(f"no columns {sorted(missing)}")
-            return table
+            source = pa.BufferReader(path.read_bytes())
         except FileNotFoundError:
             return None  # packed by another process since we listed it
-        except PermissionError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from None
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except OSError as error:
+            raise UserError(
+                f"cannot read {path} ({error.strerror}): nothing was changed"
+            ) from None
+        try:
+            table = pq.ParquetFile(source).read()
+            if missing := {"key", "code", "status"} - set(table.column_names):
+                raise ValueError(f"no columns {sorted(missing)}")
+            return table
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, ValueError) as e:
             aside = path.with_suffix(f".damaged-{time.time_ns()}")
             with suppress(OSError):
                 path.rename(aside)
-            reason = str(error).split("\n")[0][:120]
+            reason = str(e).split("\n")[0][:120]
             print(
                 f"{path} is damaged ({reason}): moved aside to {aside.name}, "
                 "its runs are done again",
@@ -137,12 +159,8 @@ def _table(rows: list[dict]) -> pa.Table:
 def column_type(name: str, values: list) -> pa.DataType:
     """The Arrow type of Python values: int and float make float, others must agree."""
     types = {value_type(name, v) for v in values if v is not None}
-    for numbers in (
-        {pa.int64(), pa.float64()},
-        {pa.list_(pa.int64()), pa.list_(pa.float64())},
-    ):
-        if types == numbers:
-            return next(t for t in numbers if "double" in str(t))
+    if types in NUMBERS:
+        return next(t for t in types if "double" in str(t))
     if len(types) > 1:
         raise TypeError(
             f"column {name!r} holds {' and '.join(sorted(map(str, types)))}"

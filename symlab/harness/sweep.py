@@ -41,33 +41,34 @@ def _axis(values) -> list:
 
 
 def typed(config) -> dict:
-    """Field values as the declared Python type; numpy scalars and whole floats pass."""
+    """Field values as the declared type; numpy scalars pass, and int for float."""
     out = {}
     for f in fields(config):
-        value, declared = getattr(config, f.name), _declared(f)
+        value, kind = getattr(config, f.name), declared(f)
         if hasattr(value, "item") and getattr(value, "shape", None) == ():
             value = value.item()
-        if declared is float and type(value) is int:
+        if kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not declared or value != value:
+        if type(value) is not kind or value != value:
             raise UserError(
-                f"config field {f.name!r} is declared {declared.__name__} "
+                f"config field {f.name!r} is declared {kind.__name__} "
                 f"and holds {value!r}: give it a value of that type (not NaN)"
             )
-        out[f.name] = value + 0.0 if declared is float else value  # -0.0 is 0.0
+        out[f.name] = value + 0.0 if kind is float else value  # -0.0 is 0.0
     return out
 
 
-def _declared(f) -> type:
+def declared(f) -> type:
+    """The type of a dataclass field; an unsupported one is an error."""
     names = {t.__name__: t for t in TYPES}
-    declared = names.get(f.type, f.type) if isinstance(f.type, str) else f.type
-    if declared not in TYPES:
-        shown = getattr(declared, "__name__", declared)
+    kind = names.get(f.type, f.type) if isinstance(f.type, str) else f.type
+    if kind not in TYPES:
+        shown = getattr(kind, "__name__", kind)
         raise UserError(
             f"config field {f.name!r} has the unsupported type {shown}: use int, "
             "float, str or bool, so that a run has a name and a column"
         )
-    return declared
+    return kind
 
 
 def key(values: dict) -> str:
@@ -77,15 +78,11 @@ def key(values: dict) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def frame(rows: Sequence[dict]) -> pd.DataFrame:
-    """Typed configs as a table, one row each, for queries."""
-    return pd.DataFrame(list(rows))
-
-
 def only(rows: Sequence[dict], query: str) -> list[dict] | None:
     """Rows that a pandas query selects; None where it names columns we do not have."""
+    frame = pd.DataFrame(list(rows))
     try:
-        return frame(rows).query(query, engine="python").to_dict("records")
+        mask = frame.eval(query, engine="python")
     except pd.errors.UndefinedVariableError:
         return None
     except Exception as error:
@@ -94,3 +91,9 @@ def only(rows: Sequence[dict], query: str) -> list[dict] | None:
             f"cannot read the query {query!r} ({reason}): write it as in "
             'ONLY="lr<0.1 and seed<3"'
         ) from None
+    if getattr(mask, "dtype", None) != bool:
+        raise UserError(
+            f"the query {query!r} is no condition: write it as in "
+            'ONLY="lr<0.1 and seed<3"'
+        )
+    return [row for row, chosen in zip(rows, mask, strict=True) if chosen]

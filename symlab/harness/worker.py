@@ -10,10 +10,12 @@ import traceback
 from functools import cache
 from pathlib import Path
 
-from symlab.harness import code, contract, store
+import pyarrow as pa
+
+from symlab.harness import contract, store
 from symlab.harness.project import Project
 
-_loaded: dict[tuple[Path, str], tuple[str, contract.Experiment]] = {}
+_loaded: dict[tuple[Path, str, str], contract.Experiment] = {}
 
 
 def execute(task: dict) -> list[dict]:
@@ -26,39 +28,23 @@ def execute(task: dict) -> list[dict]:
     os.environ["SYMLAB_CHECKPOINTS"] = task.get("checkpoints", "")
     try:
         experiment = _experiment(Path(task["root"]), task["name"], task["code"])
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [outcome(task, k, error=_last_lines(error)) for k in task["keys"]]
     return _bisect(experiment, task, task["configs"], task["keys"])
 
 
 def _experiment(root: Path, name: str, expected: str) -> contract.Experiment:
-    """The experiment whose code is the one that the plan saw, imported anew if need be.
-
-    A worker outlives a call, and the user may edit between two calls or during one.
-    """
-    found = _loaded.get((root, name))
-    if found is None or found[0] != expected:
-        if found is not None:
-            _forget(root)
-        now = code.digest(code.of_experiment(root, name))
-        if now != expected:
+    """The experiment, if its code is the one that the plan saw."""
+    experiment = _loaded.get((root, name, expected))
+    if experiment is None:
+        experiment = contract.load(Project(root), name)
+        if experiment.reached.code != expected:
             raise RuntimeError(
-                "the source changed while the sweep was running: "
-                "start the same command again"
+                "the source changed while the sweep was running: start the same "
+                "command again"
             )
-        _loaded[root, name] = (now, contract.load(Project(root), name))
-    return _loaded[root, name][1]
-
-
-def _forget(root: Path) -> None:
-    """Drop the project's modules, but for this harness, so that edits are imported."""
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        stays = name in ("__main__", "symlab", "symlab.notebook")
-        stays = stays or name.startswith("symlab.harness") or "site-packages" in file
-        if file.startswith(f"{root}{os.sep}") and not stays:
-            del sys.modules[name]
-    contract._load.cache_clear()
+        _loaded[root, name, expected] = experiment
+    return experiment
 
 
 class OneThread:
@@ -101,7 +87,7 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
     try:
         rows = experiment.run(configs)
         _check_shape(rows, len(configs))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if len(configs) == 1:
             return [
                 outcome(
@@ -139,19 +125,26 @@ def _check_shape(rows, n: int) -> None:
 
 def _finish(task, key, row: dict, allowed, wall: float, lanes: int) -> dict:
     """An outcome; results that cannot be stored or are not finite make it a failure."""
-    row = {name: store.plain(value) for name, value in row.items()}
     try:
+        row = {name: store.plain(value) for name, value in row.items()}
         for name, value in row.items():
-            store.value_type(name, value)
-    except TypeError as error:
-        return outcome(task, key, error=str(error), wall=wall, lanes=lanes)
+            if not isinstance(name, str):
+                raise TypeError(f"a result is named {name!r}: use a string")
+            pa.array([value], store.value_type(name, value))  # it must fit its column
+        at = row.get("diverged_at", -1)
+        if type(at) is not int:
+            raise TypeError(
+                "diverged_at must be a step (int), -1 where nothing diverged"
+            )
+    except (TypeError, ValueError, OverflowError) as error:  # pa.ArrowInvalid is one
+        return outcome(task, key, error=_last_line(error), wall=wall, lanes=lanes)
     lost = [
         n
         for n, v in row.items()
         if isinstance(v, float) and n not in allowed and not abs(v) < float("inf")
     ]
-    if row.get("diverged_at", -1) >= 0:
-        error = f"diverged at step {row['diverged_at']}"
+    if at >= 0:
+        error = f"diverged at step {at}"
     else:
         error = f"diverged: {', '.join(lost)} not finite" if lost else ""
     return outcome(task, key, error=error, wall=wall, lanes=lanes, result=row)
@@ -167,6 +160,10 @@ def outcome(task, key, *, error="", wall=0.0, lanes=1, result=None) -> dict:
         "device": task["device"],
         "result": result or {},
     }
+
+
+def _last_line(error: Exception) -> str:
+    return f"a result cannot be stored: {error}".split("\n")[0]
 
 
 def _last_lines(error: Exception) -> str:

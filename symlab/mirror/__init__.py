@@ -1,0 +1,26 @@
+"""Mirror symmetries of a loss: find them, impose them, remove them."""
+
+from symlab.mirror.dcs import DCS, critical_decay, decay_groups, differences
+from symlab.mirror.hessian import blocks
+from symlab.mirror.symmetry import (
+    MirrorSymmetry,
+    hidden,
+    permutation,
+    rescaling,
+    sign_flip,
+)
+from symlab.mirror.syre import remove_symmetries
+
+__all__ = [
+    "DCS",
+    "MirrorSymmetry",
+    "blocks",
+    "critical_decay",
+    "decay_groups",
+    "differences",
+    "hidden",
+    "permutation",
+    "remove_symmetries",
+    "rescaling",
+    "sign_flip",
+]

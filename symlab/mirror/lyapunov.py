@@ -1,0 +1,69 @@
+"""When SGD falls onto a mirror: Lyapunov exponents of its linearisation.
+
+Near a mirror a direction s with curvature h(x) of the sample obeys
+s <- (1 - lr (h(x) + weight_decay)) s, so |s| vanishes if and only if
+    Lambda = E_x log|1 - lr (h(x) + weight_decay)| < 0.
+Source: Ziyin 2024, section on SGD near the mirror; Ziyin et al., arXiv 2303.13093.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+
+def exponent(h: Tensor, lr: float, weight_decay: float = 0.0) -> float:
+    """Lambda per step over samples h (N,) of the curvature; exact in lr."""
+    return float(torch.log((1 - lr * (h.double() + weight_decay)).abs()).mean())
+
+
+def second_order(h: Tensor, lr: float, weight_decay: float = 0.0) -> float:
+    """-lr E[h'] - lr^2 E[h'^2]/2 with h' = h + weight_decay: good for small lr only."""
+    h = h.double() + weight_decay
+    return float(-lr * h.mean() - lr**2 / 2 * h.square().mean())
+
+
+def critical_lr(h: Tensor, weight_decay: float = 0.0) -> float:
+    """-2 E[h']/E[h'^2], the rate from which SGD collapses, to second order.
+
+    Zero where E[h'] >= 0: the mirror attracts at every small rate.
+    """
+    h = h.double() + weight_decay
+    return max(0.0, float(-2 * h.mean() / h.square().mean()))
+
+
+def spectrum(
+    step: Callable[[Tensor, Tensor], Tensor],
+    theta: Tensor,
+    inputs: Iterable[Tensor],
+    k: int,
+    every: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """The k largest exponents per step along a run, by QR, and the last state.
+
+    step(theta, x) -> theta' is one update of theta (P,); inputs are its random x. The
+    tangent of k orthonormal directions is carried along by forward-mode derivatives and
+    orthonormalised every `every` steps (Benettin et al. 1980). Returns ((k,), (P,)).
+    """
+    if not 1 <= k <= theta.numel():
+        raise ValueError(f"k is {k}: ask for 1 to {theta.numel()} exponents")
+    draws = torch.Generator().manual_seed(0)
+    tangent = torch.randn(theta.numel(), k, generator=draws, dtype=theta.dtype)
+    tangent, _ = torch.linalg.qr(tangent)
+    sums, n = torch.zeros(k, dtype=torch.float64), 0
+    for n, x in enumerate(inputs, 1):  # noqa: B007
+
+        def push(v, at=theta, x=x):
+            return torch.func.jvp(lambda t: step(t, x), (at,), (v,))[1]
+
+        tangent = torch.vmap(push, in_dims=1, out_dims=1)(tangent)
+        theta = step(theta, x)
+        if n % every == 0:
+            tangent, r = torch.linalg.qr(tangent)
+            sums += r.diagonal().abs().double().log()
+    if n % every:
+        _, r = torch.linalg.qr(tangent)
+        sums += r.diagonal().abs().double().log()
+    if n == 0:
+        raise ValueError("there is no input to run on: give at least one")
+    return sums / n, theta
