@@ -18,9 +18,12 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 endif
 
-FLAGS = --scale $(SCALE) $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
-	$(if $(DEVICE),--device $(DEVICE)) $(if $(ONLY),--only "$(ONLY)") $(if $(DRY),--dry-run) \
-	$(if $(PARTIAL),--partial) $(if $(FRESH),--fresh) $(if $(SEED0),--seed0 $(SEED0))
+on = $(filter-out 0,$(1))
+WHICH = --scale $(SCALE) $(if $(call on,$(SEED0)),--seed0 $(SEED0))
+JUDGE = $(WHICH) $(if $(call on,$(PARTIAL)),--partial)
+FLAGS = $(JUDGE) $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
+	$(if $(DEVICE),--device $(DEVICE)) $(if $(ONLY),--only "$(ONLY)") \
+	$(if $(call on,$(DRY)),--dry-run) $(if $(call on,$(FRESH)),--fresh)
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
@@ -34,8 +37,14 @@ $(FIGURES): $(READY)
 figures: $(READY)
 	@$(PY) -m symlab fig $(FIGURES) $(FLAGS)
 
-status claims report: $(READY)
-	@$(PY) -m symlab $@ --scale $(SCALE)
+status: $(READY)
+	@$(PY) -m symlab status $(WHICH)
+
+claims: $(READY)
+	@$(PY) -m symlab claims $(JUDGE)
+
+report: $(READY)
+	@$(PY) -m symlab report --scale $(SCALE)
 
 reference: figures
 	@$(PY) -m symlab reference --scale $(SCALE)
@@ -54,6 +63,7 @@ clean:
 
 # A name that is no target may be a misspelt figure: the command line knows the nearest.
 .DEFAULT:
+	@$(if $(READY),$(MAKE) --no-print-directory $(READY))
 	@$(PY) -m symlab fig $@ $(FLAGS)
 
 # The environment: exact versions, made on first use and again when they change.

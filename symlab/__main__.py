@@ -84,7 +84,7 @@ def whence(project: Project, o) -> int:
     record = plot.provenance(o.file)
     print(f"{o.file}: {record['figure']}, drawn by `{record['command']}`")
     for name, e in record["experiments"].items():
-        seeds = e["seeds"]
+        seeds = e["seeds"] or ["none"]
         print(
             f"  {name}: {e['runs']} runs (digest {e['rows']}), code {e['code']}, "
             f"seeds {seeds[0]}..{seeds[-1]}, commit {', '.join(e['git'])}, "
@@ -165,8 +165,6 @@ def _execute(project: Project, plans: list[plan.Plan], o) -> int:
 
 def _judge(p: plan.Plan, scale: str, partial: bool) -> tuple[int, list]:
     """Print the verdicts of one experiment; 1 where one is not as expected."""
-    from symlab.harness.claims import judge_all
-
     done, wanted = product.progress(p)
     print(f"\n{p.experiment.name}: {done} of {wanted} runs")
     if done < wanted and not partial:
@@ -174,7 +172,7 @@ def _judge(p: plan.Plan, scale: str, partial: bool) -> tuple[int, list]:
             "  not judged: rows are missing (PARTIAL=1 judges and draws what is there)"
         )
         return 1, []
-    verdicts = judge_all(p.experiment, p.rows())
+    verdicts = product.verdicts([p], partial)
     for v in verdicts:
         print("  " + v.line().replace("\n", "\n  "))
     if scale == "smoke":
@@ -270,17 +268,19 @@ def _parser() -> argparse.ArgumentParser:
     _scale(add(status))
     add(whence, file={"type": Path, "help": "a drawn .pdf, .png or .json"})
     for function in (report, reference):
-        _scale(add(function))
+        _scale(add(function), seeds=False)
     return p
 
 
-def _scale(c) -> None:
+def _scale(c, seeds: bool = True) -> None:
     c.add_argument(
         "--scale",
         default="quick",
         type=_known_scale,
         help="smoke (seconds), quick (default, minutes), paper (hours, GPU)",
     )
+    if not seeds:
+        return
     c.add_argument(
         "--seed0",
         type=int,

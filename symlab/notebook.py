@@ -1,5 +1,7 @@
 """The four names of a notebook: load, run, claims, figure."""
 
+import warnings
+
 import pandas as pd
 
 from symlab.harness import engine, product
@@ -19,15 +21,26 @@ def load(experiment: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
 def run(
     experiment: str, scale: str = "quick", jobs: int | None = None, seed0: int = 0
 ) -> pd.DataFrame:
-    """Run what is missing, then `load`."""
+    """Run what is missing, then `load`; a warning names what failed."""
     project = find()
     (plan,) = product.plans_of(project, experiment, scale, seed0=seed0)
-    engine.run(project, [plan], jobs=jobs)
+    done = engine.run(project, [plan], jobs=jobs)
+    if done.failed:
+        name, error = done.failed[0]
+        last = error.strip().splitlines()[-1]
+        warnings.warn(
+            f"{len(done.failed)} runs failed, first {name}: {last}", stacklevel=2
+        )
+    if done.interrupted:
+        raise KeyboardInterrupt
     return plan.rows()
 
 
 def claims(name: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
-    """The verdicts of a figure's or an experiment's claims, one row each."""
+    """The verdicts of a figure's or an experiment's claims, one row each.
+
+    Claims of an incomplete sweep are undecided, and their note says so.
+    """
     plans = product.plans_of(find(), name, scale, seed0=seed0)
     return pd.DataFrame([v.record() for v in product.verdicts(plans)])
 

@@ -38,7 +38,11 @@ def draw(df, ax):
     plot.curve(ax, df, "x", "y", label="y", color=plot.BLUE)
 
 
-CLAIMS = [Claim("slope", "y/x is 2.", "here", lambda df: stats.mean(df.y / df.x),
+def slope(df):
+    return stats.mean((df.y / df.x).groupby(df.seed).mean())
+
+
+CLAIMS = [Claim("slope", "y/x is 2.", "here", slope,
                 reason="noise of 1 %", above=1.9, below=2.1)]
 '''
 MIDDLE = "from deep import factor\n\n\ndef scale(x):\n    return factor() * x\n"

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pandas as pd
@@ -150,6 +152,19 @@ DIVERGES = (
         (DIVERGES.replace("math.inf", "'text'"), "return one type"),
         (DIVERGES.replace("math.inf", "None"), "return int, float, bool, str"),
         ("return []", "run returned 0 rows for 1 configs"),
+        (DIVERGES.replace("math.inf", "2**70"), "cannot be stored"),
+        (DIVERGES.replace("math.inf", "chr(0xd800)"), "cannot be stored"),
+        (
+            DIVERGES.replace("'y'", "7 if c.x == 2 and c.seed == 1 else 'y'"),
+            "a result is named 7",
+        ),
+        (
+            DIVERGES.replace(
+                "'y'", "'lanes' if c.x == 2 and c.seed == 1 else 'y'"
+            ).replace("math.inf", "2.0"),
+            "columns already",
+        ),
+        ("raise SystemExit('boo')", "SystemExit: boo"),
         ("return {}", "run returned dict for 1 configs"),
         (
             DIVERGES.replace(
@@ -239,7 +254,10 @@ def test_two_sweeps_at_once_leave_each_run_once(sandbox):
         (["run", "line", "--only", "z > 1"], "the fields are seed, x"),
         (["run", "line", "--only", "x > 99"], "selects no run"),
         (["run", "line", "--jobs", "0"], "not a number of workers"),
-        (["run", "line", "--backend", "spark"], "'spark' is not at hand"),
+        (["run", "line", "--backend", "spark"], "unknown backend 'spark'"),
+        (["run", "line", "--backend", "spark", "--jobs", "1"], "unknown backend"),
+        (["run", "line", "--backend", "threading"], "use loky, dask, ray"),
+        (["run", "line", "--only", "seed"], "is no condition"),
         (["run", "line", "--device", "tpu"], "use cpu or cuda"),
         (["whence", "figures/none.pdf"], "there is no file"),
         (["whence", "deep.py"], "says nothing of its origin"),
@@ -263,7 +281,11 @@ def test_bad_words_get_one_sentence(sandbox, words, message):
         ("    x: float", "    wall_s: float = 0\n    x: float", "rename the config"),
         ("LANES = 4", "STATIC = ('q',)", "STATIC names unknown fields ['q']"),
         ("def run(", "def ran(", "lacks run"),
-        ("def run(", "def run((", "is not Python"),
+        ("def run(", "def run((", "line.py line"),
+        ("from middle", "import nosuch\nfrom middle", "No module named 'nosuch'"),
+        ("frozen=True", "frozen=False", "must be a frozen dataclass"),
+        ("seed: int = 0", "seed: float = 0.0", "needs a field `seed: int`"),
+        ("x=[1.0, 2.0, 3.0]", "x=[]", "the sweep is empty"),
     ],
 )
 def test_bad_experiment_files_get_one_sentence(sandbox, old, new, message):
@@ -316,3 +338,95 @@ def test_a_query_leaves_the_figure_undrawn_unless_asked(sandbox):
     assert "not drawn" in done.stdout
     assert len(sandbox.rows()) == 6
     assert "drew" in sandbox("fig", "line", "--only", "seed < 2", "--partial").stdout
+
+
+def test_a_mistake_in_a_helper_is_reported_where_it_is(sandbox):
+    sandbox.write("deep.py", "def factor(:\n")
+    done = sandbox("run", "line")
+    assert done.returncode == 2
+    assert "deep.py line 1 is not Python" in done.stderr
+
+
+def test_parts_left_by_a_kill_are_packed_by_the_next_call(sandbox):
+    sandbox("run", "line")
+    file = sandbox.root / "results" / "quick" / "line.parquet"
+    file.rename(file.parent / ".line.parts" / "1-1-1.parquet")  # as before packing
+    assert "everything is fresh" in sandbox("run", "line").stdout
+    assert len(sandbox.rows()) == 12
+
+
+def test_a_column_cannot_change_its_type_and_nothing_is_lost(sandbox):
+    sandbox("run", "line")
+    sandbox.edit("experiments/line.py", '{"y": scale', '{"y": "text", "z": scale')
+    done = sandbox("run", "line")
+    assert done.returncode == 1
+    assert "column 'y' is string here and double in other rows" in done.stderr
+    sandbox.edit("experiments/line.py", '{"y": "text", "z": scale', '{"y": scale')
+    assert "everything is fresh" in sandbox("run", "line").stdout
+
+
+def test_two_panels_cannot_share_a_place(sandbox):
+    sandbox.write("experiments/other.py", SIMPLE)
+    done = sandbox("fig", "line")
+    assert done.returncode == 2
+    assert "its own panel" in done.stderr
+
+
+def test_a_partial_figure_may_lack_a_whole_experiment(sandbox):
+    sandbox.write(
+        "experiments/other.py",
+        SIMPLE.replace('@figure("line")', '@figure("line", row=1)').replace(
+            "    return [{", "    raise ValueError('never')\n    return [{"
+        ),
+    )
+    done = sandbox("fig", "line", "--partial")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "drew" in done.stdout
+
+
+SESSION = """
+import sys, symlab
+from pathlib import Path
+first = symlab.load("line")
+jobs, file, old, new = int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
+before = symlab.run("line", jobs=jobs)
+file.write_text(file.read_text().replace(old, new))
+after = symlab.run("line", jobs=jobs)
+other = symlab.run("other", jobs=jobs)
+print(before.y.mean() // 1, after.y.mean() // 1, other.y.mean() // 1)
+assert symlab.claims("line").verdict.tolist() == ["failed"]
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_edit_within_a_session_is_what_runs(sandbox, jobs):
+    """A notebook stays open while a module two steps away is edited."""
+    sandbox.write(
+        "experiments/other.py", SIMPLE.replace('figure("line")', 'figure("o")')
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", SESSION, str(jobs), "deep.py", "2.0", "5.0"],
+        cwd=sandbox.root,
+        env=sandbox.env(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["4.0", "10.0", "10.0"]
+
+
+def test_claims_of_an_incomplete_sweep_are_undecided(sandbox):
+    sandbox("run", "line", "--only", "seed < 2")
+    script = "import symlab; print(symlab.claims('line').to_dict('records')[0])"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=sandbox.root,
+        env=sandbox.env(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "'verdict': 'undecided'" in done.stdout
+    assert "6 of 12 runs" in done.stdout

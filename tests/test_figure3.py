@@ -171,6 +171,13 @@ def test_neurons_without_copies_are_not_grouped():
     assert found["clusters"] == 50
 
 
+@pytest.mark.parametrize("neurons", [np.zeros((9, 4)), np.full((9, 4), np.nan)])
+def test_a_dead_or_diverged_network_has_no_groups(neurons):
+    with np.errstate(invalid="ignore"):
+        found = grouping.grouping(neurons)
+    assert found["live"] == found["grouped"] == 0
+
+
 @pytest.fixture
 def few_images(monkeypatch):
     data = images.digits()

@@ -353,8 +353,10 @@ def test_syre_keeps_the_function_and_removes_the_mirrors():
     removed = mirror.remove_symmetries(copy.deepcopy(model), scale=0.3)
     torch.testing.assert_close(removed(x), before)
     originals = dict(removed.named_parameters())
-    renamed = {f"{n.rpartition('.')[0]}.parametrizations.{n.rpartition('.')[2]}.original":
-               axis for n, axis in units.items()}  # fmt: skip
+    renamed = {
+        ".parametrizations.".join(name.rsplit(".", 1)) + ".original": axis
+        for name, axis in units.items()
+    }
 
     def loss(p):
         out = torch.func.functional_call(removed, p, (x,))

@@ -85,6 +85,28 @@ def test_a_foreign_parquet_file_is_no_results_file(rows, capsys):
     assert "no columns" in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_read_now_is_left_alone(rows, monkeypatch):
+    rows.write_part([row("a", y=1.0)], {})
+    rows.pack()
+
+    def busy(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(store.Path, "read_bytes", busy)
+    with pytest.raises(UserError, match="Too many open files"):
+        rows.read()
+    assert rows.file.exists()
+
+
+def test_a_column_has_the_type_of_its_own_rows(rows):
+    rows.write_part([row("a", y=1, on=True), row("b", status="failed")], {})
+    rows.write_part([row("c", code="other", z=1.0)], {})
+    frame = rows.frame("c")
+    assert frame.y.dtype == np.int64
+    assert frame.on.dtype == bool
+    assert "z" not in frame
+
+
 def test_nothing_is_left_of_a_write_that_fails(rows, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

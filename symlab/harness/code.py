@@ -192,7 +192,7 @@ class Module:
             self.imported.setdefault(name, []).extend(found)
 
     def targets(self, nodes: Iterable, local: bool = True) -> dict[str, list[Target]]:
-        """Every target of each imported name; `local` ones are those inside functions."""
+        """Every target of each imported name; `local`: also those inside functions."""
         nodes = list(nodes)
         inner = {id(n) for f in nodes if isinstance(f, DEFINITION) for n in ast.walk(f)}
         out: dict[str, list[Target]] = {}
@@ -292,7 +292,7 @@ class _Reach:
                     self.visit(source, name)
 
     def touch(self, module: Module) -> None:
-        """What importing a module does: statements with effects, registries, imports."""
+        """What importing a module does: effects, registries, imports."""
         if (module.name, None) in self.seen:
             return
         self.seen.add((module.name, None))
@@ -388,8 +388,8 @@ class Reached:
 def reach(root: Path, module: str, names: Iterable[str]) -> Reached:
     """Everything reachable from names of a module.
 
-    Of a class named `Config` the annotated fields do not count: their values are in each
-    run's key, their defaults and docstrings change no result. All else of it does.
+    Of a class named `Config` the annotated fields do not count: their values are in
+    each run's key, their defaults and docstrings change no result. All else does.
     """
     found = _Reach(root)
     source = found.module(module)

@@ -131,8 +131,8 @@ def load(project: Project, name: str) -> Experiment:
 class _Imported:
     """What this process has imported, so that an edit is never run under a wrong key.
 
-    A notebook outlives edits. Modules of the project are dropped and imported again; the
-    harness itself cannot be, so after an edit to it (`outdated`) runs need a new process.
+    A notebook outlives edits. Modules of the project are dropped and imported again;
+    the harness cannot be: after an edit to it (`outdated`) runs need a new process.
     """
 
     def __init__(self):

@@ -204,8 +204,8 @@ _pool_edits = [0]  # the edits that the reusable workers have seen
 def _check_backend(backend: str) -> None:
     if backend not in BACKENDS:
         raise UserError(
-            f"unknown backend {backend!r}: use {', '.join(BACKENDS)} (threads would share "
-            "one random generator and one set of BLAS threads)"
+            f"unknown backend {backend!r}: use {', '.join(BACKENDS)} (threads would "
+            "share one random generator and one set of BLAS threads)"
         )
 
 

@@ -6,8 +6,11 @@ box is never tightened. Fonts are STIX, which matplotlib ships, embedded as True
 
 import json
 import math
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
+from string import ascii_letters
 
 import numpy as np
 
@@ -80,7 +83,13 @@ def compose(panels: list, stamp: str = ""):
         fig = Figure(figsize=(width, ROW * len(rows)), layout="constrained")
         grid = fig.add_gridspec(len(rows), len(columns))
         placed = sorted(panels, key=lambda x: (x[0].row, columns.index(x[0].column)))
-        for letter, (panel, df) in zip("abcdefghijkl", placed, strict=False):
+        places = [(p.column, p.row) for p, _ in placed]
+        if twice := {p for p in places if places.count(p) > 1}:
+            raise UserError(
+                f"several draw functions claim the panels {sorted(twice)} of one "
+                "figure: give each @figure its own panel and row"
+            )
+        for letter, (panel, df) in zip(ascii_letters, placed, strict=False):
             where = grid[rows.index(panel.row), columns.index(panel.column)]
             ax = fig.add_subplot(where)
             panel.draw(df, ax)
@@ -113,18 +122,25 @@ def save(fig, stem: Path, provenance: dict) -> list[Path]:
         "Creator": "symlab",
         "CreationDate": None,
     }
+    new = [p.with_name(f".{p.stem}.{os.getpid()}{p.suffix}") for p in paths]
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         with mpl.rc_context(STYLE):
-            fig.savefig(paths[0], metadata=pdf)
-            fig.savefig(paths[1], metadata={"symlab": text, "Software": "symlab"})
+            fig.savefig(new[0], metadata=pdf)
+            fig.savefig(new[1], metadata={"symlab": text, "Software": "symlab"})
         arrays = {"provenance": provenance, "axes": drawn(fig)}
-        paths[2].write_text(json.dumps(arrays, separators=(",", ":")) + "\n")
+        new[2].write_text(json.dumps(arrays, separators=(",", ":")) + "\n")
+        for source, target in zip(new, paths, strict=True):
+            source.replace(target)
     except OSError as error:
         raise UserError(
             f"cannot write {stem.parent} ({error.strerror or error}): free space there "
             "or set SYMLAB_FIGURES to a folder that can be written"
         ) from None
+    finally:
+        for path in new:
+            with suppress(OSError):
+                path.unlink()
     return paths
 
 

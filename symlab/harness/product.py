@@ -1,18 +1,33 @@
 """Products of current rows: verdicts, the figure, and its provenance."""
 
-import json
+import math
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
 from symlab.harness import claims, code, contract, plot
-from symlab.harness.plan import Plan
+from symlab.harness.errors import UserError, nearest
+from symlab.harness.plan import Plan, make_all
 from symlab.harness.project import Project
 
 
-def verdicts(plans: Iterable[Plan]) -> list[claims.Verdict]:
-    """The claims of every experiment, judged on its current rows."""
-    return [v for p in plans for v in claims.judge_all(p.experiment, p.rows())]
+def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdict]:
+    """The claims of every experiment, judged on its current rows.
+
+    An incomplete sweep leaves them undecided, unless `partial` asks for what is there.
+    """
+    judged = []
+    for p in plans:
+        done, wanted = progress(p)
+        if done < wanted and not partial:
+            note = f"not judged: {done} of {wanted} runs are there"
+            judged += [
+                claims.Verdict(p.experiment.name, c, "undecided", None, note)
+                for c in p.experiment.claims
+            ]
+        else:
+            judged += claims.judge_all(p.experiment, p.rows())
+    return judged
 
 
 def stem(project: Project, figure: str, scale: str, seed0: int = 0) -> Path:
@@ -41,6 +56,8 @@ def draw(figure: str, plans: list[Plan], absent: int = 0):
         if len(rows)
         for panel in p.experiment.panels(figure)
     ]
+    if not panels:
+        raise UserError(f"there is no row to draw yet: run `make {figure}` first")
     return plot.compose(
         panels, "" if done == wanted else f"preliminary {done}/{wanted}"
     )
@@ -58,7 +75,7 @@ def origin(
     record = {"figure": figure, "command": command + f" SEED0={seed0}" * bool(seed0)}
     record["claims"] = [
         {
-            k: v
+            k: _number(v)
             for k, v in j.record().items()
             if k in ("experiment", "claim", "verdict", "value", "low", "high", "n")
         }
@@ -67,12 +84,13 @@ def origin(
     record["experiments"] = {
         p.experiment.name: _origin(project, figure, p) for p in plans
     }
-    return json.loads(
-        json.dumps(record)
-        .replace("Infinity", '"inf"')
-        .replace('-"inf"', '"-inf"')
-        .replace("NaN", '"nan"')
-    )
+    return record
+
+
+def _number(value):
+    """JSON knows no infinity and no NaN: they become words."""
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return value if finite else str(value)
 
 
 def _origin(project: Project, figure: str, plan: Plan) -> dict:
@@ -88,7 +106,7 @@ def _origin(project: Project, figure: str, plan: Plan) -> dict:
         "code": plan.code,
         "runs": len(rows),
         "rows": sha256("".join(identity).encode()).hexdigest()[:16],
-        "seeds": sorted(set(rows.seed.tolist())),
+        "seeds": sorted(set(rows.seed.tolist())) if len(rows) else [],
         "git": sorted(
             {g + "+changes" * d for g, d in zip(rows.git, rows.dirty, strict=True)}
         ),
@@ -102,16 +120,13 @@ def up_to_date(path: Path, record: dict) -> bool:
     """Whether the files of a figure were drawn from these rows by this code."""
     try:
         files = [Path(f"{path}.{kind}") for kind in ("pdf", "png", "json")]
-        return all(f.is_file() for f in files) and plot.provenance(files[1]) == record
-    except plot.UserError:
+        return all(plot.provenance(f) == record for f in files)
+    except UserError:
         return False
 
 
 def plans_of(project: Project, name: str, scale: str, **options) -> list[Plan]:
     """Plans of a figure's experiments, or of one experiment by its own name."""
-    from symlab.harness.errors import UserError, nearest
-    from symlab.harness.plan import make_all
-
     figures = contract.figures(project)
     if name in figures:
         return make_all(project, figures[name], scale, **options)

@@ -27,6 +27,13 @@ def write(project: Project, scale: str) -> list[Path]:
         written.append(target)
     for figure in contract.figures(project):
         source = product.stem(project, figure, scale)
+        plans = product.plans_of(project, figure, scale)
+        record = product.origin(project, figure, plans, product.verdicts(plans))
+        if not product.up_to_date(source, record):
+            raise UserError(
+                f"{figure} is not drawn from the current rows: "
+                f"run `{record['command']}`"
+            )
         for kind in ("pdf", "png", "json"):
             target = project.root / "figures" / "reference" / f"{source.name}.{kind}"
             target.parent.mkdir(parents=True, exist_ok=True)

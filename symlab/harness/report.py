@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from symlab.harness import claims, contract, plan, plot, product
+from symlab.harness import claims, contract, plan, product
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
 
@@ -31,7 +31,7 @@ td, th { padding: .3rem .5rem; border-bottom: 1px solid #ddd; text-align: left;
 {% if f.image %}<img alt="{{ f.name }}" src="data:image/png;base64,{{ f.image }}">
 <p><small>Drawn by <code>{{ f.command }}</code>.</small></p>
 {% else %}
-<p>Not drawn yet: <code>make {{ f.name }} SCALE={{ scale }}</code>.</p>{% endif %}
+<p>Not drawn from the current rows: <code>{{ f.command }}</code>.</p>{% endif %}
 {% for e in f.experiments %}
 <h3>{{ e.name }}: {{ e.done }} of {{ e.wanted }} runs</h3>
 <details><summary>{{ e.title }}</summary><pre>{{ e.body }}</pre></details>
@@ -73,29 +73,30 @@ def write(project: Project, scale: str) -> Path:
 
 
 def _figure(project: Project, name: str, scale: str) -> dict:
-    image = Path(f"{product.stem(project, name, scale)}.png")
-    drawn = image.is_file()
+    """One figure; its picture only if it was drawn from the rows that are judged."""
+    plans = product.plans_of(project, name, scale)
+    verdicts = product.verdicts(plans)
+    record = product.origin(project, name, plans, verdicts)
+    stem = product.stem(project, name, scale)
+    current = product.up_to_date(stem, record)
+    image = Path(f"{stem}.png").read_bytes() if current else b""
     return {
         "name": name,
-        "image": base64.b64encode(image.read_bytes()).decode() if drawn else "",
-        "command": plot.provenance(image)["command"] if drawn else "",
-        "experiments": [
-            _experiment(plan.make(project, e, scale))
-            for e in contract.figures(project)[name]
-        ],
+        "image": base64.b64encode(image).decode(),
+        "command": record["command"],
+        "experiments": [_experiment(p, verdicts) for p in plans],
     }
 
 
-def _experiment(p: plan.Plan) -> dict:
+def _experiment(p: plan.Plan, verdicts: list) -> dict:
     done, wanted = product.progress(p)
-    title, _, body = ast.get_docstring(
-        ast.parse(p.experiment.path.read_text())
-    ).partition("\n")
+    docs = ast.get_docstring(ast.parse(p.experiment.path.read_bytes()))
+    title, _, body = docs.partition("\n")
     return {
         "name": p.experiment.name,
         "title": title,
         "body": body.strip(),
         "done": done,
         "wanted": wanted,
-        "verdicts": claims.judge_all(p.experiment, p.rows()),
+        "verdicts": [v for v in verdicts if v.experiment == p.experiment.name],
     }

@@ -5,7 +5,6 @@ and of level 95 % unless said. With one seed the interval is infinite, not zero.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,30 +64,10 @@ def paired(
     return mean(difference)
 
 
-def bootstrap(sample, statistic: Callable, level: float = LEVEL) -> Interval:
-    """BCa bootstrap interval of any statistic of a sample (scipy), with fixed draws."""
-    from scipy.stats import bootstrap as scipy_bootstrap
-
-    x = np.asarray(sample, float)
-    if len(x) < 2:
-        return Interval(float(statistic(x)), -math.inf, math.inf, len(x), "bootstrap")
-    result = scipy_bootstrap(
-        (x,),
-        statistic,
-        confidence_level=level,
-        n_resamples=2000,
-        rng=np.random.default_rng(0),
-    )
-    low, high = result.confidence_interval
-    return Interval(float(statistic(x)), float(low), float(high), len(x), "bootstrap")
-
-
 def band(sample) -> tuple[float, float]:
-    """Low and high of `mean`, in the form that seaborn's `errorbar=` takes."""
+    """Low and high of `mean`, as seaborn's `errorbar=` wants; none for one run."""
     interval = mean(sample)
-    if interval.n < 2:
-        return interval.value, interval.value
-    return interval.low, interval.high
+    return (interval.low, interval.high) if interval.n > 1 else (math.nan, math.nan)
 
 
 def more_runs(interval: Interval, threshold: float) -> int | None:

@@ -65,8 +65,8 @@ class Store:
     def frame(self, code: str | None = None) -> pd.DataFrame:
         """Rows on disk as pandas: all, or those of one code that went well.
 
-        Columns that other rows have and these lack are left out, so that a column has the
-        type that its runs gave it.
+        Columns that only other rows have are left out, so that a column has the type
+        that its runs gave it.
         """
         table = self.read()
         if table is None:
@@ -123,8 +123,8 @@ class Store:
         try:
             # From memory: pyarrow opens a path twice; it may be replaced in between.
             source = pa.BufferReader(path.read_bytes())
-        except FileNotFoundError:
-            return None  # packed by another process since we listed it
+        except (FileNotFoundError, NotADirectoryError):
+            return None  # packed by another process since we listed it, or none yet
         except OSError as error:
             raise UserError(
                 f"cannot read {path} ({error.strerror}): nothing was changed"

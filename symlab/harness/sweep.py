@@ -91,7 +91,7 @@ def only(rows: Sequence[dict], query: str) -> list[dict] | None:
             f"cannot read the query {query!r} ({reason}): write it as in "
             'ONLY="lr<0.1 and seed<3"'
         ) from None
-    if getattr(mask, "dtype", None) != bool:
+    if str(getattr(mask, "dtype", "")) != "bool":
         raise UserError(
             f"the query {query!r} is no condition: write it as in "
             'ONLY="lr<0.1 and seed<3"'

@@ -56,7 +56,7 @@ def blocks(
     overlap = (basis.T @ basis - torch.eye(basis.shape[1]).to(flat)).abs().max()
     if overlap > 1e-5:
         raise ValueError(
-            f"the mirrors are not orthogonal to each other (overlap {overlap:.2g}): use "
+            f"the mirrors are not orthogonal to each other ({overlap:.2g}): use "
             "symmetries that act on different directions"
         )
     # QR of [basis, I] completes the basis
