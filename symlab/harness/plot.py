@@ -177,18 +177,18 @@ def drawn(fig) -> list[dict]:
                         for b in a.patches
                         if hasattr(b, "get_height")
                     ],
-                    "images": [_plain(i.get_array()) for i in a.images],
+                    "images": [_plain(i.get_array(), 3) for i in a.images],
                 }
             )
     return out
 
 
-def _plain(array) -> list:
-    """Lists with six significant digits; NaN as null, which JSON can say."""
+def _plain(array, digits: int = 6) -> list:
+    """Lists with so many significant digits; NaN as null, which JSON can say."""
     array = np.ma.filled(np.ma.asarray(array, dtype=float), np.nan)
     if array.ndim > 1:
-        return [_plain(row) for row in array]
-    return [None if math.isnan(v) else float(f"{v:.6g}") for v in array.tolist()]
+        return [_plain(row, digits) for row in array]
+    return [None if math.isnan(v) else float(f"{v:.{digits}g}") for v in array.tolist()]
 
 
 def provenance(path: Path) -> dict:

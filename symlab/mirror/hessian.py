@@ -71,7 +71,7 @@ def _embedded(symmetry: MirrorSymmetry, params: Params) -> Tensor:
     starts, total = {}, 0
     for name, p in params.items():
         starts[name], total = total, total + p.numel()
-    basis = symmetry.basis.to_dense()
+    basis = symmetry.matrix()
     out = torch.zeros(total, symmetry.k, dtype=basis.dtype)
     row = 0
     for name, shape in zip(symmetry.names, symmetry.shapes, strict=True):

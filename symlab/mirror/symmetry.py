@@ -24,42 +24,72 @@ Params = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class MirrorSymmetry:
-    """O over named parameters.
+    """O (P, k) over named parameters, held as the list of its nonzero entries.
 
-    names, shapes: the parameters that it touches, in the order of the rows of `basis`.
-    basis: (P, k), P their number of entries; dense or sparse, columns orthonormal.
+    names, shapes: the P entries that it touches, parameter after parameter.
+    rows, columns, values: (nnz,), O[rows, columns] = values; k: the number of columns.
     Raises ValueError where they do not fit or O^T O is not the identity.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
-    basis: Tensor
+    rows: Tensor
+    columns: Tensor
+    values: Tensor
+    k: int
+
+    @classmethod
+    def of_matrix(cls, params: Params, names: tuple[str, ...], basis: Tensor):
+        """A symmetry given by a dense O (P, k) over the named parameters."""
+        check_names(params, names)
+        shapes = tuple(tuple(params[n].shape) for n in names)
+        rows = sum(torch.Size(s).numel() for s in shapes)
+        if basis.ndim != 2 or basis.shape[0] != rows:
+            raise ValueError(
+                f"the basis has shape {tuple(basis.shape)}, but the parameters "
+                f"{', '.join(names)} have {rows} entries: give it {rows} rows"
+            )
+        at, column = basis.nonzero(as_tuple=True)
+        values = basis[at, column].double()
+        return cls(tuple(names), shapes, at, column, values, basis.shape[1])
 
     def __post_init__(self):
-        rows = sum(torch.Size(s).numel() for s in self.shapes)
-        if self.basis.ndim != 2 or self.basis.shape[0] != rows:
-            raise ValueError(
-                f"the basis has shape {tuple(self.basis.shape)}, but the parameters "
-                f"{', '.join(self.names)} have {rows} entries: give it {rows} rows"
-            )
-        gram = self.basis.transpose(0, 1) @ self.basis
-        gram = gram.to_dense() if gram.is_sparse else gram
-        error = (gram - torch.eye(len(gram), dtype=gram.dtype)).abs().max()
-        if not error < 1e-5:
-            raise ValueError(
-                f"O^T O differs from the identity by {error:.2g}: make the columns of "
-                "the basis orthonormal (torch.linalg.qr)"
-            )
+        # O^T O c = c for a few random c says O^T O = I, without forming the matrix
+        draws = torch.Generator().manual_seed(0)
+        for _ in range(4):
+            c = torch.randn(self.k, generator=draws, dtype=torch.float64)
+            error = float((self._along(self._across(c)) - c).abs().max())
+            if not error < 1e-5:
+                raise ValueError(
+                    f"O^T O differs from the identity (by {error:.2g}): make the "
+                    "columns of the basis orthonormal (torch.linalg.qr)"
+                )
 
     @property
-    def k(self) -> int:
-        """The number of directions that the mirror takes away."""
-        return self.basis.shape[1]
+    def size(self) -> int:
+        """P, the number of entries that it touches."""
+        return sum(torch.Size(s).numel() for s in self.shapes)
+
+    def matrix(self) -> Tensor:
+        """O as a dense (P, k) matrix in float64."""
+        out = torch.zeros(self.size, self.k, dtype=torch.float64)
+        return out.index_put((self.rows, self.columns), self.values.double())
+
+    def _along(self, theta: Tensor) -> Tensor:
+        """O^T theta: (P,) to (k,)."""
+        values, zero = self.values.to(theta), theta.new_zeros(self.k)
+        rows, columns = self.rows.to(theta.device), self.columns.to(theta.device)
+        return zero.index_add(0, columns, values * theta[rows])
+
+    def _across(self, c: Tensor) -> Tensor:
+        """O c: (k,) to (P,)."""
+        values, zero = self.values.to(c), c.new_zeros(self.size)
+        rows, columns = self.rows.to(c.device), self.columns.to(c.device)
+        return zero.index_add(0, rows, values * c[columns])
 
     def coordinates(self, params: Params) -> Tensor:
         """O^T theta, (k,): zero exactly on the mirror."""
-        theta = self._flat(params)
-        return (self._like(theta).transpose(0, 1) @ theta[:, None])[:, 0]
+        return self._along(self._flat(params))
 
     def distance(self, params: Params) -> Tensor:
         """|O^T theta|, the distance from the mirror."""
@@ -122,15 +152,10 @@ class MirrorSymmetry:
                 )
         return torch.cat([params[name].reshape(-1) for name in self.names])
 
-    def _like(self, theta: Tensor) -> Tensor:
-        return self.basis.to(device=theta.device, dtype=theta.dtype)
-
     def _moved(self, params: Params, factor: float) -> dict[str, Tensor]:
         theta = self._flat(params)
-        along = self._like(theta) @ self.coordinates(params)[:, None]
-        parts = (theta - factor * along[:, 0]).split(
-            [torch.Size(s).numel() for s in self.shapes]
-        )
+        theta = theta - factor * self._across(self._along(theta))
+        parts = theta.split([torch.Size(s).numel() for s in self.shapes])
         moved = {
             name: part.reshape(shape)
             for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
@@ -169,7 +194,7 @@ def hidden(params: Params, axes: Mapping[str, int], n: Tensor) -> MirrorSymmetry
     and bias and dimension 1 of the next layer's weight.
     """
     check_names(params, axes)
-    n = n / n.norm()
+    n = n.detach().double() / n.detach().double().norm()
     rows, columns, values, row, column = [], [], [], 0, 0
     for name, axis in axes.items():
         shape = params[name].shape
@@ -186,7 +211,7 @@ def hidden(params: Params, axes: Mapping[str, int], n: Tensor) -> MirrorSymmetry
         columns.append((column + others).repeat(len(used)))
         values.append(n[used].repeat_interleave(entries.shape[1]))
         row, column = row + shape.numel(), column + entries.shape[1]
-    return _sparse(params, tuple(axes), rows, columns, values, (row, column))
+    return _entries(params, tuple(axes), rows, columns, values, column)
 
 
 def permutation(params: Params, axes: Mapping[str, int], i: int, j: int):
@@ -213,12 +238,11 @@ def rescaling(params: Params, u: str, v: str, i: int, mirror: str = "zero"):
     directions = {"equal": [[1, -1]], "opposite": [[1, 1]], "zero": [[1, -1], [1, 1]]}
     if mirror not in directions:
         raise ValueError(f"unknown mirror {mirror!r}: use {', '.join(directions)}")
-    a = torch.tensor(directions[mirror]).T / 2**0.5  # (2, k)
+    a = torch.tensor(directions[mirror], dtype=torch.float64).T / 2**0.5  # (2, k)
     places = torch.tensor([i, params[u].numel() + i])
     k = a.shape[1]
-    size = (params[u].numel() + params[v].numel(), k)
     rows, columns = places.repeat_interleave(k), torch.arange(k).repeat(2)
-    return _sparse(params, (u, v), [rows], [columns], [a.reshape(-1)], size)
+    return _entries(params, (u, v), [rows], [columns], [a.reshape(-1)], k)
 
 
 def _width(params: Params, axes: Mapping[str, int]) -> int:
@@ -227,8 +251,7 @@ def _width(params: Params, axes: Mapping[str, int]) -> int:
     return params[name].shape[axis]
 
 
-def _sparse(params: Params, names, rows, columns, values, size) -> MirrorSymmetry:
-    index = torch.stack([torch.cat(rows), torch.cat(columns)])
-    basis = torch.sparse_coo_tensor(index, torch.cat(values).double(), size)
+def _entries(params: Params, names, rows, columns, values, k: int) -> MirrorSymmetry:
     shapes = tuple(tuple(params[n].shape) for n in names)
-    return MirrorSymmetry(names, shapes, basis.coalesce())
+    entries = (torch.cat(rows), torch.cat(columns), torch.cat(values).double())
+    return MirrorSymmetry(names, shapes, *entries, k)
