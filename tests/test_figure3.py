@@ -142,6 +142,11 @@ def test_full_observation_reaches_the_soft_threshold_and_no_other():
     assert early["max_difference"] > 1e-2
 
 
+def test_a_rate_too_large_is_a_divergence_not_a_crash():
+    c = rotation.Config(study="decay", dim=20, steps=200, lr=2.0, momentum=0.9, batch=0)
+    assert rotation.run([c])[0]["diverged_at"] == 200
+
+
 # --- neurons -------------------------------------------------------------------------
 
 
