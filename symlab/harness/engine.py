@@ -1,8 +1,6 @@
-"""From plans to rows: chunks of lanes over joblib, each result safe once it is in.
+"""From plans to rows: chunks of lanes for the pool, each result safe once it is in.
 
-The parent is the only writer. It takes results as they finish, so a worker that dies
-takes along only what was running; that is tried again, one run per process, and a run
-that kills its process twice becomes a failed row.
+The parent is the only writer: it turns outcomes into rows and puts them on disk.
 """
 
 import math
@@ -11,24 +9,20 @@ import shutil
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib import metadata
 
-from tqdm import tqdm
-
-from symlab.harness import contract, sweep, worker
+from symlab.harness import contract, pool, sweep
 from symlab.harness.errors import UserError
 from symlab.harness.plan import Plan, default_jobs
+from symlab.harness.progress import Progress
 from symlab.harness.project import Project
 from symlab.harness.store import NUMBERS, column_type
 
 PACKAGES = ("numpy", "scipy", "torch", "torchvision", "scikit-learn", "joblib")
-BACKENDS = ("loky", "dask", "ray")
 FLUSH = 0.05  # seconds of work that may be lost to a kill: a part file costs a tenth
 
 
@@ -66,8 +60,8 @@ def run(
     sink = _Sink(project, plans, report)
     cost = {k: c for p in plans for k, c in p.seconds.items()}
     try:
-        with _Progress(tasks, cost, jobs, quiet) as bar:
-            for task, outcomes in _outcomes(tasks, jobs, backend):
+        with Progress(tasks, cost, jobs, quiet) as bar:
+            for task, outcomes in pool.outcomes(tasks, jobs, backend):
                 sink.take(task, outcomes)
                 bar(outcomes)
     except KeyboardInterrupt:
@@ -113,151 +107,6 @@ def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dic
 
 def _digest(words: list[str]) -> str:
     return sha256(" ".join(words).encode()).hexdigest()[:16]
-
-
-def _singles(task: dict) -> list[dict]:
-    pairs = zip(task["configs"], task["keys"], strict=True)
-    return [{**task, "configs": [c], "keys": [k]} for c, k in pairs]
-
-
-# --- joblib --------------------------------------------------------------------------
-
-
-def _outcomes(tasks: list[dict], jobs: int, backend: str) -> Iterator:
-    """(task, outcomes) as they finish; survives workers that die."""
-    waiting = {id(t): t for t in tasks}
-    while waiting:
-        running: dict[int, dict] = {}  # handed to joblib and not yet back
-        try:
-            for i, outcomes in _pool(waiting, running, jobs, backend):
-                running.pop(i)
-                yield waiting.pop(i), outcomes
-        except Exception as error:
-            if not _worker_died(error):
-                raise
-            tqdm.write(
-                "a worker process died; what it ran is tried again, one run at a time",
-                file=sys.stderr,
-            )
-            suspects = [waiting.pop(i) for i in list(running or waiting)]
-            yield from _one_by_one([t for s in suspects for t in _singles(s)], backend)
-
-
-_KILLED = (
-    "the worker process died while running this (out of memory, or killed): "
-    "see whether the run fits this machine"
-)
-
-
-def _one_by_one(tasks: list[dict], backend: str) -> Iterator:
-    """Suspects, each alone in a pool: who kills its process again is a failed row."""
-    for task in tasks:
-        try:
-            for _, outcomes in _pool({0: task}, {}, 1, backend, isolate=True):
-                yield task, outcomes
-        except Exception as error:
-            if not _worker_died(error):
-                raise
-            yield task, [worker.outcome(task, task["keys"][0], error=_KILLED)]
-
-
-def _pool(
-    tasks: dict[int, dict],
-    running: dict,
-    jobs: int,
-    backend: str,
-    isolate: bool = False,
-) -> Iterator:
-    """Run tasks on a joblib backend; with one job in this process, unless isolated."""
-    _check_backend(backend)
-    edits, outdated = contract.edits()
-    if jobs == 1 and backend == "loky" and not isolate and not outdated:
-        with worker.OneThread():
-            for i, task in list(tasks.items()):
-                running[i] = task
-                yield i, worker.execute(task)
-        return
-    import joblib
-
-    def calls():
-        for i, task in list(tasks.items()):
-            running[i] = task
-            yield joblib.delayed(_tagged)(i, task)
-
-    jobs = max(jobs, 2)  # joblib runs n_jobs=1 in this process
-    if backend == "loky" and edits != _pool_edits[0]:
-        joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
-        _pool_edits[0] = edits  # workers that imported older code are gone
-    with _pool_of(backend, jobs), warnings.catch_warnings():
-        # loky says so when a long task keeps a worker busy past its idle time
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs")
-        # and joblib, when we stop early
-        warnings.filterwarnings("ignore", ".*have been cancelled")
-        yield from joblib.Parallel(
-            return_as="generator_unordered", batch_size=1, max_nbytes=None
-        )(calls())
-
-
-_pool_edits = [0]  # the edits that the reusable workers have seen
-
-
-def _check_backend(backend: str) -> None:
-    if backend not in BACKENDS:
-        raise UserError(
-            f"unknown backend {backend!r}: use {', '.join(BACKENDS)} (threads would "
-            "share one random generator and one set of BLAS threads)"
-        )
-
-
-def _tagged(i: int, task: dict) -> tuple[int, list[dict]]:
-    worker.settle()
-    return i, worker.execute(task)
-
-
-@contextmanager
-def _pool_of(backend: str, jobs: int) -> Iterator[None]:
-    """joblib set to a backend; dask and ray are started here unless they run."""
-    import joblib
-
-    with ExitStack() as stack:
-        options = {"inner_max_num_threads": 1} if backend == "loky" else {}
-        try:
-            if backend == "dask":
-                stack.enter_context(_dask_client(jobs))
-            elif backend == "ray":
-                from ray.util.joblib import register_ray
-
-                register_ray()
-            config = joblib.parallel_config(backend=backend, n_jobs=jobs, **options)
-        except (ValueError, ImportError) as error:
-            raise UserError(
-                f"the backend {backend!r} is not at hand "
-                f"({str(error).splitlines()[0]}): use loky, or install it "
-                "(pip install 'symlab[dask]', or ray)"
-            ) from None
-        with config:
-            yield
-
-
-def _dask_client(jobs: int):
-    """The cluster at DASK_SCHEDULER_ADDRESS, or a local one of one-thread workers."""
-    import dask
-    from dask.distributed import Client
-
-    if dask.config.get("scheduler-address", None):
-        return Client()
-    return Client(
-        n_workers=jobs, threads_per_worker=1, memory_limit=0, dashboard_address=None
-    )
-
-
-def _worker_died(error: Exception) -> bool:
-    return type(error).__name__ in (
-        "TerminatedWorkerError",
-        "BrokenProcessPool",
-        "KilledWorker",
-        "WorkerCrashedError",
-    )
 
 
 # --- rows ----------------------------------------------------------------------------
@@ -377,53 +226,6 @@ def _git(project: Project) -> dict:
         return {"git": commit, "dirty": bool(git("status", "--porcelain"))}
     except OSError:
         return {"git": "", "dirty": False}
-
-
-# --- progress ------------------------------------------------------------------------
-
-
-class _Progress:
-    """One bar over all runs; the ETA weighs each run by its expected seconds."""
-
-    def __init__(self, tasks: Iterable[dict], cost: dict, jobs: int, quiet: bool):
-        keys = [k for t in tasks for k in t["keys"]]
-        self.cost = {k: cost.get(k) for k in keys}
-        self.jobs, self.start, self.done = jobs, time.perf_counter(), set()
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(
-            total=len(keys),
-            unit="run",
-            disable=quiet,
-            file=sys.stderr,
-            mininterval=0.1 if terminal else 20,
-            dynamic_ncols=True,
-            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
-        )
-
-    def __enter__(self):
-        self._show()
-        return self
-
-    def __call__(self, outcomes: list[dict]) -> None:
-        self.done |= {o["key"] for o in outcomes}
-        failed = sum(o["status"] == "failed" for o in outcomes)
-        self.bar.update(len(outcomes))
-        self._show(failed)
-
-    def _show(self, failed: int = 0) -> None:
-        from symlab.harness.plan import duration
-
-        left = [c for k, c in self.cost.items() if k not in self.done]
-        known = [c for c in left if c is not None]
-        if known:
-            self.bar.set_postfix_str(
-                f"ETA {duration(sum(known) / self.jobs)}", refresh=False
-            )
-        if failed:
-            tqdm.write(f"{failed} run(s) failed, the others go on", file=sys.stderr)
-
-    def __exit__(self, *_):
-        self.bar.close()
 
 
 def check_device(device: str) -> None:

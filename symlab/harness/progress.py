@@ -1,0 +1,51 @@
+"""The progress bar."""
+
+import sys
+import time
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+from symlab.harness.plan import duration
+
+
+class Progress:
+    """One bar over all runs; the ETA weighs each run by its expected seconds."""
+
+    def __init__(self, tasks: Iterable[dict], cost: dict, jobs: int, quiet: bool):
+        keys = [k for t in tasks for k in t["keys"]]
+        self.cost = {k: cost.get(k) for k in keys}
+        self.jobs, self.start, self.done = jobs, time.perf_counter(), set()
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=len(keys),
+            unit="run",
+            disable=quiet,
+            file=sys.stderr,
+            mininterval=0.1 if terminal else 20,
+            dynamic_ncols=True,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+        )
+
+    def __enter__(self):
+        self._show()
+        return self
+
+    def __call__(self, outcomes: list[dict]) -> None:
+        self.done |= {o["key"] for o in outcomes}
+        failed = sum(o["status"] == "failed" for o in outcomes)
+        self.bar.update(len(outcomes))
+        self._show(failed)
+
+    def _show(self, failed: int = 0) -> None:
+        left = [c for k, c in self.cost.items() if k not in self.done]
+        known = [c for c in left if c is not None]
+        if known:
+            self.bar.set_postfix_str(
+                f"ETA {duration(sum(known) / self.jobs)}", refresh=False
+            )
+        if failed:
+            tqdm.write(f"{failed} run(s) failed, the others go on", file=sys.stderr)
+
+    def __exit__(self, *_):
+        self.bar.close()
