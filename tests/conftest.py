@@ -1,6 +1,7 @@
 """A throw-away project in a temporary folder, and the command line in it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,8 @@ class Sandbox:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            # a shell that starts us in the background has us ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def rows(self, name: str = "line", scale: str = "quick"):
