@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 
@@ -42,9 +43,13 @@ CLAIMS = [Claim("y", "y", "here", lambda df: stats.mean(df.y), reason="-", above
 '''
 
 
-def call(root: str, config: dict) -> list[dict]:
-    """The user's own worker function: import by name, run one config."""
-    return contract.load(Project(Path(root)), "trivial").run([config])
+# What a user would write beside the experiment: an importable function of one config.
+BY_HAND = """from experiments.trivial import Config, run
+
+
+def call(config):
+    return run([Config(**config)])
+"""
 
 
 def main(n: int = 1000, jobs: int = 2, repeats: int = 5) -> float:
@@ -52,11 +57,15 @@ def main(n: int = 1000, jobs: int = 2, repeats: int = 5) -> float:
         project = Project(Path(folder))
         project.experiments.mkdir()
         (project.experiments / "trivial.py").write_text(TRIVIAL.format(n=n))
+        (project.root / "by_hand.py").write_text(BY_HAND)
+        sys.path.insert(0, folder)  # workers get the parent's path
+        sys.modules.pop("experiments", None)
+        call = import_module("by_hand").call
         os.environ.pop("SYMLAB_RESULTS", None)
 
         def alone():
             configs = contract.load(project, "trivial").configs("quick")
-            calls = (joblib.delayed(call)(folder, c) for c in configs)
+            calls = (joblib.delayed(call)(c) for c in configs)
             options = {"batch_size": 1, "max_nbytes": None}
             parallel = joblib.Parallel(jobs, return_as="generator_unordered", **options)
             with joblib.parallel_config("loky", inner_max_num_threads=1):

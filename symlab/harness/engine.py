@@ -83,7 +83,7 @@ def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dic
         groups.setdefault(tuple(config[f] for f in experiment.static), []).append(
             config
         )
-    checkpoints = plan.store.parts / "checkpoints"
+    checkpoints, code = plan.store.parts / "checkpoints", plan.code
     for configs in groups.values():
         n_chunks = max(
             math.ceil(len(configs) / experiment.lanes),
@@ -96,11 +96,11 @@ def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dic
             yield {
                 "root": str(project.root),
                 "name": experiment.name,
-                "code": plan.code,
+                "code": code,
                 "device": device if device in experiment.devices else "cpu",
                 "configs": chunk,
                 "keys": keys,
-                "checkpoints": str(checkpoints / _digest([plan.code, *keys])),
+                "checkpoints": str(checkpoints / _digest([code, *keys])),
                 "cost": sum(plan.seconds.get(k, 0.0) for k in keys),
             }
 
@@ -120,6 +120,7 @@ class _Sink:
         self.report = report
         self.about = {"threads": 1, "versions": _versions(), **_git(project)}
         self.waiting: dict[str, list[dict]] = {name: [] for name in self.plans}
+        self.seconds = dict.fromkeys(self.plans, 0.0)
         self.checkpoints: dict[str, list[str]] = {name: [] for name in self.plans}
         self.types = {name: _types(p) for name, p in self.plans.items()}
 
@@ -129,7 +130,8 @@ class _Sink:
         for outcome in outcomes:
             self.waiting[name].append(self._row(name, configs, outcome, task["code"]))
         self.checkpoints[name].append(task["checkpoints"])
-        if sum(r["wall_s"] for r in self.waiting[name]) >= FLUSH:
+        self.seconds[name] += sum(o["wall_s"] for o in outcomes)
+        if self.seconds[name] >= FLUSH:
             self._flush(name)
 
     def _row(self, name: str, configs: dict, outcome: dict, code: str) -> dict:
@@ -183,6 +185,7 @@ class _Sink:
                 for folder in self.checkpoints[name]:
                     shutil.rmtree(folder, ignore_errors=True)
             self.waiting[name], self.checkpoints[name] = [], []
+            self.seconds[name] = 0.0  # of work that is not on disk yet
 
     def close(self) -> None:
         for name, plan in self.plans.items():

@@ -1,7 +1,6 @@
 """The progress bar."""
 
 import sys
-import time
 from collections.abc import Iterable
 
 from tqdm import tqdm
@@ -14,8 +13,8 @@ class Progress:
 
     def __init__(self, tasks: Iterable[dict], cost: dict, jobs: int, quiet: bool):
         keys = [k for t in tasks for k in t["keys"]]
-        self.cost = {k: cost.get(k) for k in keys}
-        self.jobs, self.start, self.done = jobs, time.perf_counter(), set()
+        self.cost = {k: cost[k] for k in keys if k in cost}
+        self.jobs, self.left = jobs, sum(self.cost.values())
         terminal = sys.stderr.isatty()
         self.bar = tqdm(
             total=len(keys),
@@ -32,18 +31,15 @@ class Progress:
         return self
 
     def __call__(self, outcomes: list[dict]) -> None:
-        self.done |= {o["key"] for o in outcomes}
+        self.left -= sum(self.cost.pop(o["key"], 0.0) for o in outcomes)
         failed = sum(o["status"] == "failed" for o in outcomes)
         self.bar.update(len(outcomes))
         self._show(failed)
 
     def _show(self, failed: int = 0) -> None:
-        left = [c for k, c in self.cost.items() if k not in self.done]
-        known = [c for c in left if c is not None]
-        if known:
-            self.bar.set_postfix_str(
-                f"ETA {duration(sum(known) / self.jobs)}", refresh=False
-            )
+        if self.cost:
+            eta = duration(max(self.left, 0.0) / self.jobs)
+            self.bar.set_postfix_str(f"ETA {eta}", refresh=False)
         if failed:
             tqdm.write(f"{failed} run(s) failed, the others go on", file=sys.stderr)
 
