@@ -52,7 +52,7 @@ def call(config):
 """
 
 
-def main(n: int = 1000, jobs: int = 2, repeats: int = 5) -> float:
+def main(n: int = 1000, jobs: int = 2, repeats: int = 15) -> float:
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder))
         project.experiments.mkdir()
@@ -65,7 +65,7 @@ def main(n: int = 1000, jobs: int = 2, repeats: int = 5) -> float:
 
         def alone():
             configs = contract.load(project, "trivial").configs("quick")
-            calls = (joblib.delayed(call)(c) for c in configs)
+            calls = (joblib.delayed(call)(c) for c in configs.values())
             options = {"batch_size": 1, "max_nbytes": None}
             parallel = joblib.Parallel(jobs, return_as="generator_unordered", **options)
             with joblib.parallel_config("loky", inner_max_num_threads=1):

@@ -37,7 +37,7 @@ def test_a_config_alone_gives_the_row_it_gives_among_others(name):
     experiment = contract.load(PROJECT, name)
     if experiment.lanes == 1:
         pytest.skip("runs are never together")
-    configs = experiment.configs("smoke")
+    configs = list(experiment.configs("smoke").values())
 
     def static(c):
         return tuple(c[f] for f in experiment.static)
@@ -58,7 +58,7 @@ def test_designs_pair_their_arms(name):
     """Every seed meets every arm: else differences would not be paired."""
     experiment = contract.load(PROJECT, name)
     for scale in ("smoke", "quick", "paper"):
-        df = pd.DataFrame(experiment.configs(scale))
+        df = pd.DataFrame(experiment.configs(scale).values())
         arms = [c for c in df if c != "seed"]
         per_study = df.groupby(arms).seed.apply(frozenset)
         key = "study" if "study" in df else None

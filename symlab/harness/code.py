@@ -17,7 +17,9 @@ are not followed.
 import ast
 import json
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -149,9 +151,8 @@ Target = tuple[str, str | None]  # what an import binds: module, attribute or No
 class Module:
     """Top-level bindings of a file: name -> statements, name -> import targets."""
 
-    def __init__(self, name: str, path: Path | None):
+    def __init__(self, name: str, path: Path | None, source: bytes = b""):
         self.name, self.path = name, path  # no path: a folder without __init__.py
-        source = path.read_bytes() if path else b""
         self.digest = sha256(source).hexdigest()[:16]
         self.defined: dict[str, list[ast.AST]] = {}
         self.imported: dict[str, list[Target]] = {}
@@ -220,6 +221,9 @@ class Module:
         return ".".join([*base, *([node.module] if node.module else [])])
 
 
+_module = lru_cache(maxsize=4096)(Module)  # one parse per text of a file
+
+
 def _simple(statement) -> bool:
     targets = getattr(statement, "targets", None) or [statement.target]
     return all(
@@ -269,9 +273,9 @@ class _Reach:
             folder = home / relative
             for path in (folder / "__init__.py", folder.with_suffix(".py")):
                 if name and path.is_file():
-                    return Module(name, path)
+                    return _module(name, path, path.read_bytes())
             if name and folder.is_dir() and any(folder.rglob("*.py")):
-                return Module(name, None)
+                return _module(name, None)
         return None
 
     def visit(self, module: Module, name: str) -> None:
@@ -378,7 +382,7 @@ class Reached:
     definitions: dict[str, str]
     files: dict[str, str]
 
-    @property
+    @cached_property
     def code(self) -> str:
         """12 hex digits for all definitions: the `code` column."""
         text = json.dumps(self.definitions, sort_keys=True)
@@ -396,6 +400,7 @@ def reach(root: Path, module: str, names: Iterable[str]) -> Reached:
     for node in source.defined.get("Config", ()):
         found.seen.add((module, "Config"))
         if isinstance(node, ast.ClassDef):
+            node = copy(node)
             node.body = [n for n in node.body if not _is_field(n)]
         found.count(source, "Config", node)
     for name in names:

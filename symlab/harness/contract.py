@@ -83,15 +83,14 @@ class Experiment:
         marked = [getattr(v, "_panels", ()) for v in vars(self.module).values()]
         return [p for panels in marked for p in panels if p.figure == figure]
 
-    def configs(self, scale: str, seed0: int = 0) -> list[dict]:
-        """The typed configs of a sweep, each seed moved by `seed0`, no config twice."""
+    def configs(self, scale: str, seed0: int = 0) -> dict[str, dict]:
+        """key -> typed config of a sweep, each seed moved by `seed0`."""
         if scale not in sweep.SCALES:
             raise UserError(nearest(scale, sweep.SCALES, "scale"))
         rows = [sweep.typed(c) for c in self.module.sweep(scale)]
         for row in rows:
             row["seed"] += seed0
-        unique = {sweep.key(row): row for row in rows}
-        return list(unique.values())
+        return {sweep.key(row): row for row in rows}
 
     def run(self, configs: list[dict]) -> list[dict]:
         return self.module.run([self.module.Config(**c) for c in configs])

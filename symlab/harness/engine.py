@@ -12,15 +12,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from importlib import metadata
 
-from symlab.harness import contract, pool, sweep
+import pyarrow as pa
+
+from symlab.harness import contract, pool
 from symlab.harness.errors import UserError
 from symlab.harness.plan import Plan, default_jobs
 from symlab.harness.progress import Progress
 from symlab.harness.project import Project
-from symlab.harness.store import NUMBERS, column_type
+from symlab.harness.store import NUMBERS, value_type
 
 PACKAGES = ("numpy", "scipy", "torch", "torchvision", "scikit-learn", "joblib")
 FLUSH = 0.05  # seconds of work that may be lost to a kill: a part file costs a tenth
@@ -78,29 +81,26 @@ def run(
 def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dict]:
     """Chunks of at most LANES configs that agree in STATIC, even over the workers."""
     experiment = plan.experiment
-    groups: dict[tuple, list] = {}
-    for config in plan.todo:
-        groups.setdefault(tuple(config[f] for f in experiment.static), []).append(
-            config
-        )
+    groups: dict[tuple, list[str]] = {}
+    for key, config in plan.todo.items():
+        groups.setdefault(tuple(config[f] for f in experiment.static), []).append(key)
     checkpoints, code = plan.store.parts / "checkpoints", plan.code
-    for configs in groups.values():
+    for group in groups.values():
         n_chunks = max(
-            math.ceil(len(configs) / experiment.lanes),
-            min(jobs, len(configs)) if experiment.lanes > 1 else 1,
+            math.ceil(len(group) / experiment.lanes),
+            min(jobs, len(group)) if experiment.lanes > 1 else 1,
         )
-        size = math.ceil(len(configs) / n_chunks)
-        for i in range(0, len(configs), size):
-            chunk = configs[i : i + size]
-            keys = [sweep.key(c) for c in chunk]
+        size = math.ceil(len(group) / n_chunks)
+        for i in range(0, len(group), size):
+            keys = group[i : i + size]
             yield {
                 "root": str(project.root),
                 "name": experiment.name,
                 "code": code,
                 "device": device if device in experiment.devices else "cpu",
-                "configs": chunk,
+                "configs": [plan.configs[k] for k in keys],
                 "keys": keys,
-                "checkpoints": str(checkpoints / _digest([code, *keys])),
+                "checkpoints": f"{checkpoints}/{_digest([code, *keys])}",
                 "cost": sum(plan.seconds.get(k, 0.0) for k in keys),
             }
 
@@ -122,7 +122,7 @@ class _Sink:
         self.waiting: dict[str, list[dict]] = {name: [] for name in self.plans}
         self.seconds = dict.fromkeys(self.plans, 0.0)
         self.checkpoints: dict[str, list[str]] = {name: [] for name in self.plans}
-        self.types = {name: _types(p) for name, p in self.plans.items()}
+        self.types = {name: _types(p.table) for name, p in self.plans.items()}
 
     def take(self, task: dict, outcomes: list[dict]) -> None:
         name = task["name"]
@@ -164,17 +164,16 @@ class _Sink:
                 f"run returned {sorted(clash)}, which are columns already: rename them"
             )
         types = self.types[name]
-        for column, value in result.items():
-            kind, old = column_type(column, [value]), types.get(column)
-            if value == [] or old is None or old == kind or {old, kind} in NUMBERS:
+        new = {c: value_type(c, v) for c, v in result.items() if v != []}
+        for column, kind in new.items():
+            old = types.get(column, kind)
+            if old == kind or {old, kind} in NUMBERS:
                 continue
             return (
                 f"column {column!r} is {kind} here and {old} in other rows: return one "
                 f"type, or rename it if rows of older code are meant to keep theirs"
             )
-        for column, value in result.items():
-            if value != []:
-                types.setdefault(column, column_type(column, [value]))
+        self.types[name] = {**new, **types}
         return ""
 
     def _flush(self, name: str) -> None:
@@ -191,17 +190,14 @@ class _Sink:
         for name, plan in self.plans.items():
             self._flush(name)
             plan.store.pack()
-            plan.frame = plan.store.frame()
 
 
-def _types(plan: Plan) -> dict:
+def _types(table: pa.Table) -> dict:
     """Column types of the rows there are, of any code: new rows share their table."""
-    table = plan.store.read()
-    if table is None:
-        return {}
     return {f.name: f.type for f in table.schema if str(f.type) != "null"}
 
 
+@cache
 def _versions() -> str:
     found = [f"python {sys.version.split()[0]}"]
     for package in PACKAGES:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from statistics import median
 
 import pandas as pd
+import pyarrow as pa
 
 from symlab.harness import code, contract, sweep
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
-from symlab.harness.store import Store
+from symlab.harness.store import Store, manifests
 
 STATES = ("fresh", "stale", "missing", "failed")
 
@@ -21,8 +22,8 @@ class Plan:
     experiment: contract.Experiment
     scale: str
     store: Store
-    configs: list[dict]  # typed, all that were asked for
-    frame: pd.DataFrame  # rows on disk, of any code; the engine reads them again
+    configs: dict[str, dict]  # key -> typed config, all that were asked for
+    table: pa.Table  # rows on disk when the plan was made, of any code
     state: dict[str, str] = field(default_factory=dict)  # key -> one of STATES
     reasons: list[str] = field(default_factory=list)  # definitions that changed
     seconds: dict[str, float] = field(default_factory=dict)  # key -> expected
@@ -36,20 +37,19 @@ class Plan:
         return self.experiment.reached.definitions
 
     @property
-    def todo(self) -> list[dict]:
-        return [c for c in self.configs if self.state[sweep.key(c)] != "fresh"]
+    def todo(self) -> dict[str, dict]:
+        return {k: c for k, c in self.configs.items() if self.state[k] != "fresh"}
 
     @property
     def eta(self) -> float:
         """Expected CPU-seconds; runs that nobody has timed count as nothing."""
-        return sum(self.seconds.get(sweep.key(c), 0.0) for c in self.todo)
+        return sum(self.seconds.get(k, 0.0) for k in self.todo)
 
     def rows(self) -> pd.DataFrame:
         """The current rows of this sweep, in its order: what is drawn and judged."""
-        keys = [sweep.key(c) for c in self.configs]
-        good = self.store.frame(self.code)
-        good = good.set_index("key", drop=False)
-        return good.loc[[k for k in keys if k in good.index]].reset_index(drop=True)
+        good = self.store.frame(self.code).set_index("key", drop=False)
+        there = [k for k in self.configs if k in good.index]
+        return good.loc[there].reset_index(drop=True)
 
     def describe(self) -> str:
         counts = {s: list(self.state.values()).count(s) for s in STATES}
@@ -79,13 +79,7 @@ def make(
         if configs is None:
             return None
     store = Store(project.results / scale, name)
-    plan = Plan(
-        experiment,
-        scale,
-        store,
-        configs,
-        store.frame(),
-    )
+    plan = Plan(experiment, scale, store, configs, store.read())
     _classify(plan, fresh)
     _estimate(plan, project)
     return plan
@@ -115,40 +109,41 @@ def _fields(experiment) -> list[str]:
 
 
 def _classify(plan: Plan, fresh: bool) -> None:
-    rows, current = plan.frame, plan.code
-    status = dict(zip(zip(rows.key, rows.code, strict=True), rows.status, strict=True))
-    old = set(rows.key[rows.code != current])
-    for config in plan.configs:
-        key = sweep.key(config)
-        state = {"ok": "fresh", "failed": "failed"}.get(status.get((key, current)))
+    rows = plan.table.select(["key", "code", "status", "finished"]).to_pylist()
+    stale = [r for r in rows if r["code"] != plan.code]
+    old = {r["key"] for r in stale}
+    status = {r["key"]: r["status"] for r in rows if r["code"] == plan.code}
+    for key in plan.configs:
+        state = {"ok": "fresh", "failed": "failed"}.get(status.get(key))
         plan.state[key] = state or ("stale" if key in old else "missing")
         if fresh and state == "fresh":
             plan.state[key] = "missing"
     if "stale" in plan.state.values():
-        stale = rows[rows.code != current].sort_values("finished")
-        before = plan.store.manifests().get(stale.code.iloc[-1], {})
+        last = max(stale, key=lambda r: r["finished"])
+        before = manifests(plan.table).get(last["code"], {})
         plan.reasons = code.changed(before, plan.manifest)
 
 
 def _estimate(plan: Plan, project: Project) -> None:
     """Seconds of the same run, else of runs of equal STATIC fields, else of any."""
     reference = Store(project.reference / plan.scale, plan.experiment.name)
-    frames = [f[f.status == "ok"] for f in (reference.frame(), plan.frame)]
-    columns = ["key", "wall_s", *plan.experiment.static]
-    timed = pd.concat(
-        [f[[c for c in columns if c in f]] for f in frames if len(f)]
-        or [plan.frame[:0]]
-    )
-    if timed.empty:
-        return
-    same = dict(zip(timed.key, timed.wall_s, strict=True))
-    fields = [f for f in plan.experiment.static if f in timed]
+    static = plan.experiment.static
+    same: dict[str, float] = {}
     alike: dict[tuple, list[float]] = {}
-    for *values, wall in timed[[*fields, "wall_s"]].itertuples(index=False):
-        alike.setdefault(tuple(values), []).append(wall)
-    for config in plan.configs:
-        key, group = sweep.key(config), tuple(config[f] for f in fields)
-        plan.seconds[key] = same.get(key) or median(alike.get(group, timed.wall_s))
+    for table in (reference.read(), plan.table):
+        columns = {"key", "status", "wall_s", *static} & set(table.column_names)
+        for row in table.select(sorted(columns)).to_pylist():
+            if row["status"] == "ok":
+                same[row["key"]] = row["wall_s"]
+                group = tuple(row.get(f) for f in static)
+                alike.setdefault(group, []).append(row["wall_s"])
+    if not same:
+        return
+    usual = {group: median(walls) for group, walls in alike.items()}
+    other = median(same.values())
+    for key, config in plan.configs.items():
+        group = tuple(config[f] for f in static)
+        plan.seconds[key] = same.get(key, usual.get(group, other))
 
 
 def duration(seconds: float) -> str:
@@ -164,7 +159,7 @@ def summary(plans: list[Plan], jobs: int) -> str:
     todo = sum(len(p.todo) for p in plans)
     if not todo:
         return "\n".join([*lines, "everything is fresh: nothing to run"])
-    unknown = sum(sweep.key(c) not in p.seconds for p in plans for c in p.todo)
+    unknown = sum(k not in p.seconds for p in plans for k in p.todo)
     eta = sum(p.eta for p in plans) / jobs
     guess = (
         f"about {duration(eta)} with {jobs} workers" if eta else "time not known yet"

@@ -9,7 +9,6 @@ from symlab.harness import contract, plan, product
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
 from symlab.harness.store import Store, write_table
-from symlab.harness.sweep import key
 
 
 def write(project: Project, scale: str) -> list[Path]:
@@ -51,5 +50,5 @@ def _current(p: plan.Plan) -> pa.Table:
             zip(table["key"].to_pylist(), table["code"].to_pylist(), strict=True)
         )
     }
-    rows = [index[key(config), p.code] for config in p.configs]
+    rows = [index[key, p.code] for key in p.configs]
     return Store.with_manifests(table.take(pa.array(rows)), {p.code: p.manifest})

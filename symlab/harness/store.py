@@ -57,10 +57,10 @@ class Store:
         self.parts = folder / f".{experiment}.parts"
         self._serial = 0
 
-    def read(self) -> pa.Table | None:
-        """Every row on disk, without doubles; None when there is nothing."""
+    def read(self) -> pa.Table:
+        """Every row on disk, without doubles."""
         tables = [t for t in map(self._read_one, self._files()) if t is not None]
-        return _merge(tables) if tables else None
+        return _merge(tables) if tables else pa.schema(META).empty_table()
 
     def frame(self, code: str | None = None) -> pd.DataFrame:
         """Rows on disk as pandas: all, or those of one code that went well.
@@ -69,8 +69,6 @@ class Store:
         that its runs gave it.
         """
         table = self.read()
-        if table is None:
-            return pd.DataFrame({name: [] for name in META})
         if code is not None:
             current = pc.and_(
                 pc.equal(table["code"], code), pc.equal(table["status"], "ok")
@@ -80,11 +78,6 @@ class Store:
                 [n for n in table.column_names
                  if n in META or table[n].null_count < len(table)])  # fmt: skip
         return table.to_pandas()
-
-    def manifests(self) -> dict[str, dict[str, str]]:
-        """code -> manifest, for every version of the code that has rows."""
-        table = self.read()
-        return {} if table is None else _manifests(table)
 
     def write_part(self, rows: list[dict], manifests: dict) -> None:
         """Make finished rows safe on disk; a few milliseconds."""
@@ -190,9 +183,9 @@ def plain(value):
 
 def _merge(tables: list[pa.Table]) -> pa.Table:
     """One table without doubles: ok before failed, then the one that finished last."""
-    manifests: dict = {}
+    found: dict = {}
     for table in tables:
-        manifests |= _manifests(table)
+        found |= manifests(table)
     try:
         merged = pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -200,16 +193,19 @@ def _merge(tables: list[pa.Table]) -> pa.Table:
             f"rows of different code cannot share a table ({error}): move "
             "the old results file away"
         ) from None
-    order = merged.select(["key", "code", "status", "finished"]).to_pandas()
-    order["good"] = order.status == "ok"
-    best = order.sort_values(["good", "finished"]).drop_duplicates(
-        ["key", "code"], keep="last"
-    )
-    kept = merged.take(pa.array(sorted(best.index)))
-    return Store.with_manifests(kept, manifests)
+    order = ("key", "code", "status", "finished")
+    best: dict[tuple, tuple] = {}
+    for i, (key, code, status, finished) in enumerate(
+        zip(*(merged[name].to_pylist() for name in order), strict=True)
+    ):
+        rank = (status == "ok", finished, i)
+        best[key, code] = max(best.get((key, code), rank), rank)
+    kept = merged.take(pa.array(sorted(i for *_, i in best.values()), pa.int64()))
+    return Store.with_manifests(kept, found)
 
 
-def _manifests(table: pa.Table) -> dict:
+def manifests(table: pa.Table) -> dict[str, dict[str, str]]:
+    """code -> manifest, for every version of the code that has rows."""
     return json.loads((table.schema.metadata or {}).get(MANIFESTS, b"{}"))
 
 

@@ -1,7 +1,7 @@
 """Designs: lists of configs. The identity of a run is the hash of its typed config."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields
 from hashlib import sha256
 from itertools import product
@@ -74,13 +74,15 @@ def declared(f) -> type:
 def key(values: dict) -> str:
     """16 hex digits naming a typed config; independent of the order of its fields."""
     canonical = {k: [type(v).__name__, repr(v)] for k, v in values.items()}
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
-    return sha256(text.encode()).hexdigest()[:16]
+    return sha256(_encode(canonical).encode()).hexdigest()[:16]
 
 
-def only(rows: Sequence[dict], query: str) -> list[dict] | None:
-    """Rows that a pandas query selects; None where it names columns we do not have."""
-    frame = pd.DataFrame(list(rows))
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def only(configs: dict[str, dict], query: str) -> dict[str, dict] | None:
+    """Configs that a pandas query selects; None where it names fields they lack."""
+    frame = pd.DataFrame(list(configs.values()))
     try:
         mask = frame.eval(query, engine="python")
     except pd.errors.UndefinedVariableError:
@@ -96,4 +98,4 @@ def only(rows: Sequence[dict], query: str) -> list[dict] | None:
             f"the query {query!r} is no condition: write it as in "
             'ONLY="lr<0.1 and seed<3"'
         )
-    return [row for row, chosen in zip(rows, mask, strict=True) if chosen]
+    return {k: c for (k, c), m in zip(configs.items(), mask, strict=True) if m}

@@ -130,7 +130,9 @@ def _finish(task, key, row: dict, allowed, wall: float, lanes: int) -> dict:
         for name, value in row.items():
             if not isinstance(name, str):
                 raise TypeError(f"a result is named {name!r}: use a string")
-            pa.array([value], store.value_type(name, value))  # it must fit its column
+            kind = store.value_type(name, value)
+            if type(value) not in (float, bool):  # they fit their column
+                pa.array([value], kind)
         at = row.get("diverged_at", -1)
         if type(at) is not int:
             raise TypeError(
