@@ -1,5 +1,6 @@
 """Mirror symmetries of a loss: find them, impose them, remove them."""
 
+from symlab.mirror.audit import audit
 from symlab.mirror.dcs import DCS, critical_decay, decay_groups, differences
 from symlab.mirror.hessian import blocks
 from symlab.mirror.symmetry import (
@@ -14,6 +15,7 @@ from symlab.mirror.syre import remove_symmetries
 __all__ = [
     "DCS",
     "MirrorSymmetry",
+    "audit",
     "blocks",
     "critical_decay",
     "decay_groups",

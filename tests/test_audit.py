@@ -1,0 +1,384 @@
+"""symlab.mirror.audit: planted structure is found exactly, nothing else is."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from symlab.mirror import audit, remove_symmetries
+from symlab.models.vision import torchvision
+
+
+def cross_entropy(model, batch):
+    x, y = batch
+    return functional.cross_entropy(model(x), y)
+
+
+def square(model, x):
+    return model(x).square().mean()
+
+
+def by_index(found, text: str):
+    (row,) = found[found.parameters.str.startswith(text)].itertuples()
+    return row
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+# --- planted structure ---------------------------------------------------------------
+
+
+def mlp() -> nn.Sequential:
+    """tanh, relu and linear hidden layers of 8, 9 and 6 units."""
+    widths = (5, 8, 9, 6, 3)
+    layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
+    between = [nn.Tanh(), nn.ReLU(), nn.Identity()]
+    pairs = zip(layers, [*between, nn.Identity()], strict=True)
+    return nn.Sequential(*[module for pair in pairs for module in pair])
+
+
+BATCH = (torch.randn(16, 5), torch.arange(16) % 3)
+
+
+def copy_unit(first, second, i: int, j: int, sign: float = 1.0) -> None:
+    """Unit j of the layer between two linear maps becomes unit i, up to sign."""
+    with torch.no_grad():
+        first.weight[j], first.bias[j] = sign * first.weight[i], sign * first.bias[i]
+        second.weight[:, j] = sign * second.weight[:, i]
+
+
+def kill_unit(first, second, i: int) -> None:
+    with torch.no_grad():
+        first.weight[i], first.bias[i], second.weight[:, i] = 0.0, 0.0, 0.0
+
+
+def test_a_generic_network_has_symmetries_and_is_near_no_mirror():
+    found = audit(mlp(), cross_entropy, BATCH)
+    assert found.symmetry.tolist() == ["signed permutation", "permutation", "rotation"]
+    assert found.units.tolist() == [8, 9, 6]
+    assert (found.violation < 1e-12).all()
+    assert found.dead.dropna().sum() == found.copies.dropna().sum() == 0
+    assert found["rank"].tolist() == [8, 9, 6]
+    assert found.note.str.endswith("nothing to do").all()
+
+
+def test_planted_structure_is_found_exactly():
+    model = mlp()
+    copy_unit(model[0], model[2], 0, 3)
+    copy_unit(model[0], model[2], 1, 5, sign=-1.0)  # tanh: equal up to sign
+    copy_unit(model[2], model[4], 2, 4)
+    copy_unit(model[2], model[4], 2, 6)
+    kill_unit(model[2], model[4], 8)
+    with torch.no_grad():  # the linear layer's index loses two dimensions
+        keep = torch.linalg.qr(torch.randn(6, 4))[0]
+        p = keep @ keep.T
+        model[4].weight.copy_(p @ model[4].weight)
+        model[4].bias.copy_(p @ model[4].bias)
+        model[6].weight.copy_(model[6].weight @ p)
+    tanh, relu, linear = audit(model, cross_entropy, BATCH).itertuples()
+    assert (tanh.dead, tanh.copies, tanh.distinct) == (0, 4, 6)
+    assert (relu.dead, relu.copies, relu.distinct) == (1, 3, 6)
+    assert linear.rank == 4
+    assert "2 of 6 dimensions are unused" in linear.note
+
+
+def test_a_copy_with_the_other_sign_is_none_for_relu():
+    model = mlp()
+    copy_unit(model[2], model[4], 2, 4, sign=-1.0)
+    assert audit(model, cross_entropy, BATCH).copies[1] == 0
+
+
+def test_the_model_is_not_changed():
+    model = mlp()
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    audit(model, cross_entropy, BATCH)
+    assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
+    assert model[0].weight.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_torchvision_resnet18_by_hand():
+    """Four residual streams, eight inner layers; dead and equal channels planted."""
+    model = torchvision().models.resnet18(num_classes=10).eval()
+    names = ["layer4.0.conv2", "layer4.0.downsample.0", "layer4.1.conv2"]
+    norms = ["layer4.0.bn2", "layer4.0.downsample.1", "layer4.1.bn2"]
+    readers = ["layer4.1.conv1", "fc"]
+    with torch.no_grad():
+        for name in [*names, *norms]:
+            module = model.get_submodule(name)
+            tensors = [module.weight, getattr(module, "bias", None)]
+            if name in norms:
+                tensors += [module.running_mean, module.running_var]
+            for t in tensors:
+                if t is not None:
+                    t[7] = t[3]
+                    t[9] = 0.0
+        for name in readers:
+            weight = model.get_submodule(name).weight
+            weight[:, 7] = weight[:, 3]
+            weight[:, 9] = 0.0
+    x = torch.randn(2, 3, 32, 32)
+    found = audit(model, cross_entropy, (x, torch.tensor([1, 2])))
+    assert sorted(found.units.tolist()) == [n for n in (64, 128, 256, 512)
+                                            for _ in range(3)]  # fmt: skip
+    assert set(found.symmetry) == {"permutation"}
+    assert found.violation.max() < 1e-9
+    stream = by_index(found, "layer4.0.conv2.weight:0")
+    assert {f"{n}.weight:0" for n in names} <= set(stream.parameters.split(", "))
+    assert (stream.dead, stream.copies, stream.distinct) == (1, 2, 510)
+    others = found[~found.parameters.str.contains("fc.weight")]
+    assert others.dead.sum() == others.copies.sum() == 0
+    assert by_index(found, "conv1.weight:0").units == 64
+
+
+class Convolutions(nn.Module):
+    """Depthwise and pointwise convolutions, pooling, and a flattened map."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, groups=6)
+        self.c, self.d = nn.Conv2d(6, 8, 1), nn.Linear(8 * 4 * 4, 3)
+
+    def forward(self, x):
+        x = self.c(self.b(self.a(x).relu()).relu())
+        return self.d(functional.max_pool2d(x, 2).flatten(1))
+
+
+def test_depthwise_convolutions_and_flattened_maps():
+    batch = (torch.randn(4, 3, 12, 12), torch.arange(4) % 3)
+    found = audit(Convolutions(), cross_entropy, batch)
+    assert found.parameters.tolist() == [
+        "a.weight:0, a.bias:0, b.weight:0, b.bias:0, c.weight:1",
+        "c.weight:0, c.bias:0, d.weight:1",
+    ]
+    assert found.units.tolist() == [6, 8]
+    assert set(found.symmetry) == {"permutation"}
+
+
+def test_tied_embeddings_move_together():
+    model = Transformer()
+    model.head.weight = model.embed.weight
+    stream = by_index(audit(model, next_token, TOKENS), "position:1")
+    assert (stream.symmetry, stream.units) == ("permutation", 16)
+    assert "embed.weight:1" in stream.parameters
+
+
+# --- attention -----------------------------------------------------------------------
+
+
+class Attention(nn.Module):
+    """Causal attention over D = 16 with 4 heads of 4, by torch's fused kernel."""
+
+    def __init__(self, kv_heads: int = 4):
+        super().__init__()
+        self.q, self.o = nn.Linear(16, 16, bias=False), nn.Linear(16, 16, bias=False)
+        self.k, self.v = (nn.Linear(16, 4 * kv_heads, bias=False) for _ in range(2))
+
+    def forward(self, x):  # (B, T, D)
+        q, k, v = (
+            f(x).unflatten(-1, (-1, 4)).transpose(1, 2)
+            for f in (self.q, self.k, self.v)
+        )
+        copies = 4 // k.shape[1]
+        k, v = (
+            t[:, :, None].expand(-1, -1, copies, -1, -1).flatten(1, 2) for t in (k, v)
+        )
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.o(y.transpose(1, 2).flatten(2))
+
+
+class Transformer(nn.Module):
+    """Two pre-norm blocks with SwiGLU, learned positions, an untied head."""
+
+    def __init__(self, kv_heads: int = 4):
+        super().__init__()
+        self.embed, self.position = (
+            nn.Embedding(11, 16),
+            nn.Parameter(torch.randn(9, 16)),
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(16) for _ in range(5))
+        self.attention = nn.ModuleList(Attention(kv_heads) for _ in range(2))
+        self.gate, self.up = (
+            nn.ModuleList(nn.Linear(16, 12, bias=False) for _ in range(2))
+            for _ in range(2)
+        )
+        self.down = nn.ModuleList(nn.Linear(12, 16, bias=False) for _ in range(2))
+        self.head = nn.Linear(16, 11, bias=False)
+
+    def forward(self, tokens):
+        x = self.embed(tokens) + self.position
+        for i in range(2):
+            x = x + self.attention[i](self.norms[2 * i](x))
+            h = self.norms[2 * i + 1](x)
+            x = x + self.down[i](functional.silu(self.gate[i](h)) * self.up[i](h))
+        return self.head(self.norms[4](x))
+
+
+TOKENS = torch.arange(30).view(3, 10) * 7 % 11
+
+
+def next_token(model, tokens):
+    logits = model(tokens[:, :-1])
+    return functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def test_small_transformer_by_hand():
+    found = audit(Transformer(), next_token, TOKENS)
+    counts = found.symmetry.value_counts().to_dict()
+    # two blocks: 4 query-key and 4 value-output rotations, SwiGLU, heads; one stream
+    assert counts == {"rotation": 16, "permutation": 3, "permutation of heads": 2}
+    assert (found.violation < 1e-12).all()
+    rotations = found[found.symmetry == "rotation"]
+    assert (rotations["rank"] == 4).all()
+    stream = by_index(found, "position:1")
+    assert stream.units == 16
+    swiglu = "gate.0.weight:0, up.0.weight:0, down.0.weight:1"
+    assert by_index(found, swiglu).units == 12
+
+
+def test_low_rank_products_of_one_head_are_found():
+    model = Transformer()
+    with torch.no_grad():
+        q, k = model.attention[1].q.weight[4:8], model.attention[1].k.weight[4:8]
+        n = torch.randn(4)
+        n /= n.norm()
+        q -= torch.outer(n, n @ q)
+        k -= torch.outer(n, n @ k)
+        model.attention[0].v.weight[8:10] = 0.0
+        model.attention[0].o.weight[:, 8:10] = 0.0
+    found = audit(model, next_token, TOKENS)
+    ranks = found[found.symmetry == "rotation"].set_index("parameters")["rank"]
+    low = ranks[ranks < 4].to_dict()
+    assert low == {
+        "attention.1.q.weight:0[4:8], attention.1.k.weight:0[4:8]": 3,
+        "attention.0.o.weight:1[8:12], attention.0.v.weight:0[8:12]": 2,
+    }
+
+
+def test_equal_heads_are_found():
+    model = Transformer()
+    attention = model.attention[0]
+    with torch.no_grad():
+        for name in ("q", "k", "v"):
+            getattr(attention, name).weight[12:16] = getattr(attention, name).weight[:4]
+        attention.o.weight[:, 12:16] = attention.o.weight[:, :4]
+    found = audit(model, next_token, TOKENS)
+    heads = found[found.symmetry == "permutation of heads"]
+    assert heads.copies.tolist() == [2, 0]
+    assert heads.distinct.tolist() == [3, 4]
+
+
+def test_grouped_query_attention_shares_rotations_between_queries():
+    found = audit(Transformer(kv_heads=2), next_token, TOKENS)
+    rotations = found[found.symmetry == "rotation"]
+    assert len(rotations) == 2 * (2 + 2)
+    assert (rotations.units == 4).all()
+
+
+class Fused(nn.Module):
+    """One matrix for queries, keys and values, attention written out."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.o = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x):
+        q, k, v = (
+            t.unflatten(-1, (4, 4)).transpose(1, 2) for t in self.qkv(x).chunk(3, -1)
+        )
+        weights = (q @ k.transpose(-2, -1) / 2).softmax(-1)
+        return self.o((weights @ v).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("eval_mode", [False, True])
+@pytest.mark.parametrize("kind", ["fused", "torch's own"])
+def test_packed_projections_are_taken_apart(kind, eval_mode):
+    own = nn.TransformerEncoderLayer(16, 4, 24, dropout=0.0, batch_first=True)
+    model = Fused() if kind == "fused" else own
+    model = nn.Sequential(model, nn.Linear(16, 3)).train(not eval_mode)
+    loss = lambda model, b: functional.mse_loss(model(b[0]), b[1])  # noqa: E731
+    found = audit(model, loss, (torch.randn(2, 5, 16), torch.randn(2, 5, 3)))
+    counts = found.symmetry.value_counts().to_dict()
+    assert counts["rotation"] == 8 + (
+        kind == "fused"
+    )  # o and the last layer are linear
+    assert counts["permutation of heads"] == 1
+    assert counts.get("permutation", 0) == (kind != "fused")
+
+
+# --- none, and unknown ---------------------------------------------------------------
+
+
+def test_a_model_with_its_symmetries_removed_has_none():
+    assert len(audit(remove_symmetries(mlp()), cross_entropy, BATCH)) == 0
+
+
+class Weighted(nn.Module):
+    """Hidden units with fixed, unequal gains: none may be exchanged."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 4), nn.Linear(4, 3)
+        self.register_buffer("gain", torch.tensor([1.0, 2.0, 3.0, 4.0]))
+
+    def forward(self, x):
+        return self.b((self.a(x) * self.gain).relu())
+
+
+def test_a_model_without_symmetry_gets_none():
+    assert len(audit(Weighted(), cross_entropy, BATCH)) == 0
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.w, self.b = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        h = self.a(x).tanh()
+        return self.b(self.w(h).tanh() + self.w(self.w(h)))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Recurrent(), "one matrix reads and writes"),
+        (nn.Sequential(nn.Linear(5, 8), nn.GroupNorm(2, 8), nn.Linear(8, 3)),
+         "native_group_norm"),
+        (nn.Sequential(nn.Linear(5, 8), nn.Softmax(-1), nn.Unflatten(1, (2, 4)),
+                       nn.Conv1d(2, 2, 1, groups=2), nn.Flatten(), nn.Linear(8, 3)),
+         "convolution"),
+    ],
+)  # fmt: skip
+def test_it_says_unknown_where_it_cannot_tell(model, reason):
+    found = audit(model, cross_entropy, BATCH)
+    unknown = found[found.symmetry == "unknown"]
+    assert unknown.note.str.contains(reason).any()
+    assert unknown.copies.isna().all()
+
+
+def test_a_wrong_conjecture_is_caught_by_the_loss(monkeypatch):
+    """Were relu taken for linear, rotations would be conjectured, and not verified."""
+    from symlab.mirror import trace
+
+    monkeypatch.setattr(trace, "POINTWISE", trace.POINTWISE - {"relu"})
+    monkeypatch.setattr(trace, "LINEAR", trace.LINEAR | {"relu"})
+    monkeypatch.setattr(trace, "SIGNED", trace.ROTATION)
+    monkeypatch.setattr(trace, "PERMUTATION", trace.ROTATION)
+    found = audit(mlp(), cross_entropy, BATCH)
+    assert (found.symmetry == "rotation").sum() == 1
+    assert found.note.str.contains("the loss changes under").sum() == 1
+
+
+def test_bad_input_is_one_sentence():
+    model = mlp()
+    with pytest.raises(ValueError, match="must return one number"):
+        audit(model, lambda m, b: m(b[0]), BATCH)
+    with torch.no_grad():
+        model[0].weight[0, 0] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        audit(model, cross_entropy, BATCH)
