@@ -56,7 +56,7 @@ lint: $(READY)
 	@$(PY) -m ruff check .
 
 bench: $(READY)
-	@$(PY) benchmarks/bench_lanes.py && $(PY) benchmarks/bench_engine.py
+	@for b in lanes plasticity engine; do $(PY) benchmarks/bench_$$b.py || exit 1; done
 
 clean:
 	rm -rf .venv results/smoke figures/*.pdf figures/*.png figures/*.json
