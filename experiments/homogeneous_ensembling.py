@@ -4,7 +4,7 @@ Reference: Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning", I
 (arXiv 2309.16932): on the mirror of a permutation, theta_i = theta_j, so decay leads to
 "homogeneous ensembling"; and the conjecture of arXiv 2502.05300 that the number of
 distinct neurons stays bounded as the width grows. Figure 9 is in the paper's appendix,
-which is not public: network, data and content of this figure are ours.
+which was not available to us: network, data and content of this figure are ours.
 
 f(x) = (1/m) sum_i a_i tanh(w_i.x), m neurons theta_i = (w_i, a_i), learns a teacher of
 the same form with 5 neurons, minibatch SGD with momentum on (1/2) MSE. Three studies:
@@ -572,12 +572,12 @@ CLAIMS = [
     ),
     Claim(
         "bounded_in_width",
-        "The number of distinct neurons stays bounded as the width grows.",
-        "arXiv 2502.05300, space quantisation (a conjecture)",
+        "From the least to the largest width distinct neurons grow less than twofold.",
+        "arXiv 2502.05300 (conjecture: they stay bounded); this finite form is ours",
         _growth(KEEPS),
         below=2.0,
-        reason="less than twice as many, where the network is 16 times as wide; decay "
-        "and steps of this study were raised after a first run, see the top",
+        reason="less than twice as many, where the network is 16 times as wide "
+        "(quick); decay and steps were raised after a first run, see the top",
     ),
     Claim(
         "controls_grow_with_width",

@@ -3,7 +3,9 @@
 Reference: Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning", ICML 2024
 (arXiv 2309.16932), figure 3 right: the correlation matrix of the penultimate
 pre-activations of ResNet18 on CIFAR-10, reordered, shows blocks with weight decay and
-rarely without (inset). The recipe is ours; so is the control. Three arms, equal seeds:
+rarely without (inset). Figure 6 is the same of the post-activations: the appendix says
+that the patterns are similar (we had no more of it). The recipe is ours; so are the
+control and the audit of the weights. Three arms, equal seeds:
 
   decay         weight decay on every parameter
   no decay      the same without
@@ -14,7 +16,10 @@ rarely without (inset). The recipe is ours; so is the control. Three arms, equal
 Blocks need a total decay exponent D = sum_t lr_t/(1-momentum)*weight_decay of about 10.
 Statistic: the fraction of live neurons with another neuron at |correlation| > .999.
 Not the mean |correlation|: a common mode makes that larger WITHOUT decay. Live:
-standard deviation over test images above 1 % of the largest.
+standard deviation over test images above 1 % of the largest. `symlab.mirror.audit` asks
+the weights instead of the activations: which of the 512 units of the last residual
+stream lie within a relative distance of .1 of each other in each weight matrix, that
+is, near a mirror.
 
 smoke and quick train on scikit-learn's digits at 32x32, paper on CIFAR-10 with the
 usual recipe (D = 20; bf16, channels_last; checkpoints each minute).
@@ -121,19 +126,48 @@ def _one(c: Config) -> dict:
     model = model.to(memory_format=layout)
     x, y = data.x.to(where, memory_format=layout), data.y.to(where)
     x_test = data.x_test.to(where, memory_format=layout)
+    y_test = data.y_test.to(where)
     losses, total_decay, diverged_at = _train(c, model, x, y)
     with torch.no_grad():
         model.eval()
         logits = torch.cat([model(part) for part in x_test.split(512)])
-        accuracy = (logits.argmax(1).cpu() == data.y_test).double().mean()
-    neurons = resnet.preactivations(model, x_test).double().cpu().numpy()
-    return {
+        accuracy = (logits.argmax(1) == y_test).double().mean()
+    row = {
         "arm": arm(c),
         "accuracy": float(accuracy),
         "total_decay": total_decay,
         "losses": losses,
         "diverged_at": diverged_at,
-        **grouping(neurons),
+    }
+    if diverged_at >= 0:
+        return row
+    pre, post = (
+        grouping(neurons.double().cpu().numpy())
+        for neurons in resnet.penultimate(model, x_test)
+    )
+    row |= pre | {f"post_{name}": value for name, value in post.items()}
+    return row | audited(model, x_test[:8], y_test[:8])
+
+
+def audited(model, x, y) -> dict:
+    """What the weights say: copies among the units that `fc` reads, of 512."""
+    import torch
+
+    from symlab.mirror.audit import audit
+
+    def loss(model, batch):
+        return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    found = audit(model, loss, (x, y))
+    (last,) = found[found.parameters.str.contains("fc.weight:1")].itertuples()
+    return {
+        "audit_units": int(found.units.sum()),
+        "audit_unknown": int((found.symmetry == "unknown").sum()),
+        "audit_violation": float(found.violation.max()),
+        "audit_distinct": int(found.distinct.sum()),
+        "audit_dead": int(last.dead),
+        "audit_copies": int(last.copies),
+        "audit_nearest": float(last.nearest),
     }
 
 
@@ -324,13 +358,10 @@ def matrix(upper) -> np.ndarray:
 # --- figure --------------------------------------------------------------------------
 
 
-def _first(df, name: str):
-    return matrix(df[df.arm == name].sort_values("seed").correlation.iloc[0])
-
-
-def _show(ax, df, name: str):
+def _show(ax, df, name: str, column: str = "correlation"):
     """|correlation| on a scale that tells copies from mere similarity."""
-    size = np.minimum(np.abs(_first(df, name)), 0.995)  # rows hold whole percents
+    first = df[df.arm == name].sort_values("seed")[column].iloc[0]
+    size = np.minimum(np.abs(matrix(first)), 0.995)  # rows hold whole percents
     return ax.imshow(
         -np.log10(1 - size),
         cmap="magma_r",
@@ -341,13 +372,16 @@ def _show(ax, df, name: str):
     )
 
 
-@figure("fig3", panel="right")
-def draw(df, ax):
-    shown = _show(ax, df, "decay")
+def _colours(ax, shown) -> None:
     bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03)
     bar.set_ticks([0, 1, 2], labels=["0", ".9", ".99"])
     bar.set_label("|correlation|", labelpad=1)
     bar.outline.set_linewidth(0.4)
+
+
+@figure("fig3", panel="right")
+def draw(df, ax):
+    _colours(ax, _show(ax, df, "decay"))
     ax.set(xlabel="neuron, reordered", ylabel="neuron, reordered", xticks=[], yticks=[])
     if (df.arm == "no decay").any():
         inset = ax.inset_axes([0.55, 0.55, 0.45, 0.45])
@@ -385,6 +419,53 @@ def draw_statistic(df, ax):
         ylabel="neurons with a copy\n($|$correlation$|>.999$)",
         ylim=(0, 1),
     )
+
+
+@figure("fig6", panel="left")
+def draw_post(df, ax):
+    _colours(ax, _show(ax, df, "decay", "post_correlation"))
+    ax.set(xlabel="neuron, reordered", ylabel="neuron, reordered", xticks=[], yticks=[])
+    ax.set_title("weight decay")
+
+
+@figure("fig6", panel="mid")
+def draw_post_without(df, ax):
+    _colours(ax, _show(ax, df, "no decay", "post_correlation"))
+    ax.set(xlabel="neuron, reordered", xticks=[], yticks=[], title="no decay")
+
+
+@figure("fig6", panel="right")
+def draw_measures(df, ax):
+    """Three measures of one thing: pre-, post-activations, and weights."""
+    measures = (
+        ("pre-activations", df.grouped * df.live / 512, plot.BLUE, ""),
+        ("post-activations", df.post_grouped * df.post_live / 512, plot.ORANGE, "////"),
+        ("weights (audit)", df.audit_copies / 512, plot.GREEN, "...."),
+    )
+    for k, (label, value, color, hatch) in enumerate(measures):
+        for i, name in enumerate(ARMS):
+            at, values = i + 0.27 * (k - 1), value[df.arm == name]
+            if not len(values):
+                continue
+            ax.bar(
+                at,
+                values.mean(),
+                0.25,
+                color=color,
+                alpha=0.4,
+                hatch=hatch,
+                edgecolor=color,
+                linewidth=0,
+                label=label if i == 0 else None,
+            )
+            ax.plot([at] * len(values), values, "o", color=color, ms=2.5)
+    ax.set(
+        xticks=range(3),
+        xticklabels=["decay", "no decay", "decay,\nstatic bias"],
+        ylabel="units with a copy, of 512",
+        ylim=(0, 1),
+    )
+    ax.legend(loc="upper right")
 
 
 # --- claims --------------------------------------------------------------------------
@@ -431,7 +512,7 @@ CLAIMS = [
         "ours; prototype: blocks appear at about 10",
         lambda df: stats.worst(df[df.arm != "no decay"].total_decay, largest=False),
         above=12.0,
-        reason="the condition under which the claims are meant",
+        reason="a precondition, computed from the recipe, of the other claims",
     ),
     Claim(
         "control_groups_none",
@@ -442,8 +523,58 @@ CLAIMS = [
         reason="the same as is asked of networks without decay",
     ),
     Claim(
+        "post_activations_group",
+        "Post-activations form groups, too.",
+        "Ziyin 2024, figure 6 (appendix): the patterns are similar",
+        lambda df: stats.mean(df[df.arm == "decay"].post_grouped),
+        above=0.25,
+        reason="as for pre-activations",
+    ),
+    Claim(
+        "post_activations_rarely_without",
+        "Without weight decay, or with the symmetry broken, they rarely do.",
+        "Ziyin 2024, figure 6 (appendix), and the control, ours",
+        lambda df: stats.worst(df[df.arm != "decay"].post_grouped),
+        below=0.05,
+        reason="as for pre-activations",
+    ),
+    Claim(
+        "audit_is_complete",
+        "The audit finds all 2880 channels that may be exchanged, and nothing else.",
+        "ours; torchvision's ResNet18 has four residual streams and eight inner layers",
+        lambda df: stats.worst((df.audit_units - 2880).abs() + df.audit_unknown),
+        below=0.5,
+        reason="3 indices each of 64, 128, 256 and 512 channels, by hand",
+    ),
+    Claim(
+        "audit_verifies",
+        "The loss is invariant under their exchange.",
+        "ours; in float64, relative to the spread of the loss",
+        lambda df: stats.worst(df.audit_violation),
+        below=1e-6,
+        reason="rounding of deep networks at random weights, 1e-12 as a rule",
+    ),
+    Claim(
+        "audit_agrees",
+        "About as many units have a copy by their weights as by their activations.",
+        "ours",
+        lambda df: stats.worst((df.audit_copies - df.grouped * df.live).abs() / 512),
+        below=0.2,
+        reason="both are cuts through a continuum, |correlation| > .999 and a distance "
+        "< .1 in each weight matrix, and differ by those between; written after a look "
+        "at one seed of each arm (.45 and .62 with decay, 0 and 0 without)",
+    ),
+    Claim(
+        "audit_finds_no_copies_elsewhere",
+        "Without decay, or with the symmetry broken, no weights are copies.",
+        "ours",
+        lambda df: stats.worst(df[df.arm != "decay"].audit_copies / 512),
+        below=0.05,
+        reason="as for the activations: 'rarely' is under 1 in 20",
+    ),
+    Claim(
         "networks_learn",
-        "The networks reach the accuracy, on the mean of the three arms.",
+        "Test accuracy, the mean of the arms, is above 97 % (digits; CIFAR-10: 92 %).",
         "ours",
         lambda df: stats.mean(_margin(df).groupby(df.seed).mean()),
         above=0.0,

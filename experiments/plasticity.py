@@ -3,7 +3,7 @@
 Reference: Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning", ICML 2024
 (arXiv 2309.16932), figure 4: the vanilla model (dashed) keeps learning new tasks, the
 rescaling-symmetric one (solid) does not, and two remedies are to remove the symmetry
-and to inject noise. The paper's settings are not public; everything below is ours.
+and to inject noise. The paper's settings were not available to us; all below is ours.
 
 Online SGD with batch 1 on (w.x - y)^2, y = w*.x + noise*eps. Each task has a new
 teacher w* ~ N(0, 1/dim). Excess loss is |w - w*|^2, exact for x ~ N(0, I); predicting
@@ -11,7 +11,8 @@ zero has 1. All arms start at the same w; those with w = u*v share their rate, t
   vanilla    w itself, at a rate of its own (its stable range is a different one)
   symmetric  u*v with decay. u = v = 0 absorbs: each mirror u = -v, u = v multiplies its
              distance |u+v|, |u-v| by 1 - lr*wd -+ 2 lr r x, and over random teachers
-             the mean log of that is negative (`exponent`; always, by Jensen)
+             the mean log of that is negative (`exponent`; by Jensen, as long
+             as the factor rarely changes sign: at lr 1 it would be positive)
   bias       (u+b)(v+c), b and c fixed random signs, and decay on u and v (syre). As
              |b| = |c|, one of the two mirrors of each weight is left, but not both
   point      decay of u and v towards a fixed Gaussian point instead of zero
@@ -22,11 +23,11 @@ zero has 1. All arms start at the same w; those with w = u*v share their rate, t
 For U = u+b decay on u is decay of U towards b, so bias and point are one method with
 two choices of the point, and in code all arms of u*v are one program.
 
-Dashed: the exponent, and for vanilla the mean-square recursion of the LMS algorithm
-(`lms`), both without a fitted parameter. Expected: excess of the last tasks 1 for
-symmetric and trap, .08 for vanilla, .16 to .33 for the remedies. Settings (one rate,
-sizes of init, offset and kick) and thresholds follow a prototype with other seeds, but
-for one pair of claims that says otherwise.
+Theory: the exponent (dashed), and for vanilla the mean-square recursion of the LMS
+algorithm (`lms`, dotted), both without a fitted parameter. Expected: excess of the last
+tasks 1 for symmetric and trap, .08 for vanilla, .16 to .33 for the remedies. Settings
+(one rate, sizes of init, offset and kick) and thresholds follow a prototype with other
+seeds, but for one pair of claims that says otherwise.
 weight_decay is PyTorch's (wd/2)*|theta|^2, half of it the paper's gamma.
 Cost on one core: smoke 1 s, quick 10 s, paper 90 s.
 """
@@ -281,8 +282,10 @@ def exponent(c: Config, nodes: int = 80) -> float:
     """Lyapunov exponent per step of the distance to either mirror once u*v is zero.
 
     E log|1 - lr*wd + 2 lr y x_i| over a random teacher: y = w*_i x_i + rho, where rho
-    is the rest of the label. Given x_i, y is Gaussian, so that two Gauss-Hermite sums
-    suffice. By Jensen it is below log(1 - lr*wd), as E y x_i = 0.
+    is the rest of the label. Given x_i, y is Gaussian up to O(1/d), by which a sum of
+    d - 1 products differs from one, so that two Gauss-Hermite sums suffice. While the
+    factor is positive, as it is here but for rare samples, Jensen's inequality puts it
+    below log(1 - lr*wd), as E y x_i = 0.
     """
     z, weight = np.polynomial.hermite_e.hermegauss(nodes)
     weight = weight / weight.sum()

@@ -1,7 +1,7 @@
 """Rescaling symmetry makes SGD sparse: w = u*v collapses to zero, w itself does not.
 
 Reference: Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning", ICML 2024
-(arXiv 2309.16932), figure 3 left. The paper's settings are not public; dimension,
+(arXiv 2309.16932), figure 3 left. Its settings were not available to us; dimension,
 noise, rates and thresholds are ours. Two studies:
 
   lr     online SGD with batch 1 on y = w*.x + noise, a dense teacher, no weight decay.

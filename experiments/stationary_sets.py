@@ -454,8 +454,8 @@ CLAIMS = [
     ),
     Claim(
         "law_of_balance",
-        "u^2 - w^2 is multiplied by (1 - lr*wd)^2 - (lr*g)^2 at each step.",
-        "Ziyin 2024, rescaling symmetry, with decay by us; g = dl/d(uw)",
+        "Without decay u^2 - w^2 is multiplied by 1 - (lr*g)^2 at each step.",
+        "Ziyin 2024, rescaling symmetry; in discrete steps by us; g = dl/d(uw)",
         lambda df: stats.worst(df.balance_error[df.study == "off"]),
         below=1e-12,
         reason="relative to the start, which the squares exceed a hundredfold at most: "

@@ -310,6 +310,139 @@ def test_packed_projections_are_taken_apart(kind, eval_mode):
     assert counts.get("permutation", 0) == (kind != "fused")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_torchvisions_vision_transformer():
+    """Class token and position embedding are (1, T, D); the class token is a cat."""
+    vit = torchvision().models.VisionTransformer(
+        image_size=16, patch_size=8, num_layers=1, num_heads=2, hidden_dim=16,
+        mlp_dim=24, num_classes=3)  # fmt: skip
+    nn.init.normal_(vit.heads.head.weight)  # torchvision's is zero
+    batch = (torch.randn(2, 3, 16, 16), torch.tensor([0, 2]))
+    found = audit(vit.eval(), cross_entropy, batch)
+    kinds = found.groupby("symmetry").units.apply(sorted).to_dict()
+    assert kinds == {
+        "permutation": [16, 24],
+        "permutation of heads": [2],
+        "rotation": [8, 8, 8, 8],
+    }
+
+
+class Rotary(Attention):
+    """Positions enter by turning queries and keys: no rotation, and heads remain."""
+
+    def forward(self, x):
+        q, k, v = (
+            f(x).unflatten(-1, (-1, 4)).transpose(1, 2)
+            for f in (self.q, self.k, self.v)
+        )
+        angle = torch.arange(x.shape[1])[:, None] * torch.tensor([1.0, 0.1]).to(x)
+        cos, sin = (f(angle).repeat(1, 2) for f in (torch.cos, torch.sin))
+        q, k = (
+            t * cos + torch.cat([-t[..., 2:], t[..., :2]], -1) * sin for t in (q, k)
+        )
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.o(y.transpose(1, 2).flatten(2))
+
+
+def test_rotary_heads_are_said_to_be_unknown():
+    model = nn.Sequential(Rotary(), nn.LayerNorm(16), nn.Linear(16, 3))
+    batch = (torch.randn(2, 5, 16), torch.randn(2, 5, 3))
+    found = audit(model, lambda m, b: functional.mse_loss(m(b[0]), b[1]), batch)
+    rotations = found[found.symmetry == "rotation"]
+    assert not rotations.parameters.str.contains("0.q").any()
+    assert (rotations.units == 4).all()
+    assert found.note.str.contains("whole heads may be exchanged").sum() == 1
+
+
+# --- what a review found -------------------------------------------------------------
+
+
+def test_a_common_gain_makes_no_copies():
+    """Batch norm undoes the scale of weights: small ones are as different as large."""
+    model = nn.Sequential(
+        nn.Linear(5, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 3)
+    )
+    with torch.no_grad():
+        model[0].weight.mul_(0.1)
+        model[3].weight.mul_(0.1)
+    for trained in (model, model.eval()):
+        found = audit(trained, cross_entropy, BATCH)
+        assert (found.units[0], found.copies[0]) == (64, 0)
+    biased = mlp()
+    nn.init.constant_(biased[0].bias, 10.0)
+    assert audit(biased, cross_entropy, BATCH).copies[0] == 0
+
+
+def relu_net(activation=None) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(5, 8), activation or nn.ReLU(), nn.Linear(8, 3))
+
+
+def flat_penalty(model, batch):
+    flat = torch.cat([p.view(-1) for p in model.parameters()])
+    return cross_entropy(model, batch) + 1e-3 * flat.square().sum()
+
+
+def norm_penalty(model, batch):
+    return cross_entropy(model, batch) + sum(p.norm() for p in model.parameters())
+
+
+class Where(nn.Module):
+    def forward(self, x):
+        return torch.where(x > 0, x, torch.zeros_like(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [
+        (relu_net(), flat_penalty),
+        (relu_net(), norm_penalty),
+        (relu_net(nn.ReLU6()), cross_entropy),
+        (relu_net(Where()), cross_entropy),
+        (relu_net(nn.Dropout(0.5)).insert(1, nn.ReLU()).eval(), cross_entropy),
+    ],
+)
+def test_one_hidden_layer_is_one_permutation(model, loss):
+    found = audit(model, loss, BATCH)
+    assert found.symmetry.tolist() == ["permutation"]
+    assert found.units.tolist() == [8]
+
+
+class Maxout(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 12), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.b(self.a(x).view(-1, 4, 3).amax(-1))
+
+
+def test_maxout_exchanges_within_its_groups():
+    found = audit(Maxout(), cross_entropy, BATCH)
+    assert found.symmetry.tolist() == ["permutation"] * 4
+    assert found.units.tolist() == [3] * 4
+
+
+class Padded(nn.Module):
+    """A ResNet's shortcut without parameters: strides, and zeros for new channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.c = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        short = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
+        return self.c((short + self.b(x)).relu().mean((2, 3)))
+
+
+def test_padded_channels_are_told_from_the_others():
+    batch = (torch.randn(4, 3, 6, 6), torch.arange(4) % 3)
+    found = audit(Padded(), cross_entropy, batch)
+    assert not (found.units.fillna(0) == 8).any()
+    assert (found.violation.dropna() < 1e-12).all()
+
+
 # --- none, and unknown ---------------------------------------------------------------
 
 
@@ -378,6 +511,10 @@ def test_bad_input_is_one_sentence():
     model = mlp()
     with pytest.raises(ValueError, match="must return one number"):
         audit(model, lambda m, b: m(b[0]), BATCH)
+    with pytest.raises(ValueError, match="changes from call to call"):
+        audit(nn.Sequential(model, nn.Dropout(0.5)), cross_entropy, BATCH)
+    with pytest.raises(ValueError, match="uses no parameter"):
+        audit(model, lambda m, b: BATCH[0].sum(), BATCH)
     with torch.no_grad():
         model[0].weight[0, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):

@@ -306,11 +306,11 @@ def test_resnet18_trains_as_torchvisions_does():
     assert losses[0][0] != losses[0][-1]
 
 
-def test_preactivations_are_what_the_classifier_sees_before_its_relu():
+def test_penultimate_activations_are_what_the_classifier_sees_before_its_relu():
     model = resnet.resnet18(seed=2)
     x = images.digits().x[:16]
     model(x)  # one training step of running statistics
-    pre = resnet.preactivations(model, x)
+    pre, post = resnet.penultimate(model, x)
     assert model.training
     assert (pre < 0).any()
     model.eval()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from symlab.harness import contract, plan, plot, product, project
+from symlab.harness import contract, plan, plot, product, project, reference
 from symlab.harness.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +61,17 @@ def test_every_verdict_on_the_reference_rows_is_the_expected_one(name):
     made = plan.make(PROJECT, name, "quick")
     for verdict in product.verdicts([made]):
         assert verdict.as_expected, verdict.line()
+
+
+def test_pages_under_docs_show_the_verdicts_on_the_reference_rows():
+    pages = [
+        p for p in (ROOT / "docs").glob("*.md") if reference.BEGIN in p.read_text()
+    ]
+    assert pages
+    for page in pages:
+        shown = page.read_text().partition(reference.BEGIN)[2]
+        shown = shown.partition(reference.END)[0]
+        assert shown == reference.verdict_table(PROJECT, "quick"), STALE
 
 
 def test_readme_code_runs():

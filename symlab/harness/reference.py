@@ -38,7 +38,54 @@ def write(project: Project, scale: str) -> list[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(f"{source}.{kind}", target)
             written.append(target)
+    if scale == "quick":
+        written += _write_verdicts(project, scale)
     return written
+
+
+BEGIN, END = "<!-- verdicts -->\n", "<!-- end of verdicts -->\n"
+
+
+def _write_verdicts(project: Project, scale: str) -> list[Path]:
+    """Put the verdicts into the pages under docs/ that have a place for them."""
+    pages = sorted((project.root / "docs").glob("*.md"))
+    pages = [p for p in pages if BEGIN in p.read_text("utf-8")]
+    for page in pages:
+        before, _, rest = page.read_text("utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        text = before + BEGIN + verdict_table(project, scale) + END + after
+        page.write_text(text, "utf-8")
+    return pages
+
+
+def verdict_table(project: Project, scale: str) -> str:
+    """figure -> claim -> verdict, in Markdown, from the rows that are there."""
+    drawn: dict[str, list[str]] = {}
+    for figure, experiments in contract.figures(project).items():
+        for name in experiments:
+            drawn.setdefault(name, []).append(figure)
+    lines = [
+        "| figure | claim | source | measured | claimed | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in sorted(drawn, key=lambda n: sorted(drawn[n])):
+        p = plan.make(project, name, scale)
+        for v in product.verdicts([p]):
+            cells = (
+                ", ".join(sorted(drawn[name])),
+                f"{v.claim.statement} (`{v.claim.name}`)",
+                v.claim.source,
+                str(v.interval or v.note),
+                v.claim.criterion,
+                v.verdict,
+            )
+            lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Markdown would take | for a border and * for emphasis."""
+    return text.replace("|", "&#124;").replace("*", "&#42;")
 
 
 def _current(p: plan.Plan) -> pa.Table:

@@ -21,8 +21,10 @@ from symlab.mirror.orbits import Orbit, orbits
 from symlab.mirror.symmetry import MirrorSymmetry, violation
 
 DEAD = 0.01  # of the largest unit's norm; for a rotation, of the largest singular value
-NEAR = 0.1  # |a - b| / (|a|^2 + |b|^2)^(1/2) below this: two units are copies
-VIOLATION = 1e-6  # of the loss's spread, in float64; 1e-3 where a model needs float32
+NEAR = 0.1  # |a - b| / (|a|^2 + |b|^2)^(1/2) below this, in each matrix: copies
+VIOLATION = 1e-5  # of the loss's spread, in float64; 1e-3 where a model needs float32
+BROKEN = "the loss changes under what was thought its symmetry"
+NO_HEADS = "whole heads may be exchanged, but not by these parameters alone (rotary?)"
 UNKNOWN = {"dead": pd.NA, "copies": pd.NA, "distinct": pd.NA, "rank": pd.NA}
 
 
@@ -43,17 +45,19 @@ def audit(
                  of all indices, relative to its spread; of this index alone where
                  that is not zero
     dead         units with a norm below `dead` of the largest
-    copies       live units with another at a relative distance below `near`
+    copies       live units with another at a relative distance below `near`, as a
+                 whole and in each matrix by itself
     distinct     clusters of live units (average linkage at `near`)
     rank         dimensions in use: of a rotation the singular values above `dead` of
                  the largest, else `distinct`
     effective_rank  exp of the entropy of the singular values (Roy & Vetterli 2007)
-    nearest      median over live units of the distance to their nearest copy, in
-                 [0, 1]: 0 on a mirror, about .7 or more for unrelated units
+    nearest      median over live units of the distance to their nearest other: 0 on a
+                 mirror, about 1 for random units
     note         what to do about it; for 'unknown' what stood in the way
 
     The model is not changed. A small batch is enough: labels are carried for each
-    value. Raises ValueError where the loss is no scalar or not finite.
+    value. Raises ValueError where the loss is no scalar, not finite, random, or does
+    not use the model.
     """
     model, batch, exact = _double(model, loss, batch)
     value = loss(model, batch)
@@ -61,6 +65,10 @@ def audit(
         raise ValueError("the loss must return one number: reduce it over the batch")
     if not bool(torch.isfinite(value)):
         raise ValueError("the loss is not finite at these weights: nothing to compare")
+    if not torch.equal(value, loss(model, batch)):
+        raise ValueError(
+            "the loss changes from call to call (dropout?): call model.eval() first"
+        )
     call = _functional(model, loss, batch)
     tensors = {n: p.detach() for n, p in model.named_parameters()}
     still = {n: b for n, b in model.named_buffers() if b.is_floating_point()}
@@ -75,9 +83,7 @@ def audit(
         if guess or not (why or together < limit):
             change = verify([orbit], call, tensors, still)
             if not change < limit:
-                if guess:
-                    continue  # ours, and no operation spoke for it
-                why = "the loss changes under what was thought its symmetry"
+                why = NO_HEADS if guess else BROKEN
         if why:
             unknown.setdefault(why, []).extend(orbit.axes)
             continue
@@ -97,8 +103,10 @@ def audit(
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
-COLUMNS = ["parameters", "symmetry", "units", "violation", "dead", "copies", "distinct"]
-COLUMNS += ["rank", "effective_rank", "nearest", "note"]
+COLUMNS = [
+    *("parameters", "symmetry", "units", "violation", "dead", "copies", "distinct"),
+    *("rank", "effective_rank", "nearest", "note"),
+]
 
 
 # --- putting conjectures to the test -------------------------------------------------
@@ -233,8 +241,7 @@ def _functional(model: nn.Module, loss, batch):
 
     def call(tensors) -> Tensor:
         named = {f"model.{n}": t for n, t in tensors.items()}
-        with torch.no_grad():
-            return torch.func.functional_call(whole, named)
+        return torch.func.functional_call(whole, named).detach()
 
     return call
 
@@ -260,8 +267,8 @@ def _double(model: nn.Module, loss, batch):
 # --- how near the weights are --------------------------------------------------------
 
 
-def units(orbit: Orbit, tensors: dict) -> Tensor:
-    """(m, P): the parameters of each unit, in float64; buffers are left out."""
+def units(orbit: Orbit, tensors: dict) -> list[Tensor]:
+    """(m, P) for each parameter: what a unit has of it, in float64; no buffers."""
     parts, start = [], 0
     for name, shape in zip(orbit.names, orbit.shapes, strict=True):
         size = torch.Size(shape).numel()
@@ -270,11 +277,12 @@ def units(orbit: Orbit, tensors: dict) -> Tensor:
             places = orbit.index[inside].view(len(orbit.index), -1) - start
             parts.append(tensors[name].double().reshape(-1).cpu()[places])
         start += size
-    return torch.cat(parts, 1)
+    return parts
 
 
 def _state(orbit: Orbit, tensors: dict, dead: float, near: float) -> dict:
-    u = units(orbit, tensors)
+    parts = units(orbit, tensors)
+    u = torch.cat(parts, 1)
     sigma = torch.linalg.eigvalsh(u @ u.T).flip(0).clamp(min=0).sqrt()
     p = sigma / sigma.sum().clamp(min=1e-300)
     effective = float(torch.exp(-torch.special.xlogy(p, p).sum()))
@@ -294,8 +302,13 @@ def _state(orbit: Orbit, tensors: dict, dead: float, near: float) -> dict:
             "note": note,
         }
     norms = u.norm(dim=1)
-    live = u[norms > dead * norms.max()] if norms.max() > 0 else u[:0]
-    distance = _distances(live, signed=orbit.kind == "signed permutation")
+    alive = norms > dead * norms.max()
+    live, signed = u[alive], orbit.kind == "signed permutation"
+    distance = _distances(live, signed)
+    for part in parts:  # near in each matrix: a common gain or bias makes no copies
+        mine = part[alive]
+        if mine.shape[1] > 1 and len(mine) and mine.norm() > dead * live.norm():
+            distance = np.maximum(distance, _distances(mine, signed))
     nearest = (distance + np.diag(np.full(len(live), np.inf))).min(1, initial=np.inf)
     copies, distinct = int((nearest < near).sum()), _clusters(distance, near)
     gone = len(u) - len(live)

@@ -55,10 +55,15 @@ def orbits(model: nn.Module, run: Callable[[], Tensor]) -> list[Orbit]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque kernel otherwise
     try:
-        with torch.no_grad(), Trace(atoms):
+        with Trace(atoms):
             run()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+    if not atoms.used:
+        raise ValueError(
+            "the loss uses no parameter of the model that it is given: compute it from "
+            "its first argument"
+        )
     return atoms.orbits()
 
 
@@ -69,10 +74,10 @@ class _Atoms:
     """Labels of all (tensor, axis, position); label 0 is 'nothing'."""
 
     def __init__(self, model: nn.Module):
-        self.tensors = dict(model.named_parameters())
+        self.tensors = {n: p for n, p in model.named_parameters() if p.numel()}
         self.slots, self.used = WeakIdKeyDictionary(), set()
         self.stacked: set[int] = set()  # stacks of matrices, by number
-        stacked = {n: p.ndim == 3 for n, p in self.tensors.items()}
+        stacked = {n: p.ndim == 3 and p.shape[1] > 1 for n, p in self.tensors.items()}
         for prefix, module in model.named_modules():
             if isinstance(module, nn.modules.conv._ConvNd):
                 stacked[f"{prefix}.weight".lstrip(".")] = False
@@ -89,7 +94,9 @@ class _Atoms:
             stack = t.shape[0] if stacked.get(name) else 1
             if stack > 1:
                 self.stacked.add(number)
-            for axis in (1, 2) if stack > 1 else range(min(t.ndim, 2)):
+            wide = [d for d in range(t.ndim) if t.shape[d] > 1]
+            lead = wide[0] if wide and t.ndim == 3 else 0  # a class token is (1, 1, D)
+            for axis in (1, 2) if stack > 1 else range(lead, min(t.ndim, lead + 2)):
                 n = stack * t.shape[axis]
                 labels = torch.arange(total, total + n, device=t.device)
                 view = [1] * t.ndim

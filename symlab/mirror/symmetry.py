@@ -5,7 +5,7 @@ Definition 1 of Liu Ziyin, "Symmetry Induces Structure and Constraint of Learnin
 `dict(model.named_parameters())` gives it; a symmetry touches some of them and leaves
 the others as they are.
 
-Three of the paper's families are one construction, `hidden`: a unit vector n acts on a
+Three families are one construction, `hidden`: a unit vector n acts on a
 hidden index that several parameters share, as I - 2 n n^T.
   rotation      any n, where the loss sees only products over the index: low rank
   permutation   n = (e_i - e_j)/sqrt 2: neurons i and j are equal on the mirror

@@ -27,12 +27,12 @@ INDEXING = _words(
 )
 SAME = _words("clone detach alias contiguous to _to_copy lift_fresh positive")
 LINEAR = _words("neg mul div add sub rsub sum mean")
-ODD = _words("tanh sin erf asinh atan sinh tan hardtanh softsign sign")
+ODD = _words("tanh sin erf asinh atan sinh tan softsign sign")
 POINTWISE = _words(
     "relu gelu silu sigmoid exp log sqrt rsqrt pow abs square reciprocal clamp "
-    "clamp_min clamp_max leaky_relu elu celu selu softplus hardswish hardsigmoid mish "
-    "threshold cos log1p expm1 log_sigmoid_forward relu6 maximum minimum where gt ge "
-    "lt le eq ne logical_and logical_or logical_not masked_fill isnan bitwise_not "
+    "clamp_min clamp_max hardtanh leaky_relu elu celu selu softplus hardswish mish "
+    "hardsigmoid threshold cos log1p expm1 log_sigmoid_forward relu6 maximum minimum "
+    "where gt ge lt le eq ne logical_and logical_or logical_not masked_fill isnan bitwise_not "
     "mse_loss smooth_l1_loss huber_loss binary_cross_entropy_with_logits "
     "binary_cross_entropy addcmul addcdiv lerp exp2 prelu _prelu_kernel max min"
 )
@@ -41,7 +41,7 @@ ALONG = _words("_softmax _log_softmax softmax log_softmax _safe_softmax")
 POOLING = _words(
     "max_pool2d_with_indices max_pool1d_with_indices avg_pool2d avg_pool1d "
     "_adaptive_avg_pool2d adaptive_avg_pool1d adaptive_max_pool2d upsample_nearest2d "
-    "upsample_bilinear2d constant_pad_nd"
+    "upsample_bilinear2d"
 )
 NEUTRAL = _words(
     "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones "
@@ -136,8 +136,32 @@ class Trace(TorchDispatchMode):
                 else torch.zeros_like(p, dtype=torch.long)
                 for p in parts
             ]
-            columns.append(torch.cat(rows, dim))
+            columns.append(torch.cat(self._one_stream(rows, dim % out.ndim), dim))
         self.keep(out, columns)
+
+    def _one_stream(self, rows: list[Tensor], dim: int) -> list[Tensor]:
+        """Parts side by side along another index (class token, patches) are tied."""
+        first = rows[0]
+        if dim in _varies(first) or not first.any():
+            return rows
+        one, made = first.narrow(dim, 0, 1), [first]
+        for row in rows[1:]:
+            same = bool(row.any()) and _varies(row) == _varies(first)
+            if same:
+                self.atoms.tie(one, row.narrow(dim, 0, 1))
+            made.append(one.expand(row.shape) if same else row)
+        return made
+
+    def op_constant_pad_nd(self, args, kwargs, out) -> None:
+        x, pads = args[:2]
+        kept = []
+        for s in self.slots(x):
+            if any(d >= x.ndim - len(pads) // 2 for d in _varies(s)):
+                kept.append(torch.constant_pad_nd(s, pads, 0))
+            else:
+                kept.append(s[tuple(slice(None if d in _varies(s) else 1)
+                                    for d in range(s.ndim))])  # fmt: skip
+        self.keep(out, kept)
 
     # elementwise
 
@@ -164,12 +188,14 @@ class Trace(TorchDispatchMode):
         """Slots of operands that are combined entry by entry."""
         kept: list[Tensor] = []
         for o in operands:
+            others = list(kept)  # an operand's own slots do not meet
             for s in self.slots(o):
                 s = s.expand(shape)
-                twin = next((k for k in kept if _varies(k) & _varies(s)), None)
+                twin = next((k for k in others if _varies(k) & _varies(s)), None)
                 if twin is None:
                     kept.append(s)
                     continue
+                others = [k for k in others if k is not twin]
                 self.atoms.tie(twin, s)
                 if product:
                     self.atoms.cap(s, PERMUTATION)
@@ -181,7 +207,7 @@ class Trace(TorchDispatchMode):
             for o in operands:
                 own = [_varies(x.expand(shape)) for x in self.slots(o)]
                 for dim in _varies(s) - set().union(*own):
-                    if _size(o, shape, dim) > 1:
+                    if dim in _varies(o.expand(shape)):
                         told_apart |= self.atoms.remember(s, dim)
                     elif not product:
                         self.atoms.cap(s, PERMUTATION)  # one constant added to all
@@ -202,6 +228,8 @@ class Trace(TorchDispatchMode):
             dims = {d % x.ndim for d in dims}
             if _varies(s) & dims:
                 self.atoms.cap(s, PERMUTATION)
+                for d in _varies(s) - dims:
+                    self.atoms.remember(s, d)  # sums of different units
                 continue
             for d in sorted(dims):
                 s = s.narrow(d, 0, 1)
@@ -212,11 +240,15 @@ class Trace(TorchDispatchMode):
             self.keep(o, kept)
         return None
 
+    def op_linalg_vector_norm(self, args, kwargs, out) -> str | None:
+        x, dims, keep = args[0], *(*args[2:4], None, False)[:2]
+        return self._reduce("amax", (x, dims, keep), {}, out)
+
     # sums over an index
 
     def op_bmm(self, args, kwargs, out) -> str | None:
         x, y = args[:2]
-        kept = self._contract(self.slots(x), self.slots(y), x.shape, y.shape)
+        kept = self._contract(self.slots(x), self.slots(y), x.shape, y.shape, x, y)
         if isinstance(kept, str):
             return kept
         self.keep(out, kept)
@@ -235,6 +267,8 @@ class Trace(TorchDispatchMode):
             [s[None] for s in self.slots(y)],
             (1, *x.shape),
             (1, *y.shape),
+            x[None],
+            y[None],
         )
         return kept if isinstance(kept, str) else [s[0] for s in kept]
 
@@ -262,19 +296,22 @@ class Trace(TorchDispatchMode):
 
     def op_baddbmm(self, args, kwargs, out) -> str | None:
         bias, x, y = args[:3]
-        kept = self._contract(self.slots(x), self.slots(y), x.shape, y.shape)
+        kept = self._contract(self.slots(x), self.slots(y), x.shape, y.shape, x, y)
         if isinstance(kept, str):
             return kept
         self.atoms.slots[out] = [s.expand(out.shape) for s in kept]
         self.keep(out, self._meet([out, bias], out.shape, ROTATION))
         return None
 
-    def _contract(self, xs, ys, x_shape, y_shape) -> list[Tensor] | str:
-        """(B, N, K) times (B, K, M): ties what is summed over, keeps the rest."""
+    def _contract(self, xs, ys, x_shape, y_shape, x=None, y=None) -> list[Tensor] | str:
+        """(B, N, K) times (B, K, M): ties what is summed over, keeps the rest.
+
+        x, y: the factors; where they are constant along K they tell no units apart.
+        """
         (b, n, k), m = x_shape, y_shape[2]
         summed_x = [s for s in xs if 2 in _varies(s)]
         summed_y = [s for s in ys if 1 in _varies(s)]
-        if any(1 in _varies(s) for s in summed_x) or any(
+        if any(1 in _varies(s) and not _one_place(s, 2) for s in summed_x) or any(
             2 in _varies(s) for s in summed_y
         ):
             return "a product over an index that a unit spreads over"
@@ -283,11 +320,11 @@ class Trace(TorchDispatchMode):
                 self.atoms.remember(s, 0)  # matrices of a batch are not exchanged
         for s in summed_x:
             for t in summed_y:
-                self.atoms.tie(s[:, 0, :], t[:, :, 0])
-            if not summed_y and k > 1:
+                self.atoms.tie(s, t[:, None, :, 0].expand(s.shape))
+            if not summed_y and k > 1 and (y is None or 1 in _varies(y)):
                 self.atoms.remember(s, 2)
         for t in summed_y:
-            if not summed_x and k > 1:
+            if not summed_x and k > 1 and (x is None or 2 in _varies(x)):
                 self.atoms.remember(t, 1)
         kept = [s[:, :, :1].expand(b, n, m) for s in xs if 2 not in _varies(s)]
         return kept + [t[:, :1].expand(b, n, m) for t in ys if 1 not in _varies(t)]
@@ -431,7 +468,10 @@ def _varies(slot: Tensor) -> set[int]:
     return {d for d in moving if not bool((slot == slot.narrow(d, 0, 1)).all())}
 
 
-def _size(t: Tensor, shape, dim: int) -> int:
-    """The size of an operand along a dimension of the broadcast shape."""
-    own = dim - (len(shape) - t.ndim)
-    return t.shape[own] if own >= 0 else 1
+def _one_place(slot: Tensor, dim: int) -> bool:
+    """Whether each label stands at one place of `dim` (rows of several streams)."""
+    view = [-1 if d == dim else 1 for d in range(slot.ndim)]
+    places = torch.arange(slot.shape[dim], device=slot.device).view(view)
+    both = torch.stack([slot, places.expand(slot.shape)]).reshape(2, -1)
+    both = both[:, both[0] > 0].unique(dim=1)
+    return len(both[0].unique()) == both.shape[1]

@@ -1,4 +1,4 @@
-"""torchvision's ResNet18, fast on small images, with its penultimate pre-activations.
+"""torchvision's ResNet18, fast on small images, with its penultimate activations.
 
 At 32x32 the last three 3x3 kernels see maps of one pixel, where eight taps of nine meet
 nothing but padding: they get no gradient and touch no output. We keep the centre tap, a
@@ -67,8 +67,11 @@ def _keep_centre_taps(model: nn.Module, size: int) -> None:
 
 
 @torch.no_grad()
-def preactivations(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Inputs of the last ReLU, averaged over the map: (N, 512), in evaluation mode."""
+def penultimate(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and outputs of the last ReLU, averaged over the map, in evaluation mode.
+
+    (N, 512) each: pre- and post-activations; the latter are what `fc` reads.
+    """
     block, caught = model.layer4[1], {}
     hooks = [
         block.register_forward_pre_hook(
@@ -82,15 +85,15 @@ def preactivations(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     was_training = model.training
     model.eval()
     try:
-        out = []
+        pre, post = [], []
         for part in x.split(512):
             model(part)
             # float32 sums: a bf16 branch would quantise the correlations
-            out.append(
-                (caught["branch"].float() + caught["identity"].float()).mean((2, 3))
-            )
+            inputs = caught["branch"].float() + caught["identity"].float()
+            pre.append(inputs.mean((2, 3)))
+            post.append(inputs.relu().mean((2, 3)))
     finally:
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    return torch.cat(out)
+    return torch.cat(pre), torch.cat(post)

@@ -1,0 +1,127 @@
+"""A decoder of one or two layers over characters, with its attention products in view.
+
+Head h sees the normalised input x through two products alone:
+    logits   x_s^T (W_Q^T W_K) x_t / sqrt(d_head)     output   sum_t a_st (W_O W_V) x_t
+so that W_Q, W_K -> R W_Q, R W_K and W_V -> S W_V, W_O -> W_O S^T with orthogonal R, S
+(d_head, d_head) change nothing: a rotation symmetry per head and pair. Biases, rotary
+positions or normalised queries would break or change it; there are none here.
+`factored=False` trains the two products themselves, (d_model, d_model) each: the same
+functions at the start, no hidden index and no rotation symmetry.
+
+Axes: B sequences, T characters, H heads, E d_head, D d_model, V vocabulary.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
+
+
+class SmallTransformer(nn.Module):
+    """Pre-norm, ReLU, learned positions, normalisation without parameters."""
+
+    def __init__(
+        self,
+        vocabulary: int,
+        context: int,
+        d_model: int = 64,
+        heads: int = 4,
+        d_head: int = 16,
+        layers: int = 1,
+        factored: bool = True,
+        seed: int = 0,
+    ):
+        super().__init__()
+        draws = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int, std: float) -> Tensor:
+            return std * torch.randn(*shape, generator=draws)
+
+        self.embedding = nn.Parameter(normal(vocabulary, d_model, std=1.0))
+        self.position = nn.Parameter(normal(context, d_model, std=0.3))
+        kind = Attention if factored else Unfactored
+        blocks = []
+        for _ in range(layers):
+            q, k, v = normal(3, heads, d_head, d_model, std=d_model**-0.5)
+            o = normal(heads, d_model, d_head, std=d_model**-0.5)
+            up = normal(2 * d_model, d_model, std=d_model**-0.5)
+            down = normal(d_model, 2 * d_model, std=(2 * d_model) ** -0.5)
+            blocks.append(Block(kind(q, k, v, o), up, down))
+        self.blocks = nn.ModuleList(blocks)
+        self.head = nn.Parameter(normal(vocabulary, d_model, std=d_model**-0.5))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) indices to (B, T, V) logits of the next character."""
+        x = self.embedding[tokens] + self.position[: tokens.shape[1]]  # (B, T, D)
+        for block in self.blocks:
+            x = block(x)
+        return _norm(x) @ self.head.t()
+
+    def attention(self) -> list[nn.Parameter]:
+        """What the rotations act on: all attention matrices, and nothing else."""
+        return [p for block in self.blocks for p in block.attention.parameters()]
+
+
+class Block(nn.Module):
+    """x + attention, then x + perceptron."""
+
+    def __init__(self, attention: nn.Module, up: Tensor, down: Tensor):
+        super().__init__()
+        self.attention = attention
+        self.up, self.down = nn.Parameter(up), nn.Parameter(down)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(_norm(x))
+        return x + (_norm(x) @ self.up.t()).relu() @ self.down.t()
+
+
+class Attention(nn.Module):
+    """q, k, v: (H, E, D); o: (H, D, E)."""
+
+    def __init__(self, q: Tensor, k: Tensor, v: Tensor, o: Tensor):
+        super().__init__()
+        self.q, self.k = nn.Parameter(q.clone()), nn.Parameter(k.clone())
+        self.v, self.o = nn.Parameter(v.clone()), nn.Parameter(o.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, d = x.shape
+        h, e, _ = self.q.shape
+        qkv = torch.cat([self.q, self.k, self.v]).view(3 * h * e, d)
+        q, k, v = (x @ qkv.t()).view(b, t, 3, h, e).permute(2, 0, 3, 1, 4)
+        y = scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, H, T, E)
+        return _joined(y) @ self.o.transpose(1, 2).reshape(h * e, d)
+
+    def products(self) -> tuple[Tensor, Tensor]:
+        """W_Q^T W_K and W_O W_V of each head, (H, D, D) both."""
+        return self.q.transpose(1, 2) @ self.k, self.o @ self.v
+
+
+class Unfactored(nn.Module):
+    """The products as parameters: qk, vo (H, D, D). Starts at the products given."""
+
+    def __init__(self, q: Tensor, k: Tensor, v: Tensor, o: Tensor):
+        super().__init__()
+        self.qk = nn.Parameter(q.transpose(1, 2) @ k)
+        self.vo = nn.Parameter(o @ v)
+        self.scale = q.shape[1] ** -0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, d = x.shape
+        h = len(self.qk)
+        q = (x @ self.qk.transpose(0, 1).reshape(d, h * d)).view(b, t, h, d)
+        shared = x[:, None].expand(b, h, t, d)
+        y = scaled_dot_product_attention(
+            q.transpose(1, 2), shared, shared, is_causal=True, scale=self.scale
+        )  # (B, H, T, D)
+        return _joined(y) @ self.vo.transpose(1, 2).reshape(h * d, d)
+
+    def products(self) -> tuple[Tensor, Tensor]:
+        return self.qk, self.vo
+
+
+def _joined(y: Tensor) -> Tensor:
+    """(B, H, T, E) to (B, T, H*E)."""
+    return y.transpose(1, 2).flatten(2)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return layer_norm(x, x.shape[-1:])
