@@ -32,8 +32,8 @@ POINTWISE = _words(
     "relu gelu silu sigmoid exp log sqrt rsqrt pow abs square reciprocal clamp "
     "clamp_min clamp_max hardtanh leaky_relu elu celu selu softplus hardswish mish "
     "hardsigmoid threshold cos log1p expm1 log_sigmoid_forward relu6 maximum minimum "
-    "where gt ge lt le eq ne logical_and logical_or logical_not masked_fill isnan bitwise_not "
-    "mse_loss smooth_l1_loss huber_loss binary_cross_entropy_with_logits "
+    "where gt ge lt le eq ne logical_and logical_or logical_not masked_fill isnan "
+    "bitwise_not mse_loss smooth_l1_loss huber_loss binary_cross_entropy_with_logits "
     "binary_cross_entropy addcmul addcdiv lerp exp2 prelu _prelu_kernel max min"
 )
 REDUCING = _words("sum mean amax amin max min var std var_mean logsumexp prod any")
