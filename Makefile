@@ -50,7 +50,7 @@ reference: figures
 	@$(PY) -m symlab reference --scale $(SCALE)
 
 test: $(READY)
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	@$(PY) -m ruff check .

@@ -107,7 +107,7 @@ def test_make_plans_a_figure_and_corrects_a_misspelt_one():
     assert "rescaling_sparsity (quick): 22 fresh" in done.stdout
     done = make("fgi3")
     assert done.returncode != 0
-    assert "did you mean fig3?" in done.stderr
+    assert "did you mean fig3" in done.stderr
 
 
 def test_the_report_holds_every_figure_and_claim(tmp_path, monkeypatch):

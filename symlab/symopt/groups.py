@@ -1,0 +1,86 @@
+"""Groups that act on weight blocks, so that equivariance is a number.
+
+An element acts on gradients and on updates. For permutations, signed permutations and
+rotations the two actions are one (U(g.G) = g.U(G)); a shift adds one vector to all rows
+of a gradient and leaves the update alone (U(G + 1 a^T) = U(G)).
+
+    equivariance_error(rule, x, rows("permutation"), columns("rotation"))
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+KINDS = ("permutation", "signed permutation", "rotation", "shift")
+
+
+@dataclass(frozen=True)
+class Action:
+    """A group on the rows ('left') or the columns ('right') of (..., m, n)."""
+
+    kind: str
+    side: str
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown group {self.kind!r}: use {', '.join(KINDS)}")
+        if self.side not in ("left", "right"):
+            raise ValueError(f"unknown side {self.side!r}: use 'left' or 'right'")
+
+    def element(self, x: Tensor, draws: torch.Generator) -> tuple[Callable, Callable]:
+        """A random element as (action on gradients, action on updates)."""
+        if self.kind == "shift":
+            a = _shift(x, self.side, draws)
+            return (lambda g: g + a), (lambda u: u)
+        n = x.shape[-2 if self.side == "left" else -1]
+        q = _matrix(self.kind, n, draws).to(x)
+        act = (lambda g: q @ g) if self.side == "left" else (lambda g: g @ q.mT)
+        return act, act
+
+
+def rows(kind: str) -> Action:
+    """The group on the rows of a block."""
+    return Action(kind, "left")
+
+
+def columns(kind: str) -> Action:
+    """The group on its columns."""
+    return Action(kind, "right")
+
+
+def _matrix(kind: str, n: int, draws: torch.Generator) -> Tensor:
+    """A random orthogonal matrix of the group, float64."""
+    if kind == "rotation":  # Haar: QR with the signs of R taken out
+        q, r = torch.linalg.qr(torch.randn(n, n, generator=draws, dtype=torch.float64))
+        return q * r.diagonal().sign()
+    q = torch.eye(n, dtype=torch.float64)[torch.randperm(n, generator=draws)]
+    if kind == "signed permutation":
+        q = q * (2.0 * torch.randint(0, 2, (n,), generator=draws) - 1)
+    return q
+
+
+def _shift(x: Tensor, side: str, draws: torch.Generator) -> Tensor:
+    """One random vector for all rows (left) or columns (right), as large as x."""
+    size = x.detach().double().square().mean().sqrt()
+    shape = list(x.shape)
+    shape[-2 if side == "left" else -1] = 1
+    return (size * torch.randn(shape, generator=draws, dtype=torch.float64)).to(x)
+
+
+def equivariance_error(
+    rule: Callable[[Tensor], Tensor], x: Tensor, *actions: Action, seed: int = 0
+) -> float:
+    """|U(g.x) - g.U(x)| / |U(x)| in the Frobenius norm, for a random g of the product.
+
+    0 up to rounding for an equivariant rule; of size 1 for one that is not. Where U(x)
+    is zero, as of one centred row, the difference itself.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    moved, expected = x, rule(x)
+    size = expected.double().norm() or 1.0
+    for action in actions:
+        on_gradient, on_update = action.element(x, draws)
+        moved, expected = on_gradient(moved), on_update(expected)
+    return float((rule(moved) - expected).double().norm() / size)

@@ -1,0 +1,209 @@
+"""Rules: from the momentum of a weight block to its update, as pure functions.
+
+A block of shape (m, n) has m rows; leading dimensions are a stack of blocks (heads,
+experts). A rule is equivariant under the group of its block: the update of a permuted,
+rotated or shifted gradient is the permuted, rotated, for shifts the same, update.
+Source: Lau & Su, "symmetry-compatible" optimizers (arXiv 2605.18106); the group of each
+rule is in its docstring as (rows) x (columns), P permutations, O rotations, S(hift) of
+all rows by one vector.
+
+Every rule is scale free (degree 0) unless `alpha` is given: alpha = 1 multiplies by the
+nuclear norm, which makes it steepest descent under the spectral norm (PolarGrad).
+Zero gradients have zero updates; inputs are not changed.
+"""
+
+import torch
+from torch import Tensor
+
+from symlab.symopt.polar import nuclear_norm, polar
+
+LAYOUTS = ("concatenated", "interleaved")
+
+
+def centre(x: Tensor) -> Tensor:
+    """Minus the mean of the rows: the part that a shift of all rows does not move."""
+    return x - x.mean(-2, keepdim=True)
+
+
+def row_norm(x: Tensor, *, centred: bool = False, floor: float = 0.0) -> Tensor:
+    """Each row over its length. P x O; with `centred` P x O and shifts.
+
+    floor: rows are divided by (|x_i|^2 + floor^2 mean|x|^2)^(1/2), so that rows whose
+    last gradient is long ago fade instead of moving on at full size. centred is the
+    paper's form: centre, normalise, centre again; `centred_row_norm` is the exact one.
+    """
+    x = _scaled(centre(x) if centred else x)
+    y = _unit_rows(x, floor)
+    return centre(y) if centred else y
+
+
+def column_norm(x: Tensor, *, floor: float = 0.0) -> Tensor:
+    """Each column over its length. O x P: for matrices whose columns are neurons."""
+    return row_norm(x.mT, floor=floor).mT
+
+
+def paired_row_norm(x: Tensor, layout: str = "concatenated", floor: float = 0.0):
+    """Gate and up row of one neuron over their common length. P x O, jointly.
+
+    x (..., 2r, d): gates, then ups ('concatenated'), or in turn ('interleaved').
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"unknown layout {layout!r}: use {' or '.join(LAYOUTS)}")
+    if x.shape[-2] % 2:
+        raise ValueError(
+            f"{x.shape[-2]} rows do not pair: gate and up have equally many"
+        )
+    *stack, rows, d = x.shape
+    if layout == "interleaved":
+        return row_norm(x.reshape(*stack, rows // 2, 2 * d), floor=floor).reshape(
+            x.shape
+        )
+    pairs = x.view(*stack, 2, rows // 2, d).transpose(-3, -2)
+    pairs = pairs.reshape(*stack, rows // 2, 2 * d)
+    y = row_norm(pairs, floor=floor).view(*stack, rows // 2, 2, d)
+    return y.transpose(-3, -2).reshape(x.shape)
+
+
+def centred_row_norm(x: Tensor, floor: float = 1e-3, steps: int = 100) -> Tensor:
+    """The centred row-norm that is optimal among shift-free updates. P x O and shifts.
+
+    The linear minimisation oracle of {max_i |D_i| <= 1, sum_i D_i = 0}: its dual is
+    min_a sum_i |x_i - a|, so a is the geometric median of the rows and D_i the unit
+    vector of x_i - a. Smoothed by floor times the mean row length, for which the median
+    is unique and rows without gradient do not jump. Weiszfeld's iteration from the mean
+    stops where sum D_i is rounding. Ours; the paper centres twice instead.
+    """
+    x = _scaled(centre(x))
+    size = x.square().sum(-1, keepdim=True).mean(-2, keepdim=True)
+    epsilon = floor**2 * size
+    a = torch.zeros_like(x[..., :1, :])
+    tolerance = 4 * torch.finfo(x.dtype).eps
+    for _ in range(steps):
+        weight = _inverse((x - a).square().sum(-1, keepdim=True) + epsilon)
+        new = (weight * x).sum(-2, keepdim=True) / _safe(weight.sum(-2, keepdim=True))
+        moved = (new - a).abs().amax()
+        a = new
+        if moved <= tolerance:
+            break
+    return (x - a) * _inverse((x - a).square().sum(-1, keepdim=True) + epsilon)
+
+
+def spectral(
+    x: Tensor,
+    *,
+    heads: int = 1,
+    head_rows: bool = True,
+    alpha: float = 0.0,
+    centred: bool = False,
+    method: str = "polar_express",
+    **options,
+) -> Tensor:
+    """The polar factor, of each head alone. O x O per head; centred: shifts, too.
+
+    heads: blocks of equally many rows (head_rows, as in q, k, v) or columns (o).
+    alpha: the power of the nuclear norm that multiplies it; 0 is Muon's direction, 1
+    PolarGrad's. options: of `polar`.
+    """
+    x = centre(x) if centred else x
+    blocks = _split(x, heads, head_rows)
+    factor = polar(blocks, method, **options)
+    y = _join(_powered(blocks, factor, alpha), x.shape, head_rows)
+    return centre(y) if centred else y
+
+
+def row_then_spectral(
+    x: Tensor,
+    *,
+    centred: bool = False,
+    alpha: float = 0.0,
+    floor: float = 0.0,
+    method: str = "polar_express",
+    **options,
+) -> Tensor:
+    """The polar factor of the row-normalised block ('hybrid'). P x O; also shifts."""
+    y = row_norm(x, centred=centred, floor=floor)
+    y = _powered(y, polar(y, method, **options), alpha)
+    return centre(y) if centred else y
+
+
+def spectral_then_row(
+    x: Tensor,
+    *,
+    centred: bool = False,
+    floor: float = 0.0,
+    method: str = "polar_express",
+    **options,
+) -> Tensor:
+    """The row-normalised polar factor. P x O; with `centred` also shifts."""
+    y = polar(centre(x) if centred else x, method, **options)
+    return row_norm(y, centred=centred, floor=floor)
+
+
+# --- sizes ---------------------------------------------------------------------------
+
+
+def scale(shape: tuple[int, ...], convention: str) -> float:
+    """What multiplies an update of a block (..., m, n), by name.
+
+    none        1
+    muon        max(1, m/n)^(1/2)           Jordan's, torch.optim.Muon's 'original'
+    rms         .2 max(m, n)^(1/2)          entries as large as AdamW's (Moonlight)
+    scion       (m/n)^(1/2)                 spectral norm of operators, sqrt(out/in)
+    """
+    m, n = shape[-2:]
+    conventions = {
+        "none": 1.0,
+        "muon": max(1.0, m / n) ** 0.5,
+        "rms": 0.2 * max(m, n) ** 0.5,
+        "scion": (m / n) ** 0.5,
+    }
+    if convention not in conventions:
+        raise ValueError(f"unknown scale {convention!r}: use {', '.join(conventions)}")
+    return conventions[convention]
+
+
+# --- parts ---------------------------------------------------------------------------
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """Over the largest entry of each block: squares of 1e-30 are no numbers."""
+    if x.ndim < 2:
+        raise ValueError(
+            f"this rule is for matrices, and this has shape {tuple(x.shape)}: use AdamW"
+        )
+    return x / _safe(x.abs().amax((-2, -1), keepdim=True))
+
+
+def _unit_rows(x: Tensor, floor: float) -> Tensor:
+    squares = x.square().sum(-1, keepdim=True)
+    return x * _inverse(squares + floor**2 * squares.mean(-2, keepdim=True))
+
+
+def _inverse(squares: Tensor) -> Tensor:
+    """squares^(-1/2), 0 where they are 0."""
+    return torch.where(squares > 0, _safe(squares).rsqrt(), 0)
+
+
+def _safe(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 1)
+
+
+def _powered(x: Tensor, factor: Tensor, alpha: float) -> Tensor:
+    return factor * nuclear_norm(x, factor) ** alpha if alpha else factor
+
+
+def _split(x: Tensor, heads: int, rows: bool) -> Tensor:
+    """(..., m, n) to (..., heads, m/heads, n), or (..., heads, m, n/heads)."""
+    m, n = x.shape[-2:]
+    if (m if rows else n) % heads:
+        raise ValueError(
+            f"{m if rows else n} {'rows' if rows else 'columns'} do not make {heads} "
+            "equal heads"
+        )
+    if rows:
+        return x.unflatten(-2, (heads, m // heads))
+    return x.unflatten(-1, (heads, n // heads)).movedim(-2, -3)
+
+
+def _join(blocks: Tensor, shape, rows: bool) -> Tensor:
+    return (blocks if rows else blocks.movedim(-3, -2)).reshape(shape)
