@@ -1,5 +1,6 @@
 """Committed copies: the rows and figures one sees without running anything."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -39,29 +40,54 @@ def write(project: Project, scale: str) -> list[Path]:
             shutil.copyfile(f"{source}.{kind}", target)
             written.append(target)
     if scale == "quick":
-        written += _write_verdicts(project, scale)
+        written += write_pages(project, scale)
     return written
 
 
-BEGIN, END = "<!-- verdicts -->\n", "<!-- end of verdicts -->\n"
+PLACE = re.compile(r"<!-- (verdicts|table) (\w+) -->\n.*?<!-- end -->\n", re.DOTALL)
 
 
-def _write_verdicts(project: Project, scale: str) -> list[Path]:
-    """Put the verdicts into the pages under docs/ that have a place for them."""
+def write_pages(project: Project, scale: str) -> list[Path]:
+    """Fill in the pages under docs/ that have places for verdicts or tables."""
     pages = sorted((project.root / "docs").glob("*.md"))
-    pages = [p for p in pages if BEGIN in p.read_text("utf-8")]
     for page in pages:
-        before, _, rest = page.read_text("utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        text = before + BEGIN + verdict_table(project, scale) + END + after
-        page.write_text(text, "utf-8")
+        page.write_text(filled(project, scale, page.read_text("utf-8")), "utf-8")
     return pages
 
 
-def verdict_table(project: Project, scale: str) -> str:
-    """figure -> claim -> verdict, in Markdown, from the rows that are there."""
+def filled(project: Project, scale: str, text: str) -> str:
+    """The text of a page with its places as the current rows have them.
+
+    <!-- verdicts fig --> ... <!-- end -->     claims of figures named fig...
+    <!-- table name --> ... <!-- end -->       what `table(df)` of an experiment returns
+    """
+
+    def fill(place: re.Match) -> str:
+        kind, name = place.groups()
+        write = verdict_table if kind == "verdicts" else experiment_table
+        return f"<!-- {kind} {name} -->\n{write(project, scale, name)}<!-- end -->\n"
+
+    return PLACE.sub(fill, text)
+
+
+def experiment_table(project: Project, scale: str, name: str) -> str:
+    """The frame that the experiment makes of its rows, in Markdown."""
+    p = plan.make(project, name, scale)
+    frame = p.experiment.module.table(p.rows())
+    rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+    rows += [[str(v) for v in row] for row in frame.itertuples(index=False)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def verdict_table(project: Project, scale: str, prefix: str = "") -> str:
+    """figure -> claim -> verdict, in Markdown, from the rows that are there.
+
+    prefix: of the names of the figures whose claims are wanted.
+    """
     drawn: dict[str, list[str]] = {}
     for figure, experiments in contract.figures(project).items():
+        if not figure.startswith(prefix):
+            continue
         for name in experiments:
             drawn.setdefault(name, []).append(figure)
     lines = [

@@ -1,11 +1,19 @@
 """Updates that are equivariant under the symmetry group of each weight block.
 
-Pure parts so far: polar factors, rules from momentum to update, and the groups that say
-which rule fits which block. Source: Lau & Su, arXiv 2605.18106.
+    describe(model)            the role, group and rule of each parameter
+    SymOpt(model, lr=1e-3)     a torch optimizer that does that
+
+and the parts: rules from momentum to update, polar factors, groups as numbers, the
+relatives' maps, a balancing loss for experts. Source: Lau & Su, arXiv 2605.18106.
 """
 
+from symlab.symopt.balancing import PhiBalancing
 from symlab.symopt.groups import Action, columns, equivariance_error, rows
+from symlab.symopt.optimizer import SymOpt
 from symlab.symopt.polar import nuclear_norm, polar
+from symlab.symopt.presets import PRESETS, describe
+from symlab.symopt.registry import RULES
+from symlab.symopt.roles import roles
 from symlab.symopt.rules import (
     centre,
     centred_row_norm,
@@ -19,15 +27,21 @@ from symlab.symopt.rules import (
 )
 
 __all__ = [
+    "PRESETS",
+    "RULES",
     "Action",
+    "PhiBalancing",
+    "SymOpt",
     "centre",
     "centred_row_norm",
     "column_norm",
     "columns",
+    "describe",
     "equivariance_error",
     "nuclear_norm",
     "paired_row_norm",
     "polar",
+    "roles",
     "row_norm",
     "row_then_spectral",
     "rows",

@@ -1,7 +1,7 @@
 """The polar factor of matrices: the orthogonal part U V^T of x = U S V^T.
 
     polar(x)                         (..., m, n) to (..., m, n), batched, any dtype
-    polar(x, "gram")                 another way to the same map
+    polar(x, "svd")                  another way to the same map
 
 Every way is scale invariant, is defined at zero (the answer is zero) and at rank
 deficiency (directions without gradient stay zero), and leaves its input alone.
@@ -40,6 +40,7 @@ EXPRESS: Coefficients = (
     (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
+GRAM_FROM = 2.5  # sides' ratio: below it the Gram form has more flops, not fewer
 LAST = (1.875, -1.25, 0.375)  # its limit: further steps converge with order three
 SAFETY = (
     1.02  # the first polynomials diverge beyond 1; the norm is computed in rounding
@@ -48,7 +49,7 @@ SAFETY = (
 
 def polar(
     x: Tensor,
-    method: str = "polar_express",
+    method: str = "auto",
     *,
     steps: int | None = None,
     dtype: torch.dtype | None = None,
@@ -56,6 +57,7 @@ def polar(
 ) -> Tensor:
     """The polar factor of each matrix of x (..., m, n), in the dtype of x.
 
+    method: 'auto' is polar_express, by way of `gram` where one side is much longer.
     steps: of the iteration (default 5; inverse_sqrt 8). dtype: to compute in; default
     that of x, float32 for half precision where the method has factorisations. cutoff:
     relative, for qdwh and svd (default sqrt(m n) times the dtype's rounding).
@@ -68,10 +70,13 @@ def polar(
         )
     if x.is_complex() or not x.is_floating_point():
         raise ValueError(f"polar is for real matrices, not {x.dtype}")
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: use {', '.join(METHODS)}")
     if x.numel() == 0:
         return x.clone()
+    if method == "auto":
+        short, long = sorted(x.shape[-2:])
+        method = "gram" if long >= GRAM_FROM * short else "polar_express"
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: use auto, {', '.join(METHODS)}")
     half = x.dtype in (torch.float16, torch.bfloat16)
     exact = method in ("inverse_sqrt", "qdwh", "svd")
     working = dtype or (torch.float32 if half and exact else x.dtype)

@@ -95,7 +95,7 @@ def spectral(
     head_rows: bool = True,
     alpha: float = 0.0,
     centred: bool = False,
-    method: str = "polar_express",
+    method: str = "auto",
     **options,
 ) -> Tensor:
     """The polar factor, of each head alone. O x O per head; centred: shifts, too.
@@ -117,7 +117,7 @@ def row_then_spectral(
     centred: bool = False,
     alpha: float = 0.0,
     floor: float = 0.0,
-    method: str = "polar_express",
+    method: str = "auto",
     **options,
 ) -> Tensor:
     """The polar factor of the row-normalised block ('hybrid'). P x O; also shifts."""
@@ -131,7 +131,7 @@ def spectral_then_row(
     *,
     centred: bool = False,
     floor: float = 0.0,
-    method: str = "polar_express",
+    method: str = "auto",
     **options,
 ) -> Tensor:
     """The row-normalised polar factor. P x O; with `centred` also shifts."""

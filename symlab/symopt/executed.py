@@ -1,0 +1,144 @@
+"""The rules of Lau & Su (arXiv 2605.18106) as the authors' code executes them.
+
+For reproductions only: `rules` has what the paper states. Source of the differences:
+timlautk/equivariant_optimizers at a773b3f and, for the Gram iteration, Dao-AILab/
+gram-newton-schulz, read line by line. Absolute constants where the statement has none
+make these rules depend on the scale of the gradient; five steps of a quintic are far
+from a polar factor where the least singular value is small. One more difference is not
+a map: the Gram iteration divides a float32 input by its norm IN PLACE, and where that
+input is the momentum buffer (embeddings) the buffer keeps to its first gradient.
+Parameters are float32 there, so half precision is computed in float32. These functions
+change no input and have zero for zero.
+"""
+
+import torch
+from torch import Tensor
+
+from symlab.symopt.polar import EXPRESS, SAFETY, _iterate
+from symlab.symopt.rules import centre, scale
+
+EPSILON = 1e-8
+LEAST = 1e-7  # of the Gram iteration, beside the Frobenius norm
+# arXiv 2505.16932 for another lower bound, each over the powers of 1.05
+COEFFICIENTS = tuple(
+    (a / 1.05, b / 1.05**3, c / 1.05**5)
+    for a, b, c in (
+        (8.28721201814563, -23.595886519098837, 17.300387312530933),
+        (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+        (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+        (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+        (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+    )
+)
+
+
+def executed_row_norm(
+    x: Tensor, centred: bool = False, epsilon: float = EPSILON
+) -> Tensor:
+    """Rows over length plus 1e-8, an absolute number: small gradients move less."""
+    y = _single(x)
+    y = centre(y) if centred else y
+    y = y / (y.norm(dim=-1, keepdim=True) + epsilon)
+    return (centre(y) if centred else y).to(x.dtype)
+
+
+def executed_right_polar(
+    x: Tensor, alpha: float = 1.0, centred: bool = False
+) -> Tensor:
+    """x (x^T x + 1e-8 I)^(-1/2), five steps: the damping is absolute, not relative."""
+    return _one_sided(x, alpha, centred, left=False)
+
+
+def executed_left_polar(x: Tensor, alpha: float = 1.0, centred: bool = False) -> Tensor:
+    """(x x^T + 1e-8 I)^(-1/2) x, five steps: the damping is absolute, not relative."""
+    return _one_sided(x, alpha, centred, left=True)
+
+
+def executed_hybrid(
+    x: Tensor,
+    alpha: float = 1.0,
+    centred: bool = False,
+    side: str | None = None,
+    *,
+    coupled: bool = True,
+    dtype: torch.dtype = torch.float16,
+) -> Tensor:
+    """Row-then-polar times nu^alpha with nu = nuclear/Frobenius norm, not nuclear norm.
+
+    side: None is their default, the Gram iteration in `dtype`, which takes the smaller
+    side and has by then divided the rows by their common norm: nu is too small by it,
+    m^(1/2) for m rows. Its polynomials are applied to x here, not to the Gram matrix:
+    equal up to float16's rounding, some .3 %. 'left' and 'right' are their other
+    backend, with the absolute damping and the stated nu. coupled: a stack of experts
+    shares one nu, summed.
+    """
+    if side not in (None, "left", "right"):
+        raise ValueError(f"unknown side {side!r}: use 'left', 'right' or None")
+    y = executed_row_norm(_single(x), centred)
+    if side is None:
+        y = y.float()
+        y = y / (torch.linalg.matrix_norm(y, keepdim=True) + LEAST)
+        wide = y.shape[-2] <= y.shape[-1]
+        factor = _iterate((y if wide else y.mT).to(dtype), COEFFICIENTS).float()
+        factor = factor if wide else factor.mT
+    else:
+        factor = _factor(y, left=side == "left")[0]
+    dims = tuple(range(y.ndim)) if coupled else (-2, -1)
+    nu = (y * factor).sum(dims, keepdim=True).clamp(min=EPSILON)
+    update = nu**alpha * factor
+    return (centre(update) if centred else update).to(x.dtype)
+
+
+def executed_fused_gate_up(x: Tensor) -> Tensor:
+    """One polar factor of gates over ups (..., 2r, d), not one of each projection.
+
+    In bfloat16, with an absolute 1e-6 beside the norm, times max(1, 2r/d)^(1/2).
+    """
+    _single(x)
+    if x.shape[-2] % 2:
+        raise ValueError(f"{x.shape[-2]} rows are not gates and ups: give (..., 2r, d)")
+    wide = x.shape[-2] <= x.shape[-1]
+    y = (x if wide else x.mT).to(torch.bfloat16)
+    y = y / (SAFETY * torch.linalg.matrix_norm(y, keepdim=True) + 1e-6)
+    for a, b, c in EXPRESS:  # in their order: bfloat16 rounds each product
+        gram = y @ y.mT
+        y = a * y + (b * gram + (c * gram) @ gram) @ y
+    return scale(x.shape, "muon") * (y if wide else y.mT).to(x.dtype)
+
+
+def _one_sided(x: Tensor, alpha: float, centred: bool, left: bool) -> Tensor:
+    y = _single(x)
+    factor, nu = _factor(centre(y) if centred else y, left)
+    update = nu.clamp(min=EPSILON) ** alpha * factor
+    return (centre(update) if centred else update).to(x.dtype)
+
+
+def _factor(x: Tensor, left: bool) -> tuple[Tensor, Tensor]:
+    """The one-sided factor, and the trace of C C^(-1/2): (..., 1, 1)."""
+    gram = x @ x.mT if left else x.mT @ x
+    root = _inverse_sqrt(gram.float()).to(x.dtype)
+    nu = (gram * root).sum((-2, -1), keepdim=True)
+    return (root @ x if left else x @ root), nu
+
+
+def _inverse_sqrt(c: Tensor) -> Tensor:
+    """(C + 1e-8 I)^(-1/2) as theirs: Y -> Y P, Z -> P Z with P = p(I - Z Y)."""
+    eye = torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
+    c = (c + c.mT) / 2 + EPSILON * eye
+    size = SAFETY * torch.linalg.matrix_norm(c, keepdim=True) + EPSILON
+    y, z = c / size, eye.expand_as(c)
+    for a, b, d in COEFFICIENTS:
+        r = eye - z @ y
+        r = (r + r.mT) / 2
+        p = (a + b + d) * eye - (b + 2 * d) * r + d * (r @ r)
+        y, z = y @ p, p @ z
+    return z / size.sqrt()
+
+
+def _single(x: Tensor) -> Tensor:
+    """In float32 at least."""
+    if x.ndim < 2 or not x.is_floating_point():
+        raise ValueError(
+            f"these rules are for real matrices, not {tuple(x.shape)} of {x.dtype}"
+        )
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,306 @@
+"""The maps of related optimizers, as pure functions of a momentum.
+
+  schatten_power, freon   U s^(q-1) V^T, from SGD (q = 2) through Muon (q = 1) to
+                          inverted spectra (q < 1): Shumaylov et al., arXiv 2605.11181
+  kaon                    a chaotic map of the singular values; same paper
+  sinkhorn                rows and columns of equal length: SinkGD, arXiv 2502.06742
+  sign                    of each entry
+  aro                     one of these in a rotated frame: Gong et al., arXiv 2602.09006
+  normuon                 a row statistic on a polar factor: Li et al., arXiv 2510.05491
+  bias_rms                Scion's oracle for vectors: Pethick et al., arXiv 2502.07529
+
+Scion's other oracles are rules times a number and are not repeated here: `spectral`
+with the scale 'scion'; for embeddings (V, D) D^(1/2) `row_norm`; for heads of D inputs
+`row_norm` / D^(1/2) or `sign` / D.
+
+What carries state takes it and returns the next; None is the first. Inputs are not
+changed, zero has the update zero, and each map but `schatten_power` is scale free. Half
+precision is computed in float32.
+"""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from symlab.symopt.polar import _cutoff, _normalised, nuclear_norm
+from symlab.symopt.rules import _inverse, _safe, column_norm, row_norm
+
+# --- Freon ---------------------------------------------------------------------------
+
+
+def freon(x: Tensor, q: float = 2 / 3, method: str = "svd", **options) -> Tensor:
+    """Freon's update of each matrix of x (..., m, n), in the dtype of x. O x O.
+
+    U (s / M)^(q-1) V^T with the power mean M = (sum s^q / k)^(1/q), k = min(m, n). The
+    paper divides x by (sum s^q)^(1/q), maps, and multiplies by (sum s^q / k)^((1-q)/q)
+    of what it has divided; this is the same, and scale free: q = 1 is the polar factor,
+    q = 2 is x at the length k^(1/2) of a polar factor, and a flat spectrum becomes 1
+    for every q. options: of `schatten_power`. Raises ValueError unless q > 0.
+    """
+    if not q > 0:
+        raise ValueError(f"q = {q} is no Schatten exponent: use one above 0")
+    y, powered = _power(x, 1 - q / 2, method, **options)
+    # s s^(q-1) summed, so no method needs the singular values themselves
+    mean = nuclear_norm(y, powered) / max(1, min(x.shape[-2:]))
+    return (powered * _safe(mean) ** ((1 - q) / q)).to(x.dtype)
+
+
+def schatten_power(x: Tensor, c: float, method: str = "svd", **options) -> Tensor:
+    """(x x^T)^(-c) x = U s^(1-2c) V^T of each matrix of x (..., m, n), of x's dtype.
+
+    svd       the definition, on singular values above `cutoff` of the largest
+    gram      eigenvectors of the smaller Gram matrix, on the same range; in float64,
+              as squares need the digits: in float32 a condition above 1e3 is cut
+    newton    a coupled iteration for the inverse b-th root, c = a/b (Guo and Higham
+              2006): matrix products only. Its `damping`, RELATIVE to the trace of the
+              Gram matrix, takes the place of the cut-off: s (s^2 + d)^(-c)
+
+    options: dtype to compute in, cutoff (svd, gram), damping and steps (newton).
+    Homogeneous of degree 1 - 2c. Raises ValueError for vectors, complex numbers, an
+    unknown method, and for newton a c that is no fraction a/b in [0, 1] with b <= 12.
+    """
+    y, powered = _power(x, c, method, **options)
+    size = _safe(nuclear_norm(x.to(y.dtype), y))  # <x, x/|x|> = |x|
+    return (powered * size ** (1 - 2 * c)).to(x.dtype)
+
+
+def _power(
+    x: Tensor, c: float, method: str, *, dtype: torch.dtype | None = None, **options
+) -> tuple[Tensor, Tensor]:
+    """x / |x| and its power, in the dtype of the computation."""
+    _check(x, "a Schatten power")
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: use {', '.join(METHODS)}")
+    single = torch.promote_types(x.dtype, torch.float32)
+    y = _normalised(x, dtype or (torch.float64 if method == "gram" else single))
+    if x.numel() == 0:
+        return y, y
+    if method != "newton":
+        options.setdefault("cutoff", _cutoff(x.to(single), None))
+    wide = y.shape[-2] <= y.shape[-1]
+    powered = METHODS[method](y if wide else y.mT, c, **options)
+    return y, powered if wide else powered.mT
+
+
+def _svd(x: Tensor, c: float, *, cutoff: float) -> Tensor:
+    u, s, vt = torch.linalg.svd(x, full_matrices=False)
+    kept = s > cutoff * s[..., :1]
+    s = torch.where(kept, torch.where(kept, s, 1) ** (1 - 2 * c), 0)
+    return (u * s[..., None, :]) @ vt
+
+
+def _gram(x: Tensor, c: float, *, cutoff: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(x @ x.mT)
+    # eigenvalues are known to rounding of the largest: their roots no better than this
+    least = max(cutoff**2, x.shape[-2] * float(torch.finfo(x.dtype).eps))
+    kept = values > least * values[..., -1:]
+    powers = torch.where(kept, torch.where(kept, values, 1) ** -c, 0)
+    return (vectors * powers[..., None, :]) @ (vectors.mT @ x)
+
+
+def _newton(
+    x: Tensor, c: float, *, damping: float | None = None, steps: int | None = None
+) -> Tensor:
+    """X -> X T, M -> T^b M with T = ((b+1) I - M)/b: M -> I and X -> A^(-1/b)."""
+    fraction = Fraction(c).limit_denominator(12)
+    a, b = fraction.numerator, fraction.denominator
+    if abs(c - a / b) > 1e-9 or not 0 <= c <= 1:
+        raise ValueError(
+            f"newton needs a fraction a/b in [0, 1] with b <= 12, and c is {c}: use svd"
+        )
+    d = 4 * float(torch.finfo(x.dtype).eps) if damping is None else damping
+    eye = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
+    gram = x @ x.mT + d * eye  # |x| = 1 is the trace: d is relative
+    scale = (b + 1) / 2 / torch.linalg.matrix_norm(gram, keepdim=True)
+    root, residual = scale ** (1 / b) * eye, scale * gram
+    # the least eigenvalue grows by (1 + 1/b)^b a step; then convergence is quadratic
+    growing = math.log(1 / d) / (b * math.log1p(1 / b))
+    for _ in range(steps or math.ceil(growing) + 6):
+        t = ((b + 1) * eye - residual) / b
+        root = root @ t
+        for _ in range(b):
+            residual = t @ residual
+    for _ in range(a):
+        x = root @ x
+    return x
+
+
+METHODS = {"svd": _svd, "gram": _gram, "newton": _newton}
+
+# --- maps without state --------------------------------------------------------------
+
+
+def kaon(x: Tensor, steps: int = 5) -> Tensor:
+    """Kaon's update of each matrix of x (..., m, n): a scrambled spectrum. O x O.
+
+    X <- 4.1 (I - X X^T)^2 X from x / |x|, divided by 1.175: each singular value goes
+    through s <- 4.1 s (1 - s^2)^2, which is chaotic and stays below 1.1735 (arXiv
+    2605.11181). Errors grow by e^.89 a step, so half precision is computed in float32.
+    A matrix of rank one has s = 1, which the map sends to 0: no update.
+    """
+    _check(x, "Kaon's update")
+    y = _normalised(x, torch.promote_types(x.dtype, torch.float32))
+    wide = y.shape[-2] <= y.shape[-1]
+    y = y if wide else y.mT
+    eye = torch.eye(y.shape[-2], dtype=y.dtype, device=y.device)
+    for _ in range(steps):
+        rest = eye - y @ y.mT
+        y = 4.1 * (rest @ rest @ y)
+    y = y / 1.175
+    return (y if wide else y.mT).to(x.dtype)
+
+
+def sinkhorn(x: Tensor, steps: int = 5) -> Tensor:
+    """Rows of length n^(1/2), columns of length m^(1/2): entries of size 1. P x P.
+
+    In turn, rows first, as in SinkGD (arXiv 2502.06742, Algorithm 3): columns are exact
+    after every step. ARO's paper divides by both at once, which commutes with
+    transposition and has the same limit, but exact lengths only there.
+    """
+    _check(x, "Sinkhorn's update")
+    y = x.to(torch.promote_types(x.dtype, torch.float32))
+    for _ in range(steps):
+        y = column_norm(row_norm(y))
+    return (math.sqrt(x.shape[-2]) * y).to(x.dtype)
+
+
+def sign(x: Tensor) -> Tensor:
+    """The sign of each entry, 0 at 0. Signed permutations on both sides."""
+    return x.sign()
+
+
+def bias_rms(x: Tensor) -> Tensor:
+    """Vectors (..., d) over the root mean square of their entries. O."""
+    y = x.to(torch.promote_types(x.dtype, torch.float32))
+    y = y / _safe(y.abs().amax(-1, keepdim=True))
+    return (y * _inverse(y.square().mean(-1, keepdim=True))).to(x.dtype)
+
+
+# --- maps with state -----------------------------------------------------------------
+
+
+def _clear_sign(z: Tensor) -> Tensor:
+    """The sign, 0 for entries that are rounding of their row.
+
+    QR makes rows of R^T x orthogonal to earlier rows of signs, some entries exactly 0.
+    """
+    clear = z.abs() > math.sqrt(float(torch.finfo(z.dtype).eps)) * z.norm(
+        dim=-1, keepdim=True
+    )
+    return torch.where(clear, sign(z), 0)
+
+
+BASES = {"sinkhorn": sinkhorn, "sign": _clear_sign, "row_norm": row_norm}
+
+
+def aro(
+    x: Tensor,
+    rotation: Tensor | None = None,
+    base: str | Callable[[Tensor], Tensor] = "sinkhorn",
+) -> tuple[Tensor, Tensor]:
+    """The base rule f in a rotated frame of the rows: R f(R^T x), and R. O x P.
+
+    R = QR(x f(R'^T x)^T) from the rotation R' (..., m, m) of the step before, the
+    identity at first (arXiv 2602.09006); float32 at least. base: 'sinkhorn', 'sign',
+    'row_norm' or a scale-free function. A rotation of the rows acts on x and R' alike.
+
+    With f = row_norm this is a power iteration for the left singular vectors, and the
+    update tends to the polar factor. An f that commutes with rotations of the rows, as
+    `column_norm`, makes the frame empty. A zero x leaves R as it is. Rows of R^T x
+    shorter than rounding's root are zero: R comes from a product of two and knows no
+    better, and f would blow them up to full size. The signs of few columns can be
+    linearly dependent; rounding then chooses a part of the frame.
+    """
+    _check(x, "ARO's update")
+    if isinstance(base, str) and base not in BASES:
+        raise ValueError(f"unknown base {base!r}: use {', '.join(BASES)}")
+    f = BASES[base] if isinstance(base, str) else base
+    y = _normalised(x, torch.promote_types(x.dtype, torch.float32))
+    square = (*x.shape[:-1], x.shape[-2])
+    if rotation is None:
+        rotation = torch.eye(x.shape[-2], device=x.device).expand(square)
+    if tuple(rotation.shape) != square:
+        raise ValueError(
+            f"the rotation has shape {tuple(rotation.shape)}: {tuple(x.shape)} needs "
+            f"{square}, or None at first"
+        )
+    rotation = rotation.to(y.dtype)
+    q = _next_rotation(y, f(_framed(rotation, y)), rotation)
+    q = torch.where(y.abs().amax((-2, -1), keepdim=True) > 0, q, rotation)
+    return (q @ f(_framed(q, y))).to(x.dtype), q
+
+
+def _next_rotation(y: Tensor, z: Tensor, rotation: Tensor) -> Tensor:
+    """QR(y z^T), and for tall y a basis of its columns, then the old frame's rest.
+
+    y z^T of a tall y is singular: rounding would choose the columns beyond its rank.
+    """
+    n = y.shape[-1]
+    if y.shape[-2] <= n:
+        return _orthonormal(y @ z.mT)
+    basis, t = torch.linalg.qr(y)
+    inside = basis @ _orthonormal(t @ z.mT)
+    return _orthonormal(torch.cat([inside, rotation[..., n:]], -1))
+
+
+def _orthonormal(a: Tensor) -> Tensor:
+    """Q of QR with a positive diagonal of R, which makes it one."""
+    q, r = torch.linalg.qr(a)
+    negative = r.diagonal(dim1=-2, dim2=-1) < 0
+    return torch.where(negative[..., None, :], -q, q)
+
+
+def _framed(rotation: Tensor, y: Tensor) -> Tensor:
+    """R^T y without the rows that are rounding."""
+    z = rotation.mT @ y
+    length = z.norm(dim=-1, keepdim=True)
+    rounding = math.sqrt(float(torch.finfo(y.dtype).eps))
+    return torch.where(length > rounding * length.amax(-2, keepdim=True), z, 0)
+
+
+def normuon(
+    update: Tensor,
+    second: Tensor | None = None,
+    beta2: float = 0.95,
+    eps: float = 1e-8,
+) -> tuple[Tensor, Tensor]:
+    """A polar factor (..., m, n) with its rows evened out, and the statistic. P x O.
+
+    second (..., m, 1) averages the mean square of each row's entries, with rate
+    1 - beta2 from zero; rows are divided by its root plus eps, and the whole is scaled
+    to the Frobenius norm .2 (m n)^(1/2): entries as large as AdamW's (arXiv 2510.05491,
+    Algorithm 1). That norm is set anew each step, so the statistic needs no correction
+    of its start. Rows that are rounding of the longest are zero: division by their own
+    length would blow them up.
+    """
+    _check(update, "NorMuon's statistic")
+    u = update.to(torch.promote_types(update.dtype, torch.float32))
+    length = u.norm(dim=-1, keepdim=True)
+    longest = length.amax(-2, keepdim=True) if u.numel() else length
+    u = torch.where(length > _cutoff(u, None) * longest, u, 0)
+    row_shape = (*u.shape[:-1], 1)
+    if second is None:
+        second = u.new_zeros(row_shape)
+    if tuple(second.shape) != row_shape:
+        raise ValueError(
+            f"the statistic has shape {tuple(second.shape)}: {tuple(u.shape)} needs "
+            f"{row_shape}, or None at first"
+        )
+    second = beta2 * second + (1 - beta2) * u.square().mean(-1, keepdim=True)
+    even = u / (second.sqrt() + eps)
+    norm = _safe(torch.linalg.matrix_norm(even, keepdim=True))
+    size = 0.2 * math.sqrt(u.shape[-2] * u.shape[-1])
+    return (even * (size / norm)).to(update.dtype), second
+
+
+def _check(x: Tensor, what: str) -> None:
+    if x.ndim < 2:
+        raise ValueError(
+            f"{what} is of matrices, and this has shape {tuple(x.shape)}: use bias_rms "
+            "or AdamW for vectors"
+        )
+    if not x.is_floating_point():
+        raise ValueError(f"{what} is of real matrices, not {x.dtype}")
