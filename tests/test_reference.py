@@ -74,12 +74,15 @@ def test_pages_under_docs_show_what_is_in_the_reference_rows():
             assert f"`{claim.name}`" in shown
 
 
-def test_readme_code_runs():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+def test_readme_code_runs_and_prints_what_it_shows(capsys):
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 2
     scope: dict = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), scope)
+    shown = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    assert capsys.readouterr().out == "".join(shown)
     assert len(scope["df"])
     assert set(scope["verdicts"].verdict) <= {"held", "failed", "undecided"}
 

@@ -431,6 +431,10 @@ def test_describe_says_what_the_optimizer_does():
             assert (row["lr"], row["weight_decay"]) == (g["lr"], g["weight_decay"])
             assert row["role"] == g["role"]
     assert (table.note == "").all()  # each rule respects its group
+    assert table.weight_decay.to_dict() == {
+        n: 0.1 if n in ("a.weight", "b.weight", "c.weight") else 0.0
+        for n in table.index
+    }
     adamw = describe(model, preset="adamw").set_index("name")
     assert "rotation of inputs" in adamw.loc["table.weight", "note"]
     muon = describe(model, preset="muon").set_index("name")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from symlab.symopt import describe, roles
+from symlab.symopt import SymOpt, describe, roles
 
 D, V, HEADS = 16, 24, 4
 
@@ -152,6 +152,20 @@ def test_experts_and_routers(router, shift, interleaved):
     assert (down.role, down.rows, down.columns) == ("down", 2, 1)
 
 
+def test_the_optimizer_takes_heads_halves_and_axes_from_the_roles():
+    model = Language(Attention(), Mixture(interleaved=True))
+    opt = SymOpt(model)
+    of = {n: g for g in opt.param_groups for n in g["param_names"]}
+    assert (of["middle.q_proj"]["pieces"], of["middle.q_proj"]["along"]) == (
+        2, "interleaved rows",
+    )  # fmt: skip
+    assert (of["middle.k_proj"]["rows"], of["middle.k_proj"]["transpose"]) == (2, True)
+    out = of["attention.gate.weight"]
+    assert (out["pieces"], out["along"]) == (HEADS, "columns")
+    assert of["attention.router.weight"]["along"] == "rows"
+    assert of["middle.lm_head"]["options"] == {"centred": True}
+
+
 def test_the_shift_is_no_symmetry_of_tied_or_capped_heads():
     tied = roles(Language(Attention(), Feedforward(), tied=True))
     assert tied["o_proj.weight"].role == "tied embedding"
@@ -160,6 +174,13 @@ def test_the_shift_is_no_symmetry_of_tied_or_capped_heads():
     capped = roles(Language(Attention(), Feedforward(), cap=True))
     assert capped["down.weight"].role == "head"
     assert not capped["down.weight"].shift
+    capped = Language(Attention(), Feedforward(), cap=True)
+    capped.middle = nn.Sequential(capped.middle, nn.Tanh())  # bends what it passes on
+    seen = roles(nn.Sequential(capped, nn.LogSoftmax(-1)))
+    assert seen["0.down.weight"].role == "head"
+    assert not seen["0.down.weight"].shift
+    free = Language(Attention(), Feedforward())
+    assert roles(nn.Sequential(free, nn.LogSoftmax(-1)))["0.down.weight"].shift
 
 
 def test_a_classifier_and_a_regression_have_no_shift_but_a_softmax_gives_one():
@@ -227,9 +248,21 @@ def test_without_an_input_types_decide_and_a_warning_says_so():
         roles(Closed(), (ids,))
 
 
+class Counting(nn.Linear):
+    """Writes to a buffer whatever its mode, and draws."""
+
+    def __init__(self):
+        super().__init__(8, 8)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x + torch.rand_like(x))
+
+
 def test_looking_changes_nothing():
     model = nn.Sequential(
-        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 2)
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), Counting(), nn.Linear(8, 2)
     )
     before = {n: t.clone() for n, t in model.state_dict().items()}
     torch.manual_seed(3)

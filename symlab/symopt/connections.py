@@ -457,11 +457,12 @@ def follow(model: torch.nn.Module, call) -> Seen:
     buffers = {n: b.clone() for n, b in model.named_buffers()}
     modes = {m: m.training for m in model.modules()}
     mode = Following(parameters)
+    gpus = {p.device for p in parameters.values() if p.is_cuda}
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # one operation for a layer
         model.eval()
-        with torch.random.fork_rng(), torch.no_grad(), mode:
+        with torch.random.fork_rng(list(gpus)), torch.no_grad(), mode:
             out = call()
         _find_head(mode, out)
     finally:
