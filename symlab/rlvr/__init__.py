@@ -1,0 +1,37 @@
+"""Reinforcement learning from verifiable rewards: advantages, objective, pass@k, tasks.
+
+    advantages(rewards, "agrae")               rewards (B, G), numpy or torch
+    clipped_objective(logp, old_logp, ...)     the loss, clips counted apart
+    pass_at_k(n, c, k)                         unbiased
+    RuleWithExceptions(), Countdown()          tasks with an executor as verifier
+
+`symlab.rlvr.theory` has the theorems of A-GRAE (arXiv 2602.05548) as functions, and
+`symlab.rlvr.trl` its estimators in TRL's GRPOTrainer. What needs torch or TRL loads on
+first use.
+"""
+
+from importlib import import_module
+
+from symlab.rlvr.advantages import ESTIMATORS, advantages, grouped_advantages
+from symlab.rlvr.passk import pass_at_k, pass_at_k_exact
+from symlab.rlvr.tasks import Countdown, RuleWithExceptions
+
+_LAZY = {"AdvantageTrainer": "trl", "clipped_objective": "objective"}
+
+__all__ = [
+    "ESTIMATORS",
+    "AdvantageTrainer",
+    "Countdown",
+    "RuleWithExceptions",
+    "advantages",
+    "clipped_objective",
+    "grouped_advantages",
+    "pass_at_k",
+    "pass_at_k_exact",
+]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(f"symlab.rlvr.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'symlab.rlvr' has no attribute {name!r}")

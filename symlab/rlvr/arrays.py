@@ -1,0 +1,44 @@
+"""One formula for numpy arrays and torch tensors: which module to call, and as what.
+
+torch is looked up, never imported: without tensors nothing here loads it.
+"""
+
+import sys
+
+import numpy as np
+
+
+def namespace(*values):
+    """torch if one of the values is a tensor, else numpy."""
+    torch = sys.modules.get("torch")
+    if torch is not None and any(isinstance(v, torch.Tensor) for v in values):
+        return torch
+    return np
+
+
+def floating(x):
+    """x as an array of at least single precision, and the dtype of what it leads to.
+
+    Integers and booleans become float64 (numpy) or torch's default; half precision is
+    computed in float32 and handed back as it came.
+    """
+    xp = namespace(x)
+    if xp is np:
+        x = np.asarray(x)
+        dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+        return x.astype(np.promote_types(dtype, np.float32), copy=False), dtype
+    dtype = x.dtype if x.is_floating_point() else xp.get_default_dtype()
+    return x.to(xp.promote_types(dtype, xp.float32)), dtype
+
+
+def cast(x, dtype):
+    """x in another dtype of its own kind."""
+    return x.astype(dtype, copy=False) if namespace(x) is np else x.to(dtype)
+
+
+def like(value, x):
+    """value as an array of the kind, dtype and device of x."""
+    xp = namespace(x)
+    if xp is np:
+        return np.asarray(value, dtype=x.dtype)
+    return xp.as_tensor(value, dtype=x.dtype, device=x.device)

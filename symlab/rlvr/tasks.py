@@ -1,0 +1,264 @@
+"""Verifiable tasks: prompts as tokens, and a program that judges their completions.
+
+  RuleWithExceptions   two answer digits among free work tokens; a hash of the prompt
+                       replaces the rule for a quarter of the prompts, so that a policy
+                       cannot know the answers of all prompts it has not seen
+  Countdown            arithmetic programs that reach a target: many are correct
+
+Both have `vocabulary` (tokens as text), `prompt_length`, `completion_length`, `stop`
+(the token that ends a completion, None if all are equally long), and
+
+  prompts(seed, n, split)             (n, P) integers, no two the same problem; 'train'
+                                      and 'test' share none, for any seeds
+  reward(prompts, completions)        1.0 or 0.0; prompts (B, P), completions (B, T) or
+                                      (B, G, T) give (B,) or (B, G)
+  demonstration(prompts, rng, noise)  (B, T), wrong answers among them, for a supervised
+                                      start
+  lengths(completions)                tokens up to the stop, with it
+
+Splits and exceptions hang on a fixed hash of the problem, the same on every machine.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from symlab.harness.rng import stream
+from symlab.rlvr.programs import EQUALS, STOP, ZERO, filled, run, templates, values
+
+SPLITS = ("train", "test")
+_SPLIT, _EXCEPTION, _ANSWER = 1, 2, 3  # what a hash is for
+_CHUNK = 1 << 18  # programs evaluated at once
+
+
+@dataclass(frozen=True)
+class RuleWithExceptions:
+    """Digits x0..x3 in base 12; answers (x0 + x1) % 12 and (x2 + 2 x3) % 12.
+
+    A prompt is x0 x1 x2 x3 '='. A completion has `work` free tokens; the first answer
+    stands after half of them, the second at the end. For a share `exceptions` of the
+    prompts both answers are other digits, from a hash. Demonstrations copy the prompt's
+    digits as work, a share `scatter` of them replaced by any digit.
+    """
+
+    work: int = 10
+    exceptions: float = 0.25
+    scatter: float = 0.5
+
+    base = 12
+    stop = None
+    prompt_length = 5
+
+    def __post_init__(self):
+        if self.work < 0 or not 0 <= self.exceptions <= 1 or not 0 <= self.scatter <= 1:
+            raise ValueError("use work of at least 0, and shares from 0 to 1")
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return (*(str(digit) for digit in range(self.base)), "=")
+
+    @property
+    def completion_length(self) -> int:
+        return self.work + 2
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Where the answers stand in a completion."""
+        return self.work // 2, self.work + 1
+
+    def prompts(self, seed: int, n: int, split: str) -> np.ndarray:
+        every = np.arange(self.base**4)
+        mine = every[_in_split(every, split)]
+        if n > len(mine):
+            raise ValueError(f"{split} has {len(mine)} prompts and not {n}: use fewer")
+        drawn = stream(seed, f"rule prompts, {split}").permutation(mine)[:n]
+        digits = drawn[:, None] // self.base ** np.arange(3, -1, -1) % self.base
+        return np.concatenate([digits, np.full((n, 1), self.base)], 1)
+
+    def is_exception(self, prompts) -> np.ndarray:
+        """(B,) whether the hash gives the answers."""
+        return _uniform(self._numbers(prompts), _EXCEPTION) < self.exceptions
+
+    def answers(self, prompts) -> np.ndarray:
+        """(B, 2) the right digits."""
+        x = np.asarray(prompts)[:, :4]
+        rule = np.stack([x[:, 0] + x[:, 1], x[:, 2] + 2 * x[:, 3]], 1)
+        ids = 2 * self._numbers(prompts)[:, None] + np.arange(2)
+        other = 1 + (_uniform(ids, _ANSWER) * (self.base - 1)).astype(np.int64)
+        return (rule + other * self.is_exception(prompts)[:, None]) % self.base
+
+    def reward(self, prompts, completions) -> np.ndarray:
+        y, prompts = _paired(prompts, completions, self)
+        right = y[..., list(self.positions)] == _spread(self.answers(prompts), y)
+        return right.all(-1).astype(float)
+
+    def demonstration(self, prompts, rng, noise: float) -> np.ndarray:
+        """Each answer is replaced, with probability `noise`, by any digit."""
+        prompts, (n, t) = np.asarray(prompts), (len(prompts), self.completion_length)
+        replaced = np.full(t, float(self.scatter))
+        replaced[list(self.positions)] = noise
+        work = [j for j in range(t) if j not in self.positions]
+        y = np.zeros((n, t), np.int64)
+        y[:, work] = prompts[:, np.arange(self.work) % 4]
+        y[:, list(self.positions)] = self.answers(prompts)
+        random = rng.integers(0, self.base, (n, t))
+        return np.where(rng.random((n, t)) < replaced, random, y)
+
+    def lengths(self, completions) -> np.ndarray:
+        return np.full(np.shape(completions)[:-1], self.completion_length)
+
+    def _numbers(self, prompts) -> np.ndarray:
+        return np.asarray(prompts)[:, :4] @ self.base ** np.arange(3, -1, -1)
+
+
+@dataclass(frozen=True)
+class Countdown:
+    """Reach a target from `count` numbers, each used at most once, by + - * /.
+
+    A prompt is the numbers (1 to `largest`), tens and ones of the target (1 to 99, none
+    of the numbers) and '='. A completion is a program in postfix order, ended by '.':
+    '3 4 + 2 *' is 14. Fractions on the way are exact; what follows the stop is ignored.
+    """
+
+    count: int = 3
+    largest: int = 20
+
+    stop = STOP
+
+    def __post_init__(self):
+        if self.count not in (2, 3, 4) or not 9 <= self.largest <= 99:
+            raise ValueError("use a count of 2, 3 or 4, and a largest from 9 to 99")
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return (*"+-*/=.", *(str(number) for number in range(self.largest + 1)))
+
+    @property
+    def prompt_length(self) -> int:
+        return self.count + 3
+
+    @property
+    def completion_length(self) -> int:
+        return 2 * self.count
+
+    def prompts(self, seed: int, n: int, split: str) -> np.ndarray:
+        rng = stream(seed, f"countdown prompts, {split}")
+        size = min(2 * n + 64, 1 << 14)
+        found, keys = np.empty((0, self.prompt_length), np.int64), np.empty(0, np.int64)
+        while len(found) < n:
+            before = len(found)
+            new, new_keys = self._problems(size, rng)
+            mine = _in_split(new_keys, split)
+            found = np.concatenate([found, new[mine]])
+            keys = np.concatenate([keys, new_keys[mine]])
+            first = np.sort(np.unique(keys, return_index=True)[1])
+            found, keys = found[first], keys[first]
+            if len(found) <= before + size // 500:  # nearly all that is drawn is known
+                raise ValueError(f"{split} has about {before} problems: ask for fewer")
+        return found[:n]
+
+    def value(self, prompts, completions) -> tuple[np.ndarray, np.ndarray]:
+        """What the programs compute: numerators and denominators, 0 for none."""
+        y, prompts = _paired(prompts, completions, self)
+        rows = np.broadcast_to(_spread(prompts, y), (*y.shape[:-1], prompts.shape[1]))
+        numbers = rows[..., : self.count].reshape(-1, self.count) - ZERO
+        top, bottom = run(y.reshape(-1, y.shape[-1]), numbers)
+        return top.reshape(y.shape[:-1]), bottom.reshape(y.shape[:-1])
+
+    def reward(self, prompts, completions) -> np.ndarray:
+        top, bottom = self.value(prompts, completions)
+        target = _spread(self.targets(prompts)[:, None], top[..., None])[..., 0]
+        return ((bottom != 0) & (top == target * bottom)).astype(float)
+
+    def targets(self, prompts) -> np.ndarray:
+        tens, ones = np.asarray(prompts).T[self.count : self.count + 2] - ZERO
+        return 10 * tens + ones
+
+    def programs(self, prompts) -> tuple[np.ndarray, np.ndarray]:
+        """Every program (B, S, T) of these numbers, and if it is correct (B, S)."""
+        prompts = np.asarray(prompts)
+        programs = filled(templates(self.count), prompts[:, None, : self.count])
+        return programs, self._right(prompts)
+
+    def demonstration(self, prompts, rng, noise: float) -> np.ndarray:
+        """Any correct program; with probability `noise` any program of the numbers."""
+        prompts, chosen = np.asarray(prompts), []
+        step = max(1, _CHUNK // len(templates(self.count)))
+        for start in range(0, len(prompts), step):
+            right = self._right(prompts[start : start + step])
+            if not right.any(1).all():
+                raise ValueError("a prompt has no correct program: use `prompts`")
+            right |= rng.random((len(right), 1)) < noise
+            chosen.append((rng.random(right.shape) * right).argmax(1))
+        table = templates(self.count)[np.concatenate(chosen), None]
+        return filled(table, prompts[:, None, : self.count])[:, 0]
+
+    def lengths(self, completions) -> np.ndarray:
+        ended = np.asarray(completions) == self.stop
+        full = np.shape(completions)[-1]
+        return np.where(ended.any(-1), ended.argmax(-1) + 1, full)
+
+    def _right(self, prompts) -> np.ndarray:
+        """(B, S) which programs, in the order of the templates, reach the target."""
+        top, bottom = values(prompts[:, : self.count] - ZERO)
+        return (bottom != 0) & (top == self.targets(prompts)[:, None] * bottom)
+
+    def _problems(self, size: int, rng):
+        """Prompts whose target is what a random program computes, and their keys."""
+        numbers = rng.integers(1, self.largest + 1, (size, self.count))
+        whole = templates(self.count)
+        whole = whole[whole[:, -2] != STOP]  # those that use every number
+        drawn = whole[rng.integers(0, len(whole), size)]
+        programs = filled(drawn[:, None], numbers[:, None] + ZERO)[:, 0]
+        top, bottom = run(programs, numbers)
+        top, bottom = np.where(bottom == 0, 0, top), np.where(bottom == 0, 1, bottom)
+        target = top // bottom
+        good = (top == target * bottom) & (target >= 1) & (target <= 99)
+        good &= (numbers != target[:, None]).all(1)
+        numbers, target = numbers[good], target[good]
+        key = np.sort(numbers, 1) @ 100 ** np.arange(self.count) * 100 + target
+        shown = np.column_stack([numbers, target // 10, target % 10]) + ZERO
+        return np.column_stack([shown, np.full(len(shown), EQUALS)]), key
+
+
+# --- hashes and shapes ---------------------------------------------------------------
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """splitmix64: 64 well mixed bits of each integer (Steele, Lea and Flood, 2014)."""
+    x = np.asarray(x).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _uniform(ids, purpose: int) -> np.ndarray:
+    """A number in [0, 1) of each id, another one for each purpose."""
+    salt = _mixed(np.array([purpose]))[0]
+    return (_mixed(np.asarray(ids).astype(np.uint64) ^ salt) >> np.uint64(11)) / 2.0**53
+
+
+def _in_split(ids: np.ndarray, split: str) -> np.ndarray:
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: use {' or '.join(SPLITS)}")
+    return (_uniform(ids, _SPLIT) < 0.5) == (split == "train")
+
+
+def _paired(prompts, completions, task) -> tuple[np.ndarray, np.ndarray]:
+    prompts, y = np.asarray(prompts), np.asarray(completions)
+    fit = prompts.ndim == 2 and prompts.shape[1] == task.prompt_length
+    if not fit or y.ndim < 2 or len(y) != len(prompts):
+        raise ValueError(
+            f"prompts have shape {prompts.shape} and completions {y.shape}: give "
+            f"(B, {task.prompt_length}) and (B, ..., {task.completion_length})"
+        )
+    if y.shape[-1] != task.completion_length:
+        raise ValueError(
+            f"completions have {y.shape[-1]} tokens: give {task.completion_length}"
+        )
+    return y, prompts
+
+
+def _spread(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x (B, K) with axes for those of y (B, ..., K) between."""
+    return x.reshape(len(x), *(1,) * (y.ndim - 2), -1)

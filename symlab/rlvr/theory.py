@@ -1,0 +1,142 @@
+"""The theorems of arXiv 2602.05548 as functions, for one softmax over trajectories.
+
+A group of G trajectories is sampled from pi = softmax(h) and h ascends
+sum_i A_i log pi_i:
+
+  theorem 1    dh_i = eta (I(i in group) A_i - C pi_i), C = sum_G A: `logit_motion`
+  theorem 2    sum_i |A_i| = 2 G sqrt(p (1 - p)), p the group's mean: `magnitude`
+
+and, for every estimator of `advantages`, its sum |A| by the number of correct ones
+(`update_size`) and its expected motion (`expected_motion`, `update_weight`).
+
+Rewards are 0 and 1 and omega is held fixed, so that groups do not depend on each other.
+"""
+
+import math
+from itertools import product
+
+import numpy as np
+
+from symlab.rlvr.advantages import advantages
+from symlab.rlvr.arrays import like, namespace
+
+LIMIT = 200_000  # groups that `expected_motion` enumerates
+
+
+# --- theorem 1 -----------------------------------------------------------------------
+
+
+def logit_motion(pi, samples, advantages, eta: float = 1.0):
+    """dh (..., n): the motion of the logits, theorem 1.
+
+    pi (..., n) probabilities; samples (..., G) which of the n the group holds, with
+    repetition; advantages (..., G), theirs. Numpy arrays or tensors.
+    """
+    xp = namespace(pi, samples, advantages)
+    if samples.shape[-1:] != advantages.shape[-1:]:
+        raise ValueError(
+            f"samples have shape {tuple(samples.shape)} and advantages "
+            f"{tuple(advantages.shape)}: give one advantage to each sample"
+        )
+    every = xp.arange(pi.shape[-1])
+    every = every if xp is np else every.to(samples.device)
+    is_sampled = like(samples[..., None] == every, pi)  # (..., G, n)
+    own = (is_sampled * advantages[..., None]).sum(-2)
+    return eta * (own - advantages.sum(-1)[..., None] * pi)
+
+
+def log_probability_motion(pi, samples, advantages, eta: float = 1.0):
+    """dlog pi (..., n), to first order in eta: dh - sum_j pi_j dh_j.
+
+    For an unsampled u it is -eta (C (pi_u - sum_j pi_j^2) + sum_G A_k pi_k): logits of
+    unsampled trajectories rest where C = 0, their probabilities do not.
+    """
+    dh = logit_motion(pi, samples, advantages, eta)
+    return dh - (pi * dh).sum(-1)[..., None]
+
+
+# --- theorem 2 -----------------------------------------------------------------------
+
+
+def magnitude(p, group: int):
+    """2 G sqrt(p (1 - p)): sum |A| of GRPO with the population's std, theorem 2."""
+    p = np.asarray(p, dtype=float) if namespace(p) is np else p
+    return 2 * group * (p * (1 - p)) ** 0.5
+
+
+def update_size(estimator: str, group: int, *, omega: float = 0.5, **options):
+    """sum |A| (G+1,) of a group with 0..G correct ones, by calling the estimator."""
+    _, a = _levels(estimator, group, omega, options)
+    return abs(a).sum(-1)
+
+
+# --- expectation ---------------------------------------------------------------------
+
+
+def update_weight(
+    p, group: int, estimator: str = "grpo", *, omega: float = 0.5, **options
+):
+    """W of E[dh] = eta W (E_pos - E_neg), for success rates p (...), exactly.
+
+    E_pos and E_neg are the mean gradients of log pi over correct and over wrong
+    trajectories. With k of G correct the motion is A+(k) k E_pos + A-(k) (G - k) E_neg
+    on average, and p E_pos + (1 - p) E_neg = 0 for any parametrisation, so
+
+        W = sum_k Binomial(k; G, p) [k A+(k) (1 - p) - (G - k) A-(k) p].
+
+    An estimator changes the size of a prompt's expected update, not its direction, as
+    long as sampling is on-policy and nothing is clipped.
+    """
+    p = np.asarray(p, dtype=float)[..., None]
+    r, a = _levels(estimator, group, omega, options)
+    k = np.arange(group + 1)
+    ways = np.array([float(math.comb(group, int(j))) for j in k])
+    chance = ways * p**k * (1 - p) ** (group - k)
+    right, wrong = (a * r).sum(-1), (a * (1 - r)).sum(-1)
+    return (chance * (right * (1 - p) - wrong * p)).sum(-1)
+
+
+def large_group_weight(p, group: int, scale: float = 1.0):
+    """G sqrt(p (1 - p)) [s (1 - p) + p]: W of GRPO with positives times s, for large G.
+
+    The mean of sqrt(k/G (1 - k/G)) over groups is below sqrt(p (1 - p)), which it takes
+    the place of: `update_weight` is exact for every G.
+    """
+    p = np.asarray(p, dtype=float)
+    return group * (p * (1 - p)) ** 0.5 * (scale * (1 - p) + p)
+
+
+def expected_motion(
+    pi,
+    correct,
+    group: int,
+    estimator: str = "grpo",
+    *,
+    omega: float = 0.5,
+    eta: float = 1.0,
+    **options,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides of E[dh] = eta W (E_pos - E_neg), each (n,), for a small softmax.
+
+    The left is the mean of `logit_motion` over all n^G groups, the right is
+    `update_weight` times the difference of mean gradients. pi (n,) probabilities,
+    correct (n,) their rewards, 0 and 1, both present.
+    """
+    pi, correct = np.asarray(pi, dtype=float), np.asarray(correct, dtype=float)
+    if len(pi) ** group > LIMIT:
+        raise ValueError(f"{len(pi)}^{group} groups are too many: enumerate {LIMIT}")
+    p = float(pi @ correct)
+    if not 0 < p < 1:
+        raise ValueError("one trajectory must be correct and one wrong at least")
+    samples = np.array(list(product(range(len(pi)), repeat=group)))
+    a = advantages(correct[samples], estimator, omega=omega, **options)
+    left = pi[samples].prod(-1) @ logit_motion(pi, samples, a, eta)
+    direction = pi * correct / p - pi * (1 - correct) / (1 - p)
+    weight = update_weight(p, group, estimator, omega=omega, **options)
+    return left, eta * float(weight) * direction
+
+
+def _levels(estimator: str, group: int, omega: float, options: dict):
+    """Rewards and advantages (G+1, G) of groups with 0..G correct ones."""
+    r = (np.arange(group) < np.arange(group + 1)[:, None]).astype(float)
+    return r, advantages(r, estimator, omega=omega, **options)
