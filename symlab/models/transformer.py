@@ -1,0 +1,382 @@
+"""One decoder; Qwen3, Gemma 3, OLMoE and gpt-oss are configurations of it.
+
+    config = preset("dense-small", vocabulary=4096, context=128)
+    model = Decoder(config, torch.Generator().manual_seed(0))
+    loss(model(tokens), targets).backward()      targets: the NEXT tokens, (B, T)
+
+Pre-norm blocks of causal attention with grouped queries and rotary positions, then a
+gated unit or a mixture of them. What the families differ in is in their configuration
+(`families`) and nowhere else; logits are those of Hugging Face's models with the same
+weights. Embedding and head are never tied.
+
+Axes: B sequences, T tokens, N = B T, D width, H heads, G of keys and values, W width of
+a head, V vocabulary, E experts, K chosen of them, R hidden units.
+"""
+
+from contextlib import nullcontext
+from math import log, pi
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from symlab.models.families import DecoderConfig, Yarn, family, preset
+
+__all__ = ["Decoder", "DecoderConfig", "Router", "family", "loss", "preset"]
+
+ALPHA, LIMIT = 1.702, 7.0  # of gpt-oss's clamped unit
+STD = 0.02  # of initial weights
+
+# --- parts ---------------------------------------------------------------------------
+
+
+class Router(NamedTuple):
+    """What one router did: logits (N, E) and the experts it chose, (N, K)."""
+
+    logits: Tensor
+    chosen: Tensor
+
+
+class Linear(nn.Linear):
+    """Without torch's own initial values: `Decoder.initialise` draws them."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """Without torch's own initial values."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Norm(nn.Module):
+    """x over its root mean square, times gain + offset."""
+
+    def __init__(self, width: int, config: DecoderConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.offset, self.eps = config.gain_offset, config.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = self.weight + self.offset if self.offset else self.weight
+        return F.rms_norm(x, gain.shape, gain.to(x.dtype), self.eps)
+
+
+class Rotation(nn.Module):
+    """Rotary positions (arXiv 2104.09864): pair (i, i + W/2) turns by position."""
+
+    def __init__(self, config: DecoderConfig, base: float):
+        super().__init__()
+        self.context, self.width = config.context, config.head_width
+        self.base, self.yarn = base, config.yarn
+        shape = (self.context, self.width)
+        self.register_buffer("cos", torch.empty(shape), persistent=False)
+        self.register_buffer("sin", torch.empty(shape), persistent=False)
+
+    def tabulate(self) -> None:
+        """Fill the tables; of both halves, and signed, so that `forward` is short."""
+        frequency, size = _frequencies(self.width, self.base, self.yarn)
+        position = torch.arange(self.context, dtype=torch.float64, device="cpu")
+        angle = position[:, None] * frequency  # (T, W/2)
+        cos, sin = size * angle.cos(), size * angle.sin()
+        self.cos.copy_(torch.cat([cos, cos], -1))
+        self.sin.copy_(torch.cat([-sin, sin], -1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, H, W), rotated."""
+        cos, sin = (t[: x.shape[1], None] for t in (self.cos, self.sin))
+        return torch.addcmul(x * cos, x.roll(self.width // 2, -1), sin)
+
+
+def _frequencies(width: int, base: float, yarn: Yarn | None) -> tuple[Tensor, float]:
+    """Angle per token of each pair (W/2,), float64, and what multiplies cos and sin."""
+    pair = torch.arange(width // 2, dtype=torch.float64, device="cpu")
+    frequency = base ** (-2 * pair / width)
+    if yarn is None:
+        return frequency, 1.0
+
+    def pair_of(turns: float) -> float:
+        return width * log(yarn.context / (2 * pi * turns)) / (2 * log(base))
+
+    low, high = max(pair_of(yarn.fast), 0.0), min(pair_of(yarn.slow), width - 1.0)
+    slowed = ((pair - low) / max(high - low, 1e-3)).clamp(0, 1)
+    mixed = frequency * (1 - slowed) + frequency / yarn.factor * slowed
+    return mixed, 0.1 * log(yarn.factor) + 1
+
+
+class Attention(nn.Module):
+    """Causal attention of H query heads on G heads of keys and values."""
+
+    def __init__(self, c: DecoderConfig):
+        super().__init__()
+        inside, shared = c.heads * c.head_width, c.kv_heads * c.head_width
+        self.query = Linear(c.width, inside, c.biases)
+        self.key = Linear(c.width, shared, c.biases)
+        self.value = Linear(c.width, shared, c.biases)
+        self.out = Linear(inside, c.width, c.biases)
+        if c.qk_norm != "none":
+            whole = c.qk_norm == "projection"
+            self.query_norm = Norm(inside if whole else c.head_width, c)
+            self.key_norm = Norm(shared if whole else c.head_width, c)
+        self.sinks = nn.Parameter(torch.empty(c.heads)) if c.sinks else None
+        self.qk_norm, self.head_width = c.qk_norm, c.head_width
+        self.scale = c.query_scale or c.head_width**-0.5
+
+    def forward(self, x: Tensor, rotation: Rotation, seen: Tensor | None) -> Tensor:
+        """(B, T, D); seen (T, T): which keys each query sees, None for all before."""
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        if self.qk_norm == "projection":
+            q, k = self.query_norm(q), self.key_norm(k)
+        q, k, v = (t.unflatten(-1, (-1, self.head_width)) for t in (q, k, v))
+        if self.qk_norm == "head":
+            q, k = self.query_norm(q), self.key_norm(k)
+        q, k = rotation(q), rotation(k)
+        y = self._attend(*(t.transpose(1, 2) for t in (q, k, v)), seen)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+        """(B, H, T, W) from q and from k, v (B, G, T, W)."""
+        shared = q.shape[1] // k.shape[1]
+        if seen is None:
+            return F.scaled_dot_product_attention(
+                q, k, v, is_causal=True, scale=self.scale, enable_gqa=shared > 1
+            )
+        # the kernels that take a mask want as many keys as queries
+        k, v = (t.repeat_interleave(shared, 1) for t in (k, v))
+        if self.sinks is None:
+            return F.scaled_dot_product_attention(q, k, v, seen, scale=self.scale)
+        # a sink is a key and a value of zeros whose logit comes through the mask
+        k, v = (F.pad(t, (0, 0, 0, 1)) for t in (k, v))
+        heads, t = len(self.sinks), len(seen)
+        barred = torch.zeros(t, t, dtype=q.dtype, device=q.device)
+        barred = barred.masked_fill(~seen, -torch.inf)
+        sinks = self.sinks[:, None, None].expand(heads, t, 1).to(q.dtype)
+        mask = torch.cat([barred.expand(heads, t, t), sinks], -1)[None]
+        return F.scaled_dot_product_attention(q, k, v, mask, scale=self.scale)
+
+
+def _gated(gate: Tensor, up: Tensor, activation: str) -> Tensor:
+    if activation == "silu":
+        return F.silu(gate) * up
+    if activation == "gelu":
+        return F.gelu(gate, approximate="tanh") * up
+    gate, up = gate.clamp(max=LIMIT), up.clamp(-LIMIT, LIMIT)
+    return (up + 1) * (gate * torch.sigmoid(ALPHA * gate))
+
+
+class GatedUnit(nn.Module):
+    """down(act(gate x) * up x)."""
+
+    def __init__(self, c: DecoderConfig):
+        super().__init__()
+        self.gate = Linear(c.width, c.hidden, bias=False)
+        self.up = Linear(c.width, c.hidden, bias=False)
+        self.down = Linear(c.hidden, c.width, bias=False)
+        self.activation = c.activation
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        return self.down(_gated(self.gate(x), self.up(x), self.activation)), None
+
+
+class Mixture(nn.Module):
+    """K of E gated units for each token, as stacks: gate_up (E, 2R, D) has gates, then
+    ups; down (E, D, R)."""
+
+    def __init__(self, c: DecoderConfig):
+        super().__init__()
+        e, d, r = c.experts, c.width, c.hidden
+        self.router = Linear(d, e, c.biases)
+        self.gate_up = nn.Parameter(torch.empty(e, 2 * r, d))
+        self.down = nn.Parameter(torch.empty(e, d, r))
+        self.gate_up_bias = nn.Parameter(torch.empty(e, 2 * r)) if c.biases else None
+        self.down_bias = nn.Parameter(torch.empty(e, d)) if c.biases else None
+        self.config = c
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Router]:
+        tokens, k = x.flatten(0, -2), self.config.chosen  # (N, D)
+        logits, weights, chosen = self._route(tokens)
+        expert, order = chosen.flatten().sort(stable=True)  # (N K)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        number = torch.arange(self.config.experts, device=order.device)
+        ends = torch.searchsorted(expert, number, right=True).to(torch.int32)
+        copies = tokens[:, None].expand(-1, k, -1).flatten(0, 1)
+        y = Reordered.apply(copies, order, place)
+        y = grouped_product(y, self.gate_up, ends, self.gate_up_bias, expert)
+        y = _gated(*y.chunk(2, -1), self.config.activation)
+        y = grouped_product(y, self.down, ends, self.down_bias, expert)
+        y = Reordered.apply(y, place, order).unflatten(0, (-1, k))  # (N, K, D)
+        return (y * weights[..., None]).sum(1).view(x.shape), Router(logits, chosen)
+
+    def _route(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, E), weights and numbers of the chosen (N, K).
+
+        In float32 at least: bfloat16 logits have ties, and ties are choices by chance.
+        """
+        kind = tokens.device.type
+        known = torch.amp.is_autocast_available(kind)  # not on the meta device
+        with torch.autocast(kind, enabled=False) if known else nullcontext():
+            wide = torch.promote_types(tokens.dtype, self.router.weight.dtype)
+            logits = self.router(tokens.to(wide))
+            if self.config.gate == "softmax, top-k":
+                weights, chosen = logits.softmax(-1).topk(self.config.chosen)
+            else:
+                top, chosen = logits.topk(self.config.chosen)
+                weights = top.softmax(-1)
+        return logits, weights, chosen
+
+
+class Reordered(torch.autograd.Function):
+    """x[order], whose gradient is g[place] as place undoes order: no atomic adds."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(order, place)
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        order, place = ctx.saved_tensors
+        return Reordered.apply(g, place, order), None, None
+
+
+def grouped_product(
+    x: Tensor, w: Tensor, ends: Tensor, bias: Tensor | None, expert: Tensor
+) -> Tensor:
+    """w[e] x_n + bias[e] for each row n of x (M, in), e its expert: (M, out).
+
+    Rows are sorted by expert (M,); ends (E,) int32: where each expert's rows end. One
+    grouped product from torch; one product per expert where torch has none: in
+    float64, for rows that are no multiple of 16 bytes, compiled in float32.
+    """
+    x, w = (t.to(_product_dtype(x)) for t in (x, w))
+    if _has_grouped_product(x, w):
+        y = F.grouped_mm(x, w.mT, offs=ends)
+    else:
+        sizes = ends.diff(prepend=ends.new_zeros(1)).tolist()
+        parts = zip(x.split(sizes), w, strict=True)
+        y = torch.cat([F.linear(part, matrix) for part, matrix in parts])
+    return y if bias is None else y + bias[expert].to(y.dtype)
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """That of autocast, which does not know grouped products, else x's own."""
+    kind = x.device.type
+    if kind == "meta":  # torch knows shapes of products in bfloat16 alone
+        return torch.bfloat16
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return x.dtype
+
+
+def _has_grouped_product(x: Tensor, w: Tensor) -> bool:
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    single = x.dtype == torch.float32 and not torch.compiler.is_compiling()
+    aligned = all(n * x.element_size() % 16 == 0 for n in w.shape[1:])
+    return hasattr(F, "grouped_mm") and (half or single) and aligned
+
+
+class Block(nn.Module):
+    """x + attention, then x + gated unit(s), of normalised x."""
+
+    def __init__(self, c: DecoderConfig):
+        super().__init__()
+        self.attention_norm, self.attention = Norm(c.width, c), Attention(c)
+        self.feed_norm = Norm(c.width, c)
+        self.feed = Mixture(c) if c.experts else GatedUnit(c)
+        post = Norm if c.post_norms else nn.Identity
+        self.post_attention_norm = post(c.width, c)
+        self.post_feed_norm = post(c.width, c)
+
+    def forward(self, x: Tensor, rotation: Rotation, seen: Tensor | None):
+        """(B, T, D) and the Router, None if there is none."""
+        y = self.attention(self.attention_norm(x), rotation, seen)
+        x = x + self.post_attention_norm(y)
+        y, router = self.feed(self.feed_norm(x))
+        return x + self.post_feed_norm(y), router
+
+
+# --- the whole -----------------------------------------------------------------------
+
+
+class Decoder(nn.Module):
+    """Token numbers to logits of the next token."""
+
+    def __init__(self, config: DecoderConfig, draws: torch.Generator | None = None):
+        """draws: a CPU generator of the initial weights; none on the meta device."""
+        super().__init__()
+        c = self.config = config
+        self.embedding = Embedding(c.vocabulary, c.width)
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
+        self.norm = Norm(c.width, c)
+        self.head = Linear(c.width, c.vocabulary, bias=False)
+        self.rotation = Rotation(c, c.rope_base)
+        other = c.window_rope_base
+        self.window_rotation = Rotation(c, other) if other else self.rotation
+        if not self.head.weight.is_meta:
+            if draws is None:
+                raise ValueError(
+                    "give draws=torch.Generator().manual_seed(seed) for the initial "
+                    "weights"
+                )
+            self.initialise(draws)
+
+    @torch.no_grad()
+    def initialise(self, draws: torch.Generator) -> None:
+        """Weights, sinks and the router's bias N(0, .02), other biases 0, gains 1.
+
+        Drawn on the CPU in float32 in the order of parameters, so that they are the
+        same on all devices. Also fills the tables, which `to_empty` leaves unset.
+        """
+        for name, p in self.named_parameters():
+            if name.endswith("norm.weight"):
+                p.fill_(1 - self.config.gain_offset)
+            elif name.endswith("bias") and not name.endswith("router.bias"):
+                p.zero_()
+            else:
+                p.copy_(STD * torch.randn(p.shape, generator=draws, device="cpu"))
+        for module in self.modules():
+            if isinstance(module, Rotation):
+                module.tabulate()
+
+    def forward(self, tokens: Tensor, routers: bool = False):
+        """(B, T) numbers to logits (B, T, V); with `routers` also a Router per layer.
+
+        Raises ValueError for a sequence longer than the context.
+        """
+        c, t = self.config, tokens.shape[1]
+        if t > c.context:
+            raise ValueError(
+                f"{t} tokens are more than the context of {c.context}: shorten them or "
+                "configure a longer context"
+            )
+        x = self.embedding(tokens)
+        x = x * c.width**0.5 if c.scaled_embedding else x
+        whole = self.rotation, self._seen(t, None, x.device)
+        sliding = self.window_rotation, self._seen(t, c.window, x.device)
+        records = []
+        for layer, block in enumerate(self.blocks):
+            x, router = block(x, *(sliding if c.slides(layer) else whole))
+            records.append(router)
+        logits = self.head(self.norm(x))
+        return (logits, records) if routers else logits
+
+    def _seen(self, t: int, window: int | None, device: torch.device) -> Tensor | None:
+        """(T, T), True where query (row) sees key; None: plain causal attention."""
+        narrow = window is not None and window < t
+        if not (narrow or self.config.sinks):
+            return None
+        seen = torch.ones(t, t, dtype=torch.bool, device=device).tril()
+        return seen.triu(1 - window) if narrow else seen
+
+
+def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross entropy in nats, in float32 at least, of (B, T, V) and (B, T).
+
+    targets are the next tokens already: the data shifts, once; nothing shifts here.
+    """
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return F.cross_entropy(logits.flatten(0, -2).to(wide), targets.flatten())
