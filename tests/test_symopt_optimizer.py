@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from symlab import symopt
-from symlab.symopt import PRESETS, RULES, SymOpt, describe, optimizer
+from symlab.symopt import PRESETS, RULES, SymOpt, describe, optimizer, rules
 
 SHAPES = ((24, 8), (8, 24), (12, 12))
 MATRIX_RULES = [r for r in RULES if r not in ("bias_rms", "paired_row_norm")]
@@ -254,6 +254,58 @@ def test_one_call_for_equal_shapes_across_parameters_and_groups(monkeypatch):
     seen.clear()
     train(1, [opt])
     assert sorted(seen) == [(1, 5, 4), (2, 6, 4), (3, 6, 4)]
+
+
+def stepped_rows(rows_from, monkeypatch, dtype=torch.float32, size=1.0, **settings):
+    """Four steps of row_norm, row by row from `rows_from` entries on."""
+    monkeypatch.setattr(optimizer, "ROWS_FROM", rows_from)
+    draws = torch.Generator().manual_seed(0)
+    p = nn.Parameter(torch.randn(300, 40, generator=draws).to(dtype))
+    opt = SymOpt(group([p], "row_norm", **settings), lr=0.1)
+    for _ in range(4):
+        sizes = size * torch.logspace(0, -6, 300)[:, None]
+        p.grad = (sizes * torch.randn(300, 40, generator=draws)).to(dtype)
+        p.grad[7] = 0
+        opt.step()
+    return p.detach(), opt.state[p].get("momentum_buffer")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"nesterov": False},
+        {"ema": False},
+        {"momentum": 0.0},
+        {"maximize": True},
+        {"options": {"floor": 1e-3}, "weight_decay": 0.0},
+        {"rows": 0, "columns": 1},
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_large_tables_are_stepped_row_by_row_to_the_same(settings, dtype, monkeypatch):
+    monkeypatch.setattr(rules, "CACHED", 400)  # several parts
+    seen = []
+    by_rows = optimizer._step_rows
+    monkeypatch.setattr(
+        optimizer, "_step_rows", lambda *a: seen.append(1) or by_rows(*a)
+    )
+    a, buffer = stepped_rows(0, monkeypatch, dtype, **settings)
+    assert len(seen) == 4
+    b, same = stepped_rows(10**9, monkeypatch, dtype, **settings)
+    assert len(seen) == 4
+    limit = {torch.float32: 2e-6, torch.float64: 1e-12, torch.bfloat16: 4e-2}[dtype]
+    torch.testing.assert_close(a, b, rtol=limit, atol=limit)
+    assert buffer is same is None or torch.equal(buffer, same)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e6, 1e30])
+@pytest.mark.parametrize("rows_from", [0, 10**9])
+def test_row_steps_do_not_depend_on_the_gradients_size(size, rows_from, monkeypatch):
+    kind = {"options": {"floor": 1e-3}}
+    a, _ = stepped_rows(rows_from, monkeypatch, size=size, **kind)
+    b, _ = stepped_rows(rows_from, monkeypatch, **kind)
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 # --- as any torch optimizer ----------------------------------------------------------

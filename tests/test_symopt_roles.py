@@ -350,3 +350,11 @@ def test_hugging_face_models(family):
     if family == "GptOss":
         fused = next(b for b in found.values() if b.role == "gate_up")
         assert (fused.layout, fused.rows) == ("interleaved", 2)
+
+
+def test_a_weight_that_is_asked_for_its_type_is_not_used_by_that():
+    class Asking(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + self.weight.new_zeros(8)
+
+    assert roles(Asking(8, 8))["weight"].role == "head"

@@ -37,7 +37,16 @@ ACTIVATIONS = _words(
 )
 OF_ENTRIES = _words("add sub rsub mul div neg exp abs square pow clamp softplus sqrt")
 SOFTMAX = _words("softmax log_softmax safe_softmax logsumexp")
-NORMS = _words("native_layer_norm fused_rms_norm native_batch_norm native_group_norm")
+NORMS = {  # and which argument is the bias
+    "native_layer_norm": 3,
+    "fused_rms_norm": None,
+    "native_batch_norm": 2,
+    "native_group_norm": 2,
+}
+ASKING = _words(  # of a weight's shape, dtype or device alone
+    "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones "
+    "new_empty new_full new_empty_strided"
+)
 LINEAR, BENT, ACTIVATED = range(3)  # what happened between a product and a value
 
 
@@ -182,6 +191,8 @@ class Following(TorchDispatchMode):
 
     def _follow(self, name, schema, args, kwargs, out) -> None:
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        if name in ASKING:
+            return
         weights = [t for t in tensors if t in self.weights]
         rule = getattr(self, f"_{name}", None) if name in NAMED else None
         if name.startswith("scaled_dot_product"):
@@ -278,7 +289,7 @@ class Following(TorchDispatchMode):
         if name in ("add", "sub", "rsub", "addmm", "baddbmm", "cat", "convolution"):
             self.seen.added.add(known)
         elif name in NORMS:
-            is_bias = place == (3 if name == "native_layer_norm" else 2)
+            is_bias = place == NORMS[name]
             (self.seen.added if is_bias else self.seen.multiplied).add(known)
         elif name in ("mul", "div"):
             self.seen.multiplied.add(known)

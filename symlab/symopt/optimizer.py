@@ -11,7 +11,7 @@ the step are foreach calls; parameters without a group are torch's own AdamW.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cache, partial
 
@@ -23,8 +23,10 @@ from torch.optim.optimizer import Optimizer
 from symlab.symopt.layout import ALONG, Layout
 from symlab.symopt.presets import plan
 from symlab.symopt.registry import ADAMW, RULES, size
+from symlab.symopt.rules import row_lengths, row_parts
 
 MOST = 2**25  # entries in one batched call: bounds what a step needs beside its state
+ROWS_FROM = 2**20  # entries from which a matrix is stepped row by row, alone
 HALF = (torch.float16, torch.bfloat16)
 ITERATIONS = ("auto", "newton_schulz", "polar_express", "gram")
 DEFAULTS = {
@@ -175,6 +177,10 @@ class SymOpt(Optimizer):
     def _step_batch(self, batch: list["Job"]) -> None:
         """Momentum, rule and step of jobs with equal shapes and settings."""
         group, rule = batch[0].group, RULES[batch[0].group["rule"]]
+        if rule.factor and all(j.in_rows for j in batch):
+            for job in batch:
+                _step_rows(job, rule.factor)
+            return
         momenta = _momenta(batch)
         blocks = [j.blocks(m) for j, m in zip(batch, momenta, strict=True)]
         counts = [len(b) for b in blocks]
@@ -182,7 +188,7 @@ class SymOpt(Optimizer):
         del momenta, blocks  # what Nesterov made is not needed beside the batch
         x = x.float() if x.dtype in HALF else x
         states = [_joined([j.state.get(name) for j in batch]) for name in rule.state]
-        run = _compiled() if group["compile"] else _run
+        run = _compiled(_run) if group["compile"] else _run
         update, *states = run(x, group["rule"], _options(group, x), *states)
         for name, value in zip(rule.state, states, strict=True):
             for job, part in zip(batch, value.split(counts), strict=True):
@@ -210,6 +216,14 @@ class Job:
         """The inverse, in the parameter's shape and dtype."""
         whole = self.layout.join(blocks, self.p) if self.p.ndim > 1 else blocks[0, 0]
         return whole.to(self.p.dtype)
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether the step is row by row: one large matrix, as it lies, not centred."""
+        if self.p.ndim != 2 or self.p.numel() < ROWS_FROM:
+            return False
+        lies = self.layout.rows % 2 == 0 and not self.layout.transpose
+        return lies and not self.group["options"].get("centred")
 
     @property
     def step_size(self) -> float:
@@ -251,19 +265,91 @@ def _batches(jobs: list[Job]) -> list[list[Job]]:
 def _momenta(batch: list[Job]) -> list[Tensor]:
     """What the rule sees of each gradient; the buffers move on."""
     group, grads = batch[0].group, [j.p.grad for j in batch]
-    beta = group["momentum"]
     grads = torch._foreach_neg(grads) if group["maximize"] else grads
-    if not beta:
-        return grads
-    buffers = [j.state["momentum_buffer"] for j in batch]
-    if group["ema"]:
+    buffers = [j.state.get("momentum_buffer") for j in batch]
+    _advance(buffers, grads, group)
+    return _ahead(buffers, grads, group)
+
+
+def _advance(buffers: list, grads: list[Tensor], group: dict) -> None:
+    """The buffers after these gradients."""
+    beta = group["momentum"]
+    if beta and group["ema"]:
         torch._foreach_lerp_(buffers, grads, 1 - beta)
-        ahead = partial(torch._foreach_lerp, grads, buffers, beta)
-    else:
+    elif beta:
         torch._foreach_mul_(buffers, beta)
         torch._foreach_add_(buffers, grads)
-        ahead = partial(torch._foreach_add, grads, buffers, alpha=beta)
-    return ahead() if group["nesterov"] else buffers
+
+
+def _advanced(buffers: list, grads: list[Tensor], group: dict) -> list:
+    """The same, not in place."""
+    beta = group["momentum"]
+    if beta and group["ema"]:
+        return torch._foreach_lerp(buffers, grads, 1 - beta)
+    return torch._foreach_add(grads, buffers, alpha=beta) if beta else buffers
+
+
+def _ahead(buffers: list, grads: list[Tensor], group: dict) -> list[Tensor]:
+    """What the rule sees, of buffers that have moved on."""
+    beta = group["momentum"]
+    if not beta:
+        return grads
+    if not group["nesterov"]:
+        return buffers
+    if group["ema"]:
+        return torch._foreach_lerp(grads, buffers, beta)
+    return torch._foreach_add(grads, buffers, alpha=beta)
+
+
+def _step_rows(job: Job, factor: Callable) -> None:
+    """The step of a rule that multiplies rows: nothing as large as p is made.
+
+    What the rule sees is made twice instead, for the lengths and for the step.
+    """
+    p, grad, group = job.p, job.p.grad, job.group
+    buffer = job.state.get("momentum_buffer")
+    said = {k: group[k] for k in ("momentum", "nesterov", "ema", "maximize")}
+    decay = 1 - float(group["lr"]) * group["weight_decay"]
+    lengths, move = _lengths_ahead, _move_rows
+    if group["compile"]:
+        lengths, move = _compiled(lengths), _compiled(move)
+        decay = torch.tensor(decay, device=p.device)  # a new number compiles anew
+    by = -job.step_size * factor(lengths(grad, buffer, said), **group["options"])
+    wide = torch.promote_types(p.dtype, torch.float32)
+    limit = torch.finfo(wide).max
+    move(p, grad, buffer, by.clamp(-limit, limit).to(wide), decay, said)
+
+
+def _lengths_ahead(grad: Tensor, buffer: Tensor | None, group: dict) -> Tensor:
+    """Of the rows that the rule will see."""
+    found = []
+    for g, b in _row_pairs(grad, buffer):
+        g = -g if group["maximize"] else g
+        (x,) = _ahead(_advanced([b], [g], group), [g], group)
+        found.append(row_lengths(x))
+    return torch.cat(found)
+
+
+def _move_rows(p, grad, buffer, by: Tensor, decay, group: dict) -> None:
+    """Momentum, decay and step of p (m, n), in place."""
+    pairs, parts = _row_pairs(grad, buffer), row_parts(p)
+    shares = by.split([len(w) for w in parts])
+    for w, (g, b), share in zip(parts, pairs, shares, strict=True):
+        g = -g if group["maximize"] else g
+        _advance([b], [g], group)
+        (x,) = _ahead([b], [g], group)
+        if not isinstance(decay, float) or decay != 1:
+            w.mul_(decay)
+        if w.dtype == x.dtype == share.dtype:
+            w.addcmul_(x, share)
+        else:
+            w.add_((x * share).to(w.dtype))
+
+
+def _row_pairs(grad: Tensor, buffer: Tensor | None) -> list[tuple]:
+    grads = row_parts(grad)
+    buffers = [None] * len(grads) if buffer is None else row_parts(buffer)
+    return list(zip(grads, buffers, strict=True))
 
 
 def _joined(states: list[Tensor | None]) -> Tensor | None:
@@ -278,8 +364,8 @@ def _run(x: Tensor, rule: str, options: tuple, *states) -> tuple[Tensor, ...]:
 
 
 @cache
-def _compiled():
-    return torch.compile(_run, dynamic=False)
+def _compiled(function: Callable) -> Callable:
+    return torch.compile(function, dynamic=False)
 
 
 def _options(group: dict, x: Tensor) -> tuple:

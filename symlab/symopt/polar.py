@@ -10,8 +10,8 @@ deficiency (directions without gradient stay zero), and leaves its input alone.
                   (https://kellerjordan.github.io/posts/muon)
   polar_express   the minimax sequence of Amsel et al. (arXiv 2505.16932)
   gram            polar_express on the Gram matrix of the smaller side: fewer flops
-                  where one side is much longer; started anew after two steps, as
-                  powers of a Gram matrix lose digits
+                  where one side is longer; started anew after two steps where
+                  products have few digits, as a Gram matrix squares the condition
   inverse_sqrt    x (x^T x + d I)^(-1/2) by a coupled iteration, with a damping d
                   RELATIVE to the mean eigenvalue: an absolute one fails on small
                   gradients
@@ -40,7 +40,9 @@ EXPRESS: Coefficients = (
     (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
-GRAM_FROM = 2.5  # sides' ratio: below it the Gram form has more flops, not fewer
+GRAM_FROM = 1.5  # sides' ratio: below it the Gram form has more flops, not fewer
+BLOCK = 192  # rows of a symmetric product at a time on a CPU
+PART = 2**20  # entries of a stack at a time on a CPU: its caches hold about that
 LAST = (1.875, -1.25, 0.375)  # its limit: further steps converge with order three
 SAFETY = (
     1.02  # the first polynomials diverge beyond 1; the norm is computed in rounding
@@ -81,14 +83,32 @@ def polar(
     exact = method in ("inverse_sqrt", "qdwh", "svd")
     working = dtype or (torch.float32 if half and exact else x.dtype)
     wide = x.shape[-2] <= x.shape[-1]
-    y = _normalised(x if wide else x.mT, working)
-    y = METHODS[method](y, steps, cutoff)
-    return (y if wide else y.mT).to(x.dtype)
+
+    def factor(part: Tensor) -> Tensor:
+        y = _normalised(part if wide else part.mT, working)
+        y = METHODS[method](y, steps, cutoff)
+        return (y if wide else y.mT).to(x.dtype)
+
+    stack = x.reshape(-1, *x.shape[-2:])
+    size = _at_once(stack)
+    if size >= len(stack):
+        return factor(stack).view(x.shape)
+    y = torch.empty_like(stack)
+    for part, its in zip(stack.split(size), y.split(size), strict=True):
+        its.copy_(factor(part))
+    return y.view(x.shape)
 
 
 def nuclear_norm(x: Tensor, factor: Tensor) -> Tensor:
     """<x, polar(x)>, the sum of singular values: (..., 1, 1) from two (..., m, n)."""
     return (x * factor).sum((-2, -1), keepdim=True)
+
+
+def _at_once(stack: Tensor) -> int:
+    """How many of the matrices (N, m, n) to take: on a CPU what its caches hold."""
+    if stack.device.type != "cpu" or torch.compiler.is_compiling():
+        return len(stack)
+    return max(1, PART // stack[0].numel())
 
 
 def _normalised(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -123,7 +143,13 @@ def _newton_schulz(x: Tensor, steps, cutoff) -> Tensor:
 
 
 def _polar_express(x: Tensor, steps, cutoff) -> Tensor:
-    return _iterate(x / SAFETY, _sequence(EXPRESS, steps))
+    return _iterate(x, _safe(_sequence(EXPRESS, steps)))
+
+
+def _safe(coefficients: Coefficients) -> Coefficients:
+    """The same of x / SAFETY, without a division of x: in the first polynomial."""
+    (a, b, c), *others = coefficients
+    return [(a / SAFETY, b / SAFETY**3, c / SAFETY**5), *others]
 
 
 def _iterate(x: Tensor, coefficients: Coefficients) -> Tensor:
@@ -131,28 +157,77 @@ def _iterate(x: Tensor, coefficients: Coefficients) -> Tensor:
     shape = x.shape
     x = x.reshape(-1, *shape[-2:])
     for a, b, c in coefficients:
-        gram = torch.bmm(x, x.mT)
-        gram = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.baddbmm(x, gram, x, beta=a)
+        gram = _symmetric(x, x.mT)
+        x = _times(_symmetric(gram, gram, gram, b, c), x, a)
     return x.view(shape)
 
 
-def _gram(x: Tensor, steps, cutoff, restart: int = 2) -> Tensor:
-    """The same polynomials p of G = x x^T alone: x <- p(G) x, G <- p(G) G p(G)."""
-    shape = x.shape
-    x = x.reshape(-1, *shape[-2:]) / SAFETY
-    coefficients = _sequence(EXPRESS, steps)
-    for begin in range(0, len(coefficients), restart):
-        gram, total = torch.bmm(x, x.mT), None
-        part = coefficients[begin : begin + restart]
-        for i, (a, b, c) in enumerate(part):
-            p = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-            p.diagonal(dim1=-2, dim2=-1).add_(a)
-            total = p if total is None else torch.bmm(p, total)
-            if i + 1 < len(part):
-                gram = torch.bmm(torch.bmm(p, gram), p)
-        x = torch.bmm(total, x)
+def _gram(x: Tensor, steps, cutoff) -> Tensor:
+    """The same polynomials p of G = x x^T alone: x <- p(G) x, G <- p(G) G p(G).
+
+    Rounding makes eigenvalues of G negative, and steps on the same G make those large:
+    with 24 bits five steps lose nothing that one sees, with 11 bits two and then three.
+    With bfloat16's 8 a matrix of one large singular value may end at 1000 instead of 1
+    after two, so float16 takes its place, or the form without G.
+    """
+    if x.dtype == torch.bfloat16:
+        return _gram(x.half(), steps, cutoff).bfloat16()
+    if (bits := _bits(x)) < 11:
+        return _polar_express(x, steps, cutoff)
+    shape, remaining = x.shape, _safe(_sequence(EXPRESS, steps))
+    x, length = x.reshape(-1, *shape[-2:]), 5 if bits >= 24 else 2
+    while remaining:
+        part, remaining = remaining[:length], remaining[length:]
+        x = _times(_total(_symmetric(x, x.mT), part), x)
+        length = max(3, length)
     return x.view(shape)
+
+
+def _total(gram: Tensor, coefficients: Coefficients) -> Tensor:
+    """The product of the polynomials' values while G goes along."""
+    total = None
+    for i, (a, b, c) in enumerate(coefficients):
+        p = _symmetric(gram, gram, gram, b, c)
+        p.diagonal(dim1=-2, dim2=-1).add_(a)
+        total = p if total is None else _symmetric(p, total)
+        if i + 1 < len(coefficients):
+            gram = _symmetric(_symmetric(p, gram), p)
+    return total
+
+
+def _bits(x: Tensor) -> int:
+    """Of the numbers that a product multiplies: float32's may be rounded for speed."""
+    if x.dtype != torch.float32:
+        return {torch.float64: 53, torch.float16: 11, torch.bfloat16: 8}[x.dtype]
+    backend = torch.backends.cuda if x.is_cuda else torch.backends.mkldnn
+    return {"tf32": 11, "bf16": 8}.get(backend.matmul.fp32_precision, 24)
+
+
+def _symmetric(a: Tensor, b: Tensor, c: Tensor | None = None, beta=1.0, alpha=1.0):
+    """alpha a b + beta c (N, m, m), which is symmetric.
+
+    On a CPU by blocks of rows up to the diagonal, mirrored: 5/8 of the flops for 4.
+    A GPU needs all rows in one call to be busy.
+    """
+    m = a.shape[-2]
+    if a.device.type != "cpu" or m < 2 * BLOCK or torch.compiler.is_compiling():
+        if c is None:
+            return torch.bmm(a, b)
+        return torch.baddbmm(c, a, b, beta=beta, alpha=alpha)
+    y = a.new_zeros(a.shape[0], m, m) if c is None else c.clone()
+    for i in range(0, m, BLOCK):
+        j = min(m, i + BLOCK)
+        y[:, i:j, :j].baddbmm_(a[:, i:j], b[..., :j], beta=beta, alpha=alpha)
+        y[:, :i, i:j] = y[:, i:j, :i].mT
+    return y
+
+
+def _times(p: Tensor, x: Tensor, a: float = 0.0) -> Tensor:
+    """p x + a x, in the memory layout of x. p is symmetric up to rounding only."""
+    t = x.mT
+    if t.is_contiguous():
+        return torch.baddbmm(t, t, p.mT, beta=a).mT
+    return torch.baddbmm(x, p, x, beta=a)
 
 
 def _inverse_sqrt(x: Tensor, steps, cutoff) -> Tensor:

@@ -22,7 +22,8 @@ class Rule:
 
     rows, columns: the largest group it respects on each side. sized: what has unit
     length in an update, or 'measured'. pieces: whether heads and fused halves are to
-    be told apart (a row does not care). state: names of what it carries.
+    be told apart (a row does not care). state: names of what it carries. factor: where
+    the map multiplies each row by a number, that number of the rows' lengths.
     """
 
     map: Callable
@@ -32,6 +33,7 @@ class Rule:
     pieces: bool = False
     state: tuple[str, ...] = ()
     vectors: bool = False
+    factor: Callable | None = None
 
     @property
     def options(self) -> dict[str, object]:
@@ -64,7 +66,9 @@ def _spectral(map: Callable, columns: str = ROTATION, rows: str = ROTATION) -> R
 
 RULES = {
     # of the layerwise stack
-    "row_norm": Rule(rules.row_norm, PERMUTATION, ROTATION, "rows"),
+    "row_norm": Rule(
+        rules.row_norm, PERMUTATION, ROTATION, "rows", factor=rules.row_factor
+    ),
     "centred_row_norm": Rule(rules.centred_row_norm, PERMUTATION, ROTATION, "rows"),
     "paired_row_norm": Rule(rules.paired_row_norm, PERMUTATION, ROTATION, "pairs"),
     "spectral": _spectral(rules.spectral),

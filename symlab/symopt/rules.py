@@ -17,6 +17,7 @@ from torch import Tensor
 
 from symlab.symopt.polar import nuclear_norm, polar
 
+CACHED = 2**18  # entries of rows at a time on a CPU
 LAYOUTS = ("concatenated", "interleaved")
 
 
@@ -32,9 +33,42 @@ def row_norm(x: Tensor, *, centred: bool = False, floor: float = 0.0) -> Tensor:
     last gradient is long ago fade instead of moving on at full size. centred is the
     paper's form: centre, normalise, centre again; `centred_row_norm` is the exact one.
     """
-    x = _scaled(centre(x) if centred else x)
-    y = _unit_rows(x, floor)
+    _check_matrix(x)
+    x = centre(_scaled(x)) if centred else x  # scaled: a mean must not overflow
+    y = _by_rows(x, row_factor(row_lengths(x), floor))
     return centre(y) if centred else y
+
+
+def row_factor(lengths: Tensor, floor: float = 0.0) -> Tensor:
+    """What `row_norm` multiplies rows of these lengths (..., m, 1) by."""
+    largest = _safe(lengths.amax(-2, keepdim=True))
+    squares = (lengths / largest).square()  # of float64 lengths, too, are no numbers
+    floors = floor**2 * squares.mean(-2, keepdim=True)
+    return _inverse(squares + floors) / largest
+
+
+def row_lengths(x: Tensor) -> Tensor:
+    """|x_i| (..., m, 1), of any scale: float64 for x of fewer bits.
+
+    On a CPU some rows at a time, so that what is computed on the way stays in caches.
+    """
+    _check_matrix(x)
+    if x.dtype == torch.float64:
+        largest = _safe(x.abs().amax(-1, keepdim=True))
+        return largest * torch.linalg.vector_norm(x / largest, dim=-1, keepdim=True)
+    if torch.compiler.is_compiling():  # what it fuses
+        return x.double().square().sum(-1, keepdim=True).sqrt()
+    length = torch.linalg.vector_norm
+    return torch.cat(
+        [length(part.double(), dim=-1, keepdim=True) for part in row_parts(x)], -2
+    )
+
+
+def row_parts(x: Tensor) -> tuple[Tensor, ...]:
+    """Rows that fit a CPU's cache; elsewhere, or where it compiles, all of them."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return (x,)
+    return x.split(max(1, CACHED * x.shape[-2] // max(1, x.numel())), -2)
 
 
 def column_norm(x: Tensor, *, floor: float = 0.0) -> Tensor:
@@ -165,18 +199,24 @@ def scale(shape: tuple[int, ...], convention: str) -> float:
 # --- parts ---------------------------------------------------------------------------
 
 
-def _scaled(x: Tensor) -> Tensor:
-    """Over the largest entry of each block: squares of 1e-30 are no numbers."""
+def _check_matrix(x: Tensor) -> None:
     if x.ndim < 2:
         raise ValueError(
             f"this rule is for matrices, and this has shape {tuple(x.shape)}: use AdamW"
         )
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """Over the largest entry of each block: squares of 1e-30 are no numbers."""
+    _check_matrix(x)
     return x / _safe(x.abs().amax((-2, -1), keepdim=True))
 
 
-def _unit_rows(x: Tensor, floor: float) -> Tensor:
-    squares = x.square().sum(-1, keepdim=True)
-    return x * _inverse(squares + floor**2 * squares.mean(-2, keepdim=True))
+def _by_rows(x: Tensor, factor: Tensor) -> Tensor:
+    """x times a float64 number per row, rounded to the dtype of x once."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    limit = torch.finfo(wide).max
+    return (x * factor.clamp(max=limit).to(wide)).to(x.dtype)
 
 
 def _inverse(squares: Tensor) -> Tensor:
