@@ -267,9 +267,10 @@ def test_the_second_call_maps_what_the_first_wrote(folder, cache, monkeypatch):
         assert not found.train.flags.writeable
     with pytest.raises(AssertionError, match="tokenised again"):
         corpus(folder, 299)
-    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="again"):
+    with monkeypatch.context() as patch:
         patch.setattr(text, "_version", lambda: "another")
-        corpus(folder)
+        with pytest.raises(AssertionError, match="tokenised again"):
+            corpus(folder)
     (folder / "0.txt").write_text("changed")
     with pytest.raises(AssertionError, match="tokenised again"):
         corpus(folder)
