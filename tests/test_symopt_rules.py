@@ -302,16 +302,20 @@ def test_blocks_of_rows_and_parts_of_stacks_change_nothing(method, shape, monkey
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize("rest", [1e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("rest", [0.1, 0.0215, 1e-3, 1e-5])
 def test_the_gram_form_is_as_accurate_on_a_spectrum_with_one_large_value(dtype, rest):
-    """Squares lose small values; five steps on one Gram matrix of 8 bits explode."""
+    """Squares lose small values; steps on one Gram matrix of few bits explode."""
     draws = torch.Generator().manual_seed(0)
-    u, v = (torch.linalg.qr(torch.randn(n, 48, generator=draws, dtype=torch.float64))[0]
-            for n in (48, 144))  # fmt: skip
-    s = torch.full((48,), rest, dtype=torch.float64)
+    u, v = (
+        torch.linalg.qr(torch.randn(n, 16, generator=draws, dtype=torch.float64))[0]
+        for n in (16, 48)
+    )
+    s = torch.full((16,), rest, dtype=torch.float64)
     s[0] = 1.0
     x, true = ((u * s) @ v.T).to(dtype), u @ v.T
-    errors = {m: float((symopt.polar(x, m).double() - true).norm() / true.norm())
-              for m in ("gram", "polar_express")}  # fmt: skip
+    errors = {
+        m: float((symopt.polar(x, m).double() - true).norm() / true.norm())
+        for m in ("gram", "polar_express")
+    }
     assert errors["gram"] < errors["polar_express"] + 0.03
     assert torch.linalg.matrix_norm(symopt.polar(x, "gram").double(), 2) < 1.3
