@@ -130,7 +130,8 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
         return Verdict(experiment, claim, "failed", interval)
     crossed = claim.above if interval.low <= claim.above else claim.below
     more = stats.more_runs(interval, crossed)
-    note = f"about {more} more seeds would decide" if more else "more seeds are needed"
+    without = "more seeds are needed" if interval.n < 2 else "seeds will not decide"
+    note = f"about {more} more seeds would decide" if more else without
     return Verdict(experiment, claim, "undecided", interval, note)
 
 

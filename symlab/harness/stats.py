@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 LEVEL = 0.95
+REACH = 10_000  # more seeds than that decide nothing in practice
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,12 @@ def band(sample) -> tuple[float, float]:
 
 
 def more_runs(interval: Interval, threshold: float) -> int | None:
-    """About how many more runs would move the interval off the threshold."""
+    """About how many more runs would move the interval off the threshold.
+
+    None where that cannot be known, or is out of reach: more than REACH.
+    """
     distance, half = abs(interval.value - threshold), (interval.high - interval.low) / 2
     if interval.n < 2 or distance == 0 or not math.isfinite(half):
         return None
     needed = math.ceil(interval.n * (half / distance) ** 2)
-    return max(needed - interval.n, 1)
+    return max(needed - interval.n, 1) if needed < REACH else None
