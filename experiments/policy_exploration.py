@@ -1,0 +1,840 @@
+"""Asymmetric advantages in a tiny transformer that samples, on two verifiable tasks.
+
+Reference: "Unveiling Implicit Advantage Symmetry" (A-GRAE, arXiv 2602.05548), figures
+2, 3 and 10 and its tables on 7B models; w_reinforce is that of arXiv 2506.01347. The
+estimators, the clipped objective, the tasks and their verifiers are symlab.rlvr's;
+policy, recipe and thresholds are ours. What is compared are orderings: none of the
+paper's numbers is a target at this scale.
+
+  rule       two answer digits among eight work tokens; for a quarter of the prompts a
+             hash replaces the rule, so that held-out prompts cannot all be known
+  countdown  a postfix program that makes the target of three numbers, executed by the
+             verifier; many are correct
+
+A supervised start on demonstrations is shared by all methods of a seed. Then a step
+samples G = 8 rollouts of 32 prompts of a fixed pool and takes 2 epochs of 4 minibatches
+with the clipped objective (.2) and Adam; no KL, no bonus, no gradient clipping. DAPO
+has its upper clip of .28 and its token mean, Dr.GRPO its constant length. Prompts,
+uniform numbers and minibatches are shared by all methods. Logged at each step: reward,
+entropy per token of what is sampled, and the fractions of tokens clipped low and high.
+Held-out prompts: greedy success, and pass@k (unbiased, of 64 samples) before and after.
+
+Sizes and rates were chosen with the start and with GRPO alone, on seed 10000: base
+reward .3-.6, clip fractions of 1-10 %.
+Expected, from a tabular prototype (experiments/advantage_dynamics.py): entropy PD <
+GRPO < ND, RL lifts pass@1 and lowers pass@k of large k below the base, W-REINFORCE is
+better than GRPO at large k; ND > GRPO on pass@k and A-GRAE > GRPO do not reproduce.
+Seen, and thresholds and expectations left as they were: the entropies are in that order
+on both tasks, by less than the thresholds ask on countdown; A-GRAE has a lower pass@1
+than GRPO on the rule, as has all that keeps entropy higher.
+A run is bitwise the same alone, among others, and with its start from the cache; the
+start has a key of its own.
+Cost on one core: smoke 5 s, quick 17 min, about half of it for the starts; paper (every
+method, larger policies) some hours on a GPU, not run on a GPU yet.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from symlab.harness import (
+    Claim,
+    checkpoint,
+    code,
+    device,
+    figure,
+    plot,
+    rng,
+    stats,
+)
+
+LANES = 5  # the methods of one seed at quick scale: they share a start
+STATIC = ("task",)
+DEVICES = ("cpu", "cuda")
+TASKS = ("rule", "countdown")
+METHODS = (
+    "grpo",
+    "positive_dominant",
+    "negative_dominant",
+    "agrae",
+    "w_reinforce",
+    "ass",
+    "ddas",
+    "hard",
+    "easy",
+    "agrae_released",
+    "dr_grpo",
+    "dapo",
+    "psr",
+    "nsr",
+)
+QUICK = METHODS[:5]
+KS = tuple(2**i for i in range(9))
+LAST = 10  # steps whose mean is the final entropy
+CHUNK = 4096  # sequences sampled at once
+START = ("task", "layers", "width", "heads", "start_steps", "start_batch", "start_lr")
+START += ("shown", "noise", "seed")  # what a supervised start depends on
+JUDGED = ("pool", "group", "test", "samples")  # what its measurement depends on
+
+
+@dataclass(frozen=True)
+class Config:
+    task: str = "rule"
+    """'rule' or 'countdown'."""
+    method: str = "grpo"
+    """An estimator of symlab.rlvr.advantages, with its default options."""
+    lr: float = 1e-3
+    """Adam's rate of RL."""
+    steps: int = 60
+    """RL steps, each one batch of rollouts."""
+    prompts: int = 32
+    """Prompts of a step."""
+    group: int = 8
+    """Rollouts of a prompt, G."""
+    pool: int = 256
+    """Training prompts that RL draws from."""
+    minibatches: int = 4
+    """Updates of an epoch."""
+    epochs: int = 2
+    """Passes over the rollouts of a step."""
+    clip_low: float = 0.2
+    """Ratios below 1 - clip_low are clipped where the advantage is negative."""
+    clip_high: float = 0.2
+    """Ratios above 1 + clip_high are clipped where the advantage is positive."""
+    layers: int = 1
+    """Blocks of the policy."""
+    width: int = 48
+    """Width of its residual stream."""
+    heads: int = 4
+    """Attention heads."""
+    start_steps: int = 1500
+    """Supervised steps, Adam, warm-up and linear decay."""
+    start_batch: int = 128
+    """Demonstrations of a supervised step."""
+    start_lr: float = 4e-3
+    """Peak rate of the supervised start."""
+    shown: int = 6000
+    """Training prompts that are demonstrated."""
+    noise: float = 0.0
+    """Noise of the demonstrations."""
+    test: int = 96
+    """Held-out prompts."""
+    samples: int = 256
+    """Samples of each held-out prompt."""
+    seed: int = 0
+    """Prompts, start, samples; shared by all methods."""
+
+
+PAPER_SIZE = {
+    "steps": 140,
+    "prompts": 128,
+    "pool": 2048,
+    "layers": 4,
+    "width": 128,
+    "start_steps": 4000,
+    "start_batch": 256,
+    "start_lr": 1e-3,
+    "test": 512,
+    "samples": 256,
+}
+SMOKE_SIZE = {
+    "steps": 2,
+    "prompts": 4,
+    "group": 4,
+    "pool": 8,
+    "minibatches": 2,
+    "width": 16,
+    "start_steps": 20,
+    "start_batch": 16,
+    "shown": 50,
+    "test": 6,
+    "samples": 32,
+}
+OWN = {  # how the tasks differ
+    "rule": {},
+    "countdown": {
+        "lr": 5e-4,
+        "layers": 2,
+        "start_steps": 2000,
+        "start_lr": 5e-3,
+    },
+}
+CLIPS = {"dapo": {"clip_high": 0.28}}
+
+
+def sweep(scale: str) -> list[Config]:
+    seeds = range({"smoke": 1, "quick": 6, "paper": 8}[scale])
+    size = {"smoke": SMOKE_SIZE, "quick": {}, "paper": PAPER_SIZE}[scale]
+    methods = METHODS if scale == "paper" else QUICK
+    # methods innermost: a chunk of LANES then is one seed, and trains one start
+    return [
+        Config(task, method, seed=seed, **(OWN[task] | size | CLIPS.get(method, {})))
+        for task in TASKS
+        for seed in seeds
+        for method in methods
+    ]
+
+
+def run(configs: list[Config]) -> list[dict]:
+    starts, rows = {}, []
+    for c in configs:
+        key = _fields(c, START + JUDGED)
+        if key not in starts:
+            weights = start(c)
+            starts[key] = weights, _measured(c, weights, "base_")
+        rows.append(_one(c, *starts[key]))
+    return rows
+
+
+def _fields(c: Config, names: tuple) -> tuple:
+    return tuple((name, getattr(c, name)) for name in names)
+
+
+def task_of(c: Config):
+    """The task: prompts, demonstrations and verifier."""
+    from symlab.rlvr.tasks import Countdown, RuleWithExceptions
+
+    return RuleWithExceptions(work=8) if c.task == "rule" else Countdown()
+
+
+# --- policy --------------------------------------------------------------------------
+
+
+def initial(c: Config, task) -> dict[str, np.ndarray]:
+    """Weights of a pre-norm transformer with learned positions, float32."""
+    draws, d = rng.stream(c.seed, f"{c.task} init"), c.width
+    length = task.prompt_length + task.completion_length - 1
+    shapes = {"token": (len(task.vocabulary), d), "place": (length, d)}
+    for i in range(c.layers):
+        shapes |= {f"qkv{i}": (d, 3 * d), f"out{i}": (d, d)}
+        shapes |= {f"up{i}": (d, 4 * d), f"down{i}": (4 * d, d)}
+    shapes["head"] = (d, len(task.vocabulary))
+    # into the stream: .3; back to it: half of what keeps variance; logits begin small
+    size = {"token": 0.3, "place": 0.3, "head": 0.1 * d**-0.5}
+    size |= {f"qkv{i}": d**-0.5 for i in range(c.layers)}
+    size |= {f"out{i}": 0.5 * d**-0.5 for i in range(c.layers)}
+    size |= {f"up{i}": d**-0.5 for i in range(c.layers)}
+    size |= {f"down{i}": 0.25 * d**-0.5 for i in range(c.layers)}
+    return {
+        name: (size[name] * draws.normal(size=shape)).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def logits(weights: dict, tokens, heads: int, *, keep: int = 0, cache=None):
+    """(N, T - keep, V) after each token but the first `keep`; tokens (N, T).
+
+    cache: a list that holds keys and values (N, heads, before, W) of every layer, empty
+    at first; tokens then stand after those that it has seen, and are added to it.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    past = cache[0][0].shape[2] if cache else 0
+    d, t = weights["token"].shape[1], tokens.shape[1]
+    x = F.embedding(tokens, weights["token"]) + weights["place"][past : past + t]
+    for i in range(sum(name.startswith("qkv") for name in weights)):
+        parts = F.layer_norm(x, (d,)) @ weights[f"qkv{i}"]
+        q, k, v = parts.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            if past:
+                k, v = (torch.cat(z, 2) for z in zip(cache[i], (k, v), strict=True))
+            cache[i : i + 1] = [(k, v)]
+        # causal: whole sequences, or one token after all that it sees
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+        x = x + y.transpose(1, 2).flatten(2) @ weights[f"out{i}"]
+        hidden = F.layer_norm(x, (d,)) @ weights[f"up{i}"]
+        x = x + F.relu(hidden) @ weights[f"down{i}"]
+    return F.layer_norm(x[:, keep:], (d,)) @ weights["head"]
+
+
+def sample(weights: dict, prompts, uniforms, heads: int, length: int):
+    """Tokens, their log-probabilities and the entropies there, each (N, length).
+
+    prompts (B, P) tensor; uniforms (N, length) in [0, 1), N a multiple of B, picks each
+    token by the inverse distribution function; None takes the most probable.
+    """
+    import torch
+
+    group = 1 if uniforms is None else len(uniforms) // len(prompts)
+    cache, found = [], []
+    with torch.no_grad():
+        keep = prompts.shape[1] - 1
+        last = logits(weights, prompts, heads, keep=keep, cache=cache)[:, 0]
+        last = last.repeat_interleave(group, 0)
+        cache = [tuple(z.repeat_interleave(group, 0) for z in kv) for kv in cache]
+        for t in range(length):
+            logp = last.log_softmax(-1)
+            p = logp.exp()
+            if uniforms is None:
+                token = last.argmax(-1)
+            else:
+                below = p.cumsum(-1)
+                reached = below <= uniforms[:, t, None] * below[:, -1:]
+                token = reached.sum(-1).clamp(max=p.shape[-1] - 1)
+            own = logp.gather(-1, token[:, None])[:, 0]
+            found.append((token, own, -(p * logp).sum(-1)))
+            if t < length - 1:
+                last = logits(weights, token[:, None], heads, cache=cache)[:, 0]
+    return tuple(torch.stack(z, 1) for z in zip(*found, strict=True))
+
+
+def token_logp(weights: dict, prompts, completions, heads: int):
+    """(N, T) log-probabilities of completions (N, T) after prompts (N, P)."""
+    import torch
+
+    tokens = torch.cat([prompts, completions[:, :-1]], 1)
+    z = logits(weights, tokens, heads, keep=prompts.shape[1] - 1)
+    return z.log_softmax(-1).gather(-1, completions[..., None])[..., 0]
+
+
+def _tensors(arrays: dict, where) -> dict:
+    """Copies, so that training leaves the shared start as it is."""
+    import torch
+
+    return {
+        k: torch.tensor(v, device=where).requires_grad_() for k, v in arrays.items()
+    }
+
+
+def _mask(task, completions: np.ndarray, where):
+    """(N, T): tokens up to the stop."""
+    import torch
+
+    lengths = np.asarray(task.lengths(completions))
+    on = np.arange(completions.shape[-1]) < lengths[..., None]
+    return torch.from_numpy(on).to(where)
+
+
+# --- supervised start ----------------------------------------------------------------
+
+
+def start(c: Config) -> dict[str, np.ndarray]:
+    """Weights after the supervised start, from disk where they are kept."""
+    path = start_file(c)
+    if path is not None and path.exists():
+        try:
+            with path.open("rb") as file, np.load(file) as kept:
+                return {name: kept[name] for name in kept.files}
+        except Exception:  # cut off: train again
+            pass
+    weights = trained(c)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}")  # two calls may train the same one
+        with new.open("wb") as file:
+            np.savez(file, **weights)
+        new.replace(path)
+    return weights
+
+
+def start_file(c: Config) -> Path | None:
+    """Where the start of a config lies: next to the folders of the engine's tasks.
+
+    Those are deleted with their tasks; a start serves every method, and later calls.
+    Its name holds all that it depends on: fields, the code it reaches, torch, device.
+    """
+    import torch
+
+    root = Path(__file__).resolve().parents[1]
+    reached = code.reach(root, "experiments.policy_exploration", ["trained"])
+    about = (reached.code, torch.__version__, device.name(), _fields(c, START))
+    path = checkpoint.path(about)
+    return path and path.parent.parent / "starts" / f"{path.stem}.npz"
+
+
+def trained(c: Config) -> dict[str, np.ndarray]:
+    """The supervised start: cross-entropy on fresh demonstrations."""
+    import torch
+
+    task, where = task_of(c), torch.device(device.name())
+    weights = _tensors(initial(c, task), where)
+    adam = torch.optim.Adam(list(weights.values()), lr=c.start_lr, fused=True)
+    shown = task.prompts(c.seed, c.shown, "train")
+    draws = rng.stream(c.seed, f"{c.task} demonstrations")
+    for step in range(c.start_steps):
+        x = shown[draws.integers(0, len(shown), c.start_batch)]
+        y = task.demonstration(x, draws, c.noise)
+        mask = _mask(task, y, where)
+        x, y = (torch.from_numpy(z).to(where) for z in (x, y))
+        logp = token_logp(weights, x, y, c.heads)
+        loss = -torch.where(mask, logp, 0).sum() / mask.sum()
+        done = step / c.start_steps
+        adam.param_groups[0]["lr"] = c.start_lr * min(1.0, 20 * done) * (1 - done)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return {name: w.detach().cpu().numpy() for name, w in weights.items()}
+
+
+# --- reinforcement -------------------------------------------------------------------
+
+
+def _one(c: Config, begun: dict, base: dict) -> dict:
+    import torch
+
+    task, where = task_of(c), torch.device(device.name())
+    weights = _tensors(begun, where)
+    adam = torch.optim.Adam(list(weights.values()), lr=c.lr, fused=True)
+    pool = task.prompts(c.seed, c.shown, "train")[: c.pool]
+    steps: dict[str, list] = {}
+    for step in range(c.steps):
+        order = rng.stream(c.seed, f"{c.task} rollouts {step}")
+        prompts = pool[order.permutation(len(pool))[: c.prompts]]
+        rollouts = collected(c, task, weights, prompts, order, where)
+        logged = _updates(c, weights, adam, rollouts, order)
+        logged |= {name: rollouts[name] for name in ("reward", "entropy")}
+        for name, value in logged.items():
+            steps.setdefault(name, []).append(value)
+        if not np.isfinite(logged["entropy"]):
+            return {**base, **steps, "diverged_at": step}
+    row = {**base, **_measured(c, weights, ""), **steps, "diverged_at": -1}
+    row["final_entropy"] = float(np.mean(steps["entropy"][-LAST:]))
+    clipped = np.add(steps["clipped_low"], steps["clipped_high"])
+    return row | {"clipped": float(np.mean(clipped))}
+
+
+def collected(c: Config, task, weights: dict, prompts, draws, where) -> dict:
+    """Rollouts (N, T) of prompts (B, P), N = B G, judged by the task's verifier."""
+    import torch
+
+    from symlab.rlvr.advantages import advantages
+
+    b, t = len(prompts), task.completion_length
+    uniforms = draws.random((b * c.group, t), np.float32)
+    x = torch.from_numpy(prompts).to(where)
+    u = torch.from_numpy(uniforms).to(where)
+    tokens, logp, entropy = sample(weights, x, u, c.heads, t)
+    shown = tokens.cpu().numpy()
+    rewards = task.reward(prompts, shown.reshape(b, c.group, t))
+    a = advantages(rewards, c.method).astype(np.float32)
+    mask = _mask(task, shown, where)
+    return {
+        "prompts": x.repeat_interleave(c.group, 0),
+        "completions": tokens,
+        "logp": logp,
+        "mask": mask,
+        "rewards": rewards,
+        "advantages": torch.from_numpy(a).flatten().to(where),
+        "reward": float(rewards.mean()),
+        "entropy": float(entropy[mask].mean()),
+    }
+
+
+def objective(c: Config, weights: dict, rollouts: dict, pick):
+    """The clipped loss of rollouts `pick`, as the method normalises it, and its clips.
+
+    The estimators are those of group means; DAPO and Dr.GRPO have lengths of their own.
+    """
+    from symlab.rlvr.objective import clipped_objective
+
+    how = {"dapo": "token", "dr_grpo": "constant"}.get(c.method, "sequence")
+    x, y, old, mask, a = (
+        rollouts[name][pick]
+        for name in ("prompts", "completions", "logp", "mask", "advantages")
+    )
+    return clipped_objective(
+        token_logp(weights, x, y, c.heads),
+        old,
+        a,
+        mask,
+        clip_low=c.clip_low,
+        clip_high=c.clip_high,
+        normalisation=how,
+        max_length=y.shape[1],
+    )
+
+
+def _updates(c: Config, weights: dict, adam, rollouts: dict, draws) -> dict:
+    """Epochs of minibatches, whole groups each; the means of what the loss reports."""
+    import torch
+
+    logged = []
+    size = c.prompts // c.minibatches
+    for _ in range(c.epochs):
+        order = draws.permutation(c.prompts)
+        for i in range(c.minibatches):
+            groups = order[i * size : (i + 1) * size, None]
+            pick = (groups * c.group + np.arange(c.group)).ravel()
+            pick = torch.from_numpy(pick).to(rollouts["mask"].device)
+            loss, found = objective(c, weights, rollouts, pick)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            names = {"clip_low": "clipped_low", "clip_high": "clipped_high"}
+            logged.append(torch.stack([found[name] for name in names]))
+    means = torch.stack(logged).double().mean(0).tolist()
+    return dict(zip(names.values(), means, strict=True))
+
+
+# --- measurement ---------------------------------------------------------------------
+
+
+def _measured(c: Config, arrays: dict, prefix: str) -> dict:
+    """Greedy success, pass@k and entropy on held-out prompts, reward on the pool."""
+    import torch
+
+    from symlab.rlvr.passk import pass_at_k
+
+    task, where = task_of(c), torch.device(device.name())
+    weights = {k: torch.as_tensor(v, device=where).detach() for k, v in arrays.items()}
+    test = task.prompts(c.seed, c.test, "test")
+    pool = task.prompts(c.seed, c.shown, "train")[: c.pool]
+    draws = rng.stream(c.seed, f"{c.task} held out")
+    greedy, _ = _judged(c, task, weights, test, 0, draws)
+    held, entropy = _judged(c, task, weights, test, c.samples, draws)
+    reward, _ = _judged(c, task, weights, pool, c.group, draws)
+    right = held.sum(1).astype(int)  # (B,)
+    ks = [k for k in KS if k <= c.samples]
+    found = [float(pass_at_k(c.samples, right, k).mean()) for k in ks]
+    return {
+        f"{prefix}greedy": float(greedy.mean()),
+        f"{prefix}pass": found,
+        f"{prefix}pass_first": found[0],
+        f"{prefix}pass_last": found[-1],
+        f"{prefix}test_entropy": entropy,
+        f"{prefix}pool_reward": float(reward.mean()),
+        f"{prefix}unsolved": float((reward == 0).all(1).mean()),
+    }
+
+
+def _judged(c: Config, task, weights, prompts, n: int, draws):
+    """Rewards (B, n) of n samples, greedy ones if n = 0, and their mean entropy."""
+    import torch
+
+    t, rewards, entropies, tokens = task.completion_length, [], 0.0, 0
+    step = max(1, CHUNK // max(n, 1))
+    for i in range(0, len(prompts), step):
+        part = prompts[i : i + step]
+        x = torch.from_numpy(part)
+        u = (
+            torch.from_numpy(draws.random((len(part) * n, t), np.float32))
+            if n
+            else None
+        )
+        x, u = (z if z is None else z.to(device.name()) for z in (x, u))
+        y, _, entropy = sample(weights, x, u, c.heads, t)
+        y = y.cpu().numpy()
+        mask = _mask(task, y, entropy.device)
+        entropies += float(torch.where(mask, entropy, 0).sum())
+        tokens += int(mask.sum())
+        rewards.append(task.reward(part, y.reshape(len(part), max(n, 1), t)))
+    return np.concatenate(rewards), entropies / tokens
+
+
+# --- figure --------------------------------------------------------------------------
+
+LOOK = {  # label, colour, line, marker
+    "grpo": ("GRPO", plot.BLACK, "-", "o"),
+    "positive_dominant": ("Positive-Dominant", plot.ORANGE, "--", "^"),
+    "negative_dominant": ("Negative-Dominant", plot.BLUE, "-.", "v"),
+    "agrae": ("A-GRAE", plot.GREEN, (0, (5, 1, 1, 1, 1, 1)), "s"),
+    "w_reinforce": ("W-REINFORCE", plot.PINK, ":", "D"),
+}
+
+
+def _long(df, column: str, x: list, name: str):
+    """One row for each number of a list column, with its place in `x`."""
+    part = df[["method", "seed", column]].explode(column).reset_index(drop=True)
+    part[name] = np.tile(x, len(df))
+    return part.astype({column: float})
+
+
+def _curves(ax, df, column: str, x: list, name: str, **more) -> None:
+    long = _long(df, column, x, name)
+    for method, (label, color, line, marker) in LOOK.items():
+        mine = long[long.method == method]
+        if len(mine):
+            plot.curve(
+                ax,
+                mine,
+                name,
+                column,
+                label=label,
+                color=color,
+                marker=marker,
+                linestyle=line,
+                **more,
+            )
+
+
+def _powers(df) -> list[int]:
+    return list(KS[: len(df["pass"].iloc[0])])
+
+
+def _entropy(df, ax, task: str) -> None:
+    df = df[df.task == task]
+    steps = list(range(1, 1 + len(df.entropy.iloc[0])))
+    _curves(ax, df, "entropy", steps, "step", markevery=max(1, len(steps) // 6))
+    ax.set(xlabel="RL step", ylabel=f"{task}: entropy, nats per token", ylim=(0, None))
+
+
+def _passes(df, ax, task: str) -> None:
+    """Means alone: seeds differ more than methods do, and `_gains` has the pairs."""
+    df = df[df.task == task]
+    ks = _powers(df)
+    base = np.mean(df[df.method == "grpo"].base_pass.tolist(), axis=0)
+    ax.plot(ks, base, color="0.6", lw=2, label="before RL")
+    for method, (label, color, line, marker) in LOOK.items():
+        mine = df[df.method == method]["pass"]
+        if len(mine):
+            mean = np.mean(mine.tolist(), axis=0)
+            ax.plot(ks, mean, color=color, ls=line, marker=marker, label=label)
+    _scale(ax, ks)
+    ax.set(xlabel="$k$", ylabel=f"{task}: pass@$k$, held out")
+
+
+def _gains(df, ax, task: str) -> None:
+    """Paired with GRPO, seed by seed: what the claims are about."""
+    df = df[df.task == task].copy()
+    ks = _powers(df)
+    grpo = df[df.method == "grpo"].set_index("seed")["pass"]
+    pairs = zip(df["pass"], df.seed, strict=True)
+    df["gain"] = [list(np.subtract(own, grpo[seed])) for own, seed in pairs]
+    _curves(ax, df[df.method != "grpo"], "gain", ks, "k")
+    ax.axhline(0, color=LOOK["grpo"][1], lw=0.8)
+    _scale(ax, ks)
+    ax.set(xlabel="$k$", ylabel=f"{task}: pass@$k$ minus GRPO's")
+
+
+def _scale(ax, ks: list[int]) -> None:
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ks[::2], labels=[str(k) for k in ks[::2]])
+    ax.minorticks_off()
+
+
+@figure("agrae7", panel="left")
+def draw_rule_entropy(df, ax):
+    _entropy(df, ax, "rule")
+
+
+@figure("agrae7", panel="mid")
+def draw_rule_passes(df, ax):
+    _passes(df, ax, "rule")
+    ax.legend(loc="lower right")
+
+
+@figure("agrae7", panel="right")
+def draw_rule_gains(df, ax):
+    _gains(df, ax, "rule")
+
+
+@figure("agrae7", panel="left", row=1)
+def draw_countdown_entropy(df, ax):
+    _entropy(df, ax, "countdown")
+
+
+@figure("agrae7", panel="mid", row=1)
+def draw_countdown_passes(df, ax):
+    _passes(df, ax, "countdown")
+
+
+@figure("agrae7", panel="right", row=1)
+def draw_countdown_gains(df, ax):
+    _gains(df, ax, "countdown")
+
+
+# --- claims --------------------------------------------------------------------------
+
+
+def _log_ratio(task: str, a: str, b: str = "grpo"):
+    """Logarithm of the ratio of final entropies, paired by the seed."""
+
+    def estimate(df):
+        part = df[df.task == task].assign(size=lambda d: np.log(d.final_entropy))
+        return stats.paired(part, "size", "method", a, b)
+
+    return estimate
+
+
+def _against(task: str, column: str, a: str, b: str = "grpo"):
+    return lambda df: stats.paired(df[df.task == task], column, "method", a, b)
+
+
+def _change(task: str, column: str):
+    """GRPO after minus before, by seed."""
+
+    def estimate(df):
+        part = df[(df.task == task) & (df.method == "grpo")]
+        return stats.mean(part[column] - part[f"base_{column}"])
+
+    return estimate
+
+
+def _entropy_claims(task: str) -> list[Claim]:
+    return [
+        Claim(
+            f"entropy_positive_below_{task}",
+            "Positive-Dominant ends with less entropy than GRPO (log of the ratio).",
+            FIGURE_3,
+            _log_ratio(task, "positive_dominant"),
+            below=float(np.log(0.7)),
+            reason="a ratio of .7: the paper has .42, the tabular prototype .48",
+        ),
+        Claim(
+            f"entropy_negative_above_{task}",
+            "Negative-Dominant ends with more entropy than GRPO (log of the ratio).",
+            FIGURE_3,
+            _log_ratio(task, "negative_dominant"),
+            above=float(np.log(1.2)),
+            reason="a ratio of 1.2: the paper has 6.6, the tabular prototype 1.34",
+        ),
+        Claim(
+            f"entropy_is_ordered_{task}",
+            "Entropy is ordered PD < GRPO < ND: the smaller of the two log ratios.",
+            FIGURE_3,
+            _smaller_gap(task),
+            above=0.0,
+            reason="the direction alone; added after the first run, whose ratios are "
+            "smaller than the two thresholds above",
+        ),
+    ]
+
+
+def _smaller_gap(task: str):
+    """Of the mean log ratios PD below GRPO and ND above it, the one nearer to none."""
+
+    def estimate(df):
+        below = _log_ratio(task, "grpo", "positive_dominant")(df)
+        above = _log_ratio(task, "negative_dominant")(df)
+        return min(below, above, key=lambda i: i.low)
+
+    return estimate
+
+
+def _success_claims(task: str) -> list[Claim]:
+    return [
+        Claim(
+            f"rl_lifts_pass_1_{task}",
+            "GRPO lifts pass@1 on held-out prompts.",
+            "arXiv 2602.05548, tables",
+            _change(task, "pass_first"),
+            above=0.0,
+            reason="a gain is a gain, paired by the seed",
+        ),
+        Claim(
+            f"rl_lowers_large_k_{task}",
+            "GRPO lowers pass@256 on held-out prompts below that of the start.",
+            "arXiv 2602.05548, figure 2",
+            _change(task, "pass_last"),
+            below=0.0,
+            reason="a loss is a loss, paired by the seed; the prototype lost .19",
+        ),
+        Claim(
+            f"w_reinforce_large_k_{task}",
+            "W-REINFORCE has a higher pass@256 than GRPO.",
+            "arXiv 2506.01347",
+            _against(task, "pass_last", "w_reinforce"),
+            above=0.0,
+            reason="a gain is a gain, paired by the seed; the prototype had +.036",
+        ),
+        *(_open_claim(task, *claim) for claim in OPEN),
+    ]
+
+
+def _open_claim(task, name, words, source, column, a, b, because) -> Claim:
+    return Claim(
+        f"{name}_{task}",
+        words,
+        source,
+        _against(task, column, a, b),
+        above=0.0,
+        reason="a gain is a gain, paired by the seed",
+        expected="undecided",
+        because=because,
+    )
+
+
+FIGURE_2, FIGURE_3 = "arXiv 2602.05548, figure 2", "arXiv 2602.05548, figure 3"
+TABLES = "arXiv 2602.05548, tables"
+OPEN = (
+    (
+        "agrae_pass_1",
+        "A-GRAE has a higher pass@1 than GRPO.",
+        TABLES,
+        "pass_first",
+        "agrae",
+        "grpo",
+        "the tabular prototype had 0.000, and six seeds resolve about .01",
+    ),
+    (
+        "agrae_large_k",
+        "A-GRAE has a higher pass@256 than GRPO.",
+        TABLES,
+        "pass_last",
+        "agrae",
+        "grpo",
+        "the tabular prototype had +.005 (s.e. .005)",
+    ),
+    (
+        "negative_large_k",
+        "Negative-Dominant has a higher pass@256 than GRPO.",
+        FIGURE_2,
+        "pass_last",
+        "negative_dominant",
+        "grpo",
+        "the tabular prototype had +.002 (s.e. .008)",
+    ),
+    (
+        "positive_large_k",
+        "GRPO has a higher pass@256 than Positive-Dominant.",
+        FIGURE_2,
+        "pass_last",
+        "grpo",
+        "positive_dominant",
+        "the tabular prototype had -.013 (s.e. .005), the other way round",
+    ),
+)
+SMALL = "the right direction, short of the threshold or not clear of it; six seeds: "
+FOUND = {  # what the first run at quick scale gave; before it all were expected to hold
+    "entropy_positive_below_rule": ("undecided", SMALL + "ratio .69 [.54, .88]"),
+    "entropy_negative_above_rule": ("undecided", SMALL + "ratio 1.30 [1.01, 1.69]"),
+    "entropy_positive_below_countdown": ("failed", SMALL + "ratio .92 [.88, .97]"),
+    "entropy_negative_above_countdown": (
+        "undecided",
+        SMALL + "ratio 1.14 [1.05, 1.23]",
+    ),
+    "w_reinforce_large_k_rule": (
+        "undecided",
+        "exceptions that no rule predicts bound pass@256 for every method: +.009",
+    ),
+    "agrae_pass_1_rule": (
+        "failed",
+        "its updates are smaller (the factor is at most omega): in 60 steps it may "
+        "have come less far than GRPO; the paper trains to a plateau",
+    ),
+}
+
+
+def _expected(claim: Claim) -> Claim:
+    expected, because = FOUND.get(claim.name, (claim.expected, claim.because))
+    return replace(claim, expected=expected, because=because)
+
+
+CLAIMS = [
+    Claim(
+        "base_reward_in_range",
+        "The start solves .45 of the pool's rollouts, within .15, in every run.",
+        "ours; the paper's runs begin with a mean reward of .49",
+        lambda df: stats.worst((df.base_pool_reward - 0.45).abs()),
+        below=0.15,
+        reason="a precondition: groups of eight are then mixed for the most part, and "
+        "there is room above",
+    ),
+    Claim(
+        "samples_go_stale",
+        "GRPO has tokens to clip, and not most of them: the mean over steps.",
+        "ours; the entropy ordering needs clipped minibatches, see advantage_dynamics",
+        lambda df: stats.mean(
+            df[df.method == "grpo"].groupby("seed").clipped.mean(),
+        ),
+        above=0.005,
+        below=0.2,
+        reason="a precondition: half a percent of the tokens, some in each update; "
+        "above a fifth the objective would be mostly clip",
+    ),
+    *(_expected(claim) for task in TASKS for claim in _entropy_claims(task)),
+    *(_expected(claim) for task in TASKS for claim in _success_claims(task)),
+]

@@ -1,0 +1,302 @@
+"""The tiny policies of tier 2, against torch's transformer, loops and the verifier."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from symlab.harness import contract, project
+from symlab.rlvr import ESTIMATORS, advantages
+
+PROJECT = project.find(Path(__file__).parent)
+policy = contract.load(PROJECT, "policy_exploration").module
+SMOKE = policy.sweep("smoke")
+
+
+def config(task: str, **fields):
+    return replace(next(c for c in SMOKE if c.task == task), **fields)
+
+
+def begun(c, dtype=torch.float32, noise: float = 0.0):
+    """A task, its first prompts and weights that are not small."""
+    task = policy.task_of(c)
+    draws = np.random.default_rng(1)
+    weights = {
+        name: torch.from_numpy(w + noise * draws.normal(size=w.shape)).to(dtype)
+        for name, w in policy.initial(c, task).items()
+    }
+    return task, weights, task.prompts(c.seed, c.prompts, "train")
+
+
+def rollouts(c, weights, task, prompts):
+    draws, where = np.random.default_rng(2), torch.device("cpu")
+    return policy.collected(c, task, weights, prompts, draws, where)
+
+
+# --- policy --------------------------------------------------------------------------
+
+
+def layer_of(weights: dict, i: int, heads: int):
+    """torch's own block with the same weights."""
+    d = weights["token"].shape[1]
+    layer = torch.nn.TransformerEncoderLayer(
+        d, heads, 4 * d, dropout=0.0, batch_first=True, norm_first=True, bias=False
+    ).double()
+    state = {
+        "self_attn.in_proj_weight": weights[f"qkv{i}"].T,
+        "self_attn.out_proj.weight": weights[f"out{i}"].T,
+        "linear1.weight": weights[f"up{i}"].T,
+        "linear2.weight": weights[f"down{i}"].T,
+        "norm1.weight": torch.ones(d),
+        "norm2.weight": torch.ones(d),
+    }
+    layer.load_state_dict(state)
+    return layer.train()  # eval takes a fast path that wants biases
+
+
+def test_logits_are_those_of_torchs_transformer():
+    c = config("countdown", heads=4)
+    task, weights, prompts = begun(c, torch.float64, noise=0.2)
+    tokens = torch.from_numpy(prompts)
+    t = tokens.shape[1]
+    x = weights["token"][tokens] + weights["place"][:t]
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(t, dtype=x.dtype)
+    for i in range(c.layers):
+        x = layer_of(weights, i, c.heads)(x, mask)
+    expected = torch.nn.functional.layer_norm(x, x.shape[-1:]) @ weights["head"]
+    found = policy.logits(weights, tokens, c.heads, keep=2)
+    torch.testing.assert_close(found, expected[:, 2:], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("task", policy.TASKS)
+def test_sampled_log_probabilities_are_those_of_the_whole_sequence(task):
+    """With the cache, token by token, and without it."""
+    c = config(task)
+    task, weights, prompts = begun(c, torch.float64, noise=0.3)
+    u = torch.from_numpy(np.random.default_rng(3).random((20, task.completion_length)))
+    x = torch.from_numpy(prompts)
+    y, logp, entropy = policy.sample(weights, x, u, c.heads, u.shape[1])
+    x = x.repeat_interleave(5, 0)
+    torch.testing.assert_close(logp, policy.token_logp(weights, x, y, c.heads))
+    z = policy.logits(
+        weights, torch.cat([x, y[:, :-1]], 1), c.heads, keep=x.shape[1] - 1
+    )
+    each = torch.distributions.Categorical(logits=z)
+    torch.testing.assert_close(entropy, each.entropy())
+
+
+def test_samples_have_the_distribution_of_the_model():
+    c, n = config("rule"), 20_000
+    task, weights, prompts = begun(c, noise=0.3)
+    x = torch.from_numpy(prompts[:1])
+    u = torch.from_numpy(np.random.default_rng(4).random((n, 2), np.float32))
+    y, _, _ = policy.sample(weights, x, u, c.heads, 2)
+    v = len(task.vocabulary)
+    every = torch.cartesian_prod(torch.arange(v), torch.arange(v))
+    logp = policy.token_logp(weights, x.expand(v * v, -1), every, c.heads).sum(1)
+    counts = np.bincount((y @ torch.tensor([v, 1])).numpy(), minlength=v * v)
+    expected = n * logp.exp().double().numpy()
+    often = expected > 5
+    observed = [*counts[often], counts[~often].sum()]
+    expected = [*expected[often], expected[~often].sum()]
+    expected = np.array(expected) * n / np.sum(expected)
+    assert chisquare(observed, expected).pvalue > 1e-3
+    assert often.sum() > 20
+
+
+def test_greedy_takes_the_most_probable_token():
+    c = config("rule")
+    task, weights, prompts = begun(c, noise=0.3)
+    x = torch.from_numpy(prompts)
+    y, _, _ = policy.sample(weights, x, None, c.heads, task.completion_length)
+    z = policy.logits(
+        weights, torch.cat([x, y[:, :-1]], 1), c.heads, keep=x.shape[1] - 1
+    )
+    assert (z.argmax(-1) == y).all()
+
+
+# --- reward and objective ------------------------------------------------------------
+
+
+def evaluated(tokens: list[int], vocabulary: tuple, numbers: list[int]):
+    """A postfix program's value as Python computes it; None where it is none."""
+    stack, left = [], list(numbers)
+    for token in tokens:
+        word = vocabulary[token]
+        if word == ".":
+            return stack[0] if len(stack) == 1 else None
+        if word.isdigit():
+            if int(word) not in left:
+                return None
+            left.remove(int(word))
+            stack.append(Fraction(int(word)))
+            continue
+        if word == "=" or len(stack) < 2 or (word == "/" and stack[-1] == 0):
+            return None
+        b, a = stack.pop(), stack.pop()
+        stack.append(
+            {"+": a + b, "-": a - b, "*": a * b}.get(word) if word != "/" else a / b
+        )
+    return None
+
+
+def test_rewards_are_the_verifiers(monkeypatch):
+    """Of what the policy wrote; here programs of which about half are right."""
+    c = config("countdown", prompts=64, group=8)
+    task, weights, prompts = begun(c)
+
+    def written(weights, x, u, heads, length):
+        draws = np.random.default_rng(8)
+        y = task.demonstration(x.repeat_interleave(c.group, 0).numpy(), draws, 0.5)
+        wild = draws.random(y.shape) < 0.1
+        y = np.where(wild, draws.integers(0, len(task.vocabulary), y.shape), y)
+        return torch.from_numpy(y), torch.zeros(y.shape), torch.zeros(y.shape)
+
+    monkeypatch.setattr(policy, "sample", written)
+    found = rollouts(c, weights, task, prompts)
+    tokens = found["completions"].reshape(c.prompts, c.group, -1).tolist()
+    words = task.vocabulary
+    for prompt, group, rewards in zip(prompts, tokens, found["rewards"], strict=True):
+        *numbers, tens, ones, _ = (words[t] for t in prompt)
+        numbers, target = [int(n) for n in numbers], int(tens) * 10 + int(ones)
+        right = [evaluated(tokens, words, numbers) == target for tokens in group]
+        assert rewards.tolist() == right
+    assert 0.1 < found["reward"] == found["rewards"].mean() < 0.9
+    expected = advantages(found["rewards"], c.method).ravel()
+    np.testing.assert_allclose(found["advantages"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["negative_dominant", "dapo", "dr_grpo"])
+def test_loss_and_gradient_are_those_of_a_plain_loop(method):
+    c = config("countdown", method=method, clip_low=0.15, clip_high=0.28)
+    task, old, prompts = begun(c, torch.float64, noise=0.3)
+    r = rollouts(c, old, task, prompts)
+    r["advantages"] = torch.from_numpy(np.random.default_rng(5).normal(size=16))
+    r["completions"][::3, 3] = task.stop  # lengths differ
+    r["mask"] = policy._mask(task, r["completions"].numpy(), torch.device("cpu"))
+    draws = np.random.default_rng(6)
+    weights = {
+        k: (w + 0.05 * torch.from_numpy(draws.normal(size=w.shape))).requires_grad_()
+        for k, w in old.items()
+    }
+    pick = torch.tensor([0, 3, 5, 6, 7, 12])
+    loss, stats = policy.objective(c, weights, r, pick)
+    plain, low, high, count = 0.0, 0, 0, 0
+    kept = r["mask"][pick].sum().item()
+    for n in pick.tolist():
+        x, y = r["prompts"][n : n + 1], r["completions"][n : n + 1]
+        a, length = r["advantages"][n], int(task.lengths(y.numpy())[0])
+        scale = {"dapo": kept, "dr_grpo": len(pick) * y.shape[1]}
+        scale = scale.get(method, len(pick) * length)
+        for t in range(length):
+            before = torch.cat([x, y[:, :t]], 1)
+            z = policy.logits(weights, before, c.heads)[0, -1]
+            ratio = (z.log_softmax(-1)[y[0, t]] - r["logp"][n, t]).exp()
+            clipped = ratio.clamp(1 - c.clip_low, 1 + c.clip_high)
+            plain = plain - torch.minimum(ratio * a, clipped * a) / scale
+            low += bool(a < 0 and ratio < 1 - c.clip_low)
+            high += bool(a > 0 and ratio > 1 + c.clip_high)
+            count += 1
+    torch.testing.assert_close(loss, plain)
+    assert count == kept
+    assert low > 0
+    assert high > 0
+    assert stats["clip_low"].item() == pytest.approx(low / count)
+    assert stats["clip_high"].item() == pytest.approx(high / count)
+    names = list(weights)
+    for name, g, h in zip(
+        names,
+        torch.autograd.grad(loss, list(weights.values())),
+        torch.autograd.grad(plain, list(weights.values())),
+        strict=True,
+    ):
+        torch.testing.assert_close(g, h, msg=name)
+
+
+def test_an_epoch_takes_every_rollout_once_and_groups_whole(monkeypatch):
+    c = config("rule", epochs=3)
+    task, weights, prompts = begun(c)
+    weights = {k: w.requires_grad_() for k, w in weights.items()}
+    picks, plain = [], policy.objective
+
+    def spied(c, weights, rollouts, pick):
+        picks.append(pick.tolist())
+        return plain(c, weights, rollouts, pick)
+
+    monkeypatch.setattr(policy, "objective", spied)
+    r = rollouts(c, weights, task, prompts)
+    adam = torch.optim.Adam(list(weights.values()))
+    policy._updates(c, weights, adam, r, np.random.default_rng(7))
+    assert len(picks) == c.epochs * c.minibatches
+    n = c.prompts * c.group
+    for e in range(c.epochs):
+        parts = picks[e * c.minibatches : (e + 1) * c.minibatches]
+        assert sorted(sum(parts, [])) == list(range(n))
+    for pick in picks:
+        groups = [i // c.group for i in pick]
+        assert all(groups.count(g) == c.group for g in groups)
+
+
+# --- runs ----------------------------------------------------------------------------
+
+
+def test_a_run_is_bitwise_the_same_alone_and_among_others():
+    """The first to run here moves even all-wrong groups, and must leave the start."""
+    some = [c for c in SMOKE if c.task == "rule"][::-1]
+    assert some[0].method == "w_reinforce"
+    together = policy.run(some)
+    assert policy.run(some[-1:]) == together[-1:]
+    assert together[0]["reward"][0] == together[-1]["reward"][0]  # one start
+    assert together[0] != together[-1]
+
+
+def test_without_a_step_nothing_changes():
+    (row,) = policy.run([config("rule", lr=0.0)])
+    for name in ("greedy", "pass", "test_entropy", "pool_reward", "unsolved"):
+        assert row[name] == row[f"base_{name}"]
+    assert set(row["clipped_low"] + row["clipped_high"]) == {0.0}
+
+
+def test_a_kept_start_gives_the_row_that_a_new_one_gives(tmp_path, monkeypatch):
+    c = config("rule")
+    (fresh,) = policy.run([c])
+    monkeypatch.setenv("SYMLAB_CHECKPOINTS", str(tmp_path / "one"))
+    assert policy.run([c]) == [fresh]
+    (file,) = (tmp_path / "starts").iterdir()
+
+    def never(c):
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(policy, "trained", never)
+        patch.setenv("SYMLAB_CHECKPOINTS", str(tmp_path / "other"))
+        assert policy.run([c]) == [fresh]
+    file.write_bytes(file.read_bytes()[:100])  # cut off
+    assert policy.run([c]) == [fresh]
+
+
+def test_the_key_of_a_start_holds_all_that_it_depends_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYMLAB_CHECKPOINTS", str(tmp_path))
+    c = config("rule")
+    own = policy.start_file(c)
+    for name, value in {"method": "agrae", "lr": 0.5, "steps": 9, "test": 3}.items():
+        assert policy.start_file(replace(c, **{name: value})) == own
+    others = {"seed": 1, "width": 20, "layers": 2, "noise": 0.5, "shown": 60}
+    others |= {"start_steps": 21, "start_lr": 0.1, "start_batch": 8, "heads": 2}
+    files = {policy.start_file(replace(c, **{k: v})) for k, v in others.items()}
+    assert len(files | {own}) == len(others) + 1
+    monkeypatch.setattr(policy.device, "name", lambda: "cuda")
+    assert policy.start_file(c) != own
+
+
+def test_the_paper_sweep_has_every_method_on_both_tasks():
+    paper = policy.sweep("paper")
+    for task in policy.TASKS:
+        mine = [c for c in paper if c.task == task]
+        assert {c.method for c in mine} == set(ESTIMATORS)
+        assert len({c.seed for c in mine}) >= 8
+    assert {c.clip_high for c in paper if c.method == "dapo"} == {0.28}
