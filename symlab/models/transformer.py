@@ -337,7 +337,7 @@ class Decoder(nn.Module):
             elif name.endswith("bias") and not name.endswith("router.bias"):
                 p.zero_()
             else:
-                p.copy_(STD * torch.randn(p.shape, generator=draws, device="cpu"))
+                _put(p, STD * torch.randn(p.shape, generator=draws, device="cpu"))
         for module in self.modules():
             if isinstance(module, Rotation):
                 module.tabulate()
@@ -371,6 +371,16 @@ class Decoder(nn.Module):
             return None
         seen = torch.ones(t, t, dtype=torch.bool, device=device).tril()
         return seen.triu(1 - window) if narrow else seen
+
+
+def _put(p: Tensor, value: Tensor) -> None:
+    """Copy; of a sharded parameter each process takes its own part."""
+    if hasattr(p, "device_mesh"):
+        from torch.distributed.tensor import distribute_tensor
+
+        mine = value.to(p.device, p.dtype)
+        value = distribute_tensor(mine, p.device_mesh, p.placements, src_data_rank=None)
+    p.copy_(value)
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:

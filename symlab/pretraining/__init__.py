@@ -1,0 +1,27 @@
+"""Pretraining a decoder on text: one process or many, exact to resume, measured.
+
+    from symlab.data.text import corpus
+    from symlab.models.families import preset
+    from symlab.pretraining import Recipe, pretrain
+
+    text = corpus("stdlib", vocabulary=1024)
+    recipe = Recipe(steps=100, batch=8, length=128)
+    row = pretrain(preset("dense-small"), text, recipe, {"lr": 0.02}, show=True)
+
+`row` has the losses, the load of experts, and what the run cost. The same from a shell,
+on as many processes as torchrun starts: `torchrun ... -m symlab.pretraining --help`.
+"""
+
+from symlab.pretraining.cost import flops_per_token, state_bytes
+from symlab.pretraining.loop import Recipe, pretrain, schedule, train
+from symlab.pretraining.processes import Processes
+
+__all__ = [
+    "Processes",
+    "Recipe",
+    "flops_per_token",
+    "pretrain",
+    "schedule",
+    "state_bytes",
+    "train",
+]

@@ -1,0 +1,111 @@
+"""One process, or as many as torchrun starts: replicas (DDP) or shards (FSDP2)."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+MODES = ("ddp", "fsdp")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among `world`; mode: 'ddp', every process has the whole model, or
+    'fsdp', each has a part of every weight (`fully_shard`)."""
+
+    rank: int = 0
+    world: int = 1
+    mode: str = "ddp"
+    device: torch.device = torch.device("cpu")
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise ValueError(f"unknown mode {self.mode!r}: use {' or '.join(MODES)}")
+
+    @property
+    def sharded(self) -> bool:
+        return self.world > 1 and self.mode == "fsdp"
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, rows):
+        """This process's part of a batch's rows; they must divide."""
+        if len(rows) % self.world:
+            raise ValueError(
+                f"a batch of {len(rows)} sequences does not divide among {self.world} "
+                "processes: choose a multiple"
+            )
+        size = len(rows) // self.world
+        return rows[self.rank * size : (self.rank + 1) * size]
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        """Over processes."""
+        if self.world > 1:
+            dist.all_reduce(x)
+            x = x / self.world
+        return x
+
+    def gather(self, x: torch.Tensor) -> torch.Tensor:
+        """The rows of all processes, each as many, in their order."""
+        if self.world == 1:
+            return x
+        parts = [torch.empty_like(x) for _ in range(self.world)]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    def wait(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+
+def on(name: str) -> torch.device:
+    """The device 'cpu' or 'cuda', this process's own of several."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "cuda was asked for and torch finds none: use cpu, or a build of torch "
+            "with CUDA on a machine with a GPU"
+        )
+    if name == "cuda":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device(name)
+
+
+def join(device: str = "cpu", mode: str = "ddp") -> Processes:
+    """Meet the others that torchrun has started; alone without torchrun."""
+    world, where = int(os.environ.get("WORLD_SIZE", 1)), on(device)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    return Processes(int(os.environ.get("RANK", 0)), world, mode, where)
+
+
+def leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def shard(model: nn.Module) -> None:
+    """Each block by itself, so that one is gathered while another computes; then the
+    rest."""
+    from torch.distributed.fsdp import fully_shard
+
+    for block in model.blocks:
+        fully_shard(block)
+    fully_shard(model)
+
+
+def replicate(objective: nn.Module, processes: Processes) -> nn.Module:
+    """With gradients averaged over processes. The prices of phi-balancing are those of
+    the first: broadcast, they are the same everywhere and after a resume."""
+    where = processes.device
+    return nn.parallel.DistributedDataParallel(
+        objective,
+        device_ids=[where.index] if where.type == "cuda" else None,
+        broadcast_buffers=len(objective.phi) > 0,
+        gradient_as_bucket_view=True,
+    )
