@@ -1,8 +1,10 @@
 """Pretraining: the loop, its checkpoints, its accounts, and what it refuses."""
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -21,6 +23,11 @@ DENSE = family("qwen3", **SIZES)
 MIXTURE = family("olmoe", **SIZES, experts=4, chosen=2)
 RECIPE = Recipe(steps=12, batch=4, length=T, evaluate_every=5, validation=3)
 ADAMW = {"preset": "adamw", "lr": 0.01}
+RUNS = {  # what two processes must do as one does
+    "dense": (DENSE, RECIPE, {"lr": 0.01}),
+    "adamw": (DENSE, Recipe(steps=6, batch=4, length=T, micro=1), ADAMW),
+    "mixture": (MIXTURE, RECIPE, {"lr": 0.01}),
+}
 
 
 def text(vocabulary: int = V, n: int = 4000) -> Corpus:
@@ -317,12 +324,55 @@ def test_a_gpu_that_is_not_there_is_said():
         on("cuda")
 
 
+# --- from a shell --------------------------------------------------------------------
+
+
+def shell(tmp_path, monkeypatch, *options) -> int:
+    from symlab.pretraining.__main__ import main
+
+    monkeypatch.setenv("SYMLAB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("SYMLAB_CACHE", str(tmp_path / "cache"))
+    docs = Path(__file__).parents[1] / "docs"
+    small = ["--text", str(docs), "--vocabulary", "300", "--steps", "3", "--batch"]
+    small += ["2", "--length", "16", "--validation", "2"]
+    return main(["dense-small", *small, *options])
+
+
+def test_rows_of_the_shell_add_up_in_the_store(tmp_path, monkeypatch, capsys):
+    overrides = "--set", "head.lr=0.01", "--set", "attention_out.rule=adamw"
+    assert shell(tmp_path, monkeypatch) == 0
+    assert "nats per token" in capsys.readouterr().out
+    assert shell(tmp_path, monkeypatch, "--seed", "1", *overrides) == 0
+    df = pd.read_parquet(tmp_path / "results" / "full" / "pretraining.parquet")
+    assert sorted(df.seed) == [0, 1]
+    assert df.status.tolist() == ["ok", "ok"]
+    changed = df[df.seed == 1].optimizer.item()
+    assert "{'head': {'lr': 0.01}, 'attention out': {'rule': 'adamw'}}" in changed
+    assert df.val_loss.between(5, 7).all()
+
+
+def test_a_diverged_run_of_the_shell_is_a_failed_row(tmp_path, monkeypatch, capsys):
+    options = "--preset", "adamw", "--lr", "1e30"
+    assert shell(tmp_path, monkeypatch, *options) == 1
+    assert "diverged at step" in capsys.readouterr().err
+    df = pd.read_parquet(tmp_path / "results" / "full" / "pretraining.parquet")
+    assert df.status.item() == "failed"
+
+
+def test_what_the_shell_cannot_do_is_one_sentence(tmp_path, monkeypatch, capsys):
+    for options, words in (
+        (("--set", "head"), "--set head: write role.field=value"),
+        (("--set", "heads.lr=1"), "'heads' is no role"),
+        (("--length", "1000000"), "too few for a sequence"),
+    ):
+        assert shell(tmp_path, monkeypatch, *options) == 2
+        assert words in capsys.readouterr().err
+
+
 # --- tuning --------------------------------------------------------------------------
 
 
 def grid(values, seeds=(0, 1)):
-    import pandas as pd
-
     rows = [
         {"rule": rule, "lr": lr, "seed": s, "val_loss": v + 0.1 * s}
         for (rule, lr), v in values.items()

@@ -118,7 +118,7 @@ class _Sink:
     def __init__(self, project: Project, plans: list[Plan], report: Report):
         self.plans = {p.experiment.name: p for p in plans}
         self.report = report
-        self.about = {"threads": 1, "versions": _versions(), **_git(project)}
+        self.about = {"threads": 1, **origin(project)}
         self.waiting: dict[str, list[dict]] = {name: [] for name in self.plans}
         self.seconds = dict.fromkeys(self.plans, 0.0)
         self.checkpoints: dict[str, list[str]] = {name: [] for name in self.plans}
@@ -195,6 +195,11 @@ class _Sink:
 def _types(table: pa.Table) -> dict:
     """Column types of the rows there are, of any code: new rows share their table."""
     return {f.name: f.type for f in table.schema if str(f.type) != "null"}
+
+
+def origin(project: Project) -> dict:
+    """The columns versions, git and dirty of a row made now."""
+    return {"versions": _versions(), **_git(project)}
 
 
 @cache
