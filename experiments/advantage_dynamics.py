@@ -34,9 +34,9 @@ negatives away and the high clip positives: the first holds entropy up, the seco
 Expected, from a prototype of this setting: entropy PD < GRPO < A-GRAE < ND with the
 clip only, random rewards included; pass@256 falls below the base; W-REINFORCE gains at
 large k; ND > GRPO on pass@k does not reproduce, nor A-GRAE > GRPO. Found: all of that,
-but A-GRAE is better than GRPO by half a point, which it has from DDAS: ASS alone costs
-a quarter of a point. In 'main' there are 128 seeds, since 16 left that undecided, and
-64 left A-GRAE's pass@1 undecided on seeds that nobody had looked at.
+but A-GRAE is better than GRPO, by a quarter of a point at pass@1 and .4 at pass@256,
+which it has from DDAS: ASS alone costs .2. In 'main' there are 128 seeds, since 16 left
+that undecided, and 64 left pass@1 undecided on seeds that nobody had looked at.
 Updates amplify rounding: within 10 to 40 steps a run in float32 parts from the same in
 float64, in what free tokens do (entropy by up to .02), and where negatives rule (ND,
 NSR, W-REINFORCE) in success, too (by up to .03): as far as other samples would lead. A
