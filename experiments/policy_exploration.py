@@ -21,7 +21,7 @@ Held-out prompts: greedy success, and pass@k (unbiased, of 64 samples) before an
 
 Sizes and rates were chosen with the start and with GRPO alone, on seed 10000: base
 reward .3-.6, clip fractions of 1-10 %.
-Expected, from a tabular prototype: entropy PD <
+Expected, from a tabular prototype (experiments/advantage_dynamics.py): entropy PD <
 GRPO < ND, RL lifts pass@1 and lowers pass@k of large k below the base, W-REINFORCE is
 better than GRPO at large k; ND > GRPO on pass@k and A-GRAE > GRPO do not reproduce.
 Seen, and thresholds and expectations left as they were: the entropies are in that order
