@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from symlab import symopt
-from symlab.symopt import PRESETS, RULES, SymOpt, describe, optimizer, rules
+from symlab.symopt import PRESETS, RULES, SymOpt, describe, rules, steps
 
 SHAPES = ((24, 8), (8, 24), (12, 12))
 MATRIX_RULES = [r for r in RULES if r not in ("bias_rms", "paired_row_norm")]
@@ -232,7 +232,7 @@ def test_a_batch_is_as_each_alone(rule, monkeypatch):
     opts += [SymOpt([g for p in alone for g in group([p], rule, **kind)], lr=0.1)]
     train(3, opts)
     assert difference(together, alone) < 1e-6
-    monkeypatch.setattr(optimizer, "MOST", 30)
+    monkeypatch.setitem(steps.MOST, "cpu", 30)
     train(3, [SymOpt(group(cut, rule, **kind), lr=0.1)])
     assert difference(together, cut) < 1e-5
 
@@ -250,7 +250,7 @@ def test_one_call_for_equal_shapes_across_parameters_and_groups(monkeypatch):
     opt = SymOpt(groups)
     train(1, [opt])
     assert sorted(seen) == [(1, 5, 4), (5, 6, 4)]
-    monkeypatch.setattr(optimizer, "MOST", 100)  # the bound on one call's entries
+    monkeypatch.setitem(steps.MOST, "cpu", 100)  # the bound on one call's entries
     seen.clear()
     train(1, [opt])
     assert sorted(seen) == [(1, 5, 4), (2, 6, 4), (3, 6, 4)]
@@ -258,7 +258,7 @@ def test_one_call_for_equal_shapes_across_parameters_and_groups(monkeypatch):
 
 def stepped_rows(rows_from, monkeypatch, dtype=torch.float32, size=1.0, **settings):
     """Four steps of row_norm, row by row from `rows_from` entries on."""
-    monkeypatch.setattr(optimizer, "ROWS_FROM", rows_from)
+    monkeypatch.setattr(steps, "ROWS_FROM", rows_from)
     draws = torch.Generator().manual_seed(0)
     p = nn.Parameter(torch.randn(300, 40, generator=draws).to(dtype))
     opt = SymOpt(group([p], "row_norm", **settings), lr=0.1)
@@ -279,6 +279,7 @@ def stepped_rows(rows_from, monkeypatch, dtype=torch.float32, size=1.0, **settin
         {"momentum": 0.0},
         {"maximize": True},
         {"options": {"floor": 1e-3}, "weight_decay": 0.0},
+        {"options": {"centred": False}},
         {"rows": 0, "columns": 1},
     ],
 )
@@ -286,10 +287,8 @@ def stepped_rows(rows_from, monkeypatch, dtype=torch.float32, size=1.0, **settin
 def test_large_tables_are_stepped_row_by_row_to_the_same(settings, dtype, monkeypatch):
     monkeypatch.setattr(rules, "CACHED", 400)  # several parts
     seen = []
-    by_rows = optimizer._step_rows
-    monkeypatch.setattr(
-        optimizer, "_step_rows", lambda *a: seen.append(1) or by_rows(*a)
-    )
+    by_rows = steps.step_rows
+    monkeypatch.setattr(steps, "step_rows", lambda *a: seen.append(1) or by_rows(*a))
     a, buffer = stepped_rows(0, monkeypatch, dtype, **settings)
     assert len(seen) == 4
     b, same = stepped_rows(10**9, monkeypatch, dtype, **settings)
@@ -297,6 +296,13 @@ def test_large_tables_are_stepped_row_by_row_to_the_same(settings, dtype, monkey
     limit = {torch.float32: 2e-6, torch.float64: 1e-12, torch.bfloat16: 4e-2}[dtype]
     torch.testing.assert_close(a, b, rtol=limit, atol=limit)
     assert buffer is same is None or torch.equal(buffer, same)
+
+
+def test_pieces_of_a_large_table_have_rows_of_their_own(monkeypatch):
+    kind = {"pieces": 2, "along": "columns"}
+    a, _ = stepped_rows(0, monkeypatch, **kind)
+    b, _ = stepped_rows(10**9, monkeypatch, **kind)
+    assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-12, 1e6, 1e30])

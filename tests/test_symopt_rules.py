@@ -216,6 +216,15 @@ def test_polar_is_scale_invariant_and_leaves_its_input_alone(method):
         torch.testing.assert_close(symopt.polar(size * x, method), y, rtol=0, atol=2e-3)
 
 
+def test_polar_compiles_to_one_graph():
+    """In float32, too, where it asks how many bits products have."""
+    torch._dynamo.reset()
+    one_graph = torch.compile(symopt.polar, fullgraph=True, backend="eager")
+    for shape in ((12, 5), (6, 6), (2, 4, 9)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(one_graph(x), symopt.polar(x))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("method", METHODS)
 def test_polar_at_zero_at_low_rank_and_in_half_precision(method, dtype):

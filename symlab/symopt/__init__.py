@@ -2,6 +2,7 @@
 
     describe(model)            the role, group and rule of each parameter
     SymOpt(model, lr=1e-3)     a torch optimizer that does that
+    param_groups(model)        the same as plain groups, e.g. for the sharded model
 
 and the parts: rules from momentum to update, polar factors, groups as numbers, the
 relatives' maps, a balancing loss for experts. Source: Lau & Su, arXiv 2605.18106.
@@ -11,7 +12,7 @@ from symlab.symopt.balancing import PhiBalancing
 from symlab.symopt.groups import Action, columns, equivariance_error, rows
 from symlab.symopt.optimizer import SymOpt
 from symlab.symopt.polar import nuclear_norm, polar
-from symlab.symopt.presets import PRESETS, describe
+from symlab.symopt.presets import PRESETS, describe, param_groups
 from symlab.symopt.registry import RULES
 from symlab.symopt.roles import roles
 from symlab.symopt.rules import (
@@ -39,6 +40,7 @@ __all__ = [
     "describe",
     "equivariance_error",
     "nuclear_norm",
+    "param_groups",
     "paired_row_norm",
     "polar",
     "roles",

@@ -33,7 +33,7 @@ class Layout:
         x = self._oriented(x)
         if self.pieces > 1:
             x = x.unflatten(self._axis, self._lengths(x)).movedim(self._piece, -3)
-        x = x.reshape(-1, *x.shape[-2:])
+        x = x[None] if x.ndim == 2 else x.flatten(0, -3)
         return x.mT if self.transpose else x
 
     def join(self, blocks: Tensor, like: Tensor) -> Tensor:
@@ -48,6 +48,12 @@ class Layout:
         if self.flat or like.ndim > 3:
             return x.reshape(like.shape)
         return x.movedim((-2, -1), (self.rows, self.columns))
+
+    def is_stack(self, ndim: int) -> bool:
+        """Whether axis 0 of a parameter counts matrices, each by itself."""
+        return (
+            ndim == 3 and not self.flat and 0 not in (self.rows % 3, self.columns % 3)
+        )
 
     def _oriented(self, x: Tensor) -> Tensor:
         """(..., outputs, inputs)."""

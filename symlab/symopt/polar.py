@@ -75,8 +75,9 @@ def polar(
     if x.numel() == 0:
         return x.clone()
     if method == "auto":
-        short, long = sorted(x.shape[-2:])
-        method = "gram" if long >= GRAM_FROM * short else "polar_express"
+        sides = x.shape[-2:]
+        long = max(sides) >= GRAM_FROM * min(sides)
+        method = "gram" if long else "polar_express"
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: use auto, {', '.join(METHODS)}")
     half = x.dtype in (torch.float16, torch.bfloat16)
@@ -196,11 +197,20 @@ def _total(gram: Tensor, coefficients: Coefficients) -> Tensor:
 
 
 def _bits(x: Tensor) -> int:
-    """Of the numbers that a product multiplies: float32's may be rounded for speed."""
-    if x.dtype != torch.float32:
-        return {torch.float64: 53, torch.float16: 11, torch.bfloat16: 8}[x.dtype]
-    backend = torch.backends.cuda if x.is_cuda else torch.backends.mkldnn
+    """Of the numbers that a product multiplies."""
+    if x.dtype == torch.float32:
+        return _bits_of_float32(x.is_cuda)
+    return {torch.float64: 53, torch.float16: 11, torch.bfloat16: 8}[x.dtype]
+
+
+def _bits_of_float32(cuda: bool) -> int:
+    """torch may be told to round them for speed; what is compiled keeps its answer."""
+    backend = torch.backends.cuda if cuda else torch.backends.mkldnn
     return {"tf32": 11, "bf16": 8}.get(backend.matmul.fp32_precision, 24)
+
+
+# what torch.compiler.assume_constant_result does, whose import takes two seconds
+_bits_of_float32._dynamo_marked_constant = True
 
 
 def _symmetric(a: Tensor, b: Tensor, c: Tensor | None = None, beta=1.0, alpha=1.0):

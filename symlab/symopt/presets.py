@@ -2,6 +2,7 @@
 
     describe(model)                    one row per parameter: what SymOpt(model) will do
     describe(model, preset="muon")     the same of another optimizer
+    param_groups(model)                the same as groups for SymOpt(other, groups=...)
 
 A preset maps roles to settings; `overrides` are settings by role or by a pattern of
 parameter names, and the later wins:
@@ -229,6 +230,25 @@ def plan(
                 settings = settings.changed(changes)
         found.append((p, _planned(block, settings, lr, weight_decay)))
     return found
+
+
+def param_groups(
+    model: nn.Module, lr: float = 1e-3, weight_decay: float = 0.1, **options
+) -> list[dict]:
+    """What SymOpt(model, ...) does, as param_groups with names instead of tensors.
+
+    For SymOpt(other, groups=...) on a model of the same names: one that is sharded by
+    then, while this one is whole, or on the meta device (so may the example be). Each
+    has `param_names`, lr, weight_decay and settings as plain values. Takes the
+    arguments of SymOpt that choose: preset, overrides, example.
+    """
+    groups: dict[str, dict] = {}
+    for _, one in plan(model, lr, weight_decay, **options):
+        settings = one.group()
+        key = repr(sorted(settings.items()))
+        group = groups.setdefault(key, {"param_names": []} | settings)
+        group["param_names"].append(one.block.name)
+    return list(groups.values())
 
 
 def _planned(block: Block, s: Settings, lr: float, weight_decay: float) -> Planned:

@@ -6,9 +6,10 @@ returns tensors (N, ...), too.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from symlab.symopt import executed, relatives, rules
@@ -22,8 +23,9 @@ class Rule:
 
     rows, columns: the largest group it respects on each side. sized: what has unit
     length in an update, or 'measured'. pieces: whether heads and fused halves are to
-    be told apart (a row does not care). state: names of what it carries. factor: where
-    the map multiplies each row by a number, that number of the rows' lengths.
+    be told apart (a row does not care). state: what it carries, as functions of m to
+    its first value for one matrix. factor: where the map multiplies each row by a
+    number, that number of the rows' lengths. entrywise: each entry sees itself alone.
     """
 
     map: Callable
@@ -31,9 +33,10 @@ class Rule:
     columns: str
     sized: str
     pieces: bool = False
-    state: tuple[str, ...] = ()
+    state: dict[str, Callable] = field(default_factory=dict)
     vectors: bool = False
     factor: Callable | None = None
+    entrywise: bool = False
 
     @property
     def options(self) -> dict[str, object]:
@@ -60,6 +63,10 @@ def normuon(
     return relatives.normuon(factor, second, beta2, eps)
 
 
+def _zeros(m: int, **kind) -> Tensor:
+    return torch.zeros(m, 1, **kind)
+
+
 def _spectral(map: Callable, columns: str = ROTATION, rows: str = ROTATION) -> Rule:
     return Rule(map, rows, columns, "spectrum", pieces=True)
 
@@ -77,16 +84,23 @@ RULES = {
         rules.spectral_then_row, PERMUTATION, ROTATION, "rows", pieces=True
     ),
     # relatives
-    "sign": Rule(relatives.sign, SIGNED, SIGNED, "entries", vectors=True),
+    "sign": Rule(
+        relatives.sign, SIGNED, SIGNED, "entries", vectors=True, entrywise=True
+    ),
     "bias_rms": Rule(relatives.bias_rms, ROTATION, ROTATION, "entries", vectors=True),
     "sinkhorn": Rule(relatives.sinkhorn, SIGNED, SIGNED, "entries"),
     "freon": Rule(relatives.freon, ROTATION, ROTATION, "measured", pieces=True),
     "kaon": Rule(relatives.kaon, ROTATION, ROTATION, "measured", pieces=True),
     "normuon": Rule(
-        normuon, SIGNED, ROTATION, "measured", pieces=True, state=("second",)
+        normuon, SIGNED, ROTATION, "measured", pieces=True, state={"second": _zeros}
     ),
     "aro": Rule(
-        relatives.aro, SIGNED, SIGNED, "measured", pieces=True, state=("rotation",)
+        relatives.aro,
+        SIGNED,
+        SIGNED,
+        "measured",
+        pieces=True,
+        state={"rotation": torch.eye},
     ),
     # as the authors' code executes them
     "executed_row_norm": Rule(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from symlab.symopt.connections import Attention, Gated, Product, Seen, follow
+from symlab.symopt.sharded import is_distributed
 
 ROTATION, PERMUTATION = "rotation", "permutation"
 GROUPS = {  # role: (group on outputs, group on inputs)
@@ -87,15 +88,25 @@ def roles(model: nn.Module, example=None) -> dict[str, Block]:
     an embedding, or random numbers for its first linear layer. Where the model cannot
     be called with it, module types alone decide, and a warning says so.
     """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
-    model = getattr(model, "module", model) if _is_parallel(model) else model
-    model = getattr(model, "_orig_mod", model)
+    model = unwrapped(model)
     parameters = dict(model.named_parameters())
+    if any(is_distributed(p) for p in parameters.values()):
+        raise ValueError(
+            "the model is sharded, and its roles show in a forward pass of the whole: "
+            "use `param_groups` before, or on a copy, and SymOpt(model, groups=...)"
+        )
     seen, why = _seen(model, example)
     found = {n: _block(n, p, seen) for n, p in parameters.items()}
     if seen is None or any(b.role == "unknown" for b in found.values()):
         found = _by_type(model, found, why)
     return _like_siblings(model, found)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Without the wrappers of torch.compile and DistributedDataParallel."""
+    model = getattr(model, "_orig_mod", model)
+    model = getattr(model, "module", model) if _is_parallel(model) else model
+    return getattr(model, "_orig_mod", model)
 
 
 def _is_parallel(model: nn.Module) -> bool:

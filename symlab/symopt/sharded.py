@@ -1,0 +1,167 @@
+"""Parameters that lie on several processes in parts: DTensors, as `fully_shard` makes.
+
+A plain tensor is its own whole everywhere here. Where one dimension of the mesh cuts,
+`collect` brings each whole to one process that owns it and `spread` sends the results
+back: a collective each, of 1/W of what gathering on all W processes sends, and no two
+processes do the same work. For other cuts `whole` gathers and `part_of` keeps a part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def is_distributed(t: Tensor) -> bool:
+    """Whether it is a DTensor; by what it has, as the import takes most of a second."""
+    return hasattr(t, "device_mesh")
+
+
+def local(t: Tensor) -> Tensor:
+    """The part that lies here, as memory that may be written to."""
+    return t.to_local() if is_distributed(t) else t
+
+
+def local_grad(p: Tensor) -> Tensor:
+    """The part of the gradient that belongs to this part of p."""
+    if not is_distributed(p):
+        return p.grad
+    return p.grad.redistribute(placements=p.placements).to_local()
+
+
+def outline(p: Tensor) -> Tensor:
+    """A tensor of the whole's shape, without memory where p lies in parts."""
+    return torch.empty(p.shape, device="meta") if is_distributed(p) else p
+
+
+def cut_axes(p: Tensor) -> list[int]:
+    """The axis that each dimension of the mesh cuts, of those that cut; [] is whole."""
+    placements = p.placements if is_distributed(p) else ()
+    return [s.dim for s in placements if s.is_shard()]
+
+
+def whole(part: Tensor, p: Tensor) -> Tensor:
+    """What this is a part of, on every process: cut as p is, where p is.
+
+    part has as many axes as p.
+    """
+    from torch.distributed.tensor import DTensor
+
+    cut = cut_axes(p)
+    shape = (p.shape[i] if i in cut else n for i, n in enumerate(part.shape))
+    like = torch.empty(*shape, device="meta")
+    return DTensor.from_local(
+        part,
+        p.device_mesh,
+        p.placements,
+        run_check=False,
+        shape=like.shape,
+        stride=like.stride(),
+    ).full_tensor()
+
+
+def part_of(x: Tensor, p: Tensor) -> Tensor:
+    """The part of a whole x that lies here when it is cut as p is."""
+    return local(_distributed(x, p, p.placements))
+
+
+def cut_along(x: Tensor, p: Tensor, axis: int | None) -> Tensor:
+    """A whole x, cut along this axis wherever the mesh cuts p; None: all of it."""
+    if not is_distributed(p):
+        return x.contiguous()
+    from torch.distributed.tensor import Replicate, Shard
+
+    kept = Replicate() if axis is None else Shard(axis)
+    placements = [kept if s.is_shard() else Replicate() for s in p.placements]
+    return _distributed(x.contiguous(), p, placements)
+
+
+def _distributed(x: Tensor, p: Tensor, placements: Sequence) -> Tensor:
+    """A whole x as a DTensor on the mesh of p; sends nothing."""
+    from torch.distributed.tensor import DTensor, Replicate
+
+    everywhere = [Replicate()] * p.device_mesh.ndim
+    x = DTensor.from_local(x, p.device_mesh, everywhere, run_check=False)
+    return x.redistribute(placements=placements)
+
+
+# --- each whole to one process -------------------------------------------------------
+
+
+def team(p: Tensor) -> dist.ProcessGroup | None:
+    """The processes that have the parts of p, if one dimension of the mesh cuts it."""
+    from torch.distributed.tensor import Shard
+
+    cutting = [i for i, s in enumerate(p.placements) if s.is_shard()]
+    if len(cutting) != 1 or type(p.placements[cutting[0]]) is not Shard:
+        return None
+    return p.device_mesh.get_group(cutting[0])
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """A whole of this shape, cut along an axis as `Shard` does, and who owns it."""
+
+    shape: tuple[int, ...]
+    axis: int
+    owner: int
+
+    def lengths(self, world: int) -> list[int]:
+        """Of the parts along the axis; the last may be shorter, or empty."""
+        n = self.shape[self.axis]
+        most = -(-n // world)
+        return [min(n, (r + 1) * most) - min(n, r * most) for r in range(world)]
+
+    def part(self, rank: int, world: int) -> tuple[int, ...]:
+        """A part's shape."""
+        first, rest = self.shape[: self.axis], self.shape[self.axis + 1 :]
+        return *first, self.lengths(world)[rank], *rest
+
+
+def deal(costs: list[int], world: int) -> list[int]:
+    """An owner for each: the dearest first, always to the one with least."""
+    loads, owners = [0] * world, [0] * len(costs)
+    for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        owners[i] = loads.index(min(loads))
+        loads[owners[i]] += costs[i]
+    return owners
+
+
+def collect(parts: list[Tensor], dealt: list[Dealt], group) -> list[Tensor]:
+    """This process's part of each, of one dtype: the wholes that this process owns."""
+    if not dealt:
+        return []
+    me, world = dist.get_rank(group), dist.get_world_size(group)
+    mine = [d for d in dealt if d.owner == me]
+    sent = [(d.owner, t) for t, d in zip(parts, dealt, strict=True)]
+    shapes = [(r, d.part(r, world)) for d in mine for r in range(world)]
+    got = iter(_exchanged(sent, shapes, parts[0], group))
+    return [torch.cat([next(got) for _ in range(world)], d.axis) for d in mine]
+
+
+def spread(wholes: list[Tensor], dealt: list[Dealt], like: list[Tensor], group):
+    """The inverse, to parts like these: from the wholes that this process owns."""
+    if not dealt:
+        return []
+    me, world = dist.get_rank(group), dist.get_world_size(group)
+    mine = [d for d in dealt if d.owner == me]
+    cut = [w.split(d.lengths(world), d.axis) for w, d in zip(wholes, mine, strict=True)]
+    sent = [(r, part) for parts in cut for r, part in enumerate(parts)]
+    shapes = [(d.owner, d.part(me, world)) for d in dealt]
+    return _exchanged(sent, shapes, like[0], group)
+
+
+def _exchanged(sent: list, shapes: list, like: Tensor, group) -> list[Tensor]:
+    """One collective. sent: (to whom, tensor); shapes: (from whom, shape) of each."""
+    ranks = range(dist.get_world_size(group))
+    to = [[t.flatten() for r, t in sent if r == rank] for rank in ranks]
+    of = [[i for i, (r, _) in enumerate(shapes) if r == rank] for rank in ranks]
+    sizes = [[torch.Size(shapes[i][1]).numel() for i in their] for their in of]
+    counts = [sum(map(len, tensors)) for tensors in to]
+    flat = torch.cat([like.new_empty(0), *sum(to, [])])
+    got = like.new_empty(sum(map(sum, sizes)))
+    dist.all_to_all_single(got, flat, list(map(sum, sizes)), counts, group=group)
+    pieces = dict(zip(sum(of, []), got.split(sum(sizes, [])), strict=True))
+    return [pieces[i].view(shape) for i, (_, shape) in enumerate(shapes)]
