@@ -3,7 +3,7 @@
     python -m symlab.pretraining dense-small --steps 200 --vocabulary 1024
 
     torchrun --nproc-per-node 8 -m symlab.pretraining qwen3-626m --device cuda \
-        --mode fsdp --text fineweb-edu --limit 40_000_000_000 --vocabulary 50304 \
+        --mode fsdp --text fineweb-edu --limit 40_000_000_000 --vocabulary 151936 \
         --steps 30_000 --batch 224 --micro 28 --precision bfloat16 --compile \
         --lr 0.02 --weight-decay 0.001 --set embedding.lr=0.5 --set head.lr=0.005 \
         --checkpoint /scratch/qwen3 --save-every 500
@@ -123,11 +123,10 @@ def _tell(row: dict, file: Path) -> None:
     if row["diverged_at"] >= 0:
         print(f"diverged at step {row['diverged_at']}: row in {file}", file=sys.stderr)
         return
-    print(
-        f"validation loss {row['val_loss']:.4f} nats per token, "
-        f"{row['bits_per_byte']:.4f} bits per byte; {row['tokens_per_s']:,.0f} tokens/s,"
-        f" {row['optimizer_share']:.0%} of the time in the optimizer; row in {file}"
-    )
+    said = f"validation loss {row['val_loss']:.4f} nats per token, "
+    said += f"{row['bits_per_byte']:.4f} bits per byte; {row['tokens_per_s']:,.0f} "
+    said += f"tokens/s, {row['optimizer_share']:.0%} of the time in the optimizer; "
+    print(f"{said}row in {file}")
 
 
 def _parser() -> argparse.ArgumentParser:

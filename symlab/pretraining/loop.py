@@ -22,14 +22,7 @@ from symlab.pretraining.cost import (
     vocabulary_blocks,
 )
 from symlab.pretraining.processes import Processes, replicate, shard
-from symlab.symopt import PhiBalancing, SymOpt
-from symlab.symopt.optimizer import _groups
-from symlab.symopt.presets import plan
-
-
-def param_groups(model, **kw):
-    return _groups(plan(model, **kw))
-
+from symlab.symopt import PhiBalancing, SymOpt, param_groups
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.float32}
 PRECISIONS |= {"float64": torch.float64}  # what weights are; products in the name
@@ -106,7 +99,7 @@ def pretrain(
     own = {k: optimizer[k] for k in ("compile", "betas", "eps") if k in optimizer}
     return train(
         model,
-        SymOpt(groups, **own),
+        SymOpt(model, groups=groups, **own),
         text,
         recipe,
         processes=processes,
@@ -136,9 +129,6 @@ def build(
         shard(model)
     model.to_empty(device=processes.device)
     model.initialise(torch.Generator().manual_seed(recipe.seed))
-    named = dict(model.named_parameters())
-    for group in groups:
-        group["params"] = [(name, named[name]) for name, _ in group["params"]]
     return model, groups
 
 
@@ -320,6 +310,8 @@ class _Run:
     @torch.no_grad()
     def _evaluate(self) -> None:
         found = evaluate(self.model, self.text, self.recipe, self.processes)
+        if self.processes.sharded:
+            self.model.reshard()  # a forward pass alone leaves the root's weights whole
         self.seen["val_step"].append(self.step)
         self.seen["val_curve"].append(found["val_loss"])
         if "load_cv" in found:
