@@ -557,9 +557,9 @@ OURS = "ours"
 TRIALS = "ours; as in trials with small language models"
 UNDECIDED = {
     "expected": "undecided",
-    "because": "half the rates cost .14 nats, the margin itself, and AdamW .07: at this "
-    "size the symmetric rules need their rates more than the prototype's one seed said, "
-    "and 4 seeds do not tell on which side of the margins that is",
+    "because": "half the rates cost .14 nats, the margin itself, and AdamW .07: the "
+    "symmetric rules need their rates more than the prototype's one seed said, and 4 "
+    "seeds do not tell on which side of the margins that is",
 }
 CLAIMS = [
     Claim(
