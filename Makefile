@@ -56,7 +56,7 @@ lint: $(READY)
 	@$(PY) -m ruff check .
 
 bench: $(READY)
-	@for b in lanes plasticity engine symopt rlvr; do $(PY) benchmarks/bench_$$b.py || exit 1; done
+	@for b in lanes plasticity engine symopt rlvr pretraining; do $(PY) benchmarks/bench_$$b.py || exit 1; done
 
 clean:
 	rm -rf .venv results/smoke figures/*.pdf figures/*.png figures/*.json
