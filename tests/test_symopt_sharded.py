@@ -42,7 +42,7 @@ def error(ours, theirs) -> float:
 
 def state_bytes(optimizer) -> int:
     tensors = [v for s in optimizer.state.values() for v in s.values()]
-    return sum(part(v).nbytes for v in tensors)
+    return sum(part(v).untyped_storage().nbytes() for v in tensors)
 
 
 # --- what each process does: a decoder -----------------------------------------------

@@ -28,6 +28,8 @@ def local_grad(p: Tensor) -> Tensor:
     """The part of the gradient that belongs to this part of p."""
     if not is_distributed(p):
         return p.grad
+    if p.grad.placements == p.placements:
+        return p.grad.to_local()
     return p.grad.redistribute(placements=p.placements).to_local()
 
 
@@ -90,7 +92,7 @@ def _distributed(x: Tensor, p: Tensor, placements: Sequence) -> Tensor:
 # --- each whole to one process -------------------------------------------------------
 
 
-def team(p: Tensor) -> dist.ProcessGroup | None:
+def team(p: Tensor) -> "dist.ProcessGroup | None":
     """The processes that have the parts of p, if one dimension of the mesh cuts it."""
     from torch.distributed.tensor import Shard
 

@@ -231,7 +231,7 @@ def _updates(batch: list[Job], x: Tensor, counts: list[int], states: list) -> li
     return [j.joined(u) for j, u in zip(batch, x.split(counts), strict=True)]
 
 
-def _step_dealt(jobs: list[Job], team: dist.ProcessGroup) -> None:
+def _step_dealt(jobs: list[Job], team: "dist.ProcessGroup") -> None:
     """The same where each matrix is brought to one process, which has it whole then."""
     me, world = dist.get_rank(team), dist.get_world_size(team)
     owners = dict(zip(jobs, sharded.deal([j.cost for j in jobs], world), strict=True))
