@@ -75,9 +75,8 @@ CENTRES = {  # the middle of each grid, from the prototype
     "muon_one_rate": 0.01,
     "adamw_one_rate": 0.0025,
 }
-TUNED = {"quick": dict(CENTRES)}
-TUNED["smoke"] = TUNED["quick"]
-TUNED["paper"] = dict(CENTRES)  # until its tuning stage has run
+BEST = CENTRES | {"adamw": 0.005}  # of the tuning stage at quick
+TUNED = {"smoke": BEST, "quick": BEST, "paper": CENTRES}  # paper: until it has run
 WHOLE_OPTIMIZERS = ("symmetric", "scion")
 SLOPES = ("adamw", "muon", "adamw_one_rate", "muon_one_rate")
 FACTORS = (0.5, 2.0, 4.0)
@@ -124,14 +123,15 @@ class Config:
 
 
 def sweep(scale: str) -> list[Config]:
-    size = SIZES[scale]
-    powers = range(-1, 2) if scale == "smoke" else range(-2, 3)
-    few, many = (range(2), range(2)) if scale == "smoke" else (range(4), range(8))
-    tuned, design = TUNED[scale], []
+    smoke, tuned, design = scale == "smoke", TUNED[scale], []
+    powers = range(-1, 2) if smoke else range(-2, 3)
+    seeds = [TUNING_SEED] if smoke else [TUNING_SEED, TUNING_SEED + 1]
+    few, many = (range(1), range(2)) if smoke else (range(4), range(8))
     for arm in ARMS:
-        one = partial(grid, Config, arm=arm, **size)
-        rates = [CENTRES[arm] * 2.0**k for k in powers]
-        design += one(study="tune", lr=rates, seed=[TUNING_SEED, TUNING_SEED + 1])
+        one = partial(grid, Config, arm=arm, **SIZES[scale])
+        design += one(
+            study="tune", lr=[CENTRES[arm] * 2.0**k for k in powers], seed=seeds
+        )
         design += one(lr=tuned[arm], seed=many)
         if arm in SLOPES:
             rates = [tuned[arm] * f for f in FACTORS]
@@ -140,7 +140,14 @@ def sweep(scale: str) -> list[Config]:
 
 
 SIZES = {
-    "smoke": {"width": 16, "layers": 1, "steps": 4, "batch": 2, "length": 16},
+    "smoke": {
+        "width": 16,
+        "layers": 1,
+        "steps": 4,
+        "batch": 2,
+        "length": 16,
+        "validation": 1,
+    },
     "quick": {},
     "paper": {
         "width": 512,
@@ -157,7 +164,6 @@ SIZES = {
         "save_every": 200,
     },
 }
-SIZES["smoke"]["validation"] = 1
 
 
 def run(configs: list[Config]) -> list[dict]:
