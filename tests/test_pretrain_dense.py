@@ -58,41 +58,56 @@ def centred(x):
     return x - x.mean(0)
 
 
-def entrywise(x):
-    return x / (x.abs() + 1e-8)
+def adam(first, second):
+    """The second step of Kingma & Ba's, with averages .9 and .95."""
+    mean = (0.09 * first + 0.1 * second) / (1 - 0.9**2)
+    square = (0.0475 * first**2 + 0.05 * second**2) / (1 - 0.95**2)
+    return mean / (square.sqrt() + 1e-8)
 
 
-FIRST_STEPS = {  # of embedding and head, from their gradients
-    "adamw": (entrywise, entrywise),
-    "adamw_one_rate": (entrywise, entrywise),
-    "row_norm": (unit, lambda g: centred(unit(centred(g)))),
-    "uncentred": (unit, unit),
+def of_average(rule):
+    return lambda first, second: rule(0.95 * first + second)
+
+
+SECOND_STEPS = {  # of embedding and head, from two gradients
+    "adamw": (adam, adam),
+    "adamw_one_rate": (adam, adam),
+    "row_norm": (of_average(unit), of_average(lambda g: centred(unit(centred(g))))),
+    "uncentred": (of_average(unit), of_average(unit)),
     "hybrid": (
-        lambda g: orthogonal(unit(g)),
-        lambda g: centred(orthogonal(centred(unit(centred(g))))),
+        of_average(lambda g: orthogonal(unit(g))),
+        of_average(lambda g: centred(orthogonal(centred(unit(centred(g)))))),
     ),
 }
 
 
 @pytest.mark.parametrize("arm", dense.ARMS)
-def test_the_first_step_is_the_rule_by_hand(arm):
+def test_the_second_step_is_the_rule_by_hand(arm):
     c = replace(EXACT, arm=arm, embedding_lr=0.3, head_lr=0.02)
     decoder = model(c)
     named = dict(decoder.named_parameters())
     optimizer = SymOpt(decoder, **dense.optimizer(c))
     every = torch.arange(V).view(4, 10)  # no row without a gradient
-    loss(decoder(every), (3 * every + 1) % V).backward()
-    before = {k: p.detach().clone() for k, p in named.items()}
-    optimizer.step()
+    gradients = []
+    for factor in (3, 7):
+        optimizer.zero_grad()
+        loss(decoder(every), (factor * every + 1) % V).backward()
+        gradients.append({k: p.grad.clone() for k, p in named.items()})
+        before = {k: p.detach().clone() for k, p in named.items()}
+        optimizer.step()
+
+    def step(name, lr):
+        change = (named[name].detach() - before[name]) / -lr
+        return change, *(g[name] for g in gradients)
+
     rates = {"embedding": 0.3, "head": 0.02}
-    for (k, lr), rule in zip(rates.items(), FIRST_STEPS[arm], strict=True):
-        p = named[f"{k}.weight"]
-        change = (p.detach() - before[f"{k}.weight"]) / -lr
-        torch.testing.assert_close(change, rule(p.grad), rtol=0, atol=1e-9)
-    query = named["blocks.0.attention.query.weight"]
-    step = (query.detach() - before["blocks.0.attention.query.weight"]) / -c.body_lr
-    heads = [0.2 * 4 * orthogonal(g) for g in query.grad.split(8)]  # .2 sqrt(16)
-    torch.testing.assert_close(step, torch.cat(heads), rtol=0, atol=1e-8)
+    for (k, lr), rule in zip(rates.items(), SECOND_STEPS[arm], strict=True):
+        change, *pair = step(f"{k}.weight", lr)
+        torch.testing.assert_close(change, rule(*pair), rtol=0, atol=1e-9)
+    change, first, second = step("blocks.0.attention.query.weight", c.body_lr)
+    ahead = 0.95 * (0.95 * first + second) + second  # Nesterov's
+    heads = [0.2 * 4 * orthogonal(g) for g in ahead.split(8)]  # .2 sqrt(16)
+    torch.testing.assert_close(change, torch.cat(heads), rtol=0, atol=1e-8)
 
 
 def test_arms_differ_in_embedding_and_head_alone():
