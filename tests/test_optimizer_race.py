@@ -38,9 +38,12 @@ def toy(monkeypatch) -> Corpus:
 
 def groups(c) -> dict[str, dict]:
     """Name of a parameter -> what its group says, without the parameters."""
-    _, found = build(race.model(c), race.recipe(c), race.settings(c))
-    return {n: {k: v for k, v in g.items() if k != "params"} for g in found
-            for n, _ in g["params"]}  # fmt: skip
+    return by_name(build(race.model(c), race.recipe(c), race.settings(c))[1])
+
+
+def by_name(found: list[dict]) -> dict[str, dict]:
+    return {n: {k: v for k, v in g.items() if k != "param_names"}
+            for g in found for n in g["param_names"]}  # fmt: skip
 
 
 def is_hidden(name: str) -> bool:
@@ -72,10 +75,7 @@ def test_arms_differ_in_their_hidden_matrices_only(arm):
 def test_whole_optimizers_are_the_presets_as_shipped(arm):
     c = replace(SMALL, arm=arm, lr=0.01)
     shipped = {"preset": race.WHOLE[arm], "lr": 0.01, "weight_decay": 0.0}
-    _, found = build(race.model(c), race.recipe(c), shipped)
-    named = {n: {k: v for k, v in g.items() if k != "params"} for g in found
-             for n, _ in g["params"]}  # fmt: skip
-    assert groups(c) == named
+    assert groups(c) == by_name(build(race.model(c), race.recipe(c), shipped)[1])
 
 
 def test_adamw_is_torchs_with_a_rate_for_tables(toy):
@@ -114,7 +114,7 @@ def test_freons_exponent_is_that_of_singular_values(arm, power):
     before = p.detach().clone()
     g = torch.randn(p.shape, generator=torch.Generator().manual_seed(1))
     p.grad = g
-    SymOpt(found).step()
+    SymOpt(model, groups=found).step()
     u, s, vt = np.linalg.svd(g.double().numpy(), full_matrices=False)
     step = (u * s ** (1 - 2 * race.FREON[arm])) @ vt
     step *= 0.01 * 0.2 / np.sqrt(np.mean(step**2))  # entries as large as AdamW's
