@@ -31,7 +31,7 @@ times the rates for the embedding, and a third for adamw_one_rate; every arm's b
 at their end, so all were moved by a factor three before the other studies ran. Found:
 hybrid is .016 nats ahead of tuned AdamW, at the edge of what 8 seeds show; row_norm
 loses .02, but wins over AdamW of one rate, which loses .06.
-Cost: smoke 15 s, quick 11 minutes on one core; paper: one GPU, 130 runs of about 2
+Cost: smoke 30 s, quick 12 minutes on one core; paper: one GPU, 130 runs of about 2
 minutes, rates still to be tuned there (TUNED has the middle of the grids until then).
 Scale paper was not run on a GPU yet.
 """
