@@ -66,7 +66,7 @@ def _local(x: Tensor) -> Tensor:
 
 
 def vocabulary_blocks(model: nn.Module, vocabulary: int) -> list[nn.Parameter]:
-    """The matrices with one row per token: embedding and head."""
+    """The matrices with one row per token: embedding and head, if no other has V."""
     return [p for p in model.parameters() if p.ndim == 2 and len(p) == vocabulary]
 
 
