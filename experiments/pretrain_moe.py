@@ -204,7 +204,7 @@ def _train(c: Config) -> dict:
     before = routers(model)  # of a resumed run, too: `build` has the initial weights
     row = train(
         model,
-        SymOpt(groups, compile=c.compile),
+        SymOpt(model, groups=groups, compile=c.compile),
         corpus(c.source, vocabulary=c.vocabulary),
         recipe,
         processes=processes,

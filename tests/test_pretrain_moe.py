@@ -34,7 +34,7 @@ def built(c: moe.Config):
 
     recipe = Recipe(steps=1, batch=1, length=c.length, seed=c.seed)
     model, groups = build(moe.decoder(c), recipe, moe.optimizer(c))
-    return model, SymOpt(groups)
+    return model, SymOpt(model, groups=groups)
 
 
 # --- the arms ------------------------------------------------------------------------
