@@ -43,7 +43,7 @@ before, is wider than all that routers change (.007), so the claim that uses it 
 least steps only. With a balancing loss AdamW's load is the more even. Expectations of
 four claims were set to what the first run gave: three say what they were before, and
 left_polar_dead was undecided. No threshold was changed.
-Cost on one core: smoke 15 s, quick 12 min on a busy machine; paper (moe-512, some 250
+Cost on one core: smoke 15 s, quick 13 min on a busy machine; paper (moe-512, some 250
 runs of 33 million tokens, about 2 minutes each) not run on a GPU yet.
 """
 
