@@ -17,7 +17,7 @@ with the one whose tables have their own rate, unless a claim says "one rate".
   tune    five rates a factor two apart for every arm, seeds 100 and 101
   race    at the rate that the tuning stage chose (TUNED), seeds 0 to 7: weights and
           order of the text are the same for all arms of a seed
-  slope   half, twice and four times that rate, four arms, seeds 0 to 3
+  slope   AdamW and Muon at half and twice that rate, seeds 0 to 7
 
 Weight decay is 0 for all: over so few steps .1 would shrink weights by some percent,
 in proportion to the rate, and Scion's constrained form is another optimizer. Momentum
@@ -31,10 +31,15 @@ rate for all, an arm's loss is decided by how fast its hidden matrices move in r
 to its tables. There Freon at c = 1/4 was .45 nats worse than at c = 5/6, and AdamW half
 a nat worse than Muon, whose entries move at .2 of the rate; with the tables' rate apart
 AdamW, Muon and both of these were within .05.
-Expected, from trials with small language models and from the literature: matrix rules
-are a little better than AdamW (hundredths of a nat); the relatives of Muon are within
-.02 of it; Freon is flat between c = 1/2 and 2/3, and Kaon is about Muon.
-Cost on one core: smoke 10 s, quick 10 min. Scale paper (dense-512's sizes, bfloat16,
+Expected before the first run, from trials with small language models and from the
+literature: matrix rules are a little better than AdamW (hundredths of a nat); the
+relatives of Muon are within .02 of it; Freon is flat between c = 1/2 and 2/3, and Kaon
+is about Muon. Found: so they are, but for Freon, which is best at c = 1/2 here, and
+Scion. AdamW's rates tie within .01 nats up to a cliff, two tuning seeds chose the one
+next to it, and on the fresh seeds half of it is better by half of Muon's gain. What was
+changed after the first run: `race_muon_beats_adamw_at_half`; the expected verdicts
+other than "held"; the slope study had four arms, four seeds and four times the rate.
+Cost on one core: smoke 10 s, quick 12 min. Scale paper (dense-512's sizes, bfloat16,
 compiled) has the same design; not run on a GPU yet, so its TUNED are the centres of its
 grids, and rates of other widths are only a guess.
 """
@@ -78,8 +83,7 @@ CENTRES = {  # the middle of each grid, from the prototype
 BEST = CENTRES | {"adamw": 0.005}  # of the tuning stage at quick
 TUNED = {"smoke": BEST, "quick": BEST, "paper": CENTRES}  # paper: until it has run
 WHOLE_OPTIMIZERS = ("symmetric", "scion")
-SLOPES = ("adamw", "muon", "adamw_one_rate", "muon_one_rate")
-FACTORS = (0.5, 2.0, 4.0)
+SLOPES, FACTORS = ("adamw", "muon"), (0.5, 2.0)
 TUNING_SEED = 100
 HIDDEN = ("query", "key", "value", "attention out", "gate", "up", "down")
 
@@ -126,16 +130,16 @@ def sweep(scale: str) -> list[Config]:
     smoke, tuned, design = scale == "smoke", TUNED[scale], []
     powers = range(-1, 2) if smoke else range(-2, 3)
     seeds = [TUNING_SEED] if smoke else [TUNING_SEED, TUNING_SEED + 1]
-    few, many = (range(1), range(2)) if smoke else (range(4), range(8))
+    fresh = range(2 if smoke else 8)
     for arm in ARMS:
         one = partial(grid, Config, arm=arm, **SIZES[scale])
         design += one(
             study="tune", lr=[CENTRES[arm] * 2.0**k for k in powers], seed=seeds
         )
-        design += one(lr=tuned[arm], seed=many)
+        design += one(lr=tuned[arm], seed=fresh)
         if arm in SLOPES:
             rates = [tuned[arm] * f for f in FACTORS]
-            design += one(study="slope", lr=rates, seed=few)
+            design += one(study="slope", lr=rates, seed=fresh)
     return design
 
 
@@ -334,65 +338,98 @@ def _sensitivity(df, ax, arms: tuple):
     ax.set_xticks([], minor=True)
 
 
+def _near_the_best(df, ax):
+    """Cut the loss where the cliffs of AdamW and of small rates would hide the rest."""
+    best = tuning(df)[0].min()
+    ax.set_ylim(best - 0.03, best + 0.6)
+
+
 @figure("symopt5", panel="left")
 def draw_tables(df, ax):
     _sensitivity(df, ax, ("adamw_one_rate", "muon_one_rate", "adamw", "muon"))
-    ax.legend()
+    ax.set_ylim(top=ax.get_ylim()[1] + 0.35)
+    ax.legend(loc="upper right")
 
 
 @figure("symopt5", panel="mid")
 def draw_relatives(df, ax):
-    arms = ("adamw", "muon", "normuon", "polargrad", "kaon", "aro")
-    _sensitivity(df, ax, (*arms, "symmetric", "scion"))
-    ax.legend(ncol=2)
+    arms = ("muon", "normuon", "polargrad", "kaon", "aro", "symmetric", "scion")
+    _sensitivity(df, ax, arms)
+    _near_the_best(df, ax)
+    ax.legend(loc="upper right")
 
 
 @figure("symopt5", panel="right")
 def draw_exponents(df, ax):
     _sensitivity(df, ax, ("adamw", *FREON))
-    ax.legend()
+    _near_the_best(df, ax)
+    ax.legend(loc="upper left")
+
+
+def _order(df) -> list[str]:
+    """Arms from the best to the worst of the race."""
+    return list(race(df).groupby("arm").val_loss.mean().sort_values().index)
+
+
+def _arms_downwards(ax, order: list[str], names: bool) -> None:
+    for y in range(len(order)):
+        ax.axhline(y, color="0.93", lw=0.5, zorder=0)
+    labels = [NAMES[arm] if names else "" for arm in order]
+    ax.set_yticks(range(len(order)), labels)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(order) - 0.4, -0.6)
 
 
 @figure("symopt5", panel="left", row=1)
 def draw_final(df, ax):
-    found = {arm: difference(df, arm) for arm in ARMS if arm != "adamw"}
-    order = sorted(found, key=lambda arm: found[arm].value)
+    order, (low, high) = _order(df), (-0.07, 0.045)
+    _arms_downwards(ax, order, names=True)
+    ax.axvline(0, color=plot.ORANGE, lw=0.8, zorder=0)
     wide = race(df).pivot(index="seed", columns="arm", values="val_loss")
-    limit = 0.1
     for y, arm in enumerate(order):
-        i, (color, marker, _, _) = found[arm], LOOK[arm]
-        ax.axhline(y, color="0.93", lw=0.5, zorder=0)
-        if i.value > limit:
+        i, (color, marker, _, _) = difference(df, arm), LOOK[arm]
+        if not low < i.value < high:
             said = f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}] →"
-            ax.text(limit, y, said, ha="right", va="center", fontsize=6.5)
+            text = {"ha": "right", "va": "center", "fontsize": 6.5, "color": color}
+            behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            ax.text(high, y, said, bbox=behind, **text)
             continue
         seeds = wide[arm] - wide["adamw"]
         ax.plot(seeds, [y] * len(seeds), "|", color=color, alpha=0.35, ms=4)
         reach = [[i.value - i.low], [i.high - i.value]] if i.n > 1 else None
         ax.errorbar(i.value, y, xerr=reach, fmt=marker, color=color, **SMALL)
-    ax.axvline(0, color=plot.ORANGE, lw=0.8, zorder=0)
-    ax.set_yticks(range(len(order)), [NAMES[arm] for arm in order])
-    ax.tick_params(axis="y", length=0)
-    ax.set(xlabel="final loss minus AdamW's (nats)", ylim=(len(order) - 0.4, -0.6))
+    ax.set(xlabel="final loss minus AdamW's (nats)", xlim=(low, high))
 
 
 @figure("symopt5", panel="mid", row=1)
 def draw_rises(df, ax):
-    for i, arm in enumerate(SLOPES):
-        color, marker, line, name = LOOK[arm]
-        found = {f: stats.mean(column) for f, column in rises(df, arm).items()}
-        x = np.array(list(found)) * 1.06 ** (i - 1.5)
-        value = np.array([one.value for one in found.values()])
-        ends = np.array([(one.low, one.high) for one in found.values()]).T
-        reach = np.abs(ends - value) if np.isfinite(ends).all() else None
-        style = {"color": color, "ls": line, "lw": 0.6, "label": name}
-        ax.errorbar(x, value, yerr=reach, fmt=marker, **style, **SMALL)
-    ax.axhline(0, color="0.8", lw=0.6, zorder=0)
-    ax.set(xscale="log", xlabel="learning rate / tuned", xlim=(0.4, 5))
-    ax.set_xticks(FACTORS, [RATES[f] for f in FACTORS])
+    scores, _ = tuning(df)
+    rate = race(df).groupby("arm").lr.first()
+    order = _order(df)
+    _arms_downwards(ax, order, names=False)
+    kinds = {0.5: ("<", plot.BLUE, "half"), 2.0: (">", plot.PINK, "twice")}
+    for factor, (marker, color, name) in kinds.items():
+        rise = [_tuning_rise(scores[arm], rate[arm], factor) for arm in order]
+        style = {"color": color, "ms": 3.5, "mew": 0, "label": f"at {name} the rate"}
+        ax.plot(rise, range(len(order)), marker, **style)
+        for arm in SLOPES:
+            i, y = stats.mean(rises(df, arm)[factor]), order.index(arm)
+            y = y + (0.27 if factor < 1 else 0.42)
+            ends = [i.low, i.high] if i.n > 1 else []
+            label = "fresh seeds" if (arm, factor) == (SLOPES[-1], 2) else None
+            ax.plot(ends, [y] * len(ends), color=color, lw=1.4, label=label)
+    ax.axvline(0, color="0.8", lw=0.6, zorder=0)
+    ax.set_xscale("symlog", linthresh=0.1)
+    ax.set_xticks([0, 0.05, 0.1, 0.2, 0.5, 1], ["0", ".05", ".1", ".2", ".5", "1"])
     ax.set_xticks([], minor=True)
-    ax.set_ylabel("loss minus that at the tuned rate (nats)")
-    ax.legend(loc="upper left")
+    ax.set(xlabel="loss minus that at the tuned rate (nats)", xlim=(-0.05, 1.6))
+    ax.legend(loc="upper right")
+
+
+def _tuning_rise(scores, rate: float, factor: float) -> float:
+    """Of mean losses by rate; NaN where the grid has no such rate."""
+    off = abs(np.log(scores.index / (rate * factor)))
+    return scores.iloc[off.argmin()] - scores[rate] if off.min() < 1e-6 else np.nan
 
 
 @figure("symopt5", panel="right", row=1)
@@ -411,7 +448,7 @@ def draw_freon(df, ax):
         ax.axhspan(level.low, level.high, color=color, alpha=0.12, lw=0)
     ax.axhline(0, color=plot.ORANGE, lw=0.8, zorder=0, label="AdamW")
     ax.set_xticks(x, ["1/4", "1/2", "2/3", "5/6"])
-    ax.set(xlabel="Freon's exponent $c$: singular values to $s^{1-2c}$")
+    ax.set(xlabel="Freon's exponent $c$, of $s^{1-2c}$")
     ax.set_ylabel("final loss minus AdamW's (nats)")
     ax.legend()
 
@@ -456,7 +493,14 @@ GAIN = "an improvement is an improvement; two seeds of the prototype had .02 to 
 NEAR = "hundredths of a nat are what a factor of 1.4 in the rate is worth"
 
 
-def _ahead(arm: str) -> Claim:
+def _at_half(df):
+    """Muon minus AdamW at half of its tuned rate, on the seeds that have it."""
+    wide = race(df).pivot(index="seed", columns="arm", values="val_loss")
+    half = wide.adamw + rises(df, "adamw")[0.5]
+    return stats.mean((wide.muon - half).dropna())
+
+
+def _ahead(arm: str, **expected) -> Claim:
     return Claim(
         f"race_{arm}_beats_adamw",
         f"{NAMES[arm]} ends below AdamW whose tables have their own rate.",
@@ -464,10 +508,11 @@ def _ahead(arm: str) -> Claim:
         partial(difference, arm=arm),
         below=0.0,
         reason=GAIN if arm in RULES else "an improvement is an improvement",
+        **expected,
     )
 
 
-def _alike(arm: str, other: str) -> Claim:
+def _alike(arm: str, other: str, **expected) -> Claim:
     return Claim(
         f"race_{arm}_is_near_{other}",
         f"{NAMES[arm]} ends where {NAMES[other]} does.",
@@ -476,7 +521,24 @@ def _alike(arm: str, other: str) -> Claim:
         above=-0.02,
         below=0.02,
         reason=NEAR,
+        **expected,
     )
+
+
+def _forgives(arm: str, **expected) -> Claim:
+    return Claim(
+        f"race_{arm}_forgives_a_factor_of_two",
+        f"{NAMES[arm]}: half or twice the tuned rate cost less than .05 nats.",
+        OURS,
+        partial(_rise, arm=arm, factors=(0.5, 2.0)),
+        below=0.05,
+        reason="a grid of factors two then misses little of the optimum",
+        **expected,
+    )
+
+
+def _failed(because: str) -> dict:
+    return {"expected": "failed", "because": because}
 
 
 CLAIMS = [
@@ -506,10 +568,38 @@ CLAIMS = [
         reason="a run that diverged would count with the loss of guessing",
     ),
     *map(_ahead, ("muon", "normuon", "polargrad", "kaon", "aro", "freon_2_3")),
-    *map(_ahead, WHOLE_OPTIMIZERS),
+    _ahead("symmetric"),
+    _ahead(
+        "scion",
+        **_failed(
+            "a hundredth worse in the first run: its tables have one rate with the "
+            "rest, and signs in its head; Muon at one rate is as far behind"
+        ),
+    ),
+    Claim(
+        "race_muon_beats_adamw_at_half",
+        "So does Muon where AdamW has half of its tuned rate.",
+        OURS + "; written after the first run",
+        _at_half,
+        below=0.0,
+        reason="on the tuning seeds that rate is worse by .001 only, and next to the "
+        "tuned one is a cliff: the gain must not be one of tuning",
+    ),
     *(_alike(a, "muon") for a in ("normuon", "polargrad", "kaon", "freon_1_2")),
-    _alike("freon_2_3", "freon_1_2"),
-    _alike("freon_5_6", "freon_1_2"),
+    _alike(
+        "freon_2_3",
+        "freon_1_2",
+        expected="undecided",
+        because=".014 in the first run, close to the margin",
+    ),
+    _alike(
+        "freon_5_6",
+        "freon_1_2",
+        **_failed(
+            ".05 worse in the first run: so far beyond Muon's exponent what is least "
+            "in the gradient is largest in the update"
+        ),
+    ),
     Claim(
         "race_freon_below_half_is_worse",
         "Freon at c = 1/4, between SGD and Muon, ends above c = 1/2.",
@@ -543,24 +633,16 @@ CLAIMS = [
         below=-0.1,
         reason="as above: what one would see without a rate for tables",
     ),
-    *(
-        Claim(
-            f"race_{arm}_forgives_a_factor_of_two",
-            f"{NAMES[arm]}: half or twice the tuned rate cost less than .05 nats.",
-            OURS,
-            partial(_rise, arm=arm, factors=(0.5, 2.0)),
-            below=0.05,
-            reason="a grid of factors two then misses little of the optimum",
-        )
-        for arm in SLOPES
-    ),
+    _forgives("muon"),
+    _forgives("adamw", **_failed("twice the tuned rate is beyond a cliff")),
     Claim(
         "race_adamw_forgives_less",
-        "Four times the tuned rate costs AdamW more than Muon.",
+        "Twice the tuned rate costs AdamW more than Muon.",
         OURS + "; also of Muon's sources, where rates transfer",
-        partial(_rise, arm="adamw", factors=(4.0,), other="muon"),
+        partial(_rise, arm="adamw", factors=(2.0,), other="muon"),
         above=0.0,
-        reason="a cost is a cost; a seed of the prototype had .4 against .16",
+        reason="a cost is a cost; before the first run this was claimed of four times "
+        "the rate, where a seed of the prototype had .4 against .16",
     ),
     Claim(
         "race_layerwise_state_is_half",
