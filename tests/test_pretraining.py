@@ -197,7 +197,7 @@ class Killed(BaseException):
     pass
 
 
-def killed_at(step: int, monkeypatch, *args, **options) -> None:
+def killed_at(step: int, monkeypatch, *args, run=pretrain, **options) -> None:
     tell = loop._Run._tell
 
     def die(run, bar):
@@ -208,7 +208,7 @@ def killed_at(step: int, monkeypatch, *args, **options) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(loop._Run, "_tell", die)
         with pytest.raises(Killed):
-            pretrain(*args, **options)
+            run(*args, **options)
 
 
 @pytest.mark.parametrize("preset", ["symmetric", "aro", "adamw"])
@@ -229,6 +229,22 @@ def test_a_killed_run_goes_on_to_the_same_losses(preset, tmp_path, monkeypatch):
     for name in ("train_loss", "val_curve", "load_cv_curve", "head_shift"):
         assert row[name] == whole[name]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_of_a_run_is_in_its_checkpoint(tmp_path, monkeypatch):
+    """Other weights in the model that goes on change nothing."""
+
+    def go(seed, **options):
+        model = Decoder(DENSE, torch.Generator().manual_seed(seed))
+        adamw = torch.optim.AdamW(model.parameters(), lr=0.01)
+        return train_with(model, adamw, text(), RECIPE, **options)
+
+    whole = go(0)
+    options = {"path": tmp_path / "run", "save_every": 4}
+    killed_at(5, monkeypatch, 0, run=go, **options)
+    row = go(1, **options)
+    for name in ("train_loss", "val_curve", "head_shift"):
+        assert row[name] == whole[name]
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
