@@ -28,7 +28,8 @@ moved models follow to rounding, but for AdamW under rotation; centred heads kee
 mean row, others move it by half a row and more; AdamW is not beaten: hybrid ties,
 row_norm loses some .05 nats, as AdamW does that has one rate. The first grids had three
 times the rates for the embedding, and a third for adamw_one_rate; every arm's best lay
-at their end, so all were moved by a factor three before the other studies ran. Found:
+at their end, so all were moved by a factor three before the other studies ran. The
+undecided verdicts were expected to hold, and are called expected since that run. Found:
 hybrid is .016 nats ahead of tuned AdamW, at the edge of what 8 seeds show; row_norm
 loses .02, but wins over AdamW of one rate, which loses .06.
 Cost: smoke 30 s, quick 12 minutes on one core; paper: one GPU, 130 runs of about 2
