@@ -73,15 +73,15 @@ def train(model, optimizer, tokens) -> torch.Tensor:
 
 
 def training(preset: str, dtype, mesh) -> dict:
-    """Four steps; the last also by an optimizer that had this one's state_dict."""
+    """Three steps; the last also by an optimizer that had this one's state_dict."""
     import torch.distributed as dist
 
     whole, parts, again = decoder(dtype), in_parts(dtype, mesh), in_parts(dtype, mesh)
     theirs = SymOpt(whole, groups=plan(preset))
     ours = SymOpt(parts, groups=plan(preset))
     draws, apart = torch.Generator().manual_seed(1), []
-    for step in range(4):
-        if step == 3:
+    for step in range(3):
+        if step == 2:
             resumed = taken_up(ours, parts, again, plan(preset))
         tokens = torch.randint(SIZES["vocabulary"], (6, 9), generator=draws)
         mine = tokens.chunk(mesh.size())[mesh.get_local_rank()]
@@ -198,8 +198,9 @@ def arms():
     for settings in SETTINGS:
         yield f"spectral {settings}", "spectral", settings, "rows", exact
     for place in list(PLACES)[1:]:
-        for rule in ("row_norm", "spectral", "sign"):
+        for rule in ("row_norm", "spectral"):
             yield f"{rule}, {place}", rule, {}, place, exact
+    yield "sign, columns", "sign", {}, "columns", exact
     yield "aro, rows and columns", "aro", {}, "rows and columns", exact
     yield "row_norm, bfloat16", "row_norm", {}, "rows", torch.bfloat16
     yield "normuon, bfloat16", "normuon", {}, "rows", torch.bfloat16
@@ -336,11 +337,11 @@ def found(request, tmp_path_factory) -> list[dict]:
 @pytest.mark.parametrize("preset", TRAINED)
 def test_a_decoder_is_trained_as_by_one_process(found, preset):
     for mine in found:
-        assert mine[preset]["losses"] < 1e-5
-        assert mine[preset]["parameters"] < (2e-3 if preset in ROUNDED else 1e-5)
+        assert mine[preset]["losses"] < 5e-6
+        assert mine[preset]["parameters"] < (1e-3 if preset in ROUNDED else 1e-5)
         if preset in ROUNDED:
-            assert mine[preset, "exact"]["losses"] < 1e-11
-            assert mine[preset, "exact"]["parameters"] < 1e-7
+            assert mine[preset, "exact"]["losses"] < 1e-12
+            assert mine[preset, "exact"]["parameters"] < 1e-9
 
 
 @pytest.mark.parametrize("preset", TRAINED)
