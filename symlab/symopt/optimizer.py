@@ -202,16 +202,6 @@ def _bound(groups: list[dict], model: nn.Module) -> list[dict]:
     return [g | {"params": [(n, there[n]) for n in g["param_names"]]} for g in groups]
 
 
-def _groups(planned: list) -> list[dict]:
-    """One param_group for each distinct plan, with the parameters' names."""
-    groups: dict[str, dict] = {}
-    for p, one in planned:
-        settings = one.group()
-        group = groups.setdefault(repr(sorted(settings.items())), settings)
-        group.setdefault("params", []).append((one.block.name, p))
-    return list(groups.values())
-
-
 def _check(p: Tensor, name: str | None, group: dict) -> None:
     """Raise ValueError unless the group's rule fits this parameter."""
     who = f"{name or 'a parameter'} {tuple(p.shape)}"
