@@ -382,6 +382,12 @@ def test_the_standard_library_is_there():
     assert sum("def " in document for document in documents) > 3
 
 
+def test_an_installed_text_is_read_once_in_a_process(monkeypatch):
+    first = text.corpus("stdlib", 400, limit=150_000)
+    monkeypatch.setattr(text, "documents", fail)
+    assert same(first, text.corpus("stdlib", 400, limit=150_000))
+
+
 def test_stored_texts_are_read_raw_or_as_parquet(tmp_path):
     data = tmp_path / "data"
     lines = ["", " = Title = \n", "", " one \n", " = = Part = = \n", " two \n"]
