@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import chisquare
@@ -246,7 +247,7 @@ def test_an_epoch_takes_every_rollout_once_and_groups_whole(monkeypatch):
 
 def test_a_run_is_bitwise_the_same_alone_and_among_others():
     """The first to run here moves even all-wrong groups, and must leave the start."""
-    some = [c for c in SMOKE if c.task == "rule"][::-1]
+    some = [c for c in SMOKE if c.task == "rule" and c.clip_low < 1][::-1]
     assert some[0].method == "w_reinforce"
     together = policy.run(some)
     assert policy.run(some[-1:]) == together[-1:]
@@ -287,10 +288,81 @@ def test_the_key_of_a_start_holds_all_that_it_depends_on(tmp_path, monkeypatch):
         assert policy.start_file(replace(c, **{name: value})) == own
     others = {"seed": 1, "width": 20, "layers": 2, "noise": 0.5, "shown": 60}
     others |= {"start_steps": 21, "start_lr": 0.1, "start_batch": 8, "heads": 2}
+    others |= {"table_lr": 0.1}
     files = {policy.start_file(replace(c, **{k: v})) for k, v in others.items()}
     assert len(files | {own}) == len(others) + 1
     monkeypatch.setattr(policy.device, "name", lambda: "cuda")
     assert policy.start_file(c) != own
+
+
+@pytest.mark.parametrize("scale", ["smoke", "quick"])
+def test_arms_of_a_seed_are_a_chunk_and_share_a_start(scale):
+    configs = policy.sweep(scale)
+    for i in range(0, len(configs), policy.LANES):
+        chunk = configs[i : i + policy.LANES]
+        assert len({policy._fields(c, policy.START) for c in chunk}) == 1
+        assert len(chunk) == policy.LANES
+
+
+def test_without_the_clip_nothing_is_clipped():
+    free = config("rule", method="w_reinforce", lr=0.5, **policy.NO_CLIP)
+    (row,) = policy.run([free])
+    assert set(row["clipped_low"] + row["clipped_high"]) == {0.0}
+    (row,) = policy.run([replace(free, clip_low=0.2, clip_high=0.2)])
+    assert row["clipped"] > 0.1
+
+
+def frame():
+    """Two tasks, three seeds, one of which lacks an arm of one task."""
+    draws = np.random.default_rng(9)
+    rows = [
+        {"task": t, "method": m, "seed": s, "clip_low": low}
+        for t in policy.TASKS
+        for m in ("grpo", "agrae", "positive_dominant")
+        for s in range(3)
+        for low in (0.2, 1.0)
+        if (t, m, s, low) != ("rule", "agrae", 2, 0.2)
+    ]
+    df = pd.DataFrame(rows)
+    for name in ("pass_first", "late_entropy", "clipped"):
+        df[name] = draws.uniform(0.1, 1, len(df))
+    return df
+
+
+def test_estimates_pair_by_seed_and_average_tasks():
+    df = frame().set_index(["task", "method", "seed", "clip_low"])
+
+    def of(column, task, method, seed, low=0.2):
+        return df.loc[(task, method, seed, low), column]
+
+    both = [
+        np.mean(
+            [
+                of("pass_first", t, "agrae", s) - of("pass_first", t, "grpo", s)
+                for t in policy.TASKS
+            ]
+        )
+        for s in (0, 1)  # seed 2 has no pair
+    ]
+    found = policy._gap("pass_first", "agrae")(frame())
+    assert (found.value, found.n) == (pytest.approx(np.mean(both)), 2)
+    ratios = [
+        of("late_entropy", "rule", "positive_dominant", s, 1.0)
+        / of("late_entropy", "rule", "grpo", s, 1.0)
+        for s in range(3)
+    ]
+    found = policy._log_ratio(
+        "positive_dominant", rows=policy._control, tasks=("rule",)
+    )(frame())
+    assert found.value == pytest.approx(np.log(ratios).mean())
+    clips = [of("clipped", t, "grpo", s) for t in policy.TASKS for s in range(3)]
+    assert policy._clip_fraction(frame()).value == pytest.approx(np.mean(clips))
+
+
+def test_late_entropy_is_that_of_the_later_two_thirds():
+    (row,) = policy.run([config("rule", steps=7)])
+    assert row["late_entropy"] == pytest.approx(np.mean(row["entropy"][2:]))
+    assert len(row["entropy"]) == 7
 
 
 def test_the_paper_sweep_has_every_method_on_both_tasks():

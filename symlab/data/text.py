@@ -248,7 +248,7 @@ def digest(texts: list[str]) -> str:
 
 @cache
 def _installed(name: str, limit: int | None) -> str:
-    """The hash of an installed text, read once in a process: runs are many and short."""
+    """The hash of an installed text, read once in a process: it has many short runs."""
     return digest(documents(name, limit))
 
 
