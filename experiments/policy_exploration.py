@@ -22,16 +22,18 @@ low and high. Held-out prompts: greedy success, and pass@k (unbiased, of 256 sam
 before and after.
 
 Sizes, rates and epochs were chosen with the start and with GRPO alone, on seeds 10000
-to 10004: base reward .3-.6, clip fractions of 1-10 %. What is expected comes from a
-pilot of all methods on seeds 20000 to 20003. A first pilot had 2 epochs on the rule,
-too: .5 % of the tokens were clipped, and Positive-Dominant had 8 to 14 % more entropy
-than GRPO, not less; so the epochs there were doubled, to be within 1-10 %.
-An earlier design (60 steps, six seeds, 1 % clipped on the rule, thresholds of 0 for
-each task) had 22 verdicts of which 7 were others on other seeds. So entropy is now
-compared over the later two thirds of the steps, and as the mean of both tasks; so is
-pass@1. pass@256 of the rule is the share of prompts that anyone can know, .77 under all
-methods, and is compared on countdown alone. Where the pilot had no gain the claim asks
-for .03, the least that eight seeds can tell from none.
+to 10013: base reward .3-.6, clip fractions of 1-10 %. What was changed after a look at
+all methods:
+- a first design (60 steps, six seeds, thresholds of 0 for each task) had 22 verdicts of
+  which 7 were others on other seeds. So entropy is compared over the later two thirds
+  of the steps, and ND's and pass@1 as the mean of both tasks. pass@256 of the rule is
+  the share of prompts that anyone can know, .77 under all methods, and is compared on
+  countdown alone;
+- a pilot on seeds 20000 to 20003 with 2 epochs on the rule had .5 % of the tokens
+  clipped, and Positive-Dominant had 8 to 14 % more entropy than GRPO, not less. The
+  epochs there were doubled, to be within 1-10 %;
+- in a first run of this design on seeds 0 to 7 one start failed (its rate was halved
+  then), and gains of .03, asked where the pilot had none, were undecided: .05 is asked.
 Expected: entropy PD < GRPO < ND by the clip, RL lifts pass@1 and lowers pass@256 below
 the base, W-REINFORCE is better than GRPO at pass@256. Not reproduced: the paper's gains
 of ND and A-GRAE, its loss of PD at pass@256, and the size of ND's entropy.
@@ -95,7 +97,7 @@ class Config:
     """An estimator of symlab.rlvr.advantages, with its default options."""
     lr: float = 1e-3
     """Adam's rate of RL."""
-    steps: int = 40
+    steps: int = 48
     """RL steps, each one batch of rollouts."""
     prompts: int = 32
     """Prompts of a step."""
@@ -117,19 +119,19 @@ class Config:
     """Width of its residual stream."""
     heads: int = 4
     """Attention heads."""
-    start_steps: int = 600
+    start_steps: int = 700
     """Supervised steps, with warm-up and linear decay."""
     start_batch: int = 128
     """Demonstrations of a supervised step."""
-    start_lr: float = 2e-2
+    start_lr: float = 1e-2
     """Peak rate of the supervised start's matrices."""
-    table_lr: float = 6e-3
+    table_lr: float = 8e-3
     """Peak rate of its tables: embeddings and head."""
     shown: int = 6000
     """Training prompts that are demonstrated."""
     noise: float = 0.0
     """Noise of the demonstrations."""
-    test: int = 128
+    test: int = 96
     """Held-out prompts."""
     samples: int = 256
     """Samples of each held-out prompt."""
@@ -173,7 +175,7 @@ OWN = {  # how the tasks differ
         "layers": 2,
         "heads": 2,
         "start_steps": 1000,
-        "start_lr": 1.5e-2,
+        "test": 256,
     },
 }
 CLIPS = {"dapo": {"clip_high": 0.28}}
@@ -758,7 +760,8 @@ def _rl_claims(task: str) -> list[Claim]:
 
 FIGURE_2, FIGURE_3 = "arXiv 2602.05548, figure 2", "arXiv 2602.05548, figure 3"
 TABLES = "arXiv 2602.05548, tables"
-LEAST = "the least gain that eight seeds can tell from none, by the pilot's spread"
+LEAST = "twice the half-width of the first run's intervals: a gain that eight seeds "
+LEAST += "surely tell from none"
 
 CLAIMS = [
     Claim(
@@ -780,21 +783,32 @@ CLAIMS = [
         reason="a precondition, as in advantage_dynamics",
     ),
     Claim(
-        "entropy_positive_below",
-        "Positive-Dominant has less than .7 of GRPO's entropy (log of the ratio, mean "
-        "of both tasks).",
+        "entropy_positive_below_rule",
+        "Positive-Dominant has less than .7 of GRPO's entropy on the rule (log of the "
+        "ratio).",
         FIGURE_3,
-        _log_ratio("positive_dominant"),
+        _log_ratio("positive_dominant", tasks=("rule",)),
         below=float(np.log(0.7)),
         reason="the paper ends at .42, the tabular prototype at .48",
     ),
     Claim(
+        "entropy_positive_below_countdown",
+        "So it has on countdown.",
+        FIGURE_3,
+        _log_ratio("positive_dominant", tasks=("countdown",)),
+        below=float(np.log(0.7)),
+        reason="the same",
+        expected="failed",
+        because=".95 in the first run: the direction is there, the size is not. Half as "
+        "many updates are made of a batch, at half of the rate",
+    ),
+    Claim(
         "entropy_negative_above",
-        "Negative-Dominant has more entropy than GRPO (the same measure).",
+        "Negative-Dominant has more entropy than GRPO (the same, mean of both tasks).",
         FIGURE_3,
         _log_ratio("negative_dominant"),
         above=0.0,
-        reason="the direction alone: the pilot had a ratio of 1.16",
+        reason="the direction alone; the next claim has the size",
     ),
     Claim(
         "entropy_negative_far_above",
@@ -805,7 +819,7 @@ CLAIMS = [
         reason="a factor that nobody would overlook; the tabular prototype had 1.34",
         expected="failed",
         because="the low clip can hold entropy up to that of the start and no further: "
-        "1.16 in the pilot, 1.17 in advantage_dynamics",
+        "1.2 in the first run, 1.17 in advantage_dynamics",
     ),
     Claim(
         "no_clip_no_loss",
@@ -813,7 +827,7 @@ CLAIMS = [
         "ours; an asymmetric estimator reweights prompts, and no more",
         _log_ratio("positive_dominant", rows=_control, tasks=("rule",)),
         above=float(np.log(0.7)),
-        reason="the threshold above; the pilot had 1.08 on the rule, where the loss is",
+        reason="the threshold above, where the loss is",
     ),
     *(claim for task in TASKS for claim in _rl_claims(task)),
     Claim(
@@ -822,46 +836,46 @@ CLAIMS = [
         "arXiv 2506.01347",
         _gap("pass_last", "w_reinforce", tasks=("countdown",)),
         above=0.0,
-        reason="a gain is a gain, paired by the seed; the pilot had .036",
+        reason="a gain is a gain, paired by the seed; the prototype had +.036",
     ),
     Claim(
         "agrae_pass_1",
-        "A-GRAE gains three points at pass@1 over GRPO (mean of both tasks).",
+        "A-GRAE gains five points at pass@1 over GRPO (mean of both tasks).",
         TABLES,
         _gap("pass_first", "agrae"),
-        above=0.03,
+        above=0.05,
         reason=LEAST,
         expected="failed",
-        because="the pilot had -.003, the tabular prototype 0.000",
+        because="the first run had -.02, the tabular prototype 0.000",
     ),
     Claim(
         "agrae_large_k",
-        "A-GRAE gains three points at pass@256 over GRPO (countdown).",
+        "A-GRAE gains five points at pass@256 over GRPO (countdown).",
         TABLES,
         _gap("pass_last", "agrae", tasks=("countdown",)),
-        above=0.03,
+        above=0.05,
         reason=LEAST,
         expected="failed",
-        because="the pilot had -.002, the tabular prototype .005",
+        because="the first run had .01, the tabular prototype .005",
     ),
     Claim(
         "negative_large_k",
-        "Negative-Dominant gains three points at pass@256 over GRPO (countdown).",
+        "Negative-Dominant gains five points at pass@256 over GRPO (countdown).",
         FIGURE_2,
         _gap("pass_last", "negative_dominant", tasks=("countdown",)),
-        above=0.03,
+        above=0.05,
         reason=LEAST,
         expected="failed",
-        because="a hidden focus on easy prompts: the pilot had -.033",
+        because="a hidden focus on easy prompts: -.02 in the first run",
     ),
     Claim(
         "positive_large_k",
-        "Positive-Dominant loses three points at pass@256 to GRPO (countdown).",
+        "Positive-Dominant loses five points at pass@256 to GRPO (countdown).",
         FIGURE_2,
         _gap("pass_last", "grpo", "positive_dominant", tasks=("countdown",)),
-        above=0.03,
+        above=0.05,
         reason=LEAST,
         expected="failed",
-        because="a hidden focus on hard prompts: the pilot had a gain of .022",
+        because="a hidden focus on hard prompts: it gained .02 in the first run",
     ),
 ]
