@@ -324,7 +324,7 @@ def frame():
         if (t, m, s, low) != ("rule", "agrae", 2, 0.2)
     ]
     df = pd.DataFrame(rows)
-    for name in ("pass_first", "late_entropy", "clipped"):
+    for name in ("pass_first", "pass_last", "late_entropy", "clipped"):
         df[name] = draws.uniform(0.1, 1, len(df))
     return df
 
@@ -346,6 +346,18 @@ def test_estimates_pair_by_seed_and_average_tasks():
     ]
     found = policy._gap("pass_first", "agrae")(frame())
     assert (found.value, found.n) == (pytest.approx(np.mean(both)), 2)
+    tilts = [
+        (
+            of("pass_last", "countdown", "agrae", s)
+            - of("pass_last", "countdown", "grpo", s)
+        )
+        - (
+            of("pass_first", "countdown", "agrae", s)
+            - of("pass_first", "countdown", "grpo", s)
+        )
+        for s in range(3)
+    ]
+    assert policy._tilt("agrae")(frame()).value == pytest.approx(np.mean(tilts))
     ratios = [
         of("late_entropy", "rule", "positive_dominant", s, 1.0)
         / of("late_entropy", "rule", "grpo", s, 1.0)
