@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import chisquare
 
 from symlab.harness import contract, project
@@ -324,7 +325,7 @@ def frame():
         if (t, m, s, low) != ("rule", "agrae", 2, 0.2)
     ]
     df = pd.DataFrame(rows)
-    for name in ("pass_first", "pass_last", "late_entropy", "clipped"):
+    for name in ("pass_first", "base_pass_first", "late_entropy", "clipped"):
         df[name] = draws.uniform(0.1, 1, len(df))
     return df
 
@@ -346,18 +347,6 @@ def test_estimates_pair_by_seed_and_average_tasks():
     ]
     found = policy._gap("pass_first", "agrae")(frame())
     assert (found.value, found.n) == (pytest.approx(np.mean(both)), 2)
-    tilts = [
-        (
-            of("pass_last", "countdown", "agrae", s)
-            - of("pass_last", "countdown", "grpo", s)
-        )
-        - (
-            of("pass_first", "countdown", "agrae", s)
-            - of("pass_first", "countdown", "grpo", s)
-        )
-        for s in range(3)
-    ]
-    assert policy._tilt("agrae")(frame()).value == pytest.approx(np.mean(tilts))
     ratios = [
         of("late_entropy", "rule", "positive_dominant", s, 1.0)
         / of("late_entropy", "rule", "grpo", s, 1.0)
@@ -367,8 +356,105 @@ def test_estimates_pair_by_seed_and_average_tasks():
         "positive_dominant", rows=policy._control, tasks=("rule",)
     )(frame())
     assert found.value == pytest.approx(np.log(ratios).mean())
+    log_ratios = [
+        np.mean(
+            [
+                np.log(
+                    of("late_entropy", t, "agrae", s) / of("late_entropy", t, "grpo", s)
+                )
+                for t in policy.TASKS
+            ]
+        )
+        for s in (0, 1)
+    ]
+    found = policy._log_ratio("agrae")(frame())
+    assert found.value == pytest.approx(np.mean(log_ratios))
+    back = policy._gap("pass_first", "grpo", "agrae")(frame())
+    assert back.value == pytest.approx(-np.mean(both))
     clips = [of("clipped", t, "grpo", s) for t in policy.TASKS for s in range(3)]
     assert policy._clip_fraction(frame()).value == pytest.approx(np.mean(clips))
+    changes = [
+        of("pass_first", "rule", "grpo", s) - of("base_pass_first", "rule", "grpo", s)
+        for s in range(3)
+    ]
+    found = policy._change("rule", "pass_first")(frame())
+    assert found.value == pytest.approx(np.mean(changes))
+
+
+def test_a_comparison_without_a_pair_says_so():
+    df = frame()
+    df = df[(df.method != "grpo") | (df.seed == 2)]
+    with pytest.raises(ValueError, match="nothing to pair"):
+        policy._gap("pass_first", "agrae")(df)
+
+
+def test_panels_are_drawn_of_part_of_the_runs():
+    """Without the control, and without all but two methods."""
+    some = [c for c in SMOKE if c.task == "rule"]
+    df = pd.DataFrame(
+        [{**vars(c), **r} for c, r in zip(some, policy.run(some), strict=True)]
+    )
+    for part in (df, df[df.clip_low < 1], df[df.method.isin(["grpo", "agrae"])]):
+        axes = [Figure().subplots() for _ in range(3)]
+        policy.draw_rule_entropy(part, axes[0])
+        policy.draw_rule_passes(part, axes[1])
+        policy.draw_rule_gains(part, axes[2])
+        assert all(ax.lines for ax in axes)
+
+
+def test_the_start_updates_matrices_by_polar_factors():
+    """Query, key and value apart; each weight in one group, tables by AdamW."""
+    c = config("countdown")
+    _, before, _ = begun(c)
+    weights = {k: w.clone().requires_grad_() for k, w in before.items()}
+    optimizer = policy._starting(c, weights)
+    grouped = [p for g in optimizer.param_groups for p in g["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, weights.values()))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    for name, w in weights.items():
+        parts = w.chunk(3, 1) if name.startswith("qkv") else [w]
+        # each with singular values from 1 to .2, and of another size than the next
+        uneven = [
+            10.0**-i * uneven_of(part, seed=i).detach() for i, part in enumerate(parts)
+        ]
+        w.grad = torch.cat(uneven, 1)
+    optimizer.step()
+    for name, w in weights.items():
+        moved = (w - before[name]).detach()
+        for part in moved.chunk(3, 1) if name.startswith("qkv") else [moved]:
+            s = torch.linalg.svdvals(part)
+            flat = float(s.min() / s.max()) > 0.6
+            assert flat == (name not in policy.TABLES), name
+
+
+def test_the_rate_of_the_start_rises_and_falls(monkeypatch):
+    seen, made = [], policy._starting
+
+    def watched(c, weights):
+        optimizer = made(c, weights)
+        step = optimizer.step
+
+        def noted():
+            seen.append([g["lr"] / g["peak"] for g in optimizer.param_groups])
+            step()
+
+        optimizer.step = noted
+        return optimizer
+
+    monkeypatch.setattr(policy, "_starting", watched)
+    policy.trained(config("rule", start_steps=40))
+    done = np.arange(40) / 40  # up over the first twentieth, then down to 0
+    expected = np.minimum(1, done / 0.05) * (1 - done)
+    np.testing.assert_allclose(seen, expected[:, None] * np.ones(3))
+
+
+def uneven_of(like, seed: int):
+    draws = torch.Generator().manual_seed(seed)
+    u, _, v = torch.linalg.svd(
+        torch.randn(like.shape, generator=draws), full_matrices=False
+    )
+    return u @ torch.diag(torch.linspace(1, 0.2, u.shape[1])) @ v
 
 
 def test_late_entropy_is_that_of_the_later_two_thirds():

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -382,10 +383,14 @@ def test_the_standard_library_is_there():
     assert sum("def " in document for document in documents) > 3
 
 
-def test_an_installed_text_is_read_once_in_a_process(monkeypatch):
-    first = text.corpus("stdlib", 400, limit=150_000)
-    monkeypatch.setattr(text, "documents", fail)
-    assert same(first, text.corpus("stdlib", 400, limit=150_000))
+@pytest.mark.parametrize("name", ["stdlib", "site"])
+def test_an_installed_text_is_read_once_in_a_process(name, cache, monkeypatch):
+    first = text.corpus(name, 400, limit=150_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(text, "documents", fail)
+        assert same(first, text.corpus(name, 400, limit=150_000))
+    shutil.rmtree(cache)  # its hash is known then, and its tokens are not
+    assert same(first, text.corpus(name, 400, limit=150_000))
 
 
 def test_stored_texts_are_read_raw_or_as_parquet(tmp_path):

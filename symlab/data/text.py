@@ -41,7 +41,7 @@ from symlab.harness import rng
 from symlab.harness.errors import nearest
 
 NAMES = ("stdlib", "site", "tinyshakespeare", "wikitext2", "fineweb-edu")
-INSTALLED = ("stdlib", "site")  # do not change while Python runs
+INSTALLED = ("stdlib", "site")  # taken not to change while Python runs
 HELD_OUT = 0.05  # of the documents, about
 LONGEST = 16_000  # characters; longer texts are cut, or one file decides the validation
 SCENE = 4_000  # of Shakespeare, who comes as one text of a megabyte
