@@ -356,6 +356,9 @@ def test_estimates_pair_by_seed_and_average_tasks():
         "positive_dominant", rows=policy._control, tasks=("rule",)
     )(frame())
     assert found.value == pytest.approx(np.log(ratios).mean())
+    effect = policy._by_the_clip("positive_dominant", tasks=("rule",))(frame())
+    kept = policy._log_ratio("positive_dominant", tasks=("rule",))(frame())
+    assert effect.value == pytest.approx(kept.value - np.log(ratios).mean())
     log_ratios = [
         np.mean(
             [
