@@ -51,9 +51,18 @@ def test_reference_figures_are_drawn_from_the_reference_rows(figure):
         assert ours["xlabel"] == theirs["xlabel"]
         for a, b in zip(ours["lines"], theirs["lines"], strict=True):
             for axis in "xy":
-                np.testing.assert_allclose(
-                    np.array(a[axis], float), np.array(b[axis], float), rtol=1e-5
-                )
+                x, y = np.array(a[axis], float), np.array(b[axis], float)
+                np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-14)
+
+
+def test_a_figure_is_out_of_date_by_its_verdicts_and_not_by_rounding():
+    stem = ROOT / "figures" / "reference" / "fig7"
+    record = plot.provenance(stem.with_suffix(".json"))
+    assert product.up_to_date(stem, record)
+    record["claims"][0]["value"] += 1e-9
+    assert product.up_to_date(stem, record)
+    record["claims"][0]["verdict"] = "undecided"
+    assert not product.up_to_date(stem, record)
 
 
 @pytest.mark.parametrize("name", contract.names(PROJECT))

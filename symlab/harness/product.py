@@ -120,9 +120,16 @@ def up_to_date(path: Path, record: dict) -> bool:
     """Whether the files of a figure were drawn from these rows by this code."""
     try:
         files = [Path(f"{path}.{kind}") for kind in ("pdf", "png", "json")]
-        return all(plot.provenance(f) == record for f in files)
+        return all(_decided(plot.provenance(f)) == _decided(record) for f in files)
     except UserError:
         return False
+
+
+def _decided(record: dict) -> dict:
+    """Without estimates: the rows and the code are named, and machines round apart."""
+    kept = ("experiment", "claim", "verdict")
+    claims = [{k: claim[k] for k in kept} for claim in record.get("claims", [])]
+    return record | {"claims": claims}
 
 
 def plans_of(project: Project, name: str, scale: str, **options) -> list[Plan]:
