@@ -41,29 +41,27 @@ Updates amplify rounding: within 10 to 40 steps a run in float32 parts from the 
 float64, in what free tokens do (entropy by up to .02), and where negatives rule (ND,
 NSR, W-REINFORCE) in success, too (by up to .03): as far as other samples would lead. A
 lane is bitwise the same alone and among others.
-Cost on one core: smoke 8 s, quick 6 min, paper 16 min.
+Cost on one core: smoke 8 s, quick 3 min, paper 8 min.
 """
 
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import signature
 
 import numpy as np
 
 from symlab.harness import Claim, figure, lanes, plot, rng, stats
 
-LANES = 128  # a quarter of it costs a tenth more time, twice it gains nothing
+LANES = 64  # half of it costs a seventh more time, twice it gains nothing
 STATIC = ("fresh", "group", "epochs", "steps", "noise")
 VOCABULARY, TOKENS, DECISIVE, WIDTH = 12, 10, 2, 8
 TRAIN, TEST, MINIBATCHES = 128, 512, 4
 BATCH = TRAIN // MINIBATCHES  # prompts of an update
 TEACHER, SHARP = 20.0, 5.0  # size of the logits of the teacher and of the base policy
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, torch's defaults
 KS = tuple(2**i for i in range(9))
 LENGTH = 0.022  # what GRPO's updates have: root mean square over parameters
-CODE = 1024.0  # more than rollouts of a group
 TINY = 1e-20  # no sampled token is less probable
 SIDES = ("low", "high")
-KEPT = 7_900_000  # floats; below the 32 MB up to which glibc adapts (mallopt(3))
 OFF = 1e9  # of a clip that is not there
 WEAK = 2.0  # the noise of a base policy with a mean reward of about .05
 FALL, RISE = 0.05, 1.3  # a collapse: of the batch-correct rate, of unsolved prompts
@@ -100,7 +98,7 @@ class Config:
     length: float = 0.0
     """Root mean square of every update over the parameters; 0 leaves it to Adam."""
     group: int = 8
-    """Rollouts of a prompt, G."""
+    """Rollouts of a prompt, G; at most 255."""
     lr: float = 0.1
     """Adam's rate."""
     epochs: int = 4
@@ -221,116 +219,107 @@ class Draws:
 
 
 # --- policy --------------------------------------------------------------------------
-# Arrays are (L, V, T*P) and the like: sums over the vocabulary then add long rows.
+# Arrays of a policy are (L, V, T*P) and those of its samples (G, L, T*P): sums over the
+# vocabulary and over rollouts then add long rows.
 
 
 @dataclass
 class Minibatch:
-    """P prompts of each lane, and what was sampled for them."""
+    """P prompts of each lane, and the tokens of their rollouts that can move a policy.
+
+    These are a tenth of all: tokens v of lanes l at columns c = (place, prompt) that
+    were sampled with an advantage other than 0. Rows are for reward 1 and for reward 0.
+    """
 
     features: object  # (L, D, P)
     right: object  # (L, 2, P) tokens
-    floor: object = None  # (L, V, T*P): probabilities at which the clips begin,
-    ceiling: object = None  # and
-    inverse: object = None  # one over that of the policy that sampled
-    counts: object = None  # (L, 2V, T*P): rollouts with a token, of reward 1 and of 0
-    slopes: object = None  # the same times advantage over sampling probability
-
-    def weigh(self, a, tokens: int) -> None:
-        """Slopes from the advantages a (L, 2, P) of rewards 1 and 0, over the number of
-        tokens; tokens without advantage are not counted any more.
-        """
-        n, _, columns = self.inverse.shape
-        a = a[:, :, None, None]
-        shape = n, 2, VOCABULARY, columns // a.shape[-1], a.shape[-1]
-        by_sign = self.counts.view(shape)
-        slopes = by_sign * (a / tokens)
-        slopes.mul_(self.inverse.view(n, 1, *shape[2:]))
-        self.slopes = slopes.view_as(self.counts)
-        self.counts = by_sign.mul_(a != 0).view_as(self.counts)
+    index: object = None  # (N,): (l*V + v)*T*P + c
+    column: object = None  # (N,): l*T*P + c
+    number: object = None  # (2, N): rollouts with it
+    slope: object = None  # (2, N): the same times advantage over its probability then
+    limit: object = None  # (2, N): probabilities beyond which it is clipped
 
 
 class Policy:
-    """Weights (L, D, V*T) of all lanes with Adam's averages."""
+    """Weights (L, V*T, D) of all lanes, and what moves them."""
 
     def __init__(self, configs: list[Config], base):
         import torch
 
-        self.w, self.t = base, 0
-        self.mean, self.square = torch.zeros_like(base), torch.zeros_like(base)
-        self.update = torch.empty_like(base)
+        self.w, self.update = base, torch.zeros_like(base)
+        # at a rate of 1, as every lane has its own
+        self.adam = torch.optim.Adam([self.update], lr=1.0, maximize=True, fused=True)
         columns = (lanes.column(configs, f, 3, np.float64) for f in ("lr", "length"))
         self.lr, self.length = (torch.from_numpy(x).to(base) for x in columns)
         self.matched = bool((self.length > 0).any())
 
     def __call__(self, features, out):
-        """Probabilities (L, V, T*P); out: two buffers of that shape."""
+        """Probabilities (L, V, T*P), in out."""
         import torch
 
-        z, pi = out
-        w = self.w.transpose(1, 2)
-        torch.bmm(w, features, out=z.view(*w.shape[:2], -1))
-        return torch.softmax(z, 1, out=pi)
+        torch.bmm(self.w, features, out=out.view(*self.w.shape[:2], -1))
+        # along this axis torch.softmax takes longer
+        out.sub_(out.amax(1, keepdim=True)).exp_()
+        return out.mul_(out.sum(1, keepdim=True).reciprocal_())
 
-    def ascend(self, g):
+    def ascend(self, g) -> None:
         """Adam's step, or one of fixed length in its direction."""
+        self.update.zero_().grad = g
+        self.adam.step()
+        rate = self._rate() if self.matched else self.lr
+        self.w.addcmul_(self.update, rate)
+
+    def _rate(self):
         import torch
 
-        self.t += 1
-        self.mean.lerp_(g, 1 - BETA1)
-        self.square.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
-        # corrections for the bias of the averages, as one factor
-        root = (1 - BETA2**self.t) ** 0.5
-        u = torch.sqrt(self.square, out=self.update).add_(EPS * root)
-        torch.div(self.mean, u, out=u)
-        factor = root / (1 - BETA1**self.t)
-        if self.matched:
-            self.w.addcmul_(u, self._scale(u, factor))
-        else:
-            self.w.addcmul_(u, self.lr * factor)
-
-    def _scale(self, u, factor: float):
-        import torch
-
-        size = u.square().mean((1, 2), keepdim=True).sqrt_()
+        size = self.update.square().mean((1, 2), keepdim=True).sqrt_()
         fixed = torch.where(size > 0, self.length / size, 0.0)
-        return torch.where(self.length > 0, fixed, self.lr * factor)
+        return torch.where(self.length > 0, fixed, self.lr)
 
 
-def hits(cumulative, right, uniforms):
-    """Which rollouts (L, G, P) have the right decisive tokens, as numbers 0 and 1.
+def later(pi, uniforms):
+    """(V-1, G, L, T*P): which rollouts have a token after v, the last one excepted.
 
-    A rollout has token v where its uniform lies in [F(v-1), F(v)), F the distribution
-    function: cumulative (L, V, T*P), its last row above 1.
+    Those with uniforms (G, L, T*P) of at least F(v), the distribution function of the
+    probabilities pi (L, V, T*P).
     """
+    f = np.zeros(uniforms.shape[1:], pi.dtype)
+    out = np.empty((VOCABULARY - 1, *uniforms.shape), bool)
+    for v in range(VOCABULARY - 1):
+        f += pi[:, v]
+        np.greater_equal(uniforms, f, out=out[v])
+    return out
+
+
+def hits(after, right):
+    """Which rollouts (G, L, P) have the right decisive tokens (L, 2, P)."""
     n, places, p = right.shape
-    first = cumulative.view(n, VOCABULARY, -1, p)[:, :, :places]
-    top = first.gather(1, right[:, None])
-    bottom = first.gather(1, (right - 1).clamp(min=0)[:, None])
-    bottom = bottom.masked_fill_(right[:, None] == 0, 0.0)
-    u = uniforms.view(n, uniforms.shape[1], -1, p)[:, :, :places]
-    return ((u >= bottom) & (u < top)).all(2).to(u.dtype)
+    tokens = after[..., : places * p].view(np.int8).sum(0, np.int8)
+    return (tokens.reshape(-1, n, places, p) == right).all(2)
 
 
-def counts(cumulative, uniforms, rewards):
-    """(L, 2V, T*P): how many rollouts with reward 1, then with 0, have each token."""
-    import torch
+def counts(after, rewards):
+    """(2, V, L, T*P): how many rollouts of reward 1, and of 0, have each token.
 
-    n, _, p = rewards.shape
-    columns = uniforms.shape[-1]
-    # one sum for both: a rollout with reward 1 counts as 1025, and numbers are small
-    weight = (1 + CODE * rewards)[:, :, None].expand(-1, -1, columns // p, p)
-    weight = weight.reshape_as(uniforms)
-    least = rewards.new_empty(n, VOCABULARY + 1, columns)  # with that token or later
-    least[:, -1] = 0
-    torch.sum(weight, 1, out=least[:, 0])
-    later = torch.empty_like(uniforms)
-    for v in range(1, VOCABULARY):
-        torch.ge(uniforms, cumulative[:, v - 1 : v], out=later)
-        torch.sum(later.mul_(weight), 1, out=least[:, v])
-    every = least[:, :-1] - least[:, 1:]
-    right = (every / CODE).floor_()
-    return torch.cat([right, every - (CODE + 1) * right], 1)
+    after: of `later`, overwritten. rewards: (G, L, P), booleans.
+    """
+    shape = *rewards.shape[:2], TOKENS, rewards.shape[2]
+    ones = np.broadcast_to(rewards[:, :, None], shape).reshape(after.shape[1:])
+    least = np.zeros((2, VOCABULARY + 1, *ones.shape[1:]), np.uint8)  # that or later
+    least[0, 0] = _number(ones)
+    least[1, 0] = len(ones) - least[0, 0]
+    least[1, 1:-1] = _number(after)
+    least[0, 1:-1] = _number(np.logical_and(after, ones, out=after))
+    least[1, 1:-1] -= least[0, 1:-1]
+    return least[:, :-1] - least[:, 1:]
+
+
+def _number(rollouts):
+    """(..., L, T*P): how many of (..., G, L, T*P) are true; at most 255.
+
+    Eight are added at once, as the bytes of one integer.
+    """
+    return rollouts.view(np.int64).sum(-3).view(np.uint8)
 
 
 # --- training ------------------------------------------------------------------------
@@ -356,30 +345,37 @@ class Training:
         import torch
 
         self.configs, self.c = configs, configs[0]
+        if self.c.group > 255:
+            raise ValueError(
+                f"group = {self.c.group}: use at most 255 rollouts, counted in bytes"
+            )
         self.dtype = dtype or torch.float32
-        torch.empty(KEPT)  # malloc now keeps what is freed: page faults cost a fifth
         seeds, which = lanes.shared(configs)
         self.which = torch.from_numpy(which)
         firsts = [configs[which.tolist().index(i)] for i in range(len(seeds))]
         worlds = [world(c) for c in firsts]
-        self.features = self._tensor([w.features for w in worlds])  # (U, D, N)
+        features = np.stack([w.features for w in worlds])
+        base = np.stack([w.base.reshape(-1, WIDTH) for w in worlds])
+        self.features = self._tensor(features)  # (U, D, N)
         self.right = torch.from_numpy(np.stack([w.right for w in worlds]))  # (U, 2, N)
-        base = self._tensor([w.base.reshape(-1, WIDTH).T for w in worlds])
-        self.policy = Policy(configs, base[self.which])
+        self.policy = Policy(configs, self._tensor(base)[self.which])
         self.draws = [Draws(c) for c in firsts]
-        low, high = (lanes.column(configs, f"clip_{s}", 3, np.float64) for s in SIDES)
-        self.low, self.high = self._tensor(1 - low), self._tensor(1 + high)
-        random = [c.reward == "random" for c in configs]
-        self.random = torch.tensor(random)[:, None, None]
-        self.parts = _parts(configs)
+        low, high = (lanes.column(configs, f"clip_{s}", 1, np.float64) for s in SIDES)
+        self.bounds = np.stack([1 + high, 1 - low])  # (2, L), of rewards 1 and 0
+        self.random = np.array([c.reward == "random" for c in configs])[:, None]
+        self.parts, group = _parts(configs), self.c.group
+        self.values = np.zeros((2, len(configs), group + 1))
+        for at, *estimator in self.parts:
+            any_omega = np.zeros(at.stop - at.start)
+            self.values[:, at] = _values(*estimator, any_omega, group)
         shape = len(configs), VOCABULARY, TOKENS * BATCH
-        self.buffers = [torch.empty(shape, dtype=self.dtype) for _ in range(4)]
+        self.buffers = [torch.empty(shape, dtype=self.dtype) for _ in range(2)]
         self.curves: dict[str, list] = {}
 
-    def _tensor(self, arrays):
+    def _tensor(self, array):
         import torch
 
-        return torch.from_numpy(np.stack(arrays)).to(self.dtype)
+        return torch.from_numpy(array).to(self.dtype)
 
     def step(self, count: bool) -> None:
         """One batch of prompts: its samples, and the updates they are used for."""
@@ -399,7 +395,7 @@ class Training:
                 self._note(f"clip_{side}_curve", sum(n) / tokens)
 
     def _draw(self):
-        """Minibatches in a new order, uniforms (M, U, G, T*P), coins (M, U, G, P)."""
+        """Minibatches in a new order, uniforms (M, G, U, T*P), coins (M, G, U, P)."""
         import torch
 
         order, uniforms, coins = zip(*(d.step() for d in self.draws), strict=True)
@@ -410,57 +406,61 @@ class Training:
             x = x.index_select(0, self.which)
             prompts.append([b.contiguous() for b in x.split(BATCH, 2)])
         batches = [Minibatch(*pair) for pair in zip(*prompts, strict=True)]
-        uniforms = self._tensor(uniforms).transpose(0, 1)
-        return batches, uniforms, self._tensor(coins).transpose(0, 1)
+        return batches, np.stack(uniforms, 2), np.stack(coins, 2)
 
     def sample(self, batches, uniforms, coins) -> None:
         """Rollouts of the minibatches by the policy as it is; one batch for omega."""
-        import torch
-
-        drawn = []
+        drawn, found, which = [], [], self.which.numpy()
         for batch, u, coin in zip(batches, uniforms, coins, strict=True):
-            pi = self.policy(batch.features, self.buffers[:2])
-            batch.floor, batch.ceiling = pi * self.low, pi * self.high
-            # what is not sampled may have no probability left: 0 over 0
-            batch.inverse = 1 / pi.clamp(min=TINY)
-            f, u = pi.cumsum(1), u.index_select(0, self.which)
-            f[:, -1] = 2.0
-            r = hits(f, batch.right, u)
-            r = torch.where(self.random, coin.index_select(0, self.which), r)
-            batch.counts = counts(f, u, r)
+            pi = self.policy(batch.features, self.buffers[0]).numpy()
+            after = later(pi, u.take(which, 1))
+            r = hits(after, batch.right.numpy())
+            r = np.where(self.random, coin.take(which, 1), r)
             drawn.append(r)
-        a = self.advantages(torch.cat(drawn, 2)).split(BATCH, 2)
-        for batch, part in zip(batches, a, strict=True):
-            batch.weigh(part, BATCH * self.c.group * TOKENS)
+            found.append((pi.copy(), counts(after, r)))
+        a = np.split(self.advantages(np.concatenate(drawn, 2)), len(batches), 2)
+        for batch, part, (pi, n) in zip(batches, a, found, strict=True):
+            self.select(batch, part / (BATCH * self.c.group * TOKENS), pi, n)
 
-    def advantages(self, rewards):
-        """(L, 2, P): what rewards 1 and 0 are worth in each group of (L, G, P).
+    def select(self, batch: Minibatch, a, pi, n) -> None:
+        """The tokens that can move a policy, from n (2, V, L, T*P) of `counts`.
 
-        By each lane's estimator; omega is the mean reward of its batch. Groups with
-        equally many right rollouts have equal advantages, so those of 0 to G right ones
-        are computed and looked up; by numpy, as torch's order of summation, and so the
-        last digit of a std, depends on the number of lanes.
+        a: advantages (2, L, P) over the number of tokens. pi: probabilities that
+        sampled.
         """
         import torch
 
-        from symlab.rlvr.advantages import advantages
+        a = np.tile(a, (1, 1, TOKENS))  # (2, L, T*P)
+        n *= (a != 0)[:, None]
+        n = np.ascontiguousarray(n.swapaxes(1, 2)).reshape(2, -1)
+        at = np.flatnonzero((n[0] | n[1]) != 0)
+        columns = a.shape[2]
+        lane = at // (VOCABULARY * columns)
+        column = lane * columns + at - at // columns * columns
+        # what is sampled by rounding may have no probability: 0 over 0
+        old = np.maximum(pi.reshape(-1)[at], TINY)
+        number = n.take(at, 1)
+        slope = number * a.reshape(2, -1).take(column, 1) / old
+        batch.index, batch.column = torch.from_numpy(at), torch.from_numpy(column)
+        batch.number, batch.slope = self._tensor(number), self._tensor(slope)
+        batch.limit = self._tensor(old * self.bounds.take(lane, 1))
 
-        n, group, _ = rewards.shape
-        levels = np.tri(group + 1, group, -1)  # (G+1, G): the first k are right
-        omega = rewards.mean((1, 2), dtype=torch.float64).numpy()
-        table = np.zeros((n, group + 1, group))
-        for at, method, options in self.parts:
-            if method != "base":
-                rows = np.tile(levels, (at.stop - at.start, 1))
-                of_rows = omega[at].repeat(group + 1)[:, None]
-                a = advantages(rows, method, omega=of_rows, **options)
-                table[at] = a.reshape(-1, *levels.shape)
-        pair = np.stack([table[:, :, 0], table[:, :, -1]], 1)  # (L, 2, G+1)
-        right = rewards.sum(1).long()[:, None].expand(-1, 2, -1)
-        return torch.from_numpy(pair).to(rewards).gather(2, right)
+    def advantages(self, rewards):
+        """(2, L, P): what rewards 1 and 0 are worth in each group of (G, L, P).
+
+        By each lane's estimator; omega is the mean reward of its batch. Groups with
+        equally many right rollouts have equal advantages, so those of 0 to G right ones
+        are computed and looked up.
+        """
+        right = rewards.sum(0)  # (L, P)
+        omega = right.mean(1) / len(rewards)
+        for at, *estimator in self.parts:
+            if _of_batch(*estimator):
+                self.values[:, at] = _values(*estimator, omega[at], len(rewards))
+        return np.take_along_axis(self.values, right[None], 2)
 
     def gradient(self, batch: Minibatch, clipped: list | None = None):
-        """Of the mean of min(rho A, clip(rho) A) over tokens, (L, D, V*T).
+        """Of the mean of min(rho A, clip(rho) A) over tokens, (L, V*T, D).
 
         A token adds rho A (onehot - pi) to the gradient of its logits unless it is
         clipped, so tokens of one prompt, place and kind count with the sum of their A.
@@ -468,21 +468,28 @@ class Training:
         """
         import torch
 
-        z, pi, below, above = self.buffers
-        self.policy(batch.features, (z, pi))
-        torch.le(pi, batch.ceiling, out=below)  # 1 where a positive A still counts
-        torch.ge(pi, batch.floor, out=above)
+        pi = self.policy(batch.features, self.buffers[0])
+        p = pi.view(-1).index_select(0, batch.index)
+        kept = (p - batch.limit).mul_(batch.slope).le_(0)  # 1 within the clip, else 0
         if clipped is not None:
-            right, wrong = batch.counts.split(VOCABULARY, 1)
-            pairs = ((above, wrong), (below, right))
-            clipped.append([(n - n * kept).sum((1, 2)) for kept, n in pairs])
-        positive, negative = batch.slopes.split(VOCABULARY, 1)
-        c = below.mul_(positive).addcmul_(above, negative).mul_(pi)
-        c.addcmul_(pi, c.sum(1, keepdim=True), value=-1)
+            lost = (1 - kept).mul_(batch.number)
+            sums = (self._by_column(batch, n).sum(1) for n in lost)
+            clipped.append([*sums][::-1])
+        g = kept.mul_(batch.slope).sum(0).mul_(p)
+        total = self._by_column(batch, g).neg_()[:, None]
+        c = torch.mul(pi, total, out=self.buffers[1])
+        c.view(-1).scatter_add_(0, batch.index, g)
         c = c.view(len(pi), -1, BATCH)
-        return torch.bmm(batch.features, c.transpose(1, 2))
+        return torch.bmm(c, batch.features.transpose(1, 2))
 
-    def measure(self, block: int = 16) -> None:
+    def _by_column(self, batch: Minibatch, values):
+        """Sums (L, T*P) of values (N,) over the tokens of each place and prompt."""
+        shape = len(self.configs), TOKENS * BATCH
+        out = values.new_zeros(shape)
+        out.view(-1).scatter_add_(0, batch.column, values)
+        return out
+
+    def measure(self, block: int = 4) -> None:
         """Exact properties of the policy; a few lanes at a time fit into the cache."""
         import torch
 
@@ -506,13 +513,15 @@ class Training:
         import torch
 
         which = self.which[at]
-        z = torch.bmm(self.policy.w[at].transpose(1, 2), self.features[which])
-        log_pi = torch.log_softmax(z.view(len(at), VOCABULARY, TOKENS, -1), 1)
-        decisive = log_pi[:, :, :DECISIVE]
-        own = decisive.gather(1, self.right[which][:, None])[:, 0]  # (B, 2, N)
-        p = own.double().sum(1).exp().clamp(max=1)
-        greedy = (own >= decisive.amax(1)).all(1).double()
-        entropy = -log_pi.exp().mul_(log_pi).sum(1).mean(1).double()
+        z = torch.bmm(self.policy.w[at], self.features[which])
+        z = z.view(len(at), VOCABULARY, TOKENS, -1)
+        z.sub_(z.amax(1, keepdim=True))
+        e = z.exp()
+        total = e.sum(1)
+        own = z[:, :, :DECISIVE].gather(1, self.right[which][:, None])[:, 0]
+        greedy = (own == 0).all(1).double()
+        p = (own - total[:, :DECISIVE].log()).double().sum(1).exp().clamp(max=1)
+        entropy = (total.log() - e.mul_(z).sum(1) / total).mean(1).double()
         return p, entropy, greedy
 
     def _note(self, name: str, values) -> None:
@@ -535,9 +544,32 @@ def _parts(configs: list[Config]) -> list[tuple[slice, str, dict]]:
     names, parts = [_estimator(c) for c in configs], []
     for name in dict.fromkeys(names):
         first = names.index(name)
-        at = slice(first, first + names.count(name))
-        parts.append((at, name[0], dict(name[1:])))
+        if name[0] != "base":
+            at = slice(first, first + names.count(name))
+            parts.append((at, name[0], dict(name[1:])))
     return parts
+
+
+def _of_batch(method: str, options: dict) -> bool:
+    """Whether an estimator depends on the mean reward of the batch."""
+    from symlab.rlvr.advantages import ESTIMATORS
+
+    return "omega" in signature(ESTIMATORS[method]).parameters
+
+
+def _values(method: str, options: dict, omega, group: int):
+    """(2, n, G+1): what rewards 1 and 0 are worth in groups of 0 to G right rollouts.
+
+    omega (n,): mean rewards of n batches.
+    """
+    from symlab.rlvr.advantages import advantages
+
+    levels = np.tri(group + 1, group, -1)  # (G+1, G): the first k are right
+    rows = np.tile(levels, (len(omega), 1))
+    of_rows = omega.repeat(group + 1)[:, None]
+    a = advantages(rows, method, omega=of_rows, **options)
+    a = a.reshape(len(omega), group + 1, group)
+    return np.stack([a[..., 0], a[..., -1]])
 
 
 def _row(when: list[int], curves: dict, passes: np.ndarray) -> dict:
