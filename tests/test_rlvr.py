@@ -183,8 +183,46 @@ def test_groups_can_be_given_by_name_in_any_order():
     for kind in KINDS:
         flat = kind(r.ravel()[order])
         close(rlvr.grouped_advantages(flat, names, "agrae"), expected)
-    with pytest.raises(ValueError, match="1 to 2 rollouts"):
-        rlvr.grouped_advantages([0.0, 1, 1], ["a", "b", "b"])
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_groups_may_be_unequal_and_rollouts_left_out(name):
+    """As each group alone, at the mean reward of all that count."""
+    sizes, draws = (4, 2, 1, 4, 3, 1, 5, 2), np.random.default_rng(6)
+    groups = [draws.integers(0, 2, n).astype(float) for n in sizes]
+    groups[0][:2] = 0, 1
+    omega = np.concatenate(groups[:-1]).mean()
+    alone = [
+        estimate(np.stack([r, r]) if len(r) > 1 else [[*r, *r]], name, omega=omega)
+        for r in groups
+    ]
+    expected = np.concatenate([a[0][:n] for a, n in zip(alone, sizes, strict=True)])
+    expected[-2:] = 0
+    labels = np.repeat(np.arange(8), sizes)
+    rewards, valid = np.concatenate(groups), labels < 7
+    rewards[-2:] = np.nan, 0.5  # they do not count
+    order = draws.permutation(len(rewards))
+    for kind in KINDS:
+        found = rlvr.grouped_advantages(
+            kind(rewards[order]), labels[order], name, valid=valid[order]
+        )
+        close(found, expected[order])
+    nothing = rlvr.grouped_advantages([0.5, 1.0], [0, 0], name, valid=[False] * 2)
+    assert nothing.tolist() == [0, 0]
+    one = rlvr.grouped_advantages([1.0, 1.0], [0, 0], name, valid=[True, False])
+    assert one[0] == (estimate([[1.0]], name)[0, 0] if name in ALONE else 0)
+    assert one[1] == 0
+
+
+def test_groups_by_name_that_cannot_be_used_are_said():
+    with pytest.raises(ValueError, match="groups of one have no baseline"):
+        rlvr.grouped_advantages([0.0, 1.0], ["a", "b"], "agrae")
+    with pytest.raises(ValueError, match="give one of each to a rollout"):
+        rlvr.grouped_advantages([0.0, 1, 1], ["a", "b"])
+    with pytest.raises(ValueError, match="give one of each to a rollout"):
+        rlvr.grouped_advantages([0.0, 1], ["a", "a"], valid=[True])
+    with pytest.raises(ValueError, match="omega has shape"):
+        rlvr.grouped_advantages([0.0, 1], ["a", "a"], "ass", omega=[[0.5]])
 
 
 # --- theorems ------------------------------------------------------------------------
@@ -204,6 +242,22 @@ def test_symmetric_estimators_sum_to_zero_and_dominant_ones_do_not():
     assert (estimate(r, "positive_dominant").sum(1) > 0)[mixed[:, 0]].all()
     for name in ("negative_dominant", "ass", "agrae"):
         assert (estimate(r, name).sum(1) < 0)[mixed[:, 0]].all()
+
+
+def test_weights_of_length_make_directions_differ():
+    """Where tokens weigh alike, estimators change the size of an expected update."""
+    pi, correct = softmax(4), np.array([1.0, 0, 1, 0])
+    samples = np.array(list(product(range(4), repeat=4)))
+    chance = pi[samples].prod(1)
+
+    def direction(name, weights):
+        a = estimate(correct[samples], name, omega=0.5) * weights[samples]
+        moved = chance @ theory.logit_motion(pi, samples, a)
+        return moved / np.linalg.norm(moved)
+
+    for weights, alike in ((np.ones(4), True), (1 / np.arange(1, 5), False)):
+        cosine = direction("grpo", weights) @ direction("positive_dominant", weights)
+        assert (cosine > 1 - 1e-12) == alike
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -569,12 +623,30 @@ def test_all_programs_are_found_and_judged_as_the_executor_does(count):
     assert (task.lengths(programs) <= 2 * count).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(dtype):
+    draws = torch.Generator().manual_seed(0)
+    logp, old = (-3 * torch.rand(64, 2000, generator=draws).to(dtype) for _ in "ab")
+    logp[0, 0], old[0, 0] = 0, -30
+    mask, a = torch.ones(64, 2000), torch.randn(64, generator=draws).to(dtype)
+    logp.requires_grad_()
+    found, stats = clipped_objective(logp, old, a, mask, dual_clip=2.3)
+    single = (x.float() for x in (logp, old, a))
+    true, expected = clipped_objective(*single, mask, dual_clip=2.3)
+    assert found == true
+    assert stats == expected
+    assert all(torch.isfinite(x) for x in stats.values())
+    found.backward()
+    assert logp.grad.dtype == dtype
+
+
 # --- without torch, with TRL ---------------------------------------------------------
 
 
 def test_importing_rlvr_does_not_load_torch():
     code = (
         "import sys, symlab.rlvr, symlab.rlvr.theory, symlab.rlvr.trl\n"
+        "import symlab.rlvr.verl\n"
         "symlab.rlvr.advantages([[0, 1]], 'agrae'); symlab.rlvr.pass_at_k(4, 2, 1)\n"
         "assert 'torch' not in sys.modules and 'trl' not in sys.modules\n"
     )
@@ -626,9 +698,13 @@ def test_the_hook_replaces_the_advantages_of_this_process_and_the_log():
         assert (output["advantages"] == 9).all()
     with pytest.raises(ValueError, match="did you mean 'agrae'"):
         Trainer(by_function, weights, 0, estimator="agra")
-    by_function[0] = torch.nan
-    with pytest.raises(ValueError, match="1 completions have no reward"):
-        Trainer(by_function, weights, 0)._generate_and_score_completions("inputs")
+    by_function[:4], by_function[4] = torch.nan, torch.nan
+    trainer = Trainer(by_function, weights, 0)
+    output = trainer._generate_and_score_completions("inputs")
+    omega = r.ravel()[5:].mean()
+    expected = np.zeros(8)
+    expected[5:] = estimate([r[1, 1:]], "agrae", omega=omega)[0]
+    close(output["advantages"], expected, 1e-6)
 
 
 @pytest.fixture
@@ -760,6 +836,30 @@ def test_our_grpo_is_trls_and_our_objective_its_losses(trl_parts):
             assert their > 0.02
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_completions_without_a_reward_count_as_in_trl(trl_parts):
+    from trl import GRPOTrainer
+
+    seen = []
+
+    def reward(completion_ids, **_):
+        none = np.nan  # for one of four, two, three
+        r = [[1, none, 1, 0], [1, 0, none, none], [0, none, none, none], [1, 0, 0, 1]]
+        r = np.array(r, float).ravel()
+        seen.append(r)
+        return [None if np.isnan(x) else x for x in r]
+
+    trainer = GRPOTrainer(reward_funcs=reward, **trl_parts)
+    trainer.model.train()
+    rows = [{"prompt": f"{i} {i + 1}"} for i in range(4) for _ in range(4)]
+    theirs = trainer._generate_and_score_completions(rows)["advantages"]
+    ours = rlvr.grouped_advantages(
+        seen[0], np.arange(16) // 4, "grpo", std="trl", valid=~np.isnan(seen[0])
+    )
+    close(theirs, ours, 1e-5)
+    assert (ours != 0).sum() == 9
+
+
 def _three(values) -> tuple:
     """The first is log-probabilities; what follows differs between versions."""
     return (*values, None, None)[:3]
@@ -773,6 +873,103 @@ def test_without_trl_the_adapter_says_what_to_install(monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'symlab\[trl\]'"):
         _ = trl.AdvantageTrainer
     trl._trainer.cache_clear()
+
+
+# --- verl ----------------------------------------------------------------------------
+
+
+def verl_batch(b=6, g=4, t=5, seed=2) -> dict:
+    """What verl's trainer hands over: rollouts in any order, uids, rewards at the end.
+
+    Rows are rollouts (B G, T); beside it `rewards` (B, G) and `rows`, their places.
+    """
+    draws = np.random.default_rng(seed)
+    r, rows = binary(b, g, seed), draws.permutation(b * g)
+    lengths = draws.integers(1, t + 1, b * g)
+    mask = torch.arange(t) < torch.tensor(lengths)[:, None]
+    scores = torch.zeros(b * g, t)
+    scores[torch.arange(b * g), torch.tensor(lengths - 1)] = torch.tensor(
+        r.ravel()[rows], dtype=torch.float32
+    )
+    uids = np.array([f"prompt-{row // g}" for row in rows], dtype=object)
+    given = {"token_level_rewards": scores, "response_mask": mask.long()}
+    return {"given": given, "uid": uids, "rewards": r, "rows": rows}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_verl_gets_the_advantages_of_its_rollouts_on_their_tokens(name):
+    from symlab.rlvr.verl import estimator
+
+    batch = verl_batch()
+    mask = batch["given"]["response_mask"]
+    found, returns = estimator(name)(
+        **batch["given"], index=batch["uid"], config={"adv_estimator": name}
+    )
+    of_rollouts = estimate(batch["rewards"], name).ravel()[batch["rows"]]
+    close(found, of_rollouts[:, None] * mask.numpy(), 1e-6)
+    assert found.dtype == torch.float32
+    assert returns is found
+    assert abs(of_rollouts).max() > 0
+
+
+def test_verls_padding_and_failed_rollouts_change_no_other():
+    """verl fills a batch up by rows of their own uid, without tokens or reward."""
+    from symlab.rlvr.verl import estimator
+
+    batch = verl_batch()
+    kept = slice(1, None)  # the first has failed
+    whole = {name: x[kept] for name, x in batch["given"].items()}
+    rewards, rows = batch["rewards"].ravel()[batch["rows"]][kept], batch["uid"][kept]
+    expected = rlvr.grouped_advantages(rewards, rows, "agrae")
+    padded = {
+        name: torch.cat([x, torch.zeros(4, x.shape[1], dtype=x.dtype)])
+        for name, x in whole.items()
+    }
+    uids = np.append(rows, ["pad-0"] * 4)  # a group of the same size, too
+    found, _ = estimator("agrae")(**padded, index=uids)
+    close(found[:-4, 0], expected, 1e-6)
+    assert (found[-4:] == 0).all()
+
+
+def test_what_verl_cannot_be_given_is_said():
+    from symlab.rlvr.verl import estimator
+
+    with pytest.raises(ValueError, match="did you mean 'agrae'"):
+        estimator("agra")
+    with pytest.raises(ValueError, match="no option 'beta'"):
+        estimator("agrae", beta=2.0)
+    batch = verl_batch()
+    penalised = batch["given"] | {
+        "token_level_rewards": batch["given"]["token_level_rewards"] - 0.01
+    }
+    with pytest.raises(ValueError, match="agrae needs rewards 0 and 1"):
+        estimator()(**penalised, index=batch["uid"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_verl_itself_runs_what_is_registered(monkeypatch):
+    """Its GRPO is ours with its std; A-GRAE is what its trainer computes by name."""
+    vision.torchvision()  # transformers imports it
+    pytest.importorskip("verl")
+    from verl import DataProto
+    from verl.trainer.ppo import core_algos
+    from verl.trainer.ppo.ray_trainer import compute_advantage
+
+    from symlab.rlvr.verl import estimator
+
+    monkeypatch.setattr(core_algos, "ADV_ESTIMATOR_REGISTRY", {})
+    core_algos.register_adv_est("agrae")(estimator("agrae", alpha=0.5))
+    core_algos.register_adv_est("ours")(estimator("grpo", std="verl"))
+    batch = verl_batch()
+
+    def computed(name):
+        data = DataProto.from_dict(dict(batch["given"]), {"uid": batch["uid"]})
+        return compute_advantage(data, name, config={}).batch["advantages"]
+
+    torch.testing.assert_close(computed("ours"), computed("grpo"))
+    of_rollouts = estimate(batch["rewards"], "agrae", alpha=0.5).ravel()[batch["rows"]]
+    mask = batch["given"]["response_mask"]
+    close(computed("agrae"), of_rollouts[:, None] * mask.numpy(), 1e-6)
 
 
 # --- errors --------------------------------------------------------------------------
@@ -795,7 +992,7 @@ def test_bad_rewards_are_one_sentence(kind):
         with pytest.raises(ValueError, match=r"give \(B, G\)"):
             estimate(r[0], name)
         if name not in REAL:
-            with pytest.raises(ValueError, match="rewards 0 and 1, and these go"):
+            with pytest.raises(ValueError, match="and 3 are others, such as 2:"):
                 estimate(2 * r, name)
     assert estimate(r[:, :1], "nsr").tolist() == [[-1.0], [0.0]]
     with pytest.raises(ValueError, match="there is no rollout"):
@@ -812,6 +1009,10 @@ def test_bad_rewards_are_one_sentence(kind):
     for name, option in (("agrae", "alpha"), ("hard", "gamma")):
         with pytest.raises(ValueError, match=f"{option} = 0 is no scale"):
             estimate(r, name, **{option: 0})
+    for weight in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="is no weight"):
+            estimate(r, "w_reinforce", weight=weight)
+    close(estimate(r, "w_reinforce", weight=0), estimate(r, "nsr"))
 
 
 def test_other_bad_input_is_one_sentence():

@@ -6,8 +6,8 @@
     RuleWithExceptions(), Countdown()          tasks with an executor as verifier
 
 `symlab.rlvr.theory` has the theorems of A-GRAE (arXiv 2602.05548) as functions, and
-`symlab.rlvr.trl` its estimators in TRL's GRPOTrainer. What needs torch or TRL loads on
-first use.
+`symlab.rlvr.trl` and `symlab.rlvr.verl` its estimators in the trainers of those names.
+What needs torch or TRL loads on first use.
 """
 
 from importlib import import_module

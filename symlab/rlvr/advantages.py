@@ -60,29 +60,43 @@ def advantages(rewards, estimator: str = "grpo", *, omega=None, **options):
     return rule(rewards, **options)
 
 
-def grouped_advantages(rewards, groups, estimator: str = "grpo", **options):
+def grouped_advantages(
+    rewards, groups, estimator: str = "grpo", *, valid=None, omega=None, **options
+):
     """The advantages (N,) of rewards (N,) whose groups are given by name, in any order.
 
-    groups: N labels that sort (verl's uid), an array or a list; all groups have equally
-    many members, else ValueError. options: omega and those of the estimator.
+    groups: N labels that sort (verl's uid), an array or a list; groups may have
+    unequally many members. valid: (N,) bool; the other rollouts are left out of their
+    groups and of omega, whatever their reward, and have the advantage zero. Who is
+    alone in a group, where others have more or it had, is a group of equal rewards.
+    omega: a number, the mean of all valid rewards if None. options: of the estimator.
     """
-    rewards = rewards if namespace(rewards) is not np else np.asarray(rewards)
-    labels = np.asarray(groups)
-    if rewards.ndim != 1 or labels.shape != tuple(rewards.shape):
+    r, dtype = floating(rewards)
+    xp, labels = namespace(r), np.asarray(groups)
+    valid = np.ones(labels.shape, bool) if valid is None else np.asarray(valid, bool)
+    if r.ndim != 1 or not labels.shape == valid.shape == tuple(r.shape):
         raise ValueError(
-            f"rewards have shape {tuple(rewards.shape)} and groups {labels.shape}: "
-            "give one reward and one group to each rollout"
+            f"rewards have shape {tuple(r.shape)}, groups {labels.shape} and valid "
+            f"{valid.shape}: give one of each to a rollout"
         )
+    if np.ndim(omega):
+        raise ValueError(f"omega has shape {np.shape(omega)}: give one number")
+    found = xp.zeros_like(r)
     _, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    if len(set(counts.tolist())) != 1:
-        raise ValueError(
-            f"groups have {min(counts, default=0)} to {max(counts, default=0)} "
-            "rollouts: give all equally many"
-        )
-    order = np.argsort(member, kind="stable")
-    table = rewards[order].reshape(len(counts), -1)
-    back = np.argsort(order, kind="stable")
-    return advantages(table, estimator, **options).reshape(-1)[back]
+    largest = counts.max(initial=0)
+    places = np.argsort(member, kind="stable")  # group by group
+    places = places[valid[places]]
+    if len(places) and omega is None:
+        omega = r[places].mean()
+    sizes = np.bincount(member[places])[member[places]]
+    for size in np.unique(sizes):
+        these = places[sizes == size]
+        table = r[these].reshape(-1, size)
+        if size == 1 < largest:
+            table = xp.concatenate([table, table], 1)
+        a = advantages(table, estimator, omega=omega, **options)
+        found[these] = a[:, :size].reshape(-1)
+    return cast(found, dtype)
 
 
 # --- estimators ----------------------------------------------------------------------
@@ -142,6 +156,8 @@ def nsr(rewards):
 @_estimator(binary=True, alone=True)
 def w_reinforce(rewards, *, weight: float = 0.1):
     """`weight` if correct, -1 if wrong: no baseline, so all-wrong groups count."""
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"weight = {weight} is no weight: use 0 (`nsr`) or more")
     return weight * rewards - (1 - rewards)
 
 
@@ -306,9 +322,10 @@ def _checked(rewards, rule: str, binary: bool, alone: bool):
     finite = namespace(r).isfinite(r)
     if not finite.all():
         raise ValueError(f"{int((~finite).sum())} rewards are not finite: mend them")
-    if binary and not ((r == 0) | (r == 1)).all():
+    others = (r != 0) & (r != 1)
+    if binary and others.any():
         raise ValueError(
-            f"{rule} needs rewards 0 and 1, and these go from {float(r.min()):g} to "
-            f"{float(r.max()):g}: threshold them"
+            f"{rule} needs rewards 0 and 1, and {int(others.sum())} are others, such "
+            f"as {float(r[others][0]):.9g}: threshold them"
         )
     return r, dtype

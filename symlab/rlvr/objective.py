@@ -15,8 +15,10 @@ high lowers it (arXiv 2509.26114), so their fractions are logged apart.
 import torch
 from torch import Tensor
 
+from symlab.rlvr.arrays import floating
+
 NORMALISATIONS = ("sequence", "token", "constant")
-LOG_RATIO = 20.0  # exp of more is no float32; verl clamps there, too
+LOG_RATIO = 20.0  # a ratio of 5e8 is no estimate any more; verl clamps there, too
 
 
 def clipped_objective(
@@ -35,7 +37,8 @@ def clipped_objective(
 
     logp, old_logp, mask (N, T): log-probabilities of the tokens sampled, N = B G; what
     the mask (bool or 0/1) leaves out may be anything, NaN included. advantages (N,), or
-    (N, T) for one of each token. Only logp has a gradient. max_length: for 'constant'.
+    (N, T) for one of each token. Only logp has a gradient. Half precision is computed
+    in float32, and so is what is returned. max_length: for 'constant'.
 
     Per token -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A), rho the ratio of
     probabilities; with dual_clip at most -dual_clip A where A < 0. A sequence without
@@ -46,7 +49,8 @@ def clipped_objective(
     """
     _check(logp, old_logp, advantages, mask, clip_low, clip_high, dual_clip)
     mask = mask.bool()
-    a = advantages.detach()
+    logp, old_logp = floating(logp)[0], floating(old_logp)[0]
+    a = floating(advantages.detach())[0]
     a = (a[:, None] if a.ndim == 1 else a).expand_as(logp)
     log_ratio = torch.where(mask, logp - old_logp.detach(), 0)
     log_ratio = log_ratio.clamp(-LOG_RATIO, LOG_RATIO)

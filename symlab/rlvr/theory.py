@@ -85,7 +85,8 @@ def update_weight(
         W = sum_k Binomial(k; G, p) [k A+(k) (1 - p) - (G - k) A-(k) p].
 
     An estimator changes the size of a prompt's expected update, not its direction, as
-    long as sampling is on-policy and nothing is clipped.
+    long as sampling is on-policy, nothing is clipped, and the loss weighs all tokens
+    alike: with 1/length the last equation fails, and directions differ, too.
     """
     p = np.asarray(p, dtype=float)[..., None]
     r, a = _levels(estimator, group, omega, options)

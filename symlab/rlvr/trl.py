@@ -9,9 +9,10 @@ A reward function cannot do this: GRPOTrainer subtracts the mean of each group f
 what it returns, and with it the asymmetry of A-GRAE. So the trainer is left to sample,
 reward and log, and the advantages of the generation batch are then replaced, before
 they are shuffled and split into minibatches. omega is the mean reward of that batch
-over all processes: generation_batch_size is the batch of the paper. The objective is
-chosen in GRPOConfig as ever (loss_type, epsilon, epsilon_high); scale_rewards has no
-effect.
+over all processes: generation_batch_size is the batch of the paper. Completions that no
+reward function scores (None) are left out of both, as in TRL, and have the advantage
+zero. The objective is chosen in GRPOConfig as ever (loss_type, epsilon, epsilon_high);
+scale_rewards has no effect.
 
 Written against trl 1.16, and works with versions whose GRPOTrainer has the methods
 `_calculate_rewards` and `_generate_and_score_completions` of these meanings.
@@ -19,7 +20,9 @@ Written against trl 1.16, and works with versions whose GRPOTrainer has the meth
 
 from functools import cache
 
-from symlab.rlvr.advantages import advantages
+import numpy as np
+
+from symlab.rlvr.advantages import advantages, grouped_advantages
 
 
 class AdvantageHook:
@@ -71,15 +74,17 @@ class AdvantageHook:
 
     def _estimated(self, by_function):
         """Advantages (N,) of rewards (N, F), rollouts of one prompt side by side."""
-        missing = by_function.isnan().all(-1)
-        if missing.any():
-            raise ValueError(
-                f"{int(missing.sum())} completions have no reward: return 0 for what "
-                "cannot be scored"
-            )
         weights = self.reward_weights.to(by_function)
-        rewards = (by_function * weights).nansum(-1).view(-1, self.num_generations)
-        return advantages(rewards, self.estimator, **self.estimator_options).flatten()
+        rewards = (by_function * weights).nansum(-1)
+        prompts = np.arange(len(rewards)) // self.num_generations
+        scored = ~by_function.isnan().all(-1)  # by one function at least
+        return grouped_advantages(
+            rewards,
+            prompts,
+            self.estimator,
+            valid=scored.cpu(),
+            **self.estimator_options,
+        )
 
     def _relog(self, every: list[float]) -> None:
         """TRL has just logged its own: the table of completions is to show ours."""

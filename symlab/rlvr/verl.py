@@ -1,0 +1,50 @@
+"""The advantage estimators in verl, through its registry.
+
+    # my_estimators.py, beside what starts the training
+    from symlab.rlvr.verl import estimator
+    from verl.trainer.ppo.core_algos import register_adv_est
+
+    register_adv_est("agrae")(estimator("agrae", alpha=1.0))
+
+    VERL_USE_EXTERNAL_MODULES=my_estimators python -m verl.trainer.main_ppo \
+        algorithm.adv_estimator=agrae ...
+
+verl imports the modules of that variable in every process. omega is the mean reward of
+what its trainer hands over: the whole batch, as in the paper, in `sync` and
+`colocate_async`, a minibatch in `separate_async`, and the groups that are left with
+`algorithm.filter_groups`. Rows without response tokens, with which verl fills batches
+up, are left out; groups whose rollouts partly failed are smaller. A rollout must be one
+row: estimators aren't told which rows are turns of one.
+
+The objective is chosen in verl as ever (loss_agg_mode, clip_ratio_low and _high), and
+norm_adv_by_std_in_grpo has no effect. Estimators that need rewards 0 and 1 refuse what
+algorithm.use_kl_in_reward makes of them: use actor_rollout_ref.actor.use_kl_loss.
+
+Written against verl 0.9.1.
+"""
+
+from symlab.rlvr.advantages import advantages, grouped_advantages
+
+
+def estimator(name: str = "agrae", **options):
+    """A function that verl can register: advantages and returns (N, T) of N rollouts.
+
+    name: in `advantages.ESTIMATORS`; options: its options, such as std="verl". Raises
+    ValueError for unknown ones at once. What it returns takes token_level_rewards and
+    response_mask (N, T) and index, N labels of prompts (verl's uid); the reward of a
+    rollout is the sum over its tokens, and its advantage is that of all its tokens. It
+    raises ValueError for rewards the estimator cannot use.
+    """
+    advantages([[0.0, 1.0]], name, **options)
+
+    def estimate(token_level_rewards, response_mask, index, **_):
+        rewards = token_level_rewards.detach().sum(-1)
+        answered = response_mask.bool().any(-1).cpu()
+        of_rollouts = grouped_advantages(
+            rewards, index, name, valid=answered, **options
+        )
+        of_tokens = of_rollouts[:, None] * response_mask
+        return of_tokens, of_tokens
+
+    estimate.__name__ = estimate.__qualname__ = name
+    return estimate
