@@ -67,9 +67,10 @@ def grouped_advantages(
 
     groups: N labels that sort (verl's uid), an array or a list; groups may have
     unequally many members. valid: (N,) bool; the other rollouts are left out of their
-    groups and of omega, whatever their reward, and have the advantage zero. Who is
-    alone in a group, where others have more or it had, is a group of equal rewards.
-    omega: a number, the mean of all valid rewards if None. options: of the estimator.
+    groups and of omega, whatever their reward, and have the advantage zero. A rollout
+    that is left alone, or is alone where other groups have more, is a group of equal
+    rewards. omega: a number, the mean of all valid rewards if None. options: of the
+    estimator. Raises ValueError for lengths that differ, and as `advantages` does.
     """
     r, dtype = floating(rewards)
     xp, labels = namespace(r), np.asarray(groups)

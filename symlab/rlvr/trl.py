@@ -10,9 +10,9 @@ what it returns, and with it the asymmetry of A-GRAE. So the trainer is left to 
 reward and log, and the advantages of the generation batch are then replaced, before
 they are shuffled and split into minibatches. omega is the mean reward of that batch
 over all processes: generation_batch_size is the batch of the paper. Completions that no
-reward function scores (None) are left out of both, as in TRL, and have the advantage
-zero. The objective is chosen in GRPOConfig as ever (loss_type, epsilon, epsilon_high);
-scale_rewards has no effect.
+reward function scores (None) are left out of it and of their groups, as in TRL, and
+have the advantage zero. The objective is chosen in GRPOConfig as ever (loss_type,
+epsilon, epsilon_high); scale_rewards has no effect.
 
 Written against trl 1.16, and works with versions whose GRPOTrainer has the methods
 `_calculate_rewards` and `_generate_and_score_completions` of these meanings.
