@@ -154,7 +154,7 @@ def test_scales_are_torchs(convention):
 
     name = {"original": "muon", "match_rms_adamw": "rms"}[convention]
     for shape in ((30, 10), (10, 30)):
-        assert symopt.scale(shape, name) == pytest.approx(
+        assert symopt.size(shape, name) == pytest.approx(
             _adjust_lr(1.0, convention, torch.Size(shape)))  # fmt: skip
 
 
@@ -295,7 +295,7 @@ def test_bad_input_is_one_sentence():
     with pytest.raises(ValueError, match="do not pair"):
         symopt.paired_row_norm(torch.ones(7, 3))
     with pytest.raises(ValueError, match="unknown scale"):
-        symopt.scale((3, 3), "lars")
+        symopt.size((3, 3), "lars")
 
 
 @pytest.mark.parametrize("method", ["polar_express", "gram", "newton_schulz"])

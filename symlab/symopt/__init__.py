@@ -15,6 +15,7 @@ from symlab.symopt.polar import nuclear_norm, polar
 from symlab.symopt.presets import PRESETS, describe, param_groups
 from symlab.symopt.registry import RULES
 from symlab.symopt.roles import roles
+from symlab.symopt.rule import Rule, size
 from symlab.symopt.rules import (
     centre,
     centred_row_norm,
@@ -22,7 +23,6 @@ from symlab.symopt.rules import (
     paired_row_norm,
     row_norm,
     row_then_spectral,
-    scale,
     spectral,
     spectral_then_row,
 )
@@ -32,6 +32,7 @@ __all__ = [
     "RULES",
     "Action",
     "PhiBalancing",
+    "Rule",
     "SymOpt",
     "centre",
     "centred_row_norm",
@@ -47,7 +48,7 @@ __all__ = [
     "row_norm",
     "row_then_spectral",
     "rows",
-    "scale",
+    "size",
     "spectral",
     "spectral_then_row",
 ]

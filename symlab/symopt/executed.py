@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from symlab.symopt.polar import EXPRESS, SAFETY, _iterate
-from symlab.symopt.rules import centre, scale
+from symlab.symopt.rule import size
+from symlab.symopt.rules import centre
 
 EPSILON = 1e-8
 LEAST = 1e-7  # of the Gram iteration, beside the Frobenius norm
@@ -103,7 +104,7 @@ def executed_fused_gate_up(x: Tensor) -> Tensor:
     for a, b, c in EXPRESS:  # in their order: bfloat16 rounds each product
         gram = y @ y.mT
         y = a * y + (b * gram + (c * gram) @ gram) @ y
-    return scale(x.shape, "muon") * (y if wide else y.mT).to(x.dtype)
+    return size(x.shape, "muon") * (y if wide else y.mT).to(x.dtype)
 
 
 def _one_sided(x: Tensor, alpha: float, centred: bool, left: bool) -> Tensor:

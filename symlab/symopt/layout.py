@@ -1,10 +1,11 @@
 """A parameter as a stack of matrices with outputs as rows, and back.
 
-Experts, heads, and the two halves of a fused gate and up projection are matrices of
-their own; a convolution is one matrix. Splitting makes views: nothing is copied.
+Experts, heads, the halves of a fused gate and up projection and the groups of a
+convolution are matrices of their own. Splitting makes views where it can.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 from torch import Tensor
 
@@ -17,8 +18,8 @@ class Layout:
 
     rows, columns: its axes of outputs and inputs; a third axis is a stack. pieces: how
     many matrices lie side by side `along` the rows, the columns, or row by row in turn
-    ('interleaved rows'). flat: all axes after the first are inputs (a convolution).
-    transpose: inputs as rows, for rules that act on columns.
+    ('interleaved rows'). flat: a convolution, whose other axes are the kernel's taps
+    and count as inputs. transpose: inputs as rows, for rules that act on columns.
     """
 
     rows: int = -2
@@ -45,9 +46,15 @@ class Layout:
             blocks = blocks.reshape(*stack, *blocks.shape[-2:])
             blocks = blocks.movedim(-3, self._piece)
         x = blocks.reshape(whole.shape)
-        if self.flat or like.ndim > 3:
-            return x.reshape(like.shape)
+        if self._is_flat(like):
+            return x.reshape(like.movedim(self._out(like), 0).shape).movedim(
+                0, self._out(like)
+            )
         return x.movedim((-2, -1), (self.rows, self.columns))
+
+    def kernel(self, shape: tuple[int, ...]) -> int:
+        """How many taps the kernel of a convolution of this shape has; 1 for others."""
+        return prod(shape[2:]) if self.flat or len(shape) > 3 else 1
 
     def is_stack(self, ndim: int) -> bool:
         """Whether axis 0 of a parameter counts matrices, each by itself."""
@@ -55,10 +62,17 @@ class Layout:
             ndim == 3 and not self.flat and 0 not in (self.rows % 3, self.columns % 3)
         )
 
+    def _is_flat(self, x: Tensor) -> bool:
+        return self.flat or x.ndim > 3
+
+    def _out(self, x: Tensor) -> int:
+        """The axis of outputs of a convolution; 0 where only 'flat' was said."""
+        return self.rows % x.ndim if self.flat and self.rows >= 0 else 0
+
     def _oriented(self, x: Tensor) -> Tensor:
         """(..., outputs, inputs)."""
-        if self.flat or x.ndim > 3:
-            return x.flatten(1)
+        if self._is_flat(x):
+            return x.movedim(self._out(x), 0).flatten(1)
         return x.movedim((self.rows, self.columns), (-2, -1))
 
     @property
@@ -74,7 +88,7 @@ class Layout:
         length = x.shape[self._axis]
         if length % self.pieces:
             raise ValueError(
-                f"{length} {self.along} do not make {self.pieces} equal heads"
+                f"{length} {self.along} do not make {self.pieces} equal pieces"
             )
         if self.along == "interleaved rows":
             return length // self.pieces, self.pieces

@@ -6,7 +6,8 @@
 
 An ordinary torch optimizer: param_groups, schedulers, GradScaler, DistributedData-
 Parallel, and a state_dict that comes back bit for bit. Parameters without a group are
-torch's own AdamW; `steps` has the others.
+torch's own AdamW. `step` has one step from top to bottom, `rule` says what a rule is,
+`checks` what a group may say, `saved` how a state_dict is taken.
 
 Parameters may be sharded (`fully_shard`, any DTensor); the state is, as they are. Roles
 show in a forward pass of the whole model, so they are planned before, or on another:
@@ -17,21 +18,28 @@ show in a forward pass of the whole model, so they are planned before, or on ano
     optimizer = SymOpt(model, groups=groups)
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 from torch.optim.optimizer import Optimizer
 
-from symlab.symopt.layout import ALONG, Layout
+from symlab.symopt.checks import (
+    check_gradients,
+    check_group,
+    check_parameter,
+    check_storage,
+)
+from symlab.symopt.job import Job, job_of
+from symlab.symopt.layout import Layout
 from symlab.symopt.presets import param_groups
-from symlab.symopt.registry import ADAMW, RULES
+from symlab.symopt.registry import RULES, rule_of
 from symlab.symopt.roles import unwrapped
-from symlab.symopt.sharded import local, local_grad
-from symlab.symopt.steps import Job, take
+from symlab.symopt.rule import ADAMW, Rule
+from symlab.symopt.saved import MOMENTUM, OF_ADAMW, matched
+from symlab.symopt.sharded import is_distributed
+from symlab.symopt.step import take, take_adamw
 
 DEFAULTS = {
     "rule": "spectral",
@@ -43,26 +51,39 @@ DEFAULTS = {
     "radius": 1.0,
     "shift": False,
     "options": {},
+    "parts": (),
     **asdict(Layout()),
 }
+RATES = ("lr", "weight_decay")  # may change between steps; other changes are planned
 
 
 class SymOpt(Optimizer):
     """One optimizer for a whole model, or for groups of parameters.
 
     model_or_groups: a model, whose parameters get roles (see `describe`); or tensors or
-    param_groups, each with a `rule` of `registry.RULES` or 'adamw' (default 'spectral',
-    which is Muon). Keys of a group beside lr, weight_decay, rule: options (of the
-    rule), momentum, nesterov, ema (average gradients, or sum), scale (none, muon, rms,
-    scion or a number), radius (times it), rows and columns (the axes), pieces and along
-    (heads), transpose, shift (whether centring is right); of AdamW: betas, eps.
+    param_groups, each with a `rule`: a name of `registry.RULES`, a `Rule` of one's own,
+    or 'adamw' (default 'spectral', which is Muon). Keys of a group beside lr,
+    weight_decay, rule: options (of the rule), momentum, nesterov, ema (average
+    gradients, or sum), scale (none, muon, rms, scion or a number), radius (times it),
+    rows and columns (the axes), pieces and along (heads), parts (see below),
+    transpose, flat (a convolution), shift (whether centring is right); of AdamW: betas,
+    eps. A weight that holds several matrices of unequal size has the rule 'by parts'
+    and parts: dicts with start and length along the axis `rows`, and with rule,
+    options, pieces, along, transpose, scale or radius of their own.
 
     preset, overrides, example: as in `describe`; for a model only. groups: what
     `param_groups` said of a model of the same names, their lr and weight_decay with it.
     With the scale 'rms' updates are as large as AdamW's, so that AdamW's lr and
     weight_decay fit.
-    compile: torch.compile the rules. Raises ValueError where a rule does not fit its
-    parameter, and for complex numbers, shared storage or unknown names.
+    compile: torch.compile each rule for each shape; what cannot be compiled runs as it
+    is and is named in a warning.
+
+    Raises ValueError where a rule does not fit its parameter, for complex numbers,
+    shared storage, flattened (FSDP1) parameters, and for settings that are unknown or
+    out of range. `step` raises RuntimeError, before anything has moved, for sparse
+    gradients, and for gradients that are not finite under a rule of matrices; on a GPU,
+    where looking would stop the queue, only under methods that factorise, and of
+    sharded parameters never.
     """
 
     def __init__(
@@ -72,7 +93,7 @@ class SymOpt(Optimizer):
         weight_decay: float = 0.1,
         *,
         preset: str = "symmetric",
-        overrides: dict[str, dict | str] | None = None,
+        overrides: dict[str, dict | str | Rule] | None = None,
         example=None,
         groups: list[dict] | None = None,
         betas: tuple[float, float] = (0.9, 0.95),
@@ -80,11 +101,9 @@ class SymOpt(Optimizer):
         maximize: bool = False,
         compile: bool = False,
     ):
-        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
-            if not float(value) >= 0:
-                raise ValueError(f"{name} must be 0 or more, not {value}")
         defaults = DEFAULTS | {"lr": lr, "weight_decay": weight_decay, "betas": betas}
         defaults |= {"eps": eps, "maximize": maximize, "compile": compile}
+        check_group(defaults, defaults, rule_of)
         asked = {"preset": preset, "overrides": overrides, "example": example}
         chosen = overrides or example is not None or preset != "symmetric"
         if isinstance(model_or_groups, nn.Module):
@@ -103,38 +122,79 @@ class SymOpt(Optimizer):
             )
         else:
             groups = model_or_groups
+        self.rules: dict[str, Rule] = {}  # from outside, by name
+        self._planned: list[tuple[dict, tuple, list[Job]]] = []
         super().__init__(groups, defaults)
 
+    # --- groups ----------------------------------------------------------------------
+
     def add_param_group(self, group: dict) -> None:
-        """As torch's; checks that the group's rule fits its parameters."""
+        """Add a group as torch does, if its settings and rule fit its parameters."""
         super().add_param_group(group)
+        group, known = self.param_groups[-1], dict(self.rules)
         try:
-            group = self.param_groups[-1]
-            if group["rule"] != ADAMW:
-                group["options"] = dict(group["options"])
-            names = group.get("param_names") or [None] * len(group["params"])
-            for p, name in zip(group["params"], names, strict=True):
-                _check(p, name, group)
-            _check_storage(self.param_groups)
+            self._check(group)
+            check_storage(self.param_groups)
         except ValueError:
             del self.param_groups[-1]
+            self.rules = known
             raise
+
+    def _rule_of(self, name: str) -> Rule:
+        return rule_of(name, self.rules)
+
+    def _check(self, group: dict) -> None:
+        _name_rules(group, self.rules)
+        try:
+            check_group(group, self.defaults, self._rule_of)
+        except ValueError as error:
+            if not (named := group.get("param_names")):
+                raise
+            more = f" and {len(named) - 1} more" * (len(named) > 1)
+            raise ValueError(f"the group of {named[0]}{more}: {error}") from None
+        names = group.get("param_names") or [None] * len(group["params"])
+        for p, name in zip(group["params"], names, strict=True):
+            try:
+                check_parameter(p, group, self._rule_of)
+            except ValueError as error:
+                who = f"{name or 'a parameter'} {tuple(p.shape)}"
+                raise ValueError(f"{who}: {error}") from None
+
+    # --- state -----------------------------------------------------------------------
+
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | {"rules": self.rules}
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
+        self.rules = getattr(self, "rules", {})
+        self._planned = []
         for group in self.param_groups:
             for key, value in DEFAULTS.items():
                 group.setdefault(key, value)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """As torch's, with each state in the dtype that it was saved in."""
+        """Take a saved state: by parameters' names where both sides have them.
+
+        Each tensor comes back bit for bit, or cast where the parameter's precision is
+        another now. A dict of torch.optim.AdamW is taken where all groups are AdamW.
+        Raises ValueError for a state of other parameters, rules or shapes.
+        """
+        state_dict = matched(state_dict, self.param_groups, self._rule_of)
         super().load_state_dict(state_dict)
         ids = [i for g in state_dict["param_groups"] for i in g["params"]]
         own = [p for g in self.param_groups for p in g["params"]]
         for i, p in zip(ids, own, strict=True):
             for name, value in state_dict["state"].get(i, {}).items():
                 if isinstance(value, Tensor) and name != "step":
-                    self.state[p][name] = value.detach().to(p.device, copy=True)
+                    as_p = name in (MOMENTUM, *OF_ADAMW)
+                    kind = torch.promote_types(p.dtype, torch.float32)
+                    kind = p.dtype if as_p else kind
+                    self.state[p][name] = value.detach().to(p.device, kind, copy=True)
+        for group in self.param_groups:
+            self._check(group)
+
+    # --- the step --------------------------------------------------------------------
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -143,48 +203,82 @@ class SymOpt(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        jobs = []
+        jobs = self._jobs()
+        self._check_gradients(jobs)
         for group in self.param_groups:
-            with_grad = [p for p in group["params"] if p.grad is not None]
-            for p in with_grad:
-                if p.grad.is_sparse:
+            if group["rule"] == ADAMW:
+                params = [p for p in group["params"] if p.grad is not None]
+                take_adamw(group, params, [self.state[p] for p in params])
+        for job in jobs:
+            job.begin(self.state[job.p])
+        take(jobs)
+        return loss
+
+    def _jobs(self) -> list[Job]:
+        """Parameters with a gradient and a rule; planned anew where that changed."""
+        groups = [g for g in self.param_groups if g["rule"] != ADAMW]
+        if len(groups) != len(self._planned):
+            self._planned = [({}, (), [])] * len(groups)
+        for k, group in enumerate(groups):
+            settings, seen, _ = self._planned[k]
+            now = tuple(
+                (id(p), p.dtype, p.grad.dtype, p.device)
+                for p in group["params"]
+                if p.grad is not None
+            )
+            said = {k: v for k, v in group.items() if k not in ("params", *RATES)}
+            if now == seen and said == settings:
+                continue
+            if settings:  # the first time it was checked when it was added
+                self._check(group)
+            jobs = [
+                job_of(p, group, self._rule_of)
+                for p in group["params"]
+                if p.grad is not None
+            ]
+            kept = said | {"options": dict(said["options"])}
+            self._planned[k] = (kept, now, jobs)
+        return [job for _, _, jobs in self._planned for job in jobs]
+
+    def _check_gradients(self, jobs: list[Job]) -> None:
+        """Find what cannot be stepped before anything has moved."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p.grad.is_sparse:
                     raise RuntimeError(
                         "SymOpt takes no sparse gradients: build the embedding with "
                         "sparse=False"
                     )
-            if group["rule"] == ADAMW:
-                self._adamw(group, with_grad)
-            else:
-                jobs += [Job(p, self.state[p], group) for p in with_grad]
-        take(jobs)
-        return loss
+        asked = [j.p for j in jobs if any(s.mixes for s in j.stacks)]
+        asked = [p for p in asked if not is_distributed(p)]
+        check_gradients(asked, self._name_of)
 
-    def _adamw(self, group: dict, params: list[Tensor]) -> None:
-        states = [self.state[p] for p in params]
-        for p, state in zip(params, states, strict=True):
-            if not state:
-                state["step"] = torch.tensor(0.0, dtype=torch.float32)
-                state["exp_avg"] = torch.zeros_like(p)
-                state["exp_avg_sq"] = torch.zeros_like(p)
-        beta1, beta2 = group["betas"]
-        adamw(
-            [local(p) for p in params],
-            [local_grad(p) for p in params],
-            [local(s["exp_avg"]) for s in states],
-            [local(s["exp_avg_sq"]) for s in states],
-            [],
-            [s["step"] for s in states],
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=group["maximize"],
-        )
+    def _name_of(self, p: Tensor) -> str:
+        for group in self.param_groups:
+            names = group.get("param_names") or [""] * len(group["params"])
+            for q, name in zip(group["params"], names, strict=True):
+                if q is p:
+                    return f"{name or 'a parameter'} {tuple(p.shape)}"
+        return "a parameter"
 
 
-# --- groups --------------------------------------------------------------------------
+def _name_rules(group: dict, known: dict[str, Rule]) -> None:
+    """Put names for the rules of a group, and keep those from outside under theirs."""
+    group["options"] = dict(group["options"])
+    group["parts"] = tuple(dict(part) for part in group["parts"])
+    for said in (group, *group["parts"]):
+        rule = said.get("rule")
+        if not isinstance(rule, Rule):
+            continue
+        for there in (RULES.get(rule.name), known.get(rule.name)):
+            if there is not None and there is not rule and there != rule:
+                raise ValueError(
+                    f"there is another rule {rule.name!r} already: give yours a name "
+                    "of its own"
+                )
+        if rule.name not in RULES:
+            known[rule.name] = rule
+        said["rule"] = rule.name
 
 
 def _bound(groups: list[dict], model: nn.Module) -> list[dict]:
@@ -200,59 +294,3 @@ def _bound(groups: list[dict], model: nn.Module) -> list[dict]:
                 f"{what} {missing[0]!r}: plan the groups on a model of the same names"
             )
     return [g | {"params": [(n, there[n]) for n in g["param_names"]]} for g in groups]
-
-
-def _check(p: Tensor, name: str | None, group: dict) -> None:
-    """Raise ValueError unless the group's rule fits this parameter."""
-    who = f"{name or 'a parameter'} {tuple(p.shape)}"
-    if p.is_complex():
-        raise ValueError(f"{who} is complex, and SymOpt is for real parameters")
-    if group["rule"] == ADAMW:
-        return
-    if group["rule"] not in RULES:
-        known = ", ".join((*RULES, ADAMW))
-        raise ValueError(f"unknown rule {group['rule']!r} for {who}: use {known}")
-    rule, options = RULES[group["rule"]], group["options"]
-    if p.ndim < 2 and not rule.vectors:
-        raise ValueError(
-            f"{who} is a vector, and {group['rule']} is for matrices: give it "
-            "rule='adamw'"
-        )
-    if unknown := set(options) - set(rule.options):
-        raise ValueError(
-            f"{group['rule']} has no option {sorted(unknown)[0]!r}: it has "
-            f"{', '.join(rule.options) or 'none'}"
-        )
-    if group["along"] not in ALONG:
-        raise ValueError(f"unknown along {group['along']!r}: use {', '.join(ALONG)}")
-    centring = options.get("centred") or group["rule"] == "centred_row_norm"
-    if centring and not group["shift"]:
-        raise ValueError(
-            f"{who} has no shift symmetry that centring could respect (a softmax must "
-            "follow it): use a rule without, or say shift=True if you know better"
-        )
-    if group["rule"] == "paired_row_norm" and group["role"] not in ("gate_up", ""):
-        raise ValueError(
-            f"{who} is no fused gate and up whose rows could be paired: use row_norm"
-        )
-    job = Job(p, {}, group)  # raises where heads do not divide
-    if not math.isfinite(job.step_size):
-        raise ValueError(f"lr, radius and scale of {who} make no number")
-
-
-@torch.no_grad()
-def _check_storage(groups: list[dict]) -> None:
-    """Two parameters over the same memory would be stepped twice."""
-    spans = []
-    for p in (local(p) for g in groups for p in g["params"]):
-        if p.numel() and p.device.type != "meta":
-            reach = sum(s * (n - 1) for s, n in zip(p.stride(), p.shape, strict=True))
-            end = p.data_ptr() + (reach + 1) * p.element_size()
-            spans.append((str(p.device), p.data_ptr(), end, tuple(p.shape)))
-    spans.sort()
-    for a, b in zip(spans, spans[1:], strict=False):
-        if a[0] == b[0] and b[1] < a[2]:
-            raise ValueError(
-                f"two parameters, {a[3]} and {b[3]}, share memory: tie weights by "
-                "assigning one Parameter to both modules"
-            )

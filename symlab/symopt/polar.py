@@ -29,6 +29,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from symlab.symopt.names import unknown
+
 Coefficients = Sequence[tuple[float, float, float]]
 
 KELLER: Coefficients = ((3.4445, -4.7750, 2.0315),) * 5
@@ -41,6 +43,7 @@ EXPRESS: Coefficients = (
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
 GRAM_FROM = 1.5  # sides' ratio: below it the Gram form has more flops, not fewer
+GRAM_ENTRIES = 2**13  # of a matrix: below it the count of calls decides
 BLOCK = 192  # rows of a symmetric product at a time on a CPU
 PART = 2**20  # entries of a stack at a time on a CPU: its caches hold about that
 LAST = (1.875, -1.25, 0.375)  # its limit: further steps converge with order three
@@ -63,7 +66,8 @@ def polar(
     steps: of the iteration (default 5; inverse_sqrt 8). dtype: to compute in; default
     that of x, float32 for half precision where the method has factorisations. cutoff:
     relative, for qdwh and svd (default sqrt(m n) times the dtype's rounding).
-    Raises ValueError for a vector, complex numbers or an unknown method.
+    Raises ValueError for a vector, complex numbers, an unknown
+    method, and for steps or a cutoff out of range.
     """
     if x.ndim < 2:
         raise ValueError(
@@ -75,34 +79,42 @@ def polar(
     if x.numel() == 0:
         return x.clone()
     if method == "auto":
-        sides = x.shape[-2:]
-        long = max(sides) >= GRAM_FROM * min(sides)
-        method = "gram" if long else "polar_express"
+        method = "gram" if _is_long(*x.shape[-2:]) else "polar_express"
     if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: use auto, {', '.join(METHODS)}")
+        raise unknown("method", method, ("auto", *METHODS))
+    if steps is not None and not (isinstance(steps, int) and steps > 0):
+        raise ValueError(f"steps must be a whole number above 0, not {steps}")
+    if cutoff is not None and not 0 <= cutoff < 1:
+        raise ValueError(f"cutoff is relative, from 0 to below 1, and not {cutoff}")
     half = x.dtype in (torch.float16, torch.bfloat16)
     exact = method in ("inverse_sqrt", "qdwh", "svd")
     working = dtype or (torch.float32 if half and exact else x.dtype)
-    wide = x.shape[-2] <= x.shape[-1]
-
-    def factor(part: Tensor) -> Tensor:
-        y = _normalised(part if wide else part.mT, working)
-        y = METHODS[method](y, steps, cutoff)
-        return (y if wide else y.mT).to(x.dtype)
-
-    stack = x.reshape(-1, *x.shape[-2:])
+    stack = x if x.ndim == 3 else x.reshape(-1, *x.shape[-2:])  # (N, m, n)
     size = _at_once(stack)
     if size >= len(stack):
-        return factor(stack).view(x.shape)
-    y = torch.empty_like(stack)
-    for part, its in zip(stack.split(size), y.split(size), strict=True):
-        its.copy_(factor(part))
-    return y.view(x.shape)
+        y = _factor(stack, method, steps, cutoff, working)
+    else:
+        y = torch.empty_like(stack)
+        for part, its in zip(stack.split(size), y.split(size), strict=True):
+            its.copy_(_factor(part, method, steps, cutoff, working))
+    return y if x.ndim == 3 else y.view(x.shape)
+
+
+def _factor(x: Tensor, method: str, steps, cutoff, working: torch.dtype) -> Tensor:
+    """The polar factors of a stack (N, m, n), in the dtype of x."""
+    wide = x.shape[-2] <= x.shape[-1]
+    y = METHODS[method](_normalised(x if wide else x.mT, working), steps, cutoff)
+    return (y if wide else y.mT).to(x.dtype)
 
 
 def nuclear_norm(x: Tensor, factor: Tensor) -> Tensor:
     """<x, polar(x)>, the sum of singular values: (..., 1, 1) from two (..., m, n)."""
     return (x * factor).sum((-2, -1), keepdim=True)
+
+
+def _is_long(m: int, n: int) -> bool:
+    """Whether the Gram form is faster: fewer flops, if these are what takes time."""
+    return max(m, n) >= GRAM_FROM * min(m, n) and m * n >= GRAM_ENTRIES
 
 
 def _at_once(stack: Tensor) -> int:
@@ -115,14 +127,14 @@ def _at_once(stack: Tensor) -> int:
 def _normalised(x: Tensor, dtype: torch.dtype) -> Tensor:
     """x over its Frobenius norm, so that singular values are at most 1; 0 stays 0.
 
-    Divided by the largest entry first: the squares of 1e-30 are no numbers.
+    Divided by the largest entry first, as the squares of 1e-30 underflow.
     """
-    largest = x.abs().amax((-2, -1), keepdim=True)
-    y = (x / torch.where(largest > 0, largest, 1)).to(
-        torch.promote_types(dtype, torch.float32)
-    )
-    norm = torch.linalg.matrix_norm(y, keepdim=True)
-    return (y / torch.where(norm > 0, norm, 1)).to(dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    least = torch.finfo(wide).tiny
+    largest = torch.linalg.vector_norm(x, float("inf"), (-2, -1), keepdim=True)
+    y = (x / largest.clamp(min=torch.finfo(x.dtype).tiny)).to(wide)
+    norm = torch.linalg.vector_norm(y, dim=(-2, -1), keepdim=True)
+    return (y / norm.clamp(min=least)).to(dtype)
 
 
 # --- iterations on (..., m, n) with m <= n -------------------------------------------
@@ -154,12 +166,18 @@ def _safe(coefficients: Coefficients) -> Coefficients:
 
 
 def _iterate(x: Tensor, coefficients: Coefficients) -> Tensor:
-    """x <- a x + b (x x^T) x + c (x x^T)^2 x."""
+    """x <- a x + b (x x^T) x + c (x x^T)^2 x for each matrix of (..., m, n)."""
     shape = x.shape
-    x = x.reshape(-1, *shape[-2:])
-    for a, b, c in coefficients:
-        gram = _symmetric(x, x.mT)
-        x = _times(_symmetric(gram, gram, gram, b, c), x, a)
+    x = x if x.ndim == 3 else x.reshape(-1, *shape[-2:])
+    if not _in_blocks(x):
+        for a, b, c in coefficients:
+            gram = torch.bmm(x, x.mT)  # (N, m, m)
+            p = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+            x = _times(p, x, a)
+    else:
+        for a, b, c in coefficients:
+            gram = _symmetric(x, x.mT)
+            x = _times(_symmetric(gram, gram, gram, b, c), x, a)
     return x.view(shape)
 
 
@@ -197,7 +215,7 @@ def _total(gram: Tensor, coefficients: Coefficients) -> Tensor:
 
 
 def _bits(x: Tensor) -> int:
-    """Of the numbers that a product multiplies."""
+    """Return how many bits a product keeps of the numbers it multiplies."""
     if x.dtype == torch.float32:
         return _bits_of_float32(x.is_cuda)
     return {torch.float64: 53, torch.float16: 11, torch.bfloat16: 8}[x.dtype]
@@ -220,7 +238,7 @@ def _symmetric(a: Tensor, b: Tensor, c: Tensor | None = None, beta=1.0, alpha=1.
     A GPU needs all rows in one call to be busy.
     """
     m = a.shape[-2]
-    if a.device.type != "cpu" or m < 2 * BLOCK or torch.compiler.is_compiling():
+    if not _in_blocks(a):
         if c is None:
             return torch.bmm(a, b)
         return torch.baddbmm(c, a, b, beta=beta, alpha=alpha)
@@ -230,6 +248,12 @@ def _symmetric(a: Tensor, b: Tensor, c: Tensor | None = None, beta=1.0, alpha=1.
         y[:, i:j, :j].baddbmm_(a[:, i:j], b[..., :j], beta=beta, alpha=alpha)
         y[:, :i, i:j] = y[:, i:j, :i].mT
     return y
+
+
+def _in_blocks(x: Tensor) -> bool:
+    """Whether symmetric products of m rows are made in blocks."""
+    on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return on_cpu and x.shape[-2] >= 2 * BLOCK
 
 
 def _times(p: Tensor, x: Tensor, a: float = 0.0) -> Tensor:

@@ -7,17 +7,23 @@
 A preset maps roles to settings; `overrides` are settings by role or by a pattern of
 parameter names, and the later wins:
 
-    overrides={"embedding": {"lr": 0.02}, "*.router.weight": "adamw"}
+    overrides={"embedding": {"lr": 0.02}, "*.router.weight": "adamw", "head": my_rule}
+
+where my_rule is a `Rule` of one's own.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
+from math import inf
 
 from torch import Tensor, nn
 
+from symlab.symopt.checks import check_range
 from symlab.symopt.layout import Layout
-from symlab.symopt.registry import ADAMW, RULES, violated
-from symlab.symopt.roles import GROUPS, ROLES, Block, roles
+from symlab.symopt.names import meant, unknown
+from symlab.symopt.registry import RULES, rule_of
+from symlab.symopt.roles import GROUPS, ROLES, Block, Part, roles
+from symlab.symopt.rule import ADAMW, BY_PARTS, Rule, check_size, violated_by_adamw
 
 HIDDEN = ("query", "key", "value", "qkv", "attention out", "gate", "up", "gate_up")
 HIDDEN += ("down", "matrix", "convolution")
@@ -28,13 +34,14 @@ TABLES = ("embedding", "tied embedding")
 class Settings:
     """What is done with one parameter.
 
-    centred=None: where its group has the shift. lr is the optimizer's times lr_scale,
-    and weight_decay the optimizer's (None), or these numbers. ema: the momentum
+    rule: a name of `registry.RULES`, a `Rule`, or 'adamw'. centred=None: where its
+    group has the shift. lr is the optimizer's times lr_scale, and weight_decay the
+    optimizer's (None), or these numbers. ema: the momentum
     averages gradients, else it sums them. per_piece: heads, and the halves of a fused
     gate and up, one by one. transpose: the rule takes inputs for rows.
     """
 
-    rule: str = ADAMW
+    rule: str | Rule = ADAMW
     lr: float | None = None
     lr_scale: float = 1.0
     weight_decay: float | None = None
@@ -49,17 +56,42 @@ class Settings:
     shift: bool | None = None
     options: tuple[tuple[str, object], ...] = ()
 
-    def changed(self, changes: dict | str) -> "Settings":
-        """With a rule's name, fields of this class, or options of the rule."""
-        changes = {"rule": changes} if isinstance(changes, str) else dict(changes)
+    def changed(self, changes: dict | str | Rule) -> "Settings":
+        """With another rule, fields of this class, or options of the rule.
+
+        Raises ValueError for a name that is neither, and for numbers out of range.
+        """
+        changes = {"rule": changes} if isinstance(changes, str | Rule) else changes
+        changes = dict(changes)
         changes.update(changes.pop("options", {}))
-        own = {k: v for k, v in changes.items() if k in self.__dataclass_fields__}
+        names = [f.name for f in fields(self)]
+        own = {k: v for k, v in changes.items() if k in names}
         rule = own.get("rule", self.rule)
         options = {} if rule != self.rule else dict(self.options)
-        options |= {k: v for k, v in changes.items() if k not in own}
-        return replace(self, **own, options=tuple(sorted(options.items())))
+        known = {} if rule == ADAMW else rule_of(rule).options
+        for name, value in changes.items():
+            if name in names or (rule == ADAMW and name in OPTIONS):
+                continue  # AdamW has no options: a pattern may fit its biases, too
+            if name not in known:
+                raise unknown("setting or option", name, (*names, *known))
+            options[name] = value
+        done = replace(self, **own, options=tuple(sorted(options.items())))
+        done.check()
+        return done
+
+    def check(self) -> None:
+        """Raise ValueError for numbers that are out of range."""
+        for name in ("lr", "lr_scale", "weight_decay"):
+            if (value := getattr(self, name)) is not None:
+                check_range(name, value, 0, inf)
+        check_range("momentum", self.momentum, 0, 1)
+        check_size(self.scale)
+        check_size(self.radius, "radius")
+        if self.rule != ADAMW:
+            rule_of(self.rule).check(dict(self.options))
 
 
+OPTIONS = {name for rule in RULES.values() for name in rule.options}
 SPECTRAL = Settings("spectral")
 PLAIN = {"nesterov": False, "scale": "none"}
 SIGN = Settings("sign", nesterov=False, momentum=0.9, scale="scion", radius=3000.0)
@@ -140,34 +172,61 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Planned:
-    """One parameter: what it is and what will be done with it."""
+    """One parameter, or one part of it: what it is and what will be done with it.
+
+    parts: those of a weight that holds several matrices of unequal size, each planned
+    by its own role.
+    """
 
     block: Block
     settings: Settings
     lr: float
     weight_decay: float
+    parts: tuple["Planned", ...] = ()
+
+    @property
+    def rule(self) -> Rule | None:
+        """None is AdamW."""
+        return None if self.settings.rule == ADAMW else rule_of(self.settings.rule)
 
     @property
     def centred(self) -> bool:
-        return bool(dict(self.settings.options).get("centred"))
+        """Whether its updates are centred, which keeps to the shift symmetry."""
+        options = dict(self.settings.options)
+        return self.rule is not None and self.rule.needs_shift(options)
 
     def group(self) -> dict:
-        """What its param_group says, as plain values."""
+        """What its param_group says, as plain values but for rules from outside."""
         s, b = self.settings, self.block
         group = {"role": b.role, "rule": s.rule, "lr": self.lr}
         group["weight_decay"] = self.weight_decay
+        if self.parts:
+            group |= _momentum(self.parts[0].settings)
+            group |= {"rule": BY_PARTS, "rows": b.rows, "columns": b.columns}
+            return group | {"parts": tuple(p.part() for p in self.parts)}
         if s.rule == ADAMW:
             return group
         layout = self.layout()
-        group |= {k: getattr(s, k) for k in ("momentum", "nesterov", "ema", "scale")}
+        group |= _momentum(s)
         group |= {k: getattr(layout, k) for k in Layout.__dataclass_fields__}
-        group |= {"radius": s.radius, "shift": b.shift}
+        group |= {"scale": s.scale, "radius": s.radius, "shift": b.shift}
         return group | {"options": dict(s.options)}
 
+    def part(self) -> dict:
+        """What `parts` of a param_group says of it."""
+        s, b, layout = self.settings, self.block, self.layout()
+        own = {"role": b.role, "start": b.parts[0].start, "length": b.parts[0].length}
+        own |= {"rule": s.rule, "options": dict(s.options)}
+        own |= {"scale": s.scale, "radius": s.radius, "transpose": layout.transpose}
+        return own | {"pieces": layout.pieces, "along": layout.along}
+
     def layout(self) -> Layout:
+        """How it falls into matrices."""
         b, s = self.block, self.settings
         pieces, along = 1, "rows"
-        if s.per_piece and RULES[s.rule].pieces:
+        if b.groups > 1:  # of a convolution, each a matrix of its own for any rule
+            pieces, along = b.groups, "columns" if b.rows else "rows"
+        elif s.per_piece and self.rule is not None and self.rule.pieces:
             if b.layout:
                 pieces = 2
                 along = "interleaved rows" if b.layout == "interleaved" else "rows"
@@ -177,34 +236,55 @@ class Planned:
 
     def row(self) -> dict:
         """One row of `describe`."""
+        notes = [self.block.note] + [p.broken() for p in self.parts or (self,)]
+        rule = self.said()
+        if self.parts:
+            named = [(p.block.role, p.said()) for p in self.parts]
+            alike = len({said for _, said in named}) == 1
+            listed = "; ".join(f"{role}: {said}" for role, said in named)
+            rule = f"{named[0][1]}, each part" if alike else listed
+        return {
+            "name": self.block.name,
+            "shape": self.block.shape,
+            "role": self.block.role,
+            "group": self.block.group,
+            "rule": rule,
+            "lr": self.lr,
+            "weight_decay": self.weight_decay,
+            "note": "; ".join(dict.fromkeys(n for n in notes if n)),
+        }
+
+    def said(self) -> str:
+        """The rule with its options, for a reader."""
         s, b = self.settings, self.block
+        if self.rule is None:
+            return ADAMW
         said = [f"{k}={v}" for k, v in s.options if k != "centred"]
-        said = ["centred"] * self.centred + said
-        if s.rule != ADAMW:
-            pieces = self.layout().pieces
-            piece = "half" if b.layout else "head"
-            said += [f"per {piece}"] * (pieces > 1) + ["transposed"] * s.transpose
-        rule = f"{s.rule} ({', '.join(said)})" if said else s.rule
-        note = b.note
-        if b.role in GROUPS:
-            broken = violated(
-                s.rule,
+        said = ["centred"] * bool(dict(s.options).get("centred")) + said
+        piece = "half" if b.layout else "group" if b.groups > 1 else "head"
+        said += [f"per {piece}"] * (self.layout().pieces > 1)
+        said += ["transposed"] * s.transpose
+        return f"{self.rule.name} ({', '.join(said)})" if said else self.rule.name
+
+    def broken(self) -> str:
+        """Which factors of its group the rule does not respect; '' is none."""
+        b, s = self.block, self.settings
+        if b.role not in GROUPS:
+            return ""
+        if self.rule is None:
+            broken = violated_by_adamw(GROUPS[b.role], shift=b.shift)
+        else:
+            broken = self.rule.violates(
                 GROUPS[b.role],
                 shift=b.shift,
                 centred=self.centred,
                 transpose=s.transpose,
             )
-            note = f"does not respect: {broken}" if broken else note
-        return {
-            "name": b.name,
-            "shape": b.shape,
-            "role": b.role,
-            "group": b.group,
-            "rule": rule,
-            "lr": self.lr,
-            "weight_decay": self.weight_decay,
-            "note": note,
-        }
+        return f"does not respect: {broken}" if broken else ""
+
+
+def _momentum(s: Settings) -> dict:
+    return {k: getattr(s, k) for k in ("momentum", "nesterov", "ema")}
 
 
 def plan(
@@ -213,23 +293,75 @@ def plan(
     weight_decay: float = 0.1,
     *,
     preset: str = "symmetric",
-    overrides: dict[str, dict | str] | None = None,
+    overrides: dict[str, dict | str | Rule] | None = None,
     example=None,
 ) -> list[tuple[Tensor, Planned]]:
     """(parameter, what is planned for it), in the model's order."""
     if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}: use {', '.join(PRESETS)}")
+        raise unknown("preset", preset, PRESETS)
     blocks = roles(model, example)
     _check_overrides(overrides or {}, blocks)
-    parameters = dict(model.named_parameters())
-    found = []
+    parameters, found = dict(model.named_parameters()), []
     for (_, p), block in zip(parameters.items(), blocks.values(), strict=True):
-        settings = PRESETS[preset].get(block.role, Settings())
-        for key, changes in (overrides or {}).items():
-            if key == block.role or fnmatchcase(block.name, key):
-                settings = settings.changed(changes)
-        found.append((p, _planned(block, settings, lr, weight_decay)))
+        parts = [
+            _one(_part_block(block, part), preset, overrides, lr, weight_decay)
+            for part in block.parts
+        ]
+        if parts and all(part.rule is not None for part in parts):
+            _check_alike(block, parts)
+            first = parts[0]
+            one = Planned(
+                block, first.settings, first.lr, first.weight_decay, tuple(parts)
+            )
+        else:  # parts that AdamW steps are no matrices of their own
+            one = _one(block, preset, overrides, lr, weight_decay)
+        found.append((p, one))
+    _check_used(overrides or {}, [one for _, one in found])
     return found
+
+
+def _one(block: Block, preset: str, overrides, lr, weight_decay) -> Planned:
+    settings = PRESETS[preset].get(block.role, Settings())
+    for key, changes in (overrides or {}).items():
+        if key == block.role or fnmatchcase(block.name, key):
+            try:
+                settings = settings.changed(changes)
+            except ValueError as error:
+                raise ValueError(f"the override {key!r}: {error}") from None
+    return _planned(block, settings, lr, weight_decay)
+
+
+def _check_used(overrides: dict, found: list[Planned]) -> None:
+    """Each option that an override gives must have come to a rule that has it."""
+    ones = [part for one in found for part in one.parts or (one,)]
+    names = [f.name for f in fields(Settings)]
+    for key, changes in overrides.items():
+        if not isinstance(changes, dict):
+            continue
+        fit = [o for o in ones if key == o.block.role or fnmatchcase(o.block.name, key)]
+        for option in set(changes) - {*names, "options"}:
+            if fit and all(o.rule is None for o in fit):
+                raise ValueError(
+                    f"the override {key!r} gives {option!r} to AdamW, which has no "
+                    "options: say rule=, too"
+                )
+
+
+def _part_block(block: Block, part: Part) -> Block:
+    """A part as a block of its own, in the same axes."""
+    return replace(block, role=part.role, heads=part.heads, parts=(part,), note="")
+
+
+def _check_alike(block: Block, parts: list[Planned]) -> None:
+    """One parameter has one momentum, learning rate and decay."""
+    said = [(p.lr, p.weight_decay, *_momentum(p.settings).values()) for p in parts]
+    for part, its in zip(parts, said, strict=True):
+        if its != said[0]:
+            raise ValueError(
+                f"{block.name} holds {', '.join(p.block.role for p in parts)} in one "
+                f"weight, so {part.block.role} can have a rule of its own, and no lr, "
+                "weight_decay or momentum"
+            )
 
 
 def param_groups(
@@ -254,9 +386,8 @@ def param_groups(
 def _planned(block: Block, s: Settings, lr: float, weight_decay: float) -> Planned:
     if s.shift is not None:
         block = replace(block, shift=s.shift)
-    if s.rule != ADAMW and s.rule in RULES:
-        options = dict(s.options)
-        known = RULES[s.rule].options
+    if s.rule != ADAMW:
+        options, known = dict(s.options), rule_of(s.rule).options
         if "centred" in known and "centred" not in options:
             wanted = s.centred if s.centred is not None else block.shift
             options |= {"centred": True} if wanted else {}
@@ -265,7 +396,7 @@ def _planned(block: Block, s: Settings, lr: float, weight_decay: float) -> Plann
         s = replace(s, options=tuple(sorted(options.items())))
     if s.weight_decay is not None:
         weight_decay = s.weight_decay
-    elif block.role not in HIDDEN:
+    elif block.role not in (*HIDDEN, "fused"):
         weight_decay = 0.0
     return Planned(
         block, s, s.lr if s.lr is not None else lr * s.lr_scale, weight_decay
@@ -273,13 +404,15 @@ def _planned(block: Block, s: Settings, lr: float, weight_decay: float) -> Plann
 
 
 def _check_overrides(overrides: dict, blocks: dict[str, Block]) -> None:
+    there = {b.role for b in blocks.values()}
+    there |= {part.role for b in blocks.values() for part in b.parts}
     for key in overrides:
         if key in ROLES or any(fnmatchcase(b.name, key) for b in blocks.values()):
             continue
-        there = sorted({b.role for b in blocks.values()})
         raise ValueError(
-            f"the override {key!r} is no role and fits no parameter's name: this model "
-            f"has the roles {', '.join(there)}"
+            f"the override {key!r} is no role and fits no parameter's name"
+            f"{meant(key, (*there, *blocks))} (this model has the roles "
+            f"{', '.join(sorted(there))})"
         )
 
 
@@ -287,7 +420,8 @@ def describe(model: nn.Module, lr: float = 1e-3, weight_decay: float = 0.1, **op
     """What SymOpt(model, ...) will do, as a DataFrame with one row per parameter.
 
     Columns: name, shape, role, group, rule, lr, weight_decay, and a note: which factor
-    of the group the rule does not respect, or why a role is unknown (it gets AdamW).
+    of the group the rule does not respect, what was assumed (a softmax that lies
+    outside of the forward pass), or why a role is unknown (it gets AdamW).
     Takes the arguments of SymOpt that choose: preset, overrides, example.
     """
     import pandas as pd

@@ -25,6 +25,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from symlab.symopt.names import unknown
 from symlab.symopt.polar import _cutoff, _normalised, nuclear_norm
 from symlab.symopt.rules import _inverse, _safe, column_norm, row_norm
 
@@ -73,7 +74,7 @@ def _power(
     """x / |x| and its power, in the dtype of the computation."""
     _check(x, "a Schatten power")
     if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: use {', '.join(METHODS)}")
+        raise unknown("method", method, METHODS)
     single = torch.promote_types(x.dtype, torch.float32)
     y = _normalised(x, dtype or (torch.float64 if method == "gram" else single))
     if x.numel() == 0:
@@ -105,6 +106,8 @@ def _newton(
     x: Tensor, c: float, *, damping: float | None = None, steps: int | None = None
 ) -> Tensor:
     """X -> X T, M -> T^b M with T = ((b+1) I - M)/b: M -> I and X -> A^(-1/b)."""
+    if steps is not None:
+        _check_steps(steps)
     fraction = Fraction(c).limit_denominator(12)
     a, b = fraction.numerator, fraction.denominator
     if abs(c - a / b) > 1e-9 or not 0 <= c <= 1:
@@ -142,6 +145,7 @@ def kaon(x: Tensor, steps: int = 5) -> Tensor:
     A matrix of rank one has s = 1, which the map sends to 0: no update.
     """
     _check(x, "Kaon's update")
+    _check_steps(steps)
     y = _normalised(x, torch.promote_types(x.dtype, torch.float32))
     wide = y.shape[-2] <= y.shape[-1]
     y = y if wide else y.mT
@@ -161,6 +165,7 @@ def sinkhorn(x: Tensor, steps: int = 5) -> Tensor:
     transposition and has the same limit, but exact lengths only there.
     """
     _check(x, "Sinkhorn's update")
+    _check_steps(steps)
     y = x.to(torch.promote_types(x.dtype, torch.float32))
     for _ in range(steps):
         y = column_norm(row_norm(y))
@@ -216,7 +221,7 @@ def aro(
     """
     _check(x, "ARO's update")
     if isinstance(base, str) and base not in BASES:
-        raise ValueError(f"unknown base {base!r}: use {', '.join(BASES)}")
+        raise unknown("base", base, BASES)
     f = BASES[base] if isinstance(base, str) else base
     y = _normalised(x, torch.promote_types(x.dtype, torch.float32))
     square = (*x.shape[:-1], x.shape[-2])
@@ -277,6 +282,8 @@ def normuon(
     length would blow them up.
     """
     _check(update, "NorMuon's statistic")
+    if not (0 <= beta2 < 1 and eps >= 0):
+        raise ValueError(f"beta2 = {beta2} is not in [0, 1), or eps = {eps} below 0")
     u = update.to(torch.promote_types(update.dtype, torch.float32))
     length = u.norm(dim=-1, keepdim=True)
     longest = length.amax(-2, keepdim=True) if u.numel() else length
@@ -304,3 +311,8 @@ def _check(x: Tensor, what: str) -> None:
         )
     if not x.is_floating_point():
         raise ValueError(f"{what} is of real matrices, not {x.dtype}")
+
+
+def _check_steps(steps: int) -> None:
+    if not (isinstance(steps, int) and steps > 0):
+        raise ValueError(f"steps must be a whole number above 0, not {steps}")

@@ -38,7 +38,17 @@ GROUPS = {  # role: (group on outputs, group on inputs)
     "convolution": (ROTATION, ROTATION),
 }
 VECTORS = ("gain", "bias", "unknown")  # no group: AdamW
-ROLES = (*GROUPS, *VECTORS)
+ROLES = (*GROUPS, *VECTORS, "fused")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows start to start + length of a weight that holds several things."""
+
+    role: str
+    start: int
+    length: int
+    heads: int = 1
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,9 @@ class Block:
     layout: str | None = None
     shift: bool = False
     note: str = ""
+    groups: int = 1
+    parts: tuple[Part, ...] = ()
+    partner: str = ""
 
     @property
     def group(self) -> str:

@@ -12,12 +12,15 @@ nuclear norm, which makes it steepest descent under the spectral norm (PolarGrad
 Zero gradients have zero updates; inputs are not changed.
 """
 
+from math import inf
+
 import torch
 from torch import Tensor
 
 from symlab.symopt.polar import nuclear_norm, polar
 
 CACHED = 2**18  # entries of rows at a time on a CPU
+SHORT, LONG = 1e-15, 1e18  # lengths whose squares float32 can sum
 LAYOUTS = ("concatenated", "interleaved")
 
 
@@ -40,17 +43,21 @@ def row_norm(x: Tensor, *, centred: bool = False, floor: float = 0.0) -> Tensor:
 
 
 def row_factor(lengths: Tensor, floor: float = 0.0) -> Tensor:
-    """What `row_norm` multiplies rows of these lengths (..., m, 1) by."""
+    """Return what `row_norm` multiplies rows of these lengths (..., m, 1) by."""
+    if not 0 <= floor < inf:
+        raise ValueError(f"floor must be 0 or more, not {floor}")
     largest = _safe(lengths.amax(-2, keepdim=True))
-    squares = (lengths / largest).square()  # of float64 lengths, too, are no numbers
+    squares = (lengths / largest).square()  # those of 1e-200 underflow, too
     floors = floor**2 * squares.mean(-2, keepdim=True)
     return _inverse(squares + floors) / largest
 
 
 def row_lengths(x: Tensor) -> Tensor:
-    """|x_i| (..., m, 1), of any scale: float64 for x of fewer bits.
+    """Return |x_i| (..., m, 1), of any scale, as float64.
 
-    On a CPU some rows at a time, so that what is computed on the way stays in caches.
+    Squares of half and single precision are summed in float64. A CPU, where that is
+    slow, sums them in float32, some rows at a time so that they stay in its cache, and
+    only rows too long or too short for float32 again in float64.
     """
     _check_matrix(x)
     if x.dtype == torch.float64:
@@ -58,10 +65,18 @@ def row_lengths(x: Tensor) -> Tensor:
         return largest * torch.linalg.vector_norm(x / largest, dim=-1, keepdim=True)
     if torch.compiler.is_compiling():  # what it fuses
         return x.double().square().sum(-1, keepdim=True).sqrt()
-    length = torch.linalg.vector_norm
-    return torch.cat(
-        [length(part.double(), dim=-1, keepdim=True) for part in row_parts(x)], -2
-    )
+    if x.device.type != "cpu":
+        return torch.linalg.vector_norm(x.double(), dim=-1, keepdim=True)
+    found = torch.cat([_length(part.float()) for part in row_parts(x)], -2).double()
+    kept = (found > SHORT) & (found < LONG)
+    if not kept.all():
+        odd = ~kept[..., 0]
+        found[odd] = _length(x[odd].double())
+    return found
+
+
+def _length(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
 
 def row_parts(x: Tensor) -> tuple[Tensor, ...]:
@@ -173,29 +188,6 @@ def spectral_then_row(
     return row_norm(y, centred=centred, floor=floor)
 
 
-# --- sizes ---------------------------------------------------------------------------
-
-
-def scale(shape: tuple[int, ...], convention: str) -> float:
-    """What multiplies an update of a block (..., m, n), by name.
-
-    none        1
-    muon        max(1, m/n)^(1/2)           Jordan's, torch.optim.Muon's 'original'
-    rms         .2 max(m, n)^(1/2)          entries as large as AdamW's (Moonlight)
-    scion       (m/n)^(1/2)                 spectral norm of operators, sqrt(out/in)
-    """
-    m, n = shape[-2:]
-    conventions = {
-        "none": 1.0,
-        "muon": max(1.0, m / n) ** 0.5,
-        "rms": 0.2 * max(m, n) ** 0.5,
-        "scion": (m / n) ** 0.5,
-    }
-    if convention not in conventions:
-        raise ValueError(f"unknown scale {convention!r}: use {', '.join(conventions)}")
-    return conventions[convention]
-
-
 # --- parts ---------------------------------------------------------------------------
 
 
@@ -207,7 +199,7 @@ def _check_matrix(x: Tensor) -> None:
 
 
 def _scaled(x: Tensor) -> Tensor:
-    """Over the largest entry of each block: squares of 1e-30 are no numbers."""
+    """Return x over the largest entry of each block: squares of 1e-30 underflow."""
     _check_matrix(x)
     return x / _safe(x.abs().amax((-2, -1), keepdim=True))
 

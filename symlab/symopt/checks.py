@@ -1,0 +1,168 @@
+"""What a group may say, and whether its rule fits its parameters: found before a step.
+
+Each check raises ValueError with one sentence; a name that is not known comes with the
+nearest one that is.
+"""
+
+from collections.abc import Callable, Mapping
+from math import inf
+
+import torch
+from torch import Tensor
+
+from symlab.symopt.job import job_of
+from symlab.symopt.layout import ALONG
+from symlab.symopt.names import unknown
+from symlab.symopt.rule import ADAMW, BY_PARTS, Rule, check_size
+from symlab.symopt.sharded import local
+
+# keys that schedulers and trainers add to groups, or that name them
+OTHERS = ("params", "param_names", "name", "initial_lr", "max_lr", "min_lr")
+OTHERS += ("swa_lr", "max_momentum", "base_momentum")
+PART = ("role", "start", "length", "rule", "options", "pieces", "along", "transpose")
+
+
+def check_group(group: Mapping, known: Mapping, rule_of: Callable) -> None:
+    """Check the settings of one group, whatever its parameters.
+
+    known: the settings that there are. rule_of: from a name to the rule.
+    """
+    for key in group:
+        if key not in known and key not in OTHERS:
+            raise unknown("setting of a group", key, (*known, *OTHERS))
+    check_range("lr", group["lr"], 0, inf)
+    check_range("weight_decay", group["weight_decay"], 0, inf)
+    check_range("eps", group["eps"], 0, inf)
+    betas = group["betas"]
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise ValueError(f"betas must be two numbers, not {betas}")
+    for beta in betas:
+        check_range("each of betas", beta, 0, 1)
+    if group["rule"] == ADAMW:
+        return
+    check_range("momentum", group["momentum"], 0, 1)
+    check_size(group["scale"])
+    check_size(group["radius"], "radius")
+    check_rule(group, rule_of)
+
+
+def check_rule(said: Mapping, rule_of: Callable) -> None:
+    """Check the rule, its options and pieces, of a group or of each of its parts."""
+    if said["rule"] == BY_PARTS:
+        if not said["parts"]:
+            raise ValueError(f"a group with the rule {BY_PARTS!r} needs parts=")
+        for part in said["parts"]:
+            for key in part:
+                if key not in PART and key not in ("scale", "radius"):
+                    raise unknown("setting of a part", key, (*PART, "scale", "radius"))
+            check_rule({**said, "parts": (), **part}, rule_of)
+        return
+    if said.get("parts"):
+        raise ValueError(f"a group with parts= has the rule {BY_PARTS!r}")
+    rule = rule_of(said["rule"])
+    rule.check(said["options"])
+    pieces = said["pieces"]
+    if not isinstance(pieces, int) or pieces < 1:
+        raise ValueError(f"pieces must be a whole number above 0, not {pieces}")
+    if said["along"] not in ALONG:
+        raise unknown("along", said["along"], ALONG)
+    if rule.needs_shift(said["options"]) and not said["shift"]:
+        raise ValueError(
+            f"{rule.name} centres, and its weight has no shift symmetry that centring "
+            "could respect (a softmax must follow it): use a rule without, or say "
+            "shift=True if you know better"
+        )
+    if rule.sized == "pairs" and said["role"] not in ("gate_up", ""):
+        raise ValueError(
+            f"{rule.name} is for a fused gate and up whose rows could be paired, and "
+            f"not for the role {said['role']!r}: use row_norm"
+        )
+
+
+def check_range(what: str, value, least: float, below: float) -> None:
+    """Check that value is a number, at least `least` and below `below`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} must be a number, not {value!r}") from None
+    if not least <= number < below:
+        upper = "finite" if below == inf else f"below {below:g}"
+        raise ValueError(f"{what} must be {least:g} or more and {upper}, not {value}")
+
+
+def check_parameter(p: Tensor, group: Mapping, rule_of: Callable) -> None:
+    """Check that the group's rule fits this parameter."""
+    if p.is_complex():
+        raise ValueError("it is complex, and SymOpt is for real parameters")
+    if getattr(p, "_is_flat_param", False):
+        raise ValueError(
+            "FullyShardedDataParallel has flattened it, so that no matrix is left to "
+            "act on: use torch.distributed.fsdp.fully_shard, with the groups planned "
+            "before by `param_groups`"
+        )
+    if group["rule"] == ADAMW:
+        return
+    for part in group["parts"] or (group,):
+        rule: Rule = rule_of(part["rule"])
+        if p.ndim < 2 and not rule.vectors:
+            raise ValueError(
+                f"it is a vector, and {rule.name} is for matrices: give it rule='adamw'"
+            )
+    if group["parts"]:
+        _check_parts(p, group)
+    job_of(p, group, rule_of)  # raises where pieces do not divide it
+
+
+def _check_parts(p: Tensor, group: Mapping) -> None:
+    rows = group["rows"]
+    end = 0
+    for part in group["parts"]:
+        if part["start"] != end:
+            raise ValueError(
+                f"its parts leave out or repeat rows from {end}: each must start "
+                "where the one before ends"
+            )
+        end += part["length"]
+    if end != p.shape[rows]:
+        raise ValueError(f"its parts have {end} rows, and it has {p.shape[rows]}")
+
+
+@torch.no_grad()
+def check_storage(groups: list[dict]) -> None:
+    """Check that no two parameters lie in the same memory, to be stepped twice."""
+    spans = []
+    for p in (local(p) for g in groups for p in g["params"]):
+        if p.numel() and p.device.type != "meta":
+            reach = sum(s * (n - 1) for s, n in zip(p.stride(), p.shape, strict=True))
+            end = p.data_ptr() + (reach + 1) * p.element_size()
+            spans.append((str(p.device), p.data_ptr(), end, tuple(p.shape)))
+    spans.sort()
+    for a, b in zip(spans, spans[1:], strict=False):
+        if a[0] == b[0] and b[1] < a[2]:
+            raise ValueError(
+                f"two parameters, {a[3]} and {b[3]}, share memory: tie weights by "
+                "assigning one Parameter to both modules"
+            )
+
+
+# --- gradients -----------------------------------------------------------------------
+
+
+def check_gradients(params: list[Tensor], name_of: Callable[[Tensor], str]) -> None:
+    """Raise RuntimeError for gradients that a rule of matrices cannot take.
+
+    These are the ones with an entry that is infinite or not a number: a polar factor
+    spreads it over the whole matrix, and a factorisation fails on it halfway.
+    """
+    if not params:
+        return
+    largest = torch._foreach_norm([p.grad for p in params], float("inf"))
+    finite = torch.isfinite(torch.stack([x.float() for x in largest]))
+    if bool(finite.all()):
+        return
+    bad = [p for p, ok in zip(params, finite.tolist(), strict=True) if not ok]
+    more = f" and of {len(bad) - 1} more" * (len(bad) > 1)
+    raise RuntimeError(
+        f"the gradient of {name_of(bad[0])}{more} is not finite, and no parameter was "
+        "moved: skip this step, or look for the overflow"
+    )

@@ -1,0 +1,243 @@
+"""What is stepped: a parameter with a gradient, and the matrices that it falls into.
+
+Letters: N matrices of m outputs and n inputs. A `Job` is one parameter; it has a
+`Stack` of matrices for each of its parts, and mostly it is one part. Both say what is
+known before a step; `step` takes it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor
+
+from symlab.symopt import sharded
+from symlab.symopt.layout import Layout
+from symlab.symopt.rule import Rule, size
+
+PADDED = 2**14  # entries up to which matrices of near shapes are one call
+ROWS_FROM = 2**20  # entries from which a table is stepped row by row, alone
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The matrices of a parameter, or of a part of it, under one rule.
+
+    rows: (start, length) of the part along the axis of outputs; None is all of it.
+    shape: (N, m, n), of the whole parameter where it lies in parts on processes. scale:
+    how long a step of learning rate 1 is. measured: whether each update is brought to
+    the root mean square 0.2. mixes: whether an infinite entry of a gradient is looked
+    for. names: of its states. key: equal for stacks of one call.
+    """
+
+    rule: Rule
+    options: dict
+    layout: Layout
+    rows: tuple[int, int] | None
+    shape: tuple[int, int, int]
+    scale: float
+    measured: bool
+    mixes: bool
+    names: tuple[str, ...]
+    key: tuple
+
+    def of(self, x: Tensor) -> Tensor:
+        """(N, m, n) of a tensor of the parameter's shape; a vector is one row."""
+        if x.ndim < 2:
+            return x[None, None]
+        x = x if self.rows is None else x.narrow(self.layout.rows, *self.rows)
+        return self.layout.split(x)
+
+    def back(self, blocks: Tensor, like: Tensor) -> Tensor:
+        """The inverse: (N, m, n) to the shape of `like`, or of the part of it."""
+        if like.ndim < 2:
+            return blocks[0, 0]
+        like = like if self.rows is None else like.narrow(self.layout.rows, *self.rows)
+        return self.layout.join(blocks, like)
+
+
+@dataclass(eq=False)
+class Job:
+    """One parameter with a gradient: what of it is known before the step.
+
+    state: its entry in the optimizer's state, set anew at each step. other: the other
+    factor of a low-rank product, for rules of pairs.
+    """
+
+    p: Tensor
+    group: dict
+    stacks: tuple[Stack, ...]
+    other: Tensor | None = None
+    state: dict = field(default_factory=dict)
+
+    @cached_property
+    def cut(self) -> frozenset[int]:
+        """The axes along which the parameter lies in parts on several processes."""
+        return frozenset(sharded.cut_axes(self.p))
+
+    @cached_property
+    def alone(self) -> Stack | None:
+        """Its stack, if all of it is one."""
+        return self.stacks[0] if len(self.stacks) == 1 else None
+
+    @cached_property
+    def in_rows(self) -> bool:
+        """Whether it is stepped row by row: one matrix as it lies, large or in parts
+        that are rows, under a rule that multiplies rows by numbers."""
+        if self.p.ndim != 2 or self.alone is None or not self.alone.rule.factor:
+            return False
+        layout, centred = self.alone.layout, self.alone.options.get("centred")
+        lies = layout.flat or layout.rows % 2 == 0
+        if not lies or layout.transpose or layout.pieces > 1:
+            return False
+        if self.cut:
+            return self.cut == {0} and not centred
+        return self.p.numel() >= ROWS_FROM
+
+    @cached_property
+    def is_local(self) -> bool:
+        """Whether the parts that lie here are enough for their update."""
+        if not self.cut or self.in_rows:
+            return True
+        if self.alone is None:
+            return False
+        rule, layout = self.alone.rule, self.alone.layout
+        if rule.entrywise:
+            return layout.pieces == 1
+        mixed = rule.state and layout.pieces > 1  # a state is cut by matrices
+        return self.cut == {0} and layout.is_stack(self.p.ndim) and not mixed
+
+    @cached_property
+    def team(self):
+        """Among whom its matrices are dealt; None if they are not."""
+        return None if self.is_local else sharded.team(self.p)
+
+    @cached_property
+    def like(self) -> Tensor:
+        """A tensor with the shape that its update is made in; no memory if whole."""
+        return sharded.local(self.p) if self.is_local else sharded.outline(self.p)
+
+    @cached_property
+    def key(self) -> tuple:
+        """Jobs of equal keys share their foreach calls."""
+        same = ("momentum", "nesterov", "ema", "maximize", "compile")
+        settings = tuple(self.group[k] for k in same)
+        return *settings, self.p.dtype, self.p.grad.dtype, sharded.local(self.p).device
+
+    @cached_property
+    def cost(self) -> int:
+        """Flops, about: of products with Gram matrices, or of a pass over entries."""
+        return sum(
+            prod(s.shape) * (min(s.shape[1:]) if s.rule.pieces else 1)
+            for s in self.stacks
+        )
+
+    @property
+    def own(self) -> Tensor:
+        """The part of the parameter that lies here."""
+        return sharded.local(self.p)
+
+    @property
+    def grad(self) -> Tensor:
+        """The part of the gradient that lies here."""
+        return sharded.local_grad(self.p)
+
+    @property
+    def buffer(self) -> Tensor | None:
+        """The part of the momentum that lies here."""
+        buffer = self.state.get("momentum_buffer")
+        return None if buffer is None else sharded.local(buffer)
+
+    @property
+    def states(self) -> list[Tensor]:
+        """What its rules carry, in their order: (N, m, ...) each."""
+        return [self.state[name] for stack in self.stacks for name in stack.names]
+
+    @property
+    def step_size(self) -> float:
+        """What multiplies the update: parts have their scale in it already."""
+        lr = float(self.group["lr"])
+        return lr if self.alone is None else lr * self.alone.scale
+
+    @property
+    def decay(self) -> float:
+        return 1 - float(self.group["lr"]) * self.group["weight_decay"]
+
+    def begin(self, state: dict) -> None:
+        """Take the state of this step, and make what it lacks, in parts as p is."""
+        self.state, p = state, self.p
+        if self.group["momentum"] and "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        for stack in self.stacks:
+            for name, first in zip(stack.names, stack.rule.state.values(), strict=True):
+                if name not in state:
+                    wide = torch.promote_types(p.dtype, torch.float32)
+                    x = first(stack.shape[1], dtype=wide, device=self.own.device)
+                    x = x.expand(stack.shape[0], *x.shape)
+                    state[name] = sharded.cut_along(x, p, self._state_axis)
+
+    @property
+    def _state_axis(self) -> int | None:
+        """Of the rule's state (N, m, ...), along which it lies in parts."""
+        if self.is_local:
+            return 0
+        return None if self.team is None else 1
+
+
+def job_of(p: Tensor, group: dict, rule_of: Callable[[str], Rule]) -> Job:
+    """Return the job of a parameter under a group's settings.
+
+    Raises ValueError where its heads do not divide it.
+    """
+    parts = group["parts"] or ({},)
+    stacks = [
+        _stack(p, group | part, rule_of, i if group["parts"] else None)
+        for i, part in enumerate(parts)
+    ]
+    return Job(p, group, tuple(stacks))
+
+
+def _rounded(side: int) -> int:
+    """The next length of at most four binary digits that is a multiple of eight.
+
+    Sides grow by less than an eighth, and by less than eight where they are short.
+    """
+    step = 2 ** max(3, side.bit_length() - 4)
+    return -(-side // step) * step
+
+
+def _stack(p: Tensor, said: dict, rule_of: Callable, i: int | None) -> Stack:
+    rule = rule_of(said["rule"])
+    layout = Layout(**{k: said[k] for k in Layout.__dataclass_fields__})
+    rows = (said["start"], said["length"]) if i is not None else None
+    outline = sharded.outline(p)
+    x = outline if rows is None else outline.narrow(layout.rows, *rows)
+    shape = tuple(layout.split(x).shape) if p.ndim > 1 else (1, 1, len(p))
+    m, n = shape[1:]
+    if layout.transpose and rule.sized == "spectrum":
+        m, n = n, m  # outputs and inputs again
+    scale, radius = said["scale"], float(said["radius"])
+    kernel = layout.kernel(tuple(p.shape))
+    by = size((m, n) if p.ndim > 1 else (n,), scale, rule.sized, kernel)
+    options, own = dict(said["options"]), sharded.local(p)
+    if own.is_cuda and p.dtype == torch.float32 and rule.iterates(options):
+        options.setdefault("dtype", torch.bfloat16)  # fast there, and enough
+    parts = ()
+    if sharded.cut_axes(p):  # of equal shape on each process, if on one
+        parts = (tuple(p.shape), p.device_mesh, p.placements, layout)
+    said_options = tuple((k, repr(v)) for k, v in sorted(options.items()))
+    measured = rule.sized == "measured" and scale == "rms"
+    m, n = shape[1:]
+    if rule.pads(options) and not measured and m * n <= PADDED:
+        m, n = _rounded(m), _rounded(n)
+    key = (rule.name, said_options, measured, str(own.device), p.dtype, m, n, parts)
+    ends = "" if i is None else f".{i}"
+    names = tuple(f"{name}{ends}" for name in rule.state)
+    mixes = not (rule.entrywise or rule.factor)
+    if own.is_cuda:  # looking waits for the queue, as factorisations do anyway
+        mixes = rule.pieces and not rule.iterates(options)
+    return Stack(
+        rule, options, layout, rows, shape, radius * by, measured, mixes, names, key
+    )

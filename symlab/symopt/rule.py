@@ -1,0 +1,228 @@
+"""What a rule is: a map from momentum to update, with what has to be known to use it.
+
+    lion = Rule("half_sign", lambda x: 0.5 * x.sign(), sized="entries",
+                rows=SIGNED, columns=SIGNED)
+    SymOpt(model, overrides={"head": lion})
+    SymOpt([{"params": [w], "rule": lion}])
+
+The rules of `registry` are made of nothing else, so a rule from outside has the same
+checks, state, batches, shards and line in `describe`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import inf, isfinite
+
+import torch
+from torch import Tensor
+
+from symlab.symopt.names import unknown
+
+NONE, PERMUTATION = "none", "permutation"
+SIGNED, ROTATION = "signed permutation", "rotation"
+LINEAR = "general linear"
+GROUPS = (NONE, PERMUTATION, SIGNED, ROTATION, LINEAR)  # each contains those before it
+
+SIZED = ("rows", "pairs", "spectrum", "entries", "measured")
+SCALES = ("none", "muon", "rms", "scion")
+ITERATIONS = ("auto", "newton_schulz", "polar_express", "gram")
+ADAMW = "adamw"  # the rule of what has no group: torch's own
+BY_PARTS = "by parts"  # of a weight whose parts have a rule each
+RESERVED = (ADAMW, BY_PARTS)
+INNER = ("heads", "head_rows", "rotation", "second")  # set by the optimizer
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A map of a stack of matrices, with the group that it respects and its size.
+
+    name: how groups, `describe` and a state_dict call it.
+    map: takes momenta x (N, m, n), then its states, and keyword options; returns the
+        updates (N, m, n), or with states (updates, *new states). It must not change x,
+        treat each of the N matrices alone, and give 0 for 0.
+    rows, columns: the largest group that it respects on each side, one of `GROUPS`.
+    sized: what has length 1 in an update, for `size`: 'rows', 'pairs' (of rows),
+        'spectrum' (singular values), 'entries' (their root mean square); 'measured'
+        where none has, and the scale 'rms' then measures each update.
+    pieces: whether heads and fused halves are matrices of their own for it; a rule
+        that sees one row at a time does not care.
+    state: name -> function (m, dtype=, device=) that returns the first value
+        (m, ...) for one matrix. The momentum is not among them.
+    vectors: whether it takes vectors, as matrices of one row.
+    centres: whether its updates do not change when one vector is added to all rows of
+        x. Only weights with that symmetry may have it.
+    factor: where the map multiplies each row by a number: the function from the
+        rows' lengths (m, 1) and `floor` to these numbers. Large tables are then
+        stepped row by row.
+    entrywise: whether each entry of the update depends on that entry of x alone.
+    paired: whether it sees, as keyword arguments, the weights of this factor and of
+        the other one of a low-rank product: own= (N, m, r), other= (N, r, n).
+    pads: a function of the options: whether rows and columns of zeros beside x leave
+        its update as it is, with zeros there. Small matrices of many shapes are then
+        one call.
+    forwards: options that the map hands on, with their defaults.
+    source: where it comes from.
+    """
+
+    name: str
+    map: Callable
+    rows: str = NONE
+    columns: str = NONE
+    sized: str = "measured"
+    pieces: bool = False
+    state: Mapping[str, Callable] = field(default_factory=dict)
+    vectors: bool = False
+    centres: bool = False
+    factor: Callable | None = None
+    entrywise: bool = False
+    paired: bool = False
+    pads: Callable[[Mapping], bool] = lambda options: False
+    forwards: Mapping[str, object] = field(default_factory=dict)
+    source: str = ""
+
+    def __post_init__(self):
+        if not callable(self.map):
+            raise ValueError(f"the map of the rule {self.name!r} must be a function")
+        if self.name in RESERVED or not self.name:
+            raise ValueError(f"a rule cannot have the name {self.name!r}")
+        for side in (self.rows, self.columns):
+            if side not in GROUPS:
+                raise unknown(f"group of the rule {self.name!r}", side, GROUPS)
+        if self.sized not in SIZED:
+            raise unknown(f"size of the rule {self.name!r}", self.sized, SIZED)
+
+    @cached_property
+    def options(self) -> dict[str, object]:
+        """The keyword options of the map, with their defaults."""
+        taken = inspect.signature(self.map).parameters.values()
+        named = {p.name: p.default for p in taken if p.default is not p.empty}
+        inner = (*INNER, *self.state, "own", "other")
+        return {k: v for k, v in named.items() if k not in inner} | dict(self.forwards)
+
+    def needs_shift(self, options: Mapping) -> bool:
+        """Whether these options centre updates, which only a shift symmetry allows."""
+        return self.centres or bool(options.get("centred"))
+
+    def iterates(self, options: Mapping) -> bool:
+        """Whether it is an iteration, for which half precision is enough."""
+        method = options.get("method", self.options.get("method"))
+        return method in ITERATIONS and "dtype" in self.options
+
+    def check(self, options: Mapping) -> None:
+        """Raise ValueError unless the map takes these options and returns what it must.
+
+        Tries the map on one small matrix, (1, 4, 6).
+        """
+        for name in options:
+            if name not in self.options:
+                raise unknown(f"option of {self.name}", name, self.options)
+        cpu = {"device": "cpu", "dtype": torch.float32}  # whatever the defaults are
+        draws = torch.Generator().manual_seed(0)
+        x = torch.randn(1, 4, 6, generator=draws, **cpu)
+        factors = {}
+        if self.paired:
+            factors = {"own": x, "other": torch.randn(1, 6, 4, generator=draws, **cpu)}
+        states = [
+            first(4, dtype=x.dtype, device=x.device)[None]
+            for first in self.state.values()
+        ]
+        try:
+            found = self(x, options, states, factors)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+        except Exception as error:
+            raise ValueError(
+                f"{self.name} fails on a small matrix with the options "
+                f"{dict(options)}: {type(error).__name__}: {error}"
+            ) from error
+        wanted = [tuple(x.shape), *(tuple(s.shape) for s in states)]
+        shapes = [tuple(t.shape) if isinstance(t, Tensor) else t for t in found]
+        if shapes != wanted:
+            raise ValueError(
+                f"{self.name} returns the shapes {shapes} for a momentum "
+                f"{wanted[0]} and states {wanted[1:]}: it must keep each"
+            )
+
+    def __call__(self, x: Tensor, options: Mapping, states=(), factors=None) -> tuple:
+        """(updates, *new states) of momenta x (N, m, n)."""
+        found = self.map(x, *states, **(factors or {}), **dict(options))
+        return tuple(found) if self.state else (found,)
+
+    def violates(
+        self,
+        group: tuple[str, str],
+        *,
+        shift: bool = False,
+        centred: bool = False,
+        transpose: bool = False,
+    ) -> str:
+        """The factors of a block's group (outputs, inputs) that it does not respect."""
+        sides = (self.columns, self.rows) if transpose else (self.rows, self.columns)
+        return _violated(sides, group, shift and not (centred or self.centres))
+
+
+def violated_by_adamw(group: tuple[str, str], *, shift: bool = False) -> str:
+    """The same of AdamW, whose second moments belong to entries."""
+    return _violated((SIGNED, SIGNED), group, shift)
+
+
+def _violated(has: tuple[str, str], needed: tuple[str, str], shift: bool) -> str:
+    found = [
+        f"{need} of {side}"
+        for need, have, side in zip(needed, has, ("outputs", "inputs"), strict=True)
+        if GROUPS.index(need) > GROUPS.index(have)
+    ]
+    return ", ".join(found + ["shift of outputs"] * shift)
+
+
+def size(
+    shape: tuple[int, ...],
+    convention: str | float,
+    sized: str = "spectrum",
+    kernel: int = 1,
+) -> float:
+    """Return what multiplies an update of matrices (..., m, n), m outputs by n inputs.
+
+    convention: a name, or the number itself. sized: what has unit length in the update:
+    'rows', 'pairs' (of rows), 'spectrum' (singular values), 'entries' (their root mean
+    square) or 'measured' (nothing: 1, and the scale rms measures each update). kernel:
+    how many taps a convolution's kernel has (9 for 3 x 3); n counts them in.
+
+              spectrum             rows        entries
+    none      1                    1           1
+    muon      max(1, m/n)^(1/2)    1           1      Jordan's, torch.optim.Muon's
+    rms       0.2 max(m, n)^(1/2)  0.2 n^(1/2) 0.2    entries as large as AdamW's
+    scion     (m/c)^(1/2) / k      n^(1/2)     1/n    norms of operators, n = c k
+
+    Sources: Moonlight (arXiv 2502.16982) for rms, Pethick et al. (arXiv 2502.07529) for
+    scion, with its embedding as rows, its head as signs, and the k taps of a
+    convolution over c channels. A vector's size is 1, but for rms 0.2.
+    """
+    if isinstance(convention, int | float):
+        return float(convention)
+    if convention not in SCALES:
+        raise unknown("scale", convention, (*SCALES, "a number"))
+    if sized == "measured":
+        return 1.0
+    vector = len(shape) < 2
+    m, n = (1, shape[-1]) if vector else shape[-2:]
+    if convention == "rms":
+        lengths = {"rows": n, "pairs": 2 * n, "spectrum": max(m, n), "entries": 1}
+        return 0.2 * lengths[sized] ** 0.5
+    if convention == "none" or (convention == "scion" and vector):
+        return 1.0
+    if convention == "muon":
+        return max(1.0, m / max(n, 1)) ** 0.5 if sized == "spectrum" else 1.0
+    if sized == "spectrum":
+        return (m * kernel / max(n, 1)) ** 0.5 / kernel
+    return 1 / max(n, 1) if sized == "entries" else n**0.5
+
+
+def check_size(convention: str | float, what: str = "scale") -> None:
+    """Raise ValueError unless it is a name of `size` or a finite number above 0."""
+    if isinstance(convention, str):
+        size((1, 1), convention)
+    elif not 0 < float(convention) < inf or not isfinite(convention):
+        raise ValueError(f"{what} must be a number above 0, not {convention}")

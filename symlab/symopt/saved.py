@@ -1,0 +1,143 @@
+"""A state_dict brought to an optimizer: by names where both sides have them, checked.
+
+torch's own load goes by the order of parameters and takes any state. Here a momentum
+or a rule of another parameter, another optimizer's state and a state of another shape
+are errors that say so.
+"""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from symlab.symopt.names import unknown
+from symlab.symopt.registry import RULES
+from symlab.symopt.rule import ADAMW, BY_PARTS
+
+OF_ADAMW = ("step", "exp_avg", "exp_avg_sq")
+MOMENTUM = "momentum_buffer"
+IDENTITY = ("params", "param_names")
+
+
+def matched(saved: dict, groups: list[dict], rule_of: Callable) -> dict:
+    """Return a state_dict in the order of these groups, or raise ValueError.
+
+    With `param_names` on both sides parameters are found by name, in whatever order
+    and groups; each group takes the settings that its parameters were saved with. Else
+    the order counts. A dict of torch's AdamW is taken where all groups are AdamW.
+    """
+    theirs = saved["param_groups"]
+    if any("rule" not in g for g in theirs):
+        theirs = _from_adamw(saved, groups)
+    named = all("param_names" in g for g in (*theirs, *groups))
+    if named:
+        theirs = _by_name(theirs, groups)
+    elif [len(g["params"]) for g in theirs] != [len(g["params"]) for g in groups]:
+        raise ValueError(
+            "the state has groups of "
+            f"{[len(g['params']) for g in theirs]} parameters, and this optimizer of "
+            f"{[len(g['params']) for g in groups]}: build it as it was when saved"
+        )
+    for group, own in zip(theirs, groups, strict=True):
+        names = own.get("param_names") or [None] * len(own["params"])
+        for i, p, name in zip(group["params"], own["params"], names, strict=True):
+            state = saved["state"].get(i, {})
+            _check_state(state, p, f"{name or 'a parameter'}", group, rule_of)
+    return saved | {"param_groups": theirs}
+
+
+def _from_adamw(saved: dict, groups: list[dict]) -> list[dict]:
+    """The groups of another optimizer's state, where they are torch's AdamW's."""
+    other = [g["rule"] for g in groups if g["rule"] != ADAMW]
+    kept = {name for state in saved["state"].values() for name in state}
+    if other or not kept <= set(OF_ADAMW):
+        why = f"has groups with the rule {other[0]!r}" if other else "is AdamW's"
+        raise ValueError(
+            "the state is of another optimizer, as its groups have no rule and its "
+            f"states are {sorted(kept)}; this one {why}: start without that state, or "
+            "load torch.optim.AdamW's into groups with rule='adamw'"
+        )
+    taken = ("params", "param_names", "lr", "betas", "eps", "weight_decay")
+    taken += ("maximize", "initial_lr")
+    if len(saved["param_groups"]) != len(groups):
+        raise ValueError(
+            f"the state has {len(saved['param_groups'])} groups, and this optimizer "
+            f"{len(groups)}: build it as it was when saved"
+        )
+    return [
+        {k: v for k, v in own.items() if k not in IDENTITY}
+        | {k: v for k, v in theirs.items() if k in taken}
+        for theirs, own in zip(saved["param_groups"], groups, strict=True)
+    ]
+
+
+def _by_name(theirs: list[dict], groups: list[dict]) -> list[dict]:
+    """The saved groups with the parameters of each of ours, by their names."""
+    where = {
+        name: (g, i)
+        for g in theirs
+        for name, i in zip(g["param_names"], g["params"], strict=True)
+    }
+    ours = {name for g in groups for name in g["param_names"]}
+    for what, some, others in (
+        ("the state has nothing of", ours, where),
+        ("the optimizer has no parameter", where, ours),
+    ):
+        missing = sorted(n for n in some if n not in others)
+        if missing:
+            raise ValueError(f"{what} {missing[0]!r}: it is of another model")
+    found = []
+    for own in groups:
+        names = own["param_names"]
+        settings = [
+            {k: v for k, v in where[n][0].items() if k not in IDENTITY} for n in names
+        ]
+        for name, said in zip(names, settings, strict=True):
+            if said != settings[0]:
+                key = next(k for k in said if said[k] != settings[0].get(k))
+                raise ValueError(
+                    f"{names[0]!r} and {name!r} are in one group here and were saved "
+                    f"with another {key}: build the groups as they were"
+                )
+        said = settings[0] if settings else {k: own[k] for k in own if k != "params"}
+        found.append(
+            said | {"params": [where[n][1] for n in names], "param_names": list(names)}
+        )
+    return found
+
+
+def _check_state(state: Mapping, p: Tensor, who: str, group: dict, rule_of) -> None:
+    expected = names_of(group, rule_of)
+    for name, value in state.items():
+        if name not in expected:
+            raise ValueError(
+                f"the state of {who} has {name!r}, and the rule {group['rule']!r} has "
+                f"{', '.join(expected) or 'none'}: it is of another optimizer or rule"
+            )
+        whole = name in (MOMENTUM, *OF_ADAMW[1:])
+        if whole and isinstance(value, Tensor) and value.shape != p.shape:
+            raise ValueError(
+                f"the state {name!r} of {who} has the shape {tuple(value.shape)}, and "
+                f"{who} has {tuple(p.shape)}: it is of another model"
+            )
+
+
+def names_of(group: Mapping, rule_of: Callable) -> tuple[str, ...]:
+    """The names of the states that a group's parameters may have."""
+    if group["rule"] == ADAMW:
+        return OF_ADAMW
+    if group["rule"] == BY_PARTS:
+        ends = [(f".{i}", part["rule"]) for i, part in enumerate(group["parts"])]
+    else:
+        ends = [("", group["rule"])]
+    found = [MOMENTUM]
+    for end, name in ends:
+        try:
+            rule = rule_of(name)
+        except ValueError:
+            known = (*RULES, ADAMW)
+            raise ValueError(
+                f"the state was saved with a rule that this optimizer does not know; "
+                f"give it the Rule when it is made ({unknown('rule', name, known)})"
+            ) from None
+        found += [f"{state}{end}" for state in rule.state]
+    return tuple(found)

@@ -1,0 +1,444 @@
+"""One step of many parameters, from top to bottom.
+
+    take(jobs)      sharded matrices that need a whole go by `_step_dealt`, others by
+      _step_rows    large tables: no temporary, or one, of their size
+      _step_chunk   all others, some 4 million entries at a time:
+        momentum    foreach calls over the chunk
+        rule        one call for all matrices of one shape and rule, (N, m, n)
+        decay, step foreach calls over the chunk
+    take_adamw      torch's own AdamW, fused
+
+Letters: N matrices of m outputs and n inputs. `job` has what is known before the step.
+
+Parameters may lie in parts on several processes (`sharded`). Momentum, decay and step
+are of the parts, and so are rules for which a part is enough: entries of a sign,
+experts of a stack, rows of a row norm, as arXiv 2605.18106 claims; but a floor gathers
+one number per row, and centring needs the whole. Other rules see whole momenta: each
+matrix is brought to one process, which makes its update and sends the parts back.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from symlab.symopt import sharded
+from symlab.symopt.compiling import compiled
+from symlab.symopt.job import Job, Stack
+from symlab.symopt.rule import Rule
+from symlab.symopt.rules import row_lengths, row_parts
+from symlab.symopt.sharded import Dealt
+
+# entries in one chunk: bounds what a step needs beside its state
+MOST = {"cpu": 2**22, "cuda": 2**25}
+HALF = (torch.float16, torch.bfloat16)
+
+
+# --- the step ------------------------------------------------------------------------
+
+
+def take(jobs: list[Job]) -> None:
+    """One step of each. Where processes share parameters all of them must call it."""
+    dealt: dict[tuple, list[Job]] = {}
+    for job in jobs:
+        if job.team is not None:
+            key = job.team, job.p.dtype, job.grad.dtype
+            dealt.setdefault(key, []).append(job)
+    here = [job for job in jobs if job.team is None]
+    for job in here:
+        if job.in_rows:
+            _step_rows(job)
+    for chunk in chunks([job for job in here if not job.in_rows]):
+        _step_chunk(chunk)
+    for (team, *_), theirs in dealt.items():
+        _step_dealt(theirs, team)
+
+
+def chunks(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs that share foreach calls, equal shapes side by side, MOST entries or one."""
+    by_key: dict[tuple, dict[tuple, list[Job]]] = {}
+    for job in jobs:
+        alike = tuple(stack.key for stack in job.stacks)
+        by_key.setdefault(job.key, {}).setdefault(alike, []).append(job)
+    found: list[list[Job]] = []
+    for key, shapes in by_key.items():
+        most, entries = MOST.get(key[-1].type, MOST["cuda"]), 0
+        for job in (job for alike in shapes.values() for job in alike):
+            entries += job.like.numel()
+            if entries > most or entries == job.like.numel():
+                found.append([])
+                entries = job.like.numel()
+            found[-1].append(job)
+    return found
+
+
+def _step_chunk(jobs: list[Job]) -> None:
+    """Momentum, rule, decay and step of jobs with equal settings, of any shapes."""
+    seen = _momenta(jobs)
+    wholes = [
+        x if j.is_local else sharded.whole(x, j.p)
+        for j, x in zip(jobs, seen, strict=True)
+    ]
+    states = [[sharded.local(s) for s in j.states] for j in jobs]
+    updates = _updates(jobs, wholes, states)
+    parts = [
+        u if j.is_local else sharded.part_of(u, j.p)
+        for j, u in zip(jobs, updates, strict=True)
+    ]
+    _move(jobs, parts)
+
+
+def _step_dealt(jobs: list[Job], team: "dist.ProcessGroup") -> None:
+    """The same where each matrix is brought to one process, which has it whole then."""
+    me, world = dist.get_rank(team), dist.get_world_size(team)
+    owners = dict(zip(jobs, sharded.deal([j.cost for j in jobs], world), strict=True))
+    mine, seen = [j for j in jobs if owners[j] == me], {}
+    for chunk in chunks(jobs):
+        seen |= zip(chunk, _momenta(chunk), strict=True)
+    cut = [Dealt(tuple(j.p.shape), *j.cut, owners[j]) for j in jobs]
+    wholes = sharded.collect([seen.pop(j) for j in jobs], cut, team)
+    seen = dict(zip(mine, wholes, strict=True))
+    carried = [(s, owners[j]) for j in jobs for s in j.states]
+    cut_states = [Dealt(tuple(s.shape), 1, owner) for s, owner in carried]
+    parts = [sharded.local(s) for s, _ in carried]
+    states = sharded.collect(parts, cut_states, team)
+    in_order, found = iter(states), {}
+    own = {j: [next(in_order) for _ in j.states] for j in mine}
+    for chunk in chunks(mine):
+        updates = _updates(chunk, [seen.pop(j) for j in chunk], [own[j] for j in chunk])
+        found |= zip(chunk, updates, strict=True)
+    states = sharded.spread(states, cut_states, parts, team)
+    for part, new in zip(parts, states, strict=True):
+        part.copy_(new)
+    like = [j.own for j in jobs]
+    updates = sharded.spread([found[j] for j in mine], cut, like, team)
+    found = dict(zip(jobs, updates, strict=True))
+    for chunk in chunks(jobs):
+        _move(chunk, [found[j] for j in chunk])
+
+
+# --- momentum ------------------------------------------------------------------------
+
+
+def _momenta(jobs: list[Job]) -> list[Tensor]:
+    """What the rules see of each gradient; the buffers move on."""
+    group, grads = jobs[0].group, [j.grad for j in jobs]
+    grads = torch._foreach_neg(grads) if group["maximize"] else grads
+    buffers = [j.buffer for j in jobs]
+    _advance(buffers, grads, group)
+    return _ahead(buffers, grads, group)
+
+
+def _advance(buffers: list, grads: list[Tensor], group: dict) -> None:
+    """Bring the buffers to the average, or sum, with these gradients."""
+    beta = group["momentum"]
+    if beta and group["ema"]:
+        torch._foreach_lerp_(buffers, grads, 1 - beta)
+    elif beta:
+        torch._foreach_mul_(buffers, beta)
+        torch._foreach_add_(buffers, grads)
+
+
+def _advanced(buffers: list, grads: list[Tensor], group: dict) -> list:
+    """Return the same, not in place."""
+    beta = group["momentum"]
+    if beta and group["ema"]:
+        return torch._foreach_lerp(buffers, grads, 1 - beta)
+    return torch._foreach_add(grads, buffers, alpha=beta) if beta else buffers
+
+
+def _ahead(buffers: list, grads: list[Tensor], group: dict) -> list[Tensor]:
+    """Return what the rules see: Nesterov's look ahead, or the buffers themselves."""
+    beta = group["momentum"]
+    if not beta:
+        return grads
+    if not group["nesterov"]:
+        return buffers
+    if group["ema"]:
+        return torch._foreach_lerp(grads, buffers, beta)
+    return torch._foreach_add(grads, buffers, alpha=beta)
+
+
+# --- rule ----------------------------------------------------------------------------
+
+
+def _updates(jobs: list[Job], seen: list[Tensor], states: list[list]) -> list[Tensor]:
+    """Return the update of each job, in its shape and dtype; states move in place.
+
+    seen: whole momenta, in the parameters' shapes. Each call of a rule takes all
+    matrices of one key, (N, m, n).
+    """
+    calls: dict[tuple, list[tuple[int, int, Tensor]]] = {}
+    for i, (job, x) in enumerate(zip(jobs, seen, strict=True)):
+        for k, stack in enumerate(job.stacks):
+            calls.setdefault(stack.key, []).append((i, k, stack.of(x)))
+    found: list[list[Tensor | None]] = [[None] * len(j.stacks) for j in jobs]
+    for asked in calls.values():
+        blocks = [x for _, _, x in asked]
+        its = [(jobs[i], jobs[i].stacks[k]) for i, k, _ in asked]
+        own = [_states_of(jobs[i], k, states[i]) for i, k, _ in asked]
+        made = _call(its, blocks, own)
+        for (i, k, _), update in zip(asked, made, strict=True):
+            found[i][k] = update
+    return [_joined(job, us) for job, us in zip(jobs, found, strict=True)]
+
+
+def _states_of(job: Job, k: int, states: list[Tensor]) -> list[Tensor]:
+    """Those of its stack k, of all that the job carries in order."""
+    start = sum(len(s.names) for s in job.stacks[:k])
+    return states[start : start + len(job.stacks[k].names)]
+
+
+def _call(
+    its: list[tuple[Job, Stack]], blocks: list[Tensor], states: list[list[Tensor]]
+) -> list[Tensor]:
+    """One call of one rule on blocks (N_i, m, n) of several jobs."""
+    (job, stack), counts = its[0], [len(b) for b in blocks]
+    shapes = {b.shape[1:] for b in blocks}
+    x = torch.cat(blocks) if len(shapes) == 1 < len(blocks) else blocks[0]
+    if len(shapes) > 1:
+        x = _padded(blocks)
+    if not x.numel():
+        return blocks
+    x = x.float() if x.dtype in HALF else x
+    joined = [torch.cat(parts) for parts in zip(*states, strict=True)]
+    factors = _factors(its, x) if stack.rule.paired else {}
+    compile = job.group["compile"]
+    x, *joined = run(stack.rule, stack.options, compile, x, joined, factors)
+    for i, new in enumerate(joined):
+        for own, part in zip(states, new.split(counts), strict=True):
+            own[i].copy_(part)
+    if stack.measured:
+        x = x * _to_rms(x)
+    updates = x.split(counts) if len(counts) > 1 else [x]
+    if len(shapes) > 1:
+        pairs = zip(updates, blocks, strict=True)
+        return [u[:, : b.shape[1], : b.shape[2]] for u, b in pairs]
+    return list(updates)
+
+
+def _padded(blocks: list[Tensor]) -> Tensor:
+    """(N, m, n) of blocks (N_i, m_i, n_i), with zeros after the shorter ones."""
+    m, n = (max(b.shape[i] for b in blocks) for i in (1, 2))
+    x = blocks[0].new_zeros(sum(map(len, blocks)), m, n)
+    start = 0
+    for b in blocks:
+        x[start : start + len(b), : b.shape[1], : b.shape[2]] = b
+        start += len(b)
+    return x
+
+
+def run(rule: Rule, options: dict, compile: bool, x: Tensor, states, factors) -> tuple:
+    """(updates, *new states) of momenta x (N, m, n), compiled if that is asked."""
+    call = partial(rule, options=options)
+    if compile:
+        said = tuple((k, repr(v)) for k, v in sorted(options.items()))
+        call = compiled(call, f"{rule.name} on {tuple(x.shape)}", said, x)
+    return call(x, states=states, factors=factors)
+
+
+def _factors(its: list[tuple[Job, Stack]], x: Tensor) -> dict[str, Tensor]:
+    """own (N, m, r) and other (N, r, n), the two factors of low-rank products."""
+    own = torch.cat([s.of(j.p) for j, s in its]).to(x.dtype)
+    other = torch.cat([s.layout.split(j.other) for j, s in its]).to(x.dtype)
+    return {"own": own, "other": other}
+
+
+def _to_rms(update: Tensor) -> Tensor:
+    """(N, 1, 1), what makes the root mean square of each matrix's entries 0.2."""
+    rms = update.square().mean((-2, -1), keepdim=True).sqrt()
+    return torch.where(rms > 0, 0.2 / torch.where(rms > 0, rms, 1), 0)
+
+
+def _joined(job: Job, updates: list[Tensor]) -> Tensor:
+    """The parts' updates, each at its scale, as one of the parameter's shape."""
+    if job.alone is not None:
+        return job.alone.back(updates[0], job.like).to(job.p.dtype)
+    pairs = zip(job.stacks, updates, strict=True)
+    parts = [s.scale * s.back(u, job.like) for s, u in pairs]
+    return torch.cat(parts, job.stacks[0].layout.rows).to(job.p.dtype)
+
+
+# --- decay and step ------------------------------------------------------------------
+
+
+def _move(jobs: list[Job], updates: list[Tensor]) -> None:
+    """Decay, then the step; one call for parameters of one step size."""
+    decays = [j.decay for j in jobs]
+    if any(d != 1 for d in decays):
+        torch._foreach_mul_([j.own for j in jobs], decays)
+    by_size: dict[float, tuple[list, list]] = {}
+    for job, update in zip(jobs, updates, strict=True):
+        params, steps = by_size.setdefault(job.step_size, ([], []))
+        params.append(job.own)
+        steps.append(update)
+    for step_size, (params, steps) in by_size.items():
+        torch._foreach_add_(params, steps, alpha=-step_size)
+
+
+# --- large tables, row by row --------------------------------------------------------
+# A rule with a `factor` multiplies each row by a number. Some rows at a time fit the
+# cache of a CPU, so that memory is read and written as seldom as the sums allow.
+
+
+def _step_rows(job: Job) -> None:
+    """The step of one table (m, n) under a rule that multiplies its rows by numbers."""
+    stack, group, p = job.alone, job.group, job.own
+    said = {k: group[k] for k in ("momentum", "nesterov", "ema", "maximize")}
+    decay, by = job.decay, -job.step_size
+    if group["compile"]:  # a new number would compile anew
+        decay, by = (torch.tensor(v, device=p.device) for v in (decay, by))
+    step = _centred_rows if stack.options.get("centred") else _plain_rows
+    step(job, said, decay, by)
+
+
+def _plain_rows(job: Job, said: dict, decay, by) -> None:
+    """What the rule sees is made twice, for the lengths and for the step: no copy."""
+    stack, p, grad, buffer = job.alone, job.own, job.grad, job.buffer
+    call = partial(_maybe_compiled, job)
+    lengths = call(_lengths_ahead)(grad, buffer, said)
+    floor = stack.options.get("floor", 0.0)
+    if floor and job.cut:
+        wholes = sharded.whole(lengths, job.p)
+        factors = sharded.part_of(stack.rule.factor(wholes, floor), job.p)
+    else:
+        factors = stack.rule.factor(lengths, floor) if len(lengths) else lengths
+    call(_move_rows)(p, grad, buffer, _bounded(by * factors, p), decay, said)
+
+
+def _centred_rows(job: Job, said: dict, decay, by) -> None:
+    """Centre, multiply rows, centre again: one copy of what the rule sees."""
+    stack, p = job.alone, job.own
+    call = partial(_maybe_compiled, job)
+    x, mean = call(_copy_ahead)(job.grad, job.buffer, said)
+    lengths = call(_centre_rows)(x, mean)
+    factors = by * stack.rule.factor(lengths, stack.options.get("floor", 0.0))
+    call(_move_centred)(p, x, _bounded(factors, p), decay)
+
+
+def _maybe_compiled(job: Job, function: Callable) -> Callable:
+    """The function, compiled for this table if its group asks for that."""
+    if not job.group["compile"]:
+        return function
+    settings = tuple(job.group[k] for k in ("momentum", "nesterov", "ema", "maximize"))
+    what = f"{job.alone.rule.name} on {tuple(job.own.shape)}"
+    return compiled(function, what, settings, job.own)
+
+
+def _bounded(factors: Tensor, p: Tensor) -> Tensor:
+    """float64 numbers per row as finite ones of p's precision, float32 at least."""
+    wide = torch.promote_types(p.dtype, torch.float32)
+    limit = torch.finfo(wide).max
+    return factors.clamp(-limit, limit).to(wide)
+
+
+def _lengths_ahead(grad: Tensor, buffer: Tensor | None, group: dict) -> Tensor:
+    """(m, 1), the lengths of the rows that the rule will see."""
+    found = []
+    for g, b in _row_pairs(grad, buffer):
+        g = -g if group["maximize"] else g
+        (x,) = _ahead(_advanced([b], [g], group), [g], group)
+        found.append(row_lengths(x))
+    return torch.cat(found)
+
+
+def _move_rows(p, grad, buffer, by: Tensor, decay, group: dict) -> None:
+    """Momentum, decay and step of p (m, n), in place."""
+    pairs, parts = _row_pairs(grad, buffer), row_parts(p)
+    shares = by.split([len(w) for w in parts])
+    for w, (g, b), share in zip(parts, pairs, shares, strict=True):
+        g = -g if group["maximize"] else g
+        _advance([b], [g], group)
+        (x,) = _ahead([b], [g], group)
+        _step_part(w, x, share, decay)
+
+
+def _copy_ahead(grad: Tensor, buffer: Tensor | None, group: dict) -> tuple:
+    """Advance the momentum; (what the rule sees (m, n), its mean row (1, n))."""
+    wide = torch.promote_types(grad.dtype, torch.float32)
+    x = torch.empty_like(grad, dtype=wide)
+    total = torch.zeros_like(row_parts(x)[0])
+    for part, (g, b) in zip(row_parts(x), _row_pairs(grad, buffer), strict=True):
+        g = -g if group["maximize"] else g
+        _advance([b], [g], group)
+        if g.dtype == wide and group["momentum"] and group["nesterov"] and group["ema"]:
+            torch.lerp(g, b, group["momentum"], out=part)  # as `_ahead`, without a copy
+        else:
+            part.copy_(_ahead([b], [g], group)[0])
+        total[: len(part)].add_(part)
+    return x, total.sum(0, keepdim=True) / len(x)
+
+
+def _centre_rows(x: Tensor, mean: Tensor) -> Tensor:
+    """Subtract the mean row of x (m, n) in place; (m, 1), the rows' lengths then."""
+    return torch.cat([row_lengths(part.sub_(mean)) for part in row_parts(x)])
+
+
+def _move_centred(p: Tensor, x: Tensor, by: Tensor, decay) -> None:
+    """Decay p (m, n) and add by_i x_i less the mean of these over i. Spends x."""
+    total = torch.zeros_like(row_parts(x)[0])
+    shares = by.split([len(part) for part in row_parts(x)])
+    for w, part, share in zip(row_parts(p), row_parts(x), shares, strict=True):
+        part.mul_(share)
+        total[: len(part)].add_(part)
+        if not isinstance(decay, float) or decay != 1:
+            w.mul_(decay)
+        if w.dtype == x.dtype:
+            w.add_(part)
+    mean = total.sum(0, keepdim=True) / len(x)
+    for w, part in zip(row_parts(p), row_parts(x), strict=True):
+        w.sub_(mean) if w.dtype == x.dtype else w.add_((part - mean).to(w.dtype))
+
+
+def _step_part(w: Tensor, x: Tensor, share: Tensor, decay) -> None:
+    """w <- decay w + share_i x_i, in place. w, x (m, n); share (m, 1)."""
+    if not isinstance(decay, float) or decay != 1:
+        w.mul_(decay)
+    if w.dtype == x.dtype == share.dtype:
+        w.addcmul_(x, share)
+    else:
+        w.add_((x * share).to(w.dtype))
+
+
+def _row_pairs(grad: Tensor, buffer: Tensor | None) -> list[tuple]:
+    grads = row_parts(grad)
+    buffers = [None] * len(grads) if buffer is None else row_parts(buffer)
+    return list(zip(grads, buffers, strict=True))
+
+
+# --- AdamW ---------------------------------------------------------------------------
+
+
+def take_adamw(group: dict, params: list[Tensor], states: list[dict]) -> None:
+    """One step of torch's own AdamW, in its fused form where it has one."""
+    if not params:
+        return
+    fused = all(p.device.type in ("cpu", "cuda") for p in params)
+    for p, state in zip(params, states, strict=True):
+        if not state:
+            where = sharded.local(p).device if fused else None
+            state["step"] = torch.tensor(0.0, dtype=torch.float32, device=where)
+            state["exp_avg"] = torch.zeros_like(p)
+            state["exp_avg_sq"] = torch.zeros_like(p)
+        elif fused and state["step"].device != p.device:
+            state["step"] = state["step"].to(sharded.local(p).device)
+    beta1, beta2 = group["betas"]
+    adamw(
+        [sharded.local(p) for p in params],
+        [sharded.local_grad(p) for p in params],
+        [sharded.local(s["exp_avg"]) for s in states],
+        [sharded.local(s["exp_avg_sq"]) for s in states],
+        [],
+        [s["step"] for s in states],
+        fused=fused,
+        amsgrad=False,
+        beta1=beta1,
+        beta2=beta2,
+        lr=group["lr"],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        maximize=group["maximize"],
+    )
