@@ -12,7 +12,11 @@ from symlab import symopt
 from symlab.symopt import PRESETS, RULES, SymOpt, describe, job, rules, step
 
 SHAPES = ((24, 8), (8, 24), (12, 12))
-MATRIX_RULES = [r for r in RULES if r not in ("bias_rms", "paired_row_norm")]
+MATRIX_RULES = [
+    name
+    for name, rule in RULES.items()
+    if name not in ("bias_rms", "paired_row_norm") and not rule.paired
+]
 
 
 def weights(*shapes, dtype=torch.float32, seed=0) -> list[nn.Parameter]:

@@ -10,7 +10,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from symlab.symopt.job import job_of
+from symlab.symopt.job import Job, job_of, pair_of
 from symlab.symopt.layout import ALONG
 from symlab.symopt.names import unknown
 from symlab.symopt.rule import ADAMW, BY_PARTS, Rule, check_size
@@ -110,7 +110,30 @@ def check_parameter(p: Tensor, group: Mapping, rule_of: Callable) -> None:
             )
     if group["parts"]:
         _check_parts(p, group)
-    job_of(p, group, rule_of)  # raises where pieces do not divide it
+    if not _is_paired(group, rule_of):
+        job_of(p, group, rule_of)  # raises where pieces do not divide it
+
+
+def _is_paired(group: Mapping, rule_of: Callable) -> bool:
+    return group["rule"] not in (ADAMW, BY_PARTS) and rule_of(group["rule"]).paired
+
+
+def jobs_of(group: Mapping, rule_of: Callable) -> list[Job]:
+    """Return the jobs of a group's parameters that have a gradient.
+
+    Raises ValueError where the parameters of a rule of pairs are no pairs.
+    """
+    params = group["params"]
+    if not _is_paired(group, rule_of):
+        return [job_of(p, group, rule_of) for p in params if p.grad is not None]
+    if len(params) % 2:
+        raise ValueError(
+            f"{group['rule']} is for pairs of factors B and A, and its group has "
+            f"{len(params)} parameters: list them as B, A, B, A, ..."
+        )
+    pairs = zip(params[::2], params[1::2], strict=True)
+    jobs = [job for b, a in pairs for job in pair_of(b, a, group, rule_of)]
+    return [job for job in jobs if job.p.grad is not None]
 
 
 def _check_parts(p: Tensor, group: Mapping) -> None:

@@ -6,7 +6,7 @@ known before a step; `step` takes it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
@@ -29,7 +29,8 @@ class Stack:
     shape: (N, m, n), of the whole parameter where it lies in parts on processes. scale:
     how long a step of learning rate 1 is. measured: whether each update is brought to
     the root mean square 0.2. mixes: whether an infinite entry of a gradient is looked
-    for. names: of its states. key: equal for stacks of one call.
+    for. names: of its states. key: equal for stacks of one call. inner: whether it is
+    the second factor of a product, transposed.
     """
 
     rule: Rule
@@ -42,6 +43,7 @@ class Stack:
     mixes: bool
     names: tuple[str, ...]
     key: tuple
+    inner: bool = False
 
     def of(self, x: Tensor) -> Tensor:
         """(N, m, n) of a tensor of the parameter's shape; a vector is one row."""
@@ -62,15 +64,17 @@ class Stack:
 class Job:
     """One parameter with a gradient: what of it is known before the step.
 
-    state: its entry in the optimizer's state, set anew at each step. other: the other
-    factor of a low-rank product, for rules of pairs.
+    state: its entry in the optimizer's state, set anew at each step. other: the job of
+    the other factor of a low-rank product, for rules of pairs. factors: both as they
+    are before the step, own (N, m, r) and other (N, r, n).
     """
 
     p: Tensor
     group: dict
     stacks: tuple[Stack, ...]
-    other: Tensor | None = None
+    other: "Job | None" = None
     state: dict = field(default_factory=dict)
+    factors: tuple[Tensor, ...] = ()
 
     @cached_property
     def cut(self) -> frozenset[int]:
@@ -168,13 +172,16 @@ class Job:
     def begin(self, state: dict) -> None:
         """Take the state of this step, and make what it lacks, in parts as p is."""
         self.state, p = state, self.p
+        if self.other is not None:
+            other = self.other.alone.of(self.other.p).mT
+            self.factors = self.alone.of(p).clone(), other.clone()
         if self.group["momentum"] and "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(p)
         for stack in self.stacks:
             for name, first in zip(stack.names, stack.rule.state.values(), strict=True):
                 if name not in state:
                     wide = torch.promote_types(p.dtype, torch.float32)
-                    x = first(stack.shape[1], dtype=wide, device=self.own.device)
+                    x = first(*stack.shape[1:], dtype=wide, device=self.own.device)
                     x = x.expand(stack.shape[0], *x.shape)
                     state[name] = sharded.cut_along(x, p, self._state_axis)
 
@@ -206,6 +213,35 @@ def _rounded(side: int) -> int:
     """
     step = 2 ** max(3, side.bit_length() - 4)
     return -(-side // step) * step
+
+
+def pair_of(b: Tensor, a: Tensor, group: dict, rule_of: Callable) -> tuple[Job, Job]:
+    """Return the jobs of the factors of a product B A, under a rule of pairs.
+
+    The axes of B are the group's rows and columns, and A's are `inner_axes`. Raises
+    ValueError where B and A do not multiply, or lie in parts on several processes.
+    """
+    if sharded.is_distributed(b) or sharded.is_distributed(a):
+        raise ValueError(
+            f"the factors {tuple(b.shape)} and {tuple(a.shape)} lie in parts on "
+            "several processes, and a rule of pairs needs them whole: use rule='adamw'"
+        )
+    rows, columns = group["inner_axes"]
+    turned = group | {"rows": rows, "columns": columns, "transpose": True}
+    outer, inner = _stack(b, group, rule_of, None), _stack(a, turned, rule_of, None)
+    (_, m, r), (_, n, s) = outer.shape, inner.shape
+    if r != s or outer.shape[0] != inner.shape[0]:
+        raise ValueError(
+            f"{tuple(b.shape)} and {tuple(a.shape)} are no factors B (m, r) and A "
+            "(r, n) of a product: list the parameters of the group as B, A, B, A, ..."
+        )
+    by = float(group["radius"]) * size((m, n), group["scale"], "spectrum")
+    jobs = [
+        Job(p, group, (replace(stack, scale=by, inner=t, key=(*stack.key, t)),))
+        for p, stack, t in ((b, outer, False), (a, inner, True))
+    ]
+    jobs[0].other, jobs[1].other = jobs[1], jobs[0]
+    return tuple(jobs)
 
 
 def _stack(p: Tensor, said: dict, rule_of: Callable, i: int | None) -> Stack:

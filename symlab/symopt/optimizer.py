@@ -30,8 +30,9 @@ from symlab.symopt.checks import (
     check_group,
     check_parameter,
     check_storage,
+    jobs_of,
 )
-from symlab.symopt.job import Job, job_of
+from symlab.symopt.job import Job
 from symlab.symopt.layout import Layout
 from symlab.symopt.presets import param_groups
 from symlab.symopt.registry import RULES, rule_of
@@ -52,6 +53,7 @@ DEFAULTS = {
     "shift": False,
     "options": {},
     "parts": (),
+    "inner_axes": (0, 1),
     **asdict(Layout()),
 }
 RATES = ("lr", "weight_decay")  # may change between steps; other changes are planned
@@ -66,10 +68,11 @@ class SymOpt(Optimizer):
     weight_decay, rule: options (of the rule), momentum, nesterov, ema (average
     gradients, or sum), scale (none, muon, rms, scion or a number), radius (times it),
     rows and columns (the axes), pieces and along (heads), parts (see below),
-    transpose, flat (a convolution), shift (whether centring is right); of AdamW: betas,
-    eps. A weight that holds several matrices of unequal size has the rule 'by parts'
-    and parts: dicts with start and length along the axis `rows`, and with rule,
-    options, pieces, along, transpose, scale or radius of their own.
+    transpose, flat (a convolution), shift (whether centring is right), inner_axes (of
+    the second factors, for a rule of pairs, whose parameters are listed as B, A, B, A,
+    ...); of AdamW: betas, eps. A weight that holds several matrices of unequal size has
+    the rule 'by parts' and parts: dicts with start and length along the axis `rows`,
+    and with rule, options, pieces, along, transpose, scale or radius of their own.
 
     preset, overrides, example: as in `describe`; for a model only. groups: what
     `param_groups` said of a model of the same names, their lr and weight_decay with it.
@@ -159,6 +162,7 @@ class SymOpt(Optimizer):
             except ValueError as error:
                 who = f"{name or 'a parameter'} {tuple(p.shape)}"
                 raise ValueError(f"{who}: {error}") from None
+        jobs_of(group, self._rule_of)  # raises where pairs are none
 
     # --- state -----------------------------------------------------------------------
 
@@ -186,7 +190,10 @@ class SymOpt(Optimizer):
         own = [p for g in self.param_groups for p in g["params"]]
         for i, p in zip(ids, own, strict=True):
             for name, value in state_dict["state"].get(i, {}).items():
-                if isinstance(value, Tensor) and name != "step":
+                if name == "step":  # torch would share it with the saved state
+                    count = torch.as_tensor(value, dtype=torch.float32)
+                    self.state[p][name] = count.clone()
+                elif isinstance(value, Tensor):
                     as_p = name in (MOMENTUM, *OF_ADAMW)
                     kind = torch.promote_types(p.dtype, torch.float32)
                     kind = p.dtype if as_p else kind
@@ -204,13 +211,13 @@ class SymOpt(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         jobs = self._jobs()
+        for job in jobs:
+            job.begin(self.state[job.p])
         self._check_gradients(jobs)
         for group in self.param_groups:
             if group["rule"] == ADAMW:
                 params = [p for p in group["params"] if p.grad is not None]
                 take_adamw(group, params, [self.state[p] for p in params])
-        for job in jobs:
-            job.begin(self.state[job.p])
         take(jobs)
         return loss
 
@@ -229,13 +236,8 @@ class SymOpt(Optimizer):
             said = {k: v for k, v in group.items() if k not in ("params", *RATES)}
             if now == seen and said == settings:
                 continue
-            if settings:  # the first time it was checked when it was added
-                self._check(group)
-            jobs = [
-                job_of(p, group, self._rule_of)
-                for p in group["params"]
-                if p.grad is not None
-            ]
+            self._check(group)
+            jobs = jobs_of(group, self._rule_of)
             kept = said | {"options": dict(said["options"])}
             self._planned[k] = (kept, now, jobs)
         return [job for _, _, jobs in self._planned for job in jobs]

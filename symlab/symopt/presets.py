@@ -26,7 +26,7 @@ from symlab.symopt.roles import GROUPS, ROLES, Block, Part, roles
 from symlab.symopt.rule import ADAMW, BY_PARTS, Rule, check_size, violated_by_adamw
 
 HIDDEN = ("query", "key", "value", "qkv", "attention out", "gate", "up", "gate_up")
-HIDDEN += ("down", "matrix", "convolution")
+HIDDEN += ("down", "matrix", "convolution", "adapter out", "adapter in")
 TABLES = ("embedding", "tied embedding")
 
 
@@ -111,6 +111,8 @@ PRESETS: dict[str, dict[str, Settings]] = {
         **dict.fromkeys(HIDDEN, SPECTRAL),
         **dict.fromkeys(("gate", "up", "gate_up"), Settings("row_then_spectral")),
         "down": Settings("row_then_spectral", transpose=True),
+        "adapter out": Settings("low_rank"),
+        "adapter in": Settings("low_rank", transpose=True),
         **dict.fromkeys(TABLES, ROWS),
         "head": ROWS,
         "router": Settings("spectral", weight_decay=0.0),
@@ -175,7 +177,8 @@ class Planned:
     """One parameter, or one part of it: what it is and what will be done with it.
 
     parts: those of a weight that holds several matrices of unequal size, each planned
-    by its own role.
+    by its own role. partner: the second factor of a low-rank product whose first one
+    this is, under a rule of pairs.
     """
 
     block: Block
@@ -183,6 +186,7 @@ class Planned:
     lr: float
     weight_decay: float
     parts: tuple["Planned", ...] = ()
+    partner: "Planned | None" = None
 
     @property
     def rule(self) -> Rule | None:
@@ -210,6 +214,8 @@ class Planned:
         group |= _momentum(s)
         group |= {k: getattr(layout, k) for k in Layout.__dataclass_fields__}
         group |= {"scale": s.scale, "radius": s.radius, "shift": b.shift}
+        if self.partner is not None:
+            group["inner_axes"] = (self.partner.block.rows, self.partner.block.columns)
         return group | {"options": dict(s.options)}
 
     def part(self) -> dict:
@@ -317,7 +323,26 @@ def plan(
             one = _one(block, preset, overrides, lr, weight_decay)
         found.append((p, one))
     _check_used(overrides or {}, [one for _, one in found])
-    return found
+    by_name = {one.block.name: one for _, one in found}
+    return [(p, _paired(one, by_name)) for p, one in found]
+
+
+def _paired(one: Planned, by_name: dict[str, Planned]) -> Planned:
+    """The same with its partner, for the first factor of a low-rank product."""
+    if one.rule is None or not one.rule.paired:
+        return one
+    partner = by_name.get(one.block.partner)
+    if partner is None:
+        raise ValueError(
+            f"{one.block.name} is no factor of a low-rank product, and {one.rule.name} "
+            "is for these: use another rule"
+        )
+    if partner.settings.rule != one.settings.rule:
+        raise ValueError(
+            f"{one.block.name} and {partner.block.name} are factors of one product: "
+            f"give both the rule {one.rule.name}, or none"
+        )
+    return replace(one, partner=partner) if one.block.role == "adapter out" else one
 
 
 def _one(block: Block, preset: str, overrides, lr, weight_decay) -> Planned:
@@ -376,10 +401,14 @@ def param_groups(
     """
     groups: dict[str, dict] = {}
     for _, one in plan(model, lr, weight_decay, **options):
+        if one.block.role == "adapter in" and one.rule is not None and one.rule.paired:
+            continue  # with its partner
         settings = one.group()
         key = repr(sorted(settings.items()))
         group = groups.setdefault(key, {"param_names": []} | settings)
         group["param_names"].append(one.block.name)
+        if one.partner is not None:
+            group["param_names"].append(one.partner.block.name)
     return list(groups.values())
 
 

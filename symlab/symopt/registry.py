@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from symlab.symopt import executed, relatives, rules
+from symlab.symopt.low_rank import low_rank
 from symlab.symopt.names import unknown
 from symlab.symopt.rule import (
     ADAMW,
     ITERATIONS,
+    LINEAR,
     PERMUTATION,
     ROTATION,
     SIGNED,
@@ -34,8 +36,12 @@ def normuon(
     return relatives.normuon(factor, second, beta2, eps)
 
 
-def _zeros(m: int, **kind) -> Tensor:
+def _zeros(m: int, n: int, **kind) -> Tensor:
     return torch.zeros(m, 1, **kind)
+
+
+def _eye(m: int, n: int, **kind) -> Tensor:
+    return torch.eye(m, **kind)
 
 
 def _rows(name: str, map: Callable, **more) -> Rule:
@@ -96,7 +102,18 @@ RELATIVES = (
         SIGNED,
         SIGNED,
         pieces=True,
-        state={"rotation": torch.eye},
+        state={"rotation": _eye},
+    ),
+)
+PAIRS = (  # the factors of low-rank products
+    Rule(
+        "low_rank",
+        low_rank,
+        ROTATION,
+        LINEAR,
+        "spectrum",
+        paired=True,
+        forwards=POLAR,
     ),
 )
 EXECUTED = (  # the stack as the authors' code executes it
@@ -114,7 +131,7 @@ EXECUTED = (  # the stack as the authors' code executes it
         "spectrum",
     ),
 )
-RULES = {rule.name: rule for rule in (*STACK, *RELATIVES, *EXECUTED)}
+RULES = {rule.name: rule for rule in (*STACK, *PAIRS, *RELATIVES, *EXECUTED)}
 
 
 def rule_of(rule: str | Rule, own: dict[str, Rule] | None = None) -> Rule:

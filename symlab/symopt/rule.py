@@ -31,7 +31,11 @@ ITERATIONS = ("auto", "newton_schulz", "polar_express", "gram")
 ADAMW = "adamw"  # the rule of what has no group: torch's own
 BY_PARTS = "by parts"  # of a weight whose parts have a rule each
 RESERVED = (ADAMW, BY_PARTS)
-INNER = ("heads", "head_rows", "rotation", "second")  # set by the optimizer
+INNER = ("heads", "head_rows", "rotation", "second", "own", "other", "inner")
+
+
+def _never(options: Mapping) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,8 @@ class Rule:
         where none has, and the scale 'rms' then measures each update.
     pieces: whether heads and fused halves are matrices of their own for it; a rule
         that sees one row at a time does not care.
-    state: name -> function (m, dtype=, device=) that returns the first value
-        (m, ...) for one matrix. The momentum is not among them.
+    state: name -> function (m, n, dtype=, device=) that returns the first value of
+        that state, (rows, ...), for one matrix (m, n). The momentum is not among them.
     vectors: whether it takes vectors, as matrices of one row.
     centres: whether its updates do not change when one vector is added to all rows of
         x. Only weights with that symmetry may have it.
@@ -57,8 +61,10 @@ class Rule:
         rows' lengths (m, 1) and `floor` to these numbers. Large tables are then
         stepped row by row.
     entrywise: whether each entry of the update depends on that entry of x alone.
-    paired: whether it sees, as keyword arguments, the weights of this factor and of
-        the other one of a low-rank product: own= (N, m, r), other= (N, r, n).
+    paired: whether it is of the two factors of a low-rank product, and sees, as keyword
+        arguments, the weights of the factor that x belongs to and of the other one:
+        own= (N, m, r), other= (N, r, n). The second factor comes transposed, with
+        inner=True.
     pads: a function of the options: whether rows and columns of zeros beside x leave
         its update as it is, with zeros there. Small matrices of many shapes are then
         one call.
@@ -78,7 +84,7 @@ class Rule:
     factor: Callable | None = None
     entrywise: bool = False
     paired: bool = False
-    pads: Callable[[Mapping], bool] = lambda options: False
+    pads: Callable[[Mapping], bool] = _never
     forwards: Mapping[str, object] = field(default_factory=dict)
     source: str = ""
 
@@ -98,7 +104,7 @@ class Rule:
         """The keyword options of the map, with their defaults."""
         taken = inspect.signature(self.map).parameters.values()
         named = {p.name: p.default for p in taken if p.default is not p.empty}
-        inner = (*INNER, *self.state, "own", "other")
+        inner = (*INNER, *self.state)
         return {k: v for k, v in named.items() if k not in inner} | dict(self.forwards)
 
     def needs_shift(self, options: Mapping) -> bool:
@@ -125,7 +131,7 @@ class Rule:
         if self.paired:
             factors = {"own": x, "other": torch.randn(1, 6, 4, generator=draws, **cpu)}
         states = [
-            first(4, dtype=x.dtype, device=x.device)[None]
+            first(4, 6, dtype=x.dtype, device=x.device)[None]
             for first in self.state.values()
         ]
         try:

@@ -242,9 +242,8 @@ def run(rule: Rule, options: dict, compile: bool, x: Tensor, states, factors) ->
 
 def _factors(its: list[tuple[Job, Stack]], x: Tensor) -> dict[str, Tensor]:
     """own (N, m, r) and other (N, r, n), the two factors of low-rank products."""
-    own = torch.cat([s.of(j.p) for j, s in its]).to(x.dtype)
-    other = torch.cat([s.layout.split(j.other) for j, s in its]).to(x.dtype)
-    return {"own": own, "other": other}
+    own, other = (torch.cat([j.factors[i] for j, _ in its]).to(x.dtype) for i in (0, 1))
+    return {"own": own, "other": other, "inner": its[0][1].inner}
 
 
 def _to_rms(update: Tensor) -> Tensor:
