@@ -19,6 +19,8 @@ from symlab.symopt.sharded import local
 # keys that schedulers and trainers add to groups, or that name them
 OTHERS = ("params", "param_names", "name", "initial_lr", "max_lr", "min_lr")
 OTHERS += ("swa_lr", "max_momentum", "base_momentum")
+DECAYS = ("lr", "independent", "cautious")
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 PART = ("role", "start", "length", "rule", "options", "pieces", "along", "transpose")
 
 
@@ -38,12 +40,31 @@ def check_group(group: Mapping, known: Mapping, rule_of: Callable) -> None:
         raise ValueError(f"betas must be two numbers, not {betas}")
     for beta in betas:
         check_range("each of betas", beta, 0, 1)
+    if group["decay"] not in DECAYS:
+        raise unknown("decay", group["decay"], DECAYS)
     if group["rule"] == ADAMW:
+        _check_adamw(group)
         return
     check_range("momentum", group["momentum"], 0, 1)
     check_size(group["scale"])
     check_size(group["radius"], "radius")
+    if group["momentum_dtype"] not in (None, *DTYPES):
+        raise unknown("momentum_dtype", group["momentum_dtype"], DTYPES)
     check_rule(group, rule_of)
+
+
+def _check_adamw(group: Mapping) -> None:
+    if group["decay"] == "cautious" and group["weight_decay"]:
+        raise ValueError(
+            "the decay 'cautious' is not for torch's AdamW: use 'lr', 'independent' or "
+            "weight_decay=0"
+        )
+    for key in ("momentum_dtype", "stochastic_rounding"):
+        if group[key]:
+            raise ValueError(
+                f"{key} is not for torch's AdamW, which keeps its own precision: "
+                "leave it out of this group"
+            )
 
 
 def check_rule(said: Mapping, rule_of: Callable) -> None:
@@ -100,6 +121,8 @@ def check_parameter(p: Tensor, group: Mapping, rule_of: Callable) -> None:
             "act on: use torch.distributed.fsdp.fully_shard, with the groups planned "
             "before by `param_groups`"
         )
+    if group["stochastic_rounding"] and p.dtype != torch.bfloat16:
+        raise ValueError(f"stochastic_rounding is for bfloat16, and it is {p.dtype}")
     if group["rule"] == ADAMW:
         return
     for part in group["parts"] or (group,):
@@ -119,11 +142,13 @@ def _is_paired(group: Mapping, rule_of: Callable) -> bool:
 
 
 def jobs_of(group: Mapping, rule_of: Callable) -> list[Job]:
-    """Return the jobs of a group's parameters that have a gradient.
+    """Return the jobs of a group's parameters that have a gradient; none of AdamW.
 
     Raises ValueError where the parameters of a rule of pairs are no pairs.
     """
     params = group["params"]
+    if group["rule"] == ADAMW:
+        return []
     if not _is_paired(group, rule_of):
         return [job_of(p, group, rule_of) for p in params if p.grad is not None]
     if len(params) % 2:

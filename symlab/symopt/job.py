@@ -92,6 +92,11 @@ class Job:
         that are rows, under a rule that multiplies rows by numbers."""
         if self.p.ndim != 2 or self.alone is None or not self.alone.rule.factor:
             return False
+        said = self.group
+        if said["momentum_dtype"] or said["stochastic_rounding"]:
+            return False
+        if said["decay"] == "cautious":
+            return False
         layout, centred = self.alone.layout, self.alone.options.get("centred")
         lies = layout.flat or layout.rows % 2 == 0
         if not lies or layout.transpose or layout.pieces > 1:
@@ -127,6 +132,7 @@ class Job:
     def key(self) -> tuple:
         """Jobs of equal keys share their foreach calls."""
         same = ("momentum", "nesterov", "ema", "maximize", "compile")
+        same += ("momentum_dtype", "stochastic_rounding", "decay")
         settings = tuple(self.group[k] for k in same)
         return *settings, self.p.dtype, self.p.grad.dtype, sharded.local(self.p).device
 
@@ -166,17 +172,28 @@ class Job:
         return lr if self.alone is None else lr * self.alone.scale
 
     @property
-    def decay(self) -> float:
-        return 1 - float(self.group["lr"]) * self.group["weight_decay"]
+    def shrinks(self) -> float:
+        """How much decay takes of the weights: 'independent' follows only schedules."""
+        lr, by = float(self.group["lr"]), self.group["weight_decay"]
+        if self.group["decay"] == "independent":
+            base = self.group["base_lr"]
+            return by * lr / base if base else by
+        return by * lr
 
-    def begin(self, state: dict) -> None:
-        """Take the state of this step, and make what it lacks, in parts as p is."""
+    def begin(self, state: dict, number: int) -> None:
+        """Take the state of this step, and make what it lacks, in parts as p is.
+
+        number: its place among all jobs.
+        """
         self.state, p = state, self.p
         if self.other is not None:
             other = self.other.alone.of(self.other.p).mT
             self.factors = self.alone.of(p).clone(), other.clone()
         if self.group["momentum"] and "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(p)
+            kind = momentum_dtype(p, self.group)
+            state["momentum_buffer"] = torch.zeros_like(p, dtype=kind)
+        if self.group["stochastic_rounding"] and "draws" not in state:
+            state["draws"] = torch.tensor(number << 32)  # no two draw the same
         for stack in self.stacks:
             for name, first in zip(stack.names, stack.rule.state.values(), strict=True):
                 if name not in state:
@@ -191,6 +208,12 @@ class Job:
         if self.is_local:
             return 0
         return None if self.team is None else 1
+
+
+def momentum_dtype(p: Tensor, group: dict) -> torch.dtype:
+    """The precision of a parameter's momentum: its own, or what the group says."""
+    said = group["momentum_dtype"]
+    return getattr(torch, said) if said else p.dtype
 
 
 def job_of(p: Tensor, group: dict, rule_of: Callable[[str], Rule]) -> Job:

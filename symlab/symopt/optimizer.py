@@ -32,7 +32,7 @@ from symlab.symopt.checks import (
     check_storage,
     jobs_of,
 )
-from symlab.symopt.job import Job
+from symlab.symopt.job import Job, momentum_dtype
 from symlab.symopt.layout import Layout
 from symlab.symopt.presets import param_groups
 from symlab.symopt.registry import RULES, rule_of
@@ -48,6 +48,10 @@ DEFAULTS = {
     "momentum": 0.95,
     "nesterov": True,
     "ema": True,
+    "momentum_dtype": None,
+    "stochastic_rounding": False,
+    "decay": "lr",
+    "base_lr": None,
     "scale": "rms",
     "radius": 1.0,
     "shift": False,
@@ -66,11 +70,13 @@ class SymOpt(Optimizer):
     param_groups, each with a `rule`: a name of `registry.RULES`, a `Rule` of one's own,
     or 'adamw' (default 'spectral', which is Muon). Keys of a group beside lr,
     weight_decay, rule: options (of the rule), momentum, nesterov, ema (average
-    gradients, or sum), scale (none, muon, rms, scion or a number), radius (times it),
-    rows and columns (the axes), pieces and along (heads), parts (see below),
-    transpose, flat (a convolution), shift (whether centring is right), inner_axes (of
-    the second factors, for a rule of pairs, whose parameters are listed as B, A, B, A,
-    ...); of AdamW: betas, eps. A weight that holds several matrices of unequal size has
+    gradients, or sum), momentum_dtype ('float32' beside half-precision weights),
+    stochastic_rounding (of half-precision weights: right on average), decay (see
+    `step`: 'lr', 'independent' or 'cautious'), scale (none, muon, rms, scion or a
+    number), radius (times it), rows and columns (the axes), pieces and along (heads),
+    parts (see below), transpose, flat (a convolution), shift (whether centring is
+    right), inner_axes (of the second factors, for a rule of pairs, whose parameters are
+    listed as B, A, B, A, ...); of AdamW: betas, eps. A weight that holds several matrices of unequal size has
     the rule 'by parts' and parts: dicts with start and length along the axis `rows`,
     and with rule, options, pieces, along, transpose, scale or radius of their own.
 
@@ -137,6 +143,8 @@ class SymOpt(Optimizer):
         group, known = self.param_groups[-1], dict(self.rules)
         try:
             self._check(group)
+            if group["base_lr"] is None:  # schedules move lr; `independent` needs this
+                group["base_lr"] = float(group["lr"])
             check_storage(self.param_groups)
         except ValueError:
             del self.param_groups[-1]
@@ -187,16 +195,18 @@ class SymOpt(Optimizer):
         state_dict = matched(state_dict, self.param_groups, self._rule_of)
         super().load_state_dict(state_dict)
         ids = [i for g in state_dict["param_groups"] for i in g["params"]]
-        own = [p for g in self.param_groups for p in g["params"]]
-        for i, p in zip(ids, own, strict=True):
+        own = [(p, g) for g in self.param_groups for p in g["params"]]
+        for i, (p, group) in zip(ids, own, strict=True):
             for name, value in state_dict["state"].get(i, {}).items():
                 if name == "step":  # torch would share it with the saved state
                     count = torch.as_tensor(value, dtype=torch.float32)
                     self.state[p][name] = count.clone()
+                elif name == "draws":
+                    self.state[p][name] = value.clone()
                 elif isinstance(value, Tensor):
-                    as_p = name in (MOMENTUM, *OF_ADAMW)
                     kind = torch.promote_types(p.dtype, torch.float32)
-                    kind = p.dtype if as_p else kind
+                    kind = p.dtype if name in OF_ADAMW else kind
+                    kind = momentum_dtype(p, group) if name == MOMENTUM else kind
                     self.state[p][name] = value.detach().to(p.device, kind, copy=True)
         for group in self.param_groups:
             self._check(group)
@@ -211,8 +221,8 @@ class SymOpt(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         jobs = self._jobs()
-        for job in jobs:
-            job.begin(self.state[job.p])
+        for i, job in enumerate(jobs):
+            job.begin(self.state[job.p], i)
         self._check_gradients(jobs)
         for group in self.param_groups:
             if group["rule"] == ADAMW:

@@ -48,6 +48,9 @@ class Settings:
     momentum: float = 0.95
     nesterov: bool = True
     ema: bool = True
+    momentum_dtype: str | None = None
+    stochastic_rounding: bool = False
+    decay: str = "lr"
     scale: str | float = "rms"
     radius: float = 1.0
     per_piece: bool = True
@@ -92,6 +95,8 @@ class Settings:
 
 
 OPTIONS = {name for rule in RULES.values() for name in rule.options}
+MOMENTUM = ("momentum", "nesterov", "ema", "momentum_dtype", "stochastic_rounding")
+MOMENTUM += ("decay",)
 SPECTRAL = Settings("spectral")
 PLAIN = {"nesterov": False, "scale": "none"}
 SIGN = Settings("sign", nesterov=False, momentum=0.9, scale="scion", radius=3000.0)
@@ -121,6 +126,14 @@ PRESETS: dict[str, dict[str, Settings]] = {
     "muon": dict.fromkeys(
         HIDDEN,
         Settings("spectral", per_piece=False, options=(("method", "newton_schulz"),)),
+    ),
+    "muoneq": dict.fromkeys(
+        HIDDEN,
+        Settings(
+            "row_then_spectral",
+            per_piece=False,
+            options=(("method", "newton_schulz"),),
+        ),
     ),
     "ssd": dict.fromkeys(
         GROUPS,
@@ -158,6 +171,7 @@ SOURCES = {
     "symmetric": "Lau & Su, arXiv 2605.18106, with the choices named in `PRESETS`",
     "adamw": "Loshchilov & Hutter, arXiv 1711.05101",
     "muon": "Jordan et al. 2024, with the rms scale of arXiv 2502.16982",
+    "muoneq": "Chang et al., arXiv 2603.28254, the form R, with the same scale",
     "ssd": "Carlson et al. 2015, stochastic spectral descent",
     "polargrad": "Lau et al., arXiv 2505.21799",
     "scion": "Pethick et al., arXiv 2502.07529; the embedding's radius is ours",
@@ -209,7 +223,7 @@ class Planned:
             group |= {"rule": BY_PARTS, "rows": b.rows, "columns": b.columns}
             return group | {"parts": tuple(p.part() for p in self.parts)}
         if s.rule == ADAMW:
-            return group
+            return group | {"decay": "lr" if s.decay == "cautious" else s.decay}
         layout = self.layout()
         group |= _momentum(s)
         group |= {k: getattr(layout, k) for k in Layout.__dataclass_fields__}
@@ -286,11 +300,15 @@ class Planned:
                 centred=self.centred,
                 transpose=s.transpose,
             )
+        if s.decay == "cautious" and self.weight_decay and self.rule is not None:
+            by_entries = violated_by_adamw(GROUPS[b.role])
+            if by_entries:
+                broken = f"{broken}; by its decay, {by_entries}".removeprefix("; ")
         return f"does not respect: {broken}" if broken else ""
 
 
 def _momentum(s: Settings) -> dict:
-    return {k: getattr(s, k) for k in ("momentum", "nesterov", "ema")}
+    return {k: getattr(s, k) for k in MOMENTUM}
 
 
 def plan(

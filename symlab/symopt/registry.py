@@ -40,6 +40,18 @@ def _zeros(m: int, n: int, **kind) -> Tensor:
     return torch.zeros(m, 1, **kind)
 
 
+def _entries(m: int, n: int, **kind) -> Tensor:
+    return torch.zeros(m, n, **kind)
+
+
+def _inputs(m: int, n: int, **kind) -> Tensor:
+    return torch.zeros(n, n, **kind)
+
+
+def _number(m: int, n: int, **kind) -> Tensor:
+    return torch.zeros(1, 1, **kind)
+
+
 def _eye(m: int, n: int, **kind) -> Tensor:
     return torch.eye(m, **kind)
 
@@ -103,6 +115,18 @@ RELATIVES = (
         SIGNED,
         pieces=True,
         state={"rotation": _eye},
+    ),
+    Rule(
+        "eigen_adam",
+        relatives.eigen_adam,
+        PERMUTATION,
+        ROTATION,
+        state={
+            "mean": _entries,
+            "second": _entries,
+            "gram": _inputs,
+            "count": _number,
+        },
     ),
 )
 PAIRS = (  # the factors of low-rank products

@@ -7,6 +7,8 @@
   sign                    of each entry
   aro                     one of these in a rotated frame: Gong et al., arXiv 2602.09006
   normuon                 a row statistic on a polar factor: Li et al., arXiv 2510.05491
+  eigen_adam              Adam in the eigenbasis of the inputs: one-sided SOAP, Vyas et
+                          al., arXiv 2409.11321
   bias_rms                Scion's oracle for vectors: Pethick et al., arXiv 2502.07529
 
 Scion's other oracles are rules times a number and are not repeated here: `spectral`
@@ -301,6 +303,59 @@ def normuon(
     norm = _safe(torch.linalg.matrix_norm(even, keepdim=True))
     size = 0.2 * math.sqrt(u.shape[-2] * u.shape[-1])
     return (even * (size / norm)).to(update.dtype), second
+
+
+def eigen_adam(
+    x: Tensor,
+    mean: Tensor | None = None,
+    second: Tensor | None = None,
+    gram: Tensor | None = None,
+    count: Tensor | None = None,
+    *,
+    centred: bool = False,
+    beta1: float = 0.9,
+    beta2: float = 0.95,
+    beta3: float = 0.95,
+    eps: float = 1e-8,
+) -> tuple[Tensor, ...]:
+    """Return Adam's update in the eigenbasis of the inputs, and its states. P x O.
+
+    x (..., m, n): gradients, so give it without momentum. With Q the eigenvectors of
+    the average of x^T x (beta3), Adam keeps the mean of x (beta1) and the mean square
+    of the entries of x Q (beta2); the update is (mean Q / root of the mean square) Q^T,
+    as large as Adam's. Adam is the same with Q = I, and breaks rotations of the inputs;
+    here Q turns with them, and what a renumbering of rows (tokens, classes) does is a
+    renumbering. It is SOAP (Vyas et al., arXiv 2409.11321) with one side and a fresh
+    basis at each step. centred: subtract the mean row before and after, which makes it
+    respect shifts, too. Where eigenvalues are equal rounding chooses the basis.
+
+    states, None at first: mean (..., m, n), second (..., m, n), gram (..., n, n) and
+    the count of steps (..., 1, 1), for the corrections of the start.
+    """
+    _check(x, "Adam in an eigenbasis")
+    for name, beta in (("beta1", beta1), ("beta2", beta2), ("beta3", beta3)):
+        if not 0 <= beta < 1:
+            raise ValueError(f"{name} = {beta} is not in [0, 1)")
+    if not eps >= 0:
+        raise ValueError(f"eps must be 0 or more, not {eps}")
+    y = x.to(torch.promote_types(x.dtype, torch.float32))
+    y = y - y.mean(-2, keepdim=True) if centred else y
+    if mean is None:
+        mean, second = torch.zeros_like(y), torch.zeros_like(y)
+        gram, count = torch.zeros_like(y.mT @ y), torch.zeros_like(y[..., :1, :1])
+    count = count + 1
+    gram = torch.lerp(gram, y.mT @ y, 1 - beta3)
+    q = torch.linalg.eigh(gram)[1]
+    mean = torch.lerp(mean, y, 1 - beta1)
+    second = torch.lerp(second, (y @ q).square(), 1 - beta2)
+    first = (mean @ q) / (1 - beta1**count)
+    size = (second / (1 - beta2**count)).sqrt()
+    # directions without gradient stay zero, whatever the size of the others
+    floor = _cutoff(y, None) * size.amax((-2, -1), keepdim=True)
+    kept = size > floor
+    update = torch.where(kept, first / (torch.where(kept, size, 1) + eps), 0) @ q.mT
+    update = update - update.mean(-2, keepdim=True) if centred else update
+    return update.to(x.dtype), mean, second, gram, count
 
 
 def _check(x: Tensor, what: str) -> None:

@@ -129,7 +129,7 @@ def names_of(group: Mapping, rule_of: Callable) -> tuple[str, ...]:
         ends = [(f".{i}", part["rule"]) for i, part in enumerate(group["parts"])]
     else:
         ends = [("", group["rule"])]
-    found = [MOMENTUM]
+    found = [MOMENTUM, *["draws"] * bool(group.get("stochastic_rounding"))]
     for end, name in ends:
         try:
             rule = rule_of(name)

@@ -27,7 +27,7 @@ from torch.optim.adamw import adamw
 
 from symlab.symopt import sharded
 from symlab.symopt.compiling import compiled
-from symlab.symopt.job import Job, Stack
+from symlab.symopt.job import Job, Stack, momentum_dtype
 from symlab.symopt.rule import Rule
 from symlab.symopt.rules import row_lengths, row_parts
 from symlab.symopt.sharded import Dealt
@@ -127,6 +127,9 @@ def _momenta(jobs: list[Job]) -> list[Tensor]:
     """What the rules see of each gradient; the buffers move on."""
     group, grads = jobs[0].group, [j.grad for j in jobs]
     grads = torch._foreach_neg(grads) if group["maximize"] else grads
+    if group["momentum_dtype"]:
+        kind = momentum_dtype(jobs[0].p, group)
+        grads = [g.to(kind) for g in grads]
     buffers = [j.buffer for j in jobs]
     _advance(buffers, grads, group)
     return _ahead(buffers, grads, group)
@@ -254,21 +257,39 @@ def _to_rms(update: Tensor) -> Tensor:
 
 def _joined(job: Job, updates: list[Tensor]) -> Tensor:
     """The parts' updates, each at its scale, as one of the parameter's shape."""
+    kind = job.p.dtype
+    if job.group["stochastic_rounding"] and job.team is None:
+        kind = torch.float32  # rounded once, with the weights
     if job.alone is not None:
-        return job.alone.back(updates[0], job.like).to(job.p.dtype)
+        return job.alone.back(updates[0], job.like).to(kind)
     pairs = zip(job.stacks, updates, strict=True)
     parts = [s.scale * s.back(u, job.like) for s, u in pairs]
-    return torch.cat(parts, job.stacks[0].layout.rows).to(job.p.dtype)
+    return torch.cat(parts, job.stacks[0].layout.rows).to(kind)
 
 
 # --- decay and step ------------------------------------------------------------------
 
 
 def _move(jobs: list[Job], updates: list[Tensor]) -> None:
-    """Decay, then the step; one call for parameters of one step size."""
-    decays = [j.decay for j in jobs]
-    if any(d != 1 for d in decays):
-        torch._foreach_mul_([j.own for j in jobs], decays)
+    """Decay, then the step; one call for parameters of one step size.
+
+    W <- (1 - lr weight_decay) W with the decay 'lr' (AdamW's); 'independent' takes
+    lr / base_lr for lr, so that only a schedule moves it (Wortsman et al., arXiv
+    2309.14322); 'cautious' shrinks only entries that the step makes smaller (Chen et
+    al., arXiv 2510.12402), which keeps signed permutations and no rotation.
+    """
+    group, shrinks = jobs[0].group, [j.shrinks for j in jobs]
+    if group["decay"] == "cautious":
+        for job, update, by in zip(jobs, updates, shrinks, strict=True):
+            w = job.own
+            w.sub_(by * w * (w * update > 0))
+    if group["stochastic_rounding"]:
+        for job, update, by in zip(jobs, updates, shrinks, strict=True):
+            by = 0.0 if group["decay"] == "cautious" else by
+            _move_rounded(job, update, 1 - by)
+        return
+    if group["decay"] != "cautious" and any(shrinks):
+        torch._foreach_mul_([j.own for j in jobs], [1 - by for by in shrinks])
     by_size: dict[float, tuple[list, list]] = {}
     for job, update in zip(jobs, updates, strict=True):
         params, steps = by_size.setdefault(job.step_size, ([], []))
@@ -276,6 +297,37 @@ def _move(jobs: list[Job], updates: list[Tensor]) -> None:
         steps.append(update)
     for step_size, (params, steps) in by_size.items():
         torch._foreach_add_(params, steps, alpha=-step_size)
+
+
+def _move_rounded(job: Job, update: Tensor, decay: float) -> None:
+    """The same with weights rounded up or down at random, so that they are right on
+    average and updates below their last bit are not lost.
+
+    The draws follow from a count in the state, so that a saved run goes on alike.
+    """
+    w, draws = job.own, torch.Generator(job.own.device)
+    draws.manual_seed(int(job.state["draws"]))
+    job.state["draws"] += 1
+    exact = w.float() * decay - job.step_size * update.float()
+    w.copy_(stochastically_rounded(exact, w.dtype, draws))
+
+
+def stochastically_rounded(
+    x: Tensor, dtype: torch.dtype, draws: torch.Generator
+) -> Tensor:
+    """Return x (float32, any shape) as bfloat16, up or down with mean x.
+
+    Adds a random number below the last bit that is kept, and cuts. Raises ValueError
+    for another dtype.
+    """
+    if dtype != torch.bfloat16:
+        raise ValueError(f"stochastic rounding is to bfloat16, not to {dtype}")
+    bits = x.float().contiguous().view(torch.int32)
+    added = torch.randint(
+        0, 2**16, bits.shape, generator=draws, device=x.device, dtype=torch.int32
+    )
+    cut = ((bits + added) & -(2**16)).view(torch.float32)
+    return torch.where(x.isfinite(), cut, x.float()).to(dtype)
 
 
 # --- large tables, row by row --------------------------------------------------------
@@ -287,7 +339,7 @@ def _step_rows(job: Job) -> None:
     """The step of one table (m, n) under a rule that multiplies its rows by numbers."""
     stack, group, p = job.alone, job.group, job.own
     said = {k: group[k] for k in ("momentum", "nesterov", "ema", "maximize")}
-    decay, by = job.decay, -job.step_size
+    decay, by = 1 - job.shrinks, -job.step_size
     if group["compile"]:  # a new number would compile anew
         decay, by = (torch.tensor(v, device=p.device) for v in (decay, by))
     step = _centred_rows if stack.options.get("centred") else _plain_rows
@@ -411,6 +463,12 @@ def _row_pairs(grad: Tensor, buffer: Tensor | None) -> list[tuple]:
 # --- AdamW ---------------------------------------------------------------------------
 
 
+def _decay_of_adamw(group: dict) -> float:
+    """What torch multiplies by lr: for an independent decay over the base of lr."""
+    by, base = group["weight_decay"], group["base_lr"]
+    return by / base if group["decay"] == "independent" and base else by
+
+
 def take_adamw(group: dict, params: list[Tensor], states: list[dict]) -> None:
     """One step of torch's own AdamW, in its fused form where it has one."""
     if not params:
@@ -437,7 +495,7 @@ def take_adamw(group: dict, params: list[Tensor], states: list[dict]) -> None:
         beta1=beta1,
         beta2=beta2,
         lr=group["lr"],
-        weight_decay=group["weight_decay"],
+        weight_decay=_decay_of_adamw(group),
         eps=group["eps"],
         maximize=group["maximize"],
     )
