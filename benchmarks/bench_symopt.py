@@ -11,6 +11,9 @@ iterates in bfloat16, in which a CPU without instructions for it is up to 80 tim
 slower than in float32. So there the one that counts is Muon with the same recurrence in
 float32 ('Muon, float32'); the original runs at a small width. Not run on a GPU yet.
 
+Small things: 500 matrices of 500 shapes against Muon, 500 vectors against fused AdamW,
+a centred head against it, a ResNet18 against its polar factors alone.
+
 Also: how far both are from the exact polar factor, SymOpt per head, the centred rules,
 the memory of a step beyond weights, gradients and state, and the ratio to the limit:
 the flops that an iteration executes, at the rate of one large product; seven passes of
@@ -35,9 +38,11 @@ from torch.optim import _muon
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from symlab.models import vision  # noqa: E402
 from symlab.symopt import SymOpt, polar  # noqa: E402
 
 WIDTH, HEADS, VOCABULARY = 768, 12, 50257
+HEAD = (32000, 256)  # of a small language model
 ATTENTION = ((3, 1), (1, 1))  # qkv and out, in widths
 LAYER = (*ATTENTION, (4, 1), (1, 4))
 FLOOR = {"floor": 1e-3}  # the preset's
@@ -100,6 +105,25 @@ def per_head(shapes, device: str, compile=False) -> Callable:
         {"params": out, "pieces": HEADS, "along": "columns"},
     ]
     return SymOpt(groups, compile=compile).step
+
+
+def vectors(shapes, device: str) -> Callable:
+    return SymOpt([{"params": weights(shapes, device), "rule": "adamw"}]).step
+
+
+def resnet18(device: str) -> tuple[Callable, Callable]:
+    """(the polar factors of its convolutions alone, a step of SymOpt)."""
+    model = vision.torchvision().models.resnet18(num_classes=10).to(device)
+    for p in model.parameters():
+        p.grad = torch.randn_like(p)
+    step = SymOpt(model, example=torch.randn(2, 3, 32, 32)).step
+    by_shape: dict = {}
+    for p in model.parameters():
+        if p.ndim > 1:
+            by_shape.setdefault(p.flatten(1).shape, []).append(p.grad.flatten(1))
+    dtype = None if device == "cpu" else torch.bfloat16
+    stacks = [torch.stack(same) for same in by_shape.values()]
+    return (lambda: [polar(x, dtype=dtype) for x in stacks]), step
 
 
 def rows(shapes, device: str, rule="row_norm", compile=False, **options) -> Callable:
@@ -211,6 +235,8 @@ SIDES = {
     "Muon, float32, 12 layers": lambda d: muon(ALL, d, torch.float32, steps=1),
     "SymOpt, 12 layers": lambda d: spectral(ALL, d, steps=1),
     "AdamW fused, embedding": lambda d: adamw([(VOCABULARY, WIDTH)], d),
+    "AdamW fused, head 32000 x 256 (33 MB)": lambda d: adamw([HEAD], d),
+    "SymOpt centred, head 32000 x 256 (33 MB)": lambda d: rows([HEAD], d, centred=True),
     "SymOpt row_norm, embedding": lambda d: rows([(VOCABULARY, WIDTH)], d),
 }
 
@@ -314,10 +340,33 @@ def tables(device: str, pairs: int) -> list[tuple]:
     return asked
 
 
+def small(device: str, pairs: int) -> list[tuple]:
+    """The asked ratios of many small tensors and of medium ones."""
+    versus, asked = partial(compare, device=device, pairs=pairs), []
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    draws = np.random.default_rng(0)
+    sides = [(m, n) for m in range(8, 65) for n in range(8, 65)]
+    shapes = [sides[i] for i in draws.choice(len(sides), 500, replace=False)]
+    lengths = [(int(n),) for n in draws.integers(8, 65, 500)]
+    alone, step = resnet18(device)
+    for name, other, ours, limit in (
+        (f"500 shapes: Muon, {str(dtype)[6:]} | SymOpt",
+         muon(shapes, device, dtype), spectral(shapes, device), 1.5),
+        ("500 vectors: AdamW fused | SymOpt's AdamW",
+         adamw(lengths, device), vectors(lengths, device), 1.3),
+        ("head 32000 x 256: AdamW fused | row_norm, centred",
+         adamw([HEAD], device), rows([HEAD], device, centred=True), 3.0),
+        ("ResNet18: its polar factors alone | SymOpt", alone, step, 1.2),
+    ):  # fmt: skip
+        ratio, _ = versus(name, other, ours)
+        asked.append((name, ratio, limit))
+    return asked
+
+
 def main(device: str, layers: int, pairs: int, compile: bool) -> None:
     print(f"{'the one | the other':58s} {'the one':>9s} {'the other':>9s}      ratio")
     asked = matrices(layers, device, pairs, compile)
-    asked += tables(device, pairs)
+    asked += small(device, pairs) + tables(device, pairs)
     memory(device)
     accuracy()
     print("\nasked:")

@@ -3,12 +3,14 @@
     describe(model)            the role, group and rule of each parameter
     SymOpt(model, lr=1e-3)     a torch optimizer that does that
     param_groups(model)        the same as plain groups, e.g. for the sharded model
+    check(model, optimizer, batch)   what is wrong with a set-up, of any optimizer
 
 and the parts: rules from momentum to update, polar factors, groups as numbers, the
 relatives' maps, a balancing loss for experts. Source: Lau & Su, arXiv 2605.18106.
 """
 
 from symlab.symopt.balancing import PhiBalancing
+from symlab.symopt.doctor import check
 from symlab.symopt.groups import Action, columns, equivariance_error, rows
 from symlab.symopt.optimizer import SymOpt
 from symlab.symopt.polar import nuclear_norm, polar
@@ -36,6 +38,7 @@ __all__ = [
     "SymOpt",
     "centre",
     "centred_row_norm",
+    "check",
     "column_norm",
     "columns",
     "describe",

@@ -76,9 +76,10 @@ class SymOpt(Optimizer):
     number), radius (times it), rows and columns (the axes), pieces and along (heads),
     parts (see below), transpose, flat (a convolution), shift (whether centring is
     right), inner_axes (of the second factors, for a rule of pairs, whose parameters are
-    listed as B, A, B, A, ...); of AdamW: betas, eps. A weight that holds several matrices of unequal size has
-    the rule 'by parts' and parts: dicts with start and length along the axis `rows`,
-    and with rule, options, pieces, along, transpose, scale or radius of their own.
+    listed as B, A, B, A, ...); of AdamW: betas, eps. A weight that holds several
+    matrices of unequal size has the rule 'by parts' and parts: dicts with start and
+    length along the axis `rows`, and with rule, options, pieces, along, transpose,
+    scale or radius of their own.
 
     preset, overrides, example: as in `describe`; for a model only. groups: what
     `param_groups` said of a model of the same names, their lr and weight_decay with it.

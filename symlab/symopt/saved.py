@@ -98,10 +98,9 @@ def _by_name(theirs: list[dict], groups: list[dict]) -> list[dict]:
                     f"{names[0]!r} and {name!r} are in one group here and were saved "
                     f"with another {key}: build the groups as they were"
                 )
-        said = settings[0] if settings else {k: own[k] for k in own if k != "params"}
-        found.append(
-            said | {"params": [where[n][1] for n in names], "param_names": list(names)}
-        )
+        said = where[names[0]][0] if names else own
+        own_ids = {"params": [where[n][1] for n in names], "param_names": list(names)}
+        found.append({key: own_ids.get(key, value) for key, value in said.items()})
     return found
 
 

@@ -408,10 +408,10 @@ def _move_rows(p, grad, buffer, by: Tensor, decay, group: dict) -> None:
 
 
 def _copy_ahead(grad: Tensor, buffer: Tensor | None, group: dict) -> tuple:
-    """Advance the momentum; (what the rule sees (m, n), its mean row (1, n))."""
+    """Advance the momentum; (what the rule sees (m, n), its mean row (n,))."""
     wide = torch.promote_types(grad.dtype, torch.float32)
     x = torch.empty_like(grad, dtype=wide)
-    total = torch.zeros_like(row_parts(x)[0])
+    total = x.new_zeros(x.shape[-1:], dtype=torch.float64)
     for part, (g, b) in zip(row_parts(x), _row_pairs(grad, buffer), strict=True):
         g = -g if group["maximize"] else g
         _advance([b], [g], group)
@@ -419,8 +419,8 @@ def _copy_ahead(grad: Tensor, buffer: Tensor | None, group: dict) -> tuple:
             torch.lerp(g, b, group["momentum"], out=part)  # as `_ahead`, without a copy
         else:
             part.copy_(_ahead([b], [g], group)[0])
-        total[: len(part)].add_(part)
-    return x, total.sum(0, keepdim=True) / len(x)
+        total += part.sum(0)
+    return x, (total / len(x)).to(wide)
 
 
 def _centre_rows(x: Tensor, mean: Tensor) -> Tensor:
@@ -429,19 +429,20 @@ def _centre_rows(x: Tensor, mean: Tensor) -> Tensor:
 
 
 def _move_centred(p: Tensor, x: Tensor, by: Tensor, decay) -> None:
-    """Decay p (m, n) and add by_i x_i less the mean of these over i. Spends x."""
+    """Decay p (m, n) and add by_i x_i less the mean of these over i."""
     total = torch.zeros_like(row_parts(x)[0])
     shares = by.split([len(part) for part in row_parts(x)])
-    for w, part, share in zip(row_parts(p), row_parts(x), shares, strict=True):
-        part.mul_(share)
-        total[: len(part)].add_(part)
-        if not isinstance(decay, float) or decay != 1:
-            w.mul_(decay)
+    parts = list(zip(row_parts(p), row_parts(x), shares, strict=True))
+    for w, part, share in parts:
+        total[: len(part)].addcmul_(part, share)
         if w.dtype == x.dtype:
-            w.add_(part)
-    mean = total.sum(0, keepdim=True) / len(x)
-    for w, part in zip(row_parts(p), row_parts(x), strict=True):
-        w.sub_(mean) if w.dtype == x.dtype else w.add_((part - mean).to(w.dtype))
+            _step_part(w, part, share, decay)
+    mean = total.sum(0) / len(x)
+    for w, part, share in parts:
+        if w.dtype == x.dtype:
+            w.sub_(mean)
+        else:  # rounded once
+            w.copy_(w * decay + (part * share - mean))
 
 
 def _step_part(w: Tensor, x: Tensor, share: Tensor, decay) -> None:

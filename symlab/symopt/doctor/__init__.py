@@ -1,0 +1,5 @@
+"""What is wrong with a training set-up: see `checkup`."""
+
+from symlab.symopt.doctor.checkup import COLUMNS, check
+
+__all__ = ["COLUMNS", "check"]
