@@ -117,6 +117,28 @@ def test_adamw_is_torchs_bit_for_bit():
     assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
 
 
+def test_adamw_reads_gradients_of_any_memory_order():
+    """torch's fused form does not, on a CPU: it permutes one in another order."""
+    (ours,), (theirs,) = weights((6, 4)), weights((6, 4))
+    optimizer = SymOpt([{"params": [ours], "rule": "adamw"}], lr=0.1)
+    adamw = torch.optim.AdamW([theirs], lr=0.1, betas=(0.9, 0.95), weight_decay=0.1)
+    gradient = torch.arange(24.0).view(4, 6).T - 12
+    for p, opt in ((ours, optimizer), (theirs, adamw)):
+        for _ in range(3):
+            p.grad = gradient
+            opt.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    wide = torch.randn(6, 8)
+    ours, theirs = (nn.Parameter(wide.clone()[:, ::2]) for _ in range(2))
+    optimizer = SymOpt([{"params": [ours], "rule": "adamw"}], lr=0.1)
+    adamw = torch.optim.AdamW([theirs], lr=0.1, betas=(0.9, 0.95), weight_decay=0.1)
+    for p, opt in ((ours, optimizer), (theirs, adamw)):
+        for _ in range(3):
+            p.grad = gradient
+            opt.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_averaged_and_summed_momentum_agree_for_scale_free_rules():
     """EMA with Nesterov times 1/(1 - beta) is heavy ball with Nesterov."""
     for rule in ("row_norm", "spectral", "freon"):

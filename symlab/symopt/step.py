@@ -471,32 +471,43 @@ def _decay_of_adamw(group: dict) -> float:
 
 
 def take_adamw(group: dict, params: list[Tensor], states: list[dict]) -> None:
-    """One step of torch's own AdamW, in its fused form where it has one."""
-    if not params:
-        return
-    fused = all(p.device.type in ("cpu", "cuda") for p in params)
+    """One step of torch's own AdamW, in its fused form where that is right.
+
+    On a CPU the fused form (torch 2.13) reads all four tensors in the memory order of
+    the first, whatever their strides are, so others take the plain form.
+    """
+    fused, plain = [], []  # (p, gradient, mean, mean square, count) of each
     for p, state in zip(params, states, strict=True):
         if not state:
-            where = sharded.local(p).device if fused else None
-            state["step"] = torch.tensor(0.0, dtype=torch.float32, device=where)
+            state["step"] = torch.tensor(0.0, dtype=torch.float32)
             state["exp_avg"] = torch.zeros_like(p)
             state["exp_avg_sq"] = torch.zeros_like(p)
-        elif fused and state["step"].device != p.device:
-            state["step"] = state["step"].to(sharded.local(p).device)
+        w, g, mean, square = p, p.grad, state["exp_avg"], state["exp_avg_sq"]
+        if sharded.is_distributed(p):
+            w, mean, square = map(sharded.local, (p, mean, square))
+            g = sharded.local_grad(p)
+        alike = w.is_contiguous() and g.is_contiguous() and mean.is_contiguous()
+        if not (alike and square.is_contiguous()):
+            alike = w.stride() == g.stride() == mean.stride() == square.stride()
+        alike = alike and (w.is_cpu or w.is_cuda)
+        if w.is_cuda and not state["step"].is_cuda:
+            state["step"] = state["step"].to(w.device)
+        (fused if alike else plain).append((w, g, mean, square, state["step"]))
     beta1, beta2 = group["betas"]
-    adamw(
-        [sharded.local(p) for p in params],
-        [sharded.local_grad(p) for p in params],
-        [sharded.local(s["exp_avg"]) for s in states],
-        [sharded.local(s["exp_avg_sq"]) for s in states],
-        [],
-        [s["step"] for s in states],
-        fused=fused,
-        amsgrad=False,
-        beta1=beta1,
-        beta2=beta2,
-        lr=group["lr"],
-        weight_decay=_decay_of_adamw(group),
-        eps=group["eps"],
-        maximize=group["maximize"],
-    )
+    for its, in_one in ((fused, True), (plain, False)):
+        if not its:
+            continue
+        *tensors, counts = map(list, zip(*its, strict=True))
+        adamw(
+            *tensors,
+            [],
+            counts,
+            fused=in_one,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=_decay_of_adamw(group),
+            eps=group["eps"],
+            maximize=group["maximize"],
+        )
