@@ -1,6 +1,6 @@
 """How many weights get the wrong kind of update, for SymOpt and for name filters.
 
-    python benchmarks/routing_table.py
+    python benchmarks/routing_table.py [docs/symmetry-compatible-optimizers.md]
 
 For each architecture of tests/architectures.py, whose truth was read in its code, and
 for each tensor of two or more axes: does an optimizer give it a matrix update (one that
@@ -39,6 +39,7 @@ from tests.architectures import ARCHITECTURES, Architecture, Truth  # noqa: E402
 VECTOR_RULES = ("adamw", "row_norm", "centred_row_norm", "paired_row_norm", "sign")
 VECTOR_RULES += ("bias_rms",)
 MATRIX, PIECES, VECTOR = "matrix", "matrix in pieces", "vector"
+START, END = "<!-- routing -->", "<!-- end routing -->"
 REFUSED = "matrix, which Muon refuses"
 
 
@@ -142,11 +143,21 @@ def _cell(row: dict) -> str:
     return ", ".join(words)
 
 
-def main() -> pd.DataFrame:
+def written(text: str, shown: str) -> str:
+    """The text with `shown` between its marks for this table."""
+    start, end = text.index(START) + len(START), text.index(END)
+    return f"{text[:start]}\n{shown}\n{text[end:]}"
+
+
+def main(page: str = "") -> pd.DataFrame:
+    """Print the table; page: a Markdown file that is to show it, too."""
     found = table()
     print(markdown(found))
+    if page:
+        path = Path(page)
+        path.write_text(written(path.read_text(), markdown(found)))
     return found
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:2])

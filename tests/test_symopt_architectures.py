@@ -4,6 +4,7 @@ import functools
 import warnings
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from tests.architectures import (
 pytestmark = pytest.mark.skipif(
     find_spec("transformers") is None, reason="the models are those of transformers"
 )
+ROOT = Path(__file__).resolve().parents[1]
 EACH = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
@@ -224,3 +226,13 @@ def test_the_routing_table_has_each_architecture_and_a_total():
     each = found[~total].groupby("optimizer").wrong.sum()
     assert each.to_dict() == found[total].set_index("optimizer").wrong.to_dict()
     assert markdown(found).count("\n") == 4  # heads, a rule, two rows and the total
+
+
+def test_the_page_shows_the_routing_table_of_today():
+    from benchmarks.routing_table import markdown, table, written
+
+    page = ROOT / "docs" / "symmetry-compatible-optimizers.md"
+    text = page.read_text()
+    assert text == written(text, markdown(table())), (
+        "python benchmarks/routing_table.py docs/symmetry-compatible-optimizers.md"
+    )

@@ -19,8 +19,8 @@ class Adapted(nn.Module):
             w = torch.randn(shape, generator=draws, dtype=torch.float64)
             return nn.Parameter(w / shape[-1] ** 0.5)
 
-        self.base = nn.ParameterList([normal(8, 6), normal(5, 8)])
-        self.b = nn.ParameterList([normal(8, rank), normal(5, rank)])
+        self.base = nn.ParameterList([normal(8, 6), normal(8, 8)])
+        self.b = nn.ParameterList([normal(8, rank), normal(8, rank)])
         self.a = nn.ParameterList([normal(rank, 6), normal(rank, 8)])
         for w in self.base:
             w.requires_grad_(False)
@@ -54,7 +54,7 @@ def train(model, optimizer, steps=20) -> list[float]:
     draws, losses = torch.Generator().manual_seed(1), []
     for _ in range(steps):
         x = torch.randn(16, 6, generator=draws, dtype=torch.float64)
-        y = torch.randn(16, 5, generator=draws, dtype=torch.float64)
+        y = torch.randn(16, 8, generator=draws, dtype=torch.float64)
         loss = (model(x) - y).square().mean()
         optimizer.zero_grad()
         loss.backward()

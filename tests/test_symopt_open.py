@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -440,3 +442,17 @@ def test_a_rule_that_cannot_be_compiled_is_named_and_runs(monkeypatch):
     with pytest.warns(UserWarning, match=r"centred_row_norm on \(1, 6, 4\) runs with"):
         train(other)
     assert torch.equal(p[0], q[0])
+
+
+def test_the_page_runs_and_prints_what_it_shows(capsys):
+    """Among it a rule from outside, in ten lines."""
+    page = Path(__file__).parents[1] / "docs" / "symmetry-compatible-optimizers.md"
+    text = page.read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 2
+    scope: dict = {}
+    for block in blocks:
+        exec(compile(block, page.name, "exec"), scope)
+    shown = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    assert capsys.readouterr().out == "".join(shown)
+    assert scope["rule"].options == {"beta": 0.9}

@@ -523,7 +523,9 @@ def test_describe_says_what_the_optimizer_does():
             assert row["rule"].split(" ")[0] == g["rule"]
             assert (row["lr"], row["weight_decay"]) == (g["lr"], g["weight_decay"])
             assert row["role"] == g["role"]
-    assert (table.note == "").all()  # each rule respects its group
+    assumed = "assumes a softmax over the outputs"
+    assert table.loc["head.weight", "note"].startswith(assumed)
+    assert (table.note.drop("head.weight") == "").all()  # rules respect their groups
     assert table.weight_decay.to_dict() == {
         n: 0.1 if n in ("a.weight", "b.weight", "c.weight") else 0.0
         for n in table.index

@@ -260,7 +260,7 @@ def pair_of(b: Tensor, a: Tensor, group: dict, rule_of: Callable) -> tuple[Job, 
         )
     by = float(group["radius"]) * size((m, n), group["scale"], "spectrum")
     jobs = [
-        Job(p, group, (replace(stack, scale=by, inner=t, key=(*stack.key, t)),))
+        Job(p, group, (replace(stack, scale=by, inner=t, key=(*stack.key, t, m, n)),))
         for p, stack, t in ((b, outer, False), (a, inner, True))
     ]
     jobs[0].other, jobs[1].other = jobs[1], jobs[0]

@@ -262,7 +262,7 @@ class Planned:
             named = [(p.block.role, p.said()) for p in self.parts]
             alike = len({said for _, said in named}) == 1
             listed = "; ".join(f"{role}: {said}" for role, said in named)
-            rule = f"{named[0][1]}, each part" if alike else listed
+            rule = f"{named[0][1]}, per part" if alike else listed
         return {
             "name": self.block.name,
             "shape": self.block.shape,
@@ -337,8 +337,8 @@ def plan(
             one = Planned(
                 block, first.settings, first.lr, first.weight_decay, tuple(parts)
             )
-        else:  # parts that AdamW steps are no matrices of their own
-            one = _one(block, preset, overrides, lr, weight_decay)
+        else:
+            one = _one(_noted(block, parts), preset, overrides, lr, weight_decay)
         found.append((p, one))
     _check_used(overrides or {}, [one for _, one in found])
     by_name = {one.block.name: one for _, one in found}
@@ -393,6 +393,15 @@ def _check_used(overrides: dict, found: list[Planned]) -> None:
 def _part_block(block: Block, part: Part) -> Block:
     """A part as a block of its own, in the same axes."""
     return replace(block, role=part.role, heads=part.heads, parts=(part,), note="")
+
+
+def _noted(block: Block, parts: list[Planned]) -> Block:
+    """The block of a weight that AdamW steps whole, as it does one of its parts."""
+    plain = [p.block.role for p in parts if p.rule is None]
+    if not plain or len(plain) == len(parts):
+        return block
+    said = f"AdamW for all of it, as for the part of role {plain[0]}"
+    return replace(block, note="; ".join(filter(None, (block.note, said))))
 
 
 def _check_alike(block: Block, parts: list[Planned]) -> None:

@@ -16,10 +16,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from symlab.symopt.connections import Attention, Gated, Product, Seen, follow
+from symlab.symopt.dataflow import fused
+from symlab.symopt.dataflow.adapters import pairs
+from symlab.symopt.dataflow.connections import follow
+from symlab.symopt.dataflow.examples import arguments, candidates
+from symlab.symopt.dataflow.fused import Kind, Part
+from symlab.symopt.dataflow.outputs import assumes_softmax
+from symlab.symopt.dataflow.traces import Attention, Gated, Product, Seen, collapsed
 from symlab.symopt.sharded import is_distributed
 
-ROTATION, PERMUTATION = "rotation", "permutation"
+ROTATION, PERMUTATION, LINEAR = "rotation", "permutation", "general linear"
 GROUPS = {  # role: (group on outputs, group on inputs)
     "embedding": (PERMUTATION, ROTATION),
     "tied embedding": (PERMUTATION, ROTATION),
@@ -36,19 +42,17 @@ GROUPS = {  # role: (group on outputs, group on inputs)
     "router": (PERMUTATION, ROTATION),
     "matrix": (ROTATION, ROTATION),
     "convolution": (ROTATION, ROTATION),
+    "adapter out": (ROTATION, LINEAR),
+    "adapter in": (LINEAR, ROTATION),
 }
-VECTORS = ("gain", "bias", "unknown")  # no group: AdamW
+VECTORS = ("gain", "bias", "bias table", "depthwise", "unknown")  # no group: AdamW
 ROLES = (*GROUPS, *VECTORS, "fused")
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows start to start + length of a weight that holds several things."""
-
-    role: str
-    start: int
-    length: int
-    heads: int = 1
+UNUSED, UNSEEN = "not used in a forward pass", "the model was not seen at work"
+ANYTHING = ("torch.nn.modules.linear", "torch.nn.modules.conv")
+ANYTHING += ("torch.nn.modules.container", "torch.nn.modules.sparse")
+ASSUMED = (
+    "assumes a softmax over the outputs; shift=False for binary or regression losses"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,10 @@ class Block:
     rows, columns: the axes of outputs and of inputs; another axis is a stack (experts,
     heads). heads: how many blocks the rows (or, `head_columns`, the columns) fall into.
     layout: of a fused gate_up, 'concatenated' or 'interleaved'. shift: whether adding
-    one vector to all rows changes nothing. note: why it is unknown.
+    one vector to all rows changes nothing. parts: of a "fused" weight, which rows have
+    which role; they cover the rows in order. groups: of a grouped convolution, whose
+    rows and columns are those of one group. partner: of a low-rank pair, the name of
+    the other weight. note: why it is unknown, or what its shift assumes.
     """
 
     name: str
@@ -71,8 +78,8 @@ class Block:
     layout: str | None = None
     shift: bool = False
     note: str = ""
-    groups: int = 1
     parts: tuple[Part, ...] = ()
+    groups: int = 1
     partner: str = ""
 
     @property
@@ -80,12 +87,18 @@ class Block:
         """As text: on rows x on columns, e.g. 'permutation x rotation + shift'."""
         if self.role in VECTORS:
             return ""
+        stack = "stack of " if len(self.shape) > 2 and not self.is_convolution else ""
+        if self.role == "fused":
+            said = [f"{p.role}: {_group_of(p) or 'none'}" for p in self.parts]
+            return stack + "; ".join(said)
+        if self.partner:
+            rank = self.shape[self.rows if self.role == "adapter in" else self.columns]
+            return f"GL({rank}) with {self.partner}"
         left, right = GROUPS[self.role]
         head = f" in {self.heads} heads" if self.heads > 1 else ""
         pair = " of pairs" if self.role == "gate_up" else ""
         left += pair or ("" if self.head_columns else head)
         right += head if self.head_columns else ""
-        stack = "stack of " if len(self.shape) > 2 and not self.is_convolution else ""
         return f"{stack}{left} x {right}{' + shift' if self.shift else ''}"
 
     @property
@@ -93,13 +106,16 @@ class Block:
         return self.role == "convolution"
 
 
+def _group_of(part: Part) -> str:
+    return Block("", (), part.role, heads=part.heads).group
+
+
 def roles(model: nn.Module, example=None) -> dict[str, Block]:
     """name -> Block, for each parameter once.
 
     example: one input, as a tensor, a tuple of positional or a dict of keyword
-    arguments; default Hugging Face's `dummy_inputs`, a few token ids for a model with
-    an embedding, or random numbers for its first linear layer. Where the model cannot
-    be called with it, module types alone decide, and a warning says so.
+    arguments; default one that is guessed (see `examples`). Where the model cannot be
+    called with it, module types alone decide, and a warning says so.
     """
     model = unwrapped(model)
     parameters = dict(model.named_parameters())
@@ -108,18 +124,26 @@ def roles(model: nn.Module, example=None) -> dict[str, Block]:
             "the model is sharded, and its roles show in a forward pass of the whole: "
             "use `param_groups` before, or on a copy, and SymOpt(model, groups=...)"
         )
-    seen, why = _seen(model, example)
-    found = {n: _block(n, p, seen) for n, p in parameters.items()}
-    if seen is None or any(b.role == "unknown" for b in found.values()):
-        found = _by_type(model, found, why)
-    return _like_siblings(model, found)
+    seen = _seen(model, example)
+    main = getattr(model, "main_input_name", None)
+    found = {n: _block(n, p, seen, main) for n, p in parameters.items()}
+    for name, (role, partner, node) in (pairs(seen) if seen else {}).items():
+        found[name] = _pair_block(found[name], role, partner, node)
+    return _like_siblings(model, _by_type(model, found))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """Without the wrappers of torch.compile and DistributedDataParallel."""
     model = getattr(model, "_orig_mod", model)
     model = getattr(model, "module", model) if _is_parallel(model) else model
-    return getattr(model, "_orig_mod", model)
+    model = getattr(model, "_orig_mod", model)
+    if any(_is_flattened(m) for m in model.modules()):
+        raise ValueError(
+            "FullyShardedDataParallel flattens its parameters, so that no matrix is "
+            "left to act on: use fully_shard (FSDP2), and plan groups before; see "
+            "param_groups"
+        )
+    return model
 
 
 def _is_parallel(model: nn.Module) -> bool:
@@ -127,195 +151,204 @@ def _is_parallel(model: nn.Module) -> bool:
     return isinstance(model, wrappers)
 
 
-# --- an input to look with -----------------------------------------------------------
+def _is_flattened(module: nn.Module) -> bool:
+    """By names: the import of FSDP takes a second."""
+    return any(
+        c.__name__ == "FullyShardedDataParallel"
+        and c.__module__.startswith("torch.distributed.fsdp")
+        for c in type(module).__mro__
+    )
 
 
-def _seen(model: nn.Module, example) -> tuple[Seen | None, str]:
+def _seen(model: nn.Module, example) -> Seen | None:
+    """What was seen of the model; None, with a warning, where no guess fits."""
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
-    given = example is not None
-    example = example if given else default_example(model)
-    if example is None:
-        why = "no input is known"
-    else:
-        args, kwargs = _arguments(example, where)
+    why = "no input is known"
+    tried = candidates(model) if example is None else [lambda: example]
+    for guess in tried:
         try:
-            return follow(model, lambda: model(*args, **kwargs)), ""
+            args, kwargs = arguments(guess(), where)
+            inputs = _inputs(model, args, kwargs)
+            return follow(model, lambda a=args, k=kwargs: model(*a, **k), inputs)
         except Exception as error:
             first = (str(error).splitlines() or [""])[0]
-            why = f"{type(error).__name__}: {first}"
-            if given:
-                raise ValueError(f"the model fails on this example ({why})") from error
+            said = f"{type(error).__name__}: {first}"
+            if example is not None:
+                raise ValueError(f"the model fails on this example ({said})") from error
+            why = said if why == "no input is known" else why
     warnings.warn(
         f"the model could not be called to see its connections ({why}): give "
         "example=, one input; until then only module types are known, and other "
         "matrices get AdamW",
         stacklevel=4,
     )
-    return None, why
-
-
-def default_example(model: nn.Module):
-    """An input that fits, guessed from the model; None where there is no guess."""
-    given = getattr(model, "dummy_inputs", None)  # Hugging Face
-    if isinstance(given, dict) and "input_ids" in given:
-        rows = _vocabulary(model)
-        return {"input_ids": given["input_ids"] % rows} if rows else given
-    for module in model.modules():
-        if isinstance(module, nn.Embedding):
-            return torch.arange(4)[None] % module.num_embeddings
-        if isinstance(module, nn.Linear):
-            return _numbers((2, module.in_features), module.weight.dtype)
-        if isinstance(module, nn.Conv2d):
-            return _numbers((2, module.in_channels, 32, 32), module.weight.dtype)
     return None
 
 
-def _numbers(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Random, but not by torch's own stream, which is the user's."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-
-
-def _vocabulary(model: nn.Module) -> int | None:
-    tables = [m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)]
-    return max(tables, default=None)
-
-
-def _arguments(example, device) -> tuple[tuple, dict]:
-    def moved(x):
-        return x.to(device) if isinstance(x, Tensor) else x
-
-    if isinstance(example, dict) or hasattr(example, "items"):  # BatchEncoding, too
-        return (), {k: moved(v) for k, v in example.items()}
-    if isinstance(example, tuple | list):
-        return tuple(moved(x) for x in example), {}
-    return (moved(example),), {}
+def _inputs(model: nn.Module, args: tuple, kwargs: dict) -> dict[str, Tensor]:
+    """The tensors of a call by the names of forward's arguments."""
+    try:
+        bound = inspect.signature(model.forward).bind_partial(*args, **kwargs)
+    except (TypeError, ValueError):
+        return {}
+    named = {}
+    for name, value in bound.arguments.items():
+        values = value.items() if isinstance(value, dict) else [(name, value)]
+        if isinstance(value, tuple | list):
+            values = [(f"{name} {i}", v) for i, v in enumerate(value)]
+            values = [(name, value[0])] if len(value) == 1 else values
+        named |= {n: v for n, v in values if isinstance(v, Tensor)}
+    return named
 
 
 # --- from connections to roles -------------------------------------------------------
 
 
-def _block(name: str, p: Tensor, seen: Seen | None) -> Block:
+def _block(name: str, p: Tensor, seen: Seen | None, main: str | None) -> Block:
     shape = tuple(p.shape)
     if seen is None:
-        note = "" if p.ndim < 2 else "the model was not seen at work"
-        return Block(name, shape, "bias" if p.ndim < 2 else "unknown", note=note)
+        return Block(name, shape, "bias" if p.ndim < 2 else "unknown", note=UNSEEN)
     products = [q for q in seen.products if q.name == name]
-    looked_up = any(at.name == name for at in seen.lookups)
+    lookups = [at for at in seen.lookups if at.name == name]
+    if name in seen.recurrent:
+        note = f"the gates of a recurrent layer ({seen.recurrent[name]})"
+        role = "bias" if p.ndim < 2 else "unknown"
+        return Block(name, shape, role, note="" if p.ndim < 2 else note)
     if name in seen.unknown:
         return Block(name, shape, "unknown", note=seen.unknown[name])
     if name in seen.convolutions:
-        return Block(name, shape, "convolution")
+        return _convolution_block(name, shape, *seen.convolutions[name])
+    if lookups and p.ndim == 2:
+        return _table_block(name, shape, lookups, products)
     if products and p.ndim in (2, 3):
-        return _product_block(name, shape, products, looked_up, seen)
-    if looked_up and p.ndim == 2:
-        return Block(name, shape, "embedding")
+        return _product_block(name, shape, products, seen, main)
     if name in seen.added:
         return Block(name, shape, "bias")
     if name in seen.multiplied:
         return Block(name, shape, "gain")
     if p.ndim < 2:
-        return Block(name, shape, "bias", note="not used in a forward pass")
-    note = "not used in a forward pass" if not products else "of more than 3 axes"
+        return Block(name, shape, "bias", note=UNUSED)
+    note = UNUSED if not products else "of more than 3 axes"
     return Block(name, shape, "unknown", note=note)
 
 
-def _product_block(name, shape, products: list[Product], looked_up, seen) -> Block:
+def _pair_block(block: Block, role: str, partner: str, node) -> Block:
+    if len(block.shape) != 2:
+        return block
+    axes = (node.free, node.summed) if isinstance(node, Product) else (
+        node.columns, node.rows,
+    )  # fmt: skip
+    return Block(block.name, block.shape, role, *axes, partner=partner)
+
+
+def _convolution_block(name, shape, transposed: bool, groups: int) -> Block:
+    """One matrix per tap and group; with one row or column each there is no matrix.
+
+    The polar factor of a matrix of one row or column is only a normalisation, so that
+    a depthwise convolution, also one with several outputs per input, is a "depthwise".
+    """
+    rows, columns = (1, 0) if transposed else (0, 1)
+    outputs = shape[1] if transposed else shape[0] // groups
+    inputs = shape[0] // groups if transposed else shape[1]
+    depthwise = groups > 1 and 1 in (outputs, inputs)
+    role = "depthwise" if depthwise else "convolution"
+    return Block(name, shape, role, rows, columns, groups=groups)
+
+
+def _table_block(name, shape, lookups, products: list[Product]) -> Block:
+    axes = {(at.rows, at.columns) for at in lookups}
+    if len(axes) > 1:
+        return Block(name, shape, "unknown", note="looked up by rows and by columns")
+    rows, columns = axes.pop()
+    if any(at.scores for at in lookups):
+        return Block(name, shape, "bias table", rows, columns)
+    role = "tied embedding" if products else "embedding"
+    return Block(name, shape, role, rows, columns)
+
+
+def _product_block(name, shape, products: list[Product], seen, main) -> Block:
     axes = {(p.free, p.summed) for p in products}
     if len(axes) > 1:
         return Block(name, shape, "unknown", note="used in both directions")
     rows, columns = axes.pop()
     block = Block(name, shape, "matrix", rows, columns)
-    if looked_up:
-        return replace(block, role="tied embedding", rows=0, columns=1)
-    kinds = {_role(p, seen) for p in products}
-    if {k.role for k in kinds} < {"query", "key", "value", "qkv"} and len(kinds) > 1:
-        kinds = {replace(k, role="qkv") for k in kinds}  # slices of one weight
-    if len(kinds) > 1:  # used in several ways
-        return block
-    kind = kinds.pop()
-    inside = kind.role == "attention out"
-    heads, rest = divmod(shape[columns if inside else rows], kind.width or 1)
-    if kind.width == 0 or rest or len(shape) == 3:  # a third axis has them apart
-        heads = 1
+    if all(p.chosen for p in products):
+        shift = all(p.softmax and not p.spoiled for p in products)
+        return replace(block, role="router", shift=shift)
+    if all(p is seen.head for p in products):
+        return _head_block(block, products, seen, main)
+    length, sides = shape[rows], {_input_side(p) for p in products}
+    kind = fused.kind(products, seen, length)
+    side = sides.pop() if len(sides) == 1 else None
+    if kind in (None, fused.MATRIX) and side is not None:
+        return _by_columns(block, *side)
+    if kind is None and all(p in seen.second_heads for p in products):
+        return _head_block(block, products, seen, None)
+    kind = kind or fused.cut(products, seen, length) or fused.MATRIX
+    return _by_rows(block, kind)
+
+
+def _head_block(block: Block, products, seen, main) -> Block:
+    assumed = all(assumes_softmax(p, seen, main) for p in products)
+    proven = all(p.softmax and not p.spoiled for p in products)
+    note = ASSUMED if assumed and not proven else ""
+    return replace(block, role="head", shift=assumed or proven, note=note)
+
+
+def _by_columns(block: Block, role: str, heads: int) -> Block:
+    heads = heads if len(block.shape) == 2 else 1  # a third axis has them apart
+    return replace(block, role=role, heads=heads, head_columns=heads > 1)
+
+
+def _by_rows(block: Block, kind: Kind) -> Block:
+    heads = kind.heads if len(block.shape) == 2 else 1
     return replace(
         block,
         role=kind.role,
         heads=heads,
-        head_columns=inside and heads > 1,
         layout=kind.layout,
-        shift=kind.shift,
+        parts=kind.parts,
+        note=kind.note,
     )
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What one product says of its weight; width: of a head."""
-
-    role: str
-    width: int = 0
-    layout: str | None = None
-    shift: bool = False
-
-
-def _role(p: Product, seen: Seen) -> _Kind:
-    if p is seen.head:
-        return _Kind("head", shift=p.softmax or _is_vocabulary(p, seen))
-    if p.topk:
-        return _Kind("router", shift=p.softmax)
-    for node in p.inputs.nodes():
-        if isinstance(node, Attention):
-            return _Kind("attention out", node.value_width)
-        if isinstance(node, Gated):
-            return _Kind("down")
-    for g in seen.gated:
-        if p is g.gate and p is g.up:
-            return _Kind("gate_up", layout=g.layout)
-        if p in (g.gate, g.up):
-            return _Kind("gate" if p is g.gate else "up")
-    return _attention_role(p, seen)
-
-
-def _attention_role(p: Product, seen: Seen) -> _Kind:
-    for a in seen.attentions:
-        parts = {"query": a.query, "key": a.key, "value": a.value}
-        mine = [part for part, origin in parts.items() if p in origin.nodes(Product)]
-        if not mine:
-            continue
-        alone = all(parts[part].product() is p for part in mine)
-        width = a.value_width if mine == ["value"] else a.query_width
-        equal = len(mine) == 1 or a.value_width == a.query_width
-        if not alone or not equal:  # latent attention: parts of several products
-            break
-        return _Kind(mine[0] if len(mine) == 1 else "qkv", width)
-    return _Kind("matrix")
-
-
-def _is_vocabulary(head: Product, seen: Seen) -> bool:
-    """A language model's head: its loss, a softmax, was not in the forward pass."""
-    sizes = {at.rows for at in seen.lookups}
-    return head.features in sizes and not seen.head_bent
+def _input_side(p: Product) -> tuple[str, int] | None:
+    """Role and heads of a weight whose inputs are an attention's or a gated unit's."""
+    if p.inputs.only(Gated) is not None:
+        return "down", 1
+    node = p.inputs.only(Attention)
+    if node is None:
+        return None
+    labels = p.inputs[node].labels
+    if labels is None or len(labels) != 1:
+        return "attention out", 1
+    columns = collapsed(labels[0]).reshape(-1).tolist()
+    heads, rest = divmod(p.width, node.value_width)
+    in_order = columns == list(range(p.width)) and not rest
+    return "attention out", heads if in_order else 1
 
 
 # --- without connections -------------------------------------------------------------
 
 
-def _by_type(model: nn.Module, found: dict[str, Block], why: str) -> dict[str, Block]:
-    """What a module's type alone says, for parameters that are still unknown."""
+def _by_type(model: nn.Module, found: dict[str, Block]) -> dict[str, Block]:
+    """What a module's type alone says, for parameters that were not seen in use."""
     found = dict(found)
     for prefix, module in model.named_modules():
         for own, p in module.named_parameters(recurse=False):
             name = f"{prefix}.{own}" if prefix else own
-            if name not in found or found[name].role not in VECTORS:
+            if name not in found or found[name].note not in (UNUSED, UNSEEN):
                 continue
             if isinstance(module, nn.Embedding):
                 found[name] = replace(found[name], role="embedding", note="")
             elif isinstance(module, nn.MultiheadAttention) and p.ndim == 2:
                 parts = {"in_proj_weight": "qkv", "q_proj_weight": "query"}
                 parts |= {"k_proj_weight": "key", "v_proj_weight": "value"}
-                heads = p.shape[0] // module.head_dim
-                found[name] = replace(
-                    found[name], role=parts[own], heads=heads, note=""
-                )
+                if own in parts:
+                    heads = p.shape[0] // module.head_dim
+                    found[name] = replace(
+                        found[name], role=parts[own], heads=heads, note=""
+                    )
             elif _is_norm(module) and own == "weight":
                 found[name] = replace(found[name], role="gain", note="")
     return found
@@ -339,15 +372,16 @@ def _like_siblings(model: nn.Module, found: dict[str, Block]) -> dict[str, Block
             if name in keys:
                 key = (type(module), own, found[name].shape)
                 keys[name].append(key)
-                if found[name].role != "unknown" and not found[name].note:
+                alone = not found[name].note and not found[name].partner
+                if found[name].role != "unknown" and alone:
                     classes.setdefault(key, set()).add(replace(found[name], name=""))
     done = dict(found)
     for name, block in found.items():
-        if block.note != "not used in a forward pass":
+        if block.note != UNUSED:
             continue
         for key in reversed(keys[name]):  # the innermost module first
-            if type(model) is key[0] or inspect.getmodule(key[0]) is nn.modules.linear:
-                continue  # every Linear is not alike
+            if type(model) is key[0] or key[0].__module__ in ANYTHING:
+                continue  # every Linear, or list of layers, is not alike
             if len(classes.get(key, ())) == 1:
                 done[name] = replace(next(iter(classes[key])), name=name)
                 break

@@ -1,0 +1,131 @@
+"""Integers and masks: ids of the input, and which features are the largest."""
+
+from torch import Tensor
+
+from symlab.symopt.dataflow.traces import (
+    COPIES,
+    JOINS,
+    SCALED,
+    VIEWS,
+    Operation,
+    Product,
+    varying,
+    words,
+)
+from symlab.symopt.dataflow.values import Known
+
+COMPARISONS = words("eq ne lt le gt ge")
+CHOOSING = words("topk sort argmax argmin argsort max min multinomial")
+OF_IDS = words("roll constant_pad_nd masked_fill where index_select index flip fill")
+ASKING = words(  # of a weight's shape, dtype or device alone
+    "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones "
+    "new_empty new_full new_empty_strided"
+)
+
+
+def follow_ids(known: Known, op: Operation) -> None:
+    """Copies, slices and shifts of the ids that the model was given."""
+    if op.name not in VIEWS | COPIES | JOINS | OF_IDS | {"copy"}:
+        return
+    names = {known.ids[t] for t in op.tensors() if t in known.ids}
+    if len(names) != 1:
+        return
+    if op.name in ("index", "index_select") and op.args[0] not in known.ids:
+        return
+    for r in op.results:
+        if not r.is_floating_point():
+            known.ids[r] = next(iter(names))
+            if r._base is not None and r is op.args[0]:
+                known.ids[r._base] = known.ids[r]
+
+
+def follow_one_hot(known: Known, op: Operation) -> None:
+    """Rows with a 1 at the place of each id: times a table they look it up."""
+    args, ids = op.args, None
+    if op.name == "scatter" and len(args) > 3 and args[3] == 1:
+        ids = args[2]
+    elif op.name == "eq" and all(isinstance(a, Tensor) for a in args[:2]):
+        for one, other in (args, args[::-1]):
+            column = one.ndim > 1 and one.shape[-1] == 1 < other.shape[-1]
+            ids = one if column and other.ndim == 1 else ids
+    elif op.name in COPIES | VIEWS and args[0] in known.one_hot:
+        ids = known.one_hot[args[0]]
+    if ids is None or ids.is_floating_point() or ids in known.choices:
+        return
+    for r in op.results:
+        same = op.name not in VIEWS or r.shape[-1] == args[0].shape[-1]
+        if same and not known.origin(args[0]):
+            known.one_hot[r] = ids
+
+
+def follow_choices(known: Known, op: Operation) -> None:
+    """Follows which entries are largest, up to the other values they act on."""
+    given = op.tensors()
+    made = _choice(known, op)
+    chosen = {p for t in given if t in known.choices for p in known.choices[t]}
+    if chosen and _acts(known, op, given, chosen):
+        for p in chosen:
+            p.chosen = True
+        chosen = set()
+    if made is not None:
+        chosen = chosen | {made}
+    if not chosen or op.name in ASKING:
+        return
+    for r in op.results:
+        floats = r.is_floating_point()
+        if made is None or not floats:
+            known.choices[r] = chosen
+            if r._base is not None and r is (op.args[0] if op.args else None):
+                known.choices[r._base] = chosen
+
+
+def _choice(known: Known, op: Operation) -> Product | None:
+    """The product whose largest features this operation looks for."""
+    floats = [t for t in op.tensors() if t.is_floating_point()]
+    if not floats or op.name not in CHOOSING | COMPARISONS:
+        return None
+    made_of = {_scored(known, t) for t in floats}
+    p = made_of.pop()
+    if made_of or p is None:
+        return None
+    if op.name in COMPARISONS:
+        return p if len(floats) == 2 else None
+    labels = known.origin(floats[0])[p].labels
+    dim = op.argument("dim", -1)
+    if op.name == "multinomial":
+        dim = -1
+    if dim is None or isinstance(dim, Tensor):
+        return None
+    dim = dim % floats[0].ndim if floats[0].ndim else 0
+    along = labels is None or any(dim in varying(x) for x in labels)
+    return p if along else None
+
+
+def _scored(known: Known, t: Tensor) -> Product | None:
+    """The product that these scores are; noise may be the product of another."""
+    origin = known.origin(t)
+    straight = [n for n, trace in origin.items() if trace.bend <= SCALED]
+    noisy = len(straight) == 1 and origin.nodes() == origin.nodes(Product)
+    p = straight[0] if noisy else origin.product()
+    return p if isinstance(p, Product) else None
+
+
+def _acts(known: Known, op: Operation, given: list[Tensor], chosen: set) -> bool:
+    """Whether a choice acts on values of other origin here, or picks weights."""
+    name = op.name
+    if name == "embedding" or name in ("mm", "addmm", "linear"):
+        others = [t for t in given if t.is_floating_point()]
+        return name == "mm" and all(t not in known.weights for t in others)
+    picks = name in ("index", "index_select", "gather", "bmm")
+    for t in given:
+        if not t.is_floating_point() or t in known.choices:
+            continue
+        if t in known.weights:
+            if name in ("index", "index_select") and t.ndim > 2:
+                return True
+            continue
+        origin = known.origin(t)
+        other = bool(origin) and not chosen & set(origin)
+        if other or (picks and not origin):
+            return True
+    return name == "grouped_mm"

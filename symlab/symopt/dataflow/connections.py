@@ -1,0 +1,224 @@
+"""What a model does with each of its parameters, seen by following one forward pass.
+
+Every value knows the nodes that it comes from: products with a weight, table lookups,
+attention, gated units, and where the features of each lie in it (see `traces`).
+Reshapes, sums, norms and activations pass them on. So a weight is a query because its
+product reaches the first argument of an attention, and a router because the largest
+entries of its product choose what else is computed, whatever its module is called.
+Needs no gradient and no particular input: a few tokens are enough.
+"""
+
+import sys
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from symlab.symopt.dataflow import meta, shifts
+from symlab.symopt.dataflow.attention import attention, gate, glu
+from symlab.symopt.dataflow.choices import (
+    ASKING,
+    follow_choices,
+    follow_ids,
+    follow_one_hot,
+)
+from symlab.symopt.dataflow.contractions import addmm, bmm, convolution, linear, mm, mv
+from symlab.symopt.dataflow.outputs import find_heads
+from symlab.symopt.dataflow.passing import ACTIVATIONS, pass_on
+from symlab.symopt.dataflow.tables import (
+    copied,
+    embedding,
+    embedding_bag,
+    index,
+    index_select,
+    same_weight,
+    used,
+)
+from symlab.symopt.dataflow.traces import (
+    BENT,
+    COPIES,
+    VIEWS,
+    Operation,
+    Seen,
+    tensors,
+    words,
+)
+from symlab.symopt.dataflow.values import Known
+
+OF_ENTRIES = words("add sub rsub mul div neg exp abs square pow clamp softplus sqrt")
+RULES = {  # operator -> function of what is known and the call; True: it is done
+    "mm": mm,
+    "grouped_mm": mm,
+    "bmm": bmm,
+    "addmm": addmm,
+    "baddbmm": addmm,
+    "mv": mv,
+    "linear": linear,
+    "convolution": convolution,
+    "embedding": embedding,
+    "embedding_bag": embedding_bag,
+    "index_select": index_select,
+    "index": index,
+    "glu": glu,
+}
+
+
+class Following(TorchDispatchMode):
+    """Watches the operations of a forward pass and fills in `seen`."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, known: Known):
+        super().__init__()
+        self.known = known
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if not hasattr(func, "_schema"):
+            return self._higher_order(func, args, kwargs)
+        name = func._schema.name.rpartition("::")[2]
+        name = name if name.startswith("__") else name.strip("_")
+        name = "grouped_mm" if name == "grouped_mm_fallback" else name
+        out = meta.result(func, name, args, kwargs)
+        _follow_one(self.known, Operation(func, name, args, kwargs, tensors(out)))
+        return out
+
+    def _higher_order(self, func, args, kwargs):
+        """Operators that call functions: attention is known, others are looked into."""
+        name, known = func._name, self.known
+        given = tensors((args, kwargs))
+        try:
+            out = func(*tree_map(self._watched, args), **kwargs)
+        except Exception:  # it takes no other functions than its own
+            out = func(*args, **kwargs)
+        op = Operation(func, name, args, kwargs, tensors(out))
+        if name == "flex_attention":
+            attention(known, op)
+            return out
+        lost = [t for t in op.results if t.is_floating_point()]
+        if all(t in known.origins for t in lost):
+            return out
+        for t in given:
+            if t in known.weights:
+                known.seen.unknown[known.weights[t].name] = name
+        shifts.spoil(shifts.of_all(given, known.shift), name)
+        origin = known.union([(t, None) for t in given]).at_least(BENT)
+        known.set(lost, origin)
+        return out
+
+    def _watched(self, x):
+        """The same function, followed where a higher-order operator calls it."""
+        if not callable(x) or isinstance(x, Tensor):
+            return x
+
+        def inside(*args, **kwargs):
+            with self:
+                return x(*args, **kwargs)
+
+        return inside
+
+
+def _follow_one(known: Known, op: Operation) -> None:
+    """Enters the results of one operation into what is known."""
+    name, args = op.name, op.args
+    given = op.tensors()
+    if name in ASKING:
+        return
+    follow_ids(known, op)
+    follow_choices(known, op)
+    follow_one_hot(known, op)
+    if name in VIEWS | COPIES and given[0].numel() == op.results[0].numel():
+        known.sources[op.results[0]] = known.source(given[0])
+    weights = [t for t in given if t in known.weights]
+    rule = RULES.get(name)
+    if name.startswith("scaled_dot_product"):
+        rule = attention
+    if rule is not None and rule(known, op):
+        return
+    if weights and name in VIEWS | COPIES and given[0] is weights[0]:
+        same_weight(known, op, given[0])
+        return
+    if weights and len(given) == 1 and name in OF_ENTRIES | ACTIVATIONS:
+        copied(known, given[0], op.results)
+        return
+    for w in weights:
+        alone = len(weights) == len(given)
+        used(known, w, f"{name} of parameters alone" if alone else name, args)
+    values = [t for t in given if t not in known.weights]
+    if name == "mul" and len(values) == 2 and gate(known, *values, op):
+        return
+    pass_on(known, op, values)
+
+
+def follow(model: torch.nn.Module, call, inputs: dict[str, Tensor]) -> Seen:
+    """What `call()`, a forward pass of the model, does with the parameters.
+
+    inputs: the tensors that the call gives to the model, by the names of its
+    arguments. The model is left as it was: its buffers, its mode and torch's random
+    numbers.
+    """
+    compiler = "torch._dynamo" in sys.modules  # its import takes a second
+    try:
+        return _follow(model, call, inputs)
+    except Exception:
+        if compiler or "torch._dynamo" not in sys.modules:
+            raise
+        return _follow(model, call, inputs)  # the model brought the compiler
+
+
+def _follow(model: torch.nn.Module, call, inputs: dict[str, Tensor]) -> Seen:
+    parameters = dict(model.named_parameters())
+    buffers = {n: b.clone() for n, b in model.named_buffers()}
+    modes = {m: m.training for m in model.modules()}
+    known = Known(parameters, inputs)
+    gpus = {p.device for p in parameters.values() if p.is_cuda}
+    nowhere = any(p.is_meta for p in parameters.values())
+    numbers = meta.all_nonzero() if nowhere else nullcontext()
+    try:
+        model.eval()
+        random = torch.random.fork_rng(list(gpus))
+        with random, torch.no_grad(), _one_by_one(), numbers, Following(known):
+            out = call()
+        find_heads(known.seen, out, known.origin, known.shift)
+    finally:
+        for m, training in modes.items():
+            m.training = training
+        with torch.no_grad():
+            for n, b in model.named_buffers():
+                if n in buffers and b.shape == buffers[n].shape:
+                    b.copy_(buffers[n])
+    _note_recurrent(model, known.seen)
+    return known.seen
+
+
+@contextmanager
+def _one_by_one():
+    """Without what makes one operation of many: compiled functions, fused layers."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    flex = sys.modules.get("torch.nn.attention.flex_attention")
+    debug = getattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", None)
+    stance = nullcontext()
+    if "torch._dynamo" in sys.modules:
+        stance = torch.compiler.set_stance("force_eager")
+    torch.backends.mha.set_fastpath_enabled(False)
+    if debug is not None:
+        flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = True
+    try:
+        with stance:
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        if debug is not None:
+            flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = debug
+
+
+def _note_recurrent(model: torch.nn.Module, seen: Seen) -> None:
+    """A layer of torch's: which operators it is made of depends on device and dtype."""
+    layers = (torch.nn.RNNBase, torch.nn.modules.rnn.RNNCellBase)
+    for prefix, module in model.named_modules():
+        if isinstance(module, layers):
+            for own, _ in module.named_parameters(recurse=False):
+                name = f"{prefix}.{own}" if prefix else own
+                seen.recurrent[name] = type(module).__name__

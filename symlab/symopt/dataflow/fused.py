@@ -1,0 +1,243 @@
+"""What the rows of one weight are: queries, keys, values, gates, or several of them.
+
+Each attention and gated unit says which rows reach it. Where they are one thing, or
+pieces of one size, the weight has a role of its own: query, qkv (heads of one width),
+gate_up (two halves). Else it is "fused", and its parts are listed. Rows that reach
+neither are a part "matrix" where other weights take them linearly, else "unknown".
+"""
+
+from dataclasses import dataclass
+
+from symlab.symopt.dataflow.attention import whole
+from symlab.symopt.dataflow.traces import Attention, Product, Seen, Use
+
+HEADS = ("query", "key", "value")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows start to start + length of a weight, and the role that they have."""
+
+    role: str
+    start: int
+    length: int
+    heads: int = 1
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a weight is as a whole."""
+
+    role: str
+    heads: int = 1
+    layout: str | None = None
+    parts: tuple[Part, ...] = ()
+    note: str = ""
+
+
+MATRIX = Kind("matrix")
+
+
+def uses(products: list[Product], seen: Seen) -> list[Use]:
+    """How attention and gated units use the features of these products."""
+    mine, found = set(products), []
+    for a in seen.attentions:
+        found += _of_attention(mine, a)
+    for g in seen.gated:
+        if g.gate in mine:
+            found.append(Use("gate", (g.gate_rows,)))
+        if g.up in mine:
+            found.append(Use("up", (g.up_rows,)))
+    return found
+
+
+def _of_attention(mine: set[Product], a: Attention) -> list[Use]:
+    found = []
+    origins = {"query": a.query, "key": a.key, "value": a.value}
+    for role, origin in origins.items():
+        width = a.value_width if role == "value" else a.query_width
+        for p in mine & origin.nodes(Product):
+            labels = origin[p].labels
+            merged = not (labels is None or whole(origin, p)) or (
+                labels is None and origin.product() is not p
+            )
+            found.append(Use(role, _heads(labels, width), width, merged))
+    return [u for u in found if u.rows != ()]  # () without tokens
+
+
+def _heads(labels, width: int) -> tuple[tuple[int, ...], ...] | None:
+    """The rows of each head: those in the last dimension, for each place before it."""
+    if labels is None:
+        return None
+    heads: dict[tuple[int, ...], set[int]] = {}
+    for x in labels:
+        for d in range(x.ndim - 1):
+            if x.shape[d] > 1 and bool((x == x.narrow(d, 0, 1)).all()):
+                x = x.narrow(d, 0, 1)
+        places = x.expand(*x.shape[:-1], width).reshape(-1, width)
+        for i, rows in enumerate(places.tolist()):
+            heads.setdefault((i, len(places)), set()).update(r for r in rows if r >= 0)
+    return tuple(sorted({tuple(sorted(rows)) for rows in heads.values() if rows}))
+
+
+def kind(products: list[Product], seen: Seen, length: int) -> Kind | None:
+    """What the weight with these products is; None: neither attention nor gate has it.
+
+    length: its number of rows.
+    """
+    found = uses(products, seen)
+    if not found:
+        return None
+    if any(u.merged for u in found):
+        # latent attention: heads of several products
+        return cut(products, seen, length) or MATRIX
+    if any(p.features > length for p in products):
+        return _of_stack(found, length)
+    if any(u.rows is None for u in found):
+        return _without_places(found, length)
+    pieces, whole = _pieces(found), tuple(range(length))
+    if pieces is None:
+        return MATRIX  # the same rows in two roles, or heads that share rows
+    gates = [p for p in pieces if p[0] in ("gate", "up")]
+    if len(gates) == len(pieces) and _rows(pieces) == whole:
+        return _gates(gates, length)
+    if any(not _contiguous(rows) for _, rows, _ in pieces):
+        strided = {role for role, rows, _ in pieces if not _contiguous(rows)}
+        if strided <= set(HEADS) and len(strided) == len({p[0] for p in pieces}):
+            return MATRIX  # heads that lie entry by entry
+        note = f"rows of {' and '.join(sorted(strided))} lie between other rows"
+        return Kind("unknown", note=note)
+    alike = {len(rows) for role, rows, _ in pieces}
+    if not gates and len(alike) == 1 and _rows(pieces) == whole:
+        roles = {role for role, _, _ in pieces}
+        role = next(iter(roles)) if len(roles) == 1 else "qkv"
+        return Kind(role, heads=len(pieces))
+    return _fused(pieces, products, seen, length)
+
+
+def _of_stack(found: list[Use], length: int) -> Kind:
+    """A weight (D, heads, width), whose product has heads x width features."""
+    roles = {u.role for u in found}
+    apart = all(
+        len(rows) == length and _contiguous(rows) and rows[0] % length == 0
+        for u in found
+        for rows in u.rows or ((),)
+    )
+    return Kind(roles.pop()) if apart and len(roles) == 1 else MATRIX
+
+
+def _without_places(found: list[Use], length: int) -> Kind:
+    """One role for all rows, with heads of the width that attention saw."""
+    roles = {u.role for u in found}
+    widths = {u.width for u in found}
+    if len(widths) > 1 or not roles <= set(HEADS):
+        return MATRIX
+    role = next(iter(roles)) if len(roles) == 1 else "qkv"
+    heads, rest = divmod(length, widths.pop())
+    return Kind("matrix") if rest or not heads else Kind(role, heads=heads)
+
+
+def _pieces(found: list[Use]) -> list[tuple[str, tuple[int, ...], int]] | None:
+    """(role, rows, width), sorted; None where one row is in two of them."""
+    pieces = sorted({(u.role, rows, u.width) for u in found for rows in u.rows},
+                    key=lambda p: p[1])  # fmt: skip
+    by_rows: dict[tuple[int, ...], set] = {}
+    for role, rows, width in pieces:
+        by_rows.setdefault(rows, set()).add((role, width))
+    both = [{r for r, _ in s} for s in by_rows.values() if len(s) > 1]
+    if both and all(s <= set(HEADS) for s in both):  # one value as query and key
+        pieces = [("qkv" if len(s) > 1 else next(iter(s))[0], rows, 0)
+                  for rows, s in by_rows.items()]  # fmt: skip
+    elif both:
+        return None
+    rows = [r for _, rows, _ in pieces for r in rows]
+    return None if len(rows) != len(set(rows)) else pieces
+
+
+def _rows(pieces) -> tuple[int, ...]:
+    return tuple(sorted(r for _, rows, _ in pieces for r in rows))
+
+
+def _contiguous(rows: tuple[int, ...]) -> bool:
+    return rows == tuple(range(rows[0], rows[0] + len(rows)))
+
+
+def _gates(gates, length: int) -> Kind:
+    """All rows are gates, or ups, or the two halves of both."""
+    roles = {role for role, _, _ in gates}
+    if len(roles) == 1:
+        return Kind(next(iter(roles)))
+    if len(gates) == 2:
+        (_, first, _), (_, second, _) = gates
+        if len(first) == len(second) and _contiguous(first) and _contiguous(second):
+            return Kind("gate_up", layout="concatenated")
+        even = tuple(range(0, length, 2))
+        if first == even and second == tuple(r + 1 for r in even):
+            return Kind("gate_up", layout="interleaved")
+        if not (_contiguous(first) and _contiguous(second)):
+            return Kind("unknown", note="gate and up lie between each other")
+    parts = _merged([Part(role, rows[0], len(rows)) for role, rows, _ in gates])
+    if all(_contiguous(rows) for _, rows, _ in gates):
+        return Kind("fused", parts=parts)
+    return Kind("unknown", note="gate and up lie between each other")
+
+
+def _fused(pieces, products, seen: Seen, length: int) -> Kind:
+    parts = [Part(role, rows[0], len(rows)) for role, rows, _ in pieces]
+    taken = set(_rows(pieces))
+    rest, lost = _rest(products, seen, set(range(length)) - taken)
+    if lost:
+        note = f"{lost} of its {length} rows have no use that is understood"
+        return Kind("unknown", note=note)
+    return Kind("fused", parts=_merged(parts + rest))
+
+
+def _merged(parts: list[Part]) -> tuple[Part, ...]:
+    """Heads of one role and width that follow each other are one part."""
+    done: list[Part] = []
+    for p in sorted(parts, key=lambda p: p.start):
+        last = done[-1] if done else None
+        width = last.length // last.heads if last else 0
+        joins = last and p.role in (*HEADS, "qkv") and (last.role, width) == (
+            p.role, p.length
+        )  # fmt: skip
+        if joins and last.start + last.length == p.start:
+            done[-1] = Part(p.role, last.start, last.length + p.length, last.heads + 1)
+        else:
+            done.append(p)
+    return tuple(done)
+
+
+def _rest(products, seen: Seen, left: set[int]) -> tuple[list[Part], int]:
+    """Parts for rows that reach neither attention nor gate, and how many have no use.
+
+    Cut where the model cuts them: rows with the same uses, one after another.
+    """
+    mine = set(products)
+    events = [(set(rows), name) for p, rows, name in seen.rest if p in mine]
+    key: dict[int, tuple] = {}
+    for r in sorted(left):
+        here = [i for i, (rows, _) in enumerate(events) if r in rows]
+        key[r] = tuple(here)
+    lost = sum(not k for k in key.values())
+    parts: list[Part] = []
+    before = None
+    for r, k in key.items():
+        linear = all(events[i][1] == "" for i in k)
+        group = ("matrix", k) if linear else ("unknown", ())
+        if parts and group == before and parts[-1].start + parts[-1].length == r:
+            last = parts.pop()
+            parts.append(Part(last.role, last.start, last.length + 1))
+        else:
+            parts.append(Part(group[0], r, 1))
+        before = group
+    return parts, lost
+
+
+def cut(products: list[Product], seen: Seen, length: int) -> Kind | None:
+    """A weight without attention or gates, but cut in parts of different fate."""
+    parts, lost = _rest(products, seen, set(range(length)))
+    roles = {p.role for p in parts}
+    if lost or roles != {"matrix", "unknown"}:
+        return None
+    return Kind("fused", parts=tuple(parts))

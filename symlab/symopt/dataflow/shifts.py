@@ -1,0 +1,334 @@
+"""Whether adding one vector to all rows of a weight changes anything.
+
+It adds one number per token to all features of the product. A softmax over the
+features does not see that, a sigmoid or a square does. So each value that still shifts
+with the features is followed to all its uses: `ADDED` where the number is added to it
+(logits, their maximum, their logsumexp), `TIMES` where it multiplies (their exp).
+What is left after a softmax, or after a difference or a quotient of two such values of
+the same token, does not shift and is followed no further. Any other use spoils the
+symmetry, and the product keeps its name.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from symlab.symopt.dataflow.traces import (
+    COPIES,
+    JOINS,
+    ORDERED,
+    PICKS,
+    VIEWS,
+    Operation,
+    Product,
+    collapsed,
+    moved,
+    tensors,
+    varying,
+    words,
+)
+
+ADDED, TIMES = "added", "times"
+SOFTMAX = words("softmax log_softmax safe_softmax")
+EXTREMES = words("amax amin max min logsumexp mean")
+CHOICES = words("argmax argmin argsort")
+COMPARISONS = words("eq ne lt le gt ge")
+HARMLESS = words("isnan isinf isfinite zeros_like ones_like empty_like full_like")
+LOWEST = -1e4  # a mask of at most this is -inf for a softmax
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How one value shifts with the features of one product.
+
+    scale: the factors that the logits were multiplied by. features: labels of the
+    features. tokens: labels of the tokens, or None after a sum over tokens. whole: all
+    features are there, once for each token. picked: those that a top-k or ids chose.
+    total: the logsumexp of all features of a token, or the sum of their exp.
+    """
+
+    kind: str
+    scale: tuple
+    features: Tensor
+    tokens: Tensor | None
+    whole: bool = True
+    picked: bool = False
+    total: bool = False
+
+    def along(self, dim: int) -> bool:
+        """Whether features of one token lie along this dimension, and there alone."""
+        same_token = self.tokens is None or collapsed(self.tokens).shape[dim] == 1
+        return varying(self.features) == [dim] and same_token
+
+
+def first(product: Product, out: Tensor, dim: int) -> Shift | None:
+    """The shift of a product itself, with its features along a dimension of out."""
+    lengths = [n for d, n in enumerate(out.shape) if d != dim]
+    count = torch.Size(lengths).numel()
+    if product.features < 2:
+        return None
+    tokens = torch.arange(count).reshape(lengths).unsqueeze(dim).expand(out.shape)
+    shape = [1] * out.ndim
+    shape[dim] = product.features
+    features = product.rows.reshape(shape).expand(out.shape)
+    return Shift(ADDED, (), features, tokens)
+
+
+class Shifts(dict):
+    """Product -> Shift of one value; what is spoiled is left out."""
+
+    def live(self) -> "Shifts":
+        return Shifts({p: s for p, s in self.items() if not p.spoiled})
+
+
+def spoil(shifts: Shifts, name: str) -> None:
+    for p in shifts:
+        p.spoiled = p.spoiled or name
+
+
+def after(op: Operation, of) -> list[Shifts]:
+    """The shifts of each result; `of(t)` are those of an argument."""
+    values = op.tensors()
+    given = [(t, of(t)) for t in values]
+    done = [Shifts() for _ in op.results]
+    for p in {p for _, shifts in given for p in shifts}:
+        mine = [(t, shifts[p]) for t, shifts in given if p in shifts]
+        try:
+            found = _after(op, p, mine, values)
+        except (RuntimeError, IndexError, TypeError):
+            found = None
+        if found is None:
+            p.spoiled = p.spoiled or op.name
+            continue
+        for shifts, shift in zip(done, found, strict=True):
+            if shift is not None:
+                shifts[p] = shift
+    return done
+
+
+def _after(op, p, mine, values) -> list[Shift | None] | None:
+    """None: a use that sees the shift; else the Shift of each result, if it has one."""
+    name, none = op.name, [None] * len(op.results)
+    t, s = mine[0]
+    if name in HARMLESS:
+        return none
+    if name in JOINS:
+        return _joined(op, mine)
+    if len(mine) == 2:
+        return none if _cancel(op, p, mine) else None
+    if len(mine) > 2:
+        return None
+    if name in VIEWS | COPIES | PICKS:
+        return _moved(op, t, s)
+    if name in SOFTMAX:
+        return none if _normalised(op, p, t, s) else None
+    if name in ("masked_fill", "where", "fill"):
+        return _masked(op, t, s)
+    if name in EXTREMES or name == "sum":
+        return _reduced(op, p, t, s)
+    if name in ORDERED or name in CHOICES:
+        return _ordered(op, t, s)
+    if name == "exp" and s.kind == ADDED:
+        return _moved(op, t, replace(s, kind=TIMES))
+    if name == "log" and s.kind == TIMES:
+        return _moved(op, t, replace(s, kind=ADDED))
+    if name in ("add", "sub", "rsub", "neg", "mul", "div"):
+        return _linear(op, t, s, values)
+    return None
+
+
+def _moved(op, t, s: Shift) -> list[Shift | None] | None:
+    features = moved(op, t, s.features)
+    tokens = [None] * len(features) if s.tokens is None else moved(op, t, s.tokens)
+    if any(f is None for f in features):
+        return None
+    count = _entries(s.features)
+    found = []
+    for f, k in zip(features, tokens, strict=True):
+        fewer = _entries(f) != count
+        by_ids = fewer and op.name in ("gather", "take_along_dim")
+        whole, picked = s.whole and not fewer, s.picked or (s.whole and by_ids)
+        found.append(replace(s, features=f, tokens=k, whole=whole, picked=picked))
+    return found
+
+
+def _entries(labels: Tensor) -> int:
+    return collapsed(labels).numel()
+
+
+def _joined(op, mine) -> list[Shift] | None:
+    """A cat along tokens, or of pieces of one product's features."""
+    s = mine[0][1]
+    labels = [moved(op, t, m.features)[0] for t, m in mine]
+    if any(x is None for x in labels) or any(
+        (m.kind, m.scale) != (s.kind, s.scale) for _, m in mine
+    ):
+        return None
+    features = labels[0]
+    for x in labels[1:]:
+        features = torch.maximum(features, x)
+    if bool((features < 0).any()):
+        return None  # a constant beside the logits does not shift with them
+    tokens = None
+    if all(m.tokens is not None for _, m in mine):
+        parts = [moved(op, t, m.tokens)[0] for t, m in mine]
+        tokens = parts[0]
+        for x in parts[1:]:
+            tokens = None if tokens is None or x is None else torch.maximum(tokens, x)
+    return [replace(s, features=features, tokens=tokens, whole=False)]
+
+
+def _normalised(op, p, t, s: Shift) -> bool:
+    dim = op.dims(t.ndim)[0]
+    if s.kind != ADDED or not s.along(dim):
+        return False
+    enough = s.picked or _complete(s, p)
+    p.softmax = p.softmax or enough
+    return enough
+
+
+def _complete(s: Shift, p: Product) -> bool:
+    here = collapsed(s.features).reshape(-1)
+    return s.whole and len(here) == p.features == len(here.unique())
+
+
+def _cancel(op, p, mine) -> bool:
+    """Whether two values of one token shift alike, so that the result does not."""
+    (_, a), (_, b) = mine
+    if (a.kind, a.scale) != (b.kind, b.scale) or a.tokens is None or b.tokens is None:
+        return False
+    kind = {"sub": ADDED, "rsub": ADDED, "div": TIMES}.get(op.name)
+    compared = op.name in COMPARISONS
+    if not compared and a.kind != kind:
+        return False
+    if op.argument("alpha", 1) != 1:
+        return False
+    one, two = torch.broadcast_tensors(collapsed(a.tokens), collapsed(b.tokens))
+    if _tokens_collide(a.tokens, b.tokens) or not torch.equal(one, two):
+        return False
+    if not compared:
+        p.softmax = p.softmax or any(s.total or _complete(s, p) for s in (a, b))
+    return True
+
+
+def _tokens_collide(a: Tensor, b: Tensor) -> bool:
+    """Whether a dimension of tokens meets one of other length or a broadcast."""
+    small = collapsed(a), collapsed(b)
+    full = torch.broadcast_shapes(a.shape, b.shape)
+    for x, y in zip(*(_padded(s.shape, len(full)) for s in small), strict=True):
+        if x != y:
+            return True
+    return False
+
+
+def _padded(shape, ndim: int) -> list[int]:
+    return [1] * (ndim - len(shape)) + list(shape)
+
+
+def _masked(op, t, s: Shift) -> list[Shift | None] | None:
+    """Entries that are filled with -inf leave a softmax over the others."""
+    if op.name == "where":
+        fill = op.args[2] if op.args[1] is t else op.args[1]
+    else:
+        fill = op.args[-1]
+    if isinstance(fill, Tensor):
+        fill = 0.0 if fill.is_meta or fill.numel() != 1 else fill.item()
+    return _moved(op, t, s) if fill <= LOWEST and s.kind == ADDED else None
+
+
+def _reduced(op, p, t, s: Shift) -> list[Shift | None] | None:
+    """The maximum, logsumexp, mean or sum over features, or a mean over tokens."""
+    dims = op.dims(t.ndim)
+    if len(op.args) < 2 and "dim" not in op.kwargs and op.name in ("max", "min"):
+        return None
+    over = any(s.along(d) for d in dims)
+    if not over:
+        if op.name not in ("sum", "mean") or s.kind != ADDED:
+            return None
+        count = 1 if op.name == "mean" else torch.Size(t.shape[d] for d in dims).numel()
+        labels = moved(op, t, s.features)[0]
+        if labels is None:
+            return None
+        scale = s.scale if count == 1 else (*s.scale, count)
+        return [replace(s, features=labels, tokens=None, scale=scale)]
+    alike = s.kind == ADDED and op.name in EXTREMES
+    if not (alike or (s.kind == TIMES and op.name in ("sum", "mean", "amax"))):
+        return None
+    if len(dims) != 1:
+        return None
+    tokens, kind = s.tokens, {"logsumexp": ADDED, "sum": TIMES}
+    total = _complete(s, p) and kind.get(op.name) == s.kind
+    flat = collapsed(s.features).narrow(dims[0], 0, 1).expand(t.shape)
+    found = []
+    for r in op.results:
+        if not r.is_floating_point():
+            found.append(None)
+            continue
+        keep = r.ndim == t.ndim
+        f, k = (
+            None if x is None else _dropped(x, dims[0], keep) for x in (flat, tokens)
+        )
+        found.append(replace(s, features=f, tokens=k, total=total, whole=False))
+    return found
+
+
+def _dropped(labels: Tensor, dim: int, keep: bool) -> Tensor:
+    return labels.narrow(dim, 0, 1) if keep else labels.select(dim, 0)
+
+
+def _ordered(op, t, s: Shift) -> list[Shift | None] | None:
+    """The largest features of one token are those of it shifted."""
+    dim = op.argument("dim", -1)
+    if dim is None or not s.along(dim % t.ndim):
+        return None
+    dim = dim % t.ndim
+    found = []
+    for r in op.results:
+        if not r.is_floating_point():
+            found.append(None)
+            continue
+        features = s.features.narrow(dim, 0, r.shape[dim])
+        tokens = None if s.tokens is None else s.tokens.narrow(dim, 0, r.shape[dim])
+        picked = s.picked or s.whole
+        found.append(
+            replace(s, features=features, tokens=tokens, whole=False, picked=picked)
+        )
+    return found
+
+
+def _linear(op, t, s: Shift, values) -> list[Shift | None] | None:
+    """The logits plus anything, or times one number for all features of a token."""
+    others = [x for x in values if x is not t]
+    if op.name in ("mul", "div"):
+        if op.name == "div" and op.args[0] is not t:
+            return None
+        if s.kind == ADDED:
+            axes = varying(s.features)
+            ndim = op.results[0].ndim
+            for other in others:
+                for d in axes:
+                    back = ndim - (d + ndim - t.ndim)
+                    if other.ndim >= back and other.shape[-back] > 1:
+                        return None
+            factors = [id(x) for x in others] or [
+                x for x in op.args if isinstance(x, int | float)
+            ]
+            s = replace(s, scale=(*s.scale, op.name, *factors))
+    elif s.kind == TIMES:
+        return None
+    elif op.name == "neg" or (op.name == "rsub") or (
+        op.name == "sub" and op.args[0] is not t
+    ):  # fmt: skip
+        s = replace(s, scale=(*s.scale, -1))
+    elif op.argument("alpha", 1) != 1 and op.args[0] is not t:
+        s = replace(s, scale=(*s.scale, op.argument("alpha")))
+    return _moved(op, t, s)
+
+
+def of_all(tree, of) -> Shifts:
+    """The shifts of all tensors of a tree together."""
+    both = Shifts()
+    for t in tensors(tree):
+        both.update(of(t))
+    return both

@@ -1,0 +1,215 @@
+"""What is known of each tensor of a forward pass: where it comes from."""
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from symlab.symopt.dataflow import shifts
+from symlab.symopt.dataflow.shifts import Shifts
+from symlab.symopt.dataflow.traces import (
+    LINEAR,
+    MAX_ENTRIES,
+    MAX_LAYOUTS,
+    MAX_NODES,
+    SCALED,
+    Lookup,
+    Operation,
+    Origin,
+    Product,
+    Seen,
+    Trace,
+    collapsed,
+    moved,
+    rows_of,
+    same,
+    varying,
+)
+from symlab.symopt.dataflow.weights import Weight
+
+
+class Known:
+    """What is known of the tensors of one forward pass.
+
+    weights: tensors that are parameters, parts or copies of one. origins: of values.
+    shifts: how values shift with the features of products. ids: integers that are an
+    input of the model, by its name. choices: tensors that say which features of these
+    products are largest. one_hot: ids written as rows of 0 and one 1. sources: one object for a value and its reshapes.
+    """
+
+    def __init__(self, parameters: dict[str, Tensor], inputs: dict[str, Tensor]):
+        self.seen = Seen(inputs=tuple(inputs))
+        self.weights = WeakIdKeyDictionary()
+        self.origins = WeakIdKeyDictionary()
+        self.shifts = WeakIdKeyDictionary()
+        self.ids = WeakIdKeyDictionary()
+        self.choices = WeakIdKeyDictionary()
+        self.one_hot = WeakIdKeyDictionary()
+        self.sources = WeakIdKeyDictionary()
+        for name, t in inputs.items():
+            if not t.is_floating_point():
+                self.ids[t] = name
+        for name, p in parameters.items():
+            layout = [(p.stride(d), p.shape[d], (d,)) for d in range(p.ndim)]
+            self.weights[p] = Weight(name, layout, {})
+
+    def origin(self, t) -> Origin:
+        return self.origins.get(t, Origin()) if isinstance(t, Tensor) else Origin()
+
+    def shift(self, t) -> Shifts:
+        return self.shifts[t].live() if t in self.shifts else Shifts()
+
+    def union(self, parts) -> Origin:
+        """Of (value, its label change): all nodes, with all their layouts."""
+        both = Origin()
+        for t, change in parts:
+            for n, trace in self.origin(t).items():
+                labels = None if trace.labels is None or change is None else []
+                for x in trace.labels or ():
+                    y = change(x) if labels is not None else None
+                    labels = None if y is None else [*labels, y]
+                if labels and all(_nowhere(x) for x in labels):
+                    continue
+                both[n] = _merged(both.get(n), trace, labels)
+        if len(both) > MAX_NODES:
+            both = Origin({n: t._replace(labels=None) for n, t in both.items()})
+        return both
+
+    def moved(self, op: Operation, values: list[Tensor]) -> list[Origin]:
+        """The origin of each result."""
+        cache: dict[tuple[int, int], list] = {}
+
+        def change(t, i):
+            def one(labels):
+                key = id(t), id(labels)
+                if key not in cache:
+                    cache[key] = moved(op, t, labels)
+                return cache[key][i]
+
+            return one
+
+        return [
+            self.union([(t, change(t, i)) for t in values])
+            for i in range(len(op.results))
+        ]
+
+    def wrote(self, op: Operation, result: Tensor, origin: Origin) -> None:
+        """A view of a buffer was written to: the buffer holds the value, too."""
+        if result._base is None or not any(result is a for a in op.args[:1]):
+            return
+        base = result._base
+        spoiled = shifts.after(op, self.shift) if base in self.shifts else []
+        if base in self.shifts and not any(spoiled):
+            shifts.spoil(self.shift(base), op.name)
+
+        def place(labels):
+            if not base.is_contiguous() or base.numel() > MAX_ENTRIES:
+                return None
+            whole = torch.full(base.shape, -1, dtype=labels.dtype, device="cpu")
+            offset = result.storage_offset() - base.storage_offset()
+            whole.as_strided(result.shape, result.stride(), offset).copy_(labels)
+            return whole
+
+        new = Origin(
+            {
+                n: t
+                if t.labels is None
+                else t._replace(labels=_placed(t.labels, place))
+                for n, t in origin.items()
+            }
+        )
+        old = self.origin(base)
+        for n, t in new.items():
+            before = old.get(n)
+            if before is not None and before.labels and t.labels:
+                over = torch.where(t.labels[0] < 0, before.labels[0], t.labels[0])
+                t = t._replace(labels=(over,), bend=max(t.bend, before.bend))
+            new[n] = t
+        self.origins[base] = Origin({**old, **new})
+
+    def set(self, results: list[Tensor], origin: Origin) -> None:
+        for t in results:
+            if t.is_floating_point():
+                self.origins[t] = origin
+
+    def rest(self, t: Tensor, name: str) -> None:
+        """Notes a use of some features of a product other than in attention or gates.
+
+        name: '' for a linear use, else the operation.
+        """
+        p = self.origin(t).product()
+        if p is None:
+            return
+        trace = self.origin(t)[p]
+        if trace.labels and trace.bend <= SCALED:
+            rows = rows_of(trace.labels)
+            if 0 < len(rows) < p.features:
+                self.seen.rest.append((p, rows, name))
+
+    def made(self, op: Operation, product: Product, at: int) -> None:
+        """The result of the operation is this product, its features in dimension at."""
+        self.seen.products.append(product)
+        out = op.results[0]
+        at = at % out.ndim
+        shape = [1] * out.ndim
+        shape[at] = product.features
+        labels = product.rows.reshape(shape).expand(out.shape)
+        self.origins[out] = Origin({product: Trace(LINEAR, (labels,))})
+        shift = shifts.first(product, out, at)
+        if shift is not None:
+            self.shifts[out] = Shifts({product: shift})
+
+    def consumed(self, op: Operation, *values: Tensor, by: object = None) -> None:
+        """These are used by a product (`by`), convolution, attention or gated unit."""
+        for x in values:
+            shifts.spoil(self.shift(x), op.name)
+            self.rest(x, "")
+            for node in self.origin(x).nodes((Product, Lookup)):
+                node.consumers.add(op.name if by is None else by)
+
+    def source(self, x: Tensor) -> object:
+        """The same object for a value and all its reshapes and copies."""
+        return self.sources.setdefault(x, object())
+
+    def bias_table(self, t) -> None:
+        table = self.origin(t).only(Lookup)
+        if table is not None:
+            table.scores = True
+
+
+def feature_dims(t: Tensor, trace: Trace) -> set[int]:
+    """The dimensions of a value that hold the features of this node."""
+    found = {d for x in trace.labels or () for d in varying(x)}
+    return found or {t.ndim - 1}
+
+
+def lengths(t: Tensor) -> list[int]:
+    """The shape, with 1 where one number was expanded."""
+    return [1 if s == 0 else n for n, s in zip(t.shape, t.stride(), strict=True)]
+
+
+def entries(t: Tensor) -> int:
+    return torch.Size(lengths(t)).numel()
+
+
+def _nowhere(labels: Tensor) -> bool:
+    return labels.numel() > 0 and bool((collapsed(labels) < 0).all())
+
+
+def _placed(labels: tuple[Tensor, ...], place) -> tuple[Tensor, ...] | None:
+    found = tuple(place(x) for x in labels)
+    return None if any(x is None for x in found) else found
+
+
+def _merged(old: Trace | None, new: Trace, labels: list | None) -> Trace:
+    """Both traces of one node in one value."""
+    layouts = None if labels is None else tuple(labels)
+    if old is None:
+        return new._replace(labels=layouts)
+    if layouts is not None:
+        if old.labels is None:
+            layouts = None
+        else:
+            known = list(old.labels)
+            known += [x for x in layouts if not any(same(x, y) for y in known)]
+            layouts = tuple(known) if len(known) <= MAX_LAYOUTS else None
+    return Trace(max(old.bend, new.bend), layouts, old.direct or new.direct)

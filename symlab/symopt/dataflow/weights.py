@@ -1,0 +1,39 @@
+"""Which part of which parameter a tensor is."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Weight:
+    """A tensor that is a parameter, a part of it, or a copy: which axis lies where."""
+
+    name: str
+    strides: list[tuple[int, int, tuple[int, ...]]]  # (stride, length, axes) of storage
+    starts: dict[int, int]  # axis -> its first index in this storage
+
+    def axes(self, t: Tensor) -> list[tuple[int, ...]]:
+        """The parameter's axes in each dimension of a view t of the storage."""
+        return [self._axes_of(t, d) for d in range(t.ndim)]
+
+    def _axes_of(self, t: Tensor, dim: int) -> tuple[int, ...]:
+        stride, reach = t.stride(dim), t.stride(dim) * t.shape[dim]
+        if t.shape[dim] == 1 or stride == 0:
+            return ()
+        found = []
+        for s, n, axes in self.strides:  # [s, s n) is where this axis moves
+            if n > 1 and stride < s * n and reach > s:
+                found += axes
+        return tuple(found)
+
+    def indices(self, t: Tensor, dim: int, axis: int) -> Tensor:
+        """(length of dim,): which index of the parameter's axis each entry is."""
+        start, step, left = self.starts.get(axis, 0), 1, t.storage_offset()
+        for s, _, axes in sorted(self.strides, reverse=True):
+            if s and axis in axes:
+                start += left // s
+                step = max(1, t.stride(dim) // s) if t.shape[dim] > 1 else 1
+            left = left % s if s else left
+        return start + step * torch.arange(t.shape[dim], device="cpu")

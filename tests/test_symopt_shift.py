@@ -1,0 +1,388 @@
+"""When adding one vector to all rows of a head or router is taken for a symmetry.
+
+Where the softmax is in the forward pass, the claim is measured: rows are shifted, and
+the output must not change. Where it is assumed, the model returns logits.
+"""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from symlab.symopt import describe, roles
+
+D, V, T = 8, 14, 6
+TOKENS = torch.arange(2 * T).view(2, T)
+NUMBERS = torch.randn(2, T, D, generator=torch.Generator().manual_seed(1))
+
+
+class Model(nn.Module):
+    """A layer, a head w of n outputs, and one function that uses them."""
+
+    def __init__(self, forward, outputs=V, vocabulary=V, embedding=True, bias=False):
+        super().__init__()
+        self.use = forward
+        if embedding:
+            self.table = nn.Embedding(vocabulary, D)
+        self.positions = nn.Embedding(T, D)
+        self.mixing = nn.Linear(D, D)
+        self.out = nn.Linear(D, D)
+        self.w = nn.Linear(D, outputs, bias=bias)
+        self.experts = nn.ModuleList(nn.Linear(D, D) for _ in range(outputs))
+
+    def forward(self, *inputs, **named):
+        return self.use(self, *inputs, **named)
+
+    def hidden(self, x):
+        """(N, T) ids or (N, T, D) numbers -> (N, T, D), with positions."""
+        x = x if x.is_floating_point() else self.table(x)
+        x = x + self.positions(torch.arange(x.shape[1]))
+        return x + torch.tanh(self.mixing(x))
+
+
+def language(m, ids):
+    return m.w(m.hidden(ids))
+
+
+def mixture(weights):
+    """A mixture of experts; weights: logits (N, T, E) -> (N, T, E)."""
+
+    def forward(m, x):
+        x = m.hidden(x)
+        p = weights(m.w(x))
+        return m.out(x + sum(p[..., e : e + 1] * f(x) for e, f in enumerate(m.experts)))
+
+    return forward
+
+
+def best_two(scores):
+    """(N, T, E) -> the same with 0 but for the two largest."""
+    top, which = scores.topk(2)
+    return torch.zeros_like(scores).scatter(-1, which, top)
+
+
+def best_two_of_logits(logits):
+    top, which = logits.topk(2)
+    return torch.zeros_like(logits).scatter(-1, which, top.softmax(-1))
+
+
+def switch(logits):
+    p = logits.softmax(-1)
+    largest, which = p.max(-1, keepdim=True)
+    return F.one_hot(which.squeeze(-1), p.shape[-1]) * largest
+
+
+def hard(logits):
+    p = logits.softmax(-1)
+    one = F.one_hot(p.argmax(-1), p.shape[-1]).to(p.dtype)
+    return one - p.detach() + p
+
+
+def written_out(m, ids):
+    logits = m.w(m.hidden(ids))
+    e = (logits - logits.max(-1, keepdim=True).values).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+def written_out_simply(m, ids):
+    e = m.w(m.hidden(ids)).exp()
+    return (e / e.sum(-1, keepdim=True)).log()
+
+
+def negative_log_likelihood(m, ids):
+    logits = m.w(m.hidden(ids))[:, :-1].float()
+    target = logits.gather(-1, ids[:, 1:, None]).squeeze(-1)
+    return (logits.logsumexp(-1) - target).mean()
+
+
+def cross_entropy(m, ids):
+    logits = m.w(m.hidden(ids))
+    return F.cross_entropy(logits[:, :-1].reshape(-1, V), ids[:, 1:].reshape(-1))
+
+
+def one_axis_of_two(m, x):
+    """4 actions of 3 atoms each: a softmax over the atoms."""
+    return m.w(m.hidden(x).mean(1)).view(-1, 4, 3).softmax(-1)
+
+
+def squared_error(m, x):
+    logits = m.w(m.hidden(x))
+    return logits.softmax(-1), (logits - 1).square().mean()
+
+
+def with_z_loss(m, ids):
+    logits = m.w(m.hidden(ids))
+    z = logits.logsumexp(-1).square().mean()
+    return F.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:]) + 0.1 * z
+
+
+def with_a_gate(m, x):
+    x = m.hidden(x)
+    logits = m.w(x)
+    top, which = logits.softmax(-1).topk(2)
+    y = sum((which == e).any(-1, True) * f(x) for e, f in enumerate(m.experts))
+    return m.out(y * torch.sigmoid(logits.amax(-1, keepdim=True)))
+
+
+def constant_beside(m, x):
+    """One more class, whose logit is 0."""
+    logits = m.w(m.hidden(x))
+    return torch.cat([logits, torch.zeros_like(logits[..., :1])], -1).log_softmax(-1)
+
+
+def experts_choose(m, x):
+    x = m.hidden(x)
+    top, which = m.w(x).softmax(1).topk(2, dim=1)  # each expert takes two tokens
+    y = torch.zeros_like(x)
+    for e, f in enumerate(m.experts):
+        at = which[:, :, e, None].expand(-1, -1, D)
+        y = y.scatter_add(1, at, f(x.gather(1, at)) * top[:, :, e, None])
+    return m.out(x + y)
+
+
+class Recommender(nn.Module):
+    """Users and texts in, a score for each of the items: as many as there are users."""
+
+    def __init__(self):
+        super().__init__()
+        self.users, self.w = nn.Embedding(V, D), nn.Linear(2 * D, V, bias=False)
+
+    def forward(self, users, text):
+        return self.w(torch.cat([self.users(users), text.mean(1)], -1))
+
+
+class TokenTypes(nn.Module):
+    """As many labels as there are kinds of tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.kinds = nn.Embedding(V, D), nn.Embedding(3, D)
+        self.w = nn.Linear(D, 3, bias=False)
+
+    def forward(self, input_ids, token_type_ids):
+        return self.w((self.table(input_ids) + self.kinds(token_type_ids))[:, 0])
+
+
+NEVER = {
+    "start and end of a span": (
+        Model(lambda m, ids: m.w(m.hidden(ids)).softmax(1), 2), TOKENS),
+    "a span of two, in two outputs": (
+        Model(lambda m, ids: m.w(m.hidden(ids)).unbind(-1), 2), TOKENS),
+    "span losses": (
+        Model(lambda m, ids: sum(F.cross_entropy(t, torch.zeros(2, dtype=torch.long))
+                                 for t in m.w(m.hidden(ids)).unbind(-1)), 2), TOKENS),
+    "as many horizons as positions": (
+        Model(lambda m, x: m.w(m.hidden(x).mean(1)), T, embedding=False), NUMBERS),
+    "as many numbers per step as positions": (
+        Model(lambda m, x: m.w(m.hidden(x)), T, embedding=False), NUMBERS),
+    "as many labels of a text as words": (
+        Model(lambda m, ids: m.w(m.hidden(ids).mean(1)), V), TOKENS),
+    "labels of a bag of words": (
+        nn.Sequential(nn.EmbeddingBag(V, D), nn.Linear(D, V, bias=False)), TOKENS),
+    "as many items as users": (Recommender(), (torch.tensor([1, 2]), NUMBERS)),
+    "as many labels as token types": (
+        TokenTypes(), {"input_ids": TOKENS, "token_type_ids": TOKENS % 3}),
+    "hashed ids": (
+        Model(lambda m, ids: m.w(m.hidden(ids * 7 % V)), V), TOKENS),
+    "a sigmoid": (Model(lambda m, ids: m.w(m.hidden(ids)).sigmoid(), V), TOKENS),
+    "binary cross-entropy": (
+        Model(lambda m, ids: F.binary_cross_entropy_with_logits(
+            m.w(m.hidden(ids)), torch.zeros(2, T, V)), V), TOKENS),
+    "a soft cap": (
+        Model(lambda m, ids: 5 * torch.tanh(m.w(m.hidden(ids)) / 5), V), TOKENS),
+    "a soft cap before the softmax": (
+        Model(lambda m, ids: (5 * torch.tanh(m.w(m.hidden(ids)) / 5)).softmax(-1), V),
+        TOKENS),
+    "one axis of two": (Model(one_axis_of_two, 12, embedding=False), NUMBERS),
+    "a squared error beside the softmax": (Model(squared_error, V), TOKENS),
+    "a z-loss": (Model(with_z_loss, V), TOKENS),
+    "a constant logit beside": (Model(constant_beside, V), TOKENS),
+    "a slice beside the softmax": (
+        Model(lambda m, x: (m.w(m.hidden(x))[..., 1:].softmax(-1)), V), TOKENS),
+    "features scaled one by one": (
+        Model(lambda m, x: (m.w(m.hidden(x)) * torch.arange(V)).softmax(-1), V), TOKENS),
+    "a softmax over both": (
+        Model(lambda m, x: m.w(m.hidden(x)).flatten(1).softmax(-1), V), TOKENS),
+    "a softmax over samples": (
+        Model(lambda m, x: m.w(m.hidden(x)).softmax(0), V), TOKENS),
+    "a sigmoid router": (Model(mixture(lambda s: best_two(s.sigmoid())), 3), NUMBERS),
+    "a router with a softmax over tokens": (
+        Model(mixture(lambda s: best_two(s.softmax(1))), 3), NUMBERS),
+    "experts that choose": (Model(experts_choose, 3), NUMBERS),
+    "a router that is a gate, too": (Model(with_a_gate, 3), NUMBERS),
+    "a router by raw logits": (Model(mixture(best_two), 3), NUMBERS),
+}  # fmt: skip
+SEEN = {  # the softmax is in the forward pass
+    "a softmax": (Model(lambda m, ids: m.w(m.hidden(ids)).softmax(-1)), TOKENS),
+    "a classifier": (
+        Model(lambda m, x: m.w(m.hidden(x).mean(1)).log_softmax(1), 3), NUMBERS),
+    "with a temperature": (
+        Model(lambda m, x: (m.w(m.hidden(x)) / 0.7 + 1).log_softmax(-1), 3), NUMBERS),
+    "features second": (
+        Model(lambda m, ids: m.w(m.hidden(ids)).transpose(1, 2).log_softmax(1)), TOKENS),
+    "flattened": (
+        Model(lambda m, ids: m.w(m.hidden(ids)).view(-1, V).softmax(-1)), TOKENS),
+    "masked": (
+        Model(lambda m, ids: m.w(m.hidden(ids)).masked_fill(
+            torch.arange(V) < 2, float("-inf")).softmax(-1)), TOKENS),
+    "written out": (Model(written_out), TOKENS),
+    "written out simply": (Model(written_out_simply), TOKENS),
+    "a negative log-likelihood": (Model(negative_log_likelihood), TOKENS),
+    "cross-entropy": (Model(cross_entropy), TOKENS),
+    "with a bias": (
+        Model(lambda m, ids: m.w(m.hidden(ids)).softmax(-1), bias=True), TOKENS),
+    "a mean over tokens": (
+        Model(lambda m, x: m.w(m.hidden(x)).mean(1).softmax(-1), 3), NUMBERS),
+    "a router, softmax and top-k": (
+        Model(mixture(lambda s: best_two(s.softmax(-1))), 3), NUMBERS),
+    "a router, top-k and softmax": (Model(mixture(best_two_of_logits), 3), NUMBERS),
+    "a switch": (Model(mixture(switch), 3), NUMBERS),
+    "a hard choice": (Model(mixture(hard), 3), NUMBERS),
+}  # fmt: skip
+ASSUMED = {  # logits of the model's own tokens
+    "a language model": (Model(language), TOKENS),
+    "with a bias": (Model(language, bias=True), TOKENS),
+    "the last token": (Model(lambda m, ids: m.w(m.hidden(ids)[:, -1])), TOKENS),
+    "sliced logits": (Model(lambda m, ids: m.w(m.hidden(ids))[:, -2:]), TOKENS),
+    "logits in single precision": (
+        Model(lambda m, ids: m.w(m.hidden(ids)).float() / 2), TOKENS),
+    "a dict of logits": (
+        Model(lambda m, ids: {"hidden": (h := m.hidden(ids)), "logits": m.w(h)}),
+        TOKENS),
+    "logits and no loss": (Model(lambda m, ids: (m.w(m.hidden(ids)), None)), TOKENS),
+    "shifted ids": (Model(lambda m, ids: m.w(m.hidden(F.pad(ids, (1, -1))))), TOKENS),
+    "a window of tokens": (
+        nn.Sequential(nn.Embedding(V, D), nn.Flatten(), nn.Linear(T * D, D), nn.Tanh(),
+                      nn.Linear(D, V, bias=False)), TOKENS),
+}  # fmt: skip
+
+
+def head(model, example):
+    found = roles(model, example)
+    return found[[n for n in found if n.endswith("weight") and n[0] != "e"][-1]]
+
+
+def change(model, example, name="w.weight"):
+    """How much the outputs change when all rows move by one vector."""
+    moved = copy.deepcopy(model).double()
+    example = example if isinstance(example, tuple) else (example,)
+    example = [x.double() if x.is_floating_point() else x for x in example]
+    outputs = []
+    for _ in "ab":
+        out = moved(*example)
+        out = out if isinstance(out, tuple) else (out,)
+        outputs.append(torch.cat([o.detach().flatten() for o in out]))
+        moved.get_parameter(name).data += torch.arange(D) / D - 0.7
+    return float((outputs[0] - outputs[1]).abs().max())
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_no_shift_where_it_is_none_or_unknown(name):
+    model, example = NEVER[name]
+    block = head(model, example)
+    assert block.role in ("head", "router", "matrix")
+    assert not block.shift
+    assert block.note == ""
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_shift_where_the_forward_pass_has_the_softmax(name):
+    model, example = SEEN[name]
+    block = roles(model, example)["w.weight"]
+    assert block.shift
+    assert block.note == ""
+    assert block.role == ("router" if "router" in name or name in (
+        "a switch", "a hard choice") else block.role)  # fmt: skip
+    assert change(model, example) < 1e-6
+
+
+@pytest.mark.parametrize("name", ASSUMED)
+def test_a_shift_is_assumed_for_logits_of_the_models_tokens(name):
+    model, example = ASSUMED[name]
+    block = head(model, example)
+    assert (block.role, block.shift) == ("head", True)
+    assert "assumes a softmax" in block.note
+
+
+MEASURED = [
+    "a sigmoid", "a soft cap before the softmax", "a squared error beside the softmax",
+    "a z-loss", "a constant logit beside", "a softmax over both", "a sigmoid router",
+    "a softmax over samples", "features scaled one by one", "experts that choose",
+    "a router with a softmax over tokens", "a router by raw logits",
+    "a router that is a gate, too",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_those_without_a_shift_change_by_one(name):
+    assert change(*NEVER[name]) > 1e-4
+
+
+def test_a_loss_that_is_seen_decides():
+    """The same logits: one softmax in the loss, or a sigmoid for each output."""
+
+    def forward(loss):
+        def one(m, input_ids, labels=None):
+            logits = m.w(m.hidden(input_ids))
+            said = None if labels is None else loss(logits, labels)
+            return {"loss": said, "logits": logits}
+
+        return one
+
+    def softmax(logits, labels):
+        return F.cross_entropy(logits.transpose(1, 2), labels)
+
+    def sigmoid(logits, labels):
+        target = F.one_hot(labels, V).float()
+        return F.binary_cross_entropy_with_logits(logits, target)
+
+    for loss, shift in ((softmax, True), (sigmoid, False)):
+        model = Model(forward(loss))
+        found = roles(model, {"input_ids": TOKENS})["w.weight"]
+        assert (found.shift, bool(found.note)) == (True, True)
+        given = roles(model, {"input_ids": TOKENS, "labels": TOKENS})["w.weight"]
+        assert (given.role, given.shift, given.note) == ("head", shift, "")
+
+
+def test_tied_heads_have_none():
+    model = Model(language)
+    model.w.weight = model.table.weight
+    block = roles(model, TOKENS)["table.weight"]
+    assert (block.role, block.shift, block.note) == ("tied embedding", False, "")
+    model = Model(lambda m, ids: m.w(m.hidden(ids)).softmax(-1))
+    model.w.weight = model.table.weight
+    assert not roles(model, TOKENS)["table.weight"].shift
+
+
+def test_the_decoders_tokens_count():
+    class Translator(nn.Module):
+        """Two vocabularies; the head predicts the second."""
+
+        def __init__(self, outputs):
+            super().__init__()
+            self.source, self.target = nn.Embedding(V, D), nn.Embedding(V + 3, D)
+            self.w = nn.Linear(D, outputs, bias=False)
+
+        def forward(self, input_ids, decoder_input_ids):
+            x = self.source(input_ids).mean(1, keepdim=True)
+            return self.w(torch.tanh(x + self.target(decoder_input_ids)))
+
+    example = {"input_ids": TOKENS, "decoder_input_ids": TOKENS}
+    assert roles(Translator(V + 3), example)["w.weight"].shift
+    assert not roles(Translator(V), example)["w.weight"].shift
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", ["cross-entropy", "a router, softmax and top-k"])
+def test_shifts_do_not_depend_on_the_precision(name, dtype):
+    model, example = SEEN[name]
+    example = example.to(dtype) if example.is_floating_point() else example
+    found = roles(copy.deepcopy(model).to(dtype), example)
+    assert found == roles(*SEEN[name])
+
+
+def test_describe_shows_what_is_assumed():
+    table = describe(Model(language), example=TOKENS).set_index("name")
+    assert "shift" in table.loc["w.weight", "group"]
