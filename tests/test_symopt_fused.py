@@ -19,7 +19,8 @@ class Layer(nn.Module):
         super().__init__()
         self.w, self.use, self.written_out = nn.Linear(D, rows), use, written_out
         self.out, self.down = nn.LazyLinear(D), nn.LazyLinear(D)
-        self.head, self.taps = nn.Linear(D, 3), nn.Conv1d(8, 8, 2, padding=1, groups=8)
+        self.head = nn.Linear(D, 3)
+        self.taps = nn.Conv1d(8, 8, 2, padding=1, groups=8)
         self(X)
         for name in ("out", "down"):
             if isinstance(getattr(self, name), nn.LazyLinear):
@@ -29,7 +30,7 @@ class Layer(nn.Module):
         return self.head(x + self.use(self, self.w(x)))
 
     def attend(self, q, k, v, heads):
-        """(N, T, heads width) each, with fewer heads in k and v if they are narrower."""
+        """(N, T, heads width) each; narrower k and v have fewer heads."""
         width = q.shape[-1] // heads
         q, k = (t.unflatten(-1, (-1, width)).transpose(1, 2) for t in (q, k))
         v = v.unflatten(-1, (k.shape[1], -1)).transpose(1, 2)

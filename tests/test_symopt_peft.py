@@ -98,7 +98,7 @@ def test_training_does_not_see_how_the_product_is_written(peft):
         parted[name] = max(
             float(((v - w).norm() / v.norm()).detach()) for v, w in products
         )
-    assert parted["low_rank"] < 1e-12
+    assert parted["low_rank"] < 1e-7  # Llama's norms compute in float32
     assert parted["adamw"] > 0.1
 
 

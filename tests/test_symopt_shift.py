@@ -30,6 +30,8 @@ class Model(nn.Module):
         self.mixing = nn.Linear(D, D)
         self.out = nn.Linear(D, D)
         self.w = nn.Linear(D, outputs, bias=bias)
+        self.lstm = nn.LSTM(D, D, batch_first=True)
+        self.taps = nn.Conv1d(D, D, 3, padding=1)
         self.experts = nn.ModuleList(nn.Linear(D, D) for _ in range(outputs))
 
     def forward(self, *inputs, **named):
@@ -179,6 +181,16 @@ NEVER = {
         Model(lambda m, x: m.w(m.hidden(x)), T, embedding=False), NUMBERS),
     "as many labels of a text as words": (
         Model(lambda m, ids: m.w(m.hidden(ids).mean(1)), V), TOKENS),
+    "as many labels as words, on the first token": (
+        Model(lambda m, ids: m.w(m.hidden(ids)[:, 0])), TOKENS),
+    "a maximum over tokens": (
+        Model(lambda m, ids: m.w(m.hidden(ids).amax(1))), TOKENS),
+    "a weighted mean over tokens": (
+        Model(lambda m, ids: m.w(torch.einsum("ntd,t->nd", m.hidden(ids),
+                                              torch.ones(T) / T))), TOKENS),
+    "pooled by a convolution": (
+        Model(lambda m, ids: m.w(F.adaptive_max_pool1d(m.hidden(ids).mT, 1)[..., 0])),
+        TOKENS),
     "labels of a bag of words": (
         nn.Sequential(nn.EmbeddingBag(V, D), nn.Linear(D, V, bias=False)), TOKENS),
     "as many items as users": (Recommender(), (torch.tensor([1, 2]), NUMBERS)),
@@ -202,7 +214,7 @@ NEVER = {
     "a slice beside the softmax": (
         Model(lambda m, x: (m.w(m.hidden(x))[..., 1:].softmax(-1)), V), TOKENS),
     "features scaled one by one": (
-        Model(lambda m, x: (m.w(m.hidden(x)) * torch.arange(V)).softmax(-1), V), TOKENS),
+        Model(lambda m, x: (m.w(m.hidden(x)) * torch.arange(V)).softmax(-1)), TOKENS),
     "a softmax over both": (
         Model(lambda m, x: m.w(m.hidden(x)).flatten(1).softmax(-1), V), TOKENS),
     "a softmax over samples": (
@@ -221,7 +233,7 @@ SEEN = {  # the softmax is in the forward pass
     "with a temperature": (
         Model(lambda m, x: (m.w(m.hidden(x)) / 0.7 + 1).log_softmax(-1), 3), NUMBERS),
     "features second": (
-        Model(lambda m, ids: m.w(m.hidden(ids)).transpose(1, 2).log_softmax(1)), TOKENS),
+        Model(lambda m, ids: m.w(m.hidden(ids)).mT.log_softmax(1)), TOKENS),
     "flattened": (
         Model(lambda m, ids: m.w(m.hidden(ids)).view(-1, V).softmax(-1)), TOKENS),
     "masked": (
@@ -253,6 +265,10 @@ ASSUMED = {  # logits of the model's own tokens
         TOKENS),
     "logits and no loss": (Model(lambda m, ids: (m.w(m.hidden(ids)), None)), TOKENS),
     "shifted ids": (Model(lambda m, ids: m.w(m.hidden(F.pad(ids, (1, -1))))), TOKENS),
+    "a recurrent model": (
+        Model(lambda m, ids: m.w(m.lstm(m.hidden(ids))[0])), TOKENS),
+    "a convolutional model": (
+        Model(lambda m, ids: m.w(m.hidden(ids) + m.taps(m.hidden(ids).mT).mT)), TOKENS),
     "a window of tokens": (
         nn.Sequential(nn.Embedding(V, D), nn.Flatten(), nn.Linear(T * D, D), nn.Tanh(),
                       nn.Linear(D, V, bias=False)), TOKENS),
@@ -261,7 +277,7 @@ ASSUMED = {  # logits of the model's own tokens
 
 def head(model, example):
     found = roles(model, example)
-    return found[[n for n in found if n.endswith("weight") and n[0] != "e"][-1]]
+    return found.get("w.weight") or list(found.values())[-1]
 
 
 def change(model, example, name="w.weight"):

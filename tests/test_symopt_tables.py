@@ -54,6 +54,80 @@ def test_a_tied_table_stored_with_its_tokens_second():
     assert not block.shift
 
 
+ONE_HOT = {
+    "one_hot": lambda ids: F.one_hot(ids, V).float(),
+    "compared": lambda ids: (ids[..., None] == torch.arange(V)).float(),
+    "flattened": lambda ids: F.one_hot(ids.flatten(), V).float().view(2, T, V),
+}
+
+
+@pytest.mark.parametrize("name", ONE_HOT)
+def test_a_product_with_one_hot_rows_is_a_lookup(name):
+    model = Model(
+        lambda m, ids: m.head(ONE_HOT[name](ids) @ m.w),
+        w=torch.randn(V, D),
+        head=nn.Linear(D, 3),
+    )
+    assert roles(model, TOKENS)["w"].role == "embedding"
+    model = Model(
+        lambda m, ids: ONE_HOT[name](ids) @ m.w @ m.w.t(), w=torch.randn(V, D)
+    )
+    assert roles(model, TOKENS)["w"].role == "tied embedding"
+
+
+def test_heads_on_an_axis_of_their_own():
+    """Weights (D, heads, width) and (heads, width, D), by einsum."""
+
+    def forward(m, x):
+        q, k, v = (torch.einsum("ntd,dhw->nhtw", x, w) for w in (m.q, m.k, m.v))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return m.head(torch.einsum("nhtw,hwd->ntd", y, m.out))
+
+    names = {"q": "query", "k": "key", "v": "value"}
+    model = Model(
+        forward,
+        **{n: torch.randn(D, 2, 4) for n in names},
+        out=torch.randn(2, 4, D),
+        head=nn.Linear(D, 3),
+    )
+    found = roles(model, NUMBERS)
+    for name, role in names.items():
+        block = found[name]
+        assert (block.role, block.rows, block.columns) == (role, 2, 0)
+        assert (block.heads, block.parts) == (1, ())
+    out = found["out"]
+    assert (out.role, out.rows, out.columns) == ("attention out", 2, 1)
+
+
+@pytest.mark.parametrize("first", ["ntd,edf->ntef", "ntd,edf->ntfe"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_all_experts_at_once(first, fused):
+    """Stacks (experts, in, out), multiplied as one matrix."""
+
+    def forward(m, x):
+        p = m.r(x).softmax(-1)
+        y = torch.einsum(first, x, m.a)
+        y = y.mT if first.endswith("fe") else y
+        gate, up = y.chunk(2, -1) if fused else (y, torch.einsum(FIRST, x, m.b))
+        return m.head(torch.einsum("ntef,efd,nte->ntd", F.silu(gate) * up, m.c, p))
+
+    FIRST = "ntd,edf->ntef"
+    model = Model(
+        forward,
+        r=nn.Linear(D, E),
+        a=torch.randn(E, D, 12 if fused else 6),
+        c=torch.randn(E, 6, D),
+        head=nn.Linear(D, 3),
+    )
+    if not fused:
+        model.b = nn.Parameter(torch.randn(E, D, 6))
+    found = roles(model, NUMBERS)
+    a = found["a"]
+    assert (a.rows, a.columns) == (2, 1)
+    assert a.role == ("gate_up" if fused else "gate")
+    assert a.layout == ("concatenated" if fused else None)
+
+
 def test_bags_and_bags_first_need_no_example():
     found = roles(nn.Sequential(nn.EmbeddingBag(V, D), nn.Linear(D, 2)))
     assert found["0.weight"].role == "embedding"
@@ -102,7 +176,7 @@ CONVOLUTIONS = {  # layer: role, rows, columns, groups
     "three axes": (nn.Conv3d(4, 4, 1, groups=2), "convolution", 0, 1, 2),
     "depthwise": (nn.Conv2d(4, 4, 3, groups=4), "depthwise", 0, 1, 4),
     "several outputs per input": (nn.Conv1d(4, 8, 3, groups=4), "depthwise", 0, 1, 4),
-    "one output of several inputs": (nn.Conv1d(4, 2, 3, groups=2), "depthwise", 0, 1, 2),
+    "one output per group": (nn.Conv1d(4, 2, 3, groups=2), "depthwise", 0, 1, 2),
     "transposed": (nn.ConvTranspose2d(4, 6, 2, 2), "convolution", 1, 0, 1),
     "transposed, grouped": (
         nn.ConvTranspose2d(4, 6, 2, 2, groups=2), "convolution", 1, 0, 2),

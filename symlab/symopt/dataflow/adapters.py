@@ -20,6 +20,13 @@ from symlab.symopt.dataflow.traces import (
     Seen,
     collapsed,
     tensors,
+    words,
+)
+
+KEEPING = words(  # the place of features, and their value but for a sign
+    "t transpose permute unsqueeze squeeze expand slice select split split_with_sizes "
+    "unbind view reshape unsafe_view reshape_alias detach alias clone contiguous "
+    "to_copy index index_select neg native_dropout"
 )
 
 
@@ -28,9 +35,7 @@ def inner(outer: Product) -> Product | Lookup | None:
     a = outer.inputs.only((Product, Lookup))
     if a is None or not a.plain or outer.inputs[a].bend != LINEAR:
         return None
-    rank, wide = (a.features, a.width) if isinstance(a, Product) else (
-        a.features, a.length,
-    )  # fmt: skip
+    rank, wide = a.features, a.width if isinstance(a, Product) else a.length
     labels = outer.inputs[a].labels
     whole = labels and len(labels) == 1 and collapsed(labels[0]).numel() == rank
     low = outer.width == rank < min(wide, outer.features)
@@ -91,8 +96,3 @@ def note_use(op: Operation, origins: list[Origin], weights: bool, bend: int) -> 
             node.plain = node.plain and (scaled or keeps)
             if bend > LINEAR:
                 node.consumers.add(op.name)
-
-
-KEEPING = frozenset(
-    ["t", "transpose", "permute", "unsqueeze", "squeeze", "expand", "slice", "select", "split", "split_with_sizes", "unbind", "view", "reshape", "unsafe_view", "reshape_alias", "detach", "alias", "clone", "contiguous", "to_copy", "index", "index_select", "neg", "native_dropout"]
-)

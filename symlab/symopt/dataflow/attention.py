@@ -91,7 +91,7 @@ def whole(origin: Origin, node) -> bool:
 
 
 def _of_heads(node: Attention, out: Tensor) -> Tensor | None:
-    """Labels of an attention's output: the features of a head of queries are together."""
+    """Labels of an attention's output, in which a head of queries has one place."""
     width, labels = node.value_width, None
     p = next((n for n in node.query if whole(node.query, n)), None)
     if out.shape[-1] != width:

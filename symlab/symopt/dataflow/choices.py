@@ -42,8 +42,8 @@ def follow_ids(known: Known, op: Operation) -> None:
 def follow_one_hot(known: Known, op: Operation) -> None:
     """Rows with a 1 at the place of each id: times a table they look it up."""
     args, ids = op.args, None
-    if op.name == "scatter" and len(args) > 3 and args[3] == 1:
-        ids = args[2]
+    if op.name == "scatter" and isinstance(op.argument("value"), int | float):
+        ids = args[2] if op.argument("value") == 1 else None
     elif op.name == "eq" and all(isinstance(a, Tensor) for a in args[:2]):
         for one, other in (args, args[::-1]):
             column = one.ndim > 1 and one.shape[-1] == 1 < other.shape[-1]

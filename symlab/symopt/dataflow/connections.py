@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from symlab.symopt.dataflow import meta, shifts
+from symlab.symopt.dataflow import meta
 from symlab.symopt.dataflow.attention import attention, gate, glu
 from symlab.symopt.dataflow.choices import (
     ASKING,
@@ -36,15 +36,7 @@ from symlab.symopt.dataflow.tables import (
     same_weight,
     used,
 )
-from symlab.symopt.dataflow.traces import (
-    BENT,
-    COPIES,
-    VIEWS,
-    Operation,
-    Seen,
-    tensors,
-    words,
-)
+from symlab.symopt.dataflow.traces import COPIES, VIEWS, Operation, Seen, tensors, words
 from symlab.symopt.dataflow.values import Known
 
 OF_ENTRIES = words("add sub rsub mul div neg exp abs square pow clamp softplus sqrt")
@@ -82,13 +74,16 @@ class Following(TorchDispatchMode):
         name = name if name.startswith("__") else name.strip("_")
         name = "grouped_mm" if name == "grouped_mm_fallback" else name
         out = meta.result(func, name, args, kwargs)
-        _follow_one(self.known, Operation(func, name, args, kwargs, tensors(out)))
+        op = Operation(func, name, args, kwargs, tensors(out))
+        try:
+            _follow_one(self.known, op)
+        except (RuntimeError, IndexError, TypeError, ValueError, KeyError):
+            self.known.lose(op)  # a way to call it that is not foreseen
         return out
 
     def _higher_order(self, func, args, kwargs):
         """Operators that call functions: attention is known, others are looked into."""
         name, known = func._name, self.known
-        given = tensors((args, kwargs))
         try:
             out = func(*tree_map(self._watched, args), **kwargs)
         except Exception:  # it takes no other functions than its own
@@ -100,12 +95,7 @@ class Following(TorchDispatchMode):
         lost = [t for t in op.results if t.is_floating_point()]
         if all(t in known.origins for t in lost):
             return out
-        for t in given:
-            if t in known.weights:
-                known.seen.unknown[known.weights[t].name] = name
-        shifts.spoil(shifts.of_all(given, known.shift), name)
-        origin = known.union([(t, None) for t in given]).at_least(BENT)
-        known.set(lost, origin)
+        known.lose(op)
         return out
 
     def _watched(self, x):

@@ -36,10 +36,11 @@ def contract(
         known.seen.unknown[weight.name] = "several axes at once"
         known.consumed(op, x)
         return True
+    rows = torch.arange(w.shape[free], device="cpu")
     if len(free_axes) == 1:
         rows = weight.indices(w, free, free_axis)
-    else:
-        rows = torch.arange(w.shape[free], device="cpu")
+    elif free_axes:
+        rows = weight.stacked(w.shape[free], free_axes)
     inputs = known.origin(x)
     for n, trace in inputs.items():
         if x.ndim > 1 and at % x.ndim not in feature_dims(x, trace):  # sums tokens

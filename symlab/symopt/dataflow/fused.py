@@ -92,14 +92,16 @@ def kind(products: list[Product], seen: Seen, length: int) -> Kind | None:
         # latent attention: heads of several products
         return cut(products, seen, length) or MATRIX
     if any(p.features > length for p in products):
-        return _of_stack(found, length)
+        found = [_of_one(u, length) for u in found]
+        if None in found:
+            return MATRIX
     if any(u.rows is None for u in found):
         return _without_places(found, length)
-    pieces, whole = _pieces(found), tuple(range(length))
+    pieces, every = _pieces(found), tuple(range(length))
     if pieces is None:
         return MATRIX  # the same rows in two roles, or heads that share rows
     gates = [p for p in pieces if p[0] in ("gate", "up")]
-    if len(gates) == len(pieces) and _rows(pieces) == whole:
+    if len(gates) == len(pieces) and _rows(pieces) == every:
         return _gates(gates, length)
     if any(not _contiguous(rows) for _, rows, _ in pieces):
         strided = {role for role, rows, _ in pieces if not _contiguous(rows)}
@@ -108,22 +110,25 @@ def kind(products: list[Product], seen: Seen, length: int) -> Kind | None:
         note = f"rows of {' and '.join(sorted(strided))} lie between other rows"
         return Kind("unknown", note=note)
     alike = {len(rows) for role, rows, _ in pieces}
-    if not gates and len(alike) == 1 and _rows(pieces) == whole:
+    if not gates and len(alike) == 1 and _rows(pieces) == every:
         roles = {role for role, _, _ in pieces}
         role = next(iter(roles)) if len(roles) == 1 else "qkv"
         return Kind(role, heads=len(pieces))
     return _fused(pieces, products, seen, length)
 
 
-def _of_stack(found: list[Use], length: int) -> Kind:
-    """A weight (D, heads, width), whose product has heads x width features."""
-    roles = {u.role for u in found}
-    apart = all(
-        len(rows) == length and _contiguous(rows) and rows[0] % length == 0
-        for u in found
-        for rows in u.rows or ((),)
-    )
-    return Kind(roles.pop()) if apart and len(roles) == 1 else MATRIX
+def _of_one(use: Use, length: int) -> Use | None:
+    """The use of the rows of one matrix of a stack, if it is that of each of them.
+
+    A product with all of a stack (heads or experts) has stack x length features.
+    """
+    pieces = set()
+    for rows in use.rows or ():
+        each: dict[int, list[int]] = {}
+        for r in rows:
+            each.setdefault(r // length, []).append(r % length)
+        pieces |= {tuple(one) for one in each.values()}
+    return Use(use.role, (pieces.pop(),), use.width) if len(pieces) == 1 else None
 
 
 def _without_places(found: list[Use], length: int) -> Kind:

@@ -7,6 +7,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from symlab.symopt.dataflow import shifts
 from symlab.symopt.dataflow.shifts import Shifts
 from symlab.symopt.dataflow.traces import (
+    BENT,
     LINEAR,
     MAX_ENTRIES,
     MAX_LAYOUTS,
@@ -33,7 +34,8 @@ class Known:
     weights: tensors that are parameters, parts or copies of one. origins: of values.
     shifts: how values shift with the features of products. ids: integers that are an
     input of the model, by its name. choices: tensors that say which features of these
-    products are largest. one_hot: ids written as rows of 0 and one 1. sources: one object for a value and its reshapes.
+    products are largest. one_hot: ids written as rows of 0 and one 1. sources: one
+    object for a value and its reshapes.
     """
 
     def __init__(self, parameters: dict[str, Tensor], inputs: dict[str, Tensor]):
@@ -130,6 +132,15 @@ class Known:
         for t in results:
             if t.is_floating_point():
                 self.origins[t] = origin
+
+    def lose(self, op: Operation) -> None:
+        """An operation that is not understood: its weights are unknown."""
+        given = op.tensors()
+        for t in given:
+            if t in self.weights:
+                self.seen.unknown[self.weights[t].name] = op.name
+        shifts.spoil(shifts.of_all(given, self.shift), op.name)
+        self.set(op.results, self.union([(t, None) for t in given]).at_least(BENT))
 
     def rest(self, t: Tensor, name: str) -> None:
         """Notes a use of some features of a product other than in attention or gates.

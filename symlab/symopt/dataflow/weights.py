@@ -37,3 +37,17 @@ class Weight:
                 step = max(1, t.stride(dim) // s) if t.shape[dim] > 1 else 1
             left = left % s if s else left
         return start + step * torch.arange(t.shape[dim], device="cpu")
+
+    def stacked(self, count: int, axes: tuple[int, ...]) -> Tensor:
+        """(count,): place in the stack x length + index on the last of these axes.
+
+        For a dimension in which several axes are joined, in either order.
+        """
+        strides = {a: s for s, _, on in self.strides for a in on if a in axes}
+        lengths = {a: n for _, n, on in self.strides for a in on if a in axes}
+        last, every = max(axes), torch.arange(count, device="cpu")
+        if min(axes, key=strides.__getitem__) == last:
+            return every
+        length = lengths[last]
+        stack = count // length
+        return every % stack * length + every // stack
