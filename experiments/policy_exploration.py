@@ -390,7 +390,7 @@ def trained(c: Config) -> dict[str, np.ndarray]:
         loss = -torch.where(mask, logp, 0).sum() / mask.sum()
         done = step / c.start_steps
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * min(1.0, 20 * done) * (1 - done)
+            group["lr"] = group["base_lr"] * min(1.0, 20 * done) * (1 - done)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -412,9 +412,9 @@ def _starting(c: Config, weights: dict):
 
     return SymOpt(
         [
-            group(others, rule="spectral", peak=c.start_lr),
-            group(fused, rule="spectral", peak=c.start_lr, pieces=3, along="columns"),
-            group(TABLES, rule="adamw", peak=c.table_lr),
+            group(others, rule="spectral", lr=c.start_lr),
+            group(fused, rule="spectral", lr=c.start_lr, pieces=3, along="columns"),
+            group(TABLES, rule="adamw", lr=c.table_lr),
         ],
         weight_decay=0.0,
     )

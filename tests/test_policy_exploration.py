@@ -439,7 +439,7 @@ def test_the_rate_of_the_start_rises_and_falls(monkeypatch):
         step = optimizer.step
 
         def noted():
-            seen.append([g["lr"] / g["peak"] for g in optimizer.param_groups])
+            seen.append([g["lr"] / g["base_lr"] for g in optimizer.param_groups])
             step()
 
         optimizer.step = noted

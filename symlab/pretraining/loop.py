@@ -22,7 +22,7 @@ from symlab.pretraining.cost import (
     vocabulary_blocks,
 )
 from symlab.pretraining.processes import Processes, replicate, shard
-from symlab.symopt import PhiBalancing, SymOpt, param_groups
+from symlab.symopt import NotFinite, PhiBalancing, SymOpt, param_groups
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.float32}
 PRECISIONS |= {"float64": torch.float64}  # what weights are; products in the name
@@ -277,7 +277,10 @@ class _Run:
                 (objective / len(parts)).backward()
             total += nll / len(parts)
         middle = self.clock.now()
-        self.optimizer.step()
+        try:
+            self.optimizer.step()
+        except NotFinite:  # a loss that is finite, with gradients that are not
+            total = total * torch.nan
         self.optimizer.zero_grad(set_to_none=True)
         self.clock.note(start, middle, self.clock.now())
         self.losses.append(self.processes.mean(total))

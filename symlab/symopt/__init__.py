@@ -10,6 +10,7 @@ relatives' maps, a balancing loss for experts. Source: Lau & Su, arXiv 2605.1810
 """
 
 from symlab.symopt.balancing import PhiBalancing
+from symlab.symopt.checks import NotFinite
 from symlab.symopt.doctor import check
 from symlab.symopt.groups import Action, columns, equivariance_error, rows
 from symlab.symopt.optimizer import SymOpt
@@ -33,6 +34,7 @@ __all__ = [
     "PRESETS",
     "RULES",
     "Action",
+    "NotFinite",
     "PhiBalancing",
     "Rule",
     "SymOpt",

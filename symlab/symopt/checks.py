@@ -4,7 +4,7 @@ Each check raises ValueError with one sentence; a name that is not known comes w
 nearest one that is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 
 import torch
@@ -24,14 +24,22 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 PART = ("role", "start", "length", "rule", "options", "pieces", "along", "transpose")
 
 
-def check_group(group: Mapping, known: Mapping, rule_of: Callable) -> None:
+class NotFinite(RuntimeError):
+    """A gradient has an entry that is infinite or not a number; nothing was moved."""
+
+
+def check_group(
+    group: Mapping, known: Iterable[str] | None, rule_of: Callable
+) -> None:
     """Check the settings of one group, whatever its parameters.
 
-    known: the settings that there are. rule_of: from a name to the rule.
+    known: the settings that there are; None where people may have added their own, as
+    they may once the optimizer is made. rule_of: from a name to the rule.
     """
     for key in group:
-        if key not in known and key not in OTHERS:
-            raise unknown("setting of a group", key, (*known, *OTHERS))
+        if known is not None and key not in known:
+            error = unknown("setting of a group", key, known)
+            raise ValueError(f"{error}; add keys of your own once the optimizer is made")
     check_range("lr", group["lr"], 0, inf)
     check_range("weight_decay", group["weight_decay"], 0, inf)
     check_range("eps", group["eps"], 0, inf)
@@ -197,7 +205,7 @@ def check_storage(groups: list[dict]) -> None:
 
 
 def check_gradients(params: list[Tensor], name_of: Callable[[Tensor], str]) -> None:
-    """Raise RuntimeError for gradients that a rule of matrices cannot take.
+    """Raise NotFinite for gradients that a rule of matrices cannot take.
 
     These are the ones with an entry that is infinite or not a number: a polar factor
     spreads it over the whole matrix, and a factorisation fails on it halfway.
@@ -210,7 +218,7 @@ def check_gradients(params: list[Tensor], name_of: Callable[[Tensor], str]) -> N
         return
     bad = [p for p, ok in zip(params, finite.tolist(), strict=True) if not ok]
     more = f" and of {len(bad) - 1} more" * (len(bad) > 1)
-    raise RuntimeError(
+    raise NotFinite(
         f"the gradient of {name_of(bad[0])}{more} is not finite, and no parameter was "
         "moved: skip this step, or look for the overflow"
     )

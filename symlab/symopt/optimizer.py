@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from symlab.symopt.checks import (
+    OTHERS,
     check_gradients,
     check_group,
     check_parameter,
@@ -90,8 +91,8 @@ class SymOpt(Optimizer):
 
     Raises ValueError where a rule does not fit its parameter, for complex numbers,
     shared storage, flattened (FSDP1) parameters, and for settings that are unknown or
-    out of range. `step` raises RuntimeError, before anything has moved, for sparse
-    gradients, and for gradients that are not finite under a rule of matrices; on a GPU,
+    out of range. `step` raises before anything has moved: RuntimeError for sparse
+    gradients, NotFinite for others under a rule of matrices; on a GPU,
     where looking would stop the queue, only under methods that factorise, and of
     sharded parameters never.
     """
@@ -143,7 +144,7 @@ class SymOpt(Optimizer):
         super().add_param_group(group)
         group, known = self.param_groups[-1], dict(self.rules)
         try:
-            self._check(group)
+            self._check(group, known=(*self.defaults, *OTHERS))
             if group["base_lr"] is None:  # schedules move lr; `independent` needs this
                 group["base_lr"] = float(group["lr"])
             check_storage(self.param_groups)
@@ -155,10 +156,11 @@ class SymOpt(Optimizer):
     def _rule_of(self, name: str) -> Rule:
         return rule_of(name, self.rules)
 
-    def _check(self, group: dict) -> None:
+    def _check(self, group: dict, known: Iterable[str] | None = None) -> None:
+        """Check a group; known: the keys that it may have, any if None."""
         _name_rules(group, self.rules)
         try:
-            check_group(group, self.defaults, self._rule_of)
+            check_group(group, known, self._rule_of)
         except ValueError as error:
             if not (named := group.get("param_names")):
                 raise

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from symlab.symopt.dataflow.traces import (
     LINEAR,
+    SCALED,
     Attention,
     Gated,
     Origin,
@@ -84,10 +85,29 @@ def whole(origin: Origin, node) -> bool:
     """Whether some feature of this product is in each place of the value."""
     if not isinstance(node, Product) or not origin[node].labels:
         return False
-    highest = origin[node].labels[0]
-    for x in origin[node].labels[1:]:
-        highest = torch.maximum(highest, x)
-    return highest.numel() > 0 and bool((collapsed(highest) >= 0).all())
+    places = _places(origin[node])
+    return places.numel() > 0 and bool(collapsed(places).all())
+
+
+def shared(origin: Origin, node) -> bool:
+    """Whether other nodes fill places that this product leaves, or multiply it."""
+    others = [trace for n, trace in origin.items() if n is not node]
+    if others and origin[node].bend > SCALED:
+        return True
+    if whole(origin, node):
+        return False
+    if not origin[node].labels or any(not trace.labels for trace in others):
+        return bool(others)
+    left = ~_places(origin[node])
+    return any(bool((collapsed(_places(t) & left)).any()) for t in others)
+
+
+def _places(trace: Trace) -> Tensor:
+    """Where a feature of the node is, in any layout."""
+    filled = trace.labels[0] >= 0
+    for x in trace.labels[1:]:
+        filled = filled | (x >= 0)
+    return filled
 
 
 def _of_heads(node: Attention, out: Tensor) -> Tensor | None:

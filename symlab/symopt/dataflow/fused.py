@@ -8,7 +8,7 @@ neither are a part "matrix" where other weights take them linearly, else "unknow
 
 from dataclasses import dataclass
 
-from symlab.symopt.dataflow.attention import whole
+from symlab.symopt.dataflow.attention import shared, whole
 from symlab.symopt.dataflow.traces import Attention, Product, Seen, Use
 
 HEADS = ("query", "key", "value")
@@ -58,10 +58,9 @@ def _of_attention(mine: set[Product], a: Attention) -> list[Use]:
         width = a.value_width if role == "value" else a.query_width
         for p in mine & origin.nodes(Product):
             labels = origin[p].labels
-            merged = not (labels is None or whole(origin, p)) or (
-                labels is None and origin.product() is not p
-            )
-            found.append(Use(role, _heads(labels, width), width, merged))
+            heads = _heads(labels, width)
+            repeated = whole(origin, p) and any(len(h) < width for h in heads or ())
+            found.append(Use(role, heads, width, repeated or shared(origin, p)))
     return [u for u in found if u.rows != ()]  # () without tokens
 
 

@@ -41,7 +41,7 @@ WRITES = words(  # of a value into a larger one
 REDUCTIONS = words("sum mean amax amin max min logsumexp prod norm std var all any")
 ORDERED = words("topk sort")
 MIXING = words(  # the shape may stay, the place of a feature does not
-    "mm bmm addmm baddbmm mv dot convolution cumsum cumprod flatten einsum fft_r2c "
+    "mm bmm addmm baddbmm mv dot convolution cumsum cumprod fft_r2c "
     "fft_c2r fft_c2c linear upsample_nearest2d grouped_mm pixel_shuffle"
 )
 LINEAR, SCALED, BENT, ACTIVATED = range(4)  # what happened between node and value
