@@ -253,3 +253,43 @@ def test_slices_of_one_weight_are_parts_of_it():
     assert list(block.parts) == [
         Part("query", 0, 8, 2), Part("key", 8, 8, 2), Part("value", 16, 16, 2),
     ]  # fmt: skip
+
+
+class Attended(nn.Module):
+    """Attention of 2 heads of 4, with one change to its keys or values."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.q, self.k, self.v, self.extra = (nn.Linear(D, 8) for _ in range(4))
+        self.number, self.head = nn.Linear(D, 2), nn.Linear(8, 3)
+        self.change = change
+
+    def forward(self, x):
+        layers = (self.q, self.k, self.v, self.extra)
+        q, k, v, e = (f(x).view(2, T, 2, 4).transpose(1, 2) for f in layers)
+        k, v = self.change(k, v, e, self.number(x).transpose(1, 2).unsqueeze(-1))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.head(y.transpose(1, 2).flatten(2))
+
+
+CHANGES = {  # role of k, role of v
+    "nothing": (lambda k, v, e, n: (k, v), "key", "value"),
+    "a key and value of zeros": (
+        lambda k, v, e, n: tuple(F.pad(t, (0, 0, 1, 0)) for t in (k, v)),
+        "key", "value"),
+    "a sum of two products": (lambda k, v, e, n: (k + e, v), "key", "value"),
+    "a product in some of the places": (
+        lambda k, v, e, n: (torch.cat([k[..., :2], e[..., 2:]], -1), v),
+        "matrix", "value"),
+    "a number per head": (
+        lambda k, v, e, n: (k, v * F.softplus(n)), "key", "matrix"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_heads_of_one_product_with_something_else(name):
+    change, key, value = CHANGES[name]
+    found = roles(Attended(change), X)
+    assert (found["k.weight"].role, found["v.weight"].role) == (key, value)
+    assert found["q.weight"].role == "query"
+    assert found["number.weight"].role == "matrix"

@@ -17,8 +17,17 @@ from symlab.symopt.rule import ADAMW, BY_PARTS, Rule, check_size
 from symlab.symopt.sharded import local
 
 # keys that schedulers and trainers add to groups, or that name them
-OTHERS = ("params", "param_names", "name", "initial_lr", "max_lr", "min_lr")
-OTHERS += ("swa_lr", "max_momentum", "base_momentum")
+OTHERS = (
+    "params",
+    "param_names",
+    "name",
+    "initial_lr",
+    "max_lr",
+    "min_lr",
+    "swa_lr",
+    "max_momentum",
+    "base_momentum",
+)
 DECAYS = ("lr", "independent", "cautious")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 PART = ("role", "start", "length", "rule", "options", "pieces", "along", "transpose")
@@ -28,9 +37,7 @@ class NotFinite(RuntimeError):
     """A gradient has an entry that is infinite or not a number; nothing was moved."""
 
 
-def check_group(
-    group: Mapping, known: Iterable[str] | None, rule_of: Callable
-) -> None:
+def check_group(group: Mapping, known: Iterable[str] | None, rule_of: Callable) -> None:
     """Check the settings of one group, whatever its parameters.
 
     known: the settings that there are; None where people may have added their own, as
@@ -39,7 +46,9 @@ def check_group(
     for key in group:
         if known is not None and key not in known:
             error = unknown("setting of a group", key, known)
-            raise ValueError(f"{error}; add keys of your own once the optimizer is made")
+            raise ValueError(
+                f"{error}; add keys of your own once the optimizer is made"
+            )
     check_range("lr", group["lr"], 0, inf)
     check_range("weight_decay", group["weight_decay"], 0, inf)
     check_range("eps", group["eps"], 0, inf)

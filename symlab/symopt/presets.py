@@ -25,8 +25,21 @@ from symlab.symopt.registry import RULES, rule_of
 from symlab.symopt.roles import GROUPS, ROLES, Block, Part, roles
 from symlab.symopt.rule import ADAMW, BY_PARTS, Rule, check_size, violated_by_adamw
 
-HIDDEN = ("query", "key", "value", "qkv", "attention out", "gate", "up", "gate_up")
-HIDDEN += ("down", "matrix", "convolution", "adapter out", "adapter in")
+HIDDEN = (
+    "query",
+    "key",
+    "value",
+    "qkv",
+    "attention out",
+    "gate",
+    "up",
+    "gate_up",
+    "down",
+    "matrix",
+    "convolution",
+    "adapter out",
+    "adapter in",
+)
 TABLES = ("embedding", "tied embedding")
 
 
@@ -95,8 +108,14 @@ class Settings:
 
 
 OPTIONS = {name for rule in RULES.values() for name in rule.options}
-MOMENTUM = ("momentum", "nesterov", "ema", "momentum_dtype", "stochastic_rounding")
-MOMENTUM += ("decay",)
+MOMENTUM = (  # what a parameter has one of, whatever its parts
+    "momentum",
+    "nesterov",
+    "ema",
+    "momentum_dtype",
+    "stochastic_rounding",
+    "decay",
+)
 SPECTRAL = Settings("spectral")
 PLAIN = {"nesterov": False, "scale": "none"}
 SIGN = Settings("sign", nesterov=False, momentum=0.9, scale="scion", radius=3000.0)

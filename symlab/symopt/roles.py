@@ -23,9 +23,9 @@ from symlab.symopt.dataflow.examples import arguments, candidates
 from symlab.symopt.dataflow.fused import Kind, Part
 from symlab.symopt.dataflow.outputs import assumes_softmax
 from symlab.symopt.dataflow.traces import Attention, Gated, Product, Seen, collapsed
+from symlab.symopt.rule import LINEAR, PERMUTATION, ROTATION
 from symlab.symopt.sharded import is_distributed
 
-ROTATION, PERMUTATION, LINEAR = "rotation", "permutation", "general linear"
 GROUPS = {  # role: (group on outputs, group on inputs)
     "embedding": (PERMUTATION, ROTATION),
     "tied embedding": (PERMUTATION, ROTATION),

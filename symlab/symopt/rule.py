@@ -23,7 +23,7 @@ from symlab.symopt.names import unknown
 NONE, PERMUTATION = "none", "permutation"
 SIGNED, ROTATION = "signed permutation", "rotation"
 LINEAR = "general linear"
-GROUPS = (NONE, PERMUTATION, SIGNED, ROTATION, LINEAR)  # each contains those before it
+KINDS = (NONE, PERMUTATION, SIGNED, ROTATION, LINEAR)  # each contains those before it
 
 SIZED = ("rows", "pairs", "spectrum", "entries", "measured")
 SCALES = ("none", "muon", "rms", "scion")
@@ -46,7 +46,7 @@ class Rule:
     map: takes momenta x (N, m, n), then its states, and keyword options; returns the
         updates (N, m, n), or with states (updates, *new states). It must not change x,
         treat each of the N matrices alone, and give 0 for 0.
-    rows, columns: the largest group that it respects on each side, one of `GROUPS`.
+    rows, columns: the largest group that it respects on each side, one of `KINDS`.
     sized: what has length 1 in an update, for `size`: 'rows', 'pairs' (of rows),
         'spectrum' (singular values), 'entries' (their root mean square); 'measured'
         where none has, and the scale 'rms' then measures each update.
@@ -94,8 +94,8 @@ class Rule:
         if self.name in RESERVED or not self.name:
             raise ValueError(f"a rule cannot have the name {self.name!r}")
         for side in (self.rows, self.columns):
-            if side not in GROUPS:
-                raise unknown(f"group of the rule {self.name!r}", side, GROUPS)
+            if side not in KINDS:
+                raise unknown(f"group of the rule {self.name!r}", side, KINDS)
         if self.sized not in SIZED:
             raise unknown(f"size of the rule {self.name!r}", self.sized, SIZED)
 
@@ -178,7 +178,7 @@ def _violated(has: tuple[str, str], needed: tuple[str, str], shift: bool) -> str
     found = [
         f"{need} of {side}"
         for need, have, side in zip(needed, has, ("outputs", "inputs"), strict=True)
-        if GROUPS.index(need) > GROUPS.index(have)
+        if KINDS.index(need) > KINDS.index(have)
     ]
     return ", ".join(found + ["shift of outputs"] * shift)
 
