@@ -1,4 +1,4 @@
-"""LoRA as peft makes it: pairs are found, trained alike for any factors, and resumed."""
+"""LoRA as peft makes it: found, trained alike for any factors, resumed exactly."""
 
 import copy
 import warnings

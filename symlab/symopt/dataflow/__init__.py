@@ -1,1 +1,1 @@
-"""What a model does with each of its parameters, seen in one forward pass: see `connections`."""
+"""What a model does with each parameter, in one forward pass: see `connections`."""
