@@ -216,6 +216,7 @@ def test_each_part_of_a_weight_has_its_own_rule(axis):
         ((PARTS[0], PARTS[2]), "leave out or repeat rows from 6"),
         ((PARTS[0] | {"rule": "spectrol"},), "did you mean 'spectral'"),
         ((PARTS[0] | {"peices": 2},), "did you mean 'pieces'"),
+        ((PARTS[0] | {"length": -6},), "length must be a whole number above 0"),
     ],
 )
 def test_parts_must_cover_the_weight(parts, message):
@@ -247,6 +248,21 @@ def test_parts_must_cover_the_weight(parts, message):
         ({"rule": "aro", "options": {"base": "sinkhor"}}, "did you mean 'sinkhorn'"),
         ({"rule": "adamw", "betas": (1.5, 0.9)}, "each of betas must be"),
         ({"rule": "adamw", "eps": -1.0}, "eps must be 0 or more"),
+        ({"lr": "0.1"}, "lr must be a number, not '0.1'"),
+        ({"weight_decay": "0.1"}, "weight_decay must be a number"),
+        ({"nesterov": "no"}, "nesterov must be True or False"),
+        ({"shift": "no"}, "shift must be True or False"),
+        ({"pieces": True}, "pieces must be a whole number"),
+        ({"base_lr": -1.0}, "base_lr must be 0 or more"),
+        ({"rows": 5}, "has no axis 5"),
+        ({"rows": 0, "columns": 0}, "two different axes"),
+        ({"rows": 0, "columns": -2}, "the same axis"),
+        ({"inner_axes": (0, 0)}, "two different axes"),
+        ({"role": "heed"}, "did you mean 'head'"),
+        ({"options": None}, "options must be a dict"),
+        ({"options": {"alpha": float("nan")}}, "alpha must be a finite number"),
+        ({"options": {"centred": "no"}}, "centred must be True or False"),
+        ({"scale": None}, "scale must be a name or a number"),
     ],
 )
 def test_settings_are_checked_when_the_optimizer_is_made(settings, message):
@@ -254,8 +270,7 @@ def test_settings_are_checked_when_the_optimizer_is_made(settings, message):
         SymOpt([{"params": weights((6, 6)), **settings}])
     late = SymOpt(weights((6, 6)))
     late.param_groups[0].update(settings)
-    ours = {"lr", "weight_decay", "rule", "nestrov"}  # people may add keys then
-    if not ours & set(settings):
+    if not {"rule", "nestrov"} & set(settings):  # people may add keys then
         with pytest.raises(ValueError, match=message):
             train(late)
 
@@ -319,6 +334,67 @@ def test_a_sparse_gradient_moves_nothing():
     with pytest.raises(RuntimeError, match="sparse=False"):
         optimizer.step()
     assert torch.equal(matrix, before)
+
+
+def test_a_matrix_without_entries_is_stepped_over():
+    full, empty = weights((6, 4), (0, 4))
+    optimizer = SymOpt([full, empty])
+    train(optimizer, 2)
+    assert full.isfinite().all()
+
+
+@pytest.mark.parametrize("rule", ["spectral", "adamw"])
+def test_a_change_of_shape_moves_nothing(rule):
+    """A state of another shape must not be written over: it would leave its memory."""
+    first, second = weights((6, 4), (5, 3))
+    optimizer = SymOpt([{"params": [first, second], "rule": rule}])
+    train(optimizer)
+    before = first.detach().clone()
+    second.data = torch.zeros(50, 30)
+    second.grad = torch.ones(50, 30)
+    with pytest.raises(RuntimeError, match="no parameter was moved"):
+        optimizer.step()
+    assert torch.equal(first, before)
+
+
+@pytest.mark.parametrize("rule", ["spectral", "normuon", "row_norm", "adamw"])
+def test_a_change_of_precision_between_steps_casts_the_state(rule):
+    model = nn.Linear(6, 4, bias=False)
+    optimizer = SymOpt([{"params": [model.weight], "rule": rule}])
+    train(optimizer)
+    model.bfloat16()
+    train(optimizer)
+    name = "exp_avg" if rule == "adamw" else "momentum_buffer"
+    assert optimizer.state[model.weight][name].dtype == torch.bfloat16
+    assert model.weight.isfinite().all()
+
+
+def test_a_rule_that_changes_between_steps_begins_anew():
+    (p,) = weights((6, 4))
+    optimizer = SymOpt([{"params": [p], "rule": "normuon"}])
+    group = optimizer.param_groups[0]
+    for rule, names in (
+        ("spectral", {"momentum_buffer"}),
+        ("adamw", {"step", "exp_avg", "exp_avg_sq"}),
+        ("normuon", {"momentum_buffer", "second"}),
+    ):
+        train(optimizer, 2)
+        group["rule"] = rule
+        train(optimizer, 1)
+        assert set(optimizer.state[p]) == names
+    again = SymOpt([{"params": [p], "rule": "normuon"}])
+    again.load_state_dict(optimizer.state_dict())
+
+
+def test_a_rate_that_is_no_number_moves_nothing():
+    (p,) = weights((6, 4))
+    optimizer = SymOpt([p])
+    train(optimizer)
+    before = p.detach().clone()
+    optimizer.param_groups[0]["lr"] = float("nan")
+    with pytest.raises(ValueError, match="lr must be 0 or more and finite"):
+        optimizer.step()
+    assert torch.equal(p, before)
 
 
 # --- states --------------------------------------------------------------------------
@@ -391,6 +467,21 @@ def test_states_that_belong_elsewhere_are_refused_with_one_sentence():
     other["param_groups"][1]["rule"] = "row_norm"  # its statistic is NorMuon's
     with pytest.raises(ValueError, match="has 'second', and the rule 'row_norm' has"):
         SymOpt([named(("a", a)), named(("b", b))]).load_state_dict(other)
+
+
+def test_a_state_that_is_refused_leaves_the_optimizer_as_it_was():
+    a, b = weights((6, 6), (6, 6))
+    one = SymOpt([named(("a", a)), named(("b", b))], lr=0.1)
+    train(one)
+    saved, before = copy.deepcopy(one.state_dict()), copy.deepcopy(one.state_dict())
+    saved["param_groups"][0]["lr"] = 0.7
+    saved["param_groups"][1]["momentum"] = -3.0
+    with pytest.raises(ValueError, match="momentum must be 0 or more"):
+        one.load_state_dict(saved)
+    now = one.state_dict()
+    assert now["param_groups"] == before["param_groups"]
+    for i, state in before["state"].items():
+        assert all(torch.equal(v, now["state"][i][k]) for k, v in state.items())
 
 
 def test_a_state_of_torchs_adamw_is_taken_by_adamw_alone():

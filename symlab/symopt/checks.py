@@ -13,6 +13,7 @@ from torch import Tensor
 from symlab.symopt.job import Job, job_of, pair_of
 from symlab.symopt.layout import ALONG
 from symlab.symopt.names import unknown
+from symlab.symopt.roles import ROLES
 from symlab.symopt.rule import ADAMW, BY_PARTS, Rule, check_size
 from symlab.symopt.sharded import local
 
@@ -27,6 +28,16 @@ OTHERS = (
     "swa_lr",
     "max_momentum",
     "base_momentum",
+)
+SWITCHES = (
+    "nesterov",
+    "ema",
+    "maximize",
+    "compile",
+    "shift",
+    "transpose",
+    "flat",
+    "stochastic_rounding",
 )
 DECAYS = ("lr", "independent", "cautious")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -49,9 +60,15 @@ def check_group(group: Mapping, known: Iterable[str] | None, rule_of: Callable) 
             raise ValueError(
                 f"{error}; add keys of your own once the optimizer is made"
             )
-    check_range("lr", group["lr"], 0, inf)
-    check_range("weight_decay", group["weight_decay"], 0, inf)
-    check_range("eps", group["eps"], 0, inf)
+    for name in ("lr", "weight_decay", "eps"):
+        check_range(name, group[name], 0, inf)
+    if group["base_lr"] is not None:
+        check_range("base_lr", group["base_lr"], 0, inf)
+    for name in SWITCHES:
+        if not isinstance(group[name], bool):
+            raise ValueError(f"{name} must be True or False, not {group[name]!r}")
+    _check_axes("rows and columns", (group["rows"], group["columns"]))
+    _check_axes("inner_axes", group["inner_axes"])
     betas = group["betas"]
     if not isinstance(betas, tuple | list) or len(betas) != 2:
         raise ValueError(f"betas must be two numbers, not {betas}")
@@ -68,6 +85,12 @@ def check_group(group: Mapping, known: Iterable[str] | None, rule_of: Callable) 
     if group["momentum_dtype"] not in (None, *DTYPES):
         raise unknown("momentum_dtype", group["momentum_dtype"], DTYPES)
     check_rule(group, rule_of)
+
+
+def _check_axes(what: str, axes) -> None:
+    whole = isinstance(axes, tuple | list) and all(type(a) is int for a in axes)
+    if not whole or len(axes) != 2 or axes[0] == axes[1]:
+        raise ValueError(f"{what} must be two different axes, not {axes}")
 
 
 def _check_adamw(group: Mapping) -> None:
@@ -93,15 +116,16 @@ def check_rule(said: Mapping, rule_of: Callable) -> None:
             for key in part:
                 if key not in PART and key not in ("scale", "radius"):
                     raise unknown("setting of a part", key, (*PART, "scale", "radius"))
+            check_count("length", part["length"])
             check_rule({**said, "parts": (), **part}, rule_of)
         return
     if said.get("parts"):
         raise ValueError(f"a group with parts= has the rule {BY_PARTS!r}")
     rule = rule_of(said["rule"])
+    if said["role"] not in (*ROLES, ""):
+        raise unknown("role", said["role"], ROLES)
     rule.check(said["options"])
-    pieces = said["pieces"]
-    if not isinstance(pieces, int) or pieces < 1:
-        raise ValueError(f"pieces must be a whole number above 0, not {pieces}")
+    check_count("pieces", said["pieces"])
     if said["along"] not in ALONG:
         raise unknown("along", said["along"], ALONG)
     if rule.needs_shift(said["options"]) and not said["shift"]:
@@ -119,6 +143,8 @@ def check_rule(said: Mapping, rule_of: Callable) -> None:
 
 def check_range(what: str, value, least: float, below: float) -> None:
     """Check that value is a number, at least `least` and below `below`."""
+    if isinstance(value, str | bool | None):
+        raise ValueError(f"{what} must be a number, not {value!r}")
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -126,6 +152,12 @@ def check_range(what: str, value, least: float, below: float) -> None:
     if not least <= number < below:
         upper = "finite" if below == inf else f"below {below:g}"
         raise ValueError(f"{what} must be {least:g} or more and {upper}, not {value}")
+
+
+def check_count(what: str, value) -> None:
+    """Check that value is a whole number, 1 or more."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{what} must be a whole number above 0, not {value!r}")
 
 
 def check_parameter(p: Tensor, group: Mapping, rule_of: Callable) -> None:
@@ -148,6 +180,12 @@ def check_parameter(p: Tensor, group: Mapping, rule_of: Callable) -> None:
             raise ValueError(
                 f"it is a vector, and {rule.name} is for matrices: give it rule='adamw'"
             )
+    if p.ndim > 1:
+        for axis in (group["rows"], group["columns"]):
+            if not -p.ndim <= axis < p.ndim:
+                raise ValueError(f"it has no axis {axis}: see rows and columns")
+        if group["rows"] % p.ndim == group["columns"] % p.ndim:
+            raise ValueError("rows and columns are the same axis of it")
     if group["parts"]:
         _check_parts(p, group)
     if not _is_paired(group, rule_of):
@@ -219,6 +257,7 @@ def check_gradients(params: list[Tensor], name_of: Callable[[Tensor], str]) -> N
     These are the ones with an entry that is infinite or not a number: a polar factor
     spreads it over the whole matrix, and a factorisation fails on it halfway.
     """
+    params = [p for p in params if p.grad.numel()]
     if not params:
         return
     largest = torch._foreach_norm([p.grad for p in params], float("inf"))

@@ -186,6 +186,7 @@ class Job:
         number: its place among all jobs.
         """
         self.state, p = state, self.p
+        fit_state(state, p, momentum_dtype(p, self.group), ("momentum_buffer",))
         if self.other is not None:
             other = self.other.alone.of(self.other.p).mT
             self.factors = self.alone.of(p).clone(), other.clone()
@@ -214,6 +215,27 @@ def momentum_dtype(p: Tensor, group: dict) -> torch.dtype:
     """The precision of a parameter's momentum: its own, or what the group says."""
     said = group["momentum_dtype"]
     return getattr(torch, said) if said else p.dtype
+
+
+def fit_state(
+    state: dict, p: Tensor, dtype: torch.dtype, names: tuple[str, ...]
+) -> None:
+    """Cast states that are as large as p, where its precision has changed since.
+
+    Raises RuntimeError where its shape has.
+    """
+    for name in names:
+        kept = state.get(name)
+        if kept is None:
+            continue
+        if kept.shape != p.shape or p.grad.shape != p.shape:
+            raise RuntimeError(
+                f"a parameter has the shape {tuple(p.shape)}, its gradient "
+                f"{tuple(p.grad.shape)} and its state {tuple(kept.shape)}, and no "
+                "parameter was moved: build the optimizer anew after a change of shape"
+            )
+        if kept.dtype != dtype:
+            state[name] = kept.to(dtype)
 
 
 def job_of(p: Tensor, group: dict, rule_of: Callable[[str], Rule]) -> Job:

@@ -18,8 +18,9 @@ show in a forward pass of the whole model, so they are planned before, or on ano
     optimizer = SymOpt(model, groups=groups)
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from symlab.symopt.checks import (
     check_gradients,
     check_group,
     check_parameter,
+    check_range,
     check_storage,
     jobs_of,
 )
@@ -39,9 +41,9 @@ from symlab.symopt.presets import param_groups
 from symlab.symopt.registry import RULES, rule_of
 from symlab.symopt.roles import unwrapped
 from symlab.symopt.rule import ADAMW, Rule
-from symlab.symopt.saved import MOMENTUM, OF_ADAMW, matched
+from symlab.symopt.saved import MOMENTUM, OF_ADAMW, matched, names_of
 from symlab.symopt.sharded import is_distributed
-from symlab.symopt.step import take, take_adamw
+from symlab.symopt.step import ready_adamw, take, take_adamw
 
 DEFAULTS = {
     "rule": "spectral",
@@ -196,6 +198,9 @@ class SymOpt(Optimizer):
         Raises ValueError for a state of other parameters, rules or shapes.
         """
         state_dict = matched(state_dict, self.param_groups, self._rule_of)
+        groups = zip(state_dict["param_groups"], self.param_groups, strict=True)
+        for saved, own in groups:  # before anything of this optimizer is replaced
+            self._check(own | saved | {"params": own["params"]})
         super().load_state_dict(state_dict)
         ids = [i for g in state_dict["param_groups"] for i in g["params"]]
         own = [(p, g) for g in self.param_groups for p in g["params"]]
@@ -211,8 +216,6 @@ class SymOpt(Optimizer):
                     kind = p.dtype if name in OF_ADAMW else kind
                     kind = momentum_dtype(p, group) if name == MOMENTUM else kind
                     self.state[p][name] = value.detach().to(p.device, kind, copy=True)
-        for group in self.param_groups:
-            self._check(group)
 
     # --- the step --------------------------------------------------------------------
 
@@ -227,12 +230,15 @@ class SymOpt(Optimizer):
         for i, job in enumerate(jobs):
             job.begin(self.state[job.p], i)
         self._check_gradients(jobs)
-        for group in self.param_groups:
-            if group["rule"] == ADAMW:
-                params = [p for p in group["params"] if p.grad is not None]
-                take_adamw(group, params, [self.state[p] for p in params])
+        plain = [(g, *self._ready(g)) for g in self.param_groups if g["rule"] == ADAMW]
+        for group in plain:  # from here on parameters move, and nothing raises
+            take_adamw(*group)
         take(jobs)
         return loss
+
+    def _ready(self, group: dict) -> tuple[list, list]:
+        params = [p for p in group["params"] if p.grad is not None]
+        return ready_adamw(params, [self.state[p] for p in params])
 
     def _jobs(self) -> list[Job]:
         """Parameters with a gradient and a rule; planned anew where that changed."""
@@ -242,7 +248,7 @@ class SymOpt(Optimizer):
         for k, group in enumerate(groups):
             settings, seen, _ = self._planned[k]
             now = tuple(
-                (id(p), p.dtype, p.grad.dtype, p.device)
+                (id(p), p.shape, p.dtype, p.grad.dtype, p.device)
                 for p in group["params"]
                 if p.grad is not None
             )
@@ -251,13 +257,24 @@ class SymOpt(Optimizer):
                 continue
             self._check(group)
             jobs = jobs_of(group, self._rule_of)
+            self._drop_states_of_other_rules(group)
             kept = said | {"options": dict(said["options"])}
             self._planned[k] = (kept, now, jobs)
         return [job for _, _, jobs in self._planned for job in jobs]
 
+    def _drop_states_of_other_rules(self, group: dict) -> None:
+        """A rule that was changed between steps begins anew, with its momentum."""
+        names = names_of(group, self._rule_of)
+        for p in group["params"]:
+            for name in [n for n in self.state.get(p, {}) if n not in names]:
+                del self.state[p][name]
+
     def _check_gradients(self, jobs: list[Job]) -> None:
         """Find what cannot be stepped before anything has moved."""
         for group in self.param_groups:
+            for name in RATES:
+                if not isinstance(group[name], Tensor):
+                    check_range(name, group[name], 0, inf)
             for p in group["params"]:
                 if p.grad is not None and p.grad.is_sparse:
                     raise RuntimeError(
@@ -279,6 +296,8 @@ class SymOpt(Optimizer):
 
 def _name_rules(group: dict, known: dict[str, Rule]) -> None:
     """Put names for the rules of a group, and keep those from outside under theirs."""
+    if not isinstance(group["options"], Mapping):
+        raise ValueError(f"options must be a dict, not {group['options']!r}")
     group["options"] = dict(group["options"])
     group["parts"] = tuple(dict(part) for part in group["parts"])
     for said in (group, *group["parts"]):

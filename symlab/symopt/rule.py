@@ -121,9 +121,13 @@ class Rule:
 
         Tries the map on one small matrix, (1, 4, 6).
         """
-        for name in options:
+        for name, value in options.items():
             if name not in self.options:
                 raise unknown(f"option of {self.name}", name, self.options)
+            if isinstance(self.options[name], bool) and not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False, not {value!r}")
+            if isinstance(value, float) and not isfinite(value):
+                raise ValueError(f"{name} must be a finite number, not {value}")
         cpu = {"device": "cpu", "dtype": torch.float32}  # whatever the defaults are
         draws = torch.Generator().manual_seed(0)
         x = torch.randn(1, 4, 6, generator=draws, **cpu)
@@ -230,5 +234,7 @@ def check_size(convention: str | float, what: str = "scale") -> None:
     """Raise ValueError unless it is a name of `size` or a finite number above 0."""
     if isinstance(convention, str):
         size((1, 1), convention)
+    elif not isinstance(convention, int | float) or isinstance(convention, bool):
+        raise ValueError(f"{what} must be a name or a number, not {convention!r}")
     elif not 0 < float(convention) < inf or not isfinite(convention):
         raise ValueError(f"{what} must be a number above 0, not {convention}")

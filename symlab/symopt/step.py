@@ -27,7 +27,7 @@ from torch.optim.adamw import adamw
 
 from symlab.symopt import sharded
 from symlab.symopt.compiling import compiled
-from symlab.symopt.job import Job, Stack, momentum_dtype
+from symlab.symopt.job import Job, Stack, fit_state, momentum_dtype
 from symlab.symopt.rule import Rule
 from symlab.symopt.rules import row_lengths, row_parts
 from symlab.symopt.sharded import Dealt
@@ -470,19 +470,25 @@ def _decay_of_adamw(group: dict) -> float:
     return by / base if group["decay"] == "independent" and base else by
 
 
-def take_adamw(group: dict, params: list[Tensor], states: list[dict]) -> None:
-    """One step of torch's own AdamW, in its fused form where that is right.
+def ready_adamw(params: list[Tensor], states: list[dict]) -> tuple[list, list]:
+    """Return what torch's AdamW steps in its fused form, and what in its plain one.
 
-    On a CPU the fused form (torch 2.13) reads all four tensors in the memory order of
-    the first, whatever their strides are, so others take the plain form.
+    Each is (parameter, gradient, mean, mean square, count); nothing has moved yet. On a
+    CPU the fused form (torch 2.13) reads all four tensors in the memory order of the
+    first, whatever their strides are, so it is for those that agree.
     """
     fused, plain = [], []  # (p, gradient, mean, mean square, count) of each
     for p, state in zip(params, states, strict=True):
-        if not state:
+        if "exp_avg_sq" not in state:
+            state.clear()  # of another rule, if any
             state["step"] = torch.tensor(0.0, dtype=torch.float32)
             state["exp_avg"] = torch.zeros_like(p)
             state["exp_avg_sq"] = torch.zeros_like(p)
-        w, g, mean, square = p, p.grad, state["exp_avg"], state["exp_avg_sq"]
+        mean, square = state["exp_avg"], state["exp_avg_sq"]
+        if mean.shape != p.shape or mean.dtype != p.dtype or p.grad.shape != p.shape:
+            fit_state(state, p, p.dtype, ("exp_avg", "exp_avg_sq"))
+            mean, square = state["exp_avg"], state["exp_avg_sq"]
+        w, g = p, p.grad
         if sharded.is_distributed(p):
             w, mean, square = map(sharded.local, (p, mean, square))
             g = sharded.local_grad(p)
@@ -493,6 +499,11 @@ def take_adamw(group: dict, params: list[Tensor], states: list[dict]) -> None:
         if w.is_cuda and not state["step"].is_cuda:
             state["step"] = state["step"].to(w.device)
         (fused if alike else plain).append((w, g, mean, square, state["step"]))
+    return fused, plain
+
+
+def take_adamw(group: dict, fused: list, plain: list) -> None:
+    """One step of torch's own AdamW."""
     beta1, beta2 = group["betas"]
     for its, in_one in ((fused, True), (plain, False)):
         if not its:
