@@ -548,3 +548,29 @@ def test_the_page_runs_and_prints_what_it_shows(capsys):
     shown = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
     assert capsys.readouterr().out == "".join(shown)
     assert scope["rule"].options == {"beta": 0.9}
+
+
+# --- FSDP1 ---------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("original", [False, True])
+def test_parameters_that_fsdp1_has_flattened_are_refused(original, tmp_path):
+    import torch.distributed as dist
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    url = (tmp_path / "group").as_uri()
+    dist.init_process_group("gloo", init_method=url, rank=0, world_size=1)
+    try:
+        cpu = torch.device("cpu")
+        model = FullyShardedDataParallel(
+            Head(), device_id=cpu, use_orig_params=original
+        )
+        for given in (model, list(model.parameters())):
+            with pytest.raises(
+                ValueError, match=r"FullyShardedDataParallel .*fully_sh"
+            ):
+                SymOpt(given)
+    finally:
+        dist.destroy_process_group()

@@ -164,7 +164,7 @@ def check_parameter(p: Tensor, group: Mapping, rule_of: Callable) -> None:
     """Check that the group's rule fits this parameter."""
     if p.is_complex():
         raise ValueError("it is complex, and SymOpt is for real parameters")
-    if getattr(p, "_is_flat_param", False):
+    if getattr(p, "_fsdp_flattened", False):  # torch's own mark
         raise ValueError(
             "FullyShardedDataParallel has flattened it, so that no matrix is left to "
             "act on: use torch.distributed.fsdp.fully_shard, with the groups planned "
