@@ -569,7 +569,7 @@ def test_parameters_that_fsdp1_has_flattened_are_refused(original, tmp_path):
         )
         for given in (model, list(model.parameters())):
             with pytest.raises(
-                ValueError, match=r"FullyShardedDataParallel .*fully_sh"
+                ValueError, match="FullyShardedDataParallel"
             ):
                 SymOpt(given)
     finally:
