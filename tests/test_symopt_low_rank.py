@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from symlab.symopt import SymOpt
+from symlab.symopt import SymOpt, step
 from symlab.symopt.low_rank import low_rank
 
 
@@ -157,3 +157,15 @@ def test_a_frozen_partner_is_still_seen():
     train(model, ours(pairs(model)), 2)
     same = [torch.equal(p, q) for p, q in zip(before, pairs(model), strict=True)]
     assert same == [False, True, False, True]
+
+
+def test_both_factors_move_from_where_they_were(monkeypatch):
+    """Whether they are in one chunk of the step or in two."""
+    found = []
+    for most in (2**22, 1):
+        monkeypatch.setitem(step.MOST, "cpu", most)
+        model = Adapted()
+        train(model, ours(pairs(model)), 3)
+        found.append([p.detach().clone() for p in pairs(model)])
+    for p, q in zip(*found, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)

@@ -254,3 +254,14 @@ def test_a_momentum_in_float32_is_that_of_float32_gradients(rule):
     assert p.dtype == torch.bfloat16
     with pytest.raises(ValueError, match="did you mean 'float32'"):
         SymOpt([{"params": weights((3, 3)), "momentum_dtype": "float23"}])
+
+
+def test_two_parameters_are_rounded_by_draws_of_their_own():
+    ps = [nn.Parameter(torch.ones(64, 64, dtype=torch.bfloat16)) for _ in range(2)]
+    group = {"params": ps, "rule": "sign", "momentum": 0.0}
+    group |= {"scale": 1.0, "stochastic_rounding": True}
+    optimizer = SymOpt([group], lr=1e-3, weight_decay=0.0)
+    for p in ps:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert not torch.equal(*ps)

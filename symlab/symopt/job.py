@@ -194,7 +194,7 @@ class Job:
             kind = momentum_dtype(p, self.group)
             state["momentum_buffer"] = torch.zeros_like(p, dtype=kind)
         if self.group["stochastic_rounding"] and "draws" not in state:
-            state["draws"] = torch.tensor(number << 32)  # no two draw the same
+            state["draws"] = torch.tensor(number * 1_000_003)  # seeds have 32 bits
         for stack in self.stacks:
             for name, first in zip(stack.names, stack.rule.state.values(), strict=True):
                 if name not in state:
