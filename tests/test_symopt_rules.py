@@ -131,15 +131,6 @@ def test_pairs_share_one_length_in_both_layouts(layout):
     torch.testing.assert_close(y, torch.cat([gate / length, up / length]))
 
 
-@pytest.mark.parametrize("by_rows", [True, False])
-def test_heads_are_independent(by_rows):
-    x = gradient((8, 12))
-    y = symopt.spectral(x, heads=4, head_rows=by_rows, **svd)
-    parts = x.chunk(4, 0 if by_rows else 1)
-    each = [symopt.polar(p, "svd") for p in parts]
-    torch.testing.assert_close(y, torch.cat(each, 0 if by_rows else 1))
-
-
 def test_alpha_one_is_steepest_descent_under_the_spectral_norm():
     x = gradient((9, 5))
     y = symopt.spectral(x, alpha=1.0, **svd)
@@ -290,8 +281,10 @@ def test_bad_input_is_one_sentence():
         symopt.polar(torch.ones(3, 3, dtype=torch.complex64))
     with pytest.raises(ValueError, match="unknown method 'cayley'"):
         symopt.polar(torch.ones(3, 3), "cayley")
-    with pytest.raises(ValueError, match="equal heads"):
-        symopt.spectral(torch.ones(7, 3), heads=2)
+    with pytest.raises(ValueError, match="svd takes no steps"):
+        symopt.polar(torch.ones(3, 3), "svd", steps=3)
+    with pytest.raises(ValueError, match="cutoff is for svd and qdwh"):
+        symopt.polar(torch.ones(3, 3), cutoff=0.1)
     with pytest.raises(ValueError, match="do not pair"):
         symopt.paired_row_norm(torch.ones(7, 3))
     with pytest.raises(ValueError, match="unknown scale"):

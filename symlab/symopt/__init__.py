@@ -2,7 +2,7 @@
 
     describe(model)            the role, group and rule of each parameter
     SymOpt(model, lr=1e-3)     a torch optimizer that does that
-    param_groups(model)        the same as plain groups, e.g. for the sharded model
+    param_groups(model)        the same by names, for SymOpt(other, groups=...)
     check(model, optimizer, batch)   what is wrong with a set-up, of any optimizer
 
 and the parts: rules from momentum to update, polar factors, groups as numbers, the

@@ -5,18 +5,37 @@ nearest one that is.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from math import inf
 
 import torch
 from torch import Tensor
 
 from symlab.symopt.job import Job, job_of, pair_of
-from symlab.symopt.layout import ALONG
+from symlab.symopt.layout import ALONG, Layout
 from symlab.symopt.names import unknown
 from symlab.symopt.roles import ROLES
 from symlab.symopt.rule import ADAMW, BY_PARTS, Rule, check_size
 from symlab.symopt.sharded import local
 
+DEFAULTS = {
+    "rule": "spectral",
+    "role": "",
+    "momentum": 0.95,
+    "nesterov": True,
+    "ema": True,
+    "momentum_dtype": None,
+    "stochastic_rounding": False,
+    "decay": "lr",
+    "base_lr": None,
+    "scale": "rms",
+    "radius": 1.0,
+    "shift": False,
+    "options": {},
+    "parts": (),
+    "inner_axes": (0, 1),
+    **asdict(Layout()),
+}
 # keys that schedulers and trainers add to groups, or that name them
 OTHERS = (
     "params",

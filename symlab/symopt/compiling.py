@@ -22,7 +22,8 @@ def compiled(function: Callable, what: str, settings: tuple, x: Tensor) -> Calla
     """Return the function compiled for tensors like x, made once for each such key.
 
     what: its name in the warning that says that it could not be compiled, and runs as
-    it is. settings: what else tells calls apart.
+    it is. settings: what else tells calls apart. Graphs are kept for the process, as
+    torch keeps them.
     """
     name = getattr(function, "__name__", what)
     key = (name, what, settings, tuple(x.shape), x.dtype, x.device)

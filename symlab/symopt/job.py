@@ -205,7 +205,7 @@ class Job:
 
     @property
     def _state_axis(self) -> int | None:
-        """Of the rule's state (N, m, ...), along which it lies in parts."""
+        """The axis along which a state (N, m, ...) lies in parts; None if it is whole."""
         if self.is_local:
             return 0
         return None if self.team is None else 1

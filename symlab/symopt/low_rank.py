@@ -27,9 +27,9 @@ relative to A, too. With c = damping * 0.2 max(m, n)^(1/2), the length of a step
 the scale rms, a learning rate of 0.001 changes A by at most one part in a thousand.
 
 Prior art, in our words: Riemannian preconditioned LoRA (Zhang & Pilanci, arXiv
-2402.02347) multiplies gradients by (A A^T + d I)^-1, which has GL(r) for d = 0 without
-momentum's second moments; LoRA-RITE (Yen et al., arXiv 2410.20625) has it with second
-moments in a polar frame that is carried along. Neither takes polar factors of W's step.
+2402.02347) multiplies gradients by (A A^T + d I)^-1, which has GL(r) for d = 0 and
+without Adam's second moments; LoRA-RITE (Yen et al., arXiv 2410.20625) has it with
+second moments in a polar frame that is carried along. Neither takes polar factors.
 """
 
 import torch
@@ -73,9 +73,9 @@ def low_rank(
 def _cholesky(metric: Tensor) -> Tensor:
     """L of L L^T, of a metric (N, r, r) that may be singular up to rounding."""
     r, eps = metric.shape[-1], float(torch.finfo(metric.dtype).eps)
-    trace = metric.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    trace = torch.where(trace > 0, trace, 1)
-    least = r * eps * trace * torch.eye(r, dtype=metric.dtype, device=metric.device)
+    mean = metric.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    mean = torch.where(mean > 0, mean, 1)
+    least = r * eps * mean * torch.eye(r, dtype=metric.dtype, device=metric.device)
     return torch.linalg.cholesky(metric + least)
 
 

@@ -5,8 +5,8 @@
     optimizer = SymOpt([{"params": [w], "rule": "row_norm", "lr": 0.02}, ...])
 
 An ordinary torch optimizer: param_groups, schedulers, GradScaler, DistributedData-
-Parallel, and a state_dict that comes back bit for bit. Parameters without a group are
-torch's own AdamW. `step` has one step from top to bottom, `rule` says what a rule is,
+Parallel, and a state_dict that comes back bit for bit. Parameters that have no symmetry
+group (gains, biases, unknown roles) are stepped by torch's AdamW. `step` has one step from top to bottom, `rule` says what a rule is,
 `checks` what a group may say, `saved` how a state_dict is taken.
 
 Parameters may be sharded (`fully_shard`, any DTensor); the state is, as they are. Roles
@@ -14,12 +14,12 @@ show in a forward pass of the whole model, so they are planned before, or on ano
 
     with torch.device("meta"):
         groups = param_groups(Decoder(config), lr=1e-3, example=tokens)
+    model = Decoder(config)
     fully_shard(model)
     optimizer = SymOpt(model, groups=groups)
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from math import inf
 
 import torch
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from symlab.symopt.checks import (
+    DEFAULTS,
     OTHERS,
     check_gradients,
     check_group,
@@ -36,7 +37,6 @@ from symlab.symopt.checks import (
     jobs_of,
 )
 from symlab.symopt.job import Job, momentum_dtype
-from symlab.symopt.layout import Layout
 from symlab.symopt.presets import param_groups
 from symlab.symopt.registry import RULES, rule_of
 from symlab.symopt.roles import unwrapped
@@ -45,58 +45,63 @@ from symlab.symopt.saved import MOMENTUM, OF_ADAMW, matched, names_of
 from symlab.symopt.sharded import is_distributed
 from symlab.symopt.step import ready_adamw, take, take_adamw
 
-DEFAULTS = {
-    "rule": "spectral",
-    "role": "",
-    "momentum": 0.95,
-    "nesterov": True,
-    "ema": True,
-    "momentum_dtype": None,
-    "stochastic_rounding": False,
-    "decay": "lr",
-    "base_lr": None,
-    "scale": "rms",
-    "radius": 1.0,
-    "shift": False,
-    "options": {},
-    "parts": (),
-    "inner_axes": (0, 1),
-    **asdict(Layout()),
-}
 RATES = ("lr", "weight_decay")  # may change between steps; other changes are planned
 
 
 class SymOpt(Optimizer):
     """One optimizer for a whole model, or for groups of parameters.
 
-    model_or_groups: a model, whose parameters get roles (see `describe`); or tensors or
-    param_groups, each with a `rule`: a name of `registry.RULES`, a `Rule` of one's own,
-    or 'adamw' (default 'spectral', which is Muon). Keys of a group beside lr,
-    weight_decay, rule: options (of the rule), momentum, nesterov, ema (average
-    gradients, or sum), momentum_dtype ('float32' beside half-precision weights),
-    stochastic_rounding (of half-precision weights: right on average), decay (see
-    `step`: 'lr', 'independent' or 'cautious'), scale (none, muon, rms, scion or a
-    number), radius (times it), rows and columns (the axes), pieces and along (heads),
-    parts (see below), transpose, flat (a convolution), shift (whether centring is
-    right), inner_axes (of the second factors, for a rule of pairs, whose parameters are
-    listed as B, A, B, A, ...); of AdamW: betas, eps. A weight that holds several
-    matrices of unequal size has the rule 'by parts' and parts: dicts with start and
-    length along the axis `rows`, and with rule, options, pieces, along, transpose,
-    scale or radius of their own.
-
-    preset, overrides, example: as in `describe`; for a model only. groups: what
-    `param_groups` said of a model of the same names, their lr and weight_decay with it.
-    With the scale 'rms' updates are as large as AdamW's, so that AdamW's lr and
-    weight_decay fit.
+    model_or_groups: a model, whose parameters get roles and rules (see `describe`); or
+        tensors or param_groups, which get the settings below and no roles.
+    lr, weight_decay: of a model, as `describe` shows them for each parameter; of
+        groups, the defaults. With the scale 'rms' updates are as large as AdamW's, so
+        that AdamW's lr and weight_decay fit.
+    preset, overrides, example: as in `describe`; for a model only.
+    groups: what `param_groups` said of a model of the same names, their lr and
+        weight_decay with it; for a model only.
+    betas, eps: of the parameters that AdamW steps.
+    maximize: climb instead of descending.
     compile: torch.compile each rule for each shape; what cannot be compiled runs as it
-    is and is named in a warning.
+        is and is named in a warning.
+
+    Settings of a group, with their defaults:
+
+    rule ('spectral')     a name of `registry.RULES`, a `Rule` of one's own, 'adamw', or
+                          'by parts'
+    options ({})          keyword arguments of the rule, e.g. {"method": "svd"}
+    momentum (0.95)       decay of the momentum; 0 is none
+    nesterov (True)       look ahead by one gradient
+    ema (True)            average gradients; False sums them
+    momentum_dtype (None) 'float32' beside half-precision weights; None is theirs
+    stochastic_rounding   (False) round bfloat16 weights up or down at random, so that
+                          they are right on average
+    decay ('lr')          how weight_decay acts: 'lr', 'independent' or 'cautious', see
+                          `step._move`
+    scale ('rms')         how long updates are: none, muon, rms, scion or a number, see
+                          `size`
+    radius (1.0)          a factor to that
+    rows, columns         (-2, -1) the axes of outputs and inputs; a third is a stack
+    flat (False)          a convolution, whose other axes count as inputs
+    pieces, along         (1, 'rows') how many matrices lie side by side, heads for
+                          instance, along 'rows', 'columns' or 'interleaved rows'
+    transpose (False)     give the rule inputs as rows
+    shift (False)         whether one vector may be added to all rows without a change
+                          of the loss, so that centring is right
+    parts (())            of the rule 'by parts', for weights that hold several matrices
+                          of unequal size: dicts with start and length along `rows`, and
+                          rule, options, pieces, along, transpose, scale, radius
+    inner_axes ((0, 1))   of a rule of pairs, whose parameters are listed as B, A, B, A:
+                          the axes of outputs and inputs of each A
+    role ('')             for the reader
+    base_lr (None)        what 'independent' decay divides lr by; None is the first lr
 
     Raises ValueError where a rule does not fit its parameter, for complex numbers,
     shared storage, flattened (FSDP1) parameters, and for settings that are unknown or
     out of range. `step` raises before anything has moved: RuntimeError for sparse
-    gradients, NotFinite for others under a rule of matrices; on a GPU,
-    where looking would stop the queue, only under methods that factorise, and of
-    sharded parameters never.
+    gradients and changed shapes, and NotFinite for infinite gradients, or such that
+    are not numbers, under rules that mix rows. Row norms, rules of single entries,
+    AdamW and sharded parameters are not looked at, and on a GPU, where looking would
+    stop the queue, only methods that factorise.
     """
 
     def __init__(
@@ -194,8 +199,11 @@ class SymOpt(Optimizer):
         """Take a saved state: by parameters' names where both sides have them.
 
         Each tensor comes back bit for bit, or cast where the parameter's precision is
-        another now. A dict of torch.optim.AdamW is taken where all groups are AdamW.
-        Raises ValueError for a state of other parameters, rules or shapes.
+        another now. All settings of the groups, rules and learning rates included,
+        become those that were saved, as in every torch optimizer; change them after. A
+        dict of torch.optim.AdamW is taken where all groups are AdamW. Raises
+        ValueError, and takes nothing, for a state of other parameters or shapes and for
+        rules that are not known here.
         """
         state_dict = matched(state_dict, self.param_groups, self._rule_of)
         groups = zip(state_dict["param_groups"], self.param_groups, strict=True)
@@ -231,7 +239,7 @@ class SymOpt(Optimizer):
             job.begin(self.state[job.p], i)
         self._check_gradients(jobs)
         plain = [(g, *self._ready(g)) for g in self.param_groups if g["rule"] == ADAMW]
-        for group in plain:  # from here on parameters move, and nothing raises
+        for group in plain:  # from here on parameters move
             take_adamw(*group)
         take(jobs)
         return loss

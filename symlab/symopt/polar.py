@@ -1,10 +1,11 @@
 """The polar factor of matrices: the orthogonal part U V^T of x = U S V^T.
 
     polar(x)                         (..., m, n) to (..., m, n), batched, any dtype
-    polar(x, "svd")                  another way to the same map
+    polar(x, "svd")                  to rounding; the default is within some 10 %
 
-Every way is scale invariant, is defined at zero (the answer is zero) and at rank
-deficiency (directions without gradient stay zero), and leaves its input alone.
+Every way is scale invariant, maps zero to zero, and leaves its input alone. Directions
+of lost rank are zero with qdwh and svd, damped with inverse_sqrt, and of the size of
+rounding, amplified a thousandfold, with the iterations.
 
   newton_schulz   Keller Jordan's quintic, five steps: singular values in [.68, 1.13]
                   (https://kellerjordan.github.io/posts/muon)
@@ -63,11 +64,11 @@ def polar(
     """The polar factor of each matrix of x (..., m, n), in the dtype of x.
 
     method: 'auto' is polar_express, by way of `gram` where one side is much longer.
-    steps: of the iteration (default 5; inverse_sqrt 8). dtype: to compute in; default
-    that of x, float32 for half precision where the method has factorisations. cutoff:
-    relative, for qdwh and svd (default sqrt(m n) times the dtype's rounding).
-    Raises ValueError for a vector, complex numbers, an unknown
-    method, and for steps or a cutoff out of range.
+    steps: of the iteration (default 5; inverse_sqrt 14; qdwh to rounding). dtype: to
+    compute in; default that of x, float32 for half precision where the method has
+    factorisations. cutoff: relative, for qdwh and svd (default sqrt(m n) times the
+    dtype's rounding). Raises ValueError for a vector, complex numbers, an unknown
+    method, and for steps or a cutoff that it has not or that are out of range.
     """
     if x.ndim < 2:
         raise ValueError(
@@ -86,6 +87,10 @@ def polar(
         raise ValueError(f"steps must be a whole number above 0, not {steps}")
     if cutoff is not None and not 0 <= cutoff < 1:
         raise ValueError(f"cutoff is relative, from 0 to below 1, and not {cutoff}")
+    if steps is not None and method == "svd":
+        raise ValueError("the method svd takes no steps")
+    if cutoff is not None and method not in ("svd", "qdwh"):
+        raise ValueError(f"cutoff is for svd and qdwh, and not for {method}")
     half = x.dtype in (torch.float16, torch.bfloat16)
     exact = method in ("inverse_sqrt", "qdwh", "svd")
     working = dtype or (torch.float32 if half and exact else x.dtype)

@@ -18,7 +18,7 @@ from math import inf
 
 from torch import Tensor, nn
 
-from symlab.symopt.checks import check_range
+from symlab.symopt.checks import DEFAULTS, check_parameter, check_range
 from symlab.symopt.layout import Layout
 from symlab.symopt.names import meant, unknown
 from symlab.symopt.registry import RULES, rule_of
@@ -48,8 +48,9 @@ class Settings:
     """What is done with one parameter.
 
     rule: a name of `registry.RULES`, a `Rule`, or 'adamw'. centred=None: where its
-    group has the shift. lr is the optimizer's times lr_scale, and weight_decay the
-    optimizer's (None), or these numbers. ema: the momentum
+    group has the shift. lr: that of the optimizer times lr_scale, unless given.
+    weight_decay: unless given, that of the optimizer for hidden matrices, convolutions,
+    adapters and fused weights, and 0 for all others. ema: the momentum
     averages gradients, else it sums them. per_piece: heads, and the halves of a fused
     gate and up, one by one. transpose: the rule takes inputs for rows.
     """
@@ -185,20 +186,6 @@ PRESETS: dict[str, dict[str, Settings]] = {
     "kaon": dict.fromkeys(
         HIDDEN, Settings("kaon", ema=False, nesterov=False, per_piece=False)
     ),
-}
-SOURCES = {
-    "symmetric": "Lau & Su, arXiv 2605.18106, with the choices named in `PRESETS`",
-    "adamw": "Loshchilov & Hutter, arXiv 1711.05101",
-    "muon": "Jordan et al. 2024, with the rms scale of arXiv 2502.16982",
-    "muoneq": "Chang et al., arXiv 2603.28254, the form R, with the same scale",
-    "ssd": "Carlson et al. 2015, stochastic spectral descent",
-    "polargrad": "Lau et al., arXiv 2505.21799",
-    "scion": "Pethick et al., arXiv 2502.07529; the embedding's radius is ours",
-    "scion_constrained": "the same with W <- (1 - lr) W before each step",
-    "normuon": "Li et al., arXiv 2510.05491",
-    "aro": "Gong et al., arXiv 2602.09006",
-    "freon": "Shumaylov et al., arXiv 2605.11181",
-    "kaon": "the same",
 }
 
 
@@ -358,6 +345,10 @@ def plan(
             )
         else:
             one = _one(_noted(block, parts), preset, overrides, lr, weight_decay)
+        try:
+            check_parameter(p, DEFAULTS | one.group(), rule_of)
+        except ValueError as error:
+            raise ValueError(f"{block.name} {block.shape}: {error}") from None
         found.append((p, one))
     _check_used(overrides or {}, [one for _, one in found])
     by_name = {one.block.name: one for _, one in found}
@@ -394,14 +385,15 @@ def _one(block: Block, preset: str, overrides, lr, weight_decay) -> Planned:
 
 
 def _check_used(overrides: dict, found: list[Planned]) -> None:
-    """Each option that an override gives must have come to a rule that has it."""
+    """Raise ValueError where an override gives options to AdamW alone."""
     ones = [part for one in found for part in one.parts or (one,)]
     names = [f.name for f in fields(Settings)]
     for key, changes in overrides.items():
         if not isinstance(changes, dict):
             continue
         fit = [o for o in ones if key == o.block.role or fnmatchcase(o.block.name, key)]
-        for option in set(changes) - {*names, "options"}:
+        options = {**changes, **changes.get("options", {})}
+        for option in set(options) - {*names, "options"}:
             if fit and all(o.rule is None for o in fit):
                 raise ValueError(
                     f"the override {key!r} gives {option!r} to AdamW, which has no "

@@ -1,9 +1,8 @@
 """What a rule is: a map from momentum to update, with what has to be known to use it.
 
-    lion = Rule("half_sign", lambda x: 0.5 * x.sign(), sized="entries",
-                rows=SIGNED, columns=SIGNED)
-    SymOpt(model, overrides={"head": lion})
-    SymOpt([{"params": [w], "rule": lion}])
+    mine = Rule("my_sign", torch.sign, rows=SIGNED, columns=SIGNED, sized="entries")
+    SymOpt(model, overrides={"head": mine})
+    SymOpt([{"params": [w], "rule": mine}])
 
 The rules of `registry` are made of nothing else, so a rule from outside has the same
 checks, state, batches, shards and line in `describe`.
@@ -31,7 +30,7 @@ ITERATIONS = ("auto", "newton_schulz", "polar_express", "gram")
 ADAMW = "adamw"  # the rule of what has no group: torch's own
 BY_PARTS = "by parts"  # of a weight whose parts have a rule each
 RESERVED = (ADAMW, BY_PARTS)
-INNER = ("heads", "head_rows", "rotation", "second", "own", "other", "inner")
+PAIR = ("own", "other", "inner")  # what a rule of pairs is given
 
 
 def _never(options: Mapping) -> bool:
@@ -49,7 +48,8 @@ class Rule:
     rows, columns: the largest group that it respects on each side, one of `KINDS`.
     sized: what has length 1 in an update, for `size`: 'rows', 'pairs' (of rows),
         'spectrum' (singular values), 'entries' (their root mean square); 'measured'
-        where none has, and the scale 'rms' then measures each update.
+        where none has, and the scale 'rms' then measures each update. Nothing checks
+        it, and what a learning rate means follows from it.
     pieces: whether heads and fused halves are matrices of their own for it; a rule
         that sees one row at a time does not care.
     state: name -> function (m, n, dtype=, device=) that returns the first value of
@@ -69,7 +69,6 @@ class Rule:
         its update as it is, with zeros there. Small matrices of many shapes are then
         one call.
     forwards: options that the map hands on, with their defaults.
-    source: where it comes from.
     """
 
     name: str
@@ -86,7 +85,6 @@ class Rule:
     paired: bool = False
     pads: Callable[[Mapping], bool] = _never
     forwards: Mapping[str, object] = field(default_factory=dict)
-    source: str = ""
 
     def __post_init__(self):
         if not callable(self.map):
@@ -102,9 +100,12 @@ class Rule:
     @cached_property
     def options(self) -> dict[str, object]:
         """The keyword options of the map, with their defaults."""
-        taken = inspect.signature(self.map).parameters.values()
+        try:
+            taken = inspect.signature(self.map).parameters.values()
+        except ValueError:  # functions of torch have no signature
+            taken = ()
         named = {p.name: p.default for p in taken if p.default is not p.empty}
-        inner = (*INNER, *self.state)
+        inner = (*self.state, *PAIR) if self.paired else tuple(self.state)
         return {k: v for k, v in named.items() if k not in inner} | dict(self.forwards)
 
     def needs_shift(self, options: Mapping) -> bool:
@@ -208,7 +209,8 @@ def size(
 
     Sources: Moonlight (arXiv 2502.16982) for rms, Pethick et al. (arXiv 2502.07529) for
     scion, with its embedding as rows, its head as signs, and the k taps of a
-    convolution over c channels. A vector's size is 1, but for rms 0.2.
+    convolution over c channels. 'pairs' are as rows of 2 n. A vector (n,) is one row,
+    whose size is 1 for scion.
     """
     if isinstance(convention, int | float):
         return float(convention)

@@ -1,14 +1,14 @@
 """Rules: from the momentum of a weight block to its update, as pure functions.
 
 A block of shape (m, n) has m rows; leading dimensions are a stack of blocks (heads,
-experts). A rule is equivariant under the group of its block: the update of a permuted,
-rotated or shifted gradient is the permuted, rotated, for shifts the same, update.
+experts). A rule is equivariant under the group of its block: the permuting or
+rotating the gradient permutes or rotates the update, and adding one vector to all rows
+of the gradient leaves it as it is.
 Source: Lau & Su, "symmetry-compatible" optimizers (arXiv 2605.18106); the group of each
 rule is in its docstring as (rows) x (columns), P permutations, O rotations, S(hift) of
 all rows by one vector.
 
-Every rule is scale free (degree 0) unless `alpha` is given: alpha = 1 multiplies by the
-nuclear norm, which makes it steepest descent under the spectral norm (PolarGrad).
+Every rule is scale free (of degree 0), but for `spectral` with alpha > 0.
 Zero gradients have zero updates; inputs are not changed.
 """
 
@@ -25,7 +25,7 @@ LAYOUTS = ("concatenated", "interleaved")
 
 
 def centre(x: Tensor) -> Tensor:
-    """Minus the mean of the rows: the part that a shift of all rows does not move."""
+    """Return x less its mean row: the part that a shift of all rows does not move."""
     return x - x.mean(-2, keepdim=True)
 
 
@@ -140,23 +140,18 @@ def centred_row_norm(x: Tensor, floor: float = 1e-3, steps: int = 100) -> Tensor
 def spectral(
     x: Tensor,
     *,
-    heads: int = 1,
-    head_rows: bool = True,
     alpha: float = 0.0,
     centred: bool = False,
     method: str = "auto",
     **options,
 ) -> Tensor:
-    """The polar factor, of each head alone. O x O per head; centred: shifts, too.
+    """Return the polar factor of each block. O x O; centred: shifts, too.
 
-    heads: blocks of equally many rows (head_rows, as in q, k, v) or columns (o).
     alpha: the power of the nuclear norm that multiplies it; 0 is Muon's direction, 1
-    PolarGrad's. options: of `polar`.
+    PolarGrad's: steepest descent under the spectral norm. options: of `polar`.
     """
     x = centre(x) if centred else x
-    blocks = _split(x, heads, head_rows)
-    factor = polar(blocks, method, **options)
-    y = _join(_powered(blocks, factor, alpha), x.shape, head_rows)
+    y = _powered(x, polar(x, method, **options), alpha)
     return centre(y) if centred else y
 
 
@@ -222,20 +217,3 @@ def _safe(x: Tensor) -> Tensor:
 
 def _powered(x: Tensor, factor: Tensor, alpha: float) -> Tensor:
     return factor * nuclear_norm(x, factor) ** alpha if alpha else factor
-
-
-def _split(x: Tensor, heads: int, rows: bool) -> Tensor:
-    """(..., m, n) to (..., heads, m/heads, n), or (..., heads, m, n/heads)."""
-    m, n = x.shape[-2:]
-    if (m if rows else n) % heads:
-        raise ValueError(
-            f"{m if rows else n} {'rows' if rows else 'columns'} do not make {heads} "
-            "equal heads"
-        )
-    if rows:
-        return x.unflatten(-2, (heads, m // heads))
-    return x.unflatten(-1, (heads, n // heads)).movedim(-2, -3)
-
-
-def _join(blocks: Tensor, shape, rows: bool) -> Tensor:
-    return (blocks if rows else blocks.movedim(-3, -2)).reshape(shape)

@@ -146,7 +146,7 @@ def _advance(buffers: list, grads: list[Tensor], group: dict) -> None:
 
 
 def _advanced(buffers: list, grads: list[Tensor], group: dict) -> list:
-    """Return the same, not in place."""
+    """Return the advanced buffers as new tensors; see `_advance`."""
     beta = group["momentum"]
     if beta and group["ema"]:
         return torch._foreach_lerp(buffers, grads, 1 - beta)
@@ -190,7 +190,7 @@ def _updates(jobs: list[Job], seen: list[Tensor], states: list[list]) -> list[Te
 
 
 def _states_of(job: Job, k: int, states: list[Tensor]) -> list[Tensor]:
-    """Those of its stack k, of all that the job carries in order."""
+    """Return the states of the job's stack k, of all its states in order."""
     start = sum(len(s.names) for s in job.stacks[:k])
     return states[start : start + len(job.stacks[k].names)]
 
@@ -239,7 +239,8 @@ def run(rule: Rule, options: dict, compile: bool, x: Tensor, states, factors) ->
     call = partial(rule, options=options)
     if compile:
         said = tuple((k, repr(v)) for k, v in sorted(options.items()))
-        call = compiled(call, f"{rule.name} on {tuple(x.shape)}", said, x)
+        what = f"{rule.name} on {tuple(x.shape)}"
+        call = compiled(call, what, (rule.map, said), x)  # names are not unique
     return call(x, states=states, factors=factors)
 
 

@@ -1,7 +1,7 @@
 """What `doctor` finds: one function per cause, from the Weights of a Trial to rows.
 
 Each takes the trial and those Weights that no finding before it has named, and returns
-a Row per finding. `doctor.FINDINGS` has their order, the most specific first.
+a Row per finding. `checkup.FINDINGS` has their order, the most specific first.
 """
 
 from collections import Counter
