@@ -27,10 +27,10 @@ class Stack:
 
     rows: (start, length) of the part along the axis of outputs; None is all of it.
     shape: (N, m, n), of the whole parameter where it lies in parts on processes. scale:
-    how long a step of learning rate 1 is. measured: whether each update is brought to
-    the root mean square 0.2. mixes: whether an infinite entry of a gradient is looked
-    for. names: of its states. key: equal for stacks of one call. inner: whether it is
-    the second factor of a product, transposed.
+    how long a step of learning rate 1 is. to_rms: whether each update is brought to the
+    root mean square 0.2. check_finite: whether infinite entries of a gradient are
+    looked for. names: of its states. key: equal for stacks of one call. inner: whether
+    it is the second factor of a product, transposed.
     """
 
     rule: Rule
@@ -39,8 +39,8 @@ class Stack:
     rows: tuple[int, int] | None
     shape: tuple[int, int, int]
     scale: float
-    measured: bool
-    mixes: bool
+    to_rms: bool
+    check_finite: bool
     names: tuple[str, ...]
     key: tuple
     inner: bool = False
@@ -205,7 +205,7 @@ class Job:
 
     @property
     def _state_axis(self) -> int | None:
-        """The axis along which a state (N, m, ...) lies in parts; None if it is whole."""
+        """The axis along which a state (N, m, ...) lies in parts; None is whole."""
         if self.is_local:
             return 0
         return None if self.team is None else 1
@@ -289,36 +289,66 @@ def pair_of(b: Tensor, a: Tensor, group: dict, rule_of: Callable) -> tuple[Job, 
     return tuple(jobs)
 
 
-def _stack(p: Tensor, said: dict, rule_of: Callable, i: int | None) -> Stack:
-    rule = rule_of(said["rule"])
-    layout = Layout(**{k: said[k] for k in Layout.__dataclass_fields__})
-    rows = (said["start"], said["length"]) if i is not None else None
+def _stack(p: Tensor, settings: dict, rule_of: Callable, part: int | None) -> Stack:
+    """Return the stack of a parameter, or of its part of this number."""
+    rule = rule_of(settings["rule"])
+    layout = Layout(**{k: settings[k] for k in Layout.__dataclass_fields__})
+    rows = None if part is None else (settings["start"], settings["length"])
     outline = sharded.outline(p)
     x = outline if rows is None else outline.narrow(layout.rows, *rows)
     shape = tuple(layout.split(x).shape) if p.ndim > 1 else (1, 1, len(p))
+    options = _options(rule, settings["options"], p)
+    to_rms = rule.sized == "measured" and settings["scale"] == "rms"
+    end = "" if part is None else f".{part}"
+    return Stack(
+        rule=rule,
+        options=options,
+        layout=layout,
+        rows=rows,
+        shape=shape,
+        scale=_scale(p, shape, rule, layout, settings),
+        to_rms=to_rms,
+        check_finite=_checks_finite(rule, options, p),
+        names=tuple(f"{name}{end}" for name in rule.state),
+        key=_key(p, shape, rule, options, layout, to_rms),
+    )
+
+
+def _options(rule: Rule, given: dict, p: Tensor) -> dict:
+    """The rule's options; iterations run in bfloat16 where that is fast and enough."""
+    options = dict(given)
+    on_gpu = sharded.local(p).is_cuda
+    if on_gpu and p.dtype == torch.float32 and rule.iterates(options):
+        options.setdefault("dtype", torch.bfloat16)
+    return options
+
+
+def _scale(p: Tensor, shape, rule: Rule, layout: Layout, settings: dict) -> float:
+    """How long a step of learning rate 1 is."""
     m, n = shape[1:]
     if layout.transpose and rule.sized == "spectrum":
         m, n = n, m  # outputs and inputs again
-    scale, radius = said["scale"], float(said["radius"])
+    sides = (m, n) if p.ndim > 1 else (n,)
     kernel = layout.kernel(tuple(p.shape))
-    by = size((m, n) if p.ndim > 1 else (n,), scale, rule.sized, kernel)
-    options, own = dict(said["options"]), sharded.local(p)
-    if own.is_cuda and p.dtype == torch.float32 and rule.iterates(options):
-        options.setdefault("dtype", torch.bfloat16)  # fast there, and enough
+    by = size(sides, settings["scale"], rule.sized, kernel)
+    return float(settings["radius"]) * by
+
+
+def _checks_finite(rule: Rule, options: dict, p: Tensor) -> bool:
+    """On a GPU looking waits for the queue, as factorisations do anyway."""
+    if sharded.local(p).is_cuda:
+        return rule.pieces and not rule.iterates(options)
+    return not (rule.entrywise or rule.factor)
+
+
+def _key(p, shape, rule: Rule, options: dict, layout: Layout, to_rms: bool) -> tuple:
+    """Equal for stacks of one call: of one shape, or of near ones that are padded."""
+    m, n = shape[1:]
+    if rule.pads(options) and not to_rms and m * n <= PADDED:
+        m, n = _rounded(m), _rounded(n)
     parts = ()
     if sharded.cut_axes(p):  # of equal shape on each process, if on one
         parts = (tuple(p.shape), p.device_mesh, p.placements, layout)
-    said_options = tuple((k, repr(v)) for k, v in sorted(options.items()))
-    measured = rule.sized == "measured" and scale == "rms"
-    m, n = shape[1:]
-    if rule.pads(options) and not measured and m * n <= PADDED:
-        m, n = _rounded(m), _rounded(n)
-    key = (rule.name, said_options, measured, str(own.device), p.dtype, m, n, parts)
-    ends = "" if i is None else f".{i}"
-    names = tuple(f"{name}{ends}" for name in rule.state)
-    mixes = not (rule.entrywise or rule.factor)
-    if own.is_cuda:  # looking waits for the queue, as factorisations do anyway
-        mixes = rule.pieces and not rule.iterates(options)
-    return Stack(
-        rule, options, layout, rows, shape, radius * by, measured, mixes, names, key
-    )
+    said = tuple((k, repr(v)) for k, v in sorted(options.items()))
+    device = str(sharded.local(p).device)
+    return rule.name, said, to_rms, device, p.dtype, m, n, parts

@@ -6,8 +6,9 @@
 
 An ordinary torch optimizer: param_groups, schedulers, GradScaler, DistributedData-
 Parallel, and a state_dict that comes back bit for bit. Parameters that have no symmetry
-group (gains, biases, unknown roles) are stepped by torch's AdamW. `step` has one step from top to bottom, `rule` says what a rule is,
-`checks` what a group may say, `saved` how a state_dict is taken.
+group (gains, biases, unknown roles) are stepped by torch's AdamW. `step` has one step
+from top to bottom, `rule` says what a rule is, `checks` what a group may say, `saved`
+how a state_dict is taken.
 
 Parameters may be sharded (`fully_shard`, any DTensor); the state is, as they are. Roles
 show in a forward pass of the whole model, so they are planned before, or on another:
@@ -289,7 +290,7 @@ class SymOpt(Optimizer):
                         "SymOpt takes no sparse gradients: build the embedding with "
                         "sparse=False"
                     )
-        asked = [j.p for j in jobs if any(s.mixes for s in j.stacks)]
+        asked = [j.p for j in jobs if any(s.check_finite for s in j.stacks)]
         asked = [p for p in asked if not is_distributed(p)]
         check_gradients(asked, self._name_of)
 

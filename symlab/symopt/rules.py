@@ -1,9 +1,10 @@
 """Rules: from the momentum of a weight block to its update, as pure functions.
 
 A block of shape (m, n) has m rows; leading dimensions are a stack of blocks (heads,
-experts). A rule is equivariant under the group of its block: the permuting or
-rotating the gradient permutes or rotates the update, and adding one vector to all rows
-of the gradient leaves it as it is.
+experts). A rule is equivariant under the group of its block: permuting or rotating the
+gradient permutes or rotates the update, and adding one vector to all rows of the
+gradient leaves it as it is.
+
 Source: Lau & Su, "symmetry-compatible" optimizers (arXiv 2605.18106); the group of each
 rule is in its docstring as (rows) x (columns), P permutations, O rotations, S(hift) of
 all rows by one vector.

@@ -214,7 +214,7 @@ def _call(
     for i, new in enumerate(joined):
         for own, part in zip(states, new.split(counts), strict=True):
             own[i].copy_(part)
-    if stack.measured:
+    if stack.to_rms:
         x = x * _to_rms(x)
     updates = x.split(counts) if len(counts) > 1 else [x]
     if len(shapes) > 1:
