@@ -293,3 +293,21 @@ def test_heads_of_one_product_with_something_else(name):
     assert (found["k.weight"].role, found["v.weight"].role) == (key, value)
     assert found["q.weight"].role == "query"
     assert found["number.weight"].role == "matrix"
+
+
+def test_a_stack_of_heads_holds_a_query_a_key_and_a_value_in_each():
+    """(width, heads, 3 head width): three matrices in each of the stack."""
+
+    class Stacked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv = nn.Parameter(torch.randn(16, 4, 12))
+            self.out = nn.Parameter(torch.randn(4, 4, 16))
+
+        def forward(self, x):
+            q, k, v = torch.einsum("btd,dhk->bhtk", x, self.qkv).chunk(3, -1)
+            y = F.scaled_dot_product_attention(q, k, v)
+            return torch.einsum("bhtk,hkd->btd", y, self.out)
+
+    block = roles(Stacked(), torch.randn(2, 5, 16))["qkv"]
+    assert (block.role, block.rows, block.columns, block.heads) == ("qkv", 2, 0, 3)

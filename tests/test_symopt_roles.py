@@ -358,3 +358,105 @@ def test_a_weight_that_is_asked_for_its_type_is_not_used_by_that():
             return super().forward(x) + self.weight.new_zeros(8)
 
     assert roles(Asking(8, 8))["weight"].role == "head"
+
+
+class Projections(nn.Module):
+    """Queries, keys, values and outputs with an axis of heads of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = (
+            nn.Parameter(torch.randn(D, HEADS, D // HEADS)) for _ in range(3)
+        )
+        self.o = nn.Parameter(torch.randn(HEADS, D // HEADS, D))
+        self.last = nn.Linear(D, 3)
+
+    def forward(self, x):
+        q, k, v = (
+            torch.einsum("btd,dhk->bhtk", x, w) for w in (self.q, self.k, self.v)
+        )
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.last(torch.einsum("bhtk,hkd->btd", y, self.o))
+
+
+def test_heads_as_an_axis_are_stacks():
+    x = torch.randn(2, 5, D)
+    model = Projections()
+    found = roles(model, x)
+    said = {"q": "query", "k": "key", "v": "value", "o": "attention out"}
+    assert {n: found[n].role for n in said} == said
+    assert {(found[n].rows, found[n].columns) for n in "qkv"} == {(2, 0)}
+    assert all(found[n].parts == () for n in said)
+    optimizer = SymOpt(model, lr=1e-3, example=x)
+    model(x).square().mean().backward()
+    optimizer.step()
+
+
+def test_parts_that_do_not_fill_their_axis_are_refused():
+    from symlab.symopt.dataflow.fused import Part
+    from symlab.symopt.roles import Block, _checked
+
+    whole = (Part("query", 0, 8, 2), Part("matrix", 8, 4))
+    assert _checked(Block("w", (12, 6), "fused", parts=whole)).role == "fused"
+    for shape, parts in (((16, 6), whole), ((8, 6), whole), ((12, 6), whole[1:])):
+        block = _checked(Block("w", shape, "fused", parts=parts))
+        assert (block.role, block.parts) == ("unknown", ())
+        assert "do not fill" in block.note
+    assert _checked(Block("w", (10, 6), "query", heads=4)).role == "unknown"
+
+
+class Dispatched(nn.Module):
+    """Experts get their tokens by rows of 0 and 1, or choose them."""
+
+    def __init__(self, chooses):
+        super().__init__()
+        self.chooses = chooses
+        self.scores = nn.Linear(D, 4, bias=False)
+        self.stack = nn.Parameter(torch.randn(4, D, D))
+        self.last = nn.Linear(D, 3)
+
+    def forward(self, x):
+        p = self.scores(x).softmax(-1)
+        if self.chooses:
+            weight, which = p.t().topk(3)
+            y = torch.zeros_like(x)
+            for e in range(4):
+                made = x[which[e]] @ self.stack[e]
+                y = y.index_add(0, which[e], made * weight[e, :, None])
+        else:
+            sent = F.one_hot(p.argmax(-1), 4).to(x)
+            y = torch.bmm(torch.einsum("te,td->etd", sent, x), self.stack).relu()
+            y = torch.einsum("te,etd->td", p * sent, y)
+        return self.last(x + y)
+
+
+def test_routers_by_dispatch_and_by_choice_of_the_experts():
+    x = torch.randn(6, D)
+    found = roles(Dispatched(chooses=False), x)
+    assert (found["scores.weight"].role, found["scores.weight"].shift) == (
+        "router",
+        True,
+    )
+    found = roles(Dispatched(chooses=True), x)
+    assert (found["scores.weight"].role, found["scores.weight"].shift) == (
+        "router",
+        False,
+    )
+
+
+def test_a_mask_on_a_weight_leaves_no_group_and_a_gain_is_one():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(D, D))
+            self.register_buffer("mask", torch.ones(D, D).tril())
+            self.scale = nn.Parameter(torch.ones(1, D))
+            self.last = nn.Linear(D, 3)
+
+        def forward(self, x):
+            return self.last(F.relu(F.linear(x, self.w * self.mask)) * self.scale)
+
+    found = roles(Masked(), torch.randn(5, D))
+    assert found["w"].role == "unknown"
+    assert "mask" in found["w"].note
+    assert (found["scale"].role, found["scale"].note) == ("gain", "")

@@ -144,6 +144,73 @@ def experts_choose(m, x):
     return m.out(x + y)
 
 
+def logits_and_their_softmax(m, x):
+    logits = m.w(m.hidden(x))
+    return logits, logits.softmax(-1)
+
+
+def policy_with_values_inside(m, x):
+    """An object of any class holds what still shifts."""
+    logits = m.w(m.hidden(x))
+    held = type("Held", (), {})()
+    held.values = [logits * 2]
+    return logits.softmax(-1), held
+
+
+def keeps_its_logits(m, x):
+    m.kept = m.w(m.hidden(x))
+    return m.kept.softmax(-1)
+
+
+def router_logits_returned(m, x):
+    x = m.hidden(x)
+    logits = m.w(x)
+    weights = best_two(logits.softmax(-1))
+    y = sum(weights[..., e : e + 1] * f(x) for e, f in enumerate(m.experts))
+    return m.out(x + y), logits
+
+
+def dropped_logits(m, x):
+    return F.dropout(m.w(m.hidden(x)), 0.5, m.training).softmax(-1)
+
+
+def penalised_in_training(m, x):
+    logits = m.w(m.hidden(x))
+    m.penalty = logits.logsumexp(-1).square().mean() if m.training else None
+    return logits.log_softmax(-1)
+
+
+def straight_through(m, x):
+    logits = m.w(m.hidden(x))
+    return F.one_hot(logits.argmax(-1), V) + logits - logits.detach()
+
+
+def two_temperatures(m, x):
+    """The first factor is gone when the second one is made."""
+    h = m.hidden(x)
+    logits = m.w(h)
+    warm = logits * h.sum(-1, keepdim=True).exp()
+    return warm - logits * h[..., :1].exp()
+
+
+def unequal_differences(m, x):
+    h = m.hidden(x)
+    logits = m.w(h)
+    return torch.sub(h[..., :1], logits, alpha=2) - torch.sub(h[..., :1], logits)
+
+
+def mean_with_a_mask(m, x):
+    logits = m.w(m.hidden(x))
+    kept = logits.masked_fill(torch.arange(V) < 2, -1e9)
+    return logits - kept.mean(-1, keepdim=True) / 1e6
+
+
+def difference_from_a_masked_one(m, x):
+    logits = m.w(m.hidden(x))
+    kept = torch.where(torch.arange(V) < 2, torch.tensor(-2e4), logits)
+    return kept - logits
+
+
 class Recommender(nn.Module):
     """Users and texts in, a score for each of the items: as many as there are users."""
 
@@ -225,6 +292,27 @@ NEVER = {
     "experts that choose": (Model(experts_choose, 3), NUMBERS),
     "a router that is a gate, too": (Model(with_a_gate, 3), NUMBERS),
     "a router by raw logits": (Model(mixture(best_two), 3), NUMBERS),
+    "logits beside their softmax": (Model(logits_and_their_softmax), TOKENS),
+    "logits in some object": (Model(policy_with_values_inside), TOKENS),
+    "logits in an attribute": (Model(keeps_its_logits), TOKENS),
+    "a router whose logits are returned": (Model(router_logits_returned, 3), NUMBERS),
+    "dropout of logits in training": (Model(dropped_logits), TOKENS),
+    "a z-loss in training": (Model(penalised_in_training), TOKENS),
+    "a straight-through choice": (Model(straight_through), TOKENS),
+    "two temperatures": (Model(two_temperatures), TOKENS),
+    "differences with a factor": (Model(unequal_differences), TOKENS),
+    "a mean with a mask": (Model(mean_with_a_mask), TOKENS),
+    "a difference from a masked one": (Model(difference_from_a_masked_one), TOKENS),
+    "logits of a token that indices pick": (
+        Model(lambda m, ids: m.w(m.hidden(ids))[torch.arange(2), ids[:, 0] % 3 + 1]),
+        TOKENS),
+    "a token that indices pick": (
+        Model(lambda m, ids: m.w(m.hidden(ids)[torch.arange(2), ids[:, 0] % 3 + 1])),
+        TOKENS),
+    "a mean of the logits": (Model(lambda m, ids: m.w(m.hidden(ids)).mean(1)), TOKENS),
+    "a distribution with logits": (
+        Model(lambda m, ids: torch.distributions.Bernoulli(
+            logits=m.w(m.hidden(ids)), validate_args=False)), TOKENS),
 }  # fmt: skip
 SEEN = {  # the softmax is in the forward pass
     "a softmax": (Model(lambda m, ids: m.w(m.hidden(ids)).softmax(-1)), TOKENS),
@@ -252,6 +340,12 @@ SEEN = {  # the softmax is in the forward pass
     "a router, top-k and softmax": (Model(mixture(best_two_of_logits), 3), NUMBERS),
     "a switch": (Model(mixture(switch), 3), NUMBERS),
     "a hard choice": (Model(mixture(hard), 3), NUMBERS),
+    "masked by a large number": (
+        Model(lambda m, ids: m.w(m.hidden(ids)).masked_fill(
+            torch.arange(V) < 2, -1e9).softmax(-1)), TOKENS),
+    "one temperature": (
+        Model(lambda m, x: (m.w(h := m.hidden(x)) / h[..., :1].exp()).softmax(-1)),
+        TOKENS),
 }  # fmt: skip
 ASSUMED = {  # logits of the model's own tokens
     "a language model": (Model(language), TOKENS),
@@ -327,7 +421,9 @@ MEASURED = [
     "a z-loss", "a constant logit beside", "a softmax over both", "a sigmoid router",
     "a softmax over samples", "features scaled one by one", "experts that choose",
     "a router with a softmax over tokens", "a router by raw logits",
-    "a router that is a gate, too",
+    "a router that is a gate, too", "logits beside their softmax", "two temperatures",
+    "a router whose logits are returned", "differences with a factor",
+    "a mean with a mask", "a difference from a masked one",
 ]  # fmt: skip
 
 
@@ -402,3 +498,66 @@ def test_shifts_do_not_depend_on_the_precision(name, dtype):
 def test_describe_shows_what_is_assumed():
     table = describe(Model(language), example=TOKENS).set_index("name")
     assert "shift" in table.loc["w.weight", "group"]
+
+
+FUNCTIONS = {
+    "softplus": F.softplus, "exp": torch.exp, "clamp": lambda w: w.clamp(-1, 1),
+    "tanh": torch.tanh, "pow": torch.square, "add": lambda w: w + 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_a_weight_is_not_the_weight(name):
+    def through(m, x):
+        return F.linear(m.hidden(x), FUNCTIONS[name](m.w.weight)).log_softmax(-1)
+
+    block = roles(Model(through), TOKENS)["w.weight"]
+    assert (block.role, block.shift) == ("unknown", False)
+    assert f"used through {name} of its entries" == block.note
+
+
+def test_a_weight_times_a_number_is_the_weight():
+    half = torch.tensor(0.5)
+    for scaled in (lambda w: -w, lambda w: w / 3, lambda w: w * half):
+        model = Model(lambda m, x, f=scaled: F.linear(x, f(m.w.weight)).softmax(-1))
+        assert roles(model, NUMBERS)["w.weight"].shift
+
+
+def test_the_pass_in_training_mode_leaves_no_trace():
+    def simple(m, ids):
+        m.calls += m.training
+        if m.training:
+            with torch.no_grad():
+                m.mixing.weight.mul_(0.5)
+            m.norm(m.hidden(ids).mT)
+        return m.w(m.hidden(ids)).softmax(-1)
+
+    model = Model(simple)
+    model.norm, model.calls = nn.BatchNorm1d(D), 0
+    model.mixing.eval()
+    before = copy.deepcopy(model.state_dict())
+    random = torch.get_rng_state()
+    assert roles(model, TOKENS)["w.weight"].shift
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert torch.equal(random, torch.get_rng_state())
+    assert model.calls == 0
+    assert model.training
+    assert not model.mixing.training
+
+
+def test_a_pass_that_fails_in_training_mode_decides_nothing():
+    def forward(m, ids):
+        if m.training:
+            raise ValueError("targets are missing")
+        return m.w(m.hidden(ids)).softmax(-1)
+
+    assert roles(Model(forward), TOKENS)["w.weight"].shift
+
+
+def test_logits_beside_the_loss_keep_what_the_loss_proves():
+    def forward(m, ids):
+        logits = m.w(m.hidden(ids))
+        return logits, F.cross_entropy(logits.transpose(1, 2), ids)
+
+    block = roles(Model(forward), TOKENS)["w.weight"]
+    assert (block.shift, block.note) == (True, "")

@@ -21,7 +21,7 @@ from symlab.symopt.dataflow.adapters import pairs
 from symlab.symopt.dataflow.connections import follow
 from symlab.symopt.dataflow.examples import arguments, candidates
 from symlab.symopt.dataflow.fused import Kind, Part
-from symlab.symopt.dataflow.outputs import assumes_softmax
+from symlab.symopt.dataflow.outputs import assumes_softmax, proves_softmax
 from symlab.symopt.dataflow.traces import Attention, Gated, Product, Seen, collapsed
 from symlab.symopt.rule import LINEAR, PERMUTATION, ROTATION
 from symlab.symopt.sharded import is_distributed
@@ -111,11 +111,12 @@ def _group_of(part: Part) -> str:
 
 
 def roles(model: nn.Module, example=None) -> dict[str, Block]:
-    """name -> Block, for each parameter once.
+    """Return name -> Block, for each parameter once.
 
     example: one input, as a tensor, a tuple of positional or a dict of keyword
-    arguments; default one that is guessed (see `examples`). Where the model cannot be
-    called with it, module types alone decide, and a warning says so.
+    arguments; default one that is guessed (see `examples`). Where no guess fits, module
+    types alone decide, and a warning says so. Raises ValueError where the model fails
+    on a given example, or is sharded.
     """
     model = unwrapped(model)
     parameters = dict(model.named_parameters())
@@ -127,9 +128,50 @@ def roles(model: nn.Module, example=None) -> dict[str, Block]:
     seen = _seen(model, example)
     main = getattr(model, "main_input_name", None)
     found = {n: _block(n, p, seen, main) for n, p in parameters.items()}
+    if any(b.shift for b in found.values()):
+        found = _as_trained(model, found, example, main)
     for name, (role, partner, node) in (pairs(seen) if seen else {}).items():
         found[name] = _pair_block(found[name], role, partner, node)
-    return _like_siblings(model, _by_type(model, found))
+    found = _like_siblings(model, _by_type(model, found))
+    return {n: _checked(b) for n, b in found.items()}
+
+
+def _checked(block: Block) -> Block:
+    """The same, or unknown where its parts or heads do not fill the axis exactly."""
+    if block.role in VECTORS:
+        return block
+    end = 0
+    for p in block.parts:
+        end = end + p.length if p.start == end and p.length % p.heads == 0 else -1
+    cut = block.shape[block.columns if block.head_columns else block.rows]
+    if cut % block.heads == 0 and (not block.parts or end == cut):
+        return block
+    note = f"its parts or heads do not fill an axis of {cut} rows"
+    return Block(block.name, block.shape, "unknown", note=note)
+
+
+def _as_trained(model, found: dict[str, Block], example, main) -> dict[str, Block]:
+    """Takes those shifts away that are none when the model is trained.
+
+    A second pass is followed in training mode, because dropout on logits and a z-loss
+    are seen there only. Where it fails, what the first one says stays. A z-loss that a
+    Hugging Face configuration has is added by trainers that ask for router logits.
+    """
+    shifted = [n for n, b in found.items() if b.shift]
+    again = _seen(model, example, training=True)
+    doubted = set()
+    for name in shifted:
+        if again is not None and any(p.name == name for p in again.products):
+            trained = _block(name, model.get_parameter(name), again, main)
+            doubted |= set() if trained.shift else {name}
+        if found[name].role == "router" and _has_z_loss(model):
+            doubted.add(name)
+    return found | {n: replace(found[n], shift=False, note="") for n in doubted}
+
+
+def _has_z_loss(model: nn.Module) -> bool:
+    settings = getattr(getattr(model, "config", None), "__dict__", {})
+    return any("z_loss" in str(k) and v not in (None, 0) for k, v in settings.items())
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -160,8 +202,11 @@ def _is_flattened(module: nn.Module) -> bool:
     )
 
 
-def _seen(model: nn.Module, example) -> Seen | None:
-    """What was seen of the model; None, with a warning, where no guess fits."""
+def _seen(model: nn.Module, example, training: bool = False) -> Seen | None:
+    """What was seen of the model; None, with a warning, where no guess fits.
+
+    training: in that mode, in which a model may fail without a word.
+    """
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
     why = "no input is known"
     tried = candidates(model) if example is None else [lambda: example]
@@ -169,13 +214,16 @@ def _seen(model: nn.Module, example) -> Seen | None:
         try:
             args, kwargs = arguments(guess(), where)
             inputs = _inputs(model, args, kwargs)
-            return follow(model, lambda a=args, k=kwargs: model(*a, **k), inputs)
+            call = lambda a=args, k=kwargs: model(*a, **k)  # noqa: E731
+            return follow(model, call, inputs, training)
         except Exception as error:
             first = (str(error).splitlines() or [""])[0]
             said = f"{type(error).__name__}: {first}"
-            if example is not None:
+            if example is not None and not training:
                 raise ValueError(f"the model fails on this example ({said})") from error
             why = said if why == "no input is known" else why
+    if training:
+        return None
     warnings.warn(
         f"the model could not be called to see its connections ({why}): give "
         "example=, one input; until then only module types are known, and other "
@@ -242,7 +290,7 @@ def _pair_block(block: Block, role: str, partner: str, node) -> Block:
 
 
 def _convolution_block(name, shape, transposed: bool, groups: int) -> Block:
-    """One matrix per tap and group; with one row or column each there is no matrix.
+    """Return the block of a convolution: one matrix per group, taps count as inputs.
 
     The polar factor of a matrix of one row or column is only a normalisation, so that
     a depthwise convolution, also one with several outputs per input, is a "depthwise".
@@ -273,7 +321,7 @@ def _product_block(name, shape, products: list[Product], seen, main) -> Block:
     rows, columns = axes.pop()
     block = Block(name, shape, "matrix", rows, columns)
     if all(p.chosen for p in products):
-        shift = all(p.softmax and not p.spoiled for p in products)
+        shift = all(proves_softmax(p, seen, None) for p in products)
         return replace(block, role="router", shift=shift)
     if all(p is seen.head for p in products):
         return _head_block(block, products, seen, main)
@@ -290,7 +338,7 @@ def _product_block(name, shape, products: list[Product], seen, main) -> Block:
 
 def _head_block(block: Block, products, seen, main) -> Block:
     assumed = all(assumes_softmax(p, seen, main) for p in products)
-    proven = all(p.softmax and not p.spoiled for p in products)
+    proven = all(proves_softmax(p, seen, main) for p in products)
     note = ASSUMED if assumed and not proven else ""
     return replace(block, role="head", shift=assumed or proven, note=note)
 
@@ -301,11 +349,10 @@ def _by_columns(block: Block, role: str, heads: int) -> Block:
 
 
 def _by_rows(block: Block, kind: Kind) -> Block:
-    heads = kind.heads if len(block.shape) == 2 else 1
     return replace(
         block,
         role=kind.role,
-        heads=heads,
+        heads=kind.heads,
         layout=kind.layout,
         parts=kind.parts,
         note=kind.note,

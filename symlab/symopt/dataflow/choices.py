@@ -39,6 +39,16 @@ def follow_ids(known: Known, op: Operation) -> None:
                 known.ids[r._base] = known.ids[r]
 
 
+def follow_dropout(known: Known, op: Operation) -> None:
+    """What a dropout leaves has the source of the value that it was given."""
+    if op.name == "bernoulli":
+        known.noise.update({r: True for r in op.results})
+    kept = [t for t in op.tensors() if t not in known.noise]
+    dropped = op.name == "mul" and len(kept) == 1 == len(op.tensors()) - 1
+    if op.name == "native_dropout" or dropped:
+        known.sources[op.results[0]] = known.source(kept[0])
+
+
 def follow_one_hot(known: Known, op: Operation) -> None:
     """Rows with a 1 at the place of each id: times a table they look it up."""
     args, ids = op.args, None
@@ -98,6 +108,10 @@ def _choice(known: Known, op: Operation) -> Product | None:
         return None
     dim = dim % floats[0].ndim if floats[0].ndim else 0
     along = labels is None or any(dim in varying(x) for x in labels)
+    if not along and op.name == "topk" and p.softmax and p.features > 1:
+        # each expert takes tokens: a shift is left out, though a softmax may hide it
+        p.spoiled = p.spoiled or "topk over tokens"
+        return p
     return p if along else None
 
 
@@ -108,6 +122,13 @@ def _scored(known: Known, t: Tensor) -> Product | None:
     noisy = len(straight) == 1 and origin.nodes() == origin.nodes(Product)
     p = straight[0] if noisy else origin.product()
     return p if isinstance(p, Product) else None
+
+
+def _dispatches(known: Known, op: Operation, given: list[Tensor], t: Tensor) -> bool:
+    """Whether each number of a choice meets all features of the input t."""
+    masks = [x for x in given if x in known.choices]
+    larger = all(op.results[0].numel() > x.numel() for x in masks)
+    return op.name == "mul" and t.ndim > 1 and larger
 
 
 def _acts(known: Known, op: Operation, given: list[Tensor], chosen: set) -> bool:
@@ -126,6 +147,6 @@ def _acts(known: Known, op: Operation, given: list[Tensor], chosen: set) -> bool
             continue
         origin = known.origin(t)
         other = bool(origin) and not chosen & set(origin)
-        if other or (picks and not origin):
+        if other or (not origin and (picks or _dispatches(known, op, given, t))):
             return True
     return name == "grouped_mm"

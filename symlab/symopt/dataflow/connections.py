@@ -21,25 +21,29 @@ from symlab.symopt.dataflow.attention import attention, gate, glu
 from symlab.symopt.dataflow.choices import (
     ASKING,
     follow_choices,
+    follow_dropout,
     follow_ids,
     follow_one_hot,
 )
 from symlab.symopt.dataflow.contractions import addmm, bmm, convolution, linear, mm, mv
-from symlab.symopt.dataflow.outputs import find_heads
+from symlab.symopt.dataflow.outputs import find_heads, note_survivors
 from symlab.symopt.dataflow.passing import ACTIVATIONS, pass_on
 from symlab.symopt.dataflow.tables import (
+    bent,
     copied,
     embedding,
     embedding_bag,
     index,
     index_select,
+    masked,
     same_weight,
     used,
 )
 from symlab.symopt.dataflow.traces import COPIES, VIEWS, Operation, Seen, tensors, words
 from symlab.symopt.dataflow.values import Known
 
-OF_ENTRIES = words("add sub rsub mul div neg exp abs square pow clamp softplus sqrt")
+SCALING = words("mul div neg")  # of a weight by a number: still that weight
+OF_ENTRIES = words("add sub rsub exp abs square pow clamp softplus sqrt") | SCALING
 RULES = {  # operator -> function of what is known and the call; True: it is done
     "mm": mm,
     "grouped_mm": mm,
@@ -62,9 +66,10 @@ class Following(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
-    def __init__(self, known: Known):
+    def __init__(self, known: Known, written: "Written"):
         super().__init__()
         self.known = known
+        self.written = written
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -73,6 +78,8 @@ class Following(TorchDispatchMode):
         name = func._schema.name.rpartition("::")[2]
         name = name if name.startswith("__") else name.strip("_")
         name = "grouped_mm" if name == "grouped_mm_fallback" else name
+        if func._schema.is_mutable:
+            self.written.keep(func, args, kwargs)
         out = meta.result(func, name, args, kwargs)
         op = Operation(func, name, args, kwargs, tensors(out))
         try:
@@ -110,6 +117,33 @@ class Following(TorchDispatchMode):
         return inside
 
 
+class Written:
+    """Copies of the parameters that a pass writes to, made before it does."""
+
+    def __init__(self, model: torch.nn.Module):
+        self.all = {_storage(p): p for p in model.parameters()}
+        self.before: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def keep(self, func, args: tuple, kwargs: dict) -> None:
+        for i, a in enumerate(func._schema.arguments):
+            if a.alias_info is None or not a.alias_info.is_write:
+                continue
+            given = args[i] if i < len(args) else kwargs.get(a.name)
+            for t in tensors(given):
+                key = _storage(t)
+                if key in self.all and key not in self.before:
+                    p = self.all[key]
+                    self.before[key] = p, p.detach().clone()
+
+    def undo(self) -> None:
+        for p, before in self.before.values():
+            p.detach().copy_(before)
+
+
+def _storage(t: Tensor) -> int:
+    return t.untyped_storage()._cdata
+
+
 def _follow_one(known: Known, op: Operation) -> None:
     """Enters the results of one operation into what is known."""
     name, args = op.name, op.args
@@ -121,6 +155,7 @@ def _follow_one(known: Known, op: Operation) -> None:
     follow_one_hot(known, op)
     if name in VIEWS | COPIES and given[0].numel() == op.results[0].numel():
         known.sources[op.results[0]] = known.source(given[0])
+    follow_dropout(known, op)
     weights = [t for t in given if t in known.weights]
     rule = RULES.get(name)
     if name.startswith("scaled_dot_product"):
@@ -132,6 +167,10 @@ def _follow_one(known: Known, op: Operation) -> None:
         return
     if weights and len(given) == 1 and name in OF_ENTRIES | ACTIVATIONS:
         copied(known, given[0], op.results)
+        if name not in SCALING:
+            bent(known, given[0], name)
+        return
+    if name in SCALING and len(weights) == 1 and masked(known, op, weights[0]):
         return
     for w in weights:
         alone = len(weights) == len(given)
@@ -142,45 +181,59 @@ def _follow_one(known: Known, op: Operation) -> None:
     pass_on(known, op, values)
 
 
-def follow(model: torch.nn.Module, call, inputs: dict[str, Tensor]) -> Seen:
+def follow(
+    model: torch.nn.Module, call, inputs: dict[str, Tensor], training: bool = False
+) -> Seen:
     """What `call()`, a forward pass of the model, does with the parameters.
 
     inputs: the tensors that the call gives to the model, by the names of its
-    arguments. The model is left as it was: its buffers, its mode and torch's random
-    numbers.
+    arguments. training: whether the pass is one in training mode. The model is left as
+    it was: its buffers, its mode and torch's random numbers, and, as training does more
+    to a model, the parameters and counters that the pass wrote to.
     """
     compiler = "torch._dynamo" in sys.modules  # its import takes a second
     try:
-        return _follow(model, call, inputs)
+        return _follow(model, call, inputs, training)
     except Exception:
         if compiler or "torch._dynamo" not in sys.modules:
             raise
-        return _follow(model, call, inputs)  # the model brought the compiler
+        return _follow(model, call, inputs, training)  # the model brought the compiler
 
 
-def _follow(model: torch.nn.Module, call, inputs: dict[str, Tensor]) -> Seen:
+def _follow(model, call, inputs: dict[str, Tensor], training: bool) -> Seen:
     parameters = dict(model.named_parameters())
     buffers = {n: b.clone() for n, b in model.named_buffers()}
     modes = {m: m.training for m in model.modules()}
+    plain = [(m, _counters(m)) for m in model.modules()] if training else []
     known = Known(parameters, inputs)
+    written = Written(model)
     gpus = {p.device for p in parameters.values() if p.is_cuda}
     nowhere = any(p.is_meta for p in parameters.values())
     numbers = meta.all_nonzero() if nowhere else nullcontext()
     try:
-        model.eval()
+        model.train(training)
         random = torch.random.fork_rng(list(gpus))
-        with random, torch.no_grad(), _one_by_one(), numbers, Following(known):
+        with random, torch.no_grad(), _one_by_one(), numbers, Following(known, written):
             out = call()
         find_heads(known.seen, out, known.origin, known.shift)
+        note_survivors(known.seen, out, known)
     finally:
-        for m, training in modes.items():
-            m.training = training
+        for m, counters in plain:
+            m.__dict__.update(counters)
+        for m, mode in modes.items():
+            m.training = mode
         with torch.no_grad():
+            written.undo()
             for n, b in model.named_buffers():
                 if n in buffers and b.shape == buffers[n].shape:
                     b.copy_(buffers[n])
     _note_recurrent(model, known.seen)
     return known.seen
+
+
+def _counters(module: torch.nn.Module) -> dict:
+    simple = (bool, int, float, str, type(None))
+    return {k: v for k, v in vars(module).items() if isinstance(v, simple)}
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 A language model returns logits, and the softmax of its loss is not in the forward
 pass. It is assumed where the logits are a linear function of one product with as many
-features as the table of the model's own tokens has rows.
+features as the table of the model's own tokens has rows. Any other value that still
+shifts with all features of a product when the pass is over may meet anything, a z-loss
+or a squared error, and takes the shift of that product away.
 """
 
 import dataclasses
+import gc
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -42,16 +45,64 @@ def find_heads(seen: Seen, out, origin, shift) -> None:
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         return
     seen.head = origin(logits).product()
-    if _named(out, "logits") is not None or len(given) == 1:
-        for p, s in shift(logits).items():
-            linear = p is seen.head and origin(logits)[p].bend == LINEAR
-            if linear and s.kind == ADDED and s.whole and len(varying(s.features)) == 1:
+    named = _is_record(out) and _named(out, "logits") is not None
+    alone = isinstance(out, Tensor | Mapping | list | tuple) or _is_record(out)
+    scalars = alone and all(t.ndim == 0 for t in given if t is not logits)
+    for p, s in shift(logits).items():
+        trace = origin(logits).get(p)
+        linear = p is seen.head and trace.bend == LINEAR and trace.direct
+        if linear and s.kind == ADDED and s.whole and len(varying(s.features)) == 1:
+            if named or (alone and len(given) == 1):
                 seen.assumed.add(p)
+            if named or scalars:
+                seen.returned.add(p)
+    loss = _named(out, "loss") if named else None
+    seen.has_loss = isinstance(loss, Tensor) and loss.ndim == 0
     consumed = {n for q in seen.products for n in q.inputs.nodes(Product)}
     for t in given:
         p = origin(t).product()
         if p is not None and p not in consumed and origin(t)[p].bend <= SCALED:
             seen.second_heads.add(p)
+
+
+def note_survivors(seen: Seen, out, known) -> None:
+    """Spoils the products that values outside of the pass still shift with.
+
+    Whatever is alive now is in the output, in an attribute or in somebody's list. The
+    logits of seen.returned are left to `assumes_softmax`, with the tensor that they are
+    a view of.
+    """
+    if not _survivors(known):
+        return
+    gc.collect()  # what only a cycle of references holds is not held
+    given = list(_floats(out))
+    logits = _named(out, "logits")
+    logits = logits if logits is not None else next(iter(given), None)
+    others = [t for t in given if t is not logits]
+    for t in _survivors(known):
+        free = t is logits or (
+            _storage(t) == _storage(logits) and not any(t is x for x in others)
+        )
+        for p in list(known.shift(t)):
+            if not (free and p in seen.returned):
+                p.spoiled = p.spoiled or "it is returned or stored"
+
+
+def _survivors(known) -> list[Tensor]:
+    return [t for t in list(known.shifts.keys()) if known.shift(t)]
+
+
+def _storage(t):
+    return t.untyped_storage()._cdata if isinstance(t, Tensor) else None
+
+
+def _is_record(out) -> bool:
+    """Whether it has fields of its own: any object may have a property `logits`."""
+    return (
+        isinstance(out, Mapping)
+        or hasattr(out, "_fields")
+        or (dataclasses.is_dataclass(out) and not isinstance(out, type))
+    )
 
 
 def _named(out, name: str):
@@ -83,8 +134,22 @@ def _floats(out):
 
 def assumes_softmax(p: Product, seen: Seen, main: str | None) -> bool:
     """Whether this head's loss is taken for a softmax over the model's own tokens."""
-    if p not in seen.assumed or p.spoiled:
+    return p in seen.assumed and not p.spoiled and _predicts(p, seen, main)
+
+
+def proves_softmax(p: Product, seen: Seen, main: str | None) -> bool:
+    """Whether a softmax in the forward pass is all that sees this product.
+
+    Logits that are returned beside a loss are for show; others must be those that
+    `assumes_softmax` takes for a language model's.
+    """
+    if not p.softmax or p.spoiled:
         return False
+    return p not in seen.returned or seen.has_loss or _predicts(p, seen, main)
+
+
+def _predicts(p: Product, seen: Seen, main: str | None) -> bool:
+    """Whether its features are the model's own tokens, one row for each of them."""
     name = _token_input(seen, main)
     return any(
         at.ids == name and at.length == p.features and _reaches(p.inputs, at)

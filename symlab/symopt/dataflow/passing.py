@@ -141,8 +141,20 @@ def _bend(name: str) -> int:
     return LINEAR if name in straight else BENT
 
 
+def picked_dims(op: Operation, t: Tensor) -> set[int]:
+    """The dimensions of t in which indices say what is picked."""
+    if op.name == "index" and op.args[0] is t:
+        return {d for d, i in enumerate(op.args[1]) if i is not None}
+    dim = op.argument("dim")
+    return set(range(t.ndim)) if dim is None else {dim % t.ndim}
+
+
 def _pools(op: Operation, t: Tensor, trace: Trace) -> bool:
-    """Whether one value for all tokens may be left: a sum, or the first of them."""
+    """Whether one value for all tokens may be left.
+
+    A sum leaves one, the first of the tokens is one, and so are tokens that indices
+    pick, as those of the last token that is no padding.
+    """
     name, features = op.name, feature_dims(t, trace)
     if name in REDUCTIONS | {"topk", "sort"}:
         along = {"topk": -1, "sort": -1}.get(name)
@@ -153,4 +165,6 @@ def _pools(op: Operation, t: Tensor, trace: Trace) -> bool:
         only = op.args[2] == 0 if name == "select" else op.results[0].shape[dim] == 1
         starts = op.args[2] if len(op.args) > 2 else 0
         return dim not in features and t.shape[dim] > 1 and only and starts == 0
+    if name in ("index", "index_select", "gather", "take_along_dim", "masked_select"):
+        return not picked_dims(op, t) <= features
     return name in MIXING or name in SUMMING or "pool" in name

@@ -6,13 +6,16 @@ with the features is followed to all its uses: `ADDED` where the number is added
 (logits, their maximum, their logsumexp), `TIMES` where it multiplies (their exp).
 What is left after a softmax, or after a difference or a quotient of two such values of
 the same token, does not shift and is followed no further. Any other use spoils the
-symmetry, and the product keeps its name.
+symmetry, and the product keeps its name: so does a value that still shifts when the
+pass is over, because nobody knows what is done with it then. A detached value is
+another factor, because its shift is one that no gradient knows of.
 """
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from symlab.symopt.dataflow.traces import (
     COPIES,
@@ -36,6 +39,7 @@ CHOICES = words("argmax argmin argsort")
 COMPARISONS = words("eq ne lt le gt ge")
 HARMLESS = words("isnan isinf isfinite zeros_like ones_like empty_like full_like")
 LOWEST = -1e4  # a mask of at most this is -inf for a softmax
+_FACTORS = WeakIdKeyDictionary()  # tensor -> one object, which no other tensor gets
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Shift:
     scale: the factors that the logits were multiplied by. features: labels of the
     features. tokens: labels of the tokens, or None after a sum over tokens. whole: all
     features are there, once for each token. picked: those that a top-k or ids chose.
-    total: the logsumexp of all features of a token, or the sum of their exp.
+    total: the logsumexp of all features of a token, or the sum of their exp. holes:
+    some entries were replaced by a large negative number, which does not shift.
     """
 
     kind: str
@@ -55,6 +60,7 @@ class Shift:
     whole: bool = True
     picked: bool = False
     total: bool = False
+    holes: bool = False
 
     def along(self, dim: int) -> bool:
         """Whether features of one token lie along this dimension, and there alone."""
@@ -119,6 +125,8 @@ def _after(op, p, mine, values) -> list[Shift | None] | None:
         return none if _cancel(op, p, mine) else None
     if len(mine) > 2:
         return None
+    if name == "detach":
+        return _moved(op, t, replace(s, scale=(*s.scale, name)))
     if name in VIEWS | COPIES | PICKS:
         return _moved(op, t, s)
     if name in SOFTMAX:
@@ -130,7 +138,7 @@ def _after(op, p, mine, values) -> list[Shift | None] | None:
     if name in ORDERED or name in CHOICES:
         return _ordered(op, t, s)
     if name == "exp" and s.kind == ADDED:
-        return _moved(op, t, replace(s, kind=TIMES))
+        return _moved(op, t, replace(s, kind=TIMES, holes=False))  # exp is 0 there
     if name == "log" and s.kind == TIMES:
         return _moved(op, t, replace(s, kind=ADDED))
     if name in ("add", "sub", "rsub", "neg", "mul", "div"):
@@ -176,7 +184,8 @@ def _joined(op, mine) -> list[Shift] | None:
         tokens = parts[0]
         for x in parts[1:]:
             tokens = None if tokens is None or x is None else torch.maximum(tokens, x)
-    return [replace(s, features=features, tokens=tokens, whole=False)]
+    holes = any(m.holes for _, m in mine)
+    return [replace(s, features=features, tokens=tokens, whole=False, holes=holes)]
 
 
 def _normalised(op, p, t, s: Shift) -> bool:
@@ -200,7 +209,7 @@ def _cancel(op, p, mine) -> bool:
         return False
     kind = {"sub": ADDED, "rsub": ADDED, "div": TIMES}.get(op.name)
     compared = op.name in COMPARISONS
-    if not compared and a.kind != kind:
+    if not compared and (a.kind != kind or a.holes or b.holes):
         return False
     if op.argument("alpha", 1) != 1:
         return False
@@ -234,12 +243,16 @@ def _masked(op, t, s: Shift) -> list[Shift | None] | None:
         fill = op.args[-1]
     if isinstance(fill, Tensor):
         fill = 0.0 if fill.is_meta or fill.numel() != 1 else fill.item()
-    return _moved(op, t, s) if fill <= LOWEST and s.kind == ADDED else None
+    if fill > LOWEST or s.kind != ADDED:
+        return None
+    return _moved(op, t, replace(s, holes=s.holes or fill > float("-inf")))
 
 
 def _reduced(op, p, t, s: Shift) -> list[Shift | None] | None:
     """The maximum, logsumexp, mean or sum over features, or a mean over tokens."""
     dims = op.dims(t.ndim)
+    if s.holes and op.name not in ("amax", "max", "logsumexp"):
+        return None
     if len(op.args) < 2 and "dim" not in op.kwargs and op.name in ("max", "min"):
         return None
     over = any(s.along(d) for d in dims)
@@ -269,7 +282,8 @@ def _reduced(op, p, t, s: Shift) -> list[Shift | None] | None:
         f, k = (
             None if x is None else _dropped(x, dims[0], keep) for x in (flat, tokens)
         )
-        found.append(replace(s, features=f, tokens=k, total=total, whole=False))
+        one = replace(s, total=total, whole=False, holes=False)
+        found.append(replace(one, features=f, tokens=k))
     return found
 
 
@@ -311,19 +325,32 @@ def _linear(op, t, s: Shift, values) -> list[Shift | None] | None:
                     back = ndim - (d + ndim - t.ndim)
                     if other.ndim >= back and other.shape[-back] > 1:
                         return None
-            factors = [id(x) for x in others] or [
+            factors = [_factor(x) for x in others] or [
                 x for x in op.args if isinstance(x, int | float)
             ]
             s = replace(s, scale=(*s.scale, op.name, *factors))
     elif s.kind == TIMES:
         return None
-    elif op.name == "neg" or (op.name == "rsub") or (
-        op.name == "sub" and op.args[0] is not t
-    ):  # fmt: skip
-        s = replace(s, scale=(*s.scale, -1))
-    elif op.argument("alpha", 1) != 1 and op.args[0] is not t:
-        s = replace(s, scale=(*s.scale, op.argument("alpha")))
+    else:
+        factor = _sign(op, t)
+        s = s if factor == 1 else replace(s, scale=(*s.scale, factor))
     return _moved(op, t, s)
+
+
+def _sign(op, t) -> float:
+    """The factor of t in a sum or a difference, with alpha."""
+    first, alpha = op.args[0] is t, op.argument("alpha", 1)
+    if op.name == "neg":
+        return -1
+    if op.name == "rsub":  # other - alpha x first
+        return -alpha if first else 1
+    return 1 if first else alpha if op.name == "add" else -alpha
+
+
+def _factor(x: Tensor) -> tuple:
+    """The same for one tensor as long as nobody writes to it, and for no other."""
+    version = 0 if x.is_inference() else x._version
+    return _FACTORS.setdefault(x, object()), version
 
 
 def of_all(tree, of) -> Shifts:

@@ -39,6 +39,38 @@ def copied(known: Known, t: Tensor, results, axes=None) -> None:
             known.weights[o] = Weight(weight.name, layout, starts)
 
 
+def bent(known: Known, w: Tensor, function: str) -> None:
+    """A matrix is used through a function of its entries, which no group fits.
+
+    The result keeps the place of the weight, so that the rest of the model is still
+    understood. Vectors, as the logarithms of gains, have no group to lose.
+    """
+    name = known.weights[w].name
+    if known.axes[name] > 1:
+        known.seen.unknown[name] = f"used through {function} of its entries"
+
+
+def masked(known: Known, op: Operation, w: Tensor) -> bool:
+    """Whether a matrix is multiplied by numbers that come from no parameter.
+
+    One number leaves the weight what it is. As many numbers as it has entries, such as
+    a mask of connections, break its symmetries.
+    """
+    name, others = known.weights[w].name, [t for t in op.tensors() if t is not w]
+    if len(others) != 1 or known.origin(others[0]) or known.axes[name] < 2:
+        return False
+    inverse = op.name == "div" and op.args[0] is not w
+    if others[0].numel() == 1 and not inverse:
+        copied(known, w, op.results)
+        return True
+    if op.results[0].shape != w.shape or w.ndim < 2:
+        return False
+    note = "multiplied by numbers of its own shape, such as a mask, before use"
+    copied(known, w, op.results)
+    known.seen.unknown[name] = note
+    return True
+
+
 def used(known: Known, w: Tensor, name: str, args) -> None:
     """A use that is no contraction: bias, gain, or not understood."""
     own = known.weights[w].name

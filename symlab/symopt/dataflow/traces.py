@@ -188,7 +188,9 @@ class Seen:
     recurrent: dict[str, str] = field(default_factory=dict)  # name -> kind of layer
     head: Product | None = None  # the product that the first output comes from
     second_heads: set[Product] = field(default_factory=set)
-    assumed: set[Product] = field(default_factory=set)  # returned as logits
+    assumed: set[Product] = field(default_factory=set)  # returned as the only logits
+    returned: set[Product] = field(default_factory=set)  # the same beside a loss
+    has_loss: bool = False  # the output names a loss and logits
     inputs: tuple[str, ...] = ()  # names of the model's inputs
 
 

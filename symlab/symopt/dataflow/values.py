@@ -35,7 +35,8 @@ class Known:
     shifts: how values shift with the features of products. ids: integers that are an
     input of the model, by its name. choices: tensors that say which features of these
     products are largest. one_hot: ids written as rows of 0 and one 1. sources: one
-    object for a value and its reshapes.
+    object for a value and its reshapes. axes: how many a parameter has, by its name.
+    noise: random numbers of 0 and 1, which a dropout multiplies by.
     """
 
     def __init__(self, parameters: dict[str, Tensor], inputs: dict[str, Tensor]):
@@ -47,9 +48,11 @@ class Known:
         self.choices = WeakIdKeyDictionary()
         self.one_hot = WeakIdKeyDictionary()
         self.sources = WeakIdKeyDictionary()
+        self.noise = WeakIdKeyDictionary()
         for name, t in inputs.items():
             if not t.is_floating_point():
                 self.ids[t] = name
+        self.axes = {name: p.ndim for name, p in parameters.items()}
         for name, p in parameters.items():
             layout = [(p.stride(d), p.shape[d], (d,)) for d in range(p.ndim)]
             self.weights[p] = Weight(name, layout, {})
