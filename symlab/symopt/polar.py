@@ -165,7 +165,7 @@ def _polar_express(x: Tensor, steps, cutoff) -> Tensor:
 
 
 def _safe(coefficients: Coefficients) -> Coefficients:
-    """The same of x / SAFETY, without a division of x: in the first polynomial."""
+    """Return the coefficients for x / SAFETY, so that x need not be divided."""
     (a, b, c), *others = coefficients
     return [(a / SAFETY, b / SAFETY**3, c / SAFETY**5), *others]
 
@@ -187,7 +187,7 @@ def _iterate(x: Tensor, coefficients: Coefficients) -> Tensor:
 
 
 def _gram(x: Tensor, steps, cutoff) -> Tensor:
-    """The same polynomials p of G = x x^T alone: x <- p(G) x, G <- p(G) G p(G).
+    """Apply the same polynomials to G = x x^T alone: x <- p(G) x, G <- p(G) G p(G).
 
     Rounding makes eigenvalues of G negative, and steps on the same G make those large:
     with 24 bits five steps lose nothing that one sees, with 11 bits two and then three.

@@ -356,7 +356,7 @@ def plan(
 
 
 def _paired(one: Planned, by_name: dict[str, Planned]) -> Planned:
-    """The same with its partner, for the first factor of a low-rank product."""
+    """Return the plan with its partner, for the first factor of a low-rank product."""
     if one.rule is None or not one.rule.paired:
         return one
     partner = by_name.get(one.block.partner)

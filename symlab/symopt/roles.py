@@ -137,7 +137,7 @@ def roles(model: nn.Module, example=None) -> dict[str, Block]:
 
 
 def _checked(block: Block) -> Block:
-    """The same, or unknown where its parts or heads do not fill the axis exactly."""
+    """Return the block, or an unknown one where parts or heads do not fill its axis."""
     if block.role in VECTORS:
         return block
     end = 0

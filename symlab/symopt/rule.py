@@ -169,13 +169,13 @@ class Rule:
         centred: bool = False,
         transpose: bool = False,
     ) -> str:
-        """The factors of a block's group (outputs, inputs) that it does not respect."""
+        """Return the factors of a block's group (outputs, inputs) that it breaks, as text."""
         sides = (self.columns, self.rows) if transpose else (self.rows, self.columns)
         return _violated(sides, group, shift and not (centred or self.centres))
 
 
 def violated_by_adamw(group: tuple[str, str], *, shift: bool = False) -> str:
-    """The same of AdamW, whose second moments belong to entries."""
+    """Return what AdamW does not respect: its second moments belong to entries."""
     return _violated((SIGNED, SIGNED), group, shift)
 
 

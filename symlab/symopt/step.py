@@ -92,7 +92,7 @@ def _step_chunk(jobs: list[Job]) -> None:
 
 
 def _step_dealt(jobs: list[Job], team: "dist.ProcessGroup") -> None:
-    """The same where each matrix is brought to one process, which has it whole then."""
+    """Step sharded jobs whose rules need whole matrices: one process makes each."""
     me, world = dist.get_rank(team), dist.get_world_size(team)
     owners = dict(zip(jobs, sharded.deal([j.cost for j in jobs], world), strict=True))
     mine, seen = [j for j in jobs if owners[j] == me], {}
@@ -301,8 +301,8 @@ def _move(jobs: list[Job], updates: list[Tensor]) -> None:
 
 
 def _move_rounded(job: Job, update: Tensor, decay: float) -> None:
-    """The same with weights rounded up or down at random, so that they are right on
-    average and updates below their last bit are not lost.
+    """Decay and step, with weights rounded up or down at random, so that they are right
+    on average and updates below their last bit are not lost.
 
     The draws follow from a count in the state, so that a saved run goes on alike.
     """

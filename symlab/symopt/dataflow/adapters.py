@@ -64,7 +64,7 @@ def pairs(seen: Seen) -> dict[str, tuple[str, str, object]]:
 
 
 def without_adapter(op: Operation, values: list[Tensor], known) -> list[Tensor]:
-    """Of a product plus a low-rank correction of it, the product.
+    """Return the main product, of a product plus a low-rank correction of it.
 
     So the weight that an adapter was added to keeps the role that it has without.
     """

@@ -106,7 +106,7 @@ class Following(TorchDispatchMode):
         return out
 
     def _watched(self, x):
-        """The same function, followed where a higher-order operator calls it."""
+        """Return the function, followed where a higher-order operator calls it."""
         if not callable(x) or isinstance(x, Tensor):
             return x
 

@@ -89,7 +89,7 @@ def _note_scores(known: Known, op: Operation, values: list[Tensor]) -> None:
 
 
 def _factors(known: Known, a: Tensor, b: Tensor, name) -> tuple[list[Tensor], int]:
-    """Of two values of a product entry by entry, those that give it features.
+    """Return which of two values, multiplied entry by entry, give the product features.
 
     A number per token times features is these features, scaled. A mean of some
     features, as in a norm, adds no places of its own.

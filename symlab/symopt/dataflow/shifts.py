@@ -348,7 +348,7 @@ def _sign(op, t) -> float:
 
 
 def _factor(x: Tensor) -> tuple:
-    """The same for one tensor as long as nobody writes to it, and for no other."""
+    """Return one object per tensor, as long as nobody writes to it."""
     version = 0 if x.is_inference() else x._version
     return _FACTORS.setdefault(x, object()), version
 

@@ -198,7 +198,7 @@ class Seen:
 
 
 def collapsed(labels: Tensor) -> Tensor:
-    """The same with length 1 in every dimension along which nothing changes."""
+    """Return the labels with length 1 in every dimension along which nothing changes."""
     for d in range(labels.ndim):
         if labels.shape[d] > 1 and labels.stride(d) == 0:
             labels = labels.narrow(d, 0, 1)
@@ -336,7 +336,7 @@ def _viewable(labels: Tensor, shape) -> bool:
 
 
 def _again(op: Operation, t: Tensor, labels: Tensor) -> list[Tensor | None]:
-    """The same operation on the labels."""
+    """Return the labels after the operation that moved the values."""
     unread = any(x.is_meta for x in op.tensors() if not _is_value(x))
     if op.name in PICKS and unread:
         return [_without_indices(op, labels, r.shape) for r in op.results]

@@ -64,7 +64,7 @@ class Known:
         return self.shifts[t].live() if t in self.shifts else Shifts()
 
     def union(self, parts) -> Origin:
-        """Of (value, its label change): all nodes, with all their layouts."""
+        """Return all nodes of (value, its label change), with all their layouts."""
         both = Origin()
         for t, change in parts:
             for n, trace in self.origin(t).items():
@@ -181,7 +181,7 @@ class Known:
                 node.consumers.add(op.name if by is None else by)
 
     def source(self, x: Tensor) -> object:
-        """The same object for a value and all its reshapes and copies."""
+        """Return one object for a value and all its reshapes and copies."""
         return self.sources.setdefault(x, object())
 
     def bias_table(self, t) -> None:
