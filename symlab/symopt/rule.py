@@ -169,7 +169,7 @@ class Rule:
         centred: bool = False,
         transpose: bool = False,
     ) -> str:
-        """Return the factors of a block's group (outputs, inputs) that it breaks, as text."""
+        """Return as text the factors of a group (outputs, inputs) that it breaks."""
         sides = (self.columns, self.rows) if transpose else (self.rows, self.columns)
         return _violated(sides, group, shift and not (centred or self.centres))
 

@@ -111,7 +111,7 @@ class Dealt:
     owner: int
 
     def lengths(self, world: int) -> list[int]:
-        """Return each part's length along the axis; the last may be shorter, or empty."""
+        """Return each part's length along the axis; the last may be shorter."""
         n = self.shape[self.axis]
         most = -(-n // world)
         return [min(n, (r + 1) * most) - min(n, r * most) for r in range(world)]

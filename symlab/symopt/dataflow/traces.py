@@ -198,7 +198,7 @@ class Seen:
 
 
 def collapsed(labels: Tensor) -> Tensor:
-    """Return the labels with length 1 in every dimension along which nothing changes."""
+    """Return the labels with length 1 in each dimension along which nothing changes."""
     for d in range(labels.ndim):
         if labels.shape[d] > 1 and labels.stride(d) == 0:
             labels = labels.narrow(d, 0, 1)
