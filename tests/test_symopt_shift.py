@@ -5,11 +5,13 @@ the output must not change. Where it is assumed, the model returns logits.
 """
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
 
 from symlab.symopt import describe, roles
 
@@ -211,6 +213,124 @@ def difference_from_a_masked_one(m, x):
     return kept - logits
 
 
+def written_in_part(how):
+    """Some of the logits are changed in place, through a view of them."""
+
+    def forward(m, x):
+        logits = m.w(m.hidden(x))
+        how(logits)
+        return logits.softmax(-1)
+
+    return forward
+
+
+def one_of_two_parts(logits):
+    first, second = logits.split([4, V - 4], -1)
+    second.neg_()
+
+
+def written_into_a_buffer(m, x):
+    held = torch.zeros(2, T, V)
+    held[..., 1:].add_(m.w(m.hidden(x))[..., 1:])
+    return held.sigmoid()
+
+
+def otherwise_in_training(m, ids):
+    """Sampled words and a sigmoid for each, instead of a softmax over all words."""
+    h = m.hidden(ids)
+    if not m.training:
+        return m.w(h).log_softmax(-1)
+    return F.logsigmoid((h * m.w.weight[ids.flip(1)]).sum(-1)).mean()
+
+
+def normalised_in_training(m, x):
+    weight = F.normalize(m.w.weight) if m.training else m.w.weight
+    return F.linear(m.hidden(x), weight).log_softmax(-1)
+
+
+def row_in_front(m, x):
+    h = m.hidden(x)
+    return m.w(torch.cat([m.w.weight[:1].expand(2, 1, D), h], 1)).softmax(-1)
+
+
+def best_row_added(m, x):
+    h = m.hidden(x)
+    largest, which = m.w(h).softmax(-1).max(-1)
+    y = sum((which == e)[..., None] * f(h) for e, f in enumerate(m.experts))
+    return m.out(h + largest[..., None] * y + m.w.weight[which])
+
+
+def logits_as_a_mask(m, x):
+    h = m.hidden(x)
+    logits = m.w(h)
+    mask = logits.amax(-1)[:, None, :]
+    return logits.softmax(-1), F.scaled_dot_product_attention(h, h, h, attn_mask=mask)
+
+
+def flexible_mask(m, x):
+    h = m.hidden(x)
+    logits = m.w(h)
+    most = logits.amax(-1)
+    y = flex_attention(
+        h[:, None], h[:, None], h[:, None],
+        score_mod=lambda score, b, head, q, k: score + most[b, k],
+    )  # fmt: skip
+    return logits.softmax(-1), y
+
+
+def term_of_a_product(m, x):
+    h = m.hidden(x).flatten(0, 1)
+    logits = m.w(h)
+    other = torch.addmm(logits[:, :D], h, m.out.weight.T)
+    return logits.softmax(-1), other.sigmoid()
+
+
+def one_of_each_pool(m, ids):
+    """A softmax over samples of one feature each, after a mean over tokens."""
+    return m.w(m.hidden(ids)).mean(1).gather(1, ids[:, :1]).squeeze(1).softmax(0)
+
+
+def two_pools(m, ids):
+    logits = m.w(m.hidden(ids))
+    best = [x.mean(1).topk(2).values for x in (logits[:, :2], logits[:, 2:])]
+    return torch.cat(best, -1).softmax(-1)
+
+
+def temperatures_compared(m, ids):
+    logits = m.w(m.hidden(ids))[..., None] * torch.tensor([1.0, 2.0, 3.0])
+    return logits[..., 1:] - logits[..., :-1]
+
+
+def to_whole_numbers(m, ids):
+    logits = m.w(m.hidden(ids))
+    return logits.softmax(-1) * logits.amax(-1, keepdim=True).mul(10).long()
+
+
+def pairs_of_samples(m, ids):
+    logits = m.w(m.hidden(ids))
+    return (logits[:, None] - logits[None]).sigmoid()
+
+
+def in_pieces(m, ids):
+    """Cross-entropy of some tokens after the others, which saves memory."""
+    h, y = m.hidden(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    pieces = zip(h.chunk(3), y.chunk(3), strict=True)
+    return sum(F.cross_entropy(m.w(a), b, reduction="sum") for a, b in pieces)
+
+
+def two_predictions(m, ids):
+    """Of the next token, and of the one after it."""
+    h = m.hidden(ids)
+    both = m.w(h[:, :-2]), m.w(torch.tanh(m.out(h))[:, :-2])
+    losses = [F.cross_entropy(s.mT, ids[:, i : T - 2 + i]) for i, s in enumerate(both)]
+    return losses[0] + losses[1]
+
+
+def one_of_two_losses(m, ids):
+    h = m.hidden(ids)
+    return m.w(h[:, :3]).softmax(-1).mean() + m.w(h[:, 3:]).sigmoid().mean()
+
+
 class Recommender(nn.Module):
     """Users and texts in, a score for each of the items: as many as there are users."""
 
@@ -313,6 +433,46 @@ NEVER = {
     "a distribution with logits": (
         Model(lambda m, ids: torch.distributions.Bernoulli(
             logits=m.w(m.hidden(ids)), validate_args=False)), TOKENS),
+    "one of two losses": (Model(one_of_two_losses), TOKENS),
+    "one feature is doubled in place": (
+        Model(written_in_part(lambda s: s[..., 0].mul_(2))), TOKENS),
+    "some features are divided in place": (
+        Model(written_in_part(lambda s: s[..., :4].div_(0.5))), TOKENS),
+    "a part is negated in place": (Model(written_in_part(one_of_two_parts)), TOKENS),
+    "an overwritten feature": (
+        Model(written_in_part(lambda s: s[..., 0].copy_(s[..., 1] * 2))), TOKENS),
+    "added to a part of a buffer": (Model(written_into_a_buffer), TOKENS),
+    "sampled words in training": (Model(otherwise_in_training), TOKENS),
+    "normalised in training": (Model(normalised_in_training), TOKENS),
+    "a row is added": (
+        Model(lambda m, x: m.w(m.hidden(x) + m.w.weight[0]).softmax(-1)), TOKENS),
+    "a row is a factor": (
+        Model(lambda m, x: m.w(m.hidden(x) * m.w.weight[0]).softmax(-1)), TOKENS),
+    "a row is a token": (Model(row_in_front), TOKENS),
+    "a router whose best row is added": (Model(best_row_added, 3), NUMBERS),
+    "logits as a mask": (Model(logits_as_a_mask), TOKENS),
+    "logits as a flexible mask": (Model(flexible_mask), TOKENS),
+    "logits as a term of a product": (Model(term_of_a_product), TOKENS),
+    "one feature of each pool": (Model(one_of_each_pool), TOKENS),
+    "the best of each pool": (
+        Model(lambda m, ids: m.w(m.hidden(ids)).mean(1).topk(2).values.flatten()
+              .softmax(0)), TOKENS),
+    "the best of two pools": (Model(two_pools), TOKENS),
+    "rounded logits": (
+        Model(lambda m, ids: torch.div(m.w(m.hidden(ids)), 0.1, rounding_mode="floor")
+              .softmax(-1)), TOKENS),
+    "whole numbers": (Model(to_whole_numbers), TOKENS),
+    "the largest of all": (
+        Model(lambda m, ids: (s := m.w(m.hidden(ids))).softmax(-1) * s.argmax()),
+        TOKENS),
+    "temperatures on an axis": (Model(temperatures_compared), TOKENS),
+    "a softmax over both, of one token": (
+        Model(lambda m, ids: m.w(m.hidden(ids)).flatten(1).softmax(-1)), TOKENS[:, :1]),
+    "a softmax over both, of one sample": (
+        Model(lambda m, ids: m.w(m.hidden(ids)[:, -1]).view(-1).softmax(0)),
+        TOKENS[:1]),
+    "pairs of one sample": (Model(pairs_of_samples), TOKENS[:1]),
+    "pairs of samples": (Model(pairs_of_samples), None),
 }  # fmt: skip
 SEEN = {  # the softmax is in the forward pass
     "a softmax": (Model(lambda m, ids: m.w(m.hidden(ids)).softmax(-1)), TOKENS),
@@ -343,6 +503,16 @@ SEEN = {  # the softmax is in the forward pass
     "masked by a large number": (
         Model(lambda m, ids: m.w(m.hidden(ids)).masked_fill(
             torch.arange(V) < 2, -1e9).softmax(-1)), TOKENS),
+    "a mask in place": (
+        Model(written_in_part(lambda s: s[..., :2].fill_(float("-inf")))), TOKENS),
+    "halved in place, through a view": (
+        Model(written_in_part(lambda s: s.view(-1, V).div_(2))), TOKENS),
+    "cross-entropy in pieces": (Model(in_pieces), TOKENS),
+    "two predictions": (Model(two_predictions), TOKENS),
+    "one sample": (Model(lambda m, ids: m.w(m.hidden(ids)).softmax(-1)), TOKENS[:1]),
+    "a maximum of the mean over tokens": (
+        Model(lambda m, ids: (s := m.w(m.hidden(ids)).mean(1)) - s.amax(-1, True)),
+        TOKENS),
     "one temperature": (
         Model(lambda m, x: (m.w(h := m.hidden(x)) / h[..., :1].exp()).softmax(-1)),
         TOKENS),
@@ -351,6 +521,8 @@ ASSUMED = {  # logits of the model's own tokens
     "a language model": (Model(language), TOKENS),
     "with a bias": (Model(language, bias=True), TOKENS),
     "the last token": (Model(lambda m, ids: m.w(m.hidden(ids)[:, -1])), TOKENS),
+    "the last token, in a list": (
+        Model(lambda m, ids: (m.w(m.hidden(ids)[:, [-1], :]), None)), TOKENS),
     "sliced logits": (Model(lambda m, ids: m.w(m.hidden(ids))[:, -2:]), TOKENS),
     "logits in single precision": (
         Model(lambda m, ids: m.w(m.hidden(ids)).float() / 2), TOKENS),
@@ -424,6 +596,13 @@ MEASURED = [
     "a router that is a gate, too", "logits beside their softmax", "two temperatures",
     "a router whose logits are returned", "differences with a factor",
     "a mean with a mask", "a difference from a masked one",
+    "one feature is doubled in place", "some features are divided in place",
+    "an overwritten feature", "a row is added",
+    "a row is a factor", "a row is a token", "a router whose best row is added",
+    "logits as a mask", "one feature of each pool",
+    "logits as a term of a product", "the best of each pool", "the best of two pools",
+    "rounded logits", "whole numbers", "temperatures on an axis",
+    "added to a part of a buffer",
 ]  # fmt: skip
 
 
@@ -561,3 +740,108 @@ def test_logits_beside_the_loss_keep_what_the_loss_proves():
 
     block = roles(Model(forward), TOKENS)["w.weight"]
     assert (block.shift, block.note) == (True, "")
+
+
+def test_what_the_example_did_not_reach_has_no_shift():
+    """Two heads of one class, one with a softmax, and one with a sigmoid later."""
+
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Linear(D, 5, bias=False)
+
+        def forward(self, x):
+            return self.w(x)
+
+    class Tasks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mixing, self.one, self.two = nn.Linear(D, D), Head(), Head()
+
+        def forward(self, x, one=True):
+            x = self.mixing(x).relu()
+            return self.one(x).softmax(-1) if one else self.two(x).sigmoid()
+
+    found = roles(Tasks(), NUMBERS)
+    assert [found[f"{n}.w.weight"].role for n in ("one", "two")] == ["head", "head"]
+    assert [found[f"{n}.w.weight"].shift for n in ("one", "two")] == [True, False]
+
+
+class Slots:
+    __slots__ = ("router_z_loss_coef",)
+
+
+def slots():
+    made = Slots()
+    made.router_z_loss_coef = 0.1
+    return made
+
+
+CONFIGURATIONS = {
+    "an attribute": (SimpleNamespace(router_z_loss_coef=0.1), False),
+    "in one word": (SimpleNamespace(moe_zloss_weight=1e-3), False),
+    "a dict": ({"z_loss": 0.1}, False),
+    "nested": (SimpleNamespace(text_config=SimpleNamespace(z_loss_coef=0.1)), False),
+    "nested dicts": ({"moe": [{"losses": {"z-loss": 0.1}}]}, False),
+    "slots": (slots(), False),
+    "none": (SimpleNamespace(z_loss_coef=0.0, sub={"zloss": None}, size=3), True),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_z_loss_in_a_configuration_takes_a_routers_shift(name):
+    model, example = SEEN["a switch"]
+    model = copy.deepcopy(model)
+    model.config, shift = CONFIGURATIONS[name]
+    assert roles(model, example)["w.weight"].shift == shift
+
+
+@pytest.mark.parametrize(("model", "example"), [
+    (Model(in_pieces), TOKENS), (Model(two_predictions), TOKENS),
+    (Model(one_of_two_losses), TOKENS),
+])  # fmt: skip
+def test_a_head_may_be_called_several_times(model, example):
+    assert roles(model, example)["w.weight"].role == "head"
+
+
+def test_a_layer_that_is_used_twice_is_no_head():
+    def forward(m, x):
+        x = x + torch.tanh(m.w(x))
+        return x + torch.tanh(m.w(x))
+
+    assert roles(Model(forward, D), NUMBERS)["w.weight"].role == "matrix"
+
+
+def test_a_tensor_that_is_given_twice_has_its_first_name():
+    def forward(m, idx, targets):
+        logits = m.w(m.hidden(idx))
+        return logits, F.cross_entropy(logits.mT, targets)
+
+    class Named(Model):
+        def forward(self, idx, targets=None):
+            return forward(self, idx, targets)
+
+    block = roles(Named(None), (TOKENS, TOKENS))["w.weight"]
+    assert (block.role, block.shift) == ("head", True)
+
+
+def test_a_penalty_of_a_softmax_is_no_loss_of_the_logits():
+    """What is done with the logits, that are returned, is assumed as without it."""
+
+    def penalty(m, ids):
+        logits = m.w(m.hidden(ids))
+        return {"logits": logits, "penalty": logits.softmax(-1).square().mean()}
+
+    def loss(m, ids):
+        logits = m.w(m.hidden(ids))
+        return {"logits": logits, "loss": F.cross_entropy(logits.mT, ids)}
+
+    def by_hand(m, ids):
+        logits = m.w(m.hidden(ids))
+        likely = logits.log_softmax(-1).gather(-1, ids[..., None])
+        return {"logits": logits, "loss": -likely.mean()}
+
+    for forward, noted in ((penalty, True), (loss, False), (by_hand, False)):
+        block = roles(Model(forward), TOKENS)["w.weight"]
+        assert (block.role, block.shift) == ("head", True)
+        assert ("assumes a softmax" in block.note) == noted

@@ -11,6 +11,7 @@ cap, and not of a head that is tied to the embedding.
 
 import inspect
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,6 +51,7 @@ ROLES = (*GROUPS, *VECTORS, "fused")
 UNUSED, UNSEEN = "not used in a forward pass", "the model was not seen at work"
 ANYTHING = ("torch.nn.modules.linear", "torch.nn.modules.conv")
 ANYTHING += ("torch.nn.modules.container", "torch.nn.modules.sparse")
+CONFIGURATIONS = ("config", "cfg", "args", "hparams")
 ASSUMED = (
     "assumes a softmax over the outputs; shift=False for binary or regression losses"
 )
@@ -161,17 +163,51 @@ def _as_trained(model, found: dict[str, Block], example, main) -> dict[str, Bloc
     again = _seen(model, example, training=True)
     doubted = set()
     for name in shifted:
-        if again is not None and any(p.name == name for p in again.products):
+        if again is not None:
             trained = _block(name, model.get_parameter(name), again, main)
-            doubted |= set() if trained.shift else {name}
+            idle = trained.note == UNUSED and name not in again.otherwise
+            doubted |= set() if trained.shift or idle else {name}
         if found[name].role == "router" and _has_z_loss(model):
             doubted.add(name)
     return found | {n: replace(found[n], shift=False, note="") for n in doubted}
 
 
 def _has_z_loss(model: nn.Module) -> bool:
-    settings = getattr(getattr(model, "config", None), "__dict__", {})
-    return any("z_loss" in str(k) and v not in (None, 0) for k, v in settings.items())
+    """Whether some setting of its configuration, however deep, is a z-loss."""
+    todo = [getattr(model, name, None) for name in CONFIGURATIONS]
+    done = set()
+    while todo:
+        here = todo.pop()
+        if id(here) in done or isinstance(here, nn.Module | Tensor | type):
+            continue
+        done.add(id(here))
+        if isinstance(here, list | tuple):
+            todo += here
+            continue
+        for key, value in _settings(here).items():
+            plain = str(key).lower().replace("_", "").replace("-", "")
+            if "zloss" in plain and _is_given(value):
+                return True
+            todo.append(value)
+    return False
+
+
+def _settings(config) -> dict:
+    """Its entries or attributes, with those in slots and of its class."""
+    if isinstance(config, Mapping):
+        return dict(config)
+    if not hasattr(config, "__dict__") and not hasattr(type(config), "__slots__"):
+        return {}
+    names = [n for n in dir(type(config)) if "loss" in n.lower()]
+    for c in type(config).__mro__:
+        slots = vars(c).get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else list(slots)
+    found = {n: v for n in names if not callable(v := getattr(config, n, None))}
+    return found | getattr(config, "__dict__", {})
+
+
+def _is_given(value) -> bool:
+    return not (value is None or (isinstance(value, int | float) and value == 0))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -322,11 +358,14 @@ def _product_block(name, shape, products: list[Product], seen, main) -> Block:
     block = Block(name, shape, "matrix", rows, columns)
     if all(p.chosen for p in products):
         shift = all(proves_softmax(p, seen, None) for p in products)
+        shift = shift and _only_products(name, seen)
         return replace(block, role="router", shift=shift)
     if all(p is seen.head for p in products):
         return _head_block(block, products, seen, main)
     length, sides = shape[rows], {_input_side(p) for p in products}
     kind = fused.kind(products, seen, length)
+    if kind is None and all(p in seen.shared_head for p in products):
+        return _head_block(block, products, seen, main)
     side = sides.pop() if len(sides) == 1 else None
     if kind in (None, fused.MATRIX) and side is not None:
         return _by_columns(block, *side)
@@ -336,11 +375,20 @@ def _product_block(name, shape, products: list[Product], seen, main) -> Block:
     return _by_rows(block, kind)
 
 
+def _only_products(name: str, seen: Seen) -> bool:
+    """Whether no value but its products comes from this weight."""
+    return name not in seen.added | seen.multiplied | seen.otherwise
+
+
 def _head_block(block: Block, products, seen, main) -> Block:
+    if not _only_products(block.name, seen):
+        return replace(block, role="head")
     assumed = all(assumes_softmax(p, seen, main) for p in products)
     proven = all(proves_softmax(p, seen, main) for p in products)
-    note = ASSUMED if assumed and not proven else ""
-    return replace(block, role="head", shift=assumed or proven, note=note)
+    known = proven and all(p.compared for p in products if p in seen.returned)
+    shift = assumed or proven
+    note = ASSUMED if shift and not known else ""
+    return replace(block, role="head", shift=shift, note=note)
 
 
 def _by_columns(block: Block, role: str, heads: int) -> Block:
@@ -409,7 +457,8 @@ def _is_norm(module: nn.Module) -> bool:
 def _like_siblings(model: nn.Module, found: dict[str, Block]) -> dict[str, Block]:
     """A parameter that the example did not reach is as in another module of its class.
 
-    So experts in a list that no token was sent to get the role of those that were.
+    So experts in a list that no token was sent to get the role of those that were. What
+    follows their products was not seen, so that none of them has a shift.
     """
     classes: dict[tuple, set[Block]] = {}
     keys: dict[str, list[tuple]] = {name: [] for name in found}
@@ -421,7 +470,8 @@ def _like_siblings(model: nn.Module, found: dict[str, Block]) -> dict[str, Block
                 keys[name].append(key)
                 alone = not found[name].note and not found[name].partner
                 if found[name].role != "unknown" and alone:
-                    classes.setdefault(key, set()).add(replace(found[name], name=""))
+                    like = replace(found[name], name="", shift=False)
+                    classes.setdefault(key, set()).add(like)
     done = dict(found)
     for name, block in found.items():
         if block.note != UNUSED:

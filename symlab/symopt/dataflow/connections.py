@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from symlab.symopt.dataflow import meta
+from symlab.symopt.dataflow import meta, shifts
 from symlab.symopt.dataflow.attention import attention, gate, glu
 from symlab.symopt.dataflow.choices import (
     ASKING,
@@ -59,6 +59,7 @@ RULES = {  # operator -> function of what is known and the call; True: it is don
     "index": index,
     "glu": glu,
 }
+CONTRACTIONS = (mm, bmm, addmm, mv, linear, index, index_select)
 
 
 class Following(TorchDispatchMode):
@@ -70,6 +71,7 @@ class Following(TorchDispatchMode):
         super().__init__()
         self.known = known
         self.written = written
+        self.blind = ""  # an operator whose functions' results are not followed
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -78,25 +80,35 @@ class Following(TorchDispatchMode):
         name = func._schema.name.rpartition("::")[2]
         name = name if name.startswith("__") else name.strip("_")
         name = "grouped_mm" if name == "grouped_mm_fallback" else name
+        if self.blind:
+            shifts.spoil(shifts.of_all((args, kwargs), self.known.shift), self.blind)
+        before = []
         if func._schema.is_mutable:
             self.written.keep(func, args, kwargs)
+            given = written_to(func, args, kwargs)
+            before = [(t, self.known.shift(t)) for t in given]
         out = meta.result(func, name, args, kwargs)
         op = Operation(func, name, args, kwargs, tensors(out))
         try:
             _follow_one(self.known, op)
         except (RuntimeError, IndexError, TypeError, ValueError, KeyError):
             self.known.lose(op)  # a way to call it that is not foreseen
+        self.known.rewrote(op, before)
         return out
 
     def _higher_order(self, func, args, kwargs):
         """Operators that call functions: attention is known, others are looked into."""
         name, known = func._name, self.known
+        self.blind = self.blind or (name if name == "flex_attention" else "")
         try:
             out = func(*tree_map(self._watched, args), **kwargs)
         except Exception:  # it takes no other functions than its own
             out = func(*args, **kwargs)
+        finally:
+            self.blind = "" if name == self.blind else self.blind
         op = Operation(func, name, args, kwargs, tensors(out))
         if name == "flex_attention":
+            shifts.spoil(shifts.of_all(op.tensors(), known.shift), name)
             attention(known, op)
             return out
         lost = [t for t in op.results if t.is_floating_point()]
@@ -125,19 +137,24 @@ class Written:
         self.before: dict[int, tuple[Tensor, Tensor]] = {}
 
     def keep(self, func, args: tuple, kwargs: dict) -> None:
-        for i, a in enumerate(func._schema.arguments):
-            if a.alias_info is None or not a.alias_info.is_write:
-                continue
-            given = args[i] if i < len(args) else kwargs.get(a.name)
-            for t in tensors(given):
-                key = _storage(t)
-                if key in self.all and key not in self.before:
-                    p = self.all[key]
-                    self.before[key] = p, p.detach().clone()
+        for t in written_to(func, args, kwargs):
+            key = _storage(t)
+            if key in self.all and key not in self.before:
+                p = self.all[key]
+                self.before[key] = p, p.detach().clone()
 
     def undo(self) -> None:
         for p, before in self.before.values():
             p.detach().copy_(before)
+
+
+def written_to(func, args: tuple, kwargs: dict) -> list[Tensor]:
+    """The tensors that a call of this operator writes to."""
+    found = []
+    for i, a in enumerate(func._schema.arguments):
+        if a.alias_info is not None and a.alias_info.is_write:
+            found += tensors(args[i] if i < len(args) else kwargs.get(a.name))
+    return found
 
 
 def _storage(t: Tensor) -> int:
@@ -161,6 +178,10 @@ def _follow_one(known: Known, op: Operation) -> None:
     if name.startswith("scaled_dot_product"):
         rule = attention
     if rule is not None and rule(known, op):
+        made = [t for t in given if not any(t is r for r in op.results)]
+        shifts.spoil(shifts.of_all(made, known.shift), name)  # a mask, a term
+        if rule not in CONTRACTIONS:
+            known.seen.otherwise |= {known.weights[w].name for w in weights}
         return
     if weights and name in VIEWS | COPIES and given[0] is weights[0]:
         same_weight(known, op, given[0])

@@ -25,6 +25,8 @@ def candidates(model: nn.Module) -> Iterator[Callable]:
     for module in model.modules():
         if type(module) not in found and (guess := _for_layer(module)) is not None:
             found.add(type(module))
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                yield lambda m=module: _few_ids(m, 2)
             yield lambda g=guess: g
 
 
@@ -98,7 +100,7 @@ def _dummy(model: nn.Module) -> dict:
 def _for_layer(module: nn.Module):
     """An input of this layer; None for a kind of layer that does not say its sizes."""
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-        return torch.arange(4, device="cpu")[None] % module.num_embeddings
+        return _few_ids(module, 1)
     weight = next(module.parameters(recurse=False), None)
     if weight is None:
         return None
@@ -111,6 +113,11 @@ def _for_layer(module: nn.Module):
     if isinstance(module, nn.RNNBase):
         return numbers((3, 2, module.input_size), weight.dtype)
     return None
+
+
+def _few_ids(module: nn.Module, batch: int) -> Tensor:
+    ids = torch.arange(4 * batch, device="cpu").view(batch, 4)
+    return ids % module.num_embeddings
 
 
 def numbers(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:

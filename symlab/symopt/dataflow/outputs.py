@@ -34,7 +34,11 @@ NAMES = ("ids", "idx", "tokens", "token_ids", "x", "input", "inputs")
 
 
 def find_heads(seen: Seen, out, origin, shift) -> None:
-    """Fills in seen.head, seen.second_heads and seen.assumed from what was returned."""
+    """Fills in seen.head and its like, and seen.assumed, from what was returned.
+
+    A head that is called for one piece of the tokens after the other, or once for each
+    of several losses, has several products.
+    """
     given = list(_floats(out))
     for t in given:
         for node in origin(t).nodes((Product, Lookup)):
@@ -59,6 +63,9 @@ def find_heads(seen: Seen, out, origin, shift) -> None:
     loss = _named(out, "loss") if named else None
     seen.has_loss = isinstance(loss, Tensor) and loss.ndim == 0
     consumed = {n for q in seen.products for n in q.inputs.nodes(Product)}
+    ends = origin(logits).nodes()
+    if len(ends) > 1 and ends == origin(logits).nodes(Product) - consumed:
+        seen.shared_head = ends if len({p.name for p in ends}) == 1 else set()
     for t in given:
         p = origin(t).product()
         if p is not None and p not in consumed and origin(t)[p].bend <= SCALED:

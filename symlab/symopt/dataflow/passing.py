@@ -4,6 +4,7 @@ Linear operations keep the nodes, and others say that something happened since: 
 factor per token, an activation, anything else. Sums over tokens are noted, too.
 """
 
+import torch
 from torch import Tensor
 
 from symlab.symopt.dataflow import shifts
@@ -22,6 +23,7 @@ from symlab.symopt.dataflow.traces import (
     VIEWS,
     WRITES,
     Operation,
+    Product,
     Scores,
     Trace,
     varying,
@@ -43,6 +45,7 @@ NORMS = {  # and which argument is the bias
     "native_batch_norm": 2,
     "native_group_norm": 2,
 }
+TARGETS = words("nll_loss_forward nll_loss2d_forward gather take_along_dim index")
 SUMMING = words("index_add scatter_add scatter_reduce index_reduce convolution")
 
 
@@ -52,9 +55,14 @@ def pass_on(known: Known, op: Operation, values: list[Tensor]) -> None:
     name = op.name
     values = [t for t in values if known.origin(t)]
     if not values:
+        for shift in found:
+            shifts.spoil(shift, name)
         return
     _note_scores(known, op, values)
     bend = _bend(name)
+    if name in TARGETS:
+        for p in known.origin(op.args[0]).nodes(Product):
+            p.compared = True
     own = any(t in known.weights for t in op.tensors())
     note_use(op, [known.origin(t) for t in values], own, bend)
     values = without_adapter(op, values, known)
@@ -66,6 +74,7 @@ def pass_on(known: Known, op: Operation, values: list[Tensor]) -> None:
     origins = known.moved(op, values)
     for result, origin, shift in zip(op.results, origins, found, strict=True):
         if not (result.is_floating_point() or result.is_complex()):
+            shifts.spoil(shift, name)  # a number that was rounded
             continue
         origin = origin.at_least(bend)
         for n in origin:
@@ -149,6 +158,21 @@ def picked_dims(op: Operation, t: Tensor) -> set[int]:
     return set(range(t.ndim)) if dim is None else {dim % t.ndim}
 
 
+def _is_slice(op: Operation) -> bool:
+    """Whether one place that is not the first is picked, as in `x[:, [-1]]`.
+
+    The first token is one for all; the last of a language model is one of many. With
+    several samples it is a constant, and not where the text of one of them ends.
+    """
+    picked = [(d, i) for d, i in enumerate(op.args[1]) if i is not None]
+    if len(picked) != 1:
+        return False
+    (d, i), n = picked[0], op.args[0].shape
+    if i.is_floating_point() or i.dtype == torch.bool or i.numel() != 1 or i.is_meta:
+        return False
+    return d > 0 and n[0] > 1 and n[d] > 1 and int(i) % n[d] != 0
+
+
 def _pools(op: Operation, t: Tensor, trace: Trace) -> bool:
     """Whether one value for all tokens may be left.
 
@@ -165,6 +189,8 @@ def _pools(op: Operation, t: Tensor, trace: Trace) -> bool:
         only = op.args[2] == 0 if name == "select" else op.results[0].shape[dim] == 1
         starts = op.args[2] if len(op.args) > 2 else 0
         return dim not in features and t.shape[dim] > 1 and only and starts == 0
+    if name == "index" and _is_slice(op):
+        return False
     if name in ("index", "index_select", "gather", "take_along_dim", "masked_select"):
         return not picked_dims(op, t) <= features
     return name in MIXING or name in SUMMING or "pool" in name

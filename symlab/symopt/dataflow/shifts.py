@@ -22,6 +22,7 @@ from symlab.symopt.dataflow.traces import (
     JOINS,
     ORDERED,
     PICKS,
+    RESHAPES,
     VIEWS,
     Operation,
     Product,
@@ -47,10 +48,11 @@ class Shift:
     """How one value shifts with the features of one product.
 
     scale: the factors that the logits were multiplied by. features: labels of the
-    features. tokens: labels of the tokens, or None after a sum over tokens. whole: all
-    features are there, once for each token. picked: those that a top-k or ids chose.
-    total: the logsumexp of all features of a token, or the sum of their exp. holes:
-    some entries were replaced by a large negative number, which does not shift.
+    features. tokens: labels of the tokens, or of groups of them after a sum over
+    tokens; None where they are lost. whole: all features are there, once for each
+    token. picked: those that a top-k or ids chose. total: the logsumexp of all features
+    of a token, or the sum of their exp. holes: some entries were replaced by a large
+    negative number, which does not shift.
     """
 
     kind: str
@@ -64,8 +66,8 @@ class Shift:
 
     def along(self, dim: int) -> bool:
         """Whether features of one token lie along this dimension, and there alone."""
-        same_token = self.tokens is None or collapsed(self.tokens).shape[dim] == 1
-        return varying(self.features) == [dim] and same_token
+        same_token = self.tokens is not None and collapsed(self.tokens).shape[dim] == 1
+        return same_token and varying(self.features) == [dim]
 
 
 def first(product: Product, out: Tensor, dim: int) -> Shift | None:
@@ -127,6 +129,8 @@ def _after(op, p, mine, values) -> list[Shift | None] | None:
         return None
     if name == "detach":
         return _moved(op, t, replace(s, scale=(*s.scale, name)))
+    if name in RESHAPES and _merges_one(t, op.results[0], s):
+        return None
     if name in VIEWS | COPIES | PICKS:
         return _moved(op, t, s)
     if name in SOFTMAX:
@@ -159,6 +163,18 @@ def _moved(op, t, s: Shift) -> list[Shift | None] | None:
         whole, picked = s.whole and not fewer, s.picked or (s.whole and by_ids)
         found.append(replace(s, features=f, tokens=k, whole=whole, picked=picked))
     return found
+
+
+def _merges_one(t: Tensor, out: Tensor, s: Shift) -> bool:
+    """Whether an axis of length 1 beside the features is gone in a reshape.
+
+    It may be one of tokens or samples, of which the example has one, and what merges it
+    with the features merges theirs when there are more.
+    """
+    axes = varying(s.features)
+    beside = {d + e for d in axes for e in (-1, 1)} - {-1, t.ndim}
+    fewer = out.ndim <= t.ndim and out.shape != t.shape
+    return fewer and any(t.shape[d] == 1 for d in beside)
 
 
 def _entries(labels: Tensor) -> int:
@@ -213,6 +229,8 @@ def _cancel(op, p, mine) -> bool:
         return False
     if op.argument("alpha", 1) != 1:
         return False
+    if 1 in op.results[0].shape[:-1]:
+        return False  # one sample or token for all hides which of them are compared
     one, two = torch.broadcast_tensors(collapsed(a.tokens), collapsed(b.tokens))
     if _tokens_collide(a.tokens, b.tokens) or not torch.equal(one, two):
         return False
@@ -264,7 +282,8 @@ def _reduced(op, p, t, s: Shift) -> list[Shift | None] | None:
         if labels is None:
             return None
         scale = s.scale if count == 1 else (*s.scale, count)
-        return [replace(s, features=labels, tokens=None, scale=scale)]
+        tokens = None if s.tokens is None else _pooled(s.tokens, dims, labels.shape)
+        return [replace(s, features=labels, tokens=tokens, scale=scale)]
     alike = s.kind == ADDED and op.name in EXTREMES
     if not (alike or (s.kind == TIMES and op.name in ("sum", "mean", "amax"))):
         return None
@@ -287,14 +306,29 @@ def _reduced(op, p, t, s: Shift) -> list[Shift | None] | None:
     return found
 
 
+def _pooled(tokens: Tensor, dims: list[int], shape) -> Tensor:
+    """Labels of means over tokens: one for each group of them, whoever makes it."""
+    small = collapsed(tokens)
+    kept = [d for d in range(small.ndim) if d not in dims]
+    lengths = [small.shape[d] for d in kept]
+    groups = small.permute(*kept, *dims).reshape(torch.Size(lengths).numel(), -1)
+    times = torch.Size(tokens.shape[d] // small.shape[d] for d in dims).numel()
+    found = [hash((times, *g)) % 2**62 for g in groups.tolist()]
+    keeps = len(shape) == tokens.ndim
+    lengths = [1 if d in dims else n for d, n in enumerate(small.shape)]
+    lengths = lengths if keeps else [lengths[d] for d in kept]
+    return torch.tensor(found).reshape(lengths).expand(shape)
+
+
 def _dropped(labels: Tensor, dim: int, keep: bool) -> Tensor:
     return labels.narrow(dim, 0, 1) if keep else labels.select(dim, 0)
 
 
 def _ordered(op, t, s: Shift) -> list[Shift | None] | None:
     """The largest features of one token are those of it shifted."""
+    flat = op.name in ("argmax", "argmin") and op.argument("dim") is None
     dim = op.argument("dim", -1)
-    if dim is None or not s.along(dim % t.ndim):
+    if flat or dim is None or not s.along(dim % t.ndim):
         return None
     dim = dim % t.ndim
     found = []
@@ -317,6 +351,10 @@ def _linear(op, t, s: Shift, values) -> list[Shift | None] | None:
     if op.name in ("mul", "div"):
         if op.name == "div" and op.args[0] is not t:
             return None
+        if op.argument("rounding_mode") is not None:
+            return None
+        if not all(_per_token(x, s, op.results[0].ndim) for x in others):
+            return None
         if s.kind == ADDED:
             axes = varying(s.features)
             ndim = op.results[0].ndim
@@ -335,6 +373,19 @@ def _linear(op, t, s: Shift, values) -> list[Shift | None] | None:
         factor = _sign(op, t)
         s = s if factor == 1 else replace(s, scale=(*s.scale, factor))
     return _moved(op, t, s)
+
+
+def _per_token(factor: Tensor, s: Shift, ndim: int) -> bool:
+    """Whether all values of one token are multiplied by one and the same number."""
+    if factor.numel() == 1:
+        return True
+    if s.tokens is None:
+        return False
+    small = collapsed(s.tokens)
+    if len(small.unique()) != small.numel():
+        return False
+    lengths = _padded(small.shape, ndim), _padded(factor.shape, ndim)
+    return all(n == 1 or m > 1 for m, n in zip(*lengths, strict=True))
 
 
 def _sign(op, t) -> float:

@@ -62,6 +62,7 @@ class Product:
     width: int  # length of `summed`
     spoiled: str = ""  # the operation that sees a shift of all features, if any does
     softmax: bool = False  # an operation that no shift changes took all features
+    compared: bool = False  # features were picked by ids, as those of targets are
     chosen: bool = False  # the largest of its features pick what else is computed
     plain: bool = True  # nothing was added to it
     corrects: bool = False  # times another weight, it is added to another product
@@ -184,9 +185,11 @@ class Seen:
     convolutions: dict[str, tuple[bool, int]] = field(default_factory=dict)
     added: set[str] = field(default_factory=set)  # biases
     multiplied: set[str] = field(default_factory=set)  # gains
+    otherwise: set[str] = field(default_factory=set)  # given to attention, and so on
     unknown: dict[str, str] = field(default_factory=dict)  # name -> operation
     recurrent: dict[str, str] = field(default_factory=dict)  # name -> kind of layer
     head: Product | None = None  # the product that the first output comes from
+    shared_head: set[Product] = field(default_factory=set)  # several of one weight
     second_heads: set[Product] = field(default_factory=set)
     assumed: set[Product] = field(default_factory=set)  # returned as the only logits
     returned: set[Product] = field(default_factory=set)  # the same beside a loss

@@ -1,5 +1,7 @@
 """What is known of each tensor of a forward pass: where it comes from."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
@@ -51,7 +53,7 @@ class Known:
         self.noise = WeakIdKeyDictionary()
         for name, t in inputs.items():
             if not t.is_floating_point():
-                self.ids[t] = name
+                self.ids.setdefault(t, name)  # given twice, it has its first name
         self.axes = {name: p.ndim for name, p in parameters.items()}
         for name, p in parameters.items():
             layout = [(p.stride(d), p.shape[d], (d,)) for d in range(p.ndim)]
@@ -102,9 +104,6 @@ class Known:
         if result._base is None or not any(result is a for a in op.args[:1]):
             return
         base = result._base
-        spoiled = shifts.after(op, self.shift) if base in self.shifts else []
-        if base in self.shifts and not any(spoiled):
-            shifts.spoil(self.shift(base), op.name)
 
         def place(labels):
             if not base.is_contiguous() or base.numel() > MAX_ENTRIES:
@@ -130,6 +129,49 @@ class Known:
                 t = t._replace(labels=(over,), bend=max(t.bend, before.bend))
             new[n] = t
         self.origins[base] = Origin({**old, **new})
+
+    def rewrote(self, op: Operation, before: list[tuple[Tensor, Shifts]]) -> None:
+        """Tensors were written to, which shifted so before: others share their memory.
+
+        A write after which all entries still shift as they did, as one of a mask, is
+        one for all views. Any other is known only for the whole.
+        """
+        for t, old in before:
+            new = self.shift(t)
+            for p in {*old, *new}:
+                if p not in old or p not in new:
+                    p.spoiled = p.spoiled or op.name
+            if old or new:
+                for x in self._sharing(t):
+                    self.shifts[x] = self._rewritten(op, t, x, old, new)
+
+    def _sharing(self, t: Tensor) -> list[Tensor]:
+        place = t.untyped_storage()._cdata
+        return [
+            x
+            for x in list(self.shifts.keys())
+            if x is not t and x.untyped_storage()._cdata == place
+        ]
+
+    def _rewritten(self, op, t: Tensor, x: Tensor, old: Shifts, new: Shifts) -> Shifts:
+        """The shifts of x, which shares the memory of t, after t was written to."""
+        whole = x.numel() == t.numel() and all(
+            y.is_contiguous() and y.storage_offset() == t.storage_offset()
+            for y in (x, t)
+        )
+        found = Shifts()
+        for p, s in self.shift(x).items():
+            a, b = old.get(p), new.get(p)
+            kept = a is not None and b is not None
+            alike = kept and (a.kind, a.scale) == (b.kind, b.scale)
+            same_before = kept and (a.kind, a.scale) == (s.kind, s.scale)
+            if not (alike or (whole and same_before)):
+                p.spoiled = p.spoiled or op.name
+                continue
+            if not alike:
+                s = replace(s, kind=b.kind, scale=b.scale)
+            found[p] = replace(s, holes=s.holes or b.holes)
+        return found
 
     def set(self, results: list[Tensor], origin: Origin) -> None:
         for t in results:
