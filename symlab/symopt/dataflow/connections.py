@@ -8,6 +8,7 @@ entries of its product choose what else is computed, whatever its module is call
 Needs no gradient and no particular input: a few tokens are enough.
 """
 
+import gc
 import sys
 from contextlib import contextmanager, nullcontext
 
@@ -234,10 +235,12 @@ def _follow(model, call, inputs: dict[str, Tensor], training: bool) -> Seen:
     try:
         model.train(training)
         random = torch.random.fork_rng(list(gpus))
-        with random, torch.no_grad(), _one_by_one(), numbers, Following(known, written):
-            out = call()
-        find_heads(known.seen, out, known.origin, known.shift)
-        note_survivors(known.seen, out, known)
+        with _older_set_aside():
+            watched = Following(known, written)
+            with random, torch.no_grad(), _one_by_one(), numbers, watched:
+                out = call()
+            find_heads(known.seen, out, known.origin, known.shift)
+            note_survivors(known.seen, out, known)
     finally:
         for m, counters in plain:
             m.__dict__.update(counters)
@@ -255,6 +258,19 @@ def _follow(model, call, inputs: dict[str, Tensor], training: bool) -> Seen:
 def _counters(module: torch.nn.Module) -> dict:
     simple = (bool, int, float, str, type(None))
     return {k: v for k, v in vars(module).items() if isinstance(v, simple)}
+
+
+@contextmanager
+def _older_set_aside():
+    """Let a collection of garbage look only at what is made from here on."""
+    ours = gc.get_freeze_count() == 0
+    if ours:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.unfreeze()
 
 
 @contextmanager
