@@ -608,9 +608,9 @@ CLAIMS = [
         expected="failed",
         because="every rate of every rule is within .02 nats, so that each takes the "
         "smallest, and AdamW's smallest moves least: 1.02 and 1.03 in the prototype, "
-        ".92 and 1.00 in the run. Expected undecided until 2026-11-29: the rows of that "
-        "day, with AdamW's fused kernel, moved the interval from [-0.010, 0.139] to "
-        "[0.000, 0.138]",
+        ".92 and 1.00 in the run. Expected undecided until 2026-11-29: the rows of "
+        "that day, with AdamW's fused kernel, moved the interval from [-0.010, 0.139] "
+        "to [0.000, 0.138]",
     ),
     Claim(
         "frozen_frontier",
@@ -789,8 +789,8 @@ CLAIMS = [
         expected="failed",
         because=".61 against .55. The trials had .75 against .89, the prototype here "
         ".58 against .47, and so the claim was to fail. Expected undecided until "
-        "2026-11-29: the rows of that day, with AdamW's fused kernel, moved the interval "
-        "from [-0.014, 0.296] to [0.008, 0.259]",
+        "2026-11-29: the rows of that day, with AdamW's fused kernel, moved the "
+        "interval from [-0.014, 0.296] to [0.008, 0.259]",
     ),
     Claim(
         "z_loss_moves_adamw",
