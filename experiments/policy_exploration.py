@@ -877,8 +877,8 @@ CLAIMS = [
         reason="as in advantage_dynamics; the tabular prototype had 1.34",
         expected="failed",
         because="1.14 to 1.25 in all runs so far; 1.17 in advantage_dynamics. Expected "
-        "undecided until 2026-11-29: the rows of that day, whose start has AdamW's fused "
-        "kernel for its tables, moved the log from 0.134 [0.083, 0.186] to 0.149 "
+        "undecided until 2026-11-29: the rows of that day, whose start has AdamW's "
+        "fused kernel for its tables, moved the log from 0.134 [0.083, 0.186] to 0.149 "
         "[0.124, 0.174]",
     ),
     Claim(
