@@ -20,6 +20,8 @@ and every setting are ours. Studies:
          1 - lr (wd + g) and 1 - lr (wd - g) with g = -y, so s vanishes if and only if
          both exponents E log|.| are negative. That is the critical decay of SGD, with
          no free parameter. The Hessian is the identity, so that v has no part in s.
+         It starts at s = 1 with u = 2 w: from u = w, a mirror, u-w would stay 0 and the
+         second exponent would not be tested.
          Just below it |s| < 1e-12 is visited and left again, so that 'collapsed' asks
          for it all through the second half of the steps.
 
@@ -200,7 +202,7 @@ def _descent(configs: list[Config]) -> list[dict]:
     """theta = v + A^+ (u*w - A v) by heavy-ball descent from theta = 0, as DCS does."""
     import torch
 
-    from symlab.mirror.dcs import AWAKE
+    from symlab.mirror.dcs import factors
 
     seeds, which = lanes.shared(configs)
     c, problems = configs[0], [problem(replace(configs[0], seed=s)) for s in seeds]
@@ -216,9 +218,10 @@ def _descent(configs: list[Config]) -> list[dict]:
         torch.from_numpy(lanes.column(configs, f, 2, np.float64))
         for f in ("lr", "weight_decay", "momentum")
     )
-    v, w = torch.zeros_like(up[..., 0]), torch.zeros_like(rows[..., 0])
-    # u = w = 0 is stationary, so that descent from there is projected descent
-    u = torch.full_like(w, 0.0 if c.method == "projection" else AWAKE)
+    v, s = torch.zeros_like(up[..., 0]), torch.zeros_like(rows[..., 0])
+    u, w = (z.view_as(s) for z in factors(s.view(-1)))
+    if c.method == "projection":  # u = w = 0 is stationary: descent from it projects
+        u = torch.zeros_like(s)
     velocity = [torch.zeros_like(z) for z in (v, u, w)]
     for t in range(c.steps):
         g = gradient(v + _times(inverse, u * w - _times(rows, v)), t)
@@ -378,7 +381,11 @@ def critical(y: np.ndarray, lr: float, order: str = "exact") -> float:
 
 
 def _rate(configs: list[Config], chunk: int = 1000) -> list[dict]:
-    """SGD of batch 1 from the unconstrained optimum s = 1."""
+    """SGD of batch 1 from the unconstrained optimum s = 1, off its mirrors."""
+    import torch
+
+    from symlab.mirror.dcs import factors
+
     seeds, which = lanes.shared(configs)
     c, y = configs[0], [labels(replace(configs[0], seed=s)) for s in seeds]
     streams = [rng.stream(s, "order") for s in seeds]
@@ -386,7 +393,7 @@ def _rate(configs: list[Config], chunk: int = 1000) -> list[dict]:
         lanes.column(configs, f, 1, np.float64) for f in ("lr", "weight_decay")
     )
     keep = 1 - lr * decay
-    u, w = np.ones_like(lr), np.ones_like(lr)
+    u, w = (z.numpy() for z in factors(torch.ones(len(lr)).double()))
     g, gw, largest = np.empty_like(lr), np.empty_like(lr), np.zeros_like(lr)
     divergence = lanes.Divergence(len(configs))
     for begin in range(0, c.steps, chunk):

@@ -82,7 +82,7 @@ def test_the_noise_study_is_dcs_in_three_dimensions():
     rows = torch.from_numpy(np.linalg.qr(draws.normal(size=(3, 1)))[0].T)
     across = torch.from_numpy(draws.normal(size=(c.samples, 3)))
     samples = across - across @ rows.T @ rows + torch.from_numpy(y)[:, None] * rows
-    model = parametrized(rows[0].clone(), rows)  # s = 1, as u = w = 1
+    model = parametrized(rows[0].clone(), rows)  # s = 1, as u = 2 w
     groups = mirror.decay_groups(model, c.weight_decay)
     optimizer = torch.optim.SGD(groups, lr=c.lr)
     for i in rng.stream(c.seed, "order").integers(c.samples, size=c.steps):
@@ -277,10 +277,18 @@ def test_inductor_trains_as_eager_does():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_start_on_the_mirror_is_left_and_keeps_the_function():
-    """u = w = 0 would be absorbing: right_inverse keeps u awake."""
+def test_descent_starts_off_the_mirrors_of_every_pair():
+    """On u = w or u = -w a sign could never change; u = w = 0 would be absorbing."""
     module = mirror.DCS(torch.eye(4)[:2])
     v, u, w = module.right_inverse(torch.tensor([0.0, 2.0, 3.0, 4.0]))
     assert u.min() == pytest.approx(dcs_module.AWAKE)
     torch.testing.assert_close(module(v, u, w), v)
-    assert u[1] == pytest.approx(float(w[1]))  # balanced: the least decay for its s
+    torch.testing.assert_close(u[1] / w[1], torch.tensor(2.0))
+
+
+def test_the_noise_study_can_change_its_sign(monkeypatch):
+    """With labels of mean -1 the minimum is at s = -(1 - decay): reached from s = 1."""
+    c = replace(RATE, lr=0.02, noise=0.5, weight_decay=0.1, steps=3000)
+    monkeypatch.setattr(dcs, "labels", lambda c: -1 + 0 * np.arange(200.0))
+    (row,) = dcs.run([c])
+    assert row["size"] == pytest.approx(0.9, rel=1e-6)
