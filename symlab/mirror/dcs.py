@@ -41,6 +41,7 @@ dtype (1e-7 in float32, 4e-3 in bfloat16).
 """
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 
 import numpy as np
 import torch
@@ -447,5 +448,5 @@ def _without_autocast(t: Tensor):
 
 def check_decay(name: str, decay: float) -> None:
     """One sentence for a weight decay that is not a number of 0 or more."""
-    if not isinstance(decay, int | float | np.number) or not 0 <= decay < float("inf"):
+    if not isinstance(decay, Real) or not 0 <= decay < float("inf"):
         raise ValueError(f"{name} is {decay!r}: a decay is a finite number, 0 or more")
