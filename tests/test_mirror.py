@@ -196,6 +196,130 @@ def test_bad_mirrors_get_one_sentence():
         mirror.rescaling({"u": skew, "v": skew + 0}, "u", "v", 0, "both")
 
 
+def test_neurons_and_entries_are_counted_as_in_a_list():
+    _, params, _ = network(0, "permutation")
+    for pair, same in (((0, 1), (-4, -3)), ((3, 0), (-1, 0))):
+        first, second = (mirror.permutation(params, UNITS, *p) for p in (pair, same))
+        torch.testing.assert_close(first.matrix(), second.matrix())
+    flips = [mirror.sign_flip(params, UNITS, i).matrix() for i in (3, -1)]
+    torch.testing.assert_close(*flips)
+    pairs = {"u": params["b"], "v": params["b"] + 1}
+    for bad in (4, -5, 1.0, None, True, "0"):
+        with pytest.raises(ValueError, match="give an integer from -4 to 3"):
+            mirror.permutation(params, UNITS, 0, bad)
+        with pytest.raises(ValueError, match="give an integer from -4 to 3"):
+            mirror.sign_flip(params, UNITS, bad)
+        with pytest.raises(ValueError, match="give an integer from -4 to 3"):
+            mirror.rescaling(pairs, "u", "v", bad)
+    on = mirror.rescaling(pairs, "u", "v", -1).project(pairs)
+    assert on["u"][3].abs() < 1e-15
+    assert torch.equal(on["v"][:3], pairs["v"][:3])
+
+
+def test_one_neuron_or_one_tensor_is_no_pair():
+    """(e_i - e_i) would be a sign flip of neuron i, under another name."""
+    _, params, _ = network(0, "permutation")
+    for i, j in ((2, 2), (1, -3)):
+        with pytest.raises(ValueError, match="cannot be exchanged with itself"):
+            mirror.permutation(params, UNITS, i, j)
+    with pytest.raises(ValueError, match="'b' is named twice"):
+        mirror.rescaling(params, "b", "b", 0)
+    with pytest.raises(ValueError, match="'b' has 4 entries and 'c' has 2"):
+        mirror.rescaling(params, "b", "c", 0)
+    with pytest.raises(ValueError, match="name each parameter once"):
+        mirror.MirrorSymmetry.of_matrix(params, ("b", "b"), torch.eye(8)[:, :1])
+
+
+def test_directions_and_axes_of_a_hidden_index_are_checked():
+    _, params, _ = network(0, "permutation")
+    inf, nan = torch.tensor([0, 1, torch.inf, 0]), torch.full((4,), torch.nan)
+    for n in (torch.zeros(4), nan, inf, torch.ones(4, 1), 1.0, None, "n", 1j * nan):
+        with pytest.raises(ValueError, match="finite real numbers, not all of them"):
+            mirror.hidden(params, UNITS, n)
+    plain = mirror.hidden(params, UNITS, torch.tensor([1.0, 2, 0, -1])).matrix()
+    for n in ([1, 2, 0, -1], np.array([1e-200, 2e-200, 0, -1e-200])):
+        torch.testing.assert_close(mirror.hidden(params, UNITS, n).matrix(), plain)
+    for axes in ({}, ["w"], None, "w"):
+        with pytest.raises(ValueError, match="a dict of parameter and dimension"):
+            mirror.permutation(params, axes, 0, 1)
+    for axis in (2, -3, 0.0, None):
+        with pytest.raises(ValueError, match="'w', shape .*, has no dimension"):
+            mirror.sign_flip(params, {"w": axis}, 0)
+
+
+def test_parameters_that_cannot_be_moved_get_one_sentence():
+    _, params, symmetry = network(0, "permutation")
+    whole = {n: p.long() for n, p in params.items()}
+    with pytest.raises(ValueError, match="'w' is torch.int64"):
+        mirror.sign_flip(whole, UNITS, 0)
+    with pytest.raises(ValueError, match="'w' is torch.int64"):
+        symmetry.reflect(whole)
+    with pytest.raises(ValueError, match="'w' is ndarray"):
+        symmetry.distance({n: p.numpy() for n, p in params.items()})
+    for bad in (nn.Linear(2, 2), [params["w"]], None):
+        with pytest.raises(ValueError, match="give a dict of name and tensor"):
+            mirror.hidden(bad, UNITS, torch.ones(4))
+    entries = torch.tensor([0]), torch.tensor([0]), torch.tensor([1.0])
+    for place, wrong in ((0, 9), (0, -1), (1, 1)):
+        changed = list(entries)
+        changed[place] = torch.tensor([wrong])
+        with pytest.raises(ValueError, match="rows below 4 and columns below 1"):
+            mirror.MirrorSymmetry(("b",), ((4,),), *changed, 1)
+    with pytest.raises(ValueError, match="has no columns"):
+        mirror.MirrorSymmetry.of_matrix(params, ("b",), torch.zeros(4, 0))
+
+
+def test_every_parameter_keeps_its_dtype_and_integers_stay():
+    loss, params, symmetry = network(0, "permutation")
+    mixed = {**params, "w": params["w"].bfloat16(), "b": params["b"].float()}
+    for moved in (symmetry.reflect(mixed), symmetry.project(mixed)):
+        assert [moved[n].dtype for n in mixed] == [p.dtype for p in mixed.values()]
+    exact, half = symmetry.reflect(params)["w"], symmetry.reflect(mixed)["w"]
+    torch.testing.assert_close(half.double(), exact, rtol=2**-7, atol=1e-2)
+    counted = {**params, "count": torch.tensor(7)}
+
+    def checked(p):
+        assert p["count"] == 7
+        return loss(p)
+
+    assert symmetry.violation(checked, counted) < 1e-9
+
+
+def test_losses_that_are_no_number_get_one_sentence():
+    loss, params, symmetry = network(0, "permutation")
+    calls = [
+        lambda of: symmetry.violation(of, params),
+        lambda of: symmetry.threshold(of, params),
+        lambda of: mirror.blocks(of, params, [symmetry]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="to return one number"):
+            call(lambda p: p["w"])
+    with pytest.raises(ValueError, match="needs 2 or more"):
+        symmetry.violation(loss, params, points=1)
+
+
+def test_blocks_need_mirrors_and_leave_integers_alone():
+    loss, params, symmetry = network(0, "permutation")
+    for none in ([], ["mirror"], ()):
+        with pytest.raises(ValueError, match="give one or more mirror symmetries"):
+            mirror.blocks(loss, params, none)
+    with pytest.raises(ValueError, match="not orthogonal to each other"):
+        mirror.blocks(loss, params, [symmetry, symmetry])
+    on = symmetry.project(params)
+    expected = mirror.blocks(loss, on, [symmetry])
+    counted = mirror.blocks(loss, {"count": torch.tensor(2), **on}, symmetry)
+    assert counted.sizes == expected.sizes == (6, 20)
+    torch.testing.assert_close(counted.matrix, expected.matrix)
+    flat = mirror.blocks(lambda p: p["w"].sum(), on, [symmetry])
+    assert flat.off_block == 0.0  # of a Hessian of zeros
+    half = {n: p.bfloat16() for n, p in on.items()}
+    square = mirror.blocks(lambda p: p["w"].square().sum(), half, [symmetry])
+    assert square.off_block < 1e-6
+    with pytest.raises(ValueError, match="have to be tensors"):
+        mirror.blocks(loss, {**on, "x": np.ones(2)}, [symmetry])
+
+
 # --- Lyapunov exponents ---------------------------------------------------------------
 
 

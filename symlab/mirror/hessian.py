@@ -27,7 +27,7 @@ class Blocks:
         )
         same = owner[:, None] == owner[None, :]
         outside, inside = self.matrix[~same], self.matrix[same]
-        if not len(outside):
+        if not outside.any():
             return 0.0
         return float(outside.abs().max() / inside.abs().max())
 
@@ -39,22 +39,30 @@ def blocks(
 ) -> Blocks:
     """The Hessian of `loss` at `params` in the basis of mutually orthogonal mirrors.
 
-    Dense: for models of up to some thousand parameters. Mirrors that are not orthogonal
-    to each other raise ValueError, as they share directions and make no blocks.
+    Dense: for models of up to some thousand parameters. Parameters of integers are left
+    as they are, those of half precision become float32. Mirrors that are not orthogonal
+    to each other raise ValueError, as they share directions and make no blocks; so do
+    an empty list, and a loss that is not one number.
     """
-    names = list(params)
-    shapes = [params[n].shape for n in names]
-    flat = torch.cat([params[n].detach().reshape(-1) for n in names])
+    symmetries = _listed(symmetries, params)
+    still = {n: p for n, p in params.items() if not p.is_floating_point()}
+    params = {n: p.detach() for n, p in params.items() if n not in still}
+    shapes = [p.shape for p in params.values()]
+    flat = torch.cat([p.reshape(-1) for p in params.values()])
+    flat = flat.float() if flat.dtype.itemsize < 4 else flat
 
     def of_vector(theta: Tensor) -> Tensor:
         parts = theta.split([s.numel() for s in shapes])
         views = (p.view(s) for p, s in zip(parts, shapes, strict=True))
-        return loss(dict(zip(names, views, strict=True)))
+        value = loss(dict(zip(params, views, strict=True)) | still)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise ValueError("the loss has to return one number, a scalar tensor")
+        return value.reshape(())
 
     hessian = torch.func.hessian(of_vector)(flat)
     basis = torch.cat([_embedded(s, params).to(flat) for s in symmetries], 1)
     overlap = (basis.T @ basis - torch.eye(basis.shape[1]).to(flat)).abs().max()
-    if overlap > 1e-5:
+    if not overlap <= 1e-5:
         raise ValueError(
             f"the mirrors are not orthogonal to each other ({overlap:.2g}): use "
             "symmetries that act on different directions"
@@ -64,6 +72,23 @@ def blocks(
     full = torch.cat([basis, full[:, basis.shape[1] : len(flat)]], 1)
     sizes = (*(s.k for s in symmetries), len(flat) - basis.shape[1])
     return Blocks(full.T @ hessian @ full, sizes)
+
+
+def _listed(symmetries, params: Params) -> list[MirrorSymmetry]:
+    """The symmetries as a list, each of which fits the parameters."""
+    if isinstance(symmetries, MirrorSymmetry):
+        symmetries = [symmetries]
+    symmetries = list(symmetries)
+    if not symmetries or not all(isinstance(s, MirrorSymmetry) for s in symmetries):
+        raise ValueError(
+            "give one or more mirror symmetries, as symlab.mirror.permutation makes "
+            "them: without a mirror there are no blocks"
+        )
+    for symmetry in symmetries:
+        symmetry.coordinates(params)  # names and shapes
+    if not all(isinstance(p, Tensor) for p in params.values()):
+        raise ValueError("the parameters have to be tensors, all of them")
+    return symmetries
 
 
 def _embedded(symmetry: MirrorSymmetry, params: Params) -> Tensor:

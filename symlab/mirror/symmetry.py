@@ -15,6 +15,7 @@ hidden index that several parameters share, as I - 2 n n^T.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -41,7 +42,9 @@ class MirrorSymmetry:
     @classmethod
     def of_matrix(cls, params: Params, names: tuple[str, ...], basis: Tensor):
         """A symmetry given by a dense O (P, k) over the named parameters."""
+        names = (names,) if isinstance(names, str) else tuple(names)
         check_names(params, names)
+        basis = torch.as_tensor(basis)
         shapes = tuple(tuple(params[n].shape) for n in names)
         rows = sum(torch.Size(s).numel() for s in shapes)
         if basis.ndim != 2 or basis.shape[0] != rows:
@@ -51,9 +54,10 @@ class MirrorSymmetry:
             )
         at, column = basis.nonzero(as_tuple=True)
         values = basis[at, column].double()
-        return cls(tuple(names), shapes, at, column, values, basis.shape[1])
+        return cls(names, shapes, at, column, values, basis.shape[1])
 
     def __post_init__(self):
+        self._check_entries()
         # O^T O c = c for a few random c says O^T O = I, without forming the matrix
         draws = torch.Generator().manual_seed(0)
         for _ in range(2):
@@ -64,6 +68,20 @@ class MirrorSymmetry:
                     f"O^T O differs from the identity (by {error:.2g}): make the "
                     "columns of the basis orthonormal (torch.linalg.qr)"
                 )
+
+    def _check_entries(self) -> None:
+        if self.k < 1 or not len(self.values):
+            raise ValueError("the basis has no columns: a mirror needs one or more")
+        lengths = {len(t) for t in (self.rows, self.columns, self.values)}
+        inside = len(lengths) == 1 and all(
+            int(at.min()) >= 0 and int(at.max()) < size
+            for at, size in ((self.rows, self.size), (self.columns, self.k))
+        )
+        if not inside:
+            raise ValueError(
+                "rows, columns and values have to be of one length, with rows below "
+                f"{self.size} and columns below {self.k}"
+            )
 
     @property
     def size(self) -> int:
@@ -126,9 +144,10 @@ class MirrorSymmetry:
         """gamma_0 = (l(P theta) - l(theta)) / |O^T theta|^2 of theorem 1, part 3.
 
         With the penalty gamma |theta|^2 the projection is better than theta if and only
-        if gamma > gamma_0. PyTorch's weight_decay is 2 gamma.
+        if gamma > gamma_0. PyTorch's weight_decay is 2 gamma. On the mirror the two are
+        one point: there it is 0/0 and has no meaning.
         """
-        gain = loss(self.project(params)) - loss(params)
+        gain = _scalar(loss(self.project(params))) - _scalar(loss(params))
         return gain / self.coordinates(params).square().sum()
 
     def _flat(self, params: Params) -> Tensor:
@@ -139,14 +158,15 @@ class MirrorSymmetry:
                     f"parameter {name!r} has shape {tuple(params[name].shape)}, the "
                     f"symmetry was made for {tuple(shape)}"
                 )
-        return torch.cat([params[name].reshape(-1) for name in self.names])
+        theta = torch.cat([params[name].reshape(-1) for name in self.names])
+        return theta.float() if theta.dtype.itemsize < 4 else theta
 
     def _moved(self, params: Params, factor: float) -> dict[str, Tensor]:
         theta = self._flat(params)
         theta = theta - factor * self._across(self._along(theta))
         parts = theta.split([torch.Size(s).numel() for s in self.shapes])
         moved = {
-            name: part.reshape(shape)
+            name: part.reshape(shape).to(params[name].dtype)
             for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
         }
         return {**params, **moved}
@@ -162,30 +182,53 @@ def violation(
     """How much the loss changes under a transform: 0 up to rounding for a symmetry.
 
     The largest |l(image) - l| over random points around `params`, relative to the
-    spread of the loss between those points. `still`: tensors that are transformed and
-    not moved, such as the running statistics of a batch norm.
+    spread of the loss between those points, two or more. Integer tensors stay as they
+    are. `still`: tensors that are transformed and not moved, such as the running
+    statistics of a batch norm.
     """
+    if points < 2:
+        raise ValueError(f"points is {points}: the spread of the loss needs 2 or more")
     draws = torch.Generator().manual_seed(0)
     values, images = [], []
     for _ in range(points):
         theta = {
             n: p.detach() + _scale(p) * torch.randn(p.shape, generator=draws).to(p)
+            if p.is_floating_point()
+            else p
             for n, p in params.items()
         } | dict(still or {})
-        values.append(float(loss(theta)))
-        images.append(float(loss(transform(theta))))
+        values.append(float(_scalar(loss(theta))))
+        images.append(float(_scalar(loss(transform(theta)))))
     a, b = torch.tensor([values, images], dtype=torch.float64)
     spread = max(float(a.max() - a.min()), 1e-12 * float(a.abs().max()), 1e-300)
     return float((a - b).abs().max()) / spread
 
 
 def check_names(params: Params, names) -> None:
-    """One sentence for a parameter that does not exist, or that two names share."""
+    """One sentence for a parameter that cannot be moved.
+
+    It does not exist, is no tensor of real floating-point numbers, is named twice, or
+    two names share it.
+    """
+    if not isinstance(params, Mapping):
+        raise ValueError(
+            f"the parameters are {type(params).__name__}: give a dict of name and "
+            "tensor, as dict(model.named_parameters())"
+        )
+    if not names or len({*names}) < len(names):
+        raise ValueError(f"the names are {list(names)}: name each parameter once")
     for name in names:
         if name not in params:
             raise ValueError(
                 f"there is no parameter {name!r}: the parameters are "
                 f"{', '.join(params)}"
+            )
+        p = params[name]
+        if not isinstance(p, Tensor) or not p.is_floating_point():
+            kind = p.dtype if isinstance(p, Tensor) else type(p).__name__
+            raise ValueError(
+                f"parameter {name!r} is {kind}: a mirror needs tensors of real "
+                "floating-point numbers"
             )
         twins = [n for n, p in params.items() if n != name and p is params[name]]
         if twins:
@@ -193,6 +236,16 @@ def check_names(params: Params, names) -> None:
                 f"{name!r} and {twins[0]!r} are one shared tensor: a mirror of one of "
                 "them would have to move both, name them once"
             )
+
+
+def _scalar(value):
+    """The value of a loss, one number."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(
+            f"the loss returns a tensor of shape {tuple(value.shape)}: it has to "
+            "return one number"
+        )
+    return value
 
 
 def _scale(p: Tensor) -> float:
@@ -208,9 +261,10 @@ def hidden(params: Params, axes: Mapping[str, int], n: Tensor) -> MirrorSymmetry
 
     n: (H,) of any length but zero. A linear layer's units are dimension 0 of its weight
     and bias and dimension 1 of the next layer's weight.
+    Raises ValueError for an n that is no direction and for axes without that index.
     """
-    check_names(params, axes)
-    n = n.detach().double() / n.detach().double().norm()
+    _check_axes(params, axes)
+    n = _direction(n)
     rows, columns, values, row, column = [], [], [], 0, 0
     for name, axis in axes.items():
         shape = params[name].shape
@@ -231,16 +285,29 @@ def hidden(params: Params, axes: Mapping[str, int], n: Tensor) -> MirrorSymmetry
 
 
 def permutation(params: Params, axes: Mapping[str, int], i: int, j: int):
-    """Neurons i and j may be exchanged; on the mirror they are equal."""
+    """Neurons i and j may be exchanged; on the mirror they are equal.
+
+    Negative numbers count from the end, as in a list. Raises ValueError where i and j
+    are one neuron or do not exist.
+    """
     n = torch.zeros(_width(params, axes))
+    i, j = _index(i, len(n), "neurons"), _index(j, len(n), "neurons")
+    if i == j:
+        raise ValueError(
+            f"neuron {i} cannot be exchanged with itself: name two different neurons, "
+            "or use sign_flip for a neuron that may change sign"
+        )
     n[i], n[j] = 1.0, -1.0
     return hidden(params, axes, n)
 
 
 def sign_flip(params: Params, axes: Mapping[str, int], i: int):
-    """Neuron i may change sign in all its weights; on the mirror it is zero."""
+    """Neuron i may change sign in all its weights; on the mirror it is zero.
+
+    Negative numbers count from the end. Raises ValueError where i does not exist.
+    """
     n = torch.zeros(_width(params, axes))
-    n[i] = 1.0
+    n[_index(i, len(n), "neurons")] = 1.0
     return hidden(params, axes, n)
 
 
@@ -248,23 +315,80 @@ def rescaling(params: Params, u: str, v: str, i: int, mirror: str = "zero"):
     """The loss sees entry i (flattened) of u and v through their product only.
 
     mirror: 'equal' (on it u_i = v_i), 'opposite' (u_i = -v_i), 'zero' (u_i = v_i = 0),
-    the intersection of both, where sparsity comes from.
+    the intersection of both, where sparsity comes from. Negative i count from the end.
+    Raises ValueError where u and v are one tensor, have different numbers of entries,
+    or have no entry i.
     """
+    if u == v:
+        raise ValueError(
+            f"{u!r} is named twice: a rescaling symmetry acts on two different tensors"
+        )
     check_names(params, (u, v))
+    sizes = params[u].numel(), params[v].numel()
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"{u!r} has {sizes[0]} entries and {v!r} has {sizes[1]}: a rescaling "
+            "symmetry needs entries in pairs"
+        )
+    i = _index(i, sizes[0], "entries")
     directions = {"equal": [[1, -1]], "opposite": [[1, 1]], "zero": [[1, -1], [1, 1]]}
     if mirror not in directions:
         raise ValueError(f"unknown mirror {mirror!r}: use {', '.join(directions)}")
     a = torch.tensor(directions[mirror], dtype=torch.float64).T / 2**0.5  # (2, k)
-    places = torch.tensor([i, params[u].numel() + i])
+    places = torch.tensor([i, sizes[0] + i])
     k = a.shape[1]
     rows, columns = places.repeat_interleave(k), torch.arange(k).repeat(2)
     return _entries(params, (u, v), [rows], [columns], [a.reshape(-1)], k)
 
 
 def _width(params: Params, axes: Mapping[str, int]) -> int:
-    check_names(params, axes)
+    _check_axes(params, axes)
     name, axis = next(iter(axes.items()))
     return params[name].shape[axis]
+
+
+def _check_axes(params: Params, axes: Mapping[str, int]) -> None:
+    if not isinstance(axes, Mapping) or not axes:
+        raise ValueError(
+            f"the axes are {axes!r}: give a dict of parameter and dimension, as "
+            "{'0.weight': 0, '2.weight': 1}"
+        )
+    check_names(params, axes)
+    for name, axis in axes.items():
+        dims = params[name].ndim
+        if not isinstance(axis, Integral) or not -dims <= axis < dims:
+            raise ValueError(
+                f"{name!r}, shape {tuple(params[name].shape)}, has no dimension "
+                f"{axis!r}: it is no hidden index"
+            )
+
+
+def _direction(n) -> Tensor:
+    """n as a unit vector in float64."""
+    try:
+        n = torch.as_tensor(n).detach()
+    except (TypeError, ValueError, RuntimeError):
+        n = torch.zeros(())
+    if n.ndim != 1 or n.is_complex() or not n.isfinite().all() or not n.any():
+        raise ValueError(
+            "n has to be a vector of finite real numbers, not all of them zero, one "
+            "for each hidden unit"
+        )
+    n = n.double() / n.double().abs().max()  # squares of 1e-200 underflow
+    return n / n.norm()
+
+
+def _index(i, size: int, what: str) -> int:
+    """i, counted from the start; one sentence where it does not exist."""
+    if isinstance(i, Tensor) and i.numel() == 1 and not i.is_floating_point():
+        i = i.item()
+    whole = isinstance(i, Integral) and not isinstance(i, bool)
+    if not whole or not -size <= i < size:
+        raise ValueError(
+            f"there is no number {i!r} among {size} {what}: give an integer from "
+            f"{-size} to {size - 1}"
+        )
+    return int(i) % size
 
 
 def _entries(params: Params, names, rows, columns, values, k: int) -> MirrorSymmetry:
