@@ -52,7 +52,12 @@ def test_every_start_is_off_the_mirror(dtype, sizes, scale):
     assert u.dtype is w.dtype is dtype
     assert (u.detach().double() >= 1.2 * grouped(w, sizes)).all()
     assert u.min() >= AWAKE * (1 - 2**-8)
-    # half a unit in the last place of w, and one of theta
+    # s is the rounded u times w, so that only w rounds it
+    shared = u.detach().double().repeat_interleave(torch.tensor(sizes))
+    product = shared * w.detach().double()
+    half = torch.finfo(dtype).eps / 2 * theta.double().abs()
+    assert ((product - theta.double()).abs() <= 1.01 * half + 1e-9 * scale).all()
+    # half a unit in the last place of w, and half of theta
     error = (model.theta.detach() - theta).abs().double()
     eps, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).smallest_normal
     assert (error <= 1.01 * eps * theta.abs().double() + tiny).all()
@@ -235,6 +240,11 @@ def test_casts_of_the_model_do_not_round_the_constraint(kind):
         for p in originals(model)[1:]:
             p.zero_()
     assert (a.float().double() @ model.theta.detach()).abs().max() < 1e-15
+    model = constrained(theta.double(), a.float())  # nor at registration
+    with torch.no_grad():
+        for p in originals(model)[1:]:
+            p.zero_()
+    assert (a.float().double() @ model.theta.detach()).abs().max() < 1e-15
     assert DCS(a.half()).violation(theta).dtype is torch.float32
 
 
@@ -401,6 +411,9 @@ def test_decays_differences_and_losses_are_checked():
             mirror.decay_groups(layer, bad)
         with pytest.raises(ValueError, match="others is"):
             mirror.decay_groups(layer, 0.1, others=bad)
+    for bad in (layer.parameters(), None):
+        with pytest.raises(ValueError, match="give a torch.nn.Module"):
+            mirror.decay_groups(bad, 0.1)
     for n in (1, 0, -3, 2.5, "4", True):
         with pytest.raises(ValueError, match="an integer of 2 or more"):
             mirror.differences(n)

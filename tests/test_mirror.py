@@ -276,6 +276,10 @@ def test_every_parameter_keeps_its_dtype_and_integers_stay():
         assert [moved[n].dtype for n in mixed] == [p.dtype for p in mixed.values()]
     exact, half = symmetry.reflect(params)["w"], symmetry.reflect(mixed)["w"]
     torch.testing.assert_close(half.double(), exact, rtol=2**-7, atol=1e-2)
+    short = {n: p.bfloat16() for n, p in params.items()}  # rounded once, at the end
+    exact = symmetry.reflect({n: p.double() for n, p in short.items()})
+    for name, moved in symmetry.reflect(short).items():
+        torch.testing.assert_close(moved.double(), exact[name], rtol=2**-8, atol=1e-5)
     counted = {**params, "count": torch.tensor(7)}
 
     def checked(p):

@@ -71,6 +71,16 @@ def test_ties_and_the_function_stay(scale):
     assert torch.equal(fresh(i), model(i))
 
 
+def test_removal_bakes_the_offset_in():
+    layer = nn.Linear(4, 3)
+    weight = layer.weight.detach().clone()
+    remove_symmetries(layer, scale=0.5)
+    for name in ("weight", "bias"):
+        parametrize.remove_parametrizations(layer, name)
+    assert type(layer) is nn.Linear
+    torch.testing.assert_close(layer.weight.detach(), weight)
+
+
 def test_two_parameters_over_one_memory_are_refused():
     a, b = nn.Linear(4, 4), nn.Linear(4, 4)
     b.weight.data = a.weight.data
@@ -187,6 +197,9 @@ def test_what_cannot_get_an_offset_is_refused_and_nothing_changes():
     for scale in (0, -1.0, float("nan"), float("inf"), "big", [1.0]):
         with pytest.raises(ValueError, match="must be positive and finite"):
             remove_symmetries(model, scale=scale)
+    for bad in (list(model.parameters()), None):
+        with pytest.raises(ValueError, match="give a torch.nn.Module"):
+            remove_symmetries(bad)
     for seed in (None, 0.5, "0"):
         with pytest.raises(ValueError, match="the seed is"):
             remove_symmetries(model, seed=seed)

@@ -61,6 +61,8 @@ class DCS(nn.Module):
     of the model to a shorter dtype does not round it.
     groups: sizes that add up to k; the s of a group share one u, and vanish together
     (group lasso). Default: every constraint for itself.
+    Full row rank: no row lies within max(k, 4) eps (of A's dtype) of the span of the
+    rows before it, relative to its own length.
     Rows that are orthogonal to each other, such as single entries or sums over disjoint
     sets, cost as much as A, which is held as its nonzero entries where these are few.
     Other rows need a dense orthonormal basis (k, P) of their span.
@@ -198,6 +200,7 @@ def decay_groups(
     Raises ValueError for a model without DCS and for a decay that is negative or not
     finite.
     """
+    check_model(model)
     for name, decay in (("weight_decay", weight_decay), ("others", others)):
         check_decay(name, decay)
     pairs = []
@@ -226,9 +229,10 @@ def critical_decay(
     """The decay from which the constraint holds: max |A^+T grad l(theta_c)|.
 
     theta_c: the minimum of l under A theta = 0. There the gradient is A^T mu, and s = 0
-    is the minimum of l + wd ||s|| if and only if wd >= |mu| of each group. It is not
-    checked that theta is this minimum. Raises ValueError as `DCS` does, and where the
-    loss or its gradient is no finite number.
+    is the minimum of l + wd ||s|| if and only if wd >= |mu| of each group; a local one
+    where l is not convex. It is not checked that theta is this minimum.
+    Raises ValueError as `DCS` does, and where the loss or its gradient is no finite
+    number.
     """
     theta = torch.as_tensor(theta).detach()
     dcs = DCS(constraint, groups)
@@ -444,6 +448,12 @@ def _without_autocast(t: Tensor):
     kind = t.device.type
     known = torch.amp.is_autocast_available(kind)
     return torch.autocast(kind if known else "cpu", enabled=False)
+
+
+def check_model(model) -> None:
+    """One sentence for what is no module, such as a list of parameters."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model is {type(model).__name__}: give a torch.nn.Module")
 
 
 def check_decay(name: str, decay: float) -> None:

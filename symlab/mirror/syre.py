@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from symlab.mirror.dcs import check_decay
+from symlab.mirror.dcs import check_decay, check_model
 
 SPREAD = 0.1  # least deviation of theta_0, relative to a mean such as a gain's 1
 
@@ -73,10 +73,13 @@ def remove_symmetries(
     modules share stays one trained tensor with one offset. Frozen parameters are left
     alone. Torch itself cannot deep-copy a parametrized nn.LSTM, GRU or RNN after a call
     that recorded gradients: call it under torch.no_grad() before copying.
+    torch.nn.utils.parametrize.remove_parametrizations makes theta + theta_0 the weight
+    again; of a shared parameter it would do so once for each module, which is wrong.
     Raises ValueError, and changes nothing, for a scale that is not positive and where a
     trainable parameter is parametrized already, has no values yet, or shares its memory
     with another one.
     """
+    check_model(model)
     _check_scale(scale)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError(f"the seed is {seed!r}: give an integer")
@@ -99,6 +102,7 @@ def penalty(model: nn.Module, weight_decay: float, spread: float = 0.5) -> Tenso
     Frozen parameters are left out. Raises ValueError for a spread outside (0, 1), a
     decay that is negative or not finite, and a model without trainable parameters.
     """
+    check_model(model)
     check_decay("weight_decay", weight_decay)
     if not 0 < spread < 1:
         raise ValueError(f"the spread is {spread}: choose it between 0 and 1")
