@@ -383,6 +383,7 @@ def test_plain_mistakes_get_one_sentence():
     ]:
         with pytest.raises(ValueError, match=message):
             register(a)
+    register(torch.eye(6).to_sparse(1), module=nn.Linear(3, 2))  # rows of dense entries
     for groups in (3, "2", (1.5, 0.5), ("a", "b"), (None,), [(1, 1)]):
         with pytest.raises(ValueError, match="the number of constraints in each group"):
             register(fine, groups)

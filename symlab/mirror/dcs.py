@@ -149,6 +149,7 @@ class DCS(nn.Module):
 
     def violation(self, theta: Tensor) -> Tensor:
         """max |A theta|, a scalar."""
+        theta = torch.as_tensor(theta)
         self._check(theta)
         wide = torch.promote_types(theta.dtype, self.constraint.dtype)
         with _without_autocast(theta):
@@ -319,6 +320,7 @@ def _as_matrix(constraint) -> Tensor:
     matrix = constraint.detach()
     if matrix.layout is not torch.strided:
         matrix = matrix.to_sparse_coo().coalesce()
+        matrix = matrix if matrix.dense_dim() == 0 else matrix.to_dense()
     if matrix.ndim != 2:
         raise ValueError(
             f"the constraint has shape {tuple(matrix.shape)}: give a matrix "

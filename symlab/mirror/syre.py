@@ -148,6 +148,8 @@ def _trainable(model: nn.Module) -> list[tuple[nn.Parameter, list]]:
     """Each trainable parameter with all (module, name) where it stands."""
     places: dict[int, tuple] = {}
     for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError("the model is compiled by torch.jit: call this before it")
         for name, p in module._parameters.items():
             if p is None or not p.requires_grad:
                 continue
