@@ -132,8 +132,8 @@ class DCS(nn.Module):
     def right_inverse(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(v, u, w) of a given theta: the function of the module does not change.
 
-        v is theta, u is 2 |w| or more (see `factors`), and u*w is A theta up to rounding
-        w. Raises ValueError where A does not fit theta.
+        v is theta, u is 2 |w| or more (see `factors`), and u*w is A theta up to the
+        rounding of w. Raises ValueError where A does not fit theta.
         """
         self._check(theta)
         theta = theta.detach()
