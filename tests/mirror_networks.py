@@ -795,7 +795,7 @@ def trunk(b: Builder, kind: str) -> tuple[Value, str | None]:
         if kind == "tokens":
             options = ["residual"]
         if kind in ("vectors", "sequences"):
-            options.append("raw")
+            options += ["raw"] * ("raw input joined" not in b.kinds)  # no twins
         choice = b.one_of(*options)
         if choice in ("residual", "layer"):
             h = getattr(b, choice)(h, sequence)
@@ -862,6 +862,18 @@ def finish(b: Builder, h: Value, kind: str, table: str | None):
     return TwoHeads(f, g, small, large)
 
 
+class Penalised(NamedTuple):
+    """A loss of the data, and the sum of squares or absolute values of parameters."""
+
+    loss: Callable
+    kind: str
+
+    def __call__(self, model, batch):
+        f = torch.square if self.kind == "square" else torch.abs
+        trained = [p for p in model.parameters() if p.requires_grad]
+        return self.loss(model, batch) + 1e-2 * sum(f(p).sum() for p in trained)
+
+
 def penalised(b: Builder, loss):
     """Weight decay in the loss: no rescaling is left; of |w|, no rotation either."""
     kind = b.one_of("square", "absolute")
@@ -872,13 +884,7 @@ def penalised(b: Builder, loss):
         if kind == "absolute":
             unit.turns = False
 
-    def total(model, batch):
-        p = [q for q in model.parameters() if q.requires_grad]
-        if kind == "square":
-            return loss(model, batch) + 1e-2 * sum(q.square().sum() for q in p)
-        return loss(model, batch) + 1e-2 * sum(q.abs().sum() for q in p)
-
-    return total
+    return Penalised(loss, kind)
 
 
 def data(kind: str) -> Tensor:

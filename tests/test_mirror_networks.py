@@ -6,13 +6,15 @@ its gradient agree to 1e-9. What it does not claim fails by more than 1e-6. Noth
 """
 
 import itertools
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.mirror_networks import TwoHeads, network
+from tests.mirror_networks import Penalised, TwoHeads, network
 from tests.mirror_truth import Record
 
 HOLDS, FAILS = 1e-9, 1e-6
@@ -37,6 +39,12 @@ class Bound:
         return [self.tensors[n] for n in self.names]
 
 
+class Point(NamedTuple):
+    point: dict
+    gradient: dict
+    exercised: dict  # the gradient without penalties: 0 where the batch shows nothing
+
+
 class Case:
     """A network in float64, with points, gradients, and transformed gradients."""
 
@@ -52,8 +60,22 @@ class Case:
     def balance(self) -> None:
         """Parts of 1e-6 or 1e6 become of order one: what fails can then be seen."""
         self.model.factors = [0.5 if f < 1e-3 else f for f in self.model.factors]
-        if isinstance(self.loss, TwoHeads):
-            self.loss = self.loss._replace(small=1.0, large=0.7)
+        loss = self.loss.loss if isinstance(self.loss, Penalised) else self.loss
+        if isinstance(loss, TwoHeads):
+            loss = loss._replace(small=1.0, large=0.7)
+        if isinstance(self.loss, Penalised):
+            loss = self.loss._replace(loss=loss)
+        self.loss = loss
+
+    def at(self, point: dict) -> Point:
+        """The point, its gradient, and that of the data's loss alone."""
+        gradient, whole = self.gradient(point)[1], self.loss
+        if not isinstance(whole, Penalised):
+            return Point(point, gradient, gradient)
+        self.loss = whole.loss
+        exercised = self.gradient(point)[1]
+        self.loss = whole
+        return Point(point, gradient, exercised)
 
     def point(self) -> dict[str, Tensor]:
         """Trainable parameters with noise of their own size; all others as they are."""
@@ -179,25 +201,26 @@ def entries(tensors: dict, r: Record, i: int, columns) -> Tensor:
     return torch.stack([tensors[name].select(axis, k) for name, axis, k in slots])
 
 
-def is_alive(case: Case, gradient: dict, r: Record, i: int) -> bool:
+def is_alive(case: Case, at: Point, r: Record, i: int) -> bool:
     """Whether all parts of unit i have a gradient: a relu may be off for the batch."""
     parts = parts_of(case, r).values()
-    return all(float(entries(gradient, r, i, c).norm()) > 0 for c in parts)
+    return all(float(entries(at.exercised, r, i, c).norm()) > 0 for c in parts)
 
 
 def alive(case: Case, points: list, r: Record) -> list[int]:
     """The units of a record, most exercised first."""
-    count = [sum(is_alive(case, g, r, i) for _, g in points) for i in range(len(r.units))]
-    return sorted((i for i, c in enumerate(count) if c > 6), key=lambda i: -count[i])
+    units = range(len(r.units))
+    count = [sum(is_alive(case, p, r, i) for p in points) for i in units]
+    return sorted((i for i in units if count[i] > 6), key=lambda i: -count[i])
 
 
 def products(case: Case, points: list, a: Record, i: int, b: Record, j: int):
     """<theta of unit i, gradient of unit j> for each point and part."""
     theirs = list(parts_of(case, b).values())
     return np.array([
-        [float((entries(point, a, i, ours) * entries(gradient, b, j, other)).sum())
+        [float((entries(p.point, a, i, ours) * entries(p.gradient, b, j, other)).sum())
          for ours, other in zip(parts_of(case, a).values(), theirs, strict=True)]
-        for point, gradient in points
+        for p in points
     ])  # fmt: skip
 
 
@@ -237,17 +260,23 @@ def unclaimed_signs(case: Case, points, r: Record, i: int, most: int) -> list:
     patterns = [p for p in patterns if p not in said]
     if len(patterns) > most:
         patterns = [patterns[k] for k in case.rng.permutation(len(patterns))[:most]]
-    exercised = [p for p, g in points if is_alive(case, g, r, i)]
     held = []
     for pattern in patterns:
         factors = torch.ones(len(r.units), len(r.slots[0]))
         for sign, columns in zip(pattern, parts.values(), strict=True):
             factors[i, columns] = sign
-        eye = torch.eye(len(r.units))
-        transform = lambda p, f=factors: moved(p, r.slots, eye, f)  # noqa: E731
-        if holds(case, exercised, transform):
+        if holds(case, points, partial(rescaled, r=r, factors=factors)):
             held.append(("sign", r.slots[i], pattern))
     return held
+
+
+def rescaled(point: dict, r: Record, factors: Tensor) -> dict:
+    return moved(point, r.slots, torch.eye(len(r.units)), factors)
+
+
+def swapped(point: dict, slots) -> dict:
+    swap = torch.eye(2)[[1, 0]]
+    return moved(point, slots, swap, torch.ones(2, len(slots[0])))
 
 
 def holds(case: Case, points, transform) -> bool:
@@ -266,14 +295,12 @@ def unlike_pairs(case: Case) -> list:
 
 
 def exchanged(a: Record, i: int, b: Record, j: int):
-    slots = (a.slots[i], b.slots[j])
-    swap = torch.eye(2)[[1, 0]]
-    return lambda p: moved(p, slots, swap, torch.ones(2, len(slots[0])))
+    return partial(swapped, slots=(a.slots[i], b.slots[j]))
 
 
 def exchanged_outputs(family: tuple[str, ...], i: int, j: int):
     slots = [[(name, 0, k) for name in family] for k in (i, j)]
-    return lambda p: moved(p, slots, torch.eye(2)[[1, 0]], torch.ones(2, len(family)))
+    return partial(swapped, slots=slots)
 
 
 def exchanged_plain(case: Case, points: list):
@@ -282,13 +309,12 @@ def exchanged_plain(case: Case, points: list):
     for name, axis, k in sorted(case.truth.none):
         axes.setdefault((name, axis), []).append(k)
     for (name, axis), ks in axes.items():
-        moves = [k for k in ks
-                 if any(g[name].select(axis, k).any() for _, g in points)]  # fmt: skip
+        seen = [p.exercised[name].movedim(axis, 0) for p in points]
+        moves = [k for k in ks if any(g[k].any() for g in seen)]
         if len(moves) > 1 and name not in case.truth.flat:
             i, j = case.rng.permutation(moves)[:2]
             slots = [[(name, axis, int(i))], [(name, axis, int(j))]]
-            swap = torch.eye(2)[[1, 0]]
-            yield (name, axis), lambda p, s=slots: moved(p, s, swap, torch.ones(2, 1))
+            yield (name, axis), partial(swapped, slots=slots)
 
 
 def what_holds_unclaimed(case: Case, most: int, exhaustive: bool) -> list:
@@ -296,14 +322,14 @@ def what_holds_unclaimed(case: Case, most: int, exhaustive: bool) -> list:
     case.balance()
     found = []
     points = [case.point() for _ in range(24)]
-    points = [(p, case.gradient(p)[1]) for p in points]
-    plain_points = [p for p, _ in points[:6]]
+    plain_points = points[:6]
+    points = [case.at(p) for p in points]
     records = [*case.truth.records, *case.truth.plain]
     for r in records:
         units = alive(case, points, r)
         if r.exchange == "rotation" or not units:
             continue
-        seen = [(p, g) for p, g in points if is_alive(case, g, r, units[0])]
+        seen = [p.point for p in points if is_alive(case, p, r, units[0])]
         if r.rescaling is not None:
             found += unclaimed_rescalings(case, points, r, units[0])
         found += unclaimed_signs(case, seen[:6], r, units[0], most)
