@@ -13,12 +13,31 @@ history, constants included, and the same places in the same parameters.
 `tests/test_mirror_networks.py` tests the outcome on the loss.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 Atom = tuple[str, int, int]  # parameter, axis, position
+PLACE = re.compile(r"([^\s,\[\]]+):(\d+)(?:\[([\d:,]*)\])?")
+
+
+def atoms_of(text: str, model) -> frozenset[Atom]:
+    """The atoms of trainable parameters that a row's `parameters` names."""
+    canonical = {id(p): n for n, p in model.named_parameters()}
+    named = dict(model.named_parameters(remove_duplicate=False))
+    out = []
+    for name, axis, ranges in PLACE.findall(text):
+        if name not in named or not named[name].requires_grad:
+            continue
+        first, axis = canonical[id(named[name])], int(axis)
+        length = named[name].shape[axis]
+        for piece in (ranges or f"0:{length}").split(","):
+            start, _, stop = piece.partition(":")
+            stop = int(stop) if stop else int(start) + 1
+            out += [(first, axis, k) for k in range(int(start), stop)]
+    return frozenset(out)
 
 
 class Form(NamedTuple):

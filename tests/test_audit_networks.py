@@ -5,7 +5,6 @@ that is not true; what is true it must find, or say 'unknown' of these atoms, wh
 may do rarely. Every atom of every trainable parameter is in exactly one row.
 """
 
-import re
 from collections import Counter
 
 import pandas as pd
@@ -13,30 +12,12 @@ import pytest
 
 from symlab.mirror import audit
 from tests.mirror_networks import network
-from tests.mirror_truth import Atom, Record, Truth
+from tests.mirror_truth import Record, Truth, atoms_of
 
 SEEDS, CHUNKS = 500, 4
 UNKNOWN = 0.05  # of all atoms
-PLACE = re.compile(r"([^\s,\[\]]+):(\d+)(?:\[([\d:,]*)\])?")
 HEADS = "permutation of heads"
 RANK = {None: 0, "permutation": 1, "rotation": 2}
-
-
-def atoms_of(text: str, model) -> frozenset[Atom]:
-    """The atoms of trainable parameters that a row's `parameters` names."""
-    canonical = {id(p): n for n, p in model.named_parameters()}
-    named = dict(model.named_parameters(remove_duplicate=False))
-    out = []
-    for name, axis, ranges in PLACE.findall(text):
-        if name not in named or not named[name].requires_grad:
-            continue
-        first, axis = canonical[id(named[name])], int(axis)
-        length = named[name].shape[axis]
-        for piece in (ranges or f"0:{length}").split(","):
-            start, _, stop = piece.partition(":")
-            stop = int(stop) if stop else int(start) + 1
-            out += [(first, axis, k) for k in range(int(start), stop)]
-    return frozenset(out)
 
 
 def components(symmetry: str) -> tuple[str | None, bool, bool]:

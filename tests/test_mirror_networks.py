@@ -86,7 +86,7 @@ class Case:
                 size = value.square().mean().sqrt()
                 size = 1.0 if size < 1e-3 else size
                 noise = torch.randn(value.shape, generator=self.draws).double()
-                value = value + 0.5 * size * noise
+                value = value + size * noise
             point[name] = value
         return point | {n: b.clone() for n, b in self.model.named_buffers()}
 
@@ -322,7 +322,7 @@ def what_holds_unclaimed(case: Case, most: int, exhaustive: bool) -> list:
     case.balance()
     found = []
     points = [case.point() for _ in range(24)]
-    plain_points = points[:6]
+    plain_points = points[:8]
     points = [case.at(p) for p in points]
     records = [*case.truth.records, *case.truth.plain]
     for r in records:
@@ -332,7 +332,7 @@ def what_holds_unclaimed(case: Case, most: int, exhaustive: bool) -> list:
         seen = [p.point for p in points if is_alive(case, p, r, units[0])]
         if r.rescaling is not None:
             found += unclaimed_rescalings(case, points, r, units[0])
-        found += unclaimed_signs(case, seen[:6], r, units[0], most)
+        found += unclaimed_signs(case, seen[:8], r, units[0], most)
         if len(units) > 1 and len(parts_of(case, r)) <= 10:
             least = unclaimed_rotation(case, points, r, *units[:2])
             if least < FAILS:
