@@ -426,7 +426,9 @@ class Builder:
 
         ends: the next operation on it is linear, so that masked units are idle.
         """
-        batch = not sequence and self.chance(0.3)
+        # sigmoid(-x) = 1 - sigmoid(x), and batch norm subtracts the 1: a sign flip
+        odd = self.training and any("sigmoid" in u.history for u in self.units)
+        batch = not sequence and not odd and self.chance(0.3)
         self.freezable = not (batch and self.training)
         h = self.dense(value, self.width())
         self.freezable = True
@@ -436,14 +438,16 @@ class Builder:
             h = self.batch_norm(h)
         elif h.axis == -1 and self.chance(0.2):
             h = self.norm(h, self.one_of(*NORMS))
+        names = list(ACTIVATIONS)
         if self.chance(0.1):
             h = self.constants_of(h, "shifts")
+            names.remove("identity")  # a later batch norm would subtract them
         if h.axis == 1 and self.chance(0.25):
             h = self.depthwise(h)
-        h = self.activation(h)
+        h = self.activation(h, names)
         if self.chance(0.25):
             kinds = ["unequal gains", "repeated gains", "equal gains"]
-            h = self.constants_of(h, self.one_of(*kinds, *["mask"] * ends))
+            h = self.constants_of(h, self.one_of(*kinds, *["mask", "mask"] * ends))
         elif self.chance(0.15):
             h = self.learned(h)
         if not self.training and self.chance(0.2):
@@ -828,7 +832,7 @@ def finish(b: Builder, h: Value, kind: str, table: str | None):
         h = b.norm(h, b.one_of(*NORMS))
     ends = ["labels", "labels", "labels", "outputs alone", "two heads"]
     if table:
-        ends += ["tied", "next token"]
+        ends += ["tied", "tied", "next token"]
     end = b.one_of(*ends)
     b.kinds.add(f"ends in {end}")
     if end in ("tied", "next token"):

@@ -9,6 +9,19 @@ unit are the solutions of linear equations modulo 2, its rescalings those of lin
 equations over the exponents of c, and two units may be exchanged if they have the same
 history, constants included, and the same places in the same parameters.
 
+What is counted, where one could think otherwise:
+
+- exchanges, signs and rotations are isometries of the parameters; an exchange that also
+  rescales (relu units with unequal constant gains) or shifts (sigmoid) is not counted
+- an exchange is along an axis of the same parameters: units of two branches with the
+  same activation are two indices, though their sum or concatenation sees no difference
+- a sign flip or a rescaling may be of some parts of a unit only, as the gain of a layer
+  norm and the columns that read it
+- a rescaling is exact: that a batch norm undoes a factor up to its epsilon is not one
+- a group that is not of single units is left out: rotations that keep the mean before a
+  layer norm without gain, or that keep a frozen matrix
+- rescalings that move the running means of a batch norm: both answers are accepted
+
 `tests/mirror_networks.py` builds networks with these rules, and
 `tests/test_mirror_networks.py` tests the outcome on the loss.
 """

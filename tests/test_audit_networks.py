@@ -98,8 +98,7 @@ class Comparison:
         for row, atoms in self.rows:
             if row.symmetry in ("none", "unknown") or not atoms - self.truth.free:
                 continue
-            if any(atoms - self.truth.free == b.atoms - self.truth.free
-                   for b in self.truth.blocks if b.exchange):  # fmt: skip
+            if self.is_block(row, atoms):
                 continue
             met = [r for r in self.truth.records if r.atoms & atoms]
             self.claim(row, atoms - self.truth.free, met)
@@ -112,13 +111,20 @@ class Comparison:
             if lost := r.atoms - seen - self.in_blocks():
                 self.complain(f"{r.name} missed", lost)
 
-    def in_blocks(self) -> frozenset:
-        """Atoms of rows that describe a whole block as one unit."""
-        free = self.truth.free
-        whole = [b.atoms for b in self.truth.blocks if b.exchange]
-        return frozenset().union(
-            *[a for _, a in self.rows if a - free in [w - free for w in whole]]
+    def is_block(self, row, atoms: frozenset) -> bool:
+        """Whether a row describes groups of maxout as its units."""
+        free, symmetry = self.truth.free, row.symmetry
+        return any(
+            atoms - free == b.atoms - free
+            and row.units == len(b.units)
+            and symmetry in ("permutation", "permutation, rescaling")
+            for b in self.truth.blocks
+            if b.exchange and b.atoms & free
         )
+
+    def in_blocks(self) -> frozenset:
+        """Atoms of such rows."""
+        return frozenset().union(*[a for r, a in self.rows if self.is_block(r, a)])
 
     def claim(self, row, atoms: frozenset, met: list[Record]) -> None:
         inside = frozenset().union(*[r.atoms for r in met])
