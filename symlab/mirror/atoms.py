@@ -1,0 +1,445 @@
+"""Labels of all places on the axes of a model's parameters, and what ties them.
+
+An atom is a place on an axis of a parameter: (name, axis, position). `trace` follows the
+operations of one call and reports here which atoms belong to one unit (they are tied),
+what tells units apart, and which functions were applied to them. `families` collects the
+units that nothing tells apart: a conjecture, which `certify` puts to a numerical test.
+
+  tied            they move together; a class of tied atoms is a unit
+  capped          the largest group that an operation allows: rotations, permutations
+                  with signs, permutations
+  coloured        a function was applied; units with other functions are not exchanged
+  remembered      a unit met something that differs from unit to unit
+  fixed           a constant was added to a rotated index, or read from it: only
+                  rotations that leave its columns in place remain
+  given up        an operation without a rule met the unit
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from symlab.mirror.units import Part
+
+UNUSED = "the loss does not use it"
+KERNEL = "positions of a kernel"
+ONE = "an axis of one place"
+STACK = "whole matrices of a stack are not compared"
+NONE, PERMUTATION, SIGNED, ROTATION = range(4)  # each group contains the ones before
+
+
+@dataclass
+class Family:
+    """Units with the same axes, and what is conjectured of them.
+
+    group: the largest group that the operations allow. alike: (m,), units that nothing
+    tells apart have one number. finer: the same, with other calls of one function held
+    apart. turned: the same, with constants that were added left out, for rotations.
+    gains: numbers of the parts that multiply the unit's value entry by entry.
+    early: numbers of the parts that stand before an even function.
+    """
+
+    parts: tuple[Part, ...]
+    group: int
+    alike: np.ndarray
+    finer: np.ndarray
+    turned: np.ndarray
+    unknown: str = ""
+    across: str = ""
+    gains: tuple[int, ...] = ()
+    early: tuple[int, ...] = ()
+    products: bool = False
+    fixed: np.ndarray | None = None
+    activations: Tensor | None = None
+    contributions: Tensor | None = None
+    batched: list[frozenset] = field(default_factory=list)  # heads that a unit met
+
+
+class Atoms:
+    """Labels of all (tensor, axis, position); label 0 is 'nothing'."""
+
+    def __init__(self, model: nn.Module):
+        self.tensors = {
+            n: p for n, p in model.named_parameters() if p.numel() and p.requires_grad
+        }
+        self.constants = WeakIdKeyDictionary()
+        for t in (*model.parameters(), *model.buffers()):
+            self.constants[t] = True
+        self.stacks = {  # a stack of matrices (experts): an index belongs to one of them
+            n: p.shape[0] if p.ndim == 3 and p.shape[1] > 1 else 1
+            for n, p in self.tensors.items()
+        }
+        self.kernels: dict[str, int] = {}  # the first kernel axis of a convolution
+        for prefix, module in model.named_modules():
+            if isinstance(module, nn.modules.conv._ConvNd):
+                name = f"{prefix}.weight".lstrip(".")
+                deep = module.in_channels == module.groups
+                self.stacks[name] = 1 if deep or module.transposed else module.groups
+                self.kernels[name] = 2
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                for name, b in module.named_buffers(prefix, recurse=False):
+                    if b.ndim:
+                        self.tensors[name] = b
+        for t in self.tensors.values():
+            self.constants.pop(t, None)
+        self.slots, self.used = WeakIdKeyDictionary(), set()
+        self.blocks: list[tuple[int, int, int]] = []  # (first label, tensor, axis)
+        self.total = 1
+        for number, (name, t) in enumerate(self.tensors.items()):
+            slots, stack = [], self.stacks.get(name, 1)
+            for axis in self._axes(name, t):
+                slots.append(self._slot(t, number, axis, stack if axis else 1))
+            self.slots[t] = slots
+        self.atoms = self.total
+        self.pairs: list[np.ndarray] = []
+        self.caps: list[tuple[np.ndarray, int]] = []
+        self.colours: list[tuple[np.ndarray, str]] = []
+        self.memory: list[tuple[np.ndarray, np.ndarray, bool]] = []
+        self.heads: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self.fixes: list[tuple[np.ndarray, np.ndarray]] = []
+        self.gains: list[np.ndarray] = []
+        self.products: list[np.ndarray] = []
+        self.readers: list[np.ndarray] = []
+        self.evens: list[tuple[np.ndarray, int]] = []
+        self.spans: list[tuple[np.ndarray, str]] = []
+        self.reasons: list[tuple[np.ndarray, str]] = []
+        self.readings: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
+
+    def _axes(self, name: str, t: Tensor) -> list[int]:
+        """The axes that carry labels; of one place only where it may be a unit."""
+        if name in self.kernels or t.ndim < 3:
+            axes = list(range(self.kernels.get(name, t.ndim)))
+        else:
+            axes = [a for a in range(t.ndim) if t.shape[a] > 1]
+        return axes[t.ndim > 0 and 1 < t.shape[0] == self.stacks.get(name, 1) :]
+
+    def _slot(self, t: Tensor, number: int, axis: int, stack: int) -> Tensor:
+        n = stack * t.shape[axis]
+        labels = torch.arange(self.total, self.total + n, device=t.device)
+        self.blocks.append((self.total, number, axis))
+        self.total += n
+        if stack == 1:  # the stride marks the axis, even if it has one place
+            return labels.as_strided(t.shape, [int(d == axis) for d in range(t.ndim)])
+        view = [-1 if d == axis + 1 else 1 for d in range(t.ndim + 1)]
+        view[0] = stack
+        shape = (stack, t.shape[0] // stack, *t.shape[1:])
+        labels = labels.view(view).expand(shape)
+        return labels.flatten(0, 1) if shape[1] > 1 else labels[:, 0]
+
+    # what the trace reports
+
+    def ghosts(self, out: Tensor, operation: str) -> None:
+        """A result whose units are lost: whatever meets it is unknown."""
+        slots = []
+        for dim in range(out.ndim):
+            if out.shape[dim] > 1:
+                n = out.shape[dim]
+                labels = torch.arange(self.total, self.total + n, device=out.device)
+                view = [-1 if d == dim else 1 for d in range(out.ndim)]
+                slots.append(labels.view(view).expand(out.shape))
+                self.total += n
+                self.reasons.append((labels.cpu().numpy(), operation))
+        self.slots[out] = slots
+
+    def tie(self, a: Tensor, b: Tensor) -> None:
+        a, b = compact(a, b)
+        pairs = np.stack([a.cpu().numpy().ravel(), b.cpu().numpy().ravel()])
+        pairs = pairs[:, (pairs > 0).all(0)]
+        self.pairs.append(np.unique(pairs, axis=1))
+
+    def cap(self, slot: Tensor, group: int) -> None:
+        if group < ROTATION:
+            self.caps.append((labels_of(slot), group))
+
+    def colour(self, slot: Tensor, function: str) -> None:
+        self.colours.append((labels_of(slot), function))
+
+    def even(self, slot: Tensor) -> None:
+        """An even function was applied: what stands before it may change sign."""
+        self.evens.append((labels_of(slot), len(self.pairs)))
+
+    def span(self, slot: Tensor, operation: str) -> None:
+        """An operation read all units at once."""
+        self.spans.append((labels_of(slot), operation))
+
+    def read(self, slot: Tensor) -> None:
+        """A parameter that is multiplied with the units' values and summed over."""
+        self.readers.append(labels_of(slot))
+
+    def reading(self, labels: Tensor, norms: Tensor, sample) -> None:
+        """(B, K) labels, what each adds; (samples, K) values or None."""
+        norms = norms.detach().double().expand(labels.shape).cpu().numpy()
+        self.readings.append((labels.cpu().numpy(), norms, sample))
+
+    def remember(
+        self, slot: Tensor, dim: int, keys: np.ndarray | None = None, linear=False
+    ) -> bool:
+        """The units met something that differs along `dim`: by place, or by `keys`.
+
+        linear: constants were added or read; rotations that fix them do not mind.
+        Returns whether each of them is told from all others.
+        """
+        places = torch.arange(slot.shape[dim], device=slot.device)
+        if keys is not None:
+            places = torch.as_tensor(keys, device=slot.device)
+        view = [-1 if d == dim else 1 for d in range(slot.ndim)]
+        slot, places = compact(slot, places.view(view).expand(slot.shape))
+        both = np.stack([slot.cpu().numpy().ravel(), places.cpu().numpy().ravel()])
+        both = np.unique(both[:, both[0] > 0], axis=1)
+        self.memory.append((both[0], both[1], linear))
+        return all(len(np.unique(b)) == both.shape[1] for b in both)
+
+    def head(self, event: int, slot: Tensor) -> None:
+        """The units belong to matrices of a batch (attention heads), dimension 0."""
+        places = torch.arange(slot.shape[0], device=slot.device)
+        view = [-1, *[1] * (slot.ndim - 1)]
+        slot, places = compact(slot, places.view(view).expand(slot.shape))
+        both = np.stack([slot.cpu().numpy().ravel(), places.cpu().numpy().ravel()])
+        both = np.unique(both[:, both[0] > 0], axis=1)
+        self.heads.append((event, both[0], both[1]))
+
+    def fix(self, labels: Tensor, constant: Tensor) -> None:
+        """Labels (n,) met constants (n, c) linearly."""
+        keep = labels.cpu().numpy() > 0
+        columns = constant.detach().double().cpu().numpy()[keep]
+        if columns.shape[1] > len(columns):  # the same span in fewer columns
+            columns = np.linalg.qr(columns.T, mode="r").T
+        self.fixes.append((labels.cpu().numpy()[keep], columns))
+
+    def give_up(self, slot: Tensor, operation: str) -> None:
+        self.reasons.append((labels_of(slot), operation))
+
+    # what comes of it
+
+    def families(self) -> list[Family]:
+        """All units, each in one family of units with the same axes."""
+        count, unit = self._classes(self.pairs)
+        group = np.full(count, ROTATION)
+        for labels, cap in self.caps:
+            np.minimum.at(group, unit[labels], cap)
+        reasons: dict[int, str] = {}
+        for labels, why in self.reasons:
+            for u in np.unique(unit[labels]):
+                reasons.setdefault(int(u), why)
+        spans: dict[int, str] = {}
+        for labels, operation in self.spans:
+            for u in np.unique(unit[labels]):
+                spans.setdefault(int(u), operation)
+        owner, axis, position = self._places()
+        members: list[list[int]] = [[] for _ in range(count)]
+        for label in range(1, self.atoms):
+            members[unit[label]].append(label)
+        coarse = self._signatures(count, unit, by_operation=False)
+        fine = self._signatures(count, unit, by_operation=True)
+        memory = self._memories(count, unit, linear=True)
+        turned = self._memories(count, unit, linear=False)
+        early = self._early(unit)
+        kinds: dict[tuple, list[int]] = defaultdict(list)
+        names = list(self.tensors)
+        for u in range(count):
+            axes = Counter((owner[x], axis[x]) for x in members[u])
+            if not any(self.tensors[names[o]].requires_grad for o, _ in axes):
+                continue
+            unused = self.used.isdisjoint(names[o] for o, _ in axes)
+            why = UNUSED if unused else reasons.get(u, "")
+            key = (tuple(sorted(axes.items())), why, coarse[u], early.get(u, ()))
+            kinds[(*key, group[u])].append(u)
+        multiplied = np.zeros(count, bool)
+        for labels in self.products:
+            multiplied[unit[labels]] = True
+        made = []
+        for (axes, why, _, before, largest), us in kinds.items():
+            parts = self._parts(us, members, axes, owner, axis, position)
+            told = [memory[u] for u in us]
+            family = Family(
+                parts,
+                int(largest),
+                _numbered(told),
+                _numbered([(t, fine[u]) for t, u in zip(told, us, strict=True)]),
+                _numbered([turned[u] for u in us]),
+                why,
+                next((spans[u] for u in us if u in spans), ""),
+            )
+            row = np.full(count, -1)  # the number of a class within this family
+            row[us] = np.arange(len(us))
+            row = row[unit]
+            family.gains = self._marked(self.gains, axes, row, owner, axis)
+            family.early = tuple(
+                i for i, ((o, a), _) in enumerate(axes) if (o, a) in before
+            )
+            family.products = bool(multiplied[us].any())
+            family.fixed = self._fixed(row, len(us))
+            family.contributions, family.activations = self._read(row, len(us))
+            family.batched = self._heads_of(row, len(us))
+            made.append(family)
+        scalars = [n for n, t in self.tensors.items() if not t.ndim and n in self.used]
+        for n in set(n for n, t in self.tensors.items() if not t.ndim) - set(scalars):
+            one = (Part(n, 0, (), torch.zeros(1, 1, dtype=torch.long)),)
+            made.append(self._numbers(one, NONE, UNUSED))
+        if scalars:  # single numbers may be rescaled against each other
+            one = torch.zeros(1, 1, dtype=torch.long)
+            parts = tuple(Part(n, 0, (), one) for n in scalars)
+            made.append(self._numbers(parts, SIGNED))
+        order = {id(f): min(int(p.places.min()) for p in f.parts) for f in made}
+        first = {id(f): names.index(f.parts[0].name) for f in made}
+        return sorted(made, key=lambda f: (first[id(f)], f.parts[0].axis, order[id(f)]))
+
+    @staticmethod
+    def _numbers(parts: tuple[Part, ...], group: int, unknown: str = "") -> Family:
+        """Parameters without axes, as one unit."""
+        alike, no_heads = np.zeros(1, int), [frozenset()]
+        return Family(
+            parts, group, alike, alike, alike, unknown, products=True, batched=no_heads
+        )
+
+    def leftover(self) -> list[tuple[Part, str]]:
+        """Axes without labels, and why they have none."""
+        found = []
+        for name, t in self.tensors.items():
+            labelled = self._axes(name, t)
+            for a in range(t.ndim) if t.requires_grad else ():
+                if a not in labelled:
+                    why = KERNEL if name in self.kernels and a > 1 else STACK
+                    why = ONE if t.shape[a] == 1 else why
+                    places = torch.arange(t.shape[a])[:, None]
+                    found.append((Part(name, a, tuple(t.shape), places), why))
+        return found
+
+    def _classes(self, pairs: list[np.ndarray]) -> tuple[int, np.ndarray]:
+        joined = np.concatenate([*pairs, np.zeros((2, 0), int)], 1)
+        graph = coo_array((np.ones(joined.shape[1]), joined), (self.total, self.total))
+        return connected_components(graph, directed=False)
+
+    def _places(self):
+        owner = np.full(self.total, -1)
+        axis, position = np.zeros(self.total, int), np.zeros(self.total, int)
+        ends = [*(b[0] for b in self.blocks), self.atoms][1:]
+        for (start, number, a), end in zip(self.blocks, ends, strict=True):
+            owner[start:end], axis[start:end] = number, a
+            position[start:end] = np.arange(end - start)
+        return owner, axis, position
+
+    def _signatures(self, count, unit, by_operation: bool) -> list[tuple]:
+        found: list[set] = [set() for _ in range(count)]
+        for serial, (labels, function) in enumerate(self.colours):
+            for u in np.unique(unit[labels]):
+                found[u].add(serial if by_operation else function)
+        return [tuple(sorted(f)) for f in found]
+
+    def _memories(self, count, unit, linear: bool) -> list[tuple]:
+        found: list[list] = [[] for _ in range(count)]
+        both = [(x, y) for x, y, added in self.memory if linear or not added]
+        both += [(x, y) for _, x, y in self.heads]
+        for serial, (labels, places) in enumerate(both):
+            pairs = np.unique(np.stack([unit[labels], places]), axis=1)
+            cuts = np.flatnonzero(np.diff(pairs[0])) + 1
+            for run in np.split(np.arange(pairs.shape[1]), cuts):
+                if len(run):
+                    seen = tuple(pairs[1, run].tolist())
+                    found[pairs[0, run[0]]].append((serial, seen))
+        return [tuple(f) for f in found]
+
+    def _early(self, unit) -> dict[int, frozenset]:
+        """(tensor, axis) that were tied to a unit before an even function met it."""
+        owner, axis, _ = self._places()
+        found: dict[int, frozenset] = {}
+        for labels, pairs in self.evens:
+            before = self._classes(self.pairs[:pairs])[1]
+            mine = np.unique(before[labels])
+            for x in np.flatnonzero(np.isin(before[: self.atoms], mine)):
+                if x:
+                    u = int(unit[x])
+                    found[u] = found.get(u, frozenset()) | {(owner[x], axis[x])}
+        return found
+
+    def _parts(self, units, members, axes, owner, axis, position) -> tuple[Part, ...]:
+        names, reads = list(self.tensors), set()
+        for labels in self.readers:
+            reads.update(zip(owner[labels].tolist(), axis[labels].tolist(), strict=True))
+        made = []
+        for (o, a), _ in axes:
+            at = [
+                [position[x] for x in members[u] if (owner[x], axis[x]) == (o, a)]
+                for u in units
+            ]
+            t = self.tensors[names[o]]
+            made.append(
+                Part(
+                    names[o], int(a), tuple(t.shape), torch.tensor(np.array(at)),
+                    self.stacks.get(names[o], 1) if a else 1, (o, a) in reads, t.requires_grad,
+                )
+            )  # fmt: skip
+        return tuple(made)
+
+    @staticmethod
+    def _marked(marks, axes, row, owner, axis) -> tuple[int, ...]:
+        found = {
+            (owner[x], axis[x]) for labels in marks for x in labels[row[labels] >= 0]
+        }
+        return tuple(i for i, (key, _) in enumerate(axes) if key in found)
+
+    def _fixed(self, row, m) -> np.ndarray | None:
+        columns = []
+        for labels, constants in self.fixes:
+            mine = row[labels]
+            if (mine >= 0).any():
+                met = np.zeros((m, constants.shape[1]))
+                np.add.at(met, mine[mine >= 0], constants[mine >= 0])
+                columns.append(met)
+        return np.concatenate(columns, 1) if columns else None
+
+    def _read(self, row, m) -> tuple[Tensor | None, Tensor | None]:
+        """What the units add to their readers, and their values there."""
+        largest, values = None, []
+        for labels, norms, sample in self.readings:
+            mine = row[labels]
+            known = mine >= 0
+            if not known.any():
+                continue
+            at, added = mine[known], np.zeros(m)
+            np.add.at(added, at, norms[known] ** 2)
+            added = np.sqrt(added)
+            scale = np.sqrt(np.mean(added**2))
+            added = added / scale if scale > 0 else added
+            largest = added if largest is None else np.maximum(largest, added)
+            counts = np.bincount(at, minlength=m)
+            if sample is not None and len(set(counts)) == 1:
+                order = np.argsort(at, kind="stable")
+                columns = sample[:, known[0]][:, order]
+                columns = columns.reshape(len(sample), m, counts[0])
+                values.append(np.moveaxis(columns, 2, 0).reshape(-1, m))
+        value = torch.from_numpy(np.concatenate(values)[:1024]) if values else None
+        return None if largest is None else torch.from_numpy(largest), value
+
+    def _heads_of(self, row, m) -> list[frozenset]:
+        met: list[set] = [set() for _ in range(m)]
+        for event, labels, places in self.heads:
+            for u, p in zip(row[labels].tolist(), places.tolist(), strict=True):
+                if u >= 0:
+                    met[u].add((event, p))
+        return [frozenset(x) for x in met]
+
+
+def labels_of(slot: Tensor) -> np.ndarray:
+    """The labels that stand in a slot, each once, without 0."""
+    found = np.unique(compact(slot)[0].cpu().numpy())
+    return found[found > 0]
+
+
+def compact(*slots: Tensor) -> list[Tensor]:
+    """The same slots without repetitions along dimensions where all are constant."""
+    for dim in range(slots[0].ndim):
+        if all(s.stride(dim) == 0 or s.shape[dim] == 1 for s in slots):
+            slots = [s.narrow(dim, 0, 1) for s in slots]
+    return list(slots)
+
+
+def _numbered(keys: list) -> np.ndarray:
+    seen: dict = {}
+    return np.array([seen.setdefault(k, len(seen)) for k in keys])

@@ -1,0 +1,388 @@
+"""Testing conjectured symmetries of a loss on its gradient.
+
+An element g of a group acts on the parameters of an index. If l(g theta) = l(theta)
+for all theta, the gradient at the image is the image of the gradient; and if the
+gradient with respect to the parameters that g moves is so at all points, then
+l(g theta) - l(theta) does not depend on them, and vanishes as it does where they are 0.
+The gradient is the sharper test: each unit and parameter is compared by itself, so that
+a branch that hardly moves the loss (a layer scale of 1e-6, a small head beside a large
+one) is seen as well as any other.
+
+What is tested generates the group, so that no subgroup passes for it. Of an index with
+m units, one element is tested alone: a cycle of all units, or of all but one where m is
+odd (an odd permutation), a random orthogonal matrix for rotations. A second one is
+tested on all indices at once: a transposition that joins the cycle, another random
+matrix. The commutator of both is a 3-cycle (a generic rotation) of one index alone, and
+with the cycle it generates all permutations (all rotations). Sign changes and rescalings
+are tested alone. In exact arithmetic and at a generic point a wrong certificate has
+probability zero; see `audit` for what is left of it in floating point.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from symlab.mirror.units import Element, Index, Part
+
+POINTS = 2  # at which every index is tested alone
+EULER = 24  # at most so many points to find rescalings with
+CHUNK = 1 << 18  # entries that are compared at once
+
+
+@dataclass
+class Tolerance:
+    """When two gradients of a unit agree, relative to their size.
+
+    agree: certainly rounding. differ: certainly none. In between nothing can be said.
+    """
+
+    agree: float
+    differ: float
+    noise: float  # relative perturbation of the parameters that shows rounding
+
+
+DOUBLE = Tolerance(1e-11, 1e-6, 2.0**-50)
+SINGLE = Tolerance(1e-4, 1e-2, 2.0**-21)
+
+
+@dataclass
+class Outcome:
+    """What a test found: the largest relative difference, and whether it decides."""
+
+    violation: float = 0.0
+    wrong: bool = False
+    unsure: bool = False
+
+    def __or__(self, other: "Outcome") -> "Outcome":
+        return Outcome(
+            max(self.violation, other.violation),
+            self.wrong or other.wrong,
+            self.unsure or other.unsure,
+        )
+
+    @property
+    def passed(self) -> bool:
+        return not (self.wrong or self.unsure)
+
+
+@dataclass
+class Probe:
+    """The model's gradients at random points; the model's tensors are moved in place.
+
+    base: the gradient at the present point, which `point` names.
+    """
+
+    model: nn.Module
+    loss: object
+    batch: object
+    tolerance: Tolerance
+    point: tuple = field(init=False, default=())
+
+    def __post_init__(self):
+        self.params = {
+            n: p for n, p in self.model.named_parameters() if p.requires_grad
+        }
+        self.tensors = {n: p.data for n, p in self.params.items()}
+        for n, b in self.model.named_buffers():
+            if b.is_floating_point():
+                self.tensors[n] = b
+        self.base: dict[str, Tensor] = {}
+
+    def gradient(self, names=None) -> dict[str, Tensor]:
+        """The gradients of the named parameters, or of all; 0 where there is none."""
+        wanted = [n for n in self.params if names is None or n in names]
+        for n, p in self.params.items():
+            p.requires_grad_(n in wanted)
+        try:
+            value = self.loss(self.model, self.batch)
+            if not value.requires_grad:
+                return {n: torch.zeros_like(self.params[n]) for n in wanted}
+            found = torch.autograd.grad(
+                value, [self.params[n] for n in wanted], allow_unused=True
+            )
+        finally:
+            for p in self.params.values():
+                p.requires_grad_(True)
+        return {
+            n: torch.zeros_like(self.params[n]) if g is None else g.detach()
+            for n, g in zip(wanted, found, strict=True)
+        }
+
+    def move(self, origin: dict[str, Tensor], seed: int) -> bool:
+        """Go to a random point around the origin; False where the loss is not finite."""
+        for size in (1.0, 0.3, 0.1, 0.03):
+            self.base = {}
+            self._go(origin, seed, size)
+            with torch.no_grad():
+                value = self.loss(self.model, self.batch)
+            if bool(torch.isfinite(value)):
+                self.base = self.gradient()
+                if all(bool(torch.isfinite(g).all()) for g in self.base.values()):
+                    self.point = (origin, seed, size)
+                    return True
+        return False
+
+    def _go(self, origin: dict[str, Tensor], seed: int, size: float) -> None:
+        draws = torch.Generator().manual_seed(seed)
+        for n, p in self.params.items():
+            p.data.copy_(origin[n])
+            _shake(p.data, size, draws)
+
+    def rounding(self, seed: int) -> dict[str, Tensor]:
+        """The gradient after parameters changed by a few units in the last place."""
+        draws = torch.Generator().manual_seed(seed)
+        for p in self.params.values():
+            some = torch.randn(p.shape, generator=draws).to(p.device)
+            p.data.mul_(some.to(p).mul_(self.tolerance.noise).add_(1))
+        noisy = self.gradient()
+        self._go(*self.point)
+        return noisy
+
+    def test(self, index: Index, g: Element, noise: list) -> tuple[Outcome, Tensor]:
+        """Whether the gradient at the image of g is the image of the gradient.
+
+        Returns the outcome and (m,) whether a unit has any gradient here.
+        """
+        kept = {}
+        if g.order is None or g.factors:  # otherwise the inverse restores them exactly
+            kept = {n: self.tensors[n].clone() for n in index.names}
+        index.act_(g, self.tensors)
+        try:
+            found = self.gradient(index.names)
+        finally:
+            if kept:
+                for n, t in kept.items():
+                    self.tensors[n].copy_(t)
+            else:
+                index.act_(inverse(g), self.tensors)
+        del kept
+        return self.compare(index, g, found, noise)
+
+    def compare(self, index: Index, g: Element, found, noise) -> tuple[Outcome, Tensor]:
+        """Each unit's gradients at the image of g with the image of its gradients."""
+        outcome, alive = Outcome(), torch.zeros(index.units, dtype=torch.bool)
+        dual, several = g.dual(), _twice(index)
+        acted = {n: self.base[n].clone() for n in several if n in self.base}
+        index.act_(dual, acted)
+        for number, part in enumerate(index.parts):
+            if part.name not in self.base:
+                continue
+            for units in part.chunks(CHUNK):
+                got = part.rows(found[part.name], units)
+                if part.name in acted:
+                    want = part.rows(acted[part.name], units)
+                else:
+                    want = _acted(part, number, dual, self.base[part.name], units)
+                size = torch.maximum(got.norm(dim=1), want.norm(dim=1)).cpu()
+                difference = (got - want).norm(dim=1).cpu()
+                alive[units] |= size > 0
+                floor = reach(noise[number], g, units)
+                outcome |= self._judge(difference, size, floor)
+        return outcome, alive
+
+    def _judge(self, difference: Tensor, size: Tensor, floor: Tensor) -> Outcome:
+        relative = difference / size.clamp(min=1e-300)
+        relative[size == 0] = 0.0
+        if not bool(torch.isfinite(relative).all()):
+            return Outcome(float("nan"), unsure=True)
+        rounding = 300 * floor / size.clamp(min=1e-300)
+        wrong = (relative > self.tolerance.differ) & (relative > rounding)
+        passed = (relative < self.tolerance.agree) | (
+            (relative < rounding) & (rounding < self.tolerance.differ)
+        )
+        return Outcome(
+            float(relative.max()) if len(relative) else 0.0,
+            bool(wrong.any()),
+            not bool((passed | wrong).all()),
+        )
+
+    def euler(self, index: Index) -> Tensor:
+        """(m, parts): sum of theta * gradient over what a unit owns of each part."""
+        columns = []
+        for part in index.parts:
+            if part.name not in self.base:
+                columns.append(torch.zeros(index.units, dtype=torch.float64))
+                continue
+            t, g = self.tensors[part.name], self.base[part.name]
+            sums = [
+                (part.rows(t, u) * part.rows(g, u)).sum(1).double().cpu()
+                for u in part.chunks(CHUNK)
+            ]
+            columns.append(torch.cat(sums))
+        return torch.stack(columns, 1)
+
+    def floors(self, index: Index, noisy: dict[str, Tensor]) -> list[Tensor]:
+        """(m,) of each part: how far rounding moves a unit's gradient."""
+        found = []
+        for part in index.parts:
+            if part.name not in self.base:
+                found.append(torch.zeros(index.units))
+                continue
+            a, b = self.base[part.name], noisy[part.name]
+            rows = [
+                (part.rows(a, u) - part.rows(b, u)).norm(dim=1).cpu()
+                for u in part.chunks(CHUNK)
+            ]
+            found.append(torch.cat(rows))
+        return found
+
+
+# --- elements of the groups ----------------------------------------------------------
+
+
+def alone(index: Index, seed: int) -> Element:
+    """The element that is tested on one index by itself."""
+    draws = torch.Generator().manual_seed(seed)
+    m = index.units
+    if index.kind == "rotation":
+        return Element(matrix=_within(index, _orthogonal(index, draws)))
+    order = torch.randperm(m, generator=draws)
+    turned = order if m % 2 == 0 else order[1:]  # an odd permutation
+    to = torch.arange(m)
+    to[turned] = turned.roll(1)
+    return Element(order=to)
+
+
+def jointly(index: Index, seed: int) -> Element:
+    """The element that is tested on all indices at once: with `alone` it generates."""
+    draws = torch.Generator().manual_seed(seed)
+    m = index.units
+    if index.kind == "rotation":
+        other = torch.Generator().manual_seed(seed + 7919)
+        return Element(matrix=_within(index, _orthogonal(index, other)))
+    order = torch.randperm(m, generator=draws)  # as in `alone`: neighbours, or the
+    a, b = order[0], order[1 % m]  # unit that the cycle leaves out and one of the others
+    to = torch.arange(m)
+    to[a], to[b] = b, a
+    return Element(order=to)
+
+
+def inverse(g: Element) -> Element:
+    """The inverse of an exchange, of a rotation, or of factors."""
+    order = None if g.order is None else torch.argsort(g.order)
+    matrix = None if g.matrix is None else g.matrix.T
+    return Element(order, matrix, {p: 1 / f for p, f in g.factors.items()})
+
+
+def flipped(index: Index, pattern: tuple[int, ...], seed: int) -> Element:
+    """Sign changes of some units in some parts: an odd number of them."""
+    draws = torch.Generator().manual_seed(seed)
+    m = index.units
+    signs = torch.where(torch.rand(m, generator=draws) < 0.5, -1.0, 1.0).double()
+    signs[int(torch.randint(m, (1,), generator=draws))] *= -1
+    if not bool((signs < 0).any()):
+        signs[0] = -1.0
+    return Element(factors=dict.fromkeys(pattern, signs))
+
+
+def rescaled(index: Index, exponents, seed: int) -> Element:
+    """Each unit by its own factor between 0.6 and 1.7, to the exponent of each part."""
+    draws = torch.Generator().manual_seed(seed)
+    c = torch.exp(torch.rand(index.units, generator=draws).double() - 0.5)
+    return Element(factors={p: c**e for p, e in enumerate(exponents) if e})
+
+
+def _orthogonal(index: Index, draws) -> Tensor:
+    m = index.units if index.subspace is None else index.subspace.shape[1]
+    q, r = torch.linalg.qr(torch.randn(m, m, generator=draws, dtype=torch.float64))
+    q = q * r.diagonal().sign()
+    if torch.linalg.det(q) > 0:  # not a mere rotation: reflections as well
+        q[0] *= -1
+    return q
+
+
+def _within(index: Index, q: Tensor) -> Tensor:
+    if index.subspace is None:
+        return q
+    b = index.subspace
+    return torch.eye(len(b), dtype=b.dtype) + b @ (q - torch.eye(len(q)).to(q)) @ b.T
+
+
+# --- rescalings ----------------------------------------------------------------------
+
+
+def exponents(rows: np.ndarray, tolerance: float = 1e-9) -> tuple[tuple[float, ...], ...]:
+    """All s with rows @ s = 0: rescalings c**s of the parts that leave the loss.
+
+    rows: (points*units, parts) of `Probe.euler`. By Euler's identity the derivative of
+    the loss along the rescaling of one unit is the sum of s * row.
+    """
+    size = np.abs(rows).max(0, initial=0.0)
+    seen = np.flatnonzero(size > 0)
+    scaled = rows[:, seen] / size[seen] if len(seen) else rows[:, seen]
+    length = np.linalg.norm(scaled, axis=1)
+    scaled = scaled[length > 1e-12] / length[length > 1e-12, None]
+    if len(scaled) < len(seen) or len(seen) < 2:
+        return ()
+    _, values, basis = np.linalg.svd(scaled, full_matrices=False)
+    null = basis[values < tolerance * values[0]] / size[seen]
+    found = []
+    for row in _reduced(null):
+        whole = np.zeros(rows.shape[1])
+        whole[seen] = row
+        found.append(tuple(float(x) for x in whole))
+    return tuple(found)
+
+
+def _reduced(null: np.ndarray) -> np.ndarray:
+    """Reduced row echelon form, entries rounded to multiples of 1/12."""
+    null, at = null.copy(), 0
+    for column in range(null.shape[1]):
+        if at == len(null):
+            break
+        pivot = at + int(np.abs(null[at:, column]).argmax())
+        largest = np.abs(null[at:]).max()
+        if abs(null[pivot, column]) < 1e-6 * largest:
+            continue
+        null[[at, pivot]] = null[[pivot, at]]
+        null[at] /= null[at, column]
+        others = [i for i in range(len(null)) if i != at]
+        null[others] -= null[others, column][:, None] * null[at]
+        at += 1
+    rounded = np.round(null * 12) / 12
+    return rounded + 0.0 if np.allclose(rounded, null, atol=1e-4) else null[:0]
+
+
+# --- small pieces --------------------------------------------------------------------
+
+
+def _shake(p: Tensor, size: float, draws) -> None:
+    """Move p to a random point nearby; what is positive stays so, as variances are."""
+    noise = torch.randn(p.shape, generator=draws).to(p.device)
+    if p.numel() and bool((p > 0).all()):
+        p.mul_(noise.mul_(0.5 * size).exp_())
+        return
+    typical = float(p.abs().flatten()[:100_000].median())
+    rms = float(p.norm()) / max(p.numel(), 1) ** 0.5
+    fan = p[0].numel() if p.ndim > 1 else 4
+    p.add_(noise, alpha=size * (typical or rms or fan**-0.5))
+
+
+def _twice(index: Index) -> set[str]:
+    names = [p.name for p in index.parts]
+    return {n for n in names if names.count(n) > 1}
+
+
+def _acted(part: Part, number: int, g: Element, t: Tensor, units: slice) -> Tensor:
+    """Rows of the image of t under g, for some units."""
+    if g.matrix is not None:
+        rows = g.matrix[units].to(t) @ part.rows(t)
+    elif g.order is not None:
+        moved = replace(part, places=part.places[g.order[units]])
+        rows = moved.rows(t)
+    else:
+        rows = part.rows(t, units)
+    if number in g.factors:
+        rows = g.factors[number][units].to(t)[:, None] * rows
+    return rows
+
+
+def reach(floor: Tensor, g: Element, units: slice) -> Tensor:
+    """(m,) the rounding of the gradients that come to stand at these units."""
+    if g.matrix is not None:
+        return floor.square().mean().sqrt().expand(len(floor))[units]
+    if g.order is not None:
+        return torch.maximum(floor, floor[g.order])[units]
+    return floor[units]

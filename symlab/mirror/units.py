@@ -1,0 +1,214 @@
+"""Hidden indices of a model: which entries of its tensors belong to which unit.
+
+An `Index` has m units and several parts. A part is one axis of one tensor, and unit i
+owns the slices `places[i]` along it: a neuron owns a row of the layer that writes it, an
+entry of that layer's bias and a column of the layer that reads it. A matrix may be part
+of one index twice (W -> P W P^T). The elements of a group act on all parts at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+KINDS = ("none", "permutation", "signed permutation", "rotation")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One axis of a tensor that carries the index.
+
+    name: of a parameter, or of a buffer such as batch norm's running mean.
+    places: (m, k) positions along the axis; unit i owns the slices places[i].
+    stack: the first axis is cut into so many groups (experts, groups of a convolution)
+    with indices of their own; position e * shape[axis] + j is place j of group e.
+    reads: the unit's value is multiplied with this part and summed over the index;
+    otherwise the part writes the unit's value (or does both, as a tied embedding).
+    trainable: whether it is a parameter that requires a gradient.
+    """
+
+    name: str
+    axis: int
+    shape: tuple[int, ...]
+    places: Tensor
+    stack: int = 1
+    reads: bool = False
+    trainable: bool = True
+
+    def slices(self, t: Tensor) -> Tensor:
+        """(n, rest): the tensor's slices along the axis."""
+        if self.stack == 1:
+            return t.movedim(self.axis, 0).reshape(t.shape[self.axis], -1)
+        t = t.reshape(self.stack, -1, *t.shape[1:]).movedim(self.axis + 1, 1)
+        return t.reshape(self.stack * t.shape[1], -1)
+
+    def rows(self, t: Tensor, units: slice = slice(None)) -> Tensor:
+        """(m, k*rest): what each unit owns of the tensor, for some of the units."""
+        t, places = t.reshape(self.shape or 1), self.places[units].to(t.device)
+        if self.stack == 1:
+            taken = t.index_select(self.axis, places.reshape(-1))
+            return taken.movedim(self.axis, 0).reshape(len(places), -1)
+        return self.slices(t)[places.reshape(-1)].reshape(len(places), -1)
+
+    def chunks(self, entries: int) -> list[slice]:
+        """Runs of units that own about so many entries together, at least one each."""
+        m, axis = len(self.places), self.shape[self.axis] if self.shape else 1
+        each = torch.Size(self.shape).numel() // axis * self.places.shape[1]
+        step = max(1, entries // max(1, each))
+        return [slice(a, min(a + step, m)) for a in range(0, m, step)]
+
+    def exchange_(self, t: Tensor, order: Tensor) -> None:
+        """Give unit i what unit order[i] owns, in place."""
+        self._write(t, replace(self, places=self.places[order]).rows(t))
+
+    def multiply_(self, t: Tensor, matrix: Tensor) -> None:
+        """Multiply what the units own with (m, m), or each with its own factor (m,)."""
+        rows = self.rows(t)
+        matrix = matrix.to(t)
+        self._write(t, matrix @ rows if matrix.ndim == 2 else matrix[:, None] * rows)
+
+    def _write(self, t: Tensor, rows: Tensor) -> None:
+        places = self.places.to(t.device).reshape(-1)
+        rows = rows.reshape(len(places), -1)
+        if not self.shape:
+            t.copy_(rows.reshape(()))
+        elif self.stack == 1:
+            shape = (len(places), *t.movedim(self.axis, 0).shape[1:])
+            t.index_copy_(self.axis, places, rows.view(shape).movedim(0, self.axis))
+        else:
+            changed = self.slices(t).clone()
+            changed[places] = rows
+            groups = t.reshape(self.stack, -1, *t.shape[1:]).movedim(self.axis + 1, 1)
+            back = changed.reshape(groups.shape).movedim(1, self.axis + 1)
+            t.copy_(back.reshape(t.shape))
+
+    def __str__(self) -> str:
+        return _axis_text(self, self.places.reshape(-1).tolist())
+
+@dataclass(frozen=True)
+class Element:
+    """A group element: units are exchanged, turned, and multiplied.
+
+    order: (m,), unit i receives what unit order[i] had; or matrix: (m, m), a rotation.
+    factors: {number of a part: (m,)}, by which what the unit owns there is multiplied.
+    """
+
+    order: Tensor | None = None
+    matrix: Tensor | None = None
+    factors: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def dual(self) -> "Element":
+        """How gradients change: as the parameters, with inverse factors."""
+        return Element(
+            self.order, self.matrix, {p: 1 / f for p, f in self.factors.items()}
+        )
+
+
+@dataclass(frozen=True)
+class Index:
+    """m units that share the parts of a model, and what may be done to them.
+
+    kind: 'rotation', 'permutation' or 'none' (the units cannot be exchanged).
+    signs: each a tuple of part numbers; the unit may change sign in these parts at once.
+    scales: exponents per part; what a unit owns in part p may be multiplied by c**s[p].
+    across: the operation that reads all units at once (a norm, a softmax, a maximum),
+    '' if there is none; units cannot be dropped or merged without changing it.
+    unknown: why nothing can be said, '' where something can.
+    why: why units of kind 'none' cannot be exchanged.
+    heads: whether the units are attention heads, blocks of units of other indices.
+    pairs: for heads, the width of each product that a head forms and the parts on both
+    sides of it; only the products count, as each head has its own rotations.
+    violation: the largest relative difference that the tests of its symmetry found.
+    subspace: (m, r) orthonormal, for rotations of a subspace only; None for all.
+    activations: (samples, m), the units' values where they are read; None if unknown.
+    contributions: (m,), the norm of what each unit adds to what reads it; None as above.
+    """
+
+    kind: str
+    parts: tuple[Part, ...]
+    signs: tuple[tuple[int, ...], ...] = ()
+    scales: tuple[tuple[float, ...], ...] = ()
+    across: str = ""
+    unknown: str = ""
+    why: str = ""
+    heads: bool = False
+    pairs: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...] = ()
+    subspace: Tensor | None = None
+    violation: float = float("nan")
+    activations: Tensor | None = None
+    contributions: Tensor | None = None
+
+    @property
+    def units(self) -> int:
+        """m, the number of units."""
+        return len(self.parts[0].places)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors that it touches, each once."""
+        return tuple(dict.fromkeys(p.name for p in self.parts))
+
+    @property
+    def rescaling(self) -> tuple[float, ...] | None:
+        """Exponents of a rescaling that shrinks some parts as it grows others."""
+        both = [s for s in self.scales if min(s) < 0 < max(s)]
+        return both[0] if both else None
+
+    @property
+    def merging(self) -> tuple[float, ...] | None:
+        """The rescaling that shrinks all that reads the units, None without one."""
+        reads = [p for p, part in enumerate(self.parts) if part.reads]
+        for s in self.scales:
+            for way in (s, tuple(-e for e in s)):
+                if reads and max(way) > 0 and all(way[p] < 0 for p in reads):
+                    return way
+        return self.rescaling if not reads else None
+
+    @property
+    def symmetry(self) -> str:
+        """Its name in the table of `audit`."""
+        if self.unknown:
+            return "unknown"
+        if self.heads:
+            return "permutation of heads"
+        if self.kind == "rotation":
+            return self.kind
+        base = {(False, False): "", (False, True): "sign flip"}
+        base |= {(True, False): "permutation", (True, True): "signed permutation"}
+        found = [base[self.kind == "permutation", bool(self.signs)]]
+        found += ["rescaling"] if self.rescaling else []
+        return ", ".join(f for f in found if f) or "none"
+
+    def act_(self, g: Element, tensors: Mapping[str, Tensor]) -> None:
+        """Let the element g act on those of its tensors that are given, in place."""
+        for number, part in enumerate(self.parts):
+            if part.name not in tensors:
+                continue
+            t = tensors[part.name]
+            if g.order is not None:
+                part.exchange_(t, g.order)
+            if g.matrix is not None:
+                part.multiply_(t, g.matrix)
+            if number in g.factors:
+                part.multiply_(t, g.factors[number])
+
+    def text(self) -> str:
+        """What carries the index: 'a.weight:0, a.bias:0, b.weight:1'."""
+        axes: dict[tuple, list[Part]] = {}
+        for p in self.parts:
+            axes.setdefault((p.name, p.axis), []).append(p)
+        return ", ".join(
+            _axis_text(ps[0], [x for p in ps for x in p.places.reshape(-1).tolist()])
+            for ps in axes.values()
+        )
+
+
+def _axis_text(part: Part, places: list[int]) -> str:
+    """'q.weight:0' for a whole axis, 'q.weight:0[16:32]' for a part of it."""
+    at, name = sorted(places), f"{part.name}:{part.axis}"
+    if len(at) == (part.shape[part.axis] * part.stack if part.shape else 1):
+        return name
+    cuts = [i for i in range(1, len(at)) if at[i] != at[i - 1] + 1]
+    runs = zip([0, *cuts], [*cuts, len(at)], strict=True)
+    return f"{name}[{','.join(f'{at[a]}:{at[b - 1] + 1}' for a, b in runs)}]"
