@@ -16,7 +16,7 @@ units that nothing tells apart: a conjecture, which `certify` puts to a numerica
 """
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ UNUSED = "the loss does not use it"
 KERNEL = "positions of a kernel"
 ONE = "an axis of one place"
 STACK = "whole matrices of a stack are not compared"
+PACKED = 4  # places of a unit on one axis: up to here they are parts of their own
 NONE, PERMUTATION, SIGNED, ROTATION = range(4)  # each group contains the ones before
 
 
@@ -42,7 +43,7 @@ class Family:
     tells apart have one number. finer: the same, with other calls of one function held
     apart. turned: the same, with constants that were added left out, for rotations.
     gains: numbers of the parts that multiply the unit's value entry by entry.
-    early: numbers of the parts that stand before an even function.
+    early: each the numbers of the parts before an even function or a product.
     """
 
     parts: tuple[Part, ...]
@@ -53,7 +54,7 @@ class Family:
     unknown: str = ""
     across: str = ""
     gains: tuple[int, ...] = ()
-    early: tuple[int, ...] = ()
+    early: tuple[tuple[int, ...], ...] = ()
     products: bool = False
     fixed: np.ndarray | None = None
     activations: Tensor | None = None
@@ -64,30 +65,33 @@ class Family:
 class Atoms:
     """Labels of all (tensor, axis, position); label 0 is 'nothing'."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, batch=()):
         self.tensors = {
             n: p for n, p in model.named_parameters() if p.numel() and p.requires_grad
         }
-        self.constants = WeakIdKeyDictionary()
-        for t in (*model.parameters(), *model.buffers()):
-            self.constants[t] = True
         self.stacks = {  # a stack of matrices (experts): an index belongs to one of them
             n: p.shape[0] if p.ndim == 3 and p.shape[1] > 1 else 1
             for n, p in self.tensors.items()
         }
         self.kernels: dict[str, int] = {}  # the first kernel axis of a convolution
+        self.deep: set[str] = set()  # depthwise kernels: a channel reads itself alone
         for prefix, module in model.named_modules():
             if isinstance(module, nn.modules.conv._ConvNd):
                 name = f"{prefix}.weight".lstrip(".")
-                deep = module.in_channels == module.groups
+                deep = module.in_channels == module.groups > 1
+                if deep:
+                    self.deep.add(name)
                 self.stacks[name] = 1 if deep or module.transposed else module.groups
                 self.kernels[name] = 2
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 for name, b in module.named_buffers(prefix, recurse=False):
                     if b.ndim:
                         self.tensors[name] = b
-        for t in self.tensors.values():
-            self.constants.pop(t, None)
+        self.varying = WeakIdKeyDictionary()  # depends on the batch or on the weights
+        leaves = torch.utils._pytree.tree_leaves(batch)
+        for t in (*self.tensors.values(), *leaves):
+            if isinstance(t, Tensor):
+                self.varying[t] = True
         self.slots, self.used = WeakIdKeyDictionary(), set()
         self.blocks: list[tuple[int, int, int]] = []  # (first label, tensor, axis)
         self.total = 1
@@ -106,7 +110,7 @@ class Atoms:
         self.gains: list[np.ndarray] = []
         self.products: list[np.ndarray] = []
         self.readers: list[np.ndarray] = []
-        self.evens: list[tuple[np.ndarray, int]] = []
+        self.evens: list[tuple[list[np.ndarray], int]] = []
         self.spans: list[tuple[np.ndarray, str]] = []
         self.reasons: list[tuple[np.ndarray, str]] = []
         self.readings: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
@@ -115,6 +119,7 @@ class Atoms:
         """The axes that carry labels; of one place only where it may be a unit."""
         if name in self.kernels or t.ndim < 3:
             axes = list(range(self.kernels.get(name, t.ndim)))
+            axes = axes[:1] if name in self.deep else axes
         else:
             axes = [a for a in range(t.ndim) if t.shape[a] > 1]
         return axes[t.ndim > 0 and 1 < t.shape[0] == self.stacks.get(name, 1) :]
@@ -160,9 +165,9 @@ class Atoms:
     def colour(self, slot: Tensor, function: str) -> None:
         self.colours.append((labels_of(slot), function))
 
-    def even(self, slot: Tensor) -> None:
-        """An even function was applied: what stands before it may change sign."""
-        self.evens.append((labels_of(slot), len(self.pairs)))
+    def even(self, *slots: Tensor) -> None:
+        """What stands before an even function, or before both sides of a product."""
+        self.evens.append(([labels_of(s) for s in slots], len(self.pairs)))
 
     def span(self, slot: Tensor, operation: str) -> None:
         """An operation read all units at once."""
@@ -269,9 +274,12 @@ class Atoms:
             row = np.full(count, -1)  # the number of a class within this family
             row[us] = np.arange(len(us))
             row = row[unit]
-            family.gains = self._marked(self.gains, axes, row, owner, axis)
+            keys = [(names.index(p.name), p.axis) for p in parts]
+            family.gains = self._marked(self.gains, keys, row, owner, axis)
+            keys = [(*k, keys[:i].count(k)) for i, k in enumerate(keys)]
             family.early = tuple(
-                i for i, ((o, a), _) in enumerate(axes) if (o, a) in before
+                tuple(i for i, key in enumerate(keys) if key in those)
+                for those in before
             )
             family.products = bool(multiplied[us].any())
             family.fixed = self._fixed(row, len(us))
@@ -345,44 +353,89 @@ class Atoms:
                     found[pairs[0, run[0]]].append((serial, seen))
         return [tuple(f) for f in found]
 
-    def _early(self, unit) -> dict[int, frozenset]:
-        """(tensor, axis) that were tied to a unit before an even function met it."""
+    def _early(self, unit) -> dict[int, tuple]:
+        """Sets of (tensor, axis, number) of a unit that may change sign together.
+
+        Before an even function what was tied to the unit then; of a product what stands
+        before both sides, or before one of them and behind.
+        """
         owner, axis, _ = self._places()
+        keys, whole = self._ranks(unit, owner, axis), {}
+        for x in range(1, self.atoms):
+            whole.setdefault(int(unit[x]), set()).add(keys[x])
         found: dict[int, frozenset] = {}
-        for labels, pairs in self.evens:
-            before = self._classes(self.pairs[:pairs])[1]
-            mine = np.unique(before[labels])
-            for x in np.flatnonzero(np.isin(before[: self.atoms], mine)):
-                if x:
-                    u = int(unit[x])
-                    found[u] = found.get(u, frozenset()) | {(owner[x], axis[x])}
-        return found
+        classes: dict[int, np.ndarray] = {}
+        one_sided: dict[int, list[set]] = {}  # before one side of a product
+        first: dict[int, frozenset] = {}
+        for slots, pairs in self.evens:
+            if pairs not in classes:
+                classes[pairs] = self._classes(self.pairs[:pairs])[1]
+            before, sides = classes[pairs], []
+            for labels in slots:
+                sides.append({})
+                mine = np.unique(before[labels])
+                for x in np.flatnonzero(np.isin(before[: self.atoms], mine)):
+                    if x:
+                        those = sides[-1].setdefault(int(unit[x]), set())
+                        those.add(keys[x])
+            for u in set().union(*sides):
+                met = [side.get(u, set()) for side in sides]
+                sets = [set().union(*met)]
+                first.setdefault(u, frozenset(sets[0]))
+                if len(met) == 2:
+                    behind = whole[u] - sets[0]
+                    sets += [one | behind for one in met]
+                    one_sided.setdefault(u, []).extend(met)
+                else:  # a gain before an even function
+                    sets += [sets[0] - one for one in one_sided.get(u, ())]
+                found[u] = found.get(u, frozenset()) | {frozenset(x) for x in sets}
+        return {u: (first[u], *sorted(x - {first[u]}, key=sorted))
+                for u, x in found.items()}  # fmt: skip
+
+    def _ranks(self, unit, owner, axis) -> list[tuple]:
+        """(tensor, axis, number) of each label; numbers count a unit's own places."""
+        seen: dict[tuple, int] = {}
+        keys = [()]
+        for x in range(1, self.atoms):
+            one = (int(unit[x]), int(owner[x]), int(axis[x]))
+            seen[one] = seen.get(one, -1) + 1
+            keys.append((*one[1:], seen[one]))
+        packed = lambda k, u: seen[u, k[0], k[1]] < PACKED  # noqa: E731
+        return [
+            (*k[:2], k[2] if packed(k, int(u)) else 0) if k else k
+            for k, u in zip(keys, unit, strict=False)
+        ]
 
     def _parts(self, units, members, axes, owner, axis, position) -> tuple[Part, ...]:
         names, reads = list(self.tensors), set()
         for labels in self.readers:
-            reads.update(zip(owner[labels].tolist(), axis[labels].tolist(), strict=True))
+            reads.update(
+                zip(owner[labels].tolist(), axis[labels].tolist(), strict=True)
+            )
         made = []
         for (o, a), _ in axes:
             at = [
                 [position[x] for x in members[u] if (owner[x], axis[x]) == (o, a)]
                 for u in units
             ]
-            t = self.tensors[names[o]]
-            made.append(
-                Part(
-                    names[o], int(a), tuple(t.shape), torch.tensor(np.array(at)),
-                    self.stacks.get(names[o], 1) if a else 1, (o, a) in reads, t.requires_grad,
-                )
+            t, places = self.tensors[names[o]], torch.tensor(np.array(at))
+            part = Part(
+                names[o], int(a), tuple(t.shape), places,
+                self.stacks.get(names[o], 1) if a else 1, (o, a) in reads,
+                t.requires_grad,
             )  # fmt: skip
+            if places.shape[1] > PACKED:
+                made.append(part)
+            else:  # packed projections: each may have signs and factors of its own
+                made += [replace(part, places=x) for x in places.split(1, 1)]
         return tuple(made)
 
     @staticmethod
-    def _marked(marks, axes, row, owner, axis) -> tuple[int, ...]:
+    def _marked(marks, keys, row, owner, axis) -> tuple[int, ...]:
         found = {
             (owner[x], axis[x]) for labels in marks for x in labels[row[labels] >= 0]
         }
-        return tuple(i for i, (key, _) in enumerate(axes) if key in found)
+        return tuple(i for i, key in enumerate(keys) if key in found)
 
     def _fixed(self, row, m) -> np.ndarray | None:
         columns = []

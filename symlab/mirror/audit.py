@@ -66,11 +66,14 @@ def audit(
     dead_units, copy_groups  the numbers of the units that the counts speak of
 
     How far a certificate reaches: see `symlab.mirror.certify`. The elements that are
-    tested generate the group, at two random points each, so that in exact arithmetic a
-    loss without the symmetry passes with probability zero. In float64 a difference is
-    seen where it is above 1e-11 of the gradient of one unit with respect to one
-    parameter; between rounding and 1e-6 the row says 'unknown'. A part of the loss that
-    moves no parameter of the index by more than that cannot be seen.
+    tested generate the group, so that in exact arithmetic and at a generic point a loss
+    without the symmetry passes with probability zero (2**-20 for sign flips of more
+    than 20 units that cannot be exchanged). They are tested at two random points; at
+    one, if indices times parameters exceed 1e8. In float64 a difference is seen where
+    it is above 1e-10 of the gradient of one unit with respect to one parameter; between
+    that and 1e-6 the row says 'unknown', unless rounding explains it. A part of the
+    loss that moves no parameter of the index by more than that cannot be seen, nor a
+    difference where no sample of the batch takes a unit (a relu that is always on).
 
     The model is not changed. A small batch is enough: labels are carried for each
     value. Raises ValueError where the loss is no scalar, not finite, random, or does

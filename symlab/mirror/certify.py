@@ -28,6 +28,8 @@ from symlab.mirror.units import Element, Index, Part
 
 POINTS = 2  # at which every index is tested alone
 EULER = 24  # at most so many points to find rescalings with
+FLIPS = 20  # sets of units whose signs are changed
+SHARP = 300  # times what rounding was seen to do: beyond it a difference is real
 CHUNK = 1 << 18  # entries that are compared at once
 
 
@@ -43,7 +45,7 @@ class Tolerance:
     noise: float  # relative perturbation of the parameters that shows rounding
 
 
-DOUBLE = Tolerance(1e-11, 1e-6, 2.0**-50)
+DOUBLE = Tolerance(1e-10, 1e-6, 2.0**-50)
 SINGLE = Tolerance(1e-4, 1e-2, 2.0**-21)
 
 
@@ -110,25 +112,30 @@ class Probe:
             for n, g in zip(wanted, found, strict=True)
         }
 
-    def move(self, origin: dict[str, Tensor], seed: int) -> bool:
-        """Go to a random point around the origin; False where the loss is not finite."""
+    def move(self, origin: dict[str, Tensor], seed: int, small: float = 1.0) -> bool:
+        """Go to a random point around the origin; False where the loss is not finite.
+
+        small: factor on matrices, at which units that are cut off come back.
+        """
         for size in (1.0, 0.3, 0.1, 0.03):
             self.base = {}
-            self._go(origin, seed, size)
+            self._go(origin, seed, size, small)
             with torch.no_grad():
                 value = self.loss(self.model, self.batch)
             if bool(torch.isfinite(value)):
                 self.base = self.gradient()
                 if all(bool(torch.isfinite(g).all()) for g in self.base.values()):
-                    self.point = (origin, seed, size)
+                    self.point = (origin, seed, size, small)
                     return True
         return False
 
-    def _go(self, origin: dict[str, Tensor], seed: int, size: float) -> None:
+    def _go(self, origin: dict[str, Tensor], seed: int, size, small) -> None:
         draws = torch.Generator().manual_seed(seed)
         for n, p in self.params.items():
             p.data.copy_(origin[n])
             _shake(p.data, size, draws)
+            if small != 1 and p.ndim > 1:
+                p.data.mul_(small)
 
     def rounding(self, seed: int) -> dict[str, Tensor]:
         """The gradient after parameters changed by a few units in the last place."""
@@ -143,7 +150,7 @@ class Probe:
     def test(self, index: Index, g: Element, noise: list) -> tuple[Outcome, Tensor]:
         """Whether the gradient at the image of g is the image of the gradient.
 
-        Returns the outcome and (m,) whether a unit has any gradient here.
+        Returns the outcome and (parts, m) whether a unit has any gradient there.
         """
         kept = {}
         if g.order is None or g.factors:  # otherwise the inverse restores them exactly
@@ -162,7 +169,8 @@ class Probe:
 
     def compare(self, index: Index, g: Element, found, noise) -> tuple[Outcome, Tensor]:
         """Each unit's gradients at the image of g with the image of its gradients."""
-        outcome, alive = Outcome(), torch.zeros(index.units, dtype=torch.bool)
+        outcome = Outcome()
+        alive = torch.zeros(len(index.parts), index.units, dtype=torch.bool)
         dual, several = g.dual(), _twice(index)
         acted = {n: self.base[n].clone() for n in several if n in self.base}
         index.act_(dual, acted)
@@ -177,17 +185,17 @@ class Probe:
                     want = _acted(part, number, dual, self.base[part.name], units)
                 size = torch.maximum(got.norm(dim=1), want.norm(dim=1)).cpu()
                 difference = (got - want).norm(dim=1).cpu()
-                alive[units] |= size > 0
+                if not bool(torch.isfinite(difference).all()):
+                    return Outcome(float("nan"), unsure=True), alive
                 floor = reach(noise[number], g, units)
-                outcome |= self._judge(difference, size, floor)
+                seen = size > SHARP * noise[number].max()  # others are rounding alone
+                alive[number, units] |= seen
+                outcome |= self._judge(difference[seen], size[seen], floor[seen])
         return outcome, alive
 
     def _judge(self, difference: Tensor, size: Tensor, floor: Tensor) -> Outcome:
-        relative = difference / size.clamp(min=1e-300)
-        relative[size == 0] = 0.0
-        if not bool(torch.isfinite(relative).all()):
-            return Outcome(float("nan"), unsure=True)
-        rounding = 300 * floor / size.clamp(min=1e-300)
+        relative = difference / size
+        rounding = SHARP * floor / size
         wrong = (relative > self.tolerance.differ) & (relative > rounding)
         passed = (relative < self.tolerance.agree) | (
             (relative < rounding) & (rounding < self.tolerance.differ)
@@ -212,6 +220,15 @@ class Probe:
             ]
             columns.append(torch.cat(sums))
         return torch.stack(columns, 1)
+
+    def euler_rounding(self, index: Index, noise: list[Tensor]) -> Tensor:
+        """(parts,): how far rounding may move the columns of `euler`."""
+        found = []
+        for part, floor in zip(index.parts, noise, strict=True):
+            t = self.tensors[part.name]
+            size = [part.rows(t, u).norm(dim=1).cpu() for u in part.chunks(CHUNK)]
+            found.append(SHARP * float((torch.cat(size).double() * floor).max()))
+        return torch.tensor(found, dtype=torch.float64)
 
     def floors(self, index: Index, noisy: dict[str, Tensor]) -> list[Tensor]:
         """(m,) of each part: how far rounding moves a unit's gradient."""
@@ -253,7 +270,10 @@ def jointly(index: Index, seed: int) -> Element:
         other = torch.Generator().manual_seed(seed + 7919)
         return Element(matrix=_within(index, _orthogonal(index, other)))
     order = torch.randperm(m, generator=draws)  # as in `alone`: neighbours, or the
-    a, b = order[0], order[1 % m]  # unit that the cycle leaves out and one of the others
+    a, b = (
+        order[0],
+        order[1 % m],
+    )  # unit that the cycle leaves out and one of the others
     to = torch.arange(m)
     to[a], to[b] = b, a
     return Element(order=to)
@@ -266,15 +286,24 @@ def inverse(g: Element) -> Element:
     return Element(order, matrix, {p: 1 / f for p, f in g.factors.items()})
 
 
-def flipped(index: Index, pattern: tuple[int, ...], seed: int) -> Element:
-    """Sign changes of some units in some parts: an odd number of them."""
+def flips(index: Index, pattern: tuple[int, ...], seed: int) -> list[Element]:
+    """Sign changes in some parts that generate those of all units.
+
+    Of one unit, where units may be exchanged. Otherwise of each by itself, or where
+    there are more than FLIPS of so many random sets: each lets a smaller group pass
+    with probability 1/2 at most.
+    """
     draws = torch.Generator().manual_seed(seed)
     m = index.units
-    signs = torch.where(torch.rand(m, generator=draws) < 0.5, -1.0, 1.0).double()
-    signs[int(torch.randint(m, (1,), generator=draws))] *= -1
-    if not bool((signs < 0).any()):
-        signs[0] = -1.0
-    return Element(factors=dict.fromkeys(pattern, signs))
+    ones = torch.ones(m, dtype=torch.float64)
+    if index.kind == "permutation":
+        sets = [torch.randint(m, (1,), generator=draws)]
+    elif m <= FLIPS:
+        sets = list(torch.arange(m)[:, None])
+    else:
+        sets = [(torch.rand(m, generator=draws) < 0.5).nonzero() for _ in range(FLIPS)]
+    signs = [ones.index_fill(0, some.reshape(-1), -1.0) for some in sets]
+    return [Element(factors=dict.fromkeys(pattern, x)) for x in signs]
 
 
 def rescaled(index: Index, exponents, seed: int) -> Element:
@@ -303,14 +332,18 @@ def _within(index: Index, q: Tensor) -> Tensor:
 # --- rescalings ----------------------------------------------------------------------
 
 
-def exponents(rows: np.ndarray, tolerance: float = 1e-9) -> tuple[tuple[float, ...], ...]:
+def exponents(
+    rows: np.ndarray, rounding: np.ndarray, tolerance: float = 1e-9
+) -> tuple[tuple[float, ...], ...]:
     """All s with rows @ s = 0: rescalings c**s of the parts that leave the loss.
 
     rows: (points*units, parts) of `Probe.euler`. By Euler's identity the derivative of
-    the loss along the rescaling of one unit is the sum of s * row.
+    the loss along the rescaling of one unit is the sum of s * row. rounding: (parts,)
+    below which a column is no more than that.
     """
     size = np.abs(rows).max(0, initial=0.0)
-    seen = np.flatnonzero(size > 0)
+    seen = np.flatnonzero(size > rounding)
+    seen = seen[np.argsort(-size[seen], kind="stable")]  # the surest are solved for
     scaled = rows[:, seen] / size[seen] if len(seen) else rows[:, seen]
     length = np.linalg.norm(scaled, axis=1)
     scaled = scaled[length > 1e-12] / length[length > 1e-12, None]
@@ -333,8 +366,7 @@ def _reduced(null: np.ndarray) -> np.ndarray:
         if at == len(null):
             break
         pivot = at + int(np.abs(null[at:, column]).argmax())
-        largest = np.abs(null[at:]).max()
-        if abs(null[pivot, column]) < 1e-6 * largest:
+        if abs(null[pivot, column]) < 1e-6 * np.abs(null[pivot]).max():
             continue
         null[[at, pivot]] = null[[pivot, at]]
         null[at] /= null[at, column]
@@ -342,7 +374,7 @@ def _reduced(null: np.ndarray) -> np.ndarray:
         null[others] -= null[others, column][:, None] * null[at]
         at += 1
     rounded = np.round(null * 12) / 12
-    return rounded + 0.0 if np.allclose(rounded, null, atol=1e-4) else null[:0]
+    return rounded[np.isclose(rounded, null, atol=1e-3).all(1)] + 0.0
 
 
 # --- small pieces --------------------------------------------------------------------
@@ -351,13 +383,16 @@ def _reduced(null: np.ndarray) -> np.ndarray:
 def _shake(p: Tensor, size: float, draws) -> None:
     """Move p to a random point nearby; what is positive stays so, as variances are."""
     noise = torch.randn(p.shape, generator=draws).to(p.device)
-    if p.numel() and bool((p > 0).all()):
-        p.mul_(noise.mul_(0.5 * size).exp_())
-        return
     typical = float(p.abs().flatten()[:100_000].median())
-    rms = float(p.norm()) / max(p.numel(), 1) ** 0.5
     fan = p[0].numel() if p.ndim > 1 else 4
-    p.add_(noise, alpha=size * (typical or rms or fan**-0.5))
+    usual = fan**-0.5
+    if p.numel() and bool((p > 0).all()):
+        if size == 1 and typical < 0.1 * usual:  # a layer scale of 1e-6
+            p.mul_(usual / typical)
+        p.mul_(noise.mul_(0.5 * size).exp_())
+    else:
+        least = usual / 3 if size == 1 else 0.0
+        p.add_(noise, alpha=size * max(typical, least) or size * usual)
 
 
 def _twice(index: Index) -> set[str]:

@@ -19,12 +19,13 @@ from symlab.mirror.certify import Outcome, Probe
 from symlab.mirror.trace import Trace
 from symlab.mirror.units import Element, Index
 
-CHEAP = 1e8  # indices times parameters: above it each is tested alone at one point
+CHEAP = 1e8  # indices times parameters: above it one point has to do
+PATTERNS = 24  # at most so many sets of parts are tested for a common sign
 BROKEN = "the loss changes under what was thought its symmetry"
 UNSURE = "float64 cannot decide whether the loss has this symmetry"
 IDLE = "the batch does not exercise it: its gradient is zero"
+INFINITE = "the loss is not finite near these weights"
 APART = "told apart by the data or constants that they meet"
-HEADS = "whole heads may be exchanged, but not by these parameters alone"
 
 
 def indices(
@@ -47,12 +48,12 @@ def indices(
         )
     families, left = _trace(private, loss, batch)
     tolerance = certify.DOUBLE if exact else certify.SINGLE
-    found = _certified(families, Probe(private, loss, batch, tolerance), model)
-    return found + left
+    probe = Probe(private, loss, batch, tolerance)
+    return Search(families, probe, model).run() + left
 
 
 def _trace(model, loss, batch) -> tuple[list[Family], list[Index]]:
-    atoms = Atoms(model)
+    atoms = Atoms(model, batch)
     if not atoms.tensors:
         raise ValueError("the model has no trainable parameter")
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -79,7 +80,11 @@ def _trace(model, loss, batch) -> tuple[list[Family], list[Index]]:
 
 @dataclass
 class Conjecture:
-    """An index under test. seed: of its group elements. outcome: of all tests so far."""
+    """An index under test.
+
+    seed: of its group elements. outcome: of all tests so far. alive: (m,) units that
+    had a gradient in some test; idle: units that had none where signs were tested.
+    """
 
     index: Index
     family: Family
@@ -87,6 +92,12 @@ class Conjecture:
     seed: int
     outcome: Outcome
     alive: Tensor
+    idle: Tensor
+
+    def note(self, outcome: Outcome, alive: Tensor) -> None:
+        """Remember a test, and which units had a gradient in it."""
+        self.outcome |= outcome
+        self.alive |= alive.any(0)
 
     def smaller(self) -> list["Conjecture"]:
         """What to try where the loss has not the group."""
@@ -107,8 +118,8 @@ class Conjecture:
 
 
 def _conjecture(index: Index, family, members, seed: int) -> Conjecture:
-    alive = torch.zeros(len(members), dtype=torch.bool)
-    return Conjecture(index, family, members, seed, Outcome(), alive)
+    none = torch.zeros(len(members), dtype=torch.bool)
+    return Conjecture(index, family, members, seed, Outcome(), none, none.clone())
 
 
 def _groups(numbers: np.ndarray, members: np.ndarray) -> list[np.ndarray]:
@@ -177,213 +188,333 @@ def _rotation(family: Family, members) -> tuple[Index | None, np.ndarray]:
 # --- tests ---------------------------------------------------------------------------
 
 
-def _certified(families, probe: Probe, model: nn.Module) -> list[Index]:
-    tests = _conjectures(families)
-    done = [t for t in tests if t.index.unknown]
-    tests = [t for t in tests if not t.index.unknown]
-    origin = {n: p.detach() for n, p in model.named_parameters()}
-    rows: dict[int, list] = {id(f): [] for f in families}
-    needed = [-(-2 * len(f.parts) // len(f.alike)) + 1 for f in families]
-    extra = min(max(needed, default=0), certify.EULER) - certify.POINTS
-    for point in range(max(extra, 0)):  # more gradients, to find rescalings with
-        if probe.move(origin, 100 + point):
-            for f in families:
-                rows[id(f)].append(probe.euler(_whole(f)))
-    for point in range(certify.POINTS):
-        if not probe.move(origin, point):
-            lost = "the loss is not finite near these weights"
-            return [replace(t.index, unknown=lost) for t in [*done, *tests]]
-        noisy = probe.rounding(point)
-        for f in families:
-            rows[id(f)].append(probe.euler(_whole(f)))
-        floors = {id(f): probe.floors(_whole(f), noisy) for f in families}
-        del noisy
-        if point == 0 or _cheap(tests, origin):
-            tests = _test_alone(tests, done, probe, floors, point)
-        _test_jointly(tests, probe, floors, point)
-        done += [t for t in tests if not t.outcome.passed]
-        tests = [t for t in tests if t.outcome.passed]
-    finished = []
-    scales = _rescalings(tests, rows, probe, floors)
-    for i, t in enumerate(tests):
-        index = _single(t, scales[i], probe, floors)
-        if not index.parts[0].shape:  # single numbers: those that are in no product
-            moved = {p for s in index.scales for p, e in enumerate(s) if e}
-            moved |= {p for pattern in index.signs for p in pattern}
-            for p in set(range(len(index.parts))) - moved if moved else ():
-                alone = Index("none", (index.parts[p],), why=APART)
-                finished.append((alone, t))
-            if moved:
-                index = _only(index, sorted(moved))
-        idle = index.kind != "none" and float(t.alive.double().mean()) < 0.5
-        finished.append((replace(index, unknown=IDLE if idle else ""), t))
-    heads = _heads(finished, probe, floors)
-    for t in done:
-        why = t.index.unknown or (UNSURE if t.outcome.unsure else BROKEN)
-        index = replace(
-            t.index, kind="none", unknown=why, violation=t.outcome.violation
-        )
-        finished.append((index, t))
-    return [index for index, _ in finished] + heads
+class Search:
+    """The tests of all conjectures, at a few random points around the weights."""
 
+    def __init__(self, families: list[Family], probe: Probe, model: nn.Module):
+        self.families, self.probe = families, probe
+        self.origin = {n: p.detach() for n, p in model.named_parameters()}
+        made = _conjectures(families)
+        self.tests = [t for t in made if not t.index.unknown]
+        self.done = [t for t in made if t.index.unknown]
+        self.wholes = {id(f): Index("none", f.parts) for f in families}
+        self.euler: dict[int, list] = {id(f): [] for f in families}
+        self.limits: dict[int, Tensor] = {}
+        self.floors: dict[int, list] = {}
 
-def _cheap(tests: list[Conjecture], origin: dict) -> bool:
-    """Whether each index may be tested alone at every point, or once only."""
-    moved = sum(t.index.kind != "none" for t in tests)
-    return moved * sum(p.numel() for p in origin.values()) < CHEAP
-
-
-def _only(index: Index, numbers: list[int]) -> Index:
-    """The index with some of its parts."""
-    scales = tuple(tuple(s[p] for p in numbers) for s in index.scales)
-    signs = tuple(
-        tuple(numbers.index(p) for p in pattern if p in numbers)
-        for pattern in index.signs
-    )
-    parts = tuple(index.parts[p] for p in numbers)
-    return replace(index, parts=parts, scales=scales, signs=signs)
-
-
-def _whole(family: Family) -> Index:
-    return Index("none", family.parts)
-
-
-def _noise(t_floors, members: np.ndarray) -> list[Tensor]:
-    at = torch.from_numpy(members)
-    return [f[at] for f in t_floors]
-
-
-def _test_alone(tests, done, probe, floors, point: int) -> list[Conjecture]:
-    """Those that pass; of one that fails, what it splits into is tested instead."""
-    queue, passed = list(tests), []
-    while queue:
-        t = queue.pop(0)
-        if t.index.kind == "none":
-            passed.append(t)
-            continue
-        noise = _noise(floors[id(t.family)], t.members)
-        g = certify.alone(t.index, t.seed + point)
-        outcome, alive = probe.test(t.index, g, noise)
-        t.alive |= alive
-        t.outcome |= outcome
-        if t.outcome.passed:
-            passed.append(t)
-            continue
-        smaller = t.smaller()
-        if smaller:
-            queue = smaller + queue
-        else:
-            done.append(t)
-    return passed
-
-
-def _test_jointly(tests, probe: Probe, floors, point: int) -> None:
-    """One element of every index at once; outcomes are noted on each."""
-    moved = [t for t in tests if t.index.kind != "none"]
-    elements = [certify.jointly(t.index, t.seed + point) for t in moved]
-    for t, g in zip(moved, elements, strict=True):
-        t.index.act_(g, probe.tensors)
-    found = probe.gradient()
-    for t, g in zip(moved, elements, strict=True):  # the image of the gradient
-        t.index.act_(g.dual(), probe.base)
-    for t, g in zip(moved, elements, strict=True):
-        noise = _noise(floors[id(t.family)], t.members)
-        noise = [certify.reach(f, g, slice(None)) for f in noise]
-        still = replace(t.index, kind="none")
-        outcome, alive = probe.compare(still, Element(), found, noise)
-        t.outcome |= outcome
-        t.alive |= alive
-    for t, g in zip(reversed(moved), reversed(elements), strict=True):
-        t.index.act_(certify.inverse(g), probe.tensors)
-        t.index.act_(certify.inverse(g.dual()), probe.base)
-
-
-def _rescalings(tests, rows, probe: Probe, floors) -> dict[int, list]:
-    """Exponents of the rescalings that pass, for each test by its place in the list.
-
-    All are tested at once: in the logarithms of the factors the difference is analytic,
-    and vanishes everywhere if it does at a random point. If that fails, one by one.
-    """
-    found = {}
-    for i, t in enumerate(tests):
-        euler = torch.cat([r[t.members] for r in rows[id(t.family)]]).numpy()
-        found[i] = [
-            (s, certify.rescaled(t.index, s, t.seed + k))
-            for k, s in enumerate(certify.exponents(euler))
-        ]
-    some = [i for i in found if found[i]]
-    kept = {n: probe.tensors[n].clone() for i in some for n in tests[i].index.names}
-    for i in some:
-        for _, g in found[i]:
-            tests[i].index.act_(g, probe.tensors)
-    image = probe.gradient() if some else {}
-    for n, x in kept.items():
-        probe.tensors[n].copy_(x)
-    del kept
-    for i in some:
-        for _, g in found[i]:
-            tests[i].index.act_(g.dual(), probe.base)
-    passed = {}
-    for i in some:
-        noise = _noise(floors[id(tests[i].family)], tests[i].members)
-        still = replace(tests[i].index, kind="none")
-        outcome, _ = probe.compare(still, Element(), image, noise)
-        passed[i] = outcome
-    for i in reversed(some):
-        for _, g in reversed(found[i]):
-            tests[i].index.act_(certify.inverse(g.dual()), probe.base)
-    del image
-    everything = all(o.passed for o in passed.values())
-    result: dict[int, list] = {i: [] for i in found}
-    for i in some:
-        noise = _noise(floors[id(tests[i].family)], tests[i].members)
-        for s, g in found[i]:
-            outcome = passed[i]
-            if not everything:
-                outcome = probe.test(tests[i].index, g, noise)[0]
-            if outcome.passed:
-                result[i].append(s)
-                tests[i].outcome |= outcome
-    return result
-
-
-def _single(t: Conjecture, scales: list, probe: Probe, floors) -> Index:
-    """What each unit allows by itself: rescalings, and sign changes, tested."""
-    index, noise = t.index, _noise(floors[id(t.family)], t.members)
-    signs = []
-    for pattern in _patterns(index, t.family, scales):
-        outcome = Outcome()
-        for i in range(1 if index.kind == "permutation" else 3):
-            g = certify.flipped(index, pattern, t.seed + i)
-            outcome |= probe.test(index, g, noise)[0]
-            if not outcome.passed:
+    def run(self) -> list[Index]:
+        self._more_points()
+        for point in range(certify.POINTS):
+            if not self._go(point):
+                lost = [*self.done, *self.tests]
+                return [replace(t.index, kind="none", unknown=INFINITE) for t in lost]
+            self._test_alone(point)
+            self._test_jointly(point)
+            self.done += [t for t in self.tests if not t.outcome.passed]
+            self.tests = [t for t in self.tests if t.outcome.passed]
+            if not self._cheap():
                 break
-        if outcome.passed:
-            signs.append(pattern)
-            t.outcome |= outcome
-    violation = t.outcome.violation
-    if index.kind == "none" and not signs and not scales:
-        violation = float("nan")
-    return replace(index, scales=tuple(scales), signs=tuple(signs), violation=violation)
+        scales = self._rescalings()
+        return self._finished(scales, self._heads_first(scales))
+
+    # points
+
+    def _more_points(self) -> None:
+        """More gradients, to find rescalings of families with few units."""
+        needed = [-(-2 * len(f.parts) // len(f.alike)) + 1 for f in self.families]
+        extra = min(max(needed, default=0), certify.EULER) - certify.POINTS
+        for point in range(max(extra, 0)):
+            if self.probe.move(self.origin, 100 + point):
+                self._note_euler()
+
+    def _note_euler(self) -> None:
+        for key, whole in self.wholes.items():
+            self.euler[key].append(self.probe.euler(whole))
+
+    def _go(self, point: int, small: float = 1.0) -> bool:
+        """To a new point; False where the loss is not finite there."""
+        if not self.probe.move(self.origin, point, small):
+            return False
+        noisy = self.probe.rounding(point)
+        self._note_euler()
+        for key, whole in self.wholes.items():
+            self.floors[key] = self.probe.floors(whole, noisy)
+            least = self.probe.euler_rounding(whole, self.floors[key])
+            self.limits[key] = torch.maximum(self.limits.get(key, least), least)
+        return True
+
+    def _cheap(self) -> bool:
+        """Whether each index may be tested at every point, or at one only."""
+        moved = sum(t.index.kind != "none" for t in self.tests)
+        return moved * sum(p.numel() for p in self.origin.values()) < CHEAP
+
+    def _noise(self, t: Conjecture) -> list[Tensor]:
+        at = torch.from_numpy(t.members)
+        return [f[at] for f in self.floors[id(t.family)]]
+
+    # exchanges and rotations
+
+    def _test_alone(self, point: int) -> None:
+        """Keep those that pass; of one that fails, test what it splits into."""
+        queue, passed = self.tests, []
+        while queue:
+            t, *queue = queue
+            if t.index.kind == "none":
+                passed.append(t)
+                continue
+            g = certify.alone(t.index, t.seed + point)
+            t.note(*self.probe.test(t.index, g, self._noise(t)))
+            if t.outcome.passed:
+                passed.append(t)
+            elif smaller := t.smaller():
+                queue = smaller + queue
+            else:
+                self.done.append(t)
+        self.tests = passed
+
+    def _test_jointly(self, point: int) -> None:
+        """One element of every index at once; outcomes are noted on each."""
+        moved = [t for t in self.tests if t.index.kind != "none"]
+        pairs = [(t, certify.jointly(t.index, t.seed + point)) for t in moved]
+        for (t, _), outcome in zip(pairs, self._image(pairs), strict=True):
+            t.note(*outcome)
+        self._undo(pairs)
+
+    def _undo(self, pairs: list) -> None:
+        for t, g in reversed(pairs):
+            t.index.act_(certify.inverse(g), self.probe.tensors)
+
+    def _image(self, pairs: list) -> list:
+        """Outcomes for each (conjecture, element), where all act at once.
+
+        The tensors are left at the image; the gradient goes back to the point.
+        """
+        probe = self.probe
+        for t, g in pairs:
+            t.index.act_(g, probe.tensors)
+        found = probe.gradient()
+        for t, g in pairs:
+            t.index.act_(g.dual(), probe.base)
+        outcomes = []
+        for t, g in pairs:
+            noise = [certify.reach(f, g, slice(None)) for f in self._noise(t)]
+            still = replace(t.index, kind="none")
+            outcomes.append(probe.compare(still, Element(), found, noise))
+        for t, g in reversed(pairs):
+            t.index.act_(certify.inverse(g.dual()), probe.base)
+        return outcomes
+
+    # what each unit allows by itself
+
+    def _rescalings(self) -> list[list]:
+        """Exponents of the rescalings that pass, for each test.
+
+        All are tested at once: in the logarithms of the factors the difference is
+        analytic, and vanishes everywhere if it does at a random point. If that fails,
+        one by one.
+        """
+        pairs, ways = [], []
+        for t in self.tests:
+            rows = self.euler[id(t.family)]
+            euler = torch.cat([r[t.members] for r in rows])
+            if len(euler) < 2 * euler.shape[1]:  # few units: others of their kind help
+                euler = torch.cat(rows)
+            limits = self.limits[id(t.family)].numpy()
+            ways.append(list(certify.exponents(euler.numpy(), limits)))
+            for k, s in enumerate(ways[-1]):
+                pairs.append((t, certify.rescaled(t.index, s, t.seed + k)))
+        if not pairs:
+            return ways
+        outcomes = [o for o, _ in self._image(pairs)]
+        self._undo(pairs)
+        if not all(o.passed for o in outcomes):
+            outcomes = [
+                self.probe.test(t.index, g, self._noise(t))[0] for t, g in pairs
+            ]
+        passed, result = iter(zip(pairs, outcomes, strict=True)), []
+        for some in ways:
+            mine = [(s, *next(passed)) for s in some]
+            result.append([s for s, _, o in mine if o.passed])
+            for _, (t, _), o in mine:
+                if o.passed:
+                    t.outcome |= o
+        return result
+
+    def _signs(self, scales: list) -> list[list]:
+        """Sets of parts that may change sign together, for each test.
+
+        A unit that is idle at a point (cut off, or constant) would pass for anything:
+        what it leaves open is tested at other points.
+        """
+        found: list[list] = [[] for _ in self.tests]
+        few = None if self._cheap() else 1
+        queue = [
+            (i, pattern, torch.zeros(len(t.index.parts), t.index.units) > 0)
+            for i, t in enumerate(self.tests)
+            for pattern in _patterns(t.index, t.family, scales[i], few)[:PATTERNS]
+        ]
+        if few:
+            return self._signs_jointly(queue, found)
+        for point, small in enumerate((1.0, 0.1, 0.3)):
+            if point and not (queue and self._go(200 + point, small)):
+                break
+            again = []
+            for i, pattern, seen in queue:
+                t = self.tests[i]
+                outcome, alive, moved = _signed(
+                    t, pattern, t.seed + point, self._noise(t), self.probe
+                )
+                seen = seen | alive
+                last = point == 2  # what has no gradient anywhere does not count
+                used = [p for p in pattern if not last or bool(seen[p].any())]
+                used = [p for p in used if t.index.parts[p].trainable]
+                if not outcome.passed:
+                    continue
+                lively = seen[used].all(0) if used else seen.any(0)
+                some = last and t.index.kind == "none" and bool(lively[moved].any())
+                if bool(lively[moved].all()) or some:
+                    found[i].append(pattern)
+                    t.outcome |= outcome
+                    t.idle |= moved & ~lively
+                else:
+                    again.append((i, pattern, seen))
+            queue = again
+        return found
+
+    def _signs_jointly(self, queue: list, found: list[list]) -> list[list]:
+        """For large models: of each index one unit, for the first set of parts at once.
+
+        Only if that fails, and for further sets, one index after the other.
+        """
+        seen: set[int] = set()
+        firsts = [q for q in queue if not (q[0] in seen or seen.add(q[0]))]
+        firsts = [q for q in firsts if self.tests[q[0]].index.kind == "permutation"]
+        pairs = []
+        for i, pattern, _ in firsts:
+            t = self.tests[i]
+            pairs.append((t, certify.flips(t.index, pattern, t.seed)[0]))
+        passed = False
+        if pairs:
+            outcomes = [o for o, _ in self._image(pairs)]
+            self._undo(pairs)
+            passed = all(o.passed for o in outcomes)
+        for i, pattern, _ in queue:
+            t = self.tests[i]
+            if found[i]:
+                continue
+            if passed and any(i == f[0] and pattern == f[1] for f in firsts):
+                found[i].append(pattern)
+                continue
+            noise = self._noise(t)
+            outcome, alive, moved = _signed(t, pattern, t.seed, noise, self.probe)
+            used = [p for p in pattern if bool(alive[p].any())]
+            if outcome.passed and used and bool(alive[used][:, moved].all()):
+                found[i].append(pattern)
+                t.outcome |= outcome
+        return found
+
+    # the outcome
+
+    def _heads_first(self, scales: list) -> list[Index]:
+        """Attention heads, tested before the point is left."""
+        found = [
+            (replace(t.index, scales=tuple(s)), t)
+            for t, s in zip(self.tests, scales, strict=True)
+        ]
+        return _heads(found, self.probe, self.floors)
+
+    def _finished(self, scales: list, heads: list[Index]) -> list[Index]:
+        signs, found = self._signs(scales), []
+        for t, s, flips in zip(self.tests, scales, signs, strict=True):
+            violation = t.outcome.violation
+            if t.index.kind == "none" and not s and not flips:
+                violation = float("nan")
+            idle = t.index.kind != "none" and float(t.alive.double().mean()) < 0.5
+            index = replace(
+                t.index, scales=tuple(s), signs=tuple(flips), violation=violation,
+                unknown=IDLE if idle else "",
+            )  # fmt: skip
+            if not index.parts[0].shape:
+                found += _numbers_apart(index)
+            elif bool(t.idle.any()):
+                rest = replace(_some(index, t.idle), unknown=IDLE, signs=(), scales=())
+                found += [_some(index, ~t.idle), rest]
+            else:
+                found.append(index)
+        for t in self.done:
+            why = t.index.unknown or (UNSURE if t.outcome.unsure else BROKEN)
+            violation = t.outcome.violation
+            found.append(
+                replace(t.index, kind="none", unknown=why, violation=violation)
+            )
+        return found + heads
 
 
-def _patterns(index: Index, family: Family, scales) -> list[tuple[int, ...]]:
-    """Sets of parts in which a unit may change its sign, to be tested."""
+def _signed(t: Conjecture, pattern, seed: int, noise, probe: Probe):
+    """The tests of sign changes: outcome, (parts, m) what had a gradient, (m,) moved."""
+    outcome = Outcome()
+    lively = torch.zeros(len(t.index.parts), t.index.units, dtype=torch.bool)
+    moved = torch.zeros(t.index.units, dtype=torch.bool)
+    for g in certify.flips(t.index, pattern, seed):
+        one, alive = probe.test(t.index, g, noise)
+        outcome |= one
+        if not outcome.passed:
+            break
+        changed = next(iter(g.factors.values())) < 0
+        lively |= alive & changed
+        moved |= changed
+    return outcome, lively, moved
+
+
+def _patterns(
+    index: Index, family: Family, scales, few: int | None = None
+) -> list[tuple[int, ...]]:
+    """Sets of parts in which a unit may change its sign, to be tested.
+
+    few: how many of those before products and even functions; None for all.
+    """
     numbers = range(len(index.parts))
     if index.kind == "rotation" or all(p.reads for p in index.parts):
         return []  # -1 is a rotation; the inputs of a layer have signs of their own
     found = []
     if family.group >= SIGNED:
         found.append(tuple(p for p in numbers if p not in family.gains))
-    if family.early:
-        found.append(family.early)
-    if family.group >= SIGNED or family.products:
+    found += family.early[:few]
+    multiplied = family.products or (few is None and family.gains)
+    if family.group >= SIGNED or multiplied:
         for s in scales:
             if all(float(e).is_integer() for e in s):
                 found.append(tuple(p for p in numbers if s[p] % 2))
-    trained = [p.trainable for p in index.parts]
-    found = [f for f in found if f and any(trained[p] for p in f)]
+    variance = {i for i, p in enumerate(index.parts) if p.name.endswith("running_var")}
+    found = [tuple(p for p in f if p not in variance) for f in found]
+    found = [f for f in found if any(index.parts[p].trainable for p in f)]
     return list(dict.fromkeys(found))
+
+
+def _some(index: Index, units: Tensor) -> Index:
+    """The index of some of the units."""
+    h, added = index.activations, index.contributions
+    return replace(
+        index,
+        parts=tuple(replace(p, places=p.places[units]) for p in index.parts),
+        activations=None if h is None else h[:, units],
+        contributions=None if added is None else added[units],
+    )
+
+
+def _numbers_apart(index: Index) -> list[Index]:
+    """Parameters without axes: those that change together, and each of the others."""
+    moved = {p for s in index.scales for p, e in enumerate(s) if e}
+    moved |= {p for pattern in index.signs for p in pattern}
+    rest = [p for p in range(len(index.parts)) if p not in moved]
+    found = [Index("none", (index.parts[p],), why=APART) for p in rest]
+    if not moved:
+        return found
+    numbers = sorted(moved)
+    scales = tuple(tuple(s[p] for p in numbers) for s in index.scales)
+    signs = tuple(tuple(numbers.index(p) for p in f) for f in index.signs)
+    parts = tuple(index.parts[p] for p in numbers)
+    return [replace(index, parts=parts, scales=scales, signs=signs), *found]
 
 
 # --- attention heads -----------------------------------------------------------------
@@ -408,7 +539,8 @@ def _heads(found: list, probe: Probe, floors) -> list[Index]:
         for heads in blocks.values():
             if len(heads) > 1:
                 made.append(_block_index(found, heads))
-    return [_tested_heads(index, noise(floors), probe) for index, noise in made]
+    tested = [_tested_heads(index, noise(floors), probe) for index, noise in made]
+    return [index for index in tested if index is not None]
 
 
 def _joined(sets: list[set]) -> list[set]:
@@ -471,14 +603,12 @@ def _block_index(found, heads: list[list]):
     return Index("permutation", tuple(parts), heads=True, pairs=tuple(pairs)), noise
 
 
-def _tested_heads(index: Index, noise: list[Tensor], probe: Probe) -> Index:
+def _tested_heads(index: Index, noise: list[Tensor], probe: Probe) -> Index | None:
+    """The heads, if they may be exchanged by these parameters alone."""
     outcome = Outcome()
     for make in (certify.alone, certify.jointly):
         outcome |= probe.test(index, make(index, 0), noise)[0]
-    if outcome.passed:
-        return replace(index, violation=outcome.violation)
-    why = HEADS if outcome.wrong else UNSURE
-    return replace(index, kind="none", unknown=why, violation=outcome.violation)
+    return replace(index, violation=outcome.violation) if outcome.passed else None
 
 
 # --- a private copy ------------------------------------------------------------------

@@ -10,6 +10,10 @@ import itertools
 
 import numpy as np
 import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from symlab.mirror.units import Index
@@ -291,9 +295,6 @@ def _entropy(sigma: Tensor) -> float:
 
 def _groups(near: np.ndarray, alive: Tensor) -> list[list[int]]:
     """Sets of units that are copies of each other, by their numbers."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
-
     if not near.any():
         return []
     _, label = connected_components(csr_array(near), directed=False)
@@ -302,9 +303,6 @@ def _groups(near: np.ndarray, alive: Tensor) -> list[list[int]]:
 
 
 def _clusters(distance: np.ndarray, radius: float) -> int:
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
     if len(distance) < 2:
         return len(distance)
     tree = linkage(squareform(distance, checks=False), "average")

@@ -33,10 +33,10 @@ INDEXING = _words(
 )
 SAME = _words("clone detach alias contiguous to _to_copy lift_fresh positive")
 LINEAR = _words("neg mul div add sub rsub sum mean")
-ODD = _words("tanh sin erf asinh atan sinh tan softsign sign")
+ODD = _words("tanh sin erf asinh atan sinh tan sign softshrink hardshrink atanh asin")
 EVEN = _words("abs square cos cosh")
 POINTWISE = _words(
-    "cosh relu gelu silu sigmoid exp log sqrt rsqrt pow abs square reciprocal clamp "
+    "softshrink hardshrink atanh asin softsign cosh relu gelu silu sigmoid exp log sqrt rsqrt pow abs square reciprocal clamp "
     "clamp_min clamp_max hardtanh leaky_relu elu celu selu softplus hardswish mish "
     "hardsigmoid threshold cos log1p expm1 log_sigmoid_forward relu6 maximum minimum "
     "where gt ge lt le eq ne logical_and logical_or logical_not masked_fill isnan "
@@ -89,24 +89,28 @@ class Trace(TorchDispatchMode):
             self._follow(name, func, args, kwargs, out)
         else:
             for o in _tensors(out):
-                if name in ALONG | POINTWISE | LINEAR | SAME | INDEXING | VIEWS:
-                    for t in given:
-                        if t in self.events:
-                            self.events[o] = self.events[t]
                 if o in self.atoms.slots:
                     self.atoms.slots[o] = []  # overwritten in place
-                if all(t in self.atoms.constants for t in given):
-                    self.atoms.constants[o] = True
-        if inplace:
+        if name in ALONG | POINTWISE | LINEAR | SAME | INDEXING | VIEWS:
+            met = [self.events[t] for t in given if t in self.events]
+            for o in _tensors(out) if met else ():
+                self.events[o] = met[0]
+        if any(t in self.atoms.varying for t in given):
             for o in _tensors(out):
-                if carry or not all(t in self.atoms.constants for t in given):
-                    self.atoms.constants.pop(o, None)
-            if base is not None:
-                self._write_back(base, args[0])
+                self.atoms.varying[o] = True
+        if base is not None:
+            self._write_back(base, args[0])
         return out
 
     def slots(self, t) -> list[Tensor]:
         return self.atoms.slots.get(t, []) if isinstance(t, Tensor) else []
+
+    def _as(self, given: Tensor, shown: Tensor) -> Tensor:
+        """Another view of a value, of the same origin."""
+        for origin in (self.atoms.varying, self.direct, self.events):
+            if given in origin:
+                origin[shown] = origin[given]
+        return shown
 
     def keep(self, out: Tensor, slots: list[Tensor]) -> None:
         """Give a result its slots, those that differ anywhere at all."""
@@ -152,11 +156,11 @@ class Trace(TorchDispatchMode):
             slots = self.squares.pop(a)
             if name in ("sum", "mean"):
                 dims = self._dims(args, kwargs)
-                if all(_varies(s) <= dims for s in slots):
-                    self.squares[a] = slots
-                    continue
+                summed = [s for s in slots if _varies(s) <= dims]
+                self.squares[a] = summed
+                slots = [s for s in slots if all(s is not x for x in summed)]
             for s in slots:
-                self.atoms.cap(s, PERMUTATION)
+                self.atoms.cap(s, SIGNED)
                 self.atoms.even(s)
                 self.atoms.colour(s, "square")
 
@@ -180,7 +184,8 @@ class Trace(TorchDispatchMode):
             place.copy_(slots[i] if i < len(slots) else torch.zeros_like(place))
             mine[i] = labels
         self.keep(base, mine)
-        self.atoms.constants.pop(base, None)
+        if view in self.atoms.varying:
+            self.atoms.varying[base] = True
 
     # shapes
 
@@ -245,11 +250,10 @@ class Trace(TorchDispatchMode):
             return None
         shape = torch.broadcast_shapes(*(o.shape for o in operands))
         if self._is_square(name, args):
-            kept = [s.expand(shape) for s in self.slots(args[0])]
-            self.keep(out, kept)
-            self.squares[out] = kept
+            self.keep(out, self.slots(args[0]))
+            self.squares[out] = self.slots(out)
             return None
-        group = SIGNED if name in ODD else PERMUTATION
+        group = SIGNED if name in ODD | EVEN or _is_odd(name, args) else PERMUTATION
         if name in ("mul", "div", "neg"):
             group = ROTATION
         elif name in ("add", "sub", "rsub"):
@@ -289,33 +293,35 @@ class Trace(TorchDispatchMode):
                     continue
                 others.remove(twin)
                 k = kept[twin]
-                self.atoms.tie(k, s)
                 if product:
                     self.atoms.cap(s, SIGNED)
                     self._product(k, s, weights[twin], direct)
+                self.atoms.tie(k, s)
                 k, s = compact(k, s)
                 kept[twin] = torch.where(k > 0, k, s).expand(shape)
                 weights[twin] &= direct
         alive = []
-        for s in kept:
+        for s, direct in zip(kept, weights, strict=True):
             self.atoms.cap(s, group)
             told = [
                 self._tell(s, dim, o, shape, product)
                 for o in operands
                 for dim in _varies(s)
             ]
-            alive += [] if any(told) else [s]
+            alive += [] if direct and any(told) else [s]
         return alive
 
     def _product(self, k, s, k_direct: bool, s_direct: bool) -> None:
-        self.atoms.products += [labels_of(k), labels_of(s)]
+        self.atoms.even(k, s)
         if k_direct != s_direct:
             self.atoms.gains.append(labels_of(k if k_direct else s))
+        else:
+            self.atoms.products += [labels_of(k), labels_of(s)]
 
     def _tell(self, s, dim: int, other: Tensor, shape, product: bool) -> bool:
         """What the units along `dim` of s met in `other`, where it has no units.
 
-        True where data were added to each: no unit has a symmetry any more.
+        True where data were added to each, as to learned positions.
         """
         own = [x.expand(shape) for x in self.slots(other)]
         own = [x for x in own if dim in _varies(x)]
@@ -328,7 +334,7 @@ class Trace(TorchDispatchMode):
             if bool((rest == rest.reshape(-1)[0]).all()):
                 return False  # padding
             s = torch.where(_along_dim(hidden, dim, s.ndim), compact(s)[0], 0)
-        constant = other in self.atoms.constants
+        constant = other not in self.atoms.varying
         varies = dim in _varies(x)
         if not product and (constant or not varies):
             zero = not bool(x.any())
@@ -354,7 +360,7 @@ class Trace(TorchDispatchMode):
         """Report constants x that are added; False where the index spreads."""
         if _varies(s) != {dim}:
             return False
-        labels = s.movedim(dim, 0).flatten(1)[:, 0]
+        labels = _line(s, dim)
         rows = compact(x)[0] if x.stride(dim) else x
         rows = rows.movedim(dim, 0)
         self.atoms.fix(labels, rows.reshape(rows.shape[0], -1))
@@ -387,7 +393,8 @@ class Trace(TorchDispatchMode):
                 self.atoms.colour(s, name)
             if _varies(s) & dims:
                 self.atoms.span(s, name)
-                if linear and name != "norm" and x not in self.squares:
+                squared = any(s is q for q in self.squares.get(x, ()))
+                if linear and name != "norm" and not squared:
                     d = next(iter(_varies(s) & dims))
                     if not self._fix(s, d, x.new_ones(()).expand(x.shape)):
                         self.atoms.cap(s, PERMUTATION)
@@ -419,9 +426,9 @@ class Trace(TorchDispatchMode):
         for s in self.slots(args[0]):
             one, gate = s.chunk(2, dim)
             if dim % s.ndim in _varies(s):
+                self._product(one, gate, False, False)
                 self.atoms.tie(one, gate)
                 self.atoms.cap(one, SIGNED)
-                self._product(one, gate, False, False)
             self.atoms.colour(gate, "glu")
             kept.append(one)
         self.keep(out, kept)
@@ -433,7 +440,7 @@ class Trace(TorchDispatchMode):
         if any(i.dtype == torch.bool for i in given):
             return "indexing by a mask"
         plain = len(given) == 1 and given[0].ndim == 1
-        moved = plain and given[0] in self.atoms.constants
+        moved = plain and given[0] not in self.atoms.varying
         kept = []
         for s in self.slots(x):
             if _varies(s) & set(used) and not moved:
@@ -442,6 +449,8 @@ class Trace(TorchDispatchMode):
                 continue
             kept.append(torch.ops.aten.index(s, indices))
         self.keep(out, kept)
+        if moved and x in self.direct:
+            self.direct[out] = True
         return None
 
     def op_argmax(self, args, kwargs, out) -> str | None:
@@ -483,8 +492,8 @@ class Trace(TorchDispatchMode):
             [s[None] for s in self.slots(y)],
             (1, *x.shape),
             (1, *y.shape),
-            x[None],
-            y[None],
+            self._as(x, x[None]),
+            self._as(y, y[None]),
         )
         return kept if isinstance(kept, str) else [s[0] for s in kept]
 
@@ -495,8 +504,8 @@ class Trace(TorchDispatchMode):
             [s[None, :, None] for s in self.slots(y)],
             (1, *x.shape),
             (1, y.shape[0], 1),
-            x[None],
-            y[None, :, None],
+            self._as(x, x[None]),
+            self._as(y, y[None, :, None]),
         )
         if isinstance(kept, str):
             return kept
@@ -569,7 +578,7 @@ class Trace(TorchDispatchMode):
         if its not in _varies(other):
             if bool(other.any()) and not self._fix_summed(mine, dim, other, its):
                 self.atoms.cap(mine, PERMUTATION)
-        elif other in self.atoms.constants:
+        elif other not in self.atoms.varying:
             if not self._fix_summed(mine, dim, other, its):
                 self.atoms.cap(mine, PERMUTATION)
             self.atoms.remember(mine, dim, _classes(other, its), linear=True)
@@ -579,7 +588,7 @@ class Trace(TorchDispatchMode):
     def _fix_summed(self, s, dim: int, other, its: int) -> bool:
         if _varies(s) - {dim}:
             return False
-        labels = s.movedim(dim, 0).flatten(1)[:, 0]
+        labels = _line(s, dim)
         if its in _varies(other):
             rows = other.movedim(its, 0).reshape(len(labels), -1)
         else:
@@ -617,15 +626,18 @@ class Trace(TorchDispatchMode):
         if any(_varies(s) - {0, channel} for s in self.slots(x)):
             return "convolution over an index that a unit spreads over"
         ins = [s for s in self.slots(x) if channel in _varies(s)]
-        ins = [s.movedim(channel, 0).flatten(1)[:, 0] for s in ins]  # (C,)
+        ins = [_line(s, channel) for s in ins]  # (C,)
         if transposed and groups > 1:
             return "grouped transposed convolution"
         outs = self._by_axis(w, 1 if transposed else 0)
         if groups == 1:
-            self._sum_channels(ins, self._by_axis(w, 0 if transposed else 1), x, w, channel)
+            self._sum_channels(
+                ins, self._by_axis(w, 0 if transposed else 1), x, w, channel
+            )
         elif groups == x.shape[channel] == w.shape[0]:
             for s in ins:
                 for o in outs:
+                    self._product(s, o, False, True)
                     self.atoms.tie(s, o)
             if not ins:
                 for o in outs:
@@ -649,7 +661,7 @@ class Trace(TorchDispatchMode):
         return None
 
     def _sum_channels(self, ins, summed, x, w, channel: int) -> None:
-        flat = x.movedim(channel, -1).reshape(1, -1, x.shape[channel])
+        flat = self._as(x, x.movedim(channel, -1).reshape(1, -1, x.shape[channel]))
         weight = w.movedim(1, 0).reshape(1, w.shape[1], -1) if w is not None else None
         for s in ins:
             for t in summed:
@@ -672,7 +684,7 @@ class Trace(TorchDispatchMode):
     def _by_axis(self, w: Tensor, axis: int) -> list[Tensor]:
         """The slot of a weight along one of its axes, (n,)."""
         found = [s for s in self.slots(w) if _varies(s) == {axis}]
-        return [s.movedim(axis, 0).flatten(1)[:, 0] for s in found]
+        return [_line(s, axis) for s in found]
 
     # networks
 
@@ -687,19 +699,20 @@ class Trace(TorchDispatchMode):
             for t, shape, r in zip((q, k, v), shapes, shared, strict=True)
         )  # fmt: skip
         values = [
-            t.repeat_interleave(r, -3).flatten(0, -3) if r > 1 else t.reshape(shape)
-            for t, shape, r in zip((q, k, v), shapes, shared, strict=True)
+            self._as(t, (t.repeat_interleave(r, -3) if r > 1 else t).flatten(0, -3))
+            for t, r in zip((q, k, v), shared, strict=True)
         ]
         self.event += 1
         shapes = [tuple(t.shape) for t in values]
         flipped = (shapes[1][0], shapes[1][2], shapes[1][1])
         scores = self._contract(
             qs, [s.mT for s in ks], shapes[0], flipped,
-            values[0], values[1].mT, self.event,
+            values[0], self._as(k, values[1].mT), self.event,
         )  # fmt: skip
         if isinstance(scores, str) or any(_varies(s) - {0} for s in scores):
             return scores if isinstance(scores, str) else "scores that carry an index"
         weights = values[0].new_ones(()).expand(*shapes[0][:2], shapes[2][1])
+        self.atoms.varying[weights] = True
         kept = self._contract([], vs, weights.shape, shapes[2], weights, values[2],
                               self.event)  # fmt: skip
         if isinstance(kept, str):
@@ -751,7 +764,7 @@ class Trace(TorchDispatchMode):
         if isinstance(gain, Tensor):
             kept = self._meet([x, gain], x.shape, ROTATION, product=True)
         if isinstance(bias, Tensor):
-            shown = torch.empty_like(x)
+            shown = self._as(x, torch.empty_like(x))
             self.atoms.slots[shown] = kept
             kept = self._meet([shown, bias], x.shape, ROTATION)
         return kept
@@ -768,18 +781,18 @@ class Trace(TorchDispatchMode):
         x, outs = args[0], _tensors(out)
         channel = 1 if x.ndim > 1 else 0
         slots = self.slots(x)
-        for number, statistic in enumerate(args[1:5]):
-            view = [1] * x.ndim
+        for number in (2, 3, 0, 1):  # statistics, then gain and bias
+            statistic, view = args[1 + number], [1] * x.ndim
             view[channel] = -1
             for s in self.slots(statistic):
                 s = s.view(view).expand(x.shape)
+                if number == 0 and slots:
+                    self._product(slots[0], s, False, True)
                 for mine in slots:
                     self.atoms.tie(mine, s)
-                if number == 0:
-                    self.atoms.gains.append(np.unique(s.cpu().numpy()))
                 slots = slots or [s]
         for s in slots:
-            self.atoms.cap(s, PERMUTATION)
+            self.atoms.cap(s, SIGNED)
             self.atoms.colour(s, "batch norm")
             if not self.slots(x):
                 self.atoms.remember(s, channel)
@@ -807,12 +820,8 @@ class Trace(TorchDispatchMode):
         affine = []
         for t in (gain, bias):
             if isinstance(t, Tensor):
-                shown = t.view(view)
+                shown = self._as(t, t.view(view))
                 self.atoms.slots[shown] = [s.view(view) for s in self.slots(t)]
-                if t in self.atoms.constants:
-                    self.atoms.constants[shown] = True
-                if t in self.direct:
-                    self.direct[shown] = True
             affine.append(shown if isinstance(t, Tensor) else None)
         self.keep(_tensors(out)[0], self._affine(x, affine))
         return None
@@ -844,8 +853,23 @@ def _tensors(tree) -> list[Tensor]:
     return [x for x in leaves if isinstance(x, Tensor)]
 
 
+def _is_odd(name: str, args) -> bool:
+    """Whether values are cut at -c and c."""
+    return (
+        name in ("clamp", "hardtanh")
+        and len(args) > 2
+        and all(isinstance(a, int | float) for a in args[1:3])
+        and args[1] == -args[2]
+    )
+
+
 def _not(slot: Tensor, others: list[Tensor]) -> bool:
     return all(slot is not o for o in others)
+
+
+def _line(slot: Tensor, dim: int) -> Tensor:
+    """(n,) the labels along dim, where all else is constant."""
+    return compact(slot)[0].movedim(dim, 0).reshape(slot.shape[dim], -1)[:, 0]
 
 
 def _along_dim(mask: np.ndarray, dim: int, ndim: int) -> Tensor:

@@ -6,6 +6,7 @@ entry of that layer's bias and a column of the layer that reads it. A matrix may
 of one index twice (W -> P W P^T). The elements of a group act on all parts at once.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -86,6 +87,7 @@ class Part:
     def __str__(self) -> str:
         return _axis_text(self, self.places.reshape(-1).tolist())
 
+
 @dataclass(frozen=True)
 class Element:
     """A group element: units are exchanged, turned, and multiplied.
@@ -151,9 +153,20 @@ class Index:
 
     @property
     def rescaling(self) -> tuple[float, ...] | None:
-        """Exponents of a rescaling that shrinks some parts as it grows others."""
-        both = [s for s in self.scales if min(s) < 0 < max(s)]
-        return both[0] if both else None
+        """Exponents of a rescaling that shrinks some parts as it grows others.
+
+        Only of those that are mirrors: a factor c on some parts, 1/c on others.
+        """
+        times = (1.0, -1.0, 0.5, -0.5, 2.0, -2.0)
+        sums = [
+            tuple(x * a + y * b for a, b in zip(*pair, strict=True))
+            for pair in itertools.combinations(self.scales[:6], 2)
+            for x, y in itertools.product(times[:5:2], times)
+        ]
+        for s in (*self.scales, *sums):
+            if set(s) <= {-1.0, 0.0, 1.0} and min(s) < 0 < max(s):
+                return s
+        return None
 
     @property
     def merging(self) -> tuple[float, ...] | None:
