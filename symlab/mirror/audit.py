@@ -67,8 +67,8 @@ def audit(
 
     How far a certificate reaches: see `symlab.mirror.certify`. The elements that are
     tested generate the group, so that in exact arithmetic and at a generic point a loss
-    without the symmetry passes with probability zero (2**-20 for sign flips of more
-    than 20 units that cannot be exchanged). They are tested at two random points; at
+    without the symmetry passes with probability zero (2**-10 for sign flips of more
+    than 10 units that cannot be exchanged). They are tested at two random points; at
     one, if indices times parameters exceed 1e8. In float64 a difference is seen where
     it is above 1e-10 of the gradient of one unit with respect to one parameter; between
     that and 1e-6 the row says 'unknown', unless rounding explains it. A part of the

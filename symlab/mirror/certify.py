@@ -28,7 +28,7 @@ from symlab.mirror.units import Element, Index, Part
 
 POINTS = 2  # at which every index is tested alone
 EULER = 24  # at most so many points to find rescalings with
-FLIPS = 20  # sets of units whose signs are changed
+FLIPS = 10  # sets of units whose signs are changed
 SHARP = 300  # times what rounding was seen to do: beyond it a difference is real
 CHUNK = 1 << 18  # entries that are compared at once
 
@@ -112,30 +112,30 @@ class Probe:
             for n, g in zip(wanted, found, strict=True)
         }
 
-    def move(self, origin: dict[str, Tensor], seed: int, small: float = 1.0) -> bool:
+    def move(self, origin: dict[str, Tensor], seed: int, factor: float = 1.0) -> bool:
         """Go to a random point around the origin; False where the loss is not finite.
 
-        small: factor on matrices, at which units that are cut off come back.
+        factor: on all matrices; where it is small, units that are cut off come back.
         """
         for size in (1.0, 0.3, 0.1, 0.03):
             self.base = {}
-            self._go(origin, seed, size, small)
+            self._go(origin, seed, size, factor)
             with torch.no_grad():
                 value = self.loss(self.model, self.batch)
             if bool(torch.isfinite(value)):
                 self.base = self.gradient()
                 if all(bool(torch.isfinite(g).all()) for g in self.base.values()):
-                    self.point = (origin, seed, size, small)
+                    self.point = (origin, seed, size, factor)
                     return True
         return False
 
-    def _go(self, origin: dict[str, Tensor], seed: int, size, small) -> None:
+    def _go(self, origin: dict[str, Tensor], seed: int, size, factor) -> None:
         draws = torch.Generator().manual_seed(seed)
         for n, p in self.params.items():
             p.data.copy_(origin[n])
             _shake(p.data, size, draws)
-            if small != 1 and p.ndim > 1:
-                p.data.mul_(small)
+            if factor != 1 and p.ndim > 1:
+                p.data.mul_(factor)
 
     def rounding(self, seed: int) -> dict[str, Tensor]:
         """The gradient after parameters changed by a few units in the last place."""
@@ -206,14 +206,14 @@ class Probe:
             not bool((passed | wrong).all()),
         )
 
-    def euler(self, index: Index) -> Tensor:
+    def euler(self, index: Index, gradient: dict | None = None) -> Tensor:
         """(m, parts): sum of theta * gradient over what a unit owns of each part."""
-        columns = []
+        columns, gradient = [], self.base if gradient is None else gradient
         for part in index.parts:
             if part.name not in self.base:
                 columns.append(torch.zeros(index.units, dtype=torch.float64))
                 continue
-            t, g = self.tensors[part.name], self.base[part.name]
+            t, g = self.tensors[part.name], gradient[part.name]
             sums = [
                 (part.rows(t, u) * part.rows(g, u)).sum(1).double().cpu()
                 for u in part.chunks(CHUNK)
