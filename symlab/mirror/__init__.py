@@ -1,6 +1,7 @@
 """Mirror symmetries of a loss: find them, impose them, remove them."""
 
 from symlab.mirror.audit import audit
+from symlab.mirror.compress import compress
 from symlab.mirror.dcs import DCS, critical_decay, decay_groups, differences
 from symlab.mirror.hessian import blocks
 from symlab.mirror.symmetry import (
@@ -17,6 +18,7 @@ __all__ = [
     "MirrorSymmetry",
     "audit",
     "blocks",
+    "compress",
     "critical_decay",
     "decay_groups",
     "differences",

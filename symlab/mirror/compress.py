@@ -1,0 +1,134 @@
+"""Remove what `audit` finds: the same function, as a smaller ordinary module.
+
+    smaller, report = compress(model, loss, batch)
+    print(report)
+
+Units that do nothing are removed, units that compute the same function are merged, and
+products that have lost rank are cut (`moves`, `heads`). Every reduction is done to
+a copy (`surgery`), whose outputs on the batch are compared in float64; one that does
+not reproduce them is undone, and the report says so (`search`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from symlab.mirror.search import Search
+from symlab.mirror.surgery import copied
+from symlab.mirror.units import Index
+
+KINDS = ("dead", "constant", "silent", "merged", "cut", "heads", "approximated")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `compress` did.
+
+    table: one row for each index with a symmetry: units before and after, how many went
+    as dead, constant, silent, merged, cut, heads and approximated, and why others stay.
+    parameters, flops: (before, after); flops of one call of the loss, a multiply-add is
+    two. change: the largest difference of an output on the batch, relative to
+    the largest output, in float64; of the loss where the model has no outputs.
+    """
+
+    table: pd.DataFrame
+    parameters: tuple[int, int]
+    flops: tuple[int, int]
+    change: float
+    tolerance: float
+
+    def __str__(self) -> str:
+        lines = [_ratio("parameters", self.parameters), _ratio("flops", self.flops)]
+        lines.append(f"outputs change by {self.change:.1e} of the largest")
+        for row in self.table.itertuples():
+            done = [f"{getattr(row, k)} {k}" for k in KINDS if getattr(row, k)]
+            if done or row.note:
+                sizes = (
+                    f"{row.before} -> {row.after}" if done else f"{row.before} units"
+                )
+                what = ", ".join(done) or "nothing"
+                lines.append(f"{_short(row.parameters)}: {sizes} ({what})")
+                lines += [f"  {row.note}"] if row.note else []
+        if len(lines) == 3:
+            lines.append("nothing to remove")
+        return "\n".join(lines)
+
+
+def _ratio(name: str, sizes: tuple[int, int]) -> str:
+    a, b = sizes
+    return f"{name} {a:,} -> {b:,} ({b / max(a, 1):.1%})"
+
+
+def _short(text: str, most: int = 3) -> str:
+    parts = text.split(", ")
+    more = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return ", ".join(parts[:most]) + more
+
+
+def compress(
+    model: nn.Module,
+    loss: Callable[[nn.Module, object], Tensor],
+    batch,
+    tolerance: float = 0.0,
+    silent: bool = False,
+) -> tuple[nn.Module, Report]:
+    """A smaller module with the same outputs on the batch, and a report.
+
+    The module is a deep copy of the model, of its dtype, with sliced tensors and sizes
+    that fit: it can be trained, saved, copied and moved. The model is not changed.
+    Ties stay ties.
+
+    tolerance: 0 for reductions that leave the function as it is: outputs change by less
+    than 1e-6 of the largest output (float16 and bfloat16: by less than their spacing at
+    one), in float64. Above 0, units are also removed or merged one by one, the least
+    change first, while |new - old| <= tolerance * max |old| for every output tensor of
+    the batch and |new - old| <= tolerance * max(|old|, 1) for the loss.
+    silent: also remove units whose value is the same at every place of this batch,
+    although other inputs may wake them.
+
+    Raises ValueError where `tolerance` is negative, and where `audit` does.
+    """
+    if not (isinstance(tolerance, int | float) and 0 <= tolerance < float("inf")):
+        raise ValueError(f"tolerance must be a number from 0 up, not {tolerance!r}")
+    search = Search(model, loss, batch, silent)
+    search.exact()
+    if tolerance:
+        search.approximate(tolerance)
+    new, change = search.build(search.draft), search.change(search.draft)[0]
+    sizes = tuple(sum(p.numel() for p in m.parameters()) for m in (model, new))
+    flops = tuple(_flops(m, loss, batch) for m in (model, new))
+    return new, Report(_table(search), sizes, flops, change, tolerance)
+
+
+def _flops(model: nn.Module, loss, batch) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        loss(copied(model), batch)  # a copy: batch norm counts its calls
+    return counter.get_total_flops()
+
+
+def _table(search: Search) -> pd.DataFrame:
+    """One row for each index with a symmetry, in the order of `indices`."""
+    rows = []
+    for n, index in enumerate(search.found):
+        if index.symmetry == "none" or not index.parts[0].shape:
+            continue
+        after = int(search.draft.alive(index).sum())
+        row = {"parameters": index.text(), "symmetry": index.symmetry}
+        row |= {"before": index.units, "after": after}
+        row |= dict.fromkeys(KINDS, 0) | search.counts.get(n, {})
+        rows.append(row | {"note": _note(search, n, index)})
+    columns = ["parameters", "symmetry", "before", "after", *KINDS, "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _note(search: Search, number: int, index: Index) -> str:
+    """Why units stay that could go, '' where there is nothing to say."""
+    reasons = search.notes.get(number, {})
+    texts = [f"{units} stay: {why}" if units else why for why, units in reasons.items()]
+    if not texts and index.unknown and number not in search.open_heads:
+        texts = [f"unknown: {index.unknown}"]
+    return "; ".join(texts)

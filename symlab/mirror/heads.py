@@ -1,0 +1,204 @@
+"""Attention heads: cut to one common width, removed where dead, merged where equal."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from symlab.mirror.moves import EQUAL, ZERO, Move, Site, cut, product, rank, spread
+from symlab.mirror.surgery import Draft, ancestor
+from symlab.mirror.units import Index, Part
+
+
+@dataclass
+class Block:
+    """The heads of one attention.
+
+    number: of the index of its heads. path: of the module. groups: numbers of the
+    rotations' indices, those of equal parts together, in the order of the heads; what
+    multiplies values with outputs comes last. extra: parts of queries and keys that
+    have no rotation (rotary positions) but go with their head.
+    """
+
+    number: int
+    heads: Index
+    path: str
+    groups: list[list[int]]
+    extra: list[Part]
+    width: int
+    outputs: list[int]
+
+    @property
+    def members(self) -> set[int]:
+        """Numbers of all indices of its heads."""
+        return {i for g in self.groups for i in g}
+
+    def parts(self) -> list[Part]:
+        """What belongs to whole heads."""
+        return [*self.heads.parts, *self.extra]
+
+
+def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list[Block]:
+    """One for each index of heads."""
+    made = []
+    for number, heads in enumerate(found):
+        if not heads.heads:
+            continue
+        groups: dict[tuple, list[int]] = {}
+        for i, s in sites.items():
+            if s.index.kind == "rotation" and _inside(s.index, heads):
+                key = tuple((p.name, p.axis) for p in s.index.parts)
+                groups.setdefault(key, []).append(i)
+        outputs = [g for g in groups.values() if sites[g[0]].reads]
+        if len(outputs) != 1 or len(outputs[0]) != heads.units:
+            continue
+        order = [g for g in groups.values() if g is not outputs[0]] + outputs
+        path = ancestor(model, heads.names)
+        extra = _extra(model.get_submodule(path), path, heads)
+        width = sites[outputs[0][0]].index.units
+        made.append(Block(number, heads, path, order, extra, width, outputs[0]))
+    return made
+
+
+def _inside(index: Index, heads: Index) -> bool:
+    """Whether all that an index holds belongs to heads."""
+    owned: dict[tuple[str, int], set[int]] = {}
+    for p in heads.parts:
+        places = p.places.reshape(-1).tolist()
+        owned.setdefault((p.name, p.axis), set()).update(places)
+    return all(
+        set(p.places.reshape(-1).tolist()) <= owned.get((p.name, p.axis), set())
+        for p in index.parts
+    )
+
+
+def _extra(module: nn.Module, path: str, heads: Index) -> list[Part]:
+    """Layers beside those of the values whose outputs are as many: queries and keys."""
+    totals = {p.shape[p.axis] for p in heads.parts}
+    found = []
+    for name, layer in module.named_modules():
+        if not isinstance(layer, nn.Linear) or layer.out_features not in totals:
+            continue
+        for own, p in layer.named_parameters(recurse=False):
+            full = ".".join(x for x in (path, name, own) if x)
+            if full not in heads.names:
+                places = torch.arange(len(p)).view(heads.units, -1)
+                found.append(Part(full, 0, tuple(p.shape), places))
+    return found
+
+
+def alive(block: Block, draft: Draft) -> list[int]:
+    """The heads that are still there."""
+    return draft.alive(block.heads).nonzero()[:, 0].tolist()
+
+
+def width_moves(block: Block, sites: dict[int, Site], draft: Draft, together: bool):
+    """Cuts of each product to the largest rank of any head, or of all to one width."""
+    left = [[i for i in g if bool(draft.alive(sites[i].index).any())]
+            for g in block.groups]  # fmt: skip
+    if not left[-1]:
+        return []
+    ranks = [max((rank(sites[i].index, draft) for i in g), default=0) for g in left]
+    chosen = [range(len(ranks))] if together else [[g] for g in range(len(ranks))]
+    moves = []
+    for some in chosen:
+        width = max(1, *(ranks[g] for g in some))
+        olds = {
+            i: int(draft.alive(sites[i].index).sum()) for g in some for i in left[g]
+        }
+        if olds and width < min(olds.values()):
+            moves.append(_width_move(block, sites, olds, width))
+    return moves
+
+
+def _width_move(block: Block, sites, olds: dict[int, int], width: int) -> Move:
+    def change(draft: Draft, factor: float) -> None:
+        for i in olds:
+            outputs = i in block.outputs
+            cut(sites[i].index, width, draft, 1.0 if outputs else factor)
+
+    patterns = any(i not in block.outputs for i in olds)
+    root = (width / max(olds.values())) ** 0.5  # attention divides by the root of it
+    factors = (1.0, root) if patterns else (1.0,)
+    gone = {i: old - width for i, old in olds.items()}
+    key = (width, *olds)
+    return Move(block.number, "cut", key, change, gone, factors=factors)
+
+
+def head_moves(block: Block, sites: dict[int, Site], draft: Draft) -> list[Move]:
+    """Heads whose output product is zero, and heads that attend as another one does."""
+    here = alive(block, draft)
+    outputs = [sites[i].index for i in block.outputs]
+    sizes = {h: float(product(outputs[h], draft)[0].norm()) for h in here}
+    largest = max(sizes.values(), default=0.0)
+    dead = [h for h in here if sizes[h] <= ZERO * largest]
+    dead = dead[: len(here) - 1]
+    moves = [_head_move(block, h, _removal(block, h)) for h in dead]
+    live = [h for h in here if h not in dead]
+    patterns = {h: _pattern(block, sites, draft, h) for h in live}
+    taken: set[int] = set()
+    for a, i in enumerate(live):
+        for j in live[a + 1 :]:
+            x, y = patterns[i], patterns[j]
+            near = (x - y).norm() <= EQUAL * torch.maximum(x.norm(), y.norm())
+            if i not in taken and j not in taken and bool(near):
+                taken.add(j)
+                moves.append(_head_move(block, j, _union(block, outputs, i, j), i))
+    return moves
+
+
+def _head_move(block: Block, h: int, change, *needs: int) -> Move:
+    gone = {block.number: 1}
+    return Move(block.number, "heads", (h,), change, gone, needs=(h, *needs))
+
+
+def _removal(block: Block, h: int):
+    return lambda draft, factor: draft.drop(block.parts(), [h])
+
+
+def _pattern(block: Block, sites, draft: Draft, h: int) -> Tensor:
+    """What decides where a head attends: products of queries and keys, or all rows."""
+    mine = [sites[g[h]].index for g in block.groups[:-1] if len(g) == block.heads.units]
+    products = []
+    for index in mine:
+        if index.rescaling is not None:
+            core, qa, qb = product(index, draft)
+            products.append((qa @ core @ qb.T).reshape(-1))
+        elif all(p.places.shape[1] == 2 for p in index.parts):  # queries, then keys
+            rows = [draft.rows(p, slice(None)) for p in index.parts]
+            q, k = (torch.cat([r.chunk(2, 1)[n] for r in rows], 1) for n in (0, 1))
+            products.append((q.T @ k).reshape(-1))
+        else:
+            products += [draft.rows(p, slice(None)).reshape(-1) for p in index.parts]
+    covered = {p.name for i in mine for p in i.parts}
+    outputs = {p.name for i in block.outputs for p in sites[i].index.parts}
+    for part in block.parts():
+        if part.name not in covered | outputs:
+            products.append(draft.rows(part, [h]).reshape(-1))
+    return torch.cat(products) if products else torch.zeros(1)
+
+
+def _union(block: Block, outputs: list[Index], i: int, j: int):
+    """Head i takes over what head j adds; it needs the width for both."""
+
+    def change(draft: Draft, factor: float) -> None:
+        index = outputs[i]
+        s = index.rescaling
+        sides = [[p for p, e in enumerate(s) if sign * e > 0] for sign in (1, -1)]
+        rows = []
+        for side in sides:
+            both = [
+                torch.cat([draft.rows(x.parts[p], slice(None)) for p in side], 1)
+                for x in (index, outputs[j])
+            ]
+            rows.append(torch.cat(both))
+        (qa, ra), (qb, rb) = (torch.linalg.qr(r.T) for r in rows)
+        u, sigma, vh = torch.linalg.svd(ra @ rb.T, full_matrices=False)
+        keep = draft.alive(index).nonzero()[:, 0]
+        n = min(len(keep), len(sigma))
+        root = sigma[:n].sqrt()[:, None]
+        spread(index, sides[0], keep, root * (qa @ u[:, :n]).T, draft)
+        spread(index, sides[1], keep, root * (qb @ vh[:n].T).T, draft)
+        draft.drop(block.parts(), [j])
+
+    return change

@@ -1,0 +1,380 @@
+"""What could be removed from a model without a change, unit by unit.
+
+  dead      nothing reads the unit, or its value is 0 whatever the input
+  constant  its value is the same whatever the input: it goes into the reader's bias
+  merged    another unit computes the same function, up to the certified signs and
+            factors: what reads both is added up
+  cut       a product has lost rank: its factors become narrower
+  heads     a head adds nothing, or attends as another one does
+
+These are proposals, made from the weights alone; `compress` verifies each.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from symlab.mirror.reading import Readings
+from symlab.mirror.surgery import Draft, epsilon
+from symlab.mirror.units import Index
+
+ZERO = 1e-6  # relative size below which a weight or a singular value counts as zero
+EQUAL = 1e-5  # relative distance below which two units are proposed as equal
+
+
+@dataclass
+class Move:
+    """One proposal; change(draft, factor) carries it out.
+
+    owner: number of the index, or of the heads' index, that it belongs to.
+    units: those that go; needs: also those that must still be there.
+    gone: {number of an index: how many units it loses}. factors: to be tried, for what
+    multiplies a product whose width changes. loss: the measured change of the outputs.
+    """
+
+    owner: int
+    kind: str
+    units: tuple[int, ...]
+    change: Callable[[Draft, float], None]
+    gone: dict[int, int]
+    needs: tuple[int, ...] = ()
+    factors: tuple[float, ...] = (1.0,)
+    loss: float = 0.0
+
+    @property
+    def key(self) -> tuple:
+        """What tells it from other moves."""
+        return self.owner, self.kind, self.units
+
+
+def unit_move(s: "Site", kind: str, units: list[int], change, needs=()) -> Move:
+    """A move of some units of one index."""
+    units = tuple(units)
+    return Move(s.number, kind, units, change, {s.number: len(units)}, (*units, *needs))
+
+
+@dataclass
+class Site:
+    """An index with the roles of its parts and what its readers meet.
+
+    writes, reads: part numbers; both: parts that do both, as a tied embedding, which
+    are among `writes`, too. norms: paths of root mean square norms over the index.
+    low, high, mean: (m, k) per reading part; fixed: (m,), no input changes the value.
+    """
+
+    number: int
+    index: Index
+    writes: list[int]
+    reads: list[int]
+    both: list[int]
+    norms: list[str]
+    values: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]]
+    fixed: Tensor
+    bound: str = ""
+
+    @property
+    def silent(self) -> Tensor:
+        """(m,) whether the unit's value is the same at every place of the batch."""
+        same = torch.ones(self.index.units, dtype=torch.bool)
+        for low, high, _, _ in self.values.values():
+            scale = torch.maximum(low.abs(), high.abs()).amax()
+            same &= (high - low <= 1e-9 * scale).all(1)
+        return same if self.values else ~same
+
+
+def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> Site:
+    """Roles of the parts; `random` are the readings of other weights."""
+    keys = [(p.name, p.axis) for p in index.parts]
+    both = [i for i, k in enumerate(keys) if k in met.values and k in met.looked_up]
+    reads = [i for i, k in enumerate(keys) if k in met.values and i not in both]
+    writes = [i for i in range(len(keys)) if i not in reads]
+
+    def at(found: Readings, i: int) -> tuple:
+        v, places = found.values[keys[i]], index.parts[i].places
+        return tuple(t[places].double() for t in (v.low, v.high, v.mean, v.size))
+
+    values = {i: at(met, i) for i in [*reads, *both]}
+    fixed = torch.ones(index.units, dtype=torch.bool)
+    for i in values:
+        for other in random:
+            if keys[i] in other.values:
+                low, high, _, _ = at(other, i)
+                scale = torch.maximum(low.abs(), high.abs()).amax()
+                fixed &= (high - low <= 1e-12 * scale).all(1)
+                fixed &= other.values[keys[i]].samples > 1
+    for i, part in enumerate(index.parts):
+        if keys[i] in met.looked_up:  # rows that no token of the batch looks up
+            weight = model.get_parameter(part.name)
+            fixed &= (part.rows(weight.detach()) == 0).all(1)
+    norms, bound = _norms(index, model)
+    return Site(number, index, writes, reads, both, norms, values, fixed, bound)
+
+
+def _norms(index: Index, model: nn.Module) -> tuple[list[str], str]:
+    """Paths of root mean square norms over the units, or why they cannot be dropped."""
+    if not index.across:
+        return [], ""
+    found, bound = [], f"the {index.across} reads all units at once"
+    for part in index.parts:
+        path = part.name.rpartition(".")[0]
+        owner = model.get_submodule(path)
+        own = [n for n, _ in owner.named_parameters(recurse=False)]
+        if isinstance(owner, nn.LayerNorm | nn.GroupNorm):
+            return [], bound
+        batch = isinstance(owner, nn.modules.batchnorm._NormBase)
+        if own == ["weight"] and len(part.shape) == 1 and epsilon(owner) and not batch:
+            found.append(path)
+    return found, "" if found else bound
+
+
+# --- units ---------------------------------------------------------------------------
+
+
+def unit_moves(s: Site, draft: Draft, silent: bool) -> list[Move]:
+    """Dead, constant and equal units of an index."""
+    alive = draft.alive(s.index)
+    rows = [draft.rows(p, slice(None)) for p in s.index.parts]
+    unread = _unread(s, rows) & alive
+    moves = [unit_move(s, "dead", [u], _dropping(s, [u])) for u in _list(unread)]
+    still = s.silent & alive & ~unread
+    for u in _list(still if silent else still & s.fixed):
+        kind = "constant" if s.fixed[u] else "silent"
+        kind = "dead" if s.fixed[u] and not _constant(s, u) else kind
+        moves.append(unit_move(s, kind, [u], folding(s, u)))
+    left = alive & ~unread & ~(still & (s.fixed | silent))
+    return moves + _merges(s, rows, _list(left))
+
+
+def _unread(s: Site, rows: list[Tensor]) -> Tensor:
+    """(m,) what reads the unit is zero, or was on the way to zero and adds nothing."""
+    size = torch.zeros(s.index.units, dtype=torch.float64)
+    added = torch.zeros_like(size)
+    for i in [*s.reads, *s.both]:
+        norm = rows[i].norm(dim=1)
+        added += norm * s.values[i][3].amax(1)
+        size += norm / norm.max().clamp(min=1e-300)
+    low = (size <= 1e-3 * size.max()) & (added <= ZERO * added.max())
+    return (size == 0) | low
+
+
+def _dropping(s: Site, units: list[int]):
+    return lambda draft, factor: draft.drop(s.index.parts, units)
+
+
+def _constant(s: Site, u: int) -> bool:
+    """Whether the unit's value is another constant than zero."""
+    for low, high, _, _ in s.values.values():
+        scale = torch.maximum(low.abs(), high.abs()).amax()
+        if bool((high[u].abs() > 1e-9 * scale).any()):
+            return True
+    return False
+
+
+def folding(s: Site, u: int):
+    """The unit goes; its mean value times what reads it is added to a bias."""
+
+    def change(draft: Draft, factor: float) -> None:
+        for i in [*s.reads, *s.both]:
+            part, value = s.index.parts[i], s.values[i][2][u]
+            bias = _bias(draft, part.name)
+            if bias and bool((value != 0).any()):
+                draft.own(bias).add_(_added(draft, part, u, value))
+        draft.drop(s.index.parts, [u])
+
+    return change
+
+
+def no_bias(s: Site, u: int, draft: Draft) -> bool:
+    """Whether the unit is a constant that some reader has no bias for."""
+    names = [s.index.parts[i].name for i in [*s.reads, *s.both]]
+    return _constant(s, u) and not all(_bias(draft, n) for n in names)
+
+
+def _bias(draft: Draft, name: str) -> str:
+    """The bias of the layer whose weight this is, '' without one."""
+    bias = f"{name.removesuffix('weight')}bias"
+    return bias if name.endswith("weight") and bias in draft.source else ""
+
+
+def _added(draft: Draft, part, u: int, value: Tensor) -> Tensor:
+    """What a constant unit adds to the layer that reads it, (outputs,)."""
+    t = draft.tensor(part.name)
+    weights = torch.zeros_like(t)
+    rows = draft.rows(part, [u]).view(len(value), -1) * value.to(t)[:, None]
+    weights = part.__class__(  # the unit's entries alone, all others zero
+        part.name, part.axis, part.shape, part.places[[u]], part.stack
+    ).replaced(weights, rows)
+    other = 1 if part.axis == 0 and t.ndim > 1 else 0
+    return weights.sum([d for d in range(t.ndim) if d != other])
+
+
+def canonical(s: Site, rows: list[Tensor]) -> Tensor:
+    """(m, parts): factors that bring equal units to equal incoming weights.
+
+    By the certified rescalings one part that writes the unit gets size one, by the
+    certified sign changes a fixed combination of its entries becomes positive.
+    """
+    order = sorted(s.writes, key=lambda p: -rows[p].shape[1])
+    factors = torch.ones(s.index.units, len(rows), dtype=torch.float64)
+    for p, way in _pivots([list(x) for x in s.index.scales], order):
+        size = rows[p].norm(dim=1) * factors[:, p]
+        positive = size > 0
+        c = torch.where(positive, size, 1.0) ** (-1 / way[p])
+        factors = factors * c[:, None] ** torch.tensor(way, dtype=torch.float64)
+    parity = [[int(p in x) for p in range(len(rows))] for x in s.index.signs]
+    draws = torch.Generator().manual_seed(0)
+    for p, pattern in _pivots(parity, order, modulo=2):
+        v = torch.randn(rows[p].shape[1], generator=draws, dtype=torch.float64)
+        minus = (rows[p] @ v) * factors[:, p] < 0
+        flip = torch.tensor(pattern, dtype=torch.bool)
+        factors = torch.where(minus[:, None] & flip, -factors, factors)
+    return factors
+
+
+def _pivots(vectors: list[list], order: list[int], modulo: int = 0):
+    """Each vector with a part of its own, that later vectors do not touch."""
+    found = []
+    while vectors:
+        v, *vectors = vectors
+        p = next((p for p in order if abs(v[p]) > 1e-9), None)
+        if p is None:
+            continue
+        found.append((p, v))
+        reduced = [[a - b * w[p] / v[p] for a, b in zip(w, v, strict=True)]
+                   for w in vectors]  # fmt: skip
+        vectors = [[x % modulo for x in w] for w in reduced] if modulo else reduced
+    return found
+
+
+def _merges(s: Site, rows: list[Tensor], live: list[int]) -> list[Move]:
+    """Units that compute the same function become the first of them."""
+    if len(live) < 2 or not s.writes or (s.both and not s.norms):
+        return []
+    factors = canonical(s, rows)
+    near = distances(s, rows, factors, live) <= EQUAL
+    moves, taken = [], torch.zeros(len(live), dtype=torch.bool)
+    for a, i in enumerate(live):
+        same = near[a] & ~taken
+        same[: a + 1] = False
+        if taken[a] or not bool(same.any()):
+            continue
+        taken |= same
+        copies = [live[b] for b in _list(same)]
+        groups = [copies] if s.norms else [[j] for j in copies]
+        for g in groups:
+            change = merging(s, i, g, factors)
+            moves.append(unit_move(s, "merged", g, change, needs=[i]))
+    return moves
+
+
+def distances(s: Site, rows, factors: Tensor, live: list[int]) -> Tensor:
+    """(n, n): the largest relative difference in what writes two units."""
+    worst = torch.zeros(len(live), len(live), dtype=torch.float64)
+    for p in s.writes:
+        x = (rows[p] * factors[:, p, None])[live]
+        gram = x @ x.T
+        square = gram.diagonal()
+        d = (square[:, None] + square[None] - 2 * gram).clamp(min=0).sqrt()
+        size = square.sqrt()
+        scale = torch.maximum(size[:, None], size[None]).clamp(min=1e-300)
+        if x.shape[1] == 1:  # biases and gains: relative to those of all units
+            scale = scale.clamp(min=float(size.max()))
+        worst = torch.maximum(worst, d / scale.clamp(min=1e-300))
+    return worst
+
+
+def merging(s: Site, i: int, copies: list[int], factors: Tensor):
+    """Unit i takes over its copies.
+
+    Under root mean square norms one unit of c times the square takes the place of c.
+    """
+    root = (len(copies) + 1) ** 0.5 if s.norms else 1.0
+    gains = {f"{n}.weight" for n in s.norms}
+
+    def change(draft: Draft, factor: float) -> None:
+        for p, part in enumerate(s.index.parts):
+            mine = draft.rows(part, [i])
+            if p in s.reads:
+                for j in copies:
+                    ratio = factors[j, p] / factors[i, p]
+                    mine = mine + ratio * draft.rows(part, [j])
+                draft.put(part, [i], mine / root)
+            elif root != 1.0 and part.name not in gains:
+                draft.put(part, [i], mine * root)
+        draft.drop(s.index.parts, copies)
+
+    return change
+
+
+# --- rotations -----------------------------------------------------------------------
+
+
+def rank(index: Index, draft: Draft) -> int:
+    """Of the product that a rotation leaves alone; 0 for an index that is gone."""
+    sigma = torch.linalg.svdvals(product(index, draft)[0])
+    return int((sigma > ZERO * sigma.max().clamp(min=1e-300)).sum())
+
+
+def _sides(index: Index) -> tuple[list[int], list[int]]:
+    """Parts on both sides of the product; one side only where a part holds both."""
+    parts = range(len(index.parts))
+    s = index.rescaling
+    if s is None or not all(s[p] for p in parts):
+        return list(parts), []
+    return [p for p in parts if s[p] > 0], [p for p in parts if s[p] < 0]
+
+
+def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
+    """(m, m) with the singular values of the product, and orthonormal (n, m) frames."""
+    rows = [draft.rows(p, slice(None)) for p in index.parts]
+    left, right = _sides(index)
+    a = torch.cat([rows[p] for p in left], 1)
+    qa, ra = torch.linalg.qr(a.T)
+    if not right:
+        return ra.T, qa, qa
+    qb, rb = torch.linalg.qr(torch.cat([rows[p] for p in right], 1).T)
+    return ra @ rb.T, qa, qb
+
+
+def cut(index: Index, width: int, draft: Draft, factor: float = 1.0) -> None:
+    """The product keeps its `width` largest singular values, times the factor."""
+    core, qa, qb = product(index, draft)
+    left, right = _sides(index)
+    u, sigma, vh = torch.linalg.svd(core, full_matrices=False)
+    here = draft.alive(index).nonzero()[:, 0]
+    keep, gone = here[:width], here[width:]
+    n = min(width, len(sigma))
+    if right:
+        root = (factor * sigma[:n]).sqrt()[:, None]
+        spread(index, left, keep, root * (qa @ u[:, :n]).T, draft)
+        spread(index, right, keep, root * (qb @ vh[:n].T).T, draft)
+    else:  # turned: rows are ra.T qa.T, and u.T turns them
+        turned = factor**0.5 * sigma[:n, None] * (qa @ vh[:n].T).T
+        spread(index, left, keep, turned, draft)
+    draft.drop(index.parts, gone)
+
+
+def spread(index: Index, parts: list[int], keep: Tensor, rows: Tensor, draft: Draft):
+    """Side by side the rows (n, entries) of some parts; further units get zeros."""
+    for p in parts:
+        part = index.parts[p]
+        old = draft.rows(part, keep)
+        new = torch.zeros_like(old)
+        new[: len(rows)] = rows[:, : old.shape[1]]
+        rows = rows[:, old.shape[1] :]
+        draft.put(part, keep, new)
+
+
+def cut_move(s: Site, width: int, old: int, kind: str = "cut") -> Move:
+    """The index of one product becomes narrower."""
+
+    def change(draft: Draft, factor: float) -> None:
+        cut(s.index, width, draft)
+
+    return Move(s.number, kind, (width,), change, {s.number: old - width})
+
+
+def _list(mask: Tensor) -> list[int]:
+    return mask.nonzero()[:, 0].tolist()

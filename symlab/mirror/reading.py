@@ -1,0 +1,127 @@
+"""Which axes of which parameters read the units, and what values they meet there.
+
+A matrix product multiplies a parameter with units' values and sums over one axis: this
+axis reads the units, every other axis that carries them writes them. Merging units adds
+up what reads them; a unit that is constant can be folded into the reader's bias.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# operation: (argument, its axis that is summed over), for both factors
+PRODUCTS = {
+    "mm": ((0, 1), (1, 0)),
+    "addmm": ((1, 1), (2, 0)),
+    "bmm": ((0, 2), (1, 1)),
+    "baddbmm": ((1, 2), (2, 1)),
+    "mv": ((0, 1), (1, 0)),
+    "addmv": ((1, 1), (2, 0)),
+    "_grouped_mm": ((0, 1), (1, 1)),
+}
+# flat in places: a unit may be constant on a batch by chance
+FLAT = ("relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "threshold")
+FLAT += ("hardsigmoid", "hardswish")
+SLOPE = 0.1
+
+
+@dataclass
+class Values:
+    """Least and largest value, mean, and root mean square at each position (n,).
+
+    samples: of how many values.
+    """
+
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+    size: Tensor
+    samples: int = 0
+
+
+class Readings(TorchDispatchMode):
+    """Follows a forward pass; `values` is keyed by (name, axis) of what reads.
+
+    looked_up: (name, axis) of embeddings, which write although a tied head reads them.
+    tilted: whether functions that are flat in places get a slope, so that a unit is
+    constant only if what it is computed from is.
+    """
+
+    def __init__(self, model: nn.Module, tilted: bool = False):
+        super().__init__()
+        self.tilted = tilted
+        self.values: dict[tuple[str, int], Values] = {}
+        self.looked_up: set[tuple[str, int]] = set()
+        self.tensors: dict[int, list[tuple[str, Tensor]]] = {}
+        for name, p in model.named_parameters():
+            at = p.untyped_storage().data_ptr()
+            self.tensors.setdefault(at, []).append((name, p))
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        tilt = SLOPE * args[0] if self.tilted and name.strip("_") in FLAT else None
+        out = func(*args, **(kwargs or {}))
+        if tilt is not None and tilt.is_floating_point():
+            out.add_(tilt)
+        if name in PRODUCTS:
+            for (w, axis), (x, other) in (PRODUCTS[name], PRODUCTS[name][::-1]):
+                self._met(args[w], axis, args[x], other)
+        elif name == "convolution":
+            x, w, groups, transposed = args[0], args[1], args[8], args[6]
+            if groups == 1 or groups != x.shape[1]:
+                self._met(w, 0 if transposed else 1, x, 1)
+        elif name in ("embedding", "_embedding_bag"):
+            found = self._parameter(args[0])
+            self.looked_up |= {(found[0], 1)} if found else set()
+        return out
+
+    def _parameter(self, t: Tensor) -> tuple[str, Tensor] | None:
+        """The parameter of which t is a view."""
+        for name, p in self.tensors.get(t.untyped_storage().data_ptr(), ()):
+            first = p.storage_offset()
+            if first <= t.storage_offset() < first + max(p.numel(), 1):
+                return name, p
+        return None
+
+    def _met(self, w: Tensor, axis: int, x: Tensor, other: int) -> None:
+        """The parameter w is multiplied with x; both are summed over."""
+        found = self._parameter(w)
+        if found is None or self._parameter(x) is not None or axis >= w.ndim:
+            return
+        name, p = found
+        step, n = w.stride(axis), w.shape[axis]
+        axes = [a for a in range(p.ndim) if p.stride(a) == step and p.shape[a] >= n]
+        if not axes:
+            return
+        first = (w.storage_offset() - p.storage_offset()) // step % p.shape[axes[0]]
+        self._note((name, axes[0]), p.shape[axes[0]], first, x.detach(), other)
+
+    def _note(self, key, length: int, first: int, x: Tensor, axis: int) -> None:
+        x = x.movedim(axis, 0).reshape(x.shape[axis], -1)  # positions, samples
+        length = max(length, len(x))  # groups of a convolution come one after another
+        new = lambda fill: torch.full((length,), fill, dtype=x.dtype)  # noqa: E731
+        inf = float("inf")
+        v = self.values.setdefault(key, Values(new(inf), new(-inf), new(0.0), new(0.0)))
+        at = slice(first, first + len(x))
+        if x.numel() and len(v.low[at]) == len(x):
+            v.low[at] = torch.minimum(v.low[at], x.amin(1).cpu())
+            v.high[at] = torch.maximum(v.high[at], x.amax(1).cpu())
+            v.mean[at] = x.mean(1).cpu()
+            v.samples += x.shape[1]
+            v.size[at] = torch.maximum(v.size[at], x.square().mean(1).sqrt().cpu())
+
+
+def readings(model: nn.Module, loss, *batches, tilted: bool = False) -> Readings:
+    """What reads what in one call of the loss for each batch."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one opaque kernel otherwise
+    found = Readings(model, tilted)
+    try:
+        with torch.no_grad(), found:
+            for batch in batches:
+                loss(model, batch)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return found

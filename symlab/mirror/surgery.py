@@ -1,0 +1,263 @@
+"""Cut units out of a module: slice its tensors and fit its attributes.
+
+A `Draft` holds the tensors at full width, in float64, with what is to be removed noted
+beside them; `smaller` makes an ordinary module of it.
+"""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from symlab.mirror.units import Index, Part
+
+Axis = tuple[str, int, int]  # name of a tensor, axis, stack: see `Part`
+# names of numbers that are widths, and of numbers that count something
+WIDTHS = re.compile(
+    r"(intermediate|hidden|inner|ffn?|embed\w*|model|head|split)_?(size|dim|width)$"
+    r"|^(d_(ff|model|inner|head|kv|k|v)|n_(embd|inner)|hidden|width|inplanes)$"
+)
+STREAM = re.compile(r"^(embed|hidden|model).*|^(d_model|n_embd|width|dim)$")
+COUNTS = re.compile(r"^(n|num|number)_|heads?$|count$|groups?$|layers?$")
+HEADS = re.compile(r"heads?$")
+
+
+class Misfit(ValueError):
+    """The smaller tensors do not fit the module."""
+
+
+class Draft:
+    """Tensors at full width in float64, copied when first written to."""
+
+    def __init__(self, source: Mapping[str, Tensor]):
+        self.source = source
+        self.changed: dict[str, Tensor] = {}
+        self.removed: dict[Axis, set[int]] = {}
+        self._own: set[str] = set()
+
+    def fork(self) -> "Draft":
+        """A draft that starts from this one and leaves it as it is."""
+        new = Draft(self.source)
+        new.changed = dict(self.changed)
+        new.removed = {k: set(v) for k, v in self.removed.items()}
+        return new
+
+    def tensor(self, name: str) -> Tensor:
+        """The current tensor, to be read only."""
+        found = self.changed.get(name)
+        return self.source[name].detach().double() if found is None else found
+
+    def own(self, name: str) -> Tensor:
+        """The current tensor, to be written to."""
+        if name not in self._own:
+            self.changed[name] = self.tensor(name).clone()
+            self._own.add(name)
+        return self.changed[name]
+
+    def rows(self, part: Part, units) -> Tensor:
+        """(units, entries): what some units own of a part."""
+        return part.rows(self.tensor(part.name), units)
+
+    def put(self, part: Part, units, rows: Tensor) -> None:
+        """Write what some units own of a part."""
+        t, places = self.own(part.name), part.places[units].reshape(-1)
+        if part.stack == 1:
+            view, at = t.movedim(part.axis, 0), (places,)
+        else:
+            n = t.shape[part.axis]
+            view = t.view(part.stack, -1, *t.shape[1:]).movedim(part.axis + 1, 1)
+            at = (places // n, places % n)
+        view[at] = rows.reshape(view[at].shape)
+
+    def drop(self, parts: Sequence[Part], units) -> None:
+        """Remove units: their entries become 0 until they are cut off."""
+        for part in parts:
+            if part.shape:
+                self.put(part, units, torch.zeros_like(self.rows(part, units)))
+                key = (part.name, part.axis, part.stack)
+                gone = self.removed.setdefault(key, set())
+                gone.update(part.places[units].reshape(-1).tolist())
+
+    def alive(self, index: Index) -> Tensor:
+        """(m,) the units that are still there."""
+        part = index.parts[0]
+        gone = self.removed.get((part.name, part.axis, part.stack), set())
+        here = [int(x) not in gone for x in part.places[:, 0]]
+        return torch.tensor(here, dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What a module's own numbers become.
+
+    widths: (path, {old width: new}, eager). heads: (path, {old width: new}, eager,
+    heads before, after). Eager ones change all numbers that match, others only those
+    whose names say what they are. norms: (path, units before, after), root mean square
+    norms. config: fields of a Hugging Face model's configuration.
+    """
+
+    widths: tuple[tuple[str, dict[int, int], bool], ...] = ()
+    heads: tuple[tuple[str, dict[int, int], bool, int, int], ...] = ()
+    norms: tuple[tuple[str, int, int], ...] = ()
+    config: tuple[tuple[str, int], ...] = ()
+
+
+def smaller(model: nn.Module, draft: Draft, edits: Edits) -> nn.Module:
+    """A deep copy of the model with the draft's tensors, cut, and fitting attributes.
+
+    Raises Misfit where the groups of a convolution would get unequal widths.
+    """
+    new = copied(model)
+    named = dict(new.named_parameters()) | dict(new.named_buffers())
+    touched = {*draft.changed, *(name for name, _, _ in draft.removed)}
+    swap = {}
+    for name in touched:
+        old = named[name]
+        t = draft.changed.get(name, old.detach()).to(old.device, old.dtype)
+        axes = sorted((-s, a, s) for n, a, s in draft.removed if n == name)
+        for _, axis, stack in axes:  # stacks first: they need the first axis whole
+            t = _cut(t, axis, stack, draft.removed[name, axis, stack])
+        t = t.contiguous()
+        if isinstance(old, nn.Parameter):
+            t = nn.Parameter(t, requires_grad=old.requires_grad)
+        swap[id(old)] = t
+    for module in new.modules():
+        own = [*module._parameters.items(), *module._buffers.items()]
+        replaced = {n: swap[id(t)] for n, t in own if id(t) in swap}
+        for n, t in replaced.items():  # by identity: ties stay ties
+            where = module._parameters if n in module._parameters else module._buffers
+            where[n] = t
+        if replaced:
+            _fit(module)
+    for path, before, after in edits.norms:
+        _stretch(new.get_submodule(path), before / after)
+    for path, widths, eager in edits.widths:
+        _set_widths(new.get_submodule(path), widths, eager)
+    for path, widths, eager, before, after in edits.heads:
+        _set_heads(new.get_submodule(path), widths, eager, before, after)
+    for name, value in edits.config:
+        setattr(new.config, name, value)
+    return new
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy; activations that modules keep of an earlier call are detached."""
+    memo: dict = {}
+    for module in model.modules():
+        for value in torch.utils._pytree.tree_leaves(dict(vars(module))):
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
+def _cut(t: Tensor, axis: int, stack: int, gone: set[int]) -> Tensor:
+    n = t.shape[axis]
+    kept = [[j for j in range(n) if e * n + j not in gone] for e in range(stack)]
+    if len({len(k) for k in kept}) > 1:
+        raise Misfit("all groups of one layer keep the same number of units")
+    if stack == 1:
+        return t.index_select(axis, torch.tensor(kept[0], device=t.device))
+    if t.shape[0] % stack:
+        raise Misfit("all groups of one layer keep the same number of units")
+    groups = t.reshape(stack, -1, *t.shape[1:])
+    at = [torch.tensor(k, device=t.device) for k in kept]
+    pairs = zip(groups, at, strict=True)
+    return torch.stack([g.index_select(axis, k) for g, k in pairs]).flatten(0, 1)
+
+
+def _fit(module: nn.Module) -> None:
+    """The sizes that torch's layers keep beside their weights."""
+    w = getattr(module, "weight", None)
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        module.num_features = len(module.running_mean if w is None else w)
+    if not isinstance(w, Tensor):
+        return
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = w.shape
+    elif isinstance(module, nn.modules.conv._ConvNd):
+        _fit_convolution(module, w)
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        module.normalized_shape = tuple(w.shape)
+    elif isinstance(module, nn.GroupNorm):
+        module.num_channels = len(w)
+    elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        module.num_embeddings, module.embedding_dim = w.shape
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(w)
+    elif hasattr(module, "nf") and hasattr(module, "nx"):  # Hugging Face's Conv1D
+        module.nx, module.nf = w.shape
+
+
+def _fit_convolution(module, w: Tensor) -> None:
+    first, second = w.shape[0], w.shape[1]
+    if 1 < module.groups == module.in_channels:  # depthwise
+        each = module.out_channels // module.groups
+        module.groups = first if module.transposed else first // each
+        module.in_channels, module.out_channels = module.groups, module.groups * each
+    elif module.transposed:
+        module.in_channels, module.out_channels = first, second * module.groups
+    else:
+        module.out_channels, module.in_channels = first, second * module.groups
+
+
+def _stretch(norm: nn.Module, ratio: float) -> None:
+    """A root mean square over fewer units: the mean of squares grows by `ratio`.
+
+    x g / sqrt(mean + eps) stays, with eps times the ratio and g times its root.
+    """
+    attribute = epsilon(norm)
+    eps = getattr(norm, attribute)
+    if eps is None:
+        eps = torch.finfo(norm.weight.dtype).eps
+    setattr(norm, attribute, eps * ratio)
+    offset = getattr(norm, "offset", 0.0)
+    with torch.no_grad():
+        norm.weight.copy_((norm.weight.double() + offset) * ratio**0.5 - offset)
+
+
+def epsilon(norm: nn.Module) -> str:
+    """The name of the attribute that holds a norm's eps, '' if there is none."""
+    names = ("eps", "variance_epsilon", "epsilon")
+    return next((n for n in names if hasattr(norm, n)), "")
+
+
+def _numbers(module: nn.Module) -> dict[str, int]:
+    """The module's own whole numbers, those of torch's layers excepted."""
+    if type(module).__module__.startswith("torch.nn"):
+        return {}
+    own = vars(module).items()
+    return {n: v for n, v in own if type(v) is int and not n.startswith("_")}
+
+
+def _set_widths(module: nn.Module, widths: dict[int, int], eager: bool) -> None:
+    for name, value in _numbers(module).items():
+        if value in widths and (WIDTHS.search(name) or eager):
+            if WIDTHS.search(name) or not COUNTS.search(name):
+                setattr(module, name, widths[value])
+
+
+def _set_heads(
+    module: nn.Module, widths: dict[int, int], eager: bool, before: int, after: int
+) -> None:
+    for name, value in _numbers(module).items():
+        if HEADS.search(name):
+            if value % before == 0:
+                setattr(module, name, value // before * after)
+        elif value in widths and not STREAM.search(name):
+            if WIDTHS.search(name) or (eager and not COUNTS.search(name)):
+                setattr(module, name, widths[value])
+
+
+def ancestor(model: nn.Module, names: Sequence[str]) -> str:
+    """The path of the smallest module that holds all these tensors, of the user's."""
+    paths = [n.split(".")[:-1] for n in names]
+    common = []
+    for steps in zip(*paths, strict=False):
+        if len(set(steps)) > 1:
+            break
+        common.append(steps[0])
+    leaf = not list(model.get_submodule(".".join(common)).children())
+    return ".".join(common[:-1] if leaf else common)
