@@ -2,15 +2,22 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
 from symlab.mirror import compress
-from symlab.mirror.search import Search, compared, double, outputs
+from symlab.mirror.verify import compared, double, outputs
+from symlab.models.transformer import Decoder, preset
 from symlab.models.vision import torchvision
+
+
+def random(*shape) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 def cross_entropy(model, batch):
@@ -59,13 +66,14 @@ def compressed(model, loss, batch, **options):
     assert measured <= max(1e-6, options.get("tolerance", 0.0))
     assert report.change == pytest.approx(measured, rel=1e-3, abs=1e-12)
     assert report.parameters == (size(model), size(new))
-    assert type(new) is type(model) and str(report)
+    assert type(new) is type(model)
+    assert str(report)
     return new, report
 
 
 # --- layers one after another --------------------------------------------------------
 
-BATCH = (torch.randn(32, 5), torch.arange(32) % 3)
+BATCH = (random(32, 5), torch.arange(32) % 3)
 
 
 def mlp(first=nn.Tanh, second=nn.ReLU) -> nn.Sequential:
@@ -145,7 +153,11 @@ def test_silent_units_go_only_when_asked():
     model = mlp()
     with torch.no_grad():
         model[2].bias[3] = -500.0
-    assert compressed(model, cross_entropy, BATCH)[0][2].out_features == 9
+    new, report = compressed(model, cross_entropy, BATCH)
+    assert new[2].out_features == 9
+    assert "1 stay: silent on this batch only" in row(report, "2.weight:0").note
+    new, _ = compressed(model, cross_entropy, BATCH, tolerance=1e-9)
+    assert new[2].out_features == 9
     new, report = compressed(model, cross_entropy, BATCH, silent=True)
     assert (new[2].out_features, row(report, "2.weight:0").silent) == (8, 1)
 
@@ -185,9 +197,10 @@ def test_gated_units_are_merged_up_to_the_factor_of_up():
 
 @torch.no_grad()
 def plant_stream(model) -> None:
-    """Unit 4 of the stream is unit 1, unit 5 is zero."""
+    """Units 4 and 2 of the stream are unit 1, unit 5 is zero."""
     for layer in (model.put, model.down):
         equal_unit(layer, 1, 4)
+        equal_unit(layer, 1, 2)
         layer.weight[5], layer.bias[5] = 0.0, 0.0
     model.norm.weight[4] = model.norm.weight[1]
 
@@ -205,8 +218,8 @@ def test_a_stream_with_a_root_mean_square_norm_is_not():
     model = Gated(nn.RMSNorm)
     plant_stream(model)
     new, report = compressed(model, cross_entropy, BATCH)
-    assert new.put.out_features == 4
-    assert new.norm.normalized_shape == (4,)
+    assert new.put.out_features == 3
+    assert new.norm.normalized_shape == (3,)
 
 
 # --- convolutions --------------------------------------------------------------------
@@ -226,7 +239,7 @@ class Convolutions(nn.Module):
         return self.d(functional.max_pool2d(x, 2).flatten(1))
 
 
-IMAGES = (torch.randn(4, 3, 12, 12), torch.arange(4) % 3)
+IMAGES = (random(4, 3, 12, 12), torch.arange(4) % 3)
 
 
 @torch.no_grad()
@@ -297,9 +310,313 @@ def test_resnet18_loses_the_planted_channels_and_no_others():
     new, report = compressed(model, cross_entropy, (x, torch.tensor([1, 2])))
     gone = report.table[report.table.before != report.table.after]
     assert sorted(gone.before - gone.after) == [1, 1, 2]
-    of_stream = 2 * (256 * 9 + 256 + 512 * 9 * 2 + 2 * 3) + 2 * (510 * 9 + 10)
-    assert new.fc.in_features == 510 and new.layer4[1].conv1.in_channels == 510
-    inner = 2 * 64 * 9 + 2 + 2 * 128 * 9 + 2
-    expected = 2 * (256 * 9 + 256 + 512 * 9 + 512 * 9) + 2 * 6 + 2 * (512 * 9 + 10)
-    assert report.parameters[0] - report.parameters[1] == expected + inner
-    del of_stream
+    assert (new.fc.in_features, new.layer4[1].conv1.in_channels) == (510, 510)
+    of_stream = 2 * (256 + 3 * 512 * 9 + 10) + 3 * 2 * 2
+    inner = 2 * (64 * 9 + 1) + 2 * (128 * 9 + 1)
+    assert report.parameters[0] - report.parameters[1] == of_stream + inner
+
+
+# --- decoders ------------------------------------------------------------------------
+
+TOKENS = torch.arange(30).view(3, 10) * 7 % 11
+
+
+@torch.no_grad()
+def stirred(model):
+    """Initial weights of transformers are too small to tell anything apart."""
+    draws = torch.Generator().manual_seed(0)
+    for p in model.parameters():
+        p.add_(0.3 * torch.randn(p.shape, generator=draws))
+    return model.eval()
+
+
+def hugging_face(name: str, **sizes):
+    torchvision()  # before transformers, which imports it
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=11, use_cache=False, bos_token_id=0, eos_token_id=0, **sizes
+    )
+    kind = {"GPT2": "GPT2LMHeadModel", "Qwen3": "Qwen3ForCausalLM"}[name]
+    return stirred(getattr(transformers, kind)(config))
+
+
+def gpt2():
+    return hugging_face("GPT2", n_positions=16, n_embd=16, n_layer=2, n_head=2)
+
+
+def qwen3(**more):
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6}
+    return hugging_face("Qwen3", **sizes, **more)
+
+
+@torch.no_grad()
+def project(rank: int, *tensors, axis: int = 0) -> None:
+    """The tensors lose rank along an axis, all in the same directions."""
+    n = tensors[0].shape[axis]
+    keep = torch.linalg.qr(torch.randn(n, rank))[0]
+    for t in tensors:
+        t.copy_((keep @ keep.T @ t.movedim(axis, 0)).movedim(0, axis))
+
+
+def test_gpt2_loses_units_and_the_width_of_its_heads():
+    """c_attn has queries, keys and values in one matrix: they keep one width."""
+    model = gpt2()
+    first, second = model.transformer.h
+    with torch.no_grad():
+        for j in (3, 9):
+            first.mlp.c_fc.weight[:, j] = first.mlp.c_fc.weight[:, 7]
+            first.mlp.c_fc.bias[j] = first.mlp.c_fc.bias[7]
+        second.mlp.c_proj.weight[5] = 0.0
+    w, b = second.attn.c_attn.weight, second.attn.c_attn.bias
+    for h in (0, 8):
+        project(5, w[:, 32 + h : 40 + h].T, b[32 + h : 40 + h])
+        project(6, *(t for o in (h, 16 + h) for t in (w[:, o : o + 8].T, b[o : o + 8])))
+        of_first = first.attn.c_attn  # its queries and keys have full rank
+        project(
+            5, of_first.weight[:, 32 + h : 40 + h].T, of_first.bias[32 + h : 40 + h]
+        )
+    new, report = compressed(model, next_token, TOKENS)
+    first, second = new.transformer.h
+    assert (first.mlp.c_fc.nf, second.mlp.c_proj.nx) == (62, 63)
+    assert (first.attn.head_dim, second.attn.head_dim) == (8, 6)
+    assert (second.attn.split_size, second.attn.c_attn.nf) == (12, 36)
+    gone = 3 * (2 * 16 + 1) + 4 * (4 * 16 + 3)
+    assert report.parameters[0] - report.parameters[1] == gone
+    assert report.table.note.str.contains("fixes this width").sum() == 1
+    assert new.lm_head.weight is new.transformer.wte.weight
+
+
+def test_a_configuration_follows_where_all_layers_agree():
+    model = gpt2()
+    with torch.no_grad():
+        for block in model.transformer.h:
+            block.mlp.c_proj.weight[5] = 0.0
+    new, _ = compressed(model, next_token, TOKENS)
+    again = type(model)(new.config)
+    again.load_state_dict(new.state_dict())
+    assert torch.equal(again.eval()(TOKENS).logits, new(TOKENS).logits)
+
+
+def test_heads_that_are_dead_or_attend_alike():
+    model = gpt2()
+    first, second = (block.attn for block in model.transformer.h)
+    with torch.no_grad():
+        first.c_proj.weight[8:] = 0.0
+        for o in (0, 16, 32):  # the outputs of both heads differ
+            second.c_attn.weight[:, o + 8 : o + 16] = second.c_attn.weight[:, o : o + 8]
+            second.c_attn.bias[o + 8 : o + 16] = second.c_attn.bias[o : o + 8]
+    new, report = compressed(model, next_token, TOKENS)
+    assert [b.attn.num_heads for b in new.transformer.h] == [1, 1]
+    assert report.parameters[0] - report.parameters[1] == 2 * 8 * (4 * 16 + 3)
+
+
+def test_equal_patterns_with_values_of_their_own_stay_apart():
+    """The sum of both outputs has rank 16, a head has a width of 8."""
+    model = gpt2()
+    attn = model.transformer.h[0].attn
+    with torch.no_grad():
+        for o in (0, 16):
+            attn.c_attn.weight[:, o + 8 : o + 16] = attn.c_attn.weight[:, o : o + 8]
+            attn.c_attn.bias[o + 8 : o + 16] = attn.c_attn.bias[o : o + 8]
+    new, report = compressed(model, next_token, TOKENS)
+    assert size(new) == size(model)
+    assert report.table.note.str.contains("1 stay: undone").sum() == 1
+
+
+def test_qwen3_loses_units_and_groups_of_heads():
+    model = qwen3()
+    first, second = model.model.layers
+    with torch.no_grad():
+        first.mlp.gate_proj.weight[5] = first.mlp.gate_proj.weight[2]
+        first.mlp.up_proj.weight[5] = -2.0 * first.mlp.up_proj.weight[2]
+        second.mlp.down_proj.weight[:, 9] = 0.0
+        second.mlp.up_proj.weight[4] = 0.0
+        first.self_attn.o_proj.weight[:, 12:] = 0.0  # two heads of one key and value
+        project(4, second.self_attn.v_proj.weight)  # rotary: the width stays
+    new, report = compressed(model, next_token, TOKENS)
+    first, second = new.model.layers
+    assert [x.mlp.intermediate_size for x in (first, second)] == [23, 22]
+    assert first.self_attn.k_proj.out_features == 6
+    assert first.self_attn.q_proj.out_features == 12
+    gone = 3 * 3 * 16 + 12 * 2 * 16 + 6 * 2 * 16
+    assert report.parameters[0] - report.parameters[1] == gone
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_dead_unit_of_a_stream_with_root_mean_square_norms(tied):
+    model = qwen3(tie_word_embeddings=tied)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 3] = 0.0
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[3] = 0.0
+            layer.mlp.down_proj.weight[3] = 0.0
+    new, report = compressed(model, next_token, TOKENS)
+    assert new.model.norm.weight.shape == (15,)
+    assert new.config.hidden_size == 15
+    assert (new.lm_head.weight is new.model.embed_tokens.weight) is tied
+    per_layer = 2 * (12 + 6) * 2 + 3 * 24 + 2
+    gone = 2 * per_layer + 1 + 11 * (1 if tied else 2)
+    assert report.parameters[0] - report.parameters[1] == gone
+
+
+def test_our_own_decoder_loses_heads_units_and_a_stream_unit():
+    config = preset("dense-small", vocabulary=11, context=16)
+    sizes = {"width": 16, "heads": 4, "kv_heads": 2, "head_width": 4, "hidden": 24}
+    config = replace(config, layers=1, **sizes)
+    model = stirred(Decoder(config, torch.Generator().manual_seed(0)))
+    block = model.blocks[0]
+    with torch.no_grad():
+        block.feed.gate.weight[3] = block.feed.gate.weight[5]
+        block.feed.up.weight[3] = block.feed.up.weight[5]
+        block.attention.out.weight[:, 8:] = 0.0
+        for t in (model.embedding.weight.T, block.attention.out.weight):
+            t[7] = 0.0
+        block.feed.down.weight[7] = 0.0
+    new, _ = compressed(model, next_token, TOKENS)
+    block = new.blocks[0]
+    assert (block.attention.query.out_features, block.attention.key.out_features) == (
+        8,
+        4,
+    )
+    assert (block.feed.gate.out_features, new.embedding.embedding_dim) == (23, 15)
+
+
+def test_torchs_encoder_layer_keeps_its_heads():
+    layer = nn.TransformerEncoderLayer(16, 4, 24, dropout=0.0, batch_first=True)
+    model = stirred(nn.Sequential(layer, nn.Linear(16, 3)))
+    equal_unit(layer.linear1, 1, 2)
+    with torch.no_grad():
+        layer.self_attn.out_proj.weight[:, 4:8] = 0.0
+    loss = lambda model, b: functional.mse_loss(model(b[0]), b[1])  # noqa: E731
+    new, report = compressed(model, loss, (random(2, 5, 16), random(2, 5, 3)))
+    assert (new[0].linear1.out_features, new[0].self_attn.num_heads) == (23, 4)
+    assert report.table.note.str.contains("fixes this width").sum() == 1
+
+
+# --- what comes out ------------------------------------------------------------------
+
+
+def planted() -> nn.Sequential:
+    model = mlp()
+    equal_unit(model[0], 0, 3)
+    equal_unit(model[2], 1, 5, 2.0)
+    return model
+
+
+def test_the_result_is_an_ordinary_module():
+    new, _ = compressed(planted(), cross_entropy, BATCH)
+    for again in (copy.deepcopy(new), pickle.loads(pickle.dumps(new))):
+        assert torch.equal(again(BATCH[0]), new(BATCH[0]))
+    fresh = nn.Sequential(
+        nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 8), nn.ReLU(), nn.Linear(8, 3)
+    )
+    fresh.load_state_dict(new.state_dict())
+    assert torch.equal(fresh(BATCH[0]), new(BATCH[0]))
+    optimizer = torch.optim.SGD(new.parameters(), 0.1)
+    before = cross_entropy(new, BATCH).item()
+    for _ in range(20):
+        optimizer.zero_grad()
+        cross_entropy(new, BATCH).backward()
+        optimizer.step()
+    assert cross_entropy(new, BATCH).item() < before
+
+
+def test_types_and_what_is_trained_stay():
+    model = planted()
+    model[0].weight.requires_grad_(False)
+    new, _ = compressed(model, cross_entropy, BATCH)
+    assert new[0].out_features == 7
+    assert [p.requires_grad for p in new.parameters()] == [False] + 5 * [True]
+    half = planted().bfloat16()
+    new, _ = compress(half, lambda m, b: functional.cross_entropy(
+        m(b[0].to(m[0].weight.dtype)).float(), b[1]), BATCH)  # fmt: skip
+    assert new[2].weight.shape == (8, 7)
+    assert new[2].weight.dtype == torch.bfloat16
+
+
+class Sized(nn.Module):
+    """Raw parameters; forward reads their width, or has it as a number."""
+
+    def __init__(self, fixed: bool):
+        super().__init__()
+        self.first, self.bias = nn.Parameter(random(5, 8)), nn.Parameter(random(8))
+        self.second, self.units, self.longest = nn.Parameter(random(8, 3)), 8, 8
+        self.fixed = fixed
+
+    def forward(self, x):
+        x = (x @ self.first + self.bias).tanh()
+        return x.view(-1, 8 if self.fixed else self.units) @ self.second
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_width_in_the_code_of_a_module(fixed):
+    model = Sized(fixed)
+    with torch.no_grad():
+        model.first[:, 4], model.bias[4] = model.first[:, 2], model.bias[2]
+        model.second[5] = 0.0
+    new, report = compressed(model, cross_entropy, BATCH)
+    assert len(new.second) == (8 if fixed else 6)
+    assert ("the model's code fixes this width" in str(report)) is fixed
+
+
+def test_a_reduction_that_changes_the_outputs_is_undone():
+    """At the border a padded convolution reads 0 where the constant unit has 1/2."""
+    for padding in (0, 1):
+        model = nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.Sigmoid(), nn.Conv2d(6, 4, 3, padding=padding),
+            nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+        )  # fmt: skip
+        with torch.no_grad():
+            model[0].weight[2] = 0.0
+        new, report = compressed(model, cross_entropy, IMAGES)
+        assert new[0].out_channels == 6 - (not padding)
+        assert ("1 stay: undone" in report.table.note[0]) is bool(padding)
+
+
+def test_a_penalty_on_the_weights_is_part_of_the_loss():
+    def loss(model, batch):
+        squares = sum(p.square().sum() for p in model.parameters())
+        return cross_entropy(model, batch) + 0.01 * squares
+
+    new, _ = compressed(planted(), loss, BATCH)
+    assert new[0].out_features == 8
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("tolerance", [1e-3, 0.1])
+def test_a_tolerance_is_a_bound(seed, tolerance):
+    torch.manual_seed(seed)
+    model = mlp(*[(nn.Tanh, nn.ReLU), (nn.GELU, nn.Identity), (nn.ReLU, nn.Tanh)][seed])
+    with torch.no_grad():
+        model[0].weight[3] = model[0].weight[1] + 1e-4 * torch.randn(5)
+        model[0].bias[3] = model[0].bias[1]
+        model[2].weight[4] *= 1e-4
+        model[4].weight[:, 7] *= 1e-5
+    exact, _ = compressed(model, cross_entropy, BATCH)
+    new, report = compressed(model, cross_entropy, BATCH, tolerance=tolerance)
+    assert size(new) < size(exact)
+    assert 0 < report.change <= tolerance
+    assert report.table.approximated.sum() >= 1
+
+
+def test_digits_trained_with_weight_decay_keep_their_accuracy():
+    digits = load_digits()
+    x, y = torch.tensor(digits.data / 16.0).float(), torch.tensor(digits.target)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(model.parameters(), 0.2, 0.9, weight_decay=0.01)
+    for _ in range(400):
+        optimizer.zero_grad()
+        cross_entropy(model, (x, y)).backward()
+        optimizer.step()
+    new, report = compressed(model, cross_entropy, (x, y))
+    assert new[0].out_features < 64
+    assert torch.equal(new(x).argmax(1), model(x).argmax(1))
+    assert report.parameters[1] == new[0].out_features * (65 + 10) + 10
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf"), "small"])
+def test_a_tolerance_that_is_none(tolerance):
+    with pytest.raises(ValueError, match="tolerance must be a number from 0 up"):
+        compress(mlp(), cross_entropy, BATCH, tolerance=tolerance)

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from symlab.mirror.search import Search
 from symlab.mirror.surgery import copied
 from symlab.mirror.units import Index
+from symlab.mirror.verify import outputs
 
 KINDS = ("dead", "constant", "silent", "merged", "cut", "heads", "approximated")
 
@@ -83,10 +83,11 @@ def compress(
     Ties stay ties.
 
     tolerance: 0 for reductions that leave the function as it is: outputs change by less
-    than 1e-6 of the largest output (float16 and bfloat16: by less than their spacing at
-    one), in float64. Above 0, units are also removed or merged one by one, the least
-    change first, while |new - old| <= tolerance * max |old| for every output tensor of
-    the batch and |new - old| <= tolerance * max(|old|, 1) for the loss.
+    than 1e-6 of the largest output, in float64 (float16 and bfloat16: by less than
+    their spacing at one; 1e-5 where the model's code makes float32 of float64). Above
+    0, units are also removed or merged one by one, the least change first, while
+    |new - old| <= tolerance * max |old| for every output tensor of the batch and
+    |new - old| <= tolerance * max(|old|, 1) for the loss.
     silent: also remove units whose value is the same at every place of this batch,
     although other inputs may wake them.
 
@@ -105,8 +106,8 @@ def compress(
 
 
 def _flops(model: nn.Module, loss, batch) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        loss(copied(model), batch)  # a copy: batch norm counts its calls
+    with FlopCounterMode(display=False) as counter:
+        outputs(copied(model), loss, batch)  # a copy: batch norm counts its calls
     return counter.get_total_flops()
 
 

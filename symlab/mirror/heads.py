@@ -1,11 +1,13 @@
 """Attention heads: cut to one common width, removed where dead, merged where equal."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from symlab.mirror.moves import EQUAL, ZERO, Move, Site, cut, product, rank, spread
+from symlab.mirror.indices import HEADS
+from symlab.mirror.moves import EQUAL, Move, Site
+from symlab.mirror.products import ZERO, cut, product, rank, spread
 from symlab.mirror.surgery import Draft, ancestor
 from symlab.mirror.units import Index, Part
 
@@ -42,13 +44,10 @@ def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list
     """One for each index of heads."""
     made = []
     for number, heads in enumerate(found):
-        if not heads.heads:
-            continue
         groups: dict[tuple, list[int]] = {}
-        for i, s in sites.items():
+        for i, s in sites.items() if heads.heads else ():
             if s.index.kind == "rotation" and _inside(s.index, heads):
-                key = tuple((p.name, p.axis) for p in s.index.parts)
-                groups.setdefault(key, []).append(i)
+                groups.setdefault(_axes(s.index), []).append(i)
         outputs = [g for g in groups.values() if sites[g[0]].reads]
         if len(outputs) != 1 or len(outputs[0]) != heads.units:
             continue
@@ -58,6 +57,31 @@ def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list
         width = sites[outputs[0][0]].index.units
         made.append(Block(number, heads, path, order, extra, width, outputs[0]))
     return made
+
+
+def unseen(sites: dict[int, Site], found: list[Index]) -> list[Index]:
+    """Heads that no index of heads speaks of: rotations of equal axes, of one width."""
+    groups: dict[tuple, list[Index]] = {}
+    for s in sites.values():
+        covered = any(h.heads and _inside(s.index, h) for h in found)
+        if s.index.kind == "rotation" and s.reads and not covered:
+            groups.setdefault((s.index.units, *_axes(s.index)), []).append(s.index)
+    made = []
+    for group in groups.values():
+        if len(group) > 1:
+            parts = [
+                replace(
+                    p,
+                    places=torch.stack([x.parts[i].places.reshape(-1) for x in group]),
+                )
+                for i, p in enumerate(group[0].parts)
+            ]
+            made.append(Index("none", tuple(parts), heads=True, unknown=HEADS))
+    return made
+
+
+def _axes(index: Index) -> tuple:
+    return tuple((p.name, p.axis) for p in index.parts)
 
 
 def _inside(index: Index, heads: Index) -> bool:
@@ -120,9 +144,8 @@ def _width_move(block: Block, sites, olds: dict[int, int], width: int) -> Move:
     patterns = any(i not in block.outputs for i in olds)
     root = (width / max(olds.values())) ** 0.5  # attention divides by the root of it
     factors = (1.0, root) if patterns else (1.0,)
-    gone = {i: old - width for i, old in olds.items()}
     key = (width, *olds)
-    return Move(block.number, "cut", key, change, gone, factors=factors)
+    return Move(block.number, "cut", key, change, tuple(olds), factors=factors)
 
 
 def head_moves(block: Block, sites: dict[int, Site], draft: Draft) -> list[Move]:
@@ -148,8 +171,7 @@ def head_moves(block: Block, sites: dict[int, Site], draft: Draft) -> list[Move]
 
 
 def _head_move(block: Block, h: int, change, *needs: int) -> Move:
-    gone = {block.number: 1}
-    return Move(block.number, "heads", (h,), change, gone, needs=(h, *needs))
+    return Move(block.number, "heads", (h,), change, (block.number,), needs=(h, *needs))
 
 
 def _removal(block: Block, h: int):

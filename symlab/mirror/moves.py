@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from symlab.mirror.products import ZERO, cut
 from symlab.mirror.reading import Readings
 from symlab.mirror.surgery import Draft, epsilon
 from symlab.mirror.units import Index
 
-ZERO = 1e-6  # relative size below which a weight or a singular value counts as zero
 EQUAL = 1e-5  # relative distance below which two units are proposed as equal
 
 
@@ -29,16 +29,16 @@ class Move:
     """One proposal; change(draft, factor) carries it out.
 
     owner: number of the index, or of the heads' index, that it belongs to.
-    units: those that go; needs: also those that must still be there.
-    gone: {number of an index: how many units it loses}. factors: to be tried, for what
-    multiplies a product whose width changes. loss: the measured change of the outputs.
+    units: those that go; needs: also those that must still be there. indices: numbers
+    of those that lose units. factors: to be tried, for what multiplies a product whose
+    width changes. loss: the measured change of the outputs.
     """
 
     owner: int
     kind: str
     units: tuple[int, ...]
     change: Callable[[Draft, float], None]
-    gone: dict[int, int]
+    indices: tuple[int, ...]
     needs: tuple[int, ...] = ()
     factors: tuple[float, ...] = (1.0,)
     loss: float = 0.0
@@ -52,7 +52,7 @@ class Move:
 def unit_move(s: "Site", kind: str, units: list[int], change, needs=()) -> Move:
     """A move of some units of one index."""
     units = tuple(units)
-    return Move(s.number, kind, units, change, {s.number: len(units)}, (*units, *needs))
+    return Move(s.number, kind, units, change, (s.number,), (*units, *needs))
 
 
 @dataclass
@@ -61,7 +61,9 @@ class Site:
 
     writes, reads: part numbers; both: parts that do both, as a tied embedding, which
     are among `writes`, too. norms: paths of root mean square norms over the index.
-    low, high, mean: (m, k) per reading part; fixed: (m,), no input changes the value.
+    values: low, high, mean and size, each (m, k), of each part that reads.
+    silent: (m,), the value is the same at every place of the batch; fixed: (m,), it is
+    the same for every input. bound: why no unit can be dropped.
     """
 
     number: int
@@ -72,16 +74,8 @@ class Site:
     norms: list[str]
     values: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]]
     fixed: Tensor
+    silent: Tensor
     bound: str = ""
-
-    @property
-    def silent(self) -> Tensor:
-        """(m,) whether the unit's value is the same at every place of the batch."""
-        same = torch.ones(self.index.units, dtype=torch.bool)
-        for low, high, _, _ in self.values.values():
-            scale = torch.maximum(low.abs(), high.abs()).amax()
-            same &= (high - low <= 1e-9 * scale).all(1)
-        return same if self.values else ~same
 
 
 def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> Site:
@@ -108,8 +102,14 @@ def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> 
         if keys[i] in met.looked_up:  # rows that no token of the batch looks up
             weight = model.get_parameter(part.name)
             fixed &= (part.rows(weight.detach()) == 0).all(1)
+    silent = torch.ones_like(fixed) if values else torch.zeros_like(fixed)
+    for i, (low, high, _, _) in values.items():
+        scale = torch.maximum(low.abs(), high.abs()).amax()
+        silent &= (high - low <= 1e-9 * scale).all(1) & (
+            met.values[keys[i]].samples > 1
+        )
     norms, bound = _norms(index, model)
-    return Site(number, index, writes, reads, both, norms, values, fixed, bound)
+    return Site(number, index, writes, reads, both, norms, values, fixed, silent, bound)
 
 
 def _norms(index: Index, model: nn.Module) -> tuple[list[str], str]:
@@ -250,7 +250,9 @@ def _pivots(vectors: list[list], order: list[int], modulo: int = 0):
 
 def _merges(s: Site, rows: list[Tensor], live: list[int]) -> list[Move]:
     """Units that compute the same function become the first of them."""
-    if len(live) < 2 or not s.writes or (s.both and not s.norms):
+    matrices = any(rows[p].shape[1] > 1 for p in s.writes)
+    told_apart = s.index.kind == "none" and not (s.index.unknown and matrices)
+    if len(live) < 2 or told_apart or (s.both and not s.norms):
         return []
     factors = canonical(s, rows)
     near = distances(s, rows, factors, live) <= EQUAL
@@ -308,72 +310,13 @@ def merging(s: Site, i: int, copies: list[int], factors: Tensor):
     return change
 
 
-# --- rotations -----------------------------------------------------------------------
-
-
-def rank(index: Index, draft: Draft) -> int:
-    """Of the product that a rotation leaves alone; 0 for an index that is gone."""
-    sigma = torch.linalg.svdvals(product(index, draft)[0])
-    return int((sigma > ZERO * sigma.max().clamp(min=1e-300)).sum())
-
-
-def _sides(index: Index) -> tuple[list[int], list[int]]:
-    """Parts on both sides of the product; one side only where a part holds both."""
-    parts = range(len(index.parts))
-    s = index.rescaling
-    if s is None or not all(s[p] for p in parts):
-        return list(parts), []
-    return [p for p in parts if s[p] > 0], [p for p in parts if s[p] < 0]
-
-
-def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
-    """(m, m) with the singular values of the product, and orthonormal (n, m) frames."""
-    rows = [draft.rows(p, slice(None)) for p in index.parts]
-    left, right = _sides(index)
-    a = torch.cat([rows[p] for p in left], 1)
-    qa, ra = torch.linalg.qr(a.T)
-    if not right:
-        return ra.T, qa, qa
-    qb, rb = torch.linalg.qr(torch.cat([rows[p] for p in right], 1).T)
-    return ra @ rb.T, qa, qb
-
-
-def cut(index: Index, width: int, draft: Draft, factor: float = 1.0) -> None:
-    """The product keeps its `width` largest singular values, times the factor."""
-    core, qa, qb = product(index, draft)
-    left, right = _sides(index)
-    u, sigma, vh = torch.linalg.svd(core, full_matrices=False)
-    here = draft.alive(index).nonzero()[:, 0]
-    keep, gone = here[:width], here[width:]
-    n = min(width, len(sigma))
-    if right:
-        root = (factor * sigma[:n]).sqrt()[:, None]
-        spread(index, left, keep, root * (qa @ u[:, :n]).T, draft)
-        spread(index, right, keep, root * (qb @ vh[:n].T).T, draft)
-    else:  # turned: rows are ra.T qa.T, and u.T turns them
-        turned = factor**0.5 * sigma[:n, None] * (qa @ vh[:n].T).T
-        spread(index, left, keep, turned, draft)
-    draft.drop(index.parts, gone)
-
-
-def spread(index: Index, parts: list[int], keep: Tensor, rows: Tensor, draft: Draft):
-    """Side by side the rows (n, entries) of some parts; further units get zeros."""
-    for p in parts:
-        part = index.parts[p]
-        old = draft.rows(part, keep)
-        new = torch.zeros_like(old)
-        new[: len(rows)] = rows[:, : old.shape[1]]
-        rows = rows[:, old.shape[1] :]
-        draft.put(part, keep, new)
-
-
-def cut_move(s: Site, width: int, old: int, kind: str = "cut") -> Move:
+def cut_move(s: Site, width: int, kind: str = "cut") -> Move:
     """The index of one product becomes narrower."""
 
     def change(draft: Draft, factor: float) -> None:
         cut(s.index, width, draft)
 
-    return Move(s.number, kind, (width,), change, {s.number: old - width})
+    return Move(s.number, kind, (width,), change, (s.number,))
 
 
 def _list(mask: Tensor) -> list[int]:

@@ -4,16 +4,14 @@ Reductions are tried together; where the outputs change, each half of them is tr
 itself. All comparisons are made in float64, on the smaller module itself.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from symlab.mirror.heads import Block, blocks, head_moves, width_moves
+from symlab.mirror.heads import blocks, head_moves, unseen, width_moves
 from symlab.mirror.indices import UNSURE, indices
 from symlab.mirror.moves import (
-    ZERO,
     Move,
     Site,
     canonical,
@@ -22,28 +20,26 @@ from symlab.mirror.moves import (
     folding,
     merging,
     no_bias,
-    rank,
     site,
     unit_move,
     unit_moves,
 )
+from symlab.mirror.products import rank
 from symlab.mirror.reading import readings
-from symlab.mirror.surgery import (
-    HEADS,
-    WIDTHS,
-    Draft,
-    Edits,
-    Misfit,
-    ancestor,
-    copied,
-    smaller,
-)
+from symlab.mirror.sizes import edits
+from symlab.mirror.surgery import Draft, Misfit, copied, smaller
 from symlab.mirror.units import Index
+from symlab.mirror.verify import (
+    compared,
+    double,
+    limit,
+    noisy,
+    outputs,
+    shuffled,
+    widened,
+)
 
-EXACT = 1e-6  # relative change of the outputs that counts as none
 ROUNDS = 5  # of measuring all units where changes are tolerated
-OUTPUTS = "its units are outputs of the model"
-INPUTS = "its units are inputs of the model"
 
 
 class Search:
@@ -58,7 +54,7 @@ class Search:
         self.model, self.loss, self.silent = model, loss, silent
         self.wide, self.batch = double(model, loss, batch)
         self.reference = outputs(self.wide, loss, self.batch)
-        self.limit = _limit(model)
+        self.limit = limit(model, self.exactly)
         met = readings(self.wide, loss, self.batch)
         both = (self.batch, noisy(self.batch))
         other = [
@@ -68,6 +64,7 @@ class Search:
         for n, index in enumerate(self.found):
             if not index.heads and index.parts[0].shape and _open(index):
                 self.sites[n] = site(n, index, model, met, other)
+        self.found += unseen(self.sites, self.found)
         self.blocks = blocks(model, self.sites, self.found)
         self.open_heads = {b.number for b in self.blocks}
         self.draft = Draft(dict(model.named_parameters()) | dict(model.named_buffers()))
@@ -117,10 +114,11 @@ class Search:
             return []
         if s.index.kind == "rotation":
             width = max(rank(s.index, self.draft), 1)
-            moves = [cut_move(s, width, count)] if width < count else []
+            moves = [cut_move(s, width)] if width < count else []
             s.bound = s.bound or ("constants fix it" if _fixed(s.index) else "")
         else:
             moves = unit_moves(s, self.draft, self.silent)
+            self._note_silent(s)
         if s.bound and moves:
             self._note(s.number, s.bound, sum(len(m.units) for m in moves))
             return []
@@ -129,6 +127,13 @@ class Search:
             why = "their reader has no bias for their constant value"
             self._note(s.number, why, len(moves) - len(open_))
         return open_
+
+    def _note_silent(self, s: Site) -> None:
+        """Units that are constant on the batch but not by their weights."""
+        here = s.silent & ~s.fixed & self.draft.alive(s.index)
+        if not self.silent and bool(here.any()):
+            why = "silent on this batch only (silent=True removes them)"
+            self._note(s.number, why, int(here.sum()))
 
     def _unfolded(self, s: Site, m: Move) -> bool:
         folds = m.kind in ("constant", "silent")
@@ -193,26 +198,32 @@ class Search:
             self._note(move.owner, why, 0)
         elif limit <= self.limit:
             text = f"undone, as the outputs would change by {best:.0e}"
-            self._note(move.owner, text, sum(move.gone.values()))
+            self._note(move.owner, text, sum(done[0][1].values()))
         return False
 
     def carried_out(self, moves: list[Move], factor: float = 1.0):
-        """A draft with the moves, and those that were possible."""
+        """A draft with the moves; those that were possible, and what each removed."""
         draft, done = self.draft.fork(), []
         for m in moves:
             if m.needs:
-                index = self.found[m.owner]
-                here = draft.alive(index)
+                here = draft.alive(self.found[m.owner])
                 if not bool(here[list(m.needs)].all()) or here.sum() <= len(m.units):
                     continue  # another move took a unit, or it would be the last one
+            before = self._units(m, draft)
             m.change(draft, factor)
-            done.append(m)
+            after = self._units(m, draft)
+            gone = {n: before[n] - after[n] for n in before}
+            if any(gone.values()):
+                done.append((m, gone))
         return draft, done
 
-    def _kept(self, draft: Draft, done: list[Move]) -> bool:
+    def _units(self, move: Move, draft: Draft) -> dict[int, int]:
+        return {n: int(draft.alive(self.found[n]).sum()) for n in move.indices}
+
+    def _kept(self, draft: Draft, done: list[tuple[Move, dict]]) -> bool:
         self.draft = draft
-        for m in done:
-            for n, units in m.gone.items():
+        for m, gone in done:
+            for n, units in gone.items():
                 kinds = self.counts.setdefault(n, {})
                 kinds[m.kind] = kinds.get(m.kind, 0) + units
         return True
@@ -220,12 +231,14 @@ class Search:
     def build(self, draft: Draft, eager: set[int] | None = None) -> nn.Module:
         """The smaller module of a draft."""
         eager = self.eager if eager is None else eager
-        return smaller(self.model, draft, self._edits(draft, eager))
+        new = edits(self.model, self.sites, self.blocks, draft, eager)
+        return smaller(self.model, draft, new)
 
     def change(self, draft: Draft, eager: set[int] | None = None) -> tuple[float, str]:
         """The relative change of the outputs, infinite and why where it cannot run."""
         try:
-            new = self.build(draft, eager).to(self.dtype)
+            new = self.build(draft, eager)
+            new = widened(new) if self.exactly else new
             found = outputs(new, self.loss, self.batch)
         except Misfit as error:
             return float("inf"), str(error)
@@ -235,63 +248,10 @@ class Search:
         return compared(self.reference, found)
 
     @property
-    def dtype(self):
-        """Comparisons are in float64 unless the model's code makes float32 itself."""
-        first = next(p for p in self.wide.parameters() if p.is_floating_point())
-        return torch.float64 if first.dtype == torch.float64 else None
-
-    # --- the module's own numbers ---
-
-    def _edits(self, draft: Draft, eager: set[int]) -> Edits:
-        members = {i for b in self.blocks for i in b.members}
-        widths, norms, heads = [], [], []
-        for n, s in self.sites.items():
-            here = int(draft.alive(s.index).sum())
-            if n in members or here == s.index.units:
-                continue
-            norms += [(path, s.index.units, here) for path in s.norms]
-            new = _new_widths(s.index.parts, draft)
-            paths = _holders(self.model, s.index.names)
-            widths += [(path, new, n in eager) for path in paths]
-        for b in self.blocks:
-            here, width = self._block_size(b, draft)
-            if (here, width) != (b.heads.units, b.width):
-                new = _new_widths(b.parts(), draft) | {b.width: width}
-                heads.append((b.path, new, b.number in eager, b.heads.units, here))
-        config = self._config(draft) if widths or heads else ()
-        return Edits(tuple(widths), tuple(heads), tuple(norms), config)
-
-    def _block_size(self, b: Block, draft: Draft) -> tuple[int, int]:
-        """Heads that are left, and their width."""
-        widths = [int(draft.alive(self.found[i]).sum()) for i in b.outputs]
-        return int(draft.alive(b.heads).sum()), max(widths)
-
-    def _config(self, draft: Draft) -> tuple[tuple[str, int], ...]:
-        """Fields of a Hugging Face configuration that all layers agree on."""
-        config = getattr(self.model, "config", None)
-        if not hasattr(config, "to_dict"):
-            return ()
-        members = {i for b in self.blocks for i in b.members}
-        new: dict[int, set[int]] = {}
-        for n, s in self.sites.items():
-            if n not in members:
-                here = int(draft.alive(s.index).sum())
-                new.setdefault(s.index.units, set()).add(here)
-        agreed = {old: min(x) for old, x in new.items() if len(x) == 1}
-        fields = {n: v for n, v in config.to_dict().items() if type(v) is int}
-        found = {n: agreed.get(v, v) for n, v in fields.items() if WIDTHS.search(n)}
-        sizes = [(b, *self._block_size(b, draft)) for b in self.blocks]
-        if len({(b.heads.units, b.width, h, w) for b, h, w in sizes}) == 1:
-            b, here, width = sizes[0]
-            for n, v in fields.items():
-                if HEADS.search(n) and v % b.heads.units == 0:
-                    found[n] = v // b.heads.units * here
-                elif n == "head_dim":
-                    found[n] = width
-        if getattr(config, "n_inner", 0) is None:  # GPT-2: four times the width
-            four = 4 * config.hidden_size
-            found["n_inner"] = agreed.get(four, four)
-        return tuple((n, v) for n, v in found.items() if v != fields.get(n))
+    def exactly(self) -> bool:
+        """Whether outputs can be computed in float64."""
+        kinds = {p.dtype for p in self.wide.parameters() if p.is_floating_point()}
+        return kinds == {torch.float64}
 
     # --- with a tolerance ---
 
@@ -324,13 +284,16 @@ class Search:
         return sorted(best.values(), key=lambda m: m.loss)
 
     def _lossy(self, s: Site) -> list[Move]:
-        live = self.draft.alive(s.index).nonzero()[:, 0].tolist()
+        here = self.draft.alive(s.index)
+        if not self.silent:
+            here &= ~s.silent | s.fixed
+        live = here.nonzero()[:, 0].tolist()
         if len(live) < 2:
             return []
         kind = "approximated"
         if s.index.kind == "rotation":
             widths = range(len(live) - 1, 0, -1)
-            return [cut_move(s, w, w + 1, kind) for w in widths]
+            return [cut_move(s, w, kind) for w in widths]
         moves = [unit_move(s, kind, [u], folding(s, u)) for u in live]
         rows = [self.draft.rows(p, slice(None)) for p in s.index.parts]
         factors = canonical(s, rows)
@@ -384,132 +347,4 @@ def _joint(moves) -> Move:
         for m in moves:
             m.change(draft, factor)
 
-    gone = {n: units for m in moves for n, units in m.gone.items()}
-    return replace(moves[0], change=change, gone=gone)
-
-
-def _new_widths(parts, draft: Draft) -> dict[int, int]:
-    """{old: new} sizes of all axes."""
-    new = {}
-    for p in parts:
-        gone = len(draft.removed.get((p.name, p.axis, p.stack), ())) // p.stack
-        new[p.shape[p.axis]] = p.shape[p.axis] - gone
-    return new
-
-
-def _holders(model: nn.Module, names) -> list[str]:
-    """Paths of the modules that hold some of the tensors, below what holds all."""
-    top = ancestor(model, names)
-    found = {top}
-    for name in names:
-        path = name.rpartition(".")[0]
-        while len(path) > len(top):
-            found.add(path)
-            path = path.rpartition(".")[0]
-    return sorted(found)
-
-
-# --- outputs --------------------------------------------------------------------------
-
-
-def outputs(model: nn.Module, loss, batch) -> tuple[Tensor, list[Tensor]]:
-    """The loss, and all tensors that the model returned while it was computed."""
-    calls: list = []
-    handle = model.register_forward_hook(lambda m, i, out: calls.append(out))
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad():
-            value = loss(model, batch)
-    finally:
-        handle.remove()
-        torch.backends.mha.set_fastpath_enabled(fast)
-    return value.detach().clone(), [t.detach().clone() for t in _leaves(calls)]
-
-
-def _leaves(x) -> list[Tensor]:
-    if isinstance(x, Tensor):
-        return [x] if x.is_floating_point() else []
-    if isinstance(x, Mapping):
-        x = list(x.values())
-    return [t for y in x for t in _leaves(y)] if isinstance(x, list | tuple) else []
-
-
-def compared(old, new) -> tuple[float, str]:
-    """max |new - old| / max |old| over the outputs; of the loss, / max(|old|, 1)."""
-    (value, before), (other, after) = old, new
-    shapes = [[t.shape for t in side] for side in (before, after)]
-    if shapes[0] != shapes[1]:
-        return float("inf"), "the outputs would change their shape"
-    worst = float((other - value).abs() / value.abs().clamp(min=1))
-    for a, b in zip(before, after, strict=True):
-        if a.numel():
-            scale = a[a.isfinite()].abs().max() if bool(a.isfinite().any()) else 1.0
-            difference = torch.where(a == b, 0.0, (a - b).abs())  # -inf of masks
-            worst = max(worst, float(difference.max() / max(float(scale), 1e-300)))
-    return (worst if worst == worst else float("inf")), ""
-
-
-def _limit(model: nn.Module) -> float:
-    """What rounding the merged weights may change: EXACT, or the spacing at one."""
-    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
-    half = [torch.finfo(k).eps for k in kinds if torch.finfo(k).bits < 32]
-    return max([EXACT, *half])
-
-
-def double(model: nn.Module, loss, batch):
-    """A copy in float64 and the batch, where the model allows.
-
-    A batch of equal numbers (zeros) exercises nothing: random ones take its place.
-    """
-    leaves = torch.utils._pytree.tree_map(_generic, batch)
-    cast = torch.utils._pytree.tree_map(
-        lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x,
-        leaves,
-    )
-    try:
-        new = copied(model).double()
-        with torch.no_grad():
-            loss(new, cast)
-    except RuntimeError:  # float32 made inside the model
-        return copied(model), leaves
-    return copied(model).double(), cast
-
-
-def _generic(x):
-    if not (isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1):
-        return x
-    if not bool((x == x.reshape(-1)[0]).all()):
-        return x
-    draws = torch.Generator().manual_seed(0)
-    return torch.randn(x.shape, generator=draws).to(x)
-
-
-def noisy(batch):
-    """The batch with noise on its floating-point tensors, so that samples differ."""
-    draws = torch.Generator().manual_seed(0)
-
-    def changed(x):
-        if not (isinstance(x, Tensor) and x.is_floating_point()):
-            return x
-        size = x.std() if x.numel() > 1 else 1.0
-        return x + size * torch.randn(x.shape, generator=draws).to(x)
-
-    return torch.utils._pytree.tree_map(changed, batch)
-
-
-def shuffled(model: nn.Module, seed: int) -> nn.Module:
-    """A copy whose weights are other ones, except those that are zero.
-
-    A unit whose value is still the same everywhere is constant by its weights.
-    """
-    new = copied(model)
-    draws = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in new.parameters():
-            if p.is_floating_point() and p.numel():
-                size = torch.rand(p.shape, generator=draws) + 0.5
-                sign = torch.randint(0, 2, p.shape, generator=draws) * 2 - 1
-                zero = p.abs() <= ZERO * p.abs().max()
-                p.copy_(torch.where(zero, 0.0, p * (size * sign).to(p)))
-    return new
+    return replace(moves[0], change=change, indices=tuple(m.owner for m in moves))

@@ -234,9 +234,8 @@ def _numbers(module: nn.Module) -> dict[str, int]:
 
 def _set_widths(module: nn.Module, widths: dict[int, int], eager: bool) -> None:
     for name, value in _numbers(module).items():
-        if value in widths and (WIDTHS.search(name) or eager):
-            if WIDTHS.search(name) or not COUNTS.search(name):
-                setattr(module, name, widths[value])
+        if value in widths and _is_width(name, eager):
+            setattr(module, name, widths[value])
 
 
 def _set_heads(
@@ -246,9 +245,12 @@ def _set_heads(
         if HEADS.search(name):
             if value % before == 0:
                 setattr(module, name, value // before * after)
-        elif value in widths and not STREAM.search(name):
-            if WIDTHS.search(name) or (eager and not COUNTS.search(name)):
-                setattr(module, name, widths[value])
+        elif value in widths and not STREAM.search(name) and _is_width(name, eager):
+            setattr(module, name, widths[value])
+
+
+def _is_width(name: str, eager: bool) -> bool:
+    return bool(WIDTHS.search(name)) or (eager and not COUNTS.search(name))
 
 
 def ancestor(model: nn.Module, names: Sequence[str]) -> str:

@@ -1,0 +1,72 @@
+"""Products of two factors, whose index may be turned: their rank, and cutting them.
+
+What writes the index is A (m, n), what reads it is B (m, k), and the function sees
+A.T B only: with the singular values A.T B = U S V.T the factors S^(1/2) U.T
+and S^(1/2) V.T have as many rows as the product has rank. Where no rescaling between A
+and B is certified (queries and keys in one matrix), both are turned by one orthogonal
+matrix.
+"""
+
+import torch
+from torch import Tensor
+
+from symlab.mirror.surgery import Draft
+from symlab.mirror.units import Index
+
+ZERO = 1e-6  # relative size below which a weight or a singular value counts as zero
+
+
+def rank(index: Index, draft: Draft) -> int:
+    """Of the product that a rotation leaves alone; 0 for an index that is gone."""
+    sigma = torch.linalg.svdvals(product(index, draft)[0])
+    return int((sigma > ZERO * sigma.max().clamp(min=1e-300)).sum())
+
+
+def _sides(index: Index) -> tuple[list[int], list[int]]:
+    """Parts on both sides of the product; one side only where a part holds both."""
+    parts = range(len(index.parts))
+    s = index.rescaling
+    if s is None or not all(s[p] for p in parts):
+        return list(parts), []
+    return [p for p in parts if s[p] > 0], [p for p in parts if s[p] < 0]
+
+
+def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
+    """(m, m) with the singular values of the product, and orthonormal (n, m) frames."""
+    rows = [draft.rows(p, slice(None)) for p in index.parts]
+    left, right = _sides(index)
+    a = torch.cat([rows[p] for p in left], 1)
+    qa, ra = torch.linalg.qr(a.T)
+    if not right:
+        return ra.T, qa, qa
+    qb, rb = torch.linalg.qr(torch.cat([rows[p] for p in right], 1).T)
+    return ra @ rb.T, qa, qb
+
+
+def cut(index: Index, width: int, draft: Draft, factor: float = 1.0) -> None:
+    """The product keeps its `width` largest singular values, times the factor."""
+    core, qa, qb = product(index, draft)
+    left, right = _sides(index)
+    u, sigma, vh = torch.linalg.svd(core, full_matrices=False)
+    here = draft.alive(index).nonzero()[:, 0]
+    keep, gone = here[:width], here[width:]
+    n = min(width, len(sigma))
+    if right:
+        root = (factor * sigma[:n]).sqrt()[:, None]
+        spread(index, left, keep, root * (qa @ u[:, :n]).T, draft)
+        spread(index, right, keep, root * (qb @ vh[:n].T).T, draft)
+    else:  # turned: rows are ra.T qa.T, and u.T turns them
+        turned = factor**0.5 * sigma[:n, None] * (qa @ vh[:n].T).T
+        spread(index, left, keep, turned, draft)
+    draft.drop(index.parts, gone)
+
+
+def spread(index: Index, parts: list[int], keep: Tensor, rows: Tensor, draft: Draft):
+    """Side by side the rows (n, entries) of some parts; further units get zeros."""
+    for p in parts:
+        part = index.parts[p]
+        old = draft.rows(part, keep)
+        new = torch.zeros_like(old)
+        new[: len(rows)] = rows[:, : old.shape[1]]
+        rows = rows[:, old.shape[1] :]
+        draft.put(part, keep, new)

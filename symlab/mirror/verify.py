@@ -1,0 +1,129 @@
+"""Compare a model's outputs before and after: in float64, on the batch.
+
+Also other weights and other inputs for the same model, by which a unit that is constant
+by its weights is told from one that is constant on this batch.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from symlab.mirror.products import ZERO
+from symlab.mirror.surgery import copied
+
+EXACT = 1e-6  # relative change of the outputs that counts as none
+ROUGH = 1e-5  # the same where outputs cannot be computed in float64
+
+
+def outputs(model: nn.Module, loss, batch) -> tuple[Tensor, list[Tensor]]:
+    """The loss, and all tensors that the model returned while it was computed."""
+    calls: list = []
+    handle = model.register_forward_hook(lambda m, i, out: calls.append(out))
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            value = loss(model, batch)
+    finally:
+        handle.remove()
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return value.detach().clone(), [t.detach().clone() for t in _leaves(calls)]
+
+
+def _leaves(x) -> list[Tensor]:
+    if isinstance(x, Tensor):
+        return [x] if x.is_floating_point() else []
+    if isinstance(x, Mapping):
+        x = list(x.values())
+    return [t for y in x for t in _leaves(y)] if isinstance(x, list | tuple) else []
+
+
+def compared(old, new) -> tuple[float, str]:
+    """max |new - old| / max |old| over the outputs; of the loss, / max(|old|, 1)."""
+    (value, before), (other, after) = old, new
+    shapes = [[t.shape for t in side] for side in (before, after)]
+    if shapes[0] != shapes[1]:
+        return float("inf"), "the outputs would change their shape"
+    worst = float((other - value).abs() / value.abs().clamp(min=1))
+    for a, b in zip(before, after, strict=True):
+        if a.numel():
+            scale = a[a.isfinite()].abs().max() if bool(a.isfinite().any()) else 1.0
+            difference = torch.where(a == b, 0.0, (a - b).abs())  # -inf of masks
+            worst = max(worst, float(difference.max() / max(float(scale), 1e-300)))
+    return (worst if worst == worst else float("inf")), ""
+
+
+def limit(model: nn.Module, exactly: bool) -> float:
+    """What rounding may change: EXACT, or the spacing at one of short weights.
+
+    ROUGH where outputs cannot be computed in float64, as the model makes float32.
+    """
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    half = [torch.finfo(k).eps for k in kinds if torch.finfo(k).bits < 32]
+    return max([EXACT if exactly else ROUGH, *half])
+
+
+def double(model: nn.Module, loss, batch):
+    """A copy in float64 and the batch, where the model allows.
+
+    A batch of equal numbers (zeros) exercises nothing: random ones take its place.
+    """
+    leaves = torch.utils._pytree.tree_map(_generic, batch)
+    cast = torch.utils._pytree.tree_map(
+        lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x,
+        leaves,
+    )
+    try:
+        with torch.no_grad():
+            loss(widened(copied(model)), cast)
+    except RuntimeError:  # float32 made inside the model
+        return copied(model), leaves
+    return widened(copied(model)), cast
+
+
+def widened(model: nn.Module) -> nn.Module:
+    """The module itself in float64; a norm's default eps stays that of its own type."""
+    for m in model.modules():
+        if isinstance(m, nn.RMSNorm) and m.eps is None and m.weight is not None:
+            m.eps = torch.finfo(m.weight.dtype).eps
+    return model.double()
+
+
+def _generic(x):
+    if not (isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1):
+        return x
+    if not bool((x == x.reshape(-1)[0]).all()):
+        return x
+    draws = torch.Generator().manual_seed(0)
+    return torch.randn(x.shape, generator=draws).to(x)
+
+
+def noisy(batch):
+    """The batch with noise on its floating-point tensors, so that samples differ."""
+    draws = torch.Generator().manual_seed(0)
+
+    def changed(x):
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            return x
+        size = x.std() if x.numel() > 1 else 1.0
+        return x + size * torch.randn(x.shape, generator=draws).to(x)
+
+    return torch.utils._pytree.tree_map(changed, batch)
+
+
+def shuffled(model: nn.Module, seed: int) -> nn.Module:
+    """A copy whose weights are other ones, except those that are zero.
+
+    A unit whose value is still the same everywhere is constant by its weights.
+    """
+    new = copied(model)
+    draws = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in new.parameters():
+            if p.is_floating_point() and p.numel():
+                size = torch.rand(p.shape, generator=draws) + 0.5
+                sign = torch.randint(0, 2, p.shape, generator=draws) * 2 - 1
+                zero = p.abs() <= ZERO * p.abs().max()
+                p.copy_(torch.where(zero, 0.0, p * (size * sign).to(p)))
+    return new
