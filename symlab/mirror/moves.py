@@ -85,7 +85,7 @@ def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> 
     reads = [i for i, k in enumerate(keys) if k in met.values and i not in both]
     writes = [i for i in range(len(keys)) if i not in reads]
 
-    def at(found: Readings, i: int) -> tuple:
+    def at(found: Readings, i: int) -> tuple[Tensor, ...]:
         v, places = found.values[keys[i]], index.parts[i].places
         return tuple(t[places].double() for t in (v.low, v.high, v.mean, v.size))
 
@@ -95,13 +95,12 @@ def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> 
         for other in random:
             if keys[i] in other.values:
                 low, high, _, _ = at(other, i)
-                scale = torch.maximum(low.abs(), high.abs()).amax()
-                fixed &= (high - low <= 1e-12 * scale).all(1)
+                fixed &= _same(low, high, 1e-12)
                 fixed &= other.values[keys[i]].samples > 1
     for i, part in enumerate(index.parts):
         if keys[i] in met.looked_up:  # rows that no token of the batch looks up
             weight = model.get_parameter(part.name)
-            fixed &= (part.rows(weight.detach()) == 0).all(1)
+            fixed &= (part.rows(weight.detach().cpu()) == 0).all(1)
     silent = torch.ones_like(fixed) if values else torch.zeros_like(fixed)
     for i, (low, high, _, _) in values.items():
         scale = torch.maximum(low.abs(), high.abs()).amax()
@@ -110,6 +109,11 @@ def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> 
         )
     norms, bound = _norms(index, model)
     return Site(number, index, writes, reads, both, norms, values, fixed, silent, bound)
+
+
+def _same(low: Tensor, high: Tensor, rounding: float) -> Tensor:
+    """(m,) whether least and largest values (m, k) are equal but for rounding."""
+    return (high - low <= rounding * torch.maximum(low.abs(), high.abs())).all(1)
 
 
 def _norms(index: Index, model: nn.Module) -> tuple[list[str], str]:

@@ -24,7 +24,6 @@ PRODUCTS = {
 # flat in places: a unit may be constant on a batch by chance
 FLAT = ("relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "threshold")
 FLAT += ("hardsigmoid", "hardswish")
-SLOPE = 0.1
 
 
 @dataclass
@@ -45,8 +44,8 @@ class Readings(TorchDispatchMode):
     """Follows a forward pass; `values` is keyed by (name, axis) of what reads.
 
     looked_up: (name, axis) of embeddings, which write although a tied head reads them.
-    tilted: whether functions that are flat in places get a slope, so that a unit is
-    constant only if what it is computed from is.
+    tilted: f(x) becomes f(x) + x where f is flat in places, so that a unit is constant
+    only if what it is computed from is.
     """
 
     def __init__(self, model: nn.Module, tilted: bool = False):
@@ -61,7 +60,7 @@ class Readings(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        tilt = SLOPE * args[0] if self.tilted and name.strip("_") in FLAT else None
+        tilt = args[0].clone() if self.tilted and name.strip("_") in FLAT else None
         out = func(*args, **(kwargs or {}))
         if tilt is not None and tilt.is_floating_point():
             out.add_(tilt)
@@ -96,10 +95,17 @@ class Readings(TorchDispatchMode):
         if not axes:
             return
         first = (w.storage_offset() - p.storage_offset()) // step % p.shape[axes[0]]
-        self._note((name, axes[0]), p.shape[axes[0]], first, x.detach(), other)
+        x, stack = x.detach(), p.shape[0]
+        if p.ndim == 3 and x.ndim == 3 and len(x) == stack:  # one matrix for each
+            x = x.movedim(other, 1).flatten(0, 1)
+        else:
+            x = x.movedim(other, 0).flatten(1)
+            if p.ndim == 3:  # rows are sorted by expert: all may meet every value
+                x = x.repeat(stack, 1)
+        self._note((name, axes[0]), p.shape[axes[0]], first, x)
 
-    def _note(self, key, length: int, first: int, x: Tensor, axis: int) -> None:
-        x = x.movedim(axis, 0).reshape(x.shape[axis], -1)  # positions, samples
+    def _note(self, key, length: int, first: int, x: Tensor) -> None:
+        """Values x (positions, samples) from the position `first` on."""
         length = max(length, len(x))  # groups of a convolution come one after another
         new = lambda fill: torch.full((length,), fill, dtype=x.dtype)  # noqa: E731
         inf = float("inf")
@@ -108,7 +114,8 @@ class Readings(TorchDispatchMode):
         if x.numel() and len(v.low[at]) == len(x):
             v.low[at] = torch.minimum(v.low[at], x.amin(1).cpu())
             v.high[at] = torch.maximum(v.high[at], x.amax(1).cpu())
-            v.mean[at] = x.mean(1).cpu()
+            share = x.shape[1] / (v.samples + x.shape[1])
+            v.mean[at] += share * (x.mean(1).cpu() - v.mean[at])
             v.samples += x.shape[1]
             v.size[at] = torch.maximum(v.size[at], x.square().mean(1).sqrt().cpu())
 

@@ -30,7 +30,7 @@ class Misfit(ValueError):
 
 
 class Draft:
-    """Tensors at full width in float64, copied when first written to."""
+    """Tensors at full width in float64 on the CPU, copied when first written to."""
 
     def __init__(self, source: Mapping[str, Tensor]):
         self.source = source
@@ -48,7 +48,9 @@ class Draft:
     def tensor(self, name: str) -> Tensor:
         """The current tensor, to be read only."""
         found = self.changed.get(name)
-        return self.source[name].detach().double() if found is None else found
+        if found is None:
+            return self.source[name].detach().to("cpu", torch.float64)
+        return found
 
     def own(self, name: str) -> Tensor:
         """The current tensor, to be written to."""
