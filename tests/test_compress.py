@@ -162,6 +162,58 @@ def test_silent_units_go_only_when_asked():
     assert (new[2].out_features, row(report, "2.weight:0").silent) == (8, 1)
 
 
+def test_an_input_that_is_constant_on_the_batch_is_no_constant():
+    model, (x, y) = mlp(), BATCH
+    x = x.index_fill(1, torch.tensor([4]), 0.5)
+    with torch.no_grad():
+        model[0].weight[3, :4] = 0.0  # reads that input only
+    new, report = compressed(model, cross_entropy, (x, y))
+    assert new[0].out_features == 8
+    new, report = compressed(model, cross_entropy, (x, y), silent=True)
+    assert (new[0].out_features, report.table.silent[0]) == (7, 1)
+
+
+def test_a_batch_of_one_makes_no_constants():
+    model = mlp(nn.Sigmoid, nn.Tanh)
+    new, _ = compressed(model, cross_entropy, (BATCH[0][:1], BATCH[1][:1]))
+    assert size(new) == size(model)
+
+
+class Words(nn.Module):
+    """The mean of embedded words, then a hidden layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.first = nn.Embedding(11, 6), nn.Linear(6, 7)
+        self.second = nn.Linear(7, 3)
+
+    def forward(self, words):
+        return self.second(self.first(self.embed(words).mean(1)).tanh())
+
+
+def test_words_that_the_batch_lacks_are_not_forgotten():
+    """Unit 2 of the embedding is zero for the batch's words, but not for the last."""
+    model = Words()
+    with torch.no_grad():
+        model.embed.weight[:10, 2] = 0.0
+    words = torch.arange(40).view(8, 5) * 7 % 10
+    new, _ = compressed(model, cross_entropy, (words, torch.arange(8) % 3))
+    assert size(new) == size(model)
+    with torch.no_grad():
+        model.embed.weight[10, 2] = 0.0
+    new, _ = compressed(model, cross_entropy, (words, torch.arange(8) % 3))
+    assert new.embed.embedding_dim == 5
+    new, _ = compressed(model, cross_entropy, (words[:1], torch.zeros(1).long()))
+    assert new.second.in_features == 7  # one sample: all is constant on the batch
+
+
+def test_one_unit_stays():
+    model = mlp()
+    nn.init.zeros_(model[4].weight)
+    new, _ = compressed(model, cross_entropy, BATCH)
+    assert (new[2].out_features, new[0].out_features) == (1, 8)
+
+
 def test_nothing_planted_nothing_changed():
     model = mlp()
     new, report = compressed(model, cross_entropy, BATCH)
@@ -205,8 +257,9 @@ def plant_stream(model) -> None:
     model.norm.weight[4] = model.norm.weight[1]
 
 
-def test_a_stream_with_layer_norm_is_left_alone():
-    model = Gated(nn.LayerNorm)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_stream_with_layer_norm_is_left_alone(bias):
+    model = Gated(lambda n: nn.LayerNorm(n, bias=bias))
     plant_stream(model)
     new, report = compressed(model, cross_entropy, BATCH)
     assert size(new) == size(model)
@@ -240,6 +293,28 @@ class Convolutions(nn.Module):
 
 
 IMAGES = (random(4, 3, 12, 12), torch.arange(4) % 3)
+
+
+class Widths(nn.Module):
+    """Two widths, of which one becomes what the other was."""
+
+    def __init__(self):
+        super().__init__()
+        self.outer, self.inner_dim = 8, 7
+        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 7)
+        self.c = nn.Linear(7, 3)
+
+    def forward(self, x):
+        x = self.b(self.a(x).tanh().view(-1, self.outer)).relu()
+        return self.c(x.view(-1, self.inner_dim))
+
+
+def test_widths_that_the_module_keeps_are_not_mixed_up():
+    model = Widths()
+    equal_unit(model.a, 0, 3)
+    equal_unit(model.b, 0, 3)
+    new, _ = compressed(model, cross_entropy, BATCH)
+    assert (new.outer, new.inner_dim) == (7, 6)
 
 
 @torch.no_grad()
@@ -278,20 +353,40 @@ def test_convolutions_norms_depthwise_and_flattened():
     assert report.table.constant.sum() == 1
 
 
-def test_groups_of_a_convolution_keep_one_width():
-    def grouped():
-        return nn.Sequential(
-            nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3, groups=2), nn.ReLU(),
-            nn.Flatten(), nn.Linear(8 * 64, 3))  # fmt: skip
+class Scaled(nn.Module):
+    """A gain for each input, and a softmax over hidden units."""
 
-    model = grouped()
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(5))
+        self.first, self.second = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.second(self.first(x * self.gain).softmax(-1))
+
+
+def test_equal_gains_of_inputs_make_no_copies_and_a_softmax_reads_all():
+    model = Scaled()
+    equal_unit(model.first, 1, 2)
+    new, report = compressed(model, cross_entropy, BATCH)
+    assert size(new) == size(model)
+    notes = [n for n in report.table.note if n]
+    assert notes == ["1 stay: the softmax reads all units at once"]
+
+
+def test_groups_of_a_convolution_keep_one_width():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(8 * 64, 3),
+    )  # fmt: skip
     same_channel([model[0]], 0, 1)
     new, report = compressed(model, cross_entropy, IMAGES)
-    assert new[0].out_channels == 6
+    assert new[0].out_channels == 8
     assert "same number of units" in " ".join(report.table.note)
-    same_channel([model[0]], 3, 5)
+    same_channel([model[0]], 0, 2)
+    same_channel([model[0]], 4, 6)  # two of the first four, one of the others
     new, _ = compressed(model, cross_entropy, IMAGES)
-    assert (new[0].out_channels, new[2].in_channels, new[2].groups) == (4, 4, 2)
+    assert (new[0].out_channels, new[2].in_channels, new[2].groups) == (6, 6, 2)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -445,20 +540,26 @@ def test_qwen3_loses_units_and_groups_of_heads():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_dead_unit_of_a_stream_with_root_mean_square_norms(tied):
+def test_units_of_a_stream_with_root_mean_square_norms(tied):
+    """Unit 3 is zero, unit 5 is unit 2: one of twice the square takes their place."""
     model = qwen3(tie_word_embeddings=tied)
+    norms = [m for n, m in model.named_modules() if n.endswith("norm") and "_" not in n]
+    writers = [model.model.embed_tokens.weight.T]
+    for layer in model.model.layers:
+        writers += [layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight]
+        norms += [layer.input_layernorm, layer.post_attention_layernorm]
     with torch.no_grad():
-        model.model.embed_tokens.weight[:, 3] = 0.0
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight[3] = 0.0
-            layer.mlp.down_proj.weight[3] = 0.0
+        for w in [*writers, *(m.weight for m in norms)]:
+            w[5] = w[2]
+        for w in writers:
+            w[3] = 0.0
     new, report = compressed(model, next_token, TOKENS)
-    assert new.model.norm.weight.shape == (15,)
-    assert new.config.hidden_size == 15
+    assert new.model.norm.weight.shape == (14,)
+    assert new.config.hidden_size == 14
     assert (new.lm_head.weight is new.model.embed_tokens.weight) is tied
     per_layer = 2 * (12 + 6) * 2 + 3 * 24 + 2
     gone = 2 * per_layer + 1 + 11 * (1 if tied else 2)
-    assert report.parameters[0] - report.parameters[1] == gone
+    assert report.parameters[0] - report.parameters[1] == 2 * gone
 
 
 def test_our_own_decoder_loses_heads_units_and_a_stream_unit():
@@ -486,6 +587,8 @@ def test_our_own_decoder_loses_heads_units_and_a_stream_unit():
 def test_torchs_encoder_layer_keeps_its_heads():
     layer = nn.TransformerEncoderLayer(16, 4, 24, dropout=0.0, batch_first=True)
     model = stirred(nn.Sequential(layer, nn.Linear(16, 3)))
+    nn.init.ones_(layer.norm1.weight)  # equal gains make no copies
+    nn.init.zeros_(layer.norm1.bias)
     equal_unit(layer.linear1, 1, 2)
     with torch.no_grad():
         layer.self_attn.out_proj.weight[:, 4:8] = 0.0
@@ -493,6 +596,36 @@ def test_torchs_encoder_layer_keeps_its_heads():
     new, report = compressed(model, loss, (random(2, 5, 16), random(2, 5, 3)))
     assert (new[0].linear1.out_features, new[0].self_attn.num_heads) == (23, 4)
     assert report.table.note.str.contains("fixes this width").sum() == 1
+
+
+class Attention(nn.Module):
+    """Two heads of any width, scaled by the root of their width."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(16, 16, bias=False) for _ in range(3))
+        self.o, self.norm = nn.Linear(16, 16), nn.LayerNorm(16)
+
+    def forward(self, x):
+        q, k, v = (
+            f(x).unflatten(-1, (2, -1)).transpose(1, 2)
+            for f in (self.q, self.k, self.v)
+        )
+        y = functional.scaled_dot_product_attention(q, k, v)
+        return self.norm(self.o(y.transpose(1, 2).flatten(2)))
+
+
+def test_a_width_that_scales_the_products():
+    """Queries and keys lose other directions than each other, which is enough."""
+    model = Attention()
+    for h in (slice(0, 8), slice(8, 16)):
+        project(5, model.q.weight[h])
+        project(7, model.k.weight[h])
+        project(3, model.o.weight[:, h], axis=1)
+    loss = lambda model, b: functional.mse_loss(model(b[0]), b[1])  # noqa: E731
+    new, report = compressed(model, loss, (random(2, 5, 16), random(2, 5, 16)))
+    assert [f.out_features for f in (new.q, new.k, new.v)] == [10, 10, 6]
+    assert new.o.in_features == 6
 
 
 # --- what comes out ------------------------------------------------------------------

@@ -52,6 +52,10 @@ def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list
         if len(outputs) != 1 or len(outputs[0]) != heads.units:
             continue
         order = [g for g in groups.values() if g is not outputs[0]] + outputs
+        if any(sites[i].index.rescaling is None for i in outputs[0]):
+            continue
+        for g in order:  # member h is of head h
+            g.sort(key=lambda i: _head_of(sites[i].index, heads))
         path = ancestor(model, heads.names)
         extra = _extra(model.get_submodule(path), path, heads)
         width = sites[outputs[0][0]].index.units
@@ -84,6 +88,17 @@ def _axes(index: Index) -> tuple:
     return tuple((p.name, p.axis) for p in index.parts)
 
 
+def _head_of(index: Index, heads: Index) -> int:
+    """The head that holds the first entry of an index."""
+    part = index.parts[0]
+    for p in heads.parts:
+        if (p.name, p.axis) == (part.name, part.axis):
+            here = (p.places == part.places[0, 0]).any(1).nonzero()
+            if len(here):
+                return int(here[0])
+    return heads.units
+
+
 def _inside(index: Index, heads: Index) -> bool:
     """Whether all that an index holds belongs to heads."""
     owned: dict[tuple[str, int], set[int]] = {}
@@ -99,6 +114,7 @@ def _inside(index: Index, heads: Index) -> bool:
 def _extra(module: nn.Module, path: str, heads: Index) -> list[Part]:
     """Layers beside those of the values whose outputs are as many: queries and keys."""
     totals = {p.shape[p.axis] for p in heads.parts}
+    order = heads.parts[0].places.amin(1).argsort().argsort()  # first head, second, ...
     found = []
     for name, layer in module.named_modules():
         if not isinstance(layer, nn.Linear) or layer.out_features not in totals:
@@ -106,7 +122,7 @@ def _extra(module: nn.Module, path: str, heads: Index) -> list[Part]:
         for own, p in layer.named_parameters(recurse=False):
             full = ".".join(x for x in (path, name, own) if x)
             if full not in heads.names:
-                places = torch.arange(len(p)).view(heads.units, -1)
+                places = torch.arange(len(p)).view(heads.units, -1)[order]
                 found.append(Part(full, 0, tuple(p.shape), places))
     return found
 

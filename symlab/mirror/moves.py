@@ -11,7 +11,7 @@ These are proposals, made from the weights alone; `compress` verifies each.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -103,10 +103,7 @@ def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> 
             fixed &= (part.rows(weight.detach().cpu()) == 0).all(1)
     silent = torch.ones_like(fixed) if values else torch.zeros_like(fixed)
     for i, (low, high, _, _) in values.items():
-        scale = torch.maximum(low.abs(), high.abs()).amax()
-        silent &= (high - low <= 1e-9 * scale).all(1) & (
-            met.values[keys[i]].samples > 1
-        )
+        silent &= _same(low, high, 1e-9) & (met.values[keys[i]].samples > 1)
     norms, bound = _norms(index, model)
     return Site(number, index, writes, reads, both, norms, values, fixed, silent, bound)
 
@@ -207,9 +204,8 @@ def _added(draft: Draft, part, u: int, value: Tensor) -> Tensor:
     t = draft.tensor(part.name)
     weights = torch.zeros_like(t)
     rows = draft.rows(part, [u]).view(len(value), -1) * value.to(t)[:, None]
-    weights = part.__class__(  # the unit's entries alone, all others zero
-        part.name, part.axis, part.shape, part.places[[u]], part.stack
-    ).replaced(weights, rows)
+    alone = replace(part, places=part.places[[u]])
+    weights = alone.replaced(weights, rows)  # the unit's entries, all others zero
     other = 1 if part.axis == 0 and t.ndim > 1 else 0
     return weights.sum([d for d in range(t.ndim) if d != other])
 

@@ -72,9 +72,7 @@ class Search:
         self.notes: dict[int, dict[str, int]] = {}  # reason: units
         self.misfit: dict[int, str] = {}
         self.undone: set[tuple] = set()
-        self.eager: set[int] = (
-            set()
-        )  # all numbers that equal their width change with it
+        self.eager: set[int] = set()  # see `Edits`
 
     # --- proposals ---
 
@@ -115,12 +113,15 @@ class Search:
         if s.index.kind == "rotation":
             width = max(rank(s.index, self.draft), 1)
             moves = [cut_move(s, width)] if width < count else []
-            s.bound = s.bound or ("constants fix it" if _fixed(s.index) else "")
+            fixed = s.index.subspace is not None
+            s.bound = s.bound or ("it meets constants" if fixed else "")
         else:
             moves = unit_moves(s, self.draft, self.silent)
             self._note_silent(s)
         if s.bound and moves:
-            self._note(s.number, s.bound, sum(len(m.units) for m in moves))
+            turned = s.index.kind == "rotation"
+            gone = count - width if turned else sum(len(m.units) for m in moves)
+            self._note(s.number, s.bound, gone)
             return []
         open_ = [m for m in moves if not self._unfolded(s, m)]
         if len(open_) < len(moves):
@@ -268,13 +269,8 @@ class Search:
         best: dict[tuple, Move] = {}
         for n, s in self.sites.items():
             free = n not in heads and n not in self.misfit and s.writes and s.reads
-            if (
-                not free
-                or s.bound
-                or s.norms
-                or s.both
-                or _grouped(self.model, s.index)
-            ):
+            bound = s.bound or s.norms or s.both or _grouped(self.model, s.index)
+            if bound or not free:
                 continue
             for m in self._untried(self._lossy(s)):
                 m.loss = self._loss(m)
@@ -284,16 +280,15 @@ class Search:
         return sorted(best.values(), key=lambda m: m.loss)
 
     def _lossy(self, s: Site) -> list[Move]:
-        here = self.draft.alive(s.index)
+        here, kind = self.draft.alive(s.index), "approximated"
+        if s.index.kind == "rotation":
+            widths = range(int(here.sum()) - 1, 0, -1)
+            return [cut_move(s, w, kind) for w in widths]
         if not self.silent:
             here &= ~s.silent | s.fixed
         live = here.nonzero()[:, 0].tolist()
         if len(live) < 2:
             return []
-        kind = "approximated"
-        if s.index.kind == "rotation":
-            widths = range(len(live) - 1, 0, -1)
-            return [cut_move(s, w, kind) for w in widths]
         moves = [unit_move(s, kind, [u], folding(s, u)) for u in live]
         rows = [self.draft.rows(p, slice(None)) for p in s.index.parts]
         factors = canonical(s, rows)
@@ -311,12 +306,10 @@ class Search:
         with torch.no_grad():
             for n, t in draft.changed.items():
                 named[n].copy_(t)
-            found = compared(self.reference, outputs(self.wide, self.loss, self.batch))[
-                0
-            ]
+            new = outputs(self.wide, self.loss, self.batch)
             for n in draft.changed:
                 named[n].copy_(self.draft.tensor(n))
-        return found
+        return compared(self.reference, new)[0]
 
 
 # --- roles ----------------------------------------------------------------------------
@@ -326,10 +319,6 @@ def _open(index: Index) -> bool:
     """Whether something is known of an index; UNSURE ones have their parts at least."""
     known = not index.unknown and index.symmetry != "none"
     return known or index.unknown == UNSURE
-
-
-def _fixed(index: Index) -> bool:
-    return index.subspace is not None
 
 
 def _grouped(model: nn.Module, index: Index) -> tuple | None:

@@ -77,12 +77,10 @@ def _fields(config, whole, blocks, sites, draft: Draft) -> tuple[tuple[str, int]
     found = {n: agreed.get(v, v) for n, v in old.items() if WIDTHS.search(n)}
     sizes = {(b.heads.units, b.width, *_size(b, sites, draft)) for b in blocks}
     if len(sizes) == 1:
-        heads, _, here, width = sizes.pop()
+        heads, _, here, _ = sizes.pop()
         for n, v in old.items():
             if HEADS.search(n) and v % heads == 0:
                 found[n] = v // heads * here
-            elif n == "head_dim":
-                found[n] = width
     if getattr(config, "n_inner", 0) is None:  # GPT-2: four times the width
         four = 4 * config.hidden_size
         found |= {"n_inner": agreed[four]} if agreed.get(four, four) != four else {}

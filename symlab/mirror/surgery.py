@@ -137,9 +137,12 @@ def smaller(model: nn.Module, draft: Draft, edits: Edits) -> nn.Module:
     for path, before, after in edits.norms:
         _stretch(new.get_submodule(path), before / after)
     for path, widths, eager in edits.widths:
-        _set_widths(new.get_submodule(path), widths, eager)
+        old, cut = model.get_submodule(path), new.get_submodule(path)
+        _set_widths(old, cut, widths, eager)
     for path, widths, eager, before, after in edits.heads:
-        _set_heads(new.get_submodule(path), widths, eager, before, after)
+        old, cut = model.get_submodule(path), new.get_submodule(path)
+        _set_widths(old, cut, widths, eager, stream=False)
+        _set_heads(old, cut, before, after)
     for name, value in edits.config:
         setattr(new.config, name, value)
     return new
@@ -234,25 +237,20 @@ def _numbers(module: nn.Module) -> dict[str, int]:
     return {n: v for n, v in own if type(v) is int and not n.startswith("_")}
 
 
-def _set_widths(module: nn.Module, widths: dict[int, int], eager: bool) -> None:
-    for name, value in _numbers(module).items():
-        if value in widths and _is_width(name, eager):
-            setattr(module, name, widths[value])
-
-
-def _set_heads(
-    module: nn.Module, widths: dict[int, int], eager: bool, before: int, after: int
+def _set_widths(
+    old: nn.Module, new: nn.Module, widths: dict[int, int], eager: bool, stream=True
 ) -> None:
-    for name, value in _numbers(module).items():
-        if HEADS.search(name):
-            if value % before == 0:
-                setattr(module, name, value // before * after)
-        elif value in widths and not STREAM.search(name) and _is_width(name, eager):
-            setattr(module, name, widths[value])
+    """Numbers of the old module that were a width; not those of the stream's width."""
+    for name, value in _numbers(old).items():
+        known = bool(WIDTHS.search(name)) or (eager and not COUNTS.search(name))
+        if value in widths and known and (stream or not STREAM.search(name)):
+            setattr(new, name, widths[value])
 
 
-def _is_width(name: str, eager: bool) -> bool:
-    return bool(WIDTHS.search(name)) or (eager and not COUNTS.search(name))
+def _set_heads(old: nn.Module, new: nn.Module, before: int, after: int) -> None:
+    for name, value in _numbers(old).items():
+        if HEADS.search(name) and value % before == 0:
+            setattr(new, name, value // before * after)
 
 
 def ancestor(model: nn.Module, names: Sequence[str]) -> str:
