@@ -717,6 +717,15 @@ def test_a_penalty_on_the_weights_is_part_of_the_loss():
     assert new[0].out_features == 8
 
 
+def test_changes_of_the_loss_shapes_and_outputs_are_seen():
+    one, zero, x = torch.ones(()), torch.zeros(()), torch.tensor([1.0, -4.0])
+    assert compared((one, [x]), (one, [x]))[0] == 0.0
+    assert compared((one, [x]), (1.5 * one, [x]))[0] == 0.5
+    assert compared((zero, [x]), (zero, [x + 1.0]))[0] == 0.25
+    assert compared((one, [x]), (one, [x[:1]]))[0] == float("inf")
+    assert compared((one, [x]), (one, [x * float("nan")]))[0] == float("inf")
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("tolerance", [1e-3, 0.1])
 def test_a_tolerance_is_a_bound(seed, tolerance):

@@ -45,13 +45,15 @@ def compared(old, new) -> tuple[float, str]:
     shapes = [[t.shape for t in side] for side in (before, after)]
     if shapes[0] != shapes[1]:
         return float("inf"), "the outputs would change their shape"
-    worst = float((other - value).abs() / value.abs().clamp(min=1))
+    changes = [float((other - value).abs() / value.abs().clamp(min=1))]
     for a, b in zip(before, after, strict=True):
         if a.numel():
-            scale = a[a.isfinite()].abs().max() if bool(a.isfinite().any()) else 1.0
-            difference = torch.where(a == b, 0.0, (a - b).abs())  # -inf of masks
-            worst = max(worst, float(difference.max() / max(float(scale), 1e-300)))
-    return (worst if worst == worst else float("inf")), ""
+            finite = a[a.isfinite()]
+            scale = float(finite.abs().max()) if len(finite) else 1.0
+            same = (a == b) | (a.isnan() & b.isnan())  # infinities of masks, too
+            difference = float(torch.where(same, 0.0, (a - b).abs()).max())
+            changes.append(difference / max(scale, 1e-300))
+    return (max(changes) if all(c == c for c in changes) else float("inf")), ""
 
 
 def limit(model: nn.Module, exactly: bool) -> float:
