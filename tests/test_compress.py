@@ -131,12 +131,15 @@ def test_a_constant_goes_into_the_bias_or_stays():
 
 
 def test_what_only_removed_units_read_is_removed_too():
-    model = mlp()
+    """Unit 0 of each layer is read by unit 0 of the next one only."""
+    layers = [m for _ in range(5) for m in (nn.Linear(5, 5), nn.Tanh())]
+    model = nn.Sequential(*layers, nn.Linear(5, 3))
     with torch.no_grad():
-        model[4].weight[:, 2:] = 0.0
-        model[2].weight[:2, 5] = 0.0
+        for layer in model[2::2]:
+            layer.weight[1:, 0] = 0.0
+        model[-1].weight[0, 0] = 0.0
     new, _ = compressed(model, cross_entropy, BATCH)
-    assert (new[0].out_features, new[2].out_features) == (7, 2)
+    assert [layer.out_features for layer in new[::2]] == 5 * [4] + [3]
 
 
 def test_a_linear_product_is_cut_to_its_rank():
@@ -180,7 +183,7 @@ def test_a_batch_of_one_makes_no_constants():
 
 
 class Words(nn.Module):
-    """The mean of embedded words, then a hidden layer."""
+    """The mean of embedded words, then two nonlinear layers."""
 
     def __init__(self):
         super().__init__()
@@ -188,7 +191,7 @@ class Words(nn.Module):
         self.second = nn.Linear(7, 3)
 
     def forward(self, words):
-        return self.second(self.first(self.embed(words).mean(1)).tanh())
+        return self.second(self.first(self.embed(words).mean(1).tanh()).tanh())
 
 
 def test_words_that_the_batch_lacks_are_not_forgotten():
@@ -210,8 +213,9 @@ def test_words_that_the_batch_lacks_are_not_forgotten():
 def test_one_unit_stays():
     model = mlp()
     nn.init.zeros_(model[4].weight)
-    new, _ = compressed(model, cross_entropy, BATCH)
+    new, report = compressed(model, cross_entropy, BATCH)
     assert (new[2].out_features, new[0].out_features) == (1, 8)
+    assert not report.table.note.any()
 
 
 def test_nothing_planted_nothing_changed():
@@ -300,12 +304,12 @@ class Widths(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.outer, self.inner_dim = 8, 7
+        self.hidden_size, self.inner_dim = 8, 7
         self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 7)
         self.c = nn.Linear(7, 3)
 
     def forward(self, x):
-        x = self.b(self.a(x).tanh().view(-1, self.outer)).relu()
+        x = self.b(self.a(x).tanh().view(-1, self.hidden_size)).relu()
         return self.c(x.view(-1, self.inner_dim))
 
 
@@ -314,7 +318,7 @@ def test_widths_that_the_module_keeps_are_not_mixed_up():
     equal_unit(model.a, 0, 3)
     equal_unit(model.b, 0, 3)
     new, _ = compressed(model, cross_entropy, BATCH)
-    assert (new.outer, new.inner_dim) == (7, 6)
+    assert (new.hidden_size, new.inner_dim) == (7, 6)
 
 
 @torch.no_grad()

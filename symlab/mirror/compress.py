@@ -30,9 +30,9 @@ class Report:
 
     table: one row for each index with a symmetry: units before and after, how many went
     as dead, constant, silent, merged, cut, heads and approximated, and why others stay.
-    parameters, flops: (before, after); flops of one call of the loss, a multiply-add is
-    two. change: the largest difference of an output on the batch, relative to
-    the largest output, in float64; of the loss where the model has no outputs.
+    parameters, flops: (before, after); flops of one call of the loss on the batch, by
+    torch's counter: a multiply-add is two. change: the largest difference of an output
+    on the batch, relative to the largest output, or that of the loss if larger.
     """
 
     table: pd.DataFrame
@@ -87,7 +87,8 @@ def compress(
     their spacing at one; 1e-5 where the model's code makes float32 of float64). Above
     0, units are also removed or merged one by one, the least change first, while
     |new - old| <= tolerance * max |old| for every output tensor of the batch and
-    |new - old| <= tolerance * max(|old|, 1) for the loss.
+    |new - old| <= tolerance * max(|old|, 1) for the loss. Each unit is measured once per
+    round, by one call of the loss; heads and streams with norms are not approximated.
     silent: also remove units whose value is the same at every place of this batch,
     although other inputs may wake them.
 

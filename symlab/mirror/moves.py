@@ -96,7 +96,6 @@ def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> 
             if keys[i] in other.values:
                 low, high, _, _ = at(other, i)
                 fixed &= _same(low, high, 1e-12)
-                fixed &= other.values[keys[i]].samples > 1
     for i, part in enumerate(index.parts):
         if keys[i] in met.looked_up:  # rows that no token of the batch looks up
             weight = model.get_parameter(part.name)
