@@ -44,17 +44,24 @@ class Report:
     def __str__(self) -> str:
         lines = [_ratio("parameters", self.parameters), _ratio("flops", self.flops)]
         lines.append(f"outputs change by {self.change:.1e} of the largest")
+        unknown = 0
         for row in self.table.itertuples():
             done = [f"{getattr(row, k)} {k}" for k in KINDS if getattr(row, k)]
-            if done or row.note:
-                sizes = (
-                    f"{row.before} -> {row.after}" if done else f"{row.before} units"
-                )
-                what = ", ".join(done) or "nothing"
-                lines.append(f"{_short(row.parameters)}: {sizes} ({what})")
-                lines += [f"  {row.note}"] if row.note else []
+            named = f"{_short(row.parameters)}: {row.before}"
+            if done:
+                lines.append(f"{named} -> {row.after} ({', '.join(done)})")
+            elif row.note.startswith("unknown"):
+                unknown += 1
+                continue
+            elif row.note:
+                lines.append(f"{named} units")
+            lines += [f"  {row.note}"] if row.note else []
         if len(lines) == 3:
             lines.append("nothing to remove")
+        if unknown:
+            lines.append(
+                f"unknown indices, left as they are: {unknown} (see the table)"
+            )
         return "\n".join(lines)
 
 
@@ -87,8 +94,8 @@ def compress(
     their spacing at one; 1e-5 where the model's code makes float32 of float64). Above
     0, units are also removed or merged one by one, the least change first, while
     |new - old| <= tolerance * max |old| for every output tensor of the batch and
-    |new - old| <= tolerance * max(|old|, 1) for the loss. Each unit is measured once per
-    round, by one call of the loss; heads and streams with norms are not approximated.
+    |new - old| <= tolerance * max(|old|, 1) for the loss. Each round calls the loss once
+    for each unit; attention heads and streams with norms are not approximated.
     silent: also remove units whose value is the same at every place of this batch,
     although other inputs may wake them.
 
