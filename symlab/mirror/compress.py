@@ -94,7 +94,7 @@ def compress(
     their spacing at one; 1e-5 where the model's code makes float32 of float64). Above
     0, units are also removed or merged one by one, the least change first, while
     |new - old| <= tolerance * max |old| for every output tensor of the batch and
-    |new - old| <= tolerance * max(|old|, 1) for the loss. Each round calls the loss once
+    |new - old| <= tolerance * max(|old|, 1) for the loss. A round calls the loss once
     for each unit; attention heads and streams with norms are not approximated.
     silent: also remove units whose value is the same at every place of this batch,
     although other inputs may wake them.
