@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from symlab.mirror.indices import HEADS
 from symlab.mirror.moves import EQUAL, Move, Site
 from symlab.mirror.products import ZERO, cut, product, rank, spread
 from symlab.mirror.surgery import Draft, ancestor
 from symlab.mirror.units import Index, Part
+
+ALONE = "heads are exchanged with queries and keys only"
 
 
 @dataclass
@@ -80,7 +81,7 @@ def unseen(sites: dict[int, Site], found: list[Index]) -> list[Index]:
                 )
                 for i, p in enumerate(group[0].parts)
             ]
-            made.append(Index("none", tuple(parts), heads=True, unknown=HEADS))
+            made.append(Index("none", tuple(parts), heads=True, unknown=ALONE))
     return made
 
 

@@ -11,7 +11,7 @@ These are proposals, made from the weights alone; `compress` verifies each.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -201,10 +201,10 @@ def _bias(draft: Draft, name: str) -> str:
 def _added(draft: Draft, part, u: int, value: Tensor) -> Tensor:
     """What a constant unit adds to the layer that reads it, (outputs,)."""
     t = draft.tensor(part.name)
-    weights = torch.zeros_like(t)
+    alone = Draft({part.name: torch.zeros_like(t)})  # the unit's entries, others zero
     rows = draft.rows(part, [u]).view(len(value), -1) * value.to(t)[:, None]
-    alone = replace(part, places=part.places[[u]])
-    weights = alone.replaced(weights, rows)  # the unit's entries, all others zero
+    alone.put(part, [u], rows)
+    weights = alone.tensor(part.name)
     other = 1 if part.axis == 0 and t.ndim > 1 else 0
     return weights.sum([d for d in range(t.ndim) if d != other])
 
