@@ -603,25 +603,41 @@ def test_torchs_encoder_layer_keeps_its_heads():
 
 
 class Attention(nn.Module):
-    """Two heads of any width, scaled by the root of their width."""
+    """Heads of any width, scaled by the root of their width."""
 
-    def __init__(self):
+    def __init__(self, heads: int):
         super().__init__()
+        self.heads = heads
         self.q, self.k, self.v = (nn.Linear(16, 16, bias=False) for _ in range(3))
         self.o, self.norm = nn.Linear(16, 16), nn.LayerNorm(16)
 
     def forward(self, x):
         q, k, v = (
-            f(x).unflatten(-1, (2, -1)).transpose(1, 2)
+            f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for f in (self.q, self.k, self.v)
         )
         y = functional.scaled_dot_product_attention(q, k, v)
         return self.norm(self.o(y.transpose(1, 2).flatten(2)))
 
 
+def test_equal_heads_become_one():
+    """They need equal products only, and here each has factors of its own."""
+    model = Attention(heads=4)
+    turn = torch.randn(4, 4)
+    with torch.no_grad():
+        for a, b in ((0, 12), (4, 8)):
+            for layer, matrix in ((model.q, turn), (model.k, turn.inverse().T)):
+                layer.weight[b : b + 4] = matrix @ layer.weight[a : a + 4]
+            model.v.weight[b : b + 4] = model.v.weight[a : a + 4]
+            model.v.bias[b : b + 4] = model.v.bias[a : a + 4]
+    loss = lambda model, b: functional.mse_loss(model(b[0]), b[1])  # noqa: E731
+    new, _ = compressed(model, loss, (random(2, 5, 16), random(2, 5, 16)))
+    assert (new.heads, new.q.out_features, new.o.in_features) == (2, 8, 8)
+
+
 def test_a_width_that_scales_the_products():
     """Queries and keys lose other directions than each other, which is enough."""
-    model = Attention()
+    model = Attention(heads=2)
     for h in (slice(0, 8), slice(8, 16)):
         project(5, model.q.weight[h])
         project(7, model.k.weight[h])

@@ -28,7 +28,8 @@ def _sides(index: Index) -> tuple[list[int], list[int]]:
     s = index.rescaling
     if s is None or not all(s[p] for p in parts):
         return list(parts), []
-    return [p for p in parts if s[p] > 0], [p for p in parts if s[p] < 0]
+    first = [p for p in parts if s[p] * s[0] > 0]  # the side of part 0
+    return first, [p for p in parts if p not in first]
 
 
 def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
