@@ -120,11 +120,13 @@ def _extra(module: nn.Module, path: str, heads: Index) -> list[Part]:
     for name, layer in module.named_modules():
         if not isinstance(layer, nn.Linear) or layer.out_features not in totals:
             continue
-        for own, p in layer.named_parameters(recurse=False):
-            full = ".".join(x for x in (path, name, own) if x)
-            if full not in heads.names:
-                places = torch.arange(len(p)).view(heads.units, -1)[order]
-                found.append(Part(full, 0, tuple(p.shape), places))
+        own = {
+            ".".join(x for x in (path, name, n) if x): p
+            for n, p in layer.named_parameters(recurse=False)
+        }
+        for full, p in own.items() if own.keys().isdisjoint(heads.names) else ():
+            places = torch.arange(len(p)).view(heads.units, -1)[order]
+            found.append(Part(full, 0, tuple(p.shape), places))
     return found
 
 
