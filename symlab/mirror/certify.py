@@ -98,12 +98,13 @@ class Probe:
         for n, p in self.params.items():
             p.requires_grad_(n in wanted)
         try:
-            value = self.loss(self.model, self.batch)
-            if not value.requires_grad:
-                return {n: torch.zeros_like(self.params[n]) for n in wanted}
-            found = torch.autograd.grad(
-                value, [self.params[n] for n in wanted], allow_unused=True
-            )
+            with torch.enable_grad():
+                value = self.loss(self.model, self.batch)
+                if not value.requires_grad:
+                    return {n: torch.zeros_like(self.params[n]) for n in wanted}
+                found = torch.autograd.grad(
+                    value, [self.params[n] for n in wanted], allow_unused=True
+                )
         finally:
             for p in self.params.values():
                 p.requires_grad_(True)
@@ -136,6 +137,10 @@ class Probe:
             _shake(p.data, size, draws)
             if factor != 1 and p.ndim > 1:
                 p.data.mul_(factor)
+        for n, t in self.tensors.items():  # batch norm's statistics go with the units
+            if n.endswith(("running_mean", "running_var")):
+                noise = torch.randn(t.shape, generator=draws).to(t.device)
+                t.copy_((0.5 * noise).exp() if n.endswith("var") else 0.5 * noise)
 
     def rounding(self, seed: int) -> dict[str, Tensor]:
         """The gradient after parameters changed by a few units in the last place."""

@@ -335,7 +335,7 @@ class Trace(TorchDispatchMode):
                 return False  # padding
             s = torch.where(_along_dim(hidden, dim, s.ndim), compact(s)[0], 0)
         constant = other not in self.atoms.varying
-        varies = dim in _varies(x)
+        varies = dim in _varies(x) or (not constant and _may_vary(x, dim))
         if not product and (constant or not varies):
             zero = not bool(x.any())
             if not zero and not (constant and self._fix(s, dim, x)):
@@ -575,10 +575,11 @@ class Trace(TorchDispatchMode):
             rest = other.movedim(its, 0)[hidden]
             if not bool(rest.any()):
                 return
-        if its not in _varies(other):
+        constant = other not in self.atoms.varying
+        if its not in _varies(other) and (constant or not _may_vary(other, its)):
             if bool(other.any()) and not self._fix_summed(mine, dim, other, its):
                 self.atoms.cap(mine, PERMUTATION)
-        elif other not in self.atoms.varying:
+        elif constant:
             if not self._fix_summed(mine, dim, other, its):
                 self.atoms.cap(mine, PERMUTATION)
             self.atoms.remember(mine, dim, _classes(other, its), linear=True)
@@ -631,9 +632,9 @@ class Trace(TorchDispatchMode):
             return "grouped transposed convolution"
         outs = self._by_axis(w, 1 if transposed else 0)
         if groups == 1:
-            self._sum_channels(
-                ins, self._by_axis(w, 0 if transposed else 1), x, w, channel
-            )
+            seen = w.movedim(0, 1) if transposed else w
+            summed = self._by_axis(w, 0 if transposed else 1)
+            self._sum_channels(ins, summed, x, self._as(w, seen), channel)
         elif groups == x.shape[channel] == w.shape[0]:
             for s in ins:
                 for o in outs:
@@ -870,6 +871,11 @@ def _not(slot: Tensor, others: list[Tensor]) -> bool:
 def _line(slot: Tensor, dim: int) -> Tensor:
     """(n,) the labels along dim, where all else is constant."""
     return compact(slot)[0].movedim(dim, 0).reshape(slot.shape[dim], -1)[:, 0]
+
+
+def _may_vary(x: Tensor, dim: int) -> bool:
+    """Whether data differ along dim, if not by chance in this batch."""
+    return x.shape[dim] > 1 and x.stride(dim) != 0
 
 
 def _along_dim(mask: np.ndarray, dim: int, ndim: int) -> Tensor:
