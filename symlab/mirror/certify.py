@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from symlab.mirror.units import Element, Index, Part
 
@@ -43,10 +44,25 @@ class Tolerance:
     agree: float
     differ: float
     noise: float  # relative perturbation of the parameters that shows rounding
+    null: float  # singular values below it, relative, are zero
 
 
-DOUBLE = Tolerance(1e-10, 1e-6, 2.0**-50)
-SINGLE = Tolerance(1e-4, 1e-2, 2.0**-21)
+DOUBLE = Tolerance(1e-10, 1e-6, 2.0**-50, 1e-9)
+SINGLE = Tolerance(1e-4, 1e-2, 2.0**-21, 1e-3)
+
+
+class Wide(TorchDispatchMode):
+    """Casts of float64 to float32 inside a model, as in many norms, are left out."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if (
+            func is torch.ops.aten._to_copy.default
+            and args[0].dtype == torch.float64
+            and kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16)
+        ):
+            kwargs["dtype"] = torch.float64
+        return func(*args, **kwargs)
 
 
 @dataclass
@@ -81,6 +97,7 @@ class Probe:
     batch: object
     tolerance: Tolerance
     point: tuple = field(init=False, default=())
+    jitter: float = field(init=False, default=0.0)
 
     def __post_init__(self):
         self.params = {
@@ -91,25 +108,29 @@ class Probe:
             if b.is_floating_point():
                 self.tensors[n] = b
         self.base: dict[str, Tensor] = {}
+        self.value, self.last = 0.0, 0.0
+
+    def call(self) -> Tensor:
+        """The loss at the present weights."""
+        if self.tolerance is SINGLE:
+            return self.loss(self.model, self.batch)
+        with Wide():
+            return self.loss(self.model, self.batch)
 
     def gradient(self, names=None) -> dict[str, Tensor]:
         """The gradients of the named parameters, or of all; 0 where there is none."""
         wanted = [n for n in self.params if names is None or n in names]
-        for n, p in self.params.items():
-            p.requires_grad_(n in wanted)
-        try:
-            with torch.enable_grad():
-                value = self.loss(self.model, self.batch)
-                if not value.requires_grad:
-                    return {n: torch.zeros_like(self.params[n]) for n in wanted}
-                found = torch.autograd.grad(
-                    value, [self.params[n] for n in wanted], allow_unused=True
-                )
-        finally:
-            for p in self.params.values():
-                p.requires_grad_(True)
+        with torch.enable_grad():
+            value = self.call()
+            self.last = float(value.detach())
+            if not value.requires_grad:
+                return {n: torch.zeros_like(self.params[n]) for n in wanted}
+            found = torch.autograd.grad(
+                value, [self.params[n] for n in wanted], allow_unused=True
+            )
+        seen: set[int] = set()
         return {
-            n: torch.zeros_like(self.params[n]) if g is None else g.detach()
+            n: torch.zeros_like(self.params[n]) if g is None else _own(g.detach(), seen)
             for n, g in zip(wanted, found, strict=True)
         }
 
@@ -121,10 +142,9 @@ class Probe:
         for size in (1.0, 0.3, 0.1, 0.03):
             self.base = {}
             self._go(origin, seed, size, factor)
-            with torch.no_grad():
-                value = self.loss(self.model, self.batch)
-            if bool(torch.isfinite(value)):
-                self.base = self.gradient()
+            self.base = self.gradient()
+            self.value = self.last
+            if np.isfinite(self.value):
                 if all(bool(torch.isfinite(g).all()) for g in self.base.values()):
                     self.point = (origin, seed, size, factor)
                     return True
@@ -149,6 +169,7 @@ class Probe:
             some = torch.randn(p.shape, generator=draws).to(p.device)
             p.data.mul_(some.to(p).mul_(self.tolerance.noise).add_(1))
         noisy = self.gradient()
+        self.jitter = abs(self.last - self.value)
         self._go(*self.point)
         return noisy
 
@@ -174,7 +195,7 @@ class Probe:
 
     def compare(self, index: Index, g: Element, found, noise) -> tuple[Outcome, Tensor]:
         """Each unit's gradients at the image of g with the image of its gradients."""
-        outcome = Outcome()
+        outcome = self._judge_value()
         alive = torch.zeros(len(index.parts), index.units, dtype=torch.bool)
         dual, several = g.dual(), _twice(index)
         acted = {n: self.base[n].clone() for n in several if n in self.base}
@@ -197,6 +218,13 @@ class Probe:
                 alive[number, units] |= seen
                 outcome |= self._judge(difference[seen], size[seen], floor[seen])
         return outcome, alive
+
+    def _judge_value(self) -> Outcome:
+        """The loss itself: what it takes from detached weights has no gradient."""
+        size = max(abs(self.value), 1e-300)
+        change = abs(self.last - self.value) / size
+        limit = max(self.tolerance.agree, SHARP * self.jitter / size)
+        return Outcome(change if change > limit else 0.0, wrong=change > limit)
 
     def _judge(self, difference: Tensor, size: Tensor, floor: Tensor) -> Outcome:
         relative = difference / size
@@ -346,22 +374,28 @@ def exponents(
     the loss along the rescaling of one unit is the sum of s * row. rounding: (parts,)
     below which a column is no more than that.
     """
-    size = np.abs(rows).max(0, initial=0.0)
-    seen = np.flatnonzero(size > rounding)
-    seen = seen[np.argsort(-size[seen], kind="stable")]  # the surest are solved for
-    scaled = rows[:, seen] / size[seen] if len(seen) else rows[:, seen]
-    length = np.linalg.norm(scaled, axis=1)
-    scaled = scaled[length > 1e-12] / length[length > 1e-12, None]
+    seen = np.flatnonzero(np.abs(rows).max(0, initial=0.0) > rounding)
+    scaled = _unit(rows[:, seen])  # points far out count no more than others
+    size = np.abs(scaled).max(0, initial=0.0)
+    order = np.argsort(-size, kind="stable")  # the surest are solved for
+    seen, size = seen[order], size[order]
+    scaled = _unit(scaled[:, order] / size) if len(scaled) else scaled
     if len(scaled) < len(seen) or len(seen) < 2:
         return ()
     _, values, basis = np.linalg.svd(scaled, full_matrices=False)
-    null = basis[values < tolerance * values[0]] / size[seen]
+    null = basis[values < tolerance * values[0]] / size
     found = []
     for row in _reduced(null):
         whole = np.zeros(rows.shape[1])
         whole[seen] = row
         found.append(tuple(float(x) for x in whole))
     return tuple(found)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of length one; those of zeros are left out."""
+    length = np.linalg.norm(rows, axis=1)
+    return rows[length > 0] / length[length > 0, None]
 
 
 def _reduced(null: np.ndarray) -> np.ndarray:
@@ -387,6 +421,8 @@ def _reduced(null: np.ndarray) -> np.ndarray:
 
 def _shake(p: Tensor, size: float, draws) -> None:
     """Move p to a random point nearby; what is positive stays so, as variances are."""
+    if not p.numel():
+        return
     noise = torch.randn(p.shape, generator=draws).to(p.device)
     typical = float(p.abs().flatten()[:100_000].median())
     fan = p[0].numel() if p.ndim > 1 else 4
@@ -398,6 +434,17 @@ def _shake(p: Tensor, size: float, draws) -> None:
     else:
         least = usual / 3 if size == 1 else 0.0
         p.add_(noise, alpha=size * max(typical, least) or size * usual)
+
+
+def _own(g: Tensor, seen: set[int]) -> Tensor:
+    """A gradient that may be written to: dense, of memory that no other one has."""
+    if g.is_sparse:
+        return g.to_dense()
+    shared = g.data_ptr() in seen or any(
+        n > 1 and stride == 0 for n, stride in zip(g.shape, g.stride(), strict=True)
+    )
+    seen.add(g.data_ptr())
+    return g.clone(memory_format=torch.contiguous_format) if shared else g
 
 
 def _twice(index: Index) -> set[str]:

@@ -20,7 +20,6 @@ from symlab.mirror.trace import Trace
 from symlab.mirror.units import Element, Index
 
 CHEAP = 1e8  # indices times parameters: above it one point has to do
-ROUNDED = 1e-9  # relative, of rows in which rescalings are looked for
 PATTERNS = 24  # at most so many sets of parts are tested for a common sign
 BROKEN = "the loss changes under what was thought its symmetry"
 UNSURE = "float64 cannot decide whether the loss has this symmetry"
@@ -37,31 +36,35 @@ def indices(
     Together they hold every axis of every trainable parameter once, those of kind
     'none' and the unknown ones included; attention heads are blocks of others.
     """
-    private, batch, exact = _double(model, loss, batch)
-    value = loss(private, batch)
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        raise ValueError("the loss must return one number: reduce it over the batch")
-    if not bool(torch.isfinite(value)):
-        raise ValueError("the loss is not finite at these weights: nothing to compare")
-    if not torch.equal(value, loss(private, batch)):
-        raise ValueError(
-            "the loss changes from call to call (dropout?): call model.eval() first"
-        )
-    families, left = _trace(private, loss, batch)
-    tolerance = certify.DOUBLE if exact else certify.SINGLE
-    probe = Probe(private, loss, batch, tolerance)
-    return Search(families, probe, model).run() + left
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
+        private, batch, exact = _double(model, loss, batch)
+        probe = Probe(private, loss, batch, certify.DOUBLE if exact else certify.SINGLE)
+        value = probe.call()
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise ValueError(
+                "the loss must return one number: reduce it over the batch"
+            )
+        if not bool(torch.isfinite(value)):
+            raise ValueError(
+                "the loss is not finite at these weights: nothing to compare"
+            )
+        if not torch.equal(value, probe.call()):
+            raise ValueError(
+                "the loss changes from call to call (dropout?): call model.eval() first"
+            )
+        families, left = _trace(private, probe.call, batch, model)
+        return Search(families, probe, model).run() + left
 
 
-def _trace(model, loss, batch) -> tuple[list[Family], list[Index]]:
+def _trace(model, call, batch, original) -> tuple[list[Family], list[Index]]:
     atoms = Atoms(model, batch)
     if not atoms.tensors:
         raise ValueError("the model has no trainable parameter")
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque kernel otherwise
     try:
-        with Trace(atoms):
-            loss(model, batch)
+        with Trace(atoms, [p for p in original.parameters() if p.requires_grad]):
+            call()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     if not atoms.used:
@@ -235,10 +238,11 @@ class Search:
 
     def _note_euler(self, noisy: dict[str, Tensor]) -> None:
         """Keep what `exponents` needs of this point, where it is above rounding."""
+        null = self.probe.tolerance.null
         for key, whole in self.wholes.items():
             rows = self.probe.euler(whole)
             other = self.probe.euler(whole, noisy)
-            unsure = (rows - other).norm(dim=1) > ROUNDED * rows.norm(dim=1)
+            unsure = (rows - other).norm(dim=1) > null * rows.norm(dim=1)
             self.euler[key].append(rows.masked_fill(unsure[:, None], 0.0))
 
     def _go(self, point: int, factor: float = 1.0) -> bool:
@@ -323,14 +327,14 @@ class Search:
         analytic, and vanishes everywhere if it does at a random point. If that fails,
         one by one.
         """
-        pairs, ways = [], []
+        pairs, ways, null = [], [], self.probe.tolerance.null
         for t in self.tests:
             rows = self.euler[id(t.family)]
             euler = torch.cat([r[t.members] for r in rows])
             if len(euler) < 2 * euler.shape[1]:  # few units: others of their kind help
                 euler = torch.cat(rows)
             limits = self.limits[id(t.family)].numpy()
-            ways.append(list(certify.exponents(euler.numpy(), limits)))
+            ways.append(list(certify.exponents(euler.numpy(), limits, null)))
             for k, s in enumerate(ways[-1]):
                 pairs.append((t, certify.rescaled(t.index, s, t.seed + k)))
         if not pairs:
@@ -486,7 +490,8 @@ def _patterns(
     few: how many of those before products and even functions; None for all.
     """
     numbers = range(len(index.parts))
-    if index.kind == "rotation" or all(p.reads for p in index.parts):
+    inputs = index.kind == "none" and all(p.reads for p in index.parts)
+    if index.kind == "rotation" or inputs:
         return []  # -1 is a rotation; the inputs of a layer have signs of their own
     found = []
     if family.group >= SIGNED:
@@ -630,26 +635,39 @@ def _double(model: nn.Module, loss, batch):
     """A copy in float64, where rounding cannot hide a violation, if the model allows.
 
     Random layers stay as they are: a dropout in training mode has no exact symmetry. A
-    batch of equal numbers (zeros) would tell no input apart: random ones replace it.
+    batch of equal numbers (zeros) would tell no input apart: random ones replace it,
+    where the loss can be computed with them.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("a scripted model cannot be followed: audit the eager one")
     for n, p in model.named_parameters():
         if hasattr(p, "full_tensor"):
             raise ValueError(
                 f"the parameter {n!r} is sharded (a DTensor): audit an unsharded copy, "
                 "loaded from the full state dict"
             )
-    leaves = torch.utils._pytree.tree_map(_generic, batch)
-    cast = torch.utils._pytree.tree_map(
-        lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x,
-        leaves,
+        if p.is_complex():
+            raise ValueError(
+                f"the parameter {n!r} is complex: only real ones are known"
+            )
+    single = torch.utils._pytree.tree_map(
+        lambda x: x.clone() if isinstance(x, Tensor) else x, batch
     )
-    try:
-        copied = _copied(model).double()
-        with torch.no_grad():
-            loss(copied, cast)
-    except RuntimeError:  # float32 made inside the model
-        return _copied(model), leaves, False
-    return copied, cast, True
+    double = torch.utils._pytree.tree_map(
+        lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x,
+        single,
+    )
+    other = torch.utils._pytree.tree_map(_generic, double)
+    tolerance = certify.DOUBLE
+    for tried in (other, double):
+        try:
+            copied = _copied(model).double()
+            value = Probe(copied, loss, tried, tolerance).call()
+            if not isinstance(value, Tensor) or bool(torch.isfinite(value).all()):
+                return _copied(model).double(), tried, True
+        except Exception:  # float32 made inside the model, or a batch that must be so
+            continue
+    return _copied(model), single, False
 
 
 def _generic(x):
@@ -668,4 +686,7 @@ def _copied(model: nn.Module) -> nn.Module:
         for value in torch.utils._pytree.tree_leaves(dict(vars(module))):
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except TypeError as error:
+        raise ValueError(f"the model cannot be copied ({error})") from error

@@ -113,9 +113,12 @@ def dead_units(index: Index, norms: list, dead: float) -> Tensor:
     factors = balance(index, norms)
     norms = [None if n is None else n * f for n, f in _pairs(norms, factors)]
     added = index.contributions
-    typical = added > dead if added is not None else None
+    typical = added > dead**2 if added is not None else None  # one may dwarf all others
     small = torch.zeros(index.units, dtype=torch.bool)
-    for side in sides(index, [p for p, n in enumerate(norms) if n is not None]):
+    known = [p for p, n in enumerate(norms) if n is not None]
+    scaled = index.merging or ()  # a gain and bias of zero, whatever stands before
+    gains = [p for p, e in enumerate(scaled) if e > 0 and p in known]
+    for side in (*sides(index, known), gains):
         if side:
             norm = _joint(norms, side)
             if typical is not None and bool((norm[typical] > 0).any()):

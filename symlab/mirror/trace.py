@@ -51,6 +51,7 @@ POOLING = _words(
     "upsample_bilinear2d"
 )
 VIEWS = _words("view reshape _unsafe_view _reshape_alias")
+FILLED = _words("zeros_like ones_like full_like new_zeros new_ones new_full")
 NEUTRAL = _words(
     "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones "
     "new_empty new_full new_empty_strided bernoulli arange"
@@ -60,8 +61,11 @@ NEUTRAL = _words(
 class Trace(TorchDispatchMode):
     """Carries slots along: labels of hidden units, tensors of the values' shape."""
 
-    def __init__(self, atoms: Atoms):
+    def __init__(self, atoms: Atoms, originals=()):
         super().__init__()
+        self.originals = WeakIdKeyDictionary()  # weights of the model that was given
+        for t in originals:
+            self.originals[t] = True
         self.atoms = atoms
         self.names, self.direct = WeakIdKeyDictionary(), WeakIdKeyDictionary()
         self.squares = WeakIdKeyDictionary()  # of a value whose sum may follow
@@ -74,6 +78,11 @@ class Trace(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         given = _tensors((args, kwargs))
+        if any(t in self.originals for t in given):
+            raise ValueError(
+                "the loss uses weights of the model that was given to it from outside: "
+                "compute all of it from its first argument, a copy"
+            )
         carry = [a for a in given if self.slots(a)]
         name = func._schema.name.removeprefix("aten::")
         inplace = name.endswith("_") and not name.endswith("__")
@@ -95,7 +104,7 @@ class Trace(TorchDispatchMode):
             met = [self.events[t] for t in given if t in self.events]
             for o in _tensors(out) if met else ():
                 self.events[o] = met[0]
-        if any(t in self.atoms.varying for t in given):
+        if name not in FILLED and any(t in self.atoms.varying for t in given):
             for o in _tensors(out):
                 self.atoms.varying[o] = True
         if base is not None:
@@ -243,6 +252,7 @@ class Trace(TorchDispatchMode):
     # elementwise
 
     def _elementwise(self, name, args, kwargs, out) -> str | None:
+        out = _tensors(out)[0]  # some keep a buffer beside it
         operands = _tensors((args, kwargs))
         if any(math.prod(o.shape) > out.numel() for o in operands) and out.ndim:
             return name
@@ -534,7 +544,7 @@ class Trace(TorchDispatchMode):
         self, xs, ys, x_shape, y_shape, x, y, event=None
     ) -> list[Tensor] | str:
         """(B, N, K) times (B, K, M): ties what is summed over, keeps the rest."""
-        (b, n, k), m = x_shape, y_shape[2]
+        (b, n, _), m = x_shape, y_shape[2]
         summed_x = [s for s in xs if 2 in _varies(s)]
         summed_y = [s for s in ys if 1 in _varies(s)]
         if any(1 in _varies(s) and not _one_place(s, 2) for s in summed_x) or any(
