@@ -5,10 +5,10 @@
 
 Two trained models of one architecture differ in the order of their hidden units, which
 says nothing about their functions. Ainsworth, Hayase and Srinivasa (Git Re-Basin, ICLR
-2023, arXiv 2209.04836) undo that: with every other index held fixed, the best order of
-one is a linear assignment (their algorithm 1), and so each is solved in turn. Which
-axes share an order they write by hand for each architecture; here `indices` says it,
-and certifies it. Activation matching is from Li et al. (arXiv 1511.07543).
+2023, arXiv 2209.04836) undo that. Which axes share an order they write by hand for each
+architecture; here `indices` says it, and certifies it. Activation matching is from Li
+et al. (arXiv 1511.07543), the straight-through estimator from Bengio et al. (arXiv
+1308.3432), as Git Re-Basin uses it in its algorithm 3.
 """
 
 import copy
@@ -16,19 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from symlab.mirror.descent import Descent, Step, Values, floating, owned
 from symlab.mirror.indices import _double, _trace, indices
-from symlab.mirror.units import Element, Index, Part
+from symlab.mirror.units import Index
 
-LEAST = 1e-12  # a smaller relative gain is rounding
-GENERATORS = 6  # of so many sign changes that share parts all products are tried
+WAYS = ("weights", "activations", "straight-through")
 
 Loss = Callable[[nn.Module, object], Tensor]
-Step = tuple[Index, Element]
-Signs = list[tuple[list[int], Tensor]]
-Values = dict[tuple[str, int, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class Match:
         moved = copy.deepcopy(model)
         names = {n for index, _ in self.steps for n in index.names}
         tensors = {n: t for n, t in floating(moved).items() if n in names}
-        acted = {n: t.double() for n, t in tensors.items()}  # rotations round once
+        acted = {n: t.cpu().double() for n, t in tensors.items()}  # rounded once
         for index, g in self.steps:
             index.act_(g, acted)
         for n, t in tensors.items():
@@ -85,6 +81,8 @@ def match(
     rotations: bool = True,
     seed: int = 0,
     specification: list[Index] | None = None,
+    steps: int = 100,
+    lr: float = 0.01,
 ) -> Match:
     """Return the symmetry of b under `loss(model, batch)` that brings it nearest to a.
 
@@ -95,7 +93,10 @@ def match(
                another in random order, until none improves: a local optimum.
                'activations' pairs units whose values on the batch correlate most.
                Signs, and heads and rotations, whose values are not at hand, then follow
-               the weights, as do units that are silent on the batch
+               the weights, as do units that are silent on the batch.
+               'straight-through' starts from 'weights' and makes the loss on the batch
+               small half way: a latent model, to which b is matched by weights, moves
+               along the gradient there, in `steps` steps of Adam with `lr`
     rotations  whether rotations are solved for (orthogonal Procrustes); otherwise
                their units are exchanged only
     specification  `indices(b, loss, batch)`, where it is known already, of b or of a
@@ -104,172 +105,60 @@ def match(
     Positive rescalings are left as they are. Raises ValueError where the models have
     different architectures, and RuntimeError where outputs on the batch would change.
     """
-    if by not in ("weights", "activations"):
-        raise ValueError(f"by must be 'weights' or 'activations', not {by!r}")
+    if by not in WAYS:
+        raise ValueError(f"by must be one of {', '.join(WAYS)}, not {by!r}")
     assert_alike(a, b)
     found = indices(b, loss, batch) if specification is None else specification
-    search = _Search(a, b, [i for i in found if _moves(i)], rotations, seed)
-    before = search.distance()
+    moving = [i for i in found if _moves(i, rotations)]
+    descent = Descent(a, b, moving, rotations, seed)
     if by == "activations":
-        search.follow(_values(a, loss, batch), _values(b, loss, batch))
-    search.run()
-    result = Match(tuple(search.steps), before, search.distance())
-    _assert_same_function(b, result.apply(b), loss, batch)
-    return result
+        descent.follow(_values(a, loss, batch), _values(b, loss, batch))
+    descent.run()
+    if by == "straight-through":
+        _straight_through(descent, a, loss, batch, steps, lr)
+    result = Match(tuple(descent.steps), distance(a, b), float("nan"))
+    moved = result.apply(b)
+    _assert_same_function(b, moved, loss, batch)
+    return replace(result, after=distance(a, moved))
 
 
-class _Search:
-    """Coordinate descent over the indices of b, whose tensors are moved in place.
+def _straight_through(descent, a, loss: Loss, batch, steps: int, lr: float) -> None:
+    """Follow the loss half way between a and b, and go back to where it was least.
 
-    settled: {number of an index whose order is given: (k,) places that are still free}.
+    The gradient with respect to the matched b is given to the latent model, as if the
+    assignment were the identity.
     """
+    latent, middle = copy.deepcopy(a), copy.deepcopy(a)
+    moved = [p for p in latent.parameters() if p.requires_grad]
+    params = [p for p in middle.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(moved, lr)
+    best, kept = float("inf"), []
+    for _ in range(steps + 1):
+        first = floating(a)
+        for n, t in floating(middle).items():
+            t.copy_((first[n] + descent.b[n].to(t)) / 2)
+        value = loss(middle, batch)
+        if value.item() < best:
+            best, kept = value.item(), list(descent.steps)
+        gradient = torch.autograd.grad(value, params, allow_unused=True)
+        for p, g in zip(moved, gradient, strict=True):
+            p.grad = g
+        optimizer.step()
+        descent.aim(latent)
+        descent.run()
+    descent.steps[:] = kept
 
-    def __init__(self, a, b, found: list[Index], rotations: bool, seed: int):
-        self.a = {n: t.double() for n, t in floating(a).items()}
-        self.b = {n: t.double().clone() for n, t in floating(b).items()}
-        self.trainable = [n for n, p in b.named_parameters() if p.requires_grad]
-        self.found, self.rotations = found, rotations
-        self.draws = torch.Generator().manual_seed(seed)
-        self.settled: dict[int, Tensor] = {}
-        self.steps: list[Step] = []
 
-    def distance(self) -> float:
-        parts = [(self.a[n] - self.b[n]).square().sum() for n in self.trainable]
-        return float(torch.stack(parts).sum().sqrt())
-
-    def run(self) -> None:
-        """Improve one index after another until none does.
-
-        An index is looked at again only after another that shares a tensor has moved.
-        """
-        stale = set(range(len(self.found)))
-        while stale:
-            for i in torch.randperm(len(self.found), generator=self.draws).tolist():
-                if i not in stale:
-                    continue
-                stale.discard(i)
-                if self._improve(i):
-                    names = {*self.found[i].names}
-                    near = {j for j, f in enumerate(self.found) if names & {*f.names}}
-                    stale |= near if _twice(self.found[i]) else near - {i}
-
-    def _improve(self, number: int) -> bool:
-        """Move one index, unless that does not shorten the distance."""
-        index = self.found[number]
-        names = [n for n in index.names if n in self.trainable]
-        kept = {n: self.b[n].clone() for n in index.names}
-        old = sum(float((self.a[n] - self.b[n]).square().sum()) for n in names)
-        size = sum(float(self.a[n].norm() * self.b[n].norm()) for n in names)
-        steps = [self._act(index, self._best(index, self.settled.get(number)))]
-        if index.heads and self.rotations:  # what a head computes stays the same
-            inner = [f for f in self.found if f.kind == "rotation"]
-            inner = [f for f in inner if {*f.names} <= {*index.names}]
-            steps += [self._act(f, self._best(f)) for f in inner]
-        new = sum(float((self.a[n] - self.b[n]).square().sum()) for n in names)
-        if new < old - LEAST * size:
-            self.steps += steps
-            return True
-        self.b.update(kept)
-        return False
-
-    def _act(self, index: Index, g: Element) -> Step:
-        index.act_(g, self.b)
-        return index, g
-
-    def _best(self, index: Index, free: Tensor | None = None) -> Element:
-        """The element of one index that helps most where the others stay.
-
-        free: (k,) units that may be exchanged, where the other ones may not.
-        """
-        if index.kind == "rotation" and self.rotations:
-            return Element(matrix=self._rotation(index))
-        signs = _signs(index)
-        paired = index.pairs if index.heads and self.rotations else ()
-        if free is None:
-            order = _assigned(self._scores(index, signs, paired))
-        else:
-            signs = [(ps, e[_keeps(index, ps, e)]) for ps, e in signs]
-            order = torch.arange(index.units)
-            if len(free) > 1:
-                scores = self._scores(index, signs, paired)
-                order[free] = free[_assigned(scores[free][:, free])]
-        return Element(order=order, factors=self._factors(index, signs, order))
-
-    def _rotation(self, index: Index) -> Tensor:
-        """(m, m) orthogonal, by Procrustes: the polar factor of sum_p A_p B_p^T."""
-        m = sum(self._gain(p) for p in index.parts)
-        u = index.subspace
-        if u is None:
-            return _polar(m)
-        turned = u @ _polar(u.T @ m @ u) @ u.T
-        return turned + torch.eye(len(u)).to(u) - u @ u.T
-
-    def _gain(self, part: Part) -> Tensor:
-        """(m, m): products of what unit i owns in a and unit j in b; 0 for buffers."""
-        if not part.trainable:
-            return torch.zeros(len(part.places), len(part.places)).double()
-        return part.rows(self.a[part.name]) @ part.rows(self.b[part.name]).T
-
-    def _scores(self, index: Index, signs: Signs, pairs) -> Tensor:
-        """(m, m): what it is worth to have unit j of b at i, with the best signs."""
-        apart = {p for ps, _ in signs for p in ps}
-        apart |= {p for _, plus, minus in pairs for p in (*plus, *minus)}
-        rest = [p for i, p in enumerate(index.parts) if i not in apart]
-        m = index.units
-        scores = sum((self._gain(p) for p in rest), torch.zeros(m, m).double())
-        for numbers, elements in signs:
-            gains = [self._gain(index.parts[p]) for p in numbers]
-            best = torch.full((m, m), -torch.inf).double()
-            for e in elements:
-                some = sum(x * g for x, g in zip(e.tolist(), gains, strict=True))
-                best = torch.maximum(best, some)
-            scores += best
-        for width, plus, minus in pairs:
-            parts = [index.parts[p] for p in (*plus, *minus)]
-            scores += self._products(parts, width)
-        return scores
-
-    def _products(self, parts: list[Part], width: int) -> Tensor:
-        """(heads, heads): the same, where each head is first rotated as is best."""
-        total = torch.zeros(())
-        for part in parts:
-            x, y = (part.rows(t[part.name]) for t in (self.a, self.b))
-            x, y = (z.view(len(z), width, -1) for z in (x, y))
-            total = total + torch.einsum("iwr,jvr->ijwv", x, y)
-        return torch.linalg.svdvals(total).sum(-1)
-
-    def _factors(self, index: Index, signs: Signs, order: Tensor) -> dict[int, Tensor]:
-        """The best signs (m,) of each part, once the order is chosen."""
-        factors = {}
-        for numbers, elements in signs:
-            parts = [index.parts[p] for p in numbers]
-            moved = [replace(p, places=p.places[order]) for p in parts]
-            gains = [
-                (p.rows(self.a[p.name]) * q.rows(self.b[p.name])).sum(1) * p.trainable
-                for p, q in zip(parts, moved, strict=True)
-            ]
-            chosen = elements[(elements @ torch.stack(gains)).argmax(0)]  # (m, parts)
-            factors |= dict(zip(numbers, chosen.T, strict=True))
-        return factors
-
-    def follow(self, ours: Values, theirs: Values) -> None:
-        """Settle the order of indices by the units' values in a and in b.
-
-        A negative correlation counts where the sign of a unit's value is free.
-        """
-        for number, index in enumerate(self.found):
-            keys = _keys(index.parts[0])
-            held = {*keys} <= {*ours} & {*theirs}
-            if index.kind == "rotation" or index.heads or not held:
-                continue
-            x, y = (torch.stack([v[k] for k in keys], 1) for v in (ours, theirs))
-            r, flip = _correlation(x, y), _flips_value(index)
-            order = _assigned(r if flip is None else r.abs())
-            signs = torch.where(r.gather(1, order[:, None])[:, 0] < 0, -1.0, 1.0)
-            factors = {} if flip is None else dict.fromkeys(flip, signs.double())
-            self.steps.append(self._act(index, Element(order=order, factors=factors)))
-            silent = (r == 0).all(1) & (r == 0).all(0)[order]
-            self.settled[number] = silent.nonzero()[:, 0]
+def distance(a: nn.Module, b: nn.Module) -> float:
+    """The Euclidean distance of all trainable parameters."""
+    pairs = zip(a.parameters(), b.parameters(), strict=True)
+    with torch.no_grad():
+        parts = [
+            float((x.double().cpu() - y.double().cpu()).square().sum())
+            for x, y in pairs
+            if y.requires_grad
+        ]
+    return sum(parts) ** 0.5
 
 
 def _values(model: nn.Module, loss: Loss, batch) -> Values:
@@ -278,84 +167,18 @@ def _values(model: nn.Module, loss: Loss, batch) -> Values:
     found = {}
     for family in _trace(private, loss, batch)[0]:
         if family.activations is not None:
-            keys = _keys(family.parts[0])
+            keys = owned(family.parts[0])
             found |= dict(zip(keys, family.activations.T, strict=True))
     return found
-
-
-def _keys(part: Part) -> list[tuple[str, int, int]]:
-    return [(part.name, part.axis, int(place)) for place in part.places[:, 0]]
-
-
-# --- signs ---------------------------------------------------------------------------
-
-
-def _signs(index: Index) -> Signs:
-    """Sign changes, as sets of parts without a common one: numbers, (n, parts) signs.
-
-    Row 0 changes nothing.
-    """
-    groups: list[list[tuple[int, ...]]] = []
-    for pattern in index.signs:
-        met = [g for g in groups if any({*pattern} & {*q} for q in g)]
-        rest = [g for g in groups if g not in met]
-        groups = [*rest, [q for g in met for q in g] + [pattern]]
-    found = []
-    for patterns in groups:
-        numbers = sorted({p for q in patterns[:GENERATORS] for p in q})
-        rows = torch.ones(1, len(numbers), dtype=torch.float64)
-        for q in patterns[:GENERATORS]:
-            flip = torch.tensor([-1.0 if p in q else 1.0 for p in numbers])
-            rows = torch.cat([rows, rows * flip])
-        found.append((numbers, rows))
-    return found
-
-
-def _flips_value(index: Index) -> tuple[int, ...] | None:
-    """Parts that change sign together with the value that is read, None without."""
-    reads = {p for p, part in enumerate(index.parts) if part.reads}
-    return next((s for s in index.signs if reads and reads <= {*s}), None)
-
-
-def _keeps(index: Index, numbers: list[int], elements: Tensor) -> Tensor:
-    """(n,) which of the sign changes leave the sign of what is read."""
-    reads = [i for i, p in enumerate(numbers) if index.parts[p].reads]
-    return (elements[:, reads] > 0).all(1)
 
 
 # --- small pieces --------------------------------------------------------------------
 
 
-def floating(model: nn.Module) -> dict[str, Tensor]:
-    """All floating parameters and buffers; tied ones once."""
-    named = [*model.named_parameters(), *model.named_buffers()]
-    return {n: t.detach() for n, t in named if t.is_floating_point()}
-
-
-def _twice(index: Index) -> bool:
-    """Whether it stands on two axes of one tensor: then one step is not the best."""
-    return len({(p.name, p.axis) for p in index.parts}) > len(index.names)
-
-
-def _moves(index: Index) -> bool:
+def _moves(index: Index, rotations: bool) -> bool:
+    if index.kind == "rotation" and not rotations and index.subspace is not None:
+        return False  # it holds no exchange of units
     return index.kind in ("permutation", "rotation") and not index.unknown
-
-
-def _assigned(scores: Tensor) -> Tensor:
-    """(m,) the order with the largest sum of scores[i, order[i]]."""
-    return torch.from_numpy(linear_sum_assignment(scores.cpu().numpy(), True)[1])
-
-
-def _polar(m: Tensor) -> Tensor:
-    u, _, v = torch.linalg.svd(m)
-    return u @ v
-
-
-def _correlation(x: Tensor, y: Tensor) -> Tensor:
-    """(m, m) correlations of columns (samples, m), 0 for constant ones."""
-    x, y = (z.double() - z.double().mean(0) for z in (x, y))
-    x, y = (z / z.norm(dim=0).clamp_min(1e-300) for z in (x, y))
-    return x.T @ y
 
 
 def assert_alike(a: nn.Module, b: nn.Module) -> None:

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from symlab.mirror.match import Loss, Match, assert_alike, floating
+from symlab.mirror.descent import floating
+from symlab.mirror.match import Loss, Match, assert_alike
 from symlab.mirror.match import match as find
 
 
