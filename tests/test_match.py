@@ -3,8 +3,10 @@
 import copy
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
@@ -153,7 +155,7 @@ def test_a_matrix_between_units_of_one_index_is_recovered():
     assert largest_difference(model, result.apply(moved)) == 0
 
 
-# --- against all elements of the group -----------------------------------------------
+# --- against direct solutions --------------------------------------------------------
 
 
 @pytest.mark.parametrize(("function", "signed"), [(nn.ReLU, False), (nn.Tanh, True)])
@@ -184,6 +186,31 @@ def test_one_hidden_layer_is_matched_as_well_as_any_order(function, signed):
     )
     assert result.after**2 == pytest.approx(best, rel=1e-5)
     assert result.after < result.before
+
+
+def tanh_values(model: nn.Module, x) -> np.ndarray:
+    with torch.no_grad():
+        return model[1](model[0](x)).T.numpy()  # (units, samples)
+
+
+def test_activations_are_matched_by_their_correlations_up_to_sign():
+    torch.manual_seed(0)
+    a, b = (
+        nn.Sequential(nn.Linear(5, 12), nn.Tanh(), nn.Linear(12, 3)) for _ in range(2)
+    )
+    batch = (torch.randn(64, 5), torch.arange(64) % 3)
+    result = match(a, b, cross_entropy, batch, by="activations")
+    x, y = (tanh_values(m, batch[0]) for m in (a, b))
+    r = np.corrcoef(x, y)[:12, 12:]
+    rows, columns = linear_sum_assignment(-abs(r))
+    (order,) = result.orders.values()
+    assert order.tolist() == columns.tolist()
+    expected = np.sign(r[rows, columns])[:, None] * y[columns]
+    np.testing.assert_allclose(
+        tanh_values(result.apply(b), batch[0]), expected, rtol=1e-5, atol=1e-6
+    )
+    weights = match(a, b, cross_entropy, batch)
+    assert not torch.equal(*weights.orders.values(), order)
 
 
 # --- trained models ------------------------------------------------------------------
@@ -244,15 +271,34 @@ def test_trained_models_are_connected_after_matching(pair, by):
 def test_the_straight_through_estimator_has_less_loss_half_way(pair):
     a, b = pair
     losses = []
-    for by in ("weights", "straight-through"):
-        result = match(a, b, cross_entropy, TRAIN, by=by, steps=30)
+    for by, lr in (("weights", 0), ("straight-through", 0.01), ("straight-through", 1)):
+        result = match(a, b, cross_entropy, TRAIN, by=by, steps=20, lr=lr)
         losses.append(cross_entropy(merge(a, b, match=result), TRAIN).item())
     assert losses[1] < losses[0]
+    assert losses[2] <= losses[0]  # too large a step: the best of all is kept
 
 
-def test_statistics_of_a_merged_model_are_reset():
+@pytest.fixture(scope="module")
+def normed():
+    return trained(0, norm=True), trained(1, norm=True)
+
+
+def test_statistics_go_along_but_do_not_count(normed):
+    orders = []
+    for last in (1, 100):
+        a, b = copy.deepcopy(normed)
+        a[1].running_var *= torch.linspace(1, last, 64)
+        b[1].running_var *= torch.linspace(last, 1, 64)
+        result = match(a, b, cross_entropy, (X[:64], Y[:64]))
+        orders.append(list(result.orders.values()))
+        expected = b[1].running_var[orders[-1][0]]
+        torch.testing.assert_close(result.apply(b)[1].running_var, expected)
+    assert all(torch.equal(x, y) for x, y in zip(*orders, strict=True))
+
+
+def test_statistics_of_a_merged_model_are_reset(normed):
     """Batch norm of half-way weights: its old statistics are wrong, the new exact."""
-    a, b = trained(0, norm=True), trained(1, norm=True)
+    a, b = normed
     result = match(a, b, cross_entropy, (X[:256], Y[:256]))
     merged = merge(a, b, match=result)
     reset = reset_statistics(copy.deepcopy(merged), [TRAIN], cross_entropy)
