@@ -155,6 +155,22 @@ def test_a_matrix_between_units_of_one_index_is_recovered():
     assert largest_difference(model, result.apply(moved)) == 0
 
 
+def test_what_the_audit_does_not_know_is_left_and_named():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.out = nn.LSTM(4, 8, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.out(self.lstm(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    batch = (torch.randn(8, 3, 4), torch.arange(8) % 3)
+    result = match(Gated(), Gated(), cross_entropy, batch)
+    assert result.before == result.after
+    assert "out.weight:1" in result.left
+
+
 # --- against direct solutions --------------------------------------------------------
 
 

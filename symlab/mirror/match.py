@@ -34,11 +34,13 @@ class Match:
     steps: indices and the elements that act on them, one after another.
     before, after: the distance to the other model, Euclidean over all trainable
     parameters.
+    left: {index: reason} of indices that the audit calls unknown; they did not move.
     """
 
     steps: tuple[Step, ...]
     before: float
     after: float
+    left: dict[str, str]
 
     @property
     def distance(self) -> tuple[float, float]:
@@ -102,8 +104,9 @@ def match(
     specification  `indices(b, loss, batch)`, where it is known already, of b or of a
                model with the same architecture and constants
 
-    Positive rescalings are left as they are. Raises ValueError where the models have
-    different architectures, and RuntimeError where outputs on the batch would change.
+    Positive rescalings are left as they are, and so is what the audit calls unknown:
+    see `Match.left`. Raises ValueError where the models have different architectures,
+    and RuntimeError where outputs on the batch would change.
     """
     if by not in WAYS:
         raise ValueError(f"by must be one of {', '.join(WAYS)}, not {by!r}")
@@ -116,7 +119,8 @@ def match(
     descent.run()
     if by == "straight-through":
         _straight_through(descent, a, loss, batch, steps, lr)
-    result = Match(tuple(descent.steps), distance(a, b), float("nan"))
+    left = {i.text(): i.unknown for i in found if i.unknown}
+    result = Match(tuple(descent.steps), distance(a, b), float("nan"), left)
     moved = result.apply(b)
     _assert_same_function(b, moved, loss, batch)
     return replace(result, after=distance(a, moved))
