@@ -15,7 +15,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 as expected, 1 something failed, 2 bad input, 130 stopped."""
     options = _parser().parse_args(argv)
     try:
-        return options.command(find(), options)
+        project = None if options.command is audit else find()
+        return options.command(project, options)
     except UserError as error:
         print(f"symlab: {error}", file=sys.stderr)
         return 2
@@ -112,6 +113,15 @@ def reference(project: Project, o) -> int:
     from symlab.harness import reference as committed
 
     for path in committed.write(project, o.scale):
+        print(f"wrote {path}")
+    return 0
+
+
+def audit(_project, o) -> int:
+    """The mirror symmetries of a model, and how near its weights are to them."""
+    from symlab.mirror import command
+
+    for path in command.run(o.target, o.out, o.dead, o.near):
         print(f"wrote {path}")
     return 0
 
@@ -267,6 +277,32 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--partial", action="store_true", help="judge an incomplete sweep")
     _scale(add(status))
     add(whence, file={"type": Path, "help": "a drawn .pdf, .png or .json"})
+    c = add(
+        audit,
+        target={
+            "metavar": "FILE.py:factory",
+            "help": "a function without arguments that returns (model, loss, batch)",
+        },
+    )
+    a = c.add_argument
+    a(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder for FILE_factory_audit.csv and .png (default: the current one)",
+    )
+    a(
+        "--dead",
+        type=_threshold,
+        default=0.01,
+        help="units below this share of a typical one are dead (default: 0.01)",
+    )
+    a(
+        "--near",
+        type=_threshold,
+        help="units nearer than this are copies (default: 0.1, or below chance)",
+    )
     for function in (report, reference):
         _scale(add(function), seeds=False)
     return p
@@ -302,6 +338,16 @@ def _positive(text: str) -> int:
             f"{text!r} is not a number of workers: use 1 or more"
         )
     return int(text)
+
+
+def _threshold(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+    return value
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from symlab.mirror.dcs import DCS, critical_decay, decay_groups, differences
 from symlab.mirror.hessian import blocks
 from symlab.mirror.match import Match, match
 from symlab.mirror.merge import barrier, merge, reset_statistics
+from symlab.mirror.monitor import Monitor
 from symlab.mirror.symmetry import (
     MirrorSymmetry,
     hidden,
@@ -19,6 +20,7 @@ __all__ = [
     "DCS",
     "Match",
     "MirrorSymmetry",
+    "Monitor",
     "audit",
     "barrier",
     "blocks",

@@ -1,0 +1,176 @@
+"""`symlab audit FILE.py:factory`: the audit of a model that a file makes.
+
+`factory()` takes no argument and returns (model, loss, batch), as `audit` wants them.
+The table goes to the terminal; all columns to a CSV and the units to a figure.
+"""
+
+import importlib.util
+import sys
+import textwrap
+from pathlib import Path
+
+import pandas as pd
+from torch import nn
+
+from symlab.harness.errors import UserError, nearest
+from symlab.mirror.audit import audit
+
+WIDTH = 100  # characters of a line of the terminal
+NARROW = ["parameters", "symmetry", "units", "dead", "copies", "distinct", "rank"]
+NAME = 24  # characters of a name in the table; the CSV has all
+
+
+def run(target: str, out: Path, dead: float, near: float | None) -> list[Path]:
+    """Print the audit of what `target` ('FILE.py:factory') makes; the files written.
+
+    They are FILE_factory_audit.csv and, where there is a symmetry, .png, in the folder
+    `out`, which is made; what stands there under that name is replaced.
+    """
+    path, name = split(target)
+    model, loss, batch = made(path, name)
+    loss(model, batch)  # an error in the user's loss shows its traceback
+    try:
+        table = audit(model, loss, batch, dead, near)
+    except ValueError as error:
+        raise UserError(f"{target} cannot be audited: {error}") from None
+    print(text(table))
+    stem = out / f"{path.stem}_{name}_audit"
+    try:
+        return _written(table, stem)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {out} ({error.strerror or error}): choose another folder "
+            "with --out"
+        ) from None
+
+
+def split(target: str) -> tuple[Path, str]:
+    """The file and the name of its factory."""
+    file, colon, name = target.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise UserError(f"{target!r} is not FILE.py:factory, as in net.py:make")
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"there is no file {file}")
+    if path.suffix != ".py":
+        raise UserError(f"{file} is no Python file: its name must end in .py")
+    return path, name
+
+
+def made(path: Path, name: str) -> tuple:
+    """(model, loss, batch) of the factory. Errors inside the file are let through.
+
+    As when Python runs a file, its folder comes first where modules are looked for.
+    """
+    sys.path.insert(0, str(path.resolve().parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        its = [n for n, f in vars(module).items() if _own(f, module)]
+        raise UserError(nearest(name, its, f"factory in {path}"))
+    result = factory()
+    if not (isinstance(result, tuple | list) and len(result) == 3):
+        what = f"returned {_kind(result)}"
+    elif not isinstance(result[0], nn.Module):
+        what = f"returned {_kind(result[0])} as the model"
+    elif not callable(result[1]):
+        what = f"returned {_kind(result[1])} as the loss"
+    else:
+        return tuple(result)
+    raise UserError(
+        f"{path}:{name} must return (model, loss, batch), where model is an nn.Module "
+        f"and loss(model, batch) a scalar: it {what}"
+    )
+
+
+def text(table: pd.DataFrame) -> str:
+    """The table and what to do about it, in lines of at most WIDTH characters.
+
+    An index is named by the first axis that carries it.
+    """
+    short = table[[*NARROW, "nearest"]].copy()
+    short["parameters"] = [_name(p) for p in table.parameters]
+    short["nearest"] = [f"{x:.3f}" if x == x else "" for x in table.nearest]
+    for column in NARROW[2:]:
+        short[column] = [str(x) if x is not pd.NA else "" for x in table[column]]
+    lines = [short.to_string(), ""]
+    for note, rows in table.groupby("note", sort=False):
+        line = f"{', '.join(map(str, rows.index))}: {note}"
+        lines += textwrap.wrap(line, WIDTH, subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def figure(table: pd.DataFrame):
+    """A bar for each index with a symmetry: shares of units distinct, copied, dead.
+
+    Units that are neither dead nor needed are further copies. For a rotation, the rank
+    and the dimensions that it lost.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from symlab.harness.plot import BLUE, COLUMN, ORANGE, PINK, STYLE
+
+    rows = table[~table.symmetry.isin(["none", "unknown"])]
+    works, copies, dead = shares(rows)
+    labels = [
+        f"{_name(p)}\n{s} ({m})"
+        for p, s, m in zip(rows.parameters, rows.symmetry, rows.units, strict=True)
+    ]
+    with mpl.rc_context(STYLE):
+        size = 1.5 * COLUMN, 0.7 + 0.34 * len(rows)
+        fig = Figure(figsize=size, layout="constrained")
+        ax, at, left = fig.add_subplot(), range(len(rows)), 0.0
+        for share, color, what in (
+            (works, BLUE, "distinct, or rank"),
+            (copies, ORANGE, "further copies"),
+            (dead, PINK, "dead, or lost rank"),
+        ):
+            ax.barh(at, share, left=left, color=color, label=what, height=0.7)
+            left = left + share
+        ax.set_yticks(at, labels)
+        ax.set(xlim=(0, 1), xlabel="share of the units")
+        ax.invert_yaxis()
+        fig.legend(loc="outside upper center", ncols=3)
+    return fig
+
+
+def shares(rows: pd.DataFrame) -> tuple:
+    """Of each index, the shares of its units that work, repeat others, do nothing."""
+    units, rank = rows.units.astype(float), rows["rank"].astype(float)
+    dead = rows.dead.astype(float).fillna(units - rank)  # a rotation has no units
+    works = rank.fillna(units - dead)  # units that cannot be exchanged have no copies
+    return works / units, (units - works - dead) / units, dead / units
+
+
+def _written(table: pd.DataFrame, stem: Path) -> list[Path]:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(stem.name + ".csv")]
+    table.to_csv(paths[0], index=False)
+    if not table.symmetry.isin(["none", "unknown"]).all():
+        paths.append(stem.with_name(stem.name + ".png"))
+        figure(table).savefig(paths[1], dpi=200)
+    return paths
+
+
+def _name(parameters: str) -> str:
+    """The first axis in at most NAME characters, the middle left out."""
+    first = parameters.split(", ")[0]
+    if len(first) <= NAME:
+        return first
+    return f"{first[: NAME // 2]}…{first[1 - NAME // 2 :]}"
+
+
+def _own(f, module) -> bool:
+    return callable(f) and getattr(f, "__module__", "") == module.__name__
+
+
+def _kind(x) -> str:
+    """'a tuple of 2', 'None', 'a Linear'."""
+    if x is None:
+        return "None"
+    many = f" of {len(x)}" if isinstance(x, tuple | list) else ""
+    return f"{type(x).__name__}{many}"
