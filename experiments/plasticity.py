@@ -36,6 +36,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pandas as pd
+from scipy.special import entr
+from scipy.stats import rankdata
 
 from symlab.harness import Claim, figure, grid, lanes, plot, rng, stats
 
@@ -111,7 +114,7 @@ def run(configs: list[Config], chunk: int = 250) -> list[dict]:
     ]
     streams = [rng.stream(s, "data") for s in seeds]
     teachers = np.stack([teacher(s, c) for s in seeds])  # (S, tasks, D)
-    out = np.empty((3, len(configs), c.tasks))
+    out = np.empty((4, len(configs), c.tasks))
     for task in range(c.tasks):
         truth = teachers[:, task]
         for begin in range(0, c.steps, chunk):
@@ -123,7 +126,8 @@ def run(configs: list[Config], chunk: int = 250) -> list[dict]:
             out[0, at, task] = np.square(w - truth[which[at]]).sum(-1)
             out[1, at, task] = np.mean(np.abs(w) < ZERO, -1)
             out[2, at, task] = part.log_distances()
-    columns = ("excess", "zero_fraction", "log_distance")
+            out[3, at, task] = effective_rank(part.gains())
+    columns = ("excess", "zero_fraction", "log_distance", "effective_rank")
     return [dict(zip(columns, o.tolist(), strict=True)) for o in out.swapaxes(0, 1)]
 
 
@@ -142,6 +146,16 @@ def start(configs: list[Config]) -> np.ndarray:
         point = point if c.arm == "point" else np.sign(point)
         out.append([uv, c.offset * point])
     return np.stack(out, 2)
+
+
+def effective_rank(sigma: np.ndarray) -> np.ndarray:
+    """exp of the entropy of sigma/sum(sigma) over the last axis, 0 where all are zero.
+
+    Roy and Vetterli 2007, for singular values sigma >= 0.
+    """
+    total = sigma.sum(-1, keepdims=True)
+    p = sigma / np.where(total > 0, total, 1.0)
+    return np.exp(entr(p).sum(-1)) * (total[..., 0] > 0)
 
 
 def _samples(streams, truth, n: int, noise: float):
@@ -189,6 +203,10 @@ class _Plain:
 
     def weights(self):
         return self.w.double().numpy()
+
+    def gains(self):
+        """Of the features x themselves, which do not change: ones (L, D)."""
+        return np.ones(self.w.shape)
 
     def log_distances(self):
         """Median of log |w|: from zero, which is no mirror here."""
@@ -251,6 +269,10 @@ class _Product:
     def weights(self):
         p, q = self.pq.double().numpy()
         return p**2 - q**2
+
+    def gains(self):
+        """|u| (L, D): the features u*x have these singular values, for x ~ N(0, I)."""
+        return np.abs(self.pq.double().numpy().sum(0))
 
     def log_distances(self):
         """Median of log |u+v| and log |u-v|, the distances to the mirrors.
@@ -460,8 +482,40 @@ def _lms_ratio(df):
     return stats.mean((excess / lms(_config(df, "vanilla"))).mean(1))
 
 
+# Each measure with the sign of its correlation with the excess of the next task.
+PREDICTORS = {"log_distance": -1, "zero_fraction": 1, "effective_rank": -1}
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation with middle ranks for ties; 0 where one does not vary."""
+    a, b = (r - r.mean() for r in map(rankdata, (a, b)))
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size else 0.0
+
+
+def foresight(df, measure: str):
+    """How well a measure at the end of a task ranks the excess at the end of the next.
+
+    One number per seed, 1 is perfect: Spearman's correlation over all tasks of all arms
+    of u*v (the vanilla model has no mirror), with the sign that a useful measure has.
+    """
+    rows = df[df.arm != "vanilla"]
+    found = {}
+    for seed, its in rows.groupby("seed"):
+        now = np.concatenate([np.asarray(m)[:-1] for m in its[measure]])
+        later = np.concatenate([np.asarray(e)[1:] for e in its.excess])
+        found[seed] = PREDICTORS[measure] * _spearman(now, later)
+    return pd.Series(found)
+
+
+def _better_than(measure: str):
+    """Foresight of the distance minus that of another measure, within each seed."""
+    return lambda df: stats.mean(foresight(df, "log_distance") - foresight(df, measure))
+
+
 PAPER = "Ziyin 2024, figure 4"
 SYRE = "ours, after syre: without decay an offset only renames the parameters"
+FORESIGHT = "ours: the distance to the mirrors against two usual measures of plasticity"
 SOURCE = {"symmetric": PAPER, "trap": SYRE, "vanilla": PAPER}
 CLAIMS = [
     *(
@@ -534,6 +588,32 @@ CLAIMS = [
             "by up to a tenth at task 20. Written after a look at these seeds",
         )
         for arm in ("symmetric", "trap")
+    ),
+    Claim(
+        "distance_foresees_the_next_task",
+        "Over all tasks and arms of u*v, a smaller distance to the mirrors at the end "
+        "of a task goes with a higher excess at the end of the next.",
+        FORESIGHT,
+        lambda df: stats.mean(foresight(df, "log_distance")),
+        above=0.5,
+        reason="a rank correlation of a half explains a quarter of the variance of the "
+        "ranks; less does not warn of much. Written before any row was looked at",
+    ),
+    *(
+        Claim(
+            f"distance_foresees_better_than_{measure}",
+            "Over all tasks and arms of u*v, the distance to the mirrors ranks the "
+            f"excess of the next task better than the {name} does.",
+            FORESIGHT,
+            _better_than(measure),
+            above=0.05,
+            reason="a smaller gain in rank correlation is no reason to measure "
+            "something else. Written before any row was looked at",
+        )
+        for measure, name in (
+            ("zero_fraction", "fraction of zero weights"),
+            ("effective_rank", "effective rank of the features u*x"),
+        )
     ),
     Claim(
         "vanilla_is_lms",

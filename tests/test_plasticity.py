@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 
 from symlab.harness import contract, project, rng
@@ -33,7 +34,7 @@ def literal(c) -> dict:
     # the optimizer decays to zero; decay to the point is a penalty in the loss
     decay = 0.0 if towards_point else c.weight_decay
     optimizer = torch.optim.SGD([theta], c.lr, weight_decay=decay)
-    row = {"excess": [], "zero_fraction": [], "log_distance": []}
+    row = {"excess": [], "zero_fraction": [], "log_distance": [], "effective_rank": []}
     for teacher in torch.from_numpy(plasticity.teacher(c.seed, c)):
         draws = streams["data"].standard_normal((c.steps, c.dim + 1), np.float32)
         kicks = plasticity.bits(streams["kicks"], c.steps, c.dim).swapaxes(0, 1)
@@ -55,6 +56,9 @@ def literal(c) -> dict:
         row["excess"].append(float((w - teacher).square().sum()))
         row["zero_fraction"].append(float((w.abs() < 1e-4).double().mean()))
         row["log_distance"].append(float(np.median(sizes.abs().log().numpy())))
+        p = torch.ones(c.dim) if vanilla else uv[0].abs()
+        entropy = torch.distributions.Categorical(p.double()).entropy()
+        row["effective_rank"].append(float(entropy.exp()))
     return row
 
 
@@ -114,12 +118,13 @@ def planted(fall: float, lose: tuple) -> pd.DataFrame:
     for c in plasticity.sweep("quick"):
         tasks = np.arange(c.tasks)
         lost = c.arm in lose
-        rate = fall * c.steps * (plasticity.exponent(c) if c.arm != "vanilla" else 0)
+        falls = c.arm in ("symmetric", "trap")
+        rate = fall * c.steps * (plasticity.exponent(c) if falls else 0)
         level = 0.2 + 0.8 * lost * tasks / c.tasks + 1e-3 * c.seed
         rows.append(
             vars(c)
-            | {"excess": level, "zero_fraction": np.full(c.tasks, 0.99 * lost)}
-            | {"log_distance": -3 + rate * tasks}
+            | {"excess": level, "zero_fraction": 0.99 * lost * (tasks >= c.tasks - 5)}
+            | {"log_distance": -3 + rate * tasks, "effective_rank": 50 - tasks % 2}
         )
     return pd.DataFrame(rows)
 
@@ -144,3 +149,28 @@ def test_one_bad_remedy_is_enough_to_fail():
     for arm in plasticity.REMEDIES:
         rows = planted(1.0, ("symmetric", "trap", arm))
         assert judge("p", claim, rows).verdict == "failed", arm
+
+
+def test_foresight_compares_a_measure_with_the_next_task_over_arms():
+    excess = {"symmetric": [9.0, 1.0, 3.0], "noise": [9.0, 2.0, 4.0]}
+    measure = {"symmetric": [4.0, 2.0, 7.0], "noise": [3.0, 1.0, 7.0]}
+    rows = [
+        {"arm": arm, "seed": 5, "excess": excess[arm], "log_distance": measure[arm]}
+        for arm in excess
+    ]
+    vanilla = rows[0] | {"arm": "vanilla", "excess": [1.0, 9.0, 0.0]}
+    df = pd.DataFrame([*rows, vanilla])
+    assert plasticity.foresight(df, "log_distance").to_dict() == {5: 1.0}
+    df["effective_rank"] = [[2.0, 2.0, 1.0]] * 3  # the same at both tasks: says nothing
+    assert plasticity.foresight(df, "effective_rank").to_dict() == {5: 0.0}
+
+
+def test_foresight_is_spearmans_correlation():
+    draws = np.random.default_rng(0).integers(0, 5, (2, 40)).astype(float)
+    expected = scipy.stats.spearmanr(*draws).statistic
+    assert plasticity._spearman(*draws) == pytest.approx(expected)
+
+
+def test_effective_rank_counts_equal_values():
+    sigma = np.array([[2.0, 2.0, 2.0, 0.0], [0.0] * 4, [1e-30, 0, 0, 0]])
+    assert plasticity.effective_rank(sigma) == pytest.approx([3.0, 0.0, 1.0])
