@@ -28,6 +28,9 @@ algorithm (`lms`, dotted), both without a fitted parameter. Expected: excess of 
 tasks 1 for symmetric and trap, .08 for vanilla, .16 to .33 for the remedies. Settings
 (one rate, sizes of init, offset and kick) and thresholds follow a prototype with other
 seeds, but for one pair of claims that says otherwise.
+What foresees the loss? Known at the end of each task are the distance to the mirrors,
+the fraction of zero weights and the effective rank of the features u*x; `foresight`
+says how well each of them ranks the excess of the next task.
 weight_decay is PyTorch's (wd/2)*|theta|^2, half of it the paper's gamma.
 Cost on one core: smoke 1 s, quick 10 s, paper 90 s.
 """
@@ -609,6 +612,10 @@ CLAIMS = [
             above=0.05,
             reason="a smaller gain in rank correlation is no reason to measure "
             "something else. Written before any row was looked at",
+            expected="failed",
+            because="seen in 6 seeds, not foreseen: within the arms that collapse the "
+            "measures rank tasks alike, and among the remedies the static bias is "
+            "farthest from the mirrors, yet has the highest excess",
         )
         for measure, name in (
             ("zero_fraction", "fraction of zero weights"),
