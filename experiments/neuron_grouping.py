@@ -146,7 +146,8 @@ def _one(c: Config) -> dict:
         for neurons in resnet.penultimate(model, x_test)
     )
     row |= pre | {f"post_{name}": value for name, value in post.items()}
-    return row | audited(model, x_test[:8], y_test[:8])
+    row |= audited(model, x_test[:8], y_test[:8])
+    return row | compressed(model, x_test, y_test)
 
 
 def audited(model, x, y) -> dict:
@@ -159,15 +160,44 @@ def audited(model, x, y) -> dict:
         return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
 
     found = audit(model, loss, (x, y))
+    unknown = int((found.symmetry == "unknown").sum())
+    found = found[~found.symmetry.isin(["none", "unknown"])]
     (last,) = found[found.parameters.str.contains("fc.weight:1")].itertuples()
     return {
         "audit_units": int(found.units.sum()),
-        "audit_unknown": int((found.symmetry == "unknown").sum()),
+        "audit_unknown": unknown,
         "audit_violation": float(found.violation.max()),
         "audit_distinct": int(found.distinct.sum()),
         "audit_dead": int(last.dead),
         "audit_copies": int(last.copies),
         "audit_nearest": float(last.nearest),
+    }
+
+
+def compressed(model, x, y) -> dict:
+    """The same function as a smaller network: its size, and its answers on test images.
+
+    Only reductions that hold for every input; found on eight images.
+    """
+    import torch
+
+    from symlab.mirror.compress import compress
+
+    def loss(model, batch):
+        return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    smaller, report = compress(model, loss, (x[:8], y[:8]))
+    with torch.no_grad():
+        before, after = (
+            torch.cat([m(part) for part in x.split(512)]).argmax(1)
+            for m in (model, smaller.to(x.device))
+        )
+    (a, b), (flops, fewer) = report.parameters, report.flops
+    return {
+        "compressed_parameters": b / a,
+        "compressed_flops": fewer / flops,
+        "compressed_change": report.change,
+        "compressed_differ": int((before != after).sum()),
     }
 
 
@@ -548,8 +578,9 @@ CLAIMS = [
     ),
     Claim(
         "audit_verifies",
-        "The loss is invariant under their exchange.",
-        "ours; in float64, relative to the spread of the loss",
+        "Exchanging these channels turns the gradient into its own image, for each "
+        "channel and each parameter, to one part in a million.",
+        "ours; in float64, at random weights",
         lambda df: stats.worst(df.audit_violation),
         below=1e-6,
         reason="rounding of deep networks at random weights, 1e-12 as a rule",
@@ -571,6 +602,34 @@ CLAIMS = [
         lambda df: stats.worst(df[df.arm != "decay"].audit_copies / 512),
         below=0.05,
         reason="as for the activations: 'rarely' is under 1 in 20",
+    ),
+    Claim(
+        "compression_is_exact",
+        "The network that mirror.compress makes of a trained ResNet18 gives every test "
+        "image the same class as the trained one.",
+        "ours; its reductions are exact, its outputs agree to 1e-6",
+        lambda df: stats.worst(df.compressed_differ),
+        below=0.5,
+        reason="an exact reduction changes no answer",
+    ),
+    Claim(
+        "decay_makes_compressible",
+        "With weight decay mirror.compress halves the multiply-adds of a forward pass.",
+        "ours; most channels of the first layers are zero",
+        lambda df: stats.worst(df[df.arm == "decay"].compressed_flops),
+        below=0.6,
+        reason="half, with a margin for seeds; written after a look at one seed (0.48)",
+    ),
+    Claim(
+        "no_decay_keeps_all",
+        "Without weight decay mirror.compress finds at most 1 % of the multiply-adds to "
+        "remove.",
+        "ours; the control",
+        lambda df: stats.worst(
+            df[df.arm == "no decay"].compressed_flops, largest=False
+        ),
+        above=0.99,
+        reason="without decay no channel is zero; written after a look at one seed (1)",
     ),
     Claim(
         "networks_learn",

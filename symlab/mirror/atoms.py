@@ -1,9 +1,9 @@
 """Labels of all places on the axes of a model's parameters, and what ties them.
 
-An atom is a place on an axis of a parameter: (name, axis, position). `trace` follows the
-operations of one call and reports here which atoms belong to one unit (they are tied),
-what tells units apart, and which functions were applied to them. `families` collects the
-units that nothing tells apart: a conjecture, which `certify` puts to a numerical test.
+An atom is a place on an axis of a parameter: (name, axis, position). `trace` follows
+the operations of one call and reports here which atoms belong to one unit (they are tied),
+what tells units apart, and which functions were applied to them. `families` collects
+the units that nothing tells apart: a conjecture, which `certify` puts to a numerical test.
 
   tied            they move together; a class of tied atoms is a unit
   capped          the largest group that an operation allows: rotations, permutations
@@ -69,7 +69,7 @@ class Atoms:
         self.tensors = {
             n: p for n, p in model.named_parameters() if p.numel() and p.requires_grad
         }
-        self.stacks = {  # a stack of matrices (experts): an index belongs to one of them
+        self.stacks = {  # of a stack of matrices (experts) each has its own
             n: p.shape[0] if p.ndim == 3 and p.shape[1] > 1 else 1
             for n, p in self.tensors.items()
         }

@@ -2,8 +2,8 @@
 
     audit(model, lambda model, batch: cross_entropy(model(batch[0]), batch[1]), batch)
 
-`indices` follows one call of the loss, conjectures which units may be exchanged, turned,
-flipped or rescaled, and tests each conjecture on the gradient at random points. On a
+`indices` follows one call of the loss, conjectures which units may be exchanged,
+turned, flipped or rescaled, and tests each conjecture on the gradient at random points. On a
 mirror two units are equal, a unit is zero, or a product has lost rank: structure that
 training fell into and, under theorem 1 of Ziyin (ICML 2024), does not leave.
 """
@@ -83,7 +83,7 @@ def audit(
     tensors = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
     several = {KERNEL: [], ONE: [], UNUSED: []}  # one row each
     rows = []
-    for i in sorted(found, key=_order):
+    for i in sorted(found, key=order):
         if (i.unknown or i.why) in several:
             several[i.unknown or i.why].append(i)
             continue
@@ -100,7 +100,7 @@ def audit(
     return frame.astype(dict.fromkeys(WHOLE, "Int64"))
 
 
-def _order(index: Index) -> int:
+def order(index: Index) -> int:
     """Symmetries, then heads, then unknown ones, then what has none."""
     if index.unknown:
         return 2

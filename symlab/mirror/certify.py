@@ -13,8 +13,8 @@ m units, one element is tested alone: a cycle of all units, or of all but one wh
 odd (an odd permutation), a random orthogonal matrix for rotations. A second one is
 tested on all indices at once: a transposition that joins the cycle, another random
 matrix. The commutator of both is a 3-cycle (a generic rotation) of one index alone, and
-with the cycle it generates all permutations (all rotations). Sign changes and rescalings
-are tested alone. In exact arithmetic and at a generic point a wrong certificate has
+with the cycle it generates all permutations (all rotations). Sign changes and
+rescalings are tested alone. In exact arithmetic and at a generic point a wrong certificate has
 probability zero; see `audit` for what is left of it in floating point.
 """
 
@@ -144,10 +144,10 @@ class Probe:
             self._go(origin, seed, size, factor)
             self.base = self.gradient()
             self.value = self.last
-            if np.isfinite(self.value):
-                if all(bool(torch.isfinite(g).all()) for g in self.base.values()):
-                    self.point = (origin, seed, size, factor)
-                    return True
+            finite = all(bool(torch.isfinite(g).all()) for g in self.base.values())
+            if finite and np.isfinite(self.value):
+                self.point = (origin, seed, size, factor)
+                return True
         return False
 
     def _go(self, origin: dict[str, Tensor], seed: int, size, factor) -> None:

@@ -37,7 +37,7 @@ def indices(
     'none' and the unknown ones included; attention heads are blocks of others.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
-        private, batch, exact = _double(model, loss, batch)
+        private, batch, exact = private_copy(model, loss, batch)
         probe = Probe(private, loss, batch, certify.DOUBLE if exact else certify.SINGLE)
         value = probe.call()
         if not isinstance(value, Tensor) or value.numel() != 1:
@@ -52,18 +52,24 @@ def indices(
             raise ValueError(
                 "the loss changes from call to call (dropout?): call model.eval() first"
             )
-        families, left = _trace(private, probe.call, batch, model)
+        families, left = _trace(private, probe.call, batch, list(model.parameters()))
         return Search(families, probe, model).run() + left
 
 
-def _trace(model, call, batch, original) -> tuple[list[Family], list[Index]]:
+def families(model: nn.Module, loss, batch) -> list[Family]:
+    """What one call says of the units of a `private_copy`, not yet tested."""
+    probe = Probe(model, loss, batch, certify.DOUBLE)
+    return _trace(model, probe.call, batch, [])[0]
+
+
+def _trace(model, call, batch, originals) -> tuple[list[Family], list[Index]]:
     atoms = Atoms(model, batch)
     if not atoms.tensors:
         raise ValueError("the model has no trainable parameter")
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque kernel otherwise
     try:
-        with Trace(atoms, [p for p in original.parameters() if p.requires_grad]):
+        with Trace(atoms, [p for p in originals if p.requires_grad]):
             call()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -631,7 +637,7 @@ def _tested_heads(index: Index, noise: list[Tensor], probe: Probe) -> Index | No
 # --- a private copy ------------------------------------------------------------------
 
 
-def _double(model: nn.Module, loss, batch):
+def private_copy(model: nn.Module, loss, batch):
     """A copy in float64, where rounding cannot hide a violation, if the model allows.
 
     Random layers stay as they are: a dropout in training mode has no exact symmetry. A

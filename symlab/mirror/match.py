@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from symlab.mirror.descent import Descent, Step, Values, floating, owned
-from symlab.mirror.indices import _double, _trace, indices
+from symlab.mirror.indices import families, indices, private_copy
 from symlab.mirror.units import Index
 
 WAYS = ("weights", "activations", "straight-through")
@@ -167,9 +167,9 @@ def distance(a: nn.Module, b: nn.Module) -> float:
 
 def _values(model: nn.Module, loss: Loss, batch) -> Values:
     """The values (samples,) of units where they are read, by what they own first."""
-    private, batch, _ = _double(model, loss, batch)
+    private, batch, _ = private_copy(model, loss, batch)
     found = {}
-    for family in _trace(private, loss, batch)[0]:
+    for family in families(private, loss, batch):
         if family.activations is not None:
             keys = owned(family.parts[0])
             found |= dict(zip(keys, family.activations.T, strict=True))

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from symlab.mirror.atoms import Family
-from symlab.mirror.audit import WHOLE, _order
-from symlab.mirror.indices import _double, _trace, indices
+from symlab.mirror.audit import WHOLE, order
+from symlab.mirror.indices import families, indices, private_copy
 from symlab.mirror.state import DEAD, state
 from symlab.mirror.units import Index
 
@@ -61,8 +61,8 @@ class Monitor:
     ):
         self.model, self.loss, self.dead, self.near = model, loss, dead, near
         with self._same_draws():
-            found = sorted(indices(model, loss, batch), key=_order)
-            self._copy, self._batch, _ = _double(model, loss, batch)
+            found = sorted(indices(model, loss, batch), key=order)
+            self._copy, self._batch, _ = private_copy(model, loss, batch)
         self.indices = [i for i in found if i.symmetry not in ("none", "unknown")]
         if not self.indices:
             raise ValueError("no index of this loss has a symmetry: nothing to monitor")
@@ -144,7 +144,7 @@ class Monitor:
     def _families(self) -> list[Family]:
         """What each unit adds to its readers, with the numbers of this moment."""
         with self._same_draws(), torch.no_grad():
-            return _trace(self._copy, self.loss, self._batch)[0]
+            return families(self._copy, self.loss, self._batch)
 
     def _same_draws(self):
         """A context after which torch's random numbers go on as if nothing happened."""

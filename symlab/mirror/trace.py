@@ -36,7 +36,8 @@ LINEAR = _words("neg mul div add sub rsub sum mean")
 ODD = _words("tanh sin erf asinh atan sinh tan sign softshrink hardshrink atanh asin")
 EVEN = _words("abs square cos cosh")
 POINTWISE = _words(
-    "softshrink hardshrink atanh asin softsign cosh relu gelu silu sigmoid exp log sqrt rsqrt pow abs square reciprocal clamp "
+    "softshrink hardshrink atanh asin softsign cosh "
+    "relu gelu silu sigmoid exp log sqrt rsqrt pow abs square reciprocal clamp "
     "clamp_min clamp_max hardtanh leaky_relu elu celu selu softplus hardswish mish "
     "hardsigmoid threshold cos log1p expm1 log_sigmoid_forward relu6 maximum minimum "
     "where gt ge lt le eq ne logical_and logical_or logical_not masked_fill isnan "

@@ -1,8 +1,8 @@
 """Hidden indices of a model: which entries of its tensors belong to which unit.
 
 An `Index` has m units and several parts. A part is one axis of one tensor, and unit i
-owns the slices `places[i]` along it: a neuron owns a row of the layer that writes it, an
-entry of that layer's bias and a column of the layer that reads it. A matrix may be part
+owns the slices `places[i]` along it: a neuron owns a row of the layer that writes it,
+an entry of that layer's bias and a column of the layer that reads it. A matrix may be part
 of one index twice (W -> P W P^T). The elements of a group act on all parts at once.
 """
 
@@ -112,7 +112,7 @@ class Index:
     """m units that share the parts of a model, and what may be done to them.
 
     kind: 'rotation', 'permutation' or 'none' (the units cannot be exchanged).
-    signs: each a tuple of part numbers; the unit may change sign in these parts at once.
+    signs: each a tuple of part numbers; a unit may change sign in these parts at once.
     scales: exponents per part; what a unit owns in part p may be multiplied by c**s[p].
     across: the operation that reads all units at once (a norm, a softmax, a maximum),
     '' if there is none; units cannot be dropped or merged without changing it.
@@ -124,7 +124,7 @@ class Index:
     violation: the largest relative difference that the tests of its symmetry found.
     subspace: (m, r) orthonormal, for rotations of a subspace only; None for all.
     activations: (samples, m), the units' values where they are read; None if unknown.
-    contributions: (m,), the norm of what each unit adds to what reads it; None as above.
+    contributions: (m,), the norm of what each unit adds to its readers; None as above.
     """
 
     kind: str
