@@ -41,7 +41,8 @@ def state(index: Index, tensors: dict, dead: float, near: float | None = None) -
         return found
     alive = (~gone).nonzero()[:, 0]
     distance, sigma = distances(index, tensors, alive, dead)
-    radius = min(near or NEAR, chance_radius(index, tensors, len(alive)))
+    most = NEAR if near is None else near
+    radius = min(most, chance_radius(index, tensors, len(alive)))
     np.fill_diagonal(distance, np.inf)
     nearest = distance.min(1, initial=np.inf)
     groups = _groups(distance < radius, alive)
