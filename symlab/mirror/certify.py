@@ -18,6 +18,7 @@ rescalings are tested alone. In exact arithmetic and at a generic point a wrong 
 probability zero; see `audit` for what is left of it in floating point.
 """
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -109,6 +110,7 @@ class Probe:
                 self.tensors[n] = b
         self.base: dict[str, Tensor] = {}
         self.value, self.last = 0.0, 0.0
+        self.flags: bool | None = None  # whether the loss looks at requires_grad
 
     def call(self) -> Tensor:
         """The loss at the present weights."""
@@ -120,7 +122,7 @@ class Probe:
     def gradient(self, names=None) -> dict[str, Tensor]:
         """The gradients of the named parameters, or of all; 0 where there is none."""
         wanted = [n for n in self.params if names is None or n in names]
-        with torch.enable_grad():
+        with torch.enable_grad(), self._only(set(wanted)):
             value = self.call()
             self.last = float(value.detach())
             if not value.requires_grad:
@@ -133,6 +135,27 @@ class Probe:
             n: torch.zeros_like(self.params[n]) if g is None else _own(g.detach(), seen)
             for n, g in zip(wanted, found, strict=True)
         }
+
+    @contextmanager
+    def _only(self, names: set[str]):
+        """Other parameters keep no graph, unless the loss looks at requires_grad."""
+        if self.flags is None:
+            value = float(self.call().detach())
+            for p in self.params.values():
+                p.requires_grad_(False)
+            try:
+                self.flags = value != float(self.call())
+            except RuntimeError:  # it takes gradients itself
+                self.flags = True
+            for p in self.params.values():
+                p.requires_grad_(True)
+        for n, p in self.params.items():
+            p.requires_grad_(self.flags or n in names)
+        try:
+            yield
+        finally:
+            for p in self.params.values():
+                p.requires_grad_(True)
 
     def move(self, origin: dict[str, Tensor], seed: int, factor: float = 1.0) -> bool:
         """Go to a random point around the origin; False where the loss is not finite.

@@ -331,7 +331,7 @@ class Search:
 
         All are tested at once: in the logarithms of the factors the difference is
         analytic, and vanishes everywhere if it does at a random point. If that fails,
-        one by one.
+        by halves.
         """
         pairs, ways, null = [], [], self.probe.tolerance.null
         for t in self.tests:
@@ -345,12 +345,7 @@ class Search:
                 pairs.append((t, certify.rescaled(t.index, s, t.seed + k)))
         if not pairs:
             return ways
-        outcomes = [o for o, _ in self._image(pairs)]
-        self._undo(pairs)
-        if not all(o.passed for o in outcomes):
-            outcomes = [
-                self.probe.test(t.index, g, self._noise(t))[0] for t, g in pairs
-            ]
+        outcomes = self._together(pairs)
         passed, result = iter(zip(pairs, outcomes, strict=True)), []
         for some in ways:
             mine = [(s, *next(passed)) for s in some]
@@ -359,6 +354,18 @@ class Search:
                 if o.passed:
                     t.outcome |= o
         return result
+
+    def _together(self, pairs: list) -> list[Outcome]:
+        """Outcomes of (conjecture, element), all at once; by halves if that fails."""
+        if len(pairs) == 1:
+            ((t, g),) = pairs
+            return [self.probe.test(t.index, g, self._noise(t))[0]]
+        outcomes = [o for o, _ in self._image(pairs)]
+        self._undo(pairs)
+        if all(o.passed for o in outcomes):
+            return outcomes
+        half = len(pairs) // 2
+        return self._together(pairs[:half]) + self._together(pairs[half:])
 
     def _signs(self, scales: list) -> list[list]:
         """Sets of parts that may change sign together, for each test.

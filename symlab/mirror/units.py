@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-KINDS = ("none", "permutation", "signed permutation", "rotation")
+BLOCK = 1 << 20  # entries of a tensor that are moved at once
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Part:
 
     def rows(self, t: Tensor, units: slice = slice(None)) -> Tensor:
         """(m, k*rest): what each unit owns of the tensor, for some of the units."""
-        t, places = t.reshape(self.shape or 1), self.places[units].to(t.device)
+        t = t if self.shape else t.reshape(1)
+        places = self.places[units].to(t.device)
         if self.stack == 1:
             taken = t.index_select(self.axis, places.reshape(-1))
             return taken.movedim(self.axis, 0).reshape(len(places), -1)
@@ -61,13 +62,25 @@ class Part:
 
     def exchange_(self, t: Tensor, order: Tensor) -> None:
         """Give unit i what unit order[i] owns, in place."""
-        self._write(t, replace(self, places=self.places[order]).rows(t))
+        given = replace(self, places=self.places[order])
+        for block in self._blocks(t):
+            self._write(block, given.rows(block))
 
     def multiply_(self, t: Tensor, matrix: Tensor) -> None:
         """Multiply what the units own with (m, m), or each with its own factor (m,)."""
-        rows = self.rows(t)
         matrix = matrix.to(t)
-        self._write(t, matrix @ rows if matrix.ndim == 2 else matrix[:, None] * rows)
+        for block in self._blocks(t):
+            rows = self.rows(block)
+            rows = matrix @ rows if matrix.ndim == 2 else matrix[:, None] * rows
+            self._write(block, rows)
+
+    def _blocks(self, t: Tensor) -> list[Tensor]:
+        """Views of t, in pieces along another axis than its own."""
+        others = [d for d in range(t.ndim) if d != self.axis]
+        if self.stack > 1 or not others:
+            return [t]
+        d = max(others, key=lambda d: t.shape[d])
+        return list(t.split(max(1, BLOCK * t.shape[d] // max(t.numel(), 1)), d))
 
     def _write(self, t: Tensor, rows: Tensor) -> None:
         places = self.places.to(t.device).reshape(-1)
