@@ -558,3 +558,214 @@ def test_bad_input_is_one_sentence():
         model[0].weight[0, 0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         audit(model, cross_entropy, BATCH)
+
+
+# --- what is a property of the function ----------------------------------------------
+
+
+def test_rescaled_relu_units_are_as_dead_and_as_equal_as_before():
+    model, other = relu_net(), relu_net()
+    copy_unit(model[0], model[2], 1, 4)
+    kill_unit(model[0], model[2], 6)
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for unit, c in ((0, 1e4), (4, 30.0), (5, 1e-3)):
+            other[0].weight[unit] *= c
+            other[0].bias[unit] *= c
+            other[2].weight[:, unit] /= c
+    for net in (model, other):
+        (row,) = symmetries(audit(net, cross_entropy, BATCH)).itertuples()
+        assert (row.dead_units, row.copy_groups, row.distinct) == ([6], [[1, 4]], 6)
+
+
+def test_a_bias_that_silences_one_unit_makes_no_other_one_dead():
+    model = relu_net()
+    with torch.no_grad():
+        model[0].bias[3] = -1e4
+    (row,) = symmetries(audit(model, cross_entropy, BATCH)).itertuples()
+    assert (row.dead, row.silent) == (0, 1)
+
+
+def test_parallel_units_of_any_size_are_one_direction():
+    model = relu_net()
+    with torch.no_grad():
+        for unit, c in ((1, 0.2), (2, 3.0), (3, 7.0)):
+            model[0].weight[unit] = c * model[0].weight[0]
+            model[0].bias[unit] = c * model[0].bias[0]
+            model[2].weight[:, unit] = 2 * c * model[2].weight[:, 0]
+    (row,) = symmetries(audit(model, cross_entropy, BATCH)).itertuples()
+    assert (row.copies, row.distinct) == (4, 5)
+
+
+@pytest.mark.parametrize(("inputs", "width"), [(1, 48), (2, 128), (3, 200)])
+def test_random_units_of_few_weights_are_no_copies(inputs, width):
+    for activation in (nn.ReLU(), nn.Tanh(), nn.GELU()):
+        model = nn.Sequential(nn.Linear(inputs, width), activation, nn.Linear(width, 1))
+        x = torch.randn(20, inputs)
+        found = audit(model, lambda m, x: (m(x) - 1).square().mean(), x)
+        assert next(symmetries(found).itertuples()).copies == 0
+
+
+def test_the_note_says_what_a_norm_or_a_maximum_forbids():
+    model = nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+    with torch.no_grad():
+        for t in (model[0].weight, model[0].bias, model[1].weight, model[2].weight.T):
+            t[7] = t[2]
+    row = by_index(audit(model, cross_entropy, BATCH), "0.weight:0")
+    assert row.copies == 2
+    assert "cannot be dropped, as the layer norm reads all units" in row.note
+
+
+def test_rank_is_that_of_the_product_whatever_the_factors():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    x = torch.randn(20, 4)
+    loss = lambda m, x: (m(x) - x.roll(1, 0)).square().mean()  # noqa: E731
+    scale = torch.tensor([1e-3, 0.03, 1.0, 10.0])
+    for kept, rank in ((4, 4), (2, 2)):
+        with torch.no_grad():
+            model[0].weight.copy_(torch.diag(scale))
+            model[1].weight.copy_(torch.diag(1 / scale) * (torch.arange(4) < kept))
+        (row,) = symmetries(audit(model, loss, x)).itertuples()
+        assert (row.symmetry, row.rank) == ("rotation", rank)
+
+
+# --- what training can move, and how it is given ---------------------------------------
+
+
+def test_frozen_weights_take_the_symmetry_with_them():
+    model = relu_net()
+    model[0].requires_grad_(False)
+    assert names(audit(model, cross_entropy, BATCH)) == []
+    adapted = nn.Sequential(nn.Linear(5, 2, bias=False), nn.Linear(2, 8, bias=False))
+
+    class Adapter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base, self.low = model, adapted
+
+        def forward(self, x):
+            h = self.base[0](x) + self.low(x)
+            return self.base[2](h.relu())
+
+    found = audit(Adapter(), cross_entropy, BATCH)
+    assert names(found) == [("rotation", 2)]
+
+
+class Keeps(nn.Module):
+    """Keeps an activation, as for a later look."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.last = relu_net(), None
+
+    def forward(self, x):
+        self.last = self.net[0](x)
+        return self.net[2](self.last.relu())
+
+
+def test_kept_activations_gradients_and_layouts_do_not_matter():
+    model = Keeps()
+    model(BATCH[0][:2])
+    with torch.no_grad():
+        assert names(audit(model, cross_entropy, BATCH)) == [
+            ("permutation, rescaling", 8)
+        ]
+    x, y = torch.randn(2, 3, 12, 12), torch.tensor([0, 2])
+    layers = [nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(6, 3))
+    tables = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        batch = (x.to(memory_format=layout), y)
+        tables.append(audit(model.to(memory_format=layout), cross_entropy, batch))
+    assert tables[0].parameters.tolist() == tables[1].parameters.tolist()
+    assert names(tables[1]) == [("permutation, rescaling", 6)]
+
+
+def test_zeros_in_the_batch_make_no_symmetry_of_the_inputs():
+    zeros = (torch.zeros(16, 5), BATCH[1])
+    assert names(audit(relu_net(), cross_entropy, zeros)) == [
+        ("permutation, rescaling", 8)
+    ]
+
+
+def test_rotations_behind_norms_without_gain_and_in_what_an_offset_leaves():
+    model = nn.Sequential(
+        nn.Linear(5, 8), nn.RMSNorm(8, elementwise_affine=False), nn.Linear(8, 3)
+    )
+    assert names(audit(model, cross_entropy, BATCH)) == [("rotation", 8)]
+    wide = nn.Sequential(nn.Linear(5, 20, bias=False), nn.Linear(20, 3, bias=False))
+    found = audit(remove_symmetries(wide), cross_entropy, BATCH)
+    assert names(found) == [("rotation", 20 - 5 - 3)]
+
+
+class Product(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.u, self.v = nn.Parameter(torch.randn(5)), nn.Parameter(torch.zeros(5))
+
+    def forward(self, x):
+        return x @ (self.u * self.v)
+
+
+def test_the_papers_own_symmetries():
+    found = audit(Product(), lambda m, b: (m(b[0]) - 1).square().mean(), BATCH)
+    assert names(found) == [("sign flip, rescaling", 5)]
+    assert found.dead[0] == 5  # v = 0: on all mirrors
+    one = nn.Sequential(nn.Linear(5, 1), nn.Tanh(), nn.Linear(1, 1))
+    found = audit(one, lambda m, b: (m(b[0]) - 1).square().mean(), BATCH)
+    assert names(found) == [("sign flip", 1)]
+
+
+# --- what an adversary found ----------------------------------------------------------
+
+
+def test_detached_terms_and_weights_from_outside():
+    model = relu_net()
+
+    def penalised(m, batch):
+        return cross_entropy(m, batch) + 0.1 * m[0].weight.detach()[0].norm()
+
+    assert names(audit(model, penalised, BATCH)) == []
+
+    def outer(m, batch):
+        return cross_entropy(m, batch) + 0.1 * model[0].weight[0].norm()
+
+    with pytest.raises(ValueError, match="from outside"):
+        audit(model, outer, BATCH)
+
+
+def test_losses_that_look_at_requires_grad():
+    def penalised(m, batch):
+        trained = [p for p in m.parameters() if p.requires_grad]
+        return cross_entropy(m, batch) + sum(p.square().sum() for p in trained)
+
+    assert names(audit(relu_net(), penalised, BATCH)) == [("permutation", 8)]
+
+
+def test_casts_to_single_precision_inside_a_model():
+    class Cast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = relu_net()
+
+        def forward(self, x):
+            h = self.net[0](x).float().relu()
+            return self.net[2](h.to(x.dtype))
+
+    found = audit(Cast(), cross_entropy, BATCH)
+    assert names(found) == [("permutation, rescaling", 8)]
+    assert found.violation[0] < 1e-11
+
+
+def test_relu6_may_not_be_rescaled():
+    assert names(audit(relu_net(nn.ReLU6()), cross_entropy, BATCH)) == [
+        ("permutation", 8)
+    ]
+
+
+def test_random_numbers_and_the_batch_are_left_alone():
+    model, batch = relu_net().double(), (BATCH[0].double(), BATCH[1])
+    before, state = batch[0].clone(), torch.get_rng_state()
+    audit(model, cross_entropy, batch)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(batch[0], before)
