@@ -622,8 +622,8 @@ CLAIMS = [
     ),
     Claim(
         "no_decay_keeps_all",
-        "Without weight decay mirror.compress finds at most 1 % of the multiply-adds to "
-        "remove.",
+        "Without weight decay mirror.compress finds at most 1 % of the multiply-adds "
+        "to remove.",
         "ours; the control",
         lambda df: stats.worst(
             df[df.arm == "no decay"].compressed_flops, largest=False

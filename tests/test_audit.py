@@ -629,7 +629,7 @@ def test_rank_is_that_of_the_product_whatever_the_factors():
         assert (row.symmetry, row.rank) == ("rotation", rank)
 
 
-# --- what training can move, and how it is given ---------------------------------------
+# --- what training can move, and how it is given --------------------------------------
 
 
 def test_frozen_weights_take_the_symmetry_with_them():

@@ -1,9 +1,10 @@
 """Labels of all places on the axes of a model's parameters, and what ties them.
 
 An atom is a place on an axis of a parameter: (name, axis, position). `trace` follows
-the operations of one call and reports here which atoms belong to one unit (they are tied),
-what tells units apart, and which functions were applied to them. `families` collects
-the units that nothing tells apart: a conjecture, which `certify` puts to a numerical test.
+the operations of one call and reports here which atoms belong to one unit (they are
+tied), what tells units apart, and which functions were applied to them. `families`
+collects the units that nothing tells apart: a conjecture, which `certify` puts to a
+numerical test.
 
   tied            they move together; a class of tied atoms is a unit
   capped          the largest group that an operation allows: rotations, permutations

@@ -3,9 +3,9 @@
     audit(model, lambda model, batch: cross_entropy(model(batch[0]), batch[1]), batch)
 
 `indices` follows one call of the loss, conjectures which units may be exchanged,
-turned, flipped or rescaled, and tests each conjecture on the gradient at random points. On a
-mirror two units are equal, a unit is zero, or a product has lost rank: structure that
-training fell into and, under theorem 1 of Ziyin (ICML 2024), does not leave.
+turned, flipped or rescaled, and tests each conjecture on the gradient at random points.
+On a mirror two units are equal, a unit is zero, or a product has lost rank: a structure
+that training fell into and, under theorem 1 of Ziyin (ICML 2024), does not leave.
 """
 
 from collections.abc import Callable

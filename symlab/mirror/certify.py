@@ -14,8 +14,8 @@ odd (an odd permutation), a random orthogonal matrix for rotations. A second one
 tested on all indices at once: a transposition that joins the cycle, another random
 matrix. The commutator of both is a 3-cycle (a generic rotation) of one index alone, and
 with the cycle it generates all permutations (all rotations). Sign changes and
-rescalings are tested alone. In exact arithmetic and at a generic point a wrong certificate has
-probability zero; see `audit` for what is left of it in floating point.
+rescalings are tested alone. In exact arithmetic and at a generic point a wrong
+certificate has probability zero; see `audit` for what is left of it in floating point.
 """
 
 from contextlib import contextmanager

@@ -480,7 +480,7 @@ class Search:
 
 
 def _signed(t: Conjecture, pattern, seed: int, noise, probe: Probe):
-    """The tests of sign changes: outcome, (parts, m) what had a gradient, (m,) moved."""
+    """The tests of sign changes: outcome, (parts, m) with a gradient, (m,) moved."""
     outcome = Outcome()
     lively = torch.zeros(len(t.index.parts), t.index.units, dtype=torch.bool)
     moved = torch.zeros(t.index.units, dtype=torch.bool)

@@ -2,8 +2,8 @@
 
 An `Index` has m units and several parts. A part is one axis of one tensor, and unit i
 owns the slices `places[i]` along it: a neuron owns a row of the layer that writes it,
-an entry of that layer's bias and a column of the layer that reads it. A matrix may be part
-of one index twice (W -> P W P^T). The elements of a group act on all parts at once.
+an entry of that layer's bias and a column of the layer that reads it. A matrix may be
+part of one index twice (W -> P W P^T). Elements of a group act on all parts at once.
 """
 
 import itertools
