@@ -586,6 +586,14 @@ def test_a_bias_that_silences_one_unit_makes_no_other_one_dead():
     assert (row.dead, row.silent) == (0, 1)
 
 
+def test_one_unit_that_dwarfs_all_others_makes_them_no_less_alive():
+    model = relu_net(nn.Tanh())
+    with torch.no_grad():
+        model[2].weight[:, 2] *= 3000
+    (row,) = symmetries(audit(model, cross_entropy, BATCH)).itertuples()
+    assert row.dead == 0
+
+
 def test_parallel_units_of_any_size_are_one_direction():
     model = relu_net()
     with torch.no_grad():

@@ -4,6 +4,8 @@
 was done to them. Only the test on the gradient stands between that and the table.
 """
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from symlab.mirror import atoms, audit
-from symlab.mirror.certify import exponents
+from symlab.mirror.certify import alone, exponents, jointly
+from symlab.mirror.units import Index, Part
 
 X = torch.randn(16, 5, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(16) % 3
@@ -78,10 +81,13 @@ def test_any_number_of_other_units_is_seen(blind, some):
         assert not claimed(Mixed(11, other, some))
 
 
-@pytest.mark.parametrize("power", range(-8, 9, 4))
+@pytest.mark.parametrize("power", [-12, -8, -4, 0, 4, 8])
 @pytest.mark.parametrize("where", ["inner", "outer"])
 def test_scales_hide_nothing(blind, power, where):
-    """A branch that hardly moves the loss, and a head that moves it most."""
+    """A branch that hardly moves the loss, and a head that moves it most.
+
+    At 1e-12 the loss is equal to its last digits; the gradient tells.
+    """
     torch.manual_seed(0)
     assert not claimed(Mixed(8, torch.tanh, 4, **{where: 10.0**power}))
 
@@ -119,3 +125,18 @@ def test_exponents_are_the_null_space_of_eulers_sums():
     ) == ((-1.0, -1.0, 1.0, 0.0),)
     rows[:, 2] += 1e-6 * draws.standard_normal(40)
     assert exponents(rows, np.zeros(4)) == ()
+
+
+@pytest.mark.parametrize("m", range(2, 9))
+def test_the_tested_elements_generate_all_permutations(m):
+    """Of one index alone: the cycle, and its commutator with the joint element."""
+    from sympy.combinatorics import Permutation, PermutationGroup
+
+    places = Part("w", 0, (m,), torch.arange(m)[:, None])
+    for seed in range(5):
+        index = Index("permutation", (places,))
+        c, t = (
+            Permutation(make(index, seed).order.tolist()) for make in (alone, jointly)
+        )
+        group = PermutationGroup([c, t * c * t**-1 * c**-1])
+        assert group.order() == math.factorial(m)
