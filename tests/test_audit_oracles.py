@@ -98,9 +98,9 @@ def make(name: str) -> tuple[nn.Module, int]:
         "resnet18": lambda: (models.resnet18(num_classes=10), 32),
         "vgg11_bn": lambda: (narrow_vgg(models), 32),
         "mobilenet_v3_small": lambda: (models.mobilenet_v3_small(num_classes=10), 64),
-        "densenet121": lambda: (
+        "densenet": lambda: (
             models.DenseNet(
-                growth_rate=8, block_config=(6, 12, 24, 16), num_init_features=16,
+                growth_rate=8, block_config=(3, 4, 3), num_init_features=16,
                 num_classes=10),
             32,
         ),
@@ -113,7 +113,7 @@ def make(name: str) -> tuple[nn.Module, int]:
     }[name]()  # fmt: skip
 
 
-NETWORKS = ("resnet18", "vgg11_bn", "mobilenet_v3_small", "densenet121", "resnet50")
+NETWORKS = ("resnet18", "vgg11_bn", "mobilenet_v3_small", "densenet", "resnet50")
 
 
 @pytest.mark.filterwarnings("ignore")
