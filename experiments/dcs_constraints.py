@@ -676,7 +676,7 @@ CLAIMS = [
     ),
     Claim(
         "fused_jumps",
-        "It jumps exactly where the fused lasso does: as often.",
+        "DCS under a fused-lasso constraint jumps as often as the fused lasso does.",
         "ours; oracle as above",
         _wrong_jumps,
         below=0.5,
