@@ -26,6 +26,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from symlab.mirror.slots import compact, labels_of
 from symlab.mirror.units import Part
 
 UNUSED = "the loss does not use it"
@@ -225,7 +226,8 @@ class Atoms:
 
     def families(self) -> list[Family]:
         """All units, each in one family of units with the same axes."""
-        count, unit = self._classes(self.pairs)
+        unit = self._joined(np.arange(self.total), self.pairs)
+        count = int(unit.max()) + 1
         group = np.full(count, ROTATION)
         for labels, cap in self.caps:
             np.minimum.at(group, unit[labels], cap)
@@ -238,6 +240,11 @@ class Atoms:
             for u in np.unique(unit[labels]):
                 spans.setdefault(int(u), operation)
         owner, axis, position = self._places()
+        reads = {
+            pair
+            for labels in self.readers
+            for pair in zip(owner[labels].tolist(), axis[labels].tolist(), strict=True)
+        }
         members: list[list[int]] = [[] for _ in range(count)]
         for label in range(1, self.atoms):
             members[unit[label]].append(label)
@@ -261,7 +268,7 @@ class Atoms:
             multiplied[unit[labels]] = True
         made = []
         for (axes, why, _, before, largest), us in kinds.items():
-            parts = self._parts(us, members, axes, owner, axis, position)
+            parts = self._parts(us, members, axes, (owner, axis, position), reads)
             told = [memory[u] for u in us]
             family = Family(
                 parts,
@@ -320,10 +327,13 @@ class Atoms:
                     found.append((Part(name, a, tuple(t.shape), places), why))
         return found
 
-    def _classes(self, pairs: list[np.ndarray]) -> tuple[int, np.ndarray]:
-        joined = np.concatenate([*pairs, np.zeros((2, 0), int)], 1)
-        graph = coo_array((np.ones(joined.shape[1]), joined), (self.total, self.total))
-        return connected_components(graph, directed=False)
+    @staticmethod
+    def _joined(classes: np.ndarray, pairs: list[np.ndarray]) -> np.ndarray:
+        """(labels,) the number of each label's class, after some pairs were tied."""
+        ties = classes[np.concatenate([*pairs, np.zeros((2, 0), int)], 1)]
+        n = int(classes.max()) + 1
+        graph = coo_array((np.ones(ties.shape[1]), ties), (n, n))
+        return connected_components(graph, directed=False)[1][classes]
 
     def _places(self):
         owner = np.full(self.total, -1)
@@ -361,24 +371,19 @@ class Atoms:
         before both sides, or before one of them and behind.
         """
         owner, axis, _ = self._places()
-        keys, whole = self._ranks(unit, owner, axis), {}
-        for x in range(1, self.atoms):
-            whole.setdefault(int(unit[x]), set()).add(keys[x])
-        found: dict[int, frozenset] = {}
-        classes: dict[int, np.ndarray] = {}
-        one_sided: dict[int, list[set]] = {}  # before one side of a product
+        names, keys = self._ranks(unit, owner, axis)
+        whole = _by_class(unit[1 : self.atoms], keys[1:])
+        found: dict[int, set] = defaultdict(set)
+        before, tied = np.arange(self.total), 0
+        one_sided: dict[int, list[set]] = defaultdict(list)  # of a product
         first: dict[int, frozenset] = {}
         for slots, pairs in self.evens:
-            if pairs not in classes:
-                classes[pairs] = self._classes(self.pairs[:pairs])[1]
-            before, sides = classes[pairs], []
+            before, sides = self._joined(before, self.pairs[tied:pairs]), []
+            tied = pairs
             for labels in slots:
-                sides.append({})
-                mine = np.unique(before[labels])
-                for x in np.flatnonzero(np.isin(before[: self.atoms], mine)):
-                    if x:
-                        those = sides[-1].setdefault(int(unit[x]), set())
-                        those.add(keys[x])
+                here = np.isin(before[: self.atoms], before[labels])
+                x = np.flatnonzero(here[1:]) + 1
+                sides.append(_by_class(unit[x], keys[x]))
             for u in set().union(*sides):
                 met = [side.get(u, set()) for side in sides]
                 sets = [set().union(*met)]
@@ -386,49 +391,61 @@ class Atoms:
                 if len(met) == 2:
                     behind = whole[u] - sets[0]
                     sets += [one | behind for one in met]
-                    one_sided.setdefault(u, []).extend(met)
+                    one_sided[u] += met
                 else:  # a gain before an even function
-                    sets += [sets[0] - one for one in one_sided.get(u, ())]
-                found[u] = found.get(u, frozenset()) | {frozenset(x) for x in sets}
-        return {u: (first[u], *sorted(x - {first[u]}, key=sorted))
-                for u, x in found.items()}  # fmt: skip
+                    sets += [sets[0] - one for one in one_sided[u]]
+                found[u].update(map(frozenset, sets))
+        said = lambda those: frozenset(names[k] for k in those)  # noqa: E731
+        made: dict[tuple, tuple] = {}  # most units say the same
+        for u, x in found.items():
+            key = (first[u], frozenset(x))
+            if key not in made:
+                rest = sorted(map(said, x - {first[u]}), key=sorted)
+                made[key] = (said(first[u]), *rest)
+            found[u] = made[key]
+        return dict(found)
 
-    def _ranks(self, unit, owner, axis) -> list[tuple]:
-        """(tensor, axis, number) of each label; numbers count a unit's own places."""
+    def _ranks(self, unit, owner, axis) -> tuple[list[tuple], np.ndarray]:
+        """The distinct (tensor, axis, number), and which of them each label is.
+
+        Numbers count a unit's own places along one axis, if they are few.
+        """
         seen: dict[tuple, int] = {}
-        keys = [()]
-        for x in range(1, self.atoms):
-            one = (int(unit[x]), int(owner[x]), int(axis[x]))
-            seen[one] = seen.get(one, -1) + 1
-            keys.append((*one[1:], seen[one]))
-        packed = lambda k, u: seen[u, k[0], k[1]] < PACKED  # noqa: E731
-        return [
-            (*k[:2], k[2] if packed(k, int(u)) else 0) if k else k
-            for k, u in zip(keys, unit, strict=False)
-        ]
-
-    def _parts(self, units, members, axes, owner, axis, position) -> tuple[Part, ...]:
-        names, reads = list(self.tensors), set()
-        for labels in self.readers:
-            reads.update(
-                zip(owner[labels].tolist(), axis[labels].tolist(), strict=True)
+        labels = list(
+            zip(
+                unit[: self.atoms].tolist(),
+                owner[: self.atoms].tolist(),
+                axis[: self.atoms].tolist(),
+                strict=True,
             )
-        made = []
-        for (o, a), _ in axes:
-            at = [
-                [position[x] for x in members[u] if (owner[x], axis[x]) == (o, a)]
-                for u in units
-            ]
-            t, places = self.tensors[names[o]], torch.tensor(np.array(at))
+        )
+        numbers = []
+        for one in labels:
+            numbers.append(seen.get(one, 0))
+            seen[one] = numbers[-1] + 1
+        known: dict[tuple, int] = {}
+        keys = [
+            known.setdefault((*x[1:], n if seen[x] <= PACKED else 0), len(known))
+            for x, n in zip(labels, numbers, strict=True)
+        ]
+        return list(known), np.array(keys)
+
+    def _parts(self, units, members, axes, places, reads) -> tuple[Part, ...]:
+        (owner, axis, position), names, made = places, list(self.tensors), []
+        labels = np.array([x for u in units for x in members[u]])
+        for (o, a), count in axes:
+            mine = labels[(owner[labels] == o) & (axis[labels] == a)]
+            at = torch.from_numpy(position[mine].reshape(len(units), count))
+            t = self.tensors[names[o]]
             part = Part(
-                names[o], int(a), tuple(t.shape), places,
+                names[o], int(a), tuple(t.shape), at,
                 self.stacks.get(names[o], 1) if a else 1, (o, a) in reads,
                 t.requires_grad,
             )  # fmt: skip
-            if places.shape[1] > PACKED:
+            if at.shape[1] > PACKED:
                 made.append(part)
             else:  # packed projections: each may have signs and factors of its own
-                made += [replace(part, places=x) for x in places.split(1, 1)]
+                made += [replace(part, places=x) for x in at.split(1, 1)]
         return tuple(made)
 
     @staticmethod
@@ -480,18 +497,16 @@ class Atoms:
         return [frozenset(x) for x in met]
 
 
-def labels_of(slot: Tensor) -> np.ndarray:
-    """The labels that stand in a slot, each once, without 0."""
-    found = np.unique(compact(slot)[0].cpu().numpy())
-    return found[found > 0]
-
-
-def compact(*slots: Tensor) -> list[Tensor]:
-    """The same slots without repetitions along dimensions where all are constant."""
-    for dim in range(slots[0].ndim):
-        if all(s.stride(dim) == 0 or s.shape[dim] == 1 for s in slots):
-            slots = [s.narrow(dim, 0, 1) for s in slots]
-    return list(slots)
+def _by_class(classes: np.ndarray, keys: np.ndarray) -> dict[int, set[int]]:
+    """The keys that stand beside each class."""
+    order = np.argsort(classes, kind="stable")
+    classes, keys = classes[order], keys[order]
+    starts = np.flatnonzero(np.diff(classes, prepend=-1))
+    ends = [*starts[1:], len(classes)]
+    return {
+        int(classes[a]): set(keys[a:b].tolist())
+        for a, b in zip(starts, ends, strict=True)
+    }
 
 
 def _numbered(keys: list) -> np.ndarray:

@@ -16,8 +16,8 @@ import pandas as pd
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from symlab.mirror.private import copied
 from symlab.mirror.search import Search
-from symlab.mirror.surgery import copied
 from symlab.mirror.units import Index
 from symlab.mirror.verify import outputs
 

@@ -5,18 +5,25 @@ them; `certify` tests each conjecture. Where a test fails, a smaller group or a 
 split is tried, and what is left over is called unknown.
 """
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from symlab.mirror import certify
-from symlab.mirror.atoms import ROTATION, SIGNED, STACK, Atoms, Family
+from symlab.mirror.atoms import STACK, Atoms, Family
+from symlab.mirror.attention import heads
 from symlab.mirror.certify import Outcome, Probe
-from symlab.mirror.trace import Trace
+from symlab.mirror.conjectures import (
+    Conjecture,
+    conjectures,
+    numbers_apart,
+    patterns,
+    some_units,
+)
+from symlab.mirror.layers import LayerTrace
+from symlab.mirror.private import private_copy
 from symlab.mirror.units import Element, Index
 
 CHEAP = 1e8  # indices times parameters: above it one point has to do
@@ -25,7 +32,6 @@ BROKEN = "the loss changes under what was thought its symmetry"
 UNSURE = "float64 cannot decide whether the loss has this symmetry"
 IDLE = "the batch does not exercise it: its gradient is zero"
 INFINITE = "the loss is not finite near these weights"
-APART = "told apart by the data or constants that they meet"
 
 
 def indices(
@@ -69,7 +75,7 @@ def _trace(model, call, batch, originals) -> tuple[list[Family], list[Index]]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque kernel otherwise
     try:
-        with Trace(atoms, [p for p in originals if p.requires_grad]):
+        with LayerTrace(atoms, [p for p in originals if p.requires_grad]):
             call()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -85,116 +91,6 @@ def _trace(model, call, batch, originals) -> tuple[list[Family], list[Index]]:
     return atoms.families(), left
 
 
-# --- conjectures ---------------------------------------------------------------------
-
-
-@dataclass
-class Conjecture:
-    """An index under test.
-
-    seed: of its group elements. outcome: of all tests so far. alive: (m,) units that
-    had a gradient in some test; idle: units that had none where signs were tested.
-    """
-
-    index: Index
-    family: Family
-    members: np.ndarray
-    seed: int
-    outcome: Outcome
-    alive: Tensor
-    idle: Tensor
-
-    def note(self, outcome: Outcome, alive: Tensor) -> None:
-        """Remember a test, and which units had a gradient in it."""
-        self.outcome |= outcome
-        self.alive |= alive.any(0)
-
-    def smaller(self) -> list["Conjecture"]:
-        """What to try where the loss has not the group."""
-        family, members = self.family, self.members
-        if self.index.kind == "rotation":
-            return [
-                self._with(_index(family, "permutation", g), g)
-                for g in _groups(family.alike, members)
-            ]
-        if self.index.kind == "permutation":
-            groups = _groups(family.finer, members)
-            if len(groups) > 1:
-                return [self._with(_index(family, "permutation", g), g) for g in groups]
-        return []
-
-    def _with(self, index: Index, members: np.ndarray) -> "Conjecture":
-        return _conjecture(index, self.family, members, self.seed + 1)
-
-
-def _conjecture(index: Index, family, members, seed: int) -> Conjecture:
-    none = torch.zeros(len(members), dtype=torch.bool)
-    return Conjecture(index, family, members, seed, Outcome(), none, none.clone())
-
-
-def _groups(numbers: np.ndarray, members: np.ndarray) -> list[np.ndarray]:
-    return [members[numbers[members] == n] for n in np.unique(numbers[members])]
-
-
-def _index(family: Family, kind: str, members: np.ndarray, **more) -> Index:
-    at = torch.from_numpy(members)
-    take = lambda t, dim: None if t is None else t.index_select(dim, at)  # noqa: E731
-    return Index(
-        kind if len(members) > 1 else "none",
-        tuple(replace(p, places=p.places[at]) for p in family.parts),
-        across=family.across,
-        why="" if len(members) > 1 else APART,
-        activations=take(family.activations, 1),
-        contributions=take(family.contributions, 0),
-        **more,
-    )
-
-
-def _conjectures(families: list[Family]) -> list[Conjecture]:
-    """Units that nothing tells apart, together; those that are told apart, together."""
-    made: list[Conjecture] = []
-    for number, family in enumerate(families):
-        everyone, single = np.arange(len(family.alike)), []
-        if family.unknown:
-            index = replace(_index(family, "none", everyone), unknown=family.unknown)
-            made.append(_conjecture(index, family, everyone, 0))
-            continue
-        rotates = family.group == ROTATION
-        found = []
-        for members in _groups(family.turned if rotates else family.alike, everyone):
-            turned, rest = _rotation(family, members) if rotates else (None, members)
-            if turned is not None:
-                found.append((turned, members))
-                continue
-            for alike in _groups(family.alike, rest):
-                if len(alike) > 1:
-                    found.append((_index(family, "permutation", alike), alike))
-                else:
-                    single.append(alike)
-        if single:
-            alone = np.concatenate(single)
-            index = replace(_index(family, "none", alone), kind="none", why=APART)
-            found.append((index, alone))
-        for i, (index, members) in enumerate(found):
-            made.append(_conjecture(index, family, members, 1000 * number + 10 * i))
-    return made
-
-
-def _rotation(family: Family, members) -> tuple[Index | None, np.ndarray]:
-    """All rotations, or those that leave constants in place which the index met."""
-    if len(members) < 2:
-        return None, members
-    subspace = None
-    if family.fixed is not None:
-        u, s, _ = np.linalg.svd(family.fixed[members], full_matrices=True)
-        rank = int((s > 1e-9 * max(s.max(initial=0.0), 1e-300)).sum())
-        if len(members) - rank < 2:
-            return None, members
-        if rank:
-            subspace = torch.from_numpy(u[:, rank:].copy())
-    return _index(family, "rotation", members, subspace=subspace), members
-
-
 # --- tests ---------------------------------------------------------------------------
 
 
@@ -204,7 +100,7 @@ class Search:
     def __init__(self, families: list[Family], probe: Probe, model: nn.Module):
         self.families, self.probe = families, probe
         self.origin = {n: p.detach() for n, p in model.named_parameters()}
-        made = _conjectures(families)
+        made = conjectures(families)
         self.tests = [t for t in made if not t.index.unknown]
         self.done = [t for t in made if t.index.unknown]
         self.wholes = {id(f): Index("none", f.parts) for f in families}
@@ -296,19 +192,35 @@ class Search:
         """One element of every index at once; outcomes are noted on each."""
         moved = [t for t in self.tests if t.index.kind != "none"]
         pairs = [(t, certify.jointly(t.index, t.seed + point)) for t in moved]
-        for (t, _), outcome in zip(pairs, self._image(pairs), strict=True):
-            t.note(*outcome)
-        self._undo(pairs)
+        for (t, _), found in zip(pairs, self._together(pairs), strict=True):
+            t.note(*found)
 
-    def _undo(self, pairs: list) -> None:
-        for t, g in reversed(pairs):
-            t.index.act_(certify.inverse(g), self.probe.tensors)
+    def _together(self, pairs: list) -> list[tuple[Outcome, Tensor]]:
+        """What `Probe.test` finds of (conjecture, element), all at once.
 
-    def _image(self, pairs: list) -> list:
-        """Outcomes for each (conjecture, element), where all act at once.
-
-        The tensors are left at the image; the gradient goes back to the point.
+        If that fails, those that looked right are tested without the others, and the
+        others, or if there are none that looked right, by halves.
         """
+        if not pairs:
+            return []
+        if len(pairs) == 1:
+            ((t, g),) = pairs
+            return [self.probe.test(t.index, g, self._noise(t))]
+        found = self._image(pairs)
+        good = [i for i, (outcome, _) in enumerate(found) if outcome.passed]
+        bad = [i for i, (outcome, _) in enumerate(found) if not outcome.passed]
+        if not bad:
+            return found
+        if not good:
+            good, bad = bad[: len(bad) // 2], bad[len(bad) // 2 :]
+        for some in (good, bad):
+            again = self._together([pairs[i] for i in some])
+            for i, one in zip(some, again, strict=True):
+                found[i] = one
+        return found
+
+    def _image(self, pairs: list) -> list[tuple[Outcome, Tensor]]:
+        """What `Probe.compare` finds of each (conjecture, element), all at once."""
         probe = self.probe
         for t, g in pairs:
             t.index.act_(g, probe.tensors)
@@ -322,6 +234,7 @@ class Search:
             outcomes.append(probe.compare(still, Element(), found, noise))
         for t, g in reversed(pairs):
             t.index.act_(certify.inverse(g.dual()), probe.base)
+            t.index.act_(certify.inverse(g), probe.tensors)
         return outcomes
 
     # what each unit allows by itself
@@ -330,8 +243,7 @@ class Search:
         """Exponents of the rescalings that pass, for each test.
 
         All are tested at once: in the logarithms of the factors the difference is
-        analytic, and vanishes everywhere if it does at a random point. If that fails,
-        by halves.
+        analytic, and vanishes everywhere if it does at a random point.
         """
         pairs, ways, null = [], [], self.probe.tolerance.null
         for t in self.tests:
@@ -343,9 +255,7 @@ class Search:
             ways.append(list(certify.exponents(euler.numpy(), limits, null)))
             for k, s in enumerate(ways[-1]):
                 pairs.append((t, certify.rescaled(t.index, s, t.seed + k)))
-        if not pairs:
-            return ways
-        outcomes = self._together(pairs)
+        outcomes = [outcome for outcome, _ in self._together(pairs)]
         passed, result = iter(zip(pairs, outcomes, strict=True)), []
         for some in ways:
             mine = [(s, *next(passed)) for s in some]
@@ -354,18 +264,6 @@ class Search:
                 if o.passed:
                     t.outcome |= o
         return result
-
-    def _together(self, pairs: list) -> list[Outcome]:
-        """Outcomes of (conjecture, element), all at once; by halves if that fails."""
-        if len(pairs) == 1:
-            ((t, g),) = pairs
-            return [self.probe.test(t.index, g, self._noise(t))[0]]
-        outcomes = [o for o, _ in self._image(pairs)]
-        self._undo(pairs)
-        if all(o.passed for o in outcomes):
-            return outcomes
-        half = len(pairs) // 2
-        return self._together(pairs[:half]) + self._together(pairs[half:])
 
     def _signs(self, scales: list) -> list[list]:
         """Sets of parts that may change sign together, for each test.
@@ -378,7 +276,7 @@ class Search:
         queue = [
             (i, pattern, torch.zeros(len(t.index.parts), t.index.units) > 0)
             for i, t in enumerate(self.tests)
-            for pattern in _patterns(t.index, t.family, scales[i], few)[:PATTERNS]
+            for pattern in patterns(t.index, t.family, scales[i], few)[:PATTERNS]
         ]
         if few:
             return self._signs_jointly(queue, found)
@@ -424,9 +322,7 @@ class Search:
             pairs.append((t, certify.flips(t.index, pattern, t.seed)[0]))
         passed = False
         if pairs:
-            outcomes = [o for o, _ in self._image(pairs)]
-            self._undo(pairs)
-            passed = all(o.passed for o in outcomes)
+            passed = all(outcome.passed for outcome, _ in self._image(pairs))
         for i, pattern, _ in queue:
             t = self.tests[i]
             if found[i]:
@@ -450,9 +346,9 @@ class Search:
             (replace(t.index, scales=tuple(s)), t)
             for t, s in zip(self.tests, scales, strict=True)
         ]
-        return _heads(found, self.probe, self.floors)
+        return heads(found, self.probe, self.floors)
 
-    def _finished(self, scales: list, heads: list[Index]) -> list[Index]:
+    def _finished(self, scales: list, whole: list[Index]) -> list[Index]:
         signs, found = self._signs(scales), []
         for t, s, flips in zip(self.tests, scales, signs, strict=True):
             violation = t.outcome.violation
@@ -464,10 +360,11 @@ class Search:
                 unknown=IDLE if idle else "",
             )  # fmt: skip
             if not index.parts[0].shape:
-                found += _numbers_apart(index)
+                found += numbers_apart(index)
             elif bool(t.idle.any()):
-                rest = replace(_some(index, t.idle), unknown=IDLE, signs=(), scales=())
-                found += [_some(index, ~t.idle), rest]
+                idle = some_units(index, t.idle)
+                found.append(some_units(index, ~t.idle))
+                found.append(replace(idle, unknown=IDLE, signs=(), scales=()))
             else:
                 found.append(index)
         for t in self.done:
@@ -476,7 +373,7 @@ class Search:
             found.append(
                 replace(t.index, kind="none", unknown=why, violation=violation)
             )
-        return found + heads
+        return found + whole
 
 
 def _signed(t: Conjecture, pattern, seed: int, noise, probe: Probe):
@@ -493,213 +390,3 @@ def _signed(t: Conjecture, pattern, seed: int, noise, probe: Probe):
         lively |= alive & changed
         moved |= changed
     return outcome, lively, moved
-
-
-def _patterns(
-    index: Index, family: Family, scales, few: int | None = None
-) -> list[tuple[int, ...]]:
-    """Sets of parts in which a unit may change its sign, to be tested.
-
-    few: how many of those before products and even functions; None for all.
-    """
-    numbers = range(len(index.parts))
-    inputs = index.kind == "none" and all(p.reads for p in index.parts)
-    if index.kind == "rotation" or inputs:
-        return []  # -1 is a rotation; the inputs of a layer have signs of their own
-    found = []
-    if family.group >= SIGNED:
-        found.append(tuple(p for p in numbers if p not in family.gains))
-    found += family.early[:few]
-    multiplied = family.products or (few is None and family.gains)
-    if family.group >= SIGNED or multiplied:
-        for s in scales:
-            if all(float(e).is_integer() for e in s):
-                found.append(tuple(p for p in numbers if s[p] % 2))
-    variance = {i for i, p in enumerate(index.parts) if p.name.endswith("running_var")}
-    found = [tuple(p for p in f if p not in variance) for f in found]
-    found = [f for f in found if any(index.parts[p].trainable for p in f)]
-    return list(dict.fromkeys(found))
-
-
-def _some(index: Index, units: Tensor) -> Index:
-    """The index of some of the units."""
-    h, added = index.activations, index.contributions
-    return replace(
-        index,
-        parts=tuple(replace(p, places=p.places[units]) for p in index.parts),
-        activations=None if h is None else h[:, units],
-        contributions=None if added is None else added[units],
-    )
-
-
-def _numbers_apart(index: Index) -> list[Index]:
-    """Parameters without axes: those that change together, and each of the others."""
-    moved = {p for s in index.scales for p, e in enumerate(s) if e}
-    moved |= {p for pattern in index.signs for p in pattern}
-    rest = [p for p in range(len(index.parts)) if p not in moved]
-    found = [Index("none", (index.parts[p],), why=APART) for p in rest]
-    if not moved:
-        return found
-    numbers = sorted(moved)
-    scales = tuple(tuple(s[p] for p in numbers) for s in index.scales)
-    signs = tuple(tuple(numbers.index(p) for p in f) for f in index.signs)
-    parts = tuple(index.parts[p] for p in numbers)
-    return [replace(index, parts=parts, scales=scales, signs=signs), *found]
-
-
-# --- attention heads -----------------------------------------------------------------
-
-
-def _heads(found: list, probe: Probe, floors) -> list[Index]:
-    """Attention heads as units: what stands in one matrix of a batch of products."""
-    events: dict[int, dict[int, set]] = {}
-    for number, (index, t) in enumerate(found):
-        stacked = any(p.stack > 1 for p in index.parts)
-        for unit, member in enumerate(t.members):
-            for event, place in () if stacked else t.family.batched[member]:
-                met = events.setdefault(event, {})
-                met.setdefault(place, set()).add((number, unit))
-    made = []
-    for places in events.values():
-        blocks: dict[tuple, list[list]] = {}
-        for nodes in _joined(list(places.values())):
-            nodes = sorted(nodes, key=lambda node: _place(found, node))
-            shape = tuple(_axes(found[n][0]) for n, _ in nodes)
-            blocks.setdefault(shape, []).append(nodes)
-        for heads in blocks.values():
-            if len(heads) > 1:
-                made.append(_block_index(found, heads))
-    tested = [_tested_heads(index, noise(floors), probe) for index, noise in made]
-    return [index for index in tested if index is not None]
-
-
-def _joined(sets: list[set]) -> list[set]:
-    """Sets that share a member become one."""
-    joined: list[set] = []
-    for s in sets:
-        rest = []
-        for other in joined:
-            if other & s:
-                s = s | other
-            else:
-                rest.append(other)
-        joined = [*rest, s]
-    return joined
-
-
-def _axes(index: Index) -> tuple:
-    return tuple((p.name, p.axis, p.places.shape[1]) for p in index.parts)
-
-
-def _place(found, node) -> tuple:
-    number, unit = node
-    index = found[number][0]
-    return _axes(index), [p.places[unit].tolist() for p in index.parts]
-
-
-def _block_index(found, heads: list[list]):
-    """The index whose units are the heads, and how to find its rounding.
-
-    What makes up a head (its queries with its keys, its values with its outputs) stays
-    apart: each gives parts of its own, even in one matrix.
-    """
-    sets = []
-    for nodes in heads:
-        of: dict[int, list[int]] = {}
-        for n, unit in nodes:
-            of.setdefault(n, []).append(unit)
-        sets.append(list(of.items()))
-    parts, owners, pairs = [], [], []
-    for slot in zip(*sets, strict=True):
-        index = found[slot[0][0]][0]
-        first = len(parts)
-        for i, old in enumerate(index.parts):
-            places = [found[n][0].parts[i].places[us].reshape(-1) for n, us in slot]
-            parts.append(replace(old, places=torch.stack(places)))
-            owners.append((i, slot))
-        s = index.rescaling
-        if index.kind == "rotation" and s is not None:
-            plus = tuple(first + i for i, e in enumerate(s) if e > 0)
-            minus = tuple(first + i for i, e in enumerate(s) if e < 0)
-            pairs.append((index.units, plus, minus))
-
-    def noise(floors) -> list[Tensor]:
-        def size(n, i, us):
-            t = found[n][1]
-            return floors[id(t.family)][i][t.members[us]].norm()
-
-        return [torch.stack([size(n, i, us) for n, us in slot]) for i, slot in owners]
-
-    return Index("permutation", tuple(parts), heads=True, pairs=tuple(pairs)), noise
-
-
-def _tested_heads(index: Index, noise: list[Tensor], probe: Probe) -> Index | None:
-    """The heads, if they may be exchanged by these parameters alone."""
-    outcome = Outcome()
-    for make in (certify.alone, certify.jointly):
-        outcome |= probe.test(index, make(index, 0), noise)[0]
-    return replace(index, violation=outcome.violation) if outcome.passed else None
-
-
-# --- a private copy ------------------------------------------------------------------
-
-
-def private_copy(model: nn.Module, loss, batch):
-    """A copy in float64, where rounding cannot hide a violation, if the model allows.
-
-    Random layers stay as they are: a dropout in training mode has no exact symmetry. A
-    batch of equal numbers (zeros) would tell no input apart: random ones replace it,
-    where the loss can be computed with them.
-    """
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("a scripted model cannot be followed: audit the eager one")
-    for n, p in model.named_parameters():
-        if hasattr(p, "full_tensor"):
-            raise ValueError(
-                f"the parameter {n!r} is sharded (a DTensor): audit an unsharded copy, "
-                "loaded from the full state dict"
-            )
-        if p.is_complex():
-            raise ValueError(
-                f"the parameter {n!r} is complex: only real ones are known"
-            )
-    single = torch.utils._pytree.tree_map(
-        lambda x: x.clone() if isinstance(x, Tensor) else x, batch
-    )
-    double = torch.utils._pytree.tree_map(
-        lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x,
-        single,
-    )
-    other = torch.utils._pytree.tree_map(_generic, double)
-    tolerance = certify.DOUBLE
-    for tried in (other, double):
-        try:
-            copied = _copied(model).double()
-            value = Probe(copied, loss, tried, tolerance).call()
-            if not isinstance(value, Tensor) or bool(torch.isfinite(value).all()):
-                return _copied(model).double(), tried, True
-        except Exception:  # float32 made inside the model, or a batch that must be so
-            continue
-    return _copied(model), single, False
-
-
-def _generic(x):
-    if not (isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1):
-        return x
-    if not bool((x == x.reshape(-1)[0]).all()):
-        return x
-    draws = torch.Generator().manual_seed(0)
-    return torch.randn(x.shape, generator=draws).to(x)
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """A deep copy; activations that modules keep of an earlier call are detached."""
-    memo: dict = {}
-    for module in model.modules():
-        for value in torch.utils._pytree.tree_leaves(dict(vars(module))):
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    try:
-        return copy.deepcopy(model, memo)
-    except TypeError as error:
-        raise ValueError(f"the model cannot be copied ({error})") from error

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from symlab.mirror.descent import Descent, Step, Values, floating, owned
-from symlab.mirror.indices import families, indices, private_copy
+from symlab.mirror.indices import families, indices
+from symlab.mirror.private import private_copy
 from symlab.mirror.units import Index
 
 WAYS = ("weights", "activations", "straight-through")

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from symlab.mirror.atoms import Family
 from symlab.mirror.audit import WHOLE, order
-from symlab.mirror.indices import families, indices, private_copy
+from symlab.mirror.indices import families, indices
+from symlab.mirror.private import private_copy
 from symlab.mirror.state import DEAD, state
 from symlab.mirror.units import Index
 

@@ -24,10 +24,11 @@ from symlab.mirror.moves import (
     unit_move,
     unit_moves,
 )
+from symlab.mirror.private import copied
 from symlab.mirror.products import rank
 from symlab.mirror.reading import readings
 from symlab.mirror.sizes import edits
-from symlab.mirror.surgery import Draft, Misfit, copied, smaller
+from symlab.mirror.surgery import Draft, Misfit, smaller
 from symlab.mirror.units import Index
 from symlab.mirror.verify import (
     compared,

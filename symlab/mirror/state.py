@@ -286,9 +286,10 @@ def _pairs(norms: list, factors: list):
 def _relative(products: Tensor, squares: Tensor, sign: float = 1.0) -> Tensor:
     """|a - sign b| / (|a|^2 + |b|^2)^(1/2) of all pairs, from their inner products."""
     found = products.mul(-2 * sign)
-    for row, square in zip(found, squares, strict=True):
-        total = (square + squares).clamp_(min=1e-300)
-        row.add_(total).clamp_(min=0).div_(total).sqrt_()
+    step = max(1, CHUNK // max(1, len(squares)))  # of the sums few are kept at once
+    for rows, own in zip(found.split(step), squares.split(step), strict=True):
+        total = (own[:, None] + squares).clamp_(min=1e-300)
+        rows.add_(total).clamp_(min=0).div_(total).sqrt_()
     return found
 
 

@@ -4,7 +4,6 @@ A `Draft` holds the tensors at full width, in float64, with what is to be remove
 beside them; `smaller` makes an ordinary module of it.
 """
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from symlab.mirror.private import copied
 from symlab.mirror.units import Index, Part
 
 Axis = tuple[str, int, int]  # name of a tensor, axis, stack: see `Part`
@@ -61,7 +61,7 @@ class Draft:
 
     def rows(self, part: Part, units) -> Tensor:
         """(units, entries): what some units own of a part."""
-        return part.rows(self.tensor(part.name), units)
+        return part.rows(self.tensor(part.name), units).clone()
 
     def put(self, part: Part, units, rows: Tensor) -> None:
         """Write what some units own of a part."""
@@ -146,16 +146,6 @@ def smaller(model: nn.Module, draft: Draft, edits: Edits) -> nn.Module:
     for name, value in edits.config:
         setattr(new.config, name, value)
     return new
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """A deep copy; activations that modules keep of an earlier call are detached."""
-    memo: dict = {}
-    for module in model.modules():
-        for value in torch.utils._pytree.tree_leaves(dict(vars(module))):
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
 
 
 def _cut(t: Tensor, axis: int, stack: int, gone: set[int]) -> Tensor:

@@ -16,7 +16,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from symlab.mirror.atoms import PERMUTATION, ROTATION, SIGNED, Atoms, compact, labels_of
+from symlab.mirror.atoms import PERMUTATION, ROTATION, SIGNED, Atoms
+from symlab.mirror.slots import (
+    along_dim,
+    classes_along,
+    compact,
+    labels_of,
+    line,
+    may_vary,
+    one_place,
+    varies,
+)
 
 SAMPLES = 256  # positions of a batch at which units' values are kept
 
@@ -46,11 +56,6 @@ POINTWISE = _words(
 )
 REDUCING = _words("sum mean amax amin max min var std var_mean logsumexp prod any")
 ALONG = _words("_softmax _log_softmax softmax log_softmax _safe_softmax")
-POOLING = _words(
-    "max_pool2d_with_indices max_pool1d_with_indices avg_pool2d avg_pool1d "
-    "_adaptive_avg_pool2d adaptive_avg_pool1d adaptive_max_pool2d upsample_nearest2d "
-    "upsample_bilinear2d"
-)
 VIEWS = _words("view reshape _unsafe_view _reshape_alias")
 FILLED = _words("zeros_like ones_like full_like new_zeros new_ones new_full")
 NEUTRAL = _words(
@@ -78,7 +83,7 @@ class Trace(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        given = _tensors((args, kwargs))
+        given = tensors((args, kwargs))
         if any(t in self.originals for t in given):
             raise ValueError(
                 "the loss uses weights of the model that was given to it from outside: "
@@ -98,15 +103,15 @@ class Trace(TorchDispatchMode):
         if carry:
             self._follow(name, func, args, kwargs, out)
         else:
-            for o in _tensors(out):
+            for o in tensors(out):
                 if o in self.atoms.slots:
                     self.atoms.slots[o] = []  # overwritten in place
         if name in ALONG | POINTWISE | LINEAR | SAME | INDEXING | VIEWS:
             met = [self.events[t] for t in given if t in self.events]
-            for o in _tensors(out) if met else ():
+            for o in tensors(out) if met else ():
                 self.events[o] = met[0]
         if name not in FILLED and any(t in self.atoms.varying for t in given):
-            for o in _tensors(out):
+            for o in tensors(out):
                 self.atoms.varying[o] = True
         if base is not None:
             self._write_back(base, args[0])
@@ -141,20 +146,18 @@ class Trace(TorchDispatchMode):
             done = self._elementwise(name, args, kwargs, out)
         elif name in ALONG:
             done = self._along(name, args, out)
-        elif name in POOLING:
-            done = self._pool(name, args, out)
         else:
             done = None if name in NEUTRAL else name
         if isinstance(done, str):  # the operation is not understood
-            for t in _tensors((args, kwargs)):
+            for t in tensors((args, kwargs)):
                 for s in self.slots(t):
                     self.atoms.give_up(s, done)
-            for o in _tensors(out):
+            for o in tensors(out):
                 self.atoms.ghosts(o, done)
             return
         first = args[0] if args else None
         if isinstance(first, Tensor) and (name in SAME | INDEXING | VIEWS):
-            for o in _tensors(out):
+            for o in tensors(out):
                 if first in self.direct:
                     self.direct[o] = True
 
@@ -166,7 +169,7 @@ class Trace(TorchDispatchMode):
             slots = self.squares.pop(a)
             if name in ("sum", "mean"):
                 dims = self._dims(args, kwargs)
-                summed = [s for s in slots if _varies(s) <= dims]
+                summed = [s for s in slots if varies(s) <= dims]
                 self.squares[a] = summed
                 slots = [s for s in slots if all(s is not x for x in summed)]
             for s in slots:
@@ -201,7 +204,7 @@ class Trace(TorchDispatchMode):
 
     def _indexing(self, func, args, kwargs, out) -> None:
         done = [func(s, *args[1:], **kwargs) for s in self.slots(args[0])]
-        for i, o in enumerate(_tensors(out)):
+        for i, o in enumerate(tensors(out)):
             self.keep(o, [d if isinstance(d, Tensor) else d[i] for d in done])
 
     def op_view(self, args, kwargs, out) -> None:
@@ -229,11 +232,11 @@ class Trace(TorchDispatchMode):
     def _one_stream(self, rows: list[Tensor], dim: int) -> list[Tensor]:
         """Parts side by side along another index (class token, patches) are tied."""
         first = rows[0]
-        if dim in _varies(first) or not first.any():
+        if dim in varies(first) or not first.any():
             return rows
         one, made = first.narrow(dim, 0, 1), [first]
         for row in rows[1:]:
-            same = bool(row.any()) and _varies(row) == _varies(first)
+            same = bool(row.any()) and varies(row) == varies(first)
             if same:
                 self.atoms.tie(one, row.narrow(dim, 0, 1))
             made.append(one.expand(row.shape) if same else row)
@@ -243,18 +246,18 @@ class Trace(TorchDispatchMode):
         x, pads = args[:2]
         kept = []
         for s in self.slots(x):
-            if any(d >= x.ndim - len(pads) // 2 for d in _varies(s)):
+            if any(d >= x.ndim - len(pads) // 2 for d in varies(s)):
                 kept.append(torch.constant_pad_nd(s, pads, 0))
             else:
-                kept.append(s[tuple(slice(None if d in _varies(s) else 1)
+                kept.append(s[tuple(slice(None if d in varies(s) else 1)
                                     for d in range(s.ndim))])  # fmt: skip
         self.keep(out, kept)
 
     # elementwise
 
     def _elementwise(self, name, args, kwargs, out) -> str | None:
-        out = _tensors(out)[0]  # some keep a buffer beside it
-        operands = _tensors((args, kwargs))
+        out = tensors(out)[0]  # some keep a buffer beside it
+        operands = tensors((args, kwargs))
         if any(math.prod(o.shape) > out.numel() for o in operands) and out.ndim:
             return name
         if not out.ndim and name in LINEAR:
@@ -297,7 +300,7 @@ class Trace(TorchDispatchMode):
             others = list(range(len(kept)))  # an operand's own slots do not meet
             for s in self.slots(o):
                 s, direct = s.expand(shape), o in self.direct
-                twin = next((i for i in others if _varies(kept[i]) & _varies(s)), None)
+                twin = next((i for i in others if varies(kept[i]) & varies(s)), None)
                 if twin is None:
                     kept.append(s)
                     weights.append(direct)
@@ -317,7 +320,7 @@ class Trace(TorchDispatchMode):
             told = [
                 self._tell(s, dim, o, shape, product)
                 for o in operands
-                for dim in _varies(s)
+                for dim in varies(s)
             ]
             alive += [] if direct and any(told) else [s]
         return alive
@@ -335,7 +338,7 @@ class Trace(TorchDispatchMode):
         True where data were added to each, as to learned positions.
         """
         own = [x.expand(shape) for x in self.slots(other)]
-        own = [x for x in own if dim in _varies(x)]
+        own = [x for x in own if dim in varies(x)]
         hidden = self._uncovered(own, dim, shape[dim])
         if not hidden.any():
             return False
@@ -344,17 +347,18 @@ class Trace(TorchDispatchMode):
             rest = x.movedim(dim, 0)[hidden]
             if bool((rest == rest.reshape(-1)[0]).all()):
                 return False  # padding
-            s = torch.where(_along_dim(hidden, dim, s.ndim), compact(s)[0], 0)
+            s = torch.where(along_dim(hidden, dim, s.ndim), compact(s)[0], 0)
         constant = other not in self.atoms.varying
-        varies = dim in _varies(x) or (not constant and _may_vary(x, dim))
-        if not product and (constant or not varies):
+        differs = dim in varies(x) or (not constant and may_vary(x, dim))
+        if not product and (constant or not differs):
             zero = not bool(x.any())
             if not zero and not (constant and self._fix(s, dim, x)):
                 self.atoms.cap(s, PERMUTATION)
-            if varies and not zero:
-                self.atoms.remember(s, dim, _classes(x, dim), linear=constant)
-        elif varies:
-            apart = self.atoms.remember(s, dim, _classes(x, dim) if constant else None)
+            if differs and not zero:
+                self.atoms.remember(s, dim, classes_along(x, dim), linear=constant)
+        elif differs:
+            keys = classes_along(x, dim) if constant else None
+            apart = self.atoms.remember(s, dim, keys)
             return apart and not product and not own
         return False
 
@@ -369,9 +373,9 @@ class Trace(TorchDispatchMode):
 
     def _fix(self, s, dim: int, x: Tensor) -> bool:
         """Report constants x that are added; False where the index spreads."""
-        if _varies(s) != {dim}:
+        if varies(s) != {dim}:
             return False
-        labels = _line(s, dim)
+        labels = line(s, dim)
         rows = compact(x)[0] if x.stride(dim) else x
         rows = rows.movedim(dim, 0)
         self.atoms.fix(labels, rows.reshape(rows.shape[0], -1))
@@ -381,7 +385,7 @@ class Trace(TorchDispatchMode):
         for s in self.slots(args[0]):
             self.atoms.cap(s, PERMUTATION)
             self.atoms.colour(s, name)
-            if args[1] % out.ndim in _varies(s):
+            if args[1] % out.ndim in varies(s):
                 self.atoms.span(s, name.strip("_"))
         self.keep(out, self.slots(args[0]))
 
@@ -395,21 +399,21 @@ class Trace(TorchDispatchMode):
 
     def _reduce(self, name, args, kwargs, out) -> str | None:
         x = args[0]
-        outs, kept = _tensors(out), []
+        outs, kept = tensors(out), []
         linear = name in ("sum", "mean", "norm")
         dims = self._dims(args, kwargs)
         for s in self.slots(x):
             if not linear:
                 self.atoms.cap(s, PERMUTATION)
                 self.atoms.colour(s, name)
-            if _varies(s) & dims:
+            if varies(s) & dims:
                 self.atoms.span(s, name)
                 squared = any(s is q for q in self.squares.get(x, ()))
                 if linear and name != "norm" and not squared:
-                    d = next(iter(_varies(s) & dims))
+                    d = next(iter(varies(s) & dims))
                     if not self._fix(s, d, x.new_ones(()).expand(x.shape)):
                         self.atoms.cap(s, PERMUTATION)
-                for d in _varies(s) - dims:
+                for d in varies(s) - dims:
                     self.atoms.cap(s, PERMUTATION)
                     self.atoms.remember(s, d)  # sums of different units
                 continue
@@ -436,7 +440,7 @@ class Trace(TorchDispatchMode):
         kept = []
         for s in self.slots(args[0]):
             one, gate = s.chunk(2, dim)
-            if dim % s.ndim in _varies(s):
+            if dim % s.ndim in varies(s):
                 self._product(one, gate, False, False)
                 self.atoms.tie(one, gate)
                 self.atoms.cap(one, SIGNED)
@@ -454,8 +458,8 @@ class Trace(TorchDispatchMode):
         moved = plain and given[0] not in self.atoms.varying
         kept = []
         for s in self.slots(x):
-            if _varies(s) & set(used) and not moved:
-                for d in _varies(s):
+            if varies(s) & set(used) and not moved:
+                for d in varies(s):
                     self.atoms.remember(s, d)  # data choose some of them
                 continue
             kept.append(torch.ops.aten.index(s, indices))
@@ -466,7 +470,7 @@ class Trace(TorchDispatchMode):
 
     def op_argmax(self, args, kwargs, out) -> str | None:
         dims = self._dims(args, kwargs)
-        chosen = any(_varies(s) & dims for s in self.slots(args[0]))
+        chosen = any(varies(s) & dims for s in self.slots(args[0]))
         return "argmax" if chosen else self._reduce("amax", args, kwargs, out)
 
     op_argmin = op_argmax
@@ -546,13 +550,13 @@ class Trace(TorchDispatchMode):
     ) -> list[Tensor] | str:
         """(B, N, K) times (B, K, M): ties what is summed over, keeps the rest."""
         (b, n, _), m = x_shape, y_shape[2]
-        summed_x = [s for s in xs if 2 in _varies(s)]
-        summed_y = [s for s in ys if 1 in _varies(s)]
-        if any(1 in _varies(s) and not _one_place(s, 2) for s in summed_x) or any(
-            2 in _varies(s) for s in summed_y
+        summed_x = [s for s in xs if 2 in varies(s)]
+        summed_y = [s for s in ys if 1 in varies(s)]
+        if any(1 in varies(s) and not one_place(s, 2) for s in summed_x) or any(
+            2 in varies(s) for s in summed_y
         ):
             return "a product over an index that a unit spreads over"
-        batched = [s for s in (*xs, *ys) if 0 in _varies(s)]
+        batched = [s for s in (*xs, *ys) if 0 in varies(s)]
         if batched and event is None:
             event = self._event(x, y)
         for s in batched:
@@ -565,8 +569,10 @@ class Trace(TorchDispatchMode):
         for t in summed_y:
             self._told(t, 1, x, 2, summed_x)
         self._reading(summed_x, summed_y, x, y)
-        kept = [s[:, :, :1].expand(b, n, m) for s in xs if _not(s, summed_x)]
-        return kept + [t[:, :1].expand(b, n, m) for t in ys if _not(t, summed_y)]
+        rest = [s for s in xs if 2 not in varies(s)]
+        kept = [s[:, :, :1].expand(b, n, m) for s in rest]
+        rest = [t for t in ys if 1 not in varies(t)]
+        return kept + [t[:, :1].expand(b, n, m) for t in rest]
 
     def _event(self, x, y) -> int:
         """One number for the two products of an attention, a new one otherwise."""
@@ -581,27 +587,27 @@ class Trace(TorchDispatchMode):
         hidden = self._uncovered(partners, its, s.shape[dim])
         if s.shape[dim] == 1 or not hidden.any():
             return
-        mine = torch.where(_along_dim(hidden, dim, s.ndim), compact(s)[0], 0)
+        mine = torch.where(along_dim(hidden, dim, s.ndim), compact(s)[0], 0)
         if partners:  # padding, or values that are raw in part
             rest = other.movedim(its, 0)[hidden]
             if not bool(rest.any()):
                 return
         constant = other not in self.atoms.varying
-        if its not in _varies(other) and (constant or not _may_vary(other, its)):
+        if its not in varies(other) and (constant or not may_vary(other, its)):
             if bool(other.any()) and not self._fix_summed(mine, dim, other, its):
                 self.atoms.cap(mine, PERMUTATION)
         elif constant:
             if not self._fix_summed(mine, dim, other, its):
                 self.atoms.cap(mine, PERMUTATION)
-            self.atoms.remember(mine, dim, _classes(other, its), linear=True)
+            self.atoms.remember(mine, dim, classes_along(other, its), linear=True)
         else:
             self.atoms.remember(mine, dim)
 
     def _fix_summed(self, s, dim: int, other, its: int) -> bool:
-        if _varies(s) - {dim}:
+        if varies(s) - {dim}:
             return False
-        labels = _line(s, dim)
-        if its in _varies(other):
+        labels = line(s, dim)
+        if its in varies(other):
             rows = other.movedim(its, 0).reshape(len(labels), -1)
         else:
             rows = other.new_ones(len(labels), 1)
@@ -632,235 +638,8 @@ class Trace(TorchDispatchMode):
             sample = values[0, ::step].detach().double().cpu().numpy()
         self.atoms.reading(labels, norms, sample)
 
-    def op_convolution(self, args, kwargs, out) -> str | None:
-        x, w, bias, *_, transposed, _, groups = args
-        channel = out.ndim - w.ndim + 1  # 0 without a batch
-        if any(_varies(s) - {0, channel} for s in self.slots(x)):
-            return "convolution over an index that a unit spreads over"
-        ins = [s for s in self.slots(x) if channel in _varies(s)]
-        ins = [_line(s, channel) for s in ins]  # (C,)
-        if transposed and groups > 1:
-            return "grouped transposed convolution"
-        outs = self._by_axis(w, 1 if transposed else 0)
-        if groups == 1:
-            seen = w.movedim(0, 1) if transposed else w
-            summed = self._by_axis(w, 0 if transposed else 1)
-            self._sum_channels(ins, summed, x, self._as(w, seen), channel)
-        elif groups == x.shape[channel] == w.shape[0]:
-            for s in ins:
-                for o in outs:
-                    self._product(s, o, False, True)
-                    self.atoms.tie(s, o)
-            if not ins:
-                for o in outs:
-                    self.atoms.remember(o, 0)
-        else:
-            size = w.shape[0] // groups
-            number = np.repeat(np.arange(groups), w.shape[1])
-            summed = [s for s in self.slots(w) if 1 in _varies(s) or w.shape[1] == 1]
-            summed = [s[::size].flatten(2)[:, :, 0].reshape(-1) for s in summed]
-            self._sum_channels(ins, summed, x, None, channel)
-            for s in (*ins, *summed):
-                self.atoms.remember(s, 0, number)
-            for o in outs:
-                self.atoms.remember(o, 0, np.repeat(np.arange(groups), size))
-        for o in outs:
-            for b in self.slots(bias):
-                self.atoms.tie(o, b)
-        view = [1] * out.ndim
-        view[channel] = -1
-        self.keep(out, [o.view(view) for o in outs])
-        return None
 
-    def _sum_channels(self, ins, summed, x, w, channel: int) -> None:
-        flat = self._as(x, x.movedim(channel, -1).reshape(1, -1, x.shape[channel]))
-        weight = w.movedim(1, 0).reshape(1, w.shape[1], -1) if w is not None else None
-        for s in ins:
-            for t in summed:
-                self.atoms.tie(s, t)
-            if not summed:
-                self.atoms.remember(s, 0)
-        for t in summed:
-            if w is not None:
-                self._told(t[None, :, None], 1, flat, 2, [s[None, None] for s in ins])
-            elif not ins:
-                self.atoms.remember(t, 0)
-            self.atoms.read(t)
-        if summed and weight is not None:
-            values = flat[:, :: -(-flat.shape[1] // SAMPLES)]
-            centred = values - values.mean(1, keepdim=True)
-            norms = centred.norm(dim=1) * weight.norm(dim=2)
-            sample = values[0].detach().double().cpu().numpy()
-            self.atoms.reading(summed[0][None], norms, sample)
-
-    def _by_axis(self, w: Tensor, axis: int) -> list[Tensor]:
-        """The slot of a weight along one of its axes, (n,)."""
-        found = [s for s in self.slots(w) if _varies(s) == {axis}]
-        return [_line(s, axis) for s in found]
-
-    # networks
-
-    def op_scaled_dot_product_flash_attention_for_cpu(self, args, kwargs, out):
-        q, k, v = args[:3]
-        times = q.shape[-3] // k.shape[-3] if q.ndim > 3 else 1
-        shapes = [(math.prod(t.shape[:-2]), *t.shape[-2:]) for t in (q, k, v)]
-        shared = [1, times, times]  # queries that share a head of keys and values
-        qs, ks, vs = (
-            [s.repeat_interleave(r, -3).flatten(0, -3) if r > 1 else s.reshape(shape)
-             for s in self.slots(t)]
-            for t, shape, r in zip((q, k, v), shapes, shared, strict=True)
-        )  # fmt: skip
-        values = [
-            self._as(t, (t.repeat_interleave(r, -3) if r > 1 else t).flatten(0, -3))
-            for t, r in zip((q, k, v), shared, strict=True)
-        ]
-        self.event += 1
-        shapes = [tuple(t.shape) for t in values]
-        flipped = (shapes[1][0], shapes[1][2], shapes[1][1])
-        scores = self._contract(
-            qs, [s.mT for s in ks], shapes[0], flipped,
-            values[0], self._as(k, values[1].mT), self.event,
-        )  # fmt: skip
-        if isinstance(scores, str) or any(_varies(s) - {0} for s in scores):
-            return scores if isinstance(scores, str) else "scores that carry an index"
-        weights = values[0].new_ones(()).expand(*shapes[0][:2], shapes[2][1])
-        self.atoms.varying[weights] = True
-        kept = self._contract([], vs, weights.shape, shapes[2], weights, values[2],
-                              self.event)  # fmt: skip
-        if isinstance(kept, str):
-            return kept
-        outs = _tensors(out)
-        self.keep(outs[0], [s.reshape(outs[0].shape) for s in kept])
-        return None
-
-    op_scaled_dot_product_flash_attention = (
-        op_scaled_dot_product_flash_attention_for_cpu
-    )
-    op_scaled_dot_product_efficient_attention = (
-        op_scaled_dot_product_flash_attention_for_cpu
-    )
-
-    def op_embedding(self, args, kwargs, out) -> None:
-        weight = args[0]
-        for s in self._by_axis(weight, 0):
-            self.atoms.remember(s, 0)
-        self.keep(out, [s.expand(out.shape) for s in self._by_axis(weight, 1)])
-
-    def _embedding_bag(self, args, kwargs, out) -> None:
-        weight, outs = args[0], _tensors(out)
-        for s in self._by_axis(weight, 0):
-            self.atoms.remember(s, 0)
-        kept = self._by_axis(weight, 1)
-        if len(args) > 4 and args[4] == 2:  # the largest of each bag
-            for s in kept:
-                self.atoms.cap(s, PERMUTATION)
-                self.atoms.colour(s, "max")
-        self.keep(outs[0], [s.expand(outs[0].shape) for s in kept])
-
-    op_embedding_bag = op_embedding_bag_forward_only = _embedding_bag
-
-    def op_native_layer_norm(self, args, kwargs, out) -> None:
-        outs = _tensors(out)
-        dims = set(range(args[0].ndim - len(args[1]), args[0].ndim))
-        for s in self.slots(args[0]):
-            self.atoms.cap(s, PERMUTATION)
-            if _varies(s) & dims:
-                self.atoms.span(s, "layer norm")
-            self.atoms.colour(s, "layer norm")
-        self.keep(outs[0], self._affine(args[0], args[2:4]))
-
-    def _affine(self, x: Tensor, affine) -> list[Tensor]:
-        """Multiplied with a gain and shifted by a bias, either may be None."""
-        gain, bias = (*affine, None, None)[:2]
-        kept = self.slots(x)
-        if isinstance(gain, Tensor):
-            kept = self._meet([x, gain], x.shape, ROTATION, product=True)
-        if isinstance(bias, Tensor):
-            shown = self._as(x, torch.empty_like(x))
-            self.atoms.slots[shown] = kept
-            kept = self._meet([shown, bias], x.shape, ROTATION)
-        return kept
-
-    def op_fused_rms_norm(self, args, kwargs, out) -> None:
-        outs = _tensors(out)
-        dims = set(range(args[0].ndim - len(args[1]), args[0].ndim))
-        for s in self.slots(args[0]):
-            if _varies(s) & dims:
-                self.atoms.span(s, "RMS norm")
-        self.keep(outs[0], self._affine(args[0], args[2:3]))
-
-    def op_native_batch_norm(self, args, kwargs, out) -> None:
-        x, outs = args[0], _tensors(out)
-        channel = 1 if x.ndim > 1 else 0
-        slots = self.slots(x)
-        for number in (2, 3, 0, 1):  # statistics, then gain and bias
-            statistic, view = args[1 + number], [1] * x.ndim
-            view[channel] = -1
-            for s in self.slots(statistic):
-                s = s.view(view).expand(x.shape)
-                if number == 0 and slots:
-                    self._product(slots[0], s, False, True)
-                for mine in slots:
-                    self.atoms.tie(mine, s)
-                slots = slots or [s]
-        for s in slots:
-            self.atoms.cap(s, SIGNED)
-            self.atoms.colour(s, "batch norm")
-            if not self.slots(x):
-                self.atoms.remember(s, channel)
-        self.keep(outs[0], slots)
-
-    op_native_batch_norm_legit = op_native_batch_norm_legit_no_training = (
-        op_native_batch_norm
-    )
-    op_cudnn_batch_norm = op_batch_norm_with_update = op_batch_norm_no_update = (
-        op_native_batch_norm
-    )
-
-    def op_native_group_norm(self, args, kwargs, out) -> str | None:
-        x, gain, bias = args[:3]
-        channels, groups = args[4], args[6]
-        if any(_varies(s) - {0, 1} for s in self.slots(x)):
-            return "group norm"
-        number = np.arange(channels) // (channels // groups)
-        for s in self.slots(x):
-            self.atoms.cap(s, PERMUTATION)
-            self.atoms.colour(s, "group norm")
-            self.atoms.span(s, "group norm")
-            self.atoms.remember(s, 1, number)
-        view = (-1, *[1] * (x.ndim - 2))
-        affine = []
-        for t in (gain, bias):
-            if isinstance(t, Tensor):
-                shown = self._as(t, t.view(view))
-                self.atoms.slots[shown] = [s.view(view) for s in self.slots(t)]
-            affine.append(shown if isinstance(t, Tensor) else None)
-        self.keep(_tensors(out)[0], self._affine(x, affine))
-        return None
-
-    def _pool(self, name, args, out) -> str | None:
-        outs, kept = _tensors(out), []
-        x = args[0]
-        space = 1 if "1d" in name else 2  # the last dimensions, images or sequences
-        for s in self.slots(x):
-            if any(d >= x.ndim - space for d in _varies(s)):
-                return name
-            if "max" in name:
-                self.atoms.cap(s, PERMUTATION)
-                self.atoms.colour(s, name)
-            kept.append(s[(..., *[slice(0, 1)] * space)])
-        self.keep(outs[0], kept)
-        return None
-
-    def op_nll_loss_forward(self, args, kwargs, out) -> None:
-        for s in self.slots(args[0]):
-            for dim in _varies(s):
-                self.atoms.remember(s, dim)  # the label picks one of them
-
-    op_nll_loss_nd = op_nll_loss2d_forward = op_nll_loss_forward
-
-
-def _tensors(tree) -> list[Tensor]:
+def tensors(tree) -> list[Tensor]:
     leaves = torch.utils._pytree.tree_leaves(tree)
     return [x for x in leaves if isinstance(x, Tensor)]
 
@@ -873,50 +652,3 @@ def _is_odd(name: str, args) -> bool:
         and all(isinstance(a, int | float) for a in args[1:3])
         and args[1] == -args[2]
     )
-
-
-def _not(slot: Tensor, others: list[Tensor]) -> bool:
-    return all(slot is not o for o in others)
-
-
-def _line(slot: Tensor, dim: int) -> Tensor:
-    """(n,) the labels along dim, where all else is constant."""
-    return compact(slot)[0].movedim(dim, 0).reshape(slot.shape[dim], -1)[:, 0]
-
-
-def _may_vary(x: Tensor, dim: int) -> bool:
-    """Whether data differ along dim, if not by chance in this batch."""
-    return x.shape[dim] > 1 and x.stride(dim) != 0
-
-
-def _along_dim(mask: np.ndarray, dim: int, ndim: int) -> Tensor:
-    view = [-1 if d == dim else 1 for d in range(ndim)]
-    return torch.from_numpy(mask).view(view)
-
-
-def _classes(x: Tensor, dim: int) -> np.ndarray:
-    """(n,): equal numbers where the slices of x along dim are equal."""
-    rows = compact(x)[0] if x.stride(dim) else x
-    rows = rows.movedim(dim, 0).reshape(rows.shape[dim], -1).detach().cpu().numpy()
-    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def _varies(slot: Tensor) -> set[int]:
-    """Dimensions along which the unit changes.
-
-    A single unit changes nowhere: its dimension is marked by a stride, see `Atoms`.
-    """
-    moving = [d for d in range(slot.ndim) if slot.shape[d] > 1 and slot.stride(d)]
-    found = {d for d in moving if not bool((slot == slot.narrow(d, 0, 1)).all())}
-    if found:
-        return found
-    return {d for d in range(slot.ndim) if slot.shape[d] == 1 and slot.stride(d)}
-
-
-def _one_place(slot: Tensor, dim: int) -> bool:
-    """Whether each label stands at one place of `dim` (rows of several streams)."""
-    view = [-1 if d == dim else 1 for d in range(slot.ndim)]
-    places = torch.arange(slot.shape[dim], device=slot.device).view(view)
-    both = torch.stack([slot, places.expand(slot.shape)]).reshape(2, -1)
-    both = both[:, both[0] > 0].unique(dim=1)
-    return len(both[0].unique()) == both.shape[1]

@@ -9,6 +9,7 @@ part of one index twice (W -> P W P^T). Elements of a group act on all parts at 
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,6 +38,12 @@ class Part:
     reads: bool = False
     trainable: bool = True
 
+    @cached_property
+    def consecutive(self) -> bool:
+        """Whether the places of all units, one after the other, count up by one."""
+        flat = self.places.reshape(-1)
+        return len(flat) > 0 and torch.equal(flat, flat[0] + torch.arange(len(flat)))
+
     def slices(self, t: Tensor) -> Tensor:
         """(n, rest): the tensor's slices along the axis."""
         if self.stack == 1:
@@ -45,13 +52,20 @@ class Part:
         return t.reshape(self.stack * t.shape[1], -1)
 
     def rows(self, t: Tensor, units: slice = slice(None)) -> Tensor:
-        """(m, k*rest): what each unit owns of the tensor, for some of the units."""
+        """(m, k*rest): what each unit owns of the tensor, for some of the units.
+
+        To be read only: it may be a view of the tensor.
+        """
         t = t if self.shape else t.reshape(1)
-        places = self.places[units].to(t.device)
-        if self.stack == 1:
-            taken = t.index_select(self.axis, places.reshape(-1))
-            return taken.movedim(self.axis, 0).reshape(len(places), -1)
-        return self.slices(t)[places.reshape(-1)].reshape(len(places), -1)
+        places = self.places[units]
+        if self.stack > 1:
+            taken = self.slices(t)[places.reshape(-1).to(t.device)]
+            return taken.reshape(len(places), -1)
+        if self.consecutive and isinstance(units, slice) and places.numel():
+            taken = t.narrow(self.axis, int(places[0, 0]), places.numel())
+        else:
+            taken = t.index_select(self.axis, places.reshape(-1).to(t.device))
+        return taken.movedim(self.axis, 0).reshape(len(places), -1)
 
     def chunks(self, entries: int) -> list[slice]:
         """Runs of units that own about so many entries together, at least one each."""
@@ -63,6 +77,8 @@ class Part:
     def exchange_(self, t: Tensor, order: Tensor) -> None:
         """Give unit i what unit order[i] owns, in place."""
         given = replace(self, places=self.places[order])
+        if torch.equal(given.places, self.places):
+            return
         for block in self._blocks(t):
             self._write(block, given.rows(block))
 

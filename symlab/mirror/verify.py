@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from symlab.mirror.private import copied, generic
 from symlab.mirror.products import ZERO
-from symlab.mirror.surgery import copied
 
 EXACT = 1e-6  # relative change of the outputs that counts as none
 ROUGH = 1e-5  # the same where outputs cannot be computed in float64
@@ -71,7 +71,7 @@ def double(model: nn.Module, loss, batch):
 
     A batch of equal numbers (zeros) exercises nothing: random ones take its place.
     """
-    leaves = torch.utils._pytree.tree_map(_generic, batch)
+    leaves = torch.utils._pytree.tree_map(generic, batch)
     cast = torch.utils._pytree.tree_map(
         lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x,
         leaves,
@@ -90,15 +90,6 @@ def widened(model: nn.Module) -> nn.Module:
         if isinstance(m, nn.RMSNorm) and m.eps is None and m.weight is not None:
             m.eps = torch.finfo(m.weight.dtype).eps
     return model.double()
-
-
-def _generic(x):
-    if not (isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1):
-        return x
-    if not bool((x == x.reshape(-1)[0]).all()):
-        return x
-    draws = torch.Generator().manual_seed(0)
-    return torch.randn(x.shape, generator=draws).to(x)
 
 
 def noisy(batch):

@@ -1,0 +1,72 @@
+"""Private copies of a model and its batch, to be changed at will."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from symlab.mirror.certify import DOUBLE, Probe
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy; activations that modules keep of an earlier call are detached.
+
+    Raises ValueError where the model cannot be copied.
+    """
+    memo: dict = {}
+    for module in model.modules():
+        for value in torch.utils._pytree.tree_leaves(dict(vars(module))):
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    try:
+        return copy.deepcopy(model, memo)
+    except TypeError as error:
+        raise ValueError(f"the model cannot be copied ({error})") from error
+
+
+def private_copy(model: nn.Module, loss, batch):
+    """A copy in float64, where rounding cannot hide a violation, if the model allows.
+
+    Random layers stay as they are: a dropout in training mode has no exact symmetry. A
+    batch of equal numbers (zeros) would tell no input apart: random ones replace it,
+    where the loss can be computed with them.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("a scripted model cannot be followed: audit the eager one")
+    for n, p in model.named_parameters():
+        if hasattr(p, "full_tensor"):
+            raise ValueError(
+                f"the parameter {n!r} is sharded (a DTensor): audit an unsharded copy, "
+                "loaded from the full state dict"
+            )
+        if p.is_complex():
+            raise ValueError(
+                f"the parameter {n!r} is complex: only real ones are known"
+            )
+    single = torch.utils._pytree.tree_map(
+        lambda x: x.clone() if isinstance(x, Tensor) else x, batch
+    )
+    double = torch.utils._pytree.tree_map(
+        lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x,
+        single,
+    )
+    other = torch.utils._pytree.tree_map(generic, double)
+    tolerance = DOUBLE
+    for tried in (other, double):
+        try:
+            double = copied(model).double()
+            value = Probe(double, loss, tried, tolerance).call()
+            if not isinstance(value, Tensor) or bool(torch.isfinite(value).all()):
+                return copied(model).double(), tried, True
+        except Exception:  # float32 made inside the model, or a batch that must be so
+            continue
+    return copied(model), single, False
+
+
+def generic(x):
+    if not (isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1):
+        return x
+    if not bool((x == x.reshape(-1)[0]).all()):
+        return x
+    draws = torch.Generator().manual_seed(0)
+    return torch.randn(x.shape, generator=draws).to(x)

@@ -1,0 +1,65 @@
+"""Slots: tensors of labels, one for each hidden index that a value carries.
+
+A slot has the shape of its value. Entries of one unit have its label; 0 is no unit.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def labels_of(slot: Tensor) -> np.ndarray:
+    """The labels that stand in a slot, each once, without 0."""
+    found = np.unique(compact(slot)[0].cpu().numpy())
+    return found[found > 0]
+
+
+def compact(*slots: Tensor) -> list[Tensor]:
+    """The same slots without repetitions along dimensions where all are constant."""
+    for dim in range(slots[0].ndim):
+        if all(s.stride(dim) == 0 or s.shape[dim] == 1 for s in slots):
+            slots = [s.narrow(dim, 0, 1) for s in slots]
+    return list(slots)
+
+
+def line(slot: Tensor, dim: int) -> Tensor:
+    """(n,) the labels along dim, where all else is constant."""
+    return compact(slot)[0].movedim(dim, 0).reshape(slot.shape[dim], -1)[:, 0]
+
+
+def along_dim(mask: np.ndarray, dim: int, ndim: int) -> Tensor:
+    view = [-1 if d == dim else 1 for d in range(ndim)]
+    return torch.from_numpy(mask).view(view)
+
+
+def classes_along(x: Tensor, dim: int) -> np.ndarray:
+    """(n,): equal numbers where the slices of x along dim are equal."""
+    rows = compact(x)[0] if x.stride(dim) else x
+    rows = rows.movedim(dim, 0).reshape(rows.shape[dim], -1).detach().cpu().numpy()
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def may_vary(x: Tensor, dim: int) -> bool:
+    """Whether data differ along dim, if not by chance in this batch."""
+    return x.shape[dim] > 1 and x.stride(dim) != 0
+
+
+def varies(slot: Tensor) -> set[int]:
+    """Dimensions along which the unit changes.
+
+    A single unit changes nowhere: its dimension is marked by a stride, see `Atoms`.
+    """
+    moving = [d for d in range(slot.ndim) if slot.shape[d] > 1 and slot.stride(d)]
+    found = {d for d in moving if not bool((slot == slot.narrow(d, 0, 1)).all())}
+    if found:
+        return found
+    return {d for d in range(slot.ndim) if slot.shape[d] == 1 and slot.stride(d)}
+
+
+def one_place(slot: Tensor, dim: int) -> bool:
+    """Whether each label stands at one place of `dim` (rows of several streams)."""
+    view = [-1 if d == dim else 1 for d in range(slot.ndim)]
+    places = torch.arange(slot.shape[dim], device=slot.device).view(view)
+    both = torch.stack([slot, places.expand(slot.shape)]).reshape(2, -1)
+    both = both[:, both[0] > 0].unique(dim=1)
+    return len(both[0].unique()) == both.shape[1]
