@@ -13,6 +13,7 @@ Axes: B sequences, T tokens, N = B T, D width, H heads, G of keys and values, W 
 a head, V vocabulary, E experts, K chosen of them, R hidden units.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from math import log, pi
 from typing import NamedTuple
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from symlab.models.cache import Cache, Past
 from symlab.models.families import DecoderConfig, Yarn, family, preset
 
 __all__ = ["Decoder", "DecoderConfig", "Router", "family", "loss", "preset"]
@@ -85,9 +87,9 @@ class Rotation(nn.Module):
         self.cos.copy_(torch.cat([cos, cos], -1))
         self.sin.copy_(torch.cat([-sin, sin], -1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, H, W), rotated."""
-        cos, sin = (t[: x.shape[1], None] for t in (self.cos, self.sin))
+    def forward(self, x: Tensor, at: int = 0) -> Tensor:
+        """(B, T, H, W), rotated; the first token is at position `at`."""
+        cos, sin = (t[at : at + x.shape[1], None] for t in (self.cos, self.sin))
         return torch.addcmul(x * cos, x.roll(self.width // 2, -1), sin)
 
 
@@ -125,24 +127,39 @@ class Attention(nn.Module):
         self.qk_norm, self.head_width = c.qk_norm, c.head_width
         self.scale = c.query_scale or c.head_width**-0.5
 
-    def forward(self, x: Tensor, rotation: Rotation, seen: Tensor | None) -> Tensor:
-        """(B, T, D); seen (T, T): which keys each query sees, None for all before."""
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation,
+        seen: Tensor | None,
+        past: Past | None = None,
+    ) -> Tensor:
+        """(B, T, D); seen (T, keys): which keys each query sees, None for all before.
+
+        past: keys and values of earlier tokens, to which those of x are added.
+        """
+        at = past.length if past else 0
         q, k, v = self.query(x), self.key(x), self.value(x)
         if self.qk_norm == "projection":
             q, k = self.query_norm(q), self.key_norm(k)
         q, k, v = (t.unflatten(-1, (-1, self.head_width)) for t in (q, k, v))
         if self.qk_norm == "head":
             q, k = self.query_norm(q), self.key_norm(k)
-        q, k = rotation(q), rotation(k)
-        y = self._attend(*(t.transpose(1, 2) for t in (q, k, v)), seen)
+        q, k = rotation(q, at), rotation(k, at)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        if past:
+            k, v = past.extend(k, v)
+        y = self._attend(q, k, v, seen)
         return self.out(y.transpose(1, 2).flatten(2))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
-        """(B, H, T, W) from q and from k, v (B, G, T, W)."""
+        """(B, H, T, W) from q and from k, v (B, G, keys, W)."""
         shared = q.shape[1] // k.shape[1]
         if seen is None:
+            # with a past, one query, which sees all keys
+            causal = q.shape[2] == k.shape[2]
             return F.scaled_dot_product_attention(
-                q, k, v, is_causal=True, scale=self.scale, enable_gqa=shared > 1
+                q, k, v, is_causal=causal, scale=self.scale, enable_gqa=shared > 1
             )
         # the kernels that take a mask want as many keys as queries
         k, v = (t.repeat_interleave(shared, 1) for t in (k, v))
@@ -150,11 +167,11 @@ class Attention(nn.Module):
             return F.scaled_dot_product_attention(q, k, v, seen, scale=self.scale)
         # a sink is a key and a value of zeros whose logit comes through the mask
         k, v = (F.pad(t, (0, 0, 0, 1)) for t in (k, v))
-        heads, t = len(self.sinks), len(seen)
-        barred = torch.zeros(t, t, dtype=q.dtype, device=q.device)
+        heads, (t, keys) = len(self.sinks), seen.shape
+        barred = torch.zeros(t, keys, dtype=q.dtype, device=q.device)
         barred = barred.masked_fill(~seen, -torch.inf)
         sinks = self.sinks[:, None, None].expand(heads, t, 1).to(q.dtype)
-        mask = torch.cat([barred.expand(heads, t, t), sinks], -1)[None]
+        mask = torch.cat([barred.expand(heads, t, keys), sinks], -1)[None]
         return F.scaled_dot_product_attention(q, k, v, mask, scale=self.scale)
 
 
@@ -291,9 +308,15 @@ class Block(nn.Module):
         self.post_attention_norm = post(c.width, c)
         self.post_feed_norm = post(c.width, c)
 
-    def forward(self, x: Tensor, rotation: Rotation, seen: Tensor | None):
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation,
+        seen: Tensor | None,
+        past: Past | None = None,
+    ):
         """(B, T, D) and the Router, None if there is none."""
-        y = self.attention(self.attention_norm(x), rotation, seen)
+        y = self.attention(self.attention_norm(x), rotation, seen, past)
         x = x + self.post_attention_norm(y)
         y, router = self.feed(self.feed_norm(x))
         return x + self.post_feed_norm(y), router
@@ -338,39 +361,87 @@ class Decoder(nn.Module):
                 p.zero_()
             else:
                 _put(p, STD * torch.randn(p.shape, generator=draws, device="cpu"))
+        self.tabulate()
+
+    def tabulate(self) -> None:
+        """Fill the tables of rotations, which are no part of the weights."""
         for module in self.modules():
             if isinstance(module, Rotation):
                 module.tabulate()
 
-    def forward(self, tokens: Tensor, routers: bool = False):
+    @classmethod
+    @torch.no_grad()
+    def from_weights(
+        cls,
+        config: DecoderConfig,
+        weight: Callable[[str], Tensor],
+        dtype: torch.dtype = torch.float32,
+    ) -> "Decoder":
+        """A decoder on the CPU with given weights: `weight(name)` for each parameter.
+
+        Raises ValueError for a weight of another shape.
+        """
+        with torch.device("meta"):
+            model = cls(config)
+        model.to(dtype).to_empty(device="cpu").tabulate()
+        for name, p in model.named_parameters():
+            value = weight(name)
+            if value.shape != p.shape:
+                raise ValueError(
+                    f"{name} has the shape {tuple(value.shape)} where the "
+                    f"configuration asks for {tuple(p.shape)}: weights and "
+                    "configuration are not of one model"
+                )
+            p.copy_(value)
+        return model
+
+    def forward(
+        self, tokens: Tensor, routers: bool = False, cache: Cache | None = None
+    ):
         """(B, T) numbers to logits (B, T, V); with `routers` also a Router per layer.
 
-        Raises ValueError for a sequence longer than the context.
+        cache: what the model has seen of these sequences already; the tokens go on
+        from there, and the cache then holds them, too. Raises ValueError for a sequence
+        longer than the context.
         """
-        c, t = self.config, tokens.shape[1]
-        if t > c.context:
+        x, records = self.hidden(tokens, cache)
+        logits = self.head(x)
+        return (logits, records) if routers else logits
+
+    def hidden(
+        self, tokens: Tensor, cache: Cache | None = None
+    ) -> tuple[Tensor, list[Router | None]]:
+        """What the head reads, (B, T, D), and a Router per layer; as in `forward`."""
+        c, t, at = self.config, tokens.shape[1], cache.length if cache else 0
+        if at + t > c.context:
             raise ValueError(
-                f"{t} tokens are more than the context of {c.context}: shorten them or "
-                "configure a longer context"
+                f"{at + t} tokens are more than the context of {c.context}: shorten "
+                "them or configure a longer context"
             )
         x = self.embedding(tokens)
         x = x * c.width**0.5 if c.scaled_embedding else x
-        whole = self.rotation, self._seen(t, None, x.device)
-        sliding = self.window_rotation, self._seen(t, c.window, x.device)
+        whole = self.rotation, self._seen(t, None, x.device, at)
+        sliding = self.window_rotation, self._seen(t, c.window, x.device, at)
         records = []
         for layer, block in enumerate(self.blocks):
-            x, router = block(x, *(sliding if c.slides(layer) else whole))
+            past = cache.layers[layer] if cache else None
+            x, router = block(x, *(sliding if c.slides(layer) else whole), past)
             records.append(router)
-        logits = self.head(self.norm(x))
-        return (logits, records) if routers else logits
+        return self.norm(x), records
 
-    def _seen(self, t: int, window: int | None, device: torch.device) -> Tensor | None:
-        """(T, T), True where query (row) sees key; None: plain causal attention."""
-        narrow = window is not None and window < t
-        if not (narrow or self.config.sinks):
+    def _seen(
+        self, t: int, window: int | None, device: torch.device, at: int = 0
+    ) -> Tensor | None:
+        """(T, keys), True where query (row) sees key; None: all keys before, or, of one
+        query with a past, all keys. Queries begin at position `at`, keys at the first
+        that a query sees."""
+        first = max(0, at + 1 - window) if window is not None else 0
+        keys = at + t - first
+        narrow = window is not None and window < keys
+        if not (narrow or self.config.sinks or (at and t > 1)):
             return None
-        seen = torch.ones(t, t, dtype=torch.bool, device=device).tril()
-        return seen.triu(1 - window) if narrow else seen
+        seen = torch.ones(t, keys, dtype=torch.bool, device=device).tril(at - first)
+        return seen.triu(at - first + 1 - window) if narrow else seen
 
 
 def _put(p: Tensor, value: Tensor) -> None:

@@ -15,11 +15,13 @@ on as many processes as torchrun starts: `torchrun ... -m symlab.pretraining --h
 from symlab.pretraining.cost import flops_per_token, state_bytes
 from symlab.pretraining.loop import Recipe, pretrain, schedule, train
 from symlab.pretraining.processes import Processes
+from symlab.pretraining.saved import load
 
 __all__ = [
     "Processes",
     "Recipe",
     "flops_per_token",
+    "load",
     "pretrain",
     "schedule",
     "state_bytes",

@@ -1,0 +1,117 @@
+"""Folders of weights: written whole or not at all, read one tensor at a time.
+
+Weights are in safetensors' format (https://github.com/huggingface/safetensors): names,
+shapes and numbers, nothing that a program would run.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"  # of weights in several files
+
+
+@contextmanager
+def whole(directory: str | Path) -> Iterator[Path]:
+    """A temporary folder, which takes the directory's name when the block has ended.
+
+    Its files are on the disk before it gets that name; a directory that was there is
+    deleted after. Raises OSError with one sentence where something cannot be written,
+    and then leaves what was there.
+    """
+    target = Path(directory).resolve()  # a link to a folder stays one
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as scratch:
+            made, old = Path(scratch, "new"), Path(scratch, "old")
+            made.mkdir()
+            yield made
+            for file in [*made.iterdir(), made]:
+                _sync(file)
+            if target.exists():
+                target.rename(old)
+            made.rename(target)
+            _sync(target.parent)
+    except OSError as error:
+        raise OSError(
+            f"{directory} could not be written ({error.strerror or error}): make room "
+            "or name another folder"
+        ) from None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Tensors by name, on the CPU and contiguous, as the folder's weights."""
+    try:
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:  # its own, of a disk that is full, too
+        raise OSError(str(error)) from None
+
+
+def write_json(file: Path, content) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(file: Path) -> dict:
+    """Raises ValueError with one sentence for a file that is damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged: it holds no JSON object; write it anew")
+    return content
+
+
+class Weights:
+    """The tensors of a folder by name, in one file or, with an index, in several."""
+
+    def __init__(self, folder: Path):
+        """Raises FileNotFoundError or ValueError where files are absent or damaged."""
+        if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
+            places = read_json(folder / INDEX).get("weight_map", {})
+            files = {folder / file for file in places.values()}
+        else:
+            files = {folder / WEIGHTS}
+        self.place = {}
+        for file in sorted(files):
+            opened = _opened(file)
+            self.place |= dict.fromkeys(opened.keys(), opened)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.place
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.place)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.place[name].get_tensor(name)
+
+
+def _opened(file: Path):
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} is missing: copy the folder again with all its files, or write "
+            "its weights as safetensors"
+        )
+    try:
+        return safe_open(file, "pt")
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file} is damaged ({error}): copy or write it anew"
+        ) from None

@@ -1,0 +1,143 @@
+"""Decoders in Hugging Face's format, and back: the same logits to 1e-4.
+
+    export(model, "out", tokenizer)     then AutoModelForCausalLM.from_pretrained("out")
+    model = imported("folder")          a folder of theirs, or a model of transformers
+
+Four kinds are known: qwen3, gemma3_text, olmoe and gpt_oss. Files are those of
+transformers 5, which is not needed to write or to read them; configurations of models
+that were published before it are read, too.
+"""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from symlab.models.families import DecoderConfig
+from symlab.models.folder import Weights, read_json, whole, write_json, write_weights
+from symlab.models.huggingface.configurations import configuration, described, kind_of
+from symlab.models.huggingface.weights import Reader, theirs
+from symlab.models.transformer import Decoder
+
+__all__ = ["ends", "export", "imported"]
+
+END = "<|endoftext|>"  # the name of the end of a document, where it has none
+
+
+def export(
+    model: Decoder, directory: str | Path, tokenizer=None, end: int | None = None
+) -> None:
+    """Write a folder that transformers loads: configuration, weights, tokenizer.
+
+    tokenizer: a `tokenizers.Tokenizer` or its JSON. end: the token that ends a
+    document; where the tokenizer stops just before it, as those of `symlab.data.text`
+    do, the tokenizer gets it as the special token <|endoftext|>.
+
+    Raises ValueError for a configuration that none of the four kinds can express, for a
+    model in shards and for a folder that has files.
+    """
+    folder = Path(directory)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not empty: name a new folder")
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    if any(hasattr(p, "full_tensor") for p in weights.values()):
+        raise ValueError(
+            "the model is in shards: keep it by symlab.pretraining.saved.save, load "
+            "that, and export what was loaded"
+        )
+    kind = kind_of(model.config)
+    content = described(kind, model.config)
+    dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
+    content |= {"dtype": dtype, "eos_token_id": end}
+    with whole(folder) as made:
+        write_json(made / "config.json", content)
+        if end is not None:
+            ids = {"eos_token_id": end, "pad_token_id": end}
+            write_json(made / "generation_config.json", ids)
+        write_weights(made, dict(theirs(kind, weights)))
+        if tokenizer is not None:
+            _write_tokenizer(made, tokenizer, end, model.config)
+
+
+def imported(source, context: int | None = None) -> Decoder:
+    """A decoder with the weights of a folder in their format, or of a model of
+    transformers; in float32, or float64 where the weights are.
+
+    context: a shorter one than theirs, which takes less memory for positions. Tied
+    weights become two copies, which a warning says: training then moves them apart.
+
+    Raises ValueError with the name of each setting or weight that a Decoder has not,
+    FileNotFoundError where a file is missing.
+    """
+    if isinstance(source, str | Path):
+        folder = Path(source)
+        content, stored = read_json(_config(folder)), Weights(folder)
+    else:
+        content, stored = source.config.to_dict(), source.state_dict()
+    config = configuration(content)
+    if context is not None:
+        if not 1 <= context <= config.context:
+            raise ValueError(
+                f"context = {context}: use 1 to the model's own {config.context}"
+            )
+        config = replace(config, context=context)
+    tied = content.get("tie_word_embeddings", content["model_type"] == "gemma3_text")
+    if tied:
+        warnings.warn(
+            "embedding and head are tied there and two copies here: training moves "
+            "them apart",
+            stacklevel=2,
+        )
+    read = Reader(content["model_type"], stored, tied)
+    double = all(stored[name].dtype == torch.float64 for name in stored)
+    model = Decoder.from_weights(
+        config, read, torch.float64 if double else torch.float32
+    )
+    left = [name for name in stored if name not in read.used]
+    if left:
+        raise ValueError(
+            f"a Decoder has no place for {len(left)} of the weights, such as {left[0]}"
+            ": only models of the four kinds without additions can be imported"
+        )
+    return model.eval()
+
+
+def ends(directory: str | Path) -> tuple[int, ...]:
+    """The tokens that end a document, as a folder in their format says."""
+    folder = Path(directory)
+    for file in (folder / "generation_config.json", folder / "config.json"):
+        said = read_json(file).get("eos_token_id") if file.is_file() else None
+        if said is not None:
+            return tuple(said) if isinstance(said, list) else (said,)
+    return ()
+
+
+def _config(folder: Path) -> Path:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} is missing: name a folder in Hugging Face's format"
+        )
+    return file
+
+
+def _write_tokenizer(
+    folder: Path, tokenizer, end: int | None, config: DecoderConfig
+) -> None:
+    from tokenizers import Tokenizer
+
+    text = tokenizer if isinstance(tokenizer, str) else tokenizer.to_str()
+    tokenizer = Tokenizer.from_str(text)  # a copy, free to change
+    if tokenizer.get_vocab_size() == end and tokenizer.token_to_id(END) is None:
+        tokenizer.add_special_tokens([END])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    said = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.context,
+        "clean_up_tokenization_spaces": False,
+    }
+    name = None if end is None else tokenizer.id_to_token(end)
+    if name is not None:
+        said |= {"eos_token": name, "pad_token": name}
+    write_json(folder / "tokenizer_config.json", said)

@@ -1,0 +1,309 @@
+"""Trained weights on disk: kept whole, loaded again, sampled from.
+
+    save("runs/first", model, text, about={"steps": 1000})
+    kept = load("runs/first")
+    kept.sample("def main", tokens=50, temperature=0.8)
+
+A folder has model.safetensors, whole tensors under a Decoder's own names; symlab.json,
+the configuration, what was said of the run and checksums; and tokenizer.json.
+`load` also takes a folder in Hugging Face's format. From a shell:
+`python -m symlab.pretraining.weights --help`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from symlab.data.text import Corpus
+from symlab.models import huggingface
+from symlab.models.families import DecoderConfig, Yarn
+from symlab.models.folder import (
+    WEIGHTS,
+    Weights,
+    read_json,
+    whole,
+    write_json,
+    write_weights,
+)
+from symlab.models.generate import check_sampling, generate
+from symlab.models.transformer import Decoder
+
+FORMAT = 1  # change it with anything that older code would read wrongly
+ABOUT, TOKENIZER = "symlab.json", "tokenizer.json"
+
+# --- kept ----------------------------------------------------------------------------
+
+
+def save(
+    directory: str | Path,
+    model: Decoder,
+    text: Corpus | None = None,
+    about: dict | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Keep a model's weights; the folder is there whole or not at all.
+
+    text: its tokenizer is kept, and its end of documents. about: numbers, strings,
+    lists and dicts of them, what the weights are of; a folder of the same configuration
+    and the same `about` is replaced, others as `check` says. weights: whole tensors by
+    the names of `model.named_parameters()`, where they are not to be the model's own.
+
+    Of several processes all call it, as shards are gathered, and the first writes; an
+    error is raised in all. Raises ValueError and OSError with one sentence.
+    """
+    first = not _several() or dist.get_rank() == 0
+    kept = {}
+    for name, p in (weights or dict(model.named_parameters())).items():
+        p = p.detach()
+        p = p.full_tensor() if hasattr(p, "full_tensor") else p
+        if first:
+            kept[name] = p.cpu().contiguous()
+    said = {"format": FORMAT, "config": asdict(model.config), "about": about or {}}
+    said |= {"end": text.vocabulary - 1 if text else None}
+
+    def write() -> None:
+        check(directory, model.config, about)
+        with whole(directory) as made:
+            write_weights(made, kept)
+            tokenizer = _tokenizer_of(text)
+            if tokenizer:
+                (made / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+            write_json(made / ABOUT, said | {"sha256": _checksums(made)})
+
+    _first_alone(write)
+
+
+def check(
+    directory: str | Path,
+    config: DecoderConfig | None = None,
+    about: dict | None = None,
+) -> None:
+    """Raise ValueError or OSError, one sentence, unless `save` may write there.
+
+    It may where nothing is, and where weights of the same run are: of this
+    configuration with the same `about`. Without a configuration none are the same.
+    """
+    folder = Path(directory)
+    try:
+        json.dumps(about)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"about cannot be kept with the weights ({error}): use numbers, strings, "
+            "lists and dicts of them"
+        ) from None
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder for the weights")
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    other = [name for name in names if name not in (WEIGHTS, ABOUT, TOKENIZER)]
+    if other or (names and ABOUT not in names):
+        raise ValueError(
+            f"{folder} has files that are no kept weights, such as "
+            f"{(other or names)[0]}: name another folder for the weights"
+        )
+    if names:
+        _check_same(folder, config, about)
+    place = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{place} cannot be written: name another folder for the weights"
+        )
+
+
+def _check_same(folder: Path, config: DecoderConfig | None, about) -> None:
+    if config is None:
+        raise ValueError(f"{folder} has weights already: name another folder")
+    there = _described(folder)
+    for said, mine in (
+        (there["config"], asdict(config)),
+        (there["about"], json.loads(json.dumps(about or {}))),
+    ):
+        for key in said | mine:
+            if said.get(key) != mine.get(key):
+                raise ValueError(
+                    f"{folder} has the weights of another run, with {key} = "
+                    f"{said.get(key)!r} instead of {mine.get(key)!r}: name another "
+                    "folder, or delete it"
+                )
+
+
+def _tokenizer_of(text: Corpus | None) -> str | None:
+    """Its JSON; None for a text without one."""
+    return text.tokenizer if text and json.loads(text.tokenizer).get("model") else None
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    return {path.name: _checksum(path) for path in sorted(folder.iterdir())}
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _first_alone(action: Callable[[], None]) -> None:
+    """In the first process, while the others wait; what it raises, all raise."""
+    if not _several():
+        action()
+        return
+    raised: list[Exception | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            action()
+        except Exception as error:
+            raised = [error]
+    dist.broadcast_object_list(raised)
+    if raised[0] is not None:
+        raise raised[0]
+
+
+# --- loaded --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A decoder with its tokenizer.
+
+    tokenizer: a `tokenizers.Tokenizer`, or None where none was kept
+    about: what was said of the run
+    ends: tokens that end a document
+    """
+
+    model: Decoder = field(repr=False)
+    tokenizer: object | None = field(repr=False)
+    about: dict
+    ends: tuple[int, ...]
+
+    @property
+    def config(self) -> DecoderConfig:
+        return self.model.config
+
+    def sample(
+        self,
+        prompt: str,
+        tokens: int = 100,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> str:
+        """The prompt with at most `tokens` more, fewer where the document ends.
+
+        An empty prompt begins a document. Other arguments are those of
+        `symlab.models.generate.generate`; one seed gives one text. Raises ValueError
+        where there is no tokenizer, and where the tokens do not fit into the context.
+        """
+        check_sampling(tokens, temperature, top_k, top_p)
+        if self.tokenizer is None:
+            raise ValueError(
+                "no tokenizer was kept with these weights: use "
+                "symlab.models.generate.generate with numbers of tokens"
+            )
+        ids = self.tokenizer.encode(prompt).ids or list(self.ends[:1])
+        if not ids:
+            raise ValueError("the prompt is empty: give some text")
+        if max(ids) >= self.config.vocabulary:
+            raise ValueError(
+                f"the tokenizer has the token {max(ids)} and the model only "
+                f"{self.config.vocabulary}: they are not of one model"
+            )
+        device = self.model.embedding.weight.device
+        found = generate(
+            self.model,
+            torch.tensor([ids], device=device),
+            tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            draws=torch.Generator().manual_seed(seed),
+            ends=self.ends,
+        )
+        kept = [i for i in found[0].tolist() if i not in self.ends]
+        return self.tokenizer.decode(kept)
+
+
+def load(directory: str | Path) -> Pretrained:
+    """The weights kept in a folder, by `save` or in Hugging Face's format; on the CPU.
+
+    Raises FileNotFoundError or ValueError with one sentence where files are missing,
+    damaged or of a model that a Decoder cannot be.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} does not exist: name a folder with weights")
+    if (folder / ABOUT).is_file():
+        return _load_own(folder)
+    if (folder / "config.json").is_file():
+        model = huggingface.imported(folder)
+        return Pretrained(model, _tokenizer(folder), {}, huggingface.ends(folder))
+    raise FileNotFoundError(
+        f"{folder} has neither {ABOUT} nor config.json: name a folder that save wrote, "
+        "or one in Hugging Face's format"
+    )
+
+
+def _load_own(folder: Path) -> Pretrained:
+    said = _described(folder)
+    for name, sum_ in said["sha256"].items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name} is missing: copy the folder again with all its files"
+            )
+        if _checksum(folder / name) != sum_:
+            raise ValueError(
+                f"{folder / name} is damaged, its checksum is another: copy it again"
+            )
+    config, weights = _configuration(folder, said["config"]), Weights(folder)
+    model = Decoder.from_weights(
+        config, weights.__getitem__, weights["embedding.weight"].dtype
+    )
+    ends = () if said["end"] is None else (said["end"],)
+    return Pretrained(model.eval(), _tokenizer(folder), said["about"], ends)
+
+
+def _described(folder: Path) -> dict:
+    """The content of symlab.json."""
+    file = folder / ABOUT
+    said = read_json(file)
+    if said.get("format") != FORMAT:
+        raise ValueError(
+            f"{file} has the format {said.get('format')!r} and this version reads "
+            f"{FORMAT}: use the version that wrote it"
+        )
+    missing = {"config", "about", "end", "sha256"} - set(said)
+    if missing:
+        raise ValueError(f"{file} is damaged: it has no {sorted(missing)[0]!r}")
+    return said
+
+
+def _configuration(folder: Path, said: dict) -> DecoderConfig:
+    unknown = set(said) - {f.name for f in fields(DecoderConfig)}
+    if unknown:
+        raise ValueError(
+            f"{folder / ABOUT} has the setting {sorted(unknown)[0]!r}, which this "
+            "version does not know: use the version that wrote it"
+        )
+    yarn = said.get("yarn")
+    return DecoderConfig(**said | {"yarn": Yarn(**yarn) if yarn else None})
+
+
+def _tokenizer(folder: Path):
+    file = folder / TOKENIZER
+    if not file.is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises no class of its own
+        raise ValueError(f"{file} is no tokenizer ({error}): copy it again") from None
