@@ -1,9 +1,9 @@
 """Weights on disk: kept whole, refused where they would be mixed up, sampled from."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +17,13 @@ from symlab.models.generate import generate, probabilities
 from symlab.models.transformer import Decoder
 from symlab.pretraining import load, saved, weights
 from symlab.pretraining.saved import check, save
+from tests import saving_ranks
 from tests.test_transformer import FAMILIES, TOKENS, WINDOW, T, V, decoder, draws
 
 SIZES = {"vocabulary": V, "context": T, "width": 16, "layers": 2, "heads": 2}
 SIZES |= {"kv_heads": 1, "head_width": 8, "hidden": 24}
 DENSE = family("qwen3", **SIZES)
-ABOUT = {"steps": 3, "rates": [0.1, 0.2], "text": "toy"}
+ABOUT = {"steps": 3, "rates": (0.1, float("nan")), "text": "toy"}
 
 
 def model(config=DENSE, seed: int = 0) -> Decoder:
@@ -183,7 +184,7 @@ def test_what_is_kept_is_loaded_bit_for_bit(tmp_path, name):
     save(tmp_path / "a" / "kept", kept, about=ABOUT)
     found = load(str(tmp_path / "a" / "kept"))
     assert found.config == kept.config
-    assert found.about == ABOUT
+    assert str(found.about) == str(ABOUT | {"rates": [*ABOUT["rates"]]})
     assert (found.tokenizer, found.ends) == (None, ())
     assert same(found.model, kept)
     assert not found.model.training
@@ -298,6 +299,20 @@ def test_folders_that_cannot_take_weights_are_refused_before(tmp_path, monkeypat
         check(tmp_path / "new" / "folder", DENSE, ABOUT)
 
 
+def test_files_are_on_the_disk_before_the_folder_has_its_name(tmp_path, monkeypatch):
+    place, seen = tmp_path / "kept", []
+    sync = folders._sync
+
+    def spy(path):
+        sync(path)
+        seen.append((path.name, place.exists()))
+
+    monkeypatch.setattr(folders, "_sync", spy)
+    save(place, model())
+    assert sorted(seen[:2]) == [(name, False) for name in KEPT]
+    assert seen[2:] == [("new", False), (tmp_path.name, True)]
+
+
 def test_an_interrupted_save_leaves_what_was_there(tmp_path, monkeypatch):
     place = tmp_path / "kept"
     save(place, model(), about=ABOUT)
@@ -343,6 +358,16 @@ def test_an_interrupted_save_leaves_what_was_there(tmp_path, monkeypatch):
         ),
         (
             "symlab.json",
+            lambda b: b.replace(b'"width": 16,', b""),
+            "symlab.json is damaged .*missing 1 .* 'width'",
+        ),
+        (
+            "symlab.json",
+            lambda b: b.replace(b'"layers": 2', b'"layers": 3'),
+            "the weight blocks.2.attention_norm.weight is missing",
+        ),
+        (
+            "symlab.json",
             lambda b: b.replace(b'"hidden": 24', b'"hidden": 32'),
             r"feed.gate.weight has the shape \(24, 16\) where .* \(32, 16\)",
         ),
@@ -373,45 +398,23 @@ def test_missing_files_are_named(tmp_path):
 
 # --- several processes ---------------------------------------------------------------
 
-RANKS = """
-import sys
-import torch, torch.distributed as dist
-from symlab.models.families import family
-from symlab.models.transformer import Decoder
-from symlab.pretraining.processes import shard
-from symlab.pretraining.saved import save
-
-rank, place, sizes = int(sys.argv[1]), sys.argv[2], eval(sys.argv[3])
-torch.set_num_threads(1)
-dist.init_process_group(
-    "gloo", init_method=f"file://{place}.store", rank=rank, world_size=2
-)
-model = Decoder(family("qwen3", **sizes), torch.Generator().manual_seed(0))
-shard(model)
-save(place, model, about={"mode": "fsdp"})
-try:
-    save(place, model, about={"mode": "ddp"})
-except ValueError as error:
-    print(error)
-dist.destroy_process_group()
-"""
-
 
 def test_shards_are_gathered_and_all_processes_hear_of_an_error(tmp_path):
-    place, sizes = tmp_path / "kept", SIZES | {"width": 15}  # parts of unequal size
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANKS, str(rank), str(place), repr(sizes)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=120)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    assert all("another run, with mode = 'fsdp' instead of 'ddp'" in s for s in said)
-    assert same(load(place).model, model(replace(DENSE, width=15)))
-    assert json.loads((place / "symlab.json").read_text())["about"] == {"mode": "fsdp"}
+    place = tmp_path / "kept"
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.saving_ranks", str(place)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+        text=True,
+    ) as other:
+        mine = saving_ranks.keep(0, str(place))
+        theirs = other.communicate(timeout=120)[0]
+    assert other.returncode == 0
+    for said in (mine, theirs):
+        assert "another run, with mode = 'fsdp' instead of 'ddp'" in said
+    found = load(place)
+    assert found.about == {"mode": "fsdp"}
+    assert same(found.model, model(saving_ranks.SHARDED))
 
 
 # --- from a shell --------------------------------------------------------------------

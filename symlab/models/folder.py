@@ -30,7 +30,8 @@ def whole(directory: str | Path) -> Iterator[Path]:
     target = Path(directory).resolve()  # a link to a folder stays one
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as scratch:
+        start = f".{target.name}."
+        with tempfile.TemporaryDirectory(prefix=start, dir=target.parent) as scratch:
             made, old = Path(scratch, "new"), Path(scratch, "old")
             made.mkdir()
             yield made
@@ -100,7 +101,17 @@ class Weights:
         return iter(self.place)
 
     def __getitem__(self, name: str) -> Tensor:
+        """Raises ValueError for a name that is not there."""
+        if name not in self.place:
+            raise ValueError(missing(name))
         return self.place[name].get_tensor(name)
+
+
+def missing(name: str) -> str:
+    return (
+        f"the weight {name} is missing: configuration and weights are not of one "
+        "model, or a file of the weights is absent"
+    )
 
 
 def _opened(file: Path):

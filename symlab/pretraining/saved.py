@@ -125,7 +125,7 @@ def _check_same(folder: Path, config: DecoderConfig | None, about) -> None:
         (there["about"], json.loads(json.dumps(about or {}))),
     ):
         for key in said | mine:
-            if said.get(key) != mine.get(key):
+            if repr(said.get(key)) != repr(mine.get(key)):  # nan is nan
                 raise ValueError(
                     f"{folder} has the weights of another run, with {key} = "
                     f"{said.get(key)!r} instead of {mine.get(key)!r}: name another "
@@ -294,7 +294,10 @@ def _configuration(folder: Path, said: dict) -> DecoderConfig:
             "version does not know: use the version that wrote it"
         )
     yarn = said.get("yarn")
-    return DecoderConfig(**said | {"yarn": Yarn(**yarn) if yarn else None})
+    try:
+        return DecoderConfig(**said | {"yarn": Yarn(**yarn) if yarn else None})
+    except TypeError as error:  # a size is absent
+        raise ValueError(f"{folder / ABOUT} is damaged ({error})") from None
 
 
 def _tokenizer(folder: Path):

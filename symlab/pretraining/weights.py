@@ -34,8 +34,7 @@ def _sample(options) -> None:
 
 def _export(options) -> None:
     kept = load(options.folder)
-    end = kept.ends[0] if kept.ends else None
-    huggingface.export(kept.model, options.out, kept.tokenizer, end)
+    huggingface.export(kept.model, options.out, kept.tokenizer, kept.ends)
     print(f"{options.out} is written: load it by AutoModelForCausalLM.from_pretrained")
 
 

@@ -9,6 +9,7 @@ that were published before it are read, too.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,13 +27,13 @@ END = "<|endoftext|>"  # the name of the end of a document, where it has none
 
 
 def export(
-    model: Decoder, directory: str | Path, tokenizer=None, end: int | None = None
+    model: Decoder, directory: str | Path, tokenizer=None, ends: Sequence[int] = ()
 ) -> None:
     """Write a folder that transformers loads: configuration, weights, tokenizer.
 
-    tokenizer: a `tokenizers.Tokenizer` or its JSON. end: the token that ends a
-    document; where the tokenizer stops just before it, as those of `symlab.data.text`
-    do, the tokenizer gets it as the special token <|endoftext|>.
+    tokenizer: a `tokenizers.Tokenizer` or its JSON. ends: tokens that end a document;
+    where the tokenizer stops just before the first of them, as those of
+    `symlab.data.text` do, it gets that one as the special token <|endoftext|>.
 
     Raises ValueError for a configuration that none of the four kinds can express, for a
     model in shards and for a folder that has files.
@@ -49,15 +50,16 @@ def export(
     kind = kind_of(model.config)
     content = described(kind, model.config)
     dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
+    end = ends[0] if len(ends) == 1 else list(ends) or None
     content |= {"dtype": dtype, "eos_token_id": end}
     with whole(folder) as made:
         write_json(made / "config.json", content)
-        if end is not None:
-            ids = {"eos_token_id": end, "pad_token_id": end}
+        if ends:
+            ids = {"eos_token_id": end, "pad_token_id": ends[0]}
             write_json(made / "generation_config.json", ids)
         write_weights(made, dict(theirs(kind, weights)))
         if tokenizer is not None:
-            _write_tokenizer(made, tokenizer, end, model.config)
+            _write_tokenizer(made, tokenizer, ends, model.config)
 
 
 def imported(source, context: int | None = None) -> Decoder:
@@ -123,12 +125,13 @@ def _config(folder: Path) -> Path:
 
 
 def _write_tokenizer(
-    folder: Path, tokenizer, end: int | None, config: DecoderConfig
+    folder: Path, tokenizer, ends: Sequence[int], config: DecoderConfig
 ) -> None:
     from tokenizers import Tokenizer
 
     text = tokenizer if isinstance(tokenizer, str) else tokenizer.to_str()
     tokenizer = Tokenizer.from_str(text)  # a copy, free to change
+    end = ends[0] if ends else None
     if tokenizer.get_vocab_size() == end and tokenizer.token_to_id(END) is None:
         tokenizer.add_special_tokens([END])
     tokenizer.save(str(folder / "tokenizer.json"))

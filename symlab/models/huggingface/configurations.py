@@ -63,7 +63,8 @@ def described(kind: str, c: DecoderConfig) -> dict:
     if kind != "olmoe":
         types = [SLIDING if c.slides(i) else FULL for i in range(c.layers)]
         content |= {"head_dim": c.head_width, "layer_types": types}
-        content |= {"sliding_window": c.window}
+        # transformers asks for a window where no layer has one, too
+        content |= {"sliding_window": c.window or c.context}
     if kind == "qwen3":
         content |= {"use_sliding_window": c.window is not None}
     elif kind == "gemma3_text":
@@ -93,9 +94,13 @@ def _rope(base: float, yarn: Yarn | None) -> dict:
 
 
 def kind_of(config: DecoderConfig) -> str:
-    """The one that can say the whole configuration."""
-    lost = {kind: _lost(kind, config) for kind in KINDS}
-    kind = min(KINDS, key=lambda kind: len(lost[kind]))
+    """The one that can say the whole configuration.
+
+    Raises ValueError with the fields that the nearest one cannot say.
+    """
+    kinds = ("olmoe", "gpt_oss") if config.experts else ("qwen3", "gemma3_text")
+    lost = {kind: _lost(kind, config) for kind in kinds}
+    kind = min(kinds, key=lambda kind: len(lost[kind]))
     if lost[kind]:
         raise ValueError(
             f"Hugging Face's {kind}, the nearest of {', '.join(KINDS)}, cannot say "
@@ -106,15 +111,18 @@ def kind_of(config: DecoderConfig) -> str:
 
 def _lost(kind: str, config: DecoderConfig) -> list[str]:
     """The fields that this kind does not say, with their values."""
+    lost, inside = [], config.heads * config.head_width
+    if kind == "olmoe" and inside != config.width:
+        lost.append(f"head_width = {config.head_width} (it has width / heads)")
+        config = replace(config, width=inside)  # to find what else is lost
+    if kind == "gemma3_text" and config.width % config.heads:
+        lost.append(f"width = {config.width} (it has multiples of heads)")
     mine = _canonical(config)
     read = _canonical(configuration(described(kind, config)))
-    lost = [
-        f"{f.name} = {getattr(mine, f.name)!r} (it has {getattr(read, f.name)!r})"
-        for f in fields(mine)
-        if getattr(mine, f.name) != getattr(read, f.name)
+    pairs = [
+        (f.name, getattr(mine, f.name), getattr(read, f.name)) for f in fields(mine)
     ]
-    if kind in ("olmoe", "gemma3_text") and config.width % config.heads:
-        lost.append(f"width = {config.width} with heads = {config.heads} (a multiple)")
+    lost += [f"{name} = {a!r} (it has {b!r})" for name, a, b in pairs if a != b]
     return lost
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from symlab.models.folder import missing
+
 WHOLE = {
     "embedding.weight": "model.embed_tokens.weight",
     "norm.weight": "model.norm.weight",
@@ -119,9 +121,6 @@ class Reader:
 
     def _get(self, theirs: str) -> Tensor:
         if theirs not in self.stored:
-            raise ValueError(
-                f"the weight {theirs} is missing: configuration and weights are not of "
-                "one model, or a file of the weights is absent"
-            )
+            raise ValueError(missing(theirs))
         self.used.add(theirs)
         return self.stored[theirs]
