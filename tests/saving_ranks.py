@@ -1,6 +1,7 @@
 """What test_saved.py runs in two processes: a model in shards is kept by both."""
 
 import sys
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -26,7 +27,9 @@ SHARDED = family(
 def keep(rank: int, place: str) -> str:
     """Keep the weights, then what is refused; the sentence that this process hears."""
     method = f"file://{place}.store"
-    dist.init_process_group("gloo", init_method=method, rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", method, timedelta(minutes=2), rank=rank, world_size=2
+    )
     try:
         model = Decoder(SHARDED, torch.Generator().manual_seed(0))
         shard(model)

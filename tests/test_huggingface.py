@@ -411,6 +411,7 @@ YARN = PUBLISHED["gpt-oss"]["rope_scaling"]
         ("qwen3", {"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
         ("gpt-oss", {"rope_scaling": YARN | {"truncate": True}}, "truncate = True"),
         ("gpt-oss", {"rope_scaling": YARN | {"mscale": 2.0}}, "mscale = 2.0"),
+        ("gpt-oss", {"rope_scaling": YARN | {"factor": 0.5}}, "factor = 0.5 of yarn"),
         (
             "gpt-oss",
             {"rope_scaling": YARN | {"attention_factor": 1.0}},

@@ -207,6 +207,12 @@ def test_other_weights_than_the_models_own(tmp_path):
     save(tmp_path / "kept", model(), weights=mean)
     found = load(tmp_path / "kept").model
     assert torch.equal(found.head.weight, mean["head.weight"])
+    del mean["head.weight"]
+    with pytest.raises(ValueError, match=r"differ in head.weight: give one"):
+        save(tmp_path / "new", model(), weights=mean)
+    with pytest.raises(ValueError, match="a Sequential is no Decoder: give the one"):
+        save(tmp_path / "new", torch.nn.Sequential(model()))
+    assert not (tmp_path / "new").exists()
 
 
 def test_samples_are_texts(tmp_path, real):

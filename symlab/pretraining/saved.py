@@ -58,13 +58,7 @@ def save(
     Of several processes all call it, as shards are gathered, and the first writes; an
     error is raised in all. Raises ValueError and OSError with one sentence.
     """
-    first = not _several() or dist.get_rank() == 0
-    kept = {}
-    for name, p in (weights or dict(model.named_parameters())).items():
-        p = p.detach()
-        p = p.full_tensor() if hasattr(p, "full_tensor") else p
-        if first:
-            kept[name] = p.cpu().contiguous()
+    kept = _gathered(model, weights)
     said = {"format": FORMAT, "config": asdict(model.config), "about": about or {}}
     said |= {"end": text.vocabulary - 1 if text else None}
 
@@ -78,6 +72,30 @@ def save(
             write_json(made / ABOUT, said | {"sha256": _checksums(made)})
 
     _first_alone(write)
+
+
+def _gathered(model: Decoder, weights: Mapping[str, Tensor] | None) -> dict:
+    """Whole tensors by name, on the CPU, in the first process; in others nothing."""
+    if not isinstance(model, Decoder):
+        raise ValueError(
+            f"a {type(model).__name__} is no Decoder: give the one inside, as "
+            "model.module of DistributedDataParallel"
+        )
+    own = dict(model.named_parameters())
+    weights = own if weights is None else weights
+    if set(weights) != set(own):
+        name = min(set(weights) ^ set(own))
+        raise ValueError(
+            f"the weights and the parameters of the model differ in {name}: give one "
+            "tensor for each parameter"
+        )
+    first, kept = not _several() or dist.get_rank() == 0, {}
+    for name, p in weights.items():
+        p = p.detach()
+        p = p.full_tensor() if hasattr(p, "full_tensor") else p
+        if first:  # others have only helped to gather it
+            kept[name] = p.cpu().contiguous()
+    return kept
 
 
 def check(
@@ -244,8 +262,8 @@ def load(directory: str | Path) -> Pretrained:
     if (folder / ABOUT).is_file():
         return _load_own(folder)
     if (folder / "config.json").is_file():
-        model = huggingface.imported(folder)
-        return Pretrained(model, _tokenizer(folder), {}, huggingface.ends(folder))
+        model, ends = huggingface.imported(folder), huggingface.document_ends(folder)
+        return Pretrained(model, _tokenizer(folder), {}, ends)
     raise FileNotFoundError(
         f"{folder} has neither {ABOUT} nor config.json: name a folder that save wrote, "
         "or one in Hugging Face's format"
@@ -254,12 +272,12 @@ def load(directory: str | Path) -> Pretrained:
 
 def _load_own(folder: Path) -> Pretrained:
     said = _described(folder)
-    for name, sum_ in said["sha256"].items():
+    for name, checksum in said["sha256"].items():
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"{folder / name} is missing: copy the folder again with all its files"
             )
-        if _checksum(folder / name) != sum_:
+        if _checksum(folder / name) != checksum:
             raise ValueError(
                 f"{folder / name} is damaged, its checksum is another: copy it again"
             )

@@ -18,10 +18,10 @@ import torch
 from symlab.models.families import DecoderConfig
 from symlab.models.folder import Weights, read_json, whole, write_json, write_weights
 from symlab.models.huggingface.configurations import configuration, described, kind_of
-from symlab.models.huggingface.weights import Reader, theirs
+from symlab.models.huggingface.weights import Reader, converted
 from symlab.models.transformer import Decoder
 
-__all__ = ["ends", "export", "imported"]
+__all__ = ["document_ends", "export", "imported"]
 
 END = "<|endoftext|>"  # the name of the end of a document, where it has none
 
@@ -57,7 +57,7 @@ def export(
         if ends:
             ids = {"eos_token_id": end, "pad_token_id": ends[0]}
             write_json(made / "generation_config.json", ids)
-        write_weights(made, dict(theirs(kind, weights)))
+        write_weights(made, dict(converted(kind, weights)))
         if tokenizer is not None:
             _write_tokenizer(made, tokenizer, ends, model.config)
 
@@ -105,7 +105,7 @@ def imported(source, context: int | None = None) -> Decoder:
     return model.eval()
 
 
-def ends(directory: str | Path) -> tuple[int, ...]:
+def document_ends(directory: str | Path) -> tuple[int, ...]:
     """The tokens that end a document, as a folder in their format says."""
     folder = Path(directory)
     for file in (folder / "generation_config.json", folder / "config.json"):

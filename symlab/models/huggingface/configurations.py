@@ -35,9 +35,7 @@ FIXED = {  # settings of theirs for which a Decoder has one value
         "swiglu_limit": LIMIT,
     },
 }
-
-
-# --- written ---------------------------------------------------------
+# --- written -------------------------------------------------------------------------
 
 
 def described(kind: str, c: DecoderConfig) -> dict:
@@ -143,7 +141,7 @@ def _query_scale(c: DecoderConfig) -> float:
     return c.query_scale or c.head_width**-0.5
 
 
-# --- read ------------------------------------------------------------
+# --- read ----------------------------------------------------------------------------
 
 
 def configuration(content: dict) -> DecoderConfig:
@@ -251,13 +249,12 @@ def _positions(kind: str, content: dict) -> dict:
     if kind != "gemma3_text":
         rope = {"partial_rotary_factor": factor, **rope}
         return {"rope_base": _get(rope, "rope_theta"), "yarn": _yarn(rope, content)}
-    whole, local = (
-        {"partial_rotary_factor": factor, **rope[t]} for t in (FULL, SLIDING)
-    )
-    for part in (whole, local):
+    bases = {}
+    for field, layers in (("rope_base", FULL), ("window_rope_base", SLIDING)):
+        part = {"partial_rotary_factor": factor, **_get(rope, layers)}
         _expect("rope_type of gemma3_text", _yarn(part, content), None)
-    bases = _get(whole, "rope_theta"), _get(local, "rope_theta")
-    return {"rope_base": bases[0], "window_rope_base": bases[1]}
+        bases[field] = _get(part, "rope_theta")
+    return bases
 
 
 def _yarn(rope: dict, content: dict) -> Yarn | None:
@@ -273,6 +270,8 @@ def _yarn(rope: dict, content: dict) -> Yarn | None:
     for key in ("mscale", "mscale_all_dim"):
         _expect(key, rope.get(key) or None, None)
     factor = _get(rope, "factor")
+    if factor < 1:
+        raise ValueError(f"factor = {factor} of yarn is not supported: use 1 or more")
     usual = 0.1 * log(factor) + 1
     if abs((rope.get("attention_factor") or usual) - usual) > 1e-9:
         _expect("attention_factor", rope["attention_factor"], usual)

@@ -58,15 +58,15 @@ def _name(kind: str, ours: str) -> str:
     return f"model.layers.{layer}.{theirs}.{last}"
 
 
-def theirs(kind: str, weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Their names and tensors, on the CPU. Files of olmoe have experts one by one."""
+def converted(kind: str, weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Their names and tensors, on the CPU, from ours. Experts of olmoe one by one."""
     for ours, p in weights.items():
         theirs, p = _name(kind, ours), p.cpu()
         if kind == "olmoe" and ".experts." in theirs:
             for e, matrix in enumerate(p):
-                parts = _expert_names(theirs, e)
-                for name, part in zip(parts, matrix.chunk(len(parts)), strict=True):
-                    yield name, part.clone()
+                names = _expert_names(theirs, e)
+                for name, part in zip(names, matrix.chunk(len(names)), strict=True):
+                    yield name, part.clone()  # files have no tensors that share memory
         else:
             yield theirs, (_turned(theirs, p) if kind == "gpt_oss" else p).contiguous()
 
@@ -93,7 +93,11 @@ def _turned_back(theirs: str, p: Tensor) -> Tensor:
 
 
 class Reader:
-    """Our parameters by name, from their tensors; notes which it has used."""
+    """Our parameters by name, from their tensors; notes which it has used.
+
+    stored: tensors by their names, a mapping or a folder's `Weights`. tied: the head is
+    the embedding.
+    """
 
     def __init__(self, kind: str, stored, tied: bool):
         self.kind, self.stored, self.tied = kind, stored, tied
@@ -102,10 +106,10 @@ class Reader:
     def __call__(self, ours: str) -> Tensor:
         theirs = _name(self.kind, ours)
         if self.tied and ours == "head.weight":
-            self.used.add(theirs)  # where it is there, too, theirs is not read either
+            self.used.add(theirs)  # a copy of it may be there; they do not read it
             return self._get(WHOLE["embedding.weight"])
-        single = self.kind == "olmoe" and ".experts." in theirs
-        if single and theirs not in self.stored:
+        expert = self.kind == "olmoe" and ".experts." in theirs
+        if expert and theirs not in self.stored:
             return self._stack(theirs)
         p = self._get(theirs)
         return _turned_back(theirs, p) if self.kind == "gpt_oss" else p
