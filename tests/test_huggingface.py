@@ -241,6 +241,22 @@ def test_tied_weights_become_two_copies(transformers, tmp_path):
     assert torch.equal(back.lm_head.weight, 2 * back.model.embed_tokens.weight)
 
 
+def test_gemma_is_tied_where_its_folder_does_not_say(transformers, tmp_path):
+    """As in the published ones, which leave out what is transformers' default."""
+    config = hugging_face("gemma3", usual("gemma3")).config
+    config.tie_word_embeddings = True
+    theirs = transformers.Gemma3ForCausalLM(config)
+    theirs.save_pretrained(tmp_path / "tied")
+    content = described_in(tmp_path / "tied")
+    del content["tie_word_embeddings"]
+    write_json(tmp_path / "tied" / "config.json", content)
+    with pytest.warns(UserWarning, match="two copies here"):
+        found = imported(tmp_path / "tied")
+    with torch.no_grad():
+        error = found(TOKENS) - theirs(TOKENS).logits
+    assert error.abs().max() < 1e-5
+
+
 @pytest.mark.parametrize(
     ("dtype", "expected"),
     [(torch.float64, torch.float64), (torch.bfloat16, torch.float32)],

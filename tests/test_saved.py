@@ -23,7 +23,7 @@ from tests.test_transformer import FAMILIES, TOKENS, WINDOW, T, V, decoder, draw
 SIZES = {"vocabulary": V, "context": T, "width": 16, "layers": 2, "heads": 2}
 SIZES |= {"kv_heads": 1, "head_width": 8, "hidden": 24}
 DENSE = family("qwen3", **SIZES)
-ABOUT = {"steps": 3, "rates": (0.1, float("nan")), "text": "toy"}
+ABOUT = {"steps": 3, "rates": (0.1, 0.2), "text": "toy", "mfu": float("nan")}
 
 
 def model(config=DENSE, seed: int = 0) -> Decoder:
@@ -239,14 +239,19 @@ def test_samples_are_texts(tmp_path, real):
 def test_a_document_that_ends_ends_the_sample(tmp_path, real):
     sure = Decoder(replace(DENSE, vocabulary=270), draws())
     with torch.no_grad():
-        for block in sure.blocks:  # no block adds anything to the ones of a token
+        for block in sure.blocks:  # no block adds anything to the token's own vector
             block.attention.out.weight.zero_()
             block.feed.down.weight.zero_()
-        sure.embedding.weight.fill_(1.0)
+        sure.embedding.weight.zero_()
+        sure.embedding.weight[:, 0] = 1.0
+        sure.embedding.weight[269] = sure.embedding.weight[0].roll(1)
         sure.head.weight.zero_()
-        sure.head.weight[269] = 1.0
+        sure.head.weight[269, 0] = 1.0  # the end follows all tokens
+        sure.head.weight[42, 1] = 1.0  # but itself
     save(tmp_path / "kept", sure, real)
-    assert load(tmp_path / "kept").sample("1 plus", 9, temperature=0) == "1 plus"
+    found = load(tmp_path / "kept")
+    assert found.sample("1 plus", 9, temperature=0) == "1 plus"
+    assert found.sample("", 9, temperature=0) == real.decode([42])
 
 
 # --- folders -------------------------------------------------------------------------
