@@ -181,14 +181,15 @@ def _trained(c: Config) -> dict:
     from symlab.pretraining import Processes, pretrain
     from symlab.pretraining.processes import on
 
+    path = checkpoint.path(c) if c.save_every else None
     row = pretrain(
         model(c),
         corpus(c.text, vocabulary=c.vocabulary),
         recipe(c),
         settings(c),
         processes=Processes(device=on(device.name())),
-        path=checkpoint.path(c) if c.save_every else None,
-        save_every=c.save_every,
+        path=path,
+        save_every=c.save_every if path else 0,
     )
     return measured(c, row)
 

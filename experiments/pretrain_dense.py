@@ -206,14 +206,15 @@ def _train(c: Config) -> dict:
     from symlab.pretraining import pretrain
     from symlab.pretraining.processes import Processes, on
 
+    path = checkpoint.path(c)
     row = pretrain(
         size(c),
         corpus(c.corpus, vocabulary=c.vocabulary),
         recipe(c),
         optimizer(c) | ({"compile": True} if c.compile else {}),
         processes=Processes(device=on(device.name())),
-        path=checkpoint.path(c),
-        save_every=SAVE_EVERY,
+        path=path,
+        save_every=SAVE_EVERY if path else 0,
     )
     return _with_ceiling(row) if c.study == "tune" else row
 

@@ -201,6 +201,7 @@ def _train(c: Config) -> dict:
     processes = Processes(device=on(device.name()))
     chosen = optimizer(c)
     model, groups = build(decoder(c), recipe, chosen, processes)
+    path = checkpoint.path(c) if c.save_every else None
     before = routers(model)  # of a resumed run, too: `build` has the initial weights
     row = train(
         model,
@@ -208,8 +209,8 @@ def _train(c: Config) -> dict:
         corpus(c.source, vocabulary=c.vocabulary),
         recipe,
         processes=processes,
-        path=checkpoint.path(c),
-        save_every=c.save_every,
+        path=path,
+        save_every=c.save_every if path else 0,
         about={"optimizer": repr(sorted(chosen.items()))},
     )
     return row | {"router_moved": moved(before, routers(model))}

@@ -1,18 +1,22 @@
 """Pretraining: the loop, its checkpoints, its accounts, and what it refuses."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer
 
-from symlab.data.text import Corpus, corpus
+import symlab.pretraining
+from symlab.data.text import Corpus, corpus, validation_batches
 from symlab.models.families import family, preset
 from symlab.models.transformer import Decoder, loss
 from symlab.pretraining import Recipe, flops_per_token, loop, pretrain, schedule
 from symlab.pretraining import train as train_with
-from symlab.pretraining.processes import on
+from symlab.pretraining.processes import Processes, on
 from symlab.pretraining.tuning import at_edge, chosen, scores
 
 V, T = 32, 16
@@ -20,6 +24,7 @@ SIZES = {"vocabulary": V, "context": T, "width": 16, "layers": 2, "heads": 2}
 SIZES |= {"kv_heads": 1, "head_width": 8, "hidden": 24}
 DENSE = family("qwen3", **SIZES)
 MIXTURE = family("olmoe", **SIZES, experts=4, chosen=2)
+LONG = family("qwen3", **(SIZES | {"context": 4000}))
 RECIPE = Recipe(steps=12, batch=4, length=T, evaluate_every=5, validation=3)
 ADAMW = {"preset": "adamw", "lr": 0.01}
 RUNS = {  # what two processes must do as one does
@@ -189,87 +194,6 @@ def test_measures_are_of_all_validation_tokens():
     assert many == pytest.approx(one, rel=1e-5)
 
 
-# --- checkpoints ---------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    pass
-
-
-def killed_at(step: int, monkeypatch, *args, run=pretrain, **options) -> None:
-    tell = loop._Run._tell
-
-    def die(run, bar):
-        tell(run, bar)
-        if run.step == step:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_tell", die)
-        with pytest.raises(Killed):
-            run(*args, **options)
-
-
-@pytest.mark.parametrize("preset", ["symmetric", "aro", "adamw"])
-def test_a_killed_run_goes_on_to_the_same_losses(preset, tmp_path, monkeypatch):
-    recipe = with_(RECIPE, phi=0.1)
-    args = MIXTURE, text(), recipe, {"preset": preset, "lr": 0.01}
-    whole = pretrain(*args)
-    path = tmp_path / "run"
-    killed_at(9, monkeypatch, *args, path=path, save_every=4)
-    assert [f.name for f in tmp_path.iterdir()] == ["run.8.0of1"]
-    steps = []
-    advance = loop._Run._advance
-    monkeypatch.setattr(
-        loop._Run, "_advance", lambda r, *b: (steps.append(r.step), advance(r, *b))
-    )
-    row = pretrain(*args, path=path, save_every=4)
-    assert steps == [8, 9, 10, 11]
-    for name in ("train_loss", "val_curve", "load_cv_curve", "head_shift"):
-        assert row[name] == whole[name]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_all_of_a_run_is_in_its_checkpoint(tmp_path, monkeypatch):
-    """Other weights in the model that goes on change nothing."""
-
-    def go(seed, **options):
-        model = Decoder(DENSE, torch.Generator().manual_seed(seed))
-        adamw = torch.optim.AdamW(model.parameters(), lr=0.01)
-        return train_with(model, adamw, text(), RECIPE, **options)
-
-    whole = go(0)
-    options = {"path": tmp_path / "run", "save_every": 4}
-    killed_at(5, monkeypatch, 0, run=go, **options)
-    row = go(1, **options)
-    for name in ("train_loss", "val_curve", "head_shift"):
-        assert row[name] == whole[name]
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "run"
-    killed_at(5, monkeypatch, DENSE, text(), RECIPE, ADAMW, path=path, save_every=4)
-    for recipe, optimizer, words in (
-        (with_(RECIPE, seed=1), ADAMW, "seed = 0 instead of 1"),
-        (RECIPE, ADAMW | {"lr": 0.02}, "optimizer = .*0.01.* instead of .*0.02"),
-    ):
-        with pytest.raises(ValueError, match=f"{words}.*: name another path"):
-            pretrain(DENSE, text(), recipe, optimizer, path=path)
-    assert (tmp_path / "run.4.0of1").exists()
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    (tmp_path / "run.4.0of1").write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match="run.4.0of1 cannot be read: delete it"):
-        pretrain(DENSE, text(), RECIPE, ADAMW, path=tmp_path / "run")
-
-
-def test_a_checkpoint_of_more_processes_is_refused(tmp_path):
-    (tmp_path / "run.4.1of2").write_bytes(b"")
-    with pytest.raises(ValueError, match="has 2 parts and this run 1"):
-        pretrain(DENSE, text(), RECIPE, ADAMW, path=tmp_path / "run")
-
-
 # --- accounts ------------------------------------------------------------------------
 
 
@@ -301,6 +225,56 @@ def test_the_accounts_of_a_run():
     assert half["vocabulary_state_bytes"] == 2 * 4 * V * 16
 
 
+def test_bits_per_byte_are_of_the_windows_that_are_evaluated():
+    """A token has as many bytes as its number here, whatever the whole text has."""
+
+    class Sized(Corpus):
+        def target_bytes(self, targets):
+            return int(targets.sum())
+
+    toy = text()
+    sized = Sized(**{f: getattr(toy, f) for f in Corpus.__dataclass_fields__})
+    windows = validation_batches(toy.validation, 4, T, 3)
+    bytes_ = sum(int(targets.sum()) for _, targets in windows)
+    row = pretrain(DENSE, sized, with_(RECIPE, steps=1), ADAMW)
+    bits = row["val_loss"] * (3 * 4 * T) / math.log(2)
+    assert row["bits_per_byte"] == pytest.approx(bits / bytes_, rel=1e-12)
+
+
+def test_the_row_says_what_a_balancing_loss_is_taken_over():
+    recipe = with_(RECIPE, steps=1, balance=0.1, micro=2)
+    row = pretrain(MIXTURE, text(), recipe, ADAMW)
+    assert row["balance_over"] == "micro-batches of 2 sequences, 2 per step"
+    assert pretrain(MIXTURE, text(), RECIPE, ADAMW)["balance_over"] == ""
+
+
+def test_the_row_says_how_much_of_validation_is_in_training():
+    class Shared(Corpus):
+        shared = 0.125
+
+    toy = text()
+    shared = Shared(**{f: getattr(toy, f) for f in Corpus.__dataclass_fields__})
+    recipe = with_(RECIPE, steps=1)
+    assert pretrain(DENSE, shared, recipe, ADAMW)["shared_text"] == 0.125
+
+
+def test_the_example_of_the_package_runs(monkeypatch):
+    """In one step, on a toy text with the vocabulary that it asks for."""
+
+    def toy(name, vocabulary):
+        assert name == "stdlib"
+        whole = text(vocabulary, 20_000)
+        return replace(whole, validation=whole.train[-10_000:])
+
+    monkeypatch.setattr("symlab.data.text.corpus", toy)
+    lines = symlab.pretraining.__doc__.splitlines()
+    example = "\n".join(x.strip() for x in lines if x.startswith("    "))
+    assert "steps=100" in example
+    found: dict = {}
+    exec(example.replace("steps=100", "steps=1"), found)
+    assert len(found["row"]["train_loss"]) == 1
+
+
 # --- what goes wrong -----------------------------------------------------------------
 
 
@@ -315,7 +289,8 @@ def test_a_run_that_diverges_says_where_and_keeps_what_was_before():
     ("config", "recipe", "words"),
     [
         (family("qwen3", **(SIZES | {"vocabulary": 64})), RECIPE, "vocabulary of 32"),
-        (DENSE, with_(RECIPE, length=4000), "too few for a sequence"),
+        (DENSE, with_(RECIPE, length=T + 1), "more than the model's context of 16"),
+        (LONG, with_(RECIPE, length=4000), "too few for a sequence"),
         (DENSE, with_(RECIPE, micro=3), "micro = 3 does not divide the 4"),
         (DENSE, with_(RECIPE, balance=0.1), "this model is dense"),
         (DENSE, with_(RECIPE, validation=100), "ask for fewer"),
@@ -326,11 +301,93 @@ def test_what_does_not_fit_is_said(config, recipe, words):
         pretrain(config, text(), recipe, ADAMW)
 
 
-def test_recipes_are_checked():
-    with pytest.raises(ValueError, match="use float32, bfloat16, float64"):
-        Recipe(steps=1, batch=1, length=1, precision="float8")
-    with pytest.raises(ValueError, match="one step or more"):
-        Recipe(steps=0, batch=1, length=1)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"precision": "float8"}, "use float32, bfloat16, float64"),
+        ({"steps": 0}, "steps = 0: give a whole number of 1 or more"),
+        ({"steps": 1.5}, "steps = 1.5: give a whole number"),
+        ({"batch": 0}, "batch = 0"),
+        ({"length": -1}, "length = -1"),
+        ({"validation": 0}, "validation = 0: give a whole number of 1 or more"),
+        ({"micro": -1}, "micro = -1: give a whole number of 0 or more"),
+        ({"evaluate_every": -5}, "evaluate_every = -5"),
+        ({"seed": -1}, "seed = -1"),
+        ({"seed": 2**63}, "give one below 2"),
+        ({"decay": 1.1}, "decay = 1.1: give the part"),
+        ({"decay": math.nan}, "decay = nan"),
+        ({"balance": -0.1}, "balance = -0.1: give a finite number of 0 or more"),
+        ({"z": math.inf}, "z = inf"),
+        ({"phi": math.nan}, "phi = nan"),
+    ],
+    ids=str,
+)
+def test_recipes_are_checked(changes, words):
+    with pytest.raises(ValueError, match=words):
+        with_(RECIPE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options", "words"),
+    [
+        ({"lr": -0.1}, {}, "lr = -0.1: give a finite number of 0 or more"),
+        ({"lr": math.nan}, {}, "lr = nan"),
+        ({"weight_decay": -1.0}, {}, "weight_decay = -1.0"),
+        ({"overrides": {"hed": {"lr": 1}}}, {}, "'hed' is no role.*mean 'head'"),
+        ({"overrides": {"head": "adam"}}, {}, "unknown rule.*did you mean 'adamw'"),
+        ({"overrides": {"head": {"rate": 1}}}, {}, "unknown setting or option 'rate'"),
+        ({"overrides": {"head": {"lr": -1}}}, {}, "'head': lr"),
+        ({"preset": "muno"}, {}, "unknown preset 'muno': did you mean 'muon'"),
+        ({}, {"save_every": 5}, "save_every = 5 without a checkpoint: say where"),
+        ({}, {"path": "run"}, "checkpoint run is never saved: say after how many"),
+        ({}, {"path": "run", "save_every": -1}, "save_every = -1"),
+        ({}, {"processes": Processes(world=3)}, "4 sequences does not divide among 3"),
+        ({}, {"processes": Processes(world=2)}, "micro = 4 does not divide the 2"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_run_is_said_before_a_text_is_read(optimizer, options, words):
+    with pytest.raises(ValueError, match=words):
+        loop.ready(DENSE, with_(RECIPE, micro=4), optimizer, **options)
+
+
+def test_errors_do_not_run_into_the_progress_bar(capsys):
+    class Fails(torch.optim.SGD):
+        def step(self, closure=None):
+            raise ValueError("the optimizer fails")
+
+    model = Decoder(DENSE, torch.Generator().manual_seed(0))
+    fails = Fails(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="the optimizer fails"):
+        train_with(model, fails, text(), RECIPE, show=True)
+    shown = capsys.readouterr().err
+    assert "0/12" in shown
+    assert shown.endswith("\n")
+
+
+@pytest.mark.parametrize("when", [3, 12])
+def test_weights_that_are_not_finite_end_the_run(when):
+    """Also after the last step, whose own loss was finite."""
+    row = train_with(*poisoned(when), text(), RECIPE)
+    assert row["diverged_at"] == when
+    assert len(row["train_loss"]) == when
+
+
+def poisoned(when: int) -> tuple:
+    """A model, and SGD that puts an infinite weight into it in that step."""
+
+    class Poisons(torch.optim.SGD):
+        taken = 0
+
+        def step(self, closure=None):
+            super().step()
+            self.taken += 1
+            if self.taken == when:
+                with torch.no_grad():
+                    self.param_groups[0]["params"][0].view(-1)[0] = math.inf
+
+    model = Decoder(DENSE, torch.Generator().manual_seed(0))
+    return model, Poisons(model.parameters(), lr=0.1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -342,7 +399,7 @@ def test_a_gpu_that_is_not_there_is_said():
 # --- from a shell --------------------------------------------------------------------
 
 
-def shell(tmp_path, monkeypatch, *options) -> int:
+def shell(tmp_path, monkeypatch, *options, model=("dense-small",)) -> int:
     from symlab.pretraining.__main__ import main
 
     monkeypatch.setenv("SYMLAB_RESULTS", str(tmp_path / "results"))
@@ -354,7 +411,7 @@ def shell(tmp_path, monkeypatch, *options) -> int:
         (folder / f"{d}.txt").write_text("".join(lines))
     small = ["--text", str(folder), "--vocabulary", "300", "--steps", "3", "--batch"]
     small += ["2", "--length", "16", "--validation", "2"]
-    return main(["dense-small", *small, *options])
+    return main([*model, *small, *options])
 
 
 def test_rows_of_the_shell_add_up_in_the_store(tmp_path, monkeypatch, capsys):
@@ -393,9 +450,153 @@ def test_what_the_shell_cannot_do_is_one_sentence(tmp_path, monkeypatch, capsys)
         (("--set", "head"), "--set head: write role.field=value"),
         (("--set", "heads.lr=1"), "'heads' is no role"),
         (("--length", "1000000"), "too few for a sequence"),
+        (("--validation", "0"), "validation = 0: give a whole number of 1 or more"),
+        (("--validation", "100000"), "ask for fewer"),
+        (("--lr", "-1"), "lr = -1.0: give a finite number of 0 or more"),
+        (("--weight-decay", "nan"), "weight_decay = nan"),
+        (("--checkpoint", "run"), "say after how many steps"),
+        (("--save-every", "5"), "without a checkpoint"),
+        (("--set", "head.rule=adam"), "did you mean 'adamw'"),
+        (("--start", "weights"), "one of the two"),
     ):
         assert shell(tmp_path, monkeypatch, *options) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--lr", "-1"),
+        ("--set", "heads.lr=1"),
+        ("--micro", "3"),
+        ("--save-every", "5"),
+        ("--balance", "0.1"),
+    ],
+    ids=str,
+)
+def test_the_shell_says_so_before_it_reads_a_text(options, tmp_path, monkeypatch):
+    def read(*args):
+        raise AssertionError("the text was read")
+
+    monkeypatch.setattr("symlab.pretraining.__main__.corpus", read)
+    assert shell(tmp_path, monkeypatch, *options) == 2
+
+
+def test_results_that_cannot_be_written_are_said_at_once(tmp_path, monkeypatch, capsys):
+    (tmp_path / "results").write_text("a file where a folder should be")
+    assert shell(tmp_path, monkeypatch) == 2
+    said = capsys.readouterr()
+    assert "results cannot be written to" in said.err
+    assert "steps/s" not in said.err
+
+
+def test_first_the_row_is_stored_and_then_the_checkpoint_goes(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "run"
+    options = "--checkpoint", str(path), "--save-every", "2"
+
+    def full(*args):
+        assert [f.name for f in tmp_path.glob("run.*")]
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("symlab.harness.store.Store.write_part", full)
+        assert shell(tmp_path, monkeypatch, *options) == 2
+    said = capsys.readouterr()
+    assert "nats per token" in said.out
+    assert f"again, from the checkpoint {path}, which is at its end" in said.err
+    assert sorted(f.name for f in tmp_path.glob("run.*")) == [
+        "run.2.0of1",
+        "run.3.0of1",
+    ]
+
+    monkeypatch.setattr(loop._Run, "_advance", None)  # no further step
+    assert shell(tmp_path, monkeypatch, *options) == 0
+    df = pd.read_parquet(tmp_path / "results" / "full" / "pretraining.parquet")
+    assert len(df.train_loss.item()) == 3
+    assert not list(tmp_path.glob("run.*"))
+
+
+class Weights:
+    """Stands for `symlab.pretraining.saved`, and notes what it is called with."""
+
+    def __init__(self, refuses: bool = False):
+        self.calls, self.refuses = [], refuses
+
+    def check(self, folder):
+        self.calls.append("check")
+        if self.refuses:
+            raise ValueError(f"{folder} holds other weights")
+
+    def save(self, folder, model, text, about):
+        self.calls.append("save")
+        self.folder, self.about = folder, about
+        self.weights = {k: p.detach().clone() for k, p in model.named_parameters()}
+
+
+def test_final_weights_are_kept_where_they_are_asked_for(tmp_path, monkeypatch):
+    fake = Weights()
+    monkeypatch.setattr(loop, "saved_weights", lambda: fake)
+    row = pretrain(DENSE, text(), RECIPE, ADAMW, out=tmp_path / "kept")
+    assert fake.calls == ["check", "save"]
+    assert fake.folder == tmp_path / "kept"
+    assert fake.about["val_loss"] == row["val_loss"]
+    model = Decoder(DENSE, torch.Generator().manual_seed(1))
+    model.load_state_dict(fake.weights)
+    assert loop.evaluate(model, text(), RECIPE)["val_loss"] == row["val_loss"]
+
+
+def test_a_folder_that_takes_no_weights_is_said_before_the_first_step(monkeypatch):
+    monkeypatch.setattr(loop, "saved_weights", lambda: Weights(refuses=True))
+    monkeypatch.setattr(loop._Run, "_advance", None)
+    with pytest.raises(ValueError, match="holds other weights"):
+        pretrain(DENSE, text(), RECIPE, ADAMW, out="kept")
+    with pytest.raises(ValueError, match="holds other weights"):
+        loop.ready(DENSE, RECIPE, ADAMW, out="kept")
+
+
+def test_weights_that_diverged_are_not_kept(monkeypatch):
+    fake = Weights()
+    monkeypatch.setattr(loop, "saved_weights", lambda: fake)
+    train_with(*poisoned(3), text(), RECIPE, out="kept")
+    assert fake.calls == ["check"]
+
+
+def test_a_run_begins_with_the_weights_it_is_given():
+    given = Decoder(DENSE, torch.Generator().manual_seed(7))
+    weights = dict(given.named_parameters())
+    first = loop.evaluate(given, text(), RECIPE)["val_loss"]
+    row = pretrain(DENSE, text(), RECIPE, ADAMW, weights=weights)
+    assert row["val_curve"][0] == first
+    weights.pop("head.weight")
+    with pytest.raises(ValueError, match="have head.weight missing and the model"):
+        pretrain(DENSE, text(), RECIPE, ADAMW, weights=weights)
+
+
+def test_the_shell_goes_on_from_kept_weights(tmp_path, monkeypatch, capsys):
+    """The second run's first loss is the first run's last one."""
+    fake = Weights()
+    monkeypatch.setattr(loop, "saved_weights", lambda: fake)
+    assert shell(tmp_path, monkeypatch, "--out", str(tmp_path / "kept")) == 0
+    found = Decoder(
+        preset("dense-small", vocabulary=300, context=16),
+        torch.Generator().manual_seed(0),
+    )
+    found.load_state_dict(fake.weights)
+    learned = corpus(str(tmp_path / "text"), 300).tokenizer
+    loaded = SimpleNamespace(model=found, tokenizer=Tokenizer.from_str(learned))
+    monkeypatch.setattr("symlab.pretraining.load", lambda _: loaded, raising=False)
+    again = "--start", str(tmp_path / "kept"), "--evaluate-every", "1"
+    assert shell(tmp_path, monkeypatch, *again, model=()) == 0
+    df = pd.read_parquet(tmp_path / "results" / "full" / "pretraining.parquet")
+    first, second = df.sort_values("finished").val_curve
+    assert second[0] == first[-1]
+    loaded.tokenizer = None
+    assert shell(tmp_path, monkeypatch, *again, model=()) == 2
+    assert "are for other tokens than the text's" in capsys.readouterr().err
+    assert shell(tmp_path, monkeypatch, *again, "--vocabulary", "301", model=()) == 2
+    assert "leave out --vocabulary" in capsys.readouterr().err
 
 
 # --- tuning --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,32 +16,31 @@ from tests.test_pretraining import RUNS, text
 MODES = ("ddp", "fsdp")
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """Rows of both modes, from one start of two processes."""
-    out = tmp_path_factory.mktemp("ranks") / "rows.json"
-    root = Path(__file__).parents[1]
+def launched(folder: Path, what: str, modes: Sequence[str] = MODES) -> dict | None:
+    """What two processes under torchrun have found, None where one was killed."""
+    out = folder / "rows.json"
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run"]
-    command += [
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "tests.ranks",
-        out,
-        *MODES,
-    ]
+    command += ["--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        command,
-        cwd=root,
+        [*command, "-m", "tests.ranks", out, what, *modes],
+        cwd=Path(__file__).parents[1],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
+    if what in MODES:
+        assert "(SIGKILL)" in done.stderr, done.stderr[-4000:]
+        return None
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Rows of both modes, from one start of two processes."""
+    return launched(tmp_path_factory.mktemp("ranks"), "each")
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,47 @@ def test_shards_halve_the_state_and_replicas_do_not(found, alone, name):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_killed_run_of_two_goes_on_to_the_same_losses(found, mode):
+def test_one_that_is_asked_to_stop_stops_both_in_one_step(found, mode):
+    """The signal comes after step 9, and the others hear of it in step 10."""
     whole, resumed = found[f"{mode} mixture"], found[f"{mode} resumed"]
     parts = {"ddp": ["0of1"], "fsdp": ["0of2", "1of2"]}[mode]
-    assert resumed.pop("files") == [f"{mode}.state.8.{part}" for part in parts]
+    kept = [f"{mode}.state.{step}.{part}" for step in (10, 8) for part in parts]
+    assert resumed.pop("files") == kept
+    assert "stopped by SIGTERM after step 10 of 12" in resumed.pop("said")
     assert resumed == whole
+
+
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory):
+    """The folder, and rows of runs of which one process was killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    for mode in MODES:
+        assert launched(folder, mode, [mode]) is None
+    return folder, launched(folder, "again")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_go_on_to_the_same_losses_when_one_was_killed(found, restarted, mode):
+    row = restarted[1][f"{mode} restarted"]
+    parts = {"ddp": ["0of1"], "fsdp": ["0of2", "1of2"]}[mode]
+    kept = [f"{mode}.state.{step}.{part}" for step in (4, 8) for part in parts]
+    assert row.pop("files") == kept
+    assert row == found[f"{mode} mixture"]
+
+
+def test_one_process_goes_on_from_the_state_of_two(restarted, alone, capsys):
+    folder, _ = restarted
+    (folder / "ddp.state.12.0of1").unlink()
+    config, recipe, optimizer = RUNS["mixture"]
+    options = {"path": folder / "ddp.state", "save_every": 4}
+    row = pretrain(config, text(), recipe, optimizer, **options)
+    assert "of 2 processes and goes on with 1: losses agree" in capsys.readouterr().err
+    one = alone["mixture"]["train_loss"]
+    torch.testing.assert_close(row["train_loss"], one, rtol=0, atol=1e-5)
+
+
+def test_another_number_of_shards_is_refused(restarted):
+    config, recipe, optimizer = RUNS["mixture"]
+    options = {"path": restarted[0] / "fsdp.state", "save_every": 4}
+    with pytest.raises(ValueError, match="has 2 parts and this run 1: start as many"):
+        pretrain(config, text(), recipe, optimizer, **options)

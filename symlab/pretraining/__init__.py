@@ -6,21 +6,27 @@
 
     text = corpus("stdlib", vocabulary=1024)
     recipe = Recipe(steps=100, batch=8, length=128)
-    row = pretrain(preset("dense-small"), text, recipe, {"lr": 0.02}, show=True)
+    config = preset("dense-small", vocabulary=text.vocabulary)
+    row = pretrain(config, text, recipe, {"lr": 0.02}, show=True)
 
 `row` has the losses, the load of experts, and what the run cost. The same from a shell,
 on as many processes as torchrun starts: `torchrun ... -m symlab.pretraining --help`.
 """
 
+from symlab.pretraining.checkpoint import forget
 from symlab.pretraining.cost import flops_per_token, state_bytes
-from symlab.pretraining.loop import Recipe, pretrain, schedule, train
+from symlab.pretraining.interrupt import Stopped
+from symlab.pretraining.loop import pretrain, train
 from symlab.pretraining.processes import Processes
+from symlab.pretraining.recipe import Recipe, schedule
 from symlab.pretraining.saved import load
 
 __all__ = [
     "Processes",
     "Recipe",
+    "Stopped",
     "flops_per_token",
+    "forget",
     "load",
     "pretrain",
     "schedule",

@@ -6,15 +6,19 @@
         --mode fsdp --text fineweb-edu --limit 40_000_000_000 --vocabulary 151936 \
         --steps 30_000 --batch 224 --micro 28 --precision bfloat16 --compile \
         --lr 0.02 --weight-decay 0.001 --set embedding.lr=0.5 --set head.lr=0.005 \
-        --checkpoint /scratch/qwen3 --save-every 500
+        --checkpoint /scratch/qwen3 --save-every 500 --out /scratch/qwen3-weights
 
-The row goes to results/full/pretraining.parquet, when the run has ended. The same
-command goes on from the checkpoint; another one is refused there.
+The row goes to results/full/pretraining.parquet and the weights to --out, when the run
+has ended; then the checkpoint is deleted. Until then the same command goes on from it,
+also after Ctrl-C and SIGTERM, which save the state first. So does one with more --steps
+while rates have not begun to fall, or with other evaluations; any other is refused.
 """
 
 import argparse
 import ast
+import signal
 import sys
+import tempfile
 import time
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -28,50 +32,135 @@ from symlab.harness.engine import origin
 from symlab.harness.errors import UserError
 from symlab.harness.project import find
 from symlab.harness.store import Store, plain
-from symlab.models.families import PRESETS, preset
-from symlab.pretraining.loop import PRECISIONS, Recipe, pretrain
+from symlab.models.families import PRESETS, DecoderConfig, preset
+from symlab.pretraining import checkpoint
+from symlab.pretraining.interrupt import Stopped
+from symlab.pretraining.loop import pretrain, ready
+from symlab.pretraining.model import fingerprint
 from symlab.pretraining.processes import MODES, Processes, join, leave
+from symlab.pretraining.recipe import PRECISIONS, Recipe
 from symlab.symopt.presets import PRESETS as OPTIMIZERS
+
+VOCABULARY = 4096  # unless given, or that of the weights to begin with
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when the run has ended, 1 when it diverged, 2 for what cannot be run."""
+    """0 when the run has ended, 1 when it diverged, 2 for what cannot be run.
+
+    128 + its number after a signal: 130 for Ctrl-C and 143 for SIGTERM.
+    """
     options = _parser().parse_args(argv)
     try:
-        processes = join(options.device, options.mode)
-        return _run(options, processes)
+        return _run(options, join(options.device, options.mode))
+    except Stopped as stopped:
+        _complain(stopped)
+        return 128 + stopped.number
+    except KeyboardInterrupt:
+        where = options.checkpoint
+        rest = f"; the same command goes on from what is in {where}" if where else ""
+        _complain(f"stopped by SIGINT{rest}")
+        return 128 + signal.SIGINT
     except (UserError, ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"symlab.pretraining: {error}", file=sys.stderr)
+        _complain(error)
         return 2
     finally:
         leave()
 
 
+def _complain(said) -> None:
+    print(f"symlab.pretraining: {said}", file=sys.stderr)
+
+
 def _run(options, processes: Processes) -> int:
-    text = corpus(options.text, options.vocabulary, options.limit)
-    shape = {"vocabulary": options.vocabulary, "context": options.length}
+    start = _start(options)
+    config = _config(options, start)
     recipe = Recipe(
         **{f.name: getattr(options, f.name) for f in fields(Recipe)},
     )
     optimizer = _optimizer(options)
-    start = time.perf_counter()
-    row = pretrain(
-        preset(options.model, **shape),
-        text,
-        recipe,
-        optimizer,
-        processes=processes,
-        path=options.checkpoint,
-        save_every=options.save_every,
-        show=True,
-    )
+    kept = {"path": options.checkpoint, "save_every": options.save_every}
+    kept |= {"out": options.out, "processes": processes}
+    ready(config, recipe, optimizer, **kept)
     if processes.first:
-        said = {"model": options.model, "mode": processes.mode, **asdict(recipe)}
+        _check_results()
+    text = corpus(options.text, config.vocabulary, options.limit)
+    if start is not None:
+        _check_tokens(options.start, start.tokenizer, text.tokenizer)
+        weights = kept["weights"] = dict(start.model.named_parameters())
+    began = time.perf_counter()
+    row = pretrain(config, text, recipe, optimizer, **kept, show=True)
+    if processes.first:
+        said = {"model": options.model or f"weights {fingerprint(weights)}"}
+        said |= {"mode": processes.mode, **asdict(recipe)}
         said |= {"world": processes.world, "optimizer": repr(sorted(optimizer.items()))}
         said |= {"text": text.name, "text_hash": text.hash, "limit": options.limit or 0}
-        file = _store(said, row, time.perf_counter() - start, processes)
-        _tell(row, file)
+        wall = time.perf_counter() - began
+        _finish(said, row, wall, processes, options.checkpoint)
     return 0 if row["diverged_at"] < 0 else 1
+
+
+def _start(options):
+    """What `symlab.pretraining.load` finds in --start, None without it."""
+    if (options.model is None) == (options.start is None):
+        raise ValueError(
+            "name a model, or the folder of weights to begin with as --start: one of "
+            "the two, as weights come with their configuration"
+        )
+    if options.start is None:
+        return None
+    from symlab.pretraining import load
+
+    return load(options.start)
+
+
+def _config(options, start) -> DecoderConfig:
+    """The preset with the text's vocabulary, or what the weights were trained as."""
+    if start is None:
+        vocabulary = options.vocabulary or VOCABULARY
+        shape = {"vocabulary": vocabulary, "context": options.length}
+        return preset(options.model, **shape)
+    config = start.model.config
+    if options.vocabulary not in (None, config.vocabulary):
+        raise ValueError(
+            f"the weights of {options.start} are for a vocabulary of "
+            f"{config.vocabulary:,}, not {options.vocabulary:,}: leave out --vocabulary"
+        )
+    return config
+
+
+def _check_tokens(folder: Path, weights, text: str) -> None:
+    """Raise ValueError unless the weights have seen the tokens of this text."""
+    from tokenizers import Tokenizer
+
+    if weights is None or weights.to_str() != Tokenizer.from_str(text).to_str():
+        raise ValueError(
+            f"the weights of {folder} are for other tokens than the text's: give the "
+            "--text and --limit with which they were trained"
+        )
+
+
+def _finish(said: dict, row: dict, wall: float, processes: Processes, path) -> None:
+    """First the row is stored, then the checkpoint goes; a diverged run's stays."""
+    try:
+        file = _store(said, row, wall, processes)
+    except (UserError, OSError) as error:
+        _tell(row)
+        rest = f", from the checkpoint {path}, which is at its end" if path else ""
+        raise UserError(
+            f"the run has ended and its row could not be stored ({error}): make the "
+            f"folder of results writable and start the same command again{rest}"
+        ) from error
+    _tell(row)
+    if row["diverged_at"] < 0:
+        print(f"row in {file}")
+        if path:
+            checkpoint.forget(path)
+        return
+    step = checkpoint.latest(path) if path else None
+    rest = (
+        "" if step is None else f"; the last good state, of step {step}, is in {path}"
+    )
+    print(f"row in {file}{rest}", file=sys.stderr)
 
 
 def _optimizer(options) -> dict:
@@ -93,6 +182,20 @@ def _value(text: str):
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return text
+
+
+def _check_results() -> None:
+    """Raise UserError where the row could not be written, before the run."""
+    folder = find().results / "full"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"results cannot be written to {folder} ({error.strerror}): make it "
+            "writable, or set SYMLAB_RESULTS to a folder that is"
+        ) from None
 
 
 def _store(said: dict, row: dict, wall: float, processes: Processes) -> Path:
@@ -119,14 +222,13 @@ def _store(said: dict, row: dict, wall: float, processes: Processes) -> Path:
     return store.file
 
 
-def _tell(row: dict, file: Path) -> None:
+def _tell(row: dict) -> None:
     if row["diverged_at"] >= 0:
-        print(f"diverged at step {row['diverged_at']}: row in {file}", file=sys.stderr)
+        print(f"diverged at step {row['diverged_at']}", file=sys.stderr)
         return
     said = f"validation loss {row['val_loss']:.4f} nats per token, "
     said += f"{row['bits_per_byte']:.4f} bits per byte; {row['tokens_per_s']:,.0f} "
-    said += f"tokens/s, {row['optimizer_share']:.0%} of the time in the optimizer; "
-    print(f"{said}row in {file}")
+    print(f"{said}tokens/s, {row['optimizer_share']:.0%} of the time in the optimizer")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,10 +240,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     whole = lambda s: int(s.replace("_", ""))  # noqa: E731
-    p.add_argument("model", choices=PRESETS, metavar="model", help=", ".join(PRESETS))
+    names = ", ".join(PRESETS)
+    p.add_argument("model", nargs="?", choices=PRESETS, metavar="model", help=names)
     p.add_argument("--text", default="stdlib", help="a name, or a folder of text")
     p.add_argument("--limit", type=whole, help="bytes of text, at most")
-    p.add_argument("--vocabulary", type=whole, default=4096)
+    p.add_argument("--vocabulary", type=whole, help=f"default {VOCABULARY}")
     for name, default in (("steps", 1000), ("batch", 8), ("length", 128)):
         p.add_argument(f"--{name}", type=whole, default=default)
     for name in ("micro", "evaluate-every", "save-every", "seed"):
@@ -165,6 +268,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     p.add_argument("--mode", choices=MODES, default="ddp")
     p.add_argument("--checkpoint", type=Path, help="where the state is kept")
+    p.add_argument("--out", type=Path, help="a folder for the final weights")
+    p.add_argument("--start", type=Path, help="a folder of weights to begin with")
     return p
 
 

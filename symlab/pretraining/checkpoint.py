@@ -1,13 +1,17 @@
 """The state of a run on disk: whole or absent, and of this run or refused.
 
 Files are <path>.<step>.<rank>of<parts>: one, of the first process, where all have the
-same weights, or one of each where they are shards. The step is complete when all its
-parts are there; then the step before is deleted.
+same weights, or one of each where they are shards. A step is complete when all its
+parts are there. The last two complete steps are kept: should the newest file be
+damaged, which the SHA-256 at its end shows, the one before it is the way on.
 """
 
+import glob
 import os
 import re
+import sys
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -16,32 +20,42 @@ from torch import Tensor
 from symlab.pretraining.processes import Processes
 
 NAME = re.compile(r"\.(\d+)\.(\d+)of(\d+)")
+KEPT = 2  # steps
+MARK = b"symlab sha256 "  # stands before the digest, at the end of a file
+CHUNK = 1 << 22  # bytes read at once
 
 
 def save(path: Path, step: int, state: dict, processes: Processes) -> None:
-    """Of all processes together; tensors of the state may be shards."""
+    """Of all processes together; tensors of the state may be shards.
+
+    Raises OSError, in all of them, where one cannot write; what was saved before stays.
+    """
     parts = processes.world if processes.sharded else 1
+    failed = None
     if processes.rank < parts:
-        target = _part(path, step, processes.rank, parts)
-        temporary = target.with_name(f".{target.name}.tmp")
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.save(plain(state), temporary)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    processes.wait()
+            _write(_part(path, step, processes.rank, parts), plain(state))
+        except OSError as error:
+            failed = error
+    if processes.any(failed is not None):  # known when all have written
+        reason = failed.strerror or failed if failed else "see the other processes"
+        raise OSError(
+            f"the state of step {step} could not be saved as {path} ({reason}); what "
+            "was saved before is intact: make room, and start the same command again"
+        ) from failed
     if processes.first:
-        _drop(path, but=step)
+        _drop(path, up_to=step)
 
 
 def load(path: Path, about: dict, processes: Processes) -> dict | None:
-    """The state last saved, None where there is none.
+    """The last state saved that is not damaged, None where none was saved.
 
-    about: what the state must say of itself. Raises ValueError where it is of another
-    run or of another number of processes.
+    about: what the state must say of itself. A damaged file is named on stderr. Raises
+    ValueError where the state is of another run or of another number of shards, and
+    where all that there is is damaged.
     """
     parts = processes.world if processes.sharded else 1
+    damaged: list[str] = []
     steps = _steps(path)
     for step in sorted(steps, reverse=True):
         of, found = steps[step]
@@ -50,27 +64,98 @@ def load(path: Path, about: dict, processes: Processes) -> dict | None:
                 f"the checkpoint {path} has {of} parts and this run {parts}: start as "
                 "many processes in the same mode, or name another path"
             )
-        if len(found) == of:
-            rank = processes.rank if processes.sharded else 0
-            file = _part(path, step, rank, parts)
-            try:
-                state = torch.load(file, map_location="cpu", weights_only=True)
-            except FileNotFoundError:  # taken away by another call
-                return None
-            except Exception:
-                raise ValueError(
-                    f"the checkpoint {file} cannot be read: delete it to start again"
-                ) from None
+        if len(found) < of:
+            continue
+        file = _part(path, step, processes.rank if processes.sharded else 0, parts)
+        state = _read(file)
+        if state is None:
+            damaged.append(str(file))
+        if not processes.any(state is None):
             _check(path, state["about"], about)
+            for name in damaged:
+                print(
+                    f"symlab.pretraining: {name} is damaged, so the run goes on from "
+                    f"step {step}, which was saved before it",
+                    file=sys.stderr,
+                )
             return state
+    if damaged:
+        raise ValueError(
+            f"the checkpoint cannot be read, as {' and '.join(damaged)} "
+            f"{'is' if len(damaged) == 1 else 'are'} damaged: delete what begins with "
+            f"{path.name}. to start again, or name another path"
+        )
     return None
 
 
-def forget(path: Path, processes: Processes) -> None:
-    """Delete it, when the run has ended."""
-    processes.wait()
-    if processes.first:
-        _drop(path, but=None)
+def latest(path: Path) -> int | None:
+    """The last step that is completely there, None without one."""
+    complete = [step for step, (of, found) in _steps(path).items() if len(found) == of]
+    return max(complete, default=None)
+
+
+def forget(path: Path) -> None:
+    """Delete the checkpoint, when the row of its run is stored."""
+    _drop(Path(path), up_to=-1)
+
+
+def _write(target: Path, state: dict) -> None:
+    """So that the file is whole under its name, or absent, also after a power cut."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as file:
+            summed = _Summed(file)
+            try:
+                torch.save(state, summed)
+            except RuntimeError:  # torch's own, of a file that is shorter than it wrote
+                raise summed.error or OSError("torch could not write it") from None
+            file.write(MARK + summed.digest.digest())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Summed:
+    """A file to write to that knows the digest of what it got, and its first error."""
+
+    def __init__(self, file):
+        self.file, self.digest, self.error = file, sha256(), None
+
+    def write(self, data) -> int:
+        try:
+            self.digest.update(data)
+            return self.file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder last."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(file: Path) -> dict | None:
+    """None where the content is not what was written."""
+    left, digest = file.stat().st_size - len(MARK) - sha256().digest_size, sha256()
+    with file.open("rb") as stream:
+        while left > 0 and (data := stream.read(min(left, CHUNK))):
+            digest.update(data)
+            left -= len(data)
+        if stream.read() != MARK + digest.digest():
+            return None
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def plain(state):
@@ -130,7 +215,7 @@ def _check(path: Path, saved: dict, about: dict) -> None:
 def _steps(path: Path) -> dict[int, tuple[int, set]]:
     """step -> (number of parts, ranks whose part is there)."""
     steps: dict[int, tuple[int, set]] = {}
-    for file in path.parent.glob(f"{path.name}.*of*"):
+    for file in path.parent.glob(f"{glob.escape(path.name)}.*of*"):
         match = NAME.fullmatch(file.name[len(path.name) :])
         if match:
             step, rank, parts = map(int, match.groups())
@@ -138,11 +223,20 @@ def _steps(path: Path) -> dict[int, tuple[int, set]]:
     return steps
 
 
-def _drop(path: Path, but: int | None) -> None:
-    for step, (parts, ranks) in _steps(path).items():
-        for rank in ranks if step != but else ():
-            with suppress(OSError):
-                _part(path, step, rank, parts).unlink()
+def _drop(path: Path, up_to: int) -> None:
+    """Delete all but the last steps up to this one, and what killed processes left."""
+    steps = _steps(path)
+    kept = sorted(step for step in steps if step <= up_to)[-KEPT:]
+    gone = [
+        _part(path, step, rank, parts)
+        for step, (parts, ranks) in steps.items()
+        if step not in kept
+        for rank in ranks
+    ]
+    gone += path.parent.glob(f".{glob.escape(path.name)}.*of*.tmp")
+    for file in gone:
+        with suppress(OSError):
+            file.unlink()
 
 
 def _part(path: Path, step: int, rank: int, parts: int) -> Path:

@@ -1,18 +1,20 @@
 """The training loop: accumulate, step, evaluate, save; what it costs is measured."""
 
-from collections.abc import Iterator
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from symlab.data.text import Corpus, batches, check_vocabulary, validation_batches
+from symlab.data.text import Corpus, batches, check_vocabulary
 from symlab.models.families import DecoderConfig
-from symlab.models.routing_load import load_balancing_loss, measures, z_loss
-from symlab.models.transformer import Decoder, Router, loss
+from symlab.models.transformer import Decoder
 from symlab.pretraining import checkpoint
 from symlab.pretraining.cost import (
     Clock,
@@ -21,61 +23,29 @@ from symlab.pretraining.cost import (
     state_bytes,
     vocabulary_blocks,
 )
-from symlab.pretraining.processes import Processes, replicate, shard
-from symlab.symopt import NotFinite, PhiBalancing, SymOpt, param_groups
+from symlab.pretraining.evaluation import (
+    are_finite,
+    bytes_per_token,
+    evaluate,
+    mean_rows,
+    shifts,
+)
+from symlab.pretraining.interrupt import Signals, Stopped
+from symlab.pretraining.model import OWN, begin_with, build, fingerprint, plan
+from symlab.pretraining.objective import Objective
+from symlab.pretraining.processes import ALONE, Processes, replicate
+from symlab.pretraining.recipe import (
+    Recipe,
+    check_run,
+    check_schedule,
+    schedule,
+    share_of,
+)
+from symlab.symopt import NotFinite, SymOpt
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.float32}
-PRECISIONS |= {"float64": torch.float64}  # what weights are; products in the name
-ALONE = Processes()
 LOOK = 20  # steps between two looks at losses where a look waits for the device
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; sizes and counts are those of all processes together."""
-
-    steps: int
-    batch: int
-    """sequences of one step"""
-    length: int
-    """tokens of a sequence"""
-    micro: int = 0
-    """sequences of one forward pass in one process; 0: its whole share"""
-    decay: float = 0.4
-    """part of the steps, at the end, in which rates fall linearly to zero"""
-    precision: str = "float32"
-    """'bfloat16': products only, by autocast; weights and updates stay float32"""
-    compile: bool = False
-    """torch.compile for model and loss"""
-    evaluate_every: int = 0
-    """steps; 0: at the end only"""
-    validation: int = 8
-    """batches of validation text"""
-    balance: float = 0.0
-    """weight of the load-balancing loss, averaged over layers"""
-    z: float = 0.0
-    """weight of the z-loss of routers, averaged over layers"""
-    phi: float = 0.0
-    """weight of phi-balancing, averaged over layers"""
-    seed: int = 0
-    """of weights and of the order of the text"""
-
-    def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"unknown precision {self.precision!r}: use {', '.join(PRECISIONS)}"
-            )
-        if self.steps < 1 or not 0 <= self.decay <= 1:
-            raise ValueError(
-                f"steps = {self.steps} and decay = {self.decay}: take one step or more "
-                "and a decay in [0, 1]"
-            )
-
-
-def schedule(step: int, steps: int, decay: float) -> float:
-    """What multiplies every rate: 1, then linearly down to 0 in the part `decay`."""
-    left = steps - step
-    return min(1.0, left / (decay * steps)) if decay else 1.0
+FREE = ("evaluate_every", "validation")  # of a recipe: a resumed run may have others
+SCHEDULE = ("steps", "decay")  # it may, where the rates so far are the same
 
 
 def pretrain(
@@ -84,19 +54,28 @@ def pretrain(
     recipe: Recipe,
     optimizer: dict,
     *,
+    weights: Mapping[str, Tensor] | None = None,
     processes: Processes = ALONE,
     path: Path | None = None,
     save_every: int = 0,
+    out: Path | None = None,
     show: bool = False,
 ) -> dict:
-    """Train a new decoder with SymOpt and return the row of `train`.
+    """Train a decoder with SymOpt and return the row of `train`.
 
     optimizer: arguments of SymOpt: lr, weight_decay, preset, overrides, compile, betas.
-    Other arguments as in `train`. Raises ValueError for a text of another vocabulary.
+    weights: whole parameters by name, to begin with instead of drawn ones. Other
+    arguments as in `train`. Raises ValueError for what does not fit, before any weight
+    exists.
     """
+    check_run(config, recipe, processes, path, save_every)
     check_vocabulary(text, config.vocabulary)
     model, groups = build(config, recipe, optimizer, processes)
-    own = {k: optimizer[k] for k in ("compile", "betas", "eps") if k in optimizer}
+    about = {"optimizer": repr(sorted(optimizer.items()))}
+    if weights is not None:
+        begin_with(model, weights)
+        about["start"] = fingerprint(weights)
+    own = {k: optimizer[k] for k in OWN if k in optimizer}
     return train(
         model,
         SymOpt(model, groups=groups, **own),
@@ -105,69 +84,29 @@ def pretrain(
         processes=processes,
         path=path,
         save_every=save_every,
+        out=out,
         show=show,
-        about={"optimizer": repr(sorted(optimizer.items()))},
+        about=about,
     )
 
 
-def build(
-    config: DecoderConfig, recipe: Recipe, optimizer: dict, processes: Processes = ALONE
-) -> tuple[Decoder, list[dict]]:
-    """A decoder with initial weights, in shards if so wanted, and its param_groups.
+def ready(
+    config: DecoderConfig,
+    recipe: Recipe,
+    optimizer: dict,
+    processes: Processes = ALONE,
+    path: Path | None = None,
+    save_every: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Raise ValueError for what can be known before a text is read or a weight exists.
 
-    Roles are found on the meta device, before any weight exists.
+    Arguments as in `pretrain`, which finds the same, and what the text has to say.
     """
-    with torch.device("meta"):
-        model = Decoder(config)
-        example = torch.zeros(1, min(8, config.context), dtype=torch.long)
-    chosen = {
-        k: v for k, v in optimizer.items() if k not in ("compile", "betas", "eps")
-    }
-    groups = param_groups(model, example=example, **chosen)
-    model.to(PRECISIONS[recipe.precision])
-    if processes.sharded:
-        shard(model)
-    model.to_empty(device=processes.device)
-    model.initialise(torch.Generator().manual_seed(recipe.seed))
-    return model, groups
-
-
-class Objective(nn.Module):
-    """What is minimised: the next-token loss, and the auxiliary losses of routers."""
-
-    def __init__(self, model: Decoder, recipe: Recipe):
-        super().__init__()
-        self.model, self.recipe = model, recipe
-        layers = model.config.layers if recipe.phi else 0
-        if (recipe.phi or recipe.balance or recipe.z) and not model.config.experts:
-            raise ValueError(
-                "balance, z and phi are for a mixture of experts, and this model is "
-                "dense: set them to 0"
-            )
-        self.phi = nn.ModuleList(
-            PhiBalancing(model.config.experts, weight=recipe.phi) for _ in range(layers)
-        )
-
-    def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) twice: the sum to minimise, and the next-token part of it."""
-        r = self.recipe
-        if not (r.balance or r.z or r.phi):
-            nll = loss(self.model(inputs), targets)
-            return nll, nll.detach()
-        logits, routers = self.model(inputs, routers=True)
-        nll = loss(logits, targets)
-        return nll + self._auxiliary(routers), nll.detach()
-
-    def _auxiliary(self, routers: list[Router]) -> Tensor:
-        r, terms = self.recipe, []
-        for layer, (logits, chosen) in enumerate(routers):
-            if r.balance:
-                terms.append(r.balance * load_balancing_loss(logits, chosen))
-            if r.z:
-                terms.append(r.z * z_loss(logits))
-            if r.phi:
-                terms.append(self.phi[layer](logits.softmax(-1)))
-        return sum(terms) / len(routers)
+    check_run(config, recipe, processes, path, save_every)
+    plan(config, optimizer)
+    if out and ((path and checkpoint.latest(path)) or 0) < recipe.steps:
+        saved_weights().check(out)
 
 
 def train(
@@ -179,6 +118,7 @@ def train(
     processes: Processes = ALONE,
     path: Path | None = None,
     save_every: int = 0,
+    out: Path | None = None,
     show: bool = False,
     about: dict | None = None,
 ) -> dict:
@@ -186,43 +126,72 @@ def train(
 
     model: on its device, in shards already if processes are to have shards; optimizer:
     any of torch's on its parameters. path: where the state is kept, each `save_every`
-    steps; a run that finds its state there goes on from it, to the same losses. about:
-    what else the state belongs to. show: a progress bar with an ETA.
+    steps and at the end; a run that finds its state there goes on from it, to the same
+    losses. Delete it with `checkpoint.forget(path)` when the row is stored. out: a
+    folder for the final weights, which `symlab.pretraining.load` reads. about: what
+    else the state belongs to. show: a progress bar with an ETA.
 
     Row: val_loss at the end in nats per token, and val_step, val_curve of the way;
-    train_loss of each step; bits_per_byte; text, text_hash; parameters, tokens;
-    step_s and optimizer_s, medians in seconds; tokens_per_s, optimizer_share, mfu (NaN
-    but for bfloat16 on a known GPU), peak_bytes (NaN on the CPU), state_bytes,
-    vocabulary_state_bytes; head_drift, and of routers the `measures` at the end and
-    load_cv_curve; head_shift and router_shift (see `shifts`); diverged_at, the step of
-    the first loss that is not finite, or -1. A run ends there, and keeps what it has
-    seen until then.
+    train_loss of each step; bits_per_byte, by the bytes of the tokens that val_loss
+    is of; text, text_hash, and shared_text, the part of the validation text that also
+    occurs in training (NaN if unknown); parameters, tokens; step_s and optimizer_s,
+    medians in seconds; tokens_per_s, optimizer_share, mfu (NaN but for bfloat16 on a
+    known GPU), peak_bytes (NaN on the CPU), state_bytes, vocabulary_state_bytes;
+    head_drift, and of routers the `measures` at the end and load_cv_curve; head_shift
+    and router_shift (see `shifts`); balance_over, the sequences over which a balancing
+    loss is taken, each micro-batch of each process by itself ('' without such a loss);
+    diverged_at, the step of the first loss that is not finite, or -1. A run ends there,
+    and keeps what it has seen until then, and the state that was saved last; no weights
+    go to `out`.
 
-    Auxiliary losses are those of each micro-batch, and of each process.
+    While it has a path, SIGTERM and Ctrl-C save the state at the end of a step (with
+    several processes on GPUs, of one of the next 20) and raise Stopped, a
+    KeyboardInterrupt. Raises ValueError for what does not fit, before the first step,
+    and OSError where the state cannot be saved.
     """
-    return _Run(model, optimizer, text, recipe, processes, path, about).go(
-        save_every, show
-    )
+    return _Run(
+        model, optimizer, text, recipe, processes, path, save_every, out, about
+    ).go(show)
 
 
 class _Run:
-    def __init__(self, model, optimizer, text, recipe, processes, path, about):
+    def __init__(
+        self, model, optimizer, text, recipe, processes, path, save_every, out, about
+    ):
         self.model, self.optimizer, self.text = model, optimizer, text
-        self.recipe, self.processes, self.path = recipe, processes, path
+        self.recipe, self.processes, self.save_every = recipe, processes, save_every
+        self.path, self.out = (p and Path(p) for p in (path, out))
+        check_run(model.config, recipe, processes, path, save_every)
         check_vocabulary(text, model.config.vocabulary)
+        batches(text.train, recipe.batch, recipe.length, recipe.seed)  # checks lengths
+        self.bytes_per_token = bytes_per_token(text, recipe)
         self.device = processes.device
         self.objective = Objective(model, recipe)
-        self.step, self.diverged_at = 0, -1
+        self.step, self.saved, self.diverged_at = 0, -1, -1
         self.losses: list[Tensor] = []  # on the device: to read one is to wait
+        self.asked = torch.zeros((), device=self.device)  # by a signal, to any process
         self.seen: dict[str, list] = {"val_step": [], "val_curve": []}
         self.origin = mean_rows(model)
         self.rates = [float(g["lr"]) for g in optimizer.param_groups]
-        self.about = {**asdict(model.config), **asdict(recipe), "text": text.hash}
-        self.about |= {"yarn": repr(model.config.yarn), **(about or {})}
-        self.about |= {"mode": processes.mode, "processes": processes.world}
+        self.about = self._about() | (about or {})
+        self.signals = Signals(self.path is not None)
         self._resume()
+        if self.out and self.step < recipe.steps:  # at its end it may have been written
+            saved_weights().check(self.out)
         self.clock = Clock(self.device)
         self.run = self._wrapped()
+
+    def _about(self) -> dict:
+        """What a state must say for this run to go on from it."""
+        r, config, processes = self.recipe, self.model.config, self.processes
+        said = {k: v for k, v in asdict(r).items() if k not in (*FREE, *SCHEDULE)}
+        said |= {**asdict(config), "yarn": repr(config.yarn), "text": self.text.hash}
+        said["mode"] = "shards" if processes.sharded else "whole"
+        if r.balance or r.phi:  # not linear in the tokens of a forward pass
+            said["sequences of a forward pass"] = share_of(r, processes)[1]
+        if processes.sharded or r.phi:
+            said["processes"] = processes.world
+        return said
 
     def _wrapped(self) -> nn.Module:
         alone = self.processes.world == 1 or self.processes.sharded
@@ -232,23 +201,26 @@ class _Run:
 
     # --- steps
 
-    def go(self, save_every: int, show: bool) -> dict:
-        r = self.recipe
-        data = self._data()
-        bar = _bar(r.steps, self.step, show and self.processes.first)
-        while self.step < r.steps and self.diverged_at < 0:
-            if r.evaluate_every and self.step % r.evaluate_every == 0:
-                self._evaluate()
-            self._advance(*next(data))
-            self._look()
-            self._tell(bar)
-            if self.path and save_every and self.step % save_every == 0:
-                self._save()
-        bar.close()
+    def go(self, show: bool) -> dict:
+        r, data = self.recipe, self._data()
+        with _bar(r.steps, self.step, show and self.processes.first) as bar:
+            self._say_that_it_compiles(bar)
+            with self.signals:
+                while self.step < r.steps and self.diverged_at < 0:
+                    if r.evaluate_every and self.step % r.evaluate_every == 0:
+                        self._evaluate()
+                    self._advance(*next(data))
+                    self._look()
+                    self._tell(bar)
+                    self._keep()
+        if self.diverged_at < 0 and not are_finite(self.model, self.processes):
+            self.diverged_at = self.step  # of the loss that would come next
+        if self.path and self.diverged_at < 0 and self.saved != self.step:
+            self._save()
         self._evaluate()
         row = self._row()
-        if self.path:
-            checkpoint.forget(self.path, self.processes)
+        if self.out and self.diverged_at < 0:
+            self._keep_weights(row)
         return row
 
     def _data(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -268,8 +240,8 @@ class _Run:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         start = self.clock.now()
-        micro = self.recipe.micro
-        parts = list(zip(_split(inputs, micro), _split(targets, micro), strict=True))
+        _, size = share_of(self.recipe, self.processes)
+        parts = list(zip(inputs.split(size), targets.split(size), strict=True))
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for i, part in enumerate(parts):
             with self._together(i == len(parts) - 1), self._autocast():
@@ -283,7 +255,9 @@ class _Run:
             total = total * torch.nan
         self.optimizer.zero_grad(set_to_none=True)
         self.clock.note(start, middle, self.clock.now())
-        self.losses.append(self.processes.mean(total))
+        caught = torch.full_like(total, self.signals.caught)
+        mean, self.asked = self.processes.mean(torch.stack([total, caught]))
+        self.losses.append(mean)
         self.step += 1
 
     def _together(self, last: bool):
@@ -300,13 +274,50 @@ class _Run:
 
     def _look(self) -> None:
         """Stop at a loss that is not finite."""
-        every = LOOK if self.device.type == "cuda" else 1
-        if self.step % every and self.step < self.recipe.steps:
+        if not self._looks():
             return
+        every = LOOK if self.device.type == "cuda" else 1
         finite = torch.stack(self.losses[-every:]).isfinite().tolist()
         if not all(finite):
             self.diverged_at = len(self.losses) - len(finite) + finite.index(False)
             self.losses = self.losses[: self.diverged_at]
+
+    def _looks(self) -> bool:
+        """Whether losses are read after this step, which waits for a GPU."""
+        every = LOOK if self.device.type == "cuda" else 1
+        last = self.step == self.recipe.steps
+        return last or self.step % every == 0 or self._saves()
+
+    def _saves(self) -> bool:
+        return bool(self.path) and self.step % self.save_every == 0
+
+    def _keep(self) -> None:
+        """Save the state where it is due, or where a signal asks for the end."""
+        number = self._signal()
+        if self.diverged_at >= 0 or not (number or self._saves()):
+            return
+        if not are_finite(self.model, self.processes):
+            self.diverged_at = self.step  # of the loss that would come next
+            return
+        self._save()
+        if number:
+            raise Stopped(
+                number,
+                f"stopped by {signal.Signals(number).name} after step {self.step} of "
+                f"{self.recipe.steps}; the state is in {self.path}, and the same "
+                "command goes on from there",
+            )
+
+    def _signal(self) -> int:
+        """The number of the signal that asks for the end, in the same step everywhere.
+
+        0 is none. Several processes learn of it where they read losses.
+        """
+        if self.processes.world == 1:
+            return self.signals.caught
+        if not self._looks() or float(self.asked) == 0:
+            return 0
+        return self.signals.caught or signal.SIGTERM
 
     # --- evaluation
 
@@ -321,11 +332,13 @@ class _Run:
             self.seen.setdefault("load_cv_curve", []).append(found["load_cv"])
         self.last = found
 
-    # --- checkpoints
+    # --- what is kept
 
     def _save(self) -> None:
         state = {
             "about": self.about,
+            "schedule": {k: getattr(self.recipe, k) for k in SCHEDULE},
+            "processes": self.processes.world,
             "step": self.step,
             "model": dict(self.objective.named_parameters()),
             "buffers": {k: v for k, v in self.objective.phi.named_buffers()},
@@ -335,6 +348,7 @@ class _Run:
             "seen": self.seen,
         }
         checkpoint.save(self.path, self.step, state, self.processes)
+        self.saved = self.step
 
     def _resume(self) -> None:
         if self.path is None:
@@ -342,18 +356,42 @@ class _Run:
         state = checkpoint.load(self.path, self.about, self.processes)
         if state is None:
             return
+        check_schedule(self.path, state["step"], state["schedule"], self.recipe)
         checkpoint.put_back(dict(self.objective.named_parameters()), state["model"])
         checkpoint.put_back(dict(self.objective.phi.named_buffers()), state["buffers"])
         self.optimizer.load_state_dict(
             checkpoint.optimizer_state(self.optimizer, state["optimizer"])
         )
         self.step, self.seen = state["step"], state["seen"]
+        self.saved = self.step
         self.origin = {k: v.to(self.device) for k, v in state["origin"].items()}
         self.losses = list(state["losses"].to(self.device))
+        then, now = state["processes"], self.processes.world
+        if then != now and self.processes.first:
+            print(
+                f"symlab.pretraining: the state of {self.path} is of {then} processes "
+                f"and goes on with {now}: losses agree up to rounding only",
+                file=sys.stderr,
+            )
 
-    # --- what is told
+    def _keep_weights(self, row: dict) -> None:
+        said = {"recipe": asdict(self.recipe), "text": self.text.name}
+        said |= {"text_hash": self.text.hash, "val_loss": row["val_loss"]}
+        said |= {k: v for k, v in self.about.items() if k in ("optimizer", "start")}
+        saved_weights().save(self.out, self.model, self.text, said)
+
+    # --- what is said
+
+    def _say_that_it_compiles(self, bar) -> None:
+        self.compiling = self.recipe.compile and not bar.disable and time.monotonic()
+        if self.compiling:
+            bar.write("compiling the model: the first step takes longer", sys.stderr)
 
     def _tell(self, bar) -> None:
+        if self.compiling:
+            took = time.monotonic() - self.compiling
+            bar.write(f"compiled: the first step took {took:.0f} s", sys.stderr)
+            self.compiling = False
         bar.update(1)
         if not bar.disable and self.step % LOOK == 0:
             bar.set_postfix(loss=f"{float(self.losses[-1]):.3f}", refresh=False)
@@ -373,9 +411,11 @@ class _Run:
             **self.seen,
             **shifts(self.model, self.origin),
             "train_loss": [float(x) for x in self.losses],
-            "bits_per_byte": nats / np.log(2) / self.text.bytes_per_token,
+            "bits_per_byte": nats / np.log(2) / self.bytes_per_token,
             "text": self.text.name,
             "text_hash": self.text.hash,
+            "shared_text": float(getattr(self.text, "shared", np.nan)),
+            "balance_over": self._balance_over(),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "tokens": self.step * tokens,
             "flops_per_token": flops,
@@ -392,92 +432,19 @@ class _Run:
             "diverged_at": self.diverged_at,
         }
 
-
-@torch.no_grad()
-def evaluate(
-    model: Decoder, text: Corpus, recipe: Recipe, processes: Processes = ALONE
-) -> dict[str, float]:
-    """val_loss, head_drift and, of a mixture, `measures` over all validation tokens.
-
-    head_drift: root mean square over tokens of the mean logit over the vocabulary.
-    """
-    r = recipe
-    data = validation_batches(text.validation, r.batch, r.length, r.validation)
-    autocast, wide = r.precision == "bfloat16", PRECISIONS[r.precision]
-    totals = torch.zeros(2, dtype=torch.float64, device=processes.device)
-    routers: list[list[Router]] = []
-    parts = [
-        part
-        for pair in data
-        for part in zip(
-            *(_split(processes.share(x), r.micro) for x in pair), strict=True
-        )
-    ]
-    for inputs, targets in parts:
-        inputs, targets = inputs.to(processes.device), targets.to(processes.device)
-        with torch.autocast(processes.device.type, torch.bfloat16, enabled=autocast):
-            logits, found = model(inputs, routers=True)
-        totals[0] += loss(logits, targets)
-        totals[1] += logits.mean(-1, dtype=wide).square().mean()
-        routers.append(found)
-    nll, drift = (processes.mean(totals) / len(parts)).tolist()
-    row = {"val_loss": nll, "head_drift": drift**0.5}
-    if model.config.experts:
-        row |= _measures(routers, processes)
-    return row
+    def _balance_over(self) -> str:
+        if not (self.recipe.balance or self.recipe.phi):
+            return ""
+        passes, size = share_of(self.recipe, self.processes)
+        passes *= self.processes.world
+        return f"micro-batches of {size} sequences, {passes} per step"
 
 
-def _measures(routers: list[list[Router]], processes: Processes) -> dict[str, float]:
-    """Of routers by batch, then layer, over the tokens of all processes."""
-    layers = [
-        Router(*(processes.gather(torch.cat(x)) for x in zip(*layer, strict=True)))
-        for layer in zip(*routers, strict=True)
-    ]
-    return measures(layers)
+def saved_weights():
+    """The module that keeps weights, which needs more than a run without them."""
+    from symlab.pretraining import saved
 
-
-def mean_rows(model: Decoder) -> dict[str, Tensor]:
-    """The mean row (D,) of the head and of each router: what a softmax does not see."""
-    names = {"head.weight", *(f"blocks.{i}.feed.router.weight" for i in _layers(model))}
-    return {
-        name: _whole(p.detach().mean(0))
-        for name, p in model.named_parameters()
-        if name in names
-    }
-
-
-def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
-    """How far mean rows have moved, over the root mean square length of rows.
-
-    head_shift, and router_shift, the mean over layers. Centred updates leave both 0.
-    """
-    parameters, found = dict(model.named_parameters()), {}
-    for name, now in mean_rows(model).items():
-        p = parameters[name].detach()
-        length = _whole(p.square().sum()).sqrt() / len(p) ** 0.5
-        moved = float((now - origin[name]).norm() / length)
-        found.setdefault(name.split(".")[-2], []).append(moved)
-    return {f"{kind}_shift": sum(x) / len(x) for kind, x in found.items()}
-
-
-def _layers(model: Decoder) -> range:
-    return range(model.config.layers if model.config.experts else 0)
-
-
-def _whole(x: Tensor) -> Tensor:
-    return x.full_tensor() if hasattr(x, "full_tensor") else x
-
-
-def _split(rows, micro: int) -> tuple[Tensor, ...]:
-    """Rows of one process in micro-batches."""
-    rows = torch.as_tensor(rows)
-    size = micro or len(rows)
-    if len(rows) % size:
-        raise ValueError(
-            f"micro = {micro} does not divide the {len(rows)} sequences of a process: "
-            "choose a divisor"
-        )
-    return rows.split(size)
+    return saved
 
 
 def _bar(steps: int, done: int, show: bool):

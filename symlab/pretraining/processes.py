@@ -57,9 +57,14 @@ class Processes:
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
 
-    def wait(self) -> None:
-        if self.world > 1:
-            dist.barrier()
+    def any(self, here: bool) -> bool:
+        """Whether it is so in one process or more; each waits for the others' word."""
+        if self.world == 1:
+            return here
+        return bool(self.mean(torch.tensor(float(here), device=self.device)) > 0)
+
+
+ALONE = Processes()
 
 
 def on(name: str) -> torch.device:

@@ -1,0 +1,108 @@
+"""What is measured of a model besides its training losses."""
+
+import torch
+from torch import Tensor
+
+from symlab.data.text import Corpus, validation_batches
+from symlab.models.routing_load import measures
+from symlab.models.transformer import Decoder, Router, loss
+from symlab.pretraining.processes import ALONE, Processes
+from symlab.pretraining.recipe import PRECISIONS, Recipe, share_of
+
+
+@torch.no_grad()
+def evaluate(
+    model: Decoder, text: Corpus, recipe: Recipe, processes: Processes = ALONE
+) -> dict[str, float]:
+    """val_loss, head_drift and, of a mixture, `measures` over all validation tokens.
+
+    head_drift: root mean square over tokens of the mean logit over the vocabulary.
+    """
+    r = recipe
+    _, size = share_of(r, processes)
+    data = validation_batches(text.validation, r.batch, r.length, r.validation)
+    autocast, wide = r.precision == "bfloat16", PRECISIONS[r.precision]
+    totals = torch.zeros(2, dtype=torch.float64, device=processes.device)
+    routers: list[list[Router]] = []
+    parts = [
+        part
+        for pair in data
+        for part in zip(
+            *(torch.from_numpy(processes.share(x)).split(size) for x in pair),
+            strict=True,
+        )
+    ]
+    for inputs, targets in parts:
+        inputs, targets = inputs.to(processes.device), targets.to(processes.device)
+        with torch.autocast(processes.device.type, torch.bfloat16, enabled=autocast):
+            logits, found = model(inputs, routers=True)
+        totals[0] += loss(logits, targets)
+        totals[1] += logits.mean(-1, dtype=wide).square().mean()
+        routers.append(found)
+    nll, drift = (processes.mean(totals) / len(parts)).tolist()
+    row = {"val_loss": nll, "head_drift": drift**0.5}
+    if model.config.experts:
+        row |= _measures(routers, processes)
+    return row
+
+
+def _measures(routers: list[list[Router]], processes: Processes) -> dict[str, float]:
+    """Of routers by batch, then layer, over the tokens of all processes."""
+    layers = [
+        Router(*(processes.gather(torch.cat(x)) for x in zip(*layer, strict=True)))
+        for layer in zip(*routers, strict=True)
+    ]
+    return measures(layers)
+
+
+def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
+    """Of the tokens that `evaluate` predicts: the text of other windows has others.
+
+    Raises ValueError where the text has no such windows, as `evaluate` would.
+    """
+    r = recipe
+    data = validation_batches(text.validation, r.batch, r.length, r.validation)
+    if not hasattr(text, "target_bytes"):
+        return text.bytes_per_token
+    found = sum(text.target_bytes(targets) for _, targets in data)
+    return found / sum(targets.size for _, targets in data)
+
+
+def mean_rows(model: Decoder) -> dict[str, Tensor]:
+    """The mean row (D,) of the head and of each router: what a softmax does not see."""
+    names = {"head.weight", *(f"blocks.{i}.feed.router.weight" for i in _layers(model))}
+    return {
+        name: _whole(p.detach().mean(0))
+        for name, p in model.named_parameters()
+        if name in names
+    }
+
+
+def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
+    """How far mean rows have moved, over the root mean square length of rows.
+
+    head_shift, and router_shift, the mean over layers. Centred updates leave both 0.
+    """
+    parameters, found = dict(model.named_parameters()), {}
+    for name, now in mean_rows(model).items():
+        p = parameters[name].detach()
+        length = _whole(p.square().sum()).sqrt() / len(p) ** 0.5
+        moved = float((now - origin[name]).norm() / length)
+        found.setdefault(name.split(".")[-2], []).append(moved)
+    return {f"{kind}_shift": sum(x) / len(x) for kind, x in found.items()}
+
+
+def are_finite(model: Decoder, processes: Processes) -> bool:
+    """Whether all parameters are, in all processes."""
+    parts = [p.detach() for p in model.parameters()]
+    parts = [p.to_local() if hasattr(p, "to_local") else p for p in parts]
+    bad = torch.stack([~p.isfinite().all() for p in parts]).any()
+    return not processes.any(bool(bad))
+
+
+def _layers(model: Decoder) -> range:
+    return range(model.config.layers if model.config.experts else 0)
+
+
+def _whole(x: Tensor) -> Tensor:
+    return x.full_tensor() if hasattr(x, "full_tensor") else x

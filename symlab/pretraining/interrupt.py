@@ -1,0 +1,50 @@
+"""SIGTERM and Ctrl-C while a run can be saved: noted at once, heeded between steps."""
+
+import signal
+import threading
+import time
+
+ASKED = (signal.SIGINT, signal.SIGTERM)
+SAME = 2.0  # seconds: torchrun repeats a terminal's Ctrl-C, which is one wish
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that was asked to stop, and whose state is on disk; the text says where.
+
+    number: the signal's; a shell's exit code is 128 + number.
+    """
+
+    def __init__(self, number: int, said: str):
+        super().__init__(said)
+        self.number = number
+
+
+class Signals:
+    """While the context lasts, `caught` is the number of the first signal, else 0.
+
+    A second one, later than two seconds, acts as it would have without. Ignored signals
+    stay ignored, and outside of the main thread nothing changes, since Python lets no
+    other thread handle signals.
+    """
+
+    def __init__(self, wanted: bool = True):
+        self.wanted, self.caught, self.since = wanted, 0, 0.0
+        self.before: dict[int, object] = {}
+
+    def __enter__(self) -> "Signals":
+        if self.wanted and threading.current_thread() is threading.main_thread():
+            for number in ASKED:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self.before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error) -> None:
+        while self.before:
+            signal.signal(*self.before.popitem())
+
+    def _note(self, number: int, frame) -> None:
+        if not self.caught:
+            self.caught, self.since = number, time.monotonic()
+        elif time.monotonic() - self.since > SAME:
+            self.__exit__()
+            signal.raise_signal(number)

@@ -1,0 +1,72 @@
+"""A decoder with its initial weights, and what SymOpt will do with each of them."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+
+from symlab.models.families import DecoderConfig
+from symlab.models.transformer import Decoder, _put
+from symlab.pretraining.processes import ALONE, Processes, shard
+from symlab.pretraining.recipe import PRECISIONS, Recipe, check_rates
+from symlab.symopt import param_groups
+
+OWN = ("compile", "betas", "eps")  # arguments of SymOpt that `param_groups` lacks
+
+
+def build(
+    config: DecoderConfig, recipe: Recipe, optimizer: dict, processes: Processes = ALONE
+) -> tuple[Decoder, list[dict]]:
+    """A decoder with initial weights, in shards if so wanted, and its param_groups.
+
+    Roles are found on the meta device, before any weight exists.
+    """
+    model, groups = plan(config, optimizer)
+    model.to(PRECISIONS[recipe.precision])
+    if processes.sharded:
+        shard(model)
+    model.to_empty(device=processes.device)
+    model.initialise(torch.Generator().manual_seed(recipe.seed))
+    return model, groups
+
+
+def plan(config: DecoderConfig, optimizer: dict) -> tuple[Decoder, list[dict]]:
+    """A decoder without memory, on the meta device, and its param_groups.
+
+    Raises ValueError for rates, roles, rules and options that SymOpt does not take.
+    """
+    check_rates(optimizer)
+    with torch.device("meta"):
+        model = Decoder(config)
+        example = torch.zeros(1, min(8, config.context), dtype=torch.long)
+    chosen = {k: v for k, v in optimizer.items() if k not in OWN}
+    return model, param_groups(model, example=example, **chosen)
+
+
+@torch.no_grad()
+def begin_with(model: Decoder, weights: Mapping[str, Tensor]) -> None:
+    """Copy whole parameters by name; of a sharded model each process takes its part.
+
+    Raises ValueError where names or shapes are not the model's.
+    """
+    own = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(own.keys() | given.keys()):
+        if own.get(name) != given.get(name):
+            raise ValueError(
+                f"the weights to begin with have {name} {given.get(name, 'missing')} "
+                f"and the model {own.get(name, 'has none')}: give both one "
+                "configuration"
+            )
+    for name, p in model.named_parameters():
+        _put(p, weights[name].detach())
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits of names and values."""
+    found = sha256()
+    for name, value in sorted(weights.items()):
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return found.hexdigest()[:16]

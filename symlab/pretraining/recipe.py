@@ -1,0 +1,175 @@
+"""How to train, and what is checked before a text is read or a weight exists."""
+
+from dataclasses import dataclass
+from math import isfinite
+from numbers import Integral
+from pathlib import Path
+
+import torch
+
+from symlab.models.families import DecoderConfig
+from symlab.pretraining.processes import Processes
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.float32}
+PRECISIONS |= {"float64": torch.float64}  # what weights are; products in the name
+COUNTS = {"steps": 1, "batch": 1, "length": 1, "validation": 1}  # at least
+COUNTS |= {"micro": 0, "evaluate_every": 0, "seed": 0}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; sizes and counts are those of all processes together.
+
+    Raises ValueError for a value that no run can have.
+    """
+
+    steps: int
+    batch: int
+    """sequences of one step"""
+    length: int
+    """tokens of a sequence"""
+    micro: int = 0
+    """sequences of one forward pass in one process; 0: its whole share"""
+    decay: float = 0.4
+    """part of the steps, at the end, in which rates fall linearly to zero"""
+    precision: str = "float32"
+    """'bfloat16': products only, by autocast; weights and updates stay float32"""
+    compile: bool = False
+    """torch.compile for model and loss"""
+    evaluate_every: int = 0
+    """steps; 0: at the end only"""
+    validation: int = 8
+    """batches of validation text"""
+    balance: float = 0.0
+    """weight of the load-balancing loss, averaged over layers"""
+    z: float = 0.0
+    """weight of the z-loss of routers, averaged over layers"""
+    phi: float = 0.0
+    """weight of phi-balancing, averaged over layers"""
+    seed: int = 0
+    """of weights and of the order of the text"""
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"unknown precision {self.precision!r}: use {', '.join(PRECISIONS)}"
+            )
+        for name, least in COUNTS.items():
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(
+                    f"{name} = {value}: give a whole number of {least} or more"
+                )
+        if self.seed >= 2**63:
+            raise ValueError(f"seed = {self.seed}: give one below 2^63")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(
+                f"decay = {self.decay}: give the part of the steps in which rates "
+                "fall, between 0 and 1"
+            )
+        for name in ("balance", "z", "phi"):
+            check_not_negative(name, getattr(self, name))
+
+
+def schedule(step: int, steps: int, decay: float) -> float:
+    """What multiplies every rate: 1, then linearly down to 0 in the part `decay`."""
+    left = steps - step
+    return min(1.0, left / (decay * steps)) if decay else 1.0
+
+
+def check_run(
+    config: DecoderConfig,
+    recipe: Recipe,
+    processes: Processes,
+    path: Path | None,
+    save_every: int,
+) -> None:
+    """Raise ValueError where model, recipe, processes and checkpoint do not fit."""
+    if recipe.length > config.context:
+        raise ValueError(
+            f"length = {recipe.length} is more than the model's context of "
+            f"{config.context}: shorten the sequences or configure a longer context"
+        )
+    if (recipe.phi or recipe.balance or recipe.z) and not config.experts:
+        raise ValueError(
+            "balance, z and phi are for a mixture of experts, and this model is "
+            "dense: set them to 0"
+        )
+    share_of(recipe, processes)
+    check_saving(path, save_every)
+
+
+def share_of(recipe: Recipe, processes: Processes) -> tuple[int, int]:
+    """Forward passes of one process in one step, and the sequences of each.
+
+    Raises ValueError where the batch does not divide so.
+    """
+    if recipe.batch % processes.world:
+        raise ValueError(
+            f"a batch of {recipe.batch} sequences does not divide among "
+            f"{processes.world} processes: choose a multiple"
+        )
+    share = recipe.batch // processes.world
+    size = recipe.micro or share
+    if share % size:
+        raise ValueError(
+            f"micro = {size} does not divide the {share} sequences of a process: "
+            "choose a divisor"
+        )
+    return share // size, size
+
+
+def check_saving(path: Path | None, save_every: int) -> None:
+    """Raise ValueError for one of the two without the other."""
+    if not isinstance(save_every, Integral) or save_every < 0:
+        raise ValueError(
+            f"save_every = {save_every}: give steps between two checkpoints, or 0"
+        )
+    if save_every and path is None:
+        raise ValueError(
+            f"save_every = {save_every} without a checkpoint: say where the state is "
+            "kept (path= in Python, --checkpoint in a shell)"
+        )
+    if path is not None and not save_every:
+        raise ValueError(
+            f"the checkpoint {path} is never saved: say after how many steps "
+            "(save_every= in Python, --save-every in a shell)"
+        )
+
+
+def check_rates(optimizer: dict) -> None:
+    """Raise ValueError for a rate or decay of weights that is negative or infinite."""
+    for name in ("lr", "weight_decay"):
+        if name in optimizer:
+            check_not_negative(name, optimizer[name])
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Raise ValueError unless the value is finite and 0 or more."""
+    if not (isfinite(value) and value >= 0):
+        raise ValueError(f"{name} = {value}: give a finite number of 0 or more")
+
+
+def check_schedule(path: Path, step: int, saved: dict, recipe: Recipe) -> None:
+    """Raise ValueError unless a state of `step` steps is one that the recipe reaches.
+
+    saved: the steps and the decay of the run that left the state in `path`. Its rates
+    up to there must be this recipe's, so with more steps neither may have begun to
+    fall.
+    """
+    then, now = (saved["steps"], saved["decay"]), (recipe.steps, recipe.decay)
+    if then == now:
+        return
+    if step > recipe.steps:
+        raise ValueError(
+            f"the checkpoint {path} is at step {step}, past steps = {recipe.steps}: "
+            "ask for as many or more, or name another path"
+        )
+    for t in range(step):
+        if schedule(t, *then) != schedule(t, *now):
+            raise ValueError(
+                f"the checkpoint {path} is at step {step}, and from step {t} on its "
+                f"rates were those of steps = {then[0]} and decay = {then[1]}, not of "
+                f"{now[0]} and {now[1]}: give the former to end that run, or another "
+                "path to start a new one (decay = 0 leaves every later length open)"
+            )
