@@ -17,7 +17,6 @@ from symlab.pretraining.processes import Processes, join, leave
 from tests.test_pretraining import RUNS, text
 
 KEPT = ("train_loss", "val_curve", "head_shift", "state_bytes", "load_cv")
-KEPT += ("balance_over",)
 
 
 def main(out: str, what: str, modes: list[str]) -> None:

@@ -132,7 +132,6 @@ def test_ten_kills_at_random_moments_change_no_loss(tmp_path):
     assert max(found["at"]) < 60
     assert found["resumed"] == found["whole"]
     assert "damaged" not in done.stderr
-    assert not list(tmp_path.glob(".run*"))  # what a kill while saving had left
 
 
 @pytest.mark.parametrize("decay", [0.4, 0.0])
@@ -187,6 +186,17 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=f"{words}.*: name another path"):
             pretrain(DENSE, text(), recipe, optimizer, **options, **other)
     assert (tmp_path / "run.4.0of1").exists()
+
+
+def test_a_checkpoint_that_began_with_other_weights_is_refused(tmp_path, monkeypatch):
+    options = {"path": tmp_path / "run", "save_every": 4}
+    given = dict(Decoder(DENSE, torch.Generator().manual_seed(7)).named_parameters())
+    args = DENSE, text(), RECIPE, ADAMW
+    whole = pretrain(*args, weights=given)
+    killed_at(5, monkeypatch, *args, **options, weights=given)
+    with pytest.raises(ValueError, match="start = .* instead of None"):
+        pretrain(*args, **options)
+    assert losses(pretrain(*args, **options, weights=given)) == losses(whole)
 
 
 def test_a_checkpoint_of_more_shards_is_refused(tmp_path):
@@ -300,6 +310,29 @@ def test_a_run_that_diverges_keeps_its_last_good_state(when, tmp_path):
     assert names(tmp_path) == good
     state = torch.load(tmp_path / good[1], weights_only=True)
     assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_a_file_gets_its_name_when_its_content_is_on_the_disk(tmp_path, monkeypatch):
+    """And the name is on the disk before the run goes on."""
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+
+        def spy(*args, name=name, real=real):
+            calls.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(checkpoint.os, name, spy)
+    options = {"path": tmp_path / "run", "save_every": 12}
+    pretrain(DENSE, text(), RECIPE, ADAMW, **options)
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_what_a_kill_while_saving_has_left_is_deleted(tmp_path):
+    (tmp_path / ".run.3.0of1.tmp").write_bytes(b"half of a state")
+    options = {"path": tmp_path / "run", "save_every": 12}
+    pretrain(DENSE, text(), RECIPE, ADAMW, **options)
+    assert names(tmp_path) == ["run.12.0of1"]
 
 
 # --- signals -------------------------------------------------------------------------

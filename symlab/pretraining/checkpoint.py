@@ -90,8 +90,10 @@ def load(path: Path, about: dict, processes: Processes) -> dict | None:
 
 def latest(path: Path) -> int | None:
     """The last step that is completely there, None without one."""
-    complete = [step for step, (of, found) in _steps(path).items() if len(found) == of]
-    return max(complete, default=None)
+    steps = _steps(Path(path))
+    return max(
+        (s for s, (of, found) in steps.items() if len(found) == of), default=None
+    )
 
 
 def forget(path: Path) -> None:
@@ -203,12 +205,12 @@ def _sharded(value, p: Tensor):
 
 
 def _check(path: Path, saved: dict, about: dict) -> None:
-    differing = [k for k in about if saved.get(k) != about[k]]
+    differing = [k for k in {**about, **saved} if saved.get(k) != about.get(k)]
     if differing:
         k = differing[0]
         raise ValueError(
             f"the checkpoint {path} is of another run, with {k} = {saved.get(k)!r} "
-            f"instead of {about[k]!r}: name another path, or delete it"
+            f"instead of {about.get(k)!r}: name another path, or delete it"
         )
 
 

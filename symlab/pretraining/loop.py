@@ -210,9 +210,12 @@ class _Run:
                     if r.evaluate_every and self.step % r.evaluate_every == 0:
                         self._evaluate()
                     self._advance(*next(data))
-                    self._look()
                     self._tell(bar)
-                    self._keep()
+                    asked = self._signal()
+                    if asked or self._saves() or self._looks():
+                        self._look()
+                    if (asked or self._saves()) and self.diverged_at < 0:
+                        self._keep(asked)
         if self.diverged_at < 0 and not are_finite(self.model, self.processes):
             self.diverged_at = self.step  # of the loss that would come next
         if self.path and self.diverged_at < 0 and self.saved != self.step:
@@ -274,8 +277,6 @@ class _Run:
 
     def _look(self) -> None:
         """Stop at a loss that is not finite."""
-        if not self._looks():
-            return
         every = LOOK if self.device.type == "cuda" else 1
         finite = torch.stack(self.losses[-every:]).isfinite().tolist()
         if not all(finite):
@@ -283,19 +284,15 @@ class _Run:
             self.losses = self.losses[: self.diverged_at]
 
     def _looks(self) -> bool:
-        """Whether losses are read after this step, which waits for a GPU."""
+        """Whether losses are read after this step in any case: a GPU is waited for."""
         every = LOOK if self.device.type == "cuda" else 1
-        last = self.step == self.recipe.steps
-        return last or self.step % every == 0 or self._saves()
+        return self.step % every == 0 or self.step == self.recipe.steps
 
     def _saves(self) -> bool:
         return bool(self.path) and self.step % self.save_every == 0
 
-    def _keep(self) -> None:
-        """Save the state where it is due, or where a signal asks for the end."""
-        number = self._signal()
-        if self.diverged_at >= 0 or not (number or self._saves()):
-            return
+    def _keep(self, number: int) -> None:
+        """Save the state unless it is spoilt, and stop if a signal has asked for it."""
         if not are_finite(self.model, self.processes):
             self.diverged_at = self.step  # of the loss that would come next
             return
@@ -311,7 +308,7 @@ class _Run:
     def _signal(self) -> int:
         """The number of the signal that asks for the end, in the same step everywhere.
 
-        0 is none. Several processes learn of it where they read losses.
+        0 is none. Several processes hear of it with the losses that they read.
         """
         if self.processes.world == 1:
             return self.signals.caught
