@@ -360,7 +360,7 @@ class Decoder(nn.Module):
             elif name.endswith("bias") and not name.endswith("router.bias"):
                 p.zero_()
             else:
-                _put(p, STD * torch.randn(p.shape, generator=draws, device="cpu"))
+                put(p, STD * torch.randn(p.shape, generator=draws, device="cpu"))
         self.tabulate()
 
     def tabulate(self) -> None:
@@ -444,7 +444,7 @@ class Decoder(nn.Module):
         return seen.triu(at - first + 1 - window) if narrow else seen
 
 
-def _put(p: Tensor, value: Tensor) -> None:
+def put(p: Tensor, value: Tensor) -> None:
     """Copy; of a sharded parameter each process takes its own part."""
     if hasattr(p, "device_mesh"):
         from torch.distributed.tensor import distribute_tensor

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from symlab.models.families import DecoderConfig
-from symlab.models.transformer import Decoder, _put
+from symlab.models.transformer import Decoder, put
 from symlab.pretraining.processes import ALONE, Processes, shard
 from symlab.pretraining.recipe import PRECISIONS, Recipe, check_rates
 from symlab.symopt import param_groups
@@ -60,7 +60,7 @@ def begin_with(model: Decoder, weights: Mapping[str, Tensor]) -> None:
                 "configuration"
             )
     for name, p in model.named_parameters():
-        _put(p, weights[name].detach())
+        put(p, weights[name].detach())
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
