@@ -1,0 +1,132 @@
+"""Tokens on disk, and which text they are of.
+
+SYMLAB_CACHE/text/
+    <text>-<vocabulary>-<version>/  train.bin, validation.bin and about.json; the
+                                    checksum in the last tells whether they belong
+                                    together
+    <source>.json                   the text that a source had when it was last read
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from symlab.data.text.cutting import FORMAT
+from symlab.data.text.sources import BLOCK, Reading, Source
+from symlab.data.text.tokens import Corpus, id_type, library
+
+PARTS = ("train.bin", "validation.bin")
+SETTLED = 2.0  # seconds; a file may change twice within one tick of its clock
+
+
+def folder() -> Path:
+    chosen = os.environ.get("SYMLAB_CACHE") or os.path.expanduser("~/.cache/symlab")
+    return Path(chosen) / "text"
+
+
+def short(*words) -> str:
+    """16 hexadecimal digits that name the words."""
+    return sha256(repr(words).encode()).hexdigest()[:16]
+
+
+@cache
+def version() -> str:
+    try:
+        return metadata.version("tokenizers")
+    except metadata.PackageNotFoundError:
+        return library().__version__  # says what to install
+
+
+def address(key: str, vocabulary: int) -> Path:
+    return folder() / f"{key}-{vocabulary}-{version()}"
+
+
+def load(source: Source, key: str, vocabulary: int, met: Reading) -> Corpus | None:
+    """From the cache, memory-mapped; None where it is absent or damaged."""
+    path, kind = address(key, vocabulary), id_type(vocabulary)
+    try:
+        saved = json.loads((path / "about.json").read_text(encoding="utf-8"))
+        if saved["checksum"] != checksum(path, saved["content"]):
+            return None
+        parts = [np.memmap(path / part, kind, mode="r") for part in PARTS]
+    except Exception:  # a damaged file raises anything; it is written anew
+        return None
+    return assemble(source, key, vocabulary, parts, saved["content"], met)
+
+
+def assemble(source, key, vocabulary, parts, content: dict, met: Reading) -> Corpus:
+    return Corpus(
+        source.name,
+        key,
+        vocabulary,
+        *parts,
+        **content,
+        not_utf8=met.not_utf8,
+        binary=met.binary,
+        examples=tuple(met.examples),
+    )
+
+
+def save(path: Path, content: dict) -> None:
+    """Complete the folder of tokens that are written with what they are."""
+    saved = {"checksum": checksum(path, content), "content": content}
+    (path / "about.json").write_text(json.dumps(saved), encoding="utf-8")
+
+
+def publish(path: Path, key: str, vocabulary: int) -> None:
+    """Move a complete folder to its address: a reader finds all of it or nothing."""
+    place = address(key, vocabulary)
+    shutil.rmtree(place, ignore_errors=True)  # a damaged one
+    with suppress(OSError):  # another request for the same text was first
+        path.rename(place)
+
+
+def checksum(path: Path, content: dict) -> int:
+    """Read in blocks: pages of a memory map would count as memory of the process."""
+    total = zlib.crc32(json.dumps(content, sort_keys=True).encode())
+    for part in PARTS:
+        with (path / part).open("rb") as file:
+            while block := file.read(BLOCK):
+                total = zlib.crc32(block, total)
+    return total
+
+
+class Memo:
+    """The text that a source has, known without reading it while its files stay."""
+
+    def __init__(self, source: Source, limit: int | None):
+        self.asked = time.time()
+        self.fingerprint, self.last_change, self.bytes = source.state
+        self.path = folder() / f"{short(source.name, source.place, limit, FORMAT)}.json"
+
+    def read(self) -> tuple[str, Reading] | None:
+        """(key, what was met); None where the files must be read."""
+        try:
+            saved = json.loads(self.path.read_text(encoding="utf-8"))
+            settled = saved["settled"] or self.path.stat().st_mtime >= self.asked
+            if settled and saved["fingerprint"] == self.fingerprint:
+                return saved["key"], Reading(**saved["met"])
+        except Exception:  # as in load
+            return None
+        return None
+
+    def write(self, key: str, met: Reading) -> None:
+        """`settled` tells whether a later change of a file must show in its times."""
+        saved = {"key": key, "fingerprint": self.fingerprint, "met": asdict(met)}
+        saved["settled"] = self.last_change < self.asked - SETTLED
+        handle, temporary = tempfile.mkstemp(".tmp", ".", self.path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(saved, file)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, self.path)

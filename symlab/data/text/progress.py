@@ -1,0 +1,103 @@
+"""How far the making of tokens is: a bar for people, a file for processes that wait."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from symlab.data.text.sources import Reading
+
+QUIET = 2.0  # seconds without a bar
+
+
+class Bar(tqdm):
+    monitor_interval = 0  # no thread of its own: a fork would not have it
+
+
+class Progress:
+    """Stages of one text; `status` is the file for those who wait, if any do.
+
+    Runs of a sweep, which have SYMLAB_CHECKPOINTS, show no bar: the sweep has one.
+    """
+
+    def __init__(self, name: str, status: Path | None):
+        self.name, self.status = name, status
+        self.hidden = "SYMLAB_CHECKPOINTS" in os.environ
+
+    def reading(
+        self,
+        documents: Iterable[tuple[str, int]],
+        met: Reading,
+        size: int,
+        limit: int | None,
+    ) -> Iterator[tuple[str, int]]:
+        """Pass documents on and count bytes of files or, of a part of them, its own."""
+        limited = limit is not None and (limit < size or not size)
+        with self._stage("reading", limit if limited else size) as reach:
+            taken = 0
+            for text, rank in documents:
+                taken += len(text)  # characters, about as many bytes
+                reach(taken if limited else met.before + met.inside)
+                yield text, rank
+
+    def over(self, documents, what: str, total: int | None = None) -> "Watched":
+        """The same documents; every pass over them is a stage."""
+        return Watched(self, documents, what, total or documents.bytes)
+
+    @contextmanager
+    def _stage(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A function to tell how many bytes of `total` are done."""
+        start, written = time.monotonic(), -1.0
+        bar = Bar(
+            total=total,
+            desc=f"{self.name}: {what}",
+            unit="B",
+            unit_scale=True,
+            delay=QUIET,
+            leave=False,
+            file=sys.stderr,
+            disable=self.hidden,
+            miniters=1,
+            mininterval=0.1 if sys.stderr.isatty() else 20,
+            dynamic_ncols=True,
+        )
+
+        def reach(done: int) -> None:
+            nonlocal written
+            done = min(done, total)
+            bar.update(done - bar.n)
+            now = time.monotonic()
+            if self.status and (now > written + 1 or done == total):
+                written = now
+                self.status.write_text(_line(what, done, total, now - start), "utf-8")
+
+        with bar:
+            reach(0)
+            yield reach
+
+
+class Watched:
+    """Documents whose readers show how far they are."""
+
+    def __init__(self, show: Progress, documents, what: str, total: int):
+        self.show, self.documents, self.what, self.total = show, documents, what, total
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __iter__(self) -> Iterator[bytes]:
+        done = 0
+        with self.show._stage(self.what, self.total) as reach:
+            for document in self.documents:
+                yield document
+                done += len(document)
+                reach(done)
+
+
+def _line(what: str, done: int, total: int, elapsed: float) -> str:
+    form = what + ", {percentage:.0f}% of {total_fmt}B, {remaining} left"
+    return tqdm.format_meter(done, total, elapsed, unit_scale=True, bar_format=form)

@@ -1,0 +1,141 @@
+"""Training and validation documents, so that no near copy of one lies in the other.
+
+A shingle is a run of 30 words (Broder 1997, On the resemblance and containment of
+documents). A hash of its content holds a document out, one in twenty. A document that
+is held out and has more than a tenth of its shingles in the training text joins that,
+and so do those which then have a tenth of theirs there, until none is left. The result
+does not depend on the order in which documents are looked at.
+
+MinHash of whole documents, as for removing copies, would have to be looser: a licence
+or a table that two files share is a small part of either, and it groups in memory that
+grows with the text. Shingles of the held-out documents alone are few, and they are
+compared exactly: what is left is counted in the same pass. Where they are more than
+`LARGEST`, those whose hash is a multiple of a power of two stand for all.
+"""
+
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+
+import numpy as np
+
+HELD_OUT = 0.05  # of the documents, about
+NEAR = 0.1  # of a document's shingles in the training text make it a near copy
+WORDS = 30
+LARGEST = 4_000_000  # shingles of held-out text to keep: exact to about 500 MB of text
+TOGETHER = 2**16  # shingles looked up at once
+MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio, odd
+
+
+def split(documents: Collection[bytes], ranks: np.ndarray) -> tuple[np.ndarray, float]:
+    """(held, shared): which documents are for validation, and what still overlaps.
+
+    documents: D of them, two or more and distinct, read twice
+    ranks: uint64 (D,) of hashes of their content
+    held: bool (D,). Where all that are held out are near copies, they stay so
+    shared: the part of validation's distinct shingles that occur in training, 0 to 1;
+        nan where no document there has 30 words
+    """
+    held = by_rank(ranks)
+    found, every = _sample(_those(documents, held))
+    if not sum(map(len, found)):
+        return held, float("nan")
+    # (S,) each: the shingle's number among the distinct ones, and its document
+    known, number = np.unique(np.concatenate(found), return_inverse=True)
+    owner = np.repeat(np.arange(len(found)), [len(one) for one in found])
+    trained = _occur(known, _those(documents, ~held), every)
+    stays, then_trained = _settle(number, owner, trained, len(found))
+    if stays.any():
+        held[np.flatnonzero(held)[~stays]] = False
+        trained, number = then_trained, number[stays[owner]]
+    if not len(number):
+        return held, float("nan")
+    return held, float(trained[np.unique(number)].mean())
+
+
+def by_rank(ranks: np.ndarray) -> np.ndarray:
+    """Held out by the hash alone, bool (D,).
+
+    Where chance gives none to one side, it gets the one whose hash is nearest.
+    """
+    bound, last = max(int(HELD_OUT * 2**64), int(ranks.min())), ranks.max()
+    return (ranks <= np.uint64(bound)) & (ranks < last)
+
+
+def _settle(number, owner, trained, count) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `count` documents stay held out, and the shingles trained on then."""
+    trained, stays = trained.copy(), np.ones(count, bool)
+    size = np.bincount(owner, minlength=count)
+    while True:
+        copied = np.bincount(owner, trained[number], count)
+        joins = stays & (copied > NEAR * size)
+        if not joins.any():
+            return stays, trained
+        stays &= ~joins
+        trained[number[joins[owner]]] = True
+
+
+def shingles(document: bytes) -> np.ndarray:
+    """A 64-bit hash of each run of 30 words, uint64 (words - 29,).
+
+    A polynomial in the words' checksums, by doubling: runs of 2, 4, 8 and 16 words,
+    and 30 from 16 + 8 + 4 + 2 of them.
+    """
+    words = np.fromiter(map(zlib.crc32, document.split()), np.uint64)
+    count = len(words) - WORDS + 1
+    if count < 1:
+        return np.empty(0, np.uint64)
+    total, at = np.zeros(count, np.uint64), 0
+    runs, length, power = words, 1, MULTIPLIER  # power: MULTIPLIER ** length
+    while length <= WORDS:
+        if WORDS & length:
+            total = total * np.uint64(power) + runs[at : at + count]
+            at += length
+        runs = runs[:-length] * np.uint64(power) + runs[length:]
+        length, power = 2 * length, power * power % 2**64
+    return (total ^ (total >> np.uint64(32))) * np.uint64(MULTIPLIER)
+
+
+def _those(documents: Iterable[bytes], chosen: np.ndarray) -> Iterator[bytes]:
+    for document, take in zip(documents, chosen, strict=True):
+        if take:
+            yield document
+
+
+def _sample(documents: Iterable[bytes]) -> tuple[list[np.ndarray], int]:
+    """Shingles of each document, and of how many they are one."""
+    found, size, every = [], 0, 1
+    for document in documents:
+        found.append(_thin(shingles(document), every))
+        size += len(found[-1])
+        while size > LARGEST:
+            every *= 2
+            found = [_thin(one, every) for one in found]
+            size = sum(map(len, found))
+    return found, every
+
+
+def _thin(hashes: np.ndarray, every: int) -> np.ndarray:
+    """Those whose upper half, which a product mixes best, is a multiple of `every`."""
+    return hashes[hashes >> np.uint64(32) & np.uint64(every - 1) == 0]
+
+
+def _occur(known: np.ndarray, documents: Iterable[bytes], every: int) -> np.ndarray:
+    """Which of the sorted `known` shingles the documents have, bool."""
+    occur = np.zeros(len(known), bool)
+    for hashes in _gathered(_thin(shingles(d), every) for d in documents):
+        hashes.sort()  # neighbours are looked up in neighbouring memory
+        at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+        occur[at[known[at] == hashes]] = True
+    return occur
+
+
+def _gathered(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    waiting, size = [], 0
+    for part in parts:
+        waiting.append(part)
+        size += len(part)
+        if size >= TOGETHER:
+            yield np.concatenate(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield np.concatenate(waiting)

@@ -1,0 +1,161 @@
+"""A tokenised text, and the tokenizer that it learns."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+SAMPLE = 64_000_000  # characters that the tokenizer learns from, at most
+CHUNK = 64  # documents tokenised at once: their offsets take 30 times their memory
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Token ids, read only; `vocabulary - 1` ends each document.
+
+    train, validation: uint16 (N,), or uint32 where the vocabulary is beyond 65,536
+    hash: 16 hexadecimal digits of the text and its split, before it is tokenised
+    bytes_per_token: of the whole validation text. For the bits per byte of the windows
+        that were evaluated, divide by their own bytes: `target_bytes`
+    shared: the part of validation's distinct 30-word shingles that also occur in the
+        training text, 0 to 1; nan where it is unknown or no document has 30 words
+    not_utf8, binary: numbers of files (or lines of JSON) that were left out because
+        they are not UTF-8 or hold NUL bytes
+    examples: names of the first that are not UTF-8
+    """
+
+    name: str
+    hash: str
+    vocabulary: int
+    train: np.ndarray
+    validation: np.ndarray
+    bytes_per_token: float
+    tokenizer: str = field(repr=False)  # JSON, for tokenizers.Tokenizer.from_str
+    shared: float = float("nan")
+    not_utf8: int = 0
+    binary: int = 0
+    examples: tuple[str, ...] = ()
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of the ids; ends of documents leave nothing."""
+        end = self.vocabulary - 1
+        kept = [int(i) for i in ids if i != end]
+        return library().Tokenizer.from_str(self.tokenizer).decode(kept)
+
+    def target_bytes(self, targets: np.ndarray) -> int:
+        """UTF-8 bytes of the tokens, of any shape; the end of a document has none.
+
+        A summed loss of x nats on them is x / log(2) / target_bytes bits per byte,
+        which compares across vocabularies. A text without a tokenizer gives
+        `bytes_per_token` for each token.
+        """
+        if self.bytes_of is None:
+            return round(self.bytes_per_token * np.size(targets))
+        return int(self.bytes_of[targets].sum())
+
+    @cached_property
+    def bytes_of(self) -> np.ndarray | None:
+        """UTF-8 bytes of each token, int64 (V,); None without a tokenizer.
+
+        Byte-level BPE writes every byte of a token as one character.
+        """
+        merged = json.loads(self.tokenizer or "{}").get("model", {}).get("vocab")
+        if merged is None:
+            return None
+        sizes = np.zeros(self.vocabulary, np.int64)
+        for token, i in merged.items():
+            sizes[i] = len(token)
+        return sizes
+
+    def left_out(self) -> str:
+        """One sentence on files that were not read; empty where all were."""
+        said = []
+        if self.not_utf8:
+            more = ", ..." if self.not_utf8 > len(self.examples) else ""
+            said.append(
+                f"{self.not_utf8:,} not UTF-8 ({', '.join(self.examples)}{more})"
+            )
+        if self.binary:
+            said.append(f"{self.binary:,} binary")
+        if not said:
+            return ""
+        return f"files left out of the text {self.name!r}: {' and '.join(said)}"
+
+
+def library():
+    """The package tokenizers, imported when a text needs it."""
+    try:
+        import tokenizers
+    except ImportError:
+        raise ModuleNotFoundError(
+            "texts need the package tokenizers: pip install tokenizers"
+        ) from None
+    return tokenizers
+
+
+@contextmanager
+def threads():
+    """OMP_NUM_THREADS of them, or one per core, and only once.
+
+    The library's threads do not survive a fork: a child that uses them hangs, and some
+    versions warn of it on stderr. So they stay off after they were used.
+    """
+    names = "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"
+    before = {name: os.environ.get(name) for name in names}
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    n = int(wanted) if wanted.isdigit() else os.cpu_count() or 1
+    os.environ.setdefault(names[0], "true" if n > 1 else "false")
+    os.environ.setdefault(names[1], str(n))
+    try:
+        yield
+    finally:
+        if n > 1 and before[names[0]] is None:
+            before[names[0]] = "false"
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def learn(texts: Iterable[str], size: int):
+    """A `tokenizers.Tokenizer` with `size` tokens: bytes, and merges of two or more.
+
+    It learns from the first `SAMPLE` characters. It has no special tokens: text that
+    looks like one stays text.
+    """
+    tokenizer = library().Tokenizer(library().models.BPE())
+    from tokenizers import decoders, pre_tokenizers, trainers
+
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(_first(texts, SAMPLE), trainer)
+    return tokenizer
+
+
+def _first(texts: Iterable[str], size: int) -> Iterator[str]:
+    for text in texts:
+        size -= len(text)
+        if size < 0:
+            return
+        yield text
+
+
+def encode(tokenizer, texts: list[str], vocabulary: int) -> list[np.ndarray]:
+    """The ids of each text, with the end of a document behind them."""
+    dtype = id_type(vocabulary)
+    found = tokenizer.encode_batch_fast(texts)
+    return [np.array([*one.ids, vocabulary - 1], dtype) for one in found]
+
+
+def id_type(vocabulary: int) -> type:
+    return np.uint16 if vocabulary <= 2**16 else np.uint32

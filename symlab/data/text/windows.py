@@ -1,0 +1,88 @@
+"""Windows of tokens: batches for training and for validation, targets shifted once."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from symlab.data.text.tokens import Corpus
+from symlab.harness import rng
+
+
+def batches(
+    tokens: np.ndarray, batch: int, length: int, seed: int, start: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Endless (inputs, targets), int64 (B, T); target t is the token after input t.
+
+    Each epoch cuts the tokens into adjoining windows from a random phase on, and draws
+    them without replacement; a batch may reach into the next epoch. The order depends
+    on `seed` alone. `start` leaves out that many batches, unread, to resume a run.
+    """
+    _check_windows(tokens, length, batch)
+    return _batches(tokens, batch, length, seed, start)
+
+
+def _batches(tokens, batch, length, seed, start):
+    starts = itertools.islice(_starts(len(tokens), length, seed), start * batch, None)
+    while True:
+        yield _shifted(tokens, np.array(list(itertools.islice(starts, batch))), length)
+
+
+def _starts(n: int, length: int, seed: int) -> Iterator[int]:
+    """First positions of windows of `length` inputs, epoch after epoch."""
+    for epoch in itertools.count():
+        draws = rng.stream(seed, f"text, epoch {epoch}")
+        phase = int(draws.integers(min(length, n - length)))
+        yield from phase + length * draws.permutation((n - 1 - phase) // length)
+
+
+def validation_batches(
+    tokens: np.ndarray, batch: int, length: int, count: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`count` batches of windows that do not overlap, spread over all of the tokens."""
+    have, want = _check_count(tokens, batch, length, count), batch * count
+    starts = length * (np.arange(want) * have // want)
+    return [_shifted(tokens, s, length) for s in starts.reshape(count, batch)]
+
+
+def _shifted(tokens, starts, length) -> tuple[np.ndarray, np.ndarray]:
+    """The one place where targets are shifted."""
+    windows = tokens[starts[:, None] + np.arange(length + 1)].astype(np.int64)
+    return windows[:, :-1].copy(), windows[:, 1:].copy()  # two arrays, free to change
+
+
+def check_vocabulary(text: Corpus, vocabulary: int) -> None:
+    """Raise unless a model with `vocabulary` tokens fits the text."""
+    if text.vocabulary != vocabulary:
+        raise ValueError(
+            f"the text {text.name!r} has a vocabulary of {text.vocabulary:,} and the "
+            f"model one of {vocabulary:,}: give both the same"
+        )
+
+
+def check_validation(text: Corpus, batch: int, length: int, count: int) -> None:
+    """Raise where `validation_batches` of the validation text would, at no cost."""
+    _check_count(text.validation, batch, length, count)
+
+
+def _check_count(tokens: np.ndarray, batch: int, length: int, count: int) -> int:
+    """The number of windows that the tokens give, if `count` batches are among them."""
+    _check_windows(tokens, length, batch)
+    have = (len(tokens) - 1) // length
+    if count < 1 or batch * count > have:
+        raise ValueError(
+            f"{count} batches of {batch} x {length} tokens are not between 1 and the "
+            f"{have // batch} that {len(tokens):,} validation tokens give: ask for "
+            "fewer, or take more text"
+        )
+    return have
+
+
+def _check_windows(tokens: np.ndarray, length: int, batch: int) -> None:
+    if length < 1 or batch < 1:
+        raise ValueError(f"batch={batch} and length={length} must be 1 or more")
+    if len(tokens) <= length:
+        raise ValueError(
+            f"{len(tokens):,} tokens are too few for a sequence of {length:,}, which "
+            f"needs {length + 1:,}: shorten the sequence or take more text"
+        )
