@@ -96,14 +96,13 @@ def _build(request: _Request) -> Corpus:
         with _room(name, part.parent):
             part.mkdir()
             documents, met = _read(request, part, show)
-            request.memo.write(documents.key, met)
-            found = request.load(documents.key, met)
-            if found:  # the files changed, and the text did not
-                return found
-            content = _tokenise(request, part, documents, show)
-            documents.path.unlink()
-            cache.save(part, content)
-            cache.publish(part, documents.key, request.vocabulary)
+            # a text may be known whose files have changed: then it is there already
+            if not request.load(documents.key, met):
+                content = _tokenise(request, part, documents, show)
+                documents.path.unlink()
+                cache.save(part, content)
+                cache.publish(part, documents.key, request.vocabulary)
+            request.memo.write(documents.key, met)  # last: it is for those who wait
     finally:
         shutil.rmtree(part, ignore_errors=True)
     found = request.load(documents.key, met)

@@ -27,7 +27,7 @@ from symlab.data.text.sources import BLOCK, Reading, Source
 from symlab.data.text.tokens import Corpus, id_type, library
 
 PARTS = ("train.bin", "validation.bin")
-SETTLED = 2.0  # seconds; a file may change twice within one tick of its clock
+SETTLED = 2.0  # seconds, the coarsest tick of the times of files
 
 
 def folder() -> Path:
@@ -111,7 +111,12 @@ class Memo:
         self.path = folder() / f"{short(source.name, source.place, limit, FORMAT)}.json"
 
     def read(self) -> tuple[str, Reading] | None:
-        """(key, what was met); None where the files must be read."""
+        """(key, what was met); None where the files must be read.
+
+        Files that had just been written are read again, since a second change within
+        one tick of the clock does not show in their times; but not by a process that
+        has asked before the memo was written, and waited for it.
+        """
         try:
             saved = json.loads(self.path.read_text(encoding="utf-8"))
             settled = saved["settled"] or self.path.stat().st_mtime >= self.asked
@@ -122,7 +127,7 @@ class Memo:
         return None
 
     def write(self, key: str, met: Reading) -> None:
-        """`settled` tells whether a later change of a file must show in its times."""
+        """`settled` tells whether any later change of a file shows in its times."""
         saved = {"key": key, "fingerprint": self.fingerprint, "met": asdict(met)}
         saved["settled"] = self.last_change < self.asked - SETTLED
         handle, temporary = tempfile.mkstemp(".tmp", ".", self.path.parent)
