@@ -131,7 +131,10 @@ class Memo:
         saved = {"key": key, "fingerprint": self.fingerprint, "met": asdict(met)}
         saved["settled"] = self.last_change < self.asked - SETTLED
         handle, temporary = tempfile.mkstemp(".tmp", ".", self.path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(saved, file)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, self.path)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(saved, file)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, self.path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
