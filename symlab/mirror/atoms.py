@@ -245,9 +245,9 @@ class Atoms:
             for labels in self.readers
             for pair in zip(owner[labels].tolist(), axis[labels].tolist(), strict=True)
         }
-        members: list[list[int]] = [[] for _ in range(count)]
-        for label in range(1, self.atoms):
-            members[unit[label]].append(label)
+        order = np.argsort(unit[1 : self.atoms], kind="stable") + 1
+        ends = np.searchsorted(unit[order], np.arange(count), side="right")
+        members = [x.tolist() for x in np.split(order, ends[:-1])]
         coarse = self._signatures(count, unit, by_operation=False)
         fine = self._signatures(count, unit, by_operation=True)
         memory = self._memories(count, unit, linear=True)
@@ -256,7 +256,8 @@ class Atoms:
         kinds: dict[tuple, list[int]] = defaultdict(list)
         names = list(self.tensors)
         for u in range(count):
-            axes = Counter((owner[x], axis[x]) for x in members[u])
+            mine = members[u]
+            axes = Counter(zip(owner[mine].tolist(), axis[mine].tolist(), strict=True))
             if not any(self.tensors[names[o]].requires_grad for o, _ in axes):
                 continue
             unused = self.used.isdisjoint(names[o] for o, _ in axes)
@@ -410,25 +411,20 @@ class Atoms:
 
         Numbers count a unit's own places along one axis, if they are few.
         """
-        seen: dict[tuple, int] = {}
-        labels = list(
-            zip(
-                unit[: self.atoms].tolist(),
-                owner[: self.atoms].tolist(),
-                axis[: self.atoms].tolist(),
-                strict=True,
-            )
+        whole = np.stack([unit, owner, axis])[:, : self.atoms]
+        _, mine, counts = np.unique(
+            whole, axis=1, return_inverse=True, return_counts=True
         )
-        numbers = []
-        for one in labels:
-            numbers.append(seen.get(one, 0))
-            seen[one] = numbers[-1] + 1
-        known: dict[tuple, int] = {}
-        keys = [
-            known.setdefault((*x[1:], n if seen[x] <= PACKED else 0), len(known))
-            for x, n in zip(labels, numbers, strict=True)
-        ]
-        return list(known), np.array(keys)
+        mine = mine.reshape(-1)
+        order = np.argsort(mine, kind="stable")
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        numbers = np.empty(len(order), int)
+        numbers[order] = np.arange(len(order)) - first[mine[order]]
+        numbers[counts[mine] > PACKED] = 0
+        keys, which = np.unique(
+            np.stack([*whole[1:], numbers]), axis=1, return_inverse=True
+        )
+        return list(map(tuple, keys.T.tolist())), which.reshape(-1)
 
     def _parts(self, units, members, axes, places, reads) -> tuple[Part, ...]:
         (owner, axis, position), names, made = places, list(self.tensors), []

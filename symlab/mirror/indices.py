@@ -243,27 +243,34 @@ class Search:
         """Exponents of the rescalings that pass, for each test.
 
         All are tested at once: in the logarithms of the factors the difference is
-        analytic, and vanishes everywhere if it does at a random point.
+        analytic, and vanishes everywhere if it does at a random point. Unusual
+        exponents, which rounding can suggest, are tested apart, so that they do not
+        spoil the others.
         """
-        pairs, ways, null = [], [], self.probe.tolerance.null
-        for t in self.tests:
-            rows = self.euler[id(t.family)]
-            euler = torch.cat([r[t.members] for r in rows])
-            if len(euler) < 2 * euler.shape[1]:  # few units: others of their kind help
-                euler = torch.cat(rows)
-            limits = self.limits[id(t.family)].numpy()
-            ways.append(list(certify.exponents(euler.numpy(), limits, null)))
-            for k, s in enumerate(ways[-1]):
-                pairs.append((t, certify.rescaled(t.index, s, t.seed + k)))
-        outcomes = [outcome for outcome, _ in self._together(pairs)]
-        passed, result = iter(zip(pairs, outcomes, strict=True)), []
-        for some in ways:
-            mine = [(s, *next(passed)) for s in some]
-            result.append([s for s, _, o in mine if o.passed])
-            for _, (t, _), o in mine:
-                if o.passed:
-                    t.outcome |= o
-        return result
+        usual, unusual = [], []
+        for number, t in enumerate(self.tests):
+            for k, s in enumerate(self._exponents(t)):
+                g = certify.rescaled(t.index, s, t.seed + k)
+                plain = all(abs(e) in (0, 0.5, 1, 2) for e in s)
+                (usual if plain else unusual).append((number, s, (t, g)))
+        found: list[list] = [[] for _ in self.tests]
+        for some in (usual, unusual):
+            outcomes = self._together([pair for _, _, pair in some])
+            for (number, s, (t, _)), (outcome, _) in zip(some, outcomes, strict=True):
+                if outcome.passed:
+                    found[number].append(s)
+                    t.outcome |= outcome
+        return found
+
+    def _exponents(self, t: Conjecture) -> tuple[tuple[float, ...], ...]:
+        """The rescalings that the gradients at all points allow."""
+        rows = self.euler[id(t.family)]
+        euler = torch.cat([r[t.members] for r in rows])
+        if len(euler) < 2 * euler.shape[1]:  # few units: others of their kind help
+            euler = torch.cat(rows)
+        limits = self.limits[id(t.family)].numpy()
+        null = self.probe.tolerance.null
+        return certify.exponents(euler.numpy(), limits, null)
 
     def _signs(self, scales: list) -> list[list]:
         """Sets of parts that may change sign together, for each test.

@@ -105,7 +105,11 @@ class Part:
             t.copy_(rows.reshape(()))
         elif self.stack == 1:
             shape = (len(places), *t.movedim(self.axis, 0).shape[1:])
-            t.index_copy_(self.axis, places, rows.view(shape).movedim(0, self.axis))
+            rows = rows.view(shape).movedim(0, self.axis)
+            if self.consecutive:
+                t.narrow(self.axis, int(places[0]), len(places)).copy_(rows)
+            else:
+                t.index_copy_(self.axis, places, rows)
         else:
             changed = self.slices(t).clone()
             changed[places] = rows

@@ -84,6 +84,8 @@ def _run(options, processes: Processes) -> int:
     if processes.first:
         _check_results()
     text = corpus(options.text, config.vocabulary, options.limit)
+    if processes.first and text.left_out():
+        _complain(text.left_out())
     if start is not None:
         _check_tokens(options.start, start.tokenizer, text.tokenizer)
         weights = kept["weights"] = dict(start.model.named_parameters())

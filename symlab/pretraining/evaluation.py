@@ -62,8 +62,6 @@ def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
     """
     r = recipe
     data = validation_batches(text.validation, r.batch, r.length, r.validation)
-    if not hasattr(text, "target_bytes"):
-        return text.bytes_per_token
     found = sum(text.target_bytes(targets) for _, targets in data)
     return found / sum(targets.size for _, targets in data)
 

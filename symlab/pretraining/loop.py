@@ -411,7 +411,7 @@ class _Run:
             "bits_per_byte": nats / np.log(2) / self.bytes_per_token,
             "text": self.text.name,
             "text_hash": self.text.hash,
-            "shared_text": float(getattr(self.text, "shared", np.nan)),
+            "shared_text": self.text.shared,
             "balance_over": self._balance_over(),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "tokens": self.step * tokens,
