@@ -777,3 +777,16 @@ def test_random_numbers_and_the_batch_are_left_alone():
     audit(model, cross_entropy, batch)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(batch[0], before)
+
+
+def test_single_numbers_may_be_the_whole_model():
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.u = nn.Parameter(torch.tensor(0.7))
+            self.w = nn.Parameter(torch.tensor(1.3))
+
+    table = audit(Product(), lambda m, batch: (m.u * m.w - batch) ** 2, torch.ones(()))
+    (row,) = table.to_dict("records")
+    assert row["parameters"] == "u:0, w:0"
+    assert row["symmetry"] == "sign flip, rescaling"

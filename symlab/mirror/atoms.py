@@ -498,7 +498,7 @@ def _by_class(classes: np.ndarray, keys: np.ndarray) -> dict[int, set[int]]:
     order = np.argsort(classes, kind="stable")
     classes, keys = classes[order], keys[order]
     starts = np.flatnonzero(np.diff(classes, prepend=-1))
-    ends = [*starts[1:], len(classes)]
+    ends = [*starts[1:], len(classes)] if len(starts) else []
     return {
         int(classes[a]): set(keys[a:b].tolist())
         for a, b in zip(starts, ends, strict=True)

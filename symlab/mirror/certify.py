@@ -24,8 +24,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from symlab.mirror.slots import Mode
 from symlab.mirror.units import Element, Index, Part
 
 POINTS = 2  # at which every index is tested alone
@@ -52,7 +52,7 @@ DOUBLE = Tolerance(1e-10, 1e-6, 2.0**-50, 1e-9)
 SINGLE = Tolerance(1e-4, 1e-2, 2.0**-21, 1e-3)
 
 
-class Wide(TorchDispatchMode):
+class Wide(Mode):
     """Casts of float64 to float32 inside a model, as in many norms, are left out."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -167,7 +167,7 @@ class Probe:
             self._go(origin, seed, size, factor)
             self.base = self.gradient()
             self.value = self.last
-            finite = all(bool(torch.isfinite(g).all()) for g in self.base.values())
+            finite = all(_finite(g) for g in self.base.values())
             if finite and np.isfinite(self.value):
                 self.point = (origin, seed, size, factor)
                 return True
@@ -189,8 +189,9 @@ class Probe:
         """The gradient after parameters changed by a few units in the last place."""
         draws = torch.Generator().manual_seed(seed)
         for p in self.params.values():
-            some = torch.randn(p.shape, generator=draws).to(p.device)
-            p.data.mul_(some.to(p).mul_(self.tolerance.noise).add_(1))
+            for some in _pieces(p.data):
+                noise = torch.randn(some.shape, generator=draws).to(some)
+                some.mul_(noise.mul_(self.tolerance.noise).add_(1))
         noisy = self.gradient()
         self.jitter = abs(self.last - self.value)
         self._go(*self.point)
@@ -446,17 +447,31 @@ def _shake(p: Tensor, size: float, draws) -> None:
     """Move p to a random point nearby; what is positive stays so, as variances are."""
     if not p.numel():
         return
-    noise = torch.randn(p.shape, generator=draws).to(p.device)
-    typical = float(p.abs().flatten()[:100_000].median())
+    typical = float(p.flatten()[:100_000].abs().median())
     fan = p[0].numel() if p.ndim > 1 else 4
     usual = fan**-0.5
-    if p.numel() and bool((p > 0).all()):
-        if size == 1 and typical < 0.1 * usual:  # a layer scale of 1e-6
-            p.mul_(usual / typical)
-        p.mul_(noise.mul_(0.5 * size).exp_())
-    else:
-        least = usual / 3 if size == 1 else 0.0
-        p.add_(noise, alpha=size * max(typical, least) or size * usual)
+    positive = bool((p > 0).all())
+    least = usual / 3 if size == 1 else 0.0
+    step = size * max(typical, least) or size * usual
+    if positive and size == 1 and typical < 0.1 * usual:  # a layer scale of 1e-6
+        p.mul_(usual / typical)
+    for some in _pieces(p):
+        noise = torch.randn(some.shape, generator=draws).to(some)
+        if positive:
+            some.mul_(noise.mul_(0.5 * size).exp_())
+        else:
+            some.add_(noise, alpha=step)
+
+
+def _pieces(t: Tensor) -> tuple[Tensor, ...]:
+    """Views of about CHUNK entries, that what is computed from them stays small."""
+    if not (t.ndim and t.numel()):
+        return (t,)
+    return t.split(max(1, CHUNK // t[0].numel()))
+
+
+def _finite(t: Tensor) -> bool:
+    return all(bool(torch.isfinite(some).all()) for some in _pieces(t))
 
 
 def _own(g: Tensor, seen: set[int]) -> Tensor:

@@ -51,19 +51,23 @@ def private_copy(model: nn.Module, loss, batch):
         single,
     )
     other = torch.utils._pytree.tree_map(generic, double)
-    tolerance = DOUBLE
     for tried in (other, double):
-        try:
-            double = copied(model).double()
-            value = Probe(double, loss, tried, tolerance).call()
-            if not isinstance(value, Tensor) or bool(torch.isfinite(value).all()):
-                return copied(model).double(), tried, True
-        except Exception:  # float32 made inside the model, or a batch that must be so
-            continue
+        if _works(model, loss, tried):
+            return copied(model).double(), tried, True
     return copied(model), single, False
 
 
+def _works(model: nn.Module, loss, batch) -> bool:
+    """Whether the loss can be computed in float64, and is finite."""
+    try:
+        value = Probe(copied(model).double(), loss, batch, DOUBLE).call()
+    except Exception:  # float32 made inside the model, or a batch that must be so
+        return False
+    return not isinstance(value, Tensor) or bool(torch.isfinite(value).all())
+
+
 def generic(x):
+    """Random numbers in place of a floating-point tensor of equal ones (zeros)."""
     if not (isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1):
         return x
     if not bool((x == x.reshape(-1)[0]).all()):

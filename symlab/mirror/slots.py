@@ -3,9 +3,35 @@
 A slot has the shape of its value. Entries of one unit have its label; 0 is no unit.
 """
 
+import sys
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Mode(TorchDispatchMode):
+    """A mode in which compiled functions run as they were written.
+
+    Torch's compiler is not loaded for it, which would take 90 MB and a second.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __enter__(self):
+        self.stance = nullcontext()
+        if "torch._dynamo" in sys.modules:
+            self.stance = torch.compiler.set_stance("force_eager")
+        self.stance.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.stance.__exit__(*error)
 
 
 def labels_of(slot: Tensor) -> np.ndarray:

@@ -13,11 +13,11 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from symlab.mirror.atoms import PERMUTATION, ROTATION, SIGNED, Atoms
 from symlab.mirror.slots import (
+    Mode,
     along_dim,
     classes_along,
     compact,
@@ -64,7 +64,7 @@ NEUTRAL = _words(
 )
 
 
-class Trace(TorchDispatchMode):
+class Trace(Mode):
     """Carries slots along: labels of hidden units, tensors of the values' shape."""
 
     def __init__(self, atoms: Atoms, originals=()):
@@ -262,7 +262,7 @@ class Trace(TorchDispatchMode):
             return name
         if not out.ndim and name in LINEAR:
             return None
-        shape = torch.broadcast_shapes(*(o.shape for o in operands))
+        shape = np.broadcast_shapes(*(tuple(o.shape) for o in operands))
         if self._is_square(name, args):
             self.keep(out, self.slots(args[0]))
             self.squares[out] = self.slots(out)

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 20  # entries of a tensor that are moved at once
+BLOCK = 1 << 18  # entries of a tensor that are moved at once
 
 
 @dataclass(frozen=True)
