@@ -1,4 +1,4 @@
-"""Pretrain a named decoder from a shell, on one process or as many as torchrun starts.
+r"""Pretrain a named decoder from a shell, on one process or as many as torchrun starts.
 
     python -m symlab.pretraining dense-small --steps 200 --vocabulary 1024
 
