@@ -213,32 +213,36 @@ def test_a_model_that_was_trained_here_is_loaded_there(
 # --- tied weights, other types -------------------------------------------------------
 
 
-def test_tied_weights_become_two_copies(transformers, tmp_path):
-    config = transformers.Qwen3Config(
-        vocab_size=V,
-        hidden_size=32,
-        intermediate_size=24,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=T,
-        tie_word_embeddings=True,
-    )
-    theirs = transformers.Qwen3ForCausalLM(config)
-    theirs.save_pretrained(tmp_path / "tied")
-    for source in (theirs, tmp_path / "tied"):
-        with pytest.warns(UserWarning, match="two copies here"):
-            found = imported(source)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_tied_weights_stay_tied(transformers, tmp_path, name):
+    """Both ways, from a model and from its folder, whose file has one table."""
+    config = hugging_face(name, usual(name)).config
+    config.tie_word_embeddings = True
+    theirs = transformers.AutoModelForCausalLM.from_config(config)
+    theirs.save_pretrained(tmp_path / "theirs")
+    for source in (theirs, tmp_path / "theirs"):
+        found = imported(source)
+        assert found.config.tied
+        assert found.head.weight is found.embedding.weight
         with torch.no_grad():
             error = found(TOKENS) - theirs(TOKENS).logits
         assert error.abs().max() < 1e-5
-        assert torch.equal(found.head.weight, found.embedding.weight)
-        assert found.head.weight.data_ptr() != found.embedding.weight.data_ptr()
-    found.head.weight.data.mul_(2)
-    export(found, tmp_path / "two")  # as two, which their tied model could not hold
+    found.embedding.weight.data.mul_(2)
+    export(found, tmp_path / "ours")
+    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+    assert back.lm_head.weight is back.model.embed_tokens.weight
+    with torch.no_grad():
+        error = found(TOKENS) - back(TOKENS).logits
+    assert error.abs().max() < 1e-4
+
+
+def test_two_tables_stay_two(transformers, tmp_path):
+    found = decoder("gemma3")  # which transformers ties unless it is told not to
+    export(found, tmp_path / "two")
     back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "two")
-    assert torch.equal(back.lm_head.weight, 2 * back.model.embed_tokens.weight)
+    assert torch.equal(back.lm_head.weight, found.head.weight)
+    assert torch.equal(back.model.embed_tokens.weight, found.embedding.weight)
+    assert not imported(tmp_path / "two").config.tied
 
 
 def test_gemma_is_tied_where_its_folder_does_not_say(transformers, tmp_path):
@@ -250,8 +254,8 @@ def test_gemma_is_tied_where_its_folder_does_not_say(transformers, tmp_path):
     content = described_in(tmp_path / "tied")
     del content["tie_word_embeddings"]
     write_json(tmp_path / "tied" / "config.json", content)
-    with pytest.warns(UserWarning, match="two copies here"):
-        found = imported(tmp_path / "tied")
+    found = imported(tmp_path / "tied")
+    assert found.head.weight is found.embedding.weight
     with torch.no_grad():
         error = found(TOKENS) - theirs(TOKENS).logits
     assert error.abs().max() < 1e-5
@@ -387,7 +391,7 @@ def test_published_configurations_are_those_of_the_families(transformers, name):
     if name in ("olmoe", "gpt-oss"):
         experts = content.get("num_experts", content.get("num_local_experts"))
         sizes |= {"experts": experts, "chosen": content["num_experts_per_tok"]}
-    expected = family(name, **sizes)
+    expected = family(name, **sizes, tied=name in ("qwen3", "gemma3"))
     today = transformers.AutoConfig.for_model(**content).to_dict()
     assert configuration(content) == configuration(today) == expected
     if name == "qwen3":

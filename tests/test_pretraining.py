@@ -31,6 +31,19 @@ RUNS = {  # what two processes must do as one does
     "dense": (DENSE, RECIPE, {"lr": 0.01}),
     "adamw": (DENSE, Recipe(steps=6, batch=4, length=T, micro=1), ADAMW),
     "mixture": (MIXTURE, RECIPE, {"lr": 0.01}),
+    "large": (
+        replace(MIXTURE, tied=True),
+        replace(
+            RECIPE,
+            micro=1,
+            chunk=7,
+            documents=True,
+            recompute=True,
+            z_logits=0.1,
+            z=0.1,
+        ),
+        {"lr": 0.01},
+    ),
 }
 
 

@@ -72,6 +72,8 @@ class DecoderConfig:
     scaled_embedding: bool = False
     """times D^(1/2)"""
     eps: float = 1e-6
+    tied: bool = False
+    """the head's weight is the embedding's"""
 
     def __post_init__(self):
         for value, known in (

@@ -7,7 +7,7 @@
 Pre-norm blocks of causal attention with grouped queries and rotary positions, then a
 gated unit or a mixture of them. What the families differ in is in their configuration
 (`families`) and nowhere else; logits are those of Hugging Face's models with the same
-weights. Embedding and head are never tied.
+weights.
 
 Axes: B sequences, T tokens, N = B T, D width, H heads, G of keys and values, W width of
 a head, V vocabulary, E experts, K chosen of them, R hidden units.
@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from symlab.models.cache import Cache, Past
 from symlab.models.families import DecoderConfig, Yarn, family, preset
@@ -134,9 +135,10 @@ class Attention(nn.Module):
         seen: Tensor | None,
         past: Past | None = None,
     ) -> Tensor:
-        """(B, T, D); seen (T, keys): which keys each query sees, None for all before.
+        """(B, T, D) to the same.
 
-        past: keys and values of earlier tokens, to which those of x are added.
+        seen: which keys each query sees, (T, keys) or (B, 1, T, keys); None for all
+        before. past: keys and values of earlier tokens, to which those of x are added.
         """
         at = past.length if past else 0
         q, k, v = self.query(x), self.key(x), self.value(x)
@@ -167,11 +169,12 @@ class Attention(nn.Module):
             return F.scaled_dot_product_attention(q, k, v, seen, scale=self.scale)
         # a sink is a key and a value of zeros whose logit comes through the mask
         k, v = (F.pad(t, (0, 0, 0, 1)) for t in (k, v))
-        heads, (t, keys) = len(self.sinks), seen.shape
-        barred = torch.zeros(t, keys, dtype=q.dtype, device=q.device)
+        seen = seen if seen.ndim == 4 else seen[None, None]
+        barred = torch.zeros(seen.shape, dtype=q.dtype, device=q.device)
         barred = barred.masked_fill(~seen, -torch.inf)
-        sinks = self.sinks[:, None, None].expand(heads, t, 1).to(q.dtype)
-        mask = torch.cat([barred.expand(heads, t, keys), sinks], -1)[None]
+        b, heads, t = len(seen), len(self.sinks), seen.shape[2]
+        sinks = self.sinks[:, None, None].expand(b, heads, t, 1).to(q.dtype)
+        mask = torch.cat([barred.expand(b, heads, t, -1), sinks], -1)
         return F.scaled_dot_product_attention(q, k, v, mask, scale=self.scale)
 
 
@@ -336,6 +339,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
         self.norm = Norm(c.width, c)
         self.head = Linear(c.width, c.vocabulary, bias=False)
+        self._tie()
         self.rotation = Rotation(c, c.rope_base)
         other = c.window_rope_base
         self.window_rotation = Rotation(c, other) if other else self.rotation
@@ -362,6 +366,16 @@ class Decoder(nn.Module):
             else:
                 put(p, STD * torch.randn(p.shape, generator=draws, device="cpu"))
         self.tabulate()
+
+    def _tie(self) -> None:
+        if self.config.tied:
+            self.head.weight = self.embedding.weight
+
+    def _apply(self, *args, **kwargs):
+        """As of every module, which gives each its own weight where memory is new."""
+        super()._apply(*args, **kwargs)
+        self._tie()
+        return self
 
     def tabulate(self) -> None:
         """Fill the tables of rotations, which are no part of the weights."""
@@ -396,20 +410,37 @@ class Decoder(nn.Module):
         return model
 
     def forward(
-        self, tokens: Tensor, routers: bool = False, cache: Cache | None = None
+        self,
+        tokens: Tensor,
+        routers: bool = False,
+        cache: Cache | None = None,
+        *,
+        documents: Tensor | None = None,
+        recompute: bool = False,
+        read: Callable[[Tensor, Tensor], object] | None = None,
     ):
         """(B, T) numbers to logits (B, T, V); with `routers` also a Router per layer.
 
         cache: what the model has seen of these sequences already; the tokens go on
-        from there, and the cache then holds them, too. Raises ValueError for a sequence
-        longer than the context.
+        from there, and the cache then holds them, too. documents: a number for each
+        token, (B, T); attention stays within equal ones. recompute: values inside a
+        block are computed again in the backward pass instead of kept. read: what is
+        made of what the head reads, (B, T, D), and of the head's weight (V, D), in
+        place of all logits; `chunked_loss` is one. It is called here, as the weight of
+        a model in shards is whole only here.
+
+        Raises ValueError for a sequence longer than the context.
         """
-        x, records = self.hidden(tokens, cache)
-        logits = self.head(x)
-        return (logits, records) if routers else logits
+        x, records = self.hidden(tokens, cache, documents, recompute)
+        found = self.head(x) if read is None else read(x, self.head.weight)
+        return (found, records) if routers else found
 
     def hidden(
-        self, tokens: Tensor, cache: Cache | None = None
+        self,
+        tokens: Tensor,
+        cache: Cache | None = None,
+        documents: Tensor | None = None,
+        recompute: bool = False,
     ) -> tuple[Tensor, list[Router | None]]:
         """What the head reads, (B, T, D), and a Router per layer; as in `forward`."""
         c, t, at = self.config, tokens.shape[1], cache.length if cache else 0
@@ -418,30 +449,59 @@ class Decoder(nn.Module):
                 f"{at + t} tokens are more than the context of {c.context}: shorten "
                 "them or configure a longer context"
             )
+        if cache and (documents is not None or recompute):
+            raise ValueError(
+                "a cache is for one document without gradients: leave out documents "
+                "and recompute"
+            )
         x = self.embedding(tokens)
         x = x * c.width**0.5 if c.scaled_embedding else x
-        whole = self.rotation, self._seen(t, None, x.device, at)
-        sliding = self.window_rotation, self._seen(t, c.window, x.device, at)
+        whole = self.rotation, self._seen(t, None, x.device, at, documents)
+        sliding = whole
+        if c.window is not None:
+            seen = self._seen(t, c.window, x.device, at, documents)
+            sliding = self.window_rotation, seen
         records = []
         for layer, block in enumerate(self.blocks):
             past = cache.layers[layer] if cache else None
-            x, router = block(x, *(sliding if c.slides(layer) else whole), past)
+            inputs = x, *(sliding if c.slides(layer) else whole), past
+            x, router = _recomputed(block, inputs) if recompute else block(*inputs)
             records.append(router)
         return self.norm(x), records
 
     def _seen(
-        self, t: int, window: int | None, device: torch.device, at: int = 0
+        self,
+        t: int,
+        window: int | None,
+        device: torch.device,
+        at: int = 0,
+        documents: Tensor | None = None,
     ) -> Tensor | None:
-        """(T, keys), True where query (row) sees key; None: all keys before, or, of one
-        query with a past, all keys. Queries begin at position `at`, keys at the first
-        that a query sees."""
+        """(T, keys), True where query (row) sees key, or (B, 1, T, T) with documents;
+        None: all keys before, or, of one query with a past, all keys. Queries begin at
+        position `at`, keys at the first that a query sees."""
         first = max(0, at + 1 - window) if window is not None else 0
         keys = at + t - first
         narrow = window is not None and window < keys
-        if not (narrow or self.config.sinks or (at and t > 1)):
+        masked = narrow or self.config.sinks or documents is not None
+        if not (masked or (at and t > 1)):
             return None
         seen = torch.ones(t, keys, dtype=torch.bool, device=device).tril(at - first)
-        return seen.triu(at - first + 1 - window) if narrow else seen
+        seen = seen.triu(at - first + 1 - window) if narrow else seen
+        if documents is None:
+            return seen
+        return seen & (documents[:, None, :, None] == documents[:, None, None])
+
+
+def _recomputed(block: Block, inputs: tuple):
+    """What the block gives; nothing in it is drawn, so no state of draws is kept."""
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def document_numbers(tokens: Tensor, end: int) -> Tensor:
+    """(B, T): how many documents have ended before each token; each ends with `end`."""
+    ended = tokens == end
+    return ended.cumsum(-1) - ended.long()
 
 
 def put(p: Tensor, value: Tensor) -> None:

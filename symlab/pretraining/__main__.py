@@ -93,7 +93,7 @@ def _run(options, processes: Processes) -> int:
     row = pretrain(config, text, recipe, optimizer, **kept, show=True)
     if processes.first:
         said = {"model": options.model or f"weights {fingerprint(weights)}"}
-        said |= {"mode": processes.mode, **asdict(recipe)}
+        said |= {"tied": config.tied, "mode": processes.mode, **asdict(recipe)}
         said |= {"world": processes.world, "optimizer": repr(sorted(optimizer.items()))}
         said |= {"text": text.name, "text_hash": text.hash, "limit": options.limit or 0}
         wall = time.perf_counter() - began
@@ -120,8 +120,12 @@ def _config(options, start) -> DecoderConfig:
     if start is None:
         vocabulary = options.vocabulary or VOCABULARY
         shape = {"vocabulary": vocabulary, "context": options.length}
-        return preset(options.model, **shape)
+        return preset(options.model, **shape, tied=options.tied)
     config = start.model.config
+    if options.tied and not config.tied:
+        raise ValueError(
+            f"the weights of {options.start} have a head of their own: leave out --tied"
+        )
     if options.vocabulary not in (None, config.vocabulary):
         raise ValueError(
             f"the weights of {options.start} are for a vocabulary of "
@@ -252,8 +256,12 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("micro", "evaluate-every", "save-every", "seed"):
         p.add_argument(f"--{name}", type=whole, default=0)
     p.add_argument("--validation", type=whole, default=8, help="batches")
-    for name in ("balance", "z", "phi"):
+    for name in ("balance", "z", "phi", "z-logits"):
         p.add_argument(f"--{name}", type=float, default=0.0, help="auxiliary loss")
+    p.add_argument("--documents", action="store_true", help="attention within each")
+    p.add_argument("--chunk", type=whole, default=0, help="tokens with logits at once")
+    p.add_argument("--recompute", action="store_true", help="less memory, more time")
+    p.add_argument("--tied", action="store_true", help="the head is the embedding")
     p.add_argument("--decay", type=float, default=0.4, help="part of the steps")
     p.add_argument("--precision", choices=PRECISIONS, default="float32")
     p.add_argument("--compile", action="store_true", help="model, loss and optimizer")

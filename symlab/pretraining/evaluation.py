@@ -1,11 +1,15 @@
 """What is measured of a model besides its training losses."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from symlab.data.text import Corpus, validation_batches
 from symlab.models.routing_load import measures
 from symlab.models.transformer import Decoder, Router, loss
+from symlab.pretraining.objective import attention
 from symlab.pretraining.processes import ALONE, Processes
 from symlab.pretraining.recipe import PRECISIONS, Recipe, share_of
 
@@ -34,16 +38,37 @@ def evaluate(
     ]
     for inputs, targets in parts:
         inputs, targets = inputs.to(processes.device), targets.to(processes.device)
+        asked = attention(model, r, inputs)
+        if r.chunk:
+            settings = {"targets": targets, "chunk": r.chunk, "wide": wide}
+            asked["read"] = partial(_in_parts, **settings)
         with torch.autocast(processes.device.type, torch.bfloat16, enabled=autocast):
-            logits, found = model(inputs, routers=True)
-        totals[0] += loss(logits, targets)
-        totals[1] += logits.mean(-1, dtype=wide).square().mean()
+            read, found = model(inputs, routers=True, **asked)
+        totals += read if r.chunk else _of_logits(read, targets, wide)
         routers.append(found)
     nll, drift = (processes.mean(totals) / len(parts)).tolist()
     row = {"val_loss": nll, "head_drift": drift**0.5}
     if model.config.experts:
         row |= _measures(routers, processes)
     return row
+
+
+def _of_logits(logits: Tensor, targets: Tensor, wide: torch.dtype) -> Tensor:
+    """The loss and the mean square of the mean logit, (2,) in float64."""
+    drift = logits.mean(-1, dtype=wide).square().mean()
+    return torch.stack([loss(logits, targets).double(), drift.double()])
+
+
+def _in_parts(
+    x: Tensor, weight: Tensor, targets: Tensor, chunk: int, wide: torch.dtype
+) -> Tensor:
+    """`_of_logits` of W x, with those of `chunk` tokens at once."""
+    x, targets = x.flatten(0, -2).split(chunk), targets.flatten().split(chunk)
+    found = sum(
+        len(target) * _of_logits(F.linear(h, weight), target, wide)
+        for h, target in zip(x, targets, strict=True)
+    )
+    return found / sum(map(len, targets))
 
 
 def _measures(routers: list[list[Router]], processes: Processes) -> dict[str, float]:
@@ -71,7 +96,7 @@ def mean_rows(model: Decoder) -> dict[str, Tensor]:
     names = {"head.weight", *(f"blocks.{i}.feed.router.weight" for i in _layers(model))}
     return {
         name: _whole(p.detach().mean(0))
-        for name, p in model.named_parameters()
+        for name, p in model.named_parameters(remove_duplicate=False)
         if name in names
     }
 
@@ -81,7 +106,7 @@ def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
 
     head_shift, and router_shift, the mean over layers. Centred updates leave both 0.
     """
-    parameters, found = dict(model.named_parameters()), {}
+    parameters, found = dict(model.named_parameters(remove_duplicate=False)), {}
     for name, now in mean_rows(model).items():
         p = parameters[name].detach()
         length = _whole(p.square().sum()).sqrt() / len(p) ** 0.5

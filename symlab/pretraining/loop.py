@@ -44,7 +44,8 @@ from symlab.pretraining.recipe import (
 from symlab.symopt import NotFinite, SymOpt
 
 LOOK = 20  # steps between two looks at losses where a look waits for the device
-FREE = ("evaluate_every", "validation")  # of a recipe: a resumed run may have others
+# of a recipe; a resumed run may have others
+FREE = ("evaluate_every", "validation", "recompute")
 SCHEDULE = ("steps", "decay")  # it may, where the rates so far are the same
 
 

@@ -37,6 +37,12 @@ def plan(config: DecoderConfig, optimizer: dict) -> tuple[Decoder, list[dict]]:
     Raises ValueError for rates, roles, rules and options that SymOpt does not take.
     """
     check_rates(optimizer)
+    own = {"embedding", "head"} & set(optimizer.get("overrides") or {})
+    if config.tied and own:
+        raise ValueError(
+            f"the settings of {sorted(own)[0]!r} are for a table of its own, and this "
+            "model's head is its embedding: give those of 'tied embedding'"
+        )
     with torch.device("meta"):
         model = Decoder(config)
         example = torch.zeros(1, min(8, config.context), dtype=torch.long)

@@ -1,15 +1,18 @@
 """What a decoder is trained to minimise."""
 
+from functools import partial
+
 from torch import Tensor, nn
 
+from symlab.models.chunked_loss import chunked_loss
 from symlab.models.routing_load import load_balancing_loss, z_loss
-from symlab.models.transformer import Decoder, Router, loss
+from symlab.models.transformer import Decoder, Router, document_numbers, loss
 from symlab.pretraining.recipe import Recipe
 from symlab.symopt import PhiBalancing
 
 
 class Objective(nn.Module):
-    """What is minimised: the next-token loss, and the auxiliary losses of routers."""
+    """The next-token loss, and the auxiliary losses of logits and of routers."""
 
     def __init__(self, model: Decoder, recipe: Recipe):
         super().__init__()
@@ -22,12 +25,23 @@ class Objective(nn.Module):
     def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T) twice: the sum to minimise, and the next-token part of it."""
         r = self.recipe
-        if not (r.balance or r.z or r.phi):
-            nll = loss(self.model(inputs), targets)
-            return nll, nll.detach()
-        logits, routers = self.model(inputs, routers=True)
-        nll = loss(logits, targets)
-        return nll + self._auxiliary(routers), nll.detach()
+        asked = {"recompute": True} if r.recompute else {}
+        asked |= attention(self.model, r, inputs)
+        if r.chunk:
+            asked["read"] = partial(
+                chunked_loss, targets=targets, chunk=r.chunk, z=r.z_logits
+            )
+        found, routers = self.model(inputs, routers=True, **asked)
+        total, nll = found if r.chunk else self._of_logits(found, targets)
+        if r.balance or r.z or r.phi:
+            total = total + self._auxiliary(routers)
+        return total, nll.detach()
+
+    def _of_logits(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        nll, z = loss(logits, targets), self.recipe.z_logits
+        if not z:
+            return nll, nll
+        return nll + z * z_loss(logits.to(nll.dtype)), nll
 
     def _auxiliary(self, routers: list[Router]) -> Tensor:
         r, terms = self.recipe, []
@@ -39,3 +53,14 @@ class Objective(nn.Module):
             if r.phi:
                 terms.append(self.phi[layer](logits.softmax(-1)))
         return sum(terms) / len(routers)
+
+
+def attention(model: Decoder, recipe: Recipe, inputs: Tensor) -> dict[str, Tensor]:
+    """Arguments of the model that keep attention within documents, where it is asked.
+
+    The last token of the vocabulary ends a document and belongs to it, so it still sees
+    that document when it predicts the first token of the next.
+    """
+    if not recipe.documents:
+        return {}
+    return {"documents": document_numbers(inputs, model.config.vocabulary - 1)}

@@ -13,7 +13,7 @@ from symlab.pretraining.processes import Processes
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.float32}
 PRECISIONS |= {"float64": torch.float64}  # what weights are; products in the name
 COUNTS = {"steps": 1, "batch": 1, "length": 1, "validation": 1}  # at least
-COUNTS |= {"micro": 0, "evaluate_every": 0, "seed": 0}
+COUNTS |= {"micro": 0, "chunk": 0, "evaluate_every": 0, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,18 @@ class Recipe:
     """weight of the z-loss of routers, averaged over layers"""
     phi: float = 0.0
     """weight of phi-balancing, averaged over layers"""
+    z_logits: float = 0.0
+    """weight of the z-loss of logits, the mean square of their logsumexp. A centred
+    update keeps the head's mean row where it is: only with centred=False for the head
+    can that row follow this loss"""
+    documents: bool = False
+    """attention does not cross ends of documents, the token vocabulary - 1; the first
+    token of the next document stays a target"""
+    chunk: int = 0
+    """tokens whose logits exist at once; 0: all of a forward pass"""
+    recompute: bool = False
+    """keep no values inside blocks for the backward pass, compute them again: the same
+    losses in less memory, for a third more products"""
     seed: int = 0
     """of weights and of the order of the text"""
 
@@ -67,7 +79,7 @@ class Recipe:
                 f"decay = {self.decay}: give the part of the steps in which rates "
                 "fall, between 0 and 1"
             )
-        for name in ("balance", "z", "phi"):
+        for name in ("balance", "z", "phi", "z_logits"):
             check_not_negative(name, getattr(self, name))
 
 

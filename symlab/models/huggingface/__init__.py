@@ -8,7 +8,6 @@ transformers 5, which is not needed to write or to read them; configurations of 
 that were published before it are read, too.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,8 +65,7 @@ def imported(source, context: int | None = None) -> Decoder:
     """A decoder with the weights of a folder in their format, or of a model of
     transformers; in float32, or float64 where the weights are.
 
-    context: a shorter one than theirs, which takes less memory for positions. Tied
-    weights become two copies, which a warning says: training then moves them apart.
+    context: a shorter one than theirs, which takes less memory for positions.
 
     Raises ValueError with the name of each setting or weight that a Decoder has not,
     FileNotFoundError where a file is missing.
@@ -84,14 +82,7 @@ def imported(source, context: int | None = None) -> Decoder:
                 f"context = {context}: use 1 to the model's own {config.context}"
             )
         config = replace(config, context=context)
-    tied = content.get("tie_word_embeddings", content["model_type"] == "gemma3_text")
-    if tied:
-        warnings.warn(
-            "embedding and head are tied there and two copies here: training moves "
-            "them apart",
-            stacklevel=2,
-        )
-    read = Reader(content["model_type"], stored, tied)
+    read = Reader(content["model_type"], stored, config.tied)
     double = all(stored[name].dtype == torch.float64 for name in stored)
     model = Decoder.from_weights(
         config, read, torch.float64 if double else torch.float32

@@ -51,7 +51,7 @@ def described(kind: str, c: DecoderConfig) -> dict:
         "num_attention_heads": c.heads,
         "num_key_value_heads": c.kv_heads,
         "rms_norm_eps": c.eps,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": c.tied,
         "bos_token_id": None,  # absent ones get the published models' numbers
         "eos_token_id": None,
         "pad_token_id": None,
@@ -166,6 +166,7 @@ def configuration(content: dict) -> DecoderConfig:
         "kv_heads": content.get("num_key_value_heads") or heads,
         "head_width": width // heads if kind == "olmoe" else _get(content, "head_dim"),
         "eps": _get(content, "rms_norm_eps"),
+        "tied": content.get("tie_word_embeddings", kind == "gemma3_text"),
         **_windows(kind, content),
         **_positions(kind, content),
     }

@@ -96,18 +96,15 @@ class Reader:
     """Our parameters by name, from their tensors; notes which it has used.
 
     stored: tensors by their names, a mapping or a folder's `Weights`. tied: the head is
-    the embedding.
+    the embedding; a copy of it may be there, which neither side reads.
     """
 
     def __init__(self, kind: str, stored, tied: bool):
-        self.kind, self.stored, self.tied = kind, stored, tied
-        self.used: set[str] = set()
+        self.kind, self.stored = kind, stored
+        self.used: set[str] = {WHOLE["head.weight"]} if tied else set()
 
     def __call__(self, ours: str) -> Tensor:
         theirs = _name(self.kind, ours)
-        if self.tied and ours == "head.weight":
-            self.used.add(theirs)  # a copy of it may be there; they do not read it
-            return self._get(WHOLE["embedding.weight"])
         expert = self.kind == "olmoe" and ".experts." in theirs
         if expert and theirs not in self.stored:
             return self._stack(theirs)

@@ -1,0 +1,81 @@
+"""The next-token loss of a large vocabulary, whose logits never exist all at once.
+
+A vocabulary of 151,936 makes 1.2 GB of float32 logits from 2,048 tokens, and as much of
+their gradients. Here a few tokens at a time get their logits, which give the loss and,
+while they are there, the gradients of what they came from:
+
+    l = W h,  lse = log sum exp l,  loss = mean(lse - l[target]) + z mean(lse^2)
+    slope = dloss/dl = (softmax(l) (1 + 2 z lse) - onehot(target)) / N
+    dloss/dh = W^T slope,  dloss/dW = sum over tokens of slope h^T
+
+So the forward pass keeps gradients of the hidden values and of the head alone, and no
+product is computed twice. The z-loss is that of PaLM (arXiv 2204.02311, section 5).
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+def chunked_loss(
+    x: Tensor, weight: Tensor, targets: Tensor, chunk: int, z: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Loss with z-loss, and the next-token loss alone, without gradients; in nats.
+
+    x: what the head reads, (B, T, D); weight: the head's, (V, D); targets: the next
+    tokens, (B, T). chunk: tokens whose logits exist at once; z: weight of the mean
+    square of the logsumexp. Logits are in autocast's type, losses in float32 at least,
+    as those of `transformer.loss`, with which they agree up to rounding.
+    """
+    kind, dtype = x.device.type, torch.promote_types(x.dtype, weight.dtype)
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+    return _ChunkedLoss.apply(
+        x.flatten(0, -2), weight, targets.flatten(), chunk, z, dtype
+    )
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Of x (N, D), weight (V, D), targets (N,); products are in `dtype`."""
+
+    @staticmethod
+    def forward(ctx, x, weight, targets, chunk, z, dtype):
+        wide = torch.promote_types(dtype, torch.float32)
+        nll = torch.zeros((), dtype=wide, device=x.device)
+        square = torch.zeros_like(nll)
+        for_x, for_weight = torch.empty_like(x), torch.zeros_like(weight)
+        w, n = weight.to(dtype), len(targets)
+        with torch.autocast(x.device.type, enabled=False):
+            for start in range(0, n, chunk):
+                part = slice(start, start + chunk)
+                h, target = x[part].to(dtype), targets[part, None]
+                logits = F.linear(h, w).to(wide)  # (chunk, V)
+                lse = logits.logsumexp(-1, keepdim=True)
+                nll += (lse - logits.gather(1, target)).sum()
+                square += lse.square().sum()
+                slope = logits.sub_(lse).exp_()  # the probabilities
+                slope = slope.mul_(1 + 2 * z * lse) if z else slope
+                slope.scatter_add_(1, target, -torch.ones_like(lse))
+                slope = slope.div_(n).to(dtype)
+                for_x[part] = slope @ w
+                _add_product(for_weight, slope.mT, h)
+        ctx.save_for_backward(for_x, for_weight)
+        nll, square = nll / n, square / n
+        loss = nll + z * square if z else nll.clone()
+        ctx.mark_non_differentiable(nll)
+        return loss, nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g, _):
+        for_x, for_weight = ctx.saved_tensors
+        return for_x * g, for_weight * g, None, None, None, None
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a b, without a copy of the product where types agree."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
