@@ -614,12 +614,14 @@ CLAIMS = [
     ),
     Claim(
         "decay_makes_compressible",
-        "With weight decay mirror.compress removes over 40 % of a ResNet18's "
+        "With weight decay mirror.compress removes over a quarter of a ResNet18's "
         "multiply-adds.",
         "ours; most channels of the first layers are zero",
         lambda df: stats.worst(df[df.arm == "decay"].compressed_flops),
-        below=0.6,
-        reason="0.48 are left at one seed, looked at before; a margin for others",
+        below=0.75,
+        reason="at first 0.6, from one seed that keeps 0.48; changed after a look at "
+        "six networks (three seeds, on two machines whose rounding leads to other "
+        "networks), which keep 0.42 to 0.62",
     ),
     Claim(
         "no_decay_keeps_all",
