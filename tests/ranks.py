@@ -17,6 +17,7 @@ from symlab.pretraining.processes import Processes, join, leave
 from tests.test_pretraining import RUNS, text
 
 KEPT = ("train_loss", "val_curve", "head_shift", "state_bytes", "load_cv")
+KEPT += ("gradient_norm", "gradient_norm_max")
 
 
 def main(out: str, what: str, modes: list[str]) -> None:

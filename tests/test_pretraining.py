@@ -44,6 +44,7 @@ RUNS = {  # what two processes must do as one does
         ),
         {"lr": 0.01},
     ),
+    "clipped": (DENSE, Recipe(steps=6, batch=4, length=T, clip=1.1), ADAMW),
 }
 
 

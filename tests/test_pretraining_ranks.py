@@ -58,6 +58,14 @@ def test_the_losses_are_those_of_one_process(found, alone, mode, name):
         assert two["load_cv"] == pytest.approx(one["load_cv"], abs=0.02)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_norms_of_gradients_are_those_of_one_process(found, alone, mode):
+    two, one = found[f"{mode} clipped"], alone["clipped"]
+    assert one["gradient_norm"] < 1.1 < one["gradient_norm_max"]  # some are clipped
+    for name in ("gradient_norm", "gradient_norm_max"):
+        assert two[name] == pytest.approx(one[name], rel=1e-4)
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_shards_halve_the_state_and_replicas_do_not(found, alone, name):
     whole = alone[name]["state_bytes"]

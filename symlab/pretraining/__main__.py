@@ -6,7 +6,8 @@ r"""Pretrain a named decoder from a shell, on one process or as many as torchrun
         --mode fsdp --text fineweb-edu --limit 40_000_000_000 --vocabulary 151936 \
         --steps 30_000 --batch 224 --micro 28 --precision bfloat16 --compile \
         --lr 0.02 --weight-decay 0.001 --set embedding.lr=0.5 --set head.lr=0.005 \
-        --checkpoint /scratch/qwen3 --save-every 500 --out /scratch/qwen3-weights
+        --checkpoint /scratch/qwen3 --save-every 500 --out /scratch/qwen3-weights \
+        --warmup 500 --clip 1 --log /scratch/qwen3.csv
 
 The row goes to results/full/pretraining.parquet and the weights to --out, when the run
 has ended; then the checkpoint is deleted. Until then the same command goes on from it,
@@ -80,6 +81,7 @@ def _run(options, processes: Processes) -> int:
     optimizer = _optimizer(options)
     kept = {"path": options.checkpoint, "save_every": options.save_every}
     kept |= {"out": options.out, "processes": processes}
+    kept |= {"log": options.log, "tensorboard": options.tensorboard}
     ready(config, recipe, optimizer, **kept)
     if processes.first:
         _check_results()
@@ -263,6 +265,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--recompute", action="store_true", help="less memory, more time")
     p.add_argument("--tied", action="store_true", help="the head is the embedding")
     p.add_argument("--decay", type=float, default=0.4, help="part of the steps")
+    p.add_argument("--warmup", type=float, default=0.0, help="steps, or part of them")
+    p.add_argument("--clip", type=float, default=0.0, help="norm of the gradients")
     p.add_argument("--precision", choices=PRECISIONS, default="float32")
     p.add_argument("--compile", action="store_true", help="model, loss and optimizer")
     p.add_argument("--preset", choices=OPTIMIZERS, default="symmetric")
@@ -279,6 +283,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--mode", choices=MODES, default="ddp")
     p.add_argument("--checkpoint", type=Path, help="where the state is kept")
     p.add_argument("--out", type=Path, help="a folder for the final weights")
+    p.add_argument("--log", type=Path, help="a .csv that gets a row for each step")
+    p.add_argument("--tensorboard", type=Path, help="a folder for TensorBoard")
     p.add_argument("--start", type=Path, help="a folder of weights to begin with")
     return p
 

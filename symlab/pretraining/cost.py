@@ -100,5 +100,11 @@ class Clock:
         middle = len(timed) // 2
         return sorted(whole)[middle], sorted(part)[middle]
 
+    def steps(self, first: int) -> list[float]:
+        """Seconds of each step from the first-th that was noted; waits for them."""
+        if self.cuda:
+            torch.cuda.synchronize()
+        return [self._between(a, c) for a, _, c in self.marks[first:]]
+
     def _between(self, a, b) -> float:
         return a.elapsed_time(b) / 1e3 if self.cuda else b - a

@@ -4,13 +4,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from symlab.data.text import Corpus, batches, check_vocabulary
 from symlab.models.families import DecoderConfig
@@ -31,6 +32,14 @@ from symlab.pretraining.evaluation import (
     shifts,
 )
 from symlab.pretraining.interrupt import Signals, Stopped
+from symlab.pretraining.log import (
+    LOOK,
+    Board,
+    Progress,
+    Table,
+    board_writer,
+    check_log,
+)
 from symlab.pretraining.model import OWN, begin_with, build, fingerprint, plan
 from symlab.pretraining.objective import Objective
 from symlab.pretraining.processes import ALONE, Processes, replicate
@@ -43,10 +52,9 @@ from symlab.pretraining.recipe import (
 )
 from symlab.symopt import NotFinite, SymOpt
 
-LOOK = 20  # steps between two looks at losses where a look waits for the device
 # of a recipe; a resumed run may have others
 FREE = ("evaluate_every", "validation", "recompute")
-SCHEDULE = ("steps", "decay")  # it may, where the rates so far are the same
+SCHEDULE = ("steps", "decay", "warmup")  # it may, where the rates so far are the same
 
 
 def pretrain(
@@ -60,6 +68,8 @@ def pretrain(
     path: Path | None = None,
     save_every: int = 0,
     out: Path | None = None,
+    log: Path | None = None,
+    tensorboard: Path | None = None,
     show: bool = False,
 ) -> dict:
     """Train a decoder with SymOpt and return the row of `train`.
@@ -86,6 +96,8 @@ def pretrain(
         path=path,
         save_every=save_every,
         out=out,
+        log=log,
+        tensorboard=tensorboard,
         show=show,
         about=about,
     )
@@ -99,15 +111,23 @@ def ready(
     path: Path | None = None,
     save_every: int = 0,
     out: Path | None = None,
+    log: Path | None = None,
+    tensorboard: Path | None = None,
 ) -> None:
     """Raise ValueError for what can be known before a text is read or a weight exists.
 
     Arguments as in `pretrain`, which finds the same, and what the text has to say.
+    Raises ModuleNotFoundError where tensorboard is asked for and not installed.
     """
     check_run(config, recipe, processes, path, save_every)
     plan(config, optimizer)
-    if out and ((path and checkpoint.latest(path)) or 0) < recipe.steps:
+    step = (path and checkpoint.latest(path)) or 0
+    if out and step < recipe.steps:
         saved_weights().check(out)
+    if log:
+        check_log(Path(log), step, path is not None)
+    if tensorboard:
+        board_writer()
 
 
 def train(
@@ -120,6 +140,8 @@ def train(
     path: Path | None = None,
     save_every: int = 0,
     out: Path | None = None,
+    log: Path | None = None,
+    tensorboard: Path | None = None,
     show: bool = False,
     about: dict | None = None,
 ) -> dict:
@@ -130,7 +152,10 @@ def train(
     steps and at the end; a run that finds its state there goes on from it, to the same
     losses. Delete it with `checkpoint.forget(path)` when the row is stored. out: a
     folder for the final weights, which `symlab.pretraining.load` reads. about: what
-    else the state belongs to. show: a progress bar with an ETA.
+    else the state belongs to. show: a progress bar with an ETA, or lines where stderr
+    is no terminal. log: a .csv file that gets a row for each step while the run goes
+    on; a resumed run deletes the rows from its first step on (`symlab.pretraining.log`
+    names the columns). tensorboard: a folder for the same as curves.
 
     Row: val_loss at the end in nats per token, and val_step, val_curve of the way;
     train_loss of each step; bits_per_byte, by the bytes of the tokens that val_loss
@@ -141,18 +166,23 @@ def train(
     head_drift, and of routers the `measures` at the end and load_cv_curve; head_shift
     and router_shift (see `shifts`); balance_over, the sequences over which a balancing
     loss is taken, each micro-batch of each process by itself ('' without such a loss);
-    diverged_at, the step of the first loss that is not finite, or -1. A run ends there,
-    and keeps what it has seen until then, and the state that was saved last; no weights
-    go to `out`.
+    diverged_at, the step of the first loss that is not finite, or -1; with
+    recipe.clip also gradient_norm and gradient_norm_max, median and largest norm of all
+    gradients together before they are clipped. A run ends at a loss or a norm that is
+    not finite, and keeps what it has seen until then, and the state that was saved
+    last; no weights go to `out`.
 
     While it has a path, SIGTERM and Ctrl-C save the state at the end of a step (with
     several processes on GPUs, of one of the next 20) and raise Stopped, a
     KeyboardInterrupt. Raises ValueError for what does not fit, before the first step,
-    and OSError where the state cannot be saved.
+    and OSError where the state or the log cannot be written.
     """
-    return _Run(
-        model, optimizer, text, recipe, processes, path, save_every, out, about
-    ).go(show)
+    run = _Run(model, optimizer, text, recipe, processes, path, save_every, out, about)
+    with ExitStack() as logs:
+        if processes.first:
+            asked = run.asked_logs(log, tensorboard)
+            run.logs = [logs.enter_context(closing(target)) for target in asked]
+        return run.go(show)
 
 
 class _Run:
@@ -170,6 +200,8 @@ class _Run:
         self.objective = Objective(model, recipe)
         self.step, self.saved, self.diverged_at = 0, -1, -1
         self.losses: list[Tensor] = []  # on the device: to read one is to wait
+        self.norms: list[Tensor] = []  # of gradients, where they are clipped
+        self.logs: list[Table | Board] = []
         self.asked = torch.zeros((), device=self.device)  # by a signal, to any process
         self.seen: dict[str, list] = {"val_step": [], "val_curve": []}
         self.origin = mean_rows(model)
@@ -180,7 +212,16 @@ class _Run:
         if self.out and self.step < recipe.steps:  # at its end it may have been written
             saved_weights().check(self.out)
         self.clock = Clock(self.device)
+        self.resumed = self.logged = self.step
         self.run = self._wrapped()
+
+    def asked_logs(self, log, tensorboard) -> Iterator[Table | Board]:
+        """Where what is watched goes, as far as it is asked for."""
+        if log:
+            check_log(Path(log), self.step, self.path is not None)
+            yield Table(Path(log), self.step)
+        if tensorboard:
+            yield Board(Path(tensorboard), self.step)
 
     def _about(self) -> dict:
         """What a state must say for this run to go on from it."""
@@ -204,7 +245,8 @@ class _Run:
 
     def go(self, show: bool) -> dict:
         r, data = self.recipe, self._data()
-        with _bar(r.steps, self.step, show and self.processes.first) as bar:
+        show = show and self.processes.first
+        with Progress(r.steps, self.step, r.batch * r.length, show) as bar:
             self._say_that_it_compiles(bar)
             with self.signals:
                 while self.step < r.steps and self.diverged_at < 0:
@@ -215,6 +257,7 @@ class _Run:
                     asked = self._signal()
                     if asked or self._saves() or self._looks():
                         self._look()
+                        self._log()
                     if (asked or self._saves()) and self.diverged_at < 0:
                         self._keep(asked)
         if self.diverged_at < 0 and not are_finite(self.model, self.processes):
@@ -222,6 +265,7 @@ class _Run:
         if self.path and self.diverged_at < 0 and self.saved != self.step:
             self._save()
         self._evaluate()
+        self._log(ended=True)
         row = self._row()
         if self.out and self.diverged_at < 0:
             self._keep_weights(row)
@@ -240,7 +284,7 @@ class _Run:
 
     def _advance(self, inputs: Tensor, targets: Tensor) -> None:
         """One step of the optimizer, from as many micro-batches as there are."""
-        factor = schedule(self.step, self.recipe.steps, self.recipe.decay)
+        factor = self._factor(self.step)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         start = self.clock.now()
@@ -253,6 +297,7 @@ class _Run:
                 (objective / len(parts)).backward()
             total += nll / len(parts)
         middle = self.clock.now()
+        total = self._clip(total)
         try:
             self.optimizer.step()
         except NotFinite:  # a loss that is finite, with gradients that are not
@@ -263,6 +308,22 @@ class _Run:
         mean, self.asked = self.processes.mean(torch.stack([total, caught]))
         self.losses.append(mean)
         self.step += 1
+
+    def _factor(self, step: int) -> float:
+        r = self.recipe
+        return schedule(step, r.steps, r.decay, r.warmup)
+
+    def _clip(self, total: Tensor) -> Tensor:
+        """Bound the gradients' norm; the loss, NaN where that norm is not finite.
+
+        So the run ends at its next look at losses, and a GPU is not waited for.
+        """
+        if not self.recipe.clip:
+            return total
+        norm = clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        self.norms.append(norm)
+        return total.where(norm.isfinite(), torch.nan)
 
     def _together(self, last: bool):
         """Whether gradients of this micro-batch are exchanged: only of the last."""
@@ -283,6 +344,7 @@ class _Run:
         if not all(finite):
             self.diverged_at = len(self.losses) - len(finite) + finite.index(False)
             self.losses = self.losses[: self.diverged_at]
+            self.norms = self.norms[: self.diverged_at]
 
     def _looks(self) -> bool:
         """Whether losses are read after this step in any case: a GPU is waited for."""
@@ -345,6 +407,8 @@ class _Run:
             "origin": self.origin,
             "seen": self.seen,
         }
+        if self.norms:
+            state["norms"] = torch.stack(self.norms)
         checkpoint.save(self.path, self.step, state, self.processes)
         self.saved = self.step
 
@@ -364,6 +428,7 @@ class _Run:
         self.saved = self.step
         self.origin = {k: v.to(self.device) for k, v in state["origin"].items()}
         self.losses = list(state["losses"].to(self.device))
+        self.norms = list(state.get("norms", torch.empty(0)).to(self.device))
         then, now = state["processes"], self.processes.world
         if then != now and self.processes.first:
             print(
@@ -380,19 +445,47 @@ class _Run:
 
     # --- what is said
 
-    def _say_that_it_compiles(self, bar) -> None:
-        self.compiling = self.recipe.compile and not bar.disable and time.monotonic()
+    def _say_that_it_compiles(self, bar: Progress) -> None:
+        self.compiling = self.recipe.compile and bar.show and time.monotonic()
         if self.compiling:
-            bar.write("compiling the model: the first step takes longer", sys.stderr)
+            bar.say("compiling the model: the first step takes longer")
 
-    def _tell(self, bar) -> None:
+    def _tell(self, bar: Progress) -> None:
         if self.compiling:
             took = time.monotonic() - self.compiling
-            bar.write(f"compiled: the first step took {took:.0f} s", sys.stderr)
+            bar.say(f"compiled: the first step took {took:.0f} s")
             self.compiling = False
-        bar.update(1)
-        if not bar.disable and self.step % LOOK == 0:
-            bar.set_postfix(loss=f"{float(self.losses[-1]):.3f}", refresh=False)
+        bar.step(self.losses[-1], self._factor(self.step - 1))
+
+    def _log(self, ended: bool = False) -> None:
+        """Write the steps since the last look; at the end also the final evaluation."""
+        if not self.logs:
+            return
+        first, last = self.logged, len(self.losses)
+        rows = [self._taken(step) for step in range(first, last)]
+        times = self.clock.steps(first - self.resumed)
+        rows = [row | {"step_s": x} for row, x in zip(rows, times, strict=False)]
+        if ended:
+            rows.append(self._at(self.step))
+        values = zip(self.seen["val_step"], self.seen["val_curve"], strict=True)
+        evaluated = dict(list(values)[-len(rows) :])
+        for row in rows:
+            if row["step"] in evaluated:
+                row["val_loss"] = evaluated[row["step"]]
+        for log in self.logs:
+            log.write(rows)
+        self.logged = last
+
+    def _at(self, step: int) -> dict:
+        r = self.recipe
+        return {"step": step, "tokens": step * r.batch * r.length}
+
+    def _taken(self, step: int) -> dict:
+        row = self._at(step) | {"loss": float(self.losses[step])}
+        row["lr_factor"] = self._factor(step)
+        if self.norms:
+            row["gradient_norm"] = float(self.norms[step])
+        return row
 
     def _row(self) -> dict:
         c, r = self.model.config, self.recipe
@@ -427,8 +520,17 @@ class _Run:
             else np.nan,
             "state_bytes": state_bytes(self.optimizer),
             "vocabulary_state_bytes": state_bytes(self.optimizer, blocks),
+            **self._norms(),
             "diverged_at": self.diverged_at,
         }
+
+    def _norms(self) -> dict[str, float]:
+        """Median and largest norm of the gradients, where they are measured."""
+        if not self.recipe.clip:
+            return {}
+        norms = torch.stack(self.norms).tolist() if self.norms else [np.nan]
+        found = {"gradient_norm": float(np.median(norms))}
+        return found | {"gradient_norm_max": max(norms)}
 
     def _balance_over(self) -> str:
         if not (self.recipe.balance or self.recipe.phi):
@@ -443,9 +545,3 @@ def saved_weights():
     from symlab.pretraining import saved
 
     return saved
-
-
-def _bar(steps: int, done: int, show: bool):
-    from tqdm import tqdm
-
-    return tqdm(total=steps, initial=done, disable=not show, unit=" steps")

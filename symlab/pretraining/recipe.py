@@ -32,6 +32,11 @@ class Recipe:
     """sequences of one forward pass in one process; 0: its whole share"""
     decay: float = 0.4
     """part of the steps, at the end, in which rates fall linearly to zero"""
+    warmup: float = 0.0
+    """steps at the start, in which rates rise linearly from zero; below 1: part of all
+    steps, which then can't become more in a resumed run"""
+    clip: float = 0.0
+    """norm of all gradients together, at most; 0: not measured; inf: measured only"""
     precision: str = "float32"
     """'bfloat16': products only, by autocast; weights and updates stay float32"""
     compile: bool = False
@@ -81,12 +86,38 @@ class Recipe:
             )
         for name in ("balance", "z", "phi", "z_logits"):
             check_not_negative(name, getattr(self, name))
+        self._check_warmup()
+        if not self.clip >= 0:
+            raise ValueError(
+                f"clip = {self.clip}: give the largest norm of the gradients, 0 for no "
+                "clipping, or inf to measure the norm only"
+            )
+
+    def _check_warmup(self) -> None:
+        value = self.warmup
+        if not (0 <= value < 1 or (isfinite(value) and value == int(value) > 0)):
+            raise ValueError(
+                f"warmup = {value}: give a whole number of steps, or the part of all "
+                "steps, which is below 1"
+            )
+        if value > self.steps:
+            raise ValueError(
+                f"warmup = {value:g} is more than steps = {self.steps}, so rates would "
+                "never be what they are set to: give fewer"
+            )
 
 
-def schedule(step: int, steps: int, decay: float) -> float:
-    """What multiplies every rate: 1, then linearly down to 0 in the part `decay`."""
+def schedule(step: int, steps: int, decay: float, warmup: float = 0.0) -> float:
+    """What multiplies every rate in a step: up from 0, then 1, then down to 0.
+
+    It rises linearly to 1 in the last step of the warm-up, and falls linearly in the
+    part `decay`; where the two overlap it is the smaller. warmup: steps, or below 1 a
+    part of them. No step has 0 itself: the first is one step after the line's start.
+    """
+    rising = warmup * steps if warmup < 1 else warmup
     left = steps - step
-    return min(1.0, left / (decay * steps)) if decay else 1.0
+    up = min(1.0, (step + 1) / rising) if rising else 1.0
+    return min(up, left / (decay * steps)) if decay else up
 
 
 def check_run(
@@ -165,11 +196,12 @@ def check_not_negative(name: str, value: float) -> None:
 def check_schedule(path: Path, step: int, saved: dict, recipe: Recipe) -> None:
     """Raise ValueError unless a state of `step` steps is one that the recipe reaches.
 
-    saved: the steps and the decay of the run that left the state in `path`. Its rates
+    saved: steps, decay and warm-up of the run that left the state in `path`. Its rates
     up to there must be this recipe's, so with more steps neither may have begun to
-    fall.
+    fall, and a warm-up must be given in steps.
     """
-    then, now = (saved["steps"], saved["decay"]), (recipe.steps, recipe.decay)
+    then = saved["steps"], saved["decay"], saved.get("warmup", 0.0)
+    now = recipe.steps, recipe.decay, recipe.warmup
     if then == now:
         return
     if step > recipe.steps:
@@ -181,7 +213,8 @@ def check_schedule(path: Path, step: int, saved: dict, recipe: Recipe) -> None:
         if schedule(t, *then) != schedule(t, *now):
             raise ValueError(
                 f"the checkpoint {path} is at step {step}, and from step {t} on its "
-                f"rates were those of steps = {then[0]} and decay = {then[1]}, not of "
-                f"{now[0]} and {now[1]}: give the former to end that run, or another "
-                "path to start a new one (decay = 0 leaves every later length open)"
+                f"rates were those of steps = {then[0]}, decay = {then[1]} and warmup "
+                f"= {then[2]}, not of {now[0]}, {now[1]} and {now[2]}: give the former "
+                "to end that run, or another path to start a new one (decay = 0 and a "
+                "warm-up in steps leave every later length open)"
             )

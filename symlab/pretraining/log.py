@@ -1,0 +1,214 @@
+"""What a person watches while a run goes on: a bar or lines, a CSV, TensorBoard.
+
+    pretrain(..., show=True, log="run/losses.csv", tensorboard="run/board")
+    pandas.read_csv("run/losses.csv")            at any moment, also while it runs
+
+A row has the loss of one step, at the weights before it: `step` is the number of steps
+that these weights have behind them, and `tokens` what they were trained on. The row
+after the last step has no loss, but the validation loss of the final weights.
+"""
+
+import csv
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from symlab.harness.plan import duration
+
+COLUMNS = ("step", "tokens", "loss", "lr_factor", "gradient_norm", "step_s", "val_loss")
+HEADER = ",".join(COLUMNS) + "\n"
+EVERY = 20.0  # seconds between two lines where there is no terminal
+LOOK = 20  # steps between two losses in the bar
+
+
+# --- on disk -------------------------------------------------------------------------
+
+
+class Table:
+    """Rows appended to a CSV, with nothing where a value is not known.
+
+    The operating system has a row as soon as it is written, so that a killed process
+    loses none. Raises OSError where one cannot be written.
+    """
+
+    def __init__(self, path: Path, step: int):
+        """step: where the run goes on; rows from there on are deleted."""
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = path.open("a", newline="", encoding="utf-8")
+            self.file.truncate(_found(path, step).kept)
+            if not path.stat().st_size:
+                self.file.write(HEADER)
+                self.file.flush()
+        except OSError as error:
+            raise self._told(error) from error
+        self.rows = csv.DictWriter(self.file, COLUMNS, lineterminator="\n")
+
+    def write(self, rows: list[dict]) -> None:
+        """rows: values by column, in the order of steps."""
+        try:
+            self.rows.writerows(rows)
+            self.file.flush()
+        except OSError as error:
+            raise self._told(error) from error
+
+    def close(self) -> None:
+        with suppress(OSError):  # of the row that could not be written, said already
+            self.file.close()
+
+    def _told(self, error: OSError) -> OSError:
+        return OSError(
+            f"the log {self.path} could not be written ({error.strerror}): make room, "
+            "or name another file, and start the same command again"
+        )
+
+
+class _Found(NamedTuple):
+    """What a CSV holds: bytes to keep, and whether there are rows, and the last one."""
+
+    kept: int
+    rows: int
+    ended: bool
+
+
+def check_log(path: Path, step: int, resumable: bool) -> None:
+    """Raise ValueError for a log that a run may not write to.
+
+    step: where the run begins. resumable: whether it has a checkpoint. What is there of
+    a run that has ended, or that has none, is not deleted.
+    """
+    if path.suffix != ".csv":
+        raise ValueError(
+            f"log = {path}: give it a name that ends in .csv, as a table that grows "
+            "while others read it is one"
+        )
+    found = _found(path, step)
+    if step == 0 and found.rows and (found.ended or not resumable):
+        raise ValueError(
+            f"the log {path} has the losses of an earlier run, and this one begins at "
+            "step 0: name another file, or delete it"
+        )
+
+
+def _found(path: Path, step: int) -> _Found:
+    """What there is; kept are the whole rows before this step, which come first."""
+    if not path.exists():
+        return _Found(0, 0, False)
+    kept, rows, ended = 0, 0, False
+    with path.open("rb") as file:
+        first = file.readline().decode(errors="replace")
+        if not HEADER.startswith(first):
+            raise ValueError(
+                f"{path} is no log of a run, which would begin with {HEADER.strip()}: "
+                "name another file"
+            )
+        whole = first == HEADER
+        kept = len(HEADER) * (whole and step > 0)
+        for line in file:
+            values = line.decode(errors="replace").split(",")
+            if not line.endswith(b"\n"):  # a process was killed while it wrote it
+                break
+            if len(values) != len(COLUMNS) or not values[0].isdecimal():
+                raise ValueError(
+                    f"row {rows + 1} of the log {path} is damaged: name another file, "
+                    "or delete this one"
+                )
+            rows, ended = rows + 1, not values[COLUMNS.index("loss")]
+            kept += len(line) * (int(values[0]) < step)
+    return _Found(kept, rows, ended)
+
+
+class Board:
+    """The same rows as curves of TensorBoard, by torch's own writer."""
+
+    def __init__(self, folder: Path, step: int):
+        """step: where the run goes on; TensorBoard hides what it has from there on."""
+        self.writer = board_writer()(str(folder), purge_step=step)
+
+    def write(self, rows: list[dict]) -> None:
+        for row in rows:
+            for name, value in row.items():
+                if name not in ("step", "tokens"):
+                    self.writer.add_scalar(name, value, row["step"])
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def board_writer() -> type:
+    """torch.utils.tensorboard.SummaryWriter; ModuleNotFoundError says what is missing.
+
+    It needs the package tensorboard, which nothing else here does.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"TensorBoard's files need the package tensorboard ({error}): install it "
+            "(pip install 'symlab[tensorboard]'), or log to a CSV"
+        ) from error
+    return SummaryWriter
+
+
+# --- on stderr -----------------------------------------------------------------------
+
+
+class Progress:
+    """A bar in a terminal; elsewhere a line every 20 seconds, and at the last step."""
+
+    def __init__(self, steps: int, done: int, tokens: int, show: bool):
+        """tokens: of one step, of all processes."""
+        from tqdm import tqdm
+
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=steps, initial=done, disable=not (show and terminal), unit=" steps"
+        )
+        self.show, self.lines = show, show and not terminal
+        self.steps, self.done, self.tokens = steps, done, tokens
+        self.then, self.since = time.monotonic(), done  # of the last line
+
+    def __enter__(self) -> "Progress":
+        if self.lines:
+            self._print(f"step {self.done:,}/{self.steps:,}")
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.bar.close()
+
+    def say(self, said: str) -> None:
+        """A line of its own."""
+        if self.show:
+            self.bar.write(said, sys.stderr)
+
+    def step(self, loss: Tensor, factor: float) -> None:
+        """After each step: its loss, and what its rates were multiplied by."""
+        self.done += 1
+        self.bar.update(1)
+        last = self.done == self.steps
+        waited = time.monotonic() - self.then
+        if self.lines and (last or waited > EVERY):
+            speed, said = self._said(loss, factor)
+            left = duration((self.steps - self.done) * self.tokens / speed)
+            at = f"step {self.done:,}/{self.steps:,}"
+            self._print(f"{at}  {'  '.join(said)}  ETA {left}")
+        elif self.show and not self.lines and (last or self.done % LOOK == 0):
+            self.bar.set_postfix_str(", ".join(self._said(loss, factor)[1]), False)
+
+    def _said(self, loss: Tensor, factor: float) -> tuple[float, list[str]]:
+        """Tokens per second since the last time, and what is said of the step."""
+        value = float(loss)  # which waits for the device
+        now = time.monotonic()
+        speed = (self.done - self.since) * self.tokens / max(now - self.then, 1e-9)
+        self.then, self.since = now, self.done
+        words = [f"loss {value:.4f}", f"lr x {factor:.3g}", f"{speed:,.0f} tokens/s"]
+        return speed, words
+
+    def _print(self, said: str) -> None:
+        print(f"symlab.pretraining: {said}", file=sys.stderr, flush=True)
