@@ -955,7 +955,9 @@ def packed(path: Path, data: bytes) -> None:
         path.write_bytes(data)
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst"])
+@pytest.mark.parametrize(
+    "suffix", ["jsonl", "jsonl.gz", "jsonl.zst", "ndjson", "JSONL"]
+)
 def test_lines_of_json_give_their_field_of_text(tmp_path, suffix):
     rows = [{"text": "one\n\ntwo é", "id": 3}, {"id": 4, "text": None}]
     rows += [{"text": ""}, {"text": "\0 three"}, {"text": "x" * 40_000}]
@@ -984,6 +986,10 @@ def test_lines_of_json_give_their_field_of_text(tmp_path, suffix):
         ("text", "x.jsonl:2 is no JSON object"),
         ("[1]", "x.jsonl:2 is no JSON object: write one per line"),
         ('{"text": 7}', "'text' of x.jsonl:2 is int"),
+        ('{"text": 0}', "'text' of x.jsonl:2 is int"),
+        ('{"text": []}', "'text' of x.jsonl:2 is list"),
+        ("[" * 100_000, "x.jsonl:2 is no JSON object"),
+        ('{"text": ' + "9" * 5000 + "}", "x.jsonl:2 is no JSON object"),
     ],
 )
 def test_lines_of_json_without_text_are_said(tmp_path, line, message):
@@ -991,6 +997,58 @@ def test_lines_of_json_without_text_are_said(tmp_path, line, message):
     with pytest.raises(ValueError, match=message) as caught:
         text.corpus(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.jsonl.gz", "x.jsonl.zst"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    whole = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.table({"text": ["a text"] * 100}), whole)
+    else:
+        packed(whole, b'{"text": "a text"}\n' * 1000)
+    whole.write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=f"{name} is damaged .*copy it again"):
+        list(text.documents(str(tmp_path)))
+
+
+def test_rows_of_parquet_that_are_not_utf8_are_counted(tmp_path):
+    column = pa.array([b"one text", b"\xff", b"another"]).view(pa.string())
+    pq.write_table(pa.table({"text": column}), tmp_path / "x.parquet")
+    met = sources.Reading()
+    texts = sources.find(str(tmp_path), None).texts(met)
+    assert ["".join(t) for t in texts] == ["one text", "another"]
+    assert (met.not_utf8, met.examples) == (1, ["a row of x.parquet"])
+
+
+def test_folders_behind_links_are_read_once(tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here" / "a.txt").write_text("first")
+    (tmp_path / "there" / "b.txt").write_text("second")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there")
+    (tmp_path / "there" / "back").symlink_to(tmp_path / "here")
+    found = sources.find(str(tmp_path / "here"), None).files
+    assert sorted(found) == ["a.txt", "link/b.txt"]
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path, monkeypatch):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "a.txt").write_text("first")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="secret"):
+        sources.find(str(tmp_path), None)
+
+
+def test_no_name_is_no_folder():
+    with pytest.raises(ValueError, match="the path of a file or folder of text"):
+        text.corpus("")
 
 
 def test_the_saved_tokenizer_is_the_one_of_the_tokens(folder, cache):

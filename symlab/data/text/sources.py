@@ -12,6 +12,7 @@ import os
 import re
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from hashlib import sha256
@@ -31,7 +32,9 @@ SKIPPED = re.compile(
     r"__pycache__|site-packages|dist-packages|tests?|idle_test|config-.*|_sysconfigdata.*"
 )
 TITLE = re.compile(r" = [^=\n].*[^=\n] = ?\n?")  # " = = " are sections
-JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+JSON_LINES = tuple(
+    kind + zipped for kind in (".jsonl", ".ndjson") for zipped in ("", ".gz", ".zst")
+)
 
 
 @dataclass
@@ -95,7 +98,7 @@ def find(name: str, limit: int | None) -> Source:
         return Source(name, LONGEST, _place(files), partial(_wikitext, files), files)
     if name == "fineweb-edu":
         return Source(name, LONGEST, name, partial(_fineweb, limit))
-    if Path(name).exists():
+    if name and Path(name).exists():
         hidden = re.compile(r"__pycache__|\..*")
         return _folder(Path(name).resolve().name, [name], ("",), hidden)
     known = nearest(name, NAMES, "text")
@@ -119,8 +122,8 @@ def _folder(name: str, roots: list[str], suffixes: tuple, skipped: re.Pattern):
     for root in map(Path, roots):
         if root.is_file():
             found[root.name] = root
-        for folder, inner, files in os.walk(root):
-            inner[:] = [name for name in inner if not skipped.fullmatch(name)]
+            continue
+        for folder, files in _walk(root, skipped):
             for file in files:
                 path = Path(folder, file)
                 wanted = file.endswith(suffixes) and not skipped.fullmatch(file)
@@ -130,6 +133,26 @@ def _folder(name: str, roots: list[str], suffixes: tuple, skipped: re.Pattern):
     files = {relative: found[relative] for relative in order}
     place = " ".join(str(Path(root).resolve()) for root in roots)
     return Source(name, LONGEST, place, partial(_all, files), files)
+
+
+def _walk(root: Path, skipped: re.Pattern) -> Iterator[tuple[str, list[str]]]:
+    """Folders below, each once, also behind links, with their files.
+
+    Raises PermissionError for a folder that cannot be read.
+    """
+
+    def stop(error: OSError):
+        raise error
+
+    seen: set[str] = set()
+    for folder, inner, files in os.walk(root, onerror=stop, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in seen:  # a link back
+            inner.clear()
+            continue
+        seen.add(place)
+        inner[:] = sorted(name for name in inner if not skipped.fullmatch(name))
+        yield folder, files
 
 
 def _stored(name: str, pattern: str) -> dict[str, Path]:
@@ -185,9 +208,9 @@ def _lines(blocks: Iterable[str]) -> Iterator[str]:
 
 def _read(name: str, path: Path, reading: Reading) -> Iterator[Iterable[str]]:
     """The texts of a file; of one that is no text, nothing."""
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         yield from _parquet(name, path, reading)
-    elif path.name.endswith(JSON_LINES):
+    elif path.name.lower().endswith(JSON_LINES):
         yield from _json_lines(name, path, reading)
     elif _is_text(name, path, reading):
         yield _blocks(path, reading)
@@ -221,20 +244,48 @@ def _blocks(path: Path, reading: Reading) -> Iterator[str]:
 def _parquet(name: str, path: Path, reading: Reading) -> Iterator[list[str]]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with _undamaged(name), pq.ParquetFile(path) as file:
         if "text" not in file.schema_arrow.names:
             raise ValueError(f"{name} has no column 'text': rename its column of text")
         size, rows = path.stat().st_size, max(file.metadata.num_rows, 1)
         for part in file.iter_batches(batch_size=1024, columns=["text"]):
-            for text in part["text"].to_pylist():
-                if text is not None:
-                    yield [_checked(text, name)]
+            for text in _decoded(part["text"], name, reading):
+                yield [_checked(text, name)]
             reading.inside += size * len(part) // rows
 
 
+def _decoded(values, name: str, reading: Reading) -> list:
+    """Python values of a column, without null and without text that is not UTF-8."""
+    try:
+        return [text for text in values.to_pylist() if text is not None]
+    except UnicodeDecodeError:
+        found = []
+    for value in values:
+        try:
+            found.append(value.as_py())
+        except UnicodeDecodeError:
+            reading.leave_out(f"a row of {name}")
+    return [text for text in found if text is not None]
+
+
+@contextmanager
+def _undamaged(name: str) -> Iterator[None]:
+    """Raise ValueError with the file's name where its compressed content is damaged."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise ValueError(
+            f"{name} is damaged ({error}): copy it again, or leave it out"
+        ) from None
+
+
 def _json_lines(name: str, path: Path, reading: Reading) -> Iterator[list[str]]:
-    with path.open("rb") as raw:
-        for number, line in enumerate(_decompressed(raw, path.suffix), 1):
+    with _undamaged(name), path.open("rb") as raw:
+        for number, line in enumerate(_decompressed(raw, path.suffix.lower()), 1):
             reading.inside = raw.tell()
             where = f"{name}:{number}"
             try:
@@ -247,7 +298,7 @@ def _json_lines(name: str, path: Path, reading: Reading) -> Iterator[list[str]]:
 
 
 def _decompressed(raw, suffix: str) -> Iterable[bytes]:
-    if suffix == ".jsonl":
+    if suffix not in (".gz", ".zst"):
         return raw
     import pyarrow as pa
 
@@ -261,7 +312,7 @@ def _field(line: str, where: str) -> str:
         return ""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also of numbers and nesting without end
         row = None
     if not isinstance(row, dict):
         raise ValueError(f"{where} is no JSON object: write one per line, with a text")
@@ -271,7 +322,7 @@ def _field(line: str, where: str) -> str:
             f"{where} has no field 'text', and its fields are: {known}; rename the one "
             "that holds the text"
         )
-    return _checked(row["text"] or "", where)
+    return "" if row["text"] is None else _checked(row["text"], where)
 
 
 def _checked(text, where: str) -> str:
