@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from symlab.data.text import Corpus, corpus
-from symlab.models import vision
+from symlab.models import huggingface, vision
 from symlab.models.families import PRESETS, DecoderConfig, Yarn, preset
 from symlab.models.folder import write_json, write_weights
 from symlab.models.generate import generate
@@ -243,6 +243,35 @@ def test_two_tables_stay_two(transformers, tmp_path):
     assert torch.equal(back.lm_head.weight, found.head.weight)
     assert torch.equal(back.model.embed_tokens.weight, found.embedding.weight)
     assert not imported(tmp_path / "two").config.tied
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma3"])
+def test_a_stored_head_of_its_own_is_read_whatever_the_settings_say(
+    transformers, tmp_path, name
+):
+    """tie_word_embeddings = true and two tables: transformers keeps both, so do we."""
+    export(decoder(name), tmp_path / "two")
+    content = described_in(tmp_path / "two") | {"tie_word_embeddings": True}
+    write_json(tmp_path / "two" / "config.json", content)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "two")
+    for source in (tmp_path / "two", theirs):
+        found = imported(source)
+        assert not found.config.tied
+        assert torch.equal(found.head.weight, decoder(name).head.weight)
+        with torch.no_grad():
+            assert (found(TOKENS) - theirs(TOKENS).logits).abs().max() < 1e-4
+
+
+def test_a_stored_copy_of_the_embedding_is_no_head_of_its_own(tmp_path):
+    tied = Decoder(replace(usual("qwen3"), tied=True), draws())
+    export(tied, tmp_path / "out")
+    stored = dict(huggingface.weights.converted("qwen3", dict(tied.named_parameters())))
+    stored["lm_head.weight"] = stored["model.embed_tokens.weight"].clone()
+    write_weights(tmp_path / "out", stored)
+    assert imported(tmp_path / "out").config.tied
+    stored["lm_head.weight"][3, 5] += 1e-3
+    write_weights(tmp_path / "out", stored)
+    assert not imported(tmp_path / "out").config.tied
 
 
 def test_gemma_is_tied_where_its_folder_does_not_say(transformers, tmp_path):

@@ -17,7 +17,7 @@ import torch
 from symlab.models.families import DecoderConfig
 from symlab.models.folder import Weights, read_json, whole, write_json, write_weights
 from symlab.models.huggingface.configurations import configuration, described, kind_of
-from symlab.models.huggingface.weights import Reader, converted
+from symlab.models.huggingface.weights import Reader, converted, has_own_head
 from symlab.models.transformer import Decoder
 
 __all__ = ["document_ends", "export", "imported"]
@@ -63,7 +63,8 @@ def export(
 
 def imported(source, context: int | None = None) -> Decoder:
     """A decoder with the weights of a folder in their format, or of a model of
-    transformers; in float32, or float64 where the weights are.
+    transformers; in float32, or float64 where the weights are. Its head is the
+    embedding where theirs is: where their configuration says so and no other is stored.
 
     context: a shorter one than theirs, which takes less memory for positions.
 
@@ -82,6 +83,8 @@ def imported(source, context: int | None = None) -> Decoder:
                 f"context = {context}: use 1 to the model's own {config.context}"
             )
         config = replace(config, context=context)
+    if config.tied and has_own_head(stored):
+        config = replace(config, tied=False)
     read = Reader(content["model_type"], stored, config.tied)
     double = all(stored[name].dtype == torch.float64 for name in stored)
     model = Decoder.from_weights(

@@ -38,6 +38,7 @@ OTHERS = {  # where a kind has other names
     },
     "gpt_oss": {"feed.router": "mlp.router"},
 }
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 PARAMETERS = {  # of a block, in no module of their own
     "attention.sinks": "self_attn.sinks",
     "feed.gate_up": "mlp.experts.gate_up_proj",
@@ -92,11 +93,25 @@ def _turned_back(theirs: str, p: Tensor) -> Tensor:
     return p
 
 
+def has_own_head(stored) -> bool:
+    """Whether a head is stored that isn't the embedding.
+
+    Such a model has two tables, whatever its configuration says of tied weights; so
+    transformers reads it, too.
+    """
+    head, table = (WHOLE[name] for name in ("head.weight", "embedding.weight"))
+    if head not in stored or table not in stored:
+        return False
+    one, other = stored[head], stored[table]
+    wide = torch.promote_types(one.dtype, other.dtype)
+    return not torch.equal(one.to(wide), other.to(wide))
+
+
 class Reader:
     """Our parameters by name, from their tensors; notes which it has used.
 
     stored: tensors by their names, a mapping or a folder's `Weights`. tied: the head is
-    the embedding; a copy of it may be there, which neither side reads.
+    the embedding, as `has_own_head` found; a copy of it may be there and isn't read.
     """
 
     def __init__(self, kind: str, stored, tied: bool):
@@ -124,4 +139,10 @@ class Reader:
         if theirs not in self.stored:
             raise ValueError(missing(theirs))
         self.used.add(theirs)
-        return self.stored[theirs]
+        p = self.stored[theirs]
+        if p.dtype not in FLOATS:
+            raise ValueError(
+                f"the weight {theirs} is of {p.dtype}, which may stand for other "
+                "numbers: write the weights as float32, float16 or bfloat16"
+            )
+        return p
