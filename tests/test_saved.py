@@ -1,7 +1,9 @@
 """Weights on disk: kept whole, refused where they would be mixed up, sampled from."""
 
+import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -346,6 +348,48 @@ def test_an_interrupted_save_leaves_what_was_there(tmp_path, monkeypatch):
             save(place, model(seed=1), about=ABOUT)
     assert same(load(place).model, model())
     assert files(place) == KEPT  # and nothing beside it
+
+
+@pytest.mark.parametrize("error", [OSError(5, "I/O error"), KeyboardInterrupt()])
+def test_weights_that_cannot_be_replaced_come_back(tmp_path, monkeypatch, error):
+    """The new folder gets its name after the old one has lost it."""
+    place, rename = tmp_path / "kept", Path.rename
+    save(place, model(), about=ABOUT)
+
+    def failing(path, target):
+        if path.name == "new":
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(type(error)):
+        save(place, model(seed=1), about=ABOUT)
+    assert same(load(place).model, model())
+    assert files(place) == KEPT
+
+
+def test_what_killed_saves_left_is_cleared_and_nothing_else(tmp_path):
+    def left(name: str, inside: str = "new", hours: float = 2.0) -> str:
+        folder = tmp_path / name
+        (folder / inside).mkdir(parents=True)
+        then = time.time() - 3600 * hours
+        for path in (folder / inside, folder):
+            os.utime(path, (then, then))
+        return name
+
+    left(".kept.abcd_123.unfinished")
+    stays = [
+        left(".kept.abcd_124.unfinished", hours=0.5),  # its process may be alive
+        left(".kept.other.abcd_123.unfinished"),  # of a folder called kept.other
+        left(".kept.abcd_123"),
+        left(".kept.mine.unfinished"),
+        left("kept.abcd_123.unfinished"),
+    ]
+    only_copy = left(".kept.abcd_125.unfinished", "old")
+    save(tmp_path / "kept", model(), about=ABOUT)
+    assert files(tmp_path / "kept") == sorted([*stays, only_copy]) + KEPT
+    save(tmp_path / "kept", model(), about=ABOUT)  # there are weights in place again
+    assert files(tmp_path / "kept") == sorted(stays) + KEPT
 
 
 # --- what is damaged -----------------------------------------------------------------

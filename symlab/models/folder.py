@@ -6,7 +6,10 @@ shapes and numbers, nothing that a program would run.
 
 import json
 import os
+import re
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,8 @@ from torch import Tensor
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # of weights in several files
+UNFINISHED = ".unfinished"  # ends the name of a folder that is being written
+LEFT_S = 3600.0  # without a change in so many seconds its process is gone
 
 
 @contextmanager
@@ -24,28 +29,59 @@ def whole(directory: str | Path) -> Iterator[Path]:
     """A temporary folder, which takes the directory's name when the block has ended.
 
     Its files are on the disk before it gets that name; a directory that was there is
-    deleted after. Raises OSError with one sentence where something cannot be written,
-    and then leaves what was there.
+    deleted after. Whatever stops it before, what was there stays or comes back. Raises
+    OSError with one sentence where something cannot be written.
+
+    The temporary folder of a killed process is deleted by the first call that finds it
+    untouched for an hour.
     """
     target = Path(directory).resolve()  # a link to a folder stays one
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        start = f".{target.name}."
-        with tempfile.TemporaryDirectory(prefix=start, dir=target.parent) as scratch:
+        _clear_leftovers(target)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", suffix=UNFINISHED, dir=target.parent
+        ) as scratch:
             made, old = Path(scratch, "new"), Path(scratch, "old")
             made.mkdir()
             yield made
             for file in [*made.iterdir(), made]:
                 _sync(file)
-            if target.exists():
-                target.rename(old)
-            made.rename(target)
+            try:
+                if target.exists():
+                    target.rename(old)
+                made.rename(target)
+            except BaseException:
+                if old.exists() and not target.exists():
+                    old.rename(target)
+                raise
             _sync(target.parent)
     except OSError as error:
         raise OSError(
             f"{directory} could not be written ({error.strerror or error}): make room "
             "or name another folder"
         ) from None
+
+
+def _clear_leftovers(target: Path) -> None:
+    """Delete what killed calls for this target left beside it, and nothing else.
+
+    What holds the only copy of earlier weights stays: it was killed between two renames
+    and the target is absent.
+    """
+    ours = re.compile(
+        rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}{re.escape(UNFINISHED)}"
+    )
+    for found in target.parent.iterdir():
+        if not ours.fullmatch(found.name) or found.is_symlink():
+            continue
+        try:
+            touched = max(p.stat().st_mtime for p in (found, *found.rglob("*")))
+        except OSError:  # another process has just ended or cleared it
+            continue
+        needed = (found / "old").exists() and not target.exists()
+        if time.time() - touched > LEFT_S and not needed:
+            shutil.rmtree(found, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
