@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from symlab.data.text import Corpus, corpus
 from symlab.models import huggingface, vision
@@ -17,6 +18,7 @@ from symlab.models.huggingface import export, imported
 from symlab.models.huggingface.configurations import configuration, described, kind_of
 from symlab.models.transformer import Decoder, family
 from symlab.pretraining import Recipe, load, train
+from symlab.pretraining.__main__ import _check_tokens
 from symlab.pretraining.saved import save
 from tests.test_transformer import (
     FAMILIES,
@@ -186,6 +188,9 @@ def test_a_model_that_was_trained_here_is_loaded_there(
     save(tmp_path / "kept", model, text)
     kept = load(tmp_path / "kept")
     export(kept.model, tmp_path / "out", kept.tokenizer, kept.ends)
+    exported = load(tmp_path / "out").tokenizer
+    assert exported.token_to_id("<|endoftext|>") == 299
+    _check_tokens(tmp_path / "out", exported, text.tokenizer)  # training may go on
 
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -208,6 +213,39 @@ def test_a_model_that_was_trained_here_is_loaded_there(
         again = load(tmp_path / "out")  # the exported folder is as good
         assert again.ends == (299,)
         assert again.sample(prompt, tokens=30, temperature=0) == expected
+
+
+def test_other_tokens_are_other_vocabularies_merges_and_ends():
+    def tokenizer(**changes) -> Tokenizer:
+        vocabulary = {"a": 0, "b": 1, "ab": 2, "c": 3}
+        made = {"vocab": vocabulary, "merges": [("a", "b")]} | changes
+        return Tokenizer(models.BPE(**made))
+
+    def check(theirs, end=None) -> None:
+        if end:
+            theirs.add_special_tokens([end])
+        _check_tokens("kept", theirs, tokenizer().to_str())
+
+    check(tokenizer())
+    check(tokenizer(), "<|endoftext|>")
+    more = {"a": 0, "b": 1, "ab": 2, "c": 3, "d": 4}
+    swapped = {"b": 0, "a": 1, "ab": 2, "c": 3}
+    bytewise = tokenizer()
+    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel()
+    for other, end in [
+        (None, None),
+        (tokenizer(merges=[]), None),
+        (tokenizer(vocab=swapped), None),
+        (tokenizer(vocab=more), "<|endoftext|>"),
+        (tokenizer(), "<|im_end|>"),
+        (bytewise, None),
+    ]:
+        with pytest.raises(ValueError, match="are for other tokens than the") as found:
+            check(other, end)
+    said = str(found.value)
+    assert "give the --text and --limit with which they were trained" in said
+    assert "symlab.data.text.Corpus with their tokenizer in Python" in said
+    assert "weights=dict(model.named_parameters())" in said
 
 
 # --- tied weights, other types -------------------------------------------------------

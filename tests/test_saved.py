@@ -394,6 +394,8 @@ def test_what_killed_saves_left_is_cleared_and_nothing_else(tmp_path):
 
 # --- what is damaged -----------------------------------------------------------------
 
+EDITED = "symlab.json is damaged or was edited, its checksum is another"
+
 
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
@@ -404,27 +406,22 @@ def test_what_killed_saves_left_is_cleared_and_nothing_else(tmp_path):
         ("symlab.json", lambda b: b[:-5], "symlab.json is damaged: it holds no JSON"),
         ("symlab.json", lambda b: b"[]", "symlab.json is damaged: it holds no JSON"),
         ("symlab.json", lambda b: b"\xff", "symlab.json is damaged: it holds no JSON"),
-        ("symlab.json", lambda b: b'{"format": 1}', "damaged: it has no 'about'"),
-        ("symlab.json", lambda b: b'{"format": 2}', "has the format 2 and this ver"),
-        (
-            "symlab.json",
-            lambda b: b.replace(b'"eps"', b'"colour"'),
-            "the setting 'colour', which this version does not know",
-        ),
-        (
-            "symlab.json",
-            lambda b: b.replace(b'"width": 16,', b""),
-            "symlab.json is damaged .*missing 1 .* 'width'",
-        ),
-        (
-            "symlab.json",
-            lambda b: b.replace(b'"layers": 2', b'"layers": 3'),
-            "the weight blocks.2.attention_norm.weight is missing",
-        ),
-        (
-            "symlab.json",
-            lambda b: b.replace(b'"hidden": 24', b'"hidden": 32'),
-            r"feed.gate.weight has the shape \(24, 16\) where .* \(32, 16\)",
+        ("symlab.json", lambda b: b'{"format": 2}', "damaged: it has no 'about'"),
+        ("symlab.json", lambda b: b'{"format": 1}', "has the format 1 and this ver"),
+        ("symlab.json", lambda b: b.replace(b"checksum", b"x"), "has no 'checksum'"),
+        *(
+            ("symlab.json", lambda b, old=old, new=new: b.replace(old, new), EDITED)
+            for old, new in [
+                (b'"layers": 2', b'"layers": 1'),
+                (b'"layers": 2', b'"layers": 3'),
+                (b'"width": 16', b'"width": "a"'),
+                (b'"width": 16,', b""),
+                (b'"end": 269', b'"end": 268'),
+                (b'"steps": 3', b'"steps": 4'),
+                (b'"config": {', b'"config": null, "old": {'),
+                (b'"sha256": {', b'"sha256": [], "old": {'),
+                (b'"tokenizer.json": ', b'"tokens": '),
+            ]
         ),
     ],
 )
@@ -436,6 +433,29 @@ def test_damaged_files_are_refused_by_name(tmp_path, real, name, damage, message
     (place / name).write_bytes(damage(whole))
     with pytest.raises(ValueError, match=message):
         load(place)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, "the setting 'colour', which this version does not know"),
+        ({"layers": 1}, "has the weight blocks.1.*a model of its configuration has"),
+        ({"layers": 3}, "the weight blocks.2.attention_norm.weight is missing"),
+        ({"width": None}, "symlab.json is damaged .*missing 1 .* 'width'"),
+        ({"hidden": 32}, r"feed.gate.weight has the shape \(24, 16\) where .*32, 16"),
+    ],
+)
+def test_a_model_of_another_version_is_refused(tmp_path, change, message):
+    """Its checksums are right, and this version cannot build it."""
+    save(tmp_path / "kept", model())
+    file = tmp_path / "kept" / "symlab.json"
+    said = folders.read_json(file)
+    config = said["config"] | change
+    said["config"] = {key: value for key, value in config.items() if value is not None}
+    said["checksum"] = saved._own_checksum(said)
+    folders.write_json(file, said)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "kept")
 
 
 def test_missing_files_are_named(tmp_path):

@@ -17,6 +17,7 @@ while rates have not begun to fall, or with other evaluations; any other is refu
 
 import argparse
 import ast
+import json
 import signal
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from symlab.harness.errors import UserError
 from symlab.harness.project import find
 from symlab.harness.store import Store, plain
 from symlab.models.families import PRESETS, DecoderConfig, preset
+from symlab.models.huggingface import END
 from symlab.pretraining import checkpoint
 from symlab.pretraining.interrupt import Stopped
 from symlab.pretraining.loop import pretrain, ready
@@ -137,13 +139,26 @@ def _config(options, start) -> DecoderConfig:
 
 
 def _check_tokens(folder: Path, weights, text: str) -> None:
-    """Raise ValueError unless the weights have seen the tokens of this text."""
+    """Raise ValueError unless the weights have seen the tokens of this text.
+
+    An export adds the end of a document, which no text's own tokenizer has; it is the
+    next number, as it is in the text.
+    """
     from tokenizers import Tokenizer
 
-    if weights is None or weights.to_str() != Tokenizer.from_str(text).to_str():
+    mine = Tokenizer.from_str(text)
+    theirs = {} if weights is None else json.loads(weights.to_str())
+    theirs["added_tokens"] = [
+        token
+        for token in theirs.get("added_tokens", [])
+        if (token["id"], token["content"]) != (mine.get_vocab_size(), END)
+    ]
+    if theirs != json.loads(mine.to_str()):
         raise ValueError(
             f"the weights of {folder} are for other tokens than the text's: give the "
-            "--text and --limit with which they were trained"
+            "--text and --limit with which they were trained, or make a "
+            "symlab.data.text.Corpus with their tokenizer in Python, and give it to "
+            "symlab.pretraining.pretrain with weights=dict(model.named_parameters())"
         )
 
 

@@ -35,7 +35,7 @@ from symlab.models.folder import (
 from symlab.models.generate import check_sampling, generate
 from symlab.models.transformer import Decoder
 
-FORMAT = 1  # change it with anything that older code would read wrongly
+FORMAT = 2  # change it with anything that older code would read wrongly
 ABOUT, TOKENIZER = "symlab.json", "tokenizer.json"
 
 # --- kept ----------------------------------------------------------------------------
@@ -69,7 +69,8 @@ def save(
             tokenizer = _tokenizer_of(text)
             if tokenizer:
                 (made / TOKENIZER).write_text(tokenizer, encoding="utf-8")
-            write_json(made / ABOUT, said | {"sha256": _checksums(made)})
+            content = said | {"sha256": _checksums(made)}
+            write_json(made / ABOUT, content | {"checksum": _own_checksum(content)})
 
     _first_alone(write)
 
@@ -163,6 +164,14 @@ def _checksums(folder: Path) -> dict[str, str]:
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own_checksum(content: dict) -> str:
+    """Of what symlab.json says, whatever its layout; without the checksum in it."""
+    said = {key: value for key, value in content.items() if key != "checksum"}
+    as_read = json.loads(json.dumps(said))  # whose keys are all strings
+    plain = json.dumps(as_read, sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()
 
 
 def _several() -> bool:
@@ -285,6 +294,12 @@ def _load_own(folder: Path) -> Pretrained:
     model = Decoder.from_weights(
         config, weights.__getitem__, weights["embedding.weight"].dtype
     )
+    left = set(weights) - {name for name, _ in model.named_parameters()}
+    if left:
+        raise ValueError(
+            f"{folder / WEIGHTS} has the weight {min(left)}, which a model of its "
+            "configuration has not: use the version that wrote it"
+        )
     ends = () if said["end"] is None else (said["end"],)
     return Pretrained(model.eval(), _tokenizer(folder), said["about"], ends)
 
@@ -298,9 +313,13 @@ def _described(folder: Path) -> dict:
             f"{file} has the format {said.get('format')!r} and this version reads "
             f"{FORMAT}: use the version that wrote it"
         )
-    missing = {"config", "about", "end", "sha256"} - set(said)
+    missing = {"config", "about", "end", "sha256", "checksum"} - set(said)
     if missing:
         raise ValueError(f"{file} is damaged: it has no {sorted(missing)[0]!r}")
+    if said["checksum"] != _own_checksum(said):
+        raise ValueError(
+            f"{file} is damaged or was edited, its checksum is another: copy it again"
+        )
     return said
 
 
