@@ -11,11 +11,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from symlab.data.text import Corpus, corpus
 from symlab.models import huggingface, vision
-from symlab.models.families import PRESETS, DecoderConfig, Yarn, preset
+from symlab.models.families import PRESETS, SIZES, DecoderConfig, Yarn, preset
 from symlab.models.folder import write_json, write_weights
 from symlab.models.generate import generate
 from symlab.models.huggingface import export, imported
-from symlab.models.huggingface.configurations import configuration, described, kind_of
+from symlab.models.huggingface.configurations import (
+    FULL,
+    configuration,
+    described,
+    kind_of,
+)
 from symlab.models.transformer import Decoder, family
 from symlab.pretraining import Recipe, load, train
 from symlab.pretraining.__main__ import _check_tokens
@@ -512,6 +517,22 @@ YARN = PUBLISHED["gpt-oss"]["rope_scaling"]
         ("gpt-oss", {"layer_types": ["chunked"] * 24}, "layer_types = .'chunked"),
         ("olmoe", {"clip_qkv": 8.0}, "clip_qkv = 8.0"),
         ("olmoe", {"attention_dropout": 0.1}, "attention_dropout = 0.1"),
+        ("olmoe", {"num_attention_heads": 0}, "num_attention_heads = 0 in config.json"),
+        ("olmoe", {"hidden_size": "32"}, "hidden_size = '32' in config.json: .* whole"),
+        ("qwen3", {"num_key_value_heads": 0}, "num_key_value_heads = 0 in config"),
+        ("qwen3", {"num_hidden_layers": 2.0}, "num_hidden_layers = 2.0 in config"),
+        ("qwen3", {"rms_norm_eps": "1e-6"}, "rms_norm_eps = '1e-6' .* finite number"),
+        ("qwen3", {"rope_theta": -1.0}, "rope_theta = -1.0 in config.json"),
+        ("qwen3", {"rope_scaling": [1]}, r"rope_scaling = \[1\] .* needs a table"),
+        ("gemma3", {"rope_parameters": {FULL: 3}}, "full_attention = 3 .* a table"),
+        ("gemma3", {"rope_parameters": 3}, "rope_parameters = 3 .* needs a table"),
+        ("gemma3", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar = 0"),
+        ("gemma3", {"sliding_window": "a"}, "sliding_window = 'a' in config.json"),
+        ("gemma3", {"sliding_window_pattern": 0}, "sliding_window_pattern = 0"),
+        ("gemma3", {"layer_types": 3}, "layer_types = 3 is not supported"),
+        ("gemma3", {"layer_types": [[]] * 26}, "layer_types = .* is not supported"),
+        ("gpt-oss", {"rope_scaling": YARN | {"factor": "a"}}, "factor = 'a'"),
+        ("gpt-oss", {"rope_scaling": YARN | {"beta_fast": "a"}}, "beta_fast = 'a'"),
         ("olmoe", {"hidden_size": None}, "config.json has no hidden_size"),
         ("olmoe", {"rope_theta": None}, "config.json has no rope_theta"),
     ],
@@ -580,6 +601,64 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     (place / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match="config.json is missing"):
         imported(place)
+
+
+def test_an_index_without_a_map_is_named(tmp_path):
+    export(decoder("qwen3"), tmp_path / "out")
+    (tmp_path / "out" / "model.safetensors").unlink()
+    index = tmp_path / "out" / "model.safetensors.index.json"
+    for content in ({"weight_map": ["a"]}, {"weight_map": {"a": 1}}, {}):
+        write_json(index, content)
+        with pytest.raises(ValueError, match="index.json is damaged: its weight_map"):
+            imported(tmp_path / "out")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_numbers_that_stand_for_others_are_refused(tmp_path, dtype):
+    """Quantised weights whose configuration doesn't say so."""
+    export(decoder("qwen3"), tmp_path / "out")
+    stored = dict(decoder("qwen3").named_parameters())
+    stored = dict(huggingface.weights.converted("qwen3", stored))
+    name = "model.layers.1.mlp.up_proj.weight"
+    stored[name] = stored[name].detach().to(dtype)
+    write_weights(tmp_path / "out", stored)
+    with pytest.raises(ValueError, match=f"{name} is of {dtype}, which may stand"):
+        imported(tmp_path / "out")
+
+
+@pytest.mark.parametrize("tokenizer", ["", "{}", 3])
+def test_what_is_no_tokenizer_is_not_exported(tmp_path, tokenizer):
+    with pytest.raises(ValueError, match="the tokenizer cannot be read .*: give a"):
+        export(decoder("qwen3"), tmp_path / "out", tokenizer)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_without_values_are_not_exported(tmp_path):
+    with torch.device("meta"):
+        empty = Decoder(usual("qwen3"))
+    with pytest.raises(ValueError, match="on the meta device .* have no values"):
+        export(empty, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({name: 0}, f"{name} = 0: give a whole number of 1 or more") for name in SIZES]
+    + [
+        ({"width": "a"}, "width = 'a': give a whole number of 1"),
+        ({"layers": 2.0}, "layers = 2.0: give a whole number of 1"),
+        ({"experts": -1}, "experts = -1: give a whole number of 0 or more"),
+        ({"window": 0, "pattern": 2}, "window = 0: give a whole number of 1"),
+    ],
+)
+def test_a_decoder_has_one_of_each_at_least(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(usual("qwen3"), **changes)
+
+
+def test_sizes_of_numpy_become_whole_numbers():
+    config = replace(usual("gemma3"), width=np.int64(32), window=np.int32(3))
+    assert type(config.width) is type(config.window) is int
 
 
 def test_a_tokenizer_that_is_damaged_is_named(tmp_path):

@@ -67,6 +67,17 @@ def test_the_loss_in_parts_is_the_loss(chunk, z):
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
+def test_a_loss_in_parts_of_what_has_none_is_refused():
+    x, weight, targets = example()
+    for chunk in (0, -3):
+        with pytest.raises(ValueError, match=f"chunk = {chunk}: give the 1 or more"):
+            chunked_loss(x, weight, targets, chunk)
+    for wrong in (-100, 11):
+        targets[1, 2] = wrong
+        with pytest.raises(ValueError, match=f"target {wrong} is no token of 0 to 10"):
+            chunked_loss(x, weight, targets, 7)
+
+
 def test_autocast_makes_the_same_logits_in_both_ways():
     x, weight, targets = example(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

@@ -173,6 +173,25 @@ def test_settings_without_a_meaning_are_refused(settings, message):
         generate(model(), **(usual | settings))
 
 
+def test_temperatures_near_0_draw_the_most_probable_token():
+    logits = torch.tensor([[300.0, 301.0, -500.0], [-2.0, -2.0, -3.0]])
+    p = probabilities(logits, temperature=1e-320)
+    assert p.tolist() == [[0, 1, 0], [0.5, 0.5, 0]]
+    found = generate(model(), TOKENS, 0, draws=draws(), temperature=1e-320)
+    assert torch.equal(found, TOKENS)
+    found = generate(model(), TOKENS[:, :4], 3, draws=draws(), temperature=1e-320)
+    assert torch.equal(found, generate(model(), TOKENS[:, :4], 3, temperature=0))
+
+
+def test_of_equal_logits_the_first_stay():
+    equal = torch.tensor([[1.0, 3.0, 3.0, 2.0, 3.0, 3.0], [5.0] * 6])
+    p = probabilities(equal, top_k=2)
+    assert p.tolist() == [[0, 0.5, 0.5, 0, 0, 0], [0.5, 0.5, 0, 0, 0, 0]]
+    p = probabilities(equal, top_p=0.25)
+    assert p[1].tolist() == [0.5, 0.5, 0, 0, 0, 0]
+    assert probabilities(equal, top_k=1).argmax(-1).tolist() == [1, 0]
+
+
 # --- kept and loaded -----------------------------------------------------------------
 
 
@@ -202,6 +221,28 @@ def test_a_text_without_a_tokenizer_has_none(tmp_path):
     save(tmp_path / "kept", model(), Corpus("toy", "0" * 16, V, ids, ids, 2.0, "{}"))
     found = load(tmp_path / "kept")
     assert (found.tokenizer, found.ends) == (None, (V - 1,))
+
+
+def test_texts_with_an_empty_or_a_damaged_tokenizer(tmp_path):
+    ids = np.zeros(10, np.uint16)
+
+    def keep(tokenizer: str) -> None:
+        text = Corpus("toy", "0" * 16, V, ids, ids, 2.0, tokenizer)
+        save(tmp_path / "kept", model(), text)
+
+    keep("")
+    assert load(tmp_path / "kept").tokenizer is None
+    for damaged in ("{", "[1]"):
+        with pytest.raises(ValueError, match="the text 'toy' is no JSON object: give"):
+            keep(damaged)
+
+
+def test_weights_without_values_are_not_kept(tmp_path):
+    with torch.device("meta"):
+        empty = Decoder(DENSE)
+    with pytest.raises(ValueError, match="embedding.weight is on the meta device"):
+        save(tmp_path / "kept", empty)
+    assert not (tmp_path / "kept").exists()
 
 
 def test_other_weights_than_the_models_own(tmp_path):
@@ -236,6 +277,13 @@ def test_samples_are_texts(tmp_path, real):
         found.sample("1 né", tokens=80)
     with pytest.raises(ValueError, match="top_k"):
         found.sample("1 né", top_k=-3)
+    with pytest.raises(ValueError, match="prompt is of bytes: give a str"):
+        found.sample(b"1")
+    with pytest.raises(ValueError, match=r"no text, it has '\\udce9' at place 3"):
+        found.sample("1 n\udce9")
+    assert found.sample("1", 2, seed=2**64 - 1)
+    with pytest.raises(ValueError, match=r"seed = 18446744073709551616: give a whole"):
+        found.sample("1", seed=2**64)
 
 
 def test_a_document_that_ends_ends_the_sample(tmp_path, real):
@@ -514,5 +562,11 @@ def test_samples_and_exports_from_a_shell(tmp_path, real, capsys):
     assert said.endswith("exists and is not empty: name a new folder\n")
     assert weights.main(["sample", place, "1", "--tokens", "-6"]) == 2
     assert "tokens = -6 is negative" in capsys.readouterr().err
+    assert weights.main(["sample", place, "n\udce9"]) == 2
+    assert "the prompt is no text" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        weights.main(["sample", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "with the prompt they must fit the context" in said
     assert weights.main(["sample", out + "x", "1"]) == 2
     assert "does not exist" in capsys.readouterr().err

@@ -27,13 +27,30 @@ def chunked_loss(
     tokens, (B, T). chunk: tokens whose logits exist at once; z: weight of the mean
     square of the logsumexp. Logits are in autocast's type, losses in float32 at least,
     as those of `transformer.loss`, with which they agree up to rounding.
+
+    Raises ValueError for a chunk below 1 and for targets outside of 0 to V - 1: there
+    is no number of a target that is left out. Targets on a GPU, and of a compiled loss,
+    are not looked at here, which would wait for them; there gather itself refuses.
     """
+    if chunk < 1:
+        raise ValueError(f"chunk = {chunk}: give the 1 or more tokens of a part")
+    if targets.device.type == "cpu" and not torch.compiler.is_compiling():
+        _check_targets(targets, len(weight))
     kind, dtype = x.device.type, torch.promote_types(x.dtype, weight.dtype)
     if torch.is_autocast_enabled(kind):
         dtype = torch.get_autocast_dtype(kind)
     return _ChunkedLoss.apply(
         x.flatten(0, -2), weight, targets.flatten(), chunk, z, dtype
     )
+
+
+def _check_targets(targets: Tensor, vocabulary: int) -> None:
+    wrong = targets[(targets < 0) | (targets >= vocabulary)]
+    if len(wrong):
+        raise ValueError(
+            f"the target {wrong[0].item()} is no token of 0 to {vocabulary - 1}: leave "
+            "tokens without a loss out of x and targets"
+        )
 
 
 class _ChunkedLoss(torch.autograd.Function):

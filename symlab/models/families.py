@@ -9,7 +9,11 @@ technical reports (arXiv 2505.09388, 2503.19786, 2409.02060, 2508.10925).
 """
 
 from dataclasses import dataclass, replace
+from operator import index
 
+SIZES = ("vocabulary", "context", "width", "layers", "heads", "kv_heads", "head_width")
+SIZES += ("hidden", "pattern")
+COUNTS = ("experts", "chosen")
 QK_NORMS = ("none", "head", "projection")
 ACTIVATIONS = ("silu", "gelu", "clamped")
 GATES = ("softmax, top-k", "top-k, softmax")
@@ -76,6 +80,13 @@ class DecoderConfig:
     """the head's weight is the embedding's"""
 
     def __post_init__(self):
+        for name in (
+            *SIZES,
+            *COUNTS,
+            *(("window",) if self.window is not None else ()),
+        ):
+            least = 0 if name in COUNTS else 1
+            object.__setattr__(self, name, whole_number(self, name, least))
         for value, known in (
             (self.gate, GATES),
             (self.activation, ACTIVATIONS),
@@ -104,6 +115,18 @@ class DecoderConfig:
     def slides(self, layer: int) -> bool:
         """Whether this layer sees a window only."""
         return self.window is not None and (layer + 1) % self.pattern != 0
+
+
+def whole_number(config: DecoderConfig, name: str, least: int) -> int:
+    """The field as an int; raises ValueError for what is none or below `least`."""
+    value = getattr(config, name)
+    try:
+        found = index(value)  # numpy's, too
+    except TypeError:
+        found = least - 1
+    if found < least:
+        raise ValueError(f"{name} = {value!r}: give a whole number of {least} or more")
+    return found
 
 
 FAMILIES = {

@@ -121,7 +121,13 @@ class Weights:
     def __init__(self, folder: Path):
         """Raises FileNotFoundError or ValueError where files are absent or damaged."""
         if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
-            places = read_json(folder / INDEX).get("weight_map", {})
+            places = read_json(folder / INDEX).get("weight_map")
+            names = places.values() if isinstance(places, dict) else (None,)
+            if not all(isinstance(name, str) for name in names):
+                raise ValueError(
+                    f"{folder / INDEX} is damaged: its weight_map names no file for "
+                    "each weight; copy it anew"
+                )
             files = {folder / file for file in places.values()}
         else:
             files = {folder / WEIGHTS}

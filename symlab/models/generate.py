@@ -100,15 +100,17 @@ def probabilities(
     top_p: float | None = None,
 ) -> Tensor:
     """What tokens are drawn with, (B, V), on the CPU so that draws are the same on all
-    devices; float64."""
-    scaled = logits.to("cpu", torch.float64) / temperature
+    devices; float64. Of equal logits the first count as the more probable."""
+    wide = logits.to("cpu", torch.float64)
+    # below 0 before the division: a temperature near 0 then overflows to -inf alone
+    scaled = (wide - wide.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < scaled.shape[-1]:
-        least = scaled.topk(top_k).values[..., -1:]
-        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+        beyond = scaled.sort(dim=-1, descending=True, stable=True).indices[..., top_k:]
+        scaled = scaled.scatter(-1, beyond, -torch.inf)
     p = scaled.softmax(-1)
     if top_p is None:
         return p
-    falling, order = p.sort(-1, descending=True)
+    falling, order = p.sort(dim=-1, descending=True, stable=True)
     before = falling.cumsum(-1) - falling  # of the more probable ones: 0 for the first
     falling = falling.masked_fill(before >= top_p, 0.0)
     kept = torch.zeros_like(p).scatter(-1, order, falling)

@@ -94,6 +94,11 @@ def _gathered(model: Decoder, weights: Mapping[str, Tensor] | None) -> dict:
     for name, p in weights.items():
         p = p.detach()
         p = p.full_tensor() if hasattr(p, "full_tensor") else p
+        if p.is_meta:
+            raise ValueError(
+                f"{name} is on the meta device and has no values: give the model its "
+                "weights before it is kept"
+            )
         if first:  # others have only helped to gather it
             kept[name] = p.cpu().contiguous()
     return kept
@@ -153,8 +158,19 @@ def _check_same(folder: Path, config: DecoderConfig | None, about) -> None:
 
 
 def _tokenizer_of(text: Corpus | None) -> str | None:
-    """Its JSON; None for a text without one."""
-    return text.tokenizer if text and json.loads(text.tokenizer).get("model") else None
+    """Its JSON; None for a text without one, whose tokenizer is empty or {}."""
+    if text is None or not text.tokenizer:
+        return None
+    try:
+        said = json.loads(text.tokenizer)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise ValueError(
+            f"the tokenizer of the text {text.name!r} is no JSON object: give the text "
+            "that of Tokenizer.to_str(), or an empty string"
+        )
+    return text.tokenizer if said.get("model") else None
 
 
 def _checksums(folder: Path) -> dict[str, str]:
@@ -228,9 +244,13 @@ class Pretrained:
 
         An empty prompt begins a document. Other arguments are those of
         `symlab.models.generate.generate`; one seed gives one text. Raises ValueError
-        where there is no tokenizer, and where the tokens do not fit into the context.
+        where there is no tokenizer, for a prompt that is no text and for a seed that no
+        generator takes, and where the tokens do not fit into the context.
         """
         check_sampling(tokens, temperature, top_k, top_p)
+        _check_prompt(prompt)
+        if not -(2**63) <= seed < 2**64:  # what torch takes
+            raise ValueError(f"seed = {seed}: give a whole number of 0 to 2**64 - 1")
         if self.tokenizer is None:
             raise ValueError(
                 "no tokenizer was kept with these weights: use "
@@ -257,6 +277,20 @@ class Pretrained:
         )
         kept = [i for i in found[0].tolist() if i not in self.ends]
         return self.tokenizer.decode(kept)
+
+
+def _check_prompt(prompt: str) -> None:
+    if not isinstance(prompt, str):
+        raise ValueError(
+            f"the prompt is of {type(prompt).__name__}: give a str, decoded from UTF-8"
+        )
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the prompt is no text, it has {prompt[error.start]!r} at place "
+            f"{error.start}: give Unicode, from a shell as UTF-8"
+        ) from None
 
 
 def load(directory: str | Path) -> Pretrained:

@@ -14,6 +14,8 @@ from pathlib import Path
 from symlab.models import huggingface
 from symlab.pretraining.saved import load
 
+TOKENS = "fewer only where the document ends; with the prompt they must fit the context"
+
 
 def main(argv: list[str] | None = None) -> int:
     """0, or 2 for what cannot be done."""
@@ -50,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     sample = actions.add_parser("sample", help="text that goes on from a prompt")
     sample.add_argument("folder", type=Path)
     sample.add_argument("prompt")
-    sample.add_argument("--tokens", type=int, default=100, help="at most")
+    sample.add_argument("--tokens", type=int, default=100, help=TOKENS)
     sample.add_argument(
         "--temperature", type=float, default=1.0, help="0: the most probable tokens"
     )

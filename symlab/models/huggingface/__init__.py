@@ -35,7 +35,8 @@ def export(
     `symlab.data.text` do, it gets that one as the special token <|endoftext|>.
 
     Raises ValueError for a configuration that none of the four kinds can express, for a
-    model in shards and for a folder that has files.
+    model in shards or without values, for what is no tokenizer and for a folder that
+    has files.
     """
     folder = Path(directory)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -46,6 +47,12 @@ def export(
             "the model is in shards: keep it by symlab.pretraining.saved.save, load "
             "that, and export what was loaded"
         )
+    if any(p.is_meta for p in weights.values()):
+        raise ValueError(
+            "the model is on the meta device and its weights have no values: give it "
+            "weights before it is exported"
+        )
+    tokens = None if tokenizer is None else _copied(tokenizer)
     kind = kind_of(model.config)
     content = described(kind, model.config)
     dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
@@ -57,8 +64,8 @@ def export(
             ids = {"eos_token_id": end, "pad_token_id": ends[0]}
             write_json(made / "generation_config.json", ids)
         write_weights(made, dict(converted(kind, weights)))
-        if tokenizer is not None:
-            _write_tokenizer(made, tokenizer, ends, model.config)
+        if tokens is not None:
+            _write_tokenizer(made, tokens, ends, model.config)
 
 
 def imported(source, context: int | None = None) -> Decoder:
@@ -118,13 +125,23 @@ def _config(folder: Path) -> Path:
     return file
 
 
+def _copied(tokenizer):
+    """A `tokenizers.Tokenizer` that is free to change."""
+    from tokenizers import Tokenizer
+
+    try:
+        said = tokenizer if isinstance(tokenizer, str) else tokenizer.to_str()
+        return Tokenizer.from_str(said)
+    except Exception as error:  # the library raises no class of its own
+        raise ValueError(
+            f"the tokenizer cannot be read ({error}): give a tokenizers.Tokenizer or "
+            "its JSON"
+        ) from None
+
+
 def _write_tokenizer(
     folder: Path, tokenizer, ends: Sequence[int], config: DecoderConfig
 ) -> None:
-    from tokenizers import Tokenizer
-
-    text = tokenizer if isinstance(tokenizer, str) else tokenizer.to_str()
-    tokenizer = Tokenizer.from_str(text)  # a copy, free to change
     end = ends[0] if ends else None
     if tokenizer.get_vocab_size() == end and tokenizer.token_to_id(END) is None:
         tokenizer.add_special_tokens([END])

@@ -5,7 +5,7 @@ cannot be said in the format: `kind_of` refuses it by its name.
 """
 
 from dataclasses import fields, replace
-from math import log
+from math import inf, log
 
 from symlab.harness.errors import nearest
 from symlab.models.families import DecoderConfig, Yarn, family
@@ -155,27 +155,31 @@ def configuration(content: dict) -> DecoderConfig:
     for key, value in (FIXED[kind] | {"attention_dropout": 0.0}).items():
         _expect(key, content.get(key, value), value)
     _expect("quantization_config", content.get("quantization_config"), None)
-    heads, width = _get(content, "num_attention_heads"), _get(content, "hidden_size")
+    heads, width = (
+        _size(content, key) for key in ("num_attention_heads", "hidden_size")
+    )
+    own = width // heads if kind == "olmoe" else _size(content, "head_dim")
+    shared = content.get("num_key_value_heads") is not None
     sizes = {
-        "vocabulary": _get(content, "vocab_size"),
-        "context": _get(content, "max_position_embeddings"),
+        "vocabulary": _size(content, "vocab_size"),
+        "context": _size(content, "max_position_embeddings"),
         "width": width,
-        "hidden": _get(content, "intermediate_size"),
-        "layers": _get(content, "num_hidden_layers"),
+        "hidden": _size(content, "intermediate_size"),
+        "layers": _size(content, "num_hidden_layers"),
         "heads": heads,
-        "kv_heads": content.get("num_key_value_heads") or heads,
-        "head_width": width // heads if kind == "olmoe" else _get(content, "head_dim"),
-        "eps": _get(content, "rms_norm_eps"),
+        "kv_heads": _size(content, "num_key_value_heads") if shared else heads,
+        "head_width": own,
+        "eps": _number(content, "rms_norm_eps"),
         "tied": content.get("tie_word_embeddings", kind == "gemma3_text"),
         **_windows(kind, content),
         **_positions(kind, content),
     }
     if kind == "gemma3_text":
-        sizes["query_scale"] = _get(content, "query_pre_attn_scalar") ** -0.5
+        sizes["query_scale"] = _number(content, "query_pre_attn_scalar") ** -0.5
     if kind in ("olmoe", "gpt_oss"):
         experts = "num_experts" if kind == "olmoe" else "num_local_experts"
-        sizes["experts"] = _get(content, experts)
-        sizes["chosen"] = _get(content, "num_experts_per_tok")
+        sizes["experts"] = _size(content, experts)
+        sizes["chosen"] = _size(content, "num_experts_per_tok")
     if kind == "olmoe" and content.get("norm_topk_prob"):
         sizes["gate"] = "top-k, softmax"
     return family(KINDS[kind][0], **sizes)
@@ -187,6 +191,32 @@ def _get(content: dict, key: str):
     return content[key]
 
 
+def _size(content: dict, key: str) -> int:
+    value = _get(content, key)
+    if type(value) is not int or value < 1:
+        raise ValueError(
+            f"{key} = {value!r} in config.json: a Decoder needs a whole number of 1 or "
+            "more"
+        )
+    return value
+
+
+def _number(content: dict, key: str) -> float:
+    value = _get(content, key)
+    if type(value) not in (int, float) or not 0 < value < inf:
+        raise ValueError(
+            f"{key} = {value!r} in config.json: a Decoder needs a finite number above 0"
+        )
+    return value
+
+
+def _table(content: dict, key: str) -> dict:
+    value = _get(content, key)
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} = {value!r} in config.json: a Decoder needs a table")
+    return value
+
+
 def _expect(key: str, found, value) -> None:
     if found != value:
         raise ValueError(
@@ -196,11 +226,13 @@ def _expect(key: str, found, value) -> None:
 
 def _windows(kind: str, content: dict) -> dict:
     """window and pattern."""
-    types, window = _layer_types(kind, content), content.get("sliding_window")
+    types, window = _layer_types(kind, content), None
+    if content.get("sliding_window") is not None:
+        window = _size(content, "sliding_window")
     if kind == "qwen3" and not content.get("use_sliding_window"):
         window = None
-    unknown = set(types) - {SLIDING, FULL}
-    if unknown or len(types) != content["num_hidden_layers"]:
+    known = isinstance(types, list) and all(t in (SLIDING, FULL) for t in types)
+    if not known or len(types) != content["num_hidden_layers"]:
         raise ValueError(
             f"layer_types = {types} is not supported: a Decoder has one type for each "
             f"layer, {SLIDING} or {FULL}"
@@ -221,8 +253,14 @@ def _layer_types(kind: str, content: dict) -> list[str]:
         return [FULL for _ in layers]
     if kind == "qwen3":
         first = _get(content, "max_window_layers")
+        if type(first) is not int:
+            raise ValueError(f"max_window_layers = {first!r}: give a whole number")
         return [SLIDING if i >= first else FULL for i in layers]
-    every = content.get("sliding_window_pattern", 6) if kind == "gemma3_text" else 2
+    every = 2
+    if kind == "gemma3_text" and "sliding_window_pattern" in content:
+        every = _size(content, "sliding_window_pattern")
+    elif kind == "gemma3_text":
+        every = 6
     return [SLIDING if (i + 1) % every else FULL for i in layers]
 
 
@@ -240,21 +278,24 @@ def _pattern(slides: list[bool]) -> int:
 def _positions(kind: str, content: dict) -> dict:
     """rope_base, yarn and window_rope_base."""
     rope = content.get("rope_parameters")
-    if rope is None:  # as before transformers 5
-        rope = {"rope_theta": _get(content, "rope_theta")}
-        rope |= content.get("rope_scaling") or {}
+    if rope is not None:
+        rope = _table(content, "rope_parameters")
+    else:  # as before transformers 5
+        rope = {"rope_theta": _number(content, "rope_theta")}
+        if content.get("rope_scaling"):
+            rope |= _table(content, "rope_scaling")
         if kind == "gemma3_text":
-            local = {"rope_theta": _get(content, "rope_local_base_freq")}
+            local = {"rope_theta": _number(content, "rope_local_base_freq")}
             rope = {FULL: rope, SLIDING: local}
     factor = content.get("partial_rotary_factor")
     if kind != "gemma3_text":
         rope = {"partial_rotary_factor": factor, **rope}
-        return {"rope_base": _get(rope, "rope_theta"), "yarn": _yarn(rope, content)}
+        return {"rope_base": _number(rope, "rope_theta"), "yarn": _yarn(rope, content)}
     bases = {}
     for field, layers in (("rope_base", FULL), ("window_rope_base", SLIDING)):
-        part = {"partial_rotary_factor": factor, **_get(rope, layers)}
+        part = {"partial_rotary_factor": factor, **_table(rope, layers)}
         _expect("rope_type of gemma3_text", _yarn(part, content), None)
-        bases[field] = _get(part, "rope_theta")
+        bases[field] = _number(part, "rope_theta")
     return bases
 
 
@@ -270,16 +311,17 @@ def _yarn(rope: dict, content: dict) -> Yarn | None:
     _expect("truncate", rope.get("truncate", True), False)
     for key in ("mscale", "mscale_all_dim"):
         _expect(key, rope.get(key) or None, None)
-    factor = _get(rope, "factor")
+    factor = _number(rope, "factor")
     if factor < 1:
         raise ValueError(f"factor = {factor} of yarn is not supported: use 1 or more")
     usual = 0.1 * log(factor) + 1
     if abs((rope.get("attention_factor") or usual) - usual) > 1e-9:
         _expect("attention_factor", rope["attention_factor"], usual)
-    context = rope.get("original_max_position_embeddings")
-    return Yarn(
-        factor,
-        context or content["max_position_embeddings"],
-        rope.get("beta_fast") or 32.0,
-        rope.get("beta_slow") or 1.0,
-    )
+    usual = {
+        "original_max_position_embeddings": content["max_position_embeddings"],
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+    }
+    said = usual | {key: rope[key] for key in usual if rope.get(key)}
+    context = _size(said, "original_max_position_embeddings")
+    return Yarn(factor, context, _number(said, "beta_fast"), _number(said, "beta_slow"))
