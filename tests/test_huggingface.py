@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from symlab.data.text import Corpus, corpus
 from symlab.models import huggingface, vision
-from symlab.models.families import PRESETS, SIZES, DecoderConfig, Yarn, preset
+from symlab.models.families import PRESETS, DecoderConfig, Yarn, preset
 from symlab.models.folder import write_json, write_weights
 from symlab.models.generate import generate
 from symlab.models.huggingface import export, imported
@@ -641,9 +641,18 @@ def test_weights_without_values_are_not_exported(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+ONE_AT_LEAST = (
+    *("vocabulary", "context", "width", "layers", "heads", "kv_heads", "head_width"),
+    *("hidden", "pattern"),
+)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({name: 0}, f"{name} = 0: give a whole number of 1 or more") for name in SIZES]
+    [
+        ({name: 0}, f"{name} = 0: give a whole number of 1 or more")
+        for name in ONE_AT_LEAST
+    ]
     + [
         ({"width": "a"}, "width = 'a': give a whole number of 1"),
         ({"layers": 2.0}, "layers = 2.0: give a whole number of 1"),

@@ -80,13 +80,10 @@ class DecoderConfig:
     """the head's weight is the embedding's"""
 
     def __post_init__(self):
-        for name in (
-            *SIZES,
-            *COUNTS,
-            *(("window",) if self.window is not None else ()),
-        ):
-            least = 0 if name in COUNTS else 1
-            object.__setattr__(self, name, whole_number(self, name, least))
+        names = (*SIZES, *COUNTS, *(() if self.window is None else ("window",)))
+        for name in names:
+            value = whole_number(self, name, least=0 if name in COUNTS else 1)
+            object.__setattr__(self, name, value)  # the dataclass is frozen
         for value, known in (
             (self.gate, GATES),
             (self.activation, ACTIVATIONS),

@@ -226,9 +226,7 @@ def _expect(key: str, found, value) -> None:
 
 def _windows(kind: str, content: dict) -> dict:
     """window and pattern."""
-    types, window = _layer_types(kind, content), None
-    if content.get("sliding_window") is not None:
-        window = _size(content, "sliding_window")
+    types, window = _layer_types(kind, content), content.get("sliding_window")
     if kind == "qwen3" and not content.get("use_sliding_window"):
         window = None
     known = isinstance(types, list) and all(t in (SLIDING, FULL) for t in types)
@@ -241,6 +239,7 @@ def _windows(kind: str, content: dict) -> dict:
         return {"window": None, "pattern": 1}
     if window is None:
         raise ValueError(f"layer_types has {SLIDING} and sliding_window is not set")
+    window = _size(content, "sliding_window")
     return {"window": window, "pattern": _pattern([t == SLIDING for t in types])}
 
 
@@ -256,11 +255,9 @@ def _layer_types(kind: str, content: dict) -> list[str]:
         if type(first) is not int:
             raise ValueError(f"max_window_layers = {first!r}: give a whole number")
         return [SLIDING if i >= first else FULL for i in layers]
-    every = 2
-    if kind == "gemma3_text" and "sliding_window_pattern" in content:
+    every = 6 if kind == "gemma3_text" else 2
+    if kind == "gemma3_text" and content.get("sliding_window_pattern") is not None:
         every = _size(content, "sliding_window_pattern")
-    elif kind == "gemma3_text":
-        every = 6
     return [SLIDING if (i + 1) % every else FULL for i in layers]
 
 
