@@ -298,7 +298,9 @@ def test_the_shell_says_that_the_disk_is_full(tmp_path, monkeypatch, capsys):
     assert shell(tmp_path, monkeypatch, *options) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("symlab.pretraining: the state of step 2 could not be saved")
-    assert "(No space left on device); what was saved before is intact" in last
+    assert last.endswith(
+        "(No space left on device): make room, and start the same command again"
+    )
 
 
 @pytest.mark.parametrize("when", [7, 12])

@@ -16,12 +16,13 @@ on as many processes as torchrun starts: `torchrun ... -m symlab.pretraining --h
 from symlab.pretraining.checkpoint import forget
 from symlab.pretraining.cost import flops_per_token, state_bytes
 from symlab.pretraining.interrupt import Stopped
-from symlab.pretraining.loop import pretrain, train
+from symlab.pretraining.loop import NotKept, pretrain, train
 from symlab.pretraining.processes import Processes
 from symlab.pretraining.recipe import Recipe, schedule
 from symlab.pretraining.saved import load
 
 __all__ = [
+    "NotKept",
     "Processes",
     "Recipe",
     "Stopped",

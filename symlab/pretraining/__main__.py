@@ -38,19 +38,22 @@ from symlab.models.families import PRESETS, DecoderConfig, preset
 from symlab.models.huggingface import END
 from symlab.pretraining import checkpoint
 from symlab.pretraining.interrupt import Stopped
-from symlab.pretraining.loop import pretrain, ready
-from symlab.pretraining.model import fingerprint
+from symlab.pretraining.loop import NotKept, pretrain, ready
+from symlab.pretraining.model import fingerprint, roles_of
 from symlab.pretraining.processes import MODES, Processes, join, leave
 from symlab.pretraining.recipe import PRECISIONS, Recipe
 from symlab.symopt.presets import PRESETS as OPTIMIZERS
+from symlab.symopt.roles import ROLES
 
+WORDS = {"true": True, "yes": True, "false": False, "no": False}  # 'none' is a scale
 VOCABULARY = 4096  # unless given, or that of the weights to begin with
 
 
 def main(argv: list[str] | None = None) -> int:
     """0 when the run has ended, 1 when it diverged, 2 for what cannot be run.
 
-    128 + its number after a signal: 130 for Ctrl-C and 143 for SIGTERM.
+    128 + its number after a signal: 130 for Ctrl-C and 143 for SIGTERM. Of processes
+    that torchrun has started, torchrun makes 1 of each of these that is not 0.
     """
     options = _parser().parse_args(argv)
     try:
@@ -60,8 +63,9 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + stopped.number
     except KeyboardInterrupt:
         where = options.checkpoint
-        rest = f"; the same command goes on from what is in {where}" if where else ""
-        _complain(f"stopped by SIGINT{rest}")
+        step = None if where is None else checkpoint.latest(where)
+        rest = f"; the same command goes on from step {step}, which is in {where}"
+        _complain(f"stopped by SIGINT{'' if step is None else rest}")
         return 128 + signal.SIGINT
     except (UserError, ValueError, OSError, ModuleNotFoundError) as error:
         _complain(error)
@@ -85,8 +89,8 @@ def _run(options, processes: Processes) -> int:
     kept |= {"out": options.out, "processes": processes}
     kept |= {"log": options.log, "tensorboard": options.tensorboard}
     ready(config, recipe, optimizer, **kept)
-    if processes.first:
-        _check_results()
+    _check_roles(config, optimizer)
+    _check_results(processes)
     text = corpus(options.text, config.vocabulary, options.limit)
     if processes.first and text.left_out():
         _complain(text.left_out())
@@ -94,14 +98,20 @@ def _run(options, processes: Processes) -> int:
         _check_tokens(options.start, start.tokenizer, text.tokenizer)
         weights = kept["weights"] = dict(start.model.named_parameters())
     began = time.perf_counter()
-    row = pretrain(config, text, recipe, optimizer, **kept, show=True)
+    lost = None
+    try:
+        row = pretrain(config, text, recipe, optimizer, **kept, show=True)
+    except NotKept as error:
+        lost, row = error, error.row
     if processes.first:
         said = {"model": options.model or f"weights {fingerprint(weights)}"}
         said |= {"tied": config.tied, "mode": processes.mode, **asdict(recipe)}
         said |= {"world": processes.world, "optimizer": repr(sorted(optimizer.items()))}
         said |= {"text": text.name, "text_hash": text.hash, "limit": options.limit or 0}
         wall = time.perf_counter() - began
-        _finish(said, row, wall, processes, options.checkpoint)
+        _finish(said, row, wall, processes, options.checkpoint, lost)
+    if lost:
+        return 2
     return 0 if row["diverged_at"] < 0 else 1
 
 
@@ -122,7 +132,10 @@ def _start(options):
 def _config(options, start) -> DecoderConfig:
     """The preset with the text's vocabulary, or what the weights were trained as."""
     if start is None:
-        vocabulary = options.vocabulary or VOCABULARY
+        given = options.vocabulary
+        vocabulary = VOCABULARY if given is None else given
+        if vocabulary < 1:
+            raise ValueError(f"--vocabulary {given}: give 1 or more tokens")
         shape = {"vocabulary": vocabulary, "context": options.length}
         return preset(options.model, **shape, tied=options.tied)
     config = start.model.config
@@ -162,8 +175,13 @@ def _check_tokens(folder: Path, weights, text: str) -> None:
         )
 
 
-def _finish(said: dict, row: dict, wall: float, processes: Processes, path) -> None:
-    """First the row is stored, then the checkpoint goes; a diverged run's stays."""
+def _finish(
+    said: dict, row: dict, wall: float, processes: Processes, path, lost: NotKept | None
+) -> None:
+    """First the row is stored, then the checkpoint goes.
+
+    That of a run that has diverged stays, and of one whose weights were not written.
+    """
     try:
         file = _store(said, row, wall, processes)
     except (UserError, OSError) as error:
@@ -174,16 +192,20 @@ def _finish(said: dict, row: dict, wall: float, processes: Processes, path) -> N
             f"folder of results writable and start the same command again{rest}"
         ) from error
     _tell(row)
-    if row["diverged_at"] < 0:
+    if lost:
+        print(f"row in {file}")
+        rest = "there is no checkpoint to take them from: train again"
+        if path:
+            rest = f"{path} has the state at the end: start the same command again"
+        _complain(f"the final weights are not kept ({lost}); {rest}")
+    elif row["diverged_at"] < 0:
         print(f"row in {file}")
         if path:
             checkpoint.forget(path)
-        return
-    step = checkpoint.latest(path) if path else None
-    rest = (
-        "" if step is None else f"; the last good state, of step {step}, is in {path}"
-    )
-    print(f"row in {file}{rest}", file=sys.stderr)
+    else:
+        step = checkpoint.latest(path) if path else None
+        rest = f"; the last good state, of step {step}, is in {path}"
+        print(f"row in {file}{'' if step is None else rest}", file=sys.stderr)
 
 
 def _optimizer(options) -> dict:
@@ -200,25 +222,44 @@ def _optimizer(options) -> dict:
     return chosen | ({"overrides": overrides} if overrides else {})
 
 
+def _check_roles(config: DecoderConfig, optimizer: dict) -> None:
+    """Raise ValueError for a role that no parameter of the model has.
+
+    Names of parameters, and what is no role at all, SymOpt checks.
+    """
+    there = roles_of(config)
+    for role in optimizer.get("overrides", {}):
+        if role in ROLES and role not in there:
+            raise ValueError(
+                f"--set {role.replace(' ', '_')}: no parameter of this model has this "
+                f"role, but {', '.join(sorted(there))}"
+            )
+
+
 def _value(text: str):
+    """A value of Python, or the words themselves; true, false, yes, no in any case."""
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
     try:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return text
 
 
-def _check_results() -> None:
-    """Raise UserError where the row could not be written, before the run."""
-    folder = find().results / "full"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"results cannot be written to {folder} ({error.strerror}): make it "
-            "writable, or set SYMLAB_RESULTS to a folder that is"
-        ) from None
+def _check_results(processes: Processes) -> None:
+    """Raise in all processes where the row could not be written, before the run."""
+    failed, folder = None, find().results / "full"
+    if processes.first:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            failed = UserError(
+                f"results cannot be written to {folder} ({error.strerror}): make it "
+                "writable, or set SYMLAB_RESULTS to a folder that is"
+            )
+    processes.agree(failed)
 
 
 def _store(said: dict, row: dict, wall: float, processes: Processes) -> Path:
@@ -254,6 +295,16 @@ def _tell(row: dict) -> None:
     print(f"{said}tokens/s, {row['optimizer_share']:.0%} of the time in the optimizer")
 
 
+def whole(text: str) -> int:
+    """A whole number, as 1000 or 1_000."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no whole number, as 1000 or 1_000"
+        ) from None
+
+
 def _parser() -> argparse.ArgumentParser:
     about, example = __doc__.split("\n\n", 1)
     p = argparse.ArgumentParser(
@@ -262,7 +313,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog=example,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    whole = lambda s: int(s.replace("_", ""))  # noqa: E731
     names = ", ".join(PRESETS)
     p.add_argument("model", nargs="?", choices=PRESETS, metavar="model", help=names)
     p.add_argument("--text", default="stdlib", help="a name, or a folder of text")

@@ -8,21 +8,53 @@ damaged, which the SHA-256 at its end shows, the one before it is the way on.
 
 import glob
 import os
+import pickle
 import re
 import sys
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from symlab.pretraining.processes import Processes
 
-NAME = re.compile(r"\.(\d+)\.(\d+)of(\d+)")
+COUNT = "(0|[1-9][0-9]*)"  # as Python writes a whole number
+NAME = re.compile(rf"\.{COUNT}\.{COUNT}of{COUNT}")
 KEPT = 2  # steps
 MARK = b"symlab sha256 "  # stands before the digest, at the end of a file
 CHUNK = 1 << 22  # bytes read at once
+
+
+def check(path: Path, steps: int, processes: Processes) -> None:
+    """Raise ValueError or OSError, in all processes, unless states can be kept there.
+
+    A file of the name that the state of the last step would have is written for a try,
+    and deleted. steps: of the whole run.
+    """
+    path = Path(path)
+    if path.name in ("", ".."):
+        raise ValueError(
+            f"{str(path)!r} is no name for a checkpoint: give a folder and a name in "
+            "it, as run/state"
+        )
+    failed, parts = None, processes.world if processes.sharded else 1
+    if processes.rank < parts:
+        trial = _temporary(_part(path, steps, processes.rank, parts))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                trial.write_bytes(MARK)
+            finally:
+                trial.unlink(missing_ok=True)
+        except OSError as error:
+            failed = OSError(
+                f"the checkpoint {path} cannot be written ({error.strerror}): name "
+                "another place, or make this one writable"
+            )
+    processes.agree(failed)
 
 
 def save(path: Path, step: int, state: dict, processes: Processes) -> None:
@@ -39,9 +71,11 @@ def save(path: Path, step: int, state: dict, processes: Processes) -> None:
             failed = error
     if processes.any(failed is not None):  # known when all have written
         reason = failed.strerror or failed if failed else "see the other processes"
+        before = latest(path)
+        rest = "" if before is None else f"; that of step {before} is intact"
         raise OSError(
-            f"the state of step {step} could not be saved as {path} ({reason}); what "
-            "was saved before is intact: make room, and start the same command again"
+            f"the state of step {step} could not be saved as {path} ({reason}){rest}: "
+            "make room, and start the same command again"
         ) from failed
     if processes.first:
         _drop(path, up_to=step)
@@ -67,7 +101,7 @@ def load(path: Path, about: dict, processes: Processes) -> dict | None:
         if len(found) < of:
             continue
         file = _part(path, step, processes.rank if processes.sharded else 0, parts)
-        state = _read(file)
+        state = _read(file, step)
         if state is None:
             damaged.append(str(file))
         if not processes.any(state is None):
@@ -79,13 +113,21 @@ def load(path: Path, about: dict, processes: Processes) -> dict | None:
                     file=sys.stderr,
                 )
             return state
-    if damaged:
+    if processes.any(bool(damaged)):
+        files = " and ".join(damaged) or "parts of other processes"
         raise ValueError(
-            f"the checkpoint cannot be read, as {' and '.join(damaged)} "
+            f"the checkpoint {path} cannot be read, as {files} "
             f"{'is' if len(damaged) == 1 else 'are'} damaged: delete what begins with "
             f"{path.name}. to start again, or name another path"
         )
     return None
+
+
+def is_part(path: Path, file: Path) -> bool:
+    """Whether a file, or folder, has a name that states saved as `path` may get."""
+    if file.parent != path.parent or not file.name.startswith(path.name):
+        return False
+    return NAME.fullmatch(file.name[len(path.name) :]) is not None
 
 
 def latest(path: Path) -> int | None:
@@ -103,7 +145,7 @@ def forget(path: Path) -> None:
 
 def _write(target: Path, state: dict) -> None:
     """So that the file is whole under its name, or absent, also after a power cut."""
-    temporary = target.with_name(f".{target.name}.tmp")
+    temporary = _temporary(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("wb") as file:
@@ -148,8 +190,8 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def _read(file: Path) -> dict | None:
-    """None where the content is not what was written."""
+def _read(file: Path, step: int) -> dict | None:
+    """None where the content is not what was written, as the state of this step."""
     left, digest = file.stat().st_size - len(MARK) - sha256().digest_size, sha256()
     with file.open("rb") as stream:
         while left > 0 and (data := stream.read(min(left, CHUNK))):
@@ -157,15 +199,25 @@ def _read(file: Path) -> dict | None:
             left -= len(data)
         if stream.read() != MARK + digest.digest():
             return None
-    return torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError):  # no file of torch's
+        return None
+    own = isinstance(state, dict) and {"about", "step"} <= set(state)
+    return state if own and state["step"] == step else None
 
 
 def plain(state):
-    """The same without shards: each becomes {"shard": this process's tensor}."""
+    """The same without shards: each becomes {"shard": this process's tensor}.
+
+    NumPy's numbers become Python's, the only ones that are read again.
+    """
     if isinstance(state, dict):
         return {k: plain(v) for k, v in state.items()}
     if isinstance(state, list | tuple):
         return [plain(v) for v in state]
+    if isinstance(state, np.generic):
+        return state.item()
     return {"shard": state.to_local()} if hasattr(state, "to_local") else state
 
 
@@ -205,6 +257,7 @@ def _sharded(value, p: Tensor):
 
 
 def _check(path: Path, saved: dict, about: dict) -> None:
+    about = plain(about)
     differing = [k for k in {**about, **saved} if saved.get(k) != about.get(k)]
     if differing:
         k = differing[0]
@@ -219,7 +272,7 @@ def _steps(path: Path) -> dict[int, tuple[int, set]]:
     steps: dict[int, tuple[int, set]] = {}
     for file in path.parent.glob(f"{glob.escape(path.name)}.*of*"):
         match = NAME.fullmatch(file.name[len(path.name) :])
-        if match:
+        if match and file.is_file():
             step, rank, parts = map(int, match.groups())
             steps.setdefault(step, (parts, set()))[1].add(rank)
     return steps
@@ -235,10 +288,25 @@ def _drop(path: Path, up_to: int) -> None:
         if step not in kept
         for rank in ranks
     ]
-    gone += path.parent.glob(f".{glob.escape(path.name)}.*of*.tmp")
+    gone += _left(path)
     for file in gone:
         with suppress(OSError):
             file.unlink()
+
+
+def _left(path: Path) -> list[Path]:
+    """Files that processes were killed while they wrote them; of this path alone."""
+    start, end = f".{path.name}", ".tmp"
+    return [
+        file
+        for file in path.parent.glob(f"{glob.escape(start)}.*of*{end}")
+        if NAME.fullmatch(file.name[len(start) : -len(end)])
+    ]
+
+
+def _temporary(target: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    return target.with_name(f".{target.name}.tmp")
 
 
 def _part(path: Path, step: int, rank: int, parts: int) -> Path:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from symlab.data.text import Corpus, batches, check_vocabulary
+from symlab.data.text import Corpus, batches, check_validation, check_vocabulary
 from symlab.models.families import DecoderConfig
 from symlab.models.transformer import Decoder
 from symlab.pretraining import checkpoint
@@ -40,11 +40,19 @@ from symlab.pretraining.log import (
     board_writer,
     check_log,
 )
-from symlab.pretraining.model import OWN, begin_with, build, fingerprint, plan
+from symlab.pretraining.model import (
+    OWN,
+    begin_with,
+    build,
+    described,
+    fingerprint,
+    plan,
+)
 from symlab.pretraining.objective import Objective
 from symlab.pretraining.processes import ALONE, Processes, replicate
 from symlab.pretraining.recipe import (
     Recipe,
+    check_places,
     check_run,
     check_schedule,
     schedule,
@@ -55,6 +63,17 @@ from symlab.symopt import NotFinite, SymOpt
 # of a recipe; a resumed run may have others
 FREE = ("evaluate_every", "validation", "recompute")
 SCHEDULE = ("steps", "decay", "warmup")  # it may, where the rates so far are the same
+
+
+class NotKept(OSError):
+    """The run has ended, and its weights could not be written; nothing else is lost.
+
+    row: that of the run. model: the one that was trained, for `saved.save`.
+    """
+
+    def __init__(self, said: str, row: dict, model: Decoder):
+        super().__init__(said)
+        self.row, self.model = row, model
 
 
 def pretrain(
@@ -76,13 +95,14 @@ def pretrain(
 
     optimizer: arguments of SymOpt: lr, weight_decay, preset, overrides, compile, betas.
     weights: whole parameters by name, to begin with instead of drawn ones. Other
-    arguments as in `train`. Raises ValueError for what does not fit, before any weight
-    exists.
+    arguments and errors as in `train`. Raises ValueError for what does not fit, before
+    any weight exists.
     """
     check_run(config, recipe, processes, path, save_every)
-    check_vocabulary(text, config.vocabulary)
+    check_places(path, out, log, tensorboard)
+    _check_text(text, config, recipe)
     model, groups = build(config, recipe, optimizer, processes)
-    about = {"optimizer": repr(sorted(optimizer.items()))}
+    about = {"optimizer": described(optimizer)}
     if weights is not None:
         begin_with(model, weights)
         about["start"] = fingerprint(weights)
@@ -117,17 +137,29 @@ def ready(
     """Raise ValueError for what can be known before a text is read or a weight exists.
 
     Arguments as in `pretrain`, which finds the same, and what the text has to say.
-    Raises ModuleNotFoundError where tensorboard is asked for and not installed.
+    Raises OSError where the checkpoint cannot be written, and ModuleNotFoundError where
+    tensorboard is asked for and not installed.
     """
     check_run(config, recipe, processes, path, save_every)
+    check_places(path, out, log, tensorboard)
     plan(config, optimizer)
+    if path is not None:
+        checkpoint.check(path, recipe.steps, processes)
     step = (path and checkpoint.latest(path)) or 0
-    if out and step < recipe.steps:
+    if out and step == 0:  # a resumed run may replace its own weights: see _check_out
         saved_weights().check(out)
     if log:
         check_log(Path(log), step, path is not None)
     if tensorboard:
         board_writer()
+
+
+def _check_text(text: Corpus, config: DecoderConfig, recipe: Recipe) -> None:
+    """Raise ValueError where a text is not enough for a run, at no cost."""
+    r = recipe
+    check_vocabulary(text, config.vocabulary)
+    batches(text.train, r.batch, r.length, r.seed)  # draws none, and checks the lengths
+    check_validation(text, r.batch, r.length, r.validation)
 
 
 def train(
@@ -151,17 +183,20 @@ def train(
     any of torch's on its parameters. path: where the state is kept, each `save_every`
     steps and at the end; a run that finds its state there goes on from it, to the same
     losses. Delete it with `checkpoint.forget(path)` when the row is stored. out: a
-    folder for the final weights, which `symlab.pretraining.load` reads. about: what
-    else the state belongs to. show: a progress bar with an ETA, or lines where stderr
-    is no terminal. log: a .csv file that gets a row for each step while the run goes
-    on; a resumed run deletes the rows from its first step on (`symlab.pretraining.log`
-    names the columns). tensorboard: a folder for the same as curves.
+    folder for the final weights, which `symlab.pretraining.load` reads; that of a run
+    which goes on from its checkpoint may have the same weights already. about: what
+    else the state belongs to, beside the settings of the optimizer. show: a progress
+    bar with an ETA, or lines where stderr is no terminal. log: a .csv file that gets a
+    row for each step while the run goes on; a resumed run deletes the rows from its
+    first step on (`symlab.pretraining.log` names the columns). tensorboard: a folder
+    for the same as curves.
 
     Row: val_loss at the end in nats per token, and val_step, val_curve of the way;
     train_loss of each step; bits_per_byte, by the bytes of the tokens that val_loss
     is of; text, text_hash, and shared_text, the part of the validation text that also
     occurs in training (NaN if unknown); parameters, tokens; step_s and optimizer_s,
-    medians in seconds; tokens_per_s, optimizer_share, mfu (NaN but for bfloat16 on a
+    medians in seconds; tokens_per_s, optimizer_share (these four are NaN where a
+    resumed run was at its end and took no step), mfu (NaN but for bfloat16 on a
     known GPU), peak_bytes (NaN on the CPU), state_bytes, vocabulary_state_bytes;
     head_drift, and of routers the `measures` at the end and load_cv_curve; head_shift
     and router_shift (see `shifts`); balance_over, the sequences over which a balancing
@@ -175,13 +210,20 @@ def train(
     While it has a path, SIGTERM and Ctrl-C save the state at the end of a step (with
     several processes on GPUs, of one of the next 20) and raise Stopped, a
     KeyboardInterrupt. Raises ValueError for what does not fit, before the first step,
-    and OSError where the state or the log cannot be written.
+    OSError where the state or the log cannot be written, and NotKept, which has the
+    row, where that is so of the final weights.
     """
+    check_places(path, out, log, tensorboard)
     run = _Run(model, optimizer, text, recipe, processes, path, save_every, out, about)
     with ExitStack() as logs:
+        failed = None
         if processes.first:
-            asked = run.asked_logs(log, tensorboard)
-            run.logs = [logs.enter_context(closing(target)) for target in asked]
+            try:
+                for target in run.asked_logs(log, tensorboard):
+                    run.logs.append(logs.enter_context(closing(target)))
+            except (ValueError, OSError, ModuleNotFoundError) as error:
+                failed = error
+        processes.agree(failed)
         return run.go(show)
 
 
@@ -191,10 +233,11 @@ class _Run:
     ):
         self.model, self.optimizer, self.text = model, optimizer, text
         self.recipe, self.processes, self.save_every = recipe, processes, save_every
-        self.path, self.out = (p and Path(p) for p in (path, out))
+        self.path, self.out = (None if p is None else Path(p) for p in (path, out))
         check_run(model.config, recipe, processes, path, save_every)
-        check_vocabulary(text, model.config.vocabulary)
-        batches(text.train, recipe.batch, recipe.length, recipe.seed)  # checks lengths
+        _check_text(text, model.config, recipe)
+        if self.path is not None:
+            checkpoint.check(self.path, recipe.steps, processes)
         self.bytes_per_token = bytes_per_token(text, recipe)
         self.device = processes.device
         self.objective = Objective(model, recipe)
@@ -206,11 +249,10 @@ class _Run:
         self.seen: dict[str, list] = {"val_step": [], "val_curve": []}
         self.origin = mean_rows(model)
         self.rates = [float(g["lr"]) for g in optimizer.param_groups]
-        self.about = self._about() | (about or {})
+        self.about = (about or {}) | self._about()
         self.signals = Signals(self.path is not None)
         self._resume()
-        if self.out and self.step < recipe.steps:  # at its end it may have been written
-            saved_weights().check(self.out)
+        self._check_out()
         self.clock = Clock(self.device)
         self.resumed = self.logged = self.step
         self.run = self._wrapped()
@@ -233,7 +275,7 @@ class _Run:
             said["sequences of a forward pass"] = share_of(r, processes)[1]
         if processes.sharded or r.phi:
             said["processes"] = processes.world
-        return said
+        return said | settings_of(self.optimizer)
 
     def _wrapped(self) -> nn.Module:
         alone = self.processes.world == 1 or self.processes.sharded
@@ -268,7 +310,12 @@ class _Run:
         self._log(ended=True)
         row = self._row()
         if self.out and self.diverged_at < 0:
-            self._keep_weights(row)
+            try:
+                saved_weights().save(
+                    self.out, self.model, self.text, self._about_weights()
+                )
+            except (ValueError, OSError) as error:
+                raise NotKept(str(error), row, self.model) from error
         return row
 
     def _data(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -437,11 +484,29 @@ class _Run:
                 file=sys.stderr,
             )
 
-    def _keep_weights(self, row: dict) -> None:
-        said = {"recipe": asdict(self.recipe), "text": self.text.name}
-        said |= {"text_hash": self.text.hash, "val_loss": row["val_loss"]}
-        said |= {k: v for k, v in self.about.items() if k in ("optimizer", "start")}
-        saved_weights().save(self.out, self.model, self.text, said)
+    def _check_out(self) -> None:
+        """Raise ValueError or OSError unless the final weights can be kept.
+
+        A new run needs a folder without weights. One that goes on may find its own,
+        as it was stopped after they were written.
+        """
+        if self.out is None:
+            return
+        if self.step == 0:
+            saved_weights().check(self.out)
+        else:
+            saved_weights().check(self.out, self.model.config, self._about_weights())
+
+    def _about_weights(self) -> dict:
+        """What the final weights are of: all that they depend on, and the text's name.
+
+        Evaluations are not in it, so that others may be asked of a run at its end.
+        """
+        said = {k: v for k, v in asdict(self.recipe).items() if k not in FREE}
+        said |= {"text": self.text.name, "text_hash": self.text.hash}
+        return said | {
+            k: v for k, v in self.about.items() if k in ("optimizer", "start")
+        }
 
     # --- what is said
 
@@ -538,6 +603,25 @@ class _Run:
         passes, size = share_of(self.recipe, self.processes)
         passes *= self.processes.world
         return f"micro-batches of {size} sequences, {passes} per step"
+
+
+def settings_of(optimizer: torch.optim.Optimizer) -> dict:
+    """Its class, and the settings of each group that are numbers, words or tuples.
+
+    lr is the one that the run begins with, from which a schedule goes on.
+    """
+    said = {"class of the optimizer": type(optimizer).__name__}
+    for i, group in enumerate(optimizer.param_groups):
+        plain = {k: v for k, v in group.items() if _is_plain(v)}
+        plain |= {"lr": float(group["lr"]), "parameters": len(group["params"])}
+        said |= {f"{name} of group {i}": value for name, value in plain.items()}
+    return said
+
+
+def _is_plain(value) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, int | float | str | np.generic)
 
 
 def saved_weights():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from hashlib import sha256
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from symlab.models.transformer import Decoder, put
 from symlab.pretraining.processes import ALONE, Processes, shard
 from symlab.pretraining.recipe import PRECISIONS, Recipe, check_rates
 from symlab.symopt import param_groups
+from symlab.symopt.roles import roles
 
 OWN = ("compile", "betas", "eps")  # arguments of SymOpt that `param_groups` lacks
 
@@ -47,7 +49,30 @@ def plan(config: DecoderConfig, optimizer: dict) -> tuple[Decoder, list[dict]]:
         model = Decoder(config)
         example = torch.zeros(1, min(8, config.context), dtype=torch.long)
     chosen = {k: v for k, v in optimizer.items() if k not in OWN}
-    return model, param_groups(model, example=example, **chosen)
+    groups = param_groups(model, example=example, **chosen)
+    for group in groups:  # those of overrides, too
+        check_rates(group)
+    return model, groups
+
+
+def roles_of(config: DecoderConfig) -> set[str]:
+    """The roles that parameters of a decoder have, as SymOpt's overrides name them."""
+    with torch.device("meta"):
+        model = Decoder(config)
+        example = torch.zeros(1, min(8, config.context), dtype=torch.long)
+    blocks = roles(model, example).values()
+    return {b.role for b in blocks} | {part.role for b in blocks for part in b.parts}
+
+
+def described(optimizer: Mapping) -> str:
+    """The arguments of an optimizer in words that do not depend on their order."""
+    return repr(_in_order(optimizer))
+
+
+def _in_order(value):
+    if isinstance(value, Mapping):
+        return sorted((k, _in_order(v)) for k, v in value.items())
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @torch.no_grad()

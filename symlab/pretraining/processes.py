@@ -63,6 +63,14 @@ class Processes:
             return here
         return bool(self.mean(torch.tensor(float(here), device=self.device)) > 0)
 
+    def agree(self, failed: Exception | None) -> None:
+        """Raise what has failed here, and in the others that something has.
+
+        So all of them end, and none waits for one that has ended.
+        """
+        if self.any(failed is not None):
+            raise failed or OSError("another process has failed: see what it says")
+
 
 ALONE = Processes()
 
@@ -108,9 +116,11 @@ def replicate(objective: nn.Module, processes: Processes) -> nn.Module:
     """With gradients averaged over processes. The prices of phi-balancing are those of
     the first: broadcast, they are the same everywhere and after a resume."""
     where = processes.device
-    return nn.parallel.DistributedDataParallel(
+    replica = nn.parallel.DistributedDataParallel(
         objective,
         device_ids=[where.index] if where.type == "cuda" else None,
-        broadcast_buffers=len(objective.phi) > 0,
         gradient_as_bucket_view=True,
     )
+    # not an argument above, whose name differs between versions of torch
+    replica.broadcast_buffers = len(objective.phi) > 0
+    return replica

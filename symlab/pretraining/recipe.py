@@ -1,26 +1,32 @@
 """How to train, and what is checked before a text is read or a weight exists."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from symlab.models.families import DecoderConfig
+from symlab.pretraining import checkpoint
 from symlab.pretraining.processes import Processes
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.float32}
 PRECISIONS |= {"float64": torch.float64}  # what weights are; products in the name
 COUNTS = {"steps": 1, "batch": 1, "length": 1, "validation": 1}  # at least
 COUNTS |= {"micro": 0, "chunk": 0, "evaluate_every": 0, "seed": 0}
+NUMBERS = ("decay", "warmup", "clip", "balance", "z", "phi", "z_logits")
+SWITCHES = ("compile", "documents", "recompute")
+MOST = 1e30  # of a rate: times a scale of SymOpt it stays within float32
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train; sizes and counts are those of all processes together.
 
-    Raises ValueError for a value that no run can have.
+    NumPy's numbers become Python's. Raises ValueError for a value that no run can have.
     """
 
     steps: int
@@ -77,6 +83,15 @@ class Recipe:
                 raise ValueError(
                     f"{name} = {value}: give a whole number of {least} or more"
                 )
+            self._put(name, int(value))
+        for name in NUMBERS:
+            if not isinstance(value := getattr(self, name), Real):
+                raise ValueError(f"{name} = {value!r}: give a number")
+            self._put(name, float(value))
+        for name in SWITCHES:
+            if not isinstance(value := getattr(self, name), bool | np.bool_):
+                raise ValueError(f"{name} = {value!r}: give True or False")
+            self._put(name, bool(value))
         if self.seed >= 2**63:
             raise ValueError(f"seed = {self.seed}: give one below 2^63")
         if not 0 <= self.decay <= 1:
@@ -92,6 +107,9 @@ class Recipe:
                 f"clip = {self.clip}: give the largest norm of the gradients, 0 for no "
                 "clipping, or inf to measure the norm only"
             )
+
+    def _put(self, name: str, value: int | float) -> None:
+        object.__setattr__(self, name, value)  # the class is frozen for all others
 
     def _check_warmup(self) -> None:
         value = self.warmup
@@ -180,11 +198,42 @@ def check_saving(path: Path | None, save_every: int) -> None:
         )
 
 
-def check_rates(optimizer: dict) -> None:
-    """Raise ValueError for a rate or decay of weights that is negative or infinite."""
-    for name in ("lr", "weight_decay"):
-        if name in optimizer:
-            check_not_negative(name, optimizer[name])
+def check_places(
+    path: Path | None, out: Path | None, log: Path | None, tensorboard: Path | None
+) -> None:
+    """Raise ValueError for files of a run that would stand in each other's way.
+
+    A folder of weights has nothing else in it, and is not a file of the checkpoint.
+    """
+    if out is None:
+        return
+    out = Path(out).resolve()
+    places = {"checkpoint": path, "log": log, "folder of TensorBoard": tensorboard}
+    for what, place in places.items():
+        if place is not None and Path(place).resolve().is_relative_to(out):
+            raise ValueError(
+                f"the {what} {place} is in the folder of weights {out}, which is "
+                "written whole and has nothing else in it: name another place"
+            )
+    if path is not None and checkpoint.is_part(Path(path).resolve(), out):
+        raise ValueError(
+            f"the folder of weights {out} has the name of a file of the checkpoint "
+            f"{path}: name another folder"
+        )
+
+
+def check_rates(optimizer: Mapping) -> None:
+    """Raise ValueError for a rate or decay of weights that float32 can't apply."""
+    given = {k: optimizer[k] for k in ("lr", "weight_decay") if k in optimizer}
+    for name, value in given.items():
+        check_not_negative(name, value)
+        if value > MOST:
+            raise ValueError(f"{name} = {value}: give one of at most {MOST:g}")
+    if len(given) == 2 and given["lr"] * given["weight_decay"] > MOST:
+        raise ValueError(
+            f"lr = {given['lr']} times weight_decay = {given['weight_decay']} is more "
+            f"than {MOST:g}: give lower ones"
+        )
 
 
 def check_not_negative(name: str, value: float) -> None:

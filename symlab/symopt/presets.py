@@ -97,10 +97,17 @@ class Settings:
         return done
 
     def check(self) -> None:
-        """Raise ValueError for numbers that are out of range."""
+        """Raise ValueError for numbers out of range, and for switches that are none."""
         for name in ("lr", "lr_scale", "weight_decay"):
             if (value := getattr(self, name)) is not None:
                 check_range(name, value, 0, inf)
+        for name in SWITCHES:
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, not {value!r}")
+        for name in ("centred", "shift"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, bool):
+                raise ValueError(f"{name} must be True, False or None, not {value!r}")
         check_range("momentum", self.momentum, 0, 1)
         check_size(self.scale)
         check_size(self.radius, "radius")
@@ -109,6 +116,7 @@ class Settings:
 
 
 OPTIONS = {name for rule in RULES.values() for name in rule.options}
+SWITCHES = ("nesterov", "ema", "stochastic_rounding", "per_piece", "transpose")
 MOMENTUM = (  # what a parameter has one of, whatever its parts
     "momentum",
     "nesterov",
