@@ -330,6 +330,8 @@ def test_what_does_not_fit_is_said(config, recipe, words):
         ({"balance": -0.1}, "balance = -0.1: give a finite number of 0 or more"),
         ({"z": math.inf}, "z = inf"),
         ({"phi": math.nan}, "phi = nan"),
+        ({"clip": "1"}, "clip = '1': give a number"),
+        ({"documents": "false"}, "documents = 'false': give True or False"),
     ],
     ids=str,
 )
@@ -348,6 +350,11 @@ def test_recipes_are_checked(changes, words):
         ({"overrides": {"head": "adam"}}, {}, "unknown rule.*did you mean 'adamw'"),
         ({"overrides": {"head": {"rate": 1}}}, {}, "unknown setting or option 'rate'"),
         ({"overrides": {"head": {"lr": -1}}}, {}, "'head': lr"),
+        ({"lr": 1e300}, {}, "lr = 1e.300: give one of at most 1e.30"),
+        ({"overrides": {"head": {"lr": 1e300}}}, {}, "lr = 1e.300"),
+        ({"lr": 1e20, "weight_decay": 1e20}, {}, "more than 1e.30: give lower ones"),
+        ({"overrides": {"head": {"centred": "false"}}}, {}, "True, False or None, not"),
+        ({"overrides": {"head": {"nesterov": "no"}}}, {}, "must be True or False, not"),
         ({"preset": "muno"}, {}, "unknown preset 'muno': did you mean 'muon'"),
         ({}, {"save_every": 5}, "save_every = 5 without a checkpoint: say where"),
         ({}, {"path": "run"}, "checkpoint run is never saved: say after how many"),
@@ -360,6 +367,16 @@ def test_recipes_are_checked(changes, words):
 def test_what_cannot_be_run_is_said_before_a_text_is_read(optimizer, options, words):
     with pytest.raises(ValueError, match=words):
         loop.ready(DENSE, with_(RECIPE, micro=4), optimizer, **options)
+
+
+def test_a_text_is_checked_before_a_weight_exists(monkeypatch):
+    monkeypatch.setattr(loop, "build", None)
+    for config, recipe, words in (
+        (LONG, with_(RECIPE, length=4000), "too few for a sequence of 4,000"),
+        (DENSE, with_(RECIPE, validation=100), "ask for fewer"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pretrain(config, text(), recipe, ADAMW)
 
 
 def test_errors_do_not_run_into_the_progress_bar(capsys):
@@ -469,9 +486,54 @@ def test_what_the_shell_cannot_do_is_one_sentence(tmp_path, monkeypatch, capsys)
         (("--save-every", "5"), "without a checkpoint"),
         (("--set", "head.rule=adam"), "did you mean 'adamw'"),
         (("--start", "weights"), "one of the two"),
+        (("--vocabulary", "0"), "--vocabulary 0: give 1 or more tokens"),
+        (("--vocabulary", "-5"), "--vocabulary -5: give 1 or more"),
+        (("--lr", "1e300"), "lr = 1e+300: give one of at most 1e+30"),
+        (("--set", "router.lr=1"), "--set router: no parameter of this model has this"),
+        (("--set", "head.centred=nein"), "must be True, False or None, not 'nein'"),
     ):
         assert shell(tmp_path, monkeypatch, *options) == 2
         assert words in capsys.readouterr().err
+
+
+def test_no_number_is_said_in_words(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        shell(tmp_path, monkeypatch, "--steps", "abc")
+    assert "--steps: 'abc' is no whole number, as 1000 or" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("false", False), ("No", False), ("TRUE", True), ("yes", True), ("None", None)],
+)
+def test_words_for_true_and_false_are_values(word, value):
+    from symlab.pretraining.__main__ import _optimizer, _parser
+
+    options = _parser().parse_args(["--set", f"head.centred={word}"])
+    assert _optimizer(options)["overrides"] == {"head": {"centred": value}}
+
+
+def test_none_is_also_the_name_of_a_scale():
+    from symlab.pretraining.__main__ import _optimizer, _parser
+
+    options = _parser().parse_args(["--set", "head.scale=none"])
+    optimizer = _optimizer(options)
+    assert optimizer["overrides"] == {"head": {"scale": "none"}}
+    loop.ready(DENSE, RECIPE, optimizer)
+
+
+def test_ctrl_c_before_the_first_state_names_none(tmp_path, monkeypatch, capsys):
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("symlab.pretraining.__main__.corpus", stopped)
+    options = "--checkpoint", str(tmp_path / "run"), "--save-every", "2"
+    assert shell(tmp_path, monkeypatch, *options) == 130
+    assert capsys.readouterr().err.endswith("symlab.pretraining: stopped by SIGINT\n")
+    (tmp_path / "run.2.0of1").touch()
+    assert shell(tmp_path, monkeypatch, *options) == 130
+    said = f"SIGINT; the same command goes on from step 2, which is in {tmp_path}/run\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,26 @@ import signal
 import subprocess
 import sys
 import threading
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from symlab.models.transformer import Decoder
-from symlab.pretraining import Stopped, checkpoint, forget, interrupt, loop, pretrain
+from symlab.pretraining import (
+    NotKept,
+    Stopped,
+    checkpoint,
+    forget,
+    interrupt,
+    loop,
+    pretrain,
+)
 from symlab.pretraining import train as train_with
+from symlab.pretraining.processes import ALONE, Processes
 from tests.test_pretraining import (
     ADAMW,
     DENSE,
@@ -402,3 +414,228 @@ def test_other_threads_train_without_signals():
     thread.start()
     thread.join()
     assert found == [(0, before)]
+
+
+# --- names ---------------------------------------------------------------------------
+
+
+def test_files_of_other_runs_are_not_deleted(tmp_path):
+    """A run named run.2.40 is being saved beside the run named run."""
+    others = [".run.2.40.0of1.tmp", ".run.x.0of1.tmp", "run.x.0of1"]
+    for name in (*others, ".run.40.0of1.tmp"):
+        (tmp_path / name).write_bytes(b"half of a state")
+    forget(tmp_path / "run")
+    assert names(tmp_path) == sorted(others)
+
+
+@pytest.mark.parametrize("name", ["run.009.0of1", "run.٣.0of1", "run.9.00of1"])
+def test_only_names_that_a_run_gives_are_states(name, tmp_path):
+    (tmp_path / name).write_bytes(b"of someone else")
+    assert checkpoint.latest(tmp_path / "run") is None
+    forget(tmp_path / "run")
+    assert names(tmp_path) == [name]
+
+
+def test_a_folder_is_no_state(tmp_path):
+    (tmp_path / "run.2.0of1").mkdir()
+    assert checkpoint.load(tmp_path / "run", {}, ALONE) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"about": {}, "step": 3}, {"step": 4}, [1, 2]],
+    ids=["of another step", "of no run", "a list"],
+)
+def test_a_file_with_another_content_is_damaged(content, tmp_path):
+    checkpoint._write(tmp_path / "run.4.0of1", content)
+    with pytest.raises(ValueError, match=r"as .*run\.4\.0of1 is damaged"):
+        checkpoint.load(tmp_path / "run", {}, ALONE)
+
+
+def test_a_file_that_torch_cannot_read_is_damaged(tmp_path):
+    content = b"no state"
+    whole = content + checkpoint.MARK + sha256(content).digest()
+    (tmp_path / "run.4.0of1").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"as .*run\.4\.0of1 is damaged"):
+        checkpoint.load(tmp_path / "run", {}, ALONE)
+
+
+class Failing(Processes):
+    """One whose word from another process is always that something is wrong there."""
+
+    def any(self, here: bool) -> bool:
+        return True
+
+
+def test_damage_to_the_parts_of_another_process_is_damage_here(tmp_path):
+    checkpoint._write(tmp_path / "run.4.0of1", {"about": {}, "step": 4})
+    with pytest.raises(ValueError, match="as parts of other processes are damaged"):
+        checkpoint.load(tmp_path / "run", {}, Failing())
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("", "'.' is no name for a checkpoint"),
+        ("/", "'/' is no name"),
+        ("..", "'..' is no name"),
+        ("/dev/null/run", "cannot be written .*: name another place"),
+        ("/proc/run", "/proc/run cannot be written"),
+        ("r" * 251, "cannot be written .File name too long"),
+    ],
+)
+def test_a_place_that_takes_no_state_is_said_before_the_first_step(
+    place, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loop._Run, "_advance", None)
+    options = {"path": place, "save_every": 4}
+    with pytest.raises((ValueError, OSError), match=words):
+        loop.ready(DENSE, RECIPE, ADAMW, **options)
+    with pytest.raises((ValueError, OSError), match=words):
+        pretrain(DENSE, text(), RECIPE, ADAMW, **options)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"path": "nest/run", "out": "nest"}, "the checkpoint nest/run is in the"),
+        ({"path": "nest", "out": "nest"}, "the checkpoint nest is in the folder of"),
+        ({"path": "run", "out": "run.2.0of1"}, "has the name of a file of the check"),
+        ({"log": "nest/a.csv", "out": "nest"}, "the log nest/a.csv is in the folder"),
+        ({"tensorboard": "n/b", "out": "n"}, "the folder of TensorBoard n/b is in"),
+    ],
+    ids=str,
+)
+def test_files_in_the_way_of_the_weights_are_refused_at_once(
+    options, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loop, "build", None)
+    options |= {"save_every": 2 * ("path" in options)}
+    for run, args in ((loop.ready, ()), (pretrain, (text(),))):
+        with pytest.raises(ValueError, match=words):
+            run(DENSE, *args, RECIPE, ADAMW, **options)
+    checked = {"path": "nest/run", "out": "nest/weights", "save_every": 2}
+    loop.ready(DENSE, RECIPE, ADAMW, **checked)  # side by side
+
+
+# --- whose state it is ---------------------------------------------------------------
+
+
+def test_a_state_of_another_optimizer_is_refused(tmp_path, monkeypatch):
+    options = {"path": tmp_path / "run", "save_every": 4}
+
+    def go(kind, **settings):
+        model = Decoder(DENSE, torch.Generator().manual_seed(0))
+        optimizer = kind(model.parameters(), **settings)
+        return train_with(model, optimizer, text(), RECIPE, **options)
+
+    adamw = torch.optim.AdamW
+    first = {"lr": 0.001, "weight_decay": 0.0, "betas": (0.9, 0.95)}
+    killed_at(5, monkeypatch, adamw, run=go, **first)
+    for kind, changes, words in (
+        (adamw, {"lr": 0.1}, "lr of group 0 = 0.001 instead of 0.1"),
+        (adamw, {"weight_decay": 0.5}, "weight_decay of group 0 = 0.0 instead of 0.5"),
+        (adamw, {"betas": (0.9, 0.9)}, "betas of group 0 = .*0.95.* instead of .*0.9"),
+        (torch.optim.Adam, {}, "class of the optimizer = 'AdamW' instead of 'Adam'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            go(kind, **(first | changes))
+    go(adamw, **first)
+    assert names(tmp_path) == ["run.12.0of1", "run.8.0of1"]
+
+
+def test_the_order_of_overrides_is_free_to_resume(tmp_path, monkeypatch):
+    options = {"path": tmp_path / "run", "save_every": 4}
+    head, gain = {"lr": 0.01, "momentum": 0.9}, {"lr": 0.02}
+    first = {"lr": 0.01, "overrides": {"head": head, "embedding": gain}}
+    killed_at(5, monkeypatch, DENSE, text(), RECIPE, first, **options)
+    turned = {"embedding": gain, "head": {"momentum": 0.9, "lr": 0.01}}
+    steps = taken(monkeypatch)
+    pretrain(DENSE, text(), RECIPE, {"overrides": turned, "lr": 0.01}, **options)
+    assert steps == list(range(4, 12))
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path, monkeypatch):
+    options = {"path": tmp_path / "run", "save_every": np.int64(4)}
+    changes = {"z_logits": np.float64(0.01), "seed": np.int64(1), "clip": np.float32(1)}
+    recipe = with_(RECIPE, **changes, compile=np.False_)
+    args = DENSE, text(), recipe, ADAMW | {"weight_decay": np.float64(0.1)}
+    killed_at(5, monkeypatch, *args, **options)
+    plain = with_(RECIPE, z_logits=0.01, seed=1, clip=1.0)
+    steps = taken(monkeypatch)
+    pretrain(DENSE, text(), plain, ADAMW | {"weight_decay": 0.1}, **options)
+    assert steps == list(range(4, 12))
+
+
+# --- with weights --------------------------------------------------------------------
+
+
+def test_a_run_at_its_end_replaces_its_own_weights(tmp_path):
+    """With other evaluations, too; more steps are another run's weights."""
+    options = {"path": tmp_path / "run", "save_every": 6, "out": tmp_path / "kept"}
+    recipe = with_(RECIPE, decay=0.0)
+    pretrain(DENSE, text(), recipe, ADAMW, **options)
+    other = with_(recipe, validation=2, evaluate_every=0)
+    loop.ready(DENSE, other, ADAMW, **options)
+    pretrain(DENSE, text(), other, ADAMW, **options)
+    longer = with_(recipe, steps=14)
+    words = "kept has the weights of another run, with steps = 12 instead of 14: name"
+    with pytest.raises(ValueError, match=words):
+        pretrain(DENSE, text(), longer, ADAMW, **options)
+    assert names(tmp_path) == ["kept", "run.12.0of1", "run.6.0of1"]
+    with pytest.raises(ValueError, match="has weights already"):
+        loop.ready(DENSE, recipe, ADAMW, out=tmp_path / "kept")
+
+
+def test_weights_that_cannot_be_written_lose_no_row(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("symlab.pretraining.saved.save", full)
+    with pytest.raises(NotKept, match="No space left") as lost:
+        pretrain(DENSE, text(), RECIPE, ADAMW, out=tmp_path / "kept")
+    assert len(lost.value.row["train_loss"]) == 12
+    again = loop.evaluate(lost.value.model, text(), RECIPE)
+    assert again["val_loss"] == lost.value.row["val_loss"]
+
+
+def test_the_shell_stores_the_row_of_a_run_whose_weights_are_lost(
+    tmp_path, monkeypatch, capsys
+):
+    """And keeps the checkpoint, from which the same command writes them."""
+    path, out = tmp_path / "run", tmp_path / "kept"
+    options = ["--checkpoint", str(path), "--save-every", "2", "--out", str(out)]
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("symlab.pretraining.saved.save", full)
+        assert shell(tmp_path, monkeypatch, *options) == 2
+    said = capsys.readouterr()
+    assert "the final weights are not kept ([Errno 28] No space left on" in said.err
+    assert "has the state at the end: start the same command again" in said.err
+    stored = tmp_path / "results" / "full" / "pretraining.parquet"
+    assert len(pd.read_parquet(stored).train_loss.item()) == 3
+    monkeypatch.setattr(loop._Run, "_advance", None)  # no further step
+    assert shell(tmp_path, monkeypatch, *options) == 0
+    assert (out / "model.safetensors").exists()
+    assert not list(tmp_path.glob("run.*"))
+
+
+# --- of several processes ------------------------------------------------------------
+
+
+def test_what_fails_in_one_process_ends_the_others(tmp_path, monkeypatch, capsys):
+    """Here the others, whose first process cannot write its results, or its log."""
+    other = Failing(rank=1)
+    monkeypatch.setattr("symlab.pretraining.__main__.join", lambda *_: other)
+    monkeypatch.setattr("symlab.pretraining.__main__.corpus", None)
+    assert shell(tmp_path, monkeypatch) == 2
+    assert "another process has failed" in capsys.readouterr().err
+    monkeypatch.setattr(loop._Run, "go", None)
+    with pytest.raises(OSError, match="another process has failed"):
+        pretrain(DENSE, text(), RECIPE, ADAMW, processes=other)
