@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
+from symlab.models.transformer import Decoder
 from symlab.pretraining import pretrain
-from tests.test_pretraining import RUNS, text
+from symlab.pretraining.objective import Objective
+from symlab.pretraining.processes import ALONE, leave, replicate
+from tests.test_pretraining import MIXTURE, RECIPE, RUNS, text, with_
 
 MODES = ("ddp", "fsdp")
 
@@ -118,3 +122,16 @@ def test_another_number_of_shards_is_refused(restarted):
     options = {"path": restarted[0] / "fsdp.state", "save_every": 4}
     with pytest.raises(ValueError, match="has 2 parts and this run 1: start as many"):
         pretrain(config, text(), recipe, optimizer, **options)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.1])
+def test_replicas_send_no_buffers_but_the_prices_of_phi_balancing(phi, tmp_path):
+    """And torch, whose warnings are errors here, has nothing to say against it."""
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = Decoder(MIXTURE, torch.Generator().manual_seed(0))
+        replica = replicate(Objective(model, with_(RECIPE, phi=phi)), ALONE)
+        assert replica.will_sync_module_buffers() == (phi > 0)
+    finally:
+        leave()

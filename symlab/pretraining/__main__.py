@@ -52,8 +52,8 @@ VOCABULARY = 4096  # unless given, or that of the weights to begin with
 def main(argv: list[str] | None = None) -> int:
     """0 when the run has ended, 1 when it diverged, 2 for what cannot be run.
 
-    128 + its number after a signal: 130 for Ctrl-C and 143 for SIGTERM. Of processes
-    that torchrun has started, torchrun makes 1 of each of these that is not 0.
+    128 + its number after a signal: 130 for Ctrl-C and 143 for SIGTERM. torchrun
+    itself exits with 1 where one of its processes has not given 0.
     """
     options = _parser().parse_args(argv)
     try:
