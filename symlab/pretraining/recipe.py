@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +85,11 @@ class Recipe:
                 )
             self._put(name, int(value))
         for name in NUMBERS:
-            if not isinstance(value := getattr(self, name), Real):
+            value = getattr(self, name)
+            value = value.item() if isinstance(value, np.generic) else value
+            if not isinstance(value, int | float):
                 raise ValueError(f"{name} = {value!r}: give a number")
-            self._put(name, float(value))
+            self._put(name, value)
         for name in SWITCHES:
             if not isinstance(value := getattr(self, name), bool | np.bool_):
                 raise ValueError(f"{name} = {value!r}: give True or False")
