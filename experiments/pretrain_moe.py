@@ -606,12 +606,12 @@ CLAIMS = [
         lambda df: at_chosen(df, least_load, "load_cv", "left_polar"),
         below=0.0,
         reason=LESS,
-        expected="failed",
+        expected="undecided",
         because="every rate of every rule is within .02 nats, so that each takes the "
         "smallest, and AdamW's smallest moves least: 1.02 and 1.03 in the prototype, "
-        ".92 and 1.00 in the run. Expected undecided until 2026-11-29: the rows of "
-        "that day, with AdamW's fused kernel, moved the interval from [-0.010, 0.139] "
-        "to [0.000, 0.138]",
+        ".92 and 1.00 in the run. The interval was [-0.010, 0.139] at first, [0.000, "
+        "0.138] (failed) with AdamW's fused kernel, and is [-0.060, 0.101] since "
+        "2026-11-30, on validation text without near copies",
     ),
     Claim(
         "frozen_frontier",
@@ -787,11 +787,12 @@ CLAIMS = [
         partial(_between, name="phi"),
         below=0.0,
         reason=LESS,
-        expected="failed",
+        expected="undecided",
         because=".61 against .55. The trials had .75 against .89, the prototype here "
-        ".58 against .47, and so the claim was to fail. Expected undecided until "
-        "2026-11-29: the rows of that day, with AdamW's fused kernel, moved the "
-        "interval from [-0.014, 0.296] to [0.008, 0.259]",
+        ".58 against .47, and so the claim was to fail. The interval was "
+        "[-0.014, 0.296] at first, [0.008, 0.259] (failed) with AdamW's fused kernel, "
+        "and is [-0.010, 0.345] since 2026-11-30, on validation text without near "
+        "copies",
     ),
     Claim(
         "z_loss_moves_adamw",
