@@ -385,7 +385,7 @@ def _arms_downwards(ax, order: list[str], names: bool) -> None:
 
 @figure("symopt5", panel="left", row=1)
 def draw_final(df, ax):
-    order, (low, high) = _order(df), (-0.07, 0.045)
+    order, (low, high) = _order(df), (-0.05, 0.065)
     _arms_downwards(ax, order, names=True)
     ax.axvline(0, color=plot.ORANGE, lw=0.8, zorder=0)
     wide = race(df).pivot(index="seed", columns="arm", values="val_loss")
