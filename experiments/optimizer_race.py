@@ -56,7 +56,7 @@ from symlab.harness import Claim, figure, grid, plot, stats
 
 LANES = 1
 DEVICES = ("cpu", "cuda")
-MAY_BE_NAN = ("mfu", "peak_bytes")
+MAY_BE_NAN = ("mfu", "peak_bytes", "shared_text")
 TABLES, GAINS = 0.025, 0.005  # AdamW's rates beside every rule for hidden matrices
 FREON = {"freon_1_4": 1 / 4, "freon_1_2": 1 / 2, "freon_2_3": 2 / 3, "freon_5_6": 5 / 6}
 RULES = ("adamw", "muon", "normuon", "polargrad", "kaon", "aro", *FREON)

@@ -44,6 +44,14 @@ class Killed(BaseException):
     pass
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """As in a terminal: a shell starts its background jobs with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def die() -> None:
     raise Killed
 
