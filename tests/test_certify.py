@@ -5,6 +5,7 @@ was done to them. Only the test on the gradient stands between that and the tabl
 """
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from symlab.mirror import atoms, audit
+from symlab.mirror import atoms, audit, certify, indices
 from symlab.mirror.certify import alone, exponents, jointly
 from symlab.mirror.units import Index, Part
 
@@ -140,3 +141,24 @@ def test_the_tested_elements_generate_all_permutations(m):
         )
         group = PermutationGroup([c, t * c * t**-1 * c**-1])
         assert group.order() == math.factorial(m)
+
+
+@pytest.mark.parametrize("wrong", [{3}, {0, 7}, set(range(8)), set()])
+def test_a_joint_test_that_fails_is_narrowed_down(wrong):
+    """In the image of a wrong element every index looks wrong."""
+    search = object.__new__(indices.Search)
+    tests = [SimpleNamespace(index=i) for i in range(8)]
+
+    def image(pairs):
+        spoilt = any(t.index in wrong for t, _ in pairs)
+        return [(certify.Outcome(wrong=spoilt), None) for _ in pairs]
+
+    def alone(index, g, noise):
+        return certify.Outcome(wrong=index in wrong), None
+
+    search._image, search._noise = image, lambda t: []
+    search.probe = SimpleNamespace(test=alone)
+    found = search._together([(t, None) for t in tests])
+    assert [not outcome.passed for outcome, _ in found] == [
+        i in wrong for i in range(8)
+    ]
