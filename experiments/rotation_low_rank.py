@@ -22,10 +22,12 @@ Cost on one core: smoke 5 s, quick 4 min, paper 1 h.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from symlab.harness import Claim, figure, grid, plot, rng, stats
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, weakest, where
+from symlab.papers import ZIYIN
 
 LANES = 1  # a step is matrix products that fill a core: lanes would only share them
 RANK, LOOSE = 1e-6, 1e-2  # relative to the largest singular value
@@ -62,27 +64,10 @@ def sweep(scale: str) -> list[Config]:
     seeds = range({"smoke": 2, "quick": 8, "paper": 32}[scale])
     steps = {"smoke": 1000, "quick": 8000, "paper": 30_000}[scale]
     full = {"smoke": 500, "quick": 4000, "paper": 16_000}[scale]
-    return [
-        *grid(
-            Config,
-            model=["factored", "residual"],
-            noise=NOISES,
-            dim=dim,
-            steps=steps,
-            seed=seeds,
-        ),
-        *grid(
-            Config,
-            study="decay",
-            weight_decay=DECAYS,
-            lr=0.1,
-            momentum=0.9,
-            batch=0,
-            dim=dim,
-            steps=full,
-            seed=seeds,
-        ),
-    ]
+    noise = {"model": ["factored", "residual"], "noise": NOISES, "steps": steps}
+    decay = {"study": "decay", "weight_decay": DECAYS, "lr": 0.1, "momentum": 0.9}
+    decay |= {"batch": 0, "steps": full}
+    return [c for s in (noise, decay) for c in grid(Config, **s, dim=dim, seed=seeds)]
 
 
 def run(configs: list[Config]) -> list[dict]:
@@ -192,121 +177,80 @@ def _row(c: Config, a, b) -> dict:
 
 # --- figure --------------------------------------------------------------------------
 
+NOISE = where(study="noise")
+FACTORED, RESIDUAL = NOISE.where(model="factored"), NOISE.where(model="residual")
+DECAY = where(study="decay")
+PRODUCT, BROKEN = Arm("$UW$", plot.BLUE), Arm("$(I+U)(I+W)$", plot.ORANGE, "s")
+
 
 @figure("fig3", panel="mid")
 def draw(df, ax):
-    df = df[df.study == "noise"]
-    factored, residual = df[df.model == "factored"], df[df.model == "residual"]
-    plot.curve(ax, factored, "noise", "rank", label="$UW$", color=plot.BLUE)
-    rank = factored.soft_threshold_rank.mean()
-    plot.theory(
-        ax, [0, factored.noise.max()], [rank, rank], label="soft threshold (no noise)"
-    )
-    d = df.dim.iloc[0]
+    rows, d = FACTORED(df), df.dim.iloc[0]
+    panels.curve(ax, rows, "noise", "rank", PRODUCT)
+    rank = rows.soft_threshold_rank.mean()
+    label = "soft threshold (no noise)"
+    plot.theory(ax, [0, rows.noise.max()], [rank, rank], label=label)
     ax.set(xlabel="gradient noise $\\sigma$", ylabel="rank", ylim=(0, d * 1.02))
-    ax.legend(loc="upper right")
-    inset = ax.inset_axes([0.14, 0.12, 0.46, 0.3])
-    plot.curve(
-        inset,
-        residual,
-        "noise",
-        "rank",
-        label="$(I+U)(I+W)$",
-        color=plot.ORANGE,
-        marker="s",
-    )
+    panels.legend(ax, "upper right")
+    inset = panels.inset(ax, [0.14, 0.12, 0.46, 0.3], "symmetry removed")
+    panels.curve(inset, RESIDUAL(df), "noise", "rank", BROKEN)
     inset.set(xlabel="", ylabel="", ylim=(0, d * 1.15), xticks=[0, 2, 4], yticks=[0, d])
-    inset.set_title("symmetry removed", fontsize=6.5, pad=2)
-    inset.tick_params(labelsize=6)
 
 
 @figure("fig3", panel="mid", row=1)
 def draw_decay(df, ax):
-    df = df[df.study == "decay"]
-    plot.curve(ax, df, "weight_decay", "rank", label="$UW$", color=plot.BLUE)
-    mean = df.groupby("weight_decay").soft_threshold_rank.mean()
+    rows = DECAY(df)
+    panels.curve(ax, rows, "weight_decay", "rank", PRODUCT)
+    mean = rows.groupby("weight_decay").soft_threshold_rank.mean()
     plot.theory(ax, mean.index, mean, label="soft threshold: #$\\{s_i>$ decay$\\}$")
     ax.set(xlabel="weight decay", ylabel="rank", ylim=(0, df.dim.iloc[0] * 1.02))
-    ax.legend(loc="upper right")
+    panels.legend(ax, "upper right")
 
 
 # --- claims --------------------------------------------------------------------------
 
 
-def _arm(df, model: str):
-    return df[(df.study == "noise") & (df.model == model)]
-
-
-def _least_fall(df):
-    """The smallest paired decrease of rank from one noise level to the next, from 1."""
-    df = _arm(df, "factored")
-    levels = sorted(n for n in df.noise.unique() if n >= 1)
-    falls = [
-        stats.paired(df, "rank", "noise", a, b)
-        for a, b in zip(levels, levels[1:], strict=False)
-    ]
-    return min(falls, key=lambda i: i.low)
-
-
-def _residual_deficit(df):
-    residual = _arm(df, "residual")
-    return stats.worst(residual.dim - residual["rank"])
-
-
 def _miscounted(df):
-    """Singular values that should count and do not, or do and should not."""
-    df = df[df.study == "decay"]
+    """count of singular values that wrongly count or wrongly do not"""
     short = (df.soft_threshold_rank - df["rank"]).clip(lower=0)
-    excess = (df["rank"] - df.slow_rank).clip(lower=0)
-    return stats.worst(short + excess)
+    return short + (df["rank"] - df.slow_rank).clip(lower=0)
 
 
-PAPER = "Ziyin 2024, figure 3 middle"
-CLAIMS = [
-    Claim(
-        "rank_falls_with_noise",
-        "The rank of U W falls as gradient noise grows.",
-        PAPER,
-        _least_fall,
-        above=0.0,
-        reason="a fall is a fall, at each step from sigma=1; below, the noise of the "
-        "minibatch is as large as that of the labels",
-    ),
-    Claim(
-        "noise_costs_rank",
-        "Strong noise takes a good part of the rank.",
-        PAPER,
-        lambda df: stats.paired(_arm(df, "factored"), "rank", "noise", 0.0, 4.0),
-        above=20.0,
-        reason="a tenth of the 200 dimensions is visible in the figure",
-    ),
-    Claim(
-        "no_symmetry_full_rank",
-        "With the symmetry removed the rank is always full.",
-        PAPER + ", inset",
-        _residual_deficit,
-        below=1.5,
-        reason="at most one of 200 directions, in every run: a matrix under strong "
-        "noise is now and then singular by chance. One run of the first 40 had one "
-        "singular value below 1e-6, and this threshold, once .5, was written after it; "
-        "directions that collapse, as those of U W, fall to 1e-17",
-    ),
-    Claim(
-        "decay_rank_exact",
-        "The rank is the number of s_i above the weight decay.",
-        "ours; the least of (wd/2)(|U|^2+|W|^2) is wd times the nuclear norm",
-        _miscounted,
-        below=0.5,
-        reason="no singular value may be counted differently, but for those so close "
-        "below the decay (within .0017) that they cannot have vanished yet",
-    ),
-    Claim(
-        "decay_soft_threshold",
-        "U W is the soft-thresholded target.",
-        "ours, as above",
-        lambda df: stats.worst(df.max_difference[df.study == "decay"]),
-        below=1e-3,
-        reason="entries of M have size .14, and float32 sums over 200 terms err by "
-        "1e-6 of that; slow directions close to the threshold err more",
-    ),
+FALLS = [
+    FACTORED.paired("rank", noise=(less, more))
+    for less, more in zip(NOISES[1:], NOISES[2:], strict=False)
 ]
+figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 middle", unit="directions")
+oracle = partial(Claim, origin="oracle", kind="identity",
+                 place="the least of (wd/2)(|U|^2+|W|^2) is wd times the nuclear norm")
+CLAIMS = [
+    figure_3("rank_falls_with_noise",
+        "The rank of U W falls with each step of the gradient noise from 1 to 4.",
+        estimate=weakest(*FALLS), above=0.0,
+        reason="A fall is a fall. Below a noise of 1 the noise of the minibatch is as "
+        "large as that of the labels."),
+    figure_3("noise_costs_rank",
+        "Gradient noise of 4 lowers the rank of U W by more than 20 of 200 directions.",
+        estimate=FACTORED.paired("rank", noise=(0.0, 4.0)), above=20.0,
+        reason="A tenth of the 200 dimensions is visible in the figure."),
+    figure_3("no_symmetry_full_rank",
+        "Without the rotation symmetry, in (I+U)(I+W), no run loses more than one of "
+        "200 directions, at any noise.",
+        estimate=RESIDUAL.worst("dim - rank"), below=1.5, kind="identity",
+        reason="A matrix under strong noise is singular by chance now and then. "
+        "Directions that collapse, as those of U W, fall to 1e-17.", written="after",
+        history=(("2026-11-21", "0.5 became 1.5: one run of the first 40 had one "
+                  "singular value below 1e-6"),)),
+    oracle("decay_rank_exact",
+        "Under full observation the rank of U W is the number of singular values of M "
+        "above the weight decay.",
+        estimate=DECAY.worst(_miscounted), below=0.5, unit="singular values",
+        reason="No singular value may be counted differently, except those within "
+        "0.0017 below the decay, which cannot have vanished yet."),
+    oracle("decay_soft_threshold",
+        "Under full observation U W equals the soft-thresholded M, entry by entry, to "
+        "0.001.",
+        estimate=DECAY.worst("max_difference"), below=1e-3,
+        reason="Entries of M have size 0.14, and float32 sums over 200 terms err by "
+        "1e-6 of that. Slow directions close to the threshold err more."),
+]  # fmt: skip

@@ -1,19 +1,28 @@
 """From an experiment file to rows, verdicts and figures; knows no science.
 
-What an experiment file imports from here: `Claim`, `figure`, `grid`, `lanes`, `plot`,
-`rng`, `stats`. Everything loads on first use: planning must not wait for matplotlib.
+What an experiment file imports from here: `grid`, `lanes` and `rng` for its runs,
+`Claim`, `where`, `family` and `stats` for its claims, `figure`, `Arm`, `panels` and
+`plot` for its figures. Everything loads on first use: planning must not wait for
+matplotlib.
 """
 
 from importlib import import_module
 
 _WHERE = {
     "Claim": "claims",
+    "Estimate": "estimates",
+    "Paper": "claims",
+    "Arm": "panels",
+    "estimate": "estimates",
+    "family": "estimates",
+    "weakest": "estimates",
+    "where": "estimates",
     "Interval": "stats",
     "figure": "contract",
     "grid": "sweep",
     "zipped": "sweep",
 }
-_MODULES = ("checkpoint", "device", "lanes", "plot", "rng", "stats")
+_MODULES = ("checkpoint", "device", "lanes", "panels", "plot", "rng", "stats")
 
 
 def __getattr__(name: str):

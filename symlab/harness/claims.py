@@ -18,38 +18,98 @@ from symlab.harness import stats
 from symlab.harness.stats import Interval
 
 VERDICTS = ("held", "failed", "undecided")
+ORIGINS = ("paper", "ours", "control", "protocol", "oracle")
+KINDS = ("effect", "equivalence", "identity", "precondition")
+WRITTEN = ("before", "after")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A publication, named once; it prints as 'Ziyin 2024 (arXiv 2309.16932)'."""
+
+    short: str  # as in running text: "Ziyin 2024"
+    authors: str
+    title: str
+    year: int
+    arxiv: str
+
+    def __str__(self) -> str:
+        known = self.arxiv and self.arxiv not in self.short
+        return f"{self.short} (arXiv {self.arxiv})" if known else self.short
 
 
 @dataclass(frozen=True)
 class Claim:
     """One executable statement about the rows of an experiment.
 
-    `estimate(df)` gets the current rows of the sweep and returns an `Interval`.
-    `source` is the place in the paper, or "ours" with the derivation's place.
+    statement: a sentence that stands alone, with its quantity and its conditions.
+    place: where the paper states it ("figure 3 middle"), or for a claim of our own the
+    place of its derivation or oracle. estimate(df) gets the current rows of the sweep
+    and returns an `Interval`; `symlab.harness.where` makes estimates that print
+    themselves. above, below: the open interval that the estimate must lie in. reason:
+    why these thresholds. expected, because: the verdict that is expected where it is
+    not "held", and why. paper: the paper that states it. origin: "paper" (also without
+    `paper`, else "ours"), "control", "protocol" or "oracle". kind: "effect" (a
+    difference over seeds), "equivalence" (a difference is small), "identity" (true run
+    by run, up to rounding) or "precondition". unit: of the quantity. written: whether
+    the thresholds were written "before" or "after" a look at rows; history: (date, what
+    changed and why) of each change since.
     """
 
     name: str
     statement: str
-    source: str
-    estimate: Callable[[pd.DataFrame], Interval]
-    reason: str  # why this threshold
+    place: str = ""
+    estimate: Callable[[pd.DataFrame], Interval] | None = None
+    reason: str = ""
     above: float = -math.inf
     below: float = math.inf
     expected: str = "held"
-    because: str = ""  # why another verdict is expected
+    because: str = ""
+    paper: Paper | None = None
+    origin: str = ""
+    kind: str = "effect"
+    unit: str = ""
+    written: str = "before"
+    history: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
+        def refuse(what: str):
+            raise ValueError(f"claim {self.name!r} {what}")
+
+        if not callable(self.estimate):
+            refuse("needs `estimate`, a function of the rows")
+        if not self.reason:
+            refuse("needs `reason`: why this threshold and no other")
         if self.above == -math.inf and self.below == math.inf:
-            raise ValueError(
-                f"claim {self.name!r} needs `above` or `below`: a claim "
-                "that cannot fail says nothing"
-            )
+            refuse("needs `above` or `below`: a claim that cannot fail says nothing")
         if self.expected not in VERDICTS:
-            raise ValueError(f"claim {self.name!r}: expected must be a verdict")
+            refuse(f"expects {self.expected!r}: use one of {', '.join(VERDICTS)}")
         if self.expected != "held" and not self.because:
-            raise ValueError(
-                f"claim {self.name!r} is not expected to hold: say why in `because`"
-            )
+            refuse("is not expected to hold: say why in `because`")
+        if not self.origin:
+            object.__setattr__(self, "origin", "paper" if self.paper else "ours")
+        for field, allowed in (
+            ("origin", ORIGINS), ("kind", KINDS), ("written", WRITTEN)
+        ):  # fmt: skip
+            if (given := getattr(self, field)) not in allowed:
+                refuse(f"has {field}={given!r}: use one of {', '.join(allowed)}")
+
+    @property
+    def source(self) -> str:
+        """'Ziyin 2024 (arXiv 2309.16932), figure 3', or 'ours; derivation'."""
+        if self.paper:
+            words = [str(self.paper), self.place]
+            if self.origin != "paper":
+                words.append(f"as {self.origin}" if self.origin != "ours" else "by us")
+            return ", ".join(filter(None, words))
+        return "; ".join(filter(None, [self.origin, self.place]))
+
+    @property
+    def quantity(self) -> str:
+        """What the estimate measures, in words; '' where it does not say."""
+        phrase = getattr(self.estimate, "phrase", "")
+        text = phrase or (getattr(self.estimate, "__doc__", "") or "").strip()
+        return " ".join(text.split("\n\n")[0].split()).removesuffix(".")
 
     @property
     def criterion(self) -> str:
@@ -104,8 +164,17 @@ class Verdict:
             "above": c.above,
             "below": c.below,
             "statement": c.statement,
+            "quantity": c.quantity,
+            "unit": c.unit,
             "source": c.source,
+            "paper": c.paper.short if c.paper else "",
+            "place": c.place,
+            "origin": c.origin,
+            "kind": c.kind,
+            "written": c.written,
+            "history": "; ".join(f"{day}: {what}" for day, what in c.history),
             "reason": c.reason,
+            "because": c.because,
             "note": self.note,
         }
 

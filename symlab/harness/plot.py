@@ -19,6 +19,7 @@ from symlab.harness.errors import UserError
 
 COLUMN, TEXT, ROW = 3.25, 6.75, 2.3  # inches: one column, two columns, a row of panels
 BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222"
+SKY = "#56B4E9"
 ORDER = {"left": "0", "mid": "1", "right": "2"}
 STYLE = {
     "font.family": "STIXGeneral",

@@ -1,0 +1,252 @@
+"""Panels of figures: curves, points, forests, heat maps; and the marks around them.
+
+An experiment says what is drawn; sizes, greys and the room for a legend are decided
+here. An `Arm` is one method or setting, with one name, colour and marker in every
+figure of its paper. Functions draw on a matplotlib `ax` and take arms as {value of a
+column: Arm}.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from symlab.harness import plot, stats
+from symlab.harness.stats import Interval
+
+SMALL, TINY = 6.5, 6.0  # points: text inside a panel, crowded tick labels
+GREY, FAINT, SHADE = "0.6", "0.85", "0.93"  # reference lines, grids, filled bands
+DASHED = (0, (4, 2))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How one method or setting looks in every figure."""
+
+    label: str
+    color: str
+    marker: str = "o"
+    line: str | tuple = "-"
+
+
+# --- curves and points ---------------------------------------------------------------
+
+
+def curves(
+    ax, df, x: str, y: str, by: str, arms: Mapping[object, Arm], *, label="{}", **line
+) -> None:
+    """Mean of y over seeds at each x with the claims' interval, one curve for each arm.
+
+    by: the column that holds the arms' values; an arm without rows is left out. label:
+    a text with {} for the arm's name. line: matplotlib's line properties.
+    """
+    for value, arm in arms.items():
+        if len(rows := df[df[by] == value]):
+            curve(ax, rows, x, y, arm, label=label.format(arm.label), **line)
+
+
+def curve(
+    ax, df, x: str, y: str, arm: Arm, *, label: str | None = None, **line
+) -> None:
+    """One arm's mean of y over seeds at each x, with the claims' interval as band."""
+    look = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line} | line
+    plot.curve(ax, df, x, y, label=arm.label if label is None else label, **look)
+
+
+def unrolled(df, x: str | Sequence, y: str, keep: Sequence[str] = ()):
+    """A frame with one row for each entry of list columns: seed, x, y and `keep`.
+
+    x: a list column as long as y, or the positions themselves, equal in all rows.
+    """
+    import pandas as pd
+
+    rows = [
+        (row.seed, *(getattr(row, k) for k in keep), at, value)
+        for row in df.itertuples()
+        for at, value in zip(
+            getattr(row, x) if isinstance(x, str) else x, getattr(row, y), strict=False
+        )
+    ]
+    return pd.DataFrame(rows, columns=["seed", *keep, "x", "y"])
+
+
+def points(
+    ax,
+    at: Sequence[float],
+    intervals: Sequence[Interval],
+    arm: Arm,
+    *,
+    across: bool = False,
+    label: str | None = None,
+    **style,
+) -> None:
+    """Estimates with their intervals at positions; across: values along the x axis.
+
+    A single run has an infinite interval and is drawn as a bare marker.
+    """
+    value = np.array([i.value for i in intervals])
+    ends = np.array([[i.value - i.low, i.high - i.value] for i in intervals]).T
+    reach = np.abs(ends) if np.isfinite(ends).all() else None
+    place = (value, np.asarray(at)) if across else (np.asarray(at), value)
+    look = {"color": arm.color, "ms": 3.4, "mew": 0, "elinewidth": 0.8} | style
+    ax.errorbar(
+        *place,
+        **{"xerr" if across else "yerr": reach},
+        fmt=arm.marker,
+        label=arm.label if label is None else label,
+        **look,
+    )
+
+
+def forest(
+    ax,
+    rows: Mapping[str, Mapping[object, Interval]],
+    arms: Mapping[object, Arm],
+    *,
+    zero: float | None = 0.0,
+    spread: float = 0.3,
+) -> None:
+    """Names downwards, and at each the intervals of several arms, slightly apart.
+
+    rows: {name: {arm's value: interval}}; zero: where the line of no effect stands.
+    """
+    names = list(rows)
+    offsets = np.linspace(-spread / 2, spread / 2, len(arms)) if len(arms) > 1 else [0]
+    for (value, arm), offset in zip(arms.items(), offsets, strict=True):
+        found = [
+            (i + offset, rows[n][value])
+            for i, n in enumerate(names)
+            if value in rows[n]
+        ]
+        if found:
+            at, intervals = zip(*found, strict=True)
+            points(ax, at, intervals, arm, across=True)
+    if zero is not None:
+        reference(ax, x=zero)
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+
+
+def histogram(ax, sample, bins, arm: Arm, **style) -> None:
+    """Counts of a sample in bins, as a filled outline."""
+    look = {"histtype": "stepfilled", "alpha": 0.45, "color": arm.color} | style
+    ax.hist(np.asarray(sample), bins, label=arm.label, **look)
+
+
+# --- images --------------------------------------------------------------------------
+
+
+def heat(
+    ax,
+    values,
+    *,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    limits: tuple[float, float] | None = None,
+    cmap: str = "magma",
+    text: str = "",
+):
+    """A matrix (rows, columns) as colours, with names at its sides; returns the image.
+
+    text: a format such as "{:.0f}" writes each number into its cell, in the colour that
+    can be read there.
+    """
+    values = np.asarray(values, float)
+    low, high = limits or (np.nanmin(values), np.nanmax(values))
+    shown = ax.imshow(
+        values, cmap=cmap, vmin=low, vmax=high, aspect="auto", interpolation="nearest"
+    )
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(length=0)
+    for side in ax.spines.values():
+        side.set_visible(True)
+    if text:
+        for (i, j), v in np.ndenumerate(values):
+            dark = sum(shown.cmap(shown.norm(v))[:3]) < 1.5
+            ax.text(j, i, text.format(v), ha="center", va="center", fontsize=SMALL,
+                    color="white" if dark else "black")  # fmt: skip
+    return shown
+
+
+def colorbar(ax, shown, label: str, ticks: Mapping[float, str] | None = None) -> None:
+    """The scale of an image beside its panel; ticks: {value: text}."""
+    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03)
+    if ticks is not None:
+        bar.set_ticks(list(ticks), labels=list(ticks.values()))
+    bar.set_label(label, labelpad=1)
+    bar.outline.set_linewidth(0.4)
+
+
+# --- marks ---------------------------------------------------------------------------
+
+
+def reference(
+    ax, *, x: float | None = None, y: float | None = None, label: str = "", **line
+) -> None:
+    """A thin grey line behind the data at x or y: no effect, a threshold, a limit."""
+    style = {"color": GREY, "lw": 0.7, "zorder": 0} | line
+    if label:
+        style["label"] = label
+    if x is not None:
+        ax.axvline(x, **style)
+    if y is not None:
+        ax.axhline(y, **style)
+
+
+def level(ax, interval: Interval, label: str = "", **line) -> None:
+    """What holds at every x: a dashed line, with its interval as a grey band."""
+    style = {"color": plot.BLACK, "ls": DASHED, "lw": 0.9, "zorder": 1} | line
+    ax.axhline(interval.value, **(style | ({"label": label} if label else {})))
+    if interval.n > 1:
+        ax.axhspan(interval.low, interval.high, color="0.9", lw=0, zorder=0)
+
+
+def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> None:
+    """Small text in a panel, at fractions of its width and height, or at data."""
+    where = {} if data else {"transform": ax.transAxes}
+    ax.text(x, y, text, **({"fontsize": SMALL} | where | style))
+
+
+def ticks(
+    ax, axis: str, values: Sequence[float] | Mapping[float, str], log=None
+) -> None:
+    """Ticks at these values and nowhere else, with plain numbers; log: base, if any.
+
+    values: numbers, written as '0.05' or '2', or {number: text}.
+    """
+    if log:
+        getattr(ax, f"set_{axis}scale")("log", base=log)
+    labels = values if isinstance(values, Mapping) else {v: f"{v:g}" for v in values}
+    line = getattr(ax, f"{axis}axis")
+    line.set_ticks(list(labels), labels=list(labels.values()))
+    line.set_ticks([], minor=True)
+
+
+def legend(ax, loc: str = "best", *, room: float = 0.0, title: str = "", **how) -> None:
+    """The legend; room: the fraction by which the y axis grows to make space for it.
+
+    The space is made on the side that `loc` names, upper or lower.
+    """
+    if room:
+        log = ax.get_yscale() == "log"
+        low, high = np.log(ax.get_ylim()) if log else ax.get_ylim()
+        extra = room * (high - low)
+        ends = (low - extra, high) if "lower" in loc else (low, high + extra)
+        ax.set_ylim(*(np.exp(ends) if log else ends))
+    box = ax.legend(loc=loc, **({"title": title} if title else {}), **how)
+    box.get_title().set_fontsize(SMALL)
+
+
+def inset(ax, box: Sequence[float], title: str = ""):
+    """A small panel inside another; box: (left, bottom, width, height) of the panel."""
+    small = ax.inset_axes(box)
+    small.set_title(title, fontsize=SMALL, pad=2)
+    small.tick_params(labelsize=TINY)
+    return small
+
+
+def means(groups) -> dict:
+    """{name: interval of the mean} of (name, sample) pairs, as `groupby` gives them."""
+    return {name: stats.mean(sample) for name, sample in groups}

@@ -1,0 +1,101 @@
+"""The papers that the experiments test, and one look for each of their arms.
+
+An arm has the same name, colour and marker in every figure of its paper. The colours
+are those of Okabe and Ito, which colour-blind readers can tell apart.
+"""
+
+from symlab.harness import Arm, Paper
+from symlab.harness.plot import BLACK, BLUE, GREEN, ORANGE, PINK, SKY
+
+# --- symmetry of losses --------------------------------------------------------------
+
+ZIYIN = Paper(
+    "Ziyin 2024",
+    "Liu Ziyin",
+    "Symmetry Induces Structure and Constraint of Learning",
+    2024,
+    "2309.16932",
+)
+KOBAYASHI = Paper(
+    "Kobayashi et al. 2024",
+    "Seijin Kobayashi, Yassir Akram and Johannes von Oswald",
+    "Weight decay induces low-rank attention layers",
+    2024,
+    "2410.23819",
+)
+
+# --- optimizers ----------------------------------------------------------------------
+
+LAU = Paper(
+    "Lau & Su 2026",
+    "Tim Tsz-Kit Lau and Weijie Su",
+    "Symmetry-Compatible Principle for Optimizer Design: Embeddings, LM Heads, SwiGLU "
+    "MLPs, and MoE Routers",
+    2026,
+    "2605.18106",
+)
+FREON = Paper("Shumaylov et al. 2026", "Shumaylov et al.", "", 2026, "2605.11181")
+ARO = Paper("Gong et al. 2026", "Gong et al.", "", 2026, "2602.09006")
+PHI = Paper("Chen et al. 2026", "Chen et al.", "", 2026, "2605.15403")
+
+OPTIMIZERS = {  # presets of symlab.symopt and their variants
+    "adamw": Arm("AdamW", ORANGE, "s"),
+    "adamw_one_rate": Arm("AdamW, one rate", ORANGE, "D", "--"),
+    "muon": Arm("Muon", GREEN, "o"),
+    "muon_one_rate": Arm("Muon, one rate", GREEN, "P", "--"),
+    "normuon": Arm("NorMuon", BLUE, "^"),
+    "polargrad": Arm("PolarGrad", BLUE, "v", "--"),
+    "ssd": Arm("SSD", SKY, "X"),
+    "kaon": Arm("Kaon", PINK, "X"),
+    "aro": Arm("ARO", PINK, "d", "--"),
+    "symmetric": Arm("symmetric", BLACK, "p"),
+    "scion": Arm("Scion", BLACK, "h", "--"),
+    "freon_1_4": Arm("Freon 1/4", SKY, "<", "--"),
+    "freon_1_2": Arm("Freon 1/2", SKY, "o"),
+    "freon_2_3": Arm("Freon 2/3", PINK, "^"),
+    "freon_5_6": Arm("Freon 5/6", PINK, ">", "--"),
+}
+RULES = {  # update rules of one block: tables, heads, routers
+    "adamw": Arm("AdamW", ORANGE, "s"),
+    "row_norm": Arm("row-norm", BLUE, "^"),
+    "uncentred": Arm("row-norm, uncentred", SKY, "v"),
+    "left_polar": Arm("left polar", GREEN, "o"),
+    "hybrid": Arm("hybrid", PINK, "D"),
+    "frozen": Arm("frozen", BLACK, "*"),
+}
+
+# --- group-relative advantages -------------------------------------------------------
+
+AGRAE = Paper(
+    "Yu et al. 2026",
+    "Yu et al.",
+    "Unveiling Implicit Advantage Symmetry: Why GRPO Struggles with Exploration and "
+    "Difficulty Adaptation",
+    2026,
+    "2602.05548",
+)
+ZHU = Paper(
+    "Zhu et al. 2025",
+    "Zhu et al.",
+    "The Surprising Effectiveness of Negative Reinforcement in LLM Reasoning",
+    2025,
+    "2506.01347",
+)
+CLIPPING = Paper("arXiv 2509.26114", "", "", 2025, "2509.26114")
+
+ADVANTAGES = {  # estimators of symlab.rlvr, and the policy before training
+    "base": Arm("base policy", "0.5", "x", ":"),
+    "grpo": Arm("GRPO", BLACK, "o"),
+    "dr_grpo": Arm("Dr. GRPO", SKY, "p"),
+    "dapo": Arm("DAPO", SKY, "h", "--"),
+    "positive_dominant": Arm("Positive-Dominant", ORANGE, "^", "--"),
+    "negative_dominant": Arm("Negative-Dominant", BLUE, "v", "-."),
+    "hard": Arm("Hard", ORANGE, "D"),
+    "easy": Arm("Easy", BLUE, "P"),
+    "ddas": Arm("DDAS", GREEN, "X", "--"),
+    "ass": Arm("ASS", GREEN, "D"),
+    "agrae": Arm("A-GRAE", PINK, "s"),
+    "w_reinforce": Arm("W-REINFORCE", SKY, "D", ":"),
+    "psr": Arm("PSR", ORANGE, "<", ":"),
+    "nsr": Arm("NSR", BLUE, ">", ":"),
+}
