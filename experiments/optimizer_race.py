@@ -250,7 +250,7 @@ def measured(c: Config, row: dict) -> dict:
 
 def tuning(df):
     """Of each arm and rate the mean loss on the tuning seeds, and where it is least."""
-    from symlab.pretraining import tuning
+    from symlab.harness import race as tuning
 
     rows = df[df.study == "tune"]
     scores = tuning.scores(rows, ["arm"], ["lr"])

@@ -406,7 +406,7 @@ def _rises(df, arm: str):
 
 def _diagonal(df, arm: str) -> dict[float, float]:
     """factor: mean rise, at points of the grid where both rates have that factor."""
-    from symlab.pretraining import tuning
+    from symlab.harness import race as tuning
 
     scores = tuning.scores(of(df, "tune", arm), ["arm"], RATES).loc[arm]
     best = tuned_rates(df).loc[arm]
@@ -515,7 +515,7 @@ ROTATION = MOVES.index("rotation")
 
 def _excess(df):
     """How much worse than the best of its grid the compared rates are, worst arm."""
-    from symlab.pretraining import tuning
+    from symlab.harness import race as tuning
 
     scores = tuning.scores(of(df, "tune"), ["arm"], RATES)
     best = tuned_rates(df)
@@ -526,7 +526,7 @@ def _excess(df):
 
 def _edges(df):
     """1 where a chosen rate is the first or last of its grid."""
-    from symlab.pretraining import tuning
+    from symlab.harness import race as tuning
 
     return stats.worst(1.0 * tuning.at_edge(of(df, "tune"), ["arm"], RATES).to_numpy())
 

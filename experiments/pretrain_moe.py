@@ -519,7 +519,7 @@ def at_equal_rates(df, rule: str):
 
 def _tuned(df):
     """By how much the loss at the rates in use exceeds the least of the grid."""
-    from symlab.pretraining.tuning import scores
+    from symlab.harness.race import scores
 
     found = scores(df[df.study == "tune"], ["router"], TABLES)
     used = frontier(df)[TABLES].iloc[0]
@@ -527,7 +527,7 @@ def _tuned(df):
 
 
 def _at_edge(df):
-    from symlab.pretraining.tuning import at_edge
+    from symlab.harness.race import at_edge
 
     found = at_edge(df[df.study == "tune"], ["router"], TABLES)
     return stats.worst(found.to_numpy(float).ravel())

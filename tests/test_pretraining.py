@@ -12,12 +12,12 @@ from tokenizers import Tokenizer
 
 import symlab.pretraining
 from symlab.data.text import Corpus, corpus, validation_batches
+from symlab.harness.race import at_edge, chosen, scores
 from symlab.models.families import family, preset
 from symlab.models.transformer import Decoder, loss
 from symlab.pretraining import Recipe, flops_per_token, loop, pretrain, schedule
 from symlab.pretraining import train as train_with
 from symlab.pretraining.processes import Processes, on
-from symlab.pretraining.tuning import at_edge, chosen, scores
 
 V, T = 32, 16
 SIZES = {"vocabulary": V, "context": T, "width": 16, "layers": 2, "heads": 2}

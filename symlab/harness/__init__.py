@@ -22,7 +22,7 @@ _WHERE = {
     "grid": "sweep",
     "zipped": "sweep",
 }
-_MODULES = ("checkpoint", "device", "lanes", "panels", "plot", "rng", "stats")
+_MODULES = ("checkpoint", "device", "lanes", "panels", "plot", "race", "rng", "stats")
 
 
 def __getattr__(name: str):

@@ -1,0 +1,154 @@
+"""Races between arms whose rates were tuned: the same grid and seeds for every arm.
+
+A tuning stage is recorded as rows like any other. `Race` says which rates it chooses,
+whether the rates in use are those, and what being off by a factor costs. Frames have
+one row per run, with columns of the arm, of its rates and of the result.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from symlab.harness import stats
+from symlab.harness.claims import Claim
+from symlab.harness.estimates import Estimate, Rows
+
+
+@dataclass(frozen=True)
+class Race:
+    """Arms, the columns of their rates, and the rows of each stage.
+
+    tune: the tuning stage; raced: runs of fresh seeds at the chosen rates. value: the
+    column that is tuned, less is better.
+    """
+
+    arm: tuple[str, ...]
+    rates: tuple[str, ...]
+    tune: Rows
+    raced: Rows
+    value: str = "val_loss"
+
+    def scores(self, df: pd.DataFrame) -> pd.Series:
+        """Mean of the value over tuning seeds, indexed by arm and rates."""
+        return scores(self.tune(df), self.arm, self.rates, self.value)
+
+    def chosen(self, df: pd.DataFrame) -> pd.DataFrame:
+        """The rates with the least score, and the score; indexed by arm."""
+        return chosen(self.tune(df), self.arm, self.rates, self.value)
+
+    def used(self, df: pd.DataFrame) -> pd.DataFrame:
+        """The rates of the race, indexed by arm."""
+        return self.raced(df).groupby(list(self.arm))[list(self.rates)].first()
+
+    def excess(self, df: pd.DataFrame) -> pd.Series:
+        """How much worse than the best of its grid each arm's used rates scored."""
+        found, used = self.scores(df), self.used(df)
+        table = found.unstack(list(self.rates))
+        at = {}
+        for arm in table.index:
+            rates = tuple(used.loc[arm, list(self.rates)])
+            at[arm] = found[(*_tuple(arm), *rates)] - table.loc[arm].min()
+        return pd.Series(at)
+
+    def protocol(
+        self, tolerance: float, reason: str, unit: str, prefix: str = "", **fields
+    ) -> list[Claim]:
+        """Two claims: no chosen rate ends its grid, and the rates raced are chosen.
+
+        tolerance, unit, reason: how much worse than the best of the grid the rates in
+        use may score on the tuning seeds, in which unit, and why. fields: of both.
+        """
+
+        def edges(df):
+            found = at_edge(self.tune(df), self.arm, self.rates, self.value)
+            return stats.worst(found.to_numpy(float).ravel())
+
+        inside = Estimate(
+            edges, "1 if any arm's best rate is an end of its grid, else 0"
+        )
+        excess = Estimate(
+            lambda df: stats.worst(self.excess(df)),
+            f"largest excess of any arm's mean tuning {self.value} over its grid's best",
+        )
+        about = {"origin": "protocol", "kind": "precondition"} | fields
+        return [
+            Claim(
+                f"{prefix}grids_hold_the_best",
+                "The best rate of every arm lies inside its tuning grid.",
+                estimate=inside,
+                below=0.5,
+                reason="No arm's best rate may be the first or last of its grid.",
+                **about,
+            ),
+            Claim(
+                f"{prefix}rates_are_the_best",
+                "Every arm is compared at the rates that its tuning grid chooses, up "
+                f"to {tolerance:g} {unit} of mean tuning loss.",
+                estimate=excess,
+                below=tolerance,
+                reason=reason,
+                unit=unit,
+                **about,
+            ),
+        ]
+
+
+def rises(
+    df: pd.DataFrame,
+    moved: Rows,
+    raced: Rows,
+    rate: str = "lr",
+    value: str = "val_loss",
+) -> pd.DataFrame:
+    """What a wrong rate costs: value at factors of the raced rate minus that at it.
+
+    One arm's rows: `moved` at other rates, `raced` at the chosen one. Seeds down,
+    factors across.
+    """
+    at = raced(df).set_index("seed")
+    rows = moved(df)
+    rows = rows.assign(factor=(rows[rate] / at[rate].iloc[0]).round(6))
+    wide = rows.pivot(index="seed", columns="factor", values=value)
+    return wide.sub(at[value].reindex(wide.index), axis=0)
+
+
+def _tuple(value) -> tuple:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def scores(
+    df: pd.DataFrame, arm: Sequence[str], rates: Sequence[str], value: str = "val_loss"
+) -> pd.Series:
+    """Mean of `value` over seeds at each point of each arm's grid.
+
+    A run without a finite value makes its point infinitely bad. Raises ValueError where
+    points of the grid have different seeds: they would not compare.
+    """
+    points = df.groupby([*arm, *rates])
+    seeds = points.seed.agg(lambda s: tuple(sorted(s)))
+    if seeds.nunique() > 1:
+        raise ValueError(
+            "the points of a grid have different seeds: run the whole grid on the same"
+        )
+    finite = df[value].astype(float).fillna(float("inf"))
+    return finite.groupby([df[c] for c in (*arm, *rates)]).mean()
+
+
+def chosen(
+    df: pd.DataFrame, arm: Sequence[str], rates: Sequence[str], value: str = "val_loss"
+) -> pd.DataFrame:
+    """One row per arm, in the index: the rates with the least score, and the score."""
+    found = scores(df, arm, rates, value).rename("score").reset_index()
+    best = found.loc[found.groupby(list(arm)).score.idxmin()]
+    return best.set_index(list(arm))[[*rates, "score"]]
+
+
+def at_edge(
+    df: pd.DataFrame, arm: Sequence[str], rates: Sequence[str], value: str = "val_loss"
+) -> pd.DataFrame:
+    """True where an arm's chosen rate is the least or largest of its grid."""
+    best = chosen(df, arm, rates, value)
+    grid = df.groupby(list(arm))[list(rates)]
+    low, high = grid.min(), grid.max()
+    return (best[list(rates)] == low) | (best[list(rates)] == high)
