@@ -69,7 +69,7 @@ class Race:
         )
         excess = Estimate(
             lambda df: stats.worst(self.excess(df)),
-            f"largest excess of any arm's mean tuning {self.value} over its grid's best",
+            f"largest excess of an arm's mean tuning {self.value} over its grid's best",
         )
         about = {"origin": "protocol", "kind": "precondition"} | fields
         return [
