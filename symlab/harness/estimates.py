@@ -158,9 +158,15 @@ class Rows:
 
         def reduce(df):
             frame = df.assign(_quantity=values(df, quantity))
-            wide = frame.pivot(index="seed", columns=field, values="_quantity")
-            if lacking := [v for v in (a, b) if v not in wide.columns]:
+            frame = frame[frame[field].isin([a, b])]
+            if lacking := [v for v in (a, b) if v not in set(frame[field])]:
                 raise ValueError(f"no run has {field} = {lacking[0]}: nothing to pair")
+            if frame.duplicated(["seed", field]).any():
+                raise ValueError(
+                    f"a seed has several runs of one {field}: narrow the rows down with "
+                    "where(...)"
+                )
+            wide = frame.pivot(index="seed", columns=field, values="_quantity")
             found = join(wide[a], wide[b]).dropna()
             if found.empty:
                 raise ValueError(
@@ -227,13 +233,15 @@ def family(
     fields = {k: v for k, v in given.items() if k in Claim.__dataclass_fields__}
     axes = {k: _words(v) for k, v in given.items() if k not in fields}
     claims, but = [], dict(but or {})
+    if strange := set(but) - set(product(*axes.values())):
+        raise ValueError(f"no combination of the axes is {strange.pop()}")
     for chosen in product(*axes.values()):
         values = dict(zip(axes, chosen, strict=True))
         words = {k: axes[k][v] for k, v in values.items()}
         short = {
             k: str(v).replace(" ", "_").replace("-", "_") for k, v in values.items()
         }
-        own = but.pop(chosen, {})
+        own = but.get(chosen, {})
         claims.append(
             Claim(
                 name.format(**short),
@@ -242,8 +250,6 @@ def family(
                 **{**fields, **own},
             )
         )
-    if but:
-        raise ValueError(f"no combination of the axes is {next(iter(but))}")
     return claims
 
 
