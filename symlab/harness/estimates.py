@@ -163,8 +163,8 @@ class Rows:
                 raise ValueError(f"no run has {field} = {lacking[0]}: nothing to pair")
             if frame.duplicated(["seed", field]).any():
                 raise ValueError(
-                    f"a seed has several runs of one {field}: narrow the rows down with "
-                    "where(...)"
+                    f"a seed has several runs of one {field}: narrow the rows down "
+                    "with where(...)"
                 )
             wide = frame.pivot(index="seed", columns=field, values="_quantity")
             found = join(wide[a], wide[b]).dropna()
