@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as oracle
 
-from symlab.harness import Arm, Claim, Paper, family, stats, weakest, where
+from symlab.harness import Arm, Claim, Paper, family, named, stats, weakest, where
 from symlab.harness.claims import judge
 from symlab.harness.estimates import estimate, name_of
 
@@ -161,8 +161,31 @@ def test_seeds_that_only_one_arm_has_are_left_out_and_none_at_all_is_an_error(df
 def test_an_estimator_without_words_is_refused():
     with pytest.raises(ValueError, match="needs a docstring"):
         estimate(lambda df: stats.mean(df.y))
-    with pytest.raises(TypeError, match="one field"):
-        where().paired("y", arm=("a", "b"), level=(0, 1))
+    for arms in ({}, {"arm": ("a", "b", "c")}):
+        with pytest.raises(TypeError, match="a field with its two values"):
+            where().paired("y", **arms)
+
+
+def test_two_fields_give_an_interaction_and_over_a_mean_of_pairs(df):
+    def gap(level, study="main"):
+        a, b = (sample(df, study=study, arm=arm, level=level) for arm in "ab")
+        return a - b
+
+    rows = where(study="main")
+    found = rows.paired("y", arm=("a", "b"), level=(2.0, 0.0))(df)
+    same(found, *t_interval(gap(2.0) - gap(0.0)))
+    mean = sum(gap(level) for level in (0.0, 1.0, 2.0)) / 3
+    same(rows.paired("y", arm=("a", "b"), over="level")(df), *t_interval(mean))
+    # a level that only one arm has does not count
+    partly = df[(df.arm == "a") | (df.level > 0)]
+    mean = sum(gap(level) for level in (1.0, 2.0)) / 2
+    same(rows.paired("y", arm=("a", "b"), over="level")(partly), *t_interval(mean))
+
+
+def test_a_quantity_can_have_a_name_that_reads_well():
+    assert str(where().mean(named("y - n", "excess of y"))) == (
+        "mean over seeds of excess of y"
+    )
 
 
 def test_a_family_is_a_product_of_axes_with_its_exceptions(df):

@@ -13,9 +13,10 @@ relatives therefore reduce each seed to one number first, and n counts seeds; `w
 `least` and `fraction` look at every run.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
+from operator import sub, truediv
 
 import numpy as np
 import pandas as pd
@@ -94,23 +95,24 @@ class Rows:
             f"{name_of(quantity)}", lambda df: by_seed(df, quantity)
         )
 
-    def paired(self, quantity: Quantity, **arms) -> Estimate:
+    def paired(self, quantity: Quantity, *, over: str = "", **arms) -> Estimate:
         """Mean over seeds of the difference between two values of one field.
 
         `paired("rank", noise=(0, 4))` is rank at noise = 0 minus rank at noise = 4.
-        Each seed must occur once under both.
+        Each seed must occur once under both. Two fields give their interaction: the
+        difference in the first, at the one value of the second minus at the other.
+        over: a field that is held fixed in each difference and then averaged over, at
+        those of its values that both have; seeds that lack one of these are left out.
         """
-        return self._of_two(quantity, arms, "minus", lambda a, b: a - b)
+        return self._of_two(quantity, arms, over, "minus")
 
-    def ratio(self, quantity: Quantity, **arms) -> Estimate:
+    def ratio(self, quantity: Quantity, *, over: str = "", **arms) -> Estimate:
         """Mean over seeds of the ratio of two values of one field; as `paired`."""
-        return self._of_two(quantity, arms, "over", lambda a, b: a / b)
+        return self._of_two(quantity, arms, over, "over", truediv)
 
-    def log_ratio(self, quantity: Quantity, **arms) -> Estimate:
+    def log_ratio(self, quantity: Quantity, *, over: str = "", **arms) -> Estimate:
         """Mean over seeds of the natural logarithm of the ratio; as `paired`."""
-        return self._of_two(
-            quantity, arms, "over", lambda a, b: np.log(a / b), "log of "
-        )
+        return self._of_two(quantity, arms, over, "over", scale=np.log)
 
     def slope(self, quantity: Quantity, x: Quantity) -> Estimate:
         """Mean over seeds of the least-squares slope of the quantity on x."""
@@ -152,30 +154,46 @@ class Rows:
         )
 
     def _of_two(
-        self, quantity, arms: dict, word: str, join, before: str = ""
+        self, quantity, arms: dict, over: str, word: str, join=sub, scale=None
     ) -> Estimate:
-        (field, (a, b)) = _one_field(arms)
+        if not arms or any(len(ends) != 2 for ends in arms.values()):
+            raise TypeError(f"give a field with its two values, not {arms}")
+        fixed = ["seed", *([over] if over else [])]
 
         def reduce(df):
-            frame = df.assign(_quantity=values(df, quantity))
-            frame = frame[frame[field].isin([a, b])]
-            if lacking := [v for v in (a, b) if v not in set(frame[field])]:
-                raise ValueError(f"no run has {field} = {lacking[0]}: nothing to pair")
-            if frame.duplicated(["seed", field]).any():
+            sizes = values(df, quantity)
+            frame = df.assign(_quantity=scale(sizes) if scale else sizes)
+            for field, (a, b) in arms.items():
+                frame = frame[frame[field].isin([a, b])]
+                if lacking := [v for v in (a, b) if v not in set(frame[field])]:
+                    raise ValueError(
+                        f"no run has {field} = {lacking[0]}: nothing to pair"
+                    )
+            if frame.duplicated([*fixed, *arms]).any():
                 raise ValueError(
-                    f"a seed has several runs of one {field}: narrow the rows down "
-                    "with where(...)"
+                    f"a seed has several runs of one {' and '.join(arms)}: narrow the "
+                    "rows down with where(...)"
                 )
-            wide = frame.pivot(index="seed", columns=field, values="_quantity")
-            found = join(wide[a], wide[b]).dropna()
-            if found.empty:
+            found = frame.pivot(index=fixed, columns=list(arms), values="_quantity")
+            for a, b in arms.values():
+                found = join(found[a], found[b])
+            if over:
+                found = found.unstack(over).dropna(axis=1, how="all")
+                found = found.dropna().mean(axis=1)
+            if (found := found.dropna()).empty:
+                (field, (a, b)) = next(iter(arms.items()))
                 raise ValueError(
                     f"no seed has both {field} = {a} and {field} = {b}: nothing to pair"
                 )
             return found
 
-        ends = f"{field} = {_shown(a)} {word} {field} = {_shown(b)}"
-        return self._over_seeds(f"{before}{name_of(quantity)} ({ends}, paired)", reduce)
+        ends = ", ".join(
+            f"{field} = {_shown(a)} {word} {field} = {_shown(b)}"
+            for field, (a, b) in arms.items()
+        )
+        ends += f", paired, mean over {over}" if over else ", paired"
+        log = "log of " if scale else ""
+        return self._over_seeds(f"{log}{name_of(quantity)} ({ends})", reduce)
 
     def _extreme(self, quantity, largest: bool) -> Estimate:
         word = "largest" if largest else "smallest"
@@ -253,6 +271,16 @@ def family(
     return claims
 
 
+def named(quantity: Quantity, words: str) -> Quantity:
+    """The same quantity, which prints as these words."""
+
+    def column(df):
+        return values(df, quantity)
+
+    column.__doc__ = words
+    return column
+
+
 def by_seed(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     """One number for each seed: the mean of the quantity over the seed's runs."""
     return values(df, quantity).groupby(df.seed).mean()
@@ -295,12 +323,6 @@ def _equal(item: tuple[str, object]) -> tuple[str, Callable]:
         shown = ", ".join(map(_shown, several))
         return f"{field} is one of {shown}", lambda df: df[df[field].isin(several)]
     return f"{field} = {_shown(value)}", lambda df: df[df[field] == value]
-
-
-def _one_field(arms: dict) -> tuple[str, Sequence]:
-    if len(arms) != 1:
-        raise TypeError(f"give one field with its two values, not {sorted(arms)}")
-    return next(iter(arms.items()))
 
 
 def _shown(value) -> str:
