@@ -113,10 +113,10 @@ class Claim:
 
     @property
     def criterion(self) -> str:
-        """'> 0', '< 1e-06' or '> -0.05 and < 0.05'."""
+        """'> 0', '< 1e-06' or '> -0.05 and < 0.05 nats', with the claim's unit."""
         limits = [f"> {self.above:g}"] if self.above > -math.inf else []
         limits += [f"< {self.below:g}"] if self.below < math.inf else []
-        return " and ".join(limits)
+        return f"{' and '.join(limits)} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True)

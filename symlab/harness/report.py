@@ -40,8 +40,11 @@ td, th { padding: .3rem .5rem; border-bottom: 1px solid #ddd; text-align: left;
 {%- if not v.as_expected %} (expected {{ v.claim.expected }}){% endif %}
 <td><b>{{ v.claim.name }}</b><br>{{ v.claim.statement }}
 <br><small>{{ v.claim.source }}</small>
-<td>{{ v.interval or "none" }} {{ v.note }}<td>{{ v.claim.criterion }}
-<td>{{ v.claim.reason }} {{ v.claim.because }}</tr>{% endfor %}</table></div>
+<td>{{ v.interval or "none" }} {{ v.note }}<br><small>{{ v.claim.quantity }}</small>
+<td>{{ v.claim.criterion }}
+<td>{{ v.claim.reason }} {{ v.claim.because }}
+{%- for day, what in v.claim.history %}<br><small>{{ day }}: {{ what }}</small>{% endfor %}
+</tr>{% endfor %}</table></div>
 {% endfor %}{% endfor %}</html>
 """
 
