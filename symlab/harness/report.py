@@ -43,8 +43,8 @@ td, th { padding: .3rem .5rem; border-bottom: 1px solid #ddd; text-align: left;
 <td>{{ v.interval or "none" }} {{ v.note }}<br><small>{{ v.claim.quantity }}</small>
 <td>{{ v.claim.criterion }}
 <td>{{ v.claim.reason }} {{ v.claim.because }}
-{%- for day, what in v.claim.history %}<br><small>{{ day }}: {{ what }}</small>{% endfor %}
-</tr>{% endfor %}</table></div>
+{%- for day, what in v.claim.history %}<br><small>{{ day }}: {{ what }}</small>
+{%- endfor %}</tr>{% endfor %}</table></div>
 {% endfor %}{% endfor %}</html>
 """
 
