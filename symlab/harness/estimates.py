@@ -13,7 +13,7 @@ relatives therefore reduce each seed to one number first, and n counts seeds; `w
 `least` and `fraction` look at every run.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -68,6 +68,7 @@ class Rows:
     """A selection of rows; `where` makes one. Call it with a frame to have them."""
 
     steps: tuple[tuple[str, Callable[[pd.DataFrame], pd.DataFrame]], ...] = ()
+    one: str = "run"  # what tells rows apart, in words
 
     def __call__(self, df: pd.DataFrame) -> pd.DataFrame:
         """The rows selected; raises ValueError where there is none, naming the step."""
@@ -78,13 +79,39 @@ class Rows:
         return df
 
     def __str__(self) -> str:
-        return " and ".join(name for name, _ in self.steps)
+        return " and ".join(name for name, _ in self.steps if name)
 
     def where(self, *selections, **fields) -> "Rows":
         """The same rows, narrowed down further; arguments as of `where`."""
-        return Rows(
-            (*self.steps, *map(_selection, selections), *map(_equal, fields.items()))
-        )
+        more = *map(_selection, selections), *map(_equal, fields.items())
+        return replace(self, steps=(*self.steps, *more))
+
+    def cells(self, over: Mapping[str, Iterable], **columns: str) -> "Rows":
+        """One row for each entry of list columns, as of an audit of many cells.
+
+        over: {axis: values}; the product of the axes, the last one fastest, names the
+        entries of a list. columns: name=column, what one entry of a list column is
+        called. All other columns are repeated. Raises ValueError where a list is longer
+        or shorter than the product.
+
+        >>> where(study="rule").cells({"block": BLOCKS, "side": SIDES}, error="errors")
+        """
+        names = pd.DataFrame(list(product(*over.values())), columns=list(over))
+
+        def unrolled(df):
+            for column in columns.values():
+                if wrong := set(df[column].map(len)) - {len(names)}:
+                    raise ValueError(
+                        f"{column} has {wrong.pop()} entries, and "
+                        f"{' x '.join(over)} has {len(names)}"
+                    )
+            table = df.drop(columns=[*columns.values()])
+            table = table.iloc[np.repeat(np.arange(len(df)), len(names))]
+            axes = {axis: np.tile(names[axis], len(df)) for axis in over}
+            entries = {n: np.concatenate([*df[c]]) for n, c in columns.items()}
+            return table.reset_index(drop=True).assign(**axes, **entries)
+
+        return Rows((*self.steps, ("", unrolled)), " and ".join(over))
 
     # --- one number for each seed, then the mean over seeds
 
@@ -175,11 +202,11 @@ class Rows:
         word = "largest" if largest else "smallest"
         return Estimate(
             lambda df: stats.worst(values(self(df), quantity), largest),
-            self._where(f"{word} {name_of(quantity)} of any run"),
+            self._where(f"{word} {name_of(quantity)} of any {self.one}"),
         )
 
     def _where(self, phrase: str) -> str:
-        return f"{phrase}, where {self}" if self.steps else phrase
+        return f"{phrase}, where {self}" if str(self) else phrase
 
 
 def where(*selections, **fields) -> Rows:
