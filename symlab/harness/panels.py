@@ -199,11 +199,12 @@ def reference(
 
 
 def level(ax, interval: Interval, label: str = "", **line) -> None:
-    """What holds at every x: a dashed line, with its interval as a grey band."""
+    """What holds at every x: a dashed line, with its interval as a pale band."""
     style = {"color": plot.BLACK, "ls": DASHED, "lw": 0.9, "zorder": 1} | line
     ax.axhline(interval.value, **(style | ({"label": label} if label else {})))
     if interval.n > 1:
-        ax.axhspan(interval.low, interval.high, color="0.9", lw=0, zorder=0)
+        band = {"color": style["color"], "alpha": 0.12, "lw": 0, "zorder": 0}
+        ax.axhspan(interval.low, interval.high, **band)
 
 
 def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> None:
