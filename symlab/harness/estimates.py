@@ -288,6 +288,19 @@ def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     )
 
 
+def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]:
+    """The quantity under a name that reads well: claims print these words for it.
+
+    >>> where().worst(named("wrong", "relative error of the polar factor"))
+    """
+
+    def called(df: pd.DataFrame) -> pd.Series:
+        return values(df, quantity)
+
+    called.__doc__ = words
+    return called
+
+
 def name_of(quantity: Quantity) -> str:
     """The words for a quantity: its expression, or the docstring of its function."""
     return _described(quantity) if callable(quantity) else quantity
