@@ -36,6 +36,14 @@ LAU = Paper(
 )
 FREON = Paper("Shumaylov et al. 2026", "Shumaylov et al.", "", 2026, "2605.11181")
 ARO = Paper("Gong et al. 2026", "Gong et al.", "", 2026, "2602.09006")
+AMSEL = Paper(
+    "Amsel et al. 2025",
+    "Noah Amsel, David Persson, Christopher Musco and Robert M. Gower",
+    "The Polar Express: Optimal Matrix Sign Methods and Their Application to the Muon "
+    "Algorithm",
+    2025,
+    "2505.16932",
+)
 PHI = Paper("Chen et al. 2026", "Chen et al.", "", 2026, "2605.15403")
 
 OPTIMIZERS = {  # presets of symlab.symopt and their variants

@@ -1,9 +1,11 @@
 """The audit figure: its model, moves and elements, and that it can fail."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -18,7 +20,7 @@ TRAJECTORY = Config(study="trajectory", steps=6, seed=3)
 
 
 def cells(row: dict, column: str = "errors") -> dict:
-    return dict(zip(audit._cells(), row[column], strict=True))
+    return dict(zip(product(audit.BLOCKS, audit.ELEMENTS), row[column], strict=True))
 
 
 def asked(row: dict) -> list[float]:
@@ -222,6 +224,25 @@ def test_gradients_lack_rank_unless_told():
     assert ranks == [audit.D // 3, audit.D]
 
 
+def test_estimates_see_the_cells_by_name():
+    c = Config(preset="adamw")
+    row = audit.run([c])[0]
+    df = pd.DataFrame([asdict(c) | row] * 2)
+    table = audit.EXACT(df)
+    assert len(table) == 2 * len(row["errors"])
+    for column in ("errors", "asked", "promised"):
+        name = {"errors": "error"}.get(column, column)
+        found = table[:60].set_index(["block", "element"])[name].to_dict()
+        assert found == cells(row, column)
+    found = audit.EXACT.where("asked", element="r").least("error")(df)
+    turned = [b for b in audit.BLOCKS if b != "down"]  # its columns are permuted
+    assert found.value == min(cells(row)[b, "r"] for b in turned)
+    assert found.n == 2 * len(turned)
+    df.at[1, "errors"] = row["errors"][1:]
+    with pytest.raises(ValueError, match="errors has 59 entries, and block x element"):
+        audit.EXACT(df)
+
+
 def test_the_audit_fails_a_rule_that_breaks_its_group(monkeypatch):
     c = Config(variant="svd")
     assert max(asked(audit.run([c])[0])) < 1e-10
@@ -258,5 +279,5 @@ def test_trajectories_follow_the_moves():
 
 
 def test_no_variant_of_an_unknown_kind():
-    variants = {v for _, v in audit.OPTIMIZERS}
+    variants = {v for _, v in audit.ARMS}
     assert variants <= {"", *audit.VARIANTS, *audit.FULL_RANK}

@@ -189,12 +189,12 @@ def made_up(gap=None, seeds=8) -> pd.DataFrame:
 
 def test_differences_are_of_the_race_and_paired():
     df = made_up({"muon": -0.05})
-    found = race.difference(df, "muon")
+    found = race.difference("muon")(df)
     assert found.value == pytest.approx(-0.05)
     assert found.high - found.low < 1e-9  # seeds cancel
     assert found.n == 8
-    assert race.difference(df, "aro", "muon").value == pytest.approx(0.05)
-    assert race._at_half(df).value == pytest.approx(-0.25)  # AdamW is .2 worse there
+    assert race.difference("aro", "muon")(df).value == pytest.approx(0.05)
+    assert race._at_half(df).value == pytest.approx(-0.25)  # AdamW is 0.2 worse there
 
 
 def test_rises_are_over_the_loss_at_the_tuned_rate():
@@ -203,22 +203,23 @@ def test_rises_are_over_the_loss_at_the_tuned_rate():
         {0.5: 0.1, 2.0: 0.15}
     )
     assert len(race.rises(df, "muon")) == 8
-    assert race._rise(df, "adamw", (2.0,), "muon").value == pytest.approx(0.15)
-    assert race._rise(df, "adamw", (0.5, 2.0)).value == pytest.approx(0.25)
+    assert race.rise("adamw", (2.0,), "muon")(df).value == pytest.approx(0.15)
+    assert race.rise("adamw", (0.5, 2.0))(df).value == pytest.approx(0.25)
 
 
 def test_a_rate_that_is_not_the_best_or_at_the_end_is_noticed():
+    at_the_edge, missed = (claim.estimate for claim in race.CLAIMS[:2])
     df = made_up()
     df.loc[df.study == "tune", "lr"] /= 2  # the best is raced at its double
-    assert race._missed(df).value == pytest.approx(0.3)  # AdamW's
+    assert missed(df).value == pytest.approx(0.3)  # AdamW's
     df = made_up()
     edge = {a: g.lr.max() for a, g in df[df.study == "tune"].groupby("arm")}
     at = (df.study == "tune") & (df.arm == "kaon") & (df.lr == edge["kaon"])
-    assert race._at_the_edge(df).value == 0.0
-    assert race._missed(df).value == pytest.approx(0.0)
+    assert at_the_edge(df).value == 0.0
+    assert missed(df).value == pytest.approx(0.0)
     df.loc[at, "val_loss"] = 0.0
-    assert race._at_the_edge(df).value == 1.0
-    assert race._missed(df).value > 1
+    assert at_the_edge(df).value == 1.0
+    assert missed(df).value > 1
 
 
 def test_claims_and_figure_take_whatever_the_rows_are():

@@ -13,7 +13,7 @@ relatives therefore reduce each seed to one number first, and n counts seeds; `w
 `least` and `fraction` look at every run.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from operator import sub, truediv
@@ -69,6 +69,7 @@ class Rows:
     """A selection of rows; `where` makes one. Call it with a frame to have them."""
 
     steps: tuple[tuple[str, Callable[[pd.DataFrame], pd.DataFrame]], ...] = ()
+    one: str = "run"  # what tells rows apart, in words
 
     def __call__(self, df: pd.DataFrame) -> pd.DataFrame:
         """The rows selected; raises ValueError where there is none, naming the step."""
@@ -79,13 +80,39 @@ class Rows:
         return df
 
     def __str__(self) -> str:
-        return " and ".join(name for name, _ in self.steps)
+        return " and ".join(name for name, _ in self.steps if name)
 
     def where(self, *selections, **fields) -> "Rows":
         """The same rows, narrowed down further; arguments as of `where`."""
-        return Rows(
-            (*self.steps, *map(_selection, selections), *map(_equal, fields.items()))
-        )
+        more = *map(_selection, selections), *map(_equal, fields.items())
+        return replace(self, steps=(*self.steps, *more))
+
+    def cells(self, over: Mapping[str, Iterable], **columns: str) -> "Rows":
+        """One row for each entry of list columns, as of an audit of many cells.
+
+        over: {axis: values}; the product of the axes, the last one fastest, names the
+        entries of a list. columns: name=column, what one entry of a list column is
+        called. All other columns are repeated. Raises ValueError where a list is longer
+        or shorter than the product.
+
+        >>> where(study="rule").cells({"block": BLOCKS, "side": SIDES}, error="errors")
+        """
+        names = pd.DataFrame(list(product(*over.values())), columns=list(over))
+
+        def unrolled(df):
+            for column in columns.values():
+                if wrong := set(df[column].map(len)) - {len(names)}:
+                    raise ValueError(
+                        f"{column} has {wrong.pop()} entries, and "
+                        f"{' x '.join(over)} has {len(names)}"
+                    )
+            table = df.drop(columns=[*columns.values()])
+            table = table.iloc[np.repeat(np.arange(len(df)), len(names))]
+            axes = {axis: np.tile(names[axis], len(df)) for axis in over}
+            entries = {n: np.concatenate([*df[c]]) for n, c in columns.items()}
+            return table.reset_index(drop=True).assign(**axes, **entries)
+
+        return Rows((*self.steps, ("", unrolled)), " and ".join(over))
 
     # --- one number for each seed, then the mean over seeds
 
@@ -199,11 +226,11 @@ class Rows:
         word = "largest" if largest else "smallest"
         return Estimate(
             lambda df: stats.worst(values(self(df), quantity), largest),
-            self._where(f"{word} {name_of(quantity)} of any run"),
+            self._where(f"{word} {name_of(quantity)} of any {self.one}"),
         )
 
     def _where(self, phrase: str) -> str:
-        return f"{phrase}, where {self}" if self.steps else phrase
+        return f"{phrase}, where {self}" if str(self) else phrase
 
 
 def where(*selections, **fields) -> Rows:
@@ -271,16 +298,6 @@ def family(
     return claims
 
 
-def named(quantity: Quantity, words: str) -> Quantity:
-    """The same quantity, which prints as these words."""
-
-    def column(df):
-        return values(df, quantity)
-
-    column.__doc__ = words
-    return column
-
-
 def by_seed(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     """One number for each seed: the mean of the quantity over the seed's runs."""
     return values(df, quantity).groupby(df.seed).mean()
@@ -293,6 +310,19 @@ def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     return (
         df[quantity] if quantity in df.columns else df.eval(quantity, engine="python")
     )
+
+
+def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]:
+    """The quantity under a name that reads well: claims print these words for it.
+
+    >>> where().worst(named("wrong", "relative error of the polar factor"))
+    """
+
+    def called(df: pd.DataFrame) -> pd.Series:
+        return values(df, quantity)
+
+    called.__doc__ = words
+    return called
 
 
 def name_of(quantity: Quantity) -> str:

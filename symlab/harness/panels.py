@@ -6,7 +6,7 @@ figure of its paper. Functions draw on a matplotlib `ax` and take arms as {value
 column: Arm}.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,12 +145,12 @@ def heat(
     columns: Sequence[str] = (),
     limits: tuple[float, float] | None = None,
     cmap: str = "magma",
-    text: str = "",
+    text: str | Callable[[float], str] = "",
 ):
     """A matrix (rows, columns) as colours, with names at its sides; returns the image.
 
-    text: a format such as "{:.0f}" writes each number into its cell, in the colour that
-    can be read there.
+    text: a format such as "{:.0f}", or a function of the number, writes into each cell,
+    in the colour that can be read there. Names of more than twelve columns are small.
     """
     values = np.asarray(values, float)
     low, high = limits or (np.nanmin(values), np.nanmax(values))
@@ -160,12 +160,15 @@ def heat(
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.tick_params(length=0)
+    if len(columns) > 12:
+        ax.tick_params(axis="x", labelsize=TINY)
     for side in ax.spines.values():
         side.set_visible(True)
     if text:
+        write = text.format if isinstance(text, str) else text
         for (i, j), v in np.ndenumerate(values):
             dark = sum(shown.cmap(shown.norm(v))[:3]) < 1.5
-            ax.text(j, i, text.format(v), ha="center", va="center", fontsize=SMALL,
+            ax.text(j, i, write(v), ha="center", va="center", fontsize=SMALL,
                     color="white" if dark else "black")  # fmt: skip
     return shown
 
@@ -196,11 +199,12 @@ def reference(
 
 
 def level(ax, interval: Interval, label: str = "", **line) -> None:
-    """What holds at every x: a dashed line, with its interval as a grey band."""
+    """What holds at every x: a dashed line, with its interval as a pale band."""
     style = {"color": plot.BLACK, "ls": DASHED, "lw": 0.9, "zorder": 1} | line
     ax.axhline(interval.value, **(style | ({"label": label} if label else {})))
     if interval.n > 1:
-        ax.axhspan(interval.low, interval.high, color="0.9", lw=0, zorder=0)
+        band = {"color": style["color"], "alpha": 0.12, "lw": 0, "zorder": 0}
+        ax.axhspan(interval.low, interval.high, **band)
 
 
 def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> None:
