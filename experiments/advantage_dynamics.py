@@ -1,46 +1,50 @@
 """What asymmetric advantages do to a policy: entropy, pass@k, difficulty, stability.
 
 Reference: "Unveiling Implicit Advantage Symmetry" (A-GRAE, arXiv 2602.05548), figures
-2-5, 9 and 10 on 7B models; psr, nsr and w_reinforce are those of arXiv 2506.01347. The
-estimators come from symlab.rlvr; environment, controls and thresholds are ours. What is
-compared are orderings: none of the paper's numbers is a target at this scale.
+2-5, 9 and 10 on 7B models; PSR, NSR and W-REINFORCE are those of arXiv 2506.01347. The
+estimators come from symlab.rlvr; the environment, the controls and the thresholds are
+ours. Orderings are compared: none of the paper's numbers is a target at this scale.
 
-A policy writes 10 tokens of a vocabulary of 12, each from a softmax that is linear in
-the features of the prompt, 960 shared parameters; the first two tokens decide, eight
-are free. The right token of a prompt is drawn from a sharp softmax of a teacher, so it
-is in part unforeseeable; the base policy knows the teacher with noise. 128 prompts are
-trained on and 512 held out. Given the prompt tokens are independent, so success rates
-p, pass@k = mean of 1 - (1-p)^k, entropies and the expected number of unsolved groups
-are exact: only training is random. A step samples G = 8 rollouts of every prompt, then
-takes 4 epochs of 4 minibatches with the clipped objective of PPO (.2) and Adam (.1); no
-KL, no bonus. All completions have one length, so GRPO, DAPO and Dr.GRPO normalise
-alike: DAPO has its wider upper clip and Dr.GRPO no std. Widths and noises were chosen
-with GRPO alone, on seeds 10000 to 10003: base reward .45-.5, a training plateau above
-.8, clip fractions of 1-10 %.
+A policy writes 10 tokens of a vocabulary of 12. Each token has a softmax whose logits
+are linear in the features of the prompt, with 960 shared parameters; the first two
+tokens decide, eight are free. The right tokens of a prompt are drawn from a sharp
+softmax of a teacher, so they cannot be foreseen entirely; the base policy knows the
+teacher with noise. 128 prompts are trained on and 512 are held out. Given the prompt
+the tokens are independent, so success rates p, pass@k = mean of 1 - (1-p)^k, entropies
+and the expected number of unsolved groups are exact: only training is random. A step
+samples G = 8 rollouts of every prompt, then takes 4 epochs of 4 minibatches with the
+clipped objective of PPO (0.2) and Adam (0.1), without a KL term or an entropy bonus.
+All completions have one length, so GRPO, DAPO and Dr. GRPO normalise alike: DAPO has
+its wider upper clip, and Dr. GRPO does not divide by the std. Widths and noises were
+chosen with GRPO alone, on seeds 10000 to 10003: a base reward of 0.45 to 0.5, a
+training plateau above 0.8 and clip fractions of 1 to 10 %.
 
-Studies, each with the same seeds for all its arms, 16 and in 'main' 128:
+Studies, each with the same seeds for all its arms, 16 of them and 128 in 'main':
   main            every method
   no clip, low clip, high clip, on-policy, random reward, matched step
-                  controls: neither clip, one of them, fresh samples for every update,
-                  rewards tossed with a coin, updates of one length
-  beta, alpha, clip, group   what is swept; other values are in 'main'
+                  controls: no clip, one of the two, fresh samples for every update,
+                  rewards by the toss of a coin, updates of one length
+  beta, alpha, clip, group   sweeps of one field; its default value is in 'main'
   long            200 steps, for collapses
-  weak base       a base policy whose mean reward is about .05
+  weak base       a base policy whose mean reward is about 0.06
 
-Why: in expectation an asymmetric estimator only reweights prompts, as long as samples
-are fresh (experiments/advantage_theory.py). With stale minibatches the low clip takes
-negatives away and the high clip positives: the first holds entropy up, the second down
-(arXiv 2509.26114), and the weight of either sign decides how much each of them matters.
-Expected, from a prototype of this setting: entropy PD < GRPO < A-GRAE < ND with the
-clip only, random rewards included; pass@256 falls below the base; W-REINFORCE gains at
-large k; ND > GRPO on pass@k does not reproduce, nor A-GRAE > GRPO. Found: all of that,
-but A-GRAE is better than GRPO, by a quarter of a point at pass@1 and .4 at pass@256,
-which it has from DDAS: ASS alone costs .2. In 'main' there are 128 seeds, since 16 left
-that undecided, and 64 left pass@1 undecided on seeds that nobody had looked at.
-Updates amplify rounding: within 10 to 40 steps a run in float32 parts from the same in
-float64, in what free tokens do (entropy by up to .02), and where negatives rule (ND,
-NSR, W-REINFORCE) in success, too (by up to .03): as far as other samples would lead. A
-lane is bitwise the same alone and among others.
+Mechanism: in expectation an asymmetric estimator only reweights prompts, as long as the
+samples are fresh (experiments/advantage_theory.py). With stale minibatches the low clip
+removes negative terms and the high clip positive ones: the first keeps entropy up, the
+second brings it down (arXiv 2509.26114), and the weights of the two signs decide how
+much each of them matters.
+Expected, from a prototype of this setting: entropy is ordered as Positive-Dominant <
+GRPO < A-GRAE < Negative-Dominant, with the clip only, under random rewards as well;
+pass@256 falls below the base policy's; W-REINFORCE gains at large k; neither
+Negative-Dominant nor A-GRAE improves on GRPO's pass@k.
+Found: all of this, except that A-GRAE is better than GRPO, by 0.0025 at pass@1 and
+0.004 at pass@256. The gain comes from DDAS: ASS alone loses 0.002. 'main' has 128 seeds
+because 16 left this undecided, and 64 left pass@1 undecided on seeds not used before.
+Updates amplify rounding: within 10 to 40 steps a run in float32 departs from the same
+run in float64, in its free tokens (entropy by up to 0.02) and, where negative
+advantages dominate (Negative-Dominant, NSR, W-REINFORCE), in its success rates (by up
+to 0.03), as far as other samples would take it. A lane alone is bitwise equal to the
+lane among others.
 Cost on one core: smoke 8 s, quick 3 min, paper 8 min.
 """
 
@@ -50,21 +54,37 @@ from inspect import signature
 
 import numpy as np
 
-from symlab.harness import Claim, figure, lanes, plot, rng, stats
+from symlab.harness import (
+    Arm,
+    Claim,
+    Estimate,
+    estimate,
+    family,
+    figure,
+    grid,
+    lanes,
+    named,
+    panels,
+    plot,
+    rng,
+    stats,
+    where,
+)
+from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, ZHU
 
-LANES = 64  # half of it costs a seventh more time, twice it gains nothing
+LANES = 64  # half as many take a seventh more time, twice as many gain nothing
 STATIC = ("fresh", "group", "epochs", "steps", "noise")
 VOCABULARY, TOKENS, DECISIVE, WIDTH = 12, 10, 2, 8
 TRAIN, TEST, MINIBATCHES = 128, 512, 4
 BATCH = TRAIN // MINIBATCHES  # prompts of an update
-TEACHER, SHARP = 20.0, 5.0  # size of the logits of the teacher and of the base policy
+TEACHER, SHARP = 20.0, 5.0  # scales of the logits of the teacher and the base policy
 KS = tuple(2**i for i in range(9))
-LENGTH = 0.022  # what GRPO's updates have: root mean square over parameters
-TINY = 1e-20  # no sampled token is less probable
+LENGTH = 0.022  # root mean square of GRPO's updates over the parameters
+TINY = 1e-20  # a lower bound of the probability of a sampled token
 SIDES = ("low", "high")
-OFF = 1e9  # of a clip that is not there
-WEAK = 2.0  # the noise of a base policy with a mean reward of about .05
-FALL, RISE = 0.05, 1.3  # a collapse: of the batch-correct rate, of unsolved prompts
+OFF = 1e9  # a clip range that never clips
+WEAK = 2.0  # noise of a base policy with a mean reward of about 0.06
+FALL, RISE = 0.05, 1.3  # a collapse: fall of batch-correct rate, rise of unsolved count
 OPTIONS = {
     "positive_dominant": ("beta",),
     "negative_dominant": ("beta",),
@@ -75,40 +95,41 @@ OPTIONS = {
 METHODS = ("grpo", "positive_dominant", "negative_dominant", "ass", "ddas", "agrae")
 METHODS += ("agrae_released", "w_reinforce", "psr", "nsr", "hard", "easy", "dr_grpo")
 METHODS += ("dapo",)
+PD, ND = "positive_dominant", "negative_dominant"
 
 
 @dataclass(frozen=True)
 class Config:
     study: str = "main"
-    """Which comparison the run belongs to."""
+    """The comparison that the run belongs to."""
     method: str = "grpo"
-    """Of symlab.rlvr.advantages; 'base' is not trained."""
+    """An estimator of symlab.rlvr.advantages, or 'base', which is not trained."""
     beta: float = 10.0
-    """Of positive_dominant and negative_dominant."""
+    """Factor of positive_dominant, and divisor of negative_dominant."""
     alpha: float = 1.0
-    """Of ass, agrae and agrae_released."""
+    """Mean reward from which ass, agrae and agrae_released keep positives whole."""
     clip_low: float = 0.2
     """Ratios below 1 - clip_low are clipped where the advantage is negative."""
     clip_high: float = 0.2
     """Ratios above 1 + clip_high are clipped where the advantage is positive."""
     reward: str = "verifier"
-    """'verifier': both decisive tokens are right; 'random': a coin."""
+    """'verifier': 1 if both decisive tokens are right; 'random': the toss of a coin."""
     fresh: bool = False
-    """Sample anew for every update, else once a step."""
+    """Whether every update has samples of its own; else there are some for a step."""
     length: float = 0.0
     """Root mean square of every update over the parameters; 0 leaves it to Adam."""
     group: int = 8
     """Rollouts of a prompt, G; at most 255."""
     lr: float = 0.1
-    """Adam's rate."""
+    """Adam's learning rate."""
     epochs: int = 4
     """Passes over the samples of a step."""
     steps: int = 60
     """Steps, each over all prompts."""
     noise: float = 0.25
-    """Of the base policy, relative to the teacher."""
+    """Noise of the base policy, relative to the teacher."""
     seed: int = 0
-    """Prompts, base policy, samples; shared by all arms."""
+    """Prompts, base policy and samples; shared by all arms."""
 
 
 CONTROLS = {
@@ -126,38 +147,32 @@ def sweep(scale: str) -> list[Config]:
     steps, long = (6, 8) if scale == "smoke" else (60, 200)
     arms = [replace(a, steps=long if a.study == "long" else steps) for a in _arms()]
     # seeds outermost: a chunk of lanes then has few of them, and few samples to draw
-    return [
-        replace(a, seed=s)
-        for s in range(more)
-        for a in arms
-        if s < n or a.study == "main"
-    ]
+    seeds = ((s, a) for s in range(more) for a in arms if s < n or a.study == "main")
+    return [replace(a, seed=s) for s, a in seeds]
 
 
 def _arms() -> list[Config]:
-    dapo = {"clip_high": 0.28}
     arms = [Config(method="base")]
     for study, fields in {"main": {}, **CONTROLS}.items():
         for method in METHODS:
-            own = dapo if method == "dapo" else {}
+            own = {"clip_high": 0.28} if method == "dapo" else {}
             arms.append(Config(study, method, **(own | fields)))
-    pd, nd = "positive_dominant", "negative_dominant"
-    for method in (pd, nd):
-        arms += [Config("beta", method, beta=b) for b in (2.0, 5.0, 20.0)]
-    for method in ("ass", "agrae"):
-        arms += [Config("alpha", method, alpha=a) for a in (0.25, 0.5, 2.0)]
-    for method in ("grpo", pd, nd):
-        pairs = [{"clip_low": c, "clip_high": c} for c in (0.05, 0.1, 0.4)]
-        arms += [Config("clip", method, **pair) for pair in pairs]
-    for method in ("grpo", pd, nd, "agrae"):
-        arms += [Config("group", method, group=g) for g in (4, 16, 32)]
-    arms += [Config("long", method) for method in ("grpo", nd, "ass", "agrae")]
     weak = ("base", "grpo", "hard", "easy")
-    return arms + [Config("weak base", method, noise=WEAK) for method in weak]
+    three, ranges = ("grpo", PD, ND), (0.05, 0.1, 0.4)
+    clips = grid(Config, study="clip", method=three, clip_low=ranges)
+    return [
+        *arms,
+        *grid(Config, study="beta", method=(PD, ND), beta=(2.0, 5.0, 20.0)),
+        *grid(Config, study="alpha", method=("ass", "agrae"), alpha=(0.25, 0.5, 2.0)),
+        *(replace(c, clip_high=c.clip_low) for c in clips),
+        *grid(Config, study="group", method=(*three, "agrae"), group=(4, 16, 32)),
+        *grid(Config, study="long", method=("grpo", ND, "ass", "agrae")),
+        *grid(Config, study="weak base", method=weak, noise=WEAK),
+    ]
 
 
 def logged(steps: int) -> list[int]:
-    """After how many steps the policy is measured."""
+    """The numbers of steps after which the policy is measured."""
     early = {0, 1, 2, 3, 5, steps}
     return sorted((early | set(range(0, steps, 10))) & set(range(steps + 1)))
 
@@ -170,7 +185,7 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _estimator(c: Config) -> tuple:
-    """Name and options of what turns rewards into advantages."""
+    """The name and the options of the estimator that a config asks for."""
     return c.method, *((k, getattr(c, k)) for k in OPTIONS.get(c.method, ()))
 
 
@@ -179,7 +194,7 @@ def _estimator(c: Config) -> tuple:
 
 @dataclass(frozen=True)
 class World:
-    """Prompts and base policy of a seed; the first TRAIN prompts are trained on."""
+    """Prompts and base policy of a seed; training uses the first TRAIN prompts."""
 
     features: np.ndarray  # (D, N), N = TRAIN + TEST
     right: np.ndarray  # (2, N) tokens
@@ -187,7 +202,7 @@ class World:
 
 
 def world(c: Config) -> World:
-    """Features have unit length on average, so logits have the size of the weights."""
+    """The world of a seed. Features have length 1 on average, as the weights' scale."""
     size = (WIDTH, TRAIN + TEST)
     features = rng.stream(c.seed, "prompts").normal(size=size) / np.sqrt(WIDTH)
     truth = rng.stream(c.seed, "truth")
@@ -201,7 +216,7 @@ def world(c: Config) -> World:
 
 
 class Draws:
-    """What is random in training, drawn once for each seed."""
+    """The random numbers of training, drawn once for each seed."""
 
     def __init__(self, c: Config):
         self.c = c
@@ -209,8 +224,8 @@ class Draws:
         self.order, self.samples, self.coins = (rng.stream(c.seed, n) for n in names)
 
     def step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The order of prompts (TRAIN,), and for each sampling of a minibatch (M)
-        uniforms (M, G, T*P) and coins (M, G, P)."""
+        """The order of the prompts (TRAIN,), and for each of the M samplings of a
+        minibatch the uniforms (M, G, T*P) and the coins (M, G, P)."""
         c = self.c
         m = MINIBATCHES * (c.epochs if c.fresh else 1)
         order = self.order.permutation(TRAIN)
@@ -219,51 +234,52 @@ class Draws:
 
 
 # --- policy --------------------------------------------------------------------------
-# Arrays of a policy are (L, V, T*P) and those of its samples (G, L, T*P): sums over the
-# vocabulary and over rollouts then add long rows.
+# Arrays of a policy are (L, V, T*P) and those of its samples are (G, L, T*P), so that
+# sums over the vocabulary and over rollouts add long rows.
 
 
 @dataclass
 class Minibatch:
     """P prompts of each lane, and the tokens of their rollouts that can move a policy.
 
-    These are a tenth of all: tokens v of lanes l at columns c = (place, prompt) that
-    were sampled with an advantage other than 0. Rows are for reward 1 and for reward 0.
+    These are a tenth of all tokens: the tokens v of lanes l at columns c = (place,
+    prompt) that were sampled with an advantage other than 0. The first of two rows is
+    for rollouts of reward 1, the second for those of reward 0.
     """
 
     features: object  # (L, D, P)
     right: object  # (L, 2, P) tokens
     index: object = None  # (N,): (l*V + v)*T*P + c
     column: object = None  # (N,): l*T*P + c
-    number: object = None  # (2, N): rollouts with it
-    slope: object = None  # (2, N): the same times advantage over its probability then
-    limit: object = None  # (2, N): probabilities beyond which it is clipped
+    number: object = None  # (2, N): how many rollouts have the token
+    slope: object = None  # (2, N): number * advantage / probability when sampled
+    limit: object = None  # (2, N): the probability beyond which the token is clipped
 
 
 class Policy:
-    """Weights (L, V*T, D) of all lanes, and what moves them."""
+    """The weights (L, V*T, D) of all lanes, and the optimizer that moves them."""
 
     def __init__(self, configs: list[Config], base):
         import torch
 
         self.w, self.update = base, torch.zeros_like(base)
-        # at a rate of 1, as every lane has its own
+        # Adam has the rate 1 here, as every lane has a rate of its own
         self.adam = torch.optim.Adam([self.update], lr=1.0, maximize=True, fused=True)
         columns = (lanes.column(configs, f, 3, np.float64) for f in ("lr", "length"))
         self.lr, self.length = (torch.from_numpy(x).to(base) for x in columns)
         self.matched = bool((self.length > 0).any())
 
     def __call__(self, features, out):
-        """Probabilities (L, V, T*P), in out."""
+        """The probabilities (L, V, T*P), written to `out`."""
         import torch
 
         torch.bmm(self.w, features, out=out.view(*self.w.shape[:2], -1))
-        # along this axis torch.softmax takes longer
+        # torch.softmax is slower along this axis
         out.sub_(out.amax(1, keepdim=True)).exp_()
         return out.mul_(out.sum(1, keepdim=True).reciprocal_())
 
     def ascend(self, g) -> None:
-        """Adam's step, or one of fixed length in its direction."""
+        """Take Adam's step along g, or a step of fixed length in its direction."""
         self.update.zero_().grad = g
         self.adam.step()
         rate = self._rate() if self.matched else self.lr
@@ -278,10 +294,10 @@ class Policy:
 
 
 def later(pi, uniforms):
-    """(V-1, G, L, T*P): which rollouts have a token after v, the last one excepted.
+    """(V-1, G, L, T*P): whether a rollout's token comes after v; v is not the last.
 
-    Those with uniforms (G, L, T*P) of at least F(v), the distribution function of the
-    probabilities pi (L, V, T*P).
+    It does where the uniforms (G, L, T*P) are at least F(v), the distribution function
+    of the probabilities pi (L, V, T*P).
     """
     f = np.zeros(uniforms.shape[1:], pi.dtype)
     out = np.empty((VOCABULARY - 1, *uniforms.shape), bool)
@@ -292,7 +308,7 @@ def later(pi, uniforms):
 
 
 def hits(after, right):
-    """Which rollouts (G, L, P) have the right decisive tokens (L, 2, P)."""
+    """(G, L, P): whether a rollout has the right decisive tokens (L, 2, P)."""
     n, places, p = right.shape
     tokens = after[..., : places * p].view(np.int8).sum(0, np.int8)
     return (tokens.reshape(-1, n, places, p) == right).all(2)
@@ -301,11 +317,11 @@ def hits(after, right):
 def counts(after, rewards):
     """(2, V, L, T*P): how many rollouts of reward 1, and of 0, have each token.
 
-    after: of `later`, overwritten. rewards: (G, L, P), booleans.
+    after: the result of `later`, which is overwritten. rewards: booleans (G, L, P).
     """
     shape = *rewards.shape[:2], TOKENS, rewards.shape[2]
     ones = np.broadcast_to(rewards[:, :, None], shape).reshape(after.shape[1:])
-    least = np.zeros((2, VOCABULARY + 1, *ones.shape[1:]), np.uint8)  # that or later
+    least = np.zeros((2, VOCABULARY + 1, *ones.shape[1:]), np.uint8)  # it or later
     least[0, 0] = _number(ones)
     least[1, 0] = len(ones) - least[0, 0]
     least[1, 1:-1] = _number(after)
@@ -315,9 +331,9 @@ def counts(after, rewards):
 
 
 def _number(rollouts):
-    """(..., L, T*P): how many of (..., G, L, T*P) are true; at most 255.
+    """(..., L, T*P): how many of the booleans (..., G, L, T*P) are true, at most 255.
 
-    Eight are added at once, as the bytes of one integer.
+    Eight columns are added at once, as the bytes of one integer.
     """
     return rollouts.view(np.int64).sum(-3).view(np.uint8)
 
@@ -326,7 +342,7 @@ def _number(rollouts):
 
 
 def train(configs: list[Config], dtype=None) -> list[dict]:
-    """Rows of lanes in one precision, float32 if not said; equal estimators adjoin."""
+    """The rows of lanes, in float32 by default; lanes of one estimator are adjacent."""
     lane = Training(configs, dtype)
     steps = configs[0].steps
     when = logged(steps)
@@ -339,7 +355,7 @@ def train(configs: list[Config], dtype=None) -> list[dict]:
 
 
 class Training:
-    """All lanes of a call, step by step."""
+    """The training of all lanes of a call, step by step."""
 
     def __init__(self, configs: list[Config], dtype=None):
         import torch
@@ -361,7 +377,7 @@ class Training:
         self.policy = Policy(configs, self._tensor(base)[self.which])
         self.draws = [Draws(c) for c in firsts]
         low, high = (lanes.column(configs, f"clip_{s}", 1, np.float64) for s in SIDES)
-        self.bounds = np.stack([1 + high, 1 - low])  # (2, L), of rewards 1 and 0
+        self.bounds = np.stack([1 + high, 1 - low])  # (2, L), for rewards 1 and 0
         self.random = np.array([c.reward == "random" for c in configs])[:, None]
         self.parts, group = _parts(configs), self.c.group
         self.values = np.zeros((2, len(configs), group + 1))
@@ -378,7 +394,7 @@ class Training:
         return torch.from_numpy(array).to(self.dtype)
 
     def step(self, count: bool) -> None:
-        """One batch of prompts: its samples, and the updates they are used for."""
+        """Sample one batch of prompts and make the updates that use its samples."""
         batches, uniforms, coins = self._draw()
         if not self.c.fresh:
             self.sample(batches, uniforms, coins)
@@ -409,7 +425,7 @@ class Training:
         return batches, np.stack(uniforms, 2), np.stack(coins, 2)
 
     def sample(self, batches, uniforms, coins) -> None:
-        """Rollouts of the minibatches by the policy as it is; one batch for omega."""
+        """Sample rollouts of the minibatches, which are one batch for omega."""
         drawn, found, which = [], [], self.which.numpy()
         for batch, u, coin in zip(batches, uniforms, coins, strict=True):
             pi = self.policy(batch.features, self.buffers[0]).numpy()
@@ -423,10 +439,10 @@ class Training:
             self.select(batch, part / (BATCH * self.c.group * TOKENS), pi, n)
 
     def select(self, batch: Minibatch, a, pi, n) -> None:
-        """The tokens that can move a policy, from n (2, V, L, T*P) of `counts`.
+        """Enter the tokens that can move a policy into the minibatch.
 
-        a: advantages (2, L, P) over the number of tokens. pi: probabilities that
-        sampled.
+        a: advantages (2, L, P) over the number of tokens. pi: the probabilities
+        (L, V, T*P) that were sampled from. n: the result (2, V, L, T*P) of `counts`.
         """
         import torch
 
@@ -437,7 +453,7 @@ class Training:
         columns = a.shape[2]
         lane = at // (VOCABULARY * columns)
         column = lane * columns + at - at // columns * columns
-        # what is sampled by rounding may have no probability: 0 over 0
+        # rounding may sample a token of probability 0, which would give 0 / 0
         old = np.maximum(pi.reshape(-1)[at], TINY)
         number = n.take(at, 1)
         slope = number * a.reshape(2, -1).take(column, 1) / old
@@ -446,11 +462,11 @@ class Training:
         batch.limit = self._tensor(old * self.bounds.take(lane, 1))
 
     def advantages(self, rewards):
-        """(2, L, P): what rewards 1 and 0 are worth in each group of (G, L, P).
+        """(2, L, P): the advantages of rewards 1 and 0 in each group of (G, L, P).
 
-        By each lane's estimator; omega is the mean reward of its batch. Groups with
-        equally many right rollouts have equal advantages, so those of 0 to G right ones
-        are computed and looked up.
+        Every lane has its estimator; omega is the mean reward of its batch. Groups with
+        equally many right rollouts have equal advantages, so the advantages for 0 to G
+        right ones are computed once and looked up.
         """
         right = rewards.sum(0)  # (L, P)
         omega = right.mean(1) / len(rewards)
@@ -460,11 +476,11 @@ class Training:
         return np.take_along_axis(self.values, right[None], 2)
 
     def gradient(self, batch: Minibatch, clipped: list | None = None):
-        """Of the mean of min(rho A, clip(rho) A) over tokens, (L, V*T, D).
+        """The gradient (L, V*T, D) of the mean of min(rho A, clip(rho) A) over tokens.
 
         A token adds rho A (onehot - pi) to the gradient of its logits unless it is
-        clipped, so tokens of one prompt, place and kind count with the sum of their A.
-        clipped: gets the numbers of tokens clipped low and high, each (L,).
+        clipped, so equal tokens of one prompt and place count with the sum of their A.
+        clipped: a list that gets the numbers of tokens clipped low and high, each (L,).
         """
         import torch
 
@@ -490,7 +506,7 @@ class Training:
         return out
 
     def measure(self, block: int = 4) -> None:
-        """Exact properties of the policy; a few lanes at a time fit into the cache."""
+        """Note exact properties of the policy. A few lanes at a time fit the cache."""
         import torch
 
         from symlab.rlvr.passk import pass_at_k_exact
@@ -509,7 +525,7 @@ class Training:
         self._note("pass_256_curve", pass_at_k_exact(self.rates, 256).mean(1))
 
     def _properties(self, at):
-        """Success rate, entropy per token, whether greedy is right: each (B, N)."""
+        """Success rate, entropy per token and whether greedy is right: each (B, N)."""
         import torch
 
         which = self.which[at]
@@ -558,9 +574,9 @@ def _of_batch(method: str, options: dict) -> bool:
 
 
 def _values(method: str, options: dict, omega, group: int):
-    """(2, n, G+1): what rewards 1 and 0 are worth in groups of 0 to G right rollouts.
+    """(2, n, G+1): advantages of rewards 1 and 0 in groups of 0 to G right rollouts.
 
-    omega (n,): mean rewards of n batches.
+    omega (n,): the mean rewards of n batches.
     """
     from symlab.rlvr.advantages import advantages
 
@@ -573,7 +589,7 @@ def _values(method: str, options: dict, omega, group: int):
 
 
 def _row(when: list[int], curves: dict, passes: np.ndarray) -> dict:
-    """Curves over the steps in `when`, and what is read from them."""
+    """Curves over the steps in `when`, and the numbers that are read from them."""
     correct, unsolved = curves["batch_correct_curve"], curves["unsolved_curve"]
     fall = np.maximum.accumulate(correct) - correct
     rise = unsolved / np.minimum.accumulate(unsolved)
@@ -598,150 +614,93 @@ def _row(when: list[int], curves: dict, passes: np.ndarray) -> dict:
 
 # --- table and figures ---------------------------------------------------------------
 
-PD, ND = "positive_dominant", "negative_dominant"  # as in the paper
-NAMES = {
-    "base": "base",
-    "grpo": "GRPO",
-    PD: "PD",
-    ND: "ND",
-    "ass": "ASS",
-    "ddas": "DDAS",
-    "agrae": "A-GRAE",
-    "agrae_released": "A-GRAE, released",
-    "w_reinforce": "W-REINFORCE",
-    "psr": "PSR",
-    "nsr": "NSR",
-    "hard": "Hard",
-    "easy": "Easy",
-    "dr_grpo": "Dr.GRPO",
-    "dapo": "DAPO",
+MAIN = where(study="main")
+STUDIES = {"main": "both clips"} | {name: name for name in CONTROLS}
+PASS_1, PASS_256 = Arm("pass@1", plot.BLACK), Arm("pass@256", plot.SKY, "s")
+AVERAGE_BASE = Arm("base reward {:4.2f}", plot.BLACK)
+WEAK_BASE = Arm("base reward {:4.2f}", plot.GREEN, "s")
+ENTROPY, FINAL = "test entropy per token, nats", "final test entropy, nats"
+QUANTITIES = {
+    "entropy": named("entropy", "final test entropy"),
+    "pass_1": named("pass_1", "pass@1"),
+    "pass_256": named("pass_256", "pass@256"),
+    "batch_correct": named("batch_correct", "final batch-correct rate"),
+    "collapsed": named("collapsed", "the indicator of a collapse"),
 }
-LOOK = {
-    "base": ("#888888", "X"),
-    "grpo": (plot.BLACK, "o"),
-    PD: (plot.ORANGE, "^"),
-    ND: (plot.BLUE, "v"),
-    "ass": (plot.GREEN, "D"),
-    "agrae": (plot.PINK, "s"),
-    "hard": (plot.ORANGE, "D"),
-    "easy": (plot.BLUE, "P"),
-}
-STUDIES = {"main": "both clips", **{name: name for name in CONTROLS}}
+COMPACT = {"columnspacing": 0.8, "borderaxespad": 0.1, "handlelength": 1.6}
+
+
+def arms(*methods: str) -> dict[str, Arm]:
+    """The looks of some methods, in this order."""
+    return {m: ADVANTAGES[m] for m in methods}
+
+
+def difference(column: str, method: str, other: str = "grpo", study: str = "main"):
+    """The paired difference of two methods within a study."""
+    return where(study=study).paired(QUANTITIES[column], method=(method, other))
+
+
+def entropy(method: str, study: str = "main"):
+    """The paired ratio of a method's final test entropy to GRPO's within a study."""
+    return where(study=study).ratio(QUANTITIES["entropy"], method=(method, "grpo"))
+
+
+def gaps(rows, y: str, x="step_curve", other: str = "grpo"):
+    """Every method's curve minus that of another, paired by seed; as `unrolled`."""
+    frame = panels.unrolled(rows, x, y, ["method"])
+    less = frame.loc[frame.method == other, ["seed", "x", "y"]]
+    frame = frame.merge(less, on=["seed", "x"], suffixes=("", "_other"))
+    return frame.assign(y=frame.y - frame.y_other)
+
+
+def beside(df, *studies: str):
+    """Rows of the main study and of others, for the seeds that all of them have."""
+    rows = df[df.study.isin({"main", *studies})]
+    shared = rows.groupby("seed").study.transform("nunique")
+    return rows[shared == len({"main", *studies})]
 
 
 def table(df):
     """Every method of the main study, with paired differences to GRPO."""
     import pandas as pd
 
-    main = df[df.study == "main"]
     rows = []
+    means = MAIN(df).groupby("method").mean(numeric_only=True)
     for method in ("base", *METHODS):
-        mean = main[main.method == method].mean(numeric_only=True)
-        row = {"method": NAMES[method]}
+        mean, row = means.loc[method], {"method": ADVANTAGES[method].label}
         for column in ("entropy", "pass_1", "pass_16", "pass_256"):
-            row[column.replace("pass_", "pass@")] = f"{mean[column]:.3f}"
+            row[column.replace("pass_", "pass@")] = f"{mean[column]:5.3f}"
         for column in ("pass_1", "pass_256"):
-            name = "difference of " + column.replace("_", "@")
-            row[name] = (
-                "" if method == "grpo" else _shown(difference(df, column, method))
-            )
-        row["clipped low, high"] = (
-            f"{mean.clip_low_mean:.1%}, {mean.clip_high_mean:.1%}"
-        )
-        rows.append(row)
+            i = difference(column, method)(df) if method != "grpo" else None
+            shown = f"{i.value:+6.3f} [{i.low:+6.3f}, {i.high:+6.3f}]" if i else ""
+            row["difference of " + column.replace("_", "@")] = shown
+        clipped = f"{mean.clip_low_mean:4.1%}, {mean.clip_high_mean:4.1%}"
+        rows.append(row | {"clipped low, high": clipped})
     return pd.DataFrame(rows)
 
 
-def _shown(i) -> str:
-    return f"{i.value:+.3f} [{i.low:+.3f}, {i.high:+.3f}]"
-
-
-def difference(df, column: str, method: str, other: str = "grpo", study: str = "main"):
-    """Paired difference of two methods within a study."""
-    return stats.paired(df[df.study == study], column, "method", method, other)
-
-
-def ratio(df, method: str, other: str = "grpo", study: str = "main"):
-    """Paired ratio of final entropies within a study."""
-    wide = df[df.study == study].pivot(index="seed", columns="method", values="entropy")
-    return stats.mean((wide[method] / wide[other]).dropna())
-
-
-def long(df, column: str, x: str = "step_curve"):
-    """One row for each seed and point of a curve."""
-    import pandas as pd
-
-    rows = [
-        (seed, at, value)
-        for seed, points, values in zip(df.seed, df[x], df[column], strict=True)
-        for at, value in zip(points, values, strict=False)
-    ]
-    return pd.DataFrame(rows, columns=["seed", "x", "y"])
-
-
-def gaps(df, column: str, method: str, other: str = "grpo", study: str = "main"):
-    """The same of paired differences; x is the position in the curve."""
-    import pandas as pd
-
-    part = df[df.study == study]
-    one, two = (
-        part[part.method == m].set_index("seed")[column] for m in (method, other)
-    )
-    rows = [
-        (seed, i, a - b)
-        for seed in one.index
-        for i, (a, b) in enumerate(zip(one[seed], two[seed], strict=True))
-    ]
-    return pd.DataFrame(rows, columns=["seed", "x", "y"])
-
-
-def beside(df, *studies: str):
-    """The main study and others, on the seeds that all of them have."""
-    part = df[df.study.isin(["main", *studies])]
-    seeds = [set(df[df.study == s].seed) for s in studies]
-    return part[part.seed.isin(set.intersection(*seeds))]
-
-
-def _arm(df, method: str, study: str = "main"):
-    return df[(df.method == method) & (df.study == study)]
-
-
-def _curve(ax, frame, method: str, label: str | None = None, **line):
-    color, marker = LOOK[method]
-    label = NAMES[method] if label is None else label
-    style = {"color": color, "marker": marker} | line
-    plot.curve(ax, frame, "x", "y", label=label, **style)
-
-
-def _points(ax, at, intervals, method: str, label: str | None = None, across=False):
-    """Means with their intervals; across: along the horizontal axis."""
-    color, marker = LOOK[method]
-    at, value = np.asarray(at, float), np.array([i.value for i in intervals])
-    error = [value - [i.low for i in intervals], [i.high for i in intervals] - value]
-    ax.errorbar(
-        *((value, at) if across else (at, value)),
-        **{"xerr" if across else "yerr": np.abs(error)},
-        fmt=marker,
-        color=color,
-        ms=3.5,
-        lw=1,
-        label=NAMES[method] if label is None else label,
-    )
+def _training(ax, rows, y: str, *methods: str, mean: bool = False, scale=1.0, **look):
+    """A curve over the steps for each method; mean: without its interval."""
+    frame = panels.unrolled(rows, "step_curve", y, ["method"])
+    if mean:
+        frame = frame.groupby(["method", "x"], as_index=False).y.mean()
+    frame = frame.assign(y=scale * frame.y)
+    panels.curves(ax, frame, "x", "y", "method", arms(*methods), **look)
+    ax.set_xlabel("step")
 
 
 def _entropies(df, ax, study: str, title: str):
     both = beside(df, study)
-    for method in ("base", ND, "agrae", "grpo", PD):
-        part = _arm(both, method, "main" if method == "base" else study)
-        _curve(ax, long(part, "entropy_curve"), method)
-    ax.set(xlabel="step", ylabel="test entropy per token, nats", ylim=(0.3, 0.88))
+    rows = both[(both.study == study) | (both.method == "base")]
+    _training(ax, rows, "entropy_curve", PD, ND, "agrae", "grpo", "base")
+    ax.set(ylabel=ENTROPY, ylim=(0.3, 0.92))
     ax.set_title(title)
 
 
 @figure("agrae2", panel="left")
 def draw_entropy(df, ax):
-    _entropies(df, ax, "main", "clip .2")
-    ax.legend(loc="upper left", ncol=2, columnspacing=0.8, borderaxespad=0.1)
+    _entropies(df, ax, "main", "clip 0.2")
+    panels.legend(ax, "upper left", ncol=2, **COMPACT)
     ax.get_legend().set_in_layout(False)
 
 
@@ -753,239 +712,194 @@ def draw_entropy_no_clip(df, ax):
 @figure("agrae2", panel="right")
 def draw_entropy_controls(df, ax):
     for method, shift in ((PD, -0.12), (ND, 0.12)):
-        found = [ratio(df, method, study=s) for s in STUDIES]
-        _points(ax, np.arange(len(found)) + shift, found, method)
-    ax.axhline(1, color="0.6", lw=0.7, zorder=0)
+        found = [entropy(method, study)(df) for study in STUDIES]
+        panels.points(ax, np.arange(len(found)) + shift, found, ADVANTAGES[method])
+    panels.reference(ax, y=1)
     ax.set_xticks(range(len(STUDIES)), STUDIES.values(), rotation=40, ha="right")
-    ax.set(ylabel="final entropy over GRPO's", yscale="log", ylim=(0.5, 2.4))
-    ax.set_yticks([0.5, 0.7, 1, 1.4, 2], ["0.5", "0.7", "1", "1.4", "2"])
-    ax.minorticks_off()
-    ax.legend(loc="upper left", borderaxespad=0.1)
+    panels.ticks(ax, "y", (0.5, 0.7, 1, 1.4, 2), log=10)
+    ax.set(ylabel="final entropy over GRPO's", ylim=(0.5, 2.4))
+    panels.legend(ax, "upper left", **COMPACT)
 
 
 @figure("agrae2", panel="left", row=1)
 def draw_clip_fractions(df, ax):
-    for method in (ND, "grpo", PD):
-        for side, line in (("low", "-"), ("high", "--")):
-            frame = long(_arm(df, method), f"clip_{side}_curve")
-            frame = frame.assign(y=100 * frame.y)
-            _curve(ax, frame, method, f"{NAMES[method]}, {side}", linestyle=line)
-    ax.set(xlabel="step", ylabel="tokens clipped, %", yscale="log", ylim=(0.2, 60))
-    ax.set_yticks([0.3, 1, 3, 10], ["0.3", "1", "3", "10"])
-    ax.minorticks_off()
-    ax.legend(loc="upper right", ncol=2, columnspacing=0.8, borderaxespad=0.1)
+    for side, line in (("low", "-"), ("high", panels.DASHED)):
+        label = "{}" if side == "low" else ""
+        look = {"scale": 100, "label": label, "linestyle": line}
+        _training(ax, MAIN(df), f"clip_{side}_curve", ND, "grpo", PD, **look)
+    panels.ticks(ax, "y", (0.3, 1, 3, 10), log=10)
+    ax.set(ylabel="tokens clipped, %", ylim=(0.2, 40))
+    panels.legend(ax, "upper right", **COMPACT)
+    panels.note(ax, 0.03, 0.03, "solid: low clip\ndashed: high clip")
 
 
 @figure("agrae2", panel="mid", row=1)
 def draw_beta(df, ax):
     both = beside(df, "beta")
-    for method, sign in ((PD, 1), (ND, -1)):
-        part = both[both.method == method]
-        frame = part.assign(x=part.beta**sign, y=part.entropy)
-        _curve(ax, frame, method)
-    one = _arm(both, "grpo")
-    _curve(ax, one.assign(x=1.0, y=one.entropy), "grpo")
-    base = _arm(both, "base").entropy.mean()
-    ax.axhline(base, color=LOOK["base"][0], lw=0.8, ls=":", label="base")
-    ax.set(xscale="log", xlabel="factor of positive advantages", ylim=(0.3, 0.88))
-    ax.set_ylabel("final test entropy, nats")
-    ax.set_xticks([0.05, 0.2, 1, 5, 20], [".05", ".2", "1", "5", "20"])
-    ax.minorticks_off()
-    ax.legend(loc="upper right")
+    factor = both.beta ** both.method.map({PD: 1, ND: -1, "grpo": 0})
+    methods = arms(PD, ND, "grpo")
+    panels.curves(ax, both.assign(x=factor), "x", "entropy", "method", methods)
+    base, rows = ADVANTAGES["base"], both[both.method == "base"]
+    look = {"label": base.label, "color": base.color, "ls": base.line}
+    panels.reference(ax, y=rows.entropy.mean(), **look)
+    panels.ticks(ax, "x", (0.05, 0.2, 1, 5, 20), log=10)
+    ax.set(xlabel="factor of positive advantages", ylabel=FINAL, ylim=(0.3, 0.92))
+    panels.legend(ax, "upper right", **COMPACT)
 
 
 @figure("agrae2", panel="right", row=1)
 def draw_clip_range(df, ax):
     both = beside(df, "clip", "no clip")
-    for method in (ND, "grpo", PD):
-        part = both[both.method == method]
-        frame = part.assign(x=part.clip_high.clip(upper=0.9), y=part.entropy)
-        _curve(ax, frame, method)
-    ax.set(xscale="log", xlabel="clip range $\\epsilon$", ylim=(0.3, 0.88))
-    ax.set_ylabel("final test entropy, nats")
-    ax.set_xticks([0.05, 0.1, 0.2, 0.4, 0.9], [".05", ".1", ".2", ".4", "off"])
-    ax.minorticks_off()
-    ax.legend(loc="upper right")
+    both = both.assign(x=both.clip_high.clip(upper=0.9))
+    panels.curves(ax, both, "x", "entropy", "method", arms(ND, "grpo", PD))
+    shown = {e: f"{e:g}" for e in (0.05, 0.1, 0.2, 0.4)} | {0.9: "off"}
+    panels.ticks(ax, "x", shown, log=10)
+    ax.set(xlabel="clip range $\\epsilon$", ylabel=FINAL, ylim=(0.3, 0.92))
+    panels.legend(ax, "upper right", **COMPACT)
 
 
-def _passes(df, ax, methods, study: str = "main"):
+def _passes(df, ax, *methods: str, study: str = "main", title: str = ""):
     """Differences to GRPO at every k."""
-    for method in methods:
-        frame = gaps(df, "pass_at_k", method, study=study)
-        _curve(ax, frame.assign(x=frame.x.map(dict(enumerate(KS)))), method)
-    ax.axhline(0, color="0.6", lw=0.7, zorder=0)
-    _log_k(ax)
-    ax.set_ylabel("pass@$k$, difference to GRPO")
-
-
-def _log_k(ax):
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(KS[::2], [str(k) for k in KS[::2]])
-    ax.minorticks_off()
-    ax.set_xlabel("$k$")
-
-
-WIDE = (-0.075, 0.045)
+    frame = gaps(where(study=study)(df), "pass_at_k", KS)
+    panels.curves(ax, frame, "x", "y", "method", arms(*methods))
+    panels.reference(ax, y=0)
+    panels.ticks(ax, "x", KS[::2], log=2)
+    ax.set(xlabel="$k$", ylabel="pass@$k$, difference to GRPO")
+    ax.set_title(title)
 
 
 @figure("agrae3", panel="left")
 def draw_pass(df, ax):
-    for method in ("base", "grpo", PD, ND):
-        part = _arm(df, method)
-        frame = long(part.assign(k=[KS] * len(part)), "pass_at_k", "k")
-        _curve(ax, frame, method)
-    _log_k(ax)
-    ax.set_ylabel("pass@$k$, held-out prompts")
-    ax.legend(loc="lower right")
+    frame = panels.unrolled(MAIN(df), KS, "pass_at_k", ["method"])
+    panels.curves(ax, frame, "x", "y", "method", arms("base", "grpo", PD, ND))
+    panels.ticks(ax, "x", KS[::2], log=2)
+    ax.set(xlabel="$k$", ylabel="pass@$k$, held-out prompts")
+    panels.legend(ax, "lower right")
 
 
 @figure("agrae3", panel="mid")
 def draw_pass_differences(df, ax):
-    _passes(df, ax, (PD, ND))
-    ax.set_title("stale minibatches, clip .2")
-    ax.set_ylim(*WIDE)
-    ax.legend(loc="lower right", ncol=2)
+    _passes(df, ax, PD, ND, title="stale minibatches, clip 0.2")
+    ax.set_ylim(-0.075, 0.045)
+    panels.legend(ax, "lower right", **COMPACT)
 
 
 @figure("agrae3", panel="right")
 def draw_pass_on_policy(df, ax):
-    _passes(df, ax, (PD, ND), "on-policy")
-    ax.set_title("control: on-policy")
-    ax.set_ylim(*WIDE)
+    _passes(df, ax, PD, ND, study="on-policy", title="control: on-policy")
+    ax.set_ylim(-0.075, 0.045)
 
 
 @figure("agrae4", panel="left")
 def draw_batch(df, ax):
-    for method in ("hard", "easy", "grpo"):
-        _curve(ax, long(_arm(df, method), "batch_correct_curve"), method)
-    ax.set(xlabel="step", ylabel="batch-correct rate, training prompts")
-    ax.legend(loc="lower right")
+    _training(ax, MAIN(df), "batch_correct_curve", "hard", "easy", "grpo")
+    ax.set_ylabel("batch-correct rate, training prompts")
+    panels.legend(ax, "lower right")
 
 
 @figure("agrae4", panel="mid")
 def draw_batch_gap(df, ax):
-    for study, color, marker in (
-        ("main", plot.BLACK, "o"),
-        ("weak base", plot.GREEN, "s"),
-    ):
-        steps = _arm(df, "easy", study).step_curve.iloc[0]
-        frame = gaps(df, "batch_correct_curve", "easy", "hard", study)
-        frame = frame.assign(x=frame.x.map(dict(enumerate(steps))))
-        label = f"base reward {_arm(df, 'base', study).batch_correct.mean():.2f}"
-        plot.curve(ax, frame, "x", "y", label=label, color=color, marker=marker)
-    ax.axhline(0, color="0.6", lw=0.7, zorder=0)
+    for study, arm in (("main", AVERAGE_BASE), ("weak base", WEAK_BASE)):
+        rows = where(study=study)(df)
+        frame = gaps(rows, "batch_correct_curve", other="hard")
+        label = arm.label.format(rows[rows.method == "base"].batch_correct.mean())
+        panels.curve(ax, frame[frame.method == "easy"], "x", "y", arm, label=label)
+    panels.reference(ax, y=0)
     ax.set(xlabel="step", ylabel="batch-correct rate, Easy minus Hard")
     ax.set_ylim(-0.15, 0.015)
-    ax.legend(loc="lower left")
+    panels.legend(ax, "lower left")
 
 
 @figure("agrae4", panel="right")
 def draw_focus_passes(df, ax):
-    _passes(df, ax, ("hard", "easy"))
-    _room(ax)
+    _passes(df, ax, "hard", "easy")
+    panels.legend(ax, "upper left", room=0.2, ncol=2, **COMPACT)
 
 
 @figure("agrae5", panel="left")
 def draw_training(df, ax):
-    for method in ("grpo", "agrae"):
-        part = _arm(df, method)
-        _curve(ax, long(part, "entropy_curve"), method, f"{NAMES[method]}, test")
-        frame = long(part, "train_entropy_curve").groupby("x").y.mean().reset_index()
-        _curve(ax, frame, method, f"{NAMES[method]}, train", linestyle="--")
-    ax.set(xlabel="step", ylabel="entropy per token, nats")
-    ax.legend(loc="upper right")
+    pair, look = ("grpo", "agrae"), {"mean": True, "linestyle": panels.DASHED}
+    _training(ax, MAIN(df), "entropy_curve", *pair, label="{}, test")
+    _training(ax, MAIN(df), "train_entropy_curve", *pair, label="{}, train", **look)
+    ax.set_ylabel("entropy per token, nats")
+    panels.legend(ax, "upper right")
 
 
 @figure("agrae5", panel="mid")
 def draw_accuracy(df, ax):
-    for method in ("grpo", "agrae"):
-        part = _arm(df, method)
-        _curve(ax, long(part, "greedy_curve"), method, f"{NAMES[method]}, greedy")
-        frame = long(part, "pass_1_curve")
-        _curve(ax, frame, method, f"{NAMES[method]}, pass@1", linestyle="--")
-    ax.set(xlabel="step", ylabel="accuracy, held-out prompts", ylim=(0.36, 0.7))
-    ax.legend(loc="lower right")
+    pair, look = ("grpo", "agrae"), {"linestyle": panels.DASHED}
+    _training(ax, MAIN(df), "greedy_curve", *pair, label="{}, greedy")
+    _training(ax, MAIN(df), "pass_1_curve", *pair, label="{}, pass@1", **look)
+    ax.set(ylabel="accuracy, held-out prompts", ylim=(0.36, 0.7))
+    panels.legend(ax, "lower right")
+
+
+def _both_passes(df, ax, cells: dict, spread: float):
+    """pass@1 and pass@256 minus GRPO's; cells: {(method, study): name}, downwards."""
+    at = np.arange(len(cells))[::-1]
+    for arm, column, shift in (
+        (PASS_256, "pass_256", spread), (PASS_1, "pass_1", -spread)
+    ):  # fmt: skip
+        found = [difference(column, m, study=study)(df) for m, study in cells]
+        panels.points(ax, at + shift, found, arm, across=True)
+    panels.reference(ax, x=0)
+    ax.set_yticks(at, cells.values())
 
 
 @figure("agrae5", panel="right")
 def draw_methods(df, ax):
-    methods = [m for m in METHODS if m != "grpo"]
-    at = np.arange(len(methods))[::-1]
-    for column, look, shift in (("pass_256", "agrae", 0.15), ("pass_1", "grpo", -0.15)):
-        found = [difference(df, column, m) for m in methods]
-        label = column.replace("_", "@")
-        _points(ax, at + shift, found, look, label, across=True)
-    ax.axvline(0, color="0.6", lw=0.7, zorder=0)
-    ax.set_yticks(at, [NAMES[m] for m in methods])
-    ax.tick_params(axis="y", labelsize=6)
-    ax.set(xlabel="difference to GRPO", ylim=(-0.6, len(methods) - 0.4))
+    cells = {(m, "main"): ADVANTAGES[m].label for m in METHODS if m != "grpo"}
+    _both_passes(df, ax, cells, 0.15)
+    panels.ticks(ax, "x", (-0.03, 0, 0.03))
+    ax.set(xlabel="difference to GRPO", ylim=(-0.6, len(cells) - 0.4))
     ax.set_xlim(-0.043, 0.05)  # room for the legend
-    ax.legend(loc="lower right", borderaxespad=0.1)
+    panels.legend(ax, "lower right", **COMPACT)
 
 
-def _agrae_against(df, ax, study: str, field: str, methods, default):
-    """Differences of pass@256 to GRPO against a field that is swept."""
-    both = beside(df, study)
-    for i, method in enumerate(methods):
-        found = []
-        values = sorted(both[(both.study == study)][field].unique())
-        values = sorted({*values, default})
-        for value in values:
-            one = both[(both.method == method) & (both[field] == value)]
-            # alpha means nothing to GRPO, the group size does
-            other = both[both.method == "grpo"]
-            other = other[(other[field] == value) | (field == "alpha")]
-            pair = one.set_index("seed").pass_256 - other.set_index("seed").pass_256
-            found.append(stats.mean(pair.dropna()))
-        _points(ax, np.array(values) * 1.06 ** (i - 1), found, method)
-    ax.axhline(0, color="0.6", lw=0.7, zorder=0)
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(values, [f"{v:g}" for v in values])
+def _swept(df, ax, field: str, *methods: str):
+    """Differences of pass@256 to GRPO, paired by seed, at each value of a field."""
+    both = beside(df, field).set_index(["seed", "group"], drop=False)
+    grpo = both.pass_256[both.method == "grpo"]
+    for i, (method, arm) in enumerate(arms(*methods).items()):
+        rows = both[both.method == method]
+        gap = rows.pass_256 - grpo.reindex(rows.index)
+        found = panels.means(gap.groupby(np.asarray(rows[field])))
+        panels.points(ax, np.array(list(found)) * 1.06 ** (i - 1), found.values(), arm)
+    panels.reference(ax, y=0)
+    panels.ticks(ax, "x", list(found), log=2)
     ax.set_ylabel("pass@256, difference to GRPO")
-
-
-def _room(ax):
-    """A legend above the data."""
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high + 0.2 * (high - low))
-    ax.legend(loc="upper left", ncol=3, columnspacing=0.8, borderaxespad=0.1)
+    panels.legend(ax, "lower left", room=0.1, **COMPACT)
 
 
 @figure("agrae5", panel="left", row=1)
 def draw_alpha(df, ax):
-    _agrae_against(df, ax, "alpha", "alpha", ("ass", "agrae"), 1.0)
+    _swept(df, ax, "alpha", "ass", "agrae")
     ax.set_xlabel("$\\alpha$")
-    _room(ax)
 
 
 @figure("agrae5", panel="mid", row=1)
 def draw_group(df, ax):
-    _agrae_against(df, ax, "group", "group", (PD, ND, "agrae"), 8)
+    _swept(df, ax, "group", PD, ND, "agrae")
     ax.set_xlabel("rollouts of a group $G$")
-    _room(ax)
 
 
 @figure("agrae5", panel="right", row=1)
 def draw_controls(df, ax):
-    at = np.arange(len(STUDIES))[::-1]
-    for column, look, shift in (("pass_256", "agrae", 0.12), ("pass_1", "grpo", -0.12)):
-        found = [difference(df, column, "agrae", study=s) for s in STUDIES]
-        _points(ax, at + shift, found, look, column.replace("_", "@"), across=True)
-    ax.axvline(0, color="0.6", lw=0.7, zorder=0)
-    ax.set_yticks(at, STUDIES.values())
+    cells = {("agrae", study): name for study, name in STUDIES.items()}
+    _both_passes(df, ax, cells, 0.12)
     ax.set(xlabel="A-GRAE minus GRPO", ylim=(-0.5, len(STUDIES) - 0.5))
     ax.set_xscale("symlog", linthresh=0.01)
-    ax.set_xticks([-0.1, -0.01, 0, 0.01], ["-0.1", "-0.01", "0", "0.01"])
-    ax.legend(loc="center left")
+    panels.ticks(ax, "x", (-0.1, -0.01, 0, 0.01))
+    panels.legend(ax, "upper left", **COMPACT)
 
 
 def _each_seed(df, ax, method: str):
-    part = _arm(df, method, "long")
-    color, _ = LOOK[method]
-    for steps, rates in zip(part.step_curve, part.batch_correct_curve, strict=True):
-        ax.plot(steps, rates, color=color, lw=0.6, alpha=0.5)
-    n = int(part.collapsed.sum())
-    ax.set_title(f"{NAMES[method]}: {n} of {len(part)} collapse")
+    rows, arm = where(study="long", method=method)(df), ADVANTAGES[method]
+    for steps, rates in zip(rows.step_curve, rows.batch_correct_curve, strict=True):
+        ax.plot(steps, rates, color=arm.color, lw=0.6, alpha=0.5)
+    ax.set_title(arm.label)
+    count = f"{rows.collapsed.sum()} of {len(rows)} runs collapse"
+    panels.note(ax, 0.97, 0.05, count, ha="right")
     ax.set(xlabel="step", ylabel="batch-correct rate, each seed", ylim=(0.4, 1))
 
 
@@ -1001,396 +915,271 @@ def draw_ass(df, ax):
 
 @figure("agrae6", panel="right")
 def draw_unsolved(df, ax):
-    for method in (ND, "ass", "agrae", "grpo"):
-        _curve(ax, long(_arm(df, method, "long"), "unsolved_curve"), method)
-    ax.set(xlabel="step", ylabel="unsolved of 128 prompts, expected", ylim=(0, None))
-    ax.legend(loc="upper right")
+    rows = where(study="long")(df)
+    _training(ax, rows, "unsolved_curve", ND, "ass", "agrae", "grpo")
+    ax.set(ylabel="unsolved of 128 prompts, expected", ylim=(0, None))
+    panels.legend(ax, "upper right")
 
 
 # --- claims --------------------------------------------------------------------------
 
 
-def _ordered(df, study: str = "main"):
-    """The least of GRPO - PD and ND - GRPO in final entropy, over seeds."""
-    wide = df[df.study == study].pivot(index="seed", columns="method", values="entropy")
-    least = np.minimum(wide["grpo"] - wide[PD], wide[ND] - wide["grpo"])
-    return stats.worst(least.dropna(), largest=False)
+def every_seed(column: str, *pairs: tuple[str, str], study: str = "main") -> Estimate:
+    """The least of the first minus the second method, over seeds and pairs."""
+
+    def least(df):
+        rows = where(study=study)(df)
+        wide = rows.pivot(index="seed", columns="method", values=column)
+        gap = np.minimum.reduce([wide[a] - wide[b] for a, b in pairs])
+        return stats.worst(gap[~np.isnan(gap)], largest=False)
+
+    words = QUANTITIES[column].__doc__
+    differences = " and of ".join(f"{a} minus {b}" for a, b in pairs)
+    phrase = f"smallest difference of {words} over seeds, of {differences}, where "
+    return Estimate(least, f"{phrase}study = {study}")
 
 
-def _between_studies(df, a: str, b: str, method: str = "grpo"):
-    df = df[df.study.isin([a, b]) & (df.method == method)]
-    return stats.paired(df, "entropy", "study", a, b)
+def at_every_k(df, method: str, above: int = 0) -> list[stats.Interval]:
+    """Paired differences of pass@k to GRPO, one for each k above a number."""
+    frame = gaps(MAIN.where(method=(method, "grpo"))(df), "pass_at_k", KS)
+    found = frame[(frame.method == method) & (frame.x > above)].groupby("x").y
+    return list(panels.means(found).values())
 
 
-def _every_seed(df, column: str, method: str, other: str):
-    """The least difference over seeds."""
-    wide = df[df.study == "main"].pivot(index="seed", columns="method", values=column)
-    return stats.worst((wide[method] - wide[other]).dropna(), largest=False)
+@estimate
+def at_the_worst_k(df):
+    """mean over seeds of pass@k, Negative-Dominant minus GRPO (paired), at the k where
+    it is smallest
+    """
+    return min(at_every_k(df, ND), key=lambda i: i.value)
 
 
-def _extreme_k(df, method: str, least: bool, above: int = 0):
-    """The paired difference to GRPO at the k > above where it is least or largest."""
-    frame = gaps(df, "pass_at_k", method)
-    at = [i for i, k in enumerate(KS) if k > above]
-    found = [stats.mean(frame[frame.x == i].y) for i in at]
-    return (min if least else max)(found, key=lambda i: i.value)
+@estimate
+def at_the_best_large_k(df):
+    """mean over seeds of pass@k, Positive-Dominant minus GRPO (paired), at the k above
+    16 where it is largest
+    """
+    return max(at_every_k(df, PD, above=16), key=lambda i: i.value)
 
 
-def _batch_gap(df, study: str, early: bool):
-    """Batch-correct rate, Easy minus Hard: mean of steps 1 to 5, or at the end."""
-    frame = gaps(df, "batch_correct_curve", "easy", "hard", study)
-    steps = _arm(df, "easy", study).step_curve.iloc[0]
-    last = len(steps) - 1
-    at = [i for i, s in enumerate(steps) if (1 <= s <= 5 if early else i == last)]
-    return stats.mean(frame[frame.x.isin(at)].groupby("seed").y.mean())
+def early(df):
+    """batch-correct rate, averaged over the logged ones of steps 1 to 5"""
+    import pandas as pd
+
+    when = (np.asarray(steps) for steps in df.step_curve)
+    rates = zip(when, map(np.asarray, df.batch_correct_curve), strict=True)
+    means = [y[(s >= 1) & (s <= 5)].mean() for s, y in rates]
+    return pd.Series(means, df.index)
 
 
-def _collapses(df, method: str):
-    return stats.mean(_arm(df, method, "long").collapsed.astype(float))
+CLIPPED = named("clip_low_mean + clip_high_mean", "fraction of tokens clipped")
+GRPO, LONG = MAIN.where(method="grpo"), where(study="long")
+EASY_HARD, ORDER = ("easy", "hard"), (("grpo", PD), (ND, "grpo"))
+ARM_OF = {"no_loss": PD, "no_gain": ND}
+NOTHING = "Any difference counts, since the runs are paired by seed."
+ALL_SEEDS = "The order must hold in every seed, and any difference counts."
+SAME = (
+    "In expectation an asymmetric estimator reweights prompts and does no more. A "
+    "tenth is small against the 0.7 and 1.2 that the two clips make of the ratios."
+)
 
 
-def _alone(df, study_method: str, side: str):
-    return stats.worst(df[df.method == study_method][f"clip_{side}_mean"])
+def clip_effect(clip: str) -> Estimate:
+    """GRPO's entropy with one clip minus that with none."""
+    pair = (clip, "no clip")
+    rows = where(method="grpo", study=pair)
+    return rows.paired(QUANTITIES["entropy"], study=pair)
 
 
-def _mean(df, method: str, *columns: str):
-    return stats.mean(sum(_arm(df, method)[c] for c in columns))
+def better(name: str, method: str, column: str = "pass_256", **fields) -> Claim:
+    """The claim that a method has a higher pass@k than GRPO."""
+    label, passes = ADVANTAGES[method].label, QUANTITIES[column].__doc__
+    text = f"{label} has a higher {passes} on held-out prompts than GRPO."
+    found = difference(column, method)
+    return Claim(name, text, estimate=found, above=0.0, reason=NOTHING, **fields)
 
 
-PAPER, NOTES = "arXiv 2602.05548", "ours"
-NOTHING = "more than nothing, paired"
-SAME = "within a tenth: what the clip makes of them is .7 and 1.2"
-
-
+setting = partial(Claim, place="the setting", origin="protocol", kind="precondition")
+figure_2 = partial(Claim, paper=AGRAE, place="figure 2")
+figure_3 = partial(Claim, paper=AGRAE, place="figure 3")
+figure_5 = partial(Claim, paper=AGRAE, place="figure 5")
+figure_9 = partial(Claim, paper=AGRAE, place="figure 9")
+clipping = partial(Claim, paper=CLIPPING, place="title and abstract", unit="nats",
+                   reason=NOTHING)  # fmt: skip
+definition = partial(Claim, place="definition", origin="protocol", kind="identity",
+                     below=1e-12, unit="fraction of tokens")  # fmt: skip
 CLAIMS = [
-    Claim(
-        "base_reward",
-        "The base policy is right in four to five cases out of ten.",
-        NOTES + ", the setting",
-        lambda df: _mean(df, "base", "batch_correct"),
-        above=0.4,
-        below=0.55,
-        reason="chosen so on other seeds: both signs of advantage are common",
-    ),
-    Claim(
-        "plateau",
-        "GRPO brings the training prompts to a batch-correct rate above .8.",
-        NOTES + ", the setting",
-        lambda df: _mean(df, "grpo", "batch_correct"),
-        above=0.8,
-        reason="chosen so on other seeds",
-    ),
-    Claim(
-        "clip_fraction",
-        "Of GRPO's tokens 1 to 10 % are clipped after the first steps.",
-        NOTES + ", the setting",
-        lambda df: _mean(df, "grpo", "clip_low_mean", "clip_high_mean"),
-        above=0.01,
-        below=0.1,
-        reason="what large models have; chosen so on other seeds",
-    ),
-    Claim(
-        "entropy_is_ordered",
-        "Final entropy is PD < GRPO < ND in every seed.",
-        PAPER + ", figure 3",
-        _ordered,
-        above=0.0,
-        reason="an order is an order, seed by seed",
-    ),
-    Claim(
-        "positive_dominant_loses_entropy",
-        "Positive-Dominant ends below .7 of GRPO's entropy.",
-        PAPER + ", figure 3",
-        partial(ratio, method=PD),
-        below=0.7,
-        reason="of a size that figure 3 would show; the prototype had .48",
-    ),
-    Claim(
-        "negative_dominant_keeps_entropy",
-        "Negative-Dominant ends above 1.2 of GRPO's entropy.",
-        PAPER + ", figure 3",
-        partial(ratio, method=ND),
-        above=1.2,
-        reason="of a size that figure 3 would show; the prototype had 1.34",
+    setting("base_reward",
+        "The base policy solves training prompts at a mean rate between 0.4 and 0.55.",
+        estimate=MAIN.where(method="base").mean(QUANTITIES["batch_correct"]),
+        above=0.4, below=0.55,
+        reason="The setting was chosen so on other seeds: both signs of the advantage "
+        "are common."),
+    setting("plateau",
+        "GRPO ends with a batch-correct rate of the training prompts above 0.8.",
+        estimate=GRPO.mean(QUANTITIES["batch_correct"]), above=0.8,
+        reason="The setting was chosen so on other seeds."),
+    setting("clip_fraction",
+        "The two clips together act on 1 to 10 % of GRPO's tokens, averaged over the "
+        "logged steps from step 5 on.",
+        estimate=GRPO.mean(CLIPPED), above=0.01, below=0.1, unit="fraction of tokens",
+        reason="Large models have such fractions; the setting was chosen so on other "
+        "seeds."),
+    figure_3("entropy_is_ordered",
+        "GRPO's final test entropy lies above Positive-Dominant's and below "
+        "Negative-Dominant's, in every seed.",
+        estimate=every_seed("entropy", *ORDER), above=0.0, unit="nats",
+        reason=ALL_SEEDS),
+    figure_3("positive_dominant_loses_entropy",
+        "Positive-Dominant ends with less than 0.7 of GRPO's test entropy.",
+        estimate=entropy(PD), below=0.7,
+        reason="Figure 3 would show a loss of this size; the prototype had 0.48."),
+    figure_3("negative_dominant_keeps_entropy",
+        "Negative-Dominant ends with more than 1.2 times GRPO's test entropy.",
+        estimate=entropy(ND), above=1.2,
+        reason="Figure 3 would show a gain of this size; the prototype had 1.34.",
         expected="failed",
-        because="there is no room: GRPO itself keeps .82 of the base policy's "
-        "entropy, and ND nearly all of it",
-    ),
-    Claim(
-        "agrae_entropy_is_above_grpo",
-        "A-GRAE ends with more entropy than GRPO.",
-        PAPER + ", figure 10",
-        partial(difference, column="entropy", method="agrae"),
-        above=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "agrae_entropy_is_below_nd",
-        "and with less than Negative-Dominant.",
-        NOTES,
-        partial(difference, column="entropy", method="agrae", other=ND),
-        below=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "no_clip_no_loss",
-        "Control, no clip: Positive-Dominant has GRPO's entropy.",
-        NOTES + "; an asymmetric estimator reweights prompts, no more",
-        partial(ratio, method=PD, study="no clip"),
-        above=0.9,
-        below=1.1,
+        because="There is no room: GRPO itself keeps 0.82 of the base policy's "
+        "entropy, and Negative-Dominant nearly all of it."),
+    Claim("agrae_entropy_is_above_grpo",
+        "A-GRAE ends with more test entropy than GRPO.", paper=AGRAE, place="figure 10",
+        estimate=difference("entropy", "agrae"), above=0.0, unit="nats",
+        reason=NOTHING),
+    Claim("agrae_entropy_is_below_nd",
+        "A-GRAE ends with less test entropy than Negative-Dominant.",
+        estimate=difference("entropy", "agrae", other=ND), below=0.0, unit="nats",
+        reason=NOTHING),
+    *family("{study}_{effect}",
+        "{study}, {effect} ends with 0.9 to 1.1 of GRPO's test entropy.",
+        lambda study, effect: entropy(ARM_OF[effect], study), paper=AGRAE,
+        place="figure 3", origin="control", kind="equivalence", above=0.9, below=1.1,
         reason=SAME,
-    ),
-    Claim(
-        "no_clip_no_gain",
-        "Control, no clip: Negative-Dominant has GRPO's entropy.",
-        NOTES + "; an asymmetric estimator reweights prompts, no more",
-        partial(ratio, method=ND, study="no clip"),
-        above=0.9,
-        below=1.1,
-        reason=SAME,
-    ),
-    Claim(
-        "on_policy_no_loss",
-        "Control, on-policy: Positive-Dominant has GRPO's entropy.",
-        NOTES + "; an asymmetric estimator reweights prompts, no more",
-        partial(ratio, method=PD, study="on-policy"),
-        above=0.9,
-        below=1.1,
-        reason=SAME,
-    ),
-    Claim(
-        "on_policy_no_gain",
-        "Control, on-policy: Negative-Dominant has GRPO's entropy.",
-        NOTES + "; an asymmetric estimator reweights prompts, no more",
-        partial(ratio, method=ND, study="on-policy"),
-        above=0.9,
-        below=1.1,
-        reason=SAME,
-    ),
-    Claim(
-        "entropy_is_ordered_by_random_rewards",
-        "Control, random rewards: the order of entropies is there all the same.",
-        NOTES + "; arXiv 2509.26114",
-        partial(_ordered, study="random reward"),
-        above=0.0,
-        reason="an order is an order, seed by seed",
-    ),
-    Claim(
-        "entropy_is_ordered_at_matched_steps",
-        "Control, updates of one length: so it is.",
-        NOTES,
-        partial(_ordered, study="matched step"),
-        above=0.0,
-        reason="an order is an order, seed by seed",
-    ),
-    Claim(
-        "low_clip_raises_entropy",
-        "GRPO with the low clip alone keeps more entropy than without a clip.",
-        "arXiv 2509.26114",
-        partial(_between_studies, a="low clip", b="no clip"),
-        above=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "high_clip_lowers_entropy",
-        "GRPO with the high clip alone keeps less than without a clip.",
-        "arXiv 2509.26114",
-        partial(_between_studies, a="high clip", b="no clip"),
-        below=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "no_gain_without_the_low_clip",
-        "With the high clip alone Negative-Dominant has GRPO's entropy.",
-        NOTES,
-        partial(ratio, method=ND, study="high clip"),
-        above=0.9,
-        below=1.1,
-        reason=SAME,
-    ),
-    Claim(
-        "positives_are_not_clipped_low",
-        "PSR, which has no negatives, meets the high clip alone,",
-        NOTES,
-        partial(_alone, study_method="psr", side="low"),
-        below=1e-12,
-        reason="by definition",
-    ),
-    Claim(
-        "negatives_are_not_clipped_high",
-        "and NSR the low one.",
-        NOTES,
-        partial(_alone, study_method="nsr", side="high"),
-        below=1e-12,
-        reason="by definition",
-    ),
-    Claim(
-        "grpo_lifts_pass_1",
-        "GRPO lifts pass@1 of held-out prompts.",
-        PAPER + ", figure 2",
-        partial(difference, column="pass_1", method="grpo", other="base"),
-        above=0.0,
-        reason=NOTHING + ". It was to hold in every seed; in one of the first 16 it is "
-        "lower by .006",
-    ),
-    Claim(
-        "grpo_lowers_pass_256",
-        "GRPO lowers their pass@256 below the base policy's, in every seed.",
-        PAPER + ", figure 2",
-        partial(_every_seed, column="pass_256", method="base", other="grpo"),
-        above=0.0,
-        reason="in every seed",
-    ),
-    Claim(
-        "negative_dominant_at_every_k",
-        "Negative-Dominant is at least as good as GRPO at every k.",
-        PAPER + ", figure 2",
-        partial(_extreme_k, method=ND, least=True),
-        above=-0.002,
-        reason="at the k where it is worst; .002 is one prompt of 512",
+        study={"no clip": "Without a clip",
+               "on-policy": "With fresh samples for every update"},
+        effect={"no_loss": "Positive-Dominant", "no_gain": "Negative-Dominant"}),
+    figure_3("entropy_is_ordered_by_random_rewards",
+        "With random rewards GRPO's final test entropy lies above Positive-Dominant's "
+        "and below Negative-Dominant's, in every seed.", origin="control",
+        estimate=every_seed("entropy", *ORDER, study="random reward"), above=0.0,
+        unit="nats", reason=f"{ALL_SEEDS} By arXiv 2509.26114 the clips move entropy "
+        "whatever the reward is."),
+    figure_3("entropy_is_ordered_at_matched_steps",
+        "With updates of one length GRPO's final test entropy lies above "
+        "Positive-Dominant's and below Negative-Dominant's, in every seed.",
+        estimate=every_seed("entropy", *ORDER, study="matched step"), above=0.0,
+        origin="control", unit="nats", reason=ALL_SEEDS),
+    clipping("low_clip_raises_entropy",
+        "With the low clip alone GRPO ends with more test entropy than without a clip.",
+        estimate=clip_effect("low clip"), above=0.0),
+    clipping("high_clip_lowers_entropy",
+        "With the high clip alone GRPO ends with less test entropy than without any.",
+        estimate=clip_effect("high clip"), below=0.0),
+    figure_3("no_gain_without_the_low_clip",
+        "With the high clip alone Negative-Dominant ends with 0.9 to 1.1 of GRPO's "
+        "test entropy.", origin="control", kind="equivalence",
+        estimate=entropy(ND, "high clip"), above=0.9, below=1.1, reason=SAME),
+    definition("positives_are_not_clipped_low",
+        "The low clip never acts on PSR, which has no negative advantages, from step 5 "
+        "on in any study.",
+        estimate=where(method="psr").worst(
+            named("clip_low_mean", "fraction of tokens clipped low")),
+        reason="By definition the low clip acts on negative advantages alone."),
+    definition("negatives_are_not_clipped_high",
+        "The high clip never acts on NSR, which has no positive advantages, from step "
+        "5 on in any study.",
+        estimate=where(method="nsr").worst(
+            named("clip_high_mean", "fraction of tokens clipped high")),
+        reason="By definition the high clip acts on positive advantages alone."),
+    figure_2("grpo_lifts_pass_1",
+        "GRPO raises pass@1 of held-out prompts above the base policy's, in the mean "
+        "over seeds.",
+        estimate=difference("pass_1", "grpo", other="base"), above=0.0, reason=NOTHING,
+        written="after",
+        history=(("2026-11-21", "'in every seed' became the mean over seeds: in one of "
+                  "the first 16 pass@1 is lower by 0.006"),)),
+    figure_2("grpo_lowers_pass_256",
+        "GRPO lowers pass@256 of held-out prompts below the base policy's, in every "
+        "seed.",
+        estimate=every_seed("pass_256", ("base", "grpo")), above=0.0,
+        reason="The fall must show in every seed, and any difference counts."),
+    figure_2("negative_dominant_at_every_k",
+        "Negative-Dominant's pass@k on held-out prompts is at least GRPO's, to 0.002, "
+        "at every k from 1 to 256.",
+        estimate=at_the_worst_k, above=-0.002,
+        reason="The k where it is worst decides; 0.002 is one prompt of 512.",
         expected="failed",
-        because="beta reweights prompts, and Negative-Dominant is a hidden focus on "
-        "easy ones, W = p + (1-p)/beta: on-policy, where nothing else is left, it is "
-        "worse still. The entropy that the clip keeps does not make up for it",
-    ),
-    Claim(
-        "positive_dominant_at_large_k",
-        "Positive-Dominant is worse than GRPO at every k above 16.",
-        PAPER + ", figure 2",
-        partial(_extreme_k, method=PD, least=False, above=16),
-        below=0.0,
-        reason="at the k where it is best",
+        because="The factor beta reweights prompts, and Negative-Dominant is a hidden "
+        "focus on easy ones, W = p + (1-p)/beta: on-policy, where nothing else is "
+        "left, it is worse still. The entropy that the clip keeps does not make up for "
+        "it."),
+    figure_2("positive_dominant_at_large_k",
+        "Positive-Dominant's pass@k on held-out prompts is below GRPO's at every k "
+        "from 32 to 256.",
+        estimate=at_the_best_large_k, below=0.0,
+        reason="The k where it is best decides.", expected="failed",
+        because="Positive-Dominant is a hidden focus on hard prompts, W = p + beta "
+        "(1-p), and better for it, more so on-policy."),
+    figure_2("on_policy_negative_dominant_is_worse",
+        "With fresh samples for every update Negative-Dominant has a lower pass@256 on "
+        "held-out prompts than GRPO.", origin="control",
+        estimate=difference("pass_256", ND, study="on-policy"), below=0.0,
+        reason=f"It is a hidden focus on easy prompts. {NOTHING}"),
+    figure_2("on_policy_positive_dominant_is_better",
+        "With fresh samples for every update Positive-Dominant has a higher pass@256 "
+        "on held-out prompts than GRPO.", origin="control",
+        estimate=difference("pass_256", PD, study="on-policy"), above=0.0,
+        reason=f"It is a hidden focus on hard prompts. {NOTHING}"),
+    figure_5("easy_is_faster_early",
+        "Easy has a higher batch-correct rate of the training prompts than Hard over "
+        "steps 1 to 5.",
+        estimate=MAIN.paired(early, method=EASY_HARD), above=0.0, reason=NOTHING,
         expected="failed",
-        because="it is a hidden focus on hard prompts, W = p + beta (1-p), and "
-        "better for it, more so on-policy",
-    ),
-    Claim(
-        "on_policy_negative_dominant_is_worse",
-        "Control, on-policy: Negative-Dominant has the lower pass@256.",
-        NOTES + "; a hidden focus on easy prompts",
-        partial(difference, column="pass_256", method=ND, study="on-policy"),
-        below=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "on_policy_positive_dominant_is_better",
-        "Control, on-policy: Positive-Dominant has the higher pass@256.",
-        NOTES + "; a hidden focus on hard prompts",
-        partial(difference, column="pass_256", method=PD, study="on-policy"),
-        above=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "easy_is_faster_early",
-        "In steps 1 to 5 Easy has the higher batch-correct rate.",
-        PAPER + ", figure 5",
-        partial(_batch_gap, study="main", early=True),
-        above=0.0,
-        reason=NOTHING,
-        expected="failed",
-        because="with half of the rollouts right from the start, prompts that are "
-        "hard have as much to give; a prototype saw it with a base reward of .05 "
-        "alone",
-    ),
-    Claim(
-        "hard_is_better_late",
-        "At the end Hard has it.",
-        PAPER + ", figure 5",
-        partial(_batch_gap, study="main", early=False),
-        below=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "easy_is_faster_early_from_a_weak_base",
-        "Easy is faster early where the base policy is right in one of twenty cases.",
-        NOTES + "; seen in a prototype",
-        partial(_batch_gap, study="weak base", early=True),
-        above=0.01,
-        reason="a point would be seen in figure 5. It was 0 before the first run, "
-        "whose interval was -.002 to .002",
-        expected="failed",
-        because="the difference changes its sign within these steps and is a thousandth"
-        ": there are too few easy prompts to be fast on",
-    ),
-    Claim(
-        "hard_at_large_k",
-        "Hard has a higher pass@256 than GRPO.",
-        PAPER + ", figure 4",
-        partial(difference, column="pass_256", method="hard"),
-        above=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "agrae_pass_1",
-        "A-GRAE has a higher pass@1 than GRPO.",
-        PAPER + ", table 1",
-        partial(difference, column="pass_1", method="agrae"),
-        above=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "agrae_pass_256",
-        "A-GRAE has a higher pass@256 than GRPO.",
-        PAPER + ", table 1",
-        partial(difference, column="pass_256", method="agrae"),
-        above=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "agrae_pass_256_of_large_groups",
-        "With 32 rollouts A-GRAE has a higher pass@256 than GRPO.",
-        NOTES,
-        lambda df: difference(df[df.group == 32], "pass_256", "agrae", study="group"),
-        above=0.0,
-        reason=NOTHING + ". Written after a look at the first 16 seeds, "
-        "before one at others",
-    ),
-    Claim(
-        "ddas_pass_256",
-        "DDAS alone has a higher pass@256 than GRPO.",
-        PAPER + ", ablation",
-        partial(difference, column="pass_256", method="ddas"),
-        above=0.0,
-        reason=NOTHING + ". Written after a look at 64 seeds",
-    ),
-    Claim(
-        "ass_pass_256",
-        "ASS alone has a higher pass@256 than GRPO.",
-        PAPER + ", ablation",
-        partial(difference, column="pass_256", method="ass"),
-        above=0.002,
-        reason="one prompt of 512. Written after a look at 64 seeds",
-        expected="failed",
-        because="it is a mild Negative-Dominant: what A-GRAE gains it has from DDAS, "
-        "which leans to hard prompts once omega is above one half",
-    ),
-    Claim(
-        "w_reinforce_at_large_k",
-        "W-REINFORCE has a higher pass@256 than GRPO.",
-        "arXiv 2506.01347; " + PAPER + ", table 1",
-        partial(difference, column="pass_256", method="w_reinforce"),
-        above=0.0,
-        reason=NOTHING,
-    ),
-    Claim(
-        "negative_dominant_collapses",
-        "Negative-Dominant collapses in more than one run of ten.",
-        PAPER + ", figure 9: 3 of 10",
-        partial(_collapses, method=ND),
-        above=0.1,
-        reason="a collapse: 5 points below its maximum with 30 % more unsolved prompts",
-        expected="failed",
-        because="with a verifier that is always right the batch-correct rate of no "
-        "run falls by more than .4 points in 200 steps; with random rewards it falls "
-        "by 36",
-    ),
-    Claim(
-        "ass_is_stable",
-        "ASS never collapses.",
-        PAPER + ", figure 9",
-        lambda df: stats.worst(_arm(df, "ass", "long").collapsed.astype(float)),
-        below=0.5,
-        reason="one collapse would count as 1",
-    ),
-]
+        because="With half of the rollouts right from the start, prompts that are hard "
+        "have as much to give; a prototype saw it with a base reward of 0.05 alone."),
+    figure_5("hard_is_better_late",
+        "Hard ends with a higher batch-correct rate of the training prompts than Easy.",
+        estimate=difference("batch_correct", *EASY_HARD), below=0.0, reason=NOTHING),
+    Claim("easy_is_faster_early_from_a_weak_base",
+        "From a weak base policy Easy leads Hard by more than 0.01 in batch-correct "
+        "rate over steps 1 to 5.", place="seen in a prototype",
+        estimate=where(study="weak base").paired(early, method=EASY_HARD), above=0.01,
+        reason="A hundredth would be seen in figure 5.", expected="failed",
+        because="The difference changes its sign within these steps and is a "
+        "thousandth: there are too few easy prompts to be fast on.", written="after",
+        history=(("2026-11-21", "0 became 0.01 after the first run, whose interval was "
+                  "-0.002 to 0.002"),)),
+    better("hard_at_large_k", "hard", paper=AGRAE, place="figure 4"),
+    better("agrae_pass_1", "agrae", "pass_1", paper=AGRAE, place="table 1"),
+    better("agrae_pass_256", "agrae", paper=AGRAE, place="table 1"),
+    Claim("agrae_pass_256_of_large_groups",
+        "With 32 rollouts of a prompt A-GRAE has a higher pass@256 on held-out prompts "
+        "than GRPO.", estimate=where(study="group", group=32).paired(
+            QUANTITIES["pass_256"], method=("agrae", "grpo")),
+        above=0.0, reason=NOTHING, written="after",
+        history=(("2026-11-21", "written after a look at the first 16 seeds, before "
+                  "one at others"),)),
+    better("ddas_pass_256", "ddas", paper=AGRAE, place="ablation", written="after",
+        history=(("2026-11-21", "written after a look at 64 seeds"),)),
+    Claim("ass_pass_256",
+        "ASS has a pass@256 on held-out prompts that is more than 0.002 above GRPO's.",
+        paper=AGRAE, place="ablation", estimate=difference("pass_256", "ass"),
+        above=0.002, reason="One prompt of 512 is 0.002.", expected="failed",
+        because="ASS is a mild Negative-Dominant: what A-GRAE gains it has from DDAS, "
+        "which leans to hard prompts once omega is above one half.", written="after",
+        history=(("2026-11-21", "written after a look at 64 seeds"),)),
+    better("w_reinforce_at_large_k", "w_reinforce", paper=ZHU,
+        place="pass@256; also table 1 of arXiv 2602.05548"),
+    figure_9("negative_dominant_collapses",
+        "Negative-Dominant collapses in more than one of ten runs of 200 steps.",
+        estimate=LONG.where(method=ND).mean(QUANTITIES["collapsed"]), above=0.1,
+        unit="fraction of runs", expected="failed",
+        reason="The paper has 3 collapses in 10 runs. A collapse is a batch-correct "
+        "rate 0.05 below its maximum together with 30 % more unsolved prompts.",
+        because="With a verifier that is always right the batch-correct rate of no run "
+        "falls by more than 0.4 points in 200 steps; with random rewards it falls by "
+        "36."),
+    figure_9("ass_is_stable",
+        "ASS collapses in no run of 200 steps.",
+        estimate=LONG.where(method="ass").worst(QUANTITIES["collapsed"]), below=0.5,
+        unit="runs", reason="One collapse would count as 1."),
+]  # fmt: skip

@@ -5,17 +5,18 @@ Reference: "Unveiling Implicit Advantage Symmetry" (A-GRAE, arXiv 2602.05548), t
 authors' code are ours. Studies:
 
   size    sum |A| of a group by its number of correct rollouts, for every estimator,
-          with the 2G sqrt(p(1-p)) of theorem 2; and W of E[dh] = eta W (E_pos -
-          E_neg), what an estimator makes of a prompt on average
-  motion  one softmax over 40 trajectories, 8 sampled: motion of the logits by autograd
-          against theorem 1, with the limit (i): logits of unsampled trajectories rest
-          where sum A = 0, their probabilities do not; the same with 1/length weights,
-          (iii); and both sides of the expectation over all 4^6 groups
-  tree    one softmax per prefix, 4 tokens and 3 places, (ii): unsampled tokens rest at
-          the root alone, as the rollouts that pass a prefix have no symmetry of theirs
+          with the 2G sqrt(p(1-p)) of theorem 2; and the weight W that an estimator
+          gives to a prompt on average, E[dh] = eta W (E_pos - E_neg)
+  motion  one softmax over 40 trajectories, 8 of them sampled: the motion of the logits
+          by autograd against theorem 1, with limit (i): where sum A = 0, the logits of
+          unsampled trajectories rest and their probabilities do not; the motion with
+          1/length weights, limit (iii); and both sides of the expectation over all 4^6
+          groups
+  tree    one softmax per prefix, 4 tokens and 3 places, limit (ii): unsampled tokens
+          rest at the root alone, as sum A over the rollouts that pass a prefix is not 0
 
-Groups are mixed, rewards 0 and 1, omega = .5 is held fixed. Everything is float64 and
-exact but for rounding; seeds are random logits, rewards and samples.
+Groups are mixed, rewards are 0 and 1, and omega is held fixed at 0.5. Everything is
+float64 and exact up to rounding; a seed sets the logits, the rewards and the samples.
 Expected: identities to 1e-12; beyond the root unsampled tokens move by about 1.
 Cost on one core: smoke 2 s, quick 5 s, paper 20 s.
 """
@@ -25,7 +26,20 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import Claim, figure, grid, plot, rng, stats
+from symlab.harness import (
+    Claim,
+    estimate,
+    family,
+    figure,
+    grid,
+    named,
+    panels,
+    plot,
+    rng,
+    stats,
+    where,
+)
+from symlab.papers import ADVANTAGES, AGRAE
 
 LANES = 64
 OMEGA = 0.5
@@ -45,13 +59,13 @@ PRINTED = {  # sum |A| of A-GRAE for 1..7 of 8 correct, by hand from its formula
 @dataclass(frozen=True)
 class Config:
     study: str = "size"
-    """'size': of groups; 'motion': of one softmax; 'tree': of a softmax per prefix."""
+    """'size': sums of groups; 'motion': one softmax; 'tree': a softmax per prefix."""
     method: str = "grpo"
-    """Of symlab.rlvr.advantages."""
+    """An estimator of symlab.rlvr.advantages."""
     group: int = 8
     """Rollouts of a group."""
     seed: int = 0
-    """Logits, rewards and samples; 'size' is not random."""
+    """Logits, rewards and samples; the study 'size' is not random."""
 
 
 def sweep(scale: str) -> list[Config]:
@@ -68,7 +82,7 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _size(c: Config) -> dict:
-    """Sizes by the number of correct rollouts; W on the grid of success rates."""
+    """Sizes by the number of correct rollouts, and W on the grid of success rates."""
     from symlab.rlvr import theory
     from symlab.rlvr.advantages import advantages
 
@@ -89,7 +103,7 @@ def _size(c: Config) -> dict:
 
 
 def mixed(draws, probability, correct, group: int) -> np.ndarray:
-    """A sampled group (G,) that has correct and wrong ones."""
+    """A sampled group (G,) that has both correct and wrong trajectories."""
     while True:
         found = draws.choice(len(probability), group, p=probability)
         if 0 < correct[found].sum() < group:
@@ -97,6 +111,7 @@ def mixed(draws, probability, correct, group: int) -> np.ndarray:
 
 
 def _motion(c: Config) -> dict:
+    """Motions of one softmax against theorem 1 and its limits (i) and (iii)."""
     from symlab.rlvr import theory
     from symlab.rlvr.advantages import advantages
 
@@ -137,7 +152,7 @@ def by_autograd(h, group, a) -> np.ndarray:
 
 
 def _expectation_error(c: Config, draws) -> float:
-    """Of E[dh] = eta W (E_pos - E_neg), relative to the largest motion."""
+    """The error of E[dh] = eta W (E_pos - E_neg), relative to the largest motion."""
     from symlab.rlvr import theory
 
     pi = draws.dirichlet(np.ones(SMALL))
@@ -149,7 +164,7 @@ def _expectation_error(c: Config, draws) -> float:
 
 
 def _tree(c: Config) -> dict:
-    """Largest motion of tokens not sampled, at prefixes that were, by place."""
+    """Largest motion of unsampled tokens at prefixes that were sampled, by place."""
     import torch
 
     from symlab.rlvr.advantages import advantages
@@ -177,7 +192,7 @@ def _tree(c: Config) -> dict:
 
 
 def leaves(logits):
-    """log pi of all trajectories, (BRANCHES ** PLACES,), last token fastest."""
+    """log pi (BRANCHES ** PLACES,) of all trajectories, the last token fastest."""
     import torch
 
     found = torch.zeros(1, 1, dtype=torch.float64)
@@ -191,359 +206,276 @@ STUDIES = {"size": _size, "motion": _motion, "tree": _tree}
 
 # --- table and figure ----------------------------------------------------------------
 
-LOOK = {  # color, marker, line
-    "grpo": (plot.BLACK, "o", "-"),
-    "dr_grpo": (plot.GREEN, "s", "-"),
-    "positive_dominant": (plot.ORANGE, "^", "-"),
-    "negative_dominant": (plot.BLUE, "v", "-"),
-    "hard": (plot.ORANGE, "D", "-"),
-    "easy": (plot.BLUE, "P", "-"),
-    "ddas": (plot.GREEN, "s", "-"),
-    "ass": ("#E69F00", "X", "-"),
-    "agrae": (plot.PINK, "o", "-"),
-    "agrae_released": ("#888888", "X", "-"),
-    "w_reinforce": (plot.GREEN, "o", "-"),
-    "psr": (plot.ORANGE, "^", "-"),
-    "nsr": (plot.BLUE, "v", "-"),
-}
-NAMES = {
-    "grpo": "GRPO, DAPO",
-    "dr_grpo": "Dr.GRPO",
-    "positive_dominant": "PD, $\\beta=10$",
-    "negative_dominant": "ND, $\\beta=10$",
-    "hard": "Hard",
-    "easy": "Easy",
-    "ddas": "DDAS",
-    "ass": "ASS",
-    "agrae": "A-GRAE",
-    "agrae_released": "as released",
-    "w_reinforce": "W-REINFORCE",
-    "psr": "PSR",
-    "nsr": "NSR",
-}
+SIZE, MOTION, TREE = (where(study=study) for study in STUDIES)
+COMPACT = {"columnspacing": 0.8, "borderaxespad": 0.1, "handlelength": 1.6}
 
 
 def table(df):
-    """sum |A|, G = 8, omega = .5: the paper's A-GRAE and what its code computes."""
+    """sum |A| at G = 8 and omega = 0.5: A-GRAE by the paper and by its code."""
     import pandas as pd
 
     from symlab.rlvr.theory import update_size
 
-    k = range(1, 8)
-    paper = update_size("agrae", 8, omega=OMEGA)[1:8]
-    code = update_size("agrae_released", 8, omega=OMEGA, std="population")[1:8]
-    own = update_size("agrae_released", 8, omega=OMEGA)[1:8]
-    return pd.DataFrame(
-        {
-            "correct of 8": list(k),
-            "GRPO": [f"{x:.2f}" for x in update_size("grpo", 8)[1:8]],
-            "A-GRAE, paper": [f"{x:.2f}" for x in paper],
-            "A-GRAE, released code": [f"{x:.2f}" for x in code],
-            "ratio": [f"{x:.2f}" for x in code / paper],
-            "released code with its own std": [f"{x:.2f}" for x in own],
-        }
-    )
+    def of(method: str, **options):
+        return update_size(method, 8, omega=OMEGA, **options)[1:8]
+
+    paper, code = of("agrae"), of("agrae_released", std="population")
+    sums = {
+        "GRPO": of("grpo"),
+        "A-GRAE, paper": paper,
+        "A-GRAE, released code": code,
+        "ratio": code / paper,
+        "released code with its own std": of("agrae_released"),
+    }
+    shown = {name: [f"{x:4.2f}" for x in found] for name, found in sums.items()}
+    return pd.DataFrame({"correct of 8": range(1, 8)} | shown)
 
 
-def _of(df, method: str, group: int = 8):
-    return df[(df.method == method) & (df.study == "size") & (df.group == group)].iloc[
-        0
-    ]
+def _line(ax, x, y, method: str, **look):
+    arm = ADVANTAGES[method]
+    style = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line} | look
+    ax.plot(x, y, label=arm.label, **style)
 
 
-def _sizes(df, ax, methods, scale: str = "linear"):
-    for m in methods:
-        row, (color, marker, line) = _of(df, m), LOOK[m]
-        ax.plot(row.rate, row["size"], line, color=color, marker=marker, label=NAMES[m])
+def _sizes(df, ax, *methods: str, ylim: tuple[float, float], columns: int = 2):
+    rows = SIZE.where(group=8)(df).set_index("method")
+    for method in methods:
+        _line(ax, rows.rate[method], rows["size"][method], method)
     p = np.linspace(0.01, 0.99, 99)
     plot.theory(ax, p, 16 * np.sqrt(p * (1 - p)), label="$2G\\sqrt{p(1-p)}$")
-    ax.set(xlabel="success rate of the group $p$", yscale=scale, xlim=(0, 1))
+    ax.set(xlabel="success rate of the group $p$", xlim=(0, 1), ylim=ylim)
     ax.set_ylabel("update size $\\sum|A|$, $G=8$")
-    ax.legend(loc="upper left", ncol=2, columnspacing=0.8, borderaxespad=0.1)
+    panels.legend(ax, "upper left", ncol=columns, **COMPACT)
 
 
 @figure("agrae1", panel="left")
 def draw_sizes(df, ax):
-    methods = ("grpo", "dr_grpo", "positive_dominant", "negative_dominant")
-    _sizes(df, ax, methods, "log")
-    ax.set_ylim(1, 250)
+    ax.set_yscale("log")
+    methods = ("positive_dominant", "negative_dominant", "grpo", "dr_grpo")
+    _sizes(df, ax, *methods, ylim=(1, 700), columns=1)
+    panels.note(ax, 0.5, 0.03, "$\\beta=10$; DAPO as GRPO", ha="center")
 
 
 @figure("agrae1", panel="mid")
 def draw_refocused(df, ax):
-    _sizes(df, ax, ("hard", "easy", "ddas", "ass", "agrae", "agrae_released"))
-    ax.set_ylim(0, 24)
+    methods = ("hard", "easy", "ddas", "ass", "agrae", "agrae_released")
+    _sizes(df, ax, *methods, ylim=(0, 24))
 
 
 @figure("agrae1", panel="right")
 def draw_uncoupled(df, ax):
-    _sizes(df, ax, ("w_reinforce", "psr", "nsr"))
-    ax.set_ylim(0, 11.5)
+    _sizes(df, ax, "w_reinforce", "psr", "nsr", ylim=(0, 11.5), columns=1)
 
 
 @figure("agrae1", panel="left", row=1)
 def draw_tree(df, ax):
-    import pandas as pd
-
-    df = df[df.study == "tree"]
-    for m in ("grpo", "negative_dominant", "agrae"):
-        part = df[df.method == m]
-        rows = [(d + 1, x) for b in part.by_place for d, x in enumerate(b)]
-        frame = pd.DataFrame(rows, columns=["place", "motion"])
-        color, marker, _ = LOOK[m]
-        plot.curve(
-            ax, frame, "place", "motion", label=NAMES[m], color=color, marker=marker
-        )
+    frame = panels.unrolled(TREE(df), range(1, PLACES + 1), "by_place", ["method"])
+    shown = {m: ADVANTAGES[m] for m in ("grpo", "negative_dominant", "agrae")}
+    panels.curves(ax, frame, "x", "y", "method", shown)
     ring = {"marker": "o", "ms": 8, "mfc": "none", "linestyle": "none"}
     plot.theory(ax, [1], [0], label="theorem 1", **ring)
     ax.set(xlabel="place of the token", xticks=range(1, PLACES + 1))
     ax.set(ylabel="largest $|dh|/\\eta$ of unsampled", ylim=(-0.05, 1.3))
-    ax.legend(loc="upper left")
+    panels.legend(ax, "upper left")
 
 
-def _weights(df, ax, methods, scales=None):
-    base = _of(df, "grpo").weight
-    for m in methods:
-        color, marker, line = LOOK[m]
-        ratio = _of(df, m).weight / base
-        ax.plot(
-            GRID, ratio, line, color=color, marker=marker, markevery=6, label=NAMES[m]
-        )
-    for i, s in enumerate(scales or ()):
-        plot.theory(ax, GRID, s * (1 - GRID) + GRID, label="" if i else "$s(1-p)+p$")
-    ax.axhline(1, color="0.6", lw=0.7, zorder=0)
+def _weights(df, ax, *methods: str, **look):
+    weights = SIZE.where(group=8)(df).set_index("method").weight
+    for method in methods:
+        _line(ax, GRID, weights[method] / weights["grpo"], method, markevery=6, **look)
+    panels.reference(ax, y=1)
     ax.set(xlabel="success rate of the policy $p$", yscale="log", xlim=(0, 1))
     ax.set_ylabel("expected update over GRPO's")
 
 
 @figure("agrae1", panel="mid", row=1)
 def draw_hidden_focus(df, ax):
-    _weights(df, ax, ("positive_dominant", "negative_dominant"), (10, 0.1))
+    _weights(df, ax, "positive_dominant", "negative_dominant", linestyle="-")
+    for s, label in ((10, "$s(1-p)+p$"), (0.1, "")):
+        plot.theory(ax, GRID, s * (1 - GRID) + GRID, label=label)
+    panels.note(ax, 0.97, 0.03, "$\\beta=10$", ha="right")
     ax.set_ylim(0.08, 60)
-    ax.legend(loc="upper right", borderaxespad=0.1)
+    panels.legend(ax, "upper right", **COMPACT)
 
 
 @figure("agrae1", panel="right", row=1)
 def draw_focus(df, ax):
-    _weights(df, ax, ("hard", "easy", "ddas", "agrae", "agrae_released"))
+    _weights(df, ax, "hard", "easy", "ddas", "agrae", "agrae_released")
+    panels.ticks(ax, "y", (0.5, 1, 2, 4))
     ax.set_ylim(0.4, 9)
-    ax.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
-    ax.minorticks_off()
-    ax.legend(loc="upper left", ncol=2, columnspacing=0.8, borderaxespad=0.1)
+    panels.legend(ax, "upper left", ncol=2, **COMPACT)
 
 
 # --- claims --------------------------------------------------------------------------
 
-
-def _worst(column: str, methods=METHODS, study: str = "motion", largest: bool = True):
-    def estimate(df):
-        rows = df[(df.study == study) & df.method.isin(methods)]
-        return stats.worst(rows[column], largest)
-
-    return estimate
-
-
-def _closed_form(df, method: str, form):
-    """The largest difference of sum |A| from a closed form in (p, G), over G."""
-    rows = df[(df.study == "size") & (df.method == method)]
-    gaps = [
-        abs(np.asarray(r["size"]) - form(np.asarray(r.rate), r.group)).max()
-        / max(np.asarray(r["size"]).max(), 1.0)
-        for _, r in rows.iterrows()
-    ]
-    return stats.worst(gaps)
+FORMS = {  # sum |A| of a group of G with the success rate p
+    "grpo": lambda p, g: 2 * g * np.sqrt(p * (1 - p)),
+    "hard": lambda p, g: g * np.sqrt(1 - p),
+    "easy": lambda p, g: g * np.sqrt(p),
+}
+SCALES = {"grpo": 1.0, "positive_dominant": 10.0, "negative_dominant": 0.1}
 
 
-def _peak(df):
-    """How far from 1/2 the update of GRPO is largest."""
-    rows = df[(df.study == "size") & (df.method == "grpo")]
-    return stats.worst(
-        [abs(r.rate[int(np.argmax(r["size"]))] - 0.5) for _, r in rows.iterrows()]
-    )
+def off_form(df):
+    """relative distance of sum |A| from its closed form"""
+
+    def gap(row):
+        size = np.asarray(row["size"])
+        form = FORMS[row.method](np.asarray(row.rate), row.group)
+        return abs(size - form).max() / max(size.max(), 1.0)
+
+    return df.apply(gap, axis=1)
 
 
-def _large_group(df):
-    """Of W from its form for large groups, relative, at the largest group."""
+def off_half(df):
+    """distance from 1/2 to the success rate with the largest sum |A|"""
+    return df.apply(lambda r: abs(r.rate[int(np.argmax(r["size"]))] - 0.5), axis=1)
+
+
+def off_limit(df):
+    """relative distance of W from its form for large groups at p from 0.1 to 0.9"""
     from symlab.rlvr.theory import large_group_weight
 
-    g, gaps = df.group.max(), []
     inside = (GRID > 0.1) & (GRID < 0.9)
-    scales = {"grpo": 1.0, "positive_dominant": 10.0, "negative_dominant": 0.1}
-    for m, s in scales.items():
-        form = large_group_weight(GRID, g, s)
-        gaps.append(np.abs(np.asarray(_of(df, m, g).weight) / form - 1)[inside].max())
-    return stats.worst(gaps)
+
+    def gap(row):
+        form = large_group_weight(GRID, row.group, SCALES[row.method])
+        return np.abs(np.asarray(row.weight) / form - 1)[inside].max()
+
+    return df.apply(gap, axis=1)
 
 
-def _printed(df):
-    """The largest difference from the sums worked out by hand."""
+def largest_groups(df):
+    """the group is the largest"""
+    return df[df.group == df.group.max()]
+
+
+@estimate
+def off_hand(df):
+    """largest difference of sum |A| of A-GRAE, by the paper's formula or by that of its
+    code, from the sum worked out by hand, for 1 to 7 of 8 correct rollouts
+    """
     from symlab.rlvr.theory import update_size
 
     gaps = []
-    for m, expected in PRINTED.items():
-        options = {"std": "population"}
-        found = update_size(m, 8, omega=OMEGA, **options)[1:8]
+    for method, expected in PRINTED.items():
+        found = update_size(method, 8, omega=OMEGA, std="population")[1:8]
         gaps.append(np.abs(found - expected).max())
     return stats.worst(gaps)
 
 
-PAPER, OURS = "arXiv 2602.05548", "ours"
-ROUNDING = "an identity: rounding of float64"
+def largest(rows, column: str, words: str):
+    """The largest value of a column over all runs, under a readable name."""
+    return rows.worst(named(column, words))
+
+
+SYMMETRICALLY = MOTION.where(method=SYMMETRIC)
+SYMMETRIC_NAMES = "GRPO, DAPO, Dr. GRPO, Hard, Easy and DDAS"
+RESTS = "|dh| / eta of an unsampled logit"
+ROUNDING = "The statement is an identity up to the rounding of float64"
+identity = partial(Claim, paper=AGRAE, kind="identity", below=1e-12,
+                   reason=f"{ROUNDING}.")  # fmt: skip
+theorem_1 = partial(identity, place="theorem 1")
+limit = partial(identity, origin="ours")
+moves = partial(Claim, paper=AGRAE, origin="ours", unit="eta")
+ONE, TWO, THREE = (f"limit ({n}) of theorem 1" for n in ("i", "ii", "iii"))
 CLAIMS = [
-    Claim(
-        "group_symmetry",
-        "sum A = 0 in every group under GRPO, DAPO, Dr.GRPO, Hard, Easy and DDAS.",
-        PAPER,
-        _worst("largest_sum", SYMMETRIC, "size"),
-        below=1e-12,
-        reason=ROUNDING + ", per rollout",
-    ),
-    Claim(
-        "symmetry_is_broken",
-        "It is not 0 in any mixed group of 8 or fewer under the estimators that "
-        "suppress positives, nor under Positive-Dominant.",
-        PAPER,
-        lambda df: _worst(
-            "least_sum", (*SUPPRESSING, "positive_dominant"), "size", False
-        )(df[df.group <= 8]),
-        above=1e-2,
-        reason="a hundredth of an advantage per rollout is no rounding",
-    ),
-    Claim(
-        "theorem_1",
-        "dh_i = eta (I(i in G) A_i - C pi_i) is the gradient that autograd finds.",
-        PAPER + ", theorem 1",
-        _worst("theorem_1_error"),
-        below=1e-12,
-        reason=ROUNDING,
-    ),
-    Claim(
-        "unsampled_logits_rest",
-        "Under symmetric estimators logits of unsampled trajectories do not move.",
-        PAPER + ", theorem 1",
-        _worst("unsampled", SYMMETRIC),
-        below=1e-12,
-        reason=ROUNDING,
-    ),
-    Claim(
-        "suppressing_positives_raises_unsampled",
-        "Where positives are suppressed every unsampled logit rises.",
-        PAPER + ", theorem 1",
-        _worst("least_unsampled", SUPPRESSING, largest=False),
-        above=1e-6,
-        reason="-C pi: above 0 by more than rounding",
-    ),
-    Claim(
-        "probabilities_move_all_the_same",
-        "(i) Resting logits are not resting probabilities: GRPO changes log pi of "
-        "unsampled trajectories.",
-        OURS,
-        _worst("unsampled_log_probability", ("grpo",), largest=False),
+    identity("group_symmetry",
+        f"The advantages of every mixed group sum to 0 under {SYMMETRIC_NAMES}.",
+        place="group symmetry of GRPO",
+        estimate=SIZE.where(method=SYMMETRIC).worst(
+            named("largest_sum", "|sum A| / G of a mixed group")),
+        reason=f"{ROUNDING}, per rollout."),
+    Claim("symmetry_is_broken",
+        "In every mixed group of 8 or fewer rollouts |sum A| / G exceeds 0.01 under "
+        "Positive-Dominant and under all estimators that suppress positives.",
+        paper=AGRAE, place="experiment I and A-GRAE", above=1e-2,
+        estimate=SIZE.where(
+            "group <= 8", method=(*SUPPRESSING, "positive_dominant")).least(
+            named("least_sum", "|sum A| / G of a mixed group")),
+        reason="A hundredth of an advantage per rollout is more than rounding."),
+    theorem_1("theorem_1",
+        "The logits move by dh_i = eta (I(i in G) A_i - C pi_i), as autograd finds, "
+        "under every estimator.",
+        estimate=largest(MOTION, "theorem_1_error", "error of dh / eta of a logit")),
+    theorem_1("unsampled_logits_rest",
+        f"The logits of unsampled trajectories do not move under {SYMMETRIC_NAMES}.",
+        estimate=largest(SYMMETRICALLY, "unsampled", RESTS)),
+    Claim("suppressing_positives_raises_unsampled",
+        "The logit of every unsampled trajectory rises under all estimators that "
+        "suppress positives.",
+        paper=AGRAE, place="theorem 1", above=1e-6, unit="eta",
+        estimate=MOTION.where(method=SUPPRESSING).least(
+            named("least_unsampled", "dh / eta of an unsampled logit")),
+        reason="The motion is -C pi, which is above 0 by more than rounding."),
+    moves("probabilities_move_all_the_same",
+        "In every draw GRPO moves the log-probability of an unsampled trajectory by "
+        "more than 0.001 eta, although the unsampled logits rest.", place=ONE,
+        estimate=MOTION.where(method="grpo").least(
+            named("unsampled_log_probability",
+                  "maximum of |dlog pi| / eta over the unsampled trajectories")),
         above=1e-3,
-        reason="in every draw, by more than rounding: sum A_k pi_k is 0 by chance only",
-    ),
-    Claim(
-        "probabilities_move_by_formula",
-        "(i) dlog pi_u = -eta (C (pi_u - sum pi^2) + sum_G A_k pi_k), unsampled.",
-        OURS,
-        _worst("limit_1_error"),
-        below=1e-12,
-        reason=ROUNDING,
-    ),
-    Claim(
-        "root_of_a_tree_rests",
-        "(ii) With a softmax per prefix unsampled tokens rest at the root.",
-        OURS,
-        _worst("root", SYMMETRIC, "tree"),
-        below=1e-12,
-        reason=ROUNDING,
-    ),
-    Claim(
-        "deeper_tokens_move",
-        "(ii) Deeper they move under GRPO, too.",
-        OURS,
-        lambda df: stats.mean(df[(df.study == "tree") & (df.method == "grpo")].deeper),
+        reason="The motion exceeds rounding in every draw: sum A_k pi_k is 0 by chance "
+        "only."),
+    limit("probabilities_move_by_formula",
+        "An unsampled log-probability moves by dlog pi_u = -eta (C (pi_u - sum pi^2) + "
+        "sum_G A_k pi_k) under every estimator.", place=ONE,
+        estimate=largest(MOTION, "limit_1_error",
+                         "error of dlog pi / eta of an unsampled trajectory")),
+    limit("root_of_a_tree_rests",
+        "With a softmax per prefix unsampled tokens at the root do not move under "
+        f"{SYMMETRIC_NAMES}.", place=TWO,
+        estimate=largest(TREE.where(method=SYMMETRIC), "root",
+                         "|dh| / eta of an unsampled token at the root")),
+    moves("deeper_tokens_move",
+        "Under GRPO with a softmax per prefix the largest motion of an unsampled token "
+        "below the root is above 0.1 eta, in the mean over seeds.", place=TWO,
+        estimate=TREE.where(method="grpo").mean(
+            named("deeper", "the largest |dh| / eta of an unsampled deeper token")),
         above=0.1,
-        reason="a tenth of an advantage; a prototype had up to 2",
-    ),
-    Claim(
-        "lengths_break_the_symmetry",
-        "(iii) With 1/length weights unsampled logits move under GRPO.",
-        OURS,
-        lambda df: stats.mean(
-            df[(df.study == "motion") & (df.method == "grpo")].unsampled_by_length
-        ),
-        above=1e-3,
-        reason="more than rounding: weights differ tenfold",
-    ),
-    Claim(
-        "equal_lengths_keep_it",
-        "(iii) With one length they rest.",
-        OURS,
-        _worst("unsampled_by_one_length", SYMMETRIC),
-        below=1e-12,
-        reason=ROUNDING,
-    ),
-    Claim(
-        "theorem_2",
-        "sum |A| = 2 G sqrt(p (1 - p)) for groups of 2 to 512.",
-        PAPER + ", theorem 2",
-        partial(
-            _closed_form,
-            method="grpo",
-            form=lambda p, g: 2 * g * np.sqrt(p * (1 - p)),
-        ),
-        below=1e-12,
-        reason=ROUNDING + ", relative to the largest",
-    ),
-    Claim(
-        "peak_at_one_half",
-        "It is largest at p = 1/2.",
-        PAPER + ", theorem 2",
-        _peak,
-        below=1e-12,
-        reason="groups are even, so 1/2 is among their rates",
-    ),
-    Claim(
-        "hard_closed_form",
-        "Hard has sum |A| = G sqrt(1 - p).",
-        PAPER + ", experiment II",
-        partial(_closed_form, method="hard", form=lambda p, g: g * np.sqrt(1 - p)),
-        below=1e-12,
-        reason=ROUNDING,
-    ),
-    Claim(
-        "easy_closed_form",
-        "Easy has sum |A| = G sqrt(p).",
-        PAPER + ", experiment II",
-        partial(_closed_form, method="easy", form=lambda p, g: g * np.sqrt(p)),
-        below=1e-12,
-        reason=ROUNDING,
-    ),
-    Claim(
-        "expectation_identity",
-        "E[dh] = eta W (E_pos - E_neg) for every estimator: on average it changes the "
-        "size of a prompt's update, not its direction.",
-        OURS,
-        _worst("expectation_error"),
-        below=1e-12,
-        reason=ROUNDING + " over 4096 groups, relative to the largest motion or 1",
-    ),
-    Claim(
-        "hidden_focus_of_large_groups",
-        "W = G sqrt(p(1-p)) [s(1-p) + p] for positives times s and large groups.",
-        OURS,
-        _large_group,
-        below=0.01,
-        reason="E sqrt(k/G (1-k/G)) is below sqrt(p(1-p)) by 1/(8 G p(1-p)), relative: "
-        ".3 % at G = 512 and p = .1",
-    ),
-    Claim(
-        "sums_by_hand",
-        "A-GRAE and what its code computes have the sums |A| worked out by hand.",
-        OURS,
-        _printed,
-        below=0.006,
-        reason="they were written down with two decimals",
-    ),
-]
+        reason="A tenth of an advantage is visible; a prototype had up to 2."),
+    moves("lengths_break_the_symmetry",
+        "Under GRPO with 1/length weights the largest motion of an unsampled logit is "
+        "above 0.001 eta, in the mean over seeds.", place=THREE,
+        estimate=MOTION.where(method="grpo").mean(
+            named("unsampled_by_length", f"the largest {RESTS}")),
+        above=1e-3, reason="The motion exceeds rounding: weights differ tenfold."),
+    limit("equal_lengths_keep_it",
+        "With 1/length weights and one length of all trajectories unsampled logits do "
+        f"not move under {SYMMETRIC_NAMES}.", origin="control", place=THREE,
+        estimate=largest(SYMMETRICALLY, "unsampled_by_one_length", RESTS)),
+    identity("theorem_2",
+        "GRPO has sum |A| = 2 G sqrt(p (1 - p)) in mixed groups of 2 to 512 rollouts.",
+        place="theorem 2", estimate=SIZE.where(method="grpo").worst(off_form),
+        reason=f"{ROUNDING}, relative to the largest sum."),
+    identity("peak_at_one_half",
+        "GRPO's sum |A| is largest at the success rate 1/2.",
+        place="theorem 2", estimate=SIZE.where(method="grpo").worst(off_half),
+        reason="Groups are even, so 1/2 is among their rates."),
+    *family("{method}_closed_form", "{method} in mixed groups of 2 to 512 rollouts.",
+        lambda method: SIZE.where(method=method).worst(off_form),
+        method={"hard": "Hard has sum |A| = G sqrt(1 - p)",
+                "easy": "Easy has sum |A| = G sqrt(p)"},
+        paper=AGRAE, place="experiment II", kind="identity", below=1e-12,
+        reason=f"{ROUNDING}."),
+    identity("expectation_identity",
+        "E[dh] = eta W (E_pos - E_neg) under every estimator: on average it changes "
+        "the size of a prompt's update, not its direction.",
+        origin="ours", place="the expectation of the update",
+        estimate=largest(MOTION, "expectation_error",
+                         "relative error of the expected motion"),
+        reason=f"{ROUNDING} over 4096 groups, relative to the largest motion or 1."),
+    Claim("hidden_focus_of_large_groups",
+        "GRPO with its positives times s has W = G sqrt(p(1-p)) [s(1-p) + p] to 1 % at "
+        "G = 512, for p from 0.1 to 0.9 and s = 0.1, 1 and 10.",
+        place="the expectation of the update", kind="equivalence", below=0.01,
+        estimate=where(largest_groups, study="size", method=SCALES).worst(off_limit),
+        reason="The mean of sqrt(k/G (1-k/G)) is below sqrt(p(1-p)) by a relative "
+        "1/(8 G p(1-p)), which is 0.3 % at G = 512 and p = 0.1."),
+    Claim("sums_by_hand",
+        "A-GRAE, by the paper's formula and by that of its code with the population "
+        "std, has the sums |A| worked out by hand, to 0.006.",
+        origin="oracle", kind="identity", estimate=off_hand, below=0.006,
+        place="by hand from the formulas",
+        reason="The sums were written down with two decimals."),
+]  # fmt: skip

@@ -103,6 +103,7 @@ ADVANTAGES = {  # estimators of symlab.rlvr, and the policy before training
     "ddas": Arm("DDAS", GREEN, "X", "--"),
     "ass": Arm("ASS", GREEN, "D"),
     "agrae": Arm("A-GRAE", PINK, "s"),
+    "agrae_released": Arm("A-GRAE, released", PINK, "X", "--"),
     "w_reinforce": Arm("W-REINFORCE", SKY, "D", ":"),
     "psr": Arm("PSR", ORANGE, "<", ":"),
     "nsr": Arm("NSR", BLUE, ">", ":"),

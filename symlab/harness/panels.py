@@ -222,7 +222,8 @@ def ticks(
     """
     if log:
         getattr(ax, f"set_{axis}scale")("log", base=log)
-    labels = values if isinstance(values, Mapping) else {v: f"{v:g}" for v in values}
+    plain = {v: f"{v:g}".replace("-", "\N{MINUS SIGN}") for v in values}
+    labels = values if isinstance(values, Mapping) else plain
     line = getattr(ax, f"{axis}axis")
     line.set_ticks(list(labels), labels=list(labels.values()))
     line.set_ticks([], minor=True)
