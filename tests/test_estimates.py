@@ -175,11 +175,11 @@ def test_two_fields_give_an_interaction_and_over_a_mean_of_pairs(df):
     found = rows.paired("y", arm=("a", "b"), level=(2.0, 0.0))(df)
     same(found, *t_interval(gap(2.0) - gap(0.0)))
     mean = sum(gap(level) for level in (0.0, 1.0, 2.0)) / 3
-    same(rows.paired("y", arm=("a", "b"), over="level")(df), *t_interval(mean))
+    same(rows.paired("y", arm=("a", "b"), each="level")(df), *t_interval(mean))
     # a level that only one arm has does not count
     partly = df[(df.arm == "a") | (df.level > 0)]
     mean = sum(gap(level) for level in (1.0, 2.0)) / 2
-    same(rows.paired("y", arm=("a", "b"), over="level")(partly), *t_interval(mean))
+    same(rows.paired("y", arm=("a", "b"), each="level")(partly), *t_interval(mean))
 
 
 def test_a_quantity_can_have_a_name_that_reads_well():

@@ -122,24 +122,24 @@ class Rows:
             f"{name_of(quantity)}", lambda df: by_seed(df, quantity)
         )
 
-    def paired(self, quantity: Quantity, *, over: str = "", **arms) -> Estimate:
+    def paired(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the difference between two values of one field.
 
         `paired("rank", noise=(0, 4))` is rank at noise = 0 minus rank at noise = 4.
         Each seed must occur once under both. Two fields give their interaction: the
         difference in the first, at the one value of the second minus at the other.
-        over: a field that is held fixed in each difference and then averaged over, at
-        those of its values that both have; seeds that lack one of these are left out.
+        each: another field; pairs are made at each of its values that both have, and
+        averaged over these. Seeds that lack one of these values are left out.
         """
-        return self._of_two(quantity, arms, over, "minus")
+        return self._of_two(quantity, arms, each, "minus")
 
-    def ratio(self, quantity: Quantity, *, over: str = "", **arms) -> Estimate:
+    def ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the ratio of two values of one field; as `paired`."""
-        return self._of_two(quantity, arms, over, "over", truediv)
+        return self._of_two(quantity, arms, each, "over", truediv)
 
-    def log_ratio(self, quantity: Quantity, *, over: str = "", **arms) -> Estimate:
+    def log_ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the natural logarithm of the ratio; as `paired`."""
-        return self._of_two(quantity, arms, over, "over", scale=np.log)
+        return self._of_two(quantity, arms, each, "over", scale=np.log)
 
     def slope(self, quantity: Quantity, x: Quantity) -> Estimate:
         """Mean over seeds of the least-squares slope of the quantity on x."""
@@ -181,11 +181,11 @@ class Rows:
         )
 
     def _of_two(
-        self, quantity, arms: dict, over: str, word: str, join=sub, scale=None
+        self, quantity, arms: dict, each: str, word: str, join=sub, scale=None
     ) -> Estimate:
         if not arms or any(len(ends) != 2 for ends in arms.values()):
             raise TypeError(f"give a field with its two values, not {arms}")
-        fixed = ["seed", *([over] if over else [])]
+        fixed = ["seed", *([each] if each else [])]
 
         def reduce(df):
             sizes = values(df, quantity)
@@ -204,8 +204,8 @@ class Rows:
             found = frame.pivot(index=fixed, columns=list(arms), values="_quantity")
             for a, b in arms.values():
                 found = join(found[a], found[b])
-            if over:
-                found = found.unstack(over).dropna(axis=1, how="all")
+            if each:
+                found = found.unstack(each).dropna(axis=1, how="all")
                 found = found.dropna().mean(axis=1)
             if (found := found.dropna()).empty:
                 (field, (a, b)) = next(iter(arms.items()))
@@ -218,7 +218,7 @@ class Rows:
             f"{field} = {_shown(a)} {word} {field} = {_shown(b)}"
             for field, (a, b) in arms.items()
         )
-        ends += f", paired, mean over {over}" if over else ", paired"
+        ends += f", paired at each {each}" if each else ", paired"
         log = "log of " if scale else ""
         return self._over_seeds(f"{log}{name_of(quantity)} ({ends})", reduce)
 
