@@ -13,9 +13,10 @@ relatives therefore reduce each seed to one number first, and n counts seeds; `w
 `least` and `fraction` look at every run.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
+from operator import sub, truediv
 
 import numpy as np
 import pandas as pd
@@ -94,23 +95,24 @@ class Rows:
             f"{name_of(quantity)}", lambda df: by_seed(df, quantity)
         )
 
-    def paired(self, quantity: Quantity, **arms) -> Estimate:
+    def paired(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the difference between two values of one field.
 
         `paired("rank", noise=(0, 4))` is rank at noise = 0 minus rank at noise = 4.
-        Each seed must occur once under both.
+        Each seed must occur once under both. each: another field; the pairs are made
+        at each of its values that both have, and averaged over these. Two fields give
+        their interaction: the difference in the first, at one value of the second
+        minus at the other.
         """
-        return self._of_two(quantity, arms, "minus", lambda a, b: a - b)
+        return self._of_two(quantity, arms, each, "minus")
 
-    def ratio(self, quantity: Quantity, **arms) -> Estimate:
+    def ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the ratio of two values of one field; as `paired`."""
-        return self._of_two(quantity, arms, "over", lambda a, b: a / b)
+        return self._of_two(quantity, arms, each, "over", truediv)
 
-    def log_ratio(self, quantity: Quantity, **arms) -> Estimate:
+    def log_ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the natural logarithm of the ratio; as `paired`."""
-        return self._of_two(
-            quantity, arms, "over", lambda a, b: np.log(a / b), "log of "
-        )
+        return self._of_two(quantity, arms, each, "over", scale=np.log)
 
     def slope(self, quantity: Quantity, x: Quantity) -> Estimate:
         """Mean over seeds of the least-squares slope of the quantity on x."""
@@ -152,24 +154,42 @@ class Rows:
         )
 
     def _of_two(
-        self, quantity, arms: dict, word: str, join, before: str = ""
+        self, quantity, arms: dict, each: str, word: str, join=sub, scale=None
     ) -> Estimate:
-        (field, (a, b)) = _one_field(arms)
+        if not arms or any(len(ends) != 2 for ends in arms.values()):
+            raise TypeError(f"give a field with its two values, not {arms}")
+        index = ["seed", each] if each else ["seed"]
 
         def reduce(df):
-            frame = df.assign(_quantity=values(df, quantity))
-            wide = frame.pivot(index="seed", columns=field, values="_quantity")
-            if lacking := [v for v in (a, b) if v not in wide.columns]:
-                raise ValueError(f"no run has {field} = {lacking[0]}: nothing to pair")
-            found = join(wide[a], wide[b]).dropna()
-            if found.empty:
+            sizes = values(df, quantity)
+            frame = df.assign(_quantity=scale(sizes) if scale else sizes)
+            for field, ends in arms.items():
+                if lacking := set(ends) - set(frame[field]):
+                    raise ValueError(
+                        f"no run has {field} = {lacking.pop()}: nothing to pair"
+                    )
+                frame = frame[frame[field].isin(ends)]
+            wide = frame.pivot(index=index, columns=list(arms), values="_quantity")
+            found = wide
+            for a, b in arms.values():
+                found = join(found[a], found[b])
+            if each:
+                shared = wide.notna().groupby(level=each).any().all(axis=1)
+                found = found.unstack(each).loc[:, shared].mean(axis=1, skipna=False)
+            if (found := found.dropna()).empty:
+                (field, (a, b)) = next(iter(arms.items()))
                 raise ValueError(
                     f"no seed has both {field} = {a} and {field} = {b}: nothing to pair"
                 )
             return found
 
-        ends = f"{field} = {_shown(a)} {word} {field} = {_shown(b)}"
-        return self._over_seeds(f"{before}{name_of(quantity)} ({ends}, paired)", reduce)
+        ends = ", ".join(
+            f"{field} = {_shown(a)} {word} {field} = {_shown(b)}"
+            for field, (a, b) in arms.items()
+        )
+        ends += f", paired at each {each}" if each else ", paired"
+        log = "log of " if scale else ""
+        return self._over_seeds(f"{log}{name_of(quantity)} ({ends})", reduce)
 
     def _extreme(self, quantity, largest: bool) -> Estimate:
         word = "largest" if largest else "smallest"
@@ -261,6 +281,19 @@ def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     )
 
 
+def named(quantity: Quantity, phrase: str) -> Quantity:
+    """The quantity under a name that reads well in a sentence.
+
+    >>> where().worst(named("max_difference", "difference of an entry of U W"))
+    """
+
+    def series(df):
+        return values(df, quantity)
+
+    series.__doc__ = phrase
+    return series
+
+
 def name_of(quantity: Quantity) -> str:
     """The words for a quantity: its expression, or the docstring of its function."""
     return _described(quantity) if callable(quantity) else quantity
@@ -289,12 +322,6 @@ def _equal(item: tuple[str, object]) -> tuple[str, Callable]:
         shown = ", ".join(map(_shown, several))
         return f"{field} is one of {shown}", lambda df: df[df[field].isin(several)]
     return f"{field} = {_shown(value)}", lambda df: df[df[field] == value]
-
-
-def _one_field(arms: dict) -> tuple[str, Sequence]:
-    if len(arms) != 1:
-        raise TypeError(f"give one field with its two values, not {sorted(arms)}")
-    return next(iter(arms.items()))
 
 
 def _shown(value) -> str:
