@@ -1,54 +1,58 @@
 """Asymmetric advantages in a tiny transformer that samples, on two verifiable tasks.
 
 Reference: "Unveiling Implicit Advantage Symmetry" (A-GRAE, arXiv 2602.05548), figures
-2, 3 and 10 and its tables on 7B models; w_reinforce is that of arXiv 2506.01347. The
-estimators, the clipped objective, the tasks and their verifiers are symlab.rlvr's;
-policy, recipe and thresholds are ours. What is compared are orderings: none of the
+2, 3 and 10 and its tables on 7B models; W-REINFORCE is that of arXiv 2506.01347. The
+estimators, the clipped objective, the tasks and their verifiers are those of
+symlab.rlvr; policy, recipe and thresholds are ours. Orderings are compared: none of the
 paper's numbers is a target at this scale.
 
   rule       two answer digits among eight work tokens; for a quarter of the prompts a
-             hash replaces the rule, so that held-out prompts cannot all be known
+             hash replaces the rule, so that not all held-out prompts can be known
   countdown  a postfix program that makes the target of three numbers, executed by the
-             verifier; many are correct
+             verifier; many programs are correct
 
 A supervised start on demonstrations (SymOpt: polar updates for matrices) is shared by
 all methods of a seed. Then a step samples G = 8 rollouts of 32 prompts of a fixed pool
-and takes 4 epochs (countdown 2) of 4 minibatches with the clipped objective (.2) and
-Adam; no KL, no bonus, no gradient clipping. DAPO has its upper clip of .28 and its
-token mean, Dr.GRPO its constant length. Control: GRPO, Positive- and Negative-Dominant
-without the clip. Prompts, uniform numbers and minibatches are shared by all methods.
-Logged at each step: reward, entropy per token of what is sampled, and the fractions of
-tokens clipped low and high. Held-out prompts: greedy success, and pass@k (unbiased, of
-256 samples) before and after.
+and takes 4 epochs (countdown: 2) of 4 minibatches with the clipped objective (0.2) and
+Adam; there is no KL term, no entropy bonus and no gradient clipping. DAPO has its upper
+clip of 0.28 and its token mean, Dr. GRPO its constant length. Control: GRPO,
+Positive-Dominant and Negative-Dominant without the clip. All methods share the prompts,
+the uniform numbers and the minibatches. Each step logs the reward, the entropy per
+token of the samples, and the fractions of tokens clipped low and high. Held-out prompts
+give greedy success and pass@k (unbiased, of 256 samples) before and after RL.
 
 Sizes, rates and epochs were first chosen with the start and with GRPO alone, on seeds
-10000 to 10013 (the start: 11000 to 11014, too): base reward .3-.6, clip fractions of
-1-10 %. After looks at all methods this was changed:
-- a first design (60 steps, seeds 0 to 5, thresholds of 0 for each task) had 22 claims;
-  7 verdicts differed on seeds 1000 to 1005. So there are eight seeds, entropy is
-  compared over the later two thirds of the steps, and Negative-Dominant's and pass@1 as
-  the mean of both tasks. pass@256 of the rule is close to the share of prompts that
-  can be known, .74 to .80 under all methods, and is compared on countdown alone;
-- a pilot on seeds 20000 to 20003 had 2 epochs on the rule: .5 % of the tokens were
+10000 to 10013 (the start also on 11000 to 11014), for a base reward of 0.3 to 0.6 and
+clip fractions of 1 to 10 %. After looks at all methods this was changed:
+- A first design (60 steps, seeds 0 to 5, thresholds of 0 for each task) had 22 claims;
+  7 verdicts differed on seeds 1000 to 1005. Hence there are eight seeds, and entropy is
+  compared over the later two thirds of the steps. Negative-Dominant's entropy and
+  pass@1 are compared as the mean of both tasks. pass@256 of the rule is close to the
+  share of prompts that can be known, 0.74 to 0.80 under all methods, and is compared on
+  countdown alone.
+- A pilot on seeds 20000 to 20003 had 2 epochs on the rule: 0.5 % of the tokens were
   clipped, and Positive-Dominant had 8 to 14 % more entropy than GRPO, not less. The
-  epochs were doubled, to be within 1-10 %, and the steps halved;
-- in runs on seeds 0 to 7 and 20000 to 20007 a start of the rule failed: its rate was
-  halved and its steps raised, from 600 to 1000. Gains of .03 in pass@k, asked for where
-  the pilot had none, were undecided: .05 is asked. There are more held-out prompts;
-- after a third run on seeds 0 to 7 Negative-Dominant was added to the control, and
-  what the clip itself does was claimed.
-Expected: entropy PD < GRPO < ND, by the clip; GRPO lifts pass@1 and lowers pass@256
-below the base. Not reproduced: gains of .05 by A-GRAE or ND, such a loss of PD at
-pass@256. Undecided: whether ND has 1.2 of GRPO's entropy, and whether W-REINFORCE gains
-.05 at pass@256.
-A run is bitwise the same alone, among others, and with its start from the cache; the
+  epochs were doubled, to be within 1 to 10 %, and the steps halved.
+- In runs on seeds 0 to 7 and 20000 to 20007 a start of the rule failed: its rate was
+  halved, and its steps were raised from 600 to 1000. Gains of 0.03 in pass@k, asked for
+  where the pilot had none, were undecided: 0.05 is asked. There are more held-out
+  prompts.
+- After a third run on seeds 0 to 7 Negative-Dominant was added to the control, and
+  claims say what the clip itself does.
+Expected: the clip orders entropies as Positive-Dominant < GRPO < Negative-Dominant, and
+GRPO lifts pass@1 and lowers pass@256 below that of the start. Not reproduced: gains of
+0.05 by A-GRAE or Negative-Dominant, and such a loss of Positive-Dominant at pass@256.
+Undecided: whether Negative-Dominant has 1.2 times GRPO's entropy, and whether
+W-REINFORCE gains 0.05 at pass@256.
+A row is bitwise the same alone, among others, and with its start from the cache; the
 start has a key of its own.
-Cost on one core: smoke 5 s, quick 15 min, a quarter of it for the starts; paper (every
-method, larger policies) some hours on a GPU, not run on a GPU yet.
+Cost on one core: smoke 5 s, quick 15 min, of which the starts take a quarter; paper
+(every method, larger policies) some hours on a GPU, not run on a GPU yet.
 """
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,33 +62,25 @@ from symlab.harness import (
     checkpoint,
     code,
     device,
+    family,
     figure,
+    named,
+    panels,
     plot,
     rng,
-    stats,
+    where,
 )
+from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, ZHU
 
 LANES = 8  # the arms of one seed at quick scale: they share a start
 STATIC = ("task",)
 DEVICES = ("cpu", "cuda")
 TASKS = ("rule", "countdown")
+QUICK = ("grpo", "positive_dominant", "negative_dominant", "agrae", "w_reinforce")
 METHODS = (
-    "grpo",
-    "positive_dominant",
-    "negative_dominant",
-    "agrae",
-    "w_reinforce",
-    "ass",
-    "ddas",
-    "hard",
-    "easy",
-    "agrae_released",
-    "dr_grpo",
-    "dapo",
-    "psr",
+    *QUICK, "ass", "ddas", "hard", "easy", "agrae_released", "dr_grpo", "dapo", "psr",
     "nsr",
-)
-QUICK = METHODS[:5]
+)  # fmt: skip
 KS = tuple(2**i for i in range(9))
 OFF = 1e9  # an upper clip that never binds
 CHUNK = 4096  # sequences sampled at once
@@ -144,44 +140,22 @@ class Config:
 
 
 PAPER_SIZE = {
-    "steps": 140,
-    "prompts": 128,
-    "pool": 2048,
-    "layers": 4,
-    "width": 128,
-    "heads": 4,
-    "start_steps": 1500,
-    "start_batch": 256,
-    "table_lr": 4e-3,
-    "test": 512,
-}
+    "steps": 140, "prompts": 128, "pool": 2048, "layers": 4, "width": 128, "heads": 4,
+    "start_steps": 1500, "start_batch": 256, "table_lr": 4e-3, "test": 512,
+}  # fmt: skip
 SMOKE_SIZE = {
-    "steps": 2,
-    "prompts": 4,
-    "group": 4,
-    "pool": 8,
-    "minibatches": 2,
-    "width": 16,
-    "start_steps": 20,
-    "start_batch": 16,
-    "shown": 50,
-    "test": 6,
-    "samples": 32,
-}
+    "steps": 2, "prompts": 4, "group": 4, "pool": 8, "minibatches": 2, "width": 16,
+    "start_steps": 20, "start_batch": 16, "shown": 50, "test": 6, "samples": 32,
+}  # fmt: skip
 OWN = {  # how the tasks differ
     "rule": {},
     "countdown": {
-        "lr": 5e-4,
-        "steps": 64,
-        "epochs": 2,
-        "layers": 2,
-        "heads": 2,
-        "test": 256,
+        "lr": 5e-4, "steps": 64, "epochs": 2, "layers": 2, "heads": 2, "test": 256
     },
-}
+}  # fmt: skip
 CLIPS = {"dapo": {"clip_high": 0.28}}
 NO_CLIP = {"clip_low": 1.0, "clip_high": OFF}
-CONTROL = METHODS[:3]
+CONTROL = QUICK[:3]
 
 
 def sweep(scale: str) -> list[Config]:
@@ -235,7 +209,7 @@ def initial(c: Config, task) -> dict[str, np.ndarray]:
         shapes |= {f"qkv{i}": (d, 3 * d), f"out{i}": (d, d)}
         shapes |= {f"up{i}": (d, 4 * d), f"down{i}": (4 * d, d)}
     shapes["head"] = (d, len(task.vocabulary))
-    # into the stream: .3; back to it: half of what keeps variance; logits begin small
+    # into the stream: 0.3; back to it: half of what keeps variance; small logits
     size = {"token": 0.3, "place": 0.3, "head": 0.1 * d**-0.5}
     size |= {f"qkv{i}": d**-0.5 for i in range(c.layers)}
     size |= {f"out{i}": 0.5 * d**-0.5 for i in range(c.layers)}
@@ -345,7 +319,7 @@ def start(c: Config) -> dict[str, np.ndarray]:
         try:
             with path.open("rb") as file, np.load(file) as kept:
                 return {name: kept[name] for name in kept.files}
-        except Exception:  # cut off: train again
+        except Exception:  # the file is cut off: train again
             pass
     weights = trained(c)
     if path is not None:
@@ -360,8 +334,9 @@ def start(c: Config) -> dict[str, np.ndarray]:
 def start_file(c: Config) -> Path | None:
     """Where the start of a config lies: next to the folders of the engine's tasks.
 
-    Those are deleted with their tasks; a start serves every method, and later calls.
-    Its name holds all that it depends on: fields, the code it reaches, torch, device.
+    Those are deleted with their tasks; a start serves every method and later calls.
+    Its name holds all that it depends on: fields, the code it reaches, torch and the
+    device.
     """
     import torch
 
@@ -400,7 +375,8 @@ def trained(c: Config) -> dict[str, np.ndarray]:
 def _starting(c: Config, weights: dict):
     """Polar updates for the blocks' matrices, AdamW for the tables around them.
 
-    It takes two thirds (rule) and half (countdown) of Adam's steps to the same reward.
+    The start then takes two thirds (rule) or half (countdown) of the steps that Adam
+    takes to the same reward.
     """
     from symlab.symopt import SymOpt
 
@@ -475,9 +451,10 @@ def collected(c: Config, task, weights: dict, prompts, draws, where) -> dict:
 
 
 def objective(c: Config, weights: dict, rollouts: dict, pick):
-    """The clipped loss of rollouts `pick`, as the method normalises it, and its clips.
+    """The clipped loss of the rollouts `pick` and the fractions of tokens clipped.
 
-    The estimators are those of group means; DAPO and Dr.GRPO have lengths of their own.
+    DAPO averages over tokens and Dr. GRPO divides by a constant length; every other
+    method averages over the tokens of each sequence first.
     """
     from symlab.rlvr.objective import clipped_objective
 
@@ -499,7 +476,7 @@ def objective(c: Config, weights: dict, rollouts: dict, pick):
 
 
 def _updates(c: Config, weights: dict, adam, rollouts: dict, draws) -> dict:
-    """Epochs of minibatches, whole groups each; the means of what the loss reports."""
+    """Train on minibatches of whole groups; return the mean fractions clipped."""
     import torch
 
     logged = []
@@ -552,7 +529,7 @@ def _measured(c: Config, arrays: dict, prefix: str) -> dict:
 
 
 def _judged(c: Config, task, weights, prompts, n: int, draws):
-    """Rewards (B, n) of n samples, greedy ones if n = 0, and their mean entropy."""
+    """Rewards (B, n) of n samples (n = 0: one greedy sample), and their entropy."""
     import torch
 
     t, rewards, entropies, tokens = task.completion_length, [], 0.0, 0
@@ -577,99 +554,51 @@ def _judged(c: Config, task, weights, prompts, n: int, draws):
 
 # --- figure --------------------------------------------------------------------------
 
-LOOK = {  # label, colour, line, marker
-    "grpo": ("GRPO", plot.BLACK, "-", "o"),
-    "positive_dominant": ("Positive-Dominant", plot.ORANGE, "--", "^"),
-    "negative_dominant": ("Negative-Dominant", plot.BLUE, "-.", "v"),
-    "agrae": ("A-GRAE", plot.GREEN, (0, (5, 1, 1, 1, 1, 1)), "s"),
-    "w_reinforce": ("W-REINFORCE", plot.PINK, ":", "D"),
-}
-
-
-def _long(df, column: str, x: list, name: str):
-    """One row for each number of a list column, with its place in `x`."""
-    part = df[["method", "seed", column]].explode(column).reset_index(drop=True)
-    part[name] = np.tile(x, len(df))
-    return part.astype({column: float})
-
-
-def _curves(ax, df, column: str, x: list, name: str, **more) -> None:
-    long = _long(df, column, x, name)
-    for method, (label, color, line, marker) in LOOK.items():
-        mine = long[long.method == method]
-        if len(mine):
-            plot.curve(
-                ax,
-                mine,
-                name,
-                column,
-                label=label,
-                color=color,
-                marker=marker,
-                linestyle=line,
-                **more,
-            )
-
-
-def _powers(df) -> list[int]:
-    return list(KS[: len(df["pass"].iloc[0])])
-
-
-def _clipped(df, task: str):
-    """The rows of a task but for those of the control."""
-    return df[(df.task == task) & (df.clip_low < 1)]
-
-
-def _control(df, task: str):
-    """Those of the control without the clip."""
-    return df[(df.task == task) & (df.clip_low >= 1)]
+ARMS = {method: ADVANTAGES[method] for method in QUICK}
+CLIPPED, FREE = where("clip_low < 1"), where("clip_low >= 1")
 
 
 def _entropy(df, ax, task: str) -> None:
-    main, control = _clipped(df, task), _control(df, task)
-    steps = list(range(1, 1 + len(main.entropy.iloc[0])))
-    _curves(ax, main, "entropy", steps, "step", markevery=max(1, len(steps) // 6))
+    """Means with intervals; thin lines are means of the control without the clip."""
+    main = CLIPPED.where(task=task)(df)
+    steps = range(1, 1 + len(main.entropy.iloc[0]))
+    long = panels.unrolled(main, steps, "entropy", ["method"])
+    every = max(1, len(steps) // 6)
+    panels.curves(ax, long, "x", "y", "method", ARMS, markevery=every)
     for method in CONTROL:
-        _, color, line, _ = LOOK[method]
-        mine = control[control.method == method].entropy
-        if len(mine):
+        arm, free = ARMS[method], df[(df.task == task) & (df.clip_low >= 1)]
+        if len(mine := free[free.method == method].entropy):
             mean = np.mean(mine.tolist(), axis=0)
-            ax.plot(steps, mean, color=color, ls=line, lw=0.7)
+            ax.plot(steps, mean, color=arm.color, ls=arm.line, lw=0.7)
     ax.set(xlabel="RL step", ylabel=f"{task}: entropy, nats per token", ylim=(0, None))
 
 
 def _passes(df, ax, task: str) -> None:
     """Means alone: seeds differ more than methods do, and `_gains` has the pairs."""
-    df = _clipped(df, task)
-    ks = _powers(df)
-    base = np.mean(df[df.method == "grpo"].base_pass.tolist(), axis=0)
-    ax.plot(ks, base, color="0.6", lw=2, label="before RL")
-    for method, (label, color, line, marker) in LOOK.items():
-        mine = df[df.method == method]["pass"]
-        if len(mine):
-            mean = np.mean(mine.tolist(), axis=0)
-            ax.plot(ks, mean, color=color, ls=line, marker=marker, label=label)
-    _scale(ax, ks)
+    df = CLIPPED.where(task=task)(df)
+    base = df[df.method == "grpo"].base_pass
+    lines = {m: (arm, df[df.method == m]["pass"]) for m, arm in ARMS.items()}
+    for arm, passes in ((ADVANTAGES["base"], base), *lines.values()):
+        if len(passes):
+            mean = np.mean(passes.tolist(), axis=0)
+            look = {"color": arm.color, "ls": arm.line, "marker": arm.marker}
+            ax.plot(KS[: len(mean)], mean, label=arm.label, **look)
+    panels.ticks(ax, "x", KS[: len(mean) : 2], log=2)
     ax.set(xlabel="$k$", ylabel=f"{task}: pass@$k$, held out")
 
 
 def _gains(df, ax, task: str) -> None:
-    """Paired with GRPO, seed by seed: what the claims are about."""
-    df = _clipped(df, task).copy()
-    ks = _powers(df)
+    """pass@k minus GRPO's, paired seed by seed: what the claims are about."""
+    df = CLIPPED.where(task=task)(df)
     grpo = df[df.method == "grpo"].set_index("seed")["pass"]
     pairs = zip(df["pass"], df.seed, strict=True)
-    df["gain"] = [list(np.subtract(own, grpo[seed])) for own, seed in pairs]
-    _curves(ax, df[df.method != "grpo"], "gain", ks, "k")
-    ax.axhline(0, color=LOOK["grpo"][1], lw=0.8)
-    _scale(ax, ks)
+    df = df.assign(gain=[np.subtract(own, grpo[seed]) for own, seed in pairs])
+    ks = KS[: len(grpo.iloc[0])]
+    long = panels.unrolled(df[df.method != "grpo"], ks, "gain", ["method"])
+    panels.curves(ax, long, "x", "y", "method", ARMS)
+    panels.reference(ax, y=0, color=ARMS["grpo"].color)
+    panels.ticks(ax, "x", ks[::2], log=2)
     ax.set(xlabel="$k$", ylabel=f"{task}: pass@$k$ minus GRPO's")
-
-
-def _scale(ax, ks: list[int]) -> None:
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(ks[::2], labels=[str(k) for k in ks[::2]])
-    ax.minorticks_off()
 
 
 @figure("agrae7", panel="left")
@@ -680,8 +609,8 @@ def draw_rule_entropy(df, ax):
 @figure("agrae7", panel="mid")
 def draw_rule_passes(df, ax):
     _passes(df, ax, "rule")
-    ax.plot([], [], color="0.3", lw=0.7, label="thin: no clip")
-    ax.legend(loc="lower right")
+    ax.plot([], [], color=plot.BLACK, lw=0.7, label="thin: without the clip")
+    panels.legend(ax, "lower right")
 
 
 @figure("agrae7", panel="right")
@@ -706,248 +635,187 @@ def draw_countdown_gains(df, ax):
 
 # --- claims --------------------------------------------------------------------------
 
-
-def _gaps(df, column: str, a: str, b: str, rows, tasks):
-    """a - b, by seed, the mean over tasks."""
-    parts = [rows(df, task) for task in tasks]
-    wide = [p.pivot(index="seed", columns="method", values=column) for p in parts]
-    gaps = (sum(w[a] - w[b] for w in wide) / len(wide)).dropna()
-    if gaps.empty:
-        raise ValueError(f"no seed has both {a} and {b}: nothing to pair")
-    return gaps
-
-
-def _gap(column: str, a: str, b: str = "grpo", tasks=TASKS):
-    return lambda df: stats.mean(_gaps(df, column, a, b, _clipped, tasks))
-
-
-def _log_ratios(df, a: str, rows, tasks):
-    """Logarithms of a's entropy over GRPO's, over the later two thirds of the steps."""
-    df = df.assign(size=np.log(df.late_entropy))
-    return _gaps(df, "size", a, "grpo", rows, tasks)
-
-
-def _log_ratio(a: str, rows=_clipped, tasks=TASKS):
-    return lambda df: stats.mean(_log_ratios(df, a, rows, tasks))
-
-
-def _by_the_clip(a: str, tasks=TASKS):
-    """That with the clip minus that without."""
-
-    def estimate(df):
-        ratios = [_log_ratios(df, a, rows, tasks) for rows in (_clipped, _control)]
-        return stats.mean((ratios[0] - ratios[1]).dropna())
-
-    return estimate
-
-
-def _change(task: str, column: str):
-    """GRPO after minus before, by seed."""
-
-    def estimate(df):
-        part = _clipped(df, task)
-        part = part[part.method == "grpo"]
-        return stats.mean(part[column] - part[f"base_{column}"])
-
-    return estimate
-
-
-def _clip_fraction(df):
-    """GRPO's, the mean over steps and tasks, by seed."""
-    parts = [_clipped(df, task) for task in TASKS]
-    by_seed = [p[p.method == "grpo"].set_index("seed").clipped for p in parts]
-    return stats.mean((sum(by_seed) / len(by_seed)).dropna())
-
-
-def _rl_claims(task: str) -> list[Claim]:
-    return [
-        Claim(
-            f"rl_lifts_pass_1_{task}",
-            "GRPO lifts pass@1 on held-out prompts.",
-            PAPERS_TABLES,
-            _change(task, "pass_first"),
-            above=0.0,
-            reason="a gain is a gain, paired by the seed",
-        ),
-        Claim(
-            f"rl_lowers_large_k_{task}",
-            "GRPO lowers pass@256 on held-out prompts below that of the start.",
-            FIGURE_2,
-            _change(task, "pass_last"),
-            below=0.0,
-            reason="a loss is a loss, paired by the seed; the tabular prototype lost "
-            ".19. On the rule what is lost are lucky guesses, as pass@256 of the start "
-            "is above the share of prompts that can be known",
-        ),
-    ]
-
-
-FIGURE_2, FIGURE_3 = "arXiv 2602.05548, figure 2", "arXiv 2602.05548, figure 3"
-PAPERS_TABLES = "arXiv 2602.05548, tables"
-LESS = "Positive-Dominant has less than .7 of GRPO's entropy"
+# Kept only because the key of the rows counts it: no claim uses it.
 LEAST = (
     "about twice the half-widths of the first run, .02 to .03: of a smaller gain eight "
 )
 LEAST += "seeds would leave open whether it is one"
 
+
+def start_gap(df):
+    """distance of the pool's mean reward before RL from 0.45"""
+    return (df.base_pool_reward - 0.45).abs()
+
+
+LATE_ENTROPY = named("late_entropy", "entropy in the later two thirds of the steps")
+pass_1 = named("pass_first", "pass@1 of held-out prompts")
+pass_256 = named("pass_last", "pass@256 of held-out prompts")
+GRPO = CLIPPED.where(method="grpo")
+COUNTDOWN = CLIPPED.where(task="countdown")
+WITH_AND_WITHOUT = {"clip_low": (0.2, 1.0)}
+ON = {"rule": "the rule task", "countdown": "countdown"}
+
+
+def entropy(arm: str, rows=CLIPPED, each: str = "task", **clips):
+    """Estimate of the log of an arm's entropy over GRPO's, the mean of both tasks.
+
+    clips: WITH_AND_WITHOUT subtracts the estimate without the clip.
+    """
+    return rows.log_ratio(LATE_ENTROPY, each=each, method=(arm, "grpo"), **clips)
+
+
+DAY = "2026-11-28"
+LATE = (DAY, "the final entropy became that of the later two thirds of the steps, "
+             "which varies less between seeds")  # fmt: skip
+RAISED = (
+    (DAY, "0 became 0.03: a pilot on seeds 20000 to 20003 had no gain"),
+    (DAY, "0.03 became 0.05: a run of eight seeds left 0.03 undecided"),
+)
+direction = partial(
+    Claim, written="after", history=((DAY, "added after three runs"),),
+    reason="Only the direction is claimed.",
+)  # fmt: skip
+figure_3 = partial(
+    Claim, paper=AGRAE, place="figure 3, where it ends at 6.6 times GRPO's entropy",
+    estimate=entropy("negative_dominant"), written="after",
+)  # fmt: skip
+five_points = partial(
+    Claim, above=0.05, unit="fraction of prompts", written="after", history=RAISED,
+    reason="0.05 is about twice the half-widths of the first run, which were 0.02 to "
+    "0.03. Eight seeds would leave open whether a smaller gain is one.",
+)  # fmt: skip
 CLAIMS = [
-    Claim(
-        "base_reward_in_range",
-        "The start solves .45 of the pool's rollouts, within .15, in every run.",
-        "ours; the paper's runs begin with a mean reward of .49",
-        lambda df: stats.worst((df.base_pool_reward - 0.45).abs()),
-        below=0.15,
-        reason="a precondition: groups of eight are then mixed for the most part, and "
-        "there is room above",
-    ),
-    Claim(
-        "samples_go_stale",
-        "Of GRPO's tokens 1 to 10 % are clipped: the mean over steps and tasks.",
-        "ours; the entropy ordering needs clipped minibatches, see advantage_dynamics",
-        _clip_fraction,
-        above=0.01,
-        below=0.1,
-        reason="a precondition, as in advantage_dynamics",
-    ),
-    Claim(
-        "entropy_positive_below_rule",
-        f"{LESS} on the rule (log of the ratio).",
-        FIGURE_3,
-        _log_ratio("positive_dominant", tasks=("rule",)),
-        below=float(np.log(0.7)),
-        reason="the paper ends at .42, the tabular prototype at .48",
-    ),
-    Claim(
-        "entropy_positive_below_countdown",
-        f"{LESS} on countdown (log of the ratio).",
-        FIGURE_3,
-        _log_ratio("positive_dominant", tasks=("countdown",)),
-        below=float(np.log(0.7)),
-        reason="as on the rule",
-        expected="failed",
-        because=".88 to .95 in all runs so far. Without the clip it has more entropy "
-        "than GRPO there, so that the clip has to take more from it",
-    ),
-    Claim(
-        "no_clip_no_loss",
-        "Control, no clip: Positive-Dominant has more than .7 of GRPO's entropy on the "
-        "rule (log of the ratio).",
-        "ours; an asymmetric estimator reweights prompts, and no more",
-        _log_ratio("positive_dominant", rows=_control, tasks=("rule",)),
+    Claim("base_reward_in_range",
+        "The start solves between 0.3 and 0.6 of its pool's rollouts, in every run.",
+        paper=AGRAE, place="where runs begin with a mean reward of 0.49",
+        origin="protocol", kind="precondition", unit="mean reward",
+        estimate=where().worst(start_gap), below=0.15,
+        reason="Groups of eight are then mixed for the most part, and there is room "
+        "above."),
+    Claim("samples_go_stale",
+        "Between 1 and 10 % of the tokens are clipped under GRPO, on average over the "
+        "steps and both tasks.",
+        origin="protocol", kind="precondition", unit="fraction of tokens",
+        place="the entropy ordering needs clipped minibatches, see advantage_dynamics",
+        estimate=GRPO.mean(named("clipped", "fraction of tokens clipped")),
+        above=0.01, below=0.1,
+        reason="The range is that of clip_fraction in advantage_dynamics.",
+        written="after", history=((DAY, "0.005 to 0.2 became 0.01 to 0.1: a pilot with "
+            "0.5 % of the tokens clipped had hardly a clip"),)),
+    *family("entropy_positive_below_{task}",
+        "On {task} Positive-Dominant has less than 0.7 times GRPO's entropy over the "
+        "later two thirds of the steps (log of the ratio below -0.357).",
+        lambda task: entropy("positive_dominant", CLIPPED.where(task=task), each=""),
+        task=ON, below=float(np.log(0.7)),
+        paper=AGRAE, place="figure 3", history=(LATE,),
+        reason="The paper ends at 0.42, the tabular prototype at 0.48.",
+        but={("countdown",): {
+            "expected": "failed",
+            "because": "The ratio was 0.88 to 0.95 in all runs so far. Without the "
+            "clip Positive-Dominant has more entropy than GRPO on countdown, so that "
+            "the clip has to take more from it.",
+            "history": (LATE, (DAY, "expected to fail: a first run had 0.95"))}}),
+    Claim("no_clip_no_loss",
+        "Without the clip Positive-Dominant has more than 0.7 times GRPO's entropy on "
+        "the rule task, over the later two thirds of the steps (log of the ratio above "
+        "-0.357).",
+        origin="control", place="an asymmetric estimator only reweights prompts",
+        estimate=entropy("positive_dominant", FREE.where(task="rule"), each=""),
         above=float(np.log(0.7)),
-        reason="the threshold of the loss that the clip makes there",
-    ),
-    *(
-        Claim(
-            f"clip_takes_from_positive_{task}",
-            f"On {task} the clip takes entropy from Positive-Dominant (its log ratio "
-            "to GRPO's with the clip, minus that without).",
-            "ours; arXiv 2509.26114: clipping high lowers entropy",
-            _by_the_clip("positive_dominant", tasks=(task,)),
-            below=0.0,
-            reason="the direction; added after three runs",
-        )
-        for task in TASKS
-    ),
-    Claim(
-        "clip_gives_to_negative",
-        "The clip gives entropy to Negative-Dominant (its log ratio to GRPO's with the "
-        "clip, minus that without, mean of both tasks).",
-        "ours; arXiv 2509.26114: clipping low raises entropy",
-        _by_the_clip("negative_dominant"),
-        above=0.0,
-        reason="the direction; added after three runs",
-    ),
-    Claim(
-        "entropy_negative_above",
-        "Negative-Dominant has more entropy than GRPO (log of the ratio, mean of both "
-        "tasks).",
-        FIGURE_3,
-        _log_ratio("negative_dominant"),
-        above=0.0,
-        reason="the direction alone; the next claim has the size",
-    ),
-    Claim(
-        "entropy_negative_far_above",
-        "Negative-Dominant has more than 1.2 of GRPO's entropy (log of the ratio, mean "
-        "of both tasks).",
-        FIGURE_3 + ", where it ends at 6.6 of GRPO's",
-        _log_ratio("negative_dominant"),
+        reason="This is the threshold of the loss that the clip makes on this task.",
+        written="after", history=((DAY, "added after a pilot on seeds 20000 to 20003, "
+            "which had a ratio of 1.08"),)),
+    *family("clip_takes_from_positive_{task}",
+        "On {task} the clip lowers the logarithm of Positive-Dominant's entropy over "
+        "GRPO's.",
+        lambda task: entropy(
+            "positive_dominant", where(task=task), each="", **WITH_AND_WITHOUT),
+        task=ON, below=0.0, **direction.keywords,
+        origin="control", paper=CLIPPING, place="clipping high lowers entropy"),
+    direction("clip_gives_to_negative",
+        "The clip raises the logarithm of Negative-Dominant's entropy over GRPO's, on "
+        "average over both tasks.",
+        estimate=entropy("negative_dominant", where(), **WITH_AND_WITHOUT), above=0.0,
+        origin="control", paper=CLIPPING, place="clipping low raises entropy"),
+    figure_3("entropy_negative_above",
+        "Negative-Dominant has more entropy than GRPO over the later two thirds of the "
+        "steps, on average over both tasks.",
+        above=0.0, reason="Only the direction is claimed here: the size is in "
+        "entropy_negative_far_above.",
+        history=(LATE, (DAY, "1.2 for each task became 1 for the mean of both: a pilot "
+            "on seeds 20000 to 20003 had 1.16"))),
+    figure_3("entropy_negative_far_above",
+        "Negative-Dominant has more than 1.2 times GRPO's entropy over the later two "
+        "thirds of the steps (log of the ratio above 0.182, mean of both tasks).",
         above=float(np.log(1.2)),
-        reason="as in advantage_dynamics; the tabular prototype had 1.34",
+        reason="The threshold is that of advantage_dynamics. The tabular prototype had "
+        "1.34.",
         expected="undecided",
-        because="1.14 to 1.25 in all runs so far; 1.17 in advantage_dynamics. The log "
-        "was 0.134 [0.083, 0.186] at first, 0.149 [0.124, 0.174] (failed) on "
-        "2026-11-29, and 0.168 [0.134, 0.201] on 2026-11-30: rounding of another "
-        "machine's products leads to other runs",
-    ),
-    Claim(
-        "agrae_keeps_entropy",
-        "A-GRAE has more entropy than GRPO (log of the ratio, mean of both tasks).",
-        "arXiv 2602.05548, figure 10",
-        _log_ratio("agrae"),
-        above=0.0,
-        reason="the direction; added after three runs",
-    ),
-    Claim(
-        "w_reinforce_keeps_entropy",
-        "W-REINFORCE has more entropy than GRPO (log of the ratio, mean of both "
-        "tasks).",
-        "arXiv 2506.01347",
-        _log_ratio("w_reinforce"),
-        above=0.0,
-        reason="the direction; added after three runs",
-    ),
-    *(claim for task in TASKS for claim in _rl_claims(task)),
-    Claim(
-        "w_reinforce_large_k",
-        "W-REINFORCE gains five points at pass@256 over GRPO (countdown).",
-        "arXiv 2506.01347",
-        _gap("pass_last", "w_reinforce", tasks=("countdown",)),
-        above=0.05,
-        reason=LEAST,
+        because="The ratio was 1.14 to 1.25 in all runs so far, and 1.17 in "
+        "advantage_dynamics. Rounding of another machine's products leads to other "
+        "runs.",
+        history=(LATE,
+            (DAY, "1.2 for each task became 1.5 for the mean of both, expected to "
+             "fail, and later 1.2 again, expected undecided"),
+            ("2026-11-29", "expected to fail: the log of the ratio was 0.134 [0.083, "
+             "0.186], and in new rows 0.149 [0.124, 0.174]"),
+            ("2026-11-30", "expected undecided: new rows have 0.168 [0.134, 0.201]"))),
+    direction("agrae_keeps_entropy",
+        "A-GRAE has more entropy than GRPO over the later two thirds of the steps, on "
+        "average over both tasks.",
+        paper=AGRAE, place="figure 10", estimate=entropy("agrae"), above=0.0),
+    direction("w_reinforce_keeps_entropy",
+        "W-REINFORCE has more entropy than GRPO over the later two thirds of the "
+        "steps, on average over both tasks.",
+        paper=ZHU, place="entropy in training",
+        estimate=entropy("w_reinforce"), above=0.0),
+    *family("rl_lifts_pass_1_{task}",
+        "On {task} GRPO lifts pass@1 of held-out prompts above that of the start.",
+        lambda task: GRPO.where(task=task).mean(
+            named("pass_first - base_pass_first", "rise of held-out pass@1 by RL")),
+        task=ON, above=0.0, paper=AGRAE, place="tables", unit="fraction of prompts",
+        reason="A gain is a gain, paired by the seed."),
+    *family("rl_lowers_large_k_{task}",
+        "On {task} GRPO lowers pass@256 of held-out prompts below that of the start.",
+        lambda task: GRPO.where(task=task).mean(
+            named("pass_last - base_pass_last", "rise of held-out pass@256 by RL")),
+        task=ON, below=0.0, paper=AGRAE, place="figure 2", unit="fraction of prompts",
+        reason="A loss is a loss, paired by the seed. The tabular prototype lost 0.19. "
+        "On the rule task the loss is of lucky guesses, as pass@256 of the start is "
+        "above the share of prompts that can be known."),
+    five_points("w_reinforce_large_k",
+        "W-REINFORCE gains more than 0.05 at pass@256 over GRPO on countdown.",
+        paper=ZHU, place="pass@k at large k",
+        estimate=COUNTDOWN.paired(pass_256, method=("w_reinforce", "grpo")),
         expected="undecided",
-        because=".04 or .05 in all runs so far: surely a gain if they are taken "
-        "together, and not surely one of five points",
-    ),
-    Claim(
-        "agrae_pass_1",
-        "A-GRAE gains five points at pass@1 over GRPO (mean of both tasks).",
-        PAPERS_TABLES,
-        _gap("pass_first", "agrae"),
-        above=0.05,
-        reason=LEAST,
+        because="The gain was 0.04 or 0.05 in all runs so far: surely a gain if they "
+        "are taken together, and not surely one of 0.05.",
+        history=((DAY, "0 became 0.05, as of the other arms: 0 was undecided on seeds "
+            "0 to 7 and held on others"),)),
+    five_points("agrae_pass_1",
+        "A-GRAE gains more than 0.05 at pass@1 over GRPO, on average over both tasks.",
+        paper=AGRAE, place="tables",
+        estimate=CLIPPED.paired(pass_1, each="task", method=("agrae", "grpo")),
         expected="failed",
-        because="the first run had -.02, the tabular prototype 0.000",
-    ),
-    Claim(
-        "agrae_large_k",
-        "A-GRAE gains five points at pass@256 over GRPO (countdown).",
-        PAPERS_TABLES,
-        _gap("pass_last", "agrae", tasks=("countdown",)),
-        above=0.05,
-        reason=LEAST,
+        because="The first run had -0.02, the tabular prototype 0.000."),
+    five_points("agrae_large_k",
+        "A-GRAE gains more than 0.05 at pass@256 over GRPO on countdown.",
+        paper=AGRAE, place="tables",
+        estimate=COUNTDOWN.paired(pass_256, method=("agrae", "grpo")),
         expected="failed",
-        because="the first run had .01, the tabular prototype .005",
-    ),
-    Claim(
-        "negative_large_k",
-        "Negative-Dominant gains five points at pass@256 over GRPO (countdown).",
-        FIGURE_2,
-        _gap("pass_last", "negative_dominant", tasks=("countdown",)),
-        above=0.05,
-        reason=LEAST,
+        because="The first run had 0.01, the tabular prototype 0.005."),
+    five_points("negative_large_k",
+        "Negative-Dominant gains more than 0.05 at pass@256 over GRPO on countdown.",
+        paper=AGRAE, place="figure 2",
+        estimate=COUNTDOWN.paired(pass_256, method=("negative_dominant", "grpo")),
         expected="failed",
-        because="a hidden focus on easy prompts: -.02 in the first run",
-    ),
-    Claim(
-        "positive_large_k",
-        "Positive-Dominant loses five points at pass@256 to GRPO (countdown).",
-        FIGURE_2,
-        _gap("pass_last", "grpo", "positive_dominant", tasks=("countdown",)),
-        above=0.05,
-        reason=LEAST,
+        because="Negative-Dominant is a hidden focus on easy prompts. It had -0.02 in "
+        "the first run."),
+    five_points("positive_large_k",
+        "Positive-Dominant loses more than 0.05 at pass@256 to GRPO on countdown.",
+        paper=AGRAE, place="figure 2",
+        estimate=COUNTDOWN.paired(pass_256, method=("grpo", "positive_dominant")),
         expected="failed",
-        because="a hidden focus on hard prompts: it gained .02 in the first run",
-    ),
-]
+        because="Positive-Dominant is a hidden focus on hard prompts. It gained 0.02 "
+        "in the first run."),
+]  # fmt: skip

@@ -214,6 +214,9 @@ def sweep_rows():
     )  # fmt: skip
 
 
+ESTIMATES = {claim.name: claim.estimate for claim in mp.CLAIMS}
+
+
 def chosen(df) -> dict:
     return mp.tuned(df).groupby("rule").lr.unique().str[0].to_dict()
 
@@ -227,23 +230,43 @@ def test_rates_are_chosen_on_tuning_seeds_and_compared_on_fresh_ones():
     other = df.copy()  # whatever the fresh seeds say, the choice stands
     other.loc[fresh, "excess"] = 1e3 / other.lr[fresh] ** 3
     assert chosen(other) == best
-    assert mp.baseline(other, "head") == "adamw"
+    assert adamw_of(other) == "adamw"
     other = df.copy()
     other.loc[~fresh, "excess"] = 1 / other.lr[~fresh]
     assert chosen(other) == dict.fromkeys(best, 0.8)
 
 
+def adamw_of(df) -> str:
+    """The variant whose losses the comparisons call AdamW's."""
+    kept = mp.one_adamw(df)
+    assert set(kept.rule) == {"adamw", "row_norm"}
+    kept = kept[kept.rule == "adamw"].excess
+    (name,) = [r for r in mp.ADAM if kept.equals(df[df.rule == r].excess)]
+    return name
+
+
+def test_the_adamw_of_comparisons_is_the_one_that_tunes_better():
+    df = sweep_rows()
+    assert adamw_of(df) == "adamw"
+    df.loc[df.rule == "adamw_95", "excess"] /= 4
+    assert adamw_of(df) == "adamw_95"
+    found = ESTIMATES["head_adamw_and_row_norm"](df)
+    assert found.value == pytest.approx(np.log(4))
+
+
 def test_differences_are_paired_and_against_the_better_adamw():
     df = sweep_rows()
-    found = mp.difference(df, "head", "row_norm")
+    found = ESTIMATES["head_adamw_and_row_norm"](df)
     assert found.value == pytest.approx(np.log(2))
     assert found.high - found.low == pytest.approx(0.0, abs=1e-9)  # seeds cancel
     assert found.n == 4
-    other = mp.difference(df, "head", "row_norm", "adamw_95")
+    of_head = mp.TUNED.where(study="head")
+    other = of_head.log_ratio("excess", rule=("row_norm", "adamw_95"))(df)
     assert other.value == pytest.approx(0.0)
 
 
 def test_a_rate_at_the_end_of_its_grid_is_noticed():
     df = sweep_rows()
-    assert mp._at_the_edge(df).value == 1.0  # adamw_95's
-    assert mp._at_the_edge(df[df.rule != "adamw_95"]).value == 0.0
+    edge = ESTIMATES["grids_hold_the_best"]
+    assert edge(df).value == 1.0  # adamw_95's
+    assert edge(df[df.rule != "adamw_95"]).value == 0.0

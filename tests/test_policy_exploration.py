@@ -325,9 +325,13 @@ def frame():
         if (t, m, s, low) != ("rule", "agrae", 2, 0.2)
     ]
     df = pd.DataFrame(rows)
-    for name in ("pass_first", "base_pass_first", "late_entropy", "clipped"):
+    columns = ("pass_first", "base_pass_first", "pass_last", "late_entropy", "clipped")
+    for name in columns:
         df[name] = draws.uniform(0.1, 1, len(df))
     return df
+
+
+ESTIMATES = {claim.name: claim.estimate for claim in policy.CLAIMS}
 
 
 def test_estimates_pair_by_seed_and_average_tasks():
@@ -345,19 +349,17 @@ def test_estimates_pair_by_seed_and_average_tasks():
         )
         for s in (0, 1)  # seed 2 has no pair
     ]
-    found = policy._gap("pass_first", "agrae")(frame())
+    found = ESTIMATES["agrae_pass_1"](frame())
     assert (found.value, found.n) == (pytest.approx(np.mean(both)), 2)
     ratios = [
         of("late_entropy", "rule", "positive_dominant", s, 1.0)
         / of("late_entropy", "rule", "grpo", s, 1.0)
         for s in range(3)
     ]
-    found = policy._log_ratio(
-        "positive_dominant", rows=policy._control, tasks=("rule",)
-    )(frame())
+    found = ESTIMATES["no_clip_no_loss"](frame())
     assert found.value == pytest.approx(np.log(ratios).mean())
-    effect = policy._by_the_clip("positive_dominant", tasks=("rule",))(frame())
-    kept = policy._log_ratio("positive_dominant", tasks=("rule",))(frame())
+    effect = ESTIMATES["clip_takes_from_positive_rule"](frame())
+    kept = ESTIMATES["entropy_positive_below_rule"](frame())
     assert effect.value == pytest.approx(kept.value - np.log(ratios).mean())
     log_ratios = [
         np.mean(
@@ -370,17 +372,22 @@ def test_estimates_pair_by_seed_and_average_tasks():
         )
         for s in (0, 1)
     ]
-    found = policy._log_ratio("agrae")(frame())
+    found = ESTIMATES["agrae_keeps_entropy"](frame())
     assert found.value == pytest.approx(np.mean(log_ratios))
-    back = policy._gap("pass_first", "grpo", "agrae")(frame())
-    assert back.value == pytest.approx(-np.mean(both))
+    losses = [
+        of("pass_last", "countdown", "grpo", s)
+        - of("pass_last", "countdown", "positive_dominant", s)
+        for s in range(3)
+    ]
+    back = ESTIMATES["positive_large_k"](frame())
+    assert (back.value, back.n) == (pytest.approx(np.mean(losses)), 3)
     clips = [of("clipped", t, "grpo", s) for t in policy.TASKS for s in range(3)]
-    assert policy._clip_fraction(frame()).value == pytest.approx(np.mean(clips))
+    assert ESTIMATES["samples_go_stale"](frame()).value == pytest.approx(np.mean(clips))
     changes = [
         of("pass_first", "rule", "grpo", s) - of("base_pass_first", "rule", "grpo", s)
         for s in range(3)
     ]
-    found = policy._change("rule", "pass_first")(frame())
+    found = ESTIMATES["rl_lifts_pass_1_rule"](frame())
     assert found.value == pytest.approx(np.mean(changes))
 
 
@@ -388,7 +395,7 @@ def test_a_comparison_without_a_pair_says_so():
     df = frame()
     df = df[(df.method != "grpo") | (df.seed == 2)]
     with pytest.raises(ValueError, match="nothing to pair"):
-        policy._gap("pass_first", "agrae")(df)
+        ESTIMATES["agrae_pass_1"](df)
 
 
 def test_panels_are_drawn_of_part_of_the_runs():

@@ -201,12 +201,13 @@ class Rows:
                     f"a seed has several runs of one {' and '.join(arms)}: narrow the "
                     "rows down with where(...)"
                 )
-            found = frame.pivot(index=fixed, columns=list(arms), values="_quantity")
+            wide = frame.pivot(index=fixed, columns=list(arms), values="_quantity")
+            found = wide
             for a, b in arms.values():
                 found = join(found[a], found[b])
             if each:
-                found = found.unstack(each).dropna(axis=1, how="all")
-                found = found.dropna().mean(axis=1)
+                shared = wide.notna().groupby(level=each).any().all(axis=1)
+                found = found.unstack(each).loc[:, shared].mean(axis=1, skipna=False)
             if (found := found.dropna()).empty:
                 (field, (a, b)) = next(iter(arms.items()))
                 raise ValueError(

@@ -98,6 +98,18 @@ def points(
     )
 
 
+def band(ax, at, intervals: Sequence[Interval], arm: Arm, **line) -> None:
+    """Estimates at positions as one curve, with their intervals as a band.
+
+    Where a run is single, its interval is infinite and no band is drawn.
+    """
+    look = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line, "mew": 0}
+    ax.plot(at, [i.value for i in intervals], **({"label": arm.label} | look | line))
+    ends = np.array([(i.low, i.high) for i in intervals]).T
+    if np.isfinite(ends).all():
+        ax.fill_between(at, *ends, color=arm.color, alpha=0.15, lw=0)
+
+
 def forest(
     ax,
     rows: Mapping[str, Mapping[object, Interval]],
