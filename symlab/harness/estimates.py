@@ -94,22 +94,23 @@ class Rows:
             f"{name_of(quantity)}", lambda df: by_seed(df, quantity)
         )
 
-    def paired(self, quantity: Quantity, **arms) -> Estimate:
+    def paired(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the difference between two values of one field.
 
         `paired("rank", noise=(0, 4))` is rank at noise = 0 minus rank at noise = 4.
-        Each seed must occur once under both.
+        Each seed must occur once under both. each: another field; the pairs are made
+        at each of its values that both have, and averaged over these.
         """
-        return self._of_two(quantity, arms, "minus", lambda a, b: a - b)
+        return self._of_two(quantity, arms, each, "minus", lambda a, b: a - b)
 
-    def ratio(self, quantity: Quantity, **arms) -> Estimate:
+    def ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the ratio of two values of one field; as `paired`."""
-        return self._of_two(quantity, arms, "over", lambda a, b: a / b)
+        return self._of_two(quantity, arms, each, "over", lambda a, b: a / b)
 
-    def log_ratio(self, quantity: Quantity, **arms) -> Estimate:
+    def log_ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the natural logarithm of the ratio; as `paired`."""
         return self._of_two(
-            quantity, arms, "over", lambda a, b: np.log(a / b), "log of "
+            quantity, arms, each, "over", lambda a, b: np.log(a / b), "log of "
         )
 
     def slope(self, quantity: Quantity, x: Quantity) -> Estimate:
@@ -152,16 +153,21 @@ class Rows:
         )
 
     def _of_two(
-        self, quantity, arms: dict, word: str, join, before: str = ""
+        self, quantity, arms: dict, each: str, word: str, join, before: str = ""
     ) -> Estimate:
         (field, (a, b)) = _one_field(arms)
+        columns = [field, each] if each else field
 
         def reduce(df):
             frame = df.assign(_quantity=values(df, quantity))
-            wide = frame.pivot(index="seed", columns=field, values="_quantity")
+            wide = frame.pivot(index="seed", columns=columns, values="_quantity")
             if lacking := [v for v in (a, b) if v not in wide.columns]:
                 raise ValueError(f"no run has {field} = {lacking[0]}: nothing to pair")
-            found = join(wide[a], wide[b]).dropna()
+            found = join(wide[a], wide[b])
+            if each:
+                common = found.dropna(axis=1, how="all")
+                found = common.mean(axis=1, skipna=False)
+            found = found.dropna()
             if found.empty:
                 raise ValueError(
                     f"no seed has both {field} = {a} and {field} = {b}: nothing to pair"
@@ -169,7 +175,8 @@ class Rows:
             return found
 
         ends = f"{field} = {_shown(a)} {word} {field} = {_shown(b)}"
-        return self._over_seeds(f"{before}{name_of(quantity)} ({ends}, paired)", reduce)
+        how = f"paired at each {each}" if each else "paired"
+        return self._over_seeds(f"{before}{name_of(quantity)} ({ends}, {how})", reduce)
 
     def _extreme(self, quantity, largest: bool) -> Estimate:
         word = "largest" if largest else "smallest"
