@@ -34,8 +34,21 @@ LAU = Paper(
     2026,
     "2605.18106",
 )
-FREON = Paper("Shumaylov et al. 2026", "Shumaylov et al.", "", 2026, "2605.11181")
-ARO = Paper("Gong et al. 2026", "Gong et al.", "", 2026, "2602.09006")
+FREON = Paper(
+    "Shumaylov et al. 2026",
+    "Zakhar Shumaylov, Nathaël Da Costa, Peter Zaika, Bálint Mucsányi, Alex Massucco, "
+    "Yoav Gelberg, Carola-Bibiane Schönlieb, Yarin Gal and Philipp Hennig",
+    "Muon is Not That Special: Random or Inverted Spectra Work Just as Well",
+    2026,
+    "2605.11181",
+)
+ARO = Paper(
+    "Gong et al. 2026",
+    "Wenbo Gong, Javier Zazo, Qijun Luo, Puqian Wang, James Hensman and Chao Ma",
+    "ARO: A New Lens On Matrix Optimization For Large Models",
+    2026,
+    "2602.09006",
+)
 AMSEL = Paper(
     "Amsel et al. 2025",
     "Noah Amsel, David Persson, Christopher Musco and Robert M. Gower",
@@ -44,7 +57,6 @@ AMSEL = Paper(
     2025,
     "2505.16932",
 )
-PHI = Paper("Chen et al. 2026", "Chen et al.", "", 2026, "2605.15403")
 
 OPTIMIZERS = {  # presets of symlab.symopt and their variants
     "adamw": Arm("AdamW", ORANGE, "s"),
@@ -72,6 +84,33 @@ RULES = {  # update rules of one block: tables, heads, routers
     "frozen": Arm("frozen", BLACK, "*"),
 }
 
+# --- balanced mixtures of experts ----------------------------------------------------
+
+SWITCH = Paper(
+    "Fedus et al. 2022",
+    "William Fedus, Barret Zoph and Noam Shazeer",
+    "Switch Transformers: Scaling to Trillion Parameter Models with Simple and "
+    "Efficient Sparsity",
+    2022,
+    "2101.03961",
+)
+ST_MOE = Paper(
+    "Zoph et al. 2022",
+    "Barret Zoph, Irwan Bello, Sameer Kumar, Nan Du, Yanping Huang, Jeff Dean, Noam "
+    "Shazeer and William Fedus",
+    "ST-MoE: Designing Stable and Transferable Sparse Expert Models",
+    2022,
+    "2202.08906",
+)
+PHI = Paper(
+    "Chen et al. 2026",
+    "Lizhang Chen, Jonathan Li, Qi Wang, Runlong Liao, Shuozhe Li, Chen Liang, Ni Lao "
+    "and Qiang Liu",
+    "φ-Balancing for Mixture-of-Experts Training",
+    2026,
+    "2605.15403",
+)
+
 # --- group-relative advantages -------------------------------------------------------
 
 AGRAE = Paper(
@@ -89,7 +128,15 @@ ZHU = Paper(
     2025,
     "2506.01347",
 )
-CLIPPING = Paper("arXiv 2509.26114", "", "", 2025, "2509.26114")
+CLIPPING = Paper(
+    "Park et al. 2025",
+    "Jaesung R. Park, Junsu Kim, Gyeongman Kim, Jinyoung Jo, Sean Choi, Jaewoong Cho "
+    "and Ernest K. Ryu",
+    "Clip-Low Increases Entropy and Clip-High Decreases Entropy in Reinforcement "
+    "Learning of Large Language Models",
+    2025,
+    "2509.26114",
+)
 
 ADVANTAGES = {  # estimators of symlab.rlvr, and the policy before training
     "base": Arm("base policy", "0.5", "x", ":"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import torch
@@ -206,6 +207,42 @@ def test_the_price_is_1_for_balanced_factors_and_more_for_others():
 def test_a_divergence_is_reported():
     (row,) = rank.run([replace(TINY, lr=1e6, steps=120)])
     assert row["diverged_at"] >= 0
+
+
+# --- the claims ----------------------------------------------------------------------
+
+
+def made_up() -> pd.DataFrame:
+    """The quick design: ranks fall in proportion to decay, slower by the threshold."""
+    df = pd.DataFrame([vars(c) for c in rank.sweep("quick")])
+    df["full_rank"] = np.where(df.model == "unfactored", 64, 16)
+    top = np.where(df.study == "sgd", 0.008, 3.0)
+    lost = np.where(df.model == "factored", df.weight_decay / top, 0.1)
+    for name, most in (("rank_qk", 12), ("rank_vo", 10), ("rank_strict_qk", 9)):
+        df[name] = df.full_rank - most * lost
+    df["rank_strict_vo"] = df.rank_vo + df.seed
+    df["price"] = 1 + 0.001 * df.seed + (df.weight_decay < 0.004)
+    df["bigram_loss"], df["validation_loss"] = 2.0, 1.5 + 0.01 * df.seed
+    return df
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("query_key_rank_falls", 9),  # by the stricter threshold
+        ("value_output_rank_falls", 10),
+        ("more_decay_less_rank", 10 / 8),  # the first doubling, of W_O W_V
+        ("adamw_rank_falls", 9),
+        ("offset_keeps_rank", 1 - 1.2 / 16),
+        ("unfactored_keeps_rank", 1 - 1.2 / 64),
+        ("decay_is_nuclear_norm", 1.003),  # not the runs at smaller decays
+        ("attention_is_used", -0.47),
+        ("moderate_decay_is_cheap", 0),
+    ],
+)
+def test_estimates_give_what_was_planted(name, value):
+    claims = {c.name: c for c in rank.CLAIMS}
+    assert claims[name].estimate(made_up()).value == pytest.approx(value)
 
 
 # --- the text ------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from symlab.data import text as texts
-from symlab.harness import contract, project, rng
+from symlab.harness import Interval, contract, project, rng
 from symlab.models.transformer import Decoder, loss
 from symlab.symopt import SymOpt, describe
 
@@ -59,7 +59,7 @@ def centred(x):
 
 
 def adam(first, second):
-    """The second step of Kingma & Ba's, with averages .9 and .95."""
+    """The second step of Kingma & Ba's, with averages 0.9 and 0.95."""
     mean = (0.09 * first + 0.1 * second) / (1 - 0.9**2)
     square = (0.0475 * first**2 + 0.05 * second**2) / (1 - 0.95**2)
     return mean / (square.sqrt() + 1e-8)
@@ -106,7 +106,7 @@ def test_the_second_step_is_the_rule_by_hand(arm):
         torch.testing.assert_close(change, rule(*pair), rtol=0, atol=1e-9)
     change, first, second = step("blocks.0.attention.query.weight", c.body_lr)
     ahead = 0.95 * (0.95 * first + second) + second  # Nesterov's
-    heads = [0.2 * 4 * orthogonal(g) for g in ahead.split(8)]  # .2 sqrt(16)
+    heads = [0.2 * 4 * orthogonal(g) for g in ahead.split(8)]  # 0.2 sqrt(16)
     torch.testing.assert_close(change, torch.cat(heads), rtol=0, atol=1e-8)
 
 
@@ -207,15 +207,16 @@ def test_arms_get_equal_grids_and_fresh_seeds(scale):
     seeds = df.groupby("study").seed.agg(set)
     assert not seeds["tune"] & seeds["compare"]
     assert seeds["sensitivity"] <= seeds["compare"]
-    tune, tuned = dense.of(df, "tune"), dense.tuned_rates(df)
+    tune, tuned = df[df.study == "tune"], dense.RACE.used(df)
+    rates = list(dense.RACE.rates)
     for arm, points in tune.groupby("arm"):
-        for rate in dense.RATES:
+        for rate in rates:
             values = np.unique(points[rate])
             np.testing.assert_allclose(values[1:] / values[:-1], 3, rtol=0.1)
             assert len(values) == 3
             assert tuned.loc[arm, rate] in values
         one = arm == "adamw_one_rate"
-        assert len(points[dense.RATES].drop_duplicates()) == (3 if one else 9)
+        assert len(points[rates].drop_duplicates()) == (3 if one else 9)
         assert (points.embedding_lr == points.head_lr).all() == one
     assert set(tune.arm) == {*dense.TUNE, "adamw_one_rate"}
     assert (tuned.loc["uncentred"] == tuned.loc["row_norm"]).all()
@@ -241,44 +242,66 @@ def middle(monkeypatch):
     monkeypatch.setitem(dense.TUNED, "quick", dense.CENTRES["quick"])
 
 
+def found(name: str, df) -> Interval:
+    """What the estimate of a claim gives."""
+    return {c.name: c for c in dense.CLAIMS}[name].estimate(df)
+
+
 def test_differences_are_paired_by_seed(middle):
     df = made_up()
-    found = dense.difference(df, "row_norm")
-    assert (found.value, found.n) == (pytest.approx(0.05), 8)
-    assert found.high - found.low < 1e-9
-    other = dense.difference(df, "row_norm", "adamw_one_rate")
+    gap = found("row_norm_and_adamw", df)
+    assert (gap.value, gap.n) == (pytest.approx(0.05), 8)
+    assert gap.high - gap.low < 1e-9
+    other = found("row_norm_and_adamw_of_one_rate", df)
     assert other.value == pytest.approx(0.02)
 
 
 def test_rises_are_over_the_tuned_loss_of_the_same_seed(middle):
     df = made_up()
-    for factor in (0.5, 2.0):
-        found = dense.rise(df, "hybrid", factor)
-        assert found.value == pytest.approx(np.log(2) ** 2 / 2)
-        assert (found.n, found.high - found.low < 1e-9) == (4, True)
+    rises = dense.rises_of(df, "hybrid")
+    assert list(rises.columns) == [0.5, 2.0]
+    expected = np.full((4, 2), np.log(2) ** 2 / 2)
+    np.testing.assert_allclose(rises, expected)  # one row for each seed
     tilted = made_up(best=0.3)  # twice the rates is nearer to the best than half
     half, twice = ((np.log(f) - 0.3) ** 2 / 2 - 0.3**2 / 2 for f in (0.5, 2.0))
-    assert dense.rise(tilted, "adamw", 2.0).value == pytest.approx(twice)
-    assert dense._worse_rise(tilted, "adamw").to_numpy() == pytest.approx([half] * 4)
-    assert dense._alike(tilted, "hybrid").value == pytest.approx(0.0)
-    grid = dense._diagonal(df, "adamw")
+    np.testing.assert_allclose(dense.rises_of(tilted, "adamw")[2.0], twice)
+    worse = found("adamw_bears_a_factor_of_two", tilted)
+    assert (worse.value, worse.n) == (pytest.approx(half), 4)
+    alike = found("hybrid_needs_its_rates_as_adamw_does", tilted)
+    assert alike.value == pytest.approx(0.0)
+    dear = (tilted.study == "sensitivity") & (tilted.arm == "hybrid")
+    tilted.loc[dear, "val_loss"] += 0.07
+    more = found("hybrid_needs_its_rates_as_adamw_does", tilted)
+    assert more.value == pytest.approx(0.07)
+    grid = dense.diagonal(df, "adamw")
     assert sorted(grid) == pytest.approx([1 / 3, 3.0], rel=0.05)
     assert list(grid.values()) == pytest.approx([np.log(3) ** 2 / 2] * 2, rel=0.1)
 
 
 def test_rates_that_are_not_the_grids_are_noticed(middle):
     df = made_up()
-    assert dense._excess(df).value == pytest.approx(0.0, abs=0.01)  # grids are rounded
-    assert dense._edges(df).value == 0.0
+    excess = found("compared_rates_are_the_grids", df)
+    assert excess.value == pytest.approx(0.0, abs=0.01)  # grids are rounded
+    assert found("grids_hold_the_best_rates", df).value == 0.0
     moved = made_up(best=np.log(3))
-    assert dense._excess(moved).value == pytest.approx(np.log(3) ** 2 / 2, rel=0.1)
-    assert dense._edges(moved).value == 1.0
+    excess = found("compared_rates_are_the_grids", moved)
+    assert excess.value == pytest.approx(np.log(3) ** 2 / 2, rel=0.1)
+    assert found("grids_hold_the_best_rates", moved).value == 1.0
+
+
+def test_errors_of_the_rotation_are_told_from_the_others():
+    errors = {"adamw": [1e-3, 0, 0, 0.5, 2e-3], "hybrid": [0, 0, 3e-3, 0, 0]}
+    df = pd.DataFrame({"arm": list(errors), "loss_errors": list(errors.values())})
+    df = df.assign(study="equivariance")
+    assert found("adamw_parts_from_a_rotated_model", df).value == 0.5
+    assert found("adamw_follows_the_rest", df).value == 2e-3
+    assert found("moved_models_have_the_same_losses", df).value == 3e-3
 
 
 def test_state_is_compared_with_adamws(middle):
     df = made_up().assign(vocabulary_state_bytes=100.0)
-    assert dense._state(df).value == 0.5
+    assert dense.state_from_half(df).value == 0.5
     df.loc[df.arm == "adamw", "vocabulary_state_bytes"] = 200.0
-    assert dense._state(df).value == 0.0
+    assert dense.state_from_half(df).value == 0.0
     df.loc[df.arm == "hybrid", "vocabulary_state_bytes"] = 120.0
-    assert dense._state(df).value == pytest.approx(0.1)
+    assert dense.state_from_half(df).value == pytest.approx(0.1)

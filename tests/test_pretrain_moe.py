@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from symlab.data.text import Corpus
-from symlab.harness import claims, contract, plot, project
+from symlab.harness import Interval, claims, contract, plot, project
 
 moe = contract.load(project.find(Path(__file__).parent), "pretrain_moe").module
 SMALL = {"vocabulary": 32, "steps": 3, "batch": 2, "length": 16, "validation": 2}
@@ -208,30 +208,31 @@ def rows(seeds=range(4)) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def found(name: str, df) -> Interval:
+    """What the estimate of a claim gives."""
+    return {c.name: c for c in moe.CLAIMS}[name].estimate(df)
+
+
 def test_paired_differences_are_those_that_were_planted():
     df = rows()
-    for estimate in (moe.at_equal_steps, moe.at_equal_rates):
-        found = estimate(df, rule="left_polar", **(
-            {"column": "load_cv"} if estimate is moe.at_equal_steps else {}
-        ))  # fmt: skip
-        places = 0 if estimate is moe.at_equal_steps else np.log([1 / 3, 2 / 4]).mean()
-        assert found.value == pytest.approx(np.log(0.7) + places)
-        assert found.high - found.low == pytest.approx(0, abs=1e-9)  # seeds cancel
-        assert found.n == 4
-    found = moe.at_equal_steps(df, "load_cv", "row_norm", "left_polar", log=False)
-    mean = 0.5 * 2.5 * np.exp(0.1 * np.arange(4)).mean()
-    assert found.value == pytest.approx(mean)
-    found = moe.at_chosen(df, moe.best_loss, "val_loss", "frozen", log=False)
-    assert found.value == pytest.approx(0.003)
+    places = np.log([1 / 3, 2 / 4]).mean()
+    for name, offset in (("steps", 0), ("rates", places)):
+        gap = found(f"left_polar_at_equal_{name}", df)
+        assert gap.value == pytest.approx(np.log(0.7) + offset)
+        assert gap.high - gap.low == pytest.approx(0, abs=1e-9)  # seeds cancel
+        assert gap.n == 4
+    mean = -0.3 * 2.5 * np.exp(0.1 * np.arange(4)).mean()
+    assert found("left_polar_dead", df).value == pytest.approx(mean)
+    assert found("frozen_loss", df).value == pytest.approx(0.003)
 
 
 def test_rates_are_chosen_by_seeds_that_do_not_judge():
     df = rows()
-    assert moe.best_loss(df) == dict.fromkeys(moe.RULES, 0.08)
+    assert moe.best_loss(df) == dict.fromkeys(moe.LEARNED, 0.08)
     odd = df.seed % 2 == 1
     df.loc[odd & (df.step == 0.0025), "val_loss"] -= 1  # best, for odd seeds only
     for choose in (moe.best_loss, moe.least_load):
-        mine = moe.judged(df, choose)
+        mine = moe.judged(choose)(df)
         steps = mine[mine.router != "frozen"].groupby(mine.seed % 2).step.unique()
         assert list(steps[0]) == [0.0025]  # even seeds get what the odd ones chose
         expected = 0.08 if choose is moe.best_loss else 0.0025
@@ -242,35 +243,36 @@ def test_rates_are_chosen_by_seeds_that_do_not_judge():
 
 def test_the_least_load_is_sought_where_nothing_is_lost():
     df = rows()
-    assert moe.least_load(df) == dict.fromkeys(moe.RULES, 0.0025)
+    assert moe.least_load(df) == dict.fromkeys(moe.LEARNED, 0.0025)
     low = (df.step == 0.0025) & (df.study == "frontier")
     df.loc[low, "val_loss"] += 0.03
-    assert moe.least_load(df) == dict.fromkeys(moe.RULES, 0.008)
+    assert moe.least_load(df) == dict.fromkeys(moe.LEARNED, 0.008)
     df.loc[df.router == "row_norm", "val_loss"] += 1.0  # none within reach: least loss
     assert moe.least_load(df)["row_norm"] == 0.08
 
 
 def test_auxiliary_losses_are_compared_at_one_step():
     df = rows()
-    found = moe.effect(df, "load_cv", "balance and z", other="balance")
-    np.testing.assert_allclose(found, np.log(0.2 / 0.3))
-    assert set(found.columns) == set(moe.RULES)
+    change = moe.changes(df, "load_cv", "balance and z", other="balance")
+    np.testing.assert_allclose(change, np.log(0.2 / 0.3))
+    assert set(change.columns) == set(moe.LEARNED)
     hurt = (df.auxiliary == "phi") & (df.router == "row_norm")
     df.loc[hurt, "load_cv"] *= 4
-    assert moe._worst_effect(df, "load_cv", "phi").value == pytest.approx(np.log(2))
+    assert moe.least_helped("phi")(df).value == pytest.approx(np.log(2))
     df.loc[hurt, "val_loss"] += 0.5
-    assert moe._worst_cost(df).value == pytest.approx(0.5)
-    assert moe._between(df, "phi").value == pytest.approx(np.log(0.7))
+    assert moe.dearest(df).value == pytest.approx(0.5)
+    assert found("left_polar_with_phi", df).value == pytest.approx(np.log(0.7))
 
 
 def test_the_recorded_grid_has_the_rates_in_use():
     df = rows()
-    assert moe._tuned(df).value == pytest.approx(0)
-    assert moe._at_edge(df).value == 0
+    assert found("tables_are_tuned", df).value == pytest.approx(0)
+    assert found("tables_lie_inside", df).value == 0
     tune = df.study == "tune"
     df.loc[tune & (df.head_lr == 0.004), "val_loss"] -= 0.5
-    assert moe._tuned(df).value == pytest.approx(0.5 - 0.01 * np.log(3) ** 2)
-    assert moe._at_edge(df).value == 1
+    excess = 0.5 - 0.01 * np.log(3) ** 2
+    assert found("tables_are_tuned", df).value == pytest.approx(excess)
+    assert found("tables_lie_inside", df).value == 1
 
 
 @pytest.mark.parametrize("n_seeds", [2, 4])
@@ -284,9 +286,9 @@ def test_every_claim_is_judged(n_seeds):
 def test_shifts_are_judged_by_the_worst_run():
     df = rows()
     df.loc[df.router == "adamw", "router_shift"] = np.arange(sum(df.router == "adamw"))
-    assert moe._shift(df, centred=False).value == 0
-    learning = ~df.router.isin(["adamw", "frozen"])
-    assert moe._shift(df, centred=True).value == df.router_shift[learning].max()
+    assert found("adamw_shifts", df).value == 0
+    largest = df.router_shift[~df.router.isin(["adamw", "frozen"])].max()
+    assert found("centred_routers_do_not_shift", df).value == largest
 
 
 def test_the_z_loss_is_compared_with_the_balancing_loss_alone():
@@ -294,8 +296,20 @@ def test_the_z_loss_is_compared_with_the_balancing_loss_alone():
     pair = df.auxiliary.isin(["balance", "balance and z"])
     df.loc[pair, "z_loss"] = 8.0
     df.loc[(df.auxiliary == "balance and z") & (df.router == "row_norm"), "z_loss"] = 4
-    assert moe._z_loss(df, centred=False).value == pytest.approx(0)
-    assert moe._z_loss(df, centred=True).value == pytest.approx(np.log(0.5))
+    assert found("z_loss_moves_adamw", df).value == pytest.approx(0)
+    halved = found("centring_cancels_the_z_loss", df)
+    assert halved.value == pytest.approx(np.log(0.5))
+
+
+def test_the_mean_logit_is_judged_where_it_differs_most():
+    df = rows()
+    frozen = 0.5 * np.exp(0.1 * df.seed)
+    df["mean_logit_drift"] = np.where(df.router == "row_norm", frozen / 2, frozen)
+    odd = (df.router == "left_polar") & (df.step == 0.025)
+    df.loc[odd, "mean_logit_drift"] *= 1.5
+    assert moe.steadiness(df).value == pytest.approx(-np.log(2))
+    df.loc[odd, "mean_logit_drift"] *= 2
+    assert moe.steadiness(df).value == pytest.approx(np.log(3))
 
 
 def test_every_panel_is_drawn():
@@ -315,9 +329,8 @@ def test_designs_have_every_rule_at_every_step():
         mine = df[(df.study == "frontier") & (df.router != "frozen")]
         assert mine.router.nunique() == n_rules
         assert mine.groupby("router").step.unique().map(tuple).nunique() == 1
-        tuned = moe.TUNED[scale]["tables"]
-        assert {tuple(x) for x in df[df.study != "tune"][moe.TABLES].to_numpy()} == {
-            tuple(tuned.values())
-        }
-        grid = df[df.study == "tune"][moe.TABLES]
+        tuned, rates = moe.TUNED[scale], list(moe.RACE.rates)
+        used = {tuple(x) for x in df[df.study != "tune"][rates].to_numpy()}
+        assert used == {tuple(tuned.values())}
+        grid = df[df.study == "tune"][rates]
         assert (grid == list(tuned.values())).all(axis=1).any()

@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from symlab.harness import rng, stats, sweep
+from symlab.harness import rng, stats, sweep, where
 from symlab.harness.claims import Claim, judge
 from symlab.harness.errors import UserError
 from symlab.harness.stats import Interval
@@ -33,6 +33,25 @@ def test_paired_is_scipys_paired_interval():
     ours = stats.paired(df, "y", "arm", "a", "b")
     low, high = scipy.stats.ttest_rel(a, b).confidence_interval(0.95)
     assert (ours.low, ours.high) == pytest.approx((low, high), rel=1e-12)
+
+
+def test_pairs_at_each_value_of_another_field_are_averaged():
+    rows = [  # arm, seed, step, y: only steps 1 and 2 are common
+        *(("a", s, t, 10.0 * t + s) for s in (0, 1, 2) for t in (1, 2, 3)),
+        *(("b", s, t, 3.0 * t + s**2) for s in (0, 1, 2) for t in (0, 1, 2)),
+    ]
+    df = pd.DataFrame(rows, columns=["arm", "seed", "step", "y"])
+    found = where().paired("y", each="step", arm=("a", "b"))
+    seeds = [10.5 + s - s**2 for s in (0, 1, 2)]  # 7 and 14, less s^2 - s
+    assert found(df).value == pytest.approx(np.mean(seeds))
+    assert found(df).low == pytest.approx(stats.mean(seeds).low)
+    assert str(found).endswith("(arm = a minus arm = b, paired at each step)")
+    ratio = where("step == 1").log_ratio("y", arm=("a", "b"))
+    alike = where("step == 1").log_ratio("y", each="step", arm=("a", "b"))
+    assert alike(df) == ratio(df)
+    apart = where("(arm == 'a') == (step == 3)")
+    with pytest.raises(ValueError, match="nothing to pair"):
+        apart.paired("y", each="step", arm=("a", "b"))(df)
 
 
 def test_an_interval_of_one_run_is_infinite():
