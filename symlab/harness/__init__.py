@@ -15,6 +15,7 @@ _WHERE = {
     "Arm": "panels",
     "estimate": "estimates",
     "family": "estimates",
+    "named": "estimates",
     "weakest": "estimates",
     "where": "estimates",
     "Interval": "stats",

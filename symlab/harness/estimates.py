@@ -261,6 +261,19 @@ def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     )
 
 
+def named(quantity: Quantity, phrase: str) -> Quantity:
+    """The quantity under a name that reads well in a sentence.
+
+    >>> where().worst(named("max_difference", "difference of an entry of U W"))
+    """
+
+    def series(df):
+        return values(df, quantity)
+
+    series.__doc__ = phrase
+    return series
+
+
 def name_of(quantity: Quantity) -> str:
     """The words for a quantity: its expression, or the docstring of its function."""
     return _described(quantity) if callable(quantity) else quantity
