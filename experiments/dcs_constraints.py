@@ -38,7 +38,18 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng, where
+from symlab.harness import (
+    Arm,
+    Claim,
+    figure,
+    grid,
+    lanes,
+    named,
+    panels,
+    plot,
+    rng,
+    where,
+)
 from symlab.papers import OPTIMIZERS, ZIYIN
 
 LANES = 1200
@@ -577,6 +588,11 @@ def _soft_error(df):
     return (df.violation * df.beta / CRITICAL - 1).abs()
 
 
+ENTRY = named("max_difference", "difference of an entry from scipy's solution")
+JUMPS = named("abs(jumps - exact_jumps)", "difference of the two numbers of jumps")
+OFF = named("abs(measured - root)", "distance of the measured from the exact decay")
+EXCESS = named("measured - second_order", "measured minus second-order decay")
+LOWERED = named("1 - measured", "full-batch minus measured critical decay")
 dcs = partial(Claim, paper=ZIYIN, origin="ours")
 near_mirror = partial(dcs, unit="weight decay", place="SGD near the mirror; for DCS")
 lasso_path = partial(Claim, origin="oracle", kind="identity",
@@ -632,23 +648,23 @@ CLAIMS = [
     lasso_path("path_exact",
         "Full-batch DCS finds the theta of the generalised lasso (scipy), to 0.0002 in "
         "every entry and run, at 17 decays from 0.1 to 1.5 of the critical one.",
-        estimate=FULL_BATCH.worst("max_difference"), below=2e-4,
+        estimate=FULL_BATCH.worst(ENTRY), below=2e-4,
         reason="A constraint that is just critical falls as 1/(2 h t): 1.6e-4 at the "
         "time t = 1e4 for the least curvature h = 0.3. All others are exact."),
     lasso_path("fused_signal",
         "With differences of neighbours as constraints, DCS finds the signal of the "
         "fused lasso (scipy), to 0.001 in every entry and run.",
-        estimate=FUSED.worst("max_difference"), below=1e-3,
+        estimate=FUSED.worst(ENTRY), below=1e-3,
         reason="A critical constraint falls as 1/(2 h t), with h = 1/4 and t = 2000."),
     lasso_path("fused_jumps",
         "With differences of neighbours as constraints, the signal of DCS has as many "
         "jumps as that of the fused lasso (scipy), in every run.",
-        estimate=FUSED.worst("abs(jumps - exact_jumps)"), below=0.5, unit="jumps",
+        estimate=FUSED.worst(JUMPS), below=0.5, unit="jumps",
         reason="The number of jumps may not differ in any run."),
     near_mirror("exponent_predicts",
         "The measured critical decay of SGD is within a grid step of 0.05 of the root "
         "of the exact Lyapunov exponent, at each of six learning rates and every seed.",
-        estimate=RATE.worst("abs(measured - root)"), below=STEP, kind="equivalence",
+        estimate=RATE.worst(OFF), below=STEP, kind="equivalence",
         place="SGD near the mirror, with arXiv 2303.13093; for DCS",
         reason="Half a step is the resolution of the grid, and decays just above the "
         "critical one need more steps than there are.", written="after",
@@ -656,15 +672,15 @@ CLAIMS = [
                   "of 200,000 steps only, and one of 48 was 0.059 off; an excursion "
                   "may last as long, so the second half of the steps is asked for"),)),
     near_mirror("second_order_errs",
-        "At a learning rate of 0.1 the mean critical decay measured for SGD exceeds the "
-        "root of the second-order exponent by more than a grid step of 0.05.",
-        origin="control", estimate=FASTEST.mean("measured - second_order"), above=STEP,
+        "At a learning rate of 0.1 the measured critical decay of SGD exceeds the root "
+        "of the second-order exponent by more than a grid step of 0.05, in the mean.",
+        origin="control", estimate=FASTEST.mean(EXCESS), above=STEP,
         reason="A grid step is the bound that the exact exponent keeps: the "
         "measurement can tell the two theories apart."),
     near_mirror("noise_lowers_critical_decay",
         "At a learning rate of 0.1 the noise of SGD lowers the critical decay by more "
-        "than half of its full-batch value of 1.",
-        estimate=FASTEST.mean("1 - measured"), above=0.5,
+        "than half of its full-batch value of 1, in the mean.",
+        estimate=FASTEST.mean(LOWERED), above=0.5,
         reason="To second order the noise lowers it by lr*noise^2/2 = 0.8; the skew of "
         "the labels takes a part of that back."),
 ]  # fmt: skip
