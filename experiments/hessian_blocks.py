@@ -482,7 +482,7 @@ CLAIMS = [
         "every run.",
         origin="oracle", kind="identity",
         place="second difference of the loss against the Hessian",
-        estimate=ALL.worst(named("abs(curvature - h)", "distance of the curvature from h")),
+        estimate=ALL.worst(named("abs(curvature - h)", "error of the curvature")),
         below=1e-5,
         reason="A step of 0.001 errs by 1e-6 q/12, and rounding by 1e-10."),
     ziyin("two_minima_become_one",
