@@ -3,33 +3,38 @@
 Reference: Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning", ICML 2024
 (arXiv 2309.16932), figure 2 and theorem 1, part 2. The two pictures are the paper's: a
 block diagonal Hessian, and the loss along the distance s from a mirror when the signal
-is stronger than, equal to or weaker than the regularisation. Network, data, controls
-and all that is measured are ours:
+is stronger than, equal to or weaker than the regularisation. The network, the data, the
+controls and all that is measured are ours:
 
   tanh network 5-6-2 on data of a tanh teacher of its size, mean squared error. Mirrors:
   neurons 0, 1 are equal, and neurons 2, 3 are. The symmetric solution theta_c is the
   minimum of the loss, with a small decay, restricted to both mirrors (scipy).
 
-Let h < 0 be the lowest eigenvalue of the Hessian in the mirrors' blocks, the signal,
-and d its direction. As d is orthogonal to theta_c, decay adds (weight_decay/2) s^2 to
-the loss along theta_c + s d: the curvature h + weight_decay changes sign at
-weight_decay = -h, and two minima at s = +-sqrt(6 (-h - weight_decay)/q), q the fourth
-derivative, merge to one. weight_decay is PyTorch's, twice the paper's gamma.
+Let h < 0 be the lowest eigenvalue of the Hessian in the mirrors' blocks and d its
+direction; -h is the signal. As d is orthogonal to theta_c, decay adds
+(weight_decay/2) s^2 to the loss along theta_c + s d: the curvature h + weight_decay
+changes sign at weight_decay = -h, and two minima at s = +-sqrt(6 (-h - weight_decay)/q)
+merge to one, with q the fourth derivative. weight_decay is PyTorch's, twice the
+paper's gamma.
 
-The last panel asks the whole space: decay on the mirror coordinates O^T theta alone
-(theta_c stays the restricted minimum at any strength) and L-BFGS over all parameters
-from theta_c + .01 d. It returns to the mirror above -h and leaves it below.
+The last panel searches the whole space: decay acts on the mirror coordinates O^T theta
+alone (theta_c stays the restricted minimum at any strength), and L-BFGS over all
+parameters starts from theta_c + 0.01 d. It returns to the mirror above -h and leaves it
+below.
 
-Expected: entries outside the blocks about 1e-16 of the largest inside on the mirror,
-tenths at a random point, and on the mirror if an unequal quadratic term is added.
+Expected: entries outside the blocks are about 1e-16 of the largest inside on the
+mirror, and tenths of it at a random point, or on the mirror if an unequal quadratic
+term is added.
 Cost on one core: smoke 6 s, quick 40 s, paper 3 min.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from symlab.harness import Claim, figure, grid, plot, rng, stats
+from symlab.harness import Arm, Claim, figure, grid, named, panels, plot, rng, where
+from symlab.papers import ZIYIN
 
 INPUTS, HIDDEN, OUTPUTS = 5, 6, 2
 SHAPES = {
@@ -42,7 +47,6 @@ UNITS = {"w": 0, "b": 0, "a": 1}  # the hidden index
 PAIRS = ((0, 1), (2, 3))  # neurons that the mirrors make equal
 KICK = 0.01  # distance from the mirror at which the search of the whole space starts
 RATIOS = (0.25, 0.5, 0.75, 0.9, 1.1, 1.25, 1.5, 2.0)  # of the decay to -h
-WELLS = (0.5, 1.0, 2.0)  # of these the loss along s is kept
 REACH = 3.0  # s of the loss along d
 
 
@@ -87,18 +91,18 @@ def _run(c: Config) -> dict:
 
 
 def unpack(theta) -> dict:
-    """The parameter dict of a vector (P,)."""
+    """Return the parameter dict of a vector (P,)."""
     parts = theta.split([int(np.prod(s)) for s in SHAPES.values()])
     return {n: p.view(s) for (n, s), p in zip(SHAPES.items(), parts, strict=True)}
 
 
 def network(p, x):
-    """tanh(x w^T + b) a^T + c, (N, OUTPUTS)."""
+    """Return tanh(x w^T + b) a^T + c, (N, OUTPUTS)."""
     return (x @ p["w"].T + p["b"]).tanh() @ p["a"].T + p["c"]
 
 
 def problem(c: Config):
-    """(the loss of a parameter dict, a random point of the size of the teacher)."""
+    """Return the loss of a parameter dict, and a random point, drawn as the teacher."""
     import torch
 
     data = rng.stream(c.seed, "data")
@@ -113,7 +117,7 @@ def problem(c: Config):
 
 
 def _drawn(c: Config, name: str) -> dict:
-    """Weights of a generic network whose neurons are far from linear."""
+    """Return weights of a generic network whose neurons are far from linear."""
     import torch
 
     draws = rng.stream(c.seed, name)
@@ -130,7 +134,7 @@ def mirrors_of(params) -> list:
 
 
 def _basis(mirrors):
-    """O of all mirrors over all parameters (P, k); SHAPES orders both."""
+    """Return O of all mirrors (P, k), over all parameters in the order of SHAPES."""
     import torch
 
     rest = int(np.prod(SHAPES["c"]))  # the only one that no mirror touches
@@ -139,9 +143,9 @@ def _basis(mirrors):
 
 
 def symmetric_solution(c: Config, loss, start, mirrors):
-    """theta_c (P,): the minimum of loss + decay on all mirrors, from `start`.
+    """Return theta_c (P,), the minimum of loss + decay on all mirrors, from `start`.
 
-    L-BFGS finds the basin and Newton steps in a trust region (scipy) go to rounding.
+    L-BFGS finds the basin; Newton steps in a trust region (scipy) reach rounding.
     """
     import torch
     from scipy.optimize import minimize
@@ -166,12 +170,12 @@ def symmetric_solution(c: Config, loss, start, mirrors):
     z = minimize(first, z, jac=True, hess=second, method="trust-exact", options=fine).x
     theta = unpack(within @ torch.from_numpy(z))
     for m in mirrors:
-        theta = m.project(theta)  # off by rounding of the basis only
+        theta = m.project(theta)  # it was off by the rounding of the basis
     return torch.cat([p.reshape(-1) for p in theta.values()])
 
 
 def _for_scipy(objective):
-    """value and gradient, as numpy."""
+    """Return a function of a numpy vector that gives the value and the gradient."""
     import torch
 
     def call(z):
@@ -184,7 +188,7 @@ def _for_scipy(objective):
 
 
 def signal(loss, theta, mirrors):
-    """(h, d): lowest eigenvalue over the mirrors' blocks of the Hessian, its vector."""
+    """Return (h, d), the lowest eigenvalue of the mirrors' blocks and its vector."""
     import torch
 
     from symlab import mirror
@@ -204,7 +208,7 @@ def signal(loss, theta, mirrors):
 
 
 def _hessians(c: Config, loss, theta, random, mirrors) -> dict:
-    """Off-block entries on the mirror, at a random point, and with broken symmetry."""
+    """Return off-block entries: on the mirror, at random, with broken symmetry."""
     import torch
 
     from symlab import mirror
@@ -228,7 +232,7 @@ def _hessians(c: Config, loss, theta, random, mirrors) -> dict:
 
 
 def _along(loss, theta, h: float, d) -> dict:
-    """The loss on the line theta_c + s d: derivatives at 0, minima against decay."""
+    """Return the loss on theta_c + s d: derivatives at 0, minima against decay."""
     import torch
 
     def at(s):
@@ -258,14 +262,14 @@ def _along(loss, theta, h: float, d) -> dict:
 
 
 def minima(s, line, weight_decay: float) -> np.ndarray:
-    """Places of the inner local minima of line + (weight_decay/2) s^2 on the grid."""
+    """Return where line + (weight_decay/2) s^2 has local minima inside the grid."""
     y = line + weight_decay / 2 * s**2
     lower = (y[1:-1] < y[:-2]) & (y[1:-1] <= y[2:])
     return s[1:-1][lower]
 
 
 def _merging(s, line, critical: float) -> float:
-    """The decay, relative to `critical`, from which on there is one minimum only."""
+    """Return the decay, relative to `critical`, from which on one minimum is left."""
     low, high = 0.2, 5.0
     while high - low > 1e-4:
         middle = (low + high) / 2
@@ -277,7 +281,7 @@ def _merging(s, line, critical: float) -> float:
 
 
 def _search(c: Config, loss, theta, h: float, d) -> dict:
-    """Distance from the mirrors where L-BFGS over all parameters ends, for RATIOS."""
+    """Return how far from the mirrors L-BFGS over all parameters ends, for RATIOS."""
     import torch
     from scipy.optimize import minimize
 
@@ -305,46 +309,48 @@ def _search(c: Config, loss, theta, h: float, d) -> dict:
 
 # --- figure --------------------------------------------------------------------------
 
+WELLS = {  # ratio of decay to signal: its look
+    0.5: Arm("signal > decay", plot.BLUE),
+    1.0: Arm("signal = decay", plot.GREEN, "^"),
+    2.0: Arm("signal < decay", plot.ORANGE, "s"),
+}
+PLACES = {
+    "off_block": Arm("symmetric\nsolution", plot.BLUE),
+    "off_block_broken": Arm("symmetry\nbroken", plot.GREEN, "^"),
+    "off_block_random": Arm("random\npoint", plot.ORANGE, "s"),
+}
+SEEDS = {"color": plot.BLUE, "marker": "o", "ms": 2.6, "alpha": 0.6}
 
-def _show(ax, row, column: str):
-    """log10 of |Hessian|, relative to its largest entry, with the blocks outlined."""
-    size = sum(row["sizes"])
-    matrix = np.abs(np.array(row[column])).reshape(size, size)
-    shown = ax.imshow(
-        np.log10(np.maximum(matrix / matrix.max(), 1e-30)),
-        cmap="magma_r",
-        vmin=-6,
-        vmax=0,
-        interpolation="nearest",
-        rasterized=True,
-    )
-    for edge in np.cumsum(row["sizes"])[:-1]:
-        ax.axhline(edge - 0.5, color=plot.BLUE, lw=0.7, ls="--")
-        ax.axvline(edge - 0.5, color=plot.BLUE, lw=0.7, ls="--")
-    edges = np.r_[0, np.cumsum(row["sizes"])]
+
+def _show(ax, df, column: str):
+    """Draw log10 of |Hessian| over its largest entry, with the blocks outlined."""
+    row = df.sort_values("seed").iloc[0]
+    edges = np.r_[0, np.cumsum(row.sizes)] - 0.5
+    matrix = np.abs(np.array(row[column])).reshape(sum(row.sizes), -1)
+    logs = np.log10(np.maximum(matrix / matrix.max(), 1e-30))
+    shown = panels.heat(ax, logs, limits=(-6, 0), cmap="magma_r")
+    for edge in edges[1:-1]:
+        panels.reference(ax, x=edge, y=edge, color=plot.BLUE, ls="--", zorder=2)
     names = ["$O_1$", "$O_2$", "$\\ker O^T$"]
-    ax.set_xticks((edges[1:] + edges[:-1]) / 2 - 0.5, names)
-    ax.set_yticks((edges[1:] + edges[:-1]) / 2 - 0.5, names, rotation=90, va="center")
-    ax.tick_params(length=0)
-    for side in ax.spines.values():
-        side.set(visible=True)
+    for axis in "xy":
+        middles = (edges[1:] + edges[:-1]) / 2
+        panels.ticks(ax, axis, dict(zip(middles, names, strict=True)))
+    ax.set(aspect="equal")
     return shown
 
 
 @figure("fig2", panel="left")
 def draw_symmetric(df, ax):
-    _show(ax, df.sort_values("seed").iloc[0], "hessian")
-    ax.set_xlabel("Hessian at the symmetric solution")
+    _show(ax, df, "hessian")
+    ax.set(xlabel="Hessian at the symmetric solution")
 
 
 @figure("fig2", panel="mid")
 def draw_random(df, ax):
-    shown = _show(ax, df.sort_values("seed").iloc[0], "hessian_random")
-    ax.set_xlabel("Hessian at a random point")
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03)
-    bar.set_ticks([-6, -4, -2, 0], labels=["$10^{-6}$", "$10^{-4}$", ".01", "1"])
-    bar.set_label("|entry|, relative to the largest", labelpad=1)
-    bar.outline.set_linewidth(0.4)
+    shown, powers = _show(ax, df, "hessian_random"), (-6, -4, -2, 0)
+    ax.set(xlabel="Hessian at a random point")
+    label = "|entry|, relative to the largest"
+    panels.colorbar(ax, shown, label, {p: f"$10^{{{p}}}$" for p in powers})
 
 
 @figure("fig2", panel="right")
@@ -353,33 +359,26 @@ def draw_wells(df, ax):
     s, line = np.array(row.s), np.array(row.line)
     well = np.sqrt(-6 * row.h / row.fourth)  # without decay, to fourth order
     depth = -row.h * well**2 / 4
-    names = ("signal > decay", "signal = decay", "signal < decay")
-    colors, markers = (plot.BLUE, plot.GREEN, plot.ORANGE), "o^s"
-    for ratio, name, color, marker in zip(WELLS, names, colors, markers, strict=True):
+    x = np.linspace(-1.3, 1.3, 101)
+    for ratio, arm in WELLS.items():
         y = line - row.h * ratio * s**2 / 2
-        style = {"marker": marker, "markevery": 3, "ms": 3}
-        ax.plot(s / well, y / depth, color=color, label=name, **style)
-        x = np.linspace(-1.3, 1.3, 101)
+        ax.plot(s / well, y / depth, color=arm.color, label=arm.label,
+                marker=arm.marker, markevery=3, ms=3)  # fmt: skip
         quartic = row.h * (1 - ratio) * (x * well) ** 2 / 2
         quartic = quartic + row.fourth * (x * well) ** 4 / 24
         plot.theory(ax, x, quartic / depth, label="_" if ratio < 2 else "4th order")
-    ax.set(xlim=(-1.7, 1.7), ylim=(-0.5, 4.8))
-    ax.set(xlabel="distance $s$ from the mirror, scaled")
-    ax.set(ylabel="loss above that on the mirror, scaled")
-    ax.legend(loc="upper center")
+    ax.set(xlabel="distance $s$ from the mirror, scaled", xlim=(-1.7, 1.7))
+    ax.set(ylabel="loss above that on the mirror, scaled", ylim=(-0.5, 4.8))
+    panels.legend(ax, "upper center")
 
 
 @figure("fig2", panel="left", row=1)
 def draw_off_block(df, ax):
-    columns = ("off_block", "off_block_broken", "off_block_random")
-    colors, markers = (plot.BLUE, plot.GREEN, plot.ORANGE), "o^s"
-    for i, (name, color, marker) in enumerate(
-        zip(columns, colors, markers, strict=True)
-    ):
+    for i, (column, arm) in enumerate(PLACES.items()):
         beside = i + np.linspace(-0.22, 0.22, len(df))
-        ax.plot(beside, df[name], marker, color=color, ms=3)
-    ax.set(yscale="log", ylim=(1e-17, 10), xlim=(-0.5, 2.5), xticks=range(3))
-    ax.set_xticklabels(["symmetric\nsolution", "symmetry\nbroken", "random\npoint"])
+        ax.plot(beside, df[column], arm.marker, color=arm.color, ms=3)
+    panels.ticks(ax, "x", {i: arm.label for i, arm in enumerate(PLACES.values())})
+    ax.set(yscale="log", ylim=(1e-17, 10), xlim=(-0.5, 2.5))
     ax.set(ylabel="largest entry off the blocks")
 
 
@@ -387,147 +386,129 @@ def draw_off_block(df, ax):
 def draw_pitchfork(df, ax):
     """Seeds fall onto one curve: wells in units of sqrt(6 |h|/q)."""
     for i, row in enumerate(df.itertuples()):
-        x = np.array(row.ratios)
         y = np.array(row.wells) / np.sqrt(-6 * row.h / row.fourth)
-        style = {"color": plot.BLUE, "ms": 2.6, "alpha": 0.6, "lw": 0}
-        ax.plot(x, y, "o", label="_" if i else "minima", **style)
-        ax.plot(x, -y, "o", **style)
+        ax.plot(row.ratios, y, lw=0, label="_" if i else "minima", **SEEDS)
+        ax.plot(row.ratios, -y, lw=0, **SEEDS)
     r = np.linspace(0, 1, 200)
     plot.theory(ax, np.r_[r, 2.1], np.r_[np.sqrt(1 - r), 0], label="$\\sqrt{1-r}$")
     plot.theory(ax, r, -np.sqrt(1 - r), label="_")
     ax.set(xlabel="decay / signal $r$", ylabel="minima along $s$, scaled")
-    ax.legend(loc="upper right")
+    panels.legend(ax, "upper right")
 
 
 @figure("fig2", panel="right", row=1)
 def draw_search(df, ax):
     for i, row in enumerate(df.itertuples()):
-        style = {"color": plot.BLUE, "ms": 2.6, "lw": 0.5, "alpha": 0.6}
-        ax.plot(row.ratios, row.distance, "-o", label="_" if i else "end", **style)
-    ax.axhline(KICK, color="0.6", lw=0.8, ls=":", label="start")
+        ax.plot(row.ratios, row.distance, lw=0.5, label="_" if i else "end", **SEEDS)
+    panels.reference(ax, y=KICK, ls=":", label="start")
     plot.theory(ax, [1, 1], [1e-9, 0.5], label="signal = decay")
-    ax.set(yscale="log", ylim=(1e-9, 1e3), xlabel="decay of $O^T\\theta$ / signal")
+    ax.set(xlabel="decay of $O^T\\theta$ / signal", yscale="log", ylim=(1e-9, 1e3))
     ax.set(ylabel="distance $|O^T\\theta|$ after L-BFGS")
-    ax.legend(loc="upper right")
+    panels.legend(ax, "upper right")
 
 
 # --- claims --------------------------------------------------------------------------
 
-
-def _worst(column: str, largest: bool = True):
-    return lambda df: stats.worst(df[column], largest)
+WEAK = np.array(RATIOS) < 1  # decays below the signal -h
 
 
 def _miscounted(df):
-    """Runs with another number of minima than two below and one above -h."""
-    expected = np.where(np.array(RATIOS) < 1, 2, 1)
-    return stats.worst([np.abs(np.array(m) - expected).max() for m in df.minima])
+    """error in the number of minima along s, at the worst of the decays"""
+    return df.minima.map(lambda n: np.abs(np.array(n) - np.where(WEAK, 2, 1)).max())
 
 
-def _ends(above: bool):
-    """The distance after the search, in units of that at its start."""
-    side = (np.array(RATIOS) > 1) == above
-
-    def estimate(df):
-        ends = [np.array(d)[side] / KICK for d in df.distance]
-        return stats.worst([e.max() if above else e.min() for e in ends], above)
-
-    return estimate
+def _left(df):
+    """distance after the search over that before, at the least of the weak decays"""
+    return df.distance.map(lambda d: np.array(d)[WEAK].min() / KICK)
 
 
-PAPER = "Ziyin 2024, figure 2 and theorem 1"
+def _kept(df):
+    """distance after the search over that before, at the worst of the strong decays"""
+    return df.distance.map(lambda d: np.array(d)[~WEAK].max() / KICK)
+
+
+ALL = where()
+BLOCKS = "theorem 1, part 2, and figure 2"
+OFF = "ratio of the maximum off the blocks to that inside them"
+MIRROR = named("off_block", f"{OFF} at the symmetric solution")
+RANDOM = named("off_block_random", f"{OFF} at a random point")
+BROKEN = named("off_block_broken", f"{OFF} with the symmetry broken")
+ziyin = partial(Claim, paper=ZIYIN, kind="identity")
+control = partial(Claim, paper=ZIYIN, place=BLOCKS, origin="control", above=1e-3,
+                  reason="A thousandth of the largest entry is far above rounding, in "
+                  "every run.")  # fmt: skip
+search = partial(Claim, origin="ours", place="L-BFGS over all parameters (scipy)")
 CLAIMS = [
-    Claim(
-        "blocks_on_the_mirror",
-        "At the symmetric solution the Hessian is block diagonal: two mirrors, three "
-        "blocks.",
-        PAPER,
-        _worst("off_block"),
-        below=1e-12,
-        reason="relative to the largest entry: a Hessian of 200 samples and a change "
-        "of basis of 50 are thousands of roundings of 1e-16",
-    ),
-    Claim(
-        "no_blocks_at_random",
-        "At a random point it is not.",
-        "ours; the control",
-        _worst("off_block_random", largest=False),
-        above=1e-3,
-        reason="a thousandth of the largest entry is far above rounding, in every run",
-    ),
-    Claim(
-        "no_blocks_if_broken",
-        "With an unequal quadratic term added the same point has no blocks.",
-        "ours; the control",
-        _worst("off_block_broken", largest=False),
-        above=1e-3,
-        reason="as above",
-    ),
-    Claim(
-        "restricted_minimum_is_stationary",
-        "The gradient across the mirrors vanishes at the minimum on them.",
-        PAPER,
-        _worst("across"),
+    ziyin("blocks_on_the_mirror",
+        "At the symmetric solution of two mirrors the Hessian is block diagonal, with "
+        "three blocks, up to 1e-12 of the largest entry, in every run.",
+        place=BLOCKS, estimate=ALL.worst(MIRROR), below=1e-12,
+        reason="A Hessian of 200 samples and a change of basis of 50 are thousands of "
+        "roundings of 1e-16."),
+    control("no_blocks_at_random",
+        "At a random point some entry of the Hessian off the blocks exceeds 0.001 of "
+        "the largest inside them, in every run.",
+        estimate=ALL.least(RANDOM)),
+    control("no_blocks_if_broken",
+        "At the symmetric solution, with an unequal quadratic term added to the loss, "
+        "some entry off the blocks exceeds 0.001 of the largest inside, in every run.",
+        estimate=ALL.least(BROKEN)),
+    ziyin("restricted_minimum_is_stationary",
+        "At the minimum of the loss on the mirrors every component of the gradient "
+        "across them is below 1e-13, in every run.",
+        place="theorem 1, part 1",
+        estimate=ALL.worst(named("across", "gradient component across the mirrors")),
         below=1e-13,
-        reason="no search went across it; a thousand roundings of 1e-16",
-    ),
-    Claim(
-        "signal_exists",
-        "The symmetric solution is unstable without decay in every run.",
-        "ours; a teacher of six neurons, a student of four different ones",
-        _worst("h"),
+        reason="No search went across the mirrors; this is a thousand roundings of "
+        "1e-16."),
+    Claim("signal_exists",
+        "At the symmetric solution the lowest eigenvalue h of the Hessian across the "
+        "mirrors is negative in every run: without decay the solution is unstable.",
+        origin="protocol", kind="precondition",
+        place="a teacher of six neurons, a student of four different ones",
+        estimate=ALL.worst(named("h", "eigenvalue h across the mirrors")),
         below=0.0,
-        reason="else there were no transition to speak of; a prototype of 8 runs at "
-        "other sizes of the weights had it in all",
-    ),
-    Claim(
-        "even_in_s",
-        "The loss along d is even in s.",
-        PAPER,
-        _worst("uneven"),
+        reason="Without it there would be no transition. A prototype of 8 runs at "
+        "other sizes of the weights had it in all."),
+    ziyin("even_in_s",
+        "The loss along the direction d of the lowest eigenvalue is even in the "
+        "distance s from the mirror, to 1e-12 for s up to 3, in every run.",
+        place="mirror symmetry; figure 2",
+        estimate=ALL.worst(named("uneven", "difference of the losses at s and -s")),
         below=1e-12,
-        reason="losses of size 1, s up to 3: a thousand roundings",
-    ),
-    Claim(
-        "curvature_is_h",
-        "The curvature of the loss along d is the eigenvalue.",
-        "ours; second difference of the loss against the Hessian",
-        lambda df: stats.worst((df.curvature - df.h).abs()),
+        reason="Losses are of size 1 and s is up to 3: a thousand roundings."),
+    Claim("curvature_is_h",
+        "The curvature of the loss along d equals the eigenvalue h to 0.00001, in "
+        "every run.",
+        origin="oracle", kind="identity",
+        place="second difference of the loss against the Hessian",
+        estimate=ALL.worst(named("abs(curvature - h)", "error of the curvature")),
         below=1e-5,
-        reason="a step of .001 errs by 1e-6 q/12, and rounding by 1e-10",
-    ),
-    Claim(
-        "two_minima_become_one",
-        "Below weight_decay = -h the loss has two minima along s, above it one.",
-        PAPER,
-        _miscounted,
-        below=0.5,
-        reason="no run at no decay may differ, from .9 to 1.1 of -h",
-    ),
-    Claim(
-        "minima_merge_at_h",
-        "The two minima merge at weight_decay = -h.",
-        "ours; h from the Hessian, the minima from the loss",
-        lambda df: stats.worst((df.critical_ratio - 1).abs()),
+        reason="A step of 0.001 errs by 1e-6 q/12, and rounding by 1e-10."),
+    ziyin("two_minima_become_one",
+        "Along s the loss has two minima at weight decays of 0.25 to 0.9 of the signal "
+        "-h, and one at 1.1 to 2 of it, in every run.",
+        place="figure 2", estimate=ALL.worst(_miscounted), below=0.5, unit="minima",
+        reason="No run may differ at any of the eight decays, from 0.9 to 1.1 of -h."),
+    Claim("minima_merge_at_h",
+        "The two minima of the loss along s merge at weight_decay = -h, to 1 %, in "
+        "every run.",
+        origin="ours", kind="equivalence",
+        place="h from the Hessian, the minima from the loss",
+        estimate=ALL.worst(named("abs(critical_ratio - 1)",
+                                 "relative distance of the merging decay from -h")),
         below=0.01,
-        reason="the grid of s has a step of .002, and h is a few hundredths: minima "
-        "so near are told apart from about .001 below",
-    ),
-    Claim(
-        "search_leaves_below",
-        "With less decay than the signal L-BFGS from .01 off the mirror ends farther.",
-        "ours; L-BFGS over all parameters (scipy)",
-        _ends(above=False),
-        above=1.0,
-        reason="farther from the mirror than it started",
-    ),
-    Claim(
-        "search_returns_above",
-        "With more decay than the signal it returns to the mirror.",
-        "ours; L-BFGS over all parameters (scipy)",
-        _ends(above=True),
-        below=0.01,
-        reason="a hundredth of the start; the solver stops at gradients of 1e-8, which "
-        "at 1.1 of a signal of .01 is 1e-5",
-    ),
-]
+        reason="The grid of s has a step of 0.002 and h is a few hundredths: minima so "
+        "near are told apart from about 0.001 below."),
+    search("search_leaves_below",
+        "With decays of O^T theta of 0.25 to 0.9 of the signal, L-BFGS from 0.01 off "
+        "the mirrors ends farther from them than it started, in every run.",
+        estimate=ALL.least(_left), above=1.0,
+        reason="To leave the mirror is to end farther from it than the start."),
+    search("search_returns_above",
+        "With decays of O^T theta of 1.1 to 2 of the signal, L-BFGS from 0.01 off the "
+        "mirrors ends within a hundredth of that distance from them, in every run.",
+        estimate=ALL.worst(_kept), below=0.01,
+        reason="A hundredth of the start is asked for; the solver stops at gradients "
+        "of 1e-8, which at 1.1 of a signal of 0.01 is 1e-5."),
+]  # fmt: skip
