@@ -62,8 +62,8 @@ from symlab.papers import QUANTISATION, ZIYIN
 
 LANES = 32  # lanes of activations (32, 160) in float64 that a core's cache holds
 STATIC = ("width", "steps", "samples", "batch", "inputs", "teacher")
-COPY, LOOSE = 0.01, 0.05  # of the larger norm: closer neurons are copies
-LIVE = 0.05  # of the largest norm
+COPY, LOOSE = 0.01, 0.05  # neurons closer than this times the larger norm are copies
+LIVE = 0.05  # neurons below this times the largest norm are dead
 N_TEST = 2000
 DECAYS = (0.0, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2)
 DECAY, FIT = 5e-3, 2e-3  # the decay of the other studies; that of claims on errors
@@ -134,7 +134,7 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def teacher(c: Config) -> np.ndarray:
-    """(K, D+1): rows (w_k, a_k) with |w_k| = |a_k| = sqrt D, so balanced."""
+    """The teacher (K, D+1): rows (w_k, a_k), balanced as |w_k| = |a_k| = sqrt D."""
     draws = rng.stream(c.seed, "teacher")
     w = draws.normal(size=(c.teacher, c.inputs))
     a = draws.choice([-1.0, 1.0], size=(c.teacher, 1))
@@ -154,7 +154,7 @@ def inputs(c: Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def labels(c: Config) -> np.ndarray:
-    """(samples,) with their fixed noise."""
+    """Training labels (samples,), with their fixed noise."""
     eps = rng.stream(c.seed, "noise").normal(size=c.samples)
     return predict(teacher(c), inputs(c)[0]) + c.noise * eps
 

@@ -239,7 +239,7 @@ def critical_teacher(lr: float, mse: float) -> float:
     def at(w):
         return float(exponent(lr, mse, np.array([w]))[0])
 
-    high = 4 * lr * mse  # twice the second-order root's double
+    high = 4 * lr * mse  # four times the root to second order
     if at(high) < 0:
         return high
     return brentq(at, 0.0, high, xtol=1e-6) if at(0.0) < 0 else 0.0

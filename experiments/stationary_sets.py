@@ -108,7 +108,7 @@ def loss_of(kind: str, theta, sample=1.0):
 
 
 def gradient(kind: str, theta, sample=1.0):
-    """Its gradient (..., 2), the steps' own; `sample` (...)."""
+    """The gradient (..., 2) that the steps take; `sample` (...)."""
     x, y = theta[..., 0], theta[..., 1]
     if kind == "product":
         g = 2 * (x * y - sample)
@@ -382,9 +382,9 @@ CLAIMS = [
         reason="The slowest direction shrinks by exp(-2 lr |1-gamma| steps), to 4e-18 "
         "at 0.1 from gamma = 1."),
     Claim("law_of_balance",
-        "Along GD and SGD on (u w - 1)^2 without decay u^2 - w^2 is its start times the "
-        "product of 1 - (lr*g)^2 over the steps, g = dl/d(uw), to within 1e-12 of the "
-        "start, in every run.",
+        "Along GD and SGD on (u w - 1)^2 without decay, u^2 - w^2 is its start times "
+        "the product of 1 - (lr*g)^2 over the steps, g = dl/d(uw), to within 1e-12 of "
+        "the start, in every run.",
         paper=ZIYIN, place="rescaling symmetry; in discrete steps by us",
         origin="ours", kind="identity",
         estimate=OFF.worst("balance_error"), below=1e-12,
