@@ -224,7 +224,7 @@ def measured(c: Config, row: dict) -> dict:
 # --- estimates -----------------------------------------------------------------------
 
 TUNE, RACED, SLOPE = (where(study=study) for study in ("tune", "race", "slope"))
-RACE = race.Race(arm=("arm",), rates=("lr",), tune=TUNE, raced=RACED)
+RACE = race.Race("the race of optimizers", ("arm",), ("lr",), TUNE, RACED)
 
 
 def difference(arm: str, other: str = "adamw") -> Estimate:

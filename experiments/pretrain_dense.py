@@ -368,7 +368,8 @@ def _like(x: np.ndarray, weights: dict):
 # --- rows and estimates --------------------------------------------------------------
 
 MOVED, COMPARED = where(study="equivariance"), where(study="compare")
-RACE = Race(("arm",), ("embedding_lr", "head_lr"), where(study="tune"), COMPARED)
+TABLES = ("embedding_lr", "head_lr")
+RACE = Race("dense pretraining", ("arm",), TABLES, where(study="tune"), COMPARED)
 SYMMETRIC = ("row_norm", "uncentred", "hybrid")
 CENTRED = ("row_norm", "hybrid")
 ROTATION = MOVES.index("rotation")

@@ -264,7 +264,8 @@ def moved(before: list, after: list) -> float:
 FRONTIER = where(study="frontier")
 FROZEN = FRONTIER.where(router="frozen")
 ONE_STEP = where("study != 'tune'", step=MIDDLE)  # with and without auxiliary losses
-RACE = Race(("router",), ("embedding_lr", "head_lr"), where(study="tune"), FRONTIER)
+RACE = Race("pretraining mixtures of experts", ("router",),
+            ("embedding_lr", "head_lr"), where(study="tune"), FRONTIER)  # fmt: skip
 RATE = 2  # places in STEPS between AdamW and the others at nearly the same rate
 
 

@@ -103,6 +103,9 @@ def test_the_weakest_of_several_decides(df):
     lows, highs = zip(*((e(df).low, e(df).high) for e in steps), strict=True)
     assert weakest(*steps)(df).low == min(lows)
     assert weakest(*steps, above=False)(df).high == max(highs)
+    assert str(weakest(where(arm="a").mean("y"), where(arm="a").worst("y"))) == (
+        "the smallest of: mean over seeds of y; largest y of any run; all where arm = a"
+    )
 
 
 def test_a_monotone_map_moves_value_and_ends(df):

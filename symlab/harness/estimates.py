@@ -260,8 +260,12 @@ def weakest(*estimates: Estimate, above: bool = True) -> Estimate:
             else max(found, key=lambda i: i.high)
         )
 
-    word = "smallest" if above else "largest"
-    return Estimate(compute, f"the {word} of: " + "; ".join(map(str, estimates)))
+    word, phrases = "smallest" if above else "largest", list(map(str, estimates))
+    ends = {phrase.partition(", where ")[2] for phrase in phrases}
+    if len(ends) == 1 and "" not in ends:  # said once: they share their rows
+        phrases = [phrase.partition(", where ")[0] for phrase in phrases]
+        phrases[-1] += f"; all where {ends.pop()}"
+    return Estimate(compute, f"the {word} of: " + "; ".join(phrases))
 
 
 def family(

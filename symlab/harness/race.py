@@ -23,6 +23,7 @@ class Race:
     column that is tuned, less is better.
     """
 
+    name: str  # as in "In the race of optimizers the best rate ..."
     arm: tuple[str, ...]
     rates: tuple[str, ...]
     tune: Rows
@@ -75,7 +76,8 @@ class Race:
         return [
             Claim(
                 f"{prefix}grids_hold_the_best",
-                "The best rate of every arm lies inside its tuning grid.",
+                f"In {self.name} the best rate of every arm lies inside its tuning "
+                "grid.",
                 estimate=inside,
                 below=0.5,
                 reason="No arm's best rate may be the first or last of its grid.",
@@ -83,8 +85,8 @@ class Race:
             ),
             Claim(
                 f"{prefix}rates_are_the_best",
-                "Every arm is compared at the rates that its tuning grid chooses, up "
-                f"to {tolerance:g} {unit} of mean tuning loss.",
+                f"In {self.name} every arm is compared at the rates that its tuning "
+                f"grid chooses, up to {tolerance:g} {unit} of mean tuning loss.",
                 estimate=excess,
                 below=tolerance,
                 reason=reason,
