@@ -504,7 +504,7 @@ def one_adamw(df):
 
 TUNED, COMPARED = where(tuned), where(one_adamw, tuned)
 RACE = race.Race(
-    "the matrix problems", arm=("study", "basis", "rule"), rates=("lr",), value="log_excess",
+    "the matrix problems", ("study", "basis", "rule"), ("lr",), value="log_excess",
     tune=where(logs, "seed % 2 == 0"), raced=TUNED,
 )  # fmt: skip
 
