@@ -204,8 +204,9 @@ def draw(df, ax):
     ax.plot(*pair.T, color=plot.BLACK, lw=0.8, ls=":", zorder=1)
     ax.plot(*pair.T, "o", color=plot.BLUE, ms=4.5, zorder=5)
     ax.plot(*c, "s", color=plot.GREEN, ms=4.5, zorder=5)
-    for name, at, shift in (("A", A, (2, 6)), ("B", A[::-1], (6, 3)), ("C", c, (7, -3))):
-        ax.annotate(f"${name}$", at, shift, textcoords="offset points", zorder=6)
+    names = ("$A$", A, (2, 6)), ("$B$", A[::-1], (6, 3)), ("$C$", c, (7, -3))
+    for name, at, shift in names:
+        ax.annotate(name, at, shift, textcoords="offset points", zorder=6)
     panels.note(ax, 0.2, -0.37, "mirror $w_1=w_2$", data=True,
                 bbox={"facecolor": "white", "linewidth": 0, "pad": 1})  # fmt: skip
     ends = {"xlim": (x[0], x[-1]), "ylim": (x[0], x[-1])}
