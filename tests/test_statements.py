@@ -16,7 +16,7 @@ LEANING = re.compile(
     r"^(So|And|It|That|Nor|They|Then|Also|Neither|Under (it|them)|The same|As)\b"
 )
 BACKWARDS = re.compile(r"\b(too|likewise|as well|as above|so (do|does|has|had))\b[ ,.]")
-BARE_POINT = re.compile(r"(?<![\w.:\])])\.\d")  # ".02" for "0.02"
+BARE_POINT = re.compile(r"(?<![\w.:+\])])\.\d")  # ".02" for "0.02"
 
 
 def sentence(text: str) -> bool:
