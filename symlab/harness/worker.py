@@ -1,19 +1,28 @@
 """What a worker process does: import the experiment by name, run configs, catch all.
 
-Kept light and importable: tasks carry dicts, results are lists of dicts.
+Kept light and importable: tasks carry dicts, results are lists of dicts. Runs share a
+process one after the other; `surroundings.restored` says what of it a run may change
+for itself alone, and what the next run finds changed. An experiment whose `run` must
+have a process of its own starts one.
+
+Every exception of `run` is a failed row, also KeyboardInterrupt: workers do not listen
+to SIGINT, so none comes from the user, whose Ctrl-C stops the calling process, and that
+one its workers. A run that ends the process (os._exit, a segmentation fault, out of
+memory) is a failed row as well: see pool.py.
 """
 
 import os
+import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-import pyarrow as pa
-
-from symlab.harness import contract, store
+from symlab.harness import columns, contract
 from symlab.harness.project import Project
+from symlab.harness.surroundings import restored
 
 _loaded: dict[tuple[Path, str, str], contract.Experiment] = {}
 
@@ -28,8 +37,8 @@ def execute(task: dict) -> list[dict]:
     os.environ["SYMLAB_CHECKPOINTS"] = task.get("checkpoints", "")
     try:
         experiment = _experiment(Path(task["root"]), task["name"], task["code"])
-    except (Exception, SystemExit) as error:
-        return [outcome(task, k, error=_last_lines(error)) for k in task["keys"]]
+    except BaseException as error:
+        return [outcome(task, k, error=_text(error)) for k in task["keys"]]
     return _bisect(experiment, task, task["configs"], task["keys"])
 
 
@@ -47,53 +56,38 @@ def _experiment(root: Path, name: str, expected: str) -> contract.Experiment:
     return experiment
 
 
-class OneThread:
-    """One BLAS and torch thread: more would fight over the cores of other workers.
-
-    A context where runs share the caller's process; a worker enters it once, for good.
-    """
-
-    def __enter__(self):
-        from threadpoolctl import threadpool_limits
-
-        self.omp = os.environ.get("OMP_NUM_THREADS")
-        os.environ["OMP_NUM_THREADS"] = "1"  # for what is imported inside run
-        self.limits = threadpool_limits(1)
-        torch = sys.modules.get("torch")
-        self.torch = torch.get_num_threads() if torch else None
-        if torch:
-            torch.set_num_threads(1)
-        return self
-
-    def __exit__(self, *_):
-        self.limits.restore_original_limits()
-        if self.torch:
-            sys.modules["torch"].set_num_threads(self.torch)
-        if self.omp is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = self.omp
-
-
 @cache
 def settle() -> None:
-    """What a worker process does once."""
-    OneThread().__enter__()
+    """What a worker process does once.
+
+    It uses one BLAS and torch thread: more would fight over the cores of other workers.
+    Its handler for SIGINT does nothing; unlike an ignored signal, that is not inherited
+    by programs that a run starts.
+    """
+    from threadpoolctl import threadpool_limits
+
+    os.environ["OMP_NUM_THREADS"] = "1"  # for what is imported inside run
+    threadpool_limits(1)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    with suppress(ValueError):  # a thread of a dask worker, which has its own handler
+        signal.signal(signal.SIGINT, lambda *_: None)
 
 
 def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
     """Run together; where that raises, run halves, down to the lane that fails."""
     start = time.perf_counter()
     try:
-        rows = experiment.run(configs)
+        with restored():
+            rows = experiment.run(configs)
         _check_shape(rows, len(configs))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if len(configs) == 1:
             return [
                 outcome(
                     task,
                     keys[0],
-                    error=_last_lines(error),
+                    error=_text(error),
                     wall=time.perf_counter() - start,
                 )
             ]
@@ -126,20 +120,20 @@ def _check_shape(rows, n: int) -> None:
 def _finish(task, key, row: dict, allowed, wall: float, lanes: int) -> dict:
     """An outcome; results that cannot be stored or are not finite make it a failure."""
     try:
-        row = {name: store.plain(value) for name, value in row.items()}
+        row = {columns.plain(n): columns.plain(value) for n, value in row.items()}
         for name, value in row.items():
-            if not isinstance(name, str):
+            if type(name) is not str:
                 raise TypeError(f"a result is named {name!r}: use a string")
-            kind = store.value_type(name, value)
-            if type(value) not in (float, bool):  # they fit their column
-                pa.array([value], kind)
+            columns.check_text(name, name)
+            columns.kind(name, value)
         at = row.get("diverged_at", -1)
         if type(at) is not int:
             raise TypeError(
                 "diverged_at must be a step (int), -1 where nothing diverged"
             )
-    except (TypeError, ValueError, OverflowError) as error:  # pa.ArrowInvalid is one
-        return outcome(task, key, error=_last_line(error), wall=wall, lanes=lanes)
+    except BaseException as error:
+        error = f"a result cannot be stored: {_text(error, traces=False)}"
+        return outcome(task, key, error=error, wall=wall, lanes=lanes)
     lost = [
         n
         for n, v in row.items()
@@ -164,9 +158,18 @@ def outcome(task, key, *, error="", wall=0.0, lanes=1, result=None) -> dict:
     }
 
 
-def _last_line(error: Exception) -> str:
-    return f"a result cannot be stored: {error}".split("\n")[0]
+LONGEST = 4000  # characters of an error: its end says more than its beginning
 
 
-def _last_lines(error: Exception) -> str:
-    return "".join(traceback.format_exception(error))[-4000:]
+def _text(error: BaseException, traces: bool = True) -> str:
+    """The error as text that a table can hold, whatever its methods do."""
+    try:
+        lines = traceback.format_exception(error) if traces else [str(error)]
+        text = "".join(lines).encode(errors="backslashreplace").decode().strip()
+    except BaseException:
+        text = ""
+    text = text or f"{type(error).__name__}, whose text cannot be shown"
+    if len(text) <= LONGEST:
+        return text
+    cut = f"\n[{len(text) - LONGEST} characters are left out here]\n"
+    return text[: LONGEST // 4] + cut + text[-LONGEST // 4 * 3 :]
