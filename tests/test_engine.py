@@ -134,6 +134,39 @@ def test_a_run_that_raises_is_a_row_and_only_it_is_tried_again(sandbox):
     assert (after.set_index("key").finished[good.index] == good).all()
 
 
+def test_fresh_runs_that_fail_lose_no_row(sandbox):
+    sandbox.write("experiments/line.py", broken("raise OSError('gone')", "fail()"))
+    text = (sandbox.root / "experiments" / "line.py").read_text()
+    fail = "def fail():\n    return __import__('os').path.exists('broken')\n\n\n"
+    sandbox.write("experiments/line.py", text.replace("def run(", fail + "def run("))
+    assert sandbox("run", "line").returncode == 0
+    before = sandbox.rows()
+    sandbox.write("broken", "")
+    done = sandbox("run", "line", "--fresh", "--only", "x == 2 and seed == 1")
+    assert done.returncode == 1
+    assert "gone" in done.stderr
+    pd.testing.assert_frame_equal(before, sandbox.rows())
+    assert "everything is fresh" in sandbox("run", "line").stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed=range(4)", "seed=[2**63]", "'seed' holds an int outside"),
+        ("x: float = 1.0", "x: str = '\\ud800'", "'x' holds a text with a lone"),
+    ],
+)
+def test_configs_that_cannot_be_stored_are_refused_first(sandbox, old, new, message):
+    sandbox.edit("experiments/line.py", old, new)
+    sandbox.edit("experiments/line.py", "x=[1.0, 2.0, 3.0], ", "")
+    sandbox.edit("experiments/line.py", "return [{", "print('ran')\n    return [{")
+    done = sandbox("run", "line")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ran" not in done.stdout
+
+
 DIVERGES = (
     "return [{'y': math.inf if c.x == 2 and c.seed == 1 else 2 * c.x} for c in configs]"
 )

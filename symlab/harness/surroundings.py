@@ -9,8 +9,23 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from zlib import crc32
 
 PutBack = Callable[[], None]
+
+
+def seed_generators(name: str) -> None:
+    """Seed the global generators of random, numpy and torch (CPU) by a name.
+
+    A run ought to draw from `rng.stream`; what it draws from these all the same depends
+    on the name of its call, and not on the runs that the process made before.
+    """
+    seed = crc32(name.encode())
+    random.seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed)
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.manual_seed(seed)
 
 
 @contextmanager
@@ -18,11 +33,11 @@ def restored() -> Iterator[None]:
     """A context after which the process is as before, as far as that is cheap.
 
     Put back: the working directory, the umask, environment variables, standard output
-    and error, the global generators of random, numpy and torch (CPU), numpy's handling
-    of float errors, torch's default dtype, gradient mode and threads, warnings filters,
-    signal handlers and timers, the locale and the recursion limit.
+    and error, numpy's handling of float errors, torch's default dtype, gradient mode
+    and threads, warnings filters, signal handlers and timers, the locale and the
+    recursion limit.
 
-    Not put back: attributes and entries of modules, sys.path, CUDA's generators, open
+    Not put back: attributes and entries of modules, sys.path, generators on a GPU, open
     files, memory, limits and priority of the process, threads and child processes.
     """
     saved = [save() for save in KEEPERS]
@@ -46,13 +61,13 @@ def _umask() -> PutBack:
 
 
 def _environment() -> PutBack:
-    before = dict(os.environ)
+    before = dict(os.environ._data)  # bytes: decoding them takes a hundred times longer
 
     def put_back():
-        if before != dict(os.environ):
-            for name in set(os.environ) - set(before):
-                del os.environ[name]
-            os.environ.update(before)
+        if before != os.environ._data:
+            for name in os.environb.keys() - before.keys():
+                del os.environb[name]
+            os.environb.update(before)
 
     return put_back
 
@@ -78,33 +93,20 @@ def _streams() -> PutBack:
     return put_back
 
 
-def _random() -> PutBack:
-    state = random.getstate()
-    return lambda: random.setstate(state)
-
-
 def _numpy() -> PutBack:
     numpy = sys.modules.get("numpy")
-    if numpy is None:
-        return lambda: None
-    state, errors = numpy.random.get_state(legacy=False), numpy.geterr()
-
-    def put_back():
-        numpy.random.set_state(state)
-        numpy.seterr(**errors)
-
-    return put_back
+    errors = numpy.geterr() if numpy else {}
+    return lambda: numpy and numpy.seterr(**errors)
 
 
 def _torch() -> PutBack:
     torch = sys.modules.get("torch")
     if torch is None:
         return lambda: None
-    state, dtype = torch.get_rng_state(), torch.get_default_dtype()
-    gradients, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    threads = torch.get_num_threads()
 
     def put_back():
-        torch.set_rng_state(state)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
         if torch.get_num_threads() != threads:
@@ -154,5 +156,5 @@ def _recursion() -> PutBack:
     return lambda: sys.setrecursionlimit(limit)
 
 
-KEEPERS = (_folder, _umask, _environment, _streams, _random, _numpy, _torch)
-KEEPERS += (_warnings, _signals, _locale, _recursion)
+KEEPERS = (_folder, _umask, _environment, _streams, _numpy, _torch, _warnings)
+KEEPERS += (_signals, _locale, _recursion)

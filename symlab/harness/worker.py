@@ -14,15 +14,17 @@ memory) is a failed row as well: see pool.py.
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from contextlib import suppress
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from symlab.harness import columns, contract
 from symlab.harness.project import Project
-from symlab.harness.surroundings import restored
+from symlab.harness.surroundings import restored, seed_generators
 
 _loaded: dict[tuple[Path, str, str], contract.Experiment] = {}
 
@@ -62,7 +64,7 @@ def settle() -> None:
 
     It uses one BLAS and torch thread: more would fight over the cores of other workers.
     Its handler for SIGINT does nothing; unlike an ignored signal, that is not inherited
-    by programs that a run starts.
+    by programs that a run starts. Its end does not wait for threads that a run left.
     """
     from threadpoolctl import threadpool_limits
 
@@ -72,6 +74,13 @@ def settle() -> None:
         torch.set_num_threads(1)
     with suppress(ValueError):  # a thread of a dask worker, which has its own handler
         signal.signal(signal.SIGINT, lambda *_: None)
+    Finalize(None, _leave_threads, exitpriority=0)
+
+
+def _leave_threads() -> None:
+    others = set(threading.enumerate()) - {threading.main_thread()}
+    if not all(thread.daemon for thread in others):
+        os._exit(0)  # Python would wait for them for ever
 
 
 def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
@@ -79,6 +88,7 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
     start = time.perf_counter()
     try:
         with restored():
+            seed_generators(keys[0])
             rows = experiment.run(configs)
         _check_shape(rows, len(configs))
     except BaseException as error:
