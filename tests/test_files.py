@@ -91,6 +91,7 @@ def test_files_of_before_are_read_whatever_their_types(tmp_path):
     store.parts.mkdir(parents=True)
     pq.write_table(old, store.parts / "1764480000000000000-77-1.parquet")
     store.write_part([row("2", a=["x"], b=0.5, c=True)], {"c": {"f": "1"}})
+    assert "a (list of string)" not in store.frame()
     for _ in range(2):
         assert list(store.frame("old").a[0]) == []
         assert store.frame("old").b[0] == 2**60

@@ -140,8 +140,9 @@ def original(column: pa.Field) -> str:
 
 def table_of(rows: list[dict], types: dict[str, pa.DataType]) -> pa.Table:
     """Rows as a table; a column that a row lacks is null (NaN in pandas)."""
-    schema = {}
-    for name in dict.fromkeys(n for row in rows for n in row):
+    names = dict.fromkeys(n for row in rows for n in row)
+    schema = {name: types.get(name) for name in names}
+    for name in (n for n in names if n not in types):
         kinds = [kind(name, row[name]) for row in rows if row.get(name) is not None]
         both = reduce(joined, kinds, NOTHING)
         if not both:
@@ -149,7 +150,7 @@ def table_of(rows: list[dict], types: dict[str, pa.DataType]) -> pa.Table:
                 f"column {name!r} holds {' and '.join(sorted(set(kinds)))}: return "
                 "one type in every row"
             )
-        schema[name] = types.get(name) or ARROW[both]
+        schema[name] = ARROW[both]
     return pa.Table.from_pylist(rows, schema=pa.schema(schema))
 
 

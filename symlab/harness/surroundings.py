@@ -7,8 +7,10 @@ import signal
 import sys
 import threading
 import warnings
+from _signal import getsignal  # signal's own makes an enum of each, for a microsecond
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from zlib import crc32
 
 PutBack = Callable[[], None]
@@ -29,24 +31,32 @@ def seed_generators(name: str) -> None:
 
 
 @contextmanager
-def restored() -> Iterator[None]:
-    """A context after which the process is as before, as far as that is cheap.
+def restored(experiment: str) -> Iterator[None]:
+    """A context after which the process is as it was, as far as that is cheap.
 
-    Put back: the working directory, the umask, environment variables, standard output
-    and error, numpy's handling of float errors, torch's default dtype, gradient mode
-    and threads, warnings filters, signal handlers and timers, the locale and the
-    recursion limit.
+    Put back, as they were when the experiment was imported: the working directory, the
+    umask, standard output and error, numpy's handling of float errors, torch's default
+    dtype, gradient mode and threads, warnings filters, signal handlers and timers, the
+    locale and the recursion limit; and the environment variables of this moment.
 
     Not put back: attributes and entries of modules, sys.path, generators on a GPU, open
     files, memory, limits and priority of the process, threads and child processes.
     """
-    saved = [save() for save in KEEPERS]
+    saved = [_environment(), *_saved(experiment, "torch" in sys.modules)]
     try:
         yield
     finally:
-        for put_back in reversed(saved):
-            with suppress(Exception):
+        for put_back in saved:
+            try:
                 put_back()
+            except Exception:  # the others are put back all the same
+                continue
+
+
+@lru_cache(maxsize=1)
+def _saved(experiment: str, torch: bool) -> list[PutBack]:
+    """What puts back the state of this moment; kept, as saving it takes a while."""
+    return [save() for save in KEEPERS]
 
 
 def _folder() -> PutBack:
@@ -73,21 +83,20 @@ def _environment() -> PutBack:
 
 
 def _streams() -> PutBack:
-    copies = {}
-    for number in (1, 2):
-        with suppress(OSError):  # closed before the run
+    copies, streams = {}, {}
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        with suppress(OSError):  # it was closed before
             copies[number] = os.dup(number)
-    streams = {1: ("stdout", sys.stdout), 2: ("stderr", sys.stderr)}
+            streams[number] = name, getattr(sys, name)
 
     def put_back():
-        for number, copy in copies.items():
-            name, stream = streams[number]
+        for number, (name, stream) in streams.items():
             with suppress(Exception):
                 getattr(sys, name).flush()
-            os.dup2(copy, number)
-            os.close(copy)
+            os.dup2(copies[number], number)
             if getattr(stream, "closed", False):
                 stream = open(number, "w", buffering=1, closefd=False)  # noqa: SIM115
+                streams[number] = name, stream
             setattr(sys, name, stream)
 
     return put_back
@@ -128,15 +137,14 @@ def _warnings() -> PutBack:
 def _signals() -> PutBack:
     if threading.current_thread() is not threading.main_thread():
         return lambda: None  # only the main thread may set handlers
-    names = ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1)
+    before = {number: getsignal(number) for number in numbers}
 
     def put_back():
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            if signal.getsignal(number) is not handler and handler is not None:
-                signal.signal(number, handler)
+        for number, old in before.items():
+            if getsignal(number) is not old and old is not None:
+                signal.signal(number, old)
 
     return put_back
 
@@ -156,5 +164,5 @@ def _recursion() -> PutBack:
     return lambda: sys.setrecursionlimit(limit)
 
 
-KEEPERS = (_folder, _umask, _environment, _streams, _numpy, _torch, _warnings)
+KEEPERS = (_folder, _umask, _streams, _numpy, _torch, _warnings)
 KEEPERS += (_signals, _locale, _recursion)

@@ -26,7 +26,7 @@ from symlab.harness import columns, contract
 from symlab.harness.project import Project
 from symlab.harness.surroundings import restored, seed_generators
 
-_loaded: dict[tuple[Path, str, str], contract.Experiment] = {}
+_loaded: dict[tuple[str, str, str], contract.Experiment] = {}
 
 
 def execute(task: dict) -> list[dict]:
@@ -38,17 +38,17 @@ def execute(task: dict) -> list[dict]:
     os.environ["SYMLAB_DEVICE"] = task["device"]
     os.environ["SYMLAB_CHECKPOINTS"] = task.get("checkpoints", "")
     try:
-        experiment = _experiment(Path(task["root"]), task["name"], task["code"])
+        experiment = _experiment(task["root"], task["name"], task["code"])
     except BaseException as error:
         return [outcome(task, k, error=_text(error)) for k in task["keys"]]
     return _bisect(experiment, task, task["configs"], task["keys"])
 
 
-def _experiment(root: Path, name: str, expected: str) -> contract.Experiment:
+def _experiment(root: str, name: str, expected: str) -> contract.Experiment:
     """The experiment, if its code is the one that the plan saw."""
     experiment = _loaded.get((root, name, expected))
     if experiment is None:
-        experiment = contract.load(Project(root), name)
+        experiment = contract.load(Project(Path(root)), name)
         if experiment.reached.code != expected:
             raise RuntimeError(
                 "the source changed while the sweep was running: start the same "
@@ -87,9 +87,11 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
     """Run together; where that raises, run halves, down to the lane that fails."""
     start = time.perf_counter()
     try:
-        with restored():
+        with restored(task["code"]):
             seed_generators(keys[0])
+            start = time.perf_counter()
             rows = experiment.run(configs)
+            wall = (time.perf_counter() - start) / len(configs)
         _check_shape(rows, len(configs))
     except BaseException as error:
         if len(configs) == 1:
@@ -105,7 +107,6 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
         return _bisect(experiment, task, configs[:half], keys[:half]) + _bisect(
             experiment, task, configs[half:], keys[half:]
         )
-    wall = (time.perf_counter() - start) / len(configs)
     allowed = getattr(experiment.module, "MAY_BE_NAN", ())
     return [
         _finish(task, key, row, allowed, wall, len(configs))
