@@ -86,6 +86,19 @@ def test_a_second_column_is_told_from_a_result_of_that_name(rows):
         rows.pack()
 
 
+def test_a_result_may_later_have_the_name_of_a_second_column(rows):
+    rows.write_part([row("a", y=1.0)], {})
+    rows.write_part([row("a", code="other", y="text")], {})
+    rows.pack()
+    rows.write_part([row("a", code="new", **{"y (string)": "mine", "y": 1})], {})
+    for _ in range(2):
+        new = rows.frame("new")
+        assert (new.y[0], new["y (string)"][0]) == (1, "mine")
+        assert rows.frame("other").y[0] == "text"
+        assert "y (string)" not in rows.frame("other")
+        rows.pack()
+
+
 def test_two_types_in_the_rows_of_one_code_are_both_shown(rows):
     rows.write_part([row("a", y=1.0)], {})
     rows.write_part([row("b", y="one")], {})  # by another process

@@ -223,7 +223,7 @@ def union(tables: list[pa.Table]) -> tuple[pa.Table, list[int]]:
                 same.append(column)
             column.take_in(i, values, held)
     found = [c for same in columns.values() for c in same]
-    _name_apart(found, set(columns))
+    _name_apart(found)
     lengths = [table.num_rows for table in tables]
     arrays = [c.array(lengths) for c in found]
     schema = pa.schema([c.field() for c in found])
@@ -259,16 +259,14 @@ def _shared(columns: list[_Column], held: str) -> _Column | None:
     return next(iter(exact + wider), None)
 
 
-def _name_apart(columns: list[_Column], originals: set[str]) -> None:
-    """Give each column a name of its own: the first of a kind keeps the original."""
+def _name_apart(columns: list[_Column]) -> None:
+    """Give each column a name of its own: the first of a name keeps it."""
     taken: set[str] = set()
     for column in columns:
-        if column.name in taken or (
-            column.name != column.original and column.name in originals
-        ):
-            column.name = f"{column.original} ({column.kind.removeprefix('large ')})"
-            while column.name in taken | originals:
-                column.name += "'"
+        if column.name in taken:
+            column.name = f"{column.original} ({column.kind.replace('large ', '')})"
+        while column.name in taken:
+            column.name += "'"
         taken.add(column.name)
 
 
