@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from symlab.harness import files
+from symlab.harness import engine, files, worker
+from symlab.harness.project import Project
 from symlab.harness.store import Store, manifests
 from tests.test_store import row
 
@@ -158,6 +160,24 @@ def test_no_temporary_file_outlives_the_next_call(tmp_path):
     store.pack()
     assert temporary(tmp_path) == []
     assert len(store.frame()) == 41
+
+
+def test_large_results_do_not_wait_in_memory(tmp_path):
+    store = Store(tmp_path, "e")
+    experiment = SimpleNamespace(name="e")
+    plan = SimpleNamespace(experiment=experiment, store=store, code="c", manifest={})
+    sink = engine._Sink(Project(tmp_path), [plan], engine.Report())
+    parts = []
+    for i in range(2 * 8 + 1):
+        task = {"name": "e", "keys": [str(i)], "configs": [{"seed": i}], "code": "c"}
+        outcome = worker.outcome(
+            {"device": "cpu"}, str(i), result={"curve": [0.0] * 2**20}
+        )
+        sink.take({**task, "checkpoints": str(tmp_path / "none")}, [outcome])
+        parts.append(len(list(store.parts.glob("*.parquet"))))
+    assert parts == [0] * 7 + [1] * 8 + [2] * 2
+    sink.close()
+    assert len(store.frame("c")) == 17
 
 
 def counted(monkeypatch) -> list[Path]:
