@@ -134,6 +134,39 @@ def test_a_run_that_raises_is_a_row_and_only_it_is_tried_again(sandbox):
     assert (after.set_index("key").finished[good.index] == good).all()
 
 
+def test_fresh_runs_that_fail_lose_no_row(sandbox):
+    sandbox.write("experiments/line.py", broken("raise OSError('gone')", "fail()"))
+    text = (sandbox.root / "experiments" / "line.py").read_text()
+    fail = "def fail():\n    return __import__('os').path.exists('broken')\n\n\n"
+    sandbox.write("experiments/line.py", text.replace("def run(", fail + "def run("))
+    assert sandbox("run", "line").returncode == 0
+    before = sandbox.rows()
+    sandbox.write("broken", "")
+    done = sandbox("run", "line", "--fresh", "--only", "x == 2 and seed == 1")
+    assert done.returncode == 1
+    assert "gone" in done.stderr
+    pd.testing.assert_frame_equal(before, sandbox.rows())
+    assert "everything is fresh" in sandbox("run", "line").stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed=range(4)", "seed=[2**63]", "'seed' holds an int outside"),
+        ("x: float = 1.0", "x: str = '\\ud800'", "'x' holds a text with a lone"),
+    ],
+)
+def test_configs_that_cannot_be_stored_are_refused_first(sandbox, old, new, message):
+    sandbox.edit("experiments/line.py", old, new)
+    sandbox.edit("experiments/line.py", "x=[1.0, 2.0, 3.0], ", "")
+    sandbox.edit("experiments/line.py", "return [{", "print('ran')\n    return [{")
+    done = sandbox("run", "line")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ran" not in done.stdout
+
+
 DIVERGES = (
     "return [{'y': math.inf if c.x == 2 and c.seed == 1 else 2 * c.x} for c in configs]"
 )
@@ -355,14 +388,51 @@ def test_parts_left_by_a_kill_are_packed_by_the_next_call(sandbox):
     assert len(sandbox.rows()) == 12
 
 
-def test_a_column_cannot_change_its_type_and_nothing_is_lost(sandbox):
+def loaded(sandbox) -> pd.DataFrame:
+    """What symlab.load gives, by way of a file."""
+    script = "import symlab; symlab.load('line').to_pickle('loaded.pickle')"
+    subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=sandbox.root,
+        env=sandbox.env(),
+        check=True,
+    )
+    return pd.read_pickle(sandbox.root / "loaded.pickle")
+
+
+def test_a_result_may_change_its_type_with_the_code(sandbox):
     sandbox("run", "line")
+    before = loaded(sandbox)
     sandbox.edit("experiments/line.py", '{"y": scale', '{"y": "text", "z": scale')
     done = sandbox("run", "line")
-    assert done.returncode == 1
-    assert "column 'y' is string here and double in other rows" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert set(loaded(sandbox).y) == {"text"}
+    both = sandbox.rows()
+    assert both.y.notna().sum() == both["y (string)"].notna().sum() == 12
     sandbox.edit("experiments/line.py", '{"y": "text", "z": scale', '{"y": scale')
     assert "everything is fresh" in sandbox("run", "line").stdout
+    pd.testing.assert_frame_equal(before, loaded(sandbox))
+
+
+def test_a_config_field_may_change_its_type_and_back(sandbox):
+    sandbox("run", "line")
+    before = loaded(sandbox)
+    edits = [("x: float = 1.0", "x: str = ''"), ("[1.0, 2.0, 3.0]", "['1', '2', '3']")]
+    edits += [("scale(c.x)", "scale(float(c.x))")]
+    for old, new in edits:
+        sandbox.edit("experiments/line.py", old, new)
+    done = sandbox("run", "line")
+    assert done.returncode == 0, done.stderr
+    assert sorted(set(loaded(sandbox).x)) == ["1", "2", "3"]
+    assert "x (string)" in sandbox.rows()
+    for old, new in edits:
+        sandbox.edit("experiments/line.py", new, old)
+    assert "everything is fresh" in sandbox("run", "line").stdout
+    pd.testing.assert_frame_equal(before, loaded(sandbox))
+    sandbox.edit("experiments/line.py", "x: float = 1.0", "x: int = 1")
+    sandbox.edit("experiments/line.py", "[1.0, 2.0, 3.0]", "[1, 2, 3]")
+    assert sandbox("run", "line").returncode == 0
+    assert loaded(sandbox).x.dtype == int
 
 
 def test_two_panels_cannot_share_a_place(sandbox):

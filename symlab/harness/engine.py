@@ -16,17 +16,16 @@ from functools import cache
 from hashlib import sha256
 from importlib import metadata
 
-import pyarrow as pa
-
-from symlab.harness import contract, pool
+from symlab.harness import columns, contract, pool
 from symlab.harness.errors import UserError
 from symlab.harness.plan import Plan, default_jobs
 from symlab.harness.progress import Progress
 from symlab.harness.project import Project
-from symlab.harness.store import NUMBERS, value_type
+from symlab.harness.store import META
 
 PACKAGES = ("numpy", "scipy", "torch", "torchvision", "scikit-learn", "joblib")
 FLUSH = 0.05  # seconds of work that may be lost to a kill: a part file costs a tenth
+FLUSH_BYTES = 2**26  # of results that wait in memory to be written
 
 
 @dataclass
@@ -54,6 +53,8 @@ def run(
     """
     jobs = jobs or (1 if device == "cuda" else default_jobs())
     report, start = Report(), time.perf_counter()
+    for plan in plans:
+        _check_configs(plan)
     tasks = [t for p in plans for t in _tasks(project, p, jobs, device)]
     tasks.sort(key=lambda t: -t["cost"])  # the long ones first, so that none ends late
     if not tasks:
@@ -73,6 +74,17 @@ def run(
         sink.close()
         report.seconds = time.perf_counter() - start
     return report
+
+
+def _check_configs(plan: Plan) -> None:
+    """One sentence before anything runs, where a config has no place in a table."""
+    for config in plan.todo.values():
+        for name, value in config.items():
+            try:
+                columns.kind(name, value)
+            except TypeError as error:
+                name = plan.experiment.name
+                raise UserError(f"a config of {name}: {error}") from None
 
 
 # --- tasks ---------------------------------------------------------------------------
@@ -121,17 +133,19 @@ class _Sink:
         self.about = {"threads": 1, **origin(project)}
         self.waiting: dict[str, list[dict]] = {name: [] for name in self.plans}
         self.seconds = dict.fromkeys(self.plans, 0.0)
+        self.bytes = dict.fromkeys(self.plans, 0)
         self.checkpoints: dict[str, list[str]] = {name: [] for name in self.plans}
-        self.types = {name: _types(p.table) for name, p in self.plans.items()}
+        self.kinds = {name: _kinds(p) for name, p in self.plans.items()}
 
     def take(self, task: dict, outcomes: list[dict]) -> None:
         name = task["name"]
         configs = dict(zip(task["keys"], task["configs"], strict=True))
         for outcome in outcomes:
+            self.bytes[name] += sum(map(_size, outcome["result"].values()))
             self.waiting[name].append(self._row(name, configs, outcome, task["code"]))
         self.checkpoints[name].append(task["checkpoints"])
         self.seconds[name] += sum(o["wall_s"] for o in outcomes)
-        if self.seconds[name] >= FLUSH:
+        if self.seconds[name] >= FLUSH or self.bytes[name] >= FLUSH_BYTES:
             self._flush(name)
 
     def _row(self, name: str, configs: dict, outcome: dict, code: str) -> dict:
@@ -163,17 +177,18 @@ class _Sink:
             return (
                 f"run returned {sorted(clash)}, which are columns already: rename them"
             )
-        types = self.types[name]
-        new = {c: value_type(c, v) for c, v in result.items() if v != []}
-        for column, kind in new.items():
-            old = types.get(column, kind)
-            if old == kind or {old, kind} in NUMBERS:
-                continue
-            return (
-                f"column {column!r} is {kind} here and {old} in other rows: return one "
-                f"type, or rename it if rows of older code are meant to keep theirs"
-            )
-        self.types[name] = {**new, **types}
+        known = self.kinds[name]
+        found = {}
+        for column, value in result.items():
+            new = columns.kind(column, value)
+            old = known.get(column, columns.NOTHING)
+            found[column] = columns.joined(old, new)
+            if not found[column]:
+                return (
+                    f"column {column!r} is {new} here and {old} in other rows: "
+                    "return one type in every row"
+                )
+        known |= found
         return ""
 
     def _flush(self, name: str) -> None:
@@ -184,7 +199,7 @@ class _Sink:
                 for folder in self.checkpoints[name]:
                     shutil.rmtree(folder, ignore_errors=True)
             self.waiting[name], self.checkpoints[name] = [], []
-            self.seconds[name] = 0.0  # of work that is not on disk yet
+            self.seconds[name], self.bytes[name] = 0.0, 0  # what is not on disk yet
 
     def close(self) -> None:
         for name, plan in self.plans.items():
@@ -192,9 +207,23 @@ class _Sink:
             plan.store.pack()
 
 
-def _types(table: pa.Table) -> dict:
-    """Column types of the rows there are, of any code: new rows share their table."""
-    return {f.name: f.type for f in table.schema if str(f.type) != "null"}
+def _kinds(plan: Plan) -> dict[str, str]:
+    """The kinds of the results there are of this code: new rows share their columns."""
+    frame = plan.store.current(plan.code)
+    return {
+        name: columns.kind_of(frame[name])
+        for name in frame.column_names
+        if name not in META
+    }
+
+
+def _size(value) -> int:
+    """About how many bytes a result takes in a column."""
+    if type(value) is list and value and type(value[0]) is str:
+        return sum(map(len, value))
+    if type(value) is str:
+        return len(value)
+    return 8 * len(value) if type(value) is list else 8
 
 
 def origin(project: Project) -> dict:

@@ -47,7 +47,7 @@ class Plan:
 
     def rows(self) -> pd.DataFrame:
         """The current rows of this sweep, in its order: what is drawn and judged."""
-        good = self.store.frame(self.code).set_index("key", drop=False)
+        good = self.store.frame(self.code, self.configs).set_index("key", drop=False)
         there = [k for k in self.configs if k in good.index]
         return good.loc[there].reset_index(drop=True)
 

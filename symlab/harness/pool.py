@@ -2,13 +2,16 @@
 
 Tasks carry dicts, never arrays. Outcomes come as they finish, so a worker that dies
 takes along only what was running; that is tried again, each run alone in a pool, and a
-run that kills its process twice becomes a failed row.
+run that kills its process twice becomes a failed row. One job has a worker process too:
+no run may end the process that writes the rows.
 """
 
 import sys
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 
 from tqdm import tqdm
 
@@ -53,7 +56,7 @@ def _one_by_one(tasks: list[dict], backend: str) -> Iterator:
     """Suspects, each alone in a pool: who kills its process again is a failed row."""
     for task in tasks:
         try:
-            for _, outcomes in _pool({0: task}, {}, 1, backend, isolate=True):
+            for _, outcomes in _pool({0: task}, {}, 1, backend):
                 yield task, outcomes
         except Exception as error:
             if not _worker_died(error):
@@ -61,22 +64,45 @@ def _one_by_one(tasks: list[dict], backend: str) -> Iterator:
             yield task, [worker.outcome(task, task["keys"][0], error=_KILLED)]
 
 
-def _pool(
-    tasks: dict[int, dict],
-    running: dict,
-    jobs: int,
-    backend: str,
-    isolate: bool = False,
-) -> Iterator:
-    """Run tasks on a joblib backend; with one job in this process, unless isolated."""
+def _pool(tasks: dict[int, dict], running: dict, jobs: int, backend: str) -> Iterator:
+    """Run tasks on a backend; `running` holds what is handed over and not yet back."""
     _check_backend(backend)
-    edits, outdated = contract.edits()
-    if jobs == 1 and backend == "loky" and not isolate and not outdated:
-        with worker.OneThread():
-            for i, task in list(tasks.items()):
+    edits, _ = contract.edits()
+    if backend == "loky" and edits != _pool_edits[0]:
+        _loky().get_reusable_executor().shutdown(wait=True)
+        _pool_edits[0] = edits  # workers that imported older code are gone
+    if backend == "loky" and jobs == 1:
+        yield from _one_worker(tasks, running)
+    else:
+        yield from _joblib(tasks, running, jobs, backend)
+
+
+def _one_worker(tasks: dict[int, dict], running: dict) -> Iterator:
+    """Loky without joblib, which runs one job in the calling process."""
+    executor = _loky().get_reusable_executor(
+        max_workers=1, timeout=IDLE, env=dict.fromkeys(THREADS, "1")
+    )
+    waiting, futures = iter(list(tasks.items())), deque()
+    try:
+        while True:
+            for i, task in islice(waiting, AHEAD - len(futures)):
                 running[i] = task
-                yield i, worker.execute(task)
-        return
+                futures.append(executor.submit(_tagged, i, task))
+            if not futures:
+                return
+            yield futures.popleft().result()
+    except BaseException:  # also of the caller, who wants no more
+        executor.shutdown(kill_workers=True)
+        raise
+
+
+def _loky():
+    import joblib
+
+    return joblib.externals.loky
+
+
+def _joblib(tasks: dict[int, dict], running: dict, jobs: int, backend: str) -> Iterator:
     import joblib
 
     def calls():
@@ -85,9 +111,6 @@ def _pool(
             yield joblib.delayed(_tagged)(i, task)
 
     jobs = max(jobs, 2)  # joblib runs n_jobs=1 in this process
-    if backend == "loky" and edits != _pool_edits[0]:
-        joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
-        _pool_edits[0] = edits  # workers that imported older code are gone
     with _pool_of(backend, jobs), warnings.catch_warnings():
         # loky says so when a long task keeps a worker busy past its idle time
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")
@@ -98,6 +121,10 @@ def _pool(
         )(calls())
 
 
+AHEAD = 2  # tasks that one worker is given at a time, so that it never waits for us
+IDLE = 300  # seconds after which a worker that has nothing to do ends, as joblib's
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS += ("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # per library, of a worker
 _pool_edits = [0]  # the edits that the reusable workers have seen
 
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from symlab.harness import contract, plan, product
 from symlab.harness.errors import UserError
+from symlab.harness.files import write_table
 from symlab.harness.project import Project
-from symlab.harness.store import Store, write_table
+from symlab.harness.store import Store
 
 
 def write(project: Project, scale: str) -> list[Path]:

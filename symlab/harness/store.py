@@ -4,6 +4,8 @@ A finished chunk becomes an immutable part file (written under another name in t
 folder, then renamed), and parts are packed into the one file at the end of every call.
 What is on disk is at each moment the union of the file and its parts; a (key, code)
 that stands twice counts once, and a run that went well counts before one that failed.
+Parts are numbered, so that a later row is known by its place and not by a clock. What
+the code of a row was made of (its manifest) lies once beside the parts, not in each.
 
 Only packing needs an order between two processes: a lock that the system releases when
 its holder dies. Without it, A packs parts {1, 2} while B packs {1, 2, 3} and deletes
@@ -11,19 +13,18 @@ them, and A's file replaces B's: part 3 is gone.
 """
 
 import json
-import os
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from symlab.harness import columns, files
 from symlab.harness.errors import UserError
 
 META = {
@@ -40,11 +41,6 @@ META = {
     "dirty": pa.bool_(),
     "finished": pa.string(),
 }
-SCALAR = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
-NUMBERS = (  # pairs of types that share a column, as float
-    {pa.int64(), pa.float64()},
-    {pa.list_(pa.int64()), pa.list_(pa.float64())},
-)
 MANIFESTS = b"symlab.manifests"
 
 
@@ -56,47 +52,71 @@ class Store:
         self.file = folder / f"{experiment}.parquet"
         self.parts = folder / f".{experiment}.parts"
         self._serial = 0
+        self._explained: set[str] = set()  # codes whose manifest is on disk
+        self._seen: list[tuple] | None = None  # the files of the table below
+        self._table = pa.schema(META).empty_table()
 
     def read(self) -> pa.Table:
-        """Every row on disk, without doubles."""
-        tables = [t for t in map(self._read_one, self._files()) if t is not None]
-        return _merge(tables) if tables else pa.schema(META).empty_table()
+        """Every row on disk, without doubles; the files are read when they changed."""
+        there = self._identities()
+        if there != self._seen:
+            self._table, self._seen = self._read_all(), there
+        return self._table
 
-    def frame(self, code: str | None = None) -> pd.DataFrame:
-        """Rows on disk as pandas: all, or those of one code that went well.
+    def frame(
+        self, code: str | None = None, configs: dict[str, dict] | None = None
+    ) -> pd.DataFrame:
+        """Rows on disk as pandas: all, or those of one code that went well."""
+        if code is None:
+            return self.read().to_pandas()
+        return self.current(code, configs).to_pandas()
+
+    def current(self, code: str, configs: dict[str, dict] | None = None) -> pa.Table:
+        """The rows of one code that went well.
 
         Columns that only other rows have are left out, so that a column has the type
-        that its runs gave it.
+        and the name that its runs gave it, also where rows of older code have another
+        type. `configs` (key -> config) asks for these runs only; fields of a config
+        then have the type that it has.
         """
         table = self.read()
-        if code is not None:
-            current = pc.and_(
-                pc.equal(table["code"], code), pc.equal(table["status"], "ok")
-            )
-            table = table.filter(current)
-            table = table.select(
-                [n for n in table.column_names
-                 if n in META or table[n].null_count < len(table)])  # fmt: skip
-        return table.to_pandas()
+        asked = pc.and_(pc.equal(table["code"], code), pc.equal(table["status"], "ok"))
+        if configs is not None:
+            keys = pa.array(list(configs), pa.string())
+            asked = pc.and_(asked, pc.is_in(table["key"], keys))
+        table = columns.named(table.filter(asked), META)
+        for name, value in next(iter((configs or {}).values()), {}).items():
+            if name in table.column_names:  # a float column may hold ints
+                i, arrow = table.column_names.index(name), columns.arrow_of(value)
+                table = table.set_column(i, name, table[name].cast(arrow))
+        return table
 
     def write_part(self, rows: list[dict], manifests: dict) -> None:
-        """Make finished rows safe on disk; a few milliseconds."""
-        table = self.with_manifests(_table(rows), manifests)
+        """Make finished rows safe on disk; a few milliseconds.
+
+        manifests: code -> {definition: digest}; each is written once, beside the parts.
+        """
+        for code, manifest in manifests.items():
+            if code not in self._explained:
+                self._explain(code, manifest)
+        if not self._serial:
+            self._serial = max([0, *map(_number, self._part_files())])
         self._serial += 1
-        name = f"{time.time_ns()}-{os.getpid()}-{self._serial}.parquet"
-        write_table(table, self.parts / name)
+        name = f"{self._serial:09}-{uuid4().hex[:16]}.parquet"
+        files.write_table(columns.table_of(rows, META), self.parts / name)
 
     def pack(self) -> None:
         """Fold the parts into the one file; left undone if others hold the lock."""
+        files.remove_abandoned(self.parts, "*")
+        files.remove_abandoned(self.file.parent, self.file.name)
         if not self._part_files():
             return
         with suppress(Timeout), FileLock(self.parts / ".lock", timeout=60):
-            parts = self._part_files()
-            tables = [self._read_one(f) for f in (self.file, *parts)]
-            tables = [t for t in tables if t is not None]
-            if parts and tables:
-                write_table(_merge(tables), self.file)
-                for part in parts:
+            folded = [*self._part_files(), *self._manifest_files()]
+            table = self.read()  # these and what was written since
+            if table.num_rows:
+                files.write_table(table, self.file, durable=True)
+                for part in folded:
                     part.unlink(missing_ok=True)
 
     @staticmethod
@@ -104,18 +124,48 @@ class Store:
         """The table with {code: manifest} in its metadata."""
         return table.replace_schema_metadata({MANIFESTS: json.dumps(manifests)})
 
-    def _part_files(self) -> list[Path]:
-        return sorted(p for p in self.parts.glob("*.parquet") if p.name[0] != ".")
+    def _explain(self, code: str, manifest: dict) -> None:
+        text = json.dumps({code: manifest}).encode()
+        files.write([text], self.parts / f"{code}.json")
+        self._explained.add(code)
 
-    def _files(self) -> list[Path]:
-        # The file last: a part that is packed meanwhile is in it by then.
-        return [*self._part_files(), self.file]
+    def _part_files(self) -> list[Path]:
+        """In the order of their numbers, whatever the clock said."""
+        found = [p for p in self.parts.glob("*.parquet") if p.name[0] != "."]
+        return sorted(found, key=lambda p: (_number(p), p.name))
+
+    def _manifest_files(self) -> list[Path]:
+        return sorted(self.parts.glob("*.json"))
+
+    def _identities(self) -> list[tuple]:
+        """What tells a version of each file from another, without reading it."""
+        found = []
+        for path in (*self._part_files(), *self._manifest_files(), self.file):
+            with suppress(OSError):
+                s = path.stat()
+                found.append((path.name, s.st_size, s.st_mtime_ns, s.st_ino))
+        return found
+
+    def _read_all(self) -> pa.Table:
+        # The file last: a part that is packed meanwhile is in it by then. In the
+        # table it comes first: parts are newer.
+        found: dict = {}
+        for path in self._manifest_files():
+            with suppress(OSError, ValueError):
+                found |= json.loads(path.read_bytes())
+        parts = [self._read_one(path) for path in self._part_files()]
+        tables = [t for t in (self._read_one(self.file), *parts) if t is not None]
+        for table in tables:
+            found |= manifests(table)
+        if not tables:
+            return pa.schema(META).empty_table()
+        return self.with_manifests(_merge(tables), found)
 
     def _read_one(self, path: Path) -> pa.Table | None:
         """A whole file; one that is no results file is moved aside, and said so."""
         try:
             # From memory: pyarrow opens a path twice; it may be replaced in between.
-            source = pa.BufferReader(path.read_bytes())
+            data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None  # packed by another process since we listed it, or none yet
         except OSError as error:
@@ -123,107 +173,60 @@ class Store:
                 f"cannot read {path} ({error.strerror}): nothing was changed"
             ) from None
         try:
-            table = pq.ParquetFile(source).read()
-            if missing := {"key", "code", "status"} - set(table.column_names):
-                raise ValueError(f"no columns {sorted(missing)}")
-            return table
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, ValueError) as e:
+            return _checked(files.read_table(data))
+        except MemoryError:
+            raise UserError(
+                f"cannot read {path}, as memory is short: nothing was changed"
+            ) from None
+        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as e:
             aside = path.with_suffix(f".damaged-{time.time_ns()}")
-            with suppress(OSError):
+            moved = f"moved aside to {aside.name}"
+            try:
                 path.rename(aside)
+            except OSError as error:
+                moved = f"it cannot be moved aside ({error.strerror}) and is left out"
             reason = str(e).split("\n")[0][:120]
             print(
-                f"{path} is damaged ({reason}): moved aside to {aside.name}, "
-                "its runs are done again",
+                f"{path} is damaged ({reason}): {moved}, its runs are done again",
                 file=sys.stderr,
             )
             return None
 
 
-def _table(rows: list[dict]) -> pa.Table:
-    """Rows as a typed table; a column that a row lacks is null (NaN in pandas)."""
-    names = list(dict.fromkeys(n for row in rows for n in row))
-    schema = pa.schema(
-        [(n, META.get(n) or column_type(n, [r.get(n) for r in rows])) for n in names]
-    )
-    return pa.Table.from_pylist(rows, schema=schema)
+def _number(part: Path) -> int:
+    first = part.name.split("-")[0]
+    return int(first) if first.isdecimal() else 0
 
 
-def column_type(name: str, values: list) -> pa.DataType:
-    """The Arrow type of Python values: int and float make float, others must agree."""
-    types = {value_type(name, v) for v in values if v is not None}
-    if types in NUMBERS:
-        return next(t for t in types if "double" in str(t))
-    if len(types) > 1:
-        raise TypeError(
-            f"column {name!r} holds {' and '.join(sorted(map(str, types)))}"
-            ": return one type in every row"
-        )
-    return types.pop() if types else pa.null()
-
-
-def value_type(name: str, value) -> pa.DataType:
-    """The Arrow type of one result: a scalar or a 1-D list of scalars."""
-    if type(value) in SCALAR:
-        return SCALAR[type(value)]
-    if type(value) is list and all(type(v) in SCALAR for v in value):
-        return pa.list_(column_type(name, value) if value else pa.float64())
-    raise TypeError(
-        f"column {name!r} holds a {type(value).__name__}: return int, "
-        "float, bool, str or a 1-D list of them"
-    )
-
-
-def plain(value):
-    """Numpy scalars and 1-D arrays or lists as the Python values the store holds."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+def _checked(table: pa.Table) -> pa.Table:
+    """The table, if it is one of ours: its columns of META as they must be."""
+    if missing := {"key", "code", "status"} - set(table.column_names):
+        raise ValueError(f"no columns {sorted(missing)}")
+    if len(set(table.column_names)) < len(table.column_names):
+        raise ValueError("two columns have the same name")
+    for i, name in enumerate(table.column_names):
+        if name in META and table.schema.types[i] != META[name]:
+            table = table.set_column(i, name, table.column(i).cast(META[name]))
+    return table
 
 
 def _merge(tables: list[pa.Table]) -> pa.Table:
-    """One table without doubles: ok before failed, then the one that finished last."""
-    found: dict = {}
-    for table in tables:
-        found |= manifests(table)
-    try:
-        merged = pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UserError(
-            f"rows of different code cannot share a table ({error}): move "
-            "the old results file away"
-        ) from None
-    order = ("key", "code", "status", "finished")
+    """One table without doubles: ok before failed, then the later in the tables.
+
+    So a row that went well is never lost to one that failed: FRESH=1 whose runs all
+    fail says so, and leaves the rows of the same code as they were.
+    """
+    merged, places = columns.union(tables)
     best: dict[tuple, tuple] = {}
-    for i, (key, code, status, finished) in enumerate(
-        zip(*(merged[name].to_pylist() for name in order), strict=True)
-    ):
-        rank = (status == "ok", finished, i)
+    names = ("key", "code", "status")
+    rows = zip(*(merged[name].to_pylist() for name in names), places, strict=True)
+    for i, (key, code, status, place) in enumerate(rows):
+        rank = (status == "ok", place, i)
         best[key, code] = max(best.get((key, code), rank), rank)
-    kept = merged.take(pa.array(sorted(i for *_, i in best.values()), pa.int64()))
-    return Store.with_manifests(kept, found)
+    kept = [i for _, i in sorted((place, i) for _, place, i in best.values())]
+    return merged if kept == list(range(len(merged))) else merged.take(kept)
 
 
 def manifests(table: pa.Table) -> dict[str, dict[str, str]]:
     """code -> manifest, for every version of the code that has rows."""
     return json.loads((table.schema.metadata or {}).get(MANIFESTS, b"{}"))
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """Write all of it or nothing, with a sentence when the disk does not take it."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(".tmp", ".", path.parent)
-        os.close(handle)
-        pq.write_table(table, temporary, compression="zstd")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path.parent} ({error.strerror or error}): free space there "
-            "or set SYMLAB_RESULTS to a folder that can be written; finished "
-            "runs are kept"
-        ) from None

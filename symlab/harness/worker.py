@@ -1,21 +1,32 @@
 """What a worker process does: import the experiment by name, run configs, catch all.
 
-Kept light and importable: tasks carry dicts, results are lists of dicts.
+Kept light and importable: tasks carry dicts, results are lists of dicts. Runs share a
+process one after the other; `surroundings.restored` says what of it a run may change
+for itself alone, and what the next run finds changed. An experiment whose `run` must
+have a process of its own starts one.
+
+Every exception of `run` is a failed row, also KeyboardInterrupt: workers do not listen
+to SIGINT, so none comes from the user, whose Ctrl-C stops the calling process, and that
+one its workers. A run that ends the process (os._exit, a segmentation fault, out of
+memory) is a failed row as well: see pool.py.
 """
 
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
+from contextlib import suppress
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 
-import pyarrow as pa
-
-from symlab.harness import contract, store
+from symlab.harness import columns, contract
 from symlab.harness.project import Project
+from symlab.harness.surroundings import restored, seed_generators
 
-_loaded: dict[tuple[Path, str, str], contract.Experiment] = {}
+_loaded: dict[tuple[str, str, str], contract.Experiment] = {}
 
 
 def execute(task: dict) -> list[dict]:
@@ -27,17 +38,17 @@ def execute(task: dict) -> list[dict]:
     os.environ["SYMLAB_DEVICE"] = task["device"]
     os.environ["SYMLAB_CHECKPOINTS"] = task.get("checkpoints", "")
     try:
-        experiment = _experiment(Path(task["root"]), task["name"], task["code"])
-    except (Exception, SystemExit) as error:
-        return [outcome(task, k, error=_last_lines(error)) for k in task["keys"]]
+        experiment = _experiment(task["root"], task["name"], task["code"])
+    except BaseException as error:
+        return [outcome(task, k, error=_text(error)) for k in task["keys"]]
     return _bisect(experiment, task, task["configs"], task["keys"])
 
 
-def _experiment(root: Path, name: str, expected: str) -> contract.Experiment:
+def _experiment(root: str, name: str, expected: str) -> contract.Experiment:
     """The experiment, if its code is the one that the plan saw."""
     experiment = _loaded.get((root, name, expected))
     if experiment is None:
-        experiment = contract.load(Project(root), name)
+        experiment = contract.load(Project(Path(root)), name)
         if experiment.reached.code != expected:
             raise RuntimeError(
                 "the source changed while the sweep was running: start the same "
@@ -47,53 +58,48 @@ def _experiment(root: Path, name: str, expected: str) -> contract.Experiment:
     return experiment
 
 
-class OneThread:
-    """One BLAS and torch thread: more would fight over the cores of other workers.
-
-    A context where runs share the caller's process; a worker enters it once, for good.
-    """
-
-    def __enter__(self):
-        from threadpoolctl import threadpool_limits
-
-        self.omp = os.environ.get("OMP_NUM_THREADS")
-        os.environ["OMP_NUM_THREADS"] = "1"  # for what is imported inside run
-        self.limits = threadpool_limits(1)
-        torch = sys.modules.get("torch")
-        self.torch = torch.get_num_threads() if torch else None
-        if torch:
-            torch.set_num_threads(1)
-        return self
-
-    def __exit__(self, *_):
-        self.limits.restore_original_limits()
-        if self.torch:
-            sys.modules["torch"].set_num_threads(self.torch)
-        if self.omp is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = self.omp
-
-
 @cache
 def settle() -> None:
-    """What a worker process does once."""
-    OneThread().__enter__()
+    """What a worker process does once.
+
+    It uses one BLAS and torch thread: more would fight over the cores of other workers.
+    Its handler for SIGINT does nothing; unlike an ignored signal, that is not inherited
+    by programs that a run starts. Its end does not wait for threads that a run left.
+    """
+    from threadpoolctl import threadpool_limits
+
+    os.environ["OMP_NUM_THREADS"] = "1"  # for what is imported inside run
+    threadpool_limits(1)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    with suppress(ValueError):  # a thread of a dask worker, which has its own handler
+        signal.signal(signal.SIGINT, lambda *_: None)
+    Finalize(None, _leave_threads, exitpriority=0)
+
+
+def _leave_threads() -> None:
+    others = set(threading.enumerate()) - {threading.main_thread()}
+    if not all(thread.daemon for thread in others):
+        os._exit(0)  # Python would wait for them for ever
 
 
 def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
     """Run together; where that raises, run halves, down to the lane that fails."""
     start = time.perf_counter()
     try:
-        rows = experiment.run(configs)
+        with restored(task["code"]):
+            seed_generators(keys[0])
+            start = time.perf_counter()
+            rows = experiment.run(configs)
+            wall = (time.perf_counter() - start) / len(configs)
         _check_shape(rows, len(configs))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if len(configs) == 1:
             return [
                 outcome(
                     task,
                     keys[0],
-                    error=_last_lines(error),
+                    error=_text(error),
                     wall=time.perf_counter() - start,
                 )
             ]
@@ -101,7 +107,6 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
         return _bisect(experiment, task, configs[:half], keys[:half]) + _bisect(
             experiment, task, configs[half:], keys[half:]
         )
-    wall = (time.perf_counter() - start) / len(configs)
     allowed = getattr(experiment.module, "MAY_BE_NAN", ())
     return [
         _finish(task, key, row, allowed, wall, len(configs))
@@ -126,20 +131,20 @@ def _check_shape(rows, n: int) -> None:
 def _finish(task, key, row: dict, allowed, wall: float, lanes: int) -> dict:
     """An outcome; results that cannot be stored or are not finite make it a failure."""
     try:
-        row = {name: store.plain(value) for name, value in row.items()}
+        row = {columns.plain(n): columns.plain(value) for n, value in row.items()}
         for name, value in row.items():
-            if not isinstance(name, str):
+            if type(name) is not str:
                 raise TypeError(f"a result is named {name!r}: use a string")
-            kind = store.value_type(name, value)
-            if type(value) not in (float, bool):  # they fit their column
-                pa.array([value], kind)
+            columns.check_text(name, name)
+            columns.kind(name, value)
         at = row.get("diverged_at", -1)
         if type(at) is not int:
             raise TypeError(
                 "diverged_at must be a step (int), -1 where nothing diverged"
             )
-    except (TypeError, ValueError, OverflowError) as error:  # pa.ArrowInvalid is one
-        return outcome(task, key, error=_last_line(error), wall=wall, lanes=lanes)
+    except BaseException as error:
+        error = f"a result cannot be stored: {_text(error, traces=False)}"
+        return outcome(task, key, error=error, wall=wall, lanes=lanes)
     lost = [
         n
         for n, v in row.items()
@@ -164,9 +169,18 @@ def outcome(task, key, *, error="", wall=0.0, lanes=1, result=None) -> dict:
     }
 
 
-def _last_line(error: Exception) -> str:
-    return f"a result cannot be stored: {error}".split("\n")[0]
+LONGEST = 4000  # characters of an error: its end says more than its beginning
 
 
-def _last_lines(error: Exception) -> str:
-    return "".join(traceback.format_exception(error))[-4000:]
+def _text(error: BaseException, traces: bool = True) -> str:
+    """The error as text that a table can hold, whatever its methods do."""
+    try:
+        lines = traceback.format_exception(error) if traces else [str(error)]
+        text = "".join(lines).encode(errors="backslashreplace").decode().strip()
+    except BaseException:
+        text = ""
+    text = text or f"{type(error).__name__}, whose text cannot be shown"
+    if len(text) <= LONGEST:
+        return text
+    cut = f"\n[{len(text) - LONGEST} characters are left out here]\n"
+    return text[: LONGEST // 4] + cut + text[-LONGEST // 4 * 3 :]

@@ -30,10 +30,11 @@ import torch
 
 from symlab.data.text import corpus
 from symlab.harness import code, sweep
+from symlab.harness.columns import plain
 from symlab.harness.engine import origin
 from symlab.harness.errors import UserError
 from symlab.harness.project import find
-from symlab.harness.store import Store, plain
+from symlab.harness.store import Store
 from symlab.models.families import PRESETS, DecoderConfig, preset
 from symlab.models.huggingface import END
 from symlab.pretraining import checkpoint

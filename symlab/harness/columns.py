@@ -1,0 +1,293 @@
+"""Kinds of values, and the columns that hold them.
+
+A kind is a word such as 'int', 'string' or 'list of float'. Two kinds share a column
+where no value is changed by that: an int up to 2**53 is a float exactly, and an empty
+list is a list of anything. Rows whose kinds do not share a column get a second one,
+such as `x (string)`; its field remembers that it is called `x`, so tables of any types
+can be put together, and `named` gives the rows of one code their own names again.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+NOTHING, EMPTY, LIST = "nothing", "empty list", "list of "
+SCALARS = {
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "large int": pa.int64(),  # beyond 2**53, so that a float would round it
+    "float": pa.float64(),
+    "string": pa.string(),
+}
+ARROW = {
+    **SCALARS,
+    **{LIST + kind: pa.list_(arrow) for kind, arrow in SCALARS.items()},
+    NOTHING: pa.null(),
+    EMPTY: pa.list_(pa.float64()),
+}
+WIDER = {("int", "float"), ("int", "large int")}
+WIDER |= {(LIST + a, LIST + b) for a, b in WIDER}
+PYTHON = {bool: "bool", int: "int", float: "float", str: "string"}
+EXACT, LARGEST = 2**53, 2**63
+NAME = b"symlab.column"
+
+
+def kind(name: str, value) -> str:
+    """The kind of a Python value; a TypeError says what can be stored instead."""
+    if type(value) in (float, bool):
+        return PYTHON[type(value)]
+    is_list = type(value) is list
+    values = value if is_list else [value]
+    found = [_kind_of_type(name, t, values, is_list) for t in set(map(type, values))]
+    both = reduce(joined, sorted(found), NOTHING)
+    if not both:
+        raise TypeError(
+            f"column {name!r} holds a list of {' and '.join(sorted(found))}: return "
+            "one type in every list"
+        )
+    return both if not is_list else LIST + both if found else EMPTY
+
+
+def _kind_of_type(name: str, python: type, values: list, is_list: bool) -> str:
+    if python not in PYTHON:
+        held = f"a list of {python.__name__}" if is_list else f"a {python.__name__}"
+        raise TypeError(
+            f"column {name!r} holds {held}: return int, float, bool, str or a 1-D "
+            "list of them"
+        )
+    if python is int:
+        whole = [v for v in values if type(v) is int]
+        low, high = min(whole), max(whole)
+        if low < -LARGEST or high >= LARGEST:
+            raise TypeError(
+                f"column {name!r} holds an int outside -2**63 to 2**63 - 1: return a "
+                "float or a string"
+            )
+        return "int" if low >= -EXACT and high <= EXACT else "large int"
+    if python is str:
+        check_text(name, "".join(v for v in values if type(v) is str))
+    return PYTHON[python]
+
+
+def arrow_of(value) -> pa.DataType:
+    """The Arrow type of a value of a config."""
+    return ARROW[PYTHON[type(value)]]
+
+
+def check_text(name: str, text: str) -> None:
+    """A TypeError where a text has half of a surrogate pair, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise TypeError(
+            f"column {name!r} holds a text with a lone surrogate, which is not "
+            "Unicode: encode it with errors='backslashreplace'"
+        ) from None
+
+
+def joined(a: str, b: str) -> str:
+    """The kind that holds values of both without changing one, '' if there is none."""
+    if a == b:
+        return a
+    for narrow, wide in ((a, b), (b, a)):
+        empty = narrow == EMPTY and wide.startswith(LIST)
+        if narrow == NOTHING or empty or (narrow, wide) in WIDER:
+            return wide
+    return ""
+
+
+def plain(value):
+    """Numpy scalars and 1-D arrays or lists as the Python values the store holds."""
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
+        return value  # numpy would make a bare int of a time in nanoseconds
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+# --- tables --------------------------------------------------------------------------
+
+
+def kind_of(column: pa.ChunkedArray | pa.Array) -> str:
+    """The kind of the values in a column; the Arrow type's name if it is not ours."""
+    arrow = column.type
+    if column.null_count == len(column):
+        return NOTHING
+    if pa.types.is_list(arrow) or pa.types.is_large_list(arrow):
+        values = pc.list_flatten(column)
+        inner = kind_of(values) if len(values) else EMPTY
+        return EMPTY if inner == EMPTY else _known(LIST + inner, arrow)
+    if pa.types.is_signed_integer(arrow):
+        low, high = pc.min_max(column).as_py().values()
+        return "int" if low >= -EXACT and high <= EXACT else "large int"
+    if pa.types.is_large_string(arrow):
+        return "string"
+    names = {str(type_): name for name, type_ in SCALARS.items()}
+    return names.get(str(arrow), str(arrow))
+
+
+def _known(kind: str, arrow: pa.DataType) -> str:
+    return kind if kind in ARROW else str(arrow)
+
+
+def original(column: pa.Field) -> str:
+    """The name that the experiment gave to a column."""
+    return (column.metadata or {}).get(NAME, column.name.encode()).decode()
+
+
+def table_of(rows: list[dict], types: dict[str, pa.DataType]) -> pa.Table:
+    """Rows as a table; a column that a row lacks is null (NaN in pandas)."""
+    names = dict.fromkeys(n for row in rows for n in row)
+    schema = {name: types.get(name) for name in names}
+    for name in (n for n in names if n not in types):
+        kinds = [kind(name, row[name]) for row in rows if row.get(name) is not None]
+        both = reduce(joined, kinds, NOTHING)
+        if not both:
+            raise TypeError(
+                f"column {name!r} holds {' and '.join(sorted(set(kinds)))}: return "
+                "one type in every row"
+            )
+        schema[name] = ARROW[both]
+    return pa.Table.from_pylist(rows, schema=pa.schema(schema))
+
+
+@dataclass
+class _Column:
+    """A column of a union, while the tables that have it are gathered."""
+
+    name: str
+    original: str
+    kind: str
+    arrow: pa.DataType
+    pieces: dict[int, list] = field(default_factory=dict)  # index of a table -> arrays
+
+    def take_in(self, i: int, values: pa.ChunkedArray, held: str) -> None:
+        both = joined(self.kind, held)
+        if both != self.kind:
+            self.kind, self.arrow = both, ARROW.get(both, values.type)
+        self.pieces.setdefault(i, []).append(values)
+
+    def array(self, lengths: list[int]) -> pa.ChunkedArray:
+        chunks: list[pa.Array] = []
+        for i, n in enumerate(lengths):
+            pieces = [cast(p, self.arrow) for p in self.pieces.get(i, [])]
+            chunks += coalesced(pieces).chunks if pieces else [pa.nulls(n, self.arrow)]
+        return pa.chunked_array(chunks, self.arrow)
+
+    def field(self) -> pa.Field:
+        renamed = {NAME: self.original} if self.name != self.original else None
+        return pa.field(self.name, self.arrow, metadata=renamed)
+
+
+def cast(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
+    """The column as a type that its kind fits."""
+    if column.type == arrow:
+        return column
+    if kind_of(column) in (EMPTY, NOTHING):  # whatever type its values would have
+        return pa.chunked_array([pa.array(column.to_pylist(), arrow)])
+    return column.cast(arrow)
+
+
+def coalesced(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """One column of several of the same type, no two of which have a value in one row.
+
+    pyarrow's own `coalesce` does not take lists.
+    """
+    first, *others = columns
+    if not others:
+        return first
+    rows = zip(*(c.to_pylist() for c in columns), strict=True)
+    values = [next((v for v in row if v is not None), None) for row in rows]
+    return pa.chunked_array([pa.array(values, first.type)])
+
+
+def union(tables: list[pa.Table]) -> tuple[pa.Table, list[int]]:
+    """The rows of several tables in one, whatever types they have.
+
+    Tables of the same types are joined first, as there may be thousands; the list
+    says, for each row, which place it would have in the order of the tables.
+    """
+    tables, places = _alike(tables)
+    columns: dict[str, list[_Column]] = {}
+    for i, table in enumerate(tables):
+        for described, values in zip(table.schema, table.columns, strict=True):
+            name, held = original(described), kind_of(values)
+            same = columns.setdefault(name, [])
+            column = _shared(same, held)
+            if column is None:
+                arrow = ARROW.get(held, values.type) if held != NOTHING else values.type
+                column = _Column(described.name, name, held, arrow)
+                same.append(column)
+            column.take_in(i, values, held)
+    found = [c for same in columns.values() for c in same]
+    _name_apart(found)
+    lengths = [table.num_rows for table in tables]
+    arrays = [c.array(lengths) for c in found]
+    schema = pa.schema([c.field() for c in found])
+    return pa.Table.from_arrays(arrays, schema=schema), places
+
+
+def _alike(tables: list[pa.Table]) -> tuple[list[pa.Table], list[int]]:
+    groups: dict[tuple, list[tuple[int, pa.Table]]] = {}
+    start = 0
+    for table in tables:
+        shape = tuple((f.name, str(f.type), original(f)) for f in table.schema)
+        groups.setdefault(shape, []).append((start, table))
+        start += table.num_rows
+    whole = []
+    for group in groups.values():
+        schema = group[0][1].schema.remove_metadata()
+        whole.append(
+            pa.concat_tables([pa.Table.from_arrays(t.columns, schema=schema)
+                              for _, t in group]))  # fmt: skip
+    places = [
+        start + i
+        for group in groups.values()
+        for start, table in group
+        for i in range(table.num_rows)
+    ]
+    return whole, places
+
+
+def _shared(columns: list[_Column], held: str) -> _Column | None:
+    """The column that takes values of a kind: one of that kind, else a wider one."""
+    exact = [c for c in columns if c.kind == held]
+    wider = [c for c in columns if joined(c.kind, held)]
+    return next(iter(exact + wider), None)
+
+
+def _name_apart(columns: list[_Column]) -> None:
+    """Give each column a name of its own: the first of a name keeps it."""
+    taken: set[str] = set()
+    for column in columns:
+        if column.name in taken:
+            column.name = f"{column.original} ({column.kind.replace('large ', '')})"
+        while column.name in taken:
+            column.name += "'"
+        taken.add(column.name)
+
+
+def named(table: pa.Table, keep: Collection[str]) -> pa.Table:
+    """The columns that have values, or are to be kept, under their original names.
+
+    Only columns of one original that both have values, and kinds that do not share a
+    column, keep names of their own.
+    """
+    variants: dict[str, list[int]] = {}
+    for i, described in enumerate(table.schema):
+        if described.name in keep or table.column(i).null_count < len(table):
+            variants.setdefault(original(described), []).append(i)
+    found: dict[str, pa.ChunkedArray] = {}
+    for name, same in variants.items():
+        columns = [table.column(i) for i in same]
+        both = reduce(joined, map(kind_of, columns))
+        if len(same) == 1:
+            found[name] = columns[0]
+        elif both in ARROW:
+            found[name] = coalesced([cast(c, ARROW[both]) for c in columns])
+        else:
+            found |= {table.schema.field(i).name: table.column(i) for i in same}
+    return pa.table(found)

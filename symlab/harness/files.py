@@ -1,0 +1,119 @@
+"""Parquet files that are written all or not at all, and known to be undamaged.
+
+A seal, the SHA-256 of all other bytes, stands between the last page and the footer:
+Parquet finds its footer from the end and its pages from the start, so every reader
+opens the file as it is. A temporary file is locked by the process that writes it; the
+system releases the lock when that process dies, so what nobody locks may be removed.
+"""
+
+import fcntl
+import os
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from symlab.harness.errors import UserError
+
+MARK = b"\x91symlab.sha256\x17\xd2\x05"  # before the 32 bytes of the digest
+
+
+def write_table(table: pa.Table, path: Path, durable: bool = False) -> None:
+    """Write a sealed file, as `write` does."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    write(_sealed(sink.getvalue()), path, durable)
+
+
+def write(pieces: list, path: Path, durable: bool = False) -> None:
+    """Write all bytes or nothing, with a sentence when the disk does not take them.
+
+    durable: whether they are on the disk at the end, and not only in memory.
+    """
+    try:
+        _replace(pieces, path, durable)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path.parent} ({error.strerror or error}): free space there "
+            "or set SYMLAB_RESULTS to a folder that can be written; finished "
+            "runs are kept"
+        ) from None
+
+
+def read_table(data: bytes) -> pa.Table:
+    """The table of a file's bytes; a ValueError or an Arrow error if they are damaged.
+
+    A file without a seal was written by an older version, or by another program.
+    """
+    at = data.rfind(MARK)
+    if at >= 0:
+        whole, end = memoryview(data), at + len(MARK) + 32
+        if _digest(whole[:at], whole[end:]) != data[at + len(MARK) : end]:
+            raise ValueError("its bytes are not those that were written")
+    source = pa.BufferReader(data)
+    return pq.ParquetFile(source, page_checksum_verification=True).read()
+
+
+def _sealed(data: pa.Buffer) -> list[memoryview | bytes]:
+    whole = memoryview(data)
+    cut = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")  # of the footer
+    pages, footer = whole[:cut], whole[cut:]
+    return [pages, MARK, _digest(pages, footer), footer]
+
+
+def _digest(pages: memoryview, footer: memoryview) -> bytes:
+    digest = sha256(pages)
+    digest.update(footer)
+    return digest.digest()
+
+
+def _replace(pieces: list, path: Path, durable: bool) -> None:
+    """Write a temporary file, then rename it; its mode is what the umask gives."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, handle = _open_locked(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            if durable:
+                os.fsync(handle)
+            os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _open_locked(path: Path) -> tuple[Path, int]:
+    while True:
+        temporary = path.parent / f".{path.name}.{uuid4().hex}.tmp"
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        with suppress(OSError):  # a file system may have no locks: nor will it clean
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else it was removed before we had the lock
+            return temporary, handle
+        os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_abandoned(folder: Path, name: str) -> None:
+    """Remove temporary files of `name` (a pattern) whose process has died."""
+    for temporary in folder.glob(f".{name}.*.tmp"):
+        with suppress(OSError):
+            handle = os.open(temporary, os.O_WRONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                temporary.unlink()
+            finally:
+                os.close(handle)
