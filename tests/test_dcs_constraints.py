@@ -187,7 +187,7 @@ def test_measured_lies_between_the_last_survivor_and_the_next_decay():
 
 
 def grown(decay: float, **options) -> float:
-    """log |(u, w)| after 100 steps of AdamW under the constant gradient dl/ds = -0.5."""
+    """log |(u, w)| after 100 steps of AdamW under a constant gradient dl/ds of -0.5."""
     u, w = (nn.Parameter(torch.tensor([1e-30]).double()) for _ in range(2))
     optimizer = torch.optim.AdamW([u, w], lr=0.1, weight_decay=decay, **options)
     for _ in range(100):
