@@ -115,7 +115,7 @@ class Config:
     reward: str = "verifier"
     """'verifier': 1 if both decisive tokens are right; 'random': the toss of a coin."""
     fresh: bool = False
-    """Whether every update has samples of its own; else there are some for a step."""
+    """Whether every update gets its own samples; else those of a step share them."""
     length: float = 0.0
     """Root mean square of every update over the parameters; 0 leaves it to Adam."""
     group: int = 8
@@ -202,7 +202,10 @@ class World:
 
 
 def world(c: Config) -> World:
-    """The world of a seed. Features have length 1 on average, as the weights' scale."""
+    """The world of a seed.
+
+    Features have length 1 on average, so logits have the size of the weights.
+    """
     size = (WIDTH, TRAIN + TEST)
     features = rng.stream(c.seed, "prompts").normal(size=size) / np.sqrt(WIDTH)
     truth = rng.stream(c.seed, "truth")

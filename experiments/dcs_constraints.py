@@ -41,6 +41,7 @@ import numpy as np
 from symlab.harness import (
     Arm,
     Claim,
+    family,
     figure,
     grid,
     lanes,
@@ -598,32 +599,28 @@ near_mirror = partial(dcs, unit="weight decay", place="SGD near the mirror; for 
 lasso_path = partial(Claim, origin="oracle", kind="identity",
                      place="scipy's bounded least squares on the dual")  # fmt: skip
 ROUNDING = "Rounding in float64 is 1e-16; the rest is room for the sum over 40 weights."
-
-
-def _switch(name: str, how: str, rows) -> list[Claim]:
-    """Two claims: constraints hold exactly at 1.05 of wd_c, and visibly not at 0.95."""
-    both = {"place": "DCS; subgradient of weight_decay*|O^T theta|_1 at 0"}
-    return [
-        dcs(f"{name}_exact_above",
-            f"DCS with {how} keeps every constraint to 1e-12 in every run at 1.05 of "
-            "the critical decay.",
-            estimate=rows.where(ratio=1.05).worst("violation"), below=EXACT,
-            kind="identity", reason=ROUNDING, **both),
-        dcs(f"{name}_violated_below",
-            f"DCS with {how} violates some constraint by more than 0.001 in every run "
-            "at 0.95 of the critical decay.",
-            estimate=rows.where(ratio=0.95).least("violation"), above=1e-3,
-            reason="The product u*w is about (wd_c - wd)/curvature, which is 0.005 at "
-            "0.95 wd_c.", **both),
-    ]  # fmt: skip
-
-
+SWITCHED = {
+    "full_batch": FULL_BATCH,
+    "library": TORCH.where(method="sgd"),
+    "adamw_eps": TORCH.where(method="adamw eps"),
+}
+switch = partial(family, paper=ZIYIN, origin="ours",
+                 place="DCS; subgradient of weight_decay*|O^T theta|_1 at 0",
+                 how={"full_batch": "full-batch descent",
+                      "library": "torch.optim.SGD through parametrize",
+                      "adamw_eps": "AdamW and eps=1 on u and w"})  # fmt: skip
 CLAIMS = [
-    *_switch("full_batch", "full-batch descent", FULL_BATCH),
-    *_switch("library", "torch.optim.SGD through parametrize",
-             TORCH.where(method="sgd")),
-    *_switch("adamw_eps", "AdamW and eps=1 on u and w",
-             TORCH.where(method="adamw eps")),
+    *switch("{how}_exact_above",
+        "DCS with {how} keeps every constraint to 1e-12 in every run at 1.05 of the "
+        "critical decay.",
+        lambda how: SWITCHED[how].where(ratio=1.05).worst("violation"),
+        below=EXACT, kind="identity", reason=ROUNDING),
+    *switch("{how}_violated_below",
+        "DCS with {how} violates some constraint by more than 0.001 in every run at "
+        "0.95 of the critical decay.",
+        lambda how: SWITCHED[how].where(ratio=0.95).least("violation"), above=1e-3,
+        reason="The product u*w is about (wd_c - wd)/curvature, which is 0.005 at 0.95 "
+        "wd_c."),
     dcs("minibatch_exact",
         "DCS with minibatch SGD keeps every constraint to 1e-12 in every run at 1.5 of "
         "the critical decay.",

@@ -76,7 +76,7 @@ def test_lanes_are_the_library_with_torchs_sgd(c):
 
 
 def test_the_noise_study_is_dcs_in_three_dimensions():
-    """v moves under the noise, too, and does not act on s."""
+    """v moves under the noise but does not act on s."""
     c = replace(RATE, lr=0.05, weight_decay=0.3, steps=40, seed=2)
     y, draws = dcs.labels(c), np.random.default_rng(0)
     rows = torch.from_numpy(np.linalg.qr(draws.normal(size=(3, 1)))[0].T)
@@ -187,7 +187,7 @@ def test_measured_lies_between_the_last_survivor_and_the_next_decay():
 
 
 def grown(decay: float, **options) -> float:
-    """log |(u, w)| after 100 steps of AdamW under the constant gradient dl/ds = -.5."""
+    """log |(u, w)| after 100 steps of AdamW under a constant gradient dl/ds of -0.5."""
     u, w = (nn.Parameter(torch.tensor([1e-30]).double()) for _ in range(2))
     optimizer = torch.optim.AdamW([u, w], lr=0.1, weight_decay=decay, **options)
     for _ in range(100):
@@ -254,7 +254,7 @@ def train(layer, optimizer, scheduler, steps: int, call=None):
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_a_saved_training_goes_on_bitwise(kind):
-    """The constraints are part of the state, too."""
+    """The constraints are part of the saved state."""
     parts = training(kind)
     train(*parts, 6)
     saved = [copy.deepcopy(part.state_dict()) for part in parts]
