@@ -1,0 +1,360 @@
+"""What a top-level statement does beside binding names.
+
+A statement is one of three: it binds names and does nothing else (it counts when one of
+the names is used); it changes an object that the same module made, as in
+`TABLE["a"] = 1` (it counts when TABLE is used); or it may change anything else, and
+counts as soon as its module is imported. Where the code cannot tell, it is the third.
+"""
+
+import ast
+import builtins
+
+from symlab.harness.source import Finder, Module, Statement
+from symlab.harness.syntax import (
+    COMPREHENSION,
+    DEFINITION,
+    FUNCTION,
+    arguments,
+    bound_in,
+    chain_of,
+    own,
+)
+
+ACTS = {"exec", "eval", "setattr", "delattr", "next", "__import__", "globals", "vars"}
+DRAWING = ("matplotlib", "seaborn", "symlab.harness")  # these change no result
+LOOKS = {  # methods of Python's and numpy's objects that change nothing
+    "all", "any", "astype", "copy", "count", "decode", "encode", "endswith", "exists",
+    "flatten", "format", "get", "index", "is_dir", "is_file", "issubset", "item",
+    "items", "join", "keys", "lower", "lstrip", "max", "mean", "min", "ravel",
+    "read_text", "removeprefix", "removesuffix", "replace", "reshape", "resolve",
+    "rstrip", "split", "splitlines", "startswith", "std", "strip", "sum", "title",
+    "tolist", "transpose", "union", "upper", "values", "with_suffix", "with_name",
+}  # fmt: skip
+MAKES = ("__init__", "__new__", "__post_init__", "__set_name__")
+DISPLAY = (ast.List, ast.Dict, ast.Set, ast.Tuple, ast.Constant, ast.JoinedStr)
+FRESH = (*DISPLAY, *COMPREHENSION, ast.BinOp, ast.Compare, ast.UnaryOp)
+
+
+class Effects:
+    """Judges the statements of the modules that one finder finds."""
+
+    def __init__(self, finder: Finder):
+        self.finder = finder
+        self.judged: dict[Statement, tuple[bool, set[str]]] = {}
+        self.acting: dict[int, bool] = {}  # id of a definition -> whether a call acts
+
+    def of(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
+        """(whether it may change anything, names whose objects it changes)."""
+        if s not in self.judged:
+            self.judged[s] = (False, set())
+            self.judged[s] = self._statement(module, s)
+        return self.judged[s]
+
+    def _statement(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
+        if s.alias is not None or s.text_only:
+            return False, set()
+        scope = _Scope(self, module, None)
+        return scope.acts([s.node]), scope.writes
+
+    def definitions(self, module: Module, chain: tuple) -> list[tuple]:
+        """[(module, node)] of what a dotted name is bound to; [] where unknown."""
+        return self._definitions(module, chain, set())
+
+    def _definitions(self, module: Module, chain: tuple, seen: set) -> list[tuple]:
+        head, *rest = chain
+        if (module.name, chain) in seen:
+            return []
+        seen.add((module.name, chain))
+        found = []
+        for s in module.binding.get(head, ()):
+            if s.alias is None and isinstance(s.node, DEFINITION) and not rest:
+                found.append((module, s.node))
+            elif s.alias is None and isinstance(s.node, ast.ClassDef):
+                methods = (n for n in s.node.body if isinstance(n, FUNCTION))
+                found += [(module, n) for n in methods if [n.name] == rest]
+            for target, attribute in s.imports.get(head, ()):
+                onward = ((attribute,) if attribute else ()) + tuple(rest)
+                found += self._across(target, onward, seen)
+        if head not in module.binding:
+            for star in module.stars:
+                found += self._across(star.star, chain, seen)
+        return found
+
+    def _across(self, name: str, chain: tuple, seen: set) -> list[tuple]:
+        module = self.finder.module(name)
+        while module and chain and chain[0] not in module.binding:
+            inner = self.finder.module(f"{module.name}.{chain[0]}")
+            if inner is None:
+                break
+            module, chain = inner, chain[1:]
+        return self._definitions(module, chain, seen) if module and chain else []
+
+    def foreign(self, module: Module, head: str) -> bool:
+        """Whether a name is a builtin or imported from somebody else's module."""
+        bindings = module.binding.get(head)
+        if bindings is None:
+            return hasattr(builtins, head) or head.startswith("import:")
+        targets = [t for s in bindings for t in s.imports.get(head, ())]
+        if len(targets) < len(bindings) or not targets:
+            return False
+        return not any(self.ours(*t) for t in targets)
+
+    def ours(self, name: str, attribute: str | None) -> bool:
+        inner = f"{name}.{attribute}" if attribute else name
+        return bool(self.finder.module(name) or self.finder.module(inner))
+
+    def draws(self, module: Module, head: str) -> bool:
+        """Whether a name comes from a package that only draws, or from the harness."""
+        targets = [
+            t for s in module.binding.get(head, ()) for t in s.imports.get(head, ())
+        ]
+        return bool(targets) and all(
+            f"{t}." .startswith(tuple(f"{d}." for d in DRAWING)) for t, _ in targets
+        )
+
+    def calling(self, module: Module, node) -> bool:
+        """Whether a call of a first-party function or class may change something."""
+        if id(node) not in self.acting:
+            self.acting[id(node)] = False  # of a recursion, the rest decides
+            if isinstance(node, ast.ClassDef):
+                self.acting[id(node)] = self._making(module, node)
+            else:
+                scope = _Scope(self, module, node)
+                body = node.body if isinstance(node.body, list) else [node.body]
+                self.acting[id(node)] = scope.acts(body) or bool(scope.writes)
+        return self.acting[id(node)]
+
+    def _making(self, module: Module, node: ast.ClassDef) -> bool:
+        """Whether making an instance acts: its own methods, and those of its bases."""
+        for method in node.body:
+            if isinstance(method, FUNCTION) and method.name in MAKES:
+                if self.calling(module, method):
+                    return True
+        return self.collects(module, node) or any(
+            self.calling(m, n) for b in node.bases for m, n in self.base(module, b)
+        )
+
+    def base(self, module: Module, expression) -> list[tuple]:
+        if isinstance(expression, ast.Subscript):  # Base[int]
+            expression = expression.value
+        chain = chain_of(expression)
+        return self.definitions(module, chain) if chain else []
+
+    def collects(self, module: Module, node: ast.ClassDef, inner=False) -> bool:
+        """Whether code of ours runs when this class, or one below it, is defined."""
+        meta = [k.value for k in node.keywords if k.arg == "metaclass"]
+        if any(not self.foreign(module, (chain_of(k) or ("",))[0]) for k in meta):
+            return True
+        hooks = {n.name for n in node.body if isinstance(n, FUNCTION)}
+        if inner and "__init_subclass__" in hooks:
+            return True
+        return any(
+            self.collects(m, n, inner=True)
+            for b in node.bases
+            for m, n in self.base(module, b)
+            if isinstance(n, ast.ClassDef)
+        )
+
+    def derives(self, module: Module, node) -> bool:
+        """Whether a class has a base class of ours."""
+        return isinstance(node, ast.ClassDef) and any(
+            self.base(module, b) for b in node.bases
+        )
+
+
+class _Scope:
+    """One function, or the top level of a module (no function), as it is executed."""
+
+    def __init__(self, effects: Effects, module: Module, function):
+        self.effects, self.module, self.function = effects, module, function
+        self.writes: set[str] = set()
+        self.local: set[str] = set()
+        self.fresh: set[str] = set()
+        self.given: set[str] = set()
+        if function is not None:
+            self.local, _ = bound_in(function)
+            self.given = {a.arg for a in arguments(function)}
+            nodes = list(own(function.body if isinstance(function.body, list) else ()))
+            self.fresh = self._made(nodes) - self.given
+            if function.name in MAKES and function.args.args:
+                self.fresh.add(function.args.args[0].arg)
+        self.inside = {}  # functions defined within
+
+    def _made(self, nodes: list) -> set[str]:
+        """Local names that are only ever bound to objects made here."""
+        made, other = set(), set()
+        for n in nodes:
+            if isinstance(n, ast.Assign) or (isinstance(n, ast.AnnAssign) and n.value):
+                targets = n.targets if isinstance(n, ast.Assign) else [n.target]
+                for t in targets:
+                    single = isinstance(t, ast.Name)
+                    names = {x.id for x in ast.walk(t) if isinstance(x, ast.Name)}
+                    fresh = single and self._is_fresh(n.value)
+                    (made if fresh else other).update(names)
+            elif isinstance(n, (ast.For, ast.AsyncFor)):
+                other |= {x.id for x in ast.walk(n.target) if isinstance(x, ast.Name)}
+            elif isinstance(n, ast.withitem) and n.optional_vars:
+                walked = ast.walk(n.optional_vars)
+                other |= {x.id for x in walked if isinstance(x, ast.Name)}
+            elif isinstance(n, ast.NamedExpr):
+                other.add(n.target.id)
+        return made - other
+
+    def _is_fresh(self, value) -> bool:
+        if isinstance(value, FRESH):
+            return True
+        if not isinstance(value, ast.Call):
+            return False
+        chain = chain_of(value.func)
+        if chain is None:
+            return isinstance(value.func, ast.Attribute) and self._is_fresh(
+                value.func.value
+            )
+        return chain[0] not in self.local and self.effects.foreign(
+            self.module, chain[0]
+        )
+
+    def acts(self, nodes: list) -> bool:
+        """Whether executing these statements may change what lies outside the scope."""
+        return any([self._acts(n, set()) for n in nodes])  # all, for `writes`
+
+    def _acts(self, n: ast.AST, inner: set[str]) -> bool:
+        """inner: names of classes, lambdas and comprehensions around the node."""
+        if isinstance(n, FUNCTION) or isinstance(n, ast.ClassDef):
+            found = [self._called(d, inner, False) for d in n.decorator_list]
+            if isinstance(n, FUNCTION):
+                now = [*n.args.defaults, *filter(None, n.args.kw_defaults)]
+                if self.function is not None:  # it may be called here
+                    names = inner | bound_in(n)[0]
+                    found += [self._acts(x, names) for x in n.body]
+                return any(found + [self._acts(x, inner) for x in now])
+            found.append(self.effects.collects(self.module, n))
+            names = {x for s in n.body for y in own([s]) for x in _names(y)}
+            found += [self._acts(x, inner | names) for x in n.body]
+            return any(found)
+        if isinstance(n, ast.Global) or isinstance(n, ast.Nonlocal):
+            return isinstance(n, ast.Global)
+        found = []
+        if isinstance(n, (ast.Lambda, *COMPREHENSION)):
+            inner = inner | {x for y in ast.walk(n) for x in _names(y)}
+        if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call):
+            arguments_ = [*n.value.args, *(k.value for k in n.value.keywords)]
+            found.append(self._called(n.value.func, inner, True))
+            found += [self._given(a, inner) for a in arguments_]
+            return any(found + [self._acts(a, inner) for a in arguments_])
+        if isinstance(n, ast.Call):
+            found.append(self._called(n.func, inner, False))
+            handed = [*n.args, *(k.value for k in n.keywords)]
+            if not self._harmless(chain_of(n.func) or ("",), inner):
+                found += [self._given(a, inner) for a in handed]
+        if isinstance(n, (ast.Attribute, ast.Subscript)) and not isinstance(
+            n.ctx, ast.Load
+        ):
+            found.append(self._stores(n.value, inner))
+        if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name):
+            found.append(self._stores(n.target, inner))
+        found += [self._acts(c, inner) for c in ast.iter_child_nodes(n)]
+        return any(found)
+
+    def _stores(self, root, inner: set[str]) -> bool:
+        """Something of `root` is changed; False where it is an object of this scope."""
+        if not isinstance(root, ast.Name):
+            chain = chain_of(root)
+            return not (chain and self.effects.draws(self.module, chain[0]))
+        name = root.id
+        if name in inner:
+            return True
+        if self.function is not None:
+            return name not in self.fresh
+        if self.effects.draws(self.module, name):
+            return False
+        if self._made_here(name):
+            self.writes.add(name)
+            return False
+        return True
+
+    def _made_here(self, name: str) -> bool:
+        """Whether a global of this module is only ever bound to objects made here."""
+        bindings = self.module.binding.get(name, ())
+        nodes = [s.node for s in bindings if not isinstance(s.node, ast.AugAssign)]
+        simple = all(isinstance(n, (ast.Assign, ast.AnnAssign)) for n in nodes)
+        return bool(nodes) and simple and name in self._made(nodes)
+
+    def _given(self, value, inner: set[str]) -> bool:
+        """A function that is handed to a call may be called."""
+        chain = chain_of(value)
+        if chain is None or chain[0] in inner | self.local:
+            return False
+        found = self.effects.definitions(self.module, chain)
+        return any(
+            self.effects.calling(m, n) for m, n in found if isinstance(n, FUNCTION)
+        )
+
+    def _called(self, callee, inner: set[str], thrown: bool) -> bool:
+        """Whether a call acts; thrown: its result is not used."""
+        if isinstance(callee, ast.Call):  # a decorator with arguments, or f()()
+            chain = chain_of(callee.func)
+            if chain and self._outside(chain, inner):
+                return chain[-1] == "register"
+            if chain and (found := self._ours(chain, inner)) is not None:
+                return any(self.effects.calling(m, n) for m, n in found)
+            return True
+        chain = chain_of(callee)
+        if chain is None:
+            return self._method(callee, inner, thrown)
+        head, *rest = chain
+        if head in inner and not rest:
+            return head not in self.local
+        if head in inner | self.local:
+            if not rest:
+                nested = isinstance(self.function, FUNCTION) and any(
+                    isinstance(x, DEFINITION) and x.name == head
+                    for x in ast.walk(self.function)
+                )
+                return not nested
+            return not (head in self.fresh or rest[-1] in LOOKS | {"setter", "getter"})
+        if self._harmless(chain, inner):
+            return False
+        if self.effects.foreign(self.module, head):
+            acts = head in ACTS or rest[-1:] == ["register"]
+            return acts or (thrown and head != "print")
+        found = self._ours(chain, inner)
+        if found is not None:
+            return any(self.effects.calling(m, n) for m, n in found)
+        if rest and self.function is None and self._made_here(head):
+            if rest[-1] not in LOOKS:
+                self.writes.add(head)
+            return len(rest) > 1 and rest[-1] not in LOOKS
+        return not rest or rest[-1] not in LOOKS
+
+    def _ours(self, chain, inner) -> list | None:
+        if chain[0] in inner | self.local:
+            return None
+        return self.effects.definitions(self.module, chain) or None
+
+    def _harmless(self, chain, inner) -> bool:
+        return chain[0] not in inner | self.local and self.effects.draws(
+            self.module, chain[0]
+        )
+
+    def _outside(self, chain, inner) -> bool:
+        """Whether a dotted name is drawing's, a builtin's or somebody else's."""
+        if chain[0] in inner | self.local:
+            return False
+        return self._harmless(chain, inner) or self.effects.foreign(
+            self.module, chain[0]
+        )
+
+    def _method(self, callee, inner, thrown: bool) -> bool:
+        """A call of what is no dotted name: a method of a result, a function in one."""
+        if not isinstance(callee, ast.Attribute):
+            return not isinstance(callee, ast.Lambda)
+        return not (callee.attr in LOOKS or (self._is_fresh(callee.value) and not thrown))
+
+
+def _names(n: ast.AST) -> list[str]:
+    if isinstance(n, ast.arg):
+        return [n.arg]
+    if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load):
+        return [n.id]
+    return [n.name] if isinstance(n, DEFINITION) else []
