@@ -252,7 +252,8 @@ class _Reach:
         for b in imports:
             self.record(module, head, b, self._text(module, b))
             self.counted.add(b)
-            for target in b.imports[head]:
+        for b in bindings:
+            for target in b.imports.get(head, ()):
                 self.follow(*target, tuple(rest))
         if len(imports) < len(bindings) or not bindings or module.stars:
             self.visit(module, head)
@@ -278,7 +279,7 @@ class _Reach:
             self.use(module, None, tuple(chain))
         else:  # the module itself is handed on: all of it may be used
             for bound in module.binding:
-                self.visit(module, bound)
+                self.use(module, None, (bound,))
             for star in module.stars:
                 self.follow(star.star, None, ())
 

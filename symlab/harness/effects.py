@@ -41,7 +41,7 @@ class Effects:
     def __init__(self, finder: Finder):
         self.finder = finder
         self.judged: dict[Statement, tuple[bool, set[str]]] = {}
-        self.acting: dict[int, bool] = {}  # id of a definition -> whether a call acts
+        self.acting: dict[tuple, bool] = {}  # definition -> whether a call acts
 
     def of(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
         """(whether it may change anything, names whose objects it changes)."""
@@ -53,6 +53,8 @@ class Effects:
     def _statement(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
         if s.alias is not None or s.text_only:
             return False, set()
+        if isinstance(s.node, ast.Assign) and s.names == ["_"]:
+            s.node.value.unused = True  # `_ = f()` is done for the effect of f
         scope = _Scope(self, module, None)
         return scope.acts([s.node]), scope.writes
 
@@ -112,26 +114,34 @@ class Effects:
             f"{t}." .startswith(tuple(f"{d}." for d in DRAWING)) for t, _ in targets
         )
 
-    def calling(self, module: Module, node) -> bool:
-        """Whether a call of a first-party function or class may change something."""
-        if id(node) not in self.acting:
-            self.acting[id(node)] = False  # of a recursion, the rest decides
-            if isinstance(node, ast.ClassDef):
-                self.acting[id(node)] = self._making(module, node)
-            else:
-                scope = _Scope(self, module, node)
-                body = node.body if isinstance(node.body, list) else [node.body]
-                self.acting[id(node)] = scope.acts(body) or bool(scope.writes)
-        return self.acting[id(node)]
+    def calling(
+        self, module: Module, node, deep=False, owner=None, trust: int = 0
+    ) -> bool:
+        """Whether a call of a first-party function or class may change something.
 
-    def _making(self, module: Module, node: ast.ClassDef) -> bool:
+        deep: whether what it returns is called, too. owner: the class of a method.
+        trust: 1 where its arguments are objects that nobody else has; 2 where it is
+        handed on, and only what it does to globals is asked.
+        """
+        key = (id(node), deep, trust)
+        if key not in self.acting:
+            self.acting[key] = False  # of a recursion, the rest decides
+            if isinstance(node, ast.ClassDef):
+                self.acting[key] = self._making(module, node, trust)
+            else:
+                scope = _Scope(self, module, node, deep, owner, trust)
+                self.acting[key] = scope.acts(node.body) or bool(scope.writes)
+        return self.acting[key]
+
+    def _making(self, module: Module, node: ast.ClassDef, trust: int) -> bool:
         """Whether making an instance acts: its own methods, and those of its bases."""
-        for method in node.body:
-            if isinstance(method, FUNCTION) and method.name in MAKES:
-                if self.calling(module, method):
-                    return True
+        methods = [m for m in node.body if isinstance(m, FUNCTION) and m.name in MAKES]
+        if any(self.calling(module, m, owner=node, trust=trust) for m in methods):
+            return True
         return self.collects(module, node) or any(
-            self.calling(m, n) for b in node.bases for m, n in self.base(module, b)
+            self.calling(m, n, trust=trust)
+            for b in node.bases
+            for m, n in self.base(module, b)
         )
 
     def base(self, module: Module, expression) -> list[tuple]:
@@ -165,20 +175,39 @@ class Effects:
 class _Scope:
     """One function, or the top level of a module (no function), as it is executed."""
 
-    def __init__(self, effects: Effects, module: Module, function):
+    def __init__(
+        self, effects: Effects, module: Module, function, deep=False, owner=None,
+        trust: int = 0,
+    ):  # fmt: skip
         self.effects, self.module, self.function = effects, module, function
+        self.deep, self.owner, self.own, self.trust = deep, owner, "", trust
+        self.made_of_own: set[str] = set()  # attributes that a constructor sets
         self.writes: set[str] = set()
         self.local: set[str] = set()
         self.fresh: set[str] = set()
         self.given: set[str] = set()
+        self.nested: set[str] = set()  # functions and classes defined within
         if function is not None:
             self.local, _ = bound_in(function)
             self.given = {a.arg for a in arguments(function)}
-            nodes = list(own(function.body if isinstance(function.body, list) else ()))
-            self.fresh = self._made(nodes) - self.given
-            if function.name in MAKES and function.args.args:
-                self.fresh.add(function.args.args[0].arg)
-        self.inside = {}  # functions defined within
+            nodes = list(own(function.body))
+            self.fresh = set(self.given) if trust else set()
+            for _ in range(3):  # objects made of objects made here
+                made = self._made(nodes)
+                self.fresh |= made if trust else made - self.given
+            if trust == 2:
+                self.fresh = set(self.local)
+            self.nested = {n.name for n in nodes if isinstance(n, DEFINITION)}
+            self.used = _loaded(function)
+            if owner is not None and function.args.args:
+                self.own = function.args.args[0].arg
+                self.made_of_own = {
+                    n.attr
+                    for n in nodes
+                    if isinstance(n, ast.Attribute)
+                    and isinstance(n.ctx, ast.Store)
+                    and chain_of(n.value) == (self.own,)
+                }
 
     def _made(self, nodes: list) -> set[str]:
         """Local names that are only ever bound to objects made here."""
@@ -203,6 +232,12 @@ class _Scope:
     def _is_fresh(self, value) -> bool:
         if isinstance(value, FRESH):
             return True
+        if isinstance(value, ast.Name):
+            return value.id in self.fresh
+        if isinstance(value, (ast.Attribute, ast.Subscript)):
+            return self._is_fresh(value.value)
+        if isinstance(value, ast.IfExp):
+            return self._is_fresh(value.body) and self._is_fresh(value.orelse)
         if not isinstance(value, ast.Call):
             return False
         chain = chain_of(value.func)
@@ -210,8 +245,30 @@ class _Scope:
             return isinstance(value.func, ast.Attribute) and self._is_fresh(
                 value.func.value
             )
-        return chain[0] not in self.local and self.effects.foreign(
-            self.module, chain[0]
+        if chain[0] in self.local:
+            return len(chain) > 1 and chain[0] in self.fresh
+        return self.effects.foreign(self.module, chain[0])
+
+    def _plain(self, value) -> bool:
+        """Whether an argument is an object that the function may change unnoticed."""
+        if isinstance(value, (ast.List, ast.Tuple, ast.Set)):
+            return all(self._plain(v) for v in value.elts)
+        if isinstance(value, ast.Dict):
+            return all(self._plain(v) for v in value.values)
+        if isinstance(value, (ast.Starred, ast.keyword)):
+            return self._plain(value.value)
+        if self._is_fresh(value) or isinstance(value, ast.Lambda):
+            return True
+        chain = chain_of(value)
+        if chain is None or chain[0] in self.local:
+            return False
+        if self.effects.foreign(self.module, chain[0]):
+            return True
+        if self.effects.definitions(self.module, chain):
+            return True
+        bindings = self.module.binding.get(chain[0], ())
+        return bool(bindings) and all(
+            isinstance(getattr(s.node, "value", None), ast.Constant) for s in bindings
         )
 
     def acts(self, nodes: list) -> bool:
@@ -224,7 +281,7 @@ class _Scope:
             found = [self._called(d, inner, False) for d in n.decorator_list]
             if isinstance(n, FUNCTION):
                 now = [*n.args.defaults, *filter(None, n.args.kw_defaults)]
-                if self.function is not None:  # it may be called here
+                if self.function is not None and (self.deep or n.name in self.used):
                     names = inner | bound_in(n)[0]
                     found += [self._acts(x, names) for x in n.body]
                 return any(found + [self._acts(x, inner) for x in now])
@@ -234,17 +291,25 @@ class _Scope:
             return any(found)
         if isinstance(n, ast.Global) or isinstance(n, ast.Nonlocal):
             return isinstance(n, ast.Global)
+        if isinstance(n, ast.Raise):
+            return False
         found = []
-        if isinstance(n, (ast.Lambda, *COMPREHENSION)):
+        if isinstance(n, ast.Lambda):  # called with arguments that we do not know
+            return self._lambda(n, inner)
+        if isinstance(n, COMPREHENSION):
             inner = inner | {x for y in ast.walk(n) for x in _names(y)}
         if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call):
+            if self._new_attribute(n.value):
+                return False
             arguments_ = [*n.value.args, *(k.value for k in n.value.keywords)]
-            found.append(self._called(n.value.func, inner, True))
+            trust = all(map(self._plain, arguments_))
+            found.append(self._called(n.value.func, inner, True, trust))
             found += [self._given(a, inner) for a in arguments_]
             return any(found + [self._acts(a, inner) for a in arguments_])
         if isinstance(n, ast.Call):
-            found.append(self._called(n.func, inner, False))
             handed = [*n.args, *(k.value for k in n.keywords)]
+            trust = all(map(self._plain, handed))
+            found.append(self._called(n.func, inner, _unused(n), trust))
             if not self._harmless(chain_of(n.func) or ("",), inner):
                 found += [self._given(a, inner) for a in handed]
         if isinstance(n, (ast.Attribute, ast.Subscript)) and not isinstance(
@@ -260,18 +325,25 @@ class _Scope:
         """Something of `root` is changed; False where it is an object of this scope."""
         if not isinstance(root, ast.Name):
             chain = chain_of(root)
+            if chain and chain[0] == self.own and chain[1:2] and self._of_own(chain[1]):
+                return False
             return not (chain and self.effects.draws(self.module, chain[0]))
         name = root.id
         if name in inner:
             return True
         if self.function is not None:
-            return name not in self.fresh
+            made = self.function.name != "__new__" and name == self.own
+            return not (made or name in self.fresh)
         if self.effects.draws(self.module, name):
             return False
         if self._made_here(name):
             self.writes.add(name)
             return False
         return True
+
+    def _of_own(self, attribute: str) -> bool:
+        """Whether an attribute of a new object was made by its constructor."""
+        return attribute in self.made_of_own
 
     def _made_here(self, name: str) -> bool:
         """Whether a global of this module is only ever bound to objects made here."""
@@ -280,38 +352,59 @@ class _Scope:
         simple = all(isinstance(n, (ast.Assign, ast.AnnAssign)) for n in nodes)
         return bool(nodes) and simple and name in self._made(nodes)
 
+    def _lambda(self, n: ast.Lambda, inner: set[str]) -> bool:
+        names = {a.arg for a in arguments(n)}
+        before = self.local, self.fresh, self.trust
+        self.local, self.fresh = self.local | names, self.fresh | names
+        self.trust = 2
+        acts = self._acts(n.body, inner - names)
+        self.local, self.fresh, self.trust = before
+        return acts
+
+    def _new_attribute(self, call: ast.Call) -> bool:
+        """Whether it is object.__setattr__(self, ...) in a constructor."""
+        chain = chain_of(call.func) or ("",)
+        first = chain_of(call.args[0]) if call.args else None
+        return chain == ("object", "__setattr__") and first == (self.own,)
+
     def _given(self, value, inner: set[str]) -> bool:
-        """A function that is handed to a call may be called."""
+        """A function that is handed to a call may be called, on what we do not know."""
         chain = chain_of(value)
         if chain is None or chain[0] in inner | self.local:
             return False
         found = self.effects.definitions(self.module, chain)
         return any(
-            self.effects.calling(m, n) for m, n in found if isinstance(n, FUNCTION)
+            self.effects.calling(m, n, trust=2)
+            for m, n in found
+            if isinstance(n, FUNCTION)
         )
 
-    def _called(self, callee, inner: set[str], thrown: bool) -> bool:
+    def _called(self, callee, inner: set[str], thrown: bool, trust=False) -> bool:
         """Whether a call acts; thrown: its result is not used."""
+        trust = 2 if self.trust == 2 else int(trust)
         if isinstance(callee, ast.Call):  # a decorator with arguments, or f()()
             chain = chain_of(callee.func)
             if chain and self._outside(chain, inner):
                 return chain[-1] == "register"
             if chain and (found := self._ours(chain, inner)) is not None:
-                return any(self.effects.calling(m, n) for m, n in found)
+                return any(
+                    self.effects.calling(m, n, deep=True, trust=trust)
+                    for m, n in found
+                )
             return True
         chain = chain_of(callee)
         if chain is None:
             return self._method(callee, inner, thrown)
         head, *rest = chain
+        if self.trust == 2 and head in inner | self.local:
+            return False
         if head in inner and not rest:
             return head not in self.local
         if head in inner | self.local:
             if not rest:
-                nested = isinstance(self.function, FUNCTION) and any(
-                    isinstance(x, DEFINITION) and x.name == head
-                    for x in ast.walk(self.function)
-                )
-                return not nested
+                return head not in self.nested
+            if head == self.own and head:
+                return self._own_method(rest)
             return not (head in self.fresh or rest[-1] in LOOKS | {"setter", "getter"})
         if self._harmless(chain, inner):
             return False
@@ -320,12 +413,35 @@ class _Scope:
             return acts or (thrown and head != "print")
         found = self._ours(chain, inner)
         if found is not None:
-            return any(self.effects.calling(m, n) for m, n in found)
+            return any(self.effects.calling(m, n, trust=trust) for m, n in found)
         if rest and self.function is None and self._made_here(head):
             if rest[-1] not in LOOKS:
                 self.writes.add(head)
             return len(rest) > 1 and rest[-1] not in LOOKS
         return not rest or rest[-1] not in LOOKS
+
+    def _own_method(self, rest: list[str]) -> bool:
+        """A constructor calls a method of the new object, or of its attribute."""
+        if len(rest) > 1:
+            return not (rest[-1] in LOOKS or self._of_own(rest[0]))
+        methods = [m for m in self.owner.body if isinstance(m, FUNCTION)]
+        found = [m for m in methods if m.name == rest[0]]
+        return not found or any(
+            self.effects.calling(self.module, m, owner=self.owner) for m in found
+        )
+
+    def _from_table(self, chain) -> bool:
+        """A function of a table like METHODS[name] is called: any that it names."""
+        bindings = self.module.binding.get(chain[0], ())
+        if chain[0] in self.local or not bindings or any(s.alias for s in bindings):
+            return True
+        found = [
+            d
+            for s in bindings
+            for c in s.free(False)
+            for d in self.effects.definitions(self.module, c)
+        ]
+        return not found or any(self.effects.calling(m, n, trust=2) for m, n in found)
 
     def _ours(self, chain, inner) -> list | None:
         if chain[0] in inner | self.local:
@@ -347,9 +463,41 @@ class _Scope:
 
     def _method(self, callee, inner, thrown: bool) -> bool:
         """A call of what is no dotted name: a method of a result, a function in one."""
+        if isinstance(callee, ast.Subscript) and (chain := chain_of(callee.value)):
+            return self._from_table(chain)
         if not isinstance(callee, ast.Attribute):
             return not isinstance(callee, ast.Lambda)
+        if self.trust == 2 and not thrown:
+            return False
+        if self.trust == 2 and _root(callee) in self.local | inner:
+            return False
         return not (callee.attr in LOOKS or (self._is_fresh(callee.value) and not thrown))
+
+
+def _root(node) -> str:
+    """The name that an expression of attributes, items and calls begins with."""
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _unused(call: ast.Call) -> bool:
+    """Whether the result of a call is bound to `_` alone (marked by Effects.of)."""
+    return getattr(call, "unused", False)
+
+
+def _loaded(function) -> set[str]:
+    """Names that a function reads otherwise than to return them."""
+    returned = {
+        id(n.value) for n in ast.walk(function) if isinstance(n, ast.Return) and n.value
+    }
+    return {
+        n.id
+        for n in ast.walk(function)
+        if isinstance(n, ast.Name)
+        and isinstance(n.ctx, ast.Load)
+        and id(n) not in returned
+    }
 
 
 def _names(n: ast.AST) -> list[str]:
