@@ -38,6 +38,7 @@ READERS = {  # a word in reached code -> what then counts everywhere in it
     "__subclasses__": "subclasses",
     "getsource": "source", "getsourcelines": "source",
 }  # fmt: skip
+READS_SIGNATURE = ("signature", "getfullargspec")
 
 
 class _Reach:
@@ -53,7 +54,8 @@ class _Reach:
         self.waiting: set[str] = set()  # modules that only functions import
         self.order: list[tuple[Module, Statement]] = []  # as imports execute them
         self.counted: set[Statement] = set()
-        self.bases: set[tuple[str, str]] = set()
+        self.configs: set[tuple[str, str]] = set()  # Config and its bases
+        self.bases: set[tuple[str, str]] = set()  # those without their fields
 
     def module(self, name: str) -> Module | None:
         return self.finder.module(name)
@@ -63,9 +65,15 @@ class _Reach:
         module = self.module(name)
         if module is None:
             raise ImportError(f"there is no first-party module {name}")
-        self.bases = self._config_classes(module) if "defaults" not in self.reads else set()
+        self.configs = self._config_classes(module)
+        self.bases = set() if "defaults" in self.reads else self.configs
         self.load(name)
-        for used in ("Config", *names) if name == self.config else names:
+        for where, used in sorted(self.configs):
+            self.visit(self.module(where), used)
+        for s in module.binding.get("Config", ()):
+            if s.alias is not None:
+                self.record(module, "Config", s, self._text(module, s))
+        for used in names:
             self.visit(module, used)
         while self.waiting:
             self.load(sorted(self.waiting)[0])
@@ -84,7 +92,7 @@ class _Reach:
         if parent:
             self.load(parent)
         for s in module.statements:
-            for other in s.executed:
+            for other in [*s.executed, *self._listed(s)]:
                 self.load(other)
             self.order.append((module, s))
             if self._acts(module, s):
@@ -156,13 +164,24 @@ class _Reach:
         if name not in self.loaded:
             self.waiting.add(name)
 
+    def _listed(self, s: Statement) -> list[str]:
+        """Submodules that `from p import *` imports, as p's __all__ lists them."""
+        source = self.module(s.star) if s.star is not None else None
+        listing = source.binding.get("__all__", ()) if source is not None else ()
+        return [
+            f"{s.star}.{n.value}"
+            for b in listing
+            for n in ast.walk(b.node)
+            if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        ]
+
     def _star(self, module: Module, s: Statement, name: str) -> None:
         """A name that `from m import *` may bind."""
         self.record(module, name, s, f"import {s.star} *")
         source = self.module(s.star)
         if source is not None:
             self.visit(source, "__all__")
-            self.visit(source, name)
+            self.follow(s.star, name, ())
 
     def _provides(self, star: str, name: str, seen: set) -> bool:
         source = self.module(star)
@@ -174,6 +193,8 @@ class _Reach:
         lists = name.startswith("_") and "__all__" not in source.binding
         if name in ("__all__", "__getattr__", "__doc__") or lists:
             return False
+        if "__all__" in source.binding and self.module(f"{star}.{name}"):
+            return True
         return name in source.binding or any(
             self._provides(s.star, name, seen) for s in source.stars
         )
@@ -245,9 +266,14 @@ class _Reach:
             for bound in [name] if name else list(module.binding):
                 self.use(module, None, (bound, *rest))
             return
-        if head == "Config" and module.name == self.config:
+        if s is not None and self._is_base(module, s, chain):
+            for b in module.binding[head]:  # the base itself is counted by `walk`
+                self.record(module, head, b, self._text(module, b))
+            return
+        if (module.name, head) in self.configs:
             self.found.add("defaults")
         for target in s.local.get(head, ()) if s is not None else ():
+            self._notice_alias(head, target)
             self.follow(*target, tuple(rest))
         bindings = module.binding.get(head, ())
         imports = [b for b in bindings if b.alias is not None]
@@ -256,6 +282,7 @@ class _Reach:
             self.counted.add(b)
         for b in bindings:
             for target in b.imports.get(head, ()):
+                self._notice_alias(head, target)
                 self.follow(*target, tuple(rest))
         if len(imports) < len(bindings) or not bindings or module.stars:
             self.visit(module, head)
@@ -277,7 +304,7 @@ class _Reach:
             module, chain = inner, chain[1:]
         if module is None:
             return
-        if chain:
+        if chain and chain[0] != "__dict__":
             self.use(module, None, tuple(chain))
         else:  # the module itself is handed on: all of it may be used
             for bound in module.binding:
@@ -295,6 +322,9 @@ class _Reach:
             where = " of ours" if self.effects.ours(*target) else ""
             return s.text(*options) + where
         plain = s.text(*options)
+        targets = sorted({t for found in s.imports.values() for t in found}, key=str)
+        if ours := [f"{m}.{a}" for m, a in targets if self.effects.ours(m, a)]:
+            plain += f" ours: {ours}"  # an import that failed may come to succeed
         if any((module.name, n) in self.bases for n in s.names):
             plain = canonical(_without_fields(s.node), *options)
         seen = []
@@ -323,16 +353,33 @@ class _Reach:
 
     def _notice_readers(self, module: Module, s: Statement) -> None:
         self.found.update(READERS[w] for w in s.words if w in READERS)
-        if not module.name.startswith("symlab.") and _takes_class(s):
-            self.found.add("defaults")
-        if (module.name, "Config") == (self.config, s.names[0] if s.names else ""):
+        if not module.name.startswith("symlab."):
+            if _takes_class(s):
+                self.found.add("defaults")
+            if _prints_signature(s):
+                self.found.add("annotations")
+        if any((module.name, n) in self.configs for n in s.names):
             if "classmethod" in s.words:
                 self.found.add("defaults")
+
+    def _is_base(self, module: Module, s: Statement, chain: Chain) -> bool:
+        """Whether a config class names one of its bases here."""
+        if not any((module.name, n) in self.configs for n in s.names):
+            return False
+        found = self.effects.definitions(module, chain)
+        names = {(m.name, getattr(n, "name", "")) for m, n in found} & self.configs
+        return bool(names) and not any((module.name, n) in names for n in s.names)
+
+    def _notice_alias(self, head: str, target: tuple) -> None:
+        """A reader that was imported under another name."""
+        if target[1] in READERS:
+            self.found.add(READERS[target[1]])
+        if target == ("dataclasses", "fields") and head != "fields":
+            self.found.add("defaults")
 
     def _config_classes(self, module: Module) -> set[tuple[str, str]]:
         """Config and the bases of ours: the values of their fields are in each key."""
         found: set[tuple[str, str]] = set()
-        queue = [(module, n) for m, n in self.effects.definitions(module, ("Config",))]
         queue = self.effects.definitions(module, ("Config",)) if self.config else []
         while queue:
             where, node = queue.pop()
@@ -366,6 +413,17 @@ def _without_fields(node):
         if not isinstance(n, ast.AnnAssign) or "ClassVar" in ast.unparse(n.annotation)
     ]
     return node
+
+
+def _prints_signature(s: Statement) -> bool:
+    """Whether a signature is used otherwise than for its parameters."""
+    if not {"signature", "getfullargspec"} & s.words:
+        return False
+    walked = [n for n in ast.walk(s.node) if isinstance(n, ast.Attribute)]
+    harmless = {id(n.value) for n in walked if n.attr in ("parameters", "bind")}
+    calls = [n for n in ast.walk(s.node) if isinstance(n, ast.Call)]
+    called = [n for n in calls if (chain_of(n.func) or ("",))[-1] in READS_SIGNATURE]
+    return any(id(n) not in harmless for n in called)
 
 
 def _takes_class(s: Statement) -> bool:

@@ -191,12 +191,12 @@ class _Scope:
             self.local, _ = bound_in(function)
             self.given = {a.arg for a in arguments(function)}
             nodes = list(own(function.body))
+            self.given -= (shared := _shared(function))  # made once, with the function
             self.fresh = set(self.given) if trust else set()
             for _ in range(3):  # objects made of objects made here
                 made = self._made(nodes)
                 self.fresh |= made if trust else made - self.given
-            if trust == 2:
-                self.fresh = set(self.local)
+            self.fresh = (set(self.local) if trust == 2 else self.fresh) - shared
             self.nested = {n.name for n in nodes if isinstance(n, DEFINITION)}
             self.used = _loaded(function)
             if owner is not None and function.args.args:
@@ -396,7 +396,7 @@ class _Scope:
         if chain is None:
             return self._method(callee, inner, thrown)
         head, *rest = chain
-        if self.trust == 2 and head in inner | self.local:
+        if self.trust == 2 and head in inner | self.fresh:
             return False
         if head in inner and not rest:
             return head not in self.local
@@ -414,11 +414,12 @@ class _Scope:
         found = self._ours(chain, inner)
         if found is not None:
             return any(self.effects.calling(m, n, trust=trust) for m, n in found)
+        looks = rest[-1:] and rest[-1] in LOOKS and not thrown
         if rest and self.function is None and self._made_here(head):
-            if rest[-1] not in LOOKS:
+            if not looks:
                 self.writes.add(head)
-            return len(rest) > 1 and rest[-1] not in LOOKS
-        return not rest or rest[-1] not in LOOKS
+            return len(rest) > 1 and not looks
+        return not looks
 
     def _own_method(self, rest: list[str]) -> bool:
         """A constructor calls a method of the new object, or of its attribute."""
@@ -472,6 +473,14 @@ class _Scope:
         if self.trust == 2 and _root(callee) in self.local | inner:
             return False
         return not (callee.attr in LOOKS or (self._is_fresh(callee.value) and not thrown))
+
+
+def _shared(function) -> set[str]:
+    """Arguments whose default is an object that all calls share."""
+    a = function.args
+    plain = [*a.posonlyargs, *a.args]
+    pairs = [*zip(plain[::-1], a.defaults[::-1], strict=False), *zip(a.kwonlyargs, a.kw_defaults, strict=True)]
+    return {x.arg for x, d in pairs if d and not isinstance(d, ast.Constant)}
 
 
 def _root(node) -> str:

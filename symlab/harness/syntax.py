@@ -16,6 +16,7 @@ BLIND = {  # decorators that do not look at annotations
     "cache", "cached_property", "classmethod", "contextmanager", "figure", "fixture",
     "lru_cache", "no_grad", "property", "setter", "staticmethod", "total_ordering",
     "wraps", "abstractmethod", "overload", "inference_mode", "jit", "njit",
+    "compile", "vmap", "singledispatch",
 }  # fmt: skip
 
 Chain = tuple[str, ...]  # `np.random.x` is ("np", "random", "x")
