@@ -76,7 +76,15 @@ def play(root: Path, paths=()) -> str:
         sys.dont_write_bytecode = kept
         sys.path[:] = known
         for name in set(sys.modules) - set(before):
-            del sys.modules[name]
+            if _ours(sys.modules[name], [root, *paths]):
+                del sys.modules[name]
+
+
+def _ours(module, folders) -> bool:
+    """Whether a module lies in the project; numpy cannot be imported twice."""
+    places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
+    fresh = module.__name__ == "experiments.e"
+    return fresh or any(str(p).startswith(str(f)) for p in places for f in folders)
 
 
 def m(text: str, old: str, new: str, e: str = CALL, **others: str):

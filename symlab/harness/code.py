@@ -262,7 +262,7 @@ class _Reach:
             self.follow(module.absolute(level, name.lstrip(".")), None, tuple(rest))
             return
         if head.startswith("globals:"):
-            name = head.removeprefix("globals:")
+            name = head.removeprefix("globals:").rstrip("*")
             for bound in [name] if name else list(module.binding):
                 self.use(module, None, (bound, *rest))
             return
@@ -410,7 +410,9 @@ def _without_fields(node):
     node.body = [
         n
         for n in node.body
-        if not isinstance(n, ast.AnnAssign) or "ClassVar" in ast.unparse(n.annotation)
+        if not isinstance(n, ast.AnnAssign)
+        or "ClassVar" in ast.unparse(n.annotation)
+        or "init=False" in ast.unparse(n)
     ]
     return node
 

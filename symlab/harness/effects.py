@@ -30,7 +30,18 @@ LOOKS = {  # methods of Python's and numpy's objects that change nothing
     "rstrip", "split", "splitlines", "startswith", "std", "strip", "sum", "title",
     "tolist", "transpose", "union", "upper", "values", "with_suffix", "with_name",
 }  # fmt: skip
-MAKES = ("__init__", "__new__", "__post_init__", "__set_name__")
+MAKES = ("__init__", "__new__", "__post_init__", "__set_name__", "__enter__", "__exit__")
+CHANGES = {  # functions of others that change what they are given
+    "heappop", "heappush", "heapify", "heapreplace", "heappushpop", "shuffle", "insort",
+    "insort_left", "insort_right", "setitem", "delitem", "iadd", "iconcat", "copyto",
+    "fill_diagonal", "place", "putmask", "register",
+}  # fmt: skip
+VIEWS = {  # functions of others whose result may be, or hold, what they are given
+    "asarray", "asanyarray", "ravel", "reshape", "atleast_1d", "atleast_2d", "squeeze",
+    "transpose", "swapaxes", "moveaxis", "broadcast_to", "as_tensor", "from_numpy",
+    "memoryview", "iter", "map", "filter", "zip", "reversed", "enumerate", "cast",
+    "next", "getattr", "vars", "max", "min",
+}  # fmt: skip
 DISPLAY = (ast.List, ast.Dict, ast.Set, ast.Tuple, ast.Constant, ast.JoinedStr)
 FRESH = (*DISPLAY, *COMPREHENSION, ast.BinOp, ast.Compare, ast.UnaryOp)
 
@@ -60,7 +71,13 @@ class Effects:
 
     def definitions(self, module: Module, chain: tuple) -> list[tuple]:
         """[(module, node)] of what a dotted name is bound to; [] where unknown."""
-        return self._definitions(module, chain, set())
+        found = self._definitions(module, chain, set())
+        return [(m, n) for m, n in found if isinstance(n, DEFINITION)]
+
+    def values(self, module: Module, chain: tuple) -> list[tuple]:
+        """[(module, expression)] of what a dotted name is assigned."""
+        found = self._definitions(module, chain, set())
+        return [(m, n) for m, n in found if isinstance(n, ast.expr)]
 
     def _definitions(self, module: Module, chain: tuple, seen: set) -> list[tuple]:
         head, *rest = chain
@@ -71,6 +88,8 @@ class Effects:
         for s in module.binding.get(head, ()):
             if s.alias is None and isinstance(s.node, DEFINITION) and not rest:
                 found.append((module, s.node))
+            elif isinstance(s.node, ast.Assign) and not rest:
+                found.append((module, s.node.value))
             elif s.alias is None and isinstance(s.node, ast.ClassDef):
                 methods = (n for n in s.node.body if isinstance(n, FUNCTION))
                 found += [(module, n) for n in methods if [n.name] == rest]
@@ -247,6 +266,8 @@ class _Scope:
             )
         if chain[0] in self.local:
             return len(chain) > 1 and chain[0] in self.fresh
+        if chain[-1] in VIEWS and not all(map(self._plain, value.args)):
+            return False
         return self.effects.foreign(self.module, chain[0])
 
     def _plain(self, value) -> bool:
@@ -279,6 +300,10 @@ class _Scope:
         """inner: names of classes, lambdas and comprehensions around the node."""
         if isinstance(n, FUNCTION) or isinstance(n, ast.ClassDef):
             found = [self._called(d, inner, False) for d in n.decorator_list]
+            for d in n.decorator_list:
+                if isinstance(d, ast.Call):
+                    given = [*d.args, *(k.value for k in d.keywords)]
+                    found += [self._acts(a, inner) for a in given]
             if isinstance(n, FUNCTION):
                 now = [*n.args.defaults, *filter(None, n.args.kw_defaults)]
                 if self.function is not None and (self.deep or n.name in self.used):
@@ -286,6 +311,8 @@ class _Scope:
                     found += [self._acts(x, names) for x in n.body]
                 return any(found + [self._acts(x, inner) for x in now])
             found.append(self.effects.collects(self.module, n))
+            above = [*n.bases, *(k.value for k in n.keywords)]
+            found += [self._acts(x, inner) for x in above]
             names = {x for s in n.body for y in own([s]) for x in _names(y)}
             found += [self._acts(x, inner | names) for x in n.body]
             return any(found)
@@ -306,6 +333,8 @@ class _Scope:
             found.append(self._called(n.value.func, inner, True, trust))
             found += [self._given(a, inner) for a in arguments_]
             return any(found + [self._acts(a, inner) for a in arguments_])
+        if isinstance(n, ast.Expr) and self._evaluates(n.value):
+            return True
         if isinstance(n, ast.Call):
             handed = [*n.args, *(k.value for k in n.keywords)]
             trust = all(map(self._plain, handed))
@@ -320,6 +349,12 @@ class _Scope:
             found.append(self._stores(n.target, inner))
         found += [self._acts(c, inner) for c in ast.iter_child_nodes(n)]
         return any(found)
+
+    def _evaluates(self, value) -> bool:
+        """Whether an expression alone is there for what its operators do."""
+        if isinstance(value, (ast.BinOp, ast.Subscript, ast.Attribute, ast.UnaryOp)):
+            return self.function is None or _root(value) not in self.local
+        return False
 
     def _stores(self, root, inner: set[str]) -> bool:
         """Something of `root` is changed; False where it is an object of this scope."""
@@ -354,6 +389,9 @@ class _Scope:
 
     def _lambda(self, n: ast.Lambda, inner: set[str]) -> bool:
         names = {a.arg for a in arguments(n)}
+        defaults = [*n.args.defaults, *filter(None, n.args.kw_defaults)]
+        if any([self._acts(d, inner) for d in defaults]):
+            return True
         before = self.local, self.fresh, self.trust
         self.local, self.fresh = self.local | names, self.fresh | names
         self.trust = 2
@@ -409,12 +447,14 @@ class _Scope:
         if self._harmless(chain, inner):
             return False
         if self.effects.foreign(self.module, head):
-            acts = head in ACTS or rest[-1:] == ["register"]
+            acts = head in ACTS or chain[-1] in CHANGES or self._draws_numbers(chain)
             return acts or (thrown and head != "print")
         found = self._ours(chain, inner)
         if found is not None:
             return any(self.effects.calling(m, n, trust=trust) for m, n in found)
-        looks = rest[-1:] and rest[-1] in LOOKS and not thrown
+        looks = bool(rest) and rest[-1] in LOOKS and not thrown
+        if looks and len(rest) == 1 and (methods := self._methods(head, rest[0])):
+            return any(self.effects.calling(m, n) for m, n in methods)
         if rest and self.function is None and self._made_here(head):
             if not looks:
                 self.writes.add(head)
@@ -448,6 +488,27 @@ class _Scope:
         if chain[0] in inner | self.local:
             return None
         return self.effects.definitions(self.module, chain) or None
+
+    def _methods(self, head: str, name: str) -> list[tuple]:
+        """The methods of that name of what a global instance of ours is made of."""
+        return [
+            (m, n)
+            for where, value in self.effects.values(self.module, (head,))
+            if isinstance(value, ast.Call)
+            for place, made in self.effects.base(where, value.func)
+            if isinstance(made, ast.ClassDef)
+            for m, n in self.effects.definitions(place, (made.name, name))
+        ]
+
+    def _draws_numbers(self, chain) -> bool:
+        """Whether a function of others advances a random state that all share."""
+        found = self.module.binding.get(chain[0], ())
+        targets = [t for s in found for t in s.imports.get(chain[0], ())]
+        words = [".".join(filter(None, t)) for t in targets]
+        path = ".".join([*words[:1], *chain[1:]]).split(".")
+        last = path[-1]
+        constructs = last[:1].isupper() or last == "default_rng"
+        return last.startswith("rand") or ("random" in path[:-1] and not constructs)
 
     def _harmless(self, chain, inner) -> bool:
         return chain[0] not in inner | self.local and self.effects.draws(

@@ -232,8 +232,8 @@ def bound_by(statement: ast.stmt) -> list[str]:
 def chain_of(node) -> Chain | None:
     """The dotted name of an expression, also by getattr, globals() and importlib.
 
-    ("import:m", "f") is f of the module m; ("globals:f",) is the global f, and
-    ("globals:",) any of them.
+    ("import:m", "f") is f of the module m; ("globals:f",) is the global f; ("globals:",)
+    is the module itself, and ("globals:*",) any of its globals.
     """
     if isinstance(node, ast.Name):
         return (node.id,)
@@ -258,17 +258,22 @@ def chain_of(node) -> Chain | None:
         return _joined(chain_of(first[0]), name)
     if called[-1] in ("import_module", "__import__") and first and _literal(first[0]):
         return (f"import:{_literal(first[0])}",)
-    if called in (("globals",), ("vars",)) and not node.args:
-        return ("globals:",)
+    if called in (("globals",), ("vars",), ("dir",)) and not node.args:
+        return ("globals:*",)
     return None
 
 
 def _joined(chain: Chain | None, name: str) -> Chain | None:
+    if chain == ("globals:*",):
+        return chain
     if chain == ("globals:",):
         return (f"globals:{name}",)
     return None if chain is None else (*chain, name)
 
 
 def _literal(node) -> str | None:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts = [_literal(node.left), _literal(node.right)]
+        return None if None in parts else "".join(parts)
     found = isinstance(node, ast.Constant) and isinstance(node.value, str)
     return node.value if found else None
