@@ -6,6 +6,9 @@ from symlab.harness import code
 from tests import code_edits as cases
 
 
+CHANGES, HARMLESS = cases.read("change"), cases.read("harmless")
+
+
 def key(root) -> str:
     return code.reach(root, "experiments.e", ["run"]).code
 
@@ -19,17 +22,22 @@ def tried(root, case):
     return before, (cases.play(root), key(root))
 
 
-@pytest.mark.parametrize("name", cases.CHANGES)
+@pytest.mark.parametrize("name", CHANGES)
 def test_an_edit_that_changes_the_result_changes_the_key(tmp_path, name):
-    (result, before), (other, after) = tried(tmp_path, cases.CHANGES[name])
+    (result, before), (other, after) = tried(tmp_path, CHANGES[name])
     assert result != other, f"the edit changes no result: {result}"
     assert "Error" not in result, result
     assert before != after
 
 
-@pytest.mark.parametrize("name", cases.HARMLESS)
+@pytest.mark.parametrize("name", HARMLESS)
 def test_an_edit_that_changes_no_result_keeps_the_key(tmp_path, name):
-    (result, before), (other, after) = tried(tmp_path, cases.HARMLESS[name])
+    (result, before), (other, after) = tried(tmp_path, HARMLESS[name])
     assert result == other
     assert "Error" not in result, result
     assert before == after
+
+
+def test_there_are_enough_edits():
+    assert len(CHANGES) >= 150
+    assert len(HARMLESS) >= 40
