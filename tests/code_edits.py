@@ -60,7 +60,9 @@ def _parts(text: str) -> tuple[dict, list]:
             edits[-1] = (*edits[-1][:2], lines)
         else:
             lines.append(line)
-    joined = [(n, None if a is None else "\n".join(a), "\n".join(b)) for n, a, b in edits]
+    joined = [
+        (n, None if a is None else "\n".join(a), "\n".join(b)) for n, a, b in edits
+    ]
     return {n: "\n".join(t) + "\n" for n, t in files.items()}, joined
 
 
@@ -93,7 +95,10 @@ def play(root: Path, paths=()) -> str:
     sys.path[:0] = [str(root), *map(str, paths)]
     sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
     try:
-        scope = {"__name__": "experiments.e", "__file__": str(root / "experiments/e.py")}
+        scope = {
+            "__name__": "experiments.e",
+            "__file__": str(root / "experiments/e.py"),
+        }
         module = type(sys)("experiments.e")
         module.__dict__.update(scope)
         sys.modules["experiments.e"] = module
@@ -117,5 +122,3 @@ def _ours(module, folders) -> bool:
     places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
     fresh = module.__name__ == "experiments.e"
     return fresh or any(str(p).startswith(str(f)) for p in places for f in folders)
-
-

@@ -5,7 +5,6 @@ import pytest
 from symlab.harness import code
 from tests import code_edits as cases
 
-
 CHANGES, HARMLESS = cases.read("change"), cases.read("harmless")
 
 

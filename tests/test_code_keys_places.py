@@ -24,7 +24,11 @@ def reached(sandbox):
 
 def uses(sandbox, module: str) -> None:
     """Have the experiment use f of a module that lies elsewhere."""
-    sandbox.edit("experiments/line.py", "from middle import scale", f"from {module} import f\n\n\ndef scale(x):\n    return f() * x")  # fmt: skip
+    sandbox.edit(
+        "experiments/line.py",
+        "from middle import scale",
+        f"from {module} import f\n\n\ndef scale(x):\n    return f() * x",
+    )
 
 
 # --- code outside the project's folder -----------------------------------------------
@@ -40,7 +44,9 @@ def test_a_folder_on_the_path_is_followed(sandbox, tmp_path_factory, monkeypatch
     assert code.changed(before, reached(sandbox).definitions) == ["mine:f"]
 
 
-def test_a_package_beside_the_project_is_followed(sandbox, tmp_path_factory, monkeypatch):
+def test_a_package_beside_the_project_is_followed(
+    sandbox, tmp_path_factory, monkeypatch
+):
     beside = tmp_path_factory.mktemp("beside")
     (beside / "pack" / "inner").mkdir(parents=True)
     (beside / "pack" / "__init__.py").write_text("from .inner.deep import f\n")
@@ -52,7 +58,9 @@ def test_a_package_beside_the_project_is_followed(sandbox, tmp_path_factory, mon
     assert code.changed(before, reached(sandbox).definitions) == ["pack.inner.deep:f"]
 
 
-def test_an_editable_install_by_a_hook_is_followed(sandbox, tmp_path_factory, monkeypatch):
+def test_an_editable_install_by_a_hook_is_followed(
+    sandbox, tmp_path_factory, monkeypatch
+):
     """setuptools installs a finder that maps names to folders."""
     clone = tmp_path_factory.mktemp("clone") / "edited"
     clone.mkdir()
@@ -140,8 +148,11 @@ def test_symlab_as_a_wheel_gives_the_keys_of_the_clone(tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", script, root, *names],
             env=dict(__import__("os").environ, PYTHONPATH=str(path)),
-            capture_output=True, text=True, check=True, cwd=tmp_path,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+        )
         where, *keys = done.stdout.split()
         assert where.startswith(str(path))
         answers.append(keys)
@@ -191,7 +202,10 @@ def upgraded(sandbox, *options: str):
     assert sandbox("run", "line", "--scale", "smoke").returncode == 0
     store = Store(sandbox.root / "results" / "smoke", "line")
     table = store.read()
-    old = [v.replace(f"numpy {numpy.__version__}", "numpy 1.0.0") for v in table["versions"].to_pylist()]  # fmt: skip
+    old = [
+        v.replace(f"numpy {numpy.__version__}", "numpy 1.0.0")
+        for v in table["versions"].to_pylist()
+    ]
     assert all("numpy 1.0.0" in v for v in old)
     i = table.column_names.index("versions")
     write_table(table.set_column(i, "versions", pa.array(old)), store.file)
@@ -230,7 +244,9 @@ def test_a_data_file_counts(sandbox):
     (sandbox.root / "data").mkdir()
     sandbox.write("data/x.csv", "1,2\n")
     before = contract.load(project, "line").reached
-    sandbox.edit("experiments/line.py", "LANES = 4", 'DATA = ("data/x.csv",)\nLANES = 4')
+    sandbox.edit(
+        "experiments/line.py", "LANES = 4", 'DATA = ("data/x.csv",)\nLANES = 4'
+    )
     named = contract.load(project, "line").reached
     assert code.changed(before.definitions, named.definitions) == ["data:data/x.csv"]
     sandbox.write("data/x.csv", "1,3\n")

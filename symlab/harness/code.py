@@ -530,7 +530,10 @@ def reach(
     packages = {p for m in modules for p in m.packages if p not in stdlib_module_names}
     ours = {p for p in packages if not p or finder.module(p)}
     return Reached(
-        definitions, files, tuple(sorted(packages - ours)), tuple(sorted(finder.compiled))
+        definitions,
+        files,
+        tuple(sorted(packages - ours)),
+        tuple(sorted(finder.compiled)),
     )
 
 

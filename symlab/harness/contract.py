@@ -10,7 +10,7 @@ Names in the file (docs: experiments/_template.py):
   @figure(...)       functions draw(df, ax)
 Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure; DEVICES,
 ("cpu", "cuda") where run() asks device.name() and follows it; DATA, a tuple of the files
-that run() reads, relative to the project's folder: their content counts like code.
+that run() reads, below the project: their content counts like code.
 
 Figures and experiments are found by reading source, not by importing it.
 """

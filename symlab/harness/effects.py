@@ -30,7 +30,14 @@ LOOKS = {  # methods of Python's and numpy's objects that change nothing
     "rstrip", "split", "splitlines", "startswith", "std", "strip", "sum", "title",
     "tolist", "transpose", "union", "upper", "values", "with_suffix", "with_name",
 }  # fmt: skip
-MAKES = ("__init__", "__new__", "__post_init__", "__set_name__", "__enter__", "__exit__")
+MAKES = (
+    "__init__",
+    "__new__",
+    "__post_init__",
+    "__set_name__",
+    "__enter__",
+    "__exit__",
+)
 CHANGES = {  # functions of others that change what they are given
     "heappop", "heappush", "heapify", "heapreplace", "heappushpop", "shuffle", "insort",
     "insort_left", "insort_right", "setitem", "delitem", "iadd", "iconcat", "copyto",
@@ -130,7 +137,7 @@ class Effects:
             t for s in module.binding.get(head, ()) for t in s.imports.get(head, ())
         ]
         return bool(targets) and all(
-            f"{t}." .startswith(tuple(f"{d}." for d in DRAWING)) for t, _ in targets
+            f"{t}.".startswith(tuple(f"{d}." for d in DRAWING)) for t, _ in targets
         )
 
     def calling(
@@ -298,7 +305,7 @@ class _Scope:
 
     def _acts(self, n: ast.AST, inner: set[str]) -> bool:
         """inner: names of classes, lambdas and comprehensions around the node."""
-        if isinstance(n, FUNCTION) or isinstance(n, ast.ClassDef):
+        if isinstance(n, (FUNCTION, ast.ClassDef)):
             found = [self._called(d, inner, False) for d in n.decorator_list]
             for d in n.decorator_list:
                 if isinstance(d, ast.Call):
@@ -316,7 +323,7 @@ class _Scope:
             names = {x for s in n.body for y in own([s]) for x in _names(y)}
             found += [self._acts(x, inner | names) for x in n.body]
             return any(found)
-        if isinstance(n, ast.Global) or isinstance(n, ast.Nonlocal):
+        if isinstance(n, (ast.Global, ast.Nonlocal)):
             return isinstance(n, ast.Global)
         if isinstance(n, ast.Raise):
             return False
@@ -426,8 +433,7 @@ class _Scope:
                 return chain[-1] == "register"
             if chain and (found := self._ours(chain, inner)) is not None:
                 return any(
-                    self.effects.calling(m, n, deep=True, trust=trust)
-                    for m, n in found
+                    self.effects.calling(m, n, deep=True, trust=trust) for m, n in found
                 )
             return True
         chain = chain_of(callee)
@@ -533,14 +539,19 @@ class _Scope:
             return False
         if self.trust == 2 and _root(callee) in self.local | inner:
             return False
-        return not (callee.attr in LOOKS or (self._is_fresh(callee.value) and not thrown))
+        return not (
+            callee.attr in LOOKS or (self._is_fresh(callee.value) and not thrown)
+        )
 
 
 def _shared(function) -> set[str]:
     """Arguments whose default is an object that all calls share."""
     a = function.args
     plain = [*a.posonlyargs, *a.args]
-    pairs = [*zip(plain[::-1], a.defaults[::-1], strict=False), *zip(a.kwonlyargs, a.kw_defaults, strict=True)]
+    pairs = [
+        *zip(plain[::-1], a.defaults[::-1], strict=False),
+        *zip(a.kwonlyargs, a.kw_defaults, strict=True),
+    ]
     return {x.arg for x, d in pairs if d and not isinstance(d, ast.Constant)}
 
 

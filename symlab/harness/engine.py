@@ -195,7 +195,7 @@ def _types(table: pa.Table) -> dict:
 
 
 def origin(project: Project) -> dict:
-    """The columns git and dirty of a row made now: the commit, and whether files differ."""
+    """The columns git and dirty of a row: the commit, and whether files differ."""
 
     def git(*words: str) -> str:
         done = subprocess.run(

@@ -78,7 +78,9 @@ class Plan:
             tail = f" and {more} more" if more > 0 else ""
             line += f"\n    stale because of {', '.join(self.reasons[:4])}{tail}"
         if self.upgrades:
-            said = "so these rows are stale" if self.strict else "STRICT=1 runs them anew"
+            said = (
+                "so these rows are stale" if self.strict else "STRICT=1 runs them anew"  # noqa: E501
+            )
             line += f"\n    {'; '.join(self.upgrades[:6])} ({said})"
         if unseen := self.experiment.reached.compiled:
             line += (

@@ -96,7 +96,7 @@ class Statement:
 
     @cached_property
     def words(self) -> set[str]:
-        """Every identifier and attribute in the statement, and strings given to calls."""
+        """Identifiers and attributes in the statement, and strings given to calls."""
         found: set[str] = set()
         for n in ast.walk(self.node):
             if isinstance(n, ast.Name):

@@ -232,7 +232,7 @@ def bound_by(statement: ast.stmt) -> list[str]:
 def chain_of(node) -> Chain | None:
     """The dotted name of an expression, also by getattr, globals() and importlib.
 
-    ("import:m", "f") is f of the module m; ("globals:f",) is the global f; ("globals:",)
+    ("import:m", "f") is f of module m; ("globals:f",) is the global f; ("globals:",)
     is the module itself, and ("globals:*",) any of its globals.
     """
     if isinstance(node, ast.Name):
