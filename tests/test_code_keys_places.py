@@ -1,4 +1,4 @@
-"""Where code lies does not change its key; what it is made with is told; DATA counts."""
+"""Where code lies does not change its key; versions are told; DATA counts."""
 
 import shutil
 import subprocess

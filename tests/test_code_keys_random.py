@@ -145,7 +145,7 @@ def mutated(draws: random.Random, text: str) -> str:
 
 
 def harmless(draws: random.Random, text: str) -> str:
-    """Comments, an unused function, an unused constant, an unused import, annotations."""
+    """Comments, annotations, something unused: a function, a constant, an import."""
     added = ["# a comment\n", "def unused():\n    return T0\n", "UNUSED = 3\n"]
     added += ["import colorsys\n", "class Unused:\n    k = 3\n"]
     parts = statements(text)

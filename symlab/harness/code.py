@@ -181,7 +181,10 @@ class _Reach:
         source = self.module(s.star)
         if source is not None:
             self.visit(source, "__all__")
-            self.follow(s.star, name, ())
+            bound = source.binding.get(name, ())
+            modules = [a for b in bound for _, a in b.imports.get(name, ())]
+            if not modules or None not in modules:  # else `use` follows its attribute
+                self.follow(s.star, name, ())
 
     def _provides(self, star: str, name: str, seen: set) -> bool:
         source = self.module(star)
@@ -276,6 +279,9 @@ class _Reach:
             self._notice_alias(head, target)
             self.follow(*target, tuple(rest))
         bindings = module.binding.get(head, ())
+        for star in module.stars:
+            if self.module(star.star) and self._provides(star.star, head, set()):
+                self.follow(star.star, head, tuple(rest))
         imports = [b for b in bindings if b.alias is not None]
         for b in imports:
             self.record(module, head, b, self._text(module, b))
@@ -338,7 +344,7 @@ class _Reach:
         return " ".join([plain, *seen])
 
     def _read_now(self, module: Module, s: Statement) -> set[str]:
-        """Globals of this module that executing the statement looks up, in calls too."""
+        """Globals that executing the statement looks up, in calls too."""
         found: set[str] = set()
         queue = [c[0] for c in s.now]
         while queue:
@@ -359,8 +365,7 @@ class _Reach:
             if _prints_signature(s):
                 self.found.add("annotations")
         if any((module.name, n) in self.configs for n in s.names):
-            if "classmethod" in s.words:
-                self.found.add("defaults")
+            self.found.update({"defaults"} if "classmethod" in s.words else ())
 
     def _is_base(self, module: Module, s: Statement, chain: Chain) -> bool:
         """Whether a config class names one of its bases here."""

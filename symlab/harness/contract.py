@@ -9,7 +9,7 @@ Names in the file (docs: experiments/_template.py):
   CLAIMS             list[Claim]
   @figure(...)       functions draw(df, ax)
 Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure; DEVICES,
-("cpu", "cuda") where run() asks device.name() and follows it; DATA, a tuple of the files
+("cpu", "cuda") where run() asks device.name() and follows it; DATA, a tuple of files
 that run() reads, below the project: their content counts like code.
 
 Figures and experiments are found by reading source, not by importing it.
