@@ -149,7 +149,8 @@ def harmless(draws: random.Random, text: str) -> str:
     added = ["# a comment\n", "def unused():\n    return T0\n", "UNUSED = 3\n"]
     added += ["import colorsys\n", "class Unused:\n    k = 3\n"]
     parts = statements(text)
-    parts.insert(draws.randrange(1, len(parts)), draws.choice(added).rstrip("\n"))
+    places = [i for i in range(1, len(parts)) if parts[i - 1][0] != "@"]
+    parts.insert(draws.choice(places), draws.choice(added).rstrip("\n"))
     text = "\n".join(parts) + "\n"
     text = re.sub(r"def f(\d)\(x=", r"def f\1(x: 'float' =", text)
     return "".join(
