@@ -3,7 +3,8 @@
 # make status    what is fresh, stale, missing  make report  one HTML page of everything
 #
 # Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=loky|dask|ray  DEVICE=cpu|cuda
-#          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  SEED0=1000
+#          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
+#          SEED0=1000
 # VENV= (empty) uses the current python3 as it is instead of making .venv.
 
 VENV ?= .venv
@@ -23,13 +24,14 @@ WHICH = --scale $(SCALE) $(if $(call on,$(SEED0)),--seed0 $(SEED0))
 JUDGE = $(WHICH) $(if $(call on,$(PARTIAL)),--partial)
 FLAGS = $(JUDGE) $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
 	$(if $(DEVICE),--device $(DEVICE)) $(if $(ONLY),--only "$(ONLY)") \
-	$(if $(call on,$(DRY)),--dry-run) $(if $(call on,$(FRESH)),--fresh)
+	$(if $(call on,$(DRY)),--dry-run) $(if $(call on,$(FRESH)),--fresh) \
+	$(if $(call on,$(STRICT)),--strict)
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
 .PHONY: help figures $(FIGURES) test lint status claims report reference bench clean
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -8; echo "figures: $(FIGURES)"
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -9; echo "figures: $(FIGURES)"
 
 $(FIGURES): $(READY)
 	@$(PY) -m symlab fig $@ $(FLAGS)

@@ -15,6 +15,7 @@ from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng, w
 
 LANES = 256  # most configs per call of run
 STATIC = ("n",)  # fields that must agree within a call: shapes, step counts
+# Optional: DATA = ("data/x.csv",), the files that run reads, from the project's folder
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """One row per config, in order: scalars and 1-D lists. No files, no globals."""
+    """One row per config, in order: scalars, 1-D lists. No globals; files in DATA."""
     seeds, which = lanes.shared(configs)
     x = np.stack([rng.stream(s, "data").normal(size=configs[0].n) for s in seeds])
     samples = x[which] * lanes.column(configs, "scale")  # (L, n)

@@ -139,8 +139,9 @@ def _experiments(project: Project, name: str) -> list[str]:
 
 def _plans(project: Project, names: list[str], o) -> list[plan.Plan]:
     return plan.make_all(
-        project, names, o.scale, query=o.only, seed0=o.seed0, fresh=o.fresh
-    )
+        project, names, o.scale, query=o.only, seed0=o.seed0, fresh=o.fresh,
+        strict=o.strict,
+    )  # fmt: skip
 
 
 def _execute(project: Project, plans: list[plan.Plan], o) -> int:
@@ -265,6 +266,11 @@ def _parser() -> argparse.ArgumentParser:
         a("--dry-run", action="store_true", help="print the plan with its ETA and stop")
         a("--partial", action="store_true", help="judge and draw an incomplete sweep")
         a("--fresh", action="store_true", help="run again what is there already")
+        a(
+            "--strict",
+            action="store_true",
+            help="rows made with other versions of the packages are stale",
+        )
     c = add(
         claims,
         names={

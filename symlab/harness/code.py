@@ -1,374 +1,460 @@
 """Which code made this: a hash of the definitions that `run` can reach.
 
 From `run` we follow names through functions, classes, constants and imports into every
-first-party module (the project's own files and symlab). Comments, docstrings, layout
-and annotations of arguments do not count; `draw`, `sweep` and `CLAIMS` are not reached.
-The result is a manifest {definition: digest}, so that a plan can name what changed.
+first-party module (source.py says which those are), and count each statement that
+binds one of them or changes its object. A module that is imported also counts with the
+statements that may change anything else (effects.py), in the order of the imports.
+Comments, docstrings, layout and annotations do not count unless something that is
+reached reads them; `draw`, `sweep` and `CLAIMS` are not reached. The result is a
+manifest {definition: digest}, so that a plan can name what changed. docs/harness.md
+tells users what counts and what cannot be seen.
 
 Post-mortem of simpler ideas: file times re-run everything in a fresh clone; file hashes
-re-run everything when a label moves; `ast.dump` and `ast.unparse` differ between Python
-versions, so rows made elsewhere would look stale. Hence the serialiser below.
-
-A module that is used also counts with its top-level statements that have effects, and
-so do the modules it imports. Names reached only by getattr(module, string) or importlib
-are not followed.
+re-run everything when a label moves; hashing the definitions alone misses what order
+and import lines do.
 """
 
 import ast
 import json
+import platform
 from collections.abc import Iterable
 from copy import copy
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
+from sys import stdlib_module_names
 
-FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
-DEFINITION = (*FUNCTION, ast.ClassDef)
-COMPREHENSION = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}
+from symlab.harness.effects import Effects
+from symlab.harness.source import Finder, Module, Statement
+from symlab.harness.syntax import DEFINITION, FUNCTION, Chain, canonical, chain_of
 
-
-# --- one definition ------------------------------------------------------------------
-
-
-def canonical(node) -> str:
-    """A text of the syntax tree that no Python version and no layout changes."""
-    if isinstance(node, ast.JoinedStr):
-        return f"JoinedStr({canonical(_merged(node.values))})"
-    if isinstance(node, ast.Constant):
-        value = node.value
-        text = json.dumps(value) if isinstance(value, str) else repr(value)
-        return f"{type(value).__name__}:{text}"
-    if isinstance(node, list):
-        return "[" + ",".join(canonical(n) for n in node if not _is_text(n)) + "]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    skip = set(IGNORED)
-    skip |= {"annotation"} if isinstance(node, ast.arg) else set()
-    skip |= {"returns"} if isinstance(node, FUNCTION) else set()
-    parts = [
-        f"{f}={canonical(v)}"
-        for f, v in ast.iter_fields(node)
-        if f not in skip and v is not None and v != []
-    ]
-    return f"{type(node).__name__}({','.join(parts)})"
-
-
-def _is_text(node) -> bool:
-    """A docstring, or any other string that stands alone as a statement."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def _merged(values: list) -> list:
-    """Neighbouring constants of an f-string as one: parsers split them differently."""
-    out: list = []
-    for value in values:
-        if isinstance(value, ast.Constant) and out and isinstance(out[-1], str):
-            out[-1] += value.value
-        else:
-            out.append(value.value if isinstance(value, ast.Constant) else value)
-    merged = [ast.Constant(v) if isinstance(v, str) else v for v in out if v != ""]
-    return merged
-
-
-def free_names(node: ast.AST) -> set[tuple[str, ...]]:
-    """Dotted names that a definition takes from outside: `np.random.x` is one tuple."""
-    if isinstance(node, (*FUNCTION, ast.Lambda)):
-        return _free_of_function(node)
-    if isinstance(node, COMPREHENSION):
-        bound = {
-            n.id
-            for g in node.generators
-            for n in ast.walk(g.target)
-            if isinstance(n, ast.Name)
-        }
-        inside = {c for c in _free_of_children(node) if c[0] not in bound}
-        return inside | free_names(node.generators[0].iter)  # evaluated outside
-    if isinstance(node, ast.Attribute) and (chain := _chain(node)):
-        return {chain}
-    if isinstance(node, ast.Name):
-        return {(node.id,)}
-    return _free_of_children(node)
-
-
-def _free_of_children(node: ast.AST) -> set[tuple[str, ...]]:
-    children = list(ast.iter_child_nodes(node))
-    if isinstance(node, ast.arg):
-        children = []
-    return set().union(*(free_names(c) for c in children))
-
-
-def _free_of_function(node) -> set[tuple[str, ...]]:
-    body = node.body if isinstance(node.body, list) else [node.body]
-    outside = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
-    outside += getattr(node, "decorator_list", [])
-    inside = set().union(*(free_names(n) for n in body))
-    bound = _bound(node, body)
-    free = {c for c in inside if c[0] not in bound}
-    return free | set().union(*(free_names(n) for n in outside))
-
-
-def _bound(node, body: list) -> set[str]:
-    """Local names of one function; its imports stay free, as they are followed."""
-    arguments = node.args
-    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    bound = {a.arg for a in (*every, arguments.vararg, arguments.kwarg) if a}
-    declared: set[str] = set()
-    queue = list(body)
-    while queue:
-        n = queue.pop()
-        if isinstance(n, DEFINITION):
-            bound.add(n.name)
-        elif isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load):
-            bound.add(n.id)
-        elif isinstance(n, (ast.Global, ast.Nonlocal)):
-            declared.update(n.names)
-        elif isinstance(n, ast.ExceptHandler) and n.name:
-            bound.add(n.name)
-        if not isinstance(n, (*DEFINITION, ast.Lambda, *COMPREHENSION)):
-            queue.extend(ast.iter_child_nodes(n))
-    return bound - declared
-
-
-def _chain(node: ast.Attribute) -> tuple[str, ...] | None:
-    names: list[str] = []
-    while isinstance(node, ast.Attribute):
-        names.append(node.attr)
-        node = node.value
-    return (node.id, *reversed(names)) if isinstance(node, ast.Name) else None
-
-
-# --- one module ----------------------------------------------------------------------
-
-Target = tuple[str, str | None]  # what an import binds: module, attribute or None
-
-
-class Module:
-    """Top-level bindings of a file: name -> statements, name -> import targets."""
-
-    def __init__(self, name: str, path: Path | None, source: bytes = b""):
-        self.name, self.path = name, path  # no path: a folder without __init__.py
-        self.digest = sha256(source).hexdigest()[:16]
-        self.defined: dict[str, list[ast.AST]] = {}
-        self.imported: dict[str, list[Target]] = {}
-        self.stars: list[str] = []
-        self.loose: list[ast.stmt] = []  # statements with effects: count when touched
-        for statement in ast.parse(source, str(path)).body:
-            self._read(statement)
-
-    def _read(self, statement: ast.stmt) -> None:
-        guarded = _guarded(statement)
-        if guarded is not None:
-            for other in guarded:
-                self._read(other)
-            return
-        self._import(self.targets(ast.walk(statement), local=False))
-        for node in ast.walk(statement):
-            if isinstance(node, ast.NamedExpr):
-                self._define(node.target.id, statement)
-        if isinstance(statement, (ast.Import, ast.ImportFrom)):
-            if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
-                self.stars.append(self._absolute(statement))
-        elif isinstance(statement, DEFINITION):
-            self._define(statement.name, statement)
-        elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and _simple(statement):
-            for name in _assigned(statement):
-                self._define(name, statement)
-        elif not _is_text(statement):
-            self.loose.append(statement)
-            for node in ast.walk(statement):
-                if isinstance(node, DEFINITION):
-                    self._define(node.name, node)
-
-    def _define(self, name: str, node) -> None:
-        self.defined.setdefault(name, []).append(node)
-
-    def _import(self, targets: dict[str, list[Target]]) -> None:
-        for name, found in targets.items():
-            self.imported.setdefault(name, []).extend(found)
-
-    def targets(self, nodes: Iterable, local: bool = True) -> dict[str, list[Target]]:
-        """Every target of each imported name; `local`: also those inside functions."""
-        nodes = list(nodes)
-        inner = {id(n) for f in nodes if isinstance(f, DEFINITION) for n in ast.walk(f)}
-        out: dict[str, list[Target]] = {}
-        for node in nodes:
-            if not local and id(node) in inner:
-                continue
-            for alias in getattr(node, "names", ()):
-                if isinstance(node, ast.ImportFrom):
-                    target = (self._absolute(node), alias.name)
-                elif isinstance(node, ast.Import):
-                    whole = alias.name if alias.asname else alias.name.split(".")[0]
-                    target = (whole, None)
-                else:
-                    continue
-                name = alias.asname or alias.name.split(".")[0]
-                out.setdefault(name, []).append(target)
-        return out
-
-    def _absolute(self, node: ast.ImportFrom) -> str:
-        if not node.level:
-            return node.module or ""
-        package = self.path is None or self.path.name == "__init__.py"
-        parts = self.name.split(".")
-        base = parts[: len(parts) - node.level + package]
-        return ".".join([*base, *([node.module] if node.module else [])])
-
-
-_module = lru_cache(maxsize=4096)(Module)  # one parse per text of a file
-
-
-def _simple(statement) -> bool:
-    targets = getattr(statement, "targets", None) or [statement.target]
-    return all(
-        isinstance(t, (ast.Name, ast.Tuple, ast.List, ast.Starred)) for t in targets
-    )
-
-
-def _assigned(statement) -> list[str]:
-    targets = getattr(statement, "targets", None) or [statement.target]
-    return [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
-
-
-def _guarded(statement) -> list[ast.stmt] | None:
-    """What an import runs of `if TYPE_CHECKING` and `if __name__ == "__main__"`: else.
-
-    None for every other statement.
-    """
-    if not isinstance(statement, ast.If):
-        return None
-    test = ast.unparse(statement.test).replace('"', "'")
-    if test in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'"):
-        return statement.orelse
-    return None
-
-
-# --- everything that is reached ------------------------------------------------------
+READERS = {  # a word in reached code -> what then counts everywhere in it
+    "__annotations__": "annotations", "get_type_hints": "annotations",
+    "get_annotations": "annotations", "annotation": "annotations",
+    "return_annotation": "annotations", "__annotate__": "annotations",
+    "__doc__": "docs", "getdoc": "docs",
+    "__subclasses__": "subclasses",
+    "getsource": "source", "getsourcelines": "source",
+}  # fmt: skip
+READS_SIGNATURE = ("signature", "getfullargspec")
 
 
 class _Reach:
-    def __init__(self, root: Path):
-        self.root = root
-        self.home = Path(__file__).resolve().parents[2]  # the folder that holds symlab
-        self.modules: dict[str, Module | None] = {}
-        self.texts: dict[str, list[str]] = {}
+    """One walk; `reads` is what reached code reads beside values (see READERS)."""
+
+    def __init__(self, finder: Finder, effects: Effects, reads: frozenset, config: str):
+        self.finder, self.effects, self.reads = finder, effects, reads
+        self.config = config  # the module whose class Config is special
+        self.texts: dict[str, dict] = {}  # 'module:name' -> {index: text}
+        self.found: set[str] = set()  # what the code reached so far reads
         self.seen: set = set()
+        self.loaded: dict[str, None] = {}
+        self.waiting: set[str] = set()  # modules that only functions import
+        self.order: list[tuple[Module, Statement]] = []  # as imports execute them
+        self.counted: set[Statement] = set()
+        self.configs: set[tuple[str, str]] = set()  # Config and its bases
+        self.bases: set[tuple[str, str]] = set()  # those without their fields
 
     def module(self, name: str) -> Module | None:
-        """A first-party module by its dotted name; None for everybody else's."""
-        if name not in self.modules:
-            self.modules[name] = self._find(name)
-        return self.modules[name]
+        return self.finder.module(name)
 
-    def _find(self, name: str) -> Module | None:
-        relative = Path(*name.split("."))
-        homes = [self.root] + ([self.home] if relative.parts[:1] == ("symlab",) else [])
-        for home in homes:
-            folder = home / relative
-            for path in (folder / "__init__.py", folder.with_suffix(".py")):
-                if name and path.is_file():
-                    return _module(name, path, path.read_bytes())
-            if name and folder.is_dir() and any(folder.rglob("*.py")):
-                return _module(name, None)
-        return None
+    def walk(self, name: str, names: Iterable[str]) -> None:
+        """Import a module, and use names of it."""
+        module = self.module(name)
+        if module is None:
+            raise ImportError(f"there is no first-party module {name}")
+        self.configs = self._config_classes(module)
+        self.bases = set() if "defaults" in self.reads else self.configs
+        self.load(name)
+        for where, used in sorted(self.configs):
+            self.visit(self.module(where), used)
+        for s in module.binding.get("Config", ()):
+            if s.alias is not None:
+                self.record(module, "Config", s, self._text(module, s))
+        for used in names:
+            self.visit(module, used)
+        while self.waiting:
+            self.load(sorted(self.waiting)[0])
+        self._sequence()
+
+    # --- imports ---
+
+    def load(self, name: str) -> None:
+        """Execute an import: the packages around it, then each statement in order."""
+        self.waiting.discard(name)
+        module = self.module(name)
+        if module is None or name in self.loaded:
+            return
+        self.loaded[name] = None
+        parent = name.rpartition(".")[0]
+        if parent:
+            self.load(parent)
+        for s in module.statements:
+            for other in [*s.executed, *self._listed(s)]:
+                self.load(other)
+            self.order.append((module, s))
+            if self._acts(module, s):
+                self.count_all(module, s)
+
+    def _acts(self, module: Module, s: Statement) -> bool:
+        if module.name == self.config and s.names == ["CLAIMS"]:
+            return False  # claims judge rows that are there
+        acts, _ = self.effects.of(module, s)
+        lists = "subclasses" in self.reads and self.effects.derives(module, s.node)
+        return acts or lists
+
+    def _sequence(self) -> None:
+        """Between two statements with effects, the set of those that may notice."""
+        if not any(self._acts(m, s) for m, s in self.order):
+            return
+        parts: list[list[str]] = [[]]
+        for module, s in self.order:
+            label = f"{module.name}:{','.join(s.names)}"
+            if self._acts(module, s):
+                parts += [[f"{label} {_digest(self._text(module, s))}"], []]
+            elif s in self.counted and self._notices(module, s):
+                parts[-1].append(label)
+        text = json.dumps([sorted(p) for p in parts if p])
+        self.texts["order of the imports:"] = {0: text}
+
+    def _notices(self, module: Module, s: Statement) -> bool:
+        """Whether what the statement computes may depend on effects before it."""
+        if s.alias is not None:
+            return any(
+                a and self.module(m) and not self._is_definition(self.module(m), a)
+                for found in s.imports.values() for m, a in found
+            )  # fmt: skip
+        if isinstance(s.node, FUNCTION) and not s.now:
+            return False
+        return any(not self._settled(module, chain) for chain in s.now)
+
+    def _is_definition(self, module: Module, name: str) -> bool:
+        found = self.effects.definitions(module, (name,))
+        inner = self.module(f"{module.name}.{name}")
+        return bool(inner) or (
+            bool(found) and len(module.binding.get(name, ())) == len(found) == 1
+        )
+
+    def _settled(self, module: Module, chain: Chain) -> bool:
+        """A name that is no value: a class, or somebody else's."""
+        if self.effects.foreign(module, chain[0]):
+            return True
+        found = self.effects.definitions(module, chain)
+        return len(found) == 1 and isinstance(found[0][1], ast.ClassDef)
+
+    # --- names ---
 
     def visit(self, module: Module, name: str) -> None:
-        """Count the definition of a module's top-level name and all that it uses."""
+        """Count all statements that bind a top-level name, or change its object."""
         if (module.name, name) in self.seen:
             return
         self.seen.add((module.name, name))
-        self.touch(module)
-        for node in module.defined.get(name, ()):
-            self.count(module, name, node)
-        for target in module.imported.get(name, ()):
-            self._follow(*target, ())
-        if name not in module.defined and name not in module.imported:
-            for node in module.defined.get("__getattr__", ()):
-                self.count(module, "__getattr__", node)
-            for star in module.stars:
-                if source := self.module(star):
-                    self.visit(source, name)
+        self.later(module.name)
+        for s in module.statements:
+            if name in s.names or name in self.effects.of(module, s)[1]:
+                self.count(module, s, name)
+            elif s.star is not None and self._provides(s.star, name, set()):
+                self._star(module, s, name)
+        if name not in module.binding and "__getattr__" in module.binding:
+            self._lazily(module, name)
 
-    def touch(self, module: Module) -> None:
-        """What importing a module does: effects, registries, imports."""
-        if (module.name, None) in self.seen:
-            return
-        self.seen.add((module.name, None))
-        for statement in module.loose:
-            self.count(module, "top level", statement)
-        for name, nodes in module.defined.items():
-            if any(self._registers(module, n) for n in nodes):
+    def later(self, name: str) -> None:
+        if name not in self.loaded:
+            self.waiting.add(name)
+
+    def _listed(self, s: Statement) -> list[str]:
+        """Submodules that `from p import *` imports, as p's __all__ lists them."""
+        source = self.module(s.star) if s.star is not None else None
+        listing = source.binding.get("__all__", ()) if source is not None else ()
+        return [
+            f"{s.star}.{n.value}"
+            for b in listing
+            for n in ast.walk(b.node)
+            if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        ]
+
+    def _star(self, module: Module, s: Statement, name: str) -> None:
+        """A name that `from m import *` may bind."""
+        self.record(module, name, s, f"import {s.star} *")
+        source = self.module(s.star)
+        if source is not None:
+            self.visit(source, "__all__")
+            bound = source.binding.get(name, ())
+            modules = [a for b in bound for _, a in b.imports.get(name, ())]
+            if not modules or None not in modules:  # else `use` follows its attribute
+                self.follow(s.star, name, ())
+
+    def _provides(self, star: str, name: str, seen: set) -> bool:
+        source = self.module(star)
+        if source is None:
+            return not name.startswith("_")  # somebody else's: it may
+        if star in seen:
+            return False
+        seen.add(star)
+        lists = name.startswith("_") and "__all__" not in source.binding
+        if name in ("__all__", "__getattr__", "__doc__") or lists:
+            return False
+        if "__all__" in source.binding and self.module(f"{star}.{name}"):
+            return True
+        return name in source.binding or any(
+            self._provides(s.star, name, seen) for s in source.stars
+        )
+
+    def _lazily(self, module: Module, name: str) -> None:
+        """A name that a module's __getattr__ makes: what its tables name may be it."""
+        self.visit(module, "__getattr__")
+        own = [s for s in module.statements if s in self.counted]
+        words = {
+            n.value
+            for s in own
+            for n in ast.walk(s.node)
+            if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value
+        }
+        inside = [f"{module.name}.{w.lstrip('.')}" for w in sorted(words)]
+        named = [*filter(None, map(self.module, [*inside, *sorted(words)]))]
+        exact = [m for m in named if name in m.binding]
+        for m in exact:
+            self.visit(m, name)
+        if not exact and not self.module(f"{module.name}.{name}"):
+            for m in named:
+                for bound in sorted(words & m.binding.keys()) or m.binding:
+                    self.visit(m, bound)
+
+    def count_all(self, module: Module, s: Statement) -> None:
+        for name in s.names or ["top level"]:
+            if name == "top level":
+                self.count(module, s, name)
+            else:
                 self.visit(module, name)
-        parents = [module.name.rpartition(".")[0], *module.stars]
-        targets = [t for found in module.imported.values() for t in found]
-        parents += [m for m, _ in targets] + [f"{m}.{a}" for m, a in targets if a]
-        for name in parents:
-            if imported := self.module(name):
-                self.touch(imported)
 
-    def _registers(self, module: Module, node) -> bool:
-        """It may be looked up at run time: decorated or collected by our own code."""
-        for decorator in getattr(node, "decorator_list", ()):
-            for chain in free_names(decorator):
-                targets = module.imported.get(chain[0], [])
-                if any(m.startswith("symlab.harness") for m, _ in targets):
-                    continue  # @figure: drawing is not running
-                ours = any(self.module(m) for m, _ in targets)
-                if ours or chain[0] in module.defined:
-                    return True
-        return any(self._collects(module, b) for b in getattr(node, "bases", ()))
+    def count(self, module: Module, s: Statement, name: str) -> None:
+        """Put a statement on record under a name, and follow what it uses."""
+        if not self.record(module, name, s, self._text(module, s)):
+            return
+        if s.alias is not None:
+            for target in s.imports.get(name, ()):
+                self.follow(*target, ())
+            return
+        if s in self.counted:
+            return
+        self.counted.add(s)
+        self._notice_readers(module, s)
+        for other in s.loads:
+            if other not in s.executed and self.module(other):
+                self.later(other)
+        free = s.free("annotations" in self.reads)
+        if (module.name, name) in self.bases:
+            free = sorted(_Fieldless(s.node).free("annotations" in self.reads))
+        for chain in free:
+            self.use(module, s, chain)
 
-    def _collects(self, module: Module, base: ast.expr) -> bool:
-        """Whether a base class of ours has __init_subclass__."""
-        for chain in free_names(base):
-            places = [(module, chain[-1])]
-            for name, attribute in module.imported.get(chain[0], ()):
-                places.append((self.module(name), attribute or chain[-1]))
-            for place, name in places:
-                for node in place.defined.get(name, ()) if place else ():
-                    if "__init_subclass__" in (
-                        getattr(n, "name", "") for n in getattr(node, "body", ())
-                    ):
-                        return True
-        return False
+    def record(self, module: Module, name: str, s: Statement, text: str) -> bool:
+        texts = self.texts.setdefault(f"{module.name}:{name}", {})
+        new = s.index not in texts
+        texts[s.index] = text
+        return new
 
-    def count(self, module: Module, name: str, node: ast.AST) -> None:
-        """Put a node on record under a name, and follow what it uses."""
-        self.texts.setdefault(f"{module.name}:{name}", []).append(canonical(node))
-        local = module.targets(ast.walk(node))
-        for chain in sorted(free_names(node)):
-            head, *rest = chain
-            for target in (*local.get(head, ()), *module.imported.get(head, ())):
-                self._follow(*target, tuple(rest))
-            if head in module.defined or (module.stars and head not in local):
-                self.visit(module, head)
+    def use(self, module: Module, s: Statement | None, chain: Chain) -> None:
+        """Follow one dotted name that a statement of a module uses."""
+        head, *rest = chain
+        if head.startswith("import:"):
+            name = head.removeprefix("import:")
+            level = len(name) - len(name.lstrip("."))
+            self.follow(module.absolute(level, name.lstrip(".")), None, tuple(rest))
+            return
+        if head.startswith("globals:"):
+            name = head.removeprefix("globals:").rstrip("*")
+            for bound in [name] if name else list(module.binding):
+                self.use(module, None, (bound, *rest))
+            return
+        if s is not None and self._is_base(module, s, chain):
+            for b in module.binding[head]:  # the base itself is counted by `walk`
+                self.record(module, head, b, self._text(module, b))
+            return
+        if (module.name, head) in self.configs:
+            self.found.add("defaults")
+        for target in s.local.get(head, ()) if s is not None else ():
+            self._notice_alias(head, target)
+            self.follow(*target, tuple(rest))
+        bindings = module.binding.get(head, ())
+        for star in module.stars:
+            if self.module(star.star) and self._provides(star.star, head, set()):
+                self.follow(star.star, head, tuple(rest))
+        imports = [b for b in bindings if b.alias is not None]
+        for b in imports:
+            self.record(module, head, b, self._text(module, b))
+            self.counted.add(b)
+        for b in bindings:
+            for target in b.imports.get(head, ()):
+                self._notice_alias(head, target)
+                self.follow(*target, tuple(rest))
+        if len(imports) < len(bindings) or not bindings or module.stars:
+            self.visit(module, head)
+        elif (module.name, f"{head} changed") not in self.seen:
+            self.seen.add((module.name, f"{head} changed"))
+            for b in module.statements:
+                if head in self.effects.of(module, b)[1]:
+                    self.count(module, b, head)
 
-    def _follow(self, name: str, attribute: str | None, rest: tuple) -> None:
+    def follow(self, name: str, attribute: str | None, rest: tuple) -> None:
         """Into what was imported and the attributes taken of it, while it is ours."""
         chain = ([attribute] if attribute and attribute != "*" else []) + list(rest)
         module = self.module(name)
         while module is not None:
-            self.touch(module)
-            bound = chain and (
-                chain[0] in module.defined or chain[0] in module.imported
-            )
+            self.later(module.name)
             inner = self.module(f"{module.name}.{chain[0]}") if chain else None
-            if inner is None or bound:
+            if inner is None or chain[0] in module.binding:
                 break
             module, chain = inner, chain[1:]
-        if module is not None and chain:
-            self.visit(module, chain[0])
-        elif (
-            module is not None
-        ):  # the module itself is handed on: all of it may be used
-            for bound in (*module.defined, *module.imported):
-                self.visit(module, bound)
+        if module is None:
+            return
+        if chain and chain[0] != "__dict__":
+            self.use(module, None, tuple(chain))
+        else:  # the module itself is handed on: all of it may be used
+            for bound in module.binding:
+                self.use(module, None, (bound,))
+            for star in module.stars:
+                self.follow(star.star, None, ())
+
+    # --- texts ---
+
+    def _text(self, module: Module, s: Statement) -> str:
+        """The statement, and of the names it looks up which of their values it sees."""
+        options = ("annotations" in self.reads, "docs" in self.reads)
+        if s.alias is not None:
+            (target,) = [t for f in s.imports.values() for t in f] or [(s.star, "*")]
+            where = " of ours" if self.effects.ours(*target) else ""
+            return s.text(*options) + where
+        plain = s.text(*options)
+        targets = sorted({t for found in s.imports.values() for t in found}, key=str)
+        if ours := [f"{m}.{a}" for m, a in targets if self.effects.ours(m, a)]:
+            plain += f" ours: {ours}"  # an import that failed may come to succeed
+        if any((module.name, n) in self.bases for n in s.names):
+            plain = canonical(_without_fields(s.node), *options)
+        seen = []
+        for name in sorted(self._read_now(module, s)):
+            places = [
+                b.index for b in module.statements
+                if name in b.names or name in self.effects.of(module, b)[1]
+            ]  # fmt: skip
+            if len(places) > 1:
+                seen.append(f"{name}@{sum(i < s.index for i in places)}")
+        return " ".join([plain, *seen])
+
+    def _read_now(self, module: Module, s: Statement) -> set[str]:
+        """Globals that executing the statement looks up, in calls too."""
+        found: set[str] = set()
+        queue = [c[0] for c in s.now]
+        while queue:
+            name = queue.pop()
+            if name in found or name not in module.binding:
+                continue
+            found.add(name)
+            for b in module.binding[name]:
+                if isinstance(b.node, DEFINITION) and b is not s:
+                    queue += [c[0] for c in b.free(False)]
+        return found
+
+    def _notice_readers(self, module: Module, s: Statement) -> None:
+        self.found.update(READERS[w] for w in s.words if w in READERS)
+        if not module.name.startswith("symlab."):
+            if _takes_class(s):
+                self.found.add("defaults")
+            if _prints_signature(s):
+                self.found.add("annotations")
+        if any((module.name, n) in self.configs for n in s.names):
+            self.found.update({"defaults"} if "classmethod" in s.words else ())
+
+    def _is_base(self, module: Module, s: Statement, chain: Chain) -> bool:
+        """Whether a config class names one of its bases here."""
+        if not any((module.name, n) in self.configs for n in s.names):
+            return False
+        found = self.effects.definitions(module, chain)
+        names = {(m.name, getattr(n, "name", "")) for m, n in found} & self.configs
+        return bool(names) and not any((module.name, n) in names for n in s.names)
+
+    def _notice_alias(self, head: str, target: tuple) -> None:
+        """A reader that was imported under another name."""
+        if target[1] in READERS:
+            self.found.add(READERS[target[1]])
+        if target == ("dataclasses", "fields") and head != "fields":
+            self.found.add("defaults")
+
+    def _config_classes(self, module: Module) -> set[tuple[str, str]]:
+        """Config and the bases of ours: the values of their fields are in each key."""
+        found: set[tuple[str, str]] = set()
+        queue = self.effects.definitions(module, ("Config",)) if self.config else []
+        while queue:
+            where, node = queue.pop()
+            if isinstance(node, ast.ClassDef) and (where.name, node.name) not in found:
+                found.add((where.name, node.name))
+                for b in node.bases:
+                    queue += self.effects.base(where, b)
+        return found
+
+
+class _Fieldless:
+    """The names that a class of configs uses outside its fields."""
+
+    def __init__(self, node):
+        self.node = _without_fields(node)
+
+    def free(self, annotations: bool) -> set[Chain]:
+        from symlab.harness.syntax import free_names
+
+        return free_names(self.node, annotations)
+
+
+def _without_fields(node):
+    """A class without its annotated fields; ClassVars are no fields."""
+    if not isinstance(node, ast.ClassDef):
+        return node
+    node = copy(node)
+    node.body = [
+        n
+        for n in node.body
+        if not isinstance(n, ast.AnnAssign)
+        or "ClassVar" in ast.unparse(n.annotation)
+        or "init=False" in ast.unparse(n)
+    ]
+    return node
+
+
+def _prints_signature(s: Statement) -> bool:
+    """Whether a signature is used otherwise than for its parameters."""
+    if not {"signature", "getfullargspec"} & s.words:
+        return False
+    walked = [n for n in ast.walk(s.node) if isinstance(n, ast.Attribute)]
+    harmless = {id(n.value) for n in walked if n.attr in ("parameters", "bind")}
+    calls = [n for n in ast.walk(s.node) if isinstance(n, ast.Call)]
+    called = [n for n in calls if (chain_of(n.func) or ("",))[-1] in READS_SIGNATURE]
+    return any(id(n) not in harmless for n in called)
+
+
+def _takes_class(s: Statement) -> bool:
+    """Whether the statement may read defaults of a config that it was given."""
+    if "__dataclass_fields__" in s.words or "__class__" in s.words:
+        return True
+    if not {"type", "fields"} & s.words:
+        return False
+    harmless: set[int] = set()
+    for n in ast.walk(s.node):
+        if isinstance(n, ast.Compare):
+            harmless |= {id(x) for x in (n.left, *n.comparators)}
+        elif isinstance(n, ast.Attribute) and n.attr in ("__name__", "__qualname__"):
+            harmless.add(id(n.value))
+    for n in ast.walk(s.node):
+        if not isinstance(n, ast.Call) or id(n) in harmless or len(n.args) != 1:
+            continue
+        called = chain_of(n.func) or ("",)
+        if called == ("type",) or called[-1] == "fields":
+            return True
+    return False
+
+
+# --- the answer ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -376,11 +462,14 @@ class Reached:
     """What some names of a module reach.
 
     definitions: {'module:name': 12 hex digits}; files: {module: 16 hex digits} of every
-    first-party module that was read.
+    first-party module that was read; packages: import names of everybody else's modules
+    in the files of the definitions; compiled: modules of ours without source.
     """
 
     definitions: dict[str, str]
     files: dict[str, str]
+    packages: tuple[str, ...] = ()
+    compiled: tuple[str, ...] = field(default=())
 
     @cached_property
     def code(self) -> str:
@@ -388,35 +477,73 @@ class Reached:
         text = json.dumps(self.definitions, sort_keys=True)
         return sha256(text.encode()).hexdigest()[:12]
 
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """{'python': '3.12.3', 'numpy': '2.1.0'} of what is reached and installed."""
+        known = _distributions()
+        names = sorted({d for p in self.packages for d in known.get(p, ())})
+        return {"python": platform.python_version()} | {
+            name: _version(name) for name in names
+        }
 
-def reach(root: Path, module: str, names: Iterable[str]) -> Reached:
-    """Everything reachable from names of a module.
+    @property
+    def made_with(self) -> str:
+        """The `versions` column of a row made now: 'python 3.12.3, numpy 2.1.0'."""
+        return ", ".join(f"{name} {v}" for name, v in self.versions.items())
 
-    Of a class named `Config` the annotated fields do not count: their values are in
-    each run's key, their defaults and docstrings change no result. All else does.
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(metadata.packages_distributions())
+
+
+@cache
+def _version(distribution: str) -> str:
+    return metadata.version(distribution)
+
+
+def reach(
+    root: Path, module: str, names: Iterable[str], data: Iterable[str] = ()
+) -> Reached:
+    """Everything reachable from names of a module; data: files below the root, too.
+
+    Of a class named `Config` the annotated fields count only where reached code may
+    read their defaults: otherwise their values are in each run's key.
     """
-    found = _Reach(root)
-    source = found.module(module)
-    for node in source.defined.get("Config", ()):
-        found.seen.add((module, "Config"))
-        if isinstance(node, ast.ClassDef):
-            node = copy(node)
-            node.body = [n for n in node.body if not _is_field(n)]
-        found.count(source, "Config", node)
-    for name in names:
-        found.visit(source, name)
+    finder = Finder(root)
+    effects, names = Effects(finder), list(names)
+    reads: frozenset[str] = frozenset()
+    while True:
+        found = _Reach(finder, effects, reads, module)
+        found.walk(module, names)
+        if found.found <= reads:
+            break
+        reads |= found.found
     definitions = {
-        name: sha256("\n".join(texts).encode()).hexdigest()[:12]
+        name: _digest("\n".join(text for _, text in sorted(texts.items())))
         for name, texts in sorted(found.texts.items())
     }
-    files = {name: m.digest for name, m in found.modules.items() if m and m.path}
-    return Reached(definitions, files)
-
-
-def _is_field(node: ast.stmt) -> bool:
-    return isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(
-        node.annotation
+    files = {name: m.digest for name, m in finder.modules.items() if m and m.path}
+    counted = {name.split(":")[0] for name in definitions}
+    modules = [m for name, m in finder.modules.items() if m and name in counted]
+    if "source" in reads:  # it reads source text, so every letter counts
+        definitions |= {f"{m.name}:source text": m.digest for m in modules}
+    for name in data:
+        with (root / name).open("rb") as file:
+            digest = sha256(file.read()).hexdigest()[:12]
+        definitions[f"data:{name}"] = digest
+    packages = {p for m in modules for p in m.packages if p not in stdlib_module_names}
+    ours = {p for p in packages if not p or finder.module(p)}
+    return Reached(
+        definitions,
+        files,
+        tuple(sorted(packages - ours)),
+        tuple(sorted(finder.compiled)),
     )
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:12]
 
 
 def changed(old: dict[str, str], new: dict[str, str]) -> list[str]:

@@ -9,7 +9,8 @@ Names in the file (docs: experiments/_template.py):
   CLAIMS             list[Claim]
   @figure(...)       functions draw(df, ax)
 Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure; DEVICES,
-("cpu", "cuda") where run() asks device.name() and follows it.
+("cpu", "cuda") where run() asks device.name() and follows it; DATA, a tuple of files
+that run() reads, below the project: their content counts like code.
 
 Figures and experiments are found by reading source, not by importing it.
 """
@@ -111,10 +112,14 @@ def load(project: Project, name: str) -> Experiment:
         sys.path.insert(0, str(project.root))
     module = f"experiments.{name}"
     try:
-        reached = code.reach(project.root, module, ["run"])
+        reached = _reach(project, path, module)
         _imported.note(project.root, reached.files)
         if (path, reached.files[module]) not in _loaded:
+            known = list(sys.path)
             _loaded[path, reached.files[module]] = _import(module, path)
+            if sys.path != known:  # the file put a folder of its own on the path
+                reached = _reach(project, path, module)
+                _imported.note(project.root, reached.files, found=True)
     except SyntaxError as error:
         where = Path(error.filename or path).name
         raise UserError(
@@ -125,6 +130,36 @@ def load(project: Project, name: str) -> Experiment:
     experiment = Experiment(name, path, _loaded[path, reached.files[module]], reached)
     _check(experiment)
     return experiment
+
+
+def _reach(project: Project, path: Path, module: str) -> code.Reached:
+    return code.reach(project.root, module, ["run"], _data(project, path))
+
+
+def _data(project: Project, path: Path) -> tuple[str, ...]:
+    """DATA of an experiment file, from its source: files whose content counts."""
+    for node in ast.parse(path.read_bytes(), path.name).body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if "DATA" not in [getattr(t, "id", None) for t in targets]:
+            continue
+        try:
+            found = ast.literal_eval(node.value)
+        except ValueError:
+            found = None
+        listed = isinstance(found, (tuple, list))
+        if not listed or not all(isinstance(name, str) for name in found):
+            raise UserError(
+                f"{path.name}: write DATA as a tuple of file names in quotes, since it "
+                "is read without running the file"
+            )
+        for name in found:
+            if not (project.root / name).is_file():
+                raise UserError(
+                    f"{path.name}: DATA names {name!r}, and there is no such file in "
+                    f"{project.root}: add it, or correct the name"
+                )
+        return tuple(found)
+    return ()
 
 
 class _Imported:
@@ -139,14 +174,21 @@ class _Imported:
         self.generation = 0  # counts edits: worker processes of an older one must go
         self.outdated = False
 
-    def note(self, root: Path, files: dict[str, str]) -> None:
+    def note(self, root: Path, files: dict[str, str], found: bool = False) -> None:
+        """Forget what was imported where a file has changed since.
+
+        found: the files are those of an import that was made just now.
+        """
+        if found:
+            self.files |= files
+            return
         old = [m for m, d in files.items() if self.files.get(m, d) != d]
         if old:
             self.generation += 1
             self.outdated |= any(m.startswith("symlab.harness") for m in old)
             self.files = {}
             _loaded.clear()
-            _forget(root)
+            _forget(root, files)
         self.files |= files
 
 
@@ -159,13 +201,14 @@ def edits() -> tuple[int, bool]:
     return _imported.generation, _imported.outdated
 
 
-def _forget(root: Path) -> None:
-    """Drop the project's modules, but for this harness."""
+def _forget(root: Path, files: dict[str, str]) -> None:
+    """Drop the project's modules, and others of `files`, but for this harness."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
         stays = name in ("__main__", "symlab", "symlab.notebook")
         stays = stays or name.startswith("symlab.harness") or "site-packages" in file
-        if file.startswith(f"{root}{os.sep}") and not stays:
+        ours = file.startswith(f"{root}{os.sep}") or name in files
+        if ours and not stays:
             del sys.modules[name]
 
 

@@ -7,14 +7,11 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from hashlib import sha256
-from importlib import metadata
 
 from symlab.harness import columns, contract, pool
 from symlab.harness.errors import UserError
@@ -23,7 +20,6 @@ from symlab.harness.progress import Progress
 from symlab.harness.project import Project
 from symlab.harness.store import META
 
-PACKAGES = ("numpy", "scipy", "torch", "torchvision", "scikit-learn", "joblib")
 FLUSH = 0.05  # seconds of work that may be lost to a kill: a part file costs a tenth
 FLUSH_BYTES = 2**26  # of results that wait in memory to be written
 
@@ -168,6 +164,7 @@ class _Sink:
             **kept,
             **{k: outcome[k] for k in ("status", "error", "lanes", "wall_s", "device")},
             **self.about,
+            "versions": self.plans[name].experiment.reached.made_with,
             "finished": finished,
         }
 
@@ -227,23 +224,7 @@ def _size(value) -> int:
 
 
 def origin(project: Project) -> dict:
-    """The columns versions, git and dirty of a row made now."""
-    return {"versions": _versions(), **_git(project)}
-
-
-@cache
-def _versions() -> str:
-    found = [f"python {sys.version.split()[0]}"]
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
-
-
-def _git(project: Project) -> dict:
-    """The commit of the project, and whether files differ from it."""
+    """The columns git and dirty of a row: the commit, and whether files differ."""
 
     def git(*words: str) -> str:
         done = subprocess.run(

@@ -27,6 +27,8 @@ class Plan:
     state: dict[str, str] = field(default_factory=dict)  # key -> one of STATES
     reasons: list[str] = field(default_factory=list)  # definitions that changed
     seconds: dict[str, float] = field(default_factory=dict)  # key -> expected
+    strict: bool = False  # whether rows of other versions of packages are stale
+    upgrades: list[str] = field(default_factory=list)  # how versions differ
 
     @property
     def code(self) -> str:
@@ -48,8 +50,24 @@ class Plan:
     def rows(self) -> pd.DataFrame:
         """The current rows of this sweep, in its order: what is drawn and judged."""
         good = self.store.frame(self.code, self.configs).set_index("key", drop=False)
+        if self.strict:
+            good = good[[not self.differences(v) for v in good.versions]]
         there = [k for k in self.configs if k in good.index]
-        return good.loc[there].reset_index(drop=True)
+        return good.loc[there].reset_index(drop=True).infer_objects()
+
+    def differences(self, made_with: str) -> list[str]:
+        """How the versions that made a row differ from those here, a clause each.
+
+        The part after + names a build, as in 2.13.0+cpu, and is not compared.
+        """
+        words = [part.split(" ", 1) for part in (made_with or "").split(", ") if part]
+        there = {name: version for name, *rest in words for version in rest}
+        found = []
+        for name, here in self.experiment.reached.versions.items():
+            before = there.get(name, "of an unknown version")
+            if before.split("+")[0] != here.split("+")[0]:
+                found.append(f"made with {name} {before}, here {here}")
+        return found
 
     def describe(self) -> str:
         counts = {s: list(self.state.values()).count(s) for s in STATES}
@@ -59,6 +77,16 @@ class Plan:
             more = len(self.reasons) - 4
             tail = f" and {more} more" if more > 0 else ""
             line += f"\n    stale because of {', '.join(self.reasons[:4])}{tail}"
+        if self.upgrades:
+            said = (
+                "so these rows are stale" if self.strict else "STRICT=1 runs them anew"  # noqa: E501
+            )
+            line += f"\n    {'; '.join(self.upgrades[:6])} ({said})"
+        if unseen := self.experiment.reached.compiled:
+            line += (
+                f"\n    not followed: {', '.join(unseen)}, of which there is no Python "
+                "source; use FRESH=1 after a change there"
+            )
         return line
 
 
@@ -70,6 +98,7 @@ def make(
     query: str | None = None,
     seed0: int = 0,
     fresh: bool = False,
+    strict: bool = False,
 ) -> Plan | None:
     """The plan of one experiment; None where it lacks a field of the query."""
     experiment = contract.load(project, name)
@@ -79,7 +108,7 @@ def make(
         if configs is None:
             return None
     store = Store(project.results / scale, name)
-    plan = Plan(experiment, scale, store, configs, store.read())
+    plan = Plan(experiment, scale, store, configs, store.read(), strict=strict)
     _classify(plan, fresh)
     _estimate(plan, project)
     return plan
@@ -109,18 +138,26 @@ def _fields(experiment) -> list[str]:
 
 
 def _classify(plan: Plan, fresh: bool) -> None:
-    rows = plan.table.select(["key", "code", "status", "finished"]).to_pylist()
+    columns = {"key", "code", "status", "versions"} & set(plan.table.column_names)
+    rows = plan.table.select(sorted(columns)).to_pylist()
     stale = [r for r in rows if r["code"] != plan.code]
     old = {r["key"] for r in stale}
     status = {r["key"]: r["status"] for r in rows if r["code"] == plan.code}
+    current = [r for r in rows if r["code"] == plan.code and r["key"] in plan.configs]
+    differs = {
+        text: plan.differences(text) for text in {r.get("versions") for r in current}
+    }
+    plan.upgrades = sorted({clause for found in differs.values() for clause in found})
+    other = {r["key"] for r in current if differs[r.get("versions")]}
     for key in plan.configs:
         state = {"ok": "fresh", "failed": "failed"}.get(status.get(key))
         plan.state[key] = state or ("stale" if key in old else "missing")
         if fresh and state == "fresh":
             plan.state[key] = "missing"
-    if "stale" in plan.state.values():
-        last = max(stale, key=lambda r: r["finished"])
-        before = manifests(plan.table).get(last["code"], {})
+        elif plan.strict and state == "fresh" and key in other:
+            plan.state[key] = "stale"
+    if stale and any(plan.state[k] == "stale" for k in old & plan.state.keys()):
+        before = manifests(plan.table).get(stale[-1]["code"], {})
         plan.reasons = code.changed(before, plan.manifest)
 
 

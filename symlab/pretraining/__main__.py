@@ -278,6 +278,7 @@ def _store(said: dict, row: dict, wall: float, processes: Processes) -> Path:
         "device": processes.device.type,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "threads": torch.get_num_threads(),
+        "versions": reached.made_with,
         **origin(project),
     }
     store = Store(project.results / "full", "pretraining")

@@ -1,0 +1,589 @@
+"""What a top-level statement does beside binding names.
+
+A statement is one of three: it binds names and does nothing else (it counts when one of
+the names is used); it changes an object that the same module made, as in
+`TABLE["a"] = 1` (it counts when TABLE is used); or it may change anything else, and
+counts as soon as its module is imported. Where the code cannot tell, it is the third.
+"""
+
+import ast
+import builtins
+
+from symlab.harness.source import Finder, Module, Statement
+from symlab.harness.syntax import (
+    COMPREHENSION,
+    DEFINITION,
+    FUNCTION,
+    arguments,
+    bound_in,
+    chain_of,
+    own,
+)
+
+ACTS = {"exec", "eval", "setattr", "delattr", "next", "__import__", "globals", "vars"}
+DRAWING = ("matplotlib", "seaborn", "symlab.harness")  # these change no result
+LOOKS = {  # methods of Python's and numpy's objects that change nothing
+    "all", "any", "astype", "copy", "count", "decode", "encode", "endswith", "exists",
+    "flatten", "format", "get", "index", "is_dir", "is_file", "issubset", "item",
+    "items", "join", "keys", "lower", "lstrip", "max", "mean", "min", "ravel",
+    "read_text", "removeprefix", "removesuffix", "replace", "reshape", "resolve",
+    "rstrip", "split", "splitlines", "startswith", "std", "strip", "sum", "title",
+    "tolist", "transpose", "union", "upper", "values", "with_suffix", "with_name",
+}  # fmt: skip
+MAKES = (
+    "__init__",
+    "__new__",
+    "__post_init__",
+    "__set_name__",
+    "__enter__",
+    "__exit__",
+)
+CHANGES = {  # functions of others that change what they are given
+    "heappop", "heappush", "heapify", "heapreplace", "heappushpop", "shuffle", "insort",
+    "insort_left", "insort_right", "setitem", "delitem", "iadd", "iconcat", "copyto",
+    "fill_diagonal", "place", "putmask", "register",
+}  # fmt: skip
+VIEWS = {  # functions of others whose result may be, or hold, what they are given
+    "asarray", "asanyarray", "ravel", "reshape", "atleast_1d", "atleast_2d", "squeeze",
+    "transpose", "swapaxes", "moveaxis", "broadcast_to", "as_tensor", "from_numpy",
+    "memoryview", "iter", "map", "filter", "zip", "reversed", "enumerate", "cast",
+    "next", "getattr", "vars", "max", "min",
+}  # fmt: skip
+DISPLAY = (ast.List, ast.Dict, ast.Set, ast.Tuple, ast.Constant, ast.JoinedStr)
+FRESH = (*DISPLAY, *COMPREHENSION, ast.BinOp, ast.Compare, ast.UnaryOp)
+
+
+class Effects:
+    """Judges the statements of the modules that one finder finds."""
+
+    def __init__(self, finder: Finder):
+        self.finder = finder
+        self.judged: dict[Statement, tuple[bool, set[str]]] = {}
+        self.acting: dict[tuple, bool] = {}  # definition -> whether a call acts
+
+    def of(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
+        """(whether it may change anything, names whose objects it changes)."""
+        if s not in self.judged:
+            self.judged[s] = (False, set())
+            self.judged[s] = self._statement(module, s)
+        return self.judged[s]
+
+    def _statement(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
+        if s.alias is not None or s.text_only:
+            return False, set()
+        if isinstance(s.node, ast.Assign) and s.names == ["_"]:
+            s.node.value.unused = True  # `_ = f()` is done for the effect of f
+        scope = _Scope(self, module, None)
+        return scope.acts([s.node]), scope.writes
+
+    def definitions(self, module: Module, chain: tuple) -> list[tuple]:
+        """[(module, node)] of what a dotted name is bound to; [] where unknown."""
+        found = self._definitions(module, chain, set())
+        return [(m, n) for m, n in found if isinstance(n, DEFINITION)]
+
+    def values(self, module: Module, chain: tuple) -> list[tuple]:
+        """[(module, expression)] of what a dotted name is assigned."""
+        found = self._definitions(module, chain, set())
+        return [(m, n) for m, n in found if isinstance(n, ast.expr)]
+
+    def _definitions(self, module: Module, chain: tuple, seen: set) -> list[tuple]:
+        head, *rest = chain
+        if (module.name, chain) in seen:
+            return []
+        seen.add((module.name, chain))
+        found = []
+        for s in module.binding.get(head, ()):
+            if s.alias is None and isinstance(s.node, DEFINITION) and not rest:
+                found.append((module, s.node))
+            elif isinstance(s.node, ast.Assign) and not rest:
+                found.append((module, s.node.value))
+            elif s.alias is None and isinstance(s.node, ast.ClassDef):
+                methods = (n for n in s.node.body if isinstance(n, FUNCTION))
+                found += [(module, n) for n in methods if [n.name] == rest]
+            for target, attribute in s.imports.get(head, ()):
+                onward = ((attribute,) if attribute else ()) + tuple(rest)
+                found += self._across(target, onward, seen)
+        if head not in module.binding:
+            for star in module.stars:
+                found += self._across(star.star, chain, seen)
+        return found
+
+    def _across(self, name: str, chain: tuple, seen: set) -> list[tuple]:
+        module = self.finder.module(name)
+        while module and chain and chain[0] not in module.binding:
+            inner = self.finder.module(f"{module.name}.{chain[0]}")
+            if inner is None:
+                break
+            module, chain = inner, chain[1:]
+        return self._definitions(module, chain, seen) if module and chain else []
+
+    def foreign(self, module: Module, head: str) -> bool:
+        """Whether a name is a builtin or imported from somebody else's module."""
+        bindings = module.binding.get(head)
+        if bindings is None:
+            return hasattr(builtins, head) or head.startswith("import:")
+        targets = [t for s in bindings for t in s.imports.get(head, ())]
+        if len(targets) < len(bindings) or not targets:
+            return False
+        return not any(self.ours(*t) for t in targets)
+
+    def ours(self, name: str, attribute: str | None) -> bool:
+        inner = f"{name}.{attribute}" if attribute else name
+        return bool(self.finder.module(name) or self.finder.module(inner))
+
+    def draws(self, module: Module, head: str) -> bool:
+        """Whether a name comes from a package that only draws, or from the harness."""
+        targets = [
+            t for s in module.binding.get(head, ()) for t in s.imports.get(head, ())
+        ]
+        return bool(targets) and all(
+            f"{t}.".startswith(tuple(f"{d}." for d in DRAWING)) for t, _ in targets
+        )
+
+    def calling(
+        self, module: Module, node, deep=False, owner=None, trust: int = 0
+    ) -> bool:
+        """Whether a call of a first-party function or class may change something.
+
+        deep: whether what it returns is called, too. owner: the class of a method.
+        trust: 1 where its arguments are objects that nobody else has; 2 where it is
+        handed on, and only what it does to globals is asked.
+        """
+        key = (id(node), deep, trust)
+        if key not in self.acting:
+            self.acting[key] = False  # of a recursion, the rest decides
+            if isinstance(node, ast.ClassDef):
+                self.acting[key] = self._making(module, node, trust)
+            else:
+                scope = _Scope(self, module, node, deep, owner, trust)
+                self.acting[key] = scope.acts(node.body) or bool(scope.writes)
+        return self.acting[key]
+
+    def _making(self, module: Module, node: ast.ClassDef, trust: int) -> bool:
+        """Whether making an instance acts: its own methods, and those of its bases."""
+        methods = [m for m in node.body if isinstance(m, FUNCTION) and m.name in MAKES]
+        if any(self.calling(module, m, owner=node, trust=trust) for m in methods):
+            return True
+        return self.collects(module, node) or any(
+            self.calling(m, n, trust=trust)
+            for b in node.bases
+            for m, n in self.base(module, b)
+        )
+
+    def base(self, module: Module, expression) -> list[tuple]:
+        if isinstance(expression, ast.Subscript):  # Base[int]
+            expression = expression.value
+        chain = chain_of(expression)
+        return self.definitions(module, chain) if chain else []
+
+    def collects(self, module: Module, node: ast.ClassDef, inner=False) -> bool:
+        """Whether code of ours runs when this class, or one below it, is defined."""
+        meta = [k.value for k in node.keywords if k.arg == "metaclass"]
+        if any(not self.foreign(module, (chain_of(k) or ("",))[0]) for k in meta):
+            return True
+        hooks = {n.name for n in node.body if isinstance(n, FUNCTION)}
+        if inner and "__init_subclass__" in hooks:
+            return True
+        return any(
+            self.collects(m, n, inner=True)
+            for b in node.bases
+            for m, n in self.base(module, b)
+            if isinstance(n, ast.ClassDef)
+        )
+
+    def derives(self, module: Module, node) -> bool:
+        """Whether a class has a base class of ours."""
+        return isinstance(node, ast.ClassDef) and any(
+            self.base(module, b) for b in node.bases
+        )
+
+
+class _Scope:
+    """One function, or the top level of a module (no function), as it is executed."""
+
+    def __init__(
+        self, effects: Effects, module: Module, function, deep=False, owner=None,
+        trust: int = 0,
+    ):  # fmt: skip
+        self.effects, self.module, self.function = effects, module, function
+        self.deep, self.owner, self.own, self.trust = deep, owner, "", trust
+        self.made_of_own: set[str] = set()  # attributes that a constructor sets
+        self.writes: set[str] = set()
+        self.local: set[str] = set()
+        self.fresh: set[str] = set()
+        self.given: set[str] = set()
+        self.nested: set[str] = set()  # functions and classes defined within
+        if function is not None:
+            self.local, _ = bound_in(function)
+            self.given = {a.arg for a in arguments(function)}
+            nodes = list(own(function.body))
+            self.given -= (shared := _shared(function))  # made once, with the function
+            self.fresh = set(self.given) if trust else set()
+            for _ in range(3):  # objects made of objects made here
+                made = self._made(nodes)
+                self.fresh |= made if trust else made - self.given
+            self.fresh = (set(self.local) if trust == 2 else self.fresh) - shared
+            self.nested = {n.name for n in nodes if isinstance(n, DEFINITION)}
+            self.used = _loaded(function)
+            if owner is not None and function.args.args:
+                self.own = function.args.args[0].arg
+                self.made_of_own = {
+                    n.attr
+                    for n in nodes
+                    if isinstance(n, ast.Attribute)
+                    and isinstance(n.ctx, ast.Store)
+                    and chain_of(n.value) == (self.own,)
+                }
+
+    def _made(self, nodes: list) -> set[str]:
+        """Local names that are only ever bound to objects made here."""
+        made, other = set(), set()
+        for n in nodes:
+            if isinstance(n, ast.Assign) or (isinstance(n, ast.AnnAssign) and n.value):
+                targets = n.targets if isinstance(n, ast.Assign) else [n.target]
+                for t in targets:
+                    single = isinstance(t, ast.Name)
+                    names = {x.id for x in ast.walk(t) if isinstance(x, ast.Name)}
+                    fresh = single and self._is_fresh(n.value)
+                    (made if fresh else other).update(names)
+            elif isinstance(n, (ast.For, ast.AsyncFor)):
+                other |= {x.id for x in ast.walk(n.target) if isinstance(x, ast.Name)}
+            elif isinstance(n, ast.withitem) and n.optional_vars:
+                walked = ast.walk(n.optional_vars)
+                other |= {x.id for x in walked if isinstance(x, ast.Name)}
+            elif isinstance(n, ast.NamedExpr):
+                other.add(n.target.id)
+        return made - other
+
+    def _is_fresh(self, value) -> bool:
+        if isinstance(value, FRESH):
+            return True
+        if isinstance(value, ast.Name):
+            return value.id in self.fresh
+        if isinstance(value, (ast.Attribute, ast.Subscript)):
+            return self._is_fresh(value.value)
+        if isinstance(value, ast.IfExp):
+            return self._is_fresh(value.body) and self._is_fresh(value.orelse)
+        if not isinstance(value, ast.Call):
+            return False
+        chain = chain_of(value.func)
+        if chain is None:
+            return isinstance(value.func, ast.Attribute) and self._is_fresh(
+                value.func.value
+            )
+        if chain[0] in self.local:
+            return len(chain) > 1 and chain[0] in self.fresh
+        if chain[-1] in VIEWS and not all(map(self._plain, value.args)):
+            return False
+        return self.effects.foreign(self.module, chain[0])
+
+    def _plain(self, value) -> bool:
+        """Whether an argument is an object that the function may change unnoticed."""
+        if isinstance(value, (ast.List, ast.Tuple, ast.Set)):
+            return all(self._plain(v) for v in value.elts)
+        if isinstance(value, ast.Dict):
+            return all(self._plain(v) for v in value.values)
+        if isinstance(value, (ast.Starred, ast.keyword)):
+            return self._plain(value.value)
+        if self._is_fresh(value) or isinstance(value, ast.Lambda):
+            return True
+        chain = chain_of(value)
+        if chain is None or chain[0] in self.local:
+            return False
+        if self.effects.foreign(self.module, chain[0]):
+            return True
+        if self.effects.definitions(self.module, chain):
+            return True
+        bindings = self.module.binding.get(chain[0], ())
+        return bool(bindings) and all(
+            isinstance(getattr(s.node, "value", None), ast.Constant) for s in bindings
+        )
+
+    def acts(self, nodes: list) -> bool:
+        """Whether executing these statements may change what lies outside the scope."""
+        return any([self._acts(n, set()) for n in nodes])  # all, for `writes`
+
+    def _acts(self, n: ast.AST, inner: set[str]) -> bool:
+        """inner: names of classes, lambdas and comprehensions around the node."""
+        if isinstance(n, (FUNCTION, ast.ClassDef)):
+            found = [self._called(d, inner, False) for d in n.decorator_list]
+            for d in n.decorator_list:
+                if isinstance(d, ast.Call):
+                    given = [*d.args, *(k.value for k in d.keywords)]
+                    found += [self._acts(a, inner) for a in given]
+            if isinstance(n, FUNCTION):
+                now = [*n.args.defaults, *filter(None, n.args.kw_defaults)]
+                if self.function is not None and (self.deep or n.name in self.used):
+                    names = inner | bound_in(n)[0]
+                    found += [self._acts(x, names) for x in n.body]
+                return any(found + [self._acts(x, inner) for x in now])
+            found.append(self.effects.collects(self.module, n))
+            above = [*n.bases, *(k.value for k in n.keywords)]
+            found += [self._acts(x, inner) for x in above]
+            names = {x for s in n.body for y in own([s]) for x in _names(y)}
+            found += [self._acts(x, inner | names) for x in n.body]
+            return any(found)
+        if isinstance(n, (ast.Global, ast.Nonlocal)):
+            return isinstance(n, ast.Global)
+        if isinstance(n, ast.Raise):
+            return False
+        found = []
+        if isinstance(n, ast.Lambda):  # called with arguments that we do not know
+            return self._lambda(n, inner)
+        if isinstance(n, COMPREHENSION):
+            inner = inner | {x for y in ast.walk(n) for x in _names(y)}
+        if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call):
+            if self._new_attribute(n.value):
+                return False
+            arguments_ = [*n.value.args, *(k.value for k in n.value.keywords)]
+            trust = all(map(self._plain, arguments_))
+            found.append(self._called(n.value.func, inner, True, trust))
+            found += [self._given(a, inner) for a in arguments_]
+            return any(found + [self._acts(a, inner) for a in arguments_])
+        if isinstance(n, ast.Expr) and self._evaluates(n.value):
+            return True
+        if isinstance(n, ast.Call):
+            handed = [*n.args, *(k.value for k in n.keywords)]
+            trust = all(map(self._plain, handed))
+            found.append(self._called(n.func, inner, _unused(n), trust))
+            if not self._harmless(chain_of(n.func) or ("",), inner):
+                found += [self._given(a, inner) for a in handed]
+        if isinstance(n, (ast.Attribute, ast.Subscript)) and not isinstance(
+            n.ctx, ast.Load
+        ):
+            found.append(self._stores(n.value, inner))
+        if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name):
+            found.append(self._stores(n.target, inner))
+        found += [self._acts(c, inner) for c in ast.iter_child_nodes(n)]
+        return any(found)
+
+    def _evaluates(self, value) -> bool:
+        """Whether an expression alone is there for what its operators do."""
+        if isinstance(value, (ast.BinOp, ast.Subscript, ast.Attribute, ast.UnaryOp)):
+            return self.function is None or _root(value) not in self.local
+        return False
+
+    def _stores(self, root, inner: set[str]) -> bool:
+        """Something of `root` is changed; False where it is an object of this scope."""
+        if not isinstance(root, ast.Name):
+            chain = chain_of(root)
+            if chain and chain[0] == self.own and chain[1:2] and self._of_own(chain[1]):
+                return False
+            return not (chain and self.effects.draws(self.module, chain[0]))
+        name = root.id
+        if name in inner:
+            return True
+        if self.function is not None:
+            made = self.function.name != "__new__" and name == self.own
+            return not (made or name in self.fresh)
+        if self.effects.draws(self.module, name):
+            return False
+        if self._made_here(name):
+            self.writes.add(name)
+            return False
+        return True
+
+    def _of_own(self, attribute: str) -> bool:
+        """Whether an attribute of a new object was made by its constructor."""
+        return attribute in self.made_of_own
+
+    def _made_here(self, name: str) -> bool:
+        """Whether a global of this module is only ever bound to objects made here."""
+        bindings = self.module.binding.get(name, ())
+        nodes = [s.node for s in bindings if not isinstance(s.node, ast.AugAssign)]
+        simple = all(isinstance(n, (ast.Assign, ast.AnnAssign)) for n in nodes)
+        return bool(nodes) and simple and name in self._made(nodes)
+
+    def _lambda(self, n: ast.Lambda, inner: set[str]) -> bool:
+        names = {a.arg for a in arguments(n)}
+        defaults = [*n.args.defaults, *filter(None, n.args.kw_defaults)]
+        if any([self._acts(d, inner) for d in defaults]):
+            return True
+        before = self.local, self.fresh, self.trust
+        self.local, self.fresh = self.local | names, self.fresh | names
+        self.trust = 2
+        acts = self._acts(n.body, inner - names)
+        self.local, self.fresh, self.trust = before
+        return acts
+
+    def _new_attribute(self, call: ast.Call) -> bool:
+        """Whether it is object.__setattr__(self, ...) in a constructor."""
+        chain = chain_of(call.func) or ("",)
+        first = chain_of(call.args[0]) if call.args else None
+        return chain == ("object", "__setattr__") and first == (self.own,)
+
+    def _given(self, value, inner: set[str]) -> bool:
+        """A function that is handed to a call may be called, on what we do not know."""
+        chain = chain_of(value)
+        if chain is None or chain[0] in inner | self.local:
+            return False
+        found = self.effects.definitions(self.module, chain)
+        return any(
+            self.effects.calling(m, n, trust=2)
+            for m, n in found
+            if isinstance(n, FUNCTION)
+        )
+
+    def _called(self, callee, inner: set[str], thrown: bool, trust=False) -> bool:
+        """Whether a call acts; thrown: its result is not used."""
+        trust = 2 if self.trust == 2 else int(trust)
+        if isinstance(callee, ast.Call):  # a decorator with arguments, or f()()
+            chain = chain_of(callee.func)
+            if chain and self._outside(chain, inner):
+                return chain[-1] == "register"
+            if chain and (found := self._ours(chain, inner)) is not None:
+                return any(
+                    self.effects.calling(m, n, deep=True, trust=trust) for m, n in found
+                )
+            return True
+        chain = chain_of(callee)
+        if chain is None:
+            return self._method(callee, inner, thrown)
+        head, *rest = chain
+        if self.trust == 2 and head in inner | self.fresh:
+            return False
+        if head in inner and not rest:
+            return head not in self.local
+        if head in inner | self.local:
+            if not rest:
+                return head not in self.nested
+            if head == self.own and head:
+                return self._own_method(rest)
+            return not (head in self.fresh or rest[-1] in LOOKS | {"setter", "getter"})
+        if self._harmless(chain, inner):
+            return False
+        if self.effects.foreign(self.module, head):
+            acts = head in ACTS or chain[-1] in CHANGES or self._draws_numbers(chain)
+            return acts or (thrown and head != "print")
+        found = self._ours(chain, inner)
+        if found is not None:
+            return any(self.effects.calling(m, n, trust=trust) for m, n in found)
+        looks = bool(rest) and rest[-1] in LOOKS and not thrown
+        if looks and len(rest) == 1 and (methods := self._methods(head, rest[0])):
+            return any(self.effects.calling(m, n) for m, n in methods)
+        if rest and self.function is None and self._made_here(head):
+            if not looks:
+                self.writes.add(head)
+            return len(rest) > 1 and not looks
+        return not looks
+
+    def _own_method(self, rest: list[str]) -> bool:
+        """A constructor calls a method of the new object, or of its attribute."""
+        if len(rest) > 1:
+            return not (rest[-1] in LOOKS or self._of_own(rest[0]))
+        methods = [m for m in self.owner.body if isinstance(m, FUNCTION)]
+        found = [m for m in methods if m.name == rest[0]]
+        return not found or any(
+            self.effects.calling(self.module, m, owner=self.owner) for m in found
+        )
+
+    def _from_table(self, chain) -> bool:
+        """A function of a table like METHODS[name] is called: any that it names."""
+        bindings = self.module.binding.get(chain[0], ())
+        if chain[0] in self.local or not bindings or any(s.alias for s in bindings):
+            return True
+        found = [
+            d
+            for s in bindings
+            for c in s.free(False)
+            for d in self.effects.definitions(self.module, c)
+        ]
+        return not found or any(self.effects.calling(m, n, trust=2) for m, n in found)
+
+    def _ours(self, chain, inner) -> list | None:
+        if chain[0] in inner | self.local:
+            return None
+        return self.effects.definitions(self.module, chain) or None
+
+    def _methods(self, head: str, name: str) -> list[tuple]:
+        """The methods of that name of what a global instance of ours is made of."""
+        return [
+            (m, n)
+            for where, value in self.effects.values(self.module, (head,))
+            if isinstance(value, ast.Call)
+            for place, made in self.effects.base(where, value.func)
+            if isinstance(made, ast.ClassDef)
+            for m, n in self.effects.definitions(place, (made.name, name))
+        ]
+
+    def _draws_numbers(self, chain) -> bool:
+        """Whether a function of others advances a random state that all share."""
+        found = self.module.binding.get(chain[0], ())
+        targets = [t for s in found for t in s.imports.get(chain[0], ())]
+        words = [".".join(filter(None, t)) for t in targets]
+        path = ".".join([*words[:1], *chain[1:]]).split(".")
+        last = path[-1]
+        constructs = last[:1].isupper() or last == "default_rng"
+        return last.startswith("rand") or ("random" in path[:-1] and not constructs)
+
+    def _harmless(self, chain, inner) -> bool:
+        return chain[0] not in inner | self.local and self.effects.draws(
+            self.module, chain[0]
+        )
+
+    def _outside(self, chain, inner) -> bool:
+        """Whether a dotted name is drawing's, a builtin's or somebody else's."""
+        if chain[0] in inner | self.local:
+            return False
+        return self._harmless(chain, inner) or self.effects.foreign(
+            self.module, chain[0]
+        )
+
+    def _method(self, callee, inner, thrown: bool) -> bool:
+        """A call of what is no dotted name: a method of a result, a function in one."""
+        if isinstance(callee, ast.Subscript) and (chain := chain_of(callee.value)):
+            return self._from_table(chain)
+        if not isinstance(callee, ast.Attribute):
+            return not isinstance(callee, ast.Lambda)
+        if self.trust == 2 and not thrown:
+            return False
+        if self.trust == 2 and _root(callee) in self.local | inner:
+            return False
+        return not (
+            callee.attr in LOOKS or (self._is_fresh(callee.value) and not thrown)
+        )
+
+
+def _shared(function) -> set[str]:
+    """Arguments whose default is an object that all calls share."""
+    a = function.args
+    plain = [*a.posonlyargs, *a.args]
+    pairs = [
+        *zip(plain[::-1], a.defaults[::-1], strict=False),
+        *zip(a.kwonlyargs, a.kw_defaults, strict=True),
+    ]
+    return {x.arg for x, d in pairs if d and not isinstance(d, ast.Constant)}
+
+
+def _root(node) -> str:
+    """The name that an expression of attributes, items and calls begins with."""
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _unused(call: ast.Call) -> bool:
+    """Whether the result of a call is bound to `_` alone (marked by Effects.of)."""
+    return getattr(call, "unused", False)
+
+
+def _loaded(function) -> set[str]:
+    """Names that a function reads otherwise than to return them."""
+    returned = {
+        id(n.value) for n in ast.walk(function) if isinstance(n, ast.Return) and n.value
+    }
+    return {
+        n.id
+        for n in ast.walk(function)
+        if isinstance(n, ast.Name)
+        and isinstance(n.ctx, ast.Load)
+        and id(n) not in returned
+    }
+
+
+def _names(n: ast.AST) -> list[str]:
+    if isinstance(n, ast.arg):
+        return [n.arg]
+    if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load):
+        return [n.id]
+    return [n.name] if isinstance(n, DEFINITION) else []

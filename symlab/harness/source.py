@@ -1,0 +1,306 @@
+"""Files of Python source: where a first-party module lies, and its statements.
+
+First-party is what is neither of the standard library nor under a site-packages or
+dist-packages folder: the project, symlab wherever it is installed, `src/` on sys.path,
+editable installs. Modules are found by name without importing them.
+"""
+
+import ast
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+from hashlib import sha256
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+from symlab.harness.syntax import (
+    Chain,
+    bound_by,
+    canonical,
+    free_names,
+    is_text,
+    names_now,
+)
+
+Target = tuple[str, str | None]  # what an import binds: module, attribute or None
+
+
+class Statement:
+    """One top-level statement; an import of several names is one statement for each."""
+
+    def __init__(self, node: ast.stmt, module: "Module", alias=None):
+        self.node, self.index = node, len(module.statements)
+        self.module, self.alias = module, alias
+        self.names = [] if alias else bound_by(node)
+        self.text_only = is_text(node)
+        self._texts: dict = {}
+        self._free: dict = {}
+        self.imports = module.targets([node] if alias is None else [], at_import=True)
+        self.star: str | None = None
+        if alias is not None:
+            name, target = module.bound(node, alias)
+            self.imports = {name: [target]}
+            if alias.name == "*":
+                self.star, self.imports = target[0], {}
+        if self.text_only and self.index == 0:
+            self.names = ["__doc__"]
+        self.names = list(dict.fromkeys([*self.names, *self.imports]))
+        self.local = {} if alias else module.targets([node])  # in functions, too
+
+    def text(self, annotations: bool, docs: bool) -> str:
+        """The canonical text; of an import, what it binds."""
+        if self.alias is not None:
+            (target,) = next(iter(self.imports.values()), [(self.star, "*")])
+            return f"import {target[0]} {target[1] or ''}"
+        options = (annotations, docs)
+        if options not in self._texts:
+            self._texts[options] = canonical(self.node, *options)
+        return self._texts[options]
+
+    def free(self, annotations: bool) -> list[Chain]:
+        """The names that the statement and the functions in it use, sorted."""
+        if self.alias is not None:
+            return []
+        if annotations not in self._free:
+            self._free[annotations] = sorted(free_names(self.node, annotations))
+        return self._free[annotations]
+
+    @cached_property
+    def now(self) -> set[Chain]:
+        """The names that are looked up when the statement is executed."""
+        return set() if self.alias is not None else names_now(self.node)
+
+    @cached_property
+    def executed(self) -> list[str]:
+        """Modules that are imported when the statement is executed."""
+        return self._imported(_outside_functions([self.node]))
+
+    @cached_property
+    def loads(self) -> list[str]:
+        """Modules that the statement or a function in it imports."""
+        return self._imported(ast.walk(self.node))
+
+    def _imported(self, nodes: Iterable) -> list[str]:
+        names: list[str] = []
+        for node in nodes:
+            if not isinstance(node, (ast.Import, ast.ImportFrom)):
+                continue
+            every = [self.alias] if self.alias else node.names
+            if isinstance(node, ast.Import):
+                names += [a.name for a in every]
+            else:
+                base = self.module.absolute(node.level, node.module)
+                names += [base, *(f"{base}.{a.name}" for a in every)]
+        return names
+
+    @cached_property
+    def words(self) -> set[str]:
+        """Identifiers and attributes in the statement, and strings given to calls."""
+        found: set[str] = set()
+        for n in ast.walk(self.node):
+            if isinstance(n, ast.Name):
+                found.add(n.id)
+            elif isinstance(n, ast.Attribute):
+                found.add(n.attr)
+            elif isinstance(n, ast.Call):
+                strings = (a.value for a in n.args if isinstance(a, ast.Constant))
+                found.update(s for s in strings if isinstance(s, str))
+        return found
+
+
+class Module:
+    """The top-level statements of a file, in order, and what they bind."""
+
+    def __init__(self, name: str, path: Path | None, source: bytes, folders: tuple):
+        self.name, self.path = name, path  # no path: a folder without __init__.py
+        self.folders = folders  # where submodules lie
+        self.digest = sha256(source).hexdigest()[:16]
+        self.statements: list[Statement] = []
+        self.tree = ast.parse(source, str(path))
+        for node in self.tree.body:
+            self._read(node)
+        self.binding: dict[str, list[Statement]] = {}
+        for statement in self.statements:
+            for bound in statement.names:
+                self.binding.setdefault(bound, []).append(statement)
+        self.stars = [s for s in self.statements if s.star is not None]
+
+    def _read(self, node: ast.stmt) -> None:
+        guarded = _guarded(node)
+        if guarded is not None:
+            for other in guarded:
+                self._read(other)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            for alias in node.names:
+                self.statements.append(Statement(node, self, alias))
+        else:
+            self.statements.append(Statement(node, self))
+
+    def targets(
+        self, nodes: Iterable, at_import: bool = False
+    ) -> dict[str, list[Target]]:
+        """Every target of each imported name; at_import: not those in functions."""
+        out: dict[str, list[Target]] = {}
+        for node in _outside_functions(nodes) if at_import else _walk(nodes):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                for alias in node.names:
+                    name, target = self.bound(node, alias)
+                    out.setdefault(name, []).append(target)
+        return out
+
+    def bound(self, node, alias: ast.alias) -> tuple[str, Target]:
+        """(name that is bound, what it is bound to) of one name of an import."""
+        name = alias.asname or alias.name.split(".")[0]
+        if isinstance(node, ast.ImportFrom):
+            return name, (self.absolute(node.level, node.module), alias.name)
+        # `import a.b` binds a, and a is all that is named; a.b is executed, too
+        whole = alias.name if alias.asname else alias.name.split(".")[0]
+        return name, (whole, None)
+
+    def absolute(self, level: int, module: str | None) -> str:
+        """The absolute name of what a relative import names."""
+        if not level:
+            return module or ""
+        package = self.path is None or self.path.name == "__init__.py"
+        parts = self.name.split(".")
+        base = parts[: len(parts) - level + package]
+        return ".".join([*base, *([module] if module else [])])
+
+    @cached_property
+    def packages(self) -> set[str]:
+        """The first parts of the names of all modules imported anywhere in the file."""
+        found: set[str] = set()
+        for s in self.statements:
+            for node in ast.walk(s.node):
+                if isinstance(node, ast.Import):
+                    found.update(a.name.split(".")[0] for a in node.names)
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    found.add((node.module or "").split(".")[0])
+        return found
+
+
+_module = lru_cache(maxsize=4096)(Module)  # one parse per text of a file
+
+
+def _walk(nodes: Iterable) -> Iterator[ast.AST]:
+    for node in nodes:
+        yield from ast.walk(node)
+
+
+def _outside_functions(nodes: Iterable) -> Iterator[ast.AST]:
+    """What is executed with the statement: bodies of classes, not of functions."""
+    queue = list(nodes)
+    while queue:
+        node = queue.pop(0)
+        yield node
+        inside = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+        if not isinstance(node, inside):
+            queue.extend(ast.iter_child_nodes(node))
+
+
+def _guarded(statement) -> list[ast.stmt] | None:
+    """What an import runs of `if TYPE_CHECKING` and `if __name__ == "__main__"`: else.
+
+    None for every other statement.
+    """
+    if not isinstance(statement, ast.If):
+        return None
+    test = ast.unparse(statement.test).replace('"', "'")
+    if test in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'"):
+        return statement.orelse
+    return None
+
+
+# --- finding -------------------------------------------------------------------------
+
+STANDARD = {Path(sysconfig.get_path(k)).resolve() for k in ("stdlib", "platstdlib")}
+
+
+def third_party(folder: Path) -> bool:
+    """Whether a folder of sys.path is the standard library's or an installer's."""
+    inside = {"site-packages", "dist-packages"} & set(folder.parts)
+    return bool(inside) or folder in STANDARD or folder.name == "lib-dynload"
+
+
+class Finder:
+    """Finds first-party modules by name; `compiled` are those without source."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.home = Path(__file__).resolve().parents[2]  # the folder that holds symlab
+        self.modules: dict[str, Module | None] = {}
+        self.compiled: set[str] = set()
+
+    def module(self, name: str) -> Module | None:
+        """A first-party module by its dotted name; None for everybody else's."""
+        if name not in self.modules:
+            self.modules[name] = self._find(name)
+        return self.modules[name]
+
+    def _find(self, name: str) -> Module | None:
+        parent, _, last = name.rpartition(".")
+        if not last:
+            return None
+        if parent:
+            package = self.module(parent)
+            return self._within(name, package.folders) if package else None
+        if name == "symlab":
+            return self._within(name, (self.home,))
+        if name in sys.builtin_module_names:
+            return None
+        folders = [self.root]
+        if name not in sys.stdlib_module_names:
+            folders += [Path(p).resolve() for p in sys.path if p]
+        ours = []
+        for folder in folders:
+            if folder == self.root or not third_party(folder):
+                ours.append(folder)
+            elif _exists(folder, name):  # ours stand before it on the path
+                return self._within(name, ours, spaces=False)
+        return self._within(name, ours) or self._hooked(name)
+
+    def _within(
+        self, name: str, folders: Iterable[Path], spaces: bool = True
+    ) -> Module | None:
+        """The module in the first of the folders that has it.
+
+        spaces: whether a folder without __init__.py may be it.
+        """
+        last = name.rpartition(".")[2]
+        for folder in folders:
+            package = folder / last
+            if (path := package / "__init__.py").is_file():
+                return _module(name, path, path.read_bytes(), (package,))
+            if (path := folder / f"{last}.py").is_file():
+                return _module(name, path, path.read_bytes(), ())
+            if any((folder / f"{last}{s}").is_file() for s in EXTENSION_SUFFIXES):
+                self.compiled.add(name)
+                return None
+        if not spaces:
+            return None
+        portions = tuple(f / last for f in folders if (f / last).is_dir())
+        if any(any(p.rglob("*.py")) for p in portions):
+            return _module(name, None, b"", portions)
+        return None
+
+    def _hooked(self, name: str) -> Module | None:
+        """A module that a hook finds, as those of editable installs do."""
+        for hook in sys.meta_path:
+            if "editable" not in getattr(hook, "__module__", ""):
+                continue
+            try:
+                spec = hook.find_spec(name, None)
+            except Exception:
+                continue  # a hook of others that does not understand the question
+            origin = Path(spec.origin) if spec and spec.origin else None
+            if origin and origin.suffix == ".py" and origin.is_file():
+                folders = tuple(map(Path, spec.submodule_search_locations or ()))
+                return _module(name, origin, origin.read_bytes(), folders)
+        return None
+
+
+def _exists(folder: Path, name: str) -> bool:
+    files = [f"{name}/__init__.py", f"{name}.py"]
+    files += [f"{name}{s}" for s in EXTENSION_SUFFIXES]
+    return any((folder / f).is_file() for f in files)

@@ -1,0 +1,42 @@
+"""Edits that change what run returns change its key; edits that cannot, do not."""
+
+import pytest
+
+from symlab.harness import code
+from tests import code_edits as cases
+
+CHANGES, HARMLESS = cases.read("change"), cases.read("harmless")
+
+
+def key(root) -> str:
+    return code.reach(root, "experiments.e", ["run"]).code
+
+
+def tried(root, case):
+    """(result, key) before and after the edits of a case."""
+    files, edits = case
+    cases.write(root, files)
+    before = cases.play(root), key(root)
+    cases.edit(root, edits)
+    return before, (cases.play(root), key(root))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_edit_that_changes_the_result_changes_the_key(tmp_path, name):
+    (result, before), (other, after) = tried(tmp_path, CHANGES[name])
+    assert result != other, f"the edit changes no result: {result}"
+    assert "Error" not in result, result
+    assert before != after
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_an_edit_that_changes_no_result_keeps_the_key(tmp_path, name):
+    (result, before), (other, after) = tried(tmp_path, HARMLESS[name])
+    assert result == other
+    assert "Error" not in result, result
+    assert before == after
+
+
+def test_there_are_enough_edits():
+    assert len(CHANGES) >= 150
+    assert len(HARMLESS) >= 40
