@@ -527,8 +527,7 @@ ARMS = {  # in the order of the lower panels
     "centred_row_norm": Arm("centred exactly", plot.BLUE, "p"),
 }
 # the rules of the upper panels; lines are those of ARMS, but keys of rows count these
-CURVES = {"sgd": "--", "adamw": "--", "sign": ":"}
-CURVES |= dict.fromkeys(("row_norm", "spectral", "polargrad"), "-")
+CURVES = ("sgd", "adamw", "sign", "row_norm", "spectral", "polargrad")
 RATES = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1: "1", 2: "2", 4: "4", 8: "8"}
 TITLES = {"sensing": "matrix sensing", "embedding": "embedding", "head": "head"}
 AXES, ROTATED = Arm("axes", plot.BLUE, "s"), Arm("rotated", plot.BLACK)

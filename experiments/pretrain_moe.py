@@ -66,7 +66,7 @@ from symlab.harness import (
     stats,
     where,
 )
-from symlab.harness.estimates import Rows, name_of
+from symlab.harness.estimates import Rows, name_of, named
 from symlab.harness.race import Race
 from symlab.papers import LAU, PHI, RULES, ST_MOE, SWITCH
 
@@ -302,8 +302,8 @@ def judged(choose) -> Rows:
             steps[mine] = df.router[mine].map(chosen)
         return df[df.step == steps]
 
-    select.__doc__ = f"the seeds of the other parity choose {name_of(choose)}"
-    return FRONTIER.where(select)
+    words = f"the seeds of the other parity choose {name_of(choose)}"
+    return FRONTIER.where(named(select, words))
 
 
 def at_equal_rates(df):
@@ -501,7 +501,6 @@ A_FIFTH = float(np.log(0.8))
 LESS = "Any reduction counts; runs are paired by the seed."
 PRIOR = "This is the room of the frontier; the prototype had differences of "
 RUN, FUSED, TEXT = "2026-11-21", "2026-11-29", "2026-11-30"  # when rows were made
-AT_BEST, AT_LEAST = judged(best_loss), judged(least_load)
 EQUAL_RATES = FRONTIER.where(at_equal_rates)
 LEFT, ROW = ({"router": (rule, "adamw")} for rule in ("left_polar", "row_norm"))
 BY_CHANCE = "Two other tuning seeds may find that much more by chance."
@@ -525,7 +524,7 @@ CLAIMS = [
     less("left_polar_frontier",
         "Each at its step of least load CV within 0.02 nats of AdamW's best loss, left "
         "polar has a lower load CV than AdamW.",
-        estimate=AT_LEAST.log_ratio("load_cv", **LEFT), expected="undecided",
+        estimate=judged(least_load).log_ratio("load_cv", **LEFT), expected="undecided",
         because="Every rate of every rule is within 0.02 nats, so that each rule takes "
         "the smallest, and AdamW's smallest moves least. The load CVs were 1.02 and "
         "1.03 in the prototype, 0.92 and 1.00 in the first run.",
@@ -536,24 +535,24 @@ CLAIMS = [
     Claim("frozen_frontier",
         "A frozen router's load CV is more than a fifth below AdamW's at AdamW's step "
         "of least load CV within 0.02 nats of its best loss.",
-        estimate=AT_LEAST.log_ratio("load_cv", router=("frozen", "adamw")),
+        estimate=judged(least_load).log_ratio("load_cv", router=("frozen", "adamw")),
         below=A_FIFTH, reason="A fifth is asked; the prototype had 0.66 against 1.02."),
     Claim("frozen_loss",
         "A frozen router's loss is within 0.02 nats of AdamW's at the step of AdamW's "
         "least loss.",
-        estimate=AT_BEST.paired("val_loss", router=("frozen", "adamw")),
+        estimate=judged(best_loss).paired("val_loss", router=("frozen", "adamw")),
         above=-ROOM, below=ROOM, unit="nats", kind="equivalence",
         reason=PRIOR + "0.006."),
     *family("{rule}_loss",
         "Each at its step of least loss, {rule} and AdamW end within 0.02 nats of each "
         "other.",
-        lambda rule: AT_BEST.paired("val_loss", router=(rule, "adamw")),
+        lambda rule: judged(best_loss).paired("val_loss", router=(rule, "adamw")),
         rule={"row_norm": "row-norm", "left_polar": "left polar"},
         above=-ROOM, below=ROOM, unit="nats", kind="equivalence",
         reason=PRIOR + "0.003."),
     less("left_polar_at_best_loss",
         "Each at its step of least loss, left polar has a lower load CV than AdamW.",
-        estimate=AT_BEST.log_ratio("load_cv", **LEFT)),
+        estimate=judged(best_loss).log_ratio("load_cv", **LEFT)),
     less("left_polar_at_equal_steps",
         "At equal step lengths left polar has a lower load CV than AdamW, on average "
         "over the steps.", estimate=equal_steps("load_cv", "left_polar"),

@@ -335,3 +335,16 @@ def test_the_same_source_has_one_key_on_every_python(tmp_path):
             str(f) for f, a, b in zip(files, first, keys, strict=True) if a != b
         ]
         assert not different, f"{python} differs on {different}"
+
+
+JUDGING = ("claims", "estimates", "panels", "plot", "race", "stats", "contract")
+
+
+@pytest.mark.parametrize(
+    "name", [f.stem for f in sorted((HOME / "experiments").glob("[!_]*.py"))]
+)
+def test_judging_and_drawing_are_in_no_key(name):
+    """Selections of rows, arms and papers are made at import, and change no result."""
+    found = code.reach(HOME, f"experiments.{name}", ["run"]).definitions
+    modules = {f"symlab.harness.{m}" for m in JUDGING} | {"symlab.papers"}
+    assert not {k for k in found if k.split(":")[0] in modules}

@@ -532,12 +532,12 @@ def reach(
         with (root / name).open("rb") as file:
             digest = sha256(file.read()).hexdigest()[:12]
         definitions[f"data:{name}"] = digest
-    packages = {p for m in modules for p in m.packages if p not in stdlib_module_names}
-    ours = {p for p in packages if not p or finder.module(p)}
+    packages = set().union(*(m.packages for m in modules)) - stdlib_module_names
+    packages = {p for p in packages if p and not finder.module(p)}
     return Reached(
         definitions,
         files,
-        tuple(sorted(packages - ours)),
+        tuple(sorted(packages)),
         tuple(sorted(finder.compiled)),
     )
 

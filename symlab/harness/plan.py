@@ -62,11 +62,14 @@ class Plan:
         """
         words = [part.split(" ", 1) for part in (made_with or "").split(", ") if part]
         there = {name: version for name, *rest in words for version in rest}
-        found = []
-        for name, here in self.experiment.reached.versions.items():
-            before = there.get(name, "of an unknown version")
-            if before.split("+")[0] != here.split("+")[0]:
-                found.append(f"made with {name} {before}, here {here}")
+        here = self.experiment.reached.versions
+        found = [
+            f"made with {name} {there[name]}, here {version}"
+            for name, version in here.items()
+            if name in there and there[name].split("+")[0] != version.split("+")[0]
+        ]
+        if unknown := sorted(here.keys() - there.keys()):
+            found.append(f"made with unknown versions of {', '.join(unknown)}")
         return found
 
     def describe(self) -> str:
@@ -78,9 +81,8 @@ class Plan:
             tail = f" and {more} more" if more > 0 else ""
             line += f"\n    stale because of {', '.join(self.reasons[:4])}{tail}"
         if self.upgrades:
-            said = (
-                "so these rows are stale" if self.strict else "STRICT=1 runs them anew"  # noqa: E501
-            )
+            stale = "so these rows are stale"
+            said = stale if self.strict else "STRICT=1 runs them anew"
             line += f"\n    {'; '.join(self.upgrades[:6])} ({said})"
         if unseen := self.experiment.reached.compiled:
             line += (
