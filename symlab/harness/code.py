@@ -48,6 +48,7 @@ class _Reach:
         self.finder, self.effects, self.reads = finder, effects, reads
         self.config = config  # the module whose class Config is special
         self.texts: dict[str, dict] = {}  # 'module:name' -> {index: text}
+        self.written: dict[Statement, str] = {}  # what `_text` has written
         self.found: set[str] = set()  # what the code reached so far reads
         self.seen: set = set()
         self.loaded: dict[str, None] = {}
@@ -321,6 +322,11 @@ class _Reach:
     # --- texts ---
 
     def _text(self, module: Module, s: Statement) -> str:
+        if s not in self.written:
+            self.written[s] = self._write(module, s)
+        return self.written[s]
+
+    def _write(self, module: Module, s: Statement) -> str:
         """The statement, and of the names it looks up which of their values it sees."""
         options = ("annotations" in self.reads, "docs" in self.reads)
         if s.alias is not None:

@@ -112,7 +112,8 @@ def make(
     store = Store(project.results / scale, name)
     plan = Plan(experiment, scale, store, configs, store.read(), strict=strict)
     _classify(plan, fresh)
-    _estimate(plan, project)
+    if plan.todo:
+        _estimate(plan, project)
     return plan
 
 
