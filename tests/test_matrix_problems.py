@@ -200,7 +200,7 @@ def test_rows_come_in_the_order_of_their_configs():
 
 
 def sweep_rows():
-    """A made-up sweep: AdamW is best at rate .2, row_norm at .4."""
+    """A made-up sweep: AdamW is best at rate 0.2, row_norm at 0.4."""
     import pandas as pd
 
     best = {"adamw": 0.2, "adamw_95": 0.1, "row_norm": 0.4}

@@ -113,7 +113,7 @@ def test_lms_theory_is_the_mean_of_many_runs():
 
 
 def planted(fall: float, lose: tuple) -> pd.DataFrame:
-    """Rows in which the arms `lose` go from .2 to 1, and mirrors near by `fall`."""
+    """Rows in which the arms `lose` go from 0.2 to 1, and mirrors near by `fall`."""
     rows = []
     for c in plasticity.sweep("quick"):
         tasks = np.arange(c.tasks)

@@ -424,7 +424,7 @@ def test_the_start_updates_matrices_by_polar_factors():
         group["lr"] = 0.1
     for name, w in weights.items():
         parts = w.chunk(3, 1) if name.startswith("qkv") else [w]
-        # each with singular values from 1 to .2, and of another size than the next
+        # each with singular values from 1 to 0.2, and of another size than the next
         uneven = [
             10.0**-i * uneven_of(part, seed=i).detach() for i, part in enumerate(parts)
         ]

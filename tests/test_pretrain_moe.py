@@ -193,7 +193,7 @@ COLUMNS += ("router_shift", "router_moved", "z_loss", "load_cv")
 
 
 def rows(seeds=range(4)) -> pd.DataFrame:
-    """A made-up sweep: load CV is SLOPE x (place of the step) x exp(.1 seed)."""
+    """A made-up sweep: load CV is SLOPE x (place of the step) x exp(0.1 seed)."""
     found = []
     for c in moe.sweep("quick"):
         if c.seed not in seeds:

@@ -172,7 +172,7 @@ def test_more_steps_give_the_losses_of_one_run(decay, tmp_path, monkeypatch):
 
 
 def test_more_steps_are_refused_where_rates_had_fallen(tmp_path, monkeypatch):
-    """Of 12 steps with a decay of .4 the first lower rate is in step 8."""
+    """Of 12 steps with a decay of 0.4 the first lower rate is in step 8."""
     options = {"path": tmp_path / "run", "save_every": 9}
     killed_at(10, monkeypatch, DENSE, text(), RECIPE, ADAMW, **options)
     words = "is at step 9, and from step 8 on its rates were those of steps = 12"

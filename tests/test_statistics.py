@@ -104,7 +104,7 @@ def test_verdicts(low, high, criterion, expected):
 
 
 def test_undecided_says_how_many_more_seeds():
-    # half width 1 at distance .5: four times the runs are needed, fifteen more than 5
+    # half width 1 at distance 0.5: four times the runs are needed, fifteen more than 5
     assert "about 15 more seeds" in verdict(-0.5, 1.5, above=0).note
     assert verdict(-1.0, 1.0 + 1e-9, above=0).note == "seeds will not decide"
 

@@ -194,7 +194,7 @@ def test_kaon_acts_on_singular_values_as_its_chaotic_map():
     for update in (kaon(x), kaon(x.T)):
         found = np.linalg.svd(update.numpy(), compute_uv=False)
         np.testing.assert_allclose(np.sort(found), np.sort(s) / 1.175, rtol=1e-10)
-    # of size .43 in the mean and never above 1
+    # of size 0.43 in the mean and never above 1
     found = torch.linalg.svdvals(kaon(gradient((64, 256))))
     assert found.max() < 1
     assert 0.3 < found.mean() < 0.55

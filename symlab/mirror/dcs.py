@@ -31,7 +31,7 @@ gradient by its own size, up to their eps:
          With eps=1 on u and w it is SGD's: decay_groups(model, 0.1, eps=1.0, lr=1.0).
   Adam   its decay is part of the gradient, so that the minimum is the right one, but s
          does not stay at 0: in full batch it bursts out again and again, up to 1e-6 at
-         lr .001 and 1e-3 at lr .1.
+         lr 0.001 and 1e-3 at lr 0.1.
 
 Precision. theta is computed in float32, or in float64 where the parameter or A is in
 float64, also under autocast and for half-precision parameters, and is rounded to the

@@ -7,20 +7,20 @@ for the same parameters. It removes all mirrors of a countable set (permutations
 flips, rescalings); the continuum of rotations needs unequal decay, `penalty`, too.
 
 Source: Ziyin, Xu, Chuang, "Remove Symmetries to Control Model Expressivity and Improve
-Optimization" (syre). Its default theta_0 has standard deviation .01/sqrt(d), d the
+Optimization" (syre). Its default theta_0 has standard deviation 0.01/sqrt(d), d the
 fan-in. That removes the mirrors exactly, but the place that decay leads to is still
 next to them: a network whose weights are a hundredth of the usual ones. Ours draws
 theta_0 like the parameter at its initialisation. Measured, with plain weight decay /
-the paper's scale / ours / scale=.3:
-  u*v, a new teacher every 600 steps (40 inputs, initial deviation .2, lr and decay .02,
-         excess loss of the last 3 of 30 tasks; of the first 3: .09 to .13):
-         .86 / .38 / .08 / .07
-  tanh   8-24-3, decay .03: least singular value of the first layer relative to the
-         largest 2e-4 / 5e-3 / .24 / .25; distinct neurons of 24: 7 / 23 / 24 / 24
-  relu   the same: distinct 14 / 18 / 24 / 24, training loss .33 / .28 / .23 / .18
-  batch norm (digits, decay 5e-3): training loss .020 / .021 / .013 / .027
-  a pre-norm transformer of two blocks (copying backwards, AdamW, decay .1): loss
-         .0079 / .0081 / .0063 / .0078
+the paper's scale / ours / scale=0.3:
+  u*v, a new teacher every 600 steps (40 inputs, initial deviation 0.2, lr and decay
+         0.02, excess loss of the last 3 of 30 tasks; of the first 3: 0.09 to 0.13):
+         0.86 / 0.38 / 0.08 / 0.07
+  tanh   8-24-3, decay 0.03: least singular value of the first layer relative to the
+         largest 2e-4 / 5e-3 / 0.24 / 0.25; distinct neurons of 24: 7 / 23 / 24 / 24
+  relu   the same: distinct 14 / 18 / 24 / 24, training loss 0.33 / 0.28 / 0.23 / 0.18
+  batch norm (digits, decay 5e-3): training loss 0.020 / 0.021 / 0.013 / 0.027
+  a pre-norm transformer of two blocks (copying backwards, AdamW, decay 0.1): loss
+         0.0079 / 0.0081 / 0.0063 / 0.0078
 """
 
 from numbers import Real
@@ -59,11 +59,11 @@ def remove_symmetries(
 
     scale: None draws theta_0 like the parameter itself: a Gaussian with the mean and
     the standard deviation of its entries, so that decay leads to a random network as
-    expressive as the one that it started from. The deviation is at least .1 of the
-    mean: gains that are all 1 get 1 + .1 N(0, 1), and decay does not switch a layer
+    expressive as the one that it started from. The deviation is at least 0.1 of the
+    mean: gains that are all 1 get 1 + 0.1 N(0, 1), and decay does not switch a layer
     off. Tensors that are all zero, as biases, get 'paper'.
     A number draws N(0, scale^2) for every parameter. 'paper' is the default of the
-    paper, N(0, (.01/sqrt(d))^2), with d the fan-in, the number of entries of one row.
+    paper, N(0, (0.01/sqrt(d))^2), with d the fan-in, the number of entries of one row.
     It breaks every mirror, but decay still leads next to it.
     seed: of the draws, which do not depend on the device.
 

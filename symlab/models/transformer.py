@@ -353,7 +353,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def initialise(self, draws: torch.Generator) -> None:
-        """Weights, sinks and the router's bias N(0, .02), other biases 0, gains 1.
+        """Weights, sinks and the router's bias N(0, 0.02), other biases 0, gains 1.
 
         Drawn on the CPU in float32 in the order of parameters, so that they are the
         same on all devices. Also fills the tables, which `to_empty` leaves unset.

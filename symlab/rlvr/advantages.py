@@ -221,7 +221,7 @@ def agrae(
 ):
     """DDAS, then ASS, on the advantage of the base; the objective stays the base's.
 
-    alpha is 1 for MATH, .5 for Geo3K and the medical data of the paper.
+    alpha is 1 for MATH, 0.5 for Geo3K and the medical data of the paper.
     """
     omega = _omega(omega, rewards)
     refocused = _refocused(rewards, omega, _base(rewards, base, std))

@@ -37,7 +37,7 @@ def price(load: Tensor, phi: str = "entropy") -> Tensor:
 class PhiBalancing(torch.nn.Module):
     """The loss of one router; `load` (E,) is its state, all zero at first.
 
-    rate: eta of the running mean (.01 in the paper). weight: lambda, in units of the
+    rate: eta of the running mean (0.01 in the paper). weight: lambda, in units of the
     loss. With the Euclidean potential the price starts at zero and grows over 1/rate
     steps; with the entropy the start only shifts it. Each process of a distributed run
     has the mean of its own batch. Do not recompute it in a checkpointed block: each

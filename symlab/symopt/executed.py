@@ -69,7 +69,7 @@ def executed_hybrid(
     side: None is their default, the Gram iteration in `dtype`, which takes the smaller
     side and has by then divided the rows by their common norm: nu is too small by it,
     m^(1/2) for m rows. Its polynomials are applied to x here, not to the Gram matrix:
-    equal up to float16's rounding, some .3 %. 'left' and 'right' are their other
+    equal up to float16's rounding, some 0.3 %. 'left' and 'right' are their other
     backend, with the absolute damping and the stated nu. coupled: a stack of experts
     shares one nu, summed.
     """

@@ -7,7 +7,7 @@ Every way is scale invariant, maps zero to zero, and leaves its input alone. Dir
 of lost rank are zero with qdwh and svd, damped with inverse_sqrt, and of the size of
 rounding, amplified a thousandfold, with the iterations.
 
-  newton_schulz   Keller Jordan's quintic, five steps: singular values in [.68, 1.13]
+  newton_schulz   Keller Jordan's quintic, five steps: singular values in [0.68, 1.13]
                   (https://kellerjordan.github.io/posts/muon)
   polar_express   the minimax sequence of Amsel et al. (arXiv 2505.16932)
   gram            polar_express on the Gram matrix of the smaller side: fewer flops
