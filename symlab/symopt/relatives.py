@@ -279,9 +279,9 @@ def normuon(
     second (..., m, 1) averages the mean square of each row's entries, with rate
     1 - beta2 from zero; rows are divided by its root plus eps, and the whole is scaled
     to the Frobenius norm 0.2 (m n)^(1/2): entries as large as AdamW's (arXiv
-    2510.05491, Algorithm 1). That norm is set anew each step, so the statistic needs no correction
-    of its start. Rows that are rounding of the longest are zero: division by their own
-    length would blow them up.
+    2510.05491, Algorithm 1). That norm is set anew each step, so the statistic needs no
+    correction of its start. Rows that are rounding of the longest are zero: division by
+    their own length would blow them up.
     """
     _check(update, "NorMuon's statistic")
     if not (0 <= beta2 < 1 and eps >= 0):
