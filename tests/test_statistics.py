@@ -77,7 +77,8 @@ def test_mean_moves_and_scales_with_the_sample(x, shift, scale):
 
 
 def verdict(low, high, n=5, **criterion):
-    interval = Interval((low + high) / 2, low, high, n)
+    value = 0.0 if high == math.inf else (low + high) / 2  # one run: no interval
+    interval = Interval(value, low, high, n)
     claim = Claim("c", "s", "p", lambda df: interval, reason="r", **criterion)
     return judge("e", claim, pd.DataFrame({"y": [1]}))
 
@@ -96,7 +97,7 @@ def verdict(low, high, n=5, **criterion):
         (-1, 3, {"above": -2, "below": 2}, "undecided"),
         (3, 4, {"above": -2, "below": 2}, "failed"),
         (-math.inf, math.inf, {"above": 0}, "undecided"),
-        (math.nan, math.nan, {"above": 0}, "undecided"),
+        (math.nan, math.nan, {"above": 0}, "error"),
     ],
 )
 def test_verdicts(low, high, criterion, expected):
@@ -114,6 +115,8 @@ def test_a_claim_that_cannot_fail_is_refused():
         Claim("c", "s", "p", lambda df: None, reason="r")
     with pytest.raises(ValueError, match="say why"):
         Claim("c", "s", "p", lambda df: None, reason="r", above=0, expected="failed")
+    with pytest.raises(ValueError, match="use one of held, failed, undecided$"):
+        Claim("c", "s", "p", lambda df: None, reason="r", above=0, expected="error")
 
 
 @pytest.mark.parametrize(
@@ -123,11 +126,13 @@ def test_a_claim_that_cannot_fail_is_refused():
         lambda df: stats.paired(df, "y", "arm", "a", "b"),
     ],
 )
-def test_an_estimate_that_cannot_be_made_is_undecided_and_says_why(estimate):
-    claim = Claim("c", "s", "p", estimate, reason="r", above=0)
+def test_an_estimate_that_cannot_be_made_is_an_error_and_never_as_expected(estimate):
+    undecided = {"expected": "undecided", "because": "b"}
+    claim = Claim("c", "s", "p", estimate, reason="r", above=0, **undecided)
     frame = pd.DataFrame({"y": [1.0], "arm": ["a"], "seed": [0]})
     found = judge("e", claim, frame)
-    assert found.verdict == "undecided"
+    assert found.verdict == "error"
+    assert not found.as_expected
     assert "could not be made" in found.note
 
 

@@ -3,7 +3,8 @@
 The threshold and its reason stand in the experiment file before the run. The verdict is
   held       the whole interval lies where the claim says,
   failed     the whole interval lies outside,
-  undecided  the interval straddles the threshold: about n more seeds would decide.
+  undecided  the interval straddles the threshold: about n more seeds would decide,
+  error      the estimate could not be made, or is not finite; never as expected.
 Equality is claimed with both `above` and `below`: the interval must fit between them
 (an equivalence test), a large p-value shows nothing.
 """
@@ -17,7 +18,7 @@ import pandas as pd
 from symlab.harness import stats
 from symlab.harness.stats import Interval
 
-VERDICTS = ("held", "failed", "undecided")
+VERDICTS = ("held", "failed", "undecided", "error")
 ORIGINS = ("paper", "ours", "control", "protocol", "oracle")
 KINDS = ("effect", "equivalence", "identity", "precondition")
 WRITTEN = ("before", "after")
@@ -82,8 +83,8 @@ class Claim:
             refuse("needs `reason`: why this threshold and no other")
         if self.above == -math.inf and self.below == math.inf:
             refuse("needs `above` or `below`: a claim that cannot fail says nothing")
-        if self.expected not in VERDICTS:
-            refuse(f"expects {self.expected!r}: use one of {', '.join(VERDICTS)}")
+        if self.expected not in VERDICTS[:3]:
+            refuse(f"expects {self.expected!r}: use one of {', '.join(VERDICTS[:3])}")
         if self.expected != "held" and not self.because:
             refuse("is not expected to hold: say why in `because`")
         if not self.origin:
@@ -134,9 +135,8 @@ class Verdict:
         return self.verdict == self.claim.expected
 
     def line(self) -> str:
-        mark = {"held": "held     ", "failed": "FAILED   "}.get(
-            self.verdict, "undecided"
-        )
+        marks = {"held": "held", "failed": "FAILED", "error": "ERROR"}
+        mark = f"{marks.get(self.verdict, 'undecided'):9}"
         c = self.claim
         text = (
             f"{mark}  {c.name}: {self.interval or 'no estimate'}, claimed {c.criterion}"
@@ -180,7 +180,7 @@ class Verdict:
 
 
 def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
-    """The verdict of one claim; an estimator that raises leaves it undecided."""
+    """The verdict of one claim; an estimator that raises makes it an error."""
     if df.empty:
         return Verdict(experiment, claim, "undecided", None, "no rows yet")
     try:
@@ -188,10 +188,10 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
     except Exception as error:  # one bad estimator must not hide the other claims
         what = f"{type(error).__name__}: {error}".split("\n")[0]
         note = f"the estimate could not be made ({what})"
-        return Verdict(experiment, claim, "undecided", None, note)
+        return Verdict(experiment, claim, "error", None, note)
     if not math.isfinite(interval.value):
         return Verdict(
-            experiment, claim, "undecided", interval, "the estimate is not finite"
+            experiment, claim, "error", interval, "the estimate is not finite"
         )
     if interval.low > claim.above and interval.high < claim.below:
         return Verdict(experiment, claim, "held", interval)

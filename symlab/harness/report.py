@@ -21,7 +21,7 @@ img { width: 100%; height: auto } h1, h2, h3 { line-height: 1.2 }
 table { border-collapse: collapse; font-size: 0.85rem; width: 100% }
 td, th { padding: 0.3rem 0.5rem; border-bottom: 1px solid #ddd; text-align: left;
          vertical-align: top }
-.held { color: #00664b } .failed { color: #b03000; font-weight: bold }
+.held { color: #00664b } .failed, .error { color: #b03000; font-weight: bold }
 .undecided { color: #7a6000 } small, pre { color: #555 } pre { white-space: pre-wrap }
 </style>
 <h1>symlab, {{ scale }} scale</h1>
