@@ -29,7 +29,7 @@ FLAGS = $(JUDGE) $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEN
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
-.PHONY: help figures $(FIGURES) test lint status claims report reference bench clean
+.PHONY: help figures $(FIGURES) test test-long lint status claims report reference bench clean
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -9; echo "figures: $(FIGURES)"
 
@@ -52,7 +52,10 @@ reference: figures
 	@$(PY) -m symlab reference --scale $(SCALE)
 
 test: $(READY)
-	@$(PY) -m pytest -n 2 --dist loadfile
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-long: $(READY)
+	@SYMLAB_NETWORKS=500 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m ""
 
 lint: $(READY)
 	@$(PY) -m ruff check .

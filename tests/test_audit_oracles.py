@@ -113,7 +113,9 @@ def make(name: str) -> tuple[nn.Module, int]:
     }[name]()  # fmt: skip
 
 
-NETWORKS = ("resnet18", "vgg11_bn", "mobilenet_v3_small", "densenet", "resnet50")
+SLOW = ("vgg11_bn", "mobilenet_v3_small")
+LONG = [pytest.param(n, marks=pytest.mark.long) for n in SLOW]
+NETWORKS = ("resnet18", "densenet", "resnet50", *LONG)
 
 
 @pytest.mark.filterwarnings("ignore")
