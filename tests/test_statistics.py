@@ -110,6 +110,12 @@ def test_undecided_says_how_many_more_seeds():
     assert verdict(-1.0, 1.0 + 1e-9, above=0).note == "seeds will not decide"
 
 
+def test_more_outcomes_are_counted_by_the_exact_interval():
+    """None of 16 leaves a tenth open; none of 36 does not: 1 - 0.025^(1/36) = 0.097."""
+    assert stats.more_runs(stats.fraction([False] * 16), 0.1) == 20
+    assert stats.more_runs(stats.fraction([True, False] * 8), 0.5) is None
+
+
 def test_a_claim_that_cannot_fail_is_refused():
     with pytest.raises(ValueError, match="cannot fail"):
         Claim("c", "s", "p", lambda df: None, reason="r")

@@ -58,7 +58,12 @@ def fraction(outcomes, level: float = LEVEL) -> Interval:
     none of 16 gives [0, 0.206].
     """
     x = np.asarray(outcomes, bool)
-    n, k, tail = len(x), int(x.sum()), (1 - level) / 2
+    return _clopper_pearson(int(x.sum()), len(x), level)
+
+
+def _clopper_pearson(k: int, n: int, level: float = LEVEL) -> Interval:
+    """k of n outcomes are true."""
+    tail = (1 - level) / 2
     low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
     high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
     return Interval(k / n, low, high, n, "binomial")
@@ -87,10 +92,22 @@ def band(sample) -> tuple[float, float]:
 def more_runs(interval: Interval, threshold: float) -> int | None:
     """About how many more runs would move the interval off the threshold.
 
-    None where that cannot be known, or is out of reach: more than REACH.
+    None where that cannot be known, or is out of reach: more than REACH. Of a fraction
+    it is found by the exact interval of more runs with the same fraction.
     """
+    if interval.method == "binomial":
+        return _more_outcomes(interval, threshold)
     distance, half = abs(interval.value - threshold), (interval.high - interval.low) / 2
     if interval.n < 2 or distance == 0 or not math.isfinite(half):
         return None
     needed = math.ceil(interval.n * (half / distance) ** 2)
     return max(needed - interval.n, 1) if needed < REACH else None
+
+
+def _more_outcomes(interval: Interval, threshold: float) -> int | None:
+    for more in range(1, REACH):
+        n = interval.n + more
+        found = _clopper_pearson(round(interval.value * n), n)
+        if not found.low <= threshold <= found.high:
+            return more
+    return None
