@@ -983,7 +983,7 @@ NOTHING = "Any difference counts, since the runs are paired by seed."
 ALL_SEEDS = "The order must hold in every seed, and any difference counts."
 SAME = (
     "In expectation an asymmetric estimator reweights prompts and does no more. A "
-    "tenth is small against the 0.7 and 1.2 that the two clips make of the ratios."
+    "tenth is small beside the entropy ratios of 0.7 and 1.2 under both clips."
 )
 
 
@@ -1082,14 +1082,14 @@ CLAIMS = [
         "test entropy.", origin="control", kind="equivalence",
         estimate=entropy(ND, "high clip"), above=0.9, below=1.1, reason=SAME),
     definition("positives_are_not_clipped_low",
-        "The low clip never acts on PSR, which has no negative advantages, from step 5 "
-        "on in any study.",
+        "Under PSR, which trains on correct samples alone, no token is clipped at the "
+        "lower bound of the PPO ratio, in any study at any logged step from step 5 on.",
         estimate=where(method="psr").worst(
             named("clip_low_mean", "fraction of tokens clipped low")),
         reason="By definition the low clip acts on negative advantages alone."),
     definition("negatives_are_not_clipped_high",
-        "The high clip never acts on NSR, which has no positive advantages, from step "
-        "5 on in any study.",
+        "Under NSR, which trains on wrong samples alone, no token is clipped at the "
+        "upper bound of the PPO ratio, in any study at any logged step from step 5 on.",
         estimate=where(method="nsr").worst(
             named("clip_high_mean", "fraction of tokens clipped high")),
         reason="By definition the high clip acts on positive advantages alone."),

@@ -423,13 +423,15 @@ CLAIMS = [
         estimate=largest(MOTION, "limit_1_error",
                          "error of dlog pi / eta of an unsampled trajectory")),
     limit("root_of_a_tree_rests",
-        "With a softmax per prefix unsampled tokens at the root do not move under "
-        f"{SYMMETRIC_NAMES}.", place=TWO,
+        "In a tree of tokens with one softmax for each prefix, a step of "
+        f"{SYMMETRIC_NAMES} leaves the logits of unsampled first tokens unchanged.",
+        place=TWO,
         estimate=largest(TREE.where(method=SYMMETRIC), "root",
                          "|dh| / eta of an unsampled token at the root")),
     moves("deeper_tokens_move",
-        "Under GRPO with a softmax per prefix the largest motion of an unsampled token "
-        "below the root is above 0.1 eta, in the mean over seeds.", place=TWO,
+        "In a tree of tokens with one softmax for each prefix, a step of GRPO of rate "
+        "eta moves the logit of some unsampled token after the first by more than 0.1 "
+        "eta, in the mean over seeds.", place=TWO,
         estimate=TREE.where(method="grpo").mean(
             named("deeper", "the largest |dh| / eta of an unsampled deeper token")),
         above=0.1,

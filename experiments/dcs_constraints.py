@@ -669,8 +669,9 @@ CLAIMS = [
                   "of 200,000 steps only, and one of 48 was 0.059 off; an excursion "
                   "may last as long, so the second half of the steps is asked for"),)),
     near_mirror("second_order_errs",
-        "At a learning rate of 0.1 the measured critical decay of SGD exceeds the root "
-        "of the second-order exponent by more than a grid step of 0.05, in the mean.",
+        "At a learning rate of 0.1 the measured critical decay of SGD exceeds the one "
+        "predicted by the second-order expansion of the Lyapunov exponent by more than "
+        "0.05, the step of the grid, in the mean over seeds.",
         origin="control", estimate=FASTEST.mean(EXCESS), above=STEP,
         reason="A grid step is the bound that the exact exponent keeps: the "
         "measurement can tell the two theories apart."),

@@ -486,13 +486,14 @@ CLAIMS = [
         below=1e-5,
         reason="A step of 0.001 errs by 1e-6 q/12, and rounding by 1e-10."),
     ziyin("two_minima_become_one",
-        "Along s the loss has two minima at weight decays of 0.25 to 0.9 of the signal "
-        "-h, and one at 1.1 to 2 of it, in every run.",
+        "Along the Hessian's lowest direction off the mirror, of eigenvalue h < 0, the "
+        "loss has two minima at weight decays of 0.25 to 0.9 of -h and one at 1.1 to 2 "
+        "of -h, in every run.",
         place="figure 2", estimate=ALL.worst(_miscounted), below=0.5, unit="minima",
         reason="No run may differ at any of the eight decays, from 0.9 to 1.1 of -h."),
     Claim("minima_merge_at_h",
-        "The two minima of the loss along s merge at weight_decay = -h, to 1 %, in "
-        "every run.",
+        "The two minima of the loss along the Hessian's lowest direction off the "
+        "mirror merge at a weight decay of minus its eigenvalue, to 1 %, in every run.",
         origin="ours", kind="equivalence",
         place="h from the Hessian, the minima from the loss",
         estimate=ALL.worst(named("abs(critical_ratio - 1)",

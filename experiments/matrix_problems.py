@@ -772,16 +772,16 @@ CLAIMS = [
         written="after",
         history=((DAY, "10 % became 0.1 % after the first run, which found 6e-8"),)),
     Claim("centred_heads_do_not_drift",
-        "Under both centred row-norms the mean row of the head stays below 0.01 of its "
-        "root mean square row, in every run.",
+        "Under the row-norm rules centred twice or exactly, the norm of the head's "
+        "mean row is below 1 % of the root mean square norm of its rows, in every run.",
         paper=papers.LAU, place="the shift symmetry", kind="identity",
         estimate=where(rule=("twice_centred", "centred_row_norm")).worst(DRIFT),
         below=1e-2,
         reason="1 % of a row is allowed: the exact rule stops after twenty steps of "
         "its iteration."),
     Claim("plain_heads_drift",
-        "Under tuned uncentred row-norm the mean row of the head grows to more than "
-        "0.1 of its root mean square row.",
+        "Under tuned row-norm without centring the norm of the head's mean row grows "
+        "to more than 0.1 of the root mean square norm of its rows.",
         place="as in trials with small language models",
         estimate=TUNED.where(study="head", rule="row_norm").mean(DRIFT),
         above=0.1, reason="A tenth of a row is ten times what centred rules may have."),

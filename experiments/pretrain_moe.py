@@ -522,12 +522,12 @@ CLAIMS = [
         reason="Neither rate may be the first or last of its grid."),
     # --- the frontier
     less("left_polar_frontier",
-        "Each at its step of least load CV within 0.02 nats of AdamW's best loss, left "
-        "polar has a lower load CV than AdamW.",
+        "Each rule at the step of least load CV among those whose loss is within 0.02 "
+        "nats of AdamW's best: left polar's load CV is lower than AdamW's.",
         estimate=judged(least_load).log_ratio("load_cv", **LEFT), expected="undecided",
-        because="Every rate of every rule is within 0.02 nats, so that each rule takes "
-        "the smallest, and AdamW's smallest moves least. The load CVs were 1.02 and "
-        "1.03 in the prototype, 0.92 and 1.00 in the first run.",
+        because="Every step of every rule qualifies, so that each takes its smallest, "
+        "where AdamW moves the router least. The load CVs of left polar and AdamW were "
+        "1.02 and 1.03 in the prototype, and 0.92 and 1.00 in the first run.",
         history=((FUSED, "expected verdict from undecided to failed: AdamW's fused "
                   "kernel moved the interval from [-0.010, 0.139] to [0.000, 0.138]"),
                  (TEXT, "expected verdict back to undecided: the interval is [-0.060, "
@@ -658,10 +658,11 @@ CLAIMS = [
             "z_loss", auxiliary=("balance and z", "balance")),
         below=A_FIFTH, reason="A fifth is asked; the prototype went from 8.0 to 5.3."),
     Claim("centring_cancels_the_z_loss",
-        "Under centred rules, at a step of 0.008, the z-loss beside the load-balancing "
-        "loss lowers the mean squared logsumexp of router logits by less than 5 %.",
+        "At a step of 0.008, adding the z-loss to the load-balancing loss lowers the "
+        "mean squared logsumexp of the logits of 16 experts by less than 5 % under "
+        "each centred rule.",
         place="the logsumexp is at least the mean logit plus log E", kind="equivalence",
         estimate=centred_z_loss, above=-0.05,
-        reason="With a mean logit of 0 the least is log(16)^2 = 7.7, and the value is "
-        "8.0 without the z-loss: a fall of at most 4 % is possible."),
+        reason="It is 8.0 without the z-loss and cannot fall below log(16)^2 = 7.7 "
+        "while the mean logit is 0: a fall of at most 4 % is possible."),
 ]  # fmt: skip

@@ -400,10 +400,10 @@ CLAIMS = [
         "0.05.",
         paper=ZIYIN, place="section on SGD near the mirror; exact exponent ours",
         estimate=_theory_gap, above=-0.05, below=0.05, kind="equivalence",
-        reason="In T steps exponents below log(1e8)/2T in size do not show. At lr 0.02 "
-        "these are those of 0.09 of the weights, and half of that is allowed. Below "
-        "0.02 they are most of all that are predicted, and the figure shows that the "
-        "theory is ahead.", written="after",
+        reason="T steps are too few to show exponents smaller than log(1e8)/2T. At a "
+        "rate of 0.02 these are the exponents of 9 % of the weights, and half of that "
+        "is allowed. Below 0.02 most predicted collapses need more steps than were "
+        "run.", written="after",
         history=(("2026-11-21", "|w| < 1e-10 took the place of 1e-4, below which 0.43 "
                   "of the weights were against 0.36 predicted: some visit and return"),
                  )),

@@ -139,6 +139,7 @@ def test_estimates_print_quantity_comparison_and_conditions():
     ("make", "message"),
     [
         (lambda: where(arm="c").mean("y"), "no row is left where arm = c"),
+        (lambda: where(amr="a").mean("y"), "unknown column 'amr': did you mean arm"),
         (lambda: where("level > 5").worst("y"), "no row is left where level > 5"),
         (lambda: where().paired("y", arm=("a", "z")), "no run has arm = z"),
         (
@@ -237,6 +238,7 @@ def test_a_claim_says_where_it_comes_from():
     ("fields", "message"),
     [
         ({"above": -math.inf}, "cannot fail"),
+        ({"above": -0.5, "below": -0.6}, "no number is both"),
         ({"reason": ""}, "needs `reason`"),
         ({"estimate": None}, "needs `estimate`"),
         ({"expected": "true"}, "use one of held"),

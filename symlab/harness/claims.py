@@ -83,6 +83,8 @@ class Claim:
             refuse("needs `reason`: why this threshold and no other")
         if self.above == -math.inf and self.below == math.inf:
             refuse("needs `above` or `below`: a claim that cannot fail says nothing")
+        if not self.above < self.below:
+            refuse(f"asks for > {self.above:g} and < {self.below:g}: no number is both")
         if self.expected not in VERDICTS[:3]:
             refuse(f"expects {self.expected!r}: use one of {', '.join(VERDICTS[:3])}")
         if self.expected != "held" and not self.because:

@@ -78,7 +78,7 @@ def arrow_of(value) -> pa.DataType:
 
 
 def check_text(name: str, text: str) -> None:
-    """A TypeError where a text has half of a surrogate pair, which no file can hold."""
+    """Raise TypeError if the text holds a lone surrogate, which no file can store."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -78,7 +78,10 @@ class Effects:
         return scope.acts([s.node]), scope.writes
 
     def definitions(self, module: Module, chain: tuple) -> list[tuple]:
-        """[(module, node)] of what a dotted name is bound to; [] where unknown."""
+        """The functions and classes that a dotted name may be bound to, [] if unknown.
+
+        Each is a pair (module, node).
+        """
         found = self._definitions(module, chain, set())
         return [(m, n) for m, n in found if isinstance(n, DEFINITION)]
 

@@ -23,6 +23,7 @@ import pandas as pd
 
 from symlab.harness import stats
 from symlab.harness.claims import Claim
+from symlab.harness.errors import nearest
 from symlab.harness.stats import Interval
 
 Quantity = str | Callable[[pd.DataFrame], pd.Series]
@@ -353,11 +354,17 @@ def _selection(selection) -> tuple[str, Callable]:
 
 def _equal(item: tuple[str, object]) -> tuple[str, Callable]:
     field, value = item
+
+    def column(df: pd.DataFrame) -> pd.Series:
+        if field not in df.columns:
+            raise ValueError(nearest(field, df.columns, "column"))
+        return df[field]
+
     if isinstance(value, Iterable) and not isinstance(value, str):
         several = list(value)
         shown = ", ".join(map(_shown, several))
-        return f"{field} is one of {shown}", lambda df: df[df[field].isin(several)]
-    return f"{field} = {_shown(value)}", lambda df: df[df[field] == value]
+        return f"{field} is one of {shown}", lambda df: df[column(df).isin(several)]
+    return f"{field} = {_shown(value)}", lambda df: df[column(df) == value]
 
 
 def _shown(value) -> str:

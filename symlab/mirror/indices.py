@@ -63,7 +63,10 @@ def indices(
 
 
 def families(model: nn.Module, loss, batch) -> list[Family]:
-    """What one call says of the units of a `private_copy`, not yet tested."""
+    """The families of units that one traced call of a `private_copy` suggests.
+
+    They are candidates: nothing is tested yet.
+    """
     probe = Probe(model, loss, batch, certify.DOUBLE)
     return _trace(model, probe.call, batch, [])[0]
 

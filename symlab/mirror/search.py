@@ -78,7 +78,7 @@ class Search:
     # --- proposals ---
 
     def exact(self) -> None:
-        """Reductions that leave the function as it is, until there are no more."""
+        """Apply reductions that leave the outputs unchanged, until none is found."""
         while self.keep(self.proposals(), self.limit):
             pass
         for block in self.blocks:  # where queries, keys and values need one width

@@ -285,10 +285,11 @@ def hidden(params: Params, axes: Mapping[str, int], n: Tensor) -> MirrorSymmetry
 
 
 def permutation(params: Params, axes: Mapping[str, int], i: int, j: int):
-    """Neurons i and j may be exchanged; on the mirror they are equal.
+    """The exchange of neurons i and j; on its mirror they are equal.
 
-    Negative numbers count from the end, as in a list. Raises ValueError where i and j
-    are one neuron or do not exist.
+    axes: {parameter name: the dimension that indexes the neurons}. Negative numbers
+    count from the end, as in a list. Raises ValueError where i and j are one neuron or
+    do not exist.
     """
     n = torch.zeros(_width(params, axes))
     i, j = _index(i, len(n), "neurons"), _index(j, len(n), "neurons")

@@ -123,10 +123,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Element:
-    """A group element: units are exchanged, turned, and multiplied.
+    """A group element: it permutes or rotates the m units, and scales them.
 
     order: (m,), unit i receives what unit order[i] had; or matrix: (m, m), a rotation.
-    factors: {number of a part: (m,)}, by which what the unit owns there is multiplied.
+    factors: {number of a part: (m,)}, the factor on each unit's entries in that part.
     """
 
     order: Tensor | None = None

@@ -128,11 +128,12 @@ class Recipe:
 
 
 def schedule(step: int, steps: int, decay: float, warmup: float = 0.0) -> float:
-    """What multiplies every rate in a step: up from 0, then 1, then down to 0.
+    """The factor on every learning rate at a step, in (0, 1].
 
-    It rises linearly to 1 in the last step of the warm-up, and falls linearly in the
-    part `decay`; where the two overlap it is the smaller. warmup: steps, or below 1 a
-    part of them. No step has 0 itself: the first is one step after the line's start.
+    It rises linearly to 1 in the last step of the warm-up, stays, and falls linearly
+    towards 0 over the last fraction `decay` of the steps; where the two overlap it is
+    the smaller. warmup: a number of steps, or below 1 a fraction of them. The factor is
+    never 0: the first step is one step after the start of the line.
     """
     rising = warmup * steps if warmup < 1 else warmup
     left = steps - step

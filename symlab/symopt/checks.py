@@ -216,9 +216,10 @@ def _is_paired(group: Mapping, rule_of: Callable) -> bool:
 
 
 def jobs_of(group: Mapping, rule_of: Callable) -> list[Job]:
-    """Return the jobs of a group's parameters that have a gradient; none of AdamW.
+    """Return one `Job` for each parameter of the group with a gradient; [] for AdamW.
 
-    Raises ValueError where the parameters of a rule of pairs are no pairs.
+    Raises ValueError where a rule for pairs of factors gets parameters that are not
+    pairs.
     """
     params = group["params"]
     if group["rule"] == ADAMW:

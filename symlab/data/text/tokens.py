@@ -99,10 +99,11 @@ def library():
 
 @contextmanager
 def threads():
-    """OMP_NUM_THREADS of them, or one per core, and only once.
+    """Context: the tokenizer may use OMP_NUM_THREADS threads inside, and none after.
 
-    The library's threads do not survive a fork: a child that uses them hangs, and some
-    versions warn of it on stderr. So they stay off after they were used.
+    Without that variable it may use one thread per core. The library's threads do not
+    survive a fork: a child that uses them hangs, and some versions warn of it on
+    stderr. So they stay off after they were used.
     """
     names = "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"
     before = {name: os.environ.get(name) for name in names}
