@@ -1,6 +1,9 @@
 # make fig3      run what is missing for figure 3, judge its claims, draw it
-# make figures   the same for every figure      make test    the tests
-# make status    what is fresh, stale, missing  make report  one HTML page of everything
+# make figures   the same for every figure      make report     one HTML page of everything
+# make status    what is fresh, stale, missing  make claims     verdicts of the rows there
+# make test      the tests, ten minutes or so   make test-long  the exhaustive ones, too
+# make lint      ruff                           make reference  commit rows and figures
+# make bench     speeds                         make clean      remove what was made
 #
 # Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=loky|dask|ray  DEVICE=cpu|cuda
 #          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
