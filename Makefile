@@ -1,7 +1,7 @@
 # make fig3      run what is missing for figure 3, judge its claims, draw it
 # make figures   the same for every figure      make report     one HTML page of everything
 # make status    what is fresh, stale, missing  make claims     verdicts of the rows there
-# make test      the tests, ten minutes or so   make test-long  the exhaustive ones, too
+# make test      the tests                     make test-long  the exhaustive ones, too
 # make lint      ruff                           make reference  commit rows and figures
 # make bench     speeds                         make clean      remove what was made
 #
@@ -34,7 +34,7 @@ FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*
 
 .PHONY: help figures $(FIGURES) test test-long lint status claims report reference bench clean
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -9; echo "figures: $(FIGURES)"
+	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile; echo "figures: $(FIGURES)"
 
 $(FIGURES): $(READY)
 	@$(PY) -m symlab fig $@ $(FLAGS)
