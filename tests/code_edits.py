@@ -1,6 +1,7 @@
 """Small projects and edits of them: some change what `run` returns, some do not.
 
-The cases stand in code_edits.txt. Each begins with a line `=== change: name` or
+The cases stand in code_edits.txt, and those that keys are known to miss in
+code_edits_missed.txt. Each begins with a line `=== change: name` or
 `=== harmless: name`; then follow the files of the project (`--- m` begins m.py, and
 `--- e` the body of the experiment, which defines value(c)), and the edits (`<<< m`, the
 old text, `>>>`, the new text; or `+++ m` and the text of a new file).
@@ -33,11 +34,12 @@ CLAIMS = []
 
 
 def read(kind: str) -> dict[str, tuple[dict, list]]:
-    """{name: (files, edits)} of the cases of a kind, 'change' or 'harmless'.
+    """{name: (files, edits)} of the cases of a kind: 'change', 'harmless' or 'missed'.
 
     files: {name: text}. edits: (file, old text, new text), or None for the old text.
     """
-    text = Path(__file__).with_name("code_edits.txt").read_text()
+    file = "code_edits_missed.txt" if kind == "missed" else "code_edits.txt"
+    text = Path(__file__).with_name(file).read_text()
     cases = {}
     for case in text.split("=== ")[1:]:
         title, _, rest = case.partition("\n")
