@@ -105,3 +105,10 @@ def test_ticks_are_plain_numbers_and_no_others(ax):
     assert len(ax.xaxis.get_minorticklocs()) == 0
     panels.ticks(ax, "y", {1: "one"})
     assert [t.get_text() for t in ax.get_yticklabels()] == ["one"]
+
+
+def test_a_histogram_has_the_counts_of_its_bins(ax):
+    panels.histogram(ax, [0.1, 0.2, 0.7], [0.0, 0.5, 1.0], A)
+    heights = ax.patches[0].get_xy()[:, 1]
+    assert sorted(set(heights)) == [0, 1, 2]
+    assert ax.patches[0].get_label() == "first"
