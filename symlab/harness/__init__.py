@@ -12,6 +12,7 @@ _WHERE = {
     "Claim": "claims",
     "Estimate": "estimates",
     "Paper": "claims",
+    "Smallest": "claims",
     "Arm": "panels",
     "estimate": "estimates",
     "family": "estimates",

@@ -10,8 +10,8 @@ Equality is claimed with both `above` and `below`: the interval must fit between
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -22,17 +22,34 @@ VERDICTS = ("held", "failed", "undecided", "error")
 ORIGINS = ("paper", "ours", "control", "protocol", "oracle")
 KINDS = ("effect", "equivalence", "identity", "precondition")
 WRITTEN = ("before", "after")
+BEARINGS = ("supports", "contradicts", "undecided", "not about a paper")
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """The smallest effect of interest: what is smaller makes no difference to anyone."""
+
+    size: float
+    unit: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Paper:
-    """A publication, named once; it prints as 'Ziyin 2024 (arXiv 2309.16932)'."""
+    """A publication, named once; it prints as 'Ziyin 2024 (arXiv 2309.16932)'.
+
+    headlines: {key: sentence}, what the abstract and the introduction claim, as they
+    state it; a `Claim` names the one that it tests. smallest: {quantity: Smallest}, one
+    smallest effect of interest for a quantity, used by every claim about it.
+    """
 
     short: str  # as in running text: "Ziyin 2024"
     authors: str
     title: str
     year: int
     arxiv: str
+    headlines: Mapping[str, str] = field(default_factory=dict, hash=False)
+    smallest: Mapping[str, Smallest] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         known = self.arxiv and self.arxiv not in self.short
@@ -54,7 +71,8 @@ class Claim:
     difference over seeds), "equivalence" (a difference is small), "identity" (true run
     by run, up to rounding) or "precondition". unit: of the quantity. written: whether
     the thresholds were written "before" or "after" a look at rows; history: (date, what
-    changed and why) of each change since.
+    changed and why) of each change since. tests: the key of the headline of `paper` that
+    this claim tests, if it tests one.
     """
 
     name: str
@@ -72,6 +90,7 @@ class Claim:
     unit: str = ""
     written: str = "before"
     history: tuple[tuple[str, str], ...] = ()
+    tests: str = ""
 
     def __post_init__(self):
         def refuse(what: str):
@@ -91,11 +110,16 @@ class Claim:
             refuse("is not expected to hold: say why in `because`")
         if not self.origin:
             object.__setattr__(self, "origin", "paper" if self.paper else "ours")
-        for field, allowed in (
+        for name, allowed in (
             ("origin", ORIGINS), ("kind", KINDS), ("written", WRITTEN)
         ):  # fmt: skip
-            if (given := getattr(self, field)) not in allowed:
-                refuse(f"has {field}={given!r}: use one of {', '.join(allowed)}")
+            if (given := getattr(self, name)) not in allowed:
+                refuse(f"has {name}={given!r}: use one of {', '.join(allowed)}")
+        if self.tests and self.tests not in (self.paper.headlines if self.paper else ()):
+            refuse(
+                f"tests the headline {self.tests!r}, which its paper does not list in "
+                "symlab/papers.py"
+            )
 
     @property
     def source(self) -> str:
@@ -136,6 +160,15 @@ class Verdict:
     def as_expected(self) -> bool:
         return self.verdict == self.claim.expected
 
+    @property
+    def bearing(self) -> str:
+        """What the verdict means for the paper: one of BEARINGS."""
+        if self.claim.origin != "paper":
+            return "not about a paper"
+        return {"held": "supports", "failed": "contradicts"}.get(
+            self.verdict, "undecided"
+        )
+
     def line(self) -> str:
         marks = {"held": "held", "failed": "FAILED", "error": "ERROR"}
         mark = f"{marks.get(self.verdict, 'undecided'):9}"
@@ -158,6 +191,7 @@ class Verdict:
             "experiment": self.experiment,
             "claim": c.name,
             "verdict": self.verdict,
+            "bearing": self.bearing,
             "expected": c.expected,
             "value": i.value if i else math.nan,
             "low": i.low if i else math.nan,
@@ -171,6 +205,7 @@ class Verdict:
             "source": c.source,
             "paper": c.paper.short if c.paper else "",
             "place": c.place,
+            "tests": c.tests,
             "origin": c.origin,
             "kind": c.kind,
             "written": c.written,
