@@ -28,9 +28,7 @@ from types import ModuleType
 from symlab.harness import code, sweep
 from symlab.harness.errors import UserError, nearest
 from symlab.harness.project import Project
-
-RESERVED = ("key", "code", "status", "error", "lanes", "wall_s", "device", "threads")
-RESERVED += ("versions", "git", "dirty", "finished")
+from symlab.harness.store import META
 
 
 @dataclass(frozen=True)
@@ -233,7 +231,7 @@ def _check(experiment: Experiment) -> None:
     fields = {f.name: sweep.declared(f) for f in dataclasses.fields(module.Config)}
     if fields.get("seed") is not int:
         raise UserError(f"{name}: Config needs a field `seed: int`")
-    if clash := set(fields) & set(RESERVED):
+    if clash := set(fields) & set(META):
         raise UserError(
             f"{name}: rename the config fields {sorted(clash)}, as the "
             "store has columns of those names"

@@ -22,7 +22,7 @@ from functools import cache
 from multiprocessing.util import Finalize
 from pathlib import Path
 
-from symlab.harness import columns, contract
+from symlab.harness import columns, contract, machine
 from symlab.harness.project import Project
 from symlab.harness.surroundings import restored, seed_generators
 
@@ -33,7 +33,8 @@ def execute(task: dict) -> list[dict]:
     """Run the configs of one task; one outcome dict each, in order, never an exception.
 
     task: root, name, code, device, configs (list of dicts), keys.
-    outcome: key, status ('ok' or 'failed'), error, lanes, wall_s, device, result.
+    outcome: key, status ('ok' or 'failed'), error, lanes, wall_s, device, cpu, blas,
+    system, result.
     """
     os.environ["SYMLAB_DEVICE"] = task["device"]
     os.environ["SYMLAB_CHECKPOINTS"] = task.get("checkpoints", "")
@@ -165,6 +166,7 @@ def outcome(task, key, *, error="", wall=0.0, lanes=1, result=None) -> dict:
         "lanes": lanes,
         "wall_s": wall,
         "device": task["device"],
+        **machine.columns(),
         "result": result or {},
     }
 
