@@ -22,13 +22,16 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
 from symlab.harness import code, sweep
-from symlab.harness.errors import UserError, nearest
+from symlab.harness.errors import UserError, located, nearest
 from symlab.harness.project import Project
 from symlab.harness.store import META
+
+READ = ("LANES", "STATIC", "CLAIMS", "MAY_BE_NAN", "DEVICES", "DATA")
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,13 @@ def _import(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look themselves up here
-    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except (SyntaxError, ImportError, UserError):
+        raise
+    except Exception as error:
+        where = located(error, path.parents[1])
+        raise UserError(f"{path.name} cannot be imported: {where}") from error
     return module
 
 
@@ -238,6 +247,21 @@ def _check(experiment: Experiment) -> None:
         )
     if unknown := set(experiment.static) - set(fields):
         raise UserError(f"{name}: STATIC names unknown fields {sorted(unknown)}")
+    _check_spelling(experiment)
+
+
+def _check_spelling(experiment: Experiment) -> None:
+    """A name that nothing uses and that is nearly one which the harness reads."""
+    tree = ast.parse(experiment.path.read_bytes())
+    names = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
+    used = {n.id for n in names if not isinstance(n.ctx, ast.Store)}
+    for n in names:
+        near = get_close_matches(n.id.upper(), READ, n=1, cutoff=0.8)
+        if near and n.id not in used and n.id not in READ and n.col_offset == 0:
+            raise UserError(
+                f"{experiment.path.name} line {n.lineno}: nothing reads {n.id}: write "
+                f"{near[0]} if that is meant, else give it another name"
+            )
 
 
 def figures(project: Project) -> dict[str, list[str]]:

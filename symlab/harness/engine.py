@@ -7,11 +7,11 @@ import math
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from time import perf_counter
 
 from symlab.harness import columns, machine, pool, registration
 from symlab.harness.errors import UserError
@@ -48,9 +48,10 @@ def run(
     A failure is a row and never an exception; Ctrl-C ends the call with what finished.
     """
     jobs = jobs or (1 if device == "cuda" else default_jobs())
-    report, start = Report(), time.perf_counter()
+    report, start = Report(), perf_counter()
     for plan in plans:
-        _check_configs(plan)
+        if plan.todo:
+            plan.store.check()
     tasks = [t for p in plans for t in _tasks(project, p, jobs, device)]
     tasks.sort(key=lambda t: -t["cost"])  # the long ones first, so that none ends late
     if not tasks:
@@ -68,19 +69,8 @@ def run(
         report.interrupted = True
     finally:
         sink.close()
-        report.seconds = time.perf_counter() - start
+        report.seconds = perf_counter() - start
     return report
-
-
-def _check_configs(plan: Plan) -> None:
-    """One sentence before anything runs, where a config has no place in a table."""
-    for config in plan.todo.values():
-        for name, value in config.items():
-            try:
-                columns.kind(name, value)
-            except TypeError as error:
-                name = plan.experiment.name
-                raise UserError(f"a config of {name}: {error}") from None
 
 
 # --- tasks ---------------------------------------------------------------------------

@@ -15,12 +15,12 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from contextlib import suppress
 from functools import cache
 from multiprocessing.util import Finalize
 from pathlib import Path
+from time import perf_counter  # a run may put another into the module
 
 from symlab.harness import columns, contract, machine
 from symlab.harness.project import Project
@@ -59,6 +59,24 @@ def _experiment(root: str, name: str, expected: str) -> contract.Experiment:
     return experiment
 
 
+def follow(parent: int) -> None:
+    """End this process within seconds of the process that started it.
+
+    A parent that is killed by SIGKILL or by want of memory can tell nobody.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            pause.wait(SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pause = threading.Event()
+    threading.Thread(target=watch, daemon=True).start()
+
+
+SECONDS = 1.0  # between two looks at the parent
+
+
 @cache
 def settle() -> None:
     """What a worker process does once.
@@ -86,13 +104,13 @@ def _leave_threads() -> None:
 
 def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
     """Run together; where that raises, run halves, down to the lane that fails."""
-    start = time.perf_counter()
+    start = perf_counter()
     try:
         with restored(task["code"]):
             seed_generators(keys[0])
-            start = time.perf_counter()
+            start = perf_counter()
             rows = experiment.run(configs)
-            wall = (time.perf_counter() - start) / len(configs)
+            wall = (perf_counter() - start) / len(configs)
         _check_shape(rows, len(configs))
     except BaseException as error:
         if len(configs) == 1:
@@ -101,7 +119,7 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
                     task,
                     keys[0],
                     error=_text(error),
-                    wall=time.perf_counter() - start,
+                    wall=perf_counter() - start,
                 )
             ]
         half = len(configs) // 2
