@@ -50,6 +50,7 @@ from symlab.harness import (
     where,
 )
 from symlab.papers import ZIYIN
+from symlab.schedule import schedule
 
 LANES = 1
 DEVICES = ("cpu", "cuda")
@@ -114,11 +115,9 @@ def run(configs: list[Config]) -> list[dict]:
 # --- training ------------------------------------------------------------------------
 
 
-def schedule(c: Config, step: int, steps: int) -> float:
+def rate(c: Config, step: int, steps: int) -> float:
     """Return the learning rate of a step: 5 % warm-up, constant, linear to zero."""
-    done = step / steps
-    fall = min(1.0, (1 - done) / (1 - c.hold)) if c.hold < 1 else 1.0
-    return c.lr * min(1.0, (step + 1) / (0.05 * steps)) * fall
+    return c.lr * schedule(step, steps, decay=1 - c.hold, warmup=0.05)
 
 
 def _one(c: Config) -> dict:
@@ -239,7 +238,7 @@ def _train(c: Config, model, x, y) -> tuple[list[float], float, int]:
                 pull,
                 x[pick],
                 y[pick],
-                schedule(c, epoch * per_epoch + i, steps),
+                rate(c, epoch * per_epoch + i, steps),
                 epoch,
                 i,
             )
@@ -247,7 +246,7 @@ def _train(c: Config, model, x, y) -> tuple[list[float], float, int]:
         if not math.isfinite(losses[-1]):
             return losses, 0.0, epoch * per_epoch
         keep.save(epoch + 1, losses)
-    rates = sum(schedule(c, t, steps) for t in range(steps))
+    rates = sum(rate(c, t, steps) for t in range(steps))
     return losses, rates / (1 - c.momentum) * c.weight_decay, -1
 
 

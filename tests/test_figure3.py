@@ -261,7 +261,7 @@ def test_augmentation_shifts_and_mirrors_whole_images():
 
 def test_schedule_warms_up_holds_and_ends_at_zero():
     c = grouping.Config(lr=1.0, hold=0.5)
-    rates = [grouping.schedule(c, t, 1000) for t in range(1000)]
+    rates = [grouping.rate(c, t, 1000) for t in range(1000)]
     assert rates[0] == pytest.approx(0.02)
     assert rates[50:500] == [1.0] * 450
     assert rates[-1] == pytest.approx(0.002)
