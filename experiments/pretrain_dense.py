@@ -48,9 +48,8 @@ import numpy as np
 
 from symlab.harness import (
     Claim,
+    Context,
     Estimate,
-    checkpoint,
-    device,
     estimate,
     family,
     figure,
@@ -192,25 +191,26 @@ def _equivariance_sweep(scale: str) -> list[Config]:
     return [_arm(c, c.study, arm, *lr, s) for arm, lr in rates.items() for s in seeds]
 
 
-def run(configs: list[Config]) -> list[dict]:
+def run(configs: list[Config], context: Context) -> list[dict]:
     return [
-        (_equivariance if c.study == "equivariance" else _train)(c) for c in configs
+        _equivariance(c) if c.study == "equivariance" else _train(c, context)
+        for c in configs
     ]
 
 
-def _train(c: Config) -> dict:
+def _train(c: Config, context: Context) -> dict:
     """The row of one run; in the tuning stage also where the rates are too large."""
     from symlab.data.text import corpus
     from symlab.pretraining import pretrain
     from symlab.pretraining.processes import Processes, on
 
-    path = checkpoint.path(c)
+    path = context.checkpoint(c)
     row = pretrain(
         size(c),
         corpus(c.corpus, vocabulary=c.vocabulary),
         recipe(c),
         optimizer(c) | ({"compile": True} if c.compile else {}),
-        processes=Processes(device=on(device.name())),
+        processes=Processes(device=on(context.device)),
         path=path,
         save_every=SAVE_EVERY if path else 0,
     )
