@@ -19,7 +19,6 @@ from symlab.rlvr.small_policy import (
     logits,
     mask_of,
     sample,
-    tensors,
     token_logp,
 )
 
