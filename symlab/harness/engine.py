@@ -4,7 +4,6 @@ The parent is the only writer: it turns outcomes into rows and puts them on disk
 """
 
 import math
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -250,4 +249,3 @@ def check_device(device: str) -> None:
 
         if not torch.cuda.is_available():
             raise UserError("DEVICE=cuda, but torch sees no GPU here: use DEVICE=cpu")
-    os.environ["SYMLAB_DEVICE"] = device

@@ -22,7 +22,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from time import perf_counter  # a run may put another into the module
 
-from symlab.harness import columns, contract, machine
+from symlab.harness import columns, context, contract, machine
 from symlab.harness.project import Project
 from symlab.harness.surroundings import restored, seed_generators
 
@@ -36,8 +36,7 @@ def execute(task: dict) -> list[dict]:
     outcome: key, status ('ok' or 'failed'), error, lanes, wall_s, device, cpu, blas,
     system, result.
     """
-    os.environ["SYMLAB_DEVICE"] = task["device"]
-    os.environ["SYMLAB_CHECKPOINTS"] = task.get("checkpoints", "")
+    os.environ["SYMLAB_QUIET"] = "1"  # no progress bars: the sweep has one
     try:
         experiment = _experiment(task["root"], task["name"], task["code"])
     except BaseException as error:
@@ -109,7 +108,7 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
         with restored(task["code"]):
             seed_generators(keys[0])
             start = perf_counter()
-            rows = experiment.run(configs)
+            rows = experiment.run(configs, context.of(task))
             wall = (perf_counter() - start) / len(configs)
         _check_shape(rows, len(configs))
     except BaseException as error:
