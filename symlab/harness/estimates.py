@@ -9,8 +9,9 @@ model = factored". A quantity is a column, an expression of columns ("dim - rank
 function df -> Series whose docstring says what it returns.
 
 Runs of one seed share their data and are not independent. `mean`, `paired` and their
-relatives therefore reduce each seed to one number first, and n counts seeds; `worst`,
-`least` and `fraction` look at every run.
+relatives therefore reduce each seed to one number first; `worst`, `least` and
+`fraction` look at every run. n always counts seeds. docs/statistics.md says which
+interval each of them has.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -31,10 +32,18 @@ Quantity = str | Callable[[pd.DataFrame], pd.Series]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A function df -> Interval that prints as a phrase."""
+    """A function df -> Interval that prints as a phrase.
+
+    arms: the fields whose values it compares, or by which it selects rows; () where it
+    does not say. placebo(df)(draw): the estimate after the labels of the arms that it
+    compares were permuted within each seed, by the permutation number `draw`; None
+    where it compares none.
+    """
 
     compute: Callable[[pd.DataFrame], Interval]
     phrase: str
+    arms: tuple[str, ...] = ()
+    placebo: Callable[[pd.DataFrame], Callable[[int], Interval]] | None = None
 
     def __call__(self, df: pd.DataFrame) -> Interval:
         return self.compute(df)
@@ -48,12 +57,16 @@ class Estimate:
         >>> where().log_ratio("loss", arm=("a", "b")).map(math.exp, "exp of {}")
         """
 
-        def compute(df):
-            i = self(df)
-            ends = sorted((function(i.low), function(i.high)))
-            return replace(i, value=function(i.value), low=ends[0], high=ends[1])
+        def placebo(df):
+            shuffled = self.placebo(df)
+            return lambda draw: shuffled(draw).map(function)
 
-        return Estimate(compute, phrase.format(self.phrase))
+        return replace(
+            self,
+            compute=lambda df: self(df).map(function),
+            phrase=phrase.format(self.phrase),
+            placebo=self.placebo and placebo,
+        )
 
 
 def estimate(function: Callable[[pd.DataFrame], Interval]) -> Estimate:
@@ -71,6 +84,8 @@ class Rows:
 
     steps: tuple[tuple[str, Callable[[pd.DataFrame], pd.DataFrame]], ...] = ()
     one: str = "run"  # what tells rows apart, in words
+    fields: tuple[str, ...] = ()  # by which `where` selects
+    looked_at_often: bool = False
 
     def __call__(self, df: pd.DataFrame) -> pd.DataFrame:
         """The rows selected; raises ValueError where there is none, naming the step."""
@@ -86,7 +101,18 @@ class Rows:
     def where(self, *selections, **fields) -> "Rows":
         """The same rows, narrowed down further; arguments as of `where`."""
         more = *map(_selection, selections), *map(_equal, fields.items())
-        return replace(self, steps=(*self.steps, *more))
+        named = dict.fromkeys((*self.fields, *fields))
+        return replace(self, steps=(*self.steps, *more), fields=tuple(named))
+
+    def anytime(self) -> "Rows":
+        """The same rows, whose means get intervals that bear repeated looks.
+
+        For claims whose seeds were extended after a look, or will be: see
+        `stats.anytime`. It applies to `mean`, `paired`, `ratio`, `log_ratio`, `slope`.
+
+        >>> where(study="main").anytime().paired("rank", noise=(0.0, 4.0))
+        """
+        return replace(self, looked_at_often=True)
 
     def cells(self, over: Mapping[str, Iterable], **columns: str) -> "Rows":
         """One row for each entry of list columns, as of an audit of many cells.
@@ -113,15 +139,28 @@ class Rows:
             entries = {n: np.concatenate([*df[c]]) for n, c in columns.items()}
             return table.reset_index(drop=True).assign(**axes, **entries)
 
-        return Rows((*self.steps, ("", unrolled)), " and ".join(over))
+        steps = (*self.steps, ("", unrolled))
+        return replace(self, steps=steps, one=" and ".join(over))
 
     # --- one number for each seed, then the mean over seeds
 
     def mean(self, quantity: Quantity) -> Estimate:
-        """Mean over seeds, each seed's runs averaged first."""
-        return self._over_seeds(
-            f"{name_of(quantity)}", lambda df: by_seed(df, quantity)
+        """Mean over seeds, each seed's runs averaged first.
+
+        The mean of a quantity that is true or false has the interval of a fraction.
+        """
+        found = self._over_seeds(
+            f"{name_of(quantity)}", lambda df: by_seed(df, quantity), self.fields
         )
+
+        def compute(df):
+            rows = self(df)
+            true = values(rows, quantity)
+            if true.dtype != bool or self.looked_at_often:
+                return found(df)
+            return stats.fraction(true, rows.seed)
+
+        return replace(found, compute=compute)
 
     def paired(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the difference between two values of one field.
@@ -153,33 +192,48 @@ class Rows:
                 lambda g: np.polyfit(g.x, g.y, 1)[0], include_groups=False
             )
 
-        return self._over_seeds(f"slope of {name_of(quantity)} on {name_of(x)}", slopes)
+        what = f"slope of {name_of(quantity)} on {name_of(x)}"
+        return self._over_seeds(what, slopes, self.fields)
 
     # --- every run
 
     def worst(self, quantity: Quantity) -> Estimate:
-        """The largest value over all runs, for statements that hold run by run."""
+        """The largest value over all runs, for statements that hold run by run.
+
+        It speaks of the runs that were made; of other seeds it says what
+        `Interval.beyond` says.
+        """
         return self._extreme(quantity, largest=True)
 
     def least(self, quantity: Quantity) -> Estimate:
-        """The smallest value over all runs, for statements that hold run by run."""
+        """The smallest value over all runs; as `worst`."""
         return self._extreme(quantity, largest=False)
 
     def fraction(self, condition: str) -> Estimate:
-        """The fraction of runs under which an expression is true, exact binomial."""
+        """The fraction of runs under which an expression is true, exact binomial.
+
+        Several runs of one seed count as one outcome, their mean.
+        """
 
         def compute(df):
-            return stats.fraction(values(self(df), condition).astype(bool))
+            rows = self(df)
+            return stats.fraction(values(rows, condition).astype(bool), rows.seed)
 
-        return Estimate(compute, self._where(f"fraction of runs with {condition}"))
+        phrase = self._where(f"fraction of runs with {condition}")
+        return Estimate(compute, phrase, self.fields)
 
     # --- how they are made
 
-    def _over_seeds(self, what: str, reduce) -> Estimate:
+    def _over_seeds(self, what: str, reduce, arms=(), placebo=None) -> Estimate:
         return Estimate(
-            lambda df: stats.mean(reduce(self(df))),
+            lambda df: self._interval(reduce(self(df))),
             self._where(f"mean over seeds of {what}"),
+            tuple(arms),
+            placebo,
         )
+
+    def _interval(self, sample) -> Interval:
+        return (stats.anytime if self.looked_at_often else stats.mean)(sample)
 
     def _of_two(
         self, quantity, arms: dict, each: str, word: str, join=sub, scale=None
@@ -188,7 +242,8 @@ class Rows:
             raise TypeError(f"give a field with its two values, not {arms}")
         fixed = ["seed", *([each] if each else [])]
 
-        def reduce(df):
+        def table(df):
+            """The quantity: seeds (and values of `each`) down, arms across."""
             sizes = values(df, quantity)
             frame = df.assign(_quantity=scale(sizes) if scale else sizes)
             for field, (a, b) in arms.items():
@@ -202,7 +257,10 @@ class Rows:
                     f"a seed has several runs of one {' and '.join(arms)}: narrow the "
                     "rows down with where(...)"
                 )
-            wide = frame.pivot(index=fixed, columns=list(arms), values="_quantity")
+            return frame.pivot(index=fixed, columns=list(arms), values="_quantity")
+
+        def compared(wide):
+            """One number for each seed."""
             found = wide
             for a, b in arms.values():
                 found = join(found[a], found[b])
@@ -216,20 +274,28 @@ class Rows:
                 )
             return found
 
+        def placebo(df):
+            wide = table(self(df))
+            return lambda draw: self._interval(compared(_shuffled(wide, draw)))
+
         ends = ", ".join(
             f"{field} = {_shown(a)} {word} {field} = {_shown(b)}"
             for field, (a, b) in arms.items()
         )
         ends += f", paired at each {each}" if each else ", paired"
         log = "log of " if scale else ""
-        return self._over_seeds(f"{log}{name_of(quantity)} ({ends})", reduce)
+        what = f"{log}{name_of(quantity)} ({ends})"
+        return self._over_seeds(what, lambda df: compared(table(df)), arms, placebo)
 
     def _extreme(self, quantity, largest: bool) -> Estimate:
+        def compute(df):
+            rows = self(df)
+            seeds = rows.get("seed")
+            return stats.worst(values(rows, quantity), largest, seeds)
+
         word = "largest" if largest else "smallest"
-        return Estimate(
-            lambda df: stats.worst(values(self(df), quantity), largest),
-            self._where(f"{word} {name_of(quantity)} of any {self.one}"),
-        )
+        phrase = self._where(f"{word} {name_of(quantity)} of any {self.one}")
+        return Estimate(compute, phrase, self.fields)
 
     def _where(self, phrase: str) -> str:
         return f"{phrase}, where {self}" if str(self) else phrase
@@ -253,20 +319,32 @@ def weakest(*estimates: Estimate, above: bool = True) -> Estimate:
     above a threshold; above=False the one with the largest upper end.
     """
 
+    def pick(found: list[Interval]) -> Interval:
+        def ends(alpha):
+            every = [i.ends(alpha) for i in found]
+            return min(every) if above else max(every, key=lambda ends: ends[1])
+
+        by_low, by_high = (lambda i: i.low), (lambda i: i.high)
+        chosen = min(found, key=by_low) if above else max(found, key=by_high)
+        known = all(i.ends for i in found)
+        return replace(chosen, ends=ends if known else None)
+
     def compute(df):
-        found = [e(df) for e in estimates]
-        return (
-            min(found, key=lambda i: i.low)
-            if above
-            else max(found, key=lambda i: i.high)
-        )
+        return pick([e(df) for e in estimates])
+
+    def placebo(df):
+        shuffled = [e.placebo(df) for e in estimates]
+        return lambda draw: pick([s(draw) for s in shuffled])
 
     word, phrases = "smallest" if above else "largest", list(map(str, estimates))
     ends = {phrase.partition(", where ")[2] for phrase in phrases}
     if len(ends) == 1 and "" not in ends:  # said once: they share their rows
         phrases = [phrase.partition(", where ")[0] for phrase in phrases]
         phrases[-1] += f"; all where {ends.pop()}"
-    return Estimate(compute, f"the {word} of: " + "; ".join(phrases))
+    arms = tuple(dict.fromkeys(field for e in estimates for field in e.arms))
+    comparing = all(e.placebo for e in estimates)
+    phrase = f"the {word} of: " + "; ".join(phrases)
+    return Estimate(compute, phrase, arms, placebo if comparing else None)
 
 
 def family(
@@ -334,6 +412,19 @@ def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]
 def name_of(quantity: Quantity) -> str:
     """The words for a quantity: its expression, or the docstring of its function."""
     return _described(quantity) if callable(quantity) else quantity
+
+
+def _shuffled(wide: pd.DataFrame, draw: int) -> pd.DataFrame:
+    """The columns permuted, in the same way in all rows of a seed.
+
+    Comparisons over equally many seeds are permuted alike by the same draw, so that
+    arms with a common partner stay dependent.
+    """
+    seeds, codes = np.unique(wide.index.get_level_values("seed"), return_inverse=True)
+    order = np.tile(np.arange(wide.shape[1]), (len(seeds), 1))
+    order = np.random.default_rng([draw, len(seeds)]).permuted(order, axis=1)
+    moved = np.take_along_axis(wide.to_numpy(), order[codes], axis=1)
+    return pd.DataFrame(moved, wide.index, wide.columns)
 
 
 def _described(function: Callable) -> str:
