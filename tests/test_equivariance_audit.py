@@ -237,7 +237,7 @@ def test_estimates_see_the_cells_by_name():
     found = audit.EXACT.where("asked", element="r").least("error")(df)
     turned = [b for b in audit.BLOCKS if b != "down"]  # its columns are permuted
     assert found.value == min(cells(row)[b, "r"] for b in turned)
-    assert found.n == 2 * len(turned)
+    assert (found.n, found.runs) == (1, 2 * len(turned))
     df.at[1, "errors"] = row["errors"][1:]
     with pytest.raises(ValueError, match="errors has 59 entries, and block x element"):
         audit.EXACT(df)

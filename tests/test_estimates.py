@@ -14,6 +14,12 @@ from symlab.harness.estimates import estimate, name_of
 SEEDS = 8
 
 
+@pytest.fixture(autouse=True)
+def students(monkeypatch):
+    """Student's interval for every sample: test_statistics.py tests the skewed ones."""
+    monkeypatch.setattr(stats, "skewed", lambda sample: False)
+
+
 @pytest.fixture
 def df():
     """Two studies, two arms, three levels, eight seeds; y depends on all of them."""
@@ -75,6 +81,17 @@ def test_slope_is_that_of_linear_regression_for_each_seed(df):
     same(found, *t_interval(np.array(slopes)))
 
 
+def test_rows_that_were_looked_at_often_have_anytime_intervals(df):
+    rows = where(study="main", level=2.0)
+    gap = sample(df, study="main", arm="a", level=2.0)
+    gap = gap - sample(df, study="main", arm="b", level=2.0)
+    found = rows.anytime().paired("y", arm=("a", "b"))(df)
+    assert found == stats.anytime(gap)
+    assert rows.where(arm="a").anytime().where(seed=(0, 1, 2)).mean("y")(df) == (
+        stats.anytime(sample(df, study="main", arm="a", level=2.0)[:3])
+    )
+
+
 @pytest.mark.parametrize("k", [0, 3, 16])
 def test_a_fraction_has_the_exact_binomial_interval(k):
     frame = pd.DataFrame({"seed": range(16), "hit": [1.0] * k + [0.0] * (16 - k)})
@@ -95,6 +112,15 @@ def test_none_of_sixteen_does_not_decide_a_tenth():
 def test_extremes_look_at_every_run(df):
     assert where(arm="a").worst("y")(df).value == df[df.arm == "a"].y.max()
     assert where(arm="a").least("y - n")(df).value == (df[df.arm == "a"].y - 10).min()
+
+
+def test_extremes_and_fractions_count_seeds(df):
+    """Six runs of each seed are not six times the seeds."""
+    found = where(arm="a").worst("y")(df)
+    assert (found.n, found.runs) == (SEEDS, 6 * SEEDS)
+    hits = where(arm="a").fraction("y > 0")(df)
+    assert (hits.n, hits.low) == (SEEDS, stats.fraction([True] * SEEDS).low)
+    assert where().worst("y")(df.drop(columns="seed")).n == 0
 
 
 def test_the_weakest_of_several_decides(df):

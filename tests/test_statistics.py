@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.integrate
+import scipy.optimize
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,13 +18,192 @@ from symlab.harness.claims import Claim, judge
 from symlab.harness.errors import UserError
 from symlab.harness.stats import Interval
 
-SAMPLE = np.array([0.3, 0.1, 0.9, 0.4, 0.35])
+SAMPLE = np.array([0.3, 0.15, 0.7, 0.4, 0.5])
+SKEWED = np.array([0.3, 0.1, 0.9, 0.4, 0.35])
 
 
 def test_mean_is_scipys_t_interval():
     ours, theirs = stats.mean(SAMPLE), scipy.stats.ttest_1samp(SAMPLE, 0)
     low, high = theirs.confidence_interval(0.95)
     assert (ours.low, ours.high) == pytest.approx((low, high), rel=1e-12)
+    assert (ours.method, ours.note) == ("t", "")
+
+
+def test_a_skewed_sample_gets_the_hull_with_halls_interval_and_says_so():
+    found = stats.mean(SKEWED)
+    low, high = scipy.stats.ttest_1samp(SKEWED, 0).confidence_interval(0.95)
+    assert stats.skewness(SKEWED) == pytest.approx(scipy.stats.skew(SKEWED))
+    assert found.low == pytest.approx(low)
+    assert found.high > high
+    # g of Hall's paper, solved by bisection instead of his closed form
+    n, skew = len(SKEWED), scipy.stats.skew(SKEWED)
+
+    def g(s):
+        return s + skew * s**2 / 3 + skew**2 * s**3 / 27 + skew / (6 * n)
+
+    least = scipy.stats.t(n - 1).ppf(0.025) / math.sqrt(n)
+    at = scipy.optimize.brentq(lambda s: g(s) - least, -50, 50)
+    assert found.high == pytest.approx(SKEWED.mean() - SKEWED.std(ddof=1) * at)
+    assert (found.method, found.note) == ("t and Hall", "skewness 0.92")
+    mirrored = stats.mean(-SKEWED)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+    assert not stats.skewed(SKEWED[[0, 1, 2]])
+
+
+def test_a_constant_sample_is_no_certainty():
+    """A mean of equal numbers may differ by rounding: that is no spread."""
+    found = stats.mean(np.array([0.1, 0.1, 0.3 - 0.2, 0.1]))
+    assert (found.low, found.high) == (found.value, found.value)
+    assert (found.method, found.note) == ("constant", "all 4 are equal")
+    assert "at most 53 % of seeds would differ" in str(found)
+    assert math.isnan(stats.p_value(found, above=0))
+    assert stats.mean(np.array([True] * 4)) == stats.fraction([True] * 4)
+    assert stats.mean([0.0, 1.0, 1.0]).note == "only two distinct values"
+
+
+def test_the_worst_of_three_seeds_says_little_about_others():
+    """1 - 0.05^(1/3) = 0.63; runs of one seed are not independent."""
+    runs = stats.worst([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], seeds=[0, 0, 1, 1, 2, 2])
+    assert (runs.value, runs.n, runs.runs) == (6.0, 3, 6)
+    assert runs.beyond == pytest.approx(1 - 0.05 ** (1 / 3))
+    assert str(runs) == (
+        "6 (worst of 6 runs of 3 seeds; at most 63 % of seeds lie beyond)"
+    )
+    unknown = stats.worst([1.0, 2.0])
+    assert (unknown.n, str(unknown)) == (0, "2 (worst of 2 values)")
+    assert math.isnan(unknown.beyond)
+    by_seed = pd.Series([1.0, 2.0], index=pd.Index([7, 8], name="seed"))
+    assert stats.worst(by_seed).n == 2
+
+
+def test_outcomes_of_one_seed_count_once():
+    outcomes, seeds = [True, True, False, True], [0, 0, 1, 1]
+    found = stats.fraction(outcomes, seeds)
+    assert (found.value, found.n, found.runs) == (0.75, 2, 4)
+    beta = scipy.stats.beta
+    expected = beta.ppf(0.025, 1.5, 1.5), beta.ppf(0.975, 2.5, 0.5)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert stats.fraction(outcomes, [0, 1, 2, 3]) == stats.fraction(outcomes)
+
+
+# --- P values -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [-1.0, 0.0, 0.2, 0.4, 0.6])
+def test_the_p_value_of_a_mean_is_that_of_scipys_t_test(limit):
+    expected = scipy.stats.ttest_1samp(SAMPLE, limit).pvalue
+    assert stats.p_value(stats.mean(SAMPLE), above=limit) == pytest.approx(expected)
+    assert stats.p_value(stats.mean(SAMPLE), below=limit) == pytest.approx(expected)
+
+
+def test_the_p_value_of_a_fraction_is_twice_the_smaller_tail():
+    tail = scipy.stats.binom(16, 0.1).cdf(0)
+    found = stats.p_value(stats.fraction([False] * 16), above=0.1)
+    assert found == pytest.approx(2 * tail)
+
+
+@given(
+    st.lists(st.floats(-1, 1), min_size=4, max_size=12, unique=True),
+    st.floats(-1, 1),
+    st.sampled_from([stats.mean, stats.anytime]),
+)
+def test_a_p_value_is_below_a_twentieth_just_where_the_interval_decides(x, at, method):
+    interval = method(x)
+    apart = not interval.low <= at <= interval.high
+    if min(abs(interval.low - at), abs(interval.high - at)) > 1e-9:
+        assert (stats.p_value(interval, above=at) < 0.05) == apart
+
+
+def test_the_p_value_between_two_limits_is_the_larger():
+    x = stats.mean(SAMPLE)
+    low, high = (stats.p_value(x, above=0.0), stats.p_value(x, below=0.6))
+    assert stats.p_value(x, above=0.0, below=0.6) == max(low, high)
+    crossed = stats.p_value(x, above=0.5, below=9.0)  # the mean is 0.41
+    assert crossed == stats.p_value(x, above=0.5)
+    assert math.isnan(stats.p_value(stats.worst(SAMPLE), above=0.0))
+    assert stats.p_value(stats.mean([1.0]), above=0.0) == 1.0
+    assert stats.p_value(stats.mean([1.0, 1.001, 0.9995]), above=-1e9) == stats.LEAST_P
+
+
+def test_a_p_value_follows_its_interval_to_another_scale():
+    x = stats.mean(SAMPLE)
+    for move in (math.exp, lambda v: -v):
+        moved = x.map(move)
+        limits = {"above": move(0.2)} if move(1) > 0 else {"below": move(0.2)}
+        assert stats.p_value(moved, **limits) == stats.p_value(x, above=0.2)
+
+
+def test_holm_by_hand():
+    """Three known values: times 3, 2 and 1, and never below the one before."""
+    found = stats.holm([0.03, math.nan, 0.01, 0.04])
+    np.testing.assert_allclose(found, [0.06, math.nan, 0.03, 0.06])
+    assert stats.holm([0.5, 0.9]).tolist() == [1.0, 1.0]
+    assert stats.holm([]).tolist() == []
+
+
+def test_holm_keeps_the_error_of_a_family_and_plain_p_values_do_not():
+    """Ten claims at their thresholds: eight seeds each, 1,000 families."""
+    x = np.random.default_rng(0).normal(size=(1000, 10, 8))
+    p = scipy.stats.ttest_1samp(x, 0, axis=2).pvalue
+    wrong = np.mean([stats.holm(family).min() < 0.05 for family in p])
+    assert wrong < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
+    assert np.mean(p.min(1) < 0.05) > 0.3
+
+
+# --- intervals that bear repeated looks -----------------------------------------------
+
+
+def test_the_anytime_interval_is_where_its_likelihood_ratio_reaches_twenty():
+    """The ratio as an integral over effects, without its closed form.
+
+    Under an effect e, Student's t has the noncentral distribution at e sqrt(n).
+    """
+    x = SAMPLE
+    n, found = len(x), stats.anytime(x)
+    at = (x.mean() - found.low) / x.std(ddof=1) * math.sqrt(n)
+
+    def weighted(e):
+        density = scipy.stats.nct(n - 1, e * math.sqrt(n)).pdf(at)
+        return density * scipy.stats.norm(0, math.sqrt(stats.PRIOR)).pdf(e)
+
+    alternative = scipy.integrate.quad(weighted, -30, 30, points=[0, 2, 5])[0]
+    ratio = alternative / scipy.stats.t(n - 1).pdf(at)
+    assert ratio == pytest.approx(20, rel=1e-4)
+    assert (found.low + found.high) / 2 == pytest.approx(x.mean())
+    assert stats.anytime(x[:2]).high == math.inf
+    assert "valid at any time" in str(found)
+
+
+@pytest.mark.parametrize("law", ["normal", "logistic", "uniform"])
+def test_anytime_intervals_all_cover_at_once_and_students_do_not(law):
+    """2,000 sweeps of 40 seeds, with a look after each seed from the third on."""
+    draws = getattr(np.random.default_rng(0), law)(size=(2000, 40))
+    truth = 0.5 if law == "uniform" else 0.0
+    n = np.arange(1, 41)
+    mean = draws.cumsum(1) / n
+    spread = np.sqrt(((draws**2).cumsum(1) - n * mean**2) / np.maximum(n - 1, 1))
+    error = np.abs(mean - truth)[:, 2:] / spread[:, 2:]
+    radii = np.array([stats._radius(m, 0.05) for m in n[2:]])
+    always = (error <= radii).all(1).mean()
+    assert always >= 0.95 - 2 * math.sqrt(0.95 * 0.05 / 2000)
+    students = np.array([stats._quantile(m, 0.05) / math.sqrt(m) for m in n[2:]])
+    assert (error <= students).all(1).mean() < 0.85
+
+
+def test_five_rounds_of_more_seeds_are_wrong_too_often_but_for_anytime_intervals():
+    """Add about as many seeds as would decide, five times, while the truth is at 0."""
+    random = np.random.default_rng(1)
+    wrong = {stats.mean: 0, stats.anytime: 0}
+    for _ in range(300):
+        x = random.normal(size=128)
+        for method in wrong:
+            looks = [method(x[:n]) for n in (8, 16, 32, 64, 128)]
+            wrong[method] += any(not i.low <= 0 <= i.high for i in looks)
+    assert wrong[stats.mean] / 300 > 0.1
+    assert wrong[stats.anytime] / 300 < 0.05
+
+
+# --- verdicts -------------------------------------------------------------------------
 
 
 def test_paired_is_scipys_paired_interval():
@@ -57,12 +238,6 @@ def test_pairs_at_each_value_of_another_field_are_averaged():
 def test_an_interval_of_one_run_is_infinite():
     assert stats.mean([1.0]).low == -math.inf
     assert np.isnan(stats.band([1.0])).all()
-
-
-def test_the_interval_covers_the_mean_as_often_as_it_says():
-    draws = np.random.default_rng(0).normal(size=(2000, 4))
-    hits = [i.low <= 0 <= i.high for i in map(stats.mean, draws)]
-    assert abs(np.mean(hits) - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 2000)
 
 
 @given(
@@ -104,16 +279,39 @@ def test_verdicts(low, high, criterion, expected):
     assert verdict(low, high, **criterion).verdict == expected
 
 
-def test_undecided_says_how_many_more_seeds():
-    # half width 1 at distance 0.5: four times the runs are needed, fifteen more than 5
-    assert "about 15 more seeds" in verdict(-0.5, 1.5, above=0).note
-    assert verdict(-1.0, 1.0 + 1e-9, above=0).note == "seeds will not decide"
+def test_undecided_says_which_design_would_decide_and_not_to_peek():
+    """Of scipy: the power of a t test of the effect measured, in a new sweep."""
+    x = np.array([-0.9, 0.1, 0.5, 1.3, 1.6])
+    assert not stats.skewed(x)
+    claim = Claim("c", "s", "p", lambda df: stats.mean(df.y), reason="r", above=0)
+    note = judge("e", claim, pd.DataFrame({"y": x})).note
+    needed = stats.seeds_needed(stats.mean(x), 0)
+    assert note == (
+        f"a new sweep of about {needed} unseen seeds would decide; adding seeds until "
+        "it does would not be a 95 % interval"
+    )
+    effect = x.mean() / x.std(ddof=1) * math.sqrt(needed)
+    limit = scipy.stats.t(needed - 1).ppf(0.975)
+    power = scipy.stats.nct(needed - 1, effect).sf(limit)
+    assert stats.POWER - 0.02 < power < stats.POWER + 0.04
+    worst = Claim("c", "s", "p", lambda df: stats.worst(df.y), reason="r", above=1.6)
+    assert judge("e", worst, pd.DataFrame({"y": x})).verdict == "failed"
+    assert stats.advice(stats.mean([1.0]), 0) == "more seeds are needed"
+    assert stats.advice(stats.mean(x), x.mean()) == "seeds will not decide"
 
 
 def test_more_outcomes_are_counted_by_the_exact_interval():
     """None of 16 leaves a tenth open; none of 36 does not: 1 - 0.025^(1/36) = 0.097."""
-    assert stats.more_runs(stats.fraction([False] * 16), 0.1) == 20
-    assert stats.more_runs(stats.fraction([True, False] * 8), 0.5) is None
+    assert stats.seeds_needed(stats.fraction([False] * 16), 0.1) == 36
+    assert stats.seeds_needed(stats.fraction([True, False] * 8), 0.5) is None
+    needed = stats.seeds_needed(stats.fraction([True] * 6 + [False] * 10), 0.5)
+    binomial = scipy.stats.binom(needed, 6 / 16)
+    power = sum(
+        binomial.pmf(k)
+        for k in range(needed // 2)
+        if scipy.stats.binomtest(k, needed).proportion_ci(method="exact").high < 0.5
+    )
+    assert stats.POWER <= power < stats.POWER + 0.05
 
 
 def test_a_claim_that_cannot_fail_is_refused():

@@ -3,7 +3,7 @@
 The threshold and its reason stand in the experiment file before the run. The verdict is
   held       the whole interval lies where the claim says,
   failed     the whole interval lies outside,
-  undecided  the interval straddles the threshold: about n more seeds would decide,
+  undecided  the interval straddles the threshold: a new sweep of n seeds would decide,
   error      the estimate could not be made, or is not finite; never as expected.
 Equality is claimed with both `above` and `below`: the interval must fit between them
 (an equivalence test), a large p-value shows nothing.
@@ -235,9 +235,7 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
     if interval.high <= claim.above or interval.low >= claim.below:
         return Verdict(experiment, claim, "failed", interval)
     crossed = claim.above if interval.low <= claim.above else claim.below
-    more = stats.more_runs(interval, crossed)
-    without = "more seeds are needed" if interval.n < 2 else "seeds will not decide"
-    note = f"about {more} more seeds would decide" if more else without
+    note = stats.advice(interval, crossed)
     return Verdict(experiment, claim, "undecided", interval, note)
 
 

@@ -9,11 +9,12 @@ model = factored". A quantity is a column, an expression of columns ("dim - rank
 function df -> Series whose docstring says what it returns.
 
 Runs of one seed share their data and are not independent. `mean`, `paired` and their
-relatives therefore reduce each seed to one number first, and n counts seeds; `worst`,
-`least` and `fraction` look at every run.
+relatives therefore reduce each seed to one number first; `worst`, `least` and
+`fraction` look at every run. n always counts seeds. docs/statistics.md says which
+interval each of them has.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from operator import sub, truediv
@@ -31,10 +32,17 @@ Quantity = str | Callable[[pd.DataFrame], pd.Series]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A function df -> Interval that prints as a phrase."""
+    """A function df -> Interval that prints as a phrase.
+
+    arms: the fields whose values it compares, or by which it selects rows; () where it
+    does not say. placebo(df, draw): the same estimate after their labels were shuffled
+    within each seed, by the permutation number `draw`; None where it compares nothing.
+    """
 
     compute: Callable[[pd.DataFrame], Interval]
     phrase: str
+    arms: tuple[str, ...] = ()
+    placebo: Callable[[pd.DataFrame, int], Interval] | None = None
 
     def __call__(self, df: pd.DataFrame) -> Interval:
         return self.compute(df)
@@ -48,12 +56,13 @@ class Estimate:
         >>> where().log_ratio("loss", arm=("a", "b")).map(math.exp, "exp of {}")
         """
 
-        def compute(df):
-            i = self(df)
-            ends = sorted((function(i.low), function(i.high)))
-            return replace(i, value=function(i.value), low=ends[0], high=ends[1])
-
-        return Estimate(compute, phrase.format(self.phrase))
+        return replace(
+            self,
+            compute=lambda df: self(df).map(function),
+            phrase=phrase.format(self.phrase),
+            placebo=self.placebo
+            and (lambda df, draw: self.placebo(df, draw).map(function)),
+        )
 
 
 def estimate(function: Callable[[pd.DataFrame], Interval]) -> Estimate:
@@ -71,6 +80,8 @@ class Rows:
 
     steps: tuple[tuple[str, Callable[[pd.DataFrame], pd.DataFrame]], ...] = ()
     one: str = "run"  # what tells rows apart, in words
+    fields: tuple[str, ...] = ()  # by which `where` selects
+    looked_at_often: bool = False
 
     def __call__(self, df: pd.DataFrame) -> pd.DataFrame:
         """The rows selected; raises ValueError where there is none, naming the step."""
@@ -86,7 +97,18 @@ class Rows:
     def where(self, *selections, **fields) -> "Rows":
         """The same rows, narrowed down further; arguments as of `where`."""
         more = *map(_selection, selections), *map(_equal, fields.items())
-        return replace(self, steps=(*self.steps, *more))
+        named = dict.fromkeys((*self.fields, *fields))
+        return replace(self, steps=(*self.steps, *more), fields=tuple(named))
+
+    def anytime(self) -> "Rows":
+        """The same rows, whose means get intervals that bear repeated looks.
+
+        For claims whose seeds were extended after a look, or will be: see
+        `stats.anytime`. It applies to `mean`, `paired`, `ratio`, `log_ratio`, `slope`.
+
+        >>> where(study="main").anytime().paired("rank", noise=(0.0, 4.0))
+        """
+        return replace(self, looked_at_often=True)
 
     def cells(self, over: Mapping[str, Iterable], **columns: str) -> "Rows":
         """One row for each entry of list columns, as of an audit of many cells.
@@ -113,14 +135,15 @@ class Rows:
             entries = {n: np.concatenate([*df[c]]) for n, c in columns.items()}
             return table.reset_index(drop=True).assign(**axes, **entries)
 
-        return Rows((*self.steps, ("", unrolled)), " and ".join(over))
+        steps = (*self.steps, ("", unrolled))
+        return replace(self, steps=steps, one=" and ".join(over))
 
     # --- one number for each seed, then the mean over seeds
 
     def mean(self, quantity: Quantity) -> Estimate:
         """Mean over seeds, each seed's runs averaged first."""
         return self._over_seeds(
-            f"{name_of(quantity)}", lambda df: by_seed(df, quantity)
+            f"{name_of(quantity)}", lambda df: by_seed(df, quantity), self.fields
         )
 
     def paired(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
@@ -153,32 +176,46 @@ class Rows:
                 lambda g: np.polyfit(g.x, g.y, 1)[0], include_groups=False
             )
 
-        return self._over_seeds(f"slope of {name_of(quantity)} on {name_of(x)}", slopes)
+        what = f"slope of {name_of(quantity)} on {name_of(x)}"
+        return self._over_seeds(what, slopes, self.fields)
 
     # --- every run
 
     def worst(self, quantity: Quantity) -> Estimate:
-        """The largest value over all runs, for statements that hold run by run."""
+        """The largest value over all runs, for statements that hold run by run.
+
+        It speaks of the runs that were made; of other seeds it says what
+        `Interval.beyond` says.
+        """
         return self._extreme(quantity, largest=True)
 
     def least(self, quantity: Quantity) -> Estimate:
-        """The smallest value over all runs, for statements that hold run by run."""
+        """The smallest value over all runs; as `worst`."""
         return self._extreme(quantity, largest=False)
 
     def fraction(self, condition: str) -> Estimate:
-        """The fraction of runs under which an expression is true, exact binomial."""
+        """The fraction of runs under which an expression is true, exact binomial.
+
+        Several runs of one seed count as one outcome, their mean.
+        """
 
         def compute(df):
-            return stats.fraction(values(self(df), condition).astype(bool))
+            rows = self(df)
+            return stats.fraction(values(rows, condition).astype(bool), rows.seed)
 
-        return Estimate(compute, self._where(f"fraction of runs with {condition}"))
+        phrase = self._where(f"fraction of runs with {condition}")
+        return Estimate(compute, phrase, self.fields)
 
     # --- how they are made
 
-    def _over_seeds(self, what: str, reduce) -> Estimate:
+    def _over_seeds(self, what: str, reduce, arms, shuffle=None) -> Estimate:
+        interval = stats.anytime if self.looked_at_often else stats.mean
+        placebo = shuffle and (
+            lambda df, draw: interval(reduce(shuffle(self(df), draw)))
+        )
+        phrase = self._where(f"mean over seeds of {what}")
         return Estimate(
-            lambda df: stats.mean(reduce(self(df))),
-            self._where(f"mean over seeds of {what}"),
+            lambda df: interval(reduce(self(df))), phrase, tuple(arms), placebo
         )
 
     def _of_two(
@@ -216,20 +253,30 @@ class Rows:
                 )
             return found
 
+        def shuffle(df, draw):
+            """The labels of the arms, permuted within each seed (and value of each)."""
+            for field, ends in arms.items():
+                df = df[df[field].isin(ends)]
+            return shuffled(df, list(arms), fixed, draw)
+
         ends = ", ".join(
             f"{field} = {_shown(a)} {word} {field} = {_shown(b)}"
             for field, (a, b) in arms.items()
         )
         ends += f", paired at each {each}" if each else ", paired"
         log = "log of " if scale else ""
-        return self._over_seeds(f"{log}{name_of(quantity)} ({ends})", reduce)
+        what = f"{log}{name_of(quantity)} ({ends})"
+        return self._over_seeds(what, reduce, arms, shuffle)
 
     def _extreme(self, quantity, largest: bool) -> Estimate:
+        def compute(df):
+            rows = self(df)
+            seeds = rows.get("seed")
+            return stats.worst(values(rows, quantity), largest, seeds)
+
         word = "largest" if largest else "smallest"
-        return Estimate(
-            lambda df: stats.worst(values(self(df), quantity), largest),
-            self._where(f"{word} {name_of(quantity)} of any {self.one}"),
-        )
+        phrase = self._where(f"{word} {name_of(quantity)} of any {self.one}")
+        return Estimate(compute, phrase, self.fields)
 
     def _where(self, phrase: str) -> str:
         return f"{phrase}, where {self}" if str(self) else phrase
@@ -253,20 +300,31 @@ def weakest(*estimates: Estimate, above: bool = True) -> Estimate:
     above a threshold; above=False the one with the largest upper end.
     """
 
+    def pick(found: list[Interval]) -> Interval:
+        def ends(alpha):
+            every = [i.ends(alpha) for i in found]
+            return min(every) if above else max(every, key=lambda ends: ends[1])
+
+        by_low, by_high = (lambda i: i.low), (lambda i: i.high)
+        chosen = min(found, key=by_low) if above else max(found, key=by_high)
+        known = all(i.ends for i in found)
+        return replace(chosen, ends=ends if known else None)
+
     def compute(df):
-        found = [e(df) for e in estimates]
-        return (
-            min(found, key=lambda i: i.low)
-            if above
-            else max(found, key=lambda i: i.high)
-        )
+        return pick([e(df) for e in estimates])
+
+    def placebo(df, draw):
+        return pick([e.placebo(df, draw) for e in estimates])
 
     word, phrases = "smallest" if above else "largest", list(map(str, estimates))
     ends = {phrase.partition(", where ")[2] for phrase in phrases}
     if len(ends) == 1 and "" not in ends:  # said once: they share their rows
         phrases = [phrase.partition(", where ")[0] for phrase in phrases]
         phrases[-1] += f"; all where {ends.pop()}"
-    return Estimate(compute, f"the {word} of: " + "; ".join(phrases))
+    arms = tuple(dict.fromkeys(field for e in estimates for field in e.arms))
+    comparing = all(e.placebo for e in estimates)
+    phrase = f"the {word} of: " + "; ".join(phrases)
+    return Estimate(compute, phrase, arms, placebo if comparing else None)
 
 
 def family(
@@ -307,6 +365,25 @@ def family(
 def by_seed(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     """One number for each seed: the mean of the quantity over the seed's runs."""
     return values(df, quantity).groupby(df.seed).mean()
+
+
+def shuffled(
+    df: pd.DataFrame, fields: Sequence[str], within: Sequence[str], draw: int
+) -> pd.DataFrame:
+    """The frame with the labels in `fields` permuted, together, among rows.
+
+    Rows exchange labels only where they agree in all columns `within`. draw: the number
+    of the permutation; the same number is the same permutation of equally many rows.
+    """
+    groups = df.groupby(list(within), sort=False, dropna=False).ngroup().to_numpy()
+    random = np.random.default_rng([draw, len(df)]).random(len(df))
+    here, there = np.argsort(groups, kind="stable"), np.lexsort((random, groups))
+    moved = {}
+    for field in fields:
+        labels = df[field].to_numpy()
+        moved[field] = labels.copy()
+        moved[field][here] = labels[there]
+    return df.assign(**moved)
 
 
 def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
