@@ -3,11 +3,13 @@
 # make status    what is fresh, stale, missing  make claims     verdicts of the rows there
 # make test      the tests                     make test-long  the exhaustive ones, too
 # make lint      ruff                           make reference  commit rows and figures
+# make confirm   every claim on seeds that follow from claims.lock, verdict against verdict
+# make lock      register the claims: write claims.lock, and say what changed
 # make bench     speeds                         make clean      remove what was made
 #
 # Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=loky|dask|ray  DEVICE=cpu|cuda
 #          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
-#          SEED0=1000
+#          SEED0=1000  NAMES="fig3 fig5" (confirm: some figures or experiments)
 # VENV= (empty) uses the current python3 as it is instead of making .venv.
 
 VENV ?= .venv
@@ -25,14 +27,15 @@ endif
 on = $(filter-out 0,$(1))
 WHICH = --scale $(SCALE) $(if $(call on,$(SEED0)),--seed0 $(SEED0))
 JUDGE = $(WHICH) $(if $(call on,$(PARTIAL)),--partial)
-FLAGS = $(JUDGE) $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
-	$(if $(DEVICE),--device $(DEVICE)) $(if $(ONLY),--only "$(ONLY)") \
-	$(if $(call on,$(DRY)),--dry-run) $(if $(call on,$(FRESH)),--fresh) \
-	$(if $(call on,$(STRICT)),--strict)
+STRICTLY = $(if $(call on,$(STRICT)),--strict)
+HOW = $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
+	$(if $(DEVICE),--device $(DEVICE)) $(if $(call on,$(DRY)),--dry-run)
+FLAGS = $(JUDGE) $(HOW) $(if $(ONLY),--only "$(ONLY)") \
+	$(if $(call on,$(FRESH)),--fresh) $(STRICTLY)
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
-.PHONY: help figures $(FIGURES) test test-long lint status claims report reference bench clean
+.PHONY: help figures $(FIGURES) test test-long lint status claims confirm lock report reference bench clean
 help:
 	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile; echo "figures: $(FIGURES)"
 
@@ -46,7 +49,13 @@ status: $(READY)
 	@$(PY) -m symlab status $(WHICH)
 
 claims: $(READY)
-	@$(PY) -m symlab claims $(JUDGE)
+	@$(PY) -m symlab claims $(JUDGE) $(STRICTLY)
+
+confirm: $(READY)
+	@$(PY) -m symlab confirm $(NAMES) --scale $(SCALE) $(HOW)
+
+lock: $(READY)
+	@$(PY) -m symlab lock
 
 report: $(READY)
 	@$(PY) -m symlab report --scale $(SCALE)

@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from symlab.harness import contract, engine, plan, product, streams
+import pandas as pd
+
+from symlab.harness import confirm as confirmation
+from symlab.harness import contract, engine, plan, product, registration, streams, summary
 from symlab.harness.errors import UserError, nearest
 from symlab.harness.project import Project, find
 from symlab.harness.sweep import SCALES
@@ -75,16 +78,80 @@ def fig(project: Project, o) -> int:
 
 
 def claims(project: Project, o) -> int:
-    """Judge claims on the rows that are there; run nothing."""
+    """Judge claims on the rows that are there, and count them; run nothing."""
+    names = [e for name in o.names for e in _experiments(project, name)]
+    every = not names
+    plans = [
+        plan.make(project, n, o.scale, seed0=o.seed0)
+        for n in dict.fromkeys(names or contract.names(project))
+    ]
+    judged = [_judge(p, o) for p in plans]
+    _summarise([v for _, found in judged for v in found], every)
+    return max(s for s, _ in judged)
+
+
+def lock(project: Project, o) -> int:
+    """Register the claims as they stand: write claims.lock, and say what changed."""
+    before, now = registration.read(project), registration.entries(project)
+    changed = registration.changes(before, now)
+    for change in changed if before else ():
+        print(change)
+    if not o.check:
+        path = registration.write(project, now)
+        print(f"wrote {_short(path)}: {len(now)} lines, {len(changed)} changed")
+    try:
+        late = registration.audit(project)
+    except UserError as error:
+        late = []
+        print(error)
+    for sentence in late:
+        print(sentence, file=sys.stderr)
+    if o.check and changed:
+        print("claims.lock is not of these claims: run `python -m symlab lock` and "
+              "commit it", file=sys.stderr)  # fmt: skip
+    return int(bool(late) or bool(o.check and changed))
+
+
+def confirm(project: Project, o) -> int:
+    """Run every claim on seeds that follow from the lock; verdict against verdict."""
     names = [
         e
         for name in o.names or contract.names(project)
         for e in _experiments(project, name)
     ]
-    plans = [
-        plan.make(project, n, o.scale, seed0=o.seed0) for n in dict.fromkeys(names)
-    ]
-    return max(_judge(p, o.scale, o.partial)[0] for p in plans)
+    plans = confirmation.plans(project, dict.fromkeys(names), o.scale)
+    status = _execute(project, plans, o)
+    if o.dry_run or status == 130:
+        return status
+    print(f"\n{confirmation.RATES}")
+    tables = [_confirmed(project, p, o.scale) for p in plans]
+    if done := [t for t in tables if t is not None]:
+        found = pd.concat(done)
+        path = confirmation.write(project, o.scale, found)
+        counts = [
+            f"{(found.agreement == word).sum()} {word}"
+            for word in confirmation.AGREEMENTS
+        ]
+        print(f"\nof {len(found)} verdicts: {', '.join(counts)}; wrote {_short(path)}")
+    return max(status, int(len(done) < len(tables)))
+
+
+def _confirmed(project: Project, p: plan.Plan, scale: str) -> pd.DataFrame | None:
+    """Print, log and return the confirmation of one experiment; None if rows lack."""
+    name = p.experiment.name
+    first = confirmation.seed0(registration.read(project), name, scale)
+    done, wanted = product.progress(p)
+    print(f"\n{name}: {done} of {wanted} runs, seeds from {first}")
+    if done < wanted:
+        print("  not judged: rows are missing; the same command runs them")
+        return None
+    found = confirmation.compared(project, p)
+    for row in found.itertuples():
+        print("  " + confirmation.line(row).replace("\n", "\n  "))
+    confirmation.log(project, scale, name, first, found)
+    if (n := confirmation.draws(project, scale, name)) > 1:
+        print(f"  this is draw {n} of seeds for {name}: its claims changed in between")
+    return found
 
 
 def status(project: Project, o) -> int:
@@ -115,6 +182,7 @@ def whence(project: Project, o) -> int:
         print(
             f"  {c['verdict']:9}  {c['experiment']}.{c['claim']}: {c['value']}"
             f" [{c['low']}, {c['high']}], n={c['n']}"
+            + "".join(f"; {c[k]}" for k in ("bearing", "registered") if k in c)
         )
     return 0
 
@@ -194,27 +262,55 @@ def _execute(project: Project, plans: list[plan.Plan], o) -> int:
     return 1 if done.failed else 0
 
 
-def _judge(p: plan.Plan, scale: str, partial: bool) -> tuple[int, list]:
+def _judge(p: plan.Plan, o) -> tuple[int, list]:
     """Print the verdicts of one experiment; 1 where one is not as expected."""
     done, wanted = product.progress(p)
     print(f"\n{p.experiment.name}: {done} of {wanted} runs")
-    if done < wanted and not partial:
+    if done < wanted and not o.partial:
         print(
             "  not judged: rows are missing (PARTIAL=1 judges and draws what is there)"
         )
         return 1, []
-    verdicts = product.verdicts([p], partial)
+    verdicts = product.verdicts([p], o.partial)
     for v in verdicts:
         print("  " + v.line().replace("\n", "\n  "))
-    if scale == "smoke":
+    if o.scale == "smoke":
         print("  (smoke scale shows that the code runs: verdicts do not count)")
-        return 0, verdicts
+        crashed = any(v.verdict == "error" for v in verdicts)
+        return int(o.strict and crashed), verdicts
     return int(any(not v.as_expected for v in verdicts)), verdicts
+
+
+def _summarise(verdicts: list, every: bool) -> None:
+    """Print counts per paper and axis, and headlines.
+
+    every: whether all claims of the project are there, so that a headline without a
+    claim is not tested at all, and Holm's correction knows its families.
+    """
+    print(f"\nclaims of papers\n{_indented(summary.counts(verdicts))}")
+    print(f"\nother claims\n{_indented(summary.others(verdicts))}")
+    if found := [h for h in summary.headlines(verdicts) if h.verdicts or every]:
+        print("\nheadlines")
+    for h in found:
+        print(f"  {h.paper.short}: {h.sentence}\n      {h.outcome}")
+    if not every:
+        return
+    flipped = [v for v in summary.corrected(verdicts) if v.holm.startswith("flips")]
+    print("\nundecided with Holm's correction over all effects of a paper")
+    for v in flipped:
+        print(f"  {v.experiment}.{v.claim.name}: {v.verdict}, {v.meaning}, p={v.p:.2g}")
+    if not flipped:
+        print("  none")
+
+
+def _indented(table: pd.DataFrame) -> str:
+    text = table.reset_index().to_string(index=False) if len(table) else "none"
+    return "  " + text.replace("\n", "\n  ")
 
 
 def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> int:
     """Verdicts and files of one figure."""
-    judged = [_judge(p, o.scale, o.partial) for p in plans]
+    judged = [_judge(p, o) for p in plans]
     status = max(s for s, _ in judged)
     complete = not missing and all(d == w for d, w in map(product.progress, plans))
     if not complete and not o.partial:
@@ -274,16 +370,9 @@ def _parser() -> argparse.ArgumentParser:
     for function, what in ((run, "an experiment or a figure"), (fig, "a figure")):
         c = add(function, names=names | {"help": f"{what}, as in `symlab status`"})
         _scale(c)
+        _workers(c)
         a = c.add_argument
-        a("--jobs", type=_positive, help="worker processes (default: the cores)")
-        a(
-            "--backend",
-            default="loky",
-            help="joblib backend: loky, dask or ray",
-        )
-        a("--device", default="cpu", help="cpu or cuda")
         a("--only", metavar="QUERY", help='runs to do, as in "lr<0.1 and seed<3"')
-        a("--dry-run", action="store_true", help="print the plan with its ETA and stop")
         a("--partial", action="store_true", help="judge and draw an incomplete sweep")
         a("--fresh", action="store_true", help="run again what is there already")
         a(
@@ -291,16 +380,26 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="rows made with other versions of the packages are stale",
         )
-    c = add(
-        claims,
-        names={
-            "nargs": "*",
-            "metavar": "NAME",
-            "help": "figures or experiments (default: all)",
-        },
-    )
+    some = {
+        "nargs": "*",
+        "metavar": "NAME",
+        "help": "figures or experiments (default: all)",
+    }
+    c = add(claims, names=some)
     _scale(c)
     c.add_argument("--partial", action="store_true", help="judge an incomplete sweep")
+    c.add_argument(
+        "--strict",
+        action="store_true",
+        help="an estimate that cannot be made fails the call at smoke scale, too",
+    )
+    c = add(lock)
+    c.add_argument(
+        "--check", action="store_true", help="write nothing; 1 where it is not current"
+    )
+    c = add(confirm, names=some)
+    _scale(c, seeds=False)
+    _workers(c)
     _scale(add(status))
     add(whence, file={"type": Path, "help": "a drawn .pdf, .png or .json"})
     c = add(
@@ -332,6 +431,14 @@ def _parser() -> argparse.ArgumentParser:
     for function in (report, reference):
         _scale(add(function), seeds=False)
     return p
+
+
+def _workers(c) -> None:
+    a = c.add_argument
+    a("--jobs", type=_positive, help="worker processes (default: the cores)")
+    a("--backend", default="loky", help="joblib backend: loky, dask or ray")
+    a("--device", default="cpu", help="cpu or cuda")
+    a("--dry-run", action="store_true", help="print the plan with its ETA and stop")
 
 
 def _scale(c, seeds: bool = True) -> None:

@@ -4,7 +4,7 @@ import warnings
 
 import pandas as pd
 
-from symlab.harness import engine, product
+from symlab.harness import engine, product, summary
 from symlab.harness.project import find
 
 
@@ -36,13 +36,20 @@ def run(
     return plan.rows()
 
 
-def claims(name: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
-    """The verdicts of a figure's or an experiment's claims, one row each.
+def claims(name: str = "", scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
+    """The verdicts of a figure's or an experiment's claims, or of all, one row each.
 
-    Claims of an incomplete sweep are undecided, and their note says so.
+    Every field of a claim is a column; `bearing` says what the verdict means for the
+    paper, and `holm` what is left of it with Holm's correction over all effects of the
+    paper (without a name only: the family is all claims). Claims of an incomplete sweep
+    are undecided, and their note says so.
     """
-    plans = product.plans_of(find(), name, scale, seed0=seed0)
-    return pd.DataFrame([v.record() for v in product.verdicts(plans)])
+    if name:
+        plans = product.plans_of(find(), name, scale, seed0=seed0)
+        verdicts = product.verdicts(plans)
+    else:
+        verdicts = summary.judged(find(), scale, seed0)
+    return pd.DataFrame([v.record() for v in verdicts])
 
 
 def figure(name: str, scale: str = "quick", seed0: int = 0):

@@ -1,15 +1,27 @@
 """The committed rows and figures are those of the code beside them; README is true."""
 
+import dataclasses
 import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from symlab.harness import contract, plan, plot, product, project, reference
+import symlab
+from symlab.harness import (
+    Claim,
+    contract,
+    plan,
+    plot,
+    product,
+    project,
+    reference,
+    summary,
+)
 from symlab.harness.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,15 +84,43 @@ def test_every_verdict_on_the_reference_rows_is_the_expected_one(name):
         assert verdict.as_expected, verdict.line()
 
 
+@cache
+def verdicts():
+    return summary.judged(PROJECT, "quick")
+
+
 def test_pages_under_docs_show_what_is_in_the_reference_rows():
     pages = {p: p.read_text() for p in (ROOT / "docs").glob("*.md")}
     assert sum(len(reference.PLACE.findall(t)) for t in pages.values()) >= 3
     for page, text in pages.items():
-        assert text == reference.filled(PROJECT, "quick", text), f"{page.name}: {STALE}"
+        found = reference.filled(PROJECT, "quick", text, verdicts())
+        assert text == found, f"{page.name}: {STALE}"
     shown = "".join(pages.values())
-    for name in contract.names(PROJECT):
-        for claim in contract.load(PROJECT, name).claims:
-            assert f"`{claim.name}`" in shown
+    for v in verdicts():
+        assert f"`{v.claim.name}`" in shown
+    for headline in summary.headlines(verdicts()):
+        assert headline.sentence in shown
+
+
+def test_all_claims_at_once_with_every_field_as_a_column(monkeypatch):
+    judged = verdicts()  # a minute of work, and another test wants it, too
+    monkeypatch.setattr(summary, "judged", lambda *_: judged)
+    frame = symlab.claims()
+    wanted = {
+        (name, claim.name)
+        for name in contract.names(PROJECT)
+        for claim in contract.load(PROJECT, name).claims
+    }
+    assert set(zip(frame.experiment, frame.claim, strict=True)) == wanted
+    fields = {f.name for f in dataclasses.fields(Claim)} - {"name", "estimate"}
+    assert fields | {"bearing", "holm", "p", "registered"} <= set(frame.columns)
+    papers = frame[frame.origin == "paper"]
+    assert set(papers.bearing) <= {"supports", "contradicts", "undecided"}
+    assert set(frame[frame.origin != "paper"].bearing) == {"not about a paper"}
+    decided = frame[(frame.paper != "") & (frame.kind == "effect") & frame.p.notna()]
+    decided = decided[decided.verdict.isin(["held", "failed"])]
+    assert set(decided.holm) <= {"stands", "flips to undecided"}
+    assert (frame.drop(decided.index).holm == "").all()
 
 
 def test_readme_code_runs_and_prints_what_it_shows(capsys):

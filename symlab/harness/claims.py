@@ -27,7 +27,7 @@ BEARINGS = ("supports", "contradicts", "undecided", "not about a paper")
 
 @dataclass(frozen=True)
 class Smallest:
-    """The smallest effect of interest: what is smaller makes no difference to anyone."""
+    """The smallest effect of interest: a smaller one makes no difference to anyone."""
 
     size: float
     unit: str
@@ -71,8 +71,8 @@ class Claim:
     difference over seeds), "equivalence" (a difference is small), "identity" (true run
     by run, up to rounding) or "precondition". unit: of the quantity. written: whether
     the thresholds were written "before" or "after" a look at rows; history: (date, what
-    changed and why) of each change since. tests: the key of the headline of `paper` that
-    this claim tests, if it tests one.
+    changed and why) of each change since. tests: the key of the headline of `paper`
+    that this claim tests, if it tests one.
     """
 
     name: str
@@ -115,7 +115,9 @@ class Claim:
         ):  # fmt: skip
             if (given := getattr(self, name)) not in allowed:
                 refuse(f"has {name}={given!r}: use one of {', '.join(allowed)}")
-        if self.tests and self.tests not in (self.paper.headlines if self.paper else ()):
+        if self.tests and self.tests not in (
+            self.paper.headlines if self.paper else ()
+        ):
             refuse(
                 f"tests the headline {self.tests!r}, which its paper does not list in "
                 "symlab/papers.py"
@@ -139,26 +141,54 @@ class Claim:
         return " ".join(text.split("\n\n")[0].split()).removesuffix(".")
 
     @property
-    def criterion(self) -> str:
-        """'> 0', '< 1e-06' or '> -0.05 and < 0.05 nats', with the claim's unit."""
+    def limits(self) -> str:
+        """'> 0', '< 1e-06' or '> -0.05 and < 0.05'."""
         limits = [f"> {self.above:g}"] if self.above > -math.inf else []
         limits += [f"< {self.below:g}"] if self.below < math.inf else []
-        return f"{' and '.join(limits)} {self.unit}".rstrip()
+        return " and ".join(limits)
+
+    @property
+    def criterion(self) -> str:
+        """The limits with the claim's unit: '> -0.05 and < 0.05 nats'."""
+        return f"{self.limits} {self.unit}".rstrip()
+
+    @property
+    def registered(self) -> str:
+        """When the thresholds were written: 'before rows', or that they changed."""
+        if self.written == "after":
+            return "after rows" + ", see history" * bool(self.history)
+        if not self.history:
+            return "before rows"
+        times = {1: "once", 2: "twice"}.get(n := len(self.history), f"{n} times")
+        return f"before rows, changed {times}, see history"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a claim."""
+    """What came of a claim.
+
+    holm: "stands" or "flips to undecided" under Holm's correction within the claim's
+    paper, or "" where none was made (`symlab.harness.summary.corrected`).
+    """
 
     experiment: str
     claim: Claim
     verdict: str
     interval: Interval | None
     note: str = ""
+    holm: str = ""
 
     @property
     def as_expected(self) -> bool:
         return self.verdict == self.claim.expected
+
+    @property
+    def p(self) -> float:
+        """The P value of the verdict; NaN where its interval models no sampling."""
+        c = self.claim
+        if not self.interval:
+            return math.nan
+        return stats.p_value(self.interval, c.above, c.below)
 
     @property
     def bearing(self) -> str:
@@ -169,12 +199,25 @@ class Verdict:
             self.verdict, "undecided"
         )
 
+    @property
+    def meaning(self) -> str:
+        """The bearing with its subject: 'contradicts Ziyin 2024', or 'control'."""
+        c = self.claim
+        if c.origin != "paper":
+            return c.origin
+        paper = c.paper.short if c.paper else "the paper"
+        if self.verdict == "error":
+            return f"says nothing about {paper}"
+        decided = self.bearing != "undecided"
+        return f"{self.bearing} {paper}" if decided else f"leaves {paper} undecided"
+
     def line(self) -> str:
         marks = {"held": "held", "failed": "FAILED", "error": "ERROR"}
         mark = f"{marks.get(self.verdict, 'undecided'):9}"
         c = self.claim
         text = (
             f"{mark}  {c.name}: {self.interval or 'no estimate'}, claimed {c.criterion}"
+            f" ({self.meaning})"
         )
         if self.note:
             text += f"\n           {self.note}"
@@ -182,7 +225,7 @@ class Verdict:
             text += f"\n           expected {c.expected}. {c.statement} ({c.source})"
             text += f"\n           measured: {c.quantity}" if c.quantity else ""
         elif self.verdict != "held":
-            text += f"\n           as expected: {c.because}"
+            text += f"\n           expected: {c.because}"
         return text
 
     def record(self) -> dict:
@@ -193,11 +236,16 @@ class Verdict:
             "claim": c.name,
             "verdict": self.verdict,
             "bearing": self.bearing,
+            "holm": self.holm,
             "expected": c.expected,
             "value": i.value if i else math.nan,
             "low": i.low if i else math.nan,
             "high": i.high if i else math.nan,
             "n": i.n if i else 0,
+            "runs": (i.runs or i.n) if i else 0,
+            "method": i.method if i else "",
+            "beyond": i.beyond if i else math.nan,
+            "p": self.p,
             "above": c.above,
             "below": c.below,
             "statement": c.statement,
@@ -210,6 +258,7 @@ class Verdict:
             "origin": c.origin,
             "kind": c.kind,
             "written": c.written,
+            "registered": c.registered,
             "history": "; ".join(f"{day}: {what}" for day, what in c.history),
             "reason": c.reason,
             "because": c.because,

@@ -10,6 +10,9 @@ from symlab.harness.errors import UserError, located, nearest
 from symlab.harness.plan import Plan, make_all
 from symlab.harness.project import Project
 
+RECORDED = ("experiment", "claim", "verdict", "bearing", "registered", "value", "low")
+RECORDED += ("high", "n")  # of a claim, in the files of a figure
+
 
 def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdict]:
     """The claims of every experiment, judged on its current rows.
@@ -82,12 +85,7 @@ def origin(
     command = f"make {figure} SCALE={plans[0].scale}"
     record = {"figure": figure, "command": command + f" SEED0={seed0}" * bool(seed0)}
     record["claims"] = [
-        {
-            k: _number(v)
-            for k, v in j.record().items()
-            if k in ("experiment", "claim", "verdict", "value", "low", "high", "n")
-        }
-        for j in judged
+        {k: _number(v) for k, v in j.record().items() if k in RECORDED} for j in judged
     ]
     record["experiments"] = {
         p.experiment.name: _origin(project, figure, p) for p in plans

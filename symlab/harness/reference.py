@@ -4,9 +4,11 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 
-from symlab.harness import contract, plan, product
+from symlab.harness import confirm, contract, plan, product, summary
+from symlab.harness.claims import Verdict
 from symlab.harness.errors import UserError
 from symlab.harness.files import write_table
 from symlab.harness.project import Project
@@ -45,28 +47,47 @@ def write(project: Project, scale: str) -> list[Path]:
     return written
 
 
-PLACE = re.compile(r"<!-- (verdicts|table) (\w+) -->\n.*?<!-- end -->\n", re.DOTALL)
+PLACE = re.compile(
+    r"<!-- (verdicts|table|headlines|counts|placebo|confirmed) ([^>]+?) -->\n"
+    r".*?<!-- end -->\n",
+    re.DOTALL,
+)
 
 
 def write_pages(project: Project, scale: str) -> list[Path]:
     """Fill in the pages under docs/ that have places for verdicts or tables."""
+    verdicts = summary.judged(project, scale)
     pages = sorted((project.root / "docs").glob("*.md"))
     for page in pages:
-        page.write_text(filled(project, scale, page.read_text("utf-8")), "utf-8")
+        text = filled(project, scale, page.read_text("utf-8"), verdicts)
+        page.write_text(text, "utf-8")
     return pages
 
 
-def filled(project: Project, scale: str, text: str) -> str:
+def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> str:
     """The text of a page with its places as the current rows have them.
 
     <!-- verdicts fig --> ... <!-- end -->     claims of figures named fig...
     <!-- table name --> ... <!-- end -->       what `table(df)` of an experiment returns
+    <!-- headlines all --> ...                headlines of all papers, or of one by its
+                                              short name, and what tests them
+    <!-- counts papers --> ...                claims per paper and axis; or "others"
+    <!-- placebo quick --> ...                the committed audit of a scale
+    <!-- confirmed quick --> ...              the committed confirmation of a scale
+    verdicts: of all claims, as `summary.judged` returns them.
     """
+    write = {
+        "verdicts": lambda name: verdict_table(project, verdicts, name),
+        "table": lambda name: experiment_table(project, scale, name),
+        "headlines": lambda name: headline_table(verdicts, name),
+        "counts": lambda name: count_table(verdicts, name),
+        "placebo": lambda name: placebo_table(project, name),
+        "confirmed": lambda name: confirmed_table(project, name),
+    }
 
     def fill(place: re.Match) -> str:
         kind, name = place.groups()
-        write = verdict_table if kind == "verdicts" else experiment_table
-        return f"<!-- {kind} {name} -->\n{write(project, scale, name)}<!-- end -->\n"
+        return f"<!-- {kind} {name} -->\n{write[kind](name)}<!-- end -->\n"
 
     return PLACE.sub(fill, text)
 
@@ -74,14 +95,11 @@ def filled(project: Project, scale: str, text: str) -> str:
 def experiment_table(project: Project, scale: str, name: str) -> str:
     """The frame that the experiment makes of its rows, in Markdown."""
     p = plan.make(project, name, scale)
-    frame = p.experiment.module.table(p.rows())
-    rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
-    rows += [[str(v) for v in row] for row in frame.itertuples(index=False)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return markdown(p.experiment.module.table(p.rows()))
 
 
-def verdict_table(project: Project, scale: str, prefix: str = "") -> str:
-    """figure -> claim -> verdict, in Markdown, from the rows that are there.
+def verdict_table(project: Project, verdicts: list[Verdict], prefix: str = "") -> str:
+    """figure -> claim -> verdict and what it means for the paper, in Markdown.
 
     prefix: of the names of the figures whose claims are wanted.
     """
@@ -91,23 +109,85 @@ def verdict_table(project: Project, scale: str, prefix: str = "") -> str:
             continue
         for name in experiments:
             drawn.setdefault(name, []).append(figure)
-    lines = [
-        "| figure | claim | source | measured | claimed | verdict |",
-        "|---|---|---|---|---|---|",
+    order = sorted(drawn, key=lambda n: sorted(drawn[n]))
+    rows = [
+        {
+            "figure": ", ".join(sorted(drawn[v.experiment])),
+            "claim": f"{v.claim.statement} (`{v.claim.name}`)",
+            "source": v.claim.source,
+            "measured": str(v.interval or v.note),
+            "claimed": v.claim.criterion,
+            "verdict": v.verdict + f" ({v.holm} by Holm)" * v.holm.startswith("flips"),
+            "bearing": v.meaning,
+            "thresholds": v.claim.registered,
+        }
+        for v in sorted(
+            (v for v in verdicts if v.experiment in drawn),
+            key=lambda v: order.index(v.experiment),
+        )
     ]
-    for name in sorted(drawn, key=lambda n: sorted(drawn[n])):
-        p = plan.make(project, name, scale)
-        for v in product.verdicts([p]):
-            cells = (
-                ", ".join(sorted(drawn[name])),
-                f"{v.claim.statement} (`{v.claim.name}`)",
-                v.claim.source,
-                str(v.interval or v.note),
-                v.claim.criterion,
-                v.verdict,
-            )
-            lines.append(f"| {' | '.join(map(_cell, cells))} |")
-    return "\n".join(lines) + "\n"
+    return markdown(pd.DataFrame(rows))
+
+
+def headline_table(verdicts: list[Verdict], paper: str = "all") -> str:
+    """What papers claim first of all, and what the claims that test it say.
+
+    paper: its short name, or "all".
+    """
+    rows = [
+        {"paper": h.paper.short, "says": h.sentence, "what came of it": h.outcome}
+        for h in summary.headlines(verdicts)
+        if paper in ("all", h.paper.short)
+    ]
+    if not rows and paper != "all":
+        raise UserError(f"no claim names a paper {paper!r} with headlines")
+    return markdown(pd.DataFrame(rows)) if rows else "None is listed yet.\n"
+
+
+def count_table(verdicts: list[Verdict], which: str) -> str:
+    """Claims per paper and axis ("papers"), or those about no paper ("others")."""
+    count = {"papers": summary.counts, "others": summary.others}[which]
+    return markdown(count(verdicts).reset_index())
+
+
+def confirmed_table(project: Project, scale: str) -> str:
+    """Verdicts on fresh seeds: a count for each experiment, then what differs."""
+    if (found := confirm.read(project, scale)) is None:
+        return f"Not made yet: `make confirm SCALE={scale}`.\n"
+    counts = pd.crosstab(found.experiment, found.agreement).reset_index()
+    text = markdown(counts.rename_axis(columns=None))
+    apart = found[found.agreement == "differs"]
+    rows = [
+        {
+            "experiment": r.experiment,
+            "claim": f"`{r.claim}`",
+            "claimed": r.claimed,
+            "before": f"{r.before}: {confirm.shown(r)}",
+            "on fresh seeds": f"{r.confirmation}: {confirm.shown(r, 'confirmed_')}",
+        }
+        for r in apart.itertuples()
+    ]
+    return text + ("\n" + markdown(pd.DataFrame(rows)) if rows else "")
+
+
+def placebo_table(project: Project, scale: str) -> str:
+    """How often each claim holds on shuffled arms, as it was measured."""
+    path = placebo_path(project, scale)
+    if not path.is_file():
+        return f"Not made yet: `make placebo SCALE={scale}`.\n"
+    return markdown(pd.read_csv(path, keep_default_na=False))
+
+
+def placebo_path(project: Project, scale: str) -> Path:
+    """The committed table of the placebo audit."""
+    return project.reference / "placebo" / f"{scale}.csv"
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame without its index as a table in Markdown."""
+    rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+    rows += [[str(v) for v in row] for row in frame.itertuples(index=False)]
+    return "".join(f"| {' | '.join(map(_cell, row))} |\n" for row in rows)
 
 
 def _cell(text: str) -> str:

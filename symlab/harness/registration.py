@@ -1,10 +1,32 @@
-"""Claims as they were: one short name for all that the claims of an experiment say."""
+"""Registration: what the claims say, as a committed file that shows every change.
+
+`claims.lock` has a line for each claim: the experiment, the claim, 16 hex digits that
+name what it says, whether its thresholds were written before or after a look at rows,
+how many entries its history has, its thresholds, and its estimate in words. A line
+"(design)" for each experiment names the runs of its sweep at quick scale. Git keeps the
+file's history, so a threshold that moves after rows exist is seen: it needs an entry in
+the claim's `history`. `symlab.harness.confirm` derives its seeds from the same digits.
+"""
 
 import json
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
+from symlab.harness import contract, files
 from symlab.harness.claims import Claim
+from symlab.harness.errors import UserError
+from symlab.harness.project import Project
+
+DESIGN = "(design)"
+SCALE = "quick"  # the scale whose design and rows the lock speaks of
+HEAD = (
+    "# The claims as they are registered; `python -m symlab lock` writes this file.\n"
+    "# experiment, claim, what it says, thresholds written before or after rows,\n"
+    "# entries of its history, thresholds, estimate; (design): runs at quick scale\n"
+)
 
 
 def digest(claims: Sequence[Claim]) -> str:
@@ -29,4 +51,247 @@ def digest(claims: Sequence[Claim]) -> str:
         )
         for c in sorted(claims, key=lambda c: c.name)
     ]
-    return sha256(json.dumps(said).encode()).hexdigest()[:16]
+    return _short(said)
+
+
+def design(keys: Iterable[str]) -> str:
+    """16 hex digits that name a set of runs by their keys."""
+    return _short(sorted(set(keys)))
+
+
+def _short(value) -> str:
+    return sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the lock: a claim, or the design of an experiment."""
+
+    experiment: str
+    claim: str  # or DESIGN
+    digest: str
+    written: str = ""
+    changes: int = 0  # entries of the claim's history
+    limits: str = ""
+    estimate: str = ""
+
+    def line(self) -> str:
+        values = list(map(str, vars(self).values()))
+        return "\t".join(values[:3] if self.claim == DESIGN else values) + "\n"
+
+
+def entries(project: Project, names: Iterable[str] = ()) -> list[Entry]:
+    """The lines that the claims as they stand would have; `names`: of experiments."""
+    found = []
+    for name in names or contract.names(project):
+        experiment = contract.load(project, name)
+        found.append(Entry(name, DESIGN, design(experiment.configs(SCALE))))
+        found += [
+            Entry(name, c.name, digest([c]), c.written, len(c.history), c.limits,
+                  c.quantity)
+            for c in experiment.claims
+        ]  # fmt: skip
+    return sorted(found, key=lambda e: (e.experiment, e.claim))
+
+
+def path(project: Project) -> Path:
+    return project.root / "claims.lock"
+
+
+def write(project: Project, lines: Iterable[Entry]) -> Path:
+    """Write the lock; raises UserError where the folder takes no file."""
+    text = HEAD + "".join(e.line() for e in lines)
+    try:
+        path(project).write_text(text, "utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path(project)}: {error.strerror}") from None
+    return path(project)
+
+
+def read(project: Project) -> list[Entry]:
+    """The lines of the lock as it is on disk; none where there is no lock."""
+    file = path(project)
+    return parse(file.read_text("utf-8")) if file.is_file() else []
+
+
+def parse(text: str) -> list[Entry]:
+    """The lines of a lock; raises UserError at a line that is none."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("#") or not line.strip():
+            continue
+        values = line.split("\t")
+        whole = len(values) == 3 or (len(values) == 7 and values[4].isdigit())
+        if not whole:
+            raise UserError(
+                f"line {number} of claims.lock is damaged: take the file back from "
+                "git, or run `python -m symlab lock`"
+            )
+        values += ["", "0", "", ""] * (len(values) == 3)
+        found.append(Entry(*values[:4], int(values[4]), *values[5:]))
+    return found
+
+
+def name_of(lines: Iterable[Entry], experiment: str) -> str:
+    """16 hex digits that name the claims and the design of one experiment."""
+    return _short([[e.claim, e.digest] for e in lines if e.experiment == experiment])
+
+
+# --- what changed --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a line differs between two versions of the lock."""
+
+    kind: str  # new, gone, renamed, threshold, estimate, words, registration, design
+    before: Entry | None
+    after: Entry | None
+
+    def __str__(self) -> str:
+        e = self.after or self.before
+        return f"{e.experiment}.{e.claim}: {self._words()}"
+
+    def _words(self) -> str:
+        a, b = self.before, self.after
+        return {
+            "new": "is new",
+            "gone": "is gone",
+            "renamed": f"was called {a.claim}" if a else "",
+            "threshold": f"{a.limits} became {b.limits}" if a and b else "",
+            "estimate": "another estimate, or other words for it",
+            "words": "other words, or another place, origin, kind or headline",
+            "registration": "its entry on when it was written changed",
+            "design": "the sweep at quick scale has other runs",
+        }[self.kind]
+
+
+def changes(before: Iterable[Entry], after: Iterable[Entry]) -> list[Change]:
+    """What differs between two versions of the lock, by experiment and claim."""
+    old = {(e.experiment, e.claim): e for e in before}
+    new = {(e.experiment, e.claim): e for e in after}
+    gone = {_test(e): e for key, e in old.items() if key not in new}
+    renamed = {
+        key: gone.pop(_test(e))
+        for key, e in new.items()
+        if key not in old and _test(e) in gone
+    }
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if a == b or (b is None and a in renamed.values()):
+            continue
+        if a is None:
+            found.append(Change("renamed" if key in renamed else "new",
+                                renamed.get(key), b))  # fmt: skip
+        else:
+            found.append(Change(_kind(a, b), a, b))
+    return found
+
+
+def _test(e: Entry) -> tuple:
+    """What a claim asks of the rows, under whatever name."""
+    return e.experiment, e.limits, e.estimate
+
+
+def _kind(a: Entry, b: Entry | None) -> str:
+    if b is None:
+        return "gone"
+    if a.claim == DESIGN:
+        return "design"
+    if a.limits != b.limits:
+        return "threshold"
+    if a.estimate != b.estimate:
+        return "estimate"
+    return "words" if a.digest != b.digest else "registration"
+
+
+def unexplained(
+    before: Iterable[Entry],
+    after: Iterable[Entry],
+    rows: Callable[[str], str | None],
+) -> list[str]:
+    """Changes that came after rows and say nothing of it, a sentence each.
+
+    rows: from an experiment's name to the `design` of the rows that existed then, or
+    None where there were none. A threshold that moved needs a new entry in `history`. A
+    new claim on a sweep whose rows existed cannot say that it was written before them.
+    """
+    before, after = list(before), list(after)
+    designs = {e.experiment: e.digest for e in after if e.claim == DESIGN}
+    found = []
+    for change in changes(before, after):
+        a, b = change.before, change.after
+        moved = change.kind == "threshold" and b.changes <= a.changes
+        if moved and rows(b.experiment) is not None:
+            found.append(f"{change} when rows existed: say so in its `history`")
+        early = change.kind == "new" and b.written == "before"
+        if early and rows(b.experiment) == designs.get(b.experiment):
+            found.append(
+                f"{change}, and all rows of its sweep existed: it was written "
+                'after them (written="after")'
+            )
+    return found
+
+
+# --- git -----------------------------------------------------------------------------
+
+
+def audit(project: Project) -> list[str]:
+    """The unexplained changes of all versions of the lock in git, and of the file.
+
+    Raises UserError where the checkout has no history to look at.
+    """
+    versions = _versions(project)
+    found = []
+    for (_, old), (commit, new) in zip(versions, versions[1:], strict=False):
+        parent = f"{commit}^" if commit else "HEAD"
+        found += [
+            f"{sentence} ({commit[:8] or 'not committed'})"
+            for sentence in unexplained(
+                old, new, lambda name, at=parent: _rows(project, name, at)
+            )
+        ]
+    return found
+
+
+def _versions(project: Project) -> list[tuple[str, list[Entry]]]:
+    """(commit, lock) of each version, oldest first; the file on disk has no commit."""
+    lock = path(project).name
+    if _git(project, "rev-parse", "--is-shallow-repository").strip() != b"false":
+        raise UserError(
+            "the history of claims.lock cannot be read, as this checkout is shallow: "
+            "run `git fetch --unshallow`"
+        )
+    log = _git(project, "log", "--first-parent", "--reverse", "--format=%H", "--", lock)
+    versions = [
+        (c, parse(text.decode()))
+        for c in log.decode().split()
+        if (text := _git(project, "show", f"{c}:./{lock}", missing=b""))
+    ]
+    return [*versions, ("", read(project))]
+
+
+def _rows(project: Project, experiment: str, commit: str) -> str | None:
+    """The design of an experiment's committed rows at a commit."""
+    file = project.reference / SCALE / f"{experiment}.parquet"
+    name = file.relative_to(project.root).as_posix()
+    data = _git(project, "show", f"{commit}:./{name}", missing=b"")
+    return design(files.read_table(data)["key"].to_pylist()) if data else None
+
+
+def _git(project: Project, *words: str, missing: bytes | None = None) -> bytes:
+    """What git prints; `missing` where it fails, else a UserError."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(project.root), *words],
+            capture_output=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        if missing is not None:
+            return missing
+        raise UserError(
+            f"{project.root} has no history of its own: the lock's changes can be "
+            "checked in a clone of the git repository"
+        ) from None
+    return done.stdout

@@ -5,8 +5,9 @@ import base64
 from pathlib import Path
 
 from jinja2 import Environment
+from markupsafe import Markup
 
-from symlab.harness import claims, contract, plan, product
+from symlab.harness import contract, plan, product, summary
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
 
@@ -25,7 +26,13 @@ td, th { padding: 0.3rem 0.5rem; border-bottom: 1px solid #ddd; text-align: left
 .undecided { color: #7a6000 } small, pre { color: #555 } pre { white-space: pre-wrap }
 </style>
 <h1>symlab, {{ scale }} scale</h1>
-<p>{{ counts }}</p>
+<h2>What came of the papers</h2>
+<div class="wide">{{ papers }}</div><p>Claims that are not about a paper:</p>
+<div class="wide">{{ others }}</div>
+{% if headlines %}<h2>Headlines</h2>
+<div class="wide"><table><tr><th>paper<th>says<th>what came of it</tr>
+{% for h in headlines %}<tr><td>{{ h.paper.short }}<td>{{ h.sentence }}
+<td>{{ h.outcome }}</tr>{% endfor %}</table></div>{% endif %}
 {% for f in figures %}
 <h2>{{ f.name }}</h2>
 {% if f.image %}<img alt="{{ f.name }}" src="data:image/png;base64,{{ f.image }}">
@@ -38,8 +45,9 @@ td, th { padding: 0.3rem 0.5rem; border-bottom: 1px solid #ddd; text-align: left
 <div class="wide"><table><tr><th>verdict<th>claim<th>estimate<th>criterion<th>why</tr>
 {% for v in e.verdicts %}<tr><td class="{{ v.verdict }}">{{ v.verdict }}
 {%- if not v.as_expected %} (expected {{ v.claim.expected }}){% endif %}
+<br>{{ v.meaning }}{% if v.holm %}<br><small>{{ v.holm }} by Holm</small>{% endif %}
 <td><b>{{ v.claim.name }}</b><br>{{ v.claim.statement }}
-<br><small>{{ v.claim.source }}</small>
+<br><small>{{ v.claim.source }}; thresholds written {{ v.claim.registered }}</small>
 <td>{{ v.interval or "none" }} {{ v.note }}<br><small>{{ v.claim.quantity }}</small>
 <td>{{ v.claim.criterion }}
 <td>{{ v.claim.reason }} {{ v.claim.because }}
@@ -51,19 +59,19 @@ td, th { padding: 0.3rem 0.5rem; border-bottom: 1px solid #ddd; text-align: left
 
 def write(project: Project, scale: str) -> Path:
     """Write figures/report.html (quick) from the rows and figures that are there."""
-    figures = [_figure(project, name, scale) for name in contract.figures(project)]
-    verdicts = {
-        (v.experiment, v.claim.name): v.verdict
-        for f in figures
-        for e in f["experiments"]
-        for v in e["verdicts"]
-    }
-    counts = ", ".join(
-        f"{list(verdicts.values()).count(k)} {k}" for k in claims.VERDICTS
-    )
+    verdicts = summary.judged(project, scale)
     page = Environment(autoescape=True).from_string(PAGE)
     path = Path(f"{product.stem(project, 'report', scale)}.html")
-    html = page.render(scale=scale, figures=figures, counts=f"Claims: {counts}.")
+    html = page.render(
+        scale=scale,
+        papers=_table(summary.counts(verdicts)),
+        others=_table(summary.others(verdicts)),
+        headlines=summary.headlines(verdicts),
+        figures=[
+            _figure(project, name, scale, verdicts)
+            for name in contract.figures(project)
+        ],
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(html)
@@ -75,10 +83,15 @@ def write(project: Project, scale: str) -> Path:
     return path
 
 
-def _figure(project: Project, name: str, scale: str) -> dict:
+def _table(frame) -> Markup:
+    return Markup(frame.reset_index().to_html(index=False, border=0))
+
+
+def _figure(project: Project, name: str, scale: str, judged: list) -> dict:
     """One figure; its picture only if it was drawn from the rows that are judged."""
     plans = product.plans_of(project, name, scale)
-    verdicts = product.verdicts(plans)
+    drawn = [p.experiment.name for p in plans]
+    verdicts = [v for v in judged if v.experiment in drawn]
     record = product.origin(project, name, plans, verdicts)
     stem = product.stem(project, name, scale)
     current = product.up_to_date(stem, record)

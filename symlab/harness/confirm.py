@@ -1,0 +1,191 @@
+"""Confirmation: every claim again, on seeds that nobody can have looked at.
+
+The seeds follow from what the registered claims of an experiment say, so whoever
+changes a claim gets other seeds, for that experiment alone. Each draw of seeds is
+logged in a committed file: a second draw for the same experiment shows there.
+"""
+
+import datetime
+import math
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+
+import pandas as pd
+
+from symlab.harness import claims, files, plan, product, registration
+from symlab.harness.errors import UserError
+from symlab.harness.project import Project
+
+FIRST = 1_000_000  # above every seed that was used so far
+STEP = 1000  # more than the seeds of a sweep; even, as some races tune on even seeds
+DRAWS = 2_000_000  # FIRST + STEP * DRAWS < 2^31, which every library takes for a seed
+RATES = (
+    "Races run at the rates that their sweeps name; where a claim chooses rates from "
+    "tuning runs, it chooses them from the tuning runs on the new seeds."
+)
+SAME = "the same numbers on other seeds: the claim does not depend on the seed"
+NO_ROWS = "no rows"
+AGREEMENTS = ("equal", "differs", NO_ROWS)
+
+
+def seed0(lock: Iterable[registration.Entry], experiment: str, scale: str) -> int:
+    """The first seed of an experiment's confirmation, from the lock's hash.
+
+    Each scale has its own, so that a run at smoke scale is no look at the others.
+    """
+    text = f"{registration.name_of(lock, experiment)} {scale}"
+    draw = int(sha256(text.encode()).hexdigest(), 16) % DRAWS
+    return FIRST + STEP * draw
+
+
+def plans(
+    project: Project, names: Iterable[str], scale: str, **options
+) -> list[plan.Plan]:
+    """The sweeps on the seeds that the lock gives; the lock must be of these claims."""
+    lock, names = registration.read(project), list(names)
+    now = registration.entries(project, names)
+    if changed := registration.changes([e for e in lock if e.experiment in names], now):
+        raise UserError(
+            f"claims.lock is not of the claims as they stand ({changed[0]}"
+            f"{f', and {len(changed) - 1} more' if len(changed) > 1 else ''}): run "
+            "`python -m symlab lock` and commit it, then confirm"
+        )
+    return [
+        plan.make(project, name, scale, seed0=seed0(lock, name, scale), **options)
+        for name in names
+    ]
+
+
+class _Committed(Project):
+    """The same project with its committed rows in place of those under results/."""
+
+    @property
+    def results(self) -> Path:
+        return self.reference
+
+
+def compared(project: Project, confirmed: plan.Plan) -> pd.DataFrame:
+    """Verdict against verdict, a row for each claim of an experiment.
+
+    The first is that of the committed rows where they are complete and current, else of
+    the rows under results/; the second that of the confirmation. `agreement` is
+    "equal", "differs", or "no rows" where there is no verdict to compare with.
+    """
+    second = product.verdicts([confirmed])
+    for place in (_Committed(project.root), project):
+        before = plan.make(place, confirmed.experiment.name, confirmed.scale)
+        done, wanted = product.progress(before)
+        if done == wanted:
+            first = product.verdicts([before])
+            break
+    else:
+        first = [claims.Verdict(v.experiment, v.claim, NO_ROWS, None) for v in second]
+    return pd.DataFrame([_row(a, b) for a, b in zip(first, second, strict=True)])
+
+
+def _row(a: claims.Verdict, b: claims.Verdict) -> dict:
+    i, j = a.interval, b.interval
+    same = i and j and (i.value, i.low, i.high) == (j.value, j.low, j.high)
+    notes = [b.note] if b.note else []
+    return {
+        "experiment": a.experiment,
+        "claim": a.claim.name,
+        "claimed": a.claim.criterion,
+        "before": a.verdict,
+        "confirmation": b.verdict,
+        "agreement": _agreement(a.verdict, b.verdict),
+        "bearing": b.meaning,
+        **_numbers("", i),
+        **_numbers("confirmed_", j),
+        "note": "; ".join([*notes, SAME] if same else notes),
+    }
+
+
+def _agreement(before: str, after: str) -> str:
+    if before == NO_ROWS:
+        return NO_ROWS
+    return "equal" if before == after else "differs"
+
+
+def _numbers(prefix: str, interval) -> dict:
+    """Value, limits and n of an interval, to six digits, so that a diff is short."""
+    found = {
+        k: float(f"{getattr(interval, k, math.nan):.6g}")
+        for k in ("value", "low", "high")
+    }
+    found["n"] = getattr(interval, "n", 0)
+    return {prefix + k: v for k, v in found.items()}
+
+
+def line(row) -> str:
+    """One row of `compared`, for the terminal."""
+    mark = {"differs": "DIFFERS", NO_ROWS: NO_ROWS}.get(row.agreement, "equal")
+    text = f"{mark:8} {row.claim}: {row.before} {shown(row)}"
+    text += f"\n         confirmation: {row.confirmation} {shown(row, 'confirmed_')}"
+    text += f", claimed {row.claimed} ({row.bearing})"
+    return text + (f"\n         {row.note}" if row.note else "")
+
+
+def shown(row, prefix: str = "") -> str:
+    """The estimate before, or with the prefix "confirmed_" the one on fresh seeds."""
+    value, low, high, n = (
+        getattr(row, prefix + k) for k in ("value", "low", "high", "n")
+    )
+    return f"{value:.3g} [{low:.3g}, {high:.3g}], n={n}"
+
+
+# --- what is committed ---------------------------------------------------------------
+
+
+def folder(project: Project, scale: str) -> Path:
+    """Where table and log are: not with the committed files at smoke scale."""
+    smoke = project.results / scale if scale == "smoke" else project.reference
+    return smoke / "confirm"
+
+
+def read(project: Project, scale: str) -> pd.DataFrame | None:
+    """The table of a scale, as `compared` makes it; None where there is none yet."""
+    path = folder(project, scale) / f"{scale}.csv"
+    if not path.is_file():
+        return None
+    return pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+
+
+def write(project: Project, scale: str, found: pd.DataFrame) -> Path:
+    """Put experiments into the table of a scale, in place of what it had of them."""
+    path = folder(project, scale) / f"{scale}.csv"
+    if (old := read(project, scale)) is not None:
+        old = old[~old.experiment.isin(found.experiment)]
+        found = pd.concat([old, found]) if len(old) else found
+    found = found.sort_values(["experiment", "claim"], kind="stable")
+    files.write([found.to_csv(index=False, na_rep="nan").encode()], path)
+    return path
+
+
+def log(
+    project: Project, scale: str, experiment: str, first: int, found: pd.DataFrame
+) -> bool:
+    """Add a draw to the log, unless it says the same already; whether it was added.
+
+    A line says: date, scale, experiment, hash of its claims, first seed, and how many
+    verdicts are equal to those before and how many differ.
+    """
+    path = folder(project, scale) / "confirmations.log"
+    name = registration.name_of(registration.read(project), experiment)
+    counts = [f"{(found.agreement == word).sum()} {word}" for word in AGREEMENTS]
+    said = "\t".join((scale, experiment, name, str(first), *counts))
+    before = path.read_text("utf-8") if path.is_file() else ""
+    if said in (text.partition("\t")[2] for text in before.splitlines()):
+        return False
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    files.write([f"{before}{today}\t{said}\n".encode()], path)
+    return True
+
+
+def draws(project: Project, scale: str, experiment: str) -> int:
+    """How many sets of seeds the log has for an experiment at a scale."""
+    path = folder(project, scale) / "confirmations.log"
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    fields = [text.split("\t") for text in lines]
+    return len({f[4] for f in fields if f[1:3] == [scale, experiment]})

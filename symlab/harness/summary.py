@@ -1,0 +1,114 @@
+"""What many verdicts come to: counts per paper, headlines, Holm's correction."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from symlab.harness import contract, plan, product, stats
+from symlab.harness.claims import ORIGINS, VERDICTS, Paper, Verdict
+from symlab.harness.project import Project
+
+NOT_TESTED = "not tested here"
+
+
+def judged(project: Project, scale: str, seed0: int = 0) -> list[Verdict]:
+    """The verdicts of all claims of the project, with Holm's correction."""
+    names = contract.names(project)
+    plans = [plan.make(project, name, scale, seed0=seed0) for name in names]
+    return corrected(product.verdicts(plans))
+
+
+def counts(verdicts: Iterable[Verdict]) -> pd.DataFrame:
+    """How many claims of each paper support it, contradict it, or do neither."""
+    rows = [
+        {"paper": v.claim.paper.short if v.claim.paper else "unnamed",
+         "axis": "error" if v.verdict == "error" else v.bearing}
+        for v in verdicts
+        if v.claim.origin == "paper"
+    ]  # fmt: skip
+    axes = ("supports", "contradicts", "undecided", "error")
+    return _table(rows, "paper", "axis", axes)
+
+
+def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
+    """How many claims that are about no paper held, failed, or did neither."""
+    rows = [
+        {"origin": v.claim.origin, "axis": v.verdict}
+        for v in verdicts
+        if v.claim.origin != "paper"
+    ]
+    table = _table(rows, "origin", "axis", VERDICTS)
+    return table.reindex([o for o in ORIGINS if o in table.index])
+
+
+def _table(rows: list[dict], index: str, column: str, columns) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=[index, column])
+    table = pd.crosstab(frame[index], frame[column])
+    return table.reindex(columns=columns, fill_value=0).rename_axis(columns=None)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A headline of a paper, with the verdicts of the claims that test it."""
+
+    paper: Paper
+    key: str
+    sentence: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def outcome(self) -> str:
+        """'supported by 2 (a, b); contradicted by 1 (c)', or that nothing tests it."""
+        own = [v for v in self.verdicts if v.claim.origin == "paper"]
+        groups = {
+            "supported by": [v for v in own if v.verdict == "held"],
+            "contradicted by": [v for v in own if v.verdict == "failed"],
+            "undecided in": [v for v in own if v.verdict == "undecided"],
+            "not estimated in": [v for v in own if v.verdict == "error"],
+        }
+        said = [
+            f"{words} {len(group)} ({', '.join(map(_name, group))})"
+            for words, group in groups.items()
+            if group
+        ]
+        if beside := [v for v in self.verdicts if v.claim.origin != "paper"]:
+            named = ", ".join(f"{_name(v)}: {v.verdict}" for v in beside)
+            said.append(f"beside it, not the paper's own words: {named}")
+        return "; ".join(said) or NOT_TESTED
+
+
+def _name(v: Verdict) -> str:
+    return f"{v.experiment}.{v.claim.name}"
+
+
+def headlines(verdicts: Sequence[Verdict]) -> list[Headline]:
+    """Every headline of every paper that a claim names, tested or not."""
+    papers = {v.claim.paper.short: v.claim.paper for v in verdicts if v.claim.paper}
+    return [
+        Headline(paper, key, sentence, tuple(
+            v for v in verdicts if v.claim.paper == paper and v.claim.tests == key
+        ))
+        for paper in papers.values()
+        for key, sentence in paper.headlines.items()
+    ]  # fmt: skip
+
+
+def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts with `holm`: what is left of each with Holm's correction.
+
+    A family is all effects that are claimed about one paper, so `verdicts` must hold
+    all claims of the project. Where no P value can be made, `holm` stays empty.
+    """
+    families: dict[str, list[int]] = {}
+    for i, v in enumerate(verdicts):
+        if v.claim.paper and v.claim.kind == "effect" and v.interval:
+            families.setdefault(v.claim.paper.short, []).append(i)
+    out = list(verdicts)
+    for members in families.values():
+        for i, p in zip(members, stats.holm(out[i].p for i in members), strict=True):
+            if out[i].verdict in ("held", "failed") and not math.isnan(p):
+                word = "stands" if p < 1 - stats.LEVEL else "flips to undecided"
+                out[i] = replace(out[i], holm=word)
+    return out

@@ -1,0 +1,125 @@
+"""Confirmation runs on seeds that follow from the lock, and logs each draw."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from symlab.harness import confirm, contract, project, registration
+from symlab.harness.registration import Entry
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCK = [Entry("e", "(design)", "d"), Entry("e", "a", "1"), Entry("f", "a", "1")]
+
+
+def test_seeds_follow_from_the_claims_of_the_experiment_alone():
+    first = confirm.seed0(LOCK, "e", "quick")
+    assert first >= confirm.FIRST
+    assert first % confirm.STEP == 0
+    assert confirm.FIRST + confirm.STEP * confirm.DRAWS < 2**31
+    assert confirm.seed0(LOCK, "e", "smoke") != first
+    assert confirm.seed0([*LOCK, Entry("f", "b", "2")], "e", "quick") == first
+    assert confirm.seed0([*LOCK, Entry("e", "b", "2")], "e", "quick") != first
+
+
+def test_every_sweep_has_fewer_seeds_than_two_draws_are_apart():
+    here = project.find(ROOT)
+    for name in contract.names(here):
+        experiment = contract.load(here, name)
+        for scale in ("smoke", "quick"):
+            seeds = {c["seed"] for c in experiment.configs(scale).values()}
+            assert max(seeds) < confirm.STEP
+
+
+@pytest.fixture
+def locked(sandbox):
+    assert sandbox("run", "line").returncode == 0
+    assert sandbox("lock").returncode == 0
+    return sandbox
+
+
+def log(sandbox) -> list[list[str]]:
+    file = sandbox.root / "results" / "reference" / "confirm" / "confirmations.log"
+    return [line.split("\t") for line in file.read_text().splitlines()]
+
+
+def test_verdicts_are_compared_and_each_draw_is_logged(locked):
+    assert "to run: 12" in locked("confirm", "--dry-run").stdout
+    done = locked("confirm", "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    assert "equal    slope: held" in done.stdout
+    assert "of 1 verdicts: 1 equal, 0 differs, 0 no rows" in done.stdout
+    rows = locked.rows()
+    first = confirm.seed0(
+        registration.parse((locked.root / "claims.lock").read_text()), "line", "quick"
+    )
+    assert sorted(set(rows.seed)) == [0, 1, 2, 3, *range(first, first + 4)]
+    table = pd.read_csv(locked.root / "results/reference/confirm/quick.csv")
+    (row,) = table.itertuples()
+    assert (row.before, row.confirmation, row.agreement) == ("held", "held", "equal")
+    assert row.value != row.confirmed_value
+    assert row.n == row.confirmed_n == 4
+    ((_, *said),) = log(locked)
+    assert said[:2] == ["quick", "line"]
+    assert said[3:] == [str(first), "1 equal", "0 differs", "0 no rows"]
+    done = locked("confirm")  # rows are kept, and the same draw is no other draw
+    assert "nothing to run" in done.stdout
+    assert len(log(locked)) == 1
+    locked.edit("experiments/line.py", "above=1.9", "above=2.05")
+    done = locked("confirm")
+    assert done.returncode == 2
+    assert "claims.lock is not of the claims as they stand (line.slope" in done.stderr
+    locked("lock")
+    done = locked("confirm")
+    assert done.returncode == 0, done.stderr
+    assert "this is draw 2 of seeds for line" in done.stdout
+    assert [fields[4] for fields in log(locked)] == [str(first), log(locked)[1][4]]
+    assert log(locked)[1][4] != str(first)
+
+
+def test_a_verdict_that_differs_is_marked_and_so_is_one_without_a_seed(locked):
+    line = locked.root / "experiments" / "line.py"
+    line.write_text(
+        line.read_text()
+        + "\n\ndef early(df):\n    return stats.mean((df.seed < 10) * 1.0 + df.y * 0)"
+        + "\n\n\ndef size(df):\n    return stats.worst(df.x)\n\n\n"
+        + 'CLAIMS += [Claim("early", "Seeds are below 10.", estimate=early, above=0.9,'
+        + 'reason="r"), Claim("size", "x is below 4.", estimate=size, below=4.0,'
+        + 'reason="r")]\n'
+    )
+    assert locked("lock").returncode == 0
+    done = locked("confirm")
+    assert done.returncode == 0, done.stderr
+    assert "DIFFERS  early: held" in done.stdout
+    assert "confirmation: failed 0" in done.stdout
+    assert done.stdout.count(confirm.SAME) == 1
+    assert "of 3 verdicts: 2 equal, 1 differs, 0 no rows" in done.stdout
+
+
+def confirmed(names: str, folder: Path) -> str:
+    """The output of `make confirm SCALE=smoke` with results in a folder."""
+    done = subprocess.run(
+        ["make", "VENV=", f"PYTHON={sys.executable}", "confirm", "SCALE=smoke",
+         "JOBS=1", f"NAMES={names}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"SYMLAB_RESULTS": str(folder)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_make_confirm_at_smoke_scale(tmp_path):
+    found = confirmed("fig1 stationary_sets", tmp_path)
+    assert "no rows  " in found  # no sweep at smoke scale on the usual seeds
+    assert "error" not in found
+    assert (tmp_path / "smoke" / "confirm" / "smoke.csv").is_file()
+
+
+@pytest.mark.long
+def test_make_confirm_at_smoke_scale_of_everything(tmp_path):
+    confirmed("", tmp_path)
+    table = pd.read_csv(tmp_path / "smoke" / "confirm" / "smoke.csv")
+    assert set(table.experiment) == set(contract.names(project.find(ROOT)))

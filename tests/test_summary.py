@@ -1,0 +1,107 @@
+"""What verdicts mean for a paper, counted; headlines; Holm's correction."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from symlab.harness import Claim, summary, where
+from symlab.harness.claims import Paper, Verdict, judge
+from symlab.harness.summary import Headline
+
+HEADLINES = {"sparse": "SGD makes it sparse.", "deep": "Depth does not matter."}
+PAPER = Paper("A 2024", "A", "T", 2024, "1", headlines=HEADLINES)
+FRAME = pd.DataFrame({"seed": range(8), "y": np.linspace(1, 2, 8)})
+
+
+def verdict(name="c", frame=FRAME, **fields) -> Verdict:
+    about = {"paper": PAPER, "place": "section 1", "tests": "sparse"}
+    given = {"estimate": where().mean("y"), "reason": "r", "above": 0.0}
+    return judge("e", Claim(name, "y is large.", **(about | given | fields)), frame)
+
+
+SUPPORTS = verdict("a")
+CONTRADICTS = verdict("b", above=3.0, expected="failed", because="It is not so.")
+UNDECIDED = verdict("c", above=1.5)
+ERROR = verdict("d", estimate=where(x=3).mean("y"))
+CONTROL = verdict("f", origin="control")
+
+
+def test_a_contradicted_paper_is_never_just_as_expected():
+    assert CONTRADICTS.as_expected
+    assert CONTRADICTS.bearing == "contradicts"
+    assert "contradicts A 2024" in CONTRADICTS.line()
+    assert "supports A 2024" in SUPPORTS.line()
+    assert "leaves A 2024 undecided" in UNDECIDED.line()
+    assert "control" in CONTROL.line()
+    assert "A 2024" not in CONTROL.line()
+
+
+def test_an_error_says_nothing_and_is_never_expected():
+    assert ERROR.verdict == "error"
+    assert not ERROR.as_expected
+    assert "says nothing about A 2024" in ERROR.line()
+    with pytest.raises(ValueError, match="expects 'error'"):
+        replace(ERROR.claim, expected="error", because="It crashes.")
+
+
+def test_claims_are_counted_by_paper_and_axis():
+    ours = verdict("g", paper=None, place="", tests="", above=3.0)
+    judged = [SUPPORTS, CONTRADICTS, UNDECIDED, ERROR, CONTROL, ours]
+    counts = summary.counts(judged)
+    assert counts.loc["A 2024"].to_dict() == {
+        "supports": 1, "contradicts": 1, "undecided": 1, "error": 1
+    }  # fmt: skip
+    others = summary.others(judged)
+    assert others.loc["control"].to_dict() == {
+        "held": 1, "failed": 0, "undecided": 0, "error": 0
+    }  # fmt: skip
+    assert others.loc["ours"].failed == 1
+    assert summary.counts([]).empty
+
+
+def test_a_headline_lists_what_speaks_for_and_against_it():
+    sparse, deep = summary.headlines([SUPPORTS, CONTRADICTS, CONTROL])
+    assert sparse.outcome == (
+        "supported by 1 (e.a); contradicted by 1 (e.b); beside it, not the paper's own "
+        "words: e.f: held"
+    )
+    assert deep == Headline(PAPER, "deep", HEADLINES["deep"], ())
+    assert deep.outcome == "not tested here"
+
+
+def test_holm_marks_what_its_family_does_not_carry():
+    weak = verdict("w", frame=FRAME.assign(y=[-0.1, 1, 2, 0.1, 1, 0.2, 1, -0.1]))
+    assert weak.verdict == "held"
+    assert 0.02 < weak.p < 0.05
+    alone = summary.corrected([weak])
+    assert alone[0].holm == "stands"
+    family = [weak, replace(weak), SUPPORTS, UNDECIDED, CONTROL]
+    found = summary.corrected(family)
+    assert [v.holm for v in found] == [
+        "flips to undecided", "flips to undecided", "stands", "", "stands"
+    ]  # fmt: skip
+    assert found[0].record()["holm"] == "flips to undecided"
+    other = replace(PAPER, short="B 2025")
+    apart = verdict("w", frame=FRAME.assign(y=weak.interval.value), paper=other)
+    assert summary.corrected([weak, apart])[0].holm == "stands"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "before rows"),
+        ({"written": "after"}, "after rows"),
+        ({"history": (("2026-11-30", "0 became 1"),)},
+         "before rows, changed once, see history"),
+        ({"history": (("2026-11-30", "0 became 1"),) * 3},
+         "before rows, changed 3 times, see history"),
+        ({"history": (("2026-11-30", "after a look"),), "written": "after"},
+         "after rows, see history"),
+    ],
+)  # fmt: skip
+def test_a_claim_says_when_its_thresholds_were_written(fields, words):
+    found = verdict(**fields)
+    assert found.claim.registered == words
+    assert found.record()["registered"] == words
