@@ -115,6 +115,7 @@ def sweep(scale: str) -> list[Config]:
     rate = {"study": "rate", "lr": RATES, "dim": 1, "constraints": 1, "batch": 1}
     rate |= {"weight_decay": [round(STEP * i, 2) for i in range(25)]}
     rate |= {"noise": 4.0, "momentum": 0.0, "steps": rate_steps}
+    rate |= {"seed": range({"smoke": 2, "quick": 16, "paper": 32}[scale])}
     return [
         *grid(Config, weight_decay=[r * CRITICAL for r in RATIOS], **full),
         *grid(Config, weight_decay=[r * CRITICAL for r in MINIBATCH], **minibatch),
@@ -124,7 +125,7 @@ def sweep(scale: str) -> list[Config]:
         *grid(Config, method="adamw", lr=0.01, **adam),
         *grid(Config, method="adamw eps", lr=1.0, **adam),
         *grid(Config, **fused, seed=full["seed"]),
-        *grid(Config, **rate, seed=full["seed"]),
+        *grid(Config, **rate),
     ]
 
 
