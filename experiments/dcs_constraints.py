@@ -446,7 +446,7 @@ def _rate(configs: list[Config], chunk: int = 1000) -> list[dict]:
 
 
 def relative(df):
-    """ratio = weight_decay / critical decay"""
+    """ratio is the weight decay over the critical one"""
     return df.assign(ratio=(df.weight_decay / CRITICAL).round(6))
 
 
@@ -599,6 +599,7 @@ def _exponent_error(df):
     return max(errors, key=lambda i: max(-i.low, i.high))
 
 
+VIOLATED = named("violation", "|O^T theta| of any constraint")
 ENTRY = named("max_difference", "difference of an entry from scipy's solution")
 JUMPS = named("abs(jumps - exact_jumps)", "difference of the two numbers of jumps")
 EXCESS = named("measured - second_order", "measured minus second-order decay")
@@ -623,7 +624,7 @@ CLAIMS = [
         "DCS (differentiable constraint by symmetry) with {how} keeps all of 10 linear "
         "constraints on least squares to 1e-12 in every run at 1.05 times the critical "
         "weight decay.",
-        lambda how: SWITCHED[how].where(ratio=1.05).worst("violation"),
+        lambda how: SWITCHED[how].where(ratio=1.05).worst(VIOLATED),
         below=EXACT, kind="identity", reason=ROUNDING,
         but={("full_batch",): {"origin": "paper", "tests": "hard constraints",
                                "place": "abstract, DCS; critical decay ours"}}),
@@ -631,9 +632,9 @@ CLAIMS = [
         "DCS (differentiable constraint by symmetry) with {how} violates some of 10 "
         "linear constraints on least squares by more than 0.001 in every run at 0.95 "
         "times the critical weight decay.",
-        lambda how: SWITCHED[how].where(ratio=0.95).least("violation"), above=1e-3,
-        reason="The product u*w is about (wd_c - wd)/curvature, which is 0.005 at 0.95 "
-        "wd_c."),
+        lambda how: SWITCHED[how].where(ratio=0.95).least(VIOLATED), above=1e-3,
+        reason="Just below the critical decay wd_c a constraint is violated by about "
+        "(wd_c - wd)/curvature, which is 0.005 at a decay wd of 0.95 wd_c."),
     dcs("minibatch_exact",
         "DCS (differentiable constraint by symmetry) with minibatch SGD keeps all of "
         "10 linear constraints on least squares to 1e-12 in every run at 1.5 times the "
@@ -641,36 +642,40 @@ CLAIMS = [
         origin="paper", tests="hard constraints",
         place="abstract, DCS; u=w=0 is stationary under every minibatch",
         kind="identity",
-        estimate=SGD.where(ratio=1.5).worst("violation"), below=EXACT,
+        estimate=SGD.where(ratio=1.5).worst(VIOLATED), below=EXACT,
         reason=ROUNDING),
     dcs("adamw_misses_constraints",
         "DCS (differentiable constraint by symmetry) with AdamW and its default eps "
         "violates some of 10 linear constraints on least squares by more than 0.001 in "
         "every run at 1.05 times the critical weight decay of SGD.",
         place="DCS; AdamW's critical decay is wd_c/eps (symlab/mirror/dcs.py)",
-        estimate=TORCH.where(method="adamw", ratio=1.05).least("violation"),
+        estimate=TORCH.where(method="adamw", ratio=1.05).least(VIOLATED),
         above=1e-3,
-        reason="With an eps of 1e-8 the weights are expected near the unconstrained "
-        "ones, which are 0.1 off."),
+        reason="With an eps of 1e-8 the critical decay of AdamW is far out of reach: "
+        "the weights are expected near the unconstrained ones, which violate the "
+        "constraints by 0.1."),
     Claim("soft_is_inverse_beta",
         "The minimum of least squares with a soft penalty (beta/2)|O^T theta|^2 "
         "violates the constraints O^T theta = 0 by the critical decay over beta, to "
         "1 % in every run, for beta from 10,000 on: never by zero.",
         origin="oracle", kind="equivalence", place="beta O^T theta = -O^T grad l_0",
         estimate=SOFT.where("beta >= 1e4").worst(_soft_error), below=0.01,
-        reason="The next term is smaller by 1/(beta*curvature), 1e-4 at beta = 1e4."),
+        reason="To first order the violation is the critical decay over beta; the next "
+        "term is smaller by 1/(beta*curvature), which is 1e-4 at beta = 10,000."),
     lasso_path("path_exact",
         "Full-batch DCS on least squares finds the theta of the generalised lasso "
         "(scipy), to 0.0002 in every entry and run, at 17 weight decays from 0.1 to "
         "1.5 times the critical one.",
         estimate=FULL_BATCH.worst(ENTRY), below=2e-4,
-        reason="A constraint that is just critical falls as 1/(2 h t): 1.6e-4 at the "
-        "time t = 1e4 for the least curvature h = 0.3. All others are exact."),
+        reason="A constraint at exactly its critical decay approaches zero as "
+        "1/(2 h t), which is 1.6e-4 at the time t = 1e4 for the least curvature "
+        "h = 0.3. All other entries converge exponentially."),
     lasso_path("fused_signal",
         "With differences of neighbours as constraints, DCS finds the signal of the "
         "fused lasso (scipy), to 0.001 in every entry and run.",
         estimate=FUSED.worst(ENTRY), below=1e-3,
-        reason="A critical constraint falls as 1/(2 h t), with h = 1/4 and t = 2000."),
+        reason="A constraint at exactly its critical decay approaches zero as "
+        "1/(2 h t), which is 0.001 for h = 1/4 and t = 2000."),
     lasso_path("fused_jumps",
         "With differences of neighbours as constraints, the signal of DCS has as many "
         "jumps as that of the fused lasso (scipy), in every run.",
@@ -697,13 +702,13 @@ CLAIMS = [
         "constraint exceeds that of the second-order expansion of the Lyapunov "
         "exponent by more than 0.05, a step of the grid, in the mean over seeds.",
         origin="control", estimate=FASTEST.mean(EXCESS), above=STEP,
-        reason="A grid step is the bound that the exact exponent keeps: the "
-        "measurement can tell the two theories apart."),
+        reason="The exact exponent is asked to be right to one step of the grid of "
+        "weight decays, so the measurement can tell the two theories apart."),
     near_mirror("noise_lowers_critical_decay",
         "At a learning rate of 0.1 the noise of SGD lowers the critical weight decay "
         "of a DCS constraint by more than half of its full-batch value of 1, in the "
         "mean over seeds.",
         estimate=FASTEST.mean(LOWERED), above=0.5,
-        reason="To second order the noise lowers it by lr*noise^2/2 = 0.8; the skew of "
-        "the labels takes a part of that back."),
+        reason="To second order in the learning rate the noise lowers the critical "
+        "decay by lr*noise^2/2 = 0.8; the skew of the labels takes part of that back."),
 ]  # fmt: skip

@@ -274,7 +274,7 @@ CLOSED = named("threshold_error", "distance of gamma_0 from its closed form, "
 NEAR = named("gamma_0_near", "gamma_0 at a distance of 0.001 from the mirror")
 PLANE = "For the loss (w1 w2 - 1)^2, which is symmetric in w1 and w2,"
 LOST = "For the loss (w1 w2 - 1)^2 + 0.1 w1, which has no mirror symmetry,"
-ROUNDINGS = "It is relative to (1 + |w|^2)^2, which bounds every number in the loss: "
+ROUNDINGS = "All is relative to (1 + |w|^2)^2, which bounds every number in the loss: "
 ziyin = partial(Claim, paper=ZIYIN, kind="identity")
 oracle = partial(Claim, origin="oracle", kind="identity",
                  place="algebra in the module docstring")  # fmt: skip
@@ -289,12 +289,13 @@ CLAIMS = [
                   "became relative to (1 + |w|^2)^2: the former is no bound where one "
                   "of both is small, and 9.9e-15 was seen"),)),
     ziyin("projection_is_shorter",
-        "Projecting a point A of the plane on the mirror w1 = w2 takes its squared "
-        "distance from the mirror off its squared norm: the smallest ratio of the two "
-        "over all points and runs is 1, to 1 %.",
+        "A point A of the plane and its projection C on the mirror w1 = w2 differ in "
+        "squared norm by the squared distance of A from the mirror: the smallest ratio "
+        "of the two over all points and runs is 1, to 1 %.",
         place="figure 1", estimate=ALL.least(SAVED), above=0.99, below=1.01,
         unit="of the squared distance",
-        reason="The ratio is 1; a point as near as 1e-5 has lost eleven digits of it."),
+        reason="The ratio is 1 in exact arithmetic; at a distance of 1e-5 from the "
+        "mirror rounding takes eleven of its digits."),
     ziyin("gradient_stays_in_the_mirror",
         f"{PLANE} with a random weight decay, the gradient at every point of the "
         "mirror w1 = w2 has no component across it, to 1e-14 of (1 + |w|^2)^2 in every "
@@ -309,7 +310,7 @@ CLAIMS = [
     ziyin("threshold_is_sharp",
         "With the penalty gamma |w|^2 the projection C of w on the mirror w1 = w2 has "
         "a smaller loss than w if gamma > gamma_0(w) = (l(C) - l(w)) / |w - C|^2 and a "
-        "larger one if gamma < gamma_0(w), at every point and for every loss.",
+        "larger one if gamma < gamma_0(w), at every point, for six losses l.",
         place="theorem 1, part 3, solved for gamma", origin="ours",
         estimate=ALL.worst(JUDGED), below=0.5, unit="points",
         reason="No point may be misjudged, at gamma_0 -+ 1e-12 (relative to the square "
@@ -320,33 +321,35 @@ CLAIMS = [
         "m^2/2 - 1 - s^2/4 - b/(sqrt 2 s), where m, s = (w1 +- w2)/sqrt 2, at every "
         "point and each of six b.",
         estimate=ALL.worst(CLOSED), below=1e-14,
-        reason="The threshold is a difference of losses, exact to 1e-14 of "
-        "(1 + |w|^2)^2, over s^2."),
+        reason="The decay gamma_0 is a difference of losses, which are exact to 1e-14 "
+        "of (1 + |w|^2)^2, over s^2."),
     oracle("bounded_with_the_symmetry",
-        f"{PLANE} the decay gamma_0 that makes the projection on the mirror better is "
-        "1 to 0.001 at a point 0.001 off the mirror place (sqrt 2, sqrt 2), minus half "
-        "the curvature across it.",
+        "For the loss (w1 w2 - 1)^2 the penalty gamma_0 |w|^2 from which on the "
+        "projection on the mirror w1 = w2 has the smaller loss has gamma_0 = 1, to "
+        "0.001, at a distance of 0.001 from the point (sqrt 2, sqrt 2).",
         estimate=SYMMETRIC.worst(NEAR), above=0.999, below=1.001,
-        reason="At the nearest point s^2/4 is 2.5e-7, and rounding is 1e-16/s^2 = "
-        "1e-10. The seed does not matter."),
+        reason="In closed form gamma_0 is m^2/2 - 1 - s^2/4, minus half the curvature "
+        "across the mirror where s = 0; here m = 2, s^2/4 is 2.5e-7, and rounding is "
+        "1e-16/s^2 = 1e-10. The seed does not matter."),
     ziyin("control_images_differ",
         f"{LOST} a point and its mirror image have losses that differ by more than 0.1 "
         "at some point of every run.",
         place="figure 1", origin="control", kind="effect",
         estimate=BROKEN_STRONGLY.least(DIFFERENCE), above=0.1,
-        reason="The difference is 0.14 |s|, and the farthest of hundreds of points "
-        "with s of size 1.5 is beyond 3."),
+        reason="The difference is 0.14 times the distance from the mirror, and the "
+        "farthest of hundreds of points with distances of size 1.5 is beyond 3."),
     ziyin("control_gradient_leaves",
         "For the loss (w1 w2 - 1)^2 + b w1 without the symmetry, the component of the "
         "gradient across the mirror w1 = w2 is b/sqrt 2, to 1e-12 at every point and "
         "each of five b from 1e-12 to 0.1.",
         place="theorem 1, part 1", origin="control",
         estimate=BROKEN_WEAKLY.worst(LEAVES), below=1e-12,
-        reason="Gradients are of size up to 100, so some 20 roundings of 1e-14 at "
-        "most."),
+        reason="Gradients are of size up to 100, so that some 20 roundings err by at "
+        "most 1e-14 each."),
     ziyin("control_unbounded",
-        f"{LOST} the decay gamma_0 that makes the projection on the mirror better "
-        "exceeds 10 at a point 0.001 off the mirror place (sqrt 2, sqrt 2).",
+        f"{LOST} the penalty gamma_0 |w|^2 from which on the projection on w1 = w2 has "
+        "the smaller loss has gamma_0 > 10 at a distance of 0.001 from the point "
+        "(sqrt 2, sqrt 2).",
         place="theorem 1, part 3", origin="control", kind="effect",
         estimate=BROKEN_STRONGLY.least(NEAR), above=10.0,
         reason="With the symmetry it is 1, and ten times that is asked for; 0.1/sqrt 2 "

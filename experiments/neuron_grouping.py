@@ -505,10 +505,11 @@ DECAY, WITHOUT, BIASED = (where(arm=name) for name in ARMS)
 BLOCKS, RARE = ZIYIN.smallest["copied neurons"], ZIYIN.smallest["rare copies"]
 PRE = "penultimate neurons of ResNet18 have a copy (|correlation| > 0.999 between"
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 right", tests="ensembling",
-                   unit="of the neurons")
+                   unit="of the neurons")  # fmt: skip
 figure_6 = partial(figure_3, place="figure 6: the patterns are similar")
 control = partial(Claim, paper=ZIYIN, origin="control", unit="of the neurons",
-                  place="figure 3 right; static bias (syre, arXiv 2408.15495)")
+                  place="figure 3 right; static bias (syre, arXiv 2408.15495)"
+)  # fmt: skip
 ours = partial(Claim, origin="ours")
 precondition = partial(Claim, origin="protocol", kind="precondition")
 EARLIER = "claim post_activations_rarely_without had both arms and was split"
@@ -523,14 +524,13 @@ CLAIMS = [
         estimate=WITHOUT.worst(COPIES), below=RARE.size, reason=RARE.reason),
     control("symmetry_is_the_cause",
         "With weight decay the fraction of live penultimate neurons of ResNet18 with a "
-        "copy is larger by more than 0.25 than under the same decay with a static bias "
-        "on the weights, which breaks the permutation symmetry.",
+        "copy is larger by more than 0.25 than with the same decay and a fixed random "
+        "offset of the weights, which breaks the permutation symmetry.",
         estimate=ALL.paired(COPIES, arm=("decay", "static bias")), above=BLOCKS.size,
         reason=f"{BLOCKS.reason} The control has to lose as many."),
     control("control_groups_none",
-        "With weight decay and a static bias on the weights, which breaks the "
-        f"permutation symmetry, fewer than 5 % of the live {PRE} pre-activations), in "
-        "every run.",
+        "With weight decay and a fixed random offset of the weights, which breaks the "
+        f"symmetry, fewer than 5 % of the live {PRE} pre-activations), in every run.",
         estimate=BIASED.worst(COPIES), below=RARE.size, reason=RARE.reason),
     precondition("decay_is_enough",
         "The recipe of the two arms with weight decay has a total decay exponent (sum "
@@ -549,9 +549,8 @@ CLAIMS = [
         estimate=WITHOUT.worst(POST_COPIES), below=RARE.size, reason=RARE.reason,
         history=(("2026-11-30", EARLIER),)),
     control("control_post_activations_rarely",
-        "With weight decay and a static bias on the weights, which breaks the "
-        f"permutation symmetry, fewer than 5 % of the live {PRE} post-activations), in "
-        "every run.",
+        "With weight decay and a fixed random offset of the weights, which breaks the "
+        f"symmetry, fewer than 5 % of the live {PRE} post-activations), in every run.",
         estimate=BIASED.worst(POST_COPIES), below=RARE.size, reason=RARE.reason,
         history=(("2026-11-30", EARLIER),)),
     Claim("audit_is_complete",
@@ -560,7 +559,8 @@ CLAIMS = [
         origin="oracle", kind="identity", unit="channels",
         place="torchvision's ResNet18: four residual streams, eight inner layers",
         estimate=ALL.worst(UNITS), below=0.5,
-        reason="By hand there are 3 indices each of 64, 128, 256 and 512 channels."),
+        reason="By hand there are three groups each of 64, 128, 256 and 512 channels "
+        "that may be exchanged."),
     Claim("audit_verifies",
         "In ResNet18 at random weights, exchanging two channels that the audit calls "
         "interchangeable exchanges the entries of the gradient in the same way, for "
@@ -585,20 +585,21 @@ CLAIMS = [
         reason=RARE.reason, paper=ZIYIN, origin="control", unit="of 512 units",
         place="figure 3 right; static bias (syre, arXiv 2408.15495)",
         arm={"no decay": "Without weight decay",
-             "static bias": "With weight decay and a static bias on the weights"},
+             "static bias": "With weight decay and a fixed random offset"},
         history=(("2026-11-30", "one claim about both arms was split"),)),
     ours("compression_is_exact",
         "The network that mirror.compress makes of a trained ResNet18 gives every test "
         "image the same class as the trained one, in every run.",
         place="its reductions are exact, its outputs agree to 1e-6", kind="identity",
         estimate=ALL.worst(CHANGED), below=0.5, unit="test images",
-        reason="An exact reduction changes no answer."),
+        reason="The reductions leave the outputs as they are, so that no answer may "
+        "change."),
     ours("decay_makes_compressible",
         "With weight decay mirror.compress removes more than a quarter of a trained "
-        "ResNet18's multiply-adds without changing its outputs, in every run.",
+        "ResNet18's multiply-adds, in every run.",
         place="most channels of the first layers are zero",
         estimate=DECAY.worst(KEPT), below=0.75, unit="of the multiply-adds",
-        reason="This leaves a margin above six networks that keep 0.42 to 0.62.",
+        reason="Six networks kept 0.42 to 0.62 of them, and 0.75 leaves a margin.",
         written="after",
         history=(("2026-11-29", "0.6, written after a look at one seed, with 0.48"),
                  ("2026-11-30", "0.6 became 0.75 after a look at six networks (three "
@@ -608,7 +609,8 @@ CLAIMS = [
         "Without weight decay mirror.compress keeps more than 99 % of a trained "
         "ResNet18's multiply-adds, in every run.",
         origin="control", estimate=WITHOUT.least(KEPT), above=0.99,
-        unit="of the multiply-adds", reason="Without decay no channel is zero.",
+        unit="of the multiply-adds", reason="Without decay no channel is zero, so "
+        "that nothing can be removed without a change of outputs.",
         written="after",
         history=(("2026-11-29", "written after a look at one seed, which keeps all"),)),
     precondition("networks_learn",

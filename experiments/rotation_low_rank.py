@@ -30,7 +30,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, weakest, where
+from symlab.harness import (
+    Arm,
+    Claim,
+    figure,
+    grid,
+    named,
+    panels,
+    plot,
+    rng,
+    weakest,
+    where,
+)
 from symlab.papers import ZIYIN
 
 LANES = 1  # a step is matrix products that fill a core: lanes would only share them
@@ -224,10 +235,13 @@ def _miscounted(df):
     return short + (df["rank"] - df.slow_rank).clip(lower=0)
 
 
+LOST = named("dim - rank", "number of lost directions")
+ERROR = named("max_difference", "difference of an entry from the soft-thresholded M")
 LEAST = ZIYIN.smallest["rank"]
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 middle", unit="directions")
 oracle = partial(Claim, origin="oracle", kind="identity",
-                 place="the least of (wd/2)(|U|^2+|W|^2) is wd times the nuclear norm")
+                 place="the least of (wd/2)(|U|^2+|W|^2) is wd times the nuclear norm"
+)  # fmt: skip
 CLAIMS = [
     figure_3("rank_falls_with_noise",
         "The rank of the factorisation U W, trained by SGD with weight decay 1, falls "
@@ -266,7 +280,7 @@ CLAIMS = [
         "symmetry, keeps full rank, up to fewer than 20 of 200 directions in every "
         "run, at label noise from 0 to 4.", tests="low rank",
         place="figure 3 middle, inset", kind="equivalence",
-        estimate=RESIDUAL.worst("dim - rank"), below=LEAST.size, reason=LEAST.reason,
+        estimate=RESIDUAL.worst(LOST), below=LEAST.size, reason=LEAST.reason,
         written="after",
         history=(("2026-11-21", "0.5 became 1.5: one run of the first 40 had one "
                   "singular value below 1e-6"),
@@ -278,12 +292,14 @@ CLAIMS = [
         "above the weight decay, in every run.",
         estimate=DECAY.worst(_miscounted), below=0.5, unit="singular values",
         reason="No singular value may be counted differently, except those within "
-        "0.0017 below the decay, which cannot have vanished yet."),
+        "0.0017 below the decay, which have not vanished after the steps of the "
+        "sweep."),
     oracle("decay_soft_threshold",
         "Gradient descent with weight decay on |U W - M|^2/2, where M is observed in "
         "full, ends at M with soft-thresholded singular values, to 0.001 in every "
         "entry and run.",
-        estimate=DECAY.worst("max_difference"), below=1e-3,
+        estimate=DECAY.worst(ERROR), below=1e-3,
         reason="Entries of M have size 0.14, and float32 sums over 200 terms err by "
-        "1e-6 of that. Slow directions close to the threshold err more."),
+        "1e-6 of that. Singular values close to the weight decay converge slowly and "
+        "err more."),
 ]  # fmt: skip

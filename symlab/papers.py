@@ -37,13 +37,13 @@ ZIYIN = Paper(
         "rank": Smallest(
             20.0,
             "of 200 directions",
-            "A tenth of the 200 directions is the finest difference that figure 3 "
-            "shows.",
+            "A tenth of the 200 directions is the finest difference that one sees in "
+            "figure 3.",
         ),
         "zero weights": Smallest(
             0.05,
             "of the weights",
-            "One weight in twenty is the finest difference that figure 3 shows.",
+            "One weight in twenty is the finest difference that one sees in figure 3.",
         ),
         "copied neurons": Smallest(
             0.25,
@@ -60,13 +60,14 @@ ZIYIN = Paper(
         "distinct neurons": Smallest(
             5.0,
             "of 50 neurons",
-            "A tenth of the 50 neurons; by chance a few are close to each other.",
+            "A tenth of the 50 neurons counts, as a few are close to each other by "
+            "chance.",
         ),
         "excess loss": Smallest(
             0.1,
             "of the loss of predicting zero",
-            "The excess loss is measured in units of that of predicting zero, and a "
-            "tenth of it is the finest difference that figure 4 shows.",
+            "A tenth of what predicting zero costs is the finest difference that one "
+            "sees in figure 4.",
         ),
     },
 )
