@@ -210,8 +210,8 @@ def draw(df, ax):
     label = "soft threshold (no noise)"
     plot.theory(ax, [0, rows.noise.max()], [rank, rank], label=label)
     ax.set(xlabel="gradient noise $\\sigma$", ylabel="rank", ylim=(0, d * 1.02))
-    panels.legend(ax, "upper right")
-    inset = panels.inset(ax, [0.14, 0.12, 0.46, 0.3], "symmetry removed")
+    panels.legend(ax, "upper right", room=0.34)
+    inset = panels.inset(ax, [0.14, 0.13, 0.44, 0.18], "symmetry removed")
     panels.curve(inset, RESIDUAL(df), "noise", "rank", BROKEN)
     inset.set(xlabel="", ylabel="", ylim=(0, d * 1.15), xticks=[0, 2, 4], yticks=[0, d])
 
