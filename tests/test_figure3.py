@@ -15,7 +15,6 @@ import torch
 
 from symlab.data import images
 from symlab.harness import contract, project, rng
-from symlab.harness.claims import judge
 from symlab.models import resnet, vision
 
 PROJECT = project.find(Path(__file__).parent)
@@ -141,15 +140,6 @@ def test_full_observation_reaches_the_soft_threshold_and_no_other():
     assert row["max_difference"] < 1e-5
     (early,) = rotation.run([replace(c, steps=20)])
     assert early["max_difference"] > 1e-2
-
-
-def test_the_claim_on_noise_alone_looks_at_runs_without_weight_decay():
-    (claim,) = (c for c in rotation.CLAIMS if c.name == "noise_alone_costs_rank")
-    df = pd.DataFrame([vars(c) for c in rotation.sweep("quick")])
-    noisy, free = df.noise == 4, df.weight_decay == 0
-    for lower, verdict in ((noisy & free, "held"), (noisy & ~free, "failed")):
-        rows = df.assign(rank=np.where(lower, 150, 200) - df.seed % 2)
-        assert judge("rotation_low_rank", claim, rows).verdict == verdict
 
 
 def test_a_rate_too_large_is_a_divergence_not_a_crash():

@@ -4,13 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from symlab.harness import contract, project, rng
-from symlab.harness.claims import judge
 from symlab.mirror import permutation, sign_flip
 
 NAME = "homogeneous_ensembling"
@@ -201,17 +199,3 @@ def test_a_rate_too_large_is_a_divergence_and_the_other_lanes_go_on():
     (alone,) = ours.run([SHORT])
     np.testing.assert_array_equal(calm.pop("incoming"), alone.pop("incoming"))
     assert calm == pytest.approx(alone, rel=1e-9, abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("name", "lr"),
-    [("noise_alone_makes_copies", 0.2), ("strong_noise_alone_makes_copies", 0.8)],
-)
-def test_noise_makes_copies_only_where_it_does_so_without_decay(name, lr):
-    (claim,) = (c for c in ours.CLAIMS if c.name == name)
-    df = pd.DataFrame([vars(c) for c in ours.sweep("quick")])
-    noisy = df.fresh_noise >= 1
-    here = noisy & (df.lr == lr) & (df.weight_decay == 0)
-    for fewer, verdict in ((here, "held"), (noisy & ~here, "failed")):
-        rows = df.assign(distinct=np.where(fewer, 30, 50) - df.seed % 2)
-        assert judge(NAME, claim, rows).verdict == verdict
