@@ -429,87 +429,101 @@ def _kept(df):
 
 ALL = where()
 BLOCKS = "theorem 1, part 2, and figure 2"
-OFF = "ratio of the maximum off the blocks to that inside them"
-MIRROR = named("off_block", f"{OFF} at the symmetric solution")
-RANDOM = named("off_block_random", f"{OFF} at a random point")
-BROKEN = named("off_block_broken", f"{OFF} with the symmetry broken")
+OFF = "ratio of the largest entry off the blocks to the largest inside them"
+MIRROR = named("off_block", f"{OFF}, at the symmetric solution")
+RANDOM = named("off_block_random", f"{OFF}, at a random point")
+BROKEN = named("off_block_broken", f"{OFF}, with the symmetry broken")
+NET = "a tanh network (5-6-2)"
+ON = f"Where the loss of {NET} is least among weights with two pairs of equal neurons,"
 ziyin = partial(Claim, paper=ZIYIN, kind="identity")
 control = partial(Claim, paper=ZIYIN, place=BLOCKS, origin="control", above=1e-3,
                   reason="A thousandth of the largest entry is far above rounding, in "
                   "every run.")  # fmt: skip
-search = partial(Claim, origin="ours", place="L-BFGS over all parameters (scipy)")
+search = partial(Claim, origin="ours", place="L-BFGS over all parameters (scipy)",
+                 unit="of the starting distance")  # fmt: skip
 CLAIMS = [
     ziyin("blocks_on_the_mirror",
-        "At the symmetric solution of two mirrors the Hessian is block diagonal, with "
-        "three blocks, up to 1e-12 of the largest entry, in every run.",
+        f"{ON} the Hessian is block diagonal, with a block for each pair and one for "
+        "the rest, up to 1e-12 of its largest entry in every run.",
         place=BLOCKS, estimate=ALL.worst(MIRROR), below=1e-12,
-        reason="A Hessian of 200 samples and a change of basis of 50 are thousands of "
-        "roundings of 1e-16."),
+        reason="The Hessian is a sum over 200 samples, transformed by a basis of 50 "
+        "vectors: thousands of roundings of 1e-16 each."),
     control("no_blocks_at_random",
-        "At a random point some entry of the Hessian off the blocks exceeds 0.001 of "
-        "the largest inside them, in every run.",
+        f"At random weights of {NET} some entry of the Hessian outside the blocks that "
+        "it has where two pairs of neurons are equal exceeds 0.001 of the largest "
+        "inside them, in every run.",
         estimate=ALL.least(RANDOM)),
     control("no_blocks_if_broken",
-        "At the symmetric solution, with an unequal quadratic term added to the loss, "
-        "some entry off the blocks exceeds 0.001 of the largest inside, in every run.",
+        f"{ON} an unequal quadratic term added to the loss gives the Hessian an entry "
+        "outside the blocks above 0.001 of the largest inside, in every run.",
         estimate=ALL.least(BROKEN)),
     ziyin("restricted_minimum_is_stationary",
-        "At the minimum of the loss on the mirrors every component of the gradient "
-        "across them is below 1e-13, in every run.",
-        place="theorem 1, part 1",
+        f"{ON} every component of the gradient that would make equal neurons unequal "
+        "is below 1e-13, in every run.",
+        place="theorem 1, part 1", tests="constraint",
         estimate=ALL.worst(named("across", "gradient component across the mirrors")),
         below=1e-13,
-        reason="No search went across the mirrors; this is a thousand roundings of "
-        "1e-16."),
+        reason="The minimisation never left the weights with equal neurons, so that "
+        "only rounding can give such a component: a thousand times 1e-16."),
     Claim("signal_exists",
-        "At the symmetric solution the lowest eigenvalue h of the Hessian across the "
-        "mirrors is negative in every run: without decay the solution is unstable.",
+        f"{ON} the Hessian has a negative eigenvalue in directions that make them "
+        "unequal, in every run: without weight decay the solution is unstable.",
         origin="protocol", kind="precondition",
         place="a teacher of six neurons, a student of four different ones",
         estimate=ALL.worst(named("h", "eigenvalue h across the mirrors")),
         below=0.0,
-        reason="Without it there would be no transition. A prototype of 8 runs at "
-        "other sizes of the weights had it in all."),
+        reason="With a positive h there would be no transition to see. A prototype of "
+        "8 runs at other sizes of the weights had a negative one in all."),
     ziyin("even_in_s",
-        "The loss along the direction d of the lowest eigenvalue is even in the "
-        "distance s from the mirror, to 1e-12 for s up to 3, in every run.",
+        f"The loss of {NET} is even in the distance s from two mirrors (pairs of equal "
+        "neurons) along the eigenvector of the Hessian's lowest eigenvalue across "
+        "them, to 1e-12 for s up to 3 and in every run.",
         place="mirror symmetry; figure 2",
         estimate=ALL.worst(named("uneven", "difference of the losses at s and -s")),
         below=1e-12,
-        reason="Losses are of size 1 and s is up to 3: a thousand roundings."),
+        reason="Losses are of size 1, and thousands of roundings of 1e-16 are allowed "
+        "for."),
     Claim("curvature_is_h",
-        "The curvature of the loss along d equals the eigenvalue h to 0.00001, in "
+        f"The curvature of the loss of {NET} along the eigenvector of the Hessian's "
+        "lowest eigenvalue across two mirrors equals that eigenvalue, to 0.00001 in "
         "every run.",
         origin="oracle", kind="identity",
         place="second difference of the loss against the Hessian",
         estimate=ALL.worst(named("abs(curvature - h)", "error of the curvature")),
         below=1e-5,
-        reason="A step of 0.001 errs by 1e-6 q/12, and rounding by 1e-10."),
+        reason="The second difference with a step of 0.001 errs by 1e-6 q/12, where q "
+        "is the fourth derivative, and by 1e-10 from rounding."),
     ziyin("two_minima_become_one",
-        "Along the Hessian's lowest direction off the mirror, of eigenvalue h < 0, the "
-        "loss has two minima at weight decays of 0.25 to 0.9 of -h and one at 1.1 to 2 "
-        "of -h, in every run.",
-        place="figure 2", estimate=ALL.worst(_miscounted), below=0.5, unit="minima",
-        reason="No run may differ at any of the eight decays, from 0.9 to 1.1 of -h."),
+        f"Along the eigenvector of the lowest eigenvalue h < 0 of the Hessian across "
+        f"two mirrors, the loss of {NET} has two minima at weight decays of 0.25 to "
+        "0.9 times -h and one at 1.1 to 2 times -h, in every run.",
+        place="figure 2", tests="decay", estimate=ALL.worst(_miscounted), below=0.5,
+        unit="minima",
+        reason="The number of minima may not differ in any run, at any of the eight "
+        "weight decays."),
     Claim("minima_merge_at_h",
-        "The two minima of the loss along the Hessian's lowest direction off the "
-        "mirror merge at a weight decay of minus its eigenvalue, to 1 %, in every run.",
+        f"Along the eigenvector of the lowest eigenvalue h < 0 of the Hessian across "
+        f"two mirrors, the two minima of the loss of {NET} merge at a weight decay of "
+        "-h, to 1 % in every run.",
         origin="ours", kind="equivalence",
         place="h from the Hessian, the minima from the loss",
         estimate=ALL.worst(named("abs(critical_ratio - 1)",
                                  "relative distance of the merging decay from -h")),
         below=0.01,
-        reason="The grid of s has a step of 0.002 and h is a few hundredths: minima so "
-        "near are told apart from about 0.001 below."),
+        reason="The loss is computed at steps of 0.002 of the distance, and two minima "
+        "nearer than that are taken for one, which moves the decay by about 0.1 %."),
     search("search_leaves_below",
-        "With decays of O^T theta of 0.25 to 0.9 of the signal, L-BFGS from 0.01 off "
-        "the mirrors ends farther from them than it started, in every run.",
+        "With weight decays of 0.25 to 0.9 of that from which on two pairs of equal "
+        "neurons of a tanh network are stable, L-BFGS over all weights, started 0.01 "
+        "off their equality, ends farther off, in every run.",
         estimate=ALL.least(_left), above=1.0,
-        reason="To leave the mirror is to end farther from it than the start."),
+        reason="The starting distance itself is the limit: to end farther off is to "
+        "leave."),
     search("search_returns_above",
-        "With decays of O^T theta of 1.1 to 2 of the signal, L-BFGS from 0.01 off the "
-        "mirrors ends within a hundredth of that distance from them, in every run.",
+        "With weight decays of 1.1 to 2 times that from which on two pairs of equal "
+        "neurons of a tanh network are stable, L-BFGS over all weights, started 0.01 "
+        "off their equality, ends within 0.0001 of it, in every run.",
         estimate=ALL.worst(_kept), below=0.01,
         reason="A hundredth of the start is asked for; the solver stops at gradients "
-        "of 1e-8, which at 1.1 of a signal of 0.01 is 1e-5."),
+        "of 1e-8, which at 1.1 times an eigenvalue of -0.01 is a distance of 1e-5."),
 ]  # fmt: skip

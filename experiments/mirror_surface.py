@@ -272,14 +272,16 @@ JUDGED = named("misjudged", "count of misjudged points")
 CLOSED = named("threshold_error", "distance of gamma_0 from its closed form, "
                "times s^2 / (1 + |w|^2)^2")  # fmt: skip
 NEAR = named("gamma_0_near", "gamma_0 at a distance of 0.001 from the mirror")
-ROUNDINGS = "It is relative to (1 + |w|^2)^2, which bounds every number in the loss: "
+PLANE = "For the loss (w1 w2 - 1)^2, which is symmetric in w1 and w2,"
+LOST = "For the loss (w1 w2 - 1)^2 + 0.1 w1, which has no mirror symmetry,"
+ROUNDINGS = "All is relative to (1 + |w|^2)^2, which bounds every number in the loss: "
 ziyin = partial(Claim, paper=ZIYIN, kind="identity")
 oracle = partial(Claim, origin="oracle", kind="identity",
                  place="algebra in the module docstring")  # fmt: skip
 CLAIMS = [
     ziyin("images_have_equal_loss",
-        "A point A and its mirror image B have equal loss: l(A) = l(B) to 1e-14 of the "
-        "loss's scale, at every point of every run.",
+        f"{PLANE} a point A and its mirror image B have equal loss, to 1e-14 of "
+        "(1 + |w|^2)^2 at every point of every run.",
         place="figure 1", estimate=SYMMETRIC.worst(SCALED), below=1e-14,
         reason=ROUNDINGS + "a reflection and a loss take some 20 roundings of 1.1e-16.",
         written="after",
@@ -287,57 +289,69 @@ CLAIMS = [
                   "became relative to (1 + |w|^2)^2: the former is no bound where one "
                   "of both is small, and 9.9e-15 was seen"),)),
     ziyin("projection_is_shorter",
-        "The projection C is shorter than A by |O^T A|^2 at any strength of the "
-        "breaking term: the least (|A|^2 - |C|^2) / |O^T A|^2 of all runs is 1 to 1 %.",
+        "A point A of the plane and its projection C on the mirror w1 = w2 differ in "
+        "squared norm by the squared distance of A from the mirror: the smallest ratio "
+        "of the two over all points and runs is 1, to 1 %.",
         place="figure 1", estimate=ALL.least(SAVED), above=0.99, below=1.01,
-        reason="The ratio is 1; a point as near as 1e-5 has lost eleven digits of it."),
+        unit="of the squared distance",
+        reason="The ratio is 1 in exact arithmetic; at a distance of 1e-5 from the "
+        "mirror rounding takes eleven of its digits."),
     ziyin("gradient_stays_in_the_mirror",
-        "On the mirror the gradient has no component across it, O^T grad l_gamma = 0 "
-        "to 1e-14 of the loss's scale, at random gamma and every point of every run.",
-        place="theorem 1, part 1", estimate=SYMMETRIC.worst(ACROSS), below=1e-14,
+        f"{PLANE} with a random weight decay, the gradient at every point of the "
+        "mirror w1 = w2 has no component across it, to 1e-14 of (1 + |w|^2)^2 in every "
+        "run.",
+        place="theorem 1, part 1", tests="constraint",
+        estimate=SYMMETRIC.worst(ACROSS), below=1e-14,
         reason=ROUNDINGS + "a gradient takes some 20 roundings of 1.1e-16.",
         written="after",
         history=(("2026-11-21", "the component, first relative to 1 + |grad|, became "
                   "relative to (1 + |w|^2)^2: the former is no bound where C is close "
                   "to a minimum and A is far away, and 7e-15 was seen"),)),
     ziyin("threshold_is_sharp",
-        "With decay gamma the projection C has a smaller loss than w if and only if "
-        "gamma > gamma_0(w), at every point and strength of the breaking term.",
+        "With the penalty gamma |w|^2 the projection C of w on the mirror w1 = w2 has "
+        "a smaller loss than w if gamma > gamma_0(w) = (l(C) - l(w)) / |w - C|^2 and a "
+        "larger one if gamma < gamma_0(w), at every point, for six losses l.",
         place="theorem 1, part 3, solved for gamma", origin="ours",
         estimate=ALL.worst(JUDGED), below=0.5, unit="points",
-        reason="No point may be misjudged, at gamma_0 -+ 1e-12 (relative to s^2) and "
-        "at a random gamma. The identity needs no symmetry, so all arms are judged."),
+        reason="No point may be misjudged, at gamma_0 -+ 1e-12 (relative to the square "
+        "of the distance) and at a random gamma. The identity needs no symmetry, so "
+        "the losses without it are judged with the others."),
     oracle("threshold_closed_form",
-        "The gamma_0 of the library equals m^2/2 - 1 - s^2/4 - broken/(sqrt 2 s), at "
-        "every point and strength of the breaking term.",
+        "For the loss (w1 w2 - 1)^2 + b w1 the decay gamma_0 of symlab.mirror equals "
+        "m^2/2 - 1 - s^2/4 - b/(sqrt 2 s), where m, s = (w1 +- w2)/sqrt 2, at every "
+        "point and each of six b.",
         estimate=ALL.worst(CLOSED), below=1e-14,
-        reason="The threshold is a difference of losses, exact to 1e-14 of "
-        "(1 + |w|^2)^2, over s^2."),
+        reason="The decay gamma_0 is a difference of losses, which are exact to 1e-14 "
+        "of (1 + |w|^2)^2, over s^2."),
     oracle("bounded_with_the_symmetry",
-        "With the symmetry gamma_0 tends to minus half the curvature near the mirror: "
-        "it is m^2/2 - 1 = 1 to 0.001 at a distance of 0.001, for m = 2.",
+        "For the loss (w1 w2 - 1)^2 the penalty gamma_0 |w|^2 from which on the "
+        "projection on the mirror w1 = w2 has the smaller loss has gamma_0 = 1, to "
+        "0.001, at a distance of 0.001 from the point (sqrt 2, sqrt 2).",
         estimate=SYMMETRIC.worst(NEAR), above=0.999, below=1.001,
-        reason="At the nearest point s^2/4 is 2.5e-7, and rounding is 1e-16/s^2 = "
-        "1e-10. The seed does not matter."),
+        reason="In closed form gamma_0 is m^2/2 - 1 - s^2/4, minus half the curvature "
+        "across the mirror where s = 0; here m = 2, s^2/4 is 2.5e-7, and rounding is "
+        "1e-16/s^2 = 1e-10. The seed does not matter."),
     ziyin("control_images_differ",
-        "With the symmetry broken by a term 0.1 w1 the losses at A and B differ by "
-        "more than 0.1 at some point of every run.",
+        f"{LOST} a point and its mirror image have losses that differ by more than 0.1 "
+        "at some point of every run.",
         place="figure 1", origin="control", kind="effect",
         estimate=BROKEN_STRONGLY.least(DIFFERENCE), above=0.1,
-        reason="The difference is 0.14 |s|, and the farthest of hundreds of points "
-        "with s of size 1.5 is beyond 3."),
+        reason="The difference is 0.14 times the distance from the mirror, and the "
+        "farthest of hundreds of points with distances of size 1.5 is beyond 3."),
     ziyin("control_gradient_leaves",
-        "With the symmetry broken the gradient on the mirror leaves it: O^T grad l(C) "
-        "is broken/sqrt 2 to 1e-12, at every point and strength of the breaking term.",
+        "For the loss (w1 w2 - 1)^2 + b w1 without the symmetry, the component of the "
+        "gradient across the mirror w1 = w2 is b/sqrt 2, to 1e-12 at every point and "
+        "each of five b from 1e-12 to 0.1.",
         place="theorem 1, part 1", origin="control",
         estimate=BROKEN_WEAKLY.worst(LEAVES), below=1e-12,
-        reason="Gradients are of size up to 100, so some 20 roundings of 1e-14 at "
-        "most."),
+        reason="Gradients are of size up to 100, so that some 20 roundings err by at "
+        "most 1e-14 each."),
     ziyin("control_unbounded",
-        "With the symmetry broken by a term 0.1 w1 gamma_0 exceeds 10 at a distance of "
-        "0.001 from the mirror, ten times its limit with the symmetry.",
+        f"{LOST} the penalty gamma_0 |w|^2 from which on the projection on w1 = w2 has "
+        "the smaller loss has gamma_0 > 10 at a distance of 0.001 from the point "
+        "(sqrt 2, sqrt 2).",
         place="theorem 1, part 3", origin="control", kind="effect",
         estimate=BROKEN_STRONGLY.least(NEAR), above=10.0,
-        reason="Ten times the bound of the symmetric loss is asked for; 0.1/(sqrt 2 * "
-        "0.001) is 71. The seed does not matter."),
+        reason="With the symmetry it is 1, and ten times that is asked for; 0.1/sqrt 2 "
+        "over 0.001 is 71. The seed does not matter."),
 ]  # fmt: skip

@@ -5,6 +5,7 @@ are those of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
 from symlab.harness import Arm, Paper
+from symlab.harness.claims import Smallest
 from symlab.harness.plot import BLACK, BLUE, GREEN, ORANGE, PINK, SKY
 
 # --- symmetry of losses --------------------------------------------------------------
@@ -15,6 +16,60 @@ ZIYIN = Paper(
     "Symmetry Induces Structure and Constraint of Learning",
     2024,
     "2309.16932",
+    headlines={
+        "constraint": "Every mirror symmetry of the loss, with reflection surface O, "
+        "leads to a constraint O^T theta = 0 on the parameters theta.",
+        "decay": "The constraint of a mirror symmetry becomes satisfied when the "
+        "weight decay is large.",
+        "noise": "The constraint of a mirror symmetry becomes satisfied when the "
+        "gradient noise is large.",
+        "sparsity": "Rescaling symmetry leads to sparsity.",
+        "low rank": "Rotation symmetry leads to low rank.",
+        "ensembling": "Permutation symmetry leads to homogeneous ensembling: neurons "
+        "become copies of each other.",
+        "plasticity": "The theory of mirror symmetry explains the loss of plasticity.",
+        "collapse": "The theory of mirror symmetry explains various collapse phenomena "
+        "in neural networks.",
+        "hard constraints": "Symmetries give an algorithm (DCS) that enforces hard "
+        "constraints in a differentiable way.",
+    },
+    smallest={
+        "rank": Smallest(
+            20.0,
+            "of 200 directions",
+            "A tenth of the 200 directions is the finest difference that one sees in "
+            "figure 3.",
+        ),
+        "zero weights": Smallest(
+            0.05,
+            "of the weights",
+            "One weight in twenty is the finest difference that one sees in figure 3.",
+        ),
+        "copied neurons": Smallest(
+            0.25,
+            "of the neurons",
+            "Blocks that one sees in a correlation matrix, as in figure 3, need a good "
+            "part of the neurons: a quarter.",
+        ),
+        "rare copies": Smallest(
+            0.05,
+            "of the neurons",
+            "The paper says that copies are rare without weight decay, which is taken "
+            "as fewer than one neuron in twenty.",
+        ),
+        "distinct neurons": Smallest(
+            5.0,
+            "of 50 neurons",
+            "A tenth of the 50 neurons counts, as a few are close to each other by "
+            "chance.",
+        ),
+        "excess loss": Smallest(
+            0.1,
+            "of the loss of predicting zero",
+            "A tenth of what predicting zero costs is the finest difference that one "
+            "sees in figure 4.",
+        ),
+    },
 )
 KOBAYASHI = Paper(
     "Kobayashi et al. 2024",
@@ -22,8 +77,55 @@ KOBAYASHI = Paper(
     "Weight decay induces low-rank attention layers",
     2024,
     "2410.23819",
+    headlines={
+        "nuclear norm": "Any local minimum of a loss of A B^T with weight decay on A "
+        "and B is a minimum of that loss with the nuclear norm of A B^T as penalty.",
+        "exponential": "The losses with weight decay and with the nuclear norm become "
+        "identical exponentially quickly during training.",
+        "low rank": "Weight decay, as it is usual in vision and language modelling, "
+        "lowers the ranks of the products W_K^T W_Q and P W_V of attention layers "
+        "significantly, even in fully online training.",
+        "damage": "Low rank in the attention layers damages language models.",
+        "omission": "Language models perform better when the weight decay of their "
+        "attention layers is omitted.",
+    },
+    smallest={
+        "rank": Smallest(
+            8.0,
+            "of 16 directions",
+            "The paper calls the reduction significant, which is taken as half of the "
+            "16 directions of a head.",
+        ),
+        "loss": Smallest(
+            0.16,
+            "nats per character",
+            "This is a tenth of the 1.6 nats by which our models are better than the "
+            "frequencies of single characters.",
+        ),
+    },
 )
-QUANTISATION = Paper("arXiv 2502.05300", "", "", 2025, "2502.05300")
+QUANTISATION = Paper(
+    "Ziyin et al. 2025",
+    "Liu Ziyin, Yizhou Xu, Tomaso Poggio and Isaac Chuang",
+    "Parameter Symmetry Potentially Unifies Deep Learning Theory",
+    2025,
+    "2502.05300",
+    headlines={
+        "unification": "Breaking and restoring parameter symmetries is the mechanism "
+        "that unifies the hierarchies of learning dynamics, of model complexity and of "
+        "representations.",
+        "bounded": "The number of distinct neurons of a network stays bounded as its "
+        "width grows (a conjecture).",
+    },
+    smallest={
+        "growth": Smallest(
+            2.0,
+            "times as many neurons",
+            "A number that less than doubles while the width grows 16-fold is far from "
+            "proportional to the width.",
+        ),
+    },
+)
 
 # --- optimizers ----------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from symlab import mirror
 from symlab.harness import contract, project, rng
+from symlab.harness.claims import judge
 from symlab.mirror import dcs as dcs_module
 
 PROJECT = project.find(Path(__file__).parent)
@@ -181,6 +182,17 @@ def test_measured_lies_between_the_last_survivor_and_the_next_decay():
     df = pd.DataFrame({"weight_decay": decays, "collapsed": [1, 0, 0]})
     df = df.assign(study="rate", lr=0.01, seed=0, root=0.15, second_order=0.1)
     assert dcs.measured(df).measured.item() == pytest.approx(0.2 - dcs.STEP / 2)
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(0.02, "held"), (-0.08, "failed")])
+def test_the_worst_learning_rate_decides_whether_the_exponent_predicts(off, verdict):
+    (claim,) = (c for c in dcs.CLAIMS if c.name == "exponent_predicts")
+    df = pd.DataFrame([vars(c) for c in dcs.sweep("quick") if c.study == "rate"])
+    # the roots of the seeds fill a step of the grid, whose resolution then averages out
+    root = 0.5 + dcs.STEP * (df.seed - 7.5) / 16
+    true = root + np.where(df.lr == dcs.RATES[2], off, 0.0)
+    df = df.assign(root=root, second_order=0.0, collapsed=df.weight_decay > true)
+    assert judge("dcs", claim, df).verdict == verdict
 
 
 # --- the library with optimizers, schedulers, compilers ------------------------------
