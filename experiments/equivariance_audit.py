@@ -47,6 +47,7 @@ V, D, T, B = 32, 24, 12, 2  # vocabulary, width, tokens of a sequence, sequences
 HEADS, HIDDEN, EXPERTS, EXPERT_HIDDEN, TOP = 4, 40, 4, 16, 2
 FULL_RANK = ("full rank", "frame")  # variants of the rule study alone
 VARIANTS = {"svd": {"method": "svd"}, "no cut-off": {"method": "svd", "cutoff": 0.0}}
+STACK = {"preset": "symmetric", "variant": ("", "svd")}  # ties to 1e-12 need many runs
 ALONE = ("adamw", "muon", "ssd", "polargrad", "scion", "normuon", "freon", "kaon")
 ARMS = [  # (preset, variant)
     *((preset, "") for preset in ALONE),
@@ -102,6 +103,7 @@ class Config:
 def sweep(scale: str) -> list[Config]:
     seeds = range({"smoke": 1, "quick": 8, "paper": 32}[scale])
     few = range({"smoke": 1, "quick": 4, "paper": 32}[scale])
+    many = range({"smoke": 1, "quick": 20, "paper": 32}[scale])
     steps = {"smoke": 5, "quick": 60, "paper": 60}[scale]
     design = []
     for preset, variant in ARMS:
@@ -109,7 +111,8 @@ def sweep(scale: str) -> list[Config]:
         design += grid(Config, **arm, dtype=["float64", "float32"], seed=seeds)
         if variant not in FULL_RANK:
             arm |= {"study": "trajectory", "lr": LR.get(preset, 0.01)}
-            design += grid(Config, **arm, steps=steps, seed=few)
+            stack = preset == "symmetric" and variant in STACK["variant"]
+            design += grid(Config, **arm, steps=steps, seed=many if stack else few)
     return design
 
 
@@ -596,7 +599,6 @@ def _in_each_run(rows) -> Estimate:
     )
 
 
-STACK = {"preset": "symmetric", "variant": ("", "svd")}
 BY_ADAMW = {"preset": "adamw", "variant": ""}
 UNCUT = {"preset": "symmetric", "variant": "no cut-off"}
 SHIPPED = EXACT.where("preset != 'aro' and variant != 'no cut-off'")
