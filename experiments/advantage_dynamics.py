@@ -28,6 +28,7 @@ Studies, each with the same seeds for all its arms, 16 of them and 128 in 'main'
   beta, alpha, clip, group   sweeps of one field; its default value is in 'main'
   long            200 steps, for collapses
   weak base       a base policy whose mean reward is about 0.06
+  random, no clip GRPO without a clip under random rewards
 
 Mechanism: in expectation an asymmetric estimator only reweights prompts, as long as the
 samples are fresh (experiments/advantage_theory.py). With stale minibatches the low clip
@@ -58,7 +59,6 @@ from symlab.harness import (
     Arm,
     Claim,
     Estimate,
-    estimate,
     family,
     figure,
     grid,
@@ -69,7 +69,7 @@ from symlab.harness import (
     stats,
     where,
 )
-from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, ZHU
+from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, ZHU, resized
 from symlab.rlvr.independent_training import Training, estimator
 from symlab.rlvr.passk import pass_at_k_exact
 
@@ -157,6 +157,7 @@ def _arms() -> list[Config]:
         *grid(Config, study="group", method=(*three, "agrae"), group=(4, 16, 32)),
         *grid(Config, study="long", method=("grpo", ND, "ass", "agrae")),
         *grid(Config, study="weak base", method=weak, noise=WEAK),
+        Config("random, no clip", reward="random", **CONTROLS["no clip"]),
     ]
 
 
@@ -215,16 +216,17 @@ def _row(when: list[int], curves: dict, passes: np.ndarray) -> dict:
 # --- table and figures ---------------------------------------------------------------
 
 MAIN = where(study="main")
+STUDY_OF = {"by_random_rewards": "random reward", "at_matched_steps": "matched step"}
 STUDIES = {"main": "both clips"} | {name: name for name in CONTROLS}
 PASS_1, PASS_256 = Arm("pass@1", plot.BLACK), Arm("pass@256", plot.SKY, "s")
 AVERAGE_BASE = Arm("base reward {:4.2f}", plot.BLACK)
 WEAK_BASE = Arm("base reward {:4.2f}", plot.GREEN, "s")
 ENTROPY, FINAL = "test entropy per token, nats", "final test entropy, nats"
 QUANTITIES = {
-    "entropy": named("entropy", "final test entropy"),
+    "entropy": named("entropy", "final entropy per token"),
     "pass_1": named("pass_1", "pass@1"),
     "pass_256": named("pass_256", "pass@256"),
-    "batch_correct": named("batch_correct", "final batch-correct rate"),
+    "batch_correct": named("batch_correct", "final success rate on training prompts"),
     "collapsed": named("collapsed", "the indicator of a collapse"),
 }
 COMPACT = {"columnspacing": 0.8, "borderaxespad": 0.1, "handlelength": 1.6}
@@ -523,6 +525,11 @@ def draw_unsolved(df, ax):
 
 # --- claims --------------------------------------------------------------------------
 
+POINT = AGRAE.smallest["pass@k"].size  # least difference in pass@k that counts
+ROLLOUT = AGRAE.smallest["batch-correct rate"].size
+MORE = AGRAE.smallest["entropy"].size  # least ratio of entropies that counts
+LESS = 1 / MORE
+
 
 def every_seed(column: str, *pairs: tuple[str, str], study: str = "main") -> Estimate:
     """The least of the first minus the second method, over seeds and pairs."""
@@ -539,31 +546,27 @@ def every_seed(column: str, *pairs: tuple[str, str], study: str = "main") -> Est
     return Estimate(least, f"{phrase}study = {study}")
 
 
-def at_every_k(df, method: str, above: int = 0) -> list[stats.Interval]:
-    """Paired differences of pass@k to GRPO, one for each k above a number."""
-    frame = gaps(MAIN.where(method=(method, "grpo"))(df), "pass_at_k", KS)
-    found = frame[(frame.method == method) & (frame.x > above)].groupby("x").y
-    return list(panels.means(found).values())
+def at_every_k(method: str, other: str, k_above: int = 0, largest=False) -> Estimate:
+    """The paired difference of pass@k at the k, above a number, that decides."""
 
+    def compute(df):
+        rows = MAIN.where(method=(method, other))(df)
+        frame = gaps(rows, "pass_at_k", KS, other=other)
+        mine = frame[(frame.method == method) & (frame.x > k_above)]
+        found = panels.means(mine.groupby("x").y).values()
+        return (max if largest else min)(found, key=lambda i: i.value)
 
-@estimate
-def at_the_worst_k(df):
-    """mean over seeds of pass@k, Negative-Dominant minus GRPO (paired), at the k where
-    it is smallest
-    """
-    return min(at_every_k(df, ND), key=lambda i: i.value)
-
-
-@estimate
-def at_the_best_large_k(df):
-    """mean over seeds of pass@k, Positive-Dominant minus GRPO (paired), at the k above
-    16 where it is largest
-    """
-    return max(at_every_k(df, PD, above=16), key=lambda i: i.value)
+    which = f"the k above {k_above}" if k_above else "the k"
+    end = "largest" if largest else "smallest"
+    return Estimate(
+        compute,
+        f"mean over seeds of pass@k on held-out prompts, {method} minus {other} "
+        f"(paired), at {which} where it is {end}, where study = main",
+    )
 
 
 def early(df):
-    """batch-correct rate, averaged over the logged ones of steps 1 to 5"""
+    """success rate on training prompts, mean of the logged ones of steps 1 to 5"""
     import pandas as pd
 
     when = (np.asarray(steps) for steps in df.step_curve)
@@ -572,217 +575,314 @@ def early(df):
     return pd.Series(means, df.index)
 
 
+def clip_effect(clip: str, without: str = "no clip") -> Estimate:
+    """GRPO's entropy in one study over that in another, without a clip."""
+    pair = (clip, without)
+    rows = where(method="grpo", study=pair)
+    return rows.ratio(QUANTITIES["entropy"], study=pair)
+
+
 CLIPPED = named("clip_low_mean + clip_high_mean", "fraction of tokens clipped")
 GRPO, LONG = MAIN.where(method="grpo"), where(study="long")
-EASY_HARD, ORDER = ("easy", "hard"), (("grpo", PD), (ND, "grpo"))
+ORDER = (("grpo", PD), (ND, "grpo"))
 ARM_OF = {"no_loss": PD, "no_gain": ND}
-NOTHING = "Any difference counts, since the runs are paired by seed."
-ALL_SEEDS = "The order must hold in every seed, and any difference counts."
-SAME = (
-    "In expectation an asymmetric estimator reweights prompts and does no more. A "
-    "tenth is small beside the entropy ratios of 0.7 and 1.2 under both clips."
+RAISED = "Positive-Dominant (GRPO's advantages of correct rollouts times 10)"
+LOWERED = "Negative-Dominant (GRPO's advantages of correct rollouts over 10)"
+HELD_OUT = "on held-out prompts"
+TENTH = "Less than a tenth of GRPO's entropy is no difference, in either direction."
+ONE_POINT = "One prompt in a hundred is the least difference in pass@k that counts."
+ROLLOUTS = "One rollout in a hundred is the least difference in success that counts."
+AN_ORDER = "An order has no size; other claims ask how large the differences are."
+HIDDEN = "In expectation the factor beta only reweights prompts: W = "
+FIRST = "2026-11-21"
+setting = partial(
+    Claim,
+    origin="protocol",
+    kind="precondition",
+    place="the setting that the authors' controlled experiments need",
 )
+definition = partial(
+    Claim,
+    place="definition of the clipped objective",
+    below=1e-12,
+    origin="protocol",
+    kind="identity",
+    unit="fraction of tokens",
+)
+agrae = partial(Claim, paper=AGRAE)
+ratio = partial(Claim, unit="times GRPO's entropy", reason=TENTH)
+clipping = partial(Claim, paper=CLIPPING, place="abstract", reason=TENTH,
+                   unit="times the entropy without a clip")  # fmt: skip
+points = partial(Claim, unit="fraction of prompts", reason=ONE_POINT)
+was_zero = partial(resized, AGRAE.smallest["pass@k"], "of 0")
+was_points = partial(resized, AGRAE.smallest["pass@k"])
+was_rate = partial(resized, AGRAE.smallest["batch-correct rate"], "of 0")
+was_ratio = partial(resized, AGRAE.smallest["entropy"])
+IMPROVES = {"paper": AGRAE, "above": POINT, "expected": "failed"}
 
 
-def clip_effect(clip: str) -> Estimate:
-    """GRPO's entropy with one clip minus that with none."""
-    pair = (clip, "no clip")
-    rows = where(method="grpo", study=pair)
-    return rows.paired(QUANTITIES["entropy"], study=pair)
-
-
-def better(name: str, method: str, column: str = "pass_256", **fields) -> Claim:
-    """The claim that a method has a higher pass@k than GRPO."""
+def better(method: str, column: str = "pass_256") -> dict:
+    """Statement and estimate of the claim that a method has a higher pass@k."""
     label, passes = ADVANTAGES[method].label, QUANTITIES[column].__doc__
-    text = f"{label} has a higher {passes} on held-out prompts than GRPO."
-    found = difference(column, method)
-    return Claim(name, text, estimate=found, above=0.0, reason=NOTHING, **fields)
+    text = f"{label} ends with a {passes} {HELD_OUT} that is above GRPO's by more than"
+    return {"statement": f"{text} 0.01.", "estimate": difference(column, method)}
 
 
-setting = partial(Claim, place="the setting", origin="protocol", kind="precondition")
-figure_2 = partial(Claim, paper=AGRAE, place="figure 2")
-figure_3 = partial(Claim, paper=AGRAE, place="figure 3")
-figure_5 = partial(Claim, paper=AGRAE, place="figure 5")
-figure_9 = partial(Claim, paper=AGRAE, place="figure 9")
-clipping = partial(Claim, paper=CLIPPING, place="title and abstract", unit="nats",
-                   reason=NOTHING)  # fmt: skip
-definition = partial(Claim, place="definition", origin="protocol", kind="identity",
-                     below=1e-12, unit="fraction of tokens")  # fmt: skip
 CLAIMS = [
     setting("base_reward",
-        "The base policy solves training prompts at a mean rate between 0.4 and 0.55.",
+        "The untrained base policy solves 0.4 to 0.55 of its rollouts on training "
+        "prompts, in the mean over seeds.",
         estimate=MAIN.where(method="base").mean(QUANTITIES["batch_correct"]),
         above=0.4, below=0.55,
-        reason="The setting was chosen so on other seeds: both signs of the advantage "
-        "are common."),
+        reason="Both signs of the advantage are then common. Widths and noises were "
+        "chosen for this, on other seeds."),
     setting("plateau",
-        "GRPO ends with a batch-correct rate of the training prompts above 0.8.",
+        "GRPO ends with a success rate above 0.8 on training prompts, in the mean over "
+        "seeds.",
         estimate=GRPO.mean(QUANTITIES["batch_correct"]), above=0.8,
-        reason="The setting was chosen so on other seeds."),
+        reason="Training then has done most of what it can. Widths and noises were "
+        "chosen for this, on other seeds."),
     setting("clip_fraction",
-        "The two clips together act on 1 to 10 % of GRPO's tokens, averaged over the "
-        "logged steps from step 5 on.",
+        "Under GRPO the two clips together act on 1 to 10 % of the tokens, averaged "
+        "over the logged steps from step 5 on.",
         estimate=GRPO.mean(CLIPPED), above=0.01, below=0.1, unit="fraction of tokens",
-        reason="Large models have such fractions; the setting was chosen so on other "
-        "seeds."),
-    figure_3("entropy_is_ordered",
-        "GRPO's final test entropy lies above Positive-Dominant's and below "
-        "Negative-Dominant's, in every seed.",
-        estimate=every_seed("entropy", *ORDER), above=0.0, unit="nats",
-        reason=ALL_SEEDS),
-    figure_3("positive_dominant_loses_entropy",
-        "Positive-Dominant ends with less than 0.7 of GRPO's test entropy.",
-        estimate=entropy(PD), below=0.7,
-        reason="Figure 3 would show a loss of this size; the prototype had 0.48."),
-    figure_3("negative_dominant_keeps_entropy",
-        "Negative-Dominant ends with more than 1.2 times GRPO's test entropy.",
-        estimate=entropy(ND), above=1.2,
-        reason="Figure 3 would show a gain of this size; the prototype had 1.34.",
+        reason="Large models have such fractions. Widths and noises were chosen for "
+        "this, on other seeds."),
+    # --- entropy
+    agrae("entropy_is_ordered",
+        f"In every seed GRPO's final entropy {HELD_OUT} lies above that of "
+        "Positive-Dominant and below that of Negative-Dominant (advantages of correct "
+        "rollouts times 10, over 10).",
+        place="figure 3", tests="suppression", estimate=every_seed("entropy", *ORDER),
+        above=0.0, unit="nats", reason=AN_ORDER),
+    ratio("positive_dominant_loses_entropy",
+        f"{RAISED} ends with less than 0.91 of GRPO's entropy {HELD_OUT}.",
+        paper=AGRAE, place="figure 3", estimate=entropy(PD), below=LESS,
+        **was_ratio("of 0.7")),
+    ratio("negative_dominant_keeps_entropy",
+        f"{LOWERED} ends with more than 1.1 times GRPO's entropy {HELD_OUT}.",
+        paper=AGRAE, place="figure 3", tests="suppression", estimate=entropy(ND),
+        above=MORE, **was_ratio("of 1.2, which failed,")),
+    ratio("agrae_entropy_is_above_grpo",
+        f"A-GRAE ends with more than 1.1 times GRPO's entropy {HELD_OUT}.",
+        paper=AGRAE, place="figure 10", estimate=entropy("agrae"), above=MORE,
         expected="failed",
-        because="There is no room: GRPO itself keeps 0.82 of the base policy's "
-        "entropy, and Negative-Dominant nearly all of it."),
-    Claim("agrae_entropy_is_above_grpo",
-        "A-GRAE ends with more test entropy than GRPO.", paper=AGRAE, place="figure 10",
-        estimate=difference("entropy", "agrae"), above=0.0, unit="nats",
-        reason=NOTHING),
-    Claim("agrae_entropy_is_below_nd",
-        "A-GRAE ends with less test entropy than Negative-Dominant.",
-        estimate=difference("entropy", "agrae", other=ND), below=0.0, unit="nats",
-        reason=NOTHING),
+        because="A-GRAE keeps 4 % more entropy than GRPO: more in direction, but less "
+        "than a tenth.",
+        **was_ratio("of 0 nats, which held,")),
+    ratio("agrae_entropy_is_below_nd",
+        "A-GRAE ends with less than 0.91 of the entropy of Negative-Dominant "
+        f"(advantages of correct rollouts over 10), {HELD_OUT}.",
+        place="figure 3 and figure 10 of arXiv 2602.05548, put together",
+        unit="times Negative-Dominant's entropy", below=LESS,
+        estimate=MAIN.ratio(QUANTITIES["entropy"], method=("agrae", ND)),
+        **was_ratio("of 0 nats")),
     *family("{study}_{effect}",
-        "{study}, {effect} ends with 0.9 to 1.1 of GRPO's test entropy.",
+        "{study}, {effect} ends with 0.91 to 1.1 times GRPO's entropy on held-out "
+        "prompts.",
         lambda study, effect: entropy(ARM_OF[effect], study), paper=AGRAE,
-        place="figure 3", origin="control", kind="equivalence", above=0.9, below=1.1,
-        reason=SAME,
+        place="figure 3, with the cause removed", origin="control", kind="equivalence",
+        above=LESS, below=MORE, unit="times GRPO's entropy",
+        reason="In expectation an asymmetric estimator reweights prompts and does no "
+        "more, as long as samples are fresh and nothing is clipped. " + TENTH,
+        **was_ratio("of 0.9 and 1.1"),
         study={"no clip": "Without a clip",
                "on-policy": "With fresh samples for every update"},
-        effect={"no_loss": "Positive-Dominant", "no_gain": "Negative-Dominant"}),
-    figure_3("entropy_is_ordered_by_random_rewards",
-        "With random rewards GRPO's final test entropy lies above Positive-Dominant's "
-        "and below Negative-Dominant's, in every seed.", origin="control",
-        estimate=every_seed("entropy", *ORDER, study="random reward"), above=0.0,
-        unit="nats", reason=f"{ALL_SEEDS} By arXiv 2509.26114 the clips move entropy "
-        "whatever the reward is."),
-    figure_3("entropy_is_ordered_at_matched_steps",
-        "With updates of one length GRPO's final test entropy lies above "
-        "Positive-Dominant's and below Negative-Dominant's, in every seed.",
-        estimate=every_seed("entropy", *ORDER, study="matched step"), above=0.0,
-        origin="control", unit="nats", reason=ALL_SEEDS),
+        effect={"no_loss": RAISED, "no_gain": LOWERED}),
+    *family("entropy_is_ordered_{study}",
+        "With {study}, GRPO's final entropy on held-out prompts lies above that of "
+        "Positive-Dominant and below that of Negative-Dominant, in every seed.",
+        lambda study: every_seed("entropy", *ORDER, study=STUDY_OF[study]),
+        study={"by_random_rewards": "rewards by the toss of a coin",
+               "at_matched_steps": "all updates of one length"},
+        paper=AGRAE, place="figure 3, with another cause removed", origin="control",
+        above=0.0, unit="nats",
+        reason=AN_ORDER + " By arXiv 2509.26114 the clips move entropy whatever the "
+        "reward is."),
     clipping("low_clip_raises_entropy",
-        "With the low clip alone GRPO ends with more test entropy than without a clip.",
-        estimate=clip_effect("low clip"), above=0.0),
+        "With the lower clip of PPO alone GRPO ends with more than 1.1 times the "
+        f"entropy that it has without a clip, {HELD_OUT}.",
+        tests="low", estimate=clip_effect("low clip"), above=MORE,
+        **was_ratio("of 0 nats")),
     clipping("high_clip_lowers_entropy",
-        "With the high clip alone GRPO ends with less test entropy than without any.",
-        estimate=clip_effect("high clip"), below=0.0),
-    figure_3("no_gain_without_the_low_clip",
-        "With the high clip alone Negative-Dominant ends with 0.9 to 1.1 of GRPO's "
-        "test entropy.", origin="control", kind="equivalence",
-        estimate=entropy(ND, "high clip"), above=0.9, below=1.1, reason=SAME),
+        "With the upper clip of PPO alone GRPO ends with less than 0.91 of the entropy "
+        f"that it has without a clip, {HELD_OUT}.",
+        tests="high", estimate=clip_effect("high clip"), below=LESS, expected="failed",
+        because="GRPO ends with 0.96 of the entropy: less in direction, but by less "
+        "than a tenth.", **was_ratio("of 0 nats, which held,")),
+    Claim("clips_lower_entropy_under_random_rewards",
+        "Under random rewards GRPO with both clips at 0.2 ends with less than 0.91 of "
+        f"the entropy that it has without a clip, {HELD_OUT}.",
+        paper=CLIPPING, place="abstract", tests="random", reason=TENTH,
+        unit="times the entropy without a clip", below=LESS,
+        estimate=clip_effect("random reward", "random, no clip"), expected="failed",
+        because="The lower clip dominates here, under random rewards as with a "
+        "verifier: entropy with both clips is 1.25 times that without. Entropy falls "
+        "below the base policy's with both, as the noise of the updates lowers it.",
+        written="after", history=(("2026-11-30", "written after a look at the rows"),)),
+    ratio("no_gain_without_the_low_clip",
+        f"With the upper clip alone {LOWERED} ends with 0.91 to 1.1 times GRPO's "
+        f"entropy {HELD_OUT}.",
+        paper=AGRAE, place="figure 3, with the cause removed", origin="control",
+        kind="equivalence", estimate=entropy(ND, "high clip"), above=LESS, below=MORE,
+        **was_ratio("of 0.9 and 1.1")),
     definition("positives_are_not_clipped_low",
-        "Under PSR, which trains on correct samples alone, no token is clipped at the "
-        "lower bound of the PPO ratio, in any study at any logged step from step 5 on.",
+        "Under PSR, which trains on correct rollouts alone, no token is clipped at the "
+        "lower bound of PPO's ratio, in any run at any logged step from step 5 on.",
         estimate=where(method="psr").worst(
             named("clip_low_mean", "fraction of tokens clipped low")),
-        reason="By definition the low clip acts on negative advantages alone."),
+        reason="The lower clip acts on negative advantages alone."),
     definition("negatives_are_not_clipped_high",
-        "Under NSR, which trains on wrong samples alone, no token is clipped at the "
-        "upper bound of the PPO ratio, in any study at any logged step from step 5 on.",
+        "Under NSR, which trains on wrong rollouts alone, no token is clipped at the "
+        "upper bound of PPO's ratio, in any run at any logged step from step 5 on.",
         estimate=where(method="nsr").worst(
             named("clip_high_mean", "fraction of tokens clipped high")),
-        reason="By definition the high clip acts on positive advantages alone."),
-    figure_2("grpo_lifts_pass_1",
-        "GRPO raises pass@1 of held-out prompts above the base policy's, in the mean "
-        "over seeds.",
-        estimate=difference("pass_1", "grpo", other="base"), above=0.0, reason=NOTHING,
-        written="after",
-        history=(("2026-11-21", "'in every seed' became the mean over seeds: in one of "
-                  "the first 16 pass@1 is lower by 0.006"),)),
-    figure_2("grpo_lowers_pass_256",
-        "GRPO lowers pass@256 of held-out prompts below the base policy's, in every "
-        "seed.",
-        estimate=every_seed("pass_256", ("base", "grpo")), above=0.0,
-        reason="The fall must show in every seed, and any difference counts."),
-    figure_2("negative_dominant_at_every_k",
-        "Negative-Dominant's pass@k on held-out prompts is at least GRPO's, to 0.002, "
-        "at every k from 1 to 256.",
-        estimate=at_the_worst_k, above=-0.002,
-        reason="The k where it is worst decides; 0.002 is one prompt of 512.",
-        expected="failed",
-        because="The factor beta reweights prompts, and Negative-Dominant is a hidden "
-        "focus on easy ones, W = p + (1-p)/beta: on-policy, where nothing else is "
-        "left, it is worse still. The entropy that the clip keeps does not make up for "
-        "it."),
-    figure_2("positive_dominant_at_large_k",
-        "Positive-Dominant's pass@k on held-out prompts is below GRPO's at every k "
-        "from 32 to 256.",
-        estimate=at_the_best_large_k, below=0.0,
-        reason="The k where it is best decides.", expected="failed",
-        because="Positive-Dominant is a hidden focus on hard prompts, W = p + beta "
-        "(1-p), and better for it, more so on-policy."),
-    figure_2("on_policy_negative_dominant_is_worse",
-        "With fresh samples for every update Negative-Dominant has a lower pass@256 on "
-        "held-out prompts than GRPO.", origin="control",
-        estimate=difference("pass_256", ND, study="on-policy"), below=0.0,
-        reason=f"It is a hidden focus on easy prompts. {NOTHING}"),
-    figure_2("on_policy_positive_dominant_is_better",
-        "With fresh samples for every update Positive-Dominant has a higher pass@256 "
-        "on held-out prompts than GRPO.", origin="control",
-        estimate=difference("pass_256", PD, study="on-policy"), above=0.0,
-        reason=f"It is a hidden focus on hard prompts. {NOTHING}"),
-    figure_5("easy_is_faster_early",
-        "Easy has a higher batch-correct rate of the training prompts than Hard over "
-        "steps 1 to 5.",
-        estimate=MAIN.paired(early, method=EASY_HARD), above=0.0, reason=NOTHING,
-        expected="failed",
-        because="With half of the rollouts right from the start, prompts that are hard "
-        "have as much to give; a prototype saw it with a base reward of 0.05 alone."),
-    figure_5("hard_is_better_late",
-        "Hard ends with a higher batch-correct rate of the training prompts than Easy.",
-        estimate=difference("batch_correct", *EASY_HARD), below=0.0, reason=NOTHING),
+        reason="The upper clip acts on positive advantages alone."),
+    # --- pass@k
+    points("grpo_lifts_pass_1",
+        f"GRPO raises pass@1 {HELD_OUT} above the base policy's by more than 0.01, in "
+        "the mean over seeds.",
+        paper=AGRAE, place="figure 2", tests="shrinkage", above=POINT,
+        estimate=difference("pass_1", "grpo", other="base"),
+        **was_zero((FIRST, "'in every seed' became the mean over seeds: in one "
+                            "of the first 16 pass@1 is lower by 0.006"))),
+    points("grpo_lowers_pass_256",
+        f"GRPO lowers pass@256 {HELD_OUT} below the base policy's by more than 0.01, "
+        "in every seed.",
+        paper=AGRAE, place="figure 2", tests="shrinkage", above=POINT,
+        estimate=every_seed("pass_256", ("base", "grpo")), **was_zero()),
+    points("negative_dominant_at_every_k",
+        f"{LOWERED} has at least GRPO's pass@k {HELD_OUT}, to 0.01, at every k from 1 "
+        "to 256.",
+        paper=AGRAE, place="figure 2", tests="suppression", above=-POINT,
+        estimate=at_every_k(ND, "grpo"), expected="failed",
+        because=HIDDEN + "p + (1-p)/beta, a hidden focus on easy prompts. With fresh "
+        "samples, where nothing else is left, Negative-Dominant is worse still; the "
+        "entropy that the clip keeps does not make up for it.",
+        **was_points("of 0.002")),
+    points("positive_dominant_at_large_k",
+        f"{RAISED} has a pass@k {HELD_OUT} that is below GRPO's by more than 0.01 at "
+        "every k from 32 to 256.",
+        paper=AGRAE, place="figure 2", below=-POINT,
+        estimate=at_every_k(PD, "grpo", k_above=16, largest=True), expected="failed",
+        because=HIDDEN + "p + beta (1-p), a hidden focus on hard prompts, and "
+        "Positive-Dominant is better for it, more so with fresh samples.",
+        **was_zero()),
+    points("on_policy_negative_dominant_is_worse",
+        f"With fresh samples for every update {LOWERED} has a pass@256 {HELD_OUT} that "
+        "is below GRPO's by more than 0.01.",
+        paper=AGRAE, place="figure 2, without stale samples", origin="control",
+        estimate=difference("pass_256", ND, study="on-policy"), below=-POINT,
+        **was_zero()),
+    points("on_policy_positive_dominant_is_better",
+        f"With fresh samples for every update {RAISED} has a pass@256 {HELD_OUT} that "
+        "is above GRPO's by more than 0.01.",
+        paper=AGRAE, place="figure 2, without stale samples", origin="control",
+        estimate=difference("pass_256", PD, study="on-policy"), above=POINT,
+        expected="undecided",
+        because="The difference is 0.018 with an interval that begins at 0.009.",
+        **was_zero()),
+    Claim("easy_is_faster_early",
+        "Over steps 1 to 5 the success rate on training prompts is higher by more than "
+        "0.01 under Easy than under Hard (advantages over the root of 1-p, and of p).",
+        paper=AGRAE, place="figure 5", tests="curriculum", unit="fraction of rollouts",
+        estimate=MAIN.paired(early, method=("easy", "hard")), above=ROLLOUT,
+        reason=ROLLOUTS, expected="failed",
+        because="With half of the rollouts right from the start, hard prompts have as "
+        "much to give. The prototype saw it with a base reward of 0.05 alone.",
+        **was_rate()),
+    Claim("hard_is_better_late",
+        "At the end the success rate on training prompts is higher by more than 0.01 "
+        "under Hard than under Easy (advantages over the root of p, and of 1-p).",
+        paper=AGRAE, place="figure 5", tests="curriculum", unit="fraction of rollouts",
+        estimate=difference("batch_correct", "easy", "hard"), below=-ROLLOUT,
+        reason=ROLLOUTS, expected="undecided",
+        because="Hard is ahead by 0.01, the margin itself.", **was_rate()),
     Claim("easy_is_faster_early_from_a_weak_base",
-        "From a weak base policy Easy leads Hard by more than 0.01 in batch-correct "
-        "rate over steps 1 to 5.", place="seen in a prototype",
-        estimate=where(study="weak base").paired(early, method=EASY_HARD), above=0.01,
-        reason="A hundredth would be seen in figure 5.", expected="failed",
+        "From a base policy with a mean reward of 0.06, Easy leads Hard by more than "
+        "0.01 in the success rate on training prompts over steps 1 to 5.",
+        place="seen in a prototype", unit="fraction of rollouts",
+        estimate=where(study="weak base").paired(early, method=("easy", "hard")),
+        above=ROLLOUT, reason=ROLLOUTS, expected="failed",
         because="The difference changes its sign within these steps and is a "
         "thousandth: there are too few easy prompts to be fast on.", written="after",
-        history=(("2026-11-21", "0 became 0.01 after the first run, whose interval was "
+        history=((FIRST, "0 became 0.01 after the first run, whose interval was "
                   "-0.002 to 0.002"),)),
-    better("hard_at_large_k", "hard", paper=AGRAE, place="figure 4"),
-    better("agrae_pass_1", "agrae", "pass_1", paper=AGRAE, place="table 1"),
-    better("agrae_pass_256", "agrae", paper=AGRAE, place="table 1"),
-    Claim("agrae_pass_256_of_large_groups",
-        "With 32 rollouts of a prompt A-GRAE has a higher pass@256 on held-out prompts "
-        "than GRPO.", estimate=where(study="group", group=32).paired(
+    points("hard_at_large_k", **better("hard"), paper=AGRAE, place="figure 4",
+        above=POINT, expected="undecided",
+        because="The gain is 0.0097, the margin itself. It held for any gain.",
+        **was_zero()),
+    *(points(name, **better("agrae", column), **IMPROVES, place="table 1",
+        tests="a-grae", **was_zero(),
+        because=f"The gain is {gain}: a gain in direction, which 128 seeds show, and "
+        "less than one prompt in a hundred.")
+      for name, column, gain in (("agrae_pass_1", "pass_1", 0.0023),
+                                 ("agrae_pass_256", "pass_256", 0.0043))),
+    points("agrae_pass_256_of_large_groups",
+        "With 32 rollouts of each prompt A-GRAE ends with a pass@256 on held-out "
+        "prompts that is above GRPO's by more than 0.01.",
+        place="table 1 of arXiv 2602.05548, with larger groups",
+        estimate=where(study="group", group=32).paired(
             QUANTITIES["pass_256"], method=("agrae", "grpo")),
-        above=0.0, reason=NOTHING, written="after",
-        history=(("2026-11-21", "written after a look at the first 16 seeds, before "
-                  "one at others"),)),
-    better("ddas_pass_256", "ddas", paper=AGRAE, place="ablation", written="after",
-        history=(("2026-11-21", "written after a look at 64 seeds"),)),
-    Claim("ass_pass_256",
-        "ASS has a pass@256 on held-out prompts that is more than 0.002 above GRPO's.",
-        paper=AGRAE, place="ablation", estimate=difference("pass_256", "ass"),
-        above=0.002, reason="One prompt of 512 is 0.002.", expected="failed",
-        because="ASS is a mild Negative-Dominant: what A-GRAE gains it has from DDAS, "
-        "which leans to hard prompts once omega is above one half.", written="after",
-        history=(("2026-11-21", "written after a look at 64 seeds"),)),
-    better("w_reinforce_at_large_k", "w_reinforce", paper=ZHU,
-        place="pass@256; also table 1 of arXiv 2602.05548"),
-    figure_9("negative_dominant_collapses",
-        "Negative-Dominant collapses in more than one of ten runs of 200 steps.",
-        estimate=LONG.where(method=ND).fraction("collapsed"), above=0.1,
-        unit="fraction of runs", expected="undecided",
-        reason="The paper has 3 collapses in 10 runs. A collapse is a batch-correct "
-        "rate 0.05 below its maximum together with 30 % more unsolved prompts.",
+        above=POINT, expected="undecided",
+        because="The gain is 0.015 with an interval that begins at 0.009.",
+        **was_zero((FIRST, "written after a look at the first 16 seeds, before "
+                            "one at others"))),
+    points("ddas_pass_256", **better("ddas"), **IMPROVES, place="ablation of A-GRAE",
+        because="The gain of DDAS, A-GRAE's part that turns from easy to hard prompts, "
+        "is 0.006: all of A-GRAE's gain, and less than one prompt in a hundred.",
+        **was_zero((FIRST, "written after a look at 64 seeds"))),
+    points("ass_pass_256", **better("ass"), **IMPROVES, place="ablation of A-GRAE",
+        because="ASS, A-GRAE's part that suppresses correct rollouts, is a mild "
+        "Negative-Dominant and loses 0.002.",
+        **was_points("of 0.002", (FIRST, "written after a look at 64 seeds"))),
+    points("w_reinforce_at_large_k", **better("w_reinforce"), paper=ZHU,
+        place="pass@256; also table 1 of arXiv 2602.05548", tests="weighted",
+        above=POINT, **was_zero()),
+    *(points(name, text, paper=ZHU, place="abstract", tests=headline,
+        estimate=found, written="after",
+        history=(("2026-11-30", "written after a look at the rows"),), **fields)
+      for name, headline, text, found, fields in (
+        ("nsr_beats_the_base_at_every_k", "negative alone",
+         "NSR, which trains on wrong rollouts alone, ends above the base policy's "
+         "pass@k by more than 0.01 at every k from 1 to 256, on held-out prompts.",
+         at_every_k("nsr", "base"),
+         {"above": POINT, "expected": "failed", "because": "NSR is ahead at k = 1 "
+          "alone. At k = 32 it is 0.13 behind, as all trained policies are: the base "
+          "policy guesses more widely than any of them."}),
+        ("nsr_matches_grpo_at_every_k", "negative and grpo",
+         "NSR, which trains on wrong rollouts alone, has at least GRPO's pass@k on "
+         "held-out prompts, to 0.01, at every k from 1 to 256.",
+         at_every_k("nsr", "grpo"), {"above": -POINT}),
+        ("psr_lifts_pass_1", "positive alone",
+         "PSR, which trains on correct rollouts alone, ends with a pass@1 on held-out "
+         "prompts that is above the base policy's by more than 0.01.",
+         difference("pass_1", "psr", other="base"), {"above": POINT}),
+        ("psr_lowers_pass_256", "positive alone",
+         "PSR, which trains on correct rollouts alone, ends with a pass@256 on "
+         "held-out prompts that is below the base policy's by more than 0.01.",
+         difference("pass_256", "psr", other="base"), {"below": -POINT}))),
+    # --- collapses
+    agrae("negative_dominant_collapses",
+        f"{LOWERED} collapses in more than one of ten runs of 200 steps.",
+        place="figure 9", estimate=LONG.where(method=ND).fraction("collapsed"),
+        above=0.1, unit="fraction of runs", expected="undecided",
+        reason="The paper has 3 collapses in 10 runs. A collapse is a success rate on "
+        "training prompts 0.05 below its maximum together with 30 % more unsolved "
+        "prompts.",
         because="None of 16 runs collapses, which leaves a fraction of up to 0.21 "
-        "possible. With a verifier that is always right the batch-correct rate of no "
-        "run falls by more than 0.4 points in 200 steps; with random rewards it falls "
-        "by 36.",
+        "possible. With a verifier that is always right the success rate of no run "
+        "falls by more than 0.004 in 200 steps; with random rewards it falls by 0.36.",
         history=(("2026-11-30", "the interval became exact binomial and the verdict "
                   "undecided: a t interval of sixteen zeros has width zero"),)),
-    figure_9("ass_is_stable",
-        "ASS collapses in no run of 200 steps.",
-        estimate=LONG.where(method="ass").worst(QUANTITIES["collapsed"]), below=0.5,
-        unit="runs", reason="One collapse would count as 1."),
+    agrae("ass_is_stable",
+        "ASS (advantages of correct rollouts times the batch's mean reward) collapses "
+        "in fewer than three of ten runs of 200 steps.",
+        place="figure 9", estimate=LONG.where(method="ass").fraction("collapsed"),
+        below=0.3, unit="fraction of runs",
+        reason="Three of ten is the rate of the paper's Negative-Dominant. A collapse "
+        "is a success rate on training prompts 0.05 below its maximum together with "
+        "30 % more unsolved prompts.", written="after",
+        history=(("2026-11-30", "'in no run' became an exact binomial bound: of 16 "
+                  "runs without a collapse up to 0.21 may collapse"),)),
 ]  # fmt: skip

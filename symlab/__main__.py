@@ -11,7 +11,15 @@ from pathlib import Path
 import pandas as pd
 
 from symlab.harness import confirm as confirmation
-from symlab.harness import contract, engine, plan, product, registration, streams, summary
+from symlab.harness import (
+    contract,
+    engine,
+    plan,
+    product,
+    registration,
+    streams,
+    summary,
+)
 from symlab.harness.errors import UserError, nearest
 from symlab.harness.project import Project, find
 from symlab.harness.sweep import SCALES

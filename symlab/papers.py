@@ -4,8 +4,7 @@ An arm has the same name, colour and marker in every figure of its paper. The co
 are those of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
-from symlab.harness import Arm, Paper
-from symlab.harness.claims import Smallest
+from symlab.harness import Arm, Paper, Smallest
 from symlab.harness.plot import BLACK, BLUE, GREEN, ORANGE, PINK, SKY
 
 # --- symmetry of losses --------------------------------------------------------------
@@ -129,6 +128,23 @@ QUANTISATION = Paper(
 
 # --- optimizers ----------------------------------------------------------------------
 
+VALIDATION_LOSS = Smallest(
+    0.01,
+    "nats",
+    "A hundredth of a nat is one per cent of perplexity; the least gap to AdamW among "
+    "the four model families of Lau & Su is 0.009 nats.",
+)
+EXCESS_LOSS = Smallest(
+    1.1,
+    "ratio of excess losses",
+    "For less than a tenth of the excess loss one would not change an optimizer.",
+)
+LOAD_CV = Smallest(
+    1.25,
+    "ratio of load CVs",
+    "Load CVs of equal arms differ by some tenth between seeds; a fifth is seen at "
+    "once in a figure.",
+)
 LAU = Paper(
     "Lau & Su 2026",
     "Tim Tsz-Kit Lau and Weijie Su",
@@ -136,6 +152,25 @@ LAU = Paper(
     "MLPs, and MoE Routers",
     2026,
     "2605.18106",
+    headlines={
+        "coordinate-wise": "Adam and its variants work coordinate by coordinate and "
+        "cannot respect the symmetries of the parameters.",
+        "stack": "The rules together make a layerwise stack in which each major class "
+        "of weight matrices has an update that is equivariant under its own symmetry "
+        "group.",
+        "shift": "LM heads and routers have a shared-shift symmetry, which centred "
+        "updates respect.",
+        "loss": "In pretraining of dense and mixture-of-experts language models, "
+        "symmetry-compatible updates consistently end with a lower validation loss "
+        "than the corresponding AdamW updates.",
+        "stability": "In several cases symmetry-compatible updates also make training "
+        "more stable than AdamW does.",
+    },
+    smallest={
+        "validation loss": VALIDATION_LOSS,
+        "excess loss": EXCESS_LOSS,
+        "load CV": LOAD_CV,
+    },
 )
 FREON = Paper(
     "Shumaylov et al. 2026",
@@ -144,6 +179,14 @@ FREON = Paper(
     "Muon is Not That Special: Random or Inverted Spectra Work Just as Well",
     2026,
     "2605.11181",
+    headlines={
+        "inverted": "Updates with an inverted spectrum, in which the directions that "
+        "are smallest in the gradient are largest, work just as well as Muon's.",
+        "random": "Updates with a random spectrum (Kaon) work just as well as Muon's.",
+        "quasi-norm": "Among the powers of the spectrum (Freon) the best one lies in "
+        "the quasi-norm range, beyond Muon's exponent of 1/2.",
+    },
+    smallest={"validation loss": VALIDATION_LOSS},
 )
 ARO = Paper(
     "Gong et al. 2026",
@@ -151,6 +194,14 @@ ARO = Paper(
     "ARO: A New Lens On Matrix Optimization For Large Models",
     2026,
     "2602.09006",
+    headlines={
+        "adamw": "ARO pretrains language models 1.3 to 1.35 times as fast as AdamW.",
+        "orthogonalization": "ARO pretrains language models 1.1 to 1.15 times as fast "
+        "as optimizers that orthogonalise the update.",
+        "scale": "The gains hold up to 8 billion active parameters and eight times the "
+        "usual training budget.",
+    },
+    smallest={"validation loss": VALIDATION_LOSS},
 )
 AMSEL = Paper(
     "Amsel et al. 2025",
@@ -159,7 +210,81 @@ AMSEL = Paper(
     "Algorithm",
     2025,
     "2505.16932",
+    headlines={
+        "optimal": "Polar Express minimises the error in the worst case, and so "
+        "converges as fast as possible both in early iterations and at last.",
+        "bfloat16": "Polar Express is practical in bfloat16.",
+        "muon": "In Muon, Polar Express lowers the validation loss of GPT-2 at every "
+        "learning rate, compared with other iterations.",
+    },
 )
+MUON = Paper(
+    "Jordan et al. 2024",
+    "Keller Jordan, Yuchen Jin, Vlado Boza, Jiacheng You, Franz Cesista, Laker "
+    "Newhouse and Jeremy Bernstein",
+    "Muon: An optimizer for hidden layers in neural networks",
+    2024,
+    "",
+    headlines={"adamw": "Muon trains language models faster than AdamW."},
+    smallest={"validation loss": VALIDATION_LOSS},
+)
+NORMUON = Paper(
+    "Li et al. 2025",
+    "Zichong Li, Liming Liu, Chen Liang, Weizhu Chen and Tuo Zhao",
+    "NorMuon: Making Muon more efficient and scalable",
+    2025,
+    "2510.05491",
+    headlines={
+        "adam": "NorMuon consistently outperforms Adam, with 22 % better training "
+        "efficiency at 1.1 billion parameters.",
+        "muon": "NorMuon consistently outperforms Muon, with 11 % better training "
+        "efficiency at 1.1 billion parameters.",
+    },
+    smallest={"validation loss": VALIDATION_LOSS},
+)
+POLARGRAD = Paper(
+    "Lau et al. 2025",
+    "Tim Tsz-Kit Lau, Qi Long and Weijie Su",
+    "PolarGrad: A Class of Matrix-Gradient Optimizers from a Unifying Preconditioning "
+    "Perspective",
+    2025,
+    "2505.21799",
+    headlines={
+        "adam": "PolarGrad outperforms Adam on matrix optimization problems and in "
+        "pretraining of language models.",
+        "muon": "PolarGrad outperforms Muon on matrix optimization problems and in "
+        "pretraining of language models.",
+    },
+    smallest={"validation loss": VALIDATION_LOSS, "excess loss": EXCESS_LOSS},
+)
+SCION = Paper(
+    "Pethick et al. 2025",
+    "Thomas Pethick, Wanyun Xie, Kimon Antonakopoulos, Zhenyu Zhu, Antonio "
+    "Silveti-Falls and Volkan Cevher",
+    "Training Deep Learning Models with Norm-Constrained LMOs",
+    2025,
+    "2502.07529",
+    headlines={
+        "speed": "Scion trains nanoGPT significantly faster, without any reliance on "
+        "Adam.",
+        "memory": "Scion needs one set of weights and one set of gradients only.",
+        "transfer": "Hyperparameters of Scion transfer across model sizes.",
+    },
+    smallest={"validation loss": VALIDATION_LOSS},
+)
+
+
+def resized(smallest: Smallest, before: str, *earlier: tuple[str, str]) -> dict:
+    """Return `written` and `history` of a claim that now asks for `smallest`.
+
+    before: the threshold until then; earlier: older entries of the history.
+    """
+    what = (
+        f"the threshold {before} became {smallest.size:g} ({smallest.unit}), the "
+        "smallest effect of interest, for all claims about this quantity"
+    )
+    return {"written": "after", "history": (*earlier, ("2026-11-30", what))}
+
 
 OPTIMIZERS = {  # presets of symlab.symopt and their variants
     "adamw": Arm("AdamW", ORANGE, "s"),
@@ -196,6 +321,13 @@ SWITCH = Paper(
     "Efficient Sparsity",
     2022,
     "2101.03961",
+    headlines={
+        "balance": "An auxiliary load-balancing loss spreads tokens evenly over the "
+        "experts.",
+        "speed": "Sparse models pretrain up to seven times as fast as dense ones with "
+        "the same computational resources.",
+    },
+    smallest={"load CV": LOAD_CV},
 )
 ST_MOE = Paper(
     "Zoph et al. 2022",
@@ -204,6 +336,10 @@ ST_MOE = Paper(
     "ST-MoE: Designing Stable and Transferable Sparse Expert Models",
     2022,
     "2202.08906",
+    headlines={
+        "z-loss": "The router z-loss makes training stable without a loss of quality.",
+    },
+    smallest={"load CV": LOAD_CV},
 )
 PHI = Paper(
     "Chen et al. 2026",
@@ -212,24 +348,79 @@ PHI = Paper(
     "φ-Balancing for Mixture-of-Experts Training",
     2026,
     "2605.15403",
+    headlines={
+        "balance": "Minimising a strictly convex potential of the expected routing "
+        "distribution balances the use of experts.",
+        "baselines": "Phi-balancing consistently outperforms Switch-style and "
+        "loss-free balancing, with more stable and effective use of experts.",
+    },
+    smallest={"load CV": LOAD_CV},
 )
 
 # --- group-relative advantages -------------------------------------------------------
 
+PASS_AT_K = Smallest(
+    0.01,
+    "fraction of prompts",
+    "One prompt in a hundred is the least gain for which one would change an "
+    "estimator; pass@k is published in per cent.",
+)
+ENTROPY = Smallest(
+    1.1,
+    "ratio of entropies",
+    "The curves of figure 3 of Yu et al. end at 0.42 and 6.6 times GRPO's entropy; a "
+    "tenth would hardly be seen there.",
+)
+BATCH_CORRECT = Smallest(
+    0.01,
+    "fraction of rollouts",
+    "One rollout in a hundred would just be seen in figure 5 of Yu et al.",
+)
 AGRAE = Paper(
     "Yu et al. 2026",
-    "Yu et al.",
+    "Zhiqi Yu, Zhangquan Chen, Mengting Liu, Heye Zhang and Liangqiong Qu",
     "Unveiling Implicit Advantage Symmetry: Why GRPO Struggles with Exploration and "
     "Difficulty Adaptation",
     2026,
     "2602.05548",
+    headlines={
+        "unsampled": "The strict symmetry of weights between correct and incorrect "
+        "trajectories leaves the logits of unsampled actions unchanged, which hinders "
+        "exploration.",
+        "medium": "Group-relative advantages implicitly prioritise prompts of medium "
+        "difficulty, at every stage of training.",
+        "shrinkage": "GRPO raises pass@1 and lowers pass@256 below the base model's.",
+        "suppression": "Suppressing the advantages of correct trajectories encourages "
+        "exploration.",
+        "curriculum": "Learning is most efficient when simple prompts are prioritised "
+        "first and complex ones later.",
+        "a-grae": "A-GRAE consistently improves GRPO.",
+        "variants": "A-GRAE consistently improves GRPO's variants (DAPO, Dr. GRPO), "
+        "and does so in multimodal models.",
+    },
+    smallest={
+        "pass@k": PASS_AT_K,
+        "entropy": ENTROPY,
+        "batch-correct rate": BATCH_CORRECT,
+    },
 )
 ZHU = Paper(
     "Zhu et al. 2025",
-    "Zhu et al.",
+    "Xinyu Zhu, Mengzhou Xia, Zhepei Wei, Wei-Lin Chen, Danqi Chen and Yu Meng",
     "The Surprising Effectiveness of Negative Reinforcement in LLM Reasoning",
     2025,
     "2506.01347",
+    headlines={
+        "negative alone": "Training on incorrect samples alone improves on the base "
+        "model at every k of pass@k up to 256.",
+        "negative and grpo": "Training on incorrect samples alone often matches or "
+        "surpasses PPO and GRPO.",
+        "positive alone": "Reinforcing correct samples alone raises pass@1 and lowers "
+        "pass@k at larger k, as diversity is lost.",
+        "weighted": "W-REINFORCE, which gives incorrect samples more weight, "
+        "consistently improves pass@k.",
+    },
+    smallest={"pass@k": PASS_AT_K, "entropy": ENTROPY},
 )
 CLIPPING = Paper(
     "Park et al. 2025",
@@ -239,6 +430,14 @@ CLIPPING = Paper(
     "Learning of Large Language Models",
     2025,
     "2509.26114",
+    headlines={
+        "low": "The lower clip raises the entropy of the policy.",
+        "high": "The upper clip lowers the entropy of the policy.",
+        "random": "With both clips at their usual size the upper one dominates, so "
+        "that entropy falls even when rewards are random.",
+        "control": "A tighter lower clip raises entropy and prevents its collapse.",
+    },
+    smallest={"entropy": ENTROPY},
 )
 
 ADVANTAGES = {  # estimators of symlab.rlvr, and the policy before training

@@ -198,7 +198,7 @@ def rows(seeds=range(4)) -> pd.DataFrame:
     """A made-up sweep: load CV is SLOPE x (place of the step) x exp(0.1 seed)."""
     found = []
     for c in moe.sweep("quick"):
-        if c.seed not in seeds:
+        if c.seed not in seeds and c.study != "tune":
             continue
         place = 1 + moe.STEPS.index(c.step) if c.step else 1
         slope = SLOPE[c.router] or 0.5
@@ -275,6 +275,19 @@ def test_the_recorded_grid_has_the_rates_in_use():
     excess = 0.5 - 0.01 * np.log(3) ** 2
     assert found("tables_are_tuned", df).value == pytest.approx(excess)
     assert found("tables_lie_inside", df).value == 1
+
+
+def test_no_seed_is_both_tuned_on_and_judged():
+    df = rows()
+    assert found("tuning_seeds_are_not_judged", df).value == 0
+    df.loc[(df.study == "tune") & (df.seed == 100), "seed"] = 1
+    assert found("tuning_seeds_are_not_judged", df).value == 1
+
+
+@pytest.mark.parametrize("scale", ["smoke", "quick", "paper"])
+def test_the_design_tunes_on_seeds_of_their_own(scale):
+    seeds = pd.DataFrame(moe.sweep(scale)).groupby("study").seed.agg(set)
+    assert not seeds["tune"] & (seeds["frontier"] | seeds["auxiliary"])
 
 
 @pytest.mark.parametrize("n_seeds", [2, 4])

@@ -55,15 +55,20 @@ class Race:
     def protocol(
         self, tolerance: float, reason: str, unit: str, prefix: str = "", **fields
     ) -> list[Claim]:
-        """Two claims: no chosen rate ends its grid, and the rates raced are chosen.
+        """Three claims: the grids hold the best rates, these are used, seeds are fresh.
 
-        tolerance, unit, reason: how much worse than the best of the grid the rates in
-        use may score on the tuning seeds, in which unit, and why. fields: of both.
+        That is: no chosen rate is an end of its grid, the rates raced are the chosen
+        ones, and no seed is both tuned on and raced. tolerance, unit, reason: how much
+        worse than the best of the grid the rates in use may score on the tuning seeds,
+        in which unit, and why. fields: of all three.
         """
 
         def edges(df):
             found = at_edge(self.tune(df), self.arm, self.rates, self.value)
             return stats.worst(found.to_numpy(float).ravel())
+
+        def shared(df):
+            return stats.worst([len({*self.tune(df).seed} & {*self.raced(df).seed})])
 
         inside = Estimate(
             edges, "1 if any arm's best rate is an end of its grid, else 0"
@@ -91,6 +96,16 @@ class Race:
                 below=tolerance,
                 reason=reason,
                 unit=unit,
+                **about,
+            ),
+            Claim(
+                f"{prefix}seeds_are_fresh",
+                f"In {self.name} no seed on which rates were tuned is among the seeds "
+                "on which arms are compared.",
+                estimate=Estimate(shared, "number of seeds both tuned on and compared"),
+                below=0.5,
+                reason="A rate chosen on a seed looks better there than it is.",
+                unit="seeds",
                 **about,
             ),
         ]
