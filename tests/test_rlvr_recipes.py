@@ -349,6 +349,30 @@ def test_parts_of_ones_own():
     close(grouped_advantages(r.ravel(), np.arange(320) // 8, plain), r.ravel() - 0.25)
 
 
+def test_batches_of_reinforce_pp_are_over_all_groups_of_any_size():
+    draws = np.random.default_rng(5)
+    sizes = (4, 2, 1, 5, 1)
+    labels, r = np.repeat(np.arange(5), sizes), draws.random(13)
+    for kind in KINDS:
+        close(
+            grouped_advantages(kind(r), labels, "reinforce_pp"),
+            (r - r.mean()) / r.std(),
+        )
+        within = r - np.array([r[labels == i].mean() for i in labels])
+        found = grouped_advantages(kind(r), labels, "reinforce_pp_baseline")
+        close(found, within / within.std())
+        alone = grouped_advantages(kind(r), np.arange(13), "reinforce_pp")
+        close(alone, (r - r.mean()) / r.std())
+        close(grouped_advantages(kind(0 * r), labels, "reinforce_pp"), 0 * r)
+
+
+def test_parts_made_for_tensors_pass_the_check_of_an_adapter():
+    mix = compose(difficulty=lambda p: torch.exp(-p), sign=lambda w: w.clamp(max=1))
+    checked_estimator(mix, {})
+    with pytest.raises(ValueError, match="mix has no option 'alpha'"):
+        checked_estimator(mix, {"alpha": 1.0})
+
+
 def test_unknown_parts_are_one_sentence():
     for part in ("normalise", "difficulty", "sign"):
         with pytest.raises(ValueError, match=f"unknown {part} 'medium': use "):

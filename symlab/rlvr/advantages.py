@@ -27,6 +27,7 @@ The parts that they are made of are in `parts`; `compose` makes other mixes of t
 """
 
 import math
+import sys
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
@@ -106,7 +107,9 @@ def checked_estimator(estimator, options: dict, group: int = 1024) -> None:
     for name, harmless in (("omega", 0.5), ("success", 0.5)):
         if callable(given.get(name)) or given.get(name) is None:
             given[name] = harmless
-    advantages([[0.0] * (group - 1) + [1.0]], estimator, **given)
+    rewards = np.arange(group)[None] == 0
+    torch = sys.modules.get("torch")  # a part of one's own may be made for tensors
+    advantages(rewards if torch is None else torch.tensor(rewards), estimator, **given)
 
 
 def grouped_advantages(
@@ -159,12 +162,16 @@ def grouped_advantages(
             if told:
                 raise
             right = None
+    if "success" in accepted and success is None:
+        r = right  # 0 and 1 up to rounding are 0 and 1
     if "omega" in accepted:
         groups_left = len(np.unique(member[places]))
         omega = parts.batch_omega(omega, right[places], groups_left)
     if "batch" in accepted and options.get("batch") is None:
-        within = grouped_advantages(r, member, "dr_grpo", valid=valid)[places]
-        spread = (float(parts.spread(x)) for x in (r[places], within))
+        within = xp.zeros_like(r)
+        if largest > 1:
+            within = grouped_advantages(r, member, "dr_grpo", valid=valid)
+        spread = (float(parts.spread(x[places])) for x in (r, within))
         options["batch"] = parts.Batch(float(r[places].mean()), *spread)
     k = options.get("k", signature(pkpo).parameters["k"].default)
     for size in np.unique(sizes):
