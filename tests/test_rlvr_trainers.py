@@ -11,7 +11,8 @@ from symlab.models import vision
 from symlab.rlvr import advantages as estimate
 from symlab.rlvr import clipped_objective
 from symlab.rlvr.advantages import ESTIMATORS
-from tests.test_rlvr import binary, close
+from tests import trl_parts as trl_parts_of
+from tests.test_rlvr import SMALL, binary, close
 
 # --- TRL -----------------------------------------------------------------------------
 
@@ -37,6 +38,7 @@ class Sampler:
         return {"advantages": torch.full((len(every) // 2,), 9.0), "ids": inputs}
 
 
+@SMALL
 def test_the_hook_replaces_the_advantages_of_this_process_and_the_log():
     from symlab.rlvr.trl import AdvantageHook
 
@@ -56,9 +58,14 @@ def test_the_hook_replaces_the_advantages_of_this_process_and_the_log():
         close(output["advantages"], expected[8 * process : 8 * process + 8], 1e-6)
         close(trainer._logs["advantages"], expected, 1e-6)
         assert output["ids"] == "inputs"
-        trainer.model.eval()
+        trainer.model.eval()  # at the omega of the last training batch
+        trainer.rewards = by_function[:8].flip(0)
         output = trainer._generate_and_score_completions("inputs")
-        assert (output["advantages"] == 9).all()
+        options = {"alpha": 0.5, "omega": r.mean()}
+        of_eval = estimate(r.ravel()[:8][::-1].reshape(2, 4), "agrae", **options)
+        close(
+            output["advantages"], of_eval.ravel()[4 * process : 4 * process + 4], 1e-6
+        )
     with pytest.raises(ValueError, match="did you mean 'agrae'"):
         Trainer(by_function, weights, 0, estimator="agra")
     by_function[:4], by_function[4] = torch.nan, torch.nan
@@ -72,50 +79,13 @@ def test_the_hook_replaces_the_advantages_of_this_process_and_the_log():
 
 @pytest.fixture
 def trl_parts(tmp_path):
-    """A GPT-2 of 2 layers, a tokenizer of digits, prompts, settings for one step."""
+    """What a trainer of one step is made from."""
     pytest.importorskip("trl")
-    vision.torchvision()  # transformers imports it
-    from datasets import Dataset
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-    from trl import GRPOConfig
-
-    words = {str(i): i for i in range(10)} | {"<pad>": 10, "<eos>": 11}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        padding_side="left",
-    )
-    torch.manual_seed(0)
-    shape = {"n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
-    shape |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=12, eos_token_id=11, bos_token_id=11, **shape)
-    )
-    args = GRPOConfig(
-        output_dir=str(tmp_path),
-        per_device_train_batch_size=16,
-        num_generations=4,
-        max_completion_length=6,
-        max_steps=1,
-        use_cpu=True,
-        bf16=False,
-        report_to=[],
-        disable_tqdm=True,
-        loss_type="dr_grpo",
-        gradient_checkpointing=False,
-        learning_rate=0.1,
-        save_strategy="no",
-    )
-    data = Dataset.from_dict({"prompt": [f"{i} {i + 1}" for i in range(8)]})
     return {
-        "model": model,
-        "args": args,
-        "train_dataset": data,
-        "processing_class": fast,
+        "model": trl_parts_of.model(),
+        "args": trl_parts_of.settings(tmp_path),
+        "train_dataset": trl_parts_of.prompts(),
+        "processing_class": trl_parts_of.tokenizer(),
     }
 
 
@@ -259,7 +229,8 @@ def verl_batch(b=6, g=4, t=5, seed=2) -> dict:
     return {"given": given, "uid": uids, "rewards": r, "rows": rows}
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@SMALL
+@pytest.mark.parametrize("name", [n for n in ESTIMATORS if n != "pkpo"])
 def test_verl_gets_the_advantages_of_its_rollouts_on_their_tokens(name):
     from symlab.rlvr.verl import estimator
 
@@ -275,6 +246,7 @@ def test_verl_gets_the_advantages_of_its_rollouts_on_their_tokens(name):
     assert abs(of_rollouts).max() > 0
 
 
+@SMALL
 def test_verls_padding_and_failed_rollouts_change_no_other():
     """verl fills a batch up by rows of their own uid, without tokens or reward."""
     from symlab.rlvr.verl import estimator
@@ -294,6 +266,7 @@ def test_verls_padding_and_failed_rollouts_change_no_other():
     assert (found[-4:] == 0).all()
 
 
+@SMALL
 def test_what_verl_cannot_be_given_is_said():
     from symlab.rlvr.verl import estimator
 

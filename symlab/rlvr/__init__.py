@@ -1,18 +1,23 @@
 """Reinforcement learning from verifiable rewards: advantages, objective, pass@k, tasks.
 
     advantages(rewards, "agrae")               rewards (B, G), numpy or torch
+    compose(normalise=..., difficulty=..., sign=...)   an estimator of your own parts
     clipped_objective(logp, old_logp, ...)     the loss, clips counted apart
     pass_at_k(n, c, k)                         unbiased
     RuleWithExceptions(), Countdown()          tasks with an executor as verifier
 
-`symlab.rlvr.theory` has the theorems of A-GRAE (arXiv 2602.05548) as functions, and
-`symlab.rlvr.trl` and `symlab.rlvr.verl` its estimators in the trainers of those names.
+`symlab.rlvr.theory` has the theorems of A-GRAE (arXiv 2602.05548) as functions,
+`symlab.rlvr.trl` and `symlab.rlvr.verl` its estimators in the trainers of those names,
+and `symlab.rlvr.loops` as functions of the signatures of other libraries.
 What needs torch or TRL loads on first use.
 """
 
 from importlib import import_module
 
 from symlab.rlvr.advantages import ESTIMATORS, advantages, grouped_advantages
+from symlab.rlvr.compose import compose
+from symlab.rlvr.metrics import advantage_metrics, group_weights
+from symlab.rlvr.omega import SmoothedOmega
 from symlab.rlvr.passk import pass_at_k, pass_at_k_exact
 from symlab.rlvr.tasks import Countdown, RuleWithExceptions
 
@@ -23,8 +28,12 @@ __all__ = [
     "AdvantageTrainer",
     "Countdown",
     "RuleWithExceptions",
+    "SmoothedOmega",
+    "advantage_metrics",
     "advantages",
     "clipped_objective",
+    "compose",
+    "group_weights",
     "grouped_advantages",
     "pass_at_k",
     "pass_at_k_exact",

@@ -2,121 +2,250 @@
 
     advantages(rewards, "agrae")      rewards (B, G): B prompts, G rollouts of each
 
-Every estimator is a pure function of rewards (B, G), a numpy array or a torch tensor,
-and returns the same kind; all but `psr`, `nsr` and `w_reinforce` are group-relative:
-groups of equal rewards have the advantage zero, exactly.
+Every estimator is a function of rewards (B, G), a numpy array or a torch tensor, and
+returns the same kind. All but `psr`, `nsr`, `w_reinforce` and `reinforce_pp` are
+group-relative: groups of rewards that are equal up to rounding have the advantage zero,
+exactly.
 
   grpo, dapo           (r - mean) / std: arXiv 2402.03300; DAPO (2503.14476) differs in
                        the objective alone
   dr_grpo              r - mean: arXiv 2503.20783
+  rloo                 r - mean of the group's others: arXiv 2402.14740
+  reinforce_pp         (r - mean) / std of the batch: REINFORCE++, arXiv 2501.03262
+  reinforce_pp_baseline  r - mean of the group, over the std of that in the batch
+  pkpo                 the gradient of pass@k: arXiv 2505.15201
   psr, nsr             +1 if correct, -1 if wrong, else 0: arXiv 2506.01347
   w_reinforce          +weight if correct, -1 if wrong; same paper
   the others           arXiv 2602.05548: positive_dominant and negative_dominant of its
                        experiment I, hard and easy of experiment II, ddas, ass, agrae;
                        agrae_released is what its code computes
 
-omega is the mean reward of all trajectories of the batch. Given, it is a number or, for
-several batches in one call, an array (B, 1).
+Some depend on which rollouts succeed: where rewards are not 0 and 1, `success` says it.
+Some depend on omega, the mean success of all rollouts of the batch: a number, a
+function such as `SmoothedOmega`, or, for several batches in one call, an array (B, 1).
+The parts that they are made of are in `parts`; `compose` makes other mixes of them.
 """
 
 import math
+import sys
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
 
 import numpy as np
 
+from symlab.rlvr import parts
 from symlab.rlvr.arrays import cast, floating, like, namespace
+from symlab.rlvr.metrics import advantage_metrics
+from symlab.rlvr.parts import above_zero, attenuation, base_of, mixed_groups, positives
+from symlab.rlvr.passk import pass_at_k
 
-STD = {  # name: (what G is lessened by, what is added to the std)
-    "population": (0, 0.0),  # the paper
-    "verl": (1, 1e-6),
-    "trl": (1, 1e-4),
-}
-BASES = ("grpo", "dapo", "dr_grpo")
 ESTIMATORS = {}
 
 
-def advantages(rewards, estimator: str = "grpo", *, omega=None, **options):
-    """The advantages (B, G) of rewards (B, G) by the named estimator.
+def advantages(
+    rewards, estimator="grpo", *, omega=None, success=None, batch=None, **options
+):
+    """The advantages (B, G) of rewards (B, G) by an estimator.
 
-    omega: mean reward of the batch, in [0, 1]; that of `rewards` if None. Estimators
-    that do not depend on it ignore it. options: of the estimator. Raises ValueError for
-    an unknown estimator or option, rewards that are not (B, G) and finite, groups of
-    one where the group is the baseline, and rewards other than 0 and 1 where success
-    rates are needed.
+    estimator: a name in ESTIMATORS, or a function of rewards (B, G) such as `compose`
+    makes. success: which rollouts succeed: the least reward of a success, a function of
+    the rewards, or truth values (B, G); if None, rewards must be 0 and 1 (up to
+    rounding). omega: mean success of the batch, in [0, 1]; a function that is given the
+    successes and returns it; that of `rewards` if None, with a warning below 16 groups.
+    batch: `parts.Batch`, statistics of the whole batch, where `rewards` are a part of
+    it. Estimators that do not depend on these three ignore them. options: of the
+    estimator.
+
+    Raises ValueError for an unknown estimator or option, rewards that are not (B, G)
+    and finite, groups of one where the group is the baseline, and rewards other than 0
+    and 1 where success is needed and not given.
     """
-    rule = ESTIMATORS.get(estimator)
-    if rule is None:
-        near = get_close_matches(str(estimator), ESTIMATORS, 1, 0.0)[0]
-        raise ValueError(f"unknown estimator {estimator!r}: did you mean {near!r}?")
-    accepted = list(signature(rule).parameters)[1:]
+    rule = named(estimator)
+    accepted = options_of(rule)
     for name in options:
         if name not in accepted:
             use = f"use {', '.join(accepted)}" if accepted else "it has none"
-            raise ValueError(f"{estimator} has no option {name!r}: {use}")
-    if "omega" in accepted:
-        options["omega"] = omega
+            raise ValueError(f"{name_of(rule)} has no option {name!r}: {use}")
+    for name, value in (("omega", omega), ("success", success), ("batch", batch)):
+        if name in accepted:
+            options[name] = value
     return rule(rewards, **options)
 
 
+def named(estimator):
+    """The function of an estimator's name; a function is its own."""
+    if callable(estimator):
+        return estimator
+    rule = ESTIMATORS.get(estimator)
+    if rule is None:
+        plain = str(estimator).lower().replace("-", "_")
+        near = get_close_matches(plain, ESTIMATORS, 1, 0.0)[0]
+        raise ValueError(f"unknown estimator {estimator!r}: did you mean {near!r}?")
+    return rule
+
+
+def name_of(estimator) -> str:
+    """What to call an estimator in messages; not every function has a name."""
+    return getattr(named(estimator), "__name__", "the estimator")
+
+
+def options_of(rule) -> list[str]:
+    """Names of the options of an estimator; of `omega` and `success`, if it uses them.
+
+    An estimator that has `success` needs to know which rollouts succeed.
+    """
+    return list(signature(rule).parameters)[1:]
+
+
+def checked_estimator(estimator, options: dict, group: int = 1024) -> None:
+    """Raises ValueError for an estimator or options that no group of this size has.
+
+    Nothing is entered into an omega that smooths, and `success` is not called.
+    """
+    given = dict(options)
+    for name, harmless in (("omega", 0.5), ("success", 0.5)):
+        if callable(given.get(name)) or given.get(name) is None:
+            given[name] = harmless
+    rewards = np.arange(group)[None] == 0
+    torch = sys.modules.get("torch")  # a part of one's own may be made for tensors
+    advantages(rewards if torch is None else torch.tensor(rewards), estimator, **given)
+
+
 def grouped_advantages(
-    rewards, groups, estimator: str = "grpo", *, valid=None, omega=None, **options
+    rewards,
+    groups,
+    estimator="grpo",
+    *,
+    valid=None,
+    omega=None,
+    success=None,
+    log=None,
+    **options,
 ):
     """The advantages (N,) of rewards (N,) whose groups are given by name, in any order.
 
-    groups: N labels that sort (verl's uid), an array or a list; groups may have
-    unequally many members. valid: (N,) bool; the other rollouts are left out of their
-    groups and of omega, whatever their reward, and have the advantage zero. A rollout
-    that is left alone, or is alone where other groups have more, is a group of equal
-    rewards. omega: a number, the mean of all valid rewards if None. options: of the
-    estimator. Raises ValueError for lengths that differ, and as `advantages` does.
+    groups: N labels (verl's uid), an array or a list; groups may have unequally many
+    members. valid: (N,) bool; the other rollouts are left out of their groups and of
+    omega, whatever their reward, and have the advantage zero. A rollout that is left
+    alone, or is alone where other groups have more, is a group of equal rewards.
+    omega: a number, or a function of the successes of all valid rollouts; their mean if
+    None. success: as in `advantages`, a function is called with the rewards (N,).
+    log: a function that is given the `advantage_metrics` of the batch, a dictionary.
+    options: of the estimator. Raises ValueError for lengths that differ, and as
+    `advantages` does.
     """
     r, dtype = floating(rewards)
-    xp, labels = namespace(r), np.asarray(groups)
-    valid = np.ones(labels.shape, bool) if valid is None else np.asarray(valid, bool)
-    if r.ndim != 1 or not labels.shape == valid.shape == tuple(r.shape):
+    xp, member = namespace(r), parts.numbered(groups)
+    valid = np.ones(member.shape, bool) if valid is None else np.asarray(valid, bool)
+    if r.ndim != 1 or not member.shape == valid.shape == tuple(r.shape):
         raise ValueError(
-            f"rewards have shape {tuple(r.shape)}, groups {labels.shape} and valid "
+            f"rewards have shape {tuple(r.shape)}, groups {member.shape} and valid "
             f"{valid.shape}: give one of each to a rollout"
         )
     if np.ndim(omega):
         raise ValueError(f"omega has shape {np.shape(omega)}: give one number")
-    found = xp.zeros_like(r)
-    _, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    largest = counts.max(initial=0)
+    rule = named(estimator)
+    accepted, found = options_of(rule), xp.zeros_like(r)
+    largest = np.bincount(member).max(initial=0)
     places = np.argsort(member, kind="stable")  # group by group
     places = places[valid[places]]
-    if len(places) and omega is None:
-        omega = r[places].mean()
+    if not len(places):
+        return cast(found, dtype)
     sizes = np.bincount(member[places])[member[places]]
+    right = xp.zeros_like(r)
+    told = "success" in accepted or success is not None
+    if told or log is not None:
+        try:
+            right[places] = _successes_of(r, places, success, rule)
+        except ValueError:  # rewards may be anything where nobody asks for success
+            if told:
+                raise
+            right = None
+    if "success" in accepted and success is None:
+        r = right  # 0 and 1 up to rounding are 0 and 1
+    if "omega" in accepted:
+        groups_left = len(np.unique(member[places]))
+        omega = parts.batch_omega(omega, right[places], groups_left)
+    if "batch" in accepted and options.get("batch") is None:
+        within = xp.zeros_like(r)
+        if largest > 1:
+            within = grouped_advantages(r, member, "dr_grpo", valid=valid)
+        spread = (float(parts.spread(x[places])) for x in (r, within))
+        options["batch"] = parts.Batch(float(r[places].mean()), *spread)
+    k = options.get("k", signature(pkpo).parameters["k"].default)
     for size in np.unique(sizes):
+        if rule is pkpo and size < largest:  # groups that lost some have fewer to draw
+            options["k"] = min(k, max(1, int(size) - 1))
+        elif rule is pkpo:
+            options["k"] = k
         these = places[sizes == size]
         table = r[these].reshape(-1, size)
+        if "success" in accepted:
+            options["success"] = right[these].reshape(-1, size)
         if size == 1 < largest:
             table = xp.concatenate([table, table], 1)
-        a = advantages(table, estimator, omega=omega, **options)
+            if "success" in accepted:
+                options["success"] = xp.concatenate([options["success"]] * 2, 1)
+        a = advantages(table, rule, omega=omega, **options)
         found[these] = a[:, :size].reshape(-1)
+    if log is not None:
+        used = omega if "omega" in accepted else None
+        log(advantage_metrics(found, right, member, valid=valid, omega=used))
     return cast(found, dtype)
+
+
+def _successes_of(r, places, success, rule):
+    """Of the rollouts in `places`; a function is given the rewards of these."""
+    if success is not None and not callable(success) and np.ndim(success):
+        success, _ = floating(success)
+        if tuple(success.shape) != tuple(r.shape):
+            raise ValueError(
+                f"success has shape {tuple(success.shape)} and rewards "
+                f"{tuple(r.shape)}: give one truth value to a rollout"
+            )
+        success = success[places]
+    _finite(r[places])
+    return parts.successes(r[places], success, name_of(rule))
 
 
 # --- estimators ----------------------------------------------------------------------
 
 
-def _estimator(*, binary: bool = False, alone: bool = False):
-    """Enters a rule into ESTIMATORS; it then sees checked rewards in floats.
+def as_estimator(rule, *, alone: bool = False):
+    """A rule as an estimator: it then sees checked rewards in floats.
 
-    binary: rewards are 0 or 1. alone: a group may have one member.
+    A rule that has `success` is given successes as 0.0 and 1.0, one that has `omega`
+    their mean over the batch, one that has `batch` the statistics of its rewards.
+    alone: a group may have one member.
     """
+    accepted = options_of(rule)
+
+    @wraps(rule)
+    def checked(rewards, **options):
+        r, dtype = _checked(rewards, rule.__name__, alone)
+        if "success" in accepted:
+            given = options.get("success")
+            right = parts.successes(r, given, rule.__name__)
+            r = right if given is None else r
+            options["success"] = right
+        if "omega" in accepted:
+            options["omega"] = parts.batch_omega(
+                options.get("omega"), options["success"], len(r), (len(r), 1)
+            )
+        if "batch" in accepted and options.get("batch") is None:
+            options["batch"] = parts.batch_of(r)
+        return _in_range(cast(rule(r, **options), dtype))
+
+    return checked
+
+
+def _estimator(*, alone: bool = False):
+    """Enters a rule into ESTIMATORS."""
 
     def entered(rule):
-        @wraps(rule)
-        def checked(rewards, **options):
-            r, dtype = _checked(rewards, rule.__name__, binary, alone)
-            return cast(rule(r, **options), dtype)
-
-        ESTIMATORS[rule.__name__] = checked
-        return checked
+        ESTIMATORS[rule.__name__] = as_estimator(rule, alone=alone)
+        return ESTIMATORS[rule.__name__]
 
     return entered
 
@@ -127,39 +256,86 @@ def grpo(rewards, *, std: str = "population"):
 
     std: 'population', the paper's; 'verl', unbiased + 1e-6; 'trl', unbiased + 1e-4.
     """
-    return _base(rewards, "grpo", std)
+    return base_of(rewards, "grpo", std)
 
 
 @_estimator()
 def dapo(rewards, *, std: str = "population"):
     """GRPO's; what DAPO changes is the objective: clip range and token mean."""
-    return _base(rewards, "dapo", std)
+    return base_of(rewards, "dapo", std)
 
 
 @_estimator()
 def dr_grpo(rewards):
     """r - mean of the group."""
-    return _centred(rewards)
+    return parts.centred(rewards)
 
 
-@_estimator(binary=True, alone=True)
-def psr(rewards):
+@_estimator()
+def rloo(rewards):
+    """r - mean of the other G - 1 of the group: G / (G - 1) (r - mean)."""
+    return parts.leave_one_out(rewards)
+
+
+@_estimator(alone=True)
+def reinforce_pp(rewards, *, batch=None):
+    """(r - mean) / std of the batch, so that all-wrong groups count.
+
+    REINFORCE++ of arXiv 2501.03262 for a reward at the end, no discount and no KL
+    penalty. Its mean and std are over rollouts; trainers that take them over tokens
+    weigh rollouts by their lengths.
+    """
+    return parts.of_batch(rewards, batch)
+
+
+@_estimator()
+def reinforce_pp_baseline(rewards, *, batch=None):
+    """r - mean of the group, over the std of that in the batch: same paper."""
+    return parts.of_batch_within(rewards, batch)
+
+
+@_estimator()
+def pkpo(rewards, *, k: int = 4, success=None):
+    """G times the gradient estimate of pass@k of arXiv 2505.15201, its s^(loo).
+
+    For c of G correct, rho(n, c, k) = `pass_at_k`: k (1 - rho(G-1, c-1, k)) for a
+    correct one, and k (rho(G-1, c, k-1) - rho(G-1, c, k)) for a wrong one; the sum is
+    0, and k = 1 is `rloo`. The factor G belongs to objectives that are means over the
+    group. Raises ValueError unless 1 <= k < G.
+    """
+    xp, g = namespace(rewards), rewards.shape[1]
+    if k != int(k) or not 1 <= k < g:
+        raise ValueError(f"k = {k}: use whole numbers from 1 to G - 1 = {g - 1}")
+    c = np.arange(g + 1)
+    least = pass_at_k(g - 1, np.minimum(c, g - 1), k)  # of the others, if it is wrong
+    more = pass_at_k(g - 1, np.minimum(c, g - 1), k - 1) if k > 1 else 0 * least
+    wrong = k * (more - least)
+    right = k * (1 - pass_at_k(g - 1, np.maximum(c - 1, 0), k))
+    count = success.sum(-1)
+    count = count.astype(int) if xp is np else count.long()
+    of_right, of_wrong = (like(x, rewards)[count][:, None] for x in (right, wrong))
+    a = xp.where(success > 0, of_right, of_wrong)
+    return xp.where((count % g == 0)[:, None], 0.0, a)
+
+
+@_estimator(alone=True)
+def psr(rewards, *, success=None):
     """Positive sample reinforcement: 1 if correct, else 0."""
-    return 1.0 * rewards
+    return 1.0 * success
 
 
-@_estimator(binary=True, alone=True)
-def nsr(rewards):
+@_estimator(alone=True)
+def nsr(rewards, *, success=None):
     """Negative sample reinforcement: -1 if wrong, else 0."""
-    return rewards - 1
+    return success - 1
 
 
-@_estimator(binary=True, alone=True)
-def w_reinforce(rewards, *, weight: float = 0.1):
+@_estimator(alone=True)
+def w_reinforce(rewards, *, weight: float = 0.1, success=None):
     """`weight` if correct, -1 if wrong: no baseline, so all-wrong groups count."""
     if not 0 <= weight < math.inf:
         raise ValueError(f"weight = {weight} is no weight: use 0 (`nsr`) or more")
-    return weight * rewards - (1 - rewards)
+    return weight * success - (1 - success)
 
 
 @_estimator()
@@ -167,7 +343,7 @@ def positive_dominant(
     rewards, *, beta: float = 10.0, base: str = "grpo", std: str = "population"
 ):
     """Positive advantages times beta; experiment I."""
-    return _positives(_base(rewards, base, std), _above_zero("beta", beta))
+    return positives(base_of(rewards, base, std), above_zero("beta", beta))
 
 
 @_estimator()
@@ -175,28 +351,46 @@ def negative_dominant(
     rewards, *, beta: float = 10.0, base: str = "grpo", std: str = "population"
 ):
     """Positive advantages over beta; experiment I."""
-    return _positives(_base(rewards, base, std), 1 / _above_zero("beta", beta))
+    return positives(base_of(rewards, base, std), 1 / above_zero("beta", beta))
 
 
-@_estimator(binary=True)
-def hard(rewards, *, gamma: float = 0.5, base: str = "grpo", std: str = "population"):
+@_estimator()
+def hard(
+    rewards,
+    *,
+    gamma: float = 0.5,
+    base: str = "grpo",
+    std: str = "population",
+    success=None,
+):
     """gamma A / sqrt(p), p the success rate of the group: sum|A| falls with p."""
-    return _above_zero("gamma", gamma) * _base(rewards, base, std) / _root(rewards)
+    a = above_zero("gamma", gamma) * base_of(rewards, base, std)
+    return mixed_groups(success, parts.towards_hard, a)
 
 
-@_estimator(binary=True)
-def easy(rewards, *, gamma: float = 0.5, base: str = "grpo", std: str = "population"):
+@_estimator()
+def easy(
+    rewards,
+    *,
+    gamma: float = 0.5,
+    base: str = "grpo",
+    std: str = "population",
+    success=None,
+):
     """gamma A / sqrt(1 - p): sum|A| rises with p."""
-    return _above_zero("gamma", gamma) * _base(rewards, base, std) / _root(1 - rewards)
+    a = above_zero("gamma", gamma) * base_of(rewards, base, std)
+    return mixed_groups(success, parts.towards_easy, a)
 
 
-@_estimator(binary=True)
-def ddas(rewards, *, omega=None, base: str = "grpo", std: str = "population"):
+@_estimator()
+def ddas(
+    rewards, *, omega=None, base: str = "grpo", std: str = "population", success=None
+):
     """omega/2 A / sqrt(p) + (1 - omega)/2 A / sqrt(1 - p): `hard` in an easy batch."""
-    return _refocused(rewards, _omega(omega, rewards), _base(rewards, base, std))
+    return _ddas(base_of(rewards, base, std), success, omega)
 
 
-@_estimator(binary=True)
+@_estimator()
 def ass(
     rewards,
     *,
@@ -204,13 +398,13 @@ def ass(
     alpha: float = 1.0,
     base: str = "grpo",
     std: str = "population",
+    success=None,
 ):
     """Positive advantages times min(1, omega / alpha)."""
-    weight = _attenuation(_omega(omega, rewards), alpha)
-    return _positives(_base(rewards, base, std), weight)
+    return positives(base_of(rewards, base, std), attenuation(omega, alpha))
 
 
-@_estimator(binary=True)
+@_estimator()
 def agrae(
     rewards,
     *,
@@ -218,97 +412,42 @@ def agrae(
     alpha: float = 1.0,
     base: str = "grpo",
     std: str = "population",
+    success=None,
 ):
     """DDAS, then ASS, on the advantage of the base; the objective stays the base's.
 
     alpha is 1 for MATH, 0.5 for Geo3K and the medical data of the paper.
     """
-    omega = _omega(omega, rewards)
-    refocused = _refocused(rewards, omega, _base(rewards, base, std))
-    return _positives(refocused, _attenuation(omega, alpha))
+    refocused = _ddas(base_of(rewards, base, std), success, omega)
+    return positives(refocused, attenuation(omega, alpha))
 
 
-@_estimator(binary=True)
-def agrae_released(rewards, *, omega=None, alpha: float = 1.0, std: str = "verl"):
+@_estimator()
+def agrae_released(
+    rewards, *, omega=None, alpha: float = 1.0, std: str = "verl", success=None
+):
     """A-GRAE as the authors' code has it: the easy term is over 1 - sqrt(p) + 1e-6.
 
     The paper has sqrt(1 - p): at p = 7/8 this is 5.5 times as much.
     """
-    omega, base = _omega(omega, rewards), _base(rewards, "grpo", std)
-    root = rewards.mean(-1, keepdims=True) ** 0.5
-    focus = omega / (root + 1e-6) + (1 - omega) / (1 - root + 1e-6)
-    return _positives(0.5 * focus * base, _attenuation(omega, alpha))
+
+    def weighed(a, p, q):
+        root = p**0.5
+        focus = omega / (root + 1e-6) + (1 - omega) / (1 - root + 1e-6)
+        return 0.5 * focus * a
+
+    refocused = mixed_groups(success, weighed, base_of(rewards, "grpo", std))
+    return positives(refocused, attenuation(omega, alpha))
 
 
-# --- parts ---------------------------------------------------------------------------
+def _ddas(a, success, omega):
+    return mixed_groups(success, lambda a, p, q: parts.refocused(a, p, q, omega), a)
 
 
-def _base(r, base: str, std: str):
-    if base not in BASES:
-        raise ValueError(f"unknown base {base!r}: use {', '.join(BASES)}")
-    if std not in STD:
-        raise ValueError(f"unknown std {std!r}: use {', '.join(STD)}")
-    return _centred(r) if base == "dr_grpo" else _standardised(r, *STD[std])
+# --- checks --------------------------------------------------------------------------
 
 
-def _centred(r):
-    """r - mean, and 0 where all are equal: means of equal numbers are rounded, too."""
-    xp = namespace(r)
-    equal = xp.amax(r, -1) == xp.amin(r, -1)
-    return xp.where(equal[:, None], 0.0, r - r.mean(-1, keepdims=True))
-
-
-def _standardised(r, correction: int, epsilon: float):
-    xp = namespace(r)
-    x = _centred(r)
-    size = xp.amax(abs(x), -1)[:, None]
-    size = xp.where(size > 0, size, 1.0)
-    y = x / size  # squares of 1e-200 are no numbers
-    std = ((y * y).sum(-1, keepdims=True) / (r.shape[-1] - correction)) ** 0.5
-    if epsilon:
-        return x / (size * std + epsilon)
-    return y / xp.where(std > 0, std, 1.0)
-
-
-def _root(r):
-    """sqrt(p) of each group (B, 1), and 1 where it is 0: there A is 0."""
-    p = r.mean(-1, keepdims=True)
-    return namespace(r).where(p > 0, p, 1.0) ** 0.5
-
-
-def _refocused(r, omega, base):
-    return base * (0.5 * omega / _root(r) + 0.5 * (1 - omega) / _root(1 - r))
-
-
-def _positives(base, factor):
-    return namespace(base).where(base > 0, base * factor, base)
-
-
-def _attenuation(omega, alpha: float):
-    return namespace(omega).clip(omega / _above_zero("alpha", alpha), None, 1.0)
-
-
-def _omega(omega, r):
-    if omega is None:
-        return like(r.mean(), r)
-    omega = like(omega, r)
-    if tuple(omega.shape) not in ((), (len(r), 1)):
-        raise ValueError(
-            f"omega has shape {tuple(omega.shape)}: give a number or one of each "
-            f"prompt, ({len(r)}, 1)"
-        )
-    if not ((omega >= 0) & (omega <= 1)).all():
-        raise ValueError(f"omega = {omega} is no mean of rewards 0 and 1: use [0, 1]")
-    return omega
-
-
-def _above_zero(name: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} = {value} is no scale: use a number above 0")
-    return value
-
-
-def _checked(rewards, rule: str, binary: bool, alone: bool):
+def _checked(rewards, rule: str, alone: bool):
     r, dtype = floating(rewards)
     if r.ndim != 2:
         raise ValueError(
@@ -320,13 +459,26 @@ def _checked(rewards, rule: str, binary: bool, alone: bool):
         raise ValueError(
             f"groups of one have no baseline for {rule}: sample at least 2 rollouts"
         )
-    finite = namespace(r).isfinite(r)
+    _finite(r)
+    return r, dtype
+
+
+def _finite(r) -> None:
+    xp = namespace(r)
+    finite = xp.isfinite(r)
     if not finite.all():
         raise ValueError(f"{int((~finite).sum())} rewards are not finite: mend them")
-    others = (r != 0) & (r != 1)
-    if binary and others.any():
+    limit = xp.finfo(r.dtype).max / (4 * r.shape[-1])
+    if (abs(r) > limit).any():
         raise ValueError(
-            f"{rule} needs rewards 0 and 1, and {int(others.sum())} are others, such "
-            f"as {float(r[others][0]):.9g}: threshold them"
+            f"rewards of size {float(abs(r).max()):.3g} overflow {r.dtype} in sums: "
+            "divide them by a constant"
         )
-    return r, dtype
+
+
+def _in_range(a):
+    """Advantages of half precision may not fit into it."""
+    xp = namespace(a)
+    if a.dtype.itemsize == 2 and not xp.isfinite(a).all():
+        raise ValueError(f"advantages overflow {a.dtype}: give rewards in float32")
+    return a

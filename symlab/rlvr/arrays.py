@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 
+RATIONAL = "fiubO"  # kinds of numpy arrays that may hold real numbers
+
 
 def namespace(*values):
     """torch if one of the values is a tensor, else numpy."""
@@ -20,15 +22,31 @@ def floating(x):
     """x as an array of at least single precision, and the dtype of what it leads to.
 
     Integers and booleans become float64 (numpy) or torch's default; half precision is
-    computed in float32 and handed back as it came.
+    computed in float32 and handed back as it came. Raises ValueError for what is not an
+    array of real numbers.
     """
     xp = namespace(x)
     if xp is np:
-        x = np.asarray(x)
+        x = _array(x)
         dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
         return x.astype(np.promote_types(dtype, np.float32), copy=False), dtype
+    if x.is_complex():
+        raise ValueError(f"an array of {x.dtype} is given: give real numbers")
     dtype = x.dtype if x.is_floating_point() else xp.get_default_dtype()
     return x.to(xp.promote_types(dtype, xp.float32)), dtype
+
+
+def _array(x):
+    try:
+        x = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(
+            "rows of unequal lengths are no array: give them flat, with their labels, "
+            "to grouped_advantages"
+        ) from error
+    if x.dtype.kind not in RATIONAL:
+        raise ValueError(f"an array of {x.dtype} is given: give real numbers")
+    return x
 
 
 def cast(x, dtype):

@@ -8,6 +8,10 @@ PPO's surrogate (arXiv 1707.06347) on tokens, with an upper clip of its own (DAP
   token      mean over all tokens of the batch: DAPO
   constant   sum over tokens over N max_length: Dr.GRPO, arXiv 2503.20783
 
+The ratio of probabilities is each token's, or that of the sequence: GSPO, arXiv
+2507.18071. Where another engine sampled than the one that computes `old_logp`, tokens
+can be weighed by the truncated ratio of the two.
+
 Which clip binds matters: clipping low raises the entropy of the policy and clipping
 high lowers it (arXiv 2509.26114), so their fractions are logged apart.
 """
@@ -18,6 +22,7 @@ from torch import Tensor
 from symlab.rlvr.arrays import floating
 
 NORMALISATIONS = ("sequence", "token", "constant")
+RATIOS = ("token", "sequence")
 LOG_RATIO = 20.0  # a ratio of 5e8 is no estimate any more; verl clamps there, too
 
 
@@ -32,6 +37,11 @@ def clipped_objective(
     dual_clip: float | None = None,
     normalisation: str = "sequence",
     max_length: int | None = None,
+    total_tokens: float | None = None,
+    total_sequences: float | None = None,
+    ratio: str = "token",
+    sampler_logp: Tensor | None = None,
+    truncation: float = 2.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss (a scalar, to be minimised) and its statistics (scalars, detached).
 
@@ -40,54 +50,113 @@ def clipped_objective(
     (N, T) for one of each token. Only logp has a gradient. Half precision is computed
     in float32, and so is what is returned. max_length: for 'constant'.
 
+    total_tokens (for 'token'), total_sequences (for the others): how many the whole
+    batch has, all its micro-batches together, where this call sees one of them. The
+    losses of the micro-batches then sum to the batch's, and so do their gradients;
+    without it each call is a batch of its own. A trainer that averages gradients over
+    processes is given the total over the number of processes.
+
+    ratio: 'token', or 'sequence' for GSPO: the geometric mean of the sequence's ratios,
+    on all its tokens; clip ranges of about 3e-4 go with it. sampler_logp (N, T): of the
+    engine that sampled; the loss of each token is then weighed by
+    min(exp(old_logp - sampler_logp), truncation).
+
     Per token -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A), rho the ratio of
     probabilities; with dual_clip at most -dual_clip A where A < 0. A sequence without
     tokens counts as 0. Statistics, means over tokens: clip_low, clip_high (the fraction
     with A < 0 and rho below, with A > 0 and rho above), clip_dual, approx_kl (of old to
-    new, rho - 1 - log rho), approx_kl_k1 (-log rho, verl's ppo_kl), ratio; and the
-    largest, ratio_max.
+    new, rho - 1 - log rho), approx_kl_k1 (-log rho, verl's ppo_kl), ratio; the largest,
+    ratio_max; and with sampler_logp sampler_weight, and truncated, the fraction.
+
+    Raises ValueError for shapes that differ, ranges that are none, and the total of
+    another normalisation.
     """
     _check(logp, old_logp, advantages, mask, clip_low, clip_high, dual_clip)
     mask = mask.bool()
     logp, old_logp = floating(logp)[0], floating(old_logp)[0]
     a = floating(advantages.detach())[0]
     a = (a[:, None] if a.ndim == 1 else a).expand_as(logp)
-    log_ratio = torch.where(mask, logp - old_logp.detach(), 0)
-    log_ratio = log_ratio.clamp(-LOG_RATIO, LOG_RATIO)
-    ratio = log_ratio.exp()
-    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
-    loss = -torch.minimum(ratio * a, clipped * a)
+    log_ratio = _log_ratio(logp, old_logp.detach(), mask, ratio)
+    rho = log_ratio.exp()
+    clipped = rho.clamp(1 - clip_low, 1 + clip_high)
+    loss = -torch.minimum(rho * a, clipped * a)
     bound = torch.zeros_like(mask)
     if dual_clip is not None:
         bound = (a < 0) & (loss > -dual_clip * a)
         loss = torch.where(a < 0, torch.minimum(loss, -dual_clip * a), loss)
     each = {
-        "clip_low": (a < 0) & (ratio < 1 - clip_low),
-        "clip_high": (a > 0) & (ratio > 1 + clip_high),
+        "clip_low": (a < 0) & (rho < 1 - clip_low),
+        "clip_high": (a > 0) & (rho > 1 + clip_high),
         "clip_dual": bound,
         "approx_kl": torch.expm1(log_ratio) - log_ratio,
         "approx_kl_k1": -log_ratio,
-        "ratio": ratio,
+        "ratio": rho,
     }
+    if sampler_logp is not None:
+        weight, over = _sampler_weight(old_logp, sampler_logp, mask, truncation)
+        loss = loss * weight
+        each |= {"sampler_weight": weight, "truncated": over}
     with torch.no_grad():
         stats = {name: _token_mean(x.to(logp.dtype), mask) for name, x in each.items()}
-        stats["ratio_max"] = torch.where(mask, ratio, 0).max()
+        stats["ratio_max"] = torch.where(mask, rho, 0).max()
     loss = torch.where(mask, loss, 0)
-    return _normalised(loss, mask, normalisation, max_length), stats
+    totals = total_tokens, total_sequences
+    return _normalised(loss, mask, normalisation, max_length, *totals), stats
 
 
-def _normalised(loss: Tensor, mask: Tensor, how: str, max_length: int | None) -> Tensor:
-    if how == "sequence":
-        return (loss.sum(-1) / mask.sum(-1).clamp(min=1)).mean()
-    if how == "token":
-        return _token_mean(loss, mask)
-    if how != "constant":
+def _log_ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, ratio: str) -> Tensor:
+    """log rho (N, T), 0 where the mask leaves out."""
+    if ratio not in RATIOS:
+        raise ValueError(f"unknown ratio {ratio!r}: use {', '.join(RATIOS)}")
+    found = torch.where(mask, logp - old_logp, 0)
+    if ratio == "sequence":
+        mean = found.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+        found = torch.where(mask, mean, 0)
+    return found.clamp(-LOG_RATIO, LOG_RATIO)
+
+
+def _sampler_weight(old_logp, sampler_logp, mask, truncation: float):
+    """min(exp(old - sampler), truncation) (N, T), and where it is truncated."""
+    if tuple(sampler_logp.shape) != tuple(mask.shape):
+        raise ValueError(
+            f"sampler_logp has shape {tuple(sampler_logp.shape)} and logp "
+            f"{tuple(mask.shape)}"
+        )
+    if not truncation > 0:
+        raise ValueError(f"truncation = {truncation} is no bound: use one above 0")
+    old, sampler = old_logp.detach(), floating(sampler_logp.detach())[0]
+    weight = torch.where(mask, old - sampler, 0).clamp(-LOG_RATIO, LOG_RATIO).exp()
+    return weight.clamp(max=truncation), weight > truncation
+
+
+def _normalised(
+    loss: Tensor, mask: Tensor, how: str, max_length: int | None, tokens, sequences
+) -> Tensor:
+    if how not in NORMALISATIONS:
         raise ValueError(
             f"unknown normalisation {how!r}: use {', '.join(NORMALISATIONS)}"
         )
+    if how == "token":
+        if sequences is not None:
+            raise ValueError("the token normalisation takes total_tokens")
+        return loss.sum() / _total("total_tokens", tokens, mask.sum().clamp(min=1))
+    if tokens is not None:
+        raise ValueError(f"the {how} normalisation takes total_sequences")
+    n = _total("total_sequences", sequences, len(loss))
+    if how == "sequence":
+        return (loss.sum(-1) / mask.sum(-1).clamp(min=1)).sum() / n
     if not max_length or max_length < 1:
         raise ValueError("the constant normalisation needs max_length, in tokens")
-    return loss.sum() / (len(loss) * max_length)
+    return loss.sum() / (n * max_length)
+
+
+def _total(name: str, given, here):
+    """What to divide by: the count of the whole batch, or of this call alone."""
+    if given is None:
+        return here
+    if not 0 < float(given) < float("inf"):
+        raise ValueError(f"{name} = {float(given):g} is no count: use one above 0")
+    return float(given)
 
 
 def _token_mean(x: Tensor, mask: Tensor) -> Tensor:

@@ -9,42 +9,45 @@
     VERL_USE_EXTERNAL_MODULES=my_estimators python -m verl.trainer.main_ppo \
         algorithm.adv_estimator=agrae ...
 
-verl imports the modules of that variable in every process. omega is the mean reward of
+verl imports the modules of that variable in every process. omega is the mean success of
 what its trainer hands over: the whole batch, as in the paper, in `sync` and
 `colocate_async`, a minibatch in `separate_async`, and the groups that are left with
-`algorithm.filter_groups`. Rows without response tokens, with which verl fills batches
-up, are left out; groups whose rollouts partly failed are smaller. A rollout must be one
-row: estimators aren't told which rows are turns of one.
+`algorithm.filter_groups`; below 16 groups a warning says so. Rows without response
+tokens, with which verl fills batches up, are left out; groups whose rollouts partly
+failed are smaller. A rollout must be one row: estimators aren't told which rows are
+turns of one.
 
 The objective is chosen in verl as ever (loss_agg_mode, clip_ratio_low and _high), and
-norm_adv_by_std_in_grpo has no effect. Estimators that need rewards 0 and 1 refuse what
-algorithm.use_kl_in_reward makes of them: use actor_rollout_ref.actor.use_kl_loss.
+norm_adv_by_std_in_grpo has no effect. Where rewards are not 0 and 1, as with
+algorithm.use_kl_in_reward, `success` says which rollouts succeed.
 
 Written against verl 0.9.1.
 """
 
-from symlab.rlvr.advantages import advantages, grouped_advantages
+from symlab.rlvr.advantages import checked_estimator, grouped_advantages, name_of
 
 
-def estimator(name: str = "agrae", **options):
+def estimator(name="agrae", *, log=None, **options):
     """A function that verl can register: advantages and returns (N, T) of N rollouts.
 
-    name: in `advantages.ESTIMATORS`; options: its options, such as std="verl". Raises
+    name: in `advantages.ESTIMATORS`, or what `compose` makes; options: its options,
+    such as std="verl", with omega and success as in `grouped_advantages`. log: a
+    function that is given the `advantage_metrics` of each batch, a dictionary. Raises
     ValueError for unknown ones at once. What it returns takes token_level_rewards and
     response_mask (N, T) and index, N labels of prompts (verl's uid); the reward of a
     rollout is the sum over its tokens, and its advantage is that of all its tokens. It
     raises ValueError for rewards the estimator cannot use.
     """
-    advantages([[0.0, 1.0]], name, **options)
+    checked_estimator(name, options)
 
     def estimate(token_level_rewards, response_mask, index, **_):
         rewards = token_level_rewards.detach().sum(-1)
         answered = response_mask.bool().any(-1).cpu()
         of_rollouts = grouped_advantages(
-            rewards, index, name, valid=answered, **options
+            rewards, index, name, valid=answered, log=log, **options
         )
         of_tokens = of_rollouts[:, None] * response_mask
         return of_tokens, of_tokens
 
-    estimate.__name__ = estimate.__qualname__ = name
+    estimate.__name__ = estimate.__qualname__ = name_of(name)
     return estimate

@@ -1,0 +1,126 @@
+"""Estimators of one's own from the parts of the published ones.
+
+    mix = compose(normalise="rloo", difficulty=lambda p: 1 / (p + 0.1), sign="ass")
+    advantages(rewards, mix)
+
+What `compose` returns is used wherever an estimator's name is: in `advantages`, in
+`grouped_advantages` and in the adapters of trainers. Parts act in this order:
+
+  normalise    baseline and scale, within the group or over the batch
+  difficulty   a weight of each group by its success rate p, and omega
+  sign         a factor of the positive advantages, by omega
+"""
+
+from functools import partial
+from inspect import Parameter, Signature, signature
+from numbers import Real
+
+from symlab.rlvr import parts
+from symlab.rlvr.advantages import as_estimator
+from symlab.rlvr.parts import STD, above_zero
+
+NORMALISE = {  # name: a function of rewards (B, G), and of their `parts.Batch`
+    "grpo": lambda r, batch: parts.standardised(r),
+    "verl": lambda r, batch: parts.standardised(r, *STD["verl"]),
+    "trl": lambda r, batch: parts.standardised(r, *STD["trl"]),
+    "dr_grpo": lambda r, batch: parts.centred(r),
+    "rloo": lambda r, batch: parts.leave_one_out(r),
+    "reinforce_pp": parts.of_batch,
+    "reinforce_pp_baseline": parts.of_batch_within,
+    "none": lambda r, batch: r,
+}
+OF_BATCH = ("reinforce_pp", "reinforce_pp_baseline")
+ALONE = ("reinforce_pp", "none")  # what a group of one may have
+DIFFICULTY = {  # name: a function of advantages (B, G), p and 1 - p (B, 1), and omega
+    "hard": lambda a, p, q, omega: parts.towards_hard(0.5 * a, p, q),
+    "easy": lambda a, p, q, omega: parts.towards_easy(0.5 * a, p, q),
+    "ddas": parts.refocused,
+}
+SIGN = {  # name: a factor, or a function of omega
+    "ass": parts.attenuation,
+    "positive_dominant": 10.0,
+    "negative_dominant": 1 / 10.0,
+}
+
+
+def compose(*, normalise="grpo", difficulty=None, sign=None, name: str = "mix"):
+    """An estimator that is made of these parts.
+
+    normalise: 'grpo' (r - mean) / std; 'verl' and 'trl', with the std of these;
+    'dr_grpo' r - mean; 'rloo' r - mean of the others; 'reinforce_pp' and
+    'reinforce_pp_baseline' over the std of the batch; 'none'; or a function that makes
+    (B, G) of rewards (B, G). difficulty: 'hard', 'easy' or 'ddas' of arXiv 2602.05548;
+    or a function of p (B, 1), or of p and omega, that returns weights (B, 1); groups
+    without a success or without a failure keep the weight 1. sign: 'ass',
+    'positive_dominant', 'negative_dominant', a factor of the positive advantages, or a
+    function of omega that returns one. name: in messages and logs.
+
+    Raises ValueError for parts of other names.
+    """
+    base = _part("normalise", normalise, NORMALISE)
+    weigh = _part("difficulty", difficulty, DIFFICULTY)
+    factor = _part("sign", sign, SIGN)
+    if isinstance(factor, Real):
+        above_zero("sign", factor)
+    if callable(normalise):
+        base = partial(_own_base, normalise)
+    if callable(difficulty):
+        weigh = partial(_own_difficulty, difficulty)
+
+    def rule(rewards, *, omega=None, success=None, batch=None):
+        a = base(rewards, batch)
+        if weigh is not None:
+            a = parts.mixed_groups(
+                success, lambda a, p, q: weigh(a, p, q, omega=omega), a
+            )
+        if factor is not None:
+            a = parts.positives(a, factor(omega) if callable(factor) else factor)
+        return a
+
+    by_omega = callable(factor) or (weigh is not None and _takes_omega(difficulty))
+    uses = {
+        "omega": by_omega,
+        "success": by_omega or weigh is not None,
+        "batch": normalise in OF_BATCH,
+    }
+    rule.__name__ = rule.__qualname__ = name
+    rule.__doc__ = f"normalise={normalise}, difficulty={difficulty}, sign={sign}"
+    rule.__signature__ = Signature(
+        [Parameter("rewards", Parameter.POSITIONAL_OR_KEYWORD)]
+        + [Parameter(x, Parameter.KEYWORD_ONLY, default=None) for x in uses if uses[x]]
+    )
+    return as_estimator(rule, alone=normalise in ALONE)
+
+
+def _part(role: str, given, known: dict):
+    """The part of a name; numbers are factors, functions are themselves."""
+    if given is None or callable(given):
+        return given
+    if role == "sign" and isinstance(given, Real) and not isinstance(given, bool):
+        return given
+    if not isinstance(given, str) or given not in known:
+        own = "a number or a function" if role == "sign" else "a function"
+        raise ValueError(
+            f"unknown {role} {given!r}: use {', '.join(known)}, or {own} of your own"
+        )
+    return known[given]
+
+
+def _own_base(normalise, r, batch):
+    found = normalise(r)
+    if tuple(found.shape) != tuple(r.shape):
+        raise ValueError(
+            f"normalise returned shape {tuple(found.shape)} for rewards "
+            f"{tuple(r.shape)}: return one number to a rollout"
+        )
+    return found
+
+
+def _own_difficulty(difficulty, a, p, q, omega):
+    return a * (difficulty(p, omega) if _takes_omega(difficulty) else difficulty(p))
+
+
+def _takes_omega(difficulty) -> bool:
+    if not callable(difficulty):
+        return difficulty == "ddas"
+    return len(signature(difficulty).parameters) > 1

@@ -1,0 +1,100 @@
+"""What tells a user how an estimator acts on the batches of a run.
+
+    advantage_metrics(a, success)      a, success (B, G): a dictionary of floats to log
+
+omega says how far the policy is, the shares of all-wrong and all-right groups how much
+of a batch teaches a group-relative estimator nothing, the sum of advantages how far
+unsampled answers are pushed (theorem 1 of arXiv 2602.05548), and the weights which
+prompts are favoured without being asked for: see `group_weights`.
+"""
+
+import numpy as np
+
+from symlab.rlvr.parts import numbered
+
+
+def group_weights(advantages, success, groups=None, *, valid=None):
+    """The success rates p (P,) of P groups and the weights W (P,) of their updates.
+
+    W = sum_i A_i (s_i - p) over the rollouts of a group, s their successes. Its mean
+    over groups sampled at one success rate is `theory.update_weight`: the expected
+    update of a prompt is W times the same direction for every estimator. For GRPO with
+    the population's std W = G sqrt(p (1 - p)). advantages, success: (B, G), or (N,)
+    with groups, N labels. valid: (N,) bool; the other rollouts are left out.
+    """
+    a, s, member, sizes = _flat(advantages, success, groups, valid)
+    p = np.bincount(member, s) / sizes
+    return p, np.bincount(member, a * (s - p[member]))
+
+
+def advantage_metrics(
+    advantages, success=None, groups=None, *, valid=None, omega=None
+) -> dict[str, float]:
+    """Statistics of a batch's advantages, as floats to log.
+
+    advantages: (B, G), or (N,) with groups, N labels; success of the same shape, or
+    None where it is not known. omega: what the estimator used, the mean success if
+    None. valid: (N,) bool; the other rollouts are left out.
+
+      groups              their number
+      zero_groups         the share whose advantages are all 0
+      sum, size           sum A and sum |A| of a group, means over groups
+      omega               mean success of the batch, or as given
+      all_wrong, all_right  shares of groups
+      weight_hard         W over GRPO's G sqrt(p (1 - p)), mean over groups with
+                          0 < p < 1/2; left out if there is none
+      weight_easy         the same for 1/2 < p < 1
+
+    GRPO has 1 for both weights, by the population's std. weight_hard above weight_easy
+    is a focus on hard prompts, which an asymmetric estimator has without saying so:
+    positive_dominant has it, and negative_dominant the opposite.
+    """
+    a, s, member, sizes = _flat(advantages, success, groups, valid)
+    if not len(a):
+        return {"groups": 0.0}
+    size = np.bincount(member, abs(a))
+    found = {
+        "groups": float(len(sizes)),
+        "zero_groups": float((size == 0).mean()),
+        "sum": float(np.bincount(member, a).mean()),
+        "size": float(size.mean()),
+    }
+    if success is None:
+        return found if omega is None else found | {"omega": float(omega)}
+    p = np.bincount(member, s) / sizes
+    found["omega"] = float(s.mean() if omega is None else omega)
+    found |= {"all_wrong": float((p == 0).mean()), "all_right": float((p == 1).mean())}
+    w = np.bincount(member, a * (s - p[member]))
+    of_grpo = sizes * np.sqrt(p * (1 - p))
+    for name, side in (("hard", (p > 0) & (p < 0.5)), ("easy", (p > 0.5) & (p < 1))):
+        if side.any():
+            found[f"weight_{name}"] = float((w[side] / of_grpo[side]).mean())
+    return found
+
+
+def _flat(advantages, success, groups, valid):
+    """Advantages, successes and group numbers (N,), and the sizes of groups (P,)."""
+    a = _numpy(advantages)
+    s = np.zeros(a.shape) if success is None else _numpy(success)
+    if a.shape != s.shape:
+        raise ValueError(f"advantages have shape {a.shape} and success {s.shape}")
+    if groups is None:
+        if a.ndim != 2:
+            raise ValueError(
+                f"advantages have shape {a.shape}: give (B, G), or their groups, too"
+            )
+        groups = np.arange(a.size) // max(1, a.shape[1])
+    a, s, member = a.ravel(), s.ravel(), numbered(groups)
+    if member.shape != a.shape:
+        raise ValueError(f"{len(member)} labels for {len(a)} advantages: give as many")
+    if valid is not None:
+        keep = _numpy(valid).astype(bool).ravel()
+        a, s, member = a[keep], s[keep], member[keep]
+    member = np.unique(member, return_inverse=True)[1]
+    return a, s, member, np.bincount(member)
+
+
+def _numpy(x) -> np.ndarray:
+    if hasattr(x, "detach"):
+        x = x.detach().cpu().double().numpy()
+    return np.asarray(x, dtype=float)

@@ -1,0 +1,51 @@
+"""omega smoothed over batches, for trainers whose batches hold few prompts.
+
+A-GRAE (arXiv 2602.05548) takes omega, the mean success of a batch, as the state of the
+policy. The paper's batches have 1024 prompts; a batch of one group has the group's own
+success rate, and what is to compare prompts then compares a prompt with itself.
+"""
+
+
+class SmoothedOmega:
+    """The mean success of all batches so far, older batches counting less.
+
+        advantages(rewards, "agrae", omega=SmoothedOmega(0.98))
+
+    Each call enters a batch and returns the mean: batch n counts decay^(N-n) times its
+    rollouts, so that the memory is about 1 / (1 - decay) batches, 50 by default. Every
+    rollout weighs alike, so the first batch has its own mean. One object belongs to one
+    training run; `state_dict` and `load_state_dict` take it through a checkpoint.
+    Raises ValueError unless 0 <= decay < 1.
+    """
+
+    def __init__(self, decay: float = 0.98):
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay = {decay} is no decay: use 0 <= decay < 1")
+        self.decay = decay
+        self.successes, self.rollouts = 0.0, 0.0
+
+    def __call__(self, success) -> float:
+        """Enter successes, 0 and 1, of any shape; the mean so far, in [0, 1]."""
+        total, count = float(success.sum()), float(success.reshape(-1).shape[0])
+        if not 0 <= total <= count or not count:
+            raise ValueError(f"{total} of {count} rollouts succeed: give 0 and 1")
+        self.successes = self.decay * self.successes + total
+        self.rollouts = self.decay * self.rollouts + count
+        return self.value
+
+    @property
+    def value(self) -> float | None:
+        """The mean so far, None before the first batch."""
+        if not self.rollouts:
+            return None
+        return min(1.0, self.successes / self.rollouts)
+
+    def __repr__(self) -> str:
+        return f"SmoothedOmega(decay={self.decay})"
+
+    def state_dict(self) -> dict:
+        return {"successes": self.successes, "rollouts": self.rollouts}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.successes = float(state["successes"])
+        self.rollouts = float(state["rollouts"])

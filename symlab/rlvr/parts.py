@@ -1,0 +1,269 @@
+"""The parts of an advantage: a baseline with its scale, a difficulty, a sign.
+
+    base_of(r, "grpo", "trl")         (r - mean) / std of the group
+    refocused(a, p, q, omega)         weighs groups by their success rates: DDAS
+    positives(a, factor)              scales the positive advantages: ASS
+
+and what they stand on: which rollouts succeed (`successes`), and the mean success of
+the batch (`batch_omega`). Arrays are (B, G) in floats, B prompts by G rollouts.
+"""
+
+import math
+import warnings
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+
+from symlab.rlvr.arrays import floating, like, namespace
+
+STD = {  # name: (what G is lessened by, what is added to the std)
+    "population": (0, 0.0),  # the paper
+    "verl": (1, 1e-6),
+    "trl": (1, 1e-4),
+}
+BASES = ("grpo", "dapo", "dr_grpo")
+FEW_GROUPS = 16  # a batch of fewer has no mean success that is not its own groups'
+SINGLE, DOUBLE = 8 * 2.0**-23, 1e-11  # what a float32, float64 sum of size 1 errs less
+DRIFT = 2e-7  # |sum| / sum | | of centred rewards that is put right
+
+
+# --- which rollouts succeed ----------------------------------------------------------
+
+
+def successes(rewards, success, rule: str):
+    """1.0 where a rollout succeeds and 0.0 elsewhere, of the shape of the rewards.
+
+    success: None, for rewards that are 0 and 1 up to rounding; a number, the least
+    reward of a success; a function of the rewards; or what such a function returns,
+    booleans of the shape of the rewards. Raises ValueError if that leaves a rollout
+    undecided.
+    """
+    if success is None:
+        return _binary(rewards, rule)
+    if isinstance(success, Real) and not isinstance(success, (bool, np.bool_)):
+        if not math.isfinite(success):
+            raise ValueError(f"success = {success} is no threshold: use a number")
+        least = success - _tolerance(rewards) * max(1.0, abs(success))
+        return like(rewards >= least, rewards)
+    found = success(rewards) if callable(success) else success
+    found, _ = floating(found)
+    if tuple(found.shape) != tuple(rewards.shape):
+        raise ValueError(
+            f"success has shape {tuple(found.shape)} and rewards "
+            f"{tuple(rewards.shape)}: give one truth value to a rollout"
+        )
+    if not ((found == 0) | (found == 1)).all():
+        raise ValueError("success has values other than true and false: compare them")
+    return like(found, rewards)
+
+
+def _binary(r, rule: str):
+    near = _tolerance(r)
+    others = (abs(r) > near) & (abs(r - 1) > near)
+    if others.any():
+        value = float(r[others][0])
+        shown = f"{value:.9g}"
+        raise ValueError(
+            f"{rule} needs rewards 0 and 1, and {int(others.sum())} are others, such "
+            f"as {repr(value) if shown in ('0', '1') else shown}: give success=, the "
+            "least reward of a success or a function of the rewards"
+        )
+    return like(r > 0.5, r)
+
+
+# --- the mean success of the batch ---------------------------------------------------
+
+
+def batch_omega(omega, success, groups: int, shape: tuple = ()):
+    """The mean success of the batch, as a float or as given for each prompt.
+
+    omega: None, for the mean of `success`, with a warning if the batch has fewer than
+    16 groups; a number; an array of `shape`; or a function of `success`, such as
+    `SmoothedOmega`. Raises ValueError for numbers that are no mean of 0 and 1.
+    """
+    if omega is None:
+        if groups < FEW_GROUPS:
+            warn_of_few_groups(groups)
+        return like(success.mean(), success)
+    if callable(omega):
+        omega = omega(success)
+    omega = like(omega, success)
+    if tuple(omega.shape) not in ((), shape):
+        accepted = f" or one of each prompt, {shape}" if shape else ""
+        raise ValueError(
+            f"omega has shape {tuple(omega.shape)}: give a number{accepted}"
+        )
+    if not ((omega >= 0) & (omega <= 1)).all():
+        raise ValueError(f"omega = {omega} is no mean of rewards 0 and 1: use [0, 1]")
+    return omega
+
+
+def warn_of_few_groups(groups: int) -> None:
+    warnings.warn(
+        f"omega is the mean success of {groups} groups, so that it follows single "
+        "groups: give batches of 16 groups or more, or omega=SmoothedOmega()",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+# --- baseline and scale --------------------------------------------------------------
+
+
+class Batch(NamedTuple):
+    """Statistics of the rewards of a whole batch; stds are the population's."""
+
+    mean: float
+    std: float
+    std_within: float
+    """Of rewards less the means of their groups."""
+
+
+def batch_of(r) -> Batch:
+    """The statistics of a batch of rewards (B, G)."""
+    return Batch(*(float(x) for x in (r.mean(), spread(r), spread(centred(r)))))
+
+
+def spread(x):
+    """The population's standard deviation, 0 for numbers that are equal to rounding."""
+    x = centred(x.reshape(1, -1))
+    return ((x * x).mean()) ** 0.5
+
+
+def base_of(r, base: str, std: str):
+    """(r - mean) / std of the group, or r - mean for the base dr_grpo."""
+    if base not in BASES:
+        raise ValueError(f"unknown base {base!r}: use {', '.join(BASES)}")
+    if std not in STD:
+        raise ValueError(f"unknown std {std!r}: use {', '.join(STD)}")
+    return centred(r) if base == "dr_grpo" else standardised(r, *STD[std])
+
+
+def centred(r):
+    """r - mean, exactly 0 in groups whose rewards are equal up to rounding.
+
+    Equal up to rounding: the largest and the least differ by less than sums of terms of
+    size 1, or of the size of the rewards, are wrong by: 1e-6 of it in float32, 1e-11 in
+    float64. The mean is rounded, too; where that leaves a sum, it is taken off.
+    """
+    xp = namespace(r)
+    high, low = xp.amax(r, -1)[:, None], xp.amin(r, -1)[:, None]
+    size = xp.maximum(xp.ones_like(high), xp.maximum(abs(high), abs(low)))
+    x = r - r.mean(-1, keepdims=True)
+    total = x.sum(-1, keepdims=True)
+    drifts = abs(total) > DRIFT * abs(x).sum(-1, keepdims=True)
+    x = xp.where(drifts, x - total / r.shape[-1], x)
+    return xp.where(high - low <= _tolerance(r) * size, 0.0, x)
+
+
+def standardised(r, correction: int = 0, epsilon: float = 0.0):
+    """(r - mean) / std of the group; see STD for the conventions of trainers."""
+    return scaled(centred(r), correction, epsilon)
+
+
+def scaled(x, correction: int = 0, epsilon: float = 0.0):
+    """Centred rewards over their standard deviation."""
+    xp = namespace(x)
+    size = xp.amax(abs(x), -1)[:, None]
+    size = xp.where(size > 0, size, 1.0)
+    y = x / size  # squares of small numbers underflow
+    std = ((y * y).sum(-1, keepdims=True) / (x.shape[-1] - correction)) ** 0.5
+    if epsilon:
+        return x / (size * std + epsilon)
+    return y / xp.where(std > 0, std, 1.0)
+
+
+def _tolerance(r) -> float:
+    """What rounding may add to a number of size 1.
+
+    A float64 array that holds nothing but float32 numbers has their rounding.
+    """
+    if r.dtype.itemsize == 4:
+        return SINGLE
+    single = r.astype(np.float32) if namespace(r) is np else r.float()
+    return SINGLE if (single == r).all() else DOUBLE
+
+
+def leave_one_out(r):
+    """r - mean of the others of the group: G / (G - 1) (r - mean)."""
+    return centred(r) * (r.shape[-1] / (r.shape[-1] - 1))
+
+
+def of_batch(r, batch: Batch):
+    """(r - mean) / std of the batch, 0 in a batch of equal rewards."""
+    return (r - batch.mean) / batch.std if batch.std else 0.0 * r
+
+
+def of_batch_within(r, batch: Batch):
+    """r - mean of the group, over the std of that in the batch."""
+    return centred(r) / (batch.std_within or 1.0)
+
+
+# --- difficulty ----------------------------------------------------------------------
+
+
+def mixed_groups(success, weigh, a):
+    """weigh(a, p, q) in groups with successes and failures, and a in the others.
+
+    p (B, 1) is a group's success rate and q = 1 - p. In groups that have p = 0 or 1 no
+    difficulty is seen, and the paper skips them.
+    """
+    xp = namespace(a)
+    p, q = (x.mean(-1, keepdims=True) for x in (success, 1 - success))
+    mixed = (p > 0) & (q > 0)
+    return xp.where(
+        mixed, weigh(a, xp.where(mixed, p, 0.5), xp.where(mixed, q, 0.5)), a
+    )
+
+
+def towards_hard(a, p, q):
+    """A / sqrt(p): sum |A| falls with the success rate."""
+    return a / p**0.5
+
+
+def towards_easy(a, p, q):
+    """A / sqrt(q): sum |A| rises with the success rate."""
+    return a / q**0.5
+
+
+def refocused(a, p, q, omega):
+    """DDAS: omega/2 A / sqrt(p) + (1 - omega)/2 A / sqrt(q)."""
+    return a * (0.5 * omega / p**0.5 + 0.5 * (1 - omega) / q**0.5)
+
+
+# --- sign ----------------------------------------------------------------------------
+
+
+def positives(a, factor):
+    """The positive advantages times the factor."""
+    return namespace(a).where(a > 0, a * factor, a)
+
+
+def attenuation(omega, alpha: float = 1.0):
+    """ASS: min(1, omega / alpha)."""
+    return namespace(omega).clip(omega / above_zero("alpha", alpha), None, 1.0)
+
+
+def above_zero(name: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} = {value} is no scale: use a number above 0")
+    return value
+
+
+# --- labels of groups ---------------------------------------------------------------
+
+
+def numbered(groups) -> np.ndarray:
+    """(N,) whole numbers, one to each distinct label, which may be of any kind."""
+    labels = groups if hasattr(groups, "dtype") else list(groups)
+    if hasattr(labels, "dtype"):
+        labels = np.asarray(labels)
+        if labels.ndim != 1:
+            raise ValueError(
+                f"groups have shape {labels.shape}: give one label to a rollout"
+            )
+        if labels.dtype.kind != "O":
+            return np.unique(labels, return_inverse=True)[1]
+    known = {}
+    return np.array([known.setdefault(x, len(known)) for x in labels], np.int64)
