@@ -171,9 +171,9 @@ def run(configs: list[Config]) -> list[dict]:
     return lanes.grouped(configs, estimator, train)
 
 
-def train(configs: list[Config]) -> list[dict]:
-    """The rows of lanes; lanes of one estimator are adjacent."""
-    training = Training(configs)
+def train(configs: list[Config], dtype=None) -> list[dict]:
+    """The rows of lanes, in float32 by default; lanes of one estimator are adjacent."""
+    training = Training(configs, dtype)
     steps = configs[0].steps
     when = logged(steps)
     for step in range(steps):

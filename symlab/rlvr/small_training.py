@@ -122,7 +122,7 @@ def collected(c, task, weights: dict, prompts, draws, where) -> dict:
     tokens, logp, entropy = sample(weights, x, u, c.heads, t)
     shown = tokens.cpu().numpy()
     rewards = task.reward(prompts, shown.reshape(b, c.group, t))
-    a = advantages(rewards, c.method).astype(np.float32)
+    a = advantages(rewards, c.method, omega=rewards.mean()).astype(np.float32)
     mask = mask_of(task, shown, where)
     return {
         "prompts": x.repeat_interleave(c.group, 0),
