@@ -4,8 +4,7 @@ An arm has the same name, colour and marker in every figure of its paper. The co
 are those of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
-from symlab.harness import Arm, Paper
-from symlab.harness.claims import Smallest
+from symlab.harness import Arm, Paper, Smallest
 from symlab.harness.plot import BLACK, BLUE, GREEN, ORANGE, PINK, SKY
 
 # --- symmetry of losses --------------------------------------------------------------
