@@ -35,10 +35,10 @@ Expected: 49 distinct neurons at decay 0, 10 at 2e-3, 7 at 5e-3, where copies ar
 to rounding; 6 to 8 in the mean at every width; the control keeps m distinct neurons and
 has the same error. The paper says that decay or noise leads to structure; noise alone
 merges no neurons here, and strong noise keeps apart even those that decay would merge,
-so that the claims on noise are expected to fail. A first run of this design had decay 3e-3, and 10,000 steps in the width study.
-Wide networks had not converged then (one run had 17 distinct neurons of 160, and 12
-after three times the steps), and the growth from width 10 to 160 was 1.67 [1.03, 2.31];
-hence decay 5e-3 and 20,000 steps.
+so that the claims on noise are expected to fail. A first run of this design had decay
+3e-3, and 10,000 steps in the width study. Wide networks had not converged then (one run
+had 17 distinct neurons of 160, and 12 after three times the steps), and the growth from
+width 10 to 160 was 1.67 [1.03, 2.31]; hence decay 5e-3 and 20,000 steps.
 Cost on one core: smoke 3 s, quick 3.5 min, paper 2.5 h (estimated).
 """
 

@@ -564,16 +564,17 @@ CLAIMS = [
         "{arm} keeps its plasticity over successive tasks: the excess loss on the last "
         "five is less than 0.1 above that on the first five (predicting zero costs 1).",
         _of(_change), arm=KEEPERS, below=LEAST.size, kind="equivalence",
-        tests="plasticity",
+        tests="plasticity", place="figure 4, remedies",
+        but={("vanilla",): {"place": "figure 4"}},
         reason=f"{LEAST.reason} A smaller excess is an improvement, so there is no "
         "lower limit."),
     figure_4("remedies_learn",
         "With each of three remedies (static bias, decay to a random point, noise) the "
         "excess loss on the last five of successive tasks is more than 0.1 below that "
         "of the linear model u*v without one (predicting zero costs 1).",
-        tests="plasticity", above=LEAST.size, unit="excess loss",
+        tests="plasticity", place="figure 4, remedies", above=LEAST.size,
         estimate=weakest(*(where().paired(_last, arm=("symmetric", arm))
-                           for arm in REMEDIES)),
+                           for arm in REMEDIES)), unit="excess loss",
         reason=f"{LEAST.reason} The claim excludes a remedy that keeps its plasticity "
         "because it starts badly.", written="after",
         history=((SAME[0], SAME[1].format(0.5, "0.67")),)),
