@@ -142,7 +142,7 @@ def _one(c: Config) -> dict:
 
 
 def build(c: Config, vocabulary: int):
-    """The transformer; with 'offset', its attention is theta + theta_0, theta = 0."""
+    """Return the transformer; with 'offset' its attention is theta + theta_0."""
     from torch.nn.utils import parametrize
 
     from symlab.mirror.syre import Offset
@@ -212,7 +212,7 @@ def _optimizer(c: Config, model):
 
 
 def _loss(model, sequences):
-    """Mean cross-entropy of sequences (B, T+1), nats per character."""
+    """Return the mean cross-entropy of sequences (B, T+1), in nats per character."""
     from torch.nn.functional import cross_entropy
 
     logits = model(sequences[:, :-1])
@@ -232,7 +232,7 @@ def _validation(c: Config, model, text) -> dict:
 
 
 def _measures(c: Config, model) -> dict:
-    """Ranks of the products, mean over heads, spectra, and the price of the factors."""
+    """Return ranks and spectra of the products, and the price of their factors."""
     out, spectra = {}, {"qk": [], "vo": []}
     for block in model.blocks:
         pairs = zip(spectra, block.attention.products(), strict=True)
@@ -255,7 +255,7 @@ def _measures(c: Config, model) -> dict:
 
 
 def ranks(s: np.ndarray) -> dict:
-    """Of singular values s (layers, H, D), each row falling.
+    """Return ranks and a spectrum of singular values s (layers, H, D), sorted.
 
     rank: how many exceed RANK times the layer's largest, over all heads, so that a dead
     head counts as zero; mean over heads and layers. effective: the exponential of the
@@ -290,7 +290,7 @@ RANKS = {
 
 
 def fraction_of_full(df):
-    """rank over full rank of the product that has less"""
+    """rank over full rank, of W_Q^T W_K or W_O W_V, whichever has less"""
     return df[["rank_qk", "rank_vo"]].min(axis=1) / df.full_rank
 
 
@@ -300,7 +300,7 @@ def price(df):
 
 
 def fall(rows, decay: float, *products: str) -> Estimate:
-    """What this decay takes from the rank, by the threshold where it takes less."""
+    """Return how much a decay lowers the rank, at the threshold where it does less."""
     ranks = [RANKS[f"{rank}_{p}"] for rank in ("rank", "rank_strict") for p in products]
     return weakest(*(rows.paired(r, weight_decay=(0.0, decay)) for r in ranks))
 
@@ -344,7 +344,7 @@ def draw_value_output(df, ax):
 
 @figure("fig8", panel="right")
 def draw_spectrum(df, ax):
-    """Singular values of the strongest head; indices beyond 16 for the product."""
+    """Draw the singular values of the head with the largest one."""
     shown, threshold = DECAYS[2], np.log10(RANK)
     arms = [(m, shown, replace(a, label=f"{a.label}, {shown:g}"))
             for m, a in MODELS.items()]  # fmt: skip

@@ -213,7 +213,7 @@ def _soft(configs: list[Config]) -> list[dict]:
 
 
 def _descent(configs: list[Config]) -> list[dict]:
-    """Heavy-ball descent from theta = 0 on theta = v + A^+ (u*w - A v), as in DCS."""
+    """Descend with momentum from theta = 0, theta = v + A^+ (u*w - A v) as in DCS."""
     import torch
 
     from symlab.mirror.dcs import factors
@@ -397,7 +397,7 @@ def critical(y: np.ndarray, lr: float, order: str = "exact") -> float:
 
 
 def _rate(configs: list[Config], chunk: int = 1000) -> list[dict]:
-    """SGD of batch 1 from the unconstrained optimum s = 1, off its mirrors."""
+    """Run SGD of batch 1 from the unconstrained optimum s = 1, off its mirrors."""
     import torch
 
     from symlab.mirror.dcs import factors
@@ -454,7 +454,7 @@ def relative(df):
 
 
 def measured(df):
-    """each learning rate of each seed has one measured critical decay
+    """each learning rate of each seed is one row, with its measured critical decay
 
     It lies between the last decay of the grid at which s lives and the next one. The
     frame holds it beside the roots of the exact and of the second-order exponent.

@@ -413,17 +413,17 @@ WEAK = np.array(RATIOS) < 1  # decays below the signal -h
 
 
 def _miscounted(df):
-    """error in the number of minima along s, at the worst of the decays"""
+    """error in the number of minima, at the weight decay where it is largest"""
     return df.minima.map(lambda n: np.abs(np.array(n) - np.where(WEAK, 2, 1)).max())
 
 
 def _left(df):
-    """distance after the search over that before, at the least of the weak decays"""
+    """final over initial distance from the mirrors, least of the weak decays"""
     return df.distance.map(lambda d: np.array(d)[WEAK].min() / KICK)
 
 
 def _kept(df):
-    """distance after the search over that before, at the worst of the strong decays"""
+    """final over initial distance from the mirrors, most of the strong decays"""
     return df.distance.map(lambda d: np.array(d)[~WEAK].max() / KICK)
 
 

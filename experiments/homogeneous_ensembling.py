@@ -33,11 +33,12 @@ PyTorch's, whose weight_decay is twice the paper's gamma.
 
 Expected: 49 distinct neurons at decay 0, 10 at 2e-3, 7 at 5e-3, where copies are equal
 to rounding; 6 to 8 in the mean at every width; the control keeps m distinct neurons and
-has the same error. Strong noise does not merge neurons: it keeps them apart even under
-decay. A first run of this design had decay 3e-3, and 10,000 steps in the width study.
-Wide networks had not converged then (one run had 17 distinct neurons of 160, and 12
-after three times the steps), and the growth from width 10 to 160 was 1.67 [1.03, 2.31];
-hence decay 5e-3 and 20,000 steps.
+has the same error. The paper says that decay or noise leads to structure; noise alone
+merges no neurons here, and strong noise keeps apart even those that decay would merge,
+so that the claims on noise are expected to fail. A first run of this design had decay
+3e-3, and 10,000 steps in the width study. Wide networks had not converged then (one run
+had 17 distinct neurons of 160, and 12 after three times the steps), and the growth from
+width 10 to 160 was 1.67 [1.03, 2.31]; hence decay 5e-3 and 20,000 steps.
 Cost on one core: smoke 3 s, quick 3.5 min, paper 2.5 h (estimated).
 """
 
@@ -139,7 +140,7 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def teacher(c: Config) -> np.ndarray:
-    """The teacher (K, D+1): rows (w_k, a_k), balanced as |w_k| = |a_k| = sqrt D."""
+    """Return the teacher (K, D+1): rows (w_k, a_k) with |w_k| = |a_k| = sqrt D."""
     draws = rng.stream(c.seed, "teacher")
     w = draws.normal(size=(c.teacher, c.inputs))
     a = draws.choice([-1.0, 1.0], size=(c.teacher, 1))
@@ -148,24 +149,24 @@ def teacher(c: Config) -> np.ndarray:
 
 
 def predict(neurons: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(1/m) sum_i a_i tanh(w_i.x) of neurons (m, D+1) at x (N, D)."""
+    """Return (1/m) sum_i a_i tanh(w_i.x) of neurons (m, D+1) at x (N, D)."""
     return np.tanh(x @ neurons[:, :-1].T) @ neurons[:, -1] / len(neurons)
 
 
 def inputs(c: Config) -> tuple[np.ndarray, np.ndarray]:
-    """x (samples, D) of training and x (N_TEST, D) of test."""
+    """Return the inputs (samples, D) of training and (N_TEST, D) of test."""
     x = rng.stream(c.seed, "inputs").normal(size=(c.samples + N_TEST, c.inputs))
     return x[: c.samples], x[c.samples :]
 
 
 def labels(c: Config) -> np.ndarray:
-    """Training labels (samples,), with their fixed noise."""
+    """Return the training labels (samples,), with their fixed noise."""
     eps = rng.stream(c.seed, "noise").normal(size=c.samples)
     return predict(teacher(c), inputs(c)[0]) + c.noise * eps
 
 
 def start(c: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Initial theta and static bias theta_0, each (D+1, m)."""
+    """Return the initial theta and the static bias theta_0, each (D+1, m)."""
     shape = (c.inputs + 1, c.width)
     theta = rng.stream(c.seed, "init").normal(size=shape)
     theta[:-1] /= np.sqrt(c.inputs)
@@ -173,7 +174,7 @@ def start(c: Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gradient(theta, x, y):
-    """m d/d theta of (1/2) MSE: theta (L, D+1, m), x (L, N, D), y (L, N, 1)."""
+    """Return m times the gradient of (1/2) MSE at theta (L, D+1, m)."""
     import torch
 
     w, a = theta[:, :-1], theta[:, -1:]
@@ -185,7 +186,7 @@ def gradient(theta, x, y):
 
 
 def _train(configs: list[Config], chunk: int = 500):
-    """Neurons at which the loss is taken, (L, m, D+1), after SGD on each lane.
+    """Return the neurons at which the loss is taken, (L, m, D+1), after SGD.
 
     theta here is the weight that the network uses, so decay pulls it to theta_0. All is
     in float64, so that a run is the same up to rounding, alone or in a batch.
@@ -251,7 +252,7 @@ def _row(c: Config, neurons: np.ndarray, diverged_at: int) -> dict:
 
 
 def _plane(c: Config, neurons: np.ndarray) -> np.ndarray:
-    """Incoming weights in the main plane of the teacher's, (m, 2), with a > 0.
+    """Return incoming weights (m, 2) in the main plane of the teacher's, with a > 0.
 
     The plane is that of the teacher's first two principal directions. A neuron with
     a < 0 is shown as its equal with (-w, -a).
@@ -264,20 +265,20 @@ def _plane(c: Config, neurons: np.ndarray) -> np.ndarray:
 
 
 def alive(neurons: np.ndarray) -> np.ndarray:
-    """(m,) booleans: norm above LIVE of the largest."""
+    """Return which neurons (m,) have a norm above LIVE times the largest."""
     norm = np.linalg.norm(neurons, axis=1)
     return norm > LIVE * norm.max()
 
 
 def distances(neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances up to the sign, (m, m), and the sign with which they are nearer."""
+    """Return distances up to the sign, (m, m), and the sign of the smaller one."""
     minus = np.linalg.norm(neurons[:, None] - neurons, axis=-1)
     plus = np.linalg.norm(neurons[:, None] + neurons, axis=-1)
     return np.minimum(minus, plus), np.where(plus < minus, -1, 1)
 
 
 def distinct(neurons: np.ndarray, within: float) -> int:
-    """Clusters of live neurons by average linkage, plus one if any is dead."""
+    """Return the number of clusters of live neurons, plus one if any neuron is dead."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
@@ -292,7 +293,7 @@ def distinct(neurons: np.ndarray, within: float) -> int:
 
 
 def mirror_distances(neurons: np.ndarray) -> np.ndarray:
-    """|O^T theta| of each live neuron's nearest mirror, relative to its norm, (live,).
+    """Return each live neuron's distance to its nearest mirror over its norm, (live,).
 
     The mirrors are those of n = (e_i -+ e_j)/sqrt 2: two neurons exchange places, with
     their signs as they are or changed, which is a symmetry because tanh is odd.
@@ -365,7 +366,7 @@ def draw_width(df, ax):
 
 
 def _neurons(ax, df, rows):
-    """The first seed's neurons; the area of a mark is the number of copies there."""
+    """Draw the first seed's neurons; a mark's area is the number of copies there."""
     arm, at = ARMS[rows], rows.where(study="decay", weight_decay=(0.0, DECAY))
     incoming = at.where(seed=df.seed.min())(df).incoming.iloc[0]
     w = np.round(np.reshape(incoming, (-1, 2)), 2)
@@ -377,7 +378,7 @@ def _neurons(ax, df, rows):
 
 @figure("fig9", panel="right")
 def draw_neurons(df, ax):
-    """Main plane of the teacher's incoming weights, of neurons with a > 0."""
+    """Draw incoming weights in the main plane of the teacher's, with a > 0."""
     for rows in (SYMMETRIC, BIASED):
         _neurons(ax, df, rows)
     c = Config(seed=int(df.seed.min()))
@@ -427,7 +428,7 @@ STRICTER = named("distinct - distinct_loose", "distinct neurons at 1 % minus at 
 
 
 def _growth(rows) -> Estimate:
-    """Distinct neurons at the largest width over those at the least, by seed."""
+    """Return the ratio of distinct neurons at the largest width and at the least."""
     rows = rows.where(study="width")
     return Estimate(
         lambda df: rows.ratio(DISTINCT, width=(rows(df).width.max(), WIDTHS[0]))(df),

@@ -151,12 +151,12 @@ def run(configs: list[Config], chunk: int = 250) -> list[dict]:
 
 
 def teacher(seed: int, c: Config) -> np.ndarray:
-    """The teachers of all tasks, (tasks, D)."""
+    """Return the teachers of all tasks, (tasks, D)."""
     return rng.stream(seed, "teacher").normal(size=(c.tasks, c.dim)) / np.sqrt(c.dim)
 
 
 def start(configs: list[Config]) -> np.ndarray:
-    """Initial u and v, and the point they decay to: (2, 2, L, D)."""
+    """Return the initial u and v, and the point they decay to: (2, 2, L, D)."""
     out = []
     for c in configs:
         size = (2, c.dim)
@@ -168,7 +168,7 @@ def start(configs: list[Config]) -> np.ndarray:
 
 
 def effective_rank(sigma: np.ndarray) -> np.ndarray:
-    """exp of the entropy of sigma/sum(sigma) over the last axis, 0 where all are zero.
+    """Return exp of the entropy of sigma/sum(sigma) over the last axis; 0 if all are 0.
 
     Roy and Vetterli 2007, for singular values sigma >= 0.
     """
@@ -178,7 +178,7 @@ def effective_rank(sigma: np.ndarray) -> np.ndarray:
 
 
 def _samples(streams, truth, n: int, noise: float):
-    """x (n, S, D) and y (n, S, 1) of n steps, drawn once for each seed."""
+    """Return x (n, S, D) and y (n, S, 1) of n steps, drawn once for each seed."""
     import torch
 
     d = truth.shape[-1]
@@ -193,7 +193,7 @@ def _samples(streams, truth, n: int, noise: float):
 
 
 def _columns(configs, which):
-    """2 lr and lr*wd of each lane (L, 1), and its seed's index (L,)."""
+    """Return 2 lr and lr*wd of each lane, (L, 1), and the index of its seed, (L,)."""
     import torch
 
     lr, decay = (lanes.column(configs, f) for f in ("lr", "weight_decay"))
@@ -224,11 +224,11 @@ class _Plain:
         return self.w.double().numpy()
 
     def gains(self):
-        """Ones (L, D): the features x of this model never change."""
+        """Return ones (L, D): the features x of this model never change."""
         return np.ones(self.w.shape)
 
     def log_distances(self):
-        """Median of log |w|, the distance to zero, which is no mirror of this model."""
+        """Return the median of log |w|; zero is no mirror of this model."""
         return np.median(np.log(np.maximum(np.abs(self.weights()), TINY)), -1)
 
 
@@ -275,7 +275,7 @@ class _Product:
                 pq.index_add_(1, kicked, kicks[t])
 
     def _kicks(self, n: int):
-        """What n steps add to p and q of the kicked lanes, (n, 2, K, D)."""
+        """Return what n steps add to p and q of the lanes with noise, (n, 2, K, D)."""
         import torch
 
         if not self.streams:
@@ -290,11 +290,11 @@ class _Product:
         return p**2 - q**2
 
     def gains(self):
-        """|u| (L, D): the features u*x have these singular values, for x ~ N(0, I)."""
+        """Return |u| (L, D), the singular values of the features u*x."""
         return np.abs(self.pq.double().numpy().sum(0))
 
     def log_distances(self):
-        """Median of log |u+v| and log |u-v|, the distances to the mirrors.
+        """Return the median of log |u+v| and log |u-v|, the distances to the mirrors.
 
         The median, because some of them underflow long before the typical one does.
         """
@@ -303,12 +303,12 @@ class _Product:
 
 
 def _turn(uv: np.ndarray) -> np.ndarray:
-    """(u, v) to (p, q) along the first axis."""
+    """Return (p, q) of (u, v), along the first axis."""
     return np.stack([uv[0] + uv[1], uv[0] - uv[1]]) / 2
 
 
 def bits(stream, n: int, d: int) -> np.ndarray:
-    """(2, n, D) random bits as int8: far cheaper than normal numbers."""
+    """Return (2, n, D) random bits as int8, far cheaper than normal numbers."""
     octets = 4 * -(-2 * d // 32)  # per step; a stream gives out whole words
     drawn = np.frombuffer(stream.bytes(n * octets), np.uint8).reshape(n, octets)
     out = np.unpackbits(drawn, axis=1, count=2 * d).astype(np.int8)
@@ -320,7 +320,7 @@ def bits(stream, n: int, d: int) -> np.ndarray:
 
 @cache
 def exponent(c: Config, nodes: int = 80) -> float:
-    """Lyapunov exponent per step of the distance to either mirror once u*v is zero.
+    """Return the Lyapunov exponent per step of the distance to a mirror near u*v = 0.
 
     E log|1 - lr*wd + 2 lr y x_i| over a random teacher: y = w*_i x_i + rho, where rho
     is the rest of the label. Given x_i, y is Gaussian up to O(1/d), by which a sum of
@@ -336,7 +336,7 @@ def exponent(c: Config, nodes: int = 80) -> float:
 
 
 def lms(c: Config) -> np.ndarray:
-    """Mean excess loss of vanilla at the end of each task (tasks,), exact in lr.
+    """Return the mean excess loss of vanilla after each task, (tasks,), exact in lr.
 
     With a = 2 lr, k = lr*wd, error e = w - w* and m = E e.w*, |w*|^2 = 1 in the mean:
         m'       = (1 - k - a) m - k
@@ -362,7 +362,7 @@ def lms(c: Config) -> np.ndarray:
 
 
 def _config(df) -> Config:
-    """The config of one arm's rows, up to its seed."""
+    """Return the config of the first of one arm's rows."""
     return Config(**{f: df[f].iloc[0] for f in Config.__dataclass_fields__})
 
 
@@ -387,7 +387,7 @@ def _zeros(df):
 
 
 def _window(c: Config) -> tuple[int, int]:
-    """Tasks between which the fall is measured: collapsed, and far from underflow."""
+    """Return the tasks between which the fall is measured, far from underflow."""
     return max(1, 2 * c.tasks // 5), max(2, 4 * c.tasks // 5)
 
 
@@ -409,14 +409,14 @@ PREDICTORS = {"log_distance": -1, "zero_fraction": 1, "effective_rank": -1}
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation with middle ranks for ties; 0 where one does not vary."""
+    """Return Spearman's rank correlation; 0 where one of both does not vary."""
     a, b = (r - r.mean() for r in map(rankdata, (a, b)))
     size = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / size) if size else 0.0
 
 
 def foresight(df, measure: str) -> pd.Series:
-    """How well a measure at the end of a task ranks the excess at the end of the next.
+    """Return how well a measure after a task ranks the excess loss after the next one.
 
     One number per seed, 1 is perfect: Spearman's correlation over all tasks of all arms
     of u*v (the vanilla model has no mirror), with the sign that a useful measure has.
@@ -442,7 +442,7 @@ LOOK = {
 
 
 def _curves(df, ax, column: str, scale: float = 1.0):
-    """Each arm against the task, with markers where no other arm has them."""
+    """Draw each arm against the task, with markers where no other arm has them."""
     for i, (arm, look) in enumerate(LOOK.items()):
         if len(rows := df[df.arm == arm]):
             tasks = range(1, rows.tasks.iloc[0] + 1)
@@ -467,7 +467,7 @@ def draw(df, ax):
 
 @figure("fig4", panel="right")
 def draw_ends(df, ax):
-    """Excess loss of the first and the last tasks, arm by arm."""
+    """Draw the excess loss of the first and the last tasks, arm by arm."""
     for place, (arm, look) in enumerate(LOOK.items()):
         ends = [where(arm=arm).mean(end)(df) for end in (_first, _last)]
         at = [place - 0.16, place + 0.16]
@@ -519,7 +519,7 @@ def _foresight(df):
 
 
 def _advantage(measure: str) -> Estimate:
-    """By how much the distance ranks the next task's excess better than `measure`."""
+    """Return by how much the distance ranks the next excess better than `measure`."""
     return Estimate(
         lambda df: stats.mean(foresight(df, "log_distance") - foresight(df, measure)),
         "mean over seeds of the rank correlation with the excess loss of the next task "
@@ -564,16 +564,17 @@ CLAIMS = [
         "{arm} keeps its plasticity over successive tasks: the excess loss on the last "
         "five is less than 0.1 above that on the first five (predicting zero costs 1).",
         _of(_change), arm=KEEPERS, below=LEAST.size, kind="equivalence",
-        tests="plasticity",
+        tests="plasticity", place="figure 4, remedies",
+        but={("vanilla",): {"place": "figure 4"}},
         reason=f"{LEAST.reason} A smaller excess is an improvement, so there is no "
         "lower limit."),
     figure_4("remedies_learn",
         "With each of three remedies (static bias, decay to a random point, noise) the "
         "excess loss on the last five of successive tasks is more than 0.1 below that "
         "of the linear model u*v without one (predicting zero costs 1).",
-        tests="plasticity", above=LEAST.size, unit="excess loss",
+        tests="plasticity", place="figure 4, remedies", above=LEAST.size,
         estimate=weakest(*(where().paired(_last, arm=("symmetric", arm))
-                           for arm in REMEDIES)),
+                           for arm in REMEDIES)), unit="excess loss",
         reason=f"{LEAST.reason} The claim excludes a remedy that keeps its plasticity "
         "because it starts badly.", written="after",
         history=((SAME[0], SAME[1].format(0.5, "0.67")),)),

@@ -100,7 +100,7 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _start(configs: list[Config]):
-    """Teacher, u and v of each lane, (L, D) in float64; equal for equal seeds."""
+    """Return seeds, each lane's seed, teachers (S, D), and u, v (L, D), in float64."""
     seeds, which = lanes.shared(configs)
     d = configs[0].dim
     teacher = np.stack([rng.stream(s, "teacher").normal(size=d) for s in seeds])
@@ -148,7 +148,7 @@ def _online(configs: list[Config], chunk: int = 500) -> list[dict]:
 
 
 def _row(c: Config, w, mse: float, teacher, diverged_at: int) -> dict:
-    """Measured and predicted zero fractions of one lane."""
+    """Return the measured and the predicted fractions of zero weights of one lane."""
     exact = second_order = 0.0
     if c.model == "product" and diverged_at < 0:
         critical = critical_teacher(c.lr, float(mse))
@@ -166,7 +166,7 @@ def _row(c: Config, w, mse: float, teacher, diverged_at: int) -> dict:
 
 
 class _ProductStep:
-    """u, v (L, D) and one SGD step on (u*v.x - y)^2, by hand and in place."""
+    """SGD steps on (u*v.x - y)^2 of all lanes, in place; u and v are (L, D)."""
 
     def __init__(self, configs, u, v):
         import torch
@@ -191,7 +191,7 @@ class _ProductStep:
 
 
 class _PlainStep:
-    """w (L, D) and one SGD step on (w.x - y)^2."""
+    """SGD steps on (w.x - y)^2 of all lanes, in place; w is (L, D)."""
 
     def __init__(self, configs, u, v):
         import torch
@@ -215,7 +215,7 @@ class _PlainStep:
 
 
 def exponent(lr: float, mse: float, teacher: np.ndarray, nodes: int = 80) -> np.ndarray:
-    """Lyapunov exponent per step of u+v near u=v=0, for |w*| = teacher (W,) >= 0.
+    """Return the Lyapunov exponent per step of u+v near u=v=0, for |w*| = teacher (W,).
 
     E log|1 + 2 lr (|w*| x^2 + rho x)| over x ~ N(0, 1) and the rest of the residual,
     rho ~ N(0, mse), by Gauss-Hermite quadrature. Negative: the mirror attracts.
@@ -234,7 +234,7 @@ def _gauss(nodes: int):
 
 
 def critical_teacher(lr: float, mse: float) -> float:
-    """The |w*| below which a coordinate collapses: the root of the exponent."""
+    """Return the |w*| below which a weight falls to zero: the root of the exponent."""
     from scipy.optimize import brentq
 
     def at(w):
@@ -274,7 +274,7 @@ def _full_batch(configs: list[Config]) -> list[dict]:
 
 
 def _descend(configs, gram, target, u, v):
-    """Heavy-ball descent on (1/2) MSE + decay; w and its last change, each (L, D)."""
+    """Descend on (1/2) MSE + decay; return w and its last change, each (L, D)."""
     import torch
 
     lr, decay, beta = (
@@ -296,7 +296,7 @@ def _descend(configs, gram, target, u, v):
 
 
 def _oracle_row(c: Config, w, change, x, y) -> dict:
-    """Distance to scikit-learn's Lasso on the same data; large for the plain model."""
+    """Return how far w is from scikit-learn's Lasso on the same data."""
     from sklearn.linear_model import Lasso
 
     lasso = Lasso(alpha=c.weight_decay, fit_intercept=False, tol=1e-12, max_iter=10**6)

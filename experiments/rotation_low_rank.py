@@ -92,19 +92,19 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def target(c: Config) -> np.ndarray:
-    """M (D, D), float64."""
+    """Return the matrix M (D, D) that is to be factorised, in float64."""
     m = rng.stream(c.seed, "target").normal(size=(c.dim, c.dim))
     return 2 * m / np.sqrt(c.dim)
 
 
 def theory(c: Config, margin: float = 0.0) -> int:
-    """Rank of the minimum under full observation: singular values above the decay."""
+    """Return the rank of the minimum: the singular values of M above the decay."""
     s = np.linalg.svd(target(c), compute_uv=False)
     return int(np.sum(s > c.weight_decay - margin))
 
 
 def resolution(c: Config) -> float:
-    """How far below the decay a singular value must lie to have vanished by the end.
+    """Return how far below the decay a singular value must lie to vanish by the end.
 
     A direction with s = decay - m shrinks in U W as exp(-2 m t) in gradient-flow time
     t = steps*lr/(1-momentum); it must fall to RANK.
@@ -113,7 +113,7 @@ def resolution(c: Config) -> float:
 
 
 def _factors(c: Config):
-    """U and W (D, D) in float32: small and random, or the identity when residual."""
+    """Return the initial factors (D, D): random, or the identity (residual)."""
     import torch
 
     if c.model == "residual":
@@ -124,7 +124,7 @@ def _factors(c: Config):
 
 
 def _noise(c: Config, chunk: int = 200) -> dict:
-    """Minibatch SGD. Samples are rows, as BLAS is several times faster that way."""
+    """Train by minibatch SGD; samples are rows, which is several times faster."""
     import torch
 
     data, d = rng.stream(c.seed, "data"), c.dim
@@ -153,7 +153,7 @@ def _noise(c: Config, chunk: int = 200) -> dict:
 
 
 def _decay(c: Config) -> dict:
-    """Gradient descent under full observation, and its distance to the closed form."""
+    """Descend on |U W - M|^2/2 + decay; compare the end with the closed form."""
     import torch
 
     m64 = target(c)
@@ -177,7 +177,7 @@ def _decay(c: Config) -> dict:
 
 
 def _row(c: Config, a, b) -> dict:
-    """Ranks of the product a b, or the note that it diverged."""
+    """Return the ranks and the spectrum of the product a b, or where it diverged."""
     product = (a.double() @ b.double()).numpy()
     diverged = not np.isfinite(product).all()
     s = np.zeros(c.dim) if diverged else np.linalg.svd(product, compute_uv=False)
@@ -230,7 +230,7 @@ def draw_decay(df, ax):
 
 
 def _miscounted(df):
-    """count of singular values that wrongly count or wrongly do not"""
+    """number of singular values that are missing above the decay or left below it"""
     short = (df.soft_threshold_rank - df["rank"]).clip(lower=0)
     return short + (df["rank"] - df.slow_rank).clip(lower=0)
 

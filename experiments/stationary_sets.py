@@ -101,7 +101,7 @@ def sweep(scale: str) -> list[Config]:
 
 
 def loss_of(kind: str, theta, sample=1.0):
-    """The loss of theta (..., 2), numpy or torch; `sample`: y or a scale."""
+    """Return the loss of theta (..., 2), numpy or torch; `sample` is y or a scale."""
     if kind == "product":
         return (theta[..., 0] * theta[..., 1] - sample) ** 2
     square = theta[..., 0] ** 2 + theta[..., 1] ** 2
@@ -109,7 +109,7 @@ def loss_of(kind: str, theta, sample=1.0):
 
 
 def gradient(kind: str, theta, sample=1.0):
-    """The gradient (..., 2) that the steps take; `sample` (...)."""
+    """Return the gradient (..., 2) of a sample's loss at theta (..., 2)."""
     x, y = theta[..., 0], theta[..., 1]
     if kind == "product":
         g = 2 * (x * y - sample)
@@ -119,12 +119,12 @@ def gradient(kind: str, theta, sample=1.0):
 
 
 def minimum(kind: str, gamma):
-    """u w of the product, |t|^2 of the ring, at the minimum of l + gamma |theta|^2."""
+    """Return u w (product) or |t|^2 (ring) at the minimum of l + gamma |theta|^2."""
     return np.maximum(0, 1 - gamma) / (1 if kind == "product" else 2)
 
 
 def value(kind: str, theta):
-    """u w of the product, |t|^2 of the ring."""
+    """Return u w (product) or |t|^2 (ring) of theta (..., 2)."""
     return theta.prod(-1) if kind == "product" else (theta**2).sum(-1)
 
 
@@ -164,7 +164,7 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def _starts(configs: list[Config]):
-    """theta and the unit normal of its stationary line, each (L, 2)."""
+    """Return theta and the unit normal of its stationary line, each (L, 2)."""
     theta, normal = [], []
     for c in configs:
         draws = rng.stream(c.seed, "start")
@@ -214,7 +214,7 @@ GD = Arm("gradient descent", plot.ORANGE, "s")
 
 
 def _field(ax, kind: str, reach: float, levels) -> None:
-    """Contours of the loss and the direction of descent."""
+    """Draw contours of the loss and arrows in the direction of descent."""
     x = np.linspace(-reach, reach, 161)
     loss = loss_of(kind, np.stack(np.meshgrid(x, x), -1))
     style = {"colors": panels.FAINT, "linewidths": 0.6, "linestyles": "-"}
@@ -230,7 +230,7 @@ def _field(ax, kind: str, reach: float, levels) -> None:
 
 
 def _paths(ax, rows, arm: Arm, part: str = "early", **line) -> None:
-    """Paths with a mark at their start, one name for all in the legend."""
+    """Draw paths with a mark at their start, and one entry of the legend for all."""
     style = {"color": arm.color, "lw": 1.0, "zorder": 4} | line
     for i, row in enumerate(rows):
         x, y = np.array(row[f"{part}_x"]), np.array(row[f"{part}_y"])
@@ -241,13 +241,13 @@ def _paths(ax, rows, arm: Arm, part: str = "early", **line) -> None:
 
 
 def _first(df, n: int, **fields) -> list:
-    """The rows of the first n seeds of an arm."""
+    """Return the rows of the first n seeds of an arm."""
     rows = where(**fields)(df).sort_values("seed").head(n)
     return [row for _, row in rows.iterrows()]
 
 
 def _above(ax) -> None:
-    """The legend above a panel that is full."""
+    """Put the legend above the panel, which has no room inside."""
     place = {"bbox_to_anchor": (1.03, 0.99), "borderaxespad": 0.2}
     panels.legend(ax, "lower right", **place)
 
@@ -327,7 +327,7 @@ def draw_deviation(df, ax):
 
 @figure("fig5", panel="mid", row=1)
 def draw_balance(df, ax):
-    """Geometric means over seeds, because the values span many decades."""
+    """Draw geometric means over seeds, because the values span many decades."""
     for noise, arm, label in ((0.0, GD, GD.label), (1.0, PRODUCT, "SGD")):
         rows = where(study="off", noise=noise)(df)
         step = np.linspace(0, rows.steps.iloc[0], MARKS + 1)[::10]
