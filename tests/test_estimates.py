@@ -101,6 +101,12 @@ def test_a_fraction_has_the_exact_binomial_interval(k):
     assert (found.value, found.n) == (k / 16, 16)
 
 
+def test_the_mean_of_outcomes_is_a_fraction():
+    frame = pd.DataFrame({"seed": range(8), "hit": [True] * 8})
+    assert where().mean("hit")(frame) == where().fraction("hit")(frame)
+    assert where().mean("hit")(frame).low < 0.7
+
+
 def test_none_of_sixteen_does_not_decide_a_tenth():
     """A t interval of sixteen equal outcomes has width zero and would."""
     frame = pd.DataFrame({"seed": range(16), "hit": [False] * 16})

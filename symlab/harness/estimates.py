@@ -141,10 +141,22 @@ class Rows:
     # --- one number for each seed, then the mean over seeds
 
     def mean(self, quantity: Quantity) -> Estimate:
-        """Mean over seeds, each seed's runs averaged first."""
-        return self._over_seeds(
+        """Mean over seeds, each seed's runs averaged first.
+
+        The mean of a quantity that is true or false has the interval of a fraction.
+        """
+        found = self._over_seeds(
             f"{name_of(quantity)}", lambda df: by_seed(df, quantity), self.fields
         )
+
+        def compute(df):
+            rows = self(df)
+            true = values(rows, quantity)
+            if true.dtype != bool or self.looked_at_often:
+                return found(df)
+            return stats.fraction(true, rows.seed)
+
+        return replace(found, compute=compute)
 
     def paired(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
         """Mean over seeds of the difference between two values of one field.
