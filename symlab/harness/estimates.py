@@ -14,7 +14,7 @@ relatives therefore reduce each seed to one number first; `worst`, `least` and
 interval each of them has.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from operator import sub, truediv
@@ -35,14 +35,15 @@ class Estimate:
     """A function df -> Interval that prints as a phrase.
 
     arms: the fields whose values it compares, or by which it selects rows; () where it
-    does not say. placebo(df, draw): the same estimate after their labels were shuffled
-    within each seed, by the permutation number `draw`; None where it compares nothing.
+    does not say. placebo(df)(draw): the estimate after the labels of the arms that it
+    compares were permuted within each seed, by the permutation number `draw`; None
+    where it compares none.
     """
 
     compute: Callable[[pd.DataFrame], Interval]
     phrase: str
     arms: tuple[str, ...] = ()
-    placebo: Callable[[pd.DataFrame, int], Interval] | None = None
+    placebo: Callable[[pd.DataFrame], Callable[[int], Interval]] | None = None
 
     def __call__(self, df: pd.DataFrame) -> Interval:
         return self.compute(df)
@@ -56,12 +57,15 @@ class Estimate:
         >>> where().log_ratio("loss", arm=("a", "b")).map(math.exp, "exp of {}")
         """
 
+        def placebo(df):
+            shuffled = self.placebo(df)
+            return lambda draw: shuffled(draw).map(function)
+
         return replace(
             self,
             compute=lambda df: self(df).map(function),
             phrase=phrase.format(self.phrase),
-            placebo=self.placebo
-            and (lambda df, draw: self.placebo(df, draw).map(function)),
+            placebo=self.placebo and placebo,
         )
 
 
@@ -220,15 +224,16 @@ class Rows:
 
     # --- how they are made
 
-    def _over_seeds(self, what: str, reduce, arms, shuffle=None) -> Estimate:
-        interval = stats.anytime if self.looked_at_often else stats.mean
-        placebo = shuffle and (
-            lambda df, draw: interval(reduce(shuffle(self(df), draw)))
-        )
-        phrase = self._where(f"mean over seeds of {what}")
+    def _over_seeds(self, what: str, reduce, arms=(), placebo=None) -> Estimate:
         return Estimate(
-            lambda df: interval(reduce(self(df))), phrase, tuple(arms), placebo
+            lambda df: self._interval(reduce(self(df))),
+            self._where(f"mean over seeds of {what}"),
+            tuple(arms),
+            placebo,
         )
+
+    def _interval(self, sample) -> Interval:
+        return (stats.anytime if self.looked_at_often else stats.mean)(sample)
 
     def _of_two(
         self, quantity, arms: dict, each: str, word: str, join=sub, scale=None
@@ -237,7 +242,8 @@ class Rows:
             raise TypeError(f"give a field with its two values, not {arms}")
         fixed = ["seed", *([each] if each else [])]
 
-        def reduce(df):
+        def table(df):
+            """The quantity: seeds (and values of `each`) down, arms across."""
             sizes = values(df, quantity)
             frame = df.assign(_quantity=scale(sizes) if scale else sizes)
             for field, (a, b) in arms.items():
@@ -251,7 +257,10 @@ class Rows:
                     f"a seed has several runs of one {' and '.join(arms)}: narrow the "
                     "rows down with where(...)"
                 )
-            wide = frame.pivot(index=fixed, columns=list(arms), values="_quantity")
+            return frame.pivot(index=fixed, columns=list(arms), values="_quantity")
+
+        def compared(wide):
+            """One number for each seed."""
             found = wide
             for a, b in arms.values():
                 found = join(found[a], found[b])
@@ -265,11 +274,9 @@ class Rows:
                 )
             return found
 
-        def shuffle(df, draw):
-            """The labels of the arms, permuted within each seed (and value of each)."""
-            for field, ends in arms.items():
-                df = df[df[field].isin(ends)]
-            return shuffled(df, list(arms), fixed, draw)
+        def placebo(df):
+            wide = table(self(df))
+            return lambda draw: self._interval(compared(_shuffled(wide, draw)))
 
         ends = ", ".join(
             f"{field} = {_shown(a)} {word} {field} = {_shown(b)}"
@@ -278,7 +285,7 @@ class Rows:
         ends += f", paired at each {each}" if each else ", paired"
         log = "log of " if scale else ""
         what = f"{log}{name_of(quantity)} ({ends})"
-        return self._over_seeds(what, reduce, arms, shuffle)
+        return self._over_seeds(what, lambda df: compared(table(df)), arms, placebo)
 
     def _extreme(self, quantity, largest: bool) -> Estimate:
         def compute(df):
@@ -325,8 +332,9 @@ def weakest(*estimates: Estimate, above: bool = True) -> Estimate:
     def compute(df):
         return pick([e(df) for e in estimates])
 
-    def placebo(df, draw):
-        return pick([e.placebo(df, draw) for e in estimates])
+    def placebo(df):
+        shuffled = [e.placebo(df) for e in estimates]
+        return lambda draw: pick([s(draw) for s in shuffled])
 
     word, phrases = "smallest" if above else "largest", list(map(str, estimates))
     ends = {phrase.partition(", where ")[2] for phrase in phrases}
@@ -379,25 +387,6 @@ def by_seed(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     return values(df, quantity).groupby(df.seed).mean()
 
 
-def shuffled(
-    df: pd.DataFrame, fields: Sequence[str], within: Sequence[str], draw: int
-) -> pd.DataFrame:
-    """The frame with the labels in `fields` permuted, together, among rows.
-
-    Rows exchange labels only where they agree in all columns `within`. draw: the number
-    of the permutation; the same number is the same permutation of equally many rows.
-    """
-    groups = df.groupby(list(within), sort=False, dropna=False).ngroup().to_numpy()
-    random = np.random.default_rng([draw, len(df)]).random(len(df))
-    here, there = np.argsort(groups, kind="stable"), np.lexsort((random, groups))
-    moved = {}
-    for field in fields:
-        labels = df[field].to_numpy()
-        moved[field] = labels.copy()
-        moved[field][here] = labels[there]
-    return df.assign(**moved)
-
-
 def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     """The quantity of each row."""
     if callable(quantity):
@@ -423,6 +412,19 @@ def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]
 def name_of(quantity: Quantity) -> str:
     """The words for a quantity: its expression, or the docstring of its function."""
     return _described(quantity) if callable(quantity) else quantity
+
+
+def _shuffled(wide: pd.DataFrame, draw: int) -> pd.DataFrame:
+    """The columns permuted, in the same way in all rows of a seed.
+
+    Comparisons over equally many seeds are permuted alike by the same draw, so that
+    arms with a common partner stay dependent.
+    """
+    seeds, codes = np.unique(wide.index.get_level_values("seed"), return_inverse=True)
+    order = np.tile(np.arange(wide.shape[1]), (len(seeds), 1))
+    order = np.random.default_rng([draw, len(seeds)]).permuted(order, axis=1)
+    moved = np.take_along_axis(wide.to_numpy(), order[codes], axis=1)
+    return pd.DataFrame(moved, wide.index, wide.columns)
 
 
 def _described(function: Callable) -> str:

@@ -1,0 +1,216 @@
+"""Would a claim also hold if its arms were shuffled? A placebo audit of the claims.
+
+The labels of the arms are permuted within each seed and the claim is judged again. A
+claim of an effect that holds for shuffled arms as often as for the true ones is no
+evidence that the arms differ: its margin is too wide, or its threshold holds for all of
+them. An equivalence, an identity or a precondition says that arms do not differ, or
+speaks of every run, and is expected to survive.
+
+What is shuffled:
+  an estimate that compares arms (`paired`, `ratio`, `log_ratio`, and `weakest` of them)
+      its arms, within each seed, by its own `Estimate.placebo`;
+  one that selects rows by fields, or names its `arms`
+      these fields, one at a time, among the rows of a seed that agree in the others
+      (in all other fields of the configuration, where it cannot be made otherwise);
+  any other
+      each field of the sweep with several values, one at a time, among the rows of a
+      seed that agree in all other fields of the configuration.
+Of fields that are shuffled one at a time, the one that leaves the claim standing least
+often is in the table.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pandas as pd
+
+from symlab.harness import plan, product
+from symlab.harness.claims import Claim, judge
+from symlab.harness.stats import Interval
+
+DRAWS = 200  # permutations of arms that are compared
+FEWER = 40  # of a field among whole rows, where each draw judges on a whole frame
+SCREEN = 8  # of each such field, to find the one that matters most
+CHANCE = 0.05  # a test of level 95 % holds on shuffled arms at most as often
+
+EXPECTED = "expected to survive"
+NONE = "no evidence that the arms differ"
+FEW = "too few seeds to tell"
+DIFFER = "the arms differ"
+
+
+@dataclass(frozen=True)
+class Placebo:
+    """How often a claim holds on shuffled arms.
+
+    shuffled: the fields, "" where none could be; survives: the share of the draws on
+    which the claim holds; least: the share on which the shuffled arms are the true ones
+    again, or all exchanged, so that no claim about them can survive less often on
+    average; note: why it is unknown.
+    """
+
+    shuffled: str = ""
+    draws: int = 0
+    survives: float = float("nan")
+    least: float = 0.0
+    note: str = ""
+
+
+def audit(plans: Iterable[plan.Plan]) -> pd.DataFrame:
+    """One row for each claim of the experiments: does it survive shuffled arms?
+
+    Columns: experiment, claim, paper, origin, kind, verdict, shuffled, draws, survives,
+    least, finding. Claims of incomplete sweeps are not shuffled.
+    """
+    rows = []
+    for p in plans:
+        done, wanted = product.progress(p)
+        df = p.rows()
+        for claim in p.experiment.claims:
+            if done < wanted:
+                placebo, verdict = Placebo(note="rows are missing"), "undecided"
+            else:
+                judged = judge(p.experiment.name, claim, df)
+                placebo, verdict = shuffle(claim, df, swept(p, df)), judged.verdict
+            rows.append(
+                {
+                    "experiment": p.experiment.name,
+                    "claim": claim.name,
+                    "paper": claim.paper.short if claim.paper else "",
+                    "origin": claim.origin,
+                    "kind": claim.kind,
+                    "verdict": verdict,
+                    "shuffled": placebo.shuffled,
+                    "draws": placebo.draws,
+                    "survives": placebo.survives,
+                    "least": placebo.least,
+                    "finding": finding(claim, verdict, placebo),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def swept(p: plan.Plan, df: pd.DataFrame) -> list[str]:
+    """The fields of the configuration, but for the seed, that have several values."""
+    names = [f.name for f in fields(p.experiment.module.Config)]
+    return [n for n in names if n != "seed" and df[n].nunique(dropna=False) > 1]
+
+
+def finding(claim: Claim, verdict: str, placebo: Placebo) -> str:
+    """What the audit says of the claim, in words."""
+    if np.isnan(placebo.survives):
+        return f"unknown: {placebo.note}"
+    if verdict != "held":
+        return f"does not hold ({verdict})"
+    if claim.kind != "effect":
+        return f"{EXPECTED} ({claim.kind})"
+    if placebo.survives <= CHANCE:
+        return DIFFER
+    few = placebo.least > CHANCE and placebo.survives <= 2 * placebo.least
+    return FEW if few else NONE
+
+
+def shuffle(claim: Claim, df: pd.DataFrame, swept: Sequence[str]) -> Placebo:
+    """Judge a claim on shuffled arms; see the module.
+
+    swept: the fields of the configuration that have several values.
+    """
+    estimate = claim.estimate
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        if getattr(estimate, "placebo", None):
+            return _compared(claim, df)
+        arms = [f for f in getattr(estimate, "arms", ()) if f in swept]
+        found = []
+        for field in arms or swept:
+            for within in (arms, swept) if arms else (swept,):
+                draw = _labels(claim, df, field, [f for f in within if f != field])
+                share = _share(claim, draw, SCREEN) if draw else float("nan")
+                if not np.isnan(share):
+                    found.append((share, field, draw))
+                    break
+        if not found:
+            return Placebo(note=_unknown(claim, arms or swept))
+        _, field, draw = min(found, key=lambda f: f[0])
+        return Placebo(field, FEWER, _share(claim, draw, FEWER))
+
+
+def _compared(claim: Claim, df: pd.DataFrame) -> Placebo:
+    try:
+        draw = claim.estimate.placebo(df)
+        seeds = claim.estimate(df).n
+    except Exception as error:  # one claim must not stop the audit
+        return Placebo(note=f"the estimate could not be made ({error})")
+    arms = " and ".join(claim.estimate.arms)
+    return Placebo(arms, DRAWS, _share(claim, draw, DRAWS), 0.5**seeds)
+
+
+def _labels(
+    claim: Claim, df: pd.DataFrame, field: str, others: Sequence[str]
+) -> Callable[[int], Interval] | None:
+    """draw -> the estimate with one field's labels permuted; None if none can move."""
+    strata = df.groupby(["seed", *others], sort=False, dropna=False)
+    if strata[field].nunique(dropna=False).max() < 2:
+        return None
+    groups, labels = strata.ngroup().to_numpy(), df[field].to_numpy()
+    here = np.argsort(groups, kind="stable")
+
+    def draw(number: int) -> Interval:
+        random = np.random.default_rng(number).random(len(df))
+        moved = labels.copy()
+        moved[here] = labels[np.lexsort((random, groups))]
+        return claim.estimate(df.assign(**{field: moved}))
+
+    return draw
+
+
+def _share(claim: Claim, draw: Callable[[int], Interval], draws: int) -> float:
+    """The share of the draws on which the claim holds; NaN where most cannot be made.
+
+    A draw whose estimate raises counts as one on which the claim does not hold.
+    """
+    held = failed = 0
+    for number in range(draws):
+        try:
+            interval = draw(number)
+            held += interval.low > claim.above and interval.high < claim.below
+        except Exception:  # rows that no longer pair, or a quantity that is gone
+            failed += 1
+        if failed > draws / 2:
+            return float("nan")
+    return held / draws
+
+
+def _unknown(claim: Claim, chosen: Sequence[str]) -> str:
+    if not chosen:
+        return "no field has several values"
+    if not getattr(claim.estimate, "arms", ()):
+        return "the estimate does not say which arms it compares"
+    return f"rows shuffled by {' or '.join(chosen)} are no longer those it compares"
+
+
+def table(found: pd.DataFrame) -> str:
+    """The audit in Markdown: findings counted by kind, then one line for each claim."""
+    short = found.finding.str.partition(":")[0].str.partition(" (")[0]
+    counts = pd.crosstab(short, found.kind)
+    lines = [_line("finding", *counts.columns), _line(*["---"] * (1 + counts.shape[1]))]
+    lines += [_line(name, *row) for name, row in counts.iterrows()]
+    head = ("experiment", "claim", "about", "kind", "verdict")
+    head += ("shuffled", "survives", "finding")
+    lines += ["", _line(*head), _line(*["---"] * len(head))]
+    for row in found.itertuples():
+        about = row.paper if row.origin == "paper" else row.origin
+        share = "" if np.isnan(row.survives) else f"{100 * row.survives:.3g} %"
+        lines.append(
+            _line(
+                row.experiment, f"`{row.claim}`", about, row.kind, row.verdict,
+                row.shuffled, share, row.finding,
+            )
+        )  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _line(*cells) -> str:
+    return f"| {' | '.join(str(c).replace('|', '&#124;') for c in cells)} |"
