@@ -14,6 +14,7 @@ import pytest
 import symlab
 from symlab.harness import (
     Claim,
+    claim_tables,
     contract,
     plan,
     plot,
@@ -100,6 +101,15 @@ def test_pages_under_docs_show_what_is_in_the_reference_rows():
         assert f"`{v.claim.name}`" in shown
     for headline in summary.headlines(verdicts()):
         assert headline.sentence in shown
+
+
+def test_every_claim_of_a_paper_has_its_row_in_the_placebo_audit():
+    table = claim_tables.read(PROJECT, "placebo", "quick")
+    assert table is not None, "make placebo, and commit what it writes"
+    audited = set(zip(table.experiment, table.claim, strict=True))
+    for name in contract.names(PROJECT):
+        for claim in contract.load(PROJECT, name).claims:
+            assert (name, claim.name) in audited, "make placebo"
 
 
 def test_all_claims_at_once_with_every_field_as_a_column(monkeypatch):

@@ -83,9 +83,9 @@ def test_holm_marks_what_its_family_does_not_carry():
         "flips to undecided", "flips to undecided", "stands", "", "stands"
     ]  # fmt: skip
     assert found[0].record()["holm"] == "flips to undecided"
-    other = replace(PAPER, short="B 2025")
-    apart = verdict("w", frame=FRAME.assign(y=weak.interval.value), paper=other)
-    assert summary.corrected([weak, apart])[0].holm == "stands"
+    claim = replace(weak.claim, paper=replace(PAPER, short="B 2025"))
+    apart = [replace(weak, claim=claim)]  # the family of another paper
+    assert [v.holm for v in summary.corrected([weak, *apart])] == ["stands"] * 2
 
 
 @pytest.mark.parametrize(
