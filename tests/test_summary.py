@@ -105,3 +105,16 @@ def test_a_claim_says_when_its_thresholds_were_written(fields, words):
     found = verdict(**fields)
     assert found.claim.registered == words
     assert found.record()["registered"] == words
+
+
+def test_make_claims_counts_and_a_crashing_estimate_fails_it_when_strict(sandbox):
+    sandbox.edit("experiments/line.py", "stats.mean((df.y / df.x)", "stats.mean((df.z)")
+    assert sandbox("run", "line", "--scale", "smoke", "--jobs", 1).returncode == 0
+    done = sandbox("claims", "--scale", "smoke")
+    assert done.returncode == 0, done.stderr
+    assert "ERROR" in done.stdout
+    assert "(AttributeError: " in done.stdout
+    assert "claims of papers\n  none" in done.stdout
+    assert "  ours     0       0          0      1" in done.stdout
+    assert done.stdout.endswith("over all effects of a paper\n  none\n")
+    assert sandbox("claims", "--scale", "smoke", "--strict").returncode == 1
