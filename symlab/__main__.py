@@ -1,8 +1,11 @@
 """The command line that the Makefile calls."""
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +17,7 @@ from symlab.harness import (
     plan,
     product,
     registration,
+    streams,
     summary,
 )
 from symlab.harness import confirm as confirmation
@@ -25,12 +29,29 @@ from symlab.harness.sweep import SCALES
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 as expected, 1 something failed, 2 bad input, 130 stopped."""
+    streams.open_closed()
     options = _parser().parse_args(argv)
     try:
         project = None if options.command is audit else find()
-        return options.command(project, options)
+        status = options.command(project, options)
+        sys.stdout.flush()
+        return status
     except UserError as error:
+        if os.environ.get("SYMLAB_TRACEBACK"):
+            traceback.print_exc()
         print(f"symlab: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        with suppress(OSError):  # it may be the stream that cannot be written
+            print(
+                f"symlab: the output cannot be written ({error.strerror}): finished "
+                "runs are kept",
+                file=sys.stderr,
+                flush=True,
+            )
+        streams.silence()
         return 2
     except KeyboardInterrupt:
         print("symlab: stopped", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The command line on a small project: what runs, what does not, what survives."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import time
 import pandas as pd
 import pytest
 
+from symlab.harness import contract, plan, pool
+from symlab.harness.errors import UserError
+from symlab.harness.project import Project
 from tests.conftest import SIMPLE
 
 RESULTS = ["key", "x", "seed", "y", "status"]
@@ -292,6 +296,9 @@ def test_two_sweeps_at_once_leave_each_run_once(sandbox):
         (["run", "line", "--backend", "threading"], "use loky, dask, ray"),
         (["run", "line", "--only", "seed"], "is no condition"),
         (["run", "line", "--device", "tpu"], "use cpu or cuda"),
+        (["run", "line", "--seed0", str(2**70)], "'seed' holds an int outside"),
+        (["status", "--seed0", str(2**70)], "'seed' holds an int outside"),
+        (["run", "line", "--seed0", "2**70"], "invalid int value: '2**70'"),
         (["whence", "figures/none.pdf"], "there is no file"),
         (["whence", "deep.py"], "says nothing of its origin"),
     ],
@@ -327,6 +334,132 @@ def test_bad_experiment_files_get_one_sentence(sandbox, old, new, message):
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("LANEZ = 5", "LANES"),
+        ("STATICS = ('x',)", "STATIC"),
+        ("DEVICE: tuple = ('cpu', 'cuda')", "DEVICES"),
+        ("MAYBE_NAN = ('y',)", "MAY_BE_NAN"),
+        ("Datas = ('x.csv',)", "DATA"),
+    ],
+)
+def test_a_misspelt_name_of_the_contract_is_said(sandbox, line, meant):
+    sandbox.edit("experiments/line.py", "LANES = 4", line)
+    project, name = Project(sandbox.root), line.split()[0].strip(":")
+    with pytest.raises(UserError, match=f"line 6: nothing reads {name}: write {meant}"):
+        contract.load(project, "line")
+    text = (sandbox.root / "experiments" / "line.py").read_text()
+    sandbox.write("experiments/line.py", f"{text}\n\nOTHER = {name}\n")  # it is read
+    assert contract.load(project, "line").lanes == 1
+
+
+def test_a_mistake_at_import_is_reported_where_it_is(sandbox):
+    sandbox.edit("experiments/line.py", 'reason="noise of 1 %", ', "")
+    done = sandbox("run", "line")
+    assert done.returncode == 2
+    assert "line.py line 35: ValueError: claim 'slope' needs `reason`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_in_draw_is_reported_where_it_is(sandbox):
+    sandbox.edit("experiments/line.py", '"x", "y", label', '"x", "z", label')
+    done = sandbox("fig", "line")
+    assert done.returncode == 2
+    assert "line cannot be drawn: line.py line 28: ValueError: Could" in done.stderr
+    assert done.stderr.count("cannot be drawn") == 1
+    assert "Traceback" not in done.stderr
+    assert len(sandbox.rows()) == 12
+    assert "Traceback" in sandbox("fig", "line", SYMLAB_TRACEBACK="1").stderr
+
+
+def test_fresh_runs_that_are_run_again_are_not_called_missing(sandbox):
+    sandbox("run", "line")
+    said = sandbox("run", "line", "--fresh", "--dry-run").stdout
+    assert "line (quick): 12 fresh (run again)\n" in said
+    assert "to run: 12," in said
+
+
+def test_rows_are_made_once_and_anew_when_the_file_changed(sandbox):
+    sandbox("run", "line")
+    made = plan.make(Project(sandbox.root), "line", "quick")
+    first = made.rows()
+    first["extra"], first["y"] = 1, 0.0
+    again = made.rows()
+    assert "extra" not in again
+    assert (again.y != 0).all(), "what one caller changes, another sees"
+    (row,) = made.store.read().slice(0, 1).to_pylist()
+    made.store.write_part([row | {"y": 9.0}], {})
+    assert made.rows().set_index("key").y[row["key"]] == 9.0
+    assert len(made.rows()) == 12
+
+
+def test_a_claim_that_fails_says_what_was_measured(sandbox):
+    sandbox.edit("experiments/line.py", "def slope(df):", 'def slope(df):\n    "y / x"')
+    sandbox.edit("experiments/line.py", "above=1.9", "above=2.05")
+    assert "measured: y / x" in sandbox("fig", "line").stdout
+
+
+# --- streams and limits --------------------------------------------------------------
+
+
+def redirected(sandbox, how: str):
+    """`symlab run line` with its streams redirected by a shell."""
+    return subprocess.run(
+        f"'{sys.executable}' -m symlab run line --jobs 1 {how}",
+        shell=True,
+        cwd=sandbox.root,
+        env=sandbox.env(),
+        timeout=300,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("how", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_stop_nothing(sandbox, how):
+    done = redirected(sandbox, how)
+    assert done.returncode == 0, done.stderr
+    assert len(sandbox.rows()) == 12
+
+
+@pytest.mark.parametrize(
+    ("how", "why"), [(">/dev/full", "No space left"), ("| true", "Broken pipe")]
+)
+def test_output_that_cannot_be_written_is_one_sentence(sandbox, how, why):
+    done = redirected(sandbox, how)
+    assert done.stderr.startswith(f"symlab: the output cannot be written ({why}")
+    assert done.stderr.count("\n") == 1
+    if "|" not in how:  # else it is the status of `true`
+        assert done.returncode == 2
+
+
+def test_a_limit_of_file_sizes_is_one_sentence(sandbox):
+    done = subprocess.run(
+        [sys.executable, "-m", "symlab", "run", "line", "--jobs", "2"],
+        cwd=sandbox.root,
+        env=sandbox.env(),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        timeout=300,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    folder = sandbox.root / "results" / "quick" / ".line.parts"
+    assert done.stderr.startswith(f"symlab: cannot write {folder} (File too large): ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_semaphores_there_are_no_workers_and_it_is_said(monkeypatch):
+    import joblib
+
+    monkeypatch.delattr(joblib, "externals")
+    with pytest.raises(UserError, match="the system gives no semaphores"):
+        next(pool.outcomes([{}], 1, "loky"))
 
 
 def test_a_damaged_results_file_is_done_again(sandbox):

@@ -137,6 +137,36 @@ def test_a_damaged_file_is_moved_aside(rows, damage, capsys):
     assert len(list(rows.file.parent.glob("*damaged*"))) == 1
 
 
+@pytest.mark.parametrize(
+    "damage", [b"[1]", b"", b"{}", b'{"c": {}}', b"\xff", b"[" * 10**5, b"flip", b"5"]
+)
+def test_a_damaged_manifest_is_moved_aside_and_no_row_is_lost(rows, damage, capsys):
+    rows.write_part([row("a", y=1.0)], {"c": {"m:f": "0123456789ab"}})
+    (path,) = rows.parts.glob("*.json")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"9ab", b"9aa") if damage == b"flip" else damage)
+    assert rows.frame().y.tolist() == [1.0]
+    assert store.manifests(rows.read()) == {}
+    said = capsys.readouterr().err
+    assert said.count("is damaged") == 1
+    assert "not known what code made them" in said
+    rows.write_part([row("b", y=2.0)], {"c": {"m:f": "0123456789ab"}})
+    assert store.manifests(rows.read()) == {"c": {"m:f": "0123456789ab"}}
+
+
+def test_no_flipped_bit_of_a_manifest_is_read_as_another(rows):
+    manifest = {"c": {"m:f": "0123456789ab", "m:g": "ba9876543210"}}
+    rows.write_part([row("a", y=1.0)], manifest)
+    (path,) = rows.parts.glob("*.json")
+    whole = path.read_bytes()
+    for i in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[i // 8] ^= 1 << i % 8
+        path.write_bytes(flipped)
+        found = rows._read_manifest(path)
+        assert found in ({}, manifest), bytes(flipped)
+
+
 def test_a_foreign_parquet_file_is_no_results_file(rows, capsys):
     pd.DataFrame({"x": [1]}).to_parquet(rows.file)
     assert rows.read().num_rows == 0

@@ -112,8 +112,8 @@ def test_every_way_to_fail_is_a_row_with_one_job(sandbox):
     assert rows.error["huge"].endswith("the end")
 
 
-DISTURBS = '''
-import ctypes, locale, os, random, signal, sys, warnings
+DISTURBS = """
+import ctypes, locale, os, random, signal, sys, time, warnings
 import numpy as np
 
 
@@ -129,6 +129,7 @@ def state():
         str(signal.getsignal(signal.SIGINT) is signal.default_int_handler),
         str(signal.getitimer(signal.ITIMER_REAL)[0]), locale.setlocale(locale.LC_ALL),
         str(sys.getrecursionlimit()), str(sys.stdout.closed), str(sys.stderr.closed),
+        str([f"{n}: {f}" for n, f in vars(time).items() if callable(f)]),
         str(os.fstat(1).st_ino), str(os.fstat(2).st_ino), str(free), str(os.getpid()),
     ]
 
@@ -149,13 +150,14 @@ def run(configs):
     signal.setitimer(signal.ITIMER_REAL, 1000)
     locale.setlocale(locale.LC_ALL, "C.UTF-8")
     sys.setrecursionlimit(5000)
+    time.perf_counter = time.time = time.sleep = None
     sys.stdout.close()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.stderr = None
     return [{"before": before, "drawn": drawn, "y": 1.0}]
 
 
-'''
+"""
 
 
 def test_the_next_run_finds_the_process_as_it_was(sandbox):
@@ -176,7 +178,7 @@ def test_the_next_run_finds_the_process_as_it_was(sandbox):
     assert (again == drawn[again.index]).all(), "a draw depends on the runs before"
 
 
-ASLEEP = '''
+ASLEEP = """
 import time
 
 
@@ -186,7 +188,7 @@ def run(configs):
     return [{"y": 1.0}]
 
 
-'''
+"""
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -209,6 +211,28 @@ def test_ctrl_c_stops_runs_that_take_long(sandbox, jobs):
     assert not (sandbox.root / "results" / "quick" / "line.parquet").exists()
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_workers_end_soon_after_a_parent_that_is_killed_alone(sandbox, jobs):
+    """One of them runs, and with two jobs the other has nothing to do."""
+    text = experiment(ASLEEP).replace("x=[1.0, 2.0, 3.0], seed=range(4)", "x=[1.0]")
+    sandbox.write("experiments/line.py", text)
+    process = sandbox.start("run", "line", "--jobs", jobs)
+    until = time.monotonic() + 60
+    while not list(sandbox.root.glob("begun-*")):
+        assert time.monotonic() < until, "no run began"
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    until = time.monotonic() + 30
+    try:
+        process.communicate(timeout=30)  # workers hold its streams open
+        while _alive(process.pid):
+            assert time.monotonic() < until, "a worker outlived the sweep"
+            time.sleep(0.05)
+    finally:
+        if _alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def _alive(group: int) -> bool:
     try:
         os.killpg(group, 0)
@@ -217,7 +241,7 @@ def _alive(group: int) -> bool:
     return True
 
 
-THREAD = '''
+THREAD = """
 import threading, time
 
 
@@ -226,7 +250,7 @@ def run(configs):
     return [{"y": 1.0}]
 
 
-'''
+"""
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -223,7 +223,7 @@ class Verdict:
             text += f"\n           {self.note}"
         if not self.as_expected:
             text += f"\n           expected {c.expected}. {c.statement} ({c.source})"
-            text += f"\n           measured: {c.quantity}"
+            text += f"\n           measured: {c.quantity}" if c.quantity else ""
         elif self.verdict != "held":
             text += f"\n           expected: {c.because}"
         return text

@@ -22,15 +22,16 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
 from symlab.harness import code, sweep
-from symlab.harness.errors import UserError, nearest
+from symlab.harness.errors import UserError, located, nearest
 from symlab.harness.project import Project
+from symlab.harness.store import META
 
-RESERVED = ("key", "code", "status", "error", "lanes", "wall_s", "device", "threads")
-RESERVED += ("versions", "git", "dirty", "finished")
+READ = ("LANES", "STATIC", "CLAIMS", "MAY_BE_NAN", "DEVICES", "DATA")
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,13 @@ def _import(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look themselves up here
-    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except (SyntaxError, ImportError, UserError):
+        raise
+    except Exception as error:
+        where = located(error, path.parents[1])
+        raise UserError(f"{path.name} cannot be imported: {where}") from error
     return module
 
 
@@ -233,13 +240,37 @@ def _check(experiment: Experiment) -> None:
     fields = {f.name: sweep.declared(f) for f in dataclasses.fields(module.Config)}
     if fields.get("seed") is not int:
         raise UserError(f"{name}: Config needs a field `seed: int`")
-    if clash := set(fields) & set(RESERVED):
+    if clash := set(fields) & set(META):
         raise UserError(
             f"{name}: rename the config fields {sorted(clash)}, as the "
             "store has columns of those names"
         )
     if unknown := set(experiment.static) - set(fields):
         raise UserError(f"{name}: STATIC names unknown fields {sorted(unknown)}")
+    _check_spelling(experiment)
+
+
+def _check_spelling(experiment: Experiment) -> None:
+    """A name that nothing uses and that is nearly one which the harness reads."""
+    near = {
+        name: close[0]
+        for name, value in vars(experiment.module).items()
+        if name not in READ
+        and not callable(value)
+        and not isinstance(value, ModuleType)
+        if (close := get_close_matches(name.upper(), READ, n=1, cutoff=0.8))
+    }
+    if not near:
+        return
+    tree = ast.parse(experiment.path.read_bytes())
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in near]
+    used = {n.id for n in found if not isinstance(n.ctx, ast.Store)}
+    for n in found:
+        if n.id not in used:
+            raise UserError(
+                f"{experiment.path.name} line {n.lineno}: nothing reads {n.id}: write "
+                f"{near[n.id]} if that is meant, else give it another name"
+            )
 
 
 def figures(project: Project) -> dict[str, list[str]]:

@@ -7,13 +7,13 @@ import math
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from time import perf_counter
 
-from symlab.harness import columns, contract, pool
+from symlab.harness import columns, machine, pool, registration
 from symlab.harness.errors import UserError
 from symlab.harness.plan import Plan, default_jobs
 from symlab.harness.progress import Progress
@@ -48,9 +48,10 @@ def run(
     A failure is a row and never an exception; Ctrl-C ends the call with what finished.
     """
     jobs = jobs or (1 if device == "cuda" else default_jobs())
-    report, start = Report(), time.perf_counter()
+    report, start = Report(), perf_counter()
     for plan in plans:
-        _check_configs(plan)
+        if plan.todo:
+            plan.store.check()
     tasks = [t for p in plans for t in _tasks(project, p, jobs, device)]
     tasks.sort(key=lambda t: -t["cost"])  # the long ones first, so that none ends late
     if not tasks:
@@ -68,19 +69,8 @@ def run(
         report.interrupted = True
     finally:
         sink.close()
-        report.seconds = time.perf_counter() - start
+        report.seconds = perf_counter() - start
     return report
-
-
-def _check_configs(plan: Plan) -> None:
-    """One sentence before anything runs, where a config has no place in a table."""
-    for config in plan.todo.values():
-        for name, value in config.items():
-            try:
-                columns.kind(name, value)
-            except TypeError as error:
-                name = plan.experiment.name
-                raise UserError(f"a config of {name}: {error}") from None
 
 
 # --- tasks ---------------------------------------------------------------------------
@@ -127,6 +117,7 @@ class _Sink:
         self.plans = {p.experiment.name: p for p in plans}
         self.report = report
         self.about = {"threads": 1, **origin(project)}
+        self.of_plan = {name: _history(p) for name, p in self.plans.items()}
         self.waiting: dict[str, list[dict]] = {name: [] for name in self.plans}
         self.seconds = dict.fromkeys(self.plans, 0.0)
         self.bytes = dict.fromkeys(self.plans, 0)
@@ -162,15 +153,15 @@ class _Sink:
             "code": code,
             **config,
             **kept,
-            **{k: outcome[k] for k in ("status", "error", "lanes", "wall_s", "device")},
+            **outcome,
             **self.about,
-            "versions": self.plans[name].experiment.reached.made_with,
+            **self.of_plan[name],
             "finished": finished,
         }
 
     def _misfit(self, name: str, config: dict, result: dict) -> str:
         """What keeps a result out of the table, '' if it fits the rows before it."""
-        if clash := set(result) & {*config, *contract.RESERVED}:
+        if clash := set(result) & {*config, *META}:
             return (
                 f"run returned {sorted(clash)}, which are columns already: rename them"
             )
@@ -211,6 +202,14 @@ def _kinds(plan: Plan) -> dict[str, str]:
         name: columns.kind_of(frame[name])
         for name in frame.column_names
         if name not in META
+    }
+
+
+def _history(plan: Plan) -> dict[str, str]:
+    """What was so when the rows of this call were made; no freshness depends on it."""
+    return {
+        "versions": machine.versions(plan.experiment.reached.versions),
+        "claims_digest": registration.digest(plan.experiment.claims),
     }
 
 

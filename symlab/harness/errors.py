@@ -1,8 +1,23 @@
-"""What goes wrong in a way the user can cure: one sentence, no traceback."""
+"""What goes wrong in a way the user can cure: one sentence, no traceback.
+
+With SYMLAB_TRACEBACK=1 the command line prints the traceback, too.
+"""
+
+import traceback
+from pathlib import Path
 
 
 class UserError(Exception):
     """A problem whose message says what to do. The command line prints it and exits."""
+
+
+def located(error: Exception, root: Path) -> str:
+    """'line.py line 31: KeyError: 'z'', the innermost place of the project."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if Path(f.filename).is_relative_to(root)]
+    ours = [f for f in ours if "site-packages" not in f.filename] or list(frames)
+    what = f"{type(error).__name__}: {error}".split("\n")[0].rstrip(": ")
+    return f"{Path(ours[-1].filename).name} line {ours[-1].lineno}: {what}"
 
 
 def nearest(name: str, known, what: str) -> str:

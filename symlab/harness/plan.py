@@ -7,12 +7,12 @@ from statistics import median
 import pandas as pd
 import pyarrow as pa
 
-from symlab.harness import code, contract, sweep
+from symlab.harness import code, columns, contract, sweep
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
 from symlab.harness.store import Store, manifests
 
-STATES = ("fresh", "stale", "missing", "failed")
+STATES = ("fresh", "repeated", "stale", "missing", "failed")  # repeated: by FRESH=1
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Plan:
     seconds: dict[str, float] = field(default_factory=dict)  # key -> expected
     strict: bool = False  # whether rows of other versions of packages are stale
     upgrades: list[str] = field(default_factory=list)  # how versions differ
+    _rows: tuple[pa.Table, pd.DataFrame] | None = field(default=None, repr=False)
 
     @property
     def code(self) -> str:
@@ -49,6 +50,12 @@ class Plan:
 
     def rows(self) -> pd.DataFrame:
         """The current rows of this sweep, in its order: what is drawn and judged."""
+        table = self.store.read()
+        if self._rows is None or self._rows[0] is not table:
+            self._rows = table, self._current()
+        return self._rows[1].copy()  # who draws or judges may add columns
+
+    def _current(self) -> pd.DataFrame:
         good = self.store.frame(self.code, self.configs).set_index("key", drop=False)
         if self.strict:
             good = good[[not self.differences(v) for v in good.versions]]
@@ -74,7 +81,8 @@ class Plan:
 
     def describe(self) -> str:
         counts = {s: list(self.state.values()).count(s) for s in STATES}
-        text = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
+        shown = {"repeated": "fresh (run again)"}
+        text = ", ".join(f"{n} {shown.get(s, s)}" for s, n in counts.items() if n)
         line = f"{self.experiment.name} ({self.scale}): {text}"
         if self.reasons:
             more = len(self.reasons) - 4
@@ -105,6 +113,7 @@ def make(
     """The plan of one experiment; None where it lacks a field of the query."""
     experiment = contract.load(project, name)
     configs = experiment.configs(scale, seed0)
+    _check_configs(name, configs)
     if query:
         configs = sweep.only(configs, query)
         if configs is None:
@@ -115,6 +124,16 @@ def make(
     if plan.todo:
         _estimate(plan, project)
     return plan
+
+
+def _check_configs(name: str, configs: dict[str, dict]) -> None:
+    """One sentence before anything runs, where a config has no place in a table."""
+    for config in configs.values():
+        for column, value in config.items():
+            try:
+                columns.kind(column, value)
+            except TypeError as error:
+                raise UserError(f"a config of {name}: {error}") from None
 
 
 def make_all(project: Project, names: list[str], scale: str, **options) -> list[Plan]:
@@ -141,8 +160,8 @@ def _fields(experiment) -> list[str]:
 
 
 def _classify(plan: Plan, fresh: bool) -> None:
-    columns = {"key", "code", "status", "versions"} & set(plan.table.column_names)
-    rows = plan.table.select(sorted(columns)).to_pylist()
+    names = {"key", "code", "status", "versions"} & set(plan.table.column_names)
+    rows = plan.table.select(sorted(names)).to_pylist()
     stale = [r for r in rows if r["code"] != plan.code]
     old = {r["key"] for r in stale}
     status = {r["key"]: r["status"] for r in rows if r["code"] == plan.code}
@@ -156,7 +175,7 @@ def _classify(plan: Plan, fresh: bool) -> None:
         state = {"ok": "fresh", "failed": "failed"}.get(status.get(key))
         plan.state[key] = state or ("stale" if key in old else "missing")
         if fresh and state == "fresh":
-            plan.state[key] = "missing"
+            plan.state[key] = "repeated"
         elif plan.strict and state == "fresh" and key in other:
             plan.state[key] = "stale"
     if stale and any(plan.state[k] == "stale" for k in old & plan.state.keys()):
@@ -171,8 +190,8 @@ def _estimate(plan: Plan, project: Project) -> None:
     same: dict[str, float] = {}
     alike: dict[tuple, list[float]] = {}
     for table in (reference.read(), plan.table):
-        columns = {"key", "status", "wall_s", *static} & set(table.column_names)
-        for row in table.select(sorted(columns)).to_pylist():
+        names = {"key", "status", "wall_s", *static} & set(table.column_names)
+        for row in table.select(sorted(names)).to_pylist():
             if row["status"] == "ok":
                 same[row["key"]] = row["wall_s"]
                 group = tuple(row.get(f) for f in static)

@@ -6,6 +6,7 @@ run that kills its process twice becomes a failed row. One job has a worker proc
 no run may end the process that writes the rows.
 """
 
+import os
 import sys
 import warnings
 from collections import deque
@@ -67,6 +68,8 @@ def _one_by_one(tasks: list[dict], backend: str) -> Iterator:
 def _pool(tasks: dict[int, dict], running: dict, jobs: int, backend: str) -> Iterator:
     """Run tasks on a backend; `running` holds what is handed over and not yet back."""
     _check_backend(backend)
+    if backend == "loky":
+        _check_processes()
     edits, _ = contract.edits()
     if backend == "loky" and edits != _pool_edits[0]:
         _loky().get_reusable_executor().shutdown(wait=True)
@@ -80,7 +83,7 @@ def _pool(tasks: dict[int, dict], running: dict, jobs: int, backend: str) -> Ite
 def _one_worker(tasks: dict[int, dict], running: dict) -> Iterator:
     """Loky without joblib, which runs one job in the calling process."""
     executor = _loky().get_reusable_executor(
-        max_workers=1, timeout=IDLE, env=dict.fromkeys(THREADS, "1")
+        max_workers=1, timeout=IDLE, env=dict.fromkeys(THREADS, "1"), **_following()
     )
     waiting, futures = iter(list(tasks.items())), deque()
     try:
@@ -94,6 +97,11 @@ def _one_worker(tasks: dict[int, dict], running: dict) -> Iterator:
     except BaseException:  # also of the caller, who wants no more
         executor.shutdown(kill_workers=True)
         raise
+
+
+def _following() -> dict:
+    """What makes a loky worker end with this process, also when it is killed."""
+    return {"initializer": worker.follow, "initargs": (os.getpid(),)}
 
 
 def _loky():
@@ -136,6 +144,18 @@ def _check_backend(backend: str) -> None:
         )
 
 
+def _check_processes() -> None:
+    """joblib falls back to threads, silently, where it finds no semaphores."""
+    import joblib
+
+    if not hasattr(joblib, "externals"):
+        raise UserError(
+            "joblib cannot start worker processes here, as the system gives no "
+            "semaphores (is /dev/shm full, or the size of files limited?): use "
+            "BACKEND=dask"
+        )
+
+
 def _tagged(i: int, task: dict) -> tuple[int, list[dict]]:
     worker.settle()
     return i, worker.execute(task)
@@ -147,7 +167,9 @@ def _pool_of(backend: str, jobs: int) -> Iterator[None]:
     import joblib
 
     with ExitStack() as stack:
-        options = {"inner_max_num_threads": 1} if backend == "loky" else {}
+        options: dict = {}
+        if backend == "loky":
+            options = {"inner_max_num_threads": 1, **_following()}
         try:
             if backend == "dask":
                 stack.enter_context(_dask_client(jobs))

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from symlab.harness import claims, code, contract, plot
-from symlab.harness.errors import UserError, nearest
+from symlab.harness.errors import UserError, located, nearest
 from symlab.harness.plan import Plan, make_all
 from symlab.harness.project import Project
 
@@ -61,9 +61,17 @@ def draw(figure: str, plans: list[Plan], absent: int = 0):
     ]
     if not panels:
         raise UserError(f"there is no row to draw yet: run `make {figure}` first")
-    return plot.compose(
-        panels, "" if done == wanted else f"preliminary {done}/{wanted}"
-    )
+    stamp = "" if done == wanted else f"preliminary {done}/{wanted}"
+    try:
+        return plot.compose(panels, stamp)
+    except UserError:
+        raise
+    except Exception as error:
+        where = located(error, plans[0].experiment.path.parents[1])
+        raise UserError(
+            f"{figure} cannot be drawn: {where} (SYMLAB_TRACEBACK=1 shows the whole "
+            "traceback)"
+        ) from error
 
 
 def origin(
@@ -79,8 +87,9 @@ def origin(
     record["claims"] = [
         {k: _number(v) for k, v in j.record().items() if k in RECORDED} for j in judged
     ]
+    style = code.reach(project.root, "symlab.harness.plot", ["compose", "save"]).code
     record["experiments"] = {
-        p.experiment.name: _origin(project, figure, p) for p in plans
+        p.experiment.name: _origin(project, figure, p, style) for p in plans
     }
     return record
 
@@ -91,15 +100,12 @@ def _number(value):
     return value if finite else str(value)
 
 
-def _origin(project: Project, figure: str, plan: Plan) -> dict:
+def _origin(project: Project, figure: str, plan: Plan, style: str) -> dict:
     rows = plan.rows()
     identity = sorted((rows.key + rows.code + rows.finished).tolist())
     draws = [p.draw.__name__ for p in plan.experiment.panels(figure)]
     module = f"experiments.{plan.experiment.name}"
-    drawing = [
-        code.reach(project.root, module, [*draws, "CLAIMS"]).code,
-        code.reach(project.root, "symlab.harness.plot", ["compose", "save"]).code,
-    ]
+    drawing = code.reach(project.root, module, [*draws, "CLAIMS"]).code
     return {
         "code": plan.code,
         "runs": len(rows),
@@ -110,7 +116,7 @@ def _origin(project: Project, figure: str, plan: Plan) -> dict:
         ),
         "versions": sorted(set(rows.versions)),
         "device": sorted(set(rows.device)),
-        "drawn_by": "-".join(drawing),
+        "drawn_by": f"{drawing}-{style}",
     }
 
 

@@ -16,6 +16,7 @@ import json
 import sys
 import time
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
@@ -37,6 +38,10 @@ META = {
     "device": pa.string(),
     "threads": pa.int64(),
     "versions": pa.string(),
+    "cpu": pa.string(),
+    "blas": pa.string(),
+    "system": pa.string(),
+    "claims_digest": pa.string(),
     "git": pa.string(),
     "dirty": pa.bool_(),
     "finished": pa.string(),
@@ -124,8 +129,15 @@ class Store:
         """The table with {code: manifest} in its metadata."""
         return table.replace_schema_metadata({MANIFESTS: json.dumps(manifests)})
 
+    def check(self) -> None:
+        """One sentence before the first run, where its row could not be written."""
+        probe = self.parts / ".probe"
+        files.write([b"may be removed"], probe)
+        probe.unlink(missing_ok=True)
+
     def _explain(self, code: str, manifest: dict) -> None:
-        text = json.dumps({code: manifest}).encode()
+        content = {"code": code, "manifest": manifest}
+        text = json.dumps(content | {"sha256": _seal(content)}).encode()
         files.write([text], self.parts / f"{code}.json")
         self._explained.add(code)
 
@@ -151,8 +163,7 @@ class Store:
         # table it comes first: parts are newer.
         found: dict = {}
         for path in self._manifest_files():
-            with suppress(OSError, ValueError):
-                found |= json.loads(path.read_bytes())
+            found |= self._read_manifest(path)
         parts = [self._read_one(path) for path in self._part_files()]
         tables = [t for t in (self._read_one(self.file), *parts) if t is not None]
         for table in tables:
@@ -161,17 +172,26 @@ class Store:
             return pa.schema(META).empty_table()
         return self.with_manifests(_merge(tables), found)
 
+    def _read_manifest(self, path: Path) -> dict[str, dict[str, str]]:
+        """{code: manifest}; a damaged one only costs the reason why rows are stale."""
+        data = _bytes(path)
+        if data is None:
+            return {}
+        try:
+            content = json.loads(data)
+            if content.pop("sha256") != _seal(content):
+                raise ValueError("its bytes are not those that were written")
+            return {content["code"]: content["manifest"]}
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as e:
+            self._explained.discard(path.stem)
+            _put_aside(path, e, "of its rows it is not known what code made them")
+            return {}
+
     def _read_one(self, path: Path) -> pa.Table | None:
         """A whole file; one that is no results file is moved aside, and said so."""
-        try:
-            # From memory: pyarrow opens a path twice; it may be replaced in between.
-            data = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None  # packed by another process since we listed it, or none yet
-        except OSError as error:
-            raise UserError(
-                f"cannot read {path} ({error.strerror}): nothing was changed"
-            ) from None
+        data = _bytes(path)
+        if data is None:
+            return None
         try:
             return _checked(files.read_table(data))
         except MemoryError:
@@ -179,18 +199,37 @@ class Store:
                 f"cannot read {path}, as memory is short: nothing was changed"
             ) from None
         except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as e:
-            aside = path.with_suffix(f".damaged-{time.time_ns()}")
-            moved = f"moved aside to {aside.name}"
-            try:
-                path.rename(aside)
-            except OSError as error:
-                moved = f"it cannot be moved aside ({error.strerror}) and is left out"
-            reason = str(e).split("\n")[0][:120]
-            print(
-                f"{path} is damaged ({reason}): {moved}, its runs are done again",
-                file=sys.stderr,
-            )
+            _put_aside(path, e, "its runs are done again")
             return None
+
+
+def _bytes(path: Path) -> bytes | None:
+    """The content, None if there is no such file (any more)."""
+    try:
+        # From memory: pyarrow opens a path twice; it may be replaced in between.
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # packed by another process since we listed it, or none yet
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path} ({error.strerror}): nothing was changed"
+        ) from None
+
+
+def _put_aside(path: Path, error: Exception, loss: str) -> None:
+    """Rename a damaged file, so that it is not read again, and say what that costs."""
+    aside = path.with_suffix(f".damaged-{time.time_ns()}")
+    moved = f"moved aside to {aside.name}"
+    try:
+        path.rename(aside)
+    except OSError as e:
+        moved = f"it cannot be moved aside ({e.strerror}) and is left out"
+    reason = str(error).split("\n")[0][:120] or type(error).__name__
+    print(f"{path} is damaged ({reason}): {moved}, {loss}", file=sys.stderr)
+
+
+def _seal(content: dict) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _number(part: Path) -> int:

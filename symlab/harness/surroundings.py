@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import warnings
 from _signal import getsignal  # signal's own makes an enum of each, for a microsecond
 from collections.abc import Callable, Iterator
@@ -37,10 +38,12 @@ def restored(experiment: str) -> Iterator[None]:
     Put back, as they were when the experiment was imported: the working directory, the
     umask, standard output and error, numpy's handling of float errors, torch's default
     dtype, gradient mode and threads, warnings filters, signal handlers and timers, the
-    locale and the recursion limit; and the environment variables of this moment.
+    locale, the recursion limit and the functions of `time`; and the environment
+    variables of this moment.
 
-    Not put back: attributes and entries of modules, sys.path, generators on a GPU, open
-    files, memory, limits and priority of the process, threads and child processes.
+    Not put back: attributes and entries of other modules, sys.path, generators on a
+    GPU, open files, memory, limits and priority of the process, threads and child
+    processes.
     """
     saved = [_environment(), *_saved(experiment, "torch" in sys.modules)]
     try:
@@ -164,5 +167,15 @@ def _recursion() -> PutBack:
     return lambda: sys.setrecursionlimit(limit)
 
 
+CLOCKS = ("time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "sleep")
+CLOCKS += ("monotonic_ns", "process_time", "process_time_ns")
+
+
+def _clocks() -> PutBack:
+    """The functions of `time`, which a run may replace to test what depends on them."""
+    before = {name: getattr(time, name) for name in CLOCKS}
+    return lambda: vars(time).update(before)
+
+
 KEEPERS = (_folder, _umask, _streams, _numpy, _torch, _warnings)
-KEEPERS += (_signals, _locale, _recursion)
+KEEPERS += (_signals, _locale, _recursion, _clocks)

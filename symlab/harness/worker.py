@@ -15,14 +15,14 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from contextlib import suppress
 from functools import cache
 from multiprocessing.util import Finalize
 from pathlib import Path
+from time import perf_counter  # a run may put another into the module
 
-from symlab.harness import columns, contract
+from symlab.harness import columns, contract, machine
 from symlab.harness.project import Project
 from symlab.harness.surroundings import restored, seed_generators
 
@@ -33,7 +33,8 @@ def execute(task: dict) -> list[dict]:
     """Run the configs of one task; one outcome dict each, in order, never an exception.
 
     task: root, name, code, device, configs (list of dicts), keys.
-    outcome: key, status ('ok' or 'failed'), error, lanes, wall_s, device, result.
+    outcome: key, status ('ok' or 'failed'), error, lanes, wall_s, device, cpu, blas,
+    system, result.
     """
     os.environ["SYMLAB_DEVICE"] = task["device"]
     os.environ["SYMLAB_CHECKPOINTS"] = task.get("checkpoints", "")
@@ -56,6 +57,24 @@ def _experiment(root: str, name: str, expected: str) -> contract.Experiment:
             )
         _loaded[root, name, expected] = experiment
     return experiment
+
+
+def follow(parent: int) -> None:
+    """End this process within seconds of the process that started it.
+
+    A parent that is killed by SIGKILL or by want of memory can tell nobody.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            pause.wait(SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pause = threading.Event()
+    threading.Thread(target=watch, daemon=True).start()
+
+
+SECONDS = 1.0  # between two looks at the parent
 
 
 @cache
@@ -85,13 +104,13 @@ def _leave_threads() -> None:
 
 def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
     """Run together; where that raises, run halves, down to the lane that fails."""
-    start = time.perf_counter()
+    start = perf_counter()
     try:
         with restored(task["code"]):
             seed_generators(keys[0])
-            start = time.perf_counter()
+            start = perf_counter()
             rows = experiment.run(configs)
-            wall = (time.perf_counter() - start) / len(configs)
+            wall = (perf_counter() - start) / len(configs)
         _check_shape(rows, len(configs))
     except BaseException as error:
         if len(configs) == 1:
@@ -100,7 +119,7 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
                     task,
                     keys[0],
                     error=_text(error),
-                    wall=time.perf_counter() - start,
+                    wall=perf_counter() - start,
                 )
             ]
         half = len(configs) // 2
@@ -165,6 +184,7 @@ def outcome(task, key, *, error="", wall=0.0, lanes=1, result=None) -> dict:
         "lanes": lanes,
         "wall_s": wall,
         "device": task["device"],
+        **machine.columns(),
         "result": result or {},
     }
 

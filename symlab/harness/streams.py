@@ -1,0 +1,32 @@
+"""Standard streams that are closed, full, or that nobody reads any more."""
+
+import os
+import sys
+
+
+def open_closed() -> None:
+    """Let standard streams that are closed (`>&-`) lead nowhere.
+
+    Otherwise the next file that is opened takes the number of the closed one, and what
+    is printed goes into it; and loky, which flushes the streams, finds none.
+    """
+    for number, name, mode in (
+        (0, "stdin", "r"),
+        (1, "stdout", "w"),
+        (2, "stderr", "w"),
+    ):
+        try:
+            os.fstat(number)
+        except OSError:
+            lowest = os.open(os.devnull, os.O_RDWR)  # of the numbers that are free
+            os.set_inheritable(lowest, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
+def silence() -> None:
+    """Let standard output and error lead nowhere, so that Python ends quietly."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
