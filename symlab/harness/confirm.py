@@ -122,7 +122,9 @@ def _numbers(prefix: str, interval) -> dict:
 def line(row) -> str:
     """One row of `compared`, for the terminal."""
     mark = {"differs": "DIFFERS", NO_ROWS: NO_ROWS}.get(row.agreement, "equal")
-    text = f"{mark:8} {row.claim}: {row.before} {shown(row)}"
+    compared = row.agreement != NO_ROWS
+    before = f"{row.before} {shown(row)}" if compared else "none to compare with"
+    text = f"{mark:8} {row.claim}: {before}"
     text += f"\n         confirmation: {row.confirmation} {shown(row, 'confirmed_')}"
     text += f", claimed {row.claimed} ({row.bearing})"
     return text + (f"\n         {row.note}" if row.note else "")
