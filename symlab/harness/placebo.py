@@ -27,7 +27,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from symlab.harness import contract, plan, product
+from symlab.harness import plan, product, store
 from symlab.harness.claims import Claim, judge
 from symlab.harness.stats import Interval
 
@@ -98,7 +98,7 @@ def swept(p: plan.Plan, df: pd.DataFrame) -> list[str]:
     A label is a column of words that `run` adds, such as the name of an arm.
     """
     names = [f.name for f in fields(p.experiment.module.Config) if f.name != "seed"]
-    others = [c for c in df if c not in (*names, "seed", *contract.RESERVED)]
+    others = [c for c in df if c not in (*names, "seed", *store.META)]
     names += [c for c in others if isinstance(df[c].iloc[0], str)] if len(df) else []
     return [n for n in names if df[n].nunique(dropna=False) > 1]
 
