@@ -298,7 +298,7 @@ def _judge(p: plan.Plan, o) -> tuple[int, list]:
         print(
             "  not judged: rows are missing (PARTIAL=1 judges and draws what is there)"
         )
-        return 1, []
+        return 1, product.verdicts([p])
     verdicts = product.verdicts([p], o.partial)
     for v in verdicts:
         print("  " + v.line().replace("\n", "\n  "))

@@ -71,6 +71,17 @@ def test_a_headline_lists_what_speaks_for_and_against_it():
     assert deep.outcome == "not tested here"
 
 
+def test_a_claim_without_its_rows_is_not_judged_and_not_undecided():
+    none = verdict("n", frame=FRAME[:0])
+    assert not none.judged
+    assert "does not yet speak about A 2024" in none.line()
+    assert summary.counts([SUPPORTS, none]).loc["A 2024"].to_dict() == {
+        "supports": 1, "contradicts": 0, "undecided": 0, "error": 0, "not judged": 1
+    }  # fmt: skip
+    (sparse, _) = summary.headlines([none])
+    assert sparse.outcome == "not judged yet in 1 (e.n)"
+
+
 def test_holm_marks_what_its_family_does_not_carry():
     weak = verdict("w", frame=FRAME.assign(y=[-0.1, 1, 2, 0.1, 1, 0.2, 1, -0.1]))
     assert weak.verdict == "held"
