@@ -43,7 +43,7 @@ def test_every_sweep_has_fewer_seeds_than_two_draws_are_apart():
 
 @pytest.fixture
 def locked(sandbox):
-    assert sandbox("run", "line").returncode == 0
+    assert sandbox("run", "line", "--jobs", 1).returncode == 0
     assert sandbox("lock").returncode == 0
     return sandbox
 
@@ -94,7 +94,7 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     assert log(locked)[1][4] != str(first)
 
 
-def test_a_verdict_that_differs_is_marked_and_so_is_one_without_a_seed(locked):
+def test_differences_are_marked_and_the_placebo_audit_has_every_claim(locked):
     line = locked.root / "experiments" / "line.py"
     line.write_text(
         line.read_text()
@@ -113,15 +113,12 @@ def test_a_verdict_that_differs_is_marked_and_so_is_one_without_a_seed(locked):
     assert "of 3 verdicts: 2 equal, 1 differs, 0 no rows" in done.stdout
     shown = reference.confirmed_table(project.find(locked.root), "quick")
     assert "| line | `early` | > 0.9 | held: 1 [1, 1], n=12 | failed: 0" in shown
-
-
-def test_a_placebo_audit_writes_a_row_for_every_claim(locked):
     done = locked("placebo")
     assert done.returncode == 0, done.stderr
     assert "wrote results/reference/placebo/quick.csv" in done.stdout
     here = project.find(locked.root)
     table = claim_tables.read(here, "placebo", "quick")
-    assert table.claim.tolist() == ["slope"]
+    assert table.claim.tolist() == ["early", "size", "slope"]
     assert "`slope`" in reference.placebo_table(here, "quick")
 
 
