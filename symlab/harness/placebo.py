@@ -16,8 +16,8 @@ What is shuffled:
       each field of the sweep, one at a time, among the rows of a seed that agree in
       all others (or among all rows of a seed, where no two agree).
 Of fields that are shuffled one at a time, the one that leaves the claim standing least
-often is in the table. Where the claim stands and another field could not be shuffled,
-the finding is unknown.
+often is in the table. An estimate that does not say its arms and stands all the same is
+unknown: what it compares may be what no shuffle reached.
 """
 
 import warnings
@@ -140,9 +140,9 @@ def shuffle(claim: Claim, df: pd.DataFrame, swept: Sequence[str]) -> Placebo:
                     break
             else:
                 still.append(field)
-        note = _unknown(claim, still)
+        note = _unknown(bool(arms), still)
         if not found:
-            return Placebo(note=note or "no field has several values")
+            return Placebo(note=note if swept else "no field has several values")
         _, field, draw = min(found, key=lambda f: f[0])
         return Placebo(field, FEWER, _share(claim, draw, FEWER), note=note)
 
@@ -194,14 +194,14 @@ def _share(claim: Claim, draw: Callable[[int], Interval], draws: int) -> float:
     return held / made if made > draws / 2 else float("nan")
 
 
-def _unknown(claim: Claim, still: Sequence[str]) -> str:
-    """Why a claim that survives may yet be evidence: fields that were not shuffled."""
-    if not still:
-        return ""
-    stay = f"{', '.join(still)} cannot be shuffled alone"
-    if getattr(claim.estimate, "arms", ()):
-        return stay
-    return f"the estimate does not say which arms it compares, and {stay}"
+def _unknown(told: bool, still: Sequence[str]) -> str:
+    """Why a claim that survives may yet be evidence: fields that were not shuffled.
+
+    told: whether the estimate names its arms.
+    """
+    if not told:
+        return "the estimate does not say which arms it compares"
+    return f"{', '.join(still)} cannot be shuffled alone" if still else ""
 
 
 def table(found: pd.DataFrame) -> str:
