@@ -362,13 +362,13 @@ def test_folders_that_cannot_take_weights_are_refused_before(tmp_path, monkeypat
 
 def test_files_are_on_the_disk_before_the_folder_has_its_name(tmp_path, monkeypatch):
     place, seen = tmp_path / "kept", []
-    sync = folders._sync
+    sync = folders.sync
 
     def spy(path):
         sync(path)
         seen.append((path.name, place.exists()))
 
-    monkeypatch.setattr(folders, "_sync", spy)
+    monkeypatch.setattr(folders, "sync", spy)
     save(place, model())
     assert sorted(seen[:2]) == [(name, False) for name in KEPT]
     assert seen[2:] == [("new", False), (tmp_path.name, True)]

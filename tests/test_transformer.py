@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 from torch.nn import functional as F
 
-from symlab.models import routing_load, vision
+from symlab.models import vision
 from symlab.models.families import PRESETS
 from symlab.models.transformer import (
     Decoder,
@@ -386,59 +386,6 @@ def test_experts_are_chosen_by_the_gate_of_the_family():
             assert torch.equal(largest.sort(-1)[0], r.chosen.sort(-1)[0])
     _, none = decoder("qwen3")(TOKENS, routers=True)
     assert none == [None] * 3
-
-
-def test_load_measures_at_loads_with_known_answers():
-    even, one = torch.full((8,), 1 / 8), F.one_hot(torch.tensor(2), 8).float()
-    assert [float(m(even)) for m in MEASURES] == pytest.approx([0, 0, 0, 1])
-    assert [float(m(one)) for m in MEASURES] == pytest.approx([7**0.5, 7, 7 / 8, 0])
-    chosen = torch.tensor([[0, 1], [0, 2], [0, 1]])
-    f = routing_load.load(chosen, 4)
-    torch.testing.assert_close(f, torch.tensor([3.0, 2, 1, 0]) / 6)
-    counts = f.double().numpy()
-    assert float(routing_load.load_cv(f)) == pytest.approx(
-        scipy.stats.variation(counts)
-    )
-    entropy = scipy.stats.entropy(counts) / np.log(4)
-    assert float(routing_load.load_entropy(f)) == pytest.approx(entropy)
-    few = torch.tensor([0.03, 0.02, 0.45, 0.5])  # a tenth of a fair share is 0.025
-    assert float(routing_load.dead_fraction(few)) == 0.25
-    logits = torch.tensor([[1.0, 3.0], [-4.0, -4.0]])
-    assert float(routing_load.mean_logit_drift(logits)) == pytest.approx(10**0.5)
-    lse = scipy.special.logsumexp(logits.numpy(), 1)
-    assert float(routing_load.z_loss(logits)) == pytest.approx((lse**2).mean())
-
-
-MEASURES = (
-    routing_load.load_cv,
-    routing_load.max_violation,
-    routing_load.dead_fraction,
-    routing_load.load_entropy,
-)
-
-
-def test_the_balancing_loss_is_hugging_faces_over_k():
-    vision.torchvision()
-    pytest.importorskip("transformers")
-    from transformers.models.olmoe.modeling_olmoe import load_balancing_loss_func
-
-    logits = torch.randn(50, 8, generator=draws(), requires_grad=True)
-    chosen = logits.topk(3).indices
-    found = routing_load.load_balancing_loss(logits, chosen)
-    expected = load_balancing_loss_func((logits,), 8, 3) / 3
-    torch.testing.assert_close(found, expected)
-    mine, their = (torch.autograd.grad(v, logits)[0] for v in (found, expected))
-    torch.testing.assert_close(mine, their)
-
-
-def test_measures_are_means_over_layers():
-    _, routers = decoder("olmoe")(TOKENS, routers=True)
-    found = routing_load.measures(routers)
-    each = [routing_load.measures([r]) for r in routers]
-    for key, value in found.items():
-        assert value == pytest.approx(np.mean([e[key] for e in each]))
-    with pytest.raises(ValueError, match="no routers"):
-        routing_load.measures([None])
 
 
 # --- bad input -----------------------------------------------------------------------

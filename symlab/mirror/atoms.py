@@ -26,8 +26,9 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from symlab.mirror.slots import compact, labels_of
+from symlab.mirror.slots import labels_of
 from symlab.mirror.units import Part
+from symlab.tracing import compact
 
 UNUSED = "the loss does not use it"
 KERNEL = "positions of a kernel"

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from symlab.mirror.slots import Mode
 from symlab.mirror.units import Element, Index, Part
+from symlab.tracing import Mode, one_by_one
 
 POINTS = 2  # at which every index is tested alone
 EULER = 24  # at most so many points to find rescalings with
@@ -116,7 +116,7 @@ class Probe:
         """The loss at the present weights."""
         if self.tolerance is SINGLE:
             return self.loss(self.model, self.batch)
-        with Wide():
+        with one_by_one(), Wide():
             return self.loss(self.model, self.batch)
 
     def gradient(self, names=None) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from symlab.mirror.conjectures import (
 from symlab.mirror.layers import LayerTrace
 from symlab.mirror.private import private_copy
 from symlab.mirror.units import Element, Index
+from symlab.tracing import one_by_one
 
 CHEAP = 1e8  # indices times parameters: above it one point has to do
 PATTERNS = 24  # at most so many sets of parts are tested for a common sign
@@ -75,13 +76,8 @@ def _trace(model, call, batch, originals) -> tuple[list[Family], list[Index]]:
     atoms = Atoms(model, batch)
     if not atoms.tensors:
         raise ValueError("the model has no trainable parameter")
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one opaque kernel otherwise
-    try:
-        with LayerTrace(atoms, [p for p in originals if p.requires_grad]):
-            call()
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with one_by_one(), LayerTrace(atoms, [p for p in originals if p.requires_grad]):
+        call()
     if not atoms.used:
         raise ValueError(
             "the loss uses no parameter of the model that it is given: compute it from "

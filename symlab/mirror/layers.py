@@ -8,7 +8,8 @@ from torch import Tensor
 
 from symlab.mirror.atoms import PERMUTATION, ROTATION, SIGNED
 from symlab.mirror.slots import line, varies
-from symlab.mirror.trace import SAMPLES, Trace, tensors
+from symlab.mirror.trace import SAMPLES, Trace
+from symlab.tracing import tensors
 
 
 def _pooling(space: int, largest: str = ""):

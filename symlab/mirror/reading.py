@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from symlab.tracing import Mode, one_by_one
 
 # operation: (argument, its axis that is summed over), for both factors
 PRODUCTS = {
@@ -40,7 +41,7 @@ class Values:
     samples: int = 0
 
 
-class Readings(TorchDispatchMode):
+class Readings(Mode):
     """Follows a forward pass; `values` is keyed by (name, axis) of what reads.
 
     looked_up: (name, axis) of embeddings, which write although a tied head reads them.
@@ -122,13 +123,8 @@ class Readings(TorchDispatchMode):
 
 def readings(model: nn.Module, loss, *batches, tilted: bool = False) -> Readings:
     """What reads what in one call of the loss for each batch."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one opaque kernel otherwise
     found = Readings(model, tilted)
-    try:
-        with torch.no_grad(), found:
-            for batch in batches:
-                loss(model, batch)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with torch.no_grad(), one_by_one(), found:
+        for batch in batches:
+            loss(model, batch)
     return found

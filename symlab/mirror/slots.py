@@ -3,49 +3,17 @@
 A slot has the shape of its value. Entries of one unit have its label; 0 is no unit.
 """
 
-import sys
-from contextlib import nullcontext
-
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-
-class Mode(TorchDispatchMode):
-    """A mode in which compiled functions run as they were written.
-
-    Torch's compiler is not loaded for it, which would take 90 MB and a second.
-    """
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    def __enter__(self):
-        self.stance = nullcontext()
-        if "torch._dynamo" in sys.modules:
-            self.stance = torch.compiler.set_stance("force_eager")
-        self.stance.__enter__()
-        return super().__enter__()
-
-    def __exit__(self, *error):
-        super().__exit__(*error)
-        self.stance.__exit__(*error)
+from symlab.tracing import compact
 
 
 def labels_of(slot: Tensor) -> np.ndarray:
     """The labels that stand in a slot, each once, without 0."""
     found = np.unique(compact(slot)[0].cpu().numpy())
     return found[found > 0]
-
-
-def compact(*slots: Tensor) -> list[Tensor]:
-    """The same slots without repetitions along dimensions where all are constant."""
-    for dim in range(slots[0].ndim):
-        if all(s.stride(dim) == 0 or s.shape[dim] == 1 for s in slots):
-            slots = [s.narrow(dim, 0, 1) for s in slots]
-    return list(slots)
 
 
 def line(slot: Tensor, dim: int) -> Tensor:

@@ -17,48 +17,43 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from symlab.mirror.atoms import PERMUTATION, ROTATION, SIGNED, Atoms
 from symlab.mirror.slots import (
-    Mode,
     along_dim,
     classes_along,
-    compact,
     labels_of,
     line,
     may_vary,
     one_place,
     varies,
 )
+from symlab.tracing import Mode, compact, operator_name, seen_through, tensors, words
 
 SAMPLES = 256  # positions of a batch at which units' values are kept
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 # --- following operations ------------------------------------------------------------
 
-INDEXING = _words(
+INDEXING = words(
     "t transpose permute unsqueeze squeeze expand slice select split split_with_sizes "
     "unbind index_select repeat flip roll narrow diagonal unfold movedim unsafe_split "
 )
-SAME = _words("clone detach alias contiguous to _to_copy lift_fresh positive")
-LINEAR = _words("neg mul div add sub rsub sum mean")
-ODD = _words("tanh sin erf asinh atan sinh tan sign softshrink hardshrink atanh asin")
-EVEN = _words("abs square cos cosh")
-POINTWISE = _words(
+SAME = words("clone detach alias contiguous to to_copy lift_fresh positive")
+LINEAR = words("neg mul div add sub rsub sum mean")
+ODD = words("tanh sin erf asinh atan sinh tan sign softshrink hardshrink atanh asin")
+EVEN = words("abs square cos cosh")
+POINTWISE = words(
     "softshrink hardshrink atanh asin softsign cosh "
     "relu gelu silu sigmoid exp log sqrt rsqrt pow abs square reciprocal clamp "
     "clamp_min clamp_max hardtanh leaky_relu elu celu selu softplus hardswish mish "
     "hardsigmoid threshold cos log1p expm1 log_sigmoid_forward relu6 maximum minimum "
     "where gt ge lt le eq ne logical_and logical_or logical_not masked_fill isnan "
     "bitwise_not mse_loss smooth_l1_loss huber_loss binary_cross_entropy_with_logits "
-    "binary_cross_entropy addcmul addcdiv lerp exp2 prelu _prelu_kernel max min"
+    "binary_cross_entropy addcmul addcdiv lerp exp2 prelu prelu_kernel max min"
 )
-REDUCING = _words("sum mean amax amin max min var std var_mean logsumexp prod any")
-ALONG = _words("_softmax _log_softmax softmax log_softmax _safe_softmax")
-VIEWS = _words("view reshape _unsafe_view _reshape_alias")
-FILLED = _words("zeros_like ones_like full_like new_zeros new_ones new_full")
-NEUTRAL = _words(
+REDUCING = words("sum mean amax amin max min var std var_mean logsumexp prod any")
+ALONG = words("softmax log_softmax safe_softmax")
+VIEWS = words("view reshape unsafe_view reshape_alias")
+FILLED = words("zeros_like ones_like full_like new_zeros new_ones new_full")
+NEUTRAL = words(
     "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones "
     "new_empty new_full new_empty_strided bernoulli arange"
 )
@@ -90,9 +85,8 @@ class Trace(Mode):
                 "compute all of it from its first argument, a copy"
             )
         carry = [a for a in given if self.slots(a)]
-        name = func._schema.name.removeprefix("aten::")
-        inplace = name.endswith("_") and not name.endswith("__")
-        name = name if name.startswith("__") else name.rstrip("_")
+        name, full = operator_name(func), func._schema.name
+        inplace = full.endswith("_") and not full.endswith("__")
         base = args[0]._base if inplace and isinstance(args[0], Tensor) else None
         if carry:
             self._settle(name, args, kwargs, carry)
@@ -133,7 +127,7 @@ class Trace(Mode):
         self.atoms.slots[out] = [s for s in slots if bool((s > 0).any())]
 
     def _follow(self, name, func, args, kwargs, out) -> None:
-        rule = getattr(self, f"op_{name.lstrip('_')}", None)
+        rule = getattr(self, f"op_{name}", None)
         if rule is not None:
             done = rule(args, kwargs, out)
         elif name in INDEXING:
@@ -191,9 +185,7 @@ class Trace(Mode):
                 for s in (*self.slots(base), *slots):
                     self.atoms.give_up(s, "writing into a view")
                 return
-            place = labels.as_strided(
-                view.shape, view.stride(), view.storage_offset() - base.storage_offset()
-            )
+            place = seen_through(view, base, labels)
             place.copy_(slots[i] if i < len(slots) else torch.zeros_like(place))
             mine[i] = labels
         self.keep(base, mine)
@@ -386,7 +378,7 @@ class Trace(Mode):
             self.atoms.cap(s, PERMUTATION)
             self.atoms.colour(s, name)
             if args[1] % out.ndim in varies(s):
-                self.atoms.span(s, name.strip("_"))
+                self.atoms.span(s, name)
         self.keep(out, self.slots(args[0]))
 
     def _dims(self, args, kwargs) -> set[int]:
@@ -637,11 +629,6 @@ class Trace(Mode):
             step = -(-values.shape[1] // SAMPLES)
             sample = values[0, ::step].detach().double().cpu().numpy()
         self.atoms.reading(labels, norms, sample)
-
-
-def tensors(tree) -> list[Tensor]:
-    leaves = torch.utils._pytree.tree_leaves(tree)
-    return [x for x in leaves if isinstance(x, Tensor)]
 
 
 def _is_odd(name: str, args) -> bool:

@@ -46,7 +46,7 @@ def whole(directory: str | Path) -> Iterator[Path]:
             made.mkdir()
             yield made
             for file in [*made.iterdir(), made]:
-                _sync(file)
+                sync(file)
             try:
                 if target.exists():
                     target.rename(old)
@@ -55,7 +55,7 @@ def whole(directory: str | Path) -> Iterator[Path]:
                 if old.exists() and not target.exists():
                     old.rename(target)
                 raise
-            _sync(target.parent)
+            sync(target.parent)
     except OSError as error:
         raise OSError(
             f"{directory} could not be written ({error.strerror or error}): make room "
@@ -84,7 +84,8 @@ def _clear_leftovers(target: Path) -> None:
             shutil.rmtree(found, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from symlab.models.folder import sync
 from symlab.pretraining.processes import Processes
 
 COUNT = "(0|[1-9][0-9]*)"  # as Python writes a whole number
@@ -158,7 +159,7 @@ def _write(target: Path, state: dict) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -179,15 +180,6 @@ class _Summed:
 
     def flush(self) -> None:
         self.file.flush()
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder last."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read(file: Path, step: int) -> dict | None:

@@ -5,10 +5,9 @@ from functools import partial
 from torch import Tensor, nn
 
 from symlab.models.chunked_loss import chunked_loss
-from symlab.models.routing_load import load_balancing_loss, z_loss
+from symlab.models.routing_load import PhiBalancing, load_balancing_loss, z_loss
 from symlab.models.transformer import Decoder, Router, document_numbers, loss
 from symlab.pretraining.recipe import Recipe
-from symlab.symopt import PhiBalancing
 
 
 class Objective(nn.Module):

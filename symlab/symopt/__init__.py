@@ -6,10 +6,9 @@
     check(model, optimizer, batch)   what is wrong with a set-up, of any optimizer
 
 and the parts: rules from momentum to update, polar factors, groups as numbers, the
-relatives' maps, a balancing loss for experts. Source: Lau & Su, arXiv 2605.18106.
+relatives' maps. Source: Lau & Su, arXiv 2605.18106.
 """
 
-from symlab.symopt.balancing import PhiBalancing
 from symlab.symopt.checks import NotFinite
 from symlab.symopt.doctor import check
 from symlab.symopt.groups import Action, columns, equivariance_error, rows
@@ -35,7 +34,6 @@ __all__ = [
     "RULES",
     "Action",
     "NotFinite",
-    "PhiBalancing",
     "Rule",
     "SymOpt",
     "centre",

@@ -19,9 +19,8 @@ from symlab.symopt.dataflow.traces import (
     Product,
     Seen,
     collapsed,
-    tensors,
-    words,
 )
+from symlab.tracing import tensors, words
 
 KEEPING = words(  # the place of features, and their value but for a sign
     "t transpose permute unsqueeze squeeze expand slice select split split_with_sizes "

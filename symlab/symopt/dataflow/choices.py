@@ -10,9 +10,9 @@ from symlab.symopt.dataflow.traces import (
     Operation,
     Product,
     varying,
-    words,
 )
 from symlab.symopt.dataflow.values import Known
+from symlab.tracing import words
 
 COMPARISONS = words("eq ne lt le gt ge")
 CHOOSING = words("topk sort argmax argmin argsort max min multinomial")

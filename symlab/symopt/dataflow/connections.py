@@ -14,7 +14,6 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from symlab.symopt.dataflow import meta, shifts
@@ -40,8 +39,9 @@ from symlab.symopt.dataflow.tables import (
     same_weight,
     used,
 )
-from symlab.symopt.dataflow.traces import COPIES, VIEWS, Operation, Seen, tensors, words
+from symlab.symopt.dataflow.traces import COPIES, VIEWS, Operation, Seen
 from symlab.symopt.dataflow.values import Known
+from symlab.tracing import Mode, one_by_one, operator_name, tensors, words
 
 SCALING = words("mul div neg")  # of a weight by a number: still that weight
 OF_ENTRIES = words("add sub rsub exp abs square pow clamp softplus sqrt") | SCALING
@@ -63,7 +63,7 @@ RULES = {  # operator -> function of what is known and the call; True: it is don
 CONTRACTIONS = (mm, bmm, addmm, mv, linear, index, index_select)
 
 
-class Following(TorchDispatchMode):
+class Following(Mode):
     """Watches the operations of a forward pass and fills in `seen`."""
 
     supports_higher_order_operators = True
@@ -78,8 +78,7 @@ class Following(TorchDispatchMode):
         kwargs = kwargs or {}
         if not hasattr(func, "_schema"):
             return self._higher_order(func, args, kwargs)
-        name = func._schema.name.rpartition("::")[2]
-        name = name if name.startswith("__") else name.strip("_")
+        name = operator_name(func)
         name = "grouped_mm" if name == "grouped_mm_fallback" else name
         if self.blind:
             shifts.spoil(shifts.of_all((args, kwargs), self.known.shift), self.blind)
@@ -237,7 +236,7 @@ def _follow(model, call, inputs: dict[str, Tensor], training: bool) -> Seen:
         random = torch.random.fork_rng(list(gpus))
         with _older_set_aside():
             watched = Following(known, written)
-            with random, torch.no_grad(), _one_by_one(), numbers, watched:
+            with random, torch.no_grad(), one_by_one(), numbers, watched:
                 out = call()
             find_heads(known.seen, out, known.origin, known.shift)
             note_survivors(known.seen, out, known)
@@ -271,27 +270,6 @@ def _older_set_aside():
     finally:
         if ours:
             gc.unfreeze()
-
-
-@contextmanager
-def _one_by_one():
-    """Without what makes one operation of many: compiled functions, fused layers."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    flex = sys.modules.get("torch.nn.attention.flex_attention")
-    debug = getattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", None)
-    stance = nullcontext()
-    if "torch._dynamo" in sys.modules:
-        stance = torch.compiler.set_stance("force_eager")
-    torch.backends.mha.set_fastpath_enabled(False)
-    if debug is not None:
-        flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = True
-    try:
-        with stance:
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        if debug is not None:
-            flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = debug
 
 
 def _note_recurrent(model: torch.nn.Module, seen: Seen) -> None:

@@ -27,9 +27,9 @@ from symlab.symopt.dataflow.traces import (
     Scores,
     Trace,
     varying,
-    words,
 )
 from symlab.symopt.dataflow.values import Known, entries, feature_dims, lengths
+from symlab.tracing import words
 
 STRAIGHT = words(  # the value stays a linear function of the product
     "add sub rsub mul div neg sum mean constant_pad_nd masked_fill where "

@@ -28,10 +28,9 @@ from symlab.symopt.dataflow.traces import (
     Product,
     collapsed,
     moved,
-    tensors,
     varying,
-    words,
 )
+from symlab.tracing import tensors, words
 
 ADDED, TIMES = "added", "times"
 SOFTMAX = words("softmax log_softmax safe_softmax")

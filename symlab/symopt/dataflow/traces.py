@@ -15,12 +15,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-
-def words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from symlab.tracing import compact, tensors, words
 
 VIEWS = words(
     "t transpose permute unsqueeze squeeze expand slice select split split_with_sizes "
@@ -28,7 +25,7 @@ VIEWS = words(
     "unsafe_split detach alias chunk view_as_complex view_as_real unfold "
     "unsafe_split_with_sizes"
 )
-COPIES = words("clone contiguous to _to_copy to_copy lift_fresh")
+COPIES = words("clone contiguous to to_copy lift_fresh")
 RESHAPES = words("view reshape unsafe_view reshape_alias")
 PICKS = words(  # these move whole entries; their other tensors are indices
     "index index_select gather repeat roll flip take_along_dim masked_select"
@@ -202,9 +199,7 @@ class Seen:
 
 def collapsed(labels: Tensor) -> Tensor:
     """Return the labels with length 1 in each dimension along which nothing changes."""
-    for d in range(labels.ndim):
-        if labels.shape[d] > 1 and labels.stride(d) == 0:
-            labels = labels.narrow(d, 0, 1)
+    (labels,) = compact(labels)
     for d in range(labels.ndim):
         if labels.shape[d] > 1:
             first = labels.narrow(d, 0, 1)
@@ -273,10 +268,6 @@ class Operation(NamedTuple):
             return list(range(ndim))
         dim = dim if isinstance(dim, list | tuple) else [dim]
         return [d % ndim if ndim else 0 for d in dim]
-
-
-def tensors(tree) -> list[Tensor]:
-    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
 
 
 def moved(op: Operation, t: Tensor, labels: Tensor) -> list[Tensor | None]:

@@ -28,6 +28,7 @@ from symlab.symopt.dataflow.traces import (
     varying,
 )
 from symlab.symopt.dataflow.weights import Weight
+from symlab.tracing import seen_through
 
 
 class Known:
@@ -109,8 +110,7 @@ class Known:
             if not base.is_contiguous() or base.numel() > MAX_ENTRIES:
                 return None
             whole = torch.full(base.shape, -1, dtype=labels.dtype, device="cpu")
-            offset = result.storage_offset() - base.storage_offset()
-            whole.as_strided(result.shape, result.stride(), offset).copy_(labels)
+            seen_through(result, base, whole).copy_(labels)
             return whole
 
         new = Origin(

@@ -1,0 +1,87 @@
+"""What the tracers of a model stand on: its operations one at a time, by their names.
+
+`symlab.mirror` follows hidden units through one call of a model, `symlab.symopt` the
+features of its products. What they conclude from an operation differs; how they get to
+see it, and how labels of entries are stored, is the same and stands here.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Mode(TorchDispatchMode):
+    """A dispatch mode that does not load torch's compiler (a second and 90 MB)."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+@contextmanager
+def one_by_one() -> Iterator[None]:
+    """Inside, a model runs the operations that it is written with, each by itself.
+
+    Compiled functions and flex attention run uncompiled, and torch's attention layers
+    do not take their fused path, which is one operation for a whole layer.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    flex = sys.modules.get("torch.nn.attention.flex_attention")
+    debug = getattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", None)
+    stance = nullcontext()
+    if "torch._dynamo" in sys.modules:  # else nothing has been compiled
+        stance = torch.compiler.set_stance("force_eager")
+    torch.backends.mha.set_fastpath_enabled(False)
+    if debug is not None:
+        flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = True
+    try:
+        with stance:
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        if debug is not None:
+            flex._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = debug
+
+
+def operator_name(func) -> str:
+    """Return the name without namespace, overload and outer underscores.
+
+    `aten::add_.Tensor` is `add`; `aten::__and__.Tensor` stays `__and__`.
+    """
+    name = func._schema.name.rpartition("::")[2]
+    return name if name.startswith("__") else name.strip("_")
+
+
+def tensors(tree) -> list[Tensor]:
+    """Return the tensors among the arguments or results of a call, in order."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def words(text: str) -> frozenset[str]:
+    """Return the names in a text, as sets of operators are written."""
+    return frozenset(text.split())
+
+
+# Labels: a tensor of integers with the shape of a value, one for each of its entries.
+
+
+def compact(*labels: Tensor) -> list[Tensor]:
+    """Return the labels with length 1 along dimensions where each has stride 0."""
+    for dim in range(labels[0].ndim):
+        if all(x.stride(dim) == 0 or x.shape[dim] == 1 for x in labels):
+            labels = [x.narrow(dim, 0, 1) for x in labels]
+    return list(labels)
+
+
+def seen_through(view: Tensor, base: Tensor, labels: Tensor) -> Tensor:
+    """Return the part of the labels of `base` that belongs to its view, as a view.
+
+    Base and labels are contiguous.
+    """
+    offset = view.storage_offset() - base.storage_offset()
+    return labels.as_strided(view.shape, view.stride(), offset)
