@@ -4,12 +4,13 @@
 # make test      the tests                     make test-long  the exhaustive ones, too
 # make lint      ruff                           make reference  commit rows and figures
 # make confirm   every claim on seeds that follow from claims.lock, verdict against verdict
+# make placebo   judge every claim again on shuffled arms, where no effect should hold
 # make lock      register the claims: write claims.lock, and say what changed
 # make bench     speeds                         make clean      remove what was made
 #
 # Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=loky|dask|ray  DEVICE=cpu|cuda
 #          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
-#          SEED0=1000  NAMES="fig3 fig5" (confirm: some figures or experiments)
+#          SEED0=1000  NAMES="fig3 fig5" (confirm, placebo: some only)
 # VENV= (empty) uses the current python3 as it is instead of making .venv.
 
 VENV ?= .venv
@@ -35,7 +36,7 @@ FLAGS = $(JUDGE) $(HOW) $(if $(ONLY),--only "$(ONLY)") \
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
-.PHONY: help figures $(FIGURES) test test-long lint status claims confirm lock report reference bench clean
+.PHONY: help figures $(FIGURES) test test-long lint status claims confirm placebo lock report reference bench clean
 help:
 	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile; echo "figures: $(FIGURES)"
 
@@ -53,6 +54,9 @@ claims: $(READY)
 
 confirm: $(READY)
 	@$(PY) -m symlab confirm $(NAMES) --scale $(SCALE) $(HOW)
+
+placebo: $(READY)
+	@$(PY) -m symlab placebo $(NAMES) --scale $(SCALE)
 
 lock: $(READY)
 	@$(PY) -m symlab lock

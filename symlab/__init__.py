@@ -4,7 +4,7 @@ A notebook needs four names, loaded on first use so that `import symlab` is inst
 
     symlab.load("rescaling_sparsity")     the current rows as a DataFrame
     symlab.run("rescaling_sparsity")      run what is missing, then the same DataFrame
-    symlab.claims("fig3")                 one row per claim, with interval and verdict
+    symlab.claims("fig3")                 one row per claim; all claims without a name
     symlab.figure("fig3")                 the drawn matplotlib Figure
 """
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from symlab.harness import confirm as confirmation
 from symlab.harness import (
+    claim_tables,
     contract,
     engine,
     plan,
@@ -20,6 +20,8 @@ from symlab.harness import (
     streams,
     summary,
 )
+from symlab.harness import confirm as confirmation
+from symlab.harness import placebo as placebos
 from symlab.harness.errors import UserError, nearest
 from symlab.harness.project import Project, find
 from symlab.harness.sweep import SCALES
@@ -135,13 +137,31 @@ def confirm(project: Project, o) -> int:
     tables = [_confirmed(project, p, o.scale) for p in plans]
     if done := [t for t in tables if t is not None]:
         found = pd.concat(done)
-        path = confirmation.write(project, o.scale, found)
+        path = claim_tables.write(project, confirmation.KIND, o.scale, found)
         counts = [
             f"{(found.agreement == word).sum()} {word}"
             for word in confirmation.AGREEMENTS
         ]
         print(f"\nof {len(found)} verdicts: {', '.join(counts)}; wrote {_short(path)}")
     return max(status, int(len(done) < len(tables)))
+
+
+def placebo(project: Project, o) -> int:
+    """Judge every claim on shuffled arms: one that holds there is no evidence."""
+    names = [
+        e
+        for name in o.names or contract.names(project)
+        for e in _experiments(project, name)
+    ]
+    tables = []
+    for name in dict.fromkeys(names):
+        found = placebos.audit([plan.make(project, name, o.scale)])
+        counts = found.finding.str.partition(":")[0].value_counts()
+        print(f"{name}: {', '.join(f'{n} {word}' for word, n in counts.items())}")
+        tables.append(found)
+    path = claim_tables.write(project, "placebo", o.scale, pd.concat(tables))
+    print(f"wrote {_short(path)}")
+    return 0
 
 
 def _confirmed(project: Project, p: plan.Plan, scale: str) -> pd.DataFrame | None:
@@ -153,7 +173,7 @@ def _confirmed(project: Project, p: plan.Plan, scale: str) -> pd.DataFrame | Non
     if done < wanted:
         print("  not judged: rows are missing; the same command runs them")
         return None
-    found = confirmation.compared(project, p)
+    found = confirmation.compared(project, p).assign(seed0=first)
     for row in found.itertuples():
         print("  " + confirmation.line(row).replace("\n", "\n  "))
     confirmation.log(project, scale, name, first, found)
@@ -278,7 +298,7 @@ def _judge(p: plan.Plan, o) -> tuple[int, list]:
         print(
             "  not judged: rows are missing (PARTIAL=1 judges and draws what is there)"
         )
-        return 1, []
+        return 1, product.verdicts([p])
     verdicts = product.verdicts([p], o.partial)
     for v in verdicts:
         print("  " + v.line().replace("\n", "\n  "))
@@ -408,6 +428,7 @@ def _parser() -> argparse.ArgumentParser:
     c = add(confirm, names=some)
     _scale(c, seeds=False)
     _workers(c)
+    _scale(add(placebo, names=some), seeds=False)
     _scale(add(status))
     add(whence, file={"type": Path, "help": "a drawn .pdf, .png or .json"})
     c = add(

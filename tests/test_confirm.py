@@ -8,7 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from symlab.harness import confirm, contract, project, registration
+from symlab.harness import (
+    claim_tables,
+    confirm,
+    contract,
+    project,
+    reference,
+    registration,
+)
 from symlab.harness.registration import Entry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +43,7 @@ def test_every_sweep_has_fewer_seeds_than_two_draws_are_apart():
 
 @pytest.fixture
 def locked(sandbox):
-    assert sandbox("run", "line").returncode == 0
+    assert sandbox("run", "line", "--jobs", 1).returncode == 0
     assert sandbox("lock").returncode == 0
     return sandbox
 
@@ -62,6 +69,11 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     assert (row.before, row.confirmation, row.agreement) == ("held", "held", "equal")
     assert row.value != row.confirmed_value
     assert row.n == row.confirmed_n == 4
+    assert row.seed0 == first
+    here = project.find(locked.root)
+    shown = reference.confirmed_table(here, "quick")
+    assert f"| line | {first} | 1 | 0 | 0 | as registered |" in shown
+    assert "Not made yet" in reference.confirmed_table(here, "paper")
     ((_, *said),) = log(locked)
     assert said[:2] == ["quick", "line"]
     assert said[3:] == [str(first), "1 equal", "0 differs", "0 no rows"]
@@ -73,6 +85,8 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     assert done.returncode == 2
     assert "claims.lock is not of the claims as they stand (line.slope" in done.stderr
     locked("lock")
+    shown = reference.confirmed_table(here, "quick")
+    assert f"| line | {first} | 1 | 0 | 0 | changed since |" in shown
     done = locked("confirm")
     assert done.returncode == 0, done.stderr
     assert "this is draw 2 of seeds for line" in done.stdout
@@ -80,7 +94,7 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     assert log(locked)[1][4] != str(first)
 
 
-def test_a_verdict_that_differs_is_marked_and_so_is_one_without_a_seed(locked):
+def test_differences_are_marked_and_the_placebo_audit_has_every_claim(locked):
     line = locked.root / "experiments" / "line.py"
     line.write_text(
         line.read_text()
@@ -97,6 +111,29 @@ def test_a_verdict_that_differs_is_marked_and_so_is_one_without_a_seed(locked):
     assert "confirmation: failed 0" in done.stdout
     assert done.stdout.count(confirm.SAME) == 1
     assert "of 3 verdicts: 2 equal, 1 differs, 0 no rows" in done.stdout
+    shown = reference.confirmed_table(project.find(locked.root), "quick")
+    assert "| line | `early` | > 0.9 | held: 1 [1, 1], n=12 | failed: 0" in shown
+    done = locked("placebo")
+    assert done.returncode == 0, done.stderr
+    assert "wrote results/reference/placebo/quick.csv" in done.stdout
+    here = project.find(locked.root)
+    table = claim_tables.read(here, "placebo", "quick")
+    assert table.claim.tolist() == ["early", "size", "slope"]
+    assert "`slope`" in reference.placebo_table(here, "quick")
+
+
+def test_a_table_is_renewed_experiment_by_experiment(tmp_path):
+    here = project.Project(tmp_path)
+
+    def written(**values):
+        claim_tables.write(here, "confirm", "quick", pd.DataFrame([values]))
+        return claim_tables.read(here, "confirm", "quick").to_dict("records")
+
+    first = {"experiment": "b", "claim": "x", "value": float("inf")}
+    assert written(**first) == [first]
+    second = {"experiment": "a", "claim": "y", "value": 2.0}
+    assert written(**second) == [second, first]
+    assert written(**first | {"value": 1.0}) == [second, first | {"value": 1.0}]
 
 
 def confirmed(names: str, folder: Path) -> str:

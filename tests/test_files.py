@@ -164,8 +164,8 @@ def test_no_temporary_file_outlives_the_next_call(tmp_path):
 
 def test_large_results_do_not_wait_in_memory(tmp_path):
     store = Store(tmp_path, "e")
-    reached = SimpleNamespace(made_with="python 3")
-    experiment = SimpleNamespace(name="e", reached=reached)
+    reached = SimpleNamespace(versions={"python": "3"})
+    experiment = SimpleNamespace(name="e", reached=reached, claims=[])
     plan = SimpleNamespace(experiment=experiment, store=store, code="c", manifest={})
     sink = engine._Sink(Project(tmp_path), [plan], engine.Report())
     parts = []

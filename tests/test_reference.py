@@ -14,6 +14,9 @@ import pytest
 import symlab
 from symlab.harness import (
     Claim,
+    claim_tables,
+    claims,
+    code,
     contract,
     plan,
     plot,
@@ -35,6 +38,38 @@ def reference_folders(monkeypatch):
     monkeypatch.setenv("SYMLAB_RESULTS", str(ROOT / "results" / "reference"))
     monkeypatch.setenv("SYMLAB_FIGURES", str(ROOT / "figures" / "reference"))
     monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def looked_at_once():
+    """Plans, verdicts and codes of the same rows are made once for all tests here."""
+    make, judge, reach = plan.make, claims.judge_all, code.reach
+    made, judged, reached = {}, {}, {}
+
+    def make_once(place, name, scale, **options):
+        key = place, place.results, name, scale, *sorted(options.items())
+        if key not in made:
+            made[key] = make(place, name, scale, **options)
+        return made[key]
+
+    def judge_once(experiment, rows):
+        asked = experiment.claims
+        key = (experiment.name, *rows.key, *rows.finished, *map(id, asked))
+        if key not in judged:
+            judged[key] = asked, judge(experiment, rows)  # claims, so that ids stay
+        return list(judged[key][1])
+
+    def reach_once(root, module, names, data=()):
+        key = root, module, tuple(names), tuple(data)
+        if key not in reached:
+            reached[key] = reach(*key)
+        return reached[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code, "reach", reach_once)
+        patch.setattr(plan, "make", make_once)
+        patch.setattr(claims, "judge_all", judge_once)
+        yield
 
 
 @pytest.mark.parametrize("name", contract.names(PROJECT))
@@ -100,6 +135,15 @@ def test_pages_under_docs_show_what_is_in_the_reference_rows():
         assert f"`{v.claim.name}`" in shown
     for headline in summary.headlines(verdicts()):
         assert headline.sentence in shown
+
+
+def test_every_claim_of_a_paper_has_its_row_in_the_placebo_audit():
+    table = claim_tables.read(PROJECT, "placebo", "quick")
+    assert table is not None, "make placebo, and commit what it writes"
+    audited = set(zip(table.experiment, table.claim, strict=True))
+    for name in contract.names(PROJECT):
+        for claim in contract.load(PROJECT, name).claims:
+            assert (name, claim.name) in audited, "make placebo"
 
 
 def test_all_claims_at_once_with_every_field_as_a_column(monkeypatch):

@@ -141,60 +141,52 @@ def test_a_new_claim_on_rows_that_exist_was_not_written_before_them():
 
 
 @pytest.fixture
-def repository(sandbox):
-    """The sandbox under git, with committed rows and a committed lock."""
+def git(sandbox):
+    """Git in the sandbox; `git.commit()` commits all that a project commits."""
 
-    def git(*words):
+    def run(*words):
         who = {f"GIT_{a}_{b}": "x" for a in ("AUTHOR", "COMMITTER")
                for b in ("NAME", "EMAIL")}  # fmt: skip
         subprocess.run(["git", *words], cwd=sandbox.root, check=True,
                        capture_output=True, env=sandbox.env(**who))  # fmt: skip
 
     def commit():
-        git("add", "claims.lock", "experiments", "results", "middle.py", "deep.py")
-        git("commit", "-m", "x")
+        run("add", "claims.lock", "experiments", "results", "middle.py", "deep.py")
+        run("commit", "-m", "x")
 
-    git("init")
-    done = sandbox("run", "line")
+    run.commit = commit
+    return run
+
+
+def test_a_threshold_that_moves_in_git_needs_a_history_entry(sandbox, git):
+    assert sandbox("run", "line", "--jobs", 1).returncode == 0
+    done = sandbox("lock")  # without git the lock alone is checked
     assert done.returncode == 0, done.stderr
+    assert "has no history of its own" in done.stdout
     rows = sandbox.root / "results" / "reference" / "quick"
     rows.mkdir(parents=True)
     shutil.copy(sandbox.root / "results" / "quick" / "line.parquet", rows)
-    assert sandbox("lock").returncode == 0
-    commit()
-    sandbox.commit = commit
-    return sandbox
+    git("init")
+    git.commit()
 
-
-def test_a_threshold_that_moves_in_git_is_found(repository):
-    done = repository("lock", "--check")
-    assert done.returncode == 0, done.stdout + done.stderr
-    repository.edit("experiments/line.py", "above=1.9", "above=1.8")
-    done = repository("lock", "--check")
-    assert done.returncode == 1
-    assert "line.slope: > 1.9 and < 2.1 became > 1.8 and < 2.1" in done.stdout
-    assert "run `python -m symlab lock`" in done.stderr
-    done = repository("lock")
-    assert done.returncode == 1
-    assert "say so in its `history` (not committed)" in done.stderr
-    repository.commit()
-    done = repository("lock", "--check")  # it stays red, whatever follows
-    assert done.returncode == 1
-    assert "say so in its `history`" in done.stderr
-
-
-def test_a_threshold_that_moves_with_its_reason_is_not(repository):
-    repository.edit("experiments/line.py", "above=1.9", "above=1.8")
+    sandbox.edit("experiments/line.py", "above=1.9", "above=1.85")
     why = 'history=(("2026-11-30", "1.9 was a slip"),), reason='
-    repository.edit("experiments/line.py", "reason=", why)
-    done = repository("lock")
-    assert done.returncode == 0, done.stderr
-    repository.commit()
-    assert repository("lock", "--check").returncode == 0
-
-
-def test_without_a_history_the_lock_alone_is_checked(sandbox):
+    sandbox.edit("experiments/line.py", "reason=", why)
     done = sandbox("lock")
     assert done.returncode == 0, done.stderr
-    assert "has no history of its own" in done.stdout
-    assert sandbox("lock", "--check").returncode == 0
+    git.commit()
+    done = sandbox("lock", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    sandbox.edit("experiments/line.py", "above=1.85", "above=1.8")
+    done = sandbox("lock", "--check")
+    assert done.returncode == 1
+    assert "line.slope: > 1.85 and < 2.1 became > 1.8 and < 2.1" in done.stdout
+    assert "run `python -m symlab lock`" in done.stderr
+    done = sandbox("lock")
+    assert done.returncode == 1
+    assert "say so in its `history` (not committed)" in done.stderr
+    git.commit()
+    done = sandbox("lock", "--check")  # it stays red, whatever follows
+    assert done.returncode == 1
+    assert "say so in its `history`" in done.stderr

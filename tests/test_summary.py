@@ -71,6 +71,17 @@ def test_a_headline_lists_what_speaks_for_and_against_it():
     assert deep.outcome == "not tested here"
 
 
+def test_a_claim_without_its_rows_is_not_judged_and_not_undecided():
+    none = verdict("n", frame=FRAME[:0])
+    assert not none.judged
+    assert "does not yet speak about A 2024" in none.line()
+    assert summary.counts([SUPPORTS, none]).loc["A 2024"].to_dict() == {
+        "supports": 1, "contradicts": 0, "undecided": 0, "error": 0, "not judged": 1
+    }  # fmt: skip
+    (sparse, _) = summary.headlines([none])
+    assert sparse.outcome == "not judged yet in 1 (e.n)"
+
+
 def test_holm_marks_what_its_family_does_not_carry():
     weak = verdict("w", frame=FRAME.assign(y=[-0.1, 1, 2, 0.1, 1, 0.2, 1, -0.1]))
     assert weak.verdict == "held"
@@ -83,9 +94,9 @@ def test_holm_marks_what_its_family_does_not_carry():
         "flips to undecided", "flips to undecided", "stands", "", "stands"
     ]  # fmt: skip
     assert found[0].record()["holm"] == "flips to undecided"
-    other = replace(PAPER, short="B 2025")
-    apart = verdict("w", frame=FRAME.assign(y=weak.interval.value), paper=other)
-    assert summary.corrected([weak, apart])[0].holm == "stands"
+    claim = replace(weak.claim, paper=replace(PAPER, short="B 2025"))
+    apart = [replace(weak, claim=claim)]  # the family of another paper
+    assert [v.holm for v in summary.corrected([weak, *apart])] == ["stands"] * 2
 
 
 @pytest.mark.parametrize(
@@ -105,3 +116,16 @@ def test_a_claim_says_when_its_thresholds_were_written(fields, words):
     found = verdict(**fields)
     assert found.claim.registered == words
     assert found.record()["registered"] == words
+
+
+def test_make_claims_counts_and_a_crashing_estimate_fails_it_when_strict(sandbox):
+    sandbox.edit("experiments/line.py", "stats.mean((df.y / df.x)", "stats.mean((df.z)")
+    assert sandbox("run", "line", "--scale", "smoke", "--jobs", 1).returncode == 0
+    done = sandbox("claims", "--scale", "smoke")
+    assert done.returncode == 0, done.stderr
+    assert "ERROR" in done.stdout
+    assert "(AttributeError: " in done.stdout
+    assert "claims of papers\n  none" in done.stdout
+    assert "  ours     0       0          0      1" in done.stdout
+    assert done.stdout.endswith("over all effects of a paper\n  none\n")
+    assert sandbox("claims", "--scale", "smoke", "--strict").returncode == 1

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -473,7 +474,8 @@ def test_two_processes_are_as_one():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", __name__])  # imported once
     results = context.Queue()
     ranks = [
         context.Process(target=_train_one_of_two, args=(r, port, results))

@@ -183,6 +183,11 @@ class Verdict:
         return self.verdict == self.claim.expected
 
     @property
+    def judged(self) -> bool:
+        """False where there were no rows, or not all, to judge the claim on."""
+        return self.interval is not None or self.verdict != "undecided"
+
+    @property
     def p(self) -> float:
         """The P value of the verdict; NaN where its interval models no sampling."""
         c = self.claim
@@ -208,6 +213,8 @@ class Verdict:
         paper = c.paper.short if c.paper else "the paper"
         if self.verdict == "error":
             return f"says nothing about {paper}"
+        if not self.judged:
+            return f"does not yet speak about {paper}"
         decided = self.bearing != "undecided"
         return f"{self.bearing} {paper}" if decided else f"leaves {paper} undecided"
 

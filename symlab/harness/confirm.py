@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from symlab.harness import claims, files, plan, product, registration
+from symlab.harness import claim_tables, claims, files, plan, product, registration
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
 
@@ -26,6 +26,7 @@ RATES = (
 )
 SAME = "the same numbers on other seeds: the claim does not depend on the seed"
 NO_ROWS = "no rows"
+KIND = "confirm"  # of the committed table
 AGREEMENTS = ("equal", "differs", NO_ROWS)
 
 
@@ -121,7 +122,9 @@ def _numbers(prefix: str, interval) -> dict:
 def line(row) -> str:
     """One row of `compared`, for the terminal."""
     mark = {"differs": "DIFFERS", NO_ROWS: NO_ROWS}.get(row.agreement, "equal")
-    text = f"{mark:8} {row.claim}: {row.before} {shown(row)}"
+    compared = row.agreement != NO_ROWS
+    before = f"{row.before} {shown(row)}" if compared else "none to compare with"
+    text = f"{mark:8} {row.claim}: {before}"
     text += f"\n         confirmation: {row.confirmation} {shown(row, 'confirmed_')}"
     text += f", claimed {row.claimed} ({row.bearing})"
     return text + (f"\n         {row.note}" if row.note else "")
@@ -138,29 +141,9 @@ def shown(row, prefix: str = "") -> str:
 # --- what is committed ---------------------------------------------------------------
 
 
-def folder(project: Project, scale: str) -> Path:
-    """Where table and log are: not with the committed files at smoke scale."""
-    smoke = project.results / scale if scale == "smoke" else project.reference
-    return smoke / "confirm"
-
-
-def read(project: Project, scale: str) -> pd.DataFrame | None:
-    """The table of a scale, as `compared` makes it; None where there is none yet."""
-    path = folder(project, scale) / f"{scale}.csv"
-    if not path.is_file():
-        return None
-    return pd.read_csv(path, keep_default_na=False, na_values=["nan"])
-
-
-def write(project: Project, scale: str, found: pd.DataFrame) -> Path:
-    """Put experiments into the table of a scale, in place of what it had of them."""
-    path = folder(project, scale) / f"{scale}.csv"
-    if (old := read(project, scale)) is not None:
-        old = old[~old.experiment.isin(found.experiment)]
-        found = pd.concat([old, found]) if len(old) else found
-    found = found.sort_values(["experiment", "claim"], kind="stable")
-    files.write([found.to_csv(index=False, na_rep="nan").encode()], path)
-    return path
+def log_file(project: Project, scale: str) -> Path:
+    """Where draws are logged: beside the table of the scale."""
+    return claim_tables.path(project, KIND, scale).with_name("confirmations.log")
 
 
 def log(
@@ -171,7 +154,7 @@ def log(
     A line says: date, scale, experiment, hash of its claims, first seed, and how many
     verdicts are equal to those before and how many differ.
     """
-    path = folder(project, scale) / "confirmations.log"
+    path = log_file(project, scale)
     name = registration.name_of(registration.read(project), experiment)
     counts = [f"{(found.agreement == word).sum()} {word}" for word in AGREEMENTS]
     said = "\t".join((scale, experiment, name, str(first), *counts))
@@ -185,7 +168,7 @@ def log(
 
 def draws(project: Project, scale: str, experiment: str) -> int:
     """How many sets of seeds the log has for an experiment at a scale."""
-    path = folder(project, scale) / "confirmations.log"
+    path = log_file(project, scale)
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     fields = [text.split("\t") for text in lines]
     return len({f[4] for f in fields if f[1:3] == [scale, experiment]})

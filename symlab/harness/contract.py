@@ -259,15 +259,24 @@ def _check(experiment: Experiment) -> None:
 
 def _check_spelling(experiment: Experiment) -> None:
     """A name that nothing uses and that is nearly one which the harness reads."""
+    near = {
+        name: close[0]
+        for name, value in vars(experiment.module).items()
+        if name not in READ
+        and not callable(value)
+        and not isinstance(value, ModuleType)
+        if (close := get_close_matches(name.upper(), READ, n=1, cutoff=0.8))
+    }
+    if not near:
+        return
     tree = ast.parse(experiment.path.read_bytes())
-    names = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
-    used = {n.id for n in names if not isinstance(n.ctx, ast.Store)}
-    for n in names:
-        near = get_close_matches(n.id.upper(), READ, n=1, cutoff=0.8)
-        if near and n.id not in used and n.id not in READ and n.col_offset == 0:
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in near]
+    used = {n.id for n in found if not isinstance(n.ctx, ast.Store)}
+    for n in found:
+        if n.id not in used:
             raise UserError(
                 f"{experiment.path.name} line {n.lineno}: nothing reads {n.id}: write "
-                f"{near[0]} if that is meant, else give it another name"
+                f"{near[n.id]} if that is meant, else give it another name"
             )
 
 

@@ -275,7 +275,7 @@ class Rows:
             return found
 
         def placebo(df):
-            wide = table(self(df))
+            wide = table(self(df)).dropna()
             return lambda draw: self._interval(compared(_shuffled(wide, draw)))
 
         ends = ", ".join(

@@ -4,19 +4,20 @@ The labels of the arms are permuted within each seed and the claim is judged aga
 claim of an effect that holds for shuffled arms as often as for the true ones is no
 evidence that the arms differ: its margin is too wide, or its threshold holds for all of
 them. An equivalence, an identity or a precondition says that arms do not differ, or
-speaks of every run, and is expected to survive.
+speaks of every run: it may survive.
 
 What is shuffled:
   an estimate that compares arms (`paired`, `ratio`, `log_ratio`, and `weakest` of them)
       its arms, within each seed, by its own `Estimate.placebo`;
   one that selects rows by fields, or names its `arms`
       these fields, one at a time, among the rows of a seed that agree in the others
-      (in all other fields of the configuration, where it cannot be made otherwise);
+      (in all fields of the sweep, where the estimate cannot be made otherwise);
   any other
-      each field of the sweep with several values, one at a time, among the rows of a
-      seed that agree in all other fields of the configuration.
+      each field of the sweep, one at a time, among the rows of a seed that agree in
+      all others (or among all rows of a seed, where no two agree).
 Of fields that are shuffled one at a time, the one that leaves the claim standing least
-often is in the table.
+often is in the table. An estimate that does not say its arms and stands all the same is
+unknown: what it compares may be what no shuffle reached.
 """
 
 import warnings
@@ -26,7 +27,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from symlab.harness import plan, product
+from symlab.harness import plan, product, store
 from symlab.harness.claims import Claim, judge
 from symlab.harness.stats import Interval
 
@@ -35,7 +36,6 @@ FEWER = 40  # of a field among whole rows, where each draw judges on a whole fra
 SCREEN = 8  # of each such field, to find the one that matters most
 CHANCE = 0.05  # a test of level 95 % holds on shuffled arms at most as often
 
-EXPECTED = "expected to survive"
 NONE = "no evidence that the arms differ"
 FEW = "too few seeds to tell"
 DIFFER = "the arms differ"
@@ -93,9 +93,14 @@ def audit(plans: Iterable[plan.Plan]) -> pd.DataFrame:
 
 
 def swept(p: plan.Plan, df: pd.DataFrame) -> list[str]:
-    """The fields of the configuration, but for the seed, that have several values."""
-    names = [f.name for f in fields(p.experiment.module.Config)]
-    return [n for n in names if n != "seed" and df[n].nunique(dropna=False) > 1]
+    """Fields of the sweep with several values, but for the seed; labels count, too.
+
+    A label is a column of words that `run` adds, such as the name of an arm.
+    """
+    names = [f.name for f in fields(p.experiment.module.Config) if f.name != "seed"]
+    others = [c for c in df if c not in (*names, "seed", *store.META)]
+    names += [c for c in others if isinstance(df[c].iloc[0], str)] if len(df) else []
+    return [n for n in names if df[n].nunique(dropna=False) > 1]
 
 
 def finding(claim: Claim, verdict: str, placebo: Placebo) -> str:
@@ -105,9 +110,11 @@ def finding(claim: Claim, verdict: str, placebo: Placebo) -> str:
     if verdict != "held":
         return f"does not hold ({verdict})"
     if claim.kind != "effect":
-        return f"{EXPECTED} ({claim.kind})"
+        return f"may survive ({claim.kind})"
     if placebo.survives <= CHANCE:
         return DIFFER
+    if placebo.note:
+        return f"unknown: {placebo.note}"
     few = placebo.least > CHANCE and placebo.survives <= 2 * placebo.least
     return FEW if few else NONE
 
@@ -123,18 +130,21 @@ def shuffle(claim: Claim, df: pd.DataFrame, swept: Sequence[str]) -> Placebo:
         if getattr(estimate, "placebo", None):
             return _compared(claim, df)
         arms = [f for f in getattr(estimate, "arms", ()) if f in swept]
-        found = []
+        found, still = [], []
         for field in arms or swept:
-            for within in (arms, swept) if arms else (swept,):
+            for within in (arms, swept) if arms else (swept, ()):
                 draw = _labels(claim, df, field, [f for f in within if f != field])
                 share = _share(claim, draw, SCREEN) if draw else float("nan")
                 if not np.isnan(share):
                     found.append((share, field, draw))
                     break
+            else:
+                still.append(field)
+        note = _unknown(bool(arms), still)
         if not found:
-            return Placebo(note=_unknown(claim, arms or swept))
+            return Placebo(note=note if swept else "no field has several values")
         _, field, draw = min(found, key=lambda f: f[0])
-        return Placebo(field, FEWER, _share(claim, draw, FEWER))
+        return Placebo(field, FEWER, _share(claim, draw, FEWER), note=note)
 
 
 def _compared(claim: Claim, df: pd.DataFrame) -> Placebo:
@@ -143,8 +153,9 @@ def _compared(claim: Claim, df: pd.DataFrame) -> Placebo:
         seeds = claim.estimate(df).n
     except Exception as error:  # one claim must not stop the audit
         return Placebo(note=f"the estimate could not be made ({error})")
-    arms = " and ".join(claim.estimate.arms)
-    return Placebo(arms, DRAWS, _share(claim, draw, DRAWS), 0.5**seeds)
+    arms, share = " and ".join(claim.estimate.arms), _share(claim, draw, DRAWS)
+    note = "" if share == share else "the estimate cannot be made on shuffled arms"
+    return Placebo(arms, DRAWS, share, 0.5**seeds, note)
 
 
 def _labels(
@@ -169,26 +180,28 @@ def _labels(
 def _share(claim: Claim, draw: Callable[[int], Interval], draws: int) -> float:
     """The share of the draws on which the claim holds; NaN where most cannot be made.
 
-    A draw whose estimate raises counts as one on which the claim does not hold.
+    A draw cannot be made where rows no longer pair, or no finite number comes out.
     """
-    held = failed = 0
+    held = made = 0
     for number in range(draws):
         try:
             interval = draw(number)
+        except Exception:  # of whatever kind: the estimate does not know such rows
+            continue
+        if np.isfinite(interval.value):
+            made += 1
             held += interval.low > claim.above and interval.high < claim.below
-        except Exception:  # rows that no longer pair, or a quantity that is gone
-            failed += 1
-        if failed > draws / 2:
-            return float("nan")
-    return held / draws
+    return held / made if made > draws / 2 else float("nan")
 
 
-def _unknown(claim: Claim, chosen: Sequence[str]) -> str:
-    if not chosen:
-        return "no field has several values"
-    if not getattr(claim.estimate, "arms", ()):
+def _unknown(told: bool, still: Sequence[str]) -> str:
+    """Why a claim that survives may yet be evidence: fields that were not shuffled.
+
+    told: whether the estimate names its arms.
+    """
+    if not told:
         return "the estimate does not say which arms it compares"
-    return f"rows shuffled by {' or '.join(chosen)} are no longer those it compares"
+    return f"{', '.join(still)} cannot be shuffled alone" if still else ""
 
 
 def table(found: pd.DataFrame) -> str:

@@ -30,6 +30,7 @@ class Plan:
     seconds: dict[str, float] = field(default_factory=dict)  # key -> expected
     strict: bool = False  # whether rows of other versions of packages are stale
     upgrades: list[str] = field(default_factory=list)  # how versions differ
+    _rows: tuple[pa.Table, pd.DataFrame] | None = field(default=None, repr=False)
 
     @property
     def code(self) -> str:
@@ -50,6 +51,12 @@ class Plan:
 
     def rows(self) -> pd.DataFrame:
         """The current rows of this sweep, in its order: what is drawn and judged."""
+        table = self.store.read()
+        if self._rows is None or self._rows[0] is not table:
+            self._rows = table, self._current()
+        return self._rows[1].copy()  # who draws or judges may add columns
+
+    def _current(self) -> pd.DataFrame:
         good = self.store.frame(self.code, self.configs).set_index("key", drop=False)
         if self.strict:
             good = good[[not self.differences(v) for v in good.versions]]

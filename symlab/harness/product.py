@@ -87,8 +87,9 @@ def origin(
     record["claims"] = [
         {k: _number(v) for k, v in j.record().items() if k in RECORDED} for j in judged
     ]
+    style = code.reach(project.root, "symlab.harness.plot", ["compose", "save"]).code
     record["experiments"] = {
-        p.experiment.name: _origin(project, figure, p) for p in plans
+        p.experiment.name: _origin(project, figure, p, style) for p in plans
     }
     return record
 
@@ -99,15 +100,12 @@ def _number(value):
     return value if finite else str(value)
 
 
-def _origin(project: Project, figure: str, plan: Plan) -> dict:
+def _origin(project: Project, figure: str, plan: Plan, style: str) -> dict:
     rows = plan.rows()
     identity = sorted((rows.key + rows.code + rows.finished).tolist())
     draws = [p.draw.__name__ for p in plan.experiment.panels(figure)]
     module = f"experiments.{plan.experiment.name}"
-    drawing = [
-        code.reach(project.root, module, [*draws, "CLAIMS"]).code,
-        code.reach(project.root, "symlab.harness.plot", ["compose", "save"]).code,
-    ]
+    drawing = code.reach(project.root, module, [*draws, "CLAIMS"]).code
     return {
         "code": plan.code,
         "runs": len(rows),
@@ -118,7 +116,7 @@ def _origin(project: Project, figure: str, plan: Plan) -> dict:
         ),
         "versions": sorted(set(rows.versions)),
         "device": sorted(set(rows.device)),
-        "drawn_by": "-".join(drawing),
+        "drawn_by": f"{drawing}-{style}",
     }
 
 

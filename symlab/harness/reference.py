@@ -7,7 +7,16 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from symlab.harness import confirm, contract, plan, product, summary
+from symlab.harness import (
+    claim_tables,
+    confirm,
+    contract,
+    placebo,
+    plan,
+    product,
+    registration,
+    summary,
+)
 from symlab.harness.claims import Verdict
 from symlab.harness.errors import UserError
 from symlab.harness.files import write_table
@@ -152,10 +161,18 @@ def count_table(verdicts: list[Verdict], which: str) -> str:
 
 def confirmed_table(project: Project, scale: str) -> str:
     """Verdicts on fresh seeds: a count for each experiment, then what differs."""
-    if (found := confirm.read(project, scale)) is None:
+    found = claim_tables.read(project, confirm.KIND, scale)
+    if found is None:
         return f"Not made yet: `make confirm SCALE={scale}`.\n"
-    counts = pd.crosstab(found.experiment, found.agreement).reset_index()
-    text = markdown(counts.rename_axis(columns=None))
+    lock = registration.read(project)
+    rows = [
+        {"experiment": name, "seeds from": its.seed0.iloc[0]}
+        | {word: (its.agreement == word).sum() for word in confirm.AGREEMENTS}
+        | {"claims": "as registered" if confirm.seed0(lock, name, scale)
+           == its.seed0.iloc[0] else "changed since"}
+        for name, its in found.groupby("experiment")
+    ]  # fmt: skip
+    text = markdown(pd.DataFrame(rows))
     apart = found[found.agreement == "differs"]
     rows = [
         {
@@ -172,15 +189,10 @@ def confirmed_table(project: Project, scale: str) -> str:
 
 def placebo_table(project: Project, scale: str) -> str:
     """How often each claim holds on shuffled arms, as it was measured."""
-    path = placebo_path(project, scale)
-    if not path.is_file():
+    found = claim_tables.read(project, "placebo", scale)
+    if found is None:
         return f"Not made yet: `make placebo SCALE={scale}`.\n"
-    return markdown(pd.read_csv(path, keep_default_na=False))
-
-
-def placebo_path(project: Project, scale: str) -> Path:
-    """The committed table of the placebo audit."""
-    return project.reference / "placebo" / f"{scale}.csv"
+    return placebo.table(found)
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ from symlab.harness.claims import ORIGINS, VERDICTS, Paper, Verdict
 from symlab.harness.project import Project
 
 NOT_TESTED = "not tested here"
+NOT_JUDGED = "not judged"  # rows are missing
 
 
 def judged(project: Project, scale: str, seed0: int = 0) -> list[Verdict]:
@@ -24,7 +25,7 @@ def counts(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     """How many claims of each paper support it, contradict it, or do neither."""
     rows = [
         {"paper": v.claim.paper.short if v.claim.paper else "unnamed",
-         "axis": "error" if v.verdict == "error" else v.bearing}
+         "axis": "error" if v.verdict == "error" else _axis(v, v.bearing)}
         for v in verdicts
         if v.claim.origin == "paper"
     ]  # fmt: skip
@@ -35,7 +36,7 @@ def counts(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     """How many claims that are about no paper held, failed, or did neither."""
     rows = [
-        {"origin": v.claim.origin, "axis": v.verdict}
+        {"origin": v.claim.origin, "axis": _axis(v, v.verdict)}
         for v in verdicts
         if v.claim.origin != "paper"
     ]
@@ -43,9 +44,15 @@ def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     return table.reindex([o for o in ORIGINS if o in table.index])
 
 
+def _axis(v: Verdict, word: str) -> str:
+    return word if v.judged else NOT_JUDGED
+
+
 def _table(rows: list[dict], index: str, column: str, columns) -> pd.DataFrame:
+    """A count of each word, and of the claims that are not judged where there are."""
     frame = pd.DataFrame(rows, columns=[index, column])
     table = pd.crosstab(frame[index], frame[column])
+    columns = [*columns, *table.columns.intersection([NOT_JUDGED])]
     return table.reindex(columns=columns, fill_value=0).rename_axis(columns=None)
 
 
@@ -65,8 +72,9 @@ class Headline:
         groups = {
             "supported by": [v for v in own if v.verdict == "held"],
             "contradicted by": [v for v in own if v.verdict == "failed"],
-            "undecided in": [v for v in own if v.verdict == "undecided"],
+            "undecided in": [v for v in own if v.verdict == "undecided" and v.judged],
             "not estimated in": [v for v in own if v.verdict == "error"],
+            "not judged yet in": [v for v in own if not v.judged],
         }
         said = [
             f"{words} {len(group)} ({', '.join(map(_name, group))})"

@@ -1,0 +1,40 @@
+"""Committed CSV tables with a row for each claim, renewed experiment by experiment."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from symlab.harness import files
+from symlab.harness.project import Project
+
+
+def path(project: Project, kind: str, scale: str) -> Path:
+    """results/reference/<kind>/<scale>.csv; at smoke scale it is not committed.
+
+    Smoke scale shows that the code runs, so its tables stay with its rows.
+    """
+    smoke = project.results / scale if scale == "smoke" else project.reference
+    return smoke / kind / f"{scale}.csv"
+
+
+def read(project: Project, kind: str, scale: str) -> pd.DataFrame | None:
+    """The table as it is on disk; None where there is none yet."""
+    file = path(project, kind, scale)
+    if not file.is_file():
+        return None
+    return pd.read_csv(file, keep_default_na=False, na_values=["nan"])
+
+
+def write(project: Project, kind: str, scale: str, found: pd.DataFrame) -> Path:
+    """Put the claims of some experiments into the table, in place of the old ones.
+
+    found: a frame with the columns experiment and claim.
+    """
+    old = read(project, kind, scale)
+    if old is not None:
+        old = old[~old.experiment.isin(found.experiment)]
+        found = pd.concat([old, found]) if len(old) else found
+    found = found.sort_values(["experiment", "claim"], kind="stable")
+    file = path(project, kind, scale)
+    files.write([found.to_csv(index=False, na_rep="nan").encode()], file)
+    return file
