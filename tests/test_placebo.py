@@ -66,6 +66,9 @@ def test_three_seeds_are_too_few():
     assert found.least == 1 / 8
     assert abs(found.survives - 1 / 8) < 0.08
     assert words == placebo.FEW
+    four = frame(seeds=4, effect=200.0)  # one in sixteen, though fewer may be drawn
+    words = audited(ONE_RATE.paired("y", arm=("a", "b")), four, above=0.0)[1]
+    assert words == placebo.FEW
 
 
 @pytest.mark.parametrize("kind", ["equivalence", "identity", "precondition"])
