@@ -1,5 +1,6 @@
 """The placebo audit: claims of a difference fall on shuffled arms, others stand."""
 
+import io
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -195,6 +196,8 @@ def test_every_claim_has_a_row_and_the_table_counts_them(monkeypatch):
     assert found.finding.tolist()[:2] == [placebo.DIFFER, "does not hold (failed)"]
     assert found.finding[2].startswith("unknown: ")
     text = placebo.table(found)
+    again = pd.read_csv(io.StringIO(found.to_csv(index=False)))
+    assert placebo.table(again) == text
     assert "| the arms differ | 1 |" in text
     assert "| e | `differs` | Doe 2020 | effect | held | arm | " in text
     monkeypatch.setattr(placebo.product, "progress", lambda p: (47, 48))

@@ -203,7 +203,11 @@ def _unknown(told: bool, still: Sequence[str]) -> str:
 
 
 def table(found: pd.DataFrame) -> str:
-    """The audit in Markdown: findings counted by kind, then one line for each claim."""
+    """The audit in Markdown: findings counted by kind, then one line for each claim.
+
+    found: as of `audit`, or read back from CSV.
+    """
+    found = found.fillna({"paper": "", "shuffled": ""})
     short = found.finding.str.partition(":")[0].str.partition(" (")[0]
     counts = pd.crosstab(short, found.kind)
     lines = [_line("finding", *counts.columns), _line(*["---"] * (1 + counts.shape[1]))]
