@@ -1,5 +1,6 @@
 """The placebo audit: claims of a difference fall on shuffled arms, others stand."""
 
+import io
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -65,6 +66,9 @@ def test_three_seeds_are_too_few():
     found, words = audited(ONE_RATE.paired("y", arm=("a", "b")), df, above=0.0)
     assert found.least == 1 / 8
     assert abs(found.survives - 1 / 8) < 0.08
+    assert words == placebo.FEW
+    four = frame(seeds=4, effect=200.0)  # one in sixteen, though fewer may be drawn
+    words = audited(ONE_RATE.paired("y", arm=("a", "b")), four, above=0.0)[1]
     assert words == placebo.FEW
 
 
@@ -192,6 +196,8 @@ def test_every_claim_has_a_row_and_the_table_counts_them(monkeypatch):
     assert found.finding.tolist()[:2] == [placebo.DIFFER, "does not hold (failed)"]
     assert found.finding[2].startswith("unknown: ")
     text = placebo.table(found)
+    again = pd.read_csv(io.StringIO(found.to_csv(index=False)))
+    assert placebo.table(again) == text
     assert "| the arms differ | 1 |" in text
     assert "| e | `differs` | Doe 2020 | effect | held | arm | " in text
     monkeypatch.setattr(placebo.product, "progress", lambda p: (47, 48))

@@ -46,9 +46,8 @@ class Placebo:
     """How often a claim holds on shuffled arms.
 
     shuffled: the fields, "" where none could be; survives: the share of the draws on
-    which the claim holds; least: the share on which the shuffled arms are the true ones
-    again, or all exchanged, so that no claim about them can survive less often on
-    average; note: why it is unknown.
+    which the claim holds; least: the probability that a permutation changes nothing, so
+    that no claim that holds can survive less often on average; note: why it is unknown.
     """
 
     shuffled: str = ""
@@ -111,12 +110,11 @@ def finding(claim: Claim, verdict: str, placebo: Placebo) -> str:
         return f"does not hold ({verdict})"
     if claim.kind != "effect":
         return f"may survive ({claim.kind})"
+    if placebo.least > CHANCE and placebo.survives <= 2 * placebo.least:
+        return FEW
     if placebo.survives <= CHANCE:
         return DIFFER
-    if placebo.note:
-        return f"unknown: {placebo.note}"
-    few = placebo.least > CHANCE and placebo.survives <= 2 * placebo.least
-    return FEW if few else NONE
+    return f"unknown: {placebo.note}" if placebo.note else NONE
 
 
 def shuffle(claim: Claim, df: pd.DataFrame, swept: Sequence[str]) -> Placebo:
@@ -205,7 +203,11 @@ def _unknown(told: bool, still: Sequence[str]) -> str:
 
 
 def table(found: pd.DataFrame) -> str:
-    """The audit in Markdown: findings counted by kind, then one line for each claim."""
+    """The audit in Markdown: findings counted by kind, then one line for each claim.
+
+    found: as of `audit`, or read back from CSV.
+    """
+    found = found.fillna({"paper": "", "shuffled": ""})
     short = found.finding.str.partition(":")[0].str.partition(" (")[0]
     counts = pd.crosstab(short, found.kind)
     lines = [_line("finding", *counts.columns), _line(*["---"] * (1 + counts.shape[1]))]
