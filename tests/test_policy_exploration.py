@@ -297,6 +297,17 @@ def test_a_start_depends_on_no_more_than_its_arguments():
         assert any((other[k] != start[k]).any() for k in start), name
 
 
+def test_a_start_without_steps_is_the_initial_policy_of_its_seed():
+    """Other sizes and seeds have other weights, drawn for the task."""
+    for fields in ({}, {"seed": 1}, {"width": 20}, {"layers": 2}):
+        c = config("rule", start_steps=0, **fields)
+        _, expected, _ = begun(c)
+        found = small_training.demonstrated(**start_of(c))
+        assert list(found) == list(expected)
+        for name, w in expected.items():
+            assert (found[name] == w.numpy()).all(), name
+
+
 def test_no_code_of_the_harness_that_keeps_a_start_is_in_the_key():
     reached = contract.load(PROJECT, "policy_exploration").reached.definitions
     modules = {name.split(":")[0] for name in reached if "harness" in name}

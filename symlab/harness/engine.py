@@ -76,13 +76,18 @@ def run(
 
 
 def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dict]:
-    """Chunks of at most LANES configs that agree in STATIC, even over the workers."""
+    """Chunks of at most LANES configs that agree in STATIC, even over the workers.
+
+    Seeds are outermost, whatever the order of the sweep: the lanes of a chunk then have
+    few seeds and draw little, and an interrupted sweep has whole seeds.
+    """
     experiment = plan.experiment
     groups: dict[tuple, list[str]] = {}
     for key, config in plan.todo.items():
         groups.setdefault(tuple(config[f] for f in experiment.static), []).append(key)
     checkpoints, code = plan.store.parts / "checkpoints", plan.code
     for group in groups.values():
+        group.sort(key=lambda key: plan.configs[key]["seed"])  # else as in the sweep
         n_chunks = max(
             math.ceil(len(group) / experiment.lanes),
             min(jobs, len(group)) if experiment.lanes > 1 else 1,
