@@ -38,9 +38,11 @@ Expected, from a prototype of this setting: entropy is ordered as Positive-Domin
 GRPO < A-GRAE < Negative-Dominant, with the clip only, under random rewards as well;
 pass@256 falls below the base policy's; W-REINFORCE gains at large k; neither
 Negative-Dominant nor A-GRAE improves on GRPO's pass@k.
-Found: all of this, except that A-GRAE is better than GRPO, by 0.0025 at pass@1 and
-0.004 at pass@256. The gain comes from DDAS: ASS alone loses 0.002. 'main' has 128 seeds
-because 16 left this undecided, and 64 left pass@1 undecided on seeds not used before.
+Found: all of this, and A-GRAE is ahead of GRPO by 0.0025 at pass@1 and 0.004 at
+pass@256, from DDAS, as ASS alone loses 0.002. 'main' has 128 seeds because 16 left the
+sign of this undecided, and 64 that of pass@1 on seeds not used before. One prompt in a
+hundred is the smallest difference that counts since 2026-11-30, so that these gains do
+not; entropies count from a tenth.
 Updates amplify rounding: within 10 to 40 steps a run in float32 departs from the same
 run in float64, in its free tokens (entropy by up to 0.02) and, where negative
 advantages dominate (Negative-Dominant, NSR, W-REINFORCE), in its success rates (by up

@@ -23,7 +23,9 @@ Variants: 'svd' has exact polar factors, and 'no cut-off' the same without cutti
 singular values that are rounding. 'full rank' and 'frame' are variants of ARO under
 gradients of full rank; 'frame' also moves its first frame, which is the identity.
 
-Expected: rounding where the rule has the symmetry. AdamW breaks rotations and shifts of
+Expected: differences of rounding where the rule has the symmetry. An exact polar factor
+amplifies rounding without a bound, so that a rare run by SVD parts from its copies; the
+iteration does not. AdamW breaks rotations and shifts of
 gradients at order 1, and nothing else. Optimizers that leave the embedding or the head
 to AdamW or to signs break the rotation of the residual stream. Where gradients lack
 rank, without a cut-off rounding decides where the lost directions point, and runs part;
