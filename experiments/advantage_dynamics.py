@@ -942,8 +942,8 @@ def every_seed(column: str, *pairs: tuple[str, str], study: str = "main") -> Est
     def least(df):
         rows = where(study=study)(df)
         wide = rows.pivot(index="seed", columns="method", values=column)
-        gap = np.minimum.reduce([wide[a] - wide[b] for a, b in pairs])
-        return stats.worst(gap[~np.isnan(gap)], largest=False)
+        gaps = wide[[a for a, _ in pairs]] - wide[[b for _, b in pairs]].to_numpy()
+        return stats.worst(gaps.dropna().min(axis=1), largest=False)
 
     words = QUANTITIES[column].__doc__
     differences = " and of ".join(f"{a} minus {b}" for a, b in pairs)
@@ -991,6 +991,8 @@ CLIPPED = named("clip_low_mean + clip_high_mean", "fraction of tokens clipped")
 GRPO, LONG = MAIN.where(method="grpo"), where(study="long")
 ORDER = (("grpo", PD), (ND, "grpo"))
 ARM_OF = {"no_loss": PD, "no_gain": ND}
+ALONE = {"positives_are_not_clipped_low": ("psr", "low"),
+         "negatives_are_not_clipped_high": ("nsr", "high")}  # fmt: skip
 RAISED = "Positive-Dominant (GRPO's advantages of correct rollouts times 10)"
 LOWERED = "Negative-Dominant (GRPO's advantages of correct rollouts over 10)"
 HELD_OUT = "on held-out prompts"
@@ -1000,20 +1002,8 @@ ROLLOUTS = "One rollout in a hundred is the least difference in success that cou
 AN_ORDER = "An order has no size; other claims ask how large the differences are."
 HIDDEN = "In expectation the factor beta only reweights prompts: W = "
 FIRST = "2026-11-21"
-setting = partial(
-    Claim,
-    origin="protocol",
-    kind="precondition",
-    place="the setting that the authors' controlled experiments need",
-)
-definition = partial(
-    Claim,
-    place="definition of the clipped objective",
-    below=1e-12,
-    origin="protocol",
-    kind="identity",
-    unit="fraction of tokens",
-)
+NEEDED = "the setting that the authors' controlled experiments need"
+setting = partial(Claim, origin="protocol", kind="precondition", place=NEEDED)
 agrae = partial(Claim, paper=AGRAE)
 ratio = partial(Claim, unit="times GRPO's entropy", reason=TENTH)
 clipping = partial(Claim, paper=CLIPPING, place="abstract", reason=TENTH,
@@ -1131,18 +1121,18 @@ CLAIMS = [
         paper=AGRAE, place="figure 3, with the cause removed", origin="control",
         kind="equivalence", estimate=entropy(ND, "high clip"), above=LESS, below=MORE,
         **was_ratio("of 0.9 and 1.1")),
-    definition("positives_are_not_clipped_low",
-        "Under PSR, which trains on correct rollouts alone, no token is clipped at the "
-        "lower bound of PPO's ratio, in any run at any logged step from step 5 on.",
-        estimate=where(method="psr").worst(
-            named("clip_low_mean", "fraction of tokens clipped low")),
-        reason="The lower clip acts on negative advantages alone."),
-    definition("negatives_are_not_clipped_high",
-        "Under NSR, which trains on wrong rollouts alone, no token is clipped at the "
-        "upper bound of PPO's ratio, in any run at any logged step from step 5 on.",
-        estimate=where(method="nsr").worst(
-            named("clip_high_mean", "fraction of tokens clipped high")),
-        reason="The upper clip acts on positive advantages alone."),
+    *family("{signs}",
+        "{signs} bound of PPO's ratio, in any run at any logged step from step 5 on.",
+        lambda signs: where(method=ALONE[signs][0]).worst(
+            named(f"clip_{ALONE[signs][1]}_mean", "fraction of tokens clipped there")),
+        signs={"positives_are_not_clipped_low": "Under PSR, which trains on correct "
+               "rollouts alone, no token is clipped at the lower",
+               "negatives_are_not_clipped_high": "Under NSR, which trains on wrong "
+               "rollouts alone, no token is clipped at the upper"},
+        place="definition of the clipped objective", origin="protocol", below=1e-12,
+        kind="identity", unit="fraction of tokens",
+        reason="The lower clip acts on negative advantages alone, the upper one on "
+        "positive ones."),
     # --- pass@k
     points("grpo_lifts_pass_1",
         f"GRPO raises pass@1 {HELD_OUT} above the base policy's by more than 0.01, in "

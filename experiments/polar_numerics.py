@@ -3,9 +3,10 @@
 Reference: the ways are those of symlab.symopt.polar (Newton-Schulz: Jordan 2024; Polar
 Express: Amsel et al., arXiv 2505.16932; QDWH: Nakatsukasa, Bai & Gygi 2010). The last
 row of the table is the one-sided rule of Lau & Su (arXiv 2605.18106) as the authors'
-code executes it ("executed"), with an absolute damping. The design is ours. Matrices (48, 128) have
-known singular vectors, and singular values log-spaced from 1 to 1/condition; the oracle
-is numpy's SVD in float64 of the very matrix that was given. Three studies:
+code executes it ("executed"), with an absolute damping. The design is ours. Matrices
+(48, 128) have known singular vectors, and singular values log-spaced from 1 to
+1/condition; the oracle is numpy's SVD in float64 of the very matrix that was given.
+Three studies:
 
   condition  the error against the SVD's polar factor, and the error on the directions
              whose singular value is above 1e-3 of the largest: five steps of an

@@ -551,7 +551,7 @@ was = partial(resized, LAU.smallest["validation loss"])
 CLAIMS = [
     replace(BEST, name="compared_rates_are_the_grids", history=(COPIES,)),
     replace(INSIDE, name="grids_hold_the_best_rates"),
-    FRESH,
+    replace(FRESH, written="after", history=((TEXT, "added after the rows"),)),
     # --- moved models, in float64
     exact("moved_models_have_the_same_losses",
         "With row-norm, centred or not, or hybrid for embedding and head, in more than "
