@@ -994,7 +994,7 @@ ARM_OF = {"no_loss": PD, "no_gain": ND}
 ALONE = {"positives_are_not_clipped_low": ("psr", "low"),
          "negatives_are_not_clipped_high": ("nsr", "high")}  # fmt: skip
 RAISED = "Positive-Dominant (GRPO's advantages of correct rollouts times 10)"
-LOWERED = "Negative-Dominant (GRPO's advantages of correct rollouts over 10)"
+LOWERED = "Negative-Dominant (GRPO's advantages of correct rollouts divided by 10)"
 HELD_OUT = "on held-out prompts"
 TENTH = "Less than a tenth of GRPO's entropy is no difference, in either direction."
 ONE_POINT = "One prompt in a hundred is the least difference in pass@k that counts."
@@ -1016,11 +1016,21 @@ was_ratio = partial(resized, AGRAE.smallest["entropy"])
 IMPROVES = {"paper": AGRAE, "above": POINT, "expected": "failed"}
 
 
+IN_WORDS = {
+    "hard": "Hard (GRPO's advantages over the root of the group's success rate)",
+    "agrae": "A-GRAE (first DDAS, then ASS)",
+    "ddas": "DDAS (A-GRAE's turn from easy to hard prompts, as the mean reward rises)",
+    "ass": "ASS (A-GRAE's weaker advantages of correct rollouts)",
+    "w_reinforce": "W-REINFORCE (advantage 0.1 if right, -1 if wrong)",
+}
+
+
 def better(method: str, column: str = "pass_256") -> dict:
     """Statement and estimate of the claim that a method has a higher pass@k."""
-    label, passes = ADVANTAGES[method].label, QUANTITIES[column].__doc__
-    text = f"{label} ends with a {passes} {HELD_OUT} that is above GRPO's by more than"
-    return {"statement": f"{text} 0.01.", "estimate": difference(column, method)}
+    passes = QUANTITIES[column].__doc__
+    text = f"{IN_WORDS[method]} ends with a {passes} {HELD_OUT} that is above GRPO's"
+    text += " by more than 0.01."
+    return {"statement": text, "estimate": difference(column, method)}
 
 
 CLAIMS = [
@@ -1047,7 +1057,7 @@ CLAIMS = [
     agrae("entropy_is_ordered",
         f"In every seed GRPO's final entropy {HELD_OUT} lies above that of "
         "Positive-Dominant and below that of Negative-Dominant (advantages of correct "
-        "rollouts times 10, over 10).",
+        "rollouts times 10, and divided by 10).",
         place="figure 3", tests="suppression", estimate=every_seed("entropy", *ORDER),
         above=0.0, unit="nats", reason=AN_ORDER),
     ratio("positive_dominant_loses_entropy",
@@ -1067,7 +1077,7 @@ CLAIMS = [
         **was_ratio("of 0 nats, which held,")),
     ratio("agrae_entropy_is_below_nd",
         "A-GRAE ends with less than 0.91 of the entropy of Negative-Dominant "
-        f"(advantages of correct rollouts over 10), {HELD_OUT}.",
+        f"(advantages of correct rollouts divided by 10), {HELD_OUT}.",
         place="figure 3 and figure 10 of arXiv 2602.05548, put together",
         unit="times Negative-Dominant's entropy", below=LESS,
         estimate=MAIN.ratio(QUANTITIES["entropy"], method=("agrae", ND)),

@@ -642,8 +642,9 @@ EXCESS = named("excess", "excess loss")
 DRIFT = named("drift", "norm of the mean row of W over its root mean square row")
 HEAD = TUNED.where(study="head", basis="rotated")
 STUDIES = {
-    "sensing": "matrix sensing", "embedding": "the embedding problem",
-    "head": "the head problem",
+    "sensing": "matrix sensing",
+    "embedding": "next-token prediction with an unknown embedding",
+    "head": "next-token prediction with an unknown head",
 }  # fmt: skip
 TOKENS = {study: STUDIES[study] for study in ("embedding", "head")}
 NAMES = {
@@ -727,8 +728,8 @@ CLAIMS = [
         reason="Sums of 65,536 terms in float64 round by so much."),
     # --- against AdamW
     *family("{study}_adamw_and_{rule}",
-        "On {study} in the rotated basis, {rule} has less than 0.91 of AdamW's excess "
-        "loss, both at their tuned rates (log of the ratio below -0.095).",
+        "On {study} and data in a rotated basis, {rule} has less than 0.91 of AdamW's "
+        "excess loss, both at tuned rates (log of the ratio below -0.095).",
         against_adamw, study=STUDIES, rule=NAMES, below=GAIN, unit="(log of the ratio)",
         paper=papers.LAU, origin="ours", place="abstract, on convex problems with a "
         "known optimum, which are no pretraining",
@@ -749,9 +750,9 @@ CLAIMS = [
                 "reason is the basis, as on the embedding problem.",
                 **was("of 0.905", FOUND, TURNED)}}),
     *family("{study}_adamw_and_polargrad_in_axes",
-        "On {study} in the axes, where AdamW's scaling of coordinates fits the data, "
-        "PolarGrad has less than 0.91 of AdamW's excess loss, both at their tuned "
-        "rates (log of the ratio below -0.095).",
+        "On {study} and data along the axes, which AdamW scales, PolarGrad has less "
+        "than 0.91 of AdamW's excess loss, both at tuned rates (log of the ratio below "
+        "-0.095).",
         lambda study: against_adamw(study, "polargrad", "axes"), study=TOKENS,
         below=GAIN, unit="(log of the ratio)", **BY_POLARGRAD, reason=IS_TENTH,
         expected="failed",

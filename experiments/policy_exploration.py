@@ -674,7 +674,7 @@ ADDED = (DAY, "added after three runs, for any difference")
 TENTH = "Less than a tenth of GRPO's entropy is no difference, in either direction."
 ONE_POINT = "One prompt in a hundred is the least difference in pass@k that counts."
 PD = "Positive-Dominant (GRPO's advantages of correct rollouts times 10)"
-ND = "Negative-Dominant (GRPO's advantages of correct rollouts over 10)"
+ND = "Negative-Dominant (GRPO's advantages of correct rollouts divided by 10)"
 OVER = "over the later two thirds of the steps"
 BOTH = "geometric mean of both tasks"
 by_agrae = partial(Claim, paper=AGRAE)

@@ -563,7 +563,8 @@ CLAIMS = [
     # --- the load of experts
     less("left_polar_frontier",
         "Each at its step length of least load CV among those within 0.01 nats of "
-        f"AdamW's least loss, {POLAR} has less than 0.8 of AdamW's load CV.",
+        f"AdamW's least loss, routers under {POLAR} have less than 0.8 of the load CV "
+        "under AdamW.",
         estimate=judged(least_load).log_ratio("load_cv", **LEFT), expected="failed",
         because="Every step of every rule qualifies, so that each takes its smallest, "
         "where AdamW moves the router least. The load CVs were 1.02 and 1.03 in the "
@@ -580,33 +581,33 @@ CLAIMS = [
         estimate=judged(least_load).log_ratio("load_cv", router=("frozen", "adamw")),
         written="after", history=(ROOM_WAS,)),
     less("left_polar_at_best_loss",
-        f"{AT_LEAST_LOSS} {POLAR} has less than 0.8 of AdamW's {LOAD}.",
+        f"{AT_LEAST_LOSS} routers under {POLAR} have less than 0.8 of AdamW's {LOAD}.",
         estimate=judged(best_loss).log_ratio("load_cv", **LEFT), **was("of 1")),
     less("left_polar_at_equal_steps",
-        f"{STEPS_ALIKE} {POLAR} has less than 0.8 of AdamW's {LOAD}.",
+        f"{STEPS_ALIKE} routers under {POLAR} have less than 0.8 of AdamW's {LOAD}.",
         estimate=equal_steps("load_cv", "left_polar"), expected="undecided",
         because="The ratio is 0.85 [0.78, 0.92]. Left polar moves farther than AdamW "
         "at equal steps, so that the comparison errs against it.",
         **was("of 1, which held,")),
     less("row_norm_at_equal_steps",
-        f"{STEPS_ALIKE} row-norm has less than 0.8 of AdamW's {LOAD}.",
+        f"{STEPS_ALIKE} routers under row-norm have less than 0.8 of AdamW's {LOAD}.",
         estimate=equal_steps("load_cv", "row_norm"),
         expected="failed", because="Row-norm had 6 to 9 % more than AdamW.",
         **was("of 1", (RUN, "expected verdict from undecided to failed after the first "
                        "run; the prototype had 3 % more"))),
     less("left_polar_and_row_norm",
-        f"{STEPS_ALIKE} {POLAR} has less than 0.8 of row-norm's {LOAD}.",
+        f"{STEPS_ALIKE} routers under {POLAR} have less than 0.8 of row-norm's {LOAD}.",
         estimate=equal_steps("load_cv", "left_polar", "row_norm"),
         expected="undecided", because="The ratio is 0.78 [0.73, 0.83].",
         **was("of 1, which held,")),
     less("left_polar_at_equal_rates",
-        f"At nearly one learning rate for all routers {POLAR} has less than 0.8 of "
-        f"AdamW's {LOAD}.",
+        f"At nearly the same learning rate, routers under {POLAR} have less than 0.8 "
+        f"of AdamW's {LOAD}.",
         place="one router rate for all rules, as in the authors' runs",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **LEFT)),
     less("row_norm_at_equal_rates",
-        "At nearly one learning rate for all routers row-norm has less than 0.8 of "
-        f"AdamW's {LOAD}.",
+        "At nearly the same learning rate, routers under row-norm have less than 0.8 "
+        f"of AdamW's {LOAD}.",
         place="one router rate for all rules, as in the authors' runs; row-norm's "
         "steps are then shorter by the root of the width",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **ROW),
@@ -680,7 +681,8 @@ CLAIMS = [
         reason=HUNDREDTH + " The dearest of nine combinations of loss and rule in each "
         "seed is judged.", **was_loss("of 0.02")),
     *family("left_polar_with_{losses}",
-        f"{AT_A_STEP} with {{losses}}, {POLAR} has less than 0.8 of AdamW's load CV.",
+        f"{AT_A_STEP} with {{losses}}, routers under {POLAR} have less than 0.8 of the "
+        "load CV under AdamW.",
         lambda losses: ONE_STEP.where(auxiliary=losses).log_ratio("load_cv", **LEFT),
         losses={"balance": "Switch's load-balancing loss", "phi": "phi-balancing"},
         paper=LAU, origin="ours", place="the authors' measurements of gpt-oss routers",
