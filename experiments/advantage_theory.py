@@ -7,17 +7,19 @@ authors' code are ours. Studies:
   size    sum |A| of a group by its number of correct rollouts, for every estimator,
           with the 2G sqrt(p(1-p)) of theorem 2; and the weight W that an estimator
           gives to a prompt on average, E[dh] = eta W (E_pos - E_neg)
-  motion  one softmax over 40 trajectories, 8 of them sampled: the motion of the logits
-          by autograd against theorem 1, with limit (i): where sum A = 0, the logits of
-          unsampled trajectories rest and their probabilities do not; the motion with
-          1/length weights, limit (iii); and both sides of the expectation over all 4^6
-          groups
-  tree    one softmax per prefix, 4 tokens and 3 places, limit (ii): unsampled tokens
-          rest at the root alone, as sum A over the rollouts that pass a prefix is not 0
+  motion  one softmax over 40 trajectories, 8 of them sampled: how a step changes the
+          logits, by autograd, against theorem 1. Limit (i): where sum A = 0, the
+          logits of unsampled trajectories do not change and their probabilities do.
+          Limit (iii): with weights of 1/length sum A is not 0. Also both sides of the
+          expectation, over all 4^6 groups
+  tree    one softmax per prefix, 4 tokens and 3 places. Limit (ii): only the logits of
+          unsampled first tokens do not change, as sum A over the rollouts that share a
+          longer prefix is not 0
 
 Groups are mixed, rewards are 0 and 1, and omega is held fixed at 0.5. Everything is
 float64 and exact up to rounding; a seed sets the logits, the rewards and the samples.
-Expected: identities to 1e-12; beyond the root unsampled tokens move by about 1.
+Expected: identities to 1e-12; a step of size eta moves the logits of unsampled later
+tokens by about eta.
 Cost on one core: smoke 2 s, quick 5 s, paper 20 s.
 """
 
@@ -371,112 +373,137 @@ def largest(rows, column: str, words: str):
 
 SYMMETRICALLY = MOTION.where(method=SYMMETRIC)
 SYMMETRIC_NAMES = "GRPO, DAPO, Dr. GRPO, Hard, Easy and DDAS"
-RESTS = "|dh| / eta of an unsampled logit"
+SUPPRESSED = "Negative-Dominant, ASS, A-GRAE (paper's and released) and NSR"
+UNSAMPLED = "|change of the logit| / eta of an unsampled trajectory"
 ROUNDING = "The statement is an identity up to the rounding of float64"
+TREES = "In a tree of tokens with one softmax for each prefix"
 identity = partial(Claim, paper=AGRAE, kind="identity", below=1e-12,
                    reason=f"{ROUNDING}.")  # fmt: skip
 theorem_1 = partial(identity, place="theorem 1")
 limit = partial(identity, origin="ours")
-moves = partial(Claim, paper=AGRAE, origin="ours", unit="eta")
+moves = partial(Claim, paper=AGRAE, origin="ours", unit="eta", kind="identity")
 ONE, TWO, THREE = (f"limit ({n}) of theorem 1" for n in ("i", "ii", "iii"))
 CLAIMS = [
     identity("group_symmetry",
-        f"The advantages of every mixed group sum to 0 under {SYMMETRIC_NAMES}.",
-        place="group symmetry of GRPO",
+        f"Under {SYMMETRIC_NAMES} the advantages of every group with both right and "
+        "wrong rollouts sum to 0.",
+        place="group symmetry of GRPO", tests="unsampled",
         estimate=SIZE.where(method=SYMMETRIC).worst(
-            named("largest_sum", "|sum A| / G of a mixed group")),
+            named("largest_sum", "|sum of advantages| / G of a mixed group")),
         reason=f"{ROUNDING}, per rollout."),
     Claim("symmetry_is_broken",
-        "In every mixed group of 8 or fewer rollouts |sum A| / G exceeds 0.01 under "
-        "Positive-Dominant and under all estimators that suppress positives.",
-        paper=AGRAE, place="experiment I and A-GRAE", above=1e-2,
+        f"Under Positive-Dominant, {SUPPRESSED} the advantages of every mixed group of "
+        "8 or fewer rollouts sum to more than 0.01 per rollout, in size.",
+        paper=AGRAE, place="experiment I and A-GRAE", kind="identity", above=1e-2,
         estimate=SIZE.where(
             "group <= 8", method=(*SUPPRESSING, "positive_dominant")).least(
-            named("least_sum", "|sum A| / G of a mixed group")),
+            named("least_sum", "|sum of advantages| / G of a mixed group")),
         reason="A hundredth of an advantage per rollout is more than rounding."),
     theorem_1("theorem_1",
-        "The logits move by dh_i = eta (I(i in G) A_i - C pi_i), as autograd finds, "
-        "under every estimator.",
-        estimate=largest(MOTION, "theorem_1_error", "error of dh / eta of a logit")),
+        "A step of size eta moves the logit h_i of a softmax over trajectories by eta "
+        "(sum of A over the rollouts of i - C pi_i), C the sum of all advantages A, as "
+        "autograd finds, under every estimator.",
+        tests="unsampled",
+        estimate=largest(MOTION, "theorem_1_error",
+                         "error of the change of a logit / eta")),
     theorem_1("unsampled_logits_rest",
-        f"The logits of unsampled trajectories do not move under {SYMMETRIC_NAMES}.",
-        estimate=largest(SYMMETRICALLY, "unsampled", RESTS)),
+        f"Under {SYMMETRIC_NAMES} a step leaves the logits of unsampled trajectories "
+        "where they were, in one softmax over trajectories.",
+        tests="unsampled", estimate=largest(SYMMETRICALLY, "unsampled", UNSAMPLED)),
     Claim("suppressing_positives_raises_unsampled",
-        "The logit of every unsampled trajectory rises under all estimators that "
-        "suppress positives.",
-        paper=AGRAE, place="theorem 1", above=1e-6, unit="eta",
+        f"Under {SUPPRESSED}, which weaken correct rollouts, a step raises the logit "
+        "of every unsampled trajectory by more than 0.000001 eta.",
+        paper=AGRAE, place="theorem 1", tests="suppression", kind="identity",
+        above=1e-6, unit="eta",
         estimate=MOTION.where(method=SUPPRESSING).least(
-            named("least_unsampled", "dh / eta of an unsampled logit")),
-        reason="The motion is -C pi, which is above 0 by more than rounding."),
+            named("least_unsampled", "change of an unsampled logit / eta")),
+        reason="The change is -C pi, which is above 0 by more than rounding."),
+    # --- where theorem 1 stops
     moves("probabilities_move_all_the_same",
-        "In every draw GRPO moves the log-probability of an unsampled trajectory by "
-        "more than 0.001 eta, although the unsampled logits rest.", place=ONE,
+        "In every draw a step of GRPO of size eta changes the log-probability of some "
+        "unsampled trajectory by more than 0.001 eta, although its logit rests.",
+        place=ONE, above=1e-3,
         estimate=MOTION.where(method="grpo").least(
             named("unsampled_log_probability",
-                  "maximum of |dlog pi| / eta over the unsampled trajectories")),
-        above=1e-3,
-        reason="The motion exceeds rounding in every draw: sum A_k pi_k is 0 by chance "
-        "only."),
+                  "largest |change of log pi| / eta over the unsampled trajectories")),
+        reason="The change exceeds rounding in every draw: the sum of A pi over the "
+        "rollouts is 0 by chance only."),
     limit("probabilities_move_by_formula",
-        "An unsampled log-probability moves by dlog pi_u = -eta (C (pi_u - sum pi^2) + "
-        "sum_G A_k pi_k) under every estimator.", place=ONE,
-        estimate=largest(MOTION, "limit_1_error",
-                         "error of dlog pi / eta of an unsampled trajectory")),
+        "Under every estimator a step of size eta changes the log-probability of an "
+        "unsampled trajectory u by -eta (C (pi_u - sum of pi^2) + sum of A pi over the "
+        "rollouts), C the sum of all advantages A.",
+        place=ONE, estimate=largest(
+            MOTION, "limit_1_error",
+            "error of the change of log pi / eta of an unsampled trajectory")),
     limit("root_of_a_tree_rests",
-        "In a tree of tokens with one softmax for each prefix, a step of "
-        f"{SYMMETRIC_NAMES} leaves the logits of unsampled first tokens unchanged.",
+        f"{TREES}, a step of {SYMMETRIC_NAMES} leaves the logits of unsampled first "
+        "tokens where they were.",
         place=TWO,
         estimate=largest(TREE.where(method=SYMMETRIC), "root",
-                         "|dh| / eta of an unsampled token at the root")),
+                         "|change of the logit| / eta of an unsampled first token")),
     moves("deeper_tokens_move",
-        "In a tree of tokens with one softmax for each prefix, a step of GRPO of rate "
-        "eta moves the logit of some unsampled token after the first by more than 0.1 "
-        "eta, in the mean over seeds.", place=TWO,
+        f"{TREES}, a step of GRPO of size eta moves the logit of some unsampled token "
+        "after the first by more than 0.1 eta, in the mean over seeds.",
+        place=TWO, kind="effect", above=0.1,
         estimate=TREE.where(method="grpo").mean(
-            named("deeper", "the largest |dh| / eta of an unsampled deeper token")),
-        above=0.1,
+            named("deeper", "the largest |change of the logit| / eta of an unsampled "
+                  "token after the first")),
         reason="A tenth of an advantage is visible; a prototype had up to 2."),
     moves("lengths_break_the_symmetry",
-        "Under GRPO with 1/length weights the largest motion of an unsampled logit is "
-        "above 0.001 eta, in the mean over seeds.", place=THREE,
+        "With advantages over the length of each trajectory, a step of GRPO of size "
+        "eta moves some unsampled logit by more than 0.001 eta, in the mean over "
+        "seeds.",
+        place=THREE, kind="effect", above=1e-3,
         estimate=MOTION.where(method="grpo").mean(
-            named("unsampled_by_length", f"the largest {RESTS}")),
-        above=1e-3, reason="The motion exceeds rounding: weights differ tenfold."),
+            named("unsampled_by_length", f"the largest {UNSAMPLED}")),
+        reason="The change exceeds rounding: weights differ tenfold."),
     limit("equal_lengths_keep_it",
-        "With 1/length weights and one length of all trajectories unsampled logits do "
-        f"not move under {SYMMETRIC_NAMES}.", origin="control", place=THREE,
-        estimate=largest(SYMMETRICALLY, "unsampled_by_one_length", RESTS)),
+        "With advantages over the length of each trajectory, and all lengths equal, a "
+        f"step of {SYMMETRIC_NAMES} leaves unsampled logits where they were.",
+        origin="control", place=THREE,
+        estimate=largest(SYMMETRICALLY, "unsampled_by_one_length", UNSAMPLED)),
+    # --- the size of updates
     identity("theorem_2",
-        "GRPO has sum |A| = 2 G sqrt(p (1 - p)) in mixed groups of 2 to 512 rollouts.",
-        place="theorem 2", estimate=SIZE.where(method="grpo").worst(off_form),
+        "Under GRPO the sum of |A| in a mixed group of G rollouts is 2 G sqrt(p (1 - "
+        "p)), p its success rate, for G from 2 to 512.",
+        place="theorem 2", tests="medium",
+        estimate=SIZE.where(method="grpo").worst(off_form),
         reason=f"{ROUNDING}, relative to the largest sum."),
     identity("peak_at_one_half",
-        "GRPO's sum |A| is largest at the success rate 1/2.",
-        place="theorem 2", estimate=SIZE.where(method="grpo").worst(off_half),
+        "Under GRPO the sum of |A| of a mixed group is largest at the success rate "
+        "1/2.",
+        place="theorem 2", tests="medium",
+        estimate=SIZE.where(method="grpo").worst(off_half),
         reason="Groups are even, so 1/2 is among their rates."),
-    *family("{method}_closed_form", "{method} in mixed groups of 2 to 512 rollouts.",
+    *family("{method}_closed_form",
+        "Under {method}, p the success rate of a mixed group of G rollouts, for G from "
+        "2 to 512.",
         lambda method: SIZE.where(method=method).worst(off_form),
-        method={"hard": "Hard has sum |A| = G sqrt(1 - p)",
-                "easy": "Easy has sum |A| = G sqrt(p)"},
+        method={"hard": "Hard the sum of |A| is G sqrt(1 - p)",
+                "easy": "Easy the sum of |A| is G sqrt(p)"},
         paper=AGRAE, place="experiment II", kind="identity", below=1e-12,
         reason=f"{ROUNDING}."),
     identity("expectation_identity",
-        "E[dh] = eta W (E_pos - E_neg) under every estimator: on average it changes "
-        "the size of a prompt's update, not its direction.",
+        "Under every estimator the expected step of the logits is eta W (E_pos - "
+        "E_neg), the means over right and wrong trajectories: the estimator changes "
+        "its size W, not its direction.",
         origin="ours", place="the expectation of the update",
         estimate=largest(MOTION, "expectation_error",
-                         "relative error of the expected motion"),
-        reason=f"{ROUNDING} over 4096 groups, relative to the largest motion or 1."),
+                         "relative error of the expected step"),
+        reason=f"{ROUNDING} over 4096 groups, relative to the largest step or 1."),
     Claim("hidden_focus_of_large_groups",
-        "GRPO with its positives times s has W = G sqrt(p(1-p)) [s(1-p) + p] to 1 % at "
-        "G = 512, for p from 0.1 to 0.9 and s = 0.1, 1 and 10.",
+        "GRPO with the advantages of correct rollouts times s has an expected step of "
+        "size W = G sqrt(p(1-p)) [s(1-p) + p] to 1 %, at G = 512, for success rates p "
+        "from 0.1 to 0.9 and s = 0.1, 1 and 10.",
         place="the expectation of the update", kind="equivalence", below=0.01,
+        unit="of W",
         estimate=where(largest_groups, study="size", method=SCALES).worst(off_limit),
         reason="The mean of sqrt(k/G (1-k/G)) is below sqrt(p(1-p)) by a relative "
         "1/(8 G p(1-p)), which is 0.3 % at G = 512 and p = 0.1."),
     Claim("sums_by_hand",
-        "A-GRAE, by the paper's formula and by that of its code with the population "
-        "std, has the sums |A| worked out by hand, to 0.006.",
+        "For 1 to 7 of 8 correct rollouts the sum of |A| of A-GRAE, by the paper's "
+        "formula and by that of its code with the population std, is the one worked "
+        "out by hand, to 0.006.",
         origin="oracle", kind="identity", estimate=off_hand, below=0.006,
         place="by hand from the formulas",
         reason="The sums were written down with two decimals."),

@@ -34,21 +34,23 @@ and AdamW half a nat worse than Muon, whose entries move at 0.2 of the rate; wit
 separate rate for tables AdamW, Muon and both of these were within 0.05.
 Expected before the first run, from trials with small language models and from the
 literature: matrix rules are a little better than AdamW (hundredths of a nat); the
-relatives of Muon are within 0.02 of it; Freon is flat between c = 1/2 and 2/3, and Kaon
-is about as good as Muon. Found: this is so, except for Freon, which is best at c = 1/2
-here, and Scion. AdamW's best three rates tie within 0.01 nats, two tuning seeds chose
-the one next to a cliff, and on the fresh seeds half of it was better by half of Muon's
-gain. What was changed after the first run: `race_muon_beats_adamw_at_half`; the
-expected verdicts other than "held"; the slope study had four arms, four seeds and four
-times the rate.
-On 2026-11-30 near copies left the validation text: the tuning seeds now choose half of
-AdamW's former rate, and each claim says in `because` and `history` what that changed.
+relatives of Muon are near it; Freon is flat between c = 1/2 and 2/3, and Kaon is about
+as good as Muon. Found: Muon and NorMuon are 0.016 and 0.018 nats ahead of AdamW,
+PolarGrad and ARO 0.011; none of the relatives is ahead of Muon by a hundredth; Freon is
+best at c = 1/2; the two optimizers of one rate are 0.03 behind. In the first run the
+best three rates of AdamW tied within 0.01 nats, and the tuning seeds chose the one next
+to a cliff. What was changed after it: `race_muon_beats_adamw_at_half`; the expected
+verdicts other than "held"; the slope study had four arms and seeds and four times the
+rate.
+On 2026-11-30 near copies left the validation text, the tuning seeds then chose half of
+AdamW's former rate, and all claims about a loss got one threshold of 0.01 nats; each
+claim says in `because` and `history` what that changed.
 Cost on one core: smoke 20 s, quick 13 min. Scale paper (dense-512's sizes, bfloat16,
 compiled) has the same design. It has not run on a GPU yet, so its TUNED are the centres
 of its grids, and rates taken from another width are only a guess.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -416,158 +418,176 @@ def _state_ratio(df):
     return stats.worst(means[["symmetric", "scion"]] / means["adamw"])
 
 
-GAIN = "An improvement is an improvement"
-FIRST, COPIES = "2026-11-21", "2026-11-30"
-WHY = {
-    FIRST: "after the first run",
-    COPIES: "as near copies left the validation text and AdamW's tuned rate was halved",
+NATS = papers.VALIDATION_LOSS.size  # least difference that counts
+NAMES = {arm: OPTIMIZERS[arm].label for arm in ARMS} | {
+    "symmetric": "The layerwise stack of Lau & Su, at one rate,",
+    "scion": "Scion, at one rate,",
+    "adamw": "AdamW",
 }
+OWN = "AdamW whose embedding and head have a rate of their own"
+HUNDREDTH = "A hundredth of a nat is the least difference that counts."
+FIRST, COPIES = "2026-11-21", "2026-11-30"
+CLEANED = (COPIES, "near copies left the validation text, and AdamW's tuned rate was "
+           "halved")  # fmt: skip
+was = partial(papers.resized, papers.VALIDATION_LOSS)
 nats = partial(Claim, unit="nats")
-ahead = partial(
-    claims, "race_{arm}_beats_adamw",
-    "{arm} ends with a lower validation loss than AdamW whose tables have a rate of "
-    "their own, each at its tuned rate.",
-    difference, below=0.0, unit="nats", place="the gain that its source reports",
-    reason=GAIN + "; two seeds of the prototype had 0.02 to 0.03.",
+
+
+def beats(arm: str, paper, place: str, other: str = "adamw", **fields) -> Claim:
+    """The claim that an arm ends more than a hundredth of a nat below another."""
+    against = OWN if other == "adamw" else NAMES[other]
+    text = (
+        f"{NAMES[arm]} ends with a validation loss that is below that of {against} by "
+        "more than 0.01 nats, each at its tuned rate."
+    )
+    found = {"estimate": difference(arm, other), "below": -NATS, "reason": HUNDREDTH}
+    name = f"race_{arm}_beats_{other}"
+    return nats(name, text, paper=paper, place=place, **found | fields)
+
+
+def near(arm: str, other: str, **fields) -> Claim:
+    """The claim that two arms end within a hundredth of a nat of each other."""
+    text = (
+        f"The final validation losses of {NAMES[arm]} and {NAMES[other]}, each at its "
+        "tuned rate, differ by less than 0.01 nats."
+    )
+    found = {"estimate": difference(arm, other), "above": -NATS, "below": NATS}
+    fields = found | {"kind": "equivalence", "reason": HUNDREDTH} | fields
+    return nats(f"race_{arm}_is_near_{other}", text, **fields)
+
+
+def seen(value: str, says: str = "") -> dict:
+    """The fields of a claim that is expected to be undecided at this difference."""
+    because = f"The difference is {value}{says}."
+    return {"expected": "undecided", "because": because}
+
+
+TODAY = {"written": "after", "history": ((COPIES, "written after a look at the rows"),)}
+INSIDE, BEST, FRESH = RACE.protocol(
+    tolerance=NATS, unit="nats", prefix="race_",
+    reason="The tuned rates are constants, chosen on one text with seeds 100 and 101, "
+    "and on other seeds a neighbour may be as good.",
 )  # fmt: skip
-near = partial(
-    claims, "race_{arm}_is_near_{other}",
-    "The final validation losses of {arm} and {other}, each at its tuned rate, differ "
-    "by less than 0.02 nats.",
-    difference, above=-0.02, below=0.02, unit="nats", kind="equivalence",
-    reason="Hundredths of a nat are what a factor of 1.4 in the rate is worth.",
-)  # fmt: skip
-forgives = partial(
-    claims, "race_{arm}_forgives_a_factor_of_two",
-    "Half and twice the tuned rate cost {arm} less than 0.05 nats, averaged over these "
-    "two rates.",
-    partial(rise, factors=FACTORS), below=0.05, unit="nats",
-    reason="A grid of factors of two then misses little of the optimum.",
-)  # fmt: skip
-freon = {"paper": papers.FREON, "origin": "ours"}
-
-
-def _expected(day: str, before: str, after: str) -> tuple[str, str]:
-    return day, f"the expected verdict {before} became {after}, {WHY[day]}"
-
-
-def _named(*arms: str) -> dict[str, str]:
-    """The words of statements for the arms."""
-    names = {arm: OPTIMIZERS[arm].label for arm in arms}
-    return names | ({"symmetric": "The layerwise stack"} if "symmetric" in arms else {})
-
-
 CLAIMS = [
-    *RACE.protocol(
-        tolerance=0.01, unit="nats", prefix="race_",
-        reason="The tuned rates are constants, chosen on one text with seeds 100 and "
-        "101, and on other seeds a neighbour may be as good."),
+    INSIDE, BEST, replace(FRESH, **TODAY),
     Claim("race_nothing_diverged",
         "No run at a tuned rate, or at half or twice of it, diverged.",
         estimate=_diverged, below=0.5, origin="protocol", kind="precondition",
-        reason="A run that diverged would count with the loss of guessing."),
-    *ahead(
-        arm=_named("muon", "normuon", "polargrad", "kaon", "aro", "freon_2_3",
-                   "symmetric", "scion"),
-        but={
-            ("kaon",): freon | {"place": "Kaon is about Muon"},
-            ("aro",): {"paper": papers.ARO, "place": "1.3 times faster than AdamW"},
-            ("freon_2_3",): freon | {
-                "place": "the best exponents are beyond Muon's",
-                "expected": "undecided",
-                "because": "The claim held until 2026-11-30 against AdamW at twice its "
-                "present rate (-0.015 [-0.020, -0.010]), and the difference is 0.007 "
-                "[-0.000, 0.014] since.",
-                "history": (_expected(COPIES, "held", "undecided"),)},
-            ("symmetric",): {
-                "paper": papers.LAU, "place": "figures 2 to 5", "reason": GAIN + ".",
-                "expected": "failed",
-                "because": "The claim held until 2026-11-30 against AdamW at twice its "
-                "present rate (-0.012 [-0.020, -0.004]), and the difference is 0.027 "
-                "[0.015, 0.039] since: the layerwise stack has one rate.",
-                "history": (_expected(COPIES, "held", "failed"),)},
-            ("scion",): {
-                "reason": GAIN + ".", "expected": "failed",
-                "because": "Scion was a hundredth worse in the first run: its tables "
-                "share one rate with the rest, and its head has signs. Muon at one "
-                "rate is as far behind.",
-                "history": (_expected(FIRST, "held", "failed"),)},
-        }),
+        place="the protocol", reason="A run that diverged would count with the loss of "
+        "guessing."),
+    # --- against AdamW
+    beats("muon", papers.MUON, "title and records", tests="adamw", **was("of 0")),
+    beats("normuon", papers.NORMUON, "abstract", tests="adam", **was("of 0")),
+    beats("polargrad", papers.POLARGRAD, "abstract", tests="adam",
+        **seen("-0.011 [-0.017, -0.006]", ": better in direction"),
+        **was("of 0, which held,")),
+    beats("kaon", papers.FREON, "title, if Muon beats AdamW", origin="ours",
+        **seen("-0.007 [-0.013, -0.001]", ": better in direction"),
+        **was("of 0, which held,")),
+    beats("aro", papers.ARO, "abstract: 1.3 times as fast", tests="adamw",
+        **seen("-0.011 [-0.018, -0.003]", ": better in direction"),
+        **was("of 0, which held,")),
+    beats("freon_2_3", papers.FREON, "title, if Muon beats AdamW", origin="ours",
+        expected="failed", because="Freon 2/3 is 0.007 behind.",
+        **was("of 0", CLEANED)),
+    beats("symmetric", papers.LAU, "figures 2 to 5", tests="loss", expected="failed",
+        because="The layerwise stack is 0.027 behind. Its embedding and head share one "
+        "rate with the hidden matrices; AdamW at one rate is 0.72 behind it.",
+        **was("of 0", CLEANED)),
+    beats("scion", papers.SCION, "abstract", tests="speed", expected="failed",
+        because="Scion is 0.03 behind. Its embedding and head share one rate with the "
+        "hidden matrices, and its head has signs; Muon at one rate is as far behind.",
+        **was("of 0", (FIRST, "expected verdict from held to failed after the first "
+                       "run"))),
     nats("race_muon_beats_adamw_at_half",
-        "Muon at its tuned rate ends with a lower validation loss than AdamW at half "
-        "of the tuned rate of its hidden matrices.",
-        estimate=_at_half, below=0.0,
+        "Muon at its tuned rate ends with a validation loss that is below that of "
+        "AdamW, at half of the tuned rate of its hidden matrices, by more than 0.01 "
+        "nats.",
+        place="the protocol", estimate=_at_half, below=-NATS,
         reason="The gain must not be one of tuning: on the tuning seeds of the first "
-        "run half of the rate was worse by only 0.001, and a cliff was next to the "
-        "tuned rate.",
-        written="after", history=((FIRST, "written after the first run"),)),
-    *near(arm=_named("normuon", "polargrad", "kaon", "freon_1_2"), other=_named("muon"),
-        but={
-            ("kaon", "muon"): {"paper": papers.FREON, "place": "Kaon is about Muon"},
-            ("freon_1_2", "muon"): freon | {"place": "Muon's exponent is 1/2"},
-        }),
-    *near(arm=_named("freon_2_3", "freon_5_6"), other=_named("freon_1_2"),
-        **freon, place="the best exponents are beyond Muon's",
-        but={
-            ("freon_2_3", "freon_1_2"): {"history": (
-                _expected(FIRST, "held", "undecided"),
-                _expected(COPIES, "undecided", "held"))},
-            ("freon_5_6", "freon_1_2"): {
-                "expected": "failed",
-                "because": "Freon 5/6 was 0.05 worse in the first run: so far beyond "
-                "Muon's exponent the directions that are smallest in the gradient are "
-                "largest in the update.",
-                "history": (_expected(FIRST, "held", "failed"),)},
-        }),
+        "run half of AdamW's rate was worse by only 0.001. " + HUNDREDTH,
+        **was("of 0", (FIRST, "written after the first run"))),
+    # --- against Muon
+    beats("normuon", papers.NORMUON, "abstract", "muon", tests="muon",
+        expected="failed", because="NorMuon is 0.002 ahead.", **TODAY),
+    beats("polargrad", papers.POLARGRAD, "abstract", "muon", tests="muon",
+        expected="failed", because="PolarGrad is 0.005 behind.", **TODAY),
+    beats("aro", papers.ARO, "abstract: 1.1 times as fast", "muon",
+        tests="orthogonalization", expected="failed", because="ARO is 0.005 behind.",
+        **TODAY),
+    *(near(arm, "muon", place="relatives of Muon", **was("of 0.02"))
+      for arm in ("normuon", "polargrad")),
+    near("kaon", "muon", paper=papers.FREON, place="title", tests="random",
+        **seen("0.0095 [0.0071, 0.0119]"), **was("of 0.02, which held,")),
+    near("freon_1_2", "muon", paper=papers.FREON, origin="control",
+        place="Muon's exponent is 1/2; only its momentum differs",
+        **seen("0.0089 [0.0070, 0.0107]", ", which is what Muon's momentum gains"),
+        **was("of 0.02, which held,")),
+    near("kaon", "freon_1_2", paper=papers.FREON, place="title, at equal momentum",
+        tests="random", **TODAY),
+    near("freon_2_3", "freon_1_2", paper=papers.FREON, place="title, at equal "
+        "momentum", tests="inverted", **seen("0.014 [0.009, 0.019]"),
+        **was("of 0.02, which held,", CLEANED)),
+    near("freon_5_6", "freon_1_2", paper=papers.FREON, place="title, at equal "
+        "momentum", tests="inverted", expected="failed",
+        because="Freon 5/6 is 0.05 behind: so far beyond Muon's exponent the "
+        "directions that are smallest in the gradient are largest in the update.",
+        **was("of 0.02", (FIRST, "expected verdict from held to failed after the first "
+                          "run"))),
+    beats("freon_2_3", papers.FREON, "the best exponents lie beyond 1/2", "freon_1_2",
+        tests="quasi-norm", expected="failed", because="Freon 2/3 is 0.014 behind.",
+        **TODAY),
     nats("race_freon_below_half_is_worse",
-        "Freon 1/4, between SGD and Muon, ends with a higher validation loss than "
-        "Freon 1/2, each at its tuned rate.",
-        **freon, place="the best exponents are beyond Muon's",
-        estimate=difference("freon_1_4", "freon_1_2"), above=0.0,
-        reason="A loss is a loss; a seed of the prototype had 0.02.",
-        expected="undecided",
-        because="The claim held until 2026-11-30 (near copies in the validation text), "
-        "and the difference is 0.004 [-0.000, 0.008] since.",
-        history=(_expected(COPIES, "held", "undecided"),)),
-    nats("race_one_rate_costs_adamw",
-        "AdamW with one rate for hidden matrices and tables ends more than 0.1 nats "
-        "above AdamW whose tables have a rate of their own.",
-        origin="control", estimate=difference("adamw_one_rate"), above=0.1,
-        reason="A tenth of a nat would decide any comparison; the prototype had 0.5."),
-    nats("race_one_rate_costs_muon_little",
-        "Muon with one rate for hidden matrices and tables ends above Muon whose "
-        "tables have a rate of their own, by less than 0.1 nats.",
-        origin="control",
-        place="Muon moves hidden matrices at 0.2 of the rate, AdamW's first steps at 1",
-        estimate=difference("muon_one_rate", "muon"), above=0.0, below=0.1,
-        reason="A tenth of a nat would decide any comparison; the prototype had 0.05."),
+        "Freon 1/4, between SGD and Muon, ends with a validation loss that is above "
+        "that of Freon 1/2 by more than 0.01 nats, each at its tuned rate.",
+        paper=papers.FREON, origin="ours", place="the best exponents lie beyond 1/2",
+        estimate=difference("freon_1_4", "freon_1_2"), above=NATS, reason=HUNDREDTH,
+        expected="failed", because="Freon 1/4 is 0.004 behind: exponents from 1/4 to "
+        "1/2 are alike.", **was("of 0, which was undecided,", CLEANED)),
+    # --- one rate for everything
+    *(nats(name, f"{label} with one rate for all weights ends with a validation loss "
+        f"that is above that of {label} whose embedding and head have a rate of their "
+        "own, by more than 0.01 nats.",
+        origin="control", place=place, estimate=difference(f"{arm}_one_rate", arm),
+        above=NATS, reason=HUNDREDTH, **was(before))
+      for name, arm, label, place, before in (
+        ("race_one_rate_costs_adamw", "adamw", "AdamW",
+         "its entries move at the whole rate in embedding and body", "of 0.1"),
+        ("race_one_rate_costs_muon_little", "muon", "Muon",
+         "its hidden matrices move at 0.2 of the rate", "of more than 0 and less than "
+         "0.1"))),
     nats("race_one_rate_decides",
-        "With one rate for hidden matrices and tables, Muon ends more than 0.1 nats "
-        "below AdamW.",
-        origin="control", estimate=difference("muon_one_rate", "adamw_one_rate"),
-        below=-0.1,
-        reason="A tenth of a nat would decide any comparison: this is what one would "
-        "see without a rate for tables."),
-    *forgives(arm=_named("muon", "adamw"), but={("adamw",): {"history": (
-        _expected(FIRST, "held", "failed"),
-        _expected(COPIES, "failed", "held"))}}),
+        "With one rate for all weights, Muon ends with a validation loss that is below "
+        "AdamW's by more than 0.1 nats.",
+        origin="control", place="what one sees without a rate for embedding and head",
+        estimate=difference("muon_one_rate", "adamw_one_rate"), below=-0.1,
+        reason="A tenth of a nat, ten times the least difference that counts, would "
+        "decide any comparison of optimizers."),
+    # --- how much a wrong rate costs
+    *claims("race_{arm}_forgives_a_factor_of_two",
+        "Half and twice the tuned rate cost {arm} less than 0.05 nats of validation "
+        "loss, averaged over these two rates.",
+        partial(rise, factors=FACTORS), below=0.05, unit="nats", place="the protocol",
+        reason="Grids of factors of two then miss little of the optimum.",
+        arm={arm: OPTIMIZERS[arm].label for arm in ("muon", "adamw")},
+        but={("adamw",): {"history": (
+            (FIRST, "expected verdict from held to failed after the first run"),
+            (COPIES, "expected verdict back to held: " + CLEANED[1]))}}),
     nats("race_adamw_forgives_less",
-        "Twice the tuned rate costs AdamW more validation loss than it costs Muon.",
-        place="the sources of Muon, where rates transfer",
-        estimate=rise("adamw", (2.0,), other="muon"), above=0.0,
-        reason="A cost is a cost.", written="after",
-        expected="undecided",
-        because="The claim held until 2026-11-30 at twice the present rate of AdamW, "
-        "which was beside a cliff: the difference was 0.766 there, and is 0.002 "
-        "[-0.010, 0.014] here.",
-        history=((FIRST, "four times the rate, where a seed of the prototype had 0.4 "
-                  "against 0.16, became twice the rate after the first run"),
-                 _expected(COPIES, "held", "undecided"))),
+        "Twice the tuned rate costs AdamW more validation loss than it costs Muon, by "
+        "more than 0.01 nats.",
+        paper=papers.MUON, origin="ours", place="rates of Muon are said to transfer",
+        estimate=rise("adamw", (2.0,), other="muon"), above=NATS, reason=HUNDREDTH,
+        **seen("0.002 [-0.010, 0.014]", "; at twice the present rate of AdamW, which "
+               "is beside a cliff, it was 0.77"),
+        **was("of 0", (FIRST, "four times the rate, where a seed of the prototype had "
+                       "0.4 against 0.16, became twice the rate after the first run"),
+              CLEANED)),
     Claim("race_layerwise_state_is_half",
-        "The optimizer states of the layerwise stack and of Scion take less than 0.51 "
-        "of the bytes of AdamW's.",
-        paper=papers.LAU, place="one average instead of two", origin="ours",
-        estimate=_state_ratio, below=0.51, kind="identity",
+        "The optimizer states of the layerwise stack of Lau & Su and of Scion take "
+        "less than 0.51 of the bytes of AdamW's.",
+        paper=papers.SCION, place="abstract: no second average", origin="ours",
+        estimate=_state_ratio, below=0.51, kind="identity", unit="of AdamW's bytes",
         reason="Gains keep two averages in the stack, and they are a thousandth of the "
         "weights."),
 ]  # fmt: skip

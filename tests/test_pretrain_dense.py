@@ -294,8 +294,12 @@ def test_errors_of_the_rotation_are_told_from_the_others():
     df = pd.DataFrame({"arm": list(errors), "loss_errors": list(errors.values())})
     df = df.assign(study="equivariance")
     assert found("adamw_parts_from_a_rotated_model", df).value == 0.5
-    assert found("adamw_follows_the_rest", df).value == 2e-3
-    assert found("moved_models_have_the_same_losses", df).value == 3e-3
+    for name in ("adamw_follows_the_rest", "moved_models_have_the_same_losses"):
+        assert found(name, df).value == 0  # of one run, which has 2e-3 or 3e-3
+    errors = {"adamw": [1e-13, 0, 0, 0.5, 2e-13], "hybrid": [0, 0, 3e-13, 0, 0]}
+    df = df.assign(loss_errors=list(errors.values()))
+    for name in ("adamw_follows_the_rest", "moved_models_have_the_same_losses"):
+        assert found(name, df).value == 1
 
 
 def test_state_is_compared_with_adamws(middle):

@@ -300,7 +300,8 @@ def test_every_claim_is_judged(n_seeds):
 
 def test_shifts_are_judged_by_the_worst_run():
     df = rows()
-    df.loc[df.router == "adamw", "router_shift"] = np.arange(sum(df.router == "adamw"))
+    judged = (df.router == "adamw") & (df.study != "tune")
+    df.loc[judged, "router_shift"] = np.arange(judged.sum())
     assert found("adamw_shifts", df).value == 0
     largest = df.router_shift[~df.router.isin(["adamw", "frozen"])].max()
     assert found("centred_routers_do_not_shift", df).value == largest
