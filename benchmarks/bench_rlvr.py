@@ -2,10 +2,11 @@
 
     python benchmarks/bench_rlvr.py [lanes] [runs of the loop]
 
-The same environment (experiments/advantage_dynamics.py, study 'main'), the same random
-numbers, one thread, whole runs of 60 steps with everything that is measured along the
-way. The loop is what one would write first, with the library's own parts: log-softmax,
-the clipped objective of symlab.rlvr with its statistics, autograd and torch.optim.Adam.
+The same environment (symlab/rlvr/independent.py; study 'main' of advantage_dynamics),
+the same random numbers, one thread, whole runs of 60 steps with everything that is
+measured along the way. The loop is what one would write first, with the library's own
+parts: log-softmax, the clipped objective of symlab.rlvr with its statistics, autograd
+and torch.optim.Adam.
 
 Both are compared in float64 over four steps, 64 updates: to 1e-9. Later, rounding grows
 until one sample differs; a change of the base policy by 1e-13 does the same.
@@ -21,20 +22,22 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from experiments import advantage_dynamics as experiment  # noqa: E402
 from symlab.rlvr import advantages, clipped_objective, pass_at_k_exact  # noqa: E402
-
-V, T, P = experiment.VOCABULARY, experiment.TOKENS, experiment.BATCH
-TRAIN, M = experiment.TRAIN, experiment.MINIBATCHES
+from symlab.rlvr.independent import BATCH as P  # noqa: E402
+from symlab.rlvr.independent import MINIBATCHES as M  # noqa: E402
+from symlab.rlvr.independent import TOKENS as T  # noqa: E402
+from symlab.rlvr.independent import TRAIN, Draws, world  # noqa: E402
+from symlab.rlvr.independent import VOCABULARY as V  # noqa: E402
 
 
 class Loop:
     """One run by autograd."""
 
     def __init__(self, c: experiment.Config, dtype=torch.float32):
-        world = experiment.world(c)
-        self.c, self.dtype, self.draws = c, dtype, experiment.Draws(c)
-        self.features = torch.from_numpy(world.features.T.copy()).to(dtype)  # (N, D)
-        self.right = torch.from_numpy(world.right.T.copy())  # (N, 2)
-        base = torch.from_numpy(world.base.transpose(1, 0, 2).copy())  # (T, V, D)
+        there = world(c.seed, c.noise)
+        self.c, self.dtype, self.draws = c, dtype, Draws(c.seed, c.group)
+        self.features = torch.from_numpy(there.features.T.copy()).to(dtype)  # (N, D)
+        self.right = torch.from_numpy(there.right.T.copy())  # (N, 2)
+        base = torch.from_numpy(there.base.transpose(1, 0, 2).copy())  # (T, V, D)
         self.w = base.to(dtype).reshape(T * V, -1).requires_grad_()
         self.optimizer = torch.optim.Adam([self.w], lr=c.lr)
         self.mask = torch.ones(P * c.group, T, dtype=torch.bool)

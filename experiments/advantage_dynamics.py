@@ -2,8 +2,9 @@
 
 Reference: "Unveiling Implicit Advantage Symmetry" (A-GRAE, arXiv 2602.05548), figures
 2-5, 9 and 10 on 7B models; PSR, NSR and W-REINFORCE are those of arXiv 2506.01347. The
-estimators come from symlab.rlvr; the environment, the controls and the thresholds are
-ours. Orderings are compared: none of the paper's numbers is a target at this scale.
+estimators come from symlab.rlvr; the environment (symlab.rlvr.independent), the
+controls and the thresholds are ours. Orderings are compared: none of the paper's
+numbers is a target at this scale.
 
 A policy writes 10 tokens of a vocabulary of 12. Each token has a softmax whose logits
 are linear in the features of the prompt, with 960 shared parameters; the first two
@@ -53,7 +54,6 @@ Cost on one core: smoke 8 s, quick 3 min, paper 8 min.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from inspect import signature
 
 import numpy as np
 
@@ -68,35 +68,24 @@ from symlab.harness import (
     named,
     panels,
     plot,
-    rng,
     stats,
     where,
 )
 from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, ZHU, resized
+from symlab.rlvr.independent_training import Training, estimator
+from symlab.rlvr.passk import pass_at_k_exact
 
 LANES = 64  # half as many take a seventh more time, twice as many gain nothing
 STATIC = ("fresh", "group", "epochs", "steps", "noise")
-VOCABULARY, TOKENS, DECISIVE, WIDTH = 12, 10, 2, 8
-TRAIN, TEST, MINIBATCHES = 128, 512, 4
-BATCH = TRAIN // MINIBATCHES  # prompts of an update
-TEACHER, SHARP = 20.0, 5.0  # scales of the logits of the teacher and the base policy
 KS = tuple(2**i for i in range(9))
 LENGTH = 0.022  # root mean square of GRPO's updates over the parameters
-TINY = 1e-20  # a lower bound of the probability of a sampled token
-SIDES = ("low", "high")
 OFF = 1e9  # a clip range that never clips
 WEAK = 2.0  # noise of a base policy with a mean reward of about 0.06
 FALL, RISE = 0.05, 1.3  # a collapse: fall of batch-correct rate, rise of unsolved count
-OPTIONS = {
-    "positive_dominant": ("beta",),
-    "negative_dominant": ("beta",),
-    "ass": ("alpha",),
-    "agrae": ("alpha",),
-    "agrae_released": ("alpha",),
-}
-METHODS = ("grpo", "positive_dominant", "negative_dominant", "ass", "ddas", "agrae")
-METHODS += ("agrae_released", "w_reinforce", "psr", "nsr", "hard", "easy", "dr_grpo")
-METHODS += ("dapo",)
+METHODS = (
+    "grpo", "positive_dominant", "negative_dominant", "ass", "ddas", "agrae",
+    "agrae_released", "w_reinforce", "psr", "nsr", "hard", "easy", "dr_grpo", "dapo",
+)  # fmt: skip
 PD, ND = "positive_dominant", "negative_dominant"
 
 
@@ -181,417 +170,25 @@ def logged(steps: int) -> list[int]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    order = sorted(range(len(configs)), key=lambda i: _estimator(configs[i]))
-    rows = train([configs[i] for i in order])
-    place = np.argsort(order)
-    return [rows[i] for i in place]
-
-
-def _estimator(c: Config) -> tuple:
-    """The name and the options of the estimator that a config asks for."""
-    return c.method, *((k, getattr(c, k)) for k in OPTIONS.get(c.method, ()))
-
-
-# --- environment ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class World:
-    """Prompts and base policy of a seed; training uses the first TRAIN prompts."""
-
-    features: np.ndarray  # (D, N), N = TRAIN + TEST
-    right: np.ndarray  # (2, N) tokens
-    base: np.ndarray  # (V, T, D): logits are base @ features
-
-
-def world(c: Config) -> World:
-    """The world of a seed.
-
-    Features have length 1 on average, so logits have the size of the weights.
-    """
-    size = (WIDTH, TRAIN + TEST)
-    features = rng.stream(c.seed, "prompts").normal(size=size) / np.sqrt(WIDTH)
-    truth = rng.stream(c.seed, "truth")
-    teacher = truth.normal(size=(VOCABULARY, DECISIVE, WIDTH))
-    logits = TEACHER * teacher @ features
-    right = (logits + truth.gumbel(size=logits.shape)).argmax(0)
-    base = rng.stream(c.seed, "base").normal(size=(VOCABULARY, TOKENS, WIDTH))
-    known = teacher + c.noise * base[:, :DECISIVE]
-    base[:, :DECISIVE] = known / np.sqrt(1 + c.noise**2)
-    return World(features, right, SHARP * base)
-
-
-class Draws:
-    """The random numbers of training, drawn once for each seed."""
-
-    def __init__(self, c: Config):
-        self.c = c
-        names = ("order", "samples", "coins")
-        self.order, self.samples, self.coins = (rng.stream(c.seed, n) for n in names)
-
-    def step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The order of the prompts (TRAIN,), and for each of the M samplings of a
-        minibatch the uniforms (M, G, T*P) and the coins (M, G, P)."""
-        c = self.c
-        m = MINIBATCHES * (c.epochs if c.fresh else 1)
-        order = self.order.permutation(TRAIN)
-        uniforms = self.samples.random((m, c.group, TOKENS * BATCH), np.float32)
-        return order, uniforms, self.coins.random((m, c.group, BATCH)) < 0.5
-
-
-# --- policy --------------------------------------------------------------------------
-# Arrays of a policy are (L, V, T*P) and those of its samples are (G, L, T*P), so that
-# sums over the vocabulary and over rollouts add long rows.
-
-
-@dataclass
-class Minibatch:
-    """P prompts of each lane, and the tokens of their rollouts that can move a policy.
-
-    These are a tenth of all tokens: the tokens v of lanes l at columns c = (place,
-    prompt) that were sampled with an advantage other than 0. The first of two rows is
-    for rollouts of reward 1, the second for those of reward 0.
-    """
-
-    features: object  # (L, D, P)
-    right: object  # (L, 2, P) tokens
-    index: object = None  # (N,): (l*V + v)*T*P + c
-    column: object = None  # (N,): l*T*P + c
-    number: object = None  # (2, N): how many rollouts have the token
-    slope: object = None  # (2, N): number * advantage / probability when sampled
-    limit: object = None  # (2, N): the probability beyond which the token is clipped
-
-
-class Policy:
-    """The weights (L, V*T, D) of all lanes, and the optimizer that moves them."""
-
-    def __init__(self, configs: list[Config], base):
-        import torch
-
-        self.w, self.update = base, torch.zeros_like(base)
-        # Adam has the rate 1 here, as every lane has a rate of its own
-        self.adam = torch.optim.Adam([self.update], lr=1.0, maximize=True, fused=True)
-        columns = (lanes.column(configs, f, 3, np.float64) for f in ("lr", "length"))
-        self.lr, self.length = (torch.from_numpy(x).to(base) for x in columns)
-        self.matched = bool((self.length > 0).any())
-
-    def __call__(self, features, out):
-        """The probabilities (L, V, T*P), written to `out`."""
-        import torch
-
-        torch.bmm(self.w, features, out=out.view(*self.w.shape[:2], -1))
-        # torch.softmax is slower along this axis
-        out.sub_(out.amax(1, keepdim=True)).exp_()
-        return out.mul_(out.sum(1, keepdim=True).reciprocal_())
-
-    def ascend(self, g) -> None:
-        """Take Adam's step along g, or a step of fixed length in its direction."""
-        self.update.zero_().grad = g
-        self.adam.step()
-        rate = self._rate() if self.matched else self.lr
-        self.w.addcmul_(self.update, rate)
-
-    def _rate(self):
-        import torch
-
-        size = self.update.square().mean((1, 2), keepdim=True).sqrt_()
-        fixed = torch.where(size > 0, self.length / size, 0.0)
-        return torch.where(self.length > 0, fixed, self.lr)
-
-
-def later(pi, uniforms):
-    """(V-1, G, L, T*P): whether a rollout's token comes after v; v is not the last.
-
-    It does where the uniforms (G, L, T*P) are at least F(v), the distribution function
-    of the probabilities pi (L, V, T*P).
-    """
-    f = np.zeros(uniforms.shape[1:], pi.dtype)
-    out = np.empty((VOCABULARY - 1, *uniforms.shape), bool)
-    for v in range(VOCABULARY - 1):
-        f += pi[:, v]
-        np.greater_equal(uniforms, f, out=out[v])
-    return out
-
-
-def hits(after, right):
-    """(G, L, P): whether a rollout has the right decisive tokens (L, 2, P)."""
-    n, places, p = right.shape
-    tokens = after[..., : places * p].view(np.int8).sum(0, np.int8)
-    return (tokens.reshape(-1, n, places, p) == right).all(2)
-
-
-def counts(after, rewards):
-    """(2, V, L, T*P): how many rollouts of reward 1, and of 0, have each token.
-
-    after: the result of `later`, which is overwritten. rewards: booleans (G, L, P).
-    """
-    shape = *rewards.shape[:2], TOKENS, rewards.shape[2]
-    ones = np.broadcast_to(rewards[:, :, None], shape).reshape(after.shape[1:])
-    least = np.zeros((2, VOCABULARY + 1, *ones.shape[1:]), np.uint8)  # it or later
-    least[0, 0] = _number(ones)
-    least[1, 0] = len(ones) - least[0, 0]
-    least[1, 1:-1] = _number(after)
-    least[0, 1:-1] = _number(np.logical_and(after, ones, out=after))
-    least[1, 1:-1] -= least[0, 1:-1]
-    return least[:, :-1] - least[:, 1:]
-
-
-def _number(rollouts):
-    """(..., L, T*P): how many of the booleans (..., G, L, T*P) are true, at most 255.
-
-    Eight columns are added at once, as the bytes of one integer.
-    """
-    return rollouts.view(np.int64).sum(-3).view(np.uint8)
-
-
-# --- training ------------------------------------------------------------------------
+    return lanes.grouped(configs, estimator, train)
 
 
 def train(configs: list[Config], dtype=None) -> list[dict]:
     """The rows of lanes, in float32 by default; lanes of one estimator are adjacent."""
-    lane = Training(configs, dtype)
+    training = Training(configs, dtype)
     steps = configs[0].steps
     when = logged(steps)
     for step in range(steps):
         if step in when:
-            lane.measure()
-        lane.step(count=step in when)
-    lane.measure()
-    return lane.rows()
-
-
-class Training:
-    """The training of all lanes of a call, step by step."""
-
-    def __init__(self, configs: list[Config], dtype=None):
-        import torch
-
-        self.configs, self.c = configs, configs[0]
-        if self.c.group > 255:
-            raise ValueError(
-                f"group = {self.c.group}: use at most 255 rollouts, counted in bytes"
-            )
-        self.dtype = dtype or torch.float32
-        seeds, which = lanes.shared(configs)
-        self.which = torch.from_numpy(which)
-        firsts = [configs[which.tolist().index(i)] for i in range(len(seeds))]
-        worlds = [world(c) for c in firsts]
-        features = np.stack([w.features for w in worlds])
-        base = np.stack([w.base.reshape(-1, WIDTH) for w in worlds])
-        self.features = self._tensor(features)  # (U, D, N)
-        self.right = torch.from_numpy(np.stack([w.right for w in worlds]))  # (U, 2, N)
-        self.policy = Policy(configs, self._tensor(base)[self.which])
-        self.draws = [Draws(c) for c in firsts]
-        low, high = (lanes.column(configs, f"clip_{s}", 1, np.float64) for s in SIDES)
-        self.bounds = np.stack([1 + high, 1 - low])  # (2, L), for rewards 1 and 0
-        self.random = np.array([c.reward == "random" for c in configs])[:, None]
-        self.parts, group = _parts(configs), self.c.group
-        self.values = np.zeros((2, len(configs), group + 1))
-        for at, *estimator in self.parts:
-            any_omega = np.zeros(at.stop - at.start)
-            self.values[:, at] = _values(*estimator, any_omega, group)
-        shape = len(configs), VOCABULARY, TOKENS * BATCH
-        self.buffers = [torch.empty(shape, dtype=self.dtype) for _ in range(2)]
-        self.curves: dict[str, list] = {}
-
-    def _tensor(self, array):
-        import torch
-
-        return torch.from_numpy(array).to(self.dtype)
-
-    def step(self, count: bool) -> None:
-        """Sample one batch of prompts and make the updates that use its samples."""
-        batches, uniforms, coins = self._draw()
-        if not self.c.fresh:
-            self.sample(batches, uniforms, coins)
-        clipped = []
-        for i in range(self.c.epochs * MINIBATCHES):
-            batch = batches[i % MINIBATCHES]
-            if self.c.fresh:
-                at = slice(i, i + 1)
-                self.sample([batch], uniforms[at], coins[at])
-            self.policy.ascend(self.gradient(batch, clipped if count else None))
-        if count:
-            tokens = self.c.epochs * TRAIN * self.c.group * TOKENS
-            for side, n in zip(SIDES, zip(*clipped, strict=True), strict=True):
-                self._note(f"clip_{side}_curve", sum(n) / tokens)
-
-    def _draw(self):
-        """Minibatches in a new order, uniforms (M, G, U, T*P), coins (M, G, U, P)."""
-        import torch
-
-        order, uniforms, coins = zip(*(d.step() for d in self.draws), strict=True)
-        order = torch.from_numpy(np.stack(order))[:, None]
-        prompts = []
-        for x in (self.features, self.right):
-            x = x.gather(2, order.expand(-1, x.shape[1], -1))
-            x = x.index_select(0, self.which)
-            prompts.append([b.contiguous() for b in x.split(BATCH, 2)])
-        batches = [Minibatch(*pair) for pair in zip(*prompts, strict=True)]
-        return batches, np.stack(uniforms, 2), np.stack(coins, 2)
-
-    def sample(self, batches, uniforms, coins) -> None:
-        """Sample rollouts of the minibatches, which are one batch for omega."""
-        drawn, found, which = [], [], self.which.numpy()
-        for batch, u, coin in zip(batches, uniforms, coins, strict=True):
-            pi = self.policy(batch.features, self.buffers[0]).numpy()
-            after = later(pi, u.take(which, 1))
-            r = hits(after, batch.right.numpy())
-            r = np.where(self.random, coin.take(which, 1), r)
-            drawn.append(r)
-            found.append((pi.copy(), counts(after, r)))
-        a = np.split(self.advantages(np.concatenate(drawn, 2)), len(batches), 2)
-        for batch, part, (pi, n) in zip(batches, a, found, strict=True):
-            self.select(batch, part / (BATCH * self.c.group * TOKENS), pi, n)
-
-    def select(self, batch: Minibatch, a, pi, n) -> None:
-        """Enter the tokens that can move a policy into the minibatch.
-
-        a: advantages (2, L, P) over the number of tokens. pi: the probabilities
-        (L, V, T*P) that were sampled from. n: the result (2, V, L, T*P) of `counts`.
-        """
-        import torch
-
-        a = np.tile(a, (1, 1, TOKENS))  # (2, L, T*P)
-        n *= (a != 0)[:, None]
-        n = np.ascontiguousarray(n.swapaxes(1, 2)).reshape(2, -1)
-        at = np.flatnonzero((n[0] | n[1]) != 0)
-        columns = a.shape[2]
-        lane = at // (VOCABULARY * columns)
-        column = lane * columns + at - at // columns * columns
-        # rounding may sample a token of probability 0, which would give 0 / 0
-        old = np.maximum(pi.reshape(-1)[at], TINY)
-        number = n.take(at, 1)
-        slope = number * a.reshape(2, -1).take(column, 1) / old
-        batch.index, batch.column = torch.from_numpy(at), torch.from_numpy(column)
-        batch.number, batch.slope = self._tensor(number), self._tensor(slope)
-        batch.limit = self._tensor(old * self.bounds.take(lane, 1))
-
-    def advantages(self, rewards):
-        """(2, L, P): the advantages of rewards 1 and 0 in each group of (G, L, P).
-
-        Every lane has its estimator; omega is the mean reward of its batch. Groups with
-        equally many right rollouts have equal advantages, so the advantages for 0 to G
-        right ones are computed once and looked up.
-        """
-        right = rewards.sum(0)  # (L, P)
-        omega = right.mean(1) / len(rewards)
-        for at, *estimator in self.parts:
-            if _of_batch(*estimator):
-                self.values[:, at] = _values(*estimator, omega[at], len(rewards))
-        return np.take_along_axis(self.values, right[None], 2)
-
-    def gradient(self, batch: Minibatch, clipped: list | None = None):
-        """The gradient (L, V*T, D) of the mean of min(rho A, clip(rho) A) over tokens.
-
-        A token adds rho A (onehot - pi) to the gradient of its logits unless it is
-        clipped, so equal tokens of one prompt and place count with the sum of their A.
-        clipped: a list that gets the numbers of tokens clipped low and high, each (L,).
-        """
-        import torch
-
-        pi = self.policy(batch.features, self.buffers[0])
-        p = pi.view(-1).index_select(0, batch.index)
-        kept = (p - batch.limit).mul_(batch.slope).le_(0)  # 1 within the clip, else 0
-        if clipped is not None:
-            lost = (1 - kept).mul_(batch.number)
-            sums = (self._by_column(batch, n).sum(1) for n in lost)
-            clipped.append([*sums][::-1])
-        g = kept.mul_(batch.slope).sum(0).mul_(p)
-        total = self._by_column(batch, g).neg_()[:, None]
-        c = torch.mul(pi, total, out=self.buffers[1])
-        c.view(-1).scatter_add_(0, batch.index, g)
-        c = c.view(len(pi), -1, BATCH)
-        return torch.bmm(c, batch.features.transpose(1, 2))
-
-    def _by_column(self, batch: Minibatch, values):
-        """Sums (L, T*P) of values (N,) over the tokens of each place and prompt."""
-        shape = len(self.configs), TOKENS * BATCH
-        out = values.new_zeros(shape)
-        out.view(-1).scatter_add_(0, batch.column, values)
-        return out
-
-    def measure(self, block: int = 4) -> None:
-        """Note exact properties of the policy. A few lanes at a time fit the cache."""
-        import torch
-
-        from symlab.rlvr.passk import pass_at_k_exact
-
-        parts = torch.arange(len(self.configs)).split(block)
-        found = [self._properties(at) for at in parts]
-        p, entropy, greedy = (torch.cat(x) for x in zip(*found, strict=True))  # (L, N)
-        self.rates = p[:, TRAIN:]  # (L, TEST)
-        self._note("batch_correct_curve", p[:, :TRAIN].mean(1))
-        unsolved = (1 - p[:, :TRAIN]) ** self.c.group
-        self._note("unsolved_curve", unsolved.sum(1))
-        self._note("train_entropy_curve", entropy[:, :TRAIN].mean(1))
-        self._note("entropy_curve", entropy[:, TRAIN:].mean(1))
-        self._note("greedy_curve", greedy[:, TRAIN:].mean(1))
-        self._note("pass_1_curve", self.rates.mean(1))
-        self._note("pass_256_curve", pass_at_k_exact(self.rates, 256).mean(1))
-
-    def _properties(self, at):
-        """Success rate, entropy per token and whether greedy is right: each (B, N)."""
-        import torch
-
-        which = self.which[at]
-        z = torch.bmm(self.policy.w[at], self.features[which])
-        z = z.view(len(at), VOCABULARY, TOKENS, -1)
-        z.sub_(z.amax(1, keepdim=True))
-        e = z.exp()
-        total = e.sum(1)
-        own = z[:, :, :DECISIVE].gather(1, self.right[which][:, None])[:, 0]
-        greedy = (own == 0).all(1).double()
-        p = (own - total[:, :DECISIVE].log()).double().sum(1).exp().clamp(max=1)
-        entropy = (total.log() - e.mul_(z).sum(1) / total).mean(1).double()
-        return p, entropy, greedy
-
-    def _note(self, name: str, values) -> None:
-        self.curves.setdefault(name, []).append(values.tolist())
-
-    def rows(self) -> list[dict]:
-        from symlab.rlvr.passk import pass_at_k_exact
-
-        passes = np.stack([pass_at_k_exact(self.rates, k).mean(1) for k in KS], 1)
-        when = logged(self.c.steps)
-        curves = {name: np.transpose(x) for name, x in self.curves.items()}
-        return [
-            _row(when, {name: x[i] for name, x in curves.items()}, passes[i])
-            for i in range(len(self.configs))
-        ]
-
-
-def _parts(configs: list[Config]) -> list[tuple[slice, str, dict]]:
-    """(lanes, name, options) of each estimator."""
-    names, parts = [_estimator(c) for c in configs], []
-    for name in dict.fromkeys(names):
-        first = names.index(name)
-        if name[0] != "base":
-            at = slice(first, first + names.count(name))
-            parts.append((at, name[0], dict(name[1:])))
-    return parts
-
-
-def _of_batch(method: str, options: dict) -> bool:
-    """Whether an estimator depends on the mean reward of the batch."""
-    from symlab.rlvr.advantages import ESTIMATORS
-
-    return "omega" in signature(ESTIMATORS[method]).parameters
-
-
-def _values(method: str, options: dict, omega, group: int):
-    """(2, n, G+1): advantages of rewards 1 and 0 in groups of 0 to G right rollouts.
-
-    omega (n,): the mean rewards of n batches.
-    """
-    from symlab.rlvr.advantages import advantages
-
-    levels = np.tri(group + 1, group, -1)  # (G+1, G): the first k are right
-    rows = np.tile(levels, (len(omega), 1))
-    of_rows = omega.repeat(group + 1)[:, None]
-    a = advantages(rows, method, omega=of_rows, **options)
-    a = a.reshape(len(omega), group + 1, group)
-    return np.stack([a[..., 0], a[..., -1]])
+            training.measure()
+        training.step(count=step in when)
+    training.measure()
+    passes = np.stack([pass_at_k_exact(training.rates, k).mean(1) for k in KS], 1)
+    curves = {name: np.transpose(x) for name, x in training.curves.items()}
+    return [
+        _row(when, {name: x[i] for name, x in curves.items()}, passes[i])
+        for i in range(len(configs))
+    ]
 
 
 def _row(when: list[int], curves: dict, passes: np.ndarray) -> dict:

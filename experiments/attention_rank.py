@@ -58,6 +58,7 @@ from symlab.harness import (
     where,
 )
 from symlab.papers import KOBAYASHI, ZIYIN
+from symlab.schedule import schedule
 
 LANES = 1  # a step is matrix products that fill a core: vmap was no faster
 RANK, STRICT = 1e-2, 1e-3  # of the layer's largest singular value
@@ -164,16 +165,15 @@ def build(c: Config, vocabulary: int):
     return model
 
 
-def schedule(c: Config, step: int) -> float:
+def rate(c: Config, step: int) -> float:
     """Learning rate: 5 % warm-up, constant, over the last half linear to zero."""
-    done = step / c.steps
-    return c.lr * min(1.0, (step + 1) / (0.05 * c.steps), 2 * (1 - done))
+    return c.lr * schedule(step, c.steps, decay=0.5, warmup=0.05)
 
 
 def total_decay(c: Config) -> float:
     """D: to first order in lr, decay alone shrinks a weight by exp(-D) over the run."""
     gain = 1 / (1 - c.momentum) if c.study == "sgd" else 1.0
-    return gain * c.weight_decay * sum(schedule(c, t) for t in range(c.steps))
+    return gain * c.weight_decay * sum(rate(c, t) for t in range(c.steps))
 
 
 def _train(c: Config, model, text) -> int:
@@ -184,7 +184,7 @@ def _train(c: Config, model, text) -> int:
     window = torch.arange(c.context + 1)
     for step in range(c.steps):
         for group in optimizer.param_groups:
-            group["lr"] = schedule(c, step)
+            group["lr"] = rate(c, step)
         begin = draws.integers(0, len(text) - c.context, size=(c.batch, 1))
         loss = _loss(model, text[torch.from_numpy(begin) + window])
         optimizer.zero_grad()

@@ -54,11 +54,14 @@ from symlab.harness import (
 from symlab.papers import OPTIMIZERS, ZIYIN
 
 LANES = 1200
-STATIC = ("study", "method", "dim", "constraints", "samples", "batch", "steps")
-STATIC += ("noise",)
+STATIC = (
+    "study", "method", "dim", "constraints", "samples", "batch", "steps", "noise",
+)  # fmt: skip
 CRITICAL = 0.1  # wd_c of the least squares problems, by the scale of their labels
-RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of wd_c
-RATIOS += (0.98, 1.02, 1.05, 1.1, 1.2, 1.35, 1.5)
+RATIOS = (  # of wd_c
+    0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.35,
+    1.5,
+)  # fmt: skip
 MINIBATCH = (0.5, 0.7, 0.9, 0.95, 1.05, 1.2, 1.5)
 BETAS = (1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
 RATES = (0.01, 0.02, 0.04, 0.06, 0.08, 0.1)

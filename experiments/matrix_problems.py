@@ -61,6 +61,7 @@ from symlab.harness import (
     stats,
     where,
 )
+from symlab.schedule import schedule
 
 LANES = 40  # more lanes do not fit into the cache
 STATIC = ("study", "rows", "columns", "batch", "steps", "momentum", "zipf")
@@ -70,8 +71,10 @@ FLOOR = 0.1  # row_norm_floor fades rows below this part of the root mean square
 RANK, CONDITION = 4, 30.0  # rank of W*; condition numbers of P and Q in sensing
 LOGITS = 2.0  # standard deviation of the true logits, without the frequencies
 ADAM = {"adamw": 0.999, "adamw_95": 0.95}  # beta2, of the average of squares
-SHARED = ("sgd", "adamw", "adamw_95", "sign", "row_norm", "row_norm_floor")
-SHARED += ("spectral", "polargrad", "row_then_spectral")
+SHARED = (
+    "sgd", "adamw", "adamw_95", "sign", "row_norm", "row_norm_floor", "spectral",
+    "polargrad", "row_then_spectral",
+)  # fmt: skip
 RULES = {
     "sensing": (*SHARED, "column_norm"),
     "embedding": SHARED,
@@ -146,12 +149,16 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    order = sorted(range(len(configs)), key=lambda i: configs[i].rule)
-    inside = [configs[i] for i in order]  # lanes of one rule side by side
-    problem = PROBLEMS[configs[0].study](inside)
-    rows = problem.measure(_descend(inside, problem))
-    place = np.argsort(order)
-    return [_row(rows[place[i]]) for i in range(len(configs))]
+    return lanes.grouped(configs, _rule, _rows)
+
+
+def _rule(c: Config) -> str:
+    return c.rule
+
+
+def _rows(configs: list[Config]) -> list[dict]:
+    problem = PROBLEMS[configs[0].study](configs)
+    return [_row(found) for found in problem.measure(_descend(configs, problem))]
 
 
 def _row(found: dict) -> dict:
@@ -175,20 +182,14 @@ def _descend(configs: list[Config], problem):
     for t in range(c.steps):
         g = problem.gradient(w, t)
         for at, step in parts:
-            w[at].addcmul_(lr[at], step(g[at]), value=-schedule(t, c.steps))
+            w[at].addcmul_(lr[at], step(g[at]), value=-schedule(t, c.steps, DECAY))
     return w
-
-
-def schedule(t: int, steps: int) -> float:
-    """The factor of the rate at step t: 1, then linearly to 0."""
-    return min(1.0, (steps - t) / (DECAY * steps))
 
 
 def _parts(configs: list[Config], w) -> list:
     """(slice of lanes, map from gradient to update) for each rule."""
-    rules, beta, parts = [c.rule for c in configs], configs[0].momentum, []
-    for rule in dict.fromkeys(rules):
-        at = slice(rules.index(rule), rules.index(rule) + rules.count(rule))
+    beta, parts = configs[0].momentum, []
+    for rule, at in lanes.slices(configs, _rule).items():
         if rule in ADAM:
             parts.append((at, _Adam(ADAM[rule], beta, w[at])))
         else:

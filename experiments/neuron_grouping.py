@@ -32,14 +32,14 @@ import math
 import os
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from symlab.harness import (
     Arm,
     Claim,
-    checkpoint,
-    device,
+    Context,
     figure,
     grid,
     named,
@@ -50,6 +50,7 @@ from symlab.harness import (
     where,
 )
 from symlab.papers import ZIYIN
+from symlab.schedule import schedule
 
 LANES = 1
 DEVICES = ("cpu", "cuda")
@@ -107,34 +108,32 @@ def arm(c: Config) -> str:
     return ARMS[2] if c.offset else ARMS[0] if c.weight_decay else ARMS[1]
 
 
-def run(configs: list[Config]) -> list[dict]:
-    return [_one(c) for c in configs]
+def run(configs: list[Config], context: Context) -> list[dict]:
+    return [_one(c, context) for c in configs]
 
 
 # --- training ------------------------------------------------------------------------
 
 
-def schedule(c: Config, step: int, steps: int) -> float:
+def rate(c: Config, step: int, steps: int) -> float:
     """Return the learning rate of a step: 5 % warm-up, constant, linear to zero."""
-    done = step / steps
-    fall = min(1.0, (1 - done) / (1 - c.hold)) if c.hold < 1 else 1.0
-    return c.lr * min(1.0, (step + 1) / (0.05 * steps)) * fall
+    return c.lr * schedule(step, steps, decay=1 - c.hold, warmup=0.05)
 
 
-def _one(c: Config) -> dict:
+def _one(c: Config, context: Context) -> dict:
     import torch
 
     from symlab.data import images
     from symlab.models import resnet
 
-    data, where = images.load(c.data), torch.device(device.name())
+    data, where = images.load(c.data), torch.device(context.device)
     model = resnet.resnet18(10, c.stem, rng.integer(c.seed, "init")).to(where)
     layout = torch.channels_last if c.half else torch.contiguous_format
     model = model.to(memory_format=layout)
     x, y = data.x.to(where, memory_format=layout), data.y.to(where)
     x_test = data.x_test.to(where, memory_format=layout)
     y_test = data.y_test.to(where)
-    losses, total_decay, diverged_at = _train(c, model, x, y)
+    losses, total_decay, diverged_at = _train(c, model, x, y, context.checkpoint(c))
     with torch.no_grad():
         model.eval()
         logits = torch.cat([model(part) for part in x_test.split(512)])
@@ -208,7 +207,7 @@ def compressed(model, x, y) -> dict:
     }
 
 
-def _train(c: Config, model, x, y) -> tuple[list[float], float, int]:
+def _train(c: Config, model, x, y, path) -> tuple[list[float], float, int]:
     """Return mean loss per epoch, total decay exponent, step of divergence (or -1)."""
     import torch
 
@@ -222,7 +221,7 @@ def _train(c: Config, model, x, y) -> tuple[list[float], float, int]:
         fused=True,
     )
     per_epoch = len(x) // c.batch
-    steps, keep = c.epochs * per_epoch, _Keep(c, model, optimizer)
+    steps, keep = c.epochs * per_epoch, _Keep(path, model, optimizer)
     first, losses = keep.resume()
     for epoch in range(first, c.epochs):
         model.train()
@@ -239,7 +238,7 @@ def _train(c: Config, model, x, y) -> tuple[list[float], float, int]:
                 pull,
                 x[pick],
                 y[pick],
-                schedule(c, epoch * per_epoch + i, steps),
+                rate(c, epoch * per_epoch + i, steps),
                 epoch,
                 i,
             )
@@ -247,7 +246,7 @@ def _train(c: Config, model, x, y) -> tuple[list[float], float, int]:
         if not math.isfinite(losses[-1]):
             return losses, 0.0, epoch * per_epoch
         keep.save(epoch + 1, losses)
-    rates = sum(schedule(c, t, steps) for t in range(steps))
+    rates = sum(rate(c, t, steps) for t in range(steps))
     return losses, rates / (1 - c.momentum) * c.weight_decay, -1
 
 
@@ -305,10 +304,10 @@ def _augmented(x, draws):
 class _Keep:
     """The state of a run, saved once a minute; a resumed run is the same run."""
 
-    def __init__(self, c: Config, model, optimizer):
+    def __init__(self, path: Path | None, model, optimizer):
         import time
 
-        self.path, self.model, self.optimizer = checkpoint.path(c), model, optimizer
+        self.path, self.model, self.optimizer = path, model, optimizer
         self.clock, self.saved = time.monotonic, time.monotonic()
 
     def resume(self) -> tuple[int, list[float]]:

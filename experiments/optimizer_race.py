@@ -56,7 +56,7 @@ from functools import partial
 import numpy as np
 
 from symlab import papers
-from symlab.harness import Arm, Claim, figure, grid, panels, plot, race, stats
+from symlab.harness import Arm, Claim, Context, figure, grid, panels, plot, race, stats
 from symlab.harness.estimates import Estimate, estimate, where
 from symlab.harness.estimates import family as claims
 from symlab.papers import OPTIMIZERS
@@ -150,23 +150,22 @@ def sweep(scale: str) -> list[Config]:
     return design
 
 
-def run(configs: list[Config]) -> list[dict]:
-    return [_trained(c) for c in configs]
+def run(configs: list[Config], context: Context) -> list[dict]:
+    return [_trained(c, context) for c in configs]
 
 
-def _trained(c: Config) -> dict:
+def _trained(c: Config, context: Context) -> dict:
     from symlab.data.text import corpus
-    from symlab.harness import checkpoint, device
     from symlab.pretraining import Processes, pretrain
     from symlab.pretraining.processes import on
 
-    path = checkpoint.path(c) if c.save_every else None
+    path = context.checkpoint(c) if c.save_every else None
     row = pretrain(
         model(c),
         corpus(c.text, vocabulary=c.vocabulary),
         recipe(c),
         settings(c),
-        processes=Processes(device=on(device.name())),
+        processes=Processes(device=on(context.device)),
         path=path,
         save_every=c.save_every if path else 0,
     )

@@ -50,18 +50,14 @@ Cost on one core: smoke 5 s, quick 15 min, of which the starts take a quarter; p
 (every method, larger policies) some hours on a GPU, not run on a GPU yet.
 """
 
-import os
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from symlab.harness import (
     Claim,
-    checkpoint,
-    code,
-    device,
+    Context,
     family,
     figure,
     named,
@@ -71,6 +67,15 @@ from symlab.harness import (
     where,
 )
 from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, ZHU, resized
+from symlab.rlvr.passk import pass_at_k
+from symlab.rlvr.small_policy import tensors
+from symlab.rlvr.small_training import (
+    collected,
+    demonstrated,
+    judged,
+    task_of,
+    updates,
+)
 
 LANES = 8  # the arms of one seed at quick scale: they share a start
 STATIC = ("task",)
@@ -83,9 +88,10 @@ METHODS = (
 )  # fmt: skip
 KS = tuple(2**i for i in range(9))
 OFF = 1e9  # an upper clip that never binds
-CHUNK = 4096  # sequences sampled at once
-START = ("task", "layers", "width", "heads", "start_steps", "start_batch", "start_lr")
-START += ("table_lr", "shown", "noise", "seed")  # what a supervised start depends on
+START = (  # what a supervised start depends on, beside the device
+    "task", "layers", "width", "heads", "start_steps", "start_batch", "start_lr",
+    "table_lr", "shown", "noise", "seed",
+)  # fmt: skip
 JUDGED = ("pool", "group", "test", "samples")  # what its measurement depends on
 
 
@@ -173,14 +179,15 @@ def sweep(scale: str) -> list[Config]:
     ]
 
 
-def run(configs: list[Config]) -> list[dict]:
-    starts, rows = {}, []
+def run(configs: list[Config], context: Context) -> list[dict]:
+    begun, rows = {}, []
     for c in configs:
         key = _fields(c, START + JUDGED)
-        if key not in starts:
-            weights = start(c)
-            starts[key] = weights, _measured(c, weights, "base_")
-        rows.append(_one(c, *starts[key]))
+        if key not in begun:
+            fields = _fields(c, START)
+            start = context.shared(demonstrated, device=context.device, **dict(fields))
+            begun[key] = start, _measured(c, tensors(start, context.device), "base_")
+        rows.append(_one(c, context.device, *begun[key]))
     return rows
 
 
@@ -188,222 +195,12 @@ def _fields(c: Config, names: tuple) -> tuple:
     return tuple((name, getattr(c, name)) for name in names)
 
 
-def task_of(c: Config):
-    """The task: prompts, demonstrations and verifier."""
-    from symlab.rlvr.tasks import Countdown, RuleWithExceptions
-
-    return RuleWithExceptions(work=8) if c.task == "rule" else Countdown()
-
-
-# --- policy --------------------------------------------------------------------------
-
-TABLES = ("token", "place", "head")
-
-
-def initial(c: Config, task) -> dict[str, np.ndarray]:
-    """Weights of a pre-norm transformer with learned positions, float32."""
-    draws, d = rng.stream(c.seed, f"{c.task} init"), c.width
-    length = task.prompt_length + task.completion_length - 1
-    shapes = {"token": (len(task.vocabulary), d), "place": (length, d)}
-    for i in range(c.layers):
-        shapes |= {f"qkv{i}": (d, 3 * d), f"out{i}": (d, d)}
-        shapes |= {f"up{i}": (d, 4 * d), f"down{i}": (4 * d, d)}
-    shapes["head"] = (d, len(task.vocabulary))
-    # into the stream: 0.3; back to it: half of what keeps variance; small logits
-    size = {"token": 0.3, "place": 0.3, "head": 0.1 * d**-0.5}
-    size |= {f"qkv{i}": d**-0.5 for i in range(c.layers)}
-    size |= {f"out{i}": 0.5 * d**-0.5 for i in range(c.layers)}
-    size |= {f"up{i}": d**-0.5 for i in range(c.layers)}
-    size |= {f"down{i}": 0.25 * d**-0.5 for i in range(c.layers)}
-    return {
-        name: (size[name] * draws.normal(size=shape)).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-
-
-def logits(weights: dict, tokens, heads: int, *, keep: int = 0, cache=None):
-    """(N, T - keep, V) after each token but the first `keep`; tokens (N, T).
-
-    cache: a list that holds keys and values (N, heads, before, W) of every layer, empty
-    at first; tokens then stand after those that it has seen, and are added to it.
-    """
-    import torch
-    from torch.nn import functional as F
-
-    past = cache[0][0].shape[2] if cache else 0
-    d, t = weights["token"].shape[1], tokens.shape[1]
-    layers = sum(name.startswith("qkv") for name in weights)
-    x = F.embedding(tokens, weights["token"]) + weights["place"][past : past + t]
-    for i in range(layers):
-        parts = F.layer_norm(x, (d,)) @ weights[f"qkv{i}"]
-        q, k, v = parts.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-        if cache is not None:
-            if past:
-                k, v = (torch.cat(z, 2) for z in zip(cache[i], (k, v), strict=True))
-            cache[i : i + 1] = [(k, v)]
-        # causal: whole sequences, or one token after all that it sees
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
-        if i == layers - 1:  # no later token sees what is left out
-            x, y = x[:, keep:], y[:, :, keep:]
-        x = x + y.transpose(1, 2).flatten(2) @ weights[f"out{i}"]
-        hidden = F.layer_norm(x, (d,)) @ weights[f"up{i}"]
-        x = x + F.relu(hidden) @ weights[f"down{i}"]
-    return F.layer_norm(x, (d,)) @ weights["head"]
-
-
-def sample(weights: dict, prompts, uniforms, heads: int, length: int):
-    """Tokens, their log-probabilities and the entropies there, each (N, length).
-
-    prompts (B, P) tensor; uniforms (N, length) in [0, 1), N a multiple of B, picks each
-    token by the inverse distribution function; None takes the most probable.
-    """
+def _one(c: Config, device: str, start: dict, base: dict) -> dict:
+    """The row of one method, from the arrays and the measurement of its start."""
     import torch
 
-    group = 1 if uniforms is None else len(uniforms) // len(prompts)
-    cache, found = [], []
-    with torch.no_grad():
-        keep = prompts.shape[1] - 1
-        last = logits(weights, prompts, heads, keep=keep, cache=cache)[:, 0]
-        last = last.repeat_interleave(group, 0)
-        cache = [tuple(z.repeat_interleave(group, 0) for z in kv) for kv in cache]
-        for t in range(length):
-            logp = last.log_softmax(-1)
-            p = logp.exp()
-            if uniforms is None:
-                token = last.argmax(-1)
-            else:
-                below = p.cumsum(-1)
-                reached = below <= uniforms[:, t, None] * below[:, -1:]
-                token = reached.sum(-1).clamp(max=p.shape[-1] - 1)
-            own = logp.gather(-1, token[:, None])[:, 0]
-            found.append((token, own, -(p * logp).sum(-1)))
-            if t < length - 1:
-                last = logits(weights, token[:, None], heads, cache=cache)[:, 0]
-    return tuple(torch.stack(z, 1) for z in zip(*found, strict=True))
-
-
-def token_logp(weights: dict, prompts, completions, heads: int):
-    """(N, T) log-probabilities of completions (N, T) after prompts (N, P)."""
-    import torch
-
-    tokens = torch.cat([prompts, completions[:, :-1]], 1)
-    z = logits(weights, tokens, heads, keep=prompts.shape[1] - 1)
-    return z.log_softmax(-1).gather(-1, completions[..., None])[..., 0]
-
-
-def _tensors(arrays: dict, where) -> dict:
-    """Copies, so that training leaves the shared start as it is."""
-    import torch
-
-    return {
-        k: torch.tensor(v, device=where).requires_grad_() for k, v in arrays.items()
-    }
-
-
-def _mask(task, completions: np.ndarray, where):
-    """(N, T): tokens up to the stop."""
-    import torch
-
-    lengths = np.asarray(task.lengths(completions))
-    on = np.arange(completions.shape[-1]) < lengths[..., None]
-    return torch.from_numpy(on).to(where)
-
-
-# --- supervised start ----------------------------------------------------------------
-
-
-def start(c: Config) -> dict[str, np.ndarray]:
-    """Weights after the supervised start, from disk where they are kept."""
-    path = start_file(c)
-    if path is not None and path.exists():
-        try:
-            with path.open("rb") as file, np.load(file) as kept:
-                return {name: kept[name] for name in kept.files}
-        except Exception:  # the file is cut off: train again
-            pass
-    weights = trained(c)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")  # two calls may train the same one
-        with new.open("wb") as file:
-            np.savez(file, **weights)
-        new.replace(path)
-    return weights
-
-
-def start_file(c: Config) -> Path | None:
-    """Where the start of a config lies: next to the folders of the engine's tasks.
-
-    Those are deleted with their tasks; a start serves every method and later calls.
-    Its name holds all that it depends on: fields, the code it reaches, torch and the
-    device.
-    """
-    import torch
-
-    root = Path(__file__).resolve().parents[1]
-    reached = code.reach(root, "experiments.policy_exploration", ["trained"])
-    about = (reached.code, torch.__version__, device.name(), _fields(c, START))
-    path = checkpoint.path(about)
-    return path and path.parent.parent / "starts" / f"{path.stem}.npz"
-
-
-def trained(c: Config) -> dict[str, np.ndarray]:
-    """The supervised start: cross-entropy on fresh demonstrations."""
-    import torch
-
-    task, where = task_of(c), torch.device(device.name())
-    weights = _tensors(initial(c, task), where)
-    optimizer = _starting(c, weights)
-    shown = task.prompts(c.seed, c.shown, "train")
-    draws = rng.stream(c.seed, f"{c.task} demonstrations")
-    for step in range(c.start_steps):
-        x = shown[draws.integers(0, len(shown), c.start_batch)]
-        y = task.demonstration(x, draws, c.noise)
-        mask = _mask(task, y, where)
-        x, y = (torch.from_numpy(z).to(where) for z in (x, y))
-        logp = token_logp(weights, x, y, c.heads)
-        loss = -torch.where(mask, logp, 0).sum() / mask.sum()
-        done = step / c.start_steps
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * min(1.0, 20 * done) * (1 - done)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return {name: w.detach().cpu().numpy() for name, w in weights.items()}
-
-
-def _starting(c: Config, weights: dict):
-    """Polar updates for the blocks' matrices, AdamW for the tables around them.
-
-    The start then takes two thirds (rule) or half (countdown) of the steps that Adam
-    takes to the same reward.
-    """
-    from symlab.symopt import SymOpt
-
-    fused = [name for name in weights if name.startswith("qkv")]
-    others = [name for name in weights if name not in (*fused, *TABLES)]
-
-    def group(names, **how) -> dict:
-        return {"params": [weights[name] for name in names], **how}
-
-    return SymOpt(
-        [
-            group(others, rule="spectral", lr=c.start_lr),
-            group(fused, rule="spectral", lr=c.start_lr, pieces=3, along="columns"),
-            group(TABLES, rule="adamw", lr=c.table_lr),
-        ],
-        weight_decay=0.0,
-    )
-
-
-# --- reinforcement -------------------------------------------------------------------
-
-
-def _one(c: Config, begun: dict, base: dict) -> dict:
-    import torch
-
-    task, where = task_of(c), torch.device(device.name())
-    weights = _tensors(begun, where)
+    task, where = task_of(c.task), torch.device(device)
+    weights = tensors(start, where)
     adam = torch.optim.Adam(list(weights.values()), lr=c.lr, fused=True)
     pool = task.prompts(c.seed, c.shown, "train")[: c.pool]
     steps: dict[str, list] = {}
@@ -411,7 +208,7 @@ def _one(c: Config, begun: dict, base: dict) -> dict:
         order = rng.stream(c.seed, f"{c.task} rollouts {step}")
         prompts = pool[order.permutation(len(pool))[: c.prompts]]
         rollouts = collected(c, task, weights, prompts, order, where)
-        logged = _updates(c, weights, adam, rollouts, order)
+        logged = updates(c, weights, adam, rollouts, order)
         logged |= {name: rollouts[name] for name in ("reward", "entropy")}
         for name, value in logged.items():
             steps.setdefault(name, []).append(value)
@@ -423,97 +220,16 @@ def _one(c: Config, begun: dict, base: dict) -> dict:
     return row | {"clipped": float(np.mean(clipped))}
 
 
-def collected(c: Config, task, weights: dict, prompts, draws, where) -> dict:
-    """Rollouts (N, T) of prompts (B, P), N = B G, judged by the task's verifier."""
-    import torch
-
-    from symlab.rlvr.advantages import advantages
-
-    b, t = len(prompts), task.completion_length
-    uniforms = draws.random((b * c.group, t), np.float32)
-    x = torch.from_numpy(prompts).to(where)
-    u = torch.from_numpy(uniforms).to(where)
-    tokens, logp, entropy = sample(weights, x, u, c.heads, t)
-    shown = tokens.cpu().numpy()
-    rewards = task.reward(prompts, shown.reshape(b, c.group, t))
-    a = advantages(rewards, c.method).astype(np.float32)
-    mask = _mask(task, shown, where)
-    return {
-        "prompts": x.repeat_interleave(c.group, 0),
-        "completions": tokens,
-        "logp": logp,
-        "mask": mask,
-        "rewards": rewards,
-        "advantages": torch.from_numpy(a).flatten().to(where),
-        "reward": float(rewards.mean()),
-        "entropy": float(entropy[mask].mean()),
-    }
-
-
-def objective(c: Config, weights: dict, rollouts: dict, pick):
-    """The clipped loss of the rollouts `pick` and the fractions of tokens clipped.
-
-    DAPO averages over tokens and Dr. GRPO divides by a constant length; every other
-    method averages over the tokens of each sequence first.
-    """
-    from symlab.rlvr.objective import clipped_objective
-
-    how = {"dapo": "token", "dr_grpo": "constant"}.get(c.method, "sequence")
-    x, y, old, mask, a = (
-        rollouts[name][pick]
-        for name in ("prompts", "completions", "logp", "mask", "advantages")
-    )
-    return clipped_objective(
-        token_logp(weights, x, y, c.heads),
-        old,
-        a,
-        mask,
-        clip_low=c.clip_low,
-        clip_high=c.clip_high,
-        normalisation=how,
-        max_length=y.shape[1],
-    )
-
-
-def _updates(c: Config, weights: dict, adam, rollouts: dict, draws) -> dict:
-    """Train on minibatches of whole groups; return the mean fractions clipped."""
-    import torch
-
-    logged = []
-    size = c.prompts // c.minibatches
-    for _ in range(c.epochs):
-        order = draws.permutation(c.prompts)
-        for i in range(c.minibatches):
-            groups = order[i * size : (i + 1) * size, None]
-            pick = (groups * c.group + np.arange(c.group)).ravel()
-            pick = torch.from_numpy(pick).to(rollouts["mask"].device)
-            loss, found = objective(c, weights, rollouts, pick)
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            names = {"clip_low": "clipped_low", "clip_high": "clipped_high"}
-            logged.append(torch.stack([found[name] for name in names]))
-    means = torch.stack(logged).double().mean(0).tolist()
-    return dict(zip(names.values(), means, strict=True))
-
-
-# --- measurement ---------------------------------------------------------------------
-
-
-def _measured(c: Config, arrays: dict, prefix: str) -> dict:
+def _measured(c: Config, weights: dict, prefix: str) -> dict:
     """Greedy success, pass@k and entropy on held-out prompts, reward on the pool."""
-    import torch
-
-    from symlab.rlvr.passk import pass_at_k
-
-    task, where = task_of(c), torch.device(device.name())
-    weights = {k: torch.as_tensor(v, device=where).detach() for k, v in arrays.items()}
+    task = task_of(c.task)
+    weights = {name: w.detach() for name, w in weights.items()}
     test = task.prompts(c.seed, c.test, "test")
     pool = task.prompts(c.seed, c.shown, "train")[: c.pool]
     draws = rng.stream(c.seed, f"{c.task} held out")
-    greedy, _ = _judged(c, task, weights, test, 0, draws)
-    held, entropy = _judged(c, task, weights, test, c.samples, draws)
-    reward, _ = _judged(c, task, weights, pool, c.group, draws)
+    greedy, _ = judged(task, weights, test, 0, draws, c.heads)
+    held, entropy = judged(task, weights, test, c.samples, draws, c.heads)
+    reward, _ = judged(task, weights, pool, c.group, draws, c.heads)
     right = held.sum(1).astype(int)  # (B,)
     ks = [k for k in KS if k <= c.samples]
     found = [float(pass_at_k(c.samples, right, k).mean()) for k in ks]
@@ -526,30 +242,6 @@ def _measured(c: Config, arrays: dict, prefix: str) -> dict:
         f"{prefix}pool_reward": float(reward.mean()),
         f"{prefix}unsolved": float((reward == 0).all(1).mean()),
     }
-
-
-def _judged(c: Config, task, weights, prompts, n: int, draws):
-    """Rewards (B, n) of n samples (n = 0: one greedy sample), and their entropy."""
-    import torch
-
-    t, rewards, entropies, tokens = task.completion_length, [], 0.0, 0
-    step = max(1, CHUNK // max(n, 1))
-    for i in range(0, len(prompts), step):
-        part = prompts[i : i + step]
-        x = torch.from_numpy(part)
-        u = (
-            torch.from_numpy(draws.random((len(part) * n, t), np.float32))
-            if n
-            else None
-        )
-        x, u = (z if z is None else z.to(device.name()) for z in (x, u))
-        y, _, entropy = sample(weights, x, u, c.heads, t)
-        y = y.cpu().numpy()
-        mask = _mask(task, y, entropy.device)
-        entropies += float(torch.where(mask, entropy, 0).sum())
-        tokens += int(mask.sum())
-        rewards.append(task.reward(part, y.reshape(len(part), max(n, 1), t)))
-    return np.concatenate(rewards), entropies / tokens
 
 
 # --- figure --------------------------------------------------------------------------

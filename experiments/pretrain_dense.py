@@ -49,9 +49,8 @@ import numpy as np
 
 from symlab.harness import (
     Claim,
+    Context,
     Estimate,
-    checkpoint,
-    device,
     estimate,
     family,
     figure,
@@ -62,6 +61,7 @@ from symlab.harness import (
     where,
 )
 from symlab.harness.race import Race, rises
+from symlab.models.moved import MOVES, moved, weights_of
 from symlab.papers import LAU, OPTIMIZERS, RULES, resized
 
 LANES = 1
@@ -81,11 +81,12 @@ ARMS = {  # what embedding and head get
     "hybrid": {"rule": "row_then_spectral", **PAPERS},
 }
 MODELS = {  # name: (preset, sizes)
-    "tiny": ("dense-small", {"width": 16, "layers": 2, "heads": 4, "kv_heads": 2}),
+    "tiny": ("dense-small", {
+        "width": 16, "layers": 2, "heads": 4, "kv_heads": 2, "head_width": 8,
+        "hidden": 24}),
     "small": ("dense-small", {"width": 64, "layers": 2, "heads": 2, "hidden": 192}),
     "dense-512": ("dense-512", {}),
-}
-MODELS["tiny"][1].update(head_width=8, hidden=24)
+}  # fmt: skip
 TUNE = ("adamw", "row_norm", "hybrid")  # arms with a grid of two rates
 CENTRES = {  # the middle of each grid: rates of embedding and head
     "quick": {  # chosen again when near copies had left the validation text
@@ -97,9 +98,6 @@ CENTRES = {  # the middle of each grid: rates of embedding and head
 }  # fmt: skip
 TUNED = dict(CENTRES)  # the tuning stage chose the middles; scale paper has not run yet
 EXACT = {"adamw": (0.03, 0.01), "row_norm": (0.03, 0.01), "hybrid": (0.1, 0.03)}
-MOVES = ("tokens", "neurons", "heads", "rotation", "shift")
-READERS = ("embedding", "query", "key", "value", "gate", "up", "head")
-WRITERS = ("out", "down")  # to the residual stream
 
 
 @dataclass(frozen=True)
@@ -193,25 +191,26 @@ def _equivariance_sweep(scale: str) -> list[Config]:
     return [_arm(c, c.study, arm, *lr, s) for arm, lr in rates.items() for s in seeds]
 
 
-def run(configs: list[Config]) -> list[dict]:
+def run(configs: list[Config], context: Context) -> list[dict]:
     return [
-        (_equivariance if c.study == "equivariance" else _train)(c) for c in configs
+        _equivariance(c) if c.study == "equivariance" else _train(c, context)
+        for c in configs
     ]
 
 
-def _train(c: Config) -> dict:
+def _train(c: Config, context: Context) -> dict:
     """The row of one run; in the tuning stage also where the rates are too large."""
     from symlab.data.text import corpus
     from symlab.pretraining import pretrain
     from symlab.pretraining.processes import Processes, on
 
-    path = checkpoint.path(c)
+    path = context.checkpoint(c)
     row = pretrain(
         size(c),
         corpus(c.corpus, vocabulary=c.vocabulary),
         recipe(c),
         optimizer(c) | ({"compile": True} if c.compile else {}),
-        processes=Processes(device=on(device.name())),
+        processes=Processes(device=on(context.device)),
         path=path,
         save_every=SAVE_EVERY if path else 0,
     )
@@ -298,73 +297,6 @@ def follow(c: Config, move: str = "") -> tuple[np.ndarray, dict]:
         p.requires_grad_(p.ndim > 1)
     row = train(model, SymOpt(model, **optimizer(c)), text, recipe(c))
     return np.array([*row["train_loss"], row["val_loss"]]), weights_of(model)
-
-
-def weights_of(model) -> dict:
-    """A copy of each parameter by name."""
-    return {k: p.detach().clone() for k, p in model.named_parameters()}
-
-
-def moved(move: str, weights: dict, c, draws) -> tuple[dict, np.ndarray]:
-    """(weights of a decoder that computes the same, the new id of each token).
-
-    c: the decoder's configuration. Heads that share keys stay together.
-    """
-    w, ids = dict(weights), np.arange(c.vocabulary)
-    if move == "tokens":
-        ids = draws.permutation(c.vocabulary)
-        for name in ("embedding.weight", "head.weight"):
-            w[name] = w[name][np.argsort(ids)]
-    for layer in range(c.layers if move == "neurons" else 0):
-        order = draws.permutation(c.hidden)
-        _permute(w, layer, {"feed.gate": 0, "feed.up": 0, "feed.down": 1}, order)
-    for layer in range(c.layers if move == "heads" else 0):
-        groups, shared = draws.permutation(c.kv_heads), c.heads // c.kv_heads
-        heads = [g * shared + draws.permutation(shared) for g in groups]
-        heads = _pieces(np.concatenate(heads), c.head_width)
-        _permute(w, layer, {"attention.query": 0, "attention.out": 1}, heads)
-        groups = _pieces(groups, c.head_width)
-        _permute(w, layer, {"attention.key": 0, "attention.value": 0}, groups)
-    if move == "rotation":
-        q = np.linalg.qr(draws.normal(size=(c.width, c.width)))[0]
-        _rotate(w, q)
-    if move == "shift":
-        w["head.weight"] = w["head.weight"] + _like(draws.normal(size=c.width), w)
-    return w, ids
-
-
-def _permute(weights: dict, layer: int, axes: dict, order: np.ndarray) -> None:
-    for name, axis in axes.items():
-        name = f"blocks.{layer}.{name}.weight"
-        weights[name] = weights[name].take_along_dim(_along(order, axis), axis)
-
-
-def _along(order: np.ndarray, axis: int):
-    import torch
-
-    return torch.from_numpy(order).unsqueeze(1 - axis)
-
-
-def _pieces(order: np.ndarray, width: int) -> np.ndarray:
-    """Indices of rows when pieces of this width are put into this order."""
-    return (order[:, None] * width + np.arange(width)).ravel()
-
-
-def _rotate(weights: dict, q: np.ndarray) -> None:
-    """Rotate, in place, what reads the residual stream and what writes to it."""
-    q = _like(q, weights)
-    for name, w in weights.items():
-        kind = name.split(".")[-2]
-        if kind in READERS:
-            weights[name] = w @ q.T
-        if kind in WRITERS:
-            weights[name] = q @ w
-
-
-def _like(x: np.ndarray, weights: dict):
-    import torch
-
-    return torch.from_numpy(x).to(weights["head.weight"])
 
 
 # --- rows and estimates --------------------------------------------------------------

@@ -56,9 +56,8 @@ import numpy as np
 
 from symlab.harness import (
     Claim,
+    Context,
     Estimate,
-    checkpoint,
-    device,
     estimate,
     family,
     figure,
@@ -177,11 +176,11 @@ def sweep(scale: str) -> list[Config]:
     ]
 
 
-def run(configs: list[Config]) -> list[dict]:
-    return [_train(c) for c in configs]
+def run(configs: list[Config], context: Context) -> list[dict]:
+    return [_train(c, context) for c in configs]
 
 
-def _train(c: Config) -> dict:
+def _train(c: Config, context: Context) -> dict:
     """The row of `symlab.pretraining.train`, and how far the routers have moved."""
     from symlab.data.text import corpus
     from symlab.pretraining import Recipe, train
@@ -200,10 +199,10 @@ def _train(c: Config) -> dict:
         seed=c.seed,
         **AUXILIARY[c.auxiliary],
     )
-    processes = Processes(device=on(device.name()))
+    processes = Processes(device=on(context.device))
     chosen = optimizer(c)
     model, groups = build(decoder(c), recipe, chosen, processes)
-    path = checkpoint.path(c) if c.save_every else None
+    path = context.checkpoint(c) if c.save_every else None
     before = routers(model)  # initial weights, in a resumed run as well
     row = train(
         model,

@@ -11,12 +11,16 @@ import torch
 
 from symlab.harness import contract, project, rng
 from symlab.rlvr import advantages, clipped_objective, pass_at_k
+from symlab.rlvr.independent import BATCH as P
+from symlab.rlvr.independent import DECISIVE, TRAIN, Policy, world
+from symlab.rlvr.independent import TOKENS as T
+from symlab.rlvr.independent import VOCABULARY as V
+from symlab.rlvr.independent_training import OPTIONS, SIDES, Training
 from symlab.rlvr.theory import logit_motion
 
 HERE = project.find(Path(__file__).parent)
 dynamics = contract.load(HERE, "advantage_dynamics").module
 theory = contract.load(HERE, "advantage_theory").module
-V, T, P = dynamics.VOCABULARY, dynamics.TOKENS, dynamics.BATCH
 
 
 def config(method: str = "grpo", **fields) -> dynamics.Config:
@@ -25,7 +29,7 @@ def config(method: str = "grpo", **fields) -> dynamics.Config:
 
 def sampled(configs, moved: float = 0.3):
     """A training with samples, and a policy that has moved away from them."""
-    lane = dynamics.Training(configs, torch.float64)
+    lane = Training(configs, torch.float64)
     batches, uniforms, coins = lane._draw()
     lane.sample(batches, uniforms, coins)
     noise = torch.Generator().manual_seed(0)
@@ -68,7 +72,7 @@ def judged(c, batches, uniforms, coins, old):
     ]
     if c.reward == "random":
         rewards = [torch.from_numpy(coin[:, 0].T).double() for coin in coins]
-    options = {k: getattr(c, k) for k in dynamics.OPTIONS.get(c.method, ())}
+    options = {k: getattr(c, k) for k in OPTIONS.get(c.method, ())}
     return tokens, advantages(torch.cat(rewards), c.method, **options).split(P)
 
 
@@ -113,14 +117,14 @@ def test_a_step_is_that_of_a_loop():
             adam.zero_grad()
             loss.backward()
             adam.step()
-    again = dynamics.Training([c], torch.float64)
+    again = Training([c], torch.float64)
     again.step(count=False)
     torch.testing.assert_close(again.policy.w[0], w.detach(), rtol=1e-9, atol=1e-9)
 
 
 def test_updates_are_those_of_adam():
     c = config(lr=0.03)
-    policy = dynamics.Policy([c], torch.zeros(1, 6, 3, dtype=torch.float64))
+    policy = Policy([c], torch.zeros(1, 6, 3, dtype=torch.float64))
     w = torch.zeros(1, 6, 3, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([w], lr=c.lr, maximize=True)
     draws = torch.Generator().manual_seed(3)
@@ -136,7 +140,7 @@ def test_matched_steps_have_one_length_and_lanes_without_it_keep_adams():
     draws = torch.Generator().manual_seed(3)
     g = torch.randn(2, 6, 3, generator=draws, dtype=torch.float64)
     g[1] = g[0]
-    policy = dynamics.Policy(configs, torch.zeros_like(g))
+    policy = Policy(configs, torch.zeros_like(g))
     policy.ascend(g)
     policy.ascend(2 * g)
     before = policy.w.clone()
@@ -157,7 +161,7 @@ def test_tokens_follow_the_policy():
         counts.view(-1)[batch.index] = batch.number[0]
         found = found + counts.sum((0, 3))
         expected = expected + (pi * counts.sum(1, keepdim=True)).sum((0, 3))
-    free = slice(dynamics.DECISIVE, None)  # the others are right by selection
+    free = slice(DECISIVE, None)  # the others are right by selection
     test = scipy.stats.chisquare(found[:, free], expected[:, free], axis=0)
     assert scipy.stats.combine_pvalues(test.pvalue).pvalue > 1e-3
 
@@ -165,18 +169,18 @@ def test_tokens_follow_the_policy():
 def test_measures_are_those_of_scipy():
     lane, *_ = sampled([config(), config(seed=6)])
     lane.measure()
-    for i, c in enumerate(lane.configs):
-        world = dynamics.world(c)
-        z = lane.policy.w[i].numpy() @ world.features
+    for i, c in enumerate(lane.settings):
+        there = world(c.seed, c.noise)
+        z = lane.policy.w[i].numpy() @ there.features
         pi = scipy.special.softmax(z.reshape(V, T, -1), 0)
         n = np.arange(pi.shape[-1])
-        first, second = world.right
-        p = (pi[first, 0, n] * pi[second, 1, n])[dynamics.TRAIN :]
-        best = pi[:, :2].argmax(0) == world.right
+        first, second = there.right
+        p = (pi[first, 0, n] * pi[second, 1, n])[TRAIN:]
+        best = pi[:, :2].argmax(0) == there.right
         expected = {
-            "entropy": scipy.stats.entropy(pi, axis=0)[:, dynamics.TRAIN :].mean(),
-            "train_entropy": scipy.stats.entropy(pi)[:, : dynamics.TRAIN].mean(),
-            "greedy": best.all(0)[dynamics.TRAIN :].mean(),
+            "entropy": scipy.stats.entropy(pi, axis=0)[:, TRAIN:].mean(),
+            "train_entropy": scipy.stats.entropy(pi)[:, :TRAIN].mean(),
+            "greedy": best.all(0)[TRAIN:].mean(),
             "pass_1": p.mean(),
             "pass_256": (1 - (1 - p) ** 256).mean(),
         }
@@ -187,11 +191,11 @@ def test_measures_are_those_of_scipy():
 def test_success_rates_agree_with_sampling():
     """pass@k by the unbiased estimator on sampled rollouts, within its error."""
     c = config(group=250)
-    lane = dynamics.Training([c], torch.float64)
+    lane = Training([c], torch.float64)
     lane.measure()
     batches, uniforms, coins = lane._draw()
     rewards = []
-    lane.advantages = lambda r: rewards.append(r) or np.zeros((2, 1, dynamics.TRAIN))
+    lane.advantages = lambda r: rewards.append(r) or np.zeros((2, 1, TRAIN))
     lane.sample(batches, uniforms, coins)
     right = rewards[0][:, 0].sum(0)  # of 250 rollouts of each of 128 prompts
     rate = lane.curves["batch_correct_curve"][0][0]
@@ -199,7 +203,7 @@ def test_success_rates_agree_with_sampling():
     assert right.mean() / 250 == pytest.approx(rate, abs=4 * error)
     unsolved = 1 - pass_at_k(250, right, 8)
     expected = replace(c, group=8)
-    other = dynamics.Training([expected], torch.float64)
+    other = Training([expected], torch.float64)
     other.measure()
     exact = other.curves["unsolved_curve"][0][0]
     assert float(unsolved.sum()) == pytest.approx(exact, abs=1.5)
@@ -263,10 +267,10 @@ def test_fresh_samples_are_never_clipped():
 def test_omega_is_the_mean_reward_of_each_lane():
     """Lanes with other rewards must not share it; agrae depends on it."""
     configs = [config("agrae"), config("agrae", seed=6)]
-    lane = dynamics.Training(configs, torch.float64)
+    lane = Training(configs, torch.float64)
     level = np.array([0.2, 0.8])[:, None]
     draws = np.random.default_rng(1)
-    rewards = draws.random((8, 2, dynamics.TRAIN)) < level
+    rewards = draws.random((8, 2, TRAIN)) < level
     found = lane.advantages(rewards)
     for i in range(2):
         r = rewards[:, i].T.astype(float)  # (P, G)
@@ -279,7 +283,7 @@ def test_omega_is_the_mean_reward_of_each_lane():
 def test_groups_are_counted_in_bytes():
     """The largest works, in which every number of rollouts is reached."""
     c = config("w_reinforce", group=255, steps=1)
-    lane = dynamics.Training([c], torch.float64)
+    lane = Training([c], torch.float64)
     batches, uniforms, coins = lane._draw()
     lane.sample(batches, uniforms, coins)
     for batch, u in zip(batches, uniforms, strict=True):
@@ -295,7 +299,7 @@ def test_groups_are_counted_in_bytes():
 
 def test_a_collapse_needs_a_fall_and_unsolved_prompts():
     curves = {n: np.full(4, 0.5) for n in ("entropy_curve", "greedy_curve")}
-    curves |= {f"clip_{s}_curve": np.zeros(3) for s in dynamics.SIDES}
+    curves |= {f"clip_{s}_curve": np.zeros(3) for s in SIDES}
 
     def collapsed(correct, unsolved):
         given = {"batch_correct_curve": correct, "unsolved_curve": unsolved}

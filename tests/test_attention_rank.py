@@ -170,7 +170,7 @@ def test_total_decay_is_how_far_decay_alone_shrinks():
         [p], lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay
     )
     for step in range(c.steps):
-        optimizer.param_groups[0]["lr"] = rank.schedule(c, step)
+        optimizer.param_groups[0]["lr"] = rank.rate(c, step)
         p.grad = torch.zeros_like(p)
         optimizer.step()
     assert -np.log(p.item()) == pytest.approx(rank.total_decay(c), rel=0.02)

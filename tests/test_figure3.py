@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from symlab.data import images
-from symlab.harness import contract, project, rng
+from symlab.harness import Context, contract, project, rng
 from symlab.models import resnet, vision
 
 PROJECT = project.find(Path(__file__).parent)
@@ -196,16 +196,15 @@ def test_a_killed_training_resumes_to_the_same_row(
 ):
     """The weights of every layer decide; the audit of them has tests of its own."""
     c = grouping.Config(epochs=3, batch=32, offset=offset)
-    monkeypatch.delenv("SYMLAB_CHECKPOINTS", raising=False)
 
     def weights(model, x, y):
         return {n: p.detach().numpy().copy() for n, p in model.named_parameters()}
 
     monkeypatch.setattr(grouping, "audited", weights)
     monkeypatch.setattr(grouping, "compressed", lambda model, x, y: {})
-    (whole,) = grouping.run([c])
+    (whole,) = grouping.run([c], Context())
     assert len(whole) > 60  # the weights are compared, too
-    monkeypatch.setenv("SYMLAB_CHECKPOINTS", str(tmp_path))
+    kept = Context(checkpoints=tmp_path)
     clock = itertools.count(step=100)  # every save is more than a minute after the last
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     real, calls = grouping._step, itertools.count()
@@ -217,11 +216,11 @@ def test_a_killed_training_resumes_to_the_same_row(
 
     monkeypatch.setattr(grouping, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        grouping.run([c])
+        grouping.run([c], kept)
     assert len(list(tmp_path.glob("*.state"))) == 1
     steps = itertools.count()
     monkeypatch.setattr(grouping, "_step", lambda *a: (next(steps), real(*a))[1])
-    (resumed,) = grouping.run([c])
+    (resumed,) = grouping.run([c], kept)
     assert next(steps) == 3, "only the last epoch is left to do"
     for column, value in whole.items():
         np.testing.assert_array_equal(resumed[column], value)
@@ -261,7 +260,7 @@ def test_augmentation_shifts_and_mirrors_whole_images():
 
 def test_schedule_warms_up_holds_and_ends_at_zero():
     c = grouping.Config(lr=1.0, hold=0.5)
-    rates = [grouping.schedule(c, t, 1000) for t in range(1000)]
+    rates = [grouping.rate(c, t, 1000) for t in range(1000)]
     assert rates[0] == pytest.approx(0.02)
     assert rates[50:500] == [1.0] * 450
     assert rates[-1] == pytest.approx(0.002)
@@ -394,7 +393,7 @@ def test_real_cifar10_trains_for_a_few_steps(monkeypatch):
     data = images._standardised(x[:128], y[:128], x[128:168], y[128:168], (0, 2, 3))
     monkeypatch.setattr(images, "load", lambda name: data)
     c = grouping.Config(data="cifar10", epochs=1, batch=32, augment=True)
-    (row,) = grouping.run([c])
+    (row,) = grouping.run([c], Context())
     assert row["diverged_at"] == -1
     assert 0 < row["live"] <= 512
 

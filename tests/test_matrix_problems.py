@@ -142,7 +142,7 @@ def test_adamw_is_torchs(rule):
     w = torch.zeros(1, c.rows, c.columns, requires_grad=True)
     betas = (c.momentum, mp.ADAM[rule])
     adam = torch.optim.AdamW([w], lr=c.lr, betas=betas, weight_decay=0.0)
-    linear = torch.optim.lr_scheduler.LambdaLR(adam, lambda t: mp.schedule(t, c.steps))
+    linear = torch.optim.lr_scheduler.LambdaLR(adam, lambda t: factor(t, c.steps))
     for t in range(c.steps):
         w.grad = problem.gradient(w.detach(), t)
         adam.step()
@@ -150,8 +150,13 @@ def test_adamw_is_torchs(rule):
     torch.testing.assert_close(ours, w.detach()[0], rtol=1e-4, atol=1e-6)
 
 
+def factor(t: int, steps: int) -> float:
+    """The rate's factor at step t: 1, and over the last 40 % linearly to 0."""
+    return 1.0 if t < 0.6 * steps else (steps - t) / (0.4 * steps)
+
+
 def test_schedule_is_constant_then_linear_to_zero():
-    rates = [mp.schedule(t, 100) for t in range(101)]
+    rates = [mp.schedule(t, 100, mp.DECAY) for t in range(101)]
     assert rates[:61] == [1.0] * 61
     np.testing.assert_allclose(np.diff(rates[60:]), -1 / 40)
     assert rates[100] == 0.0

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from symlab.data.text import Corpus, batches
-from symlab.harness import contract, plot, project
+from symlab.harness import Context, contract, plot, project
 from symlab.harness.claims import judge_all
 from symlab.models.families import preset
 from symlab.models.transformer import Decoder
@@ -80,7 +80,7 @@ def test_whole_optimizers_are_the_presets_as_shipped(arm):
 
 def test_adamw_is_torchs_with_a_rate_for_tables(toy):
     c = replace(SMALL, lr=0.004, seed=3)
-    (row,) = race.run([c])
+    (row,) = race.run([c], Context())
     model = Decoder(race.model(c), torch.Generator().manual_seed(3))
     parts = {0.004: [], race.TABLES: [], race.GAINS: []}
     for name, p in model.named_parameters():
@@ -124,21 +124,21 @@ def test_freons_exponent_is_that_of_singular_values(arm, power):
 
 def test_arms_of_a_seed_have_the_same_weights_and_text(toy):
     arms = ("adamw", "aro", "scion", "muon_one_rate")
-    rows = race.run([replace(SMALL, arm=a, lr=1e-3) for a in arms])
+    rows = race.run([replace(SMALL, arm=a, lr=1e-3) for a in arms], Context())
     first = {row["train_loss"][0] for row in rows}
     assert len(first) == 1
     assert len({row["val_loss"] for row in rows}) == len(arms)
-    (other,) = race.run([replace(SMALL, seed=1)])
+    (other,) = race.run([replace(SMALL, seed=1)], Context())
     assert other["train_loss"][0] not in first
 
 
 def test_a_run_that_diverges_has_the_loss_of_guessing(toy):
-    (row,) = race.run([replace(SMALL, arm="adamw_one_rate", lr=1e20)])
+    (row,) = race.run([replace(SMALL, arm="adamw_one_rate", lr=1e20)], Context())
     assert row["diverged"]
     assert row["val_loss"] == pytest.approx(math.log(32))
     lost = [k for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)]
     assert set(lost) <= set(race.MAY_BE_NAN)
-    (row,) = race.run([SMALL])
+    (row,) = race.run([SMALL], Context())
     assert not row["diverged"]
     assert row["val_loss"] < math.log(32)
 

@@ -11,8 +11,16 @@ import torch
 from matplotlib.figure import Figure
 from scipy.stats import chisquare
 
-from symlab.harness import contract, project
-from symlab.rlvr import ESTIMATORS, advantages
+from symlab.harness import Context, contract, project, rng
+from symlab.rlvr import ESTIMATORS, advantages, small_training
+from symlab.rlvr.small_policy import (
+    TABLES,
+    initial,
+    logits,
+    mask_of,
+    sample,
+    token_logp,
+)
 
 PROJECT = project.find(Path(__file__).parent)
 policy = contract.load(PROJECT, "policy_exploration").module
@@ -25,18 +33,19 @@ def config(task: str, **fields):
 
 def begun(c, dtype=torch.float32, noise: float = 0.0):
     """A task, its first prompts and weights that are not small."""
-    task = policy.task_of(c)
+    task = small_training.task_of(c.task)
+    start = initial(task, c.layers, c.width, rng.stream(c.seed, f"{c.task} init"))
     draws = np.random.default_rng(1)
     weights = {
         name: torch.from_numpy(w + noise * draws.normal(size=w.shape)).to(dtype)
-        for name, w in policy.initial(c, task).items()
+        for name, w in start.items()
     }
     return task, weights, task.prompts(c.seed, c.prompts, "train")
 
 
 def rollouts(c, weights, task, prompts):
     draws, where = np.random.default_rng(2), torch.device("cpu")
-    return policy.collected(c, task, weights, prompts, draws, where)
+    return small_training.collected(c, task, weights, prompts, draws, where)
 
 
 # --- policy --------------------------------------------------------------------------
@@ -70,7 +79,7 @@ def test_logits_are_those_of_torchs_transformer():
     for i in range(c.layers):
         x = layer_of(weights, i, c.heads)(x, mask)
     expected = torch.nn.functional.layer_norm(x, x.shape[-1:]) @ weights["head"]
-    found = policy.logits(weights, tokens, c.heads, keep=2)
+    found = logits(weights, tokens, c.heads, keep=2)
     torch.testing.assert_close(found, expected[:, 2:], rtol=1e-9, atol=1e-9)
 
 
@@ -81,12 +90,10 @@ def test_sampled_log_probabilities_are_those_of_the_whole_sequence(task):
     task, weights, prompts = begun(c, torch.float64, noise=0.3)
     u = torch.from_numpy(np.random.default_rng(3).random((20, task.completion_length)))
     x = torch.from_numpy(prompts)
-    y, logp, entropy = policy.sample(weights, x, u, c.heads, u.shape[1])
+    y, logp, entropy = sample(weights, x, u, c.heads, u.shape[1])
     x = x.repeat_interleave(5, 0)
-    torch.testing.assert_close(logp, policy.token_logp(weights, x, y, c.heads))
-    z = policy.logits(
-        weights, torch.cat([x, y[:, :-1]], 1), c.heads, keep=x.shape[1] - 1
-    )
+    torch.testing.assert_close(logp, token_logp(weights, x, y, c.heads))
+    z = logits(weights, torch.cat([x, y[:, :-1]], 1), c.heads, keep=x.shape[1] - 1)
     each = torch.distributions.Categorical(logits=z)
     torch.testing.assert_close(entropy, each.entropy())
 
@@ -96,10 +103,10 @@ def test_samples_have_the_distribution_of_the_model():
     task, weights, prompts = begun(c, noise=0.3)
     x = torch.from_numpy(prompts[:1])
     u = torch.from_numpy(np.random.default_rng(4).random((n, 2), np.float32))
-    y, _, _ = policy.sample(weights, x, u, c.heads, 2)
+    y, _, _ = sample(weights, x, u, c.heads, 2)
     v = len(task.vocabulary)
     every = torch.cartesian_prod(torch.arange(v), torch.arange(v))
-    logp = policy.token_logp(weights, x.expand(v * v, -1), every, c.heads).sum(1)
+    logp = token_logp(weights, x.expand(v * v, -1), every, c.heads).sum(1)
     counts = np.bincount((y @ torch.tensor([v, 1])).numpy(), minlength=v * v)
     expected = n * logp.exp().double().numpy()
     often = expected > 5
@@ -114,10 +121,8 @@ def test_greedy_takes_the_most_probable_token():
     c = config("rule")
     task, weights, prompts = begun(c, noise=0.3)
     x = torch.from_numpy(prompts)
-    y, _, _ = policy.sample(weights, x, None, c.heads, task.completion_length)
-    z = policy.logits(
-        weights, torch.cat([x, y[:, :-1]], 1), c.heads, keep=x.shape[1] - 1
-    )
+    y, _, _ = sample(weights, x, None, c.heads, task.completion_length)
+    z = logits(weights, torch.cat([x, y[:, :-1]], 1), c.heads, keep=x.shape[1] - 1)
     assert (z.argmax(-1) == y).all()
 
 
@@ -158,7 +163,7 @@ def test_rewards_are_the_verifiers(monkeypatch):
         y = np.where(wild, draws.integers(0, len(task.vocabulary), y.shape), y)
         return torch.from_numpy(y), torch.zeros(y.shape), torch.zeros(y.shape)
 
-    monkeypatch.setattr(policy, "sample", written)
+    monkeypatch.setattr(small_training, "sample", written)
     found = rollouts(c, weights, task, prompts)
     tokens = found["completions"].reshape(c.prompts, c.group, -1).tolist()
     words = task.vocabulary
@@ -179,14 +184,14 @@ def test_loss_and_gradient_are_those_of_a_plain_loop(method):
     r = rollouts(c, old, task, prompts)
     r["advantages"] = torch.from_numpy(np.random.default_rng(5).normal(size=16))
     r["completions"][::3, 3] = task.stop  # lengths differ
-    r["mask"] = policy._mask(task, r["completions"].numpy(), torch.device("cpu"))
+    r["mask"] = mask_of(task, r["completions"].numpy(), torch.device("cpu"))
     draws = np.random.default_rng(6)
     weights = {
         k: (w + 0.05 * torch.from_numpy(draws.normal(size=w.shape))).requires_grad_()
         for k, w in old.items()
     }
     pick = torch.tensor([0, 3, 5, 6, 7, 12])
-    loss, stats = policy.objective(c, weights, r, pick)
+    loss, stats = small_training.objective(c, weights, r, pick)
     plain, low, high, count = 0.0, 0, 0, 0
     kept = r["mask"][pick].sum().item()
     for n in pick.tolist():
@@ -196,7 +201,7 @@ def test_loss_and_gradient_are_those_of_a_plain_loop(method):
         scale = scale.get(method, len(pick) * length)
         for t in range(length):
             before = torch.cat([x, y[:, :t]], 1)
-            z = policy.logits(weights, before, c.heads)[0, -1]
+            z = logits(weights, before, c.heads)[0, -1]
             ratio = (z.log_softmax(-1)[y[0, t]] - r["logp"][n, t]).exp()
             clipped = ratio.clamp(1 - c.clip_low, 1 + c.clip_high)
             plain = plain - torch.minimum(ratio * a, clipped * a) / scale
@@ -223,16 +228,16 @@ def test_an_epoch_takes_every_rollout_once_and_groups_whole(monkeypatch):
     c = config("rule", epochs=3)
     task, weights, prompts = begun(c)
     weights = {k: w.requires_grad_() for k, w in weights.items()}
-    picks, plain = [], policy.objective
+    picks, plain = [], small_training.objective
 
     def spied(c, weights, rollouts, pick):
         picks.append(pick.tolist())
         return plain(c, weights, rollouts, pick)
 
-    monkeypatch.setattr(policy, "objective", spied)
+    monkeypatch.setattr(small_training, "objective", spied)
     r = rollouts(c, weights, task, prompts)
     adam = torch.optim.Adam(list(weights.values()))
-    policy._updates(c, weights, adam, r, np.random.default_rng(7))
+    small_training.updates(c, weights, adam, r, np.random.default_rng(7))
     assert len(picks) == c.epochs * c.minibatches
     n = c.prompts * c.group
     for e in range(c.epochs):
@@ -250,50 +255,62 @@ def test_a_run_is_bitwise_the_same_alone_and_among_others():
     """The first to run here moves even all-wrong groups, and must leave the start."""
     some = [c for c in SMOKE if c.task == "rule" and c.clip_low < 1][::-1]
     assert some[0].method == "w_reinforce"
-    together = policy.run(some)
-    assert policy.run(some[-1:]) == together[-1:]
+    together = policy.run(some, Context())
+    assert policy.run(some[-1:], Context()) == together[-1:]
     assert together[0]["reward"][0] == together[-1]["reward"][0]  # one start
     assert together[0] != together[-1]
 
 
 def test_without_a_step_nothing_changes():
-    (row,) = policy.run([config("rule", lr=0.0)])
+    (row,) = policy.run([config("rule", lr=0.0)], Context())
     for name in ("greedy", "pass", "test_entropy", "pool_reward", "unsolved"):
         assert row[name] == row[f"base_{name}"]
     assert set(row["clipped_low"] + row["clipped_high"]) == {0.0}
 
 
+def start_of(c) -> dict:
+    """The arguments of the supervised start of a config."""
+    return dict(policy._fields(c, policy.START), device="cpu")
+
+
 def test_a_kept_start_gives_the_row_that_a_new_one_gives(tmp_path, monkeypatch):
     c = config("rule")
-    (fresh,) = policy.run([c])
-    monkeypatch.setenv("SYMLAB_CHECKPOINTS", str(tmp_path / "one"))
-    assert policy.run([c]) == [fresh]
-    (file,) = (tmp_path / "starts").iterdir()
-
-    def never(c):
-        raise AssertionError("trained again")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(policy, "trained", never)
-        patch.setenv("SYMLAB_CHECKPOINTS", str(tmp_path / "other"))
-        assert policy.run([c]) == [fresh]
-    file.write_bytes(file.read_bytes()[:100])  # cut off
-    assert policy.run([c]) == [fresh]
+    (fresh,) = policy.run([c], Context())
+    kept = Context(stages=tmp_path, root=PROJECT.root)
+    assert policy.run([c], kept) == [fresh]
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(small_training, "starting", None)  # it cannot train again
+    assert policy.run([replace(c, lr=0.5), c], kept)[1:] == [fresh]
 
 
-def test_the_key_of_a_start_holds_all_that_it_depends_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("SYMLAB_CHECKPOINTS", str(tmp_path))
+def test_a_start_depends_on_no_more_than_its_arguments():
+    """A field that a start reads is an argument; those of RL alone are not."""
     c = config("rule")
-    own = policy.start_file(c)
     for name, value in {"method": "agrae", "lr": 0.5, "steps": 9, "test": 3}.items():
-        assert policy.start_file(replace(c, **{name: value})) == own
-    others = {"seed": 1, "width": 20, "layers": 2, "noise": 0.5, "shown": 60}
-    others |= {"start_steps": 21, "start_lr": 0.1, "start_batch": 8, "heads": 2}
-    others |= {"table_lr": 0.1}
-    files = {policy.start_file(replace(c, **{k: v})) for k, v in others.items()}
-    assert len(files | {own}) == len(others) + 1
-    monkeypatch.setattr(policy.device, "name", lambda: "cuda")
-    assert policy.start_file(c) != own
+        assert start_of(replace(c, **{name: value})) == start_of(c)
+    start = small_training.demonstrated(**start_of(c))
+    others = {"seed": 1, "noise": 0.5, "shown": 60, "start_steps": 21, "heads": 2}
+    others |= {"start_lr": 0.1, "start_batch": 8, "table_lr": 0.1}
+    for name, value in others.items():
+        other = small_training.demonstrated(**start_of(replace(c, **{name: value})))
+        assert any((other[k] != start[k]).any() for k in start), name
+
+
+def test_a_start_without_steps_is_the_initial_policy_of_its_seed():
+    """Other sizes and seeds have other weights, drawn for the task."""
+    for fields in ({}, {"seed": 1}, {"width": 20}, {"layers": 2}):
+        c = config("rule", start_steps=0, **fields)
+        _, expected, _ = begun(c)
+        found = small_training.demonstrated(**start_of(c))
+        assert list(found) == list(expected)
+        for name, w in expected.items():
+            assert (found[name] == w.numpy()).all(), name
+
+
+def test_no_code_of_the_harness_that_keeps_a_start_is_in_the_key():
+    reached = contract.load(PROJECT, "policy_exploration").reached.definitions
+    modules = {name.split(":")[0] for name in reached if "harness" in name}
+    assert modules == {"symlab.harness.rng"}
 
 
 @pytest.mark.parametrize("scale", ["smoke", "quick"])
@@ -307,9 +324,9 @@ def test_arms_of_a_seed_are_a_chunk_and_share_a_start(scale):
 
 def test_without_the_clip_nothing_is_clipped():
     free = config("rule", method="w_reinforce", lr=0.5, **policy.NO_CLIP)
-    (row,) = policy.run([free])
+    (row,) = policy.run([free], Context())
     assert set(row["clipped_low"] + row["clipped_high"]) == {0.0}
-    (row,) = policy.run([replace(free, clip_low=0.2, clip_high=0.2)])
+    (row,) = policy.run([replace(free, clip_low=0.2, clip_high=0.2)], Context())
     assert row["clipped"] > 0.1
 
 
@@ -403,7 +420,10 @@ def test_panels_are_drawn_of_part_of_the_runs():
     """Without the control, and without all but two methods."""
     some = [c for c in SMOKE if c.task == "rule"]
     df = pd.DataFrame(
-        [{**vars(c), **r} for c, r in zip(some, policy.run(some), strict=True)]
+        [
+            {**vars(c), **r}
+            for c, r in zip(some, policy.run(some, Context()), strict=True)
+        ]
     )
     for part in (df, df[df.clip_low < 1], df[df.method.isin(["grpo", "agrae"])]):
         axes = [Figure().subplots() for _ in range(3)]
@@ -418,7 +438,7 @@ def test_the_start_updates_matrices_by_polar_factors():
     c = config("countdown")
     _, before, _ = begun(c)
     weights = {k: w.clone().requires_grad_() for k, w in before.items()}
-    optimizer = policy._starting(c, weights)
+    optimizer = small_training.starting(weights, c.start_lr, c.table_lr)
     grouped = [p for g in optimizer.param_groups for p in g["params"]]
     assert sorted(map(id, grouped)) == sorted(map(id, weights.values()))
     for group in optimizer.param_groups:
@@ -436,14 +456,14 @@ def test_the_start_updates_matrices_by_polar_factors():
         for part in moved.chunk(3, 1) if name.startswith("qkv") else [moved]:
             s = torch.linalg.svdvals(part)
             flat = float(s.min() / s.max()) > 0.6
-            assert flat == (name not in policy.TABLES), name
+            assert flat == (name not in TABLES), name
 
 
 def test_the_rate_of_the_start_rises_and_falls(monkeypatch):
-    seen, made = [], policy._starting
+    seen, made = [], small_training.starting
 
-    def watched(c, weights):
-        optimizer = made(c, weights)
+    def watched(*given):
+        optimizer = made(*given)
         step = optimizer.step
 
         def noted():
@@ -453,8 +473,8 @@ def test_the_rate_of_the_start_rises_and_falls(monkeypatch):
         optimizer.step = noted
         return optimizer
 
-    monkeypatch.setattr(policy, "_starting", watched)
-    policy.trained(config("rule", start_steps=40))
+    monkeypatch.setattr(small_training, "starting", watched)
+    small_training.demonstrated(**start_of(config("rule", start_steps=40)))
     done = np.arange(40) / 40  # up over the first twentieth, then down to 0
     expected = np.minimum(1, done / 0.05) * (1 - done)
     np.testing.assert_allclose(seen, expected[:, None] * np.ones(3))
@@ -469,7 +489,7 @@ def uneven_of(like, seed: int):
 
 
 def test_late_entropy_is_that_of_the_later_two_thirds():
-    (row,) = policy.run([config("rule", steps=7)])
+    (row,) = policy.run([config("rule", steps=7)], Context())
     assert row["late_entropy"] == pytest.approx(np.mean(row["entropy"][2:]))
     assert len(row["entropy"]) == 7
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from symlab.data import text as texts
-from symlab.harness import Interval, contract, project, rng
+from symlab.harness import Context, Interval, contract, project, rng
 from symlab.models.transformer import Decoder, loss
 from symlab.symopt import SymOpt, describe
 
@@ -129,7 +129,7 @@ def test_arms_differ_in_embedding_and_head_alone():
 
 def test_every_arm_trains_and_says_what_it_costs():
     for arm in dense.ARMS:
-        (row,) = dense.run([replace(TINY, arm=arm, steps=30)])
+        (row,) = dense.run([replace(TINY, arm=arm, steps=30)], Context())
         assert row["val_loss"] < np.log(V) - 0.2
         assert row["text_hash"] == "0" * 16
         buffers = 2 if arm.startswith("adamw") else 1
@@ -142,9 +142,9 @@ def test_every_arm_trains_and_says_what_it_costs():
 
 def test_a_rate_that_is_too_large_fails_a_comparison_but_not_the_tuning():
     large = replace(TINY, head_lr=1e30, body_lr=1e30, embedding_lr=1e30)
-    (row,) = dense.run([large])
+    (row,) = dense.run([large], Context())
     assert row["diverged_at"] >= 0
-    (row,) = dense.run([replace(large, study="tune")])
+    (row,) = dense.run([replace(large, study="tune")], Context())
     assert (row["val_loss"], row["diverged_at"]) == (dense.CEILING, -1)
     numbers = [v for k, v in row.items() if k not in dense.MAY_BE_NAN]
     assert np.isfinite([v for v in numbers if isinstance(v, float)]).all()
@@ -172,10 +172,10 @@ def test_a_moved_model_computes_the_same(move):
 
 def test_symmetric_rules_follow_each_move_and_adamw_all_but_the_rotation():
     for arm in ("row_norm", "hybrid"):
-        (row,) = dense.run([replace(EXACT, arm=arm)])
+        (row,) = dense.run([replace(EXACT, arm=arm)], Context())
         assert max(row["loss_errors"] + row["weight_errors"]) < dense.EQUAL
         assert row["last_loss"] < row["first_loss"]
-    (row,) = dense.run([replace(EXACT, arm="adamw")])
+    (row,) = dense.run([replace(EXACT, arm="adamw")], Context())
     rotated = row["loss_errors"].pop(dense.ROTATION)
     assert rotated > 1e-4
     assert max(row["loss_errors"]) < dense.EQUAL
@@ -184,7 +184,7 @@ def test_symmetric_rules_follow_each_move_and_adamw_all_but_the_rotation():
 def test_the_audit_sees_a_rule_without_the_symmetry(monkeypatch):
     signs = {"rule": "sign", "nesterov": False, "scale": "none"}
     monkeypatch.setitem(dense.ARMS, "row_norm", signs)
-    (row,) = dense.run([replace(EXACT, arm="row_norm")])
+    (row,) = dense.run([replace(EXACT, arm="row_norm")], Context())
     assert row["loss_errors"][dense.ROTATION] > 1e-4
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from symlab.data.text import Corpus
-from symlab.harness import Interval, claims, contract, plot, project
+from symlab.harness import Context, Interval, claims, contract, plot, project
 
 moe = contract.load(project.find(Path(__file__).parent), "pretrain_moe").module
 SMALL = {"vocabulary": 32, "steps": 3, "batch": 2, "length": 16, "validation": 2}
@@ -119,14 +119,16 @@ def test_rates_of_adamw_shrink_with_the_width():
 
 
 def test_arms_of_a_seed_share_weights_and_text(toy):
-    rows = moe.run([config(rule) for rule in ("frozen", "adamw", "left_polar")])
+    rows = moe.run(
+        [config(rule) for rule in ("frozen", "adamw", "left_polar")], Context()
+    )
     assert len({row["train_loss"][0] for row in rows}) == 1
     assert len({row["train_loss"][2] for row in rows}) == 3
     frozen, adamw, left = rows
     assert frozen["router_moved"] == frozen["router_shift"] == 0
     assert adamw["router_shift"] > 1e-3
     assert left["router_shift"] < 1e-6 < left["router_moved"]
-    (other,) = moe.run([config("frozen", seed=1)])
+    (other,) = moe.run([config("frozen", seed=1)], Context())
     assert other["train_loss"][0] != frozen["train_loss"][0]
 
 
@@ -138,7 +140,7 @@ def test_auxiliary_losses_reach_the_loop(toy, monkeypatch):
         return {}
 
     monkeypatch.setattr("symlab.pretraining.train", train)
-    moe.run([config(auxiliary=name) for name in moe.AUXILIARY])
+    moe.run([config(auxiliary=name) for name in moe.AUXILIARY], Context())
     expected = {(0, 0, 0), (0.01, 0, 0), (0.01, 0.001, 0), (0, 0, 0.1)}
     assert set(seen) == expected
     sizes = {(r.steps, r.batch, r.length, r.validation) for r in seen.values()}
@@ -166,8 +168,8 @@ def test_a_killed_run_resumes_to_the_same_row(toy, monkeypatch, tmp_path):
     from symlab.pretraining import loop
 
     c = config("left_polar", steps=4, save_every=2)
-    (whole,) = moe.run([c])
-    monkeypatch.setenv("SYMLAB_CHECKPOINTS", str(tmp_path))
+    (whole,) = moe.run([c], Context())
+    kept = Context(checkpoints=tmp_path)
     tell = loop._Run._tell
 
     def die(run, bar):
@@ -178,9 +180,9 @@ def test_a_killed_run_resumes_to_the_same_row(toy, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(loop._Run, "_tell", die)
         with pytest.raises(KeyboardInterrupt):
-            moe.run([c])
+            moe.run([c], kept)
     assert len(list(tmp_path.iterdir())) == 1
-    (resumed,) = moe.run([c])
+    (resumed,) = moe.run([c], kept)
     for name in ("val_loss", "load_cv", "router_moved", "train_loss"):
         assert resumed[name] == whole[name], name
 

@@ -120,11 +120,10 @@ import numpy as np
 def state():
     mask = os.umask(0o22)
     os.umask(mask)
-    environment = dict(os.environ, SYMLAB_CHECKPOINTS="one folder for each task")
     with open(os.devnull) as file:  # the lowest free number
         free = file.fileno()
     return [
-        os.getcwd(), oct(mask), str(sorted(environment.items())), str(np.geterr()),
+        os.getcwd(), oct(mask), str(sorted(os.environ.items())), str(np.geterr()),
         str(warnings.filters), str(signal.getsignal(signal.SIGTERM)),
         str(signal.getsignal(signal.SIGINT) is signal.default_int_handler),
         str(signal.getitimer(signal.ITIMER_REAL)[0]), locale.setlocale(locale.LC_ALL),

@@ -10,6 +10,7 @@ from importlib import import_module
 
 _WHERE = {
     "Claim": "claims",
+    "Context": "context",
     "Estimate": "estimates",
     "Paper": "claims",
     "Smallest": "claims",
@@ -24,7 +25,7 @@ _WHERE = {
     "grid": "sweep",
     "zipped": "sweep",
 }
-_MODULES = ("checkpoint", "device", "lanes", "panels", "plot", "race", "rng", "stats")
+_MODULES = ("lanes", "panels", "plot", "race", "rng", "stats")
 
 
 def __getattr__(name: str):

@@ -4,13 +4,14 @@ Names in the file (docs: experiments/_template.py):
   module docstring   the claim in a sentence, reference, expected outcome, cost
   Config             frozen dataclass of int, float, str, bool fields, with `seed`
   sweep(scale)       list[Config], the whole design
-  run(configs)       list[dict] in the order given: scalars and 1-D lists; pure
+  run(configs)       list[dict] in the order given: scalars and 1-D lists; pure; also
+                     run(configs, context), see context.py
   LANES, STATIC      most configs per call; fields that must agree within a call
   CLAIMS             list[Claim]
   @figure(...)       functions draw(df, ax)
 Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure; DEVICES,
-("cpu", "cuda") where run() asks device.name() and follows it; DATA, a tuple of files
-that run() reads, below the project: their content counts like code.
+("cpu", "cuda") where run() follows context.device; DATA, a tuple of files that run()
+reads, below the project: their content counts like code.
 
 Figures and experiments are found by reading source, not by importing it.
 """
@@ -22,10 +23,12 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
 from symlab.harness import code, sweep
+from symlab.harness.context import Context
 from symlab.harness.errors import UserError, nearest
 from symlab.harness.project import Project
 
@@ -93,8 +96,12 @@ class Experiment:
             row["seed"] += seed0
         return {sweep.key(row): row for row in rows}
 
-    def run(self, configs: list[dict]) -> list[dict]:
-        return self.module.run([self.module.Config(**c) for c in configs])
+    def run(self, configs: list[dict], context: Context | None = None) -> list[dict]:
+        """The results of `run`, which gets the context if it has such a parameter."""
+        wanted = [self.module.Config(**c) for c in configs]
+        if "context" in signature(self.module.run).parameters:
+            return self.module.run(wanted, context or Context())
+        return self.module.run(wanted)
 
 
 def names(project: Project) -> list[str]:

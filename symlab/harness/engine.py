@@ -4,7 +4,6 @@ The parent is the only writer: it turns outcomes into rows and puts them on disk
 """
 
 import math
-import os
 import shutil
 import subprocess
 import time
@@ -87,13 +86,18 @@ def _check_configs(plan: Plan) -> None:
 
 
 def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dict]:
-    """Chunks of at most LANES configs that agree in STATIC, even over the workers."""
+    """Chunks of at most LANES configs that agree in STATIC, even over the workers.
+
+    Seeds are outermost, whatever the order of the sweep: the lanes of a chunk then have
+    few seeds and draw little, and an interrupted sweep has whole seeds.
+    """
     experiment = plan.experiment
     groups: dict[tuple, list[str]] = {}
     for key, config in plan.todo.items():
         groups.setdefault(tuple(config[f] for f in experiment.static), []).append(key)
     checkpoints, code = plan.store.parts / "checkpoints", plan.code
     for group in groups.values():
+        group.sort(key=lambda key: plan.configs[key]["seed"])  # else as in the sweep
         n_chunks = max(
             math.ceil(len(group) / experiment.lanes),
             min(jobs, len(group)) if experiment.lanes > 1 else 1,
@@ -251,4 +255,3 @@ def check_device(device: str) -> None:
 
         if not torch.cuda.is_available():
             raise UserError("DEVICE=cuda, but torch sees no GPU here: use DEVICE=cpu")
-    os.environ["SYMLAB_DEVICE"] = device

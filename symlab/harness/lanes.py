@@ -4,7 +4,7 @@ Hyper-parameters become columns [L, 1, ...]; lanes with the same seed share thei
 stream; lanes never interact, so one that diverges turns non-finite alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -24,6 +24,36 @@ def shared(configs: Sequence, field: str = "seed") -> tuple[list, np.ndarray]:
     unique = list(dict.fromkeys(values))
     position = {value: i for i, value in enumerate(unique)}
     return unique, np.array([position[v] for v in values])
+
+
+def grouped(configs: Sequence, by: Callable, run: Callable[[list], Sequence]) -> list:
+    """The results of one batch in which configs of equal `by(config)` stand together.
+
+    `run` gets the configs sorted by that value, which keeps their order where it is
+    equal, and returns one result per config; `slices` tells it where each value stands.
+    The results come back in the order in which the configs were given.
+    """
+    order = sorted(range(len(configs)), key=lambda i: by(configs[i]))
+    found = run([configs[i] for i in order])
+    results = [None] * len(order)
+    for place, result in zip(order, found, strict=True):
+        results[place] = result
+    return results
+
+
+def slices(configs: Sequence, by: Callable) -> dict[Hashable, slice]:
+    """The slice of lanes that each value of `by(config)` takes; equal ones adjoin."""
+    values = [by(c) for c in configs]
+    found = {}
+    for value in dict.fromkeys(values):
+        start, n = values.index(value), values.count(value)
+        if values[start : start + n] != [value] * n:
+            raise ValueError(
+                f"lanes of {value!r} do not stand side by side: sort the configs, as "
+                "lanes.grouped does"
+            )
+        found[value] = slice(start, start + n)
+    return found
 
 
 class Divergence:

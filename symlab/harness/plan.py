@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from symlab.harness import code, contract, sweep
 from symlab.harness.errors import UserError
+from symlab.harness.progress import duration
 from symlab.harness.project import Project
 from symlab.harness.store import Store, manifests
 
@@ -184,13 +185,6 @@ def _estimate(plan: Plan, project: Project) -> None:
     for key, config in plan.configs.items():
         group = tuple(config[f] for f in static)
         plan.seconds[key] = same.get(key, usual.get(group, other))
-
-
-def duration(seconds: float) -> str:
-    """'45 s', '7 min', '2.5 h'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def summary(plans: list[Plan], jobs: int) -> str:

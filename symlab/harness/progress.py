@@ -1,11 +1,16 @@
-"""The progress bar."""
+"""The progress bar, and durations in words."""
 
 import sys
 from collections.abc import Iterable
 
 from tqdm import tqdm
 
-from symlab.harness.plan import duration
+
+def duration(seconds: float) -> str:
+    """Return '45 s', '7 min' or '2.5 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Progress:

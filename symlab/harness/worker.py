@@ -22,7 +22,7 @@ from functools import cache
 from multiprocessing.util import Finalize
 from pathlib import Path
 
-from symlab.harness import columns, contract
+from symlab.harness import columns, context, contract
 from symlab.harness.project import Project
 from symlab.harness.surroundings import restored, seed_generators
 
@@ -35,8 +35,7 @@ def execute(task: dict) -> list[dict]:
     task: root, name, code, device, configs (list of dicts), keys.
     outcome: key, status ('ok' or 'failed'), error, lanes, wall_s, device, result.
     """
-    os.environ["SYMLAB_DEVICE"] = task["device"]
-    os.environ["SYMLAB_CHECKPOINTS"] = task.get("checkpoints", "")
+    os.environ["SYMLAB_QUIET"] = "1"  # no progress bars: the sweep has one
     try:
         experiment = _experiment(task["root"], task["name"], task["code"])
     except BaseException as error:
@@ -90,7 +89,7 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
         with restored(task["code"]):
             seed_generators(keys[0])
             start = time.perf_counter()
-            rows = experiment.run(configs)
+            rows = experiment.run(configs, context.of(task))
             wall = (time.perf_counter() - start) / len(configs)
         _check_shape(rows, len(configs))
     except BaseException as error:

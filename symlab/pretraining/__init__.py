@@ -18,8 +18,9 @@ from symlab.pretraining.cost import flops_per_token, state_bytes
 from symlab.pretraining.interrupt import Stopped
 from symlab.pretraining.loop import NotKept, pretrain, train
 from symlab.pretraining.processes import Processes
-from symlab.pretraining.recipe import Recipe, schedule
+from symlab.pretraining.recipe import Recipe
 from symlab.pretraining.saved import load
+from symlab.schedule import schedule
 
 __all__ = [
     "NotKept",

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from symlab.harness.plan import duration
+from symlab.harness.progress import duration
 
 COLUMNS = ("step", "tokens", "loss", "lr_factor", "gradient_norm", "step_s", "val_loss")
 HEADER = ",".join(COLUMNS) + "\n"

@@ -55,9 +55,9 @@ from symlab.pretraining.recipe import (
     check_places,
     check_run,
     check_schedule,
-    schedule,
     share_of,
 )
+from symlab.schedule import schedule
 from symlab.symopt import NotFinite, SymOpt
 
 # of a recipe; a resumed run may have others

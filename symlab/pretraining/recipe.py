@@ -12,6 +12,7 @@ import torch
 from symlab.models.families import DecoderConfig
 from symlab.pretraining import checkpoint
 from symlab.pretraining.processes import Processes
+from symlab.schedule import schedule
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.float32}
 PRECISIONS |= {"float64": torch.float64}  # what weights are; products in the name
@@ -125,20 +126,6 @@ class Recipe:
                 f"warmup = {value:g} is more than steps = {self.steps}, so rates would "
                 "never be what they are set to: give fewer"
             )
-
-
-def schedule(step: int, steps: int, decay: float, warmup: float = 0.0) -> float:
-    """The factor on every learning rate at a step, in (0, 1].
-
-    It rises linearly to 1 in the last step of the warm-up, stays, and falls linearly
-    towards 0 over the last fraction `decay` of the steps; where the two overlap it is
-    the smaller. warmup: a number of steps, or below 1 a fraction of them. The factor is
-    never 0: the first step is one step after the start of the line.
-    """
-    rising = warmup * steps if warmup < 1 else warmup
-    left = steps - step
-    up = min(1.0, (step + 1) / rising) if rising else 1.0
-    return min(up, left / (decay * steps)) if decay else up
 
 
 def check_run(

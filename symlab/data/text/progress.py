@@ -21,12 +21,12 @@ class Bar(tqdm):
 class Progress:
     """Stages of one text; `status` is the file for those who wait, if any do.
 
-    Runs of a sweep, which have SYMLAB_CHECKPOINTS, show no bar: the sweep has one.
+    Runs of a sweep, which have SYMLAB_QUIET, show no bar: the sweep has one.
     """
 
     def __init__(self, name: str, status: Path | None):
         self.name, self.status = name, status
-        self.hidden = "SYMLAB_CHECKPOINTS" in os.environ
+        self.hidden = "SYMLAB_QUIET" in os.environ
 
     def reading(
         self,

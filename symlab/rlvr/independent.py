@@ -1,0 +1,163 @@
+"""A verifiable task, and a policy whose tokens are independent given the prompt.
+
+A completion has TOKENS tokens of a vocabulary of VOCABULARY. Each token has a softmax
+whose logits are linear in the WIDTH features of the prompt. The first DECISIVE tokens
+must be right for a reward of 1; the others are free. The right tokens of a prompt are
+drawn from a sharp softmax of a teacher, so they cannot be foreseen entirely; the base
+policy knows the teacher with noise. TRAIN prompts are trained on and TEST are held out.
+Success rates, pass@k and entropies of such a policy are exact: nothing is sampled.
+
+Arrays of a policy are (L, V, T*P) and those of its samples are (G, L, T*P), for L
+lanes, V tokens of the vocabulary, T places, P prompts and G rollouts, so that sums over
+the vocabulary and over rollouts add long rows. The training of such policies is in
+independent_training.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from symlab.harness import lanes, rng
+
+VOCABULARY, TOKENS, DECISIVE, WIDTH = 12, 10, 2, 8
+TRAIN, TEST, MINIBATCHES = 128, 512, 4
+BATCH = TRAIN // MINIBATCHES  # prompts of an update
+TEACHER, SHARP = 20.0, 5.0  # scales of the logits of the teacher and the base policy
+
+
+@dataclass(frozen=True)
+class World:
+    """Prompts and base policy of a seed; training uses the first TRAIN prompts."""
+
+    features: np.ndarray  # (D, N), N = TRAIN + TEST
+    right: np.ndarray  # (2, N) tokens
+    base: np.ndarray  # (V, T, D): logits are base @ features
+
+
+def world(seed: int, noise: float) -> World:
+    """Return the prompts and the base policy of a seed.
+
+    noise: the standard deviation of what the base policy gets wrong, relative to that
+    of the teacher's weights. Features have length 1 on average, so logits have the size
+    of the weights.
+    """
+    size = (WIDTH, TRAIN + TEST)
+    features = rng.stream(seed, "prompts").normal(size=size) / np.sqrt(WIDTH)
+    truth = rng.stream(seed, "truth")
+    teacher = truth.normal(size=(VOCABULARY, DECISIVE, WIDTH))
+    logits = TEACHER * teacher @ features
+    right = (logits + truth.gumbel(size=logits.shape)).argmax(0)
+    base = rng.stream(seed, "base").normal(size=(VOCABULARY, TOKENS, WIDTH))
+    known = teacher + noise * base[:, :DECISIVE]
+    base[:, :DECISIVE] = known / np.sqrt(1 + noise**2)
+    return World(features, right, SHARP * base)
+
+
+class Draws:
+    """The random numbers of training, drawn once for each seed.
+
+    samplings: how often a step samples each prompt, at least 1. group: rollouts, G.
+    """
+
+    def __init__(self, seed: int, group: int, samplings: int = 1):
+        self.group, self.samplings = group, samplings
+        names = ("order", "samples", "coins")
+        self.order, self.samples, self.coins = (rng.stream(seed, n) for n in names)
+
+    def step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the order of the prompts (TRAIN,), uniforms and coins.
+
+        Each of the M samplings of a minibatch has its uniforms (M, G, T*P), in [0, 1),
+        and its coins (M, G, P), which are booleans.
+        """
+        m = MINIBATCHES * self.samplings
+        order = self.order.permutation(TRAIN)
+        uniforms = self.samples.random((m, self.group, TOKENS * BATCH), np.float32)
+        return order, uniforms, self.coins.random((m, self.group, BATCH)) < 0.5
+
+
+class Policy:
+    """The weights (L, V*T, D) of all lanes, and the optimizer that moves them.
+
+    settings: for each lane an object with its learning rate `lr`, and with `length`,
+    the root mean square of every update over the parameters; 0 leaves it to Adam.
+    """
+
+    def __init__(self, settings: Sequence, base):
+        import torch
+
+        self.w, self.update = base, torch.zeros_like(base)
+        # Adam has the rate 1 here, as every lane has a rate of its own
+        self.adam = torch.optim.Adam([self.update], lr=1.0, maximize=True, fused=True)
+        columns = (lanes.column(settings, f, 3, np.float64) for f in ("lr", "length"))
+        self.lr, self.length = (torch.from_numpy(x).to(base) for x in columns)
+        self.matched = bool((self.length > 0).any())
+
+    def __call__(self, features, out):
+        """The probabilities (L, V, T*P), written to `out`."""
+        import torch
+
+        torch.bmm(self.w, features, out=out.view(*self.w.shape[:2], -1))
+        # torch.softmax is slower along this axis
+        out.sub_(out.amax(1, keepdim=True)).exp_()
+        return out.mul_(out.sum(1, keepdim=True).reciprocal_())
+
+    def ascend(self, g) -> None:
+        """Take Adam's step along g, or a step of fixed length in its direction."""
+        self.update.zero_().grad = g
+        self.adam.step()
+        rate = self._rate() if self.matched else self.lr
+        self.w.addcmul_(self.update, rate)
+
+    def _rate(self):
+        import torch
+
+        size = self.update.square().mean((1, 2), keepdim=True).sqrt_()
+        fixed = torch.where(size > 0, self.length / size, 0.0)
+        return torch.where(self.length > 0, fixed, self.lr)
+
+
+def later(pi, uniforms):
+    """Return (V-1, G, L, T*P): whether a rollout's token comes after v, but the last.
+
+    It does where the uniforms (G, L, T*P) are at least F(v), the distribution function
+    of the probabilities pi (L, V, T*P).
+    """
+    f = np.zeros(uniforms.shape[1:], pi.dtype)
+    out = np.empty((VOCABULARY - 1, *uniforms.shape), bool)
+    for v in range(VOCABULARY - 1):
+        f += pi[:, v]
+        np.greater_equal(uniforms, f, out=out[v])
+    return out
+
+
+def hits(after, right):
+    """Return (G, L, P): whether a rollout has the right decisive tokens (L, 2, P)."""
+    n, places, p = right.shape
+    tokens = after[..., : places * p].view(np.int8).sum(0, np.int8)
+    return (tokens.reshape(-1, n, places, p) == right).all(2)
+
+
+def counts(after, rewards):
+    """Return (2, V, L, T*P): how many rollouts of reward 1, and of 0, have each token.
+
+    after: the result of `later`, which is overwritten. rewards: booleans (G, L, P).
+    """
+    shape = *rewards.shape[:2], TOKENS, rewards.shape[2]
+    ones = np.broadcast_to(rewards[:, :, None], shape).reshape(after.shape[1:])
+    least = np.zeros((2, VOCABULARY + 1, *ones.shape[1:]), np.uint8)  # it or later
+    least[0, 0] = _number(ones)
+    least[1, 0] = len(ones) - least[0, 0]
+    least[1, 1:-1] = _number(after)
+    least[0, 1:-1] = _number(np.logical_and(after, ones, out=after))
+    least[1, 1:-1] -= least[0, 1:-1]
+    return least[:, :-1] - least[:, 1:]
+
+
+def _number(rollouts):
+    """Count the true ones of booleans (..., G, L, T*P) over G, at most 255.
+
+    Eight columns are added at once, as the bytes of one integer.
+    """
+    return rollouts.view(np.int64).sum(-3).view(np.uint8)

@@ -1,0 +1,120 @@
+"""A tiny decoder as a policy: weights by name, logits, samples, log-probabilities.
+
+A pre-norm transformer with learned positions and layer normalisation without weights,
+small enough that a step of reinforcement learning takes a moment on one core. Weights
+are float32 tensors in a dictionary: `token` (V, D), `place` (T, D), `head` (D, V), and
+for each block i `qkv{i}` (D, 3 D), `out{i}` (D, D), `up{i}` (D, 4 D) and `down{i}`
+(4 D, D). A task is one of symlab.rlvr.tasks.
+"""
+
+import numpy as np
+
+TABLES = ("token", "place", "head")
+
+
+def initial(task, layers: int, width: int, draws) -> dict[str, np.ndarray]:
+    """Return initial weights for the sequences of a task; draws: a Generator."""
+    d, length = width, task.prompt_length + task.completion_length - 1
+    shapes = {"token": (len(task.vocabulary), d), "place": (length, d)}
+    for i in range(layers):
+        shapes |= {f"qkv{i}": (d, 3 * d), f"out{i}": (d, d)}
+        shapes |= {f"up{i}": (d, 4 * d), f"down{i}": (4 * d, d)}
+    shapes["head"] = (d, len(task.vocabulary))
+    # into the stream: 0.3; back to it: half of what keeps variance; small logits
+    size = {"token": 0.3, "place": 0.3, "head": 0.1 * d**-0.5}
+    size |= {f"qkv{i}": d**-0.5 for i in range(layers)}
+    size |= {f"out{i}": 0.5 * d**-0.5 for i in range(layers)}
+    size |= {f"up{i}": d**-0.5 for i in range(layers)}
+    size |= {f"down{i}": 0.25 * d**-0.5 for i in range(layers)}
+    return {
+        name: (size[name] * draws.normal(size=shape)).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def logits(weights: dict, tokens, heads: int, *, keep: int = 0, cache=None):
+    """Return (N, T - keep, V) after each token but the first `keep`; tokens (N, T).
+
+    cache: a list that holds keys and values (N, heads, before, W) of every layer, empty
+    at first; tokens then stand after those that it has seen, and are added to it.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    past = cache[0][0].shape[2] if cache else 0
+    d, t = weights["token"].shape[1], tokens.shape[1]
+    layers = sum(name.startswith("qkv") for name in weights)
+    x = F.embedding(tokens, weights["token"]) + weights["place"][past : past + t]
+    for i in range(layers):
+        parts = F.layer_norm(x, (d,)) @ weights[f"qkv{i}"]
+        q, k, v = parts.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            if past:
+                k, v = (torch.cat(z, 2) for z in zip(cache[i], (k, v), strict=True))
+            cache[i : i + 1] = [(k, v)]
+        # causal: whole sequences, or one token after all that it sees
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+        if i == layers - 1:  # no later token sees what is left out
+            x, y = x[:, keep:], y[:, :, keep:]
+        x = x + y.transpose(1, 2).flatten(2) @ weights[f"out{i}"]
+        hidden = F.layer_norm(x, (d,)) @ weights[f"up{i}"]
+        x = x + F.relu(hidden) @ weights[f"down{i}"]
+    return F.layer_norm(x, (d,)) @ weights["head"]
+
+
+def sample(weights: dict, prompts, uniforms, heads: int, length: int):
+    """Return tokens, their log-probabilities and the entropies there: (N, length).
+
+    prompts (B, P) tensor; uniforms (N, length) in [0, 1), N a multiple of B, picks each
+    token by the inverse distribution function; None takes the most probable.
+    """
+    import torch
+
+    group = 1 if uniforms is None else len(uniforms) // len(prompts)
+    cache, found = [], []
+    with torch.no_grad():
+        keep = prompts.shape[1] - 1
+        last = logits(weights, prompts, heads, keep=keep, cache=cache)[:, 0]
+        last = last.repeat_interleave(group, 0)
+        cache = [tuple(z.repeat_interleave(group, 0) for z in kv) for kv in cache]
+        for t in range(length):
+            logp = last.log_softmax(-1)
+            p = logp.exp()
+            if uniforms is None:
+                token = last.argmax(-1)
+            else:
+                below = p.cumsum(-1)
+                reached = below <= uniforms[:, t, None] * below[:, -1:]
+                token = reached.sum(-1).clamp(max=p.shape[-1] - 1)
+            own = logp.gather(-1, token[:, None])[:, 0]
+            found.append((token, own, -(p * logp).sum(-1)))
+            if t < length - 1:
+                last = logits(weights, token[:, None], heads, cache=cache)[:, 0]
+    return tuple(torch.stack(z, 1) for z in zip(*found, strict=True))
+
+
+def token_logp(weights: dict, prompts, completions, heads: int):
+    """Return log-probabilities (N, T) of completions (N, T) after prompts (N, P)."""
+    import torch
+
+    tokens = torch.cat([prompts, completions[:, :-1]], 1)
+    z = logits(weights, tokens, heads, keep=prompts.shape[1] - 1)
+    return z.log_softmax(-1).gather(-1, completions[..., None])[..., 0]
+
+
+def tensors(arrays: dict, device) -> dict:
+    """Return trainable copies, so that training leaves the arrays as they are."""
+    import torch
+
+    return {
+        k: torch.tensor(v, device=device).requires_grad_() for k, v in arrays.items()
+    }
+
+
+def mask_of(task, completions: np.ndarray, device):
+    """Return booleans (N, T): the tokens up to the stop."""
+    import torch
+
+    lengths = np.asarray(task.lengths(completions))
+    on = np.arange(completions.shape[-1]) < lengths[..., None]
+    return torch.from_numpy(on).to(device)
