@@ -29,43 +29,6 @@ rotation = module("rotation_low_rank")
 grouping = module("neuron_grouping")
 
 
-# --- every experiment ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", contract.names(PROJECT))
-def test_a_config_alone_gives_the_row_it_gives_among_others(name):
-    experiment = contract.load(PROJECT, name)
-    if experiment.lanes == 1:
-        pytest.skip("runs are never together")
-    configs = list(experiment.configs("smoke").values())
-
-    def static(c):
-        return tuple(c[f] for f in experiment.static)
-
-    for _, group in itertools.groupby(sorted(configs, key=static), key=static):
-        group = list(group)
-        together = experiment.run(group)
-        for i in (0, len(group) // 2, len(group) - 1):
-            (alone,) = experiment.run([group[i]])
-            for column, value in alone.items():
-                assert together[i][column] == pytest.approx(
-                    value, rel=1e-5, abs=1e-9
-                ), (column, group[i])
-
-
-@pytest.mark.parametrize("name", contract.names(PROJECT))
-def test_designs_pair_their_arms(name):
-    """Every seed meets every arm: else differences would not be paired."""
-    experiment = contract.load(PROJECT, name)
-    for scale in ("smoke", "quick", "paper"):
-        df = pd.DataFrame(experiment.configs(scale).values())
-        arms = [c for c in df if c != "seed"]
-        per_study = df.groupby(arms).seed.apply(frozenset)
-        key = "study" if "study" in df else None
-        for seeds in per_study.groupby(level=key) if key else [("", per_study)]:
-            assert len(set(seeds[1])) == 1
-
-
 # --- rescaling -----------------------------------------------------------------------
 
 
