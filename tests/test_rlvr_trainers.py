@@ -282,6 +282,36 @@ def test_what_verl_cannot_be_given_is_said():
         estimator()(**penalised, index=batch["uid"])
 
 
+def test_verl_gets_mixes_success_and_a_log():
+    """A mix of four lines; ±1 rewards; a warning below 16 groups; metrics by batch."""
+    from symlab.rlvr.verl import estimator
+
+    mix = rlvr.compose(
+        normalise="rloo", difficulty=lambda p: 1 / (p + 0.1), sign=0.5, name="mix"
+    )
+    batch, logged = verl_batch(b=20), []
+    ours = estimator(mix, success=0, log=logged.append)
+    signed = batch["given"]["token_level_rewards"].clone()
+    last = batch["given"]["response_mask"].sum(1) - 1
+    signed[torch.arange(len(last)), last] = (
+        2 * signed[torch.arange(len(last)), last] - 1
+    )
+    given = batch["given"] | {"token_level_rewards": signed}
+    found, _ = ours(**given, index=batch["uid"])
+    expected = estimate(2 * batch["rewards"] - 1, mix, success=0)
+    of_rollouts = expected.ravel()[batch["rows"]]
+    close(found, of_rollouts[:, None] * batch["given"]["response_mask"].numpy(), 1e-6)
+    assert ours.__name__ == "mix"
+    assert logged[0]["groups"] == 20
+    assert logged[0]["omega"] == pytest.approx(batch["rewards"].mean())
+    few = verl_batch(b=6)
+    with pytest.warns(UserWarning, match="omega is the mean success of 6 groups"):
+        estimator("agrae")(**few["given"], index=few["uid"])
+    smooth = rlvr.SmoothedOmega()
+    estimator("agrae", omega=smooth)(**few["given"], index=few["uid"])
+    assert smooth.value == pytest.approx(few["rewards"].mean())
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_verl_itself_runs_what_is_registered(monkeypatch):
     """Its GRPO is ours with its std; A-GRAE is what its trainer computes by name."""
@@ -296,6 +326,8 @@ def test_verl_itself_runs_what_is_registered(monkeypatch):
     monkeypatch.setattr(core_algos, "ADV_ESTIMATOR_REGISTRY", {})
     core_algos.register_adv_est("agrae")(estimator("agrae", alpha=0.5))
     core_algos.register_adv_est("ours")(estimator("grpo", std="verl"))
+    mix = rlvr.compose(normalise="verl", difficulty="ddas", sign=0.5)
+    core_algos.register_adv_est("mix")(estimator(mix))
     batch = verl_batch()
 
     def computed(name):
@@ -306,3 +338,5 @@ def test_verl_itself_runs_what_is_registered(monkeypatch):
     of_rollouts = estimate(batch["rewards"], "agrae", alpha=0.5).ravel()[batch["rows"]]
     mask = batch["given"]["response_mask"]
     close(computed("agrae"), of_rollouts[:, None] * mask.numpy(), 1e-6)
+    of_rollouts = estimate(batch["rewards"], mix).ravel()[batch["rows"]]
+    close(computed("mix"), of_rollouts[:, None] * mask.numpy(), 1e-6)

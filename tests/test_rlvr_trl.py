@@ -97,40 +97,32 @@ def test_every_loss_under_every_setting_trains_to_the_same_bits(
 @pytest.mark.long
 @QUIET
 @pytest.mark.parametrize("loss", ["dr_grpo", "dapo"])
-def test_resumed_training_is_uninterrupted_training(loss, tmp_path):
-    """With TRL's own estimator, and with an omega that smooths over batches."""
+def test_resumed_training_is_trls_and_goes_on_with_its_omega(loss, tmp_path):
+    """TRL's own training, resumed, samples other completions than uninterrupted."""
     vision.torchvision()
     from trl import GRPOTrainer
 
     from symlab.rlvr.trl import AdvantageTrainer
 
-    agrae = {"estimator": "agrae"}
-    for kind, extra in ((GRPOTrainer, {}), (AdvantageTrainer, OURS), (None, agrae)):
-        smooth = [SmoothedOmega(0.5) for _ in range(3)]
-        found = []
-        for i, (steps, resume) in enumerate(
-            ((4, None), (2, None), (4, "checkpoint-2"))
-        ):
-            if kind is None:
-                extra = agrae | {"estimator_options": {"omega": smooth[i]}}
-            folder = tmp_path / f"{kind}{'whole' if not i else 'resumed'}"
-            trainer = parts.trained(
-                kind or AdvantageTrainer,
-                folder,
-                max_steps=steps,
-                loss_type=loss,
-                save_strategy="steps",
-                save_steps=2,
-                lr_scheduler_type="constant",
-                resume=resume and str(folder / resume),
-                **extra,
-            )
-            found.append(parts.weights(trainer))
-        assert torch.equal(found[0], found[2])
-        assert not torch.equal(found[0], found[1])
-        if kind is None:
-            assert smooth[0].value == smooth[2].value
-            assert smooth[1].value != smooth[0].value
+    own = {"loss_type": loss, "save_strategy": "steps", "save_steps": 2}
+
+    def resumed(kind, folder, first, second):
+        own_folder = tmp_path / folder
+        parts.trained(kind, own_folder, max_steps=2, **own, **first)
+        resume = str(own_folder / "checkpoint-2")
+        return parts.trained(
+            kind, own_folder, max_steps=4, resume=resume, **own, **second
+        )
+
+    theirs = resumed(GRPOTrainer, "trl", {}, {})
+    ours = resumed(AdvantageTrainer, "ours", OURS, OURS)
+    assert torch.equal(parts.weights(theirs), parts.weights(ours))
+    whole, begun, after = (SmoothedOmega(0.5) for _ in range(3))
+    agrae = [{"estimator_options": {"omega": x}} for x in (whole, begun, after)]
+    parts.trained(AdvantageTrainer, tmp_path / "whole", max_steps=4, **own, **agrae[0])
+    resumed(AdvantageTrainer, "agrae", *agrae[1:])
+    assert begun.rollouts == 16 * (1 + 0.5)
+    assert after.rollouts == whole.rollouts == 16 * (1 + 0.5 + 0.25 + 0.125)
 
 
 @pytest.mark.long

@@ -1,0 +1,131 @@
+"""The advantage estimators as functions of the signatures of other libraries.
+
+  prime_rl   prime-rl's custom advantage: AdvantageInputs to AdvantageOutputs
+  nemo_rl    NeMo-RL's estimator classes: compute_advantage(prompt_ids, rewards, mask)
+  openrlhf   OpenRLHF's reward shaping: a list of tensors to a list of tensors
+
+None of the libraries is imported; their documented arguments are what the tests use,
+not a training run. For TRL and verl see `symlab.rlvr.trl` and `symlab.rlvr.verl`.
+Everywhere name is in `advantages.ESTIMATORS`, or what `compose` makes, and options are
+its options, with omega, success and log as in `grouped_advantages`; unknown ones raise
+ValueError at once.
+"""
+
+from importlib import import_module
+
+import numpy as np
+
+from symlab.rlvr.advantages import (
+    checked_estimator,
+    grouped_advantages,
+    name_of,
+    named,
+    options_of,
+)
+
+
+def prime_rl(name="agrae", *, log=None, **options):
+    """A custom advantage function of prime-rl: `inputs` to AdvantageOutputs.
+
+        agrae = prime_rl("agrae", omega=SmoothedOmega())      # in my_module
+
+        [orchestrator.advantage]
+        type = "custom"
+        import_path = "my_module.agrae"
+
+    inputs has `rollouts`, dictionaries with "reward", of one group, and advantages are
+    then a list of floats; or, in older versions, `rewards` (P, G), and they
+    are a tensor (P, G). A group that lost all rollouts but one has the advantage zero
+    where the group is the baseline. One call sees one group, so an estimator that
+    depends on omega must be given it, a number or `SmoothedOmega`, and one that depends
+    on the statistics of the batch is refused: both are ValueErrors.
+    """
+    checked_estimator(name, options)
+    uses = options_of(named(name))
+    if "omega" in uses and options.get("omega") is None:
+        raise ValueError(
+            f"{name_of(name)} depends on omega, and prime-rl hands over one group a "
+            "call: give omega=SmoothedOmega(), or a number"
+        )
+    if "batch" in uses:
+        raise ValueError(
+            f"{name_of(name)} depends on the whole batch, and prime-rl hands over one "
+            "group a call: use an estimator that is relative to the group"
+        )
+
+    def estimate(inputs, **_):
+        outputs = import_module(type(inputs).__module__).AdvantageOutputs
+        if hasattr(inputs, "rewards"):
+            r = inputs.rewards
+            labels = np.arange(r.shape[0]).repeat(r.shape[1])
+            a = grouped_advantages(r.reshape(-1), labels, name, log=log, **options)
+            return outputs(advantages=a.reshape(r.shape))
+        r = [float(rollout["reward"]) for rollout in inputs.rollouts]
+        if not r:
+            return outputs(advantages=[])
+        # one rollout alone is given a second, which is left out
+        valid = [True] * len(r) + [False] * (len(r) == 1)
+        r = r + [0.0] * (len(r) == 1)
+        a = grouped_advantages(r, [0] * len(r), name, valid=valid, log=log, **options)
+        return outputs(advantages=[float(x) for x in a[: len(inputs.rollouts)]])
+
+    estimate.__name__ = estimate.__qualname__ = name_of(name)
+    return estimate
+
+
+def nemo_rl(name="agrae", *, log=None, **options) -> type:
+    """A class with the methods of NeMo-RL's advantage estimators.
+
+    compute_advantage takes prompt_ids, (N,) labels or (N, S) the prompts' tokens,
+    rewards (N,) and mask (N, T), and returns advantages (N, T), of a rollout the same
+    on all its places, as NeMo-RL's own. Rollouts of which the mask leaves no token are
+    left out of their groups and of omega, with the advantage zero. The two
+    configurations that NeMo-RL gives to the class have no effect.
+    """
+    checked_estimator(name, options)
+
+    class Estimator:
+        def __init__(self, estimator_config=None, loss_config=None):
+            pass
+
+        def compute_advantage(self, prompt_ids, rewards, mask, **_):
+            labels = prompt_ids.tolist()
+            if prompt_ids.ndim > 1:
+                labels = [tuple(row) for row in labels]
+            answered = mask.bool().any(-1).cpu()
+            a = grouped_advantages(
+                rewards.detach(), labels, name, valid=answered, log=log, **options
+            )
+            return a[:, None].expand(mask.shape)
+
+    Estimator.__name__ = Estimator.__qualname__ = name_of(name)
+    return Estimator
+
+
+def openrlhf(name="agrae", *, samples: int, log=None, **options):
+    """A function that shapes rewards as OpenRLHF's experience maker does.
+
+    It takes the rewards of a batch as OpenRLHF holds them, a list of tensors, one to an
+    experience, whose concatenation has the `samples` rollouts of a prompt side by side
+    (n_samples_per_prompt), and returns advantages in tensors of the same lengths. It
+    belongs where OpenRLHF shapes rewards for `--advantage_estimator rloo`, which adds
+    no normalisation of its own afterwards as `reinforce_baseline` does. Raises
+    ValueError for a batch that is not made of groups of `samples`.
+    """
+    checked_estimator(name, options, samples)
+
+    def shaped(rewards: list):
+        import torch
+
+        lengths = [len(x) for x in rewards]
+        flat = torch.cat([x.detach().reshape(-1).float() for x in rewards])
+        if len(flat) % samples or not len(flat):
+            raise ValueError(
+                f"{len(flat)} rewards are no groups of {samples}: give whole groups"
+            )
+        labels = np.arange(len(flat)) // samples
+        a = grouped_advantages(flat, labels, name, log=log, **options)
+        return list(a.split(lengths))
+
+    shaped.__name__ = shaped.__qualname__ = name_of(name)
+    return shaped
