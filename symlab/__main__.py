@@ -119,6 +119,8 @@ def lock(project: Project, o) -> int:
     if o.check and changed:
         print("claims.lock is not of these claims: run `python -m symlab lock` and "
               "commit it", file=sys.stderr)  # fmt: skip
+    elif o.check:
+        print(f"{_short(registration.path(project))} is of the claims as they stand")
     return int(bool(late) or bool(o.check and changed))
 
 

@@ -32,6 +32,7 @@ def test_seeds_follow_from_the_claims_of_the_experiment_alone():
     assert confirm.seed0([*LOCK, Entry("e", "b", "2")], "e", "quick") != first
 
 
+@pytest.mark.long
 def test_every_sweep_has_fewer_seeds_than_two_draws_are_apart():
     here = project.find(ROOT)
     for name in contract.names(here):
