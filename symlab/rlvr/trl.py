@@ -83,7 +83,7 @@ class AdvantageHook:
         checked_estimator(estimator, options | {"omega": self._omega})
         self._uses = options_of(named(estimator))
         self._last_omega = None
-        self._group_rewards = None
+        self._group_rewards = self._answered = None
         super().__init__(*args, **kwargs)
         if getattr(self, "multi_objective_aggregation", None) == "normalize_then_sum":
             raise ValueError(
@@ -194,7 +194,8 @@ class AdvantageHook:
                 "this version of trl does not call _calculate_rewards: use trl 1.16"
             )
         theirs = output["advantages"]
-        every = self._estimated(self._group_rewards, self._answered(output))
+        self._answered = self._of_masks(output)
+        every = self._estimated(self._group_rewards)
         start = self.accelerator.process_index * len(theirs)
         own = every[start : start + len(theirs)].to(theirs.device, theirs.dtype)
         if self._keeps_trls:
@@ -205,20 +206,20 @@ class AdvantageHook:
         self._relog(every.tolist())
         return output
 
-    def _answered(self, output):
+    def _of_masks(self, output):
         """(N,) of all processes: completions of which the mask leaves a token."""
         if not getattr(self, "mask_truncated_completions", False) or self._keeps_trls:
             return None
         return self.accelerator.gather(output["completion_mask"].bool().any(-1))
 
-    def _estimated(self, by_function, answered=None):
+    def _estimated(self, by_function):
         """Advantages (N,) of rewards (N, F), rollouts of one prompt side by side."""
         weights = self.reward_weights.to(by_function)
         rewards = (by_function * weights).nansum(-1)
         size = self._group_size()
         valid = ~by_function.isnan().all(-1)  # scored by one function at least
-        if answered is not None:
-            valid = valid & answered.to(valid.device)
+        if self._answered is not None:
+            valid = valid & self._answered.to(valid.device)
         success = self._successes(by_function, rewards, valid)
         options = self.estimator_options | {"success": success}
         if "omega" in self._uses:
