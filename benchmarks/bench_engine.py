@@ -18,7 +18,7 @@ from statistics import median
 import joblib
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from symlab.harness import contract, engine, plan  # noqa: E402
+from symlab.harness import contract, engine, plan, pool  # noqa: E402
 from symlab.harness.project import Project  # noqa: E402
 
 TRIVIAL = '''"""Nothing, as fast as possible."""
@@ -67,8 +67,10 @@ def main(n: int = 1000, jobs: int = 2, repeats: int = 15) -> float:
             configs = contract.load(project, "trivial").configs("quick")
             calls = (joblib.delayed(call)(c) for c in configs.values())
             options = {"batch_size": 1, "max_nbytes": None}
-            parallel = joblib.Parallel(jobs, return_as="generator_unordered", **options)
-            with joblib.parallel_config("loky", inner_max_num_threads=1):
+            with joblib.parallel_config(
+                "loky", n_jobs=jobs, inner_max_num_threads=1, **pool.following()
+            ):  # workers of the same kind are kept from one side to the other
+                parallel = joblib.Parallel(return_as="generator_unordered", **options)
                 return len(list(parallel(calls)))
 
         def sweep():

@@ -83,7 +83,7 @@ def _pool(tasks: dict[int, dict], running: dict, jobs: int, backend: str) -> Ite
 def _one_worker(tasks: dict[int, dict], running: dict) -> Iterator:
     """Loky without joblib, which runs one job in the calling process."""
     executor = _loky().get_reusable_executor(
-        max_workers=1, timeout=IDLE, env=dict.fromkeys(THREADS, "1"), **_following()
+        max_workers=1, timeout=IDLE, env=dict.fromkeys(THREADS, "1"), **following()
     )
     waiting, futures = iter(list(tasks.items())), deque()
     try:
@@ -99,7 +99,7 @@ def _one_worker(tasks: dict[int, dict], running: dict) -> Iterator:
         raise
 
 
-def _following() -> dict:
+def following() -> dict:
     """What makes a loky worker end with this process, also when it is killed."""
     return {"initializer": worker.follow, "initargs": (os.getpid(),)}
 
@@ -169,7 +169,7 @@ def _pool_of(backend: str, jobs: int) -> Iterator[None]:
     with ExitStack() as stack:
         options: dict = {}
         if backend == "loky":
-            options = {"inner_max_num_threads": 1, **_following()}
+            options = {"inner_max_num_threads": 1, **following()}
         try:
             if backend == "dask":
                 stack.enter_context(_dask_client(jobs))
