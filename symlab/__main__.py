@@ -14,8 +14,8 @@ from symlab.harness import (
     claim_tables,
     contract,
     engine,
+    findings,
     plan,
-    product,
     registration,
     streams,
     summary,
@@ -170,7 +170,7 @@ def _confirmed(project: Project, p: plan.Plan, scale: str) -> pd.DataFrame | Non
     """Print, log and return the confirmation of one experiment; None if rows lack."""
     name = p.experiment.name
     first = confirmation.seed0(registration.read(project), name, scale)
-    done, wanted = product.progress(p)
+    done, wanted = findings.progress(p)
     print(f"\n{name}: {done} of {wanted} runs, seeds from {first}")
     if done < wanted:
         print("  not judged: rows are missing; the same command runs them")
@@ -294,14 +294,14 @@ def _execute(project: Project, plans: list[plan.Plan], o) -> int:
 
 def _judge(p: plan.Plan, o) -> tuple[int, list]:
     """Print the verdicts of one experiment; 1 where one is not as expected."""
-    done, wanted = product.progress(p)
+    done, wanted = findings.progress(p)
     print(f"\n{p.experiment.name}: {done} of {wanted} runs")
     if done < wanted and not o.partial:
         print(
             "  not judged: rows are missing (PARTIAL=1 judges and draws what is there)"
         )
-        return 1, product.verdicts([p])
-    verdicts = product.verdicts([p], o.partial)
+        return 1, findings.verdicts([p])
+    verdicts = findings.verdicts([p], o.partial)
     for v in verdicts:
         print("  " + v.line().replace("\n", "\n  "))
     if o.scale == "smoke":
@@ -342,7 +342,7 @@ def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> i
     """Verdicts and files of one figure."""
     judged = [_judge(p, o) for p in plans]
     status = max(s for s, _ in judged)
-    complete = not missing and all(d == w for d, w in map(product.progress, plans))
+    complete = not missing and all(d == w for d, w in map(findings.progress, plans))
     if not complete and not o.partial:
         print(
             f"{name} is not drawn: the sweep is incomplete (PARTIAL=1 draws it, "
@@ -353,9 +353,9 @@ def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> i
         print(f"{name} is not drawn: there is no row yet")
         return 1
     verdicts = [v for _, vs in judged for v in vs]
-    record = product.origin(project, name, plans, verdicts, o.seed0)
-    stem = product.stem(project, name, o.scale, o.seed0)
-    if complete and product.up_to_date(stem, record) and not o.fresh:
+    record = findings.origin(project, name, plans, verdicts, o.seed0)
+    stem = findings.stem(project, name, o.scale, o.seed0)
+    if complete and findings.up_to_date(stem, record) and not o.fresh:
         print(f"\n{stem}.pdf, .png, .json are up to date")
         return status
     from symlab.harness import plot
@@ -363,7 +363,7 @@ def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> i
     absent = sum(
         len(contract.load(project, e).configs(o.scale, o.seed0)) for e in missing
     )
-    paths = plot.save(product.draw(name, plans, absent), stem, record)
+    paths = plot.save(findings.draw(name, plans, absent), stem, record)
     print(f"\ndrew {', '.join(_short(p) for p in paths)}")
     return status
 

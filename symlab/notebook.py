@@ -4,7 +4,7 @@ import warnings
 
 import pandas as pd
 
-from symlab.harness import engine, product, summary
+from symlab.harness import engine, findings, summary
 from symlab.harness.project import find
 
 
@@ -14,7 +14,7 @@ def load(experiment: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
     Rows made by older code and failed runs are left out; `pd.read_parquet` on
     results/<scale>/<experiment>.parquet shows them all.
     """
-    (plan,) = product.plans_of(find(), experiment, scale, seed0=seed0)
+    (plan,) = findings.plans_of(find(), experiment, scale, seed0=seed0)
     return plan.rows()
 
 
@@ -23,7 +23,7 @@ def run(
 ) -> pd.DataFrame:
     """Run what is missing, then `load`; a warning names what failed."""
     project = find()
-    (plan,) = product.plans_of(project, experiment, scale, seed0=seed0)
+    (plan,) = findings.plans_of(project, experiment, scale, seed0=seed0)
     done = engine.run(project, [plan], jobs=jobs)
     if done.failed:
         name, error = done.failed[0]
@@ -45,8 +45,8 @@ def claims(name: str = "", scale: str = "quick", seed0: int = 0) -> pd.DataFrame
     are undecided, and their note says so.
     """
     if name:
-        plans = product.plans_of(find(), name, scale, seed0=seed0)
-        verdicts = product.verdicts(plans)
+        plans = findings.plans_of(find(), name, scale, seed0=seed0)
+        verdicts = findings.verdicts(plans)
     else:
         verdicts = summary.judged(find(), scale, seed0)
     return pd.DataFrame([v.record() for v in verdicts])
@@ -54,4 +54,4 @@ def claims(name: str = "", scale: str = "quick", seed0: int = 0) -> pd.DataFrame
 
 def figure(name: str, scale: str = "quick", seed0: int = 0):
     """The matplotlib Figure of the rows that are there."""
-    return product.draw(name, product.plans_of(find(), name, scale, seed0=seed0))
+    return findings.draw(name, findings.plans_of(find(), name, scale, seed0=seed0))

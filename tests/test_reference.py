@@ -18,9 +18,9 @@ from symlab.harness import (
     claims,
     code,
     contract,
+    findings,
     plan,
     plot,
-    product,
     project,
     reference,
     summary,
@@ -85,15 +85,15 @@ def test_reference_rows_are_of_the_current_code(name):
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_reference_figures_are_drawn_from_the_reference_rows(figure):
-    plans = product.plans_of(PROJECT, figure, "quick")
+    plans = findings.plans_of(PROJECT, figure, "quick")
     committed = json.loads((ROOT / f"figures/reference/{figure}.json").read_text())
-    record = product.origin(PROJECT, figure, plans, product.verdicts(plans))
+    record = findings.origin(PROJECT, figure, plans, findings.verdicts(plans))
     for experiment, origin in record["experiments"].items():
         assert committed["provenance"]["experiments"][experiment] == origin, STALE
     for kind in ("pdf", "png"):
         path = ROOT / "figures" / "reference" / f"{figure}.{kind}"
         assert plot.provenance(path) == committed["provenance"]
-    drawn = json.loads(json.dumps(plot.drawn(product.draw(figure, plans))))
+    drawn = json.loads(json.dumps(plot.drawn(findings.draw(figure, plans))))
     for ours, theirs in zip(drawn, committed["axes"], strict=True):
         assert ours["xlabel"] == theirs["xlabel"]
         for a, b in zip(ours["lines"], theirs["lines"], strict=True):
@@ -105,17 +105,17 @@ def test_reference_figures_are_drawn_from_the_reference_rows(figure):
 def test_a_figure_is_out_of_date_by_its_verdicts_and_not_by_rounding():
     stem = ROOT / "figures" / "reference" / "fig7"
     record = plot.provenance(stem.with_suffix(".json"))
-    assert product.up_to_date(stem, record)
+    assert findings.up_to_date(stem, record)
     record["claims"][0]["value"] += 1e-9
-    assert product.up_to_date(stem, record)
+    assert findings.up_to_date(stem, record)
     record["claims"][0]["verdict"] = "undecided"
-    assert not product.up_to_date(stem, record)
+    assert not findings.up_to_date(stem, record)
 
 
 @pytest.mark.parametrize("name", contract.names(PROJECT))
 def test_every_verdict_on_the_reference_rows_is_the_expected_one(name):
     made = plan.make(PROJECT, name, "quick")
-    for verdict in product.verdicts([made]):
+    for verdict in findings.verdicts([made]):
         assert verdict.as_expected, verdict.line()
 
 

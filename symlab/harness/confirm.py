@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from symlab.harness import claim_tables, claims, files, plan, product, registration
+from symlab.harness import claim_tables, claims, files, findings, plan, registration
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
 
@@ -73,12 +73,12 @@ def compared(project: Project, confirmed: plan.Plan) -> pd.DataFrame:
     the rows under results/; the second that of the confirmation. `agreement` is
     "equal", "differs", or "no rows" where there is no verdict to compare with.
     """
-    second = product.verdicts([confirmed])
+    second = findings.verdicts([confirmed])
     for place in (_Committed(project.root), project):
         before = plan.make(place, confirmed.experiment.name, confirmed.scale)
-        done, wanted = product.progress(before)
+        done, wanted = findings.progress(before)
         if done == wanted:
-            first = product.verdicts([before])
+            first = findings.verdicts([before])
             break
     else:
         first = [claims.Verdict(v.experiment, v.claim, NO_ROWS, None) for v in second]

@@ -27,7 +27,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from symlab.harness import plan, product, store
+from symlab.harness import findings, plan, store
 from symlab.harness.claims import Claim, judge
 from symlab.harness.stats import Interval
 
@@ -65,7 +65,7 @@ def audit(plans: Iterable[plan.Plan]) -> pd.DataFrame:
     """
     rows = []
     for p in plans:
-        done, wanted = product.progress(p)
+        done, wanted = findings.progress(p)
         df = p.rows()
         for claim in p.experiment.claims:
             if done < wanted:

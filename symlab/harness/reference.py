@@ -11,9 +11,9 @@ from symlab.harness import (
     claim_tables,
     confirm,
     contract,
+    findings,
     placebo,
     plan,
-    product,
     registration,
     summary,
 )
@@ -38,10 +38,10 @@ def write(project: Project, scale: str) -> list[Path]:
         write_table(_current(p), target)
         written.append(target)
     for figure in contract.figures(project):
-        source = product.stem(project, figure, scale)
-        plans = product.plans_of(project, figure, scale)
-        record = product.origin(project, figure, plans, product.verdicts(plans))
-        if not product.up_to_date(source, record):
+        source = findings.stem(project, figure, scale)
+        plans = findings.plans_of(project, figure, scale)
+        record = findings.origin(project, figure, plans, findings.verdicts(plans))
+        if not findings.up_to_date(source, record):
             raise UserError(
                 f"{figure} is not drawn from the current rows: "
                 f"run `{record['command']}`"

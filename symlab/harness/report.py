@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
-from symlab.harness import contract, plan, product, summary
+from symlab.harness import contract, findings, plan, summary
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
 
@@ -61,7 +61,7 @@ def write(project: Project, scale: str) -> Path:
     """Write figures/report.html (quick) from the rows and figures that are there."""
     verdicts = summary.judged(project, scale)
     page = Environment(autoescape=True).from_string(PAGE)
-    path = Path(f"{product.stem(project, 'report', scale)}.html")
+    path = Path(f"{findings.stem(project, 'report', scale)}.html")
     html = page.render(
         scale=scale,
         papers=_table(summary.counts(verdicts)),
@@ -89,12 +89,12 @@ def _table(frame) -> Markup:
 
 def _figure(project: Project, name: str, scale: str, judged: list) -> dict:
     """One figure; its picture only if it was drawn from the rows that are judged."""
-    plans = product.plans_of(project, name, scale)
+    plans = findings.plans_of(project, name, scale)
     drawn = [p.experiment.name for p in plans]
     verdicts = [v for v in judged if v.experiment in drawn]
-    record = product.origin(project, name, plans, verdicts)
-    stem = product.stem(project, name, scale)
-    current = product.up_to_date(stem, record)
+    record = findings.origin(project, name, plans, verdicts)
+    stem = findings.stem(project, name, scale)
+    current = findings.up_to_date(stem, record)
     image = Path(f"{stem}.png").read_bytes() if current else b""
     return {
         "name": name,
@@ -105,7 +105,7 @@ def _figure(project: Project, name: str, scale: str, judged: list) -> dict:
 
 
 def _experiment(p: plan.Plan, verdicts: list) -> dict:
-    done, wanted = product.progress(p)
+    done, wanted = findings.progress(p)
     docs = ast.get_docstring(ast.parse(p.experiment.path.read_bytes()))
     title, _, body = docs.partition("\n")
     return {

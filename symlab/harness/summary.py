@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from symlab.harness import contract, plan, product, stats
+from symlab.harness import contract, findings, plan, stats
 from symlab.harness.claims import ORIGINS, VERDICTS, Paper, Verdict
 from symlab.harness.project import Project
 
@@ -18,7 +18,7 @@ def judged(project: Project, scale: str, seed0: int = 0) -> list[Verdict]:
     """The verdicts of all claims of the project, with Holm's correction."""
     names = contract.names(project)
     plans = [plan.make(project, name, scale, seed0=seed0) for name in names]
-    return corrected(product.verdicts(plans))
+    return corrected(findings.verdicts(plans))
 
 
 def counts(verdicts: Iterable[Verdict]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Products of current rows: verdicts, the figure, and its provenance."""
+"""What current rows show: verdicts, the figure, and its provenance."""
 
 import math
 from collections.abc import Iterable
