@@ -23,7 +23,10 @@ BACKENDS = ("loky", "dask", "ray")
 
 
 def outcomes(tasks: list[dict], jobs: int, backend: str) -> Iterator:
-    """(task, outcomes) as they finish; survives workers that die."""
+    """Run tasks in worker processes; yield (task, its outcomes) as they finish.
+
+    A worker that dies takes along only what it was running, which is tried again.
+    """
     waiting = {id(t): t for t in tasks}
     while waiting:
         running: dict[int, dict] = {}  # handed to joblib and not yet back

@@ -204,7 +204,11 @@ class Search:
         return False
 
     def carried_out(self, moves: list[Move], factor: float = 1.0):
-        """A draft with the moves; those that were possible, and what each removed."""
+        """Carry out moves on a copy of the draft.
+
+        Returns the new draft and, for each move that was possible, (move, {index:
+        number of units removed}).
+        """
         draft, done = self.draft.fork(), []
         for m in moves:
             if m.needs:
@@ -237,7 +241,11 @@ class Search:
         return smaller(self.model, draft, new)
 
     def change(self, draft: Draft, eager: set[int] | None = None) -> tuple[float, str]:
-        """The relative change of the outputs, infinite and why where it cannot run."""
+        """The relative change of the outputs that a draft makes, and a reason.
+
+        The change is infinite, and the reason not empty, where the smaller module
+        cannot run.
+        """
         try:
             new = self.build(draft, eager)
             new = widened(new) if self.exactly else new
@@ -251,7 +259,7 @@ class Search:
 
     @property
     def exactly(self) -> bool:
-        """Whether outputs can be computed in float64."""
+        """Whether the model's outputs can be computed in float64."""
         kinds = {p.dtype for p in self.wide.parameters() if p.is_floating_point()}
         return kinds == {torch.float64}
 

@@ -17,11 +17,15 @@ def labels_of(slot: Tensor) -> np.ndarray:
 
 
 def line(slot: Tensor, dim: int) -> Tensor:
-    """(n,) the labels along dim, where all else is constant."""
+    """(n,), the labels of a slot along `dim`.
+
+    They have to be equal along all other dimensions.
+    """
     return compact(slot)[0].movedim(dim, 0).reshape(slot.shape[dim], -1)[:, 0]
 
 
 def along_dim(mask: np.ndarray, dim: int, ndim: int) -> Tensor:
+    """A mask (n,) as a tensor of `ndim` dimensions that varies along `dim` only."""
     view = [-1 if d == dim else 1 for d in range(ndim)]
     return torch.from_numpy(mask).view(view)
 

@@ -244,7 +244,10 @@ def _set_heads(old: nn.Module, new: nn.Module, before: int, after: int) -> None:
 
 
 def ancestor(model: nn.Module, names: Sequence[str]) -> str:
-    """The path of the smallest module that holds all these tensors, of the user's."""
+    """The path of the smallest module that holds all these tensors.
+
+    A module without submodules does not count: the path is then that of its parent.
+    """
     paths = [n.split(".")[:-1] for n in names]
     common = []
     for steps in zip(*paths, strict=False):
