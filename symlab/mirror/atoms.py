@@ -183,8 +183,7 @@ class Atoms:
         self.evens.append(([labels_of(s) for s in slots], len(self.pairs)))
 
     def span(self, slot: Tensor, operation: str) -> None:
-        """Record that an operation, such as a norm, read all units of a slot at once.
-        """
+        """Record that one operation, such as a norm, read all units of a slot."""
         self.spans.append((labels_of(slot), operation))
 
     def read(self, slot: Tensor) -> None:
