@@ -621,7 +621,8 @@ switch = partial(family, paper=ZIYIN, origin="ours", unit="of O^T theta",
                  place="DCS; subgradient of weight_decay*|O^T theta|_1 at 0",
                  how={"full_batch": "full-batch descent",
                       "library": "torch.optim.SGD through parametrize",
-                      "adamw_eps": "AdamW and eps=1 on u and w"})  # fmt: skip
+                      "adamw_eps": "AdamW, with eps=1 on its factors u and "
+                                   "w,"})  # fmt: skip
 CLAIMS = [
     *switch("{how}_exact_above",
         "DCS (differentiable constraint by symmetry) with {how} keeps all of 10 linear "
@@ -659,8 +660,9 @@ CLAIMS = [
         "constraints by 0.1."),
     Claim("soft_is_inverse_beta",
         "The minimum of least squares with a soft penalty (beta/2)|O^T theta|^2 "
-        "violates the constraints O^T theta = 0, for beta from 10,000 on, by the "
-        "critical weight decay of DCS over beta, to 1 % in every run.",
+        "violates O^T theta = 0, for beta from 10,000 on, by 1/beta of the critical "
+        "weight decay of DCS (differentiable constraint by symmetry), to 1 % in every "
+        "run.",
         origin="oracle", kind="equivalence", place="beta O^T theta = -O^T grad l_0",
         estimate=SOFT.where("beta >= 1e4").worst(_soft_error), below=0.01,
         reason="To first order the violation is the critical decay over beta; the next "

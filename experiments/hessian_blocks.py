@@ -430,9 +430,9 @@ def _kept(df):
 ALL = where()
 BLOCKS = "theorem 1, part 2, and figure 2"
 OFF = "ratio of the largest entry off the blocks to the largest inside them"
-MIRROR = named("off_block", f"{OFF}, at the symmetric solution")
-RANDOM = named("off_block_random", f"{OFF}, at a random point")
-BROKEN = named("off_block_broken", f"{OFF}, with the symmetry broken")
+MIRROR = named("off_block", f"{OFF}, at the symmetric solution,")
+RANDOM = named("off_block_random", f"{OFF}, at a random point,")
+BROKEN = named("off_block_broken", f"{OFF}, with the symmetry broken,")
 NET = "a tanh network (widths 5-6-2)"
 ON = f"Where the loss of {NET} is least among weights with two pairs of equal neurons,"
 ziyin = partial(Claim, paper=ZIYIN, kind="identity")
@@ -455,9 +455,9 @@ CLAIMS = [
         "largest entry, in every run.",
         estimate=ALL.least(RANDOM)),
     control("no_blocks_if_broken",
-        f"A loss term that treats equal neurons of {NET} unequally makes the Hessian "
-        "couple their differences to other directions, by more than 0.001 of its "
-        "largest entry, at the least loss with equal neurons and in every run.",
+        f"At the least loss of {NET} with two pairs of equal neurons, a loss term that "
+        "treats them unequally makes the Hessian couple their differences to other "
+        "directions by more than 0.001 of its largest entry, in every run.",
         estimate=ALL.least(BROKEN)),
     ziyin("restricted_minimum_is_stationary",
         f"{ON} every component of the gradient that would make equal neurons unequal "

@@ -355,8 +355,9 @@ UNLAWFUL = named("balance_error", "distance of u^2 - w^2 from the law, over its 
 UNEQUAL = named("final_unequal", "|u^2 - w^2| at the end over that at the start")
 figure_5 = partial(Claim, paper=ZIYIN, place="figure 5", kind="identity")
 broken = partial(Claim, origin="control", place="broken samples", above=1e-3,
-                 reason="One step of SGD moves the weights by 0.005, and a fifth of "
-                 "that is asked for.")  # fmt: skip
+                 reason="In one step the random term moves the weights by about 0.005 "
+                 "(0.1 times the learning rate 0.05), and a fifth of that is asked "
+                 "for.")  # fmt: skip
 CLAIMS = [
     figure_5("stays_on_equal_and_opposite",
         "Gradient descent and SGD on (u w - 1)^2 that start at u = w or at u = -w keep "
@@ -374,13 +375,13 @@ CLAIMS = [
         "such roundings, all of one sign, would be 9e-13."),
     broken("leaves_equal_and_opposite_if_broken",
         "SGD on (u w - 1)^2 that starts at u = w or at u = -w leaves that equality by "
-        "more than 0.001 when a random term of mean zero breaks the symmetry of each "
-        "sample's loss, in every run.",
+        "more than 0.001 in every run when a random linear term of mean zero and size "
+        "0.1 breaks the symmetry of each sample's loss.",
         estimate=SET.where(loss="product", broken=0.1).least(DEVIATION)),
     broken("leaves_lines_if_broken",
         "SGD on -|t|^2 + |t|^4 in the plane leaves the line through 0 and its starting "
-        "point by more than 0.001 when a random term of mean zero breaks the symmetry "
-        "of each sample's loss, in every run.",
+        "point by more than 0.001 in every run when a random linear term of mean zero "
+        "and size 0.1 breaks the symmetry of each sample's loss.",
         estimate=SET.where(loss="ring", broken=0.1).least(DEVIATION)),
     *family("{loss}_minimum",
         "Gradient descent on {loss}, to within 1e-9, for nine gamma from 0 to 1.5 and "

@@ -205,10 +205,10 @@ def coalesced(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 
 def union(tables: list[pa.Table]) -> tuple[pa.Table, list[int]]:
-    """The rows of several tables in one, whatever types they have.
+    """The rows of several tables in one table, whatever types their columns have.
 
-    Tables of the same types are joined first, as there may be thousands; the list
-    says, for each row, which place it would have in the order of the tables.
+    Returns the table and a list of the place of each of its rows in the order of the
+    given tables: tables of the same types are joined first, as there may be thousands.
     """
     tables, places = _alike(tables)
     columns: dict[str, list[_Column]] = {}

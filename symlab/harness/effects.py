@@ -90,7 +90,7 @@ class Effects:
         return [(m, n) for m, n in found if isinstance(n, DEFINITION)]
 
     def values(self, module: Module, chain: tuple) -> list[tuple]:
-        """[(module, expression)] of what a dotted name is assigned."""
+        """The (module, expression) pairs that a dotted name is assigned."""
         found = self._definitions(module, chain, set())
         return [(m, n) for m, n in found if isinstance(n, ast.expr)]
 

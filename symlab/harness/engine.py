@@ -25,7 +25,11 @@ FLUSH_BYTES = 2**26  # of results that wait in memory to be written
 
 @dataclass
 class Report:
-    """What one call of the engine did."""
+    """What one call of the engine did.
+
+    ok: the number of runs that succeeded. failed: (run, error) of those that did not.
+    interrupted: whether Ctrl-C ended the call. seconds: how long it took.
+    """
 
     ok: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)  # (run, error)

@@ -127,7 +127,7 @@ def _origin(project: Project, figure: str, plan: Plan, style: str) -> dict:
 
 
 def up_to_date(path: Path, record: dict) -> bool:
-    """Whether the files of a figure were drawn from these rows by this code."""
+    """Whether a figure's files were drawn from these rows by the present code."""
     try:
         files = [Path(f"{path}.{kind}") for kind in ("pdf", "png", "json")]
         return all(_decided(plot.provenance(f)) == _decided(record) for f in files)

@@ -153,7 +153,9 @@ class Module:
         return out
 
     def bound(self, node, alias: ast.alias) -> tuple[str, Target]:
-        """(name that is bound, what it is bound to) of one name of an import."""
+        """The name that one name of an import binds, and the target that it is bound
+        to.
+        """
         name = alias.asname or alias.name.split(".")[0]
         if isinstance(node, ast.ImportFrom):
             return name, (self.absolute(node.level, node.module), alias.name)

@@ -455,12 +455,12 @@ def _without_autocast(t: Tensor):
 
 
 def check_model(model) -> None:
-    """One sentence for what is no module, such as a list of parameters."""
+    """Raise ValueError for what is no module, such as a list of parameters."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"the model is {type(model).__name__}: give a torch.nn.Module")
 
 
 def check_decay(name: str, decay: float) -> None:
-    """One sentence for a weight decay that is not a number of 0 or more."""
+    """Raise ValueError for a weight decay that is not a finite number of 0 or more."""
     if not isinstance(decay, Real) or not 0 <= decay < float("inf"):
         raise ValueError(f"{name} is {decay!r}: a decay is a finite number, 0 or more")

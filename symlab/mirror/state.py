@@ -142,9 +142,10 @@ def sides(index: Index, known: list[int]) -> tuple[list[int], list[int]]:
 
 
 def product_spectrum(index: Index, tensors: dict) -> Tensor:
-    """Singular values of what writes the index times what reads it.
+    """Singular values of the product of what writes the index with what reads it.
 
-    Without a rescaling between both (as for W^T W) those of all parts side by side.
+    Where no rescaling between both is certified (as for W^T W), they are those of all
+    parts side by side.
     """
     known = [p for p, part in enumerate(index.parts) if part.name in tensors]
     writes, reads = sides(index, known) if index.merging else ([], [])

@@ -75,7 +75,7 @@ class Draft:
         view[at] = rows.reshape(view[at].shape)
 
     def drop(self, parts: Sequence[Part], units) -> None:
-        """Remove units: their entries become 0 until they are cut off."""
+        """Mark units as removed: their entries are 0 until `smaller` cuts them off."""
         for part in parts:
             if part.shape:
                 self.put(part, units, torch.zeros_like(self.rows(part, units)))

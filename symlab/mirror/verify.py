@@ -40,7 +40,11 @@ def _leaves(x) -> list[Tensor]:
 
 
 def compared(old, new) -> tuple[float, str]:
-    """max |new - old| / max |old| over the outputs; of the loss, / max(|old|, 1)."""
+    """The largest relative change of the loss and the outputs, and why it is infinite.
+
+    It is max |new - old| / max |old| for each output tensor, and |new - old| /
+    max(|old|, 1) for the loss. The reason is '' where the shapes agree.
+    """
     (value, before), (other, after) = old, new
     shapes = [[t.shape for t in side] for side in (before, after)]
     if shapes[0] != shapes[1]:
