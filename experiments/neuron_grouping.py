@@ -486,8 +486,9 @@ def _margin(df):
     return df.accuracy - df.data.map(ACCURACY)
 
 
-COPIES = named("grouped", "fraction of live neurons with a copy")
-POST_COPIES = named("post_grouped", "fraction of live post-activations with a copy")
+COPIES = named("grouped", "fraction with a copy among neurons that vary over images")
+POST_COPIES = named("post_grouped", "fraction with a copy among post-activations that "
+                    "vary over images")  # fmt: skip
 IN_WEIGHTS = named("audit_copies / 512", "fraction of 512 units with a copy")
 APART = named("abs(audit_copies - grouped * live) / 512",
               "difference of the fractions of units with a copy by weights and by "

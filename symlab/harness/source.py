@@ -49,7 +49,7 @@ class Statement:
         self.local = {} if alias else module.targets([node])  # in functions, too
 
     def text(self, annotations: bool, docs: bool) -> str:
-        """The canonical text; of an import, what it binds."""
+        """The statement's canonical text; for an import, the names that it binds."""
         if self.alias is not None:
             (target,) = next(iter(self.imports.values()), [(self.star, "*")])
             return f"import {target[0]} {target[1] or ''}"

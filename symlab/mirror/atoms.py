@@ -42,11 +42,12 @@ NONE, PERMUTATION, SIGNED, ROTATION = range(4)  # each group contains the ones b
 class Family:
     """Units with the same axes, and what is conjectured of them.
 
-    group: the largest group that the operations allow. alike: (m,), units that nothing
-    tells apart have one number. finer: the same, with other calls of one function held
-    apart. turned: the same, with constants that were added left out, for rotations.
-    gains: numbers of the parts that multiply the unit's value entry by entry.
-    early: each the numbers of the parts before an even function or a product.
+    group: the largest group that the operations allow. alike: (m,), equal numbers for
+    units that nothing tells apart. finer: the same, where units also differ if
+    different calls of one function were applied to them. turned: the same without
+    regard to constants that were added, for rotations. gains: numbers of the parts that
+    multiply the unit's value entry by entry. early: tuples of the numbers of the parts
+    that come before an even function or a product.
     """
 
     parts: tuple[Part, ...]

@@ -37,9 +37,10 @@ CHUNK = 1 << 18  # entries that are compared at once
 
 @dataclass
 class Tolerance:
-    """When two gradients of a unit agree, relative to their size.
+    """When two gradients of a unit agree; all numbers are relative to their size.
 
-    agree: certainly rounding. differ: certainly none. In between nothing can be said.
+    agree: a smaller difference is certainly rounding. differ: a larger one is certainly
+    more than rounding. In between nothing can be said.
     """
 
     agree: float
@@ -364,9 +365,9 @@ def inverse(g: Element) -> Element:
 def flips(index: Index, pattern: tuple[int, ...], seed: int) -> list[Element]:
     """Sign changes in some parts that generate those of all units.
 
-    Of one unit, where units may be exchanged. Otherwise of each by itself, or where
-    there are more than FLIPS of so many random sets: each lets a smaller group pass
-    with probability 1/2 at most.
+    Where units may be exchanged, the sign change of one unit is enough. Otherwise each
+    unit gets its own; for more than FLIPS units there are FLIPS random sets, and each
+    lets a smaller group pass with a probability of at most 1/2.
     """
     draws = torch.Generator().manual_seed(seed)
     m = index.units

@@ -66,7 +66,10 @@ def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list
 
 
 def unseen(sites: dict[int, Site], found: list[Index]) -> list[Index]:
-    """Heads that no index of heads speaks of: rotations of equal axes, of one width."""
+    """Heads that no index of heads in `found` covers, as indices that are unknown.
+
+    They are recognised as rotations with equal axes and of one width.
+    """
     groups: dict[tuple, list[Index]] = {}
     for s in sites.values():
         covered = any(h.heads and _inside(s.index, h) for h in found)

@@ -26,11 +26,11 @@ EQUAL = 1e-5  # relative distance below which two units are proposed as equal
 
 @dataclass
 class Move:
-    """One proposal; change(draft, factor) carries it out.
+    """A proposed reduction; change(draft, factor) carries it out.
 
-    owner: number of the index, or of the heads' index, that it belongs to.
-    units: those that go; needs: also those that must still be there. indices: numbers
-    of those that lose units. factors: to be tried, for what multiplies a product whose
+    owner: number of the index, or of the heads' index, that it belongs to. units: those
+    that it removes; needs: those that must also still be there. indices: numbers of the
+    indices that lose units. factors: values to try for a factor on a product whose
     width changes. loss: the measured change of the outputs.
     """
 

@@ -46,7 +46,8 @@ ROUNDS = 5  # of measuring all units where changes are tolerated
 class Search:
     """Proposes, verifies and keeps or undoes reductions of one model.
 
-    draft: what is kept so far. counts: {index: {kind: units}}. notes: why others stay.
+    draft: what is kept so far. counts: {index: {kind: number of units removed}}. notes:
+    {index: {reason: number of units that stay}}.
     """
 
     def __init__(self, model: nn.Module, loss, batch, silent: bool):
@@ -92,7 +93,7 @@ class Search:
             pass
 
     def proposals(self) -> list[Move]:
-        """Moves for all indices at the current weights."""
+        """The moves to try at the current weights, over all indices and heads."""
         heads = {i for b in self.blocks for i in b.members}
         moves: list[Move] = []
         for n, s in self.sites.items():
@@ -168,7 +169,11 @@ class Search:
     # --- verification ---
 
     def keep(self, moves: list[Move], limit: float) -> bool:
-        """Keep those moves that together change the outputs by at most `limit`."""
+        """Keep those moves that together change the outputs by at most `limit`.
+
+        Where all of them together change more, each half is tried by itself. Returns
+        whether any was kept.
+        """
         moves = [m for m in moves if m.owner not in self.misfit]
         if not moves:
             return False

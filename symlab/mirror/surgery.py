@@ -93,12 +93,13 @@ class Draft:
 
 @dataclass(frozen=True)
 class Edits:
-    """What a module's own numbers become.
+    """What becomes of the numbers that modules keep beside their tensors.
 
-    widths: (path, {old width: new}, eager). heads: (path, {old width: new}, eager,
-    heads before, after). Eager ones change all numbers that match, others only those
-    whose names say what they are. norms: (path, units before, after), root mean square
-    norms. config: fields of a Hugging Face model's configuration.
+    widths: (path of the module, {old width: new}, eager). heads: (path, {old width:
+    new}, eager, number of heads before, and after). An eager entry changes all numbers
+    that equal an old width, another one only those whose names say that they are
+    widths. norms: (path, units before, units after) of root mean square norms. config:
+    (field, value) of a Hugging Face model's configuration.
     """
 
     widths: tuple[tuple[str, dict[int, int], bool], ...] = ()

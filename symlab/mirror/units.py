@@ -134,7 +134,7 @@ class Element:
     factors: Mapping[int, Tensor] = field(default_factory=dict)
 
     def dual(self) -> "Element":
-        """How gradients change: as the parameters, with inverse factors."""
+        """The element that acts on gradients: it has the inverse factors."""
         return Element(
             self.order, self.matrix, {p: 1 / f for p, f in self.factors.items()}
         )
