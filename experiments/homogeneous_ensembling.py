@@ -526,7 +526,8 @@ CLAIMS = [
         "smaller test error on clean labels than one trained without decay.",
         estimate=ALONG.paired("test_error", weight_decay=(0.0, FIT)), above=0.0,
         unit="MSE", written="after",
-        reason="The claim is that merging costs nothing, so any smaller error will do.",
+        reason="Merging costs nothing where the error does not rise, so any smaller "
+        "error will do.",
         history=((DAY, "decay 0.002 took the place of 0.005: a second run had equal "
                   "errors there, 0.0008 [-0.0020, 0.0036]"),)),
     alone("noise_alone_makes_copies",

@@ -103,7 +103,7 @@ def _one_worker(tasks: dict[int, dict], running: dict) -> Iterator:
 
 
 def following() -> dict:
-    """What makes a loky worker end with this process, also when it is killed."""
+    """The loky options by which a worker ends with this process, even if killed."""
     return {"initializer": worker.follow, "initargs": (os.getpid(),)}
 
 
