@@ -290,7 +290,7 @@ RANKS = {
 
 
 def fraction_of_full(df):
-    """rank over full rank, of W_Q^T W_K or W_O W_V, whichever has less"""
+    """rank over full rank, of W_Q^T W_K or W_O W_V, whichever has less,"""
     return df[["rank_qk", "rank_vo"]].min(axis=1) / df.full_rank
 
 
@@ -402,7 +402,7 @@ LESS, LOSS = KOBAYASHI.smallest["rank"], KOBAYASHI.smallest["loss"]
 SEEN = (("2026-11-21", "thresholds written after one run of seed 0, before the sweep "
          "of four seeds"),)  # fmt: skip
 LATER = (("2026-11-30", "added after a look at the rows"),)  # fmt: skip
-BOTH = "whether singular values above 0.01 or 0.001 of the largest count"
+BOTH = "whether singular values above 0.01 or above 0.001 of the largest count"
 known = partial(Claim, paper=KOBAYASHI, place="abstract", written="after",
                 history=SEEN, unit="directions", tests="low rank",
                 above=LESS.size, reason=LESS.reason)  # fmt: skip
@@ -410,40 +410,42 @@ ours = partial(Claim, written="after", history=SEEN)
 CLAIMS = [
     known("query_key_rank_falls",
         "Weight decay of 0.008 on the attention matrices of a small decoder trained by "
-        "SGD lowers the rank of the product W_Q^T W_K by more than 8 of 16 directions, "
-        f"{BOTH}.",
+        "SGD lowers the rank of W_Q^T W_K, compared with no decay, by more than 8 of "
+        f"16 directions, {BOTH}.",
         estimate=fall(FACTORED, DECAYS[-1], "qk")),
     known("value_output_rank_falls",
         "Weight decay of 0.008 on the attention matrices of a small decoder trained by "
-        "SGD lowers the rank of the product W_O W_V by more than 8 of 16 directions, "
-        f"{BOTH}.",
+        "SGD lowers the rank of W_O W_V, compared with no decay, by more than 8 of 16 "
+        f"directions, {BOTH}.",
         estimate=fall(FACTORED, DECAYS[-1], "vo")),
     known("more_decay_less_rank",
         "Each doubling of the weight decay on the attention matrices of a small "
         "decoder trained by SGD, from 0.001 to 0.008, lowers the ranks of W_Q^T W_K "
-        "and of W_O W_V.",
+        "and of W_O W_V (singular values above 0.01 of the largest).",
         estimate=weakest(*STEPS), above=0.0,
-        reason="Any fall counts at a single doubling; the size of the whole effect is "
-        "asked for at the largest decay."),
+        reason="Any fall counts at a single doubling; another claim asks for the size "
+        "of the whole effect, at the largest decay."),
     known("adamw_rank_falls",
-        "AdamW's decoupled weight decay of 3 on the attention matrices of a small "
-        "decoder lowers the ranks of W_Q^T W_K and of W_O W_V by more than 8 of 16 "
+        "AdamW's weight decay of 3 on the attention matrices of a small decoder lowers "
+        "the ranks of W_Q^T W_K and W_O W_V, compared with none, by more than 8 of 16 "
         f"directions, {BOTH}.",
         estimate=fall(ADAMW, ADAM_DECAYS[-1], *PRODUCTS)),
     known("decay_is_nuclear_norm",
-        "At weight decays of 0.004 and 0.008 half the squared norm of the attention "
-        "matrices of a small decoder trained by SGD is less than 1.03 times the "
-        "nuclear norm of their products, in every run.",
+        "At weight decays of 0.004 and 0.008 half the squared Frobenius norm of the "
+        "attention matrices of a small decoder trained by SGD is less than 1.03 times "
+        "the nuclear norm of their products, in every run.",
         kind="identity", unit="of the nuclear norm", tests="nuclear norm",
         place="abstract; the least of (|Q|^2+|K|^2)/2 under Q^T K = M",
         estimate=FACTORED.where(f"weight_decay >= {PRICED}").worst(price),
         above=-math.inf, below=1.03,
-        reason="The ratio is 1 at a minimum and never less. Noise of the batches "
-        "unbalances the factors again, at the percent level at these rates."),
+        reason="The ratio is 1 at a minimum and never less. The noise of the "
+        "minibatches unbalances the factors, which raises the ratio by some per cent "
+        "at this learning rate."),
     known("low_rank_damages",
         "Weight decay of 0.008 on the attention matrices of a small decoder trained by "
         "SGD, which leaves a rank below 4, raises the validation loss by more than "
-        "0.16 nats per character.", tests="damage", unit="nats per character",
+        "0.16 nats per character, compared with no decay.",
+        tests="damage", unit="nats per character",
         estimate=FACTORED.paired("validation_loss", weight_decay=(DECAYS[-1], 0.0)),
         above=LOSS.size, reason=LOSS.reason, history=LATER),
     known("omitting_decay_helps",
@@ -454,8 +456,8 @@ CLAIMS = [
         above=LOSS.size, history=LATER, expected="failed",
         reason=f"{LOSS.reason} A decay of 0.3 alone would shrink a weight by exp(-2.6) "
         "over the run, about as much as is usual for language models.",
-        because="In a run as short as this one a decay of 0.3 takes less than 3 of the "
-        "16 directions and lowers the loss, by 0.04 nats."),
+        because="In a run as short as this one a decay of 0.3 lowers the rank by less "
+        "than 3 of 16 directions and the validation loss by 0.04 nats."),
     ours("offset_keeps_rank",
         "Under weight decay towards the random initialisation, which breaks the "
         "rotation symmetry, W_Q^T W_K and W_O W_V of a small decoder keep more than "
@@ -463,20 +465,21 @@ CLAIMS = [
         paper=ZIYIN, place="figure 3 middle, inset, carried over to attention",
         origin="control", estimate=SGD.where(model="offset").least(fraction_of_full),
         above=0.9, unit="of the full rank",
-        reason="A tenth is the smallest part of a full rank that claims about this "
-        "paper ask for."),
+        reason="In claims about this paper the smallest effect of interest on a rank "
+        "is a tenth of the full rank."),
     ours("unfactored_keeps_rank",
         "When a small decoder trains the products W_Q^T W_K and W_O W_V themselves, "
-        "with weight decay from 0 to 0.008 on them, both keep more than half of their "
-        "64 directions in every run.",
+        "with weight decay from 0 to 0.008 on them, both keep a rank (singular values "
+        "above 0.01 of the largest) of more than half of 64 in every run.",
         origin="control", above=0.5, unit="of the full rank",
         estimate=SGD.where(model="unfactored").least(fraction_of_full),
-        reason="Half of 64 directions is twice what a factored head can have at all. "
-        "Not all 64 are asked for, as a spectrum that falls like a power of the index "
-        "has its last values below 0.01 of the first."),
+        reason="Half of 64 directions is twice the 16 that the product of a factored "
+        "head can have. Not all 64 are asked for, as a spectrum that falls like a "
+        "power of the index has its last values below 0.01 of the first."),
     ours("moderate_decay_is_cheap",
         "Weight decay of 0.002 on the attention matrices of a small decoder trained by "
-        "SGD costs less than 0.16 nats per character of validation loss.",
+        "SGD raises the validation loss by less than 0.16 nats per character, compared "
+        "with no decay.",
         kind="equivalence", unit="nats per character",
         estimate=FACTORED.paired("validation_loss", weight_decay=(MODERATE, 0.0)),
         below=LOSS.size, reason=f"{LOSS.reason} No gain is claimed, as nothing "

@@ -596,16 +596,16 @@ def _soft_error(df):
 
 @estimate
 def _exponent_error(df):
-    """mean over seeds of the measured critical decay minus the root of the exact
-    exponent, at the learning rate where it is farthest from zero"""
+    """mean over seeds of the measured critical decay minus the decay at which the exact
+    Lyapunov exponent is zero, at the learning rate where it is farthest from zero"""
     errors = [RATE.where(lr=lr).mean("measured - root")(df) for lr in RATES]
     return max(errors, key=lambda i: max(-i.low, i.high))
 
 
-VIOLATED = named("violation", "|O^T theta| of any constraint")
+VIOLATED = named("violation", "maximum of |O^T theta| over the constraints")
 ENTRY = named("max_difference", "difference of an entry from scipy's solution")
 JUMPS = named("abs(jumps - exact_jumps)", "difference of the two numbers of jumps")
-EXCESS = named("measured - second_order", "measured minus second-order decay")
+EXCESS = named("measured - second_order", "measured minus second-order critical decay")
 LOWERED = named("1 - measured", "full-batch minus measured critical decay")
 dcs = partial(Claim, paper=ZIYIN, origin="ours", unit="of O^T theta")
 near_mirror = partial(dcs, unit="weight decay", place="SGD near the mirror; for DCS")
@@ -621,7 +621,8 @@ switch = partial(family, paper=ZIYIN, origin="ours", unit="of O^T theta",
                  place="DCS; subgradient of weight_decay*|O^T theta|_1 at 0",
                  how={"full_batch": "full-batch descent",
                       "library": "torch.optim.SGD through parametrize",
-                      "adamw_eps": "AdamW and eps=1 on u and w"})  # fmt: skip
+                      "adamw_eps": "AdamW, with eps=1 on its factors u and "
+                                   "w,"})  # fmt: skip
 CLAIMS = [
     *switch("{how}_exact_above",
         "DCS (differentiable constraint by symmetry) with {how} keeps all of 10 linear "
@@ -659,59 +660,66 @@ CLAIMS = [
         "constraints by 0.1."),
     Claim("soft_is_inverse_beta",
         "The minimum of least squares with a soft penalty (beta/2)|O^T theta|^2 "
-        "violates the constraints O^T theta = 0 by the critical decay over beta, to "
-        "1 % in every run, for beta from 10,000 on: never by zero.",
+        "violates O^T theta = 0, for beta from 10,000 on, by 1/beta of the critical "
+        "weight decay of DCS (differentiable constraint by symmetry), to 1 % in every "
+        "run.",
         origin="oracle", kind="equivalence", place="beta O^T theta = -O^T grad l_0",
         estimate=SOFT.where("beta >= 1e4").worst(_soft_error), below=0.01,
         reason="To first order the violation is the critical decay over beta; the next "
         "term is smaller by 1/(beta*curvature), which is 1e-4 at beta = 10,000."),
     lasso_path("path_exact",
-        "Full-batch DCS on least squares finds the theta of the generalised lasso "
-        "(scipy), to 0.0002 in every entry and run, at 17 weight decays from 0.1 to "
-        "1.5 times the critical one.",
+        "DCS (differentiable constraint by symmetry) on least squares in full batch "
+        "finds the theta of the generalised lasso (scipy), to 0.0002 in every entry "
+        "and run, at 17 weight decays from 0.1 to 1.5 times the critical one.",
         estimate=FULL_BATCH.worst(ENTRY), below=2e-4,
         reason="A constraint at exactly its critical decay approaches zero as "
         "1/(2 h t), which is 1.6e-4 at the time t = 1e4 for the least curvature "
         "h = 0.3. All other entries converge exponentially."),
     lasso_path("fused_signal",
-        "With differences of neighbours as constraints, DCS finds the signal of the "
-        "fused lasso (scipy), to 0.001 in every entry and run.",
+        "With the differences of neighbours as constraints, DCS (differentiable "
+        "constraint by symmetry) finds the signal of the fused lasso (scipy), to 0.001 "
+        "in every entry and run.",
         estimate=FUSED.worst(ENTRY), below=1e-3,
         reason="A constraint at exactly its critical decay approaches zero as "
         "1/(2 h t), which is 0.001 for h = 1/4 and t = 2000."),
     lasso_path("fused_jumps",
-        "With differences of neighbours as constraints, the signal of DCS has as many "
-        "jumps as that of the fused lasso (scipy), in every run.",
+        "With the differences of neighbours as constraints, the signal of DCS "
+        "(differentiable constraint by symmetry) has as many jumps as that of the "
+        "fused lasso (scipy), in every run.",
         estimate=FUSED.worst(JUMPS), below=0.5, unit="jumps",
-        reason="The number of jumps may not differ in any run."),
+        reason="Both solve the same problem, so the number of jumps may not differ in "
+        "any run."),
     near_mirror("exponent_predicts",
-        "The weight decay from which SGD of batch 1 brings a DCS constraint s = u*w to "
-        "zero is the root of the exact Lyapunov exponent, up to 0.05 in the mean over "
-        "seeds, at each of six learning rates.",
+        "The critical weight decay, from which on SGD of batch 1 brings a DCS "
+        "constraint s = u*w to zero, is the one at which the exact Lyapunov exponent "
+        "vanishes, to 0.05 in the mean over seeds at each of six learning rates.",
         estimate=_exponent_error, above=-STEP, below=STEP, kind="equivalence",
         place="SGD near the mirror, with arXiv 2303.13093; for DCS",
-        reason="The margin is one step of the grid of weight decays. A single run is "
-        "measured to half a step only, and a decay just above the critical one needs "
-        "more steps than there are.", written="after",
+        reason="The margin is one step of the grid of weight decays. A single run "
+        "tells the critical decay to half a step only, and at a decay just above it s "
+        "needs more steps than were run to vanish.", written="after",
         history=(("2026-11-21", "a first look asked for |s| < 1e-12 in the last 20,000 "
                   "of 200,000 steps only, and one of 48 was 0.059 off; an excursion "
-                  "may last as long, so the second half of the steps is asked for"),
+                  "may last as long, so the claim now asks for the second half of the "
+                  "steps"),
                  ("2026-11-30", "the mean over 16 seeds took the place of the worst of "
                   "48 runs (8 seeds), which was 0.03 here, but above 0.05 in 5 of 20 "
                   "sets of other seeds: runs were asked for more than the grid can "
                   "resolve"))),
     near_mirror("second_order_errs",
-        "At a learning rate of 0.1 the measured critical weight decay of SGD on a DCS "
-        "constraint exceeds that of the second-order expansion of the Lyapunov "
-        "exponent by more than 0.05, a step of the grid, in the mean over seeds.",
+        "At a learning rate of 0.1 the critical weight decay of SGD on a DCS "
+        "constraint is larger, by more than 0.05 in the mean over seeds, than a "
+        "second-order expansion of the Lyapunov exponent predicts.",
         origin="control", estimate=FASTEST.mean(EXCESS), above=STEP,
-        reason="The exact exponent is asked to be right to one step of the grid of "
-        "weight decays, so the measurement can tell the two theories apart."),
+        reason="The margin is one step of the grid of weight decays, to which the "
+        "exact exponent is asked to be right: beyond it the measurement tells the two "
+        "theories apart."),
     near_mirror("noise_lowers_critical_decay",
         "At a learning rate of 0.1 the noise of SGD lowers the critical weight decay "
         "of a DCS constraint by more than half of its full-batch value of 1, in the "
         "mean over seeds.",
         estimate=FASTEST.mean(LOWERED), above=0.5,
         reason="To second order in the learning rate the noise lowers the critical "
-        "decay by lr*noise^2/2 = 0.8; the skew of the labels takes part of that back."),
+        "decay by lr*noise^2/2 = 0.8; the skewness of the labels takes part of that "
+        "back, and half is asked for."),
 ]  # fmt: skip

@@ -420,7 +420,7 @@ def draw_mirror(df, ax):
 # --- claims --------------------------------------------------------------------------
 
 
-DISTINCT = named("distinct", "number of distinct neurons")
+DISTINCT = named("distinct", "number of distinct neurons (copies lie within 1 %)")
 SHARE = named("distinct / width", "fraction of distinct neurons")
 LIVING = named("live / width", "fraction of neurons that live")
 NEAREST = named("mirror_distance", "relative distance of the median neuron to a mirror")
@@ -455,14 +455,15 @@ alone = partial(ensembling, place="abstract: weight decay or noise", tests="nois
 CLAIMS = [
     ensembling("distinct_fall_with_decay",
         "The number of distinct neurons of a tanh network with 50 neurons falls with "
-        "each tenfold weight decay, from 0.0001 to 0.02.", tests="decay",
+        "each tenfold increase of the weight decay between 0.0001 and 0.02.",
+        tests="decay",
         estimate=weakest(*(ALONG.paired(DISTINCT, weight_decay=d) for d in TENFOLD)),
         above=0.0,
-        reason="Any fall counts at a single step; how many neurons are left in the end "
-        "is asked for by itself.", written="after",
+        reason="Any fall counts at a single step; another claim asks how many neurons "
+        "are left.", written="after",
         history=((DAY, "tenfold decays took the place of neighbouring ones from 0 on: "
-                  "the first run was undecided, 1.12 [-0.63, 2.88], as decay 1e-4 has "
-                  "not acted yet after 10,000 steps"),)),
+                  "the first run was undecided, 1.12 [-0.63, 2.88], as a decay of "
+                  "0.0001 has not acted yet after 10,000 steps"),)),
     ensembling("few_are_left",
         "Weight decay 0.005 leaves fewer than 10 distinct neurons in a tanh network "
         "with 50 neurons that learns a teacher with 5.",
@@ -474,26 +475,29 @@ CLAIMS = [
         "(norm above 5 % of the largest): few are distinct because neurons are copies, "
         "not because they died.",
         estimate=AT.mean(LIVING), above=0.8, unit="of the neurons",
-        reason=f"Four of five neurons live. {PROTOTYPE}"),
+        reason="Where four of five neurons live, dead neurons do not explain that "
+        f"fewer than 10 of 50 are distinct. {PROTOTYPE}"),
     ensembling("copies_are_exact",
         "At weight decays of 0.005, 0.01 and 0.02 the median neuron of a tanh network "
         "equals another one, up to 1e-6 of its norm and a change of sign, in every "
         "run.", place="theorem 1", kind="identity", unit="norm of the neuron",
         tests="ensembling", estimate=MERGED.worst(NEAREST), below=1e-6,
-        reason="The distance of copies shrinks exponentially in training, and 1e-6 is "
-        "1e-4 of the distance at which neurons count as copies."),
+        reason="The distance of copies shrinks exponentially in training, and 1e-6 of "
+        "the norm is a ten-thousandth of the 1 % within which neurons count as "
+        "copies."),
     ours("threshold_hardly_matters",
         "At weight decays of 0.005, 0.01 and 0.02 the number of distinct neurons of 50 "
         "is larger by less than one when neurons within 1 % of the norm count as "
         "copies than when those within 5 % do.",
         estimate=MERGED.mean(STRICTER), below=1.0,
         origin="protocol", kind="equivalence",
-        reason="A difference of less than one neuron does not change the picture.",
+        reason="A difference of less than one neuron of 50 is smaller than any effect "
+        "that the other claims ask for.",
         **SKEWED),
     bias("symmetry_is_the_cause",
-        "At weight decay 0.005 more than 25 more of 50 neurons stay distinct when the "
-        "loss is taken at theta + theta_0, with a fixed random theta_0 that breaks the "
-        "permutation symmetry, than without theta_0.",
+        "At weight decay 0.005 the number of distinct neurons of 50 is larger by more "
+        "than 25 when the loss is taken at theta + theta_0, with a fixed random "
+        "theta_0 that breaks the permutation symmetry, than without theta_0.",
         estimate=where(study="decay", weight_decay=DECAY)
         .paired(DISTINCT, offset=(OFFSET, 0.0)),
         above=25.0, unit="neurons",
@@ -512,8 +516,8 @@ CLAIMS = [
         estimate=where(study="decay", weight_decay=FIT)
         .paired("test_error", offset=(OFFSET, 0.0)),
         above=-0.002, below=0.002, kind="equivalence", unit="MSE", written="after",
-        reason="This is a fifth of the variance 0.01 of the label noise. Decay 0.002 "
-        "leaves 10 distinct neurons of 50.",
+        reason="This is a fifth of the variance 0.01 of the label noise. At this decay "
+        "neurons do merge without theta_0: 10 of 50 are distinct.",
         history=((DAY, "decay 0.002 took the place of 0.005: a second run was "
                   "undecided there, -0.0015 [-0.0028, -0.0003], as decay then costs "
                   "more than any difference of the arms"),)),
@@ -522,34 +526,36 @@ CLAIMS = [
         "smaller test error on clean labels than one trained without decay.",
         estimate=ALONG.paired("test_error", weight_decay=(0.0, FIT)), above=0.0,
         unit="MSE", written="after",
-        reason="The claim is that merging costs nothing, so any smaller error will do.",
+        reason="Merging costs nothing where the error does not rise, so any smaller "
+        "error will do.",
         history=((DAY, "decay 0.002 took the place of 0.005: a second run had equal "
                   "errors there, 0.0008 [-0.0020, 0.0036]"),)),
     alone("noise_alone_makes_copies",
-        "Label noise of 1, redrawn at each step of SGD without weight decay at "
-        "learning rate 0.2, leaves more than 5 fewer of the 50 neurons of a tanh "
-        "network distinct than no such noise.",
+        "Label noise of standard deviation 1, redrawn at each step of SGD without "
+        "weight decay at learning rate 0.2, leaves more than 5 fewer of the 50 neurons "
+        "of a tanh network distinct than no such noise.",
         estimate=FREE.where(study="noise", lr=0.2)
         .paired(DISTINCT, fresh_noise=(0.0, NOISES[-1])),
         because="Noise keeps neurons apart here: 48.8 of 50 are distinct without it "
-        "and 50 with it.",
+        "and 50 with it, in the mean over seeds.",
         written="after",
         history=((TODAY, "the claim noise_alone_merges_none (more than 0.8 of the "
                   "neurons stay distinct; it held) is stated as the paper states it, "
                   "with the smallest effect of interest"),)),
     alone("strong_noise_alone_makes_copies",
-        "Label noise of 2, redrawn at each step of SGD without weight decay at "
-        "learning rate 0.8, leaves more than 5 fewer of the 50 neurons of a tanh "
-        "network distinct than no such noise.",
+        "Label noise of standard deviation 2, redrawn at each step of SGD without "
+        "weight decay at learning rate 0.8, leaves more than 5 fewer of the 50 neurons "
+        "of a tanh network distinct than no such noise.",
         estimate=FREE.where(study="noise", lr=FAST)
         .paired(DISTINCT, fresh_noise=(0.0, STRONGEST)),
-        because="One run of another seed kept all 50 neurons distinct.",
+        because="One run of another seed kept all 50 neurons distinct, with the noise "
+        "and without.",
         history=((TODAY, "added before its rows were made, after one run of another "
                   "seed: 50 neurons of 50 are distinct with the noise and without"),)),
     ours("strong_noise_keeps_apart",
-        "At weight decay 0.005, label noise of 1 redrawn at each step of SGD leaves "
-        "more than 25 more of the 50 neurons of a tanh network distinct than no such "
-        "noise.",
+        "At weight decay 0.005, label noise of standard deviation 1 redrawn at each "
+        "step of SGD leaves more than 25 more of the 50 neurons of a tanh network "
+        "distinct than no such noise.",
         place="found in a prototype", above=25.0,
         estimate=SYMMETRIC.where(study="noise")
         .paired(DISTINCT, fresh_noise=(1.0, 0.0)),

@@ -377,7 +377,8 @@ ERROR = named("max_difference", "difference of a weight from the Lasso's")
 NONE = ZIYIN.smallest["zero weights"]
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 left")
 lasso = partial(Claim, origin="oracle", kind="identity",
-                place="least of (wd/2)(u^2+v^2) under u*v=w is wd*|w|")  # fmt: skip
+                place="the least (wd/2)(u^2 + v^2) under u*v = w is wd*|w|"
+)  # fmt: skip
 CLAIMS = [
     figure_3("sparsity_rises_with_lr",
         "The fraction of zero weights (|w| < 1e-4) of the linear model w = u*v under "
@@ -386,9 +387,9 @@ CLAIMS = [
         estimate=weakest(*(PRODUCT.paired(ZERO_WEIGHTS, lr=(high, low))
                            for low, high in pairwise(PRODUCT_RATES[1:]))),
         above=0.0,
-        reason="Any rise counts at a single step; the size of the whole effect is "
-        "asked for at the largest rate. Below 0.007 small products cannot yet be told "
-        "from zeros."),
+        reason="Any rise counts at a single step; another claim asks for the size of "
+        "the whole effect, at the largest rate. Below 0.007 small products cannot yet "
+        "be told from zeros."),
     figure_3("product_becomes_sparse",
         "Online SGD without weight decay, at the largest learning rate of the sweep, "
         "0.04, makes more than half of the weights of the linear model w = u*v zero "
@@ -422,17 +423,17 @@ CLAIMS = [
         below=NONE.size, reason=NONE.reason, written="after",
         history=(("2026-11-30", "added after a look at the rows"),)),
     Claim("lyapunov_predicts",
-        "Online SGD on w = u*v at learning rates 0.02, 0.03 and 0.04 brings as large a "
-        "fraction of the weights below 1e-10 as has a negative Lyapunov exponent, up "
-        "to 0.05 of all weights.",
+        "The fraction of weights w = u*v that online SGD at learning rates of 0.02, "
+        "0.03 and 0.04 brings below 1e-10 in absolute value equals the fraction with a "
+        "negative Lyapunov exponent, to within 0.05 of all weights.",
         paper=ZIYIN, place="section on SGD near the mirror; exact exponent ours",
         estimate=_theory_gap, above=-NONE.size, below=NONE.size, kind="equivalence",
         tests="sparsity",
         reason=f"{NONE.reason} The prediction may err to both sides: in T steps a "
         "weight with an exponent within log(1e8)/2T of zero (1 to 4 % of the weights "
-        "on either side) may or may not be below 1e-10, and the exponent takes the "
-        "prediction error as Gaussian and of constant size. Below a rate of 0.02 most "
-        "predicted collapses need more steps than were run.", written="after",
+        "on either side) may or may not be below 1e-10, and the exponent is computed "
+        "for a prediction error that is Gaussian and of constant size. Below a rate of "
+        "0.02 most predicted collapses need more steps than were run.", written="after",
         history=(("2026-11-21", "|w| < 1e-10 took the place of 1e-4, below which 0.43 "
                   "of the weights were against 0.36 predicted: some visit and return"),
                  ("2026-11-30", "the reason, which spoke of too few steps alone, was "
@@ -443,7 +444,7 @@ CLAIMS = [
         "w = u*v to zero as scikit-learn's Lasso, coordinate by coordinate, in every "
         "run.",
         estimate=LASSO.worst(MISMATCH), below=0.5, unit="coordinates",
-        reason="No coordinate may differ."),
+        reason="Both solve the same problem, so no coordinate may differ."),
     lasso("lasso_same_objective",
         "Full-batch descent on u and v with weight decay reaches the minimum of the "
         "Lasso objective (scikit-learn) to within 1e-6 in every run.",
@@ -455,5 +456,6 @@ CLAIMS = [
         "scikit-learn's Lasso, to within 0.0005 in every coordinate and run.",
         estimate=LASSO.worst(ERROR), below=5e-4,
         reason="A coordinate whose weight decay is close to the one that makes it zero "
-        "converges slowly and may still be on its way."),
+        "converges slowly and may still be on its way after the last step; 0.0005 "
+        "leaves room for this."),
 ]  # fmt: skip

@@ -235,50 +235,54 @@ def _miscounted(df):
     return short + (df["rank"] - df.slow_rank).clip(lower=0)
 
 
+COUNTED = named("rank", "rank (singular values above 1e-6 of the largest)")
 LOST = named("dim - rank", "number of lost directions")
 ERROR = named("max_difference", "difference of an entry from the soft-thresholded M")
 LEAST = ZIYIN.smallest["rank"]
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 middle", unit="directions")
 oracle = partial(Claim, origin="oracle", kind="identity",
-                 place="the least of (wd/2)(|U|^2+|W|^2) is wd times the nuclear norm"
+                 place="the least (wd/2)(|U|^2 + |W|^2) under U W = A is wd times the "
+                 "nuclear norm of A"
 )  # fmt: skip
 CLAIMS = [
     figure_3("rank_falls_with_noise",
         "The rank of the factorisation U W, trained by SGD with weight decay 1, falls "
-        "with each step of the label noise from 1 to 4.", tests="low rank",
-        estimate=weakest(*(DECAYED.paired("rank", noise=(less, more))
+        "each time that the standard deviation of the label noise rises: from 1 to 2, "
+        "to 3 and to 4.", tests="low rank",
+        estimate=weakest(*(DECAYED.paired(COUNTED, noise=(less, more))
                            for less, more in pairwise(NOISES[1:]))),
         above=0.0,
-        reason="Any fall counts at a single step; the size of the whole effect is "
-        "asked for from no noise to the largest. Below a noise of 1 the noise of the "
-        "minibatch is as large as that of the labels."),
+        reason="Any fall counts at a single step; another claim asks for the size of "
+        "the whole effect, from no noise to the largest. Below a noise of 1 the noise "
+        "of the minibatch is as large as that of the labels."),
     figure_3("noise_costs_rank",
-        "Label noise of 4, and the gradient noise that comes with it, lowers the rank "
-        "of the factorisation U W by more than 20 of 200 directions when SGD has a "
-        "weight decay of 1.", tests="low rank",
-        estimate=DECAYED.paired("rank", noise=(0.0, 4.0)), above=LEAST.size,
+        "SGD with weight decay 1 ends at a factorisation U W whose rank is lower by "
+        "more than 20 of 200 directions with label noise of standard deviation 4 than "
+        "without label noise.", tests="low rank",
+        estimate=DECAYED.paired(COUNTED, noise=(0.0, 4.0)), above=LEAST.size,
         reason=LEAST.reason),
     figure_3("noise_alone_costs_rank",
-        "Label noise of 4, and the gradient noise that comes with it, lowers the rank "
-        "of the factorisation U W by more than 20 of 200 directions when SGD has no "
-        "weight decay.", tests="noise", place="abstract: weight decay or noise",
-        estimate=ALONE.paired("rank", noise=(0.0, 4.0)), above=LEAST.size,
+        "SGD without weight decay ends at a factorisation U W whose rank is lower by "
+        "more than 20 of 200 directions with label noise of standard deviation 4 than "
+        "without label noise.", tests="noise", place="abstract: weight decay or noise",
+        estimate=ALONE.paired(COUNTED, noise=(0.0, 4.0)), above=LEAST.size,
         reason=LEAST.reason,
         history=(("2026-11-30", "added, with the threshold of the claim with decay, "
                   "before its rows were made and after one run without and one with "
                   "noise of another seed (rank 200 and 164), which showed that SGD is "
                   "stable at this rate"),)),
     figure_3("decay_costs_rank",
-        "Raising the weight decay from 0.5 to 3 lowers the rank of the factorisation "
-        "U W, trained without any noise, by more than 20 of 200 directions.",
+        "Raising the weight decay from 0.5 to 3 lowers the rank of the factorisation U "
+        "W, trained by gradient descent without noise, by more than 20 of 200 "
+        "directions.",
         tests="decay", place="abstract: weight decay or noise",
-        estimate=DECAY.paired("rank", weight_decay=(DECAYS[0], DECAYS[-1])),
+        estimate=DECAY.paired(COUNTED, weight_decay=(DECAYS[0], DECAYS[-1])),
         above=LEAST.size, reason=LEAST.reason, written="after",
         history=(("2026-11-30", "added after a look at the rows"),)),
     figure_3("no_symmetry_full_rank",
         "The model (I+U)(I+W), in which weight decay 1 on U and W breaks the rotation "
-        "symmetry, keeps full rank, up to fewer than 20 of 200 directions in every "
-        "run, at label noise from 0 to 4.", tests="low rank",
+        "symmetry, loses fewer than 20 of its 200 directions of rank in every run, at "
+        "label noise of standard deviation 0 to 4.", tests="low rank",
         place="figure 3 middle, inset", kind="equivalence",
         estimate=RESIDUAL.worst(LOST), below=LEAST.size, reason=LEAST.reason,
         written="after",
@@ -296,8 +300,8 @@ CLAIMS = [
         "sweep."),
     oracle("decay_soft_threshold",
         "Gradient descent with weight decay on |U W - M|^2/2, where M is observed in "
-        "full, ends at M with soft-thresholded singular values, to 0.001 in every "
-        "entry and run.",
+        "full, ends at M with its singular values soft-thresholded by the weight "
+        "decay, to 0.001 in every entry and run.",
         estimate=DECAY.worst(ERROR), below=1e-3,
         reason="Entries of M have size 0.14, and float32 sums over 200 terms err by "
         "1e-6 of that. Singular values close to the weight decay converge slowly and "

@@ -355,8 +355,9 @@ UNLAWFUL = named("balance_error", "distance of u^2 - w^2 from the law, over its 
 UNEQUAL = named("final_unequal", "|u^2 - w^2| at the end over that at the start")
 figure_5 = partial(Claim, paper=ZIYIN, place="figure 5", kind="identity")
 broken = partial(Claim, origin="control", place="broken samples", above=1e-3,
-                 reason="One step moves the weights by 0.005, and a fifth of that is "
-                 "asked for.")  # fmt: skip
+                 reason="In one step the random term moves the weights by about 0.005 "
+                 "(0.1 times the learning rate 0.05), and a fifth of that is asked "
+                 "for.")  # fmt: skip
 CLAIMS = [
     figure_5("stays_on_equal_and_opposite",
         "Gradient descent and SGD on (u w - 1)^2 that start at u = w or at u = -w keep "
@@ -374,13 +375,13 @@ CLAIMS = [
         "such roundings, all of one sign, would be 9e-13."),
     broken("leaves_equal_and_opposite_if_broken",
         "SGD on (u w - 1)^2 that starts at u = w or at u = -w leaves that equality by "
-        "more than 0.001 when a random term of mean zero breaks the symmetry of each "
-        "sample's loss, in every run.",
+        "more than 0.001 in every run when a random linear term of mean zero and size "
+        "0.1 breaks the symmetry of each sample's loss.",
         estimate=SET.where(loss="product", broken=0.1).least(DEVIATION)),
     broken("leaves_lines_if_broken",
         "SGD on -|t|^2 + |t|^4 in the plane leaves the line through 0 and its starting "
-        "point by more than 0.001 when a random term of mean zero breaks the symmetry "
-        "of each sample's loss, in every run.",
+        "point by more than 0.001 in every run when a random linear term of mean zero "
+        "and size 0.1 breaks the symmetry of each sample's loss.",
         estimate=SET.where(loss="ring", broken=0.1).least(DEVIATION)),
     *family("{loss}_minimum",
         "Gradient descent on {loss}, to within 1e-9, for nine gamma from 0 to 1.5 and "
@@ -391,13 +392,13 @@ CLAIMS = [
               "ring": "-|t|^2 + |t|^4 + gamma |t|^2 ends at |t|^2 = max(0, 1 - "
                       "gamma)/2"},
         paper=ZIYIN, place="figure 5", kind="identity", below=1e-9, tests="decay",
-        reason="The slowest direction shrinks by exp(-2 lr |1-gamma| steps), to 4e-18 "
-        "at 0.1 from gamma = 1."),
+        reason="The slowest direction shrinks by exp(-2 lr |1 - gamma| steps), which "
+        "is 4e-18 for the gamma that are nearest to 1, at a distance of 0.1."),
     Claim("law_of_balance",
-        "Along gradient descent and SGD on (u w - 1)^2 without decay, u^2 - w^2 is its "
-        "start times the product over the steps of 1 - (lr*g)^2 with g = dl/d(uw), to "
-        "1e-12 of the start in every run.",
-        paper=ZIYIN, place="rescaling symmetry; in discrete steps by us",
+        "Along gradient descent and SGD at rate lr on (u w - 1)^2 without decay, u^2 - "
+        "w^2 is its start times the product over the steps of 1 - (lr*g)^2 with g = "
+        "dl/d(uw), to 1e-12 of the start in every run.",
+        paper=ZIYIN, place="rescaling symmetry; the form for discrete steps is ours",
         origin="ours", kind="identity", unit="of the start",
         estimate=OFF.worst(UNLAWFUL), below=1e-12,
         reason="The error is relative to the start, which the squares exceed a "
@@ -411,17 +412,17 @@ CLAIMS = [
         paper=ZIYIN, place="abstract: weight decay or noise", tests="noise",
         unit="of the start",
         estimate=OFF.where(noise=1.0).worst(UNEQUAL), below=1e-3,
-        reason="By the law of balance each step multiplies u^2 - w^2 by 1 - (lr*g)^2, "
-        "and E (lr*g)^2 >= 4 lr^2 noise^2 = 0.01 gives e^-20 after 2000 steps in the "
-        "mean; 1e-3 leaves a factor of three in the exponent."),
+        reason="By the law of balance each step multiplies u^2 - w^2 by 1 - (lr*g)^2 "
+        "with g = dl/d(uw), and E (lr*g)^2 >= 4 lr^2 noise^2 = 0.01 gives e^-20 after "
+        "2000 steps in the mean; 0.001 leaves a factor of three in the exponent."),
     Claim("gd_stays_off",
         "Gradient descent on (u w - 1)^2 without noise or decay keeps |u^2 - w^2| "
         "above 0.1 of its start, in every run.",
         estimate=OFF.where(noise=0.0).least(UNEQUAL), above=0.1,
         origin="control", written="after", unit="of the start",
         reason="A path that starts close to u = -w waits at the saddle, where lr*g = "
-        "0.1, for log(1/d)/0.1 steps from a distance d, which costs 0.5 in all for d = "
-        "0.01. SGD ends below 1e-3.",
-        history=(("2026-11-21", "0.5, written without the saddle in mind, became 0.1; "
-                  "0.64 was seen"),)),
+        "0.1, for log(1/d)/0.1 steps from a distance d. With d = 0.01 this lowers |u^2 "
+        "- w^2| by a factor of exp(-0.5). SGD ends below 0.001 of the start.",
+        history=(("2026-11-21", "the threshold 0.5, written without the saddle in "
+                  "mind, became 0.1; 0.64 was seen"),)),
 ]  # fmt: skip

@@ -59,8 +59,8 @@ ZIYIN = Paper(
         "distinct neurons": Smallest(
             5.0,
             "of 50 neurons",
-            "A tenth of the 50 neurons counts, as a few are close to each other by "
-            "chance.",
+            "A few of the 50 neurons are close to each other by chance, so that a "
+            "difference counts from a tenth of them on.",
         ),
         "excess loss": Smallest(
             0.1,
@@ -98,8 +98,8 @@ KOBAYASHI = Paper(
         "loss": Smallest(
             0.16,
             "nats per character",
-            "This is a tenth of the 1.6 nats by which our models are better than the "
-            "frequencies of single characters.",
+            "This is a tenth of the 1.6 nats by which the loss of our models is below "
+            "that of the frequencies of single characters.",
         ),
     },
 )

@@ -27,7 +27,11 @@ BEARINGS = ("supports", "contradicts", "undecided", "not about a paper")
 
 @dataclass(frozen=True)
 class Smallest:
-    """The smallest effect of interest: a smaller one makes no difference to anyone."""
+    """The smallest effect of interest of one quantity: its size, its unit and a reason.
+
+    Claims about the quantity take their thresholds from it; a smaller effect would
+    change no decision.
+    """
 
     size: float
     unit: str
@@ -165,7 +169,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a claim.
+    """One claim judged on the rows of its experiment.
 
     holm: "stands" or "flips to undecided" under Holm's correction within the claim's
     paper, or "" where none was made (`symlab.harness.summary.corrected`).
@@ -180,6 +184,7 @@ class Verdict:
 
     @property
     def as_expected(self) -> bool:
+        """Whether the verdict is the one that the claim expects."""
         return self.verdict == self.claim.expected
 
     @property
@@ -219,6 +224,7 @@ class Verdict:
         return f"{self.bearing} {paper}" if decided else f"leaves {paper} undecided"
 
     def line(self) -> str:
+        """The verdict as text for the terminal, with a reason where it is not held."""
         marks = {"held": "held", "failed": "FAILED", "error": "ERROR"}
         mark = f"{marks.get(self.verdict, 'undecided'):9}"
         c = self.claim

@@ -73,7 +73,7 @@ def _kind_of_type(name: str, python: type, values: list, is_list: bool) -> str:
 
 
 def arrow_of(value) -> pa.DataType:
-    """The Arrow type of a value of a config."""
+    """The Arrow type in which a value of a config (int, float, str, bool) is stored."""
     return ARROW[PYTHON[type(value)]]
 
 
@@ -89,7 +89,7 @@ def check_text(name: str, text: str) -> None:
 
 
 def joined(a: str, b: str) -> str:
-    """The kind that holds values of both without changing one, '' if there is none."""
+    """The kind that holds values of both kinds unchanged; '' if there is none."""
     if a == b:
         return a
     for narrow, wide in ((a, b), (b, a)):
@@ -100,7 +100,7 @@ def joined(a: str, b: str) -> str:
 
 
 def plain(value):
-    """Numpy scalars and 1-D arrays or lists as the Python values the store holds."""
+    """A NumPy scalar, 1-D array or list as the Python value that the store holds."""
     if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
         return value  # numpy would make a bare int of a time in nanoseconds
     if hasattr(value, "tolist"):
@@ -183,7 +183,7 @@ class _Column:
 
 
 def cast(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
-    """The column as a type that its kind fits."""
+    """The column with the Arrow type `arrow`; its values stay equal."""
     if column.type == arrow:
         return column
     if kind_of(column) in (EMPTY, NOTHING):  # whatever type its values would have
@@ -205,10 +205,10 @@ def coalesced(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 
 def union(tables: list[pa.Table]) -> tuple[pa.Table, list[int]]:
-    """The rows of several tables in one, whatever types they have.
+    """The rows of several tables in one table, whatever types their columns have.
 
-    Tables of the same types are joined first, as there may be thousands; the list
-    says, for each row, which place it would have in the order of the tables.
+    Returns the table and a list of the place of each of its rows in the order of the
+    given tables: tables of the same types are joined first, as there may be thousands.
     """
     tables, places = _alike(tables)
     columns: dict[str, list[_Column]] = {}
@@ -271,7 +271,7 @@ def _name_apart(columns: list[_Column]) -> None:
 
 
 def named(table: pa.Table, keep: Collection[str]) -> pa.Table:
-    """The columns that have values, or are to be kept, under their original names.
+    """The columns that have values or are in `keep`, under their original names.
 
     Only columns of one original that both have values, and kinds that do not share a
     column, keep names of their own.

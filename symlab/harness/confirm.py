@@ -43,7 +43,10 @@ def seed0(lock: Iterable[registration.Entry], experiment: str, scale: str) -> in
 def plans(
     project: Project, names: Iterable[str], scale: str, **options
 ) -> list[plan.Plan]:
-    """The sweeps on the seeds that the lock gives; the lock must be of these claims."""
+    """Plans of the sweeps on the seeds that follow from the lock.
+
+    Raises UserError where the lock is not that of the claims as they stand.
+    """
     lock, names = registration.read(project), list(names)
     now = registration.entries(project, names)
     if changed := registration.changes([e for e in lock if e.experiment in names], now):
@@ -67,7 +70,7 @@ class _Committed(Project):
 
 
 def compared(project: Project, confirmed: plan.Plan) -> pd.DataFrame:
-    """Verdict against verdict, a row for each claim of an experiment.
+    """The earlier verdict beside the confirmation's, a row for each claim.
 
     The first is that of the committed rows where they are complete and current, else of
     the rows under results/; the second that of the confirmation. `agreement` is
@@ -131,7 +134,11 @@ def line(row) -> str:
 
 
 def shown(row, prefix: str = "") -> str:
-    """The estimate before, or with the prefix "confirmed_" the one on fresh seeds."""
+    """The estimate of a row of `compared`, as text.
+
+    prefix: "" for the estimate on the earlier rows, "confirmed_" for that on fresh
+    seeds.
+    """
     value, low, high, n = (
         getattr(row, prefix + k) for k in ("value", "low", "high", "n")
     )
@@ -149,10 +156,11 @@ def log_file(project: Project, scale: str) -> Path:
 def log(
     project: Project, scale: str, experiment: str, first: int, found: pd.DataFrame
 ) -> bool:
-    """Add a draw to the log, unless it says the same already; whether it was added.
+    """Add a draw of seeds to the log, and return whether it was added.
 
-    A line says: date, scale, experiment, hash of its claims, first seed, and how many
-    verdicts are equal to those before and how many differ.
+    It is not added where the log already says the same. A line says: date, scale,
+    experiment, hash of its claims, first seed, and how many verdicts of `found` (as of
+    `compared`) are equal to the earlier ones and how many differ.
     """
     path = log_file(project, scale)
     name = registration.name_of(registration.read(project), experiment)

@@ -16,6 +16,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Context:
+    """The device and the folders that a run may use; the defaults keep nothing."""
+
     device: str = "cpu"
     """'cpu' or 'cuda', as the command line asked for (DEVICE=...)."""
     checkpoints: Path | None = None

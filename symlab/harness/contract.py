@@ -69,27 +69,35 @@ class Experiment:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Where `run` can compute; other calls run on the CPU, and say so."""
+        """The devices on which `run` can compute: ("cpu",) or ("cpu", "cuda").
+
+        Where DEVICE=cuda is asked of an experiment without it, the runs use the CPU,
+        and their column `device` says so.
+        """
         return tuple(getattr(self.module, "DEVICES", ("cpu",)))
 
     @property
     def lanes(self) -> int:
+        """The largest number of configs that one call of `run` gets."""
         return getattr(self.module, "LANES", 1)
 
     @property
     def static(self) -> tuple[str, ...]:
+        """The fields in which all configs of one call of `run` agree."""
         return tuple(getattr(self.module, "STATIC", ()))
 
     @property
     def claims(self) -> list:
+        """The list CLAIMS of the experiment file."""
         return self.module.CLAIMS
 
     def panels(self, figure: str) -> list[Panel]:
+        """The panels that the experiment draws in a figure."""
         marked = [getattr(v, "_panels", ()) for v in vars(self.module).values()]
         return [p for panels in marked for p in panels if p.figure == figure]
 
     def configs(self, scale: str, seed0: int = 0) -> dict[str, dict]:
-        """key -> typed config of a sweep, each seed moved by `seed0`."""
+        """{key: config} of a sweep, with `seed0` added to each seed."""
         if scale not in sweep.SCALES:
             raise UserError(nearest(scale, sweep.SCALES, "scale"))
         rows = [sweep.typed(c) for c in self.module.sweep(scale)]
@@ -106,7 +114,10 @@ class Experiment:
 
 
 def names(project: Project) -> list[str]:
-    """All experiments, by file name; files that begin with an underscore are not."""
+    """Names of all experiments: the files of experiments/ without their suffix.
+
+    Files that begin with an underscore are left out.
+    """
     files = sorted(project.experiments.glob("*.py"))
     return [f.stem for f in files if not f.stem.startswith("_")]
 
@@ -205,7 +216,10 @@ _loaded: dict[tuple[Path, str], ModuleType] = {}
 
 
 def edits() -> tuple[int, bool]:
-    """(edits seen by this process, whether the harness itself was edited)."""
+    """Return (number of edits of files that this process saw, whether of the harness).
+
+    An edited harness is not imported anew: the process has to be started again.
+    """
     return _imported.generation, _imported.outdated
 
 
@@ -281,7 +295,7 @@ def _check_spelling(experiment: Experiment) -> None:
 
 
 def figures(project: Project) -> dict[str, list[str]]:
-    """figure -> experiments that draw it, from the source alone."""
+    """{figure: experiments that draw it}, read from the source without an import."""
     found: dict[str, list[str]] = {}
     for name in names(project):
         for figure_name in _decorations(project.experiments / f"{name}.py"):

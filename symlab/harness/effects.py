@@ -63,7 +63,11 @@ class Effects:
         self.asked: set[tuple[str, str]] = set()  # names whose making is looked at
 
     def of(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
-        """(whether it may change anything, names whose objects it changes)."""
+        """Whether a statement may change anything, and the names whose objects it
+        changes.
+
+        Returns (bool, names); see the module docstring.
+        """
         if s not in self.judged:
             self.judged[s] = (False, set())
             self.judged[s] = self._statement(module, s)
@@ -86,7 +90,7 @@ class Effects:
         return [(m, n) for m, n in found if isinstance(n, DEFINITION)]
 
     def values(self, module: Module, chain: tuple) -> list[tuple]:
-        """[(module, expression)] of what a dotted name is assigned."""
+        """The (module, expression) pairs that a dotted name is assigned."""
         found = self._definitions(module, chain, set())
         return [(m, n) for m, n in found if isinstance(n, ast.expr)]
 
@@ -132,6 +136,7 @@ class Effects:
         return not any(self.ours(*t) for t in targets)
 
     def ours(self, name: str, attribute: str | None) -> bool:
+        """Whether a name, or a name with an attribute, is a first-party module."""
         inner = f"{name}.{attribute}" if attribute else name
         return bool(self.finder.module(name) or self.finder.module(inner))
 
@@ -176,9 +181,9 @@ class Effects:
     ) -> bool:
         """Whether a call of a first-party function or class may change something.
 
-        deep: whether what it returns is called, too. owner: the class of a method.
-        trust: 1 where its arguments are objects that nobody else has; 2 where it is
-        handed on, and only what it does to globals is asked.
+        deep: whether the call's return value is called, too. owner: the class of a
+        method. trust: 1 where no other code holds the arguments' objects; 2 where the
+        function is only handed on, so that only its effect on globals counts.
         """
         key = (id(node), deep, trust)
         if key not in self.acting:
@@ -202,6 +207,7 @@ class Effects:
         )
 
     def base(self, module: Module, expression) -> list[tuple]:
+        """The classes that an expression in a class's list of bases may be."""
         if isinstance(expression, ast.Subscript):  # Base[int]
             expression = expression.value
         chain = chain_of(expression)

@@ -25,7 +25,11 @@ FLUSH_BYTES = 2**26  # of results that wait in memory to be written
 
 @dataclass
 class Report:
-    """What one call of the engine did."""
+    """What one call of the engine did.
+
+    ok: the number of runs that succeeded. failed: (run, error) of those that did not.
+    interrupted: whether Ctrl-C ended the call. seconds: how long it took.
+    """
 
     ok: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)  # (run, error)
@@ -42,9 +46,10 @@ def run(
     device: str = "cpu",
     quiet: bool = False,
 ) -> Report:
-    """Run what each plan lacks; rows are on disk and packed when this ends.
+    """Run the runs that each plan lacks; on return their rows are on disk and packed.
 
-    A failure is a row and never an exception; Ctrl-C ends the call with what finished.
+    A run that fails becomes a row with its error, never an exception; Ctrl-C ends the
+    call, and the rows that finished are kept.
     """
     jobs = jobs or (1 if device == "cuda" else default_jobs())
     report, start = Report(), perf_counter()
@@ -246,7 +251,7 @@ def origin(project: Project) -> dict:
 
 
 def check_device(device: str) -> None:
-    """One sentence when CUDA is asked for and not there."""
+    """Raise UserError for an unknown device, and for "cuda" without a CUDA device."""
     if device not in ("cpu", "cuda"):
         raise UserError(f"unknown device {device!r}: use cpu or cuda")
     if device == "cuda":

@@ -12,7 +12,10 @@ class UserError(Exception):
 
 
 def located(error: Exception, root: Path) -> str:
-    """'line.py line 31: KeyError: 'z'', the innermost place of the project."""
+    """Where an error was raised in the project, with its type and message.
+
+    It reads "line.py line 31: KeyError: 'z'"; the innermost place below `root` counts.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if Path(f.filename).is_relative_to(root)]
     ours = [f for f in ours if "site-packages" not in f.filename] or list(frames)
@@ -21,7 +24,10 @@ def located(error: Exception, root: Path) -> str:
 
 
 def nearest(name: str, known, what: str) -> str:
-    """'unknown figure "fgi3": did you mean fig3? Known: ...'."""
+    """A message for an unknown name, with the known names most like it.
+
+    It reads "unknown figure 'fgi3': did you mean fig3? known: ...".
+    """
     from difflib import get_close_matches
 
     known = sorted(set(known))

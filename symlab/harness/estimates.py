@@ -52,7 +52,10 @@ class Estimate:
         return self.phrase
 
     def map(self, function: Callable[[float], float], phrase: str) -> "Estimate":
-        """The estimate on another scale; `function` is monotone, `phrase` holds {}.
+        """The estimate on another scale: `function` of its value and limits.
+
+        function: a monotone function of a number. phrase: how the new estimate prints,
+        with {} for the phrase of the old one.
 
         >>> where().log_ratio("loss", arm=("a", "b")).map(math.exp, "exp of {}")
         """
@@ -80,7 +83,10 @@ def estimate(function: Callable[[pd.DataFrame], Interval]) -> Estimate:
 
 @dataclass(frozen=True)
 class Rows:
-    """A selection of rows; `where` makes one. Call it with a frame to have them."""
+    """A selection of rows, made by `where`.
+
+    Called with a frame, it returns the rows that it selects.
+    """
 
     steps: tuple[tuple[str, Callable[[pd.DataFrame], pd.DataFrame]], ...] = ()
     one: str = "run"  # what tells rows apart, in words
@@ -174,15 +180,25 @@ class Rows:
         return self._of_two(quantity, arms, each, "minus")
 
     def ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
-        """Mean over seeds of the ratio of two values of one field; as `paired`."""
+        """Mean over seeds of the ratio of the quantity at two values of one field.
+
+        `ratio("loss", arm=("a", "b"))` is loss at arm = a over loss at arm = b, within
+        each seed; arguments as of `paired`.
+        """
         return self._of_two(quantity, arms, each, "over", truediv)
 
     def log_ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
-        """Mean over seeds of the natural logarithm of the ratio; as `paired`."""
+        """Mean over seeds of the natural logarithm of what `ratio` divides.
+
+        Arguments as of `paired`.
+        """
         return self._of_two(quantity, arms, each, "over", scale=np.log)
 
     def slope(self, quantity: Quantity, x: Quantity) -> Estimate:
-        """Mean over seeds of the least-squares slope of the quantity on x."""
+        """Mean over seeds of the least-squares slope of the quantity against x.
+
+        Each seed's rows give one slope, so a seed needs two values of x or more.
+        """
 
         def slopes(df):
             frame = pd.DataFrame(
@@ -206,13 +222,14 @@ class Rows:
         return self._extreme(quantity, largest=True)
 
     def least(self, quantity: Quantity) -> Estimate:
-        """The smallest value over all runs; as `worst`."""
+        """The smallest value over all runs, with the same meaning as `worst`."""
         return self._extreme(quantity, largest=False)
 
     def fraction(self, condition: str) -> Estimate:
-        """The fraction of runs under which an expression is true, exact binomial.
+        """The fraction of runs for which a condition is true, with its exact interval.
 
-        Several runs of one seed count as one outcome, their mean.
+        condition: an expression of columns. The interval is Clopper and Pearson's for a
+        binomial proportion; several runs of one seed count as one outcome, their mean.
         """
 
         def compute(df):

@@ -22,16 +22,17 @@ MARK = b"\x91symlab.sha256\x17\xd2\x05"  # before the 32 bytes of the digest
 
 
 def write_table(table: pa.Table, path: Path, durable: bool = False) -> None:
-    """Write a sealed file, as `write` does."""
+    """Write a table as a Parquet file with a seal, all or nothing, as `write` does."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     write(_sealed(sink.getvalue()), path, durable)
 
 
 def write(pieces: list, path: Path, durable: bool = False) -> None:
-    """Write all bytes or nothing, with a sentence when the disk does not take them.
+    """Write all pieces as one file, or leave what is there.
 
-    durable: whether they are on the disk at the end, and not only in memory.
+    Raises UserError when the disk does not take them. durable: whether the bytes are on
+    the disk when this returns, and not only in the system's memory.
     """
     try:
         _replace(pieces, path, durable)

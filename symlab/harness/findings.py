@@ -34,13 +34,16 @@ def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdic
 
 
 def stem(project: Project, figure: str, scale: str, seed0: int = 0) -> Path:
-    """figures/fig3 at quick scale; other scales and seeds never overwrite it."""
+    """Path without suffix of a figure's files: figures/fig3 at scale quick.
+
+    Other scales and seeds get names of their own, so they never overwrite it.
+    """
     name = figure if scale == "quick" else f"{figure}.{scale}"
     return project.figures / (f"{name}.seed{seed0}" if seed0 else name)
 
 
 def progress(plan: Plan) -> tuple[int, int]:
-    """Runs that are there, runs that the sweep wants."""
+    """Return (number of current runs, number of runs of the sweep)."""
     return len(plan.rows()), len(plan.experiment.configs(plan.scale))
 
 
@@ -81,7 +84,10 @@ def origin(
     judged: list[claims.Verdict],
     seed0: int = 0,
 ) -> dict:
-    """Where a figure comes from, from its rows alone: the same rows, the same text."""
+    """The provenance of a figure: its rows, code, seeds and verdicts.
+
+    It depends on the rows alone, so that the same rows give the same text.
+    """
     command = f"make {figure} SCALE={plans[0].scale}"
     record = {"figure": figure, "command": command + f" SEED0={seed0}" * bool(seed0)}
     record["claims"] = [
@@ -121,7 +127,7 @@ def _origin(project: Project, figure: str, plan: Plan, style: str) -> dict:
 
 
 def up_to_date(path: Path, record: dict) -> bool:
-    """Whether the files of a figure were drawn from these rows by this code."""
+    """Whether a figure's files were drawn from these rows by the present code."""
     try:
         files = [Path(f"{path}.{kind}") for kind in ("pdf", "png", "json")]
         return all(_decided(plot.provenance(f)) == _decided(record) for f in files)

@@ -27,7 +27,7 @@ def shared(configs: Sequence, field: str = "seed") -> tuple[list, np.ndarray]:
 
 
 def grouped(configs: Sequence, by: Callable, run: Callable[[list], Sequence]) -> list:
-    """The results of one batch in which configs of equal `by(config)` stand together.
+    """Run configs sorted by a rule, and return results in the order given.
 
     `run` gets the configs sorted by that value, which keeps their order where it is
     equal, and returns one result per config; `slices` tells it where each value stands.
@@ -42,7 +42,10 @@ def grouped(configs: Sequence, by: Callable, run: Callable[[list], Sequence]) ->
 
 
 def slices(configs: Sequence, by: Callable) -> dict[Hashable, slice]:
-    """The slice of lanes that each value of `by(config)` takes; equal ones adjoin."""
+    """{value of `by(config)`: slice of the lanes with that value}.
+
+    Raises ValueError where lanes of one value do not stand side by side.
+    """
     values = [by(c) for c in configs]
     found = {}
     for value in dict.fromkeys(values):
@@ -63,6 +66,9 @@ class Divergence:
         self.at = np.full(n_lanes, -1)
 
     def look(self, finite, step: int) -> None:
-        """`finite`: (L,) booleans, numpy or torch, for the state after `step`."""
+        """Note the lanes that are no longer finite at `step`.
+
+        finite: (L,) booleans, NumPy or torch, for the state after `step`.
+        """
         lost = ~np.asarray(finite, bool) & (self.at < 0)
         self.at[lost] = step

@@ -24,7 +24,10 @@ def columns() -> dict[str, str]:
 
 
 def versions(reached: dict[str, str]) -> str:
-    """'python 3.12.3, numpy 2.1.0' of what `run` reaches, and of ALWAYS."""
+    """The column `versions`: 'python 3.12.3, numpy 2.1.0'.
+
+    It names the packages that `run` reaches and those in ALWAYS.
+    """
     found = dict(reached)
     for name in ALWAYS:
         try:
@@ -36,7 +39,10 @@ def versions(reached: dict[str, str]) -> str:
 
 @cache
 def cpu() -> str:
-    """'AMD EPYC 9654 (family 25, model 17)', as Linux, macOS or Python name it."""
+    """The model of the processor, as Linux, macOS or Python names it.
+
+    An example is 'AMD EPYC 9654 (family 25, model 17)'.
+    """
     return _of_cpuinfo() or _of_sysctl() or platform.processor() or UNKNOWN
 
 
@@ -72,7 +78,11 @@ def _of_sysctl() -> str:
 
 @cache
 def system() -> str:
-    """'Debian GNU/Linux 12 (bookworm), x86_64, glibc 2.36', or 'macOS-14.5-arm64'."""
+    """Operating system, architecture and C library.
+
+    Examples are 'Debian GNU/Linux 12 (bookworm), x86_64, glibc 2.36' and
+    'macOS-14.5-arm64'.
+    """
     try:
         name = platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):

@@ -21,7 +21,7 @@ DASHED = (0, (4, 2))
 
 @dataclass(frozen=True)
 class Arm:
-    """How one method or setting looks in every figure."""
+    """The name, colour and marker of one method or setting in every figure."""
 
     label: str
     color: str
@@ -54,9 +54,10 @@ def curve(
 
 
 def unrolled(df, x: str | Sequence, y: str, keep: Sequence[str] = ()):
-    """A frame with one row for each entry of list columns: seed, x, y and `keep`.
+    """A frame with one row for each entry of list columns.
 
-    x: a list column as long as y, or the positions themselves, equal in all rows.
+    Its columns are seed, x, y and `keep`. x: the name of a list column as long as y, or
+    the positions themselves, equal in all rows.
     """
     import pandas as pd
 
@@ -80,9 +81,10 @@ def points(
     label: str | None = None,
     **style,
 ) -> None:
-    """Estimates with their intervals at positions; across: values along the x axis.
+    """Estimates with their intervals, as markers with bars at the positions `at`.
 
-    A single run has an infinite interval and is drawn as a bare marker.
+    across: whether the values run along the x axis instead of the y axis. A single run
+    has an infinite interval and is drawn as a bare marker.
     """
     value = np.array([i.value for i in intervals])
     ends = np.array([[i.value - i.low, i.high - i.value] for i in intervals]).T
@@ -99,9 +101,9 @@ def points(
 
 
 def band(ax, at, intervals: Sequence[Interval], arm: Arm, **line) -> None:
-    """Estimates at positions as one curve, with their intervals as a band.
+    """Estimates at the positions `at` as one curve, with their intervals as a band.
 
-    Where a run is single, its interval is infinite and no band is drawn.
+    No band is drawn where an interval is infinite, as that of a single run is.
     """
     look = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line, "mew": 0}
     ax.plot(at, [i.value for i in intervals], **({"label": arm.label} | look | line))
@@ -118,7 +120,7 @@ def forest(
     zero: float | None = 0.0,
     spread: float = 0.3,
 ) -> None:
-    """Names downwards, and at each the intervals of several arms, slightly apart.
+    """Intervals of several arms at each name; names downwards, arms slightly apart.
 
     rows: {name: {arm's value: interval}}; zero: where the line of no effect stands.
     """
@@ -141,7 +143,7 @@ def forest(
 
 
 def histogram(ax, sample, bins, arm: Arm, **style) -> None:
-    """Counts of a sample in bins, as a filled outline."""
+    """The counts of a sample in bins, drawn as a filled outline."""
     look = {"histtype": "stepfilled", "alpha": 0.45, "color": arm.color} | style
     ax.hist(np.asarray(sample), bins, label=arm.label, **look)
 
@@ -220,7 +222,11 @@ def level(ax, interval: Interval, label: str = "", **line) -> None:
 
 
 def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> None:
-    """Small text in a panel, at fractions of its width and height, or at data."""
+    """Small text in a panel.
+
+    x, y: fractions of the panel's width and height, or with data=True its data
+    coordinates.
+    """
     where = {} if data else {"transform": ax.transAxes}
     ax.text(x, y, text, **({"fontsize": SMALL} | where | style))
 
@@ -265,5 +271,5 @@ def inset(ax, box: Sequence[float], title: str = ""):
 
 
 def means(groups) -> dict:
-    """{name: interval of the mean} of (name, sample) pairs, as `groupby` gives them."""
+    """{name: interval of the mean} of (name, sample) pairs, such as `groupby` gives."""
     return {name: stats.mean(sample) for name, sample in groups}

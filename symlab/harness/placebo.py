@@ -45,9 +45,10 @@ DIFFER = "the arms differ"
 class Placebo:
     """How often a claim holds on shuffled arms.
 
-    shuffled: the fields, "" where none could be; survives: the share of the draws on
-    which the claim holds; least: the probability that a permutation changes nothing, so
-    that no claim that holds can survive less often on average; note: why it is unknown.
+    shuffled: the fields that were shuffled, "" where none could be. draws: how many
+    shuffled data sets were judged. survives: the share of them on which the claim
+    holds. least: the probability that a permutation changes nothing; a claim that holds
+    cannot survive less often on average. note: why nothing can be said.
     """
 
     shuffled: str = ""
@@ -58,10 +59,11 @@ class Placebo:
 
 
 def audit(plans: Iterable[plan.Plan]) -> pd.DataFrame:
-    """One row for each claim of the experiments: does it survive shuffled arms?
+    """One row for each claim of the experiments: does it hold on shuffled arms?
 
-    Columns: experiment, claim, paper, origin, kind, verdict, shuffled, draws, survives,
-    least, finding. Claims of incomplete sweeps are not shuffled.
+    Columns: experiment, claim, paper, origin, kind and verdict of the claim; shuffled,
+    draws, survives and least of its `Placebo`; finding, the result in words. Claims of
+    incomplete sweeps are not shuffled.
     """
     rows = []
     for p in plans:
@@ -92,9 +94,10 @@ def audit(plans: Iterable[plan.Plan]) -> pd.DataFrame:
 
 
 def swept(p: plan.Plan, df: pd.DataFrame) -> list[str]:
-    """Fields of the sweep with several values, but for the seed; labels count, too.
+    """The names of the sweep's fields with several values, apart from the seed.
 
-    A label is a column of words that `run` adds, such as the name of an arm.
+    Columns of words that `run` adds count as fields: they are labels, such as the name
+    of an arm.
     """
     names = [f.name for f in fields(p.experiment.module.Config) if f.name != "seed"]
     others = [c for c in df if c not in (*names, "seed", *store.META)]

@@ -1,4 +1,4 @@
-"""What is to do: which runs are fresh, stale and why, missing, failed; how long."""
+"""What a call would run: fresh, stale, missing and failed runs, and their time."""
 
 import os
 from dataclasses import dataclass, field
@@ -34,19 +34,22 @@ class Plan:
 
     @property
     def code(self) -> str:
+        """The code key of the experiment now, the column `code` of a fresh row."""
         return self.experiment.reached.code
 
     @property
     def manifest(self) -> dict[str, str]:
+        """{definition: digest} of the code that `run` reaches now."""
         return self.experiment.reached.definitions
 
     @property
     def todo(self) -> dict[str, dict]:
+        """{key: config} of the runs that are not fresh."""
         return {k: c for k, c in self.configs.items() if self.state[k] != "fresh"}
 
     @property
     def eta(self) -> float:
-        """Expected CPU-seconds; runs that nobody has timed count as nothing."""
+        """Expected CPU-seconds of the runs to do; a run that was never timed adds 0."""
         return sum(self.seconds.get(k, 0.0) for k in self.todo)
 
     def rows(self) -> pd.DataFrame:
@@ -64,9 +67,10 @@ class Plan:
         return good.loc[there].reset_index(drop=True).infer_objects()
 
     def differences(self, made_with: str) -> list[str]:
-        """How the versions that made a row differ from those here, a clause each.
+        """How the versions that made a row differ from those here, one phrase for each.
 
-        The part after + names a build, as in 2.13.0+cpu, and is not compared.
+        made_with: the row's column `versions`. The part after + names a build, as in
+        2.13.0+cpu, and is not compared.
         """
         words = [part.split(" ", 1) for part in (made_with or "").split(", ") if part]
         there = {name: version for name, *rest in words for version in rest}
@@ -81,6 +85,7 @@ class Plan:
         return found
 
     def describe(self) -> str:
+        """The plan of the experiment as text: counts, reasons of staleness, time."""
         counts = {s: list(self.state.values()).count(s) for s in STATES}
         shown = {"repeated": "fresh (run again)"}
         text = ", ".join(f"{n} {shown.get(s, s)}" for s, n in counts.items() if n)
@@ -111,7 +116,13 @@ def make(
     fresh: bool = False,
     strict: bool = False,
 ) -> Plan | None:
-    """The plan of one experiment; None where it lacks a field of the query."""
+    """The plan of one experiment at a scale.
+
+    query: a pandas query that selects configs; the plan is None where the experiment
+    lacks a field of it. seed0: a number that is added to every seed. fresh: whether
+    fresh runs are run again; strict: whether rows made with other versions of packages
+    are stale.
+    """
     experiment = contract.load(project, name)
     configs = experiment.configs(scale, seed0)
     _check_configs(name, configs)
@@ -138,7 +149,10 @@ def _check_configs(name: str, configs: dict[str, dict]) -> None:
 
 
 def make_all(project: Project, names: list[str], scale: str, **options) -> list[Plan]:
-    """Plans of several experiments; a query must select something in one of them."""
+    """The plans of several experiments.
+
+    Raises UserError where a query selects nothing in any of them.
+    """
     plans = [make(project, name, scale, **options) for name in names]
     query = options.get("query")
     if query and all(p is None for p in plans):
@@ -207,7 +221,7 @@ def _estimate(plan: Plan, project: Project) -> None:
 
 
 def summary(plans: list[Plan], jobs: int) -> str:
-    """What the plan says before anything runs."""
+    """The text that a call prints before anything runs."""
     lines = [p.describe() for p in plans]
     todo = sum(len(p.todo) for p in plans)
     if not todo:
@@ -222,7 +236,7 @@ def summary(plans: list[Plan], jobs: int) -> str:
 
 
 def default_jobs() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

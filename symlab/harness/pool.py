@@ -23,7 +23,10 @@ BACKENDS = ("loky", "dask", "ray")
 
 
 def outcomes(tasks: list[dict], jobs: int, backend: str) -> Iterator:
-    """(task, outcomes) as they finish; survives workers that die."""
+    """Run tasks in worker processes; yield (task, its outcomes) as they finish.
+
+    A worker that dies takes along only what it was running, which is tried again.
+    """
     waiting = {id(t): t for t in tasks}
     while waiting:
         running: dict[int, dict] = {}  # handed to joblib and not yet back
@@ -100,7 +103,7 @@ def _one_worker(tasks: dict[int, dict], running: dict) -> Iterator:
 
 
 def following() -> dict:
-    """What makes a loky worker end with this process, also when it is killed."""
+    """The loky options by which a worker ends with this process, even if killed."""
     return {"initializer": worker.follow, "initargs": (os.getpid(),)}
 
 

@@ -15,19 +15,25 @@ class Project:
 
     @property
     def experiments(self) -> Path:
+        """The folder of the experiment files."""
         return self.root / "experiments"
 
     @property
     def results(self) -> Path:
+        """The folder of the rows: SYMLAB_RESULTS, or results/ in the project."""
         return Path(os.environ.get("SYMLAB_RESULTS") or self.root / "results")
 
     @property
     def figures(self) -> Path:
+        """The folder of the figures: SYMLAB_FIGURES, or figures/ in the project."""
         return Path(os.environ.get("SYMLAB_FIGURES") or self.root / "figures")
 
     @property
     def reference(self) -> Path:
-        """Committed rows: they also give the first time estimate on a new machine."""
+        """The folder of the committed rows.
+
+        On a new machine they also give the first estimate of how long runs take.
+        """
         return self.root / "results" / "reference"
 
 

@@ -43,7 +43,7 @@ class Race:
         return self.raced(df).groupby(list(self.arm))[list(self.rates)].first()
 
     def excess(self, df: pd.DataFrame) -> pd.Series:
-        """How much worse than the best of its grid each arm's used rates scored."""
+        """By how much each arm's used rates scored worse than the best of its grid."""
         found, used = self.scores(df), self.used(df)
         table = found.unstack(list(self.rates))
         at = {}
@@ -55,12 +55,12 @@ class Race:
     def protocol(
         self, tolerance: float, reason: str, unit: str, prefix: str = "", **fields
     ) -> list[Claim]:
-        """Three claims: the grids hold the best rates, these are used, seeds are fresh.
+        """Three claims on the race's protocol, to be put among an experiment's claims.
 
-        That is: no chosen rate is an end of its grid, the rates raced are the chosen
-        ones, and no seed is both tuned on and raced. tolerance, unit, reason: how much
-        worse than the best of the grid the rates in use may score on the tuning seeds,
-        in which unit, and why. fields: of all three.
+        They say that no chosen rate is an end of its grid, that the rates raced are the
+        chosen ones, and that no seed is both tuned on and raced. tolerance: by how much
+        the rates in use may score worse than the best of the grid on the tuning seeds;
+        unit, reason: its unit and why. fields: further fields of all three claims.
         """
 
         def edges(df):
@@ -118,10 +118,11 @@ def rises(
     rate: str = "lr",
     value: str = "val_loss",
 ) -> pd.DataFrame:
-    """What a wrong rate costs: value at factors of the raced rate minus that at it.
+    """The value at multiples of the raced rate minus that at it: the cost of a wrong
+    rate.
 
-    One arm's rows: `moved` at other rates, `raced` at the chosen one. Seeds down,
-    factors across.
+    moved, raced: one arm's rows at other rates and at the chosen one. Returns a frame
+    with a row for each seed and a column for each factor.
     """
     at = raced(df).set_index("seed")
     rows = moved(df)
@@ -164,7 +165,7 @@ def chosen(
 def at_edge(
     df: pd.DataFrame, arm: Sequence[str], rates: Sequence[str], value: str = "val_loss"
 ) -> pd.DataFrame:
-    """True where an arm's chosen rate is the least or largest of its grid."""
+    """For each arm, whether its chosen rate is the least or largest of its grid."""
     best = chosen(df, arm, rates, value)
     grid = df.groupby(list(arm))[list(rates)]
     low, high = grid.min(), grid.max()

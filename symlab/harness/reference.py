@@ -1,4 +1,4 @@
-"""Committed copies: the rows and figures one sees without running anything."""
+"""Committed copies of rows and figures, to be seen without running anything."""
 
 import re
 import shutil
@@ -25,7 +25,11 @@ from symlab.harness.store import Store
 
 
 def write(project: Project, scale: str) -> list[Path]:
-    """Copy the current rows of every experiment, and the figures, when complete."""
+    """Copy the current rows and figures to results/reference and figures/reference.
+
+    Returns the files. Raises UserError where runs are missing or a figure is not drawn
+    from the current rows.
+    """
     written = []
     for name in contract.names(project):
         p = plan.make(project, name, scale)
@@ -108,9 +112,9 @@ def experiment_table(project: Project, scale: str, name: str) -> str:
 
 
 def verdict_table(project: Project, verdicts: list[Verdict], prefix: str = "") -> str:
-    """figure -> claim -> verdict and what it means for the paper, in Markdown.
+    """The claims of figures with verdict and bearing, as a Markdown table.
 
-    prefix: of the names of the figures whose claims are wanted.
+    prefix: how the names of the wanted figures begin.
     """
     drawn: dict[str, list[str]] = {}
     for figure, experiments in contract.figures(project).items():
@@ -139,9 +143,9 @@ def verdict_table(project: Project, verdicts: list[Verdict], prefix: str = "") -
 
 
 def headline_table(verdicts: list[Verdict], paper: str = "all") -> str:
-    """What papers claim first of all, and what the claims that test it say.
+    """The headlines of papers and what the claims that test them say, in Markdown.
 
-    paper: its short name, or "all".
+    paper: the paper's short name, or "all".
     """
     rows = [
         {"paper": h.paper.short, "says": h.sentence, "what came of it": h.outcome}
@@ -154,13 +158,20 @@ def headline_table(verdicts: list[Verdict], paper: str = "all") -> str:
 
 
 def count_table(verdicts: list[Verdict], which: str) -> str:
-    """Claims per paper and axis ("papers"), or those about no paper ("others")."""
+    """Counts of claims in Markdown.
+
+    which: "papers" for counts per paper by bearing, or "others" for the claims that are
+    not about a paper.
+    """
     count = {"papers": summary.counts, "others": summary.others}[which]
     return markdown(count(verdicts).reset_index())
 
 
 def confirmed_table(project: Project, scale: str) -> str:
-    """Verdicts on fresh seeds: a count for each experiment, then what differs."""
+    """The committed confirmation on fresh seeds, in Markdown.
+
+    It counts equal and different verdicts for each experiment, and lists what differs.
+    """
     found = claim_tables.read(project, confirm.KIND, scale)
     if found is None:
         return f"Not made yet: `make confirm SCALE={scale}`.\n"
@@ -188,7 +199,7 @@ def confirmed_table(project: Project, scale: str) -> str:
 
 
 def placebo_table(project: Project, scale: str) -> str:
-    """How often each claim holds on shuffled arms, as it was measured."""
+    """The committed placebo audit in Markdown: how often shuffled arms pass."""
     found = claim_tables.read(project, "placebo", scale)
     if found is None:
         return f"Not made yet: `make placebo SCALE={scale}`.\n"

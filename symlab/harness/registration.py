@@ -76,12 +76,16 @@ class Entry:
     estimate: str = ""
 
     def line(self) -> str:
+        """The entry as a line of the lock's file."""
         values = list(map(str, vars(self).values()))
         return "\t".join(values[:3] if self.claim == DESIGN else values) + "\n"
 
 
 def entries(project: Project, names: Iterable[str] = ()) -> list[Entry]:
-    """The lines that the claims as they stand would have; `names`: of experiments."""
+    """The entries that the lock would have for the claims as they stand.
+
+    names: the experiments, by default all.
+    """
     found = []
     for name in names or contract.names(project):
         experiment = contract.load(project, name)
@@ -95,6 +99,7 @@ def entries(project: Project, names: Iterable[str] = ()) -> list[Entry]:
 
 
 def path(project: Project) -> Path:
+    """The file of the lock, claims.lock in the project's folder."""
     return project.root / "claims.lock"
 
 
@@ -109,13 +114,13 @@ def write(project: Project, lines: Iterable[Entry]) -> Path:
 
 
 def read(project: Project) -> list[Entry]:
-    """The lines of the lock as it is on disk; none where there is no lock."""
+    """The entries of the lock on disk; an empty list where there is no lock."""
     file = path(project)
     return parse(file.read_text("utf-8")) if file.is_file() else []
 
 
 def parse(text: str) -> list[Entry]:
-    """The lines of a lock; raises UserError at a line that is none."""
+    """The entries of a lock's text; raises UserError at a line that is not an entry."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("#") or not line.strip():
@@ -211,11 +216,12 @@ def unexplained(
     after: Iterable[Entry],
     rows: Callable[[str], str | None],
 ) -> list[str]:
-    """Changes that came after rows and say nothing of it, a sentence each.
+    """Changes of the lock that came after rows and that no history explains.
 
-    rows: from an experiment's name to the `design` of the rows that existed then, or
-    None where there were none. A threshold that moved needs a new entry in `history`. A
-    new claim on a sweep whose rows existed cannot say that it was written before them.
+    Each is a sentence. rows: a function from an experiment's name to the `design` of
+    the rows that existed then, or None where there were none. A threshold that moved
+    needs a new entry in `history`. A new claim on a sweep whose rows existed cannot say
+    that it was written before them.
     """
     before, after = list(before), list(after)
     designs = {e.experiment: e.digest for e in after if e.claim == DESIGN}
@@ -238,9 +244,11 @@ def unexplained(
 
 
 def audit(project: Project) -> list[str]:
-    """The unexplained changes of all versions of the lock in git, and of the file.
+    """Changes of the lock, in git and in the working copy, that break its rules.
 
-    Raises UserError where the checkout has no history to look at.
+    Each is a sentence as of `unexplained`: a threshold that moved after rows existed
+    without an entry in the claim's history, or a claim that says "before rows" after
+    them. Raises UserError where the checkout has no history to look at.
     """
     versions = _versions(project)
     found = []

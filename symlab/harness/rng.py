@@ -24,5 +24,5 @@ def stream(seed: int, name: str) -> np.random.Generator:
 
 
 def integer(seed: int, name: str) -> int:
-    """A 63-bit integer of the same stream, for libraries that want a seed of theirs."""
+    """A 63-bit integer from the same stream, for a library that takes a seed."""
     return int(_sequence(seed, name).generate_state(1, np.uint64)[0] >> 1)

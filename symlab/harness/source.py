@@ -49,7 +49,7 @@ class Statement:
         self.local = {} if alias else module.targets([node])  # in functions, too
 
     def text(self, annotations: bool, docs: bool) -> str:
-        """The canonical text; of an import, what it binds."""
+        """The statement's canonical text; for an import, the names that it binds."""
         if self.alias is not None:
             (target,) = next(iter(self.imports.values()), [(self.star, "*")])
             return f"import {target[0]} {target[1] or ''}"
@@ -96,7 +96,7 @@ class Statement:
 
     @cached_property
     def words(self) -> set[str]:
-        """Identifiers and attributes in the statement, and strings given to calls."""
+        """Identifiers, attributes and string arguments of calls in the statement."""
         found: set[str] = set()
         for n in ast.walk(self.node):
             if isinstance(n, ast.Name):
@@ -140,7 +140,10 @@ class Module:
     def targets(
         self, nodes: Iterable, at_import: bool = False
     ) -> dict[str, list[Target]]:
-        """Every target of each imported name; at_import: not those in functions."""
+        """The absolute names of what each imported name may be bound to.
+
+        at_import: whether imports inside functions are left out.
+        """
         out: dict[str, list[Target]] = {}
         for node in _outside_functions(nodes) if at_import else _walk(nodes):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -150,7 +153,9 @@ class Module:
         return out
 
     def bound(self, node, alias: ast.alias) -> tuple[str, Target]:
-        """(name that is bound, what it is bound to) of one name of an import."""
+        """The name that one name of an import binds, and the target that it is bound
+        to.
+        """
         name = alias.asname or alias.name.split(".")[0]
         if isinstance(node, ast.ImportFrom):
             return name, (self.absolute(node.level, node.module), alias.name)
@@ -218,7 +223,7 @@ STANDARD = {Path(sysconfig.get_path(k)).resolve() for k in ("stdlib", "platstdli
 
 
 def third_party(folder: Path) -> bool:
-    """Whether a folder of sys.path is the standard library's or an installer's."""
+    """Whether a folder of sys.path holds the standard library or other packages."""
     inside = {"site-packages", "dist-packages"} & set(folder.parts)
     return bool(inside) or folder in STANDARD or folder.name == "lib-dynload"
 

@@ -47,7 +47,7 @@ def shared(
 
 
 def key(root: Path, function: Callable, arguments: dict) -> str:
-    """Return 16 hex digits that name a stage: its code, packages and arguments."""
+    """16 hex digits that name a stage: a hash of its code, packages and arguments."""
     for name, value in arguments.items():
         if type(value) not in TYPES:
             raise TypeError(

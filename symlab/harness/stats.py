@@ -180,7 +180,10 @@ def paired(
 
 
 def band(sample) -> tuple[float, float]:
-    """Low and high of `mean`, as seaborn's `errorbar=` wants; none for one run."""
+    """(low, high) of the interval of `mean`, for seaborn's `errorbar=`.
+
+    Both are NaN for a single run, so that no bar is drawn.
+    """
     interval = mean(sample)
     return (interval.low, interval.high) if interval.n > 1 else (math.nan, math.nan)
 
@@ -294,7 +297,7 @@ def seeds_needed(interval: Interval, threshold: float) -> int | None:
 
 
 def advice(interval: Interval, threshold: float) -> str:
-    """What would decide a claim whose interval straddles the threshold."""
+    """The sentence that says how many seeds would decide an undecided claim."""
     if interval.method in ("worst case", "constant"):
         return "seeds will not decide"
     if interval.n < 2:

@@ -62,7 +62,10 @@ class Store:
         self._table = pa.schema(META).empty_table()
 
     def read(self) -> pa.Table:
-        """Every row on disk, without doubles; the files are read when they changed."""
+        """All rows on disk, each (key, code) once.
+
+        Files that changed since the last call are read again.
+        """
         there = self._identities()
         if there != self._seen:
             self._table, self._seen = self._read_all(), there
@@ -71,7 +74,7 @@ class Store:
     def frame(
         self, code: str | None = None, configs: dict[str, dict] | None = None
     ) -> pd.DataFrame:
-        """Rows on disk as pandas: all, or those of one code that went well."""
+        """All rows on disk as a frame, or those of one code without failed runs."""
         if code is None:
             return self.read().to_pandas()
         return self.current(code, configs).to_pandas()
@@ -97,9 +100,9 @@ class Store:
         return table
 
     def write_part(self, rows: list[dict], manifests: dict) -> None:
-        """Make finished rows safe on disk; a few milliseconds.
+        """Write finished rows to disk as a part file, which takes a few milliseconds.
 
-        manifests: code -> {definition: digest}; each is written once, beside the parts.
+        manifests: {code: {definition: digest}}; each is written once, beside the parts.
         """
         for code, manifest in manifests.items():
             if code not in self._explained:
@@ -111,7 +114,10 @@ class Store:
         files.write_table(columns.table_of(rows, META), self.parts / name)
 
     def pack(self) -> None:
-        """Fold the parts into the one file; left undone if others hold the lock."""
+        """Merge the part files into the one file.
+
+        Nothing is done while another process holds the lock.
+        """
         files.remove_abandoned(self.parts, "*")
         files.remove_abandoned(self.file.parent, self.file.name)
         if not self._part_files():
@@ -130,7 +136,7 @@ class Store:
         return table.replace_schema_metadata({MANIFESTS: json.dumps(manifests)})
 
     def check(self) -> None:
-        """One sentence before the first run, where its row could not be written."""
+        """Raise UserError, before the first run, where a row could not be written."""
         probe = self.parts / ".probe"
         files.write([b"may be removed"], probe)
         probe.unlink(missing_ok=True)
@@ -267,5 +273,5 @@ def _merge(tables: list[pa.Table]) -> pa.Table:
 
 
 def manifests(table: pa.Table) -> dict[str, dict[str, str]]:
-    """code -> manifest, for every version of the code that has rows."""
+    """{code: manifest} for every version of the code that has rows."""
     return json.loads((table.schema.metadata or {}).get(MANIFESTS, b"{}"))

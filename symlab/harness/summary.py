@@ -1,4 +1,4 @@
-"""What many verdicts come to: counts per paper, headlines, Holm's correction."""
+"""Counts of verdicts per paper and headline, and Holm's correction."""
 
 import math
 from collections.abc import Iterable, Sequence

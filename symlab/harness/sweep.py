@@ -26,7 +26,10 @@ def grid(config, **axes) -> list:
 
 
 def zipped(config, **axes) -> list:
-    """Axes advance together; a bare value is repeated. Unequal lengths are an error."""
+    """Configs whose axes advance together.
+
+    A bare value is repeated. Raises UserError where axes have different lengths.
+    """
     axes = {name: _axis(values) for name, values in axes.items()}
     n = max(len(v) for v in axes.values())
     if bad := {k: len(v) for k, v in axes.items() if len(v) not in (1, n)}:
@@ -41,7 +44,11 @@ def _axis(values) -> list:
 
 
 def typed(config) -> dict:
-    """Field values as the declared type; numpy scalars pass, and int for float."""
+    """The values of a config's fields, converted to their declared types.
+
+    NumPy scalars are accepted, and an int where a float is declared. Raises UserError
+    for another type and for NaN.
+    """
     out = {}
     for f in fields(config):
         value, kind = getattr(config, f.name), declared(f)
@@ -59,7 +66,7 @@ def typed(config) -> dict:
 
 
 def declared(f) -> type:
-    """The type of a dataclass field; an unsupported one is an error."""
+    """The type of a dataclass field; raises UserError for one that rows cannot hold."""
     names = {t.__name__: t for t in TYPES}
     kind = names.get(f.type, f.type) if isinstance(f.type, str) else f.type
     if kind not in TYPES:
@@ -72,7 +79,7 @@ def declared(f) -> type:
 
 
 def key(values: dict) -> str:
-    """16 hex digits naming a typed config; independent of the order of its fields."""
+    """16 hex digits that name a typed config, whatever the order of its fields."""
     canonical = {k: [type(v).__name__, repr(v)] for k, v in values.items()}
     return sha256(_encode(canonical).encode()).hexdigest()[:16]
 
@@ -81,7 +88,10 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def only(configs: dict[str, dict], query: str) -> dict[str, dict] | None:
-    """Configs that a pandas query selects; None where it names fields they lack."""
+    """The configs that a pandas query selects; None where they lack a field of it.
+
+    Raises UserError for a query that cannot be read.
+    """
     frame = pd.DataFrame(list(configs.values()))
     try:
         mask = frame.eval(query, engine="python")

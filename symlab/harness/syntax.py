@@ -87,7 +87,7 @@ def _unknown_decorators(node) -> list:
 
 
 def is_text(node) -> bool:
-    """A docstring, or any other string that stands alone as a statement."""
+    """Whether a node is a docstring or another string that stands as a statement."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -185,9 +185,9 @@ def arguments(node) -> list[ast.arg]:
 
 
 def bound_in(node) -> tuple[set[str], set[str]]:
-    """(local names of a function, names it declares global or nonlocal).
+    """(local names of a function, names that it declares global or nonlocal).
 
-    Imports inside the function stay free, because they are followed.
+    Names that imports inside the function bind are left out, because they are followed.
     """
     bound = {a.arg for a in arguments(node)}
     declared: set[str] = set()
@@ -200,7 +200,7 @@ def bound_in(node) -> tuple[set[str], set[str]]:
 
 
 def own(nodes: Iterable) -> Iterator[ast.AST]:
-    """All nodes of a scope, without the inside of functions, classes and so on."""
+    """All nodes of a scope, apart from the bodies of functions and classes in it."""
     queue = list(nodes)
     while queue:
         n = queue.pop()

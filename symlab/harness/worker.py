@@ -59,9 +59,10 @@ def _experiment(root: str, name: str, expected: str) -> contract.Experiment:
 
 
 def follow(parent: int) -> None:
-    """End this process within seconds of the process that started it.
+    """End this process within seconds after the process that started it has ended.
 
-    A parent that is killed by SIGKILL or by want of memory can tell nobody.
+    It watches the parent because a parent that is killed by SIGKILL or for want of
+    memory can tell nobody.
     """
 
     def watch():
@@ -78,7 +79,7 @@ SECONDS = 1.0  # between two looks at the parent
 
 @cache
 def settle() -> None:
-    """What a worker process does once.
+    """Set up a worker process, once: threads, signals and its end.
 
     It uses one BLAS and torch thread: more would fight over the cores of other workers.
     Its handler for SIGINT does nothing; unlike an ignored signal, that is not inherited
@@ -176,6 +177,7 @@ def _finish(task, key, row: dict, allowed, wall: float, lanes: int) -> dict:
 
 
 def outcome(task, key, *, error="", wall=0.0, lanes=1, result=None) -> dict:
+    """The outcome of one run as a dictionary; see `execute`."""
     return {
         "key": key,
         "status": "failed" if error else "ok",

@@ -42,11 +42,12 @@ NONE, PERMUTATION, SIGNED, ROTATION = range(4)  # each group contains the ones b
 class Family:
     """Units with the same axes, and what is conjectured of them.
 
-    group: the largest group that the operations allow. alike: (m,), units that nothing
-    tells apart have one number. finer: the same, with other calls of one function held
-    apart. turned: the same, with constants that were added left out, for rotations.
-    gains: numbers of the parts that multiply the unit's value entry by entry.
-    early: each the numbers of the parts before an even function or a product.
+    group: the largest group that the operations allow. alike: (m,), equal numbers for
+    units that nothing tells apart. finer: the same, where units also differ if
+    different calls of one function were applied to them. turned: the same without
+    regard to constants that were added, for rotations. gains: numbers of the parts that
+    multiply the unit's value entry by entry. early: tuples of the numbers of the parts
+    that come before an even function or a product.
     """
 
     parts: tuple[Part, ...]
@@ -143,7 +144,11 @@ class Atoms:
     # what the trace reports
 
     def ghosts(self, out: Tensor, operation: str) -> None:
-        """A result whose units are lost: whatever meets it is unknown."""
+        """Give a result new labels for units that nothing is known of.
+
+        An operation without a rule made it: every unit that meets one of them is
+        unknown.
+        """
         slots = []
         for dim in range(out.ndim):
             if out.shape[dim] > 1:
@@ -156,42 +161,53 @@ class Atoms:
         self.slots[out] = slots
 
     def tie(self, a: Tensor, b: Tensor) -> None:
+        """Record that labels at the same places of `a` and `b` are one unit."""
         a, b = compact(a, b)
         pairs = np.stack([a.cpu().numpy().ravel(), b.cpu().numpy().ravel()])
         pairs = pairs[:, (pairs > 0).all(0)]
         self.pairs.append(np.unique(pairs, axis=1))
 
     def cap(self, slot: Tensor, group: int) -> None:
+        """Record the largest group that an operation allows for the units of a slot."""
         if group < ROTATION:
             self.caps.append((labels_of(slot), group))
 
     def colour(self, slot: Tensor, function: str) -> None:
+        """Record that a function was applied to the values of a slot's units."""
         self.colours.append((labels_of(slot), function))
 
     def even(self, *slots: Tensor) -> None:
-        """What stands before an even function, or before both sides of a product."""
+        """Record the units before an even function, or before both sides of a product.
+
+        Their signs may be free: the function's value stays when they change together.
+        """
         self.evens.append(([labels_of(s) for s in slots], len(self.pairs)))
 
     def span(self, slot: Tensor, operation: str) -> None:
-        """An operation read all units at once."""
+        """Record that one operation, such as a norm, read all units of a slot."""
         self.spans.append((labels_of(slot), operation))
 
     def read(self, slot: Tensor) -> None:
-        """A parameter that is multiplied with the units' values and summed over."""
+        """Record a parameter that is multiplied with the units and summed over them."""
         self.readers.append(labels_of(slot))
 
     def reading(self, labels: Tensor, norms: Tensor, sample) -> None:
-        """(B, K) labels, what each adds; (samples, K) values or None."""
+        """Record which units a product reads, and how much.
+
+        labels: (B, K), the units of each row. norms: what each unit adds to the
+        product. sample: (samples, K), the units' values, or None.
+        """
         norms = norms.detach().double().expand(labels.shape).cpu().numpy()
         self.readings.append((labels.cpu().numpy(), norms, sample))
 
     def remember(
         self, slot: Tensor, dim: int, keys: np.ndarray | None = None, linear=False
     ) -> bool:
-        """The units met something that differs along `dim`: by place, or by `keys`.
+        """Record that the units met something that differs along `dim`.
 
-        linear: constants were added or read; rotations that fix them do not mind.
-        Returns whether each of them is told from all others.
+        keys: equal numbers where it is equal; by default each place differs. linear:
+        whether constants were added or read, which rotations that fix them allow.
+        Returns, for the units, whether each is told from all others.
         """
         places = torch.arange(slot.shape[dim], device=slot.device)
         if keys is not None:
@@ -204,7 +220,7 @@ class Atoms:
         return all(len(np.unique(b)) == both.shape[1] for b in both)
 
     def head(self, event: int, slot: Tensor) -> None:
-        """The units belong to matrices of a batch (attention heads), dimension 0."""
+        """Record that the units belong to matrices of a batch (heads), along dim 0."""
         places = torch.arange(slot.shape[0], device=slot.device)
         view = [-1, *[1] * (slot.ndim - 1)]
         slot, places = compact(slot, places.view(view).expand(slot.shape))
@@ -213,7 +229,7 @@ class Atoms:
         self.heads.append((event, both[0], both[1]))
 
     def fix(self, labels: Tensor, constant: Tensor) -> None:
-        """Labels (n,) met constants (n, c) linearly."""
+        """Record that units with labels (n,) met constants (n, c) linearly."""
         keep = labels.cpu().numpy() > 0
         columns = constant.detach().double().cpu().numpy()[keep]
         if columns.shape[1] > len(columns):  # the same span in fewer columns
@@ -221,6 +237,7 @@ class Atoms:
         self.fixes.append((labels.cpu().numpy()[keep], columns))
 
     def give_up(self, slot: Tensor, operation: str) -> None:
+        """Record that an operation without a rule met the units of a slot."""
         self.reasons.append((labels_of(slot), operation))
 
     # what comes of it
@@ -317,7 +334,7 @@ class Atoms:
         )
 
     def leftover(self) -> list[tuple[Part, str]]:
-        """Axes without labels, and why they have none."""
+        """The axes of trainable parameters without labels, each with the reason."""
         found = []
         for name, t in self.tensors.items():
             labelled = self._axes(name, t)

@@ -11,7 +11,7 @@ from symlab.mirror.units import Index
 
 
 def heads(found: list, probe: Probe, floors) -> list[Index]:
-    """Attention heads as units: what stands in one matrix of a batch of products."""
+    """The certified indices of heads; a head is a block of other indices' units."""
     events: dict[int, dict[int, set]] = {}
     for number, (index, t) in enumerate(found):
         stacked = any(p.stack > 1 for p in index.parts)

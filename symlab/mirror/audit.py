@@ -101,7 +101,7 @@ def audit(
 
 
 def order(index: Index) -> int:
-    """Symmetries, then heads, then unknown ones, then what has none."""
+    """The place of an index in the table: symmetries, heads, unknown, 'none'."""
     if index.unknown:
         return 2
     return 1 if index.heads else 3 if index.symmetry == "none" else 0

@@ -37,9 +37,10 @@ CHUNK = 1 << 18  # entries that are compared at once
 
 @dataclass
 class Tolerance:
-    """When two gradients of a unit agree, relative to their size.
+    """When two gradients of a unit agree; all numbers are relative to their size.
 
-    agree: certainly rounding. differ: certainly none. In between nothing can be said.
+    agree: a smaller difference is certainly rounding. differ: a larger one is certainly
+    more than rounding. In between nothing can be said.
     """
 
     agree: float
@@ -53,7 +54,10 @@ SINGLE = Tolerance(1e-4, 1e-2, 2.0**-21, 1e-3)
 
 
 class Wide(Mode):
-    """Casts of float64 to float32 inside a model, as in many norms, are left out."""
+    """A mode in which the model's own casts from float64 to shorter types do nothing.
+
+    Many norms cast, and the rounding would hide small violations of a symmetry.
+    """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -68,7 +72,7 @@ class Wide(Mode):
 
 @dataclass
 class Outcome:
-    """What a test found: the largest relative difference, and whether it decides."""
+    """The result of a test: the largest relative difference, and whether it decides."""
 
     violation: float = 0.0
     wrong: bool = False
@@ -83,6 +87,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
+        """Whether the test found neither a difference nor a doubtful one."""
         return not (self.wrong or self.unsure)
 
 
@@ -120,7 +125,11 @@ class Probe:
             return self.loss(self.model, self.batch)
 
     def gradient(self, names=None) -> dict[str, Tensor]:
-        """The gradients of the named parameters, or of all; 0 where there is none."""
+        """The gradients of the loss at the present weights, {name: tensor}.
+
+        names: of the parameters, by default all. The gradient is zero for a parameter
+        that the loss does not depend on.
+        """
         wanted = [n for n in self.params if names is None or n in names]
         with torch.enable_grad(), self._only(set(wanted)):
             value = self.call()
@@ -158,9 +167,10 @@ class Probe:
                 p.requires_grad_(True)
 
     def move(self, origin: dict[str, Tensor], seed: int, factor: float = 1.0) -> bool:
-        """Go to a random point around the origin; False where the loss is not finite.
+        """Move the weights to a random point around the origin.
 
-        factor: on all matrices; where it is small, units that are cut off come back.
+        Returns False where the loss there is not finite. factor: of all matrices; a
+        small one brings back units that were cut off by a non-linearity.
         """
         for size in (1.0, 0.3, 0.1, 0.03):
             self.base = {}
@@ -186,7 +196,7 @@ class Probe:
                 t.copy_((0.5 * noise).exp() if n.endswith("var") else 0.5 * noise)
 
     def rounding(self, seed: int) -> dict[str, Tensor]:
-        """The gradient after parameters changed by a few units in the last place."""
+        """The gradient at weights that differ from the present ones by rounding."""
         draws = torch.Generator().manual_seed(seed)
         for p in self.params.values():
             for some in _pieces(p.data):
@@ -198,9 +208,9 @@ class Probe:
         return noisy
 
     def test(self, index: Index, g: Element, noise: list) -> tuple[Outcome, Tensor]:
-        """Whether the gradient at the image of g is the image of the gradient.
+        """Test whether the gradient at the image of g is the image of the gradient.
 
-        Returns the outcome and (parts, m) whether a unit has any gradient there.
+        Returns the `Outcome`, and (parts, m), whether a unit has any gradient there.
         """
         kept = {}
         if g.order is None or g.factors:  # otherwise the inverse restores them exactly
@@ -218,7 +228,10 @@ class Probe:
         return self.compare(index, g, found, noise)
 
     def compare(self, index: Index, g: Element, found, noise) -> tuple[Outcome, Tensor]:
-        """Each unit's gradients at the image of g with the image of its gradients."""
+        """Compare the gradients at the image of g with the image of the gradients.
+
+        Each unit and each part is compared by itself.
+        """
         outcome = self._judge_value()
         alive = torch.zeros(len(index.parts), index.units, dtype=torch.bool)
         dual, several = g.dual(), _twice(index)
@@ -288,7 +301,10 @@ class Probe:
         return torch.tensor(found, dtype=torch.float64)
 
     def floors(self, index: Index, noisy: dict[str, Tensor]) -> list[Tensor]:
-        """(m,) of each part: how far rounding moves a unit's gradient."""
+        """How far rounding moves the gradient of each unit.
+
+        noisy: the gradient as of `rounding`. Returns (m,) for each part.
+        """
         found = []
         for part in index.parts:
             if part.name not in self.base:
@@ -307,7 +323,7 @@ class Probe:
 
 
 def alone(index: Index, seed: int) -> Element:
-    """The element that is tested on one index by itself."""
+    """The group element that is tested on one index by itself: see the module."""
     draws = torch.Generator().manual_seed(seed)
     m = index.units
     if index.kind == "rotation":
@@ -320,7 +336,10 @@ def alone(index: Index, seed: int) -> Element:
 
 
 def jointly(index: Index, seed: int) -> Element:
-    """The element that is tested on all indices at once: with `alone` it generates."""
+    """The group element that is tested on all indices at once.
+
+    Together with `alone` it generates the group of the index.
+    """
     draws = torch.Generator().manual_seed(seed)
     m = index.units
     if index.kind == "rotation":
@@ -346,9 +365,9 @@ def inverse(g: Element) -> Element:
 def flips(index: Index, pattern: tuple[int, ...], seed: int) -> list[Element]:
     """Sign changes in some parts that generate those of all units.
 
-    Of one unit, where units may be exchanged. Otherwise of each by itself, or where
-    there are more than FLIPS of so many random sets: each lets a smaller group pass
-    with probability 1/2 at most.
+    Where units may be exchanged, the sign change of one unit is enough. Otherwise each
+    unit gets its own; for more than FLIPS units there are FLIPS random sets, and each
+    lets a smaller group pass with a probability of at most 1/2.
     """
     draws = torch.Generator().manual_seed(seed)
     m = index.units
@@ -392,11 +411,12 @@ def _within(index: Index, q: Tensor) -> Tensor:
 def exponents(
     rows: np.ndarray, rounding: np.ndarray, tolerance: float = 1e-9
 ) -> tuple[tuple[float, ...], ...]:
-    """All s with rows @ s = 0: rescalings c**s of the parts that leave the loss.
+    """All s with rows @ s = 0: the rescalings that leave the loss as it is.
 
-    rows: (points*units, parts) of `Probe.euler`. By Euler's identity the derivative of
-    the loss along the rescaling of one unit is the sum of s * row. rounding: (parts,)
-    below which a column is no more than that.
+    Such a rescaling multiplies part p of a unit by c**s[p]. rows: (points * units,
+    parts) of `Probe.euler`. By Euler's identity the derivative of the loss along the
+    rescaling of one unit is the sum of s * row. rounding: (parts,), the size up to
+    which a column is rounding only.
     """
     seen = np.flatnonzero(np.abs(rows).max(0, initial=0.0) > rounding)
     scaled = _unit(rows[:, seen])  # points far out count no more than others
@@ -505,7 +525,10 @@ def _acted(part: Part, number: int, g: Element, t: Tensor, units: slice) -> Tens
 
 
 def reach(floor: Tensor, g: Element, units: slice) -> Tensor:
-    """(m,) the rounding of the gradients that come to stand at these units."""
+    """(m,), the rounding of the gradients that g brings to these units.
+
+    floor: (m,), as of `Probe.floors` for one part.
+    """
     if g.matrix is not None:
         return floor.square().mean().sqrt().expand(len(floor))[units]
     if g.order is not None:

@@ -87,7 +87,7 @@ def compress(
 
     The module is a deep copy of the model, of its dtype, with sliced tensors and sizes
     that fit: it can be trained, saved, copied and moved. The model is not changed.
-    Ties stay ties.
+    Tied parameters stay tied.
 
     tolerance: 0 for reductions that leave the function as it is: outputs change by less
     than 1e-6 of the largest output, in float64 (float16 and bfloat16: by less than

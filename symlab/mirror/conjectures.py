@@ -35,7 +35,11 @@ class Conjecture:
         self.alive |= alive.any(0)
 
     def smaller(self) -> list["Conjecture"]:
-        """What to try where the loss has not the group."""
+        """Conjectures to test where the loss does not have this group.
+
+        A rotation falls back to permutations, a permutation to a finer split of the
+        units.
+        """
         family, members = self.family, self.members
         if self.index.kind == "rotation":
             return [
@@ -76,7 +80,11 @@ def _index(family: Family, kind: str, members: np.ndarray, **more) -> Index:
 
 
 def conjectures(families: list[Family]) -> list[Conjecture]:
-    """Units that nothing tells apart, together; those that are told apart, together."""
+    """The first conjectures for each family of units.
+
+    Units that nothing tells apart share one; units that differ from all others share
+    one of kind 'none'.
+    """
     made: list[Conjecture] = []
     for number, family in enumerate(families):
         everyone, single = np.arange(len(family.alike)), []
@@ -123,9 +131,10 @@ def _rotation(family: Family, members) -> tuple[Index | None, np.ndarray]:
 def patterns(
     index: Index, family: Family, scales, few: int | None = None
 ) -> list[tuple[int, ...]]:
-    """Sets of parts in which a unit may change its sign, to be tested.
+    """Sets of parts in which a unit might change its sign, to be tested.
 
-    few: how many of those before products and even functions; None for all.
+    Each is a tuple of part numbers. few: how many of those that precede a product or an
+    even function are kept; None for all.
     """
     numbers = range(len(index.parts))
     inputs = index.kind == "none" and all(p.reads for p in index.parts)
@@ -147,7 +156,7 @@ def patterns(
 
 
 def some_units(index: Index, units: Tensor) -> Index:
-    """The index of some of the units."""
+    """The index restricted to some of its units."""
     h, added = index.activations, index.contributions
     return replace(
         index,
@@ -158,7 +167,11 @@ def some_units(index: Index, units: Tensor) -> Index:
 
 
 def numbers_apart(index: Index) -> list[Index]:
-    """Parameters without axes: those that change together, and each of the others."""
+    """Indices of parameters that are single numbers.
+
+    Those that change together in a rescaling or a sign change share one; each of the
+    others gets its own, of kind 'none'.
+    """
     moved = {p for s in index.scales for p, e in enumerate(s) if e}
     moved |= {p for pattern in index.signs for p in pattern}
     rest = [p for p in range(len(index.parts)) if p not in moved]

@@ -108,6 +108,7 @@ class DCS(nn.Module):
     def forward(
         self, v: Tensor, u: Tensor | None = None, w: Tensor | None = None
     ) -> Tensor:
+        """theta = (I - A^+ A) v + A^+ (u * w), in the shape and dtype of v."""
         if u is None or w is None:
             raise ValueError(
                 "DCS has to be the first parametrization of a parameter: remove the "
@@ -278,6 +279,7 @@ class Matrix(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of the entries."""
         return self.value.dtype
 
     def tensor(self) -> Tensor:
@@ -290,7 +292,7 @@ class Matrix(nn.Module):
         )
 
     def times(self, x: Tensor) -> Tensor:
-        """The product with x (P,): (k,)."""
+        """The product of the matrix (k, P) with x (P,), of shape (k,)."""
         value = self.value.to(x.dtype)
         if self.row is None:
             return value @ x
@@ -298,7 +300,7 @@ class Matrix(nn.Module):
         return found.new_zeros(self.shape[0]).index_add(0, self.row, found)
 
     def back(self, c: Tensor) -> Tensor:
-        """The product of the transpose with c (k,): (P,)."""
+        """The product of the transpose (P, k) with c (k,), of shape (P,)."""
         value = self.value.to(c.dtype)
         if self.row is None:
             return value.T @ c
@@ -453,12 +455,12 @@ def _without_autocast(t: Tensor):
 
 
 def check_model(model) -> None:
-    """One sentence for what is no module, such as a list of parameters."""
+    """Raise ValueError for what is no module, such as a list of parameters."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"the model is {type(model).__name__}: give a torch.nn.Module")
 
 
 def check_decay(name: str, decay: float) -> None:
-    """One sentence for a weight decay that is not a number of 0 or more."""
+    """Raise ValueError for a weight decay that is not a finite number of 0 or more."""
     if not isinstance(decay, Real) or not 0 <= decay < float("inf"):
         raise ValueError(f"{name} is {decay!r}: a decay is a finite number, 0 or more")

@@ -22,9 +22,11 @@ Values = dict[tuple[str, int, int], Tensor]
 
 
 class Descent:
-    """Coordinate descent over the indices of b, whose tensors are moved in place.
+    """Coordinate descent over the indices of b, towards a.
 
-    settled: {number of an index whose order is given: (k,) places that are still free}.
+    It moves float64 copies of b's tensors, and lowers the distance of the parameters
+    from those of a. settled: {number of an index whose order is given: (k,), the places
+    that may still be exchanged}.
     """
 
     def __init__(self, a, b, found: list[Index], rotations: bool, seed: int):
@@ -37,7 +39,7 @@ class Descent:
         self.steps: list[Step] = []
 
     def aim(self, a: nn.Module) -> None:
-        """Go on towards another model."""
+        """Take another model as the target and go on from the present order."""
         self.a = {n: t.cpu().double() for n, t in floating(a).items()}
 
     def run(self) -> None:
@@ -178,6 +180,7 @@ class Descent:
 
 
 def owned(part: Part) -> list[tuple[str, int, int]]:
+    """The (name, axis, first place) of each unit's share of a part."""
     return [(part.name, part.axis, int(place)) for place in part.places[:, 0]]
 
 
@@ -221,7 +224,7 @@ def _keeps(index: Index, numbers: list[int], elements: Tensor) -> Tensor:
 
 
 def floating(model: nn.Module) -> dict[str, Tensor]:
-    """All floating parameters and buffers; tied ones once."""
+    """All floating-point parameters and buffers by name; tied ones once."""
     named = [*model.named_parameters(), *model.named_buffers()]
     return {n: t.detach() for n, t in named if t.is_floating_point()}
 

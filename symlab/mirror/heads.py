@@ -15,12 +15,13 @@ ALONE = "heads are exchanged with queries and keys only"
 
 @dataclass
 class Block:
-    """The heads of one attention.
+    """The heads of one attention module.
 
-    number: of the index of its heads. path: of the module. groups: numbers of the
-    rotations' indices, those of equal parts together, in the order of the heads; what
-    multiplies values with outputs comes last. extra: parts of queries and keys that
-    have no rotation (rotary positions) but go with their head.
+    number: of the index whose units are the heads. path: of the module. groups: numbers
+    of the rotations' indices, in the order of the heads, those of equal parts together;
+    the group whose product gives the outputs (values times output weights) comes last.
+    extra: parts of queries and keys that have no rotation (rotary positions) but go
+    with their head.
     """
 
     number: int
@@ -33,16 +34,16 @@ class Block:
 
     @property
     def members(self) -> set[int]:
-        """Numbers of all indices of its heads."""
+        """Numbers of all indices that belong to the heads."""
         return {i for g in self.groups for i in g}
 
     def parts(self) -> list[Part]:
-        """What belongs to whole heads."""
+        """The parts whose slices belong to whole heads."""
         return [*self.heads.parts, *self.extra]
 
 
 def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list[Block]:
-    """One for each index of heads."""
+    """The `Block` of each index of attention heads."""
     made = []
     for number, heads in enumerate(found):
         groups: dict[tuple, list[int]] = {}
@@ -65,7 +66,10 @@ def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list
 
 
 def unseen(sites: dict[int, Site], found: list[Index]) -> list[Index]:
-    """Heads that no index of heads speaks of: rotations of equal axes, of one width."""
+    """Heads that no index of heads in `found` covers, as indices that are unknown.
+
+    They are recognised as rotations with equal axes and of one width.
+    """
     groups: dict[tuple, list[Index]] = {}
     for s in sites.values():
         covered = any(h.heads and _inside(s.index, h) for h in found)
@@ -131,12 +135,15 @@ def _extra(module: nn.Module, path: str, heads: Index) -> list[Part]:
 
 
 def alive(block: Block, draft: Draft) -> list[int]:
-    """The heads that are still there."""
+    """The numbers of the heads that the draft still has."""
     return draft.alive(block.heads).nonzero()[:, 0].tolist()
 
 
 def width_moves(block: Block, sites: dict[int, Site], draft: Draft, together: bool):
-    """Cuts of each product to the largest rank of any head, or of all to one width."""
+    """Moves that narrow the heads' products to the largest rank of any head.
+
+    together: whether all products get one common width.
+    """
     left = [[i for i in g if bool(draft.alive(sites[i].index).any())]
             for g in block.groups]  # fmt: skip
     if not left[-1]:
@@ -168,7 +175,11 @@ def _width_move(block: Block, sites, olds: dict[int, int], width: int) -> Move:
 
 
 def head_moves(block: Block, sites: dict[int, Site], draft: Draft) -> list[Move]:
-    """Heads whose output product is zero, and heads that attend as another one does."""
+    """Moves that remove or merge heads.
+
+    A head goes where its output product is zero, and is merged where another head has
+    the same attention pattern.
+    """
     here = alive(block, draft)
     outputs = [sites[i].index for i in block.outputs]
     sizes = {h: float(product(outputs[h], draft)[0].norm()) for h in here}

@@ -21,7 +21,7 @@ class Blocks:
 
     @property
     def off_block(self) -> float:
-        """The largest entry outside the blocks, relative to the largest inside."""
+        """The largest |entry| outside the blocks, relative to the largest inside."""
         owner = torch.repeat_interleave(
             torch.arange(len(self.sizes)), torch.tensor(self.sizes)
         )

@@ -64,9 +64,10 @@ def indices(
 
 
 def families(model: nn.Module, loss, batch) -> list[Family]:
-    """The families of units that one traced call of a `private_copy` suggests.
+    """The families of units that one traced call of the loss suggests.
 
-    They are candidates: nothing is tested yet.
+    They are candidates; none of them is tested yet. The model is copied, as by
+    `private_copy`.
     """
     probe = Probe(model, loss, batch, certify.DOUBLE)
     return _trace(model, probe.call, batch, [])[0]
@@ -108,6 +109,7 @@ class Search:
         self.floors: dict[int, list] = {}
 
     def run(self) -> list[Index]:
+        """Run all tests and return every index, certified, 'none' or unknown."""
         self._more_points()
         for point in range(certify.POINTS):
             if not self._go(point):

@@ -1,4 +1,4 @@
-"""What the operations of whole layers do to slots: see `trace`."""
+"""Rules of `Trace` for layers: convolution, attention, embedding, norm, pooling."""
 
 import math
 

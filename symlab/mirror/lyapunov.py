@@ -13,20 +13,29 @@ from torch import Tensor
 
 
 def exponent(h: Tensor, lr: float, weight_decay: float = 0.0) -> float:
-    """Lambda per step over samples h (N,) of the curvature; exact in lr."""
+    """The Lyapunov exponent Lambda = mean of log|1 - lr (h + weight_decay)|, per step.
+
+    h: (N,), the curvature of N samples in the direction across the mirror. It is exact
+    in lr. Where it is negative, SGD with batch 1 falls onto the mirror.
+    """
     return float(torch.log((1 - lr * (h.double() + weight_decay)).abs()).mean())
 
 
 def second_order(h: Tensor, lr: float, weight_decay: float = 0.0) -> float:
-    """-lr E[h'] - lr^2 E[h'^2]/2 with h' = h + weight_decay: good for small lr only."""
+    """Lambda to second order in lr: -lr E[h'] - lr^2 E[h'^2]/2.
+
+    Here h' = h + weight_decay; arguments as of `exponent`. It is good for small lr
+    only.
+    """
     h = h.double() + weight_decay
     return float(-lr * h.mean() - lr**2 / 2 * h.square().mean())
 
 
 def critical_lr(h: Tensor, weight_decay: float = 0.0) -> float:
-    """-2 E[h']/E[h'^2], the rate from which SGD collapses, to second order.
+    """The learning rate above which SGD collapses onto the mirror, to second order.
 
-    Zero where E[h'] >= 0: the mirror attracts at every small rate.
+    It is -2 E[h']/E[h'^2] with h' = h + weight_decay, and 0 where E[h'] >= 0: the
+    mirror then attracts at every small rate.
     """
     h = h.double() + weight_decay
     return max(0.0, float(-2 * h.mean() / h.square().mean()))

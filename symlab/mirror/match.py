@@ -155,7 +155,7 @@ def _straight_through(descent, a, loss: Loss, batch, steps: int, lr: float) -> N
 
 
 def distance(a: nn.Module, b: nn.Module) -> float:
-    """The Euclidean distance of all trainable parameters."""
+    """The Euclidean distance of two models over all their trainable parameters."""
     pairs = zip(a.parameters(), b.parameters(), strict=True)
     with torch.no_grad():
         parts = [
@@ -187,6 +187,7 @@ def _moves(index: Index, rotations: bool) -> bool:
 
 
 def assert_alike(a: nn.Module, b: nn.Module) -> None:
+    """Raise ValueError where two models have tensors of other names or shapes."""
     ours, theirs = ({n: tuple(t.shape) for n, t in floating(m).items()} for m in (a, b))
     for n in {**ours, **theirs}:
         if ours.get(n) != theirs.get(n):

@@ -26,11 +26,11 @@ EQUAL = 1e-5  # relative distance below which two units are proposed as equal
 
 @dataclass
 class Move:
-    """One proposal; change(draft, factor) carries it out.
+    """A proposed reduction; change(draft, factor) carries it out.
 
-    owner: number of the index, or of the heads' index, that it belongs to.
-    units: those that go; needs: also those that must still be there. indices: numbers
-    of those that lose units. factors: to be tried, for what multiplies a product whose
+    owner: number of the index, or of the heads' index, that it belongs to. units: those
+    that it removes; needs: those that must also still be there. indices: numbers of the
+    indices that lose units. factors: values to try for a factor on a product whose
     width changes. loss: the measured change of the outputs.
     """
 
@@ -45,7 +45,7 @@ class Move:
 
     @property
     def key(self) -> tuple:
-        """What tells it from other moves."""
+        """What tells the move from others: two moves of one key do the same."""
         return self.owner, self.kind, self.units
 
 
@@ -57,13 +57,14 @@ def unit_move(s: "Site", kind: str, units: list[int], change, needs=()) -> Move:
 
 @dataclass
 class Site:
-    """An index with the roles of its parts and what its readers meet.
+    """An index with the roles of its parts and the values of its units.
 
-    writes, reads: part numbers; both: parts that do both, as a tied embedding, which
-    are among `writes`, too. norms: paths of root mean square norms over the index.
-    values: low, high, mean and size, each (m, k), of each part that reads.
-    silent: (m,), the value is the same at every place of the batch; fixed: (m,), it is
-    the same for every input. bound: why no unit can be dropped.
+    writes, reads: numbers of the parts; both: numbers of those that do both, such as a
+    tied embedding, which are among `writes`, too. norms: paths of root mean square
+    norms over the index. values: for each part that reads, least value, largest value,
+    mean and root mean square, each (m, k). fixed: (m,), the value is the same for every
+    input; silent: (m,), it is the same at every place of this batch. bound: why no unit
+    can be dropped, '' if units can.
     """
 
     number: int
@@ -79,7 +80,11 @@ class Site:
 
 
 def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> Site:
-    """Roles of the parts; `random` are the readings of other weights."""
+    """The `Site` of an index: the roles of its parts and the values of its units.
+
+    met: readings at the model's weights; random: readings at other weights, which tell
+    a value that is constant by itself from one that is constant here.
+    """
     keys = [(p.name, p.axis) for p in index.parts]
     both = [i for i, k in enumerate(keys) if k in met.values and k in met.looked_up]
     reads = [i for i, k in enumerate(keys) if k in met.values and i not in both]
@@ -133,7 +138,7 @@ def _norms(index: Index, model: nn.Module) -> tuple[list[str], str]:
 
 
 def unit_moves(s: Site, draft: Draft, silent: bool) -> list[Move]:
-    """Dead, constant and equal units of an index."""
+    """The moves that remove dead and constant units and merge equal ones."""
     alive = draft.alive(s.index)
     rows = [draft.rows(p, slice(None)) for p in s.index.parts]
     unread = _unread(s, rows) & alive
@@ -173,7 +178,10 @@ def _constant(s: Site, u: int) -> bool:
 
 
 def folding(s: Site, u: int):
-    """The unit goes; its mean value times what reads it is added to a bias."""
+    """The change that removes unit u and adds its constant effect to a bias.
+
+    The effect is the unit's mean value times the weights that read it.
+    """
 
     def change(draft: Draft, factor: float) -> None:
         for i in [*s.reads, *s.both]:
@@ -187,7 +195,7 @@ def folding(s: Site, u: int):
 
 
 def no_bias(s: Site, u: int, draft: Draft) -> bool:
-    """Whether the unit is a constant that some reader has no bias for."""
+    """Whether unit u is constant and some layer that reads it has no bias."""
     names = [s.index.parts[i].name for i in [*s.reads, *s.both]]
     return _constant(s, u) and not all(_bias(draft, n) for n in names)
 
@@ -271,7 +279,11 @@ def _merges(s: Site, rows: list[Tensor], live: list[int]) -> list[Move]:
 
 
 def distances(s: Site, rows, factors: Tensor, live: list[int]) -> Tensor:
-    """(n, n): the largest relative difference in what writes two units."""
+    """(n, n), the largest relative difference of the weights that write two units.
+
+    rows: of each part, what its units own; factors: as of `canonical`; live: the n
+    units.
+    """
     worst = torch.zeros(len(live), len(live), dtype=torch.float64)
     for p in s.writes:
         x = (rows[p] * factors[:, p, None])[live]
@@ -287,9 +299,10 @@ def distances(s: Site, rows, factors: Tensor, live: list[int]) -> Tensor:
 
 
 def merging(s: Site, i: int, copies: list[int], factors: Tensor):
-    """Unit i takes over its copies.
+    """The change that removes copies of unit i and adds up what reads them.
 
-    Under root mean square norms one unit of c times the square takes the place of c.
+    Under root mean square norms unit i, which then stands for c units, is scaled by
+    sqrt(c), so that the sum of squares stays.
     """
     root = (len(copies) + 1) ** 0.5 if s.norms else 1.0
     gains = {f"{n}.weight" for n in s.norms}
@@ -310,7 +323,7 @@ def merging(s: Site, i: int, copies: list[int], factors: Tensor):
 
 
 def cut_move(s: Site, width: int, kind: str = "cut") -> Move:
-    """The index of one product becomes narrower."""
+    """A move that narrows the index of one product to `width`."""
 
     def change(draft: Draft, factor: float) -> None:
         cut(s.index, width, draft)

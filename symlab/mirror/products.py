@@ -17,7 +17,10 @@ ZERO = 1e-6  # relative size below which a weight or a singular value counts as 
 
 
 def rank(index: Index, draft: Draft) -> int:
-    """Of the product that a rotation leaves alone; 0 for an index that is gone."""
+    """The rank of the product that rotations of an index leave as it is.
+
+    It is 0 for an index that has been removed.
+    """
     sigma = torch.linalg.svdvals(product(index, draft)[0])
     return int((sigma > ZERO * sigma.max().clamp(min=1e-300)).sum())
 
@@ -33,7 +36,11 @@ def _sides(index: Index) -> tuple[list[int], list[int]]:
 
 
 def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
-    """(m, m) with the singular values of the product, and orthonormal (n, m) frames."""
+    """The product of the factors of an index, in orthonormal frames.
+
+    Returns a core (m, m) with the product's singular values, and the frames (n, m) of
+    both sides.
+    """
     rows = [draft.rows(p, slice(None)) for p in index.parts]
     left, right = _sides(index)
     a = torch.cat([rows[p] for p in left], 1)
@@ -45,7 +52,10 @@ def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def cut(index: Index, width: int, draft: Draft, factor: float = 1.0) -> None:
-    """The product keeps its `width` largest singular values, times the factor."""
+    """Replace a product by its `width` largest singular values, in the draft.
+
+    factor: multiplies the product, to undo a scale that depends on the width.
+    """
     core, qa, qb = product(index, draft)
     left, right = _sides(index)
     u, sigma, vh = torch.linalg.svd(core, full_matrices=False)
@@ -63,7 +73,10 @@ def cut(index: Index, width: int, draft: Draft, factor: float = 1.0) -> None:
 
 
 def spread(index: Index, parts: list[int], keep: Tensor, rows: Tensor, draft: Draft):
-    """Side by side the rows (n, entries) of some parts; further units get zeros."""
+    """Write rows (n, entries) into parts that stand side by side, in the draft.
+
+    keep: the units that receive them; units beyond n get zeros.
+    """
     for p in parts:
         part = index.parts[p]
         old = draft.rows(part, keep)

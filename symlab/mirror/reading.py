@@ -29,9 +29,10 @@ FLAT += ("hardsigmoid", "hardswish")
 
 @dataclass
 class Values:
-    """Least and largest value, mean, and root mean square at each position (n,).
+    """The values of the units, over all samples, at each of n positions.
 
-    samples: of how many values.
+    low, high: least and largest value; mean; size: root mean square, each (n,).
+    samples: how many values there were.
     """
 
     low: Tensor
@@ -122,7 +123,7 @@ class Readings(Mode):
 
 
 def readings(model: nn.Module, loss, *batches, tilted: bool = False) -> Readings:
-    """What reads what in one call of the loss for each batch."""
+    """The `Readings` of one call of the loss for each batch."""
     found = Readings(model, tilted)
     with torch.no_grad(), one_by_one(), found:
         for batch in batches:

@@ -46,7 +46,8 @@ ROUNDS = 5  # of measuring all units where changes are tolerated
 class Search:
     """Proposes, verifies and keeps or undoes reductions of one model.
 
-    draft: what is kept so far. counts: {index: {kind: units}}. notes: why others stay.
+    draft: what is kept so far. counts: {index: {kind: number of units removed}}. notes:
+    {index: {reason: number of units that stay}}.
     """
 
     def __init__(self, model: nn.Module, loss, batch, silent: bool):
@@ -92,7 +93,7 @@ class Search:
             pass
 
     def proposals(self) -> list[Move]:
-        """Moves for all indices at the current weights."""
+        """The moves to try at the current weights, over all indices and heads."""
         heads = {i for b in self.blocks for i in b.members}
         moves: list[Move] = []
         for n, s in self.sites.items():
@@ -168,7 +169,11 @@ class Search:
     # --- verification ---
 
     def keep(self, moves: list[Move], limit: float) -> bool:
-        """Keep those moves that together change the outputs by at most `limit`."""
+        """Keep those moves that together change the outputs by at most `limit`.
+
+        Where all of them together change more, each half is tried by itself. Returns
+        whether any was kept.
+        """
         moves = [m for m in moves if m.owner not in self.misfit]
         if not moves:
             return False
@@ -204,7 +209,11 @@ class Search:
         return False
 
     def carried_out(self, moves: list[Move], factor: float = 1.0):
-        """A draft with the moves; those that were possible, and what each removed."""
+        """Carry out moves on a copy of the draft.
+
+        Returns the new draft and, for each move that was possible, (move, {index:
+        number of units removed}).
+        """
         draft, done = self.draft.fork(), []
         for m in moves:
             if m.needs:
@@ -237,7 +246,11 @@ class Search:
         return smaller(self.model, draft, new)
 
     def change(self, draft: Draft, eager: set[int] | None = None) -> tuple[float, str]:
-        """The relative change of the outputs, infinite and why where it cannot run."""
+        """The relative change of the outputs that a draft makes, and a reason.
+
+        The change is infinite, and the reason not empty, where the smaller module
+        cannot run.
+        """
         try:
             new = self.build(draft, eager)
             new = widened(new) if self.exactly else new
@@ -251,7 +264,7 @@ class Search:
 
     @property
     def exactly(self) -> bool:
-        """Whether outputs can be computed in float64."""
+        """Whether the model's outputs can be computed in float64."""
         kinds = {p.dtype for p in self.wide.parameters() if p.is_floating_point()}
         return kinds == {torch.float64}
 

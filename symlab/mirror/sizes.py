@@ -14,9 +14,10 @@ def edits(
     draft: Draft,
     eager: set[int],
 ) -> Edits:
-    """For all indices and heads that a draft makes smaller.
+    """The `Edits` for all indices and heads that a draft makes smaller.
 
-    eager: numbers of those for which all numbers that equal the old width are changed.
+    eager: numbers of the indices for which every number equal to the old width is
+    changed, whatever its name.
     """
     members = {i for b in blocks for i in b.members}
     whole = {n: s for n, s in sites.items() if n not in members}

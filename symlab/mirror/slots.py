@@ -17,11 +17,15 @@ def labels_of(slot: Tensor) -> np.ndarray:
 
 
 def line(slot: Tensor, dim: int) -> Tensor:
-    """(n,) the labels along dim, where all else is constant."""
+    """(n,), the labels of a slot along `dim`.
+
+    They have to be equal along all other dimensions.
+    """
     return compact(slot)[0].movedim(dim, 0).reshape(slot.shape[dim], -1)[:, 0]
 
 
 def along_dim(mask: np.ndarray, dim: int, ndim: int) -> Tensor:
+    """A mask (n,) as a tensor with `ndim` dimensions that varies along `dim` only."""
     view = [-1 if d == dim else 1 for d in range(ndim)]
     return torch.from_numpy(mask).view(view)
 
@@ -34,7 +38,10 @@ def classes_along(x: Tensor, dim: int) -> np.ndarray:
 
 
 def may_vary(x: Tensor, dim: int) -> bool:
-    """Whether data differ along dim, if not by chance in this batch."""
+    """Whether data may differ along `dim`, whatever this batch holds.
+
+    They cannot where there is one place only, or where a value was broadcast.
+    """
     return x.shape[dim] > 1 and x.stride(dim) != 0
 
 

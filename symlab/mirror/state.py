@@ -142,9 +142,10 @@ def sides(index: Index, known: list[int]) -> tuple[list[int], list[int]]:
 
 
 def product_spectrum(index: Index, tensors: dict) -> Tensor:
-    """Singular values of what writes the index times what reads it.
+    """Singular values of the product of what writes the index with what reads it.
 
-    Without a rescaling between both (as for W^T W) those of all parts side by side.
+    Where no rescaling between both is certified (as for W^T W), they are those of all
+    parts side by side.
     """
     known = [p for p, part in enumerate(index.parts) if part.name in tensors]
     writes, reads = sides(index, known) if index.merging else ([], [])
@@ -155,10 +156,12 @@ def product_spectrum(index: Index, tensors: dict) -> Tensor:
 
 
 def distances(index: Index, tensors: dict, alive: Tensor, dead: float):
-    """(n, n) among live units, and the singular values of all their weights.
+    """Relative distances (n, n) of live units, and the singular values of their
+    weights.
 
-    |a - b| / (|a|^2 + |b|^2)^(1/2), as a whole and in each matrix by itself (a common
-    gain or bias makes no copies); the least over the signs that are free.
+    The distance is |a - b| / (|a|^2 + |b|^2)^(1/2), the larger one of that over all
+    weights and that in each matrix by itself (a common gain or bias makes no copies),
+    and the least over the signs that are free.
     """
     norms = unit_norms(index, tensors)
     factors = directions(index, norms)
@@ -207,7 +210,11 @@ def chance_radius(index: Index, tensors: dict, m: int) -> float:
 
 
 def activity(index: Index) -> dict:
-    """Units that are constant on the batch, and those that follow another one."""
+    """Counts from the units' values on the batch: the columns silent and twins.
+
+    silent: units with one value everywhere; twins: units that correlate above TWINS
+    with another one. Empty where the values are not known.
+    """
     h = index.activations
     if h is None or len(h) < 3 or index.kind == "rotation":
         return {}

@@ -75,7 +75,7 @@ class Draft:
         view[at] = rows.reshape(view[at].shape)
 
     def drop(self, parts: Sequence[Part], units) -> None:
-        """Remove units: their entries become 0 until they are cut off."""
+        """Mark units as removed: their entries are 0 until `smaller` cuts them off."""
         for part in parts:
             if part.shape:
                 self.put(part, units, torch.zeros_like(self.rows(part, units)))
@@ -93,12 +93,13 @@ class Draft:
 
 @dataclass(frozen=True)
 class Edits:
-    """What a module's own numbers become.
+    """What becomes of the numbers that modules keep beside their tensors.
 
-    widths: (path, {old width: new}, eager). heads: (path, {old width: new}, eager,
-    heads before, after). Eager ones change all numbers that match, others only those
-    whose names say what they are. norms: (path, units before, after), root mean square
-    norms. config: fields of a Hugging Face model's configuration.
+    widths: (path of the module, {old width: new}, eager). heads: (path, {old width:
+    new}, eager, number of heads before, and after). An eager entry changes all numbers
+    that equal an old width, another one only those whose names say that they are
+    widths. norms: (path, units before, units after) of root mean square norms. config:
+    (field, value) of a Hugging Face model's configuration.
     """
 
     widths: tuple[tuple[str, dict[int, int], bool], ...] = ()
@@ -244,7 +245,10 @@ def _set_heads(old: nn.Module, new: nn.Module, before: int, after: int) -> None:
 
 
 def ancestor(model: nn.Module, names: Sequence[str]) -> str:
-    """The path of the smallest module that holds all these tensors, of the user's."""
+    """The path of the smallest module that holds all these tensors.
+
+    A module without submodules does not count: the path is then that of its parent.
+    """
     paths = [n.split(".")[:-1] for n in names]
     common = []
     for steps in zip(*paths, strict=False):

@@ -205,10 +205,10 @@ def violation(
 
 
 def check_names(params: Params, names) -> None:
-    """One sentence for a parameter that cannot be moved.
+    """Raise ValueError for a parameter that cannot be moved.
 
-    It does not exist, is no tensor of real floating-point numbers, is named twice, or
-    two names share it.
+    Such a parameter does not exist, is no tensor of real floating-point numbers, is
+    named twice, or shares its tensor with another name.
     """
     if not isinstance(params, Mapping):
         raise ValueError(

@@ -35,17 +35,18 @@ SPREAD = 0.1  # least deviation of theta_0, relative to a mean such as a gain's 
 
 
 class Offset(nn.Module):
-    """theta -> theta + theta_0."""
+    """The parametrization theta -> theta + theta_0 with a fixed theta_0."""
 
     def __init__(self, offset: Tensor):
         super().__init__()
         self.register_buffer("offset", offset)
 
     def forward(self, theta: Tensor) -> Tensor:
+        """theta + theta_0, the weight that the module uses."""
         return theta + self.offset
 
     def right_inverse(self, theta: Tensor) -> Tensor:
-        """The optimizer's theta of a given weight: the model's function stays."""
+        """The optimizer's theta of a given weight, so that the function stays."""
         return theta - self.offset
 
 

@@ -60,7 +60,10 @@ NEUTRAL = words(
 
 
 class Trace(Mode):
-    """Carries slots along: labels of hidden units, tensors of the values' shape."""
+    """Follows a call of a model and carries slots along with its values.
+
+    A slot has the shape of its value and holds the labels of the value's hidden units.
+    """
 
     def __init__(self, atoms: Atoms, originals=()):
         super().__init__()
@@ -112,6 +115,7 @@ class Trace(Mode):
         return out
 
     def slots(self, t) -> list[Tensor]:
+        """The slots of a value; an empty list for constants, data and no tensors."""
         return self.atoms.slots.get(t, []) if isinstance(t, Tensor) else []
 
     def _as(self, given: Tensor, shown: Tensor) -> Tensor:
@@ -122,7 +126,7 @@ class Trace(Mode):
         return shown
 
     def keep(self, out: Tensor, slots: list[Tensor]) -> None:
-        """Give a result its slots, those that differ anywhere at all."""
+        """Give a result those of the slots that hold a label anywhere."""
         slots = [s.expand(out.shape) for s in slots]
         self.atoms.slots[out] = [s for s in slots if bool((s > 0).any())]
 

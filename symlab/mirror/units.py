@@ -134,7 +134,7 @@ class Element:
     factors: Mapping[int, Tensor] = field(default_factory=dict)
 
     def dual(self) -> "Element":
-        """How gradients change: as the parameters, with inverse factors."""
+        """The element that acts on gradients: it has the inverse factors."""
         return Element(
             self.order, self.matrix, {p: 1 / f for p, f in self.factors.items()}
         )
@@ -181,7 +181,7 @@ class Index:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The tensors that it touches, each once."""
+        """The names of the tensors that the index touches, each once."""
         return tuple(dict.fromkeys(p.name for p in self.parts))
 
     @property
@@ -203,7 +203,7 @@ class Index:
 
     @property
     def merging(self) -> tuple[float, ...] | None:
-        """The rescaling that shrinks all that reads the units, None without one."""
+        """The rescaling that shrinks all that reads the units; None without one."""
         reads = [p for p, part in enumerate(self.parts) if part.reads]
         for s in self.scales:
             for way in (s, tuple(-e for e in s)):
@@ -213,7 +213,7 @@ class Index:
 
     @property
     def symmetry(self) -> str:
-        """Its name in the table of `audit`."""
+        """The name of the index's symmetry in the table of `audit`."""
         if self.unknown:
             return "unknown"
         if self.heads:

@@ -40,7 +40,11 @@ def _leaves(x) -> list[Tensor]:
 
 
 def compared(old, new) -> tuple[float, str]:
-    """max |new - old| / max |old| over the outputs; of the loss, / max(|old|, 1)."""
+    """The largest relative change of the loss and the outputs, and why it is infinite.
+
+    It is max |new - old| / max |old| for each output tensor, and |new - old| /
+    max(|old|, 1) for the loss. The reason is '' where the shapes agree.
+    """
     (value, before), (other, after) = old, new
     shapes = [[t.shape for t in side] for side in (before, after)]
     if shapes[0] != shapes[1]:
@@ -57,9 +61,11 @@ def compared(old, new) -> tuple[float, str]:
 
 
 def limit(model: nn.Module, exactly: bool) -> float:
-    """What rounding may change: EXACT, or the spacing at one of short weights.
+    """The relative change of outputs that rounding explains.
 
-    ROUGH where outputs cannot be computed in float64, as the model makes float32.
+    It is EXACT where outputs are computed in float64, ROUGH where the model's code
+    makes float32 of them, and never less than the spacing at 1 of float16 or bfloat16
+    weights.
     """
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
     half = [torch.finfo(k).eps for k in kinds if torch.finfo(k).bits < 32]
@@ -85,7 +91,7 @@ def double(model: nn.Module, loss, batch):
 
 
 def widened(model: nn.Module) -> nn.Module:
-    """The module itself in float64; a norm's default eps stays that of its own type."""
+    """The module, converted to float64 in place; an RMSNorm keeps its default eps."""
     for m in model.modules():
         if isinstance(m, nn.RMSNorm) and m.eps is None and m.weight is not None:
             m.eps = torch.finfo(m.weight.dtype).eps
