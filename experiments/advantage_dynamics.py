@@ -625,7 +625,7 @@ IMPROVES = {"paper": AGRAE, "above": POINT, "expected": "failed"}
 
 IN_WORDS = {
     "hard": "Hard (GRPO's advantages over the root of the prompt's success rate)",
-    "agrae": "A-GRAE (DDAS's weights of prompts and ASS's of correct rollouts)",
+    "agrae": "A-GRAE (harder prompts, stronger correct rollouts as the mean reward rises)",
     "ddas": "DDAS (weight moves from easy to hard prompts as the mean reward rises)",
     "ass": "ASS (weaker advantages of correct rollouts while the mean reward is low)",
     "w_reinforce": "W-REINFORCE (advantage 0.1 if right, -1 if wrong)",
@@ -684,8 +684,9 @@ CLAIMS = [
         "tenth.",
         **was_ratio("of 0 nats, which held,")),
     ratio("agrae_entropy_is_below_nd",
-        "A-GRAE ends with less than 0.91 of the entropy of Negative-Dominant "
-        f"(GRPO's advantages of correct rollouts divided by 10), {HELD_OUT}.",
+        f"{IN_WORDS['agrae']} ends with less than 0.91 of the entropy of "
+        "Negative-Dominant (advantages of correct rollouts divided by 10), "
+        f"{HELD_OUT}.",
         place="figure 3 and figure 10 of arXiv 2602.05548, put together",
         unit="times Negative-Dominant's entropy", below=LESS,
         estimate=MAIN.ratio(QUANTITIES["entropy"], method=("agrae", ND)),
@@ -847,8 +848,8 @@ CLAIMS = [
             QUANTITIES["pass_256"], method=("agrae", "grpo")),
         above=POINT, expected="undecided",
         because="The gain is 0.015 with an interval that begins at 0.009.",
-        **was_zero((FIRST, "written after a look at the first 16 seeds, before "
-                            "one at others"))),
+        **was_zero((FIRST, "written after a look at the first 16 seeds and "
+                            "before a look at others"))),
     points("ddas_pass_256", **better("ddas"), **IMPROVES, place="ablation of A-GRAE",
         because="DDAS, A-GRAE's part that moves weight from easy to hard prompts, "
         "gains 0.006: more than A-GRAE, and less than one prompt in a hundred.",

@@ -739,7 +739,7 @@ CLAIMS = [
         "errors of rounding of that size."),
     # --- against AdamW
     *family("{study}_adamw_and_{rule}",
-        "On {study} with data in a rotated basis, {rule} has less than 0.91 of AdamW's "
+        "On {study}, data in a rotated basis, {rule} has less than 0.91 of AdamW's "
         "excess loss, both at tuned rates (log of the ratio below -0.095).",
         against_adamw, study=STUDIES, rule=NAMES, below=GAIN, unit="(log of the ratio)",
         paper=papers.LAU, origin="ours", place="abstract, on convex problems with a "
@@ -763,7 +763,7 @@ CLAIMS = [
                 "does not.",
                 **was("of 0.905", FOUND, TURNED)}}),
     *family("{study}_adamw_and_polargrad_in_axes",
-        "On {study} with data along the axes, which AdamW scales one by one, PolarGrad "
+        "On {study}, data along the axes, which AdamW scales one by one, PolarGrad "
         "has less than 0.91 of AdamW's excess loss, both at tuned rates (log of the "
         "ratio below -0.095).",
         lambda study: against_adamw(study, "polargrad", "axes"), study=TOKENS,

@@ -368,7 +368,7 @@ TENTH = (
     "2602.05548, whose curves end at 0.42 and 6.6 times GRPO's entropy."
 )
 ONE_POINT = AGRAE.smallest["pass@k"].reason
-AG = "A-GRAE (weights that move from easy to hard prompts, weaker correct rollouts)"
+AG = "A-GRAE (harder prompts, stronger correct rollouts as the mean reward rises)"
 WR = "W-REINFORCE (advantage 0.1 if right, -1 if wrong)"
 PD = "Positive-Dominant (GRPO's advantages of correct rollouts times 10)"
 ND = "Negative-Dominant (GRPO's advantages of correct rollouts divided by 10)"

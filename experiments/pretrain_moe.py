@@ -617,8 +617,8 @@ CLAIMS = [
         expected="undecided", because="The ratio is 0.81 [0.75, 0.87].",
         **was("of 1, which held,")),
     less("left_polar_violation",
-        f"{STEPS_ALIKE} routers under {POLAR} load the fullest expert beyond the mean "
-        "load by less than 0.8 of AdamW's excess (MaxVio).",
+        f"{STEPS_ALIKE} routers under {POLAR} have less than 0.8 of AdamW's MaxVio "
+        "(excess of the fullest expert's load over the mean, relative to the mean).",
         estimate=equal_steps("max_violation", "left_polar"), expected="undecided",
         because="The ratio is 0.87 [0.77, 0.99].", **was("of 1, which held,")),
     less("left_polar_dead",
