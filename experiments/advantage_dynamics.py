@@ -625,7 +625,8 @@ IMPROVES = {"paper": AGRAE, "above": POINT, "expected": "failed"}
 
 IN_WORDS = {
     "hard": "Hard (GRPO's advantages over the root of the prompt's success rate)",
-    "agrae": "A-GRAE (harder prompts, stronger correct rollouts as the mean reward rises)",
+    "agrae": "A-GRAE (harder prompts, stronger correct rollouts as the mean reward "
+    "rises)",
     "ddas": "DDAS (weight moves from easy to hard prompts as the mean reward rises)",
     "ass": "ASS (weaker advantages of correct rollouts while the mean reward is low)",
     "w_reinforce": "W-REINFORCE (advantage 0.1 if right, -1 if wrong)",
