@@ -66,7 +66,7 @@ def _local(x: Tensor) -> Tensor:
 
 
 def vocabulary_blocks(model: nn.Module, vocabulary: int) -> list[nn.Parameter]:
-    """Return the matrices with one row per token (embedding and head), found by V."""
+    """Return the matrices of V rows, one per token: embedding and head."""
     return [p for p in model.parameters() if p.ndim == 2 and len(p) == vocabulary]
 
 

@@ -189,7 +189,7 @@ class Training:
         batch.limit = self._tensor(old * self.bounds.take(lane, 1))
 
     def advantages(self, rewards):
-        """(2, L, P): the advantages of rewards 1 and 0 in each group of (G, L, P).
+        """Return (2, L, P): advantages of rewards 1 and 0, for groups (G, L, P).
 
         Every lane has its estimator; omega is the mean reward of its batch. Groups with
         equally many right rollouts have equal advantages, so the advantages for 0 to G

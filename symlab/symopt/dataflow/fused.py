@@ -239,7 +239,7 @@ def _rest(products, seen: Seen, left: set[int]) -> tuple[list[Part], int]:
 
 
 def cut(products: list[Product], seen: Seen, length: int) -> Kind | None:
-    """Return the Kind of a weight of no attention or gate whose parts differ in role."""
+    """Return the Kind of a weight, of no attention or gate, whose parts differ."""
     parts, lost = _rest(products, seen, set(range(length)))
     roles = {p.role for p in parts}
     if lost or roles != {"matrix", "unknown"}:
