@@ -628,7 +628,7 @@ CLAIMS = [
         estimate=FRONTIER.paired("dead_fraction", each="step", **LEFT),
         reason="The layer has sixteen experts, and one of them is the least that can "
         "be lost.",
-        expected="undecided", because="Left polar has 0.098 [0.058, 0.137] fewer.",
+        expected="undecided", because="The fraction is lower by 0.098 [0.058, 0.137].",
         written="after",
         history=((RUN, "expected verdict from undecided to held after the first run; "
                   "the prototype had 0.03 less, of both signs over the steps"),
