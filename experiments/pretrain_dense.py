@@ -473,7 +473,7 @@ exact = partial(Claim, unit="fraction of runs", above=0.5, place="the principle 
                           "one of 60 seeds with exact polar factors parted by 3.5e-9"),
                          ))  # fmt: skip
 RARE = (
-    " Exact polar factors, which hidden matrices have in every arm, amplify rounding by "
+    " Exact polar factors, as of hidden matrices in every arm, amplify rounding by "
     "the largest over the least singular value that is kept; training does not bound "
     "that, so losses differ in a rare run. If all of 8 runs agree, the fraction is "
     "above 0.63."
