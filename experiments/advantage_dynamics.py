@@ -593,11 +593,21 @@ ALONE = {"positives_are_not_clipped_low": ("psr", "low"),
 RAISED = "Positive-Dominant (GRPO's advantages of correct rollouts times 10)"
 LOWERED = "Negative-Dominant (GRPO's advantages of correct rollouts divided by 10)"
 HELD_OUT = "on held-out prompts"
-TENTH = "Less than a tenth of GRPO's entropy is no difference, in either direction."
-ONE_POINT = "One prompt in a hundred is the least difference in pass@k that counts."
-ROLLOUTS = "One rollout in a hundred is the least difference in success that counts."
-AN_ORDER = "An order has no size; other claims ask how large the differences are."
-HIDDEN = "In expectation the factor beta only reweights prompts: W = "
+TENTH = (
+    "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
+    "2602.05548, whose curves end at 0.42 and 6.6 times GRPO's entropy."
+)
+ONE_POINT = AGRAE.smallest["pass@k"].reason
+ROLLOUTS = AGRAE.smallest["batch-correct rate"].reason
+AN_ORDER = "The claim is about the order alone; others ask how large differences are."
+HIDDEN = (
+    "In expectation the factor only reweights prompts: relative to GRPO's, the update "
+    "of a prompt with success rate p is multiplied by "
+)
+COLLAPSE = (
+    "A collapse is a success rate on training prompts 0.05 below its maximum so far, "
+    "with an expected number of unsolved prompts 30 % above its minimum so far."
+)
 FIRST = "2026-11-21"
 NEEDED = "the setting that the authors' controlled experiments need"
 setting = partial(Claim, origin="protocol", kind="precondition", place=NEEDED)
@@ -614,10 +624,11 @@ IMPROVES = {"paper": AGRAE, "above": POINT, "expected": "failed"}
 
 
 IN_WORDS = {
-    "hard": "Hard (GRPO's advantages over the root of the group's success rate)",
-    "agrae": "A-GRAE (first DDAS, then ASS)",
-    "ddas": "DDAS (A-GRAE's turn from easy to hard prompts, as the mean reward rises)",
-    "ass": "ASS (A-GRAE's weaker advantages of correct rollouts)",
+    "hard": "Hard (GRPO's advantages over the root of the prompt's success rate)",
+    "agrae": "A-GRAE (harder prompts, stronger correct rollouts as the mean reward "
+    "rises)",
+    "ddas": "DDAS (weight moves from easy to hard prompts as the mean reward rises)",
+    "ass": "ASS (weaker advantages of correct rollouts while the mean reward is low)",
     "w_reinforce": "W-REINFORCE (advantage 0.1 if right, -1 if wrong)",
 }
 
@@ -632,11 +643,11 @@ def better(method: str, column: str = "pass_256") -> dict:
 
 CLAIMS = [
     setting("base_reward",
-        "The untrained base policy solves 0.4 to 0.55 of its rollouts on training "
-        "prompts, in the mean over seeds.",
+        "Before RL 0.4 to 0.55 of the base policy's rollouts on training prompts are "
+        "right, in the mean over seeds.",
         estimate=MAIN.where(method="base").mean(QUANTITIES["batch_correct"]),
         above=0.4, below=0.55,
-        reason="Both signs of the advantage are then common. Widths and noises were "
+        reason="Right and wrong rollouts are then both common. Widths and noises were "
         "chosen for this, on other seeds."),
     setting("plateau",
         "GRPO ends with a success rate above 0.8 on training prompts, in the mean over "
@@ -645,8 +656,8 @@ CLAIMS = [
         reason="Training then has done most of what it can. Widths and noises were "
         "chosen for this, on other seeds."),
     setting("clip_fraction",
-        "Under GRPO the two clips together act on 1 to 10 % of the tokens, averaged "
-        "over the logged steps from step 5 on.",
+        "Under GRPO the lower and the upper clip of PPO's ratio together act on 1 to "
+        "10 % of the tokens, averaged over the logged steps from step 5 on.",
         estimate=GRPO.mean(CLIPPED), above=0.01, below=0.1, unit="fraction of tokens",
         reason="Large models have such fractions. Widths and noises were chosen for "
         "this, on other seeds."),
@@ -666,15 +677,17 @@ CLAIMS = [
         paper=AGRAE, place="figure 3", tests="suppression", estimate=entropy(ND),
         above=MORE, **was_ratio("of 1.2, which failed,")),
     ratio("agrae_entropy_is_above_grpo",
-        f"A-GRAE ends with more than 1.1 times GRPO's entropy {HELD_OUT}.",
+        f"{IN_WORDS['agrae']} ends with more than 1.1 times GRPO's entropy "
+        f"{HELD_OUT}.",
         paper=AGRAE, place="figure 10", estimate=entropy("agrae"), above=MORE,
         expected="failed",
-        because="A-GRAE keeps 4 % more entropy than GRPO: more in direction, but less "
-        "than a tenth.",
+        because="A-GRAE keeps 4 % more entropy than GRPO: it gains, but less than a "
+        "tenth.",
         **was_ratio("of 0 nats, which held,")),
     ratio("agrae_entropy_is_below_nd",
-        "A-GRAE ends with less than 0.91 of the entropy of Negative-Dominant "
-        f"(advantages of correct rollouts divided by 10), {HELD_OUT}.",
+        f"{IN_WORDS['agrae']} ends with less than 0.91 of the entropy of "
+        "Negative-Dominant (advantages of correct rollouts divided by 10), "
+        f"{HELD_OUT}.",
         place="figure 3 and figure 10 of arXiv 2602.05548, put together",
         unit="times Negative-Dominant's entropy", below=LESS,
         estimate=MAIN.ratio(QUANTITIES["entropy"], method=("agrae", ND)),
@@ -683,7 +696,8 @@ CLAIMS = [
         "{study}, {effect} ends with 0.91 to 1.1 times GRPO's entropy on held-out "
         "prompts.",
         lambda study, effect: entropy(ARM_OF[effect], study), paper=AGRAE,
-        place="figure 3, with the cause removed", origin="control", kind="equivalence",
+        place="figure 3, without the clip or without stale samples", origin="control",
+        kind="equivalence",
         above=LESS, below=MORE, unit="times GRPO's entropy",
         reason="In expectation an asymmetric estimator reweights prompts and does no "
         "more, as long as samples are fresh and nothing is clipped. " + TENTH,
@@ -692,26 +706,28 @@ CLAIMS = [
                "on-policy": "With fresh samples for every update"},
         effect={"no_loss": RAISED, "no_gain": LOWERED}),
     *family("entropy_is_ordered_{study}",
-        "With {study}, GRPO's final entropy on held-out prompts lies above that of "
-        "Positive-Dominant and below that of Negative-Dominant, in every seed.",
+        "With {study}, in every seed GRPO's final entropy on held-out prompts lies "
+        "above that of Positive-Dominant and below that of Negative-Dominant "
+        "(advantages of correct rollouts times 10, and divided by 10).",
         lambda study: every_seed("entropy", *ORDER, study=STUDY_OF[study]),
-        study={"by_random_rewards": "rewards by the toss of a coin",
+        study={"by_random_rewards": "random rewards",
                "at_matched_steps": "all updates of one length"},
-        paper=AGRAE, place="figure 3, with another cause removed", origin="control",
+        paper=AGRAE, place="figure 3, without information in the reward or without "
+        "differences in the length of updates", origin="control",
         above=0.0, unit="nats",
-        reason=AN_ORDER + " By arXiv 2509.26114 the clips move entropy whatever the "
-        "reward is."),
+        reason=AN_ORDER + " By arXiv 2509.26114 the clips move entropy even where "
+        "rewards are random, so the order should stay."),
     clipping("low_clip_raises_entropy",
-        "With the lower clip of PPO alone GRPO ends with more than 1.1 times the "
-        f"entropy that it has without a clip, {HELD_OUT}.",
+        "With the lower clip of PPO's ratio alone GRPO ends with more than 1.1 times "
+        f"the entropy that it has without a clip, {HELD_OUT}.",
         tests="low", estimate=clip_effect("low clip"), above=MORE,
         **was_ratio("of 0 nats")),
     clipping("high_clip_lowers_entropy",
-        "With the upper clip of PPO alone GRPO ends with less than 0.91 of the entropy "
-        f"that it has without a clip, {HELD_OUT}.",
+        "With the upper clip of PPO's ratio alone GRPO ends with less than 0.91 of the "
+        f"entropy that it has without a clip, {HELD_OUT}.",
         tests="high", estimate=clip_effect("high clip"), below=LESS, expected="failed",
-        because="GRPO ends with 0.96 of the entropy: less in direction, but by less "
-        "than a tenth.", **was_ratio("of 0 nats, which held,")),
+        because="GRPO ends with 0.96 of the entropy that it has without a clip: it "
+        "falls, by less than a tenth.", **was_ratio("of 0 nats, which held,")),
     Claim("clips_lower_entropy_under_random_rewards",
         "Under random rewards GRPO with both clips at 0.2 ends with less than 0.91 of "
         f"the entropy that it has without a clip, {HELD_OUT}.",
@@ -719,13 +735,13 @@ CLAIMS = [
         unit="times the entropy without a clip", below=LESS,
         estimate=clip_effect("random reward", "random, no clip"), expected="failed",
         because="The lower clip dominates here, under random rewards as with a "
-        "verifier: entropy with both clips is 1.25 times that without. Entropy falls "
-        "below the base policy's with both, as the noise of the updates lowers it.",
+        "verifier: entropy with both clips is 1.25 times that without. Both end below "
+        "the base policy's entropy, which the noise of the updates lowers.",
         written="after", history=(("2026-11-30", "written after a look at the rows"),)),
     ratio("no_gain_without_the_low_clip",
-        f"With the upper clip alone {LOWERED} ends with 0.91 to 1.1 times GRPO's "
-        f"entropy {HELD_OUT}.",
-        paper=AGRAE, place="figure 3, with the cause removed", origin="control",
+        f"With the upper clip of PPO's ratio alone {LOWERED} ends with 0.91 to 1.1 "
+        f"times GRPO's entropy {HELD_OUT}.",
+        paper=AGRAE, place="figure 3, without the lower clip", origin="control",
         kind="equivalence", estimate=entropy(ND, "high clip"), above=LESS, below=MORE,
         **was_ratio("of 0.9 and 1.1")),
     *family("{signs}",
@@ -754,21 +770,21 @@ CLAIMS = [
         paper=AGRAE, place="figure 2", tests="shrinkage", above=POINT,
         estimate=every_seed("pass_256", ("base", "grpo")), **was_zero()),
     points("negative_dominant_at_every_k",
-        f"{LOWERED} has at least GRPO's pass@k {HELD_OUT}, to 0.01, at every k from 1 "
-        "to 256.",
+        f"{LOWERED} has a pass@k {HELD_OUT} that is less than 0.01 below GRPO's at "
+        "every k from 1 to 256.",
         paper=AGRAE, place="figure 2", tests="suppression", above=-POINT,
         estimate=at_every_k(ND, "grpo"), expected="failed",
-        because=HIDDEN + "p + (1-p)/beta, a hidden focus on easy prompts. With fresh "
-        "samples, where nothing else is left, Negative-Dominant is worse still; the "
-        "entropy that the clip keeps does not make up for it.",
+        because=HIDDEN + "p + (1-p)/10, which favours easy prompts. With fresh "
+        "samples, where this is all that is left, Negative-Dominant is worse still; "
+        "the entropy that the clip keeps does not make up for it.",
         **was_points("of 0.002")),
     points("positive_dominant_at_large_k",
         f"{RAISED} has a pass@k {HELD_OUT} that is below GRPO's by more than 0.01 at "
         "every k from 32 to 256.",
         paper=AGRAE, place="figure 2", below=-POINT,
         estimate=at_every_k(PD, "grpo", k_above=16, largest=True), expected="failed",
-        because=HIDDEN + "p + beta (1-p), a hidden focus on hard prompts, and "
-        "Positive-Dominant is better for it, more so with fresh samples.",
+        because=HIDDEN + "p + 10 (1-p), which favours hard prompts. Positive-Dominant "
+        "has a higher pass@k for it, more so with fresh samples.",
         **was_zero()),
     points("on_policy_negative_dominant_is_worse",
         f"With fresh samples for every update {LOWERED} has a pass@256 {HELD_OUT} that "
@@ -785,58 +801,63 @@ CLAIMS = [
         because="The difference is 0.018 with an interval that begins at 0.009.",
         **was_zero()),
     Claim("easy_is_faster_early",
-        "Over steps 1 to 5 the success rate on training prompts is higher by more than "
-        "0.01 under Easy than under Hard (advantages over the root of 1-p, and of p).",
+        "Over steps 1 to 5 Easy has a success rate on training prompts that is above "
+        "Hard's by more than 0.01 (advantages over the root of a prompt's failure "
+        "rate, and of its success rate).",
         paper=AGRAE, place="figure 5", tests="curriculum", unit="fraction of rollouts",
         estimate=MAIN.paired(early, method=("easy", "hard")), above=ROLLOUT,
         reason=ROLLOUTS, expected="failed",
         because="With half of the rollouts right from the start, hard prompts have as "
-        "much to give. The prototype saw it with a base reward of 0.05 alone.",
+        "much to give as easy ones. In a prototype Easy was ahead early only from a "
+        "mean reward of 0.05.",
         **was_rate()),
     Claim("hard_is_better_late",
-        "At the end the success rate on training prompts is higher by more than 0.01 "
-        "under Hard than under Easy (advantages over the root of p, and of 1-p).",
+        "Hard ends with a success rate on training prompts that is above Easy's by "
+        "more than 0.01 (advantages over the root of a prompt's success rate, and of "
+        "its failure rate).",
         paper=AGRAE, place="figure 5", tests="curriculum", unit="fraction of rollouts",
         estimate=difference("batch_correct", "easy", "hard"), below=-ROLLOUT,
         reason=ROLLOUTS, expected="undecided",
-        because="Hard is ahead by 0.01, the margin itself.", **was_rate()),
+        because="Hard is ahead by 0.01, which is the threshold.", **was_rate()),
     Claim("easy_is_faster_early_from_a_weak_base",
-        "From a base policy with a mean reward of 0.06, Easy leads Hard by more than "
-        "0.01 in the success rate on training prompts over steps 1 to 5.",
+        "From a base policy with a mean reward of 0.06, Easy (advantages over the root "
+        "of the failure rate) leads Hard (of the success rate) by more than 0.01 in "
+        "success on training prompts over steps 1 to 5.",
         place="seen in a prototype", unit="fraction of rollouts",
         estimate=where(study="weak base").paired(early, method=("easy", "hard")),
         above=ROLLOUT, reason=ROLLOUTS, expected="failed",
-        because="The difference changes its sign within these steps and is a "
+        because="The difference changes its sign within these steps and averages to a "
         "thousandth: there are too few easy prompts to be fast on.", written="after",
         history=((FIRST, "0 became 0.01 after the first run, whose interval was "
                   "-0.002 to 0.002"),)),
     points("hard_at_large_k", **better("hard"), paper=AGRAE, place="figure 4",
         above=POINT, expected="undecided",
-        because="The gain is 0.0097, the margin itself. It held for any gain.",
+        because="The gain is 0.0097 [0.0078, 0.0115]: above 0, and close to the "
+        "threshold.",
         **was_zero()),
     *(points(name, **better("agrae", column), **IMPROVES, place="table 1",
         tests="a-grae", **was_zero(),
-        because=f"The gain is {gain}: a gain in direction, which 128 seeds show, and "
-        "less than one prompt in a hundred.")
+        because=f"The gain is {gain}: above 0, as 128 seeds show, and less than one "
+        "prompt in a hundred.")
       for name, column, gain in (("agrae_pass_1", "pass_1", 0.0023),
                                  ("agrae_pass_256", "pass_256", 0.0043))),
     points("agrae_pass_256_of_large_groups",
-        "With 32 rollouts of each prompt A-GRAE ends with a pass@256 on held-out "
-        "prompts that is above GRPO's by more than 0.01.",
+        f"With 32 rollouts of each prompt {IN_WORDS['agrae']} ends with a pass@256 on "
+        "held-out prompts that is above GRPO's by more than 0.01.",
         place="table 1 of arXiv 2602.05548, with larger groups",
         estimate=where(study="group", group=32).paired(
             QUANTITIES["pass_256"], method=("agrae", "grpo")),
         above=POINT, expected="undecided",
         because="The gain is 0.015 with an interval that begins at 0.009.",
-        **was_zero((FIRST, "written after a look at the first 16 seeds, before "
-                            "one at others"))),
+        **was_zero((FIRST, "written after a look at the first 16 seeds and "
+                            "before a look at others"))),
     points("ddas_pass_256", **better("ddas"), **IMPROVES, place="ablation of A-GRAE",
-        because="The gain of DDAS, A-GRAE's part that turns from easy to hard prompts, "
-        "is 0.006: all of A-GRAE's gain, and less than one prompt in a hundred.",
+        because="DDAS, A-GRAE's part that moves weight from easy to hard prompts, "
+        "gains 0.006: more than A-GRAE, and less than one prompt in a hundred.",
         **was_zero((FIRST, "written after a look at 64 seeds"))),
     points("ass_pass_256", **better("ass"), **IMPROVES, place="ablation of A-GRAE",
-        because="ASS, A-GRAE's part that suppresses correct rollouts, is a mild "
-        "Negative-Dominant and loses 0.002.",
+        because="ASS, A-GRAE's part that weakens correct rollouts, is a mild "
+        "Negative-Dominant and loses 0.002 to GRPO.",
         **was_points("of 0.002", (FIRST, "written after a look at 64 seeds"))),
     points("w_reinforce_at_large_k", **better("w_reinforce"), paper=ZHU,
         place="pass@256; also table 1 of arXiv 2602.05548", tests="weighted",
@@ -846,15 +867,16 @@ CLAIMS = [
         history=(("2026-11-30", "written after a look at the rows"),), **fields)
       for name, headline, text, found, fields in (
         ("nsr_beats_the_base_at_every_k", "negative alone",
-         "NSR, which trains on wrong rollouts alone, ends above the base policy's "
-         "pass@k by more than 0.01 at every k from 1 to 256, on held-out prompts.",
+         "NSR, which trains on wrong rollouts alone, ends with a pass@k on held-out "
+         "prompts that is above the base policy's by more than 0.01 at every k from 1 "
+         "to 256.",
          at_every_k("nsr", "base"),
          {"above": POINT, "expected": "failed", "because": "NSR is ahead at k = 1 "
-          "alone. At k = 32 it is 0.13 behind, as all trained policies are: the base "
-          "policy guesses more widely than any of them."}),
+          "only, and 0.13 behind at k = 32. Every method here falls behind at large k: "
+          "the base policy guesses more widely than any trained one."}),
         ("nsr_matches_grpo_at_every_k", "negative and grpo",
-         "NSR, which trains on wrong rollouts alone, has at least GRPO's pass@k on "
-         "held-out prompts, to 0.01, at every k from 1 to 256.",
+         "NSR, which trains on wrong rollouts alone, has a pass@k on held-out prompts "
+         "that is less than 0.01 below GRPO's at every k from 1 to 256.",
          at_every_k("nsr", "grpo"), {"above": -POINT}),
         ("psr_lifts_pass_1", "positive alone",
          "PSR, which trains on correct rollouts alone, ends with a pass@1 on held-out "
@@ -869,22 +891,19 @@ CLAIMS = [
         f"{LOWERED} collapses in more than one of ten runs of 200 steps.",
         place="figure 9", estimate=LONG.where(method=ND).fraction("collapsed"),
         above=0.1, unit="fraction of runs", expected="undecided",
-        reason="The paper has 3 collapses in 10 runs. A collapse is a success rate on "
-        "training prompts 0.05 below its maximum together with 30 % more unsolved "
-        "prompts.",
+        reason="The paper has 3 collapses in 10 runs; a tenth is well below that. "
+        + COLLAPSE,
         because="None of 16 runs collapses, which leaves a fraction of up to 0.21 "
         "possible. With a verifier that is always right the success rate of no run "
         "falls by more than 0.004 in 200 steps; with random rewards it falls by 0.36.",
         history=(("2026-11-30", "the interval became exact binomial and the verdict "
                   "undecided: a t interval of sixteen zeros has width zero"),)),
     agrae("ass_is_stable",
-        "ASS (advantages of correct rollouts times the batch's mean reward) collapses "
-        "in fewer than three of ten runs of 200 steps.",
+        f"{IN_WORDS['ass']} collapses in fewer than three of ten runs of 200 steps.",
         place="figure 9", estimate=LONG.where(method="ass").fraction("collapsed"),
         below=0.3, unit="fraction of runs",
-        reason="Three of ten is the rate of the paper's Negative-Dominant. A collapse "
-        "is a success rate on training prompts 0.05 below its maximum together with "
-        "30 % more unsolved prompts.", written="after",
+        reason="Three of ten is the rate of the paper's Negative-Dominant. " + COLLAPSE,
+        written="after",
         history=(("2026-11-30", "'in no run' became an exact binomial bound: of 16 "
                   "runs without a collapse up to 0.21 may collapse"),)),
 ]  # fmt: skip

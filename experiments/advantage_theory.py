@@ -376,6 +376,7 @@ SYMMETRIC_NAMES = "GRPO, DAPO, Dr. GRPO, Hard, Easy and DDAS"
 SUPPRESSED = "Negative-Dominant, ASS, A-GRAE (paper's and released) and NSR"
 UNSAMPLED = "|change of the logit| / eta of an unsampled trajectory"
 ROUNDING = "The statement is an identity up to the rounding of float64"
+MIXED = "group with both right and wrong rollouts"
 TREES = "In a tree of tokens with one softmax for each prefix"
 identity = partial(Claim, paper=AGRAE, kind="identity", below=1e-12,
                    reason=f"{ROUNDING}.")  # fmt: skip
@@ -385,126 +386,137 @@ moves = partial(Claim, paper=AGRAE, origin="ours", unit="eta", kind="identity")
 ONE, TWO, THREE = (f"limit ({n}) of theorem 1" for n in ("i", "ii", "iii"))
 CLAIMS = [
     identity("group_symmetry",
-        f"Under {SYMMETRIC_NAMES} the advantages of every group with both right and "
-        "wrong rollouts sum to 0.",
+        f"Under {SYMMETRIC_NAMES} the advantages of every {MIXED} sum to 0.",
         place="group symmetry of GRPO", tests="unsampled",
         estimate=SIZE.where(method=SYMMETRIC).worst(
             named("largest_sum", "|sum of advantages| / G of a mixed group")),
         reason=f"{ROUNDING}, per rollout."),
     Claim("symmetry_is_broken",
-        f"Under Positive-Dominant, {SUPPRESSED} the advantages of every mixed group of "
-        "8 or fewer rollouts sum to more than 0.01 per rollout, in size.",
+        f"Under Positive-Dominant, {SUPPRESSED} the size of the sum of the advantages "
+        "is above 0.01 per rollout in every group of at most 8 rollouts that has both "
+        "right and wrong ones.",
         paper=AGRAE, place="experiment I and A-GRAE", kind="identity", above=1e-2,
         estimate=SIZE.where(
             "group <= 8", method=(*SUPPRESSING, "positive_dominant")).least(
             named("least_sum", "|sum of advantages| / G of a mixed group")),
         reason="A hundredth of an advantage per rollout is more than rounding."),
     theorem_1("theorem_1",
-        "A step of size eta moves the logit h_i of a softmax over trajectories by eta "
-        "(sum of A over the rollouts of i - C pi_i), C the sum of all advantages A, as "
-        "autograd finds, under every estimator.",
+        "Under every estimator a gradient step of size eta moves the logit of "
+        "trajectory i by eta (S_i - C pi_i) in one softmax pi over trajectories, with "
+        "S_i the sum of advantages over the rollouts of i and C over all.",
         tests="unsampled",
         estimate=largest(MOTION, "theorem_1_error",
                          "error of the change of a logit / eta")),
     theorem_1("unsampled_logits_rest",
-        f"Under {SYMMETRIC_NAMES} a step leaves the logits of unsampled trajectories "
-        "where they were, in one softmax over trajectories.",
+        f"Under {SYMMETRIC_NAMES} a gradient step leaves the logits of unsampled "
+        "trajectories where they were, in one softmax over trajectories.",
         tests="unsampled", estimate=largest(SYMMETRICALLY, "unsampled", UNSAMPLED)),
     Claim("suppressing_positives_raises_unsampled",
-        f"Under {SUPPRESSED}, which weaken correct rollouts, a step raises the logit "
-        "of every unsampled trajectory by more than 0.000001 eta.",
+        f"Under {SUPPRESSED}, which weaken correct rollouts, a gradient step of size "
+        "eta raises the logit of every unsampled trajectory by more than 0.000001 "
+        "eta.",
         paper=AGRAE, place="theorem 1", tests="suppression", kind="identity",
         above=1e-6, unit="eta",
         estimate=MOTION.where(method=SUPPRESSING).least(
             named("least_unsampled", "change of an unsampled logit / eta")),
-        reason="The change is -C pi, which is above 0 by more than rounding."),
+        reason="The change is -C pi eta with C below 0, the sum of all advantages; it "
+        "exceeds rounding where it is above 0.000001."),
     # --- where theorem 1 stops
     moves("probabilities_move_all_the_same",
-        "In every draw a step of GRPO of size eta changes the log-probability of some "
-        "unsampled trajectory by more than 0.001 eta, although its logit rests.",
+        "In every draw of policy and group a gradient step of GRPO of size eta changes "
+        "the log-probability of some unsampled trajectory by more than 0.001 eta, "
+        "although its logit stays.",
         place=ONE, above=1e-3,
         estimate=MOTION.where(method="grpo").least(
             named("unsampled_log_probability",
                   "largest |change of log pi| / eta over the unsampled trajectories")),
-        reason="The change exceeds rounding in every draw: the sum of A pi over the "
-        "rollouts is 0 by chance only."),
+        reason="The change is minus the sum of A pi over the rollouts, which is 0 by "
+        "chance only; a thousandth exceeds rounding."),
     limit("probabilities_move_by_formula",
-        "Under every estimator a step of size eta changes the log-probability of an "
-        "unsampled trajectory u by -eta (C (pi_u - sum of pi^2) + sum of A pi over the "
-        "rollouts), C the sum of all advantages A.",
+        "Under every estimator a gradient step of size eta changes the log-probability "
+        "of an unsampled trajectory u by -eta (C (pi_u - sum of pi^2) + sum of A pi "
+        "over the rollouts), C the sum of advantages A.",
         place=ONE, estimate=largest(
             MOTION, "limit_1_error",
             "error of the change of log pi / eta of an unsampled trajectory")),
     limit("root_of_a_tree_rests",
-        f"{TREES}, a step of {SYMMETRIC_NAMES} leaves the logits of unsampled first "
-        "tokens where they were.",
+        f"{TREES}, a gradient step of {SYMMETRIC_NAMES} leaves the logits of unsampled "
+        "first tokens where they were.",
         place=TWO,
         estimate=largest(TREE.where(method=SYMMETRIC), "root",
                          "|change of the logit| / eta of an unsampled first token")),
     moves("deeper_tokens_move",
-        f"{TREES}, a step of GRPO of size eta moves the logit of some unsampled token "
-        "after the first by more than 0.1 eta, in the mean over seeds.",
+        f"{TREES}, a gradient step of GRPO of size eta moves the logit of some "
+        "unsampled token after the first by more than 0.1 eta, in the mean over "
+        "seeds.",
         place=TWO, kind="effect", above=0.1,
         estimate=TREE.where(method="grpo").mean(
             named("deeper", "the largest |change of the logit| / eta of an unsampled "
                   "token after the first")),
-        reason="A tenth of an advantage is visible; a prototype had up to 2."),
+        reason="A tenth of the motion that an advantage of 1 can give is no rounding; "
+        "a prototype had up to 2 eta."),
     moves("lengths_break_the_symmetry",
-        "With advantages over the length of each trajectory, a step of GRPO of size "
-        "eta moves some unsampled logit by more than 0.001 eta, in the mean over "
-        "seeds.",
+        "With advantages divided by the length of each trajectory, a gradient step of "
+        "GRPO of size eta moves the logit of some unsampled trajectory by more than "
+        "0.001 eta, in the mean over seeds.",
         place=THREE, kind="effect", above=1e-3,
         estimate=MOTION.where(method="grpo").mean(
             named("unsampled_by_length", f"the largest {UNSAMPLED}")),
-        reason="The change exceeds rounding: weights differ tenfold."),
+        reason="Lengths differ up to tenfold, so the advantages no longer sum to 0; a "
+        "thousandth exceeds rounding."),
     limit("equal_lengths_keep_it",
-        "With advantages over the length of each trajectory, and all lengths equal, a "
-        f"step of {SYMMETRIC_NAMES} leaves unsampled logits where they were.",
+        "With advantages divided by the length of each trajectory, and all lengths "
+        f"equal, a gradient step of {SYMMETRIC_NAMES} leaves the logits of unsampled "
+        "trajectories where they were.",
         origin="control", place=THREE,
         estimate=largest(SYMMETRICALLY, "unsampled_by_one_length", UNSAMPLED)),
     # --- the size of updates
     identity("theorem_2",
-        "Under GRPO the sum of |A| in a mixed group of G rollouts is 2 G sqrt(p (1 - "
-        "p)), p its success rate, for G from 2 to 512.",
+        "Under GRPO the advantages A of a group of G rollouts with success rate p, "
+        "neither 0 nor 1, have sum |A| = 2 G sqrt(p (1 - p)), for G from 2 to 512.",
         place="theorem 2", tests="medium",
         estimate=SIZE.where(method="grpo").worst(off_form),
         reason=f"{ROUNDING}, relative to the largest sum."),
     identity("peak_at_one_half",
-        "Under GRPO the sum of |A| of a mixed group is largest at the success rate "
-        "1/2.",
+        "Under GRPO the sum of |A|, the sizes of the advantages of a group, is largest "
+        "at the success rate 1/2, for groups of 2 to 512 rollouts.",
         place="theorem 2", tests="medium",
         estimate=SIZE.where(method="grpo").worst(off_half),
-        reason="Groups are even, so 1/2 is among their rates."),
+        reason="The rate with the largest sum is 1/2 or is not: all sizes of groups "
+        "are even, so 1/2 is among their rates."),
     *family("{method}_closed_form",
-        "Under {method}, p the success rate of a mixed group of G rollouts, for G from "
-        "2 to 512.",
+        "Under {method} in a group of G rollouts with success rate p, neither 0 nor 1, "
+        "for G from 2 to 512.",
         lambda method: SIZE.where(method=method).worst(off_form),
-        method={"hard": "Hard the sum of |A| is G sqrt(1 - p)",
-                "easy": "Easy the sum of |A| is G sqrt(p)"},
+        method={"hard": "Hard the advantages A have sum |A| = G sqrt(1 - p)",
+                "easy": "Easy the advantages A have sum |A| = G sqrt(p)"},
         paper=AGRAE, place="experiment II", kind="identity", below=1e-12,
         reason=f"{ROUNDING}."),
     identity("expectation_identity",
-        "Under every estimator the expected step of the logits is eta W (E_pos - "
-        "E_neg), the means over right and wrong trajectories: the estimator changes "
-        "its size W, not its direction.",
+        "Under every estimator the expected gradient step of size eta is eta W (E_pos "
+        "- E_neg), with E_pos and E_neg the mean gradients of log pi over right and "
+        "wrong trajectories: only the size W depends on the estimator.",
         origin="ours", place="the expectation of the update",
         estimate=largest(MOTION, "expectation_error",
                          "relative error of the expected step"),
-        reason=f"{ROUNDING} over 4096 groups, relative to the largest step or 1."),
+        reason=f"{ROUNDING} in a mean over 4096 groups, relative to the largest step "
+        "or to 1."),
     Claim("hidden_focus_of_large_groups",
-        "GRPO with the advantages of correct rollouts times s has an expected step of "
-        "size W = G sqrt(p(1-p)) [s(1-p) + p] to 1 %, at G = 512, for success rates p "
-        "from 0.1 to 0.9 and s = 0.1, 1 and 10.",
+        "With GRPO's advantages of correct rollouts times s = 0.1, 1 or 10, the "
+        "expected update of a prompt of success rate p from 0.1 to 0.9 has the size W "
+        "= G sqrt(p(1-p)) [s(1-p) + p] to 1 %, at G = 512 rollouts.",
         place="the expectation of the update", kind="equivalence", below=0.01,
         unit="of W",
         estimate=where(largest_groups, study="size", method=SCALES).worst(off_limit),
-        reason="The mean of sqrt(k/G (1-k/G)) is below sqrt(p(1-p)) by a relative "
-        "1/(8 G p(1-p)), which is 0.3 % at G = 512 and p = 0.1."),
+        reason="With k right rollouts of G the mean of sqrt(k/G (1-k/G)) is below "
+        "sqrt(p(1-p)) by a relative 1/(8 G p(1-p)), which is 0.3 % at G = 512 and p = "
+        "0.1."),
     Claim("sums_by_hand",
-        "For 1 to 7 of 8 correct rollouts the sum of |A| of A-GRAE, by the paper's "
-        "formula and by that of its code with the population std, is the one worked "
-        "out by hand, to 0.006.",
+        "For 1 to 7 correct rollouts of 8, A-GRAE's sum of |A| by the paper's formula, "
+        "and by the formula of its code with the population std, is within 0.006 of "
+        "the one worked out by hand.",
         origin="oracle", kind="identity", estimate=off_hand, below=0.006,
         place="by hand from the formulas",
-        reason="The sums were written down with two decimals."),
+        reason="The sums were written down with two decimals, so they are off by up to "
+        "0.005."),
 ]  # fmt: skip

@@ -616,11 +616,12 @@ UNCUT = {"preset": "symmetric", "variant": "no cut-off"}
 ITERATED, BY_SVD = ({"preset": "symmetric", "variant": v} for v in STACK["variant"])
 SHIPPED = EXACT.where("preset != 'aro' and variant != 'no cut-off'")
 TABLES_TO_ADAMW = ("muon", "polargrad", "normuon", "freon", "kaon")
-STACKS = "the layerwise stack (for each class of weights the rule with its symmetry)"
+STACKS = "the layerwise stack (for each class of weights a rule with its symmetry)"
 MATRICES = "Muon, PolarGrad, NorMuon, Freon 2/3 and Kaon"
-VISIBLE = "A difference of a hundredth of the update is no rounding."
+VISIBLE = "A hundredth of the update is far more than what rounding alone makes."
 IN_A_CURVE = "A thousandth of a nat is seen in a curve of losses, and is no rounding."
-ROUNDED = "This is a thousand times the rounding of a loss."
+ROUNDED = "This is a thousand times the rounding of a loss of some nats in float64."
+SMALL_MODEL = "small language model"
 WHOLE = "the principle U(g.G) = g.U(G), measured on whole steps"
 RUNS = "the principle U(g.G) = g.U(G), measured on whole runs"
 AFTER_ONE_SEED = {"written": "after", "history": (
@@ -633,34 +634,37 @@ parts = partial(Claim, unit="nats")
 CLAIMS = [
     # --- one block, four steps
     follows("symmetric_in_float64",
-        f"In float64 four steps of {STACKS} respect every symmetry that a block asks "
-        "for, to 1e-10 of the update's norm.",
+        f"In float64 four steps of {STACKS} respect every symmetry in the group of a "
+        "block, to 1e-10 of the update's norm.",
         paper=LAU, place=WHOLE, tests="stack", below=1e-10,
         estimate=EXACT.where("asked", **STACK).worst("error"),
-        reason="Rounding of 1e-16 in four steps grows in the iterations by a factor of "
-        "at most 1000."),
+        reason="Rounding of 1e-16 in four steps grows by a factor of at most 1000 in "
+        "the iterations that make polar factors."),
     follows("svd_in_float32",
         f"In float32 four steps of {STACKS}, with polar factors by SVD, respect every "
-        "symmetry that a block asks for, to 1e-4 of the update's norm.",
+        "symmetry in the group of a block, to 1e-4 of the update's norm.",
         paper=LAU, place=WHOLE, origin="ours", below=1e-4,
         estimate=SINGLE.where("asked", **BY_SVD).worst("error"),
         reason="Rounding of 6e-8 in four steps grows by a factor of at most 1000.",
-        history=(("2026-11-21", "the claim was about SVD and iteration; the iteration "
-                  "has a claim of its own, as a thousand times the rounding leaves it "
-                  "no margin"),)),
+        history=(("2026-11-21", "the claim was about SVD and Polar Express; the latter "
+                  "has a claim of its own, as it amplifies rounding a thousandfold, "
+                  "which leaves no margin below 1e-4"),)),
     follows("iteration_in_float32",
-        f"In float32 four steps of {STACKS}, with polar factors by iteration, respect "
-        "every symmetry that a block asks for, to 1e-3 of the update's norm.",
+        f"In float32 four steps of {STACKS}, with polar factors by Polar Express, "
+        "respect every symmetry in the group of a block, to 1e-3 of the update's "
+        "norm.",
         paper=LAU, place=WHOLE, origin="ours", below=1e-3,
         estimate=SINGLE.where("asked", **ITERATED).worst("error"),
-        reason="Small singular values grow 990 times in five steps: rounding of 6e-8 "
-        "becomes 6e-5 of the longest direction, and a few times more in the Gram form.",
+        reason="Five steps of Polar Express multiply small singular values by 990: "
+        "rounding of 6e-8 becomes 6e-5 of the longest direction, and a few times more "
+        "where the steps are taken on Gram matrices.",
         written="after",
-        history=(("2026-11-21", "1e-4 became 1e-3 after a look, at which an error of "
-                  "the Gram form for tall blocks showed as 3e-3"),)),
+        history=(("2026-11-21", "1e-4 became 1e-3 after a look at the rows, at which "
+                  "steps on Gram matrices had an error of 3e-3 for tall blocks, since "
+                  "corrected"),)),
     breaks("adamw_breaks_rotations",
-        "Four steps of AdamW break every rotation that a block asks for, by more than "
-        "0.01 of the update's norm, in every run.",
+        "Four steps of AdamW break every rotation in the group of a block, by more "
+        "than 0.01 of the update's norm, in every run.",
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
         estimate=EXACT.where("asked", **BY_ADAMW, element=("R", "r")).least("error")),
     follows("adamw_keeps_permutations",
@@ -669,19 +673,20 @@ CLAIMS = [
         place="second moments belong to single entries, which move as wholes",
         estimate=EXACT.where(**BY_ADAMW, element=("P", "±", "p")).worst("error"),
         below=1e-10,
-        reason="Each entry is updated on its own, so no sum over entries is rounded."),
+        reason="AdamW updates each entry on its own, so moving entries changes the "
+        "rounding of none."),
     follows("rules_keep_what_they_promise",
         "In float64 every optimizer, except ARO and the stack without a cut-off of "
         "singular values, respects each symmetry that symlab.symopt's registry lists "
         "for its rule, to 1e-10 of the update's norm.",
         place="symlab.symopt.registry", below=1e-10,
         estimate=SHIPPED.where("promised").worst("error"),
-        reason="Rounding of 1e-16 grows by a factor of at most 1000; in Kaon's chaotic "
-        "iteration, five times by exp(0.89), it is 90."),
+        reason="Rounding of 1e-16 grows by a factor of at most 1000. In Kaon's chaotic "
+        "iteration the factor is 90: exp(0.89) in each of five steps."),
     breaks("and_have_no_more",
         "Every optimizer, except ARO and the stack without a cut-off of singular "
-        "values, breaks each symmetry that a block asks for and the registry does not "
-        "list for its rule, by more than 0.01 of the update's norm.",
+        "values, breaks each symmetry in the group of a block that symlab.symopt's "
+        "registry does not list for its rule, by more than 0.01 of the update's norm.",
         place="symlab.symopt.registry",
         estimate=SHIPPED.where("asked and not promised").least("error")),
     breaks("aro_breaks_rotations",
@@ -701,100 +706,110 @@ CLAIMS = [
         reason="Only rounding is left, as the gradients have full rank."),
     breaks("rounding_chooses_aros_frame",
         "Under gradients of a third of full rank every run of ARO breaks some symmetry "
-        "of a hidden block that the registry lists for it, by more than 0.01 of the "
-        "update's norm.",
+        "of a hidden block that symlab.symopt's registry lists for ARO, by more than "
+        "0.01 of the update's norm.",
         place="QR of a singular matrix",
         estimate=_in_each_run(
             EXACT.where("promised", preset="aro", variant="", block=tuple(RESIDUAL))),
-        **AFTER_ONE_SEED | {"reason": "Columns of ARO's rotation beyond the rank are "
-        "rounding, and the next gradient is seen in that frame. " + VISIBLE}),
+        **AFTER_ONE_SEED | {"reason": "Rounding chooses the columns of ARO's rotation "
+        "beyond the rank, and the next gradient is seen in that frame. " + VISIBLE}),
     breaks("cutoff_is_needed",
-        "Every run of the layerwise stack by SVD without a cut-off of singular values "
-        "breaks some symmetry that a block asks for, by more than 0.01 of the update's "
-        "norm.",
+        "Every run of the layerwise stack with polar factors by SVD, without a cut-off "
+        "of singular values, breaks some symmetry in the group of a block by more than "
+        "0.01 of the update's norm.",
         place="the polar factor is discontinuous where rank is lost", origin="control",
         estimate=_in_each_run(EXACT.where("asked", **UNCUT))),
     # --- a language model, sixty steps
     equal("symmetric_trajectories",
-        f"A model trained in float64 for 60 steps by {STACKS} with polar factors by "
-        "iteration, and its seven moved copies, have equal losses to 1e-12 nats.",
+        f"A {SMALL_MODEL}, trained in float64 for 60 steps by {STACKS} with Polar "
+        "Express, and its seven moved copies have equal losses at every step, to 1e-12 "
+        "nats.",
         paper=LAU, place=RUNS, tests="stack", below=EQUAL,
         estimate=LOSSES.where(**ITERATED).worst("error"),
-        reason=ROUNDED + " The iteration amplifies no direction more than a "
-        "thousandfold. 44 seeds tried on 2026-11-30 had at most 2e-15.",
+        reason=ROUNDED + " Polar Express multiplies no direction more than a "
+        "thousandfold. 44 seeds tried on 2026-11-30 had differences of at most 2e-15.",
         written="after",
-        history=(("2026-11-30", "the claim was about iteration and SVD; one of 20 "
-                  "unseen seeds by SVD parted by 3.5e-9, so SVD has a claim of its "
-                  "own, and both have 20 seeds instead of 4"),)),
+        history=(("2026-11-30", "the claim was about Polar Express and SVD; on one of "
+                  "20 new seeds the losses by SVD differed by 3.5e-9, so SVD has a "
+                  "claim of its own, and both have 20 seeds instead of 4"),)),
     Claim("svd_trajectories",
         f"In more than seven of ten runs of 60 steps by {STACKS} with polar factors by "
-        "SVD, a model and its moved copies have equal losses to 1e-12 nats.",
+        f"SVD, a {SMALL_MODEL} and its moved copies have equal losses at every step, "
+        "to 1e-12 nats.",
         paper=LAU, place=RUNS, origin="ours", unit="fraction of runs", above=0.7,
         estimate=_runs_that_agree(LOSSES.where(**BY_SVD)),
         reason="An exact polar factor amplifies rounding by the largest over the least "
-        "singular value that is kept, which training does not bound, so that a rare "
-        "run parts: one of 60 seeds so far. Of 20 runs one may fail.", written="after",
-        history=(("2026-11-30", "one of 20 unseen seeds parted by 3.5e-9, where all "
-                  "runs were claimed to agree; 40 further seeds had at most 4e-14"),)),
+        "singular value that is kept, which training does not bound, so that losses "
+        "differ in a rare run: one of 60 so far. Of 20 runs one may fail.",
+        written="after",
+        history=(("2026-11-30", "all runs were claimed to agree, and losses of one of "
+                  "20 new seeds differed by 3.5e-9; 40 further seeds had at most "
+                  "4e-14"),)),
     parts("adamw_parts_when_rotated",
-        "In every run of 60 steps by AdamW, the losses of a model and of its copy with "
-        "a rotated residual stream differ by more than 0.001 nats.",
+        f"In every run of 60 steps by AdamW, the losses of a {SMALL_MODEL} and of its "
+        "copy with a rotated residual stream differ by more than 0.001 nats at some "
+        "step.",
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
         estimate=_in_each_run(LOSSES.where(**BY_ADAMW, move="rotation")), above=1e-3,
         reason=IN_A_CURVE),
     equal("adamw_follows_the_rest",
-        "A model trained for 60 steps by AdamW and its copies with permuted tokens, "
+        f"Over 60 steps by AdamW a {SMALL_MODEL} and its copies with permuted tokens, "
         "neurons, experts or heads, with flipped signs or with shifted head and router "
         "have equal losses to 1e-12 nats.",
         place="signed permutations move entries as wholes; softmax gradients sum to 0",
         estimate=LOSSES.where("move != 'rotation'", **BY_ADAMW).worst("error"),
         below=EQUAL, reason=ROUNDED),
     parts("tables_break_rotations",
-        f"Under {MATRICES}, ARO and Scion, which leave embedding and head to AdamW or "
-        "to signs, the losses of a model and of its copy with a rotated residual "
-        "stream differ by more than 0.001 nats within 60 steps.",
+        f"Under {MATRICES}, ARO and Scion, which leave embedding or head to AdamW or "
+        f"signs, losses of a {SMALL_MODEL} and of its copy with a rotated residual "
+        "stream differ by more than 0.001 nats in 60 steps.",
         place="AdamW and signs are coordinate-wise",
         estimate=LOSSES.where(
             preset=(*TABLES_TO_ADAMW, "aro", "scion"), variant="", move="rotation"
         ).least("error"), above=1e-3, reason=IN_A_CURVE),
     equal("matrix_rules_follow_the_rest",
-        "Over 60 steps all moved copies have the model's losses to 1e-10 nats under "
-        "stochastic spectral descent (SSD), and all but the one with a rotated "
+        f"Over 60 steps all moved copies of a {SMALL_MODEL} have its losses to 1e-10 "
+        "nats under stochastic spectral descent (SSD), and all but the one of rotated "
         f"residual stream under {MATRICES.replace(' and', ',')} and Scion.",
         place="symlab.symopt.registry",
         estimate=LOSSES.where(
             "(move != 'rotation' or preset == 'ssd')",
             preset=(*TABLES_TO_ADAMW, "scion", "ssd"), variant="",
         ).worst("error"), below=1e-10,
-        reason="Training at larger rates amplifies rounding: SSD parts by 1e-7 at a "
-        "rate of 0.1, and its rate here is 0.03.", **AFTER_ONE_SEED),
+        reason="Training amplifies rounding, and more at larger rates: the losses "
+        "under SSD differ by 1e-7 at a rate of 0.1, and the rate here is 0.03.",
+        **AFTER_ONE_SEED),
     parts("aro_parts",
-        "In every run of 60 steps by ARO the losses of the model and of some moved "
-        "copy other than the rotated one differ by more than 1e-6 nats.",
+        f"In every run of 60 steps by ARO the losses of a {SMALL_MODEL} and of some "
+        "moved copy, other than the one of rotated residual stream, differ by more "
+        "than 1e-6 nats at some step.",
         place="rounding chooses ARO's frame where gradients lack rank",
         estimate=_in_each_run(
             LOSSES.where("move != 'rotation'", preset="aro", variant="")), above=1e-6,
-        reason="A millionth of a nat is far above what rounding alone does.",
+        reason="Rounding alone makes 1e-15 nats; a millionth is far above that.",
         **AFTER_ONE_SEED),
     parts("no_cutoff_parts",
-        "In every run of 60 steps by the layerwise stack without a cut-off of singular "
-        "values, the losses of the model and of some moved copy differ by more than "
-        "0.0001 nats.",
+        "In every run of 60 steps by the layerwise stack with SVD, without a cut-off "
+        f"of singular values, the losses of a {SMALL_MODEL} and of some moved copy "
+        "differ by more than 0.0001 nats at some step.",
         origin="control", place="the polar factor is discontinuous where rank is lost",
         estimate=_in_each_run(LOSSES.where(**UNCUT)), above=1e-4,
-        reason="Rounding alone makes 1e-15; a prototype parted by 0.01."),
+        reason="Rounding alone makes 1e-15 nats; in a prototype the losses differed by "
+        "0.01 nats."),
     Claim("stack_does_not_drift",
-        f"Over 60 steps {STACKS} leaves the mean rows of head and router where they "
-        "were, to 1e-12 of the length of a row's movement.",
+        f"Over 60 steps {STACKS} leaves the mean rows of the weights of head and "
+        "router where they were, to 1e-12 of the length of a row's movement.",
         paper=LAU, place="abstract: shared-shift symmetry", tests="shift",
         kind="identity", unit="of a row's movement", below=1e-12,
         estimate=TRAINED.where(**STACK).worst(_drift),
-        reason="Only the rounding of the mean is left."),
+        reason="Centred updates have mean row 0, so only the rounding of the mean is "
+        "left."),
     Claim("adamw_drifts",
-        "AdamW moves the mean rows of head and of router by more than 0.01 of the "
-        "length of a row's movement, in every run of 60 steps.",
+        "AdamW moves the mean rows of the weights of head and of router by more than "
+        "0.01 of the length of a row's movement, in every run of 60 steps.",
         place="entries of mean 0 divided by their sizes have another mean",
         origin="control", unit="of a row's movement", above=1e-2,
         estimate=TRAINED.where(**BY_ADAMW).least(_drift),
-        reason="A hundredth of a row's movement is no rounding."),
+        reason="A hundredth of a row's movement is far more than what rounding alone "
+        "makes."),
 ]  # fmt: skip

@@ -419,13 +419,18 @@ def _state_ratio(df):
 
 
 NATS = papers.VALIDATION_LOSS.size  # least difference that counts
+POWERS = {arm: arm.removeprefix("freon_").replace("_", "/") for arm in ARMS}
 NAMES = {arm: OPTIMIZERS[arm].label for arm in ARMS} | {
+    arm: f"Freon {c} (singular values s to s^(1-2c), c = {c})"
+    for arm, c in POWERS.items() if arm.startswith("freon")
+} | {
+    "kaon": "Kaon (singular values scrambled)",
     "symmetric": "The layerwise stack of Lau & Su, at one rate,",
     "scion": "Scion, at one rate,",
     "adamw": "AdamW",
-}
+}  # fmt: skip
 OWN = "AdamW whose embedding and head have a rate of their own"
-HUNDREDTH = "A hundredth of a nat is the least difference that counts."
+HUNDREDTH = papers.VALIDATION_LOSS.reason
 FIRST, COPIES = "2026-11-21", "2026-11-30"
 CLEANED = (COPIES, "near copies left the validation text, and AdamW's tuned rate was "
            "halved")  # fmt: skip
@@ -458,7 +463,7 @@ def near(arm: str, other: str, **fields) -> Claim:
 
 def seen(value: str, says: str = "") -> dict:
     """The fields of a claim that is expected to be undecided at this difference."""
-    because = f"The difference is {value}{says}."
+    because = f"The difference is {value} nats{says}."
     return {"expected": "undecided", "because": because}
 
 
@@ -471,49 +476,51 @@ INSIDE, BEST, FRESH = RACE.protocol(
 CLAIMS = [
     INSIDE, BEST, replace(FRESH, **TODAY),
     Claim("race_nothing_diverged",
-        "No run at a tuned rate, or at half or twice of it, diverged.",
+        "In the race of optimizers no run diverged at a tuned rate, or at half or "
+        "twice the tuned rate.",
         estimate=_diverged, below=0.5, origin="protocol", kind="precondition",
-        place="the protocol", reason="A run that diverged would count with the loss of "
-        "guessing."),
+        place="means over seeds need finite losses", reason="A run that diverged would "
+        "count with the loss of a uniform guess, which would decide any mean."),
     # --- against AdamW
     beats("muon", papers.MUON, "title and records", tests="adamw", **was("of 0")),
     beats("normuon", papers.NORMUON, "abstract", tests="adam", **was("of 0")),
     beats("polargrad", papers.POLARGRAD, "abstract", tests="adam",
-        **seen("-0.011 [-0.017, -0.006]", ": better in direction"),
+        **seen("-0.011 [-0.017, -0.006]", ": PolarGrad is ahead, not surely by 0.01"),
         **was("of 0, which held,")),
     beats("kaon", papers.FREON, "title, if Muon beats AdamW", origin="ours",
-        **seen("-0.007 [-0.013, -0.001]", ": better in direction"),
+        **seen("-0.007 [-0.013, -0.001]", ": Kaon is ahead, not surely by 0.01"),
         **was("of 0, which held,")),
     beats("aro", papers.ARO, "abstract: 1.3 times as fast", tests="adamw",
-        **seen("-0.011 [-0.018, -0.003]", ": better in direction"),
+        **seen("-0.011 [-0.018, -0.003]", ": ARO is ahead, not surely by 0.01"),
         **was("of 0, which held,")),
     beats("freon_2_3", papers.FREON, "title, if Muon beats AdamW", origin="ours",
-        expected="failed", because="Freon 2/3 is 0.007 behind.",
+        expected="failed", because="Freon 2/3 is 0.007 nats behind.",
         **was("of 0", CLEANED)),
     beats("symmetric", papers.LAU, "figures 2 to 5", tests="loss", expected="failed",
-        because="The layerwise stack is 0.027 behind. Its embedding and head share one "
-        "rate with the hidden matrices; AdamW at one rate is 0.72 behind it.",
+        because="The layerwise stack is 0.027 nats behind. Its embedding and head "
+        "share one rate with the hidden matrices; AdamW at one rate is 0.72 nats "
+        "behind the stack.",
         **was("of 0", CLEANED)),
     beats("scion", papers.SCION, "abstract", tests="speed", expected="failed",
-        because="Scion is 0.03 behind. Its embedding and head share one rate with the "
-        "hidden matrices, and its head has signs; Muon at one rate is as far behind.",
+        because="Scion is 0.03 nats behind. Its embedding and head share one rate with "
+        "the hidden matrices; Muon at one rate is 0.04 nats behind.",
         **was("of 0", (FIRST, "expected verdict from held to failed after the first "
                        "run"))),
     nats("race_muon_beats_adamw_at_half",
-        "Muon at its tuned rate ends with a validation loss that is below that of "
-        "AdamW, at half of the tuned rate of its hidden matrices, by more than 0.01 "
-        "nats.",
-        place="the protocol", estimate=_at_half, below=-NATS,
-        reason="The gain must not be one of tuning: on the tuning seeds of the first "
-        "run half of AdamW's rate was worse by only 0.001. " + HUNDREDTH,
+        "Muon at its tuned rate ends with a validation loss that is more than 0.01 "
+        "nats below that of AdamW whose hidden matrices have half of their tuned rate.",
+        place="the gain must not be one of tuning", estimate=_at_half, below=-NATS,
+        reason="On the tuning seeds of the first run half of AdamW's tuned rate was "
+        "worse by only 0.001 nats, so either could have been chosen. " + HUNDREDTH,
         **was("of 0", (FIRST, "written after the first run"))),
     # --- against Muon
     beats("normuon", papers.NORMUON, "abstract", "muon", tests="muon",
-        expected="failed", because="NorMuon is 0.002 ahead.", **TODAY),
+        expected="failed", because="NorMuon is 0.002 nats ahead.", **TODAY),
     beats("polargrad", papers.POLARGRAD, "abstract", "muon", tests="muon",
-        expected="failed", because="PolarGrad is 0.005 behind.", **TODAY),
+        expected="failed", because="PolarGrad is 0.005 nats behind.", **TODAY),
     beats("aro", papers.ARO, "abstract: 1.1 times as fast", "muon",
-        tests="orthogonalization", expected="failed", because="ARO is 0.005 behind.",
+        tests="orthogonalization", expected="failed",
+        because="ARO is 0.005 nats behind.",
         **TODAY),
     *(near(arm, "muon", place="relatives of Muon", **was("of 0.02"))
       for arm in ("normuon", "polargrad")),
@@ -521,7 +528,8 @@ CLAIMS = [
         **seen("0.0095 [0.0071, 0.0119]"), **was("of 0.02, which held,")),
     near("freon_1_2", "muon", paper=papers.FREON, origin="control",
         place="Muon's exponent is 1/2; only its momentum differs",
-        **seen("0.0089 [0.0070, 0.0107]", ", which is what Muon's momentum gains"),
+        **seen("0.0089 [0.0070, 0.0107]", ": only the momentum differs, so it makes "
+               "that difference"),
         **was("of 0.02, which held,")),
     near("kaon", "freon_1_2", paper=papers.FREON, place="title, at equal momentum",
         tests="random", **TODAY),
@@ -531,20 +539,22 @@ CLAIMS = [
                                        "after the first run"), CLEANED)),
     near("freon_5_6", "freon_1_2", paper=papers.FREON, place="title, at equal "
         "momentum", tests="inverted", expected="failed",
-        because="Freon 5/6 is 0.05 behind: so far beyond Muon's exponent the "
-        "directions that are smallest in the gradient are largest in the update.",
+        because="Freon 5/6 is 0.05 nats behind. Its update is largest in the "
+        "directions that are smallest in the gradient.",
         **was("of 0.02", (FIRST, "expected verdict from held to failed after the first "
                           "run"))),
     beats("freon_2_3", papers.FREON, "the best exponents lie beyond 1/2", "freon_1_2",
-        tests="quasi-norm", expected="failed", because="Freon 2/3 is 0.014 behind.",
+        tests="quasi-norm", expected="failed", because="Freon 2/3 is 0.014 nats "
+        "behind.",
         **TODAY),
     nats("race_freon_below_half_is_worse",
-        "Freon 1/4, between SGD and Muon, ends with a validation loss that is above "
-        "that of Freon 1/2 by more than 0.01 nats, each at its tuned rate.",
+        "Freon 1/4 (singular values s to s^(1/2)) ends with a validation loss that is "
+        "above that of Freon 1/2 (to 1, as Muon's) by more than 0.01 nats, each at its "
+        "tuned rate.",
         paper=papers.FREON, origin="ours", place="the best exponents lie beyond 1/2",
         estimate=difference("freon_1_4", "freon_1_2"), above=NATS, reason=HUNDREDTH,
-        expected="failed", because="Freon 1/4 is 0.004 behind: exponents from 1/4 to "
-        "1/2 are alike.", **was("of 0, which was undecided,", CLEANED)),
+        expected="failed", because="Freon 1/4 is 0.004 nats above Freon 1/2: exponents "
+        "from 1/4 to 1/2 are alike.", **was("of 0, which was undecided,", CLEANED)),
     # --- one rate for everything
     *(nats(name, f"{label} with one rate for all weights ends with a validation loss "
         f"that is above that of {label} whose embedding and head have a rate of their "
@@ -562,25 +572,27 @@ CLAIMS = [
         "AdamW's by more than 0.1 nats.",
         origin="control", place="what one sees without a rate for embedding and head",
         estimate=difference("muon_one_rate", "adamw_one_rate"), below=-0.1,
-        reason="A tenth of a nat, ten times the least difference that counts, would "
-        "decide any comparison of optimizers."),
+        reason="A tenth of a nat is ten times the least difference that counts: it "
+        "would outweigh every other difference between optimizers here."),
     # --- how much a wrong rate costs
     *claims("race_{arm}_forgives_a_factor_of_two",
-        "Half and twice the tuned rate cost {arm} less than 0.05 nats of validation "
-        "loss, averaged over these two rates.",
-        partial(rise, factors=FACTORS), below=0.05, unit="nats", place="the protocol",
-        reason="Grids of factors of two then miss little of the optimum.",
+        "Half and twice the tuned rate of its hidden matrices cost {arm} less than "
+        "0.05 nats of validation loss, averaged over these two rates.",
+        partial(rise, factors=FACTORS), below=0.05, unit="nats",
+        place="how finely a grid must be spaced",
+        reason="Tuned rates are within a factor of the root of 2 of the optimum, where "
+        "a rise of 0.05 nats at a factor of 2 is about 0.01.",
         arm={arm: OPTIMIZERS[arm].label for arm in ("muon", "adamw")},
         but={("adamw",): {"history": (
             (FIRST, "expected verdict from held to failed after the first run"),
             (COPIES, "expected verdict back to held: " + CLEANED[1]))}}),
     nats("race_adamw_forgives_less",
-        "Twice the tuned rate costs AdamW more validation loss than it costs Muon, by "
-        "more than 0.01 nats.",
+        "Twice the tuned rate of hidden matrices raises AdamW's validation loss by "
+        "more than 0.01 nats more than Muon's.",
         paper=papers.MUON, origin="ours", place="rates of Muon are said to transfer",
         estimate=rise("adamw", (2.0,), other="muon"), above=NATS, reason=HUNDREDTH,
-        **seen("0.002 [-0.010, 0.014]", "; at twice the present rate of AdamW, which "
-               "is beside a cliff, it was 0.77"),
+        **seen("0.002 [-0.010, 0.014]", "; before AdamW's tuned rate was halved, "
+               "twice that rate cost AdamW 0.77 nats more than Muon"),
         **was("of 0", (FIRST, "four times the rate, where a seed of the prototype had "
                        "0.4 against 0.16, became twice the rate after the first run"),
               CLEANED)),
@@ -589,6 +601,6 @@ CLAIMS = [
         "less than 0.51 of the bytes of AdamW's.",
         paper=papers.SCION, place="abstract: no second average", origin="ours",
         estimate=_state_ratio, below=0.51, kind="identity", unit="of AdamW's bytes",
-        reason="Gains keep two averages in the stack, and they are a thousandth of the "
-        "weights."),
+        reason="One momentum instead of AdamW's two averages makes a half. Gains keep "
+        "two averages in the stack, and they are a thousandth of the weights."),
 ]  # fmt: skip

@@ -200,23 +200,23 @@ WAYS = "Newton-Schulz, Polar Express, its Gram form, inverse root, QDWH and SVD"
 oracle = partial(Claim, origin="oracle", kind="identity", unit="of the factor's norm")
 CLAIMS = [
     Claim("polar_is_finite_and_leaves_its_input",
-        f"{WAYS}, and the rule as the authors' code executes it, give finite polar "
-        "factors at every condition, scale, rank and precision, and leave their input "
-        "unchanged.",
+        f"{WAYS}, and the one-sided rule as the code of Lau & Su executes it, give "
+        "finite polar factors at every condition, scale, rank and precision, and leave "
+        "their input unchanged.",
         origin="protocol", kind="identity", estimate=_defects, below=0.5,
-        place="the protocol",
-        reason="A single exception would be a defect, and it is counted as 1."),
+        place="documented in symlab.symopt.polar",
+        reason="The quantity is 0 or 1: a single exception would be a defect."),
     oracle("polar_is_scale_invariant",
-        "Multiplying a matrix by 1e-12 to 1e6 changes its polar factor by less than "
-        f"0.01 of the factor's norm, by {WAYS}.",
+        "Multiplying a matrix by 1e-12 to 1e6 changes its polar factor, made by "
+        f"{WAYS}, by less than 0.01 of the factor's norm.",
         place="definition of the polar factor",
         estimate=SCALE.where(method=METHODS).worst(CHANGE), below=1e-2,
-        reason="Powers of two round nothing, and every way divides by the largest "
-        "entry first. What is left is the rounding of one division, 1e-16 in float64 "
-        "and at most 1e-2 in bfloat16."),
+        reason="The factors are powers of two, which round nothing, and each method "
+        "first divides by the largest entry. What is left is the rounding of one "
+        "division: 1e-16 in float64 and at most 1e-2 in bfloat16."),
     oracle("exact_ways_find_the_polar_factor",
-        "In float64 the polar factors by SVD and by QDWH agree with that of numpy's "
-        "SVD to 1e-8 of its norm, up to condition 1e6.",
+        "In float64 the polar factors by SVD and by QDWH agree with the one from "
+        "numpy's SVD to 1e-8 of its norm, for matrices of condition up to 1e6.",
         place="definition of the polar factor",
         estimate=CONDITION.where(method=("qdwh", "svd"), dtype="float64").worst(ERROR),
         below=1e-8,
@@ -232,37 +232,40 @@ CLAIMS = [
         below=0.3,
         reason="The least of these singular values lie, after division by the "
         "Frobenius norm, below the interval [1e-3, 1] that the polynomials were made "
-        "for, and stay short of 1; 0.3 allows for a tenth of the directions lost."),
+        "for, and end below 1. Losing a tenth of the directions would be an error of "
+        "0.3."),
     Claim("polar_express_is_nearer_than_newton_schulz",
-        "At condition 1000, in float64, five steps of Polar Express have less than "
-        "half of the error of five steps of Newton-Schulz on singular values above "
-        "1e-3 of the largest.",
+        "For matrices of condition 1000, in float64, five steps of Polar Express have "
+        "less than half of the root mean square error of five steps of Newton-Schulz "
+        "on singular values above 1e-3 of the largest.",
         paper=AMSEL, place="abstract: least error in the worst case", tests="optimal",
         unit="(ratio of errors)",
         estimate=CONDITION.where(dtype="float64", condition=1e3).ratio(
             CLEAR_ERROR, method=("polar_express", "newton_schulz")),
         below=0.5,
-        reason="The least error of five quintic polynomials must show against Jordan's "
-        "five equal ones; a factor of two is no accident of the matrix.",
+        reason="Polar Express takes the five quintic polynomials of least worst-case "
+        "error and Newton-Schulz Jordan's one five times; a factor of two is more than "
+        "the matrices differ.",
         expected="undecided", because="The ratio is 0.49 [0.47, 0.50].",
         written="after",
-        history=(("2026-11-30", "written after a look at the table of errors"),)),
+        history=(("2026-11-30", "written after a look at the rows"),)),
     oracle("nothing_outside_the_range",
-        "In float64 no polar factor has an entry above 1e-10 outside the range of its "
-        f"matrix, for rank 12 of 48 and for the zero matrix, by {WAYS}.",
+        f"In float64 no polar factor by {WAYS} has an entry above 1e-10 outside the "
+        "range of its matrix, for rank 12 of 48 and for the zero matrix.",
         place="the range of a polar factor is that of its matrix",
         unit="(an entry of the factor)",
         estimate=where(study="rank", method=METHODS, dtype="float64").worst(OUTSIDE),
         below=1e-10,
-        reason="Rounding of the matrix itself, 1e-16, grows by the iterations' first "
-        "factors: 8.2 x 4.0 x 3.9 x 3.3 x 2.3 = 980 in five steps. It is 0 below the "
-        "cut-off of the exact ways."),
+        reason="Rounding of the matrix itself, 1e-16, grows by the linear coefficients "
+        "of Polar Express: 8.2 x 4.0 x 3.9 x 3.3 x 2.3 = 980 in five steps. SVD and "
+        "QDWH cut it off."),
     Claim("absolute_damping_fails_on_small_gradients",
-        "The one-sided polar factor as the authors' code executes it, with an absolute "
-        "damping, errs by more than 0.8 of its norm at gradients of 1e-4, condition "
-        "100 and float32.",
+        "The one-sided polar factor as the code of Lau & Su executes it, with an "
+        "absolute damping, has an error above 0.8 of its norm in float32 for a matrix "
+        "of condition 100 and largest singular value 1e-4.",
         paper=LAU, place="the authors' code", origin="ours",
         unit="of the factor's norm",
         estimate=SCALE.where(method=EXECUTED, power=-13).mean(ERROR), above=0.8,
-        reason="A prototype had 0.89 at another shape."),
+        reason="A factor that is lost in all directions has an error of 1; a prototype "
+        "had 0.89 for matrices of another shape."),
 ]  # fmt: skip

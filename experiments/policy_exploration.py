@@ -363,8 +363,13 @@ RAISED = (
     (DAY, "0.03 became 0.05: a run of eight seeds left 0.03 undecided"),
 )
 ADDED = (DAY, "added after three runs, for any difference")
-TENTH = "Less than a tenth of GRPO's entropy is no difference, in either direction."
-ONE_POINT = "One prompt in a hundred is the least difference in pass@k that counts."
+TENTH = (
+    "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
+    "2602.05548, whose curves end at 0.42 and 6.6 times GRPO's entropy."
+)
+ONE_POINT = AGRAE.smallest["pass@k"].reason
+AG = "A-GRAE (harder prompts, stronger correct rollouts as the mean reward rises)"
+WR = "W-REINFORCE (advantage 0.1 if right, -1 if wrong)"
 PD = "Positive-Dominant (GRPO's advantages of correct rollouts times 10)"
 ND = "Negative-Dominant (GRPO's advantages of correct rollouts divided by 10)"
 OVER = "over the later two thirds of the steps"
@@ -376,23 +381,24 @@ was_ratio = partial(resized, AGRAE.smallest["entropy"])
 was_points = partial(resized, AGRAE.smallest["pass@k"])
 CLAIMS = [
     Claim("base_reward_in_range",
-        "The supervised start solves between 0.3 and 0.6 of its rollouts on the "
-        "training prompts of RL, in every run on both tasks.",
+        "Before RL 0.3 to 0.6 of the rollouts of the policy from the supervised start "
+        "are right on the training prompts, in every run on both tasks.",
         paper=AGRAE, place="where runs begin with a mean reward of 0.49",
         origin="protocol", kind="precondition", unit="mean reward",
         estimate=where().worst(start_gap), below=0.15,
         reason="Most groups of eight rollouts then have both right and wrong ones, and "
         "there is room for learning."),
     Claim("samples_go_stale",
-        "Under GRPO the clips act on 1 to 10 % of the tokens, on average over the "
-        "steps and both tasks.",
+        "Under GRPO the lower and the upper clip of PPO's ratio together act on 1 to "
+        "10 % of the tokens, on average over the steps and both tasks.",
         origin="protocol", kind="precondition", unit="fraction of tokens",
         place="the entropy ordering needs clipped minibatches, see advantage_dynamics",
         estimate=GRPO.mean(named("clipped", "fraction of tokens clipped")),
         above=0.01, below=0.1,
-        reason="The experiment advantage_dynamics asks for the same range.",
-        written="after", history=((DAY, "0.005 to 0.2 became 0.01 to 0.1: a pilot with "
-            "0.5 % of the tokens clipped had hardly a clip"),)),
+        reason="Large models have such fractions; the experiment advantage_dynamics "
+        "asks for the same range.",
+        written="after", history=((DAY, "0.005 to 0.2 became 0.01 to 0.1: in a pilot "
+            "with 0.5 % of the tokens clipped the clip had no effect on entropy"),)),
     # --- entropy
     *family("entropy_positive_below_{task}",
         f"On {{task}} {PD} has less than 0.91 of GRPO's entropy {OVER} (geometric mean "
@@ -403,31 +409,32 @@ CLAIMS = [
         but={("countdown",): {
             "expected": "undecided",
             "because": "The ratio was 0.88 to 0.95 in all runs so far. Without the "
-            "clip Positive-Dominant has more entropy than GRPO on countdown, so that "
-            "the clip has to take more from it.",
+            "clip Positive-Dominant has more entropy than GRPO on countdown, so the "
+            "clip must first take that away.",
             **was_ratio("of 0.7, which failed,", LATE,
                         (DAY, "expected to fail: a first run had 0.95"))}}),
     ratio("no_clip_no_loss",
-        f"On the rule task without the clip {PD} has more than 0.91 of GRPO's entropy "
-        f"{OVER} (geometric mean over seeds).",
-        origin="control", place="in expectation it only reweights prompts",
+        f"On the rule task, both without the clip, {PD} has more than 0.91 of GRPO's "
+        f"entropy {OVER} (geometric mean over seeds).",
+        origin="control", place="in expectation the estimator only reweights prompts",
         estimate=entropy("positive_dominant", FREE.where(task="rule"), each=""),
         above=LESS,
         **was_ratio("of 0.7", (DAY, "added after a pilot on seeds 20000 to 20003, "
                                "which had a ratio of 1.08"))),
     *family("clip_takes_from_positive_{task}",
-        "On {task} the clip multiplies Positive-Dominant's entropy relative to GRPO's "
-        f"by less than 0.91, {OVER}.",
+        "On {task} Positive-Dominant's entropy as a multiple of GRPO's is with the "
+        f"clip less than 0.91 of what it is without the clip, {OVER} (geometric mean "
+        "over seeds).",
         lambda task: entropy(
             "positive_dominant", where(task=task), each="", **WITH_AND_WITHOUT),
         task=ON, below=LESS, unit="times the ratio without the clip", reason=TENTH,
         origin="control", paper=CLIPPING, place="abstract: the upper clip",
         **was_ratio("of 1", ADDED),
         but={("countdown",): {"expected": "undecided", "because": "The factor is 0.81 "
-             "with an interval from 0.69 to 0.96: less in direction."}}),
+             "[0.69, 0.96]: below 1, and not surely by a tenth."}}),
     Claim("clip_gives_to_negative",
-        "The clip multiplies Negative-Dominant's entropy relative to GRPO's by more "
-        f"than 1.1, {OVER} ({BOTH}).",
+        "Negative-Dominant's entropy as a multiple of GRPO's is with the clip more "
+        f"than 1.1 times what it is without the clip, {OVER} ({BOTH}).",
         estimate=entropy("negative_dominant", where(), **WITH_AND_WITHOUT), above=MORE,
         unit="times the ratio without the clip", reason=TENTH, origin="control",
         paper=CLIPPING, place="abstract: the lower clip", **was_ratio("of 1", ADDED)),
@@ -439,15 +446,15 @@ CLAIMS = [
             (DAY, "1.2 for each task became 1 for the mean of both: a pilot on seeds "
              "20000 to 20003 had 1.16"),
             (TODAY, "a second claim, which asked for 1.2 and was undecided, was "
-             "dropped: one smallest effect for all"))),
+             "dropped, as all claims about entropy share one threshold"))),
     ratio("agrae_keeps_entropy",
-        f"A-GRAE has more than 1.1 times GRPO's entropy {OVER} ({BOTH}).",
+        f"{AG} has more than 1.1 times GRPO's entropy {OVER} ({BOTH}).",
         paper=AGRAE, place="figure 10", estimate=entropy("agrae"), above=MORE,
         expected="undecided",
-        because="The ratio is 1.11 with an interval that begins at 1.08: more entropy "
-        "in direction, and about a tenth.", **was_ratio("of 1", ADDED)),
+        because="The ratio is 1.11 with an interval that begins at 1.08: above 1, and "
+        "close to the threshold.", **was_ratio("of 1", ADDED)),
     ratio("w_reinforce_keeps_entropy",
-        f"W-REINFORCE has more than 1.1 times GRPO's entropy {OVER} ({BOTH}).",
+        f"{WR} has more than 1.1 times GRPO's entropy {OVER} ({BOTH}).",
         paper=ZHU, place="entropy in training", estimate=entropy("w_reinforce"),
         above=MORE, **was_ratio("of 1", ADDED)),
     # --- pass@k
@@ -465,43 +472,45 @@ CLAIMS = [
             named("pass_last - base_pass_last", "rise of held-out pass@256 by RL")),
         task=ON, below=-POINT, paper=AGRAE, place="figure 2", tests="shrinkage",
         unit="fraction of prompts",
-        reason=ONE_POINT + " On the rule task the loss is of lucky guesses, as "
-        "pass@256 of the start is above the share of prompts that can be known.",
+        reason=ONE_POINT + " On the rule task what is lost is lucky guesses: the "
+        "start's pass@256 is above the share of prompts whose answers can be known.",
         **was_points("of 0")),
     points("w_reinforce_large_k",
-        "On the countdown task W-REINFORCE ends with a pass@256 of held-out prompts "
-        "that is above GRPO's by more than 0.01.",
+        f"On the countdown task {WR} ends with a pass@256 of held-out prompts that is "
+        "above GRPO's by more than 0.01.",
         paper=ZHU, place="pass@k at large k", tests="weighted",
         estimate=COUNTDOWN.paired(pass_256, method=("w_reinforce", "grpo")),
         above=POINT,
-        **was_points("of 0.05, which was undecided,", (DAY, "0 became 0.05, as of the "
+        **was_points("of 0.05, which was undecided,", (DAY, "0 became 0.05, as for the "
             "other arms: 0 was undecided on seeds 0 to 7 and held on others"))),
     points("agrae_pass_1",
-        "A-GRAE ends with a pass@1 of held-out prompts that is above GRPO's by more "
+        f"{AG} ends with a pass@1 of held-out prompts that is above GRPO's by more "
         "than 0.01, on average over both tasks.",
         paper=AGRAE, place="tables", tests="a-grae", above=POINT,
         estimate=CLIPPED.paired(pass_1, each="task", method=("agrae", "grpo")),
         expected="failed",
-        because="A-GRAE was 0.02 and 0.01 behind in the runs so far, and 0.002 ahead "
-        "in advantage_dynamics.", **was_points("of 0.05", *RAISED)),
+        because="A-GRAE was 0.02 and 0.01 behind in the two runs so far, and 0.002 "
+        "ahead in the experiment advantage_dynamics.",
+        **was_points("of 0.05", *RAISED)),
     points("agrae_large_k",
-        "On the countdown task A-GRAE ends with a pass@256 of held-out prompts that is "
+        f"On the countdown task {AG} ends with a pass@256 of held-out prompts that is "
         "above GRPO's by more than 0.01.",
         paper=AGRAE, place="tables", tests="a-grae", above=POINT,
         estimate=COUNTDOWN.paired(pass_256, method=("agrae", "grpo")),
         expected="undecided",
-        because="Intervals of eight seeds are 0.02 to 0.06 wide on either side. The "
-        "gain is 0.004 in advantage_dynamics, where 128 seeds decide.",
+        because="Eight seeds leave intervals of 0.02 to 0.06 on either side of the "
+        "mean. In the experiment advantage_dynamics, with 128 seeds, the gain is "
+        "0.004.",
         **was_points("of 0.05, which failed,", *RAISED)),
     points("negative_large_k",
-        f"On the countdown task {ND} has at least GRPO's pass@256 of held-out prompts, "
-        "to 0.01.",
+        f"On the countdown task {ND} has a pass@256 of held-out prompts that is less "
+        "than 0.01 below GRPO's.",
         paper=AGRAE, place="figure 2", tests="suppression", above=-POINT,
         estimate=COUNTDOWN.paired(pass_256, method=("negative_dominant", "grpo")),
         expected="undecided",
-        because="It is 0.02 behind with an interval of 0.03 on either side. In "
-        "advantage_dynamics, where 128 seeds decide, it is behind: it is a hidden "
-        "focus on easy prompts.",
+        because="It is 0.02 behind with an interval of 0.03 on either side. In the "
+        "experiment advantage_dynamics, with 128 seeds, it is behind by 0.013: in "
+        "expectation it favours easy prompts.",
         **was_points("for a gain of 0.05, which failed,", *RAISED)),
     points("positive_large_k",
         f"On the countdown task {PD} has a pass@256 of held-out prompts that is below "
@@ -509,6 +518,7 @@ CLAIMS = [
         paper=AGRAE, place="figure 2", above=POINT,
         estimate=COUNTDOWN.paired(pass_256, method=("grpo", "positive_dominant")),
         expected="failed",
-        because="Positive-Dominant is a hidden focus on hard prompts, and 0.03 ahead.",
+        because="Positive-Dominant is 0.03 ahead: in expectation it favours hard "
+        "prompts.",
         **was_points("of 0.05", *RAISED)),
 ]  # fmt: skip

@@ -504,8 +504,8 @@ EXPERT = 1 / 16
 ROOM_WAS = ("2026-11-30", "steps within 0.02 nats of AdamW's least loss became those "
             "within 0.01")  # fmt: skip
 RUN, FUSED, TEXT = "2026-11-21", "2026-11-29", "2026-11-30"  # when rows were made
-IS_FIFTH = "A fifth is the least change of an expert load's spread that counts."
-HUNDREDTH = "A hundredth of a nat is the least difference that counts."
+IS_FIFTH = LAU.smallest["load CV"].reason
+HUNDREDTH = LAU.smallest["validation loss"].reason
 EQUAL_RATES = FRONTIER.where(at_equal_rates)
 LEFT, ROW = ({"router": (rule, "adamw")} for rule in ("left_polar", "row_norm"))
 POLAR = "left polar (the polar factor, centred)"
@@ -515,7 +515,7 @@ AT_LEAST_LOSS = "Each at its step length of least validation loss,"
 AT_A_STEP = "At a step length of 0.008"
 CENTRING = "abstract: shared-shift symmetry of routers"
 INSIDE, BEST, FRESH = RACE.protocol(
-    NATS, "Two other tuning seeds may find that much more by chance.", "nats"
+    NATS, "On two other tuning seeds losses differ by as much by chance.", "nats"
 )
 
 
@@ -532,50 +532,54 @@ less = partial(Claim, below=FIFTH, reason=IS_FIFTH, unit="(log of the ratio)",
 by_lau = partial(Claim, paper=LAU, place=CENTRING)
 CLAIMS = [
     replace(BEST, name="tables_are_tuned",
-        statement="Embedding and head are trained at the rates that the recorded "
-        "tuning grid chooses, up to 0.01 nats of mean tuning loss."),
+        statement="In pretraining mixtures of experts embedding and head are trained "
+        "at the rates that their tuning grids choose, up to 0.01 nats of mean tuning "
+        "loss."),
     replace(INSIDE, name="tables_lie_inside",
-        statement="The best rates of embedding and head lie inside their tuning grids.",
-        reason="Neither rate may be the first or last of its grid."),
+        statement="In pretraining mixtures of experts the best rates of embedding and "
+        "head lie inside their tuning grids."),
     replace(FRESH, name="tuning_seeds_are_not_judged", written="after",
         history=((TEXT, "tuning moved from seeds 0 and 1, which were judged, to seeds "
                   "100 and 101"),)),
     # --- validation loss
     *family("{rule}_loss",
-        f"{AT_LEAST_LOSS} a router under {{rule}} ends with a validation loss that is "
-        "below that of a router under AdamW by more than 0.01 nats.",
+        f"{AT_LEAST_LOSS} a mixture of experts with its routers under {{rule}} ends "
+        "with a validation loss that is more than 0.01 nats below that with routers "
+        "under AdamW.",
         lambda rule: judged(best_loss).paired("val_loss", router=(rule, "adamw")),
         rule={"row_norm": "row-norm", "left_polar": "left polar"},
         below=-NATS, unit="nats", paper=LAU, place="figures 2 and 5: routers under "
         "row-norm and left polar", tests="loss", reason=HUNDREDTH, expected="failed",
-        because="The losses differ by 0.002 or less: at this size the loss says little "
-        "about routers, as that of a frozen router shows.",
-        **was_loss("of equality within 0.02", (TEXT, "turned round: it had been that "
-                   "the losses are equal"))),
+        because="The losses differ by 0.002 nats or less: at this size the loss hardly "
+        "depends on routers, as a frozen router costs only 0.001 nats.",
+        **was_loss("of equality within 0.02", (TEXT, "the claim had been that the "
+                   "losses are equal"))),
     Claim("frozen_loss",
-        "A frozen router ends within 0.01 nats of the validation loss of a router "
-        "under AdamW at its step length of least validation loss.",
+        "A mixture of experts with frozen routers ends within 0.01 nats of the "
+        "validation loss with routers under AdamW at its step length of least "
+        "validation loss.",
         estimate=judged(best_loss).paired("val_loss", router=("frozen", "adamw")),
         place="what a comparison of routers by loss can show at this size",
         origin="control", above=-NATS, below=NATS, unit="nats", kind="equivalence",
         reason=HUNDREDTH, **was_loss("of 0.02")),
     # --- the load of experts
     less("left_polar_frontier",
-        "Each at its step length of least load CV among those within 0.01 nats of "
-        f"AdamW's least loss, routers under {POLAR} have less than 0.8 of the load CV "
-        "under AdamW.",
+        "Each at its step length of least load CV (std over mean of experts' loads) "
+        f"among those within 0.01 nats of AdamW's least loss, routers under {POLAR} "
+        "have less than 0.8 of AdamW's load CV.",
         estimate=judged(least_load).log_ratio("load_cv", **LEFT), expected="failed",
-        because="Every step of every rule qualifies, so that each takes its smallest, "
-        "where AdamW moves the router least. The load CVs were 1.02 and 1.03 in the "
-        "prototype.",
+        because="Every step length of every rule is within 0.01 nats, so each rule "
+        "takes its smallest, at which AdamW moves the router least. In a prototype the "
+        "load CVs were 1.02 and 1.03.",
         **was("of 1, which was undecided,",
               (FUSED, "expected verdict from undecided to failed: AdamW's fused kernel "
                "moved the interval from [-0.010, 0.139] to [0.000, 0.138]"),
               (TEXT, "expected verdict back to undecided: the interval is [-0.060, "
                "0.101] on validation text without near copies"), ROOM_WAS)),
     less("frozen_frontier",
-        "A frozen router has less than 0.8 of AdamW's load CV at AdamW's step length "
-        "of least load CV among those within 0.01 nats of its least loss.",
+        "A frozen router has less than 0.8 of AdamW's load CV (std over mean of "
+        "experts' loads) at AdamW's step length of least load CV among those within "
+        "0.01 nats of AdamW's least loss.",
         origin="control", place="what the rest of the model does to a random router",
         estimate=judged(least_load).log_ratio("load_cv", router=("frozen", "adamw")),
         written="after", history=(ROOM_WAS,)),
@@ -585,13 +589,13 @@ CLAIMS = [
     less("left_polar_at_equal_steps",
         f"{STEPS_ALIKE} routers under {POLAR} have less than 0.8 of AdamW's {LOAD}.",
         estimate=equal_steps("load_cv", "left_polar"), expected="undecided",
-        because="The ratio is 0.85 [0.78, 0.92]. Left polar moves farther than AdamW "
-        "at equal steps, so that the comparison errs against it.",
+        because="The ratio is 0.85 [0.78, 0.92]. At equal step lengths left polar "
+        "moves the router farther than AdamW does, which raises its load CV.",
         **was("of 1, which held,")),
     less("row_norm_at_equal_steps",
         f"{STEPS_ALIKE} routers under row-norm have less than 0.8 of AdamW's {LOAD}.",
         estimate=equal_steps("load_cv", "row_norm"),
-        expected="failed", because="Row-norm had 6 to 9 % more than AdamW.",
+        expected="failed", because="Row-norm's load CV was 6 to 9 % above AdamW's.",
         **was("of 1", (RUN, "expected verdict from undecided to failed after the first "
                        "run; the prototype had 3 % more"))),
     less("left_polar_and_row_norm",
@@ -600,66 +604,71 @@ CLAIMS = [
         expected="undecided", because="The ratio is 0.78 [0.73, 0.83].",
         **was("of 1, which held,")),
     less("left_polar_at_equal_rates",
-        f"At nearly the same learning rate, routers under {POLAR} have less than 0.8 "
-        f"of AdamW's {LOAD}.",
+        f"At nearly equal learning rates, routers under {POLAR} have less than 0.8 of "
+        f"AdamW's {LOAD}.",
         place="one router rate for all rules, as in the authors' runs",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **LEFT)),
     less("row_norm_at_equal_rates",
-        "At nearly the same learning rate, routers under row-norm have less than 0.8 "
-        f"of AdamW's {LOAD}.",
+        "At nearly equal learning rates, routers under row-norm have less than 0.8 of "
+        f"AdamW's {LOAD}.",
         place="one router rate for all rules, as in the authors' runs; row-norm's "
         "steps are then shorter by the root of the width",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **ROW),
         expected="undecided", because="The ratio is 0.81 [0.75, 0.87].",
         **was("of 1, which held,")),
     less("left_polar_violation",
-        f"{STEPS_ALIKE} the excess of the fullest expert's load over the mean is under "
-        f"{POLAR} less than 0.8 of what it is under AdamW.",
+        f"{STEPS_ALIKE} routers under {POLAR} have less than 0.8 of AdamW's MaxVio "
+        "(excess of the fullest expert's load over the mean, relative to the mean).",
         estimate=equal_steps("max_violation", "left_polar"), expected="undecided",
         because="The ratio is 0.87 [0.77, 0.99].", **was("of 1, which held,")),
     less("left_polar_dead",
-        f"{STEPS_ALIKE} the fraction of dead experts (below a tenth of the mean load) "
-        f"is under {POLAR} lower than under AdamW by more than a sixteenth.",
+        f"{STEPS_ALIKE} the fraction of experts with less than a tenth of the mean "
+        f"load is under {POLAR} lower than under AdamW by more than 1/16.",
         unit="fraction of experts", below=-EXPERT,
         estimate=FRONTIER.paired("dead_fraction", each="step", **LEFT),
-        reason="One expert of sixteen is the least difference that counts.",
-        expected="undecided", because="The difference is 0.098 [0.058, 0.137].",
+        reason="The layer has sixteen experts, and one of them is the least that can "
+        "be lost.",
+        expected="undecided", because="The fraction is lower by 0.098 [0.058, 0.137].",
         written="after",
         history=((RUN, "expected verdict from undecided to held after the first run; "
                   "the prototype had 0.03 less, of both signs over the steps"),
-                 (TEXT, "the threshold of 0, which held, became one expert"))),
+                 (TEXT, "the threshold of 0, which held, became one expert of "
+                  "sixteen"))),
     # --- the mean logit
     by_lau("centred_routers_do_not_shift",
-        "Under centred rules the mean row of a router moves by less than 0.00001 of a "
-        "row's length, in every run.",
+        "Under row-norm and left polar, which are centred, the mean row of a router's "
+        "weights moves by less than 0.00001 of a row's length, in every run.",
         tests="shift", kind="identity", unit="lengths of a row",
         estimate=JUDGED.where("router not in ['adamw', 'frozen']").worst(
             "router_shift"),
-        below=1e-5, reason="Rounding of float32 over hundreds of steps, relative to "
-        "the length of rows, stays below this."),
+        below=1e-5, reason="A step rounds by 6e-8 of a row's length in float32; over "
+        "hundreds of steps this adds up to less than 0.00001."),
     by_lau("adamw_shifts",
-        "Under AdamW the mean row of a router moves by more than 0.01 of a row's "
-        "length, in every run.",
+        "Under AdamW the mean row of a router's weights moves by more than 0.01 of a "
+        "row's length, in every run.",
         origin="control", unit="lengths of a row",
         estimate=JUDGED.where(router="adamw").least("router_shift"),
-        above=0.01, reason="A hundredth of a row is no rounding."),
+        above=0.01, reason="A hundredth of a row is a thousand times what is allowed "
+        "to centred rules."),
     by_lau("mean_logit_is_steady",
-        "Under row-norm and left polar the mean router logit stays within a factor of "
-        "1.35 of a frozen router's, at every step length.",
+        "Under row-norm and left polar the mean router logit, as a root mean square "
+        "over tokens, stays within a factor of 1.35 of a frozen router's at every step "
+        "length.",
         origin="ours", kind="equivalence", estimate=steadiness, above=-0.3, below=0.3,
         unit="(log of the ratio)",
-        reason="A logarithm of 0.3 is a factor of 1.35: the router's mean row stays, "
-        "but the hidden states that it reads change."),
+        reason="The router's mean row stays, but the hidden states that it reads "
+        "change; a factor of 1.35 (0.3 in the logarithm) is allowed for that."),
     by_lau("adamw_drifts",
-        f"{STEPS_ALIKE} the mean router logit under AdamW is more than twice that "
-        "under left polar.",
+        f"{STEPS_ALIKE} the mean router logit, as a root mean square over tokens, is "
+        "under AdamW more than twice that under left polar.",
         origin="control", unit="(log of the ratio)",
         estimate=equal_steps("mean_logit_drift", "adamw", "left_polar"),
-        above=float(np.log(2)), reason="Twice is asked; the prototype had four times."),
+        above=float(np.log(2)), reason="A factor of two is well above the 1.35 that is "
+        "allowed to centred rules; a prototype had four."),
     # --- auxiliary losses
     *family("{losses}_lowers_load_cv",
-        f"{AT_A_STEP} {{losses}} lowers the load CV by more than a fifth under every "
-        "router rule.",
+        f"{AT_A_STEP} {{losses}} lowers the load CV (std over mean of experts' loads) "
+        "by more than a fifth under AdamW, row-norm and left polar for routers.",
         least_helped,
         losses={"balance": "Switch's load-balancing loss (weight 0.01)",
                 "balance and z": "the load-balancing loss (0.01) with the z-loss "
@@ -670,26 +679,27 @@ CLAIMS = [
                                   "origin": "ours"},
              ("phi",): {"paper": PHI, "place": "abstract", "tests": "balance"}},
         below=FIFTH, unit="(log of the ratio)",
-        reason=IS_FIFTH + " It is asked of the rule that the loss helps least in each "
-        "seed."),
+        reason=IS_FIFTH + " In each seed the rule is judged whose load CV falls "
+        "least."),
     Claim("auxiliary_losses_are_cheap",
-        f"{AT_A_STEP} load-balancing loss, z-loss and phi-balancing each raise the "
-        "validation loss by less than 0.01 nats under every router rule.",
+        f"{AT_A_STEP} Switch's load-balancing loss, alone or with the z-loss, and "
+        "phi-balancing each raise the validation loss by less than 0.01 nats under "
+        "AdamW, row-norm and left polar for routers.",
         estimate=dearest, below=NATS, place="what balance costs",
         kind="equivalence", unit="nats",
-        reason=HUNDREDTH + " The dearest of nine combinations of loss and rule in each "
-        "seed is judged.", **was_loss("of 0.02")),
+        reason=HUNDREDTH + " In each seed the one of nine combinations of loss and "
+        "rule is judged that costs most.", **was_loss("of 0.02")),
     *family("left_polar_with_{losses}",
-        f"{AT_A_STEP} with {{losses}}, routers under {POLAR} have less than 0.8 of the "
-        "load CV under AdamW.",
+        f"{AT_A_STEP} with {{losses}}, routers under {POLAR} have less than 0.8 of "
+        f"AdamW's {LOAD}.",
         lambda losses: ONE_STEP.where(auxiliary=losses).log_ratio("load_cv", **LEFT),
         losses={"balance": "Switch's load-balancing loss", "phi": "phi-balancing"},
         paper=LAU, origin="ours", place="the authors' measurements of gpt-oss routers",
         below=FIFTH, unit="(log of the ratio)", reason=IS_FIFTH, expected="failed",
         but={("balance",): was("of 1", (RUN, "expected verdict from undecided to "
                  "failed after the first run; the prototype had 0.43 and 0.37")) | {
-                 "because": "Left polar has more, 0.42 against 0.35 in the first run: "
-                 "AdamW follows a small steady gradient faster."},
+                 "because": "Left polar's load CV is larger, 0.42 against 0.35 in the "
+                 "first run: AdamW follows a small steady gradient faster."},
              ("phi",): was("of 1, which was undecided,",
                  (RUN, "expected verdict from failed, as in the prototype, to "
                   "undecided after the first run: [-0.014, 0.296]"),
@@ -697,23 +707,26 @@ CLAIMS = [
                   "fused kernel"),
                  (TEXT, "expected verdict back to undecided: [-0.010, 0.345] on "
                   "validation text without near copies")) | {
-                 "because": "Left polar has more, 0.61 against 0.55 in the first run, "
-                 "though it had 0.75 against 0.89 in trials with other mixtures."}},
-        because="Left polar has more."),
+                 "because": "Left polar's load CV is larger, 0.61 against 0.55 in the "
+                 "first run; in trials with other mixtures it was 0.75 against 0.89."}},
+        because="Left polar's load CV is larger than AdamW's."),
     Claim("z_loss_moves_adamw",
-        f"{AT_A_STEP} the z-loss beside the load-balancing loss lowers the mean "
-        "squared logsumexp of the router's logits under AdamW by more than a fifth.",
+        f"{AT_A_STEP} adding the z-loss to Switch's load-balancing loss lowers the "
+        "mean squared logsumexp of the router's logits by more than a fifth under "
+        "AdamW.",
         paper=ST_MOE, origin="control", unit="(log of the ratio)",
         place="it acts through the mean logit, which no probability depends on",
         estimate=ONE_STEP.where(router="adamw").log_ratio(
             "z_loss", auxiliary=("balance and z", "balance")),
-        below=FIFTH, reason="A fifth is asked; the prototype went from 8.0 to 5.3."),
+        below=FIFTH, reason="A fifth is far more than the 4 % that are possible where "
+        "the mean logit stays 0; a prototype went from 8.0 to 5.3."),
     Claim("centring_cancels_the_z_loss",
-        f"{AT_A_STEP} the z-loss beside the load-balancing loss lowers the mean "
-        "squared logsumexp of the logits of 16 experts by less than 5 % under each "
-        "centred rule.",
+        f"{AT_A_STEP} adding the z-loss to Switch's load-balancing loss lowers the "
+        "mean squared logsumexp of the router's logits by less than 5 % under row-norm "
+        "and left polar, which are centred.",
         place="the logsumexp is at least the mean logit plus log E", kind="equivalence",
         estimate=centred_z_loss, above=-0.05, unit="(log of the ratio)",
-        reason="It is 8.0 without the z-loss and cannot fall below log(16)^2 = 7.7 "
-        "while the mean logit is 0: a fall of at most 4 % is possible."),
+        reason="The mean square is 8.0 without the z-loss, and with 16 experts it "
+        "cannot fall below log(16)^2 = 7.7 while the mean logit is 0: a fall of at "
+        "most 4 % is possible."),
 ]  # fmt: skip

@@ -281,7 +281,8 @@ def resized(smallest: Smallest, before: str, *earlier: tuple[str, str]) -> dict:
     """
     what = (
         f"the threshold {before} became {smallest.size:g} ({smallest.unit}), the "
-        "smallest effect of interest, for all claims about this quantity"
+        "smallest effect of interest, in the direction of the claim, as for all "
+        "claims about this quantity"
     )
     return {"written": "after", "history": (*earlier, ("2026-11-30", what))}
 

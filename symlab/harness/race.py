@@ -85,7 +85,8 @@ class Race:
                 "grid.",
                 estimate=inside,
                 below=0.5,
-                reason="No arm's best rate may be the first or last of its grid.",
+                reason="Where the first or last rate of a grid is the best, a better "
+                "one may lie outside of it.",
                 **about,
             ),
             Claim(

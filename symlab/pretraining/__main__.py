@@ -51,9 +51,9 @@ VOCABULARY = 4096  # unless given, or that of the weights to begin with
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when the run has ended, 1 when it diverged, 2 for what cannot be run.
+    """Return 0 when the run has ended, 1 when it diverged, 2 for what cannot be run.
 
-    128 + its number after a signal: 130 for Ctrl-C and 143 for SIGTERM. torchrun
+    After a signal it is 128 + its number: 130 for Ctrl-C and 143 for SIGTERM. torchrun
     itself exits with 1 where one of its processes has not given 0.
     """
     options = _parser().parse_args(argv)
@@ -298,7 +298,7 @@ def _tell(row: dict) -> None:
 
 
 def whole(text: str) -> int:
-    """A whole number, as 1000 or 1_000."""
+    """Return the whole number that a text, such as 1000 or 1_000, stands for."""
     try:
         return int(text)
     except ValueError:

@@ -30,10 +30,10 @@ CHUNK = 1 << 22  # bytes read at once
 
 
 def check(path: Path, steps: int, processes: Processes) -> None:
-    """Raise ValueError or OSError, in all processes, unless states can be kept there.
+    """Raise ValueError or OSError, in all processes, unless `path` can keep states.
 
-    A file of the name that the state of the last step would have is written for a try,
-    and deleted. steps: of the whole run.
+    To try it, a file is written under the name of the last step's state, and deleted.
+    steps: of the whole run.
     """
     path = Path(path)
     if path.name in ("", ".."):
@@ -59,9 +59,9 @@ def check(path: Path, steps: int, processes: Processes) -> None:
 
 
 def save(path: Path, step: int, state: dict, processes: Processes) -> None:
-    """Of all processes together; tensors of the state may be shards.
+    """Save the state of all processes; its tensors may be shards.
 
-    Raises OSError, in all of them, where one cannot write; what was saved before stays.
+    Raises OSError, in all of them, where one cannot write; earlier states stay.
     """
     parts = processes.world if processes.sharded else 1
     failed = None
@@ -83,7 +83,7 @@ def save(path: Path, step: int, state: dict, processes: Processes) -> None:
 
 
 def load(path: Path, about: dict, processes: Processes) -> dict | None:
-    """The last state saved that is not damaged, None where none was saved.
+    """Return the last saved state that is not damaged, None where none was saved.
 
     about: what the state must say of itself. A damaged file is named on stderr. Raises
     ValueError where the state is of another run or of another number of shards, and
@@ -125,14 +125,14 @@ def load(path: Path, about: dict, processes: Processes) -> dict | None:
 
 
 def is_part(path: Path, file: Path) -> bool:
-    """Whether a file, or folder, has a name that states saved as `path` may get."""
+    """Whether a file or folder has a name that `save` may give to states at `path`."""
     if file.parent != path.parent or not file.name.startswith(path.name):
         return False
     return NAME.fullmatch(file.name[len(path.name) :]) is not None
 
 
 def latest(path: Path) -> int | None:
-    """The last step that is completely there, None without one."""
+    """Return the last step whose state is complete on disk, None without one."""
     steps = _steps(Path(path))
     return max(
         (s for s, (of, found) in steps.items() if len(found) == of), default=None
@@ -200,7 +200,7 @@ def _read(file: Path, step: int) -> dict | None:
 
 
 def plain(state):
-    """The same without shards: each becomes {"shard": this process's tensor}.
+    """Return the state with each shard as {"shard": this process's tensor}.
 
     NumPy's numbers become Python's, the only ones that are read again.
     """
@@ -215,7 +215,7 @@ def plain(state):
 
 @torch.no_grad()
 def put_back(tensors: dict[str, Tensor], saved: dict) -> None:
-    """What `plain` made of named tensors into those tensors, in place."""
+    """Copy what `plain` made of named tensors back into those tensors."""
     for name, value in tensors.items():
         if hasattr(value, "to_local"):
             value.to_local().copy_(saved[name]["shard"])
@@ -224,7 +224,7 @@ def put_back(tensors: dict[str, Tensor], saved: dict) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, saved: dict) -> dict:
-    """For `load_state_dict`: shards as the parameters have them."""
+    """Return a state for `load_state_dict`, in shards where parameters are."""
     parameters = [p for g in optimizer.param_groups for p in g["params"]]
     state = {
         i: {k: _sharded(v, parameters[i]) for k, v in values.items()}

@@ -27,7 +27,7 @@ WARM = 3  # steps that are not timed: they compile and allocate
 
 
 def flops_per_token(c: DecoderConfig, length: int) -> int:
-    """Of training on sequences of this length, forward and backward; K of E experts."""
+    """Return the flops of training on a token, forward and backward; K of E experts."""
     inside, shared = c.heads * c.head_width, c.kv_heads * c.head_width
     attention = 2 * c.width * (inside + shared)  # query and out, key and value
     unit = 3 * c.width * c.hidden
@@ -41,15 +41,15 @@ def flops_per_token(c: DecoderConfig, length: int) -> int:
 
 
 def peak_flops(device: torch.device) -> float:
-    """Operations on bfloat16 per second that the device has at best, NaN if unknown."""
+    """Return the device's peak bfloat16 operations per second, NaN if unknown."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return next((v for k, v in PEAK.items() if k in name), float("nan"))
 
 
 def state_bytes(optimizer: torch.optim.Optimizer, parameters=None) -> int:
-    """Of all tensors in an optimizer's state, or in that of some parameters.
+    """Return the bytes of an optimizer's state, or of that of some parameters.
 
-    Of sharded ones, this process's share.
+    Of sharded tensors this process's share counts.
     """
     wanted = None if parameters is None else {id(p) for p in parameters}
     return sum(
@@ -66,12 +66,12 @@ def _local(x: Tensor) -> Tensor:
 
 
 def vocabulary_blocks(model: nn.Module, vocabulary: int) -> list[nn.Parameter]:
-    """The matrices with one row per token: embedding and head, if no other has V."""
+    """Return the matrices of V rows, one per token: embedding and head."""
     return [p for p in model.parameters() if p.ndim == 2 and len(p) == vocabulary]
 
 
 class Clock:
-    """Times of steps without waiting for the device: its own events, or the wall's."""
+    """Times steps without waiting for the device: by its events, or the wall clock."""
 
     def __init__(self, device: torch.device):
         self.cuda = device.type == "cuda"
@@ -85,11 +85,11 @@ class Clock:
         return event
 
     def note(self, *marks) -> None:
-        """Of one step: its start, the start of the optimizer's part, its end."""
+        """Note a step's times: start, start of the optimizer's part, end."""
         self.marks.append(marks)
 
     def seconds(self) -> tuple[float, float]:
-        """Medians over steps of the whole and of the optimizer's part; NaN of none."""
+        """Return median seconds of a step and of its optimizer's part; NaN if none."""
         timed = self.marks[WARM:] or self.marks
         if not timed:
             return float("nan"), float("nan")
@@ -101,7 +101,7 @@ class Clock:
         return sorted(whole)[middle], sorted(part)[middle]
 
     def steps(self, first: int) -> list[float]:
-        """Seconds of each step from the first-th that was noted; waits for them."""
+        """Return the seconds of each noted step from `first` on; waits for them."""
         if self.cuda:
             torch.cuda.synchronize()
         return [self._between(a, c) for a, _, c in self.marks[first:]]

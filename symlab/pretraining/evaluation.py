@@ -18,7 +18,9 @@ from symlab.pretraining.recipe import PRECISIONS, Recipe, share_of
 def evaluate(
     model: Decoder, text: Corpus, recipe: Recipe, processes: Processes = ALONE
 ) -> dict[str, float]:
-    """val_loss, head_drift and, of a mixture, `measures` over all validation tokens.
+    """Return val_loss, head_drift and, of a mixture, `measures` of all routers.
+
+    All are over all validation tokens.
 
     head_drift: root mean square over tokens of the mean logit over the vocabulary.
     """
@@ -81,7 +83,9 @@ def _measures(routers: list[list[Router]], processes: Processes) -> dict[str, fl
 
 
 def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
-    """Of the tokens that `evaluate` predicts: the text of other windows has others.
+    """Return the bytes of text per token that `evaluate` predicts.
+
+    They are those of its windows, as other windows have others.
 
     Raises ValueError where the text has no such windows, as `evaluate` would.
     """
@@ -92,7 +96,7 @@ def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
 
 
 def mean_rows(model: Decoder) -> dict[str, Tensor]:
-    """The mean row (D,) of the head and of each router: what a softmax does not see."""
+    """Return mean rows (D,) of head and routers, which a softmax does not see."""
     names = {"head.weight", *(f"blocks.{i}.feed.router.weight" for i in _layers(model))}
     return {
         name: _whole(p.detach().mean(0))
@@ -102,9 +106,10 @@ def mean_rows(model: Decoder) -> dict[str, Tensor]:
 
 
 def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
-    """How far mean rows have moved, over the root mean square length of rows.
+    """Return how far mean rows have moved, over the root mean square length of rows.
 
-    head_shift, and router_shift, the mean over layers. Centred updates leave both 0.
+    head_shift is of the head, router_shift the mean over routers. Centred updates leave
+    both at 0.
     """
     parameters, found = dict(model.named_parameters(remove_duplicate=False)), {}
     for name, now in mean_rows(model).items():
@@ -116,7 +121,7 @@ def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
 
 
 def are_finite(model: Decoder, processes: Processes) -> bool:
-    """Whether all parameters are, in all processes."""
+    """Whether all parameters are finite, in all processes."""
     parts = [p.detach() for p in model.parameters()]
     parts = [p.to_local() if hasattr(p, "to_local") else p for p in parts]
     bad = torch.stack([~p.isfinite().all() for p in parts]).any()

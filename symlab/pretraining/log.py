@@ -50,7 +50,7 @@ class Table:
         self.rows = csv.DictWriter(self.file, COLUMNS, lineterminator="\n")
 
     def write(self, rows: list[dict]) -> None:
-        """rows: values by column, in the order of steps."""
+        """Append rows: values by column, in the order of steps."""
         try:
             self.rows.writerows(rows)
             self.file.flush()
@@ -79,8 +79,8 @@ class _Found(NamedTuple):
 def check_log(path: Path, step: int, resumable: bool) -> None:
     """Raise ValueError for a log that a run may not write to.
 
-    step: where the run begins. resumable: whether it has a checkpoint. What is there of
-    a run that has ended, or that has none, is not deleted.
+    step: where the run begins. resumable: whether it has a checkpoint. Rows of a run
+    that has ended, or that has no checkpoint, are not deleted.
     """
     if path.suffix != ".csv":
         raise ValueError(
@@ -142,9 +142,9 @@ class Board:
 
 
 def board_writer() -> type:
-    """torch.utils.tensorboard.SummaryWriter; ModuleNotFoundError says what is missing.
+    """Return torch.utils.tensorboard.SummaryWriter, which needs tensorboard.
 
-    It needs the package tensorboard, which nothing else here does.
+    Raises ModuleNotFoundError, with what to install, where that is missing.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -183,12 +183,12 @@ class Progress:
         self.bar.close()
 
     def say(self, said: str) -> None:
-        """A line of its own."""
+        """Print a line of its own."""
         if self.show:
             self.bar.write(said, sys.stderr)
 
     def step(self, loss: Tensor, factor: float) -> None:
-        """After each step: its loss, and what its rates were multiplied by."""
+        """Show a step: its loss, and the factor of the schedule at it."""
         self.done += 1
         self.bar.update(1)
         last = self.done == self.steps

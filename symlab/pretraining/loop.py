@@ -134,9 +134,9 @@ def ready(
     log: Path | None = None,
     tensorboard: Path | None = None,
 ) -> None:
-    """Raise ValueError for what can be known before a text is read or a weight exists.
+    """Raise ValueError for mistakes that show before a text is read or a weight made.
 
-    Arguments as in `pretrain`, which finds the same, and what the text has to say.
+    Arguments are those of `pretrain`, which finds the same and what needs the text.
     Raises OSError where the checkpoint cannot be written, and ModuleNotFoundError where
     tensorboard is asked for and not installed.
     """
@@ -177,7 +177,7 @@ def train(
     show: bool = False,
     about: dict | None = None,
 ) -> dict:
-    """Train; a row of plain numbers, strings and lists.
+    """Train a model, and return a row of plain numbers, strings and lists.
 
     model: on its device, in shards already if processes are to have shards; optimizer:
     any of torch's on its parameters. path: where the state is kept, each `save_every`
@@ -606,9 +606,9 @@ class _Run:
 
 
 def settings_of(optimizer: torch.optim.Optimizer) -> dict:
-    """Its class, and the settings of each group that are numbers, words or tuples.
+    """Return an optimizer's class, and its groups' settings that are plain values.
 
-    lr is the one that the run begins with, from which a schedule goes on.
+    lr is the one that the run begins with, which a schedule multiplies.
     """
     said = {"class of the optimizer": type(optimizer).__name__}
     for i, group in enumerate(optimizer.param_groups):
@@ -625,7 +625,7 @@ def _is_plain(value) -> bool:
 
 
 def saved_weights():
-    """The module that keeps weights, which needs more than a run without them."""
+    """Return the module `saved`, whose packages only runs that keep weights need."""
     from symlab.pretraining import saved
 
     return saved

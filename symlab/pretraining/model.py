@@ -20,7 +20,7 @@ OWN = ("compile", "betas", "eps")  # arguments of SymOpt that `param_groups` lac
 def build(
     config: DecoderConfig, recipe: Recipe, optimizer: dict, processes: Processes = ALONE
 ) -> tuple[Decoder, list[dict]]:
-    """A decoder with initial weights, in shards if so wanted, and its param_groups.
+    """Return a decoder with initial weights, in shards if wanted, and param_groups.
 
     Roles are found on the meta device, before any weight exists.
     """
@@ -34,7 +34,7 @@ def build(
 
 
 def plan(config: DecoderConfig, optimizer: dict) -> tuple[Decoder, list[dict]]:
-    """A decoder without memory, on the meta device, and its param_groups.
+    """Return a decoder on the meta device, without memory, and its param_groups.
 
     Raises ValueError for rates, roles, rules and options that SymOpt does not take.
     """
@@ -56,7 +56,7 @@ def plan(config: DecoderConfig, optimizer: dict) -> tuple[Decoder, list[dict]]:
 
 
 def roles_of(config: DecoderConfig) -> set[str]:
-    """The roles that parameters of a decoder have, as SymOpt's overrides name them."""
+    """Return the roles of a decoder's parameters, as SymOpt's overrides name them."""
     with torch.device("meta"):
         model = Decoder(config)
         example = torch.zeros(1, min(8, config.context), dtype=torch.long)
@@ -65,7 +65,7 @@ def roles_of(config: DecoderConfig) -> set[str]:
 
 
 def described(optimizer: Mapping) -> str:
-    """The arguments of an optimizer in words that do not depend on their order."""
+    """Return an optimizer's arguments as text that does not depend on their order."""
     return repr(_in_order(optimizer))
 
 
@@ -95,7 +95,7 @@ def begin_with(model: Decoder, weights: Mapping[str, Tensor]) -> None:
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """16 hexadecimal digits of names and values."""
+    """Return 16 hexadecimal digits of a hash of names and values."""
     found = sha256()
     for name, value in sorted(weights.items()):
         found.update(name.encode())

@@ -22,7 +22,7 @@ class Objective(nn.Module):
         )
 
     def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) twice: the sum to minimise, and the next-token part of it."""
+        """Return (B, T) twice: the sum to minimise, and its next-token part."""
         r = self.recipe
         asked = {"recompute": True} if r.recompute else {}
         asked |= attention(self.model, r, inputs)
@@ -55,7 +55,7 @@ class Objective(nn.Module):
 
 
 def attention(model: Decoder, recipe: Recipe, inputs: Tensor) -> dict[str, Tensor]:
-    """Arguments of the model that keep attention within documents, where it is asked.
+    """Return the model's arguments that keep attention within documents, if asked.
 
     The last token of the vocabulary ends a document and belongs to it, so it still sees
     that document when it predicts the first token of the next.

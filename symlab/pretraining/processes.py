@@ -33,7 +33,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, rows):
-        """This process's part of a batch's rows; they must divide."""
+        """Return this process's rows of a batch, which `world` must divide."""
         if len(rows) % self.world:
             raise ValueError(
                 f"a batch of {len(rows)} sequences does not divide among {self.world} "
@@ -43,14 +43,14 @@ class Processes:
         return rows[self.rank * size : (self.rank + 1) * size]
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
-        """Over processes."""
+        """Return the mean of a value over processes."""
         if self.world > 1:
             dist.all_reduce(x)
             x = x / self.world
         return x
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
-        """The rows of all processes, each as many, in their order."""
+        """Return the rows of all processes, equally many from each, in their order."""
         if self.world == 1:
             return x
         parts = [torch.empty_like(x) for _ in range(self.world)]
@@ -58,13 +58,13 @@ class Processes:
         return torch.cat(parts)
 
     def any(self, here: bool) -> bool:
-        """Whether it is so in one process or more; each waits for the others' word."""
+        """Whether it is true in any process; each waits for all others."""
         if self.world == 1:
             return here
         return bool(self.mean(torch.tensor(float(here), device=self.device)) > 0)
 
     def agree(self, failed: Exception | None) -> None:
-        """Raise what has failed here, and in the others that something has.
+        """Raise this process's error; in the others, that another process failed.
 
         So all of them end, and none waits for one that has ended.
         """
@@ -76,7 +76,7 @@ ALONE = Processes()
 
 
 def on(name: str) -> torch.device:
-    """The device 'cpu' or 'cuda', this process's own of several."""
+    """Return the device of 'cpu' or 'cuda', for 'cuda' this process's own."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "cuda was asked for and torch finds none: use cpu, or a build of torch "
@@ -88,7 +88,7 @@ def on(name: str) -> torch.device:
 
 
 def join(device: str = "cpu", mode: str = "ddp") -> Processes:
-    """Meet the others that torchrun has started; alone without torchrun."""
+    """Return the Processes that torchrun has started; one process without it."""
     world, where = int(os.environ.get("WORLD_SIZE", 1)), on(device)
     if where.type == "cuda":
         torch.cuda.set_device(where)
@@ -103,8 +103,10 @@ def leave() -> None:
 
 
 def shard(model: nn.Module) -> None:
-    """Each block by itself, so that one is gathered while another computes; then the
-    rest."""
+    """Shard each block by itself, then the rest.
+
+    So one block is gathered while another computes.
+    """
     from torch.distributed.fsdp import fully_shard
 
     for block in model.blocks:
@@ -113,8 +115,11 @@ def shard(model: nn.Module) -> None:
 
 
 def replicate(objective: nn.Module, processes: Processes) -> nn.Module:
-    """With gradients averaged over processes. The prices of phi-balancing are those of
-    the first: broadcast, they are the same everywhere and after a resume."""
+    """Wrap a model so that gradients are averaged over processes (DDP).
+
+    The prices of phi-balancing are the first process's: they are broadcast, so that
+    they are the same everywhere and after a resume.
+    """
     where = processes.device
     replica = nn.parallel.DistributedDataParallel(
         objective,

@@ -151,9 +151,9 @@ def check_run(
 
 
 def share_of(recipe: Recipe, processes: Processes) -> tuple[int, int]:
-    """Forward passes of one process in one step, and the sequences of each.
+    """Return a process's forward passes in a step, and the sequences of each.
 
-    Raises ValueError where the batch does not divide so.
+    Raises ValueError where the batch does not divide into these.
     """
     if recipe.batch % processes.world:
         raise ValueError(
@@ -171,7 +171,7 @@ def share_of(recipe: Recipe, processes: Processes) -> tuple[int, int]:
 
 
 def check_saving(path: Path | None, save_every: int) -> None:
-    """Raise ValueError for one of the two without the other."""
+    """Raise ValueError for a path without `save_every`, or the reverse."""
     if not isinstance(save_every, Integral) or save_every < 0:
         raise ValueError(
             f"save_every = {save_every}: give steps between two checkpoints, or 0"
@@ -191,7 +191,7 @@ def check_saving(path: Path | None, save_every: int) -> None:
 def check_places(
     path: Path | None, out: Path | None, log: Path | None, tensorboard: Path | None
 ) -> None:
-    """Raise ValueError for files of a run that would stand in each other's way.
+    """Raise ValueError for places of a run's files that exclude each other.
 
     A folder of weights has nothing else in it, and is not a file of the checkpoint.
     """
@@ -233,11 +233,11 @@ def check_not_negative(name: str, value: float) -> None:
 
 
 def check_schedule(path: Path, step: int, saved: dict, recipe: Recipe) -> None:
-    """Raise ValueError unless a state of `step` steps is one that the recipe reaches.
+    """Raise ValueError unless the recipe passes through a state of `step` steps.
 
-    saved: steps, decay and warm-up of the run that left the state in `path`. Its rates
-    up to there must be this recipe's, so with more steps neither may have begun to
-    fall, and a warm-up must be given in steps.
+    saved: steps, decay and warm-up of the run that saved it in `path`. Rates up to that
+    step must be this recipe's. So with another number of steps rates may not have begun
+    to fall in either run, and a warm-up must be given in steps.
     """
     then = saved["steps"], saved["decay"], saved.get("warmup", 0.0)
     now = recipe.steps, recipe.decay, recipe.warmup

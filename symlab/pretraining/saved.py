@@ -109,10 +109,11 @@ def check(
     config: DecoderConfig | None = None,
     about: dict | None = None,
 ) -> None:
-    """Raise ValueError or OSError, one sentence, unless `save` may write there.
+    """Raise ValueError or OSError, one sentence, unless `save` may write to a folder.
 
-    It may where nothing is, and where weights of the same run are: of this
-    configuration with the same `about`. Without a configuration none are the same.
+    It may where there is nothing, and where there are weights of the same run: with
+    this configuration and the same `about`. Without a configuration no weights count as
+    the same run's.
     """
     folder = Path(directory)
     try:
@@ -240,7 +241,7 @@ class Pretrained:
         top_p: float | None = None,
         seed: int = 0,
     ) -> str:
-        """The prompt with at most `tokens` more, fewer where the document ends.
+        """Return the prompt with at most `tokens` more, fewer where the document ends.
 
         An empty prompt begins a document. Other arguments are those of
         `symlab.models.generate.generate`; one seed gives one text. Raises ValueError
@@ -294,7 +295,7 @@ def _check_prompt(prompt: str) -> None:
 
 
 def load(directory: str | Path) -> Pretrained:
-    """The weights kept in a folder, by `save` or in Hugging Face's format; on the CPU.
+    """Return the weights of a folder, by `save` or Hugging Face, on the CPU.
 
     Raises FileNotFoundError or ValueError with one sentence where files are missing,
     damaged or of a model that a Decoder cannot be.

@@ -74,7 +74,7 @@ def advantages(
 
 
 def named(estimator):
-    """The function of an estimator's name; a function is its own."""
+    """Return the function that an estimator's name stands for; a function, as it is."""
     if callable(estimator):
         return estimator
     rule = ESTIMATORS.get(estimator)
@@ -86,20 +86,20 @@ def named(estimator):
 
 
 def name_of(estimator) -> str:
-    """What to call an estimator in messages; not every function has a name."""
+    """Return what messages call an estimator; not every function has a name."""
     return getattr(named(estimator), "__name__", "the estimator")
 
 
 def options_of(rule) -> list[str]:
-    """Names of the options of an estimator; of `omega` and `success`, if it uses them.
+    """Return the names of an estimator's options, with `omega` and `success` if used.
 
-    An estimator that has `success` needs to know which rollouts succeed.
+    An estimator that uses `success` needs to know which rollouts succeed.
     """
     return list(signature(rule).parameters)[1:]
 
 
 def checked_estimator(estimator, options: dict, group: int = 1024) -> None:
-    """Raises ValueError for an estimator or options that no group of this size has.
+    """Raise ValueError unless the estimator, with these options, fits a group's size.
 
     Nothing is entered into an omega that smooths, and `success` is not called.
     """
@@ -215,9 +215,9 @@ def _successes_of(r, places, success, rule):
 def as_estimator(rule, *, alone: bool = False):
     """A rule as an estimator: it then sees checked rewards in floats.
 
-    A rule that has `success` is given successes as 0.0 and 1.0, one that has `omega`
-    their mean over the batch, one that has `batch` the statistics of its rewards.
-    alone: a group may have one member.
+    A rule with an argument `success` is given successes as 0.0 and 1.0, with `omega`
+    their mean over the batch, with `batch` the statistics of its rewards. alone:
+    whether a group may have one member.
     """
     accepted = options_of(rule)
 
@@ -261,7 +261,7 @@ def grpo(rewards, *, std: str = "population"):
 
 @_estimator()
 def dapo(rewards, *, std: str = "population"):
-    """GRPO's; what DAPO changes is the objective: clip range and token mean."""
+    """GRPO's advantages; DAPO changes the objective: clip range and token mean."""
     return base_of(rewards, "dapo", std)
 
 
@@ -290,7 +290,7 @@ def reinforce_pp(rewards, *, batch=None):
 
 @_estimator()
 def reinforce_pp_baseline(rewards, *, batch=None):
-    """r - mean of the group, over the std of that in the batch: same paper."""
+    """(r - mean of the group) / its std over the batch (arXiv 2501.03262)."""
     return parts.of_batch_within(rewards, batch)
 
 
@@ -342,7 +342,7 @@ def w_reinforce(rewards, *, weight: float = 0.1, success=None):
 def positive_dominant(
     rewards, *, beta: float = 10.0, base: str = "grpo", std: str = "population"
 ):
-    """Positive advantages times beta; experiment I."""
+    """GRPO's, positive advantages times beta; experiment I of arXiv 2602.05548."""
     return positives(base_of(rewards, base, std), above_zero("beta", beta))
 
 
@@ -350,7 +350,7 @@ def positive_dominant(
 def negative_dominant(
     rewards, *, beta: float = 10.0, base: str = "grpo", std: str = "population"
 ):
-    """Positive advantages over beta; experiment I."""
+    """GRPO's, positive advantages over beta; experiment I of arXiv 2602.05548."""
     return positives(base_of(rewards, base, std), 1 / above_zero("beta", beta))
 
 
@@ -400,7 +400,7 @@ def ass(
     std: str = "population",
     success=None,
 ):
-    """Positive advantages times min(1, omega / alpha)."""
+    """The base's, positive advantages times min(1, omega / alpha)."""
     return positives(base_of(rewards, base, std), attenuation(omega, alpha))
 
 
@@ -414,9 +414,10 @@ def agrae(
     std: str = "population",
     success=None,
 ):
-    """DDAS, then ASS, on the advantage of the base; the objective stays the base's.
+    """DDAS, then ASS, on the advantages of the base ('grpo', 'dr_grpo').
 
-    alpha is 1 for MATH, 0.5 for Geo3K and the medical data of the paper.
+    The objective is not changed. alpha is 1 for MATH, 0.5 for Geo3K and the medical
+    data of the paper.
     """
     refocused = _ddas(base_of(rewards, base, std), success, omega)
     return positives(refocused, attenuation(omega, alpha))

@@ -11,7 +11,7 @@ RATIONAL = "fiubO"  # kinds of numpy arrays that may hold real numbers
 
 
 def namespace(*values):
-    """torch if one of the values is a tensor, else numpy."""
+    """Return the module torch if one of the values is a tensor, else numpy."""
     torch = sys.modules.get("torch")
     if torch is not None and any(isinstance(v, torch.Tensor) for v in values):
         return torch
@@ -19,7 +19,7 @@ def namespace(*values):
 
 
 def floating(x):
-    """x as an array of at least single precision, and the dtype of what it leads to.
+    """Return x in at least single precision, and the dtype that results should have.
 
     Integers and booleans become float64 (numpy) or torch's default; half precision is
     computed in float32 and handed back as it came. Raises ValueError for what is not an

@@ -38,9 +38,9 @@ class World:
 def world(seed: int, noise: float) -> World:
     """Return the prompts and the base policy of a seed.
 
-    noise: the standard deviation of what the base policy gets wrong, relative to that
-    of the teacher's weights. Features have length 1 on average, so logits have the size
-    of the weights.
+    noise: the standard deviation of the error of the base policy's weights, relative to
+    that of the teacher's weights. Features have length 1 on average, so logits have the
+    size of the weights.
     """
     size = (WIDTH, TRAIN + TEST)
     features = rng.stream(seed, "prompts").normal(size=size) / np.sqrt(WIDTH)
@@ -119,9 +119,9 @@ class Policy:
 
 
 def later(pi, uniforms):
-    """Return (V-1, G, L, T*P): whether a rollout's token comes after v, but the last.
+    """Return (V-1, G, L, T*P): whether a rollout's token is above v, for all v but V-1.
 
-    It does where the uniforms (G, L, T*P) are at least F(v), the distribution function
+    It is where the uniforms (G, L, T*P) are at least F(v), the distribution function
     of the probabilities pi (L, V, T*P).
     """
     f = np.zeros(uniforms.shape[1:], pi.dtype)

@@ -189,7 +189,7 @@ class Training:
         batch.limit = self._tensor(old * self.bounds.take(lane, 1))
 
     def advantages(self, rewards):
-        """(2, L, P): the advantages of rewards 1 and 0 in each group of (G, L, P).
+        """Return (2, L, P): advantages of rewards 1 and 0, for groups (G, L, P).
 
         Every lane has its estimator; omega is the mean reward of its batch. Groups with
         equally many right rollouts have equal advantages, so the advantages for 0 to G
@@ -205,6 +205,7 @@ class Training:
     def gradient(self, batch: Minibatch, clipped: list | None = None):
         """The gradient (L, V*T, D) of the mean of min(rho A, clip(rho) A) over tokens.
 
+        rho is the ratio of a token's probability to that at sampling, A its advantage.
         A token adds rho A (onehot - pi) to the gradient of its logits unless it is
         clipped, so equal tokens of one prompt and place count with the sum of their A.
         clipped: a list that gets the numbers of tokens clipped low and high, each (L,).
@@ -233,7 +234,7 @@ class Training:
         return out
 
     def measure(self, block: int = 4) -> None:
-        """Note exact properties of the policy. A few lanes at a time fit the cache."""
+        """Append exact properties of the policy to `curves`, a few lanes at a time."""
         import torch
 
         from symlab.rlvr.passk import pass_at_k_exact

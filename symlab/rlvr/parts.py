@@ -132,7 +132,7 @@ def spread(x):
 
 
 def base_of(r, base: str, std: str):
-    """(r - mean) / std of the group, or r - mean for the base dr_grpo."""
+    """Return (r - mean) / std of the group, or r - mean for the base 'dr_grpo'."""
     if base not in BASES:
         raise ValueError(f"unknown base {base!r}: use {', '.join(BASES)}")
     if std not in STD:
@@ -143,9 +143,10 @@ def base_of(r, base: str, std: str):
 def centred(r):
     """r - mean, exactly 0 in groups whose rewards are equal up to rounding.
 
-    Equal up to rounding: the largest and the least differ by less than sums of terms of
-    size 1, or of the size of the rewards, are wrong by: 1e-6 of it in float32, 1e-11 in
-    float64. The mean is rounded, too; where that leaves a sum, it is taken off.
+    They are equal up to rounding where the largest and the least differ by less than
+    1e-6 in float32, or 1e-11 in float64, of 1 or of the largest reward if that is above
+    1. The mean is rounded, too; where differences do not sum to 0 for that, the rest is
+    subtracted.
     """
     xp = namespace(r)
     high, low = xp.amax(r, -1)[:, None], xp.amin(r, -1)[:, None]
@@ -196,7 +197,7 @@ def of_batch(r, batch: Batch):
 
 
 def of_batch_within(r, batch: Batch):
-    """r - mean of the group, over the std of that in the batch."""
+    """(r - mean of the group) / its std over the batch."""
     return centred(r) / (batch.std_within or 1.0)
 
 
@@ -204,7 +205,7 @@ def of_batch_within(r, batch: Batch):
 
 
 def mixed_groups(success, weigh, a):
-    """weigh(a, p, q) in groups with successes and failures, and a in the others.
+    """Return weigh(a, p, q) in groups with successes and failures, a in the others.
 
     p (B, 1) is a group's success rate and q = 1 - p. In groups that have p = 0 or 1 no
     difficulty is seen, and the paper skips them.
@@ -218,17 +219,17 @@ def mixed_groups(success, weigh, a):
 
 
 def towards_hard(a, p, q):
-    """A / sqrt(p): sum |A| falls with the success rate."""
+    """A / sqrt(p), p the success rate: sum |A| falls with it."""
     return a / p**0.5
 
 
 def towards_easy(a, p, q):
-    """A / sqrt(q): sum |A| rises with the success rate."""
+    """A / sqrt(q), q the failure rate: sum |A| rises with the success rate."""
     return a / q**0.5
 
 
 def refocused(a, p, q, omega):
-    """DDAS: omega/2 A / sqrt(p) + (1 - omega)/2 A / sqrt(q)."""
+    """DDAS: omega/2 A / sqrt(p) + (1 - omega)/2 A / sqrt(q), q = 1 - p."""
     return a * (0.5 * omega / p**0.5 + 0.5 * (1 - omega) / q**0.5)
 
 
@@ -236,12 +237,12 @@ def refocused(a, p, q, omega):
 
 
 def positives(a, factor):
-    """The positive advantages times the factor."""
+    """Advantages, the positive ones times the factor."""
     return namespace(a).where(a > 0, a * factor, a)
 
 
 def attenuation(omega, alpha: float = 1.0):
-    """ASS: min(1, omega / alpha)."""
+    """The factor of ASS for positive advantages: min(1, omega / alpha)."""
     return namespace(omega).clip(omega / above_zero("alpha", alpha), None, 1.0)
 
 
@@ -255,7 +256,7 @@ def above_zero(name: str, value: float) -> float:
 
 
 def numbered(groups) -> np.ndarray:
-    """(N,) whole numbers, one to each distinct label, which may be of any kind."""
+    """Return (N,) whole numbers, equal where labels, of any kind, are equal."""
     labels = groups if hasattr(groups, "dtype") else list(groups)
     if hasattr(labels, "dtype"):
         labels = np.asarray(labels)

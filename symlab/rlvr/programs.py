@@ -75,7 +75,7 @@ def filled(programs: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def run(programs: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evaluates programs (M, T) that may use numbers (M, N): value as top / bottom.
+    """Evaluate programs (M, T) that may use numbers (M, N): value as top / bottom.
 
     A stack machine in exact integers, all programs at once; bottom is 0 where a program
     is none: an empty stack, a number it does not have, x / 0, or no stop. With four

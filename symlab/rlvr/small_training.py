@@ -28,7 +28,7 @@ CHUNK = 4096  # sequences sampled at once
 
 
 def task_of(name: str):
-    """Return the task 'rule' or 'countdown': prompts, demonstrations and verifier."""
+    """Return the task of a name, 'rule' or 'countdown', as in `symlab.rlvr.tasks`."""
     from symlab.rlvr.tasks import Countdown, RuleWithExceptions
 
     return RuleWithExceptions(work=8) if name == "rule" else Countdown()

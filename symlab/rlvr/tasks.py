@@ -63,7 +63,7 @@ class RuleWithExceptions:
 
     @property
     def positions(self) -> tuple[int, int]:
-        """Where the answers stand in a completion."""
+        """The places of the two answers in a completion."""
         return self.work // 2, self.work + 1
 
     def prompts(self, seed: int, n: int, split: str) -> np.ndarray:
@@ -93,7 +93,7 @@ class RuleWithExceptions:
         return right.all(-1).astype(float)
 
     def demonstration(self, prompts, rng, noise: float) -> np.ndarray:
-        """Each answer is replaced, with probability `noise`, by any digit."""
+        """Return right answers, each replaced by a random digit at rate `noise`."""
         prompts, (n, t) = np.asarray(prompts), (len(prompts), self.completion_length)
         replaced = np.full(t, float(self.scatter))
         replaced[list(self.positions)] = noise
@@ -158,7 +158,7 @@ class Countdown:
         return found[:n]
 
     def value(self, prompts, completions) -> tuple[np.ndarray, np.ndarray]:
-        """What the programs compute: numerators and denominators, 0 for none."""
+        """Return numerators and denominators of programs' values; 0, 0 is no value."""
         y, prompts = _paired(prompts, completions, self)
         rows = np.broadcast_to(_spread(prompts, y), (*y.shape[:-1], prompts.shape[1]))
         numbers = rows[..., : self.count].reshape(-1, self.count) - ZERO
@@ -175,13 +175,13 @@ class Countdown:
         return 10 * tens + ones
 
     def programs(self, prompts) -> tuple[np.ndarray, np.ndarray]:
-        """Every program (B, S, T) of these numbers, and if it is correct (B, S)."""
+        """Return all programs (B, S, T) of these numbers, and which are correct."""
         prompts = np.asarray(prompts)
         programs = filled(templates(self.count), prompts[:, None, : self.count])
         return programs, self._right(prompts)
 
     def demonstration(self, prompts, rng, noise: float) -> np.ndarray:
-        """Any correct program; with probability `noise` any program of the numbers."""
+        """Return random correct programs, at rate `noise` any of these numbers."""
         prompts, chosen = np.asarray(prompts), []
         step = max(1, _CHUNK // len(templates(self.count)))
         for start in range(0, len(prompts), step):

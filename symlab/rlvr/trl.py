@@ -59,7 +59,7 @@ STATE = "omega.json"  # in a checkpoint, of an omega that has a state
 
 
 class AdvantageHook:
-    """What comes before GRPOTrainer among the bases of a trainer of one's own.
+    """Put an estimator into a subclass of GRPOTrainer: list this base before it.
 
     estimator: a name in `advantages.ESTIMATORS`, or what `compose` makes;
     estimator_options: its options, with omega and success, see above. Raises

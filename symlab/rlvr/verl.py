@@ -28,7 +28,7 @@ from symlab.rlvr.advantages import checked_estimator, grouped_advantages, name_o
 
 
 def estimator(name="agrae", *, log=None, **options):
-    """A function that verl can register: advantages and returns (N, T) of N rollouts.
+    """Return a function that verl can register: advantages and returns (N, T).
 
     name: in `advantages.ESTIMATORS`, or what `compose` makes; options: its options,
     such as std="verl", with omega and success as in `grouped_advantages`. log: a

@@ -68,10 +68,10 @@ class NotFinite(RuntimeError):
 
 
 def check_group(group: Mapping, known: Iterable[str] | None, rule_of: Callable) -> None:
-    """Check the settings of one group, whatever its parameters.
+    """Raise ValueError for settings of one group that no parameter could have.
 
-    known: the settings that there are; None where people may have added their own, as
-    they may once the optimizer is made. rule_of: from a name to the rule.
+    known: the names of all settings; None where users may have added their own, as
+    they may once the optimizer is made. rule_of: the function from a name to its rule.
     """
     for key in group:
         if known is not None and key not in known:
@@ -127,7 +127,7 @@ def _check_adamw(group: Mapping) -> None:
 
 
 def check_rule(said: Mapping, rule_of: Callable) -> None:
-    """Check the rule, its options and pieces, of a group or of each of its parts."""
+    """Raise ValueError for rules, options or pieces that a group or part can't have."""
     if said["rule"] == BY_PARTS:
         if not said["parts"]:
             raise ValueError(f"a group with the rule {BY_PARTS!r} needs parts=")
@@ -161,7 +161,7 @@ def check_rule(said: Mapping, rule_of: Callable) -> None:
 
 
 def check_range(what: str, value, least: float, below: float) -> None:
-    """Check that value is a number, at least `least` and below `below`."""
+    """Raise ValueError unless least <= value < below."""
     if isinstance(value, str | bool | None):
         raise ValueError(f"{what} must be a number, not {value!r}")
     try:
@@ -174,13 +174,13 @@ def check_range(what: str, value, least: float, below: float) -> None:
 
 
 def check_count(what: str, value) -> None:
-    """Check that value is a whole number, 1 or more."""
+    """Raise ValueError unless value is a whole number, 1 or more."""
     if type(value) is not int or value < 1:
         raise ValueError(f"{what} must be a whole number above 0, not {value!r}")
 
 
 def check_parameter(p: Tensor, group: Mapping, rule_of: Callable) -> None:
-    """Check that the group's rule fits this parameter."""
+    """Raise ValueError unless the group's rule fits this parameter."""
     if p.is_complex():
         raise ValueError("it is complex, and SymOpt is for real parameters")
     if getattr(p, "_fsdp_flattened", False):  # torch's own mark
@@ -252,7 +252,7 @@ def _check_parts(p: Tensor, group: Mapping) -> None:
 
 @torch.no_grad()
 def check_storage(groups: list[dict]) -> None:
-    """Check that no two parameters lie in the same memory, to be stepped twice."""
+    """Raise ValueError where two parameters share memory, which would move twice."""
     spans = []
     for p in (local(p) for g in groups for p in g["params"]):
         if p.numel() and p.device.type != "meta":
@@ -274,7 +274,7 @@ def check_storage(groups: list[dict]) -> None:
 def check_gradients(params: list[Tensor], name_of: Callable[[Tensor], str]) -> None:
     """Raise NotFinite for gradients that a rule of matrices cannot take.
 
-    These are the ones with an entry that is infinite or not a number: a polar factor
+    Such gradients have an entry that is infinite or not a number: a polar factor
     spreads it over the whole matrix, and a factorisation fails on it halfway.
     """
     params = [p for p in params if p.grad.numel()]

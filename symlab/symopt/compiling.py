@@ -19,11 +19,10 @@ _numbers = count()
 
 
 def compiled(function: Callable, what: str, settings: tuple, x: Tensor) -> Callable:
-    """Return the function compiled for tensors like x, made once for each such key.
+    """Return the function compiled for tensors like x, once for each shape and dtype.
 
-    what: its name in the warning that says that it could not be compiled, and runs as
-    it is. settings: what else tells calls apart. Graphs are kept for the process, as
-    torch keeps them.
+    what: its name in the warning where it cannot be compiled and runs as it is.
+    settings: what else tells calls apart. Graphs are kept as long as the process runs.
     """
     name = getattr(function, "__name__", what)
     key = (name, what, settings, tuple(x.shape), x.dtype, x.device)

@@ -36,7 +36,7 @@ COEFFICIENTS = tuple(
 def executed_row_norm(
     x: Tensor, centred: bool = False, epsilon: float = EPSILON
 ) -> Tensor:
-    """Rows over length plus 1e-8, an absolute number: small gradients move less."""
+    """Rows over (length + 1e-8), which is absolute: small gradients move less."""
     y = _single(x)
     y = centre(y) if centred else y
     y = y / (y.norm(dim=-1, keepdim=True) + epsilon)
@@ -64,7 +64,7 @@ def executed_hybrid(
     coupled: bool = True,
     dtype: torch.dtype = torch.float16,
 ) -> Tensor:
-    """Row-then-polar times nu^alpha with nu = nuclear/Frobenius norm, not nuclear norm.
+    """Return row-then-polar times nu^alpha, nu the nuclear over the Frobenius norm.
 
     side: None is their default, the Gram iteration in `dtype`, which takes the smaller
     side and has by then divided the rows by their common norm: nu is too small by it,

@@ -30,7 +30,7 @@ class Action:
             raise ValueError(f"unknown side {self.side!r}: use 'left' or 'right'")
 
     def element(self, x: Tensor, draws: torch.Generator) -> tuple[Callable, Callable]:
-        """A random element as (action on gradients, action on updates)."""
+        """Return a random element as two functions: on gradients and on updates."""
         if self.kind == "shift":
             a = _shift(x, self.side, draws)
             return (lambda g: g + a), (lambda u: u)
@@ -41,12 +41,12 @@ class Action:
 
 
 def rows(kind: str) -> Action:
-    """The group on the rows of a block."""
+    """The action of a group of this name on the rows of a block."""
     return Action(kind, "left")
 
 
 def columns(kind: str) -> Action:
-    """The group on its columns."""
+    """The action of a group of this name on the columns of a block."""
     return Action(kind, "right")
 
 

@@ -46,14 +46,14 @@ class Stack:
     inner: bool = False
 
     def of(self, x: Tensor) -> Tensor:
-        """(N, m, n) of a tensor of the parameter's shape; a vector is one row."""
+        """Return x, of the parameter's shape, as (N, m, n); a vector is one row."""
         if x.ndim < 2:
             return x[None, None]
         x = x if self.rows is None else x.narrow(self.layout.rows, *self.rows)
         return self.layout.split(x)
 
     def back(self, blocks: Tensor, like: Tensor) -> Tensor:
-        """The inverse: (N, m, n) to the shape of `like`, or of the part of it."""
+        """Undo `of`: from (N, m, n) to the shape of `like`, or of the part of it."""
         if like.ndim < 2:
             return blocks[0, 0]
         like = like if self.rows is None else like.narrow(self.layout.rows, *self.rows)
@@ -83,13 +83,16 @@ class Job:
 
     @cached_property
     def alone(self) -> Stack | None:
-        """Its stack, if all of it is one."""
+        """The stack of the parameter, if it is one stack; else None."""
         return self.stacks[0] if len(self.stacks) == 1 else None
 
     @cached_property
     def in_rows(self) -> bool:
-        """Whether it is stepped row by row: one matrix as it lies, large or in parts
-        that are rows, under a rule that multiplies rows by numbers."""
+        """Whether it is stepped some rows at a time.
+
+        That is so for one matrix as it lies in memory, which is large or lies in parts
+        that are rows, under a rule that multiplies rows by numbers.
+        """
         if self.p.ndim != 2 or self.alone is None or not self.alone.rule.factor:
             return False
         said = self.group
@@ -120,12 +123,12 @@ class Job:
 
     @cached_property
     def team(self):
-        """Among whom its matrices are dealt; None if they are not."""
+        """The processes among which its matrices are dealt; None if they are not."""
         return None if self.is_local else sharded.team(self.p)
 
     @cached_property
     def like(self) -> Tensor:
-        """A tensor with the shape that its update is made in; no memory if whole."""
+        """A tensor of the shape in which its update is made; no memory if whole."""
         return sharded.local(self.p) if self.is_local else sharded.outline(self.p)
 
     @cached_property
@@ -138,7 +141,7 @@ class Job:
 
     @cached_property
     def cost(self) -> int:
-        """Flops, about: of products with Gram matrices, or of a pass over entries."""
+        """Flops of its update, about: of Gram products, or of a pass over entries."""
         return sum(
             prod(s.shape) * (min(s.shape[1:]) if s.rule.pieces else 1)
             for s in self.stacks
@@ -146,34 +149,34 @@ class Job:
 
     @property
     def own(self) -> Tensor:
-        """The part of the parameter that lies here."""
+        """The part of the parameter that lies on this process."""
         return sharded.local(self.p)
 
     @property
     def grad(self) -> Tensor:
-        """The part of the gradient that lies here."""
+        """The part of the gradient that lies on this process."""
         return sharded.local_grad(self.p)
 
     @property
     def buffer(self) -> Tensor | None:
-        """The part of the momentum that lies here."""
+        """The part of the momentum that lies on this process."""
         buffer = self.state.get("momentum_buffer")
         return None if buffer is None else sharded.local(buffer)
 
     @property
     def states(self) -> list[Tensor]:
-        """What its rules carry, in their order: (N, m, ...) each."""
+        """The states of its rules, in the rules' order: (N, m, ...) each."""
         return [self.state[name] for stack in self.stacks for name in stack.names]
 
     @property
     def step_size(self) -> float:
-        """What multiplies the update: parts have their scale in it already."""
+        """What multiplies the update; the updates of parts contain their scale."""
         lr = float(self.group["lr"])
         return lr if self.alone is None else lr * self.alone.scale
 
     @property
     def shrinks(self) -> float:
-        """How much decay takes of the weights: 'independent' follows only schedules."""
+        """The part of the weights that decay takes; 'independent': by lr / base_lr."""
         lr, by = float(self.group["lr"]), self.group["weight_decay"]
         if self.group["decay"] == "independent":
             base = self.group["base_lr"]
@@ -212,7 +215,7 @@ class Job:
 
 
 def momentum_dtype(p: Tensor, group: dict) -> torch.dtype:
-    """The precision of a parameter's momentum: its own, or what the group says."""
+    """Return the dtype of a parameter's momentum: its own, or what the group says."""
     said = group["momentum_dtype"]
     return getattr(torch, said) if said else p.dtype
 

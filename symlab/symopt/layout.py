@@ -30,7 +30,7 @@ class Layout:
     transpose: bool = False
 
     def split(self, x: Tensor) -> Tensor:
-        """(N, m, n). Raises ValueError where the pieces do not divide it."""
+        """Return x as (N, m, n); ValueError where the pieces do not divide it."""
         x = self._oriented(x)
         if self.pieces > 1:
             x = x.unflatten(self._axis, self._lengths(x)).movedim(self._piece, -3)
@@ -38,7 +38,7 @@ class Layout:
         return x.mT if self.transpose else x
 
     def join(self, blocks: Tensor, like: Tensor) -> Tensor:
-        """The inverse: (N, m, n) to the shape of `like`."""
+        """Undo `split`: from (N, m, n) to the shape of `like`."""
         blocks = blocks.mT if self.transpose else blocks
         whole = self._oriented(like)
         if self.pieces > 1:

@@ -48,7 +48,7 @@ def low_rank(
     method: str = "auto",
     **options,
 ) -> Tensor:
-    """Return the update of one factor of a product. O(m) x GL(r), per matrix.
+    """Return the update of one factor of a low-rank product: O(m) x GL(r)-equivariant.
 
     x: momentum (N, m, r) of own (N, m, r), where own @ other is W; other (N, r, n). The
     factor A is given transposed, with W^T. inner: whether it is that factor, whose

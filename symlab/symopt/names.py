@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
-    """Return the error for `name`, which is none of the known ones.
+    """Return the ValueError to raise for `name`, which is none of the known ones.
 
     what: the kind of thing, with its owner where that helps ('option of row_norm').
     """

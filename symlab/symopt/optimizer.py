@@ -230,7 +230,7 @@ class SymOpt(Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One step. closure: re-evaluates the loss and returns it."""
+        """Take a step; return what closure, which computes the loss anew, returns."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

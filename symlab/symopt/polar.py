@@ -68,7 +68,8 @@ def polar(
     compute in; default that of x, float32 for half precision where the method has
     factorisations. cutoff: relative, for qdwh and svd (default sqrt(m n) times the
     dtype's rounding). Raises ValueError for a vector, complex numbers, an unknown
-    method, and for steps or a cutoff that it has not or that are out of range.
+    method, and for steps or a cutoff that the method does not take or that are out of
+    range.
     """
     if x.ndim < 2:
         raise ValueError(

@@ -74,7 +74,7 @@ class Settings:
     options: tuple[tuple[str, object], ...] = ()
 
     def changed(self, changes: dict | str | Rule) -> "Settings":
-        """With another rule, fields of this class, or options of the rule.
+        """Return a copy with other fields of this class or options of the rule.
 
         Raises ValueError for a name that is neither, and for numbers out of range.
         """
@@ -97,7 +97,7 @@ class Settings:
         return done
 
     def check(self) -> None:
-        """Raise ValueError for numbers out of range, and for switches that are none."""
+        """Raise ValueError for numbers out of range and switches that are no bool."""
         for name in ("lr", "lr_scale", "weight_decay"):
             if (value := getattr(self, name)) is not None:
                 check_range(name, value, 0, inf)
@@ -218,17 +218,17 @@ class Planned:
 
     @property
     def rule(self) -> Rule | None:
-        """None is AdamW."""
+        """The rule; None stands for AdamW."""
         return None if self.settings.rule == ADAMW else rule_of(self.settings.rule)
 
     @property
     def centred(self) -> bool:
-        """Whether its updates are centred, which keeps to the shift symmetry."""
+        """Whether its updates have mean row 0, and so respect the shift symmetry."""
         options = dict(self.settings.options)
         return self.rule is not None and self.rule.needs_shift(options)
 
     def group(self) -> dict:
-        """What its param_group says, as plain values but for rules from outside."""
+        """Its settings for a param_group, as plain values except rules of one's own."""
         s, b = self.settings, self.block
         group = {"role": b.role, "rule": s.rule, "lr": self.lr}
         group["weight_decay"] = self.weight_decay
@@ -247,7 +247,7 @@ class Planned:
         return group | {"options": dict(s.options)}
 
     def part(self) -> dict:
-        """What `parts` of a param_group says of it."""
+        """Its entry in `parts` of a param_group."""
         s, b, layout = self.settings, self.block, self.layout()
         own = {"role": b.role, "start": b.parts[0].start, "length": b.parts[0].length}
         own |= {"rule": s.rule, "options": dict(s.options)}
@@ -255,7 +255,7 @@ class Planned:
         return own | {"pieces": layout.pieces, "along": layout.along}
 
     def layout(self) -> Layout:
-        """How it falls into matrices."""
+        """The Layout by which it falls into matrices."""
         b, s = self.block, self.settings
         pieces, along = 1, "rows"
         if b.groups > 1:  # of a convolution, each a matrix of its own for any rule
@@ -289,7 +289,7 @@ class Planned:
         }
 
     def said(self) -> str:
-        """The rule with its options, for a reader."""
+        """The rule with its options, as `describe` shows it."""
         s, b = self.settings, self.block
         if self.rule is None:
             return ADAMW
@@ -301,7 +301,7 @@ class Planned:
         return f"{self.rule.name} ({', '.join(said)})" if said else self.rule.name
 
     def broken(self) -> str:
-        """Which factors of its group the rule does not respect; '' is none."""
+        """The factors of its symmetry group that the rule breaks, or ''."""
         b, s = self.block, self.settings
         if b.role not in GROUPS:
             return ""
@@ -334,7 +334,7 @@ def plan(
     overrides: dict[str, dict | str | Rule] | None = None,
     example=None,
 ) -> list[tuple[Tensor, Planned]]:
-    """(parameter, what is planned for it), in the model's order."""
+    """Return pairs of a parameter and its Planned, in the model's order."""
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
     blocks = roles(model, example)

@@ -31,7 +31,7 @@ def normuon(
     method: str = "auto",
     **options,
 ) -> tuple[Tensor, Tensor]:
-    """NorMuon of a momentum: the polar factor, then `relatives.normuon`."""
+    """Return NorMuon's update: `relatives.normuon` of a momentum's polar factor."""
     factor = rules.spectral(x, method=method, **options)
     return relatives.normuon(factor, second, beta2, eps)
 

@@ -86,7 +86,7 @@ class Block:
 
     @property
     def group(self) -> str:
-        """As text: on rows x on columns, e.g. 'permutation x rotation + shift'."""
+        """Its symmetry group as text, rows x columns, as 'permutation x rotation'."""
         if self.role in VECTORS:
             return ""
         stack = "stack of " if len(self.shape) > 2 and not self.is_convolution else ""
@@ -211,7 +211,7 @@ def _is_given(value) -> bool:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Without the wrappers of torch.compile and DistributedDataParallel."""
+    """Return the model inside torch.compile and DistributedDataParallel."""
     model = getattr(model, "_orig_mod", model)
     model = getattr(model, "module", model) if _is_parallel(model) else model
     model = getattr(model, "_orig_mod", model)

@@ -99,7 +99,7 @@ class Rule:
 
     @cached_property
     def options(self) -> dict[str, object]:
-        """The keyword options of the map, with their defaults."""
+        """Return the keyword options of the map, with their defaults."""
         try:
             taken = inspect.signature(self.map).parameters.values()
         except ValueError:  # functions of torch have no signature
@@ -175,7 +175,7 @@ class Rule:
 
 
 def violated_by_adamw(group: tuple[str, str], *, shift: bool = False) -> str:
-    """Return what AdamW does not respect: its second moments belong to entries."""
+    """Return the factors of a group that AdamW breaks, as it treats entries alone."""
     return _violated((SIGNED, SIGNED), group, shift)
 
 
@@ -194,12 +194,13 @@ def size(
     sized: str = "spectrum",
     kernel: int = 1,
 ) -> float:
-    """Return what multiplies an update of matrices (..., m, n), m outputs by n inputs.
+    """Return the factor that brings an update (..., m, n) to its conventional size.
 
-    convention: a name, or the number itself. sized: what has unit length in the update:
-    'rows', 'pairs' (of rows), 'spectrum' (singular values), 'entries' (their root mean
-    square) or 'measured' (nothing: 1, and the scale rms measures each update). kernel:
-    how many taps a convolution's kernel has (9 for 3 x 3); n counts them in.
+    m, n: outputs and inputs. convention: a name below, or the number itself. sized:
+    what has unit length in the update: 'rows', 'pairs' (of rows), 'spectrum' (singular
+    values), 'entries' (their root mean square) or 'measured' (nothing: 1, and the scale
+    rms measures each update). kernel: how many taps a convolution's kernel has (9 for 3
+    x 3); n counts them in.
 
               spectrum             rows        entries
     none      1                    1           1
@@ -233,7 +234,7 @@ def size(
 
 
 def check_size(convention: str | float, what: str = "scale") -> None:
-    """Raise ValueError unless it is a name of `size` or a finite number above 0."""
+    """Raise ValueError unless convention is a name of `size` or a number above 0."""
     if isinstance(convention, str):
         size((1, 1), convention)
     elif not isinstance(convention, int | float) or isinstance(convention, bool):

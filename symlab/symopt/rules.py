@@ -44,7 +44,7 @@ def row_norm(x: Tensor, *, centred: bool = False, floor: float = 0.0) -> Tensor:
 
 
 def row_factor(lengths: Tensor, floor: float = 0.0) -> Tensor:
-    """Return what `row_norm` multiplies rows of these lengths (..., m, 1) by."""
+    """Return `row_norm`'s factors for rows of these lengths (..., m, 1)."""
     if not 0 <= floor < inf:
         raise ValueError(f"floor must be 0 or more, not {floor}")
     largest = _safe(lengths.amax(-2, keepdim=True))
@@ -81,7 +81,7 @@ def _length(x: Tensor) -> Tensor:
 
 
 def row_parts(x: Tensor) -> tuple[Tensor, ...]:
-    """Rows that fit a CPU's cache; elsewhere, or where it compiles, all of them."""
+    """Return slices of rows that fit a CPU's cache; on a GPU or compiled, one slice."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return (x,)
     return x.split(max(1, CACHED * x.shape[-2] // max(1, x.numel())), -2)

@@ -121,7 +121,7 @@ def _check_state(state: Mapping, p: Tensor, who: str, group: dict, rule_of) -> N
 
 
 def names_of(group: Mapping, rule_of: Callable) -> tuple[str, ...]:
-    """The names of the states that a group's parameters may have."""
+    """Return the names of the states that a group's parameters may have."""
     if group["rule"] == ADAMW:
         return OF_ADAMW
     if group["rule"] == BY_PARTS:

@@ -15,17 +15,17 @@ from torch import Tensor
 
 
 def is_distributed(t: Tensor) -> bool:
-    """Whether it is a DTensor; by what it has, as the import takes most of a second."""
+    """Whether t is a DTensor, told by its attributes: importing the class is slow."""
     return hasattr(t, "device_mesh")
 
 
 def local(t: Tensor) -> Tensor:
-    """The part that lies here, as memory that may be written to."""
+    """Return the part that lies on this process, as memory that may be written to."""
     return t.to_local() if is_distributed(t) else t
 
 
 def local_grad(p: Tensor) -> Tensor:
-    """The part of the gradient that belongs to this part of p."""
+    """Return the part of the gradient that belongs to this process's part of p."""
     if not is_distributed(p):
         return p.grad
     if p.grad.placements == p.placements:
@@ -34,7 +34,7 @@ def local_grad(p: Tensor) -> Tensor:
 
 
 def outline(p: Tensor) -> Tensor:
-    """A tensor of the whole's shape, without memory where p lies in parts."""
+    """Return a tensor of the whole p's shape, without memory where p is sharded."""
     return torch.empty(p.shape, device="meta") if is_distributed(p) else p
 
 
@@ -65,12 +65,12 @@ def whole(part: Tensor, p: Tensor) -> Tensor:
 
 
 def part_of(x: Tensor, p: Tensor) -> Tensor:
-    """The part of a whole x that lies here when it is cut as p is."""
+    """Return the part of a whole x for this process, if x is cut as p is."""
     return local(_distributed(x, p, p.placements))
 
 
 def cut_along(x: Tensor, p: Tensor, axis: int | None) -> Tensor:
-    """A whole x, cut along this axis wherever the mesh cuts p; None: all of it."""
+    """Return a whole x, cut along axis (None: not) wherever the mesh cuts p."""
     if not is_distributed(p):
         return x.contiguous()
     from torch.distributed.tensor import Replicate, Shard
@@ -93,7 +93,7 @@ def _distributed(x: Tensor, p: Tensor, placements: Sequence) -> Tensor:
 
 
 def team(p: Tensor) -> "dist.ProcessGroup | None":
-    """The processes that have the parts of p, if one dimension of the mesh cuts it."""
+    """Return the group of processes with parts of p, if one mesh dimension cuts it."""
     from torch.distributed.tensor import Shard
 
     cutting = [i for i, s in enumerate(p.placements) if s.is_shard()]
@@ -123,7 +123,7 @@ class Dealt:
 
 
 def deal(costs: list[int], world: int) -> list[int]:
-    """An owner for each: the dearest first, always to the one with least."""
+    """Return an owner for each cost: the largest first, to the least loaded."""
     loads, owners = [0] * world, [0] * len(costs)
     for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
         owners[i] = loads.index(min(loads))
@@ -132,7 +132,7 @@ def deal(costs: list[int], world: int) -> list[int]:
 
 
 def collect(parts: list[Tensor], dealt: list[Dealt], group) -> list[Tensor]:
-    """This process's part of each, of one dtype: the wholes that this process owns."""
+    """Send this process's parts, of one dtype; return the wholes that it owns."""
     if not dealt:
         return []
     me, world = dist.get_rank(group), dist.get_world_size(group)
@@ -144,7 +144,7 @@ def collect(parts: list[Tensor], dealt: list[Dealt], group) -> list[Tensor]:
 
 
 def spread(wholes: list[Tensor], dealt: list[Dealt], like: list[Tensor], group):
-    """The inverse, to parts like these: from the wholes that this process owns."""
+    """Undo `collect`: from the wholes that this process owns to parts like these."""
     if not dealt:
         return []
     me, world = dist.get_rank(group), dist.get_world_size(group)

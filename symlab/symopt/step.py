@@ -41,7 +41,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def take(jobs: list[Job]) -> None:
-    """One step of each. Where processes share parameters all of them must call it."""
+    """Take one step of each job; where processes share parameters, all must call it."""
     dealt: dict[tuple, list[Job]] = {}
     for job in jobs:
         if job.team is not None:
@@ -58,7 +58,7 @@ def take(jobs: list[Job]) -> None:
 
 
 def chunks(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Jobs that share foreach calls, equal shapes side by side, MOST entries or one."""
+    """Return lists of jobs that share foreach calls, each of at most MOST entries."""
     by_key: dict[tuple, dict[tuple, list[Job]]] = {}
     for job in jobs:
         alike = tuple(stack.key for stack in job.stacks)
@@ -235,7 +235,7 @@ def _padded(blocks: list[Tensor]) -> Tensor:
 
 
 def run(rule: Rule, options: dict, compile: bool, x: Tensor, states, factors) -> tuple:
-    """(updates, *new states) of momenta x (N, m, n), compiled if that is asked."""
+    """Return (updates, *new states) of momenta x (N, m, n), compiled if asked for."""
     call = partial(rule, options=options)
     if compile:
         said = tuple((k, repr(v)) for k, v in sorted(options.items()))
@@ -474,9 +474,9 @@ def _decay_of_adamw(group: dict) -> float:
 def ready_adamw(params: list[Tensor], states: list[dict]) -> tuple[list, list]:
     """Return what torch's AdamW steps in its fused form, and what in its plain one.
 
-    Each is (parameter, gradient, mean, mean square, count); nothing has moved yet. On a
-    CPU the fused form (torch 2.13) reads all four tensors in the memory order of the
-    first, whatever their strides are, so it is for those that agree.
+    Each item is (parameter, gradient, mean, mean square, count); nothing has moved yet.
+    On a CPU the fused form (torch 2.13) reads all four tensors in the memory order of
+    the first, whatever their strides are, so it is for those that agree.
     """
     fused, plain = [], []  # (p, gradient, mean, mean square, count) of each
     for p, state in zip(params, states, strict=True):
@@ -504,7 +504,7 @@ def ready_adamw(params: list[Tensor], states: list[dict]) -> tuple[list, list]:
 
 
 def take_adamw(group: dict, fused: list, plain: list) -> None:
-    """One step of torch's own AdamW."""
+    """Take one step of torch's own AdamW for these parameters."""
     beta1, beta2 = group["betas"]
     for its, in_one in ((fused, True), (plain, False)):
         if not its:

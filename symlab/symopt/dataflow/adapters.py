@@ -30,7 +30,7 @@ KEEPING = words(  # the place of features, and their value but for a sign
 
 
 def inner(outer: Product) -> Product | Lookup | None:
-    """The A of which this product is the B, if it is low-rank; see `pairs`."""
+    """Return the A of a low-rank pair B A whose B is this product, or None."""
     a = outer.inputs.only((Product, Lookup))
     if a is None or not a.plain or outer.inputs[a].bend != LINEAR:
         return None
@@ -42,7 +42,7 @@ def inner(outer: Product) -> Product | Lookup | None:
 
 
 def pairs(seen: Seen) -> dict[str, tuple[str, str, object]]:
-    """Name -> (role, name of the other, node), for both weights of each pair."""
+    """Return {name: (role, name of the other, node)} for both weights of each pair."""
     used: dict[str, int] = {}
     for node in (*seen.products, *seen.lookups):
         used[node.name] = used.get(node.name, 0) + 1
@@ -86,7 +86,7 @@ def without_adapter(op: Operation, values: list[Tensor], known) -> list[Tensor]:
 
 
 def note_use(op: Operation, origins: list[Origin], weights: bool, bend: int) -> None:
-    """Notes what happens to the values of each node, for `inner` and `pairs`."""
+    """Note what happens to the values of each product, for `inner` and `pairs`."""
     scaled = op.name in ("mul", "div") and not weights
     scaled = scaled and all(t.numel() == 1 for t in tensors(op.args[1:]))
     keeps = bend == LINEAR and op.name in KEEPING

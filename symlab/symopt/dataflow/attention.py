@@ -53,7 +53,7 @@ def glu(known: Known, op) -> bool:
 
 
 def gate(known: Known, a: Tensor, b: Tensor, op) -> bool:
-    """Whether a * b is a gated unit: as many features of one or two products."""
+    """Whether a * b is a gated unit: two equally wide sets of features of products."""
     first, second = known.origin(a), known.origin(b)
     one, two = first.product(), second.product()
     if one is None or two is None or one.source is not two.source:
@@ -82,7 +82,7 @@ def gated(known: Known, op, gate: Product, up: Product, gate_rows, up_rows) -> b
 
 
 def whole(origin: Origin, node) -> bool:
-    """Whether some feature of this product is in each place of the value."""
+    """Whether each place of the value contains some feature of this product."""
     if not isinstance(node, Product) or not origin[node].labels:
         return False
     places = _places(origin[node])
@@ -90,7 +90,7 @@ def whole(origin: Origin, node) -> bool:
 
 
 def shared(origin: Origin, node) -> bool:
-    """Whether other nodes fill places that this product leaves, or multiply it."""
+    """Whether other products fill places of the value too, or multiply this one."""
     others = [trace for n, trace in origin.items() if n is not node]
     if others and origin[node].bend > SCALED:
         return True

@@ -24,7 +24,7 @@ ASKING = words(  # of a weight's shape, dtype or device alone
 
 
 def follow_ids(known: Known, op: Operation) -> None:
-    """Copies, slices and shifts of the ids that the model was given."""
+    """Follow copies, slices and shifts of the ids that the model was given."""
     if op.name not in VIEWS | COPIES | JOINS | OF_IDS | {"copy"}:
         return
     names = {known.ids[t] for t in op.tensors() if t in known.ids}
@@ -40,7 +40,7 @@ def follow_ids(known: Known, op: Operation) -> None:
 
 
 def follow_dropout(known: Known, op: Operation) -> None:
-    """What a dropout leaves has the source of the value that it was given."""
+    """Give the result of a dropout the source of the value that it was given."""
     if op.name == "bernoulli":
         known.noise.update({r: True for r in op.results})
     kept = [t for t in op.tensors() if t not in known.noise]
@@ -50,7 +50,7 @@ def follow_dropout(known: Known, op: Operation) -> None:
 
 
 def follow_one_hot(known: Known, op: Operation) -> None:
-    """Rows with a 1 at the place of each id: times a table they look it up."""
+    """Follow one-hot rows of ids: their product with a table is a lookup."""
     args, ids = op.args, None
     if op.name == "scatter" and isinstance(op.argument("value"), int | float):
         ids = args[2] if op.argument("value") == 1 else None
@@ -69,7 +69,7 @@ def follow_one_hot(known: Known, op: Operation) -> None:
 
 
 def follow_choices(known: Known, op: Operation) -> None:
-    """Follows which entries are largest, up to the other values they act on."""
+    """Follow which entries a top-k chose, up to the values that they choose."""
     given = op.tensors()
     made = _choice(known, op)
     chosen = {p for t in given if t in known.choices for p in known.choices[t]}

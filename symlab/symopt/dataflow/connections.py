@@ -64,7 +64,7 @@ CONTRACTIONS = (mm, bmm, addmm, mv, linear, index, index_select)
 
 
 class Following(Mode):
-    """Watches the operations of a forward pass and fills in `seen`."""
+    """Watch the operations of a forward pass and record in `seen` what weights do."""
 
     supports_higher_order_operators = True
 
@@ -130,7 +130,7 @@ class Following(Mode):
 
 
 class Written:
-    """Copies of the parameters that a pass writes to, made before it does."""
+    """Keep copies of the parameters that a pass writes to, made before it writes."""
 
     def __init__(self, model: torch.nn.Module):
         self.all = {_storage(p): p for p in model.parameters()}
@@ -149,7 +149,7 @@ class Written:
 
 
 def written_to(func, args: tuple, kwargs: dict) -> list[Tensor]:
-    """The tensors that a call of this operator writes to."""
+    """Return the tensors that a call of this operator writes to."""
     found = []
     for i, a in enumerate(func._schema.arguments):
         if a.alias_info is not None and a.alias_info.is_write:
@@ -205,7 +205,7 @@ def _follow_one(known: Known, op: Operation) -> None:
 def follow(
     model: torch.nn.Module, call, inputs: dict[str, Tensor], training: bool = False
 ) -> Seen:
-    """What `call()`, a forward pass of the model, does with the parameters.
+    """Return what `call()`, a forward pass of the model, does with the parameters.
 
     inputs: the tensors that the call gives to the model, by the names of its
     arguments. training: whether the pass is one in training mode. The model is left as

@@ -17,7 +17,7 @@ from symlab.symopt.dataflow.values import Known, feature_dims
 def contract(
     known: Known, op, x: Tensor, w: Tensor, summed: int, free: int, at=-1
 ) -> bool:
-    """Notes the value x times the weight w, summed over dimension `summed` of w.
+    """Note the value x times the weight w, summed over dimension `summed` of w.
 
     at: the dimension of the result that holds the features.
     """

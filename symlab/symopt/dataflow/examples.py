@@ -14,7 +14,7 @@ LENGTH = 8  # tokens
 
 
 def candidates(model: nn.Module) -> Iterator[Callable]:
-    """Functions that each return one guess, the best first."""
+    """Return functions that each return one guess of an input, the best first."""
     if hasattr(model, "config") and hasattr(model, "main_input_name"):
         for batch in (2, 1):
             yield lambda b=batch: hugging_face(model, b)
@@ -31,7 +31,7 @@ def candidates(model: nn.Module) -> Iterator[Callable]:
 
 
 def hugging_face(model: nn.Module, batch: int, only: str = "") -> dict[str, Tensor]:
-    """What the forward of this model takes, of the sizes in its configuration."""
+    """Return inputs for a model of Hugging Face, of its configuration's sizes."""
     wanted = [n for n in inspect.signature(model.forward).parameters if n in GUESSES]
     if not getattr(model.config, "is_encoder_decoder", False):
         wanted = [n for n in wanted if not n.startswith("decoder_")]
@@ -121,13 +121,13 @@ def _few_ids(module: nn.Module, batch: int) -> Tensor:
 
 
 def numbers(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Random, but not by torch's own stream, which is the user's."""
+    """Return random inputs, not drawn from torch's own stream, which is the user's."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(shape, generator=generator, device="cpu").to(dtype)
 
 
 def arguments(example, device) -> tuple[tuple, dict]:
-    """An example as positional and keyword arguments, on the model's device."""
+    """Return an example as positional and keyword arguments, on the model's device."""
 
     def moved(x):
         return x.to(device) if isinstance(x, Tensor) else x

@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a weight is as a whole."""
+    """What a weight is as a whole: its role, and its parts if it has several."""
 
     role: str
     heads: int = 1
@@ -39,7 +39,7 @@ MATRIX = Kind("matrix")
 
 
 def uses(products: list[Product], seen: Seen) -> list[Use]:
-    """How attention and gated units use the features of these products."""
+    """Return how attention and gated units use the features of these products."""
     mine, found = set(products), []
     for a in seen.attentions:
         found += _of_attention(mine, a)
@@ -80,9 +80,9 @@ def _heads(labels, width: int) -> tuple[tuple[int, ...], ...] | None:
 
 
 def kind(products: list[Product], seen: Seen, length: int) -> Kind | None:
-    """What the weight with these products is; None: neither attention nor gate has it.
+    """Return what the weight with these products is, of `length` rows.
 
-    length: its number of rows.
+    It is None where neither attention nor a gated unit uses the products.
     """
     found = uses(products, seen)
     if not found:
@@ -239,7 +239,7 @@ def _rest(products, seen: Seen, left: set[int]) -> tuple[list[Part], int]:
 
 
 def cut(products: list[Product], seen: Seen, length: int) -> Kind | None:
-    """A weight without attention or gates, but cut in parts of different fate."""
+    """Return the Kind of a weight, of no attention or gate, whose parts differ."""
     parts, lost = _rest(products, seen, set(range(length)))
     roles = {p.role for p in parts}
     if lost or roles != {"matrix", "unknown"}:

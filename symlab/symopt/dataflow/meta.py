@@ -24,7 +24,7 @@ SINGLE = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def result(func, name: str, args: tuple, kwargs: dict):
-    """What the operator gives, or something of the right shape where it cannot."""
+    """Return the operator's result, or a tensor of its shape where meta has none."""
     first = args[0] if args and isinstance(args[0], Tensor) else None
     grouped = name == "grouped_mm" and args[1].ndim == 3
     if grouped and (first.is_meta or first.dtype not in SINGLE):
@@ -85,7 +85,7 @@ SUBSTITUTES = {
 
 @contextmanager
 def all_nonzero():
-    """Boolean indices on the meta device pick everything."""
+    """In this context a boolean mask on the meta device picks every entry."""
     from torch.fx.experimental import _config
 
     before = _config.meta_nonzero_assume_all_nonzero

@@ -34,7 +34,7 @@ NAMES = ("ids", "idx", "tokens", "token_ids", "x", "input", "inputs")
 
 
 def find_heads(seen: Seen, out, origin, shift) -> None:
-    """Fills in seen.head and its like, and seen.assumed, from what was returned.
+    """Fill in the heads in `seen`, and what is assumed of them, from the output.
 
     A head that is called for one piece of the tokens after the other, or once for each
     of several losses, has several products.
@@ -73,7 +73,7 @@ def find_heads(seen: Seen, out, origin, shift) -> None:
 
 
 def note_survivors(seen: Seen, out, known) -> None:
-    """Spoils the products that values outside of the pass still shift with.
+    """Give up the shifts of products that values outside of the pass depend on.
 
     Whatever is alive now is in the output, in an attribute or in somebody's list. The
     logits of seen.returned are left to `assumes_softmax`, with the tensor that they are
@@ -140,12 +140,12 @@ def _floats(out):
 
 
 def assumes_softmax(p: Product, seen: Seen, main: str | None) -> bool:
-    """Whether this head's loss is taken for a softmax over the model's own tokens."""
+    """Whether this head's loss is assumed to be a softmax over the model's tokens."""
     return p in seen.assumed and not p.spoiled and _predicts(p, seen, main)
 
 
 def proves_softmax(p: Product, seen: Seen, main: str | None) -> bool:
-    """Whether a softmax in the forward pass is all that sees this product.
+    """Whether this product is used by a softmax in the forward pass alone.
 
     Logits that are returned beside a loss are for show; others must be those that
     `assumes_softmax` takes for a language model's.

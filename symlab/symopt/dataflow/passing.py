@@ -50,7 +50,7 @@ SUMMING = words("index_add scatter_add scatter_reduce index_reduce convolution")
 
 
 def pass_on(known: Known, op: Operation, values: list[Tensor]) -> None:
-    """Enters where the results of an operation on these values come from."""
+    """Record from which products the results of an operation come."""
     found = shifts.after(op, known.shift)
     name = op.name
     values = [t for t in values if known.origin(t)]
@@ -151,7 +151,7 @@ def _bend(name: str) -> int:
 
 
 def picked_dims(op: Operation, t: Tensor) -> set[int]:
-    """The dimensions of t in which indices say what is picked."""
+    """Return the dimensions of t that indices pick from."""
     if op.name == "index" and op.args[0] is t:
         return {d for d, i in enumerate(op.args[1]) if i is not None}
     dim = op.argument("dim")

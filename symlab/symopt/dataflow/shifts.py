@@ -44,7 +44,7 @@ _FACTORS = WeakIdKeyDictionary()  # tensor -> one object, which no other tensor 
 
 @dataclass(frozen=True)
 class Shift:
-    """How one value shifts with the features of one product.
+    """How one value changes when one vector is added to a product's features.
 
     scale: the factors that the logits were multiplied by. features: labels of the
     features. tokens: labels of the tokens, or of groups of them after a sum over
@@ -70,7 +70,7 @@ class Shift:
 
 
 def first(product: Product, out: Tensor, dim: int) -> Shift | None:
-    """The shift of a product itself, with its features along a dimension of out."""
+    """Return the Shift of a product itself, its features along a dimension of out."""
     lengths = [n for d, n in enumerate(out.shape) if d != dim]
     count = torch.Size(lengths).numel()
     if product.features < 2:
@@ -83,7 +83,7 @@ def first(product: Product, out: Tensor, dim: int) -> Shift | None:
 
 
 class Shifts(dict):
-    """Product -> Shift of one value; what is spoiled is left out."""
+    """{product: Shift} of one value, without products whose shift is lost."""
 
     def live(self) -> "Shifts":
         return Shifts({p: s for p, s in self.items() if not p.spoiled})
@@ -95,7 +95,7 @@ def spoil(shifts: Shifts, name: str) -> None:
 
 
 def after(op: Operation, of) -> list[Shifts]:
-    """The shifts of each result; `of(t)` are those of an argument."""
+    """Return the Shifts of each result; `of(t)` returns those of an argument."""
     values = op.tensors()
     given = [(t, of(t)) for t in values]
     done = [Shifts() for _ in op.results]
@@ -404,7 +404,7 @@ def _factor(x: Tensor) -> tuple:
 
 
 def of_all(tree, of) -> Shifts:
-    """The shifts of all tensors of a tree together."""
+    """Return the Shifts of all tensors in a nested structure together."""
     both = Shifts()
     for t in tensors(tree):
         both.update(of(t))

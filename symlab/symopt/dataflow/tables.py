@@ -17,7 +17,7 @@ from symlab.symopt.dataflow.weights import Weight
 
 
 def same_weight(known: Known, op, t) -> None:
-    """The results are views or copies of the weight t."""
+    """Record that the results are views or copies of the weight t."""
     if op.name in COPIES:
         copied(known, t, op.results)
         return
@@ -26,7 +26,7 @@ def same_weight(known: Known, op, t) -> None:
 
 
 def copied(known: Known, t: Tensor, results, axes=None) -> None:
-    """The results have the dimensions of t, with strides of their own."""
+    """Record that the results have the dimensions of t, with strides of their own."""
     weight = known.weights[t]
     given = weight.axes(t) if axes is None else axes
     starts = {}
@@ -40,7 +40,7 @@ def copied(known: Known, t: Tensor, results, axes=None) -> None:
 
 
 def bent(known: Known, w: Tensor, function: str) -> None:
-    """A matrix is used through a function of its entries, which no group fits.
+    """Record that a matrix is used through a function of its entries: no group fits.
 
     The result keeps the place of the weight, so that the rest of the model is still
     understood. Vectors, as the logarithms of gains, have no group to lose.
@@ -72,7 +72,7 @@ def masked(known: Known, op: Operation, w: Tensor) -> bool:
 
 
 def used(known: Known, w: Tensor, name: str, args) -> None:
-    """A use that is no contraction: bias, gain, or not understood."""
+    """Record a use that is no contraction: as bias, as gain, or not understood."""
     own = known.weights[w].name
     place = next((i for i, a in enumerate(args) if a is w), None)
     if name in ("add", "sub", "rsub", "addmm", "baddbmm", "cat", "convolution"):
@@ -92,7 +92,7 @@ def embedding(known: Known, op) -> bool:
 
 
 def embedding_bag(known: Known, op) -> bool:
-    """A lookup with a sum over the ids of each bag."""
+    """Record a lookup with a sum over the ids of each bag."""
     w, ids = op.args[:2]
     if not look_up(known, w, ids, 0, op.results[0]):
         return False
@@ -119,7 +119,7 @@ def index(known: Known, op) -> bool:
 
 
 def picked_rows(known: Known, w: Tensor, ids: Tensor, dim: int, op: Operation) -> bool:
-    """Rows for given ids are a lookup; what a router picks stays a weight."""
+    """Record rows picked by given ids as a lookup; those that a router picks stay."""
     picked = ids in known.choices or bool(known.origin(ids))
     if w.ndim == 2 and not picked:
         return look_up(known, w, ids, dim, op.results[0])
@@ -130,7 +130,7 @@ def picked_rows(known: Known, w: Tensor, ids: Tensor, dim: int, op: Operation) -
 
 
 def look_up(known: Known, w: Tensor, ids: Tensor, dim: int, out: Tensor) -> bool:
-    """Notes that entries along dimension `dim` of the weight w were picked by ids."""
+    """Note that entries along dimension `dim` of the weight w were picked by ids."""
     if w not in known.weights or w.ndim != 2:
         return False
     weight = known.weights[w]

@@ -128,13 +128,13 @@ class Trace(NamedTuple):
 
 
 class Origin(dict):
-    """node -> Trace: everything that a value came from."""
+    """{node: Trace}: all products and lookups that a value came from."""
 
     def nodes(self, kind: type | tuple | None = None) -> set:
         return {n for n in self if kind is None or isinstance(n, kind)}
 
     def only(self, kind: type | tuple):
-        """The one node that it comes from, if it is of this kind."""
+        """Return the node that it comes from, if that is the only one, of this kind."""
         node = next(iter(self)) if len(self) == 1 else None
         return node if isinstance(node, kind) else None
 
@@ -145,7 +145,7 @@ class Origin(dict):
         return Origin({n: t._replace(bend=max(t.bend, bend)) for n, t in self.items()})
 
     def relabelled(self, change) -> "Origin":
-        """With every layout changed by a function of one label tensor."""
+        """Return a copy with every layout changed by a function of one label tensor."""
         return Origin(
             {
                 n: t
@@ -209,18 +209,18 @@ def collapsed(labels: Tensor) -> Tensor:
 
 
 def varying(labels: Tensor) -> list[int]:
-    """The dimensions along which the labels change."""
+    """Return the dimensions along which the labels change."""
     return [d for d, n in enumerate(collapsed(labels).shape) if n > 1]
 
 
 def rows_of(traces: tuple[Tensor, ...]) -> tuple[int, ...]:
-    """The rows that occur, sorted."""
+    """Return the rows that occur in labels, sorted."""
     found = torch.cat([collapsed(x).reshape(-1) for x in traces]).unique()
     return tuple(found[found >= 0].tolist())
 
 
 def spread(labels: Tensor, shape: torch.Size) -> Tensor | None:
-    """Labels of a value written somewhere into one of this shape, aligned at right."""
+    """Return a value's labels in this shape, aligned at the last dimensions."""
     small = collapsed(labels)
     small = small.reshape(small.shape[max(0, small.ndim - len(shape)) :])
     fits = all(
@@ -251,7 +251,7 @@ class Operation(NamedTuple):
         return tensors((self.args, self.kwargs))
 
     def argument(self, name: str, default=None):
-        """An argument by its name in the schema."""
+        """Return an argument by its name in the operator's schema."""
         if name in self.kwargs:
             return self.kwargs[name]
         for i, a in enumerate(self.func._schema.arguments):
@@ -271,7 +271,7 @@ class Operation(NamedTuple):
 
 
 def moved(op: Operation, t: Tensor, labels: Tensor) -> list[Tensor | None]:
-    """Labels of each result, from those of the argument t; None where lost."""
+    """Return the labels of each result, from those of argument t; None where lost."""
     found = _moved(op, t, labels)
     return [
         x if x is not None and x.shape == r.shape else None

@@ -83,7 +83,7 @@ class Known:
         return both
 
     def moved(self, op: Operation, values: list[Tensor]) -> list[Origin]:
-        """The origin of each result."""
+        """Return the Origin of each result of an operation."""
         cache: dict[tuple[int, int], list] = {}
 
         def change(t, i):
@@ -101,7 +101,7 @@ class Known:
         ]
 
     def wrote(self, op: Operation, result: Tensor, origin: Origin) -> None:
-        """A view of a buffer was written to: the buffer holds the value, too."""
+        """Record that a view of a buffer was written to, so it holds the value, too."""
         if result._base is None or not any(result is a for a in op.args[:1]):
             return
         base = result._base
@@ -179,7 +179,7 @@ class Known:
                 self.origins[t] = origin
 
     def lose(self, op: Operation) -> None:
-        """An operation that is not understood: its weights are unknown."""
+        """Record an operation that is not understood: its weights become unknown."""
         given = op.tensors()
         for t in given:
             if t in self.weights:
@@ -188,7 +188,7 @@ class Known:
         self.set(op.results, self.union([(t, None) for t in given]).at_least(BENT))
 
     def rest(self, t: Tensor, name: str) -> None:
-        """Notes a use of some features of a product other than in attention or gates.
+        """Note a use of some features of a product other than in attention or gates.
 
         name: '' for a linear use, else the operation.
         """
@@ -202,7 +202,7 @@ class Known:
                 self.seen.rest.append((p, rows, name))
 
     def made(self, op: Operation, product: Product, at: int) -> None:
-        """The result of the operation is this product, its features in dimension at."""
+        """Record that the result is this product, with its features in dimension at."""
         self.seen.products.append(product)
         out = op.results[0]
         at = at % out.ndim
@@ -215,7 +215,7 @@ class Known:
             self.shifts[out] = Shifts({product: shift})
 
     def consumed(self, op: Operation, *values: Tensor, by: object = None) -> None:
-        """These are used by a product (`by`), convolution, attention or gated unit."""
+        """Record that a product (`by`), convolution, attention or gate uses these."""
         for x in values:
             shifts.spoil(self.shift(x), op.name)
             self.rest(x, "")
@@ -233,13 +233,13 @@ class Known:
 
 
 def feature_dims(t: Tensor, trace: Trace) -> set[int]:
-    """The dimensions of a value that hold the features of this node."""
+    """Return the dimensions of a value that hold the features of this node."""
     found = {d for x in trace.labels or () for d in varying(x)}
     return found or {t.ndim - 1}
 
 
 def lengths(t: Tensor) -> list[int]:
-    """The shape, with 1 where one number was expanded."""
+    """Return the shape of t, with 1 where one number was expanded."""
     return [1 if s == 0 else n for n, s in zip(t.shape, t.stride(), strict=True)]
 
 

@@ -15,7 +15,7 @@ class Weight:
     starts: dict[int, int]  # axis -> its first index in this storage
 
     def axes(self, t: Tensor) -> list[tuple[int, ...]]:
-        """The parameter's axes in each dimension of a view t of the storage."""
+        """Return the parameter's axes in each dimension of a view t of its storage."""
         return [self._axes_of(t, d) for d in range(t.ndim)]
 
     def _axes_of(self, t: Tensor, dim: int) -> tuple[int, ...]:
@@ -29,7 +29,7 @@ class Weight:
         return tuple(found)
 
     def indices(self, t: Tensor, dim: int, axis: int) -> Tensor:
-        """(length of dim,): which index of the parameter's axis each entry is."""
+        """Return the index on the parameter's axis of each entry along dim."""
         start, step, left = self.starts.get(axis, 0), 1, t.storage_offset()
         for s, _, axes in sorted(self.strides, reverse=True):
             if s and axis in axes:
@@ -39,7 +39,7 @@ class Weight:
         return start + step * torch.arange(t.shape[dim], device="cpu")
 
     def stacked(self, count: int, axes: tuple[int, ...]) -> Tensor:
-        """(count,): place in the stack x length + index on the last of these axes.
+        """Return (count,): place in the stack x length + index on the last axis given.
 
         For a dimension in which several axes are joined, in either order.
         """

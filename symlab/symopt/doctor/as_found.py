@@ -14,7 +14,7 @@ from symlab.symopt.sharded import is_distributed
 
 @contextmanager
 def as_found(model: nn.Module, optimizers: list) -> Iterator[Callable]:
-    """Give optimizers copies of their state and parameters no gradients; undo it all.
+    """Clear gradients and copy optimizers' states for the context; restore all after.
 
     Yields a function from a parameter to its values at the start. Raises ValueError for
     sharded parameters.

@@ -21,7 +21,7 @@ FUSED = ("qkv", "gate_up")
 
 
 class Row(NamedTuple):
-    """One finding. measured: a text, or a function of the Weights that makes it."""
+    """One finding. measured: a text, or a function that makes it from the Weights."""
 
     severity: str
     finding: str
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 def rows_of(*cells) -> list[Row]:
-    """Return the row in a list, or no row where it names no parameter."""
+    """Return the row in a list, or an empty list where it names no parameter."""
     row = Row(*cells)
     return [row] if row.weights else []
 
@@ -197,7 +197,7 @@ def equal_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def no_gradient(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for parameters with no gradient, and with one of zeros alone."""
+    """Return rows for parameters without a gradient, and with one of zeros only."""
     if trial.failed is not None:
         return []
     trained = [w for w in weights if w.p.requires_grad and not w.idle]

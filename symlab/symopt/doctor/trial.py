@@ -84,12 +84,12 @@ class Weight:
 
     @property
     def is_normalised(self) -> bool:
-        """Whether its update is as large whatever the gradient's size."""
+        """Whether the size of its update does not depend on that of the gradient."""
         scaled = self.group.get("options", {}).get("alpha")
         return self.kind in ("matrix", "free") and not scaled
 
     def was_chosen(self, **fields) -> bool:
-        """Whether SymOpt follows a preset that says this of the parameter's role."""
+        """Whether a preset that SymOpt follows sets these fields for its role."""
         groups = self.places[0][0].param_groups
         pairs = [(g.get("role"), _name(g.get("rule"))) for g in groups]
         for preset in PRESETS.values():
@@ -101,7 +101,7 @@ class Weight:
         return False
 
     def observe(self) -> None:
-        """Take note of this step's gradient; a sparse one is made dense if it must."""
+        """Take note of this step's gradient; a sparse one is made dense if needed."""
         g = self.p.grad
         if g is None:
             return
@@ -118,7 +118,7 @@ class Weight:
             self.reached = some if self.reached is None else self.reached | some
 
     def note_rounding(self, now: Tensor, start: Tensor) -> None:
-        """Set `lost` from the update that p is now, the weight, and it at the start.
+        """Set `lost` from the update, which p holds, and weights now and at the start.
 
         Where weights move whose update is too small for that, rounding is stochastic or
         made up for, and nothing is lost.
@@ -211,7 +211,7 @@ class Trial:
             self.steps += 1
 
     def compare(self, start: Callable[[Tensor], Tensor]) -> None:
-        """See what has moved, which experts are alike, and updates from 0."""
+        """See what has moved, which experts are equal, and the sizes of updates."""
         if not self.steps:
             return
         for w in self.weights:
