@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -18,7 +19,7 @@ from symlab.rlvr import (
     theory,
 )
 from symlab.rlvr import advantages as estimate
-from symlab.rlvr.advantages import ESTIMATORS, checked_estimator
+from symlab.rlvr.advantages import ESTIMATORS, checked_estimator, options_of
 from tests.test_rlvr import ALONE, KINDS, REAL, SMALL, binary, close, tokens
 
 STDS = ("population", "verl", "trl")
@@ -373,6 +374,57 @@ def test_parts_made_for_tensors_pass_the_check_of_an_adapter():
         checked_estimator(mix, {"alpha": 1.0})
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_difficulty_with_constants_of_its_own_is_not_given_omega_for_them(kind):
+    r = kind(binary())
+    expected = estimate(r, compose(difficulty=lambda p: 1 / (p + 0.1)))
+
+    def weight(p, c=0.1, *, power=1):
+        return 1 / (p + c) ** power
+
+    for own in (weight, partial(weight, c=0.1), partial(weight, power=1)):
+        close(estimate(r, compose(difficulty=own), omega=0.9), expected)
+        assert "omega" not in options_of(compose(difficulty=own))
+    by_omega = estimate(r, compose(difficulty="ddas"), omega=0.3)
+
+    def ddas(p, c=1.0, *, omega=None):
+        return c * 0.5 * (omega / p**0.5 + (1 - omega) / (1 - p) ** 0.5)
+
+    for own in (
+        ddas,
+        lambda p, w: ddas(p, omega=w),
+        lambda p, omega=0: ddas(p, 1, omega=omega),
+    ):
+        close(estimate(r, compose(difficulty=own), omega=0.3), by_omega)
+    root = np.sqrt if kind is not torch.tensor else torch.sqrt  # tell no parameters
+    mix = compose(difficulty=lambda p: p**0.5)
+    close(estimate(r, compose(difficulty=root)), estimate(r, mix))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_parts_of_ones_own_return_is_checked(kind):
+    """Weights (B,) of B = G prompts would weigh rollouts and not prompts."""
+    r = kind(binary(8, 8))
+    for made, message in (
+        ({"difficulty": lambda p: 1 / (p[:, 0] + 0.1)}, r"shape \(8,\): return one"),
+        ({"difficulty": lambda p: p + float("inf")}, "returned inf: return finite"),
+        ({"difficulty": lambda p: -p}, "turns advantages round: return numbers from 0"),
+        ({"difficulty": lambda p: "hard"}, "difficulty returned"),
+        ({"sign": lambda omega: float("nan")}, "sign returned nan: return finite"),
+        ({"sign": lambda omega: -1.0}, "sign returned -1, which turns"),
+        ({"sign": lambda omega: [1.0, 2.0]}, r"sign returned shape \(2,\)"),
+        ({"normalise": lambda r: r + float("inf")}, "normalise returned"),
+        ({"normalise": lambda r: r[0]}, "return one number to a rollout"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            estimate(r, compose(**made), omega=0.5)
+    as_list = compose(normalise=lambda r: (r - 0.5).tolist())
+    close(estimate(r, as_list), r - 0.5)
+    constant = compose(difficulty=lambda p: 2, sign=lambda omega: omega)
+    mixed = estimate(r, compose(sign="ass"), omega=0.5)
+    close(abs(estimate(r, constant, omega=0.5)).max(), 2 * abs(mixed).max())
+
+
 def test_unknown_parts_are_one_sentence():
     for part in ("normalise", "difficulty", "sign"):
         with pytest.raises(ValueError, match=f"unknown {part} 'medium': use "):
@@ -381,6 +433,10 @@ def test_unknown_parts_are_one_sentence():
         compose(difficulty=2.0)
     with pytest.raises(ValueError, match="sign = -1 is no scale"):
         compose(sign=-1)
+    with pytest.raises(ValueError, match="normalise = None is no part: use 'none'"):
+        compose(normalise=None)
+    with pytest.raises(ValueError, match="name = 5 is no name"):
+        compose(name=5)
     with pytest.raises(ValueError, match="return one number to a rollout"):
         estimate(binary(), compose(normalise=lambda r: r.mean(1)))
 
