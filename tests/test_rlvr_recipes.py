@@ -604,3 +604,24 @@ def test_metrics_of_arrays_that_do_not_fit_are_said():
         advantage_metrics(a[0], a[0])
     with pytest.raises(ValueError, match="2 labels for 6 advantages"):
         advantage_metrics(a, a, [0, 1])
+    with pytest.raises(ValueError, match="2 of valid for 6 advantages"):
+        advantage_metrics(a, a, valid=[True, False])
+    with pytest.raises(ValueError, match="omega is a function: give what it returned"):
+        advantage_metrics(a, a, omega=SmoothedOmega())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_metrics_are_of_successes_and_not_of_rewards(kind):
+    """Rewards of -1 and 1 would have all-wrong groups at p = -1."""
+    r = binary(6, 4)
+    a = estimate(r, "agrae", omega=0.5)
+    for rewards in (2 * r - 1, 0.5 * r, 0.9 * r + 0.1):
+        for found in (advantage_metrics, group_weights):
+            with pytest.raises(ValueError, match="success has values other than 0"):
+                found(kind(a), kind(rewards))
+    told = advantage_metrics(kind(a), kind(r > 0), omega=kind([[0.2], [0.4]]))
+    assert told["omega"] == pytest.approx(0.3)
+    unknown = np.where(np.arange(24) < 4, np.nan, r.ravel())  # said nothing about
+    labels, valid = np.arange(24) // 4, np.arange(24) >= 4
+    found = advantage_metrics(a.ravel(), kind(unknown), labels, valid=kind(valid))
+    assert found == pytest.approx(advantage_metrics(a[1:], r[1:]))
