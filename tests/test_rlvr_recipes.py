@@ -152,6 +152,35 @@ def test_a_threshold_is_met_by_sums_that_rounding_puts_below_it():
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_threshold_that_rewards_of_0_reach_by_rounding_is_refused(dtype):
+    """1e-9 for "above 0" would make every rollout of 0 a success."""
+    r = np.array([0, 0.25, 0, 1, 0, 0], dtype)
+    with pytest.raises(ValueError, match="success = 1e-09 is rounding, which rewards"):
+        grouped_advantages(r, [0] * 6, "psr", success=1e-9)
+    close(
+        grouped_advantages(r, [0] * 6, "psr", success=lambda x: x > 0),
+        [0, 1, 0, 1, 0, 0],
+    )
+    for success in (0, -1.0, 1e-5):
+        grouped_advantages(r, [0] * 6, "psr", success=success)
+    fine = np.array([0, 1e-10, 0.1])  # in doubles 1e-10 is no rounding
+    close(grouped_advantages(fine, [0] * 3, "psr", success=1e-10), [0, 1, 1])
+    with pytest.raises(ValueError, match="success = 1e-09 is rounding"):
+        checked_estimator("agrae", {"success": 1e-9})
+    for success in (True, [True, False], torch.ones(16)):
+        with pytest.raises(ValueError, match="truth values, which belong to one batch"):
+            checked_estimator("agrae", {"success": success})
+
+
+def test_an_estimator_of_ones_own_returns_one_advantage_to_a_rollout():
+    def wrong(rewards):
+        return rewards.mean(1, keepdims=True)
+
+    with pytest.raises(ValueError, match=r"wrong returned shape \(1, 1\) for rewards"):
+        grouped_advantages([1.0, 0, 1], [0, 0, 0], wrong)
+
+
 def test_what_says_nothing_about_success_is_refused():
     r = np.array([[0.999, 0.0]])
     with pytest.raises(ValueError, match="others, such as 0.999: give success="):

@@ -31,6 +31,7 @@ import sys
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
+from numbers import Real
 
 import numpy as np
 
@@ -101,9 +102,19 @@ def options_of(rule) -> list[str]:
 def checked_estimator(estimator, options: dict, group: int = 1024) -> None:
     """Raises ValueError for an estimator or options that no group of this size has.
 
-    Nothing is entered into an omega that smooths, and `success` is not called.
+    And for a success that belongs to one batch, or a threshold that rewards of 0 reach
+    by rounding. Nothing is entered into an omega that smooths, and no `success` is
+    called.
     """
     given = dict(options)
+    success = given.get("success")
+    if success is not None and not callable(success):
+        if isinstance(success, (bool, np.bool_)) or np.ndim(success):
+            raise ValueError(
+                "success is truth values, which belong to one batch: give the least "
+                "reward of a success, or a function of the rewards"
+            )
+        _threshold(success, parts.SINGLE)
     for name, harmless in (("omega", 0.5), ("success", 0.5)):
         if callable(given.get(name)) or given.get(name) is None:
             given[name] = harmless
@@ -188,6 +199,11 @@ def grouped_advantages(
             if "success" in accepted:
                 options["success"] = xp.concatenate([options["success"]] * 2, 1)
         a = advantages(table, rule, omega=omega, **options)
+        if tuple(a.shape) != tuple(table.shape):
+            raise ValueError(
+                f"{name_of(rule)} returned shape {tuple(a.shape)} for rewards "
+                f"{tuple(table.shape)}: return one advantage to a rollout"
+            )
         found[these] = a[:, :size].reshape(-1)
     if log is not None:
         used = omega if "omega" in accepted else None
@@ -195,8 +211,18 @@ def grouped_advantages(
     return cast(found, dtype)
 
 
+def _threshold(success, rounding: float) -> None:
+    """Raises ValueError for a threshold above 0 that rewards of 0 would reach."""
+    if isinstance(success, Real) and 0 < success <= rounding:
+        raise ValueError(
+            f"success = {float(success):g} is rounding, which rewards of 0 reach: use "
+            "a larger threshold, or a function such as lambda r: r > 0"
+        )
+
+
 def _successes_of(r, places, success, rule):
     """Of the rollouts in `places`; a function is given the rewards of these."""
+    _threshold(success, parts._tolerance(r[places]))
     if success is not None and not callable(success) and np.ndim(success):
         success, _ = floating(success)
         if tuple(success.shape) != tuple(r.shape):
