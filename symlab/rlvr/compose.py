@@ -30,7 +30,7 @@ NORMALISE = {  # name: a function of rewards (B, G), and of their `parts.Batch`
     "reinforce_pp_baseline": parts.of_batch_within,
     "none": lambda r, batch: r,
 }
-OF_BATCH = ("reinforce_pp", "reinforce_pp_baseline")
+OF_BATCH = ("reinforce_pp", "reinforce_pp_baseline")  # have a std, and no such option
 BY_STD = ("grpo", "verl", "trl", *OF_BATCH)  # what divides by a standard deviation
 ALONE = ("reinforce_pp", "none")  # what a group of one may have
 DIFFICULTY = {  # name: a function of advantages (B, G), p and 1 - p (B, 1), and omega
