@@ -173,6 +173,15 @@ def test_a_threshold_that_rewards_of_0_reach_by_rounding_is_refused(dtype):
             checked_estimator("agrae", {"success": success})
 
 
+def test_a_batch_of_which_nothing_is_left_is_logged():
+    logged = []
+    a = grouped_advantages(
+        [np.nan, 1.0], [0, 0], "agrae", valid=[False] * 2, log=logged.append
+    )
+    assert not a.any()
+    assert logged == [{"groups": 0}]
+
+
 def test_an_estimator_of_ones_own_returns_one_advantage_to_a_rollout():
     def wrong(rewards):
         return rewards.mean(1, keepdims=True)

@@ -162,6 +162,8 @@ def grouped_advantages(
     places = np.argsort(member, kind="stable")  # group by group
     places = places[valid[places]]
     if not len(places):
+        if log is not None:
+            log(advantage_metrics([], [], []))
         return cast(found, dtype)
     sizes = np.bincount(member[places])[member[places]]
     right = xp.zeros_like(r)
