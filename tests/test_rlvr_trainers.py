@@ -83,7 +83,7 @@ def made(**own):
 
     options = {k: own.pop(k) for k in ("estimator", "estimator_options") if k in own}
     kind = type("Trainer", (AdvantageHook, Sampler), own)
-    return kind(torch.zeros(16, 2), torch.tensor([1.0, 1.0]), 0, **options)
+    return kind(torch.zeros(16, 2), torch.tensor([1.0, 0.0]), 0, **options)
 
 
 @SMALL
@@ -95,6 +95,27 @@ def test_a_std_that_scale_rewards_forbids_is_refused_in_mixes_too():
             made(estimator=estimator, scale_rewards="none")
     for normalise in ("dr_grpo", "rloo", "none", lambda r: r):
         made(estimator=rlvr.compose(normalise=normalise), scale_rewards="none")
+
+
+@SMALL
+@pytest.mark.parametrize("generations", [1, 2, 4])
+@pytest.mark.parametrize("options", [{}, {"k": 5}])
+def test_pkpo_evaluates_in_groups_smaller_than_its_k(options, generations):
+    """As rlvr.advantages at the largest k that such groups have."""
+    own = {"num_generations": 8, "num_generations_eval": generations}
+    trainer = made(estimator="pkpo", estimator_options=options, **own)
+    r = np.array([1, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0.0])
+    trainer.rewards = torch.tensor(r).float()[:, None].repeat(1, 2)
+    in_training = trainer._generate_and_score_completions("inputs")["advantages"]
+    close(in_training, estimate(r.reshape(2, 8), "pkpo", **options)[0], 1e-6)
+    trainer.model.eval()
+    found = trainer._generate_and_score_completions("inputs")["advantages"]
+    if generations == 1:
+        assert not found.any()
+    else:
+        k = min(generations - 1, options.get("k", 4))
+        expected = estimate(r.reshape(-1, generations), "pkpo", k=k).ravel()
+        close(found, expected[:8], 1e-6)
 
 
 @SMALL

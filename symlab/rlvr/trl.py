@@ -42,6 +42,7 @@ import json
 import os
 import warnings
 from functools import cache
+from inspect import signature
 from numbers import Real
 
 import numpy as np
@@ -53,10 +54,12 @@ from symlab.rlvr.advantages import (
     name_of,
     named,
     options_of,
+    pkpo,
 )
 from symlab.rlvr.compose import OF_BATCH
 
 TRLS_OWN = ("grpo", "dapo", "dr_grpo")
+PKPO_K = signature(pkpo).parameters["k"].default
 STATE = "omega.json"  # in a checkpoint, of an omega that has a state
 
 
@@ -255,8 +258,14 @@ class AdvantageHook:
         return getattr(self, "num_generations_eval", self.num_generations)
 
     def _of_groups(self, rewards, groups, valid, size: int, options: dict, log=None):
-        """Evaluation may have groups of one, which then are groups of equal rewards."""
+        """Evaluation may have groups of one, which then are groups of equal rewards.
+
+        Its groups may also be too small for the k of pkpo, which then is less there.
+        """
         copies = 2 if size == 1 else 1
+        if named(self.estimator) is pkpo and size < self.num_generations:
+            k = options.get("k", PKPO_K)
+            options = options | {"k": min(k, max(1, size - 1))}
         if copies == 2 and options.get("success") is not None:
             options = options | {"success": options["success"].repeat_interleave(2)}
         found = grouped_advantages(
