@@ -317,6 +317,11 @@ def test_checking_an_estimator_enters_nothing():
     assert smooth.value is None
     assert not calls
     checked_estimator("pkpo", {"k": 8}, group=16)
+    for omega in (SmoothedOmega, "smoothed", "0.5", [0.5], np.full((1, 1), 0.5)):
+        with pytest.raises(ValueError, match="is no state of the policy: give a numb"):
+            checked_estimator("agrae", {"omega": omega})
+    for omega in (0.5, np.float32(0.5), torch.tensor(0.5), lambda s: s.mean()):
+        checked_estimator("agrae", {"omega": omega})
     for options, message in (
         ({"k": 8}, "use whole numbers from 1 to G - 1 = 7"),
         ({"beta": 1.0}, "no option 'beta'"),
