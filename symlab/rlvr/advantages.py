@@ -110,8 +110,8 @@ def checked_estimator(estimator, options: dict, group: int = 1024) -> None:
     omega, success = given.get("omega"), given.get("success")
     if isinstance(omega, (str, type)) or np.ndim(omega):
         raise ValueError(
-            f"omega = {omega!r} is no state of the policy: give a number, a function of "
-            "the successes, or an object such as SmoothedOmega()"
+            f"omega = {omega!r} is no state of the policy: give a number, a function "
+            "of the successes, or an object such as SmoothedOmega()"
         )
     if success is not None and not callable(success):
         if isinstance(success, (bool, np.bool_)) or np.ndim(success):
