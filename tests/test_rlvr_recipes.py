@@ -20,6 +20,7 @@ from symlab.rlvr import (
 )
 from symlab.rlvr import advantages as estimate
 from symlab.rlvr.advantages import ESTIMATORS, checked_estimator, options_of
+from symlab.rlvr.loops import openrlhf
 from tests.test_rlvr import ALONE, KINDS, REAL, SMALL, binary, close, tokens
 
 STDS = ("population", "verl", "trl")
@@ -188,6 +189,20 @@ def test_an_estimator_of_ones_own_returns_one_advantage_to_a_rollout():
 
     with pytest.raises(ValueError, match=r"wrong returned shape \(1, 1\) for rewards"):
         grouped_advantages([1.0, 0, 1], [0, 0, 0], wrong)
+
+
+@pytest.mark.parametrize("value", [0.9, 0.7, 0.1, 1 / 3])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, np.float16])
+def test_a_threshold_is_met_by_rewards_of_half_precision(value, dtype):
+    """0.9 is 0.8984 in bfloat16, and 0.8999 in float16."""
+    x = [value, 0.0, value, 1.0, 0.9 * value, 0.0]
+    x = np.array(x, dtype) if dtype is np.float16 else torch.tensor(x, dtype=dtype)
+    found = grouped_advantages(x, [0] * 6, "psr", success=value)
+    assert found.dtype == x.dtype
+    assert found.tolist() == [1, 0, 1, 1, 0, 0]
+    if dtype is not np.float16:
+        (found,) = openrlhf("psr", samples=6, success=value)([x])
+        assert found.tolist() == [1, 0, 1, 1, 0, 0]
 
 
 def test_what_says_nothing_about_success_is_refused():

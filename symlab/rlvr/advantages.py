@@ -161,6 +161,8 @@ def grouped_advantages(
         )
     if np.ndim(omega):
         raise ValueError(f"omega has shape {np.shape(omega)}: give one number")
+    if isinstance(success, Real) and dtype.itemsize == 2:
+        success = float(cast(like(success, r), dtype))  # 0.9 as half precision has it
     rule = named(estimator)
     accepted, found = options_of(rule), xp.zeros_like(r)
     largest = np.bincount(member).max(initial=0)

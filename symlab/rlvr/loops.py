@@ -121,7 +121,7 @@ def openrlhf(name="agrae", *, samples: int, log=None, **options):
         import torch
 
         lengths = [len(x) for x in rewards]
-        flat = torch.cat([x.detach().reshape(-1).float() for x in rewards])
+        flat = torch.cat([x.detach().reshape(-1) for x in rewards])
         if len(flat) % samples or not len(flat):
             raise ValueError(
                 f"{len(flat)} rewards are no groups of {samples}: give whole groups"
