@@ -18,7 +18,8 @@ chosen in GRPOConfig as ever (loss_type, epsilon, epsilon_high). For the rest:
   success        says which rollouts succeed where the weighted sum of rewards is not 0
                  and 1: the least sum of a success, a function of the sums (N,), the
                  name of a reward function that returns 0 and 1, or {its name: its least
-                 reward of a success}.
+                 reward of a success}. What that function does not score, and another
+                 does, is no success.
   left out       of groups and of omega, with the advantage zero: completions that no
                  reward function scores, as in TRL, and those that
                  mask_truncated_completions masks, as in verl.
