@@ -252,6 +252,15 @@ def test_labels_may_be_of_any_kind():
         np.array(["q", "q", 3, 3, 3], dtype=object),
     ):
         close(grouped_advantages(r, labels), expected)
+
+    class OnDevice:  # numpy refuses a tensor on a GPU
+        def __init__(self, x):
+            self.cpu = lambda: torch.tensor(x)
+
+    found = grouped_advantages(
+        r, OnDevice([5, 5, 2, 2, 2]), valid=OnDevice([True, True, False, True, True])
+    )
+    close(found, [-1, 1, 0, -1, 1])
     with pytest.raises(ValueError, match=r"groups have shape \(5, 1\)"):
         grouped_advantages(r, np.zeros((5, 1)))
 

@@ -152,8 +152,9 @@ def grouped_advantages(
     `advantages` does.
     """
     r, dtype = floating(rewards)
-    xp, member = namespace(r), parts.numbered(groups)
-    valid = np.ones(member.shape, bool) if valid is None else np.asarray(valid, bool)
+    xp, member = namespace(r), parts.numbered(_on_host(groups))
+    valid = np.ones(member.shape) if valid is None else _on_host(valid)
+    valid = np.asarray(valid, bool)
     if r.ndim != 1 or not member.shape == valid.shape == tuple(r.shape):
         raise ValueError(
             f"rewards have shape {tuple(r.shape)}, groups {member.shape} and valid "
@@ -218,6 +219,11 @@ def grouped_advantages(
         used = omega if "omega" in accepted else None
         log(advantage_metrics(found, right, member, valid=valid, omega=used))
     return cast(found, dtype)
+
+
+def _on_host(x):
+    """x, or a copy in the memory of the CPU of a tensor that is on another device."""
+    return x.cpu() if hasattr(x, "cpu") else x
 
 
 def _threshold(success, rounding: float) -> None:
