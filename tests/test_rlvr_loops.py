@@ -59,7 +59,7 @@ def test_prime_rl_gets_its_normalised_advantage(prime):
     expected = (r - r.mean(1, keepdim=True)) / (r.std(1, keepdim=True) + 1e-6)
     ours = prime_rl("grpo", std="verl")
     lengths = torch.ones(5, 4, dtype=torch.long)
-    table = ours(Table(r, lengths), eps=1e-8)
+    table = ours(Table(r, lengths))
     assert isinstance(table, AdvantageOutputs)
     close(table.advantages, expected, 1e-5)
     for row, true in zip(r.tolist(), expected, strict=True):
@@ -79,6 +79,17 @@ def test_prime_rl_gets_agrae_with_an_omega_over_its_groups(prime):
     assert prime_rl("nsr")(group(0.0)).advantages == [-1.0]
     by_score = prime_rl("agrae", omega=0.5, success=0.5)
     close(by_score(group(0.9, 0.2)).advantages, [np.sqrt(2) / 4, -np.sqrt(2) / 2])
+
+
+def test_kwargs_of_prime_rls_configuration_are_options(prime):
+    r = binary(3, 4)
+    ours = prime_rl("agrae", omega=0.6, alpha=1.0)
+    for row in r:
+        found = ours(group(*row), alpha=2.0).advantages
+        close(found, estimate(row[None], "agrae", omega=0.6, alpha=2.0)[0])
+        close(ours(group(*row)).advantages, estimate(row[None], "agrae", omega=0.6)[0])
+    with pytest.raises(ValueError, match="agrae has no option 'eps': use"):
+        ours(group(1.0, 0.0), eps=1e-8)
 
 
 def test_what_prime_rl_cannot_tell_is_refused_at_once():

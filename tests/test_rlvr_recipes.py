@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -18,7 +19,8 @@ from symlab.rlvr import (
     theory,
 )
 from symlab.rlvr import advantages as estimate
-from symlab.rlvr.advantages import ESTIMATORS, checked_estimator
+from symlab.rlvr.advantages import ESTIMATORS, checked_estimator, options_of
+from symlab.rlvr.loops import openrlhf
 from tests.test_rlvr import ALONE, KINDS, REAL, SMALL, binary, close, tokens
 
 STDS = ("population", "verl", "trl")
@@ -151,6 +153,58 @@ def test_a_threshold_is_met_by_sums_that_rounding_puts_below_it():
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_threshold_that_rewards_of_0_reach_by_rounding_is_refused(dtype):
+    """1e-9 for "above 0" would make every rollout of 0 a success."""
+    r = np.array([0, 0.25, 0, 1, 0, 0], dtype)
+    with pytest.raises(ValueError, match="success = 1e-09 is rounding, which rewards"):
+        grouped_advantages(r, [0] * 6, "psr", success=1e-9)
+    close(
+        grouped_advantages(r, [0] * 6, "psr", success=lambda x: x > 0),
+        [0, 1, 0, 1, 0, 0],
+    )
+    for success in (0, -1.0, 1e-5):
+        grouped_advantages(r, [0] * 6, "psr", success=success)
+    fine = np.array([0, 1e-10, 0.1])  # in doubles 1e-10 is no rounding
+    close(grouped_advantages(fine, [0] * 3, "psr", success=1e-10), [0, 1, 1])
+    with pytest.raises(ValueError, match="success = 1e-09 is rounding"):
+        checked_estimator("agrae", {"success": 1e-9})
+    for success in (True, [True, False], torch.ones(16)):
+        with pytest.raises(ValueError, match="truth values, which belong to one batch"):
+            checked_estimator("agrae", {"success": success})
+
+
+def test_a_batch_of_which_nothing_is_left_is_logged():
+    logged = []
+    a = grouped_advantages(
+        [np.nan, 1.0], [0, 0], "agrae", valid=[False] * 2, log=logged.append
+    )
+    assert not a.any()
+    assert logged == [{"groups": 0}]
+
+
+def test_an_estimator_of_ones_own_returns_one_advantage_to_a_rollout():
+    def wrong(rewards):
+        return rewards.mean(1, keepdims=True)
+
+    with pytest.raises(ValueError, match=r"wrong returned shape \(1, 1\) for rewards"):
+        grouped_advantages([1.0, 0, 1], [0, 0, 0], wrong)
+
+
+@pytest.mark.parametrize("value", [0.9, 0.7, 0.1, 1 / 3])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, np.float16])
+def test_a_threshold_is_met_by_rewards_of_half_precision(value, dtype):
+    """0.9 is 0.8984 in bfloat16, and 0.8999 in float16."""
+    x = [value, 0.0, value, 1.0, 0.9 * value, 0.0]
+    x = np.array(x, dtype) if dtype is np.float16 else torch.tensor(x, dtype=dtype)
+    found = grouped_advantages(x, [0] * 6, "psr", success=value)
+    assert found.dtype == x.dtype
+    assert found.tolist() == [1, 0, 1, 1, 0, 0]
+    if dtype is not np.float16:
+        (found,) = openrlhf("psr", samples=6, success=value)([x])
+        assert found.tolist() == [1, 0, 1, 1, 0, 0]
+
+
 def test_what_says_nothing_about_success_is_refused():
     r = np.array([[0.999, 0.0]])
     with pytest.raises(ValueError, match="others, such as 0.999: give success="):
@@ -198,6 +252,15 @@ def test_labels_may_be_of_any_kind():
         np.array(["q", "q", 3, 3, 3], dtype=object),
     ):
         close(grouped_advantages(r, labels), expected)
+
+    class OnDevice:  # numpy refuses a tensor on a GPU
+        def __init__(self, x):
+            self.cpu = lambda: torch.tensor(x)
+
+    found = grouped_advantages(
+        r, OnDevice([5, 5, 2, 2, 2]), valid=OnDevice([True, True, False, True, True])
+    )
+    close(found, [-1, 1, 0, -1, 1])
     with pytest.raises(ValueError, match=r"groups have shape \(5, 1\)"):
         grouped_advantages(r, np.zeros((5, 1)))
 
@@ -278,6 +341,11 @@ def test_checking_an_estimator_enters_nothing():
     assert smooth.value is None
     assert not calls
     checked_estimator("pkpo", {"k": 8}, group=16)
+    for omega in (SmoothedOmega, "smoothed", "0.5", [0.5], np.full((1, 1), 0.5)):
+        with pytest.raises(ValueError, match="is no state of the policy: give a numb"):
+            checked_estimator("agrae", {"omega": omega})
+    for omega in (0.5, np.float32(0.5), torch.tensor(0.5), lambda s: s.mean()):
+        checked_estimator("agrae", {"omega": omega})
     for options, message in (
         ({"k": 8}, "use whole numbers from 1 to G - 1 = 7"),
         ({"beta": 1.0}, "no option 'beta'"),
@@ -373,6 +441,57 @@ def test_parts_made_for_tensors_pass_the_check_of_an_adapter():
         checked_estimator(mix, {"alpha": 1.0})
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_difficulty_with_constants_of_its_own_is_not_given_omega_for_them(kind):
+    r = kind(binary())
+    expected = estimate(r, compose(difficulty=lambda p: 1 / (p + 0.1)))
+
+    def weight(p, c=0.1, *, power=1):
+        return 1 / (p + c) ** power
+
+    for own in (weight, partial(weight, c=0.1), partial(weight, power=1)):
+        close(estimate(r, compose(difficulty=own), omega=0.9), expected)
+        assert "omega" not in options_of(compose(difficulty=own))
+    by_omega = estimate(r, compose(difficulty="ddas"), omega=0.3)
+
+    def ddas(p, c=1.0, *, omega=None):
+        return c * 0.5 * (omega / p**0.5 + (1 - omega) / (1 - p) ** 0.5)
+
+    for own in (
+        ddas,
+        lambda p, w: ddas(p, omega=w),
+        lambda p, omega=0: ddas(p, 1, omega=omega),
+    ):
+        close(estimate(r, compose(difficulty=own), omega=0.3), by_omega)
+    root = np.sqrt if kind is not torch.tensor else torch.sqrt  # tell no parameters
+    mix = compose(difficulty=lambda p: p**0.5)
+    close(estimate(r, compose(difficulty=root)), estimate(r, mix))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_parts_of_ones_own_return_is_checked(kind):
+    """Weights (B,) of B = G prompts would weigh rollouts and not prompts."""
+    r = kind(binary(8, 8))
+    for made, message in (
+        ({"difficulty": lambda p: 1 / (p[:, 0] + 0.1)}, r"shape \(8,\): return one"),
+        ({"difficulty": lambda p: p + float("inf")}, "returned inf: return finite"),
+        ({"difficulty": lambda p: -p}, "turns advantages round: return numbers from 0"),
+        ({"difficulty": lambda p: "hard"}, "difficulty returned"),
+        ({"sign": lambda omega: float("nan")}, "sign returned nan: return finite"),
+        ({"sign": lambda omega: -1.0}, "sign returned -1, which turns"),
+        ({"sign": lambda omega: [1.0, 2.0]}, r"sign returned shape \(2,\)"),
+        ({"normalise": lambda r: r + float("inf")}, "normalise returned"),
+        ({"normalise": lambda r: r[0]}, "return one number to a rollout"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            estimate(r, compose(**made), omega=0.5)
+    as_list = compose(normalise=lambda r: (r - 0.5).tolist())
+    close(estimate(r, as_list), r - 0.5)
+    constant = compose(difficulty=lambda p: 2, sign=lambda omega: omega)
+    mixed = estimate(r, compose(sign="ass"), omega=0.5)
+    close(abs(estimate(r, constant, omega=0.5)).max(), 2 * abs(mixed).max())
+
+
 def test_unknown_parts_are_one_sentence():
     for part in ("normalise", "difficulty", "sign"):
         with pytest.raises(ValueError, match=f"unknown {part} 'medium': use "):
@@ -381,6 +500,10 @@ def test_unknown_parts_are_one_sentence():
         compose(difficulty=2.0)
     with pytest.raises(ValueError, match="sign = -1 is no scale"):
         compose(sign=-1)
+    with pytest.raises(ValueError, match="normalise = None is no part: use 'none'"):
+        compose(normalise=None)
+    with pytest.raises(ValueError, match="name = 5 is no name"):
+        compose(name=5)
     with pytest.raises(ValueError, match="return one number to a rollout"):
         estimate(binary(), compose(normalise=lambda r: r.mean(1)))
 
@@ -548,3 +671,24 @@ def test_metrics_of_arrays_that_do_not_fit_are_said():
         advantage_metrics(a[0], a[0])
     with pytest.raises(ValueError, match="2 labels for 6 advantages"):
         advantage_metrics(a, a, [0, 1])
+    with pytest.raises(ValueError, match="2 of valid for 6 advantages"):
+        advantage_metrics(a, a, valid=[True, False])
+    with pytest.raises(ValueError, match="omega is a function: give what it returned"):
+        advantage_metrics(a, a, omega=SmoothedOmega())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_metrics_are_of_successes_and_not_of_rewards(kind):
+    """Rewards of -1 and 1 would have all-wrong groups at p = -1."""
+    r = binary(6, 4)
+    a = estimate(r, "agrae", omega=0.5)
+    for rewards in (2 * r - 1, 0.5 * r, 0.9 * r + 0.1):
+        for found in (advantage_metrics, group_weights):
+            with pytest.raises(ValueError, match="success has values other than 0"):
+                found(kind(a), kind(rewards))
+    told = advantage_metrics(kind(a), kind(r > 0), omega=kind([[0.2], [0.4]]))
+    assert told["omega"] == pytest.approx(0.3)
+    unknown = np.where(np.arange(24) < 4, np.nan, r.ravel())  # said nothing about
+    labels, valid = np.arange(24) // 4, np.arange(24) >= 4
+    found = advantage_metrics(a.ravel(), kind(unknown), labels, valid=kind(valid))
+    assert found == pytest.approx(advantage_metrics(a[1:], r[1:]))

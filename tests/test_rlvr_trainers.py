@@ -77,6 +77,68 @@ def test_the_hook_replaces_the_advantages_of_this_process_and_the_log():
     close(output["advantages"], expected, 1e-6)
 
 
+def made(**own):
+    """A trainer of the hook whose settings are class attributes of a Sampler."""
+    from symlab.rlvr.trl import AdvantageHook
+
+    options = {k: own.pop(k) for k in ("estimator", "estimator_options") if k in own}
+    kind = type("Trainer", (AdvantageHook, Sampler), own)
+    return kind(torch.zeros(16, 2), torch.tensor([1.0, 0.0]), 0, **options)
+
+
+@SMALL
+def test_a_std_that_scale_rewards_forbids_is_refused_in_mixes_too():
+    mixes = [rlvr.compose(normalise=n) for n in ("grpo", "trl", "reinforce_pp")]
+    for estimator in (*mixes, "reinforce_pp", "reinforce_pp_baseline"):
+        made(estimator=estimator, scale_rewards="group")
+        with pytest.raises(ValueError, match="scale_rewards='none' forbids it"):
+            made(estimator=estimator, scale_rewards="none")
+    for normalise in ("dr_grpo", "rloo", "none", lambda r: r):
+        made(estimator=rlvr.compose(normalise=normalise), scale_rewards="none")
+
+
+@SMALL
+@pytest.mark.parametrize("generations", [1, 2, 4])
+@pytest.mark.parametrize("options", [{}, {"k": 5}])
+def test_pkpo_evaluates_in_groups_smaller_than_its_k(options, generations):
+    """As rlvr.advantages at the largest k that such groups have."""
+    own = {"num_generations": 8, "num_generations_eval": generations}
+    trainer = made(estimator="pkpo", estimator_options=options, **own)
+    r = np.array([1, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0.0])
+    trainer.rewards = torch.tensor(r).float()[:, None].repeat(1, 2)
+    in_training = trainer._generate_and_score_completions("inputs")["advantages"]
+    close(in_training, estimate(r.reshape(2, 8), "pkpo", **options)[0], 1e-6)
+    trainer.model.eval()
+    found = trainer._generate_and_score_completions("inputs")["advantages"]
+    if generations == 1:
+        assert not found.any()
+    else:
+        k = min(generations - 1, options.get("k", 4))
+        expected = estimate(r.reshape(-1, generations), "pkpo", k=k).ravel()
+        close(found, expected[:8], 1e-6)
+
+
+@SMALL
+@pytest.mark.parametrize(
+    ("success", "message"),
+    [
+        (1e-9, "success = 1e-09 is rounding"),
+        ({"accuracy": 1e-9}, "success = 1e-09 is rounding"),
+        (np.ones(16, bool), "truth values, which belong to one batch"),
+        (True, "truth values, which belong to one batch"),
+        (float("nan"), "success = nan is no threshold"),
+        ("check", "names 2 reward functions: give the one that is meant"),
+        ("exact", "names no reward function: use one of accuracy, check, check"),
+    ],
+)
+def test_a_success_that_would_mislead_is_refused_before_a_step(success, message):
+    names = ["accuracy", "check", "check"]  # two partials of one function
+    for told in (0.9, "accuracy", {"accuracy": 0.5}, lambda r: r > 0):
+        made(estimator_options={"success": told}, reward_func_names=names)
+    with pytest.raises(ValueError, match=message):
+        made(estimator_options={"success": success}, reward_func_names=names)
+
+
 @pytest.fixture
 def trl_parts(tmp_path):
     """What a trainer of one step is made from."""

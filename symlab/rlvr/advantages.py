@@ -31,6 +31,7 @@ import sys
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
+from numbers import Real
 
 import numpy as np
 
@@ -101,9 +102,24 @@ def options_of(rule) -> list[str]:
 def checked_estimator(estimator, options: dict, group: int = 1024) -> None:
     """Raise ValueError unless the estimator, with these options, fits a group's size.
 
-    Nothing is entered into an omega that smooths, and `success` is not called.
+    And for a success that belongs to one batch, or a threshold that rewards of 0 reach
+    by rounding. Nothing is entered into an omega that smooths, and no `success` is
+    called.
     """
     given = dict(options)
+    omega, success = given.get("omega"), given.get("success")
+    if isinstance(omega, (str, type)) or np.ndim(omega):
+        raise ValueError(
+            f"omega = {omega!r} is no state of the policy: give a number, a function "
+            "of the successes, or an object such as SmoothedOmega()"
+        )
+    if success is not None and not callable(success):
+        if isinstance(success, (bool, np.bool_)) or np.ndim(success):
+            raise ValueError(
+                "success is truth values, which belong to one batch: give the least "
+                "reward of a success, or a function of the rewards"
+            )
+        _threshold(success, parts.SINGLE)
     for name, harmless in (("omega", 0.5), ("success", 0.5)):
         if callable(given.get(name)) or given.get(name) is None:
             given[name] = harmless
@@ -136,8 +152,9 @@ def grouped_advantages(
     `advantages` does.
     """
     r, dtype = floating(rewards)
-    xp, member = namespace(r), parts.numbered(groups)
-    valid = np.ones(member.shape, bool) if valid is None else np.asarray(valid, bool)
+    xp, member = namespace(r), parts.numbered(_on_host(groups))
+    valid = np.ones(member.shape) if valid is None else _on_host(valid)
+    valid = np.asarray(valid, bool)
     if r.ndim != 1 or not member.shape == valid.shape == tuple(r.shape):
         raise ValueError(
             f"rewards have shape {tuple(r.shape)}, groups {member.shape} and valid "
@@ -145,12 +162,16 @@ def grouped_advantages(
         )
     if np.ndim(omega):
         raise ValueError(f"omega has shape {np.shape(omega)}: give one number")
+    if isinstance(success, Real) and dtype.itemsize == 2:
+        success = float(cast(like(success, r), dtype))  # 0.9 as half precision has it
     rule = named(estimator)
     accepted, found = options_of(rule), xp.zeros_like(r)
     largest = np.bincount(member).max(initial=0)
     places = np.argsort(member, kind="stable")  # group by group
     places = places[valid[places]]
     if not len(places):
+        if log is not None:
+            log(advantage_metrics([], [], []))
         return cast(found, dtype)
     sizes = np.bincount(member[places])[member[places]]
     right = xp.zeros_like(r)
@@ -188,6 +209,11 @@ def grouped_advantages(
             if "success" in accepted:
                 options["success"] = xp.concatenate([options["success"]] * 2, 1)
         a = advantages(table, rule, omega=omega, **options)
+        if tuple(a.shape) != tuple(table.shape):
+            raise ValueError(
+                f"{name_of(rule)} returned shape {tuple(a.shape)} for rewards "
+                f"{tuple(table.shape)}: return one advantage to a rollout"
+            )
         found[these] = a[:, :size].reshape(-1)
     if log is not None:
         used = omega if "omega" in accepted else None
@@ -195,8 +221,23 @@ def grouped_advantages(
     return cast(found, dtype)
 
 
+def _on_host(x):
+    """x, or a copy in the memory of the CPU of a tensor that is on another device."""
+    return x.cpu() if hasattr(x, "cpu") else x
+
+
+def _threshold(success, rounding: float) -> None:
+    """Raises ValueError for a threshold above 0 that rewards of 0 would reach."""
+    if isinstance(success, Real) and 0 < success <= rounding:
+        raise ValueError(
+            f"success = {float(success):g} is rounding, which rewards of 0 reach: use "
+            "a larger threshold, or a function such as lambda r: r > 0"
+        )
+
+
 def _successes_of(r, places, success, rule):
     """Of the rollouts in `places`; a function is given the rewards of these."""
+    _threshold(success, parts._tolerance(r[places]))
     if success is not None and not callable(success) and np.ndim(success):
         success, _ = floating(success)
         if tuple(success.shape) != tuple(r.shape):

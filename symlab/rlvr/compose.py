@@ -17,6 +17,7 @@ from numbers import Real
 
 from symlab.rlvr import parts
 from symlab.rlvr.advantages import as_estimator
+from symlab.rlvr.arrays import like, namespace
 from symlab.rlvr.parts import STD, above_zero
 
 NORMALISE = {  # name: a function of rewards (B, G), and of their `parts.Batch`
@@ -29,7 +30,8 @@ NORMALISE = {  # name: a function of rewards (B, G), and of their `parts.Batch`
     "reinforce_pp_baseline": parts.of_batch_within,
     "none": lambda r, batch: r,
 }
-OF_BATCH = ("reinforce_pp", "reinforce_pp_baseline")
+OF_BATCH = ("reinforce_pp", "reinforce_pp_baseline")  # have a std, and no such option
+BY_STD = ("grpo", "verl", "trl", *OF_BATCH)  # what divides by a standard deviation
 ALONE = ("reinforce_pp", "none")  # what a group of one may have
 DIFFICULTY = {  # name: a function of advantages (B, G), p and 1 - p (B, 1), and omega
     "hard": lambda a, p, q, omega: parts.towards_hard(0.5 * a, p, q),
@@ -50,22 +52,31 @@ def compose(*, normalise="grpo", difficulty=None, sign=None, name: str = "mix"):
     'dr_grpo' r - mean; 'rloo' r - mean of the others; 'reinforce_pp' and
     'reinforce_pp_baseline' over the std of the batch; 'none'; or a function that makes
     (B, G) of rewards (B, G). difficulty: 'hard', 'easy' or 'ddas' of arXiv 2602.05548;
-    or a function of p (B, 1), or of p and omega, that returns weights (B, 1); groups
-    without a success or without a failure keep the weight 1. sign: 'ass',
+    or a function of p (B, 1) that returns weights (B, 1) or one number; it is given
+    omega, too, if it has a parameter of that name or a second one without a default.
+    Groups without a success or without a failure keep the weight 1. sign: 'ass',
     'positive_dominant', 'negative_dominant', a factor of the positive advantages, or a
     function of omega that returns one. name: in messages and logs.
 
-    Raises ValueError for parts of other names.
+    Raises ValueError for parts of other names; and what is returned raises it where a
+    function of one's own returns another shape, what is not finite, or, for difficulty
+    and sign, a number below 0, which would turn advantages round.
     """
     base = _part("normalise", normalise, NORMALISE)
     weigh = _part("difficulty", difficulty, DIFFICULTY)
     factor = _part("sign", sign, SIGN)
+    if base is None:
+        raise ValueError("normalise = None is no part: use 'none' for the rewards")
+    if not isinstance(name, str):
+        raise ValueError(f"name = {name!r} is no name: give a string")
     if isinstance(factor, Real):
         above_zero("sign", factor)
     if callable(normalise):
         base = partial(_own_base, normalise)
     if callable(difficulty):
-        weigh = partial(_own_difficulty, difficulty)
+        weigh = partial(_own_difficulty, difficulty, _takes_omega(difficulty))
+    if callable(sign):
+        factor = partial(_own_sign, sign)
 
     def rule(rewards, *, omega=None, success=None, batch=None):
         a = base(rewards, batch)
@@ -77,7 +88,7 @@ def compose(*, normalise="grpo", difficulty=None, sign=None, name: str = "mix"):
             a = parts.positives(a, factor(omega) if callable(factor) else factor)
         return a
 
-    by_omega = callable(factor) or (weigh is not None and _takes_omega(difficulty))
+    by_omega = callable(factor) or bool(_takes_omega(difficulty))
     uses = {
         "omega": by_omega,
         "success": by_omega or weigh is not None,
@@ -85,6 +96,7 @@ def compose(*, normalise="grpo", difficulty=None, sign=None, name: str = "mix"):
     }
     rule.__name__ = rule.__qualname__ = name
     rule.__doc__ = f"normalise={normalise}, difficulty={difficulty}, sign={sign}"
+    rule.by_std = normalise in BY_STD
     rule.__signature__ = Signature(
         [Parameter("rewards", Parameter.POSITIONAL_OR_KEYWORD)]
         + [Parameter(x, Parameter.KEYWORD_ONLY, default=None) for x in uses if uses[x]]
@@ -107,20 +119,55 @@ def _part(role: str, given, known: dict):
 
 
 def _own_base(normalise, r, batch):
-    found = normalise(r)
-    if tuple(found.shape) != tuple(r.shape):
+    return _returned("normalise", normalise(r), r, tuple(r.shape))
+
+
+def _own_difficulty(difficulty, takes_omega: str, a, p, q, omega):
+    if takes_omega == "by name":
+        weight = difficulty(p, omega=omega)
+    else:
+        weight = difficulty(p, omega) if takes_omega else difficulty(p)
+    return a * _returned("difficulty", weight, p, (), tuple(p.shape))
+
+
+def _own_sign(sign, omega):
+    return _returned("sign", sign(omega), omega, (), tuple(omega.shape))
+
+
+def _returned(role: str, found, x, *shapes: tuple):
+    """What a function of one's own returned, as an array of the kind of x."""
+    each = "one number to a rollout" if role == "normalise" else "one number"
+    expected = f"return {each}, shape {' or '.join(map(str, dict.fromkeys(shapes)))}"
+    try:
+        array = like(found, x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(found).__name__
+        raise ValueError(f"{role} returned a {kind}: {expected}") from error
+    if tuple(array.shape) not in shapes:
+        raise ValueError(f"{role} returned shape {tuple(array.shape)}: {expected}")
+    finite = namespace(array).isfinite(array)
+    if not finite.all():
         raise ValueError(
-            f"normalise returned shape {tuple(found.shape)} for rewards "
-            f"{tuple(r.shape)}: return one number to a rollout"
+            f"{role} returned {float(array[~finite][0])}: return finite numbers"
         )
-    return found
+    if role != "normalise" and (array < 0).any():
+        raise ValueError(
+            f"{role} returned {float(array.min()):g}, which turns advantages round: "
+            "return numbers from 0"
+        )
+    return array
 
 
-def _own_difficulty(difficulty, a, p, q, omega):
-    return a * (difficulty(p, omega) if _takes_omega(difficulty) else difficulty(p))
-
-
-def _takes_omega(difficulty) -> bool:
+def _takes_omega(difficulty) -> str:
+    """How a difficulty is given omega: 'by name', 'second', or '' if it is not."""
     if not callable(difficulty):
-        return difficulty == "ddas"
-    return len(signature(difficulty).parameters) > 1
+        return "by name" if difficulty == "ddas" else ""
+    try:
+        parameters = signature(difficulty).parameters
+    except ValueError:  # torch.exp and other built-in functions do not tell
+        return ""
+    if "omega" in parameters:
+        return "by name"
+    places = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [x.kind in places and x.default is x.empty for x in parameters.values()]
+    return "second" if sum(needed) > 1 else ""

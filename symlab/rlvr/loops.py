@@ -36,9 +36,10 @@ def prime_rl(name="agrae", *, log=None, **options):
     inputs has `rollouts`, dictionaries with "reward", of one group, and advantages are
     then a list of floats; or, in older versions, `rewards` (P, G), and they
     are a tensor (P, G). A group that lost all rollouts but one has the advantage zero
-    where the group is the baseline. One call sees one group, so an estimator that
-    depends on omega must be given it, a number or `SmoothedOmega`, and one that depends
-    on the statistics of the batch is refused: both are ValueErrors.
+    where the group is the baseline. `kwargs` of the configuration are options, too, and
+    come before those given here. One call sees one group, so an estimator that depends
+    on omega must be given it, a number or `SmoothedOmega`, and one that depends on the
+    statistics of the batch is refused: both are ValueErrors, as are unknown options.
     """
     checked_estimator(name, options)
     uses = options_of(named(name))
@@ -53,12 +54,14 @@ def prime_rl(name="agrae", *, log=None, **options):
             "group a call: use an estimator that is relative to the group"
         )
 
-    def estimate(inputs, **_):
+    def estimate(inputs, **configured):
+        own = options | configured
+        checked_estimator(name, own)
         outputs = import_module(type(inputs).__module__).AdvantageOutputs
         if hasattr(inputs, "rewards"):
             r = inputs.rewards
             labels = np.arange(r.shape[0]).repeat(r.shape[1])
-            a = grouped_advantages(r.reshape(-1), labels, name, log=log, **options)
+            a = grouped_advantages(r.reshape(-1), labels, name, log=log, **own)
             return outputs(advantages=a.reshape(r.shape))
         r = [float(rollout["reward"]) for rollout in inputs.rollouts]
         if not r:
@@ -66,7 +69,7 @@ def prime_rl(name="agrae", *, log=None, **options):
         # one rollout alone is given a second, which is left out
         valid = [True] * len(r) + [False] * (len(r) == 1)
         r = r + [0.0] * (len(r) == 1)
-        a = grouped_advantages(r, [0] * len(r), name, valid=valid, log=log, **options)
+        a = grouped_advantages(r, [0] * len(r), name, valid=valid, log=log, **own)
         return outputs(advantages=[float(x) for x in a[: len(inputs.rollouts)]])
 
     estimate.__name__ = estimate.__qualname__ = name_of(name)
@@ -118,7 +121,7 @@ def openrlhf(name="agrae", *, samples: int, log=None, **options):
         import torch
 
         lengths = [len(x) for x in rewards]
-        flat = torch.cat([x.detach().reshape(-1).float() for x in rewards])
+        flat = torch.cat([x.detach().reshape(-1) for x in rewards])
         if len(flat) % samples or not len(flat):
             raise ValueError(
                 f"{len(flat)} rewards are no groups of {samples}: give whole groups"

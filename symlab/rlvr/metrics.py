@@ -20,7 +20,8 @@ def group_weights(advantages, success, groups=None, *, valid=None):
     over groups sampled at one success rate is `theory.update_weight`: the expected
     update of a prompt is W times the same direction for every estimator. For GRPO with
     the population's std W = G sqrt(p (1 - p)). advantages, success: (B, G), or (N,)
-    with groups, N labels. valid: (N,) bool; the other rollouts are left out.
+    with groups, N labels. valid: (N,) bool; the other rollouts are left out. Raises
+    ValueError for shapes that differ and for success other than 0 and 1.
     """
     a, s, member, sizes = _flat(advantages, success, groups, valid)
     p = np.bincount(member, s) / sizes
@@ -33,8 +34,10 @@ def advantage_metrics(
     """Statistics of a batch's advantages, as floats to log.
 
     advantages: (B, G), or (N,) with groups, N labels; success of the same shape, or
-    None where it is not known. omega: what the estimator used, the mean success if
-    None. valid: (N,) bool; the other rollouts are left out.
+    None where it is not known. omega: what the estimator used, a number, or an array of
+    which the mean is taken; the mean success if None. valid: (N,) bool; the other
+    rollouts are left out. Raises ValueError for shapes that differ, for success other
+    than 0 and 1, and for an omega that is a function.
 
       groups              their number
       zero_groups         the share whose advantages are all 0
@@ -50,6 +53,10 @@ def advantage_metrics(
     positive_dominant has it, and negative_dominant the opposite.
     """
     a, s, member, sizes = _flat(advantages, success, groups, valid)
+    if omega is not None:
+        if callable(omega):
+            raise ValueError("omega is a function: give what it returned")
+        omega = float(_numpy(omega).mean())
     if not len(a):
         return {"groups": 0.0}
     size = np.bincount(member, abs(a))
@@ -60,9 +67,9 @@ def advantage_metrics(
         "size": float(size.mean()),
     }
     if success is None:
-        return found if omega is None else found | {"omega": float(omega)}
+        return found if omega is None else found | {"omega": omega}
     p = np.bincount(member, s) / sizes
-    found["omega"] = float(s.mean() if omega is None else omega)
+    found["omega"] = float(s.mean()) if omega is None else omega
     found |= {"all_wrong": float((p == 0).mean()), "all_right": float((p == 1).mean())}
     w = np.bincount(member, a * (s - p[member]))
     of_grpo = sizes * np.sqrt(p * (1 - p))
@@ -89,7 +96,14 @@ def _flat(advantages, success, groups, valid):
         raise ValueError(f"{len(member)} labels for {len(a)} advantages: give as many")
     if valid is not None:
         keep = _numpy(valid).astype(bool).ravel()
+        if keep.shape != a.shape:
+            raise ValueError(f"{len(keep)} of valid for {len(a)} advantages: give each")
         a, s, member = a[keep], s[keep], member[keep]
+    if not ((s == 0) | (s == 1)).all():
+        raise ValueError(
+            "success has values other than 0 and 1: compare the rewards with the least "
+            "reward of a success"
+        )
     member = np.unique(member, return_inverse=True)[1]
     return a, s, member, np.bincount(member)
 

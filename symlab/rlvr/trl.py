@@ -18,12 +18,14 @@ chosen in GRPOConfig as ever (loss_type, epsilon, epsilon_high). For the rest:
   success        says which rollouts succeed where the weighted sum of rewards is not 0
                  and 1: the least sum of a success, a function of the sums (N,), the
                  name of a reward function that returns 0 and 1, or {its name: its least
-                 reward of a success}.
+                 reward of a success}. What that function does not score, and another
+                 does, is no success.
   left out       of groups and of omega, with the advantage zero: completions that no
                  reward function scores, as in TRL, and those that
                  mask_truncated_completions masks, as in verl.
   scale_rewards  'group' leaves the estimator its own std; 'none' takes it away from
-                 estimators that have one (base="dr_grpo"); 'batch' is refused.
+                 estimators that have one (base="dr_grpo"), and is refused with those
+                 that cannot do without; 'batch' is refused.
   TRL's own      where the estimator is GRPOTrainer's (grpo or dapo with std="trl", or
                  without a std under 'none'), its advantages are kept bit by bit, masked
                  completions in their groups, but for groups of rewards that are equal
@@ -41,6 +43,7 @@ import json
 import os
 import warnings
 from functools import cache
+from inspect import signature
 from numbers import Real
 
 import numpy as np
@@ -52,9 +55,12 @@ from symlab.rlvr.advantages import (
     name_of,
     named,
     options_of,
+    pkpo,
 )
+from symlab.rlvr.compose import OF_BATCH
 
 TRLS_OWN = ("grpo", "dapo", "dr_grpo")
+PKPO_K = signature(pkpo).parameters["k"].default
 STATE = "omega.json"  # in a checkpoint, of an omega that has a state
 
 
@@ -80,7 +86,14 @@ class AdvantageHook:
         self._success = options.pop("success", None)
         self._omega = options.pop("omega", None)
         self.estimator, self.estimator_options = estimator, options
-        checked_estimator(estimator, options | {"omega": self._omega})
+        success = self._success
+        if isinstance(success, dict) and len(success) == 1:
+            (success,) = success.values()
+        if isinstance(success, (str, dict)):  # the name of a reward function
+            success = None
+        checked_estimator(
+            estimator, options | {"omega": self._omega, "success": success}
+        )
         self._uses = options_of(named(estimator))
         self._last_omega = None
         self._group_rewards = self._answered = None
@@ -113,7 +126,15 @@ class AdvantageHook:
                 "scale_rewards='batch' is TRL's own: use scale_rewards='group' with "
                 "estimator='reinforce_pp_baseline', or compose(normalise=...)"
             )
-        if scale != "none" or "std" not in self._uses:
+        if scale != "none":
+            return
+        if self.estimator in OF_BATCH or getattr(self.estimator, "by_std", False):
+            raise ValueError(
+                f"{name_of(self.estimator)} divides by a std and scale_rewards='none' "
+                "forbids it: use scale_rewards='group', which leaves the estimator its "
+                "own, or an estimator that has none"
+            )
+        if "std" not in self._uses:
             return
         if self.estimator in TRLS_OWN and not own:
             self.estimator = "dr_grpo"
@@ -138,6 +159,11 @@ class AdvantageHook:
                 raise ValueError(
                     f"success = {self._success!r} names no reward function: use one of "
                     f"{', '.join(names)}"
+                )
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"success = {self._success!r} names {names.count(name)} reward "
+                    "functions: give the one that is meant a __name__ of its own"
                 )
         if "success" not in self._uses or self._success is not None:
             return
@@ -233,8 +259,14 @@ class AdvantageHook:
         return getattr(self, "num_generations_eval", self.num_generations)
 
     def _of_groups(self, rewards, groups, valid, size: int, options: dict, log=None):
-        """Evaluation may have groups of one, which then are groups of equal rewards."""
+        """Evaluation may have groups of one, which then are groups of equal rewards.
+
+        Its groups may also be too small for the k of pkpo, which then is less there.
+        """
         copies = 2 if size == 1 else 1
+        if named(self.estimator) is pkpo and size < self.num_generations:
+            k = options.get("k", PKPO_K)
+            options = options | {"k": min(k, max(1, size - 1))}
         if copies == 2 and options.get("success") is not None:
             options = options | {"success": options["success"].repeat_interleave(2)}
         found = grouped_advantages(

@@ -19,7 +19,9 @@ turns of one.
 
 The objective is chosen in verl as ever (loss_agg_mode, clip_ratio_low and _high), and
 norm_adv_by_std_in_grpo has no effect. Where rewards are not 0 and 1, as with
-algorithm.use_kl_in_reward, `success` says which rollouts succeed.
+algorithm.use_kl_in_reward, `success` says which rollouts succeed. verl saves no state
+of an estimator: in a resumed training `SmoothedOmega` begins anew, unless the module
+that registers it saves and loads its state.
 
 Written against verl 0.9.1.
 """
