@@ -9,19 +9,39 @@ counts as soon as its module is imported. Where the code cannot tell, it is the 
 import ast
 import builtins
 
+from symlab.harness import sharing
+from symlab.harness.sharing import CALLED, held, root
 from symlab.harness.source import Finder, Module, Statement
 from symlab.harness.syntax import (
     COMPREHENSION,
     DEFINITION,
     FUNCTION,
+    Chain,
     arguments,
     bound_in,
     chain_of,
     own,
 )
 
+SETS = ("enable_", "manual_seed", "set_", "setbuf", "seterr", "use_")
+DRAWS = ("rvs", "sample", "train_test_split")
 ACTS = {"exec", "eval", "setattr", "delattr", "next", "__import__", "globals", "vars"}
 DRAWING = ("matplotlib", "seaborn", "symlab.harness")  # these change no result
+MAKING = {  # but these of symlab.harness make what `run` computes with
+    f"symlab.harness.{name}"
+    for name in ("context", "grid", "lanes", "rng", "sweep", "zipped")
+}
+QUIET = {  # modules of others whose functions change nothing but what they are given
+    "abc", "array", "ast", "base64", "bisect", "builtins", "cmath", "collections",
+    "copy", "csv", "dataclasses", "datetime", "decimal.Decimal", "enum", "fractions",
+    "functools", "hashlib", "importlib.metadata", "importlib.resources",
+    "importlib.util.find_spec", "inspect", "io", "itertools", "json",
+    "logging.getLogger", "math", "numbers", "numpy", "operator", "os.path", "pandas",
+    "pathlib", "platform", "pyarrow", "re", "statistics", "string", "struct",
+    "sysconfig", "textwrap", "time", "torch.arange", "torch.device", "torch.eye",
+    "torch.finfo", "torch.linspace", "torch.ones", "torch.tensor", "torch.utils.weak",
+    "torch.zeros", "types", "typing", "typing_extensions", "weakref", "zlib",
+}  # fmt: skip
 LOOKS = {  # methods of Python's and numpy's objects that change nothing
     "all", "any", "astype", "copy", "count", "decode", "encode", "endswith", "exists",
     "flatten", "format", "get", "index", "is_dir", "is_file", "issubset", "item",
@@ -49,6 +69,7 @@ VIEWS = {  # functions of others whose result may be, or hold, what they are giv
     "memoryview", "iter", "map", "filter", "zip", "reversed", "enumerate", "cast",
     "next", "getattr", "vars", "max", "min",
 }  # fmt: skip
+PARTIALS = (("partial",), ("functools", "partial"))
 DISPLAY = (ast.List, ast.Dict, ast.Set, ast.Tuple, ast.Constant, ast.JoinedStr)
 FRESH = (*DISPLAY, *COMPREHENSION, ast.BinOp, ast.Compare, ast.UnaryOp)
 
@@ -61,6 +82,10 @@ class Effects:
         self.judged: dict[Statement, tuple[bool, set[str]]] = {}
         self.acting: dict[tuple, bool] = {}  # definition -> whether a call acts
         self.asked: set[tuple[str, str]] = set()  # names whose making is looked at
+        self.open: set[tuple] = set()  # calls that are being judged
+        self.guessed: dict[tuple, bool] = {}  # judged meanwhile
+        self.recurs = False  # whether one of these calls itself
+        self.holding: dict[str, dict[str, set[Chain]]] = {}  # by module
 
     def of(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
         """(whether it may change anything, names whose objects it changes)."""
@@ -75,7 +100,12 @@ class Effects:
         if isinstance(s.node, ast.Assign) and s.names == ["_"]:
             s.node.value.unused = True  # `_ = f()` is done for the effect of f
         scope = _Scope(self, module, None)
-        return scope.acts([s.node]), scope.writes
+        acts = scope.acts([s.node])
+        for name in {chain[0] for chain in s.now} - set(s.names):
+            values = [n for _, n in self.values(module, (name,))]
+            if name in module.binding and any(map(sharing.used_up, values)):
+                scope.writes.add(name)
+        return acts, scope.writes
 
     def definitions(self, module: Module, chain: tuple) -> list[tuple]:
         """The functions and classes that a dotted name may be bound to, [] if unknown.
@@ -87,8 +117,20 @@ class Effects:
 
     def values(self, module: Module, chain: tuple) -> list[tuple]:
         """[(module, expression)] of what a dotted name is assigned."""
-        found = self._definitions(module, chain, set())
-        return [(m, n) for m, n in found if isinstance(n, ast.expr)]
+        return [(m, n) for m, n in self.named(module, chain) if isinstance(n, ast.expr)]
+
+    def named(self, module: Module, chain: tuple) -> list[tuple]:
+        """[(module, definition or expression)] that a dotted name may be."""
+        return self._definitions(module, chain, set())
+
+    def methods(self, name: str) -> list[tuple]:
+        """[(module, method)] of that name in the classes outside of symlab."""
+        return [
+            (m, n)
+            for m in filter(None, self.finder.modules.values())
+            if m.name.split(".")[0] != "symlab"
+            for n in m.methods.get(name, ())
+        ]
 
     def _definitions(self, module: Module, chain: tuple, seen: set) -> list[tuple]:
         head, *rest = chain
@@ -99,11 +141,14 @@ class Effects:
         for s in module.binding.get(head, ()):
             if s.alias is None and isinstance(s.node, DEFINITION) and not rest:
                 found.append((module, s.node))
-            elif isinstance(s.node, ast.Assign) and not rest:
-                found.append((module, s.node.value))
+            elif _assigns(s):
+                found += [] if rest else [(module, s.node.value)]
+                alias = chain_of(s.node.value)
+                if alias and s not in seen:
+                    seen.add(s)  # A = B.x and B = A.x would never end
+                    found += self._definitions(module, (*alias, *rest), seen)
             elif s.alias is None and isinstance(s.node, ast.ClassDef):
-                methods = (n for n in s.node.body if isinstance(n, FUNCTION))
-                found += [(module, n) for n in methods if [n.name] == rest]
+                found += [(module, n) for n in _members(s.node, rest)]
             for target, attribute in s.imports.get(head, ()):
                 onward = ((attribute,) if attribute else ()) + tuple(rest)
                 found += self._across(target, onward, seen)
@@ -125,7 +170,9 @@ class Effects:
         """Whether a name is a builtin or imported from somebody else's module."""
         bindings = module.binding.get(head)
         if bindings is None:
-            return hasattr(builtins, head) or head.startswith("import:")
+            if head.startswith("import:"):
+                return not self.ours(head.removeprefix("import:"), None)
+            return hasattr(builtins, head)
         targets = [t for s in bindings for t in s.imports.get(head, ())]
         if len(targets) < len(bindings) or not targets:
             return False
@@ -145,7 +192,9 @@ class Effects:
         targets = [t for s in bindings for t in s.imports.get(head, ())]
         if targets:
             return len(targets) == len(bindings) and all(
-                f"{t}.".startswith(tuple(f"{d}." for d in DRAWING)) for t, _ in targets
+                f"{t}.".startswith(tuple(f"{d}." for d in DRAWING))
+                and not {t, f"{t}.{a}"} & MAKING
+                for t, a in targets
             )
         if not bindings or (module.name, head) in self.asked:
             return False
@@ -159,17 +208,19 @@ class Effects:
 
     def made_by_drawing(self, module: Module, value) -> bool:
         """Whether every part of a value is a call of the harness or of its objects."""
-        if isinstance(value, (ast.Tuple, ast.List)):
-            found = [self.made_by_drawing(module, v) for v in value.elts]
-            return bool(found) and all(found)
-        if isinstance(value, (ast.ListComp, ast.GeneratorExp)):
-            return self.made_by_drawing(module, value.elt)
-        while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
-            if chain := chain_of(value.func):
-                return self.draws(module, chain[0])
-            value = value.func.value
-        named = isinstance(value, ast.Call) and isinstance(value.func, ast.Name)
-        return named and self.draws(module, value.func.id)
+        if isinstance(value, (ast.Tuple, ast.List, ast.Dict)):
+            parts = value.values if isinstance(value, ast.Dict) else value.elts
+            parts = [v for v in parts if not isinstance(v, ast.Constant)]
+            return bool(parts) and all(self.made_by_drawing(module, v) for v in parts)
+        if isinstance(value, COMPREHENSION):
+            part = value.value if isinstance(value, ast.DictComp) else value.elt
+            return self.made_by_drawing(module, part)
+        if isinstance(value, ast.Call) and chain_of(value.func) == ("partial",):
+            chain = chain_of(value.args[0]) if value.args else None
+            return bool(chain) and self.draws(module, chain[0])
+        if isinstance(value, ast.Subscript):
+            return self.draws(module, root(value))
+        return isinstance(value, ast.Call) and self.draws(module, root(value))
 
     def calling(
         self, module: Module, node, deep=False, owner=None, trust: int = 0
@@ -181,14 +232,25 @@ class Effects:
         handed on, and only what it does to globals is asked.
         """
         key = (id(node), deep, trust)
-        if key not in self.acting:
-            self.acting[key] = False  # of a recursion, the rest decides
-            if isinstance(node, ast.ClassDef):
-                self.acting[key] = self._making(module, node, trust)
-            else:
-                scope = _Scope(self, module, node, deep, owner, trust)
-                self.acting[key] = scope.acts(node.body) or bool(scope.writes)
-        return self.acting[key]
+        if key in self.open:
+            self.recurs = True
+            return False  # of a recursion, the rest decides
+        if key in self.acting or key in self.guessed:
+            return self.acting.get(key, self.guessed.get(key))
+        self.open.add(key)
+        if isinstance(node, ast.ClassDef):
+            acts = self._making(module, node, trust)
+        else:
+            scope = _Scope(self, module, node, deep, owner, trust)
+            acts = scope.acts(node.body) or bool(scope.writes)
+        self.open.discard(key)
+        self.guessed[key] = acts
+        if not self.open:  # "no" holds if it was no answer to a call that acts
+            final = not (acts and self.recurs)
+            self.acting.update({k: a for k, a in self.guessed.items() if a or final})
+            self.acting[key] = acts
+            self.guessed, self.recurs = {}, False
+        return acts
 
     def _making(self, module: Module, node: ast.ClassDef, trust: int) -> bool:
         """Whether making an instance acts: its own methods, and those of its bases."""
@@ -212,6 +274,8 @@ class Effects:
         meta = [k.value for k in node.keywords if k.arg == "metaclass"]
         if any(not self.foreign(module, (chain_of(k) or ("",))[0]) for k in meta):
             return True
+        if not all(self._known(module, b) for b in node.bases):
+            return True
         hooks = {n.name for n in node.body if isinstance(n, FUNCTION)}
         if inner and "__init_subclass__" in hooks:
             return True
@@ -222,15 +286,87 @@ class Effects:
             if isinstance(n, ast.ClassDef)
         )
 
+    def _known(self, module: Module, base) -> bool:
+        """Whether a base class is of others, or a class statement of ours."""
+        name = root(base)
+        return self.foreign(module, name) or any(
+            isinstance(n, ast.ClassDef) for _, n in self.base(module, base)
+        )
+
     def derives(self, module: Module, node) -> bool:
         """Whether a class has a base class of ours."""
         return isinstance(node, ast.ClassDef) and any(
             self.base(module, b) for b in node.bases
         )
 
+    def path(self, module: Module, chain: Chain) -> str:
+        """The full name of what is somebody else's: 'numpy.random.rand' of np's."""
+        bindings = module.binding.get(chain[0], ())
+        targets = [t for s in bindings for t in s.imports.get(chain[0], ())]
+        words = [".".join(filter(None, t)) for t in targets[:1]]
+        if not targets:
+            words = ["builtins", chain[0]]
+        return ".".join([*words, *chain[1:]])
+
+    def immutable(self, module: Module, value, seen: frozenset = frozenset()) -> bool:
+        """Whether the value of an expression is one that nothing can change."""
+        if isinstance(value, (ast.Constant, ast.JoinedStr, ast.Compare, ast.Lambda)):
+            return True
+        if isinstance(value, ast.Call):
+            called = chain_of(value.func) or ("",)
+            made = self.definitions(module, called)
+            if made and all(map(_frozen, (n for _, n in made))):
+                return True
+            if called[-1] not in sharing.IMMUTABLE:
+                return False
+            return self.foreign(module, called[0]) and all(
+                chain[-1] == CALLED or self.fixed(module, chain, seen)
+                for chain in held(value)
+            )
+        if isinstance(value, (ast.Tuple, ast.BinOp, ast.UnaryOp, ast.IfExp)):
+            parts = [n for n in ast.iter_child_nodes(value) if isinstance(n, ast.expr)]
+            return all(self.immutable(module, n, seen) for n in parts)
+        chain = chain_of(value)
+        return bool(chain) and self.fixed(module, chain, seen)
+
+    def fixed(self, module: Module, chain: Chain, seen: frozenset = frozenset()):
+        """Whether a dotted name is of others, a definition or an immutable value."""
+        if (module.name, chain) in seen:
+            return False
+        if self.foreign(module, chain[0]) or self.draws(module, chain[0]):
+            return True
+        found = self._definitions(module, chain, set())
+        seen = seen | {(module.name, chain)}
+        return bool(found) and all(
+            isinstance(n, DEFINITION) or self.immutable(m, n, seen) for m, n in found
+        )
+
 
 def _assigns(s: Statement) -> bool:
-    return s.alias is None and isinstance(s.node, ast.Assign)
+    kinds = (ast.Assign, ast.AnnAssign)
+    return s.alias is None and isinstance(s.node, kinds) and s.node.value is not None
+
+
+def _frozen(node) -> bool:
+    """Whether a definition is a class of frozen instances."""
+    return isinstance(node, ast.ClassDef) and any(
+        k.arg == "frozen" and getattr(k.value, "value", False)
+        for d in node.decorator_list
+        if isinstance(d, ast.Call)
+        for k in d.keywords
+    )
+
+
+def _members(node: ast.ClassDef, rest: list[str]) -> list[ast.AST]:
+    """The methods and the values in a class body that `rest` names."""
+    found: list[ast.AST] = []
+    for n in node.body:
+        targets = getattr(n, "targets", [getattr(n, "target", None)])
+        if isinstance(n, FUNCTION) and [n.name] == rest:
+            found.append(n)
+        elif isinstance(n, (ast.Assign, ast.AnnAssign)) and n.value is not None:
+            found += [n.value for x in targets if [getattr(x, "id", "")] == rest]
+    return found
 
 
 class _Scope:
@@ -308,9 +444,20 @@ class _Scope:
             )
         if chain[0] in self.local:
             return len(chain) > 1 and chain[0] in self.fresh
-        if chain[-1] in VIEWS and not all(map(self._plain, value.args)):
+        views = chain[-1] in VIEWS and self.function is not None
+        if views and not all(map(self._plain, value.args)):
+            return False  # at the top level `_change` looks at what is shared
+        return self.effects.foreign(self.module, chain[0]) and self._quiet(chain)
+
+    def _quiet(self, chain: Chain) -> bool:
+        """Whether a function of others changes nothing but what it is given."""
+        path = self.effects.path(self.module, chain)
+        last = chain[-1]
+        if last in LOOKS or path.startswith(DRAWING):
+            return True
+        if last.startswith(SETS) or self._draws_numbers(chain):
             return False
-        return self.effects.foreign(self.module, chain[0])
+        return any(f"{path}.".startswith(f"{q}.") for q in QUIET)
 
     def _plain(self, value) -> bool:
         """Whether an argument is an object that the function may change unnoticed."""
@@ -341,7 +488,7 @@ class _Scope:
     def _acts(self, n: ast.AST, inner: set[str]) -> bool:
         """inner: names of classes, lambdas and comprehensions around the node."""
         if isinstance(n, (FUNCTION, ast.ClassDef)):
-            found = [self._called(d, inner, False) for d in n.decorator_list]
+            found = [self._called(d, inner, False, given=[]) for d in n.decorator_list]
             for d in n.decorator_list:
                 if isinstance(d, ast.Call):
                     given = [*d.args, *(k.value for k in d.keywords)]
@@ -355,13 +502,15 @@ class _Scope:
             found.append(self.effects.collects(self.module, n))
             above = [*n.bases, *(k.value for k in n.keywords)]
             found += [self._acts(x, inner) for x in above]
+            found += [self._names_itself(x, inner) for x in n.body]
             names = {x for s in n.body for y in own([s]) for x in _names(y)}
             found += [self._acts(x, inner | names) for x in n.body]
             return any(found)
         if isinstance(n, (ast.Global, ast.Nonlocal)):
             return isinstance(n, ast.Global)
-        if isinstance(n, ast.Raise):
-            return False
+        if isinstance(n, ast.Raise):  # making an exception changes nothing else
+            given = n.exc.args if isinstance(n.exc, ast.Call) else []
+            return any([self._acts(a, inner) for a in given])
         found = []
         if isinstance(n, ast.Lambda):  # called with arguments that we do not know
             return self._lambda(n, inner)
@@ -370,55 +519,187 @@ class _Scope:
         if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call):
             if self._new_attribute(n.value):
                 return False
-            arguments_ = [*n.value.args, *(k.value for k in n.value.keywords)]
-            trust = all(map(self._plain, arguments_))
-            found.append(self._called(n.value.func, inner, True, trust))
-            found += [self._given(a, inner) for a in arguments_]
-            return any(found + [self._acts(a, inner) for a in arguments_])
+            found.append(self._calls(n.value, inner, True))
+            inside = [*ast.iter_child_nodes(n.value)][1:]
+            if isinstance(n.value.func, ast.Call):  # f(...)(...)
+                inside.append(n.value.func)
+            return any(found + [self._acts(a, inner) for a in inside])
         if isinstance(n, ast.Expr) and self._evaluates(n.value):
             return True
         if isinstance(n, ast.Call):
-            handed = [*n.args, *(k.value for k in n.keywords)]
-            trust = all(map(self._plain, handed))
-            found.append(self._called(n.func, inner, _unused(n), trust))
-            called = chain_of(n.func) or ("",)
-            later = called[-1] == "partial"  # it does not call what it is given
-            if not (later or self._harmless(called, inner)):
-                found += [self._given(a, inner) for a in handed]
+            found.append(self._calls(n, inner, _unused(n)))
         if isinstance(n, (ast.Attribute, ast.Subscript)) and not isinstance(
             n.ctx, ast.Load
         ):
             found.append(self._stores(n.value, inner))
         if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name):
             found.append(self._stores(n.target, inner))
+        elif isinstance(n, ast.AugAssign) and self.function is None:
+            found.append(self._change((root(n.target),)))  # what is held, too
         found += [self._acts(c, inner) for c in ast.iter_child_nodes(n)]
         return any(found)
+
+    def _calls(self, call: ast.Call, inner: set[str], thrown: bool) -> bool:
+        """Whether a call acts, by itself or on what it is given."""
+        given = [*call.args, *(k.value for k in call.keywords)]
+        trust = all(map(self._plain, given))
+        if self._called(call.func, inner, thrown, trust, given):
+            return True
+        called = chain_of(call.func) or ("",)
+        if self._harmless(called, inner):
+            return False
+        if self.function is None and self.effects.made_by_drawing(self.module, call):
+            return False
+        later = called[-1] == "partial"  # it does not call what it is given
+        if not later and any([self._given(a, inner) for a in given]):
+            return True
+        if called[0] in inner | self.local:
+            return False
+        outputs = [k.value for k in call.keywords if k.arg in ("file", "out")]
+        if not self.effects.foreign(self.module, called[0]):
+            if self.function is not None or self._is_container(called[0]):
+                return False
+            if called[-1] in LOOKS or self._ours(called, inner):
+                return False
+            return self._touches(given, inner)
+        if self.trust < 2 and not (thrown or self._quiet(called)):
+            return called != ("type",) or len(given) > 1
+        if called[-1] in LOOKS or later:
+            return False
+        path = self.effects.path(self.module, called)
+        plain = path.count(".") == 1 or called[-1] == "fromkeys"
+        if plain and path.startswith(("builtins.", "math.")):
+            keys = [k.value for k in call.keywords if k.arg == "key"]
+            if called in (("map",), ("filter",)):
+                keys += given[:1]
+            outputs += keys
+            if called == ("type",) and len(given) == 3:
+                return not self.effects.immutable(self.module, given[1])
+            return self._touches(outputs, inner)
+        return self._touches(given, inner)
+
+    def _touches(self, values: list, inner: set[str]) -> bool:
+        """These values are handed to a function that may change them."""
+        found = False
+        for chain in sorted(set().union(*map(held, values))):
+            if chain[-1] == CALLED or chain[0] in inner:
+                continue
+            if chain[0] in self.local:
+                given = chain[0] in self.given and chain[0] not in self.fresh
+                found |= given and self.trust == 0
+            else:
+                found |= self._change(chain, results=False)
+        return found
+
+    def _change(self, chain: Chain, results: bool = True) -> bool:
+        """What a global is or holds may be changed; True where it is not made here.
+
+        results: also objects that functions of ours returned.
+        """
+        if self.function is not None:
+            return not self.effects.fixed(self.module, chain)
+        if self.module.name not in self.effects.holding:
+            self.effects.holding[self.module.name] = sharing.holdings(self.module)
+        holding = self.effects.holding[self.module.name]
+        acts, seen, queue = False, set(), [chain]
+        while queue:
+            chain = queue.pop()
+            if chain in seen:
+                continue
+            seen.add(chain)
+            if chain[-1] == CALLED:
+                acts |= results and not self._makes_new(chain[:-1])
+                continue
+            if self.effects.fixed(self.module, chain):
+                continue
+            if self._made_here(chain[0]):
+                self.writes.add(chain[0])
+            elif chain[0] not in holding or self._assigned(chain[0]):
+                acts = True
+            queue += holding.get(chain[0], ())
+        return acts
+
+    def _makes_new(self, chain: Chain) -> bool:
+        """Whether what a call returns is others' or an instance of a class of ours."""
+        if self.effects.foreign(self.module, chain[0]):
+            return True
+        if self.effects.draws(self.module, chain[0]):
+            return True
+        found = self.effects.definitions(self.module, chain)
+        if not found:  # a method: its object is looked at itself
+            return len(chain) > 1 and self._made_here(chain[0])
+        return all(isinstance(n, ast.ClassDef) for _, n in found)
+
+    def _assigned(self, name: str) -> bool:
+        """Whether a global is bound otherwise than by a loop or a with."""
+        bindings = self.module.binding.get(name, ())
+        loops = (ast.For, ast.AsyncFor, ast.With, ast.AsyncWith)
+        return not all(isinstance(s.node, loops) for s in bindings)
+
+    def _is_container(self, name: str) -> bool:
+        """Whether a global is a list, dict or set that was made as such."""
+        if name in self.local:
+            return False
+        bindings = self.module.binding.get(name, ())
+        nodes = [s.node for s in bindings if not isinstance(s.node, ast.AugAssign)]
+        return bool(nodes) and all(
+            sharing.container(getattr(n, "value", None)) for n in nodes
+        )
+
+    def _looks(self, method: str) -> bool:
+        """Whether a method of this name changes nothing, of whatever object."""
+        if method not in LOOKS:
+            return False
+        found = self.effects.methods(method)
+        return not any(self.effects.calling(m, n) for m, n in found)
+
+    def _names_itself(self, statement, inner: set[str]) -> bool:
+        """A class attribute whose object is told its name (__set_name__)."""
+        chain = chain_of(getattr(statement, "value", None))
+        if not isinstance(statement, ast.Assign) or chain is None:
+            return False
+        return any(
+            self.effects.calling(m, n)
+            for where, value in self.effects.values(self.module, chain)
+            if isinstance(value, ast.Call)
+            for place, node in self.effects.base(where, value.func)
+            for m, n in self.effects.definitions(place, (node.name, "__set_name__"))
+        )
 
     def _evaluates(self, value) -> bool:
         """Whether an expression alone is there for what its operators do."""
         if isinstance(value, (ast.BinOp, ast.Subscript, ast.Attribute, ast.UnaryOp)):
-            return self.function is None or _root(value) not in self.local
+            return self.function is None or root(value) not in self.local
         return False
 
-    def _stores(self, root, inner: set[str]) -> bool:
-        """Something of `root` is changed; False where it is an object of this scope."""
-        if not isinstance(root, ast.Name):
-            chain = chain_of(root)
+    def _stores(self, value, inner: set[str]) -> bool:
+        """Something of `value` is set; False where it is an object of this scope."""
+        if not isinstance(value, ast.Name):
+            chain = chain_of(value)
             if chain and chain[0] == self.own and chain[1:2] and self._of_own(chain[1]):
                 return False
-            return not (chain and self.effects.draws(self.module, chain[0]))
-        name = root.id
+            return not (chain and self._draws_only(chain[0]))
+        name = value.id
         if name in inner:
             return True
         if self.function is not None:
             made = self.function.name != "__new__" and name == self.own
             return not (made or name in self.fresh)
-        if self.effects.draws(self.module, name):
+        if self._draws_only(name):
             return False
         if self._made_here(name):
+            if not self._is_container(name):
+                return self._change((name,))
             self.writes.add(name)
             return False
         return True
+
+    def _draws_only(self, name: str) -> bool:
+        """Whether what is set in an object of this name changes only drawing."""
+        bindings = self.module.binding.get(name, ())
+        targets = [t for s in bindings for t, _ in s.imports.get(name, ())]
+        mine = any(t.startswith("symlab") for t in targets)
+        return not mine and self.effects.draws(self.module, name)
 
     def _of_own(self, attribute: str) -> bool:
         """Whether an attribute of a new object was made by its constructor."""
@@ -454,20 +735,33 @@ class _Scope:
         chain = chain_of(value)
         if chain is None or chain[0] in inner | self.local:
             return False
-        found = self.effects.definitions(self.module, chain)
-        return any(
-            self.effects.calling(m, n, trust=2)
-            for m, n in found
-            if isinstance(n, FUNCTION)
-        )
+        found = self.effects.named(self.module, chain)
+        return any([self._calls_back(m, n) for m, n in found])
 
-    def _called(self, callee, inner: set[str], thrown: bool, trust=False) -> bool:
+    def _calls_back(self, module: Module, node) -> bool:
+        """Whether a function, a class or a partial of one acts when it is called."""
+        if isinstance(node, DEFINITION):
+            return self.effects.calling(module, node, trust=2)
+        scope = _Scope(self.effects, module, None)
+        if isinstance(node, ast.Lambda):
+            return scope._lambda(node, set()) or bool(scope.writes)
+        if isinstance(node, ast.Call) and chain_of(node.func) in PARTIALS:
+            return any([scope._given(a, set()) for a in node.args])
+        return False
+
+    def _called(
+        self, callee, inner: set[str], thrown: bool, trust=False, given=()
+    ) -> bool:
         """Whether a call acts; thrown: its result is not used."""
         trust = 2 if self.trust == 2 else int(trust)
+        if isinstance(callee, ast.Lambda):
+            return self._lambda(callee, inner)
         if isinstance(callee, ast.Call):  # a decorator with arguments, or f()()
             chain = chain_of(callee.func)
             if chain and self._outside(chain, inner):
-                return chain[-1] == "register"
+                parts = [*callee.args, *(k.value for k in callee.keywords)]
+                acts = thrown or any([self._given(a, inner) for a in parts])
+                return chain[-1] == "register" or acts
             if chain and (found := self._ours(chain, inner)) is not None:
                 return any(
                     self.effects.calling(m, n, deep=True, trust=trust) for m, n in found
@@ -486,7 +780,8 @@ class _Scope:
                 return head not in self.nested
             if head == self.own and head:
                 return self._own_method(rest)
-            return not (head in self.fresh or rest[-1] in LOOKS | {"setter", "getter"})
+            known = rest[-1] in ("setter", "getter") or self._looks(rest[-1])
+            return not (head in self.fresh or known)
         if self._harmless(chain, inner):
             return False
         if self.effects.foreign(self.module, head):
@@ -494,20 +789,33 @@ class _Scope:
             return acts or (thrown and head != "print")
         found = self._ours(chain, inner)
         if found is not None:
-            return any(self.effects.calling(m, n, trust=trust) for m, n in found)
-        looks = bool(rest) and rest[-1] in LOOKS and not thrown
+            return self._acts_on(found, trust, given, inner)
+        looks = bool(rest) and self._looks(rest[-1]) and not thrown
         if looks and len(rest) == 1 and (methods := self._methods(head, rest[0])):
             return any(self.effects.calling(m, n) for m, n in methods)
         if rest and self.function is None and self._made_here(head):
-            if not looks:
-                self.writes.add(head)
-            return len(rest) > 1 and not looks
+            if looks:
+                return False
+            if rest[-1] in DRAWS or len(rest) > 1:
+                return True
+            if not self._is_container(head):
+                return self._change((head,))
+            self.writes.add(head)
+            return False
         return not looks
+
+    def _acts_on(self, found: list, trust: int, given, inner: set[str]) -> bool:
+        """Whether functions of ours act, by themselves or on what they are given."""
+        if any(self.effects.calling(m, n, trust=max(trust, 1)) for m, n in found):
+            return True
+        if trust or not any(self.effects.calling(m, n) for m, n in found):
+            return False
+        return self._touches(list(given), inner)
 
     def _own_method(self, rest: list[str]) -> bool:
         """A constructor calls a method of the new object, or of its attribute."""
         if len(rest) > 1:
-            return not (rest[-1] in LOOKS or self._of_own(rest[0]))
+            return not (self._looks(rest[-1]) or self._of_own(rest[0]))
         methods = [m for m in self.owner.body if isinstance(m, FUNCTION)]
         found = [m for m in methods if m.name == rest[0]]
         return not found or any(
@@ -519,13 +827,14 @@ class _Scope:
         bindings = self.module.binding.get(chain[0], ())
         if chain[0] in self.local or not bindings or any(s.alias for s in bindings):
             return True
-        found = [
-            d
-            for s in bindings
-            for c in s.free(False)
-            for d in self.effects.definitions(self.module, c)
-        ]
-        return not found or any(self.effects.calling(m, n, trust=2) for m, n in found)
+        if chain[0] in sharing.changed(self.module):
+            return True  # items are set by other statements
+        names = {c for s in bindings for c in s.free(False)}
+        found = {c: self.effects.definitions(self.module, c) for c in sorted(names)}
+        if not all(d or self.effects.fixed(self.module, c) for c, d in found.items()):
+            return True
+        every = [d for defined in found.values() for d in defined]
+        return not every or any(self.effects.calling(m, n, trust=2) for m, n in every)
 
     def _ours(self, chain, inner) -> list | None:
         if chain[0] in inner | self.local:
@@ -545,13 +854,14 @@ class _Scope:
 
     def _draws_numbers(self, chain) -> bool:
         """Whether a function of others advances a random state that all share."""
-        found = self.module.binding.get(chain[0], ())
-        targets = [t for s in found for t in s.imports.get(chain[0], ())]
-        words = [".".join(filter(None, t)) for t in targets]
-        path = ".".join([*words[:1], *chain[1:]]).split(".")
+        path = self.effects.path(self.module, chain).split(".")
         last = path[-1]
         constructs = last[:1].isupper() or last == "default_rng"
-        return last.startswith("rand") or ("random" in path[:-1] and not constructs)
+        return (
+            last.startswith("rand")
+            or last in DRAWS
+            or ("random" in path[:-1] and not constructs)
+        )
 
     def _harmless(self, chain, inner) -> bool:
         return chain[0] not in inner | self.local and self.effects.draws(
@@ -571,18 +881,24 @@ class _Scope:
         if isinstance(callee, ast.Subscript) and (chain := chain_of(callee.value)):
             return self._from_table(chain)
         if not isinstance(callee, ast.Attribute):
-            return not isinstance(callee, ast.Lambda)
-        if _root(callee) not in self.local | inner and self.effects.made_by_drawing(
+            return True
+        if root(callee) not in self.local | inner and self.effects.made_by_drawing(
             self.module, callee.value
         ):
             return False
+        made, name = callee.value, root(callee)
+        called = chain_of(made.func) if isinstance(made, ast.Call) else None
+        if called == (name, "setdefault") and self._is_container(name):
+            return self._change((name,))  # T.setdefault(key, []).append(...)
         if self.trust == 2 and not thrown:
             return False
-        if self.trust == 2 and _root(callee) in self.local | inner:
+        if self.trust == 2 and root(callee) in self.local | inner:
             return False
-        return not (
-            callee.attr in LOOKS or (self._is_fresh(callee.value) and not thrown)
-        )
+        if not self._is_fresh(callee.value) or thrown:
+            return not self._looks(callee.attr)
+        if self.function is None and not self._looks(callee.attr):
+            return callee.attr in DRAWS or self._touches([callee.value], inner)
+        return False
 
 
 def _shared(function) -> set[str]:
@@ -594,13 +910,6 @@ def _shared(function) -> set[str]:
         *zip(a.kwonlyargs, a.kw_defaults, strict=True),
     ]
     return {x.arg for x, d in pairs if d and not isinstance(d, ast.Constant)}
-
-
-def _root(node) -> str:
-    """The name that an expression of attributes, items and calls begins with."""
-    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):
-        node = node.func if isinstance(node, ast.Call) else node.value
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _unused(call: ast.Call) -> bool:

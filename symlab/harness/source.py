@@ -126,6 +126,16 @@ class Module:
                 self.binding.setdefault(bound, []).append(statement)
         self.stars = [s for s in self.statements if s.star is not None]
 
+    @cached_property
+    def methods(self) -> dict[str, list]:
+        """{name: functions} of the methods of all classes at the top level."""
+        found: dict[str, list] = {}
+        for node in self.tree.body:
+            for n in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    found.setdefault(n.name, []).append(n)
+        return found
+
     def _read(self, node: ast.stmt) -> None:
         guarded = _guarded(node)
         if guarded is not None:
