@@ -10,7 +10,7 @@ import ast
 import builtins
 
 from symlab.harness import sharing
-from symlab.harness.sharing import CALLED, held, root
+from symlab.harness.sharing import CALLED, SCALARS, held, root
 from symlab.harness.source import Finder, Module, Statement
 from symlab.harness.syntax import (
     COMPREHENSION,
@@ -20,6 +20,7 @@ from symlab.harness.syntax import (
     arguments,
     bound_in,
     chain_of,
+    on_class,
     own,
 )
 
@@ -61,7 +62,7 @@ MAKES = (
 CHANGES = {  # functions of others that change what they are given
     "heappop", "heappush", "heapify", "heapreplace", "heappushpop", "shuffle", "insort",
     "insort_left", "insort_right", "setitem", "delitem", "iadd", "iconcat", "copyto",
-    "fill_diagonal", "place", "putmask", "register",
+    "fill_diagonal", "place", "putmask", "register", "__setattr__", "__delattr__",
 }  # fmt: skip
 VIEWS = {  # functions of others whose result may be, or hold, what they are given
     "asarray", "asanyarray", "ravel", "reshape", "atleast_1d", "atleast_2d", "squeeze",
@@ -102,10 +103,53 @@ class Effects:
         scope = _Scope(self, module, None)
         acts = scope.acts([s.node])
         for name in {chain[0] for chain in s.now} - set(s.names):
-            values = [n for _, n in self.values(module, (name,))]
-            if name in module.binding and any(map(sharing.used_up, values)):
+            if name in module.binding and self._used_up(module, name):
                 scope.writes.add(name)
+        acts = acts or any(self._notices(module, chain) for chain in s.now)
         return acts, scope.writes
+
+    def _used_up(self, module: Module, name: str) -> bool:
+        """Whether a global is an iterator, a generator or an open file."""
+        for where, value in self.values(module, (name,)):
+            called = chain_of(value.func) if isinstance(value, ast.Call) else None
+            made = self.definitions(where, called) if called else []
+            functions = [n for _, n in made if isinstance(n, FUNCTION)]
+            if sharing.used_up(value) or any(map(sharing.yields, functions)):
+                return True
+        return False
+
+    def _notices(self, module: Module, chain: Chain) -> bool:
+        """Whether a name is of an object of ours that changes when it is looked at.
+
+        Looked at is by an operator, an item, a property, len() and the like.
+        """
+        classes = [m for m in self.finder.modules.values() if m and m.watching]
+        if not classes:
+            return False
+        queue = []
+        for m, n in self.named(module, chain[:1]) + self.named(module, chain):
+            if isinstance(n, ast.Call) and (called := chain_of(n.func)):
+                queue += [(p, d, False) for p, d in self.definitions(m, called)]
+            elif isinstance(n, ast.ClassDef):
+                queue.append((m, n, True))
+        while queue:
+            m, n, itself = queue.pop()
+            if not isinstance(n, ast.ClassDef):
+                continue
+            looks = [f for f in m.watching.get(n.name, ()) if itself == on_class(f)]
+            if any(self.calling(m, f) for f in looks):
+                return True
+            queue += [(p, d, itself) for b in n.bases for p, d in self.base(m, b)]
+        return False
+
+    def records(self, module: Module, name: str) -> bool:
+        """Whether a global is a class that `namedtuple` made."""
+        found = [n for _, n in self.values(module, (name,))]
+        return bool(found) and all(
+            isinstance(n, ast.Call)
+            and (chain_of(n.func) or ("",))[-1] in ("NamedTuple", "namedtuple")
+            for n in found
+        )
 
     def definitions(self, module: Module, chain: tuple) -> list[tuple]:
         """The functions and classes that a dotted name may be bound to, [] if unknown.
@@ -378,6 +422,7 @@ class _Scope:
     ):  # fmt: skip
         self.effects, self.module, self.function = effects, module, function
         self.deep, self.owner, self.own, self.trust = deep, owner, "", trust
+        self.cls = ""  # the first argument of __new__ or of a class method
         self.made_of_own: set[str] = set()  # attributes that a constructor sets
         self.writes: set[str] = set()
         self.local: set[str] = set()
@@ -396,6 +441,8 @@ class _Scope:
             self.fresh = (set(self.local) if trust == 2 else self.fresh) - shared
             self.nested = {n.name for n in nodes if isinstance(n, DEFINITION)}
             self.used = _loaded(function)
+            if on_class(function) and function.args.args:
+                self.cls = function.args.args[0].arg
             if owner is not None and function.args.args:
                 self.own = function.args.args[0].arg
                 self.made_of_own = {
@@ -550,7 +597,7 @@ class _Scope:
             return False
         if self.function is None and self.effects.made_by_drawing(self.module, call):
             return False
-        later = called[-1] == "partial"  # it does not call what it is given
+        later = called[-1] in SCALARS | {"partial"}  # these do not call what is given
         if not later and any([self._given(a, inner) for a in given]):
             return True
         if called[0] in inner | self.local:
@@ -574,7 +621,8 @@ class _Scope:
                 keys += given[:1]
             outputs += keys
             if called == ("type",) and len(given) == 3:
-                return not self.effects.immutable(self.module, given[1])
+                bases = getattr(given[1], "elts", [given[1]])
+                return any(not self._foreign(b) for b in bases)
             return self._touches(outputs, inner)
         return self._touches(given, inner)
 
@@ -618,6 +666,10 @@ class _Scope:
                 acts = True
             queue += holding.get(chain[0], ())
         return acts
+
+    def _foreign(self, value) -> bool:
+        """Whether an expression begins with a name of others."""
+        return self.effects.foreign(self.module, root(value))
 
     def _makes_new(self, chain: Chain) -> bool:
         """Whether what a call returns is others' or an instance of a class of ours."""
@@ -680,7 +732,7 @@ class _Scope:
                 return False
             return not (chain and self._draws_only(chain[0]))
         name = value.id
-        if name in inner:
+        if name in inner or name == self.cls:
             return True
         if self.function is not None:
             made = self.function.name != "__new__" and name == self.own
@@ -732,6 +784,8 @@ class _Scope:
 
     def _given(self, value, inner: set[str]) -> bool:
         """A function that is handed to a call may be called, on what we do not know."""
+        if isinstance(value, (ast.Tuple, ast.List)):
+            return any([self._given(v, inner) for v in value.elts])
         chain = chain_of(value)
         if chain is None or chain[0] in inner | self.local:
             return False
@@ -740,6 +794,8 @@ class _Scope:
 
     def _calls_back(self, module: Module, node) -> bool:
         """Whether a function, a class or a partial of one acts when it is called."""
+        if isinstance(node, ast.ClassDef) and self.effects.collects(module, node, True):
+            return True
         if isinstance(node, DEFINITION):
             return self.effects.calling(module, node, trust=2)
         scope = _Scope(self.effects, module, None)
@@ -778,6 +834,8 @@ class _Scope:
         if head in inner | self.local:
             if not rest:
                 return head not in self.nested
+            if head == self.cls and len(rest) > 1:
+                return not self._looks(rest[-1])
             if head == self.own and head:
                 return self._own_method(rest)
             known = rest[-1] in ("setter", "getter") or self._looks(rest[-1])
@@ -787,6 +845,8 @@ class _Scope:
         if self.effects.foreign(self.module, head):
             acts = head in ACTS or chain[-1] in CHANGES or self._draws_numbers(chain)
             return acts or (thrown and head != "print")
+        if not rest and self.effects.records(self.module, head):
+            return False
         found = self._ours(chain, inner)
         if found is not None:
             return self._acts_on(found, trust, given, inner)

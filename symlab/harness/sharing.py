@@ -9,7 +9,14 @@ import ast
 from collections.abc import Iterable
 
 from symlab.harness.source import Module
-from symlab.harness.syntax import COMPREHENSION, FUNCTION, Chain, chain_of
+from symlab.harness.syntax import (
+    COMPREHENSION,
+    FUNCTION,
+    Chain,
+    arguments,
+    chain_of,
+    own,
+)
 
 SCALARS = {  # functions whose result shares nothing with what they are given
     "abs", "all", "any", "bool", "bytes", "callable", "chr", "complex", "divmod",
@@ -19,10 +26,10 @@ SCALARS = {  # functions whose result shares nothing with what they are given
 IMMUTABLE = SCALARS | {  # and those that hold only what they are given
     "Path", "compile", "frozenset", "max", "min", "replace", "sum", "tuple",
 }  # fmt: skip
-ONCE = {  # what these return is used up by whoever goes through it
-    "BytesIO", "DictReader", "StringIO", "chain", "count", "cycle", "enumerate",
-    "filter", "finditer", "islice", "iter", "map", "open", "reader", "reversed", "tee",
-    "zip",
+ONCE = {  # what these return changes when it is looked through
+    "BytesIO", "DictReader", "StringIO", "chain", "count", "cycle", "defaultdict",
+    "enumerate", "filter", "finditer", "islice", "iter", "map", "open", "reader",
+    "reversed", "tee", "zip",
 }  # fmt: skip
 CONTAINERS = {"dict", "list", "set", "defaultdict", "OrderedDict", "Counter", "deque"}
 CALLED = "()"  # (f, "()") is what a call of f returns
@@ -52,6 +59,9 @@ def held(value) -> set[Chain]:
         if targets & {c[0] for c in found}:
             found |= _of_all(g.iter for g in value.generators)
         return {c for c in found if c[0] not in targets}
+    if isinstance(value, ast.Lambda):
+        own = {a.arg for a in arguments(value)}
+        return {c for c in held(value.body) if c[0] not in own}
     if isinstance(value, ast.Dict):
         return _of_all(value.values)
     return _of_all(n for n in ast.iter_child_nodes(value) if isinstance(n, ast.expr))
@@ -130,7 +140,12 @@ def container(value) -> bool:
 
 
 def used_up(value) -> bool:
-    """Whether a value is an iterator or an open file."""
+    """Whether a value is an iterator, an open file or a table that grows by a look."""
     if isinstance(value, ast.Call):
         return (chain_of(value.func) or ("",))[-1] in ONCE
     return isinstance(value, ast.GeneratorExp)
+
+
+def yields(function) -> bool:
+    """Whether a function is a generator."""
+    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own(function.body))
