@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from symlab.harness import rng
+
 HEAD = '''"""A claim."""
 from dataclasses import dataclass, field, fields, replace
 '''
@@ -97,6 +99,7 @@ def edit(root: Path, edits) -> None:
 def play(root: Path, paths=()) -> str:
     """What run returns on two fixed configs, in a fresh import; errors are a result."""
     before, known = dict(sys.modules), list(sys.path)
+    stream = rng.stream  # a case may replace it
     sys.path[:0] = [str(root), *map(str, paths)]
     sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
     try:
@@ -116,6 +119,7 @@ def play(root: Path, paths=()) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     finally:
+        rng.stream = stream
         sys.dont_write_bytecode = kept
         sys.path[:] = known
         for name in set(sys.modules) - set(before):

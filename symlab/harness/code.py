@@ -606,8 +606,11 @@ def reach(
     names, data = list(names), list(data)
     try:
         return _reach(root, module, names, data)
-    except RecursionError:
+    except (MemoryError, RecursionError):  # the parser raises both
         return _with_a_deep_stack(lambda: _reach(root, module, names, data), module)
+
+
+DEEPEST = 100_000  # calls within each other, with half a GB of (virtual) stack
 
 
 def _with_a_deep_stack(work, module: str):
@@ -616,11 +619,11 @@ def _with_a_deep_stack(work, module: str):
     A thread has a stack of the size that is asked for, so a higher limit is safe.
     """
     limit, size = sys.getrecursionlimit(), threading.stack_size(512 * 2**20)
-    sys.setrecursionlimit(max(limit, 100_000))
+    sys.setrecursionlimit(max(limit, DEEPEST))
     try:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(work).result()
-    except RecursionError as error:
+    except (MemoryError, RecursionError) as error:
         raise UserError(
             f"{module}, or a file that it imports, has an expression with too many "
             "nested parts for Python: write it in several statements"
