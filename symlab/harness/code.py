@@ -56,8 +56,7 @@ READS_DEFAULTS = {  # attributes of a config, or of its class
     "__class__", "__dataclass_fields__", "__defaults__", "__match_args__", "__reduce__",
     "__reduce_ex__", "__signature__",
 }  # fmt: skip
-READS_SIGNATURE = ("signature", "getfullargspec")
-SIGNATURES = [("inspect", name) for name in READS_SIGNATURE]
+READS_SIGNATURE = {"signature", "getfullargspec"}
 
 
 class _Reach:
@@ -269,8 +268,9 @@ class _Reach:
         for other in s.loads:
             if other not in s.executed and self.module(other):
                 self.later(other)
-        if module.imports_by_name:
-            for text in s.modules:
+        if module.name.split(".")[0] != "symlab":
+            self.found.update({"modules"} if module.imports_by_name else ())
+            for text in s.modules if "modules" in self.reads else ():
                 self._named(text)
         free = s.free("annotations" in self.reads)
         if (module.name, name) in self.bases:
@@ -493,8 +493,7 @@ def _prints_signature(s: Statement) -> bool:
         id(n.func) for n in nodes if isinstance(n, ast.Call) and id(n) in harmless
     }
     return any(
-        (getattr(n, "id", "") in READS_SIGNATURE or chain_of(n) in SIGNATURES)
-        and not isinstance(n, ast.Call)
+        {getattr(n, "id", ""), getattr(n, "attr", "")} & READS_SIGNATURE
         and id(n) not in called
         for n in nodes
     )
@@ -526,7 +525,7 @@ def _takes_class(s: Statement) -> bool:
     own = {n.id for n in nodes if isinstance(n, ast.Name) and _is_set(n)}
     own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
     return any(
-        id(n) not in inert and _names_reader(n) and not {getattr(n, "id", "")} & own
+        id(n) not in inert and _names_reader(s, n) and not {getattr(n, "id", "")} & own
         for n in nodes
     )
 
@@ -535,16 +534,18 @@ def _is_set(n) -> bool:
     return not isinstance(n.ctx, ast.Load)
 
 
-def _names_reader(n) -> bool:
+def _names_reader(s: Statement, n) -> bool:
     """Whether a node is type, fields, dataclasses.fields or the __init__ of x."""
     if isinstance(n, ast.Name):
         return n.id in ("type", "fields")
     if not isinstance(n, ast.Attribute):
         return False
-    return n.attr == "__init__" or chain_of(n) in (
-        ("builtins", "type"),
-        ("dataclasses", "fields"),
-    )
+    head, *rest = chain_of(n) or ("",)
+    bound = [b.imports.get(head, ()) for b in s.module.binding.get(head, ())]
+    targets = {t for found in [*bound, s.local.get(head, ())] for t in found}
+    known = ("dataclasses", None) in targets and rest == ["fields"]
+    known = known or ("builtins", None) in targets and rest == ["type"]
+    return n.attr == "__init__" or known
 
 
 # --- the answer ----------------------------------------------------------------------

@@ -164,8 +164,12 @@ class Module:
     @cached_property
     def imports_by_name(self) -> bool:
         """Whether the file can import a module whose name is a value."""
-        by_name = {"importlib", "pkgutil", "runpy"} & self.packages
-        return bool(by_name) or any("__import__" in s.words for s in self.statements)
+        if {"importlib", "pkgutil", "runpy"} & self.packages:
+            return True
+        return any(
+            "__import__" in s.words or {"sys", "modules"} <= s.words
+            for s in self.statements
+        )
 
     @cached_property
     def methods(self) -> dict[str, list]:
