@@ -40,6 +40,7 @@ from symlab.harness.syntax import (
     canonical,
     chain_of,
     free_names,
+    walk,
 )
 
 READERS = {  # a word in reached code -> what then counts everywhere in it
@@ -171,10 +172,10 @@ class _Reach:
             return
         self.seen.add((module.name, name))
         self.later(module.name)
-        for s in module.statements:
-            if name in s.names or name in self.effects.of(module, s)[1]:
-                self.count(module, s, name)
-            elif s.star is not None and self._provides(s.star, name, set()):
+        for s in self.effects.concerning(module, name):
+            self.count(module, s, name)
+        for s in module.stars:
+            if self._provides(s.star, name, set()):
                 self._star(module, s, name)
         if name not in module.binding and "__getattr__" in module.binding:
             self._lazily(module, name)
@@ -193,7 +194,7 @@ class _Reach:
         return [
             n.value
             for b in module.binding.get("__all__", ())
-            for n in ast.walk(b.node)
+            for n in walk(b.node)
             if isinstance(n, ast.Constant) and isinstance(n.value, str)
         ]
 
@@ -233,7 +234,7 @@ class _Reach:
         words = {
             n.value
             for s in own
-            for n in ast.walk(s.node)
+            for n in walk(s.node)
             if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value
         }
         inside = [f"{module.name}.{w.lstrip('.')}" for w in sorted(words)]
@@ -332,7 +333,7 @@ class _Reach:
             self.visit(module, head)
         elif (module.name, f"{head} changed") not in self.seen:
             self.seen.add((module.name, f"{head} changed"))
-            for b in module.statements:
+            for b in self.effects.concerning(module, head):
                 if head in self.effects.of(module, b)[1]:
                     self.count(module, b, head)
 
@@ -381,10 +382,7 @@ class _Reach:
             plain += " as texts" if future == [("__future__", "annotations")] else ""
         seen = []
         for name in sorted(self._read_now(module, s)):
-            places = [
-                b.index for b in module.statements
-                if name in b.names or name in self.effects.of(module, b)[1]
-            ]  # fmt: skip
+            places = [b.index for b in self.effects.concerning(module, name)]
             if len(places) > 1:
                 seen.append(f"{name}@{sum(i < s.index for i in places)}")
         return " ".join([plain, *seen])
@@ -486,7 +484,7 @@ def _prints_signature(s: Statement) -> bool:
     """Whether a signature is used otherwise than for its parameters."""
     if not {"signature", "getfullargspec"} & s.words:
         return False
-    nodes = [*ast.walk(s.node)]
+    nodes = [*walk(s.node)]
     walked = [n for n in nodes if isinstance(n, ast.Attribute)]
     harmless = {id(n.value) for n in walked if n.attr in ("parameters", "bind")}
     called = {
@@ -505,7 +503,7 @@ def _takes_class(s: Statement) -> bool:
         return True
     if not {"type", "fields", "__init__"} & s.words:
         return False
-    nodes = [*ast.walk(s.node)]
+    nodes = [*walk(s.node)]
     calls = [n for n in nodes if isinstance(n, ast.Call)]
     harmless: set[int] = set()  # expressions that ask nothing of the class
     for n in nodes:

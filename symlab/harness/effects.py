@@ -19,6 +19,7 @@ from symlab.harness.syntax import (
     FUNCTION,
     Chain,
     chain_of,
+    children,
     on_class,
 )
 
@@ -47,6 +48,7 @@ class Effects:
         self.open: set[tuple] = set()  # calls that are being judged
         self.guessed: dict[tuple, bool] = {}  # judged meanwhile
         self.recurs = False  # whether one of these calls itself
+        self.by_name: dict[str, dict[str, list[Statement]]] = {}  # by module
         self.holding: dict[str, dict[str, set[Chain]]] = {}  # by module
 
     def of(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
@@ -55,6 +57,15 @@ class Effects:
             self.judged[s] = (False, set())
             self.judged[s] = self._statement(module, s)
         return self.judged[s]
+
+    def concerning(self, module: Module, name: str) -> list[Statement]:
+        """The statements that bind a global or change its object, in order."""
+        if module.name not in self.by_name:
+            found = self.by_name[module.name] = {}
+            for s in module.statements:
+                for bound in {*s.names, *self.of(module, s)[1]}:
+                    found.setdefault(bound, []).append(s)
+        return self.by_name[module.name].get(name, [])
 
     def _statement(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
         if s.alias is not None or s.text_only:
@@ -329,7 +340,7 @@ class Effects:
                 for chain in held(value)
             )
         if isinstance(value, (ast.Tuple, ast.BinOp, ast.UnaryOp, ast.IfExp)):
-            parts = [n for n in ast.iter_child_nodes(value) if isinstance(n, ast.expr)]
+            parts = [n for n in children(value) if isinstance(n, ast.expr)]
             return all(self.immutable(module, n, seen) for n in parts)
         chain = chain_of(value)
         return bool(chain) and self.fixed(module, chain, seen)

@@ -18,8 +18,10 @@ from symlab.harness.syntax import (
     arguments,
     bound_in,
     chain_of,
+    children,
     on_class,
     own,
+    walk,
 )
 
 DRAWING = ("matplotlib", "seaborn", "symlab.harness")  # these change no result
@@ -109,13 +111,13 @@ class Scope:
                 targets = n.targets if isinstance(n, ast.Assign) else [n.target]
                 for t in targets:
                     single = isinstance(t, ast.Name)
-                    names = {x.id for x in ast.walk(t) if isinstance(x, ast.Name)}
+                    names = {x.id for x in walk(t) if isinstance(x, ast.Name)}
                     fresh = single and self._is_fresh(n.value)
                     (made if fresh else other).update(names)
             elif isinstance(n, (ast.For, ast.AsyncFor)):
-                other |= {x.id for x in ast.walk(n.target) if isinstance(x, ast.Name)}
+                other |= {x.id for x in walk(n.target) if isinstance(x, ast.Name)}
             elif isinstance(n, ast.withitem) and n.optional_vars:
-                walked = ast.walk(n.optional_vars)
+                walked = walk(n.optional_vars)
                 other |= {x.id for x in walked if isinstance(x, ast.Name)}
             elif isinstance(n, ast.NamedExpr):
                 other.add(n.target.id)
@@ -210,12 +212,12 @@ class Scope:
         if isinstance(n, ast.Lambda):  # called with arguments that we do not know
             return self._lambda(n, inner)
         if isinstance(n, COMPREHENSION):
-            inner = inner | {x for y in ast.walk(n) for x in _names(y)}
+            inner = inner | {x for y in walk(n) for x in _names(y)}
         if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call):
             if self._new_attribute(n.value):
                 return False
             found.append(self._calls(n.value, inner, True))
-            inside = [*ast.iter_child_nodes(n.value)][1:]
+            inside = [*children(n.value)][1:]
             if isinstance(n.value.func, ast.Call):  # f(...)(...)
                 inside.append(n.value.func)
             return any(found + [self._acts(a, inner) for a in inside])
@@ -231,7 +233,7 @@ class Scope:
             found.append(self._stores(n.target, inner))
         elif isinstance(n, ast.AugAssign) and self.function is None:
             found.append(self._change((root(n.target),)))  # what is held, too
-        found += [self._acts(c, inner) for c in ast.iter_child_nodes(n)]
+        found += [self._acts(c, inner) for c in children(n)]
         return any(found)
 
     def _calls(self, call: ast.Call, inner: set[str], thrown: bool) -> bool:
@@ -626,11 +628,11 @@ def _unused(call: ast.Call) -> bool:
 def _loaded(function) -> set[str]:
     """Names that a function reads otherwise than to return them."""
     returned = {
-        id(n.value) for n in ast.walk(function) if isinstance(n, ast.Return) and n.value
+        id(n.value) for n in walk(function) if isinstance(n, ast.Return) and n.value
     }
     return {
         n.id
-        for n in ast.walk(function)
+        for n in walk(function)
         if isinstance(n, ast.Name)
         and isinstance(n.ctx, ast.Load)
         and id(n) not in returned

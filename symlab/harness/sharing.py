@@ -15,7 +15,9 @@ from symlab.harness.syntax import (
     Chain,
     arguments,
     chain_of,
+    children,
     own,
+    walk,
 )
 
 SCALARS = {  # functions whose result shares nothing with what they are given
@@ -64,7 +66,7 @@ def held(value) -> set[Chain]:
         return {c for c in held(value.body) if c[0] not in own}
     if isinstance(value, ast.Dict):
         return _of_all(value.values)
-    return _of_all(n for n in ast.iter_child_nodes(value) if isinstance(n, ast.expr))
+    return _of_all(n for n in children(value) if isinstance(n, ast.expr))
 
 
 def _of_all(values: Iterable) -> set[Chain]:
@@ -73,7 +75,7 @@ def _of_all(values: Iterable) -> set[Chain]:
 
 def names(target: ast.AST) -> set[str]:
     """The names in the target of an assignment or a loop."""
-    return {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
+    return {n.id for n in walk(target) if isinstance(n, ast.Name)}
 
 
 def root(node) -> str:
@@ -128,7 +130,7 @@ def _executed(statement) -> list[ast.AST]:
         n = queue.pop()
         if not isinstance(n, (*FUNCTION, ast.Lambda)):
             found.append(n)
-            queue.extend(ast.iter_child_nodes(n))
+            queue.extend(children(n))
     return found
 
 

@@ -20,9 +20,11 @@ from symlab.harness.syntax import (
     bound_by,
     canonical,
     chain_of,
+    children,
     free_names,
     is_text,
     names_now,
+    walk,
 )
 
 NOT_BY_A_LOOK = {  # special methods that run when an object is made, set or called
@@ -86,7 +88,7 @@ class Statement:
     @cached_property
     def loads(self) -> list[str]:
         """Modules that the statement or a function in it imports."""
-        return self._imported(ast.walk(self.node))
+        return self._imported(walk(self.node))
 
     def _imported(self, nodes: Iterable) -> list[str]:
         names: list[str] = []
@@ -105,7 +107,7 @@ class Statement:
     def words(self) -> set[str]:
         """Identifiers and attributes in the statement, and strings given to calls."""
         found: set[str] = set()
-        for n in ast.walk(self.node):
+        for n in walk(self.node):
             if isinstance(n, ast.Name):
                 found.add(n.id)
             elif isinstance(n, ast.Attribute):
@@ -125,7 +127,7 @@ class Statement:
 
         Not those of `importlib.import_module("m")`: `chain_of` knows it.
         """
-        nodes = [*ast.walk(self.node)]
+        nodes = [*walk(self.node)]
         known = {
             id(n.args[0]) for n in nodes if isinstance(n, ast.Call) and chain_of(n)
             and n.args
@@ -239,7 +241,7 @@ class Module:
         """The first parts of the names of all modules imported anywhere in the file."""
         found: set[str] = set()
         for s in self.statements:
-            for node in ast.walk(s.node):
+            for node in walk(s.node):
                 if isinstance(node, ast.Import):
                     found.update(a.name.split(".")[0] for a in node.names)
                 elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -252,7 +254,7 @@ _module = lru_cache(maxsize=4096)(Module)  # one parse per text of a file
 
 def _walk(nodes: Iterable) -> Iterator[ast.AST]:
     for node in nodes:
-        yield from ast.walk(node)
+        yield from walk(node)
 
 
 def _outside_functions(nodes: Iterable) -> Iterator[ast.AST]:
@@ -263,7 +265,7 @@ def _outside_functions(nodes: Iterable) -> Iterator[ast.AST]:
         yield node
         inside = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
         if not isinstance(node, inside):
-            queue.extend(ast.iter_child_nodes(node))
+            queue.extend(children(node))
 
 
 def _imports_of_typing(node) -> bool:

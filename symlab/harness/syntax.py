@@ -26,6 +26,26 @@ Chain = tuple[str, ...]  # `np.random.x` is ("np", "random", "x")
 # --- canonical text ------------------------------------------------------------------
 
 
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes right below a node, as ast.iter_child_nodes without Load and Store."""
+    found = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            found += [n for n in value if isinstance(n, ast.AST)]
+        elif isinstance(value, ast.AST) and name != "ctx":
+            found.append(value)
+    return found
+
+
+def walk(node: ast.AST) -> list[ast.AST]:
+    """The node and all below it, level by level."""
+    found = [node]
+    for n in found:
+        found += children(n)
+    return found
+
+
 def canonical(
     node, annotations: bool = False, docs: bool = False, read: bool = False
 ) -> str:
@@ -136,7 +156,7 @@ class _Names:
             bound = {
                 n.id
                 for g in node.generators
-                for n in ast.walk(g.target)
+                for n in walk(g.target)
                 if isinstance(n, ast.Name)
             }
             inside = {c for c in self._children(node, read) if c[0] not in bound}
@@ -157,7 +177,7 @@ class _Names:
         if isinstance(node, ast.Global):  # a function around it may have a local K
             return {(f"globals:{name}",) for name in node.names}
         if isinstance(node, ast.Delete):
-            return {(n.id,) for n in ast.walk(node) if isinstance(n, ast.Name)}
+            return {(n.id,) for n in walk(node) if isinstance(n, ast.Name)}
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             return {(node.target.id,)} | self.of(node.value, read)
         if isinstance(node, ast.AnnAssign) and not (read or self.annotations):
@@ -188,7 +208,7 @@ class _Names:
             return set()
 
     def _children(self, node, read: bool) -> set[Chain]:
-        return set().union(*(self.of(c, read) for c in ast.iter_child_nodes(node)))
+        return set().union(*(self.of(c, read) for c in children(node)))
 
     def _function(self, node) -> set[Chain]:
         a = node.args
@@ -252,9 +272,9 @@ def own(nodes: Iterable) -> Iterator[ast.AST]:
         n = queue.pop()
         yield n
         if not isinstance(n, (*DEFINITION, ast.Lambda, *COMPREHENSION)):
-            queue.extend(ast.iter_child_nodes(n))
+            queue.extend(children(n))
         elif isinstance(n, COMPREHENSION):  # a walrus binds in the scope around it
-            queue.extend(x for x in ast.walk(n) if isinstance(x, ast.NamedExpr))
+            queue.extend(x for x in walk(n) if isinstance(x, ast.NamedExpr))
 
 
 def _binds(n: ast.AST) -> list[str]:
