@@ -8,7 +8,12 @@ old text, `>>>`, the new text; or `+++ m` and the text of a new file).
 """
 
 import sys
+from decimal import localcontext
 from pathlib import Path
+
+import numpy as np
+
+from symlab.harness import rng
 
 HEAD = '''"""A claim."""
 from dataclasses import dataclass, field, fields, replace
@@ -94,6 +99,7 @@ def edit(root: Path, edits) -> None:
 def play(root: Path, paths=()) -> str:
     """What run returns on two fixed configs, in a fresh import; errors are a result."""
     before, known = dict(sys.modules), list(sys.path)
+    stream = rng.stream  # a case may replace it
     sys.path[:0] = [str(root), *map(str, paths)]
     sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
     try:
@@ -106,12 +112,14 @@ def play(root: Path, paths=()) -> str:
         sys.modules["experiments.e"] = module
         sys.path_importer_cache.clear()
         source = (root / "experiments/e.py").read_text()
-        exec(compile(source, "e.py", "exec"), module.__dict__)
-        configs = [module.Config(x=3.0, seed=s) for s in (0, 1)]
-        return repr(module.run(configs))
+        with np.errstate(), localcontext():  # a case may set them for good
+            exec(compile(source, "e.py", "exec"), module.__dict__)
+            configs = [module.Config(x=3.0, seed=s) for s in (0, 1)]
+            return repr(module.run(configs))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     finally:
+        rng.stream = stream
         sys.dont_write_bytecode = kept
         sys.path[:] = known
         for name in set(sys.modules) - set(before):
@@ -121,6 +129,8 @@ def play(root: Path, paths=()) -> str:
 
 def _ours(module, folders) -> bool:
     """Whether a module lies in the project; numpy cannot be imported twice."""
-    places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
+    path = getattr(module, "__path__", ())
+    inside = path if hasattr(type(path), "__iter__") else ()  # not torch.classes
+    places = [getattr(module, "__file__", None) or "", *inside]
     fresh = module.__name__ == "experiments.e"
     return fresh or any(str(p).startswith(str(f)) for p in places for f in folders)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from symlab.harness import code, syntax
+from symlab.harness.errors import UserError
 
 HOME = Path(__file__).resolve().parents[1]
 
@@ -25,6 +26,41 @@ def test_a_function_two_modules_away_counts_and_is_named(sandbox):
     assert code.changed(before, manifest(sandbox)) == ["deep:factor"]
     sandbox.edit("deep.py", "return 2.5", "return 2.0")
     assert manifest(sandbox) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (" + ".join(["x"] * 1500), " + ".join(["x"] * 1499)),
+        (
+            "".join(f"(x == {i} and {i}) or (" for i in range(90)) + "0" + ")" * 90,
+            "".join(f"(x == {i} and {i}) or (" for i in range(90)) + "1" + ")" * 90,
+        ),
+        ("x % 0x" + "f" * 5000, "x % 0x" + "f" * 4999 + "e"),
+    ],
+)
+def test_long_expressions_and_numbers_have_a_key(sandbox, old, new):
+    sandbox.edit("middle.py", "    return factor()", f"    return factor() + ({old})")
+    before = manifest(sandbox)
+    sandbox.edit("middle.py", f"({old})", f"({new})")
+    assert code.changed(before, manifest(sandbox)) == ["middle:scale"]
+
+
+def test_a_chain_of_400_elif_has_a_key(sandbox):
+    chain = "".join(f"    elif x == {i}:\n        x = {i + 1}\n" for i in range(400))
+    text = f"    if x < 0:\n        x = 0\n{chain}    return factor()"
+    sandbox.edit("middle.py", "    return factor()", text)
+    before = manifest(sandbox)
+    sandbox.edit("middle.py", "x = 400\n", "x = 500\n")
+    assert code.changed(before, manifest(sandbox)) == ["middle:scale"]
+
+
+def test_an_expression_that_is_too_deep_is_one_sentence(sandbox, monkeypatch):
+    monkeypatch.setattr(code, "DEEPEST", 2000)
+    deep = "x" + ".real" * 900
+    sandbox.edit("middle.py", "    return factor()", f"    return factor() + {deep}")
+    with pytest.raises(UserError, match="too many nested parts"):
+        manifest(sandbox)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,20 @@ def test_a_folder_on_the_path_is_followed(sandbox, tmp_path_factory, monkeypatch
     assert code.changed(before, reached(sandbox).definitions) == ["mine:f"]
 
 
+def test_a_file_named_like_a_standard_module_is_followed_where_it_hides_it(
+    sandbox, tmp_path_factory, monkeypatch
+):
+    src = tmp_path_factory.mktemp("src")
+    (src / "colorsys.py").write_text(F1)
+    uses(sandbox, "colorsys")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(src)])  # the standard one is found
+    assert "colorsys:f" not in reached(sandbox).definitions
+    monkeypatch.syspath_prepend(src)
+    before = reached(sandbox).definitions
+    (src / "colorsys.py").write_text(F1.replace("1", "2"))
+    assert code.changed(before, reached(sandbox).definitions) == ["colorsys:f"]
+
+
 def test_a_package_beside_the_project_is_followed(
     sandbox, tmp_path_factory, monkeypatch
 ):

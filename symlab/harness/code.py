@@ -17,7 +17,11 @@ and import lines do.
 import ast
 import json
 import platform
+import re
+import sys
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -27,18 +31,33 @@ from pathlib import Path
 from sys import stdlib_module_names
 
 from symlab.harness.effects import Effects
+from symlab.harness.errors import UserError
 from symlab.harness.source import Finder, Module, Statement
-from symlab.harness.syntax import DEFINITION, FUNCTION, Chain, canonical, chain_of
+from symlab.harness.syntax import (
+    DEFINITION,
+    FUNCTION,
+    Chain,
+    canonical,
+    chain_of,
+    free_names,
+    walk,
+)
 
 READERS = {  # a word in reached code -> what then counts everywhere in it
     "__annotations__": "annotations", "get_type_hints": "annotations",
     "get_annotations": "annotations", "annotation": "annotations",
     "return_annotation": "annotations", "__annotate__": "annotations",
     "__doc__": "docs", "getdoc": "docs",
+    "co_consts": "docs", "pydoc": "docs",
+    "from_callable": "annotations",
     "__subclasses__": "subclasses",
     "getsource": "source", "getsourcelines": "source",
 }  # fmt: skip
-READS_SIGNATURE = ("signature", "getfullargspec")
+READS_DEFAULTS = {  # attributes of a config, or of its class
+    "__class__", "__dataclass_fields__", "__defaults__", "__match_args__", "__reduce__",
+    "__reduce_ex__", "__signature__",
+}  # fmt: skip
+READS_SIGNATURE = {"signature", "getfullargspec"}
 
 
 class _Reach:
@@ -153,10 +172,10 @@ class _Reach:
             return
         self.seen.add((module.name, name))
         self.later(module.name)
-        for s in module.statements:
-            if name in s.names or name in self.effects.of(module, s)[1]:
-                self.count(module, s, name)
-            elif s.star is not None and self._provides(s.star, name, set()):
+        for s in self.effects.concerning(module, name):
+            self.count(module, s, name)
+        for s in module.stars:
+            if self._provides(s.star, name, set()):
                 self._star(module, s, name)
         if name not in module.binding and "__getattr__" in module.binding:
             self._lazily(module, name)
@@ -168,11 +187,14 @@ class _Reach:
     def _listed(self, s: Statement) -> list[str]:
         """Submodules that `from p import *` imports, as p's __all__ lists them."""
         source = self.module(s.star) if s.star is not None else None
-        listing = source.binding.get("__all__", ()) if source is not None else ()
+        return [f"{s.star}.{name}" for name in self._all(source)] if source else []
+
+    def _all(self, module: Module) -> list[str]:
+        """The names in the texts of a module's __all__."""
         return [
-            f"{s.star}.{n.value}"
-            for b in listing
-            for n in ast.walk(b.node)
+            n.value
+            for b in module.binding.get("__all__", ())
+            for n in walk(b.node)
             if isinstance(n, ast.Constant) and isinstance(n.value, str)
         ]
 
@@ -194,6 +216,8 @@ class _Reach:
         if star in seen:
             return False
         seen.add(star)
+        if "__getattr__" in source.binding and name in self._all(source):
+            return True
         lists = name.startswith("_") and "__all__" not in source.binding
         if name in ("__all__", "__getattr__", "__doc__") or lists:
             return False
@@ -210,7 +234,7 @@ class _Reach:
         words = {
             n.value
             for s in own
-            for n in ast.walk(s.node)
+            for n in walk(s.node)
             if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value
         }
         inside = [f"{module.name}.{w.lstrip('.')}" for w in sorted(words)]
@@ -245,11 +269,25 @@ class _Reach:
         for other in s.loads:
             if other not in s.executed and self.module(other):
                 self.later(other)
+        if module.name.split(".")[0] != "symlab":
+            self.found.update({"modules"} if module.imports_by_name else ())
+            for text in s.modules if "modules" in self.reads else ():
+                self._named(text)
         free = s.free("annotations" in self.reads)
         if (module.name, name) in self.bases:
-            free = sorted(_Fieldless(s.node).free("annotations" in self.reads))
+            fieldless = _without_defaults(module, s.node)
+            free = sorted(free_names(fieldless, "annotations" in self.reads))
         for chain in free:
             self.use(module, s, chain)
+
+    def _named(self, text: str) -> None:
+        """Follow a text such as 'm' or 'm.f' that is handed to an importer."""
+        name, rest = text, []
+        while name and not self.module(name):
+            name, _, last = name.rpartition(".")
+            rest.insert(0, last)
+        if name and name.split(".")[0] != "symlab":
+            self.follow(name, None, tuple(rest))
 
     def record(self, module: Module, name: str, s: Statement, text: str) -> bool:
         texts = self.texts.setdefault(f"{module.name}:{name}", {})
@@ -295,7 +333,7 @@ class _Reach:
             self.visit(module, head)
         elif (module.name, f"{head} changed") not in self.seen:
             self.seen.add((module.name, f"{head} changed"))
-            for b in module.statements:
+            for b in self.effects.concerning(module, head):
                 if head in self.effects.of(module, b)[1]:
                     self.count(module, b, head)
 
@@ -338,13 +376,13 @@ class _Reach:
         if ours := [f"{m}.{a}" for m, a in targets if self.effects.ours(m, a)]:
             plain += f" ours: {ours}"  # an import that failed may come to succeed
         if any((module.name, n) in self.bases for n in s.names):
-            plain = canonical(_without_fields(s.node), *options)
+            plain = canonical(_without_defaults(module, s.node), *options)
+        if options[0] and "annotations" in module.binding and s is not None:
+            future = module.binding["annotations"][0].imports.get("annotations")
+            plain += " as texts" if future == [("__future__", "annotations")] else ""
         seen = []
         for name in sorted(self._read_now(module, s)):
-            places = [
-                b.index for b in module.statements
-                if name in b.names or name in self.effects.of(module, b)[1]
-            ]  # fmt: skip
+            places = [b.index for b in self.effects.concerning(module, name)]
             if len(places) > 1:
                 seen.append(f"{name}@{sum(i < s.index for i in places)}")
         return " ".join([plain, *seen])
@@ -385,6 +423,8 @@ class _Reach:
         """A reader that was imported under another name."""
         if target[1] in READERS:
             self.found.add(READERS[target[1]])
+        if target[1] in READS_SIGNATURE and head != target[1]:
+            self.found.add("annotations")
         if target == ("dataclasses", "fields") and head != "fields":
             self.found.add("defaults")
 
@@ -396,68 +436,114 @@ class _Reach:
             where, node = queue.pop()
             if isinstance(node, ast.ClassDef) and (where.name, node.name) not in found:
                 found.add((where.name, node.name))
+                other = [d for d in node.decorator_list if not _is_dataclass(d)]
+                if other or self.effects.collects(where, node):  # they get the class
+                    self.found.add("defaults")
                 for b in node.bases:
                     queue += self.effects.base(where, b)
         return found
 
 
-class _Fieldless:
-    """The names that a class of configs uses outside its fields."""
-
-    def __init__(self, node):
-        self.node = _without_fields(node)
-
-    def free(self, annotations: bool) -> set[Chain]:
-        from symlab.harness.syntax import free_names
-
-        return free_names(self.node, annotations)
+def _is_dataclass(decorator) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (chain_of(called) or ("",))[-1] == "dataclass"
 
 
-def _without_fields(node):
-    """A class without its annotated fields; ClassVars are no fields."""
-    if not isinstance(node, ast.ClassDef):
+def _without_defaults(module: Module, node):
+    """A dataclass without the types and defaults of its fields, whose order stays."""
+    if not isinstance(node, ast.ClassDef) or not any(
+        map(_is_dataclass, node.decorator_list)
+    ):
         return node
     node = copy(node)
-    node.body = [
-        n
-        for n in node.body
-        if not isinstance(n, ast.AnnAssign)
-        or "ClassVar" in ast.unparse(n.annotation)
-        or "init=False" in ast.unparse(n)
-    ]
+    node.body = [_bare(n) if _is_field(module, n) else n for n in node.body]
     return node
+
+
+def _is_field(module: Module, n) -> bool:
+    """Whether every run is given this value; ClassVar, InitVar, init=False are not."""
+    if not isinstance(n, ast.AnnAssign) or "init=False" in ast.unparse(n):
+        return False
+    words = set(re.findall(r"\w+", ast.unparse(n.annotation)))
+    for s in [s for w in words & module.binding.keys() for s in module.binding[w]]:
+        words |= {str(a) for found in s.imports.values() for _, a in found}
+        if not isinstance(s.node, DEFINITION):
+            words |= s.words  # CV = typing.ClassVar
+    return not words & {"ClassVar", "InitVar"}
+
+
+def _bare(n: ast.AnnAssign) -> ast.AnnAssign:
+    """The name of a field, and whether and how it is printed and compared."""
+    given = n.value.keywords if isinstance(n.value, ast.Call) else []
+    kept = [k for k in given if k.arg in ("repr", "hash", "compare", "kw_only")]
+    options = ast.Dict([ast.Constant(k.arg) for k in kept], [k.value for k in kept])
+    return ast.AnnAssign(n.target, ast.Constant(None), options, n.simple)
 
 
 def _prints_signature(s: Statement) -> bool:
     """Whether a signature is used otherwise than for its parameters."""
     if not {"signature", "getfullargspec"} & s.words:
         return False
-    walked = [n for n in ast.walk(s.node) if isinstance(n, ast.Attribute)]
+    nodes = [*walk(s.node)]
+    walked = [n for n in nodes if isinstance(n, ast.Attribute)]
     harmless = {id(n.value) for n in walked if n.attr in ("parameters", "bind")}
-    calls = [n for n in ast.walk(s.node) if isinstance(n, ast.Call)]
-    called = [n for n in calls if (chain_of(n.func) or ("",))[-1] in READS_SIGNATURE]
-    return any(id(n) not in harmless for n in called)
+    called = {
+        id(n.func) for n in nodes if isinstance(n, ast.Call) and id(n) in harmless
+    }
+    return any(
+        {getattr(n, "id", ""), getattr(n, "attr", "")} & READS_SIGNATURE
+        and id(n) not in called
+        for n in nodes
+    )
 
 
 def _takes_class(s: Statement) -> bool:
     """Whether the statement may read defaults of a config that it was given."""
-    if "__dataclass_fields__" in s.words or "__class__" in s.words:
+    if READS_DEFAULTS & s.words:
         return True
-    if not {"type", "fields"} & s.words:
+    if not {"type", "fields", "__init__"} & s.words:
         return False
-    harmless: set[int] = set()
-    for n in ast.walk(s.node):
+    nodes = [*walk(s.node)]
+    calls = [n for n in nodes if isinstance(n, ast.Call)]
+    harmless: set[int] = set()  # expressions that ask nothing of the class
+    for n in nodes:
         if isinstance(n, ast.Compare):
             harmless |= {id(x) for x in (n.left, *n.comparators)}
         elif isinstance(n, ast.Attribute) and n.attr in ("__name__", "__qualname__"):
             harmless.add(id(n.value))
-    for n in ast.walk(s.node):
-        if not isinstance(n, ast.Call) or id(n) in harmless or len(n.args) != 1:
-            continue
-        called = chain_of(n.func) or ("",)
-        if called == ("type",) or called[-1] == "fields":
-            return True
-    return False
+    inert = {id(n.func) for n in calls if id(n) in harmless}
+    inert |= {id(n.value) for n in nodes if isinstance(n, ast.Subscript)}  # type[int]
+    for n in calls:
+        given = [*n.args, *n.keywords]
+        named = chain_of(n.func) or ("",)
+        if len(given) != 1 or named[-1] == "__init__":
+            inert.add(id(n.func))
+        if named == ("isinstance",):
+            inert |= {id(x) for x in n.args[1:]}
+    own = {n.id for n in nodes if isinstance(n, ast.Name) and _is_set(n)}
+    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    return any(
+        id(n) not in inert and _names_reader(s, n) and not {getattr(n, "id", "")} & own
+        for n in nodes
+    )
+
+
+def _is_set(n) -> bool:
+    return not isinstance(n.ctx, ast.Load)
+
+
+def _names_reader(s: Statement, n) -> bool:
+    """Whether a node is type, fields, dataclasses.fields or the __init__ of x."""
+    if isinstance(n, ast.Name):
+        return n.id in ("type", "fields")
+    if not isinstance(n, ast.Attribute):
+        return False
+    head, *rest = chain_of(n) or ("",)
+    bound = [b.imports.get(head, ()) for b in s.module.binding.get(head, ())]
+    targets = {t for found in [*bound, s.local.get(head, ())] for t in found}
+    known = ("dataclasses", None) in targets and rest == ["fields"]
+    known = known or ("builtins", None) in targets and rest == ["type"]
+    return n.attr == "__init__" or known
 
 
 # --- the answer ----------------------------------------------------------------------
@@ -513,11 +599,42 @@ def reach(
 ) -> Reached:
     """Everything reachable from names of a module; data: files below the root, too.
 
-    Of a class named `Config` the annotated fields count only where reached code may
-    read their defaults: otherwise their values are in each run's key.
+    Of a class named `Config` the types and defaults of its fields count only where
+    reached code may read them: otherwise their values are in each run's key.
     """
+    names, data = list(names), list(data)
+    try:
+        return _reach(root, module, names, data)
+    except (MemoryError, RecursionError):  # the parser raises both
+        return _with_a_deep_stack(lambda: _reach(root, module, names, data), module)
+
+
+DEEPEST = 100_000  # calls within each other, with half a GB of (virtual) stack
+
+
+def _with_a_deep_stack(work, module: str):
+    """What work() returns, with room for expressions of some thousand terms.
+
+    A thread has a stack of the size that is asked for, so a higher limit is safe.
+    """
+    limit, size = sys.getrecursionlimit(), threading.stack_size(512 * 2**20)
+    sys.setrecursionlimit(max(limit, DEEPEST))
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(work).result()
+    except (MemoryError, RecursionError) as error:
+        raise UserError(
+            f"{module}, or a file that it imports, has an expression with too many "
+            "nested parts for Python: write it in several statements"
+        ) from error
+    finally:
+        sys.setrecursionlimit(limit)
+        threading.stack_size(size)
+
+
+def _reach(root: Path, module: str, names: list[str], data: list[str]) -> Reached:
     finder = Finder(root)
-    effects, names = Effects(finder), list(names)
+    effects = Effects(finder)
     reads: frozenset[str] = frozenset()
     while True:
         found = _Reach(finder, effects, reads, module)

@@ -9,27 +9,24 @@ counts as soon as its module is imported. Where the code cannot tell, it is the 
 import ast
 import builtins
 
+from symlab.harness import sharing
+from symlab.harness.scope import DRAWING, Scope
+from symlab.harness.sharing import CALLED, held, root
 from symlab.harness.source import Finder, Module, Statement
 from symlab.harness.syntax import (
     COMPREHENSION,
     DEFINITION,
     FUNCTION,
-    arguments,
-    bound_in,
+    Chain,
     chain_of,
-    own,
+    children,
+    on_class,
 )
 
-ACTS = {"exec", "eval", "setattr", "delattr", "next", "__import__", "globals", "vars"}
-DRAWING = ("matplotlib", "seaborn", "symlab.harness")  # these change no result
-LOOKS = {  # methods of Python's and numpy's objects that change nothing
-    "all", "any", "astype", "copy", "count", "decode", "encode", "endswith", "exists",
-    "flatten", "format", "get", "index", "is_dir", "is_file", "issubset", "item",
-    "items", "join", "keys", "lower", "lstrip", "max", "mean", "min", "ravel",
-    "read_text", "removeprefix", "removesuffix", "replace", "reshape", "resolve",
-    "rstrip", "split", "splitlines", "startswith", "std", "strip", "sum", "title",
-    "tolist", "transpose", "union", "upper", "values", "with_suffix", "with_name",
-}  # fmt: skip
+MAKING = {  # but these of symlab.harness make what `run` computes with
+    f"symlab.harness.{name}"
+    for name in ("context", "grid", "lanes", "rng", "sweep", "zipped")
+}
 MAKES = (
     "__init__",
     "__new__",
@@ -38,19 +35,6 @@ MAKES = (
     "__enter__",
     "__exit__",
 )
-CHANGES = {  # functions of others that change what they are given
-    "heappop", "heappush", "heapify", "heapreplace", "heappushpop", "shuffle", "insort",
-    "insort_left", "insort_right", "setitem", "delitem", "iadd", "iconcat", "copyto",
-    "fill_diagonal", "place", "putmask", "register",
-}  # fmt: skip
-VIEWS = {  # functions of others whose result may be, or hold, what they are given
-    "asarray", "asanyarray", "ravel", "reshape", "atleast_1d", "atleast_2d", "squeeze",
-    "transpose", "swapaxes", "moveaxis", "broadcast_to", "as_tensor", "from_numpy",
-    "memoryview", "iter", "map", "filter", "zip", "reversed", "enumerate", "cast",
-    "next", "getattr", "vars", "max", "min",
-}  # fmt: skip
-DISPLAY = (ast.List, ast.Dict, ast.Set, ast.Tuple, ast.Constant, ast.JoinedStr)
-FRESH = (*DISPLAY, *COMPREHENSION, ast.BinOp, ast.Compare, ast.UnaryOp)
 
 
 class Effects:
@@ -61,6 +45,11 @@ class Effects:
         self.judged: dict[Statement, tuple[bool, set[str]]] = {}
         self.acting: dict[tuple, bool] = {}  # definition -> whether a call acts
         self.asked: set[tuple[str, str]] = set()  # names whose making is looked at
+        self.open: set[tuple] = set()  # calls that are being judged
+        self.guessed: dict[tuple, bool] = {}  # judged meanwhile
+        self.recurs = False  # whether one of these calls itself
+        self.by_name: dict[str, dict[str, list[Statement]]] = {}  # by module
+        self.holding: dict[str, dict[str, set[Chain]]] = {}  # by module
 
     def of(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
         """Whether a statement may change anything, and the names whose objects it
@@ -73,13 +62,70 @@ class Effects:
             self.judged[s] = self._statement(module, s)
         return self.judged[s]
 
+    def concerning(self, module: Module, name: str) -> list[Statement]:
+        """The statements that bind a global or change its object, in order."""
+        if module.name not in self.by_name:
+            found = self.by_name[module.name] = {}
+            for s in module.statements:
+                for bound in {*s.names, *self.of(module, s)[1]}:
+                    found.setdefault(bound, []).append(s)
+        return self.by_name[module.name].get(name, [])
+
     def _statement(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
         if s.alias is not None or s.text_only:
             return False, set()
         if isinstance(s.node, ast.Assign) and s.names == ["_"]:
             s.node.value.unused = True  # `_ = f()` is done for the effect of f
-        scope = _Scope(self, module, None)
-        return scope.acts([s.node]), scope.writes
+        scope = Scope(self, module, None)
+        acts = scope.acts([s.node])
+        for name in {chain[0] for chain in s.now} - set(s.names):
+            if name in module.binding and self._used_up(module, name):
+                scope.writes.add(name)
+        acts = acts or any(self._notices(module, chain) for chain in s.now)
+        return acts, scope.writes
+
+    def _used_up(self, module: Module, name: str) -> bool:
+        """Whether a global is an iterator, a generator or an open file."""
+        for where, value in self.values(module, (name,)):
+            called = chain_of(value.func) if isinstance(value, ast.Call) else None
+            made = self.definitions(where, called) if called else []
+            functions = [n for _, n in made if isinstance(n, FUNCTION)]
+            if sharing.used_up(value) or any(map(sharing.yields, functions)):
+                return True
+        return False
+
+    def _notices(self, module: Module, chain: Chain) -> bool:
+        """Whether a name is of an object of ours that changes when it is looked at.
+
+        Looked at is by an operator, an item, a property, len() and the like.
+        """
+        classes = [m for m in self.finder.modules.values() if m and m.watching]
+        if not classes:
+            return False
+        queue = []
+        for m, n in self.named(module, chain[:1]) + self.named(module, chain):
+            if isinstance(n, ast.Call) and (called := chain_of(n.func)):
+                queue += [(p, d, False) for p, d in self.definitions(m, called)]
+            elif isinstance(n, ast.ClassDef):
+                queue.append((m, n, True))
+        while queue:
+            m, n, itself = queue.pop()
+            if not isinstance(n, ast.ClassDef):
+                continue
+            looks = [f for f in m.watching.get(n.name, ()) if itself == on_class(f)]
+            if any(self.calling(m, f) for f in looks):
+                return True
+            queue += [(p, d, itself) for b in n.bases for p, d in self.base(m, b)]
+        return False
+
+    def records(self, module: Module, name: str) -> bool:
+        """Whether a global is a class that `namedtuple` made."""
+        found = [n for _, n in self.values(module, (name,))]
+        return bool(found) and all(
+            isinstance(n, ast.Call)
+            and (chain_of(n.func) or ("",))[-1] in ("NamedTuple", "namedtuple")
+            for n in found
+        )
 
     def definitions(self, module: Module, chain: tuple) -> list[tuple]:
         """The functions and classes that a dotted name may be bound to, [] if unknown.
@@ -91,8 +137,20 @@ class Effects:
 
     def values(self, module: Module, chain: tuple) -> list[tuple]:
         """The (module, expression) pairs that a dotted name is assigned."""
-        found = self._definitions(module, chain, set())
-        return [(m, n) for m, n in found if isinstance(n, ast.expr)]
+        return [(m, n) for m, n in self.named(module, chain) if isinstance(n, ast.expr)]
+
+    def named(self, module: Module, chain: tuple) -> list[tuple]:
+        """The (module, definition or expression) pairs that a dotted name may be."""
+        return self._definitions(module, chain, set())
+
+    def methods(self, name: str) -> list[tuple]:
+        """The (module, method) pairs of that name in classes outside of symlab."""
+        return [
+            (m, n)
+            for m in filter(None, self.finder.modules.values())
+            if m.name.split(".")[0] != "symlab"
+            for n in m.methods.get(name, ())
+        ]
 
     def _definitions(self, module: Module, chain: tuple, seen: set) -> list[tuple]:
         head, *rest = chain
@@ -103,11 +161,14 @@ class Effects:
         for s in module.binding.get(head, ()):
             if s.alias is None and isinstance(s.node, DEFINITION) and not rest:
                 found.append((module, s.node))
-            elif isinstance(s.node, ast.Assign) and not rest:
-                found.append((module, s.node.value))
+            elif _assigns(s):
+                found += [] if rest else [(module, s.node.value)]
+                alias = chain_of(s.node.value)
+                if alias and s not in seen:
+                    seen.add(s)  # A = B.x and B = A.x would never end
+                    found += self._definitions(module, (*alias, *rest), seen)
             elif s.alias is None and isinstance(s.node, ast.ClassDef):
-                methods = (n for n in s.node.body if isinstance(n, FUNCTION))
-                found += [(module, n) for n in methods if [n.name] == rest]
+                found += [(module, n) for n in _members(s.node, rest)]
             for target, attribute in s.imports.get(head, ()):
                 onward = ((attribute,) if attribute else ()) + tuple(rest)
                 found += self._across(target, onward, seen)
@@ -129,7 +190,9 @@ class Effects:
         """Whether a name is a builtin or imported from somebody else's module."""
         bindings = module.binding.get(head)
         if bindings is None:
-            return hasattr(builtins, head) or head.startswith("import:")
+            if head.startswith("import:"):
+                return not self.ours(head.removeprefix("import:"), None)
+            return hasattr(builtins, head)
         targets = [t for s in bindings for t in s.imports.get(head, ())]
         if len(targets) < len(bindings) or not targets:
             return False
@@ -150,7 +213,9 @@ class Effects:
         targets = [t for s in bindings for t in s.imports.get(head, ())]
         if targets:
             return len(targets) == len(bindings) and all(
-                f"{t}.".startswith(tuple(f"{d}." for d in DRAWING)) for t, _ in targets
+                f"{t}.".startswith(tuple(f"{d}." for d in DRAWING))
+                and not {t, f"{t}.{a}"} & MAKING
+                for t, a in targets
             )
         if not bindings or (module.name, head) in self.asked:
             return False
@@ -164,17 +229,19 @@ class Effects:
 
     def made_by_drawing(self, module: Module, value) -> bool:
         """Whether every part of a value is a call of the harness or of its objects."""
-        if isinstance(value, (ast.Tuple, ast.List)):
-            found = [self.made_by_drawing(module, v) for v in value.elts]
-            return bool(found) and all(found)
-        if isinstance(value, (ast.ListComp, ast.GeneratorExp)):
-            return self.made_by_drawing(module, value.elt)
-        while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
-            if chain := chain_of(value.func):
-                return self.draws(module, chain[0])
-            value = value.func.value
-        named = isinstance(value, ast.Call) and isinstance(value.func, ast.Name)
-        return named and self.draws(module, value.func.id)
+        if isinstance(value, (ast.Tuple, ast.List, ast.Dict)):
+            parts = value.values if isinstance(value, ast.Dict) else value.elts
+            parts = [v for v in parts if not isinstance(v, ast.Constant)]
+            return bool(parts) and all(self.made_by_drawing(module, v) for v in parts)
+        if isinstance(value, COMPREHENSION):
+            part = value.value if isinstance(value, ast.DictComp) else value.elt
+            return self.made_by_drawing(module, part)
+        if isinstance(value, ast.Call) and chain_of(value.func) == ("partial",):
+            chain = chain_of(value.args[0]) if value.args else None
+            return bool(chain) and self.draws(module, chain[0])
+        if isinstance(value, ast.Subscript):
+            return self.draws(module, root(value))
+        return isinstance(value, ast.Call) and self.draws(module, root(value))
 
     def calling(
         self, module: Module, node, deep=False, owner=None, trust: int = 0
@@ -186,14 +253,25 @@ class Effects:
         function is only handed on, so that only its effect on globals counts.
         """
         key = (id(node), deep, trust)
-        if key not in self.acting:
-            self.acting[key] = False  # of a recursion, the rest decides
-            if isinstance(node, ast.ClassDef):
-                self.acting[key] = self._making(module, node, trust)
-            else:
-                scope = _Scope(self, module, node, deep, owner, trust)
-                self.acting[key] = scope.acts(node.body) or bool(scope.writes)
-        return self.acting[key]
+        if key in self.open:
+            self.recurs = True
+            return False  # of a recursion, the rest decides
+        if key in self.acting or key in self.guessed:
+            return self.acting.get(key, self.guessed.get(key))
+        self.open.add(key)
+        if isinstance(node, ast.ClassDef):
+            acts = self._making(module, node, trust)
+        else:
+            scope = Scope(self, module, node, deep, owner, trust)
+            acts = scope.acts(node.body) or bool(scope.writes)
+        self.open.discard(key)
+        self.guessed[key] = acts
+        if not self.open:  # "no" holds if it was no answer to a call that acts
+            final = not (acts and self.recurs)
+            self.acting.update({k: a for k, a in self.guessed.items() if a or final})
+            self.acting[key] = acts
+            self.guessed, self.recurs = {}, False
+        return acts
 
     def _making(self, module: Module, node: ast.ClassDef, trust: int) -> bool:
         """Whether making an instance acts: its own methods, and those of its bases."""
@@ -218,6 +296,8 @@ class Effects:
         meta = [k.value for k in node.keywords if k.arg == "metaclass"]
         if any(not self.foreign(module, (chain_of(k) or ("",))[0]) for k in meta):
             return True
+        if not all(self._known(module, b) for b in node.bases):
+            return True
         hooks = {n.name for n in node.body if isinstance(n, FUNCTION)}
         if inner and "__init_subclass__" in hooks:
             return True
@@ -228,409 +308,84 @@ class Effects:
             if isinstance(n, ast.ClassDef)
         )
 
+    def _known(self, module: Module, base) -> bool:
+        """Whether a base class is of others, or a class statement of ours."""
+        name = root(base)
+        return self.foreign(module, name) or any(
+            isinstance(n, ast.ClassDef) for _, n in self.base(module, base)
+        )
+
     def derives(self, module: Module, node) -> bool:
         """Whether a class has a base class of ours."""
         return isinstance(node, ast.ClassDef) and any(
             self.base(module, b) for b in node.bases
         )
 
+    def path(self, module: Module, chain: Chain) -> str:
+        """The full name of what is somebody else's: 'numpy.random.rand' of np's."""
+        bindings = module.binding.get(chain[0], ())
+        targets = [t for s in bindings for t in s.imports.get(chain[0], ())]
+        words = [".".join(filter(None, t)) for t in targets[:1]]
+        if not targets:
+            words = ["builtins", chain[0]]
+        return ".".join([*words, *chain[1:]])
+
+    def immutable(self, module: Module, value, seen: frozenset = frozenset()) -> bool:
+        """Whether the value of an expression is one that nothing can change."""
+        if isinstance(value, (ast.Constant, ast.JoinedStr, ast.Compare, ast.Lambda)):
+            return True
+        if isinstance(value, ast.Call):
+            called = chain_of(value.func) or ("",)
+            made = self.definitions(module, called)
+            if made and all(map(_frozen, (n for _, n in made))):
+                return True
+            if called[-1] not in sharing.IMMUTABLE:
+                return False
+            return self.foreign(module, called[0]) and all(
+                chain[-1] == CALLED or self.fixed(module, chain, seen)
+                for chain in held(value)
+            )
+        if isinstance(value, (ast.Tuple, ast.BinOp, ast.UnaryOp, ast.IfExp)):
+            parts = [n for n in children(value) if isinstance(n, ast.expr)]
+            return all(self.immutable(module, n, seen) for n in parts)
+        chain = chain_of(value)
+        return bool(chain) and self.fixed(module, chain, seen)
+
+    def fixed(self, module: Module, chain: Chain, seen: frozenset = frozenset()):
+        """Whether a dotted name is of others, a definition or an immutable value."""
+        if (module.name, chain) in seen:
+            return False
+        if self.foreign(module, chain[0]) or self.draws(module, chain[0]):
+            return True
+        found = self._definitions(module, chain, set())
+        seen = seen | {(module.name, chain)}
+        return bool(found) and all(
+            isinstance(n, DEFINITION) or self.immutable(m, n, seen) for m, n in found
+        )
+
 
 def _assigns(s: Statement) -> bool:
-    return s.alias is None and isinstance(s.node, ast.Assign)
+    kinds = (ast.Assign, ast.AnnAssign)
+    return s.alias is None and isinstance(s.node, kinds) and s.node.value is not None
 
 
-class _Scope:
-    """One function, or the top level of a module (no function), as it is executed."""
-
-    def __init__(
-        self, effects: Effects, module: Module, function, deep=False, owner=None,
-        trust: int = 0,
-    ):  # fmt: skip
-        self.effects, self.module, self.function = effects, module, function
-        self.deep, self.owner, self.own, self.trust = deep, owner, "", trust
-        self.made_of_own: set[str] = set()  # attributes that a constructor sets
-        self.writes: set[str] = set()
-        self.local: set[str] = set()
-        self.fresh: set[str] = set()
-        self.given: set[str] = set()
-        self.nested: set[str] = set()  # functions and classes defined within
-        if function is not None:
-            self.local, _ = bound_in(function)
-            self.given = {a.arg for a in arguments(function)}
-            nodes = list(own(function.body))
-            self.given -= (shared := _shared(function))  # made once, with the function
-            self.fresh = set(self.given) if trust else set()
-            for _ in range(3):  # objects made of objects made here
-                made = self._made(nodes)
-                self.fresh |= made if trust else made - self.given
-            self.fresh = (set(self.local) if trust == 2 else self.fresh) - shared
-            self.nested = {n.name for n in nodes if isinstance(n, DEFINITION)}
-            self.used = _loaded(function)
-            if owner is not None and function.args.args:
-                self.own = function.args.args[0].arg
-                self.made_of_own = {
-                    n.attr
-                    for n in nodes
-                    if isinstance(n, ast.Attribute)
-                    and isinstance(n.ctx, ast.Store)
-                    and chain_of(n.value) == (self.own,)
-                }
-
-    def _made(self, nodes: list) -> set[str]:
-        """Local names that are only ever bound to objects made here."""
-        made, other = set(), set()
-        for n in nodes:
-            if isinstance(n, ast.Assign) or (isinstance(n, ast.AnnAssign) and n.value):
-                targets = n.targets if isinstance(n, ast.Assign) else [n.target]
-                for t in targets:
-                    single = isinstance(t, ast.Name)
-                    names = {x.id for x in ast.walk(t) if isinstance(x, ast.Name)}
-                    fresh = single and self._is_fresh(n.value)
-                    (made if fresh else other).update(names)
-            elif isinstance(n, (ast.For, ast.AsyncFor)):
-                other |= {x.id for x in ast.walk(n.target) if isinstance(x, ast.Name)}
-            elif isinstance(n, ast.withitem) and n.optional_vars:
-                walked = ast.walk(n.optional_vars)
-                other |= {x.id for x in walked if isinstance(x, ast.Name)}
-            elif isinstance(n, ast.NamedExpr):
-                other.add(n.target.id)
-        return made - other
-
-    def _is_fresh(self, value) -> bool:
-        if isinstance(value, FRESH):
-            return True
-        if isinstance(value, ast.Name):
-            return value.id in self.fresh
-        if isinstance(value, (ast.Attribute, ast.Subscript)):
-            return self._is_fresh(value.value)
-        if isinstance(value, ast.IfExp):
-            return self._is_fresh(value.body) and self._is_fresh(value.orelse)
-        if not isinstance(value, ast.Call):
-            return False
-        chain = chain_of(value.func)
-        if chain is None:
-            return isinstance(value.func, ast.Attribute) and self._is_fresh(
-                value.func.value
-            )
-        if chain[0] in self.local:
-            return len(chain) > 1 and chain[0] in self.fresh
-        if chain[-1] in VIEWS and not all(map(self._plain, value.args)):
-            return False
-        return self.effects.foreign(self.module, chain[0])
-
-    def _plain(self, value) -> bool:
-        """Whether an argument is an object that the function may change unnoticed."""
-        if isinstance(value, (ast.List, ast.Tuple, ast.Set)):
-            return all(self._plain(v) for v in value.elts)
-        if isinstance(value, ast.Dict):
-            return all(self._plain(v) for v in value.values)
-        if isinstance(value, (ast.Starred, ast.keyword)):
-            return self._plain(value.value)
-        if self._is_fresh(value) or isinstance(value, ast.Lambda):
-            return True
-        chain = chain_of(value)
-        if chain is None or chain[0] in self.local:
-            return False
-        if self.effects.foreign(self.module, chain[0]):
-            return True
-        if self.effects.definitions(self.module, chain):
-            return True
-        bindings = self.module.binding.get(chain[0], ())
-        return bool(bindings) and all(
-            isinstance(getattr(s.node, "value", None), ast.Constant) for s in bindings
-        )
-
-    def acts(self, nodes: list) -> bool:
-        """Whether executing these statements may change what lies outside the scope."""
-        return any([self._acts(n, set()) for n in nodes])  # all, for `writes`
-
-    def _acts(self, n: ast.AST, inner: set[str]) -> bool:
-        """inner: names of classes, lambdas and comprehensions around the node."""
-        if isinstance(n, (FUNCTION, ast.ClassDef)):
-            found = [self._called(d, inner, False) for d in n.decorator_list]
-            for d in n.decorator_list:
-                if isinstance(d, ast.Call):
-                    given = [*d.args, *(k.value for k in d.keywords)]
-                    found += [self._acts(a, inner) for a in given]
-            if isinstance(n, FUNCTION):
-                now = [*n.args.defaults, *filter(None, n.args.kw_defaults)]
-                if self.function is not None and (self.deep or n.name in self.used):
-                    names = inner | bound_in(n)[0]
-                    found += [self._acts(x, names) for x in n.body]
-                return any(found + [self._acts(x, inner) for x in now])
-            found.append(self.effects.collects(self.module, n))
-            above = [*n.bases, *(k.value for k in n.keywords)]
-            found += [self._acts(x, inner) for x in above]
-            names = {x for s in n.body for y in own([s]) for x in _names(y)}
-            found += [self._acts(x, inner | names) for x in n.body]
-            return any(found)
-        if isinstance(n, (ast.Global, ast.Nonlocal)):
-            return isinstance(n, ast.Global)
-        if isinstance(n, ast.Raise):
-            return False
-        found = []
-        if isinstance(n, ast.Lambda):  # called with arguments that we do not know
-            return self._lambda(n, inner)
-        if isinstance(n, COMPREHENSION):
-            inner = inner | {x for y in ast.walk(n) for x in _names(y)}
-        if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call):
-            if self._new_attribute(n.value):
-                return False
-            arguments_ = [*n.value.args, *(k.value for k in n.value.keywords)]
-            trust = all(map(self._plain, arguments_))
-            found.append(self._called(n.value.func, inner, True, trust))
-            found += [self._given(a, inner) for a in arguments_]
-            return any(found + [self._acts(a, inner) for a in arguments_])
-        if isinstance(n, ast.Expr) and self._evaluates(n.value):
-            return True
-        if isinstance(n, ast.Call):
-            handed = [*n.args, *(k.value for k in n.keywords)]
-            trust = all(map(self._plain, handed))
-            found.append(self._called(n.func, inner, _unused(n), trust))
-            called = chain_of(n.func) or ("",)
-            later = called[-1] == "partial"  # it does not call what it is given
-            if not (later or self._harmless(called, inner)):
-                found += [self._given(a, inner) for a in handed]
-        if isinstance(n, (ast.Attribute, ast.Subscript)) and not isinstance(
-            n.ctx, ast.Load
-        ):
-            found.append(self._stores(n.value, inner))
-        if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name):
-            found.append(self._stores(n.target, inner))
-        found += [self._acts(c, inner) for c in ast.iter_child_nodes(n)]
-        return any(found)
-
-    def _evaluates(self, value) -> bool:
-        """Whether an expression alone is there for what its operators do."""
-        if isinstance(value, (ast.BinOp, ast.Subscript, ast.Attribute, ast.UnaryOp)):
-            return self.function is None or _root(value) not in self.local
-        return False
-
-    def _stores(self, root, inner: set[str]) -> bool:
-        """Something of `root` is changed; False where it is an object of this scope."""
-        if not isinstance(root, ast.Name):
-            chain = chain_of(root)
-            if chain and chain[0] == self.own and chain[1:2] and self._of_own(chain[1]):
-                return False
-            return not (chain and self.effects.draws(self.module, chain[0]))
-        name = root.id
-        if name in inner:
-            return True
-        if self.function is not None:
-            made = self.function.name != "__new__" and name == self.own
-            return not (made or name in self.fresh)
-        if self.effects.draws(self.module, name):
-            return False
-        if self._made_here(name):
-            self.writes.add(name)
-            return False
-        return True
-
-    def _of_own(self, attribute: str) -> bool:
-        """Whether an attribute of a new object was made by its constructor."""
-        return attribute in self.made_of_own
-
-    def _made_here(self, name: str) -> bool:
-        """Whether a global of this module is only ever bound to objects made here."""
-        bindings = self.module.binding.get(name, ())
-        nodes = [s.node for s in bindings if not isinstance(s.node, ast.AugAssign)]
-        simple = all(isinstance(n, (ast.Assign, ast.AnnAssign)) for n in nodes)
-        return bool(nodes) and simple and name in self._made(nodes)
-
-    def _lambda(self, n: ast.Lambda, inner: set[str]) -> bool:
-        names = {a.arg for a in arguments(n)}
-        defaults = [*n.args.defaults, *filter(None, n.args.kw_defaults)]
-        if any([self._acts(d, inner) for d in defaults]):
-            return True
-        before = self.local, self.fresh, self.trust
-        self.local, self.fresh = self.local | names, self.fresh | names
-        self.trust = 2
-        acts = self._acts(n.body, inner - names)
-        self.local, self.fresh, self.trust = before
-        return acts
-
-    def _new_attribute(self, call: ast.Call) -> bool:
-        """Whether it is object.__setattr__(self, ...) in a constructor."""
-        chain = chain_of(call.func) or ("",)
-        first = chain_of(call.args[0]) if call.args else None
-        return chain == ("object", "__setattr__") and first == (self.own,)
-
-    def _given(self, value, inner: set[str]) -> bool:
-        """A function that is handed to a call may be called, on what we do not know."""
-        chain = chain_of(value)
-        if chain is None or chain[0] in inner | self.local:
-            return False
-        found = self.effects.definitions(self.module, chain)
-        return any(
-            self.effects.calling(m, n, trust=2)
-            for m, n in found
-            if isinstance(n, FUNCTION)
-        )
-
-    def _called(self, callee, inner: set[str], thrown: bool, trust=False) -> bool:
-        """Whether a call acts; thrown: its result is not used."""
-        trust = 2 if self.trust == 2 else int(trust)
-        if isinstance(callee, ast.Call):  # a decorator with arguments, or f()()
-            chain = chain_of(callee.func)
-            if chain and self._outside(chain, inner):
-                return chain[-1] == "register"
-            if chain and (found := self._ours(chain, inner)) is not None:
-                return any(
-                    self.effects.calling(m, n, deep=True, trust=trust) for m, n in found
-                )
-            return True
-        chain = chain_of(callee)
-        if chain is None:
-            return self._method(callee, inner, thrown)
-        head, *rest = chain
-        if self.trust == 2 and head in inner | self.fresh:
-            return False
-        if head in inner and not rest:
-            return head not in self.local
-        if head in inner | self.local:
-            if not rest:
-                return head not in self.nested
-            if head == self.own and head:
-                return self._own_method(rest)
-            return not (head in self.fresh or rest[-1] in LOOKS | {"setter", "getter"})
-        if self._harmless(chain, inner):
-            return False
-        if self.effects.foreign(self.module, head):
-            acts = head in ACTS or chain[-1] in CHANGES or self._draws_numbers(chain)
-            return acts or (thrown and head != "print")
-        found = self._ours(chain, inner)
-        if found is not None:
-            return any(self.effects.calling(m, n, trust=trust) for m, n in found)
-        looks = bool(rest) and rest[-1] in LOOKS and not thrown
-        if looks and len(rest) == 1 and (methods := self._methods(head, rest[0])):
-            return any(self.effects.calling(m, n) for m, n in methods)
-        if rest and self.function is None and self._made_here(head):
-            if not looks:
-                self.writes.add(head)
-            return len(rest) > 1 and not looks
-        return not looks
-
-    def _own_method(self, rest: list[str]) -> bool:
-        """A constructor calls a method of the new object, or of its attribute."""
-        if len(rest) > 1:
-            return not (rest[-1] in LOOKS or self._of_own(rest[0]))
-        methods = [m for m in self.owner.body if isinstance(m, FUNCTION)]
-        found = [m for m in methods if m.name == rest[0]]
-        return not found or any(
-            self.effects.calling(self.module, m, owner=self.owner) for m in found
-        )
-
-    def _from_table(self, chain) -> bool:
-        """A function of a table like METHODS[name] is called: any that it names."""
-        bindings = self.module.binding.get(chain[0], ())
-        if chain[0] in self.local or not bindings or any(s.alias for s in bindings):
-            return True
-        found = [
-            d
-            for s in bindings
-            for c in s.free(False)
-            for d in self.effects.definitions(self.module, c)
-        ]
-        return not found or any(self.effects.calling(m, n, trust=2) for m, n in found)
-
-    def _ours(self, chain, inner) -> list | None:
-        if chain[0] in inner | self.local:
-            return None
-        return self.effects.definitions(self.module, chain) or None
-
-    def _methods(self, head: str, name: str) -> list[tuple]:
-        """The methods of that name of what a global instance of ours is made of."""
-        return [
-            (m, n)
-            for where, value in self.effects.values(self.module, (head,))
-            if isinstance(value, ast.Call)
-            for place, made in self.effects.base(where, value.func)
-            if isinstance(made, ast.ClassDef)
-            for m, n in self.effects.definitions(place, (made.name, name))
-        ]
-
-    def _draws_numbers(self, chain) -> bool:
-        """Whether a function of others advances a random state that all share."""
-        found = self.module.binding.get(chain[0], ())
-        targets = [t for s in found for t in s.imports.get(chain[0], ())]
-        words = [".".join(filter(None, t)) for t in targets]
-        path = ".".join([*words[:1], *chain[1:]]).split(".")
-        last = path[-1]
-        constructs = last[:1].isupper() or last == "default_rng"
-        return last.startswith("rand") or ("random" in path[:-1] and not constructs)
-
-    def _harmless(self, chain, inner) -> bool:
-        return chain[0] not in inner | self.local and self.effects.draws(
-            self.module, chain[0]
-        )
-
-    def _outside(self, chain, inner) -> bool:
-        """Whether a dotted name is drawing's, a builtin's or somebody else's."""
-        if chain[0] in inner | self.local:
-            return False
-        return self._harmless(chain, inner) or self.effects.foreign(
-            self.module, chain[0]
-        )
-
-    def _method(self, callee, inner, thrown: bool) -> bool:
-        """A call of what is no dotted name: a method of a result, a function in one."""
-        if isinstance(callee, ast.Subscript) and (chain := chain_of(callee.value)):
-            return self._from_table(chain)
-        if not isinstance(callee, ast.Attribute):
-            return not isinstance(callee, ast.Lambda)
-        if _root(callee) not in self.local | inner and self.effects.made_by_drawing(
-            self.module, callee.value
-        ):
-            return False
-        if self.trust == 2 and not thrown:
-            return False
-        if self.trust == 2 and _root(callee) in self.local | inner:
-            return False
-        return not (
-            callee.attr in LOOKS or (self._is_fresh(callee.value) and not thrown)
-        )
+def _frozen(node) -> bool:
+    """Whether a definition is a class of frozen instances."""
+    return isinstance(node, ast.ClassDef) and any(
+        k.arg == "frozen" and getattr(k.value, "value", False)
+        for d in node.decorator_list
+        if isinstance(d, ast.Call)
+        for k in d.keywords
+    )
 
 
-def _shared(function) -> set[str]:
-    """Arguments whose default is an object that all calls share."""
-    a = function.args
-    plain = [*a.posonlyargs, *a.args]
-    pairs = [
-        *zip(plain[::-1], a.defaults[::-1], strict=False),
-        *zip(a.kwonlyargs, a.kw_defaults, strict=True),
-    ]
-    return {x.arg for x, d in pairs if d and not isinstance(d, ast.Constant)}
-
-
-def _root(node) -> str:
-    """The name that an expression of attributes, items and calls begins with."""
-    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):
-        node = node.func if isinstance(node, ast.Call) else node.value
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _unused(call: ast.Call) -> bool:
-    """Whether the result of a call is bound to `_` alone (marked by Effects.of)."""
-    return getattr(call, "unused", False)
-
-
-def _loaded(function) -> set[str]:
-    """Names that a function reads otherwise than to return them."""
-    returned = {
-        id(n.value) for n in ast.walk(function) if isinstance(n, ast.Return) and n.value
-    }
-    return {
-        n.id
-        for n in ast.walk(function)
-        if isinstance(n, ast.Name)
-        and isinstance(n.ctx, ast.Load)
-        and id(n) not in returned
-    }
-
-
-def _names(n: ast.AST) -> list[str]:
-    if isinstance(n, ast.arg):
-        return [n.arg]
-    if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load):
-        return [n.id]
-    return [n.name] if isinstance(n, DEFINITION) else []
+def _members(node: ast.ClassDef, rest: list[str]) -> list[ast.AST]:
+    """The methods and the values in a class body that `rest` names."""
+    found: list[ast.AST] = []
+    for n in node.body:
+        targets = getattr(n, "targets", [getattr(n, "target", None)])
+        if isinstance(n, FUNCTION) and [n.name] == rest:
+            found.append(n)
+        elif isinstance(n, (ast.Assign, ast.AnnAssign)) and n.value is not None:
+            found += [n.value for x in targets if [getattr(x, "id", "")] == rest]
+    return found

@@ -6,6 +6,7 @@ editable installs. Modules are found by name without importing them.
 """
 
 import ast
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -18,11 +19,19 @@ from symlab.harness.syntax import (
     Chain,
     bound_by,
     canonical,
+    chain_of,
+    children,
     free_names,
     is_text,
     names_now,
+    walk,
 )
 
+NOT_BY_A_LOOK = {  # special methods that run when an object is made, set or called
+    "__call__", "__delattr__", "__delitem__", "__enter__", "__exit__", "__init__",
+    "__init_subclass__", "__new__", "__post_init__", "__set__", "__set_name__",
+    "__setattr__", "__setitem__",
+}  # fmt: skip
 Target = tuple[str, str | None]  # what an import binds: module, attribute or None
 
 
@@ -79,7 +88,7 @@ class Statement:
     @cached_property
     def loads(self) -> list[str]:
         """Modules that the statement or a function in it imports."""
-        return self._imported(ast.walk(self.node))
+        return self._imported(walk(self.node))
 
     def _imported(self, nodes: Iterable) -> list[str]:
         names: list[str] = []
@@ -98,15 +107,40 @@ class Statement:
     def words(self) -> set[str]:
         """Identifiers, attributes and string arguments of calls in the statement."""
         found: set[str] = set()
-        for n in ast.walk(self.node):
+        for n in walk(self.node):
             if isinstance(n, ast.Name):
                 found.add(n.id)
             elif isinstance(n, ast.Attribute):
                 found.add(n.attr)
+            elif isinstance(n, ast.MatchClass):
+                found.update(n.kwd_attrs)
             elif isinstance(n, ast.Call):
                 strings = (a.value for a in n.args if isinstance(a, ast.Constant))
                 found.update(s for s in strings if isinstance(s, str))
+            elif isinstance(n, ast.Constant) and isinstance(n.value, str):
+                found.update({n.value} if n.value.startswith("__") else ())
         return found
+
+    @cached_property
+    def modules(self) -> list[str]:
+        """Texts that may be names of modules, as `load("m")` imports one.
+
+        Not those of `importlib.import_module("m")`: `chain_of` knows it.
+        """
+        nodes = [*walk(self.node)]
+        known = {
+            id(n.args[0]) for n in nodes if isinstance(n, ast.Call) and chain_of(n)
+            and n.args
+        }  # fmt: skip
+        texts = [
+            n.value.split(":")[0]
+            for n in nodes
+            if isinstance(n, ast.Constant) and isinstance(n.value, str)
+            and id(n) not in known
+        ]  # fmt: skip
+        texts = [x for x in texts if re.fullmatch(r"[\w.]+", x)]
+        inside = [x for x in texts if x[0] == "."]
+        return texts + [f"{y}{x}" for x in inside for y in texts if y != x]
 
 
 class Module:
@@ -118,6 +152,9 @@ class Module:
         self.digest = sha256(source).hexdigest()[:16]
         self.statements: list[Statement] = []
         self.tree = ast.parse(source, str(path))
+        typed = [n for n in self.tree.body if not _imports_of_typing(n)]
+        own = {name for n in typed for name in bound_by(n)} | self.targets(typed).keys()
+        self.guards = {*GUARDS} - ({GUARDS[0]} if GUARDS[0][0] in own else set())
         for node in self.tree.body:
             self._read(node)
         self.binding: dict[str, list[Statement]] = {}
@@ -126,8 +163,40 @@ class Module:
                 self.binding.setdefault(bound, []).append(statement)
         self.stars = [s for s in self.statements if s.star is not None]
 
+    @cached_property
+    def imports_by_name(self) -> bool:
+        """Whether the file can import a module whose name is a value."""
+        if {"importlib", "pkgutil", "runpy"} & self.packages:
+            return True
+        return any(
+            "__import__" in s.words or {"sys", "modules"} <= s.words
+            for s in self.statements
+        )
+
+    @cached_property
+    def methods(self) -> dict[str, list]:
+        """{name: functions} of the methods of all classes at the top level."""
+        found: dict[str, list] = {}
+        for node in self.tree.body:
+            for n in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    found.setdefault(n.name, []).append(n)
+        return found
+
+    @cached_property
+    def watching(self) -> dict[str, list]:
+        """{class: methods that run when an object is looked at}, outside of symlab."""
+        found: dict[str, list] = {}
+        for node in self.tree.body if self.name.split(".")[0] != "symlab" else ():
+            for n in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    special = n.name[:2] == "__" and n.name not in NOT_BY_A_LOOK
+                    if special or ("property",) in map(chain_of, n.decorator_list):
+                        found.setdefault(node.name, []).append(n)
+        return found
+
     def _read(self, node: ast.stmt) -> None:
-        guarded = _guarded(node)
+        guarded = _guarded(node, self.guards)
         if guarded is not None:
             for other in guarded:
                 self._read(other)
@@ -177,7 +246,7 @@ class Module:
         """The first parts of the names of all modules imported anywhere in the file."""
         found: set[str] = set()
         for s in self.statements:
-            for node in ast.walk(s.node):
+            for node in walk(s.node):
                 if isinstance(node, ast.Import):
                     found.update(a.name.split(".")[0] for a in node.names)
                 elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -190,7 +259,7 @@ _module = lru_cache(maxsize=4096)(Module)  # one parse per text of a file
 
 def _walk(nodes: Iterable) -> Iterator[ast.AST]:
     for node in nodes:
-        yield from ast.walk(node)
+        yield from walk(node)
 
 
 def _outside_functions(nodes: Iterable) -> Iterator[ast.AST]:
@@ -201,20 +270,29 @@ def _outside_functions(nodes: Iterable) -> Iterator[ast.AST]:
         yield node
         inside = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
         if not isinstance(node, inside):
-            queue.extend(ast.iter_child_nodes(node))
+            queue.extend(children(node))
 
 
-def _guarded(statement) -> list[ast.stmt] | None:
+def _imports_of_typing(node) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module in GUARDS[1]
+
+
+GUARDS = (("TYPE_CHECKING",), ("typing", "TYPE_CHECKING"))
+
+
+def _guarded(statement, guards: set) -> list[ast.stmt] | None:
     """What an import runs of `if TYPE_CHECKING` and `if __name__ == "__main__"`: else.
 
     None for every other statement.
     """
     if not isinstance(statement, ast.If):
         return None
-    test = ast.unparse(statement.test).replace('"', "'")
-    if test in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'"):
-        return statement.orelse
-    return None
+    test = statement.test
+    if isinstance(test, ast.Compare) and chain_of(test.left) == ("__name__",):
+        same = [type(o) for o in test.ops] == [ast.Eq]
+        other = getattr(test.comparators[0], "value", None)
+        return statement.orelse if same and other == "__main__" else None
+    return statement.orelse if chain_of(test) in guards else None
 
 
 # --- finding -------------------------------------------------------------------------
@@ -236,6 +314,8 @@ class Finder:
         self.home = Path(__file__).resolve().parents[2]  # the folder that holds symlab
         self.modules: dict[str, Module | None] = {}
         self.compiled: set[str] = set()
+        self.path: list[str] = []
+        self.places: list[Path] = []  # its folders
 
     def module(self, name: str) -> Module | None:
         """A first-party module by its dotted name; None for everybody else's."""
@@ -254,16 +334,25 @@ class Finder:
             return self._within(name, (self.home,))
         if name in sys.builtin_module_names:
             return None
-        folders = [self.root]
-        if name not in sys.stdlib_module_names:
-            folders += [Path(p).resolve() for p in sys.path if p]
+        folders = [self.root, *self._folders()]
         ours = []
         for folder in folders:
             if folder == self.root or not third_party(folder):
                 ours.append(folder)
             elif _exists(folder, name):  # ours stand before it on the path
                 return self._within(name, ours, spaces=False)
+        if name in sys.stdlib_module_names:
+            return self._within(name, ours[:1])
         return self._within(name, ours) or self._hooked(name)
+
+    def _folders(self) -> list[Path]:
+        """The folders of sys.path, once for a finder."""
+        if self.path != sys.path:
+            self.path, self.places = (
+                [*sys.path],
+                [Path(p).resolve() for p in sys.path if p],
+            )
+        return self.places
 
     def _within(
         self, name: str, folders: Iterable[Path], spaces: bool = True

@@ -6,6 +6,7 @@ The text is the same on every Python version and in every layout. `ast.dump` and
 
 import ast
 import json
+import re
 from collections.abc import Iterable, Iterator
 
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -25,6 +26,26 @@ Chain = tuple[str, ...]  # `np.random.x` is ("np", "random", "x")
 # --- canonical text ------------------------------------------------------------------
 
 
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes right below a node, as ast.iter_child_nodes without Load and Store."""
+    found = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            found += [n for n in value if isinstance(n, ast.AST)]
+        elif isinstance(value, ast.AST) and name != "ctx":
+            found.append(value)
+    return found
+
+
+def walk(node: ast.AST) -> list[ast.AST]:
+    """The node and all below it, level by level."""
+    found = [node]
+    for n in found:
+        found += children(n)
+    return found
+
+
 def canonical(
     node, annotations: bool = False, docs: bool = False, read: bool = False
 ) -> str:
@@ -41,7 +62,9 @@ def canonical(
         return f"JoinedStr({inner(_merged(node.values))})"
     if isinstance(node, ast.Constant):
         value = node.value
-        text = json.dumps(value) if isinstance(value, str) else repr(value)
+        long = isinstance(value, int) and value.bit_length() > 64
+        write = json.dumps if isinstance(value, str) else hex if long else repr
+        text = write(value)
         return f"{type(value).__name__}:{text}"
     if isinstance(node, list):
         kept = (n for n in node if docs or not is_text(n))
@@ -133,21 +156,28 @@ class _Names:
             bound = {
                 n.id
                 for g in node.generators
-                for n in ast.walk(g.target)
+                for n in walk(g.target)
                 if isinstance(n, ast.Name)
             }
             inside = {c for c in self._children(node, read) if c[0] not in bound}
             return inside | self.of(node.generators[0].iter, read)  # evaluated outside
         if isinstance(node, (ast.Attribute, ast.Call, ast.Subscript)):
-            if chain := chain_of(node):
-                return {chain}
-            return self._children(node, read)
+            inside = self._texts(node) if isinstance(node, ast.Call) else set()
+            if not (chain := chain_of(node)):
+                return inside | self._children(node, read)
+            if chain[0] != "globals:*" and isinstance(node, ast.Call):
+                for other in node.args[2:]:  # the default of getattr
+                    inside |= self.of(other, read)
+            return inside | {chain}
         if isinstance(node, ast.Name):
             return {(node.id,)} if isinstance(node.ctx, ast.Load) else set()
         if isinstance(node, ast.ClassDef):
-            return self._children(node, _class_reads(node))
+            free = self._children(node, _class_reads(node))
+            return free | {tuple(_private(x, node.name) for x in c) for c in free}
+        if isinstance(node, ast.Global):  # a function around it may have a local K
+            return {(f"globals:{name}",) for name in node.names}
         if isinstance(node, ast.Delete):
-            return {(n.id,) for n in ast.walk(node) if isinstance(n, ast.Name)}
+            return {(n.id,) for n in walk(node) if isinstance(n, ast.Name)}
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             return {(node.target.id,)} | self.of(node.value, read)
         if isinstance(node, ast.AnnAssign) and not (read or self.annotations):
@@ -155,19 +185,41 @@ class _Names:
             return self.of(node.target, read) | value
         return self._children(node, read)
 
+    def _texts(self, call: ast.Call) -> set[Chain]:
+        """The names in a text that is evaluated, as in eval("f()") and query("@K")."""
+        text = _literal(call.args[0]) if call.args else None
+        called = getattr(call.func, "id", getattr(call.func, "attr", ""))
+        if text is None or called not in ("eval", "exec", "query"):
+            return set()
+        if not isinstance(call.func, ast.Name):  # a method, as of pandas
+            return {(name,) for name in re.findall(r"@([^\W\d]\w*)", text)}
+        try:
+            return self.of(ast.parse(text.strip()), False)
+        except SyntaxError:
+            return set()
+
+    def _annotation(self, node) -> set[Chain]:
+        """The names of an annotation, also of one that is a text."""
+        if (text := _literal(node)) is None:
+            return self.of(node, False)
+        try:
+            return self.of(ast.parse(text.strip()), False)
+        except SyntaxError:
+            return set()
+
     def _children(self, node, read: bool) -> set[Chain]:
-        return set().union(*(self.of(c, read) for c in ast.iter_child_nodes(node)))
+        return set().union(*(self.of(c, read) for c in children(node)))
 
     def _function(self, node) -> set[Chain]:
         a = node.args
         outside = [*a.defaults, *filter(None, a.kw_defaults)]
         outside += getattr(node, "decorator_list", [])
+        free = set().union(*(self.of(n, False) for n in outside))
         if not isinstance(node, ast.Lambda) and (
             self.annotations or _unknown_decorators(node)
         ):
-            outside += [x.annotation for x in arguments(node) if x.annotation]
-            outside += [node.returns] if node.returns else []
-        free = set().union(*(self.of(n, False) for n in outside))
+            read = [x.annotation for x in arguments(node)] + [node.returns]
+            free |= set().union(*(self._annotation(n) for n in read if n))
         if not self.deferred:
             return free
         body = node.body if isinstance(node.body, list) else [node.body]
@@ -175,6 +227,20 @@ class _Names:
         bound, declared = bound_in(node)
         inside |= {(name,) for name in declared}
         return free | {c for c in inside if c[0] not in bound}
+
+
+def _private(name: str, around: str) -> str:
+    """The name that a class makes of a private one: __K in class C is _C__K."""
+    if not name.startswith("__") or name.endswith("__"):
+        return name
+    return f"_{around.lstrip('_')}{name}"
+
+
+def on_class(function) -> bool:
+    """Whether the first argument of a method is the class."""
+    if function.name in ("__class_getitem__", "__new__"):
+        return True
+    return ("classmethod",) in map(chain_of, function.decorator_list)
 
 
 def arguments(node) -> list[ast.arg]:
@@ -206,9 +272,9 @@ def own(nodes: Iterable) -> Iterator[ast.AST]:
         n = queue.pop()
         yield n
         if not isinstance(n, (*DEFINITION, ast.Lambda, *COMPREHENSION)):
-            queue.extend(ast.iter_child_nodes(n))
+            queue.extend(children(n))
         elif isinstance(n, COMPREHENSION):  # a walrus binds in the scope around it
-            queue.extend(x for x in ast.walk(n) if isinstance(x, ast.NamedExpr))
+            queue.extend(x for x in walk(n) if isinstance(x, ast.NamedExpr))
 
 
 def _binds(n: ast.AST) -> list[str]:
@@ -257,7 +323,11 @@ def chain_of(node) -> Chain | None:
     if called == ("getattr",) and name:
         return _joined(chain_of(first[0]), name)
     if called[-1] in ("import_module", "__import__") and first and _literal(first[0]):
-        return (f"import:{_literal(first[0])}",)
+        imported = _literal(first[0])
+        packages = [*node.args[1:], *(k.value for k in node.keywords)]
+        if imported[:1] == "." and any(map(_literal, packages)):
+            return None  # Statement.modules has it with the package that is named
+        return (f"import:{imported}",)
     if called in (("globals",), ("vars",), ("dir",)) and not node.args:
         return ("globals:*",)
     return None

@@ -1,0 +1,153 @@
+"""Which objects a value shares with names, and which values can never change.
+
+`B = np.flip(A)`, `D = {"w": A}` and `D["w"] = A` all let a change of B or of an item of
+D be a change of A. What somebody else's function returns is taken to share all that the
+function was given.
+"""
+
+import ast
+from collections.abc import Iterable
+
+from symlab.harness.source import Module
+from symlab.harness.syntax import (
+    COMPREHENSION,
+    FUNCTION,
+    Chain,
+    arguments,
+    chain_of,
+    children,
+    own,
+    walk,
+)
+
+SCALARS = {  # functions whose result shares nothing with what they are given
+    "abs", "all", "any", "bool", "bytes", "callable", "chr", "complex", "divmod",
+    "float", "format", "hasattr", "hash", "id", "int", "isinstance", "issubclass",
+    "len", "ord", "pow", "range", "repr", "round", "str",
+}  # fmt: skip
+IMMUTABLE = SCALARS | {  # and those that hold only what they are given
+    "Path", "compile", "frozenset", "max", "min", "replace", "sum", "tuple",
+}  # fmt: skip
+ONCE = {  # what these return changes when it is looked through
+    "BytesIO", "DictReader", "StringIO", "chain", "count", "cycle", "defaultdict",
+    "enumerate", "filter", "finditer", "islice", "iter", "map", "open", "reader",
+    "reversed", "tee", "zip",
+}  # fmt: skip
+CONTAINERS = {"dict", "list", "set", "defaultdict", "OrderedDict", "Counter", "deque"}
+CALLED = "()"  # (f, "()") is what a call of f returns
+
+
+def held(value) -> set[Chain]:
+    """The dotted names whose objects the value of an expression may be or hold."""
+    if value is None or isinstance(value, (ast.Constant, ast.JoinedStr, ast.Compare)):
+        return set()
+    if isinstance(value, (ast.Name, ast.Attribute)) and (chain := chain_of(value)):
+        return {chain}
+    if isinstance(value, (ast.Attribute, ast.Subscript, ast.Starred)):
+        return held(value.value)
+    if isinstance(value, ast.Call):
+        given = [*value.args, *(k.value for k in value.keywords)]
+        called = chain_of(value.func)
+        if called and called[-1] in SCALARS:
+            return set()
+        if called:
+            receiver = {called[:-1]} if called[1:] else set()
+            return receiver | {(*called, CALLED)} | _of_all(given)
+        return held(value.func) | _of_all(given)
+    if isinstance(value, COMPREHENSION):
+        parts = [value.value] if isinstance(value, ast.DictComp) else [value.elt]
+        found = _of_all(parts)
+        targets = {n for g in value.generators for n in names(g.target)}
+        if targets & {c[0] for c in found}:
+            found |= _of_all(g.iter for g in value.generators)
+        return {c for c in found if c[0] not in targets}
+    if isinstance(value, ast.Lambda):
+        own = {a.arg for a in arguments(value)}
+        return {c for c in held(value.body) if c[0] not in own}
+    if isinstance(value, ast.Dict):
+        return _of_all(value.values)
+    return _of_all(n for n in children(value) if isinstance(n, ast.expr))
+
+
+def _of_all(values: Iterable) -> set[Chain]:
+    return set().union(*map(held, values))
+
+
+def names(target: ast.AST) -> set[str]:
+    """The names in the target of an assignment or a loop."""
+    return {n.id for n in walk(target) if isinstance(n, ast.Name)}
+
+
+def root(node) -> str:
+    """The name that an expression of attributes, items and calls begins with."""
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call, ast.Starred)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def holdings(module: Module) -> dict[str, set[Chain]]:
+    """{global: dotted names whose objects it may be or hold}, by all statements."""
+    found: dict[str, set[Chain]] = {}
+
+    def gives(targets: Iterable[str], value) -> None:
+        for name in targets:
+            found.setdefault(name, set()).update(held(value))
+
+    for s in module.statements:
+        for n in _executed(s.node) if s.alias is None else ():
+            if isinstance(n, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr)):
+                for t in n.targets if isinstance(n, ast.Assign) else [n.target]:
+                    parts = t.elts if isinstance(t, (ast.Tuple, ast.List)) else [t]
+                    gives({root(p) for p in parts} | names(t), n.value)
+            elif isinstance(n, (ast.For, ast.AsyncFor)):
+                gives(names(n.target), n.iter)
+            elif isinstance(n, ast.withitem) and n.optional_vars:
+                gives(names(n.optional_vars), n.context_expr)
+            elif isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute):
+                for value in [*n.args, *(k.value for k in n.keywords)]:
+                    gives([root(n.func)], value)
+    return found
+
+
+def changed(module: Module) -> set[str]:
+    """The globals of which a statement sets an item or calls a method."""
+    nodes = [n for s in module.statements if not s.alias for n in _executed(s.node)]
+    stores = [
+        n
+        for n in nodes
+        if isinstance(n, (ast.Attribute, ast.Subscript))
+        and not isinstance(n.ctx, ast.Load)
+    ]
+    calls = [n.func for n in nodes if isinstance(n, ast.Call)]
+    methods = [f for f in calls if isinstance(f, ast.Attribute)]
+    return {root(n) for n in [*stores, *methods]}
+
+
+def _executed(statement) -> list[ast.AST]:
+    """The nodes of a statement outside of functions."""
+    found, queue = [], [statement]
+    while queue:
+        n = queue.pop()
+        if not isinstance(n, (*FUNCTION, ast.Lambda)):
+            found.append(n)
+            queue.extend(children(n))
+    return found
+
+
+def container(value) -> bool:
+    """Whether a value is a new list, dict or set, whose items are set without more."""
+    if isinstance(value, ast.Call):
+        return (chain_of(value.func) or ("",))[-1] in CONTAINERS
+    return isinstance(value, (ast.List, ast.Dict, ast.Set, *COMPREHENSION))
+
+
+def used_up(value) -> bool:
+    """Whether a value is an iterator, an open file or a table that grows by a look."""
+    if isinstance(value, ast.Call):
+        return (chain_of(value.func) or ("",))[-1] in ONCE
+    return isinstance(value, ast.GeneratorExp)
+
+
+def yields(function) -> bool:
+    """Whether a function is a generator."""
+    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own(function.body))
