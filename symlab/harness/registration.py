@@ -302,31 +302,41 @@ def audit(project: Project) -> list[str]:
 
 def _versions(project: Project) -> list[tuple[str, list[str]]]:
     """(commit, its parents) of each version, oldest first; on disk it has no commit."""
-    lock = path(project).name
+    found = commits(project, path(project).name)
+    parents = [_git(project, "show", "-s", "--format=%P", c) for c in found]
+    versions = [(c, of.decode().split()) for c, of in zip(found, parents, strict=True)]
+    return [*versions, ("", ["HEAD"])]
+
+
+def commits(project: Project, name: str) -> list[str]:
+    """The commits that changed a file, oldest first, on side branches too.
+
+    Raises UserError where the checkout has no history to look at.
+    """
     if _git(project, "rev-parse", "--is-shallow-repository").strip() != b"false":
         raise UserError(
-            "the history of claims.lock cannot be read, as this checkout is shallow: "
+            f"the history of {name} cannot be read, as this checkout is shallow: "
             "run `git fetch --unshallow`"
         )
     log = _git(project, "log", "--full-history", "--topo-order", "--reverse",
-               "--format=%H", "--", lock)  # fmt: skip
-    commits = log.decode().split()
-    parents = [_git(project, "show", "-s", "--format=%P", c) for c in commits]
-    versions = [
-        (c, of.decode().split()) for c, of in zip(commits, parents, strict=True)
-    ]
-    return [*versions, ("", ["HEAD"])]
+               "--format=%H", "--", name, missing=b"")  # fmt: skip
+    return log.decode().split()
 
 
 def _lock(project: Project, commit: str) -> list[Entry]:
     """The lock at a commit, or on disk; none where it is missing or damaged there."""
     if not commit:
         return read(project)
-    text = _git(project, "show", f"{commit}:./{path(project).name}", missing=b"")
     try:
-        return parse(text.decode())
-    except (UserError, UnicodeDecodeError):
+        return parse(text_at(project, commit, path(project).name))
+    except UserError:
         return []
+
+
+def text_at(project: Project, commit: str, name: str) -> str:
+    """A file at a commit; '' where it is not there."""
+    text = _git(project, "show", f"{commit}:./{name}", missing=b"")
+    return text.decode(errors="replace")
 
 
 def _rows(project: Project, experiment: str, commit: str) -> str | None:
