@@ -76,6 +76,16 @@ def test_the_worst_of_three_seeds_says_little_about_others():
     assert stats.worst(by_seed).n == 2
 
 
+def test_the_worst_case_counts_seeds_that_have_all_runs():
+    """Two of three seeds were run in one arm only: they say nothing of the other."""
+    found = stats.worst([1.0, 2.0, 3.0, 4.0], seeds=[0, 0, 1, 2])
+    assert (found.n, found.runs) == (1, 4)
+    assert str(found) == (
+        "4 (worst of 4 runs of 3 seeds, of which 1 has all; at most 95 % of seeds lie "
+        "beyond)"
+    )
+
+
 def test_outcomes_of_one_seed_count_once():
     outcomes, seeds = [True, True, False, True], [0, 0, 1, 1]
     found = stats.fraction(outcomes, seeds)

@@ -87,8 +87,9 @@ class Interval:
         if not self.n:
             return f"{self.runs} values"
         seeds = f"{self.n} seed{'s' * (self.n != 1)}"
-        runs = f"{self.runs} runs of {seeds}" if self.runs > self.n else seeds
-        return f"{runs}; at most {self._share()} of seeds lie beyond"
+        if self.runs > self.n:
+            seeds = f"{self.runs} runs of {self.note or seeds}"
+        return f"{seeds}; at most {self._share()} of seeds lie beyond"
 
     def _share(self) -> str:
         return f"{100 * self.beyond:.2g} %"
@@ -148,15 +149,22 @@ def worst(sample, largest: bool = True, seeds=None) -> Interval:
 
     seeds: the seed of each run; without it they are taken from an index named "seed" of
     the sample, and unknown where there is none. The runs of one seed are not
-    independent, so n counts seeds. The interval is the one number: it says nothing of
-    seeds that were not run. `Interval.beyond` bounds how many of those lie beyond.
+    independent, so n counts seeds: those that have as many runs as any, since the
+    others were not seen in all that is claimed of every run. The interval is the one
+    number: it says nothing of seeds that were not run. `Interval.beyond` bounds how
+    many of those lie beyond.
     """
     x = np.asarray(sample, float)
     if seeds is None and isinstance(sample, pd.Series) and sample.index.name == "seed":
         seeds = sample.index
-    n = 0 if seeds is None else len(np.unique(np.asarray(seeds)))
+    n, note = 0, ""
+    if seeds is not None:
+        _, runs = np.unique(np.asarray(seeds), return_counts=True)
+        n = int((runs == runs.max()).sum())
+        if n < len(runs):
+            note = f"{len(runs)} seeds, of which {n} ha{'s' if n == 1 else 've'} all"
     value = float(np.max(x) if largest else np.min(x))
-    return Interval(value, value, value, n, "worst case", runs=len(x))
+    return Interval(value, value, value, n, "worst case", runs=len(x), note=note)
 
 
 def fraction(outcomes, seeds=None, level: float = LEVEL) -> Interval:
