@@ -334,7 +334,8 @@ def _summarise(verdicts: list, every: bool) -> None:
     for v in flipped:
         print(f"  {v.experiment}.{v.claim.name}: {v.verdict}, {v.meaning}, p={v.p:.2g}")
     if not flipped:
-        print("  none")
+        any_judged = any(v.judged for v in verdicts)
+        print("  none" if any_judged else "  no claim is judged yet")
 
 
 def _indented(table: pd.DataFrame) -> str:

@@ -181,7 +181,7 @@ class Verdict:
 
     @property
     def as_expected(self) -> bool:
-        return self.verdict == self.claim.expected
+        return self.judged and self.verdict == self.claim.expected
 
     @property
     def judged(self) -> bool:
