@@ -1,4 +1,4 @@
-"""Confirmation: every claim again, on seeds that nobody can have looked at.
+"""Confirmation: every claim again, on seeds that nobody can choose.
 
 The seeds follow from what the registered claims of an experiment say, so whoever
 changes a claim gets other seeds, for that experiment alone. Each draw of seeds is

@@ -280,7 +280,7 @@ def _p_of(ends: Ends, limit: float) -> float:
 def holm(p_values: Iterable[float]) -> np.ndarray:
     """P values adjusted for the size of their family by Holm's step-down method.
 
-    Deciding those below 0.05 makes any wrong decision in the whole family with a
+    Rejecting those below 0.05 rejects any true hypothesis of the whole family with a
     probability of at most 0.05, whatever the dependence (Holm, Scand. J. Stat. 6, 1979,
     p. 65). NaN stays NaN and does not count in the family.
     """
