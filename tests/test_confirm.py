@@ -74,7 +74,8 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     assert row.seed0 == first
     here = project.find(locked.root)
     shown = reference.confirmed_table(here, "quick")
-    assert f"| line | {first} | 1 | 0 | 0 | as registered |" in shown
+    assert f"| line | {first} | 1 | 0 | 0 | as registered | 1 |" in shown
+    assert "Not confirmed yet" not in shown
     assert "Not made yet" in reference.confirmed_table(here, "paper")
     assert [line[1:3] for line in log(locked)] == [["quick", "line"]] * 2
     assert [line[4:] for line in log(locked)] == [
@@ -97,6 +98,11 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     drawn = [fields[4] for fields in log(locked)]
     assert drawn[:2] == [str(first)] * 2
     assert drawn[2] == drawn[3] != str(first)
+    assert "| as registered | 2 |" in reference.confirmed_table(here, "quick")
+    line = locked.root / "experiments" / "line.py"
+    line.with_name("other.py").write_text(line.read_text())
+    shown = reference.confirmed_table(here, "quick")
+    assert shown.endswith("\nNot confirmed yet: other.\n")
 
 
 def test_a_draw_is_logged_before_anybody_can_look_at_it(locked):
