@@ -537,7 +537,10 @@ def every_seed(column: str, *pairs: tuple[str, str], study: str = "main") -> Est
     """The least of the first minus the second method, over seeds and pairs."""
 
     def least(df):
-        rows = where(study=study)(df)
+        methods = [method for pair in pairs for method in pair]
+        rows = where(study=study, method=methods)(df)
+        if rows[column].isna().any():
+            raise ValueError(f"{column} is not a number in a run")
         wide = rows.pivot(index="seed", columns="method", values=column)
         gaps = wide[[a for a, _ in pairs]] - wide[[b for _, b in pairs]].to_numpy()
         return stats.worst(gaps.dropna().min(axis=1), largest=False)
