@@ -229,6 +229,14 @@ def test_outcomes_have_no_interval_that_is_valid_at_any_time(df):
         where().anytime().mean("y > 2")(df)
 
 
+def test_cells_of_one_run_are_not_called_runs():
+    """One run of each of three seeds has four cells: 12 values, and three runs."""
+    df = pd.DataFrame({"seed": [0, 1, 2], "errors": [[0.1, 0.2, 0.3, 0.4]] * 3})
+    each = where().cells({"block": ["a", "b"], "side": ["l", "r"]}, error="errors")
+    found = str(each.worst("error")(df))
+    assert found.startswith("0.4 (worst of 12 values of 3 seeds; at most 63 % of seeds")
+
+
 def given(interval) -> Estimate:
     return Estimate(lambda df: interval, "what is given")
 

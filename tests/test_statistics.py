@@ -67,7 +67,7 @@ def test_the_worst_of_three_seeds_says_little_about_others():
     assert (runs.value, runs.n, runs.runs) == (6.0, 3, 6)
     assert runs.beyond == pytest.approx(1 - 0.05 ** (1 / 3))
     assert str(runs) == (
-        "6 (worst of 6 runs of 3 seeds; at most 63 % of seeds lie beyond)"
+        "6 (worst of 6 values of 3 seeds; at most 63 % of seeds lie beyond)"
     )
     unknown = stats.worst([1.0, 2.0])
     assert (unknown.n, str(unknown)) == (0, "2 (worst of 2 values)")
@@ -81,8 +81,8 @@ def test_the_worst_case_counts_seeds_that_have_all_runs():
     found = stats.worst([1.0, 2.0, 3.0, 4.0], seeds=[0, 0, 1, 2])
     assert (found.n, found.runs) == (1, 4)
     assert str(found) == (
-        "4 (worst of 4 runs of 3 seeds, of which 1 has all; at most 95 % of seeds lie "
-        "beyond)"
+        "4 (worst of 4 values of 3 seeds, of which 1 has all; at most 95 % of seeds "
+        "lie beyond)"
     )
 
 

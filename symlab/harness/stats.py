@@ -88,7 +88,7 @@ class Interval:
             return f"{self.runs} values"
         seeds = f"{self.n} seed{'s' * (self.n != 1)}"
         if self.runs > self.n:
-            seeds = f"{self.runs} runs of {self.note or seeds}"
+            seeds = f"{self.runs} values of {self.note or seeds}"
         return f"{seeds}; at most {self._share()} of seeds lie beyond"
 
     def _share(self) -> str:
