@@ -358,6 +358,13 @@ def test_a_claim_that_says_too_little_is_refused(fields, message):
         claim(**fields)
 
 
+@pytest.mark.parametrize("history", [("2026-11-30", "0 became 1"), (("day",),)])
+def test_a_history_that_lacks_a_comma_is_refused(history):
+    with pytest.raises(ValueError, match="not made of pairs"):
+        Claim("c", "s", estimate=where().mean("y"), reason="r", above=0,
+              history=history)  # fmt: skip
+
+
 def test_a_record_has_every_field_of_its_claim(df):
     made = claim(paper=PAPER, place="figure 3", unit="nats", written="after",
                  history=(("2020-01-02", "0.5 became 1"),))  # fmt: skip

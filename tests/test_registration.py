@@ -136,8 +136,11 @@ def test_a_new_claim_on_rows_that_exist_was_not_written_before_them():
         ([*LOCK, new], {}),  # no rows
         ([replace(LOCK[0], digest="d2"), *LOCK[1:], new], {"e": "d1"}),  # of other runs
         ([*LOCK, replace(new, written="after")], {"e": "d1"}),
+        ([*LOCK, replace(new, experiment="f")], {}),  # no line of its sweep, either
     ):
         assert registration.unexplained(LOCK, lock, rows.get) == []
+    lock = [*LOCK[1:], new]  # the line of the sweep left at once
+    assert len(registration.unexplained(LOCK, lock, {"e": "d1"}.get)) == 1
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,9 @@ class Claim:
             refuse(f"expects {self.expected!r}: use one of {', '.join(VERDICTS[:3])}")
         if self.expected != "held" and not self.because:
             refuse("is not expected to hold: say why in `because`")
+        for entry in self.history:
+            if isinstance(entry, str) or len(entry) != 2:
+                refuse("has a history that is not made of pairs (date, what and why)")
         if not self.origin:
             object.__setattr__(self, "origin", "paper" if self.paper else "ours")
         for name, allowed in (

@@ -246,7 +246,7 @@ def unexplained(
     stays so, also under another name.
     """
     before, after = list(before), list(after)
-    designs = {e.experiment: e.digest for e in after if e.claim == DESIGN}
+    designs = {e.experiment: e.digest for e in before + after if e.claim == DESIGN}
     found = []
     for change in changes(before, after):
         a, b = change.before, change.after
@@ -261,7 +261,8 @@ def unexplained(
                 f"{b.experiment}.{b.claim} says that it was not"
             )
         early = change.kind == "new" and b.written == "before"
-        if early and rows(b.experiment) == designs.get(b.experiment):
+        existed = rows(b.experiment) if early else None
+        if existed is not None and existed == designs.get(b.experiment):
             found.append(
                 f"{change}, and all rows of its sweep existed: it was written "
                 'after them (written="after")'
