@@ -222,6 +222,14 @@ def test_a_slope_needs_two_values_of_x(df):
         where(level=1.0).slope("y", "level")(df)
 
 
+def test_the_words_of_an_estimate_say_that_it_is_valid_at_any_time():
+    """Else the lock would not see that the interval of a claim became another."""
+    found = str(where(study="main").anytime().mean("y"))
+    assert found == (
+        "mean over seeds (interval valid at any time) of y, where study = main"
+    )
+
+
 def test_outcomes_have_no_interval_that_is_valid_at_any_time(df):
     with pytest.raises(ValueError, match="true or false have no interval"):
         where().anytime().fraction("y > 2")

@@ -242,9 +242,10 @@ class Rows:
     # --- how they are made
 
     def _over_seeds(self, what: str, reduce, arms=(), placebo=None) -> Estimate:
+        valid = " (interval valid at any time)" * self.looked_at_often
         return Estimate(
             lambda df: self._interval(reduce(self(df))),
-            self._where(f"mean over seeds of {what}"),
+            self._where(f"mean over seeds{valid} of {what}"),
             tuple(arms),
             placebo,
         )
