@@ -43,8 +43,8 @@ Found: all of this, and A-GRAE is ahead of GRPO by 0.004 at pass@256, from DDAS,
 alone gains nothing. 'main' has 128 seeds because 16 left the sign of this undecided,
 and 64 that of pass@1 on seeds not used before; the intervals of these claims are
 therefore valid at any time, and leave the sign of the gain at pass@1 undecided. One
-prompt in a hundred is the smallest difference that counts since 2026-11-30, so that these gains do
-not; entropies count from a tenth.
+prompt in a hundred is the smallest difference that counts since 2026-11-30, so that
+these gains do not; entropies count from a tenth.
 Updates amplify rounding: within 10 to 40 steps a run in float32 departs from the same
 run in float64, in its free tokens (entropy by up to 0.02) and, where negative
 advantages dominate (Negative-Dominant, NSR, W-REINFORCE), in its success rates (by up
