@@ -140,6 +140,8 @@ def test_a_line_that_left_the_log_is_missed(tmp_path):
     )
     file.write_text("".join(reversed(lines)))
     assert confirm.lost(here, "quick") == []
+    file.write_text(lines[0] + "day\tquick\te\n")  # damaged
+    assert confirm.draws(here, "quick", "e") == 1
 
 
 def test_no_draw_left_the_log():

@@ -175,7 +175,8 @@ def draws(project: Project, scale: str, experiment: str) -> int:
     path = log_file(project, scale)
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     fields = [text.split("\t") for text in lines]
-    return len({f[4] for f in fields if f[1:3] == [scale, experiment]})
+    whole = (f for f in fields if len(f) > 4)
+    return len({f[4] for f in whole if f[1:3] == [scale, experiment]})
 
 
 def lost(project: Project, scale: str) -> list[str]:
