@@ -217,6 +217,12 @@ def test_a_ratio_that_does_not_exist_is_never_left_out(df):
         at_one.log_ratio("y - 2.5", arm=("a", "b"))(df)
 
 
+def test_counts_without_a_sign_do_not_wrap_around(df):
+    counts = df.assign(n=np.where(df.arm == "a", 2, 3).astype("uint8"))
+    at_one = where(study="main", level=1.0)
+    assert at_one.paired("n", arm=("a", "b"))(counts).value == -1.0
+
+
 def test_a_slope_needs_two_values_of_x(df):
     with pytest.raises(ValueError, match="fewer than two values of level"):
         where(level=1.0).slope("y", "level")(df)

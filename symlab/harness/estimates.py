@@ -21,7 +21,7 @@ from operator import sub, truediv
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype
+from pandas.api.types import is_bool_dtype, is_unsigned_integer_dtype
 
 from symlab.harness import stats
 from symlab.harness.claims import Claim
@@ -227,7 +227,8 @@ class Rows:
     def fraction(self, condition: str) -> Estimate:
         """The fraction of runs under which an expression is true, exact binomial.
 
-        Several runs of one seed count as one outcome, their mean.
+        Several runs of one seed count as one outcome, their mean. A comparison with NaN
+        is false: write "x <= 1", since "not (x > 1)" is true of a run that broke.
         """
         if self.looked_at_often:
             raise ValueError(NO_SEQUENCE)
@@ -263,6 +264,8 @@ class Rows:
         def table(df):
             """The quantity: seeds (and values of `each`) down, arms across."""
             sizes = values(df, quantity)
+            if is_unsigned_integer_dtype(sizes):
+                sizes = sizes.astype(float)  # 2 - 3 would wrap around
             with np.errstate(invalid="ignore", divide="ignore"):
                 frame = df.assign(_quantity=scale(sizes) if scale else sizes)
             for field, (a, b) in arms.items():
