@@ -594,10 +594,15 @@ def _drift(df):
     return df[["head_drift", "router_drift"]].melt().value
 
 
+def _largest(rows):
+    """The largest error of each run; NaN where any of its errors is."""
+    return rows.groupby("seed").error.apply(lambda found: found.max(skipna=False))
+
+
 def _in_each_run(rows) -> Estimate:
     """The estimate for claims that some cell of each run has a large error."""
     return Estimate(
-        lambda df: stats.worst(rows(df).groupby("seed").error.max(), largest=False),
+        lambda df: stats.worst(_largest(rows(df)), largest=False),
         f"smallest over runs of the largest error of any {rows.one}, where {rows}",
     )
 
@@ -605,7 +610,7 @@ def _in_each_run(rows) -> Estimate:
 def _runs_that_agree(rows) -> Estimate:
     """The fraction of runs whose losses all agree with those of their moved copies."""
     return Estimate(
-        lambda df: stats.fraction(rows(df).groupby("seed").error.max() < EQUAL),
+        lambda df: stats.fraction(_largest(rows(df)) < EQUAL),
         f"fraction of runs whose largest error of any {rows.one} is below {EQUAL:g}, "
         f"where {rows}",
     )

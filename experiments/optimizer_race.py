@@ -407,8 +407,8 @@ def _diverged(df):
 def _at_half(df):
     """mean over seeds of val_loss of muon minus that of adamw at half its tuned rate"""
     wide = RACED(df).pivot(index="seed", columns="arm", values="val_loss")
-    half = wide.adamw + rises(df, "adamw")[0.5]
-    return stats.mean((wide.muon - half).dropna())
+    rise = rises(df, "adamw")[0.5]
+    return stats.mean((wide.muon - wide.adamw - rise)[rise.index])
 
 
 @estimate

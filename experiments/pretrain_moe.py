@@ -322,6 +322,8 @@ def changes(df, column: str, losses: str, other: str = "none", log: bool = True)
     """What auxiliary losses do to a column, or to its log: seeds down, rules across."""
     rows = ONE_STEP(df)
     rows = rows.assign(value=np.log(rows[column]) if log else rows[column])
+    if rows.value.isna().any():  # a rule that broke must not leave the comparison
+        raise ValueError(f"{column} is not a number in a run")
     wide = rows.pivot(index="seed", columns=["auxiliary", "router"], values="value")
     wide = wide.dropna(axis=1)
     return wide[losses] - wide[other][wide[losses].columns]

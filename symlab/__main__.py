@@ -111,6 +111,7 @@ def lock(project: Project, o) -> int:
         print(f"wrote {_short(path)}: {len(now)} lines, {len(changed)} changed")
     try:
         late = registration.audit(project)
+        late += confirmation.lost(project, registration.SCALE)
     except UserError as error:
         late = []
         print(error)
@@ -132,6 +133,8 @@ def confirm(project: Project, o) -> int:
         for e in _experiments(project, name)
     ]
     plans = confirmation.plans(project, dict.fromkeys(names), o.scale)
+    for p in () if o.dry_run else plans:
+        confirmation.log(project, o.scale, p.experiment.name)
     status = _execute(project, plans, o)
     if o.dry_run or status == 130:
         return status
@@ -178,9 +181,10 @@ def _confirmed(project: Project, p: plan.Plan, scale: str) -> pd.DataFrame | Non
     found = confirmation.compared(project, p).assign(seed0=first)
     for row in found.itertuples():
         print("  " + confirmation.line(row).replace("\n", "\n  "))
-    confirmation.log(project, scale, name, first, found)
+    confirmation.log(project, scale, name, found)
     if (n := confirmation.draws(project, scale, name)) > 1:
-        print(f"  this is draw {n} of seeds for {name}: its claims changed in between")
+        print(f"  this is draw {n} of seeds for {name}: its claims or its sweep "
+              "changed in between")  # fmt: skip
     return found
 
 
@@ -330,7 +334,8 @@ def _summarise(verdicts: list, every: bool) -> None:
     for v in flipped:
         print(f"  {v.experiment}.{v.claim.name}: {v.verdict}, {v.meaning}, p={v.p:.2g}")
     if not flipped:
-        print("  none")
+        any_judged = any(v.judged for v in verdicts)
+        print("  none" if any_judged else "  no claim is judged yet")
 
 
 def _indented(table: pd.DataFrame) -> str:

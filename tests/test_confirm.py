@@ -16,6 +16,7 @@ from symlab.harness import (
     reference,
     registration,
 )
+from symlab.harness.errors import UserError
 from symlab.harness.registration import Entry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,14 +74,17 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     assert row.seed0 == first
     here = project.find(locked.root)
     shown = reference.confirmed_table(here, "quick")
-    assert f"| line | {first} | 1 | 0 | 0 | as registered |" in shown
+    assert f"| line | {first} | 1 | 0 | 0 | as registered | 1 |" in shown
+    assert "Not confirmed yet" not in shown
     assert "Not made yet" in reference.confirmed_table(here, "paper")
-    ((_, *said),) = log(locked)
-    assert said[:2] == ["quick", "line"]
-    assert said[3:] == [str(first), "1 equal", "0 differs", "0 no rows"]
+    assert [line[1:3] for line in log(locked)] == [["quick", "line"]] * 2
+    assert [line[4:] for line in log(locked)] == [
+        [str(first), "begun"],
+        [str(first), "1 equal", "0 differs", "0 no rows"],
+    ]
     done = locked("confirm")  # rows are kept, and the same draw is no other draw
     assert "nothing to run" in done.stdout
-    assert len(log(locked)) == 1
+    assert len(log(locked)) == 2
     locked.edit("experiments/line.py", "above=1.9", "above=2.05")
     done = locked("confirm")
     assert done.returncode == 2
@@ -91,8 +95,61 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     done = locked("confirm")
     assert done.returncode == 0, done.stderr
     assert "this is draw 2 of seeds for line" in done.stdout
-    assert [fields[4] for fields in log(locked)] == [str(first), log(locked)[1][4]]
-    assert log(locked)[1][4] != str(first)
+    drawn = [fields[4] for fields in log(locked)]
+    assert drawn[:2] == [str(first)] * 2
+    assert drawn[2] == drawn[3] != str(first)
+    assert "| as registered | 2 |" in reference.confirmed_table(here, "quick")
+    line = locked.root / "experiments" / "line.py"
+    line.with_name("other.py").write_text(line.read_text())
+    shown = reference.confirmed_table(here, "quick")
+    assert shown.endswith("\nNot confirmed yet: other.\n")
+
+
+def test_a_draw_is_logged_before_anybody_can_look_at_it(locked):
+    assert locked("confirm", "--dry-run").returncode == 0
+    assert not (locked.root / "results" / "reference").exists()
+    run = "def run(configs):\n"
+    locked.edit("experiments/line.py", run, run + "    1 / 0\n")
+    done = locked("confirm", "--jobs", 1)
+    assert done.returncode != 0
+    assert [fields[5:] for fields in log(locked)] == [["begun"]]
+    here = project.find(locked.root)
+    assert confirm.draws(here, "quick", "line") == 1
+
+
+def test_a_line_that_left_the_log_is_missed(tmp_path):
+    here = project.Project(tmp_path)
+    lines = ["day\tquick\te\thash\t1000000\tbegun\n", "day\tquick\tf\tg\t1\tbegun\n"]
+    file = confirm.log_file(here, "quick")
+    file.parent.mkdir(parents=True)
+
+    def git(*words):
+        who = ["-c", "user.name=x", "-c", "user.email=x"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True,
+                       capture_output=True)  # fmt: skip
+
+    git("init")
+    assert confirm.lost(here, "quick") == []
+    for text in ("".join(lines), lines[1]):
+        file.write_text(text)
+        git("add", ".")
+        git("commit", "-m", "x")
+    (said,) = confirm.lost(here, "quick")
+    assert said == (
+        "confirmations.log lost a draw of seeds for e: day quick e hash 1000000 begun"
+    )
+    file.write_text("".join(reversed(lines)))
+    assert confirm.lost(here, "quick") == []
+    file.write_text(lines[0] + "day\tquick\te\n")  # damaged
+    assert confirm.draws(here, "quick", "e") == 1
+
+
+def test_no_draw_left_the_log():
+    try:
+        lost = confirm.lost(project.find(ROOT), "quick")
+    except UserError as error:
+        pytest.skip(str(error))
+    assert not lost
 
 
 def test_differences_are_marked_and_the_placebo_audit_has_every_claim(locked):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from symlab.harness import contract, project, rng
+from symlab.harness import contract, project, rng, where
 from symlab.symopt import RULES, describe
 from symlab.symopt.presets import plan
 
@@ -281,3 +281,11 @@ def test_trajectories_follow_the_moves():
 def test_no_variant_of_an_unknown_kind():
     variants = {v for _, v in audit.ARMS}
     assert variants <= {"", *audit.VARIANTS, *audit.FULL_RANK}
+
+
+def test_an_error_that_is_not_a_number_is_no_agreement():
+    """A moved copy that broke has no error; the others of its run do not hide it."""
+    df = pd.DataFrame({"seed": [0, 0, 1, 1], "error": [0.0, np.nan, 0.0, 0.0]})
+    found = audit._runs_that_agree(where())(df)
+    assert (found.value, found.n) == (0.5, 2)
+    assert np.isnan(audit._in_each_run(where())(df).value)

@@ -9,7 +9,7 @@ from scipy import stats as oracle
 
 from symlab.harness import Arm, Claim, Paper, family, named, stats, weakest, where
 from symlab.harness.claims import judge
-from symlab.harness.estimates import estimate, name_of
+from symlab.harness.estimates import Estimate, estimate, name_of
 
 SEEDS = 8
 
@@ -194,6 +194,93 @@ def test_seeds_that_only_one_arm_has_are_left_out_and_none_at_all_is_an_error(df
         where().paired("y", arm=("a", "b"))(apart)
 
 
+def test_a_run_whose_quantity_is_not_a_number_is_never_left_out(df):
+    """A run that diverged: without it the mean is that of the runs that survived."""
+    at_one = where(study="main", level=1.0)
+    wrong = (df.seed == 3) & (df.arm == "b") & (df.level == 1.0)
+    broken = df.assign(y=df.y.mask(wrong))
+    for make in ("paired", "ratio", "log_ratio"):
+        with pytest.raises(ValueError, match="is not a number in a run"):
+            getattr(at_one, make)("y", arm=("a", "b"))(broken)
+    assert math.isnan(where(study="main").mean("y")(broken).value)
+    lost = broken.dropna(subset="y")  # not run, and no number, are two things
+    assert at_one.paired("y", arm=("a", "b"))(lost).n == SEEDS - 1
+
+
+def test_a_ratio_that_does_not_exist_is_never_left_out(df):
+    zero = df.assign(y=df.y.mask(df.seed == 3, 0.0))
+    at_one = where(study="main", level=1.0)
+    for make in ("ratio", "log_ratio"):
+        with pytest.raises(ValueError, match="is not a number at a seed"):
+            getattr(at_one, make)("y", arm=("a", "b"))(zero)
+    with pytest.raises(ValueError, match="is not a number in a run"):
+        at_one.log_ratio("y - 2.5", arm=("a", "b"))(df)
+
+
+def test_counts_without_a_sign_do_not_wrap_around(df):
+    counts = df.assign(n=np.where(df.arm == "a", 2, 3).astype("uint8"))
+    at_one = where(study="main", level=1.0)
+    assert at_one.paired("n", arm=("a", "b"))(counts).value == -1.0
+
+
+def test_a_slope_needs_two_values_of_x(df):
+    with pytest.raises(ValueError, match="fewer than two values of level"):
+        where(level=1.0).slope("y", "level")(df)
+
+
+def test_the_words_of_an_estimate_say_that_it_is_valid_at_any_time():
+    """Else the lock would not see that the interval of a claim became another."""
+    found = str(where(study="main").anytime().mean("y"))
+    assert found == (
+        "mean over seeds (interval valid at any time) of y, where study = main"
+    )
+
+
+def test_outcomes_have_no_interval_that_is_valid_at_any_time(df):
+    with pytest.raises(ValueError, match="true or false have no interval"):
+        where().anytime().fraction("y > 2")
+    with pytest.raises(ValueError, match="true or false have no interval"):
+        where().anytime().mean("y > 2")(df)
+
+
+def test_cells_of_one_run_are_not_called_runs():
+    """One run of each of three seeds has four cells: 12 values, and three runs."""
+    df = pd.DataFrame({"seed": [0, 1, 2], "errors": [[0.1, 0.2, 0.3, 0.4]] * 3})
+    each = where().cells({"block": ["a", "b"], "side": ["l", "r"]}, error="errors")
+    found = str(each.worst("error")(df))
+    assert found.startswith("0.4 (worst of 12 values of 3 seeds; at most 63 % of seeds")
+
+
+def given(interval) -> Estimate:
+    return Estimate(lambda df: interval, "what is given")
+
+
+def test_the_weakest_of_several_is_an_interval_of_the_smallest():
+    """A noisy arm does not hide that another one lies below 0."""
+    noisy, below = stats.mean([10.0, -10, 3, -4, -2]), stats.mean([-1.0, -1.2, -0.9])
+    found = weakest(given(noisy), given(below))(None)
+    assert found.value == below.value < noisy.value
+    assert found.low == noisy.low
+    assert found.high == pytest.approx(below.ends(0.025)[1])
+    assert found.high < 0
+    assert stats.p_value(found, above=0) < 0.05
+    turned = [given(i.map(lambda x: -x)) for i in (noisy, below)]
+    turned = weakest(*turned, above=False)(None)
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+    alone = weakest(given(below))(None)
+    assert (alone.low, alone.high) == pytest.approx((below.low, below.high))
+
+
+def test_the_smallest_of_ten_equal_arms_is_not_below_them_too_often():
+    """1,000 claims that all of ten arms lie above their common mean."""
+    draws = np.random.default_rng(0).normal(size=(1000, 10, 8))
+    below = 0
+    for arms in draws:
+        found = weakest(*(given(stats.mean(x)) for x in arms))(None)
+        below += found.high < 0
+    assert below / 1000 < 0.025 + 3 * math.sqrt(0.025 * 0.975 / 1000)
+
+
 def test_an_estimator_without_words_is_refused():
     with pytest.raises(ValueError, match="needs a docstring"):
         estimate(lambda df: stats.mean(df.y))
@@ -283,6 +370,13 @@ def test_a_claim_says_where_it_comes_from():
 def test_a_claim_that_says_too_little_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         claim(**fields)
+
+
+@pytest.mark.parametrize("history", [("2026-11-30", "0 became 1"), (("day",),)])
+def test_a_history_that_lacks_a_comma_is_refused(history):
+    with pytest.raises(ValueError, match="not made of pairs"):
+        Claim("c", "s", estimate=where().mean("y"), reason="r", above=0,
+              history=history)  # fmt: skip
 
 
 def test_a_record_has_every_field_of_its_claim(df):

@@ -189,7 +189,7 @@ def test_every_claim_has_a_row_and_the_table_counts_them(monkeypatch):
     experiment = SimpleNamespace(name="e", claims=claims, module=module)
     plan = SimpleNamespace(experiment=experiment, rows=frame)
     assert placebo.swept(plan, frame()) == SWEPT
-    monkeypatch.setattr(placebo.product, "progress", lambda p: (48, 48))
+    monkeypatch.setattr(placebo.findings, "progress", lambda p: (48, 48))
     found = placebo.audit([plan])
     assert found.claim.tolist() == ["differs", "fails", "broken"]
     assert found.paper.tolist() == ["Doe 2020", "", ""]
@@ -200,5 +200,5 @@ def test_every_claim_has_a_row_and_the_table_counts_them(monkeypatch):
     assert placebo.table(again) == text
     assert "| the arms differ | 1 |" in text
     assert "| e | `differs` | Doe 2020 | effect | held | arm | " in text
-    monkeypatch.setattr(placebo.product, "progress", lambda p: (47, 48))
+    monkeypatch.setattr(placebo.findings, "progress", lambda p: (47, 48))
     assert set(placebo.audit([plan]).finding) == {"unknown: rows are missing"}

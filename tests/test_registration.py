@@ -136,8 +136,54 @@ def test_a_new_claim_on_rows_that_exist_was_not_written_before_them():
         ([*LOCK, new], {}),  # no rows
         ([replace(LOCK[0], digest="d2"), *LOCK[1:], new], {"e": "d1"}),  # of other runs
         ([*LOCK, replace(new, written="after")], {"e": "d1"}),
+        ([*LOCK, replace(new, experiment="f")], {}),  # no line of its sweep, either
     ):
         assert registration.unexplained(LOCK, lock, rows.get) == []
+    lock = [*LOCK[1:], new]  # the line of the sweep left at once
+    assert len(registration.unexplained(LOCK, lock, {"e": "d1"}.get)) == 1
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (changed(claim="c", limits="> 1"), "e.c: > 0 became > 1, and it was"),
+        (LOCK[:2] + [replace(LOCK[2], written="before")], "e.b: it was written after"),
+        (LOCK[:2] + [replace(LOCK[2], changes=0)], "e.b: its `history` lost an entry"),
+        (
+            LOCK[:2] + [replace(LOCK[2], claim="c", written="before")],
+            "e.b: it was written after rows, and e.c says that it was not",
+        ),
+        (
+            LOCK[:2] + [replace(LOCK[2], limits="< 2", written="before", changes=2)],
+            "e.b: it was written after rows",
+        ),
+    ],
+    ids=["renamed and moved", "written", "history", "renamed", "moved"],
+)
+def test_no_other_name_and_no_later_edit_makes_a_claim_early(after, words):
+    """Also where the sweep changed at once, and the rows are not all of its runs."""
+    for lock in (after, [replace(LOCK[0], digest="d2"), *after[1:]]):
+        (said,) = registration.unexplained(LOCK, lock, {"e": "d1"}.get)
+        assert said.startswith(words)
+
+
+def test_two_claims_with_one_estimate_keep_their_names_apart():
+    other = replace(LOCK[1], claim="z", limits="> 5", digest="9")
+    names = {"a": "x", "z": "y"}
+    after = [replace(e, claim=names.get(e.claim, e.claim)) for e in [*LOCK, other]]
+    found = registration.changes([*LOCK, other], after)
+    assert [(c.kind, c.before.claim, c.after.claim) for c in found] == [
+        ("renamed", "a", "x"), ("renamed", "z", "y")
+    ]  # fmt: skip
+
+
+def test_the_order_of_lines_gives_no_other_seeds_and_no_line_counts_twice():
+    turned = registration.name_of(LOCK[::-1], "e")
+    assert turned == registration.name_of(LOCK, "e")
+    text = "".join(e.line() for e in LOCK)
+    assert registration.parse(text.replace("\n", "\r\n")) == LOCK
+    with pytest.raises(UserError, match="line 4 of claims.lock is damaged"):
+        registration.parse(text + LOCK[1].line())
 
 
 @pytest.fixture
@@ -190,3 +236,73 @@ def test_a_threshold_that_moves_in_git_needs_a_history_entry(sandbox, git):
     done = sandbox("lock", "--check")  # it stays red, whatever follows
     assert done.returncode == 1
     assert "say so in its `history`" in done.stderr
+
+
+@pytest.fixture
+def history(tmp_path, monkeypatch):
+    """A repository of locks; the rows of experiment e exist at some commits."""
+    here, rows = project.Project(tmp_path), set()
+
+    def run(*words):
+        who = ["-c", "user.name=x", "-c", "user.email=x"]
+        done = subprocess.run(["git", *who, *words], cwd=tmp_path, check=True,
+                              capture_output=True, text=True)  # fmt: skip
+        return done.stdout.strip()
+
+    def commit(lock, *, with_rows=False):
+        text = lock if isinstance(lock, str) else "".join(e.line() for e in lock)
+        registration.path(here).write_text(text)
+        run("add", "claims.lock")
+        run("commit", "-m", "x", "--allow-empty")
+        if with_rows:
+            rows.add(run("rev-parse", "HEAD"))
+
+    def existed(project_, experiment, at):
+        return "d1" if run("rev-parse", at) in rows else None
+
+    monkeypatch.setattr(registration, "_rows", existed)
+    run("init", "-b", "main")
+    run.commit, run.audit = commit, lambda: registration.audit(here)
+    return run
+
+
+MOVED = changed(limits="> 1", digest="3")
+
+
+def test_a_threshold_that_moved_on_a_merged_branch_is_seen(history):
+    """At the merge's first parent there were no rows, and no claim."""
+    history.commit([LOCK[0], LOCK[2]])
+    history("checkout", "-b", "side")
+    history.commit(LOCK)
+    history.commit(LOCK, with_rows=True)
+    history.commit(MOVED, with_rows=True)
+    history("checkout", "main")
+    history("merge", "--no-ff", "side", "-m", "x")
+    (said,) = history.audit()
+    assert said.startswith("e.a: > 0 became > 1 when rows existed")
+
+
+def test_what_a_merge_takes_from_a_side_is_explained_there_and_nothing_else(history):
+    history.commit(LOCK, with_rows=True)
+    history("checkout", "-b", "side")
+    history.commit(changed(limits="> 1", digest="3", changes=1), with_rows=True)
+    history("checkout", "main")
+    other = replace(LOCK[2], digest="7")
+    history.commit([*LOCK[:2], other], with_rows=True)
+    history("merge", "--no-ff", "-s", "ours", "side", "-m", "x")
+    history.commit([*LOCK[:2], other])
+    assert history.audit() == []
+    history("reset", "--hard", "HEAD~2")
+    history("merge", "--no-commit", "--no-ff", "-s", "ours", "side")
+    history.commit([LOCK[0], MOVED[1], other])  # in the merge itself
+    (said,) = history.audit()
+    assert said.startswith("e.a: > 0 became > 1 when rows existed")
+
+
+@pytest.mark.parametrize("between", ["", "damaged\n", "<<<<<<< HEAD\n"])
+def test_a_missing_or_damaged_version_hides_nothing(history, between):
+    history.commit(LOCK, with_rows=True)
+    history.commit(between, with_rows=True)
+    history.commit(MOVED, with_rows=True)
+    (said,) = history.audit()
+    assert said.startswith("e.a: > 0 became > 1 when rows existed")

@@ -67,13 +67,23 @@ def test_the_worst_of_three_seeds_says_little_about_others():
     assert (runs.value, runs.n, runs.runs) == (6.0, 3, 6)
     assert runs.beyond == pytest.approx(1 - 0.05 ** (1 / 3))
     assert str(runs) == (
-        "6 (worst of 6 runs of 3 seeds; at most 63 % of seeds lie beyond)"
+        "6 (worst of 6 values of 3 seeds; at most 63 % of seeds lie beyond)"
     )
     unknown = stats.worst([1.0, 2.0])
     assert (unknown.n, str(unknown)) == (0, "2 (worst of 2 values)")
     assert math.isnan(unknown.beyond)
     by_seed = pd.Series([1.0, 2.0], index=pd.Index([7, 8], name="seed"))
     assert stats.worst(by_seed).n == 2
+
+
+def test_the_worst_case_counts_seeds_that_have_all_runs():
+    """Two of three seeds were run in one arm only: they say nothing of the other."""
+    found = stats.worst([1.0, 2.0, 3.0, 4.0], seeds=[0, 0, 1, 2])
+    assert (found.n, found.runs) == (1, 4)
+    assert str(found) == (
+        "4 (worst of 4 values of 3 seeds, of which 1 has all; at most 95 % of seeds "
+        "lie beyond)"
+    )
 
 
 def test_outcomes_of_one_seed_count_once():
@@ -84,6 +94,13 @@ def test_outcomes_of_one_seed_count_once():
     expected = beta.ppf(0.025, 1.5, 1.5), beta.ppf(0.975, 2.5, 0.5)
     assert (found.low, found.high) == pytest.approx(expected)
     assert stats.fraction(outcomes, [0, 1, 2, 3]) == stats.fraction(outcomes)
+    assert stats.mean(np.array(outcomes, object)) == stats.fraction(outcomes)
+
+
+@pytest.mark.parametrize("broken", [math.nan, None, 0.5])
+def test_an_outcome_that_is_missing_does_not_count_as_true(broken):
+    with pytest.raises(ValueError, match="neither true nor false"):
+        stats.fraction([1, 0, broken])
 
 
 # --- P values -------------------------------------------------------------------------
@@ -148,6 +165,31 @@ def test_holm_keeps_the_error_of_a_family_and_plain_p_values_do_not():
     wrong = np.mean([stats.holm(family).min() < 0.05 for family in p])
     assert wrong < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
     assert np.mean(p.min(1) < 0.05) > 0.3
+
+
+def test_an_estimate_that_is_not_finite_has_no_p_value():
+    assert math.isnan(stats.p_value(Interval(math.inf, 1, 2, 8, ends=lambda a: (1, 2))))
+
+
+@pytest.mark.parametrize(
+    ("sample", "move", "limit"),
+    [([1.0, 2.0, 2.5], math.exp, 1.0), ([10.0, 11.0, 10.6], math.log, 1.0)],
+)
+def test_a_scale_with_an_end_has_p_values_of_small_alphas(sample, move, limit):
+    """At alpha = 1e-12 three seeds reach where exp overflows and log does not exist."""
+    moved = stats.mean(sample).map(move)
+    p = stats.p_value(moved, above=limit)
+    assert (p < 0.05) == (moved.low > limit)
+    back = {math.exp: math.log, math.log: math.exp}[move](limit)
+    assert p == pytest.approx(stats.p_value(stats.mean(sample), above=back))
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+@pytest.mark.parametrize("method", [stats.mean, stats.anytime])
+def test_squares_of_tiny_and_huge_values_are_no_trouble(scale, method):
+    at_one, found = method(SAMPLE), method(SAMPLE * scale)
+    assert found.low == pytest.approx(at_one.low * scale)
+    assert found.high == pytest.approx(at_one.high * scale)
 
 
 # --- intervals that bear repeated looks -----------------------------------------------
@@ -312,6 +354,28 @@ def test_more_outcomes_are_counted_by_the_exact_interval():
         if scipy.stats.binomtest(k, needed).proportion_ci(method="exact").high < 0.5
     )
     assert stats.POWER <= power < stats.POWER + 0.05
+
+
+def test_between_two_limits_the_design_is_for_the_nearer_one():
+    """The mean, 0.04, is 0.09 from one and 0.01 from the other."""
+    claim = Claim("c", "s", "p", lambda df: stats.mean(df.y), reason="r",
+                  above=-0.05, below=0.05)  # fmt: skip
+    y = np.array([-0.2, 0.1, 0.02, 0.24])
+    needed = stats.seeds_needed(stats.mean(y), 0.05)
+    assert needed > 50 * stats.seeds_needed(stats.mean(y), -0.05)
+    note = judge("e", claim, pd.DataFrame({"y": y})).note
+    assert f"about {needed} unseen seeds" in note
+
+
+def test_an_estimate_that_is_no_interval_hides_no_other_claim():
+    for wrong, words in (
+        (1.0, "it returned float, not an Interval"),
+        (Interval(1.0, math.nan, math.nan, 4), "the estimate is not finite"),
+    ):
+        claim = Claim("c", "s", "p", lambda df, x=wrong: x, reason="r", above=0)
+        found = judge("e", claim, pd.DataFrame({"y": [1.0]}))
+        assert found.verdict == "error"
+        assert words in found.note
 
 
 def test_a_claim_that_cannot_fail_is_refused():

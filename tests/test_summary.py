@@ -99,6 +99,19 @@ def test_holm_marks_what_its_family_does_not_carry():
     assert [v.holm for v in summary.corrected([weak, *apart])] == ["stands"] * 2
 
 
+@pytest.mark.parametrize("missing", [{"frame": FRAME[:0]}, {"estimate": lambda df: 1}])
+def test_a_family_is_no_smaller_while_rows_are_missing(missing):
+    weak = verdict("w", frame=FRAME.assign(y=[-0.1, 1, 2, 0.1, 1, 0.2, 1, -0.1]))
+    found = summary.corrected([weak, verdict("m", **missing)])
+    assert [v.holm for v in found] == ["flips to undecided", ""]
+
+
+def test_a_claim_that_is_not_judged_is_not_as_expected():
+    fields = {"expected": "undecided", "because": "It is close.", "above": 1.5}
+    assert verdict("u", **fields).as_expected
+    assert not verdict("u", frame=FRAME[:0], **fields).as_expected
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

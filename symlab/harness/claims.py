@@ -70,8 +70,9 @@ class Claim:
     and returns an `Interval`; `symlab.harness.where` makes estimates that print
     themselves. above, below: the open interval that the estimate must lie in. reason:
     why these thresholds. expected, because: the verdict that is expected where it is
-    not "held", and why. paper: the paper that states it. origin: "paper" (also without
-    `paper`, else "ours"), "control", "protocol" or "oracle". kind: "effect" (a
+    not "held", and why. paper: the paper that it is about. origin: "paper" (the paper
+    states it; the default where `paper` is given), "ours" (the default elsewhere),
+    "control", "protocol" or "oracle". kind: "effect" (a
     difference over seeds), "equivalence" (a difference is small), "identity" (true run
     by run, up to rounding) or "precondition". unit: of the quantity. written: whether
     the thresholds were written "before" or "after" a look at rows; history: (date, what
@@ -112,6 +113,9 @@ class Claim:
             refuse(f"expects {self.expected!r}: use one of {', '.join(VERDICTS[:3])}")
         if self.expected != "held" and not self.because:
             refuse("is not expected to hold: say why in `because`")
+        for entry in self.history:
+            if isinstance(entry, str) or len(entry) != 2:
+                refuse("has a history that is not made of pairs (date, what and why)")
         if not self.origin:
             object.__setattr__(self, "origin", "paper" if self.paper else "ours")
         for name, allowed in (
@@ -184,8 +188,8 @@ class Verdict:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the verdict is the one that the claim expects."""
-        return self.verdict == self.claim.expected
+        """Whether the claim was judged, and the verdict is the one that it expects."""
+        return self.judged and self.verdict == self.claim.expected
 
     @property
     def judged(self) -> bool:
@@ -285,11 +289,14 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
         return Verdict(experiment, claim, "undecided", None, "no rows yet")
     try:
         interval = claim.estimate(df)
+        if not isinstance(interval, Interval):
+            raise TypeError(f"it returned {type(interval).__name__}, not an Interval")
     except Exception as error:  # one bad estimator must not hide the other claims
         what = f"{type(error).__name__}: {error}".split("\n")[0]
         note = f"the estimate could not be made ({what})"
         return Verdict(experiment, claim, "error", None, note)
-    if not math.isfinite(interval.value):
+    limits = interval.low, interval.high
+    if not math.isfinite(interval.value) or any(map(math.isnan, limits)):
         return Verdict(
             experiment, claim, "error", interval, "the estimate is not finite"
         )
@@ -297,8 +304,10 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
         return Verdict(experiment, claim, "held", interval)
     if interval.high <= claim.above or interval.low >= claim.below:
         return Verdict(experiment, claim, "failed", interval)
-    crossed = claim.above if interval.low <= claim.above else claim.below
-    note = stats.advice(interval, crossed)
+    crossed = [x for x in (claim.above, claim.below) if math.isfinite(x)]
+    crossed = [x for x in crossed if interval.low <= x <= interval.high]
+    nearest = min(crossed, key=lambda x: abs(x - interval.value))
+    note = stats.advice(interval, nearest)
     return Verdict(experiment, claim, "undecided", interval, note)
 
 

@@ -1,8 +1,9 @@
-"""Confirmation: every claim again, on seeds that nobody can have looked at.
+"""Confirmation: every claim again, on seeds that nobody can choose.
 
 The seeds follow from what the registered claims of an experiment say, so whoever
 changes a claim gets other seeds, for that experiment alone. Each draw of seeds is
-logged in a committed file: a second draw for the same experiment shows there.
+logged in a committed file before its first run: a second draw for the same experiment
+shows there, also where the first was never finished.
 """
 
 import datetime
@@ -24,7 +25,8 @@ RATES = (
     "Races run at the rates that their sweeps name; where a claim chooses rates from "
     "tuning runs, it chooses them from the tuning runs on the new seeds."
 )
-SAME = "the same numbers on other seeds: the claim does not depend on the seed"
+SAME = "the same numbers on other seeds"
+BEGUN = "begun"
 NO_ROWS = "no rows"
 KIND = "confirm"  # of the committed table
 AGREEMENTS = ("equal", "differs", NO_ROWS)
@@ -154,17 +156,19 @@ def log_file(project: Project, scale: str) -> Path:
 
 
 def log(
-    project: Project, scale: str, experiment: str, first: int, found: pd.DataFrame
+    project: Project, scale: str, experiment: str, found: pd.DataFrame | None = None
 ) -> bool:
     """Add a draw of seeds to the log, and return whether it was added.
 
     It is not added where the log already says the same. A line says: date, scale,
-    experiment, hash of its claims, first seed, and how many verdicts of `found` (as of
-    `compared`) are equal to the earlier ones and how many differ.
+    experiment, hash of its claims, first seed, and "begun", or, with `found` (as of
+    `compared`), how many verdicts are equal to the earlier ones and how many differ.
     """
-    path = log_file(project, scale)
-    name = registration.name_of(registration.read(project), experiment)
-    counts = [f"{(found.agreement == word).sum()} {word}" for word in AGREEMENTS]
+    path, lock = log_file(project, scale), registration.read(project)
+    name, first = registration.name_of(lock, experiment), seed0(lock, experiment, scale)
+    counts = [BEGUN]
+    if found is not None:
+        counts = [f"{(found.agreement == word).sum()} {word}" for word in AGREEMENTS]
     said = "\t".join((scale, experiment, name, str(first), *counts))
     before = path.read_text("utf-8") if path.is_file() else ""
     if said in (text.partition("\t")[2] for text in before.splitlines()):
@@ -179,4 +183,26 @@ def draws(project: Project, scale: str, experiment: str) -> int:
     path = log_file(project, scale)
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     fields = [text.split("\t") for text in lines]
-    return len({f[4] for f in fields if f[1:3] == [scale, experiment]})
+    whole = (f for f in fields if len(f) > 4)
+    return len({f[4] for f in whole if f[1:3] == [scale, experiment]})
+
+
+def lost(project: Project, scale: str) -> list[str]:
+    """Lines of the log that git knows and the file on disk has no longer.
+
+    Raises UserError where the checkout has no history to look at.
+    """
+    path = log_file(project, scale)
+    now = set(path.read_text("utf-8").splitlines()) if path.is_file() else set()
+    name = path.relative_to(project.root).as_posix()
+    before = {
+        line: None
+        for commit in registration.commits(project, name)
+        for line in registration.text_at(project, commit, name).splitlines()
+    }
+    return [
+        f"{path.name} lost a draw of seeds for {line.split(chr(9))[2]}: "
+        f"{' '.join(line.split())}"
+        for line in before
+        if line.count("\t") > 2 and line not in now
+    ]

@@ -21,6 +21,7 @@ from operator import sub, truediv
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_unsigned_integer_dtype
 
 from symlab.harness import stats
 from symlab.harness.claims import Claim
@@ -28,6 +29,10 @@ from symlab.harness.errors import nearest
 from symlab.harness.stats import Interval
 
 Quantity = str | Callable[[pd.DataFrame], pd.Series]
+NO_SEQUENCE = (
+    "outcomes that are true or false have no interval that is valid at any time: judge "
+    "unseen seeds without the old ones"
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,8 @@ class Rows:
         """The same rows, whose means get intervals that bear repeated looks.
 
         For claims whose seeds were extended after a look, or will be: see
-        `stats.anytime`. It applies to `mean`, `paired`, `ratio`, `log_ratio`, `slope`.
+        `stats.anytime`. It applies to `mean`, `paired`, `ratio`, `log_ratio`, `slope`;
+        outcomes that are true or false have no such interval here.
 
         >>> where(study="main").anytime().paired("rank", noise=(0.0, 4.0))
         """
@@ -161,9 +167,11 @@ class Rows:
 
         def compute(df):
             rows = self(df)
-            true = values(rows, quantity)
-            if true.dtype != bool or self.looked_at_often:
+            true = values(rows, quantity).infer_objects()
+            if not is_bool_dtype(true):
                 return found(df)
+            if self.looked_at_often:
+                raise ValueError(NO_SEQUENCE)
             return stats.fraction(true, rows.seed)
 
         return replace(found, compute=compute)
@@ -172,10 +180,12 @@ class Rows:
         """Mean over seeds of the difference between two values of one field.
 
         `paired("rank", noise=(0, 4))` is rank at noise = 0 minus rank at noise = 4.
-        Each seed must occur once under both. Two fields give their interaction: the
-        difference in the first, at the one value of the second minus at the other.
-        each: another field; pairs are made at each of its values that both have, and
-        averaged over these. Seeds that lack one of these values are left out.
+        Each seed must occur at most once under each; seeds that were not run under both
+        are left out. A run whose quantity is not a number is never left out: the
+        estimate is an error. Two fields give their interaction: the difference in the
+        first, at the one value of the second minus at the other. each: another field;
+        pairs are made at each of its values that both have, and averaged over these.
+        Seeds that lack one of these values are left out.
         """
         return self._of_two(quantity, arms, each, "minus")
 
@@ -197,13 +207,16 @@ class Rows:
     def slope(self, quantity: Quantity, x: Quantity) -> Estimate:
         """Mean over seeds of the least-squares slope of the quantity against x.
 
-        Each seed's rows give one slope, so a seed needs two values of x or more.
+        Each seed's rows give one slope. Raises ValueError where a seed has fewer than
+        two values of x.
         """
 
         def slopes(df):
             frame = pd.DataFrame(
                 {"seed": df.seed, "x": values(df, x), "y": values(df, quantity)}
             )
+            if frame.groupby("seed").x.nunique().min() < 2:
+                raise ValueError(f"a seed has fewer than two values of {name_of(x)}")
             return frame.groupby("seed").apply(
                 lambda g: np.polyfit(g.x, g.y, 1)[0], include_groups=False
             )
@@ -230,11 +243,15 @@ class Rows:
 
         condition: an expression of columns. The interval is Clopper and Pearson's for a
         binomial proportion; several runs of one seed count as one outcome, their mean.
+        A comparison with NaN is false: write "x <= 1", since "not (x > 1)" is true of a
+        run that broke.
         """
+        if self.looked_at_often:
+            raise ValueError(NO_SEQUENCE)
 
         def compute(df):
             rows = self(df)
-            return stats.fraction(values(rows, condition).astype(bool), rows.seed)
+            return stats.fraction(values(rows, condition), rows.seed)
 
         phrase = self._where(f"fraction of runs with {condition}")
         return Estimate(compute, phrase, self.fields)
@@ -242,9 +259,10 @@ class Rows:
     # --- how they are made
 
     def _over_seeds(self, what: str, reduce, arms=(), placebo=None) -> Estimate:
+        valid = " (interval valid at any time)" * self.looked_at_often
         return Estimate(
             lambda df: self._interval(reduce(self(df))),
-            self._where(f"mean over seeds of {what}"),
+            self._where(f"mean over seeds{valid} of {what}"),
             tuple(arms),
             placebo,
         )
@@ -262,7 +280,10 @@ class Rows:
         def table(df):
             """The quantity: seeds (and values of `each`) down, arms across."""
             sizes = values(df, quantity)
-            frame = df.assign(_quantity=scale(sizes) if scale else sizes)
+            if is_unsigned_integer_dtype(sizes):
+                sizes = sizes.astype(float)  # 2 - 3 would wrap around
+            with np.errstate(invalid="ignore", divide="ignore"):
+                frame = df.assign(_quantity=scale(sizes) if scale else sizes)
             for field, (a, b) in arms.items():
                 frame = frame[frame[field].isin([a, b])]
                 if lacking := [v for v in (a, b) if v not in set(frame[field])]:
@@ -274,6 +295,8 @@ class Rows:
                     f"a seed has several runs of one {' and '.join(arms)}: narrow the "
                     "rows down with where(...)"
                 )
+            if frame._quantity.isna().any():
+                raise ValueError(f"{what} is not a number in a run")
             return frame.pivot(index=fixed, columns=list(arms), values="_quantity")
 
         def compared(wide):
@@ -281,6 +304,8 @@ class Rows:
             found = wide
             for a, b in arms.values():
                 found = join(found[a], found[b])
+            if found[wide.notna().all(axis=1)].isna().any():
+                raise ValueError(f"{what} is not a number at a seed")
             if each:
                 shared = wide.notna().groupby(level=each).any().all(axis=1)
                 found = found.unstack(each).loc[:, shared].mean(axis=1, skipna=False)
@@ -332,19 +357,31 @@ def where(*selections, **fields) -> Rows:
 def weakest(*estimates: Estimate, above: bool = True) -> Estimate:
     """The estimate that decides a claim about each of several.
 
-    above=True returns the interval with the least lower end, for a claim that all lie
-    above a threshold; above=False the one with the largest upper end.
+    above=True returns an interval of the smallest of them, for a claim that all lie
+    above a threshold; above=False one of the largest. Its lower end is the least of the
+    lower ends: the true smallest lies below it no more often than its own interval
+    does. Its upper end is the least of the upper ends at alpha over their number
+    (Bonferroni), as any of them may be the least by chance. n, method and note are of
+    the estimate with the least lower end. Where an estimate models no sampling, its
+    whole interval is returned.
     """
+
+    extreme = min if above else max
 
     def pick(found: list[Interval]) -> Interval:
         def ends(alpha):
-            every = [i.ends(alpha) for i in found]
-            return min(every) if above else max(every, key=lambda ends: ends[1])
+            few = alpha / len(found)
+            alphas = (alpha, few) if above else (few, alpha)
+            return tuple(
+                extreme(i.ends(a)[end] for i in found) for end, a in enumerate(alphas)
+            )
 
-        by_low, by_high = (lambda i: i.low), (lambda i: i.high)
-        chosen = min(found, key=by_low) if above else max(found, key=by_high)
-        known = all(i.ends for i in found)
-        return replace(chosen, ends=ends if known else None)
+        chosen = extreme(found, key=lambda i: i.low if above else i.high)
+        if not all(i.ends for i in found):
+            return replace(chosen, ends=None)
+        value = extreme(i.value for i in found)
+        low, high = ends(1 - stats.LEVEL)
+        return replace(chosen, value=value, low=low, high=high, ends=ends)
 
     def compute(df):
         return pick([e(df) for e in estimates])
@@ -400,8 +437,12 @@ def family(
 
 
 def by_seed(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
-    """One number for each seed: the mean of the quantity over the seed's runs."""
-    return values(df, quantity).groupby(df.seed).mean()
+    """One number for each seed: the mean of the quantity over the seed's runs.
+
+    It is NaN where one of them is: a run that broke is not left out of the mean.
+    """
+    found = values(df, quantity)
+    return found.groupby(df.seed).mean().mask(found.isna().groupby(df.seed).any())
 
 
 def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:

@@ -180,7 +180,8 @@ def confirmed_table(project: Project, scale: str) -> str:
         {"experiment": name, "seeds from": its.seed0.iloc[0]}
         | {word: (its.agreement == word).sum() for word in confirm.AGREEMENTS}
         | {"claims": "as registered" if confirm.seed0(lock, name, scale)
-           == its.seed0.iloc[0] else "changed since"}
+           == its.seed0.iloc[0] else "changed since",
+           "draws of seeds": confirm.draws(project, scale, name)}
         for name, its in found.groupby("experiment")
     ]  # fmt: skip
     text = markdown(pd.DataFrame(rows))
@@ -195,7 +196,12 @@ def confirmed_table(project: Project, scale: str) -> str:
         }
         for r in apart.itertuples()
     ]
-    return text + ("\n" + markdown(pd.DataFrame(rows)) if rows else "")
+    if rows:
+        text += "\n" + markdown(pd.DataFrame(rows))
+    known = set(found.experiment)
+    if lacking := [n for n in contract.names(project) if n not in known]:
+        text += f"\nNot confirmed yet: {', '.join(lacking)}.\n"
+    return text
 
 
 def placebo_table(project: Project, scale: str) -> str:

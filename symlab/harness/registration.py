@@ -120,26 +120,34 @@ def read(project: Project) -> list[Entry]:
 
 
 def parse(text: str) -> list[Entry]:
-    """The entries of a lock's text; raises UserError at a line that is not an entry."""
-    found = []
+    """The entries of a lock's text.
+
+    Raises UserError at a line that is not an entry, or that repeats one.
+    """
+    found, seen = [], set()
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("#") or not line.strip():
             continue
         values = line.split("\t")
         whole = len(values) == 3 or (len(values) == 7 and values[4].isdigit())
-        if not whole:
+        if not whole or tuple(values[:2]) in seen:
             raise UserError(
                 f"line {number} of claims.lock is damaged: take the file back from "
                 "git, or run `python -m symlab lock`"
             )
+        seen.add(tuple(values[:2]))
         values += ["", "0", "", ""] * (len(values) == 3)
         found.append(Entry(*values[:4], int(values[4]), *values[5:]))
     return found
 
 
 def name_of(lines: Iterable[Entry], experiment: str) -> str:
-    """16 hex digits that name the claims and the design of one experiment."""
-    return _short([[e.claim, e.digest] for e in lines if e.experiment == experiment])
+    """16 hex digits that name the claims and the design of one experiment.
+
+    The order of the lines makes no difference.
+    """
+    own = (e for e in lines if e.experiment == experiment)
+    return _short(sorted([e.claim, e.digest] for e in own))
 
 
 # --- what changed --------------------------------------------------------------------
@@ -163,7 +171,7 @@ class Change:
             "new": "is new",
             "gone": "is gone",
             "renamed": f"was called {a.claim}" if a else "",
-            "threshold": f"{a.limits} became {b.limits}" if a and b else "",
+            "threshold": _moved(a, b) if a and b else "",
             "estimate": "another estimate, or other words for it",
             "words": "other words, or another place, origin, kind or headline",
             "registration": "its entry on when it was written changed",
@@ -172,36 +180,57 @@ class Change:
 
 
 def changes(before: Iterable[Entry], after: Iterable[Entry]) -> list[Change]:
-    """What differs between two versions of the lock, by experiment and claim."""
+    """What differs between two versions of the lock, by experiment and claim.
+
+    A claim that is gone and one with the same estimate that is new are one claim under
+    another name, also where its threshold moved at once.
+    """
     old = {(e.experiment, e.claim): e for e in before}
     new = {(e.experiment, e.claim): e for e in after}
-    gone = {_test(e): e for key, e in old.items() if key not in new}
-    renamed = {
-        key: gone.pop(_test(e))
-        for key, e in new.items()
-        if key not in old and _test(e) in gone
-    }
+    renamed = _renamed(
+        [e for key, e in old.items() if key not in new],
+        [e for key, e in new.items() if key not in old],
+    )
     found = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
         if a == b or (b is None and a in renamed.values()):
             continue
-        if a is None:
-            found.append(Change("renamed" if key in renamed else "new",
-                                renamed.get(key), b))  # fmt: skip
+        if key in renamed:
+            a = renamed[key]
+            kind = "renamed" if a.limits == b.limits else "threshold"
+            found.append(Change(kind, a, b))
         else:
             found.append(Change(_kind(a, b), a, b))
     return found
 
 
-def _test(e: Entry) -> tuple:
-    """What a claim asks of the rows, under whatever name."""
-    return e.experiment, e.limits, e.estimate
+def _renamed(gone: list[Entry], new: list[Entry]) -> dict[tuple[str, str], Entry]:
+    """From a new claim's key to the claim that it was, under another name."""
+    found = {}
+    for limits in (True, False):  # the same thresholds first
+        left = [e for e in gone if e.claim != DESIGN and e not in found.values()]
+        for e in new:
+            key = e.experiment, e.claim
+            same = [
+                g for g in left
+                if (g.experiment, g.estimate) == (e.experiment, e.estimate)
+                and (g.limits == e.limits or not limits)
+            ]  # fmt: skip
+            if same and key not in found:
+                found[key] = same[0]
+                left.remove(same[0])
+    return found
 
 
-def _kind(a: Entry, b: Entry | None) -> str:
-    if b is None:
-        return "gone"
+def _moved(a: Entry, b: Entry) -> str:
+    name = "" if a.claim == b.claim else f", and it was called {a.claim}"
+    return f"{a.limits} became {b.limits}{name}"
+
+
+def _kind(a: Entry | None, b: Entry | None) -> str:
+    if a is None or b is None:
+        return "gone" if a else "new"
     if a.claim == DESIGN:
         return "design"
     if a.limits != b.limits:
@@ -221,18 +250,27 @@ def unexplained(
     Each is a sentence. rows: a function from an experiment's name to the `design` of
     the rows that existed then, or None where there were none. A threshold that moved
     needs a new entry in `history`. A new claim on a sweep whose rows existed cannot say
-    that it was written before them.
+    that it was written before them. With or without rows a history keeps its entries,
+    and what was written after rows stays so, also under another name.
     """
     before, after = list(before), list(after)
-    designs = {e.experiment: e.digest for e in after if e.claim == DESIGN}
+    designs = {e.experiment: e.digest for e in before + after if e.claim == DESIGN}
     found = []
     for change in changes(before, after):
         a, b = change.before, change.after
         moved = change.kind == "threshold" and b.changes <= a.changes
         if moved and rows(b.experiment) is not None:
             found.append(f"{change} when rows existed: say so in its `history`")
+        if a and b and b.changes < a.changes:
+            found.append(f"{a.experiment}.{a.claim}: its `history` lost an entry")
+        if a and b and (a.written, b.written) == ("after", "before"):
+            found.append(
+                f"{a.experiment}.{a.claim}: it was written after rows, and "
+                f"{b.experiment}.{b.claim} says that it was not"
+            )
         early = change.kind == "new" and b.written == "before"
-        if early and rows(b.experiment) == designs.get(b.experiment):
+        existed = rows(b.experiment) if early else None
+        if existed is not None and existed == designs.get(b.experiment):
             found.append(
                 f"{change}, and all rows of its sweep existed: it was written "
                 'after them (written="after")'
@@ -246,38 +284,68 @@ def unexplained(
 def audit(project: Project) -> list[str]:
     """Changes of the lock, in git and in the working copy, that break its rules.
 
-    Each is a sentence as of `unexplained`: a threshold that moved after rows existed
-    without an entry in the claim's history, or a claim that says "before rows" after
-    them. Raises UserError where the checkout has no history to look at.
+    Each is a sentence as of `unexplained`. Every commit that changed the lock is
+    compared with its parent, on side branches too. In a merge the lines of any parent
+    are explained there. A version that is missing or damaged is passed over. Raises
+    UserError where the checkout has no history to look at.
     """
-    versions = _versions(project)
-    found = []
-    for (_, old), (commit, new) in zip(versions, versions[1:], strict=False):
-        parent = f"{commit}^" if commit else "HEAD"
-        found += [
-            f"{sentence} ({commit[:8] or 'not committed'})"
-            for sentence in unexplained(
-                old, new, lambda name, at=parent: _rows(project, name, at)
-            )
-        ]
+    found, last = [], []
+    for commit, parents in _versions(project):
+        if not (new := _lock(project, commit)):
+            continue
+        known = {p: lock for p in parents if (lock := _lock(project, p))}
+        at = next(iter(known), parents[0] if parents else "")
+        others = {e for p, lock in known.items() if p != at for e in lock}
+        old = {(e.experiment, e.claim): e for e in known.get(at, last)}
+        old |= {(e.experiment, e.claim): e for e in new if e in others}
+        if old:
+            found += [
+                f"{sentence} ({commit[:8] or 'not committed'})"
+                for sentence in unexplained(
+                    old.values(), new, lambda name, at=at: _rows(project, name, at)
+                )
+            ]
+        last = new
     return found
 
 
-def _versions(project: Project) -> list[tuple[str, list[Entry]]]:
-    """(commit, lock) of each version, oldest first; the file on disk has no commit."""
-    lock = path(project).name
+def _versions(project: Project) -> list[tuple[str, list[str]]]:
+    """(commit, its parents) of each version, oldest first; on disk it has no commit."""
+    found = commits(project, path(project).name)
+    parents = [_git(project, "show", "-s", "--format=%P", c) for c in found]
+    versions = [(c, of.decode().split()) for c, of in zip(found, parents, strict=True)]
+    return [*versions, ("", ["HEAD"])]
+
+
+def commits(project: Project, name: str) -> list[str]:
+    """The commits that changed a file, oldest first, on side branches too.
+
+    Raises UserError where the checkout has no history to look at.
+    """
     if _git(project, "rev-parse", "--is-shallow-repository").strip() != b"false":
         raise UserError(
-            "the history of claims.lock cannot be read, as this checkout is shallow: "
+            f"the history of {name} cannot be read, as this checkout is shallow: "
             "run `git fetch --unshallow`"
         )
-    log = _git(project, "log", "--first-parent", "--reverse", "--format=%H", "--", lock)
-    versions = [
-        (c, parse(text.decode()))
-        for c in log.decode().split()
-        if (text := _git(project, "show", f"{c}:./{lock}", missing=b""))
-    ]
-    return [*versions, ("", read(project))]
+    log = _git(project, "log", "--full-history", "--topo-order", "--reverse",
+               "--format=%H", "--", name, missing=b"")  # fmt: skip
+    return log.decode().split()
+
+
+def _lock(project: Project, commit: str) -> list[Entry]:
+    """The lock at a commit, or on disk; none where it is missing or damaged there."""
+    if not commit:
+        return read(project)
+    try:
+        return parse(text_at(project, commit, path(project).name))
+    except UserError:
+        return []
+
+
+def text_at(project: Project, commit: str, name: str) -> str:
+    """A file at a commit; '' where it is not there."""
+    text = _git(project, "show", f"{commit}:./{name}", missing=b"")
+    return text.decode(errors="replace")
 
 
 def _rows(project: Project, experiment: str, commit: str) -> str | None:

@@ -44,7 +44,7 @@ td, th { padding: 0.3rem 0.5rem; border-bottom: 1px solid #ddd; text-align: left
 <details><summary>{{ e.title }}</summary><pre>{{ e.body }}</pre></details>
 <div class="wide"><table><tr><th>verdict<th>claim<th>estimate<th>criterion<th>why</tr>
 {% for v in e.verdicts %}<tr><td class="{{ v.verdict }}">{{ v.verdict }}
-{%- if not v.as_expected %} (expected {{ v.claim.expected }}){% endif %}
+{%- if v.judged and not v.as_expected %} (expected {{ v.claim.expected }}){% endif %}
 <br>{{ v.meaning }}{% if v.holm %}<br><small>{{ v.holm }} by Holm</small>{% endif %}
 <td><b>{{ v.claim.name }}</b><br>{{ v.claim.statement }}
 <br><small>{{ v.claim.source }}; thresholds written {{ v.claim.registered }}</small>

@@ -57,10 +57,18 @@ class Interval:
         return 1 - (1 - LEVEL) ** (1 / self.n)
 
     def map(self, function: Callable[[float], float]) -> "Interval":
-        """The interval on another scale; `function` is monotone."""
+        """The interval on another scale; `function` is monotone.
+
+        Where the interval of a small alpha leaves the domain of the function, or its
+        image overflows, it is the whole line.
+        """
 
         def ends(alpha):
-            return tuple(sorted(map(function, self.ends(alpha))))
+            try:
+                moved = tuple(sorted(map(function, self.ends(alpha))))
+            except (ValueError, ArithmeticError):
+                return _everything(alpha)
+            return _everything(alpha) if any(map(math.isnan, moved)) else moved
 
         low, high = sorted((function(self.low), function(self.high)))
         moved = replace(self, value=function(self.value), low=low, high=high)
@@ -79,8 +87,9 @@ class Interval:
         if not self.n:
             return f"{self.runs} values"
         seeds = f"{self.n} seed{'s' * (self.n != 1)}"
-        runs = f"{self.runs} runs of {seeds}" if self.runs > self.n else seeds
-        return f"{runs}; at most {self._share()} of seeds lie beyond"
+        if self.runs > self.n:
+            seeds = f"{self.runs} values of {self.note or seeds}"
+        return f"{seeds}; at most {self._share()} of seeds lie beyond"
 
     def _share(self) -> str:
         return f"{100 * self.beyond:.2g} %"
@@ -95,6 +104,8 @@ def mean(sample, level: float = LEVEL) -> Interval:
     interval of width zero, which says so in its note.
     """
     x = np.asarray(sample)
+    if x.dtype == object:
+        x = np.array(x.tolist())  # booleans among objects are outcomes, too
     if x.dtype == bool:
         return fraction(x, level=level)
     x = x.astype(float)
@@ -103,7 +114,7 @@ def mean(sample, level: float = LEVEL) -> Interval:
         return Interval(value, -math.inf, math.inf, n, ends=_everything)
     if _constant(x):
         return Interval(value, value, value, n, "constant", note=f"all {n} are equal")
-    spread, skew = float(np.std(x, ddof=1)), skewness(x)
+    spread, skew = _spread(x), skewness(x)
     student = partial(_student, value, spread, n)
     notes = ["only two distinct values"] if len(np.unique(x)) == 2 < n else []
     if not skewed(x):
@@ -129,7 +140,7 @@ def anytime(sample, level: float = LEVEL) -> Interval:
         return Interval(value, -math.inf, math.inf, n, "anytime", ends=_everything)
     if _constant(x):
         return mean(x)
-    ends = partial(_mixture, value, float(np.std(x, ddof=1)), n)
+    ends = partial(_mixture, value, _spread(x), n)
     return _interval(value, n, "anytime", ends, level, note="valid at any time")
 
 
@@ -138,15 +149,22 @@ def worst(sample, largest: bool = True, seeds=None) -> Interval:
 
     seeds: the seed of each run; without it they are taken from an index named "seed" of
     the sample, and unknown where there is none. The runs of one seed are not
-    independent, so n counts seeds. The interval is the one number: it says nothing of
-    seeds that were not run. `Interval.beyond` bounds how many of those lie beyond.
+    independent, so n counts seeds: those that have as many runs as any, since the
+    others were not seen in all that is claimed of every run. The interval is the one
+    number: it says nothing of seeds that were not run. `Interval.beyond` bounds how
+    many of those lie beyond.
     """
     x = np.asarray(sample, float)
     if seeds is None and isinstance(sample, pd.Series) and sample.index.name == "seed":
         seeds = sample.index
-    n = 0 if seeds is None else len(np.unique(np.asarray(seeds)))
+    n, note = 0, ""
+    if seeds is not None:
+        _, runs = np.unique(np.asarray(seeds), return_counts=True)
+        n = int((runs == runs.max()).sum())
+        if n < len(runs):
+            note = f"{len(runs)} seeds, of which {n} ha{'s' if n == 1 else 've'} all"
     value = float(np.max(x) if largest else np.min(x))
-    return Interval(value, value, value, n, "worst case", runs=len(x))
+    return Interval(value, value, value, n, "worst case", runs=len(x), note=note)
 
 
 def fraction(outcomes, seeds=None, level: float = LEVEL) -> Interval:
@@ -155,9 +173,13 @@ def fraction(outcomes, seeds=None, level: float = LEVEL) -> Interval:
     It covers the truth at least `level` of the time, also where none or all are true:
     none of 16 gives [0, 0.206]. seeds: the seed of each outcome; without it all are
     independent. With several outcomes of one seed their mean counts as one outcome,
-    whole or broken, as if all outcomes of a seed always agreed.
+    whole or broken, as if all outcomes of a seed always agreed. Raises ValueError where
+    an outcome is missing (NaN), or is neither true nor false, nor 1 or 0.
     """
-    x = pd.Series(np.asarray(outcomes, bool), dtype=float)
+    x = pd.Series(np.asarray(outcomes))
+    if not x.isin([0, 1]).all():
+        raise ValueError("an outcome is neither true nor false")
+    x = x.astype(float)
     each = x if seeds is None else x.groupby(np.asarray(seeds)).mean()
     n, k = len(each), float(each.sum())
     ends = partial(_clopper_pearson, k, n)
@@ -170,8 +192,11 @@ def paired(
 ) -> Interval:
     """Interval of the mean difference a - b of `column`, paired by `unit` (the seed).
 
-    Each unit must occur once under `by == a` and once under `by == b`.
+    Each unit must occur at most once under `by == a` and under `by == b`; units that
+    lack one of them are left out. Raises ValueError where a value is NaN.
     """
+    if df[column][df[by].isin([a, b])].isna().any():
+        raise ValueError(f"{column} is not a number in a run")
     wide = df.pivot(index=unit, columns=by, values=column)
     difference = (wide[a] - wide[b]).dropna()
     if difference.empty:
@@ -226,9 +251,10 @@ def p_value(
     For one limit it is two-sided: the least alpha for which the interval of level
     1 - alpha leaves the limit out, so that it is below 0.05 just where the 95 %
     interval decides. Between two limits the larger of both counts, outside that of the
-    limit which was crossed. At least LEAST_P. NaN where no sampling is modelled.
+    limit which was crossed. At least LEAST_P. NaN where no sampling is modelled, and
+    where the estimate is not finite.
     """
-    if interval.ends is None or math.isnan(interval.value):
+    if interval.ends is None or not math.isfinite(interval.value):
         return math.nan
     if interval.value <= above:
         return _p_of(interval.ends, above)
@@ -257,7 +283,7 @@ def _p_of(ends: Ends, limit: float) -> float:
 def holm(p_values: Iterable[float]) -> np.ndarray:
     """P values adjusted for the size of their family by Holm's step-down method.
 
-    Deciding those below 0.05 makes any wrong decision in the whole family with a
+    Rejecting those below 0.05 rejects any true hypothesis of the whole family with a
     probability of at most 0.05, whatever the dependence (Holm, Scand. J. Stat. 6, 1979,
     p. 65). NaN stays NaN and does not count in the family.
     """
@@ -343,6 +369,12 @@ def _interval(
 def _constant(x: np.ndarray) -> bool:
     """Equal, up to the rounding of a mean of equal numbers."""
     return bool(np.ptp(x) <= 8 * np.finfo(float).eps * np.abs(x).max())
+
+
+def _spread(x: np.ndarray) -> float:
+    """The standard deviation; squares must neither underflow nor overflow."""
+    _, power = math.frexp(np.abs(x).max())
+    return float(np.ldexp(np.std(np.ldexp(x, -power), ddof=1), power))
 
 
 def _everything(alpha: float) -> tuple[float, float]:

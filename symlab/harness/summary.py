@@ -103,19 +103,26 @@ def headlines(verdicts: Sequence[Verdict]) -> list[Headline]:
     ]  # fmt: skip
 
 
+def _estimated(v: Verdict) -> bool:
+    return v.interval is not None and v.verdict != "error"
+
+
 def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """The verdicts with `holm`: what is left of each with Holm's correction.
 
     A family is all effects that are claimed about one paper, so `verdicts` must hold
-    all claims of the project. Where no P value can be made, `holm` stays empty.
+    all claims of the project. A claim that is not judged yet, or whose estimate could
+    not be made, is a member with a P value of 1: the family is no smaller while rows
+    are missing. Where no P value can be made, `holm` stays empty.
     """
     families: dict[str, list[int]] = {}
     for i, v in enumerate(verdicts):
-        if v.claim.paper and v.claim.kind == "effect" and v.interval:
+        if v.claim.paper and v.claim.kind == "effect":
             families.setdefault(v.claim.paper.short, []).append(i)
     out = list(verdicts)
     for members in families.values():
-        for i, p in zip(members, stats.holm(out[i].p for i in members), strict=True):
+        known = [out[i].p if _estimated(out[i]) else 1.0 for i in members]
+        for i, p in zip(members, stats.holm(known), strict=True):
             if out[i].verdict in ("held", "failed") and not math.isnan(p):
                 word = "stands" if p < 1 - stats.LEVEL else "flips to undecided"
                 out[i] = replace(out[i], holm=word)
