@@ -604,6 +604,18 @@ def test_totals_and_ratios_that_cannot_be_are_said():
             clipped_objective(x, x, a, mask, **options)
 
 
+def test_a_mask_counts_tokens_or_leaves_them_out():
+    x, a = torch.zeros(2, 3), torch.ones(2)
+    for value in (0.5, float("nan"), 2, -1):
+        mask = torch.ones(2, 3)
+        mask[0, 1] = value
+        with pytest.raises(ValueError, match="mask has values other than 0 and 1"):
+            clipped_objective(x, x, a, mask)
+    expected = clipped_objective(x, x, a, torch.ones(2, 3, dtype=torch.bool))
+    for dtype in (torch.long, torch.bfloat16):
+        assert clipped_objective(x, x, a, torch.ones(2, 3, dtype=dtype)) == expected
+
+
 # --- metrics -------------------------------------------------------------------------
 
 

@@ -68,8 +68,8 @@ def clipped_objective(
     new, rho - 1 - log rho), approx_kl_k1 (-log rho, verl's ppo_kl), ratio; the largest,
     ratio_max; and with sampler_logp sampler_weight, and truncated, the fraction.
 
-    Raises ValueError for shapes that differ, ranges that are none, and the total of
-    another normalisation.
+    Raises ValueError for shapes that differ, a mask of values other than 0 and 1,
+    ranges that are none, and the total of another normalisation.
     """
     _check(logp, old_logp, advantages, mask, clip_low, clip_high, dual_clip)
     mask = mask.bool()
@@ -170,6 +170,10 @@ def _check(logp, old_logp, advantages, mask, clip_low, clip_high, dual_clip) -> 
     for name, x in (("old_logp", old_logp), ("mask", mask)):
         if tuple(x.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(x.shape)} and logp {shape}")
+    if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(
+            "mask has values other than 0 and 1: a token counts or is left out"
+        )
     if tuple(advantages.shape) not in (shape[:1], (shape[0], 1), shape):
         raise ValueError(
             f"advantages have shape {tuple(advantages.shape)}: give ({shape[0]},) or "
