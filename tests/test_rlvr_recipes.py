@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from fractions import Fraction
 from functools import partial
 from itertools import product
 
@@ -205,6 +206,87 @@ def test_a_threshold_is_met_by_rewards_of_half_precision(value, dtype):
         assert found.tolist() == [1, 0, 1, 1, 0, 0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, np.float16])
+def test_thresholds_are_met_alike_in_tables_and_in_groups_by_name(dtype):
+    x = [0.9, 0.0, 0.9, 1.0, 0.81, 0.0]
+    x = np.array(x, dtype) if dtype is np.float16 else torch.tensor(x, dtype=dtype)
+    assert estimate(x[None], "psr", success=0.9)[0].tolist() == [1, 0, 1, 1, 0, 0]
+    assert not grouped_advantages(x, [0] * 6, "psr", success=1e6).any()
+    for success, message in (
+        (1e-9, "success = 1e-09 is rounding"),  # 0 in float16, which every rollout has
+        (True, "success has shape"),
+        (float("nan"), "success = nan is no threshold"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            estimate(x[None], "psr", success=success)
+        with pytest.raises(ValueError, match=message):
+            grouped_advantages(x, [0] * 6, "psr", success=success)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_thresholds_of_rounding_are_refused_in_tables_too(kind):
+    r = kind([[0, 0.25, 0, 1, 0, 0]])
+    for name in ("psr", "hard", compose(difficulty="hard")):
+        with pytest.raises(ValueError, match="success = 1e-09 is rounding, which rew"):
+            estimate(r, name, success=1e-9)
+    for success in (0, -1.0, 1e-5):
+        estimate(r, "psr", success=success)
+    fine = kind([[0, 1e-10, 0.1]])  # in doubles 1e-10 is no rounding
+    if fine.dtype.itemsize == 8:
+        assert estimate(fine, "psr", success=1e-10).tolist() == [[0, 1, 1]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", [np.array, np.float32, torch.tensor])
+def test_a_threshold_may_be_an_array_of_no_dimension(kind, number):
+    r = kind([[0, 0.25, 0.5, 1]])
+    expected = estimate(r, "psr", success=0.5)
+    close(estimate(r, "psr", success=number(0.5)), expected)
+    close(grouped_advantages(r[0], [0] * 4, "psr", success=number(0.5)), expected[0])
+    checked_estimator("hard", {"success": number(0.5)})
+    with pytest.raises(ValueError, match="success = 1e-09 is rounding"):
+        checked_estimator("hard", {"success": number(1e-9)})
+    with pytest.raises(ValueError, match=r"success has shape \(\)"):
+        estimate(r, "psr", success=kind(True))
+
+
+def test_unknown_names_of_estimators_suggest_what_is_alike_or_name_all():
+    r = binary(2, 4)
+    for name, meant in (
+        ("reinforce++", "reinforce_pp"),
+        ("REINFORCE++-baseline", "reinforce_pp_baseline"),
+        (" grpo ", "grpo"),
+        ("dr grpo", "dr_grpo"),
+        ("gpro", "grpo"),
+    ):
+        with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+            estimate(r, name)
+    for name in ("pass@k", None, 5, "vanilla", ["grpo"]):
+        with pytest.raises(ValueError, match="unknown estimator .*: use grpo, dapo, "):
+            estimate(r, name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_plain_function_returns_is_checked(kind):
+    r = kind(binary(3, 4))
+    for wrong, message in (
+        (
+            lambda r: r.mean(1),
+            r"returned shape \(3,\) for rewards \(3, 4\): return one",
+        ),
+        (lambda r: r.T, r"returned shape \(4, 3\)"),
+        (
+            lambda r: r / (0 * r + float("inf")) + float("nan"),
+            "12 of 12 advantages by .* are not",
+        ),
+        (lambda r: None, "returned a NoneType: return an array"),
+        (lambda r: r.tolist(), "returned a list: return an array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            estimate(r, wrong)
+    assert estimate(r, lambda r: r) is r
+
+
 def test_what_says_nothing_about_success_is_refused():
     r = np.array([[0.999, 0.0]])
     with pytest.raises(ValueError, match="others, such as 0.999: give success="):
@@ -265,6 +347,21 @@ def test_labels_may_be_of_any_kind():
         grouped_advantages(r, np.zeros((5, 1)))
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([0, 0, np.nan, np.nan]),
+        [0.0, 0.0, float("nan"), float("nan")],
+        torch.tensor([0, 0, torch.nan, torch.nan]),
+        np.array(["q", "q", np.nan, np.nan], dtype=object),
+        np.array([1, 1, "NaT", "NaT"], dtype="timedelta64[s]"),
+    ],
+)
+def test_labels_that_are_nan_name_no_group(labels):
+    with pytest.raises(ValueError, match="labels of groups hold NaN 2 times"):
+        grouped_advantages([0.0, 1, 1, 0], labels)
+
+
 # --- omega ---------------------------------------------------------------------------
 
 
@@ -280,9 +377,9 @@ def test_a_batch_of_few_groups_is_warned_of_unless_omega_is_given(name):
             estimate(r[:1], name, omega=omega)
         estimate(r[:1], "grpo")
     for few in (1, 15):
-        with pytest.warns(UserWarning, match=f"mean success of {few} groups"):
+        with pytest.warns(UserWarning, match=f"success of {few} groups?, so"):
             estimate(r[:few], name)
-        with pytest.warns(UserWarning, match=f"mean success of {few} groups"):
+        with pytest.warns(UserWarning, match=f"success of {few} groups?, so"):
             grouped_advantages(r[:few].ravel(), labels[: 8 * few], name)
 
 
@@ -303,6 +400,29 @@ def test_smoothed_omega_is_the_weighted_mean_of_all_batches(kind):
     close(estimate(r, "ass", omega=first), estimate(r, "ass", omega=r.mean()))
     with pytest.raises(ValueError, match="is no decay"):
         SmoothedOmega(1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_omega_that_is_no_real_number_is_refused(kind):
+    r = kind(binary(4, 8))
+    for omega in ("0.5", True, np.True_, ["0.5"] * 4, [True], 0.5j, kind(True)):
+        with pytest.raises(ValueError, match="is given: it must be a real number"):
+            estimate(r, "agrae", omega=omega)
+    with pytest.raises(ValueError, match="is given: it must be a real number"):
+        estimate(r, "agrae", omega=SmoothedOmega)
+    for returned in (None, "0.5", True):
+        with pytest.raises(ValueError, match=f"function returned omega = {returned!r}"):
+            estimate(r, "agrae", omega=lambda s, found=returned: found)
+    expected = estimate(r, "agrae", omega=0.5)
+    for omega in (Fraction(1, 2), np.float32(0.5), torch.tensor(0.5), [[0.5]] * 4):
+        close(estimate(r, "agrae", omega=omega), expected)
+
+
+def test_a_warning_counts_one_group_and_several():
+    with pytest.warns(UserWarning, match="the mean success of 1 group, so"):
+        estimate(binary()[2:3], "ass")
+    with pytest.warns(UserWarning, match="the mean success of 2 groups, so"):
+        estimate(binary()[2:4], "ass")
 
 
 def test_smoothed_omega_of_single_groups_compares_prompts():
@@ -523,6 +643,13 @@ def test_pkpo_is_rloo_at_one_and_an_unbiased_gradient_of_pass_at_k():
     for k in (0, 6, 2.5):
         with pytest.raises(ValueError, match="use whole numbers from 1 to G - 1 = 5"):
             estimate(r, "pkpo", k=k)
+    for k in (None, float("nan"), float("inf"), "2", True):
+        with pytest.raises(ValueError, match=r"k = .*: use whole numbers from 1 to G"):
+            estimate(r, "pkpo", k=k)
+        with pytest.raises(ValueError, match=r"k = .*: use whole numbers from 1 to G"):
+            grouped_advantages([1.0, 0, 0, 1, 0], [0, 0, 1, 1, 1], "pkpo", k=k)
+    for k in (2.0, np.int32(2), np.float64(2)):
+        close(estimate(r, "pkpo", k=k), estimate(r, "pkpo", k=2))
 
 
 # --- micro-batches, sequence ratios, samplers ----------------------------------------

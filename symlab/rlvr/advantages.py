@@ -31,7 +31,7 @@ import sys
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -42,6 +42,7 @@ from symlab.rlvr.parts import above_zero, attenuation, base_of, mixed_groups, po
 from symlab.rlvr.passk import pass_at_k
 
 ESTIMATORS = {}
+NEAR = 0.7  # of 1, how alike names are of which one is suggested for the other
 
 
 def advantages(
@@ -59,8 +60,9 @@ def advantages(
     estimator.
 
     Raises ValueError for an unknown estimator or option, rewards that are not (B, G)
-    and finite, groups of one where the group is the baseline, and rewards other than 0
-    and 1 where success is needed and not given.
+    and finite, groups of one where the group is the baseline, rewards other than 0 and
+    1 where success is needed and not given, and a function that does not return one
+    finite number to a rollout.
     """
     rule = named(estimator)
     accepted = options_of(rule)
@@ -71,18 +73,43 @@ def advantages(
     for name, value in (("omega", omega), ("success", success), ("batch", batch)):
         if name in accepted:
             options[name] = value
-    return rule(rewards, **options)
+    return _one_to_a_rollout(rule(rewards, **options), rewards, rule)
+
+
+def _one_to_a_rollout(found, rewards, rule):
+    """What an estimator returned, which may be any function; see `advantages`."""
+    expected = tuple(np.shape(rewards))
+    if not hasattr(found, "shape"):
+        raise ValueError(
+            f"{name_of(rule)} returned a {type(found).__name__}: return an array of "
+            f"the shape of the rewards, {expected}"
+        )
+    if tuple(found.shape) != expected:
+        raise ValueError(
+            f"{name_of(rule)} returned shape {tuple(found.shape)} for rewards "
+            f"{expected}: return one advantage to a rollout"
+        )
+    numbers, _ = floating(found)
+    finite = namespace(numbers).isfinite(numbers)
+    if not finite.all():
+        raise ValueError(
+            f"{int((~finite).sum())} of {math.prod(expected)} advantages by "
+            f"{name_of(rule)} are not finite: it divides by 0, or numbers overflow"
+        )
+    return found
 
 
 def named(estimator):
     """Return the function that an estimator's name stands for; a function, as it is."""
     if callable(estimator):
         return estimator
-    rule = ESTIMATORS.get(estimator)
+    rule = ESTIMATORS.get(estimator) if isinstance(estimator, str) else None
     if rule is None:
-        plain = str(estimator).lower().replace("-", "_")
-        near = get_close_matches(plain, ESTIMATORS, 1, 0.0)[0]
-        raise ValueError(f"unknown estimator {estimator!r}: did you mean {near!r}?")
+        plain = str(estimator).strip().lower().replace("++", "_pp")
+        plain = plain.replace("-", "_").replace(" ", "_")
+        near = get_close_matches(plain, ESTIMATORS, 1, NEAR)
+        use = f"did you mean {near[0]!r}?" if near else f"use {', '.join(ESTIMATORS)}"
+        raise ValueError(f"unknown estimator {estimator!r}: {use}")
     return rule
 
 
@@ -119,7 +146,7 @@ def checked_estimator(estimator, options: dict, group: int = 1024) -> None:
                 "success is truth values, which belong to one batch: give the least "
                 "reward of a success, or a function of the rewards"
             )
-        _threshold(success, parts.SINGLE)
+        parts.above_rounding(success, parts.SINGLE)
     for name, harmless in (("omega", 0.5), ("success", 0.5)):
         if callable(given.get(name)) or given.get(name) is None:
             given[name] = harmless
@@ -162,8 +189,7 @@ def grouped_advantages(
         )
     if np.ndim(omega):
         raise ValueError(f"omega has shape {np.shape(omega)}: give one number")
-    if isinstance(success, Real) and dtype.itemsize == 2:
-        success = float(cast(like(success, r), dtype))  # 0.9 as half precision has it
+    success = parts.in_precision(success, r, dtype)
     rule = named(estimator)
     accepted, found = options_of(rule), xp.zeros_like(r)
     largest = np.bincount(member).max(initial=0)
@@ -195,6 +221,8 @@ def grouped_advantages(
         spread = (float(parts.spread(x[places])) for x in (r, within))
         options["batch"] = parts.Batch(float(r[places].mean()), *spread)
     k = options.get("k", signature(pkpo).parameters["k"].default)
+    if rule is pkpo and not _is_whole(k):
+        raise ValueError(f"k = {k!r}: use whole numbers from 1 to G - 1")
     for size in np.unique(sizes):
         if rule is pkpo and size < largest:  # groups that lost some have fewer to draw
             options["k"] = min(k, max(1, int(size) - 1))
@@ -209,11 +237,6 @@ def grouped_advantages(
             if "success" in accepted:
                 options["success"] = xp.concatenate([options["success"]] * 2, 1)
         a = advantages(table, rule, omega=omega, **options)
-        if tuple(a.shape) != tuple(table.shape):
-            raise ValueError(
-                f"{name_of(rule)} returned shape {tuple(a.shape)} for rewards "
-                f"{tuple(table.shape)}: return one advantage to a rollout"
-            )
         found[these] = a[:, :size].reshape(-1)
     if log is not None:
         used = omega if "omega" in accepted else None
@@ -226,18 +249,8 @@ def _on_host(x):
     return x.cpu() if hasattr(x, "cpu") else x
 
 
-def _threshold(success, rounding: float) -> None:
-    """Raises ValueError for a threshold above 0 that rewards of 0 would reach."""
-    if isinstance(success, Real) and 0 < success <= rounding:
-        raise ValueError(
-            f"success = {float(success):g} is rounding, which rewards of 0 reach: use "
-            "a larger threshold, or a function such as lambda r: r > 0"
-        )
-
-
 def _successes_of(r, places, success, rule):
     """Of the rollouts in `places`; a function is given the rewards of these."""
-    _threshold(success, parts._tolerance(r[places]))
     if success is not None and not callable(success) and np.ndim(success):
         success, _ = floating(success)
         if tuple(success.shape) != tuple(r.shape):
@@ -266,7 +279,7 @@ def as_estimator(rule, *, alone: bool = False):
     def checked(rewards, **options):
         r, dtype = _checked(rewards, rule.__name__, alone)
         if "success" in accepted:
-            given = options.get("success")
+            given = parts.in_precision(options.get("success"), r, dtype)
             right = parts.successes(r, given, rule.__name__)
             r = right if given is None else r
             options["success"] = right
@@ -345,8 +358,8 @@ def pkpo(rewards, *, k: int = 4, success=None):
     group. Raises ValueError unless 1 <= k < G.
     """
     xp, g = namespace(rewards), rewards.shape[1]
-    if k != int(k) or not 1 <= k < g:
-        raise ValueError(f"k = {k}: use whole numbers from 1 to G - 1 = {g - 1}")
+    if not _is_whole(k) or not 1 <= k < g:
+        raise ValueError(f"k = {k!r}: use whole numbers from 1 to G - 1 = {g - 1}")
     c = np.arange(g + 1)
     least = pass_at_k(g - 1, np.minimum(c, g - 1), k)  # of the others, if it is wrong
     more = pass_at_k(g - 1, np.minimum(c, g - 1), k - 1) if k > 1 else 0 * least
@@ -487,6 +500,13 @@ def _ddas(a, success, omega):
 
 
 # --- checks --------------------------------------------------------------------------
+
+
+def _is_whole(x) -> bool:
+    """Whether x is a number without a fraction: 4, and 4.0 too; no string, no NaN."""
+    if isinstance(x, Integral):
+        return not isinstance(x, bool)
+    return isinstance(x, Real) and float(x).is_integer()
 
 
 def _checked(rewards, rule: str, alone: bool):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from symlab.rlvr.arrays import floating, like, namespace
+from symlab.rlvr.arrays import cast, floating, like, namespace
 
 STD = {  # name: (what G is lessened by, what is added to the std)
     "population": (0, 0.0),  # the paper
@@ -41,9 +41,11 @@ def successes(rewards, success, rule: str):
     """
     if success is None:
         return _binary(rewards, rule)
-    if isinstance(success, Real) and not isinstance(success, (bool, np.bool_)):
+    success = _number(success)
+    if _is_real(success):
         if not math.isfinite(success):
             raise ValueError(f"success = {success} is no threshold: use a number")
+        above_rounding(success, _tolerance(rewards))
         least = success - _tolerance(rewards) * max(1.0, abs(success))
         return like(rewards >= least, rewards)
     found = success(rewards) if callable(success) else success
@@ -56,6 +58,42 @@ def successes(rewards, success, rule: str):
     if not ((found == 0) | (found == 1)).all():
         raise ValueError("success has values other than true and false: compare them")
     return like(found, rewards)
+
+
+def above_rounding(success, rounding: float) -> None:
+    """Raise ValueError for a threshold above 0 that rewards of 0 reach by rounding."""
+    success = _number(success)
+    if _is_real(success) and 0 < success <= rounding:
+        raise ValueError(
+            f"success = {float(success):g} is rounding, which rewards of 0 reach: use "
+            "a larger threshold, or a function such as lambda r: r > 0"
+        )
+
+
+def in_precision(success, r, dtype):
+    """Return a threshold as rewards of half precision have it, all else as it is.
+
+    0.9 is 0.8984 in bfloat16. r: the rewards in floats, which were given in `dtype`.
+    """
+    success = _number(success)
+    if dtype.itemsize != 2 or not _is_real(success):
+        return success
+    above_rounding(success, SINGLE)  # 1e-9 is 0 in float16
+    if abs(float(success)) > float(namespace(r).finfo(dtype).max):
+        return success
+    return float(cast(like(float(success), r), dtype))
+
+
+def _number(x):
+    """A number that is an array of shape () as a float, and all else as it is."""
+    shape = None if callable(x) else getattr(x, "shape", None)
+    if isinstance(x, Real) or shape is None or len(shape) or "bool" in str(x.dtype):
+        return x
+    return float(floating(x)[0])
+
+
+def _is_real(x) -> bool:
+    return isinstance(x, Real) and not isinstance(x, (bool, np.bool_))
 
 
 def _binary(r, rule: str):
@@ -86,8 +124,13 @@ def batch_omega(omega, success, groups: int, shape: tuple = ()):
         if groups < FEW_GROUPS:
             warn_of_few_groups(groups)
         return like(success.mean(), success)
-    if callable(omega):
+    if callable(omega) and not isinstance(omega, type):
         omega = omega(success)
+        told = f"the function returned omega = {omega!r}"
+    else:
+        told = f"omega = {omega!r} is given"
+    if not _holds_numbers(omega):
+        raise ValueError(f"{told}: it must be a real number in [0, 1]")
     omega = like(omega, success)
     if tuple(omega.shape) not in ((), shape):
         accepted = f" or one of each prompt, {shape}" if shape else ""
@@ -99,9 +142,20 @@ def batch_omega(omega, success, groups: int, shape: tuple = ()):
     return omega
 
 
+def _holds_numbers(x) -> bool:
+    """Whether x is a real number, or an array or list of such; strings are none."""
+    if namespace(x) is not np:
+        return not x.is_complex() and "bool" not in str(x.dtype)
+    x = np.asarray(x)
+    if x.dtype.kind == "O":
+        return all(_is_real(entry) for entry in x.flat)
+    return x.dtype.kind in "fiu"
+
+
 def warn_of_few_groups(groups: int) -> None:
+    counted = "1 group" if groups == 1 else f"{groups} groups"
     warnings.warn(
-        f"omega is the mean success of {groups} groups, so that it follows single "
+        f"omega is the mean success of {counted}, so that it follows single "
         "groups: give batches of 16 groups or more, or omega=SmoothedOmega()",
         UserWarning,
         stacklevel=4,
@@ -264,7 +318,19 @@ def numbered(groups) -> np.ndarray:
             raise ValueError(
                 f"groups have shape {labels.shape}: give one label to a rollout"
             )
+        if labels.dtype.kind in "fcmM":
+            missing = np.isnat if labels.dtype.kind in "mM" else np.isnan
+            _refuse_missing(int(missing(labels).sum()))
         if labels.dtype.kind != "O":
             return np.unique(labels, return_inverse=True)[1]
+    _refuse_missing(sum(isinstance(x, Real) and x != x for x in labels))
     known = {}
     return np.array([known.setdefault(x, len(known)) for x in labels], np.int64)
+
+
+def _refuse_missing(count: int) -> None:
+    if count:
+        raise ValueError(
+            f"the labels of groups hold NaN {count} times, which equals no label: give "
+            "every rollout the label of its group"
+        )
