@@ -637,8 +637,7 @@ def draw_head_final(df, ax):
 
 # --- claims --------------------------------------------------------------------------
 
-TIMES = papers.LAU.smallest["excess loss"].size  # least ratio of losses that counts
-GAIN = float(np.log(1 / TIMES))
+GAIN = -papers.LAU.smallest["excess loss"].log
 EXCESS = named("excess", "excess loss")
 DRIFT = named("drift", "norm of the mean row of W over its root mean square row")
 HEAD = TUNED.where(study="head", basis="rotated")

@@ -500,7 +500,7 @@ def table(df):
 
 # --- claims --------------------------------------------------------------------------
 
-FIFTH = float(np.log(1 / LAU.smallest["load CV"].size))  # least change that counts
+FIFTH = -LAU.smallest["load CV"].log  # least change that counts
 NATS = LAU.smallest["validation loss"].size  # least difference that counts
 EXPERT = 1 / 16
 ROOM_WAS = ("2026-11-30", "steps within 0.02 nats of AdamW's least loss became those "

@@ -14,12 +14,22 @@ PROJECT = project.find(Path(__file__).parent)
 IN_KEYS = {"errors", "lanes", "progress", "rng"}  # modules of the harness that runs use
 
 
+def shortened(name: str, config: dict) -> dict:
+    """The config, with 50 steps where rounding grows from step to step.
+
+    At learning rate 0.8 and without weight decay a difference of 3e-16 after 10 steps
+    is one of 1e-10 after 50 and of 0.4 after 200.
+    """
+    chaotic = name == "homogeneous_ensembling" and config["lr"] == 0.8
+    return config | {"steps": 50} if chaotic else config
+
+
 @pytest.mark.parametrize("name", contract.names(PROJECT))
 def test_a_config_alone_gives_the_row_it_gives_among_others(name):
     experiment = contract.load(PROJECT, name)
     if experiment.lanes == 1:
         pytest.skip("runs are never together")
-    configs = list(experiment.configs("smoke").values())
+    configs = [shortened(name, c) for c in experiment.configs("smoke").values()]
 
     def static(c):
         return tuple(c[f] for f in experiment.static)

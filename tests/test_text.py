@@ -697,6 +697,7 @@ except OSError as error:
 
 
 def test_progress_is_shown_when_it_takes_long(folder, monkeypatch, capsys):
+    monkeypatch.delenv("SYMLAB_QUIET", raising=False)
     corpus(folder, 280)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(progress, "QUIET", 0.0)

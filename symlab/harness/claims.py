@@ -37,6 +37,11 @@ class Smallest:
     unit: str
     reason: str
 
+    @property
+    def log(self) -> float:
+        """The natural logarithm of the size, for quantities that are ratios."""
+        return math.log(self.size)
+
 
 @dataclass(frozen=True)
 class Paper:
