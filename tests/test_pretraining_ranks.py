@@ -58,7 +58,13 @@ def test_the_losses_are_those_of_one_process(found, alone, mode, name):
 
 @pytest.mark.long
 def test_torchrun_starts_the_same(found, tmp_path):
-    assert started(tmp_path, "each", TORCHRUN) == found
+    def numbers(results):  # `said` names the folder, which differs
+        return {
+            name: {k: v for k, v in one.items() if k != "said"}
+            for name, one in results.items()
+        }
+
+    assert numbers(started(tmp_path, "each", TORCHRUN)) == numbers(found)
 
 
 @pytest.mark.parametrize("mode", MODES)
