@@ -25,13 +25,15 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 endif
 
+export ONLY  # reaches the command by the environment: the shell reads no part of it
+
 on = $(filter-out 0,$(1))
 WHICH = --scale $(SCALE) $(if $(call on,$(SEED0)),--seed0 $(SEED0))
 JUDGE = $(WHICH) $(if $(call on,$(PARTIAL)),--partial)
 STRICTLY = $(if $(call on,$(STRICT)),--strict)
 HOW = $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
 	$(if $(DEVICE),--device $(DEVICE)) $(if $(call on,$(DRY)),--dry-run)
-FLAGS = $(JUDGE) $(HOW) $(if $(ONLY),--only "$(ONLY)") \
+FLAGS = $(JUDGE) $(HOW) $(if $(value ONLY),--only "$$ONLY") \
 	$(if $(call on,$(FRESH)),--fresh) $(STRICTLY)
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)

@@ -295,7 +295,7 @@ def test_two_sweeps_at_once_leave_each_run_once(sandbox):
         (["run", "line", "--backend", "spark"], "unknown backend 'spark'"),
         (["run", "line", "--backend", "spark", "--jobs", "1"], "unknown backend"),
         (["run", "line", "--backend", "threading"], "use loky, dask, ray"),
-        (["run", "line", "--only", "seed"], "is no condition"),
+        (["run", "line", "--only", "seed"], "not a condition: seed"),
         (["run", "line", "--device", "tpu"], "use cpu or cuda"),
         (["run", "line", "--seed0", str(2**70)], "'seed' holds an int outside"),
         (["status", "--seed0", str(2**70)], "'seed' holds an int outside"),

@@ -241,7 +241,7 @@ def test_trls_defaults_are_warned_of(tmp_path):
     """One group in a generation batch, each used for one optimizer step."""
     own = {"per_device_train_batch_size": 8, "num_generations": 8}
     few, fresh = messages(tmp_path, **own)
-    assert "mean success of 1 groups" in few
+    assert "mean success of 1 group, all" in few
     assert "set generation_batch_size to 128 or more" in few
     assert "the clip never binds" in fresh
     for options, estimator in (

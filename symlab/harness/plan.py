@@ -7,10 +7,11 @@ from statistics import median
 import pandas as pd
 import pyarrow as pa
 
-from symlab.harness import code, columns, contract, sweep
+from symlab.harness import code, columns, contract
 from symlab.harness.errors import UserError
 from symlab.harness.progress import duration
 from symlab.harness.project import Project
+from symlab.harness.query import only
 from symlab.harness.store import Store, manifests
 
 STATES = ("fresh", "repeated", "stale", "missing", "failed")  # repeated: by FRESH=1
@@ -118,16 +119,16 @@ def make(
 ) -> Plan | None:
     """The plan of one experiment at a scale.
 
-    query: a pandas query that selects configs; the plan is None where the experiment
-    lacks a field of it. seed0: a number that is added to every seed. fresh: whether
-    fresh runs are run again; strict: whether rows made with other versions of packages
-    are stale.
+    query: a condition on the fields of a config (query.py); the plan is None where the
+    experiment lacks a field of it. seed0: a number that is added to every seed. fresh:
+    whether fresh runs are run again; strict: whether rows made with other versions of
+    packages are stale.
     """
     experiment = contract.load(project, name)
     configs = experiment.configs(scale, seed0)
     _check_configs(name, configs)
     if query:
-        configs = sweep.only(configs, query)
+        configs = only(configs, query)
         if configs is None:
             return None
     store = Store(project.results / scale, name)

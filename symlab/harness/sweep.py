@@ -6,8 +6,6 @@ from dataclasses import fields
 from hashlib import sha256
 from itertools import product
 
-import pandas as pd
-
 from symlab.harness.errors import UserError
 
 SCALES = ("smoke", "quick", "paper")
@@ -85,27 +83,3 @@ def key(values: dict) -> str:
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-
-
-def only(configs: dict[str, dict], query: str) -> dict[str, dict] | None:
-    """The configs that a pandas query selects; None where they lack a field of it.
-
-    Raises UserError for a query that cannot be read.
-    """
-    frame = pd.DataFrame(list(configs.values()))
-    try:
-        mask = frame.eval(query, engine="python")
-    except pd.errors.UndefinedVariableError:
-        return None
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(
-            f"cannot read the query {query!r} ({reason}): write it as in "
-            'ONLY="lr<0.1 and seed<3"'
-        ) from None
-    if str(getattr(mask, "dtype", "")) != "bool":
-        raise UserError(
-            f"the query {query!r} is no condition: write it as in "
-            'ONLY="lr<0.1 and seed<3"'
-        )
-    return {k: c for (k, c), m in zip(configs.items(), mask, strict=True) if m}

@@ -185,8 +185,9 @@ class AdvantageHook:
     def _warn_of_setting(self, args) -> None:
         groups = args.generation_batch_size // self.num_generations
         if "omega" in self._uses and self._omega is None and groups < parts.FEW_GROUPS:
+            count = "1 group" if groups == 1 else f"{groups} groups"
             warnings.warn(
-                f"omega is the mean success of {groups} groups, all that a generation "
+                f"omega is the mean success of {count}, all that a generation "
                 f"batch of {args.generation_batch_size} has: set generation_batch_size "
                 f"to {parts.FEW_GROUPS * self.num_generations} or more, or "
                 "omega=SmoothedOmega() in estimator_options",
