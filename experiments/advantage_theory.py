@@ -372,8 +372,10 @@ def largest(rows, column: str, words: str):
 
 
 SYMMETRICALLY = MOTION.where(method=SYMMETRIC)
-SYMMETRIC_NAMES = "GRPO, DAPO, Dr. GRPO, Hard, Easy and DDAS"
-SUPPRESSED = "Negative-Dominant, ASS, A-GRAE (paper's and released) and NSR"
+SYMMETRIC_NAMES = "GRPO, DAPO, Dr. GRPO and the difficulty weights Hard, Easy and DDAS"
+SUPPRESSED = (
+    "Negative-Dominant, ASS, NSR and A-GRAE (the paper's formula or the code's)"
+)
 UNSAMPLED = "|change of the logit| / eta of an unsampled trajectory"
 ROUNDING = "The statement is an identity up to the rounding of float64"
 MIXED = "group with both right and wrong rollouts"
@@ -386,15 +388,16 @@ moves = partial(Claim, paper=AGRAE, origin="ours", unit="eta", kind="identity")
 ONE, TWO, THREE = (f"limit ({n}) of theorem 1" for n in ("i", "ii", "iii"))
 CLAIMS = [
     identity("group_symmetry",
-        f"Under {SYMMETRIC_NAMES} the advantages of every {MIXED} sum to 0.",
+        f"Under {SYMMETRIC_NAMES} the advantages of every {MIXED} sum to 0, to 1e-12 "
+        "per rollout.",
         place="group symmetry of GRPO", tests="unsampled",
         estimate=SIZE.where(method=SYMMETRIC).worst(
             named("largest_sum", "|sum of advantages| / G of a mixed group")),
         reason=f"{ROUNDING}, per rollout."),
     Claim("symmetry_is_broken",
-        f"Under Positive-Dominant, {SUPPRESSED} the size of the sum of the advantages "
-        "is above 0.01 per rollout in every group of at most 8 rollouts that has both "
-        "right and wrong ones.",
+        f"Under Positive-Dominant, {SUPPRESSED} the sum of the advantages differs from "
+        "0 by more than 0.01 per rollout in every group of at most 8 rollouts, some "
+        "right and some wrong.",
         paper=AGRAE, place="experiment I and A-GRAE", kind="identity", above=1e-2,
         estimate=SIZE.where(
             "group <= 8", method=(*SUPPRESSING, "positive_dominant")).least(
@@ -402,25 +405,26 @@ CLAIMS = [
         reason="A hundredth of an advantage per rollout is more than rounding."),
     theorem_1("theorem_1",
         "Under every estimator a gradient step of size eta moves the logit of "
-        "trajectory i by eta (S_i - C pi_i) in one softmax pi over trajectories, with "
-        "S_i the sum of advantages over the rollouts of i and C over all.",
+        "trajectory i, in one softmax pi over trajectories, by eta (S_i - C pi_i), to "
+        "1e-12 eta, where S_i is the sum of the advantages of the rollouts of i, and C "
+        "that of all.",
         tests="unsampled",
         estimate=largest(MOTION, "theorem_1_error",
                          "error of the change of a logit / eta")),
     theorem_1("unsampled_logits_rest",
-        f"Under {SYMMETRIC_NAMES} a gradient step leaves the logits of unsampled "
-        "trajectories where they were, in one softmax over trajectories.",
+        f"Under {SYMMETRIC_NAMES} a gradient step of size eta moves the logits of "
+        "unsampled trajectories, in one softmax over trajectories, by less than 1e-12 "
+        "eta.",
         tests="unsampled", estimate=largest(SYMMETRICALLY, "unsampled", UNSAMPLED)),
     Claim("suppressing_positives_raises_unsampled",
         f"Under {SUPPRESSED}, which weaken correct rollouts, a gradient step of size "
-        "eta raises the logit of every unsampled trajectory by more than 0.000001 "
-        "eta.",
+        "eta raises the logit of every unsampled trajectory by more than 1e-6 eta.",
         paper=AGRAE, place="theorem 1", tests="suppression", kind="identity",
         above=1e-6, unit="eta",
         estimate=MOTION.where(method=SUPPRESSING).least(
             named("least_unsampled", "change of an unsampled logit / eta")),
-        reason="The change is -C pi eta with C below 0, the sum of all advantages; it "
-        "exceeds rounding where it is above 0.000001."),
+        reason="The change is -C pi eta, where C, the sum of all advantages, is below "
+        "0; a change of 1e-6 eta is far above rounding."),
     # --- where theorem 1 stops
     moves("probabilities_move_all_the_same",
         "In every draw of policy and group a gradient step of GRPO of size eta changes "
@@ -431,17 +435,17 @@ CLAIMS = [
             named("unsampled_log_probability",
                   "largest |change of log pi| / eta over the unsampled trajectories")),
         reason="The change is minus the sum of A pi over the rollouts, which is 0 by "
-        "chance only; a thousandth exceeds rounding."),
+        "chance only; a thousandth is far above rounding."),
     limit("probabilities_move_by_formula",
         "Under every estimator a gradient step of size eta changes the log-probability "
         "of an unsampled trajectory u by -eta (C (pi_u - sum of pi^2) + sum of A pi "
-        "over the rollouts), C the sum of advantages A.",
+        "over the rollouts), to 1e-12 eta, where C is the sum of the advantages A.",
         place=ONE, estimate=largest(
             MOTION, "limit_1_error",
             "error of the change of log pi / eta of an unsampled trajectory")),
     limit("root_of_a_tree_rests",
-        f"{TREES}, a gradient step of {SYMMETRIC_NAMES} leaves the logits of unsampled "
-        "first tokens where they were.",
+        f"{TREES}, a gradient step of size eta under {SYMMETRIC_NAMES} moves the "
+        "logits of unsampled first tokens by less than 1e-12 eta.",
         place=TWO,
         estimate=largest(TREE.where(method=SYMMETRIC), "root",
                          "|change of the logit| / eta of an unsampled first token")),
@@ -453,8 +457,8 @@ CLAIMS = [
         estimate=TREE.where(method="grpo").mean(
             named("deeper", "the largest |change of the logit| / eta of an unsampled "
                   "token after the first")),
-        reason="A tenth of the motion that an advantage of 1 can give is no rounding; "
-        "a prototype had up to 2 eta."),
+        reason="A tenth of the motion that an advantage of 1 can give is far above "
+        "rounding; a prototype had up to 2 eta."),
     moves("lengths_break_the_symmetry",
         "With advantages divided by the length of each trajectory, a gradient step of "
         "GRPO of size eta moves the logit of some unsampled trajectory by more than "
@@ -463,17 +467,18 @@ CLAIMS = [
         estimate=MOTION.where(method="grpo").mean(
             named("unsampled_by_length", f"the largest {UNSAMPLED}")),
         reason="Lengths differ up to tenfold, so the advantages no longer sum to 0; a "
-        "thousandth exceeds rounding."),
+        "thousandth is far above rounding."),
     limit("equal_lengths_keep_it",
-        "With advantages divided by the length of each trajectory, and all lengths "
-        f"equal, a gradient step of {SYMMETRIC_NAMES} leaves the logits of unsampled "
-        "trajectories where they were.",
+        "With advantages divided by the lengths of equally long trajectories, "
+        f"a gradient step of size eta under {SYMMETRIC_NAMES} moves the logits of "
+        "unsampled trajectories by less than 1e-12 eta.",
         origin="control", place=THREE,
         estimate=largest(SYMMETRICALLY, "unsampled_by_one_length", UNSAMPLED)),
     # --- the size of updates
     identity("theorem_2",
         "Under GRPO the advantages A of a group of G rollouts with success rate p, "
-        "neither 0 nor 1, have sum |A| = 2 G sqrt(p (1 - p)), for G from 2 to 512.",
+        "neither 0 nor 1, have sum |A| = 2 G sqrt(p (1 - p)), to a relative 1e-12, for "
+        "G from 2 to 512.",
         place="theorem 2", tests="medium",
         estimate=SIZE.where(method="grpo").worst(off_form),
         reason=f"{ROUNDING}, relative to the largest sum."),
@@ -482,29 +487,32 @@ CLAIMS = [
         "at the success rate 1/2, for groups of 2 to 512 rollouts.",
         place="theorem 2", tests="medium",
         estimate=SIZE.where(method="grpo").worst(off_half),
-        reason="The rate with the largest sum is 1/2 or is not: all sizes of groups "
-        "are even, so 1/2 is among their rates."),
+        reason="All sizes of groups are even, so 1/2 is among the success rates, and "
+        "the rate with the largest sum is exactly 1/2 or another one."),
     *family("{method}_closed_form",
-        "Under {method} in a group of G rollouts with success rate p, neither 0 nor 1, "
-        "for G from 2 to 512.",
+        "Under {method}, to a relative 1e-12, in a group of G rollouts with success "
+        "rate p, neither 0 nor 1, for G from 2 to 512.",
         lambda method: SIZE.where(method=method).worst(off_form),
-        method={"hard": "Hard the advantages A have sum |A| = G sqrt(1 - p)",
-                "easy": "Easy the advantages A have sum |A| = G sqrt(p)"},
+        method={"hard": "Hard (GRPO's advantages over 2 sqrt(p)) the advantages A have "
+                "sum |A| = G sqrt(1 - p)",
+                "easy": "Easy (GRPO's advantages over 2 sqrt(1 - p)) the advantages A "
+                "have sum |A| = G sqrt(p)"},
         paper=AGRAE, place="experiment II", kind="identity", below=1e-12,
         reason=f"{ROUNDING}."),
     identity("expectation_identity",
         "Under every estimator the expected gradient step of size eta is eta W (E_pos "
-        "- E_neg), with E_pos and E_neg the mean gradients of log pi over right and "
-        "wrong trajectories: only the size W depends on the estimator.",
+        "- E_neg), to a relative 1e-12, with E_pos and E_neg the mean gradients of log "
+        "pi over right and wrong trajectories: only the size W depends on the "
+        "estimator.",
         origin="ours", place="the expectation of the update",
         estimate=largest(MOTION, "expectation_error",
                          "relative error of the expected step"),
         reason=f"{ROUNDING} in a mean over 4096 groups, relative to the largest step "
         "or to 1."),
     Claim("hidden_focus_of_large_groups",
-        "With GRPO's advantages of correct rollouts times s = 0.1, 1 or 10, the "
-        "expected update of a prompt of success rate p from 0.1 to 0.9 has the size W "
-        "= G sqrt(p(1-p)) [s(1-p) + p] to 1 %, at G = 512 rollouts.",
+        "With GRPO's advantages of correct rollouts multiplied by s = 0.1, 1 or 10, "
+        "the expected update of a prompt with success rate p from 0.1 to 0.9 has the "
+        "size W = G sqrt(p(1-p)) [s(1-p) + p], to 1 %, for G = 512 rollouts.",
         place="the expectation of the update", kind="equivalence", below=0.01,
         unit="of W",
         estimate=where(largest_groups, study="size", method=SCALES).worst(off_limit),
@@ -512,9 +520,9 @@ CLAIMS = [
         "sqrt(p(1-p)) by a relative 1/(8 G p(1-p)), which is 0.3 % at G = 512 and p = "
         "0.1."),
     Claim("sums_by_hand",
-        "For 1 to 7 correct rollouts of 8, A-GRAE's sum of |A| by the paper's formula, "
-        "and by the formula of its code with the population std, is within 0.006 of "
-        "the one worked out by hand.",
+        "For 1 to 7 correct rollouts of 8, the sum of |A| under A-GRAE, by the paper's "
+        "formula and by that of the authors' code with the population's standard "
+        "deviation, is within 0.006 of the sum worked out by hand.",
         origin="oracle", kind="identity", estimate=off_hand, below=0.006,
         place="by hand from the formulas",
         reason="The sums were written down with two decimals, so they are off by up to "

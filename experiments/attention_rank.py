@@ -423,8 +423,9 @@ CLAIMS = [
         "decoder trained by SGD, from 0.001 to 0.008, lowers the ranks of W_Q^T W_K "
         "and of W_O W_V (singular values above 0.01 of the largest).",
         estimate=weakest(*STEPS), above=0.0,
-        reason="Any fall counts at a single doubling; another claim asks for the size "
-        "of the whole effect, at the largest decay."),
+        reason="Any fall counts at a single doubling, as the size of the whole effect "
+        "is asked for at the largest decay (query_key_rank_falls, "
+        "value_output_rank_falls)."),
     known("adamw_rank_falls",
         "AdamW's weight decay of 3 on the attention matrices of a small decoder lowers "
         "the ranks of W_Q^T W_K and W_O W_V, compared with none, by more than 8 of 16 "

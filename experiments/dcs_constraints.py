@@ -625,24 +625,24 @@ switch = partial(family, paper=ZIYIN, origin="ours", unit="of O^T theta",
                                    "w,"})  # fmt: skip
 CLAIMS = [
     *switch("{how}_exact_above",
-        "DCS (differentiable constraint by symmetry) with {how} keeps all of 10 linear "
-        "constraints on least squares to 1e-12 in every run at 1.05 times the critical "
-        "weight decay.",
+        "DCS (differentiable constraint by symmetry) with {how} satisfies all 10 "
+        "linear constraints of a least-squares problem, to 1e-12 in every run, at "
+        "1.05 times the critical weight decay.",
         lambda how: SWITCHED[how].where(ratio=1.05).worst(VIOLATED),
         below=EXACT, kind="identity", reason=ROUNDING,
         but={("full_batch",): {"origin": "paper", "tests": "hard constraints",
                                "place": "abstract, DCS; critical decay ours"}}),
     *switch("{how}_violated_below",
-        "DCS (differentiable constraint by symmetry) with {how} violates some of 10 "
-        "linear constraints on least squares by more than 0.001 in every run at 0.95 "
-        "times the critical weight decay.",
+        "DCS (differentiable constraint by symmetry) with {how} violates some of the "
+        "10 linear constraints of a least-squares problem by more than 0.001 in every "
+        "run, at 0.95 times the critical weight decay.",
         lambda how: SWITCHED[how].where(ratio=0.95).least(VIOLATED), above=1e-3,
         reason="Just below the critical decay wd_c a constraint is violated by about "
         "(wd_c - wd)/curvature, which is 0.005 at a decay wd of 0.95 wd_c."),
     dcs("minibatch_exact",
-        "DCS (differentiable constraint by symmetry) with minibatch SGD keeps all of "
-        "10 linear constraints on least squares to 1e-12 in every run at 1.5 times the "
-        "critical weight decay.",
+        "DCS (differentiable constraint by symmetry) with minibatch SGD satisfies all "
+        "10 linear constraints of a least-squares problem, to 1e-12 in every run, at "
+        "1.5 times the critical weight decay.",
         origin="paper", tests="hard constraints",
         place="abstract, DCS; u=w=0 is stationary under every minibatch",
         kind="identity",
@@ -650,8 +650,8 @@ CLAIMS = [
         reason=ROUNDING),
     dcs("adamw_misses_constraints",
         "DCS (differentiable constraint by symmetry) with AdamW and its default eps "
-        "violates some of 10 linear constraints on least squares by more than 0.001 in "
-        "every run at 1.05 times the critical weight decay of SGD.",
+        "violates some of the 10 linear constraints of a least-squares problem by more "
+        "than 0.001 in every run, at 1.05 times the critical weight decay of SGD.",
         place="DCS; AdamW's critical decay is wd_c/eps (symlab/mirror/dcs.py)",
         estimate=TORCH.where(method="adamw", ratio=1.05).least(VIOLATED),
         above=1e-3,
@@ -659,10 +659,10 @@ CLAIMS = [
         "the weights are expected near the unconstrained ones, which violate the "
         "constraints by 0.1."),
     Claim("soft_is_inverse_beta",
-        "The minimum of least squares with a soft penalty (beta/2)|O^T theta|^2 "
-        "violates O^T theta = 0, for beta from 10,000 on, by 1/beta of the critical "
-        "weight decay of DCS (differentiable constraint by symmetry), to 1 % in every "
-        "run.",
+        "The least-squares solution with a soft penalty (beta/2)|O^T theta|^2 violates "
+        "O^T theta = 0 by the critical weight decay of DCS (differentiable constraint "
+        "by symmetry) over beta, to 1 % in every run, for every beta of 10,000 or "
+        "more.",
         origin="oracle", kind="equivalence", place="beta O^T theta = -O^T grad l_0",
         estimate=SOFT.where("beta >= 1e4").worst(_soft_error), below=0.01,
         reason="To first order the violation is the critical decay over beta; the next "
@@ -681,7 +681,7 @@ CLAIMS = [
         "in every entry and run.",
         estimate=FUSED.worst(ENTRY), below=1e-3,
         reason="A constraint at exactly its critical decay approaches zero as "
-        "1/(2 h t), which is 0.001 for h = 1/4 and t = 2000."),
+        "1/(2 h t), which is 0.001 for the curvature h = 1/4 and the time t = 2000."),
     lasso_path("fused_jumps",
         "With the differences of neighbours as constraints, the signal of DCS "
         "(differentiable constraint by symmetry) has as many jumps as that of the "

@@ -444,7 +444,7 @@ search = partial(Claim, origin="ours", place="L-BFGS over all parameters (scipy)
 CLAIMS = [
     ziyin("blocks_on_the_mirror",
         f"{ON} the Hessian couples the differences of a pair to no other direction, up "
-        "to 1e-12 of its largest entry in every run.",
+        "to 1e-12 of its largest entry, in every run.",
         place=BLOCKS, estimate=ALL.worst(MIRROR), below=1e-12,
         reason="The Hessian is a sum over 200 samples, transformed by a basis of 50 "
         "vectors: thousands of roundings of 1e-16 each. In that basis it has a block "
@@ -528,6 +528,7 @@ CLAIMS = [
         "weights, started 0.01 off the equality, ends within 0.0001 of it in every "
         "run.",
         estimate=ALL.worst(_kept), below=0.01,
-        reason="A hundredth of the start is asked for; the solver stops at gradients "
-        "of 1e-8, which at 1.1 times an eigenvalue of -0.01 is a distance of 1e-5."),
+        reason="A hundredth of the starting distance is asked for; the solver stops at "
+        "gradients of 1e-8, which at 1.1 times an eigenvalue of -0.01 is a distance of "
+        "1e-5."),
 ]  # fmt: skip

@@ -444,7 +444,7 @@ LEAST, GROWTH = ZIYIN.smallest["distinct neurons"], QUANTISATION.smallest["growt
 DAY, TODAY = "2026-11-21", "2026-11-30"
 PROTOTYPE = "The threshold follows a prototype of 3 seeds."
 SKEWED = {"expected": "undecided", "because": "The numbers of 8 seeds are skewed, and "
-          "an interval that allows for it reaches the limit."}  # fmt: skip
+          "an interval that allows for the skewness reaches the limit."}  # fmt: skip
 ours = partial(Claim, unit="neurons")
 bias = partial(Claim, origin="control", place="static bias (syre, arXiv 2408.15495)")
 ensembling = partial(Claim, paper=ZIYIN, unit="neurons",
@@ -459,8 +459,8 @@ CLAIMS = [
         tests="decay",
         estimate=weakest(*(ALONG.paired(DISTINCT, weight_decay=d) for d in TENFOLD)),
         above=0.0,
-        reason="Any fall counts at a single step; another claim asks how many neurons "
-        "are left.", written="after",
+        reason="Any fall counts at a single step, as the claim few_are_left asks for "
+        "the number of neurons that are left.", written="after",
         history=((DAY, "tenfold decays took the place of neighbouring ones from 0 on: "
                   "the first run was undecided, 1.12 [-0.63, 2.88], as a decay of "
                   "0.0001 has not acted yet after 10,000 steps"),)),
@@ -468,8 +468,8 @@ CLAIMS = [
         "Weight decay 0.005 leaves fewer than 10 distinct neurons in a tanh network "
         "with 50 neurons that learns a teacher with 5.",
         estimate=AT.mean(DISTINCT), below=10.0, origin="ours",
-        reason="This is twice the number of the teacher's neurons and a fifth of the "
-        f"width. {PROTOTYPE}", **SKEWED),
+        reason="The limit is twice the number of the teacher's neurons and a fifth of "
+        f"the width. {PROTOTYPE}", **SKEWED),
     Claim("copies_live",
         "At weight decay 0.005 more than 40 of the 50 neurons of a tanh network live "
         "(norm above 5 % of the largest): few are distinct because neurons are copies, "
@@ -486,23 +486,24 @@ CLAIMS = [
         "the norm is a ten-thousandth of the 1 % within which neurons count as "
         "copies."),
     ours("threshold_hardly_matters",
-        "At weight decays of 0.005, 0.01 and 0.02 the number of distinct neurons of 50 "
-        "is larger by less than one when neurons within 1 % of the norm count as "
-        "copies than when those within 5 % do.",
+        "At weight decays of 0.005, 0.01 and 0.02 a tanh network with 50 neurons has "
+        "less than one distinct neuron more when neurons within 1 % of the norm count "
+        "as copies than when neurons within 5 % do.",
         estimate=MERGED.mean(STRICTER), below=1.0,
         origin="protocol", kind="equivalence",
         reason="A difference of less than one neuron of 50 is smaller than any effect "
         "that the other claims ask for.",
         **SKEWED),
     bias("symmetry_is_the_cause",
-        "At weight decay 0.005 the number of distinct neurons of 50 is larger by more "
-        "than 25 when the loss is taken at theta + theta_0, with a fixed random "
-        "theta_0 that breaks the permutation symmetry, than without theta_0.",
+        "At weight decay 0.005 a tanh network with 50 neurons has more than 25 "
+        "distinct neurons more when its loss is taken at theta + theta_0, with a "
+        "fixed random theta_0 that breaks the permutation symmetry, than without "
+        "theta_0.",
         estimate=where(study="decay", weight_decay=DECAY)
         .paired(DISTINCT, offset=(OFFSET, 0.0)),
         above=25.0, unit="neurons",
-        reason="This is half of the 50 neurons, and five times the smallest effect of "
-        "interest."),
+        reason="The limit is half of the 50 neurons, and five times the smallest "
+        "effect of interest."),
     bias("control_merges_none",
         "More than 45 of 50 neurons stay distinct when the loss is taken at theta + "
         "theta_0, with a fixed random theta_0 that breaks the permutation symmetry, at "
@@ -511,19 +512,20 @@ CLAIMS = [
         above=1 - LEAST.size / 50, unit="of the neurons", reason=LEAST.reason),
     bias("control_fits_alike",
         "At weight decay 0.002 a fixed random theta_0 in the weights, which breaks the "
-        "permutation symmetry, changes the test error by less than 0.002: the network "
-        "does not merge fewer neurons by fitting worse.",
+        "permutation symmetry, changes the mean squared test error by less than 0.002: "
+        "the network does not merge fewer neurons because it fits worse.",
         estimate=where(study="decay", weight_decay=FIT)
         .paired("test_error", offset=(OFFSET, 0.0)),
         above=-0.002, below=0.002, kind="equivalence", unit="MSE", written="after",
-        reason="This is a fifth of the variance 0.01 of the label noise. At this decay "
-        "neurons do merge without theta_0: 10 of 50 are distinct.",
+        reason="The limit is a fifth of the variance 0.01 of the label noise. At this "
+        "decay neurons do merge without theta_0: 10 of 50 are distinct.",
         history=((DAY, "decay 0.002 took the place of 0.005: a second run was "
                   "undecided there, -0.0015 [-0.0028, -0.0003], as decay then costs "
                   "more than any difference of the arms"),)),
     Claim("merging_costs_no_fit",
         "A tanh network trained with weight decay 0.002, which merges neurons, has a "
-        "smaller test error on clean labels than one trained without decay.",
+        "smaller mean squared error on clean test labels than one trained without "
+        "decay.",
         estimate=ALONG.paired("test_error", weight_decay=(0.0, FIT)), above=0.0,
         unit="MSE", written="after",
         reason="Merging costs nothing where the error does not rise, so any smaller "
@@ -532,8 +534,8 @@ CLAIMS = [
                   "errors there, 0.0008 [-0.0020, 0.0036]"),)),
     alone("noise_alone_makes_copies",
         "Label noise of standard deviation 1, redrawn at each step of SGD without "
-        "weight decay at learning rate 0.2, leaves more than 5 fewer of the 50 neurons "
-        "of a tanh network distinct than no such noise.",
+        "weight decay at learning rate 0.2, lowers the number of distinct neurons of a "
+        "tanh network with 50 neurons by more than 5.",
         estimate=FREE.where(study="noise", lr=0.2)
         .paired(DISTINCT, fresh_noise=(0.0, NOISES[-1])),
         because="Noise keeps neurons apart here: 48.8 of 50 are distinct without it "
@@ -544,8 +546,8 @@ CLAIMS = [
                   "with the smallest effect of interest"),)),
     alone("strong_noise_alone_makes_copies",
         "Label noise of standard deviation 2, redrawn at each step of SGD without "
-        "weight decay at learning rate 0.8, leaves more than 5 fewer of the 50 neurons "
-        "of a tanh network distinct than no such noise.",
+        "weight decay at learning rate 0.8, lowers the number of distinct neurons of a "
+        "tanh network with 50 neurons by more than 5.",
         estimate=FREE.where(study="noise", lr=FAST)
         .paired(DISTINCT, fresh_noise=(0.0, STRONGEST)),
         because="One run of another seed kept all 50 neurons distinct, with the noise "
@@ -553,14 +555,14 @@ CLAIMS = [
         history=((TODAY, "added before its rows were made, after one run of another "
                   "seed: 50 neurons of 50 are distinct with the noise and without"),)),
     ours("strong_noise_keeps_apart",
-        "At weight decay 0.005, label noise of standard deviation 1 redrawn at each "
-        "step of SGD leaves more than 25 more of the 50 neurons of a tanh network "
-        "distinct than no such noise.",
+        "At weight decay 0.005, label noise of standard deviation 1, redrawn at each "
+        "step of SGD, raises the number of distinct neurons of a tanh network with 50 "
+        "neurons by more than 25.",
         place="found in a prototype", above=25.0,
         estimate=SYMMETRIC.where(study="noise")
         .paired(DISTINCT, fresh_noise=(1.0, 0.0)),
-        reason="This is half of the 50 neurons, and five times the smallest effect of "
-        f"interest. {PROTOTYPE}"),
+        reason="The limit is half of the 50 neurons, and five times the smallest "
+        f"effect of interest. {PROTOTYPE}"),
     Claim("bounded_in_width",
         "At weight decay 0.005 the number of distinct neurons of a tanh network grows "
         "less than twofold from width 10 to the largest width of the sweep.",

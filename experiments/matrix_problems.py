@@ -690,7 +690,10 @@ def far_from_the_optimum(rule: str) -> Estimate:
 
 DAY, TODAY = "2026-11-21", "2026-11-30"
 IS_TENTH = "For less than a tenth of the excess loss one would not change an optimizer."
-BEHIND = "AdamW at its tuned rate has less excess loss, or at most a tenth more."
+BEHIND = (
+    "AdamW at its tuned rate has less excess loss than the rule, or at most a tenth "
+    "more."
+)
 TURNED = (
     TODAY,
     "the direction was reversed: the claim had been that the rule's "
@@ -727,8 +730,8 @@ CLAIMS = [
         estimate=TUNED.where(study="sensing").worst(
             named("distance", "relative distance of W from W*")),
         reason="A twentieth is allowed: the directions in which the loss is flattest "
-        "are learned last, and rules whose steps do not shrink with the gradient stop "
-        "at a distance of their last step."),
+        "are learned last, and rules whose steps do not shrink with the gradient end "
+        "about as far from the optimum as their last step is long."),
     oracle("excess_is_a_divergence",
         "On next-token prediction, with the embedding or the head unknown, the excess "
         "loss over the known optimum is above -1e-12 nats in every run.",
@@ -738,8 +741,8 @@ CLAIMS = [
         "errors of rounding of that size."),
     # --- against AdamW
     *family("{study}_adamw_and_{rule}",
-        "On {study}, data in a rotated basis, {rule} has less than 0.91 of AdamW's "
-        "excess loss, both at tuned rates (log of the ratio below -0.095).",
+        "On {study}, with the data in a rotated basis, {rule} has less than 0.91 of "
+        "AdamW's excess loss, both at tuned rates (log of the ratio below -0.095).",
         against_adamw, study=STUDIES, rule=NAMES, below=GAIN, unit="(log of the ratio)",
         paper=papers.LAU, origin="ours", place="abstract, on convex problems with a "
         "known optimum, which are no pretraining",
@@ -749,22 +752,22 @@ CLAIMS = [
                for study in STUDIES},
             ("embedding", "spectral"): {
                 "expected": "undecided",
-                "because": "The spectral rule's excess loss is 8 % less, close to a "
-                "tenth. AdamW loses by the rotation of the basis, and the spectral "
-                "rule does not.", **was("of 0.905", FOUND, TURNED)},
+                "because": "The spectral rule's excess loss is 8 % below AdamW's, "
+                "close to a tenth. AdamW loses by the rotation of the basis, and the "
+                "spectral rule does not.", **was("of 0.905", FOUND, TURNED)},
             ("embedding", "polargrad"): BY_POLARGRAD | {
                 "origin": "paper", "expected": "held", "because": "",
                 **was("of 0.905", FOUND, TURNED)},
             ("head", "polargrad"): BY_POLARGRAD | {
                 "origin": "paper", "expected": "undecided",
-                "because": "PolarGrad's excess loss is 10 % less, close to the "
-                "threshold. AdamW loses by the rotation of the basis, and PolarGrad "
-                "does not.",
+                "because": "PolarGrad's excess loss is 10 % below AdamW's, close to "
+                "the threshold. AdamW loses by the rotation of the basis, and "
+                "PolarGrad does not.",
                 **was("of 0.905", FOUND, TURNED)}}),
     *family("{study}_adamw_and_polargrad_in_axes",
-        "On {study}, data along the axes, which AdamW scales one by one, PolarGrad "
-        "has less than 0.91 of AdamW's excess loss, both at tuned rates (log of the "
-        "ratio below -0.095).",
+        "On {study}, with the data along the axes, so that AdamW can scale each "
+        "direction by itself, PolarGrad has less than 0.91 of AdamW's excess loss, "
+        "both at tuned rates (log of the ratio below -0.095).",
         lambda study: against_adamw(study, "polargrad", "axes"), study=TOKENS,
         below=GAIN, unit="(log of the ratio)", **BY_POLARGRAD, reason=IS_TENTH,
         expected="failed",
@@ -782,7 +785,8 @@ CLAIMS = [
         but={("embedding",): was("of 1", ADDED),
              ("head",): was("of 1, which held,", ADDED) | {
                  "expected": "undecided",
-                 "because": "The excess loss is 10 % more, which is the threshold."}}),
+                 "because": "The excess loss is larger by 10 %, which is the threshold."
+                 }}),
     *family("{study}_polargrad_does_not",
         "On {study} PolarGrad at its tuned rate has equal excess losses on data in a "
         "rotated basis and along the axes, to 1 %.",
@@ -820,14 +824,16 @@ CLAIMS = [
         place="row norms do not commute with rotations of rows", origin="control",
         estimate=far_from_the_optimum("row_then_spectral"), above=0.01,
         reason="If losses were equal under every rule, equality under the spectral "
-        "rule would show nothing. 1 % is ten thousand times the limit there.",
+        "rule would show nothing. 1 % is ten thousand times the limit of that "
+        "equality.",
         written="after",
         history=((TODAY, "added as the control of the spectral rule's identity"),)),
     # --- variants of row-norm
     log_ratio("floor_helps_rare_tokens",
-        "With an unknown embedding, row-norm that shortens the updates of rows below a "
-        "tenth of the root mean square row has less than 0.91 of plain row-norm's "
-        "excess loss on the rare half of the tokens, both at tuned rates.",
+        "With an unknown embedding, row-norm that fades the updates of rows whose "
+        "momentum is below a tenth of the root mean square row has less than 0.91 of "
+        "plain row-norm's excess loss on the rare half of the tokens, both at tuned "
+        "rates.",
         place="plain row-norm moves a row at full size long after its last gradient",
         estimate=TUNED.where(study="embedding", basis="rotated").log_ratio(
             named("rare", "excess loss of the rare half"),

@@ -275,7 +275,7 @@ NEAR = named("gamma_0_near", "gamma_0 at a distance of 0.001 from the mirror, on
              "worse side,")  # fmt: skip
 PLANE = "For the loss (w1 w2 - 1)^2, which is symmetric in w1 and w2,"
 LOST = "For the loss (w1 w2 - 1)^2 + 0.1 w1, which has no mirror symmetry,"
-ROUNDINGS = "All is relative to (1 + |w|^2)^2, which bounds every number in the loss: "
+ROUNDINGS = "The scale (1 + |w|^2)^2 bounds every number that enters the loss, and "
 ziyin = partial(Claim, paper=ZIYIN, kind="identity")
 oracle = partial(Claim, origin="oracle", kind="identity",
                  place="algebra in the module docstring")  # fmt: skip
@@ -320,7 +320,7 @@ CLAIMS = [
     oracle("threshold_closed_form",
         "For the loss (w1 w2 - 1)^2 + b w1 the critical penalty gamma_0 that "
         "symlab.mirror computes equals m^2/2 - 1 - s^2/4 - b/(sqrt 2 s), where m, s = "
-        "(w1 +- w2)/sqrt 2, up to rounding at every point and each of six b.",
+        "(w1 +- w2)/sqrt 2, up to rounding, at every point and for each of six b.",
         estimate=ALL.worst(CLOSED), below=1e-14,
         reason="Here gamma_0 is a difference of losses, which are exact to 1e-14 of (1 "
         "+ |w|^2)^2, over s^2."),
@@ -330,9 +330,9 @@ CLAIMS = [
         "gamma = 1 on, to 0.001.",
         estimate=SYMMETRIC.worst(NEAR), above=0.999, below=1.001,
         reason="In closed form the critical gamma is m^2/2 - 1 - s^2/4, with m, s = "
-        "(w1 +- w2)/sqrt 2, and minus half the curvature across the mirror where s = "
-        "0; here m = 2, s^2/4 is 2.5e-7, and rounding is 1e-16/s^2 = 1e-10. The seed "
-        "does not matter."),
+        "(w1 +- w2)/sqrt 2; where s = 0 it is minus half the curvature across the "
+        "mirror. Here m = 2, s^2/4 is 2.5e-7, and rounding is 1e-16/s^2 = 1e-10. The "
+        "seed does not matter."),
     ziyin("control_images_differ",
         f"{LOST} a point and its mirror image have losses that differ by more than 0.1 "
         "at some point of every run.",
@@ -343,7 +343,7 @@ CLAIMS = [
     ziyin("control_gradient_leaves",
         "For the loss (w1 w2 - 1)^2 + b w1 without the symmetry, the component of the "
         "gradient across the mirror w1 = w2 is b/sqrt 2, to 1e-12 at every point and "
-        "each of five b from 1e-12 to 0.1.",
+        "for each of five b from 1e-12 to 0.1.",
         place="theorem 1, part 1", origin="control",
         estimate=BROKEN_WEAKLY.worst(LEAVES), below=1e-12,
         reason="Gradients are of size up to 100, so that some 20 roundings err by at "

@@ -504,7 +504,10 @@ ALL = where()
 DECAY, WITHOUT, BIASED = (where(arm=name) for name in ARMS)
 BLOCKS, RARE = ZIYIN.smallest["copied neurons"], ZIYIN.smallest["rare copies"]
 AS_RARE = f"{RARE.reason} With the offset copies have to be as rare."
-PRE = "penultimate neurons of ResNet18 have a copy (|correlation| > 0.999 between"
+PRE = (
+    "penultimate neurons of ResNet18 that vary over images have a copy (|correlation| "
+    "> 0.999 between"
+)
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 right", tests="ensembling",
                    unit="of the neurons")  # fmt: skip
 figure_6 = partial(figure_3, place="figure 6: the patterns are similar")
@@ -518,22 +521,23 @@ SPLIT = (("2026-11-30", "one claim about two arms, written before the rows, was 
 split = {"written": "after", "history": SPLIT}
 CLAIMS = [
     figure_3("decay_groups_neurons",
-        f"With weight decay more than a quarter of the live {PRE} pre-activations).",
+        f"With weight decay, more than a quarter of the {PRE} pre-activations).",
         estimate=DECAY.mean(COPIES), above=BLOCKS.size,
         reason=f"{BLOCKS.reason} The prototype had 0.47 to 0.65."),
     figure_3("no_groups_without_decay",
-        f"Without weight decay fewer than 5 % of the live {PRE} pre-activations), in "
-        "every run.",
+        f"Without weight decay, fewer than 5 % of the {PRE} pre-activations), in every "
+        "run.",
         estimate=WITHOUT.worst(COPIES), below=RARE.size, reason=RARE.reason),
     control("symmetry_is_the_cause",
-        "With weight decay the fraction of live penultimate neurons of ResNet18 with a "
-        "copy is larger by more than 0.25 than with the same decay and a fixed random "
-        "offset of the weights, which breaks the permutation symmetry.",
+        "With weight decay the fraction with a copy among the penultimate neurons of "
+        "ResNet18 that vary over images is larger by more than 0.25 than with the same "
+        "decay and a fixed random offset of the weights, which breaks the permutation "
+        "symmetry.",
         estimate=ALL.paired(COPIES, arm=("decay", "static bias")), above=BLOCKS.size,
         reason=f"{BLOCKS.reason} The offset has to remove as many copies."),
     control("control_groups_none",
         "With weight decay and a fixed random offset of the weights, which breaks the "
-        f"symmetry, fewer than 5 % of the live {PRE} pre-activations), in every run.",
+        f"symmetry, fewer than 5 % of the {PRE} pre-activations), in every run.",
         estimate=BIASED.worst(COPIES), below=RARE.size, reason=AS_RARE),
     precondition("decay_is_enough",
         "The recipe of the two arms with weight decay has a total decay exponent (sum "
@@ -545,16 +549,16 @@ CLAIMS = [
         "exponent follows from the recipe alone, so it cannot differ between runs of "
         "one scale. Decay alone would shrink a weight by exp(-12)."),
     figure_6("post_activations_group",
-        f"With weight decay more than a quarter of the live {PRE} post-activations).",
+        f"With weight decay, more than a quarter of the {PRE} post-activations).",
         estimate=DECAY.mean(POST_COPIES), above=BLOCKS.size, reason=BLOCKS.reason),
     figure_6("post_activations_rarely_without",
-        f"Without weight decay fewer than 5 % of the live {PRE} post-activations), in "
+        f"Without weight decay, fewer than 5 % of the {PRE} post-activations), in "
         "every run.",
         estimate=WITHOUT.worst(POST_COPIES), below=RARE.size, reason=RARE.reason,
         history=SPLIT),
     control("control_post_activations_rarely",
         "With weight decay and a fixed random offset of the weights, which breaks the "
-        f"symmetry, fewer than 5 % of the live {PRE} post-activations), in every run.",
+        f"symmetry, fewer than 5 % of the {PRE} post-activations), in every run.",
         estimate=BIASED.worst(POST_COPIES), below=RARE.size, reason=AS_RARE,
         **split),
     Claim("audit_is_complete",
@@ -578,22 +582,22 @@ CLAIMS = [
         "units of the last layer.",
         estimate=ALL.worst(APART), below=0.2, unit="of 512 units",
         kind="equivalence",
-        reason="Both are cuts through a continuum, |correlation| > 0.999 and a "
-        "distance < 0.1 in each weight matrix, and differ by the units between them: "
-        "by 0.17 of all units in the run with decay that was seen before the threshold "
-        "was written.",
+        reason="Both criteria, |correlation| > 0.999 and a distance < 0.1 in each "
+        "weight matrix, cut a continuum, and the counts differ by the units between "
+        "the two cuts: by 0.17 of all units in the run with decay that was seen "
+        "before the threshold was written.",
         written="after", history=(("2026-11-21", "written after a look at one seed of "
         "each arm (0.45 and 0.62 with decay, 0 and 0 without)"),)),
     control("audit_finds_no_copies_without_decay",
-        "Without weight decay fewer than 5 % of the 512 last units of ResNet18 have a "
-        "copy by their weights (a relative distance below 0.1 in each weight matrix), "
-        "in every run.",
+        "Without weight decay, fewer than 5 % of the 512 units of ResNet18's last "
+        "layer have a copy by their weights (a relative distance below 0.1 in each "
+        "weight matrix), in every run.",
         estimate=WITHOUT.worst(IN_WEIGHTS), below=RARE.size, reason=RARE.reason,
         **split),
     control("audit_finds_no_copies_with_offset",
-        "With weight decay and a fixed random offset of the weights fewer than 5 % of "
-        "the 512 last units of ResNet18 have a copy by their weights (a relative "
-        "distance below 0.1 in each weight matrix), in every run.",
+        "With weight decay and a fixed random offset of the weights, fewer than 5 % of "
+        "the 512 units of ResNet18's last layer have a copy by their weights (a "
+        "relative distance below 0.1 in each weight matrix), in every run.",
         estimate=BIASED.worst(IN_WEIGHTS), below=RARE.size, reason=AS_RARE,
         **split),
     ours("compression_is_exact",

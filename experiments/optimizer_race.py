@@ -421,10 +421,10 @@ def _state_ratio(df):
 NATS = papers.VALIDATION_LOSS.size  # least difference that counts
 POWERS = {arm: arm.removeprefix("freon_").replace("_", "/") for arm in ARMS}
 NAMES = {arm: OPTIMIZERS[arm].label for arm in ARMS} | {
-    arm: f"Freon {c} (singular values s to s^(1-2c), c = {c})"
+    arm: f"Freon {c} (takes singular values s to s^(1-2c), c = {c})"
     for arm, c in POWERS.items() if arm.startswith("freon")
 } | {
-    "kaon": "Kaon (singular values scrambled)",
+    "kaon": "Kaon (scrambles singular values)",
     "symmetric": "The layerwise stack of Lau & Su, at one rate,",
     "scion": "Scion, at one rate,",
     "adamw": "AdamW",
@@ -442,8 +442,8 @@ def beats(arm: str, paper, place: str, other: str = "adamw", **fields) -> Claim:
     """The claim that an arm ends more than a hundredth of a nat below another."""
     against = OWN if other == "adamw" else NAMES[other]
     text = (
-        f"{NAMES[arm]} ends with a validation loss that is below that of {against} by "
-        "more than 0.01 nats, each at its tuned rate."
+        f"{NAMES[arm]} ends with a validation loss more than 0.01 nats below that of "
+        f"{against}, each at its tuned rate."
     )
     found = {"estimate": difference(arm, other), "below": -NATS, "reason": HUNDREDTH}
     name = f"race_{arm}_beats_{other}"
@@ -485,25 +485,26 @@ CLAIMS = [
     beats("muon", papers.MUON, "title and records", tests="adamw", **was("of 0")),
     beats("normuon", papers.NORMUON, "abstract", tests="adam", **was("of 0")),
     beats("polargrad", papers.POLARGRAD, "abstract", tests="adam",
-        **seen("-0.011 [-0.017, -0.006]", ": PolarGrad is ahead, not surely by 0.01"),
+        **seen("-0.011 [-0.017, -0.006]", ": PolarGrad is ahead, but not certainly by "
+        "0.01"),
         **was("of 0, which held,")),
     beats("kaon", papers.FREON, "title, if Muon beats AdamW", origin="ours",
-        **seen("-0.007 [-0.013, -0.001]", ": Kaon is ahead, not surely by 0.01"),
+        **seen("-0.007 [-0.013, -0.001]", ": Kaon is ahead, but not certainly by 0.01"),
         **was("of 0, which held,")),
     beats("aro", papers.ARO, "abstract: 1.3 times as fast", tests="adamw",
-        **seen("-0.011 [-0.018, -0.003]", ": ARO is ahead, not surely by 0.01"),
+        **seen("-0.011 [-0.018, -0.003]", ": ARO is ahead, but not certainly by 0.01"),
         **was("of 0, which held,")),
     beats("freon_2_3", papers.FREON, "title, if Muon beats AdamW", origin="ours",
-        expected="failed", because="Freon 2/3 is 0.007 nats behind.",
+        expected="failed", because="Freon 2/3 is 0.007 nats behind AdamW.",
         **was("of 0", CLEANED)),
     beats("symmetric", papers.LAU, "figures 2 to 5", tests="loss", expected="failed",
-        because="The layerwise stack is 0.027 nats behind. Its embedding and head "
-        "share one rate with the hidden matrices; AdamW at one rate is 0.72 nats "
+        because="The layerwise stack is 0.027 nats behind AdamW. Its embedding and "
+        "head share one rate with the hidden matrices; AdamW at one rate is 0.72 nats "
         "behind the stack.",
         **was("of 0", CLEANED)),
     beats("scion", papers.SCION, "abstract", tests="speed", expected="failed",
-        because="Scion is 0.03 nats behind. Its embedding and head share one rate with "
-        "the hidden matrices; Muon at one rate is 0.04 nats behind.",
+        because="Scion is 0.03 nats behind AdamW. Its embedding and head share one "
+        "rate with the hidden matrices; Muon at one rate is 0.04 nats behind AdamW.",
         **was("of 0", (FIRST, "expected verdict from held to failed after the first "
                        "run"))),
     nats("race_muon_beats_adamw_at_half",
@@ -515,12 +516,12 @@ CLAIMS = [
         **was("of 0", (FIRST, "written after the first run"))),
     # --- against Muon
     beats("normuon", papers.NORMUON, "abstract", "muon", tests="muon",
-        expected="failed", because="NorMuon is 0.002 nats ahead.", **TODAY),
+        expected="failed", because="NorMuon is 0.002 nats ahead of Muon.", **TODAY),
     beats("polargrad", papers.POLARGRAD, "abstract", "muon", tests="muon",
-        expected="failed", because="PolarGrad is 0.005 nats behind.", **TODAY),
+        expected="failed", because="PolarGrad is 0.005 nats behind Muon.", **TODAY),
     beats("aro", papers.ARO, "abstract: 1.1 times as fast", "muon",
         tests="orthogonalization", expected="failed",
-        because="ARO is 0.005 nats behind.",
+        because="ARO is 0.005 nats behind Muon.",
         **TODAY),
     *(near(arm, "muon", place="relatives of Muon", **was("of 0.02"))
       for arm in ("normuon", "polargrad")),
@@ -528,8 +529,8 @@ CLAIMS = [
         **seen("0.0095 [0.0071, 0.0119]"), **was("of 0.02, which held,")),
     near("freon_1_2", "muon", paper=papers.FREON, origin="control",
         place="Muon's exponent is 1/2; only its momentum differs",
-        **seen("0.0089 [0.0070, 0.0107]", ": only the momentum differs, so it makes "
-               "that difference"),
+        **seen("0.0089 [0.0070, 0.0107]", ": only the momentum differs, so the "
+               "momentum makes that difference"),
         **was("of 0.02, which held,")),
     near("kaon", "freon_1_2", paper=papers.FREON, place="title, at equal momentum",
         tests="random", **TODAY),
@@ -539,26 +540,26 @@ CLAIMS = [
                                        "after the first run"), CLEANED)),
     near("freon_5_6", "freon_1_2", paper=papers.FREON, place="title, at equal "
         "momentum", tests="inverted", expected="failed",
-        because="Freon 5/6 is 0.05 nats behind. Its update is largest in the "
+        because="Freon 5/6 is 0.05 nats behind Freon 1/2. Its update is largest in the "
         "directions that are smallest in the gradient.",
         **was("of 0.02", (FIRST, "expected verdict from held to failed after the first "
                           "run"))),
     beats("freon_2_3", papers.FREON, "the best exponents lie beyond 1/2", "freon_1_2",
         tests="quasi-norm", expected="failed", because="Freon 2/3 is 0.014 nats "
-        "behind.",
+        "behind Freon 1/2.",
         **TODAY),
     nats("race_freon_below_half_is_worse",
-        "Freon 1/4 (singular values s to s^(1/2)) ends with a validation loss that is "
-        "above that of Freon 1/2 (to 1, as Muon's) by more than 0.01 nats, each at its "
-        "tuned rate.",
+        "Freon 1/4 (takes singular values s to s^(1/2)) ends with a validation loss "
+        "more than 0.01 nats above that of Freon 1/2 (takes them to 1, as Muon does), "
+        "each at its tuned rate.",
         paper=papers.FREON, origin="ours", place="the best exponents lie beyond 1/2",
         estimate=difference("freon_1_4", "freon_1_2"), above=NATS, reason=HUNDREDTH,
         expected="failed", because="Freon 1/4 is 0.004 nats above Freon 1/2: exponents "
         "from 1/4 to 1/2 are alike.", **was("of 0, which was undecided,", CLEANED)),
     # --- one rate for everything
     *(nats(name, f"{label} with one rate for all weights ends with a validation loss "
-        f"that is above that of {label} whose embedding and head have a rate of their "
-        "own, by more than 0.01 nats.",
+        f"more than 0.01 nats above that of {label} whose embedding and head have a "
+        "rate of their own, each at its tuned rates.",
         origin="control", place=place, estimate=difference(f"{arm}_one_rate", arm),
         above=NATS, reason=HUNDREDTH, **was(before))
       for name, arm, label, place, before in (
@@ -568,16 +569,16 @@ CLAIMS = [
          "its hidden matrices move at 0.2 of the rate", "of more than 0 and less than "
          "0.1"))),
     nats("race_one_rate_decides",
-        "With one rate for all weights, Muon ends with a validation loss that is below "
-        "AdamW's by more than 0.1 nats.",
+        "With one tuned rate for all weights, Muon ends with a validation loss more "
+        "than 0.1 nats below AdamW's.",
         origin="control", place="what one sees without a rate for embedding and head",
         estimate=difference("muon_one_rate", "adamw_one_rate"), below=-0.1,
         reason="A tenth of a nat is ten times the least difference that counts: it "
         "would outweigh every other difference between optimizers here."),
     # --- how much a wrong rate costs
     *claims("race_{arm}_forgives_a_factor_of_two",
-        "Half and twice the tuned rate of its hidden matrices cost {arm} less than "
-        "0.05 nats of validation loss, averaged over these two rates.",
+        "Halving and doubling the tuned rate of its hidden matrices costs {arm} less "
+        "than 0.05 nats of validation loss, averaged over these two rates.",
         partial(rise, factors=FACTORS), below=0.05, unit="nats",
         place="how finely a grid must be spaced",
         reason="Tuned rates are within a factor of the root of 2 of the optimum, where "
@@ -587,8 +588,8 @@ CLAIMS = [
             (FIRST, "expected verdict from held to failed after the first run"),
             (COPIES, "expected verdict back to held: " + CLEANED[1]))}}),
     nats("race_adamw_forgives_less",
-        "Twice the tuned rate of hidden matrices raises AdamW's validation loss by "
-        "more than 0.01 nats more than Muon's.",
+        "Doubling the tuned rate of the hidden matrices costs AdamW over 0.01 nats of "
+        "validation loss more than it costs Muon.",
         paper=papers.MUON, origin="ours", place="rates of Muon are said to transfer",
         estimate=rise("adamw", (2.0,), other="muon"), above=NATS, reason=HUNDREDTH,
         **seen("0.002 [-0.010, 0.014]", "; before AdamW's tuned rate was halved, "
@@ -601,6 +602,6 @@ CLAIMS = [
         "less than 0.51 of the bytes of AdamW's.",
         paper=papers.SCION, place="abstract: no second average", origin="ours",
         estimate=_state_ratio, below=0.51, kind="identity", unit="of AdamW's bytes",
-        reason="One momentum instead of AdamW's two averages makes a half. Gains keep "
-        "two averages in the stack, and they are a thousandth of the weights."),
+        reason="One momentum instead of AdamW's two averages makes a half. In the "
+        "stack gains keep two averages; gains are a thousandth of the weights."),
 ]  # fmt: skip

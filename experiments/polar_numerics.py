@@ -211,9 +211,9 @@ CLAIMS = [
         f"{WAYS}, by less than 0.01 of the factor's norm.",
         place="definition of the polar factor",
         estimate=SCALE.where(method=METHODS).worst(CHANGE), below=1e-2,
-        reason="The factors are powers of two, which round nothing, and each method "
-        "first divides by the largest entry. What is left is the rounding of one "
-        "division: 1e-16 in float64 and at most 1e-2 in bfloat16."),
+        reason="Multiplying by the factors, which are powers of two, rounds nothing, "
+        "and each method first divides by the largest entry. What is left is the "
+        "rounding of one division: 1e-16 in float64 and at most 1e-2 in bfloat16."),
     oracle("exact_ways_find_the_polar_factor",
         "In float64 the polar factors by SVD and by QDWH agree with the one from "
         "numpy's SVD to 1e-8 of its norm, for matrices of condition up to 1e6.",
@@ -245,7 +245,7 @@ CLAIMS = [
         below=0.5,
         reason="Polar Express takes the five quintic polynomials of least worst-case "
         "error and Newton-Schulz Jordan's one five times; a factor of two is more than "
-        "the matrices differ.",
+        "the ratio varies between matrices.",
         expected="undecided", because="The ratio is 0.49 [0.47, 0.50].",
         written="after",
         history=(("2026-11-30", "written after a look at the rows"),)),

@@ -488,16 +488,17 @@ CLAIMS = [
     # --- moved models, in float64
     exact("moved_models_have_the_same_losses",
         "With row-norm, centred or not, or hybrid (row-norm, then polar factor) for "
-        "embedding and head, a decoder in float64 and its moved copies have equal "
-        "losses at every step, to 1e-12 nats, in more than half of the runs.",
+        "embedding and head, a decoder in float64 and its copies moved by symmetries "
+        "have equal losses at every step, to 1e-12 nats, in more than half of the "
+        "runs.",
         paper=LAU, tests="stack",
         estimate=agreeing(MOVED.where(arm=SYMMETRIC), loss_error),
         reason="Rounding is 1e-16 of a loss of 7 and grows a hundred times in 40 "
         "steps." + RARE),
     exact("moved_models_stay_moved",
-        "With row-norm, centred or not, or hybrid for embedding and head, the final "
-        "weights of moved decoders in float64 are the moved final weights of the "
-        "unmoved one, each to 1e-12, in more than half of the runs.",
+        "With row-norm, centred or not, or hybrid for embedding and head, copies of a "
+        "float64 decoder moved by symmetries end at its final weights, moved by the "
+        "same symmetries, to 1e-12, in more than half of the runs.",
         paper=LAU, tests="stack",
         estimate=agreeing(MOVED.where(arm=SYMMETRIC), weight_error),
         reason="A prototype had 9e-14, for the shifted head, whose common logit is 50 "
@@ -537,40 +538,40 @@ CLAIMS = [
         .least("head_shift")),
     Claim("half_the_state",
         "The optimizer state of embedding and head takes half as many bytes with "
-        "row-norm or hybrid as with AdamW, to 0.001 of AdamW's.",
+        "row-norm or hybrid as with AdamW, to 0.001 of the bytes with AdamW.",
         paper=LAU, place="one momentum buffer per rule", origin="ours", kind="identity",
         estimate=state_from_half, below=1e-3, unit="of AdamW's bytes",
         reason="The rules keep one number per weight where AdamW keeps two; AdamW also "
         "keeps a counter of 4 bytes for each matrix."),
     # --- validation loss
     *family("{arm}_and_adamw",
-        f"{{arm}} for embedding and head ends with a validation loss that is below "
-        f"that of {TWO_RATES} by more than 0.01 nats.",
+        f"{{arm}} for embedding and head ends with a validation loss more than 0.01 "
+        f"nats below that of {TWO_RATES}.",
         lambda arm: final(arm, "adamw"), arm={a: LOOK[a].label.capitalize() for a in
                                               CENTRED}, **versus.keywords,
         place="figures 3 and 4", tests="loss", expected="failed",
-        because="Row-norm is 0.06 nats behind.",
+        because="Row-norm is 0.06 nats behind AdamW.",
         **was("of 0.02", (TEXT, "the direction was reversed: the claim had been that "
                           "the rule is at most 0.02 nats ahead"), COPIES),
-        but={("hybrid",): {"because": "Hybrid is 0.012 nats behind. It was 0.016 "
+        but={("hybrid",): {"because": "Hybrid is 0.012 nats behind AdamW. It was 0.016 "
              "[-0.003, 0.035] ahead on validation text that had near copies of the "
              "training text."}}),
     *family("{arm}_and_adamw_of_one_rate",
-        f"{{arm}} for embedding and head ends with a validation loss that is below "
-        f"that of {ONE_RATE} by more than 0.01 nats.",
+        f"{{arm}} for embedding and head ends with a validation loss more than 0.01 "
+        f"nats below that of {ONE_RATE}.",
         lambda arm: final(arm, "adamw_one_rate"),
         arm={a: LOOK[a].label.capitalize() for a in ("hybrid", "row_norm")},
         **versus.keywords, place="figure 4, whose AdamW has one rate", tests="loss",
         **was("of 0"),
         but={("row_norm",): {"expected": "undecided",
              "because": "The difference is -0.018 [-0.036, -0.001] nats: row-norm is "
-             "ahead, not surely by 0.01.", **was("of 0, which held,", (RUN, "the "
-             "direction was reversed after the first run, which was at -0.04: the "
+             "ahead, but not certainly by 0.01.", **was("of 0, which held,", (RUN, ""
+             "the direction was reversed after the first run, which was at -0.04: the "
              "claim had been that row-norm is at most 0.02 nats ahead, as a prototype "
              "had a tie"))}}),
     Claim("one_rate_costs_adamw",
-        f"{ONE_RATE} ends with a validation loss that is above that of {TWO_RATES} by "
-        "more than 0.01 nats.",
+        f"{ONE_RATE} ends with a validation loss more than 0.01 nats above that of "
+        f"{TWO_RATES}.",
         origin="control", place="the tuning of AdamW decides which rule is ahead",
         unit="nats", estimate=final("adamw_one_rate", "adamw"), above=NATS,
         reason=HUNDREDTH, **was("of 0.02")),

@@ -512,9 +512,9 @@ EQUAL_RATES = FRONTIER.where(at_equal_rates)
 LEFT, ROW = ({"router": (rule, "adamw")} for rule in ("left_polar", "row_norm"))
 POLAR = "left polar (the polar factor, centred)"
 LOAD = "load CV (standard deviation of the experts' loads over their mean)"
-STEPS_ALIKE = "At equal lengths of a row's step, averaged over four lengths,"
-AT_LEAST_LOSS = "Each at its step length of least validation loss,"
-AT_A_STEP = "At a step length of 0.008"
+STEPS_ALIKE = "At equal step lengths of a router's rows, averaged over four lengths,"
+AT_LEAST_LOSS = "With each rule's router step length of least validation loss,"
+AT_A_STEP = "At a router step length of 0.008"
 CENTRING = "abstract: shared-shift symmetry of routers"
 INSIDE, BEST, FRESH = RACE.protocol(
     NATS, "On two other tuning seeds losses differ by as much by chance.", "nats"
@@ -545,9 +545,9 @@ CLAIMS = [
                   "100 and 101"),)),
     # --- validation loss
     *family("{rule}_loss",
-        f"{AT_LEAST_LOSS} a mixture of experts with its routers under {{rule}} ends "
-        "with a validation loss that is more than 0.01 nats below that with routers "
-        "under AdamW.",
+        f"{AT_LEAST_LOSS} a mixture of experts whose routers are trained by {{rule}} "
+        "ends with a validation loss more than 0.01 nats below that of one whose "
+        "routers are trained by AdamW.",
         lambda rule: judged(best_loss).paired("val_loss", router=(rule, "adamw")),
         rule={"row_norm": "row-norm", "left_polar": "left polar"},
         below=-NATS, unit="nats", paper=LAU, place="figures 2 and 5: routers under "
@@ -558,17 +558,17 @@ CLAIMS = [
                    "losses are equal"))),
     Claim("frozen_loss",
         "A mixture of experts with frozen routers ends within 0.01 nats of the "
-        "validation loss with routers under AdamW at its step length of least "
-        "validation loss.",
+        "validation loss of one whose routers are trained by AdamW, at AdamW's router "
+        "step length of least validation loss.",
         estimate=judged(best_loss).paired("val_loss", router=("frozen", "adamw")),
         place="what a comparison of routers by loss can show at this size",
         origin="control", above=-NATS, below=NATS, unit="nats", kind="equivalence",
         reason=HUNDREDTH, **was_loss("of 0.02")),
     # --- the load of experts
     less("left_polar_frontier",
-        "Each at its step length of least load CV (std over mean of experts' loads) "
-        f"among those within 0.01 nats of AdamW's least loss, routers under {POLAR} "
-        "have less than 0.8 of AdamW's load CV.",
+        "With each rule's router step length of least load CV (std over mean of "
+        "experts' loads) among those within 0.01 nats of AdamW's least loss, routers "
+        f"under {POLAR} have less than 0.8 of AdamW's load CV.",
         estimate=judged(least_load).log_ratio("load_cv", **LEFT), expected="failed",
         because="Every step length of every rule is within 0.01 nats, so each rule "
         "takes its smallest, at which AdamW moves the router least. In a prototype the "
@@ -579,9 +579,9 @@ CLAIMS = [
               (TEXT, "expected verdict back to undecided: the interval is [-0.060, "
                "0.101] on validation text without near copies"), ROOM_WAS)),
     less("frozen_frontier",
-        "A frozen router has less than 0.8 of AdamW's load CV (std over mean of "
-        "experts' loads) at AdamW's step length of least load CV among those within "
-        "0.01 nats of AdamW's least loss.",
+        "A frozen router has less than 0.8 of the load CV (std over mean of experts' "
+        "loads) of AdamW at its router step length of least load CV among those within "
+        "0.01 nats of its least validation loss.",
         origin="control", place="what the rest of the model does to a random router",
         estimate=judged(least_load).log_ratio("load_cv", router=("frozen", "adamw")),
         written="after", history=(ROOM_WAS,)),
@@ -624,8 +624,8 @@ CLAIMS = [
         estimate=equal_steps("max_violation", "left_polar"), expected="undecided",
         because="The ratio is 0.87 [0.77, 0.99].", **was("of 1, which held,")),
     less("left_polar_dead",
-        f"{STEPS_ALIKE} the fraction of experts with less than a tenth of the mean "
-        f"load is under {POLAR} lower than under AdamW by more than 1/16.",
+        f"{STEPS_ALIKE} {POLAR} leaves a fraction of experts with less than a tenth of "
+        "the mean load that is lower than AdamW's by more than 1/16.",
         unit="fraction of experts", below=-EXPERT,
         estimate=FRONTIER.paired("dead_fraction", each="step", **LEFT),
         reason="The layer has sixteen experts, and one of them is the least that can "
@@ -654,15 +654,15 @@ CLAIMS = [
         "to centred rules."),
     by_lau("mean_logit_is_steady",
         "Under row-norm and left polar the mean router logit, as a root mean square "
-        "over tokens, stays within a factor of 1.35 of a frozen router's at every step "
-        "length.",
+        "over tokens, stays within a factor of 1.35 of that of a frozen router, at "
+        "every step length.",
         origin="ours", kind="equivalence", estimate=steadiness, above=-0.3, below=0.3,
         unit="(log of the ratio)",
         reason="The router's mean row stays, but the hidden states that it reads "
         "change; a factor of 1.35 (0.3 in the logarithm) is allowed for that."),
     by_lau("adamw_drifts",
         f"{STEPS_ALIKE} the mean router logit, as a root mean square over tokens, is "
-        "under AdamW more than twice that under left polar.",
+        "more than twice as large under AdamW as under left polar.",
         origin="control", unit="(log of the ratio)",
         estimate=equal_steps("mean_logit_drift", "adamw", "left_polar"),
         above=float(np.log(2)), reason="A factor of two is well above the 1.35 that is "
@@ -670,7 +670,8 @@ CLAIMS = [
     # --- auxiliary losses
     *family("{losses}_lowers_load_cv",
         f"{AT_A_STEP} {{losses}} lowers the load CV (std over mean of experts' loads) "
-        "by more than a fifth under AdamW, row-norm and left polar for routers.",
+        "by more than a fifth under each of AdamW, row-norm and left polar for "
+        "routers.",
         least_helped,
         losses={"balance": "Switch's load-balancing loss (weight 0.01)",
                 "balance and z": "the load-balancing loss (0.01) with the z-loss "
@@ -686,7 +687,7 @@ CLAIMS = [
     Claim("auxiliary_losses_are_cheap",
         f"{AT_A_STEP} Switch's load-balancing loss, alone or with the z-loss, and "
         "phi-balancing each raise the validation loss by less than 0.01 nats under "
-        "AdamW, row-norm and left polar for routers.",
+        "each of AdamW, row-norm and left polar for routers.",
         estimate=dearest, below=NATS, place="what balance costs",
         kind="equivalence", unit="nats",
         reason=HUNDREDTH + " In each seed the one of nine combinations of loss and "

@@ -387,9 +387,9 @@ CLAIMS = [
         estimate=weakest(*(PRODUCT.paired(ZERO_WEIGHTS, lr=(high, low))
                            for low, high in pairwise(PRODUCT_RATES[1:]))),
         above=0.0,
-        reason="Any rise counts at a single step; another claim asks for the size of "
-        "the whole effect, at the largest rate. Below 0.007 small products cannot yet "
-        "be told from zeros."),
+        reason="Any rise counts at a single step, as the size of the whole effect is "
+        "asked for at the largest rate (product_becomes_sparse). Below 0.007 small "
+        "products cannot yet be told from zeros."),
     figure_3("product_becomes_sparse",
         "Online SGD without weight decay, at the largest learning rate of the sweep, "
         "0.04, makes more than half of the weights of the linear model w = u*v zero "

@@ -252,9 +252,9 @@ CLAIMS = [
         estimate=weakest(*(DECAYED.paired(COUNTED, noise=(less, more))
                            for less, more in pairwise(NOISES[1:]))),
         above=0.0,
-        reason="Any fall counts at a single step; another claim asks for the size of "
-        "the whole effect, from no noise to the largest. Below a noise of 1 the noise "
-        "of the minibatch is as large as that of the labels."),
+        reason="Any fall counts at a single step, as the size of the whole effect is "
+        "asked for from no noise to the largest (noise_costs_rank). Below a noise of 1 "
+        "the noise of the minibatch is as large as that of the labels."),
     figure_3("noise_costs_rank",
         "SGD with weight decay 1 ends at a factorisation U W whose rank is lower by "
         "more than 20 of 200 directions with label noise of standard deviation 4 than "

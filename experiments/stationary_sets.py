@@ -384,8 +384,8 @@ CLAIMS = [
         "and size 0.1 breaks the symmetry of each sample's loss.",
         estimate=SET.where(loss="ring", broken=0.1).least(DEVIATION)),
     *family("{loss}_minimum",
-        "Gradient descent on {loss}, to within 1e-9, for nine gamma from 0 to 1.5 and "
-        "in every run.",
+        "Gradient descent on {loss}, to within 1e-9, for nine values of gamma from 0 "
+        "to 1.5, in every run.",
         lambda loss: where(study="final", loss=loss).worst(ERROR),
         loss={"product": "(u w - 1)^2 + gamma (u^2 + w^2) ends at u w = max(0, "
                          "1 - gamma)",

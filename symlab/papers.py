@@ -47,8 +47,8 @@ ZIYIN = Paper(
         "copied neurons": Smallest(
             0.25,
             "of the neurons",
-            "Blocks that one sees in a correlation matrix, as in figure 3, need a good "
-            "part of the neurons: a quarter.",
+            "Blocks that one sees in a correlation matrix, as in figure 3, need a "
+            "large part of the neurons, which is taken as a quarter.",
         ),
         "rare copies": Smallest(
             0.05,
@@ -98,8 +98,8 @@ KOBAYASHI = Paper(
         "loss": Smallest(
             0.16,
             "nats per character",
-            "This is a tenth of the 1.6 nats by which the loss of our models is below "
-            "that of the frequencies of single characters.",
+            "The threshold is a tenth of 1.6 nats, by which the loss of our models is "
+            "below that of predicting each character by its overall frequency.",
         ),
     },
 )
@@ -142,8 +142,8 @@ EXCESS_LOSS = Smallest(
 LOAD_CV = Smallest(
     1.25,
     "ratio of load CVs",
-    "Load CVs of equal arms differ by some tenth between seeds; a fifth is seen at "
-    "once in a figure.",
+    "The load CV under one and the same rule differs by about a tenth between seeds; a "
+    "fifth is seen at once in a figure.",
 )
 LAU = Paper(
     "Lau & Su 2026",

@@ -188,7 +188,7 @@ def draws(project: Project, scale: str, experiment: str) -> int:
 
 
 def lost(project: Project, scale: str) -> list[str]:
-    """Lines of the log that git knows and the file on disk has no longer.
+    """Lines of the log that were committed and that the file on disk no longer has.
 
     Raises UserError where the checkout has no history to look at.
     """

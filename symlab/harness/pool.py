@@ -103,7 +103,7 @@ def _one_worker(tasks: dict[int, dict], running: dict) -> Iterator:
 
 
 def following() -> dict:
-    """The loky options by which a worker ends with this process, even if killed."""
+    """Options of loky that make workers end with this process, even if it is killed."""
     return {"initializer": worker.follow, "initargs": (os.getpid(),)}
 
 

@@ -67,7 +67,11 @@ def _works(model: nn.Module, loss, batch) -> bool:
 
 
 def generic(x):
-    """Random numbers in place of a floating-point tensor of equal ones (zeros)."""
+    """Return random numbers of the shape of x where its numbers are all equal, else x.
+
+    A batch of zeros, for instance, would hide on what the loss depends. x: anything;
+    only floating-point tensors of more than one entry are replaced.
+    """
     if not (isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1):
         return x
     if not bool((x == x.reshape(-1)[0]).all()):

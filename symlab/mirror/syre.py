@@ -53,7 +53,7 @@ class Offset(nn.Module):
 def remove_symmetries(
     model: nn.Module, scale: float | str | None = None, seed: int = 0
 ) -> nn.Module:
-    """Return the model, every trainable parameter of which has got an offset, in place.
+    """Add a fixed random offset theta_0 to each trainable parameter; return the model.
 
     Call it at the initialisation, and train with weight decay on all of
     `model.parameters()`: the decay now pulls each weight towards theta_0.
@@ -62,10 +62,10 @@ def remove_symmetries(
     the standard deviation of its entries, so that decay leads to a random network as
     expressive as the one that it started from. The deviation is at least 0.1 of the
     mean: gains that are all 1 get 1 + 0.1 N(0, 1), and decay does not switch a layer
-    off. Tensors that are all zero, as biases, get 'paper'.
+    off. Tensors that are all zero, such as biases, are drawn as with 'paper'.
     A number draws N(0, scale^2) for every parameter. 'paper' is the default of the
-    paper, N(0, (0.01/sqrt(d))^2), with d the fan-in, the number of entries of one row.
-    It breaks every mirror, but decay still leads next to it.
+    paper, N(0, (0.01/sqrt(d))^2), with d the fan-in, the number of entries of one row:
+    this breaks every mirror symmetry, but decay still leads to weights near the mirror.
     seed: of the draws, which do not depend on the device.
 
     The function of the model stays up to rounding: a weight becomes

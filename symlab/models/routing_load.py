@@ -67,7 +67,10 @@ def load_balancing_loss(logits: Tensor, chosen: Tensor) -> Tensor:
 
 
 def z_loss(logits: Tensor) -> Tensor:
-    """Mean square of the logsumexp of (N, E): no function of probabilities alone."""
+    """Mean square of the logsumexp of logits (N, E).
+
+    It depends on a shift of the logits, which the probabilities do not.
+    """
     return logits.logsumexp(-1).square().mean()
 
 

@@ -75,7 +75,10 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """q, k, v: (H, E, D); o: (H, D, E)."""
+    """Causal attention of H heads of size E on width D.
+
+    q, k, v: (H, E, D); o: (H, D, E).
+    """
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, o: Tensor):
         super().__init__()

@@ -300,7 +300,7 @@ def _has_grouped_product(x: Tensor, w: Tensor) -> bool:
 
 
 class Block(nn.Module):
-    """x + attention, then x + gated unit(s), of normalised x."""
+    """A pre-norm layer: x + attention(norm x), then x + gated unit(s)(norm x)."""
 
     def __init__(self, c: DecoderConfig):
         super().__init__()

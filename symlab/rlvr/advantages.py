@@ -454,7 +454,7 @@ def ass(
     std: str = "population",
     success=None,
 ):
-    """The base's, positive advantages times min(1, omega / alpha)."""
+    """The base's advantages; positive ones are multiplied by min(1, omega / alpha)."""
     return positives(base_of(rewards, base, std), attenuation(omega, alpha))
 
 

@@ -142,6 +142,7 @@ def hits(after, right):
 def counts(after, rewards):
     """Return (2, V, L, T*P): how many rollouts of reward 1, and of 0, have each token.
 
+    The axes are reward (1, 0), token, lane, and place of the token times prompt.
     after: the result of `later`, which is overwritten. rewards: booleans (G, L, P).
     """
     shape = *rewards.shape[:2], TOKENS, rewards.shape[2]

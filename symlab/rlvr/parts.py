@@ -71,9 +71,11 @@ def above_rounding(success, rounding: float) -> None:
 
 
 def in_precision(success, r, dtype):
-    """Return a threshold as rewards of half precision have it, all else as it is.
+    """Return a threshold of success, rounded as rewards of half precision are.
 
-    0.9 is 0.8984 in bfloat16. r: the rewards in floats, which were given in `dtype`.
+    A reward of 0.9 is 0.8984 in bfloat16, so a threshold of 0.9 would miss it. What is
+    no number, such as a function, is returned as it is. success: the threshold. r: the
+    rewards in floats. dtype: the type in which they were given.
     """
     success = _number(success)
     if dtype.itemsize != 2 or not _is_real(success):
@@ -180,7 +182,7 @@ def batch_of(r) -> Batch:
 
 
 def spread(x):
-    """The population's standard deviation, 0 for numbers that are equal to rounding."""
+    """The population's standard deviation; 0 for numbers equal up to rounding."""
     x = centred(x.reshape(1, -1))
     return ((x * x).mean()) ** 0.5
 
@@ -301,6 +303,7 @@ def attenuation(omega, alpha: float = 1.0):
 
 
 def above_zero(name: str, value: float) -> float:
+    """Return the value; a ValueError names it where it is not above 0 and finite."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name} = {value} is no scale: use a number above 0")
     return value

@@ -110,7 +110,13 @@ def starting(weights: dict, lr: float, table_lr: float):
 
 
 def collected(c, task, weights: dict, prompts, draws, where) -> dict:
-    """Return rollouts (N, T) of prompts (B, P), N = B G, which the verifier judged."""
+    """Return N = B G rollouts of prompts (B, P), judged by the task's verifier.
+
+    c: a config with `group` (G), `heads` and `method`. draws: a numpy Generator of the
+    samples. where: a torch device. The dict has tensors of N rows (prompts,
+    completions, logp, mask, advantages), rewards (B, G), their mean `reward` and the
+    mean entropy per token.
+    """
     import torch
 
     from symlab.rlvr.advantages import advantages
@@ -139,8 +145,9 @@ def collected(c, task, weights: dict, prompts, draws, where) -> dict:
 def objective(c, weights: dict, rollouts: dict, pick):
     """Return the clipped loss of the rollouts `pick`, and fractions of tokens clipped.
 
-    DAPO averages over tokens and Dr. GRPO divides by a constant length; every other
-    method averages over the tokens of each sequence first.
+    c: a config with `method`, `heads` and the clips. rollouts: of `collected`. DAPO
+    averages over tokens and Dr. GRPO divides by a constant length; every other method
+    averages over the tokens of each sequence first.
     """
     from symlab.rlvr.objective import clipped_objective
 

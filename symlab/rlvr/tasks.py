@@ -16,7 +16,7 @@ Both have `vocabulary` (tokens as text), `prompt_length`, `completion_length`, `
                                       start
   lengths(completions)                tokens up to the stop, with it
 
-Splits and exceptions hang on a fixed hash of the problem, the same on every machine.
+Splits and exceptions depend on a fixed hash of the problem, the same on every machine.
 """
 
 from dataclasses import dataclass

@@ -69,13 +69,14 @@ def export(
 
 
 def imported(source, context: int | None = None) -> Decoder:
-    """A decoder with the weights of a folder in their format, or of a model of
-    transformers; in float32, or float64 where the weights are. Its head is the
-    embedding where theirs is: where their configuration says so and no other is stored.
+    """Return a Decoder with the weights of a model of Hugging Face.
 
-    context: a shorter one than theirs, which takes less memory for positions.
+    source: a folder in Hugging Face's format, or a model of transformers. The decoder
+    is in float32, or in float64 where the weights are. Its head is the embedding where
+    the source's configuration says so and stores no other head. context: a context
+    length below the source's, which takes less memory for positions.
 
-    Raises ValueError with the name of each setting or weight that a Decoder has not,
+    Raises ValueError with the name of each setting or weight that a Decoder lacks,
     FileNotFoundError where a file is missing.
     """
     if isinstance(source, str | Path):
@@ -107,7 +108,10 @@ def imported(source, context: int | None = None) -> Decoder:
 
 
 def document_ends(directory: str | Path) -> tuple[int, ...]:
-    """The tokens that end a document, as a folder in their format says."""
+    """Return the ids of the tokens that end a document, () where no file names them.
+
+    directory: a folder in Hugging Face's format.
+    """
     folder = Path(directory)
     for file in (folder / "generation_config.json", folder / "config.json"):
         said = read_json(file).get("eos_token_id") if file.is_file() else None

@@ -67,6 +67,11 @@ def mm(known: Known, op, given=None) -> bool:
 
 
 def bmm(known: Known, op, given=None) -> bool:
+    """Note a batched product: with a weight, of queries with keys, or of scores with
+    values. Return whether it was understood.
+
+    given: the two factors, by default the first two arguments of `op`.
+    """
     a, b = given or op.args[:2]
     if mm(known, op, (a, b)):
         return True

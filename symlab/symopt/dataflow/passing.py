@@ -50,7 +50,7 @@ SUMMING = words("index_add scatter_add scatter_reduce index_reduce convolution")
 
 
 def pass_on(known: Known, op: Operation, values: list[Tensor]) -> None:
-    """Record from which products the results of an operation come."""
+    """Record in `known` from which products the results `values` of `op` come."""
     found = shifts.after(op, known.shift)
     name = op.name
     values = [t for t in values if known.origin(t)]
