@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 __all__ = ["claims", "figure", "load", "run"]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str):
     if name in __all__:
         return getattr(import_module("symlab.notebook"), name)

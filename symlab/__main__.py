@@ -73,7 +73,7 @@ def fig(project: Project, o) -> int:
     figures = contract.figures(project)
     for name in o.names:
         if name not in figures:
-            raise UserError(nearest(name, figures, "figure"))
+            raise _unknown(project, name, figures, "figure")
     names = [e for name in o.names for e in figures[name]]
     plans = _plans(project, list(dict.fromkeys(names)), o)
     status = _execute(project, plans, o)
@@ -191,33 +191,28 @@ def _confirmed(project: Project, p: plan.Plan, scale: str) -> pd.DataFrame | Non
 def status(project: Project, o) -> int:
     """What is fresh, stale, missing or failed."""
     figures = contract.figures(project)
+    left_out = contract.unreadable(project)
     for name in contract.names(project):
-        p = plan.make(project, name, o.scale, seed0=o.seed0)
+        try:
+            p = plan.make(project, name, o.scale, seed0=o.seed0)
+        except UserError as error:
+            if str(error) not in left_out:
+                left_out.append(str(error))
+            continue
         drawn = ", ".join(f for f, es in figures.items() if name in es)
         eta = f"; to run: about {plan.duration(p.eta)} of one core" if p.eta else ""
         print(f"{p.describe()}{eta}  [{drawn}]")
-    return 0
+    for sentence in left_out:
+        print(f"symlab: {sentence}", file=sys.stderr)
+    return 2 if left_out else 0
 
 
 def whence(project: Project, o) -> int:
     """Where a figure file comes from."""
     from symlab.harness import plot
 
-    record = plot.provenance(o.file)
-    print(f"{o.file}: {record['figure']}, drawn by `{record['command']}`")
-    for name, e in record["experiments"].items():
-        seeds = e["seeds"] or ["none"]
-        print(
-            f"  {name}: {e['runs']} runs (digest {e['rows']}), code {e['code']}, "
-            f"seeds {seeds[0]}..{seeds[-1]}, commit {', '.join(e['git'])}, "
-            f"{', '.join(e['device'])}\n    {'; '.join(e['versions'])}"
-        )
-    for c in record["claims"]:
-        print(
-            f"  {c['verdict']:9}  {c['experiment']}.{c['claim']}: {c['value']}"
-            f" [{c['low']}, {c['high']}], n={c['n']}"
-            + "".join(f"; {c[k]}" for k in ("bearing", "registered") if k in c)
-        )
+    for line in plot.origin_lines(o.file, plot.provenance(o.file)):
+        print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
     return 0
 
 
@@ -255,8 +250,13 @@ def _experiments(project: Project, name: str) -> list[str]:
     figures = contract.figures(project)
     known = contract.names(project)
     if name not in figures and name not in known:
-        raise UserError(nearest(name, [*figures, *known], "figure or experiment"))
+        raise _unknown(project, name, [*figures, *known], "figure or experiment")
     return figures.get(name, [name])
+
+
+def _unknown(project: Project, name: str, known: Iterable[str], what: str) -> UserError:
+    sentences = [nearest(name, known, what), *contract.unreadable(project)]
+    return UserError("; ".join(sentences))
 
 
 def _plans(project: Project, names: list[str], o) -> list[plan.Plan]:

@@ -86,9 +86,7 @@ def narrow_vgg(models) -> nn.Module:
         *(nn.Linear(64 * 49, 48), nn.ReLU(), nn.Dropout()),
         *(nn.Linear(48, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 10)),
     )
-    return nn.Sequential(
-        layers, nn.AdaptiveAvgPool2d(7), nn.Flatten(), classifier
-    )
+    return nn.Sequential(layers, nn.AdaptiveAvgPool2d(7), nn.Flatten(), classifier)
 
 
 def make(name: str) -> tuple[nn.Module, int]:

@@ -60,9 +60,7 @@ class Case:
     def __init__(self, seed: int):
         model, loss, batch, self.truth = network(seed)
         self.model, self.loss = model.double(), loss
-        self.batch = tuple(
-            b.double() if b.is_floating_point() else b for b in batch
-        )
+        self.batch = tuple(b.double() if b.is_floating_point() else b for b in batch)
         self.draws = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.flat = set(self.truth.flat) | self.flat_parameters(seed)

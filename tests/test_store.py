@@ -137,6 +137,16 @@ def test_a_damaged_file_is_moved_aside(rows, damage, capsys):
     assert len(list(rows.file.parent.glob("*damaged*"))) == 1
 
 
+def test_a_pointer_of_git_lfs_is_left_alone(rows):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+    rows.file.parent.mkdir(parents=True, exist_ok=True)
+    rows.file.write_bytes(pointer)
+    with pytest.raises(UserError, match="`git lfs pull`"):
+        rows.read()
+    assert rows.file.read_bytes() == pointer
+    assert not list(rows.file.parent.glob("*damaged*"))
+
+
 @pytest.mark.parametrize(
     "damage", [b"[1]", b"", b"{}", b'{"c": {}}', b"\xff", b"[" * 10**5, b"flip", b"5"]
 )

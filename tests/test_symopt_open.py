@@ -568,9 +568,7 @@ def test_parameters_that_fsdp1_has_flattened_are_refused(original, tmp_path):
             Head(), device_id=cpu, use_orig_params=original
         )
         for given in (model, list(model.parameters())):
-            with pytest.raises(
-                ValueError, match="FullyShardedDataParallel"
-            ):
+            with pytest.raises(ValueError, match="FullyShardedDataParallel"):
                 SymOpt(given)
     finally:
         dist.destroy_process_group()

@@ -296,7 +296,7 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
         interval = claim.estimate(df)
         if not isinstance(interval, Interval):
             raise TypeError(f"it returned {type(interval).__name__}, not an Interval")
-    except Exception as error:  # one bad estimator must not hide the other claims
+    except (Exception, SystemExit) as error:  # it must not hide the other claims
         what = f"{type(error).__name__}: {error}".split("\n")[0]
         note = f"the estimate could not be made ({what})"
         return Verdict(experiment, claim, "error", None, note)

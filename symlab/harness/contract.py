@@ -20,6 +20,7 @@ import ast
 import dataclasses
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from types import ModuleType
 
 from symlab.harness import code, sweep
 from symlab.harness.context import Context
-from symlab.harness.errors import UserError, located, nearest
+from symlab.harness.errors import UserError, nearest, told
 from symlab.harness.project import Project
 from symlab.harness.store import META
 
@@ -49,6 +50,12 @@ class Panel:
 
 def figure(name: str, panel: str = "main", row: int = 0):
     """Mark `draw(df, ax)` as a panel of a figure; columns run left, mid, right."""
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)):
+        raise UserError(
+            f"a figure cannot be named {name!r}, as its files get that name: use "
+            "letters, digits, _ and -"
+        )
 
     def mark(draw):
         panels = getattr(draw, "_panels", ())
@@ -100,7 +107,8 @@ class Experiment:
         """{key: config} of a sweep, with `seed0` added to each seed."""
         if scale not in sweep.SCALES:
             raise UserError(nearest(scale, sweep.SCALES, "scale"))
-        rows = [sweep.typed(c) for c in self.module.sweep(scale)]
+        with told(f"{self.path.name}: sweep({scale!r}) failed", self.path.parents[1]):
+            rows = [sweep.typed(c) for c in self.module.sweep(scale)]
         for row in rows:
             row["seed"] += seed0
         return {sweep.key(row): row for row in rows}
@@ -116,10 +124,39 @@ class Experiment:
 def names(project: Project) -> list[str]:
     """Names of all experiments: the files of experiments/ without their suffix.
 
-    Files that begin with an underscore are left out.
+    Files that begin with an underscore are left out, and those that `unreadable` names
+    because Python could not import them by their name.
     """
+    return [f.stem for f in _files(project) if f.stem.isidentifier()]
+
+
+def _files(project: Project) -> list[Path]:
     files = sorted(project.experiments.glob("*.py"))
-    return [f.stem for f in files if not f.stem.startswith("_")]
+    return [f for f in files if not f.stem.startswith("_")]
+
+
+def unreadable(project: Project) -> list[str]:
+    """One sentence for each experiment file that cannot be one; other files go on."""
+    found = []
+    for path in _files(project):
+        if not path.stem.isidentifier():
+            found.append(
+                f"{path.name} is left out: name the file of an experiment as a Python "
+                "name, with letters, digits and underscores"
+            )
+            continue
+        try:
+            ast.parse(path.read_bytes(), path.name)
+        except (SyntaxError, ValueError) as error:
+            found.append(not_python(path, error))
+    return found
+
+
+def not_python(path: Path, error: Exception) -> str:
+    """The sentence for a file that Python cannot parse."""
+    line = getattr(error, "lineno", None)
+    where = f" line {line}" if line else ""
+    return f"{path.name}{where} is not Python: {getattr(error, 'msg', error)}"
 
 
 def load(project: Project, name: str) -> Experiment:
@@ -140,10 +177,7 @@ def load(project: Project, name: str) -> Experiment:
                 reached = _reach(project, path, module)
                 _imported.note(project.root, reached.files, found=True)
     except SyntaxError as error:
-        where = Path(error.filename or path).name
-        raise UserError(
-            f"{where} line {error.lineno} is not Python: {error.msg}"
-        ) from None
+        raise UserError(not_python(Path(error.filename or path), error)) from None
     except ImportError as error:
         raise UserError(f"{path.name} cannot be imported: {error}") from None
     experiment = Experiment(name, path, _loaded[path, reached.files[module]], reached)
@@ -238,13 +272,10 @@ def _import(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look themselves up here
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    except (SyntaxError, ImportError, UserError):
-        raise
-    except Exception as error:
-        where = located(error, path.parents[1])
-        raise UserError(f"{path.name} cannot be imported: {where}") from error
+    what, known = f"{path.name} cannot be imported", (SyntaxError, ImportError)
+    with told(what, path.parents[1], known):
+        source = compile(path.read_bytes(), str(path), "exec")
+        exec(source, module.__dict__)
     return module
 
 
@@ -265,6 +296,11 @@ def _check(experiment: Experiment) -> None:
         raise UserError(
             f"{name}: rename the config fields {sorted(clash)}, as the "
             "store has columns of those names"
+        )
+    if type(experiment.lanes) is not int or experiment.lanes < 1:
+        raise UserError(
+            f"{name}: LANES is {experiment.lanes!r}: give the largest number of "
+            "configs that one call of run takes, 1 or more"
         )
     if unknown := set(experiment.static) - set(fields):
         raise UserError(f"{name}: STATIC names unknown fields {sorted(unknown)}")
@@ -306,12 +342,17 @@ def figures(project: Project) -> dict[str, list[str]]:
 
 
 def _decorations(path: Path) -> list[str]:
+    """The figures that a file draws, also of one that Python cannot parse.
+
+    Such a file still stops its own figures, which would lack its panels, and no others.
+    """
+    source = path.read_bytes()
     try:
-        tree = ast.parse(path.read_bytes())
-    except SyntaxError as error:
-        raise UserError(
-            f"{path.name} line {error.lineno} is not Python: {error.msg}"
-        ) from None
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return re.findall(
+            r"""@figure\(\s*["']([^"']+)""", source.decode(errors="replace")
+        )
     calls = [
         d
         for n in tree.body

@@ -4,6 +4,8 @@ With SYMLAB_TRACEBACK=1 the command line prints the traceback, too.
 """
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -11,7 +13,26 @@ class UserError(Exception):
     """A problem whose message says what to do. The command line prints it and exits."""
 
 
-def located(error: Exception, root: Path) -> str:
+@contextmanager
+def told(what: str, root: Path, but: tuple[type, ...] = ()) -> Iterator[None]:
+    """Make one sentence, a UserError, of whatever the project's code raises inside.
+
+    That includes sys.exit, which would end the command without a word; only Ctrl-C and
+    a UserError pass. what: the beginning of the sentence, as "fig3 cannot be drawn";
+    but: other exceptions that pass, because the caller knows more about them.
+    """
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, *but):
+        raise
+    except BaseException as error:
+        raise UserError(
+            f"{what}: {located(error, root)} (SYMLAB_TRACEBACK=1 shows the whole "
+            "traceback)"
+        ) from error
+
+
+def located(error: BaseException, root: Path) -> str:
     """Where an error was raised in the project, with its type and message.
 
     It reads "line.py line 31: KeyError: 'z'"; the innermost place below `root` counts.

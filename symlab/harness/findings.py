@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from symlab.harness import claims, code, contract, plot
-from symlab.harness.errors import UserError, located, nearest
+from symlab.harness.errors import UserError, nearest, told
 from symlab.harness.plan import Plan, make_all
 from symlab.harness.project import Project
 
@@ -65,16 +65,8 @@ def draw(figure: str, plans: list[Plan], absent: int = 0):
     if not panels:
         raise UserError(f"there is no row to draw yet: run `make {figure}` first")
     stamp = "" if done == wanted else f"preliminary {done}/{wanted}"
-    try:
+    with told(f"{figure} cannot be drawn", plans[0].experiment.path.parents[1]):
         return plot.compose(panels, stamp)
-    except UserError:
-        raise
-    except Exception as error:
-        where = located(error, plans[0].experiment.path.parents[1])
-        raise UserError(
-            f"{figure} cannot be drawn: {where} (SYMLAB_TRACEBACK=1 shows the whole "
-            "traceback)"
-        ) from error
 
 
 def origin(

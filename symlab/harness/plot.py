@@ -208,7 +208,37 @@ def provenance(path: Path) -> dict:
         found = re.search(rb"/Subject \(((?:\\.|[^\\)])*)\)", path.read_bytes(), re.S)
         return json.loads(re.sub(rb"\\(.)", rb"\1", found[1]))
     except (KeyError, TypeError, ValueError, AttributeError, OSError):
-        raise UserError(
-            f"{path} says nothing of its origin: it was not drawn by "
-            "symlab, or was saved again by another program"
-        ) from None
+        raise _silent(path) from None
+
+
+def origin_lines(path: Path, record: dict) -> list[str]:
+    """Lines about the origin of a figure file, from its record; UserError for another.
+
+    They may hold any character that the file held: escape them for a terminal.
+    """
+    try:
+        lines = [f"{path}: {record['figure']}, drawn by `{record['command']}`"]
+        for name, e in record["experiments"].items():
+            seeds = e["seeds"] or ["none"]
+            lines += [
+                f"  {name}: {e['runs']} runs (digest {e['rows']}), code {e['code']}, "
+                f"seeds {seeds[0]}..{seeds[-1]}, commit {', '.join(e['git'])}, "
+                f"{', '.join(e['device'])}",
+                f"    {'; '.join(e['versions'])}",
+            ]
+        for c in record["claims"]:
+            more = [f"; {c[k]}" for k in ("bearing", "registered") if k in c]
+            lines.append(
+                f"  {c['verdict']:9}  {c['experiment']}.{c['claim']}: {c['value']}"
+                f" [{c['low']}, {c['high']}], n={c['n']}{''.join(more)}"
+            )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _silent(path) from None
+    return lines
+
+
+def _silent(path: Path) -> UserError:
+    return UserError(
+        f"{path} says nothing of its origin: it was not drawn by symlab, or was saved "
+        "again by another program"
+    )

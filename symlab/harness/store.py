@@ -198,6 +198,12 @@ class Store:
         data = _bytes(path)
         if data is None:
             return None
+        if data.startswith(b"version https://git-lfs.github.com/"):
+            raise UserError(
+                f"{path} is a pointer of Git LFS in place of its content: fetch it "
+                "with `git lfs pull`, or delete it to run everything anew; nothing was "
+                "changed"
+            )
         try:
             return _checked(files.read_table(data))
         except MemoryError:
