@@ -25,13 +25,12 @@ gradients of full rank; 'frame' also moves its first frame, which is the identit
 
 Expected: differences of rounding where the rule has the symmetry. An exact polar factor
 amplifies rounding without a bound, so that a rare run by SVD parts from its copies; the
-iteration does not. AdamW breaks rotations and shifts of
-gradients at order 1, and nothing else. Optimizers that leave the embedding or the head
-to AdamW or to signs break the rotation of the residual stream. Where gradients lack
-rank, without a cut-off rounding decides where the lost directions point, and runs part;
-rounding also decides ARO's frame. Gates and logits go through a softmax, so gradients
-of head and router have mean row 0: centred and spectral rules leave the mean row of the
-weights where it was, and AdamW moves it.
+iteration does not. AdamW breaks rotations and shifts of gradients at order 1, and
+nothing else. Optimizers that leave the embedding or the head to AdamW or to signs break
+the rotation of the residual stream. Where gradients lack rank, rounding decides ARO's
+frame and, without a cut-off, where the lost directions point: runs part. Gates and
+logits go through a softmax, so gradients of head and router have mean row 0: centred
+and spectral rules leave the mean row of the weights where it was, and AdamW moves it.
 Cost on one core: smoke 15 s, quick 4 min, paper 30 min.
 """
 
@@ -59,25 +58,16 @@ ARMS = [  # (preset, variant)
 # The others have 0.01. Each learns calmly but Scion: its loss falls on half the seeds.
 LR = {"ssd": 0.03, "polargrad": 0.03, "scion": 3e-4}
 BLOCKS = {  # label: parameter
-    "embedding": "embedding.weight",
-    "head": "head.weight",
-    "router": "router.weight",
-    "query": "query.weight",
-    "out": "out.weight",
-    "matrix": "previous.weight",
-    "gate": "gate.weight",
-    "up": "up.weight",
-    "down": "down.weight",
+    "embedding": "embedding.weight", "head": "head.weight", "router": "router.weight",
+    "query": "query.weight", "out": "out.weight", "matrix": "previous.weight",
+    "gate": "gate.weight", "up": "up.weight", "down": "down.weight",
     "gate_up": "expert_gate_up",
-}
+}  # fmt: skip
 ELEMENTS = {  # label: (kind, side)
-    "P": ("permutation", "left"),
-    "±": ("signed permutation", "left"),
-    "R": ("rotation", "left"),
-    "p": ("permutation", "right"),
-    "r": ("rotation", "right"),
-    "+": ("shift", "left"),
-}
+    "P": ("permutation", "left"), "±": ("signed permutation", "left"),
+    "R": ("rotation", "left"), "p": ("permutation", "right"),
+    "r": ("rotation", "right"), "+": ("shift", "left"),
+}  # fmt: skip
 WRITERS = ("previous.weight", "out.weight", "down.weight", "expert_down")
 MOVES = ("tokens", "neurons", "signs", "experts", "heads", "rotation", "shift")
 
@@ -622,20 +612,16 @@ ITERATED, BY_SVD = ({"preset": "symmetric", "variant": v} for v in STACK["varian
 SHIPPED = EXACT.where("preset != 'aro' and variant != 'no cut-off'")
 TABLES_TO_ADAMW = ("muon", "polargrad", "normuon", "freon", "kaon")
 STACKS = "the layerwise stack (one symmetric rule for each class of weights)"
-MATRICES = "Muon, PolarGrad, NorMuon, Freon 2/3 and Kaon"
+MATRICES = "Muon, PolarGrad, NorMuon, Freon 2/3, Kaon"
 VISIBLE = "A hundredth of the update is far more than what rounding alone makes."
-IN_A_CURVE = (
-    "A thousandth of a nat is seen in a curve of losses, and is far above rounding."
-)
-ROUNDED = (
-    "The limit is a thousand times the rounding of a loss of several nats in float64."
-)
+IN_A_CURVE = "A thousandth of a nat, far above rounding, is seen in a curve of losses."
+ROUNDED = "The limit is a thousand times the rounding of a float64 loss of a few nats."
 SMALL_MODEL = "small language model"
 WHOLE = "the principle U(g.G) = g.U(G), measured on whole steps"
 RUNS = "the principle U(g.G) = g.U(G), measured on whole runs"
+DAY, TODAY = "2026-11-21", "2026-11-30"
 AFTER_ONE_SEED = {"written": "after", "history": (
-    ("2026-11-21", "written after a trial of one seed, before the run"),
-)}  # fmt: skip
+    (DAY, "written after a trial of one seed, before the run"),)}  # fmt: skip
 follows = partial(Claim, kind="identity", unit="of the update's norm")
 breaks = partial(Claim, unit="of the update's norm", above=1e-2, reason=VISIBLE)
 equal = partial(Claim, kind="identity", unit="nats")
@@ -647,17 +633,16 @@ CLAIMS = [
         "block, to 1e-10 of the update's norm.",
         paper=LAU, place=WHOLE, tests="stack", below=1e-10,
         estimate=EXACT.where("asked", **STACK).worst("error"),
-        reason="Rounding of 1e-16 in four steps grows by a factor of at most 1000 in "
-        "the iterations that make polar factors."),
+        reason="Making polar factors amplifies rounding of 1e-16 at most 1000-fold."),
     follows("svd_in_float32",
         f"In float32 four steps of {STACKS}, with polar factors by SVD, respect every "
         "symmetry of every weight block, to 1e-4 of the update's norm.",
         paper=LAU, place=WHOLE, origin="ours", below=1e-4,
         estimate=SINGLE.where("asked", **BY_SVD).worst("error"),
         reason="Rounding of 6e-8 in four steps grows by a factor of at most 1000.",
-        history=(("2026-11-21", "the claim was about SVD and Polar Express; the latter "
-                  "has a claim of its own, as it amplifies rounding a thousandfold, "
-                  "which leaves no margin below 1e-4"),)),
+        history=((DAY, "the claim was about SVD and Polar Express; the latter has a "
+                  "claim of its own, as it amplifies rounding a thousandfold, which "
+                  "leaves no margin below 1e-4"),)),
     follows("iteration_in_float32",
         f"In float32 four steps of {STACKS}, with polar factors by Polar Express, "
         "respect every symmetry of every weight block, to 1e-3 of the update's norm.",
@@ -665,10 +650,9 @@ CLAIMS = [
         estimate=SINGLE.where("asked", **ITERATED).worst("error"),
         reason="Five steps of Polar Express multiply small singular values by 990: "
         "rounding of 6e-8 becomes 6e-5 of the longest direction, and a few times more "
-        "where the steps are taken on Gram matrices.",
-        written="after",
-        history=(("2026-11-21", "1e-4 became 1e-3 after a look at the rows, at which "
-                  "steps on Gram matrices had an error of 3e-3 for tall blocks, since "
+        "where the steps are taken on Gram matrices.", written="after",
+        history=((DAY, "1e-4 became 1e-3 after a look at the rows, at which steps on "
+                  "Gram matrices had an error of 3e-3 for tall blocks, since "
                   "corrected"),)),
     breaks("adamw_breaks_rotations",
         "Four steps of AdamW break every rotation symmetry of every weight block, by "
@@ -680,9 +664,8 @@ CLAIMS = [
         "of the columns of every weight block, to 1e-10 of the update's norm.",
         place="second moments belong to single entries, which move as wholes",
         estimate=EXACT.where(**BY_ADAMW, element=("P", "±", "p")).worst("error"),
-        below=1e-10,
-        reason="AdamW updates each entry on its own, so moving entries changes the "
-        "rounding of none."),
+        below=1e-10, reason="AdamW updates each entry on its own, so moving entries "
+        "changes the rounding of none."),
     follows("rules_keep_what_they_promise",
         "In float64 every optimizer, except ARO and the layerwise stack without a "
         "cut-off of singular values, respects each symmetry that symlab.symopt's "
@@ -719,9 +702,8 @@ CLAIMS = [
         place="QR of a singular matrix",
         estimate=_in_each_run(
             EXACT.where("promised", preset="aro", variant="", block=tuple(RESIDUAL))),
-        **AFTER_ONE_SEED | {"reason": "Rounding chooses the columns of ARO's rotation "
-        "beyond the gradient's rank, and the next gradient is turned by that rotation. "
-        + VISIBLE}),
+        **AFTER_ONE_SEED, reason="Rounding chooses the columns of ARO's rotation "
+        f"beyond the gradient's rank, and turns the next gradient by them. {VISIBLE}"),
     breaks("cutoff_is_needed",
         "Every run of the layerwise stack with polar factors by SVD, without a cut-off "
         "of singular values, breaks some symmetry of a weight block by more than 0.01 "
@@ -737,10 +719,9 @@ CLAIMS = [
         estimate=LOSSES.where(**ITERATED).worst("error"),
         reason=ROUNDED + " Polar Express multiplies no direction more than a "
         "thousandfold. 44 seeds tried on 2026-11-30 had differences of at most 2e-15.",
-        written="after",
-        history=(("2026-11-30", "the claim was about Polar Express and SVD; on one of "
-                  "20 new seeds the losses by SVD differed by 3.5e-9, so SVD has a "
-                  "claim of its own, and both have 20 seeds instead of 4"),)),
+        written="after", history=((TODAY, "the claim was about Polar Express and SVD; "
+            "on one of 20 new seeds the losses by SVD differed by 3.5e-9, so SVD has a "
+            "claim of its own, and both have 20 seeds instead of 4"),)),
     Claim("svd_trajectories",
         f"In more than 70 % of runs of 60 steps by {STACKS} with polar factors by "
         f"SVD, a {SMALL_MODEL} and its copies moved by symmetries have equal losses at "
@@ -750,18 +731,15 @@ CLAIMS = [
         reason="An exact polar factor amplifies rounding by the largest over the least "
         "singular value that is kept, which training does not bound, so that losses "
         "differ in a rare run: one of 60 so far. If 19 of 20 runs agree, the interval "
-        "of the fraction begins at 0.75.",
-        written="after",
-        history=(("2026-11-30", "all runs were claimed to agree, and losses of one of "
-                  "20 new seeds differed by 3.5e-9; 40 further seeds had at most "
-                  "4e-14"),)),
+        "of the fraction begins at 0.75.", written="after",
+        history=((TODAY, "all runs were claimed to agree, and losses of one of 20 new "
+                  "seeds differed by 3.5e-9; 40 further seeds had at most 4e-14"),)),
     parts("adamw_parts_when_rotated",
         f"In every run of 60 steps by AdamW, the losses of a {SMALL_MODEL} and of its "
-        "copy with a rotated residual stream differ by more than 0.001 nats at some "
-        "step.",
+        "copy with a rotated residual stream come to differ by more than 0.001 nats.",
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
-        estimate=_in_each_run(LOSSES.where(**BY_ADAMW, move="rotation")), above=1e-3,
-        reason=IN_A_CURVE),
+        estimate=_in_each_run(LOSSES.where(**BY_ADAMW, move="rotation")),
+        above=1e-3, reason=IN_A_CURVE),
     equal("adamw_follows_the_rest",
         f"Over 60 steps by AdamW a {SMALL_MODEL} and its copies with permuted tokens, "
         "neurons, experts or heads, with flipped signs or with shifted head and router "
@@ -770,9 +748,9 @@ CLAIMS = [
         estimate=LOSSES.where("move != 'rotation'", **BY_ADAMW).worst("error"),
         below=EQUAL, reason=ROUNDED),
     parts("tables_break_rotations",
-        f"Under {MATRICES.replace(' and', ',')}, ARO and Scion, which update embedding "
-        f"or head entry by entry, losses of a {SMALL_MODEL} and of its copy with a "
-        "rotated residual stream differ by more than 0.001 nats within 60 steps.",
+        f"Under {MATRICES}, ARO and Scion, which update embedding or head entry by "
+        f"entry, losses of a {SMALL_MODEL} and of its copy with a rotated residual "
+        "stream differ by more than 0.001 nats within 60 steps.",
         place="AdamW and signs are coordinate-wise",
         estimate=LOSSES.where(
             preset=(*TABLES_TO_ADAMW, "aro", "scion"), variant="", move="rotation"
@@ -780,12 +758,12 @@ CLAIMS = [
     equal("matrix_rules_follow_the_rest",
         f"Over 60 steps all copies of a {SMALL_MODEL} moved by symmetries have its "
         "losses to 1e-10 nats under stochastic spectral descent (SSD), and all but the "
-        f"rotated copy under {MATRICES.replace(' and', ',')} and Scion.",
+        f"rotated copy under {MATRICES} and Scion.",
         place="symlab.symopt.registry",
         estimate=LOSSES.where(
             "(move != 'rotation' or preset == 'ssd')",
-            preset=(*TABLES_TO_ADAMW, "scion", "ssd"), variant="",
-        ).worst("error"), below=1e-10,
+            preset=(*TABLES_TO_ADAMW, "scion", "ssd"), variant="").worst("error"),
+        below=1e-10,
         reason="Training amplifies rounding, and more at larger rates: the losses "
         "under SSD differ by 1e-7 at a rate of 0.1, and the rate here is 0.03.",
         **AFTER_ONE_SEED),
@@ -796,30 +774,26 @@ CLAIMS = [
         place="rounding chooses ARO's frame where gradients lack rank",
         estimate=_in_each_run(
             LOSSES.where("move != 'rotation'", preset="aro", variant="")), above=1e-6,
-        reason="Rounding alone makes 1e-15 nats; a millionth is far above that.",
-        **AFTER_ONE_SEED),
+        **AFTER_ONE_SEED, reason="Rounding alone makes 1e-15 nats, far less."),
     parts("no_cutoff_parts",
         "In every run of 60 steps by the layerwise stack with SVD, without a cut-off "
         f"of singular values, the losses of a {SMALL_MODEL} and of some copy moved by "
         "a symmetry differ by more than 0.0001 nats at some step.",
         origin="control", place="the polar factor is discontinuous where rank is lost",
         estimate=_in_each_run(LOSSES.where(**UNCUT)), above=1e-4,
-        reason="Rounding alone makes 1e-15 nats; in a prototype the losses differed by "
-        "0.01 nats."),
+        reason="Rounding alone makes 1e-15 nats; a prototype had 0.01 nats."),
     Claim("stack_does_not_drift",
         f"Over 60 steps {STACKS} moves the mean rows of a {SMALL_MODEL}'s head and "
         "router weights by less than 1e-12 of the length of a row's movement.",
         paper=LAU, place="abstract: shared-shift symmetry", tests="shift",
         kind="identity", unit="of a row's movement", below=1e-12,
         estimate=TRAINED.where(**STACK).worst(_drift),
-        reason="Centred updates have mean row 0, so only the rounding of the mean is "
-        "left."),
+        reason="Centred updates have mean row 0, up to the rounding of the mean."),
     Claim("adamw_drifts",
         f"AdamW moves the mean rows of a {SMALL_MODEL}'s head and router weights by "
         "more than 0.01 of the length of a row's movement, in every run of 60 steps.",
         place="entries of mean 0 divided by their sizes have another mean",
         origin="control", unit="of a row's movement", above=1e-2,
         estimate=TRAINED.where(**BY_ADAMW).least(_drift),
-        reason="A hundredth of a row's movement is far more than what rounding alone "
-        "makes."),
+        reason="A hundredth of a row's movement is far more than rounding makes."),
 ]  # fmt: skip
