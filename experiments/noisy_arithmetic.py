@@ -21,7 +21,8 @@ method can find the rule. The vote is right with probability F(m - 1)^(n-1) or m
 m clean labels and F the binomial law of a wrong offset (dashed).
 
 Expected at noise 0.8: all training labels are fitted, the wrong ones first; test
-accuracy is at chance (0.03), with the filter 0.95 and more; the residual fits noise.
+accuracy is at chance (0.03), with the filter 0.75 at 256 neurons and 1.0 at 1024; the
+residual fits the noise. Without noise the output is no better on the test pairs.
 Cost on one core: smoke 2 s, quick 2 min, paper 2 h.
 """
 
@@ -60,7 +61,7 @@ class Config:
     share: float = 0.8
     """Fraction of the n^2 pairs that are trained on."""
     seed: int = 0
-    """Pairs, noise and initialisation; nested in the noise, shared by all widths."""
+    """Pairs, noise and initialisation; wrong labels are nested as the noise grows."""
 
 
 def sweep(scale: str) -> list[Config]:
@@ -231,7 +232,11 @@ CLAIMS = [
         "The test accuracy of the output is higher by more than 0.05 without wrong "
         "labels than with 80 % of them, at width 256 after 300 steps.",
         tests="suppressed", estimate=OVER_NOISE.paired("raw", noise=(0.0, 0.8)),
-        above=SEEN.size, reason=SEEN.reason, written="before", history=()),
+        above=SEEN.size, reason=SEEN.reason, written="before", history=(),
+        expected="failed",
+        because="The output is right on no test pair without wrong labels, either, "
+        "where the filter reads all of them: what hides the rule in 300 steps is the "
+        "fit of the training pairs."),
     paper("wrong_labels_come_first",
         "Wrong labels of the training pairs are fitted before clean ones, at each of "
         "40 and 80 % of wrong labels and width 256.", tests="noise first",
