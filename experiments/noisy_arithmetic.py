@@ -156,12 +156,12 @@ def vote_law(noise: np.ndarray, n: int, share: float) -> np.ndarray:
 # --- figure --------------------------------------------------------------------------
 
 OVER_NOISE, LOUD = where(width=256), where(noise=0.8)
-VOTE = Arm("vote over labels", plot.BLACK, "x", ":")
 READ = {
     "filtered": Arm("filter, square", plot.BLUE, "o"),
     "filtered_relu": Arm("filter, ReLU", plot.SKY, "^", "--"),
     "raw": Arm("network", plot.ORANGE, "s"),
 }
+REST = READ | {"residual_noise": Arm("residual, wrong labels", plot.PINK, "D", ":")}
 LABELS = {
     "noisy_curve": Arm("wrong labels", plot.ORANGE, "s"),
     "clean_curve": Arm("clean labels", plot.BLUE, "o"),
@@ -173,37 +173,40 @@ def draw_noise(df, ax):
     rows, n = df[df.width == df.width.mode()[0]], df.n.iloc[0]
     for column, arm in READ.items():
         panels.curve(ax, rows, "noise", column, arm)
-    panels.curve(ax, rows, "noise", "vote", VOTE, linestyle="")
-    x = np.linspace(0, 1 - 1 / n, 200)
+    vote, x = rows.groupby("noise").vote.mean(), np.linspace(0, 1 - 1 / n, 200)
+    ax.plot(vote.index, vote, "x", color=plot.BLACK, ms=4, label="vote over labels")
     plot.theory(ax, x, vote_law(x, n, rows.share.iloc[0]), label="vote, law")
     panels.reference(ax, x=1 - 1 / n)
     ax.set(xlabel="fraction of wrong labels", ylabel="test accuracy", ylim=(0, 1.04))
-    ax.set_title(f"width {rows.width.iloc[0]}")
+    ax.set_title(f"read-out, {rows.width.iloc[0]} neurons")
     panels.legend(ax, "center left")
 
 
 @figure("memory1", panel="mid")
 def draw_order(df, ax):
-    rows = LOUD(df)[LOUD(df).width == df.width.mode()[0]]
-    steps = np.arange(len(rows.noisy_curve.iloc[0])) * EVERY
-    for column, arm in LABELS.items():
-        runs = panels.unrolled(rows, steps, column)
-        panels.curve(ax, runs[runs.x <= 150], "x", "y", arm)
-    ax.set(xlabel="step", ylabel="fitted labels", ylim=(0, 1.04))
-    ax.set_title("80 % wrong labels")
-    panels.legend(ax, "lower right")
+    for noise, line in ((0.4, ":"), (0.8, "-")):
+        rows = df[(df.width == df.width.mode()[0]) & (df.noise == noise)]
+        steps = np.arange(len(rows.noisy_curve.iloc[0])) * EVERY
+        for column, arm in LABELS.items():
+            runs = panels.unrolled(rows, steps, column)
+            look = {"linestyle": line, "markevery": 3}
+            label = f"{100 * noise:.0f} %: {arm.label}"
+            panels.curve(ax, runs, "x", "y", arm, label=label, **look)
+    ax.set(xlabel="step", ylabel="fraction fitted", ylim=(0, 1.04))
+    ax.set_title("which labels come first")
+    panels.legend(ax, "upper left", room=0.4)
+    ax.set_yticks([0, 0.5, 1])
 
 
 @figure("memory1", panel="right")
 def draw_width(df, ax):
-    for column, arm in READ.items():
+    for column, arm in REST.items():
         panels.curve(ax, LOUD(df), "width", column, arm)
-    rest = Arm("residual, wrong labels", plot.PINK, "D", ":")
-    panels.curve(ax, LOUD(df), "width", "residual_noise", rest)
     ax.set(xlabel="neurons", ylabel="accuracy", ylim=(0, 1.04))
     ax.set_title("80 % wrong labels")
     panels.ticks(ax, "x", sorted(LOUD(df).width.unique()), log=2)
-    panels.legend(ax, "center right")
+    panels.legend(ax, "upper left", room=0.4)
+    ax.set_yticks([0, 0.5, 1])
 
 
 # --- claims --------------------------------------------------------------------------
