@@ -458,3 +458,76 @@ ADVANTAGES = {  # estimators of symlab.rlvr, and the policy before training
     "psr": Arm("PSR", ORANGE, "<", ":"),
     "nsr": Arm("NSR", BLUE, ">", ":"),
 }
+
+# --- symmetric data and what networks make of it -------------------------------------
+
+PERMUTATIONS = Paper(
+    "Giapitzakis et al. 2025",
+    "George Giapitzakis, Artur Back de Luca and Kimon Fountoulakis",
+    "Exact Learning of Permutations for Nonzero Binary Inputs with Logarithmic "
+    "Training Size and Quadratic Ensemble Complexity",
+    2025,
+    "2502.16763",
+    headlines={
+        "exact": "An ensemble of wide two-layer networks, trained on only the k basis "
+        "vectors, learns any permutation of length k exactly, with arbitrarily high "
+        "probability.",
+        "signs": "The output converges to a Gaussian process whose mean captures the "
+        "permutation by its signs.",
+        "one input": "The number of networks that are averaged grows as k log k for a "
+        "single test input.",
+        "all inputs": "The number of networks that are averaged grows as k^2 for all "
+        "test inputs at once.",
+    },
+    smallest={
+        "networks": Smallest(
+            1.1,
+            "times the number of networks",
+            "A first passage varies by about a fifth from run to run, so that the one "
+            "published run of each of 26 lengths fixes the mean to a tenth.",
+        ),
+        "exponent": Smallest(
+            0.1,
+            "exponent",
+            "Laws of growth whose exponents differ by a tenth differ by less than a "
+            "factor of two over the lengths 2 to 1024.",
+        ),
+        "share": Smallest(
+            0.05,
+            "of the inputs or of the value",
+            "One in twenty is the finest difference that one sees in the figure.",
+        ),
+    },
+)
+MEMORIES = Paper(
+    "Liu & Lu 2026",
+    "Linyu Liu and Pinyan Lu",
+    "Unveiling Memorization-Generalization Coexistence: A Case Study on Arithmetic "
+    "Tasks with Label Noise",
+    2026,
+    "2605.18022",
+    headlines={
+        "larger": "Larger models tend to generalise better under appropriate "
+        "optimisation and model configurations.",
+        "noise first": "Noisy labels are memorised faster than clean data.",
+        "suppressed": "Networks form a structure that generalises, whose expression in "
+        "the output is suppressed by the need to fit noisy labels.",
+        "extraction": "Even with 80 % label noise, extracting this structure with "
+        "frequency-based methods gives nearly perfect test accuracy.",
+        "partition": "A task-agnostic partition of the network improves "
+        "generalisation, but less than extraction by frequency.",
+    },
+    smallest={
+        "accuracy": Smallest(
+            0.05,
+            "of the pairs",
+            "Nearly perfect is taken as fewer than one pair in twenty wrong, and a "
+            "difference of one pair in twenty is the finest that one sees in a figure.",
+        ),
+        "chance": Smallest(
+            0.1,
+            "of the pairs",
+            "Chance is 0.03 for 31 numbers: a tenth is little above it.",
+        ),
+    },
+)

@@ -1,0 +1,151 @@
+"""Two-layer ReLU networks that learn a permutation from its basis vectors, when wide.
+
+f(x) = V relu(A x), with weights N(0, 1/fan-in), is trained by gradient descent on the
+pairs (e_i, e_p(i)) of a permutation p of k letters. With infinite width its outputs
+before training are Gaussian processes with covariance K(u)/k at unit inputs of cosine
+u, and training ends at
+
+  f(x) = f0(x) + sum_i w_i(x) (e_p(i) - f0(e_i)),   w(x) = Theta_XX^-1 Theta_Xx
+
+(Jacot et al., arXiv 1806.07572; Lee et al., arXiv 1902.06720), for the kernel Theta of
+the parameters that learn, in any unit; f0 is also read at the basis vectors. The regime
+says which these are: "both" layers at the rates of the NTK parametrisation, or the
+"last" layer alone, to which one rate for all weights leads at large width, as the last
+layer's kernel is larger by width/k. What follows for permutations is derived here.
+"""
+
+import numpy as np
+
+
+def kernels(regime: str, cosine) -> tuple[np.ndarray, np.ndarray]:
+    """Return K and Theta of unit inputs with these cosines, each in their shape.
+
+    K is E[relu(g) relu(h)] and a is E[1(g > 0) 1(h > 0)], for unit normals g and h of
+    that correlation: the arc-cosine kernels of degrees 1 and 0 (Cho and Saul, 2009,
+    over 2). Theta is K + u a where both layers learn, and K where the last one does.
+    Raises ValueError for another regime.
+    """
+    if regime not in ("both", "last"):
+        raise ValueError(f"regime is {regime!r}: use 'both' or 'last'")
+    u = np.clip(cosine, -1.0, 1.0)
+    a = (np.pi - np.arccos(u)) / (2 * np.pi)
+    k = u * a + np.sqrt(1 - u * u) / (2 * np.pi)
+    return k, k + (u * a if regime == "both" else 0.0)
+
+
+def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mu_1, mu_0 and s^2 after training, at inputs with `ones` ones of k.
+
+    mu_1 is the mean of an output that should be 1, mu_0 of one that should be 0, and
+    s^2 the variance of each; inputs have unit length; each is shaped like `ones`. The
+    basis has the Gram matrix (d - c) I + c 1 1^T, and an input's kernel with e_i takes
+    one value where its bit is 1 and one elsewhere: w takes two values, the two means.
+    """
+    n = np.asarray(ones, float)
+    (d_k, d), (c_k, c) = kernels(regime, 1.0), kernels(regime, 0.0)
+    near_k, near = kernels(regime, 1 / np.sqrt(n))
+    shared = c * (n * near + (k - n) * c) / (d - c + k * c)
+    high, low = (near - shared) / (d - c), (c - shared) / (d - c)
+    total, squares = n * high + (k - n) * low, n * high**2 + (k - n) * low**2
+    cross = n * high * near_k + (k - n) * low * c_k
+    return high, low, (d_k - 2 * cross + (d_k - c_k) * squares + c_k * total**2) / k
+
+
+def log_error(nets, regime: str, k: int, ones) -> np.ndarray:
+    """Return log P that an average of networks, rounded at 0, errs at an input.
+
+    Outputs are independent, and an input with n ones of k is right with probability
+    Phi(mu_1 sqrt(nets)/s)^n Phi(-mu_0 sqrt(nets)/s)^(k-n). nets, ones: broadcast.
+    """
+    from scipy.special import log_ndtr
+
+    high, low, variance = moments(regime, k, ones)
+    root, n = np.sqrt(nets / variance), np.asarray(ones)
+    right = n * log_ndtr(high * root) + (k - n) * log_ndtr(-low * root)
+    with np.errstate(divide="ignore"):  # an input of ones has no output to be 0
+        tails = np.log(n) + log_ndtr(-high * root), np.log(k - n) + log_ndtr(low * root)
+        exact = np.log(-np.expm1(right))
+    return np.where(right < -1e-8, exact, np.logaddexp(*tails))  # far out: one error
+
+
+def covariance(regime: str, x: np.ndarray) -> np.ndarray:
+    """Return the covariance (N, N) after training of one output at unit x (N, k)."""
+    k_xx, _ = kernels(regime, x @ x.T)
+    k_bx, theta_bx = kernels(regime, x.T)
+    k_bb, theta_bb = kernels(regime, np.eye(x.shape[1]))
+    w = np.linalg.solve(theta_bb, theta_bx)  # (k, N)
+    cross = w.T @ k_bx
+    return (k_xx - cross - cross.T + w.T @ k_bb @ w) / x.shape[1]
+
+
+def needed(log_wrong, level: float, shape=()) -> np.ndarray:
+    """Return the N at which an error falls to 1 - level, as real numbers of a shape.
+
+    log_wrong(N) is the log of the error, which falls with N; N is sought up to e^25.
+    """
+    low, high = np.full(shape, -5.0), np.full(shape, 25.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = log_wrong(np.exp(middle)) > np.log(1 - level)
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return np.exp(high)
+
+
+def passages(
+    regime: str, k: int, levels, tests: int, draws: np.random.Generator, chunk: int = 32
+) -> list[int]:
+    """Return the number of networks at which averages first reach rising levels.
+
+    Networks of infinite width are drawn one after another, and the average of all until
+    then is tried on `tests` inputs with two ones, which are drawn with replacement. A
+    level is a fraction of these. By symmetry the permutation is taken as the identity.
+    """
+    pairs = np.stack(np.triu_indices(k, 1), 1)
+    x = np.zeros((len(pairs), k))
+    np.put_along_axis(x, pairs, 1.0, 1)
+    tried = draws.integers(0, len(x), tests)
+    share = np.bincount(tried, minlength=len(x)) / tests
+    high, low, _ = moments(regime, k, 2)
+    mean, sign = np.where(x > 0, high, low), np.where(x > 0, 1.0, -1.0)
+    values, vectors = np.linalg.eigh(covariance(regime, x / np.sqrt(2)))
+    root = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
+    found, total, done = [], np.zeros(x.shape), 0
+    while len(found) < len(levels):
+        z = draws.standard_normal((len(x), chunk * k), np.float32)
+        steps = (root @ z).reshape(len(x), chunk, k).swapaxes(0, 1)
+        walk = total + np.cumsum(steps, 0, dtype=float)  # (chunk, inputs, k)
+        nets = done + np.arange(1, chunk + 1)
+        right = ((walk / nets[:, None, None] + mean) * sign > 0).all(2) @ share
+        for level in levels[len(found) :]:
+            if not (there := right > level - 1e-9).any():  # sums of shares round
+                break
+            found.append(int(nets[there.argmax()]))
+        total, done = walk[-1], done + chunk
+    return found
+
+
+def trained(regime: str, a, v, target, x, steps: int = 120):
+    """Return the outputs (L, k, N) at inputs x (k, N) of L trained networks.
+
+    a: (L, width, k) and v: (L, k, width) are torch tensors of initial weights, and
+    target (k, k) has the wanted outputs of e_i in column i. Full-batch gradient descent
+    on |f - target|^2/2 at the rate lr/width for v, and for a at lr/k ("both": the NTK
+    parametrisation at rate lr), or at the rate of v and with trained biases that begin
+    at 0 ("last": the released code). lr is one over the kernel's largest eigenvalue.
+    """
+    import torch
+
+    width, k = a.shape[1:]
+    a, v, b = a.clone(), v.clone(), torch.zeros_like(a[..., :1])
+    (_, d), (_, c) = kernels(regime, 1.0), kernels(regime, 0.0)
+    lr = float(k / (d + (k - 1) * c))
+    last = lr / width
+    first, bias = (lr / k, 0.0) if regime == "both" else (last, last)
+    for _ in range(steps):
+        z = (a + b).relu_()  # (L, width, k): the inputs are the basis
+        r = torch.bmm(v, z).sub_(target)
+        g = torch.ops.aten.threshold_backward(torch.bmm(v.mT, r), z, 0)
+        v.baddbmm_(r, z.mT, alpha=-last)
+        a.sub_(g, alpha=first)
+        b.sub_(g.sum(2, keepdim=True), alpha=bias)
+    return torch.bmm(v, (a @ x + b).relu_())
