@@ -217,8 +217,7 @@ def _frontier(df, ax, base: float, epochs: int):
         x, y = (np.mean([*own[f"pass_{k}_curve"]], axis=0) for k in (1, 256))
         look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
         ax.plot(x, y, label=arm.label, **look)
-    start = ADVANTAGES["base"]
-    ax.plot(x[:1], y[:1], color="0.2", marker=start.marker, ls="", ms=5, zorder=9)
+    ax.plot(x[:1], y[:1], "x", color="0.2", ms=5, zorder=9)
     panels.note(ax, x[0], y[0], "  base", data=True, va="center")
     ax.set(xlabel="pass@1, held out", ylabel="pass@256, held out")
     ax.set_title(f"base {base:g}, {REGIMES[epochs]}")
