@@ -18,9 +18,9 @@ regimes of 400 updates, one epoch or four epochs over each batch of samples. The
 in how stale samples are, hence in the tokens that are clipped: logs of large runs show
 0.04 to 0.2 %, as one epoch does; a few per cent is what other small studies have.
 
-Every method runs at each of four rates in each cell, on 8 seeds and on 4 others for
-tuning. The rate with the largest mean area on the tuning seeds is used, so all methods
-have equal effort. Area: pass@1 and pass@256 on held-out prompts, at ten checkpoints
+Every method was tuned in each cell at the same five rates on the same four seeds (study
+'tune'); the rate with the largest mean area is recorded in RATES and raced on 24 other
+seeds (study 'race'). Area: pass@1 and pass@256 on held-out prompts, at ten checkpoints
 from the base policy on, are the points of a trade-off; the area that they dominate
 (hypervolume from the origin) does not ask when one stops. A frontier that lies 0.01
 further out in pass@1 has an area larger by 0.01 where pass@256 is near 1.
@@ -41,14 +41,13 @@ from symlab.harness import (
     Claim,
     family,
     figure,
-    grid,
     named,
     panels,
     plot,
     weakest,
     where,
 )
-from symlab.harness.race import Race, chosen
+from symlab.harness.race import Race
 from symlab.papers import ADVANTAGES, AGRAE, ZHU
 from symlab.rlvr.branching import TRAIN, Training, frontier_area
 from symlab.rlvr.passk import pass_at_k_exact
@@ -56,16 +55,28 @@ from symlab.rlvr.passk import pass_at_k_exact
 LANES = 64
 STATIC = ("epochs", "updates", "group")
 NOISE = {0.06: 3.6, 0.2: 1.03, 0.46: 0.355}  # of the base policies, by their success
-EPOCHS, RATES = (1, 4), (0.025, 0.05, 0.1, 0.2)
+EPOCHS, GRID = (1, 4), (0.025, 0.05, 0.1, 0.2, 0.4)
+CELLS = tuple((base, epochs) for epochs in EPOCHS for base in NOISE)
 CHECKPOINTS = (0, 16, 32, 48, 80, 112, 160, 224, 304, 400)  # numbers of updates
 PD, ND, WR = "positive_dominant", "negative_dominant", "w_reinforce"
 METHODS = ("grpo", PD, ND, "ddas", "agrae", WR, "hard", "easy")
+RATES = {  # the best of GRID on the tuning seeds, in the order of CELLS
+    ("grpo", "batch"): (0.4, 0.2, 0.2, 0.2, 0.2, 0.05),
+    (PD, "batch"): (0.05, 0.2, 0.05, 0.1, 0.1, 0.025),
+    (ND, "batch"): (0.2, 0.2, 0.1, 0.4, 0.2, 0.2),
+    ("ddas", "batch"): (0.2, 0.1, 0.2, 0.1, 0.2, 0.1),
+    ("agrae", "batch"): (0.2, 0.1, 0.2, 0.2, 0.2, 0.2),
+    (WR, "batch"): (0.2, 0.1, 0.4, 0.2, 0.2, 0.1),
+    ("hard", "batch"): (0.1, 0.1, 0.2, 0.1, 0.1, 0.05),
+    ("easy", "batch"): (0.2, 0.4, 0.4, 0.2, 0.2, 0.05),
+    ("agrae", "group"): (0.2, 0.2, 0.025, 0.2, 0.2, 0.1),
+}
 
 
 @dataclass(frozen=True)
 class Config:
     study: str = "race"
-    """'race', or 'tune': the same on other seeds, which choose the rates."""
+    """'race', or 'tune': all rates of GRID, on seeds that are not raced."""
     method: str = "grpo"
     """An estimator of symlab.rlvr.advantages, with its default options."""
     omega: str = "batch"
@@ -92,18 +103,19 @@ class Config:
 
 
 def sweep(scale: str) -> list[Config]:
-    n, tuning = {"smoke": (2, 2), "quick": (8, 4), "paper": (32, 8)}[scale]
+    n, tuning = {"smoke": (2, 2), "quick": (24, 4), "paper": (96, 8)}[scale]
     updates = 16 if scale == "smoke" else CHECKPOINTS[-1]
-    seeds = [("race", s) for s in range(n)]
-    seeds += [("tune", s) for s in range(100, 100 + tuning)]
-    methods = [(m, "batch") for m in METHODS] + [("agrae", "group")]
-    cells = {"base": NOISE, "epochs": EPOCHS, "lr": RATES, "updates": updates}
     # seeds outermost: a chunk of lanes then has few of them, and few samples to draw
     return [
-        c
-        for study, s in seeds
-        for method, omega in methods
-        for c in grid(Config, study=study, method=method, omega=omega, seed=s, **cells)
+        Config(study, *arm, *cell, lr, updates=updates, seed=seed)
+        for study, seeds in (
+            ("tune", range(100, 100 + tuning)),
+            ("race", range(8, 8 + n)),
+        )
+        for seed in seeds
+        for arm, rates in RATES.items()
+        for cell, rate in zip(CELLS, rates, strict=True)
+        for lr in (GRID if study == "tune" else (rate,))
     ]
 
 
@@ -155,19 +167,13 @@ TOKENS = {"free": Arm("plan (free)", plot.BLUE, "o"),
           "decisive": Arm("answer (decisive)", plot.ORANGE, "s")}  # fmt: skip
 
 
-def tuned(df):
-    """study = race, each method at the rate with the largest area on the tuning seeds
-
-    A rate is chosen for each method in each cell, which is a base policy and a regime.
-    """
-    best = chosen(df[df.study == "tune"], ARM, ("lr",), "unreached").lr
+def raced(df):
+    """study = race, at tuned rates, a cell being a base policy and a regime"""
     race = df[df.study == "race"]
-    race = race.merge(best.rename("best").reset_index(), on=list(ARM))
-    cell = race.base.astype(str) + ", " + race.epochs.map(REGIMES)
-    return race[race.lr == race.best].assign(cell=cell)
+    return race.assign(cell=race.base.astype(str) + ", " + race.epochs.map(REGIMES))
 
 
-RACED = where(tuned)
+TUNING, RACED = where(study="tune"), where(raced)
 OF_BATCH = RACED.where(omega="batch")
 AREA = named("area", "area under the frontier of pass@1 and pass@256")
 
@@ -218,7 +224,7 @@ def _frontier(df, ax, base: float, epochs: int):
         look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
         ax.plot(x, y, label=arm.label, **look)
     ax.plot(x[:1], y[:1], "x", color="0.2", ms=5, zorder=9)
-    panels.note(ax, x[0], y[0], "  base", data=True, va="center")
+    panels.note(ax, x[0], y[0], "base", data=True, va="top", ha="left")
     ax.set(xlabel="pass@1, held out", ylabel="pass@256, held out")
     ax.set_title(f"base {base:g}, {REGIMES[epochs]}")
 
@@ -241,42 +247,42 @@ def draw_weak(df, ax):
 
 @figure("agrae8", panel="left", row=1)
 def draw_areas(df, ax):
-    cells = {f"{b:g}, {e} ep.": {"base": b, "epochs": e} for b in NOISE for e in EPOCHS}
     rows = {
-        name: {m: gain("area", m, **cell)(df) for m in OTHERS}
-        for name, cell in cells.items()
+        f"{b:g}, {e}": {m: gain(AREA, m, base=b, epochs=e)(df) for m in OTHERS}
+        for b, e in CELLS
     }
     panels.forest(ax, rows, OTHERS, spread=0.6)
     for edge in (-POINT, POINT):
         panels.reference(ax, x=edge, ls=":")
-    ax.set(xlabel="area, difference to GRPO", ylabel="base success, regime")
-    panels.legend(ax, "lower left", room=0.3, ncol=2, columnspacing=0.8)
+    ax.set(xlabel="area, difference to GRPO", ylabel="base success, epochs")
 
 
 @figure("agrae8", panel="mid", row=1)
 def draw_entropies(df, ax):
-    for epochs, filled in ((1, "none"), (4, None)):
-        for (tokens, arm), shift in zip(TOKENS.items(), (-0.1, 0.1), strict=True):
+    for epochs, filled, offset in ((1, "none", 0.15), (4, "", -0.15)):
+        for (tokens, arm), shift in zip(TOKENS.items(), (-0.07, 0.07), strict=True):
             found = [entropy(tokens, m, epochs)(df) for m in OTHERS]
-            at = np.arange(len(found)) + shift + (0.04 if filled else -0.04) * 5
-            label = f"{arm.label}, {REGIMES[epochs]}"
+            at = np.arange(len(found)) + offset + shift
+            label = f"{arm.label}, {epochs} epoch" + "s" * (epochs > 1)
             look = {"mfc": filled or arm.color, "mew": 0.7, "label": label}
             panels.points(ax, at, found, arm, **look)
     panels.reference(ax, y=1)
-    names = [arm.label.replace("-", "-\n", 1) for arm in OTHERS.values()]
-    ax.set_xticks(range(len(names)), names)
-    ax.set_yscale("log")
-    ax.set_ylabel("final entropy over GRPO's")
-    panels.legend(ax, "upper left", room=0.35)
+    names = [arm.label for arm in OTHERS.values()]
+    ax.set_xticks(range(len(names)), names, rotation=25, ha="right")
+    panels.ticks(ax, "y", (0.5, 0.7, 1, 1.4, 2, 2.8), log=10)
+    ax.set(ylabel="final entropy over GRPO's", ylim=(0.5, 6.5))
+    panels.legend(ax, "upper left")
 
 
 @figure("agrae8", panel="right", row=1)
 def draw_rates(df, ax):
-    rows = where(study="race", omega="batch", base=0.2, epochs=4)(df)
-    panels.curves(ax, rows, "lr", "area", "method", SHOWN)
-    panels.ticks(ax, "x", RATES, log=2)
-    ax.set(xlabel="learning rate", ylabel="area of the frontier")
-    ax.set_title("base 0.2, four epochs")
+    means = TUNING.where(omega="batch")(df).groupby(["method", "lr"]).area.mean()
+    for method, arm in SHOWN.items():
+        look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
+        ax.plot(GRID, means[method], **look)
+    panels.ticks(ax, "x", GRID, log=2)
+    ax.set(xlabel="learning rate", ylabel="area, tuning seeds")
+    ax.set_title("mean of all cells")
 
 
 # --- claims --------------------------------------------------------------------------
@@ -294,22 +300,54 @@ TENTH = (
     "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
     "2602.05548, whose curves end at 0.42 and 6.6 times GRPO's entropy."
 )
-IN_REGIME = {1: "with one epoch over the samples", 4: "with four epochs over them"}
+ONE_POINT = AGRAE.smallest["pass@k"].reason
+SEEN = (
+    ("2026-11-30", "a first sweep, of 8 seeds at every rate, left most areas undecided "
+     "and had the reverse order of entropies; since then judged on 24 other seeds at "
+     "recorded rates, with the same threshold"),
+)  # fmt: skip
+EPOCH_WORDS = {1: "with one epoch over the samples", 4: "with four epochs over them"}
 AT_BASE = {b: f"from a base policy of success {b:g}" for b in NOISE}
 TUNED = "each method at its tuned rate"
-ROLLOUTS = AGRAE.smallest["batch-correct rate"].reason
+IN_WORDS = {
+    PD: "Positive-Dominant (advantages of correct rollouts times 10)",
+    ND: "Negative-Dominant (advantages of correct rollouts divided by 10)",
+    WR: "W-REINFORCE (advantage 0.1 if right, -1 if wrong)",
+    "agrae": "A-GRAE",
+}
 GRPO = OF_BATCH.where(method="grpo")
 QUANTITY = {
     "easy_before_hard": named("solved_early", "success on training prompts, first 48"),
     "hard_after_easy": named("solved_late", "final success on training prompts"),
 }
+CLIPPED = named("clipped", "fraction of tokens clipped")
 setting = partial(Claim, origin="protocol", kind="precondition")
-areas = partial(family, unit="area", reason=OUTWARDS)
-ratios = partial(family, unit="times GRPO's entropy", reason=TENTH, epochs=IN_REGIME,
-                 tokens={"free": "plan", "decisive": "answer"})  # fmt: skip
-RACE = Race(
-    "the race of estimators", ARM, ("lr",), where(study="tune"), RACED, "unreached"
-)
+of_paper = partial(family, paper=AGRAE, epochs=EPOCH_WORDS, history=SEEN)
+
+
+def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
+    """Claims about the frontier of a method, one for each regime."""
+    text = f"{IN_WORDS[method]} has a frontier of pass@1 and pass@256 whose area is "
+    text += f"{bound}, {{epochs}}, {TUNED} (mean of three base policies)."
+    return of_paper(
+        f"{name}_frontier_{{epochs}}", text,
+        lambda epochs: gain(AREA, method, each="base", epochs=epochs),
+        **{"unit": "area", "reason": OUTWARDS, "place": "figure 2"} | fields,
+    )  # fmt: skip
+
+
+def entropies(name: str, method: str, bound: str, place: str, **fields) -> list[Claim]:
+    """Claims about final entropies, one for each kind of token and regime."""
+    text = f"{IN_WORDS[method]} ends with {bound} GRPO's entropy of {{tokens}} tokens "
+    text += f"on held-out prompts, {{epochs}}, {TUNED}."
+    return of_paper(
+        f"{name}_{{tokens}}_entropy_{{epochs}}", text,
+        lambda tokens, epochs: entropy(tokens, method, epochs),
+        tokens={"free": "plan", "decisive": "answer"}, place=place,
+        unit="times GRPO's entropy", reason=TENTH, **fields,
+    )  # fmt: skip
+
+
 CLAIMS = [
     *family("base_reward_{base}",
         "The base policy that is meant to solve {base} of its rollouts on the training "
@@ -322,54 +360,38 @@ CLAIMS = [
     setting("clips_are_rare",
         "Under GRPO at its tuned rates, with one epoch over the samples, 0.01 to 0.2 % "
         "of the tokens are clipped.",
-        estimate=GRPO.where(epochs=1).mean(named("clipped", "fraction clipped")),
-        above=1e-4, below=2e-3, unit="fraction of tokens",
-        reason="Logs of large runs show 0.04 to 0.2 %."),
+        estimate=GRPO.where(epochs=1).mean(CLIPPED), above=1e-4, below=2e-3,
+        unit="fraction of tokens", reason="Logs of large runs show 0.04 to 0.2 %."),
     setting("clips_are_common",
         "Under GRPO at its tuned rates, with four epochs over the samples, 1 to 5 % of "
         "the tokens are clipped.",
-        estimate=GRPO.where(epochs=4).mean(named("clipped", "fraction clipped")),
-        above=0.01, below=0.05, unit="fraction of tokens",
-        reason="The clip moves entropy from about 1 % on, as advantage_dynamics shows, "
-        "and a regime without it stands beside."),
+        estimate=GRPO.where(epochs=4).mean(CLIPPED), above=0.01, below=0.05,
+        unit="fraction of tokens", reason="From about 1 % on the clip moves entropy in "
+        "the experiment advantage_dynamics."),
     setting("exploration_can_pay",
         "The best guess of the teacher is right more often, by more than 0.1, after "
         "the three plans that the base policy uses least than after the one that it "
         "uses most.",
-        estimate=where(study="race").mean(named(
+        estimate=RACED.mean(named(
             "foreseen_gap", "right answers foreseen, rare minus common plans")),
         above=0.1, unit="fraction of prompts",
         reason="A policy that changes its plans can then gain ten times the smallest "
         "difference that counts at pass@1."),
-    *RACE.protocol(prefix="", tolerance=1e-9, unit="of area",
-        reason="The rates are chosen by the tuning rows themselves."),
+    *Race("the race of estimators", ARM, ("lr",), TUNING, RACED, "unreached").protocol(
+        prefix="", tolerance=0.02, unit="of area", reason="With four tuning seeds "
+        "areas of neighbouring rates are known to about that."),
     # --- the frontier
-    *areas("agrae_frontier_{base}_{epochs}",
+    *family("agrae_frontier_{base}_{epochs}",
         "A-GRAE's frontier of pass@1 and pass@256 has an area that is above GRPO's by "
         f"more than 0.01, {{base}}, {{epochs}}, {TUNED}.",
         lambda base, epochs: gain(AREA, "agrae", base=base, epochs=epochs),
-        base=AT_BASE, epochs=IN_REGIME, paper=AGRAE, place="table 1", tests="a-grae",
-        above=POINT),
-    *areas("negative_dominant_frontier_{epochs}",
-        "Negative-Dominant (advantages of correct rollouts divided by 10) has a "
-        "frontier of pass@1 and pass@256 whose area is less than 0.01 below GRPO's, "
-        f"{{epochs}}, {TUNED} (mean of three base policies).",
-        lambda epochs: gain(AREA, ND, each="base", epochs=epochs),
-        epochs=IN_REGIME, paper=AGRAE, place="figure 2", tests="suppression",
-        above=-POINT),
-    *areas("positive_dominant_frontier_{epochs}",
-        "Positive-Dominant (advantages of correct rollouts times 10) has a frontier of "
-        "pass@1 and pass@256 whose area is below GRPO's by more than 0.01, {epochs}, "
-        f"{TUNED} (mean of three base policies).",
-        lambda epochs: gain(AREA, PD, each="base", epochs=epochs),
-        epochs=IN_REGIME, paper=AGRAE, place="figure 2", below=-POINT),
-    *areas("w_reinforce_frontier_{epochs}",
-        "W-REINFORCE (advantage 0.1 if right, -1 if wrong) has a frontier of pass@1 "
-        "and pass@256 whose area is above GRPO's by more than 0.01, {epochs}, "
-        f"{TUNED} (mean of three base policies).",
-        lambda epochs: gain(AREA, WR, each="base", epochs=epochs),
-        epochs=IN_REGIME, paper=ZHU, place="pass@k for k from 1 to 256",
-        tests="weighted", above=POINT),
+        base=AT_BASE, epochs=EPOCH_WORDS, paper=AGRAE, place="table 1", tests="a-grae",
+        above=POINT, unit="area", reason=OUTWARDS, history=SEEN),
+    *areas("negative_dominant", ND, "less than 0.01 below GRPO's",
+           tests="suppression", above=-POINT),
+    *areas("positive_dominant", PD, "below GRPO's by more than 0.01", below=-POINT),
+    *areas("w_reinforce", WR, "above GRPO's by more than 0.01", above=POINT,
+           paper=ZHU, place="pass@k for k from 1 to 256", tests="weighted"),
     Claim("omega_of_single_groups_costs",
         "A-GRAE's frontier of pass@1 and pass@256 has an area that is lower by more "
         "than 0.01 where omega is the mean reward of a single group than where it is "
@@ -377,25 +399,12 @@ CLAIMS = [
         place="batches of one group are TRL's default", unit="area",
         estimate=RACED.where(method="agrae").paired(
             AREA, each="cell", omega=("group", "batch")),
-        below=-POINT, reason=OUTWARDS),
+        below=-POINT, reason=OUTWARDS, history=SEEN),
     # --- entropy
-    *ratios("negative_dominant_{tokens}_entropy_{epochs}",
-        "Negative-Dominant (advantages of correct rollouts divided by 10) ends with "
-        "more than 1.1 times GRPO's entropy of {tokens} tokens on held-out prompts, "
-        f"{{epochs}}, {TUNED}.",
-        lambda tokens, epochs: entropy(tokens, ND, epochs),
-        paper=AGRAE, place="figure 3", tests="suppression", above=MORE),
-    *ratios("positive_dominant_{tokens}_entropy_{epochs}",
-        "Positive-Dominant (advantages of correct rollouts times 10) ends with less "
-        "than 0.91 of GRPO's entropy of {tokens} tokens on held-out prompts, "
-        f"{{epochs}}, {TUNED}.",
-        lambda tokens, epochs: entropy(tokens, PD, epochs),
-        paper=AGRAE, place="figure 3", below=LESS),
-    *ratios("agrae_{tokens}_entropy_{epochs}",
-        "A-GRAE ends with more than 1.1 times GRPO's entropy of {tokens} tokens on "
-        f"held-out prompts, {{epochs}}, {TUNED}.",
-        lambda tokens, epochs: entropy(tokens, "agrae", epochs),
-        paper=AGRAE, place="figure 10", above=MORE),
+    *entropies("negative_dominant", ND, "more than 1.1 times", "figure 3",
+               tests="suppression", above=MORE),
+    *entropies("positive_dominant", PD, "less than 0.91 of", "figure 3", below=LESS),
+    *entropies("agrae", "agrae", "more than 1.1 times", "figure 10", above=MORE),
     # --- what training does, and in which order
     Claim("grpo_lifts_pass_1",
         "In each of six cells (three base policies, one and four epochs) GRPO at its "
@@ -404,16 +413,15 @@ CLAIMS = [
         paper=AGRAE, place="figure 2", tests="shrinkage", unit="fraction of prompts",
         estimate=weakest(*(
             GRPO.where(base=b, epochs=e).mean(named("rise_1", "rise of pass@1"))
-            for b in NOISE for e in EPOCHS)),
-        above=POINT, reason=AGRAE.smallest["pass@k"].reason),
+            for b, e in CELLS)),
+        above=POINT, reason=ONE_POINT, history=SEEN),
     *family("grpo_lowers_pass_256_{base}",
         "GRPO at its tuned rates ends with a pass@256 on held-out prompts that is "
         "below the base policy's by more than 0.01, {base} (mean of both regimes).",
         lambda base: GRPO.where(base=base).mean(named("rise_256", "rise of pass@256")),
         base=AT_BASE, paper=AGRAE, place="figure 2", tests="shrinkage",
-        unit="fraction of prompts", below=-POINT,
-        reason=AGRAE.smallest["pass@k"].reason),
-    *family("{order}_{epochs}",
+        unit="fraction of prompts", below=-POINT, reason=ONE_POINT, history=SEEN),
+    *of_paper("{order}_{epochs}",
         f"{{order}}, {{epochs}}, {TUNED} (mean of three base policies).",
         lambda order, epochs: OF_BATCH.where(epochs=epochs).paired(
             QUANTITY[order], each="base", method=order.split("_")[:3:2]),
@@ -422,6 +430,6 @@ CLAIMS = [
             "training prompts that is above Hard's by more than 0.01",
             "hard_after_easy": "After 400 updates Hard has a success rate on training "
             "prompts that is above Easy's by more than 0.01"},
-        epochs=IN_REGIME, paper=AGRAE, place="figure 5", tests="curriculum",
-        unit="fraction of rollouts", above=ROLLOUT, reason=ROLLOUTS),
+        place="figure 5", tests="curriculum", unit="fraction of rollouts",
+        above=ROLLOUT, reason=AGRAE.smallest["batch-correct rate"].reason),
 ]  # fmt: skip
