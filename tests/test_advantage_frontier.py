@@ -172,14 +172,18 @@ def test_rare_plans_are_the_more_predictable():
         assert there.foreseen[-3:].mean() > there.foreseen[0] + 0.1
 
 
-def test_all_arms_have_the_same_rates_and_seeds():
+def test_all_arms_are_tuned_alike_and_raced_on_other_seeds():
     configs = frontier.module.sweep("quick")
     assert len(set(configs)) == len(configs)
-    per_arm = {}
+    per_arm = {"race": {}, "tune": {}}
     for c in configs:
         arm = replace(c, lr=0.0, seed=0, study="")
-        per_arm.setdefault(arm, set()).add((c.study, c.lr, c.seed))
-    assert len({frozenset(x) for x in per_arm.values()}) == 1
+        per_arm[c.study].setdefault(arm, set()).add((c.lr, c.seed))
+    assert per_arm["race"].keys() == per_arm["tune"].keys()
+    assert len({frozenset(runs) for runs in per_arm["tune"].values()}) == 1
     seeds = {s: {c.seed for c in configs if c.study == s} for s in ("race", "tune")}
+    for runs in per_arm["race"].values():
+        assert len({lr for lr, _ in runs}) == 1
+        assert {seed for _, seed in runs} == seeds["race"]
     assert len(seeds["race"]) >= 8
     assert not seeds["race"] & seeds["tune"]
