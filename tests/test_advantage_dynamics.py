@@ -215,7 +215,7 @@ ARMS = [
     config("negative_dominant", seed=6),
     config("psr", reward="random"),
     config("grpo", clip_low=1.0, clip_high=dynamics.OFF),
-    config("hard", length=dynamics.LENGTH),
+    config("hard", length=0.022),
     config("base"),
 ]
 

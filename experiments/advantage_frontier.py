@@ -1,0 +1,455 @@
+"""A-GRAE gains over GRPO in pass@1 and pass@256 where exploration can pay.
+
+Reference: "Unveiling Implicit Advantage Symmetry" (A-GRAE, arXiv 2602.05548), figures
+2, 3, 5 and 10 and table 1 on 7B models; W-REINFORCE is that of arXiv 2506.01347. The
+estimators come from symlab.rlvr; environment (symlab.rlvr.branching), tuning and
+thresholds are ours. Signs and sizes of differences are compared: none of the paper's
+numbers is a target at this scale.
+
+A completion is a plan, which is free, and two answer tokens, which decide and whose
+right values depend on the plan. So each prompt has six right paths, and exploration can
+pay twice: rare plans are the more predictable ones (pass@1), and a prompt that is a
+surprise after one plan need not be one after another (pass@256). Widths, scales and
+noises were chosen with GRPO alone, on seeds 10000 to 10015, before any other method was
+run: `exploration_can_pay` and the other preconditions say what they were chosen for.
+
+Cells: three base policies, which solve about 0.06, 0.2 and 0.46 of their rollouts,
+times two regimes of 400 updates, one epoch or four over each batch of samples, in which
+few and some tokens are clipped (0.4 and 4 %; logs of large runs show 0.04 to 0.2 %).
+
+Every method was tuned in each cell at the same five rates on the same four seeds (study
+'tune'); the rate with the largest mean area is recorded in RATES and raced on 24 other
+seeds (study 'race'). Area: pass@1 and pass@256 on held-out prompts, at ten checkpoints
+from the base policy on, are the points of a trade-off; the area that they dominate
+(hypervolume from the origin) does not ask when one stops.
+
+Expected, from experiments/advantage_theory.py: in expectation an estimator only
+reweights prompts, so a focus on hard prompts helps pass@256, and a focus on easy ones
+does not. Found: docs/advantage-symmetry.md. Cost on one core: smoke 3 s, quick 3 min,
+paper 10 min.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from symlab.harness import (
+    Arm,
+    Claim,
+    family,
+    figure,
+    named,
+    panels,
+    plot,
+    weakest,
+    where,
+)
+from symlab.harness.race import Race
+from symlab.papers import ADVANTAGES, AGRAE, ZHU
+from symlab.rlvr.branching import TRAIN, Training, frontier_area
+from symlab.rlvr.passk import pass_at_k_exact
+
+LANES = 64
+STATIC = ("epochs", "updates", "group")
+NOISE = {0.06: 3.6, 0.2: 1.03, 0.46: 0.355}  # of the base policies, by their success
+EPOCHS, GRID = (1, 4), (0.025, 0.05, 0.1, 0.2, 0.4)
+CELLS = tuple((base, epochs) for epochs in EPOCHS for base in NOISE)
+CHECKPOINTS = (0, 16, 32, 48, 80, 112, 160, 224, 304, 400)  # numbers of updates
+PD, ND, WR = "positive_dominant", "negative_dominant", "w_reinforce"
+METHODS = ("grpo", PD, ND, "ddas", "agrae", WR, "hard", "easy")
+RATES = {  # the best of GRID on the tuning seeds, in the order of CELLS
+    ("grpo", "batch"): (0.4, 0.2, 0.2, 0.2, 0.2, 0.05),
+    (PD, "batch"): (0.05, 0.2, 0.05, 0.1, 0.1, 0.025),
+    (ND, "batch"): (0.2, 0.2, 0.1, 0.4, 0.2, 0.2),
+    ("ddas", "batch"): (0.2, 0.1, 0.2, 0.1, 0.2, 0.1),
+    ("agrae", "batch"): (0.2, 0.1, 0.2, 0.2, 0.2, 0.2),
+    (WR, "batch"): (0.2, 0.1, 0.4, 0.2, 0.2, 0.1),
+    ("hard", "batch"): (0.1, 0.1, 0.2, 0.1, 0.1, 0.05),
+    ("easy", "batch"): (0.2, 0.4, 0.4, 0.2, 0.2, 0.05),
+    ("agrae", "group"): (0.2, 0.2, 0.025, 0.2, 0.2, 0.1),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    study: str = "race"
+    """'race', or 'tune': all rates of GRID, on seeds that are not raced."""
+    method: str = "grpo"
+    """An estimator of symlab.rlvr.advantages, with its default options."""
+    omega: str = "batch"
+    """The rollouts whose mean reward is A-GRAE's omega: of the 'batch' or 'group'."""
+    base: float = 0.2
+    """Success rate of the base policy, to which its noise belongs; a key of NOISE."""
+    epochs: int = 1
+    """Passes over the samples of a step, each of 4 minibatches."""
+    lr: float = 0.1
+    """Adam's learning rate."""
+    clip: float = 0.2
+    """Ratios outside 1 - clip to 1 + clip are clipped."""
+    updates: int = 400
+    """Updates of the policy; a step has 4 in each epoch."""
+    group: int = 8
+    """Rollouts of a prompt, G."""
+    seed: int = 0
+    """Prompts, base policy and samples; shared by all arms."""
+
+    @property
+    def noise(self) -> float:
+        """Noise of the base policy, relative to the teacher."""
+        return NOISE[self.base]
+
+
+def sweep(scale: str) -> list[Config]:
+    n, tuning = {"smoke": (2, 2), "quick": (24, 4), "paper": (96, 8)}[scale]
+    updates = 16 if scale == "smoke" else CHECKPOINTS[-1]
+    # seeds outermost: a chunk of lanes then has few of them, and few samples to draw
+    return [
+        Config(study, *arm, *cell, lr, updates=updates, seed=seed)
+        for study, first, many in (("tune", 100, tuning), ("race", 8, n))
+        for seed in range(first, first + many)
+        for arm, rates in RATES.items()
+        for cell, rate in zip(CELLS, rates, strict=True)
+        for lr in (GRID if study == "tune" else (rate,))
+    ]
+
+
+def run(configs: list[Config]) -> list[dict]:
+    training = Training(configs)
+    c, each = configs[0], 4 * configs[0].epochs
+    found, clipped = [training.measure()], []
+    for done in range(0, c.updates, each):
+        clipped.append(training.step(count=True))
+        if done + each in CHECKPOINTS:
+            found.append(training.measure())
+    clipped = np.stack(clipped)
+    return [_row(training, i, found, clipped[:, i]) for i in range(len(configs))]
+
+
+def _row(training: Training, lane: int, found: list[dict], clipped) -> dict:
+    """Curves over the checkpoints, and the numbers that are read from them."""
+    success = [f["success"][lane] for f in found]
+    first = [float(p[TRAIN:].mean()) for p in success]
+    last = [float(pass_at_k_exact(p[TRAIN:], 256).mean()) for p in success]
+    solved = [float(p[:TRAIN].mean()) for p in success]
+    kept = {k: float(found[-1][k][lane, TRAIN:].mean()) for k in ("free", "decisive")}
+    foreseen = training.worlds[lane].foreseen
+    return kept | {
+        "pass_1_curve": first,
+        "pass_256_curve": last,
+        "solved_curve": solved,
+        "area": frontier_area(first, last),
+        "unreached": 1 - frontier_area(first, last),
+        "pass_1": first[-1],
+        "pass_256": last[-1],
+        "rise_1": first[-1] - first[0],
+        "rise_256": last[-1] - last[0],
+        "solved_first": solved[0],
+        "solved_early": float(np.mean(solved[1:4])),
+        "solved_late": solved[-1],
+        "clipped": float(clipped.mean()),
+        "foreseen_gap": float(foreseen[-3:].mean() - foreseen[0]),
+    }
+
+
+# --- table and figure ----------------------------------------------------------------
+
+ARM = ("method", "omega", "base", "epochs")  # each has a rate of its own
+SHOWN = {m: ADVANTAGES[m] for m in ("grpo", "agrae", PD, ND, WR)}
+OTHERS = {m: arm for m, arm in SHOWN.items() if m != "grpo"}
+REGIMES = {1: "one epoch", 4: "four epochs"}
+TOKENS = {"free": Arm("plan (free)", plot.BLUE, "o"),
+          "decisive": Arm("answer (decisive)", plot.ORANGE, "s")}  # fmt: skip
+
+
+def raced(df):
+    """study = race, at tuned rates, a cell being a base policy and a regime"""
+    race = df[df.study == "race"]
+    return race.assign(cell=race.base.astype(str) + ", " + race.epochs.map(REGIMES))
+
+
+TUNING, RACED = where(study="tune"), where(raced)
+OF_BATCH = RACED.where(omega="batch")
+AREA = named("area", "area under the frontier of pass@1 and pass@256")
+
+
+def gain(quantity, method: str, each: str = "", **cell):
+    """The paired difference to GRPO, averaged over a field where one is named."""
+    return OF_BATCH.where(**cell).paired(quantity, each=each, method=(method, "grpo"))
+
+
+def entropy(tokens: str, method: str, epochs: int):
+    """A method's final entropy over GRPO's, a geometric mean over seeds and bases."""
+    words = named(tokens, f"final entropy of the {tokens} tokens")
+    logs = OF_BATCH.where(epochs=epochs).log_ratio(
+        words, each="base", method=(method, "grpo")
+    )
+    return logs.map(lambda x: float(np.exp(x)), "exp of the {}")
+
+
+def table(df):
+    """Every method against GRPO, in each regime; averages over the base policies."""
+    import pandas as pd
+
+    def shown(found):
+        return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+    rows = []
+    for epochs, method in ((e, m) for e in EPOCHS for m in METHODS[1:]):
+        row = {"samples used for": REGIMES[epochs], "method": ADVANTAGES[method].label}
+        for base in NOISE:
+            found = gain("area", method, base=base, epochs=epochs)(df)
+            row[f"area, base {base:g}"] = shown(found)
+        for column in ("pass_1", "pass_256"):
+            name = "final " + column.replace("_", "@")
+            row[name] = shown(gain(column, method, each="base", epochs=epochs)(df))
+        for tokens in TOKENS:
+            ratio = entropy(tokens, method, epochs)(df).value
+            row[f"entropy, {tokens}"] = f"{ratio:.2f} times"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _frontier(df, ax, base: float, epochs: int):
+    """Means over seeds at the checkpoints, from the base policy on."""
+    rows = OF_BATCH.where(base=base, epochs=epochs)(df)
+    for method, arm in SHOWN.items():
+        own = rows[rows.method == method]
+        x, y = (np.mean([*own[f"pass_{k}_curve"]], axis=0) for k in (1, 256))
+        look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
+        ax.plot(x, y, label=arm.label, **look)
+    ax.plot(x[:1], y[:1], "x", color="0.2", ms=5, zorder=9)
+    panels.note(ax, x[0], y[0], "   base", data=True, va="center")
+    ax.set(xlabel="pass@1, held out", ylabel="pass@256, held out")
+    ax.set_title(f"base {base:g}, {REGIMES[epochs]}")
+
+
+@figure("agrae8", panel="left")
+def draw_rare(df, ax):
+    _frontier(df, ax, 0.2, 1)
+    panels.legend(ax, "lower left")
+
+
+@figure("agrae8", panel="mid")
+def draw_common(df, ax):
+    _frontier(df, ax, 0.2, 4)
+
+
+@figure("agrae8", panel="right")
+def draw_weak(df, ax):
+    _frontier(df, ax, 0.06, 4)
+
+
+@figure("agrae8", panel="left", row=1)
+def draw_areas(df, ax):
+    rows = {
+        f"{b:g}, {e}": {m: gain(AREA, m, base=b, epochs=e)(df) for m in OTHERS}
+        for b, e in CELLS
+    }
+    panels.forest(ax, rows, OTHERS, spread=0.6)
+    for edge in (-POINT, POINT):
+        panels.reference(ax, x=edge, ls=":")
+    ax.set(xlabel="area, difference to GRPO", ylabel="base success, epochs")
+
+
+@figure("agrae8", panel="mid", row=1)
+def draw_entropies(df, ax):
+    for epochs, filled, offset in ((1, "none", 0.15), (4, "", -0.15)):
+        for (tokens, arm), shift in zip(TOKENS.items(), (-0.07, 0.07), strict=True):
+            found = [entropy(tokens, m, epochs)(df) for m in OTHERS]
+            at = np.arange(len(found)) + offset + shift
+            label = f"{arm.label}, {epochs} epoch" + "s" * (epochs > 1)
+            look = {"mfc": filled or arm.color, "mew": 0.7, "label": label}
+            panels.points(ax, at, found, arm, **look)
+    panels.reference(ax, y=1)
+    names = [arm.label for arm in OTHERS.values()]
+    ax.set_xticks(range(len(names)), names, rotation=25, ha="right")
+    panels.ticks(ax, "y", (0.5, 0.7, 1, 1.4, 2, 2.8), log=10)
+    ax.set(ylabel="final entropy over GRPO's", ylim=(0.5, 6.5))
+    panels.legend(ax, "upper left")
+
+
+@figure("agrae8", panel="right", row=1)
+def draw_rates(df, ax):
+    means = TUNING.where(omega="batch")(df).groupby(["method", "lr"]).area.mean()
+    for method, arm in SHOWN.items():
+        look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
+        ax.plot(GRID, means[method], **look)
+    panels.ticks(ax, "x", GRID, log=2)
+    ax.set(xlabel="learning rate", ylabel="area, tuning seeds")
+    ax.set_title("mean of all cells")
+
+
+# --- claims --------------------------------------------------------------------------
+
+POINT = AGRAE.smallest["pass@k"].size  # least difference in pass@k that counts
+ROLLOUT = AGRAE.smallest["batch-correct rate"].size
+MORE = AGRAE.smallest["entropy"].size  # least ratio of entropies that counts
+LESS = 1 / MORE
+OUTWARDS = (
+    "A frontier that lies 0.01 further out in pass@1, one prompt in a hundred, which "
+    "is the smallest gain that counts in pass@k, has an area larger by 0.01 where "
+    "pass@256 is near 1."
+)
+TENTH = (
+    "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
+    "2602.05548, whose curves end at 0.42 and 6.6 times GRPO's entropy."
+)
+ONE_POINT = AGRAE.smallest["pass@k"].reason
+SEEN = (
+    ("2026-11-30", "a first sweep, of 8 seeds at every rate, left most areas undecided "
+     "and had the reverse order of entropies; since then judged on 24 other seeds at "
+     "recorded rates, with the same threshold"),
+)  # fmt: skip
+EPOCH_WORDS = {1: "with one epoch over the samples", 4: "with four epochs over them"}
+AT_BASE = {b: f"from a base policy of success {b:g}" for b in NOISE}
+TUNED = "each method at its tuned rate"
+IN_WORDS = {
+    PD: "Positive-Dominant (advantages of correct rollouts times 10)",
+    ND: "Negative-Dominant (advantages of correct rollouts divided by 10)",
+    WR: "W-REINFORCE (advantage 0.1 if right, -1 if wrong)",
+    "agrae": "A-GRAE",
+}
+GRPO = OF_BATCH.where(method="grpo")
+QUANTITY = {
+    "easy_before_hard": named("solved_early", "success on training prompts, first 48"),
+    "hard_after_easy": named("solved_late", "final success on training prompts"),
+}
+CONTAINS = {"expected": "undecided", "because": "The interval contains the threshold: "
+            "seeds differ in which plans a policy settles on."}  # fmt: skip
+HELD = {"expected": "held", "because": ""}
+
+
+def fails(because: str) -> dict:
+    """The fields of a claim that is expected to fail."""
+    return {"expected": "failed", "because": because}
+
+
+AT_AN_END = fails("The best rate of 7 of 54 arms is an end of the grid.")
+RACE = Race("the race of estimators", ARM, ("lr",), TUNING, RACED, "unreached")
+CLIPPED = named("clipped", "fraction of tokens clipped")
+setting = partial(Claim, origin="protocol", kind="precondition")
+of_paper = partial(family, paper=AGRAE, epochs=EPOCH_WORDS, history=SEEN)
+
+
+def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
+    """Claims about the frontier of a method, one for each regime."""
+    text = f"{IN_WORDS[method]} has a frontier of pass@1 and pass@256 whose area is "
+    text += f"{bound}, {{epochs}}, {TUNED} (mean of three base policies)."
+    return of_paper(
+        f"{name}_frontier_{{epochs}}", text,
+        lambda epochs: gain(AREA, method, each="base", epochs=epochs),
+        **{"unit": "area", "reason": OUTWARDS, "place": "figure 2"} | fields,
+    )  # fmt: skip
+
+
+def entropies(name: str, method: str, bound: str, place: str, **fields) -> list[Claim]:
+    """Claims about final entropies, one for each kind of token and regime."""
+    text = f"{IN_WORDS[method]} ends with {bound} GRPO's entropy of {{tokens}} tokens "
+    text += f"on held-out prompts, {{epochs}}, {TUNED}."
+    return of_paper(
+        f"{name}_{{tokens}}_entropy_{{epochs}}", text,
+        lambda tokens, epochs: entropy(tokens, method, epochs),
+        tokens={"free": "plan", "decisive": "answer"}, place=place,
+        unit="times GRPO's entropy", reason=TENTH, **fields,
+    )  # fmt: skip
+
+
+CLAIMS = [
+    *family("base_reward_{base}",
+        "The base policy that is meant to solve {base} of its rollouts on the training "
+        "prompts solves 0.75 to 1.25 times that, in the mean over seeds.",
+        lambda base: GRPO.where(base=base).mean(named(
+            "solved_first / base", "success of the base policy over what is meant")),
+        base=list(NOISE), above=0.75, below=1.25, origin="protocol",
+        kind="precondition", unit="times what is meant",
+        reason="The three base policies then stay apart, by a factor of two and more."),
+    setting("clips_are_rare",
+        "Under GRPO at its tuned rates, with one epoch over the samples, 0.01 to 0.2 % "
+        "of the tokens are clipped.",
+        estimate=GRPO.where(epochs=1).mean(CLIPPED), above=1e-4, below=2e-3,
+        unit="fraction of tokens", reason="Logs of large runs show 0.04 to 0.2 %.",
+        **fails("Tuned rates are higher than those of the pilot, and 0.45 % is "
+                "clipped: a ninth of the other regime, twice what large runs show.")),
+    setting("clips_are_common",
+        "Under GRPO at its tuned rates, with four epochs over the samples, 1 to 5 % of "
+        "the tokens are clipped.",
+        estimate=GRPO.where(epochs=4).mean(CLIPPED), above=0.01, below=0.05,
+        unit="fraction of tokens", reason="From about 1 % on the clip moves entropy in "
+        "the experiment advantage_dynamics."),
+    setting("exploration_can_pay",
+        "The best guess of the teacher is right more often, by more than 0.1, after "
+        "the three plans that the base policy uses least than after the one that it "
+        "uses most.",
+        estimate=RACED.mean(named(
+            "foreseen_gap", "right answers foreseen, rare minus common plans")),
+        above=0.1, unit="fraction of prompts",
+        reason="A policy that changes its plans can then gain ten times the smallest "
+        "difference that counts at pass@1."),
+    *(replace(c, **AT_AN_END) if c.name == "grids_hold_the_best" else c
+      for c in RACE.protocol(prefix="", tolerance=0.02, unit="of area", reason="With "
+          "four tuning seeds areas of neighbouring rates are known to about that.")),
+    # --- the frontier
+    *family("agrae_frontier_{base}_{epochs}",
+        "A-GRAE's frontier of pass@1 and pass@256 has an area that is above GRPO's by "
+        f"more than 0.01, {{base}}, {{epochs}}, {TUNED}.",
+        lambda base, epochs: gain(AREA, "agrae", base=base, epochs=epochs),
+        base=AT_BASE, epochs=EPOCH_WORDS, paper=AGRAE, place="table 1", tests="a-grae",
+        above=POINT, unit="area", reason=OUTWARDS, history=SEEN, **CONTAINS,
+        but={(0.46, 4): fails("A-GRAE's area is 0.013 smaller.")}),
+    *areas("negative_dominant", ND, "less than 0.01 below GRPO's",
+           tests="suppression", above=-POINT,
+           **fails("Its hidden focus is on easy prompts."), but={(4,): CONTAINS}),
+    *areas("positive_dominant", PD, "below GRPO's by more than 0.01", below=-POINT,
+           **fails("Its hidden focus is on hard prompts."), but={(4,): CONTAINS}),
+    *areas("w_reinforce", WR, "above GRPO's by more than 0.01", above=POINT,
+           paper=ZHU, place="pass@k for k from 1 to 256", tests="weighted",
+           but={(1,): CONTAINS}),
+    Claim("omega_of_single_groups_costs",
+        "A-GRAE's frontier of pass@1 and pass@256 has an area that is lower by more "
+        "than 0.01 where omega is the mean reward of a single group than where it is "
+        f"that of the batch, {TUNED} (mean of six cells).",
+        place="batches of one group are TRL's default", unit="area",
+        estimate=RACED.where(method="agrae").paired(
+            AREA, each="cell", omega=("group", "batch")),
+        below=-POINT, reason=OUTWARDS, history=SEEN, **CONTAINS),
+    # --- entropy
+    *entropies("negative_dominant", ND, "more than 1.1 times", "figure 3",
+               tests="suppression", above=MORE, but={(1, "decisive"): CONTAINS},
+               **fails("A focus on easy prompts sharpens solved prompts further.")),
+    *entropies("positive_dominant", PD, "less than 0.91 of", "figure 3", below=LESS,
+               **fails("A focus on hard prompts sharpens solved prompts less.")),
+    *entropies("agrae", "agrae", "more than 1.1 times", "figure 10", above=MORE,
+               **fails("A-GRAE divides its weight much as GRPO does."),
+               but={(1, "decisive"): HELD}),  # by its lower rate, see the docs
+    # --- what training does, and in which order
+    Claim("grpo_lifts_pass_1",
+        "In each of six cells (three base policies, one and four epochs) GRPO at its "
+        "tuned rate raises pass@1 on held-out prompts above the base policy's by more "
+        "than 0.01.",
+        paper=AGRAE, place="figure 2", tests="shrinkage", unit="fraction of prompts",
+        estimate=weakest(*(
+            GRPO.where(base=b, epochs=e).mean(named("rise_1", "rise of pass@1"))
+            for b, e in CELLS)),
+        above=POINT, reason=ONE_POINT, history=SEEN),
+    *family("grpo_lowers_pass_256_{base}",
+        "GRPO at its tuned rates ends with a pass@256 on held-out prompts that is "
+        "below the base policy's by more than 0.01, {base} (mean of both regimes).",
+        lambda base: GRPO.where(base=base).mean(named("rise_256", "rise of pass@256")),
+        base=AT_BASE, paper=AGRAE, place="figure 2", tests="shrinkage",
+        unit="fraction of prompts", below=-POINT, reason=ONE_POINT, history=SEEN,
+        but={(0.06,): fails("From a weak policy training teaches new answers."),
+             (0.2,): CONTAINS}),
+    *of_paper("{order}_{epochs}",
+        f"{{order}}, {{epochs}}, {TUNED} (mean of three base policies).",
+        lambda order, epochs: OF_BATCH.where(epochs=epochs).paired(
+            QUANTITY[order], each="base", method=order.split("_")[:3:2]),
+        order={
+            "easy_before_hard": "Over the first 48 updates Easy has a success rate on "
+            "training prompts that is above Hard's by more than 0.01",
+            "hard_after_easy": "After 400 updates Hard has a success rate on training "
+            "prompts that is above Easy's by more than 0.01"},
+        place="figure 5", tests="curriculum", unit="fraction of rollouts",
+        above=ROLLOUT, reason=AGRAE.smallest["batch-correct rate"].reason,
+        but={(epochs, "hard_after_easy"): CONTAINS for epochs in EPOCHS}),
+]  # fmt: skip

@@ -1,0 +1,292 @@
+"""A verifiable task with several right paths, and policies of dependent tokens.
+
+A completion has three tokens of a vocabulary of PLANS = 6: a plan, then two answer
+tokens. The plan is free: no plan is wrong. The answer tokens decide, and which are
+right depends on the prompt and on the plan, so a prompt has six right paths, one for
+each plan. A policy has a softmax for the plan and, for each plan, one for either answer
+token, all with logits that are linear in the WIDTH features of the prompt: 13 softmaxes
+of 6 tokens with 624 parameters, shared by all prompts. Success rates, pass@k and
+entropies are exact sums over the plans: only training is random.
+
+Exploration can pay here in two ways. The right answers of a plan are drawn from the
+softmax of a teacher, whose logits are the larger the higher the plan's number, so that
+answers after plan 0 can be foreseen half of the time and those after plan 5 nearly
+always; the base policy has the habit of low numbers. A policy that keeps on trying rare
+plans can find those after which it is right more often (pass@1). And a prompt whose
+answer is a surprise after one plan need not have one after another, so that a policy
+that keeps several plans solves more prompts in many tries (pass@256).
+
+A step samples G rollouts of each of TRAIN prompts, then takes some epochs of updates
+over MINIBATCHES minibatches by the clipped objective of PPO and Adam. The gradient is
+written by hand. Arrays of a policy are (L, V, J*P) for L lanes, V tokens, J softmaxes
+and P prompts; the softmaxes are the plan's, then those of the first and of the second
+answer token, by plan.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+from symlab.harness import lanes, rng
+from symlab.rlvr.independent import Policy
+
+PLANS = 6  # also the size of the vocabulary, V
+WIDTH, TOKENS = 8, 3
+SOFTMAXES = 1 + 2 * PLANS
+TRAIN, TEST, MINIBATCHES = 128, 256, 4
+BATCH = TRAIN // MINIBATCHES  # prompts of an update
+TEACHER = (2.0, 12.0)  # scale of the teacher's logits after plan 0 and after plan 7
+KNOWN, PLANNED, HABIT = 5.0, 1.0, 1.5  # scales of the base policy's logits
+TINY = 1e-20  # a lower bound of the probability of a sampled token
+
+
+@dataclass(frozen=True)
+class World:
+    """Prompts and base policy of a seed; training uses the first TRAIN prompts."""
+
+    features: np.ndarray  # (D, N), N = TRAIN + TEST; the first is 1
+    right: np.ndarray  # (2*PLANS, N): the right first tokens by plan, then the second
+    base: np.ndarray  # (V, J, D): logits are base @ features
+    foreseen: np.ndarray  # (PLANS,): mean chance that the teacher itself is right
+
+
+def world(seed: int, noise: float) -> World:
+    """Return the prompts and the base policy of a seed.
+
+    noise: the standard deviation of the error of the base policy's answer weights,
+    relative to that of the teacher's weights.
+    """
+    n = TRAIN + TEST
+    features = rng.stream(seed, "prompts").normal(size=(WIDTH, n))
+    features /= np.sqrt(WIDTH - 1)
+    features[0] = 1
+    truth = rng.stream(seed, "truth")
+    teacher = truth.normal(size=(PLANS, 2, PLANS, WIDTH))  # token, place, plan
+    scale = np.linspace(*TEACHER, PLANS)[:, None]
+    logits = scale * (teacher @ features)  # (V, 2, PLANS, N)
+    right = (logits + truth.gumbel(size=logits.shape)).argmax(0)
+    chance = np.exp(logits - logits.max(0))
+    chance = (chance / chance.sum(0)).max(0).prod(0)  # that its best guess is right
+    base = rng.stream(seed, "base").normal(size=(PLANS, SOFTMAXES, WIDTH))
+    answers = teacher.reshape(PLANS, 2 * PLANS, WIDTH) + noise * base[:, 1:]
+    base[:, 1:] = KNOWN * answers / np.sqrt(1 + noise**2)
+    base[:, 0] *= PLANNED
+    base[:, 0, 0] = HABIT * np.linspace(1, -1, PLANS)
+    return World(features, right.reshape(2 * PLANS, n), base, chance.mean(1))
+
+
+def frontier_area(x, y) -> float:
+    """The area of the points of the positive quadrant that some (x, y) dominates.
+
+    x, y (n,): two objectives, each from 0 to 1 and better when larger. It is the
+    hypervolume of the frontier with the origin as reference point.
+    """
+    order = np.argsort(x)
+    x, y = np.asarray(x, float)[order], np.asarray(y, float)[order]
+    height = np.maximum.accumulate(y[::-1])[::-1]  # best y among the points right of x
+    return float(np.diff(x, prepend=0.0) @ height)
+
+
+def table(method: str, group: int):
+    """Return the advantages (G*TRAIN + 1, G+1, 2) of an estimator.
+
+    The axes are the number of right rollouts in the batch, which makes omega, the
+    number in the group, and whether the rollout is wrong or right.
+    """
+    from symlab.rlvr.advantages import advantages
+
+    n = group * TRAIN
+    levels = np.tri(group + 1, group, -1)  # (G+1, G): the first k are right
+    omega = np.arange(n + 1).repeat(group + 1)[:, None] / n
+    a = advantages(np.tile(levels, (n + 1, 1)), method, omega=omega)
+    return a.reshape(n + 1, group + 1, group)[..., [-1, 0]]
+
+
+@dataclass
+class Minibatch:
+    """P prompts of each lane, and the tokens of their rollouts that move a policy.
+
+    These are the N sampled tokens whose rollouts have an advantage other than 0.
+    """
+
+    features: object  # (L, D, P)
+    index: object  # (N,): where the token stands in the probabilities (L, V, J*P)
+    column: object  # (N,): where its softmax stands in (L, J*P)
+    slope: object  # (N,): advantage / probability when sampled, over all tokens
+    limit: object  # (N,): the probability beyond which the token is clipped
+
+
+class Training:
+    """The training of all lanes of a call, step by step.
+
+    settings: for each lane an object with `method`, an estimator of
+    symlab.rlvr.advantages; `omega`, 'batch' or 'group', the rollouts whose mean reward
+    omega is; `lr`; `clip`, as ratios outside 1 - clip to 1 + clip are clipped; `noise`
+    of the base policy and `seed`; and, alike in all lanes, `epochs` and `group`, the
+    rollouts of a prompt. dtype: float32 by default. Lanes never interact.
+    """
+
+    def __init__(self, settings: Sequence, dtype=None):
+        import torch
+
+        self.settings, self.c = settings, settings[0]
+        self.dtype = dtype or torch.float32
+        pairs = [(c.seed, c.noise) for c in settings]
+        worlds = {pair: world(*pair) for pair in dict.fromkeys(pairs)}
+        self.worlds = own = [worlds[pair] for pair in pairs]
+        self.features = self._tensor(np.stack([w.features for w in own]))  # (L, D, N)
+        self.right = torch.from_numpy(np.stack([w.right for w in own]))  # (L, 2*K, N)
+        base = np.stack([w.base.reshape(-1, WIDTH) for w in own])
+        rates = [SimpleNamespace(lr=c.lr, length=0.0) for c in settings]
+        self.policy = Policy(rates, self._tensor(base))
+        seeds, which = lanes.shared(settings)
+        self.which = torch.from_numpy(which)
+        self.order = [rng.stream(s, "order") for s in seeds]
+        self.samples = [rng.stream(s, "samples") for s in seeds]
+        clip = lanes.column(settings, "clip", 1, np.float64)
+        self.bounds = self._tensor(np.stack([1 - clip, 1 + clip]))  # (2, L)
+        tables = {m: table(m, self.c.group) for m in {c.method for c in settings}}
+        self.tables = [tables[c.method] for c in settings]
+        shape = len(settings), PLANS, SOFTMAXES * BATCH
+        self.buffers = [torch.empty(shape, dtype=self.dtype) for _ in range(2)]
+
+    def _tensor(self, array):
+        import torch
+
+        return torch.from_numpy(array).to(self.dtype)
+
+    def step(self, count: bool = False):
+        """Sample a batch of prompts and make the updates that use its samples.
+
+        count: whether to return the fraction of tokens that are clipped, (L,).
+        """
+        batches, clipped = self.sample(), []
+        for _ in range(self.c.epochs):
+            for batch in batches:
+                self.policy.ascend(self.gradient(batch, clipped if count else None))
+        tokens = self.c.epochs * TRAIN * self.c.group * TOKENS
+        return sum(clipped).double().numpy() / tokens if count else None
+
+    def sample(self) -> list[Minibatch]:
+        """Return the minibatches of a step, sampled from the policy as it is."""
+        import torch
+
+        order = np.stack([o.permutation(TRAIN) for o in self.order])
+        order = torch.from_numpy(order)[self.which][:, None]  # (L, 1, TRAIN)
+        shape = TOKENS, self.c.group, TRAIN
+        u = [s.random(shape, np.float32) for s in self.samples]
+        u = self._tensor(np.stack(u))[self.which]  # (L, TOKENS, G, TRAIN)
+        pieces = []
+        for at, part in zip(order.split(BATCH, 2), u.split(BATCH, 3), strict=True):
+            x = self.features.gather(2, at.expand(-1, WIDTH, -1))
+            right = self.right.gather(2, at.expand(-1, 2 * PLANS, -1))
+            pieces.append((x, *self.rollouts(x, right, part)))
+        rewards = torch.cat([p[-1] for p in pieces], 2)  # (L, G, TRAIN)
+        a = self.advantages(rewards).split(BATCH, 2)
+        return [self.select(*p[:-1], b) for p, b in zip(pieces, a, strict=True)]
+
+    def rollouts(self, features, right, u):
+        """Rollouts of P prompts: columns, tokens and probabilities, and the rewards.
+
+        right (L, 2*PLANS, P); u (L, TOKENS, G, P) uniforms. The first three are
+        (L, TOKENS, G, P), a column being the place of a softmax in (L, J*P); rewards
+        are (L, G, P).
+        """
+        import torch
+
+        pi = self.policy(features, self.buffers[0])
+        rows = pi.transpose(1, 2).contiguous().view(-1, PLANS)  # (L*J*P, V)
+        least = rows.cumsum(1)[:, :-1].contiguous()
+        lane = torch.arange(len(u)).view(-1, 1, 1) * SOFTMAXES
+        prompt = torch.arange(BATCH).expand(u[:, 0].shape)
+        columns, tokens = [], []
+        softmax = torch.zeros_like(prompt)
+        for place in range(TOKENS):
+            columns.append((lane + softmax) * BATCH + prompt)
+            below = least.index_select(0, columns[-1].view(-1))
+            token = (u[:, place].reshape(-1, 1) >= below).sum(1)
+            tokens.append(token.view(prompt.shape))
+            softmax = 1 + place * PLANS + tokens[0]
+        column, token = torch.stack(columns, 1), torch.stack(tokens, 1)
+        old = rows.view(-1).take(column * PLANS + token)
+        first, second = right.gather(1, tokens[0]), right.gather(1, tokens[0] + PLANS)
+        return column, token, old, (tokens[1] == first) & (tokens[2] == second)
+
+    def advantages(self, rewards):
+        """Return the advantages (L, G, P) of groups of rewards (L, G, P)."""
+        right = rewards.sum(1)  # (L, P)
+        in_all = right.sum(1)
+        values = [
+            t[range(0, len(t), TRAIN), range(len(t[0]))] if c.omega == "group" else t[n]
+            for c, t, n in zip(self.settings, self.tables, in_all, strict=True)
+        ]
+        values = self._tensor(np.array(values)).flatten(1)  # (L, (G+1)*2)
+        index = right[:, None] * 2 + rewards  # (L, G, P)
+        return values.gather(1, index.flatten(1)).view(rewards.shape)
+
+    def select(self, features, columns, tokens, old, a) -> Minibatch:
+        """Enter the tokens of rollouts with an advantage other than 0; see above."""
+        a = a[:, None].expand_as(old).reshape(-1)
+        at = a.nonzero()[:, 0]
+        a, column, token = (x.view(-1)[at] for x in (a, columns, tokens))
+        n = SOFTMAXES * BATCH
+        lane = column // n
+        old = old.view(-1)[at].clamp_(min=TINY)
+        index = column + (lane * (PLANS - 1) + token) * n
+        limit = old * self.bounds[(a > 0).long(), lane]
+        slope = a / old / (BATCH * self.c.group * TOKENS)
+        return Minibatch(features, index, column, slope, limit)
+
+    def gradient(self, batch: Minibatch, clipped: list | None = None):
+        """The gradient (L, V*J, D) of the mean of min(rho A, clip(rho) A) over tokens.
+
+        rho is the ratio of a token's probability to that at sampling, A its advantage.
+        A token adds rho A (onehot - pi) to the gradient of its logits unless it is
+        clipped. clipped: a list that gets the number of clipped tokens, (L,).
+        """
+        import torch
+
+        pi = self.policy(batch.features, self.buffers[0])
+        p = pi.view(-1).index_select(0, batch.index)
+        kept = (p - batch.limit).mul_(batch.slope).le_(0)  # 1 within the clip, else 0
+        if clipped is not None:
+            clipped.append(self._by_softmax(batch, 1 - kept).sum(1))
+        g = kept.mul_(batch.slope).mul_(p)
+        total = self._by_softmax(batch, g).neg_()[:, None]
+        c = torch.mul(pi, total, out=self.buffers[1])
+        c.view(-1).scatter_add_(0, batch.index, g)
+        return torch.bmm(c.view(len(pi), -1, BATCH), batch.features.transpose(1, 2))
+
+    def _by_softmax(self, batch: Minibatch, values):
+        """Sums (L, J*P) of values (N,) over the tokens of each softmax and prompt."""
+        out = values.new_zeros(len(self.settings), SOFTMAXES * BATCH)
+        out.view(-1).scatter_add_(0, batch.column, values)
+        return out
+
+    def measure(self, block: int = 8) -> dict:
+        """Exact properties of the policies, each (L, N) in float64.
+
+        success: the chance of a reward of 1. free: entropy of the plan, decisive: of an
+        answer token, on average over both and over the plans, in nats.
+        """
+        import torch
+
+        parts = torch.arange(len(self.settings)).split(block)
+        found = [self._properties(at) for at in parts]
+        names = ("success", "free", "decisive")
+        found = (torch.cat(x).numpy() for x in zip(*found, strict=True))
+        return dict(zip(names, found, strict=True))
+
+    def _properties(self, at):
+        import torch
+
+        z = torch.bmm(self.policy.w[at], self.features[at])
+        log_pi = torch.log_softmax(z.view(len(at), PLANS, SOFTMAXES, -1), 1)
+        plan = log_pi[:, :, 0].double().exp()  # (B, K, N)
+        own = log_pi[:, :, 1:].gather(1, self.right[at][:, None])[:, 0].double()
+        entropy = -(log_pi.exp() * log_pi).sum(1).double()  # (B, J, N)
+        answers = (entropy[:, 1:].unflatten(1, (2, PLANS))).mean(1)
+        success = (plan * own.unflatten(1, (2, PLANS)).sum(1).exp()).sum(1)
+        return success.clamp(max=1), entropy[:, 0], (plan * answers).sum(1)
