@@ -5,7 +5,7 @@ Squares", CVPR 2025 (arXiv 2407.02447), of which the abstract and the released c
 (SewoongLab/PLeaS-Merging) were readable to us. Networks, data and thresholds are ours:
 pairs of relu networks that learned scikit-learn's digits (`symlab.models.zoo`), of 5
 hidden layers of 64 units and of 3 of 32, and two of each group of mode_connectivity, 2
-of 256; a seed is a pair. Units are matched by weights or activations
+of 128; a seed is a pair. Units are matched by weights or activations
 (`symlab.mirror.match`), on the calibration inputs. Then the weights of each layer are
 
   mean      the means of both networks (Git Re-Basin),
@@ -87,7 +87,7 @@ def sweep(scale: str) -> list[Config]:
     return [
         *grid(Config, width=64, layers=5, **every),
         *grid(Config, width=32, layers=3, **every),
-        *grid(Config, width=256, layers=2, weight_decay=1e-3, models=3, **every),
+        *grid(Config, width=128, layers=2, weight_decay=1e-3, models=3, **every),
     ]
 
 
