@@ -22,10 +22,12 @@ the largest (the paper's R, remembered, divides by a number of vectors). Studies
   planted     A against a permuted copy of A with normal noise on its weights
 
 Expected, from pilots of the study methods at width 256 (another code: four groups; this
-code: seed 9000): barrier 0.59 to 0.72 as trained, 0.02 to 0.04 by WM (a quadratic law: 0.3), 0.07
-to 0.09 by STE from B; distance 17 to 31 % less by WM; alignment (gamma 0.5) 0.4 to 0.7
-by WM and AM, 0.2 to 0.4 by STE from B; B to C 0.1 by WM and 0.24 by STE from B.
-Cost on one core: smoke 10 s, quick 2 min, half of it training; paper 2 h (estimated).
+code: seed 9000): barrier 0.59 to 0.72 as trained, 0.02 to 0.04 by WM (a quadratic law:
+0.3), 0.07 to 0.09 by STE from B; distance 17 to 31 % less by WM; alignment (gamma 0.5)
+0.4 to 0.7 by WM and AM, 0.2 to 0.4 by STE from B; B to C 0.1 by WM and 0.24 by STE from
+B. The other studies had no pilot.
+Found at width 128: as expected, but STE from B leaves 0.14 nats, and 0.38 from B to C.
+Cost on one core: smoke 10 s, quick 2.5 min; paper 2 h (estimated).
 """
 
 from dataclasses import dataclass
@@ -172,7 +174,9 @@ METHOD, WIDTH, PLANTED = (
 )
 FREE = where(study=("methods", "asymmetric"), method="none")
 NONE, WM = METHOD.where(method="none"), METHOD.where(method="weights")
-ASYMMETRIC, FIXED = where(study="asymmetric"), Arm("asymmetric", plot.SKY, "P")
+ASYMMETRIC = where(study="asymmetric")
+FIXED = Arm("asymmetric, as trained", plot.ORANGE, "s")
+BARRIERS = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def _curves(ax, df, x, column: str):
@@ -201,7 +205,8 @@ def draw_distance(df, ax):
         ax.plot(1 - rows["shrink"], rows.barrier, arm.marker, color=arm.color, mew=0)
     x = np.linspace(0.6, 1, 20)
     plot.theory(ax, x, NONE(df).barrier.mean() * x**2, label="$\\propto$ distance$^2$")
-    ax.set(xlabel="distance to A / as trained", ylabel="barrier (nats)", yscale="log")
+    panels.ticks(ax, "y", BARRIERS, log=10)
+    ax.set(xlabel="distance to A / as trained", ylabel="barrier (nats)")
     panels.legend(ax, "lower right")
 
 
@@ -219,11 +224,12 @@ def draw_third(df, ax):
 @figure("lmc1", panel="mid", row=1)
 def draw_width(df, ax):
     panels.curves(ax, WIDTH(df), "width", "barrier", "method", MATCHES)
-    at = ASYMMETRIC(df).width.iloc[0]
-    panels.points(ax, [at], [ASYMMETRIC.mean("barrier")(df)], FIXED)
+    beside = 1.25 * ASYMMETRIC(df).width.iloc[0]  # or it would hide the point of WM
+    panels.points(ax, [beside], [ASYMMETRIC.mean("barrier")(df)], FIXED, ms=4.5)
     panels.ticks(ax, "x", sorted(WIDTH(df).width.unique()), log=2)
-    ax.set(xlabel="width", ylabel="barrier (nats)", ylim=(0, None))
-    panels.legend(ax, "upper right", room=0.35)
+    panels.ticks(ax, "y", BARRIERS, log=10)
+    ax.set(xlabel="width", ylabel="barrier (nats)")
+    panels.legend(ax, "upper right", room=0.3)
 
 
 @figure("lmc1", panel="right", row=1)
@@ -289,7 +295,8 @@ CLAIMS = [
     nats("ste_b_connects", "The barrier between two networks is less than 0.1 nats "
         "after the straight-through estimator that starts at the second one.",
         origin="ours", estimate=METHOD.where(method="ste_b").mean("barrier"),
-        below=BARRIER.size),
+        below=BARRIER.size, expected="undecided", because="It is 0.14 nats in the mean "
+        "of four groups of width 128, after 0.09 at width 256 in a pilot."),
     *family("ste_{start}_does_not_align", "The straight-through estimator that starts "
         "at {start} raises the alignment of the singular vectors with at least half of "
         "the largest singular value by less than 0.1.",
@@ -331,5 +338,6 @@ CLAIMS = [
         "units of a permuted copy back to their places when noise as large as the "
         "weights is added.", place="planted permutations", above=0.9,
         estimate=PLANTED.where(noise=1.0).mean("recovered"), unit="of the units",
-        reason="One unit in ten may be weak, or a copy of another."),
+        reason="One unit in ten may be weak, or a copy of another.",
+        expected="undecided", because="It is 0.925 [0.899, 0.95] on four groups."),
 ]  # fmt: skip
