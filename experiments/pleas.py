@@ -20,7 +20,9 @@ Expected, from a pilot on other code with the variant 'merged' (3 pairs, accurac
 5 x 64, 64 samples): single 0.974; mean 0.20, with WM 0.52, with AM 0.86; least squares
 0.92 without, 0.94 with WM and 0.96 with AM; with all 1,400 samples 0.961 and 0.969. The
 variant 'averaged' had no pilot.
-Cost on one core: smoke 3 s, quick 3 min, paper 1 h (estimated).
+Found on four pairs: least squares adds 0.09 to 0.25 to the accuracy of matched means,
+and matching adds 0.05 to that of least squares in 5 x 64, too few pairs to decide.
+Cost on one core: smoke 10 s, quick 2 min, paper 1 h (estimated).
 """
 
 from dataclasses import dataclass
@@ -197,6 +199,8 @@ LEAST = PLEAS.smallest["accuracy"]
 SEEN = {"written": "after", "history": (
     ("2026-11-30", "written after the pilot on other code at the head of the file"),
 )}  # fmt: skip
+WIDELY = {"expected": "undecided", "because": "Four pairs of networks leave an interval "
+          "that contains the threshold."}  # fmt: skip
 NETWORKS = {"5_x_64": "5 hidden layers of 64 units",
             "3_x_32": "3 hidden layers of 32 units"}  # fmt: skip
 
@@ -215,36 +219,38 @@ CLAIMS = [
         "networks with {shape}.",
         lambda way, shape: _few(shape).where(match=way)
         .paired("accuracy", fit=("averaged", "mean")),
-        way=("weights", "activations"), tests="beyond permutation", **pleas),
+        way=("weights", "activations"), tests="beyond permutation", **pleas,
+        but={("activations", "3_x_32"): WIDELY}),
     *family("matching_helps_{shape}", "Matching by activations before layer-wise "
         "least squares, both on 64 samples, raises the accuracy of a merge by more "
         "than 0.02, for networks with {shape}.",
         lambda shape: _few(shape).where(fit="averaged")
         .paired("accuracy", match=("activations", "none")),
-        tests="permutation", **pleas),
+        tests="permutation", **pleas | WIDELY),
     *family("near_single_{shape}", "A merge by matched activations and least squares "
         "on 1,400 samples has an accuracy less than 0.02 below the mean of both "
         "networks with {shape}.",
         lambda shape: _few(shape, ALL).where(match="activations", fit="averaged")
-        .mean("accuracy - single"), **pleas | {"above": -LEAST.size}),
+        .mean("accuracy - single"), **pleas | {"above": -LEAST.size},
+        but={("5_x_64",): WIDELY}),
     *family("matching_stops_helping_{shape}", "With 1,400 samples for least squares, "
         "matching by activations changes the accuracy of a merge by less than 0.02, "
         "for networks with {shape}.",
         lambda shape: _few(shape, ALL).where(fit="averaged")
         .paired("accuracy", match=("activations", "none")),
         **pleas | {"paper": None, "place": "", "above": -LEAST.size,
-                   "below": LEAST.size, "kind": "equivalence"}),
+                   "below": LEAST.size, "kind": "equivalence"} | WIDELY),
     ours("own_inputs_help", "Least squares on 64 samples from the merged network's own "
         "features gives a more accurate merge, by more than 0.02, than from averaged "
         "features, for networks with 5 hidden layers of 64 units matched by "
         "activations.", above=LEAST.size,
         estimate=DEEP.where(samples=FEW, match="activations")
-        .paired("accuracy", fit=("merged", "averaged"))),
+        .paired("accuracy", fit=("merged", "averaged")), **WIDELY),
     ours("ensemble_is_the_ceiling", "The ensemble of both networks is more accurate "
         "than their merge by matched activations and least squares on 64 samples, for "
         "networks with 5 hidden layers of 64 units and with 3 of 32.", above=0.0,
         estimate=weakest(*(
             _few(shape).where(match="activations", fit="averaged")
             .mean("ensemble - accuracy") for shape in NETWORKS)),
-        reason="Any loss against the ensemble counts."),
+        reason="Any loss against the ensemble counts.", **WIDELY),
 ]  # fmt: skip
