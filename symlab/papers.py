@@ -531,3 +531,105 @@ MEMORIES = Paper(
         ),
     },
 )
+
+# --- matching and merging of networks ------------------------------------------------
+
+REBASIN = Paper(
+    "Ainsworth et al. 2023",
+    "Samuel K. Ainsworth, Jonathan Hayase and Siddhartha Srinivasa",
+    "Git Re-Basin: Merging Models modulo Permutation Symmetries",
+    2023,
+    "2209.04836",
+    headlines={
+        "basin": "Loss landscapes often contain (nearly) a single basin after all "
+        "permutation symmetries of hidden units are accounted for.",
+        "width": "Wider networks are easier to connect linearly after matching.",
+    },
+    smallest={
+        "barrier": Smallest(
+            0.1,
+            "nats",
+            "A tenth of a nat is about the whole test loss of one network on the "
+            "digits, and a sixth of the barrier that unmatched networks have.",
+        ),
+    },
+)
+ITO = Paper(
+    "Ito et al. 2025",
+    "Akira Ito, Masanori Yamada and Atsutoshi Kumagai",
+    "Analysis of Linear Mode Connectivity via Permutation-Based Weight Matching: With "
+    "Insights into Other Permutation Search Methods",
+    2025,
+    "2402.04051",
+    headlines={
+        "distance": "Permutations found by weight matching do not significantly reduce "
+        "the L2 distance of two models, and linear mode connectivity is not merely due "
+        "to the reduction of the distance.",
+        "values": "Permutations can change the directions of the singular vectors, but "
+        "not the singular values, of the weight matrices.",
+        "directions": "Permutations found by weight matching primarily align the "
+        "directions of singular vectors with large singular values.",
+        "activations": "The principle of activation matching is likely the same as "
+        "that of weight matching.",
+        "three": "Weight matching can be more advantageous than the straight-through "
+        "estimator in connecting three or more models.",
+    },
+    smallest={
+        "barrier": REBASIN.smallest["barrier"],
+        "distance": Smallest(
+            0.25,
+            "of the distance",
+            "A barrier that grows as the square of the distance falls by less than "
+            "half where the distance falls by less than a quarter.",
+        ),
+        "alignment": Smallest(
+            0.1,
+            "cosine",
+            "Random vectors have an alignment of a few hundredths; a tenth of full "
+            "agreement is the least that one could build an explanation on.",
+        ),
+    },
+)
+LIM = Paper(
+    "Lim et al. 2024",
+    "Derek Lim, Theo Putterman, Robin Walters, Haggai Maron and Stefanie Jegelka",
+    "The Empirical Impact of Neural Parameter Symmetries, or Lack Thereof",
+    2024,
+    "2405.20231",
+    headlines={
+        "connectivity": "Networks without parameter symmetries are linearly mode "
+        "connected without any alignment of their weight spaces.",
+    },
+    smallest={"barrier": REBASIN.smallest["barrier"]},
+)
+PLEAS = Paper(
+    "Nasery et al. 2025",
+    "Anshul Nasery, Jonathan Hayase, Pang Wei Koh and Sewoong Oh",
+    "PLeaS: Merging Models with Permutations and Least Squares",
+    2025,
+    "2407.02447",
+    headlines={
+        "beyond permutation": "Layer-wise least squares after a permutation merge "
+        "models better than the permutation alone.",
+        "permutation": "Both steps are needed: permutation matches features, and least "
+        "squares then preserve them.",
+        "different tasks": "Models that were trained on different tasks can be merged "
+        "at the size of one of them.",
+    },
+    smallest={
+        "accuracy": Smallest(
+            0.02,
+            "of the test images",
+            "Two images in a hundred are eight of the 397 test digits, or twice the "
+            "standard error of an accuracy of 0.96 on them.",
+        ),
+    },
+)
+
+MATCHES = {  # how the units of one network are brought into the order of another's
+    "none": Arm("as trained", BLACK, "v"),
+    "weights": Arm("weights (WM)", BLUE, "o"),
+    "activations": Arm("activations (AM)", GREEN, "^"),
+    "ste_a": Arm("STE from A", PINK, "D", "--"),
+    "ste_b": Arm("STE from B", ORANGE, "s"),
+}

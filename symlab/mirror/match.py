@@ -86,6 +86,7 @@ def match(
     specification: list[Index] | None = None,
     steps: int = 100,
     lr: float = 0.01,
+    start: str = "a",
 ) -> Match:
     """Return the symmetry of b under `loss(model, batch)` that brings it nearest to a.
 
@@ -97,13 +98,17 @@ def match(
                'activations' pairs units whose values on the batch correlate most.
                Signs, and heads and rotations, whose values are not at hand, then follow
                the weights, as do units that are silent on the batch.
-               'straight-through' starts from 'weights' and makes the loss on the batch
-               small half way: a latent model, to which b is matched by weights, moves
-               along the gradient there, in `steps` steps of Adam with `lr`
+               'straight-through' makes the loss on the batch small half way: a latent
+               model, to which b is matched by weights, moves along the gradient there,
+               in `steps` steps of Adam with `lr`
     rotations  whether rotations are solved for (orthogonal Procrustes); otherwise
                their units are exchanged only
     specification  `indices(b, loss, batch)`, where it is known already, of b or of a
                model with the same architecture and constants
+
+    start      where the latent model of 'straight-through' starts: at 'a', as in Git
+               Re-Basin, so that the first match is that of 'weights', or at 'b', so
+               that the first match changes nothing
 
     Positive rescalings are left as they are, and so is what the audit calls unknown:
     see `Match.left`. Raises ValueError where the models have different architectures,
@@ -111,15 +116,19 @@ def match(
     """
     if by not in WAYS:
         raise ValueError(f"by must be one of {', '.join(WAYS)}, not {by!r}")
+    if start not in ("a", "b"):
+        raise ValueError(f"start must be 'a' or 'b', not {start!r}")
     assert_alike(a, b)
     found = indices(b, loss, batch) if specification is None else specification
     moving = [i for i in found if _moves(i, rotations)]
     descent = Descent(a, b, moving, rotations, seed)
     if by == "activations":
         descent.follow(_values(a, loss, batch), _values(b, loss, batch))
-    descent.run()
+    if by != "straight-through" or start == "a":
+        descent.run()
     if by == "straight-through":
-        _straight_through(descent, a, loss, batch, steps, lr)
+        latent = copy.deepcopy(a if start == "a" else b)
+        _straight_through(descent, a, latent, loss, batch, steps, lr)
     left = {i.text(): i.unknown for i in found if i.unknown}
     result = Match(tuple(descent.steps), distance(a, b), float("nan"), left)
     moved = result.apply(b)
@@ -127,13 +136,15 @@ def match(
     return replace(result, after=distance(a, moved))
 
 
-def _straight_through(descent, a, loss: Loss, batch, steps: int, lr: float) -> None:
+def _straight_through(
+    descent, a, latent, loss: Loss, batch, steps: int, lr: float
+) -> None:
     """Follow the loss half way between a and b, and go back to where it was least.
 
     The gradient with respect to the matched b is given to the latent model, as if the
     assignment were the identity.
     """
-    latent, middle = copy.deepcopy(a), copy.deepcopy(a)
+    middle = copy.deepcopy(a)
     moved = [p for p in latent.parameters() if p.requires_grad]
     params = [p for p in middle.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(moved, lr)

@@ -1,0 +1,85 @@
+"""How far the singular vectors of two models agree, and what a permutation can change.
+
+With A = sum_i s_i u_i v_i^T and B = sum_j t_j x_j y_j^T,
+
+    <A, B> = sum_ij s_i t_j (u_i . x_j) (v_i . y_j),
+
+and a permutation of units multiplies by orthogonal matrices: it turns the vectors and
+leaves s and t. Of |A - B|^2 = |A|^2 + |B|^2 - 2 <A, B> it changes the directions alone
+(Ito, Yamada and Kumagai, ICLR 2025, arXiv 2402.04051).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Matrices = Sequence[np.ndarray]
+
+
+def alignment(a: Matrices, b: Matrices, gamma: float = 0.0) -> float:
+    """Return how far singular vectors with values >= gamma * largest agree.
+
+    a, b: matrices (m, n), layer by layer. With U, V the vectors of one layer that are
+    kept in a and X, Y those in b, it is
+
+        sum_layers <U V^T, X Y^T> / sqrt(sum_layers |U V^T|^2 sum_layers |X Y^T|^2),
+
+    the cosine of partial isometries: 1 where all vectors are equal, about 0 for random
+    ones. |U V^T|^2 is the number of vectors kept. Raises ValueError where the numbers
+    of layers differ or gamma is not in [0, 1].
+    """
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma is a share of the largest singular value, not {gamma}")
+    products, ours, theirs = 0.0, 0, 0
+    for x, y in zip(a, b, strict=True):
+        p, n = _isometry(x, gamma)
+        q, m = _isometry(y, gamma)
+        products += float((p * q).sum())
+        ours, theirs = ours + n, theirs + m
+    return products / float(np.sqrt(ours * theirs))
+
+
+def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return s_i t_j (u_i . x_j) (v_i . y_j) as (r, r), whose sum is <A, B>."""
+    u, s, v = _svd(a)
+    x, t, y = _svd(b)
+    return np.outer(s, t) * (u.T @ x) * (v @ y.T)
+
+
+def identity_error(a: Matrices, b: Matrices) -> float:
+    """Return the largest |sum of pairs - <A, B>| of a layer, relative to |A| |B|."""
+    errors = [
+        abs(pairs(x, y).sum() - (x * y).sum()) / np.linalg.norm(x) / np.linalg.norm(y)
+        for x, y in zip(a, b, strict=True)
+    ]
+    return float(max(errors))
+
+
+def values_moved(a: Matrices, b: Matrices) -> float:
+    """Return the largest difference of singular values, relative to a layer's first."""
+    spectra = [(_svd(x)[1], _svd(y)[1]) for x, y in zip(a, b, strict=True)]
+    return float(max(np.abs(s - t).max() / s[0] for s, t in spectra))
+
+
+def leading_shares(a: Matrices, b: Matrices, n: int = 10) -> tuple[float, float]:
+    """Return what the first n singular directions hold of <A, B>, and of |A|^2.
+
+    Both are sums over the layers; of <A, B> the pairs count that are among the first n
+    in both models.
+    """
+    gains = [pairs(x, y) for x, y in zip(a, b, strict=True)]
+    energies = [_svd(x)[1] ** 2 for x in a]
+    gain = sum(g[:n, :n].sum() for g in gains) / sum(g.sum() for g in gains)
+    energy = sum(e[:n].sum() for e in energies) / sum(e.sum() for e in energies)
+    return float(gain), float(energy)
+
+
+def _isometry(matrix: np.ndarray, gamma: float) -> tuple[np.ndarray, int]:
+    """Return the sum of u_i v_i^T over kept values, (m, n), and their number."""
+    u, s, v = _svd(matrix)
+    kept = s >= gamma * s[0]
+    return u[:, kept] @ v[kept], int(kept.sum())
+
+
+def _svd(matrix: np.ndarray):
+    return np.linalg.svd(np.asarray(matrix, np.float64), full_matrices=False)

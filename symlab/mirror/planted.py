@@ -1,0 +1,47 @@
+"""Plant a permutation of hidden units in a model, and count what a match finds."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from symlab.mirror.descent import floating
+from symlab.mirror.match import Match
+from symlab.mirror.units import Element, Index
+
+
+@torch.no_grad()
+def plant(
+    model: nn.Module, found: Sequence[Index], draws: np.random.Generator, noise=0.0
+) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Return a copy with noise on its parameters and its units in a random order.
+
+    found: `indices` of the model; those of kind 'permutation' are reordered. noise: the
+    standard deviation of the noise, in that of each parameter. Also returned: the order
+    (m,) of each index by its text; unit i of the copy is unit order[i] of the model.
+    """
+    moved, orders = copy.deepcopy(model), {}
+    for p in moved.parameters():
+        p += noise * p.std() * torch.from_numpy(draws.normal(size=p.shape)).to(p)
+    for index in found:
+        if index.kind == "permutation" and not index.unknown:
+            order = torch.from_numpy(draws.permutation(index.units))
+            index.act_(Element(order=order), floating(moved))
+            orders[index.text()] = order
+    return moved, orders
+
+
+def recovered(match: Match, orders: dict[str, Tensor]) -> float:
+    """Return the share of the units that the match puts back to where they came from.
+
+    Raises ValueError where nothing was planted.
+    """
+    if not orders:
+        raise ValueError("no index was reordered: the model has no permutation")
+    hits = []
+    for text, order in orders.items():
+        kept = torch.arange(len(order))
+        hits.append(order[match.orders.get(text, kept)] == kept)
+    return float(torch.cat(hits).double().mean())

@@ -1,0 +1,236 @@
+"""A zoo of small networks that learned handwritten digits: groups, trained as lanes.
+
+Matching and merging need several networks of one architecture that differ in nothing
+but their initialisation and the order of their data. `train` makes a group of them in
+one batched program, and returns arrays, so that `Context.shared` keeps the group for
+all runs that ask for it. The data are scikit-learn's 1,797 digits of 8x8 pixels.
+
+With `fixed` > 0 the networks are W-asymmetric (Lim et al., "The Empirical Impact of
+Neural Parameter Symmetries, or Lack Thereof", arXiv 2405.20231): in every row of every
+weight matrix some entries are constants that all networks of the group share, and no
+order of the hidden units but one fits them.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from symlab.harness import rng
+
+PIXELS, CLASSES, N_TRAIN = 64, 10, 1400
+NOISE = 0.1  # standard deviation of the noise on training inputs, which lie in [0, 1]
+BATCH, LR = 64, 1e-3
+SMALLER = (0.5, 1.0)  # size of the constants of the last layer, and of all others
+
+
+@dataclass(frozen=True)
+class Digits:
+    """x: float32 (N, 64) in [0, 1]; y: int64 (N,)."""
+
+    x: Tensor
+    y: Tensor
+    x_test: Tensor
+    y_test: Tensor
+
+    @property
+    def train(self) -> tuple[Tensor, Tensor]:
+        """x and y, as a batch."""
+        return self.x, self.y
+
+    @property
+    def test(self) -> tuple[Tensor, Tensor]:
+        """x_test and y_test, as a batch."""
+        return self.x_test, self.y_test
+
+
+def digits(seed: int) -> Digits:
+    """1,400 training and 397 test digits; the seed names the split."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    order = rng.stream(seed, "split").permutation(len(labels))
+    x = torch.from_numpy(pixels[order].astype(np.float32)) / 16
+    y = torch.from_numpy(labels[order]).long()
+    return Digits(x[:N_TRAIN], y[:N_TRAIN], x[N_TRAIN:], y[N_TRAIN:])
+
+
+class PartlyFixed(nn.Linear):
+    """A linear layer, some of whose weights are constants and not trained.
+
+    Its `weight` (out, in) counts where `free` is 1; elsewhere `constants` do.
+    """
+
+    def __init__(self, inputs: int, outputs: int, free: Tensor, constants: Tensor):
+        super().__init__(inputs, outputs)
+        self.register_buffer("free", free)
+        self.register_buffer("constants", constants)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight * self.free + self.constants * (1 - self.free)
+        return functional.linear(x, weight, self.bias)
+
+
+def sizes(width: int, layers: int) -> list[tuple[int, int]]:
+    """(inputs, outputs) of each linear layer of a network with `layers` hidden ones."""
+    ends = [PIXELS, *[width] * layers, CLASSES]
+    return list(zip(ends, ends[1:], strict=False))
+
+
+def constants(
+    width: int, layers: int, fixed: float, seed: int
+) -> list[tuple[Tensor, Tensor]]:
+    """(free, constants) of each layer, both (out, in): which weights train, and values.
+
+    In each row a random share `fixed` of the weights is fixed, and half of them in the
+    last layer, as in the authors' code (lmc/train-mlp-mnist.py); values are normal.
+    """
+    draws, found = rng.stream(seed, "fixed weights"), []
+    shapes = sizes(width, layers)
+    for number, (inputs, outputs) in enumerate(shapes):
+        last = number == len(shapes) - 1
+        n = round(inputs * (0.5 if last and fixed else fixed))
+        place = draws.random((outputs, inputs)).argsort(1).argsort(1)
+        value = SMALLER[not last] * draws.normal(size=(outputs, inputs))
+        free = torch.from_numpy((place >= n).astype(np.float32))
+        found.append((free, torch.from_numpy(value.astype(np.float32))))
+    return found
+
+
+def network(width: int, layers: int, fixed: float = 0.0, seed: int = 0) -> nn.Module:
+    """An untrained network (N, 64) -> (N, 10) of relu layers, of the zoo's shape."""
+    kept = constants(width, layers, fixed, seed) if fixed else None
+    parts: list[nn.Module] = []
+    for number, (inputs, outputs) in enumerate(sizes(width, layers)):
+        if kept is None:
+            parts.append(nn.Linear(inputs, outputs))
+        else:
+            parts.append(PartlyFixed(inputs, outputs, *kept[number]))
+        parts.append(nn.ReLU())
+    return nn.Sequential(*parts[:-1]).eval()
+
+
+def members(
+    arrays: Mapping[str, np.ndarray], fixed: float = 0.0, seed: int = 0
+) -> list[nn.Module]:
+    """The networks of a group that `train` returned; `fixed` and `seed` as there."""
+    layers = len(arrays) // 2 - 1
+    models, width = arrays["0.bias"].shape
+    found = []
+    for i in range(models):
+        model = network(width, layers, fixed, seed)
+        state = {name: torch.from_numpy(t[i].copy()) for name, t in arrays.items()}
+        model.load_state_dict(state, strict=False)
+        found.append(model)
+    return found
+
+
+def train(
+    width: int,
+    layers: int,
+    weight_decay: float,
+    steps: int,
+    models: int,
+    seed: int,
+    fixed: float = 0.0,
+) -> dict[str, np.ndarray]:
+    """Train a group of networks; returns {name of a parameter: (models, ...)}.
+
+    Adam with a rate of 1e-3 that falls along half a cosine, batches of 64, fresh noise
+    of 0.1 on the inputs; `weight_decay` is an L2 penalty in the gradient, as
+    torch.optim.Adam has it. Networks start from PyTorch's uniform law. A network is
+    the same, up to rounding, whatever the number of networks of its group.
+    """
+    data = digits(seed)
+    starts = [rng.stream(seed, f"init {i}") for i in range(models)]
+    orders = [rng.stream(seed, f"order {i}") for i in range(models)]
+    parameters = _start(width, layers, starts)
+    kept = constants(width, layers, fixed, seed) if fixed else None
+    trained = [t.requires_grad_() for t in parameters.values()]
+    optimizer = torch.optim.Adam(trained, LR, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        pick = np.stack([g.integers(0, N_TRAIN, BATCH) for g in orders])
+        noise = np.stack(
+            [g.standard_normal((BATCH, PIXELS), np.float32) for g in orders]
+        )
+        x = data.x[pick] + NOISE * torch.from_numpy(noise)  # (L, batch, 64)
+        z = _forward(parameters, x, kept)
+        mean = functional.cross_entropy(z.flatten(0, 1), data.y[pick].flatten())
+        optimizer.zero_grad()
+        (models * mean).backward()  # lanes never share a parameter: a sum of losses
+        optimizer.step()
+        schedule.step()
+    return {name: t.detach().numpy() for name, t in parameters.items()}
+
+
+def _start(width: int, layers: int, starts: list) -> dict[str, Tensor]:
+    """Parameters (L, ...) by the names that they have in `network`."""
+    found = {}
+    for number, (inputs, outputs) in enumerate(sizes(width, layers)):
+        for name, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
+            draws = [g.uniform(-1, 1, shape) / np.sqrt(inputs) for g in starts]
+            stacked = np.stack(draws).astype(np.float32)
+            found[f"{2 * number}.{name}"] = torch.from_numpy(stacked)
+    return found
+
+
+def _forward(parameters: dict[str, Tensor], x: Tensor, kept) -> Tensor:
+    """Logits (L, N, 10) of x (L, N, 64)."""
+    count = len(parameters) // 2
+    for number in range(count):
+        weight = parameters[f"{2 * number}.weight"]
+        if kept is not None:
+            free, value = kept[number]
+            weight = weight * free + value * (1 - free)
+        bias = parameters[f"{2 * number}.bias"].unsqueeze(1)
+        x = torch.baddbmm(bias, x, weight.mT)
+        x = x.relu() if number < count - 1 else x
+    return x
+
+
+# --- measures ------------------------------------------------------------------------
+
+
+def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """The mean cross-entropy on a batch (x, y), nats."""
+    return functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def matrices(model: nn.Module) -> list[np.ndarray]:
+    """The trained weights of each layer, float64 (out, in); constants count as 0."""
+    found = []
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            weight = layer.weight * getattr(layer, "free", 1.0)
+            found.append(weight.detach().double().numpy())
+    return found
+
+
+def average(models: list[nn.Module]) -> nn.Module:
+    """The network whose parameters are the means of those of several."""
+    merged = copy.deepcopy(models[0])
+    states = [m.state_dict() for m in models]
+    mean = {n: torch.stack([s[n].double() for s in states]).mean(0) for n in states[0]}
+    merged.load_state_dict(mean)
+    return merged
+
+
+@torch.no_grad()
+def logits(model: nn.Module, x: Tensor) -> Tensor:
+    """(N, 10) of x (N, 64)."""
+    return model(x)
+
+
+def accuracy(model: nn.Module, data: Digits) -> float:
+    """The share of the test digits that are classified rightly."""
+    return right(logits(model, data.x_test), data)
+
+
+def right(z: Tensor, data: Digits) -> float:
+    """The share of test digits whose label has the largest of the logits z (N, 10)."""
+    return float((z.argmax(1) == data.y_test).double().mean())
