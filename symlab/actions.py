@@ -225,7 +225,8 @@ def equivariance_error(
 
     Norms are Euclidean over all entries of the output, batch included, in float64. An
     output that has nothing to do with the group gives about sqrt(2). on_output=None
-    asks for invariance. Where f(x) is zero, it is the difference itself. Raises ValueError where the two actions have different lengths.
+    asks for invariance. Where f(x) is zero, it is the difference itself. Raises
+    ValueError where the two actions have different lengths.
     """
     on_output = _paired(on_input, on_output)
     expected = f(x).detach()
