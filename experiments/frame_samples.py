@@ -149,11 +149,12 @@ CLEAN, NOISY = where(noise=NOISES[0]), where(noise=NOISES[1])
 @figure("frames1", panel="right")
 def draw_samples(df, ax):
     arms = {name: FRAMES[name] for name in ("plain", "augmented", "frame")}
-    panels.curves(ax, NOISY(df), "n", "accuracy", "arm", arms)
+    rows = NOISY(df).assign(error=lambda rows: 1 - rows.accuracy)
+    panels.curves(ax, rows, "n", "error", "arm", arms)
     panels.ticks(ax, "x", sorted(df.n.unique()), log=2)
-    panels.reference(ax, y=1 / CLASSES)
-    ax.set(xlabel="training clouds", ylabel="test accuracy", ylim=(0, 1.05))
-    panels.legend(ax, "lower right")
+    panels.reference(ax, y=1 - 1 / CLASSES)
+    ax.set(xlabel="training clouds", ylabel="test error", yscale="log")
+    panels.legend(ax, "upper right", room=0.35)
 
 
 # --- claims ---------------------------------------------------------------------------

@@ -546,14 +546,14 @@ PER = Paper(
 )
 
 FRAMES = {  # ways to make a network invariant
-    "plain": Arm("plain network", BLACK, "x", ":"),
+    "plain": Arm("plain network", BLACK, "v", ":"),
     "augmented": Arm("random rotations", ORANGE, "s", "--"),
     "frame": Arm("frame average", BLUE, "o"),
     "group": Arm("mean over group", GREEN, "^", "-."),
     "message": Arm("message passing", ORANGE, "s"),
 }
 SOFT = {  # ways to use a symmetry that holds approximately
-    "none": Arm("no symmetry", BLACK, "x", ":"),
+    "none": Arm("no symmetry", BLACK, "v", ":"),
     "hard": Arm("hard symmetry", ORANGE, "s", "--"),
     "fixed": Arm("equal penalties", PINK, "D", "-."),
     "per": Arm("tuned penalties", BLUE, "o"),
