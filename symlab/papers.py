@@ -622,6 +622,89 @@ PLEAS = Paper(
             "of the test images",
             "Two images in a hundred are eight of the 397 test digits, or twice the "
             "standard error of an accuracy of 0.96 on them.",
+
+# --- exact and approximate symmetry of functions --------------------------------------
+
+INVARIANCE = Smallest(
+    0.1,
+    "of the output",
+    "A network whose outputs change by a tenth of their size is not invariant in any "
+    "practical sense.",
+)
+PUNY = Paper(
+    "Puny et al. 2022",
+    "Omri Puny, Matan Atzmon, Heli Ben-Hamu, Ishan Misra, Aditya Grover, Edward J. "
+    "Smith and Yaron Lipman",
+    "Frame Averaging for Invariant and Equivariant Network Design",
+    2022,
+    "2110.03336",
+    headlines={
+        "exact": "Averaging over a frame guarantees exact invariance or equivariance.",
+        "cheap": "Averaging over a frame is often much simpler to compute than over "
+        "the entire group, as a frame is a small subset of its elements.",
+        "expressive": "Averaging over frames preserves the expressive power of the "
+        "network that is averaged, which gives universal graph networks.",
+        "graphs": "Graph networks averaged over frames separate graphs beyond the "
+        "Weisfeiler-Leman test of order 2.",
+        "results": "Averaging over frames is state of the art in estimating normals of "
+        "point clouds and in predicting the dynamics of bodies.",
+    },
+    smallest={
+        "invariance": INVARIANCE,
+        "accuracy": Smallest(
+            0.02,
+            "of the test clouds",
+            "One test cloud in fifty is a difference that decides which method one "
+            "uses.",
+        ),
+    },
+)
+DYM = Paper(
+    "Dym et al. 2024",
+    "Nadav Dym, Hannah Lawrence and Jonathan W. Siegel",
+    "Equivariant Frames and the Impossibility of Continuous Canonicalization",
+    2024,
+    "2402.16077",
+    headlines={
+        "jump": "Unweighted averaging over frames can turn a smooth function without "
+        "symmetry into a discontinuous function with symmetry.",
+        "impossible": "For commonly used groups no frame that can be computed "
+        "efficiently preserves continuity.",
+        "weighted": "Weighted frames preserve continuity.",
+    },
+    smallest={
+        "jump": Smallest(
+            0.01,
+            "of the output",
+            "A change of one per cent of the output between inputs that agree to seven "
+            "digits is no rounding error.",
+        ),
+    },
+)
+PER = Paper(
+    "Kim et al. 2023",
+    "Hyunsu Kim, Hyungi Lee, Hongseok Yang and Juho Lee",
+    "Regularizing Towards Soft Equivariance Under Mixed Symmetries",
+    2023,
+    "2306.00356",
+    headlines={
+        "accuracy": "Regularizers, one for each type of symmetry, whose strengths are "
+        "tuned during training, achieve better accuracy than prior approaches under "
+        "mixed approximate symmetries.",
+        "discovery": "The tuned strengths discover the levels of approximation of the "
+        "symmetries correctly and without explicit supervision.",
+    },
+    smallest={
+        "error": Smallest(
+            1.25,
+            "times the error",
+            "An error that is lower by a fifth is what a quarter more samples would "
+            "give, and would decide which method one uses.",
+        ),
+        "strength": Smallest(
+            2.0,
+            "times the strength",
+            "Strengths of penalties are tuned in factors of two or more.",
         ),
     },
 )
@@ -632,4 +715,18 @@ MATCHES = {  # how the units of one network are brought into the order of anothe
     "activations": Arm("activations (AM)", GREEN, "^"),
     "ste_a": Arm("STE from A", PINK, "D", "--"),
     "ste_b": Arm("STE from B", ORANGE, "s"),
+
+FRAMES = {  # ways to make a network invariant
+    "plain": Arm("plain network", BLACK, "v", ":"),
+    "augmented": Arm("random rotations", ORANGE, "s", "--"),
+    "frame": Arm("frame average", BLUE, "o"),
+    "group": Arm("mean over group", GREEN, "^", "-."),
+    "message": Arm("message passing", ORANGE, "s"),
+}
+SOFT = {  # ways to use a symmetry that holds approximately
+    "none": Arm("no symmetry", BLACK, "v", ":"),
+    "hard": Arm("hard symmetry", ORANGE, "s", "--"),
+    "fixed": Arm("equal penalties", PINK, "D", "-."),
+    "per": Arm("tuned penalties", BLUE, "o"),
+    "ideal": Arm("ideal penalties", GREEN, "^", "--"),
 }

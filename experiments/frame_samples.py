@@ -1,0 +1,196 @@
+"""Averaged over frames, a network learns rotated shapes from few clouds of low noise.
+
+Reference: Puny, Atzmon, Ben-Hamu, Misra, Grover, Smith and Lipman, "Frame Averaging for
+Invariant and Equivariant Network Design", ICLR 2022 (arXiv 2110.03336), who compare a
+backbone averaged over the frame of principal axes with the same backbone trained with
+and without rotations, on normals of scanned surfaces. Task, sizes and network are ours:
+eight random shapes of 8 points, each cloud with noise and under a random rotation, told
+apart by a perceptron with two hidden layers. It is trained on the clouds as they are,
+on 4 random rotations of each cloud per step, or with its logits averaged over the 4
+poses of each cloud's frame: the last two cost the same per step.
+
+Expected from 16 clouds: frames are far above the plain network, equal to random
+rotations where the noise is weak (0.1 of the spread of the points), and below them
+where it is strong (0.4) and turns the principal axes.
+Cost on one core: smoke 3 s, quick 60 s, paper 30 min.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from symlab.harness import Claim, figure, grid, panels, rng, where
+from symlab.papers import FRAMES, PUNY
+
+LANES = 64
+STATIC = ("arm", "n", "noise", "dim", "points", "steps")
+SIZES, NOISES = (16, 32, 64, 128), (0.1, 0.4)
+CLASSES, TEST = 8, 512  # shapes, test clouds
+HIDDEN, LR = 64, 3e-3
+
+
+@dataclass(frozen=True)
+class Config:
+    arm: str = "plain"
+    """'plain', 'augmented' by random rotations, or averaged over the 'frame'."""
+    n: int = 16
+    """Training clouds, equally many of each shape."""
+    noise: float = 0.1
+    """Standard deviation of the noise of a coordinate, where shapes have 1."""
+    dim: int = 3
+    """Dimension d of the points."""
+    points: int = 8
+    """Points of a cloud, in a fixed order."""
+    steps: int = 200
+    """Training steps of Adam, full batch."""
+    seed: int = 0
+    """Shapes, clouds and weights; shared by all arms."""
+
+
+def sweep(scale: str) -> list[Config]:
+    seeds = range({"smoke": 2, "quick": 8, "paper": 32}[scale])
+    steps = {"smoke": 20, "quick": 200, "paper": 1000}[scale]
+    sizes = (16, 64) if scale == "smoke" else SIZES
+    arms = {"arm": ["plain", "augmented", "frame"], "noise": NOISES, "n": sizes}
+    return grid(Config, **arms, seed=seeds, steps=steps)
+
+
+def run(configs: list[Config]) -> list[dict]:
+    """Train one network per lane; parameters are (L, inputs, outputs)."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from symlab import actions
+
+    first = configs[0]
+    poses = 2 ** (first.dim - 1)  # in a frame
+
+    def drawn(c: Config, n: int, name: str):
+        """Return n centred clouds (n, points, d) of float32, and their classes (n,)."""
+        shape = (CLASSES, c.points, c.dim)
+        shapes = rng.stream(c.seed, "shapes").normal(size=shape)
+        draws = rng.stream(c.seed, name)
+        classes = np.arange(n) % CLASSES
+        x = shapes[classes] + c.noise * draws.normal(size=(n, c.points, c.dim))
+        x = torch.from_numpy(x) @ actions.random_rotations(draws, n, c.dim)
+        return (x - x.mean(1, keepdim=True)).float(), torch.from_numpy(classes)
+
+    def stacked(n, name):
+        clouds, classes = zip(*(drawn(c, n, name) for c in configs), strict=True)
+        return torch.stack(clouds), classes[0]
+
+    def posed(x):
+        """Return the clouds (L, n, points, d) in the poses of the arm, (L, n, F, .)."""
+        framed = first.arm == "frame"
+        x = (
+            actions.framed(x.double(), special=True).float()
+            if framed
+            else x[:, :, None]
+        )
+        return x.flatten(3)
+
+    def normal(*shape):
+        draws = [
+            rng.stream(c.seed, f"weights {shape}").normal(size=shape) for c in configs
+        ]
+        return torch.from_numpy(np.stack(draws)).float().div_(np.sqrt(shape[0]))
+
+    width = first.points * first.dim
+    weights = [normal(width, HIDDEN), normal(HIDDEN, HIDDEN), normal(HIDDEN, CLASSES)]
+    biases = [torch.zeros(len(configs), 1, w.shape[2]) for w in weights]
+    parameters = [p.requires_grad_() for p in (*weights, *biases)]
+
+    def logits(x):
+        h = x.flatten(1, 2)  # (L, n F, width)
+        for w, b in zip(weights[:-1], biases[:-1], strict=True):
+            h = torch.relu(torch.baddbmm(b, h, w))
+        h = torch.baddbmm(biases[-1], h, weights[-1])
+        return h.unflatten(1, x.shape[1:3])  # (L, n, F, classes)
+
+    def loss(x, y):
+        """Return the sum over lanes: a frame averages logits, rotations the losses."""
+        out = logits(x)
+        out = out.mean(2, keepdim=True) if first.arm == "frame" else out
+        labels = y[:, None].expand(len(out), len(y), out.shape[2])
+        return cross_entropy(out.flatten(0, 2), labels.flatten()) * len(out)
+
+    x, y = stacked(first.n, "train")
+    test, truth = stacked(TEST, "test")
+    turning = [rng.stream(c.seed, "augmentation") for c in configs]
+    optimizer = torch.optim.Adam(parameters, lr=LR)
+    inputs = posed(x)
+    for _ in range(first.steps):
+        if first.arm == "augmented":
+            turn = [actions.random_rotations(d, first.n * poses, first.dim)
+                    for d in turning]  # fmt: skip
+            turn = torch.stack(turn).float().unflatten(1, (first.n, poses))
+            inputs = (x[:, :, None] @ turn).flatten(3)
+        optimizer.zero_grad()
+        loss(inputs, y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        right = logits(posed(test)).mean(2).argmax(-1) == truth
+        fitted = logits(posed(x)).mean(2).argmax(-1) == y
+    return [
+        {
+            "accuracy": float(r.double().mean()),
+            "train_accuracy": float(t.double().mean()),
+        }
+        for r, t in zip(right, fitted, strict=True)
+    ]
+
+
+# --- figure ---------------------------------------------------------------------------
+
+CLEAN, NOISY = where(noise=NOISES[0]), where(noise=NOISES[1])
+
+
+@figure("frames1", panel="right")
+def draw_samples(df, ax):
+    arms = {name: FRAMES[name] for name in ("plain", "augmented", "frame")}
+    rows = NOISY(df).assign(error=lambda rows: 1 - rows.accuracy)
+    panels.curves(ax, rows, "n", "error", "arm", arms)
+    panels.ticks(ax, "x", sorted(df.n.unique()), log=2)
+    panels.reference(ax, y=1 - 1 / CLASSES)
+    ax.set(xlabel="training clouds", ylabel="test error", yscale="log")
+    panels.legend(ax, "upper right", room=0.35)
+
+
+# --- claims ---------------------------------------------------------------------------
+
+ACCURATE = PUNY.smallest["accuracy"]
+SEEN = (("2026-11-30", "written after trial runs on seeds 900 to 903 with 16 and 64 "
+         "clouds, which showed the accuracies"),)  # fmt: skip
+puny = partial(Claim, paper=PUNY, history=SEEN)
+CLAIMS = [
+    puny("frames_need_fewer_samples",
+        "After training on 16 to 128 clouds with coordinate noise of 0.4, a network "
+        "averaged over frames classifies rotated clouds more accurately than the plain "
+        "network, by more than 0.02 on average over the sizes.",
+        origin="ours", unit="accuracy",
+        estimate=NOISY.paired("accuracy", each="n", arm=("frame", "plain")),
+        above=ACCURATE.size, reason=ACCURATE.reason),
+    puny("frames_beat_augmentation_in_noise",
+        "After training on 16 clouds with coordinate noise of 0.4, a network averaged "
+        "over frames classifies rotated clouds more accurately than one trained on "
+        "random rotations at equal cost, by more than 0.02.",
+        origin="ours", unit="accuracy",
+        estimate=NOISY.where(n=16).paired("accuracy", arm=("frame", "augmented")),
+        above=ACCURATE.size, reason=ACCURATE.reason, expected="failed",
+        because="Noise turns principal axes of nearly equal variance, so that a shape "
+        "takes many poses; in trial runs frames were 0.07 lower."),
+    puny("frames_match_augmentation_without_noise",
+        "After training on 16 to 128 clouds with coordinate noise of 0.1, a network "
+        "averaged over frames and one trained on random rotations at equal cost "
+        "classify rotated clouds equally well, within 0.02.",
+        origin="ours", kind="equivalence", unit="accuracy",
+        estimate=CLEAN.paired("accuracy", each="n", arm=("frame", "augmented")),
+        above=-ACCURATE.size, below=ACCURATE.size, reason=ACCURATE.reason),
+    puny("training_clouds_are_fitted",
+        "Every network classifies more than 0.9 of its own training clouds correctly.",
+        origin="protocol", kind="precondition",
+        estimate=where().least("train_accuracy"), above=0.9,
+        reason="A network that does not fit its data says nothing about how it "
+        "generalises."),
+]  # fmt: skip

@@ -1,0 +1,299 @@
+"""Penalties that are tuned once in training rank approximate symmetries by violation.
+
+Reference: Kim, Lee, Yang and Lee, "Regularizing Towards Soft Equivariance Under Mixed
+Symmetries", ICML 2023 (arXiv 2306.00356): a penalty lambda_g R_g for each group g, with
+R_g = |(1 - P_g) W|^2/2 and P_g the projection onto equivariant weights. Training and
+tuning are those of the released code (train_softemlp_checkpoint.py, commit 156cf90):
+8000 epochs of Adam at 1e-3, and once, at epoch 2000, lambda_g is divided by the square
+of R_g/min_h R_h, with R noted since 50 epochs whenever one of its entries is at its
+lowest. lambda starts at 100 (task inertia), 0.01 or 0.2 there, and at 0.01, 1 and 100
+here. The task is ours, so that all is known in closed form: linear regression on 24
+places of a torus, 4 x 3 x 2, with cyclic shifts along each axis as groups. The true map
+is an equivariant one plus, for each group, eps_g times a part of the same norm that
+violates this group alone.
+
+Derived here: with equal lambda, R_g is proportional to eps_g^2 above a floor of noise,
+so that the tuned lambda_g follows eps_g^-4. The best penalty of a part with mean square
+tau^2 per weight is sigma^2/(n tau^2) (noise sigma, n samples), which follows eps_g^-2.
+The tuning keeps the largest lambda where it began: it knows the order, not the scale.
+
+Arms besides: least squares, hard equivariance to all groups, penalties of 1 for all,
+and the best penalties. The risk is in excess of the noise, over the variance of the
+equivariant part. Expected: tuned penalties from 1 are in order in every run, those from
+100 are not; from 1 the risk is a quarter of that of least squares, below that of hard
+equivariance at a violation of 0.4, above it at 0.1, and four times the best everywhere.
+Cost on one core: smoke 2 s, quick 80 s, paper 6 min.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+
+from symlab import torus
+from symlab.harness import (
+    Arm,
+    Claim,
+    family,
+    figure,
+    grid,
+    panels,
+    plot,
+    rng,
+    weakest,
+    where,
+)
+from symlab.papers import PER, SOFT
+
+LANES = 256
+STATIC = ("arm", "n", "noise", "steps")
+SHAPE, WIDTH = (4, 3, 2), 24  # places of the torus, with a cyclic group for each axis
+HARD = 1e6  # a penalty that is as good as a constraint
+VIOLATIONS, STARTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6), (0.01, 1.0, 100.0)
+LR = 1e-3
+
+
+@dataclass(frozen=True)
+class Config:
+    study: str = "violation"
+    """'violation' of one symmetry, or the 'order' of three."""
+    arm: str = "per"
+    """'none', 'hard', 'fixed', 'ideal' (closed forms), or 'per': trained and tuned."""
+    eps_4: float = 0.0
+    """Norm of the part that violates shifts along the axis of 4, over the rest's."""
+    eps_3: float = 0.0
+    """The same for the axis of 3."""
+    eps_2: float = 0.0
+    """The same for the axis of 2."""
+    start: float = 1.0
+    """Penalty lambda of every group at the start ('per'), or throughout ('fixed')."""
+    n: int = 60
+    """Training samples."""
+    noise: float = 0.5
+    """Standard deviation of the noise of an output; the equivariant part's is 1."""
+    steps: int = 8000
+    """Epochs of Adam, full batch; the penalties are tuned after a quarter, above 50."""
+    seed: int = 0
+    """True map and data; shared by all arms."""
+
+
+def sweep(scale: str) -> list[Config]:
+    seeds = range({"smoke": 2, "quick": 8, "paper": 32}[scale])
+    steps = {"smoke": 400}.get(scale, 8000)
+    both = {"seed": seeds, "steps": steps}
+    found = grid(Config, **both, eps_3=VIOLATIONS, start=STARTS)
+    closed = ["none", "hard", "fixed", "ideal"]
+    found += grid(Config, **both, eps_3=VIOLATIONS, arm=closed)
+    for a, b, c in permutations((0.1, 0.3, 1.0)):
+        both |= {"study": "order", "eps_4": a, "eps_3": b, "eps_2": c}
+        found += grid(Config, **both, start=STARTS[1:])
+    return found
+
+
+def problem(c: Config) -> tuple[np.ndarray, ...]:
+    """Return the true map (24, 24), X (n, 24) and Y (n, 24), in float64."""
+    drawn = rng.stream(c.seed, "map").normal(size=(4, WIDTH, WIDTH))
+    parts = [torus.symmetric(drawn[0], SHAPE)]
+    parts += [torus.violating_only(drawn[1 + a], SHAPE, a) for a in range(3)]
+    sizes = np.array([1.0, c.eps_4, c.eps_3, c.eps_2]) * np.sqrt(WIDTH)
+    sizes /= np.linalg.norm(parts, axis=(1, 2))  # outputs of unit variance at size 1
+    true = np.tensordot(sizes, np.array(parts), 1)
+    draws = rng.stream(c.seed, "data")
+    x = draws.normal(size=(c.n, WIDTH))
+    return true, x, x @ true.T + c.noise * draws.normal(size=(c.n, WIDTH))
+
+
+def run(configs: list[Config]) -> list[dict]:
+    problems, arm = [problem(c) for c in configs], configs[0].arm
+    projectors = torus.projectors(SHAPE)
+
+    def ridge(i, penalties):
+        return torus.ridge(*problems[i][1:], penalties, projectors)
+
+    if arm == "per":
+        trained, tuned = _trained(configs, problems)
+    else:
+        equal = {"none": 0.0, "hard": HARD}
+        tuned = [np.full(3, equal.get(arm, c.start)) for c in configs]
+        if arm == "ideal":
+            eps = [(c.eps_4, c.eps_3, c.eps_2) for c in configs]
+            tuned = torus.best_penalties(SHAPE, eps, configs[0].n, configs[0].noise)
+        trained = [ridge(i, p) for i, p in enumerate(tuned)]
+    rows = []
+    for i, (c, w, penalties) in enumerate(zip(configs, trained, tuned, strict=True)):
+        row = {"risk": float(np.square(w - problems[i][0]).sum() / WIDTH)}
+        row |= {f"penalty_{k}": float(p) for k, p in zip(SHAPE, penalties, strict=True)}
+        if arm == "per":
+            early, exact = ridge(i, np.full(3, c.start)), ridge(i, penalties)
+            parts = [torus.violating(early, SHAPE, axis) for axis in range(3)]
+            sizes = np.square(parts).sum((1, 2))
+            law = c.start / (sizes / sizes.min()) ** 2
+            far = np.linalg.norm(w - exact) / np.linalg.norm(exact)
+            off = np.abs(np.log(penalties / law)).max()
+            row |= {"law_3": law[1], "law_error": off, "ridge_error": far}
+        rows.append(row)
+    return rows
+
+
+def _trained(configs, problems) -> tuple[np.ndarray, np.ndarray]:
+    """Train maps (L, 24, 24) by Adam; return them and the tuned penalties (L, 3)."""
+    import torch
+
+    n, steps = configs[0].n, configs[0].steps
+    _, x, y = (torch.tensor(np.array(a)).float() for a in zip(*problems, strict=True))
+    covariance, cross = x.mT @ x / n, y.mT @ x / n
+    penalties = torch.tensor([[c.start] * 3 for c in configs])
+    lowest = torch.full_like(penalties, torch.inf)  # R when an entry was at its lowest
+    w = torch.zeros_like(covariance).requires_grad_()
+    optimizer = torch.optim.Adam([w], lr=LR)
+    for step in range(1, steps + 1):
+        with torch.no_grad():
+            parts = [torus.violating(w, SHAPE, axis) for axis in range(3)]
+            pull = sum(penalties[:, g, None, None] * p for g, p in enumerate(parts))
+            w.grad = w @ covariance - cross + pull
+            if steps // 4 - 50 < step <= steps // 4:
+                sizes = torch.stack([p.square().sum((1, 2)) / 2 for p in parts], 1)
+                lower = (sizes < lowest).any(1, keepdim=True)
+                lowest = torch.where(lower, sizes, lowest)
+            if step == steps // 4:
+                penalties /= (lowest / lowest.amin(1, keepdim=True)).square()
+        optimizer.step()
+    return w.detach().double().numpy(), penalties.double().numpy()
+
+
+# --- figure ---------------------------------------------------------------------------
+
+ORDER, VIOLATION = where(study="order"), where(study="violation")
+TUNED = VIOLATION.where(arm="per")
+FROM = {1.0: SOFT["per"], 100.0: Arm("tuned, from 100", plot.SKY, "P", "-.")}
+AXES = {4: Arm("shifts of 4", plot.BLUE), 3: Arm("shifts of 3", plot.ORANGE, "s"),
+        2: Arm("shifts of 2", plot.GREEN, "^")}  # fmt: skip
+
+
+def _violations(ax, ylabel):
+    ax.set_xscale("symlog", linthresh=0.1, linscale=0.5)
+    panels.ticks(ax, "x", VIOLATIONS)
+    ax.set(xlabel="violation $\\epsilon$ of one symmetry", xlim=(-0.02, 2),
+           yscale="log", ylabel=ylabel)  # fmt: skip
+
+
+@figure("soft1", panel="left")
+def draw_error(df, ax):
+    panels.curves(ax, VIOLATION.where(start=1.0)(df), "eps_3", "risk", "arm", SOFT)
+    panels.curve(ax, TUNED.where(start=100.0)(df), "eps_3", "risk", FROM[100.0])
+    _violations(ax, "excess risk")
+    panels.legend(ax, "upper left", room=0.4)
+
+
+@figure("soft1", panel="mid")
+def draw_penalties(df, ax):
+    for start in (1.0, 100.0):
+        rows = TUNED.where(start=start)(df)
+        panels.curve(ax, rows, "eps_3", "penalty_3", FROM[start], linestyle="none")
+        law = rows.groupby("eps_3").law_3.mean()
+        plot.theory(ax, law.index, law, label="closed form" if start == 100 else "_")
+    best = VIOLATION.where("eps_3 > 0", arm="ideal")(df)
+    panels.curve(ax, best, "eps_3", "penalty_3", SOFT["ideal"])
+    _violations(ax, "penalty $\\lambda$ of this symmetry")
+    panels.legend(ax, "upper right", room=0.4)
+
+
+@figure("soft1", panel="right")
+def draw_order(df, ax):
+    rows = ORDER.where(start=1.0)(df)
+    for k, arm in AXES.items():
+        at = rows[f"eps_{k}"] * (1 + (k - 3) * 0.15)  # side by side
+        ax.plot(at, rows[f"penalty_{k}"], arm.marker, color=arm.color, label=arm.label)
+    ax.set(xscale="log", yscale="log", xlabel="violation $\\epsilon$ of each symmetry",
+           ylabel="penalty $\\lambda$, from 1")  # fmt: skip
+    panels.ticks(ax, "x", (0.1, 0.3, 1.0), log=10)
+    panels.legend(ax, "lower left")
+
+
+# --- claims ---------------------------------------------------------------------------
+
+
+def _margin(df):
+    """smallest log ratio of a symmetry's penalty to that of the next more broken one"""
+    eps, penalties = df.filter(like="eps_"), np.log(df.filter(like="penalty_"))
+    ordered = np.take_along_axis(penalties.values, eps.values.argsort(1), 1)
+    return pd.Series(-np.diff(ordered, axis=1).max(1), df.index)
+
+
+def _against(case):
+    """Log ratio of the risk of tuned penalties to another arm's; the largest."""
+    other, violations, start = CASES[case]
+    rows = VIOLATION.where(f"arm != 'per' or start == {start}")
+    found = [rows.where(eps_3=eps) for eps in violations]
+    ratios = (few.log_ratio("risk", arm=("per", other)) for few in found)
+    return weakest(*ratios, above=False)
+
+
+LESS, TWICE = PER.smallest["error"], PER.smallest["strength"]
+ALL, BROKEN = VIOLATIONS[1:], VIOLATIONS[3:]
+CASES = {
+    "no_symmetry": ("none", ALL, 1), "hard_where_broken": ("hard", BROKEN, 1),
+    "hard_where_nearly_exact": ("hard", (0.1,), 1), "untuned": ("fixed", BROKEN[1:], 1),
+    "hard_from_100": ("hard", BROKEN, 100)}  # fmt: skip
+SEEN = (("2026-11-30", "written after trial runs of the whole sweep on seeds 900 and "
+         "901, which showed the size of every quantity"),)  # fmt: skip
+OURS = {"origin": "ours", "history": (*SEEN, ("2026-11-30", "origin changed from paper "
+        "to ours after its rows, as strengths depend on a task's scale"))}  # fmt: skip
+per = partial(Claim, paper=PER, history=SEEN)
+CLAIMS = [
+    *family("order_is_found_from_{start}",
+        "Three penalties that start at {start} and are tuned once are in the reverse "
+        "order of the violations 0.1, 0.3 and 1 of their symmetries, in every run.",
+        lambda start: ORDER.where(start=start).least(_margin),
+        start={1: "1", 100: "100, as in the released code,"},
+        paper=PER, history=SEEN, tests="discovery", kind="identity", unit="log ratio",
+        place="abstract: discovering symmetry levels", above=0.0,
+        reason="The violations differ by factors of three.",
+        but={(100,): OURS | {"expected": "failed", "because": "At a strong penalty the "
+             "covariance of 60 inputs carries the largest violation into the R of the "
+             "others; 1 of 12 trial runs was out of order."}}),
+    *family("better_than_{case}",
+        "Penalties that are tuned once give less than 1/1.25 of the excess risk of "
+        "{case}.", _against,
+        case={"no_symmetry": "least squares, from a start at 1 and at each violation "
+              "of one symmetry from 0.1 to 1.6",
+              "hard_where_broken": "hard equivariance, from a start at 1 and at each "
+              "violation of one symmetry from 0.4 to 1.6",
+              "hard_where_nearly_exact": "hard equivariance, from a start at 1 and at "
+              "a violation of one symmetry of 0.1",
+              "hard_from_100": "hard equivariance, from a start at 100 as in the "
+              "released code and at each violation of one symmetry from 0.4 to 1.6",
+              "untuned": "penalties that stay at 1, from a start at 1 and at "
+              "violations of one symmetry of 0.8 and 1.6"},
+        paper=PER, history=SEEN, tests="accuracy", unit="log ratio",
+        place="abstract: better accuracy than prior approaches", below=-LESS.log,
+        reason=LESS.reason,
+        but={("untuned",): {"origin": "control"}, ("hard_from_100",): OURS,
+             ("hard_where_nearly_exact",): {"expected": "failed", "because": "The "
+             "largest penalty stays at 1, too weak for the two exact symmetries; in "
+             "trial runs the risk was 2.5 times that of hard equivariance."}}),
+    per("far_from_the_best_penalties",
+        "Penalties that start at 1 and are tuned once give more than twice the excess "
+        "risk of the best penalties, at each violation of one symmetry from 0.1 to "
+        "1.6.", origin="ours", unit="log ratio", above=TWICE.log,
+        reason="Twice the error is what half of the samples would give.",
+        estimate=weakest(*(VIOLATION.where("arm == 'ideal' or start == 1", eps_3=e)
+                           .log_ratio("risk", arm=("per", "ideal")) for e in ALL))),
+    per("tuning_law",
+        "Tuned penalties that start at 1 or 100 are those of the closed form, the "
+        "start over (R_g/min R)^2 of the ridge solution with equal penalties, within 5 "
+        "per cent in every run.", place="derived here", origin="oracle",
+        kind="identity", below=0.05,
+        estimate=where("start >= 1", arm="per").worst("law_error"),
+        reason="At epoch 2000 Adam is within one per cent of the minimum in trials; "
+        "the fourth power of the violating part magnifies that fourfold."),
+    per("training_reaches_the_ridge",
+        "Maps trained by Adam are at the minimum for their tuned penalties, in closed "
+        "form, to 0.001 of their norm in every run.", place="closed form",
+        origin="oracle", kind="identity", below=1e-3,
+        estimate=where(arm="per").worst("ridge_error"),
+        reason="Adam at a constant rate in float32 stops at 2e-4 in trials; errors of "
+        "interest are above one per cent."),
+]  # fmt: skip

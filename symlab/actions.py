@@ -1,0 +1,314 @@
+"""Groups that act on tensors: orbit averages, equivariance errors, and PCA frames.
+
+An `Action` is a finite group, or a sample of a compact one, as functions on tensors.
+A network f from inputs to outputs is equivariant where f(g x) = g f(x) for every g, and
+invariant where g acts trivially on the outputs.
+
+    turn = shifts(24)                            # cyclic shifts of the last axis
+    equivariance_error(network, x, turn, turn)   # 0 up to rounding, or of size 1
+    average = orbit_average(network, turn, turn) # exactly equivariant
+
+Sources: the average over a group is the Reynolds operator. Frames and averages over
+them are those of Puny et al., "Frame Averaging for Invariant and Equivariant Network
+Design", ICLR 2022 (arXiv 2110.03336), section 2 and equations 3 and 4. Groups that act
+on weight blocks under optimizers are in symlab.symopt.groups.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import permutations as orders
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+LARGEST = 8  # letters of a symmetric group that is listed in full: 8! = 40320
+
+
+@dataclass(frozen=True)
+class Action:
+    """Elements of a group as functions x -> g x, with their inverses, in one order.
+
+    elements, inverses: equally many functions on tensors. Leading axes of a tensor that
+    the group does not act on are free. Raises ValueError where the lengths differ.
+    """
+
+    elements: tuple[Map, ...]
+    inverses: tuple[Map, ...]
+
+    def __post_init__(self):
+        if not self.elements or len(self.elements) != len(self.inverses):
+            raise ValueError(
+                f"an action has {len(self.elements)} elements and "
+                f"{len(self.inverses)} inverses: give one inverse for each element"
+            )
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def __iter__(self) -> Iterator[Map]:
+        return iter(self.elements)
+
+    def __mul__(self, other: "Action") -> "Action":
+        """The product group, for actions that commute, such as on different axes."""
+        return Action(
+            tuple(_then(b, a) for a in self.elements for b in other.elements),
+            tuple(_then(a, b) for a in self.inverses for b in other.inverses),
+        )
+
+
+def _then(first: Map, second: Map) -> Map:
+    return lambda x: second(first(x))
+
+
+# --- groups on tensors ----------------------------------------------------------------
+
+
+def trivial(order: int) -> Action:
+    """Every one of `order` elements leaves the tensor alone."""
+    return Action((_same,) * order, (_same,) * order)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def roll(shift: int, axis: int = -1) -> Map:
+    """The cyclic shift of one axis: entry i goes to i + shift, modulo its length."""
+    return lambda x: torch.roll(x, shift, axis)
+
+
+def shifts(n: int, axis: int = -1) -> Action:
+    """The n cyclic shifts of an axis of length n, by 0, 1, ..., n - 1."""
+    return Action(
+        tuple(roll(s, axis) for s in range(n)), tuple(roll(-s, axis) for s in range(n))
+    )
+
+
+def permutations(n: int, *axes: int) -> Action:
+    """The n! permutations of an axis of length n (the last one), or of several at once.
+
+    permutations(n, -1, -2) acts on an adjacency matrix. Entry p[i] of an axis goes to
+    i. Raises ValueError above 8, where a list of all would not fit.
+    """
+    if n > LARGEST:
+        raise ValueError(
+            f"the group of all permutations of {n} letters is too large to list: use "
+            f"at most {LARGEST}, or a frame"
+        )
+
+    def moved(p) -> Map:
+        def act(x):
+            for axis in axes or (-1,):
+                x = x.index_select(axis, torch.tensor(p, device=x.device))
+            return x
+
+        return act
+
+    every = list(orders(range(n)))
+    return Action(
+        tuple(map(moved, every)), tuple(moved(np.argsort(p).tolist()) for p in every)
+    )
+
+
+def linear(matrices, axis: int = -1) -> Action:
+    """Orthogonal matrices (G, n, n) that act on one axis of length n.
+
+    The axis holds vectors v, and g sends each to g v; points in rows are (..., n) with
+    axis -1. Raises ValueError where a matrix is not orthogonal, as its inverse would
+    not be its transpose.
+    """
+    g = torch.as_tensor(matrices)
+    error = float((g @ g.mT - torch.eye(g.shape[-1]).to(g)).abs().max())
+    if error > 1e3 * torch.finfo(g.dtype).eps:
+        raise ValueError(
+            f"a matrix of the group is not orthogonal, by {error:.1e}: give orthogonal "
+            "matrices"
+        )
+
+    def act(m) -> Map:
+        return lambda x: (x.movedim(axis, -1) @ m.mT.to(x)).movedim(-1, axis)
+
+    return Action(tuple(act(m) for m in g), tuple(act(m.mT) for m in g))
+
+
+# --- groups as matrices ---------------------------------------------------------------
+
+
+def shift_matrices(n: int) -> Tensor:
+    """The n cyclic shifts of n letters as matrices (n, n, n), float64."""
+    return torch.stack([torch.eye(n).double().roll(s, 0) for s in range(n)])
+
+
+def permutation_matrices(n: int) -> Tensor:
+    """All permutations of n letters as matrices (n!, n, n), float64; n at most 8."""
+    return torch.stack([g(torch.eye(n).double()) for g in permutations(n, -2)])
+
+
+def sign_matrices(n: int, *, special: bool = False) -> Tensor:
+    """All diagonal matrices of signs (2^n, n, n), float64; special: determinant 1."""
+    signs = torch.tensor(list(product((1.0, -1.0), repeat=n))).double()
+    return torch.diag_embed(signs[signs.prod(1) > 0] if special else signs)
+
+
+def signed_permutation_matrices(n: int, *, special: bool = False) -> Tensor:
+    """The symmetries of the n-cube (2^n n!, n, n), float64; special: its rotations."""
+    every = sign_matrices(n)[:, None] @ permutation_matrices(n)  # (2^n, n!, n, n)
+    every = every.flatten(0, 1)
+    return every[torch.linalg.det(every) > 0] if special else every
+
+
+def planar_rotations(order: int) -> Tensor:
+    """Rotations of the plane by multiples of 2 pi / order (order, 2, 2), float64."""
+    turn = 2 * torch.pi * torch.arange(order).double() / order
+    rows = (turn.cos(), -turn.sin()), (turn.sin(), turn.cos())
+    return torch.stack([torch.stack(r, -1) for r in rows], -2)
+
+
+def random_rotations(
+    draws: np.random.Generator, n: int, d: int, *, special: bool = True
+) -> Tensor:
+    """n Haar-distributed orthogonal matrices (n, d, d), float64; special: rotations.
+
+    By QR of a normal matrix with the signs of R taken out (Mezzadri, arXiv
+    math-ph/0609050).
+    """
+    q, r = torch.linalg.qr(torch.from_numpy(draws.normal(size=(n, d, d))))
+    q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    if special:
+        q = torch.cat([q[..., :1] * torch.linalg.det(q)[:, None, None], q[..., 1:]], -1)
+    return q
+
+
+# --- averages and errors --------------------------------------------------------------
+
+
+def orbit_average(f: Map, on_input: Action, on_output: Action | None = None) -> Map:
+    """x -> mean over g of g^-1 f(g x): equivariant whatever f is, for a whole group.
+
+    on_output: how the same elements, in the same order, act on f(x); None for an
+    invariant average. It leaves a function that is equivariant already as it is. For a
+    sample of a group the average is a Monte-Carlo estimate. Raises ValueError where the
+    two actions have different lengths.
+    """
+    on_output = _paired(on_input, on_output)
+
+    def average(x):
+        both = zip(on_input.elements, on_output.inverses, strict=True)
+        return sum(back(f(g(x))) for g, back in both) / len(on_input)
+
+    return average
+
+
+def project(weight: Tensor, on_output: Tensor, on_input: Tensor) -> Tensor:
+    """The equivariant part of a linear map: the mean of out(g)^-1 weight in(g).
+
+    weight (..., m, n); on_output (G, m, m) and on_input (G, n, n) orthogonal matrices
+    of the same elements in the same order. An orthogonal projection in the Frobenius
+    norm, so weight - project(weight) is the part that violates the symmetry.
+    """
+    if len(on_output) != len(on_input):
+        raise ValueError(
+            f"{len(on_output)} elements act on outputs and {len(on_input)} on inputs: "
+            "list the same elements in both"
+        )
+    moved = on_output.mT.to(weight) @ weight.unsqueeze(-3) @ on_input.to(weight)
+    return moved.mean(-3)
+
+
+def equivariance_error(
+    f: Map, x: Tensor, on_input: Action, on_output: Action | None = None
+) -> float:
+    """The largest |f(g x) - g f(x)| / |f(x)| over the elements g; 0 where equivariant.
+
+    Norms are Euclidean over all entries of the output, batch included, in float64. An
+    output that has nothing to do with the group gives about sqrt(2). on_output=None
+    asks for invariance. Where f(x) is zero, it is the difference itself. Raises
+    ValueError where the two actions have different lengths.
+    """
+    on_output = _paired(on_input, on_output)
+    expected = f(x).detach()
+    size = float(expected.double().norm()) or 1.0
+    return max(
+        float((f(g(x)).detach() - h(expected)).double().norm()) / size
+        for g, h in zip(on_input.elements, on_output.elements, strict=True)
+    )
+
+
+def _paired(on_input: Action, on_output: Action | None) -> Action:
+    if on_output is None:
+        return trivial(len(on_input))
+    if len(on_input) != len(on_output):
+        raise ValueError(
+            f"{len(on_input)} elements act on inputs and {len(on_output)} on outputs: "
+            "list the same elements in both"
+        )
+    return on_output
+
+
+# --- frames ---------------------------------------------------------------------------
+
+
+def pca_frame(x: Tensor, *, special: bool = False) -> tuple[Tensor, Tensor]:
+    """The PCA frame of point clouds: their centroids and sign-ambiguous principal axes.
+
+    x (..., N, d) with points in rows. Returns the centroids (..., 1, d) and the frames
+    (..., F, d, d), whose columns are the eigenvectors of the covariance in ascending
+    order of eigenvalue, with all F = 2^d choices of signs, for O(d); special: the F =
+    2^(d-1) of determinant 1, for SO(d). Raises ValueError where two eigenvalues are
+    equal up to rounding, as the frame is then infinite.
+    """
+    centroid = x.mean(-2, keepdim=True)
+    centred = x - centroid
+    sizes, axes = torch.linalg.eigh(centred.mT @ centred)
+    gap = (sizes.diff(dim=-1) / sizes[..., -1:]).amin() if x.shape[-1] > 1 else 1.0
+    if not gap > 8 * torch.finfo(x.dtype).eps:
+        raise ValueError(
+            "two principal axes of a cloud have equal variance, so that its PCA frame "
+            "is infinite: average over the group, or move the points apart"
+        )
+    signs = sign_matrices(x.shape[-1]).to(x)
+    frames = axes.unsqueeze(-3) @ signs  # (..., 2^d, d, d)
+    if special:
+        right = torch.linalg.det(frames) > 0  # the same number for every cloud
+        frames = frames[right].reshape(*x.shape[:-2], -1, *frames.shape[-2:])
+    return centroid, frames
+
+
+def framed(x: Tensor, *, special: bool = False) -> Tensor:
+    """The cloud (..., N, d) in the coordinates of its PCA frame: (..., F, N, d).
+
+    As a set of clouds it is the same for every rotated and shifted copy of x.
+    """
+    centroid, frames = pca_frame(x, special=special)
+    return (x - centroid).unsqueeze(-3) @ frames
+
+
+def frame_average(f: Map, *, special: bool = False) -> Map:
+    """x (..., N, d) -> mean of f over the PCA frame of x: invariant whatever f is.
+
+    f maps clouds (..., N, d) to (..., *outputs), with any leading axes. special: under
+    rotations and shifts only; otherwise under reflections, too.
+    """
+
+    def average(x):
+        clouds = framed(x, special=special)
+        return f(clouds).mean(x.ndim - 2)
+
+    return average
+
+
+def equivariant_frame_average(f: Map, *, special: bool = False) -> Map:
+    """x (..., N, d) -> mean of f(x g) g^-1 over the frame: rotates and shifts with x.
+
+    f maps clouds (..., N, d) to clouds (..., M, d).
+    """
+
+    def average(x):
+        centroid, frames = pca_frame(x, special=special)
+        clouds = (x - centroid).unsqueeze(-3) @ frames
+        return (f(clouds) @ frames.mT).mean(-3) + centroid
+
+    return average
