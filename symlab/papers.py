@@ -458,3 +458,50 @@ ADVANTAGES = {  # estimators of symlab.rlvr, and the policy before training
     "psr": Arm("PSR", ORANGE, "<", ":"),
     "nsr": Arm("NSR", BLUE, ">", ":"),
 }
+
+# --- rates of descent and charges of symmetries ---------------------------------------
+
+XIONG = Paper(
+    "Xiong et al. 2024",
+    "Nuoya Xiong, Lijun Ding and Simon S. Du",
+    "How Over-Parameterization Slows Down Gradient Descent in Matrix Sensing: The "
+    "Curses of Symmetry and Initialization",
+    2024,
+    "2310.01769",
+    headlines={
+        "symmetric": "With k > r the error of gradient descent on X X^T falls no "
+        "faster than 1/T^2.",
+        "exact": "With k = r gradient descent converges exponentially.",
+        "asymmetric": "With k > r gradient descent on F G^T converges as exp(-alpha^2 "
+        "T), with alpha the scale of the initialisation.",
+        "speed-up": "The asymmetric parameterisation speeds up the symmetric problem "
+        "from 1/T^2 to linear convergence.",
+        "one step": "A change of one step of gradient descent makes the rate "
+        "independent of alpha.",
+        "recovers": "The changed method recovers the rate of k = r.",
+        "unavoidable": "The dependence of the rate on alpha is unavoidable in the "
+        "worst case.",
+    },
+    smallest={
+        "rate": Smallest(
+            1.1,
+            "times",
+            "A tenth of a rate costs or saves a tenth of the steps, which decides "
+            "nothing about a method.",
+        ),
+        "exponent": Smallest(
+            0.1,
+            "of the exponent",
+            "On one decade of time 0.1 of an exponent is a factor of 1.26, the finest "
+            "difference that one sees in a double logarithmic figure.",
+        ),
+    },
+)
+
+FACTORS = {  # parameterisations of a low-rank matrix in symlab's matrix sensing
+    "symmetric": Arm("$XX^\\top$", ORANGE, "s"),
+    "wide": Arm("$XX^\\top$, $k=8$", PINK, "D"),
+    "exact": Arm("$XX^\\top$, $k=r$", GREEN, "^"),
+    "asymmetric": Arm("$FG^\\top$", BLUE, "o"),
+    "step": Arm("$FG^\\top$, one step", SKY, "v"),
+}
