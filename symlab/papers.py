@@ -505,3 +505,40 @@ FACTORS = {  # parameterisations of a low-rank matrix in symlab's matrix sensing
     "asymmetric": Arm("$FG^\\top$", BLUE, "o"),
     "step": Arm("$FG^\\top$, one step", SKY, "v"),
 }
+TANAKA = Paper(
+    "Tanaka & Kunin 2021",
+    "Hidenori Tanaka and Daniel Kunin",
+    "Noether's Learning Dynamics: Role of Symmetry Breaking in Neural Networks",
+    2021,
+    "2105.02716",
+    headlines={
+        "charge": "The Noether charge of a symmetry that the kinetic energy breaks "
+        "moves by Noether's learning dynamics, which predicts the norms of normalised "
+        "weights.",
+        "adaptive": "With normalisation layers SGD has an implicit adaptive "
+        "optimisation: |w|^4 is an exponential average of squared gradients, with the "
+        "prefactor of equation 17.",
+        "rmsprop": "The learning dynamics that normalisation layers induce are those "
+        "of RMSProp.",
+        "stability": "Kinetic symmetry breaking is behind the efficiency and stability "
+        "of networks with normalisation: learning breaks when norms are frozen.",
+    },
+    smallest={
+        "norm": Smallest(
+            0.1,
+            "of |w|^2",
+            "The effective learning rate is lr/|w|^2, and a tenth of it decides "
+            "nothing about training.",
+        ),
+        "decades": Smallest(
+            0.5,
+            "decades of learning rate",
+            "Learning rates are searched in factors of about three.",
+        ),
+    },
+)
+NORM_RULES = {  # what happens to the norms of normalised weights
+    "free": Arm("SGD", BLUE, "o"),
+    "fixed": Arm("SGD, frozen norms", ORANGE, "s"),
+    "sphere": Arm("RMSProp on the sphere", GREEN, "^"),
+}
