@@ -216,7 +216,7 @@ def draw_norm(df, ax):
     mean = np.stack([*rows.ode_path]).mean(0)
     plot.theory(ax, step, mean, label="law of the charge")
     ax.set(yscale="log", xlabel="step", ylabel="mean $|w|^2$ of a neuron")
-    panels.note(ax, 0.98, 0.93, "$b=0.9$, $k=0.01$", ha="right")
+    panels.note(ax, 0.98, 0.72, "$b=0.9$, $k=0.01$", ha="right")
     panels.legend(ax, "lower left", room=0.5)
 
 
