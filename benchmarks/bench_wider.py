@@ -48,7 +48,7 @@ def sensing_autograd(c: matrix_sensing.Config) -> float:
     for t in range(c.steps + 1):
         loss = (factors[0] @ factors[1].T - m).square().sum() / 2
         if t % matrix_sensing.EVERY == 0:
-            error = 2 * float(loss)
+            error = 2 * float(loss.detach())
         loss.backward()
         with torch.no_grad():
             for x in factors:
