@@ -528,6 +528,42 @@ MEMORIES = Paper(
             0.1,
             "of the pairs",
             "Chance is 0.03 for 31 numbers: a tenth is little above it.",
+
+# --- rates of descent and charges of symmetries ---------------------------------------
+
+XIONG = Paper(
+    "Xiong et al. 2024",
+    "Nuoya Xiong, Lijun Ding and Simon S. Du",
+    "How Over-Parameterization Slows Down Gradient Descent in Matrix Sensing: The "
+    "Curses of Symmetry and Initialization",
+    2024,
+    "2310.01769",
+    headlines={
+        "symmetric": "With k > r the error of gradient descent on X X^T falls no "
+        "faster than 1/T^2.",
+        "exact": "With k = r gradient descent converges exponentially.",
+        "asymmetric": "With k > r gradient descent on F G^T converges as exp(-alpha^2 "
+        "T), with alpha the scale of the initialisation.",
+        "speed-up": "The asymmetric parameterisation speeds up the symmetric problem "
+        "from 1/T^2 to linear convergence.",
+        "one step": "A change of one step of gradient descent makes the rate "
+        "independent of alpha.",
+        "recovers": "The changed method recovers the rate of k = r.",
+        "unavoidable": "The dependence of the rate on alpha is unavoidable in the "
+        "worst case.",
+    },
+    smallest={
+        "rate": Smallest(
+            1.1,
+            "times",
+            "A tenth of a rate costs or saves a tenth of the steps, which decides "
+            "nothing about a method.",
+        ),
+        "exponent": Smallest(
+            0.1,
+            "of the exponent",
+            "On one decade of time 0.1 of an exponent is a factor of 1.26, the finest "
+            "difference that one sees in a double logarithmic figure.",
         ),
     },
 )
@@ -729,4 +765,48 @@ SOFT = {  # ways to use a symmetry that holds approximately
     "fixed": Arm("equal penalties", PINK, "D", "-."),
     "per": Arm("tuned penalties", BLUE, "o"),
     "ideal": Arm("ideal penalties", GREEN, "^", "--"),
+
+FACTORS = {  # parameterisations of a low-rank matrix in symlab's matrix sensing
+    "symmetric": Arm("$XX^\\top$", ORANGE, "s"),
+    "wide": Arm("$XX^\\top$, $k=8$", PINK, "D"),
+    "exact": Arm("$XX^\\top$, $k=r$", GREEN, "^"),
+    "asymmetric": Arm("$FG^\\top$", BLUE, "o"),
+    "step": Arm("$FG^\\top$, one step", SKY, "v"),
+}
+TANAKA = Paper(
+    "Tanaka & Kunin 2021",
+    "Hidenori Tanaka and Daniel Kunin",
+    "Noether's Learning Dynamics: Role of Symmetry Breaking in Neural Networks",
+    2021,
+    "2105.02716",
+    headlines={
+        "charge": "The Noether charge of a symmetry that the kinetic energy breaks "
+        "moves by Noether's learning dynamics, which predicts the norms of normalised "
+        "weights.",
+        "adaptive": "With normalisation layers SGD has an implicit adaptive "
+        "optimisation: |w|^4 is an exponential average of squared gradients, with the "
+        "prefactor of equation 17.",
+        "rmsprop": "The learning dynamics that normalisation layers induce are those "
+        "of RMSProp.",
+        "stability": "Kinetic symmetry breaking is behind the efficiency and stability "
+        "of networks with normalisation: learning breaks when norms are frozen.",
+    },
+    smallest={
+        "norm": Smallest(
+            0.1,
+            "of |w|^2",
+            "The effective learning rate is lr/|w|^2, and a tenth of it decides "
+            "nothing about training.",
+        ),
+        "decades": Smallest(
+            0.5,
+            "decades of learning rate",
+            "Learning rates are searched in factors of about three.",
+        ),
+    },
+)
+NORM_RULES = {  # what happens to the norms of normalised weights
+    "free": Arm("SGD", BLUE, "o"),
+    "fixed": Arm("SGD, frozen norms", ORANGE, "s"),
+    "sphere": Arm("RMSProp on the sphere", GREEN, "^"),
 }

@@ -1,0 +1,132 @@
+"""Gradient descent on a low-rank matrix M by its factors, F G^T, in many lanes at once.
+
+The loss is |H^(1/2) vec(R)|^2/2 with R = F G^T - M and M = diag(s, 0, ...) of rank r; H
+is the identity, or the Gram matrix of measurements. Factors are (n, k, L), lanes last:
+that is the fastest order for matrices of a few rows. Descent on X X^T is the case in
+which G starts at F, as both factors then make the same step.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What `descend` returns: errors |R|^2 at the steps `times`, (T, L), and the end.
+
+    f, g: the factors (n, k, L). stepped: step of the re-balancing, or -1, (L,). law:
+    the largest distance of an entry of F^T F - G^T G from its law, (L,).
+    """
+
+    times: np.ndarray
+    errors: np.ndarray
+    f: np.ndarray
+    g: np.ndarray
+    stepped: np.ndarray
+    law: np.ndarray
+
+
+def descend(f, g, loss, lr, steps: int, every: int, beta2, trigger: float) -> Descent:
+    """Descend from F and G, (n, k, L); re-balance once where beta2 is not zero.
+
+    loss: a `Loss`; lr, beta2: (L,). `every` steps the error is recorded, and the lanes
+    whose loss has first fallen below `trigger` are re-balanced. A step changes F^T F -
+    G^T G by exactly lr^2 (G^T R^T R G - F^T R R^T F), with R the weighted residual.
+    """
+    f, g, n_lanes = f.copy(), g.copy(), f.shape[2]
+    began, moved = gram(f) - gram(g), np.zeros((f.shape[1], f.shape[1], n_lanes))
+    errors, stepped = [], np.full(n_lanes, -1)
+    for t in range(steps + 1):
+        if t % every == 0:
+            r = loss.residual(f, g)
+            errors.append((r**2).sum((0, 1)))
+            low = (r * loss.weighted(r)).sum((0, 1)) / 2 < trigger
+            for i in np.flatnonzero(low & (beta2 > 0) & (stepped < 0)):
+                f[..., i], g[..., i] = rebalanced(f[..., i], g[..., i], beta2[i])
+                began[..., i], moved[..., i] = (gram(f) - gram(g))[..., i], 0
+                stepped[i] = t
+        df, dg = loss.gradient(f, g)
+        moved += lr**2 * (gram(df) - gram(dg))
+        f, g = f - lr * df, g - lr * dg
+    law = np.abs(gram(f) - gram(g) - began - moved).max((0, 1))
+    return Descent(np.arange(0, steps + 1, every), np.array(errors), f, g, stepped, law)
+
+
+class Loss:
+    """R = F G^T - M of all lanes, and its gradients.
+
+    spectrum: (r,), the diagonal of M (n, n). hs: matrices H (n^2, n^2), one per data
+    set, and `which` (L,) names the one of each lane; without them every entry is
+    observed. symmetric: whether the lanes are X X^T, which only the symmetric part of H
+    vec(R) moves.
+    """
+
+    def __init__(self, spectrum, n: int, hs=(), which=None, symmetric: bool = False):
+        self.spectrum, self.hs, self.which = spectrum, hs, which
+        self.symmetric = symmetric
+        self.target = np.zeros((n, n, 1))
+        self.target[range(len(spectrum)), range(len(spectrum)), 0] = spectrum
+
+    def residual(self, f, g):
+        """Return R (n, n, L)."""
+        return np.einsum("ial,jal->ijl", f, g) - self.target
+
+    def weighted(self, residual):
+        """Return H vec(R), in the shape of R (n, n, L)."""
+        if not len(self.hs):
+            return residual
+        flat = residual.reshape(-1, residual.shape[2])
+        out = np.empty_like(flat)
+        for u, h in enumerate(self.hs):
+            out[:, self.which == u] = h @ flat[:, self.which == u]
+        out = out.reshape(residual.shape)
+        return (out + out.swapaxes(0, 1)) / 2 if self.symmetric else out
+
+    def gradient(self, f, g):
+        """Return the gradients of the loss in F and in G, each (n, k, L)."""
+        if len(self.hs):
+            w = self.weighted(self.residual(f, g))
+            return np.einsum("ijl,jal->ial", w, g), np.einsum("ijl,ial->jal", w, f)
+        r, s = len(self.spectrum), self.spectrum[:, None, None]
+        df = np.einsum("nil,ijl->njl", f, gram(g))  # cheaper than (F G^T) G
+        dg = np.einsum("nil,ijl->njl", g, gram(f))
+        df[:r] -= s * g[:r]
+        dg[:r] -= s * f[:r]
+        return df, dg
+
+
+def gram(x):
+    """Return X^T X (k, k, L) of factors (n, k, L)."""
+    return np.einsum("nil,njl->ijl", x, x)
+
+
+def reduced(factor: np.ndarray, r: int) -> np.ndarray:
+    """Return the factor (n, k) as (r + k, k), in a basis where its other rows are zero.
+
+    With every entry observed, descent commutes with rotations of those rows of F, and
+    of G, in which M is zero: its errors stay the same, at a fraction of the cost.
+    """
+    return np.concatenate([factor[:r], np.linalg.qr(factor[r:], mode="r")])
+
+
+def rebalanced(f, g, beta2: float):
+    """Return beta A and G B S/beta of F = A S B^T: the same product, F of size beta."""
+    a, s, b = np.linalg.svd(f, full_matrices=False)
+    return np.sqrt(beta2) * a, (g @ b.T) * s / np.sqrt(beta2)
+
+
+def least_positive(f, g, r: int, h=None) -> float:
+    """Return the least positive eigenvalue of J^T H J, J = d(F G^T)/d(F, G).
+
+    f, g: (n, k), near a limit at which F has rank k and G has rank r; h: (n^2, n^2), or
+    None for the identity. J has rank (k + r) n - k r at the limit: the other
+    eigenvalues are small near it, and are left out.
+    """
+    n, k = f.shape
+    one = np.eye(n)
+    by_f = np.einsum("ip,ja->ijpa", one, g).reshape(n * n, n * k)
+    by_g = np.einsum("jp,ia->ijpa", one, f).reshape(n * n, n * k)
+    j = np.concatenate([by_f, by_g], 1)
+    values = np.linalg.eigvalsh(j.T @ (j if h is None else h @ j))
+    return float(values[2 * n * k - ((k + r) * n - k * r)])
