@@ -528,42 +528,6 @@ MEMORIES = Paper(
             0.1,
             "of the pairs",
             "Chance is 0.03 for 31 numbers: a tenth is little above it.",
-
-# --- rates of descent and charges of symmetries ---------------------------------------
-
-XIONG = Paper(
-    "Xiong et al. 2024",
-    "Nuoya Xiong, Lijun Ding and Simon S. Du",
-    "How Over-Parameterization Slows Down Gradient Descent in Matrix Sensing: The "
-    "Curses of Symmetry and Initialization",
-    2024,
-    "2310.01769",
-    headlines={
-        "symmetric": "With k > r the error of gradient descent on X X^T falls no "
-        "faster than 1/T^2.",
-        "exact": "With k = r gradient descent converges exponentially.",
-        "asymmetric": "With k > r gradient descent on F G^T converges as exp(-alpha^2 "
-        "T), with alpha the scale of the initialisation.",
-        "speed-up": "The asymmetric parameterisation speeds up the symmetric problem "
-        "from 1/T^2 to linear convergence.",
-        "one step": "A change of one step of gradient descent makes the rate "
-        "independent of alpha.",
-        "recovers": "The changed method recovers the rate of k = r.",
-        "unavoidable": "The dependence of the rate on alpha is unavoidable in the "
-        "worst case.",
-    },
-    smallest={
-        "rate": Smallest(
-            1.1,
-            "times",
-            "A tenth of a rate costs or saves a tenth of the steps, which decides "
-            "nothing about a method.",
-        ),
-        "exponent": Smallest(
-            0.1,
-            "of the exponent",
-            "On one decade of time 0.1 of an exponent is a factor of 1.26, the finest "
-            "difference that one sees in a double logarithmic figure.",
         ),
     },
 )
@@ -658,6 +622,17 @@ PLEAS = Paper(
             "of the test images",
             "Two images in a hundred are eight of the 397 test digits, or twice the "
             "standard error of an accuracy of 0.96 on them.",
+        ),
+    },
+)
+
+MATCHES = {  # how the units of one network are brought into the order of another's
+    "none": Arm("as trained", BLACK, "v"),
+    "weights": Arm("weights (WM)", BLUE, "o"),
+    "activations": Arm("activations (AM)", GREEN, "^"),
+    "ste_a": Arm("STE from A", PINK, "D", "--"),
+    "ste_b": Arm("STE from B", ORANGE, "s"),
+}
 
 # --- exact and approximate symmetry of functions --------------------------------------
 
@@ -745,13 +720,6 @@ PER = Paper(
     },
 )
 
-MATCHES = {  # how the units of one network are brought into the order of another's
-    "none": Arm("as trained", BLACK, "v"),
-    "weights": Arm("weights (WM)", BLUE, "o"),
-    "activations": Arm("activations (AM)", GREEN, "^"),
-    "ste_a": Arm("STE from A", PINK, "D", "--"),
-    "ste_b": Arm("STE from B", ORANGE, "s"),
-
 FRAMES = {  # ways to make a network invariant
     "plain": Arm("plain network", BLACK, "v", ":"),
     "augmented": Arm("random rotations", ORANGE, "s", "--"),
@@ -765,6 +733,46 @@ SOFT = {  # ways to use a symmetry that holds approximately
     "fixed": Arm("equal penalties", PINK, "D", "-."),
     "per": Arm("tuned penalties", BLUE, "o"),
     "ideal": Arm("ideal penalties", GREEN, "^", "--"),
+}
+
+# --- rates of descent and charges of symmetries ---------------------------------------
+
+XIONG = Paper(
+    "Xiong et al. 2024",
+    "Nuoya Xiong, Lijun Ding and Simon S. Du",
+    "How Over-Parameterization Slows Down Gradient Descent in Matrix Sensing: The "
+    "Curses of Symmetry and Initialization",
+    2024,
+    "2310.01769",
+    headlines={
+        "symmetric": "With k > r the error of gradient descent on X X^T falls no "
+        "faster than 1/T^2.",
+        "exact": "With k = r gradient descent converges exponentially.",
+        "asymmetric": "With k > r gradient descent on F G^T converges as exp(-alpha^2 "
+        "T), with alpha the scale of the initialisation.",
+        "speed-up": "The asymmetric parameterisation speeds up the symmetric problem "
+        "from 1/T^2 to linear convergence.",
+        "one step": "A change of one step of gradient descent makes the rate "
+        "independent of alpha.",
+        "recovers": "The changed method recovers the rate of k = r.",
+        "unavoidable": "The dependence of the rate on alpha is unavoidable in the "
+        "worst case.",
+    },
+    smallest={
+        "rate": Smallest(
+            1.1,
+            "times",
+            "A tenth of a rate costs or saves a tenth of the steps, which decides "
+            "nothing about a method.",
+        ),
+        "exponent": Smallest(
+            0.1,
+            "of the exponent",
+            "On one decade of time 0.1 of an exponent is a factor of 1.26, the finest "
+            "difference that one sees in a double logarithmic figure.",
+        ),
+    },
+)
 
 FACTORS = {  # parameterisations of a low-rank matrix in symlab's matrix sensing
     "symmetric": Arm("$XX^\\top$", ORANGE, "s"),
@@ -810,3 +818,61 @@ NORM_RULES = {  # what happens to the norms of normalised weights
     "fixed": Arm("SGD, frozen norms", ORANGE, "s"),
     "sphere": Arm("RMSProp on the sphere", GREEN, "^"),
 }
+
+# --- recurrent networks: motion and equilibria ---------------------------------------
+
+KELLER = Paper(
+    "Keller 2025",
+    "T. Anderson Keller",
+    "Flow Equivariant Recurrent Neural Networks",
+    2025,
+    "2507.14793",
+    headlines={
+        "ordinary": "Standard RNNs are generally not flow equivariant: their hidden "
+        "states do not transform in a structured manner when the stimulus moves.",
+        "lifted": "RNNs can be made equivariant to flows, by hidden states that flow "
+        "with every velocity of a set.",
+        "training speed": "Flow equivariant models significantly outperform "
+        "non-equivariant ones in training speed.",
+        "length": "Flow equivariant models significantly outperform non-equivariant "
+        "ones in length generalization.",
+        "velocity": "Flow equivariant models significantly outperform non-equivariant "
+        "ones in velocity generalization.",
+        "classification": "Flow equivariant models outperform non-equivariant ones "
+        "also in sequence classification.",
+    },
+    smallest={
+        "error": Smallest(
+            1.25,
+            "ratio of mean square errors",
+            "A quarter is the finest difference that one reads off curves of errors "
+            "which span a decade.",
+        ),
+    },
+)
+LABORIEUX = Paper(
+    "Laborieux & Zenke 2024",
+    "Axel Laborieux and Friedemann Zenke",
+    "Improving equilibrium propagation without weight symmetry through Jacobian "
+    "homeostasis",
+    2024,
+    "2309.02214",
+    headlines={
+        "finite nudge": "In complex-differentiable networks without weight symmetry a "
+        "finite nudge is no problem, since a Cauchy integral gives exact derivatives.",
+        "asymmetry": "Weight asymmetry biases equilibrium propagation: its error "
+        "vectors align poorly with those of backpropagation.",
+        "homeostasis": "A homeostatic loss that penalises functional asymmetries of "
+        "the Jacobian at the fixed point mitigates the poor alignment.",
+        "complex tasks": "The homeostatic loss dramatically improves the ability of "
+        "networks to solve complex tasks such as ImageNet 32x32.",
+    },
+    smallest={
+        "cosine": Smallest(
+            0.05,
+            "of the cosine",
+            "A twentieth is the finest difference that one reads off an axis from 0 to "
+            "1.",
+        ),
+    },
+)
