@@ -458,3 +458,61 @@ ADVANTAGES = {  # estimators of symlab.rlvr, and the policy before training
     "psr": Arm("PSR", ORANGE, "<", ":"),
     "nsr": Arm("NSR", BLUE, ">", ":"),
 }
+
+# --- recurrent networks: motion, and equilibria -----------------------------------
+
+KELLER = Paper(
+    "Keller 2025",
+    "T. Anderson Keller",
+    "Flow Equivariant Recurrent Neural Networks",
+    2025,
+    "2507.14793",
+    headlines={
+        "ordinary": "Standard RNNs are generally not flow equivariant: their hidden "
+        "states do not transform in a structured manner when the stimulus moves.",
+        "lifted": "RNNs can be made equivariant to flows, by hidden states that flow "
+        "with every velocity of a set.",
+        "training speed": "Flow equivariant models significantly outperform "
+        "non-equivariant ones in training speed.",
+        "length": "Flow equivariant models significantly outperform non-equivariant "
+        "ones in length generalization.",
+        "velocity": "Flow equivariant models significantly outperform non-equivariant "
+        "ones in velocity generalization.",
+        "classification": "Flow equivariant models outperform non-equivariant ones "
+        "also in sequence classification.",
+    },
+    smallest={
+        "error": Smallest(
+            1.25,
+            "ratio of mean square errors",
+            "A quarter is the finest difference that one reads off curves of errors "
+            "which span a decade.",
+        ),
+    },
+)
+LABORIEUX = Paper(
+    "Laborieux & Zenke 2024",
+    "Axel Laborieux and Friedemann Zenke",
+    "Improving equilibrium propagation without weight symmetry through Jacobian "
+    "homeostasis",
+    2024,
+    "2309.02214",
+    headlines={
+        "finite nudge": "In complex-differentiable networks without weight symmetry a "
+        "finite nudge is no problem, since a Cauchy integral gives exact derivatives.",
+        "asymmetry": "Weight asymmetry biases equilibrium propagation: its error "
+        "vectors align poorly with those of backpropagation.",
+        "homeostasis": "A homeostatic loss that penalises functional asymmetries of "
+        "the Jacobian at the fixed point mitigates the poor alignment.",
+        "complex tasks": "The homeostatic loss dramatically improves the ability of "
+        "networks to solve complex tasks such as ImageNet 32x32.",
+    },
+    smallest={
+        "cosine": Smallest(
+            0.05,
+            "of the cosine",
+            "A twentieth is the finest difference that one reads off an axis from 0 to "
+            "1.",
+        ),
+    },
+)
