@@ -82,7 +82,7 @@ def homeostatic(j, z):
 # --- many samples, f = sigmoid, by iteration, in torch --------------------------------
 
 
-def settled(m, drive, iterations: int = 30):
+def settled(m, drive, iterations: int = 40):
     """The activations s = sigmoid(M s + drive), (L, N, n), after so many iterations."""
     s = torch.zeros_like(drive)
     for _ in range(iterations):
@@ -90,15 +90,15 @@ def settled(m, drive, iterations: int = 30):
     return s
 
 
-def propagated(m, s, e, iterations: int = 30):
+def propagated(m, s, e, iterations: int = 40):
     """EP's error vectors -J^{-1} e (L, N, n) at activations s; BP's are those of M^T.
 
-    They solve d = f' (M d - e), with f' = s (1 - s).
+    They solve d = f' (M d + e), with f' = s (1 - s).
     """
     gain, d = s * (1 - s), torch.zeros_like(e)
     for _ in range(iterations):
-        d = torch.baddbmm(e, d, m.mT, beta=-1).mul_(gain)
-    return -d
+        d = torch.baddbmm(e, d, m.mT).mul_(gain)
+    return d
 
 
 def layered(draws: np.random.Generator, inputs: int, *layers: int):
@@ -116,6 +116,47 @@ def layered(draws: np.random.Generator, inputs: int, *layers: int):
     v = first * draws.normal(size=first.shape) / np.sqrt(inputs)
     v[:, -1] = 0
     return tuple(map(torch.from_numpy, (m, v, allowed, first)))
+
+
+def train(network, images, targets, batches, penalty, lr: float, every: int, probe):
+    """Train lanes in place by Adam along EP's error vectors; the cosines with BP's.
+
+    network: as `layered` returns it, with a leading axis L; images (N, inputs + 1),
+    targets (N, k) of the last k units, under the loss 1/2 |s - target|^2; batches
+    (steps, L, B), indices of images; penalty (L, 1, 1) times the homeostatic loss,
+    1/2 |M - M^T|^2 / n, is added; lr: Adam's learning rate. Returns (L, 1 + steps //
+    every): the mean cosine over the images `probe` and over all units but the last k,
+    at the start and after each `every` steps.
+    """
+    m, v, m_allowed, v_allowed = network
+    optimizer = torch.optim.Adam([m, v], lr)
+    k = targets.shape[-1]
+
+    def alignment():
+        s, e = errors(network, images[probe], targets[probe])
+        ep, bp = propagated(m, s, e), propagated(m.mT, s, e)
+        return cosine(ep[..., :-k], bp[..., :-k]).mean(-1)
+
+    seen = [alignment()]
+    for t, batch in enumerate(batches, 1):
+        x = images[batch]  # (L, B, inputs + 1)
+        s, e = errors(network, x, targets[batch])
+        d = propagated(m, s, e).mT / x.shape[1]  # (L, n, B)
+        m.grad = m_allowed * (2 * penalty * (m - m.mT) / m.shape[1] + d @ s)
+        v.grad = v_allowed * (d @ x)
+        optimizer.step()
+        if t % every == 0:
+            seen.append(alignment())
+    return torch.stack(seen, 1)
+
+
+def errors(network, x, target):
+    """The activations and the gradient of 1/2 |s - target|^2 at outputs, (L, N, n)."""
+    m, v = network[:2]
+    s = settled(m, (x @ v.mT).expand(len(m), -1, -1))
+    e = torch.zeros_like(s)
+    e[..., -target.shape[-1] :] = s[..., -target.shape[-1] :] - target
+    return s, e
 
 
 # --- vectors --------------------------------------------------------------------------

@@ -16,10 +16,42 @@ Axes: lanes L, channels C, velocities V, sequences N, sites S, time T. A network
 'out' are the decoder.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from symlab.actions import Action, equivariance_error
+
+# --- patterns in motion ---------------------------------------------------------------
+
+
+def patterns(draws: np.random.Generator, n: int, sites: int, modes: int) -> np.ndarray:
+    """n random patterns (n, sites) of variance 1: sums of waves 1..modes."""
+    angle = 2 * np.pi * np.outer(np.arange(1, modes + 1), np.arange(sites)) / sites
+    waves = np.concatenate([np.cos(angle), np.sin(angle)]) / np.sqrt(modes)
+    return draws.normal(size=(n, 2 * modes)) @ waves
+
+
+def videos(still: np.ndarray, velocity, frames: int) -> np.ndarray:
+    """Patterns (n, S) in motion, (n, frames, S); velocity: integers (n,), or one."""
+    n_sites = still.shape[-1]
+    time, site = np.arange(frames)[:, None], np.arange(n_sites)
+    at = (site - np.reshape(velocity, (-1, 1, 1)) * time) % n_sites
+    return np.take_along_axis(still[:, None], at, 2)
+
+
+# --- networks -------------------------------------------------------------------------
+
+
+def initial(draws: np.random.Generator, channels: int, width: int) -> dict:
+    """Kernels {name: (out, in, width)} of one network, float64, normal over fan in."""
+    n = channels
+    shapes = {"cell": (n, n + 1), "hidden": (n, n), "out": (1, n)}
+    drawn = {k: draws.normal(size=(*s, width)) for k, s in shapes.items()}
+    for kernel in drawn.values():
+        kernel /= np.sqrt(n * width)
+    drawn["cell"][:, n] *= np.sqrt(n)  # U has one input
+    return {k: torch.from_numpy(kernel) for k, kernel in drawn.items()}
 
 
 def convolved(x: Tensor, kernel: Tensor) -> Tensor:
@@ -72,7 +104,7 @@ def continued(p: dict, fastest: int, frames: Tensor, n: int) -> Tensor:
 
 
 def hidden_states(p: dict, fastest: int, frames: Tensor) -> Tensor:
-    """The hidden states (T, C, V, S) of one network (p of one lane) at frames (T, S)."""
+    """The hidden states (T, C, V, S) of one network, at frames (T, S)."""
     h, states = rest(p, frames[0, None, None], fastest), []
     for frame in frames:
         h = step(p, h, frame[None, None])
