@@ -250,9 +250,7 @@ def _larger(df):
 
 UNSEEN = named("unseen", "error at velocities 2 and -2")
 EARLY = named("halfway", "training error after half of the steps")
-FURTHER = named(
-    "log(outside / unseen)", "log of the error at velocity 3 over that at 2"
-)
+FURTHER = named("log(outside / unseen)", "log of the error at velocity 3 over that at 2")  # fmt: skip
 LEAST = KELLER.smallest["error"]
 SEEN = (
     ("2026-11-29", "a pilot of two seeds with 12 channels: violation 0 and 1.8; errors "
@@ -263,8 +261,7 @@ SEEN = (
      "(RNN), 0.11 and 0.19 (-1..1), 0.15 and 0.19 (-2..2); rnn_long was not run"),
 )  # fmt: skip
 ratio = partial(Claim, paper=KELLER, above=LEAST.log, reason=LEAST.reason,
-                written="after",
-                unit="log of a ratio", history=SEEN)  # fmt: skip
+                written="after", history=SEEN, unit="log of a ratio")  # fmt: skip
 CLAIMS = [
     Claim("lifted_network_is_equivariant",
         "A recurrent network with hidden channels for the velocities -m..m obeys the "

@@ -20,7 +20,8 @@ def random_network(seed: int, n: int = 12, outputs: int = 4):
 def random_layers(seed: int):
     """One lane of a small layered network, 30 images and their targets."""
     draws = np.random.default_rng(seed)
-    network = [part[None] for part in eq.layered(draws, 6, 5, 4, 3)]
+    *parts, odd = eq.layered(draws, 6, 5, 4, 3)
+    network = [*(part[None] for part in parts), odd]
     x = torch.from_numpy(draws.normal(size=(30, 7)))
     return network, x, torch.from_numpy(draws.uniform(size=(30, 3)))
 
@@ -93,10 +94,11 @@ def test_the_homeostatic_loss_is_half_the_asymmetry():
 
 
 def test_propagated_vectors_solve_their_equations():
-    (m, v, *_), x, target = random_layers(4)
-    s, e = eq.errors((m, v), x, target)
+    network, x, target = random_layers(4)
+    m, v, *_, odd = network
+    s, e = eq.errors(network, x, target)
     assert s[0] == pytest.approx(torch.sigmoid(s[0] @ m[0].T + x @ v[0].T), abs=1e-9)
-    found = eq.propagated(m, s, e)
+    found = eq.propagated(m, s, e, odd)
     for n in range(3):
         j = m[0].numpy() - np.diag(1 / (s[0, n] * (1 - s[0, n])).numpy())
         expected = -np.linalg.solve(j, e[0, n].numpy())
@@ -106,7 +108,7 @@ def test_propagated_vectors_solve_their_equations():
 @pytest.mark.parametrize("penalty", [0.0, 0.7])
 def test_training_follows_autograd_where_weights_are_symmetric(penalty):
     network, x, target = random_layers(5)
-    m, v, m_allowed, v_allowed = network
+    m, v, m_allowed, v_allowed, _ = network
     m += m.mT.clone()
     batches = torch.arange(30).view(1, 1, 30)
     coefficient = torch.full((1, 1, 1), penalty).double()
@@ -125,7 +127,7 @@ def test_training_follows_eps_vectors_and_not_those_of_backpropagation():
     network, x, target = random_layers(6)
     batches, none = torch.arange(30).view(1, 1, 30), torch.zeros(1, 1, 1).double()
     eq.train(network, x, target, batches, none, 0.0, 1, slice(0, 5))
-    m, _, allowed, _ = (part[0].numpy() for part in network)
+    m, allowed = network[0][0].numpy(), network[2][0].numpy()
     s, e = (a[0].numpy() for a in eq.errors(network, x, target))
     steps = {"ep": 0.0, "bp": 0.0}
     for one, wrong in zip(s, e, strict=True):
@@ -151,7 +153,10 @@ def test_the_penalty_is_the_gradient_of_the_homeostatic_loss():
 
 
 def test_layers_connect_to_their_neighbours_and_feedback_is_independent():
-    m, v, m_allowed, v_allowed = eq.layered(np.random.default_rng(7), 64, 30, 20, 10)
+    m, v, m_allowed, v_allowed, odd = eq.layered(
+        np.random.default_rng(7), 64, 30, 20, 10
+    )
+    assert odd.nonzero().flatten().tolist() == list(range(30, 50))
     assert m.shape == (60, 60)
     assert not m[:30, 50:].any()
     assert not m[:30, :30].any()

@@ -20,7 +20,7 @@ import torch
 # --- one equilibrium in each lane, f = tanh, by Newton's method -----------------------
 
 
-def equilibrium(m, x, y, beta=0.0, iterations: int = 40):
+def equilibrium(m, x, y, beta=0.0, iterations: int = 20):
     """The activations s = tanh(M s + x - beta e) (L, n), with e = s - y on outputs.
 
     m: (L, n, n), x: (L, n), y: (L, k), of the first k units; beta: a number, complex or
@@ -79,25 +79,39 @@ def homeostatic(j, z):
     return (jz**2 - z * (jz @ j.T)).sum(1)
 
 
-# --- many samples, f = sigmoid, by iteration, in torch --------------------------------
+# --- layers, many samples, f = sigmoid, by iteration, in torch ------------------------
 
 
-def settled(m, drive, iterations: int = 40):
-    """The activations s = sigmoid(M s + drive), (L, N, n), after so many iterations."""
+def settled(m, drive, odd, sweeps: int = 25):
+    """The activations s = sigmoid(M s + drive), (L, N, n), of a layered network.
+
+    odd: (n,) booleans, the units of every second layer. Odd and even layers are updated
+    in turn, as all at once would let the two halves settle into different states.
+    """
+    up, down = m[:, odd][:, :, ~odd].mT, m[:, ~odd][:, :, odd].mT
     s = torch.zeros_like(drive)
-    for _ in range(iterations):
-        s = torch.baddbmm(drive, s, m.mT).sigmoid_()
+    first, second = drive[..., odd], drive[..., ~odd]
+    even = torch.zeros_like(second)
+    for _ in range(sweeps):
+        uneven = torch.baddbmm(first, even, up).sigmoid_()
+        even = torch.baddbmm(second, uneven, down).sigmoid_()
+    s[..., odd], s[..., ~odd] = uneven, even
     return s
 
 
-def propagated(m, s, e, iterations: int = 40):
+def propagated(m, s, e, odd, sweeps: int = 25):
     """EP's error vectors -J^{-1} e (L, N, n) at activations s; BP's are those of M^T.
 
-    They solve d = f' (M d + e), with f' = s (1 - s).
+    They solve d = f' (M d + e), with f' = s (1 - s), by sweeps as in `settled`.
     """
+    up, down = m[:, odd][:, :, ~odd].mT, m[:, ~odd][:, :, odd].mT
     gain, d = s * (1 - s), torch.zeros_like(e)
-    for _ in range(iterations):
-        d = torch.baddbmm(e, d, m.mT).mul_(gain)
+    first, second = (gain[..., odd], e[..., odd]), (gain[..., ~odd], e[..., ~odd])
+    even = torch.zeros_like(second[1])
+    for _ in range(sweeps):
+        uneven = torch.baddbmm(first[1], even, up).mul_(first[0])
+        even = torch.baddbmm(second[1], uneven, down).mul_(second[0])
+    d[..., odd], d[..., ~odd] = uneven, even
     return d
 
 
@@ -115,33 +129,33 @@ def layered(draws: np.random.Generator, inputs: int, *layers: int):
     m = allowed * draws.normal(size=allowed.shape) / np.sqrt(np.array(layers)[layer])
     v = first * draws.normal(size=first.shape) / np.sqrt(inputs)
     v[:, -1] = 0
-    return tuple(map(torch.from_numpy, (m, v, allowed, first)))
+    return tuple(map(torch.from_numpy, (m, v, allowed, first, layer % 2 == 1)))
 
 
 def train(network, images, targets, batches, penalty, lr: float, every: int, probe):
     """Train lanes in place by Adam along EP's error vectors; the cosines with BP's.
 
-    network: as `layered` returns it, with a leading axis L; images (N, inputs + 1),
-    targets (N, k) of the last k units, under the loss 1/2 |s - target|^2; batches
-    (steps, L, B), indices of images; penalty (L, 1, 1) times the homeostatic loss,
+    network: as `layered` returns it, all but the last with a leading axis L; images (N,
+    inputs + 1), targets (N, k) of the last k units, under the loss 1/2 |s - target|^2;
+    batches (steps, L, B), indices of images; penalty (L, 1, 1) times the homeostatic loss,
     1/2 |M - M^T|^2 / n, is added; lr: Adam's learning rate. Returns (L, 1 + steps //
     every): the mean cosine over the images `probe` and over all units but the last k,
     at the start and after each `every` steps.
     """
-    m, v, m_allowed, v_allowed = network
+    m, v, m_allowed, v_allowed, odd = network
     optimizer = torch.optim.Adam([m, v], lr)
     k = targets.shape[-1]
 
     def alignment():
         s, e = errors(network, images[probe], targets[probe])
-        ep, bp = propagated(m, s, e), propagated(m.mT, s, e)
+        ep, bp = propagated(m, s, e, odd), propagated(m.mT, s, e, odd)
         return cosine(ep[..., :-k], bp[..., :-k]).mean(-1)
 
     seen = [alignment()]
     for t, batch in enumerate(batches, 1):
         x = images[batch]  # (L, B, inputs + 1)
         s, e = errors(network, x, targets[batch])
-        d = propagated(m, s, e).mT / x.shape[1]  # (L, n, B)
+        d = propagated(m, s, e, odd).mT / x.shape[1]  # (L, n, B)
         m.grad = m_allowed * (2 * penalty * (m - m.mT) / m.shape[1] + d @ s)
         v.grad = v_allowed * (d @ x)
         optimizer.step()
@@ -152,8 +166,8 @@ def train(network, images, targets, batches, penalty, lr: float, every: int, pro
 
 def errors(network, x, target):
     """The activations and the gradient of 1/2 |s - target|^2 at outputs, (L, N, n)."""
-    m, v = network[:2]
-    s = settled(m, (x @ v.mT).expand(len(m), -1, -1))
+    m, v, *_, odd = network
+    s = settled(m, (x @ v.mT).expand(len(m), -1, -1), odd)
     e = torch.zeros_like(s)
     e[..., -target.shape[-1] :] = s[..., -target.shape[-1] :] - target
     return s, e
