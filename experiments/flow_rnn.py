@@ -250,7 +250,7 @@ def _larger(df):
 
 UNSEEN = named("unseen", "error at velocities 2 and -2")
 EARLY = named("halfway", "training error after half of the steps")
-FURTHER = named("log(outside / unseen)", "log of the error at velocity 3 over that at 2")  # fmt: skip
+FURTHER = named("log(outside / unseen)", "log error at velocity 3 minus that at 2")
 LEAST = KELLER.smallest["error"]
 SEEN = (
     ("2026-11-29", "a pilot of two seeds with 12 channels: violation 0 and 1.8; errors "
