@@ -139,7 +139,7 @@ def train(network, images, targets, batches, penalty, lr: float, every: int, pro
     inputs + 1), targets (N, k) of the last k units, under the loss 1/2 |s - target|^2;
     batches (steps, L, B), indices of images; penalty (L, 1, 1) times the homeostatic
     loss, 1/2 |M - M^T|^2 / n, is added; lr: Adam's learning rate. Returns (L, 1 + steps
-    // every): the mean cosine over the images `probe` and over all units but the last k,
+    // every): the mean cosine over the images `probe` and all units but the last k,
     at the start and after each `every` steps.
     """
     m, v, m_allowed, v_allowed, odd = network
