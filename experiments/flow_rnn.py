@@ -26,7 +26,7 @@ patterns: 1 is a prediction of zero, 2 an unrelated pattern. Longer horizons are
 and the paper's claim on them is not tested: these networks train too briefly.
 
 Expected: the lift law to rounding, against violations of size 1 of the RNN; at velocity
-2, which no arm but rnn_all was trained on, flow_2 errs two to four times less than the
+2, which no arm but rnn_all was trained on, flow_2 errs about four times less than the
 RNN; at velocity 3, which no channel follows, all fail. Cost on one core: smoke 2 s,
 quick 2 min, paper 1 h (estimated).
 """
@@ -219,7 +219,7 @@ def draw_speeds(df, ax):
     panels.curves(ax, rows, "x", "y", "arm", ARMS)
     panels.reference(ax, y=1)
     ax.axvspan(-0.2, 1.2, color=panels.SHADE, lw=0, zorder=0)
-    panels.note(ax, 0.03, 0.03, "in training")
+    panels.note(ax, 0.06, 0.44, "in training")
     ax.set(xlabel="speed $|v|$ (sites per frame)", ylabel="error / variance")
     ax.set(ylim=(0, None), xticks=SPEEDS)
     panels.legend(ax, "upper left", room=0.5)
