@@ -332,9 +332,9 @@ CLAIMS = [
         estimate=ASYMMETRY.where(asymmetry=(1.0, 2.0)).worst(SAMPLED),
         reason="With 20,000 vectors the average has a relative standard error of a few "
         "per cent in most networks; at smaller a its noise is larger than the loss.",
-        history=(*SEEN, ("2026-11-30", "after the rows were seen, one of 16 networks on "
-                         "unseen seeds was 0.23 off: a nearly saturated unit makes J "
-                         "large and the average noisy; the threshold stays"))),
+        history=(*SEEN, ("2026-11-30", "after the rows were seen, one of 16 networks "
+                         "on unseen seeds was 0.23 off: a nearly saturated unit makes "
+                         "J large and the average noisy; the threshold stays"))),
     claim("homeostasis_aligns",
         "Training on digits by EP, from independent feedback weights, ends with a "
         "cosine of EP's and BP's error vectors in hidden layers that is higher by more "
@@ -348,8 +348,9 @@ CLAIMS = [
         "images, in every run with and without the homeostatic loss.",
         origin="protocol", place="training", kind="precondition", written="after",
         estimate=TRAINING.least("accuracy"), above=0.5, expected="failed",
-        because="One of 24 runs, without the homeostatic loss, ends at 0.46; all others "
-        "are above a half, and training longer would cost more than alignment needs.",
+        because="One of 24 runs, without the homeostatic loss, ends at 0.46; all "
+        "others are above a half, and training longer would cost more than alignment "
+        "needs.",
         history=(*TRAINED, ("2026-11-30", "expected to fail, after its rows were seen")),
         reason="Half is five times chance: aligned networks must be ones that learn."),
     Claim("trained_networks_settle",
