@@ -351,7 +351,7 @@ CLAIMS = [
         because="One of 24 runs, without the homeostatic loss, ends at 0.46; all "
         "others are above a half, and training longer would cost more than alignment "
         "needs.",
-        history=(*TRAINED, ("2026-11-30", "expected to fail, after its rows were seen")),
+        history=(*TRAINED, ("2026-11-30", "expected to fail, as its rows were seen")),
         reason="Half is five times chance: aligned networks must be ones that learn."),
     Claim("trained_networks_settle",
         "After the sweeps that are made no activation of a trained network changes by "
