@@ -332,10 +332,10 @@ CLAIMS = [
         estimate=ASYMMETRY.where(asymmetry=(1.0, 2.0)).worst(SAMPLED),
         reason="With 20,000 vectors the average has a relative standard error of a few "
         "per cent in most networks; at smaller a its noise is larger than the loss.",
-        history=(*SEEN, ("2026-11-30", "after the rows were seen, the network of one of 8 "
-                         "unseen seeds was 0.23 and 0.14 off at a = 1 and 2, by 2 standard "
-                         "errors: a unit with 1/f' = 208 makes the average noisy; the "
-                         "threshold stays"))),
+        history=(*SEEN, ("2026-11-30", "after the rows were seen, the network of one "
+                         "of 8 unseen seeds was 0.23 and 0.14 off at a = 1 and 2, by 2 "
+                         "standard errors: a unit with 1/f' = 208 makes the average "
+                         "noisy; the threshold stays"))),
     claim("homeostasis_aligns",
         "Training on digits by EP, from independent feedback weights, ends with a "
         "cosine of EP's and BP's error vectors in hidden layers that is higher by more "
