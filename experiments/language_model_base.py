@@ -18,9 +18,9 @@ paper), judged by their text.
 
 A seed is a draw of 24 prompts of each task. The rows need the extra `lm`. Prompts that
 do not begin the answer were tried first, on six training questions of two tasks: the
-bare number then has a probability of at most 0.004 on two-digit addition, and 0.2 of
-what the model writes is the right equation and then a comment. With the beginning the
-right number has 0.25 on two-digit addition and 0.18 on 1 x 2 digits.
+bare number then has a probability of at most 0.0002 on two-digit addition, or 0.004
+with a worked example. With the beginning the right number, whatever follows, has 0.25
+on two-digit addition and 0.18 on 1 x 2 digits.
 Expected: pass@1 of two-digit addition 0.1 to 0.2, pass@256 near 1; less on sums of
 three numbers and products.
 Cost on one core: smoke 30 s, of which loading the model takes 20 s; quick 2 min; paper

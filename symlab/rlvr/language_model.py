@@ -58,13 +58,15 @@ class Question:
         return str(self.answer), f"{self.answer}."
 
 
-def questions(task: str, seed: int, n: int, purpose: str = "test") -> list[Question]:
+def questions(
+    task: str, seed: int, n: int, purpose: str = "test", *, again: bool = False
+) -> list[Question]:
     """Return n different questions of a task, in an order that the seed decides.
 
-    The purposes 'train' and 'test' share no question: those whose digits have an odd sum
-    are for training. Numbers of d digits are from 10^(d-1) to
-    10^d - 1; a difference is never negative. Raises ValueError for an unknown task, and
-    where a task has fewer than n questions.
+    The purposes 'train' and 'test' share no question: those whose digits have an odd
+    sum are for training. Numbers of d digits are from 10^(d-1) to 10^d - 1; a
+    difference is never negative. again: whether to begin anew where a task has fewer
+    than n questions. Raises ValueError for an unknown task, and else for too large n.
     """
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}: use {', '.join(TASKS)}")
@@ -75,13 +77,13 @@ def questions(task: str, seed: int, n: int, purpose: str = "test") -> list[Quest
         every = every[every[:, 0] >= every[:, 1]]
     odd = (every // 10 + every % 10).sum(1) % 2 == 1
     every = every[odd == (purpose == "train")]
-    if n > len(every):
+    if n > len(every) and not again:
         raise ValueError(
             f"{task} has {len(every)} questions to {purpose} and {n} are asked for: "
             "ask for fewer"
         )
-    draws = rng.stream(seed, f"{task} {purpose} questions")
-    return [_question(sign, x) for x in every[draws.permutation(len(every))[:n]]]
+    order = rng.stream(seed, f"{task} {purpose} questions").permutation(len(every))
+    return [_question(sign, every[i]) for i in np.resize(order, n)]
 
 
 def _question(sign: str, numbers) -> Question:
