@@ -29,8 +29,8 @@ def initial(model, rank: int, draws) -> dict[str, tuple]:
             continue
         outs, ins = module.weight.shape
         device = module.weight.device
-        a = draws.normal(size=(rank, ins)).astype(np.float32) / np.sqrt(ins)
-        a = torch.from_numpy(a).to(device).requires_grad_()
+        a = draws.normal(size=(rank, ins)) / np.sqrt(ins)
+        a = torch.from_numpy(a.astype(np.float32)).to(device).requires_grad_()
         found[name] = a, torch.zeros(outs, rank, device=device, requires_grad=True)
     return found
 
