@@ -18,9 +18,9 @@ and tasks at scale paper), judged by their text.
 
 A seed is a draw of 12 prompts of each task (24 at scale paper). The rows need the
 extra `lm`. Prompts that do not begin the answer were tried first, on six training
-questions of two tasks: the bare number then has a probability of at most 0.0002 on two-digit addition, or 0.004
-with a worked example. With the beginning the right number, whatever follows, has 0.25
-on two-digit addition and 0.18 on 1 x 2 digits.
+questions of two tasks: the bare number then has a probability of at most 0.0002 on
+two-digit addition, or on average 0.004 with a worked example. With the beginning the
+right number, whatever follows, has 0.25 on two-digit addition and 0.18 on 1 x 2 digits.
 Expected: pass@1 of two-digit addition 0.1 to 0.2, pass@256 near 1; less on sums of
 three numbers and products.
 Cost on one core: smoke 30 s, of which loading the model takes 20 s; quick 2 min; paper
@@ -185,6 +185,8 @@ def _lead(easier: str, harder: str):
 oracle = partial(
     Claim, origin="oracle", kind="equivalence", unit="fraction of prompts",
     place="samples at temperature 1, judged by their text",
+    history=(("2026-11-30", "before its rows: 24 sampled prompts a draw became 4, as "
+              "they took too long, and for pass@1 0.005 became 0.01"),),
 )  # fmt: skip
 ours = partial(Claim, origin="ours", unit="fraction of prompts")
 PILOT = (

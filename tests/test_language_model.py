@@ -146,6 +146,7 @@ def test_new_adapters_do_nothing_and_leave_with_the_context(model):
     torch.testing.assert_close(model(x).logits, before, rtol=0, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_adapters_are_those_of_peft(model):
     peft = pytest.importorskip("peft")
     adapters, x = stirred(model), torch.tensor([[1, 2, 3, 4]])
