@@ -22,7 +22,7 @@ support nor contradict a paper.
 Expected: quick, the sampler and teacher forcing agree, and nothing else is decided.
 Each run is kept when it is done, so that ONLY="seed==0 and method=='grpo'" makes the
 sweep of scale paper in portions.
-Cost on one core: smoke 1 min, of which loading the model takes 20 s; quick 1.5 min.
+Cost on one core: smoke 1 min, of which loading the model takes 20 s; quick 2 min.
 """
 
 from dataclasses import dataclass
@@ -191,7 +191,6 @@ def _measured(c: Config, model, tokenizer, prefix: str) -> dict:
 # --- figure --------------------------------------------------------------------------
 
 ARMS = {method: ADVANTAGES[method] for method in METHODS}
-FRESH, STALE = where(epochs=1), where("epochs > 1")
 
 
 @figure("agrae9", panel="right")
@@ -199,7 +198,7 @@ def draw(df, ax):
     base, label = ADVANTAGES["base"], "base model"
     ax.plot(df.base_pass_1.mean(), df.base_pass_256.mean(), base.marker, ls="",
             color=base.color, label=label, ms=6)  # fmt: skip
-    for rows, fill in ((FRESH(df), "full"), (STALE(df), "none")):
+    for rows, fill in ((df[df.epochs == 1], "full"), (df[df.epochs > 1], "none")):
         for method, arm in ARMS.items():
             mine = rows[rows.method == method]
             if len(mine):
