@@ -171,8 +171,8 @@ def draw_groups(df, ax):
     }
     panels.forest(ax, rows, GROUPS, zero=None)
     ax.set(xlabel="share of groups of 8 rollouts", xlim=(-0.03, 1.03))
-    ax.set_ylim(len(rows) - 0.4, -1.6)
-    panels.legend(ax, "upper center", ncols=3)
+    ax.set_ylim(len(rows) - 0.4, -2.9)
+    panels.legend(ax, "upper right")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -206,8 +206,8 @@ def draw(df, ax):
                 name = arm.label if fill == "full" else None
                 ax.plot(*at, arm.marker, ls="", color=arm.color, fillstyle=fill,
                         label=name, ms=4)  # fmt: skip
-    steps = df.steps.iloc[0]
-    ax.set(xlabel=f"pass@1 after {steps} RL steps", ylabel="pass@256, held out")
+    steps, seeds = df.steps.iloc[0], df.seed.nunique()
+    ax.set(xlabel=f"pass@1, {steps} RL steps, seeds: {seeds}", ylabel="pass@256")
     ax.margins(0.3)
     panels.legend(ax, "upper left", room=0.6)
 
