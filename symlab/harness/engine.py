@@ -49,8 +49,10 @@ def run(
     """Run the runs that each plan lacks; on return their rows are on disk and packed.
 
     A run that fails becomes a row with its error, never an exception; Ctrl-C ends the
-    call, and the rows that finished are kept.
+    call, and the rows that finished are kept. Plans whose extra is not installed are
+    left out.
     """
+    plans = [p for p in plans if not p.blocked]
     jobs = jobs or (1 if device == "cuda" else default_jobs())
     report, start = Report(), perf_counter()
     for plan in plans:
