@@ -395,9 +395,10 @@ CLAIMS = [
             named("largest_sum", "|sum of advantages| / G of a mixed group")),
         reason=f"{ROUNDING}, per rollout."),
     Claim("symmetry_is_broken",
-        f"Under Positive-Dominant, {SUPPRESSED} the sum of the advantages differs from "
-        "0 by more than 0.01 per rollout in every group of at most 8 rollouts, some "
-        "right and some wrong.",
+        "Under estimators that weigh right and wrong rollouts unequally (Positive- and "
+        "Negative-Dominant, ASS, NSR, A-GRAE) the advantages of at most 8 rollouts, "
+        "some right and some wrong, sum to more than 0.01 per rollout or less than "
+        "-0.01.",
         paper=AGRAE, place="experiment I and A-GRAE", kind="identity", above=1e-2,
         estimate=SIZE.where(
             "group <= 8", method=(*SUPPRESSING, "positive_dominant")).least(
@@ -418,7 +419,8 @@ CLAIMS = [
         tests="unsampled", estimate=largest(SYMMETRICALLY, "unsampled", UNSAMPLED)),
     Claim("suppressing_positives_raises_unsampled",
         f"Under {SUPPRESSED}, which weaken correct rollouts, a gradient step of size "
-        "eta raises the logit of every unsampled trajectory by more than 1e-6 eta.",
+        "eta raises the logit of every unsampled trajectory, in one softmax over all, "
+        "by more than 1e-6 eta.",
         paper=AGRAE, place="theorem 1", tests="suppression", kind="identity",
         above=1e-6, unit="eta",
         estimate=MOTION.where(method=SUPPRESSING).least(
@@ -427,9 +429,9 @@ CLAIMS = [
         "0; a change of 1e-6 eta is far above rounding."),
     # --- where theorem 1 stops
     moves("probabilities_move_all_the_same",
-        "In every draw of policy and group a gradient step of GRPO of size eta changes "
-        "the log-probability of some unsampled trajectory by more than 0.001 eta, "
-        "although its logit stays.",
+        "With one softmax over trajectories, in every draw of policy and group, a "
+        "gradient step of GRPO of size eta changes the log-probability of some "
+        "unsampled trajectory by more than 0.001 eta, although its logit stays.",
         place=ONE, above=1e-3,
         estimate=MOTION.where(method="grpo").least(
             named("unsampled_log_probability",
@@ -437,9 +439,10 @@ CLAIMS = [
         reason="The change is minus the sum of A pi over the rollouts, which is 0 by "
         "chance only; a thousandth is far above rounding."),
     limit("probabilities_move_by_formula",
-        "Under every estimator a gradient step of size eta changes the log-probability "
-        "of an unsampled trajectory u by -eta (C (pi_u - sum of pi^2) + sum of A pi "
-        "over the rollouts), to 1e-12 eta, where C is the sum of the advantages A.",
+        "A gradient step of size eta with advantages A of sum C changes the "
+        "log-probability of an unsampled trajectory u, in one softmax pi over "
+        "trajectories, by -eta (C (pi_u - sum of pi^2) + sum of A pi over the "
+        "rollouts), to 1e-12 eta.",
         place=ONE, estimate=largest(
             MOTION, "limit_1_error",
             "error of the change of log pi / eta of an unsampled trajectory")),
@@ -461,8 +464,8 @@ CLAIMS = [
         "rounding; a prototype had up to 2 eta."),
     moves("lengths_break_the_symmetry",
         "With advantages divided by the length of each trajectory, a gradient step of "
-        "GRPO of size eta moves the logit of some unsampled trajectory by more than "
-        "0.001 eta, in the mean over seeds.",
+        "GRPO of size eta moves the logit of some unsampled trajectory, in one softmax "
+        "over all, by more than 0.001 eta, in the mean over seeds.",
         place=THREE, kind="effect", above=1e-3,
         estimate=MOTION.where(method="grpo").mean(
             named("unsampled_by_length", f"the largest {UNSAMPLED}")),
@@ -520,9 +523,9 @@ CLAIMS = [
         "sqrt(p(1-p)) by a relative 1/(8 G p(1-p)), which is 0.3 % at G = 512 and p = "
         "0.1."),
     Claim("sums_by_hand",
-        "For 1 to 7 correct rollouts of 8, the sum of |A| under A-GRAE, by the paper's "
-        "formula and by that of the authors' code with the population's standard "
-        "deviation, is within 0.006 of the sum worked out by hand.",
+        "For 1 to 7 correct rollouts of 8, the sum of absolute advantages of A-GRAE, "
+        "by the paper's formula and by that of the authors' code with the population's "
+        "standard deviation, is within 0.006 of the sum worked out by hand.",
         origin="oracle", kind="identity", estimate=off_hand, below=0.006,
         place="by hand from the formulas",
         reason="The sums were written down with two decimals, so they are off by up to "

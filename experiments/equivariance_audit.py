@@ -7,18 +7,16 @@ block. The audit, its model, settings and thresholds are ours. Two studies in fl
   rule        one block alone: 4 steps of the optimizer as its preset builds it (decay,
               momentum, scale) on random gradients G_t, and again on g.G_t from g.W_0,
               for six kinds of g. Error: |W'_T - g.W_T| / |W_T - W_0|. Gradients have a
-              third of full rank, as those of experts with few tokens. The study is also
-              made in float32.
+              third of full rank, as those of experts with few tokens. Also in float32.
   trajectory  a small language model trained for 60 steps as it is, and moved: tokens,
               neurons, experts or heads permuted, signs of neurons flipped, the residual
               stream rotated, head and router shifted. Error: the largest difference of
               the two losses over the steps.
 
 Elements are permutations, signed permutations and rotations of rows or columns. Where
-rows (or columns) belong to heads, each head has an element of its own; both halves of a
-fused gate and up get the same. A shift adds one vector to all rows. Which elements a
-block's group contains follows from its role (symlab.symopt.roles), and which of them a
-rule follows is in the registry.
+rows (or columns) belong to heads, each head has its own element; both halves of a fused
+gate and up get the same. A shift adds one vector to all rows. A block's group follows
+from its role (symlab.symopt.roles), what a rule follows is in the registry.
 Variants: 'svd' has exact polar factors, and 'no cut-off' the same without cutting off
 singular values that are rounding. 'full rank' and 'frame' are variants of ARO under
 gradients of full rank; 'frame' also moves its first frame, which is the identity.
@@ -611,12 +609,15 @@ UNCUT = {"preset": "symmetric", "variant": "no cut-off"}
 ITERATED, BY_SVD = ({"preset": "symmetric", "variant": v} for v in STACK["variant"])
 SHIPPED = EXACT.where("preset != 'aro' and variant != 'no cut-off'")
 TABLES_TO_ADAMW = ("muon", "polargrad", "normuon", "freon", "kaon")
-STACKS = "the layerwise stack (one symmetric rule for each class of weights)"
+STACKS = "the layerwise stack (a symmetric rule per class of weights)"
+ALL = "AdamW, Muon, SSD, PolarGrad, Scion, NorMuon, Freon, Kaon and the layerwise stack"
+IN_FRAME = "ARO (descent in rotated coordinates)"
 MATRICES = "Muon, PolarGrad, NorMuon, Freon 2/3, Kaon"
 VISIBLE = "A hundredth of the update is far more than what rounding alone makes."
 IN_A_CURVE = "A thousandth of a nat, far above rounding, is seen in a curve of losses."
 ROUNDED = "The limit is a thousand times the rounding of a float64 loss of a few nats."
-SMALL_MODEL = "small language model"
+SMALL_MODEL, KEPT = "small language model", "keep singular values of rounding size"
+MOVED = "copies with transformed weights and equal outputs"
 WHOLE = "the principle U(g.G) = g.U(G), measured on whole steps"
 RUNS = "the principle U(g.G) = g.U(G), measured on whole runs"
 DAY, TODAY = "2026-11-21", "2026-11-30"
@@ -627,16 +628,17 @@ breaks = partial(Claim, unit="of the update's norm", above=1e-2, reason=VISIBLE)
 equal = partial(Claim, kind="identity", unit="nats")
 parts = partial(Claim, unit="nats")
 CLAIMS = [
-    # --- one block, four steps
     follows("symmetric_in_float64",
-        f"In float64 four steps of {STACKS} respect every symmetry of every weight "
-        "block, to 1e-10 of the update's norm.",
+        f"In float64 four steps of {STACKS} commute with every permutation, sign flip, "
+        "rotation or shift that is a symmetry of a weight block, to 1e-10 of the "
+        "update's norm.",
         paper=LAU, place=WHOLE, tests="stack", below=1e-10,
         estimate=EXACT.where("asked", **STACK).worst("error"),
         reason="Making polar factors amplifies rounding of 1e-16 at most 1000-fold."),
     follows("svd_in_float32",
-        f"In float32 four steps of {STACKS}, with polar factors by SVD, respect every "
-        "symmetry of every weight block, to 1e-4 of the update's norm.",
+        f"In float32 four steps of {STACKS}, using SVD, commute with every "
+        "permutation, sign flip, rotation or shift that is a symmetry of a weight "
+        "block, to 1e-4 of the update's norm.",
         paper=LAU, place=WHOLE, origin="ours", below=1e-4,
         estimate=SINGLE.where("asked", **BY_SVD).worst("error"),
         reason="Rounding of 6e-8 in four steps grows by a factor of at most 1000.",
@@ -644,8 +646,9 @@ CLAIMS = [
                   "claim of its own, as it amplifies rounding a thousandfold, which "
                   "leaves no margin below 1e-4"),)),
     follows("iteration_in_float32",
-        f"In float32 four steps of {STACKS}, with polar factors by Polar Express, "
-        "respect every symmetry of every weight block, to 1e-3 of the update's norm.",
+        f"In float32 four steps of {STACKS}, using Polar Express, commute with "
+        "each permutation, sign flip, rotation or shift that is a symmetry of a weight "
+        "block, to 1e-3 of the update's norm.",
         paper=LAU, place=WHOLE, origin="ours", below=1e-3,
         estimate=SINGLE.where("asked", **ITERATED).worst("error"),
         reason="Five steps of Polar Express multiply small singular values by 990: "
@@ -655,66 +658,64 @@ CLAIMS = [
                   "Gram matrices had an error of 3e-3 for tall blocks, since "
                   "corrected"),)),
     breaks("adamw_breaks_rotations",
-        "Four steps of AdamW break every rotation symmetry of every weight block, by "
-        "more than 0.01 of the update's norm, in every run.",
+        "Four steps of AdamW commute with no rotation symmetry of any weight block: in "
+        "every run the error is above 0.01 of the update's norm.",
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
         estimate=EXACT.where("asked", **BY_ADAMW, element=("R", "r")).least("error")),
     follows("adamw_keeps_permutations",
-        "Four steps of AdamW respect signed permutations of the rows and permutations "
-        "of the columns of every weight block, to 1e-10 of the update's norm.",
+        "Four steps of AdamW commute with signed permutations of rows and permutations "
+        "of columns of every weight block, to 1e-10 of the update's norm.",
         place="second moments belong to single entries, which move as wholes",
         estimate=EXACT.where(**BY_ADAMW, element=("P", "±", "p")).worst("error"),
         below=1e-10, reason="AdamW updates each entry on its own, so moving entries "
         "changes the rounding of none."),
     follows("rules_keep_what_they_promise",
-        "In float64 every optimizer, except ARO and the layerwise stack without a "
-        "cut-off of singular values, respects each symmetry that symlab.symopt's "
-        "registry lists for its rule, to 1e-10 of the update's norm.",
+        f"Four float64 steps of {ALL} commute with each symmetry that "
+        "symlab.symopt.registry lists for a weight block's rule, to 1e-10 of the "
+        "update's norm.",
         place="symlab.symopt.registry", below=1e-10,
         estimate=SHIPPED.where("promised").worst("error"),
         reason="Rounding of 1e-16 grows by a factor of at most 1000. In Kaon's chaotic "
         "iteration the factor is 90: exp(0.89) in each of five steps."),
     breaks("and_have_no_more",
-        "Every optimizer, except ARO and the layerwise stack without a cut-off of "
-        "singular values, breaks each symmetry of a weight block that symlab.symopt's "
-        "registry does not list for its rule, by more than 0.01 of the update's norm.",
+        f"Four float64 steps of {ALL} commute with no symmetry of a weight block that "
+        "symlab.symopt.registry does not list for its rule: errors exceed 0.01 of "
+        "the update norm.",
         place="symlab.symopt.registry",
         estimate=SHIPPED.where("asked and not promised").least("error")),
     breaks("aro_breaks_rotations",
-        "ARO whose rotation starts at the identity breaks the rotation symmetry of the "
-        "residual stream in every hidden weight matrix, by more than 0.01 of the "
-        "update's norm, under gradients of full rank.",
+        f"{IN_FRAME} whose first rotation is the identity does not commute with "
+        "rotations of the residual stream: under gradients of full rank the error is "
+        "above 0.01 of the update's norm for every hidden weight matrix.",
         place="its first frame does not turn with the block",
         estimate=EXACT.where(
             _turned, preset="aro", variant="full rank").least("error")),
     follows("aro_turns_with_its_frame",
-        "ARO whose starting rotation is turned with the weights respects the rotation "
-        "symmetry of the residual stream in every hidden weight matrix, to 1e-10 of "
-        "the update's norm, under gradients of full rank.",
+        f"{IN_FRAME} whose first rotation is turned with the weights commutes with "
+        "rotations of the residual stream, to 1e-10 of the update's norm, for every "
+        "hidden weight matrix under gradients of full rank.",
         paper=ARO, place="abstract: descent in a rotated coordinate system",
         origin="ours", below=1e-10,
         estimate=EXACT.where(_turned, preset="aro", variant="frame").worst("error"),
         reason="Only rounding is left, as the gradients have full rank."),
     breaks("rounding_chooses_aros_frame",
-        "Under gradients of a third of full rank every run of ARO breaks some symmetry "
-        "of a hidden weight matrix that symlab.symopt's registry lists for ARO, by "
-        "more than 0.01 of the update's norm.",
+        f"Under gradients of a third of full rank {IN_FRAME} fails, in every run, to "
+        "commute with some symmetry that symlab.symopt.registry lists for it, by more "
+        "than 0.01 of a hidden matrix's update norm.",
         place="QR of a singular matrix",
         estimate=_in_each_run(
             EXACT.where("promised", preset="aro", variant="", block=tuple(RESIDUAL))),
         **AFTER_ONE_SEED, reason="Rounding chooses the columns of ARO's rotation "
-        f"beyond the gradient's rank, and turns the next gradient by them. {VISIBLE}"),
+        f"beyond the gradient's rank; ARO turns the next gradient by it. {VISIBLE}"),
     breaks("cutoff_is_needed",
-        "Every run of the layerwise stack with polar factors by SVD, without a cut-off "
-        "of singular values, breaks some symmetry of a weight block by more than 0.01 "
-        "of the update's norm.",
+        f"With polar factors by SVD that {KEPT}, {STACKS} fails, in every run, to "
+        "commute with some symmetry of a weight block, by more than 0.01 of the "
+        "update's norm.",
         place="the polar factor is discontinuous where rank is lost", origin="control",
         estimate=_in_each_run(EXACT.where("asked", **UNCUT))),
-    # --- a language model, sixty steps
     equal("symmetric_trajectories",
-        f"A {SMALL_MODEL}, trained in float64 for 60 steps by {STACKS} with Polar "
-        "Express, and its seven copies moved by symmetries have equal losses at every "
-        "step, to 1e-12 nats.",
+        f"A {SMALL_MODEL} and seven {MOVED}, trained for 60 float64 steps by {STACKS} "
+        "with Polar Express, have equal losses to 1e-12 nats.",
         paper=LAU, place=RUNS, tests="stack", below=EQUAL,
         estimate=LOSSES.where(**ITERATED).worst("error"),
         reason=ROUNDED + " Polar Express multiplies no direction more than a "
@@ -723,8 +724,8 @@ CLAIMS = [
             "on one of 20 new seeds the losses by SVD differed by 3.5e-9, so SVD has a "
             "claim of its own, and both have 20 seeds instead of 4"),)),
     Claim("svd_trajectories",
-        f"In more than 70 % of runs of 60 steps by {STACKS} with polar factors by "
-        f"SVD, a {SMALL_MODEL} and its copies moved by symmetries have equal losses at "
+        "In more than 70 % of runs of 60 float64 steps by the layerwise stack with "
+        f"polar factors by SVD, a {SMALL_MODEL} and seven {MOVED} have equal losses at "
         "every step, to 1e-12 nats.",
         paper=LAU, place=RUNS, origin="ours", unit="fraction of runs", above=0.7,
         estimate=_runs_that_agree(LOSSES.where(**BY_SVD)),
@@ -741,9 +742,9 @@ CLAIMS = [
         estimate=_in_each_run(LOSSES.where(**BY_ADAMW, move="rotation")),
         above=1e-3, reason=IN_A_CURVE),
     equal("adamw_follows_the_rest",
-        f"Over 60 steps by AdamW a {SMALL_MODEL} and its copies with permuted tokens, "
-        "neurons, experts or heads, with flipped signs or with shifted head and router "
-        "have equal losses to 1e-12 nats.",
+        f"Over 60 float64 steps by AdamW a {SMALL_MODEL} and its copies with permuted "
+        "tokens, neurons, experts or heads, with sign-flipped neurons or with shifted "
+        "head and router rows have equal losses to 1e-12 nats.",
         place="signed permutations move entries as wholes; softmax gradients sum to 0",
         estimate=LOSSES.where("move != 'rotation'", **BY_ADAMW).worst("error"),
         below=EQUAL, reason=ROUNDED),
@@ -756,8 +757,8 @@ CLAIMS = [
             preset=(*TABLES_TO_ADAMW, "aro", "scion"), variant="", move="rotation"
         ).least("error"), above=1e-3, reason=IN_A_CURVE),
     equal("matrix_rules_follow_the_rest",
-        f"Over 60 steps all copies of a {SMALL_MODEL} moved by symmetries have its "
-        "losses to 1e-10 nats under stochastic spectral descent (SSD), and all but the "
+        f"Over 60 steps a {SMALL_MODEL} and its transformed copies have equal losses "
+        "to 1e-10 nats under stochastic spectral descent (SSD), and all but the "
         f"rotated copy under {MATRICES} and Scion.",
         place="symlab.symopt.registry",
         estimate=LOSSES.where(
@@ -768,17 +769,17 @@ CLAIMS = [
         "under SSD differ by 1e-7 at a rate of 0.1, and the rate here is 0.03.",
         **AFTER_ONE_SEED),
     parts("aro_parts",
-        f"In every run of 60 steps by ARO the losses of a {SMALL_MODEL} and of some "
-        "copy with permuted, shifted or sign-flipped weights differ by more than 1e-6 "
-        "nats at some step.",
+        f"In every run of 60 steps by {IN_FRAME} the losses of a {SMALL_MODEL} and of "
+        "some copy with permuted, shifted or sign-flipped weights and equal outputs "
+        "come to differ by more than 1e-6 nats.",
         place="rounding chooses ARO's frame where gradients lack rank",
         estimate=_in_each_run(
             LOSSES.where("move != 'rotation'", preset="aro", variant="")), above=1e-6,
         **AFTER_ONE_SEED, reason="Rounding alone makes 1e-15 nats, far less."),
     parts("no_cutoff_parts",
-        "In every run of 60 steps by the layerwise stack with SVD, without a cut-off "
-        f"of singular values, the losses of a {SMALL_MODEL} and of some copy moved by "
-        "a symmetry differ by more than 0.0001 nats at some step.",
+        "If its SVD polar factors keep singular values of rounding size, in every run "
+        f"of 60 steps by the layerwise stack losses of a {SMALL_MODEL} and of one of "
+        "its copies with equal outputs come to differ by more than 0.0001 nats.",
         origin="control", place="the polar factor is discontinuous where rank is lost",
         estimate=_in_each_run(LOSSES.where(**UNCUT)), above=1e-4,
         reason="Rounding alone makes 1e-15 nats; a prototype had 0.01 nats."),

@@ -488,7 +488,7 @@ def one_adamw(df):
 
 
 TUNED, COMPARED = where(tuned), where(one_adamw, tuned)
-RACE = race.Race("the matrix problems", ("study", "basis", "rule"), ("lr",),
+RACE = race.Race("the race on matrix problems", ("study", "basis", "rule"), ("lr",),
                  tune=where(logs, "seed % 2 == 0"), raced=TUNED, value="log_excess"
 )  # fmt: skip
 ARMS = {  # in the order of the lower panels
@@ -610,12 +610,14 @@ GAIN = -papers.EXCESS_LOSS.log  # of the log of a ratio
 EXCESS = named("excess", "excess loss")
 DRIFT = named("drift", "norm of the mean row of W over its root mean square row")
 HEAD = TUNED.where(study="head", basis="rotated")
-TOKENS = {s: f"next-token prediction with an unknown {s}" for s in [*RULES][1:]}
+ONLY = "next-token prediction that trains only the {}"
+TOKENS = {study: ONLY.format(study) for study in [*RULES][1:]}
+BOTH = "with the data in rotated coordinates and along its principal axes"
 STUDIES = {"sensing": "matrix sensing"} | TOKENS
 NAMES = {
-    "row_norm": "row-norm (rows of length 1)",
-    "spectral": "the spectral rule (polar factor)",
-    "row_then_spectral": "the hybrid rule (row-norm, then polar factor)",
+    "row_norm": "row-norm (momentum with rows of length 1)",
+    "spectral": "the polar factor of the momentum",
+    "row_then_spectral": "hybrid (polar factor of momentum with rows of length 1)",
     "polargrad": "PolarGrad (polar factor times nuclear norm)",
 }
 
@@ -657,7 +659,8 @@ was = partial(papers.resized, papers.EXCESS_LOSS)
 IN_FAVOUR = {"origin": "paper", "paper": papers.POLARGRAD, "tests": "adam",
              "place": "abstract: matrix optimization problems"}  # fmt: skip
 log_ratio = partial(Claim, unit="(log of the ratio)")
-gain = partial(log_ratio, below=GAIN, reason=papers.EXCESS_LOSS.reason)
+gain = partial(log_ratio, below=GAIN, reason=papers.EXCESS_LOSS.reason + " A factor "
+               "of 1.1 is 0.095 in the logarithm.")  # fmt: skip
 gains, ratios = partial(family, **gain.keywords), partial(family, **log_ratio.keywords)
 oracle = partial(Claim, origin="oracle", kind="identity")
 # that the rates in use are the best, the second claim, is so by construction
@@ -669,26 +672,25 @@ CLAIMS = [
         "matrix, to 1e-10 of its norm, in every run.",
         place="numpy's lstsq", below=1e-10, estimate=where(study="sensing").worst(named(
             "oracle_gap", "relative distance of the least-squares fit from W*")),
-        reason="Rounding of 1e-16 grows by the condition of the measurements, 100."),
+        reason="Rounding of 1e-16 grows by the measurements' condition number, 100."),
     Claim("sensing_reached",
-        "On matrix sensing every rule at its tuned rate ends within 0.05 of the true "
-        "matrix, relative to its norm, in every run.",
+        "On matrix sensing every update rule at its tuned learning rate ends within "
+        "0.05 of the true matrix, relative to its norm, in every run.",
         place="rules are compared near the optimum", kind="precondition", below=0.05,
         origin="protocol", estimate=TUNED.where(study="sensing").worst(
             named("distance", "relative distance of W from W*")),
         reason="A twentieth is room for the flattest directions, which are learned "
-        "last, and for rules whose steps do not shrink and end one step off."),
+        "last, and for rules whose steps do not shrink, which end one step off."),
     oracle("excess_is_a_divergence",
-        "On next-token prediction, with the embedding or the head unknown, the excess "
-        "loss over the known optimum is above -1e-12 nats in every run.",
+        "On next-token prediction that trains only the embedding or the head, "
+        "the excess loss over the known optimum is above -1e-12 nats in every run.",
         place="Gibbs' inequality", above=-1e-12, unit="nats",
         estimate=where("study != 'sensing'").least(EXCESS),
         reason="An excess loss is at least 0, and the rounding of sums of 65,536 terms "
         "in float64 is of that size."),
-    # --- against AdamW
     *gains("{study}_adamw_and_{rule}",
-        "On {study}, with the data in a rotated basis, {rule} has less than 0.91 of "
-        "AdamW's excess loss, both at tuned rates (log of the ratio below -0.095).",
+        "On {study}, with the data in rotated coordinates, {rule} has less "
+        "than 0.91 of AdamW's excess loss over the optimum, both at tuned rates.",
         against_adamw, study=STUDIES, rule=NAMES, paper=papers.LAU, origin="ours",
         place="abstract, on convex problems with a known optimum, which are no "
         "pretraining", expected="failed", because="AdamW at its tuned rate has less "
@@ -698,46 +700,45 @@ CLAIMS = [
              ("embedding", "polargrad"): IN_FAVOUR | was("of 0.905", FOUND, TURNED) | {
                  "expected": "held", "because": ""},
              ("embedding", "spectral"): was("of 0.905", FOUND, TURNED) | {
-                 "expected": "undecided", "because": "The spectral rule's excess loss "
-                 "is 8 % below AdamW's, which rises when the basis is rotated."},
+                 "expected": "undecided", "because": "The excess loss is 8 % below "
+                 "AdamW's, and AdamW's is larger in rotated coordinates."},
              ("head", "polargrad"): IN_FAVOUR | was("of 0.905", FOUND, TURNED) | {
                  "expected": "undecided", "because": "PolarGrad's excess loss is 10 % "
-                 "below AdamW's, which rises when the basis is rotated."}}),
+                 "below AdamW's, and AdamW's is larger in rotated coordinates."}}),
     *gains("{study}_adamw_and_polargrad_in_axes",
-        "On {study}, with the data along the axes, so that AdamW can scale each "
-        "direction by itself, PolarGrad has less than 0.91 of AdamW's excess loss, "
-        "both at tuned rates (log of the ratio below -0.095).",
+        "On {study}, with the data along its principal axes, PolarGrad (polar factor "
+        "times nuclear norm) has less than 0.91 of AdamW's excess loss over the "
+        "optimum, both at tuned rates.",
         partial(against_adamw, rule="polargrad", basis="axes"), study=TOKENS,
         **IN_FAVOUR, **was("of 0.905", ADDED, TURNED), expected="failed",
-        because="Along the axes AdamW gains by scaling coordinates of different size, "
-        "which a rotation mixes; PolarGrad's loss is the same in both bases."),
-    # --- the basis
+        because="In principal axes AdamW gains by scaling each coordinate on its own. "
+        "A rotation mixes coordinates and leaves PolarGrad's loss as it is."),
     *gains("{study}_adamw_feels_the_basis",
-        "On {study} AdamW at its tuned rate has over 1.1 times as much excess loss on "
-        "data in a rotated basis as along the axes (log of the ratio above 0.095).",
+        "On {study}, AdamW at its tuned rate has over 1.1 times as much excess loss "
+        "over the optimum with the data in rotated coordinates as along its axes.",
         rotation, study=STUDIES, above=-GAIN, below=np.inf, tests="coordinate-wise",
         paper=papers.LAU, place="abstract: Adam is coordinate-wise", **was("of 1"),
         but={("embedding",): was("of 1", ADDED),
              ("head",): was("of 1, which held,", ADDED) | {"expected": "undecided",
                 "because": "The excess loss is larger by 10 %, the threshold."}}),
     *ratios("{study}_polargrad_does_not",
-        "On {study} PolarGrad at its tuned rate has equal excess losses on data in a "
-        "rotated basis and along the axes, to 1 %.",
+        "On {study}, PolarGrad (polar factor times nuclear norm) at its tuned rate has "
+        f"equal excess losses over the optimum, to 1 %, {BOTH}.",
         partial(rotation, rule="polargrad"), study=TOKENS, above=-0.01, below=0.01,
         place="the rule commutes with rotations of rows and columns",
         kind="equivalence", written="after", history=(ADDED,),
         reason="Equality is an identity up to the rounding of float32, which 1000 "
         "steps amplify. Four seeds of a prototype agreed to 0.1 %."),
     log_ratio("sensing_sgd_does_not",
-        "On matrix sensing SGD at its tuned rate has equal excess losses on data in a "
-        "rotated basis and along the axes, to one part in a million.",
+        "On matrix sensing SGD at its tuned rate has equal excess losses over the "
+        f"optimum, to one part in a million, {BOTH}.",
         place="the gradient turns with the problem", kind="equivalence",
         estimate=rotation("sensing", "sgd"), above=-1e-6, below=1e-6,
         reason="SGD commutes with rotations, so only the rounding of float64 differs."),
     log_ratio("sensing_spectral_does_not",
-        "On matrix sensing, at the smallest rate of its grid, the spectral rule (polar "
-        "factor) has equal excess losses on data in a rotated basis and along the "
-        "axes, to one part in a million, in every seed.",
+        "On matrix sensing the polar factor of the momentum, at the smallest rate of "
+        "its grid, has equal excess losses over the optimum, to one part in a million "
+        f"in every seed, {BOTH}.",
         place="the rule commutes with rotations of rows and columns", kind="identity",
         estimate=far_from_the_optimum("spectral"), below=1e-6,
         reason="Near the optimum, which this rate does not reach, constant steps "
@@ -746,34 +747,34 @@ CLAIMS = [
             "factor of two at the tuned rate, which many rules would meet; it became "
             "an identity at the smallest rate"),)),
     log_ratio("sensing_hybrid_does",
-        "On matrix sensing, at the smallest rate of its grid, the hybrid rule "
-        "(row-norm, then polar factor) has excess losses that differ by more than 1 % "
-        "between data in a rotated basis and along the axes, in some seed.",
+        "On matrix sensing hybrid (polar factor of momentum with rows of length 1), at "
+        "its grid's smallest rate, has excess losses with the data in rotated "
+        "coordinates and along its axes that differ by more than 1 % in some seed.",
         place="row norms do not commute with rotations of rows", origin="control",
         estimate=far_from_the_optimum("row_then_spectral"), above=0.01,
-        reason="If losses were equal under every rule, equality under the spectral "
-        "rule would show nothing; 1 % is ten thousand times its limit.",
+        reason="If losses were equal under every rule, equality under the polar factor "
+        "would show nothing; 1 % is ten thousand times the difference allowed there.",
         written="after", history=(
             (TODAY, "added as the control of the spectral rule's identity"),)),
-    # --- variants of row-norm
     gain("floor_helps_rare_tokens",
-        "With an unknown embedding, row-norm that fades rows whose momentum is below a "
-        "tenth of the root mean square row has less than 0.91 of plain row-norm's "
-        "excess loss on the rare half of the tokens, both at tuned rates.",
+        "When only an embedding is trained, row-norm (rows over their lengths) that "
+        "fades rows shorter than a tenth of their root mean square has less than 0.91 "
+        "of plain row-norm's excess loss on the rarer half of tokens, at tuned rates.",
         place="plain row-norm moves a row at full size long after its last gradient",
         estimate=TUNED.where(study="embedding", basis="rotated").log_ratio(
             named("rare", "excess loss of the rare half"),
             rule=("row_norm_floor", "row_norm")), **was("of 1")),
     gain("exact_centring_pays",
-        "With an unknown head, row-norm that is centred exactly (by the geometric "
-        "median of the rows) has less than 0.91 of the excess loss of row-norm centred "
-        "before and after normalising, both at their tuned rates.",
+        "When only a head is trained, row-norm (rows over their lengths) centred by "
+        "the rows' geometric median has less than 0.91 of the excess loss of row-norm "
+        "centred by the mean before and after normalising, at tuned rates.",
         place="with rows of very different size, centring twice is up to a third less "
         "steep at equal largest row", **was("of 1"),
         estimate=HEAD.log_ratio(EXCESS, rule=("centred_row_norm", "twice_centred"))),
     log_ratio("centring_twice_changes_nothing",
-        "With an unknown head, row-norm centred before and after normalising has the "
-        "excess loss of uncentred row-norm, to 0.1 %, both at their tuned rates.",
+        "When only a head is trained, row-norm (rows over their lengths) has equal "
+        "excess losses, to 0.1 %, with the mean row subtracted before and after "
+        "normalising and without, at tuned rates.",
         place="the gradient of a softmax has no mean row", kind="equivalence",
         estimate=HEAD.log_ratio(EXCESS, rule=("twice_centred", "row_norm")),
         above=-1e-3, below=1e-3, written="after",
@@ -781,16 +782,17 @@ CLAIMS = [
         "shift, which the loss does not see. Rounding stays far below 0.1 %.",
         history=((DAY, "10 % became 0.1 % after the first run, which found 6e-8"),)),
     Claim("centred_heads_do_not_drift",
-        "Under row-norm centred before and after normalising, or exactly, an unknown "
-        "head's mean row has a norm below 1 % of the rows' root mean square norm, in "
-        "every run.",
+        "Under row-norm that subtracts the mean row before and after normalising, or "
+        "the geometric median of rows, a head trained alone has a mean row whose norm "
+        "is below 1 % of the rows' root mean square norm, in every run.",
         paper=papers.LAU, place="abstract: shared-shift symmetry", tests="shift",
         kind="identity", unit="of a row's norm", below=1e-2,
         estimate=where(rule=("twice_centred", "centred_row_norm")).worst(DRIFT),
-        reason="Exact centring leaves 0; 1 % is room for the median's twenty steps."),
+        reason="In theory 0 is left; 1 % is room for a median by twenty iterations."),
     Claim("plain_heads_drift",
-        "Under row-norm without centring, at its tuned rate, the norm of an unknown "
-        "head's mean row grows above 0.1 of the root mean square norm of its rows.",
+        "Under row-norm (rows over their lengths) at its tuned rate, not centred, the "
+        "mean row of a head trained alone has a norm above 0.1 of the rows' root mean "
+        "square norm.",
         place="rows of mean 0 divided by their lengths have another mean",
         origin="control", unit="of a row's norm", above=0.1,
         estimate=TUNED.where(study="head", rule="row_norm").mean(DRIFT),

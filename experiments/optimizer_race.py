@@ -225,7 +225,7 @@ def measured(c: Config, row: dict) -> dict:
 # --- estimates -----------------------------------------------------------------------
 
 TUNE, RACED, SLOPE = (where(study=study) for study in ("tune", "race", "slope"))
-RACE = race.Race("the race of optimizers", ("arm",), ("lr",), TUNE, RACED)
+RACE = race.Race("the race of pretraining optimizers", ("arm",), ("lr",), TUNE, RACED)
 
 
 def difference(arm: str, other: str = "adamw") -> Estimate:
@@ -421,12 +421,16 @@ def _state_ratio(df):
 NATS = papers.VALIDATION_LOSS.size  # least difference that counts
 POWERS = {arm: arm.removeprefix("freon_").replace("_", "/") for arm in ARMS}
 NAMES = {arm: OPTIMIZERS[arm].label for arm in ARMS} | {
-    arm: f"Freon {c} (takes singular values s to s^(1-2c), c = {c})"
+    arm: f"Freon {c} (singular values s become s^(1-2c), c = {c})"
     for arm, c in POWERS.items() if arm.startswith("freon")
 } | {
+    "muon": "Muon (polar factor)",
+    "normuon": "NorMuon (polar factor with evened rows)",
+    "polargrad": "PolarGrad (polar factor times nuclear norm)",
+    "aro": "ARO (normalises rows and columns in rotated coordinates)",
     "kaon": "Kaon (scrambles singular values)",
-    "symmetric": "The layerwise stack of Lau & Su, at one rate,",
-    "scion": "Scion, at one rate,",
+    "symmetric": "The layerwise stack of Lau & Su, one rate for all weights,",
+    "scion": "Scion, one rate for all weights,",
     "adamw": "AdamW",
 }  # fmt: skip
 OWN = "AdamW whose embedding and head have a rate of their own"
@@ -442,8 +446,8 @@ def beats(arm: str, paper, place: str, other: str = "adamw", **fields) -> Claim:
     """The claim that an arm ends more than a hundredth of a nat below another."""
     against = OWN if other == "adamw" else NAMES[other]
     text = (
-        f"{NAMES[arm]} ends with a validation loss more than 0.01 nats below that of "
-        f"{against}, each at its tuned rate."
+        f"{NAMES[arm]} pretrains a decoder to a validation loss more than 0.01 nats "
+        f"below that of {against}, each at its tuned rate."
     )
     found = {"estimate": difference(arm, other), "below": -NATS, "reason": HUNDREDTH}
     name = f"race_{arm}_beats_{other}"
@@ -453,8 +457,8 @@ def beats(arm: str, paper, place: str, other: str = "adamw", **fields) -> Claim:
 def near(arm: str, other: str, **fields) -> Claim:
     """The claim that two arms end within a hundredth of a nat of each other."""
     text = (
-        f"The final validation losses of {NAMES[arm]} and {NAMES[other]}, each at its "
-        "tuned rate, differ by less than 0.01 nats."
+        f"The validation losses of decoders pretrained by {NAMES[arm]} and "
+        f"{NAMES[other]}, each at its tuned rate, differ by less than 0.01 nats."
     )
     found = {"estimate": difference(arm, other), "above": -NATS, "below": NATS}
     fields = found | {"kind": "equivalence", "reason": HUNDREDTH} | fields
@@ -476,8 +480,8 @@ INSIDE, BEST, FRESH = RACE.protocol(
 CLAIMS = [
     INSIDE, BEST, replace(FRESH, **TODAY),
     Claim("race_nothing_diverged",
-        "In the race of optimizers no run diverged at a tuned rate, or at half or "
-        "twice the tuned rate.",
+        "In the race of pretraining optimizers no run diverged at its tuned learning "
+        "rate, and none of AdamW and Muon at half or twice that rate.",
         estimate=_diverged, below=0.5, origin="protocol", kind="precondition",
         place="means over seeds need finite losses", reason="A run that diverged would "
         "count with the loss of a uniform guess, which would decide any mean."),
@@ -508,8 +512,8 @@ CLAIMS = [
         **was("of 0", (FIRST, "expected verdict from held to failed after the first "
                        "run"))),
     nats("race_muon_beats_adamw_at_half",
-        "Muon at its tuned rate ends with a validation loss that is more than 0.01 "
-        "nats below that of AdamW whose hidden matrices have half of their tuned rate.",
+        "Muon at its tuned rate pretrains a decoder to a validation loss more than "
+        "0.01 nats below that of AdamW at half the tuned rate of hidden matrices.",
         place="the gain must not be one of tuning", estimate=_at_half, below=-NATS,
         reason="On the tuning seeds of the first run half of AdamW's tuned rate was "
         "worse by only 0.001 nats, so either could have been chosen. " + HUNDREDTH,
@@ -549,17 +553,17 @@ CLAIMS = [
         "behind Freon 1/2.",
         **TODAY),
     nats("race_freon_below_half_is_worse",
-        "Freon 1/4 (takes singular values s to s^(1/2)) ends with a validation loss "
-        "more than 0.01 nats above that of Freon 1/2 (takes them to 1, as Muon does), "
-        "each at its tuned rate.",
+        "Freon 1/4 (singular values s become s^(1/2)) pretrains a decoder to a "
+        "validation loss more than 0.01 nats above that of Freon 1/2 (they become 1, "
+        "as in Muon), each at its tuned rate.",
         paper=papers.FREON, origin="ours", place="the best exponents lie beyond 1/2",
         estimate=difference("freon_1_4", "freon_1_2"), above=NATS, reason=HUNDREDTH,
         expected="failed", because="Freon 1/4 is 0.004 nats above Freon 1/2: exponents "
         "from 1/4 to 1/2 are alike.", **was("of 0, which was undecided,", CLEANED)),
     # --- one rate for everything
-    *(nats(name, f"{label} with one rate for all weights ends with a validation loss "
-        f"more than 0.01 nats above that of {label} whose embedding and head have a "
-        "rate of their own, each at its tuned rates.",
+    *(nats(name, f"{label} with one rate for all weights pretrains a decoder to a "
+        f"validation loss more than 0.01 nats above that of {label} whose embedding "
+        "and head have a rate of their own, each at its tuned rates.",
         origin="control", place=place, estimate=difference(f"{arm}_one_rate", arm),
         above=NATS, reason=HUNDREDTH, **was(before))
       for name, arm, label, place, before in (
@@ -569,16 +573,16 @@ CLAIMS = [
          "its hidden matrices move at 0.2 of the rate", "of more than 0 and less than "
          "0.1"))),
     nats("race_one_rate_decides",
-        "With one tuned rate for all weights, Muon ends with a validation loss more "
-        "than 0.1 nats below AdamW's.",
+        "With one tuned rate for all weights, Muon pretrains a decoder to a validation "
+        "loss more than 0.1 nats below AdamW's.",
         origin="control", place="what one sees without a rate for embedding and head",
         estimate=difference("muon_one_rate", "adamw_one_rate"), below=-0.1,
         reason="A tenth of a nat is ten times the least difference that counts: it "
         "would outweigh every other difference between optimizers here."),
     # --- how much a wrong rate costs
     *claims("race_{arm}_forgives_a_factor_of_two",
-        "Halving and doubling the tuned rate of its hidden matrices costs {arm} less "
-        "than 0.05 nats of validation loss, averaged over these two rates.",
+        "Halving and doubling the tuned rate of a decoder's hidden matrices costs "
+        "{arm} less than 0.05 nats of validation loss, averaged over these two rates.",
         partial(rise, factors=FACTORS), below=0.05, unit="nats",
         place="how finely a grid must be spaced",
         reason="Tuned rates are within a factor of the root of 2 of the optimum, where "
@@ -588,8 +592,8 @@ CLAIMS = [
             (FIRST, "expected verdict from held to failed after the first run"),
             (COPIES, "expected verdict back to held: " + CLEANED[1]))}}),
     nats("race_adamw_forgives_less",
-        "Doubling the tuned rate of the hidden matrices costs AdamW over 0.01 nats of "
-        "validation loss more than it costs Muon.",
+        "Doubling the tuned rate of a decoder's hidden matrices costs AdamW over 0.01 "
+        "nats of validation loss more than it costs Muon.",
         paper=papers.MUON, origin="ours", place="rates of Muon are said to transfer",
         estimate=rise("adamw", (2.0,), other="muon"), above=NATS, reason=HUNDREDTH,
         **seen("0.002 [-0.010, 0.014]", "; before AdamW's tuned rate was halved, "
@@ -598,8 +602,8 @@ CLAIMS = [
                        "0.4 against 0.16, became twice the rate after the first run"),
               CLEANED)),
     Claim("race_layerwise_state_is_half",
-        "The optimizer states of the layerwise stack of Lau & Su and of Scion take "
-        "less than 0.51 of the bytes of AdamW's.",
+        "The layerwise stack of Lau & Su (a symmetric rule per class of weights) and "
+        "Scion each take less than 0.51 of the bytes of AdamW's state.",
         paper=papers.SCION, place="abstract: no second average", origin="ours",
         estimate=_state_ratio, below=0.51, kind="identity", unit="of AdamW's bytes",
         reason="One momentum instead of AdamW's two averages makes a half. In the "

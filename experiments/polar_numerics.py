@@ -200,9 +200,9 @@ WAYS = "Newton-Schulz, Polar Express, its Gram form, inverse root, QDWH and SVD"
 oracle = partial(Claim, origin="oracle", kind="identity", unit="of the factor's norm")
 CLAIMS = [
     Claim("polar_is_finite_and_leaves_its_input",
-        f"{WAYS}, and the one-sided rule as the code of Lau & Su executes it, give "
-        "finite polar factors at every condition, scale, rank and precision, and leave "
-        "their input unchanged.",
+        f"{WAYS}, and the one-sided polar factor in Lau & Su's code, give finite "
+        "factors at every tested condition number, scale, rank and precision, and "
+        "leave their input unchanged.",
         origin="protocol", kind="identity", estimate=_defects, below=0.5,
         place="documented in symlab.symopt.polar",
         reason="The quantity is 0 or 1: a single exception would be a defect."),
@@ -215,17 +215,17 @@ CLAIMS = [
         "and each method first divides by the largest entry. What is left is the "
         "rounding of one division: 1e-16 in float64 and at most 1e-2 in bfloat16."),
     oracle("exact_ways_find_the_polar_factor",
-        "In float64 the polar factors by SVD and by QDWH agree with the one from "
-        "numpy's SVD to 1e-8 of its norm, for matrices of condition up to 1e6.",
+        "In float64 the polar factors by torch's SVD and by QDWH agree with the one "
+        "from numpy's SVD to 1e-8 of its norm, for condition numbers up to 1e6.",
         place="definition of the polar factor",
         estimate=CONDITION.where(method=("qdwh", "svd"), dtype="float64").worst(ERROR),
         below=1e-8,
         reason="Both are backward stable: the error is rounding (2e-16) times the "
-        "condition (1e6) times a modest factor of the dimension."),
+        "condition number (1e6) times a modest factor of the dimension."),
     Claim("five_steps_find_what_is_clear",
-        "Five steps of Polar Express, also in its Gram form, find the directions with "
-        "singular values above 1e-3 of the largest to a root mean square error below "
-        "0.3, in float64, float32 and bfloat16.",
+        "Five steps of Polar Express, also in its Gram form, find the polar factor on "
+        "singular directions whose value is above 1e-3 of the largest, to a relative "
+        "root mean square error below 0.3, in float64, float32 and bfloat16.",
         paper=AMSEL, place="abstract; polynomials for singular values in [1e-3, 1]",
         tests="bfloat16", kind="identity", unit="of the factor's norm",
         estimate=CONDITION.where(method=("polar_express", "gram")).worst(CLEAR_ERROR),
@@ -235,9 +235,9 @@ CLAIMS = [
         "for, and end below 1. Losing a tenth of the directions would be an error of "
         "0.3."),
     Claim("polar_express_is_nearer_than_newton_schulz",
-        "For matrices of condition 1000, in float64, five steps of Polar Express have "
-        "less than half of the root mean square error of five steps of Newton-Schulz "
-        "on singular values above 1e-3 of the largest.",
+        "For matrices of condition number 1000, in float64, the polar factor by five "
+        "steps of Polar Express has less than half the error of five Newton-Schulz "
+        "steps, on singular directions with values above 1e-3 of the largest.",
         paper=AMSEL, place="abstract: least error in the worst case", tests="optimal",
         unit="(ratio of errors)",
         estimate=CONDITION.where(dtype="float64", condition=1e3).ratio(
@@ -250,8 +250,9 @@ CLAIMS = [
         written="after",
         history=(("2026-11-30", "written after a look at the rows"),)),
     oracle("nothing_outside_the_range",
-        f"In float64 no polar factor by {WAYS} has an entry above 1e-10 outside the "
-        "range of its matrix, for rank 12 of 48 and for the zero matrix.",
+        f"In float64 no polar factor by {WAYS}, less its projection on the column "
+        "space of its matrix, has an entry above 1e-10, for rank 12 of 48 and for the "
+        "zero matrix.",
         place="the range of a polar factor is that of its matrix",
         unit="(an entry of the factor)",
         estimate=where(study="rank", method=METHODS, dtype="float64").worst(OUTSIDE),
@@ -260,9 +261,9 @@ CLAIMS = [
         "of Polar Express: 8.2 x 4.0 x 3.9 x 3.3 x 2.3 = 980 in five steps. SVD and "
         "QDWH cut it off."),
     Claim("absolute_damping_fails_on_small_gradients",
-        "The one-sided polar factor as the code of Lau & Su executes it, with an "
-        "absolute damping, has an error above 0.8 of its norm in float32 for a matrix "
-        "of condition 100 and largest singular value 1e-4.",
+        "The one-sided polar factor in Lau & Su's code, (G G^T + 1e-8 I)^(-1/2) G, "
+        "has in float32 an error above 0.8 of the polar factor's norm for a matrix G "
+        "with condition number 100 and largest singular value 1e-4.",
         paper=LAU, place="the authors' code", origin="ours",
         unit="of the factor's norm",
         estimate=SCALE.where(method=EXECUTED, power=-13).mean(ERROR), above=0.8,

@@ -377,7 +377,8 @@ WR = "W-REINFORCE (advantage 0.1 if right, -1 if wrong)"
 PD = "Positive-Dominant (GRPO's advantages of correct rollouts times 10)"
 ND = "Negative-Dominant (GRPO's advantages of correct rollouts divided by 10)"
 OVER = "over the later two thirds of the steps"
-BOTH = "geometric mean of both tasks"
+BOTH = "geometric mean of two tasks"
+MAKES = "On the countdown task (arithmetic that makes a target)"
 by_agrae = partial(Claim, paper=AGRAE)
 ratio = partial(Claim, unit="times GRPO's entropy", reason=TENTH)
 points = partial(Claim, unit="fraction of prompts", reason=ONE_POINT)
@@ -386,7 +387,8 @@ was_points = partial(resized, AGRAE.smallest["pass@k"])
 CLAIMS = [
     Claim("base_reward_in_range",
         "Before RL the policy from supervised training is right in 0.3 to 0.6 of its "
-        "rollouts on the training prompts, in every run on both tasks.",
+        "rollouts on the training prompts, in every run on the rule and countdown "
+        "tasks.",
         paper=AGRAE, place="where runs begin with a mean reward of 0.49",
         origin="protocol", kind="precondition", unit="mean reward",
         estimate=where().worst(start_gap), below=0.15,
@@ -394,7 +396,7 @@ CLAIMS = [
         "there is room for learning."),
     Claim("samples_go_stale",
         "Under GRPO the lower and the upper clip of PPO's ratio together act on 1 to "
-        "10 % of the tokens, on average over the steps and both tasks.",
+        "10 % of the tokens, on average over the RL steps and two tasks.",
         origin="protocol", kind="precondition", unit="fraction of tokens",
         place="the entropy ordering needs clipped minibatches, see advantage_dynamics",
         estimate=GRPO.mean(named("clipped", "fraction of tokens clipped")),
@@ -405,8 +407,8 @@ CLAIMS = [
             "with 0.5 % of the tokens clipped the clip had no effect on entropy"),)),
     # --- entropy
     *family("entropy_positive_below_{task}",
-        f"On {{task}} {PD} has less than 0.91 of GRPO's entropy {OVER} (geometric mean "
-        "over seeds).",
+        f"On {{task}} {PD} has less than 0.91 of GRPO's policy entropy {OVER} "
+        "(geometric mean over seeds).",
         lambda task: entropy("positive_dominant", CLIPPED.where(task=task), each=""),
         task=ON, below=LESS, paper=AGRAE, place="figure 3", reason=TENTH,
         unit="times GRPO's entropy", **was_ratio("of 0.7", LATE),
@@ -418,16 +420,17 @@ CLAIMS = [
             **was_ratio("of 0.7, which failed,", LATE,
                         (DAY, "expected to fail: a first run had 0.95"))}}),
     ratio("no_clip_no_loss",
-        f"On the rule task {PD} has more than 0.91 of GRPO's entropy {OVER}, both "
-        "trained without the clip (geometric mean over seeds).",
+        f"On {ON['rule']} {PD} has more than 0.91 of GRPO's policy entropy {OVER}, "
+        "both without PPO's clip.",
         origin="control", place="in expectation the estimator only reweights prompts",
         estimate=entropy("positive_dominant", FREE.where(task="rule"), each=""),
         above=LESS,
         **was_ratio("of 0.7", (DAY, "added after a pilot on seeds 20000 to 20003, "
                                "which had a ratio of 1.08"))),
     *family("clip_takes_from_positive_{task}",
-        "On {task} the clip multiplies the ratio of Positive-Dominant's entropy to "
-        f"GRPO's by less than 0.91, {OVER} (geometric mean over seeds).",
+        "On {task} PPO's clip multiplies the policy entropy of Positive-Dominant "
+        "(advantages of correct rollouts times 10) relative to GRPO's by less than "
+        f"0.91, {OVER}.",
         lambda task: entropy(
             "positive_dominant", where(task=task), each="", **WITH_AND_WITHOUT),
         task=ON, below=LESS, unit="times the ratio without the clip", reason=TENTH,
@@ -436,13 +439,14 @@ CLAIMS = [
         but={("countdown",): {"expected": "undecided", "because": "The factor is 0.81 "
              "[0.69, 0.96]: below 1, but not certainly by a tenth."}}),
     Claim("clip_gives_to_negative",
-        "The clip multiplies the ratio of Negative-Dominant's entropy to GRPO's by "
-        f"more than 1.1, {OVER} ({BOTH}).",
+        "PPO's clip multiplies the policy entropy of Negative-Dominant (advantages of "
+        "correct rollouts divided by 10) relative to GRPO's by more than 1.1, "
+        f"{OVER} ({BOTH}).",
         estimate=entropy("negative_dominant", where(), **WITH_AND_WITHOUT), above=MORE,
         unit="times the ratio without the clip", reason=TENTH, origin="control",
         paper=CLIPPING, place="abstract: the lower clip", **was_ratio("of 1", ADDED)),
     ratio("entropy_negative_above",
-        f"{ND} has more than 1.1 times GRPO's entropy {OVER} ({BOTH}).",
+        f"{ND} has more than 1.1 times GRPO's policy entropy {OVER} ({BOTH}).",
         paper=AGRAE, place="figure 3, where it ends at 6.6 times GRPO's entropy",
         tests="suppression", estimate=entropy("negative_dominant"), above=MORE,
         **was_ratio("of 1", LATE,
@@ -451,13 +455,13 @@ CLAIMS = [
             (TODAY, "a second claim, which asked for 1.2 and was undecided, was "
              "dropped, as all claims about entropy share one threshold"))),
     ratio("agrae_keeps_entropy",
-        f"{AG} has more than 1.1 times GRPO's entropy {OVER} ({BOTH}).",
+        f"{AG} has more than 1.1 times GRPO's policy entropy {OVER} ({BOTH}).",
         paper=AGRAE, place="figure 10", estimate=entropy("agrae"), above=MORE,
         expected="undecided",
         because="The ratio is 1.11, and its interval begins at 1.08: above 1, and "
         "close to the threshold.", **was_ratio("of 1", ADDED)),
     ratio("w_reinforce_keeps_entropy",
-        f"{WR} has more than 1.1 times GRPO's entropy {OVER} ({BOTH}).",
+        f"{WR} has more than 1.1 times GRPO's policy entropy {OVER} ({BOTH}).",
         paper=ZHU, place="entropy in training", estimate=entropy("w_reinforce"),
         above=MORE, **was_ratio("of 1", ADDED)),
     # --- pass@k
@@ -479,8 +483,8 @@ CLAIMS = [
         "of the start is above the share of prompts whose answers can be known.",
         **was_points("of 0")),
     points("w_reinforce_large_k",
-        f"On the countdown task {WR} ends with a pass@256 of held-out prompts that is "
-        "above GRPO's by more than 0.01.",
+        f"{MAKES} {WR} ends with a pass@256 of held-out prompts that is above GRPO's "
+        "by more than 0.01.",
         paper=ZHU, place="pass@k at large k", tests="weighted",
         estimate=COUNTDOWN.paired(pass_256, method=("w_reinforce", "grpo")),
         above=POINT,
@@ -488,15 +492,15 @@ CLAIMS = [
             "other arms: 0 was undecided on seeds 0 to 7 and held on others"))),
     points("agrae_pass_1",
         f"{AG} ends with a pass@1 of held-out prompts that is above GRPO's by more "
-        "than 0.01, on average over both tasks.",
+        "than 0.01, on average over the rule and countdown tasks.",
         paper=AGRAE, place="tables", tests="a-grae", above=POINT,
         estimate=CLIPPED.paired(pass_1, each="task", method=("agrae", "grpo")),
         expected="failed",
         because="A-GRAE was 0.02 and 0.01 behind GRPO in the two runs so far.",
         **was_points("of 0.05", *RAISED)),
     points("agrae_large_k",
-        f"On the countdown task {AG} ends with a pass@256 of held-out prompts that is "
-        "above GRPO's by more than 0.01.",
+        f"{MAKES} {AG} ends with a pass@256 of held-out prompts that is above GRPO's "
+        "by more than 0.01.",
         paper=AGRAE, place="tables", tests="a-grae", above=POINT,
         estimate=COUNTDOWN.paired(pass_256, method=("agrae", "grpo")),
         expected="undecided",
@@ -504,8 +508,8 @@ CLAIMS = [
         "mean.",
         **was_points("of 0.05, which failed,", *RAISED)),
     points("negative_large_k",
-        f"On the countdown task {ND} has a pass@256 of held-out prompts that is less "
-        "than 0.01 below GRPO's.",
+        f"{MAKES} {ND} has a pass@256 of held-out prompts that is less than 0.01 below "
+        "GRPO's.",
         paper=AGRAE, place="figure 2", tests="suppression", above=-POINT,
         estimate=COUNTDOWN.paired(pass_256, method=("negative_dominant", "grpo")),
         expected="undecided",
@@ -513,8 +517,8 @@ CLAIMS = [
         "either side. In expectation it favours easy prompts.",
         **was_points("for a gain of 0.05, which failed,", *RAISED)),
     points("positive_large_k",
-        f"On the countdown task {PD} has a pass@256 of held-out prompts that is below "
-        "GRPO's by more than 0.01.",
+        f"{MAKES} {PD} has a pass@256 of held-out prompts that is below GRPO's by more "
+        "than 0.01.",
         paper=AGRAE, place="figure 2", above=POINT,
         estimate=COUNTDOWN.paired(pass_256, method=("grpo", "positive_dominant")),
         expected="failed",

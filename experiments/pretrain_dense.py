@@ -446,8 +446,14 @@ UNDECIDED = {"expected": "undecided", "history": (WRONG,),
     "row-norm and hybrid depend more on their rates than one seed of a prototype "
     "showed, and 4 seeds do not tell on which side of the threshold."}  # fmt: skip
 HUNDREDTH = LAU.smallest["validation loss"].reason
-TWO_RATES = "AdamW with a tuned rate for each of embedding and head"
-ONE_RATE = "AdamW with one tuned rate for embedding and head together"
+TABLES_BY = "A decoder whose embedding and head are trained by"
+TWO_RATES = "AdamW with a tuned rate for each"
+ONE_RATE = "AdamW with one tuned rate for both"
+SAID = {
+    "adamw": "AdamW",
+    "row_norm": "row-norm (momentum with rows of length 1)",
+    "hybrid": "hybrid (polar factor of momentum with rows of length 1)",
+}
 LENGTH = "lengths of a row"
 INSIDE, BEST, FRESH = RACE.protocol(
     NATS, "Two tuning seeds do not tell smaller differences apart.", "nats"
@@ -487,26 +493,27 @@ CLAIMS = [
     replace(FRESH, written="after", history=((TEXT, "added after the rows"),)),
     # --- moved models, in float64
     exact("moved_models_have_the_same_losses",
-        "With row-norm, centred or not, or hybrid (row-norm, then polar factor) for "
-        "embedding and head, a decoder in float64 and its copies moved by symmetries "
-        "have equal losses at every step, to 1e-12 nats, in more than half of the "
+        "With row-norm (rows over their lengths), centred or not, or hybrid (then the "
+        "polar factor) for embedding and head, a float64 decoder and copies with "
+        "transformed weights have equal losses at every step, to 1e-12 nats, in most "
         "runs.",
         paper=LAU, tests="stack",
         estimate=agreeing(MOVED.where(arm=SYMMETRIC), loss_error),
         reason="Rounding is 1e-16 of a loss of 7 and grows a hundred times in 40 "
         "steps." + RARE),
     exact("moved_models_stay_moved",
-        "With row-norm, centred or not, or hybrid for embedding and head, copies of a "
-        "float64 decoder moved by symmetries end at its final weights, moved by the "
-        "same symmetries, to 1e-12, in more than half of the runs.",
+        "With row-norm (rows over their lengths), centred or not, or hybrid (then the "
+        "polar factor) for embedding and head, final weights of a float64 decoder and "
+        "its symmetry-transformed copy differ by that symmetry, to 1e-12, in most "
+        "runs.",
         paper=LAU, tests="stack",
         estimate=agreeing(MOVED.where(arm=SYMMETRIC), weight_error),
-        reason="A prototype had 9e-14, for the shifted head, whose common logit is 50 "
-        "times as large as the others." + RARE),
+        reason="A prototype had 9e-14, for the copy with a shifted head, whose common "
+        "logit is 50 times as large as the others." + RARE),
     control("adamw_parts_from_a_rotated_model",
         "With AdamW for embedding and head the losses of a decoder and of its copy "
-        "with a rotated residual stream differ by more than 0.001 nats at some step, "
-        "in every run.",
+        "with a rotated residual stream (equal outputs at the start) come to differ by "
+        "more than 0.001 nats, in every run.",
         place="second moments belong to coordinates", unit="nats", above=1e-3,
         estimate=MOVED.where(arm="adamw").least(rotation_error),
         reason="Rounding makes 1e-14 nats; a thousandth of a nat is seen in a curve of "
@@ -521,16 +528,18 @@ CLAIMS = [
         "softmax do not depend on a shift." + RARE),
     # --- the mean row of the head, and the state
     Claim("centred_heads_keep_their_mean",
-        "Under row-norm and hybrid, which centre the head's update, the head's mean "
-        "row moves by less than 0.000001 of a row's length, in every run.",
+        "Under row-norm (rows over their lengths) and hybrid (then the polar factor), "
+        "which subtract the mean row from the head's update, the head's mean row moves "
+        "by less than 0.000001 of a row's length, in every run.",
         paper=LAU, place="abstract: shared-shift symmetry", tests="shift",
         kind="identity", unit=LENGTH, below=STILL,
         estimate=COMPARED.where(arm=CENTRED).worst("head_shift"),
         reason="A step rounds entries by 6e-8 of their size; the mean of 1024 such "
         "errors, added up over 120 steps, is 2e-8 of a row. A prototype had 2e-8."),
     control("other_heads_do_not",
-        "Under AdamW, with two rates or one, and under row-norm without centring the "
-        "head's mean row moves by more than 0.1 of a row's length, in every run.",
+        "Under AdamW, and under row-norm (rows over their lengths) that does not "
+        "subtract the mean row from the head's update, the head's mean row moves by "
+        "more than 0.1 of a row's length, in every run.",
         place="gradients sum to 0 over the rows, and what is made of each row does not",
         unit=LENGTH, above=0.1, reason="A tenth of a row is a hundred thousand times "
         "what is allowed to centred rules; a prototype had half a row.",
@@ -538,17 +547,18 @@ CLAIMS = [
         .least("head_shift")),
     Claim("half_the_state",
         "The optimizer state of embedding and head takes half as many bytes with "
-        "row-norm or hybrid as with AdamW, to 0.001 of the bytes with AdamW.",
+        "row-norm (rows over their lengths) or hybrid (then the polar factor) as with "
+        "AdamW, to 0.001 of the bytes with AdamW.",
         paper=LAU, place="one momentum buffer per rule", origin="ours", kind="identity",
         estimate=state_from_half, below=1e-3, unit="of AdamW's bytes",
         reason="The rules keep one number per weight where AdamW keeps two; AdamW also "
         "keeps a counter of 4 bytes for each matrix."),
     # --- validation loss
     *family("{arm}_and_adamw",
-        f"{{arm}} for embedding and head ends with a validation loss more than 0.01 "
-        f"nats below that of {TWO_RATES}.",
-        lambda arm: final(arm, "adamw"), arm={a: LOOK[a].label.capitalize() for a in
-                                              CENTRED}, **versus.keywords,
+        f"{TABLES_BY} {{arm}} ends with a validation loss more than 0.01 nats below "
+        f"that of one under {TWO_RATES}.",
+        lambda arm: final(arm, "adamw"), arm={a: SAID[a] for a in CENTRED},
+        **versus.keywords,
         place="figures 3 and 4", tests="loss", expected="failed",
         because="Row-norm is 0.06 nats behind AdamW.",
         **was("of 0.02", (TEXT, "the direction was reversed: the claim had been that "
@@ -557,10 +567,10 @@ CLAIMS = [
              "[-0.003, 0.035] ahead on validation text that had near copies of the "
              "training text."}}),
     *family("{arm}_and_adamw_of_one_rate",
-        f"{{arm}} for embedding and head ends with a validation loss more than 0.01 "
-        f"nats below that of {ONE_RATE}.",
+        f"{TABLES_BY} {{arm}} ends with a validation loss more than 0.01 nats below "
+        f"that of one under {ONE_RATE}.",
         lambda arm: final(arm, "adamw_one_rate"),
-        arm={a: LOOK[a].label.capitalize() for a in ("hybrid", "row_norm")},
+        arm={a: SAID[a] for a in ("hybrid", "row_norm")},
         **versus.keywords, place="figure 4, whose AdamW has one rate", tests="loss",
         **was("of 0"),
         but={("row_norm",): {"expected": "undecided",
@@ -570,14 +580,14 @@ CLAIMS = [
              "claim had been that row-norm is at most 0.02 nats ahead, as a prototype "
              "had a tie"))}}),
     Claim("one_rate_costs_adamw",
-        f"{ONE_RATE} ends with a validation loss more than 0.01 nats above that of "
-        f"{TWO_RATES}.",
+        f"{TABLES_BY} {ONE_RATE} ends with a validation loss more than 0.01 nats above "
+        f"that of one under {TWO_RATES}.",
         origin="control", place="the tuning of AdamW decides which rule is ahead",
         unit="nats", estimate=final("adamw_one_rate", "adamw"), above=NATS,
         reason=HUNDREDTH, **was("of 0.02")),
     Claim("centring_changes_no_loss",
-        "Row-norm for embedding and head ends within 0.01 nats of the same validation "
-        "loss whether the head's update is centred or not.",
+        f"{TABLES_BY} {SAID['row_norm']} ends within 0.01 nats of the same validation "
+        "loss whether or not the mean row is subtracted from the head's update.",
         place="the gradient of a softmax has no mean row, and the loss does not depend "
         "on the head's", kind="equivalence", unit="nats",
         estimate=final("uncentred", "row_norm"), above=-NATS, below=NATS,
@@ -585,19 +595,19 @@ CLAIMS = [
         "rounding of float32. " + HUNDREDTH, **was("of 0.005")),
     # --- wrong rates
     *family("{arm}_bears_a_factor_of_two",
-        "With {arm} for embedding and head, the worse of halving and doubling both "
-        "tuned rates costs less than 0.15 nats of validation loss.",
-        wrong_rates, arm={arm: LOOK[arm].label for arm in TUNE},
+        "With {arm} for a decoder's embedding and head, the worse of halving and "
+        "doubling both tuned rates costs less than 0.15 nats of validation loss.",
+        wrong_rates, arm={arm: SAID[arm] for arm in TUNE},
         below=0.15, unit="nats", place="how finely a grid must be spaced",
         but={("row_norm",): UNDECIDED, ("hybrid",): {"history": (WRONG, (TEXT,
             "expected verdict back to held: " + COPIES[1]))}},
         reason="A prototype had 0.06 to 0.1. A rule that lost more at a factor of two "
         "could not be tuned by a grid whose rates are a factor of three apart."),
     *family("{arm}_needs_its_rates_as_adamw_does",
-        "The worse of halving and doubling both tuned rates of embedding and head "
-        "costs {arm} as much validation loss as it costs AdamW, within 0.1 nats.",
+        "The worse of halving and doubling both tuned rates, of a decoder's embedding "
+        "and head, costs {arm} as much validation loss as AdamW, within 0.1 nats.",
         lambda arm: wrong_rates(arm, "adamw"),
-        arm={arm: LOOK[arm].label for arm in CENTRED}, above=-0.1, below=0.1,
+        arm={arm: SAID[arm] for arm in CENTRED}, above=-0.1, below=0.1,
         kind="equivalence", unit="nats", place="how finely a grid must be spaced",
         **UNDECIDED,
         reason="0.1 nats is about what a factor of two in the rates costs a single "

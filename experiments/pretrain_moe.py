@@ -510,11 +510,14 @@ IS_FIFTH = LAU.smallest["load CV"].reason
 HUNDREDTH = LAU.smallest["validation loss"].reason
 EQUAL_RATES = FRONTIER.where(at_equal_rates)
 LEFT, ROW = ({"router": (rule, "adamw")} for rule in ("left_polar", "row_norm"))
-POLAR = "left polar (the polar factor, centred)"
-LOAD = "load CV (standard deviation of the experts' loads over their mean)"
-STEPS_ALIKE = "At equal step lengths of a router's rows, averaged over four lengths,"
-AT_LEAST_LOSS = "With each rule's router step length of least validation loss,"
-AT_A_STEP = "At a router step length of 0.008"
+POLAR = "left polar (polar factor less its mean row)"
+NORMED = "row-norm (rows over their lengths, less the mean row)"
+LOAD = "load CV (std over mean of experts' loads)"
+STEPS_ALIKE = (
+    "At equal nominal step lengths of router rows (mean over four, 0.0025 to 0.08),"
+)
+AT_LEAST_LOSS = "With each rule at the router learning rate of least validation loss,"
+AT_A_STEP = "With routers' rows moving 0.008 a step (AdamW: at most),"
 CENTRING = "abstract: shared-shift symmetry of routers"
 INSIDE, BEST, FRESH = RACE.protocol(
     NATS, "On two other tuning seeds losses differ by as much by chance.", "nats"
@@ -545,11 +548,10 @@ CLAIMS = [
                   "100 and 101"),)),
     # --- validation loss
     *family("{rule}_loss",
-        f"{AT_LEAST_LOSS} a mixture of experts whose routers are trained by {{rule}} "
-        "ends with a validation loss more than 0.01 nats below that of one whose "
-        "routers are trained by AdamW.",
+        f"{AT_LEAST_LOSS} a mixture of experts with routers under {{rule}} ends with a "
+        "validation loss more than 0.01 nats below that under AdamW.",
         lambda rule: judged(best_loss).paired("val_loss", router=(rule, "adamw")),
-        rule={"row_norm": "row-norm", "left_polar": "left polar"},
+        rule={"row_norm": NORMED, "left_polar": POLAR},
         below=-NATS, unit="nats", paper=LAU, place="figures 2 and 5: routers under "
         "row-norm and left polar", tests="loss", reason=HUNDREDTH, expected="failed",
         because="The losses differ by 0.002 nats or less: at this size the loss hardly "
@@ -558,19 +560,19 @@ CLAIMS = [
                    "losses are equal"))),
     Claim("frozen_loss",
         "A mixture of experts with frozen routers ends within 0.01 nats of the "
-        "validation loss of one whose routers are trained by AdamW, at AdamW's router "
-        "step length of least validation loss.",
+        "validation loss of one whose routers are trained by AdamW, at the router "
+        "learning rate of AdamW's least validation loss.",
         estimate=judged(best_loss).paired("val_loss", router=("frozen", "adamw")),
         place="what a comparison of routers by loss can show at this size",
         origin="control", above=-NATS, below=NATS, unit="nats", kind="equivalence",
         reason=HUNDREDTH, **was_loss("of 0.02")),
     # --- the load of experts
     less("left_polar_frontier",
-        "With each rule's router step length of least load CV (std over mean of "
-        "experts' loads) among those within 0.01 nats of AdamW's least loss, routers "
+        "With each rule at the router learning rate of least load CV (std over mean of "
+        "experts' loads) within 0.01 nats of AdamW's best validation loss, routers "
         f"under {POLAR} have less than 0.8 of AdamW's load CV.",
         estimate=judged(least_load).log_ratio("load_cv", **LEFT), expected="failed",
-        because="Every step length of every rule is within 0.01 nats, so each rule "
+        because="Every learning rate of every rule is within 0.01 nats, so each rule "
         "takes its smallest, at which AdamW moves the router least. In a prototype the "
         "load CVs were 1.02 and 1.03.",
         **was("of 1, which was undecided,",
@@ -579,9 +581,9 @@ CLAIMS = [
               (TEXT, "expected verdict back to undecided: the interval is [-0.060, "
                "0.101] on validation text without near copies"), ROOM_WAS)),
     less("frozen_frontier",
-        "A frozen router has less than 0.8 of the load CV (std over mean of experts' "
-        "loads) of AdamW at its router step length of least load CV among those within "
-        "0.01 nats of its least validation loss.",
+        "A frozen router has less than 0.8 of AdamW's load CV (std over mean of "
+        "experts' loads), AdamW at its learning rate of least load CV among those "
+        "within 0.01 nats of its least validation loss.",
         origin="control", place="what the rest of the model does to a random router",
         estimate=judged(least_load).log_ratio("load_cv", router=("frozen", "adamw")),
         written="after", history=(ROOM_WAS,)),
@@ -595,7 +597,7 @@ CLAIMS = [
         "moves the router farther than AdamW does, which raises its load CV.",
         **was("of 1, which held,")),
     less("row_norm_at_equal_steps",
-        f"{STEPS_ALIKE} routers under row-norm have less than 0.8 of AdamW's {LOAD}.",
+        f"{STEPS_ALIKE} routers under {NORMED} have less than 0.8 of AdamW's {LOAD}.",
         estimate=equal_steps("load_cv", "row_norm"),
         expected="failed", because="Row-norm's load CV was 6 to 9 % above AdamW's.",
         **was("of 1", (RUN, "expected verdict from undecided to failed after the first "
@@ -606,13 +608,13 @@ CLAIMS = [
         expected="undecided", because="The ratio is 0.78 [0.73, 0.83].",
         **was("of 1, which held,")),
     less("left_polar_at_equal_rates",
-        f"At nearly equal learning rates, routers under {POLAR} have less than 0.8 of "
-        f"AdamW's {LOAD}.",
+        f"At nearly equal router learning rates (mean over two), routers under {POLAR} "
+        f"have less than 0.8 of AdamW's {LOAD}.",
         place="one router rate for all rules, as in the authors' runs",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **LEFT)),
     less("row_norm_at_equal_rates",
-        "At nearly equal learning rates, routers under row-norm have less than 0.8 of "
-        f"AdamW's {LOAD}.",
+        f"At nearly equal router learning rates (mean over two), routers under "
+        f"{NORMED} have less than 0.8 of AdamW's {LOAD}.",
         place="one router rate for all rules, as in the authors' runs; row-norm's "
         "steps are then shorter by the root of the width",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **ROW),
@@ -620,12 +622,12 @@ CLAIMS = [
         **was("of 1, which held,")),
     less("left_polar_violation",
         f"{STEPS_ALIKE} routers under {POLAR} have less than 0.8 of AdamW's MaxVio "
-        "(excess of the fullest expert's load over the mean, relative to the mean).",
+        "(the fullest expert's load over the mean load, minus 1).",
         estimate=equal_steps("max_violation", "left_polar"), expected="undecided",
         because="The ratio is 0.87 [0.77, 0.99].", **was("of 1, which held,")),
     less("left_polar_dead",
-        f"{STEPS_ALIKE} {POLAR} leaves a fraction of experts with less than a tenth of "
-        "the mean load that is lower than AdamW's by more than 1/16.",
+        f"{STEPS_ALIKE} the fraction of experts with less than a tenth of the mean "
+        f"load is lower under {POLAR} than under AdamW by more than 1/16.",
         unit="fraction of experts", below=-EXPERT,
         estimate=FRONTIER.paired("dead_fraction", each="step", **LEFT),
         reason="The layer has sixteen experts, and one of them is the least that can "
@@ -638,8 +640,9 @@ CLAIMS = [
                   "sixteen"))),
     # --- the mean logit
     by_lau("centred_routers_do_not_shift",
-        "Under row-norm and left polar, which are centred, the mean row of a router's "
-        "weights moves by less than 0.00001 of a row's length, in every run.",
+        "Under row-norm and left polar (polar factor), both with the mean row "
+        "subtracted from the update, the mean row of a router's weights moves by less "
+        "than 0.00001 of a row's length, in every run.",
         tests="shift", kind="identity", unit="lengths of a row",
         estimate=JUDGED.where("router not in ['adamw', 'frozen']").worst(
             "router_shift"),
@@ -653,16 +656,16 @@ CLAIMS = [
         above=0.01, reason="A hundredth of a row is a thousand times what is allowed "
         "to centred rules."),
     by_lau("mean_logit_is_steady",
-        "Under row-norm and left polar the mean router logit, as a root mean square "
-        "over tokens, stays within a factor of 1.35 of that of a frozen router, at "
-        "every step length.",
+        "Under row-norm and left polar (polar factor), both with the mean row "
+        "subtracted, a router's mean logit over experts (root mean square over tokens) "
+        "stays within a factor of 1.35 of a frozen router's, at every learning rate.",
         origin="ours", kind="equivalence", estimate=steadiness, above=-0.3, below=0.3,
         unit="(log of the ratio)",
         reason="The router's mean row stays, but the hidden states that it reads "
         "change; a factor of 1.35 (0.3 in the logarithm) is allowed for that."),
     by_lau("adamw_drifts",
-        f"{STEPS_ALIKE} the mean router logit, as a root mean square over tokens, is "
-        "more than twice as large under AdamW as under left polar.",
+        f"{STEPS_ALIKE} a router's mean logit over experts (root mean square over "
+        f"tokens) is more than twice as large under AdamW as under {POLAR}.",
         origin="control", unit="(log of the ratio)",
         estimate=equal_steps("mean_logit_drift", "adamw", "left_polar"),
         above=float(np.log(2)), reason="A factor of two is well above the 1.35 that is "
@@ -670,12 +673,11 @@ CLAIMS = [
     # --- auxiliary losses
     *family("{losses}_lowers_load_cv",
         f"{AT_A_STEP} {{losses}} lowers the load CV (std over mean of experts' loads) "
-        "by more than a fifth under each of AdamW, row-norm and left polar for "
-        "routers.",
+        "by more than a fifth under each of AdamW, row-norm and the polar factor.",
         least_helped,
         losses={"balance": "Switch's load-balancing loss (weight 0.01)",
-                "balance and z": "the load-balancing loss (0.01) with the z-loss "
-                "(0.001) beside it", "phi": "phi-balancing (weight 0.1)"},
+                "balance and z": "the load-balancing loss (0.01) with a z-loss (0.001)",
+                "phi": "phi-balancing (weight 0.1)"},
         but={("balance",): {"paper": SWITCH, "place": "load-balancing loss",
                             "tests": "balance"},
              ("balance and z",): {"paper": ST_MOE, "place": "router z-loss",
@@ -687,7 +689,7 @@ CLAIMS = [
     Claim("auxiliary_losses_are_cheap",
         f"{AT_A_STEP} Switch's load-balancing loss, alone or with the z-loss, and "
         "phi-balancing each raise the validation loss by less than 0.01 nats under "
-        "each of AdamW, row-norm and left polar for routers.",
+        "each of AdamW, row-norm and the polar factor.",
         estimate=dearest, below=NATS, place="what balance costs",
         kind="equivalence", unit="nats",
         reason=HUNDREDTH + " In each seed the one of nine combinations of loss and "
@@ -726,7 +728,7 @@ CLAIMS = [
     Claim("centring_cancels_the_z_loss",
         f"{AT_A_STEP} adding the z-loss to Switch's load-balancing loss lowers the "
         "mean squared logsumexp of the router's logits by less than 5 % under row-norm "
-        "and left polar, which are centred.",
+        "and the polar factor, less the mean row.",
         place="the logsumexp is at least the mean logit plus log E", kind="equivalence",
         estimate=centred_z_loss, above=-0.05, unit="(log of the ratio)",
         reason="The mean square is 8.0 without the z-loss, and with 16 experts it "
