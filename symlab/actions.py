@@ -67,7 +67,7 @@ def _then(first: Map, second: Map) -> Map:
 
 
 def trivial(order: int) -> Action:
-    """Every one of `order` elements leaves the tensor alone."""
+    """Return an action of `order` elements, each of which leaves every tensor alone."""
     return Action((_same,) * order, (_same,) * order)
 
 
@@ -76,7 +76,7 @@ def _same(x: Tensor) -> Tensor:
 
 
 def roll(shift: int, axis: int = -1) -> Map:
-    """The cyclic shift of one axis: entry i goes to i + shift, modulo its length."""
+    """Return the cyclic shift of an axis, which moves entry i to i + shift."""
     return lambda x: torch.roll(x, shift, axis)
 
 
@@ -114,11 +114,11 @@ def permutations(n: int, *axes: int) -> Action:
 
 
 def linear(matrices, axis: int = -1) -> Action:
-    """Orthogonal matrices (G, n, n) that act on one axis of length n.
+    """Return the action of orthogonal matrices (G, n, n) on one axis of length n.
 
-    The axis holds vectors v, and g sends each to g v; points in rows are (..., n) with
-    axis -1. Raises ValueError where a matrix is not orthogonal, as its inverse would
-    not be its transpose.
+    The axis holds the n coordinates of vectors v, and element g sends each to g v;
+    points in rows are (..., n) with axis -1. Raises ValueError where a matrix is not
+    orthogonal, as its inverse would not be its transpose.
     """
     g = torch.as_tensor(matrices)
     error = float((g @ g.mT - torch.eye(g.shape[-1]).to(g)).abs().max())
@@ -186,12 +186,15 @@ def random_rotations(
 
 
 def orbit_average(f: Map, on_input: Action, on_output: Action | None = None) -> Map:
-    """x -> mean over g of g^-1 f(g x): equivariant whatever f is, for a whole group.
+    """Return the function x -> mean over g of g^-1 f(g x), which is equivariant.
 
+    on_input: how the elements g of a group act on x.
     on_output: how the same elements, in the same order, act on f(x); None for an
-    invariant average. It leaves a function that is equivariant already as it is. For a
-    sample of a group the average is a Monte-Carlo estimate. Raises ValueError where the
-    two actions have different lengths.
+        invariant average.
+
+    It leaves a function that is equivariant already as it is. For a sample of a group
+    the average is a Monte-Carlo estimate. Raises ValueError where the two actions have
+    different lengths.
     """
     on_output = _paired(on_input, on_output)
 
@@ -278,9 +281,11 @@ def pca_frame(x: Tensor, *, special: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def framed(x: Tensor, *, special: bool = False) -> Tensor:
-    """The cloud (..., N, d) in the coordinates of its PCA frame: (..., F, N, d).
+    """Return each point cloud (..., N, d) in the coordinates of its PCA frame.
 
-    As a set of clouds it is the same for every rotated and shifted copy of x.
+    special: whether only frames of determinant 1 are taken. The result is (..., F, N,
+        d), F copies that differ by signs of axes. As a set they are the same for every
+        rotated and shifted copy of x.
     """
     centroid, frames = pca_frame(x, special=special)
     return (x - centroid).unsqueeze(-3) @ frames
@@ -301,9 +306,11 @@ def frame_average(f: Map, *, special: bool = False) -> Map:
 
 
 def equivariant_frame_average(f: Map, *, special: bool = False) -> Map:
-    """x (..., N, d) -> mean of f(x g) g^-1 over the frame: rotates and shifts with x.
+    """Return the function x -> mean of f(x g) g^-1 over the PCA frame g of x.
 
-    f maps clouds (..., N, d) to clouds (..., M, d).
+    f maps clouds (..., N, d) to clouds (..., M, d); the average rotates and shifts with
+    x whatever f is. special: under rotations and shifts only; otherwise under
+    reflections, too.
     """
 
     def average(x):

@@ -16,11 +16,12 @@ FEWEST = 3  # samples in each part
 
 @dataclass(frozen=True)
 class Rate:
-    """The rate of a law, and the range of its local values over the window.
+    """The fitted rate of a law, and the range of its local values over the window.
 
-    value: exponent of t (power law) or decay per unit of t (exponential). low, high:
-    the extremes over the parts of the window. constant: y = constant * t^value, or
-    y = constant * exp(-value t). start, end: the first and the last t used. n: samples.
+    value: exponent of t (power law) or decay per unit of t (exponential).
+    low, high: the least and the largest rate fitted to equal parts of the window.
+    constant: y = constant * t^value, or y = constant * exp(-value t).
+    start, end: the first and the last t used. n: samples.
     """
 
     value: float
@@ -49,9 +50,13 @@ def power_law(t, y, window: tuple[float, float], floor: float = 0.0) -> Rate:
 def exponential(t, y, floor: float, last: float = 0.5, window=(0, np.inf)) -> Rate:
     """Return the rate a of y = c exp(-a t): minus the slope of log y on t.
 
-    t, y: (T,), t rising. floor: the curve ends before y first falls to it. last: the
-    share of that time, from its end, that is fitted: what precedes it is taken as the
-    transient. Raises ValueError as `power_law` does.
+    t, y: (T,), t rising.
+    floor: the curve ends before y first falls to it.
+    last: the fraction of the time until then, counted from its end, that is fitted:
+        what precedes it is taken as the transient.
+    window: the first and the last t that may be used.
+
+    Raises ValueError as `power_law` does.
     """
     t, y = _used(t, y, window, floor)
     late = t >= t[-1] - last * (t[-1] - t[0])

@@ -41,7 +41,10 @@ def refine(adjacency: np.ndarray, colours: np.ndarray | None = None) -> np.ndarr
 
 
 def told_apart(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether colour refinement gives the two graphs different counts of colours."""
+    """Return whether colour refinement counts the colours of two graphs differently.
+
+    a, b: adjacency matrices (n, n). This is the one-dimensional Weisfeiler-Leman test.
+    """
     colours = refine(disjoint(a, b))
     counts = [
         np.bincount(c, minlength=len(colours)) for c in np.split(colours, [len(a)])
@@ -93,7 +96,11 @@ def spectral_classes(adjacency: np.ndarray) -> list[np.ndarray]:
 
 
 def spectral_frame_size(adjacency: np.ndarray) -> int:
-    """The number of orderings in the frame of Puny et al.: all within each class."""
+    """Return the number of orderings in the spectral frame of a graph.
+
+    The frame is that of Puny et al. (arXiv 2110.03336), section 2.2. The number is the
+    product of the factorials of the sizes of `spectral_classes`.
+    """
     return prod(factorial(len(c)) for c in spectral_classes(adjacency))
 
 
@@ -113,7 +120,10 @@ def spectral_frame(adjacency: np.ndarray) -> np.ndarray:
 
 
 def reordered(adjacency: np.ndarray, orders: np.ndarray) -> np.ndarray:
-    """The adjacency matrix under each ordering (F, n): (F, n, n)."""
+    """Return the adjacency matrix under each of F orderings of its nodes: (F, n, n).
+
+    orders: (F, n); place i of a reordered graph holds node orders[f, i].
+    """
     return adjacency[orders[:, :, None], orders[:, None, :]]
 
 
@@ -160,10 +170,11 @@ def two_rings(n: int, *, joined: int) -> np.ndarray:
 
 
 def on_torus(steps, side: int = 4) -> np.ndarray:
-    """The Cayley graph on pairs of integers modulo `side` with these steps.
+    """Return the Cayley graph on pairs of integers modulo `side` with the given steps.
 
-    A step is a pair; its inverse is added. The steps (1, 0), (0, 1), (1, 1) on 4 x 4
-    give the Shrikhande graph, and (1, 0), (2, 0), (0, 1), (0, 2) the rook's graph.
+    Two pairs are joined where they differ by a step, itself a pair, or by its inverse.
+    The steps (1, 0), (0, 1), (1, 1) on 4 x 4 give the Shrikhande graph, and (1, 0), (2,
+    0), (0, 1), (0, 2) the rook's graph.
     """
     nodes = list(product(range(side), repeat=2))
     number = {node: i for i, node in enumerate(nodes)}
@@ -176,9 +187,10 @@ def on_torus(steps, side: int = 4) -> np.ndarray:
 
 
 def pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Pairs of graphs of equal numbers of nodes and edges that are not isomorphic.
+    """Return named pairs of graphs that agree in nodes and edges, but differ.
 
-    Whether colour refinement tells a pair apart is for `told_apart` to say.
+    No pair is isomorphic. Whether colour refinement tells one apart is for `told_apart`
+    to say. Graphs are adjacency matrices.
     """
     return {
         "path, star": (

@@ -9,7 +9,9 @@ from symlab.harness.project import find
 
 
 def load(experiment: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
-    """The current rows of an experiment, one per run, in the order of its sweep.
+    """Return the current rows of an experiment, one per run, in the order of its sweep.
+
+    scale: the size of the sweep, such as 'quick'. seed0: the first seed.
 
     Rows made by older code and failed runs are left out; `pd.read_parquet` on
     results/<scale>/<experiment>.parquet shows them all.
@@ -21,7 +23,10 @@ def load(experiment: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
 def run(
     experiment: str, scale: str = "quick", jobs: int | None = None, seed0: int = 0
 ) -> pd.DataFrame:
-    """Run what is missing, then `load`; a warning names what failed."""
+    """Run what is missing of an experiment; return its rows, warn of failures.
+
+    scale, seed0: as for `load`. jobs: how many runs go at once; None for the default.
+    """
     project = find()
     (plan,) = findings.plans_of(project, experiment, scale, seed0=seed0)
     done = engine.run(project, [plan], jobs=jobs)
@@ -53,5 +58,8 @@ def claims(name: str = "", scale: str = "quick", seed0: int = 0) -> pd.DataFrame
 
 
 def figure(name: str, scale: str = "quick", seed0: int = 0):
-    """The matplotlib Figure of the rows that are there."""
+    """Return a figure by name, a matplotlib Figure drawn from the rows that are there.
+
+    scale, seed0: as for `load`.
+    """
     return findings.draw(name, findings.plans_of(find(), name, scale, seed0=seed0))

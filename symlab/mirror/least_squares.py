@@ -72,9 +72,10 @@ def refit(
 
 @torch.no_grad()
 def solve(layer: nn.Linear, x: Tensor, z: Tensor, ridge: float) -> None:
-    """Set the layer to the ridge solution for inputs (n, D) and outputs (n, O).
+    """Set a linear layer to the ridge regression of outputs z on inputs x.
 
-    The penalty n ridge |W - W_0|^2 pulls to the layer's present weights W_0.
+    The penalty n ridge |W - W_0|^2 pulls towards the layer's present weights and bias
+    W_0.
     """
     columns = [x, torch.ones_like(x[:, :1])] if layer.bias is not None else [x]
     parts = [layer.weight, layer.bias[:, None]] if layer.bias is not None else [

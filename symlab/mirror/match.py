@@ -30,11 +30,12 @@ Loss = Callable[[nn.Module, object], Tensor]
 
 @dataclass(frozen=True)
 class Match:
-    """Group elements that bring a model nearest to another.
+    """Exchanges, sign changes and rotations that bring one model near another.
 
-    steps: indices and the elements that act on them, one after another.
+    steps: pairs of an index (a set of hidden units) and the group element that acts on
+        it, one after another.
     before, after: the distance to the other model, Euclidean over all trainable
-    parameters.
+        parameters.
     left: {index: reason} of indices that the audit calls unknown; they did not move.
     """
 
@@ -50,7 +51,7 @@ class Match:
 
     @property
     def orders(self) -> dict[str, Tensor]:
-        """The order (m,) of every index that was exchanged, by its text.
+        """The new order (m,) of the units of each exchanged index, by its text.
 
         Unit i of the result is unit order[i] of the model. Units inside of attention
         heads are counted after the heads were exchanged.

@@ -94,7 +94,10 @@ def sync(path: Path) -> None:
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Tensors by name, on the CPU and contiguous, as the folder's weights."""
+    """Write tensors by name into a folder as its safetensors file of weights.
+
+    tensors: on the CPU and contiguous. Raises OSError where they cannot be written.
+    """
     try:
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     except SafetensorError as error:  # its own, of a disk that is full, too
@@ -106,7 +109,10 @@ def write_json(file: Path, content) -> None:
 
 
 def read_json(file: Path) -> dict:
-    """Raises ValueError with one sentence for a file that is damaged."""
+    """Return the JSON object in a file.
+
+    Raises ValueError with one sentence for a file that is damaged.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
@@ -117,7 +123,11 @@ def read_json(file: Path) -> dict:
 
 
 class Weights:
-    """The tensors of a folder by name, in one file or, with an index, in several."""
+    """The weights in a folder, by name, from one or several safetensors files.
+
+    Several files need an index that says which weight is where. Raises
+    FileNotFoundError or ValueError where files are absent or damaged.
+    """
 
     def __init__(self, folder: Path):
         """Raises FileNotFoundError or ValueError where files are absent or damaged."""

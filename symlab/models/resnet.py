@@ -13,7 +13,11 @@ from symlab.models.vision import torchvision
 
 
 class CentreTap(nn.Conv2d):
-    """A padded 3x3 convolution on maps of one pixel, as the 1x1 it amounts to."""
+    """A padded 3x3 convolution on maps of one pixel, computed as a 1x1 convolution.
+
+    Only the centre of its kernel meets the pixel; the other eight taps meet the
+    padding.
+    """
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__(conv.in_channels, conv.out_channels, 1, bias=False)
@@ -68,9 +72,9 @@ def _keep_centre_taps(model: nn.Module, size: int) -> None:
 
 @torch.no_grad()
 def penultimate(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and outputs of the last ReLU, averaged over the map, in evaluation mode.
+    """Return the inputs and outputs of the last ReLU, map averages, (N, 512) each.
 
-    (N, 512) each: pre- and post-activations; the latter are what `fc` reads.
+    x: N images. The model is in evaluation mode for it. The second is what `fc` reads.
     """
     block, caught = model.layer4[1], {}
     hooks = [
