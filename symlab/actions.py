@@ -29,10 +29,11 @@ LARGEST = 8  # letters of a symmetric group that is listed in full: 8! = 40320
 
 @dataclass(frozen=True)
 class Action:
-    """Elements of a group as functions x -> g x, with their inverses, in one order.
+    """A finite group, or a sample of a larger one, as functions x -> g x on tensors.
 
-    elements, inverses: equally many functions on tensors. Leading axes of a tensor that
-    the group does not act on are free. Raises ValueError where the lengths differ.
+    elements, inverses: one function per element g, and in the same order those that
+        undo them. Leading axes of a tensor that the group does not act on are free.
+        Raises ValueError where the numbers of functions differ.
     """
 
     elements: tuple[Map, ...]
@@ -88,10 +89,11 @@ def shifts(n: int, axis: int = -1) -> Action:
 
 
 def permutations(n: int, *axes: int) -> Action:
-    """The n! permutations of an axis of length n (the last one), or of several at once.
+    """Return the n! permutations of an axis of length n, or of several axes at once.
 
-    permutations(n, -1, -2) acts on an adjacency matrix. Entry p[i] of an axis goes to
-    i. Raises ValueError above 8, where a list of all would not fit.
+    axes: by default the last; permutations(n, -1, -2) acts on an adjacency matrix.
+        Permutation p moves entry p[i] of an axis to i. Raises ValueError for n above 8,
+        where a list of all would not fit.
     """
     if n > LARGEST:
         raise ValueError(
@@ -154,7 +156,10 @@ def sign_matrices(n: int, *, special: bool = False) -> Tensor:
 
 
 def signed_permutation_matrices(n: int, *, special: bool = False) -> Tensor:
-    """The symmetries of the n-cube (2^n n!, n, n), float64; special: its rotations."""
+    """Return all signed permutation matrices, the symmetries of the n-cube, float64.
+
+    The result is (2^n n!, n, n). special: only those of determinant 1, its rotations.
+    """
     every = sign_matrices(n)[:, None] @ permutation_matrices(n)  # (2^n, n!, n, n)
     every = every.flatten(0, 1)
     return every[torch.linalg.det(every) > 0] if special else every
@@ -206,11 +211,14 @@ def orbit_average(f: Map, on_input: Action, on_output: Action | None = None) -> 
 
 
 def project(weight: Tensor, on_output: Tensor, on_input: Tensor) -> Tensor:
-    """The equivariant part of a linear map: the mean of out(g)^-1 weight in(g).
+    """Return the equivariant part of a linear map: the mean of out(g)^-1 weight in(g).
 
-    weight (..., m, n); on_output (G, m, m) and on_input (G, n, n) orthogonal matrices
-    of the same elements in the same order. An orthogonal projection in the Frobenius
-    norm, so weight - project(weight) is the part that violates the symmetry.
+    weight: (..., m, n).
+    on_output, on_input: orthogonal matrices out(g) (G, m, m) and in(g) (G, n, n) of the
+        same group elements g in the same order.
+
+    It is an orthogonal projection in the Frobenius norm, so weight - project(weight) is
+    the part that violates the symmetry.
     """
     if len(on_output) != len(on_input):
         raise ValueError(
@@ -292,10 +300,11 @@ def framed(x: Tensor, *, special: bool = False) -> Tensor:
 
 
 def frame_average(f: Map, *, special: bool = False) -> Map:
-    """x (..., N, d) -> mean of f over the PCA frame of x: invariant whatever f is.
+    """Return the function x -> mean of f over the copies of x in its PCA frames.
 
-    f maps clouds (..., N, d) to (..., *outputs), with any leading axes. special: under
-    rotations and shifts only; otherwise under reflections, too.
+    f maps point clouds (..., N, d) to (..., *outputs), with any leading axes. The mean
+    is invariant whatever f is. special: under rotations and shifts only; otherwise
+    under reflections, too.
     """
 
     def average(x):

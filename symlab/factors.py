@@ -13,9 +13,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Descent:
-    """What `descend` returns for L lanes: the errors along the run, and its end.
+    """What `descend` returns: the errors of L lanes along the run, and its end.
 
-    times: (T,), the recorded steps. errors: (T, L), |R|^2 there, R = F G^T - M.
+    In each lane the factors F and G are to make F G^T equal to a matrix M.
+
+    times: (T,), the recorded steps. errors: (T, L), |R|^2 there, with R = F G^T - M.
     f, g: the factors at the end, (n, k, L).
     stepped: (L,), the step of the re-balancing, or -1.
     law: (L,), the largest distance of an entry of F^T F - G^T G from the law that
@@ -62,12 +64,11 @@ def descend(f, g, loss, lr, steps: int, every: int, beta2, trigger: float) -> De
 
 
 class Loss:
-    """The loss of factors F and G in L lanes, half the weighted squares of R = F G^T -
-    M.
+    """The loss of factors F, G in L lanes: half the weighted squares of F G^T - M.
 
     spectrum: (r,), the diagonal of M (n, n); the rest of M is zero.
-    hs: matrices H (n^2, n^2) that weight the residual, one per data set; without them
-        every entry is observed and H is the identity.
+    hs: matrices H (n^2, n^2) that weight the residual R = F G^T - M, one per data set;
+        without them every entry is observed and H is the identity.
     which: (L,), the data set of each lane.
     symmetric: whether the lanes are X X^T, which only the symmetric part of H vec(R)
         moves.
@@ -84,7 +85,7 @@ class Loss:
         return np.einsum("ial,jal->ijl", f, g) - self.target
 
     def weighted(self, residual):
-        """Return H vec(R), in the shape of R (n, n, L)."""
+        """Return the weighted residual H vec(R), in the shape of R (n, n, L)."""
         if not len(self.hs):
             return residual
         flat = residual.reshape(-1, residual.shape[2])
@@ -108,7 +109,7 @@ class Loss:
 
 
 def gram(x):
-    """Return X^T X (k, k, L) of factors (n, k, L)."""
+    """Return the Gram matrices X^T X (k, k, L) of factors (n, k, L), one per lane."""
     return np.einsum("nil,njl->ijl", x, x)
 
 

@@ -31,10 +31,12 @@ def power(x: np.ndarray) -> np.ndarray:
 
 
 def dominant(*weights: np.ndarray) -> np.ndarray:
-    """Return the frequency (...) at which weights (..., n) share most of their power.
+    """Return the frequency (...) in which weights (..., n) together have most power.
 
-    Each weight's power is divided by its sum, and these are added, so that all weights
-    of a neuron count alike. A weight that is constant counts as nothing.
+    weights: the weights of neurons, functions on the integers modulo n; several arrays,
+        such as incoming and outgoing weights, may be given. Each one's power is divided
+        by its sum, and these are added, so that all weights of a neuron count alike. A
+        weight that is constant counts as nothing.
     """
     shares = 0.0
     for x in weights:

@@ -42,12 +42,15 @@ def run(
 
 
 def claims(name: str = "", scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
-    """The verdicts of a figure's or an experiment's claims, or of all, one row each.
+    """Return the verdicts on claims, one row each; every field is a column.
 
-    Every field of a claim is a column; `bearing` says what the verdict means for the
-    paper, and `holm` what is left of it with Holm's correction over all effects of the
-    paper (without a name only: the family is all claims). Claims of an incomplete sweep
-    are undecided, and their note says so.
+    name: a figure or an experiment, whose claims are judged; '' for all.
+    scale, seed0: as for `load`.
+
+    `bearing` says what the verdict means for the paper, and `holm` what is left of it
+    with Holm's correction over all effects of the paper (without a name only: the
+    family is all claims). Claims of an incomplete sweep are undecided, and their note
+    says so.
     """
     if name:
         plans = findings.plans_of(find(), name, scale, seed0=seed0)

@@ -51,22 +51,23 @@ def gradients(w, x, y):
 
 
 class Laws:
-    """|w|^2 of every row by the laws of its charge, step by step along a run.
+    """Predictions of |w|^2 of every weight row by laws of its charge, step by step.
 
-    SGD: v <- b v + g + k w, w <- w - lr v, with momentum b and weight decay k. Time is
-    t = lr * step. Each law is driven by what the run measures at each step, |v|^2 or
-    |g|^2 at unit norm, and none is fitted:
+    In SGD, v <- b v + g + k w and w <- w - lr v, with momentum b and weight decay k.
+    Time is t = lr * step, and the charge is <w, v>. Each law is driven by what the run
+    measures at each step, |v|^2 or |g|^2 at unit norm, and none is fitted:
 
       exact      c <- b (c - lr |v|^2) + k |w|^2 and |w|^2 <- |w|^2 - 2 lr c + lr^2
                  |v|^2, with c = <w, v> of the old w and the new v. Derived here.
       ode        m n'' + mu n' = -2 k n + 2 m |v|^2 of n = |w|^2, with m = lr (1 + b)/2
-                 and mu = 1 - b: the paper's law of the charge.
+                 and mu = 1 - b: the law of Tanaka and Kunin (arXiv 2105.02716).
       flow       n = n(0) exp(-2 k t/mu): the limit lr -> 0, without kinetic energy.
-      published  (n^2)' = -4 k/mu n^2 + 2 lr (1 + b)/mu^3 |g|^2: equation 17.
+      published  (n^2)' = -4 k/mu n^2 + 2 lr (1 + b)/mu^3 |g|^2: their equation 17.
       derived    the same with 2 lr/mu^2: gradients of successive steps are independent,
                  hence E|v|^2 = |g|^2/(1 - b^2). Derived here.
 
-    square: (L, R) in float64, |w|^2 at the start, with v = 0; lr, b, k: arrays (L,).
+    square: (L, R) in float64, |w|^2 at the start of R rows in L lanes, with v = 0.
+    lr, b, k: arrays (L,).
     """
 
     def __init__(self, square, lr, b, k):
@@ -103,11 +104,10 @@ class Laws:
         self._n2 = {name: square**2 for name in self._fourth}
 
     def step(self, velocity2, unit_gradient2):
-        """Advance all laws by one step of SGD.
+        """Advance all laws of |w|^2 by one step of SGD, in L lanes of R rows.
 
-        velocity2: (L, R), |v|^2 of each weight row's new velocity v.
-        unit_gradient2: (L, R), |w|^2 |g|^2 of the old w, the squared gradient at unit
-            norm.
+        velocity2: (L, R), |v|^2 of each row's new velocity v.
+        unit_gradient2: (L, R), |w|^2 |g|^2 of the old row w and its gradient g.
         """
         old = self._charge - self.lr * self._velocity
         self._charge = self.b * old + self.k * self.exact

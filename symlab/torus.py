@@ -73,7 +73,8 @@ def ridge(x, y, penalties, projectors) -> np.ndarray:
     """Return the map W (D, D) of least squares with a penalty on each broken symmetry.
 
     W minimises |Y - X W^T|^2/(2 n) + sum_g penalties_g |(1 - P_g) W|^2/2, in closed
-    form.
+    form; P_g W is the part of W that is equivariant to the shifts along axis g of a
+    torus.
 
     x, y: inputs X and targets Y, (n, D).
     penalties: (groups,), one for the shifts along each axis.

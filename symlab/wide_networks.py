@@ -18,12 +18,15 @@ import numpy as np
 
 
 def kernels(regime: str, cosine) -> tuple[np.ndarray, np.ndarray]:
-    """Return K and Theta of unit inputs with these cosines, each in their shape.
+    """Return the kernels K and Theta of wide ReLU networks at given cosines.
 
-    K is E[relu(g) relu(h)] and a is E[1(g > 0) 1(h > 0)], for unit normals g and h of
-    that correlation: the arc-cosine kernels of degrees 1 and 0 (Cho and Saul, 2009,
-    over 2). Theta is K + u a where both layers learn, and K where the last one does.
-    Raises ValueError for another regime.
+    cosine: u, between two inputs of unit length; each kernel has its shape.
+
+    K is E[relu(g) relu(h)] for unit normals g and h of correlation u, to which the
+    covariance of the outputs before training is proportional. Theta is the kernel of
+    gradient descent: K + u a with a = E[1(g > 0) 1(h > 0)] where 'both' layers learn,
+    and K where the 'last' one does. K and a are the arc-cosine kernels of degrees 1 and
+    0 (Cho and Saul, 2009, over 2). Raises ValueError for another regime.
     """
     if regime not in ("both", "last"):
         raise ValueError(f"regime is {regime!r}: use 'both' or 'last'")
@@ -36,13 +39,16 @@ def kernels(regime: str, cosine) -> tuple[np.ndarray, np.ndarray]:
 def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return mu_1, mu_0 and s^2 of an infinitely wide network's outputs after training.
 
-    regime: 'both' layers are trained, or the 'last'. k: letters that are permuted.
-    ones: at inputs with so many ones of k, of unit length; results have its shape.
+    The network has learned a permutation of k letters from the k basis vectors.
+
+    regime: 'both' layers are trained, or the 'last'.
+    ones: numbers of ones among the k bits of the inputs, which have unit length; each
+        result has its shape.
 
     mu_1 is the mean of an output that should be 1, mu_0 of one that should be 0, and
     s^2 the variance of each. The basis has the Gram matrix (d - c) I + c 1 1^T, and an
-    input's kernel with e_i takes one value where its bit is 1 and one elsewhere: w
-    takes two values, the two means.
+    input's kernel with e_i takes one value where its bit is 1 and one elsewhere: its
+    weights on the basis vectors take two values, the two means.
     """
     n = np.asarray(ones, float)
     (d_k, d), (c_k, c) = kernels(regime, 1.0), kernels(regime, 0.0)
@@ -76,7 +82,9 @@ def log_error(nets, regime: str, k: int, ones) -> np.ndarray:
 def covariance(regime: str, x: np.ndarray) -> np.ndarray:
     """Return the covariance (N, N) of one output of trained networks at N inputs.
 
-    regime: 'both' layers are trained, or the 'last'. x: (N, k), inputs of unit length.
+    The networks are infinitely wide, have random initial weights and have learned a
+    permutation of k letters. regime: 'both' layers are trained, or the 'last'. x: (N,
+    k), inputs of unit length.
     """
     k_xx, _ = kernels(regime, x @ x.T)
     k_bx, theta_bx = kernels(regime, x.T)
@@ -137,13 +145,17 @@ def passages(
 
 
 def trained(regime: str, a, v, target, x, steps: int = 120):
-    """Return the outputs (L, k, N) at inputs x (k, N) of L trained networks.
+    """Return the outputs (L, k, N) at inputs x (k, N) of L trained two-layer networks.
 
-    a: (L, width, k) and v: (L, k, width) are torch tensors of initial weights, and
-    target (k, k) has the wanted outputs of e_i in column i. Full-batch gradient descent
-    on |f - target|^2/2 at the rate lr/width for v, and for a at lr/k ("both": the NTK
-    parametrisation at rate lr), or at the rate of v and with trained biases that begin
-    at 0 ("last": the released code). lr is one over the kernel's largest eigenvalue.
+    regime: 'both' or 'last', which sets the rates below.
+    a, v: torch tensors of initial weights, (L, width, k) and (L, k, width), of the
+        network v relu(a x).
+    target: (k, k), the wanted outputs of the basis vector e_i in column i.
+
+    Full-batch gradient descent on |f - target|^2/2 for `steps` steps, at the rate
+    lr/width for v, and for a at lr/k ("both": the NTK parametrisation at rate lr), or
+    at the rate of v and with trained biases that begin at 0 ("last": the released
+    code). lr is one over the kernel's largest eigenvalue.
     """
     import torch
 

@@ -60,7 +60,7 @@ def digits(n_train: int = 1400) -> Images:
 
 
 def cifar10() -> Images:
-    """CIFAR-10, 50,000 training and 10,000 test images."""
+    """Return CIFAR-10, standardised: 50,000 training and 10,000 test images."""
     folder = Path(os.environ.get("SYMLAB_DATA") or "data")
     if (folder / "cifar10" / "train.parquet").is_file():
         parts = [

@@ -94,7 +94,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether the test found neither a difference nor a doubtful one."""
+        """Whether gradients differ nowhere, beyond what is certainly rounding."""
         return not (self.wrong or self.unsure)
 
 

@@ -280,7 +280,7 @@ def differences(n: int) -> Tensor:
 
 
 class Matrix(nn.Module):
-    """A constant matrix (k, P), held as its nonzero entries where these are few."""
+    """A constant matrix (k, P), stored sparsely where most entries are zero."""
 
     def __init__(self, matrix: Tensor):
         super().__init__()
@@ -302,7 +302,7 @@ class Matrix(nn.Module):
         return self.value.dtype
 
     def tensor(self) -> Tensor:
-        """The matrix as a tensor, sparse where it is held so."""
+        """Return the matrix as a tensor (k, P), sparse where it is stored so."""
         if self.row is None:
             return self.value
         places = torch.stack([self.row, self.column]).long()
@@ -474,7 +474,7 @@ def _without_autocast(t: Tensor):
 
 
 def check_model(model) -> None:
-    """Raise ValueError for what is no module, such as a list of parameters."""
+    """Raise ValueError where `model` is no torch module, such as a list."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"the model is {type(model).__name__}: give a torch.nn.Module")
 

@@ -30,11 +30,11 @@ def refit(
     ridge: float = 0.01,
     inputs: str = "averaged",
 ) -> nn.Module:
-    """Return the mean of a and b, every linear layer of which is fitted to features.
+    """Return a merged model whose linear layers give the mean outputs of a and b.
 
-    b has to be matched to a before. With the inputs x (n, D) of a layer, a column of
-    ones with them, and Z (n, O) the mean of the layer's outputs in a and in b, the new
-    weights W with their bias minimise
+    b has to be matched to a before, so that their units correspond. With the inputs x
+    (n, D) of a layer, a column of ones with them, and Z (n, O) the mean of the layer's
+    outputs in a and in b, the new weights W with their bias minimise
 
         |x W^T - Z|^2 + n ridge |W - (W_a + W_b)/2|^2 .
 
@@ -43,8 +43,8 @@ def refit(
            authors' code; 'merged': x is what the merged model itself has there, after
            the layers before it were fitted
 
-    Parameters outside of linear layers keep the mean of a and b. Raises ValueError for
-    other `inputs`, a ridge that is not positive, models of different architectures,
+    Parameters outside of linear layers are the mean of a's and b's. Raises ValueError
+    for other `inputs`, a ridge that is not positive, models of different architectures,
     models without a linear layer, and linear layers that are called more than once.
     """
     if inputs not in INPUTS:

@@ -46,15 +46,16 @@ class Match:
 
     @property
     def distance(self) -> tuple[float, float]:
-        """The distance to the other model before and after the match."""
+        """The distance of the parameters to the other model, before and after."""
         return self.before, self.after
 
     @property
     def orders(self) -> dict[str, Tensor]:
-        """The new order (m,) of the units of each exchanged index, by its text.
+        """The new order (m,) of each exchanged index, by a text such as 'a.weight:0'.
 
-        Unit i of the result is unit order[i] of the model. Units inside of attention
-        heads are counted after the heads were exchanged.
+        An index is a set of m hidden units; unit i of the result is unit order[i] of
+        the model. Units inside of attention heads are counted after the heads were
+        exchanged.
         """
         found: dict[str, Tensor] = {}
         for index, g in self.steps:
@@ -64,7 +65,7 @@ class Match:
         return found
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Return a copy of the model with its units in the new order."""
+        """Return a copy of a model with the match's group elements applied."""
         moved = copy.deepcopy(model)
         names = {n for index, _ in self.steps for n in index.names}
         tensors = {n: t for n, t in floating(moved).items() if n in names}

@@ -272,7 +272,7 @@ class Search:
 
     @property
     def exactly(self) -> bool:
-        """Whether the model's outputs can be computed in float64."""
+        """Whether the outputs can be computed in float64, not only float32."""
         kinds = {p.dtype for p in self.wide.parameters() if p.is_floating_point()}
         return kinds == {torch.float64}
 

@@ -88,7 +88,7 @@ class MirrorSymmetry:
 
     @property
     def size(self) -> int:
-        """P, the number of entries that it touches."""
+        """P, the number of entries of the parameters that the reflection acts on."""
         return sum(torch.Size(s).numel() for s in self.shapes)
 
     def matrix(self) -> Tensor:

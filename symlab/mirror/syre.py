@@ -42,7 +42,7 @@ class Offset(nn.Module):
         self.register_buffer("offset", offset)
 
     def forward(self, theta: Tensor) -> Tensor:
-        """theta + theta_0, the weight that the module uses."""
+        """Return theta + theta_0, the weight that the module uses."""
         return theta + self.offset
 
     def right_inverse(self, theta: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class Part:
 
     @cached_property
     def consecutive(self) -> bool:
-        """Whether the places of all units, one after the other, count up by one."""
+        """Whether the positions that the units own count up by one, unit after unit."""
         flat = self.places.reshape(-1)
         return len(flat) > 0 and torch.equal(flat, flat[0] + torch.arange(len(flat)))
 

@@ -96,7 +96,10 @@ def double(model: nn.Module, loss, batch):
 
 
 def widened(model: nn.Module) -> nn.Module:
-    """The module, converted to float64 in place; an RMSNorm keeps its default eps."""
+    """Convert a module to float64, in place, and return it.
+
+    An RMSNorm without an eps of its own keeps the default eps of its former dtype.
+    """
     for m in model.modules():
         if isinstance(m, nn.RMSNorm) and m.eps is None and m.weight is not None:
             m.eps = torch.finfo(m.weight.dtype).eps

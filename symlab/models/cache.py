@@ -24,9 +24,9 @@ class Past:
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add T new tokens; return all keys and values that these may see.
 
-        k, v: (B, G, T, W). In a sliding layer the result begins at the first key that
-            the first new token sees. Raises ValueError for more tokens than the
-            capacity.
+        k, v: (B, G, T, W), for B sequences and G key-value heads of width W. In a
+            sliding layer the result begins at the first key that the first new token
+            sees. Raises ValueError for more tokens than the capacity.
         """
         if self.keys is None:
             shape = (*k.shape[:2], self.capacity, k.shape[3])

@@ -26,7 +26,7 @@ LEFT_S = 3600.0  # without a change in so many seconds its process is gone
 
 @contextmanager
 def whole(directory: str | Path) -> Iterator[Path]:
-    """A temporary folder, which takes the directory's name when the block has ended.
+    """Context that yields a temporary folder, which becomes `directory` when it ends.
 
     Its files are on the disk before it gets that name; a directory that was there is
     deleted after. Whatever stops it before, what was there stays or comes back. Raises
@@ -85,7 +85,7 @@ def _clear_leftovers(target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or the names in a folder, are on the disk."""
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

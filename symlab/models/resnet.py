@@ -31,9 +31,11 @@ class CentreTap(nn.Conv2d):
 def resnet18(
     classes: int = 10, stem: str = "torchvision", seed: int = 0, size: int = 32
 ) -> nn.Module:
-    """torchvision's ResNet18 for size x size images, initialised from `seed` alone.
+    """Return torchvision's ResNet18 for square images, initialised from `seed`.
 
-    stem: 'torchvision' (7x7 stride 2, max pooling) or 'cifar' (3x3 stride 1, none).
+    classes: the number of outputs. size: the images' height and width in pixels.
+    stem: the first layers: 'torchvision' (7x7 convolution of stride 2, max pooling) or
+        'cifar' (3x3 convolution of stride 1, no pooling).
     """
     if stem not in ("torchvision", "cifar"):
         raise ValueError(f"unknown stem {stem!r}: use 'torchvision' or 'cifar'")

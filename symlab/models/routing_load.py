@@ -115,24 +115,28 @@ def price(load: Tensor, phi: str = "entropy") -> Tensor:
 
 
 class PhiBalancing(torch.nn.Module):
-    """Phi-balancing of one router; `load` (E,) is its state, all zero at first.
+    """An auxiliary loss that balances a router's experts by prices on their load.
 
-    min L + lambda phi(E p) over routers, phi strictly convex and symmetric. By duality
-    phi is the price of the load: mirror ascent with mirror map phi* makes it the
-    gradient of phi at a running mean m of the batches' mean probabilities p_t (Chen et
-    al., arXiv 2605.15403, Algorithm 1):
+    The aim is to add lambda phi(p) to the model's loss, with p the router's mean
+    probabilities and phi strictly convex and symmetric. By duality grad phi is the
+    price of the load: mirror ascent with mirror map phi* makes it the gradient at a
+    running mean m of the batches' p_t (Chen et al., arXiv 2605.15403, Algorithm 1):
 
         m <- (1 - eta) m + eta p_t    loss = lambda <p_t, grad phi(m)>, price detached
 
-    Relabelling experts relabels prices; a shift of all prices moves the loss and not
+    Relabelling experts relabels prices. A shift of all prices moves the loss and not
     its gradient, as probabilities sum to one, so it goes with updates that leave the
     mean router logit alone, as a z-loss does not.
 
+    experts: their number E. phi: 'entropy' or 'euclidean', see `price`.
     rate: eta of the running mean (0.01 in the paper). weight: lambda, in units of the
-    loss. With the Euclidean potential the price starts at zero and grows over 1/rate
-    steps; with the entropy the start only shifts it. Each process of a distributed run
-    has the mean of its own batch. Do not recompute it in a checkpointed block: each
-    call in training moves the mean.
+        loss.
+    load: (E,), the state m, all zero at first.
+
+    With the Euclidean potential the price starts at zero and grows over 1/rate steps;
+    with the entropy the start only shifts it. Each process of a distributed run has the
+    mean of its own batch. Do not recompute it in a checkpointed block: each call in
+    training moves the mean.
     """
 
     load: Tensor

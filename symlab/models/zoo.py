@@ -222,7 +222,11 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def matrices(model: nn.Module) -> list[np.ndarray]:
-    """The trained weights of each layer, float64 (out, in); constants count as 0."""
+    """Return the trained weights of each layer, float64 (out, in); constants count as
+    0.
+
+    Constants are the weights that a network of the zoo may hold fixed.
+    """
     found = []
     for layer in model:
         if isinstance(layer, nn.Linear):
@@ -232,7 +236,7 @@ def matrices(model: nn.Module) -> list[np.ndarray]:
 
 
 def average(models: list[nn.Module]) -> nn.Module:
-    """The network whose parameters are the means of those of several."""
+    """Return the network whose parameters are the means of several networks'."""
     merged = copy.deepcopy(models[0])
     states = [m.state_dict() for m in models]
     mean = {n: torch.stack([s[n].double() for s in states]).mean(0) for n in states[0]}
@@ -252,5 +256,8 @@ def accuracy(model: nn.Module, data: Digits) -> float:
 
 
 def right(z: Tensor, data: Digits) -> float:
-    """The share of test digits whose label has the largest of the logits z (N, 10)."""
+    """Return the share of test digits whose largest logit is that of the label.
+
+    z: the logits (N, 10) of the test digits.
+    """
     return float((z.argmax(1) == data.y_test).double().mean())

@@ -87,7 +87,10 @@ class Corpus:
 
 
 def library():
-    """The package tokenizers, imported when a text needs it."""
+    """Return the package `tokenizers`, which is imported when a text first needs it.
+
+    Raises ModuleNotFoundError that says how to install it.
+    """
     try:
         import tokenizers
     except ImportError:
