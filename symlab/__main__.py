@@ -28,7 +28,10 @@ from symlab.harness.sweep import SCALES
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 as expected, 1 something failed, 2 bad input, 130 stopped."""
+    """Run one command; 0 as expected, 1 something failed, 2 bad input, 130 stopped.
+
+    argv: the words of the command line; None takes those of the process.
+    """
     streams.open_closed()
     options = _parser().parse_args(argv)
     try:
@@ -62,7 +65,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(project: Project, o) -> int:
-    """Run what is missing of experiments."""
+    """Run what is missing of experiments.
+
+    o: the parsed options, in all commands here. Returns the exit status.
+    """
     names = [o_ for name in o.names for o_ in _experiments(project, name)]
     plans = _plans(project, list(dict.fromkeys(names)), o)
     return _execute(project, plans, o)
@@ -88,7 +94,10 @@ def fig(project: Project, o) -> int:
 
 
 def claims(project: Project, o) -> int:
-    """Judge claims on the rows that are there, and count them; run nothing."""
+    """Judge claims on the rows that are there, and count them; run nothing.
+
+    Returns the exit status: the largest of all judged experiments.
+    """
     names = [e for name in o.names for e in _experiments(project, name)]
     every = not names
     plans = [
@@ -126,7 +135,10 @@ def lock(project: Project, o) -> int:
 
 
 def confirm(project: Project, o) -> int:
-    """Run every claim on seeds that follow from the lock; verdict against verdict."""
+    """Run every claim again on fresh seeds, and compare its verdicts.
+
+    The seeds follow from claims.lock. A table says which verdicts agree.
+    """
     names = [
         e
         for name in o.names or contract.names(project)
@@ -152,7 +164,10 @@ def confirm(project: Project, o) -> int:
 
 
 def placebo(project: Project, o) -> int:
-    """Judge every claim on shuffled arms: one that holds there is no evidence."""
+    """Judge every claim on rows whose arms are shuffled: holding there is no evidence.
+
+    An arm is one of the settings that an experiment compares.
+    """
     names = [
         e
         for name in o.names or contract.names(project)
@@ -189,7 +204,7 @@ def _confirmed(project: Project, p: plan.Plan, scale: str) -> pd.DataFrame | Non
 
 
 def status(project: Project, o) -> int:
-    """What is fresh, stale, missing or failed."""
+    """Say of each experiment which runs are fresh, stale, missing or failed."""
     figures = contract.figures(project)
     left_out = contract.unreadable(project)
     for name in contract.names(project):
@@ -208,7 +223,7 @@ def status(project: Project, o) -> int:
 
 
 def whence(project: Project, o) -> int:
-    """Where a figure file comes from."""
+    """Say which code, rows and commit a figure file was made from."""
     from symlab.harness import plot
 
     for line in plot.origin_lines(o.file, plot.provenance(o.file)):
@@ -217,7 +232,7 @@ def whence(project: Project, o) -> int:
 
 
 def report(project: Project, o) -> int:
-    """One self-contained HTML page: figures, claims, origin."""
+    """Write one self-contained HTML page: figures, claims and where they come from."""
     from symlab.harness import report as page
 
     path = page.write(project, o.scale)
@@ -235,7 +250,7 @@ def reference(project: Project, o) -> int:
 
 
 def audit(_project, o) -> int:
-    """The mirror symmetries of a model, and how near its weights are to them."""
+    """Print the mirror symmetries of a model, and how near its weights are to them."""
     from symlab.mirror import command
 
     for path in command.run(o.target, o.out, o.dead, o.near):

@@ -29,10 +29,11 @@ LARGEST = 8  # letters of a symmetric group that is listed in full: 8! = 40320
 
 @dataclass(frozen=True)
 class Action:
-    """Elements of a group as functions x -> g x, with their inverses, in one order.
+    """A finite group, or a sample of a larger one, as functions x -> g x on tensors.
 
-    elements, inverses: equally many functions on tensors. Leading axes of a tensor that
-    the group does not act on are free. Raises ValueError where the lengths differ.
+    elements, inverses: one function per element g, and in the same order those that
+        undo them. Leading axes of a tensor that the group does not act on are free.
+        Raises ValueError where the numbers of functions differ.
     """
 
     elements: tuple[Map, ...]
@@ -67,7 +68,7 @@ def _then(first: Map, second: Map) -> Map:
 
 
 def trivial(order: int) -> Action:
-    """Every one of `order` elements leaves the tensor alone."""
+    """Return an action of `order` elements, each of which leaves every tensor alone."""
     return Action((_same,) * order, (_same,) * order)
 
 
@@ -76,7 +77,7 @@ def _same(x: Tensor) -> Tensor:
 
 
 def roll(shift: int, axis: int = -1) -> Map:
-    """The cyclic shift of one axis: entry i goes to i + shift, modulo its length."""
+    """Return the cyclic shift of an axis, which moves entry i to i + shift."""
     return lambda x: torch.roll(x, shift, axis)
 
 
@@ -88,10 +89,11 @@ def shifts(n: int, axis: int = -1) -> Action:
 
 
 def permutations(n: int, *axes: int) -> Action:
-    """The n! permutations of an axis of length n (the last one), or of several at once.
+    """Return the n! permutations of an axis of length n, or of several axes at once.
 
-    permutations(n, -1, -2) acts on an adjacency matrix. Entry p[i] of an axis goes to
-    i. Raises ValueError above 8, where a list of all would not fit.
+    axes: by default the last; permutations(n, -1, -2) acts on an adjacency matrix.
+        Permutation p moves entry p[i] of an axis to i. Raises ValueError for n above 8,
+        where a list of all would not fit.
     """
     if n > LARGEST:
         raise ValueError(
@@ -114,11 +116,11 @@ def permutations(n: int, *axes: int) -> Action:
 
 
 def linear(matrices, axis: int = -1) -> Action:
-    """Orthogonal matrices (G, n, n) that act on one axis of length n.
+    """Return the action of orthogonal matrices (G, n, n) on one axis of length n.
 
-    The axis holds vectors v, and g sends each to g v; points in rows are (..., n) with
-    axis -1. Raises ValueError where a matrix is not orthogonal, as its inverse would
-    not be its transpose.
+    The axis holds the n coordinates of vectors v, and element g sends each to g v;
+    points in rows are (..., n) with axis -1. Raises ValueError where a matrix is not
+    orthogonal, as its inverse would not be its transpose.
     """
     g = torch.as_tensor(matrices)
     error = float((g @ g.mT - torch.eye(g.shape[-1]).to(g)).abs().max())
@@ -154,7 +156,10 @@ def sign_matrices(n: int, *, special: bool = False) -> Tensor:
 
 
 def signed_permutation_matrices(n: int, *, special: bool = False) -> Tensor:
-    """The symmetries of the n-cube (2^n n!, n, n), float64; special: its rotations."""
+    """Return all signed permutation matrices, the symmetries of the n-cube, float64.
+
+    The result is (2^n n!, n, n). special: only those of determinant 1, its rotations.
+    """
     every = sign_matrices(n)[:, None] @ permutation_matrices(n)  # (2^n, n!, n, n)
     every = every.flatten(0, 1)
     return every[torch.linalg.det(every) > 0] if special else every
@@ -186,12 +191,15 @@ def random_rotations(
 
 
 def orbit_average(f: Map, on_input: Action, on_output: Action | None = None) -> Map:
-    """x -> mean over g of g^-1 f(g x): equivariant whatever f is, for a whole group.
+    """Return the function x -> mean over g of g^-1 f(g x), which is equivariant.
 
+    on_input: how the elements g of a group act on x.
     on_output: how the same elements, in the same order, act on f(x); None for an
-    invariant average. It leaves a function that is equivariant already as it is. For a
-    sample of a group the average is a Monte-Carlo estimate. Raises ValueError where the
-    two actions have different lengths.
+        invariant average.
+
+    It leaves a function that is equivariant already as it is. For a sample of a group
+    the average is a Monte-Carlo estimate. Raises ValueError where the two actions have
+    different lengths.
     """
     on_output = _paired(on_input, on_output)
 
@@ -203,11 +211,14 @@ def orbit_average(f: Map, on_input: Action, on_output: Action | None = None) -> 
 
 
 def project(weight: Tensor, on_output: Tensor, on_input: Tensor) -> Tensor:
-    """The equivariant part of a linear map: the mean of out(g)^-1 weight in(g).
+    """Return the equivariant part of a linear map: the mean of out(g)^-1 weight in(g).
 
-    weight (..., m, n); on_output (G, m, m) and on_input (G, n, n) orthogonal matrices
-    of the same elements in the same order. An orthogonal projection in the Frobenius
-    norm, so weight - project(weight) is the part that violates the symmetry.
+    weight: (..., m, n).
+    on_output, on_input: orthogonal matrices out(g) (G, m, m) and in(g) (G, n, n) of the
+        same group elements g in the same order.
+
+    It is an orthogonal projection in the Frobenius norm, so weight - project(weight) is
+    the part that violates the symmetry.
     """
     if len(on_output) != len(on_input):
         raise ValueError(
@@ -278,19 +289,22 @@ def pca_frame(x: Tensor, *, special: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def framed(x: Tensor, *, special: bool = False) -> Tensor:
-    """The cloud (..., N, d) in the coordinates of its PCA frame: (..., F, N, d).
+    """Return each point cloud (..., N, d) in the coordinates of its PCA frame.
 
-    As a set of clouds it is the same for every rotated and shifted copy of x.
+    special: whether only frames of determinant 1 are taken. The result is (..., F, N,
+        d), F copies that differ by signs of axes. As a set they are the same for every
+        rotated and shifted copy of x.
     """
     centroid, frames = pca_frame(x, special=special)
     return (x - centroid).unsqueeze(-3) @ frames
 
 
 def frame_average(f: Map, *, special: bool = False) -> Map:
-    """x (..., N, d) -> mean of f over the PCA frame of x: invariant whatever f is.
+    """Return the function x -> mean of f over the copies of x in its PCA frames.
 
-    f maps clouds (..., N, d) to (..., *outputs), with any leading axes. special: under
-    rotations and shifts only; otherwise under reflections, too.
+    f maps point clouds (..., N, d) to (..., *outputs), with any leading axes. The mean
+    is invariant whatever f is. special: under rotations and shifts only; otherwise
+    under reflections, too.
     """
 
     def average(x):
@@ -301,9 +315,11 @@ def frame_average(f: Map, *, special: bool = False) -> Map:
 
 
 def equivariant_frame_average(f: Map, *, special: bool = False) -> Map:
-    """x (..., N, d) -> mean of f(x g) g^-1 over the frame: rotates and shifts with x.
+    """Return the function x -> mean of f(x g) g^-1 over the PCA frame g of x.
 
-    f maps clouds (..., N, d) to clouds (..., M, d).
+    f maps clouds (..., N, d) to clouds (..., M, d); the average rotates and shifts with
+    x whatever f is. special: under rotations and shifts only; otherwise under
+    reflections, too.
     """
 
     def average(x):

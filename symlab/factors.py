@@ -13,10 +13,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Descent:
-    """What `descend` returns: errors |R|^2 at the steps `times`, (T, L), and the end.
+    """What `descend` returns: the errors of L lanes along the run, and its end.
 
-    f, g: the factors (n, k, L). stepped: step of the re-balancing, or -1, (L,). law:
-    the largest distance of an entry of F^T F - G^T G from its law, (L,).
+    In each lane the factors F and G are to make F G^T equal to a matrix M.
+
+    times: (T,), the recorded steps. errors: (T, L), |R|^2 there, with R = F G^T - M.
+    f, g: the factors at the end, (n, k, L).
+    stepped: (L,), the step of the re-balancing, or -1.
+    law: (L,), the largest distance of an entry of F^T F - G^T G from the law that
+        `descend` states.
     """
 
     times: np.ndarray
@@ -28,11 +33,16 @@ class Descent:
 
 
 def descend(f, g, loss, lr, steps: int, every: int, beta2, trigger: float) -> Descent:
-    """Descend from F and G, (n, k, L); re-balance once where beta2 is not zero.
+    """Descend from factors F and G of F G^T towards M, in L lanes at once.
 
-    loss: a `Loss`; lr, beta2: (L,). `every` steps the error is recorded, and the lanes
-    whose loss has first fallen below `trigger` are re-balanced. A step changes F^T F -
-    G^T G by exactly lr^2 (G^T R^T R G - F^T R R^T F), with R the weighted residual.
+    f, g: the factors F and G at the start, (n, k, L).
+    loss: a `Loss`. lr: (L,).
+    every: steps between two records of the error.
+    beta2: (L,), the squared scale at which `rebalanced` sets F against G; 0 for never.
+    trigger: a lane is re-balanced at the first record at which its loss is below this.
+
+    A step changes F^T F - G^T G by exactly lr^2 (G^T R^T R G - F^T R R^T F), with R the
+    weighted residual.
     """
     f, g, n_lanes = f.copy(), g.copy(), f.shape[2]
     began, moved = gram(f) - gram(g), np.zeros((f.shape[1], f.shape[1], n_lanes))
@@ -54,12 +64,14 @@ def descend(f, g, loss, lr, steps: int, every: int, beta2, trigger: float) -> De
 
 
 class Loss:
-    """R = F G^T - M of all lanes, and its gradients.
+    """The loss of factors F, G in L lanes: half the weighted squares of F G^T - M.
 
-    spectrum: (r,), the diagonal of M (n, n). hs: matrices H (n^2, n^2), one per data
-    set, and `which` (L,) names the one of each lane; without them every entry is
-    observed. symmetric: whether the lanes are X X^T, which only the symmetric part of H
-    vec(R) moves.
+    spectrum: (r,), the diagonal of M (n, n); the rest of M is zero.
+    hs: matrices H (n^2, n^2) that weight the residual R = F G^T - M, one per data set;
+        without them every entry is observed and H is the identity.
+    which: (L,), the data set of each lane.
+    symmetric: whether the lanes are X X^T, which only the symmetric part of H vec(R)
+        moves.
     """
 
     def __init__(self, spectrum, n: int, hs=(), which=None, symmetric: bool = False):
@@ -69,11 +81,11 @@ class Loss:
         self.target[range(len(spectrum)), range(len(spectrum)), 0] = spectrum
 
     def residual(self, f, g):
-        """Return R (n, n, L)."""
+        """Return R = F G^T - M of all lanes, (n, n, L)."""
         return np.einsum("ial,jal->ijl", f, g) - self.target
 
     def weighted(self, residual):
-        """Return H vec(R), in the shape of R (n, n, L)."""
+        """Return the weighted residual H vec(R), in the shape of R (n, n, L)."""
         if not len(self.hs):
             return residual
         flat = residual.reshape(-1, residual.shape[2])
@@ -97,31 +109,38 @@ class Loss:
 
 
 def gram(x):
-    """Return X^T X (k, k, L) of factors (n, k, L)."""
+    """Return the Gram matrices X^T X (k, k, L) of factors (n, k, L), one per lane."""
     return np.einsum("nil,njl->ijl", x, x)
 
 
 def reduced(factor: np.ndarray, r: int) -> np.ndarray:
-    """Return the factor (n, k) as (r + k, k), in a basis where its other rows are zero.
+    """Return a factor (n, k) in fewer rows, (r + k, k), for a matrix M of rank r.
 
-    With every entry observed, descent commutes with rotations of those rows of F, and
-    of G, in which M is zero: its errors stay the same, at a fraction of the cost.
+    The n - r rows in which M = diag(s, 0, ...) is zero are rotated so that at most k of
+    them are not zero. With every entry observed, descent commutes with rotations of
+    those rows of F, and of G: its errors stay the same, at a fraction of the cost.
     """
     return np.concatenate([factor[:r], np.linalg.qr(factor[r:], mode="r")])
 
 
 def rebalanced(f, g, beta2: float):
-    """Return beta A and G B S/beta of F = A S B^T: the same product, F of size beta."""
+    """Return new factors with the same product F G^T, the first of which has size beta.
+
+    beta2: beta^2, a scalar. With the singular value decomposition F = A S B^T they are
+        beta A and G B S/beta.
+    """
     a, s, b = np.linalg.svd(f, full_matrices=False)
     return np.sqrt(beta2) * a, (g @ b.T) * s / np.sqrt(beta2)
 
 
 def least_positive(f, g, r: int, h=None) -> float:
-    """Return the least positive eigenvalue of J^T H J, J = d(F G^T)/d(F, G).
+    """Return the least positive eigenvalue of the loss's Hessian at a limit of descent.
 
-    f, g: (n, k), near a limit at which F has rank k and G has rank r; h: (n^2, n^2), or
-    None for the identity. J has rank (k + r) n - k r at the limit: the other
-    eigenvalues are small near it, and are left out.
+    f, g: (n, k), near a limit at which F G^T = M, F has rank k and G has rank r.
+    h: the weights H (n^2, n^2) of the residual, or None for the identity.
+
+    The matrix is J^T H J with J = d(F G^T)/d(F, G). J has rank (k + r) n - k r at the
+    limit: the other eigenvalues are small near it, and are left out.
     """
     n, k = f.shape
     one = np.eye(n)

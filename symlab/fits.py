@@ -16,11 +16,12 @@ FEWEST = 3  # samples in each part
 
 @dataclass(frozen=True)
 class Rate:
-    """The rate of a law, and the range of its local values over the window.
+    """The fitted rate of a law, and the range of its local values over the window.
 
-    value: exponent of t (power law) or decay per unit of t (exponential). low, high:
-    the extremes over the parts of the window. constant: y = constant * t^value, or
-    y = constant * exp(-value t). start, end: the first and the last t used. n: samples.
+    value: exponent of t (power law) or decay per unit of t (exponential).
+    low, high: the least and the largest rate fitted to equal parts of the window.
+    constant: y = constant * t^value, or y = constant * exp(-value t).
+    start, end: the first and the last t used. n: samples.
     """
 
     value: float
@@ -49,9 +50,13 @@ def power_law(t, y, window: tuple[float, float], floor: float = 0.0) -> Rate:
 def exponential(t, y, floor: float, last: float = 0.5, window=(0, np.inf)) -> Rate:
     """Return the rate a of y = c exp(-a t): minus the slope of log y on t.
 
-    t, y: (T,), t rising. floor: the curve ends before y first falls to it. last: the
-    share of that time, from its end, that is fitted: what precedes it is taken as the
-    transient. Raises ValueError as `power_law` does.
+    t, y: (T,), t rising.
+    floor: the curve ends before y first falls to it.
+    last: the fraction of the time until then, counted from its end, that is fitted:
+        what precedes it is taken as the transient.
+    window: the first and the last t that may be used.
+
+    Raises ValueError as `power_law` does.
     """
     t, y = _used(t, y, window, floor)
     late = t >= t[-1] - last * (t[-1] - t[0])
@@ -63,10 +68,12 @@ def exponential(t, y, floor: float, last: float = 0.5, window=(0, np.inf)) -> Ra
 def width(x, y, level: float, log=np.log10) -> float:
     """Return the width, in units of log x, of the range of x where y is below `level`.
 
-    x, y: (N,), x rising and positive, y positive. It is the longest unbroken range; its
-    ends are interpolated in log x and log y. A range that reaches an end of x stops
-    there, so that the width is then a lower bound. A y that is not finite counts as
-    infinite. 0 where no y is below the level.
+    x, y: (N,), x rising and positive, y positive. log: the logarithm that sets the
+        unit; base 10 counts decades.
+
+    It is the longest unbroken range; its ends are interpolated in log x and log y. A
+    range that reaches an end of x stops there, so that the width is then a lower bound.
+    A y that is not finite counts as infinite. 0 where no y is below the level.
     """
     x, y = log(np.asarray(x, float)), np.asarray(y, float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -95,11 +102,12 @@ def _reach(x, excess, inside: int, other: int) -> float:
 
 
 def propagator(a, b, dt: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return (E, f) of the exact step z <- E z + f s of z' = A z + b s over `dt`.
+    """Return (E, f) of the exact step z <- E z + f s of the equation z' = A z + b s.
 
-    a: (n, n); b: (n,); s is constant within a step. E: (n, n); f: (n,). Both are blocks
-    of the exponential of [[A, b], [0, 0]] dt, by Taylor's series of the halved matrix,
-    squared back (Higham, Functions of Matrices, 2008, section 10.3).
+    a, b: A (n, n) and b (n,); s is constant within a step, of length `dt`. E is (n, n),
+        f is (n,). Both are blocks of the exponential of [[A, b], [0, 0]] dt, by
+        Taylor's series of the halved matrix, squared back (Higham, Functions of
+        Matrices, 2008, section 10.3).
     """
     a, b = np.atleast_2d(np.asarray(a, float)), np.atleast_1d(np.asarray(b, float))
     n = len(b)
@@ -117,11 +125,14 @@ def propagator(a, b, dt: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def driven(a, b, source, start, dt: float) -> np.ndarray:
-    """Return z (T + 1, n, ...) of z' = A z + b s(t), with a recorded source s.
+    """Return the solution z of z' = A z + b s(t) for a recorded source s.
 
-    a: (n, n); b: (n,); source: (T, ...), constant within each step of length `dt`;
-    start: (n, ...). It is the overlay of a law whose source was measured: nothing is
-    fitted, and the steps are exact.
+    a, b: A (n, n) and b (n,).
+    source: (T, ...), the values of s, constant within each step.
+    start: (n, ...), z at the start. dt: the length of a step.
+
+    The result is (T + 1, n, ...). The steps are exact. With a measured source it draws
+    the curve of a law over the measurement, and nothing is fitted.
     """
     e, f = propagator(a, b, dt)
     source, z = np.asarray(source, float), np.asarray(start, float)

@@ -21,16 +21,22 @@ def characters(n: int) -> np.ndarray:
 
 
 def power(x: np.ndarray) -> np.ndarray:
-    """Return the squared norm (..., (n-1)/2) of x (..., n) at each frequency but 0."""
+    """Return the squared norm (..., (n-1)/2) of x (..., n) at each frequency but 0.
+
+    x is a function on the integers modulo n, n odd; frequency w is the plane of cos(2
+    pi w i/n) and sin(2 pi w i/n).
+    """
     parts = np.einsum("...n,wpn->...wp", x, characters(x.shape[-1]))
     return np.sum(parts**2, -1)
 
 
 def dominant(*weights: np.ndarray) -> np.ndarray:
-    """Return the frequency (...) at which weights (..., n) share most of their power.
+    """Return the frequency (...) in which weights (..., n) together have most power.
 
-    Each weight's power is divided by its sum, and these are added, so that all weights
-    of a neuron count alike. A weight that is constant counts as nothing.
+    weights: the weights of neurons, functions on the integers modulo n; several arrays,
+        such as incoming and outgoing weights, may be given. Each one's power is divided
+        by its sum, and these are added, so that all weights of a neuron count alike. A
+        weight that is constant counts as nothing.
     """
     shares = 0.0
     for x in weights:
@@ -40,17 +46,21 @@ def dominant(*weights: np.ndarray) -> np.ndarray:
 
 
 def keep(x: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    """Return the part (..., n) of x (..., n) at one frequency (...) each."""
+    """Return the part (..., n) of x (..., n) at one frequency each.
+
+    x: functions on the integers modulo n. frequency: (...), from 1 to (n-1)/2.
+    """
     plane = characters(x.shape[-1])[np.asarray(frequency) - 1]  # (..., 2, n)
     inside = (plane * x[..., None, :]).sum(-1)  # (..., 2)
     return (plane * inside[..., None]).sum(-2)
 
 
 def by_offset(table: np.ndarray) -> np.ndarray:
-    """Return table[a, b, a + b + d] as (n, n, n) over a, b and the offset d modulo n.
+    """Return a table over (a, b, c) as one over (a, b, d), with d = c - a - b modulo n.
 
-    The group Z_n x Z_n moves (a, b) and takes the answer a + b along: what is left to
-    say is the offset d from the right answer.
+    table: (n, n, n), such as logits of the answers c to a + b modulo n. The result at
+        (a, b, d) is table[a, b, a + b + d]. The group Z_n x Z_n moves (a, b) and takes
+        the answer a + b along: what remains is the offset d from the right answer.
     """
     n = len(table)
     a, b, d = np.ogrid[:n, :n, :n]
@@ -58,7 +68,11 @@ def by_offset(table: np.ndarray) -> np.ndarray:
 
 
 def orbit_average(table: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Return the mean (n,) by offset of logits (n, n, n) over the pairs in kept (n, n).
+    """Return the mean (n,) of logits by their offset from the right answer.
+
+    table: (n, n, n), over pairs (a, b) and the offset d = c - a - b modulo n of the
+        answer c, as `by_offset` returns it. kept: (n, n), the pairs over which is
+        averaged.
 
     It is the average over the group Z_n x Z_n, where the pairs that are not kept are
     left out; an invariant answer is right where the largest entry is the first. Raises

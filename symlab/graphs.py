@@ -23,11 +23,14 @@ DECIMALS = 6  # to which rows of eigenvectors are compared
 
 
 def refine(adjacency: np.ndarray, colours: np.ndarray | None = None) -> np.ndarray:
-    """The stable colours (n,) of the nodes, numbered alike in isomorphic graphs.
+    """Return the stable colours (n,) of a graph's nodes, equal in isomorphic graphs.
 
-    adjacency (n, n), symmetric, zeros and ones. colours (n,): integers to start from;
-    all equal by default. A node's next colour is the rank of its colour and of the
-    number of its neighbours of each colour.
+    adjacency: (n, n), symmetric, zeros and ones.
+    colours: (n,), integers to start from; all equal by default.
+
+    Colours are refined until they tell apart no more: a node's next colour is the rank
+        of its colour and of the number of its neighbours of each colour (the
+        one-dimensional Weisfeiler-Leman test).
     """
     colours = np.zeros(len(adjacency), int) if colours is None else colours
     colours = np.unique(colours, return_inverse=True)[1]
@@ -41,7 +44,10 @@ def refine(adjacency: np.ndarray, colours: np.ndarray | None = None) -> np.ndarr
 
 
 def told_apart(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether colour refinement gives the two graphs different counts of colours."""
+    """Return whether colour refinement counts the colours of two graphs differently.
+
+    a, b: adjacency matrices (n, n). This is the one-dimensional Weisfeiler-Leman test.
+    """
     colours = refine(disjoint(a, b))
     counts = [
         np.bincount(c, minlength=len(colours)) for c in np.split(colours, [len(a)])
@@ -53,12 +59,12 @@ def told_apart(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def refined_frame(adjacency: np.ndarray) -> np.ndarray:
-    """Orderings (F, n) of the nodes, by colour refinement with single nodes marked.
+    """Return node orderings (F, n) under which isomorphic graphs have equal matrices.
 
-    Refine; where a colour is shared, mark each node of the smallest such class in turn,
-    and go on. Isomorphic graphs get the same reordered matrices. The choice is ours; it
-    is the tree of canonical labelling (McKay and Piperno, arXiv 1301.1493) without
-    pruning, so that F is at least the number of automorphisms.
+    They are found by colour refinement: where a colour is shared, each node of the
+        smallest such class is marked in turn, and colours are refined again. The choice
+        is ours; it is the tree of canonical labelling (McKay and Piperno, arXiv
+        1301.1493) without pruning, so that F is at least the number of automorphisms.
     """
     return np.array(list(_leaves(adjacency, np.zeros(len(adjacency), int))))
 
@@ -77,11 +83,11 @@ def _leaves(adjacency, colours) -> Iterator[np.ndarray]:
 
 
 def spectral_classes(adjacency: np.ndarray) -> list[np.ndarray]:
-    """The nodes, sorted and grouped by their lengths in the Laplacian's eigenspaces.
+    """Return the nodes in classes of equal lengths in the eigenspaces of the Laplacian.
 
-    The sorting of Puny et al., section 2.2: node i has for each eigenspace, in
-    ascending order of its eigenvalue, the length of the projection of e_i onto it.
-    Nodes that agree in all, to six decimals, are one class.
+    It is the sorting of Puny et al. (arXiv 2110.03336), section 2.2: node i has for
+    each eigenspace, in ascending order of its eigenvalue, the length of the projection
+    of e_i onto it. Nodes that agree in all, to six decimals, are one class.
     """
     laplacian = np.diag(adjacency.sum(1)) - adjacency
     sizes, vectors = np.linalg.eigh(laplacian.astype(float))
@@ -93,15 +99,21 @@ def spectral_classes(adjacency: np.ndarray) -> list[np.ndarray]:
 
 
 def spectral_frame_size(adjacency: np.ndarray) -> int:
-    """The number of orderings in the frame of Puny et al.: all within each class."""
+    """Return the number of orderings in the spectral frame of a graph.
+
+    The frame is that of Puny et al. (arXiv 2110.03336), section 2.2. The number is the
+    product of the factorials of the sizes of `spectral_classes`.
+    """
     return prod(factorial(len(c)) for c in spectral_classes(adjacency))
 
 
 def spectral_frame(adjacency: np.ndarray) -> np.ndarray:
-    """Orderings (F, n) of the nodes: the frame of Puny et al., section 2.2, in full.
+    """Return the node orderings (F, n) of the frame of Puny et al. (arXiv 2110.03336).
 
-    Raises ValueError where there are too many to list, as in graphs whose nodes are all
-    alike: they would have to be sampled, which is no longer exact.
+    A frame is a set of orderings that goes with the graph when its nodes are
+    relabelled; here it is all orderings within `spectral_classes`, section 2.2 of the
+    paper. Raises ValueError where there are too many to list, as in graphs whose nodes
+    are all alike: they would have to be sampled, which is no longer exact.
     """
     if (size := spectral_frame_size(adjacency)) > LARGEST:
         raise ValueError(
@@ -113,7 +125,10 @@ def spectral_frame(adjacency: np.ndarray) -> np.ndarray:
 
 
 def reordered(adjacency: np.ndarray, orders: np.ndarray) -> np.ndarray:
-    """The adjacency matrix under each ordering (F, n): (F, n, n)."""
+    """Return the adjacency matrix under each of F orderings of its nodes: (F, n, n).
+
+    orders: (F, n); place i of a reordered graph holds node orders[f, i].
+    """
     return adjacency[orders[:, :, None], orders[:, None, :]]
 
 
@@ -121,7 +136,10 @@ def reordered(adjacency: np.ndarray, orders: np.ndarray) -> np.ndarray:
 
 
 def from_edges(n: int, edges) -> np.ndarray:
-    """The adjacency matrix (n, n) of integers of an undirected graph."""
+    """Return the adjacency matrix (n, n) of the undirected graph with these edges.
+
+    edges: pairs of node numbers below n. Entries are integers, 0 or 1.
+    """
     a = np.zeros((n, n), int)
     for i, j in edges:
         a[i, j] = a[j, i] = 1
@@ -129,26 +147,27 @@ def from_edges(n: int, edges) -> np.ndarray:
 
 
 def cycle(n: int) -> np.ndarray:
-    """The cycle of n nodes."""
+    """Return the adjacency matrix of the cycle of n nodes."""
     return from_edges(n, [(i, (i + 1) % n) for i in range(n)])
 
 
 def disjoint(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Two graphs side by side, without an edge between them."""
+    """Return the adjacency matrix of two graphs side by side, without a link."""
     zero = np.zeros((len(a), len(b)), int)
     return np.block([[a, zero], [zero.T, b]])
 
 
 def prism() -> np.ndarray:
-    """Two triangles whose corresponding corners are joined: 6 nodes of degree 3."""
+    """Return the graph of two triangles with corresponding corners joined: 6 nodes."""
     return disjoint(cycle(3), cycle(3)) + np.eye(6, dtype=int)[[3, 4, 5, 0, 1, 2]]
 
 
 def two_rings(n: int, *, joined: int) -> np.ndarray:
-    """Two cycles of n nodes that share an edge (joined = 2) or are linked by one (1).
+    """Return the graph of two cycles of n nodes that share an edge, or have a link.
 
-    With n = 6 and 2 it is the skeleton of decalin, with n = 5 and 1 of bicyclopentyl:
-    both have 10 nodes and 11 edges.
+    joined: 2 for a shared edge (two shared nodes), 1 for a link. With n = 6 and 2 it is
+        the skeleton of decalin, with n = 5 and 1 of bicyclopentyl: both have 10 nodes
+        and 11 edges. An adjacency matrix.
     """
     if joined == 1:
         a = disjoint(cycle(n), cycle(n))
@@ -160,10 +179,11 @@ def two_rings(n: int, *, joined: int) -> np.ndarray:
 
 
 def on_torus(steps, side: int = 4) -> np.ndarray:
-    """The Cayley graph on pairs of integers modulo `side` with these steps.
+    """Return the Cayley graph on pairs of integers modulo `side` with the given steps.
 
-    A step is a pair; its inverse is added. The steps (1, 0), (0, 1), (1, 1) on 4 x 4
-    give the Shrikhande graph, and (1, 0), (2, 0), (0, 1), (0, 2) the rook's graph.
+    Two pairs are joined where they differ by a step, itself a pair, or by its inverse.
+    The steps (1, 0), (0, 1), (1, 1) on 4 x 4 give the Shrikhande graph, and (1, 0), (2,
+    0), (0, 1), (0, 2) the rook's graph.
     """
     nodes = list(product(range(side), repeat=2))
     number = {node: i for i, node in enumerate(nodes)}
@@ -176,9 +196,10 @@ def on_torus(steps, side: int = 4) -> np.ndarray:
 
 
 def pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Pairs of graphs of equal numbers of nodes and edges that are not isomorphic.
+    """Return named pairs of graphs that agree in nodes and edges, but differ.
 
-    Whether colour refinement tells a pair apart is for `told_apart` to say.
+    No pair is isomorphic. Whether colour refinement tells one apart is for `told_apart`
+    to say. Graphs are adjacency matrices.
     """
     return {
         "path, star": (

@@ -12,9 +12,11 @@ BETAS, EPSILON = (0.9, 0.98), 1e-8  # of AdamW
 
 
 def start(n: int, width: int, draws: np.random.Generator) -> list[np.ndarray]:
-    """Return U, V, W (width, n) and mu (n, 1), float32, as torch's linear layers begin.
+    """Return U, V, W (width, n) and mu (n, 1) at the start of training, float32.
 
-    They are uniform up to 1/sqrt(fan-in), where the first layer reads 2n numbers.
+    They are the weights of f(a, b) = W^T relu(U e_a + V e_b) + mu, drawn as torch's
+    linear layers begin: uniform up to 1/sqrt(fan-in), where the first layer reads 2n
+    numbers.
     """
     fans = (2 * n, 2 * n, width, width)
     shapes = [(width, n)] * 3 + [(n, 1)]
@@ -25,8 +27,9 @@ def start(n: int, width: int, draws: np.random.Generator) -> list[np.ndarray]:
 
 
 def logits(u, v, w, mu=0.0, square: bool = False) -> np.ndarray:
-    """Return the logits (n, n, n) over a, b and c of U, V, W (width, n) and mu (n, 1).
+    """Return the logits (n, n, n) of the network for all pairs (a, b) and answers c.
 
+    u, v, w: (width, n), weights for a, for b and for the answers. mu: (n, 1), the bias.
     square: whether the activation is the square instead of the ReLU.
     """
     z = (u[:, :, None] + v[:, None]).reshape(len(u), -1)
@@ -35,12 +38,15 @@ def logits(u, v, w, mu=0.0, square: bool = False) -> np.ndarray:
 
 
 def train(weights, labels, kept, groups, *, steps, lr, weight_decay, every):
-    """Return the trained weights as `start` does, and curves (steps/every, G).
+    """Return the trained weights as `start` does, and accuracy curves (steps/every, G).
 
-    Full-batch AdamW on the mean cross-entropy over the pairs in kept (n, n) with labels
-    (n, n). The curves are the fractions of G groups of pairs, (n, n) booleans, that get
-    their label, before steps 1, 1 + every, ...; NaN for an empty group. Gradients are
-    written out, in float32.
+    weights: U, V, W and mu at the start. labels: (n, n), the wanted answer to each
+        pair.
+    kept: (n, n), the pairs that are trained on. groups: G arrays (n, n) of booleans.
+
+    Full-batch AdamW on the mean cross-entropy over the kept pairs. A curve is the
+    fraction of one group's pairs that get their label, before steps 1, 1 + every, ...;
+    NaN for an empty group. Gradients are written out, in float32.
     """
     import torch
 

@@ -10,7 +10,9 @@ from symlab.harness.project import find
 
 
 def load(experiment: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
-    """The current rows of an experiment, one per run, in the order of its sweep.
+    """Return the current rows of an experiment, one per run, in the order of its sweep.
+
+    scale: the size of the sweep, such as 'quick'. seed0: the first seed.
 
     Rows made by older code and failed runs are left out; `pd.read_parquet` on
     results/<scale>/<experiment>.parquet shows them all.
@@ -22,8 +24,9 @@ def load(experiment: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
 def run(
     experiment: str, scale: str = "quick", jobs: int | None = None, seed0: int = 0
 ) -> pd.DataFrame:
-    """Run what is missing, then `load`; a warning names what failed.
+    """Run what is missing of an experiment; return its rows, warn of failures.
 
+    scale, seed0: as for `load`. jobs: how many runs go at once; None for the default.
     Raises UserError where runs are missing and need an extra that is not installed.
     """
     project = find()
@@ -43,12 +46,15 @@ def run(
 
 
 def claims(name: str = "", scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
-    """The verdicts of a figure's or an experiment's claims, or of all, one row each.
+    """Return the verdicts on claims, one row each; every field is a column.
 
-    Every field of a claim is a column; `bearing` says what the verdict means for the
-    paper, and `holm` what is left of it with Holm's correction over all effects of the
-    paper (without a name only: the family is all claims). Claims of an incomplete sweep
-    are undecided, and their note says so.
+    name: a figure or an experiment, whose claims are judged; '' for all.
+    scale, seed0: as for `load`.
+
+    `bearing` says what the verdict means for the paper, and `holm` what is left of it
+    with Holm's correction over all effects of the paper (without a name only: the
+    family is all claims). Claims of an incomplete sweep are undecided, and their note
+    says so.
     """
     if name:
         plans = findings.plans_of(find(), name, scale, seed0=seed0)
@@ -59,5 +65,8 @@ def claims(name: str = "", scale: str = "quick", seed0: int = 0) -> pd.DataFrame
 
 
 def figure(name: str, scale: str = "quick", seed0: int = 0):
-    """The matplotlib Figure of the rows that are there."""
+    """Return a figure by name, a matplotlib Figure drawn from the rows that are there.
+
+    scale, seed0: as for `load`.
+    """
     return findings.draw(name, findings.plans_of(find(), name, scale, seed0=seed0))

@@ -276,9 +276,10 @@ SCION = Paper(
 
 
 def resized(smallest: Smallest, before: str, *earlier: tuple[str, str]) -> dict:
-    """Return `written` and `history` of a claim that now asks for `smallest`.
+    """Return the fields `written` and `history` of a claim whose threshold was changed.
 
-    before: the threshold until then; earlier: older entries of the history.
+    smallest: the smallest effect of interest, the new threshold with its unit.
+    before: the old threshold. earlier: older entries of the history, (date, text) each.
     """
     what = (
         f"the threshold {before} became {smallest.size:g} ({smallest.unit}), the "

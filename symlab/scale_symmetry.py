@@ -19,10 +19,15 @@ SCALE = 8.0  # size of the inputs of the ReLU and of the logits: rows have norm 
 def gradients(w, x, y):
     """Return loss (L,), gradient (L, H + C, H) and squared row norms (L, H + C, 1).
 
-    w: (L, H + C, H), the H rows of the first layer above the C rows of the second;
-    x: (L, N, H) inputs; y: (L, N, C), 1 at the label. With n = w/|w| row by row,
-    h = relu(SCALE n_1 x) is divided by its root mean square over the H units, the
-    logits are SCALE/sqrt(H) n_2 h, and the loss is the mean cross entropy over N.
+    They are of L networks with one hidden layer, each row of whose weights is
+    normalised.
+
+    w: (L, H + C, H), the H rows of the first layer above the C rows of the second.
+    x: (L, N, H) inputs. y: (L, N, C), 1 at the label.
+
+    With n = w/|w| row by row, h = relu(SCALE n_1 x) is divided by its root mean square
+    over the H units, the logits are SCALE/sqrt(H) n_2 h, and the loss is the mean cross
+    entropy over N.
     """
     import torch
 
@@ -46,22 +51,23 @@ def gradients(w, x, y):
 
 
 class Laws:
-    """|w|^2 of every row by the laws of its charge, step by step along a run.
+    """Predictions of |w|^2 of every weight row by laws of its charge, step by step.
 
-    SGD: v <- b v + g + k w, w <- w - lr v, with momentum b and weight decay k. Time is
-    t = lr * step. Each law is driven by what the run measures at each step, |v|^2 or
-    |g|^2 at unit norm, and none is fitted:
+    In SGD, v <- b v + g + k w and w <- w - lr v, with momentum b and weight decay k.
+    Time is t = lr * step, and the charge is <w, v>. Each law is driven by what the run
+    measures at each step, |v|^2 or |g|^2 at unit norm, and none is fitted:
 
       exact      c <- b (c - lr |v|^2) + k |w|^2 and |w|^2 <- |w|^2 - 2 lr c + lr^2
                  |v|^2, with c = <w, v> of the old w and the new v. Derived here.
       ode        m n'' + mu n' = -2 k n + 2 m |v|^2 of n = |w|^2, with m = lr (1 + b)/2
-                 and mu = 1 - b: the paper's law of the charge.
+                 and mu = 1 - b: the law of Tanaka and Kunin (arXiv 2105.02716).
       flow       n = n(0) exp(-2 k t/mu): the limit lr -> 0, without kinetic energy.
-      published  (n^2)' = -4 k/mu n^2 + 2 lr (1 + b)/mu^3 |g|^2: equation 17.
+      published  (n^2)' = -4 k/mu n^2 + 2 lr (1 + b)/mu^3 |g|^2: their equation 17.
       derived    the same with 2 lr/mu^2: gradients of successive steps are independent,
                  hence E|v|^2 = |g|^2/(1 - b^2). Derived here.
 
-    square: (L, R) in float64, |w|^2 at the start, with v = 0; lr, b, k: arrays (L,).
+    square: (L, R) in float64, |w|^2 at the start of R rows in L lanes, with v = 0.
+    lr, b, k: arrays (L,).
     """
 
     def __init__(self, square, lr, b, k):
@@ -98,7 +104,11 @@ class Laws:
         self._n2 = {name: square**2 for name in self._fourth}
 
     def step(self, velocity2, unit_gradient2):
-        """Advance a step; |v|^2 of the new v and |w|^2 |g|^2 of the old w, (L, R)."""
+        """Advance all laws of |w|^2 by one step of SGD, in L lanes of R rows.
+
+        velocity2: (L, R), |v|^2 of each row's new velocity v.
+        unit_gradient2: (L, R), |w|^2 |g|^2 of the old row w and its gradient g.
+        """
         old = self._charge - self.lr * self._velocity
         self._charge = self.b * old + self.k * self.exact
         self._velocity = velocity2
@@ -111,25 +121,32 @@ class Laws:
 
     @property
     def ode(self):
-        """|w|^2 by the differential equation of the charge, (L, R)."""
+        """|w|^2 (L, R) of each row by the paper's second-order law of the charge."""
         return self._rate[..., 0]
 
     @property
     def published(self):
-        """|w|^2 by the paper's equation 17, (L, R)."""
+        """|w|^2 (L, R) of each row by equation 17 of arXiv 2105.02716."""
         return self._n2["published"].sqrt()
 
     @property
     def derived(self):
-        """|w|^2 by the prefactor of independent gradients, (L, R)."""
+        """|w|^2 (L, R) of each row, by equation 17 for independent gradients."""
         return self._n2["derived"].sqrt()
 
 
 def published(lr: float, b: float) -> float:
-    """Return the prefactor 2 lr (1 + b)/(1 - b)^3 of the paper's equation 17."""
+    """Return 2 lr (1 + b)/(1 - b)^3, the factor of |g|^2 in equation 17.
+
+    The paper is Tanaka and Kunin (arXiv 2105.02716). lr: the learning rate; b: the
+    momentum of SGD.
+    """
     return 2 * lr * (1 + b) / (1 - b) ** 3
 
 
 def derived(lr: float, b: float) -> float:
-    """Return 2 lr/(1 - b)^2, the prefactor where gradients of steps are independent."""
+    """Return 2 lr/(1 - b)^2, the factor of |g|^2 if gradients of steps are independent.
+
+    lr: the learning rate; b: the momentum of SGD. It replaces that of `published`.
+    """
     return 2 * lr / (1 - b) ** 2

@@ -11,10 +11,11 @@ import numpy as np
 
 
 def violating(w, shape: tuple[int, ...], axis: int):
-    """The part (..., D, D) of maps that violates shifts along one axis.
+    """Return the part (..., D, D) of linear maps that violates shifts along one axis.
 
-    It is w minus its mean over shifts of input and output together; w may be of NumPy
-    or of torch, and gradients flow through it.
+    w: maps (..., D, D) between functions on a torus of this shape, D its number of
+        places; of NumPy or of torch, and gradients flow through it. The part is w minus
+        its mean over shifts of input and output together.
     """
     rank = len(shape)
     places = w.reshape(*w.shape[:-2], *shape, *shape)
@@ -25,29 +26,42 @@ def violating(w, shape: tuple[int, ...], axis: int):
 
 
 def symmetric(w, shape: tuple[int, ...], axes=None):
-    """The part of maps that is equivariant to shifts along these axes; None for all."""
+    """Return the part of maps w that is equivariant to shifts along some axes.
+
+    w: (..., D, D), linear maps between functions on a torus with D places. shape: of
+        the torus. axes: None for all of them.
+    """
     for axis in range(len(shape)) if axes is None else axes:
         w = w - violating(w, shape, axis)
     return w
 
 
 def violating_only(w, shape: tuple[int, ...], axis: int):
-    """The part of maps that violates shifts along one axis and no others."""
+    """Return the part of maps w (..., D, D) that violates shifts along one axis only.
+
+    shape: of the torus, D places in all. The part is equivariant to shifts along all
+        others.
+    """
     others = [other for other in range(len(shape)) if other != axis]
     return violating(symmetric(w, shape, others), shape, axis)
 
 
 def dimension(shape: tuple[int, ...], axis: int) -> int:
-    """The dimension of the maps that violate shifts along one axis and no others.
+    """Return the dimension of the linear maps that violate shifts along one axis only.
 
-    Of the k^2 pairs of places along an axis, k combinations are equivariant.
+    shape: of the torus on whose functions the maps act. Of the k^2 pairs of places
+        along an axis of length k, k combinations are equivariant.
     """
     k = shape[axis]
     return (k * k - k) * int(np.prod(shape)) // k
 
 
 def projectors(shape: tuple[int, ...]) -> np.ndarray:
-    """Matrices (axes, D^2, D^2) that take maps, row-major, to their violating parts."""
+    """Return, for each axis of a torus, the projector (D^2, D^2) to the violating part.
+
+    It takes a map (D, D), flattened row by row, to the part that violates shifts along
+    that axis. The result is (axes, D^2, D^2).
+    """
     d = int(np.prod(shape))
     units = np.eye(d * d).reshape(-1, d, d)
     return np.stack(
@@ -56,10 +70,15 @@ def projectors(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def ridge(x, y, penalties, projectors) -> np.ndarray:
-    """The map (D, D) that minimises the sum of squares with a penalty for each group.
+    """Return the map W (D, D) of least squares with a penalty on each broken symmetry.
 
-    argmin_W |Y - X W^T|^2/(2 n) + sum_g penalties_g |(1 - P_g) W|^2/2, in closed form;
-    x, y (n, D), penalties (groups,), projectors (groups, D^2, D^2) of `projectors`.
+    W minimises |Y - X W^T|^2/(2 n) + sum_g penalties_g |(1 - P_g) W|^2/2, in closed
+    form; P_g W is the part of W that is equivariant to the shifts along axis g of a
+    torus.
+
+    x, y: inputs X and targets Y, (n, D).
+    penalties: (groups,), one for the shifts along each axis.
+    projectors: (groups, D^2, D^2), 1 - P_g, as the function `projectors` returns them.
     """
     n, d = x.shape
     system = np.kron(np.eye(d), x.T @ x / n)  # acts on the rows of W
@@ -68,11 +87,15 @@ def ridge(x, y, penalties, projectors) -> np.ndarray:
 
 
 def best_penalties(shape, eps, n: int, noise: float, most: float = 1e6) -> np.ndarray:
-    """The penalties (..., axes) of least expected error, for inputs of unit variance.
+    """Return the penalties (..., axes) of `ridge` that give the least expected error.
 
-    eps (..., axes): norms of the parts that violate one group alone, over sqrt(D). Such
-    a part has the mean square tau^2 = D eps^2/dimension per weight, and the best
-    penalty is noise^2/(n tau^2), at most `most`.
+    shape: of the torus, D places in all. n: samples, whose inputs have unit variance.
+    eps: (..., axes), norms of the parts of the target map that violate one axis's
+        shifts only, over sqrt(D).
+    noise: standard deviation of the noise on the targets. most: the largest penalty.
+
+    Such a part has the mean square tau^2 = D eps^2/dimension per weight, and the best
+    penalty is noise^2/(n tau^2).
     """
     eps, dims = np.asarray(eps), [dimension(shape, a) for a in range(len(shape))]
     with np.errstate(divide="ignore"):

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Mode(TorchDispatchMode):
-    """A dispatch mode that does not load torch's compiler (a second and 90 MB)."""
+    """A torch dispatch mode that does not load torch's compiler (90 MB, a second)."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -25,7 +25,7 @@ class Mode(TorchDispatchMode):
 
 @contextmanager
 def one_by_one() -> Iterator[None]:
-    """Inside, a model runs the operations that it is written with, each by itself.
+    """Context in which a model runs the operations it is written with, one by one.
 
     Compiled functions and flex attention run uncompiled, and torch's attention layers
     do not take their fused path, which is one operation for a whole layer.
@@ -49,7 +49,7 @@ def one_by_one() -> Iterator[None]:
 
 
 def operator_name(func) -> str:
-    """Return the name without namespace, overload and outer underscores.
+    """Return a torch operator's name without namespace, overload and outer underscores.
 
     `aten::add_.Tensor` is `add`; `aten::__and__.Tensor` stays `__and__`.
     """
@@ -63,7 +63,7 @@ def tensors(tree) -> list[Tensor]:
 
 
 def words(text: str) -> frozenset[str]:
-    """Return the names in a text, as sets of operators are written."""
+    """Return the set of the words in a text."""
     return frozenset(text.split())
 
 
@@ -71,7 +71,11 @@ def words(text: str) -> frozenset[str]:
 
 
 def compact(*labels: Tensor) -> list[Tensor]:
-    """Return the labels with length 1 along dimensions where each has stride 0."""
+    """Return tensors of labels cut to length 1 where all of them are broadcast.
+
+    labels: integer tensors of one shape. A dimension is cut where each has stride 0 or
+        length 1 along it.
+    """
     for dim in range(labels[0].ndim):
         if all(x.stride(dim) == 0 or x.shape[dim] == 1 for x in labels):
             labels = [x.narrow(dim, 0, 1) for x in labels]
@@ -79,9 +83,9 @@ def compact(*labels: Tensor) -> list[Tensor]:
 
 
 def seen_through(view: Tensor, base: Tensor, labels: Tensor) -> Tensor:
-    """Return the part of the labels of `base` that belongs to its view, as a view.
+    """Return the labels of a view's entries, as a view of the labels of its base.
 
-    Base and labels are contiguous.
+    labels: integers in the shape of `base`; both are contiguous.
     """
     offset = view.storage_offset() - base.storage_offset()
     return labels.as_strided(view.shape, view.stride(), offset)

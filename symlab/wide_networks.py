@@ -18,12 +18,15 @@ import numpy as np
 
 
 def kernels(regime: str, cosine) -> tuple[np.ndarray, np.ndarray]:
-    """Return K and Theta of unit inputs with these cosines, each in their shape.
+    """Return the kernels K and Theta of wide ReLU networks at given cosines.
 
-    K is E[relu(g) relu(h)] and a is E[1(g > 0) 1(h > 0)], for unit normals g and h of
-    that correlation: the arc-cosine kernels of degrees 1 and 0 (Cho and Saul, 2009,
-    over 2). Theta is K + u a where both layers learn, and K where the last one does.
-    Raises ValueError for another regime.
+    cosine: u, between two inputs of unit length; each kernel has its shape.
+
+    K is E[relu(g) relu(h)] for unit normals g and h of correlation u, to which the
+    covariance of the outputs before training is proportional. Theta is the kernel of
+    gradient descent: K + u a with a = E[1(g > 0) 1(h > 0)] where 'both' layers learn,
+    and K where the 'last' one does. K and a are the arc-cosine kernels of degrees 1 and
+    0 (Cho and Saul, 2009, over 2). Raises ValueError for another regime.
     """
     if regime not in ("both", "last"):
         raise ValueError(f"regime is {regime!r}: use 'both' or 'last'")
@@ -34,12 +37,18 @@ def kernels(regime: str, cosine) -> tuple[np.ndarray, np.ndarray]:
 
 
 def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mu_1, mu_0 and s^2 after training, at inputs with `ones` ones of k.
+    """Return mu_1, mu_0 and s^2 of an infinitely wide network's outputs after training.
+
+    The network has learned a permutation of k letters from the k basis vectors.
+
+    regime: 'both' layers are trained, or the 'last'.
+    ones: numbers of ones among the k bits of the inputs, which have unit length; each
+        result has its shape.
 
     mu_1 is the mean of an output that should be 1, mu_0 of one that should be 0, and
-    s^2 the variance of each; inputs have unit length; each is shaped like `ones`. The
-    basis has the Gram matrix (d - c) I + c 1 1^T, and an input's kernel with e_i takes
-    one value where its bit is 1 and one elsewhere: w takes two values, the two means.
+    s^2 the variance of each. The basis has the Gram matrix (d - c) I + c 1 1^T, and an
+    input's kernel with e_i takes one value where its bit is 1 and one elsewhere: its
+    weights on the basis vectors take two values, the two means.
     """
     n = np.asarray(ones, float)
     (d_k, d), (c_k, c) = kernels(regime, 1.0), kernels(regime, 0.0)
@@ -52,10 +61,12 @@ def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def log_error(nets, regime: str, k: int, ones) -> np.ndarray:
-    """Return log P that an average of networks, rounded at 0, errs at an input.
+    """Return log P that the mean of wide networks, rounded at 0, errs at an input.
+
+    regime, k, ones: as for `moments`. nets, ones: broadcast.
 
     Outputs are independent, and an input with n ones of k is right with probability
-    Phi(mu_1 sqrt(nets)/s)^n Phi(-mu_0 sqrt(nets)/s)^(k-n). nets, ones: broadcast.
+    Phi(mu_1 sqrt(nets)/s)^n Phi(-mu_0 sqrt(nets)/s)^(k-n).
     """
     from scipy.special import log_ndtr
 
@@ -69,7 +80,12 @@ def log_error(nets, regime: str, k: int, ones) -> np.ndarray:
 
 
 def covariance(regime: str, x: np.ndarray) -> np.ndarray:
-    """Return the covariance (N, N) after training of one output at unit x (N, k)."""
+    """Return the covariance (N, N) of one output of trained networks at N inputs.
+
+    The networks are infinitely wide, have random initial weights and have learned a
+    permutation of k letters. regime: 'both' layers are trained, or the 'last'. x: (N,
+    k), inputs of unit length.
+    """
     k_xx, _ = kernels(regime, x @ x.T)
     k_bx, theta_bx = kernels(regime, x.T)
     k_bb, theta_bb = kernels(regime, np.eye(x.shape[1]))
@@ -79,9 +95,10 @@ def covariance(regime: str, x: np.ndarray) -> np.ndarray:
 
 
 def needed(log_wrong, level: float, shape=()) -> np.ndarray:
-    """Return the N at which an error falls to 1 - level, as real numbers of a shape.
+    """Return the number of networks N at which an error falls to 1 - level.
 
-    log_wrong(N) is the log of the error, which falls with N; N is sought up to e^25.
+    log_wrong: a function of that number N, the log of the error, which falls with N.
+    shape: of the result. N is sought up to e^25.
     """
     low, high = np.full(shape, -5.0), np.full(shape, 25.0)
     for _ in range(60):
@@ -94,11 +111,14 @@ def needed(log_wrong, level: float, shape=()) -> np.ndarray:
 def passages(
     regime: str, k: int, levels, tests: int, draws: np.random.Generator, chunk: int = 32
 ) -> list[int]:
-    """Return the number of networks at which averages first reach rising levels.
+    """Return how many wide networks must be averaged to first reach each rising level.
+
+    levels: fractions of the test inputs on which the average is right.
+    tests: so many inputs with two ones of k, drawn with replacement.
+    chunk: networks that are drawn at once.
 
     Networks of infinite width are drawn one after another, and the average of all until
-    then is tried on `tests` inputs with two ones, which are drawn with replacement. A
-    level is a fraction of these. By symmetry the permutation is taken as the identity.
+    then is tried. By symmetry the permutation is taken as the identity.
     """
     pairs = np.stack(np.triu_indices(k, 1), 1)
     x = np.zeros((len(pairs), k))
@@ -125,13 +145,17 @@ def passages(
 
 
 def trained(regime: str, a, v, target, x, steps: int = 120):
-    """Return the outputs (L, k, N) at inputs x (k, N) of L trained networks.
+    """Return the outputs (L, k, N) at inputs x (k, N) of L trained two-layer networks.
 
-    a: (L, width, k) and v: (L, k, width) are torch tensors of initial weights, and
-    target (k, k) has the wanted outputs of e_i in column i. Full-batch gradient descent
-    on |f - target|^2/2 at the rate lr/width for v, and for a at lr/k ("both": the NTK
-    parametrisation at rate lr), or at the rate of v and with trained biases that begin
-    at 0 ("last": the released code). lr is one over the kernel's largest eigenvalue.
+    regime: 'both' or 'last', which sets the rates below.
+    a, v: torch tensors of initial weights, (L, width, k) and (L, k, width), of the
+        network v relu(a x).
+    target: (k, k), the wanted outputs of the basis vector e_i in column i.
+
+    Full-batch gradient descent on |f - target|^2/2 for `steps` steps, at the rate
+    lr/width for v, and for a at lr/k ("both": the NTK parametrisation at rate lr), or
+    at the rate of v and with trained biases that begin at 0 ("last": the released
+    code). lr is one over the kernel's largest eigenvalue.
     """
     import torch
 

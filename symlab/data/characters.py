@@ -22,7 +22,10 @@ NAMES = ("mpmath", "tinyshakespeare")
 
 @dataclass(frozen=True)
 class Characters:
-    """train, validation: int64 (N,), indices into `vocabulary`, which is sorted."""
+    """A text as character indices, cut into a training and a validation part.
+
+    train, validation: int64 (N,), positions in `vocabulary`, the sorted characters.
+    """
 
     train: Tensor
     validation: Tensor
@@ -36,7 +39,11 @@ class Characters:
         return float(-(counts / counts.sum()).log()[self.validation].mean())
 
     def bigram_loss(self) -> float:
-        """The same where the last character alone is known (add-one counts)."""
+        """Validation loss, nats per character, given the last character alone.
+
+        Probabilities are those of pairs in the training text, with one added to each
+        count.
+        """
         n = len(self.vocabulary)
         pairs = self.train[:-1] * n + self.train[1:]
         counts = torch.bincount(pairs, minlength=n * n).view(n, n).double() + 1
@@ -45,14 +52,20 @@ class Characters:
 
 
 def load(name: str, held_out: float = 0.1) -> Characters:
-    """A text by name; its last tenth is for validation."""
+    """Return a text by name, as character indices; see the module for the names.
+
+    held_out: the share at the end of the text that is for validation.
+    """
     if name not in NAMES:
         raise ValueError(f"unknown text {name!r}: use {' or '.join(map(repr, NAMES))}")
     return encode(_mpmath() if name == "mpmath" else _tinyshakespeare(), held_out)
 
 
 def encode(text: str, held_out: float = 0.1) -> Characters:
-    """Any text, each distinct character a symbol."""
+    """Return any text as character indices, each distinct character a symbol.
+
+    held_out: the share at the end of the text that is for validation.
+    """
     vocabulary = "".join(sorted(set(text)))
     index = {character: i for i, character in enumerate(vocabulary)}
     ids = torch.tensor([index[character] for character in text])

@@ -17,7 +17,10 @@ import torch
 
 @dataclass(frozen=True)
 class Images:
-    """x: float32 (N, 3, 32, 32); y: int64 (N,)."""
+    """Standardised colour images with their classes, for training and testing.
+
+    x: float32 (N, 3, 32, 32); y: int64 (N,), the classes.
+    """
 
     x: torch.Tensor
     y: torch.Tensor
@@ -26,14 +29,21 @@ class Images:
 
 
 def load(name: str) -> Images:
-    """A data set by name; an unknown or absent one is an error that says what to do."""
+    """Return a data set by name, 'digits' or 'cifar10'.
+
+    An unknown or absent one is an error that says what to do.
+    """
     if name not in ("digits", "cifar10"):
         raise ValueError(f"unknown data {name!r}: use 'digits' or 'cifar10'")
     return digits() if name == "digits" else cifar10()
 
 
 def digits(n_train: int = 1400) -> Images:
-    """8x8 digits enlarged to 32x32 (bilinear); a fixed split, test images last."""
+    """Return scikit-learn's 8x8 digits enlarged to 32x32 (bilinear), in a fixed split.
+
+    n_train: how many of the 1,797 images are for training; the test images are the
+        last.
+    """
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -50,7 +60,7 @@ def digits(n_train: int = 1400) -> Images:
 
 
 def cifar10() -> Images:
-    """CIFAR-10, 50,000 training and 10,000 test images."""
+    """Return CIFAR-10, standardised: 50,000 training and 10,000 test images."""
     folder = Path(os.environ.get("SYMLAB_DATA") or "data")
     if (folder / "cifar10" / "train.parquet").is_file():
         parts = [

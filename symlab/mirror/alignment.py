@@ -17,16 +17,20 @@ Matrices = Sequence[np.ndarray]
 
 
 def alignment(a: Matrices, b: Matrices, gamma: float = 0.0) -> float:
-    """Return how far singular vectors with values >= gamma * largest agree.
+    """Return how well the singular vectors of two models agree, 1 where equal.
 
-    a, b: matrices (m, n), layer by layer. With U, V the vectors of one layer that are
-    kept in a and X, Y those in b, it is
+    a, b: the weight matrices (m, n) of two models, layer by layer in the same order.
+    gamma: in [0, 1]; a singular vector is kept where its singular value is at least
+        gamma times the largest of its layer.
+
+    With U, V the kept left and right vectors of one layer of a, and X, Y those of b, it
+    is
 
         sum_layers <U V^T, X Y^T> / sqrt(sum_layers |U V^T|^2 sum_layers |X Y^T|^2),
 
-    the cosine of partial isometries: 1 where all vectors are equal, about 0 for random
-    ones. |U V^T|^2 is the number of vectors kept. Raises ValueError where the numbers
-    of layers differ or gamma is not in [0, 1].
+    the cosine between the two partial isometries. |U V^T|^2 is the number of vectors
+    kept. Raises ValueError where the numbers of layers differ or gamma is not in [0,
+    1].
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma is a share of the largest singular value, not {gamma}")
@@ -40,14 +44,22 @@ def alignment(a: Matrices, b: Matrices, gamma: float = 0.0) -> float:
 
 
 def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return s_i t_j (u_i . x_j) (v_i . y_j) as (r, r), whose sum is <A, B>."""
+    """Return what each pair of singular directions adds to the inner product <A, B>.
+
+    a, b: matrices A = sum_i s_i u_i v_i^T and B = sum_j t_j x_j y_j^T of one shape (m,
+        n). Entry (i, j) of the result (r, r), r = min(m, n), is s_i t_j (u_i . x_j)
+        (v_i . y_j); the entries add up to <A, B>.
+    """
     u, s, v = _svd(a)
     x, t, y = _svd(b)
     return np.outer(s, t) * (u.T @ x) * (v @ y.T)
 
 
 def identity_error(a: Matrices, b: Matrices) -> float:
-    """Return the largest |sum of pairs - <A, B>| of a layer, relative to |A| |B|."""
+    """Return how far the sum of `pairs` is from <A, B>, over |A| |B|, at worst.
+
+    a, b: the weight matrices of two models, layer by layer. It is 0 up to rounding.
+    """
     errors = [
         abs(pairs(x, y).sum() - (x * y).sum()) / np.linalg.norm(x) / np.linalg.norm(y)
         for x, y in zip(a, b, strict=True)
@@ -56,16 +68,21 @@ def identity_error(a: Matrices, b: Matrices) -> float:
 
 
 def values_moved(a: Matrices, b: Matrices) -> float:
-    """Return the largest difference of singular values, relative to a layer's first."""
+    """Return the largest difference between two models' singular values.
+
+    a, b: the weight matrices, layer by layer. The i-th largest values of a layer are
+        compared, relative to the largest singular value of that layer in a.
+    """
     spectra = [(_svd(x)[1], _svd(y)[1]) for x, y in zip(a, b, strict=True)]
     return float(max(np.abs(s - t).max() / s[0] for s, t in spectra))
 
 
 def leading_shares(a: Matrices, b: Matrices, n: int = 10) -> tuple[float, float]:
-    """Return what the first n singular directions hold of <A, B>, and of |A|^2.
+    """Return which shares of <A, B> and of |A|^2 the first n singular directions carry.
 
-    Both are sums over the layers; of <A, B> the pairs count that are among the first n
-    in both models.
+    a, b: the weight matrices of two models, layer by layer; both shares are sums over
+        the layers. For <A, B> only pairs of directions count that are both among the
+        first n of their own matrix; see `pairs`.
     """
     gains = [pairs(x, y) for x, y in zip(a, b, strict=True)]
     energies = [_svd(x)[1] ** 2 for x in a]

@@ -40,14 +40,20 @@ NONE, PERMUTATION, SIGNED, ROTATION = range(4)  # each group contains the ones b
 
 @dataclass
 class Family:
-    """Units with the same axes, and what is conjectured of them.
+    """Hidden units on the same tensor axes, and what is conjectured of them.
 
-    group: the largest group that the operations allow. alike: (m,), equal numbers for
-    units that nothing tells apart. finer: the same, where units also differ if
-    different calls of one function were applied to them. turned: the same without
-    regard to constants that were added, for rotations. gains: numbers of the parts that
-    multiply the unit's value entry by entry. early: tuples of the numbers of the parts
-    that come before an even function or a product.
+    parts: the axes that carry the m units.
+    group: number of the largest group that the operations of the model allow.
+    alike: (m,) integers; units with equal numbers are told apart by no operation.
+    finer: (m,) as `alike`, but units also differ if separate calls of one function,
+        such as two relu calls, were applied to them.
+    turned: (m,) as `alike`, but constants that were added to the units are ignored, as
+        some rotations leave these in place.
+    unknown: why nothing can be said of the units, '' where something can.
+    across: the operation that reads all units at once, such as a norm; '' for none.
+    gains: positions in `parts` of those that multiply the units entry by entry.
+    early: tuples of positions in `parts`; each holds the parts that come before an even
+        function or before both sides of a product, where a sign may be free.
     """
 
     parts: tuple[Part, ...]
@@ -67,7 +73,13 @@ class Family:
 
 
 class Atoms:
-    """Labels of all (tensor, axis, position); label 0 is 'nothing'."""
+    """Labels of all places on the axes of a model's tensors, and what ties them.
+
+    Each triple (tensor, axis, position) has a label of its own; label 0 means that an
+    entry belongs to no hidden unit. A tensor of labels with the shape of a value is
+    called a slot below. Methods record what a traced call of the model does to the
+    labels; `families` draws the conclusion.
+    """
 
     def __init__(self, model: nn.Module, batch=()):
         self.tensors = {
@@ -144,10 +156,11 @@ class Atoms:
     # what the trace reports
 
     def ghosts(self, out: Tensor, operation: str) -> None:
-        """Give a result new labels for units that nothing is known of.
+        """Label the result of an operation without a rule: its units are unknown.
 
-        An operation without a rule made it: every unit that meets one of them is
-        unknown.
+        out: the result. operation: its name, which is reported as the reason. Each
+            dimension of `out` longer than 1 gets new labels; every unit that is later
+            tied to one of them is unknown, too.
         """
         slots = []
         for dim in range(out.ndim):
@@ -161,41 +174,47 @@ class Atoms:
         self.slots[out] = slots
 
     def tie(self, a: Tensor, b: Tensor) -> None:
-        """Record that labels at the same places of `a` and `b` are one unit."""
+        """Record that labels at equal places of `a` and `b` name the same unit."""
         a, b = compact(a, b)
         pairs = np.stack([a.cpu().numpy().ravel(), b.cpu().numpy().ravel()])
         pairs = pairs[:, (pairs > 0).all(0)]
         self.pairs.append(np.unique(pairs, axis=1))
 
     def cap(self, slot: Tensor, group: int) -> None:
-        """Record the largest group that an operation allows for the units of a slot."""
+        """Record the largest group that an operation allows to act on the units.
+
+        slot: labels of the units that the operation met. group: the number of the
+            group; all rotations are the largest and are not recorded.
+        """
         if group < ROTATION:
             self.caps.append((labels_of(slot), group))
 
     def colour(self, slot: Tensor, function: str) -> None:
-        """Record that a function was applied to the values of a slot's units."""
+        """Record that the named function was applied to the units in a slot."""
         self.colours.append((labels_of(slot), function))
 
     def even(self, *slots: Tensor) -> None:
-        """Record the units before an even function, or before both sides of a product.
+        """Record units before an even function or a product: signs may be free.
 
-        Their signs may be free: the function's value stays when they change together.
+        slots: labels of the units before the even function, or before the two sides of
+            the product, whose value stays when both sides change sign together.
         """
         self.evens.append(([labels_of(s) for s in slots], len(self.pairs)))
 
     def span(self, slot: Tensor, operation: str) -> None:
-        """Record that one operation, such as a norm, read all units of a slot."""
+        """Record that an operation, such as a norm, read all units of a slot."""
         self.spans.append((labels_of(slot), operation))
 
     def read(self, slot: Tensor) -> None:
-        """Record a parameter that is multiplied with the units and summed over them."""
+        """Record the labels of a parameter that is summed over units' values."""
         self.readers.append(labels_of(slot))
 
     def reading(self, labels: Tensor, norms: Tensor, sample) -> None:
-        """Record which units a product reads, and how much.
+        """Record which units a matrix product reads, and how much each adds to it.
 
-        labels: (B, K), the units of each row. norms: what each unit adds to the
-        product. sample: (samples, K), the units' values, or None.
+        labels: (B, K), the K units' labels in each of B rows.
+        norms: broadcast to (B, K), the norm of what each unit adds to the product.
+        sample: (samples, K), values of the units on the batch, or None.
         """
         norms = norms.detach().double().expand(labels.shape).cpu().numpy()
         self.readings.append((labels.cpu().numpy(), norms, sample))
@@ -203,11 +222,16 @@ class Atoms:
     def remember(
         self, slot: Tensor, dim: int, keys: np.ndarray | None = None, linear=False
     ) -> bool:
-        """Record that the units met something that differs along `dim`.
+        """Record that units met something that differs along one dimension.
 
-        keys: equal numbers where it is equal; by default each place differs. linear:
-        whether constants were added or read, which rotations that fix them allow.
-        Returns, for the units, whether each is told from all others.
+        slot: labels of the units.
+        dim: the dimension of the slot.
+        keys: one number for each place along `dim`, equal where what the units met is
+            equal; by default every place differs.
+        linear: whether only constants were added or read, which some rotations leave in
+            place.
+
+        Returns whether, after this, each of these units is told from all the others.
         """
         places = torch.arange(slot.shape[dim], device=slot.device)
         if keys is not None:
@@ -220,7 +244,11 @@ class Atoms:
         return all(len(np.unique(b)) == both.shape[1] for b in both)
 
     def head(self, event: int, slot: Tensor) -> None:
-        """Record that the units belong to matrices of a batch (heads), along dim 0."""
+        """Record which attention head each unit belongs to.
+
+        event: the number of the batched product in which the heads met.
+        slot: labels of the units; the heads lie along its dimension 0.
+        """
         places = torch.arange(slot.shape[0], device=slot.device)
         view = [-1, *[1] * (slot.ndim - 1)]
         slot, places = compact(slot, places.view(view).expand(slot.shape))
@@ -229,7 +257,11 @@ class Atoms:
         self.heads.append((event, both[0], both[1]))
 
     def fix(self, labels: Tensor, constant: Tensor) -> None:
-        """Record that units with labels (n,) met constants (n, c) linearly."""
+        """Record the constants that were added to units or read from them linearly.
+
+        labels: (n,) of the units. constant: (n, c), c constants for each. Rotations of
+            the units remain allowed if they leave the c columns in place.
+        """
         keep = labels.cpu().numpy() > 0
         columns = constant.detach().double().cpu().numpy()[keep]
         if columns.shape[1] > len(columns):  # the same span in fewer columns
@@ -243,7 +275,7 @@ class Atoms:
     # what comes of it
 
     def families(self) -> list[Family]:
-        """All units, each in one family of units with the same axes."""
+        """Return all hidden units, grouped by the tensor axes they lie on."""
         unit = self._joined(np.arange(self.total), self.pairs)
         count = int(unit.max()) + 1
         group = np.full(count, ROTATION)
@@ -334,7 +366,7 @@ class Atoms:
         )
 
     def leftover(self) -> list[tuple[Part, str]]:
-        """The axes of trainable parameters without labels, each with the reason."""
+        """Return trainable axes that carry no hidden unit, each with a reason."""
         found = []
         for name, t in self.tensors.items():
             labelled = self._axes(name, t)

@@ -11,7 +11,12 @@ from symlab.mirror.units import Index
 
 
 def heads(found: list, probe: Probe, floors) -> list[Index]:
-    """The certified indices of heads; a head is a block of other indices' units."""
+    """Return the certified indices whose units are whole attention heads.
+
+    found: the hidden indices of the model; a head is a block of units of some of them.
+    probe: computes the model's gradients, on which each exchange of heads is tested.
+    floors: how far rounding moves these gradients.
+    """
     events: dict[int, dict[int, set]] = {}
     for number, (index, t) in enumerate(found):
         stacked = any(p.stack > 1 for p in index.parts)

@@ -101,14 +101,21 @@ def audit(
 
 
 def order(index: Index) -> int:
-    """The place of an index in the table: symmetries, heads, unknown, 'none'."""
+    """Return the place of an index in the table of `audit`.
+
+    0 for an index with a symmetry, 1 for attention heads, 2 for unknown, 3 for 'none'.
+    """
     if index.unknown:
         return 2
     return 1 if index.heads else 3 if index.symmetry == "none" else 0
 
 
 def note(index: Index, values: dict) -> str:
-    """What to do about an index, or why nothing can be said or done."""
+    """Return one sentence on an index: what to do about it, or why nothing can be done.
+
+    values: the measures of this index by column of `audit`, such as 'dead' and
+        'copies'.
+    """
     if index.unknown:
         return f"unknown: {index.unknown}"
     if index.symmetry == "none":

@@ -37,10 +37,11 @@ CHUNK = 1 << 18  # entries that are compared at once
 
 @dataclass
 class Tolerance:
-    """When two gradients of a unit agree; all numbers are relative to their size.
+    """Thresholds that decide whether two gradients of one hidden unit agree.
 
-    agree: a smaller difference is certainly rounding. differ: a larger one is certainly
-    more than rounding. In between nothing can be said.
+    agree, differ: differences relative to the size of the gradients. One below `agree`
+        is certainly rounding, one above `differ` certainly more than that; in between
+        nothing can be said.
     """
 
     agree: float
@@ -54,9 +55,10 @@ SINGLE = Tolerance(1e-4, 1e-2, 2.0**-21, 1e-3)
 
 
 class Wide(Mode):
-    """A mode in which the model's own casts from float64 to shorter types do nothing.
+    """A torch mode in which casts from float64 to shorter types do nothing.
 
-    Many norms cast, and the rounding would hide small violations of a symmetry.
+    Many norms cast to float32, and the rounding would hide small violations of a
+    symmetry.
     """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -72,7 +74,12 @@ class Wide(Mode):
 
 @dataclass
 class Outcome:
-    """The result of a test: the largest relative difference, and whether it decides."""
+    """The result of testing a symmetry on gradients.
+
+    violation: the largest relative difference found.
+    wrong: whether some difference is certainly more than rounding.
+    unsure: whether some difference is neither certainly rounding nor certainly more.
+    """
 
     violation: float = 0.0
     wrong: bool = False
@@ -87,15 +94,20 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether the test found neither a difference nor a doubtful one."""
+        """Whether gradients differ nowhere, beyond what is certainly rounding."""
         return not (self.wrong or self.unsure)
 
 
 @dataclass
 class Probe:
-    """The model's gradients at random points; the model's tensors are moved in place.
+    """Gradients of a model's loss at random weights, on which symmetries are tested.
 
-    base: the gradient at the present point, which `point` names.
+    The model's tensors are moved in place.
+
+    model, loss, batch: the loss is `loss(model, batch)`, a scalar.
+    tolerance: the thresholds for float64 or float32.
+    base: the gradient at the present weights, {parameter name: tensor}; `point` says
+        which random weights these are.
     """
 
     model: nn.Module
@@ -118,17 +130,17 @@ class Probe:
         self.flags: bool | None = None  # whether the loss looks at requires_grad
 
     def call(self) -> Tensor:
-        """The loss at the present weights."""
+        """Return the loss at the present weights, a scalar tensor."""
         if self.tolerance is SINGLE:
             return self.loss(self.model, self.batch)
         with one_by_one(), Wide():
             return self.loss(self.model, self.batch)
 
     def gradient(self, names=None) -> dict[str, Tensor]:
-        """The gradients of the loss at the present weights, {name: tensor}.
+        """Return the gradient at the present weights, {parameter name: tensor}.
 
-        names: of the parameters, by default all. The gradient is zero for a parameter
-        that the loss does not depend on.
+        names: the parameters that are wanted, by default all. The gradient is zero for
+            a parameter that the loss does not depend on.
         """
         wanted = [n for n in self.params if names is None or n in names]
         with torch.enable_grad(), self._only(set(wanted)):
@@ -167,10 +179,14 @@ class Probe:
                 p.requires_grad_(True)
 
     def move(self, origin: dict[str, Tensor], seed: int, factor: float = 1.0) -> bool:
-        """Move the weights to a random point around the origin.
+        """Move the weights to a random point around `origin`, in place.
 
-        Returns False where the loss there is not finite. factor: of all matrices; a
-        small one brings back units that were cut off by a non-linearity.
+        origin: weights by name.
+        seed: of the random point.
+        factor: multiplies all matrices; a small one brings back units that a
+            non-linearity had cut off.
+
+        Returns False where the loss is not finite there.
         """
         for size in (1.0, 0.3, 0.1, 0.03):
             self.base = {}
@@ -196,7 +212,11 @@ class Probe:
                 t.copy_((0.5 * noise).exp() if n.endswith("var") else 0.5 * noise)
 
     def rounding(self, seed: int) -> dict[str, Tensor]:
-        """The gradient at weights that differ from the present ones by rounding."""
+        """Return the gradient at weights that differ by rounding from these.
+
+        seed: of the random relative changes. The present weights are restored
+            afterwards.
+        """
         draws = torch.Generator().manual_seed(seed)
         for p in self.params.values():
             for some in _pieces(p.data):
@@ -208,9 +228,14 @@ class Probe:
         return noisy
 
     def test(self, index: Index, g: Element, noise: list) -> tuple[Outcome, Tensor]:
-        """Test whether the gradient at the image of g is the image of the gradient.
+        """Test a group element: does the gradient move as the weights do?
 
-        Returns the `Outcome`, and (parts, m), whether a unit has any gradient there.
+        index: the hidden units and the tensor axes that carry them.
+        g: the element, which permutes, rotates or scales the units.
+        noise: how far rounding moves the gradients, as `floors` returns it.
+
+        Returns the `Outcome`, and booleans (parts, m): whether unit m has a gradient
+        above rounding on each of the index's axes.
         """
         kept = {}
         if g.order is None or g.factors:  # otherwise the inverse restores them exactly
@@ -228,9 +253,13 @@ class Probe:
         return self.compare(index, g, found, noise)
 
     def compare(self, index: Index, g: Element, found, noise) -> tuple[Outcome, Tensor]:
-        """Compare the gradients at the image of g with the image of the gradients.
+        """Compare the gradient at moved weights with the moved gradient.
 
-        Each unit and each part is compared by itself.
+        index, g, noise: as for `test`.
+        found: the gradient at the weights that g has moved, {parameter name: tensor}.
+
+        Each unit is compared by itself on each axis of the index. Returns as `test`
+        does.
         """
         outcome = self._judge_value()
         alive = torch.zeros(len(index.parts), index.units, dtype=torch.bool)
@@ -277,7 +306,13 @@ class Probe:
         )
 
     def euler(self, index: Index, gradient: dict | None = None) -> Tensor:
-        """(m, parts): sum of theta * gradient over what a unit owns of each part."""
+        """Return weights times gradients, summed over what each unit owns on each axis.
+
+        gradient: by parameter name; by default that at the present weights. The result
+            is (m, parts), for the m units of the index and the tensor axes (parts) that
+            carry them. It is the derivative of the loss as a unit's entries on one axis
+            are scaled.
+        """
         columns, gradient = [], self.base if gradient is None else gradient
         for part in index.parts:
             if part.name not in self.base:
@@ -292,7 +327,10 @@ class Probe:
         return torch.stack(columns, 1)
 
     def euler_rounding(self, index: Index, noise: list[Tensor]) -> Tensor:
-        """(parts,): how far rounding may move the columns of `euler`."""
+        """Return how far rounding may move each column of `euler`, as (parts,).
+
+        noise: how far rounding moves the gradients, as `floors` returns it.
+        """
         found = []
         for part, floor in zip(index.parts, noise, strict=True):
             t = self.tensors[part.name]
@@ -301,9 +339,11 @@ class Probe:
         return torch.tensor(found, dtype=torch.float64)
 
     def floors(self, index: Index, noisy: dict[str, Tensor]) -> list[Tensor]:
-        """How far rounding moves the gradient of each unit.
+        """Return how far rounding moves the gradient of each unit of an index.
 
-        noisy: the gradient as of `rounding`. Returns (m,) for each part.
+        noisy: the gradient at slightly changed weights, as `rounding` returns it. The
+            list has one tensor (m,) for each tensor axis that carries the index; each
+            entry is the norm of the change over what one unit owns there.
         """
         found = []
         for part in index.parts:
@@ -323,7 +363,11 @@ class Probe:
 
 
 def alone(index: Index, seed: int) -> Element:
-    """The group element that is tested on one index by itself: see the module."""
+    """Return a random group element with which one index is tested by itself.
+
+    For rotations it is a random orthogonal matrix; otherwise a cycle of all m units, or
+    of all but one where m is odd. seed: of the random choice.
+    """
     draws = torch.Generator().manual_seed(seed)
     m = index.units
     if index.kind == "rotation":
@@ -336,9 +380,11 @@ def alone(index: Index, seed: int) -> Element:
 
 
 def jointly(index: Index, seed: int) -> Element:
-    """The group element that is tested on all indices at once.
+    """Return a random group element that is tested on all indices of the model at once.
 
-    Together with `alone` it generates the group of the index.
+    For rotations it is another random orthogonal matrix; otherwise it exchanges two
+    units. Together with the element of `alone` for the same seed it generates the
+    index's group.
     """
     draws = torch.Generator().manual_seed(seed)
     m = index.units
@@ -356,18 +402,22 @@ def jointly(index: Index, seed: int) -> Element:
 
 
 def inverse(g: Element) -> Element:
-    """The inverse of an exchange, of a rotation, or of factors."""
+    """Return the inverse of a group element: of its order, matrix and factors."""
     order = None if g.order is None else torch.argsort(g.order)
     matrix = None if g.matrix is None else g.matrix.T
     return Element(order, matrix, {p: 1 / f for p, f in g.factors.items()})
 
 
 def flips(index: Index, pattern: tuple[int, ...], seed: int) -> list[Element]:
-    """Sign changes in some parts that generate those of all units.
+    """Return elements that generate all single-unit sign changes in some parts.
+
+    pattern: positions, among the tensor axes of the index, of those on which a unit
+        changes sign.
+    seed: of the random choices.
 
     Where units may be exchanged, the sign change of one unit is enough. Otherwise each
-    unit gets its own; for more than FLIPS units there are FLIPS random sets, and each
-    lets a smaller group pass with a probability of at most 1/2.
+    unit gets its own element; for more than FLIPS units there are FLIPS random sets of
+    units, each of which lets a smaller group pass with a probability of at most 1/2.
     """
     draws = torch.Generator().manual_seed(seed)
     m = index.units
@@ -383,7 +433,11 @@ def flips(index: Index, pattern: tuple[int, ...], seed: int) -> list[Element]:
 
 
 def rescaled(index: Index, exponents, seed: int) -> Element:
-    """Each unit by its own factor between 0.6 and 1.7, to the exponent of each part."""
+    """Return the element that scales each unit by a random c in 0.6 to 1.7.
+
+    exponents: one number e for each tensor axis of the index; what the unit owns there
+        is multiplied by c**e.
+    """
     draws = torch.Generator().manual_seed(seed)
     c = torch.exp(torch.rand(index.units, generator=draws).double() - 0.5)
     return Element(factors={p: c**e for p, e in enumerate(exponents) if e})
@@ -411,12 +465,16 @@ def _within(index: Index, q: Tensor) -> Tensor:
 def exponents(
     rows: np.ndarray, rounding: np.ndarray, tolerance: float = 1e-9
 ) -> tuple[tuple[float, ...], ...]:
-    """All s with rows @ s = 0: the rescalings that leave the loss as it is.
+    """Return the rescalings of single units that leave the loss as it is.
 
-    Such a rescaling multiplies part p of a unit by c**s[p]. rows: (points * units,
-    parts) of `Probe.euler`. By Euler's identity the derivative of the loss along the
-    rescaling of one unit is the sum of s * row. rounding: (parts,), the size up to
-    which a column is rounding only.
+    rows: (points * units, parts), weights times gradients as `Probe.euler` returns
+        them.
+    rounding: (parts,), the size up to which a column of `rows` is rounding only.
+    tolerance: relative size below which a singular value counts as zero.
+
+    Each rescaling is a tuple s with rows @ s = 0: what a unit owns on its p-th tensor
+    axis is multiplied by c**s[p]. By Euler's identity, row . s is the derivative of the
+    loss along the rescaling of one unit.
     """
     seen = np.flatnonzero(np.abs(rows).max(0, initial=0.0) > rounding)
     scaled = _unit(rows[:, seen])  # points far out count no more than others
@@ -525,9 +583,11 @@ def _acted(part: Part, number: int, g: Element, t: Tensor, units: slice) -> Tens
 
 
 def reach(floor: Tensor, g: Element, units: slice) -> Tensor:
-    """(m,), the rounding of the gradients that g brings to these units.
+    """Return the rounding of those gradients that the element g brings to some units.
 
-    floor: (m,), as of `Probe.floors` for one part.
+    floor: (m,), how far rounding moves the gradient of each of the m units on one
+        tensor axis, as `Probe.floors` returns it.
+    units: which of the units are wanted.
     """
     if g.matrix is not None:
         return floor.square().mean().sqrt().expand(len(floor))[units]

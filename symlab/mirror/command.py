@@ -21,10 +21,14 @@ NAME = 24  # characters of a name in the table; the CSV has all
 
 
 def run(target: str, out: Path, dead: float, near: float | None) -> list[Path]:
-    """Print the audit of what `target` ('FILE.py:factory') makes; the files written.
+    """Print the audit of a model that a file makes; return the files written.
 
-    They are FILE_factory_audit.csv and, where there is a symmetry, .png, in the folder
-    `out`, which is made; what stands there under that name is replaced.
+    target: 'FILE.py:factory'; `factory()` returns (model, loss, batch).
+    out: the folder for FILE_factory_audit.csv and, where the model has a symmetry,
+        FILE_factory_audit.png. It is made if absent; files of that name are replaced.
+    dead, near: thresholds for dead and for equal units, as for `audit`.
+
+    Raises UserError where the file, the factory or the folder does not serve.
     """
     path, name = split(target)
     model, loss, batch = made(path, name)
@@ -45,7 +49,10 @@ def run(target: str, out: Path, dead: float, near: float | None) -> list[Path]:
 
 
 def split(target: str) -> tuple[Path, str]:
-    """The file and the name of its factory."""
+    """Return the path and the function's name from a target 'FILE.py:factory'.
+
+    Raises UserError where it is not of that form or there is no such Python file.
+    """
     file, colon, name = target.rpartition(":")
     if not colon or not name.isidentifier():
         raise UserError(f"{target!r} is not FILE.py:factory, as in net.py:make")
@@ -58,9 +65,12 @@ def split(target: str) -> tuple[Path, str]:
 
 
 def made(path: Path, name: str) -> tuple:
-    """(model, loss, batch) of the factory. Errors inside the file are let through.
+    """Return the (model, loss, batch) that a function of a Python file makes.
 
-    As when Python runs a file, its folder comes first where modules are looked for.
+    path: the file. name: of the function, which takes no argument. As when Python runs
+        a file, its folder comes first where modules are looked for. Errors inside the
+        file are let through; UserError where it has no such function or that returns
+        something else.
     """
     sys.path.insert(0, str(path.resolve().parent))
     spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
@@ -87,9 +97,9 @@ def made(path: Path, name: str) -> tuple:
 
 
 def text(table: pd.DataFrame) -> str:
-    """The table and what to do about it, in lines of at most WIDTH characters.
+    """Return the table of `audit` and its notes as text of at most WIDTH columns.
 
-    An index is named by the first axis that carries it.
+    A hidden index, which may lie on many tensor axes, is named by its first.
     """
     short = table[[*NARROW, "nearest"]].copy()
     short["parameters"] = [_name(p) for p in table.parameters]
@@ -104,10 +114,11 @@ def text(table: pd.DataFrame) -> str:
 
 
 def figure(table: pd.DataFrame):
-    """A bar for each index with a symmetry: shares of units distinct, copied, dead.
+    """Return a figure, one bar per index: its distinct, copied and dead units.
 
-    Units that are neither dead nor needed are further copies. For a rotation, the rank
-    and the dimensions that it lost.
+    table: as `audit` returns it. Units that are neither dead nor needed count as
+        further copies. For a rotation the bar shows the rank and the dimensions that
+        are lost.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -139,7 +150,10 @@ def figure(table: pd.DataFrame):
 
 
 def shares(rows: pd.DataFrame) -> tuple:
-    """Of each index, the shares of its units that work, repeat others, do nothing."""
+    """Return the shares of each index's units that work, repeat others, are dead.
+
+    rows: rows of the table of `audit`. The shares of a row add up to 1.
+    """
     units, rank = rows.units.astype(float), rows["rank"].astype(float)
     dead = rows.dead.astype(float).fillna(units - rank)  # a rotation has no units
     works = rank.fillna(units - dead)  # units that cannot be exchanged have no copies

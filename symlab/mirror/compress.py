@@ -26,13 +26,16 @@ KINDS = ("dead", "constant", "silent", "merged", "cut", "heads", "approximated")
 
 @dataclass(frozen=True)
 class Report:
-    """What `compress` did.
+    """What `compress` did to a model.
 
-    table: one row for each index with a symmetry: units before and after, how many went
-    as dead, constant, silent, merged, cut, heads and approximated, and why others stay.
-    parameters, flops: (before, after); flops of one call of the loss on the batch, by
-    torch's counter: a multiply-add is two. change: the largest difference of an output
-    on the batch, relative to the largest output, or that of the loss if larger.
+    table: one row for each hidden index with a symmetry: units before and after; how
+        many went as dead, constant, silent, merged, cut, heads and approximated; and
+        why others stay.
+    parameters: (before, after), their number.
+    flops: (before, after), for one call of the loss on the batch by torch's counter; a
+        multiply-add is two.
+    change: the largest difference of an output on the batch, relative to the largest
+        output, or that of the loss if larger.
     """
 
     table: pd.DataFrame

@@ -15,10 +15,14 @@ APART = "told apart by the data or constants that they meet"
 
 @dataclass
 class Conjecture:
-    """An index under test.
+    """A symmetry of some hidden units that is being tested on gradients.
 
-    seed: of its group elements. outcome: of all tests so far. alive: (m,) units that
-    had a gradient in some test; idle: units that had none where signs were tested.
+    index: the units and the group that is conjectured to act on them.
+    family: where the units come from. members: their positions in the family.
+    seed: of the random group elements.
+    outcome: of all tests so far.
+    alive: (m,), units that had a gradient in some test.
+    idle: (m,), units that had none where sign changes were tested.
     """
 
     index: Index
@@ -30,15 +34,15 @@ class Conjecture:
     idle: Tensor
 
     def note(self, outcome: Outcome, alive: Tensor) -> None:
-        """Remember a test, and which units had a gradient in it."""
+        """Add the outcome of a test, and which units had a gradient in it."""
         self.outcome |= outcome
         self.alive |= alive.any(0)
 
     def smaller(self) -> list["Conjecture"]:
-        """Conjectures to test where the loss does not have this group.
+        """Return weaker conjectures, for a loss that has not this group.
 
         A rotation falls back to permutations, a permutation to a finer split of the
-        units.
+        units. The list is empty where nothing weaker is left.
         """
         family, members = self.family, self.members
         if self.index.kind == "rotation":
@@ -80,10 +84,10 @@ def _index(family: Family, kind: str, members: np.ndarray, **more) -> Index:
 
 
 def conjectures(families: list[Family]) -> list[Conjecture]:
-    """The first conjectures for each family of units.
+    """Return the first conjectures to test for each family of hidden units.
 
-    Units that nothing tells apart share one; units that differ from all others share
-    one of kind 'none'.
+    Units that nothing tells apart share one conjecture; units that differ from all
+    others share one of kind 'none', without a symmetry.
     """
     made: list[Conjecture] = []
     for number, family in enumerate(families):
@@ -131,10 +135,14 @@ def _rotation(family: Family, members) -> tuple[Index | None, np.ndarray]:
 def patterns(
     index: Index, family: Family, scales, few: int | None = None
 ) -> list[tuple[int, ...]]:
-    """Sets of parts in which a unit might change its sign, to be tested.
+    """Return the sets of parts on which a unit may change its sign, to be tested.
 
-    Each is a tuple of part numbers. few: how many of those that precede a product or an
-    even function are kept; None for all.
+    index, family: the units; their parts are the tensor axes that carry them.
+    scales: the certified rescalings, as exponents for each part.
+    few: how many of the sets that precede a product or an even function are kept; None
+        for all.
+
+    Each set is a tuple of positions in `index.parts`.
     """
     numbers = range(len(index.parts))
     inputs = index.kind == "none" and all(p.reads for p in index.parts)
@@ -156,7 +164,7 @@ def patterns(
 
 
 def some_units(index: Index, units: Tensor) -> Index:
-    """The index restricted to some of its units."""
+    """Return the index restricted to some of its units, given by number or by mask."""
     h, added = index.activations, index.contributions
     return replace(
         index,
@@ -167,10 +175,10 @@ def some_units(index: Index, units: Tensor) -> Index:
 
 
 def numbers_apart(index: Index) -> list[Index]:
-    """Indices of parameters that are single numbers.
+    """Split an index of single-number parameters into independent ones.
 
-    Those that change together in a rescaling or a sign change share one; each of the
-    others gets its own, of kind 'none'.
+    Numbers that a certified rescaling or sign change moves together share one index;
+    each of the others gets its own, of kind 'none'.
     """
     moved = {p for s in index.scales for p, e in enumerate(s) if e}
     moved |= {p for pattern in index.signs for p in pattern}

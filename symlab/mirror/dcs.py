@@ -54,18 +54,23 @@ SPARSE = 16  # a matrix with fewer than one nonzero entry in 16 is held as its e
 
 
 class DCS(nn.Module):
-    """The parametrization of one parameter by (v, u, w).
+    """A torch parametrization under which weight decay enforces A theta = 0 exactly.
+
+    The parameter theta is computed from trained v, u and w; see the module.
 
     constraint: A (k, P) on the flattened parameter, of full row rank: a tensor (dense
-    or sparse), an array or nested lists. It is held in float32 or float64, and a cast
-    of the model to a shorter dtype does not round it.
-    groups: sizes that add up to k; the s of a group share one u, and vanish together
-    (group lasso). Default: every constraint for itself.
+        or sparse), an array or nested lists. It is held in float32 or float64, and a
+        cast of the model to a shorter dtype does not round it.
+    groups: sizes that add up to k; the k values A theta = s = u * w of a group share
+        one u, and vanish together (group lasso). By default every constraint is a group
+        by itself.
+
     Full row rank: no row lies within max(k, 4) eps (of A's dtype) of the span of the
-    rows before it, relative to its own length.
+        rows before it, relative to its own length.
     Rows that are orthogonal to each other, such as single entries or sums over disjoint
     sets, cost as much as A, which is held as its nonzero entries where these are few.
     Other rows need a dense orthonormal basis (k, P) of their span.
+
     Raises ValueError where A is no finite matrix of full row rank, where the groups do
     not add up to k, and, on registration, where A does not fit the parameter.
     """
@@ -108,7 +113,12 @@ class DCS(nn.Module):
     def forward(
         self, v: Tensor, u: Tensor | None = None, w: Tensor | None = None
     ) -> Tensor:
-        """theta = (I - A^+ A) v + A^+ (u * w), in the shape and dtype of v."""
+        """Return theta = (I - A^+ A) v + A^+ (u * w), in the shape and dtype of v.
+
+        A (k, P) is the constraint and A^+ its pseudo-inverse. v: the part that is free,
+        in the shape of the parameter; u (groups,) and w (k,): the factors on which
+        weight decay acts.
+        """
         if u is None or w is None:
             raise ValueError(
                 "DCS has to be the first parametrization of a parameter: remove the "
@@ -131,10 +141,10 @@ class DCS(nn.Module):
         return self.basis.back(rest)
 
     def right_inverse(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(v, u, w) of a given theta: the function of the module does not change.
+        """Return (v, u, w) of a given theta, so that the function stays.
 
-        v is theta, u is 2 |w| or more (see `factors`), and u*w is A theta up to the
-        rounding of w. Raises ValueError where A does not fit theta.
+        v is theta, u is 2 |w| or more (see `factors`), and u * w is A theta up to
+        the rounding of w. Raises ValueError where the constraint A does not fit theta.
         """
         self._check(theta)
         theta = theta.detach()
@@ -149,7 +159,7 @@ class DCS(nn.Module):
         return theta.clone(), *factors(s, self.owner, theta.dtype)
 
     def violation(self, theta: Tensor) -> Tensor:
-        """max |A theta|, a scalar."""
+        """Return max |A theta|, a scalar: 0 where every constraint holds."""
         theta = torch.as_tensor(theta)
         self._check(theta)
         wide = torch.promote_types(theta.dtype, self.constraint.dtype)
@@ -174,13 +184,15 @@ class DCS(nn.Module):
 def factors(
     s: Tensor, owner: Tensor | None = None, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """u (groups,) and w (k,) with u[owner] * w = s (k,), away from every mirror.
+    """Return u (groups,) and w (k,) with u[owner] * w = s, every sign still free.
 
-    With |s| the norm over a group, u = sqrt(2 |s|) and w = s/u, so that |u| = 2 |w|:
-    on the mirror |u| = |w| no s could ever change its sign. u is at least AWAKE, as
-    u = w = 0 is stationary, too.
-    owner: the group of each entry of s, by default its own. dtype: of u and w, by
-    default that of s.
+    s: (k,), the values of the constraints.
+    owner: the group of each entry of s, by default its own.
+    dtype: of u and w, by default that of s.
+
+    With |s| the norm over a group, u = sqrt(2 |s|) and w = s/u, so that |u| = 2 |w|: on
+    the mirror |u| = |w|, which descent does not leave, no s could ever change its sign.
+    u is at least AWAKE, as descent would not leave u = w = 0 either.
     """
     s, dtype = s.detach(), dtype or s.dtype
     owner = torch.arange(len(s), device=s.device) if owner is None else owner.long()
@@ -195,10 +207,14 @@ def factors(
 def decay_groups(
     model: nn.Module, weight_decay: float, others: float = 0.0, **options
 ) -> list[dict]:
-    """Parameter groups for any torch optimizer: decay on u and w, `others` elsewhere.
+    """Return optimizer parameter groups in which weight decay acts on the DCS factors.
 
-    Decay on v would shrink the solution and is never part of the constraint. `options`
-    are further settings of the optimizer for u and w alone, as lr and, for AdamW, eps.
+    weight_decay: on u and w of every `DCS`, which switches its constraint on.
+    others: the decay on all other parameters; on v it would shrink the solution and is
+        never part of the constraint.
+    options: further settings of the optimizer for u and w alone, such as lr and, for
+        AdamW, eps.
+
     Raises ValueError for a model without DCS and for a decay that is negative or not
     finite.
     """
@@ -228,13 +244,16 @@ def critical_decay(
     constraint: Tensor,
     groups: Sequence[int] = (),
 ) -> float:
-    """The decay from which the constraint holds: max |A^+T grad l(theta_c)|.
+    """Return the least weight decay at which the constraint of `DCS` holds.
 
-    theta_c: the minimum of l under A theta = 0. There the gradient is A^T mu, and s = 0
-    is the minimum of l + wd ||s|| if and only if wd >= |mu| of each group; a local one
-    where l is not convex. It is not checked that theta is this minimum.
-    Raises ValueError as `DCS` does, and where the loss or its gradient is no finite
-    number.
+    loss: l(theta), a scalar.
+    theta: the minimum of l under A theta = 0; that it is one is not checked.
+    constraint, groups: A (k, P) and the group sizes, as for `DCS`.
+
+    At theta the gradient is A^T mu, and s = 0 is the minimum of l + wd ||s|| if and
+    only if wd >= |mu| of each group; a local one where l is not convex. The result is
+    the largest |mu|. Raises ValueError as `DCS` does, and where the loss or its
+    gradient is no finite number.
     """
     theta = torch.as_tensor(theta).detach()
     dcs = DCS(constraint, groups)
@@ -251,7 +270,7 @@ def critical_decay(
 
 
 def differences(n: int) -> Tensor:
-    """The fused lasso's A: (n-1, n), rows theta_{i+1} - theta_i."""
+    """Return the fused lasso's constraints (n-1, n): rows theta_{i+1} - theta_i."""
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
         raise ValueError(f"differences of {n!r} entries: give an integer of 2 or more")
     return torch.diff(torch.eye(int(n)), dim=0)
@@ -261,7 +280,7 @@ def differences(n: int) -> Tensor:
 
 
 class Matrix(nn.Module):
-    """A constant matrix (k, P), held as its nonzero entries where these are few."""
+    """A constant matrix (k, P), stored sparsely where most entries are zero."""
 
     def __init__(self, matrix: Tensor):
         super().__init__()
@@ -283,7 +302,7 @@ class Matrix(nn.Module):
         return self.value.dtype
 
     def tensor(self) -> Tensor:
-        """The matrix as a tensor, sparse where it is held so."""
+        """Return the matrix as a tensor (k, P), sparse where it is stored so."""
         if self.row is None:
             return self.value
         places = torch.stack([self.row, self.column]).long()
@@ -292,7 +311,7 @@ class Matrix(nn.Module):
         )
 
     def times(self, x: Tensor) -> Tensor:
-        """The product of the matrix (k, P) with x (P,), of shape (k,)."""
+        """Return the product (k,) of the matrix (k, P) with x (P,)."""
         value = self.value.to(x.dtype)
         if self.row is None:
             return value @ x
@@ -300,7 +319,7 @@ class Matrix(nn.Module):
         return found.new_zeros(self.shape[0]).index_add(0, self.row, found)
 
     def back(self, c: Tensor) -> Tensor:
-        """The product of the transpose (P, k) with c (k,), of shape (P,)."""
+        """Return the product (P,) of the transposed matrix (P, k) with c (k,)."""
         value = self.value.to(c.dtype)
         if self.row is None:
             return value.T @ c
@@ -455,7 +474,7 @@ def _without_autocast(t: Tensor):
 
 
 def check_model(model) -> None:
-    """Raise ValueError for what is no module, such as a list of parameters."""
+    """Raise ValueError where `model` is no torch module, such as a list."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"the model is {type(model).__name__}: give a torch.nn.Module")
 

@@ -22,11 +22,17 @@ Values = dict[tuple[str, int, int], Tensor]
 
 
 class Descent:
-    """Coordinate descent over the indices of b, towards a.
+    """Moves the hidden units of a model b until its weights are near a's.
 
-    It moves float64 copies of b's tensors, and lowers the distance of the parameters
-    from those of a. settled: {number of an index whose order is given: (k,), the places
-    that may still be exchanged}.
+    It works on float64 copies of b's tensors, one index (a set of hidden units) after
+    another, and lowers the squared distance between the parameters of a and b.
+
+    found: the certified indices of b.
+    rotations: whether rotations are solved for.
+    seed: of the order in which indices are visited.
+    settled: {number of an index whose order is given: (k,), the units that may still be
+        exchanged}.
+    steps: what was done, as (index, element) pairs.
     """
 
     def __init__(self, a, b, found: list[Index], rotations: bool, seed: int):
@@ -39,13 +45,14 @@ class Descent:
         self.steps: list[Step] = []
 
     def aim(self, a: nn.Module) -> None:
-        """Take another model as the target and go on from the present order."""
+        """Take another model as the target a; go on from b's present order."""
         self.a = {n: t.cpu().double() for n, t in floating(a).items()}
 
     def run(self) -> None:
-        """Improve one index after another until none does.
+        """Improve the indices of b one by one until none brings it nearer to a.
 
-        An index is looked at again only after another that shares a tensor has moved.
+        An index is looked at again only after another that shares a tensor with it has
+        moved.
         """
         stale = set(range(len(self.found)))
         while stale:
@@ -160,9 +167,14 @@ class Descent:
         return factors
 
     def follow(self, ours: Values, theirs: Values) -> None:
-        """Settle the order of indices by the units' values in a and in b.
+        """Order units of b so that their values correlate most with those of a's units.
 
-        A negative correlation counts where the sign of a unit's value is free.
+        ours, theirs: the values of a's and of b's units on one batch, by the keys of
+            `owned`.
+
+        The order is then settled: later steps exchange only units that are silent in
+            both. A negative correlation counts as well where the sign of a unit's value
+            is free.
         """
         for number, index in enumerate(self.found):
             keys = owned(index.parts[0])
@@ -180,7 +192,10 @@ class Descent:
 
 
 def owned(part: Part) -> list[tuple[str, int, int]]:
-    """The (name, axis, first place) of each unit's share of a part."""
+    """Return a key (name, axis, first position) for each unit of a part.
+
+    part: one axis of a named tensor, along which each unit owns some positions.
+    """
     return [(part.name, part.axis, int(place)) for place in part.places[:, 0]]
 
 
@@ -224,7 +239,7 @@ def _keeps(index: Index, numbers: list[int], elements: Tensor) -> Tensor:
 
 
 def floating(model: nn.Module) -> dict[str, Tensor]:
-    """All floating-point parameters and buffers by name; tied ones once."""
+    """Return all floating-point parameters and buffers by name; tied ones once."""
     named = [*model.named_parameters(), *model.named_buffers()]
     return {n: t.detach() for n, t in named if t.is_floating_point()}
 

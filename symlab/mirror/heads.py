@@ -15,13 +15,18 @@ ALONE = "heads are exchanged with queries and keys only"
 
 @dataclass
 class Block:
-    """The heads of one attention module.
+    """The attention heads of one module, and the hidden indices that lie inside them.
 
-    number: of the index whose units are the heads. path: of the module. groups: numbers
-    of the rotations' indices, in the order of the heads, those of equal parts together;
-    the group whose product gives the outputs (values times output weights) comes last.
-    extra: parts of queries and keys that have no rotation (rotary positions) but go
-    with their head.
+    number: of the index whose units are the heads, in the list of all indices.
+    heads: that index.
+    path: of the attention module in the model.
+    groups: lists of indices, by number. A list belongs to one product, such as that of
+        queries and keys, and holds the index that each head, in order, rotates there.
+        The list of values times output weights comes last.
+    extra: axes of queries and keys that have no rotation (as with rotary positions) but
+        are removed with their head.
+    width: the number of units of a head's output product.
+    outputs: the last list of `groups`.
     """
 
     number: int
@@ -34,16 +39,20 @@ class Block:
 
     @property
     def members(self) -> set[int]:
-        """Numbers of all indices that belong to the heads."""
+        """The numbers of all hidden indices that lie inside the heads."""
         return {i for g in self.groups for i in g}
 
     def parts(self) -> list[Part]:
-        """The parts whose slices belong to whole heads."""
+        """Return the tensor axes whose slices belong to whole heads."""
         return [*self.heads.parts, *self.extra]
 
 
 def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list[Block]:
-    """The `Block` of each index of attention heads."""
+    """Return a `Block` for each index of `found` whose units are attention heads.
+
+    sites: by number, the other indices with their roles. Heads are left out whose
+        output products are not one certified rotation for each head.
+    """
     made = []
     for number, heads in enumerate(found):
         groups: dict[tuple, list[int]] = {}
@@ -66,9 +75,10 @@ def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list
 
 
 def unseen(sites: dict[int, Site], found: list[Index]) -> list[Index]:
-    """Heads that no index of heads in `found` covers, as indices that are unknown.
+    """Return the attention heads that `found` does not cover, marked as unknown.
 
-    They are recognised as rotations with equal axes and of one width.
+    sites: by number, the indices with their roles. Heads are recognised as two or more
+        rotations on the same tensor axes and of one width.
     """
     groups: dict[tuple, list[Index]] = {}
     for s in sites.values():
@@ -135,14 +145,17 @@ def _extra(module: nn.Module, path: str, heads: Index) -> list[Part]:
 
 
 def alive(block: Block, draft: Draft) -> list[int]:
-    """The numbers of the heads that the draft still has."""
+    """Return the numbers of the heads that have not been removed from the draft."""
     return draft.alive(block.heads).nonzero()[:, 0].tolist()
 
 
 def width_moves(block: Block, sites: dict[int, Site], draft: Draft, together: bool):
-    """Moves that narrow the heads' products to the largest rank of any head.
+    """Return proposals that narrow the heads' products to the largest rank of any head.
 
-    together: whether all products get one common width.
+    block: the heads of one module. sites: the indices by number. draft: the tensors as
+        reduced so far.
+    together: whether all products (queries with keys, values with outputs) get one
+        common width; otherwise each has its own.
     """
     left = [[i for i in g if bool(draft.alive(sites[i].index).any())]
             for g in block.groups]  # fmt: skip
@@ -175,10 +188,11 @@ def _width_move(block: Block, sites, olds: dict[int, int], width: int) -> Move:
 
 
 def head_moves(block: Block, sites: dict[int, Site], draft: Draft) -> list[Move]:
-    """Moves that remove or merge heads.
+    """Return proposals that remove or merge attention heads of one module.
 
-    A head goes where its output product is zero, and is merged where another head has
-    the same attention pattern.
+    sites: the indices by number. draft: the tensors as reduced so far. A head is
+        removed where its product of values and output weights is zero, and merged into
+        another head with the same attention pattern.
     """
     here = alive(block, draft)
     outputs = [sites[i].index for i in block.outputs]

@@ -11,9 +11,11 @@ from symlab.mirror.symmetry import MirrorSymmetry, Params
 
 @dataclass(frozen=True)
 class Blocks:
-    """A Hessian in the orthonormal basis (im O_1, ..., im O_m, rest).
+    """A Hessian in an orthonormal basis whose first vectors span the mirrors' normals.
 
-    matrix: (P, P). sizes: the widths of the blocks, the rest last.
+    matrix: (P, P), in the basis (columns of O_1, ..., columns of O_m, rest), where the
+        mirror of symmetry i is the surface O_i^T theta = 0.
+    sizes: the number of basis vectors in each block, the rest last.
     """
 
     matrix: Tensor
@@ -37,12 +39,14 @@ def blocks(
     params: Params,
     symmetries: Sequence[MirrorSymmetry],
 ) -> Blocks:
-    """The Hessian of `loss` at `params` in the basis of mutually orthogonal mirrors.
+    """Return the dense Hessian of `loss` in the basis of some mirror symmetries.
 
-    Dense: for models of up to some thousand parameters. Parameters of integers are left
-    as they are, those of half precision become float32. Mirrors that are not orthogonal
-    to each other raise ValueError, as they share directions and make no blocks; so do
-    an empty list, and a loss that is not one number.
+    params: {name: tensor}. Integer tensors are left as they are, half-precision ones
+        become float32. For models of up to some thousand parameters.
+    symmetries: their mirrors must be orthogonal to each other.
+
+    Raises ValueError where two mirrors share directions and make no blocks, for an
+    empty list, and for a loss that is not one number.
     """
     symmetries = _listed(symmetries, params)
     still = {n: p for n, p in params.items() if not p.is_floating_point()}

@@ -38,10 +38,12 @@ INFINITE = "the loss is not finite near these weights"
 def indices(
     model: nn.Module, loss: Callable[[nn.Module, object], Tensor], batch
 ) -> list[Index]:
-    """The hidden indices of `loss(model, batch)`, certified: see `audit`.
+    """Return the hidden indices of `loss(model, batch)`, each with its group.
 
-    Together they hold every axis of every trainable parameter once, those of kind
-    'none' and the unknown ones included; attention heads are blocks of others.
+    A hidden index is a set of units (neurons, channels, heads) with the tensor axes
+    that carry them. Together the indices hold every axis of every trainable parameter
+    once, those of kind 'none' and the unknown ones included; attention heads are blocks
+    of other indices' units. See `audit`.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
         private, batch, exact = private_copy(model, loss, batch)
@@ -64,10 +66,10 @@ def indices(
 
 
 def families(model: nn.Module, loss, batch) -> list[Family]:
-    """The families of units that one traced call of the loss suggests.
+    """Return the families of hidden units that one traced call of the loss suggests.
 
-    They are candidates; none of them is tested yet. The model is copied, as by
-    `private_copy`.
+    They are candidates for symmetries, none of them tested. The model is not copied:
+    pass a private one, such as `private_copy` makes.
     """
     probe = Probe(model, loss, batch, certify.DOUBLE)
     return _trace(model, probe.call, batch, [])[0]
@@ -95,7 +97,12 @@ def _trace(model, call, batch, originals) -> tuple[list[Family], list[Index]]:
 
 
 class Search:
-    """The tests of all conjectures, at a few random points around the weights."""
+    """Tests all conjectured symmetries on gradients at a few random weights.
+
+    families: the candidates.
+    probe: computes the gradients of a private copy of the model.
+    model: the copy; the random weights are drawn around its own.
+    """
 
     def __init__(self, families: list[Family], probe: Probe, model: nn.Module):
         self.families, self.probe = families, probe
@@ -109,7 +116,7 @@ class Search:
         self.floors: dict[int, list] = {}
 
     def run(self) -> list[Index]:
-        """Run all tests and return every index, certified, 'none' or unknown."""
+        """Run all tests; return every index, certified, 'none' or unknown."""
         self._more_points()
         for point in range(certify.POINTS):
             if not self._go(point):

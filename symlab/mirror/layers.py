@@ -34,7 +34,10 @@ def _pooling(space: int, largest: str = ""):
 
 
 class LayerTrace(Trace):
-    """`Trace` with rules for convolutions, attention, embeddings, norms and pooling."""
+    """`Trace` with rules for convolutions, attention, embeddings, norms and pooling.
+
+    It follows which hidden units each value of a model belongs to.
+    """
 
     # convolutions
 

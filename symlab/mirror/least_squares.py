@@ -30,11 +30,11 @@ def refit(
     ridge: float = 0.01,
     inputs: str = "averaged",
 ) -> nn.Module:
-    """Return the mean of a and b, every linear layer of which is fitted to features.
+    """Return a merged model whose linear layers give the mean outputs of a and b.
 
-    b has to be matched to a before. With the inputs x (n, D) of a layer, a column of
-    ones with them, and Z (n, O) the mean of the layer's outputs in a and in b, the new
-    weights W with their bias minimise
+    b has to be matched to a before, so that their units correspond. With the inputs x
+    (n, D) of a layer, a column of ones with them, and Z (n, O) the mean of the layer's
+    outputs in a and in b, the new weights W with their bias minimise
 
         |x W^T - Z|^2 + n ridge |W - (W_a + W_b)/2|^2 .
 
@@ -43,8 +43,8 @@ def refit(
            authors' code; 'merged': x is what the merged model itself has there, after
            the layers before it were fitted
 
-    Parameters outside of linear layers keep the mean of a and b. Raises ValueError for
-    other `inputs`, a ridge that is not positive, models of different architectures,
+    Parameters outside of linear layers are the mean of a's and b's. Raises ValueError
+    for other `inputs`, a ridge that is not positive, models of different architectures,
     models without a linear layer, and linear layers that are called more than once.
     """
     if inputs not in INPUTS:
@@ -72,9 +72,10 @@ def refit(
 
 @torch.no_grad()
 def solve(layer: nn.Linear, x: Tensor, z: Tensor, ridge: float) -> None:
-    """Set the layer to the ridge solution for inputs (n, D) and outputs (n, O).
+    """Set a linear layer to the ridge regression of outputs z on inputs x.
 
-    The penalty n ridge |W - W_0|^2 pulls to the layer's present weights W_0.
+    The penalty n ridge |W - W_0|^2 pulls towards the layer's present weights and bias
+    W_0.
     """
     columns = [x, torch.ones_like(x[:, :1])] if layer.bias is not None else [x]
     parts = [layer.weight, layer.bias[:, None]] if layer.bias is not None else [

@@ -13,29 +13,31 @@ from torch import Tensor
 
 
 def exponent(h: Tensor, lr: float, weight_decay: float = 0.0) -> float:
-    """The Lyapunov exponent Lambda = mean of log|1 - lr (h + weight_decay)|, per step.
+    """Return the Lyapunov exponent per step, mean of log|1 - lr (h + weight_decay)|.
 
-    h: (N,), the curvature of N samples in the direction across the mirror. It is exact
-    in lr. Where it is negative, SGD with batch 1 falls onto the mirror.
+    h: (N,), the curvatures of N samples' losses along one direction that leads away
+        from the mirror, a surface of symmetric weights. It is exact in lr. Where it is
+        negative, SGD with batch 1 falls onto the mirror.
     """
     return float(torch.log((1 - lr * (h.double() + weight_decay)).abs()).mean())
 
 
 def second_order(h: Tensor, lr: float, weight_decay: float = 0.0) -> float:
-    """Lambda to second order in lr: -lr E[h'] - lr^2 E[h'^2]/2.
+    """Return the Lyapunov exponent to second order in lr: -lr E[h'] - lr^2 E[h'^2]/2.
 
-    Here h' = h + weight_decay; arguments as of `exponent`. It is good for small lr
-    only.
+    Here h' = h + weight_decay, and the arguments are those of `exponent`. It is good
+    for small lr only.
     """
     h = h.double() + weight_decay
     return float(-lr * h.mean() - lr**2 / 2 * h.square().mean())
 
 
 def critical_lr(h: Tensor, weight_decay: float = 0.0) -> float:
-    """The learning rate above which SGD collapses onto the mirror, to second order.
+    """Return the learning rate above which SGD falls onto the mirror.
 
-    It is -2 E[h']/E[h'^2] with h' = h + weight_decay, and 0 where E[h'] >= 0: the
-    mirror then attracts at every small rate.
+    h: (N,), curvatures as for `exponent`. To second order in the rate it is -2
+        E[h']/E[h'^2] with h' = h + weight_decay, and 0 where E[h'] >= 0: the mirror
+        then attracts at every small rate.
     """
     h = h.double() + weight_decay
     return max(0.0, float(-2 * h.mean() / h.square().mean()))
@@ -48,11 +50,14 @@ def spectrum(
     k: int,
     every: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """The k largest exponents per step along a run, by QR, and the last state.
+    """Return the k largest Lyapunov exponents (k,) per step, and the last state.
 
-    step(theta, x) -> theta' is one update of theta (P,); inputs are its random x. The
-    tangent of k orthonormal directions is carried along by forward-mode derivatives and
-    orthonormalised every `every` steps (Benettin et al. 1980). Returns ((k,), (P,)).
+    step: step(theta, x) -> theta', one update of the state theta (P,).
+    theta: the state at the start. inputs: the random x of each step.
+    every: steps between two orthonormalisations.
+
+    k orthonormal directions are carried along by forward-mode derivatives and
+    orthonormalised by QR (Benettin et al. 1980).
     """
     if not 1 <= k <= theta.numel():
         raise ValueError(f"k is {k}: ask for 1 to {theta.numel()} exponents")

@@ -30,11 +30,12 @@ Loss = Callable[[nn.Module, object], Tensor]
 
 @dataclass(frozen=True)
 class Match:
-    """Group elements that bring a model nearest to another.
+    """Exchanges, sign changes and rotations that bring one model near another.
 
-    steps: indices and the elements that act on them, one after another.
+    steps: pairs of an index (a set of hidden units) and the group element that acts on
+        it, one after another.
     before, after: the distance to the other model, Euclidean over all trainable
-    parameters.
+        parameters.
     left: {index: reason} of indices that the audit calls unknown; they did not move.
     """
 
@@ -45,15 +46,16 @@ class Match:
 
     @property
     def distance(self) -> tuple[float, float]:
-        """The distance to the other model before and after the match."""
+        """The distance of the parameters to the other model, before and after."""
         return self.before, self.after
 
     @property
     def orders(self) -> dict[str, Tensor]:
-        """The order (m,) of every index that was exchanged, by its text.
+        """The new order (m,) of each exchanged index, by a text such as 'a.weight:0'.
 
-        Unit i of the result is unit order[i] of the model. Units inside of attention
-        heads are counted after the heads were exchanged.
+        An index is a set of m hidden units; unit i of the result is unit order[i] of
+        the model. Units inside of attention heads are counted after the heads were
+        exchanged.
         """
         found: dict[str, Tensor] = {}
         for index, g in self.steps:
@@ -63,7 +65,7 @@ class Match:
         return found
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Return a copy of the model with its units in the new order."""
+        """Return a copy of a model with the match's group elements applied."""
         moved = copy.deepcopy(model)
         names = {n for index, _ in self.steps for n in index.names}
         tensors = {n: t for n, t in floating(moved).items() if n in names}

@@ -27,10 +27,13 @@ def merge(
     loss: Loss | None = None,
     batch=None,
 ) -> nn.Module:
-    """Return (1 - weight) * a + weight * b, of all floating parameters and buffers.
+    """Return the model (1 - weight) * a + weight * b.
 
-    b is matched to a first if a match or a loss and a batch are given. Batch norm's
-    statistics are interpolated as well: `reset_statistics` computes them on data.
+    All floating-point parameters and buffers are interpolated, batch norm's statistics
+    as well: `reset_statistics` computes these on data.
+
+    match: moves b's units to where a's are, before that; with `loss` and `batch`
+        instead, such a match is computed. Without either b is taken as it is.
     """
     assert_alike(a, b)
     if match is None and loss is not None:
@@ -46,10 +49,13 @@ def merge(
 def reset_statistics(
     model: nn.Module, batches: Iterable, call: Callable | None = None
 ) -> nn.Module:
-    """Recompute batch norm's running statistics on the batches, in place.
+    """Recompute batch norm's running statistics from data, in place.
 
-    Each is `call(model, batch)`, or model(batch) without it; batches count equally. Of
-    interpolated statistics the variance is too large (Jordan et al., section 3).
+    batches: each is given to the model by `call(model, batch)`, or model(batch) without
+        it; they count equally.
+
+    Statistics that were interpolated between two models have too large a variance
+    (Jordan et al., arXiv 2211.08403, section 3). Returns the model.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     kept = [(m, m.training, m.momentum) for m in norms]
@@ -76,12 +82,15 @@ def barrier(
     points: int = 11,
     reset: bool = False,
 ) -> pd.DataFrame:
-    """Return the mean loss over the batches along the line from a to b.
+    """Return the mean loss at points on the line from model a to model b.
 
-    Columns weight (0 at a, 1 at b), loss, chord (between the losses at the ends) and
-    excess, loss - chord. `frame.attrs["barrier"]` is the largest excess, at least 0
-    (Frankle et al., arXiv 1912.05671, as Git Re-Basin has it). reset: whether batch
-    norm's statistics are recomputed on the batches at every point.
+    points: how many, ends included. reset: whether batch norm's statistics are
+        recomputed on the batches at every point.
+
+    Columns weight (0 at a, 1 at b), loss, chord (on the straight line between the
+    losses at the ends) and excess, loss - chord. `frame.attrs["barrier"]` is the
+    largest excess, at least 0 (Frankle et al., arXiv 1912.05671, as Git Re-Basin has
+    it).
     """
     batches, rows = list(batches), []
     for weight in np.linspace(0, 1, points):

@@ -96,7 +96,7 @@ class Monitor:
         self._calls += 1
 
     def frame(self) -> pd.DataFrame:
-        """All rows so far; the measures are the columns of `audit` of the same name."""
+        """Return all rows so far, one per index and step, as in `audit`."""
         frame = pd.DataFrame(self._rows, columns=COLUMNS)
         return frame.astype(dict.fromkeys(WHOLE, "Int64"))
 

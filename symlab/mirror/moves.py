@@ -26,12 +26,17 @@ EQUAL = 1e-5  # relative distance below which two units are proposed as equal
 
 @dataclass
 class Move:
-    """A proposed reduction; change(draft, factor) carries it out.
+    """A proposed removal of hidden units; `change(draft, factor)` carries it out.
 
-    owner: number of the index, or of the heads' index, that it belongs to. units: those
-    that it removes; needs: those that must also still be there. indices: numbers of the
-    indices that lose units. factors: values to try for a factor on a product whose
-    width changes. loss: the measured change of the outputs.
+    owner: number of the index (a set of units), or of the index of heads, that it is
+        about.
+    kind: 'dead', 'constant', 'silent', 'merged', 'cut' or 'heads'.
+    units: the numbers of the units that it removes, or the new width and what it
+        narrows.
+    indices: numbers of the indices that lose units.
+    needs: units that must still be there when it is carried out.
+    factors: values to try for a factor on a product whose width changes.
+    loss: the measured relative change of the outputs.
     """
 
     owner: int
@@ -45,26 +50,35 @@ class Move:
 
     @property
     def key(self) -> tuple:
-        """What tells the move from others: two moves of one key do the same."""
+        """What tells proposals apart: two with one key do the same."""
         return self.owner, self.kind, self.units
 
 
 def unit_move(s: "Site", kind: str, units: list[int], change, needs=()) -> Move:
-    """A move of some units of one index."""
+    """Return the proposal to remove some units of one index.
+
+    s: the index. kind, change: as for `Move`. needs: units that must stay as well.
+    """
     units = tuple(units)
     return Move(s.number, kind, units, change, (s.number,), (*units, *needs))
 
 
 @dataclass
 class Site:
-    """An index with the roles of its parts and the values of its units.
+    """A hidden index of m units: the roles of its parts, and the units' values.
 
-    writes, reads: numbers of the parts; both: numbers of those that do both, such as a
-    tied embedding, which are among `writes`, too. norms: paths of root mean square
-    norms over the index. values: for each part that reads, least value, largest value,
-    mean and root mean square, each (m, k). fixed: (m,), the value is the same for every
-    input; silent: (m,), it is the same at every place of this batch. bound: why no unit
-    can be dropped, '' if units can.
+    A part is a tensor axis that carries the units; parts are given by position below.
+
+    number: of the index in the list of all.
+    writes, reads: the parts that compute the units, and those that are multiplied with
+        their values.
+    both: parts that do both, such as a tied embedding; they are among `writes`, too.
+    norms: module paths of root-mean-square norms over the units.
+    values: for each part that reads: least value, largest value, mean and root mean
+        square of what it meets, each (m, k).
+    fixed: (m,), whether the unit's value is the same for every input.
+    silent: (m,), whether it is the same at every place of this batch.
+    bound: why no unit can be dropped, '' if units can.
     """
 
     number: int
@@ -80,10 +94,12 @@ class Site:
 
 
 def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> Site:
-    """The `Site` of an index: the roles of its parts and the values of its units.
+    """Return the `Site` of an index: the roles of its parts, the units' values.
 
-    met: readings at the model's weights; random: readings at other weights, which tell
-    a value that is constant by itself from one that is constant here.
+    number: of the index in the list of all.
+    met: the units' values at the model's weights.
+    random: the same at other weights, one entry for each; they tell a value that is
+        constant by itself from one that is constant on this batch.
     """
     keys = [(p.name, p.axis) for p in index.parts]
     both = [i for i, k in enumerate(keys) if k in met.values and k in met.looked_up]
@@ -138,7 +154,11 @@ def _norms(index: Index, model: nn.Module) -> tuple[list[str], str]:
 
 
 def unit_moves(s: Site, draft: Draft, silent: bool) -> list[Move]:
-    """The moves that remove dead and constant units and merge equal ones."""
+    """Return the proposals to remove dead and constant units and to merge equal ones.
+
+    s: the index. draft: the tensors as reduced so far. silent: whether to remove also
+        units whose value is constant on this batch only.
+    """
     alive = draft.alive(s.index)
     rows = [draft.rows(p, slice(None)) for p in s.index.parts]
     unread = _unread(s, rows) & alive
@@ -178,9 +198,10 @@ def _constant(s: Site, u: int) -> bool:
 
 
 def folding(s: Site, u: int):
-    """The change that removes unit u and adds its constant effect to a bias.
+    """Return the change that removes unit u and adds its constant effect to biases.
 
-    The effect is the unit's mean value times the weights that read it.
+    The effect on a layer that reads unit u is the unit's mean value times its weights
+    there. The result is a function change(draft, factor).
     """
 
     def change(draft: Draft, factor: float) -> None:
@@ -195,7 +216,7 @@ def folding(s: Site, u: int):
 
 
 def no_bias(s: Site, u: int, draft: Draft) -> bool:
-    """Whether unit u is constant and some layer that reads it has no bias."""
+    """Return whether unit u is constant and some layer that reads it has no bias."""
     names = [s.index.parts[i].name for i in [*s.reads, *s.both]]
     return _constant(s, u) and not all(_bias(draft, n) for n in names)
 
@@ -218,10 +239,14 @@ def _added(draft: Draft, part, u: int, value: Tensor) -> Tensor:
 
 
 def canonical(s: Site, rows: list[Tensor]) -> Tensor:
-    """(m, parts): factors that bring equal units to equal incoming weights.
+    """Return factors, per unit and part, that make units' weights comparable.
 
-    By the certified rescalings one part that writes the unit gets size one, by the
-    certified sign changes a fixed combination of its entries becomes positive.
+    rows: for each part (tensor axis) of the index, what each of the m units owns of it.
+
+    The result is (m, parts). Its factors are certified symmetries: by rescalings one
+    part that writes the unit gets norm one, and by sign changes a fixed random
+    combination of its entries becomes positive. Units that compute the same function up
+    to these symmetries then have equal incoming weights.
     """
     order = sorted(s.writes, key=lambda p: -rows[p].shape[1])
     factors = torch.ones(s.index.units, len(rows), dtype=torch.float64)
@@ -279,10 +304,13 @@ def _merges(s: Site, rows: list[Tensor], live: list[int]) -> list[Move]:
 
 
 def distances(s: Site, rows, factors: Tensor, live: list[int]) -> Tensor:
-    """(n, n), the largest relative difference of the weights that write two units.
+    """Return the relative difference of the weights that write each two units.
 
-    rows: of each part, what its units own; factors: as of `canonical`; live: the n
-    units.
+    rows: for each part (tensor axis) of the index, what each unit owns of it.
+    factors: (m, parts), which multiply `rows`, as `canonical` returns them.
+    live: the n units that are compared.
+
+    The result is (n, n); each of the parts that write the units is compared by itself.
     """
     worst = torch.zeros(len(live), len(live), dtype=torch.float64)
     for p in s.writes:
@@ -299,10 +327,15 @@ def distances(s: Site, rows, factors: Tensor, live: list[int]) -> Tensor:
 
 
 def merging(s: Site, i: int, copies: list[int], factors: Tensor):
-    """The change that removes copies of unit i and adds up what reads them.
+    """Return the change that removes copies of unit i and adds up what reads them.
 
-    Under root mean square norms unit i, which then stands for c units, is scaled by
-    sqrt(c), so that the sum of squares stays.
+    s: the index. copies: the units that go.
+    factors: (m, parts), which make unit i and its copies equal, as `canonical` returns
+        them.
+
+    Under root-mean-square norms unit i, which then stands for c units, is scaled by
+    sqrt(c), so that the sum of squares stays. The result is a function change(draft,
+    factor).
     """
     root = (len(copies) + 1) ** 0.5 if s.norms else 1.0
     gains = {f"{n}.weight" for n in s.norms}
@@ -323,7 +356,7 @@ def merging(s: Site, i: int, copies: list[int], factors: Tensor):
 
 
 def cut_move(s: Site, width: int, kind: str = "cut") -> Move:
-    """A move that narrows the index of one product to `width`."""
+    """Return the proposal to narrow the product over index s to `width` units."""
 
     def change(draft: Draft, factor: float) -> None:
         cut(s.index, width, draft)

@@ -16,11 +16,14 @@ from symlab.mirror.units import Element, Index
 def plant(
     model: nn.Module, found: Sequence[Index], draws: np.random.Generator, noise=0.0
 ) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return a copy with noise on its parameters and its units in a random order.
+    """Return a copy of a model with noise, and its units in a random order.
 
-    found: `indices` of the model; those of kind 'permutation' are reordered. noise: the
-    standard deviation of the noise, in that of each parameter. Also returned: the order
-    (m,) of each index by its text; unit i of the copy is unit order[i] of the model.
+    found: the `indices` of the model; those of kind 'permutation' are reordered.
+    noise: standard deviation of the noise, in units of that of each parameter's
+        entries.
+
+    Also returned: the order (m,) of each index by its text; unit i of the copy is unit
+        order[i] of the model.
     """
     moved, orders = copy.deepcopy(model), {}
     for p in moved.parameters():
@@ -34,9 +37,10 @@ def plant(
 
 
 def recovered(match: Match, orders: dict[str, Tensor]) -> float:
-    """Return the share of the units that the match puts back to where they came from.
+    """Return the share of hidden units that a match puts back to where they came from.
 
-    Raises ValueError where nothing was planted.
+    orders: the random orders by index, as `plant` returns them. Raises ValueError where
+        nothing was planted.
     """
     if not orders:
         raise ValueError("no index was reordered: the model has no permutation")

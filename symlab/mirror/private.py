@@ -9,7 +9,7 @@ from symlab.mirror.certify import DOUBLE, Probe
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A deep copy; activations that modules keep of an earlier call are detached.
+    """Return a deep copy of a model, without activations of earlier calls.
 
     Raises ValueError where the model cannot be copied.
     """
@@ -25,11 +25,13 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def private_copy(model: nn.Module, loss, batch):
-    """A copy in float64, where rounding cannot hide a violation, if the model allows.
+    """Return private copies of a model and its batch, and whether they are in float64.
 
-    Random layers stay as they are: a dropout in training mode has no exact symmetry. A
-    batch of equal numbers (zeros) would tell no input apart: random ones replace it,
-    where the loss can be computed with them.
+    In float64 rounding cannot hide a violation of a symmetry; it is taken where
+    `loss(model, batch)` can be computed in it. Random layers stay as they are: a
+    dropout in training mode has no exact symmetry. A batch of equal numbers (zeros)
+    would tell no input apart: random ones replace it, where the loss can be computed
+    with them. Raises ValueError for a scripted model, sharded or complex parameters.
     """
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError("a scripted model cannot be followed: audit the eager one")
@@ -67,10 +69,10 @@ def _works(model: nn.Module, loss, batch) -> bool:
 
 
 def generic(x):
-    """Return random numbers of the shape of x where its numbers are all equal, else x.
+    """Return random numbers in the shape of x where all numbers of x are equal, else x.
 
-    A batch of zeros, for instance, would hide on what the loss depends. x: anything;
-    only floating-point tensors of more than one entry are replaced.
+    x: anything; only floating-point tensors of more than one entry are replaced. A
+        batch of zeros, for instance, would hide on which inputs the loss depends.
     """
     if not (isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1):
         return x

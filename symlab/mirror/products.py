@@ -17,9 +17,10 @@ ZERO = 1e-6  # relative size below which a weight or a singular value counts as 
 
 
 def rank(index: Index, draft: Draft) -> int:
-    """The rank of the product that rotations of an index leave as it is.
+    """Return the rank of the weight product that is summed over the units of an index.
 
-    It is 0 for an index that has been removed.
+    The index's rotations leave this product as it is. draft: the tensors as reduced so
+    far. The rank is 0 for an index that has been removed.
     """
     sigma = torch.linalg.svdvals(product(index, draft)[0])
     return int((sigma > ZERO * sigma.max().clamp(min=1e-300)).sum())
@@ -36,10 +37,14 @@ def _sides(index: Index) -> tuple[list[int], list[int]]:
 
 
 def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
-    """The product of the factors of an index, in orthonormal frames.
+    """Return the weight product summed over an index as a small core between two bases.
 
-    Returns a core (m, m) with the product's singular values, and the frames (n, m) of
-    both sides.
+    index: m hidden units between factors A (m, n) and B (m, k); draft: the tensors as
+        reduced so far.
+
+    Returns (core, qa, qb) with A^T B = qa core qb^T: a core with the product's singular
+    values, at most (m, m), and orthonormal columns qa and qb. Where the index has one
+    side only, core and qa are those of A^T and qb is qa.
     """
     rows = [draft.rows(p, slice(None)) for p in index.parts]
     left, right = _sides(index)
@@ -52,8 +57,10 @@ def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def cut(index: Index, width: int, draft: Draft, factor: float = 1.0) -> None:
-    """Replace a product by its `width` largest singular values, in the draft.
+    """Truncate a weight product to its `width` largest singular values, in the draft.
 
+    index: the hidden units over which the product is summed; those beyond `width` are
+        removed.
     factor: multiplies the product, to undo a scale that depends on the width.
     """
     core, qa, qb = product(index, draft)
@@ -73,9 +80,11 @@ def cut(index: Index, width: int, draft: Draft, factor: float = 1.0) -> None:
 
 
 def spread(index: Index, parts: list[int], keep: Tensor, rows: Tensor, draft: Draft):
-    """Write rows (n, entries) into parts that stand side by side, in the draft.
+    """Write the columns of a matrix into parts that stand side by side.
 
-    keep: the units that receive them; units beyond n get zeros.
+    index: m hidden units; parts: positions of the tensor axes that are written.
+    keep: the units that receive the rows; units beyond the first n get zeros.
+    rows: (n, entries), as many entries as a unit owns of all these parts.
     """
     for p in parts:
         part = index.parts[p]

@@ -29,9 +29,10 @@ FLAT += ("hardsigmoid", "hardswish")
 
 @dataclass
 class Values:
-    """The values of the units, over all samples, at each of n positions.
+    """Statistics of hidden units' values, at n positions of a tensor axis.
 
-    low, high: least and largest value; mean; size: root mean square, each (n,).
+    low, high, mean, size: (n,), the least value, the largest, the mean and the root
+        mean square.
     samples: how many values there were.
     """
 
@@ -43,11 +44,14 @@ class Values:
 
 
 class Readings(Mode):
-    """Follows a forward pass; `values` is keyed by (name, axis) of what reads.
+    """Records the values that each weight meets in a forward pass of the model.
 
-    looked_up: (name, axis) of embeddings, which write although a tied head reads them.
-    tilted: f(x) becomes f(x) + x where f is flat in places, so that a unit is constant
-    only if what it is computed from is.
+    values: {(name, axis): `Values`}, for each axis of a parameter that is multiplied
+        with hidden units' values and summed over.
+    looked_up: (name, axis) of embeddings, which write units although a tied head reads
+        them.
+    tilted: where it is set, f(x) becomes f(x) + x for functions f that are flat in
+        places, so that a unit is constant only if what it is computed from is.
     """
 
     def __init__(self, model: nn.Module, tilted: bool = False):
@@ -123,7 +127,10 @@ class Readings(Mode):
 
 
 def readings(model: nn.Module, loss, *batches, tilted: bool = False) -> Readings:
-    """The `Readings` of one call of the loss for each batch."""
+    """Return the `Readings` of `loss(model, batch)`, called once for each batch.
+
+    tilted: as for `Readings`.
+    """
     found = Readings(model, tilted)
     with torch.no_grad(), one_by_one(), found:
         for batch in batches:

@@ -44,10 +44,13 @@ ROUNDS = 5  # of measuring all units where changes are tolerated
 
 
 class Search:
-    """Proposes, verifies and keeps or undoes reductions of one model.
+    """Proposes and verifies reductions of a model's units, keeps or undoes them.
 
-    draft: what is kept so far. counts: {index: {kind: number of units removed}}. notes:
-    {index: {reason: number of units that stay}}.
+    model, loss, batch: the outputs that are compared are those of `loss(model, batch)`.
+    silent: whether to remove also units whose value is constant on this batch only.
+    draft: the tensors as reduced so far.
+    counts: {number of an index: {kind of reduction: number of units removed}}.
+    notes: {number of an index: {reason: number of units that stay}}.
     """
 
     def __init__(self, model: nn.Module, loss, batch, silent: bool):
@@ -79,7 +82,7 @@ class Search:
     # --- proposals ---
 
     def exact(self) -> None:
-        """Apply reductions that leave the outputs unchanged, until none is found."""
+        """Apply reductions that change outputs by rounding only, while any is left."""
         while self.keep(self.proposals(), self.limit):
             pass
         for block in self.blocks:  # where queries, keys and values need one width
@@ -93,7 +96,7 @@ class Search:
             pass
 
     def proposals(self) -> list[Move]:
-        """The moves to try at the current weights, over all indices and heads."""
+        """Return the reductions to try now, for all units and heads."""
         heads = {i for b in self.blocks for i in b.members}
         moves: list[Move] = []
         for n, s in self.sites.items():
@@ -169,10 +172,10 @@ class Search:
     # --- verification ---
 
     def keep(self, moves: list[Move], limit: float) -> bool:
-        """Keep those moves that together change the outputs by at most `limit`.
+        """Keep those reductions that together change the outputs by at most `limit`.
 
-        Where all of them together change more, each half is tried by itself. Returns
-        whether any was kept.
+        limit: a relative change. Where all of them together change more, each half is
+            tried by itself. Returns whether any was kept.
         """
         moves = [m for m in moves if m.owner not in self.misfit]
         if not moves:
@@ -209,10 +212,11 @@ class Search:
         return False
 
     def carried_out(self, moves: list[Move], factor: float = 1.0):
-        """Carry out moves on a copy of the draft.
+        """Carry out reductions on a copy of the draft, without a test of the outputs.
 
-        Returns the new draft and, for each move that was possible, (move, {index:
-        number of units removed}).
+        factor: handed to each reduction, for products whose width changes. Returns the
+            new draft and, for each reduction that was possible, (move, {index: number
+            of units removed}).
         """
         draft, done = self.draft.fork(), []
         for m in moves:
@@ -240,16 +244,20 @@ class Search:
         return True
 
     def build(self, draft: Draft, eager: set[int] | None = None) -> nn.Module:
-        """The smaller module of a draft."""
+        """Return the smaller module that a draft describes.
+
+        eager: numbers of the indices for which every attribute of a module that equals
+            the old width is changed, whatever its name.
+        """
         eager = self.eager if eager is None else eager
         new = edits(self.model, self.sites, self.blocks, draft, eager)
         return smaller(self.model, draft, new)
 
     def change(self, draft: Draft, eager: set[int] | None = None) -> tuple[float, str]:
-        """The relative change of the outputs that a draft makes, and a reason.
+        """Return the relative change of the outputs that a draft makes, and a reason.
 
-        The change is infinite, and the reason not empty, where the smaller module
-        cannot run.
+        eager: as for `build`. The change is infinite, and the reason not empty, where
+            the smaller module cannot run.
         """
         try:
             new = self.build(draft, eager)
@@ -264,14 +272,17 @@ class Search:
 
     @property
     def exactly(self) -> bool:
-        """Whether the model's outputs can be computed in float64."""
+        """Whether the outputs can be computed in float64, not only float32."""
         kinds = {p.dtype for p in self.wide.parameters() if p.is_floating_point()}
         return kinds == {torch.float64}
 
     # --- with a tolerance ---
 
     def approximate(self, tolerance: float) -> None:
-        """Remove and merge units, the least change of the outputs first."""
+        """Remove and merge units one by one, those that change the outputs least first.
+
+        tolerance: the largest relative change of the outputs that is accepted.
+        """
         for _ in range(ROUNDS):
             moves = self._in_reach(tolerance)
             if not self.keep(moves, tolerance):

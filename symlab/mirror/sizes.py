@@ -14,10 +14,12 @@ def edits(
     draft: Draft,
     eager: set[int],
 ) -> Edits:
-    """The `Edits` for all indices and heads that a draft makes smaller.
+    """Return the changes of attributes, such as widths, for a reduced model.
 
-    eager: numbers of the indices for which every number equal to the old width is
-    changed, whatever its name.
+    sites: by number, the hidden indices. blocks: the attention heads. draft: the
+        tensors with the units marked that are removed.
+    eager: numbers of the indices for which every attribute that equals the old width is
+        changed, whatever its name.
     """
     members = {i for b in blocks for i in b.members}
     whole = {n: s for n, s in sites.items() if n not in members}

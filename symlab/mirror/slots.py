@@ -11,44 +11,45 @@ from symlab.tracing import compact
 
 
 def labels_of(slot: Tensor) -> np.ndarray:
-    """The labels that stand in a slot, each once, without 0."""
+    """Return the labels of units in a slot, sorted, each once, without 0 (none)."""
     found = np.unique(compact(slot)[0].cpu().numpy())
     return found[found > 0]
 
 
 def line(slot: Tensor, dim: int) -> Tensor:
-    """(n,), the labels of a slot along `dim`.
+    """Return the labels (n,) of a slot along `dim`, of length n.
 
-    They have to be equal along all other dimensions.
+    slot: labels of hidden units; they have to be equal along all other dimensions.
     """
     return compact(slot)[0].movedim(dim, 0).reshape(slot.shape[dim], -1)[:, 0]
 
 
 def along_dim(mask: np.ndarray, dim: int, ndim: int) -> Tensor:
-    """A mask (n,) as a tensor with `ndim` dimensions that varies along `dim` only."""
+    """Return a mask (n,) as a tensor of `ndim` dimensions, n along `dim`."""
     view = [-1 if d == dim else 1 for d in range(ndim)]
     return torch.from_numpy(mask).view(view)
 
 
 def classes_along(x: Tensor, dim: int) -> np.ndarray:
-    """(n,): equal numbers where the slices of x along dim are equal."""
+    """Return integers (n,), equal where the slices of x along `dim` are."""
     rows = compact(x)[0] if x.stride(dim) else x
     rows = rows.movedim(dim, 0).reshape(rows.shape[dim], -1).detach().cpu().numpy()
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def may_vary(x: Tensor, dim: int) -> bool:
-    """Whether data may differ along `dim`, whatever this batch holds.
+    """Return whether the data in x may differ along `dim`, whatever this batch holds.
 
-    They cannot where there is one place only, or where a value was broadcast.
+    They cannot where the dimension has length 1, or where x was broadcast along it.
     """
     return x.shape[dim] > 1 and x.stride(dim) != 0
 
 
 def varies(slot: Tensor) -> set[int]:
-    """Dimensions along which the unit changes.
+    """Return the dimensions of a slot along which the labels of hidden units change.
 
-    A single unit changes nowhere: its dimension is marked by a stride, see `Atoms`.
+    A single unit changes nowhere: its dimension has length 1 and a stride that is not
+        0.
     """
     moving = [d for d in range(slot.ndim) if slot.shape[d] > 1 and slot.stride(d)]
     found = {d for d in moving if not bool((slot == slot.narrow(d, 0, 1)).all())}
@@ -58,7 +59,10 @@ def varies(slot: Tensor) -> set[int]:
 
 
 def one_place(slot: Tensor, dim: int) -> bool:
-    """Whether each label stands at one place of `dim` (rows of several streams)."""
+    """Return whether each label of a slot occurs at one position of `dim` only.
+
+    Label 0 (no unit) is left out. A label may still occur often along other dimensions.
+    """
     view = [-1 if d == dim else 1 for d in range(slot.ndim)]
     places = torch.arange(slot.shape[dim], device=slot.device).view(view)
     both = torch.stack([slot, places.expand(slot.shape)]).reshape(2, -1)

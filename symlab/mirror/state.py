@@ -26,7 +26,12 @@ CHUNK = 1 << 18  # entries that are multiplied at once
 
 
 def state(index: Index, tensors: dict, dead: float, near: float | None = None) -> dict:
-    """The columns of `audit` for one index; tensors are the trainable parameters."""
+    """Return the measures of one index that are columns of `audit`.
+
+    index: a set of hidden units; the result is empty for one without a symmetry.
+    tensors: the trainable parameters by name.
+    dead, near: thresholds for dead and for equal units, as for `audit`.
+    """
     if index.unknown or index.symmetry == "none":
         return {}
     found = activity(index)
@@ -59,7 +64,11 @@ def state(index: Index, tensors: dict, dead: float, near: float | None = None) -
 
 
 def unit_norms(index: Index, tensors: dict) -> list[Tensor | None]:
-    """(m,) of each part: the length of what a unit owns; None where it is not given."""
+    """Return, for each part of an index, the norms (m,) of what its m units own there.
+
+    A part is a tensor axis that carries the units. tensors: {name: tensor}; a part
+    whose tensor is not in it gets None.
+    """
     return [
         None
         if p.name not in tensors
@@ -70,9 +79,12 @@ def unit_norms(index: Index, tensors: dict) -> list[Tensor | None]:
 
 
 def balance(index: Index, norms: list) -> list:
-    """(m,) factors of each part, so that what writes and what reads a unit weigh alike.
+    """Return, for each part of an index, factors (m,) that balance the units' weights.
 
-    They are a product of the index's rescalings, which leave the function as it is.
+    norms: as `unit_norms` returns them. Once multiplied, the weights that write a unit
+        and those that read it have the same norm. The factors are a product of the
+        index's certified rescalings, which leave the function as it is. None where a
+        norm is None.
     """
     sizes = list(norms)
     factors = [None if n is None else torch.ones_like(n) for n in norms]
@@ -91,10 +103,11 @@ def balance(index: Index, norms: list) -> list:
 
 
 def directions(index: Index, norms: list) -> list:
-    """Factors as of `balance`; units that add up whatever their size get length one.
+    """Return factors as `balance` does, but with incoming weights of length one.
 
-    Where all that reads a unit may be rescaled, two units of one direction and any
-    sizes are one: relu(w x) a and relu(2 w x) a add up to relu(w x) 3 a.
+    norms: as `unit_norms` returns them. This is done only where all that reads a unit
+        may be rescaled. There two units of one direction and any sizes count as one:
+        relu(w x) a and relu(2 w x) a add up to relu(w x) 3 a.
     """
     factors, s = balance(index, norms), index.merging
     if s is None:
@@ -106,10 +119,12 @@ def directions(index: Index, norms: list) -> list:
 
 
 def dead_units(index: Index, norms: list, dead: float) -> Tensor:
-    """(m,) whether a unit's weights make it do nothing.
+    """Return booleans (m,): whether a unit's weights make it do nothing.
 
-    Its incoming or its outgoing weights, balanced, are below `dead` of those of a
-    typical unit, the median over the units that contribute to what reads them.
+    norms: as `unit_norms` returns them.
+    dead: a unit is dead where its incoming or its outgoing weights, once balanced, are
+        at most this fraction of those of a typical unit, the median over the units that
+        contribute to what reads them.
     """
     factors = balance(index, norms)
     norms = [None if n is None else n * f for n, f in _pairs(norms, factors)]
@@ -133,7 +148,11 @@ def dead_units(index: Index, norms: list, dead: float) -> Tensor:
 
 
 def sides(index: Index, known: list[int]) -> tuple[list[int], list[int]]:
-    """Numbers of the parts that write the units, and of those that read them."""
+    """Return the parts that write the units of an index, and the parts that read them.
+
+    A part is a tensor axis that carries the units. known: positions of the parts that
+    are wanted; the results are positions, too.
+    """
     s = index.merging
     if s is not None and all(s[p] for p in known):
         return [p for p in known if s[p] > 0], [p for p in known if s[p] < 0]
@@ -142,10 +161,11 @@ def sides(index: Index, known: list[int]) -> tuple[list[int], list[int]]:
 
 
 def product_spectrum(index: Index, tensors: dict) -> Tensor:
-    """Singular values of the product of what writes the index with what reads it.
+    """Return the singular values of the weight product that is summed over an index.
 
-    Where no rescaling between both is certified (as for W^T W), they are those of all
-    parts side by side.
+    tensors: {name: tensor}. The product is of what writes the units with what reads
+        them. Where no rescaling between both is certified (as for W^T W), the singular
+        values are those of all the index's weights side by side.
     """
     known = [p for p, part in enumerate(index.parts) if part.name in tensors]
     writes, reads = sides(index, known) if index.merging else ([], [])
@@ -156,12 +176,15 @@ def product_spectrum(index: Index, tensors: dict) -> Tensor:
 
 
 def distances(index: Index, tensors: dict, alive: Tensor, dead: float):
-    """Relative distances (n, n) of live units, and the singular values of their
-    weights.
+    """Return relative distances (n, n) of live units, and singular values.
 
-    The distance is |a - b| / (|a|^2 + |b|^2)^(1/2), the larger one of that over all
-    weights and that in each matrix by itself (a common gain or bias makes no copies),
-    and the least over the signs that are free.
+    alive: numbers of the n live units. dead: a matrix with less than dead^2 of all
+        squared weights is not looked at by itself.
+
+    With a and b all weights of two units, balanced, the distance is |a - b| / (|a|^2 +
+    |b|^2)^(1/2): the larger one of that over all weights and that in each matrix by
+    itself (a common gain or bias makes no copies), and the least over the signs that
+    are free.
     """
     norms = unit_norms(index, tensors)
     factors = directions(index, norms)
@@ -199,10 +222,11 @@ def distances(index: Index, tensors: dict, alive: Tensor, dead: float):
 
 
 def chance_radius(index: Index, tensors: dict, m: int) -> float:
-    """A distance below which about CHANCE pairs of m random units would lie.
+    """Return the distance below which about CHANCE pairs of m random units would lie.
 
-    In d dimensions a share r**d of the units is nearer than r, so that m^2/2 pairs
-    give m^2/2 * r**d; d counts what a unit owns less the rescalings.
+    tensors: {name: tensor}. In d dimensions a share r**d of the units is nearer than r,
+        so that m^2/2 pairs give m^2/2 * r**d; d counts a unit's weights less the
+        rescalings.
     """
     d = sum(_entries(index, p) for p, q in enumerate(index.parts) if q.name in tensors)
     d -= len(index.scales) + (index.merging is not None)
@@ -210,10 +234,10 @@ def chance_radius(index: Index, tensors: dict, m: int) -> float:
 
 
 def activity(index: Index) -> dict:
-    """Counts from the units' values on the batch: the columns silent and twins.
+    """Return the columns `silent` and `twins` of `audit`, from values of units.
 
-    silent: units with one value everywhere; twins: units that correlate above TWINS
-    with another one. Empty where the values are not known.
+    silent: units with one value everywhere. twins: units that correlate above TWINS
+        with another one. The result is empty where the values are not known.
     """
     h = index.activations
     if h is None or len(h) < 3 or index.kind == "rotation":

@@ -26,11 +26,15 @@ HEADS = re.compile(r"heads?$")
 
 
 class Misfit(ValueError):
-    """The smaller tensors do not fit the module."""
+    """The error that the smaller tensors do not fit the module."""
 
 
 class Draft:
-    """Tensors at full width in float64 on the CPU, copied when first written to."""
+    """A model's tensors with a note of which hidden units are to be cut from them.
+
+    Tensors keep their full width, in float64 on the CPU; a tensor is copied when it is
+    first written to. source: the model's parameters and buffers by name.
+    """
 
     def __init__(self, source: Mapping[str, Tensor]):
         self.source = source
@@ -39,32 +43,35 @@ class Draft:
         self._own: set[str] = set()
 
     def fork(self) -> "Draft":
-        """A draft that starts from this one and leaves it as it is."""
+        """Return a new draft that starts from this one, which it leaves alone."""
         new = Draft(self.source)
         new.changed = dict(self.changed)
         new.removed = {k: set(v) for k, v in self.removed.items()}
         return new
 
     def tensor(self, name: str) -> Tensor:
-        """The current tensor, to be read only."""
+        """Return the current tensor of that name, to be read only."""
         found = self.changed.get(name)
         if found is None:
             return self.source[name].detach().to("cpu", torch.float64)
         return found
 
     def own(self, name: str) -> Tensor:
-        """The current tensor, to be written to."""
+        """Return the current tensor of that name, to be written to."""
         if name not in self._own:
             self.changed[name] = self.tensor(name).clone()
             self._own.add(name)
         return self.changed[name]
 
     def rows(self, part: Part, units) -> Tensor:
-        """(units, entries): what some units own of a part."""
+        """Return what some units own of a tensor, as a copy (units, entries).
+
+        part: the axis of the tensor along which each unit owns some positions.
+        """
         return part.rows(self.tensor(part.name), units).clone()
 
     def put(self, part: Part, units, rows: Tensor) -> None:
-        """Write what some units own of a part."""
+        """Write rows (units, entries) to where some units own a tensor."""
         t, places = self.own(part.name), part.places[units].reshape(-1)
         if part.stack == 1:
             view, at = t.movedim(part.axis, 0), (places,)
@@ -75,7 +82,10 @@ class Draft:
         view[at] = rows.reshape(view[at].shape)
 
     def drop(self, parts: Sequence[Part], units) -> None:
-        """Mark units as removed: their entries are 0 until `smaller` cuts them off."""
+        """Mark units as removed: their entries are 0 until `smaller` cuts them off.
+
+        parts: the tensor axes on which the units own entries. units: their numbers.
+        """
         for part in parts:
             if part.shape:
                 self.put(part, units, torch.zeros_like(self.rows(part, units)))
@@ -84,7 +94,7 @@ class Draft:
                 gone.update(part.places[units].reshape(-1).tolist())
 
     def alive(self, index: Index) -> Tensor:
-        """(m,) the units that are still there."""
+        """Return booleans (m,): which of the index's m units have not been removed."""
         part = index.parts[0]
         gone = self.removed.get((part.name, part.axis, part.stack), set())
         here = [int(x) not in gone for x in part.places[:, 0]]
@@ -93,13 +103,15 @@ class Draft:
 
 @dataclass(frozen=True)
 class Edits:
-    """What becomes of the numbers that modules keep beside their tensors.
+    """Changes of the numbers that modules keep beside their tensors, such as widths.
 
-    widths: (path of the module, {old width: new}, eager). heads: (path, {old width:
-    new}, eager, number of heads before, and after). An eager entry changes all numbers
-    that equal an old width, another one only those whose names say that they are
-    widths. norms: (path, units before, units after) of root mean square norms. config:
-    (field, value) of a Hugging Face model's configuration.
+    widths: (path of the module, {old width: new}, eager).
+    heads: (path, {old width: new}, eager, number of heads before, and after).
+    norms: (path, units before, units after) of root-mean-square norms.
+    config: (field, value) of a Hugging Face model's configuration.
+
+    An eager entry changes all numbers that equal an old width, another one only those
+    whose names say that they are widths.
     """
 
     widths: tuple[tuple[str, dict[int, int], bool], ...] = ()
@@ -109,9 +121,10 @@ class Edits:
 
 
 def smaller(model: nn.Module, draft: Draft, edits: Edits) -> nn.Module:
-    """A deep copy of the model with the draft's tensors, cut, and fitting attributes.
+    """Return a deep copy of a model without the units that a draft marks as removed.
 
-    Raises Misfit where the groups of a convolution would get unequal widths.
+    edits: the changes of module attributes that then are needed. Raises Misfit where
+        the groups of a convolution would get unequal widths.
     """
     new = copied(model)
     named = dict(new.named_parameters()) | dict(new.named_buffers())
@@ -215,7 +228,7 @@ def _stretch(norm: nn.Module, ratio: float) -> None:
 
 
 def epsilon(norm: nn.Module) -> str:
-    """The name of the attribute that holds a norm's eps, '' if there is none."""
+    """Return the name of the attribute for a norm's epsilon, '' if there is none."""
     names = ("eps", "variance_epsilon", "epsilon")
     return next((n for n in names if hasattr(norm, n)), "")
 
@@ -245,7 +258,7 @@ def _set_heads(old: nn.Module, new: nn.Module, before: int, after: int) -> None:
 
 
 def ancestor(model: nn.Module, names: Sequence[str]) -> str:
-    """The path of the smallest module that holds all these tensors.
+    """Return the path of the smallest module that holds all tensors of the given names.
 
     A module without submodules does not count: the path is then that of its parent.
     """

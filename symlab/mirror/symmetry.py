@@ -25,10 +25,13 @@ Params = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class MirrorSymmetry:
-    """O (P, k) over named parameters, held as the list of its nonzero entries.
+    """A mirror symmetry: the loss is the same at theta and at (I - 2 O O^T) theta.
 
-    names, shapes: the P entries that it touches, parameter after parameter.
-    rows, columns, values: (nnz,), O[rows, columns] = values; k: the number of columns.
+    O (P, k) has orthonormal columns and is held as the list of its nonzero entries.
+
+    names, shapes: the parameters whose P entries it acts on, one after another.
+    rows, columns, values: (nnz,), O[rows, columns] = values. k: the number of columns.
+
     Raises ValueError where they do not fit or O^T O is not the identity.
     """
 
@@ -41,7 +44,7 @@ class MirrorSymmetry:
 
     @classmethod
     def of_matrix(cls, params: Params, names: tuple[str, ...], basis: Tensor):
-        """A symmetry given by a dense O (P, k) over the named parameters."""
+        """Return the symmetry of a dense O (P, k) over named parameters."""
         names = (names,) if isinstance(names, str) else tuple(names)
         check_names(params, names)
         basis = torch.as_tensor(basis)
@@ -85,11 +88,11 @@ class MirrorSymmetry:
 
     @property
     def size(self) -> int:
-        """P, the number of entries that it touches."""
+        """P, the number of entries of the parameters that the reflection acts on."""
         return sum(torch.Size(s).numel() for s in self.shapes)
 
     def matrix(self) -> Tensor:
-        """O as a dense (P, k) matrix in float64."""
+        """Return O as a dense matrix (P, k) in float64."""
         out = torch.zeros(self.size, self.k, dtype=torch.float64)
         return out.index_put((self.rows, self.columns), self.values.double())
 
@@ -106,19 +109,19 @@ class MirrorSymmetry:
         return zero.index_add(0, rows, values * c[columns])
 
     def coordinates(self, params: Params) -> Tensor:
-        """O^T theta, (k,): zero exactly on the mirror."""
+        """Return O^T theta, (k,), which is zero exactly on the mirror."""
         return self._along(self._flat(params))
 
     def distance(self, params: Params) -> Tensor:
-        """|O^T theta|, the distance from the mirror."""
+        """Return |O^T theta|, the distance of theta from the mirror."""
         return self.coordinates(params).norm()
 
     def project(self, params: Params) -> dict[str, Tensor]:
-        """(I - O O^T) theta: the nearest point on the mirror."""
+        """Return (I - O O^T) theta, the nearest point on the mirror."""
         return self._moved(params, 1.0)
 
     def reflect(self, params: Params) -> dict[str, Tensor]:
-        """(I - 2 O O^T) theta: the mirror image."""
+        """Return (I - 2 O O^T) theta, the mirror image of the weights theta."""
         return self._moved(params, 2.0)
 
     def violation(
@@ -128,11 +131,19 @@ class MirrorSymmetry:
         points: int = 4,
         still: Params | None = None,
     ) -> float:
-        """How far the loss is from having the symmetry, see `violation` below."""
+        """Return how much the loss changes under the reflection.
+
+        The arguments and the scale are those of the function `violation` of this
+        module.
+        """
         return violation(self.reflect, loss, params, points, still)
 
     def check(self, loss, params: Params, tolerance: float = 1e-4) -> None:
-        """Raise ValueError where the loss has not this symmetry."""
+        """Raise ValueError where the loss does not have this symmetry.
+
+        loss: of parameters {name: tensor}. tolerance: the largest `violation` that
+            passes.
+        """
         found = self.violation(loss, params)
         if not found < tolerance:
             raise ValueError(
@@ -141,11 +152,12 @@ class MirrorSymmetry:
             )
 
     def threshold(self, loss: Callable[[Params], Tensor], params: Params) -> Tensor:
-        """gamma_0 = (l(P theta) - l(theta)) / |O^T theta|^2 of theorem 1, part 3.
+        """Return the L2 penalty gamma_0 above which the mirror is better.
 
-        With the penalty gamma |theta|^2 the projection is better than theta if and only
-        if gamma > gamma_0. PyTorch's weight_decay is 2 gamma. On the mirror the two are
-        one point: there it is 0/0 and has no meaning.
+        gamma_0 = (l(P theta) - l(theta)) / |O^T theta|^2, with P theta the projection
+        of the weights theta onto the mirror: l + gamma |theta|^2 is lower at P theta if
+        and only if gamma > gamma_0. PyTorch's weight_decay is 2 gamma. On the mirror
+        itself it is 0/0. Source: Ziyin (ICML 2024), theorem 1, part 3.
         """
         gain = _scalar(loss(self.project(params))) - _scalar(loss(params))
         return gain / self.coordinates(params).square().sum()
@@ -179,12 +191,16 @@ def violation(
     points: int = 4,
     still: Params | None = None,
 ) -> float:
-    """How much the loss changes under a transform: 0 up to rounding for a symmetry.
+    """Return how much the loss changes under a transform: about 0 if symmetric.
 
-    The largest |l(image) - l| over random points around `params`, relative to the
-    spread of the loss between those points, two or more. Integer tensors stay as they
-    are. `still`: tensors that are transformed and not moved, such as the running
-    statistics of a batch norm.
+    transform: takes and returns parameters {name: tensor}. loss: of such parameters, a
+        scalar.
+    points: how many random points around `params` are tried, two or more.
+    still: tensors that are transformed and not moved, such as the running statistics of
+        a batch norm.
+
+    It is the largest |l(image) - l| over the points, relative to the spread of the loss
+    between them. Integer tensors stay as they are.
     """
     if points < 2:
         raise ValueError(f"points is {points}: the spread of the loss needs 2 or more")
@@ -205,7 +221,7 @@ def violation(
 
 
 def check_names(params: Params, names) -> None:
-    """Raise ValueError for a parameter that cannot be moved.
+    """Raise ValueError for a name whose parameter cannot be moved.
 
     Such a parameter does not exist, is no tensor of real floating-point numbers, is
     named twice, or shares its tensor with another name.
@@ -257,11 +273,15 @@ def _scale(p: Tensor) -> float:
 
 
 def hidden(params: Params, axes: Mapping[str, int], n: Tensor) -> MirrorSymmetry:
-    """I - 2 n n^T on a hidden index: axes = {parameter: the dimension of that index}.
+    """Return the symmetry under I - 2 n n^T on the hidden units of some layers.
 
-    n: (H,) of any length but zero. A linear layer's units are dimension 0 of its weight
-    and bias and dimension 1 of the next layer's weight.
-    Raises ValueError for an n that is no direction and for axes without that index.
+    axes: {parameter name: the dimension that indexes the units}. A linear layer's units
+        are dimension 0 of its weight and bias and dimension 1 of the next layer's
+        weight.
+    n: (H,), a direction of any length but zero.
+
+    Whether a loss has the symmetry is for `check` to say. Raises ValueError for an n
+    that is no direction and for axes without that index.
     """
     _check_axes(params, axes)
     n = _direction(n)
@@ -285,11 +305,11 @@ def hidden(params: Params, axes: Mapping[str, int], n: Tensor) -> MirrorSymmetry
 
 
 def permutation(params: Params, axes: Mapping[str, int], i: int, j: int):
-    """The exchange of neurons i and j; on its mirror they are equal.
+    """Return the symmetry that exchanges neurons i and j; on its mirror they are equal.
 
     axes: {parameter name: the dimension that indexes the neurons}. Negative numbers
-    count from the end, as in a list. Raises ValueError where i and j are one neuron or
-    do not exist.
+        count from the end, as in a list. Raises ValueError where i and j are one neuron
+        or do not exist.
     """
     n = torch.zeros(_width(params, axes))
     i, j = _index(i, len(n), "neurons"), _index(j, len(n), "neurons")
@@ -303,9 +323,10 @@ def permutation(params: Params, axes: Mapping[str, int], i: int, j: int):
 
 
 def sign_flip(params: Params, axes: Mapping[str, int], i: int):
-    """Neuron i may change sign in all its weights; on the mirror it is zero.
+    """Return the symmetry that flips all weights of neuron i; its mirror is zero.
 
-    Negative numbers count from the end. Raises ValueError where i does not exist.
+    axes: {parameter name: the dimension that indexes the neurons}. Negative numbers
+        count from the end. Raises ValueError where i does not exist.
     """
     n = torch.zeros(_width(params, axes))
     n[_index(i, len(n), "neurons")] = 1.0
@@ -313,10 +334,13 @@ def sign_flip(params: Params, axes: Mapping[str, int], i: int):
 
 
 def rescaling(params: Params, u: str, v: str, i: int, mirror: str = "zero"):
-    """The loss sees entry i (flattened) of u and v through their product only.
+    """Return the symmetry of two entries that a loss sees by their product only.
 
-    mirror: 'equal' (on it u_i = v_i), 'opposite' (u_i = -v_i), 'zero' (u_i = v_i = 0),
-    the intersection of both, where sparsity comes from. Negative i count from the end.
+    u, v: names of the two parameters; i: the entry, once flattened, from the end if
+        negative.
+    mirror: the fixed set: 'equal' (u_i = v_i), 'opposite' (u_i = -v_i), or 'zero' (u_i
+        = v_i = 0), the intersection of both, where sparsity comes from.
+
     Raises ValueError where u and v are one tensor, have different numbers of entries,
     or have no entry i.
     """

@@ -35,18 +35,18 @@ SPREAD = 0.1  # least deviation of theta_0, relative to a mean such as a gain's 
 
 
 class Offset(nn.Module):
-    """The parametrization theta -> theta + theta_0 with a fixed theta_0."""
+    """A torch parametrization: a trained theta plus a fixed offset theta_0."""
 
     def __init__(self, offset: Tensor):
         super().__init__()
         self.register_buffer("offset", offset)
 
     def forward(self, theta: Tensor) -> Tensor:
-        """theta + theta_0, the weight that the module uses."""
+        """Return theta + theta_0, the weight that the module uses."""
         return theta + self.offset
 
     def right_inverse(self, theta: Tensor) -> Tensor:
-        """The optimizer's theta of a given weight, so that the function stays."""
+        """Return the trained theta of a given weight, so the function stays."""
         return theta - self.offset
 
 
@@ -96,12 +96,15 @@ def remove_symmetries(
 
 
 def penalty(model: nn.Module, weight_decay: float, spread: float = 0.5) -> Tensor:
-    """(1/2) theta^T D theta with unequal D in weight_decay * [1 - spread, 1 + spread].
+    """Return the L2 penalty (1/2) sum_i d_i theta_i^2 with unequal rates d_i.
 
-    Add it to the loss instead of the optimizer's weight_decay: it breaks rotations,
-    under which equal decay is invariant. D is a fixed function of each entry's place.
-    Frozen parameters are left out. Raises ValueError for a spread outside (0, 1), a
-    decay that is negative or not finite, and a model without trainable parameters.
+    weight_decay, spread: each d_i is in weight_decay * [1 - spread, 1 + spread], a
+        fixed function of the entry's place.
+
+    Add it to the loss instead of the optimizer's weight_decay: it breaks rotation
+    symmetries, under which equal decay is invariant. Frozen parameters are left out.
+    Raises ValueError for a spread outside (0, 1), a decay that is negative or not
+    finite, and a model without trainable parameters.
     """
     check_model(model)
     check_decay("weight_decay", weight_decay)

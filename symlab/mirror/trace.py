@@ -60,9 +60,14 @@ NEUTRAL = words(
 
 
 class Trace(Mode):
-    """Follows a call of a model and carries slots along with its values.
+    """Follows one call of a model and notes which hidden units each value belongs to.
 
-    A slot has the shape of its value and holds the labels of the value's hidden units.
+    A slot is a tensor of integer labels, one for each entry of a value: the label of
+        the hidden unit that the entry belongs to, 0 for none. A value has one slot for
+        each hidden index that it carries.
+
+    atoms: where labels are kept and what ties units is reported.
+    originals: weights of the given model, which a loss must not use beside its copy.
     """
 
     def __init__(self, atoms: Atoms, originals=()):
@@ -115,7 +120,7 @@ class Trace(Mode):
         return out
 
     def slots(self, t) -> list[Tensor]:
-        """The slots of a value; an empty list for constants, data and no tensors."""
+        """Return the slots (unit labels) of a value; [] for constants and data."""
         return self.atoms.slots.get(t, []) if isinstance(t, Tensor) else []
 
     def _as(self, given: Tensor, shown: Tensor) -> Tensor:
@@ -126,7 +131,7 @@ class Trace(Mode):
         return shown
 
     def keep(self, out: Tensor, slots: list[Tensor]) -> None:
-        """Give a result those of the slots that hold a label anywhere."""
+        """Store slots (unit labels) for a result, except those without labels."""
         slots = [s.expand(out.shape) for s in slots]
         self.atoms.slots[out] = [s for s in slots if bool((s > 0).any())]
 

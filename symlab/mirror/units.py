@@ -19,14 +19,16 @@ BLOCK = 1 << 18  # entries of a tensor that are moved at once
 
 @dataclass(frozen=True)
 class Part:
-    """One axis of a tensor that carries the index.
+    """One axis of one tensor, along which each of m hidden units owns some positions.
 
-    name: of a parameter, or of a buffer such as batch norm's running mean.
+    name, axis, shape: of the tensor, a parameter or a buffer such as batch norm's
+        running mean.
     places: (m, k) positions along the axis; unit i owns the slices places[i].
     stack: the first axis is cut into so many groups (experts, groups of a convolution)
-    with indices of their own; position e * shape[axis] + j is place j of group e.
-    reads: the unit's value is multiplied with this part and summed over the index;
-    otherwise the part writes the unit's value (or does both, as a tied embedding).
+        with indices of their own; position e * shape[axis] + j is place j of group e.
+    reads: the units' values are multiplied with this tensor and summed over the axis;
+        otherwise the tensor writes the units' values (or does both, as a tied
+        embedding).
     trainable: whether it is a parameter that requires a gradient.
     """
 
@@ -40,21 +42,21 @@ class Part:
 
     @cached_property
     def consecutive(self) -> bool:
-        """Whether the places of all units, one after the other, count up by one."""
+        """Whether the positions that the units own count up by one, unit after unit."""
         flat = self.places.reshape(-1)
         return len(flat) > 0 and torch.equal(flat, flat[0] + torch.arange(len(flat)))
 
     def slices(self, t: Tensor) -> Tensor:
-        """(n, rest): the tensor's slices along the axis."""
+        """Return the slices of the tensor along this axis, flattened: (n, rest)."""
         if self.stack == 1:
             return t.movedim(self.axis, 0).reshape(t.shape[self.axis], -1)
         t = t.reshape(self.stack, -1, *t.shape[1:]).movedim(self.axis + 1, 1)
         return t.reshape(self.stack * t.shape[1], -1)
 
     def rows(self, t: Tensor, units: slice = slice(None)) -> Tensor:
-        """(m, k*rest): what each unit owns of the tensor, for some of the units.
+        """Return what each unit owns of the tensor, flattened: (m, k * rest).
 
-        To be read only: it may be a view of the tensor.
+        units: which of the units. To be read only: it may be a view of the tensor.
         """
         t = t if self.shape else t.reshape(1)
         places = self.places[units]
@@ -68,14 +70,17 @@ class Part:
         return taken.movedim(self.axis, 0).reshape(len(places), -1)
 
     def chunks(self, entries: int) -> list[slice]:
-        """Runs of units that own about so many entries together, at least one each."""
+        """Return slices of units that own about `entries` numbers together.
+
+        Each slice has at least one unit; together they hold all units in order.
+        """
         m, axis = len(self.places), self.shape[self.axis] if self.shape else 1
         each = torch.Size(self.shape).numel() // axis * self.places.shape[1]
         step = max(1, entries // max(1, each))
         return [slice(a, min(a + step, m)) for a in range(0, m, step)]
 
     def exchange_(self, t: Tensor, order: Tensor) -> None:
-        """Give unit i what unit order[i] owns, in place."""
+        """Give unit i what unit order[i] owns of the tensor, in place."""
         given = replace(self, places=self.places[order])
         if torch.equal(given.places, self.places):
             return
@@ -83,7 +88,10 @@ class Part:
             self._write(block, given.rows(block))
 
     def multiply_(self, t: Tensor, matrix: Tensor) -> None:
-        """Multiply what the units own with (m, m), or each with its own factor (m,)."""
+        """Multiply what the units own of the tensor, in place.
+
+        matrix: (m, m), which mixes the units, or (m,), one factor for each.
+        """
         matrix = matrix.to(t)
         for block in self._blocks(t):
             rows = self.rows(block)
@@ -123,10 +131,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Element:
-    """A group element: it permutes or rotates the m units, and scales them.
+    """A group element: it permutes or rotates m hidden units, and scales them.
 
-    order: (m,), unit i receives what unit order[i] had; or matrix: (m, m), a rotation.
-    factors: {number of a part: (m,)}, the factor on each unit's entries in that part.
+    order: (m,), unit i receives what unit order[i] had; or None.
+    matrix: (m, m), a rotation, instead of `order`; or None.
+    factors: {position of a part in the index: (m,)}, the factor on each unit's entries
+        on that tensor axis.
     """
 
     order: Tensor | None = None
@@ -134,7 +144,7 @@ class Element:
     factors: Mapping[int, Tensor] = field(default_factory=dict)
 
     def dual(self) -> "Element":
-        """The element that acts on gradients: it has the inverse factors."""
+        """Return the element that moves gradients as this one moves weights."""
         return Element(
             self.order, self.matrix, {p: 1 / f for p, f in self.factors.items()}
         )
@@ -142,18 +152,20 @@ class Element:
 
 @dataclass(frozen=True)
 class Index:
-    """m units that share the parts of a model, and what may be done to them.
+    """m hidden units, the tensor axes (parts) that carry them, and their symmetries.
 
     kind: 'rotation', 'permutation' or 'none' (the units cannot be exchanged).
-    signs: each a tuple of part numbers; a unit may change sign in these parts at once.
-    scales: exponents per part; what a unit owns in part p may be multiplied by c**s[p].
+    signs: each a tuple of positions in `parts`; a unit may change sign in these at
+        once.
+    scales: exponents s, one per part; what a unit owns in part p may be multiplied by
+        c**s[p].
     across: the operation that reads all units at once (a norm, a softmax, a maximum),
-    '' if there is none; units cannot be dropped or merged without changing it.
-    unknown: why nothing can be said, '' where something can.
+        '' if there is none; units cannot be dropped or merged without changing it.
+    unknown: why nothing can be said of the units, '' where something can.
     why: why units of kind 'none' cannot be exchanged.
     heads: whether the units are attention heads, blocks of units of other indices.
     pairs: for heads, the width of each product that a head forms and the parts on both
-    sides of it; only the products count, as each head has its own rotations.
+        sides of it; only the products count, as each head has its own rotations.
     violation: the largest relative difference that the tests of its symmetry found.
     subspace: (m, r) orthonormal, for rotations of a subspace only; None for all.
     activations: (samples, m), the units' values where they are read; None if unknown.
@@ -186,9 +198,10 @@ class Index:
 
     @property
     def rescaling(self) -> tuple[float, ...] | None:
-        """Exponents of a rescaling that shrinks some parts as it grows others.
+        """Exponents, one per part, of a rescaling by c and by 1/c.
 
-        Only of those that are mirrors: a factor c on some parts, 1/c on others.
+        A part is a tensor axis that carries the units. Only a rescaling by c on some
+        parts and 1/c on others counts, as that is a mirror; None without one.
         """
         times = (1.0, -1.0, 0.5, -0.5, 2.0, -2.0)
         sums = [
@@ -203,7 +216,10 @@ class Index:
 
     @property
     def merging(self) -> tuple[float, ...] | None:
-        """The rescaling that shrinks all that reads the units; None without one."""
+        """Exponents, one per part, of a rescaling that shrinks all readers.
+
+        A part is a tensor axis that carries the units. None without such a rescaling.
+        """
         reads = [p for p, part in enumerate(self.parts) if part.reads]
         for s in self.scales:
             for way in (s, tuple(-e for e in s)):
@@ -213,7 +229,7 @@ class Index:
 
     @property
     def symmetry(self) -> str:
-        """The name of the index's symmetry in the table of `audit`."""
+        """The name of the symmetry in the table of `audit`, such as 'permutation'."""
         if self.unknown:
             return "unknown"
         if self.heads:
@@ -227,7 +243,11 @@ class Index:
         return ", ".join(f for f in found if f) or "none"
 
     def act_(self, g: Element, tensors: Mapping[str, Tensor]) -> None:
-        """Let the element g act on those of its tensors that are given, in place."""
+        """Let the group element g move the weights of this index, in place.
+
+        tensors: {name: tensor}; those of the index that are not among them are left
+            out.
+        """
         for number, part in enumerate(self.parts):
             if part.name not in tensors:
                 continue
@@ -240,7 +260,7 @@ class Index:
                 part.multiply_(t, g.factors[number])
 
     def text(self) -> str:
-        """What carries the index: 'a.weight:0, a.bias:0, b.weight:1'."""
+        """Return the axes of the index, as 'a.weight:0, a.bias:0, b.weight:1'."""
         axes: dict[tuple, list[Part]] = {}
         for p in self.parts:
             axes.setdefault((p.name, p.axis), []).append(p)

@@ -17,7 +17,10 @@ ROUGH = 1e-5  # the same where outputs cannot be computed in float64
 
 
 def outputs(model: nn.Module, loss, batch) -> tuple[Tensor, list[Tensor]]:
-    """The loss, and all tensors that the model returned while it was computed."""
+    """Return the loss, and all tensors that the model returned while it was computed.
+
+    loss: called as loss(model, batch), without gradients.
+    """
     calls: list = []
     handle = model.register_forward_hook(lambda m, i, out: calls.append(out))
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -40,10 +43,11 @@ def _leaves(x) -> list[Tensor]:
 
 
 def compared(old, new) -> tuple[float, str]:
-    """The largest relative change of the loss and the outputs, and why it is infinite.
+    """Return the largest relative change between two `outputs`, and a reason.
 
     It is max |new - old| / max |old| for each output tensor, and |new - old| /
-    max(|old|, 1) for the loss. The reason is '' where the shapes agree.
+    max(|old|, 1) for the loss. Where the shapes differ it is infinite and the reason
+    says so; otherwise the reason is ''.
     """
     (value, before), (other, after) = old, new
     shapes = [[t.shape for t in side] for side in (before, after)]
@@ -61,11 +65,11 @@ def compared(old, new) -> tuple[float, str]:
 
 
 def limit(model: nn.Module, exactly: bool) -> float:
-    """The relative change of outputs that rounding explains.
+    """Return the relative change of a model's outputs that rounding explains.
 
-    It is EXACT where outputs are computed in float64, ROUGH where the model's code
-    makes float32 of them, and never less than the spacing at 1 of float16 or bfloat16
-    weights.
+    exactly: whether its outputs can be computed in float64. It is EXACT then, ROUGH
+        where the model's code makes float32 of them, and never less than the spacing at
+        1 of float16 or bfloat16 weights.
     """
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
     half = [torch.finfo(k).eps for k in kinds if torch.finfo(k).bits < 32]
@@ -73,9 +77,10 @@ def limit(model: nn.Module, exactly: bool) -> float:
 
 
 def double(model: nn.Module, loss, batch):
-    """A copy in float64 and the batch, where the model allows.
+    """Return a copy of a model and its batch, both in float64 where the model allows.
 
-    A batch of equal numbers (zeros) exercises nothing: random ones take its place.
+    loss: called as loss(model, batch) to find that out. A batch of equal numbers
+        (zeros) exercises nothing: random ones take its place.
     """
     leaves = torch.utils._pytree.tree_map(generic, batch)
     cast = torch.utils._pytree.tree_map(
@@ -91,7 +96,10 @@ def double(model: nn.Module, loss, batch):
 
 
 def widened(model: nn.Module) -> nn.Module:
-    """The module, converted to float64 in place; an RMSNorm keeps its default eps."""
+    """Convert a module to float64, in place, and return it.
+
+    An RMSNorm without an eps of its own keeps the default eps of its former dtype.
+    """
     for m in model.modules():
         if isinstance(m, nn.RMSNorm) and m.eps is None and m.weight is not None:
             m.eps = torch.finfo(m.weight.dtype).eps
@@ -99,7 +107,10 @@ def widened(model: nn.Module) -> nn.Module:
 
 
 def noisy(batch):
-    """The batch with noise on its floating-point tensors, so that samples differ."""
+    """Return a batch with noise on its floating-point tensors, so that samples differ.
+
+    The noise has the standard deviation of each tensor.
+    """
     draws = torch.Generator().manual_seed(0)
 
     def changed(x):
@@ -112,9 +123,10 @@ def noisy(batch):
 
 
 def shuffled(model: nn.Module, seed: int) -> nn.Module:
-    """A copy whose weights are other ones, except those that are zero.
+    """Return a copy of a model with other random weights, except those that are zero.
 
-    A unit whose value is still the same everywhere is constant by its weights.
+    Each weight is multiplied by a random number of size 0.5 to 1.5 and of either sign.
+    A unit whose value is still the same for all inputs is constant by its zero weights.
     """
     new = copied(model)
     draws = torch.Generator().manual_seed(seed)

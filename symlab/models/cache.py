@@ -12,17 +12,21 @@ from symlab.models.families import DecoderConfig
 
 
 class Past:
-    """Keys and values of one layer, (B, G, tokens, W), keys already rotated."""
+    """Keys and values of the earlier tokens in one attention layer, (B, G, tokens, W).
+
+    B sequences, G key-value heads of width W. Keys are stored after their rotation.
+    """
 
     def __init__(self, capacity: int, window: int | None):
         self.capacity, self.window, self.length = capacity, window, 0
         self.keys = self.values = None  # shape and type are those of the first tokens
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add those of T new tokens, (B, G, T, W); all that the new tokens may see.
+        """Add T new tokens; return all keys and values that these may see.
 
-        In a sliding layer these begin at the first key that the first new token sees.
-        Raises ValueError for more tokens than the capacity.
+        k, v: (B, G, T, W), for B sequences and G key-value heads of width W. In a
+            sliding layer the result begins at the first key that the first new token
+            sees. Raises ValueError for more tokens than the capacity.
         """
         if self.keys is None:
             shape = (*k.shape[:2], self.capacity, k.shape[3])
@@ -40,10 +44,10 @@ class Past:
 
 
 class Cache:
-    """The `Past` of every layer, for sequences of at most `capacity` tokens.
+    """Keys and values of every layer, for B sequences of at most `capacity` tokens.
 
-    It takes 2 B capacity G W numbers per layer, in sliding layers, too. Without
-    gradients: use it under `torch.no_grad`.
+    It takes 2 B capacity G W numbers per layer (G key-value heads of width W), in
+    sliding layers, too. Without gradients: use it under `torch.no_grad`.
     """
 
     def __init__(self, config: DecoderConfig, capacity: int):
@@ -54,5 +58,5 @@ class Cache:
 
     @property
     def length(self) -> int:
-        """Tokens that it holds."""
+        """The number of tokens that it holds of each sequence."""
         return self.layers[0].length

@@ -21,16 +21,21 @@ from torch.nn import functional as F
 def chunked_loss(
     x: Tensor, weight: Tensor, targets: Tensor, chunk: int, z: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Loss with z-loss, and the next-token loss alone, without gradients; in nats.
+    """Return the next-token loss with z-loss, and without it, in nats.
 
-    x: what the head reads, (B, T, D); weight: the head's, (V, D); targets: the next
-    tokens, (B, T). chunk: tokens whose logits exist at once; z: weight of the mean
-    square of the logsumexp. Logits are in autocast's type, losses in float32 at least,
-    as those of `transformer.loss`, with which they agree up to rounding.
+    The second has no gradient.
 
-    Raises ValueError for a chunk below 1 and for targets outside of 0 to V - 1: there
-    is no number of a target that is left out. Targets on a GPU, and of a compiled loss,
-    are not looked at here, which would wait for them; there gather itself refuses.
+    x: inputs of the output head, (B, T, D); weight: the head's, (V, D).
+    targets: the next tokens, (B, T).
+    chunk: the number of tokens whose logits exist at once.
+    z: weight of the z-loss, the mean square of the logsumexp of the logits.
+
+    Logits are in autocast's type, losses in float32 at least, as those of
+    `transformer.loss`, with which they agree up to rounding.
+
+    Raises ValueError for a chunk below 1 and for targets outside of 0 to V - 1: no
+    target is left out. Targets on a GPU, and of a compiled loss, are not looked at
+    here, which would wait for them; there gather itself refuses.
     """
     if chunk < 1:
         raise ValueError(f"chunk = {chunk}: give the 1 or more tokens of a part")

@@ -21,9 +21,12 @@ GATES = ("softmax, top-k", "top-k, softmax")
 
 @dataclass(frozen=True)
 class Yarn:
-    """Slower rotations for longer contexts (arXiv 2309.00071): pairs that turn less
-    than `slow` times in `context` tokens turn `factor` times slower, those that turn
-    more than `fast` times stay, and between them the mixture is linear."""
+    """YaRN (arXiv 2309.00071): slower rotary positions for longer contexts.
+
+    Pairs of coordinates that turn less than `slow` times in `context` tokens turn
+    `factor` times slower, those that turn more than `fast` times stay, and between them
+    the mixture is linear.
+    """
 
     factor: float
     context: int
@@ -33,7 +36,10 @@ class Yarn:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes without a default; then what the families differ in."""
+    """The sizes of a decoder-only transformer, and the traits in which families differ.
+
+    The sizes come first and have no default.
+    """
 
     vocabulary: int
     context: int
@@ -110,12 +116,15 @@ class DecoderConfig:
             )
 
     def slides(self, layer: int) -> bool:
-        """Whether this layer sees a window only."""
+        """Return whether this layer sees only the last `window` tokens."""
         return self.window is not None and (layer + 1) % self.pattern != 0
 
 
 def whole_number(config: DecoderConfig, name: str, least: int) -> int:
-    """The field as an int; raises ValueError for what is none or below `least`."""
+    """Return a field of the configuration as an int.
+
+    Raises ValueError where it is no whole number or below `least`.
+    """
     value = getattr(config, name)
     try:
         found = index(value)  # numpy's, too
@@ -155,7 +164,11 @@ FAMILIES = {
 
 
 def family(name: str, **sizes) -> DecoderConfig:
-    """The configuration of these sizes with what the family has; sizes win."""
+    """Return a configuration with the traits of a published family, such as 'qwen3'.
+
+    sizes: fields of DecoderConfig; where both name a field, these win. Raises
+        ValueError for an unknown family.
+    """
     if name not in FAMILIES:
         raise ValueError(f"unknown family {name!r}: use one of {', '.join(FAMILIES)}")
     return DecoderConfig(**(FAMILIES[name] | sizes))
@@ -204,7 +217,11 @@ PRESETS = {
 
 
 def preset(name: str, **changes) -> DecoderConfig:
-    """A named configuration; changes are fields, such as vocabulary and context."""
+    """Return a named configuration, such as 'dense-small', with some fields changed.
+
+    changes: fields of DecoderConfig, such as vocabulary and context. Raises ValueError
+        for an unknown name.
+    """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: use one of {', '.join(PRESETS)}")
     return replace(PRESETS[name], **changes)

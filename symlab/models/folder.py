@@ -26,7 +26,7 @@ LEFT_S = 3600.0  # without a change in so many seconds its process is gone
 
 @contextmanager
 def whole(directory: str | Path) -> Iterator[Path]:
-    """A temporary folder, which takes the directory's name when the block has ended.
+    """Context that yields a temporary folder, which becomes `directory` when it ends.
 
     Its files are on the disk before it gets that name; a directory that was there is
     deleted after. Whatever stops it before, what was there stays or comes back. Raises
@@ -85,7 +85,7 @@ def _clear_leftovers(target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or the names in a folder, are on the disk."""
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -94,7 +94,10 @@ def sync(path: Path) -> None:
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Tensors by name, on the CPU and contiguous, as the folder's weights."""
+    """Write tensors by name into a folder as its safetensors file of weights.
+
+    tensors: on the CPU and contiguous. Raises OSError where they cannot be written.
+    """
     try:
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     except SafetensorError as error:  # its own, of a disk that is full, too
@@ -106,7 +109,10 @@ def write_json(file: Path, content) -> None:
 
 
 def read_json(file: Path) -> dict:
-    """Raises ValueError with one sentence for a file that is damaged."""
+    """Return the JSON object in a file.
+
+    Raises ValueError with one sentence for a file that is damaged.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
@@ -117,7 +123,11 @@ def read_json(file: Path) -> dict:
 
 
 class Weights:
-    """The tensors of a folder by name, in one file or, with an index, in several."""
+    """The weights in a folder, by name, from one or several safetensors files.
+
+    Several files need an index that says which weight is where. Raises
+    FileNotFoundError or ValueError where files are absent or damaged.
+    """
 
     def __init__(self, folder: Path):
         """Raises FileNotFoundError or ValueError where files are absent or damaged."""

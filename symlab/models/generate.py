@@ -26,12 +26,15 @@ def generate(
     draws: torch.Generator | None = None,
     ends: Sequence[int] = (),
 ) -> Tensor:
-    """The prompts (B, T), T at least 1, and at most `count` tokens after each.
+    """Return the prompts (B, T) and at most `count` tokens that the model adds to each.
 
-    temperature: 0 takes the most probable token each time, and needs no draws. top_k:
-    only so many of the most probable tokens; top_p: the fewest whose probabilities
-    reach it, after top_k (arXiv 1904.09751). draws: a CPU generator. ends: tokens after
-    which a sequence has ended; it repeats its last token until all have ended.
+    tokens: the prompts, T at least 1.
+    temperature: 0 takes the most probable token each time, and needs no draws.
+    top_k: only so many of the most probable tokens are drawn from.
+    top_p: then only the fewest whose probabilities reach it (arXiv 1904.09751).
+    draws: a CPU generator.
+    ends: tokens after which a sequence has ended; it repeats its last token until all
+        have ended.
 
     Raises ValueError for settings without a meaning, and where prompt and tokens do not
     fit into the context.
@@ -99,8 +102,12 @@ def probabilities(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Tensor:
-    """What tokens are drawn with, (B, V), on the CPU so that draws are the same on all
-    devices; float64. Of equal logits the first count as the more probable."""
+    """Return the probabilities (B, V) that the next tokens are drawn with, float64.
+
+    logits: (B, V). temperature, top_k, top_p: as for `generate`. They are on the CPU so
+        that draws are the same on all devices. Of equal logits the first count as the
+        more probable.
+    """
     wide = logits.to("cpu", torch.float64)
     # below 0 before the division: a temperature near 0 then overflows to -inf alone
     scaled = (wide - wide.amax(-1, keepdim=True)) / temperature

@@ -24,8 +24,11 @@ def weights_of(model) -> dict:
 def moved(move: str, weights: dict, c, draws) -> tuple[dict, np.ndarray]:
     """Return weights of a decoder that computes the same, and each token's new id (V,).
 
-    move: one of MOVES; any other leaves all as it is. c: the decoder's configuration.
-    draws: the Generator that chooses the move. Heads that share keys stay together.
+    move: the symmetry, one of MOVES: 'tokens', 'neurons', 'heads', 'rotation' or
+        'shift'; any other name leaves all as it is.
+    weights: by name. c: the decoder's configuration.
+    draws: chooses the permutation, rotation or vector. Heads that share keys stay
+        together.
     """
     w, ids = dict(weights), np.arange(c.vocabulary)
     if move == "tokens":

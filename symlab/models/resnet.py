@@ -13,7 +13,11 @@ from symlab.models.vision import torchvision
 
 
 class CentreTap(nn.Conv2d):
-    """A padded 3x3 convolution on maps of one pixel, as the 1x1 it amounts to."""
+    """A padded 3x3 convolution on maps of one pixel, computed as a 1x1 convolution.
+
+    Only the centre of its kernel meets the pixel; the other eight taps meet the
+    padding.
+    """
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__(conv.in_channels, conv.out_channels, 1, bias=False)
@@ -27,9 +31,11 @@ class CentreTap(nn.Conv2d):
 def resnet18(
     classes: int = 10, stem: str = "torchvision", seed: int = 0, size: int = 32
 ) -> nn.Module:
-    """torchvision's ResNet18 for size x size images, initialised from `seed` alone.
+    """Return torchvision's ResNet18 for square images, initialised from `seed`.
 
-    stem: 'torchvision' (7x7 stride 2, max pooling) or 'cifar' (3x3 stride 1, none).
+    classes: the number of outputs. size: the images' height and width in pixels.
+    stem: the first layers: 'torchvision' (7x7 convolution of stride 2, max pooling) or
+        'cifar' (3x3 convolution of stride 1, no pooling).
     """
     if stem not in ("torchvision", "cifar"):
         raise ValueError(f"unknown stem {stem!r}: use 'torchvision' or 'cifar'")
@@ -68,9 +74,9 @@ def _keep_centre_taps(model: nn.Module, size: int) -> None:
 
 @torch.no_grad()
 def penultimate(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and outputs of the last ReLU, averaged over the map, in evaluation mode.
+    """Return the inputs and outputs of the last ReLU, map averages, (N, 512) each.
 
-    (N, 512) each: pre- and post-activations; the latter are what `fc` reads.
+    x: N images. The model is in evaluation mode for it. The second is what `fc` reads.
     """
     block, caught = model.layer4[1], {}
     hooks = [

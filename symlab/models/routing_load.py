@@ -24,61 +24,88 @@ POTENTIALS = ("entropy", "euclidean")
 
 
 def load(chosen: Tensor, experts: int) -> Tensor:
-    """f (E,) of the experts chosen, numbers of any shape."""
+    """Return the load f (E,): the fraction of all assignments that each expert got.
+
+    chosen: numbers of the chosen experts, of any shape. experts: E. f sums to 1.
+    """
     counts = torch.zeros(experts, device=chosen.device)
     ones = torch.ones(chosen.numel(), device=chosen.device)
     return counts.index_add(0, chosen.flatten(), ones) / chosen.numel()
 
 
 def load_cv(f: Tensor) -> Tensor:
-    """Standard deviation over experts in units of the mean; 0 is even."""
+    """Return the standard deviation of the load f (E,) over experts, over its mean.
+
+    0 is an even load.
+    """
     return f.std(correction=0) / f.mean()
 
 
 def max_violation(f: Tensor) -> Tensor:
-    """By how much the fullest expert exceeds a fair share, in shares (MaxVio)."""
+    """Return the fullest expert's excess over a fair share, in fair shares.
+
+    f: the load (E,), the fraction of all assignments that each expert got. Papers call
+        this measure MaxVio.
+    """
     return f.max() / f.mean() - 1
 
 
 def dead_fraction(f: Tensor) -> Tensor:
-    """Fraction of experts with less than a tenth of a fair share."""
+    """Return the fraction of experts with less than a tenth of a fair share.
+
+    f: the load (E,), the fraction of all assignments that each expert got.
+    """
     return (f < DEAD * f.mean()).float().mean()
 
 
 def load_entropy(f: Tensor) -> Tensor:
-    """Entropy of f in units of its maximum: 1 is even, 0 one expert for all."""
+    """Return the entropy of the load f (E,) over its maximum, log E.
+
+    1 is even, 0 one expert for all tokens.
+    """
     return torch.special.entr(f).sum() / log(len(f))
 
 
 def mean_logit_drift(logits: Tensor) -> Tensor:
-    """Root mean square over tokens of the mean logit of (..., E).
+    """Return the root mean square, over tokens, of the mean logit of each token.
 
-    The part of the logits that a softmax does not see: centred updates keep it where
-    it started. For a head, too.
+    logits: (..., E), of a router, or of a head. The mean is the part of the logits that
+        a softmax does not see: updates that are centred over E keep it where it
+        started.
     """
     return logits.mean(-1).square().mean().sqrt()
 
 
 def load_balancing_loss(logits: Tensor, chosen: Tensor) -> Tensor:
-    """E sum_i f_i P_i of logits (N, E) and chosen (N, K): 1 where both are even."""
+    """Return the loss E sum_i f_i P_i of a router, a scalar: 1 where both are even.
+
+    logits: (N, E), of N tokens and E experts. chosen: (N, K), the experts of each
+        token.
+    f is the fraction of assignments that each expert got, without gradient; P is the
+    mean softmax of the logits (Switch, arXiv 2101.03961).
+    """
     experts = logits.shape[-1]
     p = logits.softmax(-1).mean(0)
     return experts * (load(chosen, experts).to(p) * p).sum()
 
 
 def z_loss(logits: Tensor) -> Tensor:
-    """Mean square of the logsumexp of logits (N, E).
+    """Return the mean square of the logsumexp of a router's logits (N, E).
 
-    It depends on a shift of the logits, which the probabilities do not.
+    It penalises a shift of all logits, which the probabilities do not see (ST-MoE,
+    arXiv 2202.08906).
     """
     return logits.logsumexp(-1).square().mean()
 
 
 def price(load: Tensor, phi: str = "entropy") -> Tensor:
-    """The gradient of phi at a load (..., E): 1 + log m, or m.
+    """Return the price of each expert, the gradient of a potential phi at its load.
 
-    phi: 'entropy' is sum m log m, for which only ratios of loads count; 'euclidean' is
-    sum m^2 / 2. A load of zero has the price of the least positive number.
+    load: (..., E), here called m.
+    phi: 'entropy' is sum m log m, with the gradient 1 + log m, for which only ratios of
+        loads count; 'euclidean' is sum m^2 / 2, with the gradient m.
+
+    A load of zero has the price of the least positive number.
     """
     if phi not in POTENTIALS:
         raise ValueError(f"unknown potential {phi!r}: use {' or '.join(POTENTIALS)}")
@@ -88,24 +115,28 @@ def price(load: Tensor, phi: str = "entropy") -> Tensor:
 
 
 class PhiBalancing(torch.nn.Module):
-    """Phi-balancing of one router; `load` (E,) is its state, all zero at first.
+    """An auxiliary loss that balances a router's experts by prices on their load.
 
-    min L + lambda phi(E p) over routers, phi strictly convex and symmetric. By duality
-    phi is the price of the load: mirror ascent with mirror map phi* makes it the
-    gradient of phi at a running mean m of the batches' mean probabilities p_t (Chen et
-    al., arXiv 2605.15403, Algorithm 1):
+    The aim is to add lambda phi(p) to the model's loss, with p the router's mean
+    probabilities and phi strictly convex and symmetric. By duality grad phi is the
+    price of the load: mirror ascent with mirror map phi* makes it the gradient at a
+    running mean m of the batches' p_t (Chen et al., arXiv 2605.15403, Algorithm 1):
 
         m <- (1 - eta) m + eta p_t    loss = lambda <p_t, grad phi(m)>, price detached
 
-    Relabelling experts relabels prices; a shift of all prices moves the loss and not
+    Relabelling experts relabels prices. A shift of all prices moves the loss and not
     its gradient, as probabilities sum to one, so it goes with updates that leave the
     mean router logit alone, as a z-loss does not.
 
+    experts: their number E. phi: 'entropy' or 'euclidean', see `price`.
     rate: eta of the running mean (0.01 in the paper). weight: lambda, in units of the
-    loss. With the Euclidean potential the price starts at zero and grows over 1/rate
-    steps; with the entropy the start only shifts it. Each process of a distributed run
-    has the mean of its own batch. Do not recompute it in a checkpointed block: each
-    call in training moves the mean.
+        loss.
+    load: (E,), the state m, all zero at first.
+
+    With the Euclidean potential the price starts at zero and grows over 1/rate steps;
+    with the entropy the start only shifts it. Each process of a distributed run has the
+    mean of its own batch. Do not recompute it in a checkpointed block: each call in
+    training moves the mean.
     """
 
     load: Tensor
@@ -131,11 +162,12 @@ class PhiBalancing(torch.nn.Module):
         self._checked = False
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """The scalar loss of (..., E), the router's softmax over ALL experts.
+        """Return the auxiliary loss, a scalar, of a router's probabilities (..., E).
 
-        Before top-k, not after. Sums are in float32 at least, under autocast as well.
-        Raises ValueError for another number of experts and, at the first call alone, as
-        it waits for the device, for what is no probabilities.
+        probabilities: the softmax over ALL experts, before top-k, not after. Sums are
+            in float32 at least, under autocast as well. Raises ValueError for another
+            number of experts and, at the first call alone, as it waits for the device,
+            for what is no probabilities.
         """
         experts = len(self.load)
         if probabilities.shape[-1] != experts:
@@ -174,9 +206,10 @@ def _check(p: Tensor) -> None:
 
 @torch.no_grad()
 def measures(routers: Sequence) -> dict[str, float]:
-    """All of them, averaged over layers; routers have logits (N, E), chosen (N, K).
+    """Return all measures of a mixture, {name: value}, averaged over layers.
 
-    Raises ValueError for a dense model, which has no routers.
+    routers: for each layer (logits (N, E), chosen (N, K)), or None for a layer without
+        experts. Raises ValueError for a dense model, which has no routers.
     """
     routers = [r for r in routers if r is not None]
     if not routers:

@@ -17,7 +17,10 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 
 class SmallTransformer(nn.Module):
-    """Pre-norm, ReLU, learned positions, normalisation without parameters."""
+    """A pre-norm decoder over characters with learned positions and ReLU perceptrons.
+
+    Its normalisation has no parameters.
+    """
 
     def __init__(
         self,
@@ -50,19 +53,19 @@ class SmallTransformer(nn.Module):
         self.head = nn.Parameter(normal(vocabulary, d_model, std=d_model**-0.5))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T) indices to (B, T, V) logits of the next character."""
+        """Return logits (B, T, V) of the next character for indices (B, T)."""
         x = self.embedding[tokens] + self.position[: tokens.shape[1]]  # (B, T, D)
         for block in self.blocks:
             x = block(x)
         return _norm(x) @ self.head.t()
 
     def attention(self) -> list[nn.Parameter]:
-        """What the rotations act on: all attention matrices, and nothing else."""
+        """Return all attention matrices, on which the rotations act."""
         return [p for block in self.blocks for p in block.attention.parameters()]
 
 
 class Block(nn.Module):
-    """x + attention, then x + perceptron."""
+    """A transformer layer: x + attention, then x + perceptron, both pre-norm."""
 
     def __init__(self, attention: nn.Module, up: Tensor, down: Tensor):
         super().__init__()
@@ -77,7 +80,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Causal attention of H heads of size E on width D.
 
-    q, k, v: (H, E, D); o: (H, D, E).
+    q, k, v: the matrices W_Q, W_K, W_V of all heads, (H, E, D). o: W_O, (H, D, E).
     """
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, o: Tensor):
@@ -94,12 +97,19 @@ class Attention(nn.Module):
         return _joined(y) @ self.o.transpose(1, 2).reshape(h * e, d)
 
     def products(self) -> tuple[Tensor, Tensor]:
-        """W_Q^T W_K and W_O W_V of each head, (H, D, D) both."""
+        """Return W_Q^T W_K and W_O W_V of each head, (H, D, D) both.
+
+        The attention depends on its four matrices through these two products only.
+        """
         return self.q.transpose(1, 2) @ self.k, self.o @ self.v
 
 
 class Unfactored(nn.Module):
-    """The products as parameters: qk, vo (H, D, D). Starts at the products given."""
+    """Causal attention whose products W_Q^T W_K and W_O W_V are the trained parameters.
+
+    q, k, v: (H, E, D); o: (H, D, E). The parameters qk and vo, (H, D, D), start at the
+        products of these matrices.
+    """
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, o: Tensor):
         super().__init__()

@@ -35,28 +35,28 @@ STD = 0.02  # of initial weights
 
 
 class Router(NamedTuple):
-    """What one router did: logits (N, E) and the experts it chose, (N, K)."""
+    """What a router did: logits (N, E), and the chosen experts (N, K)."""
 
     logits: Tensor
     chosen: Tensor
 
 
 class Linear(nn.Linear):
-    """Without torch's own initial values: `Decoder.initialise` draws them."""
+    """A linear layer whose weights `Decoder.initialise` draws, not torch."""
 
     def reset_parameters(self) -> None:
         pass
 
 
 class Embedding(nn.Embedding):
-    """Without torch's own initial values."""
+    """An embedding whose weights `Decoder.initialise` draws, not torch."""
 
     def reset_parameters(self) -> None:
         pass
 
 
 class Norm(nn.Module):
-    """x over its root mean square, times gain + offset."""
+    """RMS norm: x over its root mean square, times (gain + offset)."""
 
     def __init__(self, width: int, config: DecoderConfig):
         super().__init__()
@@ -69,7 +69,7 @@ class Norm(nn.Module):
 
 
 class Rotation(nn.Module):
-    """Rotary positions (arXiv 2104.09864): pair (i, i + W/2) turns by position."""
+    """Rotary positions: coordinates i, i + W/2 turn together (arXiv 2104.09864)."""
 
     def __init__(self, config: DecoderConfig, base: float):
         super().__init__()
@@ -80,7 +80,10 @@ class Rotation(nn.Module):
         self.register_buffer("sin", torch.empty(shape), persistent=False)
 
     def tabulate(self) -> None:
-        """Fill the tables; of both halves, and signed, so that `forward` is short."""
+        """Fill the tables of cosines and sines.
+
+        They cover both halves of a head, signed, so that `forward` is short.
+        """
         frequency, size = _frequencies(self.width, self.base, self.yarn)
         position = torch.arange(self.context, dtype=torch.float64, device="cpu")
         angle = position[:, None] * frequency  # (T, W/2)
@@ -89,7 +92,7 @@ class Rotation(nn.Module):
         self.sin.copy_(torch.cat([-sin, sin], -1))
 
     def forward(self, x: Tensor, at: int = 0) -> Tensor:
-        """(B, T, H, W), rotated; the first token is at position `at`."""
+        """Return x (B, T, H, W), rotated; its first token is at position `at`."""
         cos, sin = (t[at : at + x.shape[1], None] for t in (self.cos, self.sin))
         return torch.addcmul(x * cos, x.roll(self.width // 2, -1), sin)
 
@@ -111,7 +114,7 @@ def _frequencies(width: int, base: float, yarn: Yarn | None) -> tuple[Tensor, fl
 
 
 class Attention(nn.Module):
-    """Causal attention of H query heads on G heads of keys and values."""
+    """Causal attention of H query heads that share G heads of keys and values."""
 
     def __init__(self, c: DecoderConfig):
         super().__init__()
@@ -135,10 +138,12 @@ class Attention(nn.Module):
         seen: Tensor | None,
         past: Past | None = None,
     ) -> Tensor:
-        """(B, T, D) to the same.
+        """Return the outputs (B, T, D) of attention for inputs x (B, T, D).
 
+        rotation: turns queries and keys by position.
         seen: which keys each query sees, (T, keys) or (B, 1, T, keys); None for all
-        before. past: keys and values of earlier tokens, to which those of x are added.
+            before.
+        past: keys and values of earlier tokens, to which those of x are added.
         """
         at = past.length if past else 0
         q, k, v = self.query(x), self.key(x), self.value(x)
@@ -188,7 +193,7 @@ def _gated(gate: Tensor, up: Tensor, activation: str) -> Tensor:
 
 
 class GatedUnit(nn.Module):
-    """down(act(gate x) * up x)."""
+    """A feed-forward layer with a gate: down(act(gate x) * up x)."""
 
     def __init__(self, c: DecoderConfig):
         super().__init__()
@@ -202,8 +207,11 @@ class GatedUnit(nn.Module):
 
 
 class Mixture(nn.Module):
-    """K of E gated units for each token, as stacks: gate_up (E, 2R, D) has gates, then
-    ups; down (E, D, R)."""
+    """A mixture of experts: each token passes through K of E gated feed-forward units.
+
+    Weights are stacks: gate_up (E, 2R, D) has the R gates of each expert, then its ups;
+        down is (E, D, R).
+    """
 
     def __init__(self, c: DecoderConfig):
         super().__init__()
@@ -250,7 +258,10 @@ class Mixture(nn.Module):
 
 
 class Reordered(torch.autograd.Function):
-    """x[order], whose gradient is g[place] as place undoes order: no atomic adds."""
+    """The rows x[order], with the gradient g[place], where `place` undoes `order`.
+
+    The gradient then needs no atomic adds.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, order: Tensor, place: Tensor) -> Tensor:
@@ -266,11 +277,14 @@ class Reordered(torch.autograd.Function):
 def grouped_product(
     x: Tensor, w: Tensor, ends: Tensor, bias: Tensor | None, expert: Tensor
 ) -> Tensor:
-    """w[e] x_n + bias[e] for each row n of x (M, in), e its expert: (M, out).
+    """Return each row of x times the matrix of its expert, plus its bias: (M, out).
 
-    Rows are sorted by expert (M,); ends (E,) int32: where each expert's rows end. One
-    grouped product from torch; one product per expert where torch has none: in
-    float64, for rows that are no multiple of 16 bytes, compiled in float32.
+    x: rows (M, in), sorted by expert. w: (E, out, in). bias: (E, out) or None.
+    ends: (E,) int32, the row at which each expert's rows end. expert: (M,), of each
+        row.
+
+    It is one grouped product of torch, or one product per expert where torch has none:
+        in float64, for rows that are no multiple of 16 bytes, compiled in float32.
     """
     x, w = (t.to(_product_dtype(x)) for t in (x, w))
     if _has_grouped_product(x, w):
@@ -318,7 +332,10 @@ class Block(nn.Module):
         seen: Tensor | None,
         past: Past | None = None,
     ):
-        """(B, T, D) and the Router, None if there is none."""
+        """Return the outputs (B, T, D), and this layer's Router or None.
+
+        x: (B, T, D). rotation, seen, past: as for `Attention.forward`.
+        """
         y = self.attention(self.attention_norm(x), rotation, seen, past)
         x = x + self.post_attention_norm(y)
         y, router = self.feed(self.feed_norm(x))
@@ -329,7 +346,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Token numbers to logits of the next token."""
+    """A decoder-only transformer: token ids to logits of the next token."""
 
     def __init__(self, config: DecoderConfig, draws: torch.Generator | None = None):
         """draws: a CPU generator of the initial weights; none on the meta device."""
@@ -353,10 +370,11 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def initialise(self, draws: torch.Generator) -> None:
-        """Weights, sinks and the router's bias N(0, 0.02), other biases 0, gains 1.
+        """Draw weights, sinks and the router's bias from N(0, 0.02^2).
 
-        Drawn on the CPU in float32 in the order of parameters, so that they are the
-        same on all devices. Also fills the tables, which `to_empty` leaves unset.
+        Other biases are 0, gains 1. They are drawn on the CPU in float32 in the order
+        of parameters, so that they are the same on all devices. Also fills the tables
+        of rotations, which `to_empty` leaves unset.
         """
         for name, p in self.named_parameters():
             if name.endswith("norm.weight"):
@@ -378,7 +396,7 @@ class Decoder(nn.Module):
         return self
 
     def tabulate(self) -> None:
-        """Fill the tables of rotations, which are no part of the weights."""
+        """Fill the tables of the rotary positions, which are no part of the weights."""
         for module in self.modules():
             if isinstance(module, Rotation):
                 module.tabulate()
@@ -391,7 +409,7 @@ class Decoder(nn.Module):
         weight: Callable[[str], Tensor],
         dtype: torch.dtype = torch.float32,
     ) -> "Decoder":
-        """A decoder on the CPU with given weights: `weight(name)` for each parameter.
+        """Return a decoder on the CPU with `weight(name)` for each parameter.
 
         Raises ValueError for a weight of another shape.
         """
@@ -419,15 +437,17 @@ class Decoder(nn.Module):
         recompute: bool = False,
         read: Callable[[Tensor, Tensor], object] | None = None,
     ):
-        """(B, T) numbers to logits (B, T, V); with `routers` also a Router per layer.
+        """Return the logits (B, T, V) for token ids (B, T).
 
-        cache: what the model has seen of these sequences already; the tokens go on
-        from there, and the cache then holds them, too. documents: a number for each
-        token, (B, T); attention stays within equal ones. recompute: values inside a
-        block are computed again in the backward pass instead of kept. read: what is
-        made of what the head reads, (B, T, D), and of the head's weight (V, D), in
-        place of all logits; `chunked_loss` is one. It is called here, as the weight of
-        a model in shards is whole only here.
+        routers: whether to return a Router per layer as well.
+        cache: what the model has seen of these sequences already; the tokens go on from
+            there, and the cache then holds them, too.
+        documents: a number for each token, (B, T); attention stays within equal ones.
+        recompute: values inside a block are computed again in the backward pass instead
+            of kept.
+        read: a function of the head's inputs (B, T, D) and its weight (V, D), whose
+            result takes the place of the logits; `chunked_loss` is one. It is called
+            here, as the weight of a model in shards is whole only here.
 
         Raises ValueError for a sequence longer than the context.
         """
@@ -442,7 +462,10 @@ class Decoder(nn.Module):
         documents: Tensor | None = None,
         recompute: bool = False,
     ) -> tuple[Tensor, list[Router | None]]:
-        """What the head reads, (B, T, D), and a Router per layer; as in `forward`."""
+        """Return the inputs of the head, (B, T, D), and a Router (or None) per layer.
+
+        Arguments are those of `forward`.
+        """
         c, t, at = self.config, tokens.shape[1], cache.length if cache else 0
         if at + t > c.context:
             raise ValueError(
@@ -499,13 +522,16 @@ def _recomputed(block: Block, inputs: tuple):
 
 
 def document_numbers(tokens: Tensor, end: int) -> Tensor:
-    """(B, T): how many documents have ended before each token; each ends with `end`."""
+    """Return how many documents have ended before each token, (B, T).
+
+    end: the token id that ends a document and belongs to it.
+    """
     ended = tokens == end
     return ended.cumsum(-1) - ended.long()
 
 
 def put(p: Tensor, value: Tensor) -> None:
-    """Copy; of a sharded parameter each process takes its own part."""
+    """Copy a tensor into a parameter; of a sharded one, each process its part."""
     if hasattr(p, "device_mesh"):
         from torch.distributed.tensor import distribute_tensor
 
@@ -515,9 +541,10 @@ def put(p: Tensor, value: Tensor) -> None:
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross entropy in nats, in float32 at least, of (B, T, V) and (B, T).
+    """Return the mean cross entropy in nats, in float32 at least.
 
-    targets are the next tokens already: the data shifts, once; nothing shifts here.
+    logits: (B, T, V). targets: (B, T), the next tokens already: the data shifts, once;
+        nothing shifts here.
     """
     wide = torch.promote_types(logits.dtype, torch.float32)
     return F.cross_entropy(logits.flatten(0, -2).to(wide), targets.flatten())

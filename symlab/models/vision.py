@@ -9,7 +9,11 @@ import sys
 
 
 def torchvision():
-    """The torchvision module; the cure is used on that one failure only."""
+    """Return the torchvision module, also where its compiled operators are absent.
+
+    The two missing operators are declared only after the import has failed for that
+    reason.
+    """
     try:
         import torchvision
     except RuntimeError as error:

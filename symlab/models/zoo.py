@@ -30,7 +30,10 @@ SMALLER = (0.5, 1.0)  # size of the constants of the last layer, and of all othe
 
 @dataclass(frozen=True)
 class Digits:
-    """x: float32 (N, 64) in [0, 1]; y: int64 (N,)."""
+    """A split of scikit-learn's handwritten digits into training and test images.
+
+    x: float32 (N, 64), 8x8 pixels in [0, 1]; y: int64 (N,), the labels.
+    """
 
     x: Tensor
     y: Tensor
@@ -39,17 +42,17 @@ class Digits:
 
     @property
     def train(self) -> tuple[Tensor, Tensor]:
-        """x and y, as a batch."""
+        """The training batch (x, y)."""
         return self.x, self.y
 
     @property
     def test(self) -> tuple[Tensor, Tensor]:
-        """x_test and y_test, as a batch."""
+        """The test batch (x_test, y_test)."""
         return self.x_test, self.y_test
 
 
 def digits(seed: int) -> Digits:
-    """1,400 training and 397 test digits; the seed names the split."""
+    """Return 1,400 training and 397 test digits; the seed names the random split."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -60,9 +63,9 @@ def digits(seed: int) -> Digits:
 
 
 class PartlyFixed(nn.Linear):
-    """A linear layer, some of whose weights are constants and not trained.
+    """A linear layer in which some weights are constants and not trained.
 
-    Its `weight` (out, in) counts where `free` is 1; elsewhere `constants` do.
+    Its trained `weight` (out, in) counts where `free` is 1; elsewhere `constants` do.
     """
 
     def __init__(self, inputs: int, outputs: int, free: Tensor, constants: Tensor):
@@ -76,7 +79,10 @@ class PartlyFixed(nn.Linear):
 
 
 def sizes(width: int, layers: int) -> list[tuple[int, int]]:
-    """(inputs, outputs) of each linear layer of a network with `layers` hidden ones."""
+    """Return (inputs, outputs) of each linear layer of a network of the zoo.
+
+    width: units of a hidden layer. layers: the number of hidden layers.
+    """
     ends = [PIXELS, *[width] * layers, CLASSES]
     return list(zip(ends, ends[1:], strict=False))
 
@@ -84,10 +90,14 @@ def sizes(width: int, layers: int) -> list[tuple[int, int]]:
 def constants(
     width: int, layers: int, fixed: float, seed: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """(free, constants) of each layer, both (out, in): which weights train, and values.
+    """Return (free, constants) of each layer: which weights train, and values.
 
-    In each row a random share `fixed` of the weights is fixed, and half of them in the
-    last layer, as in the authors' code (lmc/train-mlp-mnist.py); values are normal.
+    Both are (out, in); `free` is 1 where a weight is trained, 0 where a constant
+    stands.
+
+    width, layers: units of a hidden layer, and the number of those layers.
+    fixed: the share of constants in each row, at random places; in the last layer it is
+        one half, as in the authors' code (lmc/train-mlp-mnist.py). Values are normal.
     """
     draws, found = rng.stream(seed, "fixed weights"), []
     shapes = sizes(width, layers)
@@ -102,7 +112,11 @@ def constants(
 
 
 def network(width: int, layers: int, fixed: float = 0.0, seed: int = 0) -> nn.Module:
-    """An untrained network (N, 64) -> (N, 10) of relu layers, of the zoo's shape."""
+    """Return an untrained network of relu layers, (N, 64) -> (N, 10).
+
+    width, layers: units of a hidden layer, and the number of those layers.
+    fixed, seed: the share of constant weights, and the seed of these.
+    """
     kept = constants(width, layers, fixed, seed) if fixed else None
     parts: list[nn.Module] = []
     for number, (inputs, outputs) in enumerate(sizes(width, layers)):
@@ -117,7 +131,10 @@ def network(width: int, layers: int, fixed: float = 0.0, seed: int = 0) -> nn.Mo
 def members(
     arrays: Mapping[str, np.ndarray], fixed: float = 0.0, seed: int = 0
 ) -> list[nn.Module]:
-    """The networks of a group that `train` returned; `fixed` and `seed` as there."""
+    """Return the networks of a group from the arrays that `train` returned.
+
+    fixed, seed: those that the group was trained with.
+    """
     layers = len(arrays) // 2 - 1
     models, width = arrays["0.bias"].shape
     found = []
@@ -138,12 +155,15 @@ def train(
     seed: int,
     fixed: float = 0.0,
 ) -> dict[str, np.ndarray]:
-    """Train a group of networks; returns {name of a parameter: (models, ...)}.
+    """Train a group of networks; return {name of a parameter: (models, ...)}.
+
+    width, layers: units of a hidden layer, and the number of those layers.
+    weight_decay: an L2 penalty in the gradient, as torch.optim.Adam has it.
+    models: how many networks. fixed: the share of weights that are constants.
 
     Adam with a rate of 1e-3 that falls along half a cosine, batches of 64, fresh noise
-    of 0.1 on the inputs; `weight_decay` is an L2 penalty in the gradient, as
-    torch.optim.Adam has it. Networks start from PyTorch's uniform law. A network is
-    the same, up to rounding, whatever the number of networks of its group.
+    of 0.1 on the inputs. Networks start from PyTorch's uniform law. A network is the
+    same, up to rounding, whatever the number of networks of its group.
     """
     data = digits(seed)
     starts = [rng.stream(seed, f"init {i}") for i in range(models)]
@@ -202,7 +222,11 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def matrices(model: nn.Module) -> list[np.ndarray]:
-    """The trained weights of each layer, float64 (out, in); constants count as 0."""
+    """Return the trained weights of each layer, float64 (out, in); constants count as
+    0.
+
+    Constants are the weights that a network of the zoo may hold fixed.
+    """
     found = []
     for layer in model:
         if isinstance(layer, nn.Linear):
@@ -212,7 +236,7 @@ def matrices(model: nn.Module) -> list[np.ndarray]:
 
 
 def average(models: list[nn.Module]) -> nn.Module:
-    """The network whose parameters are the means of those of several."""
+    """Return the network whose parameters are the means of several networks'."""
     merged = copy.deepcopy(models[0])
     states = [m.state_dict() for m in models]
     mean = {n: torch.stack([s[n].double() for s in states]).mean(0) for n in states[0]}
@@ -222,15 +246,18 @@ def average(models: list[nn.Module]) -> nn.Module:
 
 @torch.no_grad()
 def logits(model: nn.Module, x: Tensor) -> Tensor:
-    """(N, 10) of x (N, 64)."""
+    """Return the logits (N, 10) of a network for digits x (N, 64)."""
     return model(x)
 
 
 def accuracy(model: nn.Module, data: Digits) -> float:
-    """The share of the test digits that are classified rightly."""
+    """Return the share of the test digits that a network classifies rightly."""
     return right(logits(model, data.x_test), data)
 
 
 def right(z: Tensor, data: Digits) -> float:
-    """The share of test digits whose label has the largest of the logits z (N, 10)."""
+    """Return the share of test digits whose largest logit is that of the label.
+
+    z: the logits (N, 10) of the test digits.
+    """
     return float((z.argmax(1) == data.y_test).double().mean())

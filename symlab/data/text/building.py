@@ -29,10 +29,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def corpus(name: str, vocabulary: int = 4096, limit: int | None = None) -> Corpus:
-    """A text by name or path, tokenised; the first time takes a second per megabyte.
+    """Return a text, by name or path, as tokens; a second per megabyte, once.
 
-    `limit` takes that many bytes of text at most, the same ones each time. Files come
-    in the order of a hash of their names: a part is a sample of the whole.
+    name: a data set of `symlab.data.text`, or the path of a file or folder.
+    vocabulary: the number of tokens, the end of a document included.
+    limit: at most so many bytes of text, the same ones each time; None for all. Files
+        come in the order of a hash of their names: a part is a sample of the whole.
 
     Of processes that ask at once, one makes the tokens and the others wait as long as
     it takes; all of them map the same file. Where the cache cannot be written, each

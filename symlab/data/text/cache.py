@@ -36,7 +36,7 @@ def folder() -> Path:
 
 
 def short(*words) -> str:
-    """16 hexadecimal digits that name the words."""
+    """Return 16 hexadecimal digits, a hash that names the given words."""
     return sha256(repr(words).encode()).hexdigest()[:16]
 
 
@@ -53,7 +53,11 @@ def address(key: str, vocabulary: int) -> Path:
 
 
 def load(source: Source, key: str, vocabulary: int, met: Reading) -> Corpus | None:
-    """From the cache, memory-mapped; None where it is absent or damaged."""
+    """Return a tokenised text from the cache, memory-mapped; None if absent or damaged.
+
+    source, key: the text and its hash. vocabulary: the number of tokens. met: what was
+        found when the source was read, such as files that were left out.
+    """
     path, kind = address(key, vocabulary), id_type(vocabulary)
     try:
         saved = json.loads((path / "about.json").read_text(encoding="utf-8"))
@@ -79,13 +83,20 @@ def assemble(source, key, vocabulary, parts, content: dict, met: Reading) -> Cor
 
 
 def save(path: Path, content: dict) -> None:
-    """Complete the folder of tokens that are written with what they are."""
+    """Write the file about.json into a folder of tokens, which completes it.
+
+    path: the folder. content: what is recorded of the tokens, beside a checksum.
+    """
     saved = {"checksum": checksum(path, content), "content": content}
     (path / "about.json").write_text(json.dumps(saved), encoding="utf-8")
 
 
 def publish(path: Path, key: str, vocabulary: int) -> None:
-    """Move a complete folder to its address: a reader finds all of it or nothing."""
+    """Move a complete folder of tokens to its place in the cache, all of it or nothing.
+
+    key: the hash of the text. vocabulary: the number of tokens. A folder that is there
+        is replaced.
+    """
     place = address(key, vocabulary)
     shutil.rmtree(place, ignore_errors=True)  # a damaged one
     with suppress(OSError):  # another request for the same text was first
@@ -93,7 +104,10 @@ def publish(path: Path, key: str, vocabulary: int) -> None:
 
 
 def checksum(path: Path, content: dict) -> int:
-    """Read in blocks: pages of a memory map would count as memory of the process."""
+    """Return the CRC-32 of the token files in a folder and of what is recorded of them.
+
+    They are read in blocks: pages of a memory map would count as memory of the process.
+    """
     total = zlib.crc32(json.dumps(content, sort_keys=True).encode())
     for part in PARTS:
         with (path / part).open("rb") as file:
@@ -103,7 +117,10 @@ def checksum(path: Path, content: dict) -> int:
 
 
 class Memo:
-    """The text that a source has, known without reading it while its files stay."""
+    """A note on disk of a text's hash, valid while the source's files stay as they are.
+
+    With it the text is known without being read again.
+    """
 
     def __init__(self, source: Source, limit: int | None):
         self.asked = time.time()
@@ -111,7 +128,7 @@ class Memo:
         self.path = folder() / f"{short(source.name, source.place, limit, FORMAT)}.json"
 
     def read(self) -> tuple[str, Reading] | None:
-        """(key, what was met); None where the files must be read.
+        """Return (hash of the text, what was met); None if files must be read.
 
         Files that had just been written are read again, since a second change within
         one tick of the clock does not show in their times; but not by a process that
@@ -127,7 +144,11 @@ class Memo:
         return None
 
     def write(self, key: str, met: Reading) -> None:
-        """`settled` tells whether any later change of a file shows in its times."""
+        """Write down the hash `key` of the text and what was met while reading it.
+
+        The entry `settled` tells whether any later change of a file would show in its
+        times.
+        """
         saved = {"key": key, "fingerprint": self.fingerprint, "met": asdict(met)}
         saved["settled"] = self.last_change < self.asked - SETTLED
         handle, temporary = tempfile.mkstemp(".tmp", ".", self.path.parent)

@@ -17,7 +17,10 @@ RECENT = 2**20  # ranks in a Python set, which takes ten times the memory of an 
 
 
 def documents(name: str, limit: int | None = None) -> Iterator[str]:
-    """Distinct documents of a text, at most `limit` bytes of UTF-8 in all."""
+    """Return the distinct documents of a text, given by name or path.
+
+    limit: at most so many bytes of UTF-8 in all; None for no limit.
+    """
     check_limit(limit)
     return (text for text, _ in distinct(find(name, limit), limit, Reading()))
 
@@ -30,10 +33,13 @@ def check_limit(limit: int | None) -> None:
 def distinct(
     source: Source, limit: int | None, reading: Reading
 ) -> Iterator[tuple[str, int]]:
-    """(document, rank) of a source; the rank is 64 bits of a hash of the document.
+    """Yield the distinct documents of a source, each with its rank, a 64-bit hash.
 
-    Two different documents of ten million have the same rank, so that one of them is
-    lost, with a probability of 3e-6.
+    limit: at most so many bytes of UTF-8 in all; None for no limit. reading: notes what
+        is met, such as files that are left out.
+
+    Among ten million documents two different ones have the same rank, so that one of
+    them is lost, with a probability of 3e-6.
     """
     seen, total = Ranks(), 0
     for text in source.texts(reading):
@@ -50,10 +56,11 @@ def distinct(
 
 
 def cut(blocks: Iterable[str], size: int) -> Iterator[str]:
-    """Pieces of about `size` characters, at most twice that; they add up to the text.
+    """Yield pieces of a text, of `size` to about twice `size` characters.
 
-    The text comes in blocks, whose sizes change nothing. A piece ends at a blank line
-    where there is one, else at the end of a line, else at a space, else anywhere.
+    blocks: the text in consecutive strings, whose sizes change nothing. The pieces add
+        up to the text; the last may be shorter. A piece ends at a blank line where
+        there is one, else at the end of a line, else at a space, else anywhere.
     """
     rest = ""
     for block in blocks:
@@ -77,7 +84,7 @@ def _end(text: str, low: int, high: int) -> int:
 
 
 class Ranks:
-    """A set of 64-bit numbers in 8 bytes each, but for the most recent."""
+    """A set of 64-bit integers, 8 bytes each except for the most recent ones."""
 
     def __init__(self):
         self.recent: set[int] = set()
@@ -98,12 +105,13 @@ class Ranks:
 
 
 class Spool:
-    """Documents in a compressed file, in UTF-8, to be read several times.
+    """Documents kept in a compressed file, to be read several times as UTF-8 bytes.
 
-    ranks: uint64 (D,) hashes of the documents, in their order
-    bytes: of all documents
-    key: 16 hexadecimal digits that name the documents, their order and the way in
-        which they are split
+    path: of the file. ranked: the documents, each with a 64-bit hash (rank).
+    ranks: uint64 (D,), the hashes of the D documents, in their order.
+    bytes: the size of all documents in UTF-8.
+    key: 16 hexadecimal digits that name the documents, their order and the way in which
+        they are split.
     """
 
     def __init__(self, path: Path, ranked: Iterable[tuple[str, int]]):

@@ -19,9 +19,10 @@ class Bar(tqdm):
 
 
 class Progress:
-    """Stages of one text; `status` is the file for those who wait, if any do.
+    """Shows how far the making of a text's tokens is, stage by stage.
 
-    Runs of a sweep, which have SYMLAB_QUIET, show no bar: the sweep has one.
+    name: of the text. status: the file that waiting processes read, None if there are
+        none. Where SYMLAB_QUIET is set, as in runs of a sweep, no bar is shown.
     """
 
     def __init__(self, name: str, status: Path | None):
@@ -35,7 +36,12 @@ class Progress:
         size: int,
         limit: int | None,
     ) -> Iterator[tuple[str, int]]:
-        """Pass documents on and count bytes of files or, of a part of them, its own."""
+        """Pass (document, rank) pairs on, and show how many bytes have been read.
+
+        met: notes the bytes of the files that were read. size: bytes of all files.
+            limit: bytes that are wanted at most; below `size` the documents' own bytes
+            are counted.
+        """
         limited = limit is not None and (limit < size or not size)
         with self._stage("reading", limit if limited else size) as reach:
             taken = 0
@@ -45,7 +51,10 @@ class Progress:
                 yield text, rank
 
     def over(self, documents, what: str, total: int | None = None) -> "Watched":
-        """The same documents; every pass over them is a stage."""
+        """Return the same documents; each pass over them shows as stage `what`.
+
+        total: their bytes, by default `documents.bytes`.
+        """
         return Watched(self, documents, what, total or documents.bytes)
 
     @contextmanager
@@ -81,7 +90,7 @@ class Progress:
 
 
 class Watched:
-    """Documents whose readers show how far they are."""
+    """Documents that show, whenever they are iterated over, how far the pass is."""
 
     def __init__(self, show: Progress, documents, what: str, total: int):
         self.show, self.documents, self.what, self.total = show, documents, what, total

@@ -39,9 +39,10 @@ JSON_LINES = tuple(
 
 @dataclass
 class Reading:
-    """What is met while a source is read; see `Corpus` for the first three.
+    """What is met while the files of a text are read.
 
-    before, inside: bytes of the files behind, and of the one that is being read
+    not_utf8, binary, examples: files that were left out; see `Corpus`.
+    before, inside: bytes of the files that are done, and of the one being read so far.
     """
 
     not_utf8: int = 0
@@ -60,11 +61,11 @@ class Reading:
 class Source:
     """A text that can be read, and how to recognise it without reading it.
 
-    name: without paths of this machine
-    size: characters to cut texts to
-    place: where it is found here
-    texts: gives the texts, each in blocks, and tells a Reading what it meets
-    files: in the order of reading, by relative name; none where it is streamed
+    name: without paths of this machine.
+    size: characters of the pieces into which texts are cut.
+    place: where it is found on this machine.
+    texts: a function that yields the texts, each in blocks, and notes what it meets.
+    files: in the order of reading, by relative name; none where it is streamed.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Source:
 
     @cached_property
     def state(self) -> tuple[str, float, int]:
-        """(fingerprint, seconds of the last change, bytes) of the files as found."""
+        """(hash of names, sizes and times, latest change in seconds, bytes)."""
         named, last, total = sha256(), 0.0, 0
         for name, path in self.files.items():
             about = path.stat()
@@ -87,7 +88,11 @@ class Source:
 
 
 def find(name: str, limit: int | None) -> Source:
-    """The source of that name, or of that path."""
+    """Return the text of that name, or at that path, as a `Source`.
+
+    limit: the bytes that will be read, which a streamed text needs. Raises ValueError
+        for an unknown name and FileNotFoundError for a data set that is not there.
+    """
     if name in INSTALLED:
         return _installed(name)
     if name == "tinyshakespeare":

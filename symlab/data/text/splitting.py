@@ -27,13 +27,15 @@ MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio, odd
 
 
 def split(documents: Collection[bytes], ranks: np.ndarray) -> tuple[np.ndarray, float]:
-    """(held, shared): which documents are for validation, and what still overlaps.
+    """Return which documents are for validation, and their overlap with training.
 
-    documents: D of them, two or more and distinct, read twice
-    ranks: uint64 (D,) of hashes of their content
-    held: bool (D,). Where all that are held out are near copies, they stay so
-    shared: the part of validation's distinct shingles that occur in training, 0 to 1;
-        nan where no document there has 30 words
+    documents: D of them, two or more and distinct, read twice.
+    ranks: uint64 (D,), 64-bit hashes of their content.
+
+    Returned are `held`, bool (D,), true for validation, and `shared`, the fraction of
+    validation's distinct runs of 30 words that also occur in training; nan where no
+    document there has 30 words. Where all documents that were held out are near copies
+    of training text, they stay held out.
     """
     held = by_rank(ranks)
     found, every = _sample(_those(documents, held))
@@ -53,9 +55,10 @@ def split(documents: Collection[bytes], ranks: np.ndarray) -> tuple[np.ndarray, 
 
 
 def by_rank(ranks: np.ndarray) -> np.ndarray:
-    """Held out by the hash alone, bool (D,).
+    """Return which documents their hash alone sets aside for validation, bool (D,).
 
-    Where chance gives none to one side, it gets the one whose hash is nearest.
+    ranks: uint64 (D,), the hashes. Where chance gives no document to one side, it gets
+        the one whose hash is nearest.
     """
     bound, last = max(int(HELD_OUT * 2**64), int(ranks.min())), ranks.max()
     return (ranks <= np.uint64(bound)) & (ranks < last)
@@ -75,10 +78,10 @@ def _settle(number, owner, trained, count) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shingles(document: bytes) -> np.ndarray:
-    """A 64-bit hash of each run of 30 words, uint64 (words - 29,).
+    """Return a 64-bit hash of each run of 30 words of a document, uint64 (words - 29,).
 
-    A polynomial in the words' checksums, by doubling: runs of 2, 4, 8 and 16 words,
-    and 30 from 16 + 8 + 4 + 2 of them.
+    It is a polynomial in the words' checksums, by doubling: from runs of 2, 4, 8 and 16
+    words, and 30 from 16 + 8 + 4 + 2 of them.
     """
     words = np.fromiter(map(zlib.crc32, document.split()), np.uint64)
     count = len(words) - WORDS + 1

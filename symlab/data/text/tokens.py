@@ -15,17 +15,17 @@ CHUNK = 64  # documents tokenised at once: their offsets take 30 times their mem
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Token ids, read only; `vocabulary - 1` ends each document.
+    """A text as token ids, read only; the id `vocabulary - 1` ends each document.
 
-    train, validation: uint16 (N,), or uint32 where the vocabulary is beyond 65,536
-    hash: 16 hexadecimal digits of the text and its split, before it is tokenised
+    train, validation: uint16 (N,), or uint32 where the vocabulary is beyond 65,536.
+    hash: 16 hexadecimal digits of the text and its split, before it is tokenised.
     bytes_per_token: of the whole validation text. For the bits per byte of the windows
-        that were evaluated, divide by their own bytes: `target_bytes`
-    shared: the part of validation's distinct 30-word shingles that also occur in the
-        training text, 0 to 1; nan where it is unknown or no document has 30 words
+        that were evaluated, divide by their own bytes: `target_bytes`.
+    shared: the fraction of validation's distinct runs of 30 words that also occur in
+        the training text; nan where it is unknown or no document has 30 words.
     not_utf8, binary: numbers of files (or lines of JSON) that were left out because
-        they are not UTF-8 or hold NUL bytes
-    examples: names of the first that are not UTF-8
+        they are not UTF-8 or hold NUL bytes.
+    examples: names of the first that are not UTF-8.
     """
 
     name: str
@@ -41,17 +41,17 @@ class Corpus:
     examples: tuple[str, ...] = ()
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the ids; ends of documents leave nothing."""
+        """Return the text of some token ids; ends of documents leave nothing."""
         end = self.vocabulary - 1
         kept = [int(i) for i in ids if i != end]
         return library().Tokenizer.from_str(self.tokenizer).decode(kept)
 
     def target_bytes(self, targets: np.ndarray) -> int:
-        """UTF-8 bytes of the tokens, of any shape; the end of a document has none.
+        """Return how many UTF-8 bytes the tokens stand for; an end has none.
 
-        A summed loss of x nats on them is x / log(2) / target_bytes bits per byte,
-        which compares across vocabularies. A text without a tokenizer gives
-        `bytes_per_token` for each token.
+        targets: token ids, of any shape. A summed loss of x nats on them is x / log(2)
+            / target_bytes bits per byte, which compares across vocabularies. A text
+            without a tokenizer counts `bytes_per_token` for each token.
         """
         if self.bytes_of is None:
             return round(self.bytes_per_token * np.size(targets))
@@ -59,7 +59,7 @@ class Corpus:
 
     @cached_property
     def bytes_of(self) -> np.ndarray | None:
-        """UTF-8 bytes of each token, int64 (V,); None without a tokenizer.
+        """UTF-8 bytes of each token id, int64 (V,); None without a tokenizer.
 
         Byte-level BPE writes every byte of a token as one character.
         """
@@ -72,7 +72,7 @@ class Corpus:
         return sizes
 
     def left_out(self) -> str:
-        """One sentence on files that were not read; empty where all were."""
+        """Return one sentence on files that were not read; '' where all were."""
         said = []
         if self.not_utf8:
             more = ", ..." if self.not_utf8 > len(self.examples) else ""
@@ -87,7 +87,10 @@ class Corpus:
 
 
 def library():
-    """The package tokenizers, imported when a text needs it."""
+    """Return the package `tokenizers`, which is imported when a text first needs it.
+
+    Raises ModuleNotFoundError that says how to install it.
+    """
     try:
         import tokenizers
     except ImportError:
@@ -99,7 +102,7 @@ def library():
 
 @contextmanager
 def threads():
-    """Context: the tokenizer may use OMP_NUM_THREADS threads inside, and none after.
+    """Context in which the tokenizer may use threads: OMP_NUM_THREADS of them.
 
     Without that variable it may use one thread per core. The library's threads do not
     survive a fork: a child that uses them hangs, and some versions warn of it on
@@ -123,10 +126,11 @@ def threads():
 
 
 def learn(texts: Iterable[str], size: int):
-    """A `tokenizers.Tokenizer` with `size` tokens: bytes, and merges of two or more.
+    """Return a byte-level BPE tokenizer with `size` tokens, learned from texts.
 
-    It learns from the first `SAMPLE` characters. It has no special tokens: text that
-    looks like one stays text.
+    Its tokens are the 256 bytes, and merges that occur at least twice. It learns from
+    the first `SAMPLE` characters. It has no special tokens: text that looks like one
+    stays text.
     """
     tokenizer = library().Tokenizer(library().models.BPE())
     from tokenizers import decoders, pre_tokenizers, trainers
@@ -152,7 +156,7 @@ def _first(texts: Iterable[str], size: int) -> Iterator[str]:
 
 
 def encode(tokenizer, texts: list[str], vocabulary: int) -> list[np.ndarray]:
-    """The ids of each text, with the end of a document behind them."""
+    """Return the token ids of each text, then that of its end, vocabulary - 1."""
     dtype = id_type(vocabulary)
     found = tokenizer.encode_batch_fast(texts)
     return [np.array([*one.ids, vocabulary - 1], dtype) for one in found]

@@ -12,11 +12,15 @@ from symlab.harness import rng
 def batches(
     tokens: np.ndarray, batch: int, length: int, seed: int, start: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless (inputs, targets), int64 (B, T); target t is the token after input t.
+    """Yield endless training batches (inputs, targets), int64 (B, T) each.
+
+    tokens: a text (N,). batch, length: B and T. Target t is the token that follows
+        input t.
+    seed: of the order, which depends on nothing else.
+    start: leaves out that many batches, unread, to resume a run.
 
     Each epoch cuts the tokens into adjoining windows from a random phase on, and draws
-    them without replacement; a batch may reach into the next epoch. The order depends
-    on `seed` alone. `start` leaves out that many batches, unread, to resume a run.
+    them without replacement; a batch may reach into the next epoch.
     """
     _check_windows(tokens, length, batch)
     return _batches(tokens, batch, length, seed, start)
@@ -39,7 +43,12 @@ def _starts(n: int, length: int, seed: int) -> Iterator[int]:
 def validation_batches(
     tokens: np.ndarray, batch: int, length: int, count: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`count` batches of windows that do not overlap, spread over all of the tokens."""
+    """Return `count` batches (inputs, targets), spread over all tokens.
+
+    batch, length: the shape (B, T) of inputs and targets; target t is the token that
+        follows input t. Windows do not overlap. Raises ValueError where the tokens are
+        too few.
+    """
     have, want = _check_count(tokens, batch, length, count), batch * count
     starts = length * (np.arange(want) * have // want)
     return [_shifted(tokens, s, length) for s in starts.reshape(count, batch)]
@@ -52,7 +61,7 @@ def _shifted(tokens, starts, length) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_vocabulary(text: Corpus, vocabulary: int) -> None:
-    """Raise unless a model with `vocabulary` tokens fits the text."""
+    """Raise ValueError unless the text was tokenised with a vocabulary of that size."""
     if text.vocabulary != vocabulary:
         raise ValueError(
             f"the text {text.name!r} has a vocabulary of {text.vocabulary:,} and the "
@@ -61,7 +70,10 @@ def check_vocabulary(text: Corpus, vocabulary: int) -> None:
 
 
 def check_validation(text: Corpus, batch: int, length: int, count: int) -> None:
-    """Raise where `validation_batches` of the validation text would, at no cost."""
+    """Raise ValueError where the validation text is too short for `validation_batches`.
+
+    batch, length, count: as there. It costs nothing, so it can come before training.
+    """
     _check_count(text.validation, batch, length, count)
 
 

@@ -39,7 +39,11 @@ FIXED = {  # settings of theirs for which a Decoder has one value
 
 
 def described(kind: str, c: DecoderConfig) -> dict:
-    """The content of config.json that says most of a configuration as this kind."""
+    """Return the content of config.json for a configuration.
+
+    kind: 'qwen3', 'gemma3_text', 'olmoe' or 'gpt_oss'. What the kind cannot say is left
+        out: `kind_of` finds a kind that says all.
+    """
     content = {
         "model_type": kind,
         "architectures": [KINDS[kind][1]],
@@ -92,9 +96,9 @@ def _rope(base: float, yarn: Yarn | None) -> dict:
 
 
 def kind_of(config: DecoderConfig) -> str:
-    """The one that can say the whole configuration.
+    """Return the kind of Hugging Face model that can say the whole configuration.
 
-    Raises ValueError with the fields that the nearest one cannot say.
+    Raises ValueError with the fields that the nearest kind cannot say.
     """
     kinds = ("olmoe", "gpt_oss") if config.experts else ("qwen3", "gemma3_text")
     lost = {kind: _lost(kind, config) for kind in kinds}
@@ -145,9 +149,10 @@ def _query_scale(c: DecoderConfig) -> float:
 
 
 def configuration(content: dict) -> DecoderConfig:
-    """That of a config.json, also in the older spelling of published models.
+    """Return the DecoderConfig that a config.json describes.
 
-    Raises ValueError that names what is missing or what a Decoder has not.
+    content: the JSON object, also in the older spelling of published models. Raises
+        ValueError that names what is missing or what a Decoder does not have.
     """
     kind = content.get("model_type")
     if kind not in KINDS:

@@ -60,7 +60,11 @@ def _name(kind: str, ours: str) -> str:
 
 
 def converted(kind: str, weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Their names and tensors, on the CPU, from ours. Experts of olmoe one by one."""
+    """Yield a Decoder's weights with the names and layouts of Hugging Face, on the CPU.
+
+    kind: 'qwen3', 'gemma3_text', 'olmoe' or 'gpt_oss'. weights: by the Decoder's names.
+        Experts of olmoe come one by one.
+    """
     for ours, p in weights.items():
         theirs, p = _name(kind, ours), p.cpu()
         if kind == "olmoe" and ".experts." in theirs:
@@ -94,10 +98,10 @@ def _turned_back(theirs: str, p: Tensor) -> Tensor:
 
 
 def has_own_head(stored) -> bool:
-    """Whether a head is stored that isn't the embedding.
+    """Return whether a head is stored that is not the embedding.
 
-    Such a model has two tables, whatever its configuration says of tied weights; so
-    transformers reads it, too.
+    stored: tensors by Hugging Face's names. Such a model has two tables, whatever its
+        configuration says of tied weights; so transformers reads it, too.
     """
     head, table = (WHOLE[name] for name in ("head.weight", "embedding.weight"))
     if head not in stored or table not in stored:
@@ -108,10 +112,12 @@ def has_own_head(stored) -> bool:
 
 
 class Reader:
-    """Our parameters by name, from their tensors; notes which it has used.
+    """Reads a Decoder's parameters, by their names there, from Hugging Face's tensors.
 
-    stored: tensors by their names, a mapping or a folder's `Weights`. tied: the head is
-    the embedding, as `has_own_head` found; a copy of it may be there and isn't read.
+    kind: 'qwen3', 'gemma3_text', 'olmoe' or 'gpt_oss'.
+    stored: tensors by Hugging Face's names, a mapping or a folder's `Weights`.
+    tied: whether the head is the embedding; a copy of it may be stored and is not read.
+    used: the stored names that were read.
     """
 
     def __init__(self, kind: str, stored, tied: bool):
