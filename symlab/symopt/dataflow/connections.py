@@ -64,7 +64,12 @@ CONTRACTIONS = (mm, bmm, addmm, mv, linear, index, index_select)
 
 
 class Following(Mode):
-    """Watch the operations of a forward pass and record in `seen` what weights do."""
+    """A torch dispatch mode that watches a forward pass and records how weights are
+    used.
+
+    The record is in `seen`: the products, lookups, attentions and gated units of each
+    weight.
+    """
 
     supports_higher_order_operators = True
 
@@ -130,7 +135,9 @@ class Following(Mode):
 
 
 class Written:
-    """Keep copies of the parameters that a pass writes to, made before it writes."""
+    """A torch dispatch mode that copies each parameter before a forward pass writes to
+    it.
+    """
 
     def __init__(self, model: torch.nn.Module):
         self.all = {_storage(p): p for p in model.parameters()}
