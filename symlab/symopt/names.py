@@ -5,7 +5,8 @@ from difflib import get_close_matches
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
-    """Return the ValueError to raise for `name`, which is none of the known ones.
+    """Return a ValueError that says that `name` is none of the known ones, and which
+    known one is nearest.
 
     what: the kind of thing, with its owner where that helps ('option of row_norm').
     """

@@ -135,8 +135,8 @@ class Following(Mode):
 
 
 class Written:
-    """A torch dispatch mode that copies each parameter before a forward pass writes to
-    it.
+    """Copies of the parameters of a model that a forward pass writes to, taken before
+    it does so; `undo` writes them back.
     """
 
     def __init__(self, model: torch.nn.Module):
@@ -156,7 +156,9 @@ class Written:
 
 
 def written_to(func, args: tuple, kwargs: dict) -> list[Tensor]:
-    """Return the tensors that a call of this operator writes to."""
+    """Return the tensors that a call of the torch operator `func` writes to in
+    place.
+    """
     found = []
     for i, a in enumerate(func._schema.arguments):
         if a.alias_info is not None and a.alias_info.is_write:

@@ -14,7 +14,8 @@ from symlab.symopt.sharded import is_distributed
 
 @contextmanager
 def as_found(model: nn.Module, optimizers: list) -> Iterator[Callable]:
-    """Clear gradients and copy optimizers' states for the context; restore all after.
+    """A context that clears gradients and copies the optimizers' states, and puts model
+    and optimizers back bit for bit when it ends.
 
     Yields a function from a parameter to its values at the start. Raises ValueError for
     sharded parameters.

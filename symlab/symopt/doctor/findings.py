@@ -21,7 +21,12 @@ FUSED = ("qkv", "gate_up")
 
 
 class Row(NamedTuple):
-    """One finding. measured: a text, or a function that makes it from the Weights."""
+    """One finding of a check of a training set-up, as a row of its table.
+
+    severity: 'error', 'warning' or 'note'. finding: what is wrong. weights: the
+    parameters concerned. measured: numbers as text, or a function that makes the text
+    from the weights. advice: what to do.
+    """
 
     severity: str
     finding: str
@@ -30,7 +35,9 @@ class Row(NamedTuple):
     advice: str
 
     def cells(self) -> tuple:
-        """Return the row as `check` shows it."""
+        """Return the row as (severity, finding, names, their number, measured,
+        advice).
+        """
         names = [w.name for w in self.weights]
         said = ", ".join(names)
         if len(names) > 3:
@@ -41,7 +48,7 @@ class Row(NamedTuple):
 
 
 def rows_of(*cells) -> list[Row]:
-    """Return the row in a list, or an empty list where it names no parameter."""
+    """Return [Row(*cells)], or [] where the row would name no parameter."""
     row = Row(*cells)
     return [row] if row.weights else []
 
@@ -50,7 +57,12 @@ def rows_of(*cells) -> list[Row]:
 
 
 def not_finite(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for a loss, or for gradients, that are infinite or NaN."""
+    """Return a row if the loss, or some gradients, of the trial steps are infinite or
+    NaN.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
     when = f"at step {trial.steps + 1}"
     if trial.failed is not None:
         return [
@@ -78,9 +90,10 @@ def not_finite(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def of_another_model(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for parameters in groups that are not the model's.
+    """Return a row if optimizers have parameters that are not the model's.
 
-    It names the model's parameters of the same shapes that no group has, if any.
+    It names the model's parameters of the same shapes that no optimizer has, if any.
+    trial: the steps that were taken. weights: parameters not named by earlier findings.
     """
     strangers = [w for w in trial.others if w.gradient == "none"]
     if not strangers or not trial.steps:
@@ -134,7 +147,11 @@ def listed_twice(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def split_ties(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for weights that should be one parameter and are two."""
+    """Return rows for weights that should be tied, as one parameter, and are two.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
     memory = Counter((w.p.device, w.p.data_ptr()) for w in weights if w.p.numel())
     shared = [w for w in weights if memory[(w.p.device, w.p.data_ptr())] > 1]
     rows = rows_of(
@@ -185,7 +202,11 @@ def no_rate(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def equal_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for equal experts that the steps did not separate."""
+    """Return a row if experts of a mixture are still equal bit for bit after the trial
+    steps.
+
+    weights: the parameters that no earlier finding has named.
+    """
     return rows_of(
         "error",
         "experts are copies of each other",
@@ -197,7 +218,11 @@ def equal_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def no_gradient(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for parameters without a gradient, and with one of zeros only."""
+    """Return rows for trainable parameters that got no gradient in the trial steps, and
+    for those whose gradients were zero in every entry.
+
+    weights: the parameters that no earlier finding has named.
+    """
     if trial.failed is not None:
         return []
     trained = [w for w in weights if w.p.requires_grad and not w.idle]
@@ -220,7 +245,12 @@ def no_gradient(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def rounded_away(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for weights whose precision is too low for their updates."""
+    """Return a row for weights in a precision so low that adding their updates changes
+    little or nothing.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
     return rows_of(
         "error",
         "updates are lost to rounding",
@@ -275,7 +305,12 @@ def _decay(w: Weight) -> float:
 
 
 def matrix_rule_on_a_table(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row per role for embeddings and heads that are orthogonalised."""
+    """Return a row per role for embeddings and output heads whose updates are
+    orthogonalised like those of hidden matrices.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
     found = [w for w in weights if w.role in TABLES and w.kind == "matrix"]
     rows = []
     for role in TABLES:
@@ -291,7 +326,12 @@ def matrix_rule_on_a_table(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def fused_as_one(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for fused projections that are orthogonalised as one matrix."""
+    """Return a row for weights that hold several projections (such as query, key and
+    value) and whose update is orthogonalised as one matrix.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
 
     def is_whole(w: Weight) -> bool:
         parts = getattr(w.block, "parts", None)
@@ -318,10 +358,12 @@ def _is_fused(w: Weight) -> bool:
 
 
 def off_by_width(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for matrices whose updates depend on how wide they are.
+    """Return rows for matrices whose updates are larger or smaller the wider they are.
 
-    A warning compares them with AdamW's, where a group of AdamW has the same lr. A note
-    compares matrices of one optimizer that have the same settings.
+    A warning compares the root mean square of their updates with that of AdamW, where a
+    param_group of AdamW has the same lr. A note compares matrices of one optimizer that
+    have the same settings. trial: the steps that were taken. weights: the parameters
+    that no earlier finding has named.
     """
     sized = [w for w in weights if w.size > 0 and w.is_normalised]
     sized = [w for w in sized if not w.was_chosen(scale=w.group.get("scale"))]
