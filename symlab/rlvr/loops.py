@@ -77,13 +77,16 @@ def prime_rl(name="agrae", *, log=None, **options):
 
 
 def nemo_rl(name="agrae", *, log=None, **options) -> type:
-    """A class with the methods of NeMo-RL's advantage estimators.
+    """Return a class with the methods of NeMo-RL's advantage estimators.
 
-    compute_advantage takes prompt_ids, (N,) labels or (N, S) the prompts' tokens,
-    rewards (N,) and mask (N, T), and returns advantages (N, T), of a rollout the same
-    on all its places, as NeMo-RL's own. Rollouts of which the mask leaves no token are
-    left out of their groups and of omega, with the advantage zero. The two
-    configurations that NeMo-RL gives to the class have no effect.
+    name: an estimator in `advantages.ESTIMATORS`, or what `compose` makes. log: a
+    function that is given the `advantage_metrics` of each batch. options: of the
+    estimator, with omega and success as in `grouped_advantages`. compute_advantage of
+    the class takes prompt_ids, (N,) labels or (N, S) the prompts' tokens, rewards (N,)
+    and mask (N, T), and returns advantages (N, T), equal at all places of a rollout, as
+    NeMo-RL's own. Rollouts of which the mask leaves no token are left out of their
+    groups and of omega, with the advantage zero. The two configurations that NeMo-RL
+    gives to the class have no effect.
     """
     checked_estimator(name, options)
 
@@ -106,10 +109,14 @@ def nemo_rl(name="agrae", *, log=None, **options) -> type:
 
 
 def openrlhf(name="agrae", *, samples: int, log=None, **options):
-    """A function that shapes rewards as OpenRLHF's experience maker does.
+    """Return a function that turns rewards into advantages where OpenRLHF's experience
+    maker shapes rewards.
 
-    It takes the rewards of a batch as OpenRLHF holds them, a list of tensors, one to an
-    experience, whose concatenation has the `samples` rollouts of a prompt side by side
+    name: an estimator in `advantages.ESTIMATORS`, or what `compose` makes. log: a
+    function that is given the `advantage_metrics` of each batch. options: of the
+    estimator, with omega and success as in `grouped_advantages`. The function takes the
+    rewards of a batch as OpenRLHF holds them, a list of tensors, one to an experience,
+    whose concatenation has the `samples` rollouts of a prompt side by side
     (n_samples_per_prompt), and returns advantages in tensors of the same lengths. It
     belongs where OpenRLHF shapes rewards for `--advantage_estimator rloo`, which adds
     no normalisation of its own afterwards as `reinforce_baseline` does. Raises

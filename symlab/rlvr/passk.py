@@ -38,7 +38,11 @@ def pass_at_k(n, c, k):
 
 
 def pass_at_k_exact(p, k):
-    """1 - (1 - p)^k, p in [0, 1] and k at least 1, also where p is tiny."""
+    """Return 1 - (1 - p)^k, the chance that one of k samples is correct at success rate
+    p.
+
+    p in [0, 1], k at least 1. It is exact also where p is tiny.
+    """
     xp = namespace(p, k)
     p, k = (_float64(x if xp is np else xp.as_tensor(x)) for x in (p, k))
     if not ((p >= 0) & (p <= 1)).all():
