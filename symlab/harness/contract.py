@@ -40,7 +40,9 @@ READ = ("LANES", "STATIC", "CLAIMS", "MAY_BE_NAN", "DEVICES", "DATA")
 
 @dataclass(frozen=True)
 class Panel:
-    """Where a draw function draws: a figure, a column of it, and a row."""
+    """Where a function of an experiment draws: the name of the figure, a column of it
+    ('left', 'mid', 'right' or 'main') and a row.
+    """
 
     figure: str
     column: str
@@ -49,7 +51,11 @@ class Panel:
 
 
 def figure(name: str, panel: str = "main", row: int = 0):
-    """Mark `draw(df, ax)` as a panel of a figure; columns run left, mid, right."""
+    """Return a decorator that marks a function draw(df, ax) as a panel of a figure.
+
+    name: of the figure. panel: the column, 'left', 'mid' or 'right', or 'main' for the
+    only one. row: from the top, counted from 0.
+    """
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)):
         raise UserError(
@@ -67,7 +73,7 @@ def figure(name: str, panel: str = "main", row: int = 0):
 
 @dataclass(frozen=True)
 class Experiment:
-    """An imported experiment file, checked against the contract."""
+    """An imported experiment file that defines all that an experiment must define."""
 
     name: str
     path: Path
@@ -114,7 +120,10 @@ class Experiment:
         return {sweep.key(row): row for row in rows}
 
     def run(self, configs: list[dict], context: Context | None = None) -> list[dict]:
-        """The results of `run`, which gets the context if it has such a parameter."""
+        """Return the result rows of the file's `run` for these configs, in their order.
+
+        context: the device and folders, given to `run` if it has such a parameter.
+        """
         wanted = [self.module.Config(**c) for c in configs]
         if "context" in signature(self.module.run).parameters:
             return self.module.run(wanted, context or Context())
@@ -153,7 +162,7 @@ def unreadable(project: Project) -> list[str]:
 
 
 def not_python(path: Path, error: Exception) -> str:
-    """The sentence for a file that Python cannot parse."""
+    """Return the sentence for an experiment file that Python cannot parse."""
     line = getattr(error, "lineno", None)
     where = f" line {line}" if line else ""
     return f"{path.name}{where} is not Python: {getattr(error, 'msg', error)}"
@@ -250,7 +259,8 @@ _loaded: dict[tuple[Path, str], ModuleType] = {}
 
 
 def edits() -> tuple[int, bool]:
-    """Return (number of edits of files that this process saw, whether of the harness).
+    """Return (how many edits of source files this process has seen, whether one of them
+    was of the harness).
 
     An edited harness is not imported anew: the process has to be started again.
     """

@@ -135,8 +135,8 @@ def replicate(objective: nn.Module, processes: Processes) -> nn.Module:
     """Return a training loss wrapped in DistributedDataParallel, which averages
     gradients over processes.
 
-    The state of phi-balancing (one price per expert) is broadcast from the first
-    process, so that it is the same everywhere and after a resume.
+    The state of phi-balancing (a running load of each expert) is broadcast from the
+    first process, so that it is the same everywhere and after a resume.
     """
     where = processes.device
     replica = nn.parallel.DistributedDataParallel(

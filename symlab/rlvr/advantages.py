@@ -467,9 +467,9 @@ def hard(
     """Return gamma A / sqrt(p), which favours groups with a low success rate p
     (experiment II of arXiv 2602.05548).
 
-    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 keep them.
-    With GRPO sum |A| of a group falls with p. std: as in `grpo`. success: which
-    rollouts succeed, as in `advantages`.
+    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get gamma
+    A. With GRPO sum |A| / sqrt(p) of a group falls with p. std: as in `grpo`. success:
+    which rollouts succeed, as in `advantages`.
     """
     a = above_zero("gamma", gamma) * base_of(rewards, base, std)
     return mixed_groups(success, parts.towards_hard, a)
@@ -487,9 +487,9 @@ def easy(
     """Return gamma A / sqrt(1 - p), which favours groups with a high success rate p
     (experiment II of arXiv 2602.05548).
 
-    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 keep them.
-    With GRPO sum |A| of a group rises with p. std: as in `grpo`. success: which
-    rollouts succeed, as in `advantages`.
+    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get gamma
+    A. With GRPO sum |A| / sqrt(1 - p) of a group rises with p. std: as in `grpo`.
+    success: which rollouts succeed, as in `advantages`.
     """
     a = above_zero("gamma", gamma) * base_of(rewards, base, std)
     return mixed_groups(success, parts.towards_easy, a)
