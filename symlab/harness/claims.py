@@ -152,7 +152,7 @@ class Claim:
 
     @property
     def quantity(self) -> str:
-        """What the estimate measures, in words; '' where it does not say."""
+        """What the claim's estimate measures, in words; '' where it does not say."""
         phrase = getattr(self.estimate, "phrase", "")
         text = phrase or (getattr(self.estimate, "__doc__", "") or "").strip()
         return " ".join(text.split("\n\n")[0].split()).removesuffix(".")
@@ -199,12 +199,14 @@ class Verdict:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the claim was judged, and the verdict is the one that it expects."""
+        """Whether the claim was judged and its verdict is the one that the claim
+        expects.
+        """
         return self.judged and self.verdict == self.claim.expected
 
     @property
     def judged(self) -> bool:
-        """False where there were no rows, or not all, to judge the claim on."""
+        """Whether all rows were there to judge the claim on."""
         return self.interval is not None or self.verdict != "undecided"
 
     @property

@@ -78,12 +78,17 @@ def _kind_of_type(name: str, python: type, values: list, is_list: bool) -> str:
 
 
 def arrow_of(value) -> pa.DataType:
-    """The Arrow type in which a value of a config (int, float, str, bool) is stored."""
+    """Return the Arrow type in which a config's value (int, float, str, bool) is
+    stored.
+    """
     return ARROW[PYTHON[type(value)]]
 
 
 def check_text(name: str, text: str) -> None:
-    """Raise TypeError if the text holds a lone surrogate, which no file can store."""
+    """Raise TypeError if the text holds a lone surrogate, which no file can store.
+
+    name: of the column, for the message.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

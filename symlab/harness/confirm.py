@@ -131,7 +131,9 @@ def _numbers(prefix: str, interval) -> dict:
 
 
 def line(row) -> str:
-    """One row of `compared`, for the terminal."""
+    """Return one row of `compared` (a claim's earlier verdict and that on fresh seeds)
+    as text for the terminal.
+    """
     mark = {"differs": "DIFFERS", NO_ROWS: NO_ROWS}.get(row.agreement, "equal")
     compared = row.agreement != NO_ROWS
     before = f"{row.before} {shown(row)}" if compared else "none to compare with"

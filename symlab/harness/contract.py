@@ -110,7 +110,9 @@ class Experiment:
         return [p for panels in marked for p in panels if p.figure == figure]
 
     def configs(self, scale: str, seed0: int = 0) -> dict[str, dict]:
-        """{key: config} of a sweep, with `seed0` added to each seed."""
+        """Return {key: config} of the sweep at a scale, with `seed0` added to each
+        seed.
+        """
         if scale not in sweep.SCALES:
             raise UserError(nearest(scale, sweep.SCALES, "scale"))
         with told(f"{self.path.name}: sweep({scale!r}) failed", self.path.parents[1]):
@@ -145,7 +147,9 @@ def _files(project: Project) -> list[Path]:
 
 
 def unreadable(project: Project) -> list[str]:
-    """One sentence for each experiment file that cannot be one; other files go on."""
+    """Return one sentence for each file in experiments/ that cannot be an experiment,
+    such as one that Python cannot import by its name.
+    """
     found = []
     for path in _files(project):
         if not path.stem.isidentifier():
@@ -169,7 +173,9 @@ def not_python(path: Path, error: Exception) -> str:
 
 
 def load(project: Project, name: str) -> Experiment:
-    """Import one experiment file; anew when it, or a module it reaches, has changed."""
+    """Return an experiment file, imported; it is imported anew when it, or a module it
+    reaches, has changed.
+    """
     path = project.experiments / f"{name}.py"
     if name not in names(project):
         raise UserError(nearest(name, names(project), "experiment"))
@@ -341,7 +347,9 @@ def _check_spelling(experiment: Experiment) -> None:
 
 
 def figures(project: Project) -> dict[str, list[str]]:
-    """{figure: experiments that draw it}, read from the source without an import."""
+    """Return {figure: names of the experiments that draw it}, read from their source
+    without an import.
+    """
     found: dict[str, list[str]] = {}
     for name in names(project):
         for figure_name in _decorations(project.experiments / f"{name}.py"):

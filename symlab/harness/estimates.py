@@ -58,7 +58,8 @@ class Estimate:
         return self.phrase
 
     def map(self, function: Callable[[float], float], phrase: str) -> "Estimate":
-        """The estimate on another scale: `function` of its value and limits.
+        """Return the estimate on another scale, with a function applied to its value
+        and limits.
 
         function: a monotone function of a number. phrase: how the new estimate prints,
         with {} for the phrase of the old one.

@@ -33,7 +33,7 @@ def write_table(table: pa.Table, path: Path, durable: bool = False) -> None:
 
 
 def write(pieces: list, path: Path, durable: bool = False) -> None:
-    """Write all pieces as one file, or leave what is there.
+    """Write pieces of bytes as one file, or leave the file that is there.
 
     Raises UserError when the disk does not take them. durable: whether the bytes are on
     the disk when this returns, and not only in the system's memory.
@@ -118,7 +118,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_abandoned(folder: Path, name: str) -> None:
-    """Remove temporary files of `name` (a pattern) whose process has died."""
+    """Remove temporary files whose writing process has died.
+
+    name: a pattern for the name of the file that they were written for.
+    """
     for temporary in folder.glob(f".{name}.*.tmp"):
         with suppress(OSError):
             handle = os.open(temporary, os.O_WRONLY)

@@ -45,7 +45,9 @@ def stem(project: Project, figure: str, scale: str, seed0: int = 0) -> Path:
 
 
 def progress(plan: Plan) -> tuple[int, int]:
-    """Return (number of current runs, number of runs of the sweep)."""
+    """Return (how many runs of a plan have a row of the present code, how many runs
+    there are).
+    """
     return len(plan.rows()), len(plan.experiment.configs(plan.scale))
 
 

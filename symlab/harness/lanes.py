@@ -69,9 +69,9 @@ class Divergence:
         self.at = np.full(n_lanes, -1)
 
     def look(self, finite, step: int) -> None:
-        """Note the lanes that are no longer finite at `step`.
+        """Note `step` for the runs that are infinite or NaN for the first time.
 
-        finite: (L,) booleans, NumPy or torch, for the state after `step`.
+        finite: (L,) booleans, NumPy or torch, for the state of L runs after `step`.
         """
         lost = ~np.asarray(finite, bool) & (self.at < 0)
         self.at[lost] = step

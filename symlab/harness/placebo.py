@@ -214,7 +214,8 @@ def _unknown(told: bool, still: Sequence[str]) -> str:
 
 
 def table(found: pd.DataFrame) -> str:
-    """The audit in Markdown: findings counted by kind, then one line for each claim.
+    """Return in Markdown how claims fared when the labels of their arms were shuffled:
+    findings counted by kind of claim, then one line for each claim.
 
     found: as of `audit`, or read back from CSV.
     """

@@ -42,17 +42,21 @@ class Plan:
 
     @property
     def manifest(self) -> dict[str, str]:
-        """{definition: digest} of the code that `run` reaches now."""
+        """{definition: hash} of the code that the experiment's `run` reaches now."""
         return self.experiment.reached.definitions
 
     @property
     def todo(self) -> dict[str, dict]:
-        """{key: config} of the runs that have no row of the present code."""
+        """{key: config} of the runs to make: those without a current row, or asked for
+        again.
+        """
         return {k: c for k, c in self.configs.items() if self.state[k] != "fresh"}
 
     @property
     def eta(self) -> float:
-        """Expected CPU-seconds of the runs to do; a run that was never timed adds 0."""
+        """Expected CPU-seconds of the runs to make; a run that was never timed adds
+        0.
+        """
         return sum(self.seconds.get(k, 0.0) for k in self.todo)
 
     def rows(self) -> pd.DataFrame:

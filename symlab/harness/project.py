@@ -20,7 +20,7 @@ class Project:
 
     @property
     def results(self) -> Path:
-        """The folder of the rows: SYMLAB_RESULTS, or results/ in the project."""
+        """The folder of the result rows: SYMLAB_RESULTS, or results/ in the project."""
         return Path(os.environ.get("SYMLAB_RESULTS") or self.root / "results")
 
     @property

@@ -84,13 +84,13 @@ def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> 
     """Return the text of a docs page with its marked places filled from the current
     rows.
 
-        <!-- verdicts fig --> ... <!-- end -->     claims of figures named fig...
-        <!-- table name --> ... <!-- end -->       what `table(df)` of an experiment returns
-        <!-- headlines all --> ...                headlines of all papers, or of one by its
-                                                  short name, and what tests them
-        <!-- counts papers --> ...                claims per paper and axis; or "others"
-        <!-- placebo quick --> ...                the committed audit of a scale
-        <!-- confirmed quick --> ...              the committed confirmation of a scale
+      <!-- verdicts fig --> ... <!-- end -->   claims of figures named fig...
+      <!-- table name --> ... <!-- end -->     what `table(df)` of an experiment returns
+      <!-- headlines all --> ...               main statements of all papers, or of one
+                                               by its short name, and what tests them
+      <!-- counts papers --> ...               claims per paper and axis; or "others"
+      <!-- placebo quick --> ...               the committed audit of a scale
+      <!-- confirmed quick --> ...             the committed confirmation of a scale
 
     verdicts: of all claims, as `summary.judged` returns them.
     """

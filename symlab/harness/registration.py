@@ -30,7 +30,8 @@ HEAD = (
 
 
 def digest(claims: Sequence[Claim]) -> str:
-    """16 hex digits that name what the claims say, whatever their order in the file.
+    """Return 16 hex digits that name what the claims say, whatever their order in the
+    file.
 
     It covers each claim's name, statement, thresholds, estimate in words, kind, origin,
     paper, place and headline. It leaves out the reason, the expected verdict and the
@@ -148,9 +149,10 @@ def parse(text: str) -> list[Entry]:
 
 
 def name_of(lines: Iterable[Entry], experiment: str) -> str:
-    """16 hex digits that name the claims and the design of one experiment.
+    """Return 16 hex digits that name the registered claims and the sweep of one
+    experiment.
 
-    The order of the lines makes no difference.
+    lines: entries of claims.lock, whose order makes no difference.
     """
     own = (e for e in lines if e.experiment == experiment)
     return _short(sorted([e.claim, e.digest] for e in own))
@@ -330,9 +332,10 @@ def _versions(project: Project) -> list[tuple[str, list[str]]]:
 
 
 def commits(project: Project, name: str) -> list[str]:
-    """The commits that changed a file, oldest first, on side branches too.
+    """Return the git commits that changed a file, oldest first, on side branches too.
 
-    Raises UserError where the checkout has no history to look at.
+    name: its path in the project. Raises UserError where the checkout has no history to
+    look at.
     """
     if _git(project, "rev-parse", "--is-shallow-repository").strip() != b"false":
         raise UserError(

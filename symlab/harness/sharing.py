@@ -143,8 +143,8 @@ def _executed(statement) -> list[ast.AST]:
 
 
 def container(value) -> bool:
-    """Return whether an expression makes a new list, dict or set, whose items are set
-    by plain assignment.
+    """Return whether an expression makes a new list, dict or set, in which setting an
+    item has no other effect.
     """
     if isinstance(value, ast.Call):
         return (chain_of(value.func) or ("",))[-1] in CONTAINERS
@@ -161,5 +161,5 @@ def used_up(value) -> bool:
 
 
 def yields(function) -> bool:
-    """Whether a function is a generator."""
+    """Return whether a function's definition makes it a generator."""
     return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own(function.body))

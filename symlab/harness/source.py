@@ -94,12 +94,12 @@ class Statement:
 
     @cached_property
     def executed(self) -> list[str]:
-        """Modules that are imported when the statement is executed."""
+        """Names of modules that are imported when the statement is executed."""
         return self._imported(_outside_functions([self.node]))
 
     @cached_property
     def loads(self) -> list[str]:
-        """Modules that the statement or a function in it imports."""
+        """Names of modules that the statement, or a function in it, imports."""
         return self._imported(walk(self.node))
 
     def _imported(self, nodes: Iterable) -> list[str]:
@@ -117,7 +117,9 @@ class Statement:
 
     @cached_property
     def words(self) -> set[str]:
-        """Identifiers, attributes and string arguments of calls in the statement."""
+        """Names, attributes and string arguments of calls that occur in the
+        statement.
+        """
         found: set[str] = set()
         for n in walk(self.node):
             if isinstance(n, ast.Name):
@@ -190,7 +192,9 @@ class Module:
 
     @cached_property
     def methods(self) -> dict[str, list]:
-        """{name: functions} of the methods of all classes at the top level."""
+        """{name: definitions} of the methods of all classes at the top level of the
+        file.
+        """
         found: dict[str, list] = {}
         for node in self.tree.body:
             for n in node.body if isinstance(node, ast.ClassDef) else ():

@@ -194,10 +194,12 @@ def fraction(outcomes, seeds=None, level: float = LEVEL) -> Interval:
 def paired(
     df: pd.DataFrame, column: str, by: str, a, b, unit: str = "seed"
 ) -> Interval:
-    """Interval of the mean difference a - b of `column`, paired by `unit` (the seed).
+    """Return the interval of the mean difference of `column` between rows with by == a
+    and rows with by == b, paired by seed.
 
-    Each unit must occur at most once under `by == a` and under `by == b`; units that
-    lack one of them are left out. Raises ValueError where a value is NaN.
+    unit: the column that pairs rows. Each unit must occur at most once under `by == a`
+    and under `by == b`; units that lack one of them are left out. Raises ValueError
+    where a value is NaN.
     """
     if df[column][df[by].isin([a, b])].isna().any():
         raise ValueError(f"{column} is not a number in a run")
@@ -221,7 +223,9 @@ def band(sample) -> tuple[float, float]:
 
 
 def skewness(sample) -> float:
-    """Third central moment over the 3/2 power of the second; 0 for a constant."""
+    """Return the third central moment of a sample over the 3/2 power of the second; 0
+    for a constant one.
+    """
     d = np.asarray(sample, float) - np.mean(sample)
     if not (largest := np.abs(d).max()) > 0:
         return 0.0
@@ -287,7 +291,7 @@ def _p_of(ends: Ends, limit: float) -> float:
 
 
 def holm(p_values: Iterable[float]) -> np.ndarray:
-    """P values adjusted for the size of their family by Holm's step-down method.
+    """Return P values adjusted by Holm's step-down method for how many there are.
 
     Rejecting those below 0.05 rejects any true hypothesis of the whole family with a
     probability of at most 0.05, whatever the dependence (Holm, Scand. J. Stat. 6, 1979,
@@ -330,7 +334,11 @@ def seeds_needed(interval: Interval, threshold: float) -> int | None:
 
 
 def advice(interval: Interval, threshold: float) -> str:
-    """The sentence that says how many seeds would decide an undecided claim."""
+    """Return the sentence that says about how many seeds would decide an undecided
+    claim.
+
+    interval: the claim's estimate. threshold: the limit that lies inside it.
+    """
     if interval.method in ("worst case", "constant"):
         return "seeds will not decide"
     if interval.n < 2:

@@ -69,7 +69,9 @@ def typed(config) -> dict:
 
 
 def declared(f) -> type:
-    """The type of a dataclass field; raises UserError for one that rows cannot hold."""
+    """Return the declared type of a dataclass field; raise UserError for one that rows
+    cannot hold.
+    """
     names = {t.__name__: t for t in TYPES}
     kind = names.get(f.type, f.type) if isinstance(f.type, str) else f.type
     if kind not in TYPES:

@@ -60,7 +60,8 @@ def _experiment(root: str, name: str, expected: str) -> contract.Experiment:
 
 
 def follow(parent: int) -> None:
-    """End this process within seconds after the process that started it has ended.
+    """End this process within seconds after the process with the id `parent`, which
+    started it, has ended.
 
     It watches the parent because a parent that is killed by SIGKILL or for want of
     memory can tell nobody.

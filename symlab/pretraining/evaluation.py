@@ -126,7 +126,9 @@ def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
 
 
 def are_finite(model: Decoder, processes: Processes) -> bool:
-    """Whether all parameters are finite, in all processes."""
+    """Return whether all parameters are finite, in all processes; all processes must
+    call it.
+    """
     parts = [p.detach() for p in model.parameters()]
     parts = [p.to_local() if hasattr(p, "to_local") else p for p in parts]
     bad = torch.stack([~p.isfinite().all() for p in parts]).any()

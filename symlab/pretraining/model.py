@@ -60,7 +60,9 @@ def plan(config: DecoderConfig, optimizer: dict) -> tuple[Decoder, list[dict]]:
 
 
 def roles_of(config: DecoderConfig) -> set[str]:
-    """Return the roles of a decoder's parameters, as SymOpt's overrides name them."""
+    """Return the roles of a decoder's weights ('embedding', 'query', 'head', ...), as
+    the overrides of SymOpt name them.
+    """
     with torch.device("meta"):
         model = Decoder(config)
         example = torch.zeros(1, min(8, config.context), dtype=torch.long)
@@ -69,7 +71,7 @@ def roles_of(config: DecoderConfig) -> set[str]:
 
 
 def described(optimizer: Mapping) -> str:
-    """Return an optimizer's arguments as text that does not depend on their order."""
+    """Return SymOpt's arguments as text that does not depend on their order."""
     return repr(_in_order(optimizer))
 
 

@@ -56,7 +56,10 @@ class Processes:
         return x
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the rows of all processes, equally many from each, in their order."""
+        """Return the rows of x of all processes, in the order of the processes.
+
+        All must call it, with equally many rows.
+        """
         if self.world == 1:
             return x
         parts = [torch.empty_like(x) for _ in range(self.world)]

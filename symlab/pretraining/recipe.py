@@ -238,7 +238,9 @@ def check_rates(optimizer: Mapping) -> None:
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """Raise ValueError unless the value is finite and 0 or more."""
+    """Raise ValueError unless the value of the setting `name` is finite and 0 or
+    more.
+    """
     if not (isfinite(value) and value >= 0):
         raise ValueError(f"{name} = {value}: give a finite number of 0 or more")
 

@@ -11,7 +11,7 @@ RATIONAL = "fiubO"  # kinds of numpy arrays that may hold real numbers
 
 
 def namespace(*values):
-    """Return the module torch if one of the values is a tensor, else numpy."""
+    """Return the module torch if one of the values is a torch tensor, else numpy."""
     torch = sys.modules.get("torch")
     if torch is not None and any(isinstance(v, torch.Tensor) for v in values):
         return torch

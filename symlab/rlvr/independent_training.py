@@ -81,11 +81,13 @@ class Minibatch:
 
 
 class Training:
-    """The training of all lanes of a call, step by step.
+    """The training, step by step, of L policies side by side (lanes).
 
-    settings: for each lane an object with the fields that the module's docstring names.
-    Lanes of one estimator are side by side (`estimator` sorts them). dtype: float32 by
-    default. `curves` has a list of numbers for each lane, (steps measured, L).
+    settings: for each lane an object with the fields that the module's docstring names:
+    estimator and its options, clip range, reward, learning rate, seed. Lanes of one
+    estimator are next to each other (`estimator` sorts them). dtype: float32 by
+    default. `curves` has, by name, a list of numbers for each lane, (steps measured,
+    L).
     """
 
     def __init__(self, settings: Sequence, dtype=None):

@@ -25,7 +25,8 @@ from symlab.rlvr.advantages import (
 
 
 def prime_rl(name="agrae", *, log=None, **options):
-    """A custom advantage function of prime-rl: `inputs` to AdvantageOutputs.
+    """Return a custom advantage function for prime-rl: from AdvantageInputs to
+    AdvantageOutputs.
 
         agrae = prime_rl("agrae", omega=SmoothedOmega())      # in my_module
 
@@ -33,13 +34,16 @@ def prime_rl(name="agrae", *, log=None, **options):
         type = "custom"
         import_path = "my_module.agrae"
 
-    inputs has `rollouts`, dictionaries with "reward", of one group, and advantages are
-    then a list of floats; or, in older versions, `rewards` (P, G), and they
-    are a tensor (P, G). A group that lost all rollouts but one has the advantage zero
-    where the group is the baseline. `kwargs` of the configuration are options, too, and
-    come before those given here. One call sees one group, so an estimator that depends
-    on omega must be given it, a number or `SmoothedOmega`, and one that depends on the
-    statistics of the batch is refused: both are ValueErrors, as are unknown options.
+    name: an estimator in `advantages.ESTIMATORS`, or what `compose` makes. log: a
+    function that is given the `advantage_metrics` of each call. options: of the
+    estimator, with omega and success as in `grouped_advantages`. The function's inputs
+    have `rollouts`, dictionaries with "reward", of one group, and advantages are then a
+    list of floats; or, in older versions, `rewards` (P, G), and they are a tensor (P,
+    G). A group that lost all rollouts but one has the advantage zero where the group is
+    the baseline. `kwargs` of the configuration are options, too, and come before those
+    given here. One call sees one group, so an estimator that depends on omega must be
+    given it, a number or `SmoothedOmega`, and one that depends on the statistics of the
+    batch is refused: both are ValueErrors, as are unknown options.
     """
     checked_estimator(name, options)
     uses = options_of(named(name))

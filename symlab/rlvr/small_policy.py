@@ -101,7 +101,11 @@ def sample(weights: dict, prompts, uniforms, heads: int, length: int):
 
 
 def token_logp(weights: dict, prompts, completions, heads: int):
-    """Return log-probabilities (N, T) of completions (N, T) after prompts (N, P)."""
+    """Return log-probabilities (N, T) of the tokens of completions (N, T) after prompts
+    (N, P).
+
+    weights: of the decoder, by name. heads: of attention.
+    """
     import torch
 
     tokens = torch.cat([prompts, completions[:, :-1]], 1)

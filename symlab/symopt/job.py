@@ -254,7 +254,9 @@ class Job:
 
 
 def momentum_dtype(p: Tensor, group: dict) -> torch.dtype:
-    """Return the dtype of a parameter's momentum: its own, or what the group says."""
+    """Return the dtype in which a parameter's momentum is kept: p's own, or the one
+    that the param_group names.
+    """
     said = group["momentum_dtype"]
     return getattr(torch, said) if said else p.dtype
 

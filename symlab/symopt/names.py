@@ -16,6 +16,8 @@ def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
 
 
 def meant(name: object, known: Iterable[str]) -> str:
-    """Return ": did you mean 'x'?" with the nearest known name, or ''."""
+    """Return ": did you mean 'x'?", with the known name x nearest to `name`, or '' if
+    none is near.
+    """
     near = get_close_matches(str(name), list(known), n=1)
     return f": did you mean {near[0]!r}?" if near else ""

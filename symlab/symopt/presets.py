@@ -101,7 +101,9 @@ class Settings:
         return done
 
     def check(self) -> None:
-        """Raise ValueError for numbers out of range and switches that are no bool."""
+        """Raise ValueError where a number among these settings is out of range or a
+        switch is no bool.
+        """
         for name in ("lr", "lr_scale", "weight_decay"):
             if (value := getattr(self, name)) is not None:
                 check_range(name, value, 0, inf)

@@ -54,18 +54,20 @@ def freon(x: Tensor, q: float = 2 / 3, method: str = "svd", **options) -> Tensor
 
 
 def schatten_power(x: Tensor, c: float, method: str = "svd", **options) -> Tensor:
-    """(x x^T)^(-c) x = U s^(1-2c) V^T of each matrix of x (..., m, n), of x's dtype.
+    """Return (x x^T)^(-c) x = U diag(s^(1-2c)) V^T of each matrix x = U diag(s) V^T
+    (..., m, n), in x's dtype.
 
-    svd       the definition, on singular values above `cutoff` of the largest
-    gram      eigenvectors of the smaller Gram matrix, on the same range; in float64,
-              as squares need the digits: in float32 a condition above 1e3 is cut
-    newton    a coupled iteration for the inverse b-th root, c = a/b (Guo and Higham
-              2006): matrix products only. Its `damping`, RELATIVE to the trace of the
-              Gram matrix, takes the place of the cut-off: s (s^2 + d)^(-c)
+      svd       the definition, on singular values above `cutoff` of the largest
+      gram      eigenvectors of the smaller Gram matrix, on the same range; in float64,
+                as squares need the digits: in float32 a condition above 1e3 is cut
+      newton    a coupled iteration for the inverse b-th root, c = a/b (Guo and Higham
+                2006): matrix products only. Its `damping`, RELATIVE to the trace of the
+                Gram matrix, takes the place of the cut-off: s (s^2 + d)^(-c)
 
-    options: dtype to compute in, cutoff (svd, gram), damping and steps (newton).
-    Homogeneous of degree 1 - 2c. Raises ValueError for vectors, complex numbers, an
-    unknown method, and for newton a c that is no fraction a/b in [0, 1] with b <= 12.
+    method: one of these names. options: dtype to compute in, cutoff (svd, gram),
+    damping and steps (newton). Homogeneous of degree 1 - 2c. Raises ValueError for
+    vectors, complex numbers, an unknown method, and for newton a c that is no fraction
+    a/b in [0, 1] with b <= 12.
     """
     y, powered = _power(x, c, method, **options)
     size = _safe(nuclear_norm(x.to(y.dtype), y))  # <x, x/|x|> = |x|
@@ -334,16 +336,17 @@ def eigen_adam(
     beta3: float = 0.95,
     eps: float = 1e-8,
 ) -> tuple[Tensor, ...]:
-    """Return Adam's update in the eigenbasis of the inputs, and its states. P x O.
+    """Return Adam's update in the eigenbasis of the inputs, and its states.
 
     x (..., m, n): gradients, so give it without momentum. With Q the eigenvectors of
     the average of x^T x (beta3), Adam keeps the mean of x (beta1) and the mean square
     of the entries of x Q (beta2); the update is (mean Q / root of the mean square) Q^T,
-    as large as Adam's. Adam is the same with Q = I, and breaks rotations of the inputs;
-    here Q turns with them, and what a renumbering of rows (tokens, classes) does is a
-    renumbering. It is SOAP (Vyas et al., arXiv 2409.11321) with one side and a fresh
-    basis at each step. centred: subtract the mean row before and after, which makes it
-    respect shifts, too. Where eigenvalues are equal rounding chooses the basis.
+    as large as Adam's. Adam is the same with Q = I, and breaks rotations of the inputs
+    (the n columns); here Q turns with them. What a renumbering of the m rows (tokens,
+    classes) does is a renumbering. It is SOAP (Vyas et al., arXiv 2409.11321) with one
+    side and a fresh basis at each step. centred: whether the mean row is subtracted
+    before and after, so that adding one vector to all rows changes nothing. Where
+    eigenvalues are equal rounding chooses the basis.
 
     states, None at first: mean (..., m, n), second (..., m, n), gram (..., n, n) and
     the count of steps (..., 1, 1), for the corrections of the start.

@@ -99,7 +99,7 @@ class Rule:
 
     @cached_property
     def options(self) -> dict[str, object]:
-        """Return the keyword options of the map, with their defaults."""
+        """The keyword options of the rule's map, with their defaults."""
         try:
             taken = inspect.signature(self.map).parameters.values()
         except ValueError:  # functions of torch have no signature

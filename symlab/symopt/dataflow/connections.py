@@ -214,12 +214,13 @@ def _follow_one(known: Known, op: Operation) -> None:
 def follow(
     model: torch.nn.Module, call, inputs: dict[str, Tensor], training: bool = False
 ) -> Seen:
-    """Return what `call()`, a forward pass of the model, does with the parameters.
+    """Return the record of how a forward pass, `call()`, uses each parameter of a
+    model.
 
-    inputs: the tensors that the call gives to the model, by the names of its
-    arguments. training: whether the pass is one in training mode. The model is left as
-    it was: its buffers, its mode and torch's random numbers, and, as training does more
-    to a model, the parameters and counters that the pass wrote to.
+    inputs: the tensors that the call gives to the model, by the names of its arguments.
+    training: whether the pass is one in training mode. The model is left as it was: its
+    buffers, its mode and torch's random numbers, and, as training does more to a model,
+    the parameters and counters that the pass wrote to.
     """
     compiler = "torch._dynamo" in sys.modules  # its import takes a second
     try:

@@ -107,7 +107,8 @@ def _random_numbers() -> Callable[[], None]:
 
 
 def listed(optimizers: list) -> Iterator[tuple]:
-    """Yield (parameter, name, optimizer, group), as often as a parameter is listed.
+    """Yield (parameter, name, optimizer, param_group) for every place where an
+    optimizer lists a parameter.
 
     The name is the group's where it has `param_names`, else the shape and the group.
     """

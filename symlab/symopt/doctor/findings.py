@@ -122,7 +122,11 @@ def _orphans(weights: list[Weight]) -> list[Weight]:
 
 
 def in_no_group(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for trainable parameters that no optimizer has."""
+    """Return a row for trainable parameters that no optimizer has.
+
+    trial: the trial steps, which know all parameters. weights: the parameters that no
+    earlier finding has named.
+    """
     total = sum(w.p.numel() for w in trial.weights if w.p.requires_grad)
     return rows_of(
         "error",
@@ -135,7 +139,10 @@ def in_no_group(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def listed_twice(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for parameters in several groups or optimizers."""
+    """Return a row for parameters that are in several param_groups or optimizers.
+
+    weights: the parameters that no earlier finding has named.
+    """
     return rows_of(
         "error",
         "parameter is in several groups",
@@ -177,7 +184,11 @@ def split_ties(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def sparse(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for sparse gradients whose optimizer does not take them."""
+    """Return a row for parameters that got a sparse gradient and whose optimizer does
+    not take one.
+
+    weights: the parameters that no earlier finding has named.
+    """
     return rows_of(
         "error",
         "gradient is sparse",
@@ -188,7 +199,10 @@ def sparse(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def no_rate(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for parameters whose learning rate is 0."""
+    """Return a row for parameters whose learning rate is 0.
+
+    weights: the parameters that no earlier finding has named.
+    """
     still = [w for w in weights if w.p.requires_grad and w.places and w.lr == 0]
     trained = [w for w in trial.weights if w.p.requires_grad]
     return rows_of(
@@ -275,7 +289,11 @@ def span(values: list[float]) -> str:
 
 
 def unmoved(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for parameters that never move, and for frozen ones that do."""
+    """Return rows for trainable parameters that the trial steps did not change, and for
+    frozen ones that they did.
+
+    weights: the parameters that no earlier finding has named.
+    """
     if not trial.steps:
         return []
     listed = [w for w in weights if w.places]
@@ -415,7 +433,10 @@ def _sizes(ws: list[Weight]) -> str:
 
 
 def decayed_vectors(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for gains and biases under weight decay."""
+    """Return a row for gains and biases that have a weight decay.
+
+    weights: the parameters that no earlier finding has named.
+    """
     vectors = [w for w in weights if w.role in ("gain", "bias") and w.p.ndim < 2]
     return rows_of(
         "note",
@@ -432,7 +453,10 @@ def decayed_vectors(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def idle_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for experts that no token reached."""
+    """Return a row for experts of a mixture that no token reached in the trial steps.
+
+    weights: the parameters that no earlier finding has named.
+    """
     return rows_of(
         "note",
         "experts get no gradient",
