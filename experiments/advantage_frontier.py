@@ -383,7 +383,7 @@ CLAIMS = [
         "uses most.",
         estimate=RACED.mean(named(
             "foreseen_gap", "right answers foreseen, rare minus common plans")),
-        above=0.1, unit="fraction of prompts",
+        above=0.1, unit="fraction of answers",
         reason="A policy that changes its plans can then gain ten times the smallest "
         "difference that counts at pass@1."),
     *(replace(c, **AT_AN_END) if c.name == "grids_hold_the_best" else c

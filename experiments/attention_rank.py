@@ -402,57 +402,58 @@ LESS, LOSS = KOBAYASHI.smallest["rank"], KOBAYASHI.smallest["loss"]
 SEEN = (("2026-11-21", "thresholds written after one run of seed 0, before the sweep "
          "of four seeds"),)  # fmt: skip
 LATER = (("2026-11-30", "added after a look at the rows"),)  # fmt: skip
-BOTH = "whether singular values above 0.01 or above 0.001 of the largest count"
+BOTH = "(singular values above 0.01 or 0.001 of the largest)"
+SMALL = "a small character-level transformer"
 known = partial(Claim, paper=KOBAYASHI, place="abstract", written="after",
                 history=SEEN, unit="directions", tests="low rank",
                 above=LESS.size, reason=LESS.reason)  # fmt: skip
 ours = partial(Claim, written="after", history=SEEN)
 CLAIMS = [
     known("query_key_rank_falls",
-        "Weight decay of 0.008 on the attention matrices of a small decoder trained by "
-        "SGD lowers the rank of W_Q^T W_K, compared with no decay, by more than 8 of "
-        f"16 directions, {BOTH}.",
+        f"Weight decay of 0.008 on the attention matrices of {SMALL} trained by SGD "
+        "lowers the rank of W_Q^T W_K by more than 8 of 16 directions, compared with "
+        f"no decay {BOTH}.",
         estimate=fall(FACTORED, DECAYS[-1], "qk")),
     known("value_output_rank_falls",
-        "Weight decay of 0.008 on the attention matrices of a small decoder trained by "
-        "SGD lowers the rank of W_O W_V, compared with no decay, by more than 8 of 16 "
-        f"directions, {BOTH}.",
+        f"Weight decay of 0.008 on the attention matrices of {SMALL} trained by SGD "
+        "lowers the rank of W_O W_V by more than 8 of 16 directions, compared with no "
+        f"decay {BOTH}.",
         estimate=fall(FACTORED, DECAYS[-1], "vo")),
     known("more_decay_less_rank",
-        "Each doubling of the weight decay on the attention matrices of a small "
-        "decoder trained by SGD, from 0.001 to 0.008, lowers the ranks of W_Q^T W_K "
-        "and of W_O W_V (singular values above 0.01 of the largest).",
+        f"Each doubling of the weight decay on the attention matrices of {SMALL} "
+        "trained by SGD, from 0.001 to 0.008, lowers the ranks of W_Q^T W_K and of "
+        "W_O W_V (singular values above 0.01 of the largest).",
         estimate=weakest(*STEPS), above=0.0,
-        reason="Any fall counts at a single doubling, as the size of the whole effect "
-        "is asked for at the largest decay (query_key_rank_falls, "
-        "value_output_rank_falls)."),
+        reason="Any fall counts at a single doubling, as the claims "
+        "query_key_rank_falls and value_output_rank_falls ask for the size of the "
+        "whole effect at the largest decay."),
     known("adamw_rank_falls",
-        "AdamW's weight decay of 3 on the attention matrices of a small decoder lowers "
-        "the ranks of W_Q^T W_K and W_O W_V, compared with none, by more than 8 of 16 "
-        f"directions, {BOTH}.",
+        f"AdamW's weight decay of 3 on the attention matrices of {SMALL} lowers the "
+        "ranks of W_Q^T W_K and W_O W_V by more than 8 of 16 directions, compared "
+        f"with none {BOTH}.",
         estimate=fall(ADAMW, ADAM_DECAYS[-1], *PRODUCTS)),
     known("decay_is_nuclear_norm",
-        "At weight decays of 0.004 and 0.008 half the squared Frobenius norm of the "
-        "attention matrices of a small decoder trained by SGD is less than 1.03 times "
-        "the nuclear norm of their products, in every run.",
+        f"At weight decays of 0.004 and 0.008 on the attention matrices of {SMALL} "
+        "trained by SGD, half their squared Frobenius norm is less than 1.03 times "
+        "the nuclear norm of W_Q^T W_K and W_O W_V, in every run.",
         kind="identity", unit="of the nuclear norm", tests="nuclear norm",
         place="abstract; the least of (|Q|^2+|K|^2)/2 under Q^T K = M",
         estimate=FACTORED.where(f"weight_decay >= {PRICED}").worst(price),
         above=-math.inf, below=1.03,
-        reason="The ratio is 1 at a minimum and never less. The noise of the "
-        "minibatches unbalances the factors, which raises the ratio by some per cent "
-        "at this learning rate."),
+        reason="The ratio of the two norms is 1 at a minimum and never less. The "
+        "noise of the minibatches unbalances the factors, which raises the ratio by "
+        "some per cent at this learning rate."),
     known("low_rank_damages",
-        "Weight decay of 0.008 on the attention matrices of a small decoder trained by "
-        "SGD, which leaves a rank below 4, raises the validation loss by more than "
+        f"Weight decay of 0.008 on the attention matrices of {SMALL} trained by SGD, "
+        "which leaves a rank below 4 of 16, raises the validation loss by more than "
         "0.16 nats per character, compared with no decay.",
         tests="damage", unit="nats per character",
         estimate=FACTORED.paired("validation_loss", weight_decay=(DECAYS[-1], 0.0)),
         above=LOSS.size, reason=LOSS.reason, history=LATER),
     known("omitting_decay_helps",
-        "A small decoder trained by AdamW has a validation loss that is lower by more "
-        "than 0.16 nats per character without weight decay on its attention matrices "
-        "than with a decay of 0.3.", tests="omission", unit="nats per character",
+        f"Without weight decay on its attention matrices, {SMALL} trained by AdamW has "
+        "a validation loss that is lower by more than 0.16 nats per character than "
+        "with a decay of 0.3.", tests="omission", unit="nats per character",
         estimate=ADAMW.paired("validation_loss", weight_decay=(ADAM_DECAYS[1], 0.0)),
         above=LOSS.size, history=LATER, expected="failed",
         reason=f"{LOSS.reason} A decay of 0.3 alone would shrink a weight by exp(-2.6) "
@@ -460,34 +461,36 @@ CLAIMS = [
         because="In a run as short as this one a decay of 0.3 lowers the rank by less "
         "than 3 of 16 directions and the validation loss by 0.04 nats."),
     ours("offset_keeps_rank",
-        "Under weight decay towards the random initialisation, which breaks the "
-        "rotation symmetry, W_Q^T W_K and W_O W_V of a small decoder keep more than "
-        "0.9 of their full rank at each of four decays and in every run.",
+        "With weight decay towards the random initialisation, which breaks the "
+        f"rotation symmetry, W_Q^T W_K and W_O W_V of {SMALL} keep more than 0.9 of "
+        "their full rank of 16 at each of four decays and in every run.",
         paper=ZIYIN, place="figure 3 middle, inset, carried over to attention",
         origin="control", estimate=SGD.where(model="offset").least(fraction_of_full),
         above=0.9, unit="of the full rank",
-        reason="In claims about this paper the smallest effect of interest on a rank "
-        "is a tenth of the full rank."),
+        reason="In claims about Ziyin (2024) the smallest effect of interest on a "
+        "rank is a tenth of the full rank."),
     ours("unfactored_keeps_rank",
-        "When a small decoder trains the products W_Q^T W_K and W_O W_V themselves, "
-        "with weight decay from 0 to 0.008 on them, both keep a rank (singular values "
-        "above 0.01 of the largest) of more than half of 64 in every run.",
+        f"Where {SMALL} trains W_Q^T W_K and W_O W_V as single matrices, with weight "
+        "decay from 0 to 0.008, both keep a rank (singular values above 0.01 of the "
+        "largest) of more than half of 64 in every run.",
         origin="control", above=0.5, unit="of the full rank",
         estimate=SGD.where(model="unfactored").least(fraction_of_full),
-        reason="Half of 64 directions is twice the 16 that the product of a factored "
-        "head can have. Not all 64 are asked for, as a spectrum that falls like a "
-        "power of the index has its last values below 0.01 of the first."),
+        reason="Half of 64 directions is twice the 16 that a head can have whose "
+        "product is trained as two factors. Not all 64 are asked for, as a spectrum "
+        "that falls like a power of the index has its last values below 0.01 of the "
+        "first."),
     ours("moderate_decay_is_cheap",
-        "Weight decay of 0.002 on the attention matrices of a small decoder trained by "
-        "SGD raises the validation loss by less than 0.16 nats per character, compared "
+        f"Weight decay of 0.002 on the attention matrices of {SMALL} trained by SGD "
+        "raises the validation loss by less than 0.16 nats per character, compared "
         "with no decay.",
         kind="equivalence", unit="nats per character",
         estimate=FACTORED.paired("validation_loss", weight_decay=(MODERATE, 0.0)),
         below=LOSS.size, reason=f"{LOSS.reason} No gain is claimed, as nothing "
         "overfits in so few steps."),
     ours("attention_is_used",
-        "Every decoder of the sweep predicts the next character with a lower "
-        "validation loss than the best prediction from the last character alone.",
+        "A small character-level transformer, trained with or without weight decay, "
+        "predicts the next character with a lower validation loss than the best "
+        "prediction from the last character alone, in every run.",
         origin="protocol", kind="precondition", unit="nats per character",
         estimate=where().worst("validation_loss - bigram_loss"), below=0.0,
         reason="Any improvement counts; without it a low rank would only say that "

@@ -607,6 +607,10 @@ ENTRY = named("max_difference", "difference of an entry from scipy's solution")
 JUMPS = named("abs(jumps - exact_jumps)", "difference of the two numbers of jumps")
 EXCESS = named("measured - second_order", "measured minus second-order critical decay")
 LOWERED = named("1 - measured", "full-batch minus measured critical decay")
+TRAINED_AS = ("In least squares with 10 linear constraints s = 0, where s is u*w with "
+              "weight decay on u and w (DCS),")  # fmt: skip
+STEPS = "In denoising a signal with steps, DCS (each of 79 differences of neighbours "
+SCALAR = "Batch-1 SGD on (u*w - y)^2/2, noisy y of mean 1, weight decay on u and w,"
 dcs = partial(Claim, paper=ZIYIN, origin="ours", unit="of O^T theta")
 near_mirror = partial(dcs, unit="weight decay", place="SGD near the mirror; for DCS")
 lasso_path = partial(Claim, origin="oracle", kind="identity",
@@ -621,83 +625,79 @@ switch = partial(family, paper=ZIYIN, origin="ours", unit="of O^T theta",
                  place="DCS; subgradient of weight_decay*|O^T theta|_1 at 0",
                  how={"full_batch": "full-batch descent",
                       "library": "torch.optim.SGD through parametrize",
-                      "adamw_eps": "AdamW, with eps=1 on its factors u and "
-                                   "w,"})  # fmt: skip
+                      "adamw_eps": "AdamW with eps=1 for u and w"})  # fmt: skip
 CLAIMS = [
     *switch("{how}_exact_above",
-        "DCS (differentiable constraint by symmetry) with {how} satisfies all 10 "
-        "linear constraints of a least-squares problem, to 1e-12 in every run, at "
-        "1.05 times the critical weight decay.",
+        f"{TRAINED_AS} {{how}} brings every |s| below 1e-12 in every run at 1.05 times "
+        "the critical decay, max |dl/ds| at s = 0.",
         lambda how: SWITCHED[how].where(ratio=1.05).worst(VIOLATED),
         below=EXACT, kind="identity", reason=ROUNDING,
         but={("full_batch",): {"origin": "paper", "tests": "hard constraints",
                                "place": "abstract, DCS; critical decay ours"}}),
     *switch("{how}_violated_below",
-        "DCS (differentiable constraint by symmetry) with {how} violates some of the "
-        "10 linear constraints of a least-squares problem by more than 0.001 in every "
-        "run, at 0.95 times the critical weight decay.",
+        f"{TRAINED_AS} {{how}} leaves some |s| above 0.001 in every run at 0.95 times "
+        "the critical decay, max |dl/ds| at s = 0.",
         lambda how: SWITCHED[how].where(ratio=0.95).least(VIOLATED), above=1e-3,
-        reason="Just below the critical decay wd_c a constraint is violated by about "
-        "(wd_c - wd)/curvature, which is 0.005 at a decay wd of 0.95 wd_c."),
+        reason="Just below the critical weight decay wd_c, max |dl/ds| where all "
+        "constraints hold, a constraint is violated by about (wd_c - wd)/curvature, "
+        "which is 0.005 at a decay wd of 0.95 wd_c."),
     dcs("minibatch_exact",
-        "DCS (differentiable constraint by symmetry) with minibatch SGD satisfies all "
-        "10 linear constraints of a least-squares problem, to 1e-12 in every run, at "
-        "1.5 times the critical weight decay.",
+        f"{TRAINED_AS} minibatch SGD brings every |s| below 1e-12 in every run at 1.5 "
+        "times the critical decay, max |dl/ds| at s = 0.",
         origin="paper", tests="hard constraints",
         place="abstract, DCS; u=w=0 is stationary under every minibatch",
         kind="identity",
         estimate=SGD.where(ratio=1.5).worst(VIOLATED), below=EXACT,
         reason=ROUNDING),
     dcs("adamw_misses_constraints",
-        "DCS (differentiable constraint by symmetry) with AdamW and its default eps "
-        "violates some of the 10 linear constraints of a least-squares problem by more "
-        "than 0.001 in every run, at 1.05 times the critical weight decay of SGD.",
+        f"{TRAINED_AS} AdamW with its default eps leaves some |s| above 0.001 in every "
+        "run at 1.05 times SGD's critical decay, max |dl/ds| at s = 0.",
         place="DCS; AdamW's critical decay is wd_c/eps (symlab/mirror/dcs.py)",
         estimate=TORCH.where(method="adamw", ratio=1.05).least(VIOLATED),
         above=1e-3,
-        reason="With an eps of 1e-8 the critical decay of AdamW is far out of reach: "
-        "the weights are expected near the unconstrained ones, which violate the "
-        "constraints by 0.1."),
+        reason="The critical weight decay of AdamW is that of SGD over its eps of "
+        "1e-8 and far out of reach: the weights are expected near the unconstrained "
+        "ones, which violate the constraints by 0.1."),
     Claim("soft_is_inverse_beta",
-        "The least-squares solution with a soft penalty (beta/2)|O^T theta|^2 violates "
-        "O^T theta = 0 by the critical weight decay of DCS (differentiable constraint "
-        "by symmetry) over beta, to 1 % in every run, for every beta of 10,000 or "
-        "more.",
+        "The least-squares solution with a penalty (beta/2)|s|^2 on 10 linear "
+        "constraints s = 0 has a largest |s| of max |dl/ds| / beta, with dl/ds taken "
+        "where s = 0 holds, to 1 % in every run, for every beta of 10,000 or more.",
         origin="oracle", kind="equivalence", place="beta O^T theta = -O^T grad l_0",
         estimate=SOFT.where("beta >= 1e4").worst(_soft_error), below=0.01,
-        reason="To first order the violation is the critical decay over beta; the next "
-        "term is smaller by 1/(beta*curvature), which is 1e-4 at beta = 10,000."),
+        reason="To first order the violation is max |dl/ds|, the critical weight "
+        "decay of DCS (where s is u*w with weight decay on u and w), over beta; the "
+        "next term is smaller by 1/(beta*curvature), which is 1e-4 at beta = 10,000."),
     lasso_path("path_exact",
-        "DCS (differentiable constraint by symmetry) on least squares in full batch "
-        "finds the theta of the generalised lasso (scipy), to 0.0002 in every entry "
-        "and run, at 17 weight decays from 0.1 to 1.5 times the critical one.",
+        f"{TRAINED_AS} full-batch descent finds scipy's generalised lasso, to 0.0002 "
+        "in every weight and run, at decays of 0.1 to 1.5 times max |dl/ds| at s = 0.",
         estimate=FULL_BATCH.worst(ENTRY), below=2e-4,
-        reason="A constraint at exactly its critical decay approaches zero as "
-        "1/(2 h t), which is 1.6e-4 at the time t = 1e4 for the least curvature "
-        "h = 0.3. All other entries converge exponentially."),
+        reason="The generalised lasso is the least loss plus decay times the sum of "
+        "|s|. A constraint at exactly its critical decay approaches zero as 1/(2 h "
+        "t), which is 1.6e-4 for the least curvature h = 0.3 of the loss and the time "
+        "t = steps * learning rate / (1 - momentum) = 1e4. All other entries converge "
+        "exponentially."),
     lasso_path("fused_signal",
-        "With the differences of neighbours as constraints, DCS (differentiable "
-        "constraint by symmetry) finds the signal of the fused lasso (scipy), to 0.001 "
-        "in every entry and run.",
+        f"{STEPS}is trained as u*w, with weight decay on u and w) ends at the fused "
+        "lasso of scipy, to 0.001 in every entry and run.",
         estimate=FUSED.worst(ENTRY), below=1e-3,
-        reason="A constraint at exactly its critical decay approaches zero as "
-        "1/(2 h t), which is 0.001 for the curvature h = 1/4 and the time t = 2000."),
+        reason="A constraint at exactly its critical decay approaches zero as 1/(2 h "
+        "t), which is 0.001 for the curvature h = 1/4 and the time t = steps * "
+        "learning rate / (1 - momentum) = 2000."),
     lasso_path("fused_jumps",
-        "With the differences of neighbours as constraints, the signal of DCS "
-        "(differentiable constraint by symmetry) has as many jumps as that of the "
-        "fused lasso (scipy), in every run.",
+        f"{STEPS}is trained as u*w, with weight decay on u and w) finds as many jumps "
+        "as the fused lasso of scipy, in every run.",
         estimate=FUSED.worst(JUMPS), below=0.5, unit="jumps",
-        reason="Both solve the same problem, so the number of jumps may not differ in "
-        "any run."),
+        reason="Both solve the same problem, so the number of jumps (differences of "
+        "neighbours above 1e-4) may not differ in any run."),
     near_mirror("exponent_predicts",
-        "The critical weight decay, from which on SGD of batch 1 brings a DCS "
-        "constraint s = u*w to zero, is the one at which the exact Lyapunov exponent "
-        "vanishes, to 0.05 in the mean over seeds at each of six learning rates.",
+        f"{SCALAR} brings u*w to zero from the decay on at which the exact Lyapunov "
+        "exponent at u = w = 0 vanishes, to 0.05 in the mean over seeds at each of "
+        "six learning rates.",
         estimate=_exponent_error, above=-STEP, below=STEP, kind="equivalence",
         place="SGD near the mirror, with arXiv 2303.13093; for DCS",
         reason="The margin is one step of the grid of weight decays. A single run "
-        "tells the critical decay to half a step only, and at a decay just above it s "
-        "needs more steps than were run to vanish.", written="after",
+        "tells the critical decay to half a step only, and at a decay just above it "
+        "u*w needs more steps than were run to vanish.", written="after",
         history=(("2026-11-21", "a first look asked for |s| < 1e-12 in the last 20,000 "
                   "of 200,000 steps only, and one of 48 was 0.059 off; an excursion "
                   "may last as long, so the claim now asks for the second half of the "
@@ -707,19 +707,18 @@ CLAIMS = [
                   "sets of other seeds: runs were asked for more than the grid can "
                   "resolve"))),
     near_mirror("second_order_errs",
-        "At a learning rate of 0.1 the critical weight decay of SGD on a DCS "
-        "constraint is larger, by more than 0.05 in the mean over seeds, than a "
-        "second-order expansion of the Lyapunov exponent predicts.",
+        f"{SCALAR} at learning rate 0.1 brings u*w to zero from a decay on that is "
+        "more than 0.05 above the root of a second-order Lyapunov exponent, in the "
+        "mean over seeds.",
         origin="control", estimate=FASTEST.mean(EXCESS), above=STEP,
         reason="The margin is one step of the grid of weight decays, to which the "
-        "exact exponent is asked to be right: beyond it the measurement tells the two "
-        "theories apart."),
+        "root of the exact exponent is asked to be right: beyond it the measurement "
+        "tells the two theories apart."),
     near_mirror("noise_lowers_critical_decay",
-        "At a learning rate of 0.1 the noise of SGD lowers the critical weight decay "
-        "of a DCS constraint by more than half of its full-batch value of 1, in the "
-        "mean over seeds.",
+        f"{SCALAR} at learning rate 0.1 brings u*w to zero from a decay of less than "
+        "0.5 on, in the mean over seeds; full-batch descent needs a decay of 1.",
         estimate=FASTEST.mean(LOWERED), above=0.5,
-        reason="To second order in the learning rate the noise lowers the critical "
-        "decay by lr*noise^2/2 = 0.8; the skewness of the labels takes part of that "
-        "back, and half is asked for."),
+        reason="To second order in the learning rate lr, labels y of standard "
+        "deviation 4 lower the critical decay by lr*4^2/2 = 0.8; the skewness of the "
+        "labels takes part of that back, and half is asked for."),
 ]  # fmt: skip

@@ -434,101 +434,103 @@ MIRROR = named("off_block", f"{OFF}, at the symmetric solution,")
 RANDOM = named("off_block_random", f"{OFF}, at a random point,")
 BROKEN = named("off_block_broken", f"{OFF}, with the symmetry broken,")
 NET = "a tanh network (widths 5-6-2)"
-ON = f"Where the loss of {NET} is least among weights with two pairs of equal neurons,"
+ON = "In a tanh network trained with two pairs of neurons kept equal,"
+LOWEST = "the direction of lowest curvature {}that makes a pair unequal"
+EVEN, NEGATIVE = LOWEST.format(""), LOWEST.format("h < 0 ")
+START = "Started 0.01 off the equality of two pairs of neurons of a tanh network,"
+STABLE = "the least that makes equality stable"
+ABOVE = ("A thousandth of the largest entry is far above rounding, which is 1e-16 of "
+         "it.")  # fmt: skip
 ziyin = partial(Claim, paper=ZIYIN, kind="identity")
-control = partial(Claim, paper=ZIYIN, place=BLOCKS, origin="control", above=1e-3,
-                  reason="A thousandth of the largest entry is far above rounding, "
-                  "which is 1e-16 of it.")  # fmt: skip
+control = partial(Claim, paper=ZIYIN, place=BLOCKS, origin="control", above=1e-3)
 search = partial(Claim, origin="ours", place="L-BFGS over all parameters (scipy)",
                  unit="of the starting distance")  # fmt: skip
 CLAIMS = [
     ziyin("blocks_on_the_mirror",
-        f"{ON} the Hessian couples the differences of a pair to no other direction, up "
-        "to 1e-12 of its largest entry, in every run.",
+        f"{ON} the Hessian of the loss couples the weight differences within a pair to "
+        "no other direction, up to 1e-12 of its largest entry, in every run.",
         place=BLOCKS, estimate=ALL.worst(MIRROR), below=1e-12,
         reason="The Hessian is a sum over 200 samples, transformed by a basis of 50 "
         "vectors: thousands of roundings of 1e-16 each. In that basis it has a block "
-        "for each pair and one for the rest."),
+        "for each pair and one for the rest. Training had a weight decay of 0.001 on "
+        "all weights."),
     control("no_blocks_at_random",
-        f"At random weights of {NET} the Hessian couples the differences of two pairs "
-        "of neurons to each other or to other directions by more than 0.001 of its "
-        "largest entry, in every run.",
-        estimate=ALL.least(RANDOM)),
+        f"At random weights of {NET} the Hessian of the loss couples the weight "
+        "differences within two pairs of neurons to each other or to other directions "
+        "by more than 0.001 of its largest entry, in every run.",
+        estimate=ALL.least(RANDOM), reason=ABOVE),
     control("no_blocks_if_broken",
-        f"At the least loss of {NET} with two pairs of equal neurons, a loss term that "
-        "treats them unequally makes the Hessian couple their differences to other "
-        "directions by more than 0.001 of its largest entry, in every run.",
-        estimate=ALL.least(BROKEN)),
+        f"{ON} adding a random quadratic term to the loss makes its Hessian couple the "
+        "differences within a pair to other directions by more than 0.001 of its "
+        "largest entry, in every run.",
+        estimate=ALL.least(BROKEN),
+        reason=f"{ABOVE} The term, sum b theta^2 with random b of standard deviation "
+        "0.1, is added after training."),
     ziyin("restricted_minimum_is_stationary",
-        f"{ON} every component of the gradient that would make equal neurons unequal "
-        "is below 1e-13 in absolute value, in every run.",
+        f"{ON} every component of the gradient that would make the neurons of a pair "
+        "unequal is below 1e-13 in absolute value, in every run.",
         place="theorem 1, part 1", tests="constraint",
         estimate=ALL.worst(named("across", "gradient component across the mirrors")),
         below=1e-13,
         reason="The minimisation never left the weights with equal neurons, so that "
         "only rounding can give such a component: a thousand times 1e-16."),
     Claim("signal_exists",
-        f"{ON} the Hessian has a negative eigenvalue in directions that make them "
-        "unequal, in every run: without weight decay the solution is unstable.",
+        f"{ON} the Hessian of the loss (without weight decay) has a negative "
+        "eigenvalue in the directions that make a pair unequal, in every run.",
         origin="protocol", kind="precondition",
         place="a teacher of six neurons, a student of four different ones",
         estimate=ALL.worst(named("h", "eigenvalue h across the mirrors")),
         below=0.0,
-        reason="With a positive eigenvalue h the solution would be stable without "
-        "weight decay, and no transition could be seen. A prototype of 8 runs at other "
-        "sizes of the weights had a negative one in all."),
+        reason="With a positive lowest eigenvalue in these directions equal neurons "
+        "would be stable without weight decay, and no transition could be seen. A "
+        "prototype of 8 runs at other sizes of the weights had a negative one in all."),
     ziyin("even_in_s",
-        f"The loss of {NET} is the same at the distances s and -s from two mirrors "
-        "(pairs of equal neurons) along the lowest eigenvector of the Hessian across "
-        "them, to 1e-12 for s up to 3 and in every run.",
+        f"{ON} the loss is the same at distances s and -s from the trained weights "
+        f"along {EVEN}, to 1e-12 for s up to 3, in every run.",
         place="mirror symmetry; figure 2",
         estimate=ALL.worst(named("uneven", "difference of the losses at s and -s")),
         below=1e-12,
         reason="Losses are of size 1, so thousands of roundings of 1e-16 stay below "
         "1e-12."),
     Claim("curvature_is_h",
-        f"The second difference of the loss of {NET} along the lowest eigenvector of "
-        "the Hessian across two mirrors (pairs of equal neurons) equals its "
-        "eigenvalue, to 0.00001 in every run.",
+        f"{ON} the second difference of the loss along {EVEN} is the Hessian's "
+        "eigenvalue there, to 0.00001 (absolute) in every run.",
         origin="oracle", kind="identity",
         place="second difference of the loss against the Hessian",
         estimate=ALL.worst(named("abs(curvature - h)", "error of the curvature")),
         below=1e-5,
         reason="The second difference with a step of 0.001 errs by 1e-6 q/12, where q "
-        "is the fourth derivative, and by 1e-10 from rounding."),
+        "is the fourth derivative of the loss along that direction, and by 1e-10 from "
+        "rounding."),
     ziyin("two_minima_become_one",
-        "Along the lowest eigenvector of the Hessian (eigenvalue h < 0) across two "
-        f"pairs of equal neurons, the loss of {NET} has two minima at weight decays of "
-        "0.25 to 0.9 times -h and one at 1.1 to 2 times -h, in every run.",
+        f"{ON} loss plus weight decay has two minima along {NEGATIVE} at decays of "
+        "0.25 to 0.9 |h|, one at 1.1 to 2 |h|, in every run.",
         place="figure 2", tests="decay", estimate=ALL.worst(_miscounted), below=0.5,
         unit="minima",
         reason="The number of minima may not differ in any run, at any of the eight "
         "weight decays."),
     Claim("minima_merge_at_h",
-        "Along the lowest eigenvector of the Hessian (eigenvalue h < 0) across two "
-        f"pairs of equal neurons, the two minima of the loss of {NET} merge at a "
+        f"{ON} the two minima of loss plus weight decay along {NEGATIVE} merge at a "
         "weight decay of -h, to 1 % in every run.",
         origin="ours", kind="equivalence",
         place="h from the Hessian, the minima from the loss",
         estimate=ALL.worst(named("abs(critical_ratio - 1)",
                                  "relative distance of the merging decay from -h")),
         below=0.01,
-        reason="The loss is computed at steps of 0.002 of the distance, and two minima "
-        "nearer than that are taken for one, which moves the decay by about 0.1 %."),
+        reason="The loss is computed at steps of 0.002 of the distance, and two "
+        "minima nearer than that are taken for one, which moves the decay at which "
+        "they merge by about 0.1 %."),
     search("search_leaves_below",
-        "When weight decay acts only on the differences of two pairs of neurons, at "
-        "0.25 to 0.9 of the strength that makes their equality stable, L-BFGS over all "
-        "weights, started 0.01 off the equality, ends farther off in every run.",
+        f"{START} L-BFGS over all weights ends farther off, in every run, where the "
+        f"weight decay of the differences is 0.25 to 0.9 of {STABLE}.",
         estimate=ALL.least(_left), above=1.0,
         reason="The starting distance itself is the limit: to end farther off is to "
-        "leave."),
+        "leave. All other directions have a weight decay of 0.001."),
     search("search_returns_above",
-        "When weight decay acts only on the differences of two pairs of neurons, at "
-        "1.1 to 2 times the strength that makes their equality stable, L-BFGS over all "
-        "weights, started 0.01 off the equality, ends within 0.0001 of it in every "
-        "run.",
+        f"{START} L-BFGS over all weights ends within 0.0001 of it, in every run, "
+        f"where the weight decay of the differences is 1.1 to 2 times {STABLE}.",
         estimate=ALL.worst(_kept), below=0.01,
-        reason="A hundredth of the starting distance is asked for; the solver stops at "
-        "gradients of 1e-8, which at 1.1 times an eigenvalue of -0.01 is a distance of "
-        "1e-5."),
+        reason="A hundredth of the starting distance is asked for; the solver stops "
+        "at gradients of 1e-8, which at 1.1 times an eigenvalue of -0.01 is a "
+        "distance of 1e-5."),
 ]  # fmt: skip

@@ -443,8 +443,12 @@ TENFOLD = [(a, b) for a in DECAYS for b in DECAYS if a and abs(b / a - 10) < 0.1
 LEAST, GROWTH = ZIYIN.smallest["distinct neurons"], QUANTISATION.smallest["growth"]
 DAY, TODAY = "2026-11-21", "2026-11-30"
 PROTOTYPE = "The threshold follows a prototype of 3 seeds."
-SKEWED = {"expected": "undecided", "because": "The numbers of 8 seeds are skewed, and "
-          "an interval that allows for the skewness reaches the limit."}  # fmt: skip
+NET = "a tanh network with 50 neurons"
+ONCE = "(those equal to 1 % of the norm count once)"
+MOVED = "weights theta + theta_0 (fixed random theta_0: no permutation symmetry)"
+SKEWED = {"expected": "undecided", "because": "The values of 8 seeds are skewed, and "
+          "a confidence interval of their mean that allows for the skewness reaches "
+          "the limit."}  # fmt: skip
 ours = partial(Claim, unit="neurons")
 bias = partial(Claim, origin="control", place="static bias (syre, arXiv 2408.15495)")
 ensembling = partial(Claim, paper=ZIYIN, unit="neurons",
@@ -454,78 +458,76 @@ alone = partial(ensembling, place="abstract: weight decay or noise", tests="nois
                 above=LEAST.size, reason=LEAST.reason, expected="failed")  # fmt: skip
 CLAIMS = [
     ensembling("distinct_fall_with_decay",
-        "The number of distinct neurons of a tanh network with 50 neurons falls with "
-        "each tenfold increase of the weight decay between 0.0001 and 0.02.",
+        f"The number of distinct neurons {ONCE} of {NET} that learns a teacher network "
+        "falls with each tenfold increase of the weight decay between 0.0001 and 0.02.",
         tests="decay",
         estimate=weakest(*(ALONG.paired(DISTINCT, weight_decay=d) for d in TENFOLD)),
         above=0.0,
-        reason="Any fall counts at a single step, as the claim few_are_left asks for "
-        "the number of neurons that are left.", written="after",
+        reason="A fall of any size counts at each increase, as the claim few_are_left "
+        "asks for the number of neurons that are left.", written="after",
         history=((DAY, "tenfold decays took the place of neighbouring ones from 0 on: "
                   "the first run was undecided, 1.12 [-0.63, 2.88], as a decay of "
                   "0.0001 has not acted yet after 10,000 steps"),)),
     ensembling("few_are_left",
-        "Weight decay 0.005 leaves fewer than 10 distinct neurons in a tanh network "
-        "with 50 neurons that learns a teacher with 5.",
+        f"Weight decay 0.005 leaves fewer than 10 distinct neurons {ONCE} in {NET} "
+        "that learns a teacher network with 5, in the mean over seeds.",
         estimate=AT.mean(DISTINCT), below=10.0, origin="ours",
         reason="The limit is twice the number of the teacher's neurons and a fifth of "
         f"the width. {PROTOTYPE}", **SKEWED),
     Claim("copies_live",
-        "At weight decay 0.005 more than 40 of the 50 neurons of a tanh network live "
-        "(norm above 5 % of the largest): few are distinct because neurons are copies, "
-        "not because they died.",
+        "At weight decay 0.005 more than 40 of the 50 neurons of a tanh network are "
+        "alive (norm above 5 % of the largest) in the mean over seeds: few are "
+        "distinct because neurons are copies, not because they died.",
         estimate=AT.mean(LIVING), above=0.8, unit="of the neurons",
         reason="Where four of five neurons live, dead neurons do not explain that "
         f"fewer than 10 of 50 are distinct. {PROTOTYPE}"),
     ensembling("copies_are_exact",
-        "At weight decays of 0.005, 0.01 and 0.02 the median neuron of a tanh network "
-        "equals another one, up to 1e-6 of its norm and a change of sign, in every "
-        "run.", place="theorem 1", kind="identity", unit="norm of the neuron",
+        f"In {NET}, trained with weight decay 0.005, 0.01 or 0.02, the median distance "
+        "of a live neuron from equality with another one, up to sign, is below 1e-6 "
+        "of its norm in every run.",
+        place="theorem 1", kind="identity", unit="norm of the neuron",
         tests="ensembling", estimate=MERGED.worst(NEAREST), below=1e-6,
         reason="The distance of copies shrinks exponentially in training, and 1e-6 of "
         "the norm is a ten-thousandth of the 1 % within which neurons count as "
         "copies."),
     ours("threshold_hardly_matters",
-        "At weight decays of 0.005, 0.01 and 0.02 a tanh network with 50 neurons has "
-        "less than one distinct neuron more when neurons within 1 % of the norm count "
-        "as copies than when neurons within 5 % do.",
+        f"At weight decays of 0.005, 0.01 and 0.02 {NET} has less than one distinct "
+        "neuron more if neurons within 1 % of the norm count as copies than if "
+        "neurons within 5 % do, in the mean.",
         estimate=MERGED.mean(STRICTER), below=1.0,
         origin="protocol", kind="equivalence",
         reason="A difference of less than one neuron of 50 is smaller than any effect "
-        "that the other claims ask for.",
+        "that the other claims about these networks ask for.",
         **SKEWED),
     bias("symmetry_is_the_cause",
-        "At weight decay 0.005 a tanh network with 50 neurons has more than 25 "
-        "distinct neurons more when its loss is taken at theta + theta_0, with a "
-        "fixed random theta_0 that breaks the permutation symmetry, than without "
-        "theta_0.",
+        f"With weight decay 0.005 on theta, {NET} has more than 25 distinct neurons "
+        f"more with {MOVED} than with weights theta.",
         estimate=where(study="decay", weight_decay=DECAY)
         .paired(DISTINCT, offset=(OFFSET, 0.0)),
         above=25.0, unit="neurons",
-        reason="The limit is half of the 50 neurons, and five times the smallest "
-        "effect of interest."),
+        reason="The limit is half of the 50 neurons, and five times the 5 neurons "
+        "from which on a difference counts in claims about this network."),
     bias("control_merges_none",
-        "More than 45 of 50 neurons stay distinct when the loss is taken at theta + "
-        "theta_0, with a fixed random theta_0 that breaks the permutation symmetry, at "
-        "every weight decay up to 0.02 and in every run.",
+        f"With {MOVED} and decay 0.0001 to 0.02 of theta, {NET} keeps more than 45 "
+        f"distinct neurons {ONCE} in every run.",
         estimate=BIASED.where(study="decay").least(SHARE),
         above=1 - LEAST.size / 50, unit="of the neurons", reason=LEAST.reason),
     bias("control_fits_alike",
-        "At weight decay 0.002 a fixed random theta_0 in the weights, which breaks the "
-        "permutation symmetry, changes the mean squared test error by less than 0.002: "
-        "the network does not merge fewer neurons because it fits worse.",
+        f"With weight decay 0.002 on theta, {NET} has the same mean squared error on "
+        f"test data with {MOVED} as with weights theta, to 0.002.",
         estimate=where(study="decay", weight_decay=FIT)
         .paired("test_error", offset=(OFFSET, 0.0)),
         above=-0.002, below=0.002, kind="equivalence", unit="MSE", written="after",
-        reason="The limit is a fifth of the variance 0.01 of the label noise. At this "
-        "decay neurons do merge without theta_0: 10 of 50 are distinct.",
+        reason="The limit is a fifth of the variance 0.01 of the label noise: the "
+        "network with theta_0 does not merge fewer neurons because it fits worse. At "
+        "this decay neurons do merge without theta_0: 10 of 50 are distinct.",
         history=((DAY, "decay 0.002 took the place of 0.005: a second run was "
                   "undecided there, -0.0015 [-0.0028, -0.0003], as decay then costs "
                   "more than any difference of the arms"),)),
     Claim("merging_costs_no_fit",
-        "A tanh network trained with weight decay 0.002, which merges neurons, has a "
-        "smaller mean squared error on clean test labels than one trained without "
-        "decay.",
+        "A tanh network with 50 neurons and weight decay 0.002, which merges neurons, "
+        "has a smaller mean squared error on noise-free test labels than one without "
+        "decay, in the mean over seeds.",
         estimate=ALONG.paired("test_error", weight_decay=(0.0, FIT)), above=0.0,
         unit="MSE", written="after",
         reason="Merging costs nothing where the error does not rise, so any smaller "
@@ -534,8 +536,8 @@ CLAIMS = [
                   "errors there, 0.0008 [-0.0020, 0.0036]"),)),
     alone("noise_alone_makes_copies",
         "Label noise of standard deviation 1, redrawn at each step of SGD without "
-        "weight decay at learning rate 0.2, lowers the number of distinct neurons of a "
-        "tanh network with 50 neurons by more than 5.",
+        "weight decay at learning rate 0.2, lowers the number of distinct neurons "
+        f"{ONCE} of {NET} by more than 5.",
         estimate=FREE.where(study="noise", lr=0.2)
         .paired(DISTINCT, fresh_noise=(0.0, NOISES[-1])),
         because="Noise keeps neurons apart here: 48.8 of 50 are distinct without it "
@@ -546,8 +548,8 @@ CLAIMS = [
                   "with the smallest effect of interest"),)),
     alone("strong_noise_alone_makes_copies",
         "Label noise of standard deviation 2, redrawn at each step of SGD without "
-        "weight decay at learning rate 0.8, lowers the number of distinct neurons of a "
-        "tanh network with 50 neurons by more than 5.",
+        "weight decay at learning rate 0.8, lowers the number of distinct neurons "
+        f"{ONCE} of {NET} by more than 5.",
         estimate=FREE.where(study="noise", lr=FAST)
         .paired(DISTINCT, fresh_noise=(0.0, STRONGEST)),
         because="One run of another seed kept all 50 neurons distinct, with the noise "
@@ -556,25 +558,26 @@ CLAIMS = [
                   "seed: 50 neurons of 50 are distinct with the noise and without"),)),
     ours("strong_noise_keeps_apart",
         "At weight decay 0.005, label noise of standard deviation 1, redrawn at each "
-        "step of SGD, raises the number of distinct neurons of a tanh network with 50 "
-        "neurons by more than 25.",
+        f"step of SGD, raises the number of distinct neurons {ONCE} of {NET} by more "
+        "than 25.",
         place="found in a prototype", above=25.0,
         estimate=SYMMETRIC.where(study="noise")
         .paired(DISTINCT, fresh_noise=(1.0, 0.0)),
-        reason="The limit is half of the 50 neurons, and five times the smallest "
-        f"effect of interest. {PROTOTYPE}"),
+        reason="The limit is half of the 50 neurons, and five times the 5 neurons "
+        f"from which on a difference counts in claims about this network. {PROTOTYPE}"),
     Claim("bounded_in_width",
-        "At weight decay 0.005 the number of distinct neurons of a tanh network grows "
-        "less than twofold from width 10 to the largest width of the sweep.",
+        f"At weight decay 0.005 the number of distinct neurons {ONCE} of a tanh "
+        "network grows less than twofold from 10 hidden neurons to the largest width "
+        "of the sweep (160 at the scale quick).",
         paper=QUANTISATION, place="conjecture that it stays bounded", tests="bounded",
         estimate=_growth(SYMMETRIC), below=GROWTH.size, unit="ratio",
         reason=GROWTH.reason,
         history=((DAY, "decay and steps of the study, not the threshold, were raised "
                   "after a first run: 1.67 [1.03, 2.31]"),)),
     Claim("controls_grow_with_width",
-        "The number of distinct neurons of a tanh network grows more than eightfold "
-        "from width 10 to the largest width of the sweep, both with a fixed random "
-        "theta_0 that breaks the symmetry and without weight decay.",
+        "From 10 hidden neurons to the largest width of the sweep, the distinct "
+        "neurons of a tanh network grow more than eightfold in number, both with "
+        f"{MOVED} and without weight decay.",
         origin="control", place="static bias; no decay", unit="ratio",
         estimate=weakest(_growth(BIASED), _growth(FREE)), above=8.0,
         reason="Eightfold growth of the number is half as fast as the 16-fold growth "

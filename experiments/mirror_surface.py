@@ -273,16 +273,16 @@ CLOSED = named("threshold_error", "distance of gamma_0 from its closed form, "
                "times s^2 / (1 + |w|^2)^2")  # fmt: skip
 NEAR = named("gamma_0_near", "gamma_0 at a distance of 0.001 from the mirror, on the "
              "worse side,")  # fmt: skip
-PLANE = "For the loss (w1 w2 - 1)^2, which is symmetric in w1 and w2,"
-LOST = "For the loss (w1 w2 - 1)^2 + 0.1 w1, which has no mirror symmetry,"
+NORMAL = "both points 0.001 away from it at right angles to the line w1 = w2"
 ROUNDINGS = "The scale (1 + |w|^2)^2 bounds every number that enters the loss, and "
 ziyin = partial(Claim, paper=ZIYIN, kind="identity")
 oracle = partial(Claim, origin="oracle", kind="identity",
                  place="algebra in the module docstring")  # fmt: skip
 CLAIMS = [
     ziyin("images_have_equal_loss",
-        f"{PLANE} a point A and its mirror image B have equal loss, to 1e-14 of "
-        "(1 + |w|^2)^2 at every point of every run.",
+        "For the loss (w1 w2 - 1)^2, a point w = (w1, w2) and its mirror image (w2, "
+        "w1) have equal losses, to 1e-14 of (1 + |w|^2)^2, at every random point of "
+        "every run.",
         place="figure 1", estimate=SYMMETRIC.worst(SCALED), below=1e-14,
         reason=ROUNDINGS + "a reflection and a loss take some 20 roundings of 1.1e-16.",
         written="after",
@@ -290,17 +290,17 @@ CLAIMS = [
                   "became relative to (1 + |w|^2)^2: the former is no bound where one "
                   "of both is small, and 9.9e-15 was seen"),)),
     ziyin("projection_is_shorter",
-        "The squared norm of a point A of the plane exceeds that of its projection C "
-        "on the mirror w1 = w2 by the squared distance of A from C: the smallest ratio "
-        "of the two over all points and runs is 1, to 1 %.",
+        "For a point A of the plane and its projection C on the line w1 = w2, |A|^2 - "
+        "|C|^2 is the squared distance |A - C|^2: the smallest ratio of the two over "
+        "all random points and runs is 1, to 1 %.",
         place="figure 1", estimate=ALL.least(SAVED), above=0.99, below=1.01,
         unit="of the squared distance",
         reason="The ratio is 1 in exact arithmetic; at a distance of 1e-5 from the "
-        "mirror, rounding costs eleven of its sixteen digits."),
+        "line, rounding costs eleven of the sixteen digits."),
     ziyin("gradient_stays_in_the_mirror",
-        f"{PLANE} with a random weight decay, the gradient at every point of the "
-        "mirror w1 = w2 has no component across it, to 1e-14 of (1 + |w|^2)^2 in every "
-        "run.",
+        "For the loss (w1 w2 - 1)^2 + gamma |w|^2 with random gamma, the gradient at "
+        "the projection of w on the mirror w1 = w2 has no component across the "
+        "mirror, to 1e-14 of (1 + |w|^2)^2, at every random w of every run.",
         place="theorem 1, part 1", tests="constraint",
         estimate=SYMMETRIC.worst(ACROSS), below=1e-14,
         reason=ROUNDINGS + "a gradient takes some 20 roundings of 1.1e-16.",
@@ -309,52 +309,54 @@ CLAIMS = [
                   "relative to (1 + |w|^2)^2: the former is no bound where C is close "
                   "to a minimum and A is far away, and 7e-15 was seen"),)),
     ziyin("threshold_is_sharp",
-        "The projection C of w on w1 = w2 has a smaller loss l + gamma |w|^2 than w if "
-        "gamma > gamma_0 = (l(C) - l(w)) / |w - C|^2 and a larger one if gamma < "
-        "gamma_0, at every point, for six losses l = (w1 w2 - 1)^2 + b w1.",
+        "The projection C of w on w1 = w2 has a smaller loss l + gamma |w|^2 than w "
+        "if gamma > gamma_0 = (l(C) - l(w)) / |w - C|^2 and a larger one if gamma < "
+        "gamma_0, at every random w, for l = (w1 w2 - 1)^2 + b w1 with six b from 0 "
+        "to 0.1.",
         place="theorem 1, part 3, solved for gamma", origin="ours",
         estimate=ALL.worst(JUDGED), below=0.5, unit="points",
         reason="No point may be misjudged, neither at gamma_0 -+ 1e-12 (1 + |w|^2)^2 / "
         "|w - C|^2, the room for rounding, nor at a random gamma. The identity needs "
         "no symmetry, so losses without it (b > 0) are judged with the others."),
     oracle("threshold_closed_form",
-        "For the loss (w1 w2 - 1)^2 + b w1 the critical penalty gamma_0 that "
-        "symlab.mirror computes equals m^2/2 - 1 - s^2/4 - b/(sqrt 2 s), where m, s = "
-        "(w1 +- w2)/sqrt 2, up to rounding, at every point and for each of six b.",
+        "For the loss (w1 w2 - 1)^2 + b w1 + gamma |w|^2, the gamma above which the "
+        "projection of w on w1 = w2 has the smaller loss is m^2/2 - 1 - s^2/4 - "
+        "b/(sqrt 2 s), m, s = (w1 +- w2)/sqrt 2, up to rounding, for random w and six "
+        "b.",
         estimate=ALL.worst(CLOSED), below=1e-14,
-        reason="Here gamma_0 is a difference of losses, which are exact to 1e-14 of (1 "
-        "+ |w|^2)^2, over s^2."),
+        reason="This gamma, which symlab.mirror computes, is a difference of losses "
+        "over s^2, and losses are exact to 1e-14 of (1 + |w|^2)^2."),
     oracle("bounded_with_the_symmetry",
-        "For the loss (w1 w2 - 1)^2 with the penalty gamma |w|^2, the projection on w1 "
-        "= w2 of a point 0.001 away from (sqrt 2, sqrt 2) has the smaller loss from "
-        "gamma = 1 on, to 0.001.",
+        "The point (sqrt 2, sqrt 2) has a smaller loss (w1 w2 - 1)^2 + gamma |w|^2 "
+        f"than {NORMAL} if and only if gamma is above 1, to 0.001.",
         estimate=SYMMETRIC.worst(NEAR), above=0.999, below=1.001,
         reason="In closed form the critical gamma is m^2/2 - 1 - s^2/4, with m, s = "
-        "(w1 +- w2)/sqrt 2; where s = 0 it is minus half the curvature across the "
-        "mirror. Here m = 2, s^2/4 is 2.5e-7, and rounding is 1e-16/s^2 = 1e-10. The "
-        "seed does not matter."),
+        "(w1 +- w2)/sqrt 2; where s = 0 it is minus half the curvature of (w1 w2 - "
+        "1)^2 across the line. Here m = 2, s^2/4 is 2.5e-7, and rounding is 1e-16/s^2 "
+        "= 1e-10. The seed does not matter."),
     ziyin("control_images_differ",
-        f"{LOST} a point and its mirror image have losses that differ by more than 0.1 "
-        "at some point of every run.",
+        "For the loss (w1 w2 - 1)^2 + 0.1 w1, which is not symmetric in w1 and w2, "
+        "some random point (w1, w2) of every run and its mirror image (w2, w1) have "
+        "losses that differ by more than 0.1.",
         place="figure 1", origin="control", kind="effect",
         estimate=BROKEN_STRONGLY.least(DIFFERENCE), above=0.1,
-        reason="The difference is 0.14 times the distance from the mirror, and the "
-        "farthest of hundreds of points with distances of size 1.5 is beyond 3."),
+        reason="The difference is 0.14 times the distance from the line w1 = w2, and "
+        "the farthest of hundreds of points with distances of size 1.5 is beyond 3."),
     ziyin("control_gradient_leaves",
-        "For the loss (w1 w2 - 1)^2 + b w1 without the symmetry, the component of the "
-        "gradient across the mirror w1 = w2 is b/sqrt 2, to 1e-12 at every point and "
-        "for each of five b from 1e-12 to 0.1.",
+        "For the loss (w1 w2 - 1)^2 + b w1, which is not symmetric in w1 and w2, the "
+        "gradient at every random point of the line w1 = w2 has a component of b/sqrt "
+        "2 across the line, to 1e-12, for each of five b from 1e-12 to 0.1.",
         place="theorem 1, part 1", origin="control",
         estimate=BROKEN_WEAKLY.worst(LEAVES), below=1e-12,
         reason="Gradients are of size up to 100, so that some 20 roundings err by at "
         "most 1e-14 each."),
     ziyin("control_unbounded",
-        f"{LOST} with the penalty gamma |w|^2, a point 0.001 away from its projection "
-        "(sqrt 2, sqrt 2) on w1 = w2 has a larger loss than the projection only above "
-        "a gamma of more than 10.",
+        "For the loss (w1 w2 - 1)^2 + 0.1 w1 + gamma |w|^2, not symmetric in w1 and "
+        f"w2, the point (sqrt 2, sqrt 2) has a smaller loss than {NORMAL} only above a "
+        "gamma of more than 10.",
         place="theorem 1, part 3", origin="control", kind="effect",
         estimate=BROKEN_STRONGLY.least(NEAR), above=10.0,
-        reason="With the symmetry the critical gamma is 1, and ten times that is asked "
-        "for; without it theory gives 0.1/sqrt 2 over 0.001, which is 71. The seed "
-        "does not matter."),
+        reason="For the symmetric loss (w1 w2 - 1)^2 the critical gamma is 1, and ten "
+        "times that is asked for; without the symmetry theory gives 0.1/sqrt 2 over "
+        "0.001, which is 71. The seed does not matter."),
 ]  # fmt: skip

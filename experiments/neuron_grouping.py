@@ -503,11 +503,14 @@ CHANGED = named("compressed_differ", "count of test images with another class")
 ALL = where()
 DECAY, WITHOUT, BIASED = (where(arm=name) for name in ARMS)
 BLOCKS, RARE = ZIYIN.smallest["copied neurons"], ZIYIN.smallest["rare copies"]
-AS_RARE = f"{RARE.reason} With the offset copies have to be as rare."
+AS_RARE = f"{RARE.reason} Copies have to be as rare with decay towards a point."
 PRE = (
-    "penultimate neurons of ResNet18 that vary over images have a copy (|correlation| "
-    "> 0.999 between"
+    "neurons of ResNet18's last hidden layer that vary over images have a copy "
+    "(|correlation| > 0.999 between"
 )
+MOVED = "weight decay towards a random point, which breaks the permutation symmetry"
+COMPRESS = "symlab's mirror.compress (removes dead channels, merges equal ones)"
+IN_MATRICES = "(relative distance below 0.1 in each weight matrix)"
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 right", tests="ensembling",
                    unit="of the neurons")  # fmt: skip
 figure_6 = partial(figure_3, place="figure 6: the patterns are similar")
@@ -523,31 +526,31 @@ CLAIMS = [
     figure_3("decay_groups_neurons",
         f"With weight decay, more than a quarter of the {PRE} pre-activations).",
         estimate=DECAY.mean(COPIES), above=BLOCKS.size,
-        reason=f"{BLOCKS.reason} The prototype had 0.47 to 0.65."),
+        reason=f"{BLOCKS.reason} A prototype had 0.47 to 0.65 of the neurons."),
     figure_3("no_groups_without_decay",
         f"Without weight decay, fewer than 5 % of the {PRE} pre-activations), in every "
         "run.",
         estimate=WITHOUT.worst(COPIES), below=RARE.size, reason=RARE.reason),
     control("symmetry_is_the_cause",
-        "With weight decay the fraction with a copy among the penultimate neurons of "
-        "ResNet18 that vary over images is larger by more than 0.25 than with the same "
-        "decay and a fixed random offset of the weights, which breaks the permutation "
-        "symmetry.",
+        "Among the neurons of ResNet18's last hidden layer that vary over images, the "
+        "fraction with a copy (|correlation| > 0.999) is larger by more than 0.25 "
+        "with weight decay to zero than with decay to a random point (no permutation "
+        "symmetry).",
         estimate=ALL.paired(COPIES, arm=("decay", "static bias")), above=BLOCKS.size,
-        reason=f"{BLOCKS.reason} The offset has to remove as many copies."),
+        reason=f"{BLOCKS.reason} Decay towards a point has to lower the fraction by as "
+        "much."),
     control("control_groups_none",
-        "With weight decay and a fixed random offset of the weights, which breaks the "
-        f"symmetry, fewer than 5 % of the {PRE} pre-activations), in every run.",
+        f"With {MOVED}, fewer than 5 % of the {PRE} pre-activations), in every run.",
         estimate=BIASED.worst(COPIES), below=RARE.size, reason=AS_RARE),
     precondition("decay_is_enough",
-        "The recipe of the two arms with weight decay has a total decay exponent (sum "
-        "over steps of learning rate * weight decay / (1 - momentum), computed and not "
-        "measured) above 12.",
+        "The training recipe of ResNet18 with weight decay would shrink a weight by "
+        "at least exp(-12) by decay alone: learning rate * weight decay / (1 - "
+        "momentum), summed over the steps, is above 12.",
         place="prototype: blocks appear at about 10", unit="e-foldings",
         estimate=where(arm=("decay", "static bias")).least(DEPTH), above=12.0,
-        reason="In a prototype copies appeared at an exponent of about 10. The "
-        "exponent follows from the recipe alone, so it cannot differ between runs of "
-        "one scale. Decay alone would shrink a weight by exp(-12)."),
+        reason="In a prototype copies of neurons appeared at a sum of about 10. The "
+        "sum follows from the recipe alone, so it cannot differ between runs of one "
+        "scale."),
     figure_6("post_activations_group",
         f"With weight decay, more than a quarter of the {PRE} post-activations).",
         estimate=DECAY.mean(POST_COPIES), above=BLOCKS.size, reason=BLOCKS.reason),
@@ -557,59 +560,56 @@ CLAIMS = [
         estimate=WITHOUT.worst(POST_COPIES), below=RARE.size, reason=RARE.reason,
         history=SPLIT),
     control("control_post_activations_rarely",
-        "With weight decay and a fixed random offset of the weights, which breaks the "
-        f"symmetry, fewer than 5 % of the {PRE} post-activations), in every run.",
+        f"With {MOVED}, fewer than 5 % of the {PRE} post-activations), in every run.",
         estimate=BIASED.worst(POST_COPIES), below=RARE.size, reason=AS_RARE,
         **split),
     Claim("audit_is_complete",
-        "In every trained ResNet18 the audit of symlab.mirror finds 2880 channels that "
-        "may be exchanged, as many as a count by hand, and leaves none unknown.",
+        "In every trained ResNet18 symlab's audit of symmetries finds 2880 channels "
+        "that may be exchanged without a change of the function, as many as a count "
+        "by hand, and leaves none unknown.",
         origin="oracle", kind="identity", unit="channels",
         place="torchvision's ResNet18: four residual streams, eight inner layers",
         estimate=ALL.worst(UNITS), below=0.5,
         reason="By hand there are three groups each of 64, 128, 256 and 512 channels "
-        "that may be exchanged."),
+        "that may be exchanged within their group."),
     Claim("audit_verifies",
-        "In ResNet18 at random weights, exchanging two channels that the audit calls "
-        "interchangeable exchanges the entries of the gradient in the same way, for "
-        "each channel and parameter, to a relative error of 1e-6.",
+        "In ResNet18 at random weights, exchanging two channels that symlab's audit "
+        "calls interchangeable exchanges the entries of the loss gradient in the same "
+        "way, for each channel and parameter, to a relative error of 1e-6.",
         origin="protocol", kind="identity", place="in float64, at random weights",
         estimate=ALL.worst(named("audit_violation", "relative violation")), below=1e-6,
         reason="Rounding in float64 gives 1e-12 as a rule, so 1e-6 is a wide margin."),
     ours("audit_agrees",
-        "In every trained ResNet18 the numbers of units with a copy by their weights "
-        "(audit) and by their pre-activations differ by less than a fifth of the 512 "
-        "units of the last layer.",
+        "In every trained ResNet18 the numbers of units of the last hidden layer with "
+        "a copy by weights (distance below 0.1 in each matrix) and by pre-activations "
+        "(|correlation| > 0.999) differ by less than a fifth of its 512 units.",
         estimate=ALL.worst(APART), below=0.2, unit="of 512 units",
         kind="equivalence",
-        reason="Both criteria, |correlation| > 0.999 and a distance < 0.1 in each "
-        "weight matrix, cut a continuum, and the counts differ by the units between "
-        "the two cuts: by 0.17 of all units in the run with decay that was seen "
-        "before the threshold was written.",
+        reason="Both criteria cut a continuum, and the counts differ by the units "
+        "between the two cuts: by 0.17 of all units in the run with weight decay that "
+        "was seen before the threshold was written.",
         written="after", history=(("2026-11-21", "written after a look at one seed of "
         "each arm (0.45 and 0.62 with decay, 0 and 0 without)"),)),
     control("audit_finds_no_copies_without_decay",
         "Without weight decay, fewer than 5 % of the 512 units of ResNet18's last "
-        "layer have a copy by their weights (a relative distance below 0.1 in each "
-        "weight matrix), in every run.",
+        f"hidden layer have a copy by their weights {IN_MATRICES}, in every run.",
         estimate=WITHOUT.worst(IN_WEIGHTS), below=RARE.size, reason=RARE.reason,
         **split),
     control("audit_finds_no_copies_with_offset",
-        "With weight decay and a fixed random offset of the weights, fewer than 5 % of "
-        "the 512 units of ResNet18's last layer have a copy by their weights (a "
-        "relative distance below 0.1 in each weight matrix), in every run.",
+        f"With {MOVED}, fewer than 5 % of the 512 units of ResNet18's last hidden "
+        f"layer have a copy by their weights {IN_MATRICES}, in every run.",
         estimate=BIASED.worst(IN_WEIGHTS), below=RARE.size, reason=AS_RARE,
         **split),
     ours("compression_is_exact",
-        "The network that mirror.compress makes of a trained ResNet18 gives every test "
+        f"The network that {COMPRESS} makes of a trained ResNet18 gives every test "
         "image the same class as the trained one, in every run.",
         place="its reductions are exact, its outputs agree to 1e-6", kind="identity",
         estimate=ALL.worst(CHANGED), below=0.5, unit="test images",
         reason="The reductions leave the outputs as they are, so that no answer may "
         "change."),
     ours("decay_makes_compressible",
-        "With weight decay mirror.compress removes more than a quarter of a trained "
-        "ResNet18's multiply-adds, in every run.",
+        f"After training with weight decay {COMPRESS} takes away more than a quarter "
+        "of ResNet18's multiply-adds without a change of its outputs, in every run.",
         place="most channels of the first layers become zero",
         estimate=DECAY.worst(KEPT), below=0.75, unit="of the multiply-adds",
         reason="Six networks kept 0.42 to 0.62 of their multiply-adds, and 0.75 leaves "
@@ -620,7 +620,7 @@ CLAIMS = [
                   "seeds, on two machines whose rounding leads to other networks), "
                   "which keep 0.42 to 0.62"))),
     ours("no_decay_keeps_all",
-        "Without weight decay mirror.compress keeps more than 99 % of a trained "
+        f"After training without weight decay {COMPRESS} keeps more than 99 % of "
         "ResNet18's multiply-adds, in every run.",
         origin="control", estimate=WITHOUT.least(KEPT), above=0.99,
         unit="of the multiply-adds", reason="Without decay no channel is zero, so "
@@ -628,8 +628,9 @@ CLAIMS = [
         written="after",
         history=(("2026-11-29", "written after a look at one seed, which keeps all"),)),
     precondition("networks_learn",
-        "The test accuracy of ResNet18, averaged over the three arms, is above 97 % on "
-        "the digits or 92 % on CIFAR-10.",
+        "The test accuracy of ResNet18, averaged over weight decay to zero, no decay "
+        "and decay towards a random point, is above 97 % on the digits or 92 % on "
+        "CIFAR-10.",
         estimate=ALL.mean(_margin), above=0.0,
         reason="Copies in a network that has not learnt its task would say nothing; "
         "97 % is what a ResNet18 reaches on the digits with any recipe, and 92 % on "
@@ -638,6 +639,7 @@ CLAIMS = [
         "The test accuracy of ResNet18 is above 94 % on the digits or 89 % on CIFAR-10 "
         "in every run.",
         estimate=ALL.least(_margin), above=-0.03,
-        reason="The limit is 0.03 below what the mean of the arms is asked to reach: "
-        "one run on 397 test images has a standard error of 1 %, and this is three."),
+        reason="The limit is 0.03 below what the mean over all runs is asked to "
+        "reach: one run on 397 test images has a standard error of 1 %, and this is "
+        "three of them."),
 ]  # fmt: skip

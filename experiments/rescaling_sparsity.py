@@ -375,87 +375,92 @@ MISMATCH = named("support_mismatch", "number of weights that only one of both ha
 GAP = named("abs(objective_gap)", "difference of the objectives of descent and Lasso")
 ERROR = named("max_difference", "difference of a weight from the Lasso's")
 NONE = ZIYIN.smallest["zero weights"]
+PRODUCTS = "a linear regression with weights w = u*v"
+DESCENT = f"Full-batch descent with weight decay on the factors u and v of {PRODUCTS}"
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 left")
 lasso = partial(Claim, origin="oracle", kind="identity",
                 place="the least (wd/2)(u^2 + v^2) under u*v = w is wd*|w|"
 )  # fmt: skip
 CLAIMS = [
     figure_3("sparsity_rises_with_lr",
-        "The fraction of zero weights (|w| < 1e-4) of the linear model w = u*v under "
-        "online SGD without weight decay rises with each step of the learning rate "
-        "from 0.007 to 0.04.", tests="sparsity",
+        f"Online SGD without weight decay on the factors u and v of {PRODUCTS} sets "
+        "more weights to zero (|w| < 1e-4) with each increase of the learning rate, "
+        "from 0.007 in five steps to 0.04.", tests="sparsity",
         estimate=weakest(*(PRODUCT.paired(ZERO_WEIGHTS, lr=(high, low))
                            for low, high in pairwise(PRODUCT_RATES[1:]))),
         above=0.0,
-        reason="Any rise counts at a single step, as the size of the whole effect is "
-        "asked for at the largest rate (product_becomes_sparse). Below 0.007 small "
-        "products cannot yet be told from zeros."),
+        reason="Any rise counts between two neighbouring learning rates, as the claim "
+        "product_becomes_sparse asks for the size of the whole effect at the largest "
+        "one. Below 0.007 small products u*v cannot yet be told from zeros."),
     figure_3("product_becomes_sparse",
-        "Online SGD without weight decay, at the largest learning rate of the sweep, "
-        "0.04, makes more than half of the weights of the linear model w = u*v zero "
-        "(|w| < 1e-4).", tests="noise",
+        "Online SGD at a learning rate of 0.04, without weight decay, on the factors "
+        f"u and v of {PRODUCTS} sets more than half of the weights to zero (|w| < "
+        "1e-4), in the mean over seeds.", tests="noise",
         estimate=PRODUCT.where(lr=0.04).mean(ZERO_WEIGHTS), above=0.5,
         reason="A model is sparse when most of its weights, more than half, are zero. "
-        "The learning rate sets the size of the gradient noise.",
+        "The learning rate, here the largest of the sweep, sets the size of the "
+        "gradient noise.",
         history=(("2026-11-21", "rate 0.04 took the place of 0.05, at which 1 of 16 "
                   "runs diverged"),)),
     figure_3("plain_stays_dense",
-        "Online SGD on the weights w of a linear model themselves, which have no "
-        "rescaling symmetry, leaves fewer than 5 % of them zero (|w| < 1e-4) in every "
-        "run, at each of four learning rates.", tests="sparsity",
+        "Online SGD on the weights w of a linear regression themselves, which have no "
+        "rescaling symmetry, leaves fewer than 5 % of them at zero (|w| < 1e-4) in "
+        "every run, at four learning rates from 0.0005 to 0.003.", tests="sparsity",
         estimate=PLAIN.worst(ZERO_WEIGHTS), below=NONE.size,
-        reason=f"{NONE.reason} By chance |w| < 1e-4 holds for fewer than 1 %.",
+        reason=f"{NONE.reason} By chance |w| < 1e-4 holds for fewer than 1 % of the "
+        "weights.",
         written="after",
         history=(("2026-11-30", "0.02 became 0.05, the smallest effect of interest for "
                   "fractions of zero weights in all claims about this paper; 0.005 was "
                   "seen"),)),
     figure_3("decay_makes_sparse",
-        "Full-batch descent with weight decay 0.16 on u and v makes more than half of "
-        "the weights of the linear model w = u*v zero (|w| < 1e-4).", tests="decay",
+        f"{DESCENT} sets more than half of the weights to zero (|w| < 1e-4) at a "
+        "weight decay of 0.16, in the mean over seeds.", tests="decay",
         estimate=LASSO.where(weight_decay=DECAYS[-1]).mean(ZERO_WEIGHTS), above=0.5,
         reason="A model is sparse when most of its weights, more than half, are zero.",
         written="after", history=(("2026-11-30", "added after a look at the rows"),)),
     Claim("plain_with_decay_stays_dense",
-        "Full-batch descent with weight decay up to 0.16 on the weights w of a linear "
-        "model themselves leaves fewer than 5 % of them zero (|w| < 1e-4) in every "
-        "run.", origin="control",
+        "Full-batch descent on the weights w of a linear regression themselves, with "
+        "weight decay from 0.01 to 0.16, leaves fewer than 5 % of them at zero (|w| < "
+        "1e-4) in every run.", origin="control",
         estimate=where(study="decay", model="plain").worst(ZERO_WEIGHTS),
         below=NONE.size, reason=NONE.reason, written="after",
         history=(("2026-11-30", "added after a look at the rows"),)),
     Claim("lyapunov_predicts",
-        "The fraction of weights w = u*v that online SGD at learning rates of 0.02, "
-        "0.03 and 0.04 brings below 1e-10 in absolute value equals the fraction with a "
-        "negative Lyapunov exponent, to within 0.05 of all weights.",
+        f"Online SGD on {PRODUCTS} brings as many weights below 1e-10 in size as have "
+        "a negative Lyapunov exponent at u = v = 0, to 5 % of all weights in the mean "
+        "over seeds, at learning rates of 0.02, 0.03 and 0.04.",
         paper=ZIYIN, place="section on SGD near the mirror; exact exponent ours",
         estimate=_theory_gap, above=-NONE.size, below=NONE.size, kind="equivalence",
         tests="sparsity",
         reason=f"{NONE.reason} The prediction may err to both sides: in T steps a "
         "weight with an exponent within log(1e8)/2T of zero (1 to 4 % of the weights "
         "on either side) may or may not be below 1e-10, and the exponent is computed "
-        "for a prediction error that is Gaussian and of constant size. Below a rate of "
-        "0.02 most predicted collapses need more steps than were run.", written="after",
+        "for a prediction error that is Gaussian and of constant size. Below a "
+        "learning rate of 0.02 most weights with a negative exponent need more steps "
+        "to reach 1e-10 than were run.", written="after",
         history=(("2026-11-21", "|w| < 1e-10 took the place of 1e-4, below which 0.43 "
                   "of the weights were against 0.36 predicted: some visit and return"),
                  ("2026-11-30", "the reason, which spoke of too few steps alone, was "
                   "rewritten: at 0.04 more weights collapse than are predicted, by "
                   "0.03; the threshold stayed"))),
     lasso("lasso_same_support",
-        "Full-batch descent on u and v with weight decay sets the same weights of "
-        "w = u*v to zero as scikit-learn's Lasso, coordinate by coordinate, in every "
-        "run.",
+        f"{DESCENT} sets the same weights to zero (|w| < 1e-4) as scikit-learn's Lasso "
+        "with alpha = weight decay on the same data, in every run.",
         estimate=LASSO.worst(MISMATCH), below=0.5, unit="coordinates",
-        reason="Both solve the same problem, so no coordinate may differ."),
+        reason="Descent and the Lasso solve the same problem, so no weight may be "
+        "zero in only one of the two solutions."),
     lasso("lasso_same_objective",
-        "Full-batch descent on u and v with weight decay reaches the minimum of the "
-        "Lasso objective (scikit-learn) to within 1e-6 in every run.",
+        f"{DESCENT} ends within 1e-6 of the least Lasso objective (MSE/2 plus weight "
+        "decay times sum |w|) that scikit-learn finds, in every run.",
         estimate=LASSO.worst(GAP), below=1e-6,
-        reason="The solver's tolerance is 1e-12, and the objectives of models that "
-        "differ visibly differ by far more than 1e-6."),
+        reason="The tolerance of scikit-learn's solver is 1e-12, and the objectives "
+        "of models that differ visibly differ by far more than 1e-6."),
     lasso("lasso_same_weights",
-        "Full-batch descent on u and v with weight decay ends at the weights of "
-        "scikit-learn's Lasso, to within 0.0005 in every coordinate and run.",
+        f"{DESCENT} ends at the weights of scikit-learn's Lasso with alpha = weight "
+        "decay on the same data, to within 0.0005 in every weight and run.",
         estimate=LASSO.worst(ERROR), below=5e-4,
-        reason="A coordinate whose weight decay is close to the one that makes it zero "
-        "converges slowly and may still be on its way after the last step; 0.0005 "
-        "leaves room for this."),
+        reason="A weight for which the weight decay is close to the value that makes "
+        "it zero converges slowly and may still be on its way after the last step; "
+        "0.0005 leaves room for this."),
 ]  # fmt: skip

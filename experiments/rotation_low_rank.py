@@ -239,6 +239,8 @@ COUNTED = named("rank", "rank (singular values above 1e-6 of the largest)")
 LOST = named("dim - rank", "number of lost directions")
 ERROR = named("max_difference", "difference of an entry from the soft-thresholded M")
 LEAST = ZIYIN.smallest["rank"]
+NOISY = "that learns a 200 x 200 matrix M as U W from samples of M x"
+KNOWN = "with a random M that is known without noise,"
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 middle", unit="directions")
 oracle = partial(Claim, origin="oracle", kind="identity",
                  place="the least (wd/2)(|U|^2 + |W|^2) under U W = A is wd times the "
@@ -246,25 +248,27 @@ oracle = partial(Claim, origin="oracle", kind="identity",
 )  # fmt: skip
 CLAIMS = [
     figure_3("rank_falls_with_noise",
-        "The rank of the factorisation U W, trained by SGD with weight decay 1, falls "
-        "each time that the standard deviation of the label noise rises: from 1 to 2, "
-        "to 3 and to 4.", tests="low rank",
+        f"SGD with weight decay 1 {NOISY} plus label noise ends at a lower rank of U W "
+        "each time that the standard deviation of the noise rises: from 1 to 2, to 3 "
+        "and to 4.", tests="low rank",
         estimate=weakest(*(DECAYED.paired(COUNTED, noise=(less, more))
                            for less, more in pairwise(NOISES[1:]))),
         above=0.0,
-        reason="Any fall counts at a single step, as the size of the whole effect is "
-        "asked for from no noise to the largest (noise_costs_rank). Below a noise of 1 "
-        "the noise of the minibatch is as large as that of the labels."),
+        reason="Any fall counts between two neighbouring noises, as the claim "
+        "noise_costs_rank asks for the size of the whole effect, from no noise to the "
+        "largest. Below a label noise of 1 the noise from the choice of the minibatch "
+        "is as large as that of the labels."),
     figure_3("noise_costs_rank",
-        "SGD with weight decay 1 ends at a factorisation U W whose rank is lower by "
-        "more than 20 of 200 directions with label noise of standard deviation 4 than "
-        "without label noise.", tests="low rank",
+        f"SGD with weight decay 1 {NOISY} ends at a rank of U W (singular values above "
+        "1e-6 of the largest) that is lower by more than 20 with label noise of "
+        "standard deviation 4 than without.", tests="low rank",
         estimate=DECAYED.paired(COUNTED, noise=(0.0, 4.0)), above=LEAST.size,
         reason=LEAST.reason),
     figure_3("noise_alone_costs_rank",
-        "SGD without weight decay ends at a factorisation U W whose rank is lower by "
-        "more than 20 of 200 directions with label noise of standard deviation 4 than "
-        "without label noise.", tests="noise", place="abstract: weight decay or noise",
+        f"SGD without weight decay {NOISY} ends at a rank of U W (singular values "
+        "above 1e-6 of the largest) that is lower by more than 20 with label noise of "
+        "standard deviation 4 than without.",
+        tests="noise", place="abstract: weight decay or noise",
         estimate=ALONE.paired(COUNTED, noise=(0.0, 4.0)), above=LEAST.size,
         reason=LEAST.reason,
         history=(("2026-11-30", "added, with the threshold of the claim with decay, "
@@ -272,17 +276,17 @@ CLAIMS = [
                   "noise of another seed (rank 200 and 164), which showed that SGD is "
                   "stable at this rate"),)),
     figure_3("decay_costs_rank",
-        "Raising the weight decay from 0.5 to 3 lowers the rank of the factorisation U "
-        "W, trained by gradient descent without noise, by more than 20 of 200 "
-        "directions.",
+        f"Gradient descent on |U W - M|^2/2, {KNOWN} ends at a rank of U W (singular "
+        "values above 1e-6 of the largest) that is lower by more than 20 of 200 at "
+        "weight decay 3 than at 0.5.",
         tests="decay", place="abstract: weight decay or noise",
         estimate=DECAY.paired(COUNTED, weight_decay=(DECAYS[0], DECAYS[-1])),
         above=LEAST.size, reason=LEAST.reason, written="after",
         history=(("2026-11-30", "added after a look at the rows"),)),
     figure_3("no_symmetry_full_rank",
-        "The model (I+U)(I+W), in which weight decay 1 on U and W breaks the rotation "
-        "symmetry, loses fewer than 20 of its 200 directions of rank in every run, at "
-        "label noise of standard deviation 0 to 4.", tests="low rank",
+        "A matrix (I+U)(I+W), learnt by SGD with weight decay 1 on U and W, which "
+        "breaks the rotation symmetry, loses fewer than 20 of 200 directions of rank "
+        "in every run, at label noise of standard deviation 0 to 4.", tests="low rank",
         place="figure 3 middle, inset", kind="equivalence",
         estimate=RESIDUAL.worst(LOST), below=LEAST.size, reason=LEAST.reason,
         written="after",
@@ -291,19 +295,19 @@ CLAIMS = [
                  ("2026-11-30", "1.5 became 20, the smallest effect of interest for "
                   "ranks in all claims about this paper; 1 was seen"))),
     oracle("decay_rank_exact",
-        "Gradient descent with weight decay on |U W - M|^2/2, where M is observed in "
-        "full, ends at a product U W whose rank is the number of singular values of M "
-        "above the weight decay, in every run.",
+        f"Gradient descent with weight decay on |U W - M|^2/2, {KNOWN} ends at a rank "
+        "of U W (singular values above 1e-6 of the largest) that is the number of "
+        "singular values of M above the decay, in every run.",
         estimate=DECAY.worst(_miscounted), below=0.5, unit="singular values",
-        reason="No singular value may be counted differently, except those within "
-        "0.0017 below the decay, which have not vanished after the steps of the "
-        "sweep."),
+        reason="No singular value may be counted differently, except those of M "
+        "within 0.0017 below the weight decay, which have not vanished from U W after "
+        "the steps of the sweep."),
     oracle("decay_soft_threshold",
-        "Gradient descent with weight decay on |U W - M|^2/2, where M is observed in "
-        "full, ends at M with its singular values soft-thresholded by the weight "
-        "decay, to 0.001 in every entry and run.",
+        f"Gradient descent with weight decay on |U W - M|^2/2, {KNOWN} ends at M with "
+        "each singular value s replaced by max(s - weight decay, 0), to 0.001 in "
+        "every entry and run.",
         estimate=DECAY.worst(ERROR), below=1e-3,
         reason="Entries of M have size 0.14, and float32 sums over 200 terms err by "
-        "1e-6 of that. Singular values close to the weight decay converge slowly and "
-        "err more."),
+        "1e-6 of that. Singular values of M close to the weight decay converge slowly "
+        "and err more."),
 ]  # fmt: skip

@@ -355,74 +355,82 @@ UNLAWFUL = named("balance_error", "distance of u^2 - w^2 from the law, over its 
 UNEQUAL = named("final_unequal", "|u^2 - w^2| at the end over that at the start")
 figure_5 = partial(Claim, paper=ZIYIN, place="figure 5", kind="identity")
 broken = partial(Claim, origin="control", place="broken samples", above=1e-3,
-                 reason="In one step the random term moves the weights by about 0.005 "
+                 reason="In one step the random term moves a weight by about 0.005 "
                  "(0.1 times the learning rate 0.05), and a fifth of that is asked "
                  "for.")  # fmt: skip
 CLAIMS = [
     figure_5("stays_on_equal_and_opposite",
-        "Gradient descent and SGD on (u w - 1)^2 that start at u = w or at u = -w keep "
-        "that equality to the last bit, with and without weight decay, in every run.",
+        "Gradient descent on (u w - 1)^2, and SGD on (u w - y)^2 with noisy labels y "
+        "of mean 1, keep u = w or u = -w to the last bit where they start there, with "
+        "and without weight decay, in every run.",
         tests="constraint",
         estimate=SET.where(loss="product", broken=0.0).worst(DEVIATION), below=5e-324,
-        reason="Both entries go through the same roundings, so that no number above "
-        "zero is allowed, not even the least of float64."),
+        reason="Both u and w go through the same roundings, so that no difference "
+        "above zero is allowed, not even the least number of float64."),
     figure_5("stays_on_any_line",
-        "Gradient descent and SGD on -|t|^2 + |t|^4 in the plane stay on the straight "
-        "line through 0 and their starting point, to within 1e-12, with and without "
-        "weight decay, in every run.", tests="constraint",
+        "Gradient descent on -|t|^2 + |t|^4 in the plane, and SGD with that loss "
+        "times a random factor, stay within 1e-12 of the straight line through 0 and "
+        "their starting point, with and without weight decay, in every run.",
+        tests="constraint",
         estimate=SET.where(loss="ring", broken=0.0).worst(DEVIATION), below=1e-12,
-        reason="Entries are rounded one by one, by 1.1e-16 each time; 2000 steps of 4 "
-        "such roundings, all of one sign, would be 9e-13."),
+        reason="The entries of t are rounded one by one, by 1.1e-16 each time; 2000 "
+        "steps of 4 such roundings, all of one sign, would be 9e-13."),
     broken("leaves_equal_and_opposite_if_broken",
-        "SGD on (u w - 1)^2 that starts at u = w or at u = -w leaves that equality by "
-        "more than 0.001 in every run when a random linear term of mean zero and size "
-        "0.1 breaks the symmetry of each sample's loss.",
+        "SGD on (u w - y)^2 with noisy labels y that starts at u = w or u = -w leaves "
+        "that equality by more than 0.001 in every run if each sample's loss has a "
+        "random linear term in u and w (coefficients of mean 0 and size 0.1).",
         estimate=SET.where(loss="product", broken=0.1).least(DEVIATION)),
     broken("leaves_lines_if_broken",
-        "SGD on -|t|^2 + |t|^4 in the plane leaves the line through 0 and its starting "
-        "point by more than 0.001 in every run when a random linear term of mean zero "
-        "and size 0.1 breaks the symmetry of each sample's loss.",
+        "SGD on -|t|^2 + |t|^4 in the plane leaves the line through 0 and its "
+        "starting point by more than 0.001 in every run if each sample's loss has a "
+        "random linear term in t (coefficients of mean 0 and size 0.1).",
         estimate=SET.where(loss="ring", broken=0.1).least(DEVIATION)),
     *family("{loss}_minimum",
-        "Gradient descent on {loss}, to within 1e-9, for nine values of gamma from 0 "
-        "to 1.5, in every run.",
+        "Gradient descent from random starts on {loss}, to within 1e-9, for nine "
+        "values of gamma from 0 to 1.5, in every run.",
         lambda loss: where(study="final", loss=loss).worst(ERROR),
         loss={"product": "(u w - 1)^2 + gamma (u^2 + w^2) ends at u w = max(0, "
                          "1 - gamma)",
               "ring": "-|t|^2 + |t|^4 + gamma |t|^2 ends at |t|^2 = max(0, 1 - "
                       "gamma)/2"},
         paper=ZIYIN, place="figure 5", kind="identity", below=1e-9, tests="decay",
-        reason="The slowest direction shrinks by exp(-2 lr |1 - gamma| steps), which "
-        "is 4e-18 for the gamma that are nearest to 1, at a distance of 0.1."),
+        reason="The slowest direction shrinks over a run by exp(-2 |1 - gamma| * "
+        "learning rate * steps), which is 4e-18 for the gamma that are nearest to 1, "
+        "at a distance of 0.1."),
     Claim("law_of_balance",
-        "Along gradient descent and SGD at rate lr on (u w - 1)^2 without decay, u^2 - "
-        "w^2 is its start times the product over the steps of 1 - (lr*g)^2 with g = "
-        "dl/d(uw), to 1e-12 of the start in every run.",
+        "Each step of gradient descent or SGD on a loss l = (u w - y)^2 without "
+        "weight decay multiplies u^2 - w^2 by 1 - (lr*g)^2, with g = dl/d(uw) and "
+        "learning rate lr: the product over all steps holds to 1e-12 of the start in "
+        "every run.",
         paper=ZIYIN, place="rescaling symmetry; the form for discrete steps is ours",
         origin="ours", kind="identity", unit="of the start",
         estimate=OFF.worst(UNLAWFUL), below=1e-12,
-        reason="The error is relative to the start, which the squares exceed a "
-        "hundredfold at most: 2000 steps of a few roundings of 1e-16.",
+        reason="The error is relative to u^2 - w^2 at the start, which the squares "
+        "u^2 and w^2 exceed a hundredfold at most: 2000 steps of a few roundings of "
+        "1e-16.",
         history=(("2026-11-21", "the statement was narrowed to no decay, which is all "
                   "that the sweep has"),)),
     Claim("sgd_falls_onto_the_set",
-        "SGD on (u w - y)^2 with labels y of mean 1 and standard deviation 1, without "
-        "weight decay, brings |u^2 - w^2| below 0.001 of its start within 2000 steps, "
-        "in every run.",
+        "SGD at a learning rate of 0.05 on (u w - y)^2, with labels y of mean 1 and "
+        "standard deviation 1 and without weight decay, brings |u^2 - w^2| below "
+        "0.001 of its start within 2000 steps, in every run.",
         paper=ZIYIN, place="abstract: weight decay or noise", tests="noise",
         unit="of the start",
         estimate=OFF.where(noise=1.0).worst(UNEQUAL), below=1e-3,
         reason="By the law of balance each step multiplies u^2 - w^2 by 1 - (lr*g)^2 "
-        "with g = dl/d(uw), and E (lr*g)^2 >= 4 lr^2 noise^2 = 0.01 gives e^-20 after "
-        "2000 steps in the mean; 0.001 leaves a factor of three in the exponent."),
+        "with g = dl/d(uw) and the learning rate lr, and E (lr*g)^2 >= 4 lr^2 * "
+        "variance of y = 0.01 gives e^-20 after 2000 steps in the mean; 0.001 leaves "
+        "a factor of three in the exponent."),
     Claim("gd_stays_off",
-        "Gradient descent on (u w - 1)^2 without noise or decay keeps |u^2 - w^2| "
-        "above 0.1 of its start, in every run.",
+        "Gradient descent at a learning rate of 0.05 on (u w - 1)^2, without noise or "
+        "weight decay, has |u^2 - w^2| above 0.1 of its start after 2000 steps, in "
+        "every run.",
         estimate=OFF.where(noise=0.0).least(UNEQUAL), above=0.1,
         origin="control", written="after", unit="of the start",
-        reason="A path that starts close to u = -w waits at the saddle, where lr*g = "
-        "0.1, for log(1/d)/0.1 steps from a distance d. With d = 0.01 this lowers |u^2 "
-        "- w^2| by a factor of exp(-0.5). SGD ends below 0.001 of the start.",
+        reason="A path that starts close to u = -w waits at the saddle u = w = 0, "
+        "where lr*g = 0.1 (learning rate lr, g = dl/d(uw)), for log(1/d)/0.1 steps "
+        "from a distance d. With d = 0.01 this lowers |u^2 - w^2| by a factor of "
+        "exp(-0.5). SGD with noisy labels ends below 0.001 of the start.",
         history=(("2026-11-21", "the threshold 0.5, written without the saddle in "
                   "mind, became 0.1; 0.64 was seen"),)),
 ]  # fmt: skip

@@ -300,6 +300,9 @@ def _judge(p: plan.Plan, o) -> tuple[int, list]:
     """Print the verdicts of one experiment; 1 where one is not as expected."""
     done, wanted = findings.progress(p)
     print(f"\n{p.experiment.name}: {done} of {wanted} runs")
+    if p.blocked and not o.partial:
+        print(f"  not judged: {p.experiment.name} {p.blocked}")
+        return 0, findings.verdicts([p])
     if done < wanted and not o.partial:
         print(
             "  not judged: rows are missing (PARTIAL=1 judges and draws what is there)"
@@ -347,6 +350,10 @@ def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> i
     """Verdicts and files of one figure."""
     judged = [_judge(p, o) for p in plans]
     status = max(s for s, _ in judged)
+    if (lacking := [p for p in plans if p.blocked]) and not o.partial:
+        p = lacking[0]
+        print(f"{name} is not drawn: {p.experiment.name} {p.blocked}")
+        return max(status, int(len(o.names) == 1))  # among others it is left out
     complete = not missing and all(d == w for d, w in map(findings.progress, plans))
     if not complete and not o.partial:
         print(

@@ -5,6 +5,7 @@ import warnings
 import pandas as pd
 
 from symlab.harness import engine, findings, summary
+from symlab.harness.errors import UserError
 from symlab.harness.project import find
 
 
@@ -21,9 +22,14 @@ def load(experiment: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
 def run(
     experiment: str, scale: str = "quick", jobs: int | None = None, seed0: int = 0
 ) -> pd.DataFrame:
-    """Run what is missing, then `load`; a warning names what failed."""
+    """Run what is missing, then `load`; a warning names what failed.
+
+    Raises UserError where runs are missing and need an extra that is not installed.
+    """
     project = find()
     (plan,) = findings.plans_of(project, experiment, scale, seed0=seed0)
+    if plan.blocked:
+        raise UserError(f"{plan.experiment.name} {plan.blocked}")
     done = engine.run(project, [plan], jobs=jobs)
     if done.failed:
         name, error = done.failed[0]

@@ -37,24 +37,25 @@ ZIYIN = Paper(
             20.0,
             "of 200 directions",
             "A tenth of the 200 directions is the finest difference that one sees in "
-            "figure 3.",
+            "figure 3 of Ziyin (2024).",
         ),
         "zero weights": Smallest(
             0.05,
             "of the weights",
-            "One weight in twenty is the finest difference that one sees in figure 3.",
+            "One weight in twenty is the finest difference that one sees in figure 3 "
+            "of Ziyin (2024).",
         ),
         "copied neurons": Smallest(
             0.25,
             "of the neurons",
-            "Blocks that one sees in a correlation matrix, as in figure 3, need a "
-            "large part of the neurons, which is taken as a quarter.",
+            "Blocks that one sees in a correlation matrix, as in figure 3 of Ziyin "
+            "(2024), need a large part of the neurons, which is taken as a quarter.",
         ),
         "rare copies": Smallest(
             0.05,
             "of the neurons",
-            "The paper says that copies are rare without weight decay, which is taken "
-            "as fewer than one neuron in twenty.",
+            "Ziyin (2024) says that copies are rare without weight decay, which is "
+            "taken as fewer than one neuron in twenty.",
         ),
         "distinct neurons": Smallest(
             5.0,
@@ -66,7 +67,7 @@ ZIYIN = Paper(
             0.1,
             "of the loss of predicting zero",
             "A tenth of what predicting zero costs is the finest difference that one "
-            "sees in figure 4.",
+            "sees in figure 4 of Ziyin (2024).",
         ),
     },
 )
@@ -92,8 +93,8 @@ KOBAYASHI = Paper(
         "rank": Smallest(
             8.0,
             "of 16 directions",
-            "The paper calls the reduction significant, which is taken as half of the "
-            "16 directions of a head.",
+            "Kobayashi et al. (2024) call the reduction significant, which is taken as "
+            "half of the 16 directions of a head.",
         ),
         "loss": Smallest(
             0.16,

@@ -11,7 +11,8 @@ Names in the file (docs: experiments/_template.py):
   @figure(...)       functions draw(df, ax)
 Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure; DEVICES,
 ("cpu", "cuda") where run() follows context.device; DATA, a tuple of files that run()
-reads, below the project: their content counts like code.
+reads, below the project: their content counts like code; EXTRA, the name of an extra of
+pyproject.toml and the packages that run() imports from it.
 
 Figures and experiments are found by reading source, not by importing it.
 """
@@ -35,7 +36,7 @@ from symlab.harness.errors import UserError, nearest, told
 from symlab.harness.project import Project
 from symlab.harness.store import META
 
-READ = ("LANES", "STATIC", "CLAIMS", "MAY_BE_NAN", "DEVICES", "DATA")
+READ = ("LANES", "STATIC", "CLAIMS", "MAY_BE_NAN", "DEVICES", "DATA", "EXTRA")
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,29 @@ class Experiment:
     def static(self) -> tuple[str, ...]:
         """The fields in which all configs of one call of `run` agree."""
         return tuple(getattr(self.module, "STATIC", ()))
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """EXTRA: the name of an extra, and the packages that `run` needs from it.
+
+        Their versions are in the rows, as those of all packages that `run` reaches.
+        """
+        return tuple(getattr(self.module, "EXTRA", ()))
+
+    @property
+    def lacks(self) -> str:
+        """What is not installed, and how to install it, as a sentence; '' if nothing.
+
+        Rows that are there can be judged and drawn without it.
+        """
+        name, *packages = self.extra or ("",)
+        absent = [p for p in packages if importlib.util.find_spec(p) is None]
+        if not absent:
+            return ""
+        return (
+            f"needs the extra {name} ({', '.join(absent)} not installed): "
+            f"`make {name}` installs it"
+        )
 
     @property
     def claims(self) -> list:
@@ -195,7 +219,11 @@ def load(project: Project, name: str) -> Experiment:
         raise UserError(not_python(Path(error.filename or path), error)) from None
     except ImportError as error:
         raise UserError(f"{path.name} cannot be imported: {error}") from None
-    experiment = Experiment(name, path, _loaded[path, reached.files[module]], reached)
+    loaded = _loaded[path, reached.files[module]]
+    experiment = Experiment(name, path, loaded, reached)
+    packages = {*reached.packages, *experiment.extra[1:]}
+    reached = dataclasses.replace(reached, packages=tuple(sorted(packages)))
+    experiment = dataclasses.replace(experiment, reached=reached)
     _check(experiment)
     return experiment
 

@@ -50,8 +50,10 @@ def run(
 
     jobs: the number of worker processes. backend: of joblib. device: 'cpu' or 'cuda'. A
     run that fails becomes a row with its error, never an exception; Ctrl-C ends the
-    call, and the rows that finished are kept.
+    call, and the rows that finished are kept. Plans of experiments that need optional
+    packages which are not installed are left out.
     """
+    plans = [p for p in plans if not p.blocked]
     jobs = jobs or (1 if device == "cuda" else default_jobs())
     report, start = Report(), perf_counter()
     for plan in plans:

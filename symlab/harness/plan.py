@@ -46,6 +46,11 @@ class Plan:
         return self.experiment.reached.definitions
 
     @property
+    def blocked(self) -> str:
+        """Why runs to do cannot be done here: a sentence, '' where they can."""
+        return self.experiment.lacks if self.todo else ""
+
+    @property
     def todo(self) -> dict[str, dict]:
         """{key: config} of the runs to make: those without a current row, or asked for
         again.
@@ -110,6 +115,8 @@ class Plan:
             stale = "so these rows are stale"
             said = stale if self.strict else "STRICT=1 runs them anew"
             line += f"\n    {'; '.join(self.upgrades[:6])} ({said})"
+        if self.blocked:
+            line += f"\n    not run: {self.experiment.name} {self.blocked}"
         if unseen := self.experiment.reached.compiled:
             line += (
                 f"\n    not followed: {', '.join(unseen)}, of which there is no Python "
@@ -143,6 +150,9 @@ def make(
         if configs is None:
             return None
     store = Store(project.results / scale, name)
+    committed = Store(project.reference / scale, name)
+    if experiment.lacks and not store.read().num_rows and committed.read().num_rows:
+        store, fresh = committed, False  # these can be judged and drawn all the same
     plan = Plan(experiment, scale, store, configs, store.read(), strict=strict)
     _classify(plan, fresh)
     if plan.todo:
@@ -237,9 +247,10 @@ def summary(plans: list[Plan], jobs: int) -> str:
     how long it takes with this many jobs.
     """
     lines = [p.describe() for p in plans]
+    plans = [p for p in plans if not p.blocked]
     todo = sum(len(p.todo) for p in plans)
     if not todo:
-        return "\n".join([*lines, "everything is fresh: nothing to run"])
+        return "\n".join([*lines, "everything is fresh: nothing to run" * bool(plans)])
     unknown = sum(k not in p.seconds for p in plans for k in p.todo)
     eta = sum(p.eta for p in plans) / jobs
     guess = (

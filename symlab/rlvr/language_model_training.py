@@ -1,0 +1,114 @@
+"""Reinforcement learning of low-rank adapters of a pretrained language model.
+
+    adapters = initial(model, rank, draws)
+    with adapted(model, adapters):
+        tokens, logp, mask, entropy = rollouts(model, prompts, uniforms, ends)
+        loss, found = clipped_objective(token_logp(model, prompts, tokens), logp, ...)
+
+An adapter adds B A x to the output of the query and value projections of every block
+(LoRA, arXiv 2106.09685, with the scale 1); A (rank, D) is random, B (D', rank) begins
+at zero, and the weights of the model stay as they are. Sampling is at temperature 1.
+The model is any causal model of transformers with projections of these names.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+TARGETS = ("q_proj", "v_proj")
+
+
+def initial(model, rank: int, draws) -> dict[str, tuple]:
+    """Return {projection: (A, B)}, float32 with gradients; draws: a Generator."""
+    import torch
+
+    found = {}
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] not in TARGETS:
+            continue
+        outs, ins = module.weight.shape
+        device = module.weight.device
+        a = draws.normal(size=(rank, ins)) / np.sqrt(ins)
+        a = torch.from_numpy(a.astype(np.float32)).to(device).requires_grad_()
+        found[name] = a, torch.zeros(outs, rank, device=device, requires_grad=True)
+    return found
+
+
+@contextmanager
+def adapted(model, adapters: dict[str, tuple]) -> Iterator[None]:
+    """A context in which the projections of the model have their adapters."""
+    import torch.nn.functional as F
+
+    def added(a, b):
+        return lambda _, inputs, output: output + F.linear(F.linear(inputs[0], a), b)
+
+    hooks = [
+        model.get_submodule(name).register_forward_hook(added(a, b))
+        for name, (a, b) in adapters.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def rollouts(model, prompts, uniforms, ends):
+    """Sample completions; return (tokens, logp, mask, entropy), each (N, T).
+
+    prompts: (B, P) tokens; uniforms: (N, T) numbers in [0, 1), N = B G, the rollouts of
+    a prompt side by side; ends: the tokens that end a completion. mask: bool, the
+    tokens up to the first end, that one included; logp and entropy (nats) of the policy
+    that sampled. What the mask leaves out is sampled, too, and means nothing.
+    """
+    import torch
+    from transformers import DynamicCache
+
+    n, t = uniforms.shape
+    cache = DynamicCache(config=model.config)
+    kept = []
+    with torch.no_grad():
+        h = model.model(prompts, past_key_values=cache, use_cache=True)
+        group = n // len(prompts)
+        h = h.last_hidden_state[:, -1:].repeat_interleave(group, 0)
+        cache.batch_repeat_interleave(group)
+        for i in range(t):
+            logp = torch.log_softmax(model.lm_head(h[:, -1]), -1)  # (N, V)
+            p = logp.exp()
+            cdf = p.cumsum(-1)
+            drawn = torch.searchsorted(cdf, uniforms[:, i : i + 1] * cdf[:, -1:])
+            token = drawn.clamp(max=p.shape[1] - 1)  # (N, 1)
+            kept.append((token, logp.gather(1, token), -(p * logp).sum(-1, True)))
+            if i + 1 < t:
+                h = model.model(token, past_key_values=cache, use_cache=True)
+                h = h.last_hidden_state
+    tokens, logp, entropy = (torch.cat(x, 1) for x in zip(*kept, strict=True))
+    closes = torch.isin(tokens, torch.tensor(ends, device=tokens.device)).long()
+    mask = closes.cumsum(1) - closes == 0
+    return tokens, logp, mask, entropy
+
+
+def token_logp(model, prompts, completions):
+    """Return log-probabilities (N, T) of completions (N, T) after prompts (N, P)."""
+    import torch
+
+    t = completions.shape[1]
+    x = torch.cat([prompts, completions[:, :-1]], 1)
+    h = model.model(x, use_cache=False).last_hidden_state[:, -t:]
+    logp = torch.log_softmax(model.lm_head(h), -1)
+    return logp.gather(2, completions[..., None])[..., 0]
+
+
+def rewards_of(tokens: np.ndarray, mask: np.ndarray, accepted, ends) -> np.ndarray:
+    """Return rewards (B, G), 1.0 for right completions, else 0.0.
+
+    tokens, mask: (B G, T), as `rollouts` returns them. accepted: for each prompt the
+    right completions, lists of tokens that one of `ends` follows.
+    """
+    group = len(tokens) // len(accepted)
+    right = [
+        row[said][-1] in ends and row[said][:-1].tolist() in accepted[i // group]
+        for i, (row, said) in enumerate(zip(tokens, mask, strict=True))
+    ]
+    return np.reshape(right, (len(accepted), group)).astype(np.float64)
