@@ -102,17 +102,20 @@ class Experiment:
 
     @property
     def extra(self) -> tuple[str, ...]:
-        """EXTRA: the name of an extra, and the packages that `run` needs from it.
+        """The name of the optional dependency group that `run` needs, then the packages
+        that it needs from it; () without one.
 
-        Their versions are in the rows, as those of all packages that `run` reaches.
+        They are EXTRA in the experiment file. Their versions are in the rows, as those
+        of all packages that `run` reaches.
         """
         return tuple(getattr(self.module, "EXTRA", ()))
 
     @property
     def lacks(self) -> str:
-        """What is not installed, and how to install it, as a sentence; '' if nothing.
+        """A sentence on which optional packages of the experiment are not installed and
+        how to install them; '' if none is missing.
 
-        Rows that are there can be judged and drawn without it.
+        Rows that are there can be judged and drawn without them.
         """
         name, *packages = self.extra or ("",)
         absent = [p for p in packages if importlib.util.find_spec(p) is None]

@@ -47,7 +47,9 @@ class Plan:
 
     @property
     def blocked(self) -> str:
-        """Why runs to do cannot be done here: a sentence, '' where they can."""
+        """A sentence on why the runs to make cannot be made here, as packages are
+        missing; '' where they can.
+        """
         return self.experiment.lacks if self.todo else ""
 
     @property
