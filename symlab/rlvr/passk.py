@@ -14,12 +14,13 @@ NEGLIGIBLE = 40.0  # exp(-40) is below half a unit in the last place of 1
 
 
 def pass_at_k(n, c, k):
-    """1 - C(n-c, k) / C(n, k), the chance that k of the n samples hold a correct one.
+    """Return 1 - C(n-c, k) / C(n, k), the chance that k of n samples hold a correct
+    one, when c of the n are correct.
 
-    n samples, c correct ones, k drawn: integers. The ratio is the product over i < a of
-    1 - b/(n-i), a = min(c, k) and b = max(c, k). Its logarithm is a sum of terms of one
-    sign, so results keep their digits, however small; beyond a b = 40 n they are 1.
-    Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
+    n, c, k: integers. The ratio is the product over i < a of 1 - b/(n-i), a = min(c, k)
+    and b = max(c, k). Its logarithm is a sum of terms of one sign, so results keep
+    their digits, however small; beyond a b = 40 n they are 1. Raises ValueError unless
+    0 <= c <= n and 1 <= k <= n. Source: arXiv 2107.03374, equation 1.
     """
     xp, (n, c, k) = _integers(n, c, k)
     if ((k > n) | (k < 1)).any():
