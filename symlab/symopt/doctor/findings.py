@@ -57,8 +57,8 @@ def rows_of(*cells) -> list[Row]:
 
 
 def not_finite(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row if the loss, or some gradients, of the trial steps are infinite or
-    NaN.
+    """Return a finding if the loss, or some gradients, of the trial steps are infinite
+    or NaN.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -90,7 +90,7 @@ def not_finite(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def of_another_model(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row if optimizers have parameters that are not the model's.
+    """Return a finding if optimizers have parameters that are not the model's.
 
     It names the model's parameters of the same shapes that no optimizer has, if any.
     trial: the steps that were taken. weights: parameters not named by earlier findings.
@@ -122,7 +122,7 @@ def _orphans(weights: list[Weight]) -> list[Weight]:
 
 
 def in_no_group(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for trainable parameters that no optimizer has.
+    """Return a finding for trainable parameters that no optimizer has.
 
     trial: the trial steps, which know all parameters. weights: the parameters that no
     earlier finding has named.
@@ -139,7 +139,7 @@ def in_no_group(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def listed_twice(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for parameters that are in several param_groups or optimizers.
+    """Return a finding for parameters that are in several param_groups or optimizers.
 
     weights: the parameters that no earlier finding has named.
     """
@@ -154,7 +154,7 @@ def listed_twice(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def split_ties(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for weights that should be tied, as one parameter, and are two.
+    """Return findings for weights that should be tied, as one parameter, and are two.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -184,8 +184,8 @@ def split_ties(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def sparse(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for parameters that got a sparse gradient and whose optimizer does
-    not take one.
+    """Return a finding for parameters that got a sparse gradient and whose optimizer
+    does not take one.
 
     weights: the parameters that no earlier finding has named.
     """
@@ -199,7 +199,7 @@ def sparse(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def no_rate(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for parameters whose learning rate is 0.
+    """Return a finding for parameters whose learning rate is 0.
 
     weights: the parameters that no earlier finding has named.
     """
@@ -216,8 +216,8 @@ def no_rate(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def equal_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row if experts of a mixture are still equal bit for bit after the trial
-    steps.
+    """Return a finding if experts of a mixture are still equal bit for bit after the
+    trial steps.
 
     weights: the parameters that no earlier finding has named.
     """
@@ -232,8 +232,8 @@ def equal_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def no_gradient(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for trainable parameters that got no gradient in the trial steps, and
-    for those whose gradients were zero in every entry.
+    """Return findings for trainable parameters that got no gradient in the trial steps,
+    and for those whose gradients were zero in every entry.
 
     weights: the parameters that no earlier finding has named.
     """
@@ -259,8 +259,8 @@ def no_gradient(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def rounded_away(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for weights in a precision so low that adding their updates changes
-    little or nothing.
+    """Return a finding for weights in a precision so low that adding their updates
+    changes little or nothing.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -289,8 +289,8 @@ def span(values: list[float]) -> str:
 
 
 def unmoved(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for trainable parameters that the trial steps did not change, and for
-    frozen ones that they did.
+    """Return findings for trainable parameters that the trial steps did not change, and
+    for frozen ones that they did.
 
     weights: the parameters that no earlier finding has named.
     """
@@ -323,7 +323,7 @@ def _decay(w: Weight) -> float:
 
 
 def matrix_rule_on_a_table(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row per role for embeddings and output heads whose updates are
+    """Return a finding per role for embeddings and output heads whose updates are
     orthogonalised like those of hidden matrices.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
@@ -344,8 +344,8 @@ def matrix_rule_on_a_table(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def fused_as_one(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for weights that hold several projections (such as query, key and
-    value) and whose update is orthogonalised as one matrix.
+    """Return a finding for weights that hold several projections (such as query, key
+    and value) and whose update is orthogonalised as one matrix.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -376,7 +376,8 @@ def _is_fused(w: Weight) -> bool:
 
 
 def off_by_width(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for matrices whose updates are larger or smaller the wider they are.
+    """Return findings for matrices whose updates are larger or smaller the wider they
+    are.
 
     A warning compares the root mean square of their updates with that of AdamW, where a
     param_group of AdamW has the same lr. A note compares matrices of one optimizer that
@@ -433,7 +434,7 @@ def _sizes(ws: list[Weight]) -> str:
 
 
 def decayed_vectors(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for gains and biases that have a weight decay.
+    """Return a finding for gains and biases that have a weight decay.
 
     weights: the parameters that no earlier finding has named.
     """
@@ -453,7 +454,8 @@ def decayed_vectors(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def idle_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for experts of a mixture that no token reached in the trial steps.
+    """Return a finding for experts of a mixture that no token reached in the trial
+    steps.
 
     weights: the parameters that no earlier finding has named.
     """
