@@ -9,16 +9,22 @@ from symlab.harness.project import Project
 
 
 def path(project: Project, kind: str, scale: str) -> Path:
-    """results/reference/<kind>/<scale>.csv; at smoke scale it is not committed.
+    """Return the path of a table with a row per claim,
+    results/reference/<kind>/<scale>.csv.
 
-    Smoke scale shows that the code runs, so its tables stay with its rows.
+    At smoke scale, which only shows that the code runs, it lies with the rows of the
+    runs instead and is not committed.
     """
     smoke = project.results / scale if scale == "smoke" else project.reference
     return smoke / kind / f"{scale}.csv"
 
 
 def read(project: Project, kind: str, scale: str) -> pd.DataFrame | None:
-    """The table as it is on disk; None where there is none yet."""
+    """Return a table with a row per claim as it is on disk; None where there is none
+    yet.
+
+    kind, scale: as in `path`.
+    """
     file = path(project, kind, scale)
     if not file.is_file():
         return None
@@ -26,9 +32,10 @@ def read(project: Project, kind: str, scale: str) -> pd.DataFrame | None:
 
 
 def write(project: Project, kind: str, scale: str, found: pd.DataFrame) -> Path:
-    """Put the claims of some experiments into the table, in place of the old ones.
+    """Put the rows of some experiments' claims into a table on disk, in place of the
+    old ones; return its path.
 
-    found: a frame with the columns experiment and claim.
+    kind, scale: as in `path`. found: a frame with the columns experiment and claim.
     """
     old = read(project, kind, scale)
     if old is not None:

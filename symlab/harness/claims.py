@@ -39,7 +39,9 @@ class Smallest:
 
     @property
     def log(self) -> float:
-        """The natural logarithm of the size, for quantities that are ratios."""
+        """The natural logarithm of the smallest effect of interest, for quantities that
+        are ratios.
+        """
         return math.log(self.size)
 
 
@@ -138,7 +140,9 @@ class Claim:
 
     @property
     def source(self) -> str:
-        """'Ziyin 2024 (arXiv 2309.16932), figure 3', or 'ours; derivation'."""
+        """The paper and place of the claim as text: 'Ziyin 2024 (arXiv 2309.16932),
+        figure 3', or 'ours; derivation'.
+        """
         if self.paper:
             words = [str(self.paper), self.place]
             if self.origin != "paper":
@@ -148,26 +152,28 @@ class Claim:
 
     @property
     def quantity(self) -> str:
-        """What the estimate measures, in words; '' where it does not say."""
+        """What the claim's estimate measures, in words; '' where it does not say."""
         phrase = getattr(self.estimate, "phrase", "")
         text = phrase or (getattr(self.estimate, "__doc__", "") or "").strip()
         return " ".join(text.split("\n\n")[0].split()).removesuffix(".")
 
     @property
     def limits(self) -> str:
-        """'> 0', '< 1e-06' or '> -0.05 and < 0.05'."""
+        """The thresholds as text: '> 0', '< 1e-06' or '> -0.05 and < 0.05'."""
         limits = [f"> {self.above:g}"] if self.above > -math.inf else []
         limits += [f"< {self.below:g}"] if self.below < math.inf else []
         return " and ".join(limits)
 
     @property
     def criterion(self) -> str:
-        """The limits with the claim's unit: '> -0.05 and < 0.05 nats'."""
+        """The thresholds with the claim's unit as text: '> -0.05 and < 0.05 nats'."""
         return f"{self.limits} {self.unit}".rstrip()
 
     @property
     def registered(self) -> str:
-        """When the thresholds were written: 'before rows', or that they changed."""
+        """When the thresholds were written, as text: 'before rows', or that they
+        changed.
+        """
         if self.written == "after":
             return "after rows" + ", see history" * bool(self.history)
         if not self.history:
@@ -193,17 +199,21 @@ class Verdict:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the claim was judged, and the verdict is the one that it expects."""
+        """Whether the claim was judged and its verdict is the one that the claim
+        expects.
+        """
         return self.judged and self.verdict == self.claim.expected
 
     @property
     def judged(self) -> bool:
-        """False where there were no rows, or not all, to judge the claim on."""
+        """Whether all rows were there to judge the claim on."""
         return self.interval is not None or self.verdict != "undecided"
 
     @property
     def p(self) -> float:
-        """The P value of the verdict; NaN where its interval models no sampling."""
+        """The P value of the verdict; NaN where the claim's interval models no
+        sampling.
+        """
         c = self.claim
         if not self.interval:
             return math.nan
@@ -211,7 +221,9 @@ class Verdict:
 
     @property
     def bearing(self) -> str:
-        """What the verdict means for the paper: one of BEARINGS."""
+        """What the verdict means for the paper that the claim is about: one of
+        BEARINGS.
+        """
         if self.claim.origin != "paper":
             return "not about a paper"
         return {"held": "supports", "failed": "contradicts"}.get(
@@ -220,7 +232,9 @@ class Verdict:
 
     @property
     def meaning(self) -> str:
-        """The bearing with its subject: 'contradicts Ziyin 2024', or 'control'."""
+        """What the verdict means, with its subject: 'contradicts Ziyin 2024', or
+        'control'.
+        """
         c = self.claim
         if c.origin != "paper":
             return c.origin
@@ -251,7 +265,9 @@ class Verdict:
         return text
 
     def record(self) -> dict:
-        """One flat row for a DataFrame or for the provenance of a figure."""
+        """Return the verdict and its claim as one flat dict, for a DataFrame or the
+        provenance of a figure.
+        """
         i, c = self.interval, self.claim
         return {
             "experiment": self.experiment,
@@ -289,7 +305,10 @@ class Verdict:
 
 
 def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
-    """The verdict of one claim; an estimator that raises makes it an error."""
+    """Return the verdict of one claim on the rows df of its experiment.
+
+    An estimator that raises makes the verdict 'error'.
+    """
     if df.empty:
         return Verdict(experiment, claim, "undecided", None, "no rows yet")
     try:
@@ -317,5 +336,5 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
 
 
 def judge_all(experiment, df: pd.DataFrame) -> list[Verdict]:
-    """Verdicts of all claims of an experiment."""
+    """Return the verdicts of all claims of an experiment on its rows df."""
     return [judge(experiment.name, claim, df) for claim in experiment.claims]

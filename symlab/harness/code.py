@@ -551,11 +551,13 @@ def _names_reader(s: Statement, n) -> bool:
 
 @dataclass(frozen=True)
 class Reached:
-    """What some names of a module reach.
+    """The code that some names of a module can reach through functions, classes and
+    imports.
 
-    definitions: {'module:name': 12 hex digits}; files: {module: 16 hex digits} of every
-    first-party module that was read; packages: import names of everybody else's modules
-    in the files of the definitions; compiled: modules of ours without source.
+    definitions: {'module:name': 12 hex digits of its source's hash}; files: {module: 16
+    hex digits} of every first-party module that was read; packages: import names of
+    third-party modules in the files of the definitions; compiled: first-party modules
+    without source.
     """
 
     definitions: dict[str, str]
@@ -565,13 +567,17 @@ class Reached:
 
     @cached_property
     def code(self) -> str:
-        """12 hex digits for all definitions: the `code` column."""
+        """Return 12 hex digits that name all definitions together: a row's column
+        `code`.
+        """
         text = json.dumps(self.definitions, sort_keys=True)
         return sha256(text.encode()).hexdigest()[:12]
 
     @cached_property
     def versions(self) -> dict[str, str]:
-        """{'python': '3.12.3', 'numpy': '2.1.0'} of what is reached and installed."""
+        """Return the versions of Python and of the third-party packages that are
+        reached and installed, as {'python': '3.12.3', 'numpy': '2.1.0'}.
+        """
         known = _distributions()
         names = sorted({d for p in self.packages for d in known.get(p, ())})
         return {"python": platform.python_version()} | {
@@ -580,7 +586,9 @@ class Reached:
 
     @property
     def made_with(self) -> str:
-        """The `versions` column of a row made now: 'python 3.12.3, numpy 2.1.0'."""
+        """Return the versions as the text of a row's column `versions`: 'python 3.12.3,
+        numpy 2.1.0'.
+        """
         return ", ".join(f"{name} {v}" for name, v in self.versions.items())
 
 
@@ -597,10 +605,12 @@ def _version(distribution: str) -> str:
 def reach(
     root: Path, module: str, names: Iterable[str], data: Iterable[str] = ()
 ) -> Reached:
-    """Everything reachable from names of a module; data: files below the root, too.
+    """Return all code that names of a module can reach, with a hash of each definition.
 
-    Of a class named `Config` the types and defaults of its fields count only where
-    reached code may read them: otherwise their values are in each run's key.
+    root: the project's folder. module: its dotted name. data: files below the root
+    whose content counts, too. Of a class named `Config` the types and defaults of its
+    fields count only where reached code may read them: otherwise their values are in
+    each run's key.
     """
     names, data = list(names), list(data)
     try:
@@ -670,5 +680,9 @@ def _digest(text: str) -> str:
 
 
 def changed(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Definitions that differ ('symlab.models.resnet:resnet18'), new and gone too."""
+    """Return the names of definitions whose hashes differ, with new and gone ones, such
+    as 'symlab.models.resnet:resnet18'.
+
+    old, new: {definition: hash}.
+    """
     return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))

@@ -36,7 +36,12 @@ NAME = b"symlab.column"
 
 
 def kind(name: str, value) -> str:
-    """The kind of a Python value; a TypeError says what can be stored instead."""
+    """Return the kind of a Python value that a row holds, such as 'int' or 'list of
+    float'.
+
+    name: of the column, for messages. Raises TypeError, with what can be stored
+    instead, for a value of no kind.
+    """
     if type(value) in (float, bool):
         return PYTHON[type(value)]
     is_list = type(value) is list
@@ -73,12 +78,17 @@ def _kind_of_type(name: str, python: type, values: list, is_list: bool) -> str:
 
 
 def arrow_of(value) -> pa.DataType:
-    """The Arrow type in which a value of a config (int, float, str, bool) is stored."""
+    """Return the Arrow type in which a config's value (int, float, str, bool) is
+    stored.
+    """
     return ARROW[PYTHON[type(value)]]
 
 
 def check_text(name: str, text: str) -> None:
-    """Raise TypeError if the text holds a lone surrogate, which no file can store."""
+    """Raise TypeError if the text holds a lone surrogate, which no file can store.
+
+    name: of the column, for the message.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -89,7 +99,9 @@ def check_text(name: str, text: str) -> None:
 
 
 def joined(a: str, b: str) -> str:
-    """The kind that holds values of both kinds unchanged; '' if there is none."""
+    """Return the kind (such as 'float') of a column that holds values of both kinds
+    unchanged; '' if there is none.
+    """
     if a == b:
         return a
     for narrow, wide in ((a, b), (b, a)):
@@ -100,7 +112,7 @@ def joined(a: str, b: str) -> str:
 
 
 def plain(value):
-    """A NumPy scalar, 1-D array or list as the Python value that the store holds."""
+    """Return a NumPy scalar, 1-D array or list as the Python value that is stored."""
     if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
         return value  # numpy would make a bare int of a time in nanoseconds
     if hasattr(value, "tolist"):
@@ -112,7 +124,9 @@ def plain(value):
 
 
 def kind_of(column: pa.ChunkedArray | pa.Array) -> str:
-    """The kind of the values in a column; the Arrow type's name if it is not ours."""
+    """Return the kind of a column's values, such as 'int' or 'list of float'; the Arrow
+    type's name if it is of none.
+    """
     arrow = column.type
     if column.null_count == len(column):
         return NOTHING
@@ -134,12 +148,18 @@ def _known(kind: str, arrow: pa.DataType) -> str:
 
 
 def original(column: pa.Field) -> str:
-    """The name that the experiment gave to a column."""
+    """Return the name that the experiment gave to a column, which may be stored under
+    another.
+    """
     return (column.metadata or {}).get(NAME, column.name.encode()).decode()
 
 
 def table_of(rows: list[dict], types: dict[str, pa.DataType]) -> pa.Table:
-    """Rows as a table; a column that a row lacks is null (NaN in pandas)."""
+    """Return rows (dicts) as an Arrow table; a value that a row lacks is null (NaN in
+    pandas).
+
+    types: {column: Arrow type} of columns whose type is fixed.
+    """
     names = dict.fromkeys(n for row in rows for n in row)
     schema = {name: types.get(name) for name in names}
     for name in (n for n in names if n not in types):
@@ -183,7 +203,7 @@ class _Column:
 
 
 def cast(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
-    """The column with the Arrow type `arrow`; its values stay equal."""
+    """Return the column with another Arrow type, in which its values stay equal."""
     if column.type == arrow:
         return column
     if kind_of(column) in (EMPTY, NOTHING):  # whatever type its values would have
@@ -192,7 +212,8 @@ def cast(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
 
 
 def coalesced(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
-    """One column of several of the same type, no two of which have a value in one row.
+    """Return one column with the values of several columns of one type, of which at
+    most one has a value in each row.
 
     pyarrow's own `coalesce` does not take lists.
     """
@@ -205,10 +226,10 @@ def coalesced(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 
 def union(tables: list[pa.Table]) -> tuple[pa.Table, list[int]]:
-    """The rows of several tables in one table, whatever types their columns have.
+    """Return the rows of several tables in one, whatever types their columns have, and
+    the place of each row in the order of the given tables.
 
-    Returns the table and a list of the place of each of its rows in the order of the
-    given tables: tables of the same types are joined first, as there may be thousands.
+    Tables of the same types are joined first, as there may be thousands.
     """
     tables, places = _alike(tables)
     columns: dict[str, list[_Column]] = {}
@@ -271,10 +292,11 @@ def _name_apart(columns: list[_Column]) -> None:
 
 
 def named(table: pa.Table, keep: Collection[str]) -> pa.Table:
-    """The columns that have values or are in `keep`, under their original names.
+    """Return the table with the columns that have values or are in `keep`, under the
+    names that the experiment gave them.
 
-    Only columns of one original that both have values, and kinds that do not share a
-    column, keep names of their own.
+    Only where two columns of one such name both have values, and of kinds that do not
+    share a column, do they keep the names under which they are stored.
     """
     variants: dict[str, list[int]] = {}
     for i, described in enumerate(table.schema):

@@ -33,9 +33,11 @@ AGREEMENTS = ("equal", "differs", NO_ROWS)
 
 
 def seed0(lock: Iterable[registration.Entry], experiment: str, scale: str) -> int:
-    """The first seed of an experiment's confirmation, from the lock's hash.
+    """Return the first seed of the rerun that confirms an experiment's claims, derived
+    from a hash of what the claims say.
 
-    Each scale has its own, so that a run at smoke scale is no look at the others.
+    lock: the registered claims. Each scale has its own seed, so that a run at smoke
+    scale is no look at the others.
     """
     text = f"{registration.name_of(lock, experiment)} {scale}"
     draw = int(sha256(text.encode()).hexdigest(), 16) % DRAWS
@@ -45,9 +47,11 @@ def seed0(lock: Iterable[registration.Entry], experiment: str, scale: str) -> in
 def plans(
     project: Project, names: Iterable[str], scale: str, **options
 ) -> list[plan.Plan]:
-    """Plans of the sweeps on the seeds that follow from the lock.
+    """Return plans for running experiments again on the seeds that follow from their
+    registered claims.
 
-    Raises UserError where the lock is not that of the claims as they stand.
+    names: the experiments. options: of `plan.make`. Raises UserError where the claims
+    have changed since they were registered.
     """
     lock, names = registration.read(project), list(names)
     now = registration.entries(project, names)
@@ -72,11 +76,13 @@ class _Committed(Project):
 
 
 def compared(project: Project, confirmed: plan.Plan) -> pd.DataFrame:
-    """The earlier verdict beside the confirmation's, a row for each claim.
+    """Return a frame with a row per claim: its earlier verdict beside that of the
+    confirmation, a run on fresh seeds.
 
-    The first is that of the committed rows where they are complete and current, else of
-    the rows under results/; the second that of the confirmation. `agreement` is
-    "equal", "differs", or "no rows" where there is no verdict to compare with.
+    confirmed: the plan of the confirmation. The earlier verdict is that of the
+    committed rows where they are complete and current, else of the rows under results/.
+    `agreement` is "equal", "differs", or "no rows" where there is no verdict to compare
+    with.
     """
     second = findings.verdicts([confirmed])
     for place in (_Committed(project.root), project):
@@ -125,7 +131,9 @@ def _numbers(prefix: str, interval) -> dict:
 
 
 def line(row) -> str:
-    """One row of `compared`, for the terminal."""
+    """Return one row of `compared` (a claim's earlier verdict and that on fresh seeds)
+    as text for the terminal.
+    """
     mark = {"differs": "DIFFERS", NO_ROWS: NO_ROWS}.get(row.agreement, "equal")
     compared = row.agreement != NO_ROWS
     before = f"{row.before} {shown(row)}" if compared else "none to compare with"
@@ -136,7 +144,7 @@ def line(row) -> str:
 
 
 def shown(row, prefix: str = "") -> str:
-    """The estimate of a row of `compared`, as text.
+    """Return the estimate and interval in a row of `compared` as text.
 
     prefix: "" for the estimate on the earlier rows, "confirmed_" for that on fresh
     seeds.
@@ -151,14 +159,16 @@ def shown(row, prefix: str = "") -> str:
 
 
 def log_file(project: Project, scale: str) -> Path:
-    """Where draws are logged: beside the table of the scale."""
+    """Return the path of the file in which draws of fresh seeds are logged, for a
+    scale.
+    """
     return claim_tables.path(project, KIND, scale).with_name("confirmations.log")
 
 
 def log(
     project: Project, scale: str, experiment: str, found: pd.DataFrame | None = None
 ) -> bool:
-    """Add a draw of seeds to the log, and return whether it was added.
+    """Add a line on a draw of fresh seeds to the log, and return whether it was added.
 
     It is not added where the log already says the same. A line says: date, scale,
     experiment, hash of its claims, first seed, and "begun", or, with `found` (as of
@@ -179,7 +189,9 @@ def log(
 
 
 def draws(project: Project, scale: str, experiment: str) -> int:
-    """How many sets of seeds the log has for an experiment at a scale."""
+    """Return how many times fresh seeds were drawn for an experiment at a scale, by the
+    log.
+    """
     path = log_file(project, scale)
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     fields = [text.split("\t") for text in lines]
@@ -188,7 +200,8 @@ def draws(project: Project, scale: str, experiment: str) -> int:
 
 
 def lost(project: Project, scale: str) -> list[str]:
-    """Lines of the log that were committed and that the file on disk no longer has.
+    """Return committed lines of the log of seed draws that the file on disk no longer
+    has.
 
     Raises UserError where the checkout has no history to look at.
     """

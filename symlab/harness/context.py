@@ -16,7 +16,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Context:
-    """The device and the folders that a run may use; the defaults keep nothing."""
+    """The device and the folders that a run of an experiment may use.
+
+    By default it computes on the CPU and keeps nothing on disk.
+    """
 
     device: str = "cpu"
     """'cpu' or 'cuda', as the command line asked for (DEVICE=...)."""
@@ -42,9 +45,11 @@ class Context:
     def shared(
         self, function: Callable[..., dict[str, np.ndarray]], **arguments
     ) -> dict[str, np.ndarray]:
-        """Return function(**arguments), computed once for all runs that ask for it.
+        """Return function(**arguments), a dict of arrays, computed once for all runs
+        that ask for it and then read from disk.
 
-        See `symlab.harness.stage`. Without a folder for stages it is computed anew.
+        See `symlab.harness.stage`. Without a folder for such results it is computed
+        anew.
         """
         from symlab.harness import stage
 
@@ -54,7 +59,9 @@ class Context:
 
 
 def of(task: dict) -> Context:
-    """Return the context of a task of the engine."""
+    """Return the Context of a worker's task, a dict with device, checkpoints and
+    root.
+    """
     if not task.get("checkpoints"):
         return Context(task["device"])
     folder = Path(task["checkpoints"])

@@ -41,7 +41,9 @@ READ = ("LANES", "STATIC", "CLAIMS", "MAY_BE_NAN", "DEVICES", "DATA", "EXTRA")
 
 @dataclass(frozen=True)
 class Panel:
-    """Where a draw function draws: a figure, a column of it, and a row."""
+    """Where a function of an experiment draws: the name of the figure, a column of it
+    ('left', 'mid', 'right' or 'main') and a row.
+    """
 
     figure: str
     column: str
@@ -50,7 +52,11 @@ class Panel:
 
 
 def figure(name: str, panel: str = "main", row: int = 0):
-    """Mark `draw(df, ax)` as a panel of a figure; columns run left, mid, right."""
+    """Return a decorator that marks a function draw(df, ax) as a panel of a figure.
+
+    name: of the figure. panel: the column, 'left', 'mid' or 'right', or 'main' for the
+    only one. row: from the top, counted from 0.
+    """
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)):
         raise UserError(
@@ -68,7 +74,7 @@ def figure(name: str, panel: str = "main", row: int = 0):
 
 @dataclass(frozen=True)
 class Experiment:
-    """An imported experiment file, checked against the contract."""
+    """An imported experiment file that defines all that an experiment must define."""
 
     name: str
     path: Path
@@ -96,17 +102,20 @@ class Experiment:
 
     @property
     def extra(self) -> tuple[str, ...]:
-        """EXTRA: the name of an extra, and the packages that `run` needs from it.
+        """The name of the optional dependency group that `run` needs, then the packages
+        that it needs from it; () without one.
 
-        Their versions are in the rows, as those of all packages that `run` reaches.
+        They are EXTRA in the experiment file. Their versions are in the rows, as those
+        of all packages that `run` reaches.
         """
         return tuple(getattr(self.module, "EXTRA", ()))
 
     @property
     def lacks(self) -> str:
-        """What is not installed, and how to install it, as a sentence; '' if nothing.
+        """A sentence on which optional packages of the experiment are not installed and
+        how to install them; '' if none is missing.
 
-        Rows that are there can be judged and drawn without it.
+        Rows that are there can be judged and drawn without them.
         """
         name, *packages = self.extra or ("",)
         absent = [p for p in packages if importlib.util.find_spec(p) is None]
@@ -128,7 +137,9 @@ class Experiment:
         return [p for panels in marked for p in panels if p.figure == figure]
 
     def configs(self, scale: str, seed0: int = 0) -> dict[str, dict]:
-        """{key: config} of a sweep, with `seed0` added to each seed."""
+        """Return {key: config} of the sweep at a scale, with `seed0` added to each
+        seed.
+        """
         if scale not in sweep.SCALES:
             raise UserError(nearest(scale, sweep.SCALES, "scale"))
         with told(f"{self.path.name}: sweep({scale!r}) failed", self.path.parents[1]):
@@ -138,7 +149,10 @@ class Experiment:
         return {sweep.key(row): row for row in rows}
 
     def run(self, configs: list[dict], context: Context | None = None) -> list[dict]:
-        """The results of `run`, which gets the context if it has such a parameter."""
+        """Return the result rows of the file's `run` for these configs, in their order.
+
+        context: the device and folders, given to `run` if it has such a parameter.
+        """
         wanted = [self.module.Config(**c) for c in configs]
         if "context" in signature(self.module.run).parameters:
             return self.module.run(wanted, context or Context())
@@ -160,7 +174,9 @@ def _files(project: Project) -> list[Path]:
 
 
 def unreadable(project: Project) -> list[str]:
-    """One sentence for each experiment file that cannot be one; other files go on."""
+    """Return one sentence for each file in experiments/ that cannot be an experiment,
+    such as one that Python cannot import by its name.
+    """
     found = []
     for path in _files(project):
         if not path.stem.isidentifier():
@@ -177,14 +193,16 @@ def unreadable(project: Project) -> list[str]:
 
 
 def not_python(path: Path, error: Exception) -> str:
-    """The sentence for a file that Python cannot parse."""
+    """Return the sentence for an experiment file that Python cannot parse."""
     line = getattr(error, "lineno", None)
     where = f" line {line}" if line else ""
     return f"{path.name}{where} is not Python: {getattr(error, 'msg', error)}"
 
 
 def load(project: Project, name: str) -> Experiment:
-    """Import one experiment file; anew when it, or a module it reaches, has changed."""
+    """Return an experiment file, imported; it is imported anew when it, or a module it
+    reaches, has changed.
+    """
     path = project.experiments / f"{name}.py"
     if name not in names(project):
         raise UserError(nearest(name, names(project), "experiment"))
@@ -278,7 +296,8 @@ _loaded: dict[tuple[Path, str], ModuleType] = {}
 
 
 def edits() -> tuple[int, bool]:
-    """Return (number of edits of files that this process saw, whether of the harness).
+    """Return (how many edits of source files this process has seen, whether one of them
+    was of the harness).
 
     An edited harness is not imported anew: the process has to be started again.
     """
@@ -359,7 +378,9 @@ def _check_spelling(experiment: Experiment) -> None:
 
 
 def figures(project: Project) -> dict[str, list[str]]:
-    """{figure: experiments that draw it}, read from the source without an import."""
+    """Return {figure: names of the experiments that draw it}, read from their source
+    without an import.
+    """
     found: dict[str, list[str]] = {}
     for name in names(project):
         for figure_name in _decorations(project.experiments / f"{name}.py"):

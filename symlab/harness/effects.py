@@ -38,7 +38,11 @@ MAKES = (
 
 
 class Effects:
-    """Judges the statements of the modules that one finder finds."""
+    """Judges what top-level statements of Python modules may change beside binding
+    names.
+
+    finder: finds the modules by name.
+    """
 
     def __init__(self, finder: Finder):
         self.finder = finder
@@ -52,10 +56,8 @@ class Effects:
         self.holding: dict[str, dict[str, set[Chain]]] = {}  # by module
 
     def of(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
-        """Whether a statement may change anything, and the names whose objects it
-        changes.
-
-        Returns (bool, names); see the module docstring.
+        """Return whether a top-level statement may change anything outside its module,
+        and the names of the module whose objects it changes.
         """
         if s not in self.judged:
             self.judged[s] = (False, set())
@@ -63,7 +65,9 @@ class Effects:
         return self.judged[s]
 
     def concerning(self, module: Module, name: str) -> list[Statement]:
-        """The statements that bind a global or change its object, in order."""
+        """Return the module's statements that bind a global name or change its object,
+        in order.
+        """
         if module.name not in self.by_name:
             found = self.by_name[module.name] = {}
             for s in module.statements:
@@ -119,7 +123,9 @@ class Effects:
         return False
 
     def records(self, module: Module, name: str) -> bool:
-        """Whether a global is a class that `namedtuple` made."""
+        """Return whether a global name of a module is a class that `namedtuple`
+        made.
+        """
         found = [n for _, n in self.values(module, (name,))]
         return bool(found) and all(
             isinstance(n, ast.Call)
@@ -128,23 +134,34 @@ class Effects:
         )
 
     def definitions(self, module: Module, chain: tuple) -> list[tuple]:
-        """The functions and classes that a dotted name may be bound to, [] if unknown.
+        """Return the functions and classes that a dotted name may be bound to, as pairs
+        (module, syntax node); [] if unknown.
 
-        Each is a pair (module, node).
+        chain: the parts of the name, as used in the module.
         """
         found = self._definitions(module, chain, set())
         return [(m, n) for m, n in found if isinstance(n, DEFINITION)]
 
     def values(self, module: Module, chain: tuple) -> list[tuple]:
-        """The (module, expression) pairs that a dotted name is assigned."""
+        """Return the expressions that a dotted name is assigned, as pairs (module,
+        expression).
+
+        chain: the parts of the name, as used in the module.
+        """
         return [(m, n) for m, n in self.named(module, chain) if isinstance(n, ast.expr)]
 
     def named(self, module: Module, chain: tuple) -> list[tuple]:
-        """The (module, definition or expression) pairs that a dotted name may be."""
+        """Return the definitions and expressions that a dotted name may stand for, as
+        pairs (module, syntax node).
+
+        chain: the parts of the name, as used in the module.
+        """
         return self._definitions(module, chain, set())
 
     def methods(self, name: str) -> list[tuple]:
-        """The (module, method) pairs of that name in classes outside of symlab."""
+        """Return the methods of this name in first-party classes outside of symlab, as
+        pairs (module, syntax node).
+        """
         return [
             (m, n)
             for m in filter(None, self.finder.modules.values())
@@ -187,7 +204,11 @@ class Effects:
         return self._definitions(module, chain, seen) if module and chain else []
 
     def foreign(self, module: Module, head: str) -> bool:
-        """Whether a name is a builtin or imported from somebody else's module."""
+        """Return whether a name in a module is a builtin or imported from a third-party
+        module.
+
+        head: the name, the first part of a dotted one.
+        """
         bindings = module.binding.get(head)
         if bindings is None:
             if head.startswith("import:"):
@@ -199,15 +220,19 @@ class Effects:
         return not any(self.ours(*t) for t in targets)
 
     def ours(self, name: str, attribute: str | None) -> bool:
-        """Whether a name, or a name with an attribute, is a first-party module."""
+        """Return whether a name, or that name with an attribute, is a first-party
+        module.
+        """
         inner = f"{name}.{attribute}" if attribute else name
         return bool(self.finder.module(name) or self.finder.module(inner))
 
     def draws(self, module: Module, head: str) -> bool:
-        """Whether a name is of a package that only draws or of the harness.
+        """Return whether a name comes from a plotting package or the harness, whose
+        calls change no result.
 
-        A name that is bound to what their calls return counts, too, as a selection of
-        rows in `NOISE = where(study="noise")`: its methods change no result.
+        head: the first part of a dotted name in the module. A name that is bound to
+        what their calls return counts, too, as a selection of rows in `NOISE =
+        where(study="noise")`.
         """
         bindings = module.binding.get(head, ())
         targets = [t for s in bindings for t in s.imports.get(head, ())]
@@ -228,7 +253,9 @@ class Effects:
         return made
 
     def made_by_drawing(self, module: Module, value) -> bool:
-        """Whether every part of a value is a call of the harness or of its objects."""
+        """Return whether every part of a value is a call of the harness or a plotting
+        package, or of an object that these made.
+        """
         if isinstance(value, (ast.Tuple, ast.List, ast.Dict)):
             parts = value.values if isinstance(value, ast.Dict) else value.elts
             parts = [v for v in parts if not isinstance(v, ast.Constant)]
@@ -246,11 +273,13 @@ class Effects:
     def calling(
         self, module: Module, node, deep=False, owner=None, trust: int = 0
     ) -> bool:
-        """Whether a call of a first-party function or class may change something.
+        """Return whether a call of a first-party function or class may change something
+        outside.
 
-        deep: whether the call's return value is called, too. owner: the class of a
-        method. trust: 1 where no other code holds the arguments' objects; 2 where the
-        function is only handed on, so that only its effect on globals counts.
+        node: its definition. deep: whether the call's return value is called, too.
+        owner: the class of a method. trust: 1 where no other code holds the arguments'
+        objects; 2 where the function is only handed on, so that only its effect on
+        globals counts.
         """
         key = (id(node), deep, trust)
         if key in self.open:
@@ -285,14 +314,18 @@ class Effects:
         )
 
     def base(self, module: Module, expression) -> list[tuple]:
-        """The classes that an expression in a class's list of bases may be."""
+        """Return the classes, as pairs (module, syntax node), that an expression in a
+        class's list of bases may be.
+        """
         if isinstance(expression, ast.Subscript):  # Base[int]
             expression = expression.value
         chain = chain_of(expression)
         return self.definitions(module, chain) if chain else []
 
     def collects(self, module: Module, node: ast.ClassDef, inner=False) -> bool:
-        """Whether code of ours runs when this class, or one below it, is defined."""
+        """Return whether first-party code runs when this class, or a subclass, is
+        defined.
+        """
         meta = [k.value for k in node.keywords if k.arg == "metaclass"]
         if any(not self.foreign(module, (chain_of(k) or ("",))[0]) for k in meta):
             return True
@@ -316,13 +349,17 @@ class Effects:
         )
 
     def derives(self, module: Module, node) -> bool:
-        """Whether a class has a base class of ours."""
+        """Return whether a syntax node is a class with a first-party base class."""
         return isinstance(node, ast.ClassDef) and any(
             self.base(module, b) for b in node.bases
         )
 
     def path(self, module: Module, chain: Chain) -> str:
-        """The full name of what is somebody else's: 'numpy.random.rand' of np's."""
+        """Return the full name of a third-party object: 'numpy.random.rand' for
+        np.random.rand.
+
+        chain: the parts of the name, as used in the module.
+        """
         bindings = module.binding.get(chain[0], ())
         targets = [t for s in bindings for t in s.imports.get(chain[0], ())]
         words = [".".join(filter(None, t)) for t in targets[:1]]
@@ -331,7 +368,11 @@ class Effects:
         return ".".join([*words, *chain[1:]])
 
     def immutable(self, module: Module, value, seen: frozenset = frozenset()) -> bool:
-        """Whether the value of an expression is one that nothing can change."""
+        """Return whether the value of an expression is of a kind that nothing can
+        change.
+
+        seen: what is being judged already, against endless recursion.
+        """
         if isinstance(value, (ast.Constant, ast.JoinedStr, ast.Compare, ast.Lambda)):
             return True
         if isinstance(value, ast.Call):
@@ -352,7 +393,12 @@ class Effects:
         return bool(chain) and self.fixed(module, chain, seen)
 
     def fixed(self, module: Module, chain: Chain, seen: frozenset = frozenset()):
-        """Whether a dotted name is of others, a definition or an immutable value."""
+        """Return whether a dotted name is a third-party object, a definition or an
+        immutable value.
+
+        chain: the parts of the name, as used in the module. seen: what is being judged
+        already, against endless recursion.
+        """
         if (module.name, chain) in seen:
             return False
         if self.foreign(module, chain[0]) or self.draws(module, chain[0]):

@@ -25,7 +25,7 @@ FLUSH_BYTES = 2**26  # of results that wait in memory to be written
 
 @dataclass
 class Report:
-    """What one call of the engine did.
+    """What happened to the runs that the engine was asked to make.
 
     ok: the number of runs that succeeded. failed: (run, error) of those that did not.
     interrupted: whether Ctrl-C ended the call. seconds: how long it took.
@@ -46,11 +46,12 @@ def run(
     device: str = "cpu",
     quiet: bool = False,
 ) -> Report:
-    """Run the runs that each plan lacks; on return their rows are on disk and packed.
+    """Make the runs that each plan lacks; on return their result rows are on disk.
 
-    A run that fails becomes a row with its error, never an exception; Ctrl-C ends the
-    call, and the rows that finished are kept. Plans whose extra is not installed are
-    left out.
+    jobs: the number of worker processes. backend: of joblib. device: 'cpu' or 'cuda'. A
+    run that fails becomes a row with its error, never an exception; Ctrl-C ends the
+    call, and the rows that finished are kept. Plans of experiments that need optional
+    packages which are not installed are left out.
     """
     plans = [p for p in plans if not p.blocked]
     jobs = jobs or (1 if device == "cuda" else default_jobs())
@@ -234,7 +235,9 @@ def _size(value) -> int:
 
 
 def origin(project: Project) -> dict:
-    """The columns git and dirty of a row: the commit, and whether files differ."""
+    """Return the git commit of the checkout, and whether files differ from it, as the
+    columns git and dirty of a row.
+    """
 
     def git(*words: str) -> str:
         done = subprocess.run(

@@ -10,16 +10,20 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A problem whose message says what to do. The command line prints it and exits."""
+    """An error that the user can cure, whose message says how; the command line prints
+    it and exits.
+    """
 
 
 @contextmanager
 def told(what: str, root: Path, but: tuple[type, ...] = ()) -> Iterator[None]:
-    """Make one sentence, a UserError, of whatever the project's code raises inside.
+    """A context that turns whatever the project's code raises inside into a UserError
+    with one sentence.
 
     That includes sys.exit, which would end the command without a word; only Ctrl-C and
-    a UserError pass. what: the beginning of the sentence, as "fig3 cannot be drawn";
-    but: other exceptions that pass, because the caller knows more about them.
+    a UserError pass. what: the beginning of the sentence, as "fig3 cannot be drawn".
+    root: the project's folder. but: other exceptions that pass, because the caller
+    knows more about them.
     """
     try:
         yield
@@ -33,7 +37,7 @@ def told(what: str, root: Path, but: tuple[type, ...] = ()) -> Iterator[None]:
 
 
 def located(error: BaseException, root: Path) -> str:
-    """Where an error was raised in the project, with its type and message.
+    """Return where an error was raised in the project, with its type and message.
 
     It reads "line.py line 31: KeyError: 'z'"; the innermost place below `root` counts.
     """
@@ -45,9 +49,10 @@ def located(error: BaseException, root: Path) -> str:
 
 
 def nearest(name: str, known, what: str) -> str:
-    """A message for an unknown name, with the known names most like it.
+    """Return a message for an unknown name, with the known names most like it.
 
-    It reads "unknown figure 'fgi3': did you mean fig3? known: ...".
+    It reads "unknown figure 'fgi3': did you mean fig3? known: ...". what: the kind of
+    thing ('figure').
     """
     from difflib import get_close_matches
 

@@ -37,7 +37,8 @@ NO_SEQUENCE = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """A function df -> Interval that prints as a phrase.
+    """A function from an experiment's rows (a DataFrame) to an `Interval`, that prints
+    as a phrase.
 
     arms: the fields whose values it compares, or by which it selects rows; () where it
     does not say. placebo(df)(draw): the estimate after the labels of the arms that it
@@ -57,7 +58,8 @@ class Estimate:
         return self.phrase
 
     def map(self, function: Callable[[float], float], phrase: str) -> "Estimate":
-        """The estimate on another scale: `function` of its value and limits.
+        """Return the estimate on another scale, with a function applied to its value
+        and limits.
 
         function: a monotone function of a number. phrase: how the new estimate prints,
         with {} for the phrase of the old one.
@@ -78,17 +80,19 @@ class Estimate:
 
 
 def estimate(function: Callable[[pd.DataFrame], Interval]) -> Estimate:
-    """Decorator: a function df -> Interval as an `Estimate`.
+    """Turn a function from rows (a DataFrame) to an Interval into an `Estimate`; a
+    decorator.
 
-    Its phrase is the first paragraph of the docstring, without the full stop. Raises
-    ValueError where there is none.
+    It prints as the first paragraph of the function's docstring, without the full stop.
+    Raises ValueError where there is none.
     """
     return Estimate(function, _described(function))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A selection of rows, made by `where`.
+    """A selection of an experiment's rows, made by `where`, with methods that make
+    estimates.
 
     Called with a frame, it returns the rows that it selects.
     """
@@ -110,24 +114,27 @@ class Rows:
         return " and ".join(name for name, _ in self.steps if name)
 
     def where(self, *selections, **fields) -> "Rows":
-        """The same rows, narrowed down further; arguments as of `where`."""
+        """Return a selection narrowed down further; arguments as of the function
+        `where`.
+        """
         more = *map(_selection, selections), *map(_equal, fields.items())
         named = dict.fromkeys((*self.fields, *fields))
         return replace(self, steps=(*self.steps, *more), fields=tuple(named))
 
     def anytime(self) -> "Rows":
-        """The same rows, whose means get intervals that bear repeated looks.
+        """Return the same selection, with intervals of means that stay valid when seeds
+        are added after a look at the result.
 
-        For claims whose seeds were extended after a look, or will be: see
-        `stats.anytime`. It applies to `mean`, `paired`, `ratio`, `log_ratio`, `slope`;
-        outcomes that are true or false have no such interval here.
+        See `stats.anytime`. It applies to `mean`, `paired`, `ratio`, `log_ratio`,
+        `slope`; outcomes that are true or false have no such interval here.
 
         >>> where(study="main").anytime().paired("rank", noise=(0.0, 4.0))
         """
         return replace(self, looked_at_often=True)
 
     def cells(self, over: Mapping[str, Iterable], **columns: str) -> "Rows":
-        """One row for each entry of list columns, as of an audit of many cells.
+        """Return a selection with one row for each entry of list columns, in place of
+        one per run.
 
         over: {axis: values}; the product of the axes, the last one fastest, names the
         entries of a list. columns: name=column, what one entry of a list column is
@@ -157,9 +164,11 @@ class Rows:
     # --- one number for each seed, then the mean over seeds
 
     def mean(self, quantity: Quantity) -> Estimate:
-        """Mean over seeds, each seed's runs averaged first.
+        """Return the estimate of the mean over seeds of a quantity, each seed's runs
+        averaged first.
 
-        The mean of a quantity that is true or false has the interval of a fraction.
+        quantity: a column, an expression of columns, or a function of the frame. The
+        mean of a quantity that is true or false has the interval of a fraction.
         """
         found = self._over_seeds(
             f"{name_of(quantity)}", lambda df: by_seed(df, quantity), self.fields
@@ -177,7 +186,8 @@ class Rows:
         return replace(found, compute=compute)
 
     def paired(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
-        """Mean over seeds of the difference between two values of one field.
+        """Return the estimate of the mean over seeds of a quantity's difference between
+        two values of one field.
 
         `paired("rank", noise=(0, 4))` is rank at noise = 0 minus rank at noise = 4.
         Each seed must occur at most once under each; seeds that were not run under both
@@ -190,7 +200,8 @@ class Rows:
         return self._of_two(quantity, arms, each, "minus")
 
     def ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
-        """Mean over seeds of the ratio of the quantity at two values of one field.
+        """Return the estimate of the mean over seeds of the ratio of a quantity at two
+        values of one field.
 
         `ratio("loss", arm=("a", "b"))` is loss at arm = a over loss at arm = b, within
         each seed; arguments as of `paired`.
@@ -198,14 +209,16 @@ class Rows:
         return self._of_two(quantity, arms, each, "over", truediv)
 
     def log_ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
-        """Mean over seeds of the natural logarithm of what `ratio` divides.
+        """Return the estimate of the mean over seeds of the natural logarithm of the
+        ratio that `ratio` averages.
 
         Arguments as of `paired`.
         """
         return self._of_two(quantity, arms, each, "over", scale=np.log)
 
     def slope(self, quantity: Quantity, x: Quantity) -> Estimate:
-        """Mean over seeds of the least-squares slope of the quantity against x.
+        """Return the estimate of the mean over seeds of the least-squares slope of a
+        quantity against x.
 
         Each seed's rows give one slope. Raises ValueError where a seed has fewer than
         two values of x.
@@ -227,19 +240,25 @@ class Rows:
     # --- every run
 
     def worst(self, quantity: Quantity) -> Estimate:
-        """The largest value over all runs, for statements that hold run by run.
+        """Return the largest value of a quantity over all runs, for statements that
+        hold run by run.
 
-        It speaks of the runs that were made; of other seeds it says what
-        `Interval.beyond` says.
+        It is that of the runs that were made; `Interval.beyond` bounds how many other
+        seeds may exceed it.
         """
         return self._extreme(quantity, largest=True)
 
     def least(self, quantity: Quantity) -> Estimate:
-        """The smallest value over all runs, with the same meaning as `worst`."""
+        """Return the smallest value of a quantity over all runs, for statements that
+        hold run by run.
+
+        It is that of the runs that were made; `Interval.beyond` bounds how many other
+        seeds may lie below it.
+        """
         return self._extreme(quantity, largest=False)
 
     def fraction(self, condition: str) -> Estimate:
-        """The fraction of runs for which a condition is true, with its exact interval.
+        """Return the estimate of the fraction of runs for which a condition is true.
 
         condition: an expression of columns. The interval is Clopper and Pearson's for a
         binomial proportion; several runs of one seed count as one outcome, their mean.
@@ -344,7 +363,7 @@ class Rows:
 
 
 def where(*selections, **fields) -> Rows:
-    """A selection of rows.
+    """Return a selection of an experiment's rows.
 
     fields: `model="factored"` asks for equality, `noise=(1.0, 2.0)` for one of several.
     selections: expressions of columns ("weight_decay > 0"), or functions df -> df whose
@@ -355,7 +374,7 @@ def where(*selections, **fields) -> Rows:
 
 
 def weakest(*estimates: Estimate, above: bool = True) -> Estimate:
-    """The estimate that decides a claim about each of several.
+    """Return the estimate that decides a claim about each of several estimates at once.
 
     above=True returns an interval of the smallest of them, for a claim that all lie
     above a threshold; above=False one of the largest. Its lower end is the least of the
@@ -404,7 +423,8 @@ def weakest(*estimates: Estimate, above: bool = True) -> Estimate:
 def family(
     name: str, statement: str, make: Callable[..., Estimate], *, but=None, **given
 ):
-    """Claims over a product of arms, in the order of the axes, the last one fastest.
+    """Return one claim for each combination of the values of some axes, the last axis
+    fastest.
 
     name, statement: texts with a {place} for each axis. An axis is a keyword that is no
     field of `Claim`: a sequence of values, or a dict {value: words of the statement}.
@@ -437,7 +457,7 @@ def family(
 
 
 def by_seed(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
-    """One number for each seed: the mean of the quantity over the seed's runs.
+    """Return one number for each seed: the mean of a quantity over the seed's runs.
 
     It is NaN where one of them is: a run that broke is not left out of the mean.
     """
@@ -446,7 +466,10 @@ def by_seed(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
 
 
 def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
-    """The quantity of each row."""
+    """Return the quantity of each row of df.
+
+    quantity: a column, an expression of columns, or a function of the frame.
+    """
     if callable(quantity):
         return quantity(df)
     return (
@@ -455,7 +478,8 @@ def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
 
 
 def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]:
-    """The quantity under a name that reads well: claims print these words for it.
+    """Return a quantity (a column, an expression of columns or a function of the frame)
+    under the words by which claims print it.
 
     >>> where().worst(named("wrong", "relative error of the polar factor"))
     """
@@ -468,7 +492,9 @@ def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]
 
 
 def name_of(quantity: Quantity) -> str:
-    """The words for a quantity: its expression, or the docstring of its function."""
+    """Return the words by which claims print a quantity: its expression, or the
+    docstring of its function.
+    """
     return _described(quantity) if callable(quantity) else quantity
 
 

@@ -22,14 +22,18 @@ MARK = b"\x91symlab.sha256\x17\xd2\x05"  # before the 32 bytes of the digest
 
 
 def write_table(table: pa.Table, path: Path, durable: bool = False) -> None:
-    """Write a table as a Parquet file with a seal, all or nothing, as `write` does."""
+    """Write a table as a Parquet file that holds a checksum of itself, whole or not at
+    all.
+
+    durable: whether the bytes are on the disk when this returns.
+    """
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     write(_sealed(sink.getvalue()), path, durable)
 
 
 def write(pieces: list, path: Path, durable: bool = False) -> None:
-    """Write all pieces as one file, or leave what is there.
+    """Write pieces of bytes as one file, or leave the file that is there.
 
     Raises UserError when the disk does not take them. durable: whether the bytes are on
     the disk when this returns, and not only in the system's memory.
@@ -45,9 +49,10 @@ def write(pieces: list, path: Path, durable: bool = False) -> None:
 
 
 def read_table(data: bytes) -> pa.Table:
-    """The table of a file's bytes; a ValueError or an Arrow error if they are damaged.
+    """Return the table in the bytes of a Parquet file; raise ValueError or an Arrow
+    error if they are damaged.
 
-    A file without a seal was written by an older version, or by another program.
+    A file without a checksum was written by an older version, or by another program.
     """
     at = data.rfind(MARK)
     if at >= 0:
@@ -113,7 +118,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_abandoned(folder: Path, name: str) -> None:
-    """Remove temporary files of `name` (a pattern) whose process has died."""
+    """Remove temporary files whose writing process has died.
+
+    name: a pattern for the name of the file that they were written for.
+    """
     for temporary in folder.glob(f".{name}.*.tmp"):
         with suppress(OSError):
             handle = os.open(temporary, os.O_WRONLY)

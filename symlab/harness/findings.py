@@ -15,9 +15,11 @@ RECORDED += ("high", "n")  # of a claim, in the files of a figure
 
 
 def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdict]:
-    """The claims of every experiment, judged on its current rows.
+    """Return the verdicts on the claims of every planned experiment, from its current
+    rows.
 
-    An incomplete sweep leaves them undecided, unless `partial` asks for what is there.
+    An incomplete sweep leaves claims undecided, unless `partial` asks to judge the rows
+    that are there.
     """
     judged = []
     for p in plans:
@@ -34,23 +36,27 @@ def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdic
 
 
 def stem(project: Project, figure: str, scale: str, seed0: int = 0) -> Path:
-    """Path without suffix of a figure's files: figures/fig3 at scale quick.
+    """Return the path without suffix of a figure's files: figures/fig3 at scale quick.
 
-    Other scales and seeds get names of their own, so they never overwrite it.
+    Other scales and first seeds get names of their own, so they never overwrite it.
     """
     name = figure if scale == "quick" else f"{figure}.{scale}"
     return project.figures / (f"{name}.seed{seed0}" if seed0 else name)
 
 
 def progress(plan: Plan) -> tuple[int, int]:
-    """Return (number of current runs, number of runs of the sweep)."""
+    """Return (how many runs of a plan have a row of the present code, how many runs
+    there are).
+    """
     return len(plan.rows()), len(plan.experiment.configs(plan.scale))
 
 
 def draw(figure: str, plans: list[Plan], absent: int = 0):
-    """The matplotlib figure from current rows, stamped where rows are missing.
+    """Return the matplotlib figure of this name, drawn from current rows and stamped
+    where rows are missing.
 
-    `absent`: runs of experiments that are not among the plans at all.
+    plans: those of its experiments. absent: how many runs belong to experiments that
+    are not among the plans at all.
     """
     counts = [progress(p) for p in plans]
     done, wanted = (sum(c) for c in zip(*counts, strict=True))
@@ -76,9 +82,10 @@ def origin(
     judged: list[claims.Verdict],
     seed0: int = 0,
 ) -> dict:
-    """The provenance of a figure: its rows, code, seeds and verdicts.
+    """Return where a figure comes from, as a dict: its rows, code, seeds and verdicts.
 
-    It depends on the rows alone, so that the same rows give the same text.
+    judged: the verdicts. seed0: added to all seeds. It depends on the rows alone, so
+    that the same rows give the same text.
     """
     command = f"make {figure} SCALE={plans[0].scale}"
     record = {"figure": figure, "command": command + f" SEED0={seed0}" * bool(seed0)}
@@ -119,7 +126,10 @@ def _origin(project: Project, figure: str, plan: Plan, style: str) -> dict:
 
 
 def up_to_date(path: Path, record: dict) -> bool:
-    """Whether a figure's files were drawn from these rows by the present code."""
+    """Return whether a figure's files were drawn from these rows by the present code.
+
+    path: of a file. record: what `origin` returns for the present rows.
+    """
     try:
         files = [Path(f"{path}.{kind}") for kind in ("pdf", "png", "json")]
         return all(_decided(plot.provenance(f)) == _decided(record) for f in files)
@@ -135,7 +145,11 @@ def _decided(record: dict) -> dict:
 
 
 def plans_of(project: Project, name: str, scale: str, **options) -> list[Plan]:
-    """Plans of a figure's experiments, or of one experiment by its own name."""
+    """Return the plans of the experiments that draw a figure, or of one experiment by
+    its own name.
+
+    options: of `plan.make`.
+    """
     figures = contract.figures(project)
     if name in figures:
         return make_all(project, figures[name], scale, **options)

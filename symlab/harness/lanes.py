@@ -10,15 +10,16 @@ import numpy as np
 
 
 def column(configs: Sequence, field: str, ndim: int = 2, dtype=np.float32):
-    """One config field as an array (L, 1, ..., 1) with `ndim` axes."""
+    """Return one field of each config as an array (L, 1, ..., 1) with `ndim` axes."""
     values = np.array([getattr(c, field) for c in configs], dtype)
     return values.reshape(-1, *[1] * (ndim - 1))
 
 
 def shared(configs: Sequence, field: str = "seed") -> tuple[list, np.ndarray]:
-    """The distinct values of a field (U of them, in order) and each lane's index (L,).
+    """Return the U different values of a field in order, and for each of L configs the
+    index of its value, (L,).
 
-    Draw data once for each of the U seeds, then index: x[which] is (L, ...).
+    Draw data once for each value (a seed, say), then index: x[which] is (L, ...).
     """
     values = [getattr(c, field) for c in configs]
     unique = list(dict.fromkeys(values))
@@ -29,9 +30,9 @@ def shared(configs: Sequence, field: str = "seed") -> tuple[list, np.ndarray]:
 def grouped(configs: Sequence, by: Callable, run: Callable[[list], Sequence]) -> list:
     """Run configs sorted by a rule, and return results in the order given.
 
-    `run` gets the configs sorted by that value, which keeps their order where it is
-    equal, and returns one result per config; `slices` tells it where each value stands.
-    The results come back in the order in which the configs were given.
+    by: a function from a config to the value that it is sorted by. run: gets the sorted
+    configs, and returns one result per config; `slices` tells it where each value
+    stands. Configs of equal value keep their order.
     """
     order = sorted(range(len(configs)), key=lambda i: by(configs[i]))
     found = run([configs[i] for i in order])
@@ -42,9 +43,9 @@ def grouped(configs: Sequence, by: Callable, run: Callable[[list], Sequence]) ->
 
 
 def slices(configs: Sequence, by: Callable) -> dict[Hashable, slice]:
-    """{value of `by(config)`: slice of the lanes with that value}.
+    """Return {value of `by(config)`: slice of the configs with that value}.
 
-    Raises ValueError where lanes of one value do not stand side by side.
+    Raises ValueError where configs of one value do not stand side by side.
     """
     values = [by(c) for c in configs]
     found = {}
@@ -60,15 +61,17 @@ def slices(configs: Sequence, by: Callable) -> dict[Hashable, slice]:
 
 
 class Divergence:
-    """The step at which each lane first was seen non-finite, or -1."""
+    """For each of L runs computed side by side, the step at which it first was seen
+    infinite or NaN, or -1.
+    """
 
     def __init__(self, n_lanes: int):
         self.at = np.full(n_lanes, -1)
 
     def look(self, finite, step: int) -> None:
-        """Note the lanes that are no longer finite at `step`.
+        """Note `step` for the runs that are infinite or NaN for the first time.
 
-        finite: (L,) booleans, NumPy or torch, for the state after `step`.
+        finite: (L,) booleans, NumPy or torch, for the state of L runs after `step`.
         """
         lost = ~np.asarray(finite, bool) & (self.at < 0)
         self.at[lost] = step

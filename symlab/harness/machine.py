@@ -18,15 +18,18 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def columns() -> dict[str, str]:
-    """The columns cpu, blas and system of a row that this process makes now."""
+    """Return the processor, linear-algebra library and system of this machine, as the
+    columns cpu, blas and system of a row.
+    """
     loaded = tuple(name in sys.modules for name in ("numpy", "scipy.linalg", "torch"))
     return {"cpu": cpu(), "blas": _blas(loaded), "system": system()}
 
 
 def versions(reached: dict[str, str]) -> str:
-    """The column `versions`: 'python 3.12.3, numpy 2.1.0'.
+    """Return the versions of packages as the text of a row's column: 'python 3.12.3,
+    numpy 2.1.0'.
 
-    It names the packages that `run` reaches and those in ALWAYS.
+    reached: {package: version} of those that `run` reaches; those in ALWAYS are added.
     """
     found = dict(reached)
     for name in ALWAYS:

@@ -35,10 +35,12 @@ class Arm:
 def curves(
     ax, df, x: str, y: str, by: str, arms: Mapping[object, Arm], *, label="{}", **line
 ) -> None:
-    """Mean of y over seeds at each x with the claims' interval, one curve for each arm.
+    """Draw the mean of y over seeds at each x, with its interval as a band, one curve
+    per arm.
 
-    by: the column that holds the arms' values; an arm without rows is left out. label:
-    a text with {} for the arm's name. line: matplotlib's line properties.
+    by: the column that holds the arms' values; an arm without rows is left out. arms:
+    {value: Arm}. label: a text with {} for the arm's name. line: matplotlib's line
+    properties.
     """
     for value, arm in arms.items():
         if len(rows := df[df[by] == value]):
@@ -48,13 +50,17 @@ def curves(
 def curve(
     ax, df, x: str, y: str, arm: Arm, *, label: str | None = None, **line
 ) -> None:
-    """One arm's mean of y over seeds at each x, with the claims' interval as band."""
+    """Draw one arm's mean of y over seeds at each x as a curve, with its 95 % interval
+    as a band.
+
+    df: rows with columns seed, x and y. line: matplotlib's line properties.
+    """
     look = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line} | line
     plot.curve(ax, df, x, y, label=arm.label if label is None else label, **look)
 
 
 def unrolled(df, x: str | Sequence, y: str, keep: Sequence[str] = ()):
-    """A frame with one row for each entry of list columns.
+    """Return a frame with one row for each entry of a list column y.
 
     Its columns are seed, x, y and `keep`. x: the name of a list column as long as y, or
     the positions themselves, equal in all rows.
@@ -81,7 +87,7 @@ def points(
     label: str | None = None,
     **style,
 ) -> None:
-    """Estimates with their intervals, as markers with bars at the positions `at`.
+    """Draw estimates as markers with their intervals as bars, at the positions `at`.
 
     across: whether the values run along the x axis instead of the y axis. A single run
     has an infinite interval and is drawn as a bare marker.
@@ -101,7 +107,8 @@ def points(
 
 
 def band(ax, at, intervals: Sequence[Interval], arm: Arm, **line) -> None:
-    """Estimates at the positions `at` as one curve, with their intervals as a band.
+    """Draw estimates at the positions `at` as one curve, with their intervals as a
+    band.
 
     No band is drawn where an interval is infinite, as that of a single run is.
     """
@@ -120,9 +127,11 @@ def forest(
     zero: float | None = 0.0,
     spread: float = 0.3,
 ) -> None:
-    """Intervals of several arms at each name; names downwards, arms slightly apart.
+    """Draw a forest plot: for each name, downwards, the intervals of several arms
+    slightly apart.
 
-    rows: {name: {arm's value: interval}}; zero: where the line of no effect stands.
+    rows: {name: {arm's value: interval}}. arms: {arm's value: Arm}. zero: where the
+    line of no effect stands. spread: between the outermost arms of a name, in names.
     """
     names = list(rows)
     offsets = np.linspace(-spread / 2, spread / 2, len(arms)) if len(arms) > 1 else [0]
@@ -143,7 +152,7 @@ def forest(
 
 
 def histogram(ax, sample, bins, arm: Arm, **style) -> None:
-    """The counts of a sample in bins, drawn as a filled outline."""
+    """Draw the counts of a sample in bins as a filled outline."""
     look = {"histtype": "stepfilled", "alpha": 0.45, "color": arm.color} | style
     ax.hist(np.asarray(sample), bins, label=arm.label, **look)
 
@@ -161,10 +170,12 @@ def heat(
     cmap: str = "magma",
     text: str | Callable[[float], str] = "",
 ):
-    """A matrix (rows, columns) as colours, with names at its sides; returns the image.
+    """Draw a matrix (rows, columns) as colours, with names at its sides; return the
+    image.
 
     text: a format such as "{:.0f}", or a function of the number, writes into each cell,
-    in the colour that can be read there. Names of more than twelve columns are small.
+    in the colour that can be read there. limits: the numbers at the ends of the
+    colours. Names of more than twelve columns are small.
     """
     values = np.asarray(values, float)
     low, high = limits or (np.nanmin(values), np.nanmax(values))
@@ -188,7 +199,10 @@ def heat(
 
 
 def colorbar(ax, shown, label: str, ticks: Mapping[float, str] | None = None) -> None:
-    """The scale of an image beside its panel; ticks: {value: text}."""
+    """Draw the colour scale of an image beside its panel.
+
+    shown: the image. ticks: {value: text}.
+    """
     bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03)
     if ticks is not None:
         bar.set_ticks(list(ticks), labels=list(ticks.values()))
@@ -202,7 +216,9 @@ def colorbar(ax, shown, label: str, ticks: Mapping[float, str] | None = None) ->
 def reference(
     ax, *, x: float | None = None, y: float | None = None, label: str = "", **line
 ) -> None:
-    """A thin grey line behind the data at x or y: no effect, a threshold, a limit."""
+    """Draw a thin grey line behind the data at x or y, such as a threshold or no
+    effect.
+    """
     style = {"color": GREY, "lw": 0.7, "zorder": 0} | line
     if label:
         style["label"] = label
@@ -213,7 +229,9 @@ def reference(
 
 
 def level(ax, interval: Interval, label: str = "", **line) -> None:
-    """What holds at every x: a dashed line, with its interval as a pale band."""
+    """Draw a value that holds at every x as a dashed line, with its interval as a pale
+    band.
+    """
     style = {"color": plot.BLACK, "ls": DASHED, "lw": 0.9, "zorder": 1} | line
     ax.axhline(interval.value, **(style | ({"label": label} if label else {})))
     if interval.n > 1:
@@ -222,7 +240,7 @@ def level(ax, interval: Interval, label: str = "", **line) -> None:
 
 
 def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> None:
-    """Small text in a panel.
+    """Write small text in a panel at x, y.
 
     x, y: fractions of the panel's width and height, or with data=True its data
     coordinates.
@@ -234,9 +252,10 @@ def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> N
 def ticks(
     ax, axis: str, values: Sequence[float] | Mapping[float, str], log=None
 ) -> None:
-    """Ticks at these values and nowhere else, with plain numbers; log: base, if any.
+    """Put ticks at these values of an axis and nowhere else, with plain numbers.
 
-    values: numbers, written as '0.05' or '2', or {number: text}.
+    axis: 'x' or 'y'. values: numbers, written as '0.05' or '2', or {number: text}. log:
+    the base of a logarithmic scale; None is linear.
     """
     if log:
         getattr(ax, f"set_{axis}scale")("log", base=log)
@@ -248,9 +267,10 @@ def ticks(
 
 
 def legend(ax, loc: str = "best", *, room: float = 0.0, title: str = "", **how) -> None:
-    """The legend; room: the fraction by which the y axis grows to make space for it.
+    """Add the legend of a panel.
 
-    The space is made on the side that `loc` names, upper or lower.
+    room: the fraction by which the y axis grows to make space for it, on the side that
+    `loc` names, upper or lower.
     """
     if room:
         log = ax.get_yscale() == "log"
@@ -263,7 +283,10 @@ def legend(ax, loc: str = "best", *, room: float = 0.0, title: str = "", **how) 
 
 
 def inset(ax, box: Sequence[float], title: str = ""):
-    """A small panel inside another; box: (left, bottom, width, height) of the panel."""
+    """Return a small panel inside another.
+
+    box: (left, bottom, width, height) in fractions of the outer panel.
+    """
     small = ax.inset_axes(box)
     small.set_title(title, fontsize=SMALL, pad=2)
     small.tick_params(labelsize=TINY)
@@ -271,5 +294,7 @@ def inset(ax, box: Sequence[float], title: str = ""):
 
 
 def means(groups) -> dict:
-    """{name: interval of the mean} of (name, sample) pairs, such as `groupby` gives."""
+    """Return {name: interval of the mean} for (name, sample) pairs, such as `groupby`
+    gives.
+    """
     return {name: stats.mean(sample) for name, sample in groups}

@@ -43,12 +43,13 @@ DIFFER = "the arms differ"
 
 @dataclass(frozen=True)
 class Placebo:
-    """How often a claim holds on shuffled arms.
+    """How often a claim still holds when the labels of what it compares are shuffled.
 
-    shuffled: the fields that were shuffled, "" where none could be. draws: how many
-    shuffled data sets were judged. survives: the share of them on which the claim
-    holds. least: the probability that a permutation changes nothing; a claim that holds
-    cannot survive less often on average. note: why nothing can be said.
+    shuffled: the fields whose values were permuted within each seed, "" where none
+    could be. draws: how many shuffled data sets were judged. survives: the share of
+    them on which the claim holds. least: the probability that a permutation changes
+    nothing; a claim that holds cannot survive less often on average. note: why nothing
+    can be said.
     """
 
     shuffled: str = ""
@@ -59,7 +60,8 @@ class Placebo:
 
 
 def audit(plans: Iterable[plan.Plan]) -> pd.DataFrame:
-    """One row for each claim of the experiments: does it hold on shuffled arms?
+    """Return a frame with a row for each claim that says whether it also holds when the
+    labels of what it compares are shuffled.
 
     Columns: experiment, claim, paper, origin, kind and verdict of the claim; shuffled,
     draws, survives and least of its `Placebo`; finding, the result in words. Claims of
@@ -94,10 +96,11 @@ def audit(plans: Iterable[plan.Plan]) -> pd.DataFrame:
 
 
 def swept(p: plan.Plan, df: pd.DataFrame) -> list[str]:
-    """The names of the sweep's fields with several values, apart from the seed.
+    """Return the names of the config fields that have several values in a sweep, apart
+    from the seed.
 
-    Columns of words that `run` adds count as fields: they are labels, such as the name
-    of an arm.
+    p: the plan of the sweep; df: its rows. Columns of words that `run` adds count as
+    fields: they are labels, such as the name of an arm.
     """
     names = [f.name for f in fields(p.experiment.module.Config) if f.name != "seed"]
     others = [c for c in df if c not in (*names, "seed", *store.META)]
@@ -106,7 +109,10 @@ def swept(p: plan.Plan, df: pd.DataFrame) -> list[str]:
 
 
 def finding(claim: Claim, verdict: str, placebo: Placebo) -> str:
-    """What the audit says of the claim, in words."""
+    """Return in words what shuffling the labels of the arms says of a claim.
+
+    verdict: that on the true rows. placebo: the result on shuffled ones.
+    """
     if np.isnan(placebo.survives):
         return f"unknown: {placebo.note}"
     if verdict != "held":
@@ -121,9 +127,11 @@ def finding(claim: Claim, verdict: str, placebo: Placebo) -> str:
 
 
 def shuffle(claim: Claim, df: pd.DataFrame, swept: Sequence[str]) -> Placebo:
-    """Judge a claim on shuffled arms; see the module.
+    """Judge a claim again on rows whose labels were permuted within each seed, and
+    return how often it holds.
 
-    swept: the fields of the configuration that have several values.
+    df: the rows. swept: the fields of the configuration that have several values, which
+    are shuffled where the claim does not say what it compares.
     """
     estimate = claim.estimate
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -206,7 +214,8 @@ def _unknown(told: bool, still: Sequence[str]) -> str:
 
 
 def table(found: pd.DataFrame) -> str:
-    """The audit in Markdown: findings counted by kind, then one line for each claim.
+    """Return in Markdown how claims fared when the labels of their arms were shuffled:
+    findings counted by kind of claim, then one line for each claim.
 
     found: as of `audit`, or read back from CSV.
     """

@@ -19,7 +19,7 @@ STATES = ("fresh", "repeated", "stale", "missing", "failed")  # repeated: by FRE
 
 @dataclass
 class Plan:
-    """One experiment at one scale: its runs, and the rows that are there already."""
+    """The runs of one experiment at one scale, and which of them have rows already."""
 
     experiment: contract.Experiment
     scale: str
@@ -35,31 +35,41 @@ class Plan:
 
     @property
     def code(self) -> str:
-        """The code key of the experiment now, the column `code` of a fresh row."""
+        """The hash of the code that the experiment's `run` reaches now: the column
+        `code` of new rows.
+        """
         return self.experiment.reached.code
 
     @property
     def manifest(self) -> dict[str, str]:
-        """{definition: digest} of the code that `run` reaches now."""
+        """{definition: hash} of the code that the experiment's `run` reaches now."""
         return self.experiment.reached.definitions
 
     @property
     def blocked(self) -> str:
-        """Why runs to do cannot be done here: a sentence, '' where they can."""
+        """A sentence on why the runs to make cannot be made here, as packages are
+        missing; '' where they can.
+        """
         return self.experiment.lacks if self.todo else ""
 
     @property
     def todo(self) -> dict[str, dict]:
-        """{key: config} of the runs that are not fresh."""
+        """{key: config} of the runs to make: those without a current row, or asked for
+        again.
+        """
         return {k: c for k, c in self.configs.items() if self.state[k] != "fresh"}
 
     @property
     def eta(self) -> float:
-        """Expected CPU-seconds of the runs to do; a run that was never timed adds 0."""
+        """Expected CPU-seconds of the runs to make; a run that was never timed adds
+        0.
+        """
         return sum(self.seconds.get(k, 0.0) for k in self.todo)
 
     def rows(self) -> pd.DataFrame:
-        """The current rows of this sweep, in its order: what is drawn and judged."""
+        """Return the rows of this sweep that the present code made, in the sweep's
+        order.
+        """
         table = self.store.read()
         if self._rows is None or self._rows[0] is not table:
             self._rows = table, self._current()
@@ -73,7 +83,8 @@ class Plan:
         return good.loc[there].reset_index(drop=True).infer_objects()
 
     def differences(self, made_with: str) -> list[str]:
-        """How the versions that made a row differ from those here, one phrase for each.
+        """Return how the package versions that made a row differ from those here, one
+        phrase each.
 
         made_with: the row's column `versions`. The part after + names a build, as in
         2.13.0+cpu, and is not compared.
@@ -91,7 +102,9 @@ class Plan:
         return found
 
     def describe(self) -> str:
-        """The plan of the experiment as text: counts, reasons of staleness, time."""
+        """Return the plan as text: how many runs are there and missing, why rows are
+        out of date, and the expected time.
+        """
         counts = {s: list(self.state.values()).count(s) for s in STATES}
         shown = {"repeated": "fresh (run again)"}
         text = ", ".join(f"{n} {shown.get(s, s)}" for s, n in counts.items() if n)
@@ -124,12 +137,12 @@ def make(
     fresh: bool = False,
     strict: bool = False,
 ) -> Plan | None:
-    """The plan of one experiment at a scale.
+    """Return the plan of one experiment at a scale: which runs it lacks.
 
     query: a condition on the fields of a config (query.py); the plan is None where the
     experiment lacks a field of it. seed0: a number that is added to every seed. fresh:
-    whether fresh runs are run again; strict: whether rows made with other versions of
-    packages are stale.
+    whether runs that have current rows are run again; strict: whether rows made with
+    other versions of packages are out of date.
     """
     experiment = contract.load(project, name)
     configs = experiment.configs(scale, seed0)
@@ -160,7 +173,7 @@ def _check_configs(name: str, configs: dict[str, dict]) -> None:
 
 
 def make_all(project: Project, names: list[str], scale: str, **options) -> list[Plan]:
-    """The plans of several experiments.
+    """Return the plans of several experiments; options as in `make`.
 
     Raises UserError where a query selects nothing in any of them.
     """
@@ -232,7 +245,9 @@ def _estimate(plan: Plan, project: Project) -> None:
 
 
 def summary(plans: list[Plan], jobs: int) -> str:
-    """The text that a call prints before anything runs."""
+    """Return the text that a command prints before any run starts: what will run and
+    how long it takes with this many jobs.
+    """
     lines = [p.describe() for p in plans]
     plans = [p for p in plans if not p.blocked]
     todo = sum(len(p.todo) for p in plans)

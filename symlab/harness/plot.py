@@ -47,7 +47,11 @@ STYLE = {
 
 
 def curve(ax, df, x: str, y: str, *, label: str, color: str, marker: str = "o", **line):
-    """Mean of y over seeds at each x, with the claims' interval as the band."""
+    """Draw the mean of y over seeds at each x as a curve, with its 95 % interval as a
+    band.
+
+    df: rows with columns seed, x and y. line: matplotlib's line properties.
+    """
     import seaborn as sns
 
     sns.lineplot(
@@ -67,13 +71,17 @@ def curve(ax, df, x: str, y: str, *, label: str, color: str, marker: str = "o", 
 
 
 def theory(ax, x, y, *, label: str = "theory", color: str = BLACK, **line):
-    """A closed form: always dashed, never with markers."""
+    """Draw a closed form y(x) as a dashed line without markers."""
     style = {"linestyle": (0, (4, 2)), "linewidth": 0.9, "zorder": 5} | line
     ax.plot(np.asarray(x), np.asarray(y), label=label, color=color, **style)
 
 
 def compose(panels: list, stamp: str = ""):
-    """A figure from (panel, frame) pairs: columns by name, rows by number, letters."""
+    """Return a matplotlib figure of several panels, with letters.
+
+    panels: (Panel, frame) pairs; a Panel says its column, its row and the function that
+    draws it. stamp: a text across the figure, such as that rows are missing.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -112,7 +120,10 @@ def compose(panels: list, stamp: str = ""):
 
 
 def save(fig, stem: Path, provenance: dict) -> list[Path]:
-    """Write stem.pdf, .png and .json; the same figure gives the same bytes."""
+    """Write a figure as stem.pdf, .png and .json with its provenance; return the paths.
+
+    The same figure gives the same bytes.
+    """
     import matplotlib as mpl
 
     text = json.dumps(provenance, sort_keys=True)
@@ -146,7 +157,9 @@ def save(fig, stem: Path, provenance: dict) -> list[Path]:
 
 
 def drawn(fig) -> list[dict]:
-    """Every array in the figure, axes by axes with insets after their parent."""
+    """Return all data that a matplotlib figure shows, one dict per axes, insets after
+    their parent.
+    """
     out = []
     for ax in fig.axes:
         for a in (ax, *ax.child_axes):
@@ -193,7 +206,10 @@ def _plain(array, digits: int = 6) -> list:
 
 
 def provenance(path: Path) -> dict:
-    """What a figure file says of its origin; from .pdf, .png or .json."""
+    """Return what a figure file (.pdf, .png or .json) says of its origin.
+
+    Raises UserError for a file that is missing or says nothing.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no file {path}: draw it with make {path.stem}")
@@ -212,9 +228,10 @@ def provenance(path: Path) -> dict:
 
 
 def origin_lines(path: Path, record: dict) -> list[str]:
-    """Lines about the origin of a figure file, from its record; UserError for another.
+    """Return the origin of a figure file as lines of text.
 
-    They may hold any character that the file held: escape them for a terminal.
+    record: what `provenance` returns; UserError for a record of another program. Lines
+    may hold any character that the file held: escape them for a terminal.
     """
     try:
         lines = [f"{path}: {record['figure']}, drawn by `{record['command']}`"]

@@ -25,7 +25,8 @@ BACKENDS = ("loky", "dask", "ray")
 def outcomes(tasks: list[dict], jobs: int, backend: str) -> Iterator:
     """Run tasks in worker processes; yield (task, its outcomes) as they finish.
 
-    A worker that dies takes along only what it was running, which is tried again.
+    tasks: dicts, as `worker.execute` takes them. backend: of joblib. A worker that dies
+    takes along only what it was running, which is tried again.
     """
     waiting = {id(t): t for t in tasks}
     while waiting:
@@ -103,7 +104,9 @@ def _one_worker(tasks: dict[int, dict], running: dict) -> Iterator:
 
 
 def following() -> dict:
-    """Options of loky that make workers end with this process, even if it is killed."""
+    """Return options of loky (joblib's processes) that make workers end with this
+    process, even if it is killed.
+    """
     return {"initializer": worker.follow, "initargs": (os.getpid(),)}
 
 

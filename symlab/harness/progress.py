@@ -7,14 +7,16 @@ from tqdm import tqdm
 
 
 def duration(seconds: float) -> str:
-    """Return '45 s', '7 min' or '2.5 h'."""
+    """Return a duration as text: '45 s', '7 min' or '2.5 h'."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Progress:
-    """One bar over all runs; the ETA weighs each run by its expected seconds."""
+    """A progress bar over all runs, whose remaining time weighs each run by its
+    expected seconds.
+    """
 
     def __init__(self, tasks: Iterable[dict], cost: dict, jobs: int, quiet: bool):
         keys = [k for t in tasks for k in t["keys"]]

@@ -20,7 +20,7 @@ class Project:
 
     @property
     def results(self) -> Path:
-        """The folder of the rows: SYMLAB_RESULTS, or results/ in the project."""
+        """The folder of the result rows: SYMLAB_RESULTS, or results/ in the project."""
         return Path(os.environ.get("SYMLAB_RESULTS") or self.root / "results")
 
     @property
@@ -30,7 +30,7 @@ class Project:
 
     @property
     def reference(self) -> Path:
-        """The folder of the committed rows.
+        """The folder of the committed result rows, results/reference.
 
         On a new machine they also give the first estimate of how long runs take.
         """
@@ -38,7 +38,11 @@ class Project:
 
 
 def find(start: Path | None = None) -> Project:
-    """The nearest folder upwards that holds `experiments/`, else symlab's own."""
+    """Return the project of the nearest folder upwards of `start` that holds
+    `experiments/`, else symlab's own.
+
+    start: by default the working directory. Raises UserError where there is none.
+    """
     here = Path(start or os.getcwd()).resolve()
     home = Path(__file__).resolve().parents[2]
     for folder in (here, *here.parents, home):

@@ -15,7 +15,8 @@ _COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq, ast.In, ast
 
 
 def only(configs: dict[str, dict], query: str) -> dict[str, dict] | None:
-    """Return the configs, by key, that meet the query; None where they lack a field.
+    """Return those of the configs {key: config} that meet a condition such as "lr < 0.1
+    and seed in (0, 1)"; None where they lack a field of it.
 
     Raises UserError for a query that cannot be read, that is not a condition, or that
     compares values without an order, such as a text and a number.

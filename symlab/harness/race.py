@@ -17,10 +17,12 @@ from symlab.harness.estimates import Estimate, Rows
 
 @dataclass(frozen=True)
 class Race:
-    """Arms, the columns of their rates, and the rows of each stage.
+    """A comparison of arms (methods) at learning rates that were tuned for each on the
+    same grid.
 
-    tune: the tuning stage; raced: runs of fresh seeds at the chosen rates. value: the
-    column that is tuned, less is better.
+    arm, rates: the columns that name an arm and its rates. tune: the rows of the tuning
+    stage; raced: those of fresh seeds at the chosen rates. value: the column that is
+    tuned, less is better.
     """
 
     name: str  # as in "In the race of optimizers the best rate ..."
@@ -31,19 +33,25 @@ class Race:
     value: str = "val_loss"
 
     def scores(self, df: pd.DataFrame) -> pd.Series:
-        """Mean of the value over tuning seeds, indexed by arm and rates."""
+        """Return the mean of the tuned value over tuning seeds, indexed by arm and
+        rates.
+        """
         return scores(self.tune(df), self.arm, self.rates, self.value)
 
     def chosen(self, df: pd.DataFrame) -> pd.DataFrame:
-        """The rates with the least score, and the score; indexed by arm."""
+        """Return for each arm the rates with the least mean value over tuning seeds,
+        and that value.
+        """
         return chosen(self.tune(df), self.arm, self.rates, self.value)
 
     def used(self, df: pd.DataFrame) -> pd.DataFrame:
-        """The rates of the race, indexed by arm."""
+        """Return for each arm the rates at which its fresh seeds were run."""
         return self.raced(df).groupby(list(self.arm))[list(self.rates)].first()
 
     def excess(self, df: pd.DataFrame) -> pd.Series:
-        """By how much each arm's used rates scored worse than the best of its grid."""
+        """Return for each arm how much worse its used rates did on the tuning seeds
+        than the best of its grid.
+        """
         found, used = self.scores(df), self.used(df)
         table = found.unstack(list(self.rates))
         at = {}
@@ -55,12 +63,13 @@ class Race:
     def protocol(
         self, tolerance: float, reason: str, unit: str, prefix: str = "", **fields
     ) -> list[Claim]:
-        """Three claims on the race's protocol, to be put among an experiment's claims.
+        """Return three claims that the rates of a comparison were tuned properly.
 
         They say that no chosen rate is an end of its grid, that the rates raced are the
         chosen ones, and that no seed is both tuned on and raced. tolerance: by how much
         the rates in use may score worse than the best of the grid on the tuning seeds;
-        unit, reason: its unit and why. fields: further fields of all three claims.
+        unit, reason: its unit and why. prefix: of the claims' names. fields: further
+        fields of all three claims.
         """
 
         def edges(df):
@@ -119,11 +128,11 @@ def rises(
     rate: str = "lr",
     value: str = "val_loss",
 ) -> pd.DataFrame:
-    """The value at multiples of the raced rate minus that at it: the cost of a wrong
-    rate.
+    """Return the value at multiples of an arm's chosen rate minus that at the rate
+    itself: the cost of a wrong rate.
 
-    moved, raced: one arm's rows at other rates and at the chosen one. Returns a frame
-    with a row for each seed and a column for each factor.
+    moved, raced: one arm's rows at other rates and at the chosen one. The frame has a
+    row for each seed and a column for each factor.
     """
     at = raced(df).set_index("seed")
     rows = moved(df)
@@ -139,10 +148,11 @@ def _tuple(value) -> tuple:
 def scores(
     df: pd.DataFrame, arm: Sequence[str], rates: Sequence[str], value: str = "val_loss"
 ) -> pd.Series:
-    """Mean of `value` over seeds at each point of each arm's grid.
+    """Return the mean of `value` over seeds at each point of each arm's grid of rates.
 
-    A run without a finite value makes its point infinitely bad. Raises ValueError where
-    points of the grid have different seeds: they would not compare.
+    arm, rates: the columns that name them. A run without a finite value makes its point
+    infinitely bad. Raises ValueError where points of the grid have different seeds:
+    they would not compare.
     """
     points = df.groupby([*arm, *rates])
     seeds = points.seed.agg(lambda s: tuple(sorted(s)))
@@ -157,7 +167,11 @@ def scores(
 def chosen(
     df: pd.DataFrame, arm: Sequence[str], rates: Sequence[str], value: str = "val_loss"
 ) -> pd.DataFrame:
-    """One row per arm, in the index: the rates with the least score, and the score."""
+    """Return for each arm (the index) the rates with the least mean `value` over seeds,
+    and that mean.
+
+    arm, rates: the columns that name them.
+    """
     found = scores(df, arm, rates, value).rename("score").reset_index()
     best = found.loc[found.groupby(list(arm)).score.idxmin()]
     return best.set_index(list(arm))[[*rates, "score"]]
@@ -166,7 +180,12 @@ def chosen(
 def at_edge(
     df: pd.DataFrame, arm: Sequence[str], rates: Sequence[str], value: str = "val_loss"
 ) -> pd.DataFrame:
-    """For each arm, whether its chosen rate is the least or largest of its grid."""
+    """Return for each arm whether its best rate is the least or the largest of its
+    grid.
+
+    arm, rates: the columns that name them. value: the column whose mean over seeds is
+    least at the best rate.
+    """
     best = chosen(df, arm, rates, value)
     grid = df.groupby(list(arm))[list(rates)]
     low, high = grid.min(), grid.max()

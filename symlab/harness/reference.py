@@ -25,10 +25,11 @@ from symlab.harness.store import Store
 
 
 def write(project: Project, scale: str) -> list[Path]:
-    """Copy the current rows and figures to results/reference and figures/reference.
+    """Copy current result rows and figures to the committed folders results/reference
+    and figures/reference; return the files.
 
-    Returns the files. Raises UserError where runs are missing or a figure is not drawn
-    from the current rows.
+    Raises UserError where runs are missing or a figure is not drawn from the current
+    rows.
     """
     written = []
     for name in contract.names(project):
@@ -68,7 +69,9 @@ PLACE = re.compile(
 
 
 def write_pages(project: Project, scale: str) -> list[Path]:
-    """Fill in the pages under docs/ that have places for verdicts or tables."""
+    """Write verdicts and tables into the pages under docs/ that have places for them;
+    return the files.
+    """
     verdicts = summary.judged(project, scale)
     pages = sorted((project.root / "docs").glob("*.md"))
     for page in pages:
@@ -78,15 +81,17 @@ def write_pages(project: Project, scale: str) -> list[Path]:
 
 
 def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> str:
-    """The text of a page with its places as the current rows have them.
+    """Return the text of a docs page with its marked places filled from the current
+    rows.
 
-    <!-- verdicts fig --> ... <!-- end -->     claims of figures named fig...
-    <!-- table name --> ... <!-- end -->       what `table(df)` of an experiment returns
-    <!-- headlines all --> ...                headlines of all papers, or of one by its
-                                              short name, and what tests them
-    <!-- counts papers --> ...                claims per paper and axis; or "others"
-    <!-- placebo quick --> ...                the committed audit of a scale
-    <!-- confirmed quick --> ...              the committed confirmation of a scale
+      <!-- verdicts fig --> ... <!-- end -->   claims of figures named fig...
+      <!-- table name --> ... <!-- end -->     what `table(df)` of an experiment returns
+      <!-- headlines all --> ...               main statements of all papers, or of one
+                                               by its short name, and what tests them
+      <!-- counts papers --> ...               claims per paper and axis; or "others"
+      <!-- placebo quick --> ...               the committed audit of a scale
+      <!-- confirmed quick --> ...             the committed confirmation of a scale
+
     verdicts: of all claims, as `summary.judged` returns them.
     """
     write = {
@@ -106,13 +111,16 @@ def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> 
 
 
 def experiment_table(project: Project, scale: str, name: str) -> str:
-    """The frame that the experiment makes of its rows, in Markdown."""
+    """Return in Markdown the frame that `table(df)` of an experiment file makes of its
+    rows.
+    """
     p = plan.make(project, name, scale)
     return markdown(p.experiment.module.table(p.rows()))
 
 
 def verdict_table(project: Project, verdicts: list[Verdict], prefix: str = "") -> str:
-    """The claims of figures with verdict and bearing, as a Markdown table.
+    """Return the claims of figures, with verdicts and what these mean, as a Markdown
+    table.
 
     prefix: how the names of the wanted figures begin.
     """
@@ -143,7 +151,8 @@ def verdict_table(project: Project, verdicts: list[Verdict], prefix: str = "") -
 
 
 def headline_table(verdicts: list[Verdict], paper: str = "all") -> str:
-    """The headlines of papers and what the claims that test them say, in Markdown.
+    """Return the main statements of papers, and how the claims that test them came out,
+    in Markdown.
 
     paper: the paper's short name, or "all".
     """
@@ -158,19 +167,21 @@ def headline_table(verdicts: list[Verdict], paper: str = "all") -> str:
 
 
 def count_table(verdicts: list[Verdict], which: str) -> str:
-    """Counts of claims in Markdown.
+    """Return counts of claims as a Markdown table.
 
-    which: "papers" for counts per paper by bearing, or "others" for the claims that are
-    not about a paper.
+    which: "papers" for counts per paper by what they mean for it, or "others" for the
+    claims that are not about a paper.
     """
     count = {"papers": summary.counts, "others": summary.others}[which]
     return markdown(count(verdicts).reset_index())
 
 
 def confirmed_table(project: Project, scale: str) -> str:
-    """The committed confirmation on fresh seeds, in Markdown.
+    """Return in Markdown how the claims came out when their experiments were run again
+    on fresh seeds.
 
-    It counts equal and different verdicts for each experiment, and lists what differs.
+    It is made from the committed table of a scale; it counts equal and different
+    verdicts for each experiment, and lists what differs.
     """
     found = claim_tables.read(project, confirm.KIND, scale)
     if found is None:
@@ -205,7 +216,9 @@ def confirmed_table(project: Project, scale: str) -> str:
 
 
 def placebo_table(project: Project, scale: str) -> str:
-    """The committed placebo audit in Markdown: how often shuffled arms pass."""
+    """Return in Markdown the committed audit of how often claims hold when the labels
+    of their arms are shuffled.
+    """
     found = claim_tables.read(project, "placebo", scale)
     if found is None:
         return f"Not made yet: `make placebo SCALE={scale}`.\n"

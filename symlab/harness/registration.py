@@ -30,7 +30,8 @@ HEAD = (
 
 
 def digest(claims: Sequence[Claim]) -> str:
-    """16 hex digits that name what the claims say, whatever their order in the file.
+    """Return 16 hex digits that name what the claims say, whatever their order in the
+    file.
 
     It covers each claim's name, statement, thresholds, estimate in words, kind, origin,
     paper, place and headline. It leaves out the reason, the expected verdict and the
@@ -55,7 +56,7 @@ def digest(claims: Sequence[Claim]) -> str:
 
 
 def design(keys: Iterable[str]) -> str:
-    """16 hex digits that name a set of runs by their keys."""
+    """Return 16 hex digits that name a set of runs by the keys of their configs."""
     return _short(sorted(set(keys)))
 
 
@@ -65,7 +66,9 @@ def _short(value) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the lock: a claim, or the design of an experiment."""
+    """One line of the file claims.lock: what a claim said when it was registered, or
+    which runs an experiment's sweep has.
+    """
 
     experiment: str
     claim: str  # or DESIGN
@@ -76,13 +79,13 @@ class Entry:
     estimate: str = ""
 
     def line(self) -> str:
-        """The entry as a line of the lock's file."""
+        """Return the entry as a line of the file claims.lock."""
         values = list(map(str, vars(self).values()))
         return "\t".join(values[:3] if self.claim == DESIGN else values) + "\n"
 
 
 def entries(project: Project, names: Iterable[str] = ()) -> list[Entry]:
-    """The entries that the lock would have for the claims as they stand.
+    """Return the lines that claims.lock would have for the claims as they stand now.
 
     names: the experiments, by default all.
     """
@@ -99,12 +102,16 @@ def entries(project: Project, names: Iterable[str] = ()) -> list[Entry]:
 
 
 def path(project: Project) -> Path:
-    """The file of the lock, claims.lock in the project's folder."""
+    """Return the path of the file of registered claims, claims.lock in the project's
+    folder.
+    """
     return project.root / "claims.lock"
 
 
 def write(project: Project, lines: Iterable[Entry]) -> Path:
-    """Write the lock; raises UserError where the folder takes no file."""
+    """Write the file claims.lock and return its path; raise UserError where the folder
+    takes no file.
+    """
     text = HEAD + "".join(e.line() for e in lines)
     try:
         path(project).write_text(text, "utf-8")
@@ -114,13 +121,13 @@ def write(project: Project, lines: Iterable[Entry]) -> Path:
 
 
 def read(project: Project) -> list[Entry]:
-    """The entries of the lock on disk; an empty list where there is no lock."""
+    """Return the entries of claims.lock on disk; [] where there is no such file."""
     file = path(project)
     return parse(file.read_text("utf-8")) if file.is_file() else []
 
 
 def parse(text: str) -> list[Entry]:
-    """The entries of a lock's text.
+    """Return the entries in the text of a claims.lock.
 
     Raises UserError at a line that is not an entry, or that repeats one.
     """
@@ -142,9 +149,10 @@ def parse(text: str) -> list[Entry]:
 
 
 def name_of(lines: Iterable[Entry], experiment: str) -> str:
-    """16 hex digits that name the claims and the design of one experiment.
+    """Return 16 hex digits that name the registered claims and the sweep of one
+    experiment.
 
-    The order of the lines makes no difference.
+    lines: entries of claims.lock, whose order makes no difference.
     """
     own = (e for e in lines if e.experiment == experiment)
     return _short(sorted([e.claim, e.digest] for e in own))
@@ -155,7 +163,9 @@ def name_of(lines: Iterable[Entry], experiment: str) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """How a line differs between two versions of the lock."""
+    """How the line of one claim or design differs between two versions of
+    claims.lock.
+    """
 
     kind: str  # new, gone, renamed, threshold, estimate, words, registration, design
     before: Entry | None
@@ -180,10 +190,11 @@ class Change:
 
 
 def changes(before: Iterable[Entry], after: Iterable[Entry]) -> list[Change]:
-    """What differs between two versions of the lock, by experiment and claim.
+    """Return what differs between two versions of claims.lock, by experiment and claim.
 
-    A claim that is gone and one with the same estimate that is new are one claim under
-    another name, also where its threshold moved at once.
+    before, after: their entries. A claim that is gone and one with the same estimate
+    that is new are one claim under another name, also where its threshold moved at
+    once.
     """
     old = {(e.experiment, e.claim): e for e in before}
     new = {(e.experiment, e.claim): e for e in after}
@@ -245,13 +256,15 @@ def unexplained(
     after: Iterable[Entry],
     rows: Callable[[str], str | None],
 ) -> list[str]:
-    """Changes of the lock that came after rows and that no history explains.
+    """Return, as sentences, changes of registered claims that came after rows existed
+    and that no history explains.
 
-    Each is a sentence. rows: a function from an experiment's name to the `design` of
-    the rows that existed then, or None where there were none. A threshold that moved
-    needs a new entry in `history`. A new claim on a sweep whose rows existed cannot say
-    that it was written before them. With or without rows a history keeps its entries,
-    and what was written after rows stays so, also under another name.
+    before, after: entries of two versions of claims.lock. rows: a function from an
+    experiment's name to the `design` of the rows that existed then, or None where there
+    were none. A threshold that moved needs a new entry in `history`. A new claim on a
+    sweep whose rows existed cannot say that it was written before them. With or without
+    rows a history keeps its entries, and what was written after rows stays so, also
+    under another name.
     """
     before, after = list(before), list(after)
     designs = {e.experiment: e.digest for e in before + after if e.claim == DESIGN}
@@ -282,11 +295,12 @@ def unexplained(
 
 
 def audit(project: Project) -> list[str]:
-    """Changes of the lock, in git and in the working copy, that break its rules.
+    """Return, as sentences, changes of claims.lock in git and in the working copy that
+    break its rules.
 
-    Each is a sentence as of `unexplained`. Every commit that changed the lock is
-    compared with its parent, on side branches too. In a merge the lines of any parent
-    are explained there. A version that is missing or damaged is passed over. Raises
+    The rules are those of `unexplained`. Every commit that changed the file is compared
+    with its parent, on side branches too. In a merge the lines of any parent are
+    explained there. A version that is missing or damaged is passed over. Raises
     UserError where the checkout has no history to look at.
     """
     found, last = [], []
@@ -318,9 +332,10 @@ def _versions(project: Project) -> list[tuple[str, list[str]]]:
 
 
 def commits(project: Project, name: str) -> list[str]:
-    """The commits that changed a file, oldest first, on side branches too.
+    """Return the git commits that changed a file, oldest first, on side branches too.
 
-    Raises UserError where the checkout has no history to look at.
+    name: its path in the project. Raises UserError where the checkout has no history to
+    look at.
     """
     if _git(project, "rev-parse", "--is-shallow-repository").strip() != b"false":
         raise UserError(
@@ -343,7 +358,10 @@ def _lock(project: Project, commit: str) -> list[Entry]:
 
 
 def text_at(project: Project, commit: str, name: str) -> str:
-    """A file at a commit; '' where it is not there."""
+    """Return the text of a file at a git commit; '' where it is not there.
+
+    name: its path in the project.
+    """
     text = _git(project, "show", f"{commit}:./{name}", missing=b"")
     return text.decode(errors="replace")
 

@@ -58,7 +58,11 @@ td, th { padding: 0.3rem 0.5rem; border-bottom: 1px solid #ddd; text-align: left
 
 
 def write(project: Project, scale: str) -> Path:
-    """Write figures/report.html (quick) from the rows and figures that are there."""
+    """Write figures/report.html, one page with all figures, claims and verdicts, from
+    the rows and figures that are there; return its path.
+
+    Scales other than quick get names of their own.
+    """
     verdicts = summary.judged(project, scale)
     page = Environment(autoescape=True).from_string(PAGE)
     path = Path(f"{findings.stem(project, 'report', scale)}.html")

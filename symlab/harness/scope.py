@@ -70,7 +70,9 @@ FRESH = (*DISPLAY, *COMPREHENSION, ast.BinOp, ast.Compare, ast.UnaryOp)
 
 
 class Scope:
-    """One function, or the top level of a module (no function), as it is executed."""
+    """The names and objects of one function, or of the top level of a module, as far as
+    its syntax tells what executing it may change.
+    """
 
     def __init__(
         self, effects, module: Module, function, deep=False, owner=None,
@@ -185,7 +187,9 @@ class Scope:
         )
 
     def acts(self, nodes: list) -> bool:
-        """Whether executing these statements may change what lies outside the scope."""
+        """Return whether executing these statements may change what lies outside this
+        function or module.
+        """
         return any([self._acts(n, set()) for n in nodes])  # all, for `writes`
 
     def _acts(self, n: ast.AST, inner: set[str]) -> bool:

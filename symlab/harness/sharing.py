@@ -38,7 +38,9 @@ CALLED = "()"  # (f, "()") is what a call of f returns
 
 
 def held(value) -> set[Chain]:
-    """The dotted names whose objects the value of an expression may be or hold."""
+    """Return the dotted names whose objects the value of an expression may be or
+    contain.
+    """
     if value is None or isinstance(value, (ast.Constant, ast.JoinedStr, ast.Compare)):
         return set()
     if isinstance(value, (ast.Name, ast.Attribute)) and (chain := chain_of(value)):
@@ -74,19 +76,23 @@ def _of_all(values: Iterable) -> set[Chain]:
 
 
 def names(target: ast.AST) -> set[str]:
-    """The names in the target of an assignment or a loop."""
+    """Return the names that the target of an assignment or a loop binds."""
     return {n.id for n in walk(target) if isinstance(n, ast.Name)}
 
 
 def root(node) -> str:
-    """The name that an expression of attributes, items and calls begins with."""
+    """Return the name that an expression of attributes, items and calls begins with: a
+    of a.b[0]().
+    """
     while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call, ast.Starred)):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def holdings(module: Module) -> dict[str, set[Chain]]:
-    """{global: dotted names whose objects it may be or hold}, by all statements."""
+    """Return {global name: dotted names whose objects it may be or contain}, by all
+    statements of a module.
+    """
     found: dict[str, set[Chain]] = {}
 
     def gives(targets: Iterable[str], value) -> None:
@@ -110,7 +116,9 @@ def holdings(module: Module) -> dict[str, set[Chain]]:
 
 
 def changed(module: Module) -> set[str]:
-    """The globals of which a statement sets an item or calls a method."""
+    """Return the global names of a module of whose objects a statement sets an item or
+    calls a method.
+    """
     nodes = [n for s in module.statements if not s.alias for n in _executed(s.node)]
     stores = [
         n
@@ -135,19 +143,23 @@ def _executed(statement) -> list[ast.AST]:
 
 
 def container(value) -> bool:
-    """Whether a value is a new list, dict or set, whose items are set without more."""
+    """Return whether an expression makes a new list, dict or set, in which setting an
+    item has no other effect.
+    """
     if isinstance(value, ast.Call):
         return (chain_of(value.func) or ("",))[-1] in CONTAINERS
     return isinstance(value, (ast.List, ast.Dict, ast.Set, *COMPREHENSION))
 
 
 def used_up(value) -> bool:
-    """Whether a value is an iterator, an open file or a table that grows by a look."""
+    """Return whether an expression makes an object that changes when it is read: an
+    iterator, an open file, a dict that grows when a key is looked up.
+    """
     if isinstance(value, ast.Call):
         return (chain_of(value.func) or ("",))[-1] in ONCE
     return isinstance(value, ast.GeneratorExp)
 
 
 def yields(function) -> bool:
-    """Whether a function is a generator."""
+    """Return whether a function's definition makes it a generator."""
     return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own(function.body))

@@ -36,7 +36,9 @@ Target = tuple[str, str | None]  # what an import binds: module, attribute or No
 
 
 class Statement:
-    """One top-level statement; an import of several names is one statement for each."""
+    """One top-level statement of a Python file; an import of several names is one for
+    each name.
+    """
 
     def __init__(self, node: ast.stmt, module: "Module", alias=None):
         self.node, self.index = node, len(module.statements)
@@ -58,7 +60,11 @@ class Statement:
         self.local = {} if alias else module.targets([node])  # in functions, too
 
     def text(self, annotations: bool, docs: bool) -> str:
-        """The statement's canonical text; for an import, the names that it binds."""
+        """Return a text of the statement that does not depend on layout; for an import,
+        the names that it binds.
+
+        annotations, docs: whether annotations and docstrings belong to it.
+        """
         if self.alias is not None:
             (target,) = next(iter(self.imports.values()), [(self.star, "*")])
             return f"import {target[0]} {target[1] or ''}"
@@ -68,7 +74,11 @@ class Statement:
         return self._texts[options]
 
     def free(self, annotations: bool) -> list[Chain]:
-        """The names that the statement and the functions in it use, sorted."""
+        """Return, sorted, the dotted names that the statement, and the functions in it,
+        take from outside.
+
+        annotations: whether names in annotations count.
+        """
         if self.alias is not None:
             return []
         if annotations not in self._free:
@@ -77,17 +87,19 @@ class Statement:
 
     @cached_property
     def now(self) -> set[Chain]:
-        """The names that are looked up when the statement is executed."""
+        """The dotted names that are looked up when the statement is executed (not
+        later, when a function in it is called).
+        """
         return set() if self.alias is not None else names_now(self.node)
 
     @cached_property
     def executed(self) -> list[str]:
-        """Modules that are imported when the statement is executed."""
+        """Names of modules that are imported when the statement is executed."""
         return self._imported(_outside_functions([self.node]))
 
     @cached_property
     def loads(self) -> list[str]:
-        """Modules that the statement or a function in it imports."""
+        """Names of modules that the statement, or a function in it, imports."""
         return self._imported(walk(self.node))
 
     def _imported(self, nodes: Iterable) -> list[str]:
@@ -105,7 +117,9 @@ class Statement:
 
     @cached_property
     def words(self) -> set[str]:
-        """Identifiers, attributes and string arguments of calls in the statement."""
+        """Names, attributes and string arguments of calls that occur in the
+        statement.
+        """
         found: set[str] = set()
         for n in walk(self.node):
             if isinstance(n, ast.Name):
@@ -123,7 +137,8 @@ class Statement:
 
     @cached_property
     def modules(self) -> list[str]:
-        """Texts that may be names of modules, as `load("m")` imports one.
+        """String literals in the statement that may be names of modules, as in
+        `load("m")`, where a function imports what it is given.
 
         Not those of `importlib.import_module("m")`: `chain_of` knows it.
         """
@@ -144,7 +159,9 @@ class Statement:
 
 
 class Module:
-    """The top-level statements of a file, in order, and what they bind."""
+    """A Python file as its top-level statements, in order, and the names that they
+    bind.
+    """
 
     def __init__(self, name: str, path: Path | None, source: bytes, folders: tuple):
         self.name, self.path = name, path  # no path: a folder without __init__.py
@@ -165,7 +182,7 @@ class Module:
 
     @cached_property
     def imports_by_name(self) -> bool:
-        """Whether the file can import a module whose name is a value."""
+        """Whether the file can import a module whose name is computed when it runs."""
         if {"importlib", "pkgutil", "runpy"} & self.packages:
             return True
         return any(
@@ -175,7 +192,9 @@ class Module:
 
     @cached_property
     def methods(self) -> dict[str, list]:
-        """{name: functions} of the methods of all classes at the top level."""
+        """{name: definitions} of the methods of all classes at the top level of the
+        file.
+        """
         found: dict[str, list] = {}
         for node in self.tree.body:
             for n in node.body if isinstance(node, ast.ClassDef) else ():
@@ -185,7 +204,9 @@ class Module:
 
     @cached_property
     def watching(self) -> dict[str, list]:
-        """{class: methods that run when an object is looked at}, outside of symlab."""
+        """{class: its properties and special methods that run when an object is only
+        read}, for files outside of symlab.
+        """
         found: dict[str, list] = {}
         for node in self.tree.body if self.name.split(".")[0] != "symlab" else ():
             for n in node.body if isinstance(node, ast.ClassDef) else ():
@@ -209,9 +230,10 @@ class Module:
     def targets(
         self, nodes: Iterable, at_import: bool = False
     ) -> dict[str, list[Target]]:
-        """The absolute names of what each imported name may be bound to.
+        """Return {imported name: the (module, attribute) pairs it may be bound to}, in
+        absolute names.
 
-        at_import: whether imports inside functions are left out.
+        nodes: statements. at_import: whether imports inside functions are left out.
         """
         out: dict[str, list[Target]] = {}
         for node in _outside_functions(nodes) if at_import else _walk(nodes):
@@ -222,8 +244,10 @@ class Module:
         return out
 
     def bound(self, node, alias: ast.alias) -> tuple[str, Target]:
-        """The name that one name of an import binds, and the target that it is bound
-        to.
+        """Return the name that one part of an import statement binds, and the (module,
+        attribute) that it is bound to.
+
+        node: the statement; alias: the part.
         """
         name = alias.asname or alias.name.split(".")[0]
         if isinstance(node, ast.ImportFrom):
@@ -233,7 +257,10 @@ class Module:
         return name, (whole, None)
 
     def absolute(self, level: int, module: str | None) -> str:
-        """The absolute name of what a relative import names."""
+        """Return the absolute name of a module in a relative import of this file.
+
+        level: the number of dots. module: what stands after them.
+        """
         if not level:
             return module or ""
         package = self.path is None or self.path.name == "__init__.py"
@@ -301,13 +328,18 @@ STANDARD = {Path(sysconfig.get_path(k)).resolve() for k in ("stdlib", "platstdli
 
 
 def third_party(folder: Path) -> bool:
-    """Whether a folder of sys.path holds the standard library or other packages."""
+    """Return whether a folder of sys.path holds the standard library or installed
+    packages.
+    """
     inside = {"site-packages", "dist-packages"} & set(folder.parts)
     return bool(inside) or folder in STANDARD or folder.name == "lib-dynload"
 
 
 class Finder:
-    """Finds first-party modules by name; `compiled` are those without source."""
+    """Finds first-party modules (the project's own code) by their dotted names.
+
+    `compiled` has the names of those without source.
+    """
 
     def __init__(self, root: Path):
         self.root = root
@@ -318,7 +350,7 @@ class Finder:
         self.places: list[Path] = []  # its folders
 
     def module(self, name: str) -> Module | None:
-        """A first-party module by its dotted name; None for everybody else's."""
+        """Return the first-party module of a dotted name; None for third-party ones."""
         if name not in self.modules:
             self.modules[name] = self._find(name)
         return self.modules[name]

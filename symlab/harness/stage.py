@@ -29,11 +29,12 @@ Arrays = dict[str, np.ndarray]
 def shared(
     folder: Path, root: Path, function: Callable[..., Arrays], arguments: dict
 ) -> Arrays:
-    """Return function(**arguments), from `folder` where it has been computed before.
+    """Return function(**arguments), a dict of arrays, from `folder` where it has been
+    computed before.
 
     root: the folder of the project. Raises TypeError for an argument that is no int,
     float, str or bool, and for a result that is no array. Where the disk takes no file,
-    the next run computes the stage again.
+    the next call computes it again.
     """
     path = folder / f"{function.__name__}-{key(root, function, arguments)}.stage"
     arrays = _read(path)
@@ -47,7 +48,9 @@ def shared(
 
 
 def key(root: Path, function: Callable, arguments: dict) -> str:
-    """16 hex digits that name a stage: a hash of its code, packages and arguments."""
+    """Return 16 hex digits that name a call of a function: a hash of the code that it
+    reaches, of package versions and of its arguments.
+    """
     for name, value in arguments.items():
         if type(value) not in TYPES:
             raise TypeError(

@@ -25,13 +25,13 @@ Ends = Callable[[float], tuple[float, float]]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its limits, from n independent seeds.
+    """An estimate with the limits of its interval, from n independent seeds.
 
-    method: "t", "t and Hall" (a skewed sample), "binomial", "anytime", "constant" (all
-    values are equal) or "worst case". n: seeds; 0 where their number is unknown. runs:
-    how many values were looked at, where that is more than n. note: what a reader of
-    the interval must know. ends(alpha): the interval of level 1 - alpha; None where no
-    sampling is modelled.
+    value, low, high: the estimate and the limits. method: "t", "t and Hall" (a skewed
+    sample), "binomial", "anytime", "constant" (all values are equal) or "worst case".
+    n: seeds; 0 where their number is unknown. runs: how many values were looked at,
+    where that is more than n. note: what a reader of the interval must know.
+    ends(alpha): the interval of level 1 - alpha; None where no sampling is modelled.
     """
 
     value: float
@@ -45,19 +45,21 @@ class Interval:
 
     @property
     def beyond(self) -> float:
-        """The most seeds, as a share, that may lie beyond a worst case.
+        """An upper bound, of confidence 95 %, on the share of all seeds whose value
+        lies beyond the worst one seen.
 
-        It is a one-sided tolerance bound of confidence 95 %: the largest of n
-        independent values exceeds all but a share 1 - 0.05^(1/n) of the distribution.
-        For a constant sample it is the share of seeds that may differ. NaN for other
-        methods, and where the number of seeds is unknown.
+        It is a one-sided tolerance bound: the largest of n independent values exceeds
+        all but a share 1 - 0.05^(1/n) of the distribution. For a constant sample it is
+        the share of seeds that may differ. NaN for other methods, and where the number
+        of seeds is unknown.
         """
         if self.method not in ("worst case", "constant") or not self.n:
             return math.nan
         return 1 - (1 - LEVEL) ** (1 / self.n)
 
     def map(self, function: Callable[[float], float]) -> "Interval":
-        """The interval on another scale; `function` is monotone.
+        """Return the interval on another scale, by a monotone function of its value and
+        limits.
 
         Where the interval of a small alpha leaves the domain of the function, or its
         image overflows, it is the whole line.
@@ -96,7 +98,7 @@ class Interval:
 
 
 def mean(sample, level: float = LEVEL) -> Interval:
-    """The interval of the mean of independent seeds.
+    """Return the interval of the mean of a sample with one value per independent seed.
 
     It is Student's, or, where the sample is `skewed`, the hull of Student's and of
     Hall's (J. R. Stat. Soc. B 54, 1992, p. 221), which takes skewness into account. A
@@ -125,7 +127,8 @@ def mean(sample, level: float = LEVEL) -> Interval:
 
 
 def anytime(sample, level: float = LEVEL) -> Interval:
-    """An interval of the mean that stays valid however often one looks at the sample.
+    """Return an interval of the mean that stays valid however often one looks at the
+    sample.
 
     A confidence sequence: with probability `level` the intervals of all n together
     cover the mean, so that seeds may be added until a claim is decided. It is for
@@ -145,14 +148,15 @@ def anytime(sample, level: float = LEVEL) -> Interval:
 
 
 def worst(sample, largest: bool = True, seeds=None) -> Interval:
-    """The extreme over all runs, for statements that hold run by run (an oracle's gap).
+    """Return the largest (or smallest) of all runs' values, for statements that hold
+    run by run.
 
-    seeds: the seed of each run; without it they are taken from an index named "seed" of
-    the sample, and unknown where there is none. The runs of one seed are not
-    independent, so n counts seeds: those that have as many runs as any, since the
-    others were not seen in all that is claimed of every run. The interval is the one
-    number: it says nothing of seeds that were not run. `Interval.beyond` bounds how
-    many of those lie beyond.
+    sample: a value per run, such as the gap to an oracle. seeds: the seed of each run;
+    without it they are taken from an index named "seed" of the sample, and unknown
+    where there is none. The runs of one seed are not independent, so n counts seeds:
+    those that have as many runs as any, since the others were not seen in all that is
+    claimed of every run. The interval is the one number: it says nothing of seeds that
+    were not run. `Interval.beyond` bounds how many of those lie beyond.
     """
     x = np.asarray(sample, float)
     if seeds is None and isinstance(sample, pd.Series) and sample.index.name == "seed":
@@ -168,7 +172,7 @@ def worst(sample, largest: bool = True, seeds=None) -> Interval:
 
 
 def fraction(outcomes, seeds=None, level: float = LEVEL) -> Interval:
-    """The fraction of true outcomes with its exact (Clopper-Pearson) interval.
+    """Return the fraction of true outcomes with its exact (Clopper-Pearson) interval.
 
     It covers the truth at least `level` of the time, also where none or all are true:
     none of 16 gives [0, 0.206]. seeds: the seed of each outcome; without it all are
@@ -190,10 +194,12 @@ def fraction(outcomes, seeds=None, level: float = LEVEL) -> Interval:
 def paired(
     df: pd.DataFrame, column: str, by: str, a, b, unit: str = "seed"
 ) -> Interval:
-    """Interval of the mean difference a - b of `column`, paired by `unit` (the seed).
+    """Return the interval of the mean difference of `column` between rows with by == a
+    and rows with by == b, paired by seed.
 
-    Each unit must occur at most once under `by == a` and under `by == b`; units that
-    lack one of them are left out. Raises ValueError where a value is NaN.
+    unit: the column that pairs rows. Each unit must occur at most once under `by == a`
+    and under `by == b`; units that lack one of them are left out. Raises ValueError
+    where a value is NaN.
     """
     if df[column][df[by].isin([a, b])].isna().any():
         raise ValueError(f"{column} is not a number in a run")
@@ -205,7 +211,7 @@ def paired(
 
 
 def band(sample) -> tuple[float, float]:
-    """(low, high) of the interval of `mean`, for seaborn's `errorbar=`.
+    """Return (low, high) of the interval of a sample's mean, for seaborn's `errorbar=`.
 
     Both are NaN for a single run, so that no bar is drawn.
     """
@@ -217,7 +223,9 @@ def band(sample) -> tuple[float, float]:
 
 
 def skewness(sample) -> float:
-    """Third central moment over the 3/2 power of the second; 0 for a constant."""
+    """Return the third central moment of a sample over the 3/2 power of the second; 0
+    for a constant one.
+    """
     d = np.asarray(sample, float) - np.mean(sample)
     if not (largest := np.abs(d).max()) > 0:
         return 0.0
@@ -226,7 +234,8 @@ def skewness(sample) -> float:
 
 
 def skewed(sample) -> bool:
-    """Whether skewness is beyond the standard error that it has for normal samples.
+    """Return whether a sample's skewness exceeds the standard error that it has for
+    normal samples of that size.
 
     The rule is chosen by coverage (docs/statistics.md): a stricter one finds too few
     exponential samples of 4 to 16 seeds, and three in ten normal samples that it calls
@@ -246,13 +255,14 @@ def skewed(sample) -> bool:
 def p_value(
     interval: Interval, above: float = -math.inf, below: float = math.inf
 ) -> float:
-    """The P value of the verdict that `value` lies within, or outside, two limits.
+    """Return the P value of the verdict that a value lies within, or outside, two
+    limits.
 
-    For one limit it is two-sided: the least alpha for which the interval of level
-    1 - alpha leaves the limit out, so that it is below 0.05 just where the 95 %
-    interval decides. Between two limits the larger of both counts, outside that of the
-    limit which was crossed. At least LEAST_P. NaN where no sampling is modelled, and
-    where the estimate is not finite.
+    interval: the estimate of the value. For one limit it is two-sided: the least alpha
+    for which the interval of level 1 - alpha leaves the limit out, so that it is below
+    0.05 just where the 95 % interval decides. Between two limits the larger of both
+    counts, outside that of the limit which was crossed. At least LEAST_P. NaN where no
+    sampling is modelled, and where the estimate is not finite.
     """
     if interval.ends is None or not math.isfinite(interval.value):
         return math.nan
@@ -281,7 +291,7 @@ def _p_of(ends: Ends, limit: float) -> float:
 
 
 def holm(p_values: Iterable[float]) -> np.ndarray:
-    """P values adjusted for the size of their family by Holm's step-down method.
+    """Return P values adjusted by Holm's step-down method for how many there are.
 
     Rejecting those below 0.05 rejects any true hypothesis of the whole family with a
     probability of at most 0.05, whatever the dependence (Holm, Scand. J. Stat. 6, 1979,
@@ -299,7 +309,8 @@ def holm(p_values: Iterable[float]) -> np.ndarray:
 
 
 def seeds_needed(interval: Interval, threshold: float) -> int | None:
-    """About how many seeds a new sweep needs to move the interval off the threshold.
+    """Return about how many seeds a new sweep needs to move the interval off the
+    threshold.
 
     It decides with probability POWER if value and spread are the measured ones. Of an
     `anytime` interval it is the number in all at which that would be narrow enough.
@@ -323,7 +334,11 @@ def seeds_needed(interval: Interval, threshold: float) -> int | None:
 
 
 def advice(interval: Interval, threshold: float) -> str:
-    """The sentence that says how many seeds would decide an undecided claim."""
+    """Return the sentence that says about how many seeds would decide an undecided
+    claim.
+
+    interval: the claim's estimate. threshold: the limit that lies inside it.
+    """
     if interval.method in ("worst case", "constant"):
         return "seeds will not decide"
     if interval.n < 2:

@@ -50,7 +50,7 @@ MANIFESTS = b"symlab.manifests"
 
 
 class Store:
-    """The rows of one experiment at one scale."""
+    """The result rows of one experiment at one scale, on disk."""
 
     def __init__(self, folder: Path, experiment: str):
         self.experiment = experiment
@@ -62,7 +62,8 @@ class Store:
         self._table = pa.schema(META).empty_table()
 
     def read(self) -> pa.Table:
-        """All rows on disk, each (key, code) once.
+        """Return all rows on disk, once for each (key, code): a run's config and the
+        code that made it.
 
         Files that changed since the last call are read again.
         """
@@ -74,18 +75,22 @@ class Store:
     def frame(
         self, code: str | None = None, configs: dict[str, dict] | None = None
     ) -> pd.DataFrame:
-        """All rows on disk as a frame, or those of one code without failed runs."""
+        """Return all rows on disk as a frame, or those of one code version without
+        failed runs.
+
+        code: the hash in the column `code`. configs: {key: config} of the wanted runs.
+        """
         if code is None:
             return self.read().to_pandas()
         return self.current(code, configs).to_pandas()
 
     def current(self, code: str, configs: dict[str, dict] | None = None) -> pa.Table:
-        """The rows of one code that went well.
+        """Return the rows that one version of the code made and that went well.
 
-        Columns that only other rows have are left out, so that a column has the type
-        and the name that its runs gave it, also where rows of older code have another
-        type. `configs` (key -> config) asks for these runs only; fields of a config
-        then have the type that it has.
+        code: the hash in the column `code`. Columns that only other rows have are left
+        out, so that a column has the type and the name that its runs gave it, also
+        where rows of older code have another type. configs: {key: config} asks for
+        these runs only; fields of a config then have the type that it has.
         """
         table = self.read()
         asked = pc.and_(pc.equal(table["code"], code), pc.equal(table["status"], "ok"))
@@ -100,9 +105,11 @@ class Store:
         return table
 
     def write_part(self, rows: list[dict], manifests: dict) -> None:
-        """Write finished rows to disk as a part file, which takes a few milliseconds.
+        """Write rows of finished runs to disk as a file of their own, which takes a few
+        milliseconds.
 
-        manifests: {code: {definition: digest}}; each is written once, beside the parts.
+        manifests: {code: {definition: hash}}, of what the code of the rows was made;
+        each is written once, beside these files.
         """
         for code, manifest in manifests.items():
             if code not in self._explained:
@@ -114,7 +121,7 @@ class Store:
         files.write_table(columns.table_of(rows, META), self.parts / name)
 
     def pack(self) -> None:
-        """Merge the part files into the one file.
+        """Merge the files that `write_part` wrote into the experiment's one file.
 
         Nothing is done while another process holds the lock.
         """
@@ -132,11 +139,13 @@ class Store:
 
     @staticmethod
     def with_manifests(table: pa.Table, manifests: dict) -> pa.Table:
-        """The table with {code: manifest} in its metadata."""
+        """Return the table with {code: {definition: hash}} in its metadata."""
         return table.replace_schema_metadata({MANIFESTS: json.dumps(manifests)})
 
     def check(self) -> None:
-        """Raise UserError, before the first run, where a row could not be written."""
+        """Raise UserError, before the first run, where a row could not be written to
+        disk.
+        """
         probe = self.parts / ".probe"
         files.write([b"may be removed"], probe)
         probe.unlink(missing_ok=True)
@@ -279,5 +288,7 @@ def _merge(tables: list[pa.Table]) -> pa.Table:
 
 
 def manifests(table: pa.Table) -> dict[str, dict[str, str]]:
-    """{code: manifest} for every version of the code that has rows."""
+    """Return {code: {definition: hash}} from a table's metadata, for every version of
+    the code that has rows.
+    """
     return json.loads((table.schema.metadata or {}).get(MANIFESTS, b"{}"))

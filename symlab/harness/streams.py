@@ -5,7 +5,7 @@ import sys
 
 
 def open_closed() -> None:
-    """Let standard streams that are closed (`>&-`) lead nowhere.
+    """Reopen standard streams that are closed (`>&-`) so that they lead nowhere.
 
     Otherwise the next file that is opened takes the number of the closed one, and what
     is printed goes into it; and loky, which flushes the streams, finds none.
@@ -25,7 +25,7 @@ def open_closed() -> None:
 
 
 def silence() -> None:
-    """Let standard output and error lead nowhere, so that Python ends quietly."""
+    """Redirect standard output and error to nowhere, so that Python ends quietly."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nowhere, number)

@@ -15,14 +15,20 @@ NOT_JUDGED = "not judged"  # rows are missing
 
 
 def judged(project: Project, scale: str, seed0: int = 0) -> list[Verdict]:
-    """The verdicts of all claims of the project, with Holm's correction."""
+    """Return the verdicts of all claims of the project, with Holm's correction for the
+    number of claims on a paper.
+
+    seed0: added to all seeds.
+    """
     names = contract.names(project)
     plans = [plan.make(project, name, scale, seed0=seed0) for name in names]
     return corrected(findings.verdicts(plans))
 
 
 def counts(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """How many claims of each paper support it, contradict it, or do neither."""
+    """Return a frame with how many claims about each paper support it, contradict it,
+    or do neither.
+    """
     rows = [
         {"paper": v.claim.paper.short if v.claim.paper else "unnamed",
          "axis": "error" if v.verdict == "error" else _axis(v, v.bearing)}
@@ -34,7 +40,9 @@ def counts(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """How many claims that are about no paper held, failed, or did neither."""
+    """Return a frame with how many claims that are about no paper held, failed, or did
+    neither.
+    """
     rows = [
         {"origin": v.claim.origin, "axis": _axis(v, v.verdict)}
         for v in verdicts
@@ -58,7 +66,9 @@ def _table(rows: list[dict], index: str, column: str, columns) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Headline:
-    """A headline of a paper, with the verdicts of the claims that test it."""
+    """A main statement of a paper (`sentence`, under a `key`), with the verdicts of the
+    claims that test it.
+    """
 
     paper: Paper
     key: str
@@ -67,7 +77,9 @@ class Headline:
 
     @property
     def outcome(self) -> str:
-        """'supported by 2 (a, b); contradicted by 1 (c)', or that nothing tests it."""
+        """How the claims that test the statement came out, as text: 'supported by 2 (a,
+        b); contradicted by 1 (c)', or that nothing tests it.
+        """
         own = [v for v in self.verdicts if v.claim.origin == "paper"]
         groups = {
             "supported by": [v for v in own if v.verdict == "held"],
@@ -92,7 +104,9 @@ def _name(v: Verdict) -> str:
 
 
 def headlines(verdicts: Sequence[Verdict]) -> list[Headline]:
-    """Every headline of every paper that a claim names, tested or not."""
+    """Return every main statement of every paper that a claim is about, tested or
+    not.
+    """
     papers = {v.claim.paper.short: v.claim.paper for v in verdicts if v.claim.paper}
     return [
         Headline(paper, key, sentence, tuple(
@@ -108,7 +122,8 @@ def _estimated(v: Verdict) -> bool:
 
 
 def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts with `holm`: what is left of each with Holm's correction.
+    """Return the verdicts with `holm` set: "stands" or "flips to undecided" under
+    Holm's correction for several tests.
 
     A family is all effects that are claimed about one paper, so `verdicts` must hold
     all claims of the project. A claim that is not judged yet, or whose estimate could

@@ -18,7 +18,7 @@ PutBack = Callable[[], None]
 
 
 def seed_generators(name: str) -> None:
-    """Seed the global generators of random, numpy and torch (CPU) by a name.
+    """Seed the global random generators of Python, numpy and torch (CPU) from a name.
 
     A run ought to draw from `rng.stream`; what it draws from these all the same depends
     on the name of its call, and not on the runs that the process made before.

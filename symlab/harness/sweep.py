@@ -13,7 +13,9 @@ TYPES = (int, float, str, bool)
 
 
 def grid(config, **axes) -> list:
-    """Every combination, the last axis fastest; a bare value is an axis of one.
+    """Return configs for every combination of the axes' values, the last axis fastest.
+
+    config: the class. axes: values by field; a bare value is an axis of one.
 
     >>> grid(Config, lr=[0.1, 0.2], seed=range(3))     # 6 configs
     """
@@ -24,9 +26,11 @@ def grid(config, **axes) -> list:
 
 
 def zipped(config, **axes) -> list:
-    """Configs whose axes advance together.
+    """Return configs from axes that advance together: the first values, the second
+    values, ...
 
-    A bare value is repeated. Raises UserError where axes have different lengths.
+    config: the class. axes: values by field; a bare value is repeated. Raises UserError
+    where axes have different lengths.
     """
     axes = {name: _axis(values) for name, values in axes.items()}
     n = max(len(v) for v in axes.values())
@@ -42,7 +46,8 @@ def _axis(values) -> list:
 
 
 def typed(config) -> dict:
-    """The values of a config's fields, converted to their declared types.
+    """Return the values of a config's fields, by name, converted to their declared
+    types.
 
     NumPy scalars are accepted, and an int where a float is declared. Raises UserError
     for another type and for NaN.
@@ -64,7 +69,9 @@ def typed(config) -> dict:
 
 
 def declared(f) -> type:
-    """The type of a dataclass field; raises UserError for one that rows cannot hold."""
+    """Return the declared type of a dataclass field; raise UserError for one that rows
+    cannot hold.
+    """
     names = {t.__name__: t for t in TYPES}
     kind = names.get(f.type, f.type) if isinstance(f.type, str) else f.type
     if kind not in TYPES:
@@ -77,7 +84,9 @@ def declared(f) -> type:
 
 
 def key(values: dict) -> str:
-    """16 hex digits that name a typed config, whatever the order of its fields."""
+    """Return 16 hex digits that name a config by its typed values, whatever the order
+    of its fields.
+    """
     canonical = {k: [type(v).__name__, repr(v)] for k, v in values.items()}
     return sha256(_encode(canonical).encode()).hexdigest()[:16]
 

@@ -27,7 +27,9 @@ Chain = tuple[str, ...]  # `np.random.x` is ("np", "random", "x")
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """The nodes right below a node, as ast.iter_child_nodes without Load and Store."""
+    """Return the syntax nodes right below a node, without Python's Load and Store
+    marks.
+    """
     found = []
     for name in node._fields:
         value = getattr(node, name, None)
@@ -39,7 +41,7 @@ def children(node: ast.AST) -> list[ast.AST]:
 
 
 def walk(node: ast.AST) -> list[ast.AST]:
-    """The node and all below it, level by level."""
+    """Return a syntax node and all nodes below it, level by level."""
     found = [node]
     for n in found:
         found += children(n)
@@ -49,10 +51,11 @@ def walk(node: ast.AST) -> list[ast.AST]:
 def canonical(
     node, annotations: bool = False, docs: bool = False, read: bool = False
 ) -> str:
-    """A text of the syntax tree that no Python version and no layout changes.
+    """Return a text of a syntax tree that is the same on every Python version and in
+    every layout.
 
-    annotations, docs: whether every annotation or docstring belongs to it. Without,
-    an annotation belongs to it where Python or a decorator may read it (`read`).
+    annotations, docs: whether every annotation or docstring belongs to it. Without, an
+    annotation belongs to it where Python or a decorator may read it (`read`).
     """
 
     def inner(n, read=read):
@@ -110,7 +113,9 @@ def _unknown_decorators(node) -> list:
 
 
 def is_text(node) -> bool:
-    """Whether a node is a docstring or another string that stands as a statement."""
+    """Return whether a syntax node is a docstring or another string that stands as a
+    statement.
+    """
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -133,12 +138,18 @@ def _merged(values: list) -> list:
 
 
 def free_names(node: ast.AST, annotations: bool = False) -> set[Chain]:
-    """Dotted names that a definition takes from outside, in bodies of functions too."""
+    """Return the dotted names that a definition takes from outside, in bodies of
+    functions too.
+
+    annotations: whether names in annotations count.
+    """
     return _Names(annotations, deferred=True).of(node, False)
 
 
 def names_now(node: ast.AST) -> set[Chain]:
-    """Dotted names that are looked up when the statement itself is executed."""
+    """Return the dotted names that are looked up when a statement itself is executed,
+    not later in a function it defines.
+    """
     return _Names(False, deferred=False).of(node, False)
 
 
@@ -237,23 +248,26 @@ def _private(name: str, around: str) -> str:
 
 
 def on_class(function) -> bool:
-    """Whether the first argument of a method is the class."""
+    """Return whether the first argument of a method is the class (as in a
+    classmethod).
+    """
     if function.name in ("__class_getitem__", "__new__"):
         return True
     return ("classmethod",) in map(chain_of, function.decorator_list)
 
 
 def arguments(node) -> list[ast.arg]:
-    """Every argument of a function, starred ones too."""
+    """Return every argument in a function's definition, starred ones too."""
     a = node.args
     every = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
     return [x for x in every if x]
 
 
 def bound_in(node) -> tuple[set[str], set[str]]:
-    """(local names of a function, names that it declares global or nonlocal).
+    """Return (local names of a function, names that it declares global or nonlocal).
 
-    Names that imports inside the function bind are left out, because they are followed.
+    Names that imports inside the function bind are left out, because they are followed
+    separately.
     """
     bound = {a.arg for a in arguments(node)}
     declared: set[str] = set()
@@ -266,7 +280,9 @@ def bound_in(node) -> tuple[set[str], set[str]]:
 
 
 def own(nodes: Iterable) -> Iterator[ast.AST]:
-    """All nodes of a scope, apart from the bodies of functions and classes in it."""
+    """Yield all syntax nodes of a scope, apart from the bodies of functions and classes
+    in it.
+    """
     queue = list(nodes)
     while queue:
         n = queue.pop()
@@ -291,15 +307,18 @@ def _binds(n: ast.AST) -> list[str]:
 
 
 def bound_by(statement: ast.stmt) -> list[str]:
-    """The names that a top-level statement binds or deletes, imports left out."""
+    """Return the names that a top-level statement binds or deletes, imports left
+    out.
+    """
     return list(dict.fromkeys(b for n in own([statement]) for b in _binds(n)))
 
 
 def chain_of(node) -> Chain | None:
-    """The dotted name of an expression, also by getattr, globals() and importlib.
+    """Return the dotted name of an expression as a tuple, ("np", "random", "x"), also
+    by getattr, globals() and importlib; None for other expressions.
 
-    ("import:m", "f") is f of module m; ("globals:f",) is the global f; ("globals:",)
-    is the module itself, and ("globals:*",) any of its globals.
+    ("import:m", "f") is f of module m; ("globals:f",) is the global f; ("globals:",) is
+    the module itself, and ("globals:*",) any of its globals.
     """
     if isinstance(node, ast.Name):
         return (node.id,)

@@ -30,11 +30,12 @@ _loaded: dict[tuple[str, str, str], contract.Experiment] = {}
 
 
 def execute(task: dict) -> list[dict]:
-    """Run the configs of one task; one outcome dict each, in order, never an exception.
+    """Run the configs of one task; return one dict per config, in order, never an
+    exception.
 
-    task: root, name, code, device, configs (list of dicts), keys.
-    outcome: key, status ('ok' or 'failed'), error, lanes, wall_s, device, cpu, blas,
-    system, result.
+    task: a dict with root, name (the experiment), code, device, configs (list of dicts)
+    and keys. Each dict returned has key, status ('ok' or 'failed'), error, lanes
+    (configs computed together), wall_s, device, cpu, blas, system and result.
     """
     os.environ["SYMLAB_QUIET"] = "1"  # no progress bars: the sweep has one
     try:
@@ -59,7 +60,8 @@ def _experiment(root: str, name: str, expected: str) -> contract.Experiment:
 
 
 def follow(parent: int) -> None:
-    """End this process within seconds after the process that started it has ended.
+    """End this process within seconds after the process with the id `parent`, which
+    started it, has ended.
 
     It watches the parent because a parent that is killed by SIGKILL or for want of
     memory can tell nobody.
@@ -177,7 +179,9 @@ def _finish(task, key, row: dict, allowed, wall: float, lanes: int) -> dict:
 
 
 def outcome(task, key, *, error="", wall=0.0, lanes=1, result=None) -> dict:
-    """The outcome of one run as a dictionary; see `execute`."""
+    """Return what became of one run, as a dict with the entries that `execute`
+    names.
+    """
     return {
         "key": key,
         "status": "failed" if error else "ok",

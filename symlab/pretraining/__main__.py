@@ -51,7 +51,8 @@ VOCABULARY = 4096  # unless given, or that of the weights to begin with
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return 0 when the run has ended, 1 when it diverged, 2 for what cannot be run.
+    """Run the command line; return 0 when the training run has ended, 1 when it
+    diverged, 2 for what cannot be run.
 
     After a signal it is 128 + its number: 130 for Ctrl-C and 143 for SIGTERM. torchrun
     itself exits with 1 where one of its processes has not given 0.

@@ -30,10 +30,11 @@ CHUNK = 1 << 22  # bytes read at once
 
 
 def check(path: Path, steps: int, processes: Processes) -> None:
-    """Raise ValueError or OSError, in all processes, unless `path` can keep states.
+    """Raise ValueError or OSError, in all processes, unless checkpoints can be written
+    to `path`.
 
-    To try it, a file is written under the name of the last step's state, and deleted.
-    steps: of the whole run.
+    To try it, a file is written under the name of the last step's checkpoint, and
+    deleted. steps: of the whole run.
     """
     path = Path(path)
     if path.name in ("", ".."):
@@ -59,9 +60,10 @@ def check(path: Path, steps: int, processes: Processes) -> None:
 
 
 def save(path: Path, step: int, state: dict, processes: Processes) -> None:
-    """Save the state of all processes; its tensors may be shards.
+    """Write the training state of all processes to disk; its tensors may be shards.
 
-    Raises OSError, in all of them, where one cannot write; earlier states stay.
+    path, step: from which the file's name is made. Raises OSError, in all processes,
+    where one cannot write; earlier states stay.
     """
     parts = processes.world if processes.sharded else 1
     failed = None
@@ -83,11 +85,12 @@ def save(path: Path, step: int, state: dict, processes: Processes) -> None:
 
 
 def load(path: Path, about: dict, processes: Processes) -> dict | None:
-    """Return the last saved state that is not damaged, None where none was saved.
+    """Return the last saved training state that is not damaged; None where none was
+    saved.
 
-    about: what the state must say of itself. A damaged file is named on stderr. Raises
+    about: what the state must say of its run. A damaged file is named on stderr. Raises
     ValueError where the state is of another run or of another number of shards, and
-    where all that there is is damaged.
+    where all states are damaged.
     """
     parts = processes.world if processes.sharded else 1
     damaged: list[str] = []
@@ -125,14 +128,16 @@ def load(path: Path, about: dict, processes: Processes) -> dict | None:
 
 
 def is_part(path: Path, file: Path) -> bool:
-    """Whether a file or folder has a name that `save` may give to states at `path`."""
+    """Return whether a file or folder has a name that `save` may give to checkpoints at
+    `path`.
+    """
     if file.parent != path.parent or not file.name.startswith(path.name):
         return False
     return NAME.fullmatch(file.name[len(path.name) :]) is not None
 
 
 def latest(path: Path) -> int | None:
-    """Return the last step whose state is complete on disk, None without one."""
+    """Return the last step whose checkpoint at `path` is complete; None without one."""
     steps = _steps(Path(path))
     return max(
         (s for s, (of, found) in steps.items() if len(found) == of), default=None
@@ -140,7 +145,9 @@ def latest(path: Path) -> int | None:
 
 
 def forget(path: Path) -> None:
-    """Delete the checkpoint, when the row of its run is stored."""
+    """Delete the checkpoint files of `path`, as when the result of the run is
+    stored.
+    """
     _drop(Path(path), up_to=-1)
 
 
@@ -200,7 +207,8 @@ def _read(file: Path, step: int) -> dict | None:
 
 
 def plain(state):
-    """Return the state with each shard as {"shard": this process's tensor}.
+    """Return a state (nested dicts and lists) with each sharded tensor as {"shard":
+    this process's tensor}.
 
     NumPy's numbers become Python's, the only ones that are read again.
     """
@@ -215,7 +223,9 @@ def plain(state):
 
 @torch.no_grad()
 def put_back(tensors: dict[str, Tensor], saved: dict) -> None:
-    """Copy what `plain` made of named tensors back into those tensors."""
+    """Copy saved tensors, as `plain` made them, into the named tensors that they came
+    from.
+    """
     for name, value in tensors.items():
         if hasattr(value, "to_local"):
             value.to_local().copy_(saved[name]["shard"])
@@ -224,7 +234,9 @@ def put_back(tensors: dict[str, Tensor], saved: dict) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, saved: dict) -> dict:
-    """Return a state for `load_state_dict`, in shards where parameters are."""
+    """Return a saved optimizer state, as `plain` made it, in the form that
+    `load_state_dict` takes, with shards where parameters are sharded.
+    """
     parameters = [p for g in optimizer.param_groups for p in g["params"]]
     state = {
         i: {k: _sharded(v, parameters[i]) for k, v in values.items()}

@@ -27,7 +27,12 @@ WARM = 3  # steps that are not timed: they compile and allocate
 
 
 def flops_per_token(c: DecoderConfig, length: int) -> int:
-    """Return the flops of training on a token, forward and backward; K of E experts."""
+    """Return the floating-point operations of training on one token, forward and
+    backward.
+
+    c: the decoder's configuration; of E experts the K chosen ones count. length: tokens
+    of a sequence.
+    """
     inside, shared = c.heads * c.head_width, c.kv_heads * c.head_width
     attention = 2 * c.width * (inside + shared)  # query and out, key and value
     unit = 3 * c.width * c.hidden
@@ -66,12 +71,16 @@ def _local(x: Tensor) -> Tensor:
 
 
 def vocabulary_blocks(model: nn.Module, vocabulary: int) -> list[nn.Parameter]:
-    """Return the matrices of V rows, one per token: embedding and head."""
+    """Return the parameters with one row per token of the vocabulary: embedding and
+    head.
+    """
     return [p for p in model.parameters() if p.ndim == 2 and len(p) == vocabulary]
 
 
 class Clock:
-    """Times steps without waiting for the device: by its events, or the wall clock."""
+    """Measures how long steps take without waiting for the device: by CUDA events on a
+    GPU, else by the wall clock.
+    """
 
     def __init__(self, device: torch.device):
         self.cuda = device.type == "cuda"
@@ -85,7 +94,9 @@ class Clock:
         return event
 
     def note(self, *marks) -> None:
-        """Note a step's times: start, start of the optimizer's part, end."""
+        """Record the times of a step, as `now` returns them: its start, the start of
+        the optimizer's part, its end.
+        """
         self.marks.append(marks)
 
     def seconds(self) -> tuple[float, float]:

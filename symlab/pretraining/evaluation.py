@@ -18,11 +18,11 @@ from symlab.pretraining.recipe import PRECISIONS, Recipe, share_of
 def evaluate(
     model: Decoder, text: Corpus, recipe: Recipe, processes: Processes = ALONE
 ) -> dict[str, float]:
-    """Return val_loss, head_drift and, of a mixture, `measures` of all routers.
+    """Return val_loss (nats per token) and head_drift of a model and, of a mixture of
+    experts, `measures` of all routers.
 
-    All are over all validation tokens.
-
-    head_drift: root mean square over tokens of the mean logit over the vocabulary.
+    All are over all validation tokens. head_drift: the root mean square over tokens of
+    the mean logit over the vocabulary.
     """
     r = recipe
     _, size = share_of(r, processes)
@@ -83,11 +83,11 @@ def _measures(routers: list[list[Router]], processes: Processes) -> dict[str, fl
 
 
 def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
-    """Return the bytes of text per token that `evaluate` predicts.
+    """Return how many bytes of text a predicted token of the validation text stands
+    for.
 
-    They are those of its windows, as other windows have others.
-
-    Raises ValueError where the text has no such windows, as `evaluate` would.
+    They are those of the windows that `evaluate` uses, as other windows have others.
+    Raises ValueError where the text has no such windows.
     """
     r = recipe
     data = validation_batches(text.validation, r.batch, r.length, r.validation)
@@ -96,7 +96,10 @@ def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
 
 
 def mean_rows(model: Decoder) -> dict[str, Tensor]:
-    """Return mean rows (D,) of head and routers, which a softmax does not see."""
+    """Return {name: mean row (D,)} of the weights of head and routers.
+
+    A softmax after these weights does not see their mean row.
+    """
     names = {"head.weight", *(f"blocks.{i}.feed.router.weight" for i in _layers(model))}
     return {
         name: _whole(p.detach().mean(0))
@@ -106,10 +109,12 @@ def mean_rows(model: Decoder) -> dict[str, Tensor]:
 
 
 def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
-    """Return how far mean rows have moved, over the root mean square length of rows.
+    """Return how far the mean rows of head and routers have moved, over the root mean
+    square length of the weight's rows.
 
-    head_shift is of the head, router_shift the mean over routers. Centred updates leave
-    both at 0.
+    origin: the mean rows at the start, as `mean_rows` returns them. head_shift is of
+    the head, router_shift the mean over routers. Updates whose mean row is 0 leave both
+    at 0.
     """
     parameters, found = dict(model.named_parameters(remove_duplicate=False)), {}
     for name, now in mean_rows(model).items():
@@ -121,7 +126,9 @@ def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
 
 
 def are_finite(model: Decoder, processes: Processes) -> bool:
-    """Whether all parameters are finite, in all processes."""
+    """Return whether all parameters are finite, in all processes; all processes must
+    call it.
+    """
     parts = [p.detach() for p in model.parameters()]
     parts = [p.to_local() if hasattr(p, "to_local") else p for p in parts]
     bad = torch.stack([~p.isfinite().all() for p in parts]).any()

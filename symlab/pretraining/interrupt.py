@@ -9,7 +9,8 @@ SAME = 2.0  # seconds: torchrun repeats a terminal's Ctrl-C, which is one wish
 
 
 class Stopped(KeyboardInterrupt):
-    """A run that was asked to stop, and whose state is on disk; the text says where.
+    """Raised when a run was asked to stop and its state is on disk; the text says
+    where.
 
     number: the signal's; a shell's exit code is 128 + number.
     """
@@ -20,11 +21,12 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """While the context lasts, `caught` is the number of the first signal, else 0.
+    """A context in which SIGTERM and Ctrl-C do not end the process but set `caught` to
+    the signal's number (0 before).
 
-    A second one, later than two seconds, acts as it would have without. Ignored signals
-    stay ignored, and outside of the main thread nothing changes, since Python lets no
-    other thread handle signals.
+    A second signal, later than two seconds, acts as it would have without. Ignored
+    signals stay ignored, and outside of the main thread nothing changes, since Python
+    lets no other thread handle signals.
     """
 
     def __init__(self, wanted: bool = True):

@@ -29,7 +29,7 @@ LOOK = 20  # steps between two losses in the bar
 
 
 class Table:
-    """Rows appended to a CSV, with nothing where a value is not known.
+    """A CSV file that gets rows during a run; values that are not known are left empty.
 
     The operating system has a row as soon as it is written, so that a killed process
     loses none. Raises OSError where one cannot be written.
@@ -50,7 +50,7 @@ class Table:
         self.rows = csv.DictWriter(self.file, COLUMNS, lineterminator="\n")
 
     def write(self, rows: list[dict]) -> None:
-        """Append rows: values by column, in the order of steps."""
+        """Append rows, dicts of values by column, in the order of steps."""
         try:
             self.rows.writerows(rows)
             self.file.flush()
@@ -77,9 +77,9 @@ class _Found(NamedTuple):
 
 
 def check_log(path: Path, step: int, resumable: bool) -> None:
-    """Raise ValueError for a log that a run may not write to.
+    """Raise ValueError for a log file that a run may not write to.
 
-    step: where the run begins. resumable: whether it has a checkpoint. Rows of a run
+    step: at which the run begins. resumable: whether it has a checkpoint. Rows of a run
     that has ended, or that has no checkpoint, are not deleted.
     """
     if path.suffix != ".csv":
@@ -124,7 +124,9 @@ def _found(path: Path, step: int) -> _Found:
 
 
 class Board:
-    """The same rows as curves of TensorBoard, by torch's own writer."""
+    """Writes the rows of a run's log as curves for TensorBoard, by torch's own
+    writer.
+    """
 
     def __init__(self, folder: Path, step: int):
         """step: where the run goes on; TensorBoard hides what it has from there on."""
@@ -160,7 +162,9 @@ def board_writer() -> type:
 
 
 class Progress:
-    """A bar in a terminal; elsewhere a line every 20 seconds, and at the last step."""
+    """Shows how far a run is: a bar in a terminal, else a line every 20 seconds and at
+    the last step.
+    """
 
     def __init__(self, steps: int, done: int, tokens: int, show: bool):
         """tokens: of one step, of all processes."""
@@ -183,12 +187,16 @@ class Progress:
         self.bar.close()
 
     def say(self, said: str) -> None:
-        """Print a line of its own."""
+        """Print a text on a line of its own, without disturbing the bar."""
         if self.show:
             self.bar.write(said, sys.stderr)
 
     def step(self, loss: Tensor, factor: float) -> None:
-        """Show a step: its loss, and the factor of the schedule at it."""
+        """Show that one more step is done.
+
+        loss: of that step. factor: by which the schedule multiplied learning rates in
+        it.
+        """
         self.done += 1
         self.bar.update(1)
         last = self.done == self.steps

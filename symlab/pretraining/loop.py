@@ -66,9 +66,11 @@ SCHEDULE = ("steps", "decay", "warmup")  # it may, where the rates so far are th
 
 
 class NotKept(OSError):
-    """The run has ended, and its weights could not be written; nothing else is lost.
+    """Raised when a run has ended and its final weights could not be written; nothing
+    else is lost.
 
-    row: that of the run. model: the one that was trained, for `saved.save`.
+    row: the result of the run, as `train` returns it. model: the trained one, for
+    `saved.save`.
     """
 
     def __init__(self, said: str, row: dict, model: Decoder):
@@ -606,7 +608,8 @@ class _Run:
 
 
 def settings_of(optimizer: torch.optim.Optimizer) -> dict:
-    """Return an optimizer's class, and its groups' settings that are plain values.
+    """Return an optimizer's class name and all settings of its param_groups that are
+    numbers, strings or None, as one flat dict.
 
     lr is the one that the run begins with, which a schedule multiplies.
     """
@@ -625,7 +628,9 @@ def _is_plain(value) -> bool:
 
 
 def saved_weights():
-    """Return the module `saved`, whose packages only runs that keep weights need."""
+    """Return the module `symlab.pretraining.saved`, imported now, as only runs that
+    keep weights need the packages that it imports.
+    """
     from symlab.pretraining import saved
 
     return saved

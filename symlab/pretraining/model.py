@@ -20,9 +20,11 @@ OWN = ("compile", "betas", "eps")  # arguments of SymOpt that `param_groups` lac
 def build(
     config: DecoderConfig, recipe: Recipe, optimizer: dict, processes: Processes = ALONE
 ) -> tuple[Decoder, list[dict]]:
-    """Return a decoder with initial weights, in shards if wanted, and param_groups.
+    """Return a decoder with initial weights, in shards if `processes` want them, and
+    its param_groups for SymOpt.
 
-    Roles are found on the meta device, before any weight exists.
+    optimizer: arguments of SymOpt. Roles of weights are found on the meta device,
+    before any weight exists.
     """
     model, groups = plan(config, optimizer)
     model.to(PRECISIONS[recipe.precision])
@@ -34,9 +36,11 @@ def build(
 
 
 def plan(config: DecoderConfig, optimizer: dict) -> tuple[Decoder, list[dict]]:
-    """Return a decoder on the meta device, without memory, and its param_groups.
+    """Return a decoder on the meta device, without memory, and its param_groups for
+    SymOpt.
 
-    Raises ValueError for rates, roles, rules and options that SymOpt does not take.
+    optimizer: arguments of SymOpt. Raises ValueError for rates, roles, rules and
+    options that SymOpt does not take.
     """
     check_rates(optimizer)
     own = {"embedding", "head"} & set(optimizer.get("overrides") or {})
@@ -56,7 +60,9 @@ def plan(config: DecoderConfig, optimizer: dict) -> tuple[Decoder, list[dict]]:
 
 
 def roles_of(config: DecoderConfig) -> set[str]:
-    """Return the roles of a decoder's parameters, as SymOpt's overrides name them."""
+    """Return the roles of a decoder's weights ('embedding', 'query', 'head', ...), as
+    the overrides of SymOpt name them.
+    """
     with torch.device("meta"):
         model = Decoder(config)
         example = torch.zeros(1, min(8, config.context), dtype=torch.long)
@@ -65,7 +71,7 @@ def roles_of(config: DecoderConfig) -> set[str]:
 
 
 def described(optimizer: Mapping) -> str:
-    """Return an optimizer's arguments as text that does not depend on their order."""
+    """Return SymOpt's arguments as text that does not depend on their order."""
     return repr(_in_order(optimizer))
 
 
@@ -77,9 +83,10 @@ def _in_order(value):
 
 @torch.no_grad()
 def begin_with(model: Decoder, weights: Mapping[str, Tensor]) -> None:
-    """Copy whole parameters by name; of a sharded model each process takes its part.
+    """Copy whole parameters by name into a model, as its initial weights.
 
-    Raises ValueError where names or shapes are not the model's.
+    Of a sharded model each process takes its part. Raises ValueError where names or
+    shapes are not the model's.
     """
     own = {name: tuple(p.shape) for name, p in model.named_parameters()}
     given = {name: tuple(value.shape) for name, value in weights.items()}
@@ -95,7 +102,7 @@ def begin_with(model: Decoder, weights: Mapping[str, Tensor]) -> None:
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """Return 16 hexadecimal digits of a hash of names and values."""
+    """Return 16 hexadecimal digits of a hash of the weights' names and values."""
     found = sha256()
     for name, value in sorted(weights.items()):
         found.update(name.encode())

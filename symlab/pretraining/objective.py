@@ -11,7 +11,9 @@ from symlab.pretraining.recipe import Recipe
 
 
 class Objective(nn.Module):
-    """The next-token loss, and the auxiliary losses of logits and of routers."""
+    """The training loss of a decoder: next-token cross-entropy plus the auxiliary
+    losses of logits and routers that the recipe asks for.
+    """
 
     def __init__(self, model: Decoder, recipe: Recipe):
         super().__init__()
@@ -22,7 +24,11 @@ class Objective(nn.Module):
         )
 
     def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B, T) twice: the sum to minimise, and its next-token part."""
+        """Return two losses per token, (B, T) each: the one to minimise, and its
+        next-token part in nats, detached.
+
+        inputs, targets (B, T): tokens.
+        """
         r = self.recipe
         asked = {"recompute": True} if r.recompute else {}
         asked |= attention(self.model, r, inputs)
@@ -55,10 +61,11 @@ class Objective(nn.Module):
 
 
 def attention(model: Decoder, recipe: Recipe, inputs: Tensor) -> dict[str, Tensor]:
-    """Return the model's arguments that keep attention within documents, if asked.
+    """Return the model's keyword arguments that keep attention within documents; {}
+    where the recipe does not ask for that.
 
-    The last token of the vocabulary ends a document and belongs to it, so it still sees
-    that document when it predicts the first token of the next.
+    inputs (B, T): tokens. The last token of the vocabulary ends a document and belongs
+    to it, so it still sees that document when it predicts the first token of the next.
     """
     if not recipe.documents:
         return {}

@@ -12,8 +12,12 @@ MODES = ("ddp", "fsdp")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among `world`; mode: 'ddp', every process has the whole model, or
-    'fsdp', each has a part of every weight (`fully_shard`)."""
+    """What one process of a training run knows of all: its rank, their number `world`,
+    and how they share the model.
+
+    mode: 'ddp', every process has the whole model, or 'fsdp', each has a part of every
+    weight (`fully_shard`). device: this process's.
+    """
 
     rank: int = 0
     world: int = 1
@@ -33,7 +37,9 @@ class Processes:
         return self.rank == 0
 
     def share(self, rows):
-        """Return this process's rows of a batch, which `world` must divide."""
+        """Return this process's rows of a batch; raise ValueError where `world` does
+        not divide it.
+        """
         if len(rows) % self.world:
             raise ValueError(
                 f"a batch of {len(rows)} sequences does not divide among {self.world} "
@@ -43,14 +49,17 @@ class Processes:
         return rows[self.rank * size : (self.rank + 1) * size]
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the mean of a value over processes."""
+        """Return the mean of x over all processes; all must call it."""
         if self.world > 1:
             dist.all_reduce(x)
             x = x / self.world
         return x
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the rows of all processes, equally many from each, in their order."""
+        """Return the rows of x of all processes, in the order of the processes.
+
+        All must call it, with equally many rows.
+        """
         if self.world == 1:
             return x
         parts = [torch.empty_like(x) for _ in range(self.world)]
@@ -58,15 +67,18 @@ class Processes:
         return torch.cat(parts)
 
     def any(self, here: bool) -> bool:
-        """Whether it is true in any process; each waits for all others."""
+        """Return whether `here` is true in any process; all must call it, and each
+        waits for all.
+        """
         if self.world == 1:
             return here
         return bool(self.mean(torch.tensor(float(here), device=self.device)) > 0)
 
     def agree(self, failed: Exception | None) -> None:
-        """Raise this process's error; in the others, that another process failed.
+        """Raise `failed` if this process has an error, and an OSError if another
+        process has one.
 
-        So all of them end, and none waits for one that has ended.
+        All must call it; so all of them end, and none waits for one that has ended.
         """
         if self.any(failed is not None):
             raise failed or OSError("another process has failed: see what it says")
@@ -76,7 +88,11 @@ ALONE = Processes()
 
 
 def on(name: str) -> torch.device:
-    """Return the device of 'cpu' or 'cuda', for 'cuda' this process's own."""
+    """Return the torch device of the name 'cpu' or 'cuda', for 'cuda' this process's
+    own.
+
+    Raises ValueError where torch finds no CUDA device.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "cuda was asked for and torch finds none: use cpu, or a build of torch "
@@ -88,7 +104,11 @@ def on(name: str) -> torch.device:
 
 
 def join(device: str = "cpu", mode: str = "ddp") -> Processes:
-    """Return the Processes that torchrun has started; one process without it."""
+    """Join the processes that torchrun has started and return them as `Processes`;
+    without torchrun, one process.
+
+    device: 'cpu' or 'cuda'. mode: 'ddp' or 'fsdp', as in `Processes`.
+    """
     world, where = int(os.environ.get("WORLD_SIZE", 1)), on(device)
     if where.type == "cuda":
         torch.cuda.set_device(where)
@@ -103,7 +123,7 @@ def leave() -> None:
 
 
 def shard(model: nn.Module) -> None:
-    """Shard each block by itself, then the rest.
+    """Shard each block of a decoder by itself, then the rest, with torch's fully_shard.
 
     So one block is gathered while another computes.
     """
@@ -115,10 +135,11 @@ def shard(model: nn.Module) -> None:
 
 
 def replicate(objective: nn.Module, processes: Processes) -> nn.Module:
-    """Wrap a model so that gradients are averaged over processes (DDP).
+    """Return a training loss wrapped in DistributedDataParallel, which averages
+    gradients over processes.
 
-    The prices of phi-balancing are the first process's: they are broadcast, so that
-    they are the same everywhere and after a resume.
+    The state of phi-balancing (a running load of each expert) is broadcast from the
+    first process, so that it is the same everywhere and after a resume.
     """
     where = processes.device
     replica = nn.parallel.DistributedDataParallel(

@@ -25,7 +25,8 @@ MOST = 1e30  # of a rate: times a scale of SymOpt it stays within float32
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; sizes and counts are those of all processes together.
+    """The settings of a training run; sizes and counts are those of all processes
+    together.
 
     NumPy's numbers become Python's. Raises ValueError for a value that no run can have.
     """
@@ -135,7 +136,11 @@ def check_run(
     path: Path | None,
     save_every: int,
 ) -> None:
-    """Raise ValueError where model, recipe, processes and checkpoint do not fit."""
+    """Raise ValueError where model, recipe, processes and checkpoint do not fit
+    together.
+
+    path: of the checkpoint. save_every: after how many steps it is written.
+    """
     if recipe.length > config.context:
         raise ValueError(
             f"length = {recipe.length} is more than the model's context of "
@@ -151,7 +156,8 @@ def check_run(
 
 
 def share_of(recipe: Recipe, processes: Processes) -> tuple[int, int]:
-    """Return a process's forward passes in a step, and the sequences of each.
+    """Return (how many forward passes a process makes in a step, how many sequences
+    each has).
 
     Raises ValueError where the batch does not divide into these.
     """
@@ -171,7 +177,9 @@ def share_of(recipe: Recipe, processes: Processes) -> tuple[int, int]:
 
 
 def check_saving(path: Path | None, save_every: int) -> None:
-    """Raise ValueError for a path without `save_every`, or the reverse."""
+    """Raise ValueError for a checkpoint path without an interval `save_every`, or the
+    reverse.
+    """
     if not isinstance(save_every, Integral) or save_every < 0:
         raise ValueError(
             f"save_every = {save_every}: give steps between two checkpoints, or 0"
@@ -191,9 +199,10 @@ def check_saving(path: Path | None, save_every: int) -> None:
 def check_places(
     path: Path | None, out: Path | None, log: Path | None, tensorboard: Path | None
 ) -> None:
-    """Raise ValueError for places of a run's files that exclude each other.
+    """Raise ValueError where files of a run would lie where others of it have to be.
 
-    A folder of weights has nothing else in it, and is not a file of the checkpoint.
+    path: of checkpoints. out: folder of final weights, which has nothing else in it.
+    log: a CSV file. tensorboard: a folder.
     """
     if out is None:
         return
@@ -213,7 +222,9 @@ def check_places(
 
 
 def check_rates(optimizer: Mapping) -> None:
-    """Raise ValueError for a rate or decay of weights that float32 can't apply."""
+    """Raise ValueError for a learning rate or weight decay among SymOpt's arguments
+    that float32 can't apply.
+    """
     given = {k: optimizer[k] for k in ("lr", "weight_decay") if k in optimizer}
     for name, value in given.items():
         check_not_negative(name, value)
@@ -227,17 +238,20 @@ def check_rates(optimizer: Mapping) -> None:
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """Raise ValueError unless the value is finite and 0 or more."""
+    """Raise ValueError unless the value of the setting `name` is finite and 0 or
+    more.
+    """
     if not (isfinite(value) and value >= 0):
         raise ValueError(f"{name} = {value}: give a finite number of 0 or more")
 
 
 def check_schedule(path: Path, step: int, saved: dict, recipe: Recipe) -> None:
-    """Raise ValueError unless the recipe passes through a state of `step` steps.
+    """Raise ValueError where a recipe cannot go on from a checkpoint after `step`
+    steps.
 
-    saved: steps, decay and warm-up of the run that saved it in `path`. Rates up to that
-    step must be this recipe's. So with another number of steps rates may not have begun
-    to fall in either run, and a warm-up must be given in steps.
+    saved: steps, decay and warm-up of the run that saved it in `path`. Learning rates
+    up to that step must be this recipe's. So with another number of steps rates may not
+    have begun to fall in either run, and a warm-up must be given in steps.
     """
     then = saved["steps"], saved["decay"], saved.get("warmup", 0.0)
     now = recipe.steps, recipe.decay, recipe.warmup

@@ -48,10 +48,10 @@ def save(
     about: dict | None = None,
     weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Keep a model's weights; the folder is there whole or not at all.
+    """Write a model's weights to a folder, which is there whole or not at all.
 
-    text: its tokenizer is kept, and its end of documents. about: numbers, strings,
-    lists and dicts of them, what the weights are of; a folder of the same configuration
+    text: its tokenizer is kept, and its end of documents. about: what the weights are
+    of, in numbers, strings, lists and dicts of them; a folder of the same configuration
     and the same `about` is replaced, others as `check` says. weights: whole tensors by
     the names of `model.named_parameters()`, where they are not to be the model's own.
 
@@ -216,11 +216,10 @@ def _first_alone(action: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A decoder with its tokenizer.
+    """A trained decoder with its tokenizer, as `load` returns it.
 
-    tokenizer: a `tokenizers.Tokenizer`, or None where none was kept
-    about: what was said of the run
-    ends: tokens that end a document
+    tokenizer: a `tokenizers.Tokenizer`, or None where none was kept. about: what was
+    said of the run when the weights were saved. ends: tokens that end a document.
     """
 
     model: Decoder = field(repr=False)
@@ -241,7 +240,8 @@ class Pretrained:
         top_p: float | None = None,
         seed: int = 0,
     ) -> str:
-        """Return the prompt with at most `tokens` more, fewer where the document ends.
+        """Return the prompt continued by at most `tokens` sampled tokens, fewer where
+        the document ends.
 
         An empty prompt begins a document. Other arguments are those of
         `symlab.models.generate.generate`; one seed gives one text. Raises ValueError
@@ -295,7 +295,8 @@ def _check_prompt(prompt: str) -> None:
 
 
 def load(directory: str | Path) -> Pretrained:
-    """Return the weights of a folder, by `save` or Hugging Face, on the CPU.
+    """Return the decoder, tokenizer and weights of a folder, written by `save` or in
+    Hugging Face's format, on the CPU.
 
     Raises FileNotFoundError or ValueError with one sentence where files are missing,
     damaged or of a model that a Decoder cannot be.

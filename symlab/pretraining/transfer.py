@@ -42,11 +42,13 @@ GROWS = ("width", "heads", "kv_heads", "hidden")
 def rates(
     config: DecoderConfig, base: DecoderConfig, lr: float, rule: str = "symmetric"
 ) -> dict:
-    """Return arguments of SymOpt with which `config` trains as `base` does at `lr`.
+    """Return arguments of SymOpt with which a wide decoder trains as a narrow one does.
 
-    They are what `pretrain` takes; each role has its factor as lr_scale. rule: a preset
-    of SymOpt, 'adamw', 'symmetric' or 'muon'. Raises ValueError for others, and for
-    configurations that differ in more than widths.
+    config: the wide decoder; base: the narrow one; lr: the learning rate that was tuned
+    for it. The result is what `pretrain` takes; each role of weights has its factor of
+    the rate as lr_scale. rule: a preset of SymOpt, 'adamw', 'symmetric' or 'muon'.
+    Raises ValueError for others, and for configurations that differ in more than
+    widths. Source: arXiv 2203.03466, table 3, and arXiv 2310.17813.
     """
     _check(config, base)
     if rule not in RULES:
@@ -67,7 +69,12 @@ def rates(
 def weights(
     config: DecoderConfig, base: DecoderConfig, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Return initial weights by name: those of the decoder's seed, scaled as above."""
+    """Return initial weights by name for a wide decoder, scaled so that activations are
+    as large as in the narrow one.
+
+    config: the wide decoder; base: the narrow one. They are the decoder's own of this
+    seed, times a factor by role (arXiv 2203.03466, table 3).
+    """
     _check(config, base)
     narrow = _groups(base, "adamw")
     model = Decoder(config, torch.Generator().manual_seed(seed))

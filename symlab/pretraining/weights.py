@@ -18,7 +18,9 @@ TOKENS = "fewer only where the document ends; with the prompt they must fit the 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return 0, or 2 for what cannot be done."""
+    """Run a command of this module's command line; return 0, or 2 for what cannot be
+    done.
+    """
     options = _parser().parse_args(argv)
     try:
         options.action(options)

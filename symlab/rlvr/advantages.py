@@ -48,16 +48,16 @@ NEAR = 0.7  # of 1, how alike names are of which one is suggested for the other
 def advantages(
     rewards, estimator="grpo", *, omega=None, success=None, batch=None, **options
 ):
-    """The advantages (B, G) of rewards (B, G) by an estimator.
+    """Return the advantages (B, G) of rewards (B, G): G rollouts of each of B prompts.
 
     estimator: a name in ESTIMATORS, or a function of rewards (B, G) such as `compose`
     makes. success: which rollouts succeed: the least reward of a success, a function of
     the rewards, or truth values (B, G); if None, rewards must be 0 and 1 (up to
-    rounding). omega: mean success of the batch, in [0, 1]; a function that is given the
-    successes and returns it; that of `rewards` if None, with a warning below 16 groups.
-    batch: `parts.Batch`, statistics of the whole batch, where `rewards` are a part of
-    it. Estimators that do not depend on these three ignore them. options: of the
-    estimator.
+    rounding). omega: the mean success of the batch, in [0, 1]; or a function that is
+    given the successes and returns it; if None, the mean success of these rewards, with
+    a warning below 16 groups. batch: `parts.Batch`, statistics of the whole batch,
+    where `rewards` are a part of it. Estimators that do not depend on these three
+    ignore them. options: of the estimator.
 
     Raises ValueError for an unknown estimator or option, rewards that are not (B, G)
     and finite, groups of one where the group is the baseline, rewards other than 0 and
@@ -100,7 +100,10 @@ def _one_to_a_rollout(found, rewards, rule):
 
 
 def named(estimator):
-    """Return the function that an estimator's name stands for; a function, as it is."""
+    """Return the advantage estimator of a name; a function is returned as it is.
+
+    Raises ValueError for an unknown name.
+    """
     if callable(estimator):
         return estimator
     rule = ESTIMATORS.get(estimator) if isinstance(estimator, str) else None
@@ -114,24 +117,29 @@ def named(estimator):
 
 
 def name_of(estimator) -> str:
-    """Return what messages call an estimator; not every function has a name."""
+    """Return the name of an advantage estimator for messages; 'the estimator' for a
+    function without one.
+    """
     return getattr(named(estimator), "__name__", "the estimator")
 
 
 def options_of(rule) -> list[str]:
-    """Return the names of an estimator's options, with `omega` and `success` if used.
+    """Return the names of all parameters of an advantage estimator but the first
+    (rewards).
 
-    An estimator that uses `success` needs to know which rollouts succeed.
+    `success` among them means that the estimator must be told which rollouts succeed,
+    `omega` that it uses the mean success of the batch.
     """
     return list(signature(rule).parameters)[1:]
 
 
 def checked_estimator(estimator, options: dict, group: int = 1024) -> None:
-    """Raise ValueError unless the estimator, with these options, fits a group's size.
+    """Raise ValueError unless an advantage estimator works with these options.
 
-    And for a success that belongs to one batch, or a threshold that rewards of 0 reach
-    by rounding. Nothing is entered into an omega that smooths, and no `success` is
-    called.
+    options: its own, and omega and success as in `advantages`. group: the number of
+    rollouts of a prompt. A success given as truth values, which belong to one batch, is
+    refused, and so is a threshold that rewards of 0 reach by rounding. A function given
+    as omega or success is not called.
     """
     given = dict(options)
     omega, success = given.get("omega"), given.get("success")
@@ -166,17 +174,18 @@ def grouped_advantages(
     log=None,
     **options,
 ):
-    """The advantages (N,) of rewards (N,) whose groups are given by name, in any order.
+    """Return the advantages (N,) of rewards (N,) of rollouts in any order, with a label
+    for the group (prompt) of each.
 
     groups: N labels (verl's uid), an array or a list; groups may have unequally many
     members. valid: (N,) bool; the other rollouts are left out of their groups and of
     omega, whatever their reward, and have the advantage zero. A rollout that is left
-    alone, or is alone where other groups have more, is a group of equal rewards.
-    omega: a number, or a function of the successes of all valid rollouts; their mean if
-    None. success: as in `advantages`, a function is called with the rewards (N,).
-    log: a function that is given the `advantage_metrics` of the batch, a dictionary.
-    options: of the estimator. Raises ValueError for lengths that differ, and as
-    `advantages` does.
+    alone, or is alone where other groups have more, is a group of equal rewards. omega:
+    the mean success of the batch, a number, or a function of the successes of all valid
+    rollouts; their mean if None. success: as in `advantages`; a function is called with
+    the rewards (N,). log: a function that is given the `advantage_metrics` of the
+    batch, a dictionary. options: of the estimator. Raises ValueError for lengths that
+    differ, and as `advantages` does.
     """
     r, dtype = floating(rewards)
     xp, member = namespace(r), parts.numbered(_on_host(groups))
@@ -267,11 +276,13 @@ def _successes_of(r, places, success, rule):
 
 
 def as_estimator(rule, *, alone: bool = False):
-    """A rule as an estimator: it then sees checked rewards in floats.
+    """Return a rule for advantages wrapped so that rewards are checked, and made
+    floats, before it sees them.
 
-    A rule with an argument `success` is given successes as 0.0 and 1.0, with `omega`
-    their mean over the batch, with `batch` the statistics of its rewards. alone:
-    whether a group may have one member.
+    rule: a function of rewards (B, G) to advantages (B, G). If it has a parameter
+    `success`, it gets successes as 0.0 and 1.0; with `omega`, their mean over the
+    batch; with `batch`, the statistics of its rewards. alone: whether a group may have
+    one member.
     """
     accepted = options_of(rule)
 
@@ -306,56 +317,72 @@ def _estimator(*, alone: bool = False):
 
 @_estimator()
 def grpo(rewards, *, std: str = "population"):
-    """(r - mean) / std of the group.
+    """Return (r - mean) / std within each group, for rewards r (B, G).
 
-    std: 'population', the paper's; 'verl', unbiased + 1e-6; 'trl', unbiased + 1e-4.
+    std: 'population' as in the paper (arXiv 2402.03300); 'verl' and 'trl', those
+    trainers' unbiased std plus 1e-6 or 1e-4.
     """
     return base_of(rewards, "grpo", std)
 
 
 @_estimator()
 def dapo(rewards, *, std: str = "population"):
-    """GRPO's advantages; DAPO changes the objective: clip range and token mean."""
+    """Return GRPO's advantages; DAPO (arXiv 2503.14476) changes the objective alone,
+    with its clip range and token mean. std: as in `grpo`.
+    """
     return base_of(rewards, "dapo", std)
 
 
 @_estimator()
 def dr_grpo(rewards):
-    """r - mean of the group."""
+    """Return r - mean of the group, for rewards r (B, G) (Dr. GRPO, arXiv
+    2503.20783).
+    """
     return parts.centred(rewards)
 
 
 @_estimator()
 def rloo(rewards):
-    """r - mean of the other G - 1 of the group: G / (G - 1) (r - mean)."""
+    """Return r less the mean of the group's other G - 1 rewards, for rewards r (B, G).
+
+    It equals G / (G - 1) (r - mean). Source: arXiv 2402.14740.
+    """
     return parts.leave_one_out(rewards)
 
 
 @_estimator(alone=True)
 def reinforce_pp(rewards, *, batch=None):
-    """(r - mean) / std of the batch, so that all-wrong groups count.
+    """Return (r - mean) / std over all rewards r (B, G) of the batch, so that groups
+    without a success count, too.
 
+    batch: the statistics to use, where `rewards` are a part of the batch. It is
     REINFORCE++ of arXiv 2501.03262 for a reward at the end, no discount and no KL
-    penalty. Its mean and std are over rollouts; trainers that take them over tokens
-    weigh rollouts by their lengths.
+    penalty. Mean and std are over rollouts; trainers that take them over tokens weigh
+    rollouts by their lengths.
     """
     return parts.of_batch(rewards, batch)
 
 
 @_estimator()
 def reinforce_pp_baseline(rewards, *, batch=None):
-    """(r - mean of the group) / its std over the batch (arXiv 2501.03262)."""
+    """Return r - mean of the group, over the std of this difference in the whole batch,
+    for rewards r (B, G) (arXiv 2501.03262).
+
+    batch: the statistics to use, where `rewards` are a part of the batch.
+    """
     return parts.of_batch_within(rewards, batch)
 
 
 @_estimator()
 def pkpo(rewards, *, k: int = 4, success=None):
-    """G times the gradient estimate of pass@k of arXiv 2505.15201, its s^(loo).
+    """Return advantages whose policy gradient is that of pass@k, for rewards (B, G) of
+    0 and 1, or with `success` as in `advantages`.
 
-    For c of G correct, rho(n, c, k) = `pass_at_k`: k (1 - rho(G-1, c-1, k)) for a
-    correct one, and k (rho(G-1, c, k-1) - rho(G-1, c, k)) for a wrong one; the sum is
-    0, and k = 1 is `rloo`. The factor G belongs to objectives that are means over the
-    group. Raises ValueError unless 1 <= k < G.
+    They are G times the estimate s^(loo) of arXiv 2505.15201. With c of G correct and
+    rho(n, c, k) = `pass_at_k`: k (1 - rho(G-1, c-1, k)) for a correct rollout and k
+    (rho(G-1, c, k-1) - rho(G-1, c, k)) for a wrong one; the sum is 0, and k = 1 is
+    `rloo`. The factor G belongs to objectives that are means over the group. Raises
+    ValueError unless 1 <= k < G.
     """
     xp, g = namespace(rewards), rewards.shape[1]
     if not _is_whole(k) or not 1 <= k < g:
@@ -374,19 +401,31 @@ def pkpo(rewards, *, k: int = 4, success=None):
 
 @_estimator(alone=True)
 def psr(rewards, *, success=None):
-    """Positive sample reinforcement: 1 if correct, else 0."""
+    """Return 1 for a correct rollout, else 0: positive sample reinforcement (arXiv
+    2506.01347).
+
+    success: which rollouts are correct, as in `advantages`.
+    """
     return 1.0 * success
 
 
 @_estimator(alone=True)
 def nsr(rewards, *, success=None):
-    """Negative sample reinforcement: -1 if wrong, else 0."""
+    """Return -1 for a wrong rollout, else 0: negative sample reinforcement (arXiv
+    2506.01347).
+
+    success: which rollouts are correct, as in `advantages`.
+    """
     return success - 1
 
 
 @_estimator(alone=True)
 def w_reinforce(rewards, *, weight: float = 0.1, success=None):
-    """`weight` if correct, -1 if wrong: no baseline, so all-wrong groups count."""
+    """Return `weight` for a correct rollout and -1 for a wrong one (arXiv 2506.01347).
+
+    There is no baseline, so groups without a success count. success: which rollouts are
+    correct, as in `advantages`.
+    """
     if not 0 <= weight < math.inf:
         raise ValueError(f"weight = {weight} is no weight: use 0 (`nsr`) or more")
     return weight * success - (1 - success)
@@ -396,7 +435,11 @@ def w_reinforce(rewards, *, weight: float = 0.1, success=None):
 def positive_dominant(
     rewards, *, beta: float = 10.0, base: str = "grpo", std: str = "population"
 ):
-    """GRPO's, positive advantages times beta; experiment I of arXiv 2602.05548."""
+    """Return GRPO's advantages, the positive ones multiplied by beta (experiment I of
+    arXiv 2602.05548).
+
+    base: 'grpo' or 'dr_grpo', without the std. std: as in `grpo`.
+    """
     return positives(base_of(rewards, base, std), above_zero("beta", beta))
 
 
@@ -404,7 +447,11 @@ def positive_dominant(
 def negative_dominant(
     rewards, *, beta: float = 10.0, base: str = "grpo", std: str = "population"
 ):
-    """GRPO's, positive advantages over beta; experiment I of arXiv 2602.05548."""
+    """Return GRPO's advantages, the positive ones divided by beta (experiment I of
+    arXiv 2602.05548).
+
+    base: 'grpo' or 'dr_grpo', without the std. std: as in `grpo`.
+    """
     return positives(base_of(rewards, base, std), 1 / above_zero("beta", beta))
 
 
@@ -417,7 +464,13 @@ def hard(
     std: str = "population",
     success=None,
 ):
-    """gamma A / sqrt(p), p the success rate of the group: sum|A| falls with p."""
+    """Return gamma A / sqrt(p), which favours groups with a low success rate p
+    (experiment II of arXiv 2602.05548).
+
+    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get gamma
+    A. With GRPO sum |A| / sqrt(p) of a group falls with p. std: as in `grpo`. success:
+    which rollouts succeed, as in `advantages`.
+    """
     a = above_zero("gamma", gamma) * base_of(rewards, base, std)
     return mixed_groups(success, parts.towards_hard, a)
 
@@ -431,7 +484,13 @@ def easy(
     std: str = "population",
     success=None,
 ):
-    """gamma A / sqrt(1 - p): sum|A| rises with p."""
+    """Return gamma A / sqrt(1 - p), which favours groups with a high success rate p
+    (experiment II of arXiv 2602.05548).
+
+    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 get gamma
+    A. With GRPO sum |A| / sqrt(1 - p) of a group rises with p. std: as in `grpo`.
+    success: which rollouts succeed, as in `advantages`.
+    """
     a = above_zero("gamma", gamma) * base_of(rewards, base, std)
     return mixed_groups(success, parts.towards_easy, a)
 
@@ -440,7 +499,13 @@ def easy(
 def ddas(
     rewards, *, omega=None, base: str = "grpo", std: str = "population", success=None
 ):
-    """omega/2 A / sqrt(p) + (1 - omega)/2 A / sqrt(1 - p): `hard` in an easy batch."""
+    """Return A (omega/2 / sqrt(p) + (1 - omega)/2 / sqrt(1 - p)), p the success rate of
+    the group and omega that of the batch (DDAS, arXiv 2602.05548).
+
+    A: the advantages of `base`, 'grpo' or 'dr_grpo'; groups with p = 0 or 1 keep them.
+    A batch with many successes favours hard groups, as `hard` does, and one with few
+    favours easy ones. omega, success: as in `advantages`. std: as in `grpo`.
+    """
     return _ddas(base_of(rewards, base, std), success, omega)
 
 
@@ -454,7 +519,11 @@ def ass(
     std: str = "population",
     success=None,
 ):
-    """The base's advantages; positive ones are multiplied by min(1, omega / alpha)."""
+    """Return the advantages of `base`, the positive ones multiplied by min(1, omega /
+    alpha), omega the mean success of the batch (ASS, arXiv 2602.05548).
+
+    base: 'grpo' or 'dr_grpo'. omega, success: as in `advantages`. std: as in `grpo`.
+    """
     return positives(base_of(rewards, base, std), attenuation(omega, alpha))
 
 
@@ -468,8 +537,10 @@ def agrae(
     std: str = "population",
     success=None,
 ):
-    """DDAS, then ASS, on the advantages of the base ('grpo', 'dr_grpo').
+    """Return A-GRAE's advantages: those of `base`, weighed by group as `ddas` does,
+    then the positive ones multiplied as in `ass` (arXiv 2602.05548).
 
+    base: 'grpo' or 'dr_grpo'. omega, success: as in `advantages`. std: as in `grpo`.
     The objective is not changed. alpha is 1 for MATH, 0.5 for Geo3K and the medical
     data of the paper.
     """
@@ -481,9 +552,11 @@ def agrae(
 def agrae_released(
     rewards, *, omega=None, alpha: float = 1.0, std: str = "verl", success=None
 ):
-    """A-GRAE as the authors' code has it: the easy term is over 1 - sqrt(p) + 1e-6.
+    """Return A-GRAE's advantages as the authors' code computes them, with 1 - sqrt(p) +
+    1e-6 where the paper (arXiv 2602.05548) has sqrt(1 - p).
 
-    The paper has sqrt(1 - p): at p = 7/8 this is 5.5 times as much.
+    p: the success rate of a group. At p = 7/8 this term is 5.5 times the paper's.
+    Parameters are those of `agrae`.
     """
 
     def weighed(a, p, q):

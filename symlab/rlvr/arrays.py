@@ -11,7 +11,7 @@ RATIONAL = "fiubO"  # kinds of numpy arrays that may hold real numbers
 
 
 def namespace(*values):
-    """Return the module torch if one of the values is a tensor, else numpy."""
+    """Return the module torch if one of the values is a torch tensor, else numpy."""
     torch = sys.modules.get("torch")
     if torch is not None and any(isinstance(v, torch.Tensor) for v in values):
         return torch
@@ -21,9 +21,9 @@ def namespace(*values):
 def floating(x):
     """Return x in at least single precision, and the dtype that results should have.
 
-    Integers and booleans become float64 (numpy) or torch's default; half precision is
-    computed in float32 and handed back as it came. Raises ValueError for what is not an
-    array of real numbers.
+    x: a numpy array or torch tensor. Integers and booleans become float64 (numpy) or
+    torch's default; half precision is computed in float32, and results have its dtype.
+    Raises ValueError for what is not an array of real numbers.
     """
     xp = namespace(x)
     if xp is np:
@@ -50,12 +50,14 @@ def _array(x):
 
 
 def cast(x, dtype):
-    """x in another dtype of its own kind."""
+    """Return the numpy array or torch tensor x in another dtype."""
     return x.astype(dtype, copy=False) if namespace(x) is np else x.to(dtype)
 
 
 def like(value, x):
-    """value as an array of the kind, dtype and device of x."""
+    """Return value as a numpy array or torch tensor, whichever x is, of x's dtype and
+    device.
+    """
     xp = namespace(x)
     if xp is np:
         return np.asarray(value, dtype=x.dtype)

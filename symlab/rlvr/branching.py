@@ -44,7 +44,10 @@ TINY = 1e-20  # a lower bound of the probability of a sampled token
 
 @dataclass(frozen=True)
 class World:
-    """Prompts and base policy of a seed; training uses the first TRAIN prompts."""
+    """The prompts of a seed and the policy that training starts from.
+
+    Training uses the first TRAIN prompts.
+    """
 
     features: np.ndarray  # (D, N), N = TRAIN + TEST; the first is 1
     right: np.ndarray  # (2*PLANS, N): the right first tokens by plan, then the second
@@ -53,10 +56,11 @@ class World:
 
 
 def world(seed: int, noise: float) -> World:
-    """Return the prompts and the base policy of a seed.
+    """Return the prompts of a seed and the policy that training starts from.
 
-    noise: the standard deviation of the error of the base policy's answer weights,
-    relative to that of the teacher's weights.
+    noise: the standard deviation of the error of that policy's weights for answer
+    tokens, relative to that of the weights of the teacher from which right answers are
+    drawn.
     """
     n = TRAIN + TEST
     features = rng.stream(seed, "prompts").normal(size=(WIDTH, n))
@@ -78,10 +82,11 @@ def world(seed: int, noise: float) -> World:
 
 
 def frontier_area(x, y) -> float:
-    """The area of the points of the positive quadrant that some (x, y) dominates.
+    """Return the area of all points (u, v) >= 0 with u <= x and v <= y for some pair
+    (x, y).
 
     x, y (n,): two objectives, each from 0 to 1 and better when larger. It is the
-    hypervolume of the frontier with the origin as reference point.
+    hypervolume of their Pareto frontier with the origin as reference point.
     """
     order = np.argsort(x)
     x, y = np.asarray(x, float)[order], np.asarray(y, float)[order]
@@ -90,10 +95,12 @@ def frontier_area(x, y) -> float:
 
 
 def table(method: str, group: int):
-    """Return the advantages (G*TRAIN + 1, G+1, 2) of an estimator.
+    """Return all advantages that an estimator can give to rewards of 0 and 1, (G*TRAIN
+    + 1, G+1, 2).
 
-    The axes are the number of right rollouts in the batch, which makes omega, the
-    number in the group, and whether the rollout is wrong or right.
+    The axes are the number of right rollouts in the batch (whose mean success is
+    omega), the number of right ones among the G of the group, and whether the rollout
+    is wrong or right. method: the estimator's name. group: G.
     """
     from symlab.rlvr.advantages import advantages
 
@@ -106,9 +113,10 @@ def table(method: str, group: int):
 
 @dataclass
 class Minibatch:
-    """P prompts of each lane, and the tokens of their rollouts that move a policy.
+    """P prompts of each lane, and the tokens of their rollouts that change the policy.
 
-    These are the N sampled tokens whose rollouts have an advantage other than 0.
+    These are the N sampled tokens whose rollouts have an advantage other than 0. A lane
+    is one of many runs that are trained side by side.
     """
 
     features: object  # (L, D, P)
@@ -119,13 +127,14 @@ class Minibatch:
 
 
 class Training:
-    """The training of all lanes of a call, step by step.
+    """The training, step by step, of many policies side by side (lanes).
 
     settings: for each lane an object with `method`, an estimator of
     symlab.rlvr.advantages; `omega`, 'batch' or 'group', the rollouts whose mean reward
-    omega is; `lr`; `clip`, as ratios outside 1 - clip to 1 + clip are clipped; `noise`
-    of the base policy and `seed`; and, alike in all lanes, `epochs` and `group`, the
-    rollouts of a prompt. dtype: float32 by default. Lanes never interact.
+    is used as omega; `lr`; `clip`, where probability ratios outside [1 - clip, 1 +
+    clip] are clipped; `noise` and `seed` of `world`; and, alike in all lanes, `epochs`
+    (passes over the samples of a step) and `group`, the rollouts of a prompt. dtype:
+    float32 by default. Lanes never interact.
     """
 
     def __init__(self, settings: Sequence, dtype=None):
@@ -158,9 +167,10 @@ class Training:
         return torch.from_numpy(array).to(self.dtype)
 
     def step(self, count: bool = False):
-        """Sample a batch of prompts and make the updates that use its samples.
+        """Sample one batch of rollouts and make all updates that use it.
 
-        count: whether to return the fraction of tokens that are clipped, (L,).
+        count: whether to return the fraction of tokens that are clipped, (L,) for L
+        lanes; else None.
         """
         batches, clipped = self.sample(), []
         for _ in range(self.c.epochs):
@@ -170,7 +180,9 @@ class Training:
         return sum(clipped).double().numpy() / tokens if count else None
 
     def sample(self) -> list[Minibatch]:
-        """Return the minibatches of a step, sampled from the policy as it is."""
+        """Return the minibatches of a step, with rollouts sampled from the policy as it
+        is now.
+        """
         import torch
 
         order = np.stack([o.permutation(TRAIN) for o in self.order])
@@ -188,11 +200,14 @@ class Training:
         return [self.select(*p[:-1], b) for p, b in zip(pieces, a, strict=True)]
 
     def rollouts(self, features, right, u):
-        """Rollouts of P prompts: columns, tokens and probabilities, and the rewards.
+        """Return G sampled rollouts of each prompt as (columns, tokens, probabilities,
+        rewards).
 
-        right (L, 2*PLANS, P); u (L, TOKENS, G, P) uniforms. The first three are
-        (L, TOKENS, G, P), a column being the place of a softmax in (L, J*P); rewards
-        are (L, G, P).
+        features (L, D, P): of P prompts in L lanes. right (L, 2*PLANS, P): the right
+        first answer token after each plan, then the right second. u (L, TOKENS, G, P):
+        uniform random numbers. The first three results are (L, TOKENS, G, P), a column
+        being the index of a token's softmax in (L, J*P), J softmaxes to a prompt;
+        rewards are (L, G, P), booleans.
         """
         import torch
 
@@ -215,7 +230,9 @@ class Training:
         return column, token, old, (tokens[1] == first) & (tokens[2] == second)
 
     def advantages(self, rewards):
-        """Return the advantages (L, G, P) of groups of rewards (L, G, P)."""
+        """Return the advantages (L, G, P) of rewards (L, G, P): L lanes, G rollouts, P
+        prompts.
+        """
         right = rewards.sum(1)  # (L, P)
         in_all = right.sum(1)
         values = [
@@ -227,7 +244,13 @@ class Training:
         return values.gather(1, index.flatten(1)).view(rewards.shape)
 
     def select(self, features, columns, tokens, old, a) -> Minibatch:
-        """Enter the tokens of rollouts with an advantage other than 0; see above."""
+        """Return the Minibatch of the tokens of rollouts with an advantage other than
+        0.
+
+        features (L, D, P): of the prompts. columns, tokens, old (L, TOKENS, G, P):
+        index of the softmax, token and its probability, as `rollouts` returns them. a
+        (L, G, P): advantages.
+        """
         a = a[:, None].expand_as(old).reshape(-1)
         at = a.nonzero()[:, 0]
         a, column, token = (x.view(-1)[at] for x in (a, columns, tokens))
@@ -240,11 +263,13 @@ class Training:
         return Minibatch(features, index, column, slope, limit)
 
     def gradient(self, batch: Minibatch, clipped: list | None = None):
-        """The gradient (L, V*J, D) of the mean of min(rho A, clip(rho) A) over tokens.
+        """Return the gradient (L, V*J, D) of PPO's clipped objective, for all lanes L.
 
-        rho is the ratio of a token's probability to that at sampling, A its advantage.
-        A token adds rho A (onehot - pi) to the gradient of its logits unless it is
-        clipped. clipped: a list that gets the number of clipped tokens, (L,).
+        It is that of the mean over tokens of min(rho A, clip(rho) A), rho the ratio of
+        a token's probability to that at sampling and A its advantage. A token adds rho
+        A (onehot - pi) to the gradient of its logits unless it is clipped. V: tokens,
+        J: softmaxes, D: features. clipped: a list that gets the number of clipped
+        tokens, (L,).
         """
         import torch
 
@@ -266,10 +291,12 @@ class Training:
         return out
 
     def measure(self, block: int = 8) -> dict:
-        """Exact properties of the policies, each (L, N) in float64.
+        """Return exact properties of the policies: {name: (L, N)}, for L lanes and N
+        prompts.
 
-        success: the chance of a reward of 1. free: entropy of the plan, decisive: of an
-        answer token, on average over both and over the plans, in nats.
+        success: the chance of a reward of 1. free: the entropy of the plan, in nats.
+        decisive: that of an answer token, the mean over both and over the plans. block:
+        how many lanes are computed at once.
         """
         import torch
 

@@ -46,17 +46,19 @@ SIGN = {  # name: a factor, or a function of omega
 
 
 def compose(*, normalise="grpo", difficulty=None, sign=None, name: str = "mix"):
-    """An estimator that is made of these parts.
+    """Return an advantage estimator made of a baseline, a weight of groups and a factor
+    of positive advantages.
 
     normalise: 'grpo' (r - mean) / std; 'verl' and 'trl', with the std of these;
     'dr_grpo' r - mean; 'rloo' r - mean of the others; 'reinforce_pp' and
     'reinforce_pp_baseline' over the std of the batch; 'none'; or a function that makes
     (B, G) of rewards (B, G). difficulty: 'hard', 'easy' or 'ddas' of arXiv 2602.05548;
-    or a function of p (B, 1) that returns weights (B, 1) or one number; it is given
-    omega, too, if it has a parameter of that name or a second one without a default.
-    Groups without a success or without a failure keep the weight 1. sign: 'ass',
-    'positive_dominant', 'negative_dominant', a factor of the positive advantages, or a
-    function of omega that returns one. name: in messages and logs.
+    or a function of the groups' success rates p (B, 1) that returns weights (B, 1) or
+    one number; it is given omega, the mean success of the batch, too, if it has a
+    parameter of that name or a second one without a default. Groups without a success
+    or without a failure keep the weight 1. sign: 'ass', 'positive_dominant',
+    'negative_dominant', a factor of the positive advantages, or a function of omega
+    that returns one. name: in messages and logs.
 
     Raises ValueError for parts of other names; and what is returned raises it where a
     function of one's own returns another shape, what is not finite, or, for difficulty

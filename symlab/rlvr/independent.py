@@ -28,7 +28,10 @@ TEACHER, SHARP = 20.0, 5.0  # scales of the logits of the teacher and the base p
 
 @dataclass(frozen=True)
 class World:
-    """Prompts and base policy of a seed; training uses the first TRAIN prompts."""
+    """The prompts of a seed and the policy that training starts from.
+
+    Training uses the first TRAIN prompts.
+    """
 
     features: np.ndarray  # (D, N), N = TRAIN + TEST
     right: np.ndarray  # (2, N) tokens
@@ -36,11 +39,11 @@ class World:
 
 
 def world(seed: int, noise: float) -> World:
-    """Return the prompts and the base policy of a seed.
+    """Return the prompts of a seed and the policy that training starts from.
 
-    noise: the standard deviation of the error of the base policy's weights, relative to
-    that of the teacher's weights. Features have length 1 on average, so logits have the
-    size of the weights.
+    noise: the standard deviation of the error of that policy's weights, relative to
+    that of the weights of the teacher from which right tokens are drawn. Features have
+    length 1 on average, so logits have the size of the weights.
     """
     size = (WIDTH, TRAIN + TEST)
     features = rng.stream(seed, "prompts").normal(size=size) / np.sqrt(WIDTH)
@@ -55,9 +58,9 @@ def world(seed: int, noise: float) -> World:
 
 
 class Draws:
-    """The random numbers of training, drawn once for each seed.
+    """The random numbers that training with one seed uses.
 
-    samplings: how often a step samples each prompt, at least 1. group: rollouts, G.
+    group: the rollouts of a prompt, G. samplings: how often a step samples each prompt.
     """
 
     def __init__(self, seed: int, group: int, samplings: int = 1):
@@ -66,10 +69,11 @@ class Draws:
         self.order, self.samples, self.coins = (rng.stream(seed, n) for n in names)
 
     def step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the order of the prompts (TRAIN,), uniforms and coins.
+        """Return the random numbers of a training step: the order of the prompts
+        (TRAIN,), uniform numbers in [0, 1) and coins (booleans).
 
-        Each of the M samplings of a minibatch has its uniforms (M, G, T*P), in [0, 1),
-        and its coins (M, G, P), which are booleans.
+        uniforms (M, G, T*P) and coins (M, G, P), for M = MINIBATCHES * samplings, G
+        rollouts, T tokens and P prompts of a minibatch.
         """
         m = MINIBATCHES * self.samplings
         order = self.order.permutation(TRAIN)
@@ -78,10 +82,13 @@ class Draws:
 
 
 class Policy:
-    """The weights (L, V*T, D) of all lanes, and the optimizer that moves them.
+    """The weights (L, V*T, D) of L policies trained side by side (lanes), and their
+    optimizer.
 
-    settings: for each lane an object with its learning rate `lr`, and with `length`,
-    the root mean square of every update over the parameters; 0 leaves it to Adam.
+    V: tokens of the vocabulary, T: tokens of a completion, D: features. base: the
+    initial weights. settings: for each lane an object with its learning rate `lr`, and
+    with `length`, the root mean square of every update over the parameters; 0 leaves it
+    to Adam.
     """
 
     def __init__(self, settings: Sequence, base):
@@ -104,7 +111,9 @@ class Policy:
         return out.mul_(out.sum(1, keepdim=True).reciprocal_())
 
     def ascend(self, g) -> None:
-        """Take Adam's step along g, or a step of fixed length in its direction."""
+        """Move the weights along the gradient g by Adam, or by an update of fixed size
+        in Adam's direction.
+        """
         self.update.zero_().grad = g
         self.adam.step()
         rate = self._rate() if self.matched else self.lr
@@ -119,10 +128,12 @@ class Policy:
 
 
 def later(pi, uniforms):
-    """Return (V-1, G, L, T*P): whether a rollout's token is above v, for all v but V-1.
+    """Return (V-1, G, L, T*P): whether a rollout's token is above v, for each v from 0
+    to V-2.
 
-    It is where the uniforms (G, L, T*P) are at least F(v), the distribution function
-    of the probabilities pi (L, V, T*P).
+    pi (L, V, T*P): probabilities of V tokens in L lanes at T places of P prompts.
+    uniforms (G, L, T*P): random numbers, one per rollout; a token is above v where its
+    number is at least the distribution function at v.
     """
     f = np.zeros(uniforms.shape[1:], pi.dtype)
     out = np.empty((VOCABULARY - 1, *uniforms.shape), bool)
@@ -133,17 +144,23 @@ def later(pi, uniforms):
 
 
 def hits(after, right):
-    """Return (G, L, P): whether a rollout has the right decisive tokens (L, 2, P)."""
+    """Return (G, L, P): whether each of G rollouts has the right decisive tokens.
+
+    after: the result of `later`. right (L, 2, P): the two right tokens of P prompts in
+    L lanes.
+    """
     n, places, p = right.shape
     tokens = after[..., : places * p].view(np.int8).sum(0, np.int8)
     return (tokens.reshape(-1, n, places, p) == right).all(2)
 
 
 def counts(after, rewards):
-    """Return (2, V, L, T*P): how many rollouts of reward 1, and of 0, have each token.
+    """Return (2, V, L, T*P): how many rollouts with reward 1, and with reward 0, have
+    each token.
 
-    The axes are reward (1, 0), token, lane, and place of the token times prompt.
-    after: the result of `later`, which is overwritten. rewards: booleans (G, L, P).
+    The axes are reward (1, 0), token, lane, and place of the token times prompt. after:
+    the result of `later`, which is overwritten. rewards: booleans (G, L, P) for G
+    rollouts.
     """
     shape = *rewards.shape[:2], TOKENS, rewards.shape[2]
     ones = np.broadcast_to(rewards[:, :, None], shape).reshape(after.shape[1:])

@@ -54,17 +54,21 @@ OPTIONS = {
 
 
 def estimator(c) -> tuple:
-    """Return a lane's estimator: its name, then its options as (name, value)."""
+    """Return the advantage estimator of a lane's settings c: its name, then its options
+    as (name, value) pairs.
+    """
     return c.method, *((k, getattr(c, k)) for k in OPTIONS.get(c.method, ()))
 
 
 @dataclass
 class Minibatch:
-    """P prompts of each lane, and the tokens of their rollouts that can move a policy.
+    """P prompts of each lane, and the tokens of their rollouts that can change the
+    policy.
 
-    These are a tenth of all tokens: the tokens v of lanes l at columns c = (place,
-    prompt) that were sampled with an advantage other than 0. The first of two rows is
-    for rollouts of reward 1, the second for those of reward 0.
+    These are the N different tokens v of lanes l at columns c = (place, prompt) that
+    were sampled with an advantage other than 0, about a tenth of all. A lane is one of
+    L runs trained side by side. Of arrays (2, N) the first row is for rollouts of
+    reward 1, the second for those of reward 0.
     """
 
     features: object  # (L, D, P)
@@ -77,11 +81,13 @@ class Minibatch:
 
 
 class Training:
-    """The training of all lanes of a call, step by step.
+    """The training, step by step, of L policies side by side (lanes).
 
-    settings: for each lane an object with the fields that the module's docstring names.
-    Lanes of one estimator are side by side (`estimator` sorts them). dtype: float32 by
-    default. `curves` has a list of numbers for each lane, (steps measured, L).
+    settings: for each lane an object with the fields that the module's docstring names:
+    estimator and its options, clip range, reward, learning rate, seed. Lanes of one
+    estimator are next to each other (`estimator` sorts them). dtype: float32 by
+    default. `curves` has, by name, a list of numbers for each lane, (steps measured,
+    L).
     """
 
     def __init__(self, settings: Sequence, dtype=None):
@@ -121,7 +127,10 @@ class Training:
         return torch.from_numpy(array).to(self.dtype)
 
     def step(self, count: bool) -> None:
-        """Sample one batch of prompts and make the updates that use its samples."""
+        """Sample rollouts of every training prompt and make all updates that use them.
+
+        count: whether to record the fractions of clipped tokens.
+        """
         batches, uniforms, coins = self._draw()
         if not self.c.fresh:
             self.sample(batches, uniforms, coins)
@@ -152,7 +161,12 @@ class Training:
         return batches, np.stack(uniforms, 2), np.stack(coins, 2)
 
     def sample(self, batches, uniforms, coins) -> None:
-        """Sample rollouts of the minibatches, which are one batch for omega."""
+        """Sample rollouts for minibatches and enter into each the tokens that change
+        the policy.
+
+        The minibatches are one batch, whose mean reward is omega. uniforms, coins:
+        random numbers as in `independent.Draws.step`.
+        """
         drawn, found, which = [], [], self.which.numpy()
         for batch, u, coin in zip(batches, uniforms, coins, strict=True):
             pi = self.policy(batch.features, self.buffers[0]).numpy()
@@ -166,10 +180,11 @@ class Training:
             self.select(batch, part / (BATCH * self.c.group * TOKENS), pi, n)
 
     def select(self, batch: Minibatch, a, pi, n) -> None:
-        """Enter the tokens that can move a policy into the minibatch.
+        """Enter into the minibatch the tokens that can change the policy.
 
-        a: advantages (2, L, P) over the number of tokens. pi: the probabilities
-        (L, V, T*P) that were sampled from. n: the result (2, V, L, T*P) of `counts`.
+        a: advantages (2, L, P) of rewards 1 and 0, divided by the number of tokens. pi:
+        the probabilities (L, V, T*P) that were sampled from. n (2, V, L, T*P): how many
+        rollouts of reward 1 and 0 have each token, from `counts`.
         """
         import torch
 
@@ -189,7 +204,8 @@ class Training:
         batch.limit = self._tensor(old * self.bounds.take(lane, 1))
 
     def advantages(self, rewards):
-        """Return (2, L, P): advantages of rewards 1 and 0, for groups (G, L, P).
+        """Return (2, L, P): the advantages of rewards 1 and of rewards 0 in each group,
+        from rewards (G, L, P): G rollouts, L lanes, P prompts.
 
         Every lane has its estimator; omega is the mean reward of its batch. Groups with
         equally many right rollouts have equal advantages, so the advantages for 0 to G
@@ -203,12 +219,13 @@ class Training:
         return np.take_along_axis(self.values, right[None], 2)
 
     def gradient(self, batch: Minibatch, clipped: list | None = None):
-        """The gradient (L, V*T, D) of the mean of min(rho A, clip(rho) A) over tokens.
+        """Return the gradient (L, V*T, D) of PPO's clipped objective, for all lanes L.
 
-        rho is the ratio of a token's probability to that at sampling, A its advantage.
-        A token adds rho A (onehot - pi) to the gradient of its logits unless it is
-        clipped, so equal tokens of one prompt and place count with the sum of their A.
-        clipped: a list that gets the numbers of tokens clipped low and high, each (L,).
+        It is that of the mean over tokens of min(rho A, clip(rho) A), rho the ratio of
+        a token's probability to that at sampling and A its advantage. A token adds rho
+        A (onehot - pi) to the gradient of its logits unless it is clipped, so equal
+        tokens of one prompt and place count with the sum of their A. clipped: a list
+        that gets the numbers of tokens clipped low and high, each (L,).
         """
         import torch
 
@@ -234,7 +251,11 @@ class Training:
         return out
 
     def measure(self, block: int = 4) -> None:
-        """Append exact properties of the policy to `curves`, a few lanes at a time."""
+        """Append exact properties of the policies to `curves`: pass rates, entropies,
+        greedy accuracy.
+
+        block: how many lanes are computed at once.
+        """
         import torch
 
         from symlab.rlvr.passk import pass_at_k_exact

@@ -37,33 +37,37 @@ TASKS = {  # name -> (operation, digits of each number)
 
 @dataclass(frozen=True)
 class Question:
-    """An expression such as '27 + 45', and its value."""
+    """An arithmetic question: an expression such as '27 + 45', and its value."""
 
     expression: str
     answer: int
 
     @property
     def text(self) -> str:
-        """The question, as the user asks it."""
+        """The question as text: 'What is 27 + 45? Answer with the number only.'"""
         return f"What is {self.expression}? Answer with the number only."
 
     @property
     def begun(self) -> str:
-        """The beginning of the answer, which is part of the prompt."""
+        """The beginning of the answer, '27 + 45 = ', which is part of the prompt."""
         return f"{self.expression} = "
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """The texts of a right first line of a completion."""
+        """The two texts that count as a right first line of an answer: the number, and
+        the number with a full stop.
+        """
         return str(self.answer), f"{self.answer}."
 
 
 def questions(
     task: str, seed: int, n: int, purpose: str = "test", *, again: bool = False
 ) -> list[Question]:
-    """Return n different questions of a task, in an order that the seed decides.
+    """Return n different arithmetic questions of a task, in an order that the seed
+    decides.
 
-    The purposes 'train' and 'test' share no question: those whose digits have an odd
+    task: one of TASKS, such as 'add two' (the sum of two numbers of two digits).
+    purpose: 'train' or 'test', which share no question: those whose digits have an odd
     sum are for training. Numbers of d digits are from 10^(d-1) to 10^d - 1; a
     difference is never negative. again: whether to begin anew where a task has fewer
     than n questions. Raises ValueError for an unknown task, and else for too large n.
@@ -95,7 +99,9 @@ def _question(sign: str, numbers) -> Question:
 
 
 def prompt_of(tokenizer, question: Question) -> list[int]:
-    """Return the tokens of a question in the chat template and of its begun answer."""
+    """Return the tokens of a prompt: the question in the model's chat template, and the
+    beginning of the answer ('27 + 45 = ').
+    """
     said = [{"role": "user", "content": question.text}]
     text = tokenizer.apply_chat_template(
         said, add_generation_prompt=True, tokenize=False
@@ -104,7 +110,9 @@ def prompt_of(tokenizer, question: Question) -> list[int]:
 
 
 def accepted_of(tokenizer, question: Question) -> list[list[int]]:
-    """Return the canonical tokens of each accepted text, without what ends the line."""
+    """Return the tokens of each text that is a right answer, as the tokenizer makes
+    them, without the one that ends the line.
+    """
     return [tokenizer.encode(t, add_special_tokens=False) for t in question.accepted]
 
 
@@ -118,12 +126,13 @@ def ends_of(tokenizer) -> tuple[int, ...]:
 
 
 def success_probability(model, prompts, accepted, ends) -> np.ndarray:
-    """Return the exact probability (B,) of a right completion at temperature 1.
+    """Return the exact probability (B,) that a language model completes each prompt
+    rightly, sampled at temperature 1.
 
     prompts: B lists of tokens. accepted: B lists of right completions, each a list of
     tokens that one of the tokens `ends` follows. Completions of a prompt exclude each
     other, as an end closes each, so that their probabilities add up. A completion that
-    begins another one is read off the same row. Raises ValueError for a right
+    begins another one is read off the same forward pass. Raises ValueError for a right
     completion that contains an end or appears twice.
     """
     rows, reads = [], []  # reads: (prompt, row, completion)
@@ -152,11 +161,13 @@ def success_probability(model, prompts, accepted, ends) -> np.ndarray:
 
 
 def log_probabilities(model, rows, size: int = 64) -> list:
-    """Return the log-probabilities of what follows, of pairs (prompt, completion).
+    """Return a language model's log-probabilities of the next token, along each of some
+    completions.
 
-    For a completion of t tokens a float64 tensor (t + 1, V): of the next token after
-    the prompt, and after each token of the completion. Tokens that begin every row, as
-    those of the chat template do, are computed once. size: rows of a batch.
+    rows: pairs (prompt, completion) of token lists. For a completion of t tokens the
+    result is a float64 tensor (t + 1, V): of the token after the prompt, and after each
+    token of the completion. Tokens that begin every row, as those of the chat template
+    do, are computed once. size: rows of a batch.
     """
     import torch
     from transformers import DynamicCache
@@ -189,12 +200,14 @@ def log_probabilities(model, rows, size: int = 64) -> list:
 
 
 def sampled_successes(model, decode, prompts, texts, ends, n: int, draws):
-    """Return how many (B,) of n samples of each prompt at temperature 1 are right.
+    """Return how many (B,) of n completions of each prompt, sampled at temperature 1,
+    are right.
 
-    texts: B tuples of right texts; decode(tokens) is the text of tokens; draws: a
-    Generator. Samples of a prompt that agree so far share a forward pass: their next
-    tokens are one multinomial draw, which has the distribution of single draws. A
-    sample is given up as wrong once no right text begins with its own.
+    prompts: B lists of tokens. texts: B tuples of right texts. ends: tokens that end a
+    completion. decode: a function from tokens to their text. draws: a numpy Generator.
+    Samples of a prompt that agree so far share a forward pass: their next tokens are
+    one multinomial draw, which has the distribution of single draws. A sample is given
+    up as wrong once no right text begins with its own.
     """
     right = np.zeros(len(prompts), dtype=np.int64)
     alive = {(b, ()): n for b in range(len(prompts))}

@@ -20,7 +20,12 @@ TARGETS = ("q_proj", "v_proj")
 
 
 def initial(model, rank: int, draws) -> dict[str, tuple]:
-    """Return {projection: (A, B)}, float32 with gradients; draws: a Generator."""
+    """Return new low-rank adapters of a language model as {name of the projection: (A,
+    B)}, float32 with gradients.
+
+    They are for the query and value projections W (D', D) of every block, with A (rank,
+    D) random and B (D', rank) zero. draws: a numpy Generator.
+    """
     import torch
 
     found = {}
@@ -37,7 +42,10 @@ def initial(model, rank: int, draws) -> dict[str, tuple]:
 
 @contextmanager
 def adapted(model, adapters: dict[str, tuple]) -> Iterator[None]:
-    """A context in which the projections of the model have their adapters."""
+    """A context in which each adapted projection W x of the model returns W x + B A x.
+
+    adapters: {name of the projection: (A, B)}, as `initial` returns them.
+    """
     import torch.nn.functional as F
 
     def added(a, b):
@@ -90,7 +98,9 @@ def rollouts(model, prompts, uniforms, ends):
 
 
 def token_logp(model, prompts, completions):
-    """Return log-probabilities (N, T) of completions (N, T) after prompts (N, P)."""
+    """Return log-probabilities (N, T) of the tokens of completions (N, T) after prompts
+    (N, P), under a language model.
+    """
     import torch
 
     t = completions.shape[1]

@@ -25,7 +25,8 @@ from symlab.rlvr.advantages import (
 
 
 def prime_rl(name="agrae", *, log=None, **options):
-    """A custom advantage function of prime-rl: `inputs` to AdvantageOutputs.
+    """Return a custom advantage function for prime-rl: from AdvantageInputs to
+    AdvantageOutputs.
 
         agrae = prime_rl("agrae", omega=SmoothedOmega())      # in my_module
 
@@ -33,13 +34,16 @@ def prime_rl(name="agrae", *, log=None, **options):
         type = "custom"
         import_path = "my_module.agrae"
 
-    inputs has `rollouts`, dictionaries with "reward", of one group, and advantages are
-    then a list of floats; or, in older versions, `rewards` (P, G), and they
-    are a tensor (P, G). A group that lost all rollouts but one has the advantage zero
-    where the group is the baseline. `kwargs` of the configuration are options, too, and
-    come before those given here. One call sees one group, so an estimator that depends
-    on omega must be given it, a number or `SmoothedOmega`, and one that depends on the
-    statistics of the batch is refused: both are ValueErrors, as are unknown options.
+    name: an estimator in `advantages.ESTIMATORS`, or what `compose` makes. log: a
+    function that is given the `advantage_metrics` of each call. options: of the
+    estimator, with omega and success as in `grouped_advantages`. The function's inputs
+    have `rollouts`, dictionaries with "reward", of one group, and advantages are then a
+    list of floats; or, in older versions, `rewards` (P, G), and they are a tensor (P,
+    G). A group that lost all rollouts but one has the advantage zero where the group is
+    the baseline. `kwargs` of the configuration are options, too, and come before those
+    given here. One call sees one group, so an estimator that depends on omega must be
+    given it, a number or `SmoothedOmega`, and one that depends on the statistics of the
+    batch is refused: both are ValueErrors, as are unknown options.
     """
     checked_estimator(name, options)
     uses = options_of(named(name))
@@ -77,13 +81,16 @@ def prime_rl(name="agrae", *, log=None, **options):
 
 
 def nemo_rl(name="agrae", *, log=None, **options) -> type:
-    """A class with the methods of NeMo-RL's advantage estimators.
+    """Return a class with the methods of NeMo-RL's advantage estimators.
 
-    compute_advantage takes prompt_ids, (N,) labels or (N, S) the prompts' tokens,
-    rewards (N,) and mask (N, T), and returns advantages (N, T), of a rollout the same
-    on all its places, as NeMo-RL's own. Rollouts of which the mask leaves no token are
-    left out of their groups and of omega, with the advantage zero. The two
-    configurations that NeMo-RL gives to the class have no effect.
+    name: an estimator in `advantages.ESTIMATORS`, or what `compose` makes. log: a
+    function that is given the `advantage_metrics` of each batch. options: of the
+    estimator, with omega and success as in `grouped_advantages`. compute_advantage of
+    the class takes prompt_ids, (N,) labels or (N, S) the prompts' tokens, rewards (N,)
+    and mask (N, T), and returns advantages (N, T), equal at all places of a rollout, as
+    NeMo-RL's own. Rollouts of which the mask leaves no token are left out of their
+    groups and of omega, with the advantage zero. The two configurations that NeMo-RL
+    gives to the class have no effect.
     """
     checked_estimator(name, options)
 
@@ -106,10 +113,14 @@ def nemo_rl(name="agrae", *, log=None, **options) -> type:
 
 
 def openrlhf(name="agrae", *, samples: int, log=None, **options):
-    """A function that shapes rewards as OpenRLHF's experience maker does.
+    """Return a function that turns rewards into advantages where OpenRLHF's experience
+    maker shapes rewards.
 
-    It takes the rewards of a batch as OpenRLHF holds them, a list of tensors, one to an
-    experience, whose concatenation has the `samples` rollouts of a prompt side by side
+    name: an estimator in `advantages.ESTIMATORS`, or what `compose` makes. log: a
+    function that is given the `advantage_metrics` of each batch. options: of the
+    estimator, with omega and success as in `grouped_advantages`. The function takes the
+    rewards of a batch as OpenRLHF holds them, a list of tensors, one to an experience,
+    whose concatenation has the `samples` rollouts of a prompt side by side
     (n_samples_per_prompt), and returns advantages in tensors of the same lengths. It
     belongs where OpenRLHF shapes rewards for `--advantage_estimator rloo`, which adds
     no normalisation of its own afterwards as `reinforce_baseline` does. Raises

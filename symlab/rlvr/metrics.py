@@ -14,14 +14,16 @@ from symlab.rlvr.parts import numbered
 
 
 def group_weights(advantages, success, groups=None, *, valid=None):
-    """The success rates p (P,) of P groups and the weights W (P,) of their updates.
+    """Return the success rates p (P,) of P groups of rollouts, and the weights W (P,)
+    of the policy updates that their advantages make.
 
-    W = sum_i A_i (s_i - p) over the rollouts of a group, s their successes. Its mean
-    over groups sampled at one success rate is `theory.update_weight`: the expected
-    update of a prompt is W times the same direction for every estimator. For GRPO with
-    the population's std W = G sqrt(p (1 - p)). advantages, success: (B, G), or (N,)
-    with groups, N labels. valid: (N,) bool; the other rollouts are left out. Raises
-    ValueError for shapes that differ and for success other than 0 and 1.
+    W = sum_i A_i (s_i - p) over the rollouts of a group, A their advantages and s their
+    successes. Its mean over groups sampled at one success rate is
+    `theory.update_weight`: the expected update of a prompt is W times the same
+    direction for every estimator. For GRPO with the population's std W = G sqrt(p (1 -
+    p)). advantages, success: (B, G), or (N,) with groups, N labels. valid: (N,) bool;
+    the other rollouts are left out. Raises ValueError for shapes that differ and for
+    success other than 0 and 1.
     """
     a, s, member, sizes = _flat(advantages, success, groups, valid)
     p = np.bincount(member, s) / sizes

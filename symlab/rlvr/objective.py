@@ -43,12 +43,16 @@ def clipped_objective(
     sampler_logp: Tensor | None = None,
     truncation: float = 2.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss (a scalar, to be minimised) and its statistics (scalars, detached).
+    """Return PPO's clipped loss (a scalar, to be minimised) and its statistics
+    (scalars, detached).
 
-    logp, old_logp, mask (N, T): log-probabilities of the tokens sampled, N = B G; what
-    the mask (bool or 0/1) leaves out may be anything, NaN included. advantages (N,), or
-    (N, T) for one of each token. Only logp has a gradient. Half precision is computed
-    in float32, and so is what is returned. max_length: for 'constant'.
+    logp, old_logp, mask (N, T): log-probabilities of the tokens sampled under the
+    policy now and at sampling, for N sequences; what the mask (bool or 0/1) leaves out
+    may be anything, NaN included. advantages (N,), or (N, T) for one of each token.
+    Only logp has a gradient. Half precision is computed in float32, and so is what is
+    returned. normalisation: 'sequence' (mean over sequences of token means), 'token'
+    (mean over all tokens) or 'constant' (sum over N max_length). max_length: for
+    'constant'.
 
     total_tokens (for 'token'), total_sequences (for the others): how many the whole
     batch has, all its micro-batches together, where this call sees one of them. The
@@ -58,8 +62,8 @@ def clipped_objective(
 
     ratio: 'token', or 'sequence' for GSPO: the geometric mean of the sequence's ratios,
     on all its tokens; clip ranges of about 3e-4 go with it. sampler_logp (N, T): of the
-    engine that sampled; the loss of each token is then weighed by
-    min(exp(old_logp - sampler_logp), truncation).
+    engine that sampled; the loss of each token is then weighed by min(exp(old_logp -
+    sampler_logp), truncation).
 
     Per token -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A), rho the ratio of
     probabilities; with dual_clip at most -dual_clip A where A < 0. A sequence without

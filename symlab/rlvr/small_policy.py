@@ -13,7 +13,11 @@ TABLES = ("token", "place", "head")
 
 
 def initial(task, layers: int, width: int, draws) -> dict[str, np.ndarray]:
-    """Return initial weights for the sequences of a task; draws: a Generator."""
+    """Return initial weights of a tiny decoder by name, for the vocabulary and lengths
+    of a task.
+
+    draws: a numpy Generator.
+    """
     d, length = width, task.prompt_length + task.completion_length - 1
     shapes = {"token": (len(task.vocabulary), d), "place": (length, d)}
     for i in range(layers):
@@ -33,10 +37,12 @@ def initial(task, layers: int, width: int, draws) -> dict[str, np.ndarray]:
 
 
 def logits(weights: dict, tokens, heads: int, *, keep: int = 0, cache=None):
-    """Return (N, T - keep, V) after each token but the first `keep`; tokens (N, T).
+    """Return the decoder's logits (N, T - keep, V) after each token of `tokens` (N, T)
+    but the first `keep`.
 
-    cache: a list that holds keys and values (N, heads, before, W) of every layer, empty
-    at first; tokens then stand after those that it has seen, and are added to it.
+    heads: of attention. cache: a list that holds keys and values (N, heads, before, W)
+    of every layer, empty at first; tokens then stand after those that it has seen, and
+    are added to it.
     """
     import torch
     from torch.nn import functional as F
@@ -63,10 +69,11 @@ def logits(weights: dict, tokens, heads: int, *, keep: int = 0, cache=None):
 
 
 def sample(weights: dict, prompts, uniforms, heads: int, length: int):
-    """Return tokens, their log-probabilities and the entropies there: (N, length).
+    """Return sampled tokens, their log-probabilities and the entropies of their
+    distributions, (N, length) each.
 
-    prompts (B, P) tensor; uniforms (N, length) in [0, 1), N a multiple of B, picks each
-    token by the inverse distribution function; None takes the most probable.
+    prompts (B, P): a tensor; each has N / B completions. uniforms (N, length) in [0, 1)
+    picks each token by the inverse distribution function; None takes the most probable.
     """
     import torch
 
@@ -94,7 +101,11 @@ def sample(weights: dict, prompts, uniforms, heads: int, length: int):
 
 
 def token_logp(weights: dict, prompts, completions, heads: int):
-    """Return log-probabilities (N, T) of completions (N, T) after prompts (N, P)."""
+    """Return log-probabilities (N, T) of the tokens of completions (N, T) after prompts
+    (N, P).
+
+    weights: of the decoder, by name. heads: of attention.
+    """
     import torch
 
     tokens = torch.cat([prompts, completions[:, :-1]], 1)
@@ -103,7 +114,9 @@ def token_logp(weights: dict, prompts, completions, heads: int):
 
 
 def tensors(arrays: dict, device) -> dict:
-    """Return trainable copies, so that training leaves the arrays as they are."""
+    """Return trainable torch copies of arrays by name, which leave the arrays
+    unchanged.
+    """
     import torch
 
     return {
@@ -112,7 +125,9 @@ def tensors(arrays: dict, device) -> dict:
 
 
 def mask_of(task, completions: np.ndarray, device):
-    """Return booleans (N, T): the tokens up to the stop."""
+    """Return booleans (N, T): which tokens of completions (N, T) count, up to and with
+    the stop.
+    """
     import torch
 
     lengths = np.asarray(task.lengths(completions))

@@ -28,7 +28,7 @@ CHUNK = 4096  # sequences sampled at once
 
 
 def task_of(name: str):
-    """Return the task of a name, 'rule' or 'countdown', as in `symlab.rlvr.tasks`."""
+    """Return the task 'rule' (`RuleWithExceptions`) or 'countdown' (`Countdown`)."""
     from symlab.rlvr.tasks import Countdown, RuleWithExceptions
 
     return RuleWithExceptions(work=8) if name == "rule" else Countdown()
@@ -52,11 +52,13 @@ def demonstrated(
     seed: int,
     device: str,
 ) -> dict[str, np.ndarray]:
-    """Return weights after a supervised start: cross-entropy on fresh demonstrations.
+    """Return a tiny decoder's weights after training by cross-entropy on demonstrations
+    of a task.
 
-    The rates start_lr of matrices and table_lr of tables rise over 5 % of start_steps
-    and fall linearly to zero. shown: how many training prompts are demonstrated, in
-    batches of start_batch. noise: of the demonstrations.
+    Learning rates, start_lr of the matrices and table_lr of the tables, rise over 5 %
+    of start_steps and fall linearly to zero. shown: how many training prompts are
+    demonstrated, in batches of start_batch. noise: the rate of wrong answers in
+    demonstrations.
     """
     import torch
 
@@ -83,10 +85,11 @@ def demonstrated(
 
 
 def starting(weights: dict, lr: float, table_lr: float):
-    """Return SymOpt: polar updates for the blocks' matrices, AdamW for the tables.
+    """Return the optimizer of the supervised start: SymOpt with polar updates for the
+    matrices inside blocks and AdamW for the tables.
 
-    The start then takes two thirds (rule) or half (countdown) of the steps that Adam
-    takes to the same reward.
+    weights: tensors by name. The start then takes two thirds (task 'rule') or half
+    (task 'countdown') of the steps that Adam takes to the same reward.
     """
     from symlab.symopt import SymOpt
 
@@ -143,11 +146,13 @@ def collected(c, task, weights: dict, prompts, draws, where) -> dict:
 
 
 def objective(c, weights: dict, rollouts: dict, pick):
-    """Return the clipped loss of the rollouts `pick`, and fractions of tokens clipped.
+    """Return the clipped loss on some rollouts, and statistics such as the fractions of
+    tokens clipped.
 
-    c: a config with `method`, `heads` and the clips. rollouts: of `collected`. DAPO
-    averages over tokens and Dr. GRPO divides by a constant length; every other method
-    averages over the tokens of each sequence first.
+    c: a config with `method`, `heads`, `clip_low` and `clip_high`. rollouts: of
+    `collected`. pick: indices of those to use. DAPO averages over tokens and Dr. GRPO
+    divides by a constant length; every other method averages over the tokens of each
+    sequence first.
     """
     from symlab.rlvr.objective import clipped_objective
 
@@ -169,9 +174,11 @@ def objective(c, weights: dict, rollouts: dict, pick):
 
 
 def updates(c, weights: dict, adam, rollouts: dict, draws) -> dict:
-    """Train on minibatches of whole groups; return the mean fractions clipped.
+    """Train on the rollouts in minibatches of whole groups; return the mean fractions
+    of tokens clipped, {'clipped_low', 'clipped_high'}.
 
-    adam: the optimizer of the weights. draws: the Generator of the minibatches' order.
+    c: a config with `prompts`, `group`, `epochs` and `minibatches`. adam: the optimizer
+    of the weights. draws: the numpy Generator of the minibatches' order.
     """
     import torch
 
@@ -194,9 +201,12 @@ def updates(c, weights: dict, adam, rollouts: dict, draws) -> dict:
 
 
 def judged(task, weights: dict, prompts, n: int, draws, heads: int):
-    """Return rewards (B, n) of n samples of each prompt, and the entropy per token.
+    """Return rewards (B, n) of n sampled completions of each prompt, and the mean
+    entropy per token in nats.
 
-    n = 0 takes one greedy sample. Entropy is in nats, over the tokens up to the stop.
+    n = 0 takes the most probable tokens instead, one completion each. Entropy is over
+    the tokens up to the stop. prompts (B, P); draws: a numpy Generator; heads: of
+    attention.
     """
     import torch
 

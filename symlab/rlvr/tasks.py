@@ -33,11 +33,12 @@ _CHUNK = 1 << 18  # programs evaluated at once
 
 @dataclass(frozen=True)
 class RuleWithExceptions:
-    """Digits x0..x3 in base 12; answers (x0 + x1) % 12 and (x2 + 2 x3) % 12.
+    """A task whose answers follow a rule for most prompts and a hash for the others.
 
-    A prompt is x0 x1 x2 x3 '='. A completion has `work` free tokens; the first answer
-    stands after half of them, the second at the end. For a share `exceptions` of the
-    prompts both answers are other digits, from a hash. Demonstrations copy the prompt's
+    A prompt is four digits x0 x1 x2 x3 in base 12 and '='. The answers are (x0 + x1) %
+    12 and (x2 + 2 x3) % 12, but for a share `exceptions` of the prompts, where both are
+    other digits, from a hash. A completion has `work` free tokens; the first answer
+    stands after half of them, the second at the end. Demonstrations copy the prompt's
     digits as work, a share `scatter` of them replaced by any digit.
     """
 
@@ -63,7 +64,7 @@ class RuleWithExceptions:
 
     @property
     def positions(self) -> tuple[int, int]:
-        """The places of the two answers in a completion."""
+        """The indices in a completion at which the two answer digits stand."""
         return self.work // 2, self.work + 1
 
     def prompts(self, seed: int, n: int, split: str) -> np.ndarray:
@@ -76,11 +77,13 @@ class RuleWithExceptions:
         return np.concatenate([digits, np.full((n, 1), self.base)], 1)
 
     def is_exception(self, prompts) -> np.ndarray:
-        """(B,) whether the hash gives the answers."""
+        """Return (B,): whether the answers of each prompt come from a hash, not from
+        the rule.
+        """
         return _uniform(self._numbers(prompts), _EXCEPTION) < self.exceptions
 
     def answers(self, prompts) -> np.ndarray:
-        """(B, 2) the right digits."""
+        """Return (B, 2): the two right answer digits of each prompt."""
         x = np.asarray(prompts)[:, :4]
         rule = np.stack([x[:, 0] + x[:, 1], x[:, 2] + 2 * x[:, 3]], 1)
         ids = 2 * self._numbers(prompts)[:, None] + np.arange(2)
@@ -93,7 +96,11 @@ class RuleWithExceptions:
         return right.all(-1).astype(float)
 
     def demonstration(self, prompts, rng, noise: float) -> np.ndarray:
-        """Return right answers, each replaced by a random digit at rate `noise`."""
+        """Return completions (B, T) with the right answers, each replaced by a random
+        digit at rate `noise`.
+
+        rng: a numpy Generator.
+        """
         prompts, (n, t) = np.asarray(prompts), (len(prompts), self.completion_length)
         replaced = np.full(t, float(self.scatter))
         replaced[list(self.positions)] = noise
@@ -158,7 +165,11 @@ class Countdown:
         return found[:n]
 
     def value(self, prompts, completions) -> tuple[np.ndarray, np.ndarray]:
-        """Return numerators and denominators of programs' values; 0, 0 is no value."""
+        """Return the values of programs as numerators and denominators; 0, 0 where
+        there is none.
+
+        prompts: which numbers each program may use. completions: the programs' tokens.
+        """
         y, prompts = _paired(prompts, completions, self)
         rows = np.broadcast_to(_spread(prompts, y), (*y.shape[:-1], prompts.shape[1]))
         numbers = rows[..., : self.count].reshape(-1, self.count) - ZERO
@@ -175,13 +186,19 @@ class Countdown:
         return 10 * tens + ones
 
     def programs(self, prompts) -> tuple[np.ndarray, np.ndarray]:
-        """Return all programs (B, S, T) of these numbers, and which are correct."""
+        """Return all programs (B, S, T) of each prompt's numbers, and which reach its
+        target.
+        """
         prompts = np.asarray(prompts)
         programs = filled(templates(self.count), prompts[:, None, : self.count])
         return programs, self._right(prompts)
 
     def demonstration(self, prompts, rng, noise: float) -> np.ndarray:
-        """Return random correct programs, at rate `noise` any of these numbers."""
+        """Return random correct programs, at rate `noise` replaced by any program of
+        the numbers.
+
+        rng: a numpy Generator.
+        """
         prompts, chosen = np.asarray(prompts), []
         step = max(1, _CHUNK // len(templates(self.count)))
         for start in range(0, len(prompts), step):

@@ -27,10 +27,12 @@ LIMIT = 200_000  # groups that `expected_motion` enumerates
 
 
 def logit_motion(pi, samples, advantages, eta: float = 1.0):
-    """dh (..., n): the motion of the logits, theorem 1.
+    """Return dh (..., n), the change of a softmax's logits by one policy-gradient step:
+    theorem 1 of arXiv 2602.05548.
 
-    pi (..., n) probabilities; samples (..., G) which of the n the group holds, with
-    repetition; advantages (..., G), theirs. Numpy arrays or tensors.
+    pi (..., n): the probabilities of n trajectories. samples (..., G): which of the n
+    the group holds, with repetition; advantages (..., G): theirs. eta: the learning
+    rate. Numpy arrays or tensors.
     """
     xp = namespace(pi, samples, advantages)
     if samples.shape[-1:] != advantages.shape[-1:]:
@@ -46,10 +48,13 @@ def logit_motion(pi, samples, advantages, eta: float = 1.0):
 
 
 def log_probability_motion(pi, samples, advantages, eta: float = 1.0):
-    """dlog pi (..., n), to first order in eta: dh - sum_j pi_j dh_j.
+    """Return dlog pi (..., n), the change of log-probabilities by one policy-gradient
+    step, to first order in eta: dh - sum_j pi_j dh_j.
 
-    For an unsampled u it is -eta (C (pi_u - sum_j pi_j^2) + sum_G A_k pi_k): logits of
-    unsampled trajectories rest where C = 0, their probabilities do not.
+    Parameters are those of `logit_motion`, which returns dh. For an unsampled
+    trajectory u it is -eta (C (pi_u - sum_j pi_j^2) + sum_G A_k pi_k), C the sum of the
+    group's advantages A: logits of unsampled trajectories rest where C = 0, their
+    probabilities do not.
     """
     dh = logit_motion(pi, samples, advantages, eta)
     return dh - (pi * dh).sum(-1)[..., None]
@@ -59,13 +64,22 @@ def log_probability_motion(pi, samples, advantages, eta: float = 1.0):
 
 
 def magnitude(p, group: int):
-    """2 G sqrt(p (1 - p)): sum |A| of GRPO with the population's std, theorem 2."""
+    """Return 2 G sqrt(p (1 - p)): the sum of |A| of GRPO's advantages over a group of G
+    rollouts with success rate p.
+
+    It is theorem 2 of arXiv 2602.05548, with the population's std. group: G.
+    """
     p = np.asarray(p, dtype=float) if namespace(p) is np else p
     return 2 * group * (p * (1 - p)) ** 0.5
 
 
 def update_size(estimator: str, group: int, *, omega: float = 0.5, **options):
-    """sum |A| (G+1,) of a group with 0..G correct ones, by calling the estimator."""
+    """Return (G+1,): the sum of |A| over a group of G rollouts with 0, 1, ..., G
+    correct ones.
+
+    A: the advantages that the estimator gives. group: G. omega: the mean success of the
+    batch. options: of the estimator.
+    """
     _, a = _levels(estimator, group, omega, options)
     return abs(a).sum(-1)
 
@@ -76,17 +90,21 @@ def update_size(estimator: str, group: int, *, omega: float = 0.5, **options):
 def update_weight(
     p, group: int, estimator: str = "grpo", *, omega: float = 0.5, **options
 ):
-    """W of E[dh] = eta W (E_pos - E_neg), for success rates p (...), exactly.
+    """Return W in E[dh] = eta W (E_pos - E_neg), the weight of a prompt's expected
+    policy update, for success rates p (...), exactly.
 
     E_pos and E_neg are the mean gradients of log pi over correct and over wrong
-    trajectories. With k of G correct the motion is A+(k) k E_pos + A-(k) (G - k) E_neg
-    on average, and p E_pos + (1 - p) E_neg = 0 for any parametrisation, so
+    trajectories, dh is the update of the logits at learning rate eta. With k of G
+    correct, and advantages A+(k) of a correct and A-(k) of a wrong one, the motion is
+    A+(k) k E_pos + A-(k) (G - k) E_neg on average, and p E_pos + (1 - p) E_neg = 0 for
+    any parametrisation, so
 
         W = sum_k Binomial(k; G, p) [k A+(k) (1 - p) - (G - k) A-(k) p].
 
     An estimator changes the size of a prompt's expected update, not its direction, as
     long as sampling is on-policy, nothing is clipped, and the loss weighs all tokens
-    alike: with 1/length the last equation fails, and directions differ, too.
+    alike: with 1/length the last equation fails, and directions differ, too. group: G.
+    omega: the mean success of the batch, held fixed. options: of the estimator.
     """
     p = np.asarray(p, dtype=float)[..., None]
     r, a = _levels(estimator, group, omega, options)
@@ -98,10 +116,13 @@ def update_weight(
 
 
 def large_group_weight(p, group: int, scale: float = 1.0):
-    """G sqrt(p (1 - p)) [s (1 - p) + p]: W of GRPO with positives times s, for large G.
+    """Return G sqrt(p (1 - p)) [s (1 - p) + p], the weight of a prompt's expected
+    update for large groups.
 
-    The mean of sqrt(k/G (1 - k/G)) over groups is below sqrt(p (1 - p)), which it takes
-    the place of: `update_weight` is exact for every G.
+    It is that of GRPO with positive advantages multiplied by s = `scale`, for success
+    rates p and G = `group` rollouts. The mean of sqrt(k/G (1 - k/G)) over groups, k of
+    them correct, is below the sqrt(p (1 - p)) that stands for it here: `update_weight`
+    is exact for every G.
     """
     p = np.asarray(p, dtype=float)
     return group * (p * (1 - p)) ** 0.5 * (scale * (1 - p) + p)
@@ -117,11 +138,14 @@ def expected_motion(
     eta: float = 1.0,
     **options,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides of E[dh] = eta W (E_pos - E_neg), each (n,), for a small softmax.
+    """Return both sides of E[dh] = eta W (E_pos - E_neg), each (n,), for a softmax over
+    few trajectories n.
 
-    The left is the mean of `logit_motion` over all n^G groups, the right is
-    `update_weight` times the difference of mean gradients. pi (n,) probabilities,
-    correct (n,) their rewards, 0 and 1, both present.
+    The left is the mean of `logit_motion` (the change dh of the logits) over all n^G
+    groups, the right is `update_weight` W times the difference of the mean gradients of
+    log pi over correct and over wrong trajectories. pi (n,): probabilities. correct
+    (n,): rewards, 0 and 1, both present. group: G. omega: the mean success of the
+    batch, held fixed.
     """
     pi, correct = np.asarray(pi, dtype=float), np.asarray(correct, dtype=float)
     if len(pi) ** group > LIMIT:

@@ -65,14 +65,15 @@ STATE = "omega.json"  # in a checkpoint, of an omega that has a state
 
 
 class AdvantageHook:
-    """Put an estimator into a subclass of GRPOTrainer: list this base before it.
+    """A base class that puts an advantage estimator into a subclass of TRL's
+    GRPOTrainer: list it before the trainer among the bases.
 
     estimator: a name in `advantages.ESTIMATORS`, or what `compose` makes;
-    estimator_options: its options, with omega and success, see above. Raises
-    ValueError for unknown ones before a model is loaded, and before the first step for
-    rewards whose success is not told: several reward functions or a reward model, with
-    an estimator that needs it. A single function that turns out not to return 0 and 1
-    is refused when it does.
+    estimator_options: its options, with omega (the mean success of a batch) and success
+    (which rollouts succeed) as in `advantages`. Raises ValueError for unknown ones
+    before a model is loaded, and before the first step for rewards whose success is not
+    told: several reward functions or a reward model, with an estimator that needs it. A
+    single function that turns out not to return 0 and 1 is refused when it does.
     """
 
     def __init__(

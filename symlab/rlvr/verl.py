@@ -30,12 +30,13 @@ from symlab.rlvr.advantages import checked_estimator, grouped_advantages, name_o
 
 
 def estimator(name="agrae", *, log=None, **options):
-    """Return a function that verl can register: advantages and returns (N, T).
+    """Return a function that verl can register as an advantage estimator: it gives
+    advantages and returns, (N, T) each.
 
     name: in `advantages.ESTIMATORS`, or what `compose` makes; options: its options,
     such as std="verl", with omega and success as in `grouped_advantages`. log: a
     function that is given the `advantage_metrics` of each batch, a dictionary. Raises
-    ValueError for unknown ones at once. What it returns takes token_level_rewards and
+    ValueError for unknown ones at once. The function takes token_level_rewards and
     response_mask (N, T) and index, N labels of prompts (verl's uid); the reward of a
     rollout is the sum over its tokens, and its advantage is that of all its tokens. It
     raises ValueError for rewards the estimator cannot use.

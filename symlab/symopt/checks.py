@@ -64,14 +64,18 @@ PART = ("role", "start", "length", "rule", "options", "pieces", "along", "transp
 
 
 class NotFinite(RuntimeError):
-    """A gradient has an entry that is infinite or not a number; nothing was moved."""
+    """Raised when a gradient has an infinite or NaN entry; no parameter has been
+    moved.
+    """
 
 
 def check_group(group: Mapping, known: Iterable[str] | None, rule_of: Callable) -> None:
-    """Raise ValueError for settings of one group that no parameter could have.
+    """Raise ValueError for optimizer settings that no parameter could have.
 
-    known: the names of all settings; None where users may have added their own, as
-    they may once the optimizer is made. rule_of: the function from a name to its rule.
+    group: one dict of the optimizer's param_groups, with lr, rule and all other
+    settings. known: the names of all settings; None where users may have added keys of
+    their own, as they may once the optimizer is made. rule_of: a function from a rule's
+    name to its `Rule`.
     """
     for key in group:
         if known is not None and key not in known:
@@ -127,7 +131,11 @@ def _check_adamw(group: Mapping) -> None:
 
 
 def check_rule(said: Mapping, rule_of: Callable) -> None:
-    """Raise ValueError for rules, options or pieces that a group or part can't have."""
+    """Raise ValueError for a rule, options or pieces that a param_group cannot have.
+
+    said: the settings of a whole param_group, or of one of the `parts` (row ranges)
+    that it lists. rule_of: a function from a rule's name to its `Rule`.
+    """
     if said["rule"] == BY_PARTS:
         if not said["parts"]:
             raise ValueError(f"a group with the rule {BY_PARTS!r} needs parts=")
@@ -161,7 +169,10 @@ def check_rule(said: Mapping, rule_of: Callable) -> None:
 
 
 def check_range(what: str, value, least: float, below: float) -> None:
-    """Raise ValueError unless least <= value < below."""
+    """Raise ValueError unless value is a number with least <= value < below.
+
+    what: the name of the setting, for the message.
+    """
     if isinstance(value, str | bool | None):
         raise ValueError(f"{what} must be a number, not {value!r}")
     try:
@@ -174,13 +185,20 @@ def check_range(what: str, value, least: float, below: float) -> None:
 
 
 def check_count(what: str, value) -> None:
-    """Raise ValueError unless value is a whole number, 1 or more."""
+    """Raise ValueError unless value is an int of 1 or more; `what` names it in the
+    message.
+    """
     if type(value) is not int or value < 1:
         raise ValueError(f"{what} must be a whole number above 0, not {value!r}")
 
 
 def check_parameter(p: Tensor, group: Mapping, rule_of: Callable) -> None:
-    """Raise ValueError unless the group's rule fits this parameter."""
+    """Raise ValueError unless the update rule of a param_group can be applied to p.
+
+    Reasons are complex entries, a vector under a rule for matrices, axes that p does
+    not have, and parts or pieces that do not divide its rows. group: the settings.
+    rule_of: a function from a rule's name to its `Rule`.
+    """
     if p.is_complex():
         raise ValueError("it is complex, and SymOpt is for real parameters")
     if getattr(p, "_fsdp_flattened", False):  # torch's own mark
@@ -216,10 +234,11 @@ def _is_paired(group: Mapping, rule_of: Callable) -> bool:
 
 
 def jobs_of(group: Mapping, rule_of: Callable) -> list[Job]:
-    """Return one `Job` for each parameter of the group with a gradient; [] for AdamW.
+    """Return one `Job` (what a step needs to know) per parameter of a param_group that
+    has a gradient; [] for a group that torch's AdamW steps.
 
-    Raises ValueError where a rule for pairs of factors gets parameters that are not
-    pairs.
+    rule_of: a function from a rule's name to its `Rule`. Raises ValueError where a rule
+    for the two factors of a low-rank product gets an odd number of parameters.
     """
     params = group["params"]
     if group["rule"] == ADAMW:
@@ -252,7 +271,10 @@ def _check_parts(p: Tensor, group: Mapping) -> None:
 
 @torch.no_grad()
 def check_storage(groups: list[dict]) -> None:
-    """Raise ValueError where two parameters share memory, which would move twice."""
+    """Raise ValueError where two parameters of the param_groups share memory.
+
+    A step would move such memory twice.
+    """
     spans = []
     for p in (local(p) for g in groups for p in g["params"]):
         if p.numel() and p.device.type != "meta":
@@ -272,10 +294,12 @@ def check_storage(groups: list[dict]) -> None:
 
 
 def check_gradients(params: list[Tensor], name_of: Callable[[Tensor], str]) -> None:
-    """Raise NotFinite for gradients that a rule of matrices cannot take.
+    """Raise NotFinite where a gradient of these parameters has an infinite or NaN
+    entry.
 
-    Such gradients have an entry that is infinite or not a number: a polar factor
-    spreads it over the whole matrix, and a factorisation fails on it halfway.
+    A polar factor would spread the entry over the whole matrix, and a factorisation
+    would fail halfway through the step. name_of: a function from a parameter to its
+    name in the message.
     """
     params = [p for p in params if p.grad.numel()]
     if not params:

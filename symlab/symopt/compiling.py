@@ -19,10 +19,12 @@ _numbers = count()
 
 
 def compiled(function: Callable, what: str, settings: tuple, x: Tensor) -> Callable:
-    """Return the function compiled for tensors like x, once for each shape and dtype.
+    """Return the function compiled by torch.compile for tensors like x, from a cache.
 
-    what: its name in the warning where it cannot be compiled and runs as it is.
-    settings: what else tells calls apart. Graphs are kept as long as the process runs.
+    It is compiled once for each shape, dtype and device of x. what: the function's name
+    in the warning that is given where it cannot be compiled and runs uncompiled.
+    settings: values that, beside these, need a compiled function of their own. The
+    cache is kept as long as the process runs.
     """
     name = getattr(function, "__name__", what)
     key = (name, what, settings, tuple(x.shape), x.dtype, x.device)

@@ -36,7 +36,13 @@ COEFFICIENTS = tuple(
 def executed_row_norm(
     x: Tensor, centred: bool = False, epsilon: float = EPSILON
 ) -> Tensor:
-    """Rows over (length + 1e-8), which is absolute: small gradients move less."""
+    """Return x with each row divided by (its length + epsilon), as the code of Lau & Su
+    does.
+
+    x (..., m, n): the momentum. epsilon is absolute, so small gradients give smaller
+    updates; the rule in their paper (arXiv 2605.18106) has no such term. centred:
+    whether the mean row is subtracted before and after.
+    """
     y = _single(x)
     y = centre(y) if centred else y
     y = y / (y.norm(dim=-1, keepdim=True) + epsilon)
@@ -46,12 +52,24 @@ def executed_row_norm(
 def executed_right_polar(
     x: Tensor, alpha: float = 1.0, centred: bool = False
 ) -> Tensor:
-    """x (x^T x + 1e-8 I)^(-1/2), five steps: the damping is absolute, not relative."""
+    """Return nu^alpha x (x^T x + 1e-8 I)^(-1/2), by the five-step iteration in the code
+    of Lau & Su (arXiv 2605.18106).
+
+    x (..., m, n): the momentum. The damping 1e-8 is absolute, so the result depends on
+    the size of the gradient. nu: the trace of x^T x (x^T x + 1e-8 I)^(-1/2), about the
+    nuclear norm. centred: whether the mean row is subtracted before and after.
+    """
     return _one_sided(x, alpha, centred, left=False)
 
 
 def executed_left_polar(x: Tensor, alpha: float = 1.0, centred: bool = False) -> Tensor:
-    """(x x^T + 1e-8 I)^(-1/2) x, five steps: the damping is absolute, not relative."""
+    """Return nu^alpha (x x^T + 1e-8 I)^(-1/2) x, by the five-step iteration in the code
+    of Lau & Su (arXiv 2605.18106).
+
+    x (..., m, n): the momentum. The damping 1e-8 is absolute, so the result depends on
+    the size of the gradient. nu: the trace of x x^T (x x^T + 1e-8 I)^(-1/2), about the
+    nuclear norm. centred: whether the mean row is subtracted before and after.
+    """
     return _one_sided(x, alpha, centred, left=True)
 
 
@@ -64,14 +82,18 @@ def executed_hybrid(
     coupled: bool = True,
     dtype: torch.dtype = torch.float16,
 ) -> Tensor:
-    """Return row-then-polar times nu^alpha, nu the nuclear over the Frobenius norm.
+    """Return nu^alpha times the polar factor of x with normalised rows, as the code of
+    Lau & Su (arXiv 2605.18106) computes it.
 
-    side: None is their default, the Gram iteration in `dtype`, which takes the smaller
-    side and has by then divided the rows by their common norm: nu is too small by it,
-    m^(1/2) for m rows. Its polynomials are applied to x here, not to the Gram matrix:
-    equal up to float16's rounding, some 0.3 %. 'left' and 'right' are their other
-    backend, with the absolute damping and the stated nu. coupled: a stack of experts
-    shares one nu, summed.
+    x (..., m, n): the momentum; its rows are divided by their lengths first. nu: the
+    inner product of these rows and their polar factor. side: None is the code's
+    default, a Gram iteration in `dtype`, which first divides the matrix by its
+    Frobenius norm, so that nu is too small by m^(1/2) for m rows. Its polynomials are
+    applied to the matrix here instead of its Gram matrix, which is equal up to
+    float16's rounding, some 0.3 %. 'left' and 'right' are the code's other backend,
+    with an absolute damping 1e-8 and the nu of the paper. coupled: whether a stack of
+    experts shares one nu, the sum. centred: whether the mean row is subtracted before
+    and after.
     """
     if side not in (None, "left", "right"):
         raise ValueError(f"unknown side {side!r}: use 'left', 'right' or None")
@@ -91,9 +113,12 @@ def executed_hybrid(
 
 
 def executed_fused_gate_up(x: Tensor) -> Tensor:
-    """One polar factor of gates over ups (..., 2r, d), not one of each projection.
+    """Return one polar factor of gates and ups together, as the code of Lau & Su (arXiv
+    2605.18106) does, not one for each projection.
 
-    In bfloat16, with an absolute 1e-6 beside the norm, times max(1, 2r/d)^(1/2).
+    x (..., 2r, d): r rows of the gate projection, then r of the up projection. It is
+    computed in bfloat16, with an absolute 1e-6 beside the norm, and multiplied by
+    max(1, 2r/d)^(1/2). Raises ValueError for an odd number of rows.
     """
     _single(x)
     if x.shape[-2] % 2:

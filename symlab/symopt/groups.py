@@ -18,7 +18,11 @@ KINDS = ("permutation", "signed permutation", "rotation", "shift")
 
 @dataclass(frozen=True)
 class Action:
-    """A group on the rows ('left') or the columns ('right') of (..., m, n)."""
+    """A symmetry group that acts on the rows or columns of matrices (..., m, n).
+
+    kind: 'permutation', 'signed permutation', 'rotation' or 'shift' (one vector added
+    to all rows or columns). side: 'left' for rows, 'right' for columns.
+    """
 
     kind: str
     side: str
@@ -30,7 +34,13 @@ class Action:
             raise ValueError(f"unknown side {self.side!r}: use 'left' or 'right'")
 
     def element(self, x: Tensor, draws: torch.Generator) -> tuple[Callable, Callable]:
-        """Return a random element as two functions: on gradients and on updates."""
+        """Return a random element of the group as two functions: what it does to
+        gradients, and what to updates.
+
+        x: a tensor of the shape that they act on, which also gives a shift its size.
+        The functions are equal but for a shift, which changes gradients and leaves
+        updates alone.
+        """
         if self.kind == "shift":
             a = _shift(x, self.side, draws)
             return (lambda g: g + a), (lambda u: u)
@@ -41,12 +51,14 @@ class Action:
 
 
 def rows(kind: str) -> Action:
-    """The action of a group of this name on the rows of a block."""
+    """Return the `Action` of a group on the rows of matrices; kind as in `Action`."""
     return Action(kind, "left")
 
 
 def columns(kind: str) -> Action:
-    """The action of a group of this name on the columns of a block."""
+    """Return the `Action` of a group on the columns of matrices; kind as in
+    `Action`.
+    """
     return Action(kind, "right")
 
 
@@ -72,10 +84,13 @@ def _shift(x: Tensor, side: str, draws: torch.Generator) -> Tensor:
 def equivariance_error(
     rule: Callable[[Tensor], Tensor], x: Tensor, *actions: Action, seed: int = 0
 ) -> float:
-    """|U(g.x) - g.U(x)| / |U(x)| in the Frobenius norm, for a random g of the product.
+    """Return |U(g x) - g U(x)| / |U(x)| in the Frobenius norm for a random group
+    element g.
 
-    0 up to rounding for an equivariant rule; of size 1 for one that is not. Where U(x)
-    is zero, as of one centred row, the difference itself.
+    rule: U, from a gradient x (..., m, n) to an update. actions: the groups; g is one
+    random element of each, applied in turn. It is 0 up to rounding for an equivariant
+    rule, and about 1 for one that is not. Where U(x) = 0, as for one centred row, the
+    difference itself is returned.
     """
     draws = torch.Generator().manual_seed(seed)
     moved, expected = x, rule(x)

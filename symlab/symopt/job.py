@@ -23,14 +23,16 @@ ROWS_FROM = 2**20  # entries from which a table is stepped row by row, alone
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """The matrices of a parameter, or of a part of it, under one rule.
+    """The matrices (N, m, n) that a parameter, or a range of its rows, is split into,
+    with the one rule that updates them.
 
-    rows: (start, length) of the part along the axis of outputs; None is all of it.
-    shape: (N, m, n), of the whole parameter where it lies in parts on processes. scale:
-    how long a step of learning rate 1 is. to_rms: whether each update is brought to the
-    root mean square 0.2. check_finite: whether infinite entries of a gradient are
-    looked for. names: of its states. key: equal for stacks of one call. inner: whether
-    it is the second factor of a product, transposed.
+    rows: (start, length) of the range along the axis of outputs; None is all. shape:
+    (N, m, n), of the whole parameter where it is sharded. scale: what an update is
+    multiplied by, beside lr. to_rms: whether each update is brought to the root mean
+    square 0.2. check_finite: whether gradients are checked for infinite and NaN
+    entries. names: those of the rule's states. key: equal for stacks that can be
+    updated in one call. inner: whether it is A of a low-rank product B A, which is then
+    transposed.
     """
 
     rule: Rule
@@ -46,14 +48,19 @@ class Stack:
     inner: bool = False
 
     def of(self, x: Tensor) -> Tensor:
-        """Return x, of the parameter's shape, as (N, m, n); a vector is one row."""
+        """Return the matrices (N, m, n) of x, a tensor of the parameter's shape.
+
+        A vector becomes one row, (1, 1, n).
+        """
         if x.ndim < 2:
             return x[None, None]
         x = x if self.rows is None else x.narrow(self.layout.rows, *self.rows)
         return self.layout.split(x)
 
     def back(self, blocks: Tensor, like: Tensor) -> Tensor:
-        """Undo `of`: from (N, m, n) to the shape of `like`, or of the part of it."""
+        """Return matrices (N, m, n) in the shape of the parameter `like`, or of the
+        range of its rows that they are: the inverse of `of`.
+        """
         if like.ndim < 2:
             return blocks[0, 0]
         like = like if self.rows is None else like.narrow(self.layout.rows, *self.rows)
@@ -62,11 +69,12 @@ class Stack:
 
 @dataclass(eq=False)
 class Job:
-    """One parameter with a gradient: what of it is known before the step.
+    """One parameter with a gradient, and all that a step needs to know of it.
 
-    state: its entry in the optimizer's state, set anew at each step. other: the job of
-    the other factor of a low-rank product, for rules of pairs. factors: both as they
-    are before the step, own (N, m, r) and other (N, r, n).
+    p: the parameter. group: its settings. stacks: the matrices that it is split into,
+    one Stack for each rule. state: its entry in the optimizer's state, set anew at each
+    step. other: the Job of the other factor of a low-rank product, for rules that see
+    both. factors: both before the step, its own (N, m, r) and the other (N, r, n).
     """
 
     p: Tensor
@@ -78,20 +86,24 @@ class Job:
 
     @cached_property
     def cut(self) -> frozenset[int]:
-        """The axes along which the parameter lies in parts on several processes."""
+        """The axes of the parameter along which it is sharded over several
+        processes.
+        """
         return frozenset(sharded.cut_axes(self.p))
 
     @cached_property
     def alone(self) -> Stack | None:
-        """The stack of the parameter, if it is one stack; else None."""
+        """The only Stack of the parameter; None where ranges of its rows have rules of
+        their own.
+        """
         return self.stacks[0] if len(self.stacks) == 1 else None
 
     @cached_property
     def in_rows(self) -> bool:
-        """Whether it is stepped some rows at a time.
+        """Whether the parameter is updated a block of rows at a time, to save memory.
 
-        That is so for one matrix as it lies in memory, which is large or lies in parts
-        that are rows, under a rule that multiplies rows by numbers.
+        That is so for one matrix that is large, or sharded by rows, under a rule that
+        multiplies each row by a number.
         """
         if self.p.ndim != 2 or self.alone is None or not self.alone.rule.factor:
             return False
@@ -110,7 +122,9 @@ class Job:
 
     @cached_property
     def is_local(self) -> bool:
-        """Whether the parts that lie here are enough for their update."""
+        """Whether each process can compute the update of its shard from that shard
+        alone.
+        """
         if not self.cut or self.in_rows:
             return True
         if self.alone is None:
@@ -123,17 +137,23 @@ class Job:
 
     @cached_property
     def team(self):
-        """The processes among which its matrices are dealt; None if they are not."""
+        """The group of processes that share the matrices' updates among them; None
+        where each shard's update is computed where it lies.
+        """
         return None if self.is_local else sharded.team(self.p)
 
     @cached_property
     def like(self) -> Tensor:
-        """A tensor of the shape in which its update is made; no memory if whole."""
+        """A tensor of the shape in which the update is computed: this process's shard,
+        or a memoryless (meta) tensor of the whole of a sharded parameter.
+        """
         return sharded.local(self.p) if self.is_local else sharded.outline(self.p)
 
     @cached_property
     def key(self) -> tuple:
-        """Jobs of equal keys share their foreach calls."""
+        """The settings, dtypes and device that jobs must share to be stepped in one
+        torch._foreach call.
+        """
         same = ("momentum", "nesterov", "ema", "maximize", "compile")
         same += ("momentum_dtype", "stochastic_rounding", "decay")
         settings = tuple(self.group[k] for k in same)
@@ -141,7 +161,9 @@ class Job:
 
     @cached_property
     def cost(self) -> int:
-        """Flops of its update, about: of Gram products, or of a pass over entries."""
+        """Roughly the flops of the update: of Gram matrix products, or of one pass over
+        entries.
+        """
         return sum(
             prod(s.shape) * (min(s.shape[1:]) if s.rule.pieces else 1)
             for s in self.stacks
@@ -149,34 +171,49 @@ class Job:
 
     @property
     def own(self) -> Tensor:
-        """The part of the parameter that lies on this process."""
+        """The shard of the parameter on this process; the whole where it is not
+        sharded.
+        """
         return sharded.local(self.p)
 
     @property
     def grad(self) -> Tensor:
-        """The part of the gradient that lies on this process."""
+        """The shard of the gradient on this process; the whole where it is not
+        sharded.
+        """
         return sharded.local_grad(self.p)
 
     @property
     def buffer(self) -> Tensor | None:
-        """The part of the momentum that lies on this process."""
+        """The shard of the momentum on this process; None where there is no momentum
+        yet.
+        """
         buffer = self.state.get("momentum_buffer")
         return None if buffer is None else sharded.local(buffer)
 
     @property
     def states(self) -> list[Tensor]:
-        """The states of its rules, in the rules' order: (N, m, ...) each."""
+        """The states of the parameter's rules, (N, m, ...) each, in the rules'
+        order.
+        """
         return [self.state[name] for stack in self.stacks for name in stack.names]
 
     @property
     def step_size(self) -> float:
-        """What multiplies the update; the updates of parts contain their scale."""
+        """The number that multiplies the update: lr times the scale.
+
+        For a parameter with several Stacks it is lr, as their updates contain the
+        scale.
+        """
         lr = float(self.group["lr"])
         return lr if self.alone is None else lr * self.alone.scale
 
     @property
     def shrinks(self) -> float:
-        """The part of the weights that decay takes; 'independent': by lr / base_lr."""
+        """The fraction of the weights that weight decay removes in this step.
+
+        It is weight_decay times lr, or times lr / base_lr for the decay 'independent'.
+        """
         lr, by = float(self.group["lr"]), self.group["weight_decay"]
         if self.group["decay"] == "independent":
             base = self.group["base_lr"]
@@ -184,9 +221,11 @@ class Job:
         return by * lr
 
     def begin(self, state: dict, number: int) -> None:
-        """Take the state of this step, and make what it lacks, in parts as p is.
+        """Use this entry of the optimizer's state for the step, and create what it
+        lacks.
 
-        number: its place among all jobs.
+        New states are sharded as the parameter is. number: the index among all jobs,
+        from which the seed of stochastic rounding follows.
         """
         self.state, p = state, self.p
         fit_state(state, p, momentum_dtype(p, self.group), ("momentum_buffer",))
@@ -215,7 +254,9 @@ class Job:
 
 
 def momentum_dtype(p: Tensor, group: dict) -> torch.dtype:
-    """Return the dtype of a parameter's momentum: its own, or what the group says."""
+    """Return the dtype in which a parameter's momentum is kept: p's own, or the one
+    that the param_group names.
+    """
     said = group["momentum_dtype"]
     return getattr(torch, said) if said else p.dtype
 
@@ -223,9 +264,11 @@ def momentum_dtype(p: Tensor, group: dict) -> torch.dtype:
 def fit_state(
     state: dict, p: Tensor, dtype: torch.dtype, names: tuple[str, ...]
 ) -> None:
-    """Cast states that are as large as p, where its precision has changed since.
+    """Cast entries of a parameter's state to a dtype, where the precision of p has
+    changed.
 
-    Raises RuntimeError where its shape has.
+    names: the entries, all of the shape of p. Raises RuntimeError where an entry or the
+    gradient has another shape than p.
     """
     for name in names:
         kept = state.get(name)
@@ -242,9 +285,10 @@ def fit_state(
 
 
 def job_of(p: Tensor, group: dict, rule_of: Callable[[str], Rule]) -> Job:
-    """Return the job of a parameter under a group's settings.
+    """Return the `Job` of a parameter under the settings of its param_group.
 
-    Raises ValueError where its heads do not divide it.
+    rule_of: a function from a rule's name to its `Rule`. Raises ValueError where the
+    number of pieces (such as heads) does not divide the parameter.
     """
     parts = group["parts"] or ({},)
     stacks = [
@@ -264,10 +308,11 @@ def _rounded(side: int) -> int:
 
 
 def pair_of(b: Tensor, a: Tensor, group: dict, rule_of: Callable) -> tuple[Job, Job]:
-    """Return the jobs of the factors of a product B A, under a rule of pairs.
+    """Return the two `Job`s of the factors of a product B A, for a rule that sees both.
 
-    The axes of B are the group's rows and columns, and A's are `inner_axes`. Raises
-    ValueError where B and A do not multiply, or lie in parts on several processes.
+    The axes of outputs and inputs of B are the settings rows and columns of the
+    param_group, and those of A are `inner_axes`. rule_of: a function from a rule's name
+    to its `Rule`. Raises ValueError where B and A do not multiply, or are sharded.
     """
     if sharded.is_distributed(b) or sharded.is_distributed(a):
         raise ValueError(

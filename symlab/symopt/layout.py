@@ -14,12 +14,13 @@ ALONG = ("rows", "columns", "interleaved rows")
 
 @dataclass(frozen=True)
 class Layout:
-    """How a parameter falls into matrices (m, n).
+    """How a parameter is split into matrices (m, n) of outputs by inputs.
 
-    rows, columns: its axes of outputs and inputs; a third axis is a stack. pieces: how
-    many matrices lie side by side `along` the rows, the columns, or row by row in turn
-    ('interleaved rows'). flat: a convolution, whose other axes are the kernel's taps
-    and count as inputs. transpose: inputs as rows, for rules that act on columns.
+    rows, columns: its axes of outputs and inputs; a third axis is a stack of matrices.
+    pieces: how many matrices lie side by side `along` the rows, the columns, or row by
+    row in turn ('interleaved rows'). flat: whether it is a convolution, whose further
+    axes (the kernel) count as inputs. transpose: whether inputs become the rows, for
+    rules that act on columns.
     """
 
     rows: int = -2
@@ -30,7 +31,10 @@ class Layout:
     transpose: bool = False
 
     def split(self, x: Tensor) -> Tensor:
-        """Return x as (N, m, n); ValueError where the pieces do not divide it."""
+        """Return the matrices (N, m, n) of x, a tensor of the parameter's shape.
+
+        Raises ValueError where the pieces do not divide it.
+        """
         x = self._oriented(x)
         if self.pieces > 1:
             x = x.unflatten(self._axis, self._lengths(x)).movedim(self._piece, -3)
@@ -38,7 +42,7 @@ class Layout:
         return x.mT if self.transpose else x
 
     def join(self, blocks: Tensor, like: Tensor) -> Tensor:
-        """Undo `split`: from (N, m, n) to the shape of `like`."""
+        """Return matrices (N, m, n) in the shape of `like`: the inverse of `split`."""
         blocks = blocks.mT if self.transpose else blocks
         whole = self._oriented(like)
         if self.pieces > 1:
@@ -53,11 +57,15 @@ class Layout:
         return x.movedim((-2, -1), (self.rows, self.columns))
 
     def kernel(self, shape: tuple[int, ...]) -> int:
-        """How many taps the kernel of a convolution of this shape has; 1 for others."""
+        """Return the number of kernel entries per channel of a convolution weight of
+        this shape (9 for 3 x 3); 1 for other weights.
+        """
         return prod(shape[2:]) if self.flat or len(shape) > 3 else 1
 
     def is_stack(self, ndim: int) -> bool:
-        """Whether axis 0 of a parameter counts matrices, each by itself."""
+        """Return whether axis 0 of a parameter with `ndim` axes counts separate
+        matrices.
+        """
         return (
             ndim == 3 and not self.flat and 0 not in (self.rows % 3, self.columns % 3)
         )

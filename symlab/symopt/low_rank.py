@@ -48,12 +48,15 @@ def low_rank(
     method: str = "auto",
     **options,
 ) -> Tensor:
-    """Return the update of one factor of a low-rank product: O(m) x GL(r)-equivariant.
+    """Return the update of one factor of a low-rank product W = B A, such that the
+    change of W does not depend on how W was factored.
 
-    x: momentum (N, m, r) of own (N, m, r), where own @ other is W; other (N, r, n). The
-    factor A is given transposed, with W^T. inner: whether it is that factor, whose
-    metric is damped; damping: by how much, relative to the scale rms. options: of
-    `polar`. Raises ValueError for a damping below 0.
+    x (N, m, r): the momentum of `own`. own (N, m, r): the factor; other (N, r, n): the
+    one that it is multiplied by, so that own @ other is W. The update is equivariant
+    under O(m) x GL(r) x O(n). inner: whether the factor is A, which is then given
+    transposed, with W^T = A^T B^T; its metric is damped by `damping` (relative to an
+    update with entries of root mean square 0.2). options: of `polar`. Raises ValueError
+    for a damping below 0.
     """
     if not 0 <= damping < float("inf"):
         raise ValueError(f"damping must be 0 or more, not {damping}")

@@ -5,7 +5,8 @@ from difflib import get_close_matches
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
-    """Return the ValueError to raise for `name`, which is none of the known ones.
+    """Return a ValueError that says that `name` is none of the known ones, and which
+    known one is nearest.
 
     what: the kind of thing, with its owner where that helps ('option of row_norm').
     """
@@ -15,6 +16,8 @@ def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
 
 
 def meant(name: object, known: Iterable[str]) -> str:
-    """Return ": did you mean 'x'?" with the nearest known name, or ''."""
+    """Return ": did you mean 'x'?", with the known name x nearest to `name`, or '' if
+    none is near.
+    """
     near = get_close_matches(str(name), list(known), n=1)
     return f": did you mean {near[0]!r}?" if near else ""

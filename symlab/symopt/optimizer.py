@@ -148,7 +148,11 @@ class SymOpt(Optimizer):
     # --- groups ----------------------------------------------------------------------
 
     def add_param_group(self, group: dict) -> None:
-        """Add a group as torch does, if its settings and rule fit its parameters."""
+        """Add a param_group as torch's optimizers do, after a check of its settings.
+
+        Raises ValueError where a setting is unknown or the rule does not fit a
+        parameter.
+        """
         super().add_param_group(group)
         group, known = self.param_groups[-1], dict(self.rules)
         try:
@@ -230,7 +234,10 @@ class SymOpt(Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """Take a step; return what closure, which computes the loss anew, returns."""
+        """Take one step; return the loss that `closure` computes, None without one.
+
+        closure: a function that computes the loss and the gradients anew.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():

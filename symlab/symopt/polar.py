@@ -61,15 +61,17 @@ def polar(
     dtype: torch.dtype | None = None,
     cutoff: float | None = None,
 ) -> Tensor:
-    """The polar factor of each matrix of x (..., m, n), in the dtype of x.
+    """Return the polar factor U V^T of each matrix x = U S V^T (..., m, n), in x's
+    dtype.
 
-    method: 'auto' is polar_express, by way of `gram` where one side is much longer.
-    steps: of the iteration (default 5; inverse_sqrt 14; qdwh to rounding). dtype: to
-    compute in; default that of x, float32 for half precision where the method has
-    factorisations. cutoff: relative, for qdwh and svd (default sqrt(m n) times the
-    dtype's rounding). Raises ValueError for a vector, complex numbers, an unknown
-    method, and for steps or a cutoff that the method does not take or that are out of
-    range.
+    method: 'newton_schulz', 'polar_express', 'gram', 'inverse_sqrt', 'qdwh' or 'svd',
+    as the module describes; 'auto' is polar_express, computed from the Gram matrix
+    where one side is much longer. steps: of the iteration (default 5; inverse_sqrt 14;
+    qdwh until rounding). dtype: to compute in; by default x's, and float32 for half
+    precision where the method factorises. cutoff: singular values below this part of
+    the largest count as 0, for qdwh and svd (default sqrt(m n) times the dtype's
+    rounding). Raises ValueError for a vector, complex numbers, an unknown method, and
+    for steps or a cutoff that the method does not take or that are out of range.
     """
     if x.ndim < 2:
         raise ValueError(
@@ -114,7 +116,11 @@ def _factor(x: Tensor, method: str, steps, cutoff, working: torch.dtype) -> Tens
 
 
 def nuclear_norm(x: Tensor, factor: Tensor) -> Tensor:
-    """<x, polar(x)>, the sum of singular values: (..., 1, 1) from two (..., m, n)."""
+    """Return the sum of singular values of each matrix, (..., 1, 1).
+
+    x (..., m, n): the matrices. factor (..., m, n): their polar factors; the sum is the
+    inner product of both.
+    """
     return (x * factor).sum((-2, -1), keepdim=True)
 
 

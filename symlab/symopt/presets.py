@@ -45,14 +45,16 @@ TABLES = ("embedding", "tied embedding")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is done with one parameter.
+    """How SymOpt updates the parameters of one role.
 
-    rule: a name of `registry.RULES`, a `Rule`, or 'adamw'. centred=None: where its
-    group has the shift. lr: that of the optimizer times lr_scale, unless given.
-    weight_decay: unless given, that of the optimizer for hidden matrices, convolutions,
-    adapters and fused weights, and 0 for all others. ema: the momentum
-    averages gradients, else it sums them. per_piece: heads, and the halves of a fused
-    gate and up, one by one. transpose: the rule takes inputs for rows.
+    rule: a name of `registry.RULES`, a `Rule`, or 'adamw'. lr: None is the optimizer's
+    times lr_scale. weight_decay: None is the optimizer's for hidden matrices,
+    convolutions, adapters and fused weights, and 0 for all others. ema: whether the
+    momentum averages gradients, else it sums them. per_piece: whether heads, and the
+    halves of a fused gate and up projection, are updated as matrices of their own.
+    transpose: whether the rule gets inputs as rows. centred: whether the mean row is
+    taken out of updates; None does so where one vector may be added to all rows without
+    a change of the loss. Other fields are as in SymOpt.
     """
 
     rule: str | Rule = ADAMW
@@ -74,9 +76,11 @@ class Settings:
     options: tuple[tuple[str, object], ...] = ()
 
     def changed(self, changes: dict | str | Rule) -> "Settings":
-        """Return a copy with other fields of this class or options of the rule.
+        """Return a copy with other values of these fields, or other options of the
+        rule.
 
-        Raises ValueError for a name that is neither, and for numbers out of range.
+        changes: {field or option: value}, or a rule. Raises ValueError for a name that
+        is neither, and for numbers out of range.
         """
         changes = {"rule": changes} if isinstance(changes, str | Rule) else changes
         changes = dict(changes)
@@ -97,7 +101,9 @@ class Settings:
         return done
 
     def check(self) -> None:
-        """Raise ValueError for numbers out of range and switches that are no bool."""
+        """Raise ValueError where a number among these settings is out of range or a
+        switch is no bool.
+        """
         for name in ("lr", "lr_scale", "weight_decay"):
             if (value := getattr(self, name)) is not None:
                 check_range(name, value, 0, inf)
@@ -202,11 +208,12 @@ PRESETS: dict[str, dict[str, Settings]] = {
 
 @dataclass(frozen=True)
 class Planned:
-    """One parameter, or one part of it: what it is and what will be done with it.
+    """One parameter, or a range of its rows with a role of its own, with the settings
+    it will be updated with.
 
-    parts: those of a weight that holds several matrices of unequal size, each planned
-    by its own role. partner: the second factor of a low-rank product whose first one
-    this is, under a rule of pairs.
+    block: its shape, role and axes. parts: the ranges of rows, of a weight that holds
+    several matrices of unequal size. partner: A, where this is B of a low-rank product
+    B A under a rule that sees both factors.
     """
 
     block: Block
@@ -218,17 +225,22 @@ class Planned:
 
     @property
     def rule(self) -> Rule | None:
-        """The rule; None stands for AdamW."""
+        """The update rule; None stands for torch's AdamW."""
         return None if self.settings.rule == ADAMW else rule_of(self.settings.rule)
 
     @property
     def centred(self) -> bool:
-        """Whether its updates have mean row 0, and so respect the shift symmetry."""
+        """Whether its updates have mean row 0, so that a gradient of all rows alike (a
+        shift) has no effect.
+        """
         options = dict(self.settings.options)
         return self.rule is not None and self.rule.needs_shift(options)
 
     def group(self) -> dict:
-        """Its settings for a param_group, as plain values except rules of one's own."""
+        """Return its settings as a param_group of SymOpt, without the parameter.
+
+        Values are plain, except rules of one's own.
+        """
         s, b = self.settings, self.block
         group = {"role": b.role, "rule": s.rule, "lr": self.lr}
         group["weight_decay"] = self.weight_decay
@@ -247,7 +259,9 @@ class Planned:
         return group | {"options": dict(s.options)}
 
     def part(self) -> dict:
-        """Its entry in `parts` of a param_group."""
+        """Return its settings as an entry of `parts`, for a range of rows of a
+        param_group.
+        """
         s, b, layout = self.settings, self.block, self.layout()
         own = {"role": b.role, "start": b.parts[0].start, "length": b.parts[0].length}
         own |= {"rule": s.rule, "options": dict(s.options)}
@@ -255,7 +269,7 @@ class Planned:
         return own | {"pieces": layout.pieces, "along": layout.along}
 
     def layout(self) -> Layout:
-        """The Layout by which it falls into matrices."""
+        """Return the `Layout` by which the parameter is split into matrices."""
         b, s = self.block, self.settings
         pieces, along = 1, "rows"
         if b.groups > 1:  # of a convolution, each a matrix of its own for any rule
@@ -269,7 +283,9 @@ class Planned:
         return Layout(b.rows, b.columns, pieces, along, b.is_convolution, s.transpose)
 
     def row(self) -> dict:
-        """One row of `describe`."""
+        """Return the parameter's row of the table that `describe` makes, as a dict by
+        column.
+        """
         notes = [self.block.note] + [p.broken() for p in self.parts or (self,)]
         rule = self.said()
         if self.parts:
@@ -289,7 +305,7 @@ class Planned:
         }
 
     def said(self) -> str:
-        """The rule with its options, as `describe` shows it."""
+        """Return the rule and its options as text, such as 'row_norm (centred)'."""
         s, b = self.settings, self.block
         if self.rule is None:
             return ADAMW
@@ -301,7 +317,9 @@ class Planned:
         return f"{self.rule.name} ({', '.join(said)})" if said else self.rule.name
 
     def broken(self) -> str:
-        """The factors of its symmetry group that the rule breaks, or ''."""
+        """Return, as text, which factors of the parameter's symmetry group its update
+        rule does not respect; '' if it respects all.
+        """
         b, s = self.block, self.settings
         if b.role not in GROUPS:
             return ""
@@ -334,7 +352,11 @@ def plan(
     overrides: dict[str, dict | str | Rule] | None = None,
     example=None,
 ) -> list[tuple[Tensor, Planned]]:
-    """Return pairs of a parameter and its Planned, in the model's order."""
+    """Return (parameter, Planned) pairs: what SymOpt will do with each parameter of a
+    model, in the model's order.
+
+    Arguments are those of SymOpt.
+    """
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
     blocks = roles(model, example)
@@ -438,12 +460,13 @@ def _check_alike(block: Block, parts: list[Planned]) -> None:
 def param_groups(
     model: nn.Module, lr: float = 1e-3, weight_decay: float = 0.1, **options
 ) -> list[dict]:
-    """What SymOpt(model, ...) does, as param_groups with names instead of tensors.
+    """Return what SymOpt(model, ...) would do, as param_groups with names instead of
+    tensors.
 
-    For SymOpt(other, groups=...) on a model of the same names: one that is sharded by
-    then, while this one is whole, or on the meta device (so may the example be). Each
-    has `param_names`, lr, weight_decay and settings as plain values. Takes the
-    arguments of SymOpt that choose: preset, overrides, example.
+    It is for SymOpt(other, groups=...) on a model of the same names, which may be
+    sharded by then, while this one is whole or on the meta device (so may the example
+    be). Each group has `param_names`, lr, weight_decay and settings as plain values.
+    options: preset, overrides and example of SymOpt.
     """
     groups: dict[str, dict] = {}
     for _, one in plan(model, lr, weight_decay, **options):
@@ -492,12 +515,13 @@ def _check_overrides(overrides: dict, blocks: dict[str, Block]) -> None:
 
 
 def describe(model: nn.Module, lr: float = 1e-3, weight_decay: float = 0.1, **options):
-    """What SymOpt(model, ...) will do, as a DataFrame with one row per parameter.
+    """Return what SymOpt(model, ...) will do, as a DataFrame with one row per
+    parameter.
 
-    Columns: name, shape, role, group, rule, lr, weight_decay, and a note: which factor
-    of the group the rule does not respect, what was assumed (a softmax that lies
-    outside of the forward pass), or why a role is unknown (it gets AdamW).
-    Takes the arguments of SymOpt that choose: preset, overrides, example.
+    Columns: name, shape, role, group (its symmetry group), rule, lr, weight_decay, and
+    a note: which factor of the symmetry group the rule does not respect, what was
+    assumed (a softmax outside of the forward pass), or why a role is unknown (it gets
+    AdamW). options: preset, overrides and example of SymOpt.
     """
     import pandas as pd
 

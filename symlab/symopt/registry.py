@@ -31,7 +31,12 @@ def normuon(
     method: str = "auto",
     **options,
 ) -> tuple[Tensor, Tensor]:
-    """Return NorMuon's update: `relatives.normuon` of a momentum's polar factor."""
+    """Return NorMuon's update of a momentum x (..., m, n), and its next state.
+
+    The polar factor of x has its rows divided by a running root mean square of their
+    entries, `second` (..., m, 1), None at first; see `relatives.normuon`. beta2: decay
+    of that average. method, options: of `polar`. Source: arXiv 2510.05491.
+    """
     factor = rules.spectral(x, method=method, **options)
     return relatives.normuon(factor, second, beta2, eps)
 
@@ -159,10 +164,10 @@ RULES = {rule.name: rule for rule in (*STACK, *PAIRS, *RELATIVES, *EXECUTED)}
 
 
 def rule_of(rule: str | Rule, own: dict[str, Rule] | None = None) -> Rule:
-    """Return the rule itself, by its name where that is given.
+    """Return the `Rule` of a name; a Rule is returned as it is.
 
-    own: rules from outside that are known here, too. Raises ValueError for an unknown
-    name.
+    own: {name: Rule} of rules that do not come with SymOpt. Raises ValueError for an
+    unknown name.
     """
     if isinstance(rule, Rule):
         return rule

@@ -35,13 +35,15 @@ from symlab.symopt.rules import _inverse, _safe, column_norm, row_norm
 
 
 def freon(x: Tensor, q: float = 2 / 3, method: str = "svd", **options) -> Tensor:
-    """Freon's update of each matrix of x (..., m, n), in the dtype of x. O x O.
+    """Return Freon's update of each matrix x = U diag(s) V^T (..., m, n), in x's dtype.
 
-    U (s / M)^(q-1) V^T with the power mean M = (sum s^q / k)^(1/q), k = min(m, n). The
-    paper divides x by (sum s^q)^(1/q), maps, and multiplies by (sum s^q / k)^((1-q)/q)
-    of what it has divided; this is the same, and scale free: q = 1 is the polar factor,
-    q = 2 is x at the length k^(1/2) of a polar factor, and a flat spectrum becomes 1
-    for every q. options: of `schatten_power`. Raises ValueError unless q > 0.
+    It is U diag((s / M)^(q-1)) V^T with the power mean M = (sum s^q / k)^(1/q) over the
+    k = min(m, n) singular values (arXiv 2605.11181). q = 1 is the polar factor, q = 2
+    is x scaled to the Frobenius norm k^(1/2) of a polar factor, and equal singular
+    values become 1 for every q. The paper divides x by (sum s^q)^(1/q), maps, and
+    multiplies by (sum s^q / k)^((1-q)/q) of what it has divided, which is the same. It
+    is equivariant under rotations of rows and of columns. method, options: of
+    `schatten_power`. Raises ValueError unless q > 0.
     """
     if not q > 0:
         raise ValueError(f"q = {q} is no Schatten exponent: use one above 0")
@@ -52,18 +54,20 @@ def freon(x: Tensor, q: float = 2 / 3, method: str = "svd", **options) -> Tensor
 
 
 def schatten_power(x: Tensor, c: float, method: str = "svd", **options) -> Tensor:
-    """(x x^T)^(-c) x = U s^(1-2c) V^T of each matrix of x (..., m, n), of x's dtype.
+    """Return (x x^T)^(-c) x = U diag(s^(1-2c)) V^T of each matrix x = U diag(s) V^T
+    (..., m, n), in x's dtype.
 
-    svd       the definition, on singular values above `cutoff` of the largest
-    gram      eigenvectors of the smaller Gram matrix, on the same range; in float64,
-              as squares need the digits: in float32 a condition above 1e3 is cut
-    newton    a coupled iteration for the inverse b-th root, c = a/b (Guo and Higham
-              2006): matrix products only. Its `damping`, RELATIVE to the trace of the
-              Gram matrix, takes the place of the cut-off: s (s^2 + d)^(-c)
+      svd       the definition, on singular values above `cutoff` of the largest
+      gram      eigenvectors of the smaller Gram matrix, on the same range; in float64,
+                as squares need the digits: in float32 a condition above 1e3 is cut
+      newton    a coupled iteration for the inverse b-th root, c = a/b (Guo and Higham
+                2006): matrix products only. Its `damping`, RELATIVE to the trace of the
+                Gram matrix, takes the place of the cut-off: s (s^2 + d)^(-c)
 
-    options: dtype to compute in, cutoff (svd, gram), damping and steps (newton).
-    Homogeneous of degree 1 - 2c. Raises ValueError for vectors, complex numbers, an
-    unknown method, and for newton a c that is no fraction a/b in [0, 1] with b <= 12.
+    method: one of these names. options: dtype to compute in, cutoff (svd, gram),
+    damping and steps (newton). Homogeneous of degree 1 - 2c. Raises ValueError for
+    vectors, complex numbers, an unknown method, and for newton a c that is no fraction
+    a/b in [0, 1] with b <= 12.
     """
     y, powered = _power(x, c, method, **options)
     size = _safe(nuclear_norm(x.to(y.dtype), y))  # <x, x/|x|> = |x|
@@ -139,12 +143,14 @@ METHODS = {"svd": _svd, "gram": _gram, "newton": _newton}
 
 
 def kaon(x: Tensor, steps: int = 5) -> Tensor:
-    """Kaon's update of each matrix of x (..., m, n): a scrambled spectrum. O x O.
+    """Return Kaon's update of each matrix of x (..., m, n), whose singular values have
+    gone through a chaotic map.
 
-    X <- 4.1 (I - X X^T)^2 X from x / |x|, divided by 1.175: each singular value goes
-    through s <- 4.1 s (1 - s^2)^2, which is chaotic and stays below 1.1735 (arXiv
-    2605.11181). Errors grow by e^.89 a step, so half precision is computed in float32.
-    A matrix of rank one has s = 1, which the map sends to 0: no update.
+    From x / |x| each step takes X to 4.1 (I - X X^T)^2 X, so each singular value s to
+    4.1 s (1 - s^2)^2, which stays below 1.1735; the result is divided by 1.175 (arXiv
+    2605.11181). It is equivariant under rotations of rows and of columns. Errors grow
+    by e^.89 a step, so half precision is computed in float32. A matrix of rank one has
+    s = 1, which the map sends to 0: no update.
     """
     _check(x, "Kaon's update")
     _check_steps(steps)
@@ -160,11 +166,13 @@ def kaon(x: Tensor, steps: int = 5) -> Tensor:
 
 
 def sinkhorn(x: Tensor, steps: int = 5) -> Tensor:
-    """Rows of length n^(1/2), columns of length m^(1/2): entries of size 1. P x P.
+    """Return x (..., m, n) scaled in turn to rows of length n^(1/2) and columns of
+    length m^(1/2), so that entries have size 1.
 
-    In turn, rows first, as in SinkGD (arXiv 2502.06742, Algorithm 3): columns are exact
-    after every step. ARO's paper divides by both at once, which commutes with
-    transposition and has the same limit, but exact lengths only there.
+    Each step scales rows first, as in SinkGD (arXiv 2502.06742, Algorithm 3), so
+    columns are exact after every step. It is equivariant under permutations of rows and
+    of columns. ARO's paper divides by both at once, which commutes with transposition
+    and has the same limit, but exact lengths only there.
     """
     _check(x, "Sinkhorn's update")
     _check_steps(steps)
@@ -175,12 +183,18 @@ def sinkhorn(x: Tensor, steps: int = 5) -> Tensor:
 
 
 def sign(x: Tensor) -> Tensor:
-    """The sign of each entry, 0 at 0. Signed permutations on both sides."""
+    """Return the sign of each entry of x, 0 at 0.
+
+    It is equivariant under signed permutations of rows and of columns.
+    """
     return x.sign()
 
 
 def bias_rms(x: Tensor) -> Tensor:
-    """Vectors (..., d) over the root mean square of their entries. O."""
+    """Return vectors (..., d) divided by the root mean square of their entries.
+
+    It is equivariant under rotations.
+    """
     y = x.to(torch.promote_types(x.dtype, torch.float32))
     y = y / _safe(y.abs().amax(-1, keepdim=True))
     return (y * _inverse(y.square().mean(-1, keepdim=True))).to(x.dtype)
@@ -208,18 +222,20 @@ def aro(
     rotation: Tensor | None = None,
     base: str | Callable[[Tensor], Tensor] = "sinkhorn",
 ) -> tuple[Tensor, Tensor]:
-    """The base rule f in a rotated frame of the rows: R f(R^T x), and R. O x P.
+    """Return a base rule f applied in a rotated frame of the rows, R f(R^T x), and the
+    rotation R.
 
-    R = QR(x f(R'^T x)^T) from the rotation R' (..., m, m) of the step before, the
-    identity at first (arXiv 2602.09006); float32 at least. base: 'sinkhorn', 'sign',
-    'row_norm' or a scale-free function. A rotation of the rows acts on x and R' alike.
+    x (..., m, n): the momentum. rotation (..., m, m): the R' of the step before, None
+    at first (the identity); R = QR(x f(R'^T x)^T) (arXiv 2602.09006), in float32 at
+    least. base: f, as 'sinkhorn', 'sign', 'row_norm' or a scale-free function. A
+    rotation of the rows acts on x and R' alike; columns may be permuted.
 
     With f = row_norm this is a power iteration for the left singular vectors, and the
     update tends to the polar factor. An f that commutes with rotations of the rows, as
     `column_norm`, makes the frame empty. A zero x leaves R as it is. Rows of R^T x
-    shorter than rounding's root are zero: R comes from a product of two and knows no
-    better, and f would blow them up to full size. The signs of few columns can be
-    linearly dependent; rounding then chooses a part of the frame.
+    shorter than the square root of rounding are set to zero: R comes from a product of
+    two matrices and is no more exact, and f would scale them up to full size. The signs
+    of few columns can be linearly dependent; rounding then chooses a part of the frame.
     """
     _check(x, "ARO's update")
     if isinstance(base, str) and base not in BASES:
@@ -274,14 +290,16 @@ def normuon(
     beta2: float = 0.95,
     eps: float = 1e-8,
 ) -> tuple[Tensor, Tensor]:
-    """A polar factor (..., m, n) with its rows evened out, and the statistic. P x O.
+    """Return a polar factor with its rows evened out, and the next row statistic.
 
-    second (..., m, 1) averages the mean square of each row's entries, with rate
-    1 - beta2 from zero; rows are divided by its root plus eps, and the whole is scaled
-    to the Frobenius norm 0.2 (m n)^(1/2): entries as large as AdamW's (arXiv
+    update (..., m, n): the polar factor. second (..., m, 1): the running average of the
+    mean square of each row's entries, None at first; it starts from zero and has the
+    rate 1 - beta2. Rows are divided by its root plus eps, and the whole is scaled to
+    the Frobenius norm 0.2 (m n)^(1/2), with entries as large as AdamW's (arXiv
     2510.05491, Algorithm 1). That norm is set anew each step, so the statistic needs no
-    correction of its start. Rows that are rounding of the longest are zero: division by
-    their own length would blow them up.
+    correction of its start. Rows that are only rounding beside the longest become zero,
+    as division by their own length would blow them up. It is equivariant under
+    permutations of rows and rotations of columns.
     """
     _check(update, "NorMuon's statistic")
     if not (0 <= beta2 < 1 and eps >= 0):
@@ -318,16 +336,17 @@ def eigen_adam(
     beta3: float = 0.95,
     eps: float = 1e-8,
 ) -> tuple[Tensor, ...]:
-    """Return Adam's update in the eigenbasis of the inputs, and its states. P x O.
+    """Return Adam's update in the eigenbasis of the inputs, and its states.
 
     x (..., m, n): gradients, so give it without momentum. With Q the eigenvectors of
     the average of x^T x (beta3), Adam keeps the mean of x (beta1) and the mean square
     of the entries of x Q (beta2); the update is (mean Q / root of the mean square) Q^T,
-    as large as Adam's. Adam is the same with Q = I, and breaks rotations of the inputs;
-    here Q turns with them, and what a renumbering of rows (tokens, classes) does is a
-    renumbering. It is SOAP (Vyas et al., arXiv 2409.11321) with one side and a fresh
-    basis at each step. centred: subtract the mean row before and after, which makes it
-    respect shifts, too. Where eigenvalues are equal rounding chooses the basis.
+    as large as Adam's. Adam is the same with Q = I, and breaks rotations of the inputs
+    (the n columns); here Q turns with them. What a renumbering of the m rows (tokens,
+    classes) does is a renumbering. It is SOAP (Vyas et al., arXiv 2409.11321) with one
+    side and a fresh basis at each step. centred: whether the mean row is subtracted
+    before and after, so that adding one vector to all rows changes nothing. Where
+    eigenvalues are equal rounding chooses the basis.
 
     states, None at first: mean (..., m, n), second (..., m, n), gram (..., n, n) and
     the count of steps (..., 1, 1), for the corrections of the start.

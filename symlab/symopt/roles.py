@@ -59,15 +59,17 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class Block:
-    """What is known of one parameter.
+    """What is known of one parameter of a model: its role and how it falls into
+    matrices.
 
     rows, columns: the axes of outputs and of inputs; another axis is a stack (experts,
-    heads). heads: how many blocks the rows (or, `head_columns`, the columns) fall into.
-    layout: of a fused gate_up, 'concatenated' or 'interleaved'. shift: whether adding
-    one vector to all rows changes nothing. parts: of a "fused" weight, which rows have
-    which role; they cover the rows in order. groups: of a grouped convolution, whose
-    rows and columns are those of one group. partner: of a low-rank pair, the name of
-    the other weight. note: why it is unknown, or what its shift assumes.
+    heads). heads: how many heads the rows (or, with `head_columns`, the columns) hold.
+    layout: of a fused gate and up projection, 'concatenated' or 'interleaved'. shift:
+    whether adding one vector to all rows leaves the loss unchanged. parts: of a weight
+    of the role 'fused', which rows have which role, in order and without gaps. groups:
+    of a grouped convolution, whose rows and columns are then those of one group.
+    partner: the name of the other weight of a low-rank pair. note: why the role is
+    unknown, or what `shift` assumes.
     """
 
     name: str
@@ -86,7 +88,9 @@ class Block:
 
     @property
     def group(self) -> str:
-        """Its symmetry group as text, rows x columns, as 'permutation x rotation'."""
+        """The symmetry group of the parameter as text, rows x columns, such as
+        'permutation x rotation'; '' for vectors.
+        """
         if self.role in VECTORS:
             return ""
         stack = "stack of " if len(self.shape) > 2 and not self.is_convolution else ""
@@ -113,10 +117,10 @@ def _group_of(part: Part) -> str:
 
 
 def roles(model: nn.Module, example=None) -> dict[str, Block]:
-    """Return name -> Block, for each parameter once.
+    """Return {name: Block}, the role and axes of each parameter of a model, each once.
 
     example: one input, as a tensor, a tuple of positional or a dict of keyword
-    arguments; default one that is guessed (see `examples`). Where no guess fits, module
+    arguments; by default one is guessed from the model. Where no guess fits, module
     types alone decide, and a warning says so. Raises ValueError where the model fails
     on a given example, or is sharded.
     """
@@ -211,7 +215,9 @@ def _is_given(value) -> bool:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside torch.compile and DistributedDataParallel."""
+    """Return the model inside the wrappers of torch.compile and
+    DistributedDataParallel.
+    """
     model = getattr(model, "_orig_mod", model)
     model = getattr(model, "module", model) if _is_parallel(model) else model
     model = getattr(model, "_orig_mod", model)

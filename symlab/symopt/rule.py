@@ -99,7 +99,7 @@ class Rule:
 
     @cached_property
     def options(self) -> dict[str, object]:
-        """Return the keyword options of the map, with their defaults."""
+        """The keyword options of the rule's map, with their defaults."""
         try:
             taken = inspect.signature(self.map).parameters.values()
         except ValueError:  # functions of torch have no signature
@@ -109,18 +109,26 @@ class Rule:
         return {k: v for k, v in named.items() if k not in inner} | dict(self.forwards)
 
     def needs_shift(self, options: Mapping) -> bool:
-        """Whether these options centre updates, which only a shift symmetry allows."""
+        """Return whether, with these options, updates are centred (their mean row is
+        0).
+
+        Only a weight to whose rows one vector may be added without a change of the loss
+        may have such updates.
+        """
         return self.centres or bool(options.get("centred"))
 
     def iterates(self, options: Mapping) -> bool:
-        """Whether it is an iteration, for which half precision is enough."""
+        """Return whether, with these options, the rule is an iteration that half
+        precision is enough for.
+        """
         method = options.get("method", self.options.get("method"))
         return method in ITERATIONS and "dtype" in self.options
 
     def check(self, options: Mapping) -> None:
-        """Raise ValueError unless the map takes these options and returns what it must.
+        """Raise ValueError unless the rule takes these options and returns what it
+        must.
 
-        Tries the map on one small matrix, (1, 4, 6).
+        The rule is tried on one small matrix, (1, 4, 6).
         """
         for name, value in options.items():
             if name not in self.options:
@@ -169,13 +177,24 @@ class Rule:
         centred: bool = False,
         transpose: bool = False,
     ) -> str:
-        """Return as text the factors of a group (outputs, inputs) that it breaks."""
+        """Return as text which factors of a symmetry group the rule breaks; '' if none.
+
+        group: names of the groups of outputs and inputs, such as ('permutation',
+        'rotation'). shift: whether adding one vector to all rows is in the group, too;
+        centred: whether updates respect that. transpose: whether the rule gets inputs
+        as rows.
+        """
         sides = (self.columns, self.rows) if transpose else (self.rows, self.columns)
         return _violated(sides, group, shift and not (centred or self.centres))
 
 
 def violated_by_adamw(group: tuple[str, str], *, shift: bool = False) -> str:
-    """Return the factors of a group that AdamW breaks, as it treats entries alone."""
+    """Return as text which factors of a symmetry group AdamW, a rule of single entries,
+    breaks.
+
+    group: names of the groups of outputs and inputs, such as ('permutation',
+    'rotation'). shift: whether adding one vector to all rows is in the group, too.
+    """
     return _violated((SIGNED, SIGNED), group, shift)
 
 
@@ -234,7 +253,11 @@ def size(
 
 
 def check_size(convention: str | float, what: str = "scale") -> None:
-    """Raise ValueError unless convention is a name of `size` or a number above 0."""
+    """Raise ValueError unless convention is a name that `size` takes or a number above
+    0.
+
+    what: the name of the setting, for the message.
+    """
     if isinstance(convention, str):
         size((1, 1), convention)
     elif not isinstance(convention, int | float) or isinstance(convention, bool):

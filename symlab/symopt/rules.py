@@ -26,16 +26,21 @@ LAYOUTS = ("concatenated", "interleaved")
 
 
 def centre(x: Tensor) -> Tensor:
-    """Return x less its mean row: the part that a shift of all rows does not move."""
+    """Return x (..., m, n) less its mean row.
+
+    The result does not change when one vector is added to all rows (a shift).
+    """
     return x - x.mean(-2, keepdim=True)
 
 
 def row_norm(x: Tensor, *, centred: bool = False, floor: float = 0.0) -> Tensor:
-    """Each row over its length. P x O; with `centred` P x O and shifts.
+    """Return x (..., m, n) with each row divided by its length.
 
-    floor: rows are divided by (|x_i|^2 + floor^2 mean|x|^2)^(1/2), so that rows whose
-    last gradient is long ago fade instead of moving on at full size. centred is the
-    paper's form: centre, normalise, centre again; `centred_row_norm` is the exact one.
+    It is equivariant under permutations of rows and rotations of columns. floor: rows
+    are divided by (|x_i|^2 + floor^2 mean|x|^2)^(1/2) instead, so that rows whose last
+    gradient is long ago fade instead of moving on at full size. centred: whether the
+    mean row is subtracted before and after, as in Lau & Su (arXiv 2605.18106), so that
+    adding one vector to all rows changes nothing; `centred_row_norm` is the exact form.
     """
     _check_matrix(x)
     x = centre(_scaled(x)) if centred else x  # scaled: a mean must not overflow
@@ -44,7 +49,11 @@ def row_norm(x: Tensor, *, centred: bool = False, floor: float = 0.0) -> Tensor:
 
 
 def row_factor(lengths: Tensor, floor: float = 0.0) -> Tensor:
-    """Return `row_norm`'s factors for rows of these lengths (..., m, 1)."""
+    """Return the numbers (..., m, 1) by which `row_norm` multiplies rows of these
+    lengths.
+
+    lengths (..., m, 1). floor: as in `row_norm`.
+    """
     if not 0 <= floor < inf:
         raise ValueError(f"floor must be 0 or more, not {floor}")
     largest = _safe(lengths.amax(-2, keepdim=True))
@@ -54,7 +63,8 @@ def row_factor(lengths: Tensor, floor: float = 0.0) -> Tensor:
 
 
 def row_lengths(x: Tensor) -> Tensor:
-    """Return |x_i| (..., m, 1), of any scale, as float64.
+    """Return the length of each row of x, (..., m, 1) in float64, without over- or
+    underflow.
 
     Squares of half and single precision are summed in float64. A CPU, where that is
     slow, sums them in float32, some rows at a time so that they stay in its cache, and
@@ -81,21 +91,30 @@ def _length(x: Tensor) -> Tensor:
 
 
 def row_parts(x: Tensor) -> tuple[Tensor, ...]:
-    """Return slices of rows that fit a CPU's cache; on a GPU or compiled, one slice."""
+    """Return x as slices of rows that fit a CPU's cache; on a GPU, or compiled, as one
+    slice.
+    """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return (x,)
     return x.split(max(1, CACHED * x.shape[-2] // max(1, x.numel())), -2)
 
 
 def column_norm(x: Tensor, *, floor: float = 0.0) -> Tensor:
-    """Each column over its length. O x P: for matrices whose columns are neurons."""
+    """Return x (..., m, n) with each column divided by its length.
+
+    It is for matrices whose columns are neurons, and equivariant under rotations of
+    rows and permutations of columns. floor: as in `row_norm`.
+    """
     return row_norm(x.mT, floor=floor).mT
 
 
 def paired_row_norm(x: Tensor, layout: str = "concatenated", floor: float = 0.0):
-    """Gate and up row of one neuron over their common length. P x O, jointly.
+    """Return gate and up rows, each pair of one neuron divided by the pair's common
+    length.
 
-    x (..., 2r, d): gates, then ups ('concatenated'), or in turn ('interleaved').
+    x (..., 2r, d): r gate rows, then r up rows ('concatenated'), or both in turn
+    ('interleaved'). It is equivariant under permutations of the r pairs and rotations
+    of columns. floor: as in `row_norm`.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"unknown layout {layout!r}: use {' or '.join(LAYOUTS)}")
@@ -115,13 +134,15 @@ def paired_row_norm(x: Tensor, layout: str = "concatenated", floor: float = 0.0)
 
 
 def centred_row_norm(x: Tensor, floor: float = 1e-3, steps: int = 100) -> Tensor:
-    """The centred row-norm that is optimal among shift-free updates. P x O and shifts.
+    """Return the update with rows of length at most 1 and sum 0 that follows x most.
 
-    The linear minimisation oracle of {max_i |D_i| <= 1, sum_i D_i = 0}: its dual is
-    min_a sum_i |x_i - a|, so a is the geometric median of the rows and D_i the unit
-    vector of x_i - a. Smoothed by floor times the mean row length, for which the median
-    is unique and rows without gradient do not jump. Weiszfeld's iteration from the mean
-    stops where sum D_i is rounding. Ours; the paper centres twice instead.
+    It maximises <x, D> over {max_i |D_i| <= 1, sum_i D_i = 0}. The dual is min_a sum_i
+    |x_i - a|, so a is the geometric median of the rows x_i and D_i the unit vector of
+    x_i - a. Lengths are smoothed by floor times the mean row length, for which the
+    median is unique and rows without gradient do not jump. Weiszfeld's iteration from
+    the mean stops where sum D_i is rounding, after at most `steps`. Adding one vector
+    to all rows changes nothing. It is ours; Lau & Su (arXiv 2605.18106) centre twice
+    instead.
     """
     x = _scaled(centre(x))
     size = x.square().sum(-1, keepdim=True).mean(-2, keepdim=True)
@@ -146,10 +167,12 @@ def spectral(
     method: str = "auto",
     **options,
 ) -> Tensor:
-    """Return the polar factor of each block. O x O; centred: shifts, too.
+    """Return nu^alpha times the polar factor of each matrix of x (..., m, n).
 
-    alpha: the power of the nuclear norm that multiplies it; 0 is Muon's direction, 1
-    PolarGrad's: steepest descent under the spectral norm. options: of `polar`.
+    nu: the nuclear norm of the matrix. alpha = 0 is Muon's direction, alpha = 1
+    PolarGrad's, steepest descent under the spectral norm. It is equivariant under
+    rotations of rows and of columns. centred: whether the mean row is taken out, so
+    that adding one vector to all rows changes nothing. method, options: of `polar`.
     """
     x = centre(x) if centred else x
     y = _powered(x, polar(x, method, **options), alpha)
@@ -165,7 +188,13 @@ def row_then_spectral(
     method: str = "auto",
     **options,
 ) -> Tensor:
-    """The polar factor of the row-normalised block ('hybrid'). P x O; also shifts."""
+    """Return the polar factor of x (..., m, n) after each row is divided by its length.
+
+    Lau & Su (arXiv 2605.18106) call it 'hybrid'. It is equivariant under permutations
+    of rows and rotations of columns. alpha: the power of the nuclear norm that
+    multiplies it. centred: whether adding one vector to all rows changes nothing.
+    floor: as in `row_norm`. method, options: of `polar`.
+    """
     y = row_norm(x, centred=centred, floor=floor)
     y = _powered(y, polar(y, method, **options), alpha)
     return centre(y) if centred else y
@@ -179,7 +208,13 @@ def spectral_then_row(
     method: str = "auto",
     **options,
 ) -> Tensor:
-    """The row-normalised polar factor. P x O; with `centred` also shifts."""
+    """Return the polar factor of x (..., m, n) with each of its rows divided by its
+    length.
+
+    It is equivariant under permutations of rows and rotations of columns. centred:
+    whether adding one vector to all rows changes nothing. floor: as in `row_norm`.
+    method, options: of `polar`.
+    """
     y = polar(centre(x) if centred else x, method, **options)
     return row_norm(y, centred=centred, floor=floor)
 

@@ -19,11 +19,13 @@ IDENTITY = ("params", "param_names")
 
 
 def matched(saved: dict, groups: list[dict], rule_of: Callable) -> dict:
-    """Return a state_dict in the order of these groups, or raise ValueError.
+    """Return a saved state_dict rearranged to the order of an optimizer's param_groups.
 
-    With `param_names` on both sides parameters are found by name, in whatever order
-    and groups; each group takes the settings that its parameters were saved with. Else
-    the order counts. A dict of torch's AdamW is taken where all groups are AdamW.
+    With `param_names` on both sides parameters are found by name, in whatever order and
+    groups; each group takes the settings that its parameters were saved with. Else the
+    order counts. A dict of torch's AdamW is taken where all groups are AdamW. rule_of:
+    a function from a rule's name to its `Rule`. Raises ValueError where the state does
+    not fit.
     """
     theirs = saved["param_groups"]
     if any("rule" not in g for g in theirs):
@@ -121,7 +123,12 @@ def _check_state(state: Mapping, p: Tensor, who: str, group: dict, rule_of) -> N
 
 
 def names_of(group: Mapping, rule_of: Callable) -> tuple[str, ...]:
-    """Return the names of the states that a group's parameters may have."""
+    """Return the names of the entries that the state of a param_group's parameters may
+    have.
+
+    rule_of: a function from a rule's name to its `Rule`; ValueError where it knows
+    none.
+    """
     if group["rule"] == ADAMW:
         return OF_ADAMW
     if group["rule"] == BY_PARTS:

@@ -15,17 +15,21 @@ from torch import Tensor
 
 
 def is_distributed(t: Tensor) -> bool:
-    """Whether t is a DTensor, told by its attributes: importing the class is slow."""
+    """Return whether t is a DTensor, told by its attributes as importing the class is
+    slow.
+    """
     return hasattr(t, "device_mesh")
 
 
 def local(t: Tensor) -> Tensor:
-    """Return the part that lies on this process, as memory that may be written to."""
+    """Return this process's shard of t, as writable memory; t itself if it is not
+    sharded.
+    """
     return t.to_local() if is_distributed(t) else t
 
 
 def local_grad(p: Tensor) -> Tensor:
-    """Return the part of the gradient that belongs to this process's part of p."""
+    """Return the part of p's gradient that belongs to this process's shard of p."""
     if not is_distributed(p):
         return p.grad
     if p.grad.placements == p.placements:
@@ -34,20 +38,25 @@ def local_grad(p: Tensor) -> Tensor:
 
 
 def outline(p: Tensor) -> Tensor:
-    """Return a tensor of the whole p's shape, without memory where p is sharded."""
+    """Return a tensor of the whole p's shape: a memoryless (meta) one where p is
+    sharded, else p itself.
+    """
     return torch.empty(p.shape, device="meta") if is_distributed(p) else p
 
 
 def cut_axes(p: Tensor) -> list[int]:
-    """The axis that each dimension of the mesh cuts, of those that cut; [] is whole."""
+    """Return, for each dimension of the device mesh that shards p, the axis of p it
+    shards; [] where p is not sharded.
+    """
     placements = p.placements if is_distributed(p) else ()
     return [s.dim for s in placements if s.is_shard()]
 
 
 def whole(part: Tensor, p: Tensor) -> Tensor:
-    """What this is a part of, on every process: cut as p is, where p is.
+    """Return the whole tensor, on every process, of which `part` is this process's
+    shard.
 
-    part has as many axes as p.
+    part: sharded along the same axes as p, and with as many axes.
     """
     from torch.distributed.tensor import DTensor
 
@@ -65,12 +74,16 @@ def whole(part: Tensor, p: Tensor) -> Tensor:
 
 
 def part_of(x: Tensor, p: Tensor) -> Tensor:
-    """Return the part of a whole x for this process, if x is cut as p is."""
+    """Return this process's shard of a whole tensor x, when x is sharded as p is."""
     return local(_distributed(x, p, p.placements))
 
 
 def cut_along(x: Tensor, p: Tensor, axis: int | None) -> Tensor:
-    """Return a whole x, cut along axis (None: not) wherever the mesh cuts p."""
+    """Return a whole tensor x sharded along `axis` over each mesh dimension that shards
+    p.
+
+    axis: None leaves x whole on every process.
+    """
     if not is_distributed(p):
         return x.contiguous()
     from torch.distributed.tensor import Replicate, Shard
@@ -93,7 +106,9 @@ def _distributed(x: Tensor, p: Tensor, placements: Sequence) -> Tensor:
 
 
 def team(p: Tensor) -> "dist.ProcessGroup | None":
-    """Return the group of processes with parts of p, if one mesh dimension cuts it."""
+    """Return the group of processes that have shards of p; None unless exactly one mesh
+    dimension shards it.
+    """
     from torch.distributed.tensor import Shard
 
     cutting = [i for i, s in enumerate(p.placements) if s.is_shard()]
@@ -104,26 +119,34 @@ def team(p: Tensor) -> "dist.ProcessGroup | None":
 
 @dataclass(frozen=True)
 class Dealt:
-    """A whole of this shape, cut along an axis as `Shard` does, and who owns it."""
+    """A sharded tensor that one process will receive whole: its shape, the axis along
+    which it is sharded, and the rank of that process.
+    """
 
     shape: tuple[int, ...]
     axis: int
     owner: int
 
     def lengths(self, world: int) -> list[int]:
-        """Return each part's length along the axis; the last may be shorter."""
+        """Return the length along the axis of each of the `world` shards; the last may
+        be shorter.
+        """
         n = self.shape[self.axis]
         most = -(-n // world)
         return [min(n, (r + 1) * most) - min(n, r * most) for r in range(world)]
 
     def part(self, rank: int, world: int) -> tuple[int, ...]:
-        """A part's shape."""
+        """Return the shape of the shard of process `rank` among `world`."""
         first, rest = self.shape[: self.axis], self.shape[self.axis + 1 :]
         return *first, self.lengths(world)[rank], *rest
 
 
 def deal(costs: list[int], world: int) -> list[int]:
-    """Return an owner for each cost: the largest first, to the least loaded."""
+    """Return for each task the process that does it, so that the loads are about equal.
+
+    costs: of the tasks. The largest goes first, to the process with the least load so
+    far.
+    """
     loads, owners = [0] * world, [0] * len(costs)
     for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
         owners[i] = loads.index(min(loads))
@@ -132,7 +155,11 @@ def deal(costs: list[int], world: int) -> list[int]:
 
 
 def collect(parts: list[Tensor], dealt: list[Dealt], group) -> list[Tensor]:
-    """Send this process's parts, of one dtype; return the wholes that it owns."""
+    """Return the whole tensors that this process owns, after an exchange of all shards.
+
+    parts: this process's shards, of one dtype; dealt: shape and owner of each whole.
+    group: the processes that take part; all of them must call it.
+    """
     if not dealt:
         return []
     me, world = dist.get_rank(group), dist.get_world_size(group)
@@ -144,7 +171,12 @@ def collect(parts: list[Tensor], dealt: list[Dealt], group) -> list[Tensor]:
 
 
 def spread(wholes: list[Tensor], dealt: list[Dealt], like: list[Tensor], group):
-    """Undo `collect`: from the wholes that this process owns to parts like these."""
+    """Return this process's shards of whole tensors that several processes own: the
+    inverse of `collect`.
+
+    wholes: those that this process owns. dealt: shape and owner of each whole. like:
+    tensors of the dtype and device to return. group: the processes that take part.
+    """
     if not dealt:
         return []
     me, world = dist.get_rank(group), dist.get_world_size(group)

@@ -41,7 +41,10 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def take(jobs: list[Job]) -> None:
-    """Take one step of each job; where processes share parameters, all must call it."""
+    """Take one optimizer step of each job (a parameter with its gradient and settings).
+
+    Where processes share parameters, all of them must call it.
+    """
     dealt: dict[tuple, list[Job]] = {}
     for job in jobs:
         if job.team is not None:
@@ -58,7 +61,11 @@ def take(jobs: list[Job]) -> None:
 
 
 def chunks(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Return lists of jobs that share foreach calls, each of at most MOST entries."""
+    """Return lists of jobs that are stepped together, in torch._foreach calls.
+
+    Jobs of a list agree in settings, dtype and device, and have at most MOST entries
+    together.
+    """
     by_key: dict[tuple, dict[tuple, list[Job]]] = {}
     for job in jobs:
         alike = tuple(stack.key for stack in job.stacks)
@@ -235,7 +242,11 @@ def _padded(blocks: list[Tensor]) -> Tensor:
 
 
 def run(rule: Rule, options: dict, compile: bool, x: Tensor, states, factors) -> tuple:
-    """Return (updates, *new states) of momenta x (N, m, n), compiled if asked for."""
+    """Return (updates, *new states): the rule applied to momenta x (N, m, n).
+
+    compile: whether by torch.compile. states: those of the rule. factors: keyword
+    arguments for a rule of the two factors of a low-rank product.
+    """
     call = partial(rule, options=options)
     if compile:
         said = tuple((k, repr(v)) for k, v in sorted(options.items()))
@@ -316,10 +327,11 @@ def _move_rounded(job: Job, update: Tensor, decay: float) -> None:
 def stochastically_rounded(
     x: Tensor, dtype: torch.dtype, draws: torch.Generator
 ) -> Tensor:
-    """Return x (float32, any shape) as bfloat16, up or down with mean x.
+    """Return x (float32, any shape) in bfloat16, rounded up or down at random with mean
+    x.
 
-    Adds a random number below the last bit that is kept, and cuts. Raises ValueError
-    for another dtype.
+    It adds a random number below the last bit that is kept, and cuts. draws: the
+    generator. Raises ValueError for another dtype than bfloat16.
     """
     if dtype != torch.bfloat16:
         raise ValueError(f"stochastic rounding is to bfloat16, not to {dtype}")
@@ -472,11 +484,13 @@ def _decay_of_adamw(group: dict) -> float:
 
 
 def ready_adamw(params: list[Tensor], states: list[dict]) -> tuple[list, list]:
-    """Return what torch's AdamW steps in its fused form, and what in its plain one.
+    """Return (fused, plain): the tensors that torch's AdamW steps in its fused form,
+    and those that it steps in its plain form.
 
-    Each item is (parameter, gradient, mean, mean square, count); nothing has moved yet.
-    On a CPU the fused form (torch 2.13) reads all four tensors in the memory order of
-    the first, whatever their strides are, so it is for those that agree.
+    params: the parameters; states: their optimizer states, filled in where empty. Each
+    item is (parameter, gradient, mean, mean square, count); nothing has moved yet. On a
+    CPU the fused form (torch 2.13) reads all four tensors in the memory order of the
+    first, whatever their strides are, so it is for those that agree.
     """
     fused, plain = [], []  # (p, gradient, mean, mean square, count) of each
     for p, state in zip(params, states, strict=True):
@@ -504,7 +518,10 @@ def ready_adamw(params: list[Tensor], states: list[dict]) -> tuple[list, list]:
 
 
 def take_adamw(group: dict, fused: list, plain: list) -> None:
-    """Take one step of torch's own AdamW for these parameters."""
+    """Take one step of torch's AdamW with the settings of a param_group.
+
+    fused, plain: tensors as `ready_adamw` returns them.
+    """
     beta1, beta2 = group["betas"]
     for its, in_one in ((fused, True), (plain, False)):
         if not its:

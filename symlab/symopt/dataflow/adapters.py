@@ -30,7 +30,13 @@ KEEPING = words(  # the place of features, and their value but for a sign
 
 
 def inner(outer: Product) -> Product | Lookup | None:
-    """Return the A of a low-rank pair B A whose B is this product, or None."""
+    """Return the first factor A of a low-rank product B (A x), given the second, or
+    None.
+
+    outer: the `Product` of the weight B with its input. A is returned where its output
+    is the only input of B, unchanged, and of fewer features than A has inputs and B has
+    outputs.
+    """
     a = outer.inputs.only((Product, Lookup))
     if a is None or not a.plain or outer.inputs[a].bend != LINEAR:
         return None
@@ -42,7 +48,13 @@ def inner(outer: Product) -> Product | Lookup | None:
 
 
 def pairs(seen: Seen) -> dict[str, tuple[str, str, object]]:
-    """Return {name: (role, name of the other, node)} for both weights of each pair."""
+    """Return the low-rank pairs B A of a model as {weight's name: (role, name of the
+    other weight, node)}.
+
+    There is an entry for both weights of each pair, with the role 'adapter in' for A
+    and 'adapter out' for B. seen: the record of a forward pass. node: the `Product` or
+    `Lookup` of that weight in it.
+    """
     used: dict[str, int] = {}
     for node in (*seen.products, *seen.lookups):
         used[node.name] = used.get(node.name, 0) + 1
@@ -63,9 +75,12 @@ def pairs(seen: Seen) -> dict[str, tuple[str, str, object]]:
 
 
 def without_adapter(op: Operation, values: list[Tensor], known) -> list[Tensor]:
-    """Return the main product, of a product plus a low-rank correction of it.
+    """Return [the main term] where a sum adds a low-rank correction B (A x) to it; else
+    `values` unchanged.
 
-    So the weight that an adapter was added to keeps the role that it has without.
+    op: the operation. values: the tensors that it adds. known: what is known of each
+    tensor. The weight that an adapter (such as LoRA's) was added to thus keeps the role
+    that it has without the adapter.
     """
     if op.name != "add" or len(values) != 2:
         return values
@@ -86,7 +101,13 @@ def without_adapter(op: Operation, values: list[Tensor], known) -> list[Tensor]:
 
 
 def note_use(op: Operation, origins: list[Origin], weights: bool, bend: int) -> None:
-    """Note what happens to the values of each product, for `inner` and `pairs`."""
+    """Record on each product with a weight, and on each table lookup, how an operation
+    uses its values.
+
+    `inner` and `pairs` read it. op: the operation. origins: the products and lookups
+    behind each of its inputs. weights: whether it also takes a parameter. bend: how far
+    from linear it is, LINEAR to ACTIVATED.
+    """
     scaled = op.name in ("mul", "div") and not weights
     scaled = scaled and all(t.numel() == 1 for t in tensors(op.args[1:]))
     keeps = bend == LINEAR and op.name in KEEPING

@@ -53,7 +53,11 @@ def glu(known: Known, op) -> bool:
 
 
 def gate(known: Known, a: Tensor, b: Tensor, op) -> bool:
-    """Whether a * b is a gated unit: two equally wide sets of features of products."""
+    """Record a * b as a gated unit, if it is one, and return whether it is.
+
+    It is one where a and b are features of products of one input with weights, equally
+    many of each. op: the multiplication. known: what is known of each tensor.
+    """
     first, second = known.origin(a), known.origin(b)
     one, two = first.product(), second.product()
     if one is None or two is None or one.source is not two.source:
@@ -82,7 +86,12 @@ def gated(known: Known, op, gate: Product, up: Product, gate_rows, up_rows) -> b
 
 
 def whole(origin: Origin, node) -> bool:
-    """Whether each place of the value contains some feature of this product."""
+    """Return whether every entry of a tensor comes from some feature of one product
+    with a weight.
+
+    origin: the products that the tensor comes from, with labels of their features.
+    node: the product in question.
+    """
     if not isinstance(node, Product) or not origin[node].labels:
         return False
     places = _places(origin[node])
@@ -90,7 +99,12 @@ def whole(origin: Origin, node) -> bool:
 
 
 def shared(origin: Origin, node) -> bool:
-    """Whether other products fill places of the value too, or multiply this one."""
+    """Return whether a tensor holds more than the features of one product with a
+    weight.
+
+    That is so where other products fill entries that it does not fill, or multiply it.
+    origin: the products that the tensor comes from. node: the product in question.
+    """
     others = [trace for n, trace in origin.items() if n is not node]
     if others and origin[node].bend > SCALED:
         return True

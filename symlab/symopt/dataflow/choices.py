@@ -24,7 +24,9 @@ ASKING = words(  # of a weight's shape, dtype or device alone
 
 
 def follow_ids(known: Known, op: Operation) -> None:
-    """Follow copies, slices and shifts of the ids that the model was given."""
+    """Mark the results of an operation as token ids where it copies, slices or shifts
+    ids that the model was given as input.
+    """
     if op.name not in VIEWS | COPIES | JOINS | OF_IDS | {"copy"}:
         return
     names = {known.ids[t] for t in op.tensors() if t in known.ids}
@@ -40,7 +42,7 @@ def follow_ids(known: Known, op: Operation) -> None:
 
 
 def follow_dropout(known: Known, op: Operation) -> None:
-    """Give the result of a dropout the source of the value that it was given."""
+    """Record that the result of a dropout counts as the same value as its input."""
     if op.name == "bernoulli":
         known.noise.update({r: True for r in op.results})
     kept = [t for t in op.tensors() if t not in known.noise]
@@ -50,7 +52,10 @@ def follow_dropout(known: Known, op: Operation) -> None:
 
 
 def follow_one_hot(known: Known, op: Operation) -> None:
-    """Follow one-hot rows of ids: their product with a table is a lookup."""
+    """Mark the results of an operation as one-hot rows of ids, where they are.
+
+    The product of such rows with a table is then recorded as a lookup in that table.
+    """
     args, ids = op.args, None
     if op.name == "scatter" and isinstance(op.argument("value"), int | float):
         ids = args[2] if op.argument("value") == 1 else None
@@ -69,7 +74,11 @@ def follow_one_hot(known: Known, op: Operation) -> None:
 
 
 def follow_choices(known: Known, op: Operation) -> None:
-    """Follow which entries a top-k chose, up to the values that they choose."""
+    """Mark which results of an operation say what a top-k (or argmax) chose.
+
+    Where such a choice decides what else is computed, the product whose largest
+    features were chosen is marked as `chosen`, which makes its weight a router.
+    """
     given = op.tensors()
     made = _choice(known, op)
     chosen = {p for t in given if t in known.choices for p in known.choices[t]}

@@ -64,7 +64,12 @@ CONTRACTIONS = (mm, bmm, addmm, mv, linear, index, index_select)
 
 
 class Following(Mode):
-    """Watch the operations of a forward pass and record in `seen` what weights do."""
+    """A torch dispatch mode that watches a forward pass and records how weights are
+    used.
+
+    The record is in `seen`: the products, lookups, attentions and gated units of each
+    weight.
+    """
 
     supports_higher_order_operators = True
 
@@ -130,7 +135,9 @@ class Following(Mode):
 
 
 class Written:
-    """Keep copies of the parameters that a pass writes to, made before it writes."""
+    """Copies of the parameters of a model that a forward pass writes to, taken before
+    it does so; `undo` writes them back.
+    """
 
     def __init__(self, model: torch.nn.Module):
         self.all = {_storage(p): p for p in model.parameters()}
@@ -149,7 +156,9 @@ class Written:
 
 
 def written_to(func, args: tuple, kwargs: dict) -> list[Tensor]:
-    """Return the tensors that a call of this operator writes to."""
+    """Return the tensors that a call of the torch operator `func` writes to in
+    place.
+    """
     found = []
     for i, a in enumerate(func._schema.arguments):
         if a.alias_info is not None and a.alias_info.is_write:
@@ -205,12 +214,13 @@ def _follow_one(known: Known, op: Operation) -> None:
 def follow(
     model: torch.nn.Module, call, inputs: dict[str, Tensor], training: bool = False
 ) -> Seen:
-    """Return what `call()`, a forward pass of the model, does with the parameters.
+    """Return the record of how a forward pass, `call()`, uses each parameter of a
+    model.
 
-    inputs: the tensors that the call gives to the model, by the names of its
-    arguments. training: whether the pass is one in training mode. The model is left as
-    it was: its buffers, its mode and torch's random numbers, and, as training does more
-    to a model, the parameters and counters that the pass wrote to.
+    inputs: the tensors that the call gives to the model, by the names of its arguments.
+    training: whether the pass is one in training mode. The model is left as it was: its
+    buffers, its mode and torch's random numbers, and, as training does more to a model,
+    the parameters and counters that the pass wrote to.
     """
     compiler = "torch._dynamo" in sys.modules  # its import takes a second
     try:

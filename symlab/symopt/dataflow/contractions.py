@@ -17,9 +17,12 @@ from symlab.symopt.dataflow.values import Known, feature_dims
 def contract(
     known: Known, op, x: Tensor, w: Tensor, summed: int, free: int, at=-1
 ) -> bool:
-    """Note the value x times the weight w, summed over dimension `summed` of w.
+    """Record the product of the value x with the weight w; return whether it was
+    understood.
 
-    at: the dimension of the result that holds the features.
+    The sum runs over dimension `summed` of w, and dimension `free` is left as features
+    of the result. op: the operation. at: the dimension of the result that holds the
+    features. known: what is known of each tensor.
     """
     if at == -1 and x in known.one_hot and w.ndim == 2:
         return look_up(known, w, known.one_hot[x], summed, op.results[0])
@@ -67,10 +70,11 @@ def mm(known: Known, op, given=None) -> bool:
 
 
 def bmm(known: Known, op, given=None) -> bool:
-    """Note a batched product: with a weight, of queries with keys, or of scores with
-    values. Return whether it was understood.
+    """Record a batched matrix product: of a value with a weight, of queries with keys,
+    or of attention scores with values. Return whether it was understood.
 
-    given: the two factors, by default the first two arguments of `op`.
+    given: the two factors, by default the first two arguments of `op`. known: what is
+    known of each tensor.
     """
     a, b = given or op.args[:2]
     if mm(known, op, (a, b)):

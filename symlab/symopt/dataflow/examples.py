@@ -14,7 +14,9 @@ LENGTH = 8  # tokens
 
 
 def candidates(model: nn.Module) -> Iterator[Callable]:
-    """Return functions that each return one guess of an input, the best first."""
+    """Yield functions that each return one guess of an input for the model, the
+    likeliest first.
+    """
     if hasattr(model, "config") and hasattr(model, "main_input_name"):
         for batch in (2, 1):
             yield lambda b=batch: hugging_face(model, b)
@@ -31,7 +33,11 @@ def candidates(model: nn.Module) -> Iterator[Callable]:
 
 
 def hugging_face(model: nn.Module, batch: int, only: str = "") -> dict[str, Tensor]:
-    """Return inputs for a model of Hugging Face, of its configuration's sizes."""
+    """Return inputs by name for a Hugging Face model, with the sizes of its
+    configuration.
+
+    batch: the number of samples. only: the name of the single input to give, if not ''.
+    """
     wanted = [n for n in inspect.signature(model.forward).parameters if n in GUESSES]
     if not getattr(model.config, "is_encoder_decoder", False):
         wanted = [n for n in wanted if not n.startswith("decoder_")]
@@ -121,13 +127,19 @@ def _few_ids(module: nn.Module, batch: int) -> Tensor:
 
 
 def numbers(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return random inputs, not drawn from torch's own stream, which is the user's."""
+    """Return random numbers of this shape from a generator of their own.
+
+    torch's global random stream, which belongs to the user, is not drawn from.
+    """
     generator = torch.Generator().manual_seed(0)
     return torch.randn(shape, generator=generator, device="cpu").to(dtype)
 
 
 def arguments(example, device) -> tuple[tuple, dict]:
-    """Return an example as positional and keyword arguments, on the model's device."""
+    """Return an example input as (positional, keyword) arguments, on the device.
+
+    example: a tensor, a tuple of positional or a dict of keyword arguments.
+    """
 
     def moved(x):
         return x.to(device) if isinstance(x, Tensor) else x

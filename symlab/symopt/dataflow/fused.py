@@ -16,7 +16,10 @@ HEADS = ("query", "key", "value")
 
 @dataclass(frozen=True)
 class Part:
-    """Rows start to start + length of a weight, and the role that they have."""
+    """A range of rows of a weight, start to start + length, with the role they have.
+
+    heads: how many heads of equal width these rows hold.
+    """
 
     role: str
     start: int
@@ -26,7 +29,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a weight is as a whole: its role, and its parts if it has several."""
+    """What a weight is as a whole: its role, and the parts if its rows have several
+    roles.
+
+    heads: how many heads its rows hold. layout: of a fused gate and up projection,
+    'concatenated' or 'interleaved'. note: why the role is unknown.
+    """
 
     role: str
     heads: int = 1
@@ -39,7 +47,11 @@ MATRIX = Kind("matrix")
 
 
 def uses(products: list[Product], seen: Seen) -> list[Use]:
-    """Return how attention and gated units use the features of these products."""
+    """Return how attention and gated units use the features of one weight's products.
+
+    products: all products with that weight in a forward pass. seen: the record of the
+    pass.
+    """
     mine, found = set(products), []
     for a in seen.attentions:
         found += _of_attention(mine, a)
@@ -80,9 +92,11 @@ def _heads(labels, width: int) -> tuple[tuple[int, ...], ...] | None:
 
 
 def kind(products: list[Product], seen: Seen, length: int) -> Kind | None:
-    """Return what the weight with these products is, of `length` rows.
+    """Return the role of a weight that attention or a gated unit uses; None for other
+    weights.
 
-    It is None where neither attention nor a gated unit uses the products.
+    products: all products with the weight in a forward pass. seen: the record of the
+    pass. length: the number of the weight's rows.
     """
     found = uses(products, seen)
     if not found:
@@ -239,7 +253,12 @@ def _rest(products, seen: Seen, left: set[int]) -> tuple[list[Part], int]:
 
 
 def cut(products: list[Product], seen: Seen, length: int) -> Kind | None:
-    """Return the Kind of a weight, of no attention or gate, whose parts differ."""
+    """Return the Kind "fused" of a weight of which some rows are used linearly and
+    others are not; else None.
+
+    No row may reach attention or a gated unit. products: all products with the weight
+    in a forward pass. seen: the record of the pass. length: the number of rows.
+    """
     parts, lost = _rest(products, seen, set(range(length)))
     roles = {p.role for p in parts}
     if lost or roles != {"matrix", "unknown"}:

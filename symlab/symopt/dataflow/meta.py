@@ -24,7 +24,11 @@ SINGLE = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def result(func, name: str, args: tuple, kwargs: dict):
-    """Return the operator's result, or a tensor of its shape where meta has none."""
+    """Return the operator's result, or an empty tensor of its shape where the meta
+    device has no implementation of it.
+
+    func: the operator. name: its short name. args, kwargs: those of the call.
+    """
     first = args[0] if args and isinstance(args[0], Tensor) else None
     grouped = name == "grouped_mm" and args[1].ndim == 3
     if grouped and (first.is_meta or first.dtype not in SINGLE):
@@ -85,7 +89,7 @@ SUBSTITUTES = {
 
 @contextmanager
 def all_nonzero():
-    """In this context a boolean mask on the meta device picks every entry."""
+    """A context in which a boolean mask on the meta device picks every entry."""
     from torch.fx.experimental import _config
 
     before = _config.meta_nonzero_assume_all_nonzero

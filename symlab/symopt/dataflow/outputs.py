@@ -34,10 +34,13 @@ NAMES = ("ids", "idx", "tokens", "token_ids", "x", "input", "inputs")
 
 
 def find_heads(seen: Seen, out, origin, shift) -> None:
-    """Fill in the heads in `seen`, and what is assumed of them, from the output.
+    """Record in `seen` which products with a weight the model's output consists of (its
+    heads), and which of them are taken for logits.
 
-    A head that is called for one piece of the tokens after the other, or once for each
-    of several losses, has several products.
+    out: the model's output. origin: a function from a tensor to the products that it
+    comes from. shift: a function from a tensor to how it changes when one vector is
+    added to all rows of a weight. A head that is called for pieces of the tokens, or
+    for each of several losses, has several products.
     """
     given = list(_floats(out))
     for t in given:
@@ -73,11 +76,13 @@ def find_heads(seen: Seen, out, origin, shift) -> None:
 
 
 def note_survivors(seen: Seen, out, known) -> None:
-    """Give up the shifts of products that values outside of the pass depend on.
+    """Mark as without shift symmetry each product that some value outside of the
+    forward pass still depends on.
 
-    Whatever is alive now is in the output, in an attribute or in somebody's list. The
-    logits of seen.returned are left to `assumes_softmax`, with the tensor that they are
-    a view of.
+    The shift symmetry is that one vector may be added to all rows of the weight.
+    Whatever is alive after the pass is in the output, in an attribute or in somebody's
+    list. Excepted are the logits among seen.returned, which `assumes_softmax` judges.
+    seen: the record of the pass. out: the output. known: what is known of each tensor.
     """
     if not _survivors(known):
         return
@@ -140,15 +145,23 @@ def _floats(out):
 
 
 def assumes_softmax(p: Product, seen: Seen, main: str | None) -> bool:
-    """Whether this head's loss is assumed to be a softmax over the model's tokens."""
+    """Return whether the loss on these logits is assumed to be a softmax over the
+    tokens of the model's own vocabulary.
+
+    p: the product that makes the logits. seen: the record of the forward pass. main:
+    the model's name for its input of tokens, if it has one.
+    """
     return p in seen.assumed and not p.spoiled and _predicts(p, seen, main)
 
 
 def proves_softmax(p: Product, seen: Seen, main: str | None) -> bool:
-    """Whether this product is used by a softmax in the forward pass alone.
+    """Return whether the forward pass itself uses these features in a softmax and in
+    nothing that a shift of all of them would change.
 
-    Logits that are returned beside a loss are for show; others must be those that
-    `assumes_softmax` takes for a language model's.
+    p: the product with a weight that makes the features. Logits that are returned
+    beside a loss do not count against it; other returned ones must be taken for those
+    of a language model, as in `assumes_softmax`. seen: the record of the pass. main:
+    the model's name for its input of tokens, if it has one.
     """
     if not p.softmax or p.spoiled:
         return False

@@ -50,7 +50,11 @@ SUMMING = words("index_add scatter_add scatter_reduce index_reduce convolution")
 
 
 def pass_on(known: Known, op: Operation, values: list[Tensor]) -> None:
-    """Record in `known` from which products the results `values` of `op` come."""
+    """Record in `known` from which products with weights the results of an operation
+    come.
+
+    op: the operation. values: those of its inputs that are values, not weights.
+    """
     found = shifts.after(op, known.shift)
     name = op.name
     values = [t for t in values if known.origin(t)]
@@ -151,7 +155,9 @@ def _bend(name: str) -> int:
 
 
 def picked_dims(op: Operation, t: Tensor) -> set[int]:
-    """Return the dimensions of t that indices pick from."""
+    """Return the dimensions of t from which the indexing operation `op` picks
+    entries.
+    """
     if op.name == "index" and op.args[0] is t:
         return {d for d, i in enumerate(op.args[1]) if i is not None}
     dim = op.argument("dim")

@@ -44,14 +44,17 @@ _FACTORS = WeakIdKeyDictionary()  # tensor -> one object, which no other tensor 
 
 @dataclass(frozen=True)
 class Shift:
-    """How one value changes when one vector is added to a product's features.
+    """How one value changes when one vector is added to all rows of a weight.
 
-    scale: the factors that the logits were multiplied by. features: labels of the
-    features. tokens: labels of the tokens, or of groups of them after a sum over
-    tokens; None where they are lost. whole: all features are there, once for each
-    token. picked: those that a top-k or ids chose. total: the logsumexp of all features
-    of a token, or the sum of their exp. holes: some entries were replaced by a large
-    negative number, which does not shift.
+    That adds one number per token to all features of the weight's product with its
+    input. kind: ADDED where the number is added to the value, TIMES where it multiplies
+    it. scale: the factors that the features were multiplied by. features: for each
+    entry, the index of its feature. tokens: for each entry, the index of its token, or
+    of a group of tokens after a sum over them; None where that is lost. whole: whether
+    all features are there, once for each token. picked: whether a top-k or ids chose
+    among them. total: whether it is the logsumexp of all features of a token, or the
+    sum of their exp. holes: whether some entries were replaced by a large negative
+    number, which does not shift.
     """
 
     kind: str
@@ -64,13 +67,19 @@ class Shift:
     holes: bool = False
 
     def along(self, dim: int) -> bool:
-        """Whether features of one token lie along this dimension, and there alone."""
+        """Return whether dimension `dim` of the value runs over the features of one
+        token, and no other dimension does.
+        """
         same_token = self.tokens is not None and collapsed(self.tokens).shape[dim] == 1
         return same_token and varying(self.features) == [dim]
 
 
 def first(product: Product, out: Tensor, dim: int) -> Shift | None:
-    """Return the Shift of a product itself, its features along a dimension of out."""
+    """Return the Shift of a product with a weight as it is computed; None for one
+    feature.
+
+    out: the product's tensor. dim: the dimension of it that holds the features.
+    """
     lengths = [n for d, n in enumerate(out.shape) if d != dim]
     count = torch.Size(lengths).numel()
     if product.features < 2:
@@ -83,7 +92,9 @@ def first(product: Product, out: Tensor, dim: int) -> Shift | None:
 
 
 class Shifts(dict):
-    """{product: Shift} of one value, without products whose shift is lost."""
+    """The dict {product with a weight: Shift} of one value, for those products whose
+    effect of a shift of the weight's rows is still known.
+    """
 
     def live(self) -> "Shifts":
         return Shifts({p: s for p, s in self.items() if not p.spoiled})
@@ -95,7 +106,10 @@ def spoil(shifts: Shifts, name: str) -> None:
 
 
 def after(op: Operation, of) -> list[Shifts]:
-    """Return the Shifts of each result; `of(t)` returns those of an argument."""
+    """Return the Shifts of each result of an operation.
+
+    of: a function from an argument of the operation to its Shifts.
+    """
     values = op.tensors()
     given = [(t, of(t)) for t in values]
     done = [Shifts() for _ in op.results]
@@ -404,7 +418,10 @@ def _factor(x: Tensor) -> tuple:
 
 
 def of_all(tree, of) -> Shifts:
-    """Return the Shifts of all tensors in a nested structure together."""
+    """Return the Shifts of all tensors in nested lists and dicts, as one dict.
+
+    tree: the structure. of: a function from a tensor to its Shifts.
+    """
     both = Shifts()
     for t in tensors(tree):
         both.update(of(t))

@@ -17,7 +17,7 @@ from symlab.symopt.dataflow.weights import Weight
 
 
 def same_weight(known: Known, op, t) -> None:
-    """Record that the results are views or copies of the weight t."""
+    """Record that the results of an operation are views or copies of the weight t."""
     if op.name in COPIES:
         copied(known, t, op.results)
         return
@@ -26,7 +26,10 @@ def same_weight(known: Known, op, t) -> None:
 
 
 def copied(known: Known, t: Tensor, results, axes=None) -> None:
-    """Record that the results have the dimensions of t, with strides of their own."""
+    """Record that each result is a copy of the weight t, with strides of its own.
+
+    axes: for each dimension, which axes of the parameter lie there; by default as in t.
+    """
     weight = known.weights[t]
     given = weight.axes(t) if axes is None else axes
     starts = {}
@@ -40,10 +43,11 @@ def copied(known: Known, t: Tensor, results, axes=None) -> None:
 
 
 def bent(known: Known, w: Tensor, function: str) -> None:
-    """Record that a matrix is used through a function of its entries: no group fits.
+    """Record a matrix w as unknown, because the model uses a function of its entries
+    instead of the matrix, which leaves it no symmetry group.
 
-    The result keeps the place of the weight, so that the rest of the model is still
-    understood. Vectors, as the logarithms of gains, have no group to lose.
+    function: the name of the function. Vectors, as the logarithms of gains, have no
+    group to lose and are not recorded.
     """
     name = known.weights[w].name
     if known.axes[name] > 1:
@@ -51,10 +55,11 @@ def bent(known: Known, w: Tensor, function: str) -> None:
 
 
 def masked(known: Known, op: Operation, w: Tensor) -> bool:
-    """Whether a matrix is multiplied by numbers that come from no parameter.
+    """Return whether an operation multiplies a matrix w by numbers that come from no
+    parameter, and record what that makes of it.
 
     One number leaves the weight what it is. As many numbers as it has entries, such as
-    a mask of connections, break its symmetries.
+    a mask of connections, break its symmetries, and it becomes unknown.
     """
     name, others = known.weights[w].name, [t for t in op.tensors() if t is not w]
     if len(others) != 1 or known.origin(others[0]) or known.axes[name] < 2:
@@ -72,7 +77,11 @@ def masked(known: Known, op: Operation, w: Tensor) -> bool:
 
 
 def used(known: Known, w: Tensor, name: str, args) -> None:
-    """Record a use that is no contraction: as bias, as gain, or not understood."""
+    """Record a weight w as a bias, as a gain or as unknown, from an operation that is
+    no matrix product.
+
+    name, args: of the operation.
+    """
     own = known.weights[w].name
     place = next((i for i, a in enumerate(args) if a is w), None)
     if name in ("add", "sub", "rsub", "addmm", "baddbmm", "cat", "convolution"):
@@ -92,7 +101,9 @@ def embedding(known: Known, op) -> bool:
 
 
 def embedding_bag(known: Known, op) -> bool:
-    """Record a lookup with a sum over the ids of each bag."""
+    """Record a table lookup whose rows are summed over each bag of ids; return whether
+    the table is a matrix parameter.
+    """
     w, ids = op.args[:2]
     if not look_up(known, w, ids, 0, op.results[0]):
         return False
@@ -119,7 +130,13 @@ def index(known: Known, op) -> bool:
 
 
 def picked_rows(known: Known, w: Tensor, ids: Tensor, dim: int, op: Operation) -> bool:
-    """Record rows picked by given ids as a lookup; those that a router picks stay."""
+    """Record that an operation picks rows of the weight w by ids; return whether it did
+    so.
+
+    Ids that the model was given make it a lookup in a table. Ids that a router chose
+    make the result a part of the same weight. dim: the dimension of w that is picked
+    from.
+    """
     picked = ids in known.choices or bool(known.origin(ids))
     if w.ndim == 2 and not picked:
         return look_up(known, w, ids, dim, op.results[0])
@@ -130,7 +147,9 @@ def picked_rows(known: Known, w: Tensor, ids: Tensor, dim: int, op: Operation) -
 
 
 def look_up(known: Known, w: Tensor, ids: Tensor, dim: int, out: Tensor) -> bool:
-    """Note that entries along dimension `dim` of the weight w were picked by ids."""
+    """Record a lookup in the table w: `ids` picked entries of its dimension `dim`,
+    which gave `out`. Return whether w is a matrix parameter.
+    """
     if w not in known.weights or w.ndim != 2:
         return False
     weight = known.weights[w]

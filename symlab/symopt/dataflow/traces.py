@@ -48,7 +48,9 @@ MAX_NODES, MAX_LAYOUTS, MAX_ENTRIES = 6, 6, 2**24
 
 @dataclass(eq=False)
 class Product:
-    """A contraction of a value with a weight, or with a part of its rows."""
+    """One product of a value with a weight, or with some of its rows, in a forward
+    pass.
+    """
 
     name: str  # of the parameter
     free: int  # its axis of outputs
@@ -72,7 +74,10 @@ class Product:
 
 @dataclass(eq=False)
 class Lookup:
-    """Rows of a table picked by ids: which axis has the rows, and whose ids."""
+    """One lookup of rows of a table by ids in a forward pass.
+
+    name: of the parameter. rows, columns: its axes.
+    """
 
     name: str
     rows: int
@@ -89,7 +94,12 @@ class Lookup:
 
 @dataclass(eq=False)
 class Scores:
-    """Products of two values: attention scores, if a softmax and values follow."""
+    """A product of two values, which are attention scores if a softmax and values
+    follow.
+
+    query, key: the products with weights that the two values come from. width: of a
+    head.
+    """
 
     query: "Origin"
     key: "Origin"
@@ -107,7 +117,12 @@ class Attention:
 
 @dataclass(eq=False)
 class Gated:
-    """A product, entry by entry, of gate and up: features of one or two products."""
+    """An entry-by-entry product of two sets of features, the gate and the up
+    projection.
+
+    gate, up: the products with a weight that the features belong to, which may be one.
+    gate_rows, up_rows: the rows of the weight that are used in each.
+    """
 
     gate: Product
     up: Product
@@ -116,10 +131,13 @@ class Gated:
 
 
 class Trace(NamedTuple):
-    """How a value came from a node.
+    """How a value was computed from one product with a weight, or from one table
+    lookup.
 
-    labels: one tensor per layout, or None where the places are lost. direct: by some
-    path without a sum or mean over tokens.
+    bend: how far from linear the way is, LINEAR to ACTIVATED. labels: for each entry
+    the index of the weight's row that it comes from, -1 for none, one tensor per layout
+    that was summed; None where that is lost. direct: whether some way has no sum or
+    mean over tokens.
     """
 
     bend: int = LINEAR
@@ -128,13 +146,17 @@ class Trace(NamedTuple):
 
 
 class Origin(dict):
-    """{node: Trace}: all products and lookups that a value came from."""
+    """The dict {product or lookup: Trace} of all those that a value was computed
+    from.
+    """
 
     def nodes(self, kind: type | tuple | None = None) -> set:
         return {n for n in self if kind is None or isinstance(n, kind)}
 
     def only(self, kind: type | tuple):
-        """Return the node that it comes from, if that is the only one, of this kind."""
+        """Return the product or lookup that the value comes from, if it is the only one
+        and of this class; else None.
+        """
         node = next(iter(self)) if len(self) == 1 else None
         return node if isinstance(node, kind) else None
 
@@ -145,7 +167,10 @@ class Origin(dict):
         return Origin({n: t._replace(bend=max(t.bend, bend)) for n, t in self.items()})
 
     def relabelled(self, change) -> "Origin":
-        """Return a copy with every layout changed by a function of one label tensor."""
+        """Return a copy in which `change` was applied to every tensor of labels.
+
+        A label says which row of a weight an entry comes from.
+        """
         return Origin(
             {
                 n: t
@@ -158,10 +183,11 @@ class Origin(dict):
 
 @dataclass
 class Use:
-    """Some rows of a weight in a role; width: of one head, 0 without heads.
+    """Some rows of a weight that are used in one role, such as 'query' or 'gate'.
 
-    rows: for each head the rows that reach it, or None where places are lost. merged:
-    values of other products share the heads.
+    rows: for each head the rows that reach it, or None where that is not known. width:
+    of one head, 0 without heads. merged: whether the heads also hold values that come
+    from other weights.
     """
 
     role: str
@@ -172,7 +198,7 @@ class Use:
 
 @dataclass
 class Seen:
-    """Everything that was seen of one model."""
+    """The record of one forward pass: what the model did with each of its weights."""
 
     products: list[Product] = field(default_factory=list)
     lookups: list[Lookup] = field(default_factory=list)
@@ -198,7 +224,9 @@ class Seen:
 
 
 def collapsed(labels: Tensor) -> Tensor:
-    """Return the labels with length 1 in each dimension along which nothing changes."""
+    """Return labels (integers, one per entry of a value) with each dimension along
+    which they are constant cut to length 1.
+    """
     (labels,) = compact(labels)
     for d in range(labels.ndim):
         if labels.shape[d] > 1:
@@ -209,18 +237,25 @@ def collapsed(labels: Tensor) -> Tensor:
 
 
 def varying(labels: Tensor) -> list[int]:
-    """Return the dimensions along which the labels change."""
+    """Return the dimensions along which labels (integers, one per entry of a value)
+    change.
+    """
     return [d for d, n in enumerate(collapsed(labels).shape) if n > 1]
 
 
 def rows_of(traces: tuple[Tensor, ...]) -> tuple[int, ...]:
-    """Return the rows that occur in labels, sorted."""
+    """Return, sorted, the rows of a weight that occur in tensors of labels.
+
+    A label is the index of the row that an entry comes from; -1 is none.
+    """
     found = torch.cat([collapsed(x).reshape(-1) for x in traces]).unique()
     return tuple(found[found >= 0].tolist())
 
 
 def spread(labels: Tensor, shape: torch.Size) -> Tensor | None:
-    """Return a value's labels in this shape, aligned at the last dimensions."""
+    """Return labels (one per entry of a value) expanded to a shape, aligned at the last
+    dimensions as in broadcasting; None where they do not fit.
+    """
     small = collapsed(labels)
     small = small.reshape(small.shape[max(0, small.ndim - len(shape)) :])
     fits = all(
@@ -239,7 +274,7 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 
 class Operation(NamedTuple):
-    """One call of an operator, with its results."""
+    """One call of a torch operator: its function, name, arguments and results."""
 
     func: object
     name: str
@@ -251,7 +286,9 @@ class Operation(NamedTuple):
         return tensors((self.args, self.kwargs))
 
     def argument(self, name: str, default=None):
-        """Return an argument by its name in the operator's schema."""
+        """Return an argument of the call by its name in the operator's schema;
+        `default` if the schema has no such name.
+        """
         if name in self.kwargs:
             return self.kwargs[name]
         for i, a in enumerate(self.func._schema.arguments):
@@ -262,7 +299,11 @@ class Operation(NamedTuple):
         return default
 
     def dims(self, ndim: int) -> list[int]:
-        """The dimensions that a reduction, softmax or sort works along."""
+        """Return the dimensions that a reduction, softmax or sort works along.
+
+        ndim: the number of dimensions of its input; all of them where the call names
+        none.
+        """
         dim = self.argument("dim")
         if dim is None or (isinstance(dim, list | tuple) and not dim):
             return list(range(ndim))
@@ -271,7 +312,11 @@ class Operation(NamedTuple):
 
 
 def moved(op: Operation, t: Tensor, labels: Tensor) -> list[Tensor | None]:
-    """Return the labels of each result, from those of argument t; None where lost."""
+    """Return the labels of each result of an operation, given those of its argument t.
+
+    A label is the index of the weight's row that an entry comes from, -1 for none. None
+    stands for a result whose labels are not known.
+    """
     found = _moved(op, t, labels)
     return [
         x if x is not None and x.shape == r.shape else None

@@ -32,14 +32,15 @@ from symlab.tracing import seen_through
 
 
 class Known:
-    """What is known of the tensors of one forward pass.
+    """What is known of each tensor of one forward pass, in tables keyed by the tensor.
 
-    weights: tensors that are parameters, parts or copies of one. origins: of values.
-    shifts: how values shift with the features of products. ids: integers that are an
-    input of the model, by its name. choices: tensors that say which features of these
-    products are largest. one_hot: ids written as rows of 0 and one 1. sources: one
-    object for a value and its reshapes. axes: how many a parameter has, by its name.
-    noise: random numbers of 0 and 1, which a dropout multiplies by.
+    weights: which part of which parameter it is. origins: the products and lookups that
+    it comes from. shifts: how it changes when one vector is added to all rows of a
+    weight. ids: the name of the model's input, for integers that are one. choices: the
+    products whose largest features it points to. one_hot: the ids that it writes as
+    rows of zeros and one 1. sources: one object for a value and its reshapes. noise:
+    random zeros and ones, by which a dropout multiplies. axes: the number of axes of
+    each parameter, by name.
     """
 
     def __init__(self, parameters: dict[str, Tensor], inputs: dict[str, Tensor]):
@@ -67,7 +68,12 @@ class Known:
         return self.shifts[t].live() if t in self.shifts else Shifts()
 
     def union(self, parts) -> Origin:
-        """Return all nodes of (value, its label change), with all their layouts."""
+        """Return as one Origin all products and lookups that some values come from.
+
+        parts: pairs (value, change), where `change` is a function that turns the
+        value's labels (the weight's row behind each entry) into those of the result, or
+        None where they are lost.
+        """
         both = Origin()
         for t, change in parts:
             for n, trace in self.origin(t).items():
@@ -83,7 +89,11 @@ class Known:
         return both
 
     def moved(self, op: Operation, values: list[Tensor]) -> list[Origin]:
-        """Return the Origin of each result of an operation."""
+        """Return the Origin of each result of an operation that moves entries of
+        `values`.
+
+        An Origin says which products with weights a tensor comes from.
+        """
         cache: dict[tuple[int, int], list] = {}
 
         def change(t, i):
@@ -101,7 +111,12 @@ class Known:
         ]
 
     def wrote(self, op: Operation, result: Tensor, origin: Origin) -> None:
-        """Record that a view of a buffer was written to, so it holds the value, too."""
+        """Record that an operation wrote to a view of a larger tensor, which therefore
+        comes from the same products with weights.
+
+        result: the view that was written to. origin: the products that it now comes
+        from.
+        """
         if result._base is None or not any(result is a for a in op.args[:1]):
             return
         base = result._base
@@ -131,10 +146,12 @@ class Known:
         self.origins[base] = Origin({**old, **new})
 
     def rewrote(self, op: Operation, before: list[tuple[Tensor, Shifts]]) -> None:
-        """Tensors were written to, which shifted so before: others share their memory.
+        """Update what is known of tensors that share memory with tensors just written
+        to.
 
-        A write after which all entries still shift as they did, as one of a mask, is
-        one for all views. Any other is known only for the whole.
+        before: pairs of a written tensor and its Shifts (its change when one vector is
+        added to all rows of a weight) before the write. Where the write changes that in
+        a way that is not known for the others, the product loses its shift symmetry.
         """
         for t, old in before:
             new = self.shift(t)
@@ -179,7 +196,9 @@ class Known:
                 self.origins[t] = origin
 
     def lose(self, op: Operation) -> None:
-        """Record an operation that is not understood: its weights become unknown."""
+        """Record an operation that is not understood: the weights it was given become
+        unknown, and the products in its inputs lose their shift symmetry.
+        """
         given = op.tensors()
         for t in given:
             if t in self.weights:
@@ -188,9 +207,11 @@ class Known:
         self.set(op.results, self.union([(t, None) for t in given]).at_least(BENT))
 
     def rest(self, t: Tensor, name: str) -> None:
-        """Note a use of some features of a product other than in attention or gates.
+        """Record which rows of a weight are used other than in attention and gated
+        units.
 
-        name: '' for a linear use, else the operation.
+        t: the value that is used, if it holds some of a product's features. name: ''
+        for a linear use, else the name of the operation.
         """
         p = self.origin(t).product()
         if p is None:
@@ -202,7 +223,10 @@ class Known:
                 self.seen.rest.append((p, rows, name))
 
     def made(self, op: Operation, product: Product, at: int) -> None:
-        """Record that the result is this product, with its features in dimension at."""
+        """Record that the result of an operation is this product with a weight.
+
+        at: the dimension of the result that holds the product's features.
+        """
         self.seen.products.append(product)
         out = op.results[0]
         at = at % out.ndim
@@ -215,7 +239,11 @@ class Known:
             self.shifts[out] = Shifts({product: shift})
 
     def consumed(self, op: Operation, *values: Tensor, by: object = None) -> None:
-        """Record that a product (`by`), convolution, attention or gate uses these."""
+        """Record that an operation uses these values otherwise than by passing them on.
+
+        by: the product with a weight that takes them; None for a convolution, attention
+        or gate, which are recorded by name.
+        """
         for x in values:
             shifts.spoil(self.shift(x), op.name)
             self.rest(x, "")
@@ -223,7 +251,9 @@ class Known:
                 node.consumers.add(op.name if by is None else by)
 
     def source(self, x: Tensor) -> object:
-        """Return one object for a value and all its reshapes and copies."""
+        """Return an object that is the same for a value and all its reshapes and
+        copies.
+        """
         return self.sources.setdefault(x, object())
 
     def bias_table(self, t) -> None:
@@ -233,13 +263,18 @@ class Known:
 
 
 def feature_dims(t: Tensor, trace: Trace) -> set[int]:
-    """Return the dimensions of a value that hold the features of this node."""
+    """Return the dimensions of t along which the features of one product vary.
+
+    trace: how t came from that product; without labels it is the last dimension.
+    """
     found = {d for x in trace.labels or () for d in varying(x)}
     return found or {t.ndim - 1}
 
 
 def lengths(t: Tensor) -> list[int]:
-    """Return the shape of t, with 1 where one number was expanded."""
+    """Return the shape of t, with 1 for each dimension of stride 0 (an expanded
+    number).
+    """
     return [1 if s == 0 else n for n, s in zip(t.shape, t.stride(), strict=True)]
 
 

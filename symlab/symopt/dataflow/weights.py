@@ -8,14 +8,19 @@ from torch import Tensor
 
 @dataclass
 class Weight:
-    """A tensor that is a parameter, a part of it, or a copy: which axis lies where."""
+    """A record that a tensor is a parameter, a part of it or a copy.
+
+    It says where in the tensor's storage each axis of the parameter lies.
+    """
 
     name: str
     strides: list[tuple[int, int, tuple[int, ...]]]  # (stride, length, axes) of storage
     starts: dict[int, int]  # axis -> its first index in this storage
 
     def axes(self, t: Tensor) -> list[tuple[int, ...]]:
-        """Return the parameter's axes in each dimension of a view t of its storage."""
+        """Return, for each dimension of a view t of the storage, the parameter's axes
+        in it.
+        """
         return [self._axes_of(t, d) for d in range(t.ndim)]
 
     def _axes_of(self, t: Tensor, dim: int) -> tuple[int, ...]:
@@ -29,7 +34,9 @@ class Weight:
         return tuple(found)
 
     def indices(self, t: Tensor, dim: int, axis: int) -> Tensor:
-        """Return the index on the parameter's axis of each entry along dim."""
+        """Return (n,): for each of the n entries along dimension `dim` of t, its index
+        on axis `axis` of the parameter.
+        """
         start, step, left = self.starts.get(axis, 0), 1, t.storage_offset()
         for s, _, axes in sorted(self.strides, reverse=True):
             if s and axis in axes:
@@ -39,9 +46,11 @@ class Weight:
         return start + step * torch.arange(t.shape[dim], device="cpu")
 
     def stacked(self, count: int, axes: tuple[int, ...]) -> Tensor:
-        """Return (count,): place in the stack x length + index on the last axis given.
+        """Return (count,): the row numbers along a dimension into which several axes of
+        the parameter were joined, in either order.
 
-        For a dimension in which several axes are joined, in either order.
+        A number is the index on the axes before the last of `axes`, times the last
+        one's length, plus the index on that one.
         """
         strides = {a: s for s, _, on in self.strides for a in on if a in axes}
         lengths = {a: n for _, n, on in self.strides for a in on if a in axes}

@@ -14,7 +14,8 @@ from symlab.symopt.sharded import is_distributed
 
 @contextmanager
 def as_found(model: nn.Module, optimizers: list) -> Iterator[Callable]:
-    """Clear gradients and copy optimizers' states for the context; restore all after.
+    """A context that clears gradients and copies the optimizers' states, and puts model
+    and optimizers back bit for bit when it ends.
 
     Yields a function from a parameter to its values at the start. Raises ValueError for
     sharded parameters.
@@ -106,7 +107,8 @@ def _random_numbers() -> Callable[[], None]:
 
 
 def listed(optimizers: list) -> Iterator[tuple]:
-    """Yield (parameter, name, optimizer, group), as often as a parameter is listed.
+    """Yield (parameter, name, optimizer, param_group) for every place where an
+    optimizer lists a parameter.
 
     The name is the group's where it has `param_names`, else the shape and the group.
     """

@@ -21,7 +21,12 @@ FUSED = ("qkv", "gate_up")
 
 
 class Row(NamedTuple):
-    """One finding. measured: a text, or a function that makes it from the Weights."""
+    """One finding of a check of a training set-up, as a row of its table.
+
+    severity: 'error', 'warning' or 'note'. finding: what is wrong. weights: the
+    parameters concerned. measured: numbers as text, or a function that makes the text
+    from the weights. advice: what to do.
+    """
 
     severity: str
     finding: str
@@ -30,7 +35,9 @@ class Row(NamedTuple):
     advice: str
 
     def cells(self) -> tuple:
-        """Return the row as `check` shows it."""
+        """Return the row as (severity, finding, names, their number, measured,
+        advice).
+        """
         names = [w.name for w in self.weights]
         said = ", ".join(names)
         if len(names) > 3:
@@ -41,7 +48,7 @@ class Row(NamedTuple):
 
 
 def rows_of(*cells) -> list[Row]:
-    """Return the row in a list, or an empty list where it names no parameter."""
+    """Return [Row(*cells)], or [] where the row would name no parameter."""
     row = Row(*cells)
     return [row] if row.weights else []
 
@@ -50,7 +57,12 @@ def rows_of(*cells) -> list[Row]:
 
 
 def not_finite(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for a loss, or for gradients, that are infinite or NaN."""
+    """Return a finding if the loss, or some gradients, of the trial steps are infinite
+    or NaN.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
     when = f"at step {trial.steps + 1}"
     if trial.failed is not None:
         return [
@@ -78,9 +90,10 @@ def not_finite(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def of_another_model(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for parameters in groups that are not the model's.
+    """Return a finding if optimizers have parameters that are not the model's.
 
-    It names the model's parameters of the same shapes that no group has, if any.
+    It names the model's parameters of the same shapes that no optimizer has, if any.
+    trial: the steps that were taken. weights: parameters not named by earlier findings.
     """
     strangers = [w for w in trial.others if w.gradient == "none"]
     if not strangers or not trial.steps:
@@ -109,7 +122,11 @@ def _orphans(weights: list[Weight]) -> list[Weight]:
 
 
 def in_no_group(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for trainable parameters that no optimizer has."""
+    """Return a finding for trainable parameters that no optimizer has.
+
+    trial: the trial steps, which know all parameters. weights: the parameters that no
+    earlier finding has named.
+    """
     total = sum(w.p.numel() for w in trial.weights if w.p.requires_grad)
     return rows_of(
         "error",
@@ -122,7 +139,10 @@ def in_no_group(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def listed_twice(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for parameters in several groups or optimizers."""
+    """Return a finding for parameters that are in several param_groups or optimizers.
+
+    weights: the parameters that no earlier finding has named.
+    """
     return rows_of(
         "error",
         "parameter is in several groups",
@@ -134,7 +154,11 @@ def listed_twice(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def split_ties(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for weights that should be one parameter and are two."""
+    """Return findings for weights that should be tied, as one parameter, and are two.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
     memory = Counter((w.p.device, w.p.data_ptr()) for w in weights if w.p.numel())
     shared = [w for w in weights if memory[(w.p.device, w.p.data_ptr())] > 1]
     rows = rows_of(
@@ -160,7 +184,11 @@ def split_ties(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def sparse(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for sparse gradients whose optimizer does not take them."""
+    """Return a finding for parameters that got a sparse gradient and whose optimizer
+    does not take one.
+
+    weights: the parameters that no earlier finding has named.
+    """
     return rows_of(
         "error",
         "gradient is sparse",
@@ -171,7 +199,10 @@ def sparse(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def no_rate(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for parameters whose learning rate is 0."""
+    """Return a finding for parameters whose learning rate is 0.
+
+    weights: the parameters that no earlier finding has named.
+    """
     still = [w for w in weights if w.p.requires_grad and w.places and w.lr == 0]
     trained = [w for w in trial.weights if w.p.requires_grad]
     return rows_of(
@@ -185,7 +216,11 @@ def no_rate(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def equal_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for equal experts that the steps did not separate."""
+    """Return a finding if experts of a mixture are still equal bit for bit after the
+    trial steps.
+
+    weights: the parameters that no earlier finding has named.
+    """
     return rows_of(
         "error",
         "experts are copies of each other",
@@ -197,7 +232,11 @@ def equal_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def no_gradient(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for parameters without a gradient, and with one of zeros only."""
+    """Return findings for trainable parameters that got no gradient in the trial steps,
+    and for those whose gradients were zero in every entry.
+
+    weights: the parameters that no earlier finding has named.
+    """
     if trial.failed is not None:
         return []
     trained = [w for w in weights if w.p.requires_grad and not w.idle]
@@ -220,7 +259,12 @@ def no_gradient(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def rounded_away(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for weights whose precision is too low for their updates."""
+    """Return a finding for weights in a precision so low that adding their updates
+    changes little or nothing.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
     return rows_of(
         "error",
         "updates are lost to rounding",
@@ -245,7 +289,11 @@ def span(values: list[float]) -> str:
 
 
 def unmoved(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for parameters that never move, and for frozen ones that do."""
+    """Return findings for trainable parameters that the trial steps did not change, and
+    for frozen ones that they did.
+
+    weights: the parameters that no earlier finding has named.
+    """
     if not trial.steps:
         return []
     listed = [w for w in weights if w.places]
@@ -275,7 +323,12 @@ def _decay(w: Weight) -> float:
 
 
 def matrix_rule_on_a_table(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row per role for embeddings and heads that are orthogonalised."""
+    """Return a finding per role for embeddings and output heads whose updates are
+    orthogonalised like those of hidden matrices.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
     found = [w for w in weights if w.role in TABLES and w.kind == "matrix"]
     rows = []
     for role in TABLES:
@@ -291,7 +344,12 @@ def matrix_rule_on_a_table(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def fused_as_one(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for fused projections that are orthogonalised as one matrix."""
+    """Return a finding for weights that hold several projections (such as query, key
+    and value) and whose update is orthogonalised as one matrix.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
 
     def is_whole(w: Weight) -> bool:
         parts = getattr(w.block, "parts", None)
@@ -318,10 +376,13 @@ def _is_fused(w: Weight) -> bool:
 
 
 def off_by_width(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return rows for matrices whose updates depend on how wide they are.
+    """Return findings for matrices whose updates are larger or smaller the wider they
+    are.
 
-    A warning compares them with AdamW's, where a group of AdamW has the same lr. A note
-    compares matrices of one optimizer that have the same settings.
+    A warning compares the root mean square of their updates with that of AdamW, where a
+    param_group of AdamW has the same lr. A note compares matrices of one optimizer that
+    have the same settings. trial: the steps that were taken. weights: the parameters
+    that no earlier finding has named.
     """
     sized = [w for w in weights if w.size > 0 and w.is_normalised]
     sized = [w for w in sized if not w.was_chosen(scale=w.group.get("scale"))]
@@ -373,7 +434,10 @@ def _sizes(ws: list[Weight]) -> str:
 
 
 def decayed_vectors(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for gains and biases under weight decay."""
+    """Return a finding for gains and biases that have a weight decay.
+
+    weights: the parameters that no earlier finding has named.
+    """
     vectors = [w for w in weights if w.role in ("gain", "bias") and w.p.ndim < 2]
     return rows_of(
         "note",
@@ -390,7 +454,11 @@ def decayed_vectors(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def idle_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a row for experts that no token reached."""
+    """Return a finding for experts of a mixture that no token reached in the trial
+    steps.
+
+    weights: the parameters that no earlier finding has named.
+    """
     return rows_of(
         "note",
         "experts get no gradient",

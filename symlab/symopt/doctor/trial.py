@@ -31,13 +31,16 @@ HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(eq=False)
 class Weight:
-    """One parameter and what the steps did with it.
+    """One parameter, and what a few trial steps of training did with it.
 
-    places: the (optimizer, group) that list it. gradient: the most there was in a step,
-    'none', 'zero' or 'some'. reached: which experts of a stack along `axis` had a
-    gradient, (E,). lost: the fraction of nonzero updates that rounding removes. size:
-    the root mean square over lr of the update that a Gaussian gradient gives. idle and
-    copies: experts without a gradient, and equal ones, as text.
+    block: its role in the model. places: the (optimizer, param_group) pairs that list
+    it. gradient: 'some' if a step gave it a nonzero gradient, else 'zero', or 'none'
+    without any. finite: whether the last gradient was. sparse: whether it got a sparse
+    gradient that its optimizer does not take. moved: whether the steps changed it.
+    lost: the fraction of nonzero entries of an update that rounding removes. size: the
+    root mean square, over lr, of the update that a Gaussian gradient gives. axis: that
+    of a stack which counts experts. reached: which of these had a gradient, (E,). idle,
+    copies: the experts without a gradient, and the equal ones, as text.
     """
 
     name: str
@@ -69,8 +72,11 @@ class Weight:
 
     @property
     def kind(self) -> str:
-        """'matrix' of a rule that mixes rows, 'free' of another normalised one, 'adam',
-        or '' of an optimizer that is not known here."""
+        """Return what kind of update its optimizer makes.
+
+        It is 'matrix' for a rule that mixes rows (as a polar factor does), 'free' for
+        another normalised rule, 'adam', or '' for an optimizer that is not known here.
+        """
         optimizer = type(self.places[0][0]).__name__.lower() if self.places else ""
         if "rule" in self.group:
             name = _name(self.group["rule"])
@@ -84,12 +90,18 @@ class Weight:
 
     @property
     def is_normalised(self) -> bool:
-        """Whether the size of its update does not depend on that of the gradient."""
+        """Return whether the size of its update is independent of that of its
+        gradient.
+        """
         scaled = self.group.get("options", {}).get("alpha")
         return self.kind in ("matrix", "free") and not scaled
 
     def was_chosen(self, **fields) -> bool:
-        """Whether a preset that SymOpt follows sets these fields for its role."""
+        """Return whether a preset of SymOpt gives its role these settings.
+
+        fields: settings such as lr_scale=1.0. Only presets count whose rules are those
+        that the optimizer has for all of its param_groups.
+        """
         groups = self.places[0][0].param_groups
         pairs = [(g.get("role"), _name(g.get("rule"))) for g in groups]
         for preset in PRESETS.values():
@@ -101,7 +113,10 @@ class Weight:
         return False
 
     def observe(self) -> None:
-        """Take note of this step's gradient; a sparse one is made dense if needed."""
+        """Record whether this step's gradient is there, finite, sparse and nonzero.
+
+        A sparse gradient that the optimizer does not take is replaced by a dense one.
+        """
         g = self.p.grad
         if g is None:
             return
@@ -118,10 +133,12 @@ class Weight:
             self.reached = some if self.reached is None else self.reached | some
 
     def note_rounding(self, now: Tensor, start: Tensor) -> None:
-        """Set `lost` from the update, which p holds, and weights now and at the start.
+        """Set `lost`, the fraction of the update's nonzero entries that rounding
+        removes.
 
-        Where weights move whose update is too small for that, rounding is stochastic or
-        made up for, and nothing is lost.
+        The parameter holds the update alone; now, start: its weights at present and
+        before the trial steps. Where weights moved whose updates are too small for
+        that, rounding is stochastic or compensated, and `lost` stays 0.
         """
         update, x = self.p.detach().double(), now.double()
         there = update != 0
@@ -137,11 +154,14 @@ def _name(rule) -> str:
 
 
 class Trial:
-    """The parameters as Weights, and the steps that are taken with them.
+    """A few steps of training with a model and its optimizers, and what each parameter
+    did.
 
-    weights: of the model. others: what optimizers list beside. steps: those taken.
-    failed: the loss that was not finite. norms: of gradients before clipping. unseen:
-    why roles are unknown.
+    weights: the model's parameters. others: parameters that only the optimizers have.
+    all: both. steps: how many were taken. failed: the loss, if it was not finite.
+    norms: of all gradients together before clipping. unseen: why roles are unknown, ''
+    if they are not. mixtures: of each mixture of experts, the Weights of each expert.
+    clip: the largest norm of the gradients; None for no clipping.
     """
 
     def __init__(self, model: nn.Module, optimizers: list, clip: float | None = None):
@@ -159,7 +179,12 @@ class Trial:
         self.mixtures: list[list[list[Weight]]] = []
 
     def look(self, batch, loss: Callable | None) -> None:
-        """Find roles and experts from the call that the loss makes."""
+        """Find the role of each parameter, and which are experts, from one forward
+        pass.
+
+        batch: what the model is called with, or what `loss(model, batch)` makes a call
+        from.
+        """
         calls = []
         if loss is not None:
             note = lambda module, *given: calls.append(given)  # noqa: E731
@@ -185,7 +210,10 @@ class Trial:
                 self.mixtures.append([[w]] * w.p.shape[w.axis])
 
     def train(self, objective: Callable[[], Tensor], steps: int) -> None:
-        """Take steps, as long as numbers are finite."""
+        """Take up to `steps` steps; stop where the loss or a gradient is not finite.
+
+        objective: a function that returns the loss, a scalar with a gradient.
+        """
         params = [w.p for w in self.all]
 
         def evaluate() -> Tensor:
@@ -211,7 +239,11 @@ class Trial:
             self.steps += 1
 
     def compare(self, start: Callable[[Tensor], Tensor]) -> None:
-        """See what has moved, which experts are equal, and the sizes of updates."""
+        """Record which parameters have moved, which experts are equal, how large
+        updates are and what rounding takes of them.
+
+        start: a function from a parameter to its values before the steps.
+        """
         if not self.steps:
             return
         for w in self.weights:
@@ -298,7 +330,11 @@ def _lists(model, weights: list[Weight], routers: list[str]) -> list[list]:
 
 
 def compare_experts(experts: list[list[Weight]]) -> None:
-    """Set `idle` and `copies` of the Weights of one mixture."""
+    """Record on each parameter which experts of its mixture had no gradient (`idle`)
+    and which are equal bit for bit (`copies`).
+
+    experts: of each expert of one mixture, its parameters.
+    """
 
     def hit(w: Weight, e: int) -> bool:
         some = w.gradient == "some"
@@ -340,7 +376,9 @@ def _numbers(experts: list[int], of: int) -> str:
 
 
 def parted_ties(model: nn.Module) -> set[int]:
-    """Return ids of parameters that a Hugging Face model ties and that are distinct."""
+    """Return ids of parameters that a Hugging Face model declares as tied and that are
+    not one tensor.
+    """
     named = dict(model.named_parameters(remove_duplicate=False))
     parted: set[int] = set()
     for prefix, module in model.named_modules():
