@@ -204,7 +204,7 @@ PILOT = (
 MODEL = "SmolLM2-135M-Instruct at temperature 1"
 CLAIMS = [
     oracle("exact_pass_1_is_sampled",
-        "pass@1 of two-digit addition by teacher forcing differs from the frequency of "
+        "The pass@1 of two-digit addition by teacher forcing differs from the frequency of "
         f"right answers among 4096 samples of each prompt of {MODEL} by less than "
         "0.01, on average over draws of prompts.",
         estimate=SAMPLED.where(task=CHECKED).mean(
@@ -213,7 +213,7 @@ CLAIMS = [
         reason="The smallest effect of interest in pass@k. The frequency among 16,384 "
         "samples of a draw of prompts has a standard error of at most 0.004."),
     oracle("exact_pass_64_is_sampled",
-        "pass@64 of two-digit addition by teacher forcing differs from the unbiased "
+        "The pass@64 of two-digit addition by teacher forcing differs from the unbiased "
         f"estimate from 4096 samples of each prompt of {MODEL} by less than 0.01, on "
         "average over draws of prompts.",
         estimate=SAMPLED.where(task=CHECKED).mean(
@@ -234,7 +234,7 @@ CLAIMS = [
         "nothing, and estimators can hardly differ.",
         history=(PILOT,)),
     ours("large_k_finds_more",
-        f"pass@256 of {MODEL} is above its pass@1 by more than 0.3 on two-digit "
+        f"The pass@256 of {MODEL} is above its pass@1 by more than 0.3 on two-digit "
         "addition, on 1 x 2 digits and on the sum of three numbers, each.",
         place="the room between a sure answer and a lucky one",
         estimate=weakest(*(
@@ -247,7 +247,7 @@ CLAIMS = [
         "it must be many times the smallest effect of interest of 0.01.",
         history=(PILOT,)),
     ours("harder_tasks_have_lower_pass_1",
-        f"pass@1 of {MODEL} falls by more than 0.01 with each step of difficulty: from "
+        f"The pass@1 of {MODEL} falls by more than 0.01 with each step of difficulty: from "
         "one-digit to two-digit addition, to the sum of three numbers, and from 1 x 2 "
         "to 2 x 2 digits.",
         place="the order of the tasks",

@@ -234,7 +234,7 @@ CLAIMS = [
         place="both are the same policy: PPO's ratio is 1",
         estimate=where().worst(named("first_ratio_error", "largest difference")),
         below=1e-3,
-        reason="float32 sums over 576 and 49,152 terms err by less; a clip range of "
+        reason="Sums of 576 and 49,152 terms in float32 err by less; a clip range of "
         "0.2 is 200 times this."),
     points("rl_lifts_pass_1",
         f"GRPO raises pass@1 {ON} above the base model's by more than 0.01.",
