@@ -204,18 +204,18 @@ PILOT = (
 MODEL = "SmolLM2-135M-Instruct at temperature 1"
 CLAIMS = [
     oracle("exact_pass_1_is_sampled",
-        "The pass@1 of two-digit addition by teacher forcing differs from the frequency of "
-        f"right answers among 4096 samples of each prompt of {MODEL} by less than "
-        "0.01, on average over draws of prompts.",
+        "The pass@1 of two-digit addition by teacher forcing differs from the "
+        f"frequency of right answers among 4096 samples of each prompt of {MODEL} by "
+        "less than 0.01, on average over draws of prompts.",
         estimate=SAMPLED.where(task=CHECKED).mean(
             named("sampled_1 - exact_1", "sampled minus exact pass@1")),
         above=-POINT.size, below=POINT.size,
         reason="The smallest effect of interest in pass@k. The frequency among 16,384 "
         "samples of a draw of prompts has a standard error of at most 0.004."),
     oracle("exact_pass_64_is_sampled",
-        "The pass@64 of two-digit addition by teacher forcing differs from the unbiased "
-        f"estimate from 4096 samples of each prompt of {MODEL} by less than 0.01, on "
-        "average over draws of prompts.",
+        "The pass@64 of two-digit addition by teacher forcing differs from the "
+        f"unbiased estimate from 4096 samples of each prompt of {MODEL} by less than "
+        "0.01, on average over draws of prompts.",
         estimate=SAMPLED.where(task=CHECKED).mean(
             named("sampled_64 - exact_64", "sampled minus exact pass@64")),
         above=-POINT.size, below=POINT.size,
@@ -247,9 +247,9 @@ CLAIMS = [
         "it must be many times the smallest effect of interest of 0.01.",
         history=(PILOT,)),
     ours("harder_tasks_have_lower_pass_1",
-        f"The pass@1 of {MODEL} falls by more than 0.01 with each step of difficulty: from "
-        "one-digit to two-digit addition, to the sum of three numbers, and from 1 x 2 "
-        "to 2 x 2 digits.",
+        f"The pass@1 of {MODEL} falls by more than 0.01 with each step of difficulty: "
+        "from one-digit to two-digit addition, to the sum of three numbers, and from "
+        "1 x 2 to 2 x 2 digits.",
         place="the order of the tasks",
         estimate=weakest(_lead("add one", "add two"), _lead("add two", "add three"),
                          _lead("1 x 2 digits", "2 x 2 digits")),
