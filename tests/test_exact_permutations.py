@@ -154,16 +154,18 @@ def test_the_committed_counts_are_the_last_lines_of_the_authors_runs():
     )
 
 
-def test_the_squared_error_is_that_of_the_law():
-    """Averages of networks drawn from the law have the squared error that it says."""
-    k, nets, draws = 5, 20, np.random.default_rng(3)
-    high, low, variance = wide.moments("last", k, 2)
-    mean = np.where(np.arange(k) < 2, high, low)
-    out = mean + draws.normal(size=(20000, k)) * np.sqrt(variance / nets)
-    truth = np.where(np.arange(k) < 2, 2**-0.5, 0.0)
-    bias = (2 * (high - 2**-0.5) ** 2 + (k - 2) * low**2) / k
-    found = np.mean((out - truth) ** 2)
-    assert found == pytest.approx(bias + variance / nets, rel=0.02)
+@pytest.mark.parametrize("regime", REGIMES)
+def test_the_squared_error_is_that_of_averages_drawn_from_the_law(regime):
+    k, draws = 6, np.random.default_rng(3)
+    row = module._passage(module.Config(study="passage", regime=regime, k=k))
+    count, published = module.published(k, 0.9)
+    x = inputs(k)[(inputs(k) > 0).sum(1) == 2]
+    theta = wide.kernels(regime, np.eye(k))[1]
+    mean = wide.kernels(regime, x)[1] @ np.linalg.inv(theta)  # (15, k)
+    spread = np.linalg.cholesky(wide.covariance(regime, x) / count)
+    averages = mean + spread @ draws.standard_normal((4000, *x.shape))
+    found = np.mean((averages - x) ** 2)
+    assert 1 + row["squared_error"] == pytest.approx(published / found, rel=0.01)
 
 
 @pytest.mark.long
