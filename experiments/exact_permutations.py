@@ -234,66 +234,73 @@ paper = partial(Claim, paper=PERMUTATIONS, place="abstract", **LATE)
 check = partial(Claim, origin="oracle", place="results of the released code",
                 kind="equivalence", **LATE)  # fmt: skip
 CLAIMS = [
-    paper("signs_encode_the_permutation",
-        "In the two-layer NTK regime the mean output is above 0 where it should be 1 "
-        "and below 0 elsewhere, at every input with two or more ones, for k = 16 to "
-        "1024.", tests="signs", kind="identity", estimate=NTK.least("margin"), above=0,
-        reason="Rounding at 0 is right for an infinite ensemble where the sign is."),
-    paper("averages_are_exact",
-        "The average of 128 networks of width 1024, trained on 8 basis vectors at the "
-        "rates of the released code, is right on more than 95 % of all other inputs.",
-        tests="exact", estimate=FINITE.where(regime="last").mean("most"),
-        above=1 - SHARE.size, reason=SHARE.reason),
-    paper("one_input_is_linearithmic",
-        "The number of networks at which the worst single input is right with "
-        "probability 0.9 in the two-layer NTK regime grows as k log k from k = 256 to "
-        "1024, within an exponent of 0.1.", tests="one input", kind="identity",
+    paper("signs_encode_the_permutation", "For infinitely wide two-layer networks "
+        "(both layers trained) that learned a permutation of k bits from the k basis "
+        "vectors, the mean output is above 0 where it should be 1 and below 0 "
+        "elsewhere, at all other inputs, k = 16 to 1024.", tests="signs",
+        kind="identity", estimate=NTK.least("margin"), above=0, reason="The average of "
+        "infinitely many networks, rounded at 0, is right where the sign of the mean "
+        "output is."),
+    paper("averages_are_exact", "The average of 128 networks of width 1024, trained on "
+        "the 8 basis vectors of a permutation of 8 bits at the rates of the released "
+        "code and rounded at 0, permutes more than 95 % of all other nonzero binary "
+        "inputs exactly.", tests="exact",
+        estimate=FINITE.where(regime="last").mean("most"), above=1 - SHARE.size,
+        reason=SHARE.reason),
+    paper("one_input_is_linearithmic", "The number of infinitely wide networks, both "
+        "layers trained on k basis vectors, whose rounded average permutes the hardest "
+        "single input of k bits exactly with probability 0.9 grows as k log k from k = "
+        "256 to 1024, within an exponent of 0.1.", tests="one input", kind="identity",
         estimate=NTK.where("k >= 256").worst(_beyond), below=POWER.size,
         reason=POWER.reason, history=(*LATE["history"], ("2026-11-30", "k began at 64, "
         "and the exponent from 64 to 128 is -0.135: the law is one of large k"))),
-    paper("all_inputs_are_quadratic",
-        "The number of networks at which all 2^k - 1 inputs are right with probability "
-        "0.9 in the two-layer NTK regime grows as k^2 from k = 16 to 1024, within an "
-        "exponent of 0.1.", tests="all inputs", kind="identity",
+    paper("all_inputs_are_quadratic", "The number of infinitely wide networks, both "
+        "layers trained on k basis vectors, whose rounded average permutes all 2^k - 1 "
+        "inputs exactly with probability 0.9 (union bound) grows as k^2 from k = 16 to "
+        "1024, within an exponent of 0.1.", tests="all inputs", kind="identity",
         estimate=NTK.worst(_every), above=2 - POWER.size, below=2 + POWER.size,
-        reason=POWER.reason, expected="failed",
-        because="Inputs with two ones decide, and there are only k(k-1)/2 of them: "
-        "their union costs a factor in log k. The square is an upper bound."),
-    check("counts_are_those_of_the_last_layer",
-        "The authors' numbers of networks for 90 % of inputs with two ones are those "
-        "of infinite width where the last layer learns, within 10 % in the geometric "
-        "mean over k = 5 to 30.", estimate=RUNS.mean(COUNT),
-        above=-NETWORKS.log, below=NETWORKS.log, reason=NETWORKS.reason),
-    check("counts_at_999",
-        "The authors' numbers of networks for 99.9 % of inputs with two ones are those "
-        "of infinite width where the last layer learns, within 20 % in the geometric "
-        "mean over k = 5, 10, ..., 30.",
+        reason=POWER.reason, expected="failed", because="Inputs with two ones decide, "
+        "and there are only k(k-1)/2 of them: their union costs a factor in log k. The "
+        "k^2 of the abstract is an upper bound."),
+    check("counts_are_those_of_the_last_layer", "Giapitzakis et al.'s number of "
+        "networks whose average permutes 90 % of inputs with two ones exactly is "
+        "within 10 % of that of infinitely wide networks with only the last layer "
+        "trained, in the geometric mean over k = 5 to 30 bits.",
+        estimate=RUNS.mean(COUNT), above=-NETWORKS.log, below=NETWORKS.log,
+        reason=NETWORKS.reason),
+    check("counts_at_999", "Giapitzakis et al.'s number of networks whose average "
+        "permutes 99.9 % of inputs with two ones exactly is within 20 % of that of "
+        "infinitely wide networks with only the last layer trained, in the geometric "
+        "mean over k = 5, 10, ..., 30 bits.",
         estimate=RUNS.where("k % 5 == 0").mean("log_ratio_999"),
         above=-2 * NETWORKS.log, below=2 * NETWORKS.log, expected="undecided",
-        because="The authors' run at k = 5 needed 43 networks, twice the usual number.",
-        reason="There are six runs, which vary by 20 %: twice the margin of the 26."),
-    check("squared_errors_agree",
-        "The authors' squared errors on inputs with two ones are those of infinite "
-        "width where the last layer learns, within 5 % in the mean over k = 5 to 30.",
-        estimate=RUNS.mean(ERROR), above=-SHARE.size, below=SHARE.size,
-        reason=SHARE.reason),
-    Claim("both_layers_ask_for_more",
-        "Networks of infinite width in which both layers learn need more than twice "
-        "the authors' number of networks at each of k = 10, 15, ..., 30.", above=2.0,
+        because="The published run at k = 5 needed 43 networks, twice the usual "
+        "number.", reason="There are six published runs, which vary by 20 %: the "
+        "margin is twice that of the 26 runs at 90 %."),
+    check("squared_errors_agree", "Giapitzakis et al.'s published squared error of "
+        "averaged networks on inputs with two ones is within 5 % of that of as many "
+        "infinitely wide networks with only the last layer trained, in the mean over "
+        "permutations of k = 5 to 30 bits.", estimate=RUNS.mean(ERROR),
+        above=-SHARE.size, below=SHARE.size, reason=SHARE.reason),
+    Claim("both_layers_ask_for_more", "Of infinitely wide networks with both layers "
+        "trained, more than twice the number published by Giapitzakis et al. must be "
+        "averaged to permute 90 % of inputs with two ones exactly, at each of k = 10, "
+        "15, ..., 30 bits.", above=2.0,
         estimate=BOTH.where("k >= 10").least("count / published"), **CLOSED,
         reason="A factor of two is beyond what one published run varies by."),
-    *family("{what}_at_width_1024",
-        "The {what} of networks of width 1024, trained on 8 basis vectors, is that of "
-        "infinite width within 5 %, at inputs with four ones.",
+    *family("{what}_at_width_1024", "At inputs with four ones of 8 bits, the {what} "
+        "over networks of width 1024 that were trained on the 8 basis vectors of a "
+        "permutation is within 5 % of its value at infinite width.",
         lambda what: FINITE.mean(named(what, "relative difference from its law")),
-        what={"high": "mean of outputs that should be 1", "spread": "variance",
+        what={"high": "mean of outputs that should be 1",
+              "spread": "variance of outputs",
               "low": "mean of outputs that should be 0"}, **NEAR,
-        but={("low",): {"expected": "undecided", "because": "The mean is near 0, and "
-                        "eight seeds give it to 6 %."}}),
-    *family("exact_inputs_{regime}",
-        "The fraction of unseen inputs that averages of 1 to 128 networks of width "
-        "1024 get right is that of infinite width within 0.05, where {regime}.",
-        lambda regime: FINITE.where(regime=regime).mean("gap"),
-        regime={"both": "both layers learn", "last": "all weights have one rate"},
-        **NEAR),
+        but={("low",): {"expected": "undecided", "because": "The mean of these outputs "
+                        "is near 0, and eight seeds give it to 6 %."}}),
+    *family("exact_inputs_{regime}", "The fraction of unseen 8-bit inputs that "
+        "averages of 1, 2, 4, ..., 128 networks of width 1024, trained on the 8 basis "
+        "vectors, permute exactly is that of infinite width within 0.05 in the mean, "
+        "where {regime}.", lambda regime: FINITE.where(regime=regime).mean("gap"),
+        regime={"both": "both layers learn",
+                "last": "all weights have one learning rate"}, **NEAR),
 ]  # fmt: skip

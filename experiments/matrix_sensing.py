@@ -199,6 +199,7 @@ def draw_errors(df, ax):
     step, exact = STEP.where(alpha=0.1, beta2=0.5), where(study="symmetric", rank=2)
     _errors(df, ax, (2, 6), wide=XX.where(rank=8), symmetric=XX.where(rank=4),
             asymmetric=FG.where(alpha=0.3), step=step, exact=exact)  # fmt: skip
+    ax.set_title("every entry observed")
 
 
 @figure("sensing1", panel="left", row=1)
@@ -206,7 +207,7 @@ def draw_sensing(df, ax):
     asymmetric, step = PLAIN.where(alpha=0.4), PLAIN.where(alpha=0.1)
     _errors(SENSED(df), ax, (2,), symmetric=SENSED.where(symmetric=True),
             asymmetric=asymmetric, step=step)  # fmt: skip
-    panels.note(ax, 0.98, 0.93, "800 Gaussian measurements", ha="right")
+    ax.set_title("800 Gaussian measurements")
 
 
 @figure("sensing1", panel="mid")
@@ -219,7 +220,7 @@ def draw_alpha(df, ax):
     slope = 2 * mean.iloc[0] * (line / 0.1) ** 2
     ax.plot(line, slope, color=panels.GREY, label="slope 2")
     ax.set(xscale="log", yscale="log", xlabel="scale $\\alpha$ of the start")
-    ax.set(ylabel="rate of decay / $\\eta$")
+    ax.set(ylabel="rate of decay / $\\eta$", title="rate by initial scale")
     panels.ticks(ax, "x", (0.1, 0.2, 0.4, 0.8, 1.7))
     panels.legend(ax, "lower right")
 
@@ -233,7 +234,7 @@ def draw_beta(df, ax):
     label = "$2\\min(\\beta^2,\\,s_r^2/\\beta^2)$"
     plot.theory(ax, b, 2 * np.minimum(b, SPECTRUM[-1] ** 2 / b), label=label)
     ax.set(xscale="log", xlabel="$\\beta^2$ of the one step", ylim=(0, 1.5))
-    ax.set(ylabel="rate of decay / $\\eta$")
+    ax.set(ylabel="rate of decay / $\\eta$", title="rate after the one step")
     panels.ticks(ax, "x", SQUARES)
     panels.legend(ax, "upper right")
 
@@ -260,110 +261,113 @@ derived = partial(Claim, origin="oracle", kind="identity", written="after",
                   place="derivation in the experiment", history=SEEN)  # fmt: skip
 SLOW = dict(
     expected="undecided",
-    because="From alpha = 0.01 the slow mode starts 1000 times smaller than from 0.3, "
-    "and faster modes are still seen in the fitted half of the time above rounding.",
+    because="From alpha = 0.01 the slowest mode of the error starts 1000 times smaller "
+    "than from 0.3, and faster modes still show in the fitted second half of the time "
+    "above rounding.",
     history=(*SEEN, ("2026-11-30", "expected to be undecided, after the rows")),
 )
 CLAIMS = [
-    paper("symmetric_falls_as_1_over_t2",
-        "Gradient descent on X X^T with 4 and 8 columns for a matrix of rank 2 has a "
-        "squared error that falls as T^p over the last decade of 12,000 steps, with p "
-        "between -2.1 and -1.9.", tests="symmetric", kind="equivalence",
-        unit="of the exponent", estimate=XX.mean("exponent"),
-        above=-2 - EXPONENT.size, below=-2 + EXPONENT.size, reason=EXPONENT.reason),
-    derived("constant_of_1_over_t2",
-        "Gradient descent on X X^T with k = 4 and 8 ends at a squared error within 5 % "
-        "of (k - r)/(2 lr T)^2, with r = 2 and T = 12,000 steps, in every run.",
-        estimate=XX.worst("abs(constant - 1)"), below=0.05,
-        reason="The start, with x^2 = 0.25, delays the law by 1/(2 x^2) = 2 of 1200 "
-        "units of lr T; smaller spare directions of the start delay it by ten times "
-        "that."),
-    paper("exact_rank_is_exponential",
-        "Gradient descent with as many columns as the rank of M (k = r = 2), on X X^T "
-        "and on F G^T, ends at a squared error below 1e-25, in every run.",
-        tests="exact", kind="identity", below=FLOOR,
+    paper("symmetric_falls_as_1_over_t2", "Gradient descent that fits X X^T to a "
+        "matrix M of rank 2 by X with 4 or 8 columns, every entry of M observed, has a "
+        "squared error |X X^T - M|^2 that falls as T^p from step T = 1,200 to 12,000, "
+        "with p between -2.1 and -1.9.", tests="symmetric", kind="equivalence",
+        unit="of the exponent", estimate=XX.mean("exponent"), above=-2 - EXPONENT.size,
+        below=-2 + EXPONENT.size, reason=EXPONENT.reason),
+    derived("constant_of_1_over_t2", "Gradient descent on X X^T with k = 4 or 8 "
+        "columns for a matrix M of rank r = 2 ends T = 12,000 steps at learning rate "
+        "lr with a squared error |X X^T - M|^2 within 5 % of (k - r)/(2 lr T)^2, in "
+        "every run.", estimate=XX.worst("abs(constant - 1)"), below=0.05,
+        reason="A spare direction x obeys x' = -x^3. The start, with x^2 = 0.25, "
+        "delays the law by 1/(2 x^2) = 2 of the lr T = 1200 units of time; directions "
+        "that start smaller delay it by ten times that."),
+    paper("exact_rank_is_exponential", "Gradient descent on factors with as many "
+        "columns as the rank of the matrix M that they fit (k = r = 2) ends at a "
+        "squared error |F G^T - M|^2 below 1e-25 in every run, on F G^T and on X X^T "
+        "(F = G = X).", tests="exact", kind="identity", below=FLOOR,
         estimate=where(rank=2, study=("symmetric", "step")).worst(END),
-        reason="Rounding of entries of size 1 leaves 1e-31; 1/T^2 would leave 1e-7."),
-    paper("asymmetric_is_linear",
-        "Gradient descent on F G^T with k = 4 > r = 2 ends 12,000 steps at a squared "
-        "error below 1e-25, in every run that starts at an alpha of 0.3 or more.",
-        tests="speed-up", kind="identity", below=FLOOR,
-        estimate=FG.where("alpha >= 0.3").worst(END),
-        reason="Descent on X X^T would end at 3.5e-7; a rate of 0.09 gives exp(-108), "
-        "which is 1e-47."),
-    paper("rate_grows_as_alpha_squared",
-        "The rate at which the squared error of F G^T decays grows as alpha^p from "
-        "alpha = 0.1 to 0.4, with p between 1.9 and 2.1.", tests="asymmetric",
-        kind="equivalence", unit="of the exponent",
+        reason="Rounding of entries of size 1 leaves a squared error of 1e-31; a fall "
+        "as 1/T^2 would leave 1e-7."),
+    paper("asymmetric_is_linear", "Gradient descent on F G^T with k = 4 columns for a "
+        "matrix M of rank 2 ends 12,000 steps at a squared error |F G^T - M|^2 below "
+        "1e-25, in every run in which F (n rows) starts with entries alpha N(0, 1/n), "
+        "alpha 0.3 or more.", tests="speed-up", kind="identity", below=FLOOR,
+        estimate=FG.where("alpha >= 0.3").worst(END), reason="Descent on X X^T would "
+        "end at a squared error of 3.5e-7; on F G^T a fall as exp(-0.09 lr T), with lr "
+        "T = 1200, gives exp(-108), which is 1e-47."),
+    paper("rate_grows_as_alpha_squared", "The rate at which the squared error |F G^T - "
+        "M|^2 of gradient descent decays (4 columns, M of rank 2) grows as alpha^p "
+        "with the scale alpha of the initial factors, from alpha = 0.1 to 0.4, with p "
+        "between 1.9 and 2.1.", tests="asymmetric", kind="equivalence",
+        unit="of the exponent",
         estimate=FG.where("alpha <= 0.4").slope("log(rate)", "log(alpha)"),
         above=2 - EXPONENT.size, below=2 + EXPONENT.size, reason=EXPONENT.reason),
-    derived("rate_is_gauss_newton",
-        "The rate at which the squared error of F G^T decays is within 5 % of that of "
-        "the least positive eigenvalue of the Gauss-Newton matrix at the limit, for "
-        "eight alpha from 0.1 to 1.7 and in every run.",
-        estimate=FG.worst(OFF), below=0.05,
-        reason="At alpha = 0.1 the next mode has faded to a few per cent in the first "
-        "half of the steps."),
-    derived("rate_falls_beyond_the_peak",
-        "The rate at which the squared error of F G^T decays is lower at alpha = 1.7 "
-        "than at alpha = 0.8, by more than a tenth.", origin="ours", kind="effect",
-        unit="log", estimate=FG.log_ratio("rate", alpha=(1.7, 0.8)), below=-RATE.log,
+    derived("rate_is_gauss_newton", "The decay rate of the squared error |F G^T - M|^2 "
+        "of gradient descent is within 5 % of the rate from the least positive "
+        "eigenvalue of the loss's Gauss-Newton matrix at the end, in every run, for "
+        "eight initial scales from 0.1 to 1.7.", estimate=FG.worst(OFF), below=0.05,
+        reason="At an initial scale of 0.1 the next slowest mode of the error has "
+        "faded to a few per cent in the first half of the steps, which the fit of the "
+        "rate leaves out."),
+    derived("rate_falls_beyond_the_peak", "The rate at which the squared error |F G^T "
+        "- M|^2 of gradient descent decays (4 columns, M of rank 2) is lower by more "
+        "than a tenth at an initial scale alpha = 1.7 of the factors than at alpha = "
+        "0.8.", origin="ours", kind="effect", unit="log",
+        estimate=FG.log_ratio("rate", alpha=(1.7, 0.8)), below=-RATE.log,
         reason=RATE.reason),
-    *(equal(f"one_step_frees_the_rate_{beta2:g}",
-        f"After one re-balancing step with beta^2 = {beta2:g}, the rate at which the "
-        "squared error of F G^T decays differs by less than a tenth between starts at "
-        "alpha = 0.01 and at alpha = 0.3.", tests="one step",
+    *(equal(f"one_step_frees_the_rate_{beta2:g}", "After one step that sets all "
+        f"singular values of F to beta and keeps F G^T (beta^2 = {beta2:g}), the decay "
+        "rate of the squared error |F G^T - M|^2 of gradient descent differs by less "
+        "than a tenth between initial scales 0.01 and 0.3 of F.", tests="one step",
         estimate=STEP.where(beta2=beta2).log_ratio("rate", alpha=(0.01, 0.3)),
         **(SLOW if beta2 == 0.16 else {}))
       for beta2 in SQUARES),
-    derived("one_step_sets_the_rate",
-        "After one re-balancing step the rate at which the squared error of F G^T "
-        "decays is within 20 % of 2 min(beta^2, s_r^2/beta^2), for beta^2 from 0.16 to "
-        "1.96, alpha from 0.01 to 0.3 and in every run.",
-        estimate=STEP.worst(_off_beta), below=0.2,
-        reason="At beta^2 = s_r two modes cross, which lowers the least eigenvalue by "
-        "a tenth; a finite learning rate raises the rate by up to 5 %."),
-    paper("one_step_recovers_the_exact_rate",
-        "After one re-balancing step with beta^2 = s_r = 0.5, the squared error of F "
-        "G^T with k = 4 decays at more than 0.8 of the rate that it has with k = r = 2 "
-        "without such a step, from alpha = 0.1.", tests="recovers", unit="times",
+    derived("one_step_sets_the_rate", "After one step that sets F's singular values to "
+        "beta and keeps F G^T, the squared error decays in T steps as exp(-a lr T), a "
+        "within 20 % of 2 min(beta^2, s^2/beta^2), s = 0.5 M's least singular value, "
+        "beta^2 0.16 to 1.96, in every run.", estimate=STEP.worst(_off_beta), below=0.2,
+        reason="At beta^2 = s = 0.5 two modes of the error cross, which lowers the "
+        "least eigenvalue of the Gauss-Newton matrix by a tenth; a finite learning "
+        "rate raises the rate by up to 5 %."),
+    paper("one_step_recovers_the_exact_rate", "From initial scale 0.1 of F, one step "
+        "that sets all singular values of F to sqrt(0.5) and keeps F G^T gives the "
+        "squared error of gradient descent with 4 columns over 0.8 of its decay rate "
+        "with 2 columns, the rank of M, and no such step.", tests="recovers",
+        unit="times",
         estimate=where("(rank == 2) | (beta2 == 0.5)", study="step", alpha=0.1)
-        .ratio("rate", rank=(4, 2)), above=0.8,
-        reason="A fifth more steps is of the order of what the choice of beta costs."),
-    derived("without_the_step_it_is_slower",
-        "From alpha = 0.1 the squared error of F G^T after 3000 steps is more than 1e6 "
-        "times as large without a re-balancing step as with one of beta^2 = 0.5.",
-        origin="control", kind="effect", unit="log", above=13.8,
-        estimate=where(study="step", rank=4, alpha=0.1)
-        .log_ratio("end", beta2=(0.0, 0.5)),
-        reason="Six decades are far beyond what the one step itself does, which "
-        "leaves the error unchanged."),
-    derived("imbalance_law",
-        "The change of F^T F - G^T G over all steps is lr^2 times the sum of G^T R^T R "
-        "G - F^T R R^T F, to 1e-11 in every entry and run of F G^T.",
-        estimate=where(symmetric=False).worst("law_error"), below=1e-11,
-        reason="12,000 steps of four roundings of 2e-16 add up to 1e-11 at most."),
-    paper("sensing_is_slow_too",
-        "With 800 Gaussian measurements of a 20 x 20 matrix of rank 2, gradient "
-        "descent on X X^T with 4 columns has a squared error that falls as T^p over "
-        "the last decade of 4000 steps, with p above -2.1.", tests="symmetric",
-        unit="of the exponent", above=-2 - EXPONENT.size,
-        estimate=SENSED.where(symmetric=True).mean("exponent"),
-        reason=EXPONENT.reason),
-    derived("sensing_rate_is_gauss_newton",
-        "With 800 Gaussian measurements of a 20 x 20 matrix, the rate at which the "
-        "squared error of F G^T decays is within 10 % of that of the least positive "
-        "eigenvalue of the Gauss-Newton matrix, with and without the one step, in "
-        "every run.", estimate=PLAIN.worst(OFF), below=0.1,
-        reason="Measurements spread the eigenvalues: slower modes than under full "
-        "observation fade within the 4000 steps.", expected="failed",
-        because="In one of 32 runs (alpha = 0.6) the four least eigenvalues lie within "
-        "15 %, and the rate still falls from 0.345 to 0.339, towards 0.302, when the "
-        "error reaches rounding.",
+        .ratio("rate", rank=(4, 2)), above=0.8, reason="A rate that is lower by a "
+        "fifth is of the order of what the choice of beta costs."),
+    derived("without_the_step_it_is_slower", "From initial scale 0.1 of F, 3000 steps "
+        "of gradient descent on F G^T (4 columns, M of rank 2) leave a squared error "
+        "more than 1e6 times as large as where one step sets all singular values of F "
+        "to sqrt(0.5) and keeps F G^T.", origin="control", kind="effect", unit="log",
+        above=13.8, estimate=where(study="step", rank=4, alpha=0.1)
+        .log_ratio("end", beta2=(0.0, 0.5)), reason="Six decades are far beyond what "
+        "that one step itself does, which leaves the error unchanged."),
+    derived("imbalance_law", "Over the steps of gradient descent on F G^T, F^T F - G^T "
+        "G changes by lr^2 times the sum of G^T R^T R G - F^T R R^T F, with R the "
+        "gradient of the loss in F G^T and lr the learning rate, to 1e-11 in every "
+        "entry and every run.", estimate=where(symmetric=False).worst("law_error"),
+        below=1e-11, reason="12,000 steps of four roundings of 2e-16 add up to 1e-11 "
+        "at most."),
+    paper("sensing_is_slow_too", "With 800 Gaussian measurements of a 20 x 20 matrix M "
+        "of rank 2, gradient descent on X X^T with 4 columns has a squared error |X "
+        "X^T - M|^2 that falls as T^p from step T = 400 to 4000, with p above -2.1.",
+        tests="symmetric", unit="of the exponent", above=-2 - EXPONENT.size,
+        estimate=SENSED.where(symmetric=True).mean("exponent"), reason=EXPONENT.reason),
+    derived("sensing_rate_is_gauss_newton", "With 800 Gaussian measurements of a 20 x "
+        "20 matrix M, the decay rate of the squared error |F G^T - M|^2 of gradient "
+        "descent is within 10 % of the rate from the least positive eigenvalue of the "
+        "loss's Gauss-Newton matrix, in every run.", estimate=PLAIN.worst(OFF),
+        below=0.1, reason="Measurements spread the eigenvalues of the Gauss-Newton "
+        "matrix: modes that are slower than with every entry observed fade within the "
+        "4000 steps.", expected="failed", because="In one of 32 runs (alpha = 0.6) the "
+        "four least eigenvalues lie within 15 % of one another, and the rate still "
+        "falls from 0.345 to 0.339, towards the predicted 0.302, when the error "
+        "reaches rounding.",
         history=(*SEEN, ("2026-11-30", "expected to fail, after the rows"))),
-    equal("sensing_one_step_frees_the_rate",
-        "With 800 Gaussian measurements and one re-balancing step of beta^2 = 0.5, the "
-        "rate at which the squared error of F G^T decays differs by less than a tenth "
-        "between starts at alpha = 0.1 and at alpha = 0.3.", tests="one step",
+    equal("sensing_one_step_frees_the_rate", "With 800 Gaussian measurements of a 20 x "
+        "20 matrix M and one step that sets all singular values of F to sqrt(0.5) and "
+        "keeps F G^T, the decay rate of |F G^T - M|^2 differs by less than a tenth "
+        "between initial scales 0.1 and 0.3 of F.", tests="one step",
         estimate=PLAIN.where(beta2=0.5).log_ratio("rate", alpha=(0.1, 0.3))),
 ]  # fmt: skip

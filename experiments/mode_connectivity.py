@@ -167,11 +167,7 @@ def _matched(c: Config, a, model, data, found) -> tuple:
 
 # --- figure --------------------------------------------------------------------------
 
-METHOD, WIDTH, PLANTED = (
-    where(study="methods"),
-    where(study="width"),
-    where(study="planted"),
-)
+METHOD, WIDTH, PLANTED = (where(study=s) for s in ("methods", "width", "planted"))
 FREE = where(study=("methods", "asymmetric"), method="none")
 NONE, WM = METHOD.where(method="none"), METHOD.where(method="weights")
 ASYMMETRIC = where(study="asymmetric")
@@ -188,6 +184,7 @@ def _curves(ax, df, x, column: str):
 def draw(df, ax):
     _curves(ax, df, np.linspace(0, 1, POINTS), "loss")
     ax.set(xlabel="position between A and B", ylabel="test loss (nats)")
+    ax.set_title("loss on the line A to B")
     panels.legend(ax, "upper left", room=0.45)
 
 
@@ -195,7 +192,7 @@ def draw(df, ax):
 def draw_alignment(df, ax):
     _curves(ax, df, GAMMAS, "alignment")
     ax.set(xlabel="$\\gamma$ (singular values $\\geq\\gamma\\,s_1$)")
-    ax.set(ylabel="alignment of A and B", ylim=(-0.05, 1.0))
+    ax.set(ylabel="alignment of A and B", ylim=(-0.05, 1.0), title="singular vectors")
 
 
 @figure("lmc1", panel="right")
@@ -207,6 +204,7 @@ def draw_distance(df, ax):
     plot.theory(ax, x, NONE(df).barrier.mean() * x**2, label="$\\propto$ distance$^2$")
     panels.ticks(ax, "y", BARRIERS, log=10)
     ax.set(xlabel="distance to A / as trained", ylabel="barrier (nats)")
+    ax.set_title("barrier by distance")
     panels.legend(ax, "lower right")
 
 
@@ -218,7 +216,7 @@ def draw_third(df, ax):
         for name, column in pairs.items()
     }
     panels.forest(ax, rows, MATCHES, spread=0.6)
-    ax.set(xlabel="barrier between the two (nats)")
+    ax.set(xlabel="barrier between the two (nats)", title="B and C matched to A")
 
 
 @figure("lmc1", panel="mid", row=1)
@@ -228,7 +226,7 @@ def draw_width(df, ax):
     panels.points(ax, [beside], [ASYMMETRIC.mean("barrier")(df)], FIXED, ms=4.5)
     panels.ticks(ax, "x", sorted(WIDTH(df).width.unique()), log=2)
     panels.ticks(ax, "y", BARRIERS, log=10)
-    ax.set(xlabel="width", ylabel="barrier (nats)")
+    ax.set(xlabel="width", ylabel="barrier (nats)", title="barrier by width")
     panels.legend(ax, "upper right", room=0.3)
 
 
@@ -236,7 +234,7 @@ def draw_width(df, ax):
 def draw_planted(df, ax):
     panels.curve(ax, PLANTED(df), "noise", "recovered", MATCHES["weights"])
     ax.set(xlabel="noise / s.d. of the weights", ylabel="units put back")
-    ax.set(ylim=(0, 1.05))
+    ax.set(ylim=(0, 1.05), title="noisy, permuted copy")
 
 
 # --- claims --------------------------------------------------------------------------
@@ -246,7 +244,7 @@ ALIGNED = ITO.smallest["alignment"]
 SEEN = {"written": "after", "history": (
     ("2026-11-30", "written after the pilots at the head of the file, and not changed"),
 )}  # fmt: skip
-STARTS = {"a": "the first network", "b": "the second network"}
+STARTS = {"a": "the unpermuted network", "b": "the permuted network"}
 ito = partial(Claim, paper=ITO, place="abstract", **SEEN)
 nats = partial(ito, unit="nats", reason=BARRIER.reason)
 cosine = partial(ito, unit="cosine", reason=ALIGNED.reason)
@@ -255,89 +253,111 @@ exact = partial(Claim, kind="identity", below=1e-12, unit="relative error",
 lim = partial(Claim, paper=LIM, unit="nats", reason=BARRIER.reason, place="abstract",
     tests="connectivity")  # fmt: skip
 CLAIMS = [
-    nats("wm_connects", "The barrier between two networks, one of which was matched to "
-        "the other by its weights, is less than 0.1 nats.",
-        paper=REBASIN, tests="basin", estimate=WM.mean("barrier"), below=BARRIER.size),
-    ito("wm_hardly_shortens", "Weight matching reduces the distance of two networks by "
-        "less than a quarter.", tests="distance", estimate=WM.mean("shrink"),
-        below=SHORTER.size, unit="of the distance", reason=SHORTER.reason,
-        expected="failed", because="It was 31 % in the pilot of this code, which draws "
-        "fresh noise on the inputs, and 18 % on networks of another code."),
-    ito("not_distance_alone", "The barrier divided by the squared distance is less "
-        "than half as large after weight matching as before.", tests="distance",
+    nats("wm_connects", "After weight matching (hidden units of one network permuted "
+        "so that its weights are near the other's), the test-loss barrier (largest "
+        "excess over the chord) between two networks trained on digits is less than "
+        "0.1 nats.", paper=REBASIN, tests="basin", estimate=WM.mean("barrier"),
+        below=BARRIER.size),
+    ito("wm_hardly_shortens", "Weight matching (permuting hidden units of one network "
+        "so that its weights are near the other's) reduces the distance between the "
+        "weights of two networks trained on digits by less than a quarter.",
+        tests="distance", estimate=WM.mean("shrink"), below=SHORTER.size,
+        unit="of the distance", reason=SHORTER.reason, expected="failed",
+        because="It fell by 31 % in the pilot of this code, which draws fresh noise on "
+        "the inputs, and by 18 % on networks of another code."),
+    ito("not_distance_alone", "The barrier between two networks (largest excess of the "
+        "test loss over the chord), divided by the squared distance of their weights, "
+        "is less than half as large after weight matching of their hidden units as "
+        "before.", tests="distance",
         estimate=METHOD.ratio("barrier / distance**2", method=("weights", "none")),
         below=0.5, unit="ratio", reason="A barrier that grows as the squared distance "
         "keeps this ratio; half of it is more than any curvature of the law explains."),
-    exact("values_stay", "Matching by any method changes no singular value of any "
-        "weight matrix.", paper=ITO, place="abstract", tests="values",
-        estimate=METHOD.worst("values_moved")),
-    exact("inner_product", "The inner product of the weights of two networks equals "
-        "the sum over pairs of singular vectors, weighted by their singular values.",
+    exact("values_stay", "Matching one network's hidden units to another's, by "
+        "weights, activations or the straight-through estimator, moves no singular "
+        "value of a weight matrix by more than 1e-12 of the largest.", paper=ITO,
+        place="abstract", tests="values", estimate=METHOD.worst("values_moved")),
+    exact("inner_product", "The inner product of two networks' weight matrices is the "
+        "sum of s t (u . x)(v . y) over pairs of their singular values s, t with left "
+        "vectors u, x and right vectors v, y, to 1e-12 of the product of norms.",
         origin="oracle", place="linearity", estimate=METHOD.worst("identity_error")),
-    cosine("wm_aligns", "Weight matching raises the alignment of the singular vectors "
-        "with at least half of the largest singular value by more than 0.1.",
+    cosine("wm_aligns", "Weight matching of hidden units raises the alignment of two "
+        "networks (the cosine between their sums of u v^T over the singular vectors u, "
+        "v with at least half of the layer's largest singular value) by more than 0.1.",
         estimate=METHOD.paired("aligned_large", method=("weights", "none")),
         tests="directions", above=ALIGNED.size),
-    cosine("wm_aligns_the_large", "After weight matching the alignment of the singular "
-        "vectors with at least half of the largest singular value exceeds that of all "
-        "singular vectors by more than 0.1.", tests="directions", above=ALIGNED.size,
+    cosine("wm_aligns_the_large", "After weight matching of hidden units, the "
+        "alignment of two networks (the cosine between their sums of u v^T over "
+        "singular vectors u, v) is higher by more than 0.1 for singular values of at "
+        "least half the largest than for all.", tests="directions", above=ALIGNED.size,
         estimate=WM.mean("aligned_large - aligned_all")),
-    cosine("leading_pairs_carry_it", "The share of the inner product of matched "
-        "weights that their ten leading singular vectors carry exceeds the share of "
-        "the squared norm that these vectors hold by more than 0.1.", origin="ours",
-        estimate=WM.mean("leading_gain - leading_energy"), above=0.1, unit="share",
-        reason="A tenth of the inner product is a visible part of it."),
-    cosine("am_aligns_alike", "Activation matching and weight matching align the "
-        "singular vectors with at least half of the largest singular value alike, "
-        "within 0.1.", tests="activations", kind="equivalence",
+    cosine("leading_pairs_carry_it", "After weight matching, the ten leading singular "
+        "vectors per layer carry a share of the inner product of two networks' weights "
+        "that exceeds their share of the first's squared norm by more than 0.1.",
+        origin="ours", estimate=WM.mean("leading_gain - leading_energy"), above=0.1,
+        unit="share", reason="A tenth of the inner product is a visible part of it."),
+    cosine("am_aligns_alike", "The alignment of two networks (the cosine between their "
+        "sums of u v^T over the singular vectors u, v with at least half the largest "
+        "singular value) differs by less than 0.1 between activation matching and "
+        "weight matching.", tests="activations", kind="equivalence",
         estimate=METHOD.paired("aligned_large", method=("activations", "weights")),
         above=-ALIGNED.size, below=ALIGNED.size),
-    nats("ste_b_connects", "The barrier between two networks is less than 0.1 nats "
-        "after the straight-through estimator that starts at the second one.",
+    nats("ste_b_connects", "The straight-through estimator (permuting hidden units by "
+        "gradient steps on the loss half way between two networks), started at the "
+        "permuted one, leaves a test-loss barrier between them below 0.1 nats.",
         origin="ours", estimate=METHOD.where(method="ste_b").mean("barrier"),
         below=BARRIER.size, expected="undecided", because="It is 0.14 nats in the mean "
-        "of four groups of width 128, after 0.09 at width 256 in a pilot."),
-    *family("ste_{start}_does_not_align", "The straight-through estimator that starts "
-        "at {start} raises the alignment of the singular vectors with at least half of "
-        "the largest singular value by less than 0.1.",
+        "of four pairs of width 128, after 0.09 at width 256 in a pilot."),
+    *family("ste_{start}_does_not_align", "The straight-through estimator that "
+        "permutes hidden units, started at {start}, raises the cosine between two "
+        "networks' sums of u v^T over singular vectors u, v with at least half the "
+        "largest singular value by less than 0.1.",
         lambda start: METHOD.paired("aligned_large", method=(f"ste_{start}", "none")),
         start=STARTS, below=ALIGNED.size, paper=ITO, reason=ALIGNED.reason,
         place="section 6, from a summary", unit="cosine", **SEEN, expected="failed",
-        because="From A it starts with the match of weight matching; from B the "
-        "alignment was 0.2 to 0.4 in pilots."),
-    *family("wm_beats_ste_{start}_at_three", "The barrier between two networks that "
-        "were both matched to a third is lower by more than 0.1 nats with weight "
-        "matching than with the straight-through estimator that starts at {start}.",
+        because="From the unpermuted network it starts with the match of weight "
+        "matching; from the permuted one the cosine was 0.2 to 0.4 in pilots."),
+    *family("wm_beats_ste_{start}_at_three", "Between two networks whose hidden units "
+        "were both matched to a third, the test-loss barrier is lower by more than 0.1 "
+        "nats with weight matching than with the straight-through estimator started at "
+        "{start}.",
         lambda start: METHOD.paired("barrier_bc", method=(f"ste_{start}", "weights")),
         start=STARTS, above=BARRIER.size, paper=ITO, reason=BARRIER.reason,
         place="abstract", tests="three", unit="nats", **SEEN,
-        but={("a",): {"expected": "failed", "because": "It starts with the match of "
-             "weight matching and hardly leaves it (a pilot)."}}),
-    Claim("width_helps", "After weight matching the barrier falls by more than 0.033 "
-        "nats with each doubling of the width.", paper=REBASIN, place="figure 3",
+        but={("a",): {"expected": "failed", "because": "From the unpermuted "
+             "network it starts with the match of weight matching and hardly leaves it "
+             "(a pilot)."}}),
+    Claim("width_helps", "After weight matching of hidden units, the test-loss barrier "
+        "on the line between two networks trained on digits falls by more than 0.033 "
+        "nats with each doubling of their width.", paper=REBASIN, place="figure 3",
         tests="width", unit="nats per doubling", below=-0.033,
         estimate=WIDTH.where(method="weights").slope("barrier", "log(width) / log(2)"),
         reason="This is a tenth of a nat over the three doublings from 16 to 128."),
-    lim("asymmetric_is_lower", "The barrier between networks as trained is lower by "
-        "more than 0.1 nats where constants among the weights remove the permutation "
-        "symmetry.", above=BARRIER.size,
+    lim("asymmetric_is_lower", "Without matching, the test-loss barrier between two "
+        "networks is lower by more than 0.1 nats if an eighth of each weight row (half "
+        "in the last layer) are shared constants, which remove permutation symmetry, "
+        "than if none.", above=BARRIER.size,
         estimate=FREE.paired("barrier", fixed=(0.0, 0.125))),
-    lim("asymmetric_connects", "The barrier between networks whose permutation "
-        "symmetry was removed by constants among the weights is less than 0.1 nats "
-        "without any alignment.", estimate=ASYMMETRIC.mean("barrier"),
-        below=BARRIER.size),
-    Claim("asymmetric_has_no_symmetry", "The audit finds no exchangeable units in a "
-        "network with constants among its weights.", origin="control", kind="identity",
-        place="symlab.mirror.indices", estimate=ASYMMETRIC.worst("exchangeable"),
-        below=0.5, unit="layers", reason="It is a whole number."),
-    Claim("planted_is_found", "Weight matching puts every unit of a permuted copy back "
-        "to its place.", origin="oracle", kind="identity", place="the planted order",
+    lim("asymmetric_connects", "Without matching, the test-loss barrier between two "
+        "networks is less than 0.1 nats if an eighth of each weight row (half in the "
+        "last layer) are shared constants, which remove permutation symmetry.",
+        estimate=ASYMMETRIC.mean("barrier"), below=BARRIER.size),
+    Claim("asymmetric_has_no_symmetry", "Where an eighth of each weight row (half in "
+        "the last layer) are constants, symlab's symmetry audit finds no layer whose "
+        "hidden units can be exchanged without changing the loss.", origin="control",
+        kind="identity", place="symlab.mirror.indices",
+        estimate=ASYMMETRIC.worst("exchangeable"), below=0.5, unit="layers",
+        reason="The number of layers is whole."),
+    Claim("planted_is_found", "Weight matching of a network with its own copy, whose "
+        "hidden units were reordered at random, puts every unit of the copy back in "
+        "its place.", origin="oracle", kind="identity", place="the planted order",
         estimate=PLANTED.where(noise=0.0).least("recovered"), above=0.999,
         unit="of the units", reason="One unit of 256 would be 0.004."),
-    Claim("planted_is_found_in_noise", "Weight matching puts more than 0.9 of the "
-        "units of a permuted copy back to their places when noise as large as the "
-        "weights is added.", place="planted permutations", above=0.9,
+    Claim("planted_is_found_in_noise", "Weight matching of a network with its own "
+        "copy, whose hidden units were reordered at random, puts more than 0.9 of them "
+        "back in their places if each tensor of the copy has noise of its own standard "
+        "deviation.", place="planted permutations", above=0.9,
         estimate=PLANTED.where(noise=1.0).mean("recovered"), unit="of the units",
         reason="One unit in ten may be weak, or a copy of another.",
-        expected="undecided", because="It is 0.925 [0.899, 0.95] on four groups."),
+        expected="undecided", because="The share is 0.925 [0.899, 0.95] on four "
+        "networks."),
 ]  # fmt: skip

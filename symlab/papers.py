@@ -485,8 +485,9 @@ PERMUTATIONS = Paper(
         "networks": Smallest(
             1.1,
             "times the number of networks",
-            "A first passage varies by about a fifth from run to run, so that the one "
-            "published run of each of 26 lengths fixes the mean to a tenth.",
+            "The number of networks at which an average first is right varies by about "
+            "a fifth from run to run, so that one published run at each of 26 lengths "
+            "fixes the mean to a tenth.",
         ),
         "exponent": Smallest(
             0.1,
@@ -523,13 +524,13 @@ MEMORIES = Paper(
         "accuracy": Smallest(
             0.05,
             "of the pairs",
-            "Nearly perfect is taken as fewer than one pair in twenty wrong, and a "
-            "difference of one pair in twenty is the finest that one sees in a figure.",
+            "One pair in twenty is the finest difference of accuracies that one sees "
+            "in a figure.",
         ),
         "chance": Smallest(
             0.1,
             "of the pairs",
-            "Chance is 0.03 for 31 numbers: a tenth is little above it.",
+            "Chance is 0.03 for sums modulo 31: a tenth is little above it.",
         ),
     },
 )
@@ -770,7 +771,7 @@ XIONG = Paper(
         "exponent": Smallest(
             0.1,
             "of the exponent",
-            "On one decade of time 0.1 of an exponent is a factor of 1.26, the finest "
+            "Over one decade, 0.1 of an exponent is a factor of 1.26, the finest "
             "difference that one sees in a double logarithmic figure.",
         ),
     },
