@@ -18,18 +18,26 @@ all weights and width 50,000 the last layer's kernel is width/k times larger. St
 
 Expected: N/(k log k) of the worst input, which has two ones, is level. All inputs need
 2.5 times as many networks, with exponents of 1.0 to 1.2: the abstract's square is an
-upper bound. The last layer's kernel predicts the authors' counts; both layers need 4x.
+upper bound. The last layer's kernel is near the authors' counts; both layers need 4x.
 Cost on one core: smoke 2 s, quick 80 s, paper 15 min.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng
-from symlab.harness.estimates import family, named, where
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, stats
+from symlab.harness.estimates import (
+    Estimate,
+    family,
+    name_of,
+    named,
+    values,
+    weakest,
+    where,
+)
 from symlab.papers import PERMUTATIONS
 from symlab.wide_networks import log_error, moments, needed, passages, trained
 
@@ -220,6 +228,34 @@ def _every(df):
     return np.log2(df.sort_values("k").every).diff().dropna()
 
 
+def _over_lengths(rows, quantity):
+    """Return the estimate of a mean over the lengths k, seeds averaged first.
+
+    Seeds are our simulations; the published side is one random run for each k.
+    """
+
+    def compute(df):
+        chosen = rows(df)
+        found = stats.mean(values(chosen, quantity).groupby(chosen.k).mean())
+        note = "; ".join(filter(None, ("of lengths", found.note)))
+        return replace(found, note=note, ends=None)  # more seeds narrow nothing
+
+    phrase = f"mean over lengths k of the mean over seeds of {name_of(quantity)}"
+    return Estimate(compute, f"{phrase}, where {rows}", rows.fields)
+
+
+def _each_size(rows):
+    """Return the estimate of the largest gap, up or down, of any size of average."""
+    cells = rows.cells({"nets": AVERAGED}, got="exact", law="exact_law")
+    sizes = [cells.where(nets=n) for n in AVERAGED]
+    gaps = [r.mean(q) for r in sizes for q in ("got - law", "law - got")]
+    phrase = (
+        "largest, over averages of 1 to 128 networks, of the size of the mean over "
+        f"seeds of the fraction of exact inputs minus its law, where {rows}"
+    )
+    return replace(weakest(*gaps, above=False), phrase=phrase)
+
+
 NTK, BOTH = LAW.where(regime="both"), PASSAGE.where(regime="both")
 COUNT = named("log_ratio", "log of the published over the simulated number of networks")
 ERROR = named("squared_error", "published squared error over that of the law, minus 1")
@@ -227,12 +263,25 @@ RUNS = PASSAGE.where("k >= 5", regime="last")  # the first lengths need few netw
 NETWORKS, POWER, SHARE = PERMUTATIONS.smallest.values()
 PILOT = "written after a look at the closed forms, and at a few runs of another seed"
 LATE = {"written": "after", "history": (("2026-11-30", PILOT),)}
-CLOSED = LATE | {"place": "closed forms of infinite width"}
-NEAR = CLOSED | dict(above=-SHARE.size, below=SHARE.size, reason=SHARE.reason)
+
+
+def _late(change: str) -> dict:
+    """Return LATE with one more change in its history."""
+    return LATE | {"history": (*LATE["history"], ("2026-11-30", change))}
+
+
+LENGTHS = _late(
+    "the interval was over seeds; it is over k now, as one run is published for each k"
+)
+CLOSED = {"place": "closed forms of infinite width"}
+NEAR = CLOSED | dict(below=SHARE.size, reason=SHARE.reason)
 NEAR = NEAR | {"origin": "oracle", "kind": "equivalence"}
+REGIME = {"both": "both layers learn", "last": "all weights have one rate"}
+SPLIT = NEAR | _late("two regimes of training were pooled, with opposite biases")
+SIZES = NEAR | _late("signed gaps were averaged over sizes; each size counts now")
 paper = partial(Claim, paper=PERMUTATIONS, place="abstract", **LATE)
 check = partial(Claim, origin="oracle", place="results of the released code",
-                kind="equivalence", **LATE)  # fmt: skip
+                kind="equivalence", **LENGTHS)  # fmt: skip
 CLAIMS = [
     paper("signs_encode_the_permutation", "For infinitely wide two-layer networks "
         "(both layers trained) that learned a permutation of k bits from the k basis "
@@ -266,13 +315,15 @@ CLAIMS = [
         "networks whose average permutes 90 % of inputs with two ones exactly is "
         "within 10 % of that of infinitely wide networks with only the last layer "
         "trained, in the geometric mean over k = 5 to 30 bits.",
-        estimate=RUNS.mean(COUNT), above=-NETWORKS.log, below=NETWORKS.log,
-        reason=NETWORKS.reason),
+        estimate=_over_lengths(RUNS, COUNT), above=-NETWORKS.log, below=NETWORKS.log,
+        reason=NETWORKS.reason, expected="undecided", because="The one published run "
+        "at k = 5 needed 2.8 times the simulated number. From k = 7 on the mean is 2 % "
+        "below."),
     check("counts_at_999", "Giapitzakis et al.'s number of networks whose average "
         "permutes 99.9 % of inputs with two ones exactly is within 20 % of that of "
         "infinitely wide networks with only the last layer trained, in the geometric "
         "mean over k = 5, 10, ..., 30 bits.",
-        estimate=RUNS.where("k % 5 == 0").mean("log_ratio_999"),
+        estimate=_over_lengths(RUNS.where("k % 5 == 0"), "log_ratio_999"),
         above=-2 * NETWORKS.log, below=2 * NETWORKS.log, expected="undecided",
         because="The published run at k = 5 needed 43 networks, twice the usual "
         "number.", reason="There are six published runs, which vary by 20 %: the "
@@ -280,27 +331,31 @@ CLAIMS = [
     check("squared_errors_agree", "Giapitzakis et al.'s published squared error of "
         "averaged networks on inputs with two ones is within 5 % of that of as many "
         "infinitely wide networks with only the last layer trained, in the mean over "
-        "permutations of k = 5 to 30 bits.", estimate=RUNS.mean(ERROR),
+        "permutations of k = 5 to 30 bits.", estimate=_over_lengths(RUNS, ERROR),
         above=-SHARE.size, below=SHARE.size, reason=SHARE.reason),
     Claim("both_layers_ask_for_more", "Of infinitely wide networks with both layers "
         "trained, more than twice the number published by Giapitzakis et al. must be "
         "averaged to permute 90 % of inputs with two ones exactly, at each of k = 10, "
         "15, ..., 30 bits.", above=2.0,
-        estimate=BOTH.where("k >= 10").least("count / published"), **CLOSED,
+        estimate=BOTH.where("k >= 10").least("count / published"), **CLOSED | LATE,
         reason="A factor of two is beyond what one published run varies by."),
-    *family("{what}_at_width_1024", "At inputs with four ones of 8 bits, the {what} "
-        "over networks of width 1024 that were trained on the 8 basis vectors of a "
-        "permutation is within 5 % of its value at infinite width.",
-        lambda what: FINITE.mean(named(what, "relative difference from its law")),
+    *family("{what}_at_width_1024_{regime}", "At inputs with four ones of 8 bits, the "
+        "{what} over networks of width 1024 that were trained on the 8 basis vectors "
+        "is within 5 % of its value at infinite width, where {regime}.",
+        lambda what, regime: FINITE.where(regime=regime)
+        .mean(named(what, "relative difference from its law")),
         what={"high": "mean of outputs that should be 1",
               "spread": "variance of outputs",
-              "low": "mean of outputs that should be 0"}, **NEAR,
-        but={("low",): {"expected": "undecided", "because": "The mean of these outputs "
-                        "is near 0, and eight seeds give it to 6 %."}}),
-    *family("exact_inputs_{regime}", "The fraction of unseen 8-bit inputs that "
-        "averages of 1, 2, 4, ..., 128 networks of width 1024, trained on the 8 basis "
-        "vectors, permute exactly is that of infinite width within 0.05 in the mean, "
-        "where {regime}.", lambda regime: FINITE.where(regime=regime).mean("gap"),
-        regime={"both": "both layers learn",
-                "last": "all weights have one learning rate"}, **NEAR),
+              "low": "mean of outputs that should be 0"}, regime=REGIME, **SPLIT,
+        above=-SHARE.size,
+        but={("low", "both"): {"expected": "undecided", "because": "The mean of these "
+                               "outputs is near 0, and eight seeds give it to 8 %."}}),
+    *family("exact_inputs_{regime}", "The fraction of unseen 8-bit inputs that an "
+        "average of networks of width 1024, trained on 8 basis vectors, permutes "
+        "exactly is that of infinite width within 0.05 for each of 1, 2, 4, ..., 128 "
+        "networks, where {regime}.",
+        lambda regime: _each_size(FINITE.where(regime=regime)), regime=REGIME,
+        **SIZES, but={("both",): {"expected": "undecided", "because": "Averages of 16 "
+        "networks are right on 0.14 more inputs in one seed, and eight seeds give the "
+        "mean of that size to 0.07."}}),
 ]  # fmt: skip

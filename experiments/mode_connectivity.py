@@ -239,6 +239,14 @@ def draw_planted(df, ax):
 
 # --- claims --------------------------------------------------------------------------
 
+
+def _relative(df):
+    """log2 of the barrier after weight matching over that of networks as trained"""
+    pair = df.pivot(index=["seed", "width"], columns="method", values="barrier")
+    found = np.log2(pair.weights / pair.none).rename("relative")
+    return df.join(found, on=["seed", "width"]).relative
+
+
 BARRIER, SHORTER = ITO.smallest["barrier"], ITO.smallest["distance"]
 ALIGNED = ITO.smallest["alignment"]
 SEEN = {"written": "after", "history": (
@@ -261,8 +269,12 @@ CLAIMS = [
     ito("wm_hardly_shortens", "Weight matching (permuting hidden units of one network "
         "so that its weights are near the other's) reduces the distance between the "
         "weights of two networks trained on digits by less than a quarter.",
-        tests="distance", estimate=WM.mean("shrink"), below=SHORTER.size,
-        unit="of the distance", reason=SHORTER.reason, expected="failed",
+        origin="ours", estimate=WM.mean("shrink"), below=SHORTER.size,
+        unit="of the distance", reason=f"{SHORTER.reason} The quarter was chosen after "
+        "a pilot of this code had 31 %, so that the size is the finding.",
+        history=(*SEEN["history"], ("2026-11-30", "tested the paper's 'not "
+        "significantly'; the limit was chosen after a pilot that exceeded it")),
+        expected="failed",
         because="It fell by 31 % in the pilot of this code, which draws fresh noise on "
         "the inputs, and by 18 % on networks of another code."),
     ito("not_distance_alone", "The barrier between two networks (largest excess of the "
@@ -307,13 +319,24 @@ CLAIMS = [
         origin="ours", estimate=METHOD.where(method="ste_b").mean("barrier"),
         below=BARRIER.size, expected="undecided", because="It is 0.14 nats in the mean "
         "of four pairs of width 128, after 0.09 at width 256 in a pilot."),
+    cosine("wm_aligns_more_than_ste_b", "The cosine between two networks' sums of u "
+        "v^T over singular vectors u, v with at least half the largest singular value "
+        "is more than 0.1 higher after weight matching than with the straight-through "
+        "estimator started at the permuted network.",
+        place="section 6, from a summary", above=ALIGNED.size,
+        estimate=METHOD.paired("aligned_large", method=("weights", "ste_b")),
+        history=(("2026-11-30", "written after the rows: the paper says jointly that "
+        "this estimator connects two networks without the alignment of weight matching "
+        "and that a third is then not connected"),)),
     *family("ste_{start}_does_not_align", "The straight-through estimator that "
         "permutes hidden units, started at {start}, raises the cosine between two "
         "networks' sums of u v^T over singular vectors u, v with at least half the "
         "largest singular value by less than 0.1.",
         lambda start: METHOD.paired("aligned_large", method=(f"ste_{start}", "none")),
-        start=STARTS, below=ALIGNED.size, paper=ITO, reason=ALIGNED.reason,
-        place="section 6, from a summary", unit="cosine", **SEEN, expected="failed",
+        start=STARTS, below=ALIGNED.size, origin="ours", reason=ALIGNED.reason,
+        place="random vectors", unit="cosine", written="after",
+        history=(*SEEN["history"], ("2026-11-30", "was of the paper, which compares "
+        "with weight matching and not with networks as trained")), expected="failed",
         because="From the unpermuted network it starts with the match of weight "
         "matching; from the permuted one the cosine was 0.2 to 0.4 in pilots."),
     *family("wm_beats_ste_{start}_at_three", "Between two networks whose hidden units "
@@ -326,12 +349,15 @@ CLAIMS = [
         but={("a",): {"expected": "failed", "because": "From the unpermuted "
              "network it starts with the match of weight matching and hardly leaves it "
              "(a pilot)."}}),
-    Claim("width_helps", "After weight matching of hidden units, the test-loss barrier "
-        "on the line between two networks trained on digits falls by more than 0.033 "
-        "nats with each doubling of their width.", paper=REBASIN, place="figure 3",
-        tests="width", unit="nats per doubling", below=-0.033,
-        estimate=WIDTH.where(method="weights").slope("barrier", "log(width) / log(2)"),
-        reason="This is a tenth of a nat over the three doublings from 16 to 128."),
+    Claim("width_helps", "The test-loss barrier between two networks trained on digits "
+        "after weight matching of hidden units, relative to that of the same two as "
+        "trained, falls by more than a tenth with each doubling of their width.",
+        paper=REBASIN, place="figure 3", tests="width", unit="log2 per doubling",
+        below=np.log2(0.9), estimate=WIDTH.slope(_relative, "log(width) / log(2)"),
+        reason="A tenth a doubling is a quarter over the three doublings from 16 to "
+        "128.", written="after", history=(("2026-11-30", "was the slope of the barrier "
+        "in nats after matching, below -0.033: networks that were never matched have "
+        "-0.28"),)),
     lim("asymmetric_is_lower", "Without matching, the test-loss barrier between two "
         "networks is lower by more than 0.1 nats if an eighth of each weight row (half "
         "in the last layer) are shared constants, which remove permutation symmetry, "

@@ -1,4 +1,4 @@
-"""Least squares after a permutation merges two networks better than either alone.
+"""Least squares after a permutation merges networks better than the permutation alone.
 
 Reference: Nasery, Hayase, Koh & Oh, "PLeaS: Merging Models with Permutations and Least
 Squares", CVPR 2025 (arXiv 2407.02447), of which the abstract and the released code
