@@ -30,7 +30,7 @@ tenth.
 Cost on one core: smoke 3 s, quick 90 s, paper 10 min.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -224,9 +224,7 @@ def draw_norm(df, ax):
 
 @figure("noether1", panel="mid")
 def draw_rates(df, ax):
-    adagrad = replace(NORM_RULES["sphere"], label="AdaGrad-norm on the sphere")
-    arms = NORM_RULES | {"sphere": adagrad}  # without decay, RMSProp forgets nothing
-    panels.curves(ax, RATE(df), "lr", "loss", "rule", arms)
+    panels.curves(ax, RATE(df), "lr", "loss", "rule", NORM_RULES)
     panels.reference(ax, y=LEVEL)
     ax.set(xscale="log", yscale="log", xlabel="learning rate", ylim=(0.15, 60))
     ax.set(ylabel="training loss (nats)", title="usable learning rates")

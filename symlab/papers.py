@@ -816,10 +816,10 @@ TANAKA = Paper(
         ),
     },
 )
-NORM_RULES = {  # what happens to the norms of normalised weights
+NORM_RULES = {  # what happens to the norms of normalised weights; no weight decay
     "free": Arm("SGD", BLUE, "o"),
     "fixed": Arm("SGD, frozen norms", ORANGE, "s"),
-    "sphere": Arm("RMSProp on the sphere", GREEN, "^"),
+    "sphere": Arm("AdaGrad-norm on the sphere", GREEN, "^"),
 }
 
 # --- recurrent networks: motion and equilibria ---------------------------------------
