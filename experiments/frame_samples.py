@@ -176,8 +176,9 @@ CLAIMS = [
         above=ACCURATE.size, reason=ACCURATE.reason),
     puny("frames_beat_augmentation_in_noise",
         "Trained on 16 point clouds with noise of 0.4 of the shape's spread, a network "
-        "averaged over poses along principal axes is more accurate by more than 0.02 on "
-        "rotated clouds than one trained on random rotations at equal training cost.",
+        "averaged over poses along principal axes is more accurate by more than 0.02 "
+        "on rotated clouds than one trained on random rotations at equal training "
+        "cost.",
         origin="ours", unit="accuracy",
         estimate=NOISY.where(n=16).paired("accuracy", arm=("frame", "augmented")),
         above=ACCURATE.size, reason=ACCURATE.reason, expected="failed",
