@@ -347,10 +347,10 @@ CLAIMS = [
                          "standard errors: a unit with 1/f' = 208 makes the average "
                          "noisy; the threshold stays"))),
     claim("homeostasis_aligns",
-        "Trained on digits by EP (equilibrium propagation) from independent feedback, "
-        "networks end with a cosine of EP's and backpropagation's errors over 0.05 "
-        "higher with 0.1 or 1 times a loss on Jacobian asymmetry, which makes weights "
-        "symmetric, than without.",
+        "In networks trained on digits by EP (equilibrium propagation) from independent "
+        "feedback, 0.1 or 1 times a loss on Jacobian asymmetry, by making the weights "
+        "symmetric, raises the cosine of EP's and backpropagation's errors by over "
+        "0.05.",
         place="abstract; figure 4", tests="homeostasis", unit="cosine",
         estimate=weakest(*(TRAINING.paired("final", penalty=(p, 0.0))
                            for p in PENALTIES[1:])),
