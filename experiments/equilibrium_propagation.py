@@ -348,9 +348,9 @@ CLAIMS = [
                          "noisy; the threshold stays"))),
     claim("homeostasis_aligns",
         "In networks trained on digits by EP (equilibrium propagation) from "
-        "independent feedback, 0.1 or 1 times a loss on Jacobian asymmetry, by making the "
-        "weights symmetric, raises the cosine of EP's and backpropagation's errors by over "
-        "0.05.",
+        "independent feedback, 0.1 or 1 times a loss on Jacobian asymmetry, by making "
+        "the weights symmetric, raises the cosine of EP's and backpropagation's errors "
+        "by over 0.05.",
         place="abstract; figure 4", tests="homeostasis", unit="cosine",
         estimate=weakest(*(TRAINING.paired("final", penalty=(p, 0.0))
                            for p in PENALTIES[1:])),
