@@ -272,6 +272,7 @@ def draw_entropy_controls(df, ax):
     panels.ticks(ax, "y", (0.5, 0.7, 1, 1.4, 2), log=10)
     ax.set(ylabel="final entropy over GRPO's", ylim=(0.5, 2.4))
     panels.legend(ax, "upper left", **COMPACT)
+    ax.set_title("Entropy in controls")
 
 
 @figure("agrae2", panel="left", row=1)
@@ -281,7 +282,7 @@ def draw_clip_fractions(df, ax):
         look = {"scale": 100, "label": label, "linestyle": line}
         _training(ax, MAIN(df), f"clip_{side}_curve", ND, "grpo", PD, **look)
     panels.ticks(ax, "y", (0.3, 1, 3, 10), log=10)
-    ax.set(ylabel="tokens clipped, %", ylim=(0.2, 40))
+    ax.set(ylabel="tokens clipped, %", ylim=(0.2, 40), title="Clipped tokens")
     panels.legend(ax, "upper right", **COMPACT)
     panels.note(ax, 0.03, 0.03, "solid: low clip\ndashed: high clip")
 
@@ -293,6 +294,7 @@ def draw_pass(df, ax):
     panels.ticks(ax, "x", KS[::2], log=2)
     ax.set(xlabel="$k$", ylabel="pass@$k$, held-out prompts")
     panels.legend(ax, "lower right")
+    ax.set_title("pass@$k$ after training")
 
 
 @figure("agrae2", panel="right", row=1)
@@ -309,6 +311,7 @@ def draw_methods(df, ax):
     panels.ticks(ax, "x", (-0.03, 0, 0.03))
     ax.set(xlabel="difference to GRPO", ylim=(-1.6, len(names) - 0.4))
     panels.legend(ax, "lower right", ncol=2, **COMPACT)
+    ax.set_title("pass@$k$ by method")
 
 
 # --- claims --------------------------------------------------------------------------
@@ -385,28 +388,28 @@ clipping = partial(Claim, paper=CLIPPING, place="abstract", reason=TENTH,
 points = partial(Claim, unit="fraction of prompts", reason=ONE_POINT)
 was_zero = partial(resized, AGRAE.smallest["pass@k"], "of 0")
 was_ratio = partial(resized, AGRAE.smallest["entropy"])
-AG = "A-GRAE (harder prompts, stronger correct rollouts as the mean reward rises)"
+AG = "A-GRAE (GRPO, hard prompts and correct rollouts weighing more as rewards rise)"
 CLAIMS = [
     setting("base_reward",
         "Before RL 0.4 to 0.55 of the base policy's rollouts on training prompts are "
         "right, in the mean over seeds.",
         estimate=MAIN.where(method="base").mean(QUANTITIES["batch_correct"]),
         above=0.4, below=0.55,
-        reason="Right and wrong rollouts are then both common. Widths and noises were "
-        "chosen for this, on other seeds."),
+        reason="Right and wrong rollouts are then both common. The environment's "
+        "widths and noises were chosen for this, on other seeds."),
     setting("plateau",
         "GRPO ends with a success rate above 0.8 on training prompts, in the mean over "
         "seeds.",
         estimate=GRPO.mean(QUANTITIES["batch_correct"]), above=0.8,
-        reason="Training then has done most of what it can. Widths and noises were "
-        "chosen for this, on other seeds."),
+        reason="Training has then done most of what it can. The environment's widths "
+        "and noises were chosen for this, on other seeds."),
     setting("clip_fraction",
         "Under GRPO the lower and the upper clip of PPO's ratio together act on 1 to "
         "10 % of the tokens, averaged over the logged steps from step 5 on.",
         estimate=GRPO.mean(CLIPPED), above=0.01, below=0.1, unit="fraction of tokens",
         reason="The setting is to show what the clip does, so it must act; logs of "
-        "large runs show 0.04 to 0.2 %. Widths and noises were chosen for this, on "
-        "other seeds."),
+        "large RL runs show 0.04 to 0.2 %. The environment's widths and noises were "
+        "chosen for this, on other seeds."),
     # --- entropy
     agrae("entropy_is_ordered",
         f"In every seed GRPO's final entropy {HELD_OUT} lies above that of "
@@ -427,8 +430,8 @@ CLAIMS = [
         f"{HELD_OUT}.",
         paper=AGRAE, place="figure 10", estimate=entropy("agrae"), above=MORE,
         expected="failed",
-        because="A-GRAE keeps 4 % more entropy than GRPO: it gains, but less than a "
-        "tenth.",
+        because="A-GRAE ends with 4 % more entropy than GRPO: it gains, but less than "
+        "a tenth.",
         **was_ratio("of 0 nats, which held,")),
     *family("{study}_{effect}",
         "{study}, {effect} ends with 0.91 to 1.1 times GRPO's entropy on held-out "
@@ -444,9 +447,9 @@ CLAIMS = [
                "on-policy": "With fresh samples for every update"},
         effect={"no_loss": RAISED, "no_gain": LOWERED}),
     agrae("entropy_is_ordered_by_random_rewards",
-        "With random rewards, in every seed GRPO's final entropy on held-out prompts "
-        "lies above that of Positive-Dominant and below that of Negative-Dominant "
-        "(advantages of correct rollouts times 10, and divided by 10).",
+        "If rewards are tosses of a coin, in every seed GRPO's final entropy on test "
+        "prompts lies above that of Positive-Dominant and below that of Negative-"
+        "Dominant (advantages of correct rollouts times 10, and divided by 10).",
         place="figure 3, without information in the reward", origin="control",
         estimate=every_seed("entropy", *ORDER, study="random reward"),
         above=0.0, unit="nats",
@@ -469,8 +472,8 @@ CLAIMS = [
         paper=CLIPPING, place="abstract", tests="random", reason=TENTH,
         unit="times the entropy without a clip", below=LESS,
         estimate=clip_effect("random reward", "random, no clip"), expected="failed",
-        because="The lower clip dominates here, under random rewards as with a "
-        "verifier: entropy with both clips is 1.25 times that without. Both end below "
+        because="The lower clip of PPO's ratio dominates, under random rewards as with "
+        "true ones: entropy with both clips is 1.25 times that without. Both end below "
         "the base policy's entropy, which the noise of the updates lowers.",
         written="after", history=(("2026-11-30", "written after a look at the rows"),)),
     ratio("no_gain_without_the_low_clip",
@@ -489,8 +492,8 @@ CLAIMS = [
                "rollouts alone, no token is clipped at the upper"},
         place="definition of the clipped objective", origin="protocol", below=1e-12,
         kind="identity", unit="fraction of tokens",
-        reason="The lower clip acts on negative advantages alone, the upper one on "
-        "positive ones."),
+        reason="The lower clip acts on rollouts of negative advantage alone, the upper "
+        "one on those of positive advantage."),
     # --- pass@k
     points("grpo_lifts_pass_1",
         f"GRPO raises pass@1 {HELD_OUT} above the base policy's by more than 0.01, in "
@@ -513,9 +516,9 @@ CLAIMS = [
          "prompts that is above the base policy's by more than 0.01 at every k from 1 "
          "to 256.",
          at_every_k("nsr", "base"),
-         {"above": POINT, "expected": "failed", "because": "NSR is ahead at k = 1 "
-          "only, and 0.13 behind at k = 32. Every method here falls behind at large k: "
-          "the base policy guesses more widely than any trained one."}),
+         {"above": POINT, "expected": "failed", "because": "NSR is ahead of the base "
+          "policy at k = 1 only, and 0.13 behind at k = 32. Every method falls behind "
+          "at large k: the base policy guesses more widely than any trained one."}),
         ("nsr_matches_grpo_at_every_k", "negative and grpo",
          "NSR, which trains on wrong rollouts alone, has a pass@k on held-out prompts "
          "that is less than 0.01 below GRPO's at every k from 1 to 256.",

@@ -21,7 +21,8 @@ Every method was tuned in each cell at the same five rates on the same four seed
 'tune'); the rate with the largest mean area is recorded in RATES and raced on 24 other
 seeds (study 'race'). Area: pass@1 and pass@256 on held-out prompts, at ten checkpoints
 from the base policy on, are the points of a trade-off; the area that they dominate
-(hypervolume from the origin) does not ask when one stops.
+(hypervolume from the origin) does not ask when one stops. Areas are ours; the papers
+report pass@k after training, and the claims about them compare that.
 
 Expected, from experiments/advantage_theory.py: in expectation an estimator only
 reweights prompts, so a focus on hard prompts helps pass@256, and a focus on easy ones
@@ -250,6 +251,7 @@ def draw_areas(df, ax):
     for edge in (-POINT, POINT):
         panels.reference(ax, x=edge, ls=":")
     ax.set(xlabel="area, difference to GRPO", ylabel="base success, epochs")
+    ax.set_title("Area gained over GRPO")
 
 
 @figure("agrae8", panel="mid", row=1)
@@ -267,6 +269,7 @@ def draw_entropies(df, ax):
     panels.ticks(ax, "y", (0.5, 0.7, 1, 1.4, 2, 2.8), log=10)
     ax.set(ylabel="final entropy over GRPO's", ylim=(0.5, 6.5))
     panels.legend(ax, "upper left")
+    ax.set_title("Entropy after training")
 
 
 @figure("agrae8", panel="right", row=1)
@@ -287,9 +290,9 @@ ROLLOUT = AGRAE.smallest["batch-correct rate"].size
 MORE = AGRAE.smallest["entropy"].size  # least ratio of entropies that counts
 LESS = 1 / MORE
 OUTWARDS = (
-    "A frontier that lies 0.01 further out in pass@1, one prompt in a hundred, which "
-    "is the smallest gain that counts in pass@k, has an area larger by 0.01 where "
-    "pass@256 is near 1."
+    "The frontier is that of ten checkpoints at tuned learning rates, on held-out "
+    "prompts. If it lies 0.01 further out in pass@1, the smallest gain that counts, "
+    "its area is larger by 0.01 where pass@256 is near 1."
 )
 TENTH = (
     "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
@@ -301,14 +304,16 @@ SEEN = (
      "and had the reverse order of entropies; since then judged on 24 other seeds at "
      "recorded rates, with the same threshold"),
 )  # fmt: skip
-EPOCH_WORDS = {1: "with one epoch over the samples", 4: "with four epochs over them"}
-AT_BASE = {b: f"from a base policy of success {b:g}" for b in NOISE}
-TUNED = "each method at its tuned rate"
+EPOCH_WORDS = {1: "With one epoch", 4: "With four epochs"}
+EACH = "over each batch of samples"
+AT_BASE = {b: f"from a base policy of success rate {b:g}" for b in NOISE}
+TUNED = "tuned learning rates"
+FRONTIER = "area under the frontier of pass@1 and pass@256"
 IN_WORDS = {
-    PD: "Positive-Dominant (advantages of correct rollouts times 10)",
-    ND: "Negative-Dominant (advantages of correct rollouts divided by 10)",
+    PD: "Positive-Dominant (GRPO's positive advantages times 10)",
+    ND: "Negative-Dominant (GRPO's positive advantages divided by 10)",
     WR: "W-REINFORCE (advantage 0.1 if right, -1 if wrong)",
-    "agrae": "A-GRAE",
+    "agrae": "A-GRAE (weighs hard prompts and right rollouts more as rewards rise)",
 }
 GRPO = OF_BATCH.where(method="grpo")
 QUANTITY = {
@@ -316,7 +321,7 @@ QUANTITY = {
     "hard_after_easy": named("solved_late", "final success on training prompts"),
 }
 CONTAINS = {"expected": "undecided", "because": "The interval contains the threshold: "
-            "seeds differ in which plans a policy settles on."}  # fmt: skip
+            "seeds differ in the first token that a policy prefers."}  # fmt: skip
 HELD = {"expected": "held", "because": ""}
 
 
@@ -325,8 +330,28 @@ def fails(because: str) -> dict:
     return {"expected": "failed", "because": because}
 
 
-AT_AN_END = fails("The best rate of 7 of 54 arms is an end of the grid.")
-RACE = Race("the race of estimators", ARM, ("lr",), TUNING, RACED, "unreached")
+EASIER = fails("In expectation this is GRPO with more weight on easy prompts, on which "
+               "it sharpens the policy further.")  # fmt: skip
+HARDER = fails("In expectation this is GRPO with more weight on hard prompts, so that "
+               "it sharpens the policy less on easy ones.")  # fmt: skip
+RACE = Race("the race of advantage rules", ARM, ("lr",), TUNING, RACED, "unreached")
+PROTOCOL = {
+    "grids_hold_the_best": fails("For 7 of 54 pairs of estimator and setting the best "
+        "rate is an end of the grid.") | {"statement": "In every setting the learning "
+        "rate at which an advantage estimator does best on the tuning seeds lies "
+        "inside the grid of rates, not at an end."},
+    "rates_are_the_best": {"statement": "Every advantage estimator is compared at "
+        "learning rates at which its mean area under the frontier of pass@1 and "
+        "pass@256 on the tuning seeds is within 0.02 of the best of the grid."},
+}  # fmt: skip
+OUR_AREA = {"origin": "ours", "history": (*SEEN, (
+    "2026-11-30", "origin changed from paper to ours after its rows, as the papers "
+    "report pass@k after training and no area under a frontier"))}  # fmt: skip
+FINAL = ("2026-11-30", "written after the rows, for the areas, which are ours, as the "
+         "claim about what the paper reports")  # fmt: skip
+AFTER = {"written": "after", "history": (FINAL,)}
+NEAR = {"expected": "undecided", "because": "The interval over 24 seeds contains the "
+        "threshold."}  # fmt: skip
 CLIPPED = named("clipped", "fraction of tokens clipped")
 setting = partial(Claim, origin="protocol", kind="precondition")
 of_paper = partial(family, paper=AGRAE, epochs=EPOCH_WORDS, history=SEEN)
@@ -334,121 +359,153 @@ of_paper = partial(family, paper=AGRAE, epochs=EPOCH_WORDS, history=SEEN)
 
 def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
     """Claims about the frontier of a method, one for each regime."""
-    text = f"{IN_WORDS[method]} has a frontier of pass@1 and pass@256 whose area is "
-    text += f"{bound}, {{epochs}}, {TUNED} (mean of three base policies)."
+    text = f"{{epochs}} {EACH}, {IN_WORDS[method]} has an {FRONTIER} {bound} "
+    text += f"(mean of three base policies, {TUNED})."
     return of_paper(
         f"{name}_frontier_{{epochs}}", text,
         lambda epochs: gain(AREA, method, each="base", epochs=epochs),
-        **{"unit": "area", "reason": OUTWARDS, "place": "figure 2"} | fields,
+        **{"unit": "area", "reason": OUTWARDS, "place": "figure 2"} | OUR_AREA | fields,
+    )  # fmt: skip
+
+
+def finals(name: str, method: str, k: int, bound: str, **fields) -> list[Claim]:
+    """Claims about pass@k of a method at the end of training, one for each regime."""
+    text = f"{{epochs}} {EACH}, at {TUNED}, {IN_WORDS[method]} ends with a held-out "
+    text += f"pass@{k} {bound} (mean of three base policies)."
+    quantity = named(f"pass_{k}", f"final pass@{k}")
+    return of_paper(
+        f"{name}_final_pass_{k}_{{epochs}}", text,
+        lambda epochs: gain(quantity, method, each="base", epochs=epochs),
+        **{"unit": "fraction of prompts", "reason": ONE_POINT} | AFTER | fields,
     )  # fmt: skip
 
 
 def entropies(name: str, method: str, bound: str, place: str, **fields) -> list[Claim]:
     """Claims about final entropies, one for each kind of token and regime."""
-    text = f"{IN_WORDS[method]} ends with {bound} GRPO's entropy of {{tokens}} tokens "
-    text += f"on held-out prompts, {{epochs}}, {TUNED}."
+    text = f"{{epochs}} {EACH}, at {TUNED}, {IN_WORDS[method]} ends with {bound} "
+    text += "GRPO's entropy of {tokens} on held-out prompts."
     return of_paper(
         f"{name}_{{tokens}}_entropy_{{epochs}}", text,
         lambda tokens, epochs: entropy(tokens, method, epochs),
-        tokens={"free": "plan", "decisive": "answer"}, place=place,
+        tokens={"free": "the first token (any is allowed)",
+                "decisive": "the two answer tokens"}, place=place,
         unit="times GRPO's entropy", reason=TENTH, **fields,
     )  # fmt: skip
 
 
 CLAIMS = [
     *family("base_reward_{base}",
-        "The base policy that is meant to solve {base} of its rollouts on the training "
-        "prompts solves 0.75 to 1.25 times that, in the mean over seeds.",
+        "Before RL the base policy meant to solve {base} of its rollouts on the "
+        "training prompts solves 0.75 to 1.25 times that, in the mean over seeds.",
         lambda base: GRPO.where(base=base).mean(named(
             "solved_first / base", "success of the base policy over what is meant")),
         base=list(NOISE), above=0.75, below=1.25, origin="protocol",
         kind="precondition", unit="times what is meant",
-        reason="The three base policies then stay apart, by a factor of two and more."),
+        reason="The three base policies, of 0.06, 0.2 and 0.46, then stay apart."),
     setting("clips_are_rare",
-        "Under GRPO at its tuned rates, with one epoch over the samples, 0.01 to 0.2 % "
-        "of the tokens are clipped.",
+        "Under GRPO at tuned learning rates, with one epoch over each batch of "
+        "samples, PPO's clip acts on 0.01 to 0.2 % of the tokens.",
         estimate=GRPO.where(epochs=1).mean(CLIPPED), above=1e-4, below=2e-3,
-        unit="fraction of tokens", reason="Logs of large runs show 0.04 to 0.2 %.",
-        **fails("Tuned rates are higher than those of the pilot, and 0.45 % is "
-                "clipped: a ninth of the other regime, twice what large runs show.")),
+        unit="fraction of tokens", reason="Logs of large RL runs show 0.04 to 0.2 %.",
+        **fails("Tuned learning rates are above the pilot's, and 0.45 % is clipped: a "
+                "ninth of that with four epochs, twice what large runs show.")),
     setting("clips_are_common",
-        "Under GRPO at its tuned rates, with four epochs over the samples, 1 to 5 % of "
-        "the tokens are clipped.",
+        "Under GRPO at tuned learning rates, with four epochs over each batch of "
+        "samples, PPO's clip acts on 1 to 5 % of the tokens.",
         estimate=GRPO.where(epochs=4).mean(CLIPPED), above=0.01, below=0.05,
-        unit="fraction of tokens", reason="From about 1 % on the clip moves entropy in "
-        "the experiment advantage_dynamics."),
+        unit="fraction of tokens", reason="From about 1 % of clipped tokens on the "
+        "clip moves the policy's entropy in the experiment advantage_dynamics."),
     setting("exploration_can_pay",
-        "The best guess of the teacher is right more often, by more than 0.1, after "
-        "the three plans that the base policy uses least than after the one that it "
-        "uses most.",
+        "Under the softmax that right answers are drawn from, the likeliest answer is "
+        "right more often, by more than 0.1, after the three first tokens that the "
+        "base policy uses least than after the one that it uses most.",
         estimate=RACED.mean(named(
             "foreseen_gap", "right answers foreseen, rare minus common plans")),
         above=0.1, unit="fraction of answers",
-        reason="A policy that changes its plans can then gain ten times the smallest "
-        "difference that counts at pass@1."),
-    *(replace(c, **AT_AN_END) if c.name == "grids_hold_the_best" else c
-      for c in RACE.protocol(prefix="", tolerance=0.02, unit="of area", reason="With "
-          "four tuning seeds areas of neighbouring rates are known to about that.")),
+        reason="A policy that changes its first token, which is free, can then gain "
+        "ten times the smallest difference that counts at pass@1. This is a property "
+        "of the generator of prompts: no training can change it."),
+    *(replace(c, **PROTOCOL.get(c.name, {})) for c in RACE.protocol(
+        prefix="", tolerance=0.02, unit="of area", reason="With four tuning seeds the "
+        "areas of neighbouring learning rates are known to about that.")),
     # --- the frontier
     *family("agrae_frontier_{base}_{epochs}",
-        "A-GRAE's frontier of pass@1 and pass@256 has an area that is above GRPO's by "
-        f"more than 0.01, {{base}}, {{epochs}}, {TUNED}.",
+        f"{{epochs}} {EACH}, {{base}}, {IN_WORDS['agrae']} beats GRPO by more than "
+        f"0.01 in {FRONTIER}.",
         lambda base, epochs: gain(AREA, "agrae", base=base, epochs=epochs),
-        base=AT_BASE, epochs=EPOCH_WORDS, paper=AGRAE, place="table 1", tests="a-grae",
-        above=POINT, unit="area", reason=OUTWARDS, history=SEEN, **CONTAINS,
-        but={(0.46, 4): fails("A-GRAE's area is 0.013 smaller.")}),
-    *areas("negative_dominant", ND, "less than 0.01 below GRPO's",
-           tests="suppression", above=-POINT,
-           **fails("Its hidden focus is on easy prompts."), but={(4,): CONTAINS}),
+        base=AT_BASE, epochs=EPOCH_WORDS, paper=AGRAE, place="table 1", **OUR_AREA,
+        above=POINT, unit="area", reason=OUTWARDS, **CONTAINS,
+        but={(0.46, 4): fails("A-GRAE's area is 0.013 smaller than GRPO's.")}),
+    *areas("negative_dominant", ND, "less than 0.01 below GRPO's", above=-POINT,
+           **EASIER, but={(4,): CONTAINS}),
     *areas("positive_dominant", PD, "below GRPO's by more than 0.01", below=-POINT,
-           **fails("Its hidden focus is on hard prompts."), but={(4,): CONTAINS}),
+           **HARDER, but={(4,): CONTAINS}),
     *areas("w_reinforce", WR, "above GRPO's by more than 0.01", above=POINT,
-           paper=ZHU, place="pass@k for k from 1 to 256", tests="weighted",
-           but={(1,): CONTAINS}),
+           paper=ZHU, place="pass@k for k from 1 to 256", but={(1,): CONTAINS}),
     Claim("omega_of_single_groups_costs",
-        "A-GRAE's frontier of pass@1 and pass@256 has an area that is lower by more "
-        "than 0.01 where omega is the mean reward of a single group than where it is "
-        f"that of the batch, {TUNED} (mean of six cells).",
+        f"{IN_WORDS['agrae']} loses more than 0.01 of {FRONTIER} if these are a "
+        f"group's mean rewards, not the batch's (mean of six settings, {TUNED}).",
         place="batches of one group are TRL's default", unit="area",
         estimate=RACED.where(method="agrae").paired(
             AREA, each="cell", omega=("group", "batch")),
         below=-POINT, reason=OUTWARDS, history=SEEN, **CONTAINS),
+    # --- pass@k after training
+    *finals("agrae", "agrae", 1, "above GRPO's by more than 0.01", place="table 1",
+            tests="a-grae", above=POINT, **NEAR,
+            but={(4,): fails("A-GRAE's pass@1 is 0.006 below GRPO's.")}),
+    *finals("agrae", "agrae", 256, "above GRPO's by more than 0.01", place="table 1",
+            tests="a-grae", above=POINT, **NEAR,
+            but={(4,): fails("A-GRAE's pass@256 is 0.010 below GRPO's.")}),
+    *finals("negative_dominant", ND, 1, "less than 0.01 below GRPO's",
+            place="figure 2", tests="suppression", above=-POINT, **NEAR),
+    *finals("negative_dominant", ND, 256, "less than 0.01 below GRPO's",
+            place="figure 2", tests="suppression", above=-POINT, **NEAR,
+            but={(4,): EASIER}),
+    *finals("positive_dominant", PD, 256, "below GRPO's by more than 0.01",
+            place="figure 2", below=-POINT, **HARDER),
+    *finals("w_reinforce", WR, 1, "above GRPO's by more than 0.01", paper=ZHU,
+            place="pass@k for k from 1 to 256", tests="weighted", above=POINT, **NEAR),
+    *finals("w_reinforce", WR, 256, "above GRPO's by more than 0.01", paper=ZHU,
+            place="pass@k for k from 1 to 256", tests="weighted", above=POINT),
     # --- entropy
     *entropies("negative_dominant", ND, "more than 1.1 times", "figure 3",
                tests="suppression", above=MORE, but={(1, "decisive"): CONTAINS},
-               **fails("A focus on easy prompts sharpens solved prompts further.")),
+               **EASIER),
     *entropies("positive_dominant", PD, "less than 0.91 of", "figure 3", below=LESS,
-               **fails("A focus on hard prompts sharpens solved prompts less.")),
+               **HARDER),
     *entropies("agrae", "agrae", "more than 1.1 times", "figure 10", above=MORE,
-               **fails("A-GRAE divides its weight much as GRPO does."),
+               **fails("A-GRAE divides its weight between easy and hard prompts much "
+                       "as GRPO does."),
                but={(1, "decisive"): HELD}),  # by its lower rate, see the docs
     # --- what training does, and in which order
     Claim("grpo_lifts_pass_1",
-        "In each of six cells (three base policies, one and four epochs) GRPO at its "
-        "tuned rate raises pass@1 on held-out prompts above the base policy's by more "
-        "than 0.01.",
+        "On held-out prompts GRPO at its tuned learning rate raises pass@1 above the "
+        "base policy's by more than 0.01, from each of three base policies and with "
+        "both one and four epochs over each batch of samples.",
         paper=AGRAE, place="figure 2", tests="shrinkage", unit="fraction of prompts",
         estimate=weakest(*(
             GRPO.where(base=b, epochs=e).mean(named("rise_1", "rise of pass@1"))
             for b, e in CELLS)),
         above=POINT, reason=ONE_POINT, history=SEEN),
     *family("grpo_lowers_pass_256_{base}",
-        "GRPO at its tuned rates ends with a pass@256 on held-out prompts that is "
-        "below the base policy's by more than 0.01, {base} (mean of both regimes).",
+        "On held-out prompts GRPO at tuned learning rates ends with a pass@256 below "
+        "the base policy's by more than 0.01, {base} (mean of one and of four "
+        "epochs over each batch of samples).",
         lambda base: GRPO.where(base=base).mean(named("rise_256", "rise of pass@256")),
         base=AT_BASE, paper=AGRAE, place="figure 2", tests="shrinkage",
         unit="fraction of prompts", below=-POINT, reason=ONE_POINT, history=SEEN,
-        but={(0.06,): fails("From a weak policy training teaches new answers."),
+        but={(0.06,): fails("Training teaches this weak policy new answers."),
              (0.2,): CONTAINS}),
     *of_paper("{order}_{epochs}",
-        f"{{order}}, {{epochs}}, {TUNED} (mean of three base policies).",
+        f"{{epochs}} {EACH}, at {TUNED}, GRPO with more weight on {{order}} (mean over "
+        "base policies).",
         lambda order, epochs: OF_BATCH.where(epochs=epochs).paired(
             QUANTITY[order], each="base", method=order.split("_")[:3:2]),
         order={
-            "easy_before_hard": "Over the first 48 updates Easy has a success rate on "
-            "training prompts that is above Hard's by more than 0.01",
-            "hard_after_easy": "After 400 updates Hard has a success rate on training "
-            "prompts that is above Easy's by more than 0.01"},
+            "easy_before_hard": "easy prompts leads one with more on hard ones by over "
+            "0.01 in success on training prompts over the first 48 updates",
+            "hard_after_easy": "hard prompts leads one with more on easy ones by over "
+            "0.01 in success on training prompts at update 400"},
         place="figure 5", tests="curriculum", unit="fraction of rollouts",
         above=ROLLOUT, reason=AGRAE.smallest["batch-correct rate"].reason,
         but={(epochs, "hard_after_easy"): CONTAINS for epochs in EPOCHS}),

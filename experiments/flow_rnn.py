@@ -211,6 +211,7 @@ def draw_lift(df, ax):
     panels.ticks(ax, "y", {FLOOR: "0"} | decades, log=10)
     ax.set(xlabel="arm", ylabel="violation of the lift law", ylim=(1e-18, 1e3))
     panels.legend(ax, "lower left")
+    ax.set_title("Violation of the lift law")
 
 
 @figure("flow1", panel="mid")
@@ -221,7 +222,7 @@ def draw_speeds(df, ax):
     ax.axvspan(-0.2, 1.2, color=panels.SHADE, lw=0, zorder=0)
     panels.note(ax, 0.06, 0.44, "in training")
     ax.set(xlabel="speed $|v|$ (sites per frame)", ylabel="error / variance")
-    ax.set(ylim=(0, None), xticks=SPEEDS)
+    ax.set(ylim=(0, None), xticks=SPEEDS, title="Error by speed")
     panels.legend(ax, "upper left", room=0.5)
 
 
@@ -233,6 +234,7 @@ def draw_horizon(df, ax):
     panels.reference(ax, x=TRAINED)
     panels.note(ax, TRAINED + 0.5, 0.05, "beyond training", data=True)
     ax.set(xlabel="predicted frame", ylabel="error / variance, speed 2", ylim=(0, None))
+    ax.set_title("Error by horizon")
 
 
 # --- claims --------------------------------------------------------------------------
@@ -264,64 +266,71 @@ ratio = partial(Claim, paper=KELLER, above=LEAST.log, reason=LEAST.reason,
                 written="after", history=SEEN, unit="log of a ratio")  # fmt: skip
 CLAIMS = [
     Claim("lifted_network_is_equivariant",
-        "A recurrent network with hidden channels for the velocities -m..m obeys the "
-        "lift law of flow equivariance to a relative 1e-12 in float64, before and "
-        "after training, for m = 1 and m = 2, in every run.",
+        "If its frames are moved at velocity w, a recurrent network with hidden "
+        "channels for velocities -m..m holds in channel v what channel v - w held, "
+        "moved along, to a relative 1e-12 in float64, trained or not, for m = 1 and 2, "
+        "in every run.",
         paper=KELLER, place="flow equivariance of the FERNN (theorem)", kind="identity",
         tests="lifted", estimate=FLOWING.worst(_larger), below=1e-12,
-        reason="Rounding of sums over 45 terms, grown a thousandfold.",
+        reason="Rounding of sums over 45 terms makes about 1e-15, which may grow a "
+        "thousandfold.",
         written="after", history=SEEN),
     Claim("ordinary_network_is_not_equivariant",
-        "The hidden state of an ordinary translation-equivariant RNN violates flow "
-        "equivariance by more than a tenth of its norm, before and after training, in "
-        "every run.",
+        "If its frames are set in motion, the hidden states of an ordinary "
+        "translation-equivariant RNN differ from those for still frames, moved along, "
+        "by more than a tenth of their norm at the worst of four velocities, trained "
+        "or not, in every run.",
         paper=KELLER, place="abstract; counterexample of figure 2", kind="identity",
         tests="ordinary", estimate=ORDINARY.least(_smaller), above=0.1,
-        reason="A tenth of the norm is neither rounding nor a small defect; states "
-        "that have nothing to do with each other differ by 1.4 norms.",
+        reason="A tenth of the norm is neither rounding nor a small defect; two states "
+        "that have nothing to do with each other differ by 1.4 times their norm.",
         written="after", history=SEEN),
     ratio("lifted_network_predicts_unseen_velocity",
-        "At velocity 2, unseen in training, a network with channels for the velocities "
-        "-2..2 predicts with an error at least 1.25 times smaller than an RNN of equal "
-        "parameters and equal training steps.",
+        "At velocity 2, unseen in training, a recurrent network with hidden channels "
+        "for velocities -2..2 predicts the next 6 frames of a moving pattern with a "
+        "mean square error at least 1.25 times smaller than an RNN of equal parameters "
+        "and steps.",
         place="abstract: velocity generalization", tests="velocity",
         estimate=where().log_ratio(UNSEEN, arm=("rnn", "flow_2"))),
     ratio("unseen_velocity_at_equal_computation",
-        "At velocity 2, unseen in training, a network with channels for the velocities "
-        "-2..2 predicts with an error at least 1.25 times smaller than an RNN that "
-        "took five times the steps, and so as much computation.",
+        "At velocity 2, unseen in training, a recurrent network with hidden channels "
+        "for velocities -2..2 predicts 6 frames with a mean square error at least 1.25 "
+        "times smaller than an RNN after five times the steps, and so as much "
+        "computation.",
         origin="control", place="matched computation",
         estimate=where().log_ratio(UNSEEN, arm=("rnn_long", "flow_2"))),
     ratio("rnn_can_learn_the_unseen_velocity",
-        "An RNN that is trained with velocities -2..2 predicts at velocity 2 with an "
-        "error at least 1.25 times smaller than an RNN of the same size that is "
-        "trained with velocities -1..1.",
+        "An RNN that is trained on patterns moving at velocities -2..2 predicts 6 "
+        "frames at velocity 2 with a mean square error at least 1.25 times smaller "
+        "than an RNN of the same size that is trained at velocities -1..1.",
         origin="control", place="capacity of the RNN",
         estimate=where().log_ratio(UNSEEN, arm=("rnn", "rnn_all"))),
     ratio("channels_must_cover_the_velocity",
-        "At velocity 2 a network without channels for the velocities 2 and -2 predicts "
-        "with an error at least 1.25 times larger than a network with them; both were "
-        "trained with velocities -1..1.",
+        "At velocity 2 a recurrent network with hidden channels for velocities -1..1 "
+        "predicts 6 frames with a mean square error at least 1.25 times larger than "
+        "one with channels for -2..2; both were trained at velocities -1..1.",
         origin="ours", place="limit that the paper names: a finite set of velocities",
         estimate=where().log_ratio(UNSEEN, arm=("flow_1", "flow_2"))),
     ratio("no_channel_no_prediction",
-        "A network with channels for the velocities -2..2 predicts at velocity 3, "
-        "outside of this set, with an error at least 1.25 times larger than at "
-        "velocity 2.",
+        "A recurrent network with hidden channels for velocities -2..2, trained at "
+        "velocities -1..1, predicts 6 frames at velocity 3, outside of both, with a "
+        "mean square error at least 1.25 times larger than at velocity 2.",
         origin="ours", place="limit that the paper names: a finite set of velocities",
         estimate=where(arm="flow_2").mean(FURTHER)),
     ratio("lifted_network_learns_faster",
-        "After half of the training steps a network with channels for the velocities "
-        "-1..1, which are those of its videos, has a training error at least 1.25 "
-        "times smaller than an RNN of equal parameters.",
+        "After half of the training steps a recurrent network with hidden channels for "
+        "velocities -1..1, which are those of its videos, predicts them with a mean "
+        "square error at least 1.25 times smaller than an RNN of equal parameters.",
         place="abstract: training speed", tests="training speed",
         estimate=where().log_ratio(EARLY, arm=("rnn", "flow_1"))),
     ratio("learning_at_equal_computation",
-        "After half of its training a network with channels for the velocities -2..2 "
-        "has a training error at least 1.25 times smaller than an RNN of equal "
-        "parameters after as much computation, which is five times the steps.",
+        "After half of its training a recurrent network with hidden channels for "
+        "velocities -2..2 has a mean square training error at least 1.25 times smaller "
+        "than an RNN of equal parameters after as much computation, which is five "
+        "times the steps.",
         origin="control", place="matched computation", expected="failed",
-        because="The RNN then has taken 750 steps, and in the first pilot its error "
-        "after 700 steps was within a quarter of that of the lifted network.",
+        because="The RNN has then taken 750 steps, and in the first pilot its error "
+        "after 700 steps was within a quarter of the error of the network with "
+        "channels.",
         estimate=where().log_ratio(EARLY, arm=("rnn_long", "flow_2"))),
 ]  # fmt: skip

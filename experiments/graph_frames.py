@@ -122,6 +122,7 @@ def draw(df, ax):
     ax.set(xscale="log", xlim=(ROUNDING / 10, 30), ylim=(len(PAIRS) - 0.5, -1.4),
            xlabel="distance between the outputs")  # fmt: skip
     panels.legend(ax, "upper left")
+    ax.set_title("Graphs told apart")
 
 
 # --- claims ---------------------------------------------------------------------------
@@ -138,42 +139,62 @@ ALIKE = where("pair != 'path, star'")
 LISTED = where("pair != 'Shrikhande, rook'")
 SEEN = (("2026-11-30", "written after a trial run of every pair with one seed, 900"),)
 puny = partial(Claim, paper=PUNY, history=SEEN, place="section 2.2 and appendix")
-FAR = ("The released code calls outputs different above 0.001 in any of 100 random "
-       "networks; one network must do here, where rounding makes 1e-15.")  # fmt: skip
+FAR = ("The code released with arXiv 2110.03336 calls outputs different above 0.001 in "
+       "any of 100 random networks; one network must do here, where rounding makes "
+       "1e-15.")  # fmt: skip
+MARKED = ("2026-11-30", "origin changed from paper to ours after its rows: colour "
+          "refinement with nodes marked one by one is a full individualisation-"
+          "refinement, not the paper's frame")  # fmt: skip
+REFINED = {"origin": "ours", "history": (*SEEN, MARKED)}
 CLAIMS = [
     puny("frames_separate",
-        "The mean of a random perceptron over a frame by colour refinement differs by "
-        "more than 1e-6 of its size between the two graphs of every pair, the "
-        "Shrikhande and the rook's graph among them, in every run.",
-        tests="expressive", kind="identity",
-        estimate=where().least("apart"), above=1e-6, reason=FAR),
+        "The mean of a random perceptron over node orderings found by colour "
+        "refinement differs by more than 1e-6 of its size between the two graphs of "
+        "each of five pairs, the Shrikhande and the rook's graph among them, in every "
+        "run.",
+        kind="identity", estimate=where().least("apart"), above=1e-6, reason=FAR,
+        **REFINED),
+    puny("proper_spectral_frame_separates",
+        "The mean of a random perceptron over the 1152 of 10! node orderings that the "
+        "Laplacian's eigenvectors give differs by more than 1e-6 of its size between "
+        "decalin and bicyclopentyl, which colour refinement confuses, in every run.",
+        tests="expressive", kind="identity", written="after",
+        estimate=where(pair="decalin, bicyclopentyl").least("listed_apart"),
+        above=1e-6, reason=FAR, history=(("2026-11-30", "written after the rows: the "
+        "only pair here where a frame smaller than the group goes beyond colour "
+        "refinement"),)),
     puny("spectral_frames_separate",
-        "The mean of a random perceptron over the frame by the Laplacian's "
-        "eigenvectors differs by more than 1e-6 of its size between the two graphs of "
-        "every pair of up to 10 nodes, in every run.",
+        "The mean of a random perceptron over the node orderings that the Laplacian's "
+        "eigenvectors give differs by more than 1e-6 of its size between the two "
+        "graphs of each of four pairs of up to 10 nodes, in every run.",
         tests="expressive", kind="identity",
         estimate=LISTED.least("listed_apart"), above=1e-6, reason=FAR),
     puny("message_passing_fails",
-        "Random message passing gives the two graphs of each pair but the path and the "
-        "star the same output, to 1e-9, in every run.",
+        "A random message-passing network gives the two graphs of a pair the same "
+        "output, to 1e-9 of its size, in four of five pairs, all but the path and the "
+        "star, in every run.",
         origin="control", kind="identity",
         estimate=ALIKE.worst("message_apart"), below=SEPARATE,
         reason="Rounding of sums over 16 nodes makes 1e-15."),
     puny("message_passing_is_colour_refinement",
-        "Random message passing tells apart exactly the pairs that colour refinement "
-        "tells apart, in every run.",
+        "A random message-passing network gives different outputs for the two graphs "
+        "of exactly those of five pairs that colour refinement tells apart, in every "
+        "run.",
         origin="oracle", kind="identity", place="Xu et al. 2019 (arXiv 1810.00826)",
-        estimate=where().worst(_mismatch), below=0.5, reason="No pair may disagree."),
+        estimate=where().worst(_mismatch), below=0.5, reason="The claim is about every "
+        "pair: 1 means that message passing and colour refinement disagree on one, 0 "
+        "that they agree."),
     puny("relabelling_changes_nothing",
-        "The mean of a random perceptron over the frame by colour refinement changes "
-        "by less than 1e-12 of its size when the nodes of the graph are relabelled, in "
-        "every run.",
-        tests="exact", kind="identity",
-        estimate=where().worst("relabelled"), below=1e-12,
-        reason="The same matrices are averaged, in another order at most."),
+        "The mean of a random perceptron over node orderings found by colour "
+        "refinement changes by less than 1e-12 of its size when the nodes of the graph "
+        "are relabelled, in every run.",
+        kind="identity", estimate=where().worst("relabelled"), below=1e-12,
+        reason="The same reordered adjacency matrices are averaged, in another order "
+        "at most.", **REFINED),
     puny("spectral_frame_is_small",
-        "The frame by the Laplacian's eigenvectors has fewer orderings "
-        "than the whole group of n!, in every pair of graphs.",
+        "The frame of a graph, the node orderings that the Laplacian's eigenvectors "
+        "give, has fewer orderings than the whole group of n!, in every one of five "
+        "pairs of graphs.",
         origin="ours", kind="identity", unit="times fewer",
         estimate=where().least("group_size / spectral_size"), above=1.0,
         reason="A frame that is the whole group saves nothing.",
@@ -181,5 +202,5 @@ CLAIMS = [
         history=(*SEEN, ("2026-11-30", "origin changed from paper to ours after its "
                  "rows, as the paper says that frames are often small, not always")),
         because="All nodes of the hexagon, of K33 and of the rook's graph are alike, "
-        "so that every ordering is in their frames."),
+        "so that each of their n! orderings is in the frame."),
 ]  # fmt: skip

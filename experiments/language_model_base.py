@@ -156,6 +156,7 @@ def draw(df, ax):
     panels.ticks(ax, "y", (0, 0.25, 0.5, 0.75, 1))
     ax.set(xlabel="$k$", ylabel="pass@$k$ of the base model", ylim=(0, 1.02))
     panels.legend(ax, "upper left", room=0.5, ncols=2)
+    ax.set_title("pass@$k$ before RL")
 
 
 @figure("agrae9", panel="mid")
@@ -173,6 +174,7 @@ def draw_groups(df, ax):
     ax.set(xlabel="share of groups of 8 rollouts", xlim=(-0.03, 1.03))
     ax.set_ylim(len(rows) - 0.4, -2.9)
     panels.legend(ax, "upper right")
+    ax.set_title("Kinds of groups")
 
 
 # --- claims --------------------------------------------------------------------------
@@ -204,34 +206,35 @@ PILOT = (
 MODEL = "SmolLM2-135M-Instruct at temperature 1"
 CLAIMS = [
     oracle("exact_pass_1_is_sampled",
-        "The pass@1 of two-digit addition by teacher forcing differs from the "
-        f"frequency of right answers among 4096 samples of each prompt of {MODEL} by "
-        "less than 0.01, on average over draws of prompts.",
+        f"The pass@1 of {MODEL} on two-digit addition by teacher forcing differs from "
+        "the frequency of right answers among 4096 samples of each prompt by less than "
+        "0.01, on average over draws of prompts.",
         estimate=SAMPLED.where(task=CHECKED).mean(
             named("sampled_1 - exact_1", "sampled minus exact pass@1")),
         above=-POINT.size, below=POINT.size,
         reason="The smallest effect of interest in pass@k. The frequency among 16,384 "
         "samples of a draw of prompts has a standard error of at most 0.004."),
     oracle("exact_pass_64_is_sampled",
-        "The pass@64 of two-digit addition by teacher forcing differs from the "
-        f"unbiased estimate from 4096 samples of each prompt of {MODEL} by less than "
-        "0.01, on average over draws of prompts.",
+        f"The pass@64 of {MODEL} on two-digit addition by teacher forcing differs from "
+        "the unbiased estimate from 4096 samples of each prompt by less than 0.01, on "
+        "average over draws of prompts.",
         estimate=SAMPLED.where(task=CHECKED).mean(
             named("sampled_64 - exact_64", "sampled minus exact pass@64")),
         above=-POINT.size, below=POINT.size,
         reason="The smallest effect of interest in pass@k. A right answer in other "
         "tokens than the canonical ones is counted by samples alone, and so is "
         "bounded by this.",
-        expected="undecided", because="Four prompts of each of four draws leave an "
-        "interval of 0.02 on either side; scale paper samples all 24 of 16 draws."),
+        expected="undecided", because="Four prompts in each of four draws leave an "
+        "interval of 0.02 on either side; the sweep of scale paper samples all 24 "
+        "prompts of 16 draws."),
     ours("base_has_mixed_groups",
         f"More than 0.25 of the groups of 8 rollouts of {MODEL} on two-digit addition "
         "have both right and wrong rollouts, in expectation.",
         kind="precondition", paper=AGRAE, place="theorem 2: the others train nothing",
         estimate=where(task=CHECKED).mean(
             named("mixed", "share of groups that are mixed")), above=0.25,
-        reason="With fewer than a quarter of the groups most of a batch trains "
-        "nothing, and estimators can hardly differ.",
+        reason="If fewer than a quarter of the groups are mixed, most of a batch "
+        "trains nothing, and advantage estimators can hardly differ.",
         history=(PILOT,)),
     ours("large_k_finds_more",
         f"The pass@256 of {MODEL} is above its pass@1 by more than 0.3 on two-digit "
@@ -241,10 +244,10 @@ CLAIMS = [
             where(task=task).mean(named("pass_256 - pass_1", "pass@256 minus pass@1"))
             for task in (CHECKED, "1 x 2 digits", "add three"))),
         above=0.3, expected="undecided",
-        because="On the sum of three numbers the room is 0.36 with an interval that "
-        "begins at 0.27 over four draws of 12 prompts.",
-        reason="Methods that trade pass@1 for pass@256 are compared within this room; "
-        "it must be many times the smallest effect of interest of 0.01.",
+        because="On the sum of three numbers pass@256 is 0.36 above pass@1, with an "
+        "interval that begins at 0.27, over four draws of 12 prompts.",
+        reason="Methods that trade pass@1 for pass@256 are compared within this "
+        "difference, which must be many times the smallest effect of interest of 0.01.",
         history=(PILOT,)),
     ours("harder_tasks_have_lower_pass_1",
         f"The pass@1 of {MODEL} falls by more than 0.01 with each step of difficulty: "

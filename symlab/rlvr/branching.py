@@ -37,7 +37,7 @@ WIDTH, TOKENS = 8, 3
 SOFTMAXES = 1 + 2 * PLANS
 TRAIN, TEST, MINIBATCHES = 128, 256, 4
 BATCH = TRAIN // MINIBATCHES  # prompts of an update
-TEACHER = (2.0, 12.0)  # scale of the teacher's logits after plan 0 and after plan 7
+TEACHER = (2.0, 12.0)  # scale of the teacher's logits after the first and last plan
 KNOWN, PLANNED, HABIT = 5.0, 1.0, 1.5  # scales of the base policy's logits
 TINY = 1e-20  # a lower bound of the probability of a sampled token
 
