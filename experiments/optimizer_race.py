@@ -618,7 +618,7 @@ CLAIMS = [
         "and of Scion each take less than 0.51 of the bytes of AdamW's state.",
         paper=papers.SCION, place="abstract: no second average", origin="ours",
         estimate=_state_ratio, below=0.51, kind="identity", unit="of AdamW's bytes",
-        reason="One momentum instead of AdamW's two averages makes a half. In the "
-        "stack the normalisation gains keep two averages, but are a thousandth of the "
-        "weights."),
+        reason="One momentum instead of AdamW's two averages makes a half. Lau & "
+        "Su's optimizer keeps two for the gains of norms alone, which are a thousandth "
+        "of the weights."),
 ]  # fmt: skip

@@ -506,8 +506,8 @@ CLAIMS = [
         "steps." + RARE),
     exact("moved_models_stay_moved",
         f"With {ROW_RULES} for embedding and head, final weights of a float64 decoder "
-        "and its symmetry-transformed copy differ by that symmetry, to 1e-12, in over "
-        "half of runs.",
+        "and its symmetry-transformed copy differ by that symmetry, to 1e-12, in most "
+        "runs.",
         paper=LAU, tests="stack",
         estimate=agreeing(MOVED.where(arm=SYMMETRIC), weight_error),
         reason="A prototype had 9e-14, for the copy with a shifted head, whose common "
