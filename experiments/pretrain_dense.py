@@ -531,7 +531,7 @@ CLAIMS = [
     # --- the mean row of the head, and the state
     Claim("centred_heads_keep_their_mean",
         "Under row-norm (momentum with rows of length 1) and hybrid (its polar "
-        "factor), both less the mean row, the mean row of a decoder's head moves by "
+        "factor), both minus the mean row, the mean row of a decoder's head moves by "
         "less than 0.000001 of a row's length, in every run.",
         paper=LAU, place="abstract: shared-shift symmetry", tests="shift",
         kind="identity", unit=LENGTH, below=STILL,

@@ -510,8 +510,8 @@ IS_FIFTH = LAU.smallest["load CV"].reason
 HUNDREDTH = LAU.smallest["validation loss"].reason
 EQUAL_RATES = FRONTIER.where(at_equal_rates)
 LEFT, ROW = ({"router": (rule, "adamw")} for rule in ("left_polar", "row_norm"))
-POLAR = "left polar (polar factor of momentum, less its mean row)"
-NORMED = "row-norm (momentum with rows of length 1, less the mean row)"
+POLAR = "left polar (polar factor of momentum, minus its mean row)"
+NORMED = "row-norm (momentum with rows of length 1, minus the mean row)"
 LOAD = "load CV (std over mean of experts' loads)"
 STEPS_ALIKE = "At equal nominal steps of router rows (mean of four, 0.0025 to 0.08),"
 AT_LEAST_LOSS = "Each at its router learning rate of least validation loss,"
@@ -640,7 +640,7 @@ CLAIMS = [
     # --- the mean logit
     by_lau("centred_routers_do_not_shift",
         "Under row-norm (momentum with rows of length 1) and left polar (its polar "
-        "factor), both less the mean row, the mean row of a router's weights moves by "
+        "factor), both minus the mean row, the mean row of a router's weights moves by "
         "less than 0.00001 of a row's length, in every run.",
         tests="shift", kind="identity", unit="lengths of a row",
         estimate=JUDGED.where("router not in ['adamw', 'frozen']").worst(
@@ -655,7 +655,7 @@ CLAIMS = [
         above=0.01, reason="A hundredth of a row is a thousand times what is allowed "
         "to centred rules."),
     by_lau("mean_logit_is_steady",
-        "Under row-norm and left polar (polar factor), both less the mean row, a "
+        "Under row-norm and left polar (polar factor), both minus the mean row, a "
         "router's mean logit over experts (root mean square over tokens) is within a "
         "factor of 1.35 of a frozen router's, at every learning rate.",
         origin="ours", kind="equivalence", estimate=steadiness, above=-0.3, below=0.3,
@@ -727,7 +727,7 @@ CLAIMS = [
     Claim("centring_cancels_the_z_loss",
         f"{AT_A_STEP} adding the z-loss to the load-balancing loss lowers the mean "
         "squared logsumexp of the router's logits by less than 5 % under row-norm and "
-        "the polar factor, both less the mean row.",
+        "the polar factor, both minus the mean row.",
         place="the logsumexp is at least the mean logit plus log E", kind="equivalence",
         estimate=centred_z_loss, above=-0.05, unit="(log of the ratio)",
         reason="The mean square is 8.0 without the z-loss, and with 16 experts it "
