@@ -130,16 +130,24 @@ KILLED = f"""
 import os, random, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from tests.test_files import filled
-folder, draws = Path(sys.argv[1]), random.Random(0)
+from tests.test_files import filled, temporary
+folder, draws, rename = Path(sys.argv[1]), random.Random(0), os.replace
 filled(folder)
+left = 0
 for _ in range({KILLS}):
+    before = set(temporary(folder))
     child = os.fork()
+    if child == 0:  # a slow disk: a temporary file stands for a while
+        os.replace = lambda *names: (time.sleep(0.02), rename(*names))
     while child == 0:
         filled(folder)
-    time.sleep(draws.uniform(0.01, 0.06))
+    while set(temporary(folder)) <= before:
+        time.sleep(0.001)
+    time.sleep(draws.uniform(0, 0.03))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    left += bool(set(temporary(folder)) - before)
+print(left)
 """
 
 
@@ -150,9 +158,9 @@ def temporary(folder: Path) -> list[Path]:
 def test_no_temporary_file_outlives_the_next_call(tmp_path):
     """Processes are killed while they write, another lives and is left alone."""
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(HOME)]
-    subprocess.run(command, check=True, timeout=300)
-    abandoned = tmp_path / ".e.parquet.0123.tmp"  # in case that no kill left one
-    abandoned.write_text("half a file")
+    told = subprocess.run(command, check=True, timeout=300, capture_output=True)
+    assert int(told.stdout) > 0, "no kill left a temporary file"
+    (tmp_path / ".e.parquet.0123.tmp").write_text("half a file")
     mine, handle = files._open_locked(tmp_path / "e.parquet")
     store = Store(tmp_path, "e")
     store.pack()
