@@ -19,10 +19,10 @@ from symlab.harness import (
     code,
     contract,
     findings,
+    pages,
     plan,
     plot,
     project,
-    reference,
     summary,
 )
 from symlab.harness.store import Store
@@ -126,9 +126,9 @@ def verdicts():
 
 def test_pages_under_docs_show_what_is_in_the_reference_rows():
     pages = {p: p.read_text() for p in (ROOT / "docs").glob("*.md")}
-    assert sum(len(reference.PLACE.findall(t)) for t in pages.values()) >= 3
+    assert sum(len(pages.PLACE.findall(t)) for t in pages.values()) >= 3
     for page, text in pages.items():
-        found = reference.filled(PROJECT, "quick", text, verdicts())
+        found = pages.filled(PROJECT, "quick", text, verdicts())
         assert text == found, f"{page.name}: {STALE}"
     shown = "".join(pages.values())
     for v in verdicts():
