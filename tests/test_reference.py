@@ -125,12 +125,12 @@ def verdicts():
 
 
 def test_pages_under_docs_show_what_is_in_the_reference_rows():
-    pages = {p: p.read_text() for p in (ROOT / "docs").glob("*.md")}
-    assert sum(len(pages.PLACE.findall(t)) for t in pages.values()) >= 3
-    for page, text in pages.items():
+    read = {p: p.read_text() for p in pages.texts(PROJECT)}
+    assert sum(len(pages.PLACE.findall(t)) for t in read.values()) >= 3
+    for page, text in read.items():
         found = pages.filled(PROJECT, "quick", text, verdicts())
         assert text == found, f"{page.name}: {STALE}"
-    shown = "".join(pages.values())
+    shown = "".join(read.values())
     for v in verdicts():
         assert f"`{v.claim.name}`" in shown
     for headline in summary.headlines(verdicts()):
