@@ -137,7 +137,7 @@ def bearing_table(project: Project, verdicts: list[Verdict], bearing: str) -> st
             "measured": str(v.interval or v.note),
             "claimed": v.claim.criterion,
             "after Holm": v.holm.removeprefix("flips to "),
-            "its name": f"`{v.experiment}.{v.claim.name}`",
+            "name": f"`{v.experiment}.{v.claim.name}`",
             "its rows": f"`make {drawn[v.experiment][0]}`",
         }
         for v in sorted(
@@ -145,7 +145,10 @@ def bearing_table(project: Project, verdicts: list[Verdict], bearing: str) -> st
             key=lambda v: v.claim.paper.short,
         )
     ]
-    return markdown(pd.DataFrame(rows)) if rows else "None.\n"
+    if not rows:
+        return "None.\n"
+    table = pd.DataFrame(rows)
+    return markdown(table.loc[:, table.ne("").any()])
 
 
 def _figures(project: Project) -> dict[str, list[str]]:

@@ -221,11 +221,10 @@ def shown(board: pd.DataFrame) -> pd.DataFrame:
         "exact identities": _of(board.identities_held, board.identities),
         "main statements not tested": _of(board.untested, board.headlines),
         "controls that hold": _of(board.controls_held, board.controls),
-        "seeds": [f"{r.seeds} ({r.seeds_low} to {r.seeds_high})"
-                  if r.seeds_low < r.seeds_high else f"{r.seeds}"
+        "seeds": [_range(r.seeds_low, r.seeds, r.seeds_high)
                   for r in board.itertuples()],
         "same verdict on unseen seeds":
-            _of(board.confirmed, board.confirmed + board.differing),
+            _of(board.confirmed, board.confirmed + board.differing, "not run"),
         "undecided after Holm": board.flipped,
     })  # fmt: skip
     if board.no_verdict.any():
@@ -233,8 +232,14 @@ def shown(board: pd.DataFrame) -> pd.DataFrame:
     return texts
 
 
-def _of(part: pd.Series, whole: pd.Series) -> list[str]:
-    return [f"{p} of {w}" if w else "none" for p, w in zip(part, whole, strict=True)]
+def _of(part: pd.Series, whole: pd.Series, none: str = "none") -> list[str]:
+    return [f"{p} of {w}" if w else none for p, w in zip(part, whole, strict=True)]
+
+
+def _range(low: int, median: int, high: int) -> str:
+    if not high:
+        return "none"
+    return f"{median} ({low} to {high})" if low < high else f"{median}"
 
 
 def _estimated(v: Verdict) -> bool:
