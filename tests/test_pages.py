@@ -1,8 +1,10 @@
 """README and docs: places that are filled from rows, and code that runs as it says."""
 
 import contextlib
+import importlib.util
 import io
 import re
+import shlex
 import shutil
 import sys
 import types
@@ -11,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from symlab.harness import Claim, api, pages, project, where
+from symlab.harness import Claim, api, contract, pages, project, where
 from symlab.harness.claims import Paper, judge
 from symlab.harness.errors import UserError
 
@@ -19,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = project.find(ROOT)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TEXTS = {page.name: page for page in pages.texts(PROJECT)}
+FIGURES = set(contract.figures(PROJECT))
 PAPER = Paper("A 2024", "A", "T", 2024, "1", headlines={"sparse": "It is sparse."})
 
 
@@ -163,7 +166,7 @@ def given(page: str, folder: Path, monkeypatch) -> dict:
 
     if page == "advantage-symmetry.md":
         verl(monkeypatch)
-        return {"rewards": torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0]])}
+        return {"rewards": torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0]] * 8)}
     if page == "pretraining.md":
         trained(folder)
     return {}
@@ -187,3 +190,68 @@ def test_python_blocks_run_and_print_what_stands_below(page, tmp_path, monkeypat
             exec(compile(code, page, "exec"), scope)
         below = found[i + 1] if i + 1 < len(found) else ("", "")
         assert out.getvalue() == (below[1] if below[0] == "text" else ""), code
+
+
+def commands(page: str) -> list[list[str]]:
+    """The words of each command in the shell blocks of a page."""
+    found = []
+    for language, text in blocks(page):
+        if language == "sh":
+            joined = text.replace("\\\n", " ").splitlines()
+            found += [words for line in joined if (words := shlex.split(line, True))]
+    return found
+
+
+def exists(words: list[str]) -> bool:
+    """Whether a command of the pages can be run: its target, module and options."""
+    if words[0] == "make":
+        targets = [w for w in words[1:] if "=" not in w]
+        makefile = (ROOT / "Makefile").read_text()
+        rules = set(re.findall(r"^([\w-]+):", makefile, re.M))
+        known = rules | FIGURES
+        variables = {w.split("=")[0] for w in words[1:] if "=" in w}
+        return set(targets) <= known and all(f"$({v})" in makefile for v in variables)
+    if "-m" not in words or words[0] not in ("python", "torchrun"):
+        return False
+    module = importlib.util.find_spec(words[words.index("-m") + 1])
+    if module is None:
+        return False
+    files = [Path(module.origin)]
+    if module.submodule_search_locations:
+        files = list(Path(module.origin).parent.rglob("*.py"))
+    source = "".join(file.read_text() for file in files)
+    after = [w[2:] for w in words[words.index("-m") + 2 :] if w.startswith("--")]
+    return all(re.search(rf"\b{w.replace('-', '[-_]')}\b", source) for w in after)
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_shell_commands_exist(page):
+    for words in commands(page):
+        assert exists(words), " ".join(words)
+
+
+def test_what_is_no_command_is_noticed():
+    for line in ("make fig33", "make fig3 SEEDS=3", "python -m symlab.pretrain x",
+                 "python -m symlab.pretraining x --stepz 3"):  # fmt: skip
+        assert not exists(shlex.split(line)), line
+    assert sum(len(commands(page)) for page in TEXTS) >= 8
+
+
+def anchors(text: str) -> set[str]:
+    """The names that headings have as targets of links."""
+    titles = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.M)
+    plain = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
+    return {title.replace(" ", "-") for title in plain}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_lead_somewhere(page):
+    here = TEXTS[page]
+    for target in re.findall(r"\]\(([^)\s]+)\)", here.read_text()):
+        path, _, anchor = target.partition("#")
+        if path.startswith("http"):
+            continue
+        there = (here.parent / path).resolve() if path else here
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there.read_text()), target
