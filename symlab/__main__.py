@@ -126,6 +126,8 @@ def _one_claim(project: Project, name: str, o) -> int:
         verdicts = findings.verdicts([p], o.partial)
         if found := [v for v in verdicts if v.claim.name == claim]:
             print(found[0].details())
+            done, wanted = findings.progress(p)
+            print(f"rows: {done} of {wanted} runs in {_short(p.store.file)}")
             return int(not found[0].as_expected)
     raise UserError(nearest(claim, [v.claim.name for v in verdicts], "claim"))
 

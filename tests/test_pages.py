@@ -104,6 +104,7 @@ def test_one_claim_is_checked_by_its_name_on_committed_rows(sandbox):
     assert done.stdout.startswith("line.slope: held\nstatement: y/x is 2.\n")
     assert "claimed: > 1.9 and < 2.1\nmeaning: ours\n" in done.stdout
     assert "thresholds: written before rows. noise of 1 %" in done.stdout
+    assert done.stdout.endswith("rows: 12 of 12 runs in results/quick/line.parquet\n")
     done = sandbox("claims", "line.slope", "--reference")
     assert done.returncode == 1
     assert "0 of 12 runs are there" in done.stdout
