@@ -50,7 +50,7 @@ def board(sandbox):
 VERDICTS = [verdict("a"), verdict("b", above=3.0), verdict("c", above=1.5)]
 
 
-def test_a_page_shows_the_scoreboard_and_a_terminal_shows_it_again(board):
+def test_a_page_shows_the_scoreboard_and_a_terminal_shows_it_again(board, sandbox):
     assert pages.committed_scoreboard(board) == ""
     page = board.root / "docs" / "claims.md"
     before = "First.\n<!-- scoreboard all -->\nold\n<!-- end -->\nLast.\n"
@@ -62,8 +62,14 @@ def test_a_page_shows_the_scoreboard_and_a_terminal_shows_it_again(board):
     head, row = pages.committed_scoreboard(board).splitlines()
     assert head.split()[:3] == ["paper", "supported", "contradicted"]
     assert row.split()[:5] == ["A", "2024", "1", "1", "1"]
+    said = sandbox("status").stdout.splitlines()
+    assert said[0].startswith("line (quick): 12 missing")
+    assert said[-3:] == [
+        "claims of papers, by the committed rows (docs/claims.md)", head, row
+    ]
     others = "<!-- scoreboard B 2025 -->\n<!-- end -->\n"
-    assert "| 1 other papers | 1 |" in pages.filled(board, "quick", others, VERDICTS)
+    assert "| 1 other paper | 1 |" in pages.filled(board, "quick", others, VERDICTS)
+    assert "-->\nNone.\n<!--" in pages.filled(board, "quick", before, [])
 
 
 def test_contradicted_claims_are_listed_with_what_checks_them(board):

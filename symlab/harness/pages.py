@@ -106,7 +106,7 @@ def scoreboard_table(
     named = () if names == "all" else names.split("; ")
     confirmed = claim_tables.read(project, confirm.KIND, scale)
     board = summary.scoreboard(verdicts, confirmed, named)
-    return markdown(summary.shown(board))
+    return markdown(summary.shown(board)) if len(board) else "None.\n"
 
 
 def committed_scoreboard(project: Project) -> str:

@@ -148,7 +148,7 @@ def scoreboard(
     for v in counted:
         papers[v.claim.paper.short] += v.claim.origin == "paper"
     rest = [p for p in papers if p not in groups]
-    other = f"{len(rest)} other papers"
+    other = f"{len(rest)} other paper{'s' * (len(rest) != 1)}"
     for name in () if named else sorted(rest, key=papers.get, reverse=True):
         groups[name] = []
     for v in counted:
