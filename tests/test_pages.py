@@ -84,6 +84,12 @@ def test_contradicted_claims_are_listed_with_what_checks_them(board):
     assert none == "<!-- bearing undecided -->\nNone.\n<!-- end -->\n"
 
 
+def test_a_table_says_which_page_has_which_figures(board):
+    (board.root / "docs" / "a.md").write_text("# Lines\n<!-- verdicts li -->\n")
+    text = pages.filled(board, "quick", "<!-- pages all -->\n<!-- end -->\n", VERDICTS)
+    assert '| [Lines](a.md) | line | `make claims REFERENCE=1 NAMES="line"` |' in text
+
+
 def test_readme_writes_what_the_committed_rows_say_and_checks_it(sandbox):
     sandbox("run", "line", "--jobs", "1")
     (sandbox.root / "docs").mkdir()

@@ -21,8 +21,8 @@ from symlab.harness.errors import UserError
 from symlab.harness.project import Committed, Project
 
 PLACE = re.compile(
-    r"<!-- (scoreboard|bearing|verdicts|table|headlines|counts|placebo|confirmed|api)"
-    r" ([^>]+?) -->\n.*?<!-- end -->\n",
+    r"<!-- (scoreboard|bearing|pages|verdicts|table|headlines|counts|placebo|confirmed|"
+    r"api) ([^>]+?) -->\n.*?<!-- end -->\n",
     re.DOTALL,
 )
 
@@ -65,6 +65,7 @@ def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> 
                                                A, B and the others, or "all" papers
       <!-- bearing contradicts --> ...         every claim whose verdict contradicts its
                                                paper, or leaves it "undecided"
+      <!-- pages all --> ...                   which page has the verdicts of a figure
       <!-- api symlab.mirror --> ...           the public names of a module
       <!-- verdicts fig --> ... <!-- end -->   claims of figures named fig...
       <!-- table name --> ... <!-- end -->     what `table(df)` of an experiment returns
@@ -79,6 +80,7 @@ def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> 
     write = {
         "scoreboard": lambda names: scoreboard_table(project, scale, verdicts, names),
         "bearing": lambda word: bearing_table(project, verdicts, word),
+        "pages": lambda _: page_table(project),
         "api": api.table,
         "verdicts": lambda name: verdict_table(project, verdicts, name),
         "table": lambda name: experiment_table(project, scale, name),
@@ -149,6 +151,27 @@ def bearing_table(project: Project, verdicts: list[Verdict], bearing: str) -> st
         return "None.\n"
     table = pd.DataFrame(rows)
     return markdown(table.loc[:, table.ne("").any()])
+
+
+def page_table(project: Project) -> str:
+    """Return in Markdown which page has the verdicts of which figures, and the command
+    that judges them on the committed rows.
+    """
+    rows = []
+    for page in texts(project):
+        text = page.read_text("utf-8")
+        starts = tuple(re.findall(r"<!-- verdicts (\S+) -->", text))
+        figures = sorted(contract.figures(project))
+        found = [f for f in figures if f.startswith(starts)]
+        if found:
+            title = text.partition("\n")[0].removeprefix("# ")
+            rows.append({
+                "page": f"[{title}]({page.name})",
+                "figures": ", ".join(found),
+                "judged on the committed rows":
+                    f"`make claims REFERENCE=1 NAMES=\"{' '.join(found)}\"`",
+            })  # fmt: skip
+    return markdown(pd.DataFrame(rows)) if rows else "None.\n"
 
 
 def _figures(project: Project) -> dict[str, list[str]]:
