@@ -11,14 +11,28 @@ from symlab.leaderboard.source import Logs
 
 EARLY = (125, 500, 1000, 2000, 2500)  # steps at which submissions are compared
 LEAST = 4  # runs that can be halved
+SHORTENED, SHORTER_LOG = 12, "478c0427-06ce-4952-bc0a-7e2dfaea29b6.txt"
 
 
 @dataclass(frozen=True)
 class Board:
-    """All submissions: rows of study 'entry' by number, and the noise they share."""
+    """All submissions: rows of study 'entry' by number, and the noise they share.
+
+    noise: with the mean slope of the curves as the rate, and its standard deviation
+    over submissions. shorter: the row of study 'shorter', what 100 steps cost by which
+    a plan is shortened (cost, nats), its standard error (uncertainty), and of how many
+    runs that is.
+    """
 
     rows: dict[int, dict]
     noise: judging.Noise
+    shorter: dict
+
+    @property
+    def planned(self) -> judging.Noise:
+        """The noise with the cost of a shorter plan as the rate."""
+        rate = self.shorter["cost"], self.shorter["uncertainty"]
+        return judging.Noise(self.noise.deviation, self.noise.freedom, *rate)
 
     def result(self, entry: int) -> judging.Result:
         """The mean by which a submission is judged: the published one if it differs."""
@@ -39,12 +53,41 @@ def board(logs: Logs) -> Board:
     losses = [r["losses"] for k, r in rows.items() if not ENTRIES[k].differs]
     ends = [r["slope"] for k, r in rows.items() if not ENTRIES[k].readout]
     slopes = np.array([s for s in ends if not np.isnan(s)])
-    shared = (float(slopes.mean()), float(slopes.std(ddof=1)))
-    found = Board(rows, judging.Noise(*judging.pooled(losses), *shared))
+    stopped = (float(slopes.mean()), float(slopes.std(ddof=1)))
+    deviation, freedom = judging.pooled(losses)
+    shorter = _shorter(logs.curves, rows[SHORTENED], deviation)
+    found = Board(rows, judging.Noise(deviation, freedom, *stopped), shorter)
     for entry, row in rows.items():
         above = found.result(entry).mean - judging.TARGET
-        row["reach"] = row["steps"] + 100 * above / shared[0]
+        row["reach"] = row["steps"] + 100 * above / stopped[0]
     return found
+
+
+def _shorter(curves: pd.DataFrame, row: dict, deviation: float) -> dict:
+    """Return the row of study 'shorter'; both plans were stopped equally long before
+    their end.
+    """
+    own = curves[curves.log == SHORTER_LOG]
+    before = row["planned"] - row["steps"]
+    losses = own[own.step == own.total_steps - before].val_loss
+    hundreds = float(row["planned"] - own.total_steps.iloc[0]) / 100
+    error = deviation * (1 / len(losses) + 1 / row["n"]) ** 0.5
+    return {
+        "cost": (float(losses.mean()) - row["mean"]) / hundreds,
+        "uncertainty": error / hundreds,
+        "runs": len(losses) + row["n"],
+    }
+
+
+def pair(board: Board, new: int, old: int) -> dict:
+    """Return the gain of one submission over another, exchanged at either rate."""
+    results = board.result(new), board.result(old)
+    planned = judging.gain(*results, board.planned)
+    return {
+        **judging.gain(*results, board.noise),
+        **{f"{k}_planned": v for k, v in planned.items()},
+        "runs": results[0].n + results[1].n,
+    }
 
 
 def _entry(curves: pd.DataFrame, submitted) -> dict:
@@ -55,6 +98,7 @@ def _entry(curves: pd.DataFrame, submitted) -> dict:
     several = len(losses) > 1
     return {
         "steps": int(steps),
+        "planned": int(own.total_steps.iloc[0]),
         "published": float(submitted.mean_loss),
         "published_n": int(submitted.n),
         "mean": float(losses.mean()),

@@ -42,20 +42,40 @@ def slope() -> Estimate:
     return Estimate(lambda df: stats.mean(SLOPING(df).slope), phrase, ("study",))
 
 
-# --- pairs
-
-
-def gain(new: int, old: int) -> Estimate:
-    """Return the estimate of the gain of one submission over another, in nats."""
-    rows = PAIR.where(entry=new, other=old)
+def shorter_plan() -> Estimate:
+    """Return the estimate of the cost of 100 steps by which a plan is shortened."""
+    rows = where(study="shorter")
 
     def compute(df):
         (row,) = rows(df).itertuples()
         freedom = sum(len(x) - 1 for x in samples(df))
-        return intervals.around(row.gain, row.error, freedom, 2)
+        return intervals.around(row.cost, row.uncertainty, freedom, int(row.runs))
 
-    phrase = f"mean loss at equal steps of submission {old} minus that of {new}"
+    phrase = "loss of 100 steps by which the plan of submission 12 is shortened"
     return Estimate(compute, phrase, rows.fields)
+
+
+# --- pairs
+
+
+RATES = {"": "at the slope of the curves", "_planned": "at the cost of a shorter plan"}
+
+
+def gain(new: int, old: int, rate: str = "") -> Estimate:
+    """Return the estimate of the gain of one submission over another, in nats.
+
+    rate: one of RATES, at which the difference of their steps is exchanged.
+    """
+    rows = PAIR.where(entry=new, other=old)
+
+    def compute(df):
+        row = rows(df).iloc[0]
+        freedom = sum(len(x) - 1 for x in samples(df))
+        value, error = row[f"gain{rate}"], row[f"uncertainty{rate}"]
+        return intervals.around(float(value), float(error), freedom, int(row.runs))
+
+    phrase = f"mean loss of submission {old} minus that of {new}, steps exchanged "
+    return Estimate(compute, phrase + RATES[rate], rows.fields)
 
 
 def least_gain(pairs: Iterable[Pair]) -> Estimate:
@@ -66,37 +86,41 @@ def least_gain(pairs: Iterable[Pair]) -> Estimate:
     return replace(weakest(*(gain(*pair) for pair in pairs)), phrase=phrase)
 
 
-def judged(df: pd.DataFrame) -> pd.DataFrame:
+def judged(df: pd.DataFrame, rate: str = "") -> pd.DataFrame:
     """Return the rows of records over the records before them, in order.
 
-    holm: P values after Holm's correction for their number; decided: whether the gain
-    is above 0 by these, at 5 %.
+    rate: as of `gain`. holm: P values after Holm's correction for their number.
+    decided: whether the gain is above 0 by these, at 5 %. needed: runs of each that
+    would decide, at this rate.
     """
     rows = PAIR(df).set_index(["entry", "other"]).loc[list(SUCCESSIONS)].reset_index()
-    holm = stats.holm(rows.p)
-    return rows.assign(holm=holm, decided=(holm < 1 - stats.LEVEL) & (rows.gain > 0))
+    holm = stats.holm(rows[f"p{rate}"])
+    decided = (holm < 1 - stats.LEVEL) & (rows[f"gain{rate}"] > 0)
+    return rows.assign(holm=holm, decided=decided, needed=rows[f"needed{rate}"])
 
 
-def share_decided() -> Estimate:
+def share_decided(rate: str) -> Estimate:
     """Return the estimate of the share of records that are decided."""
 
     def compute(df):
-        decided = judged(df).decided
+        decided = judged(df, rate).decided
         return intervals.count(float(decided.mean()), len(decided))
 
-    phrase = "share of records whose gain is decided after Holm's correction"
-    return Estimate(compute, phrase, ("study",))
+    phrase = (
+        "share of records whose gain is decided after Holm's correction, with steps"
+    )
+    return Estimate(compute, f"{phrase} exchanged {RATES[rate]}", ("study",))
 
 
-def median_needed() -> Estimate:
+def median_needed(rate: str) -> Estimate:
     """Return the estimate of the runs that would decide the undecided records."""
 
     def compute(df):
-        needed = judged(df).query("~decided").needed
+        needed = judged(df, rate).query("~decided").needed
         return intervals.count(float(needed.median()), len(needed))
 
-    phrase = "median over undecided records of the runs of each that would decide"
-    return Estimate(compute, phrase, ("study",))
+    phrase = "median over undecided records of the runs of each that would decide, with"
+    return Estimate(compute, f"{phrase} steps exchanged {RATES[rate]}", ("study",))
 
 
 def repeated(df: pd.DataFrame) -> pd.Series:

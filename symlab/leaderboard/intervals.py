@@ -54,6 +54,16 @@ def deviation(samples: Samples) -> Interval:
     return jackknifed(lambda x: math.log(pooled(x)[0] / ASSUMED), samples).map(math.exp)
 
 
+def of_deviation(value: float, n: int) -> Interval:
+    """Return the interval of the standard deviation of a normal sample of n."""
+
+    def ends(alpha):
+        upper, lower = chdtri(n - 1, [alpha / 2, 1 - alpha / 2])
+        return value * math.sqrt((n - 1) / upper), value * math.sqrt((n - 1) / lower)
+
+    return Interval(value, *ends(1 - LEVEL), n, "chi^2", ends=ends)
+
+
 def spread(samples: Samples) -> Interval:
     """Return the interval of the standard deviation, over submissions, of the logarithm
     of a run's standard deviation: 0 where all are equal.
@@ -100,11 +110,15 @@ def rule_error(samples: Samples) -> Interval:
 def rank_correlation(x, y) -> Interval:
     """Return Spearman's rank correlation with the interval of Bonett and Wright
     (Psychometrika 65, 2000, p. 23): normal on Fisher's scale, of variance
-    (1 + r^2/2)/(n - 3).
+    (1 + r^2/2)/(n - 3). Raises ValueError where both orders agree or are opposite.
     """
     from scipy.stats import spearmanr
 
     n, r = len(x), float(spearmanr(x, y).statistic)
+    if abs(r) > 1 - 1e-12:
+        raise ValueError(
+            f"a rank correlation of {r:g} has no interval: use more values"
+        )
     error = math.sqrt((1 + r**2 / 2) / (n - 3))
     return around(math.atanh(r), error, math.inf, n).map(math.tanh)
 

@@ -2,7 +2,9 @@
 
 Losses are in nats, slopes in nats per 100 steps. The gain of a submission over another
 is what its mean loss would be lower by at equal steps: the difference of the mean
-losses, and `slope` for each 100 steps by which it was shorter.
+losses, and a rate for each 100 steps by which it was shorter. There are two such rates:
+the slope at the end of a run, which stopping it earlier would cost, and the cost of
+planning a shorter run, whose schedule ends earlier, too. The second is smaller.
 """
 
 import math
@@ -72,13 +74,13 @@ def slope(runs: pd.DataFrame, steps: int) -> float:
 @dataclass(frozen=True)
 class Noise:
     """What all comparisons share: the standard deviation within submissions and its
-    degrees of freedom; the mean slope and its standard deviation over submissions.
+    degrees of freedom; the rate that exchanges loss for steps, and its uncertainty.
     """
 
     deviation: float
     freedom: int
-    slope: float
-    slope_deviation: float
+    rate: float
+    rate_uncertainty: float
 
 
 @dataclass(frozen=True)
@@ -93,20 +95,21 @@ class Result:
 def gain(new: Result, old: Result, noise: Noise) -> dict:
     """Return the gain of one submission over another, with its uncertainty.
 
-    gain, error: nats, and its standard error, of which steps that differ are a part, as
-    slopes do; p: two-sided, by Student's t; needed: runs of each at which a gain of
-    this size is decided with probability POWER, MOST where it would need more.
+    gain, uncertainty: nats, and their standard error, to which the rate contributes
+    where steps differ; p: two-sided, by Student's t; needed: runs of each at which a
+    gain of this size is decided with probability POWER, MOST where it would need more,
+    as where the rate is too uncertain.
     """
     saved = (old.steps - new.steps) / 100
-    value = old.mean - new.mean + noise.slope * saved
+    value = old.mean - new.mean + noise.rate * saved
     runs = noise.deviation * math.sqrt(1 / new.n + 1 / old.n)
-    error = math.hypot(runs, noise.slope_deviation * saved)
+    error = math.hypot(runs, noise.rate_uncertainty * saved)
     p = 2 * float(stdtr(noise.freedom, -abs(value) / error))
     quantiles = float(stdtrit(noise.freedom, 0.975) + ndtri(POWER))
-    left = (value / quantiles) ** 2 - (noise.slope_deviation * saved) ** 2
+    left = (value / quantiles) ** 2 - (noise.rate_uncertainty * saved) ** 2
     needed = 2 * noise.deviation**2 / left if left > 0 and value > 0 else math.inf
     needed = float(min(math.ceil(min(needed, MOST)), MOST))
-    return {"gain": value, "error": error, "p": p, "needed": max(needed, 2.0)}
+    return {"gain": value, "uncertainty": error, "p": p, "needed": max(needed, 2.0)}
 
 
 def missed(sample, other, noise: Noise) -> bool:
