@@ -10,6 +10,8 @@ hidden matrices is equivariant to:
   one-sided      statistics of one side, then a polar factor or a graft
   row aware      rotations on one side, permutations of rows or columns on the other
   eigenbasis     Adam in the eigenbasis of Kronecker factors (SOAP), or their triangle
+                 (PSGD); an exact eigenbasis follows rotations, where no rule of rows
+                 comes after it
 """
 
 from dataclasses import dataclass
