@@ -45,7 +45,7 @@ from symlab.leaderboard.source import stored
 from symlab.papers import JORDAN
 
 LANES = 512
-INPUTS = ("leaderboard/curves.parquet", "leaderboard/entries.csv")
+EXTERNAL = ("leaderboard/curves.parquet", "leaderboard/entries.csv")
 EARLY = board.EARLY
 MAY_BE_NAN = ("deviation", "slope", *(f"early_{step}" for step in EARLY))
 

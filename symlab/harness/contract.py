@@ -12,7 +12,7 @@ Names in the file (docs: experiments/_template.py):
 Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure; DEVICES,
 ("cpu", "cuda") where run() follows context.device; DATA, a tuple of files that run()
 reads, below the project: their content counts like code; EXTRA, the name of an extra of
-pyproject.toml and the packages that run() imports from it; INPUTS, a tuple of files
+pyproject.toml and the packages that run() imports from it; EXTERNAL, a tuple of files
 below the folder SYMLAB_DATA that run() reads, or downloads with SYMLAB_DOWNLOAD=1.
 
 Figures and experiments are found by reading source, not by importing it.
@@ -37,7 +37,16 @@ from symlab.harness.errors import UserError, nearest, told
 from symlab.harness.project import Project
 from symlab.harness.store import META
 
-READ = ("LANES", "STATIC", "CLAIMS", "MAY_BE_NAN", "DEVICES", "DATA", "EXTRA", "INPUTS")
+READ = (
+    "LANES",
+    "STATIC",
+    "CLAIMS",
+    "MAY_BE_NAN",
+    "DEVICES",
+    "DATA",
+    "EXTRA",
+    "EXTERNAL",
+)
 
 
 @dataclass(frozen=True)
@@ -112,14 +121,13 @@ class Experiment:
         return tuple(getattr(self.module, "EXTRA", ()))
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """The files below the folder SYMLAB_DATA that `run` reads, () without one: its
-        INPUTS.
+    def external(self) -> tuple[str, ...]:
+        """The files below the folder SYMLAB_DATA that `run` reads: its EXTERNAL, or ().
 
         They are not committed and belong to no key, so `run` has to check that they are
         the ones it was written for.
         """
-        return tuple(getattr(self.module, "INPUTS", ()))
+        return tuple(getattr(self.module, "EXTERNAL", ()))
 
     @property
     def lacks(self) -> str:
@@ -132,7 +140,7 @@ class Experiment:
 
     def _lacks_inputs(self) -> str:
         folder = Path(os.environ.get("SYMLAB_DATA") or "data")
-        absent = [name for name in self.inputs if not (folder / name).is_file()]
+        absent = [name for name in self.external if not (folder / name).is_file()]
         if not absent or os.environ.get("SYMLAB_DOWNLOAD") == "1":
             return ""
         return (
