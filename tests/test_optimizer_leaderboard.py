@@ -330,6 +330,19 @@ def test_records_are_decided_after_holms_correction():
     assert estimates.median_needed("")(rows).value == 5
 
 
+def test_a_gain_vanishes_when_runs_are_shuffled_between_submissions():
+    found = made_up()
+    rows = [{"study": "entry", "entry": k, **row} for k, row in found.rows.items()]
+    pair = {"study": "pair", "entry": 10, "other": 5, **board.pair(found, 10, 5)}
+    df = pd.DataFrame([*rows, pair])
+    gain = estimates.gain(10, 5)
+    assert gain(df).value == pytest.approx(pair["gain"])
+    shuffled = gain.placebo(df)
+    values = [shuffled(draw).value for draw in range(40)]
+    assert abs(np.mean(values)) < 3 * np.std(values) / 40**0.5 < pair["gain"]
+    assert estimates.gain(46, 45).placebo is None  # its logs lack the published loss
+
+
 @pytest.mark.skipif(
     not (DATA / "curves.parquet").is_file(), reason="SYMLAB_DATA has no leaderboard/"
 )

@@ -1,4 +1,8 @@
-"""Estimates of what the benchmark's rows show, for the claims of the experiment."""
+"""Estimates of what the benchmark's rows show, for the claims of the experiment.
+
+Only gains compare arms, so only they have a placebo, where the logs are complete: the
+runs of both submissions are shuffled after the difference in steps was exchanged.
+"""
 
 import math
 from collections.abc import Callable, Iterable
@@ -33,13 +37,13 @@ def samples(df: pd.DataFrame) -> list[np.ndarray]:
 
 def of_samples(compute: Callable[[list], Interval], phrase: str) -> Estimate:
     """Return the estimate that an interval of the `samples` is."""
-    return Estimate(lambda df: compute(samples(df)), phrase, ("study",))
+    return Estimate(lambda df: compute(samples(df)), phrase)
 
 
 def slope() -> Estimate:
     """Return the estimate of the mean slope at the end of the submissions' curves."""
     phrase = "mean over submissions of the slope of the loss at the end of their curves"
-    return Estimate(lambda df: stats.mean(SLOPING(df).slope), phrase, ("study",))
+    return Estimate(lambda df: stats.mean(SLOPING(df).slope), phrase)
 
 
 def shorter_plan() -> Estimate:
@@ -52,7 +56,7 @@ def shorter_plan() -> Estimate:
         return intervals.around(row.cost, row.uncertainty, freedom, int(row.runs))
 
     phrase = "loss of 100 steps by which the plan of submission 12 is shortened"
-    return Estimate(compute, phrase, rows.fields)
+    return Estimate(compute, phrase)
 
 
 # --- pairs
@@ -68,14 +72,33 @@ def gain(new: int, old: int, rate: str = "") -> Estimate:
     """
     rows = PAIR.where(entry=new, other=old)
 
-    def compute(df):
+    def around(df, value: float) -> Interval:
         row = rows(df).iloc[0]
         freedom = sum(len(x) - 1 for x in samples(df))
-        value, error = row[f"gain{rate}"], row[f"uncertainty{rate}"]
-        return intervals.around(float(value), float(error), freedom, int(row.runs))
+        error = float(row[f"uncertainty{rate}"])
+        return intervals.around(value, error, freedom, int(row.runs))
+
+    def compute(df):
+        return around(df, float(rows(df).iloc[0][f"gain{rate}"]))
+
+    def placebo(df):
+        losses = [
+            np.asarray(LOGGED.where(entry=k)(df).losses.iloc[0]) for k in (new, old)
+        ]
+        exchanged = compute(df).value - (losses[1].mean() - losses[0].mean())
+        both, n = np.concatenate([losses[0] - exchanged, losses[1]]), len(losses[0])
+
+        def shuffled(draw: int) -> Interval:
+            mixed = np.random.default_rng([draw, n]).permutation(both)
+            return around(df, float(mixed[n:].mean() - mixed[:n].mean()))
+
+        return shuffled
 
     phrase = f"mean loss of submission {old} minus that of {new}, steps exchanged "
-    return Estimate(compute, phrase + RATES[rate], rows.fields)
+    logged = not (ENTRIES[new].differs or ENTRIES[old].differs)
+    return Estimate(
+        compute, phrase + RATES[rate], rows.fields, placebo if logged else None
+    )
 
 
 def least_gain(pairs: Iterable[Pair]) -> Estimate:
@@ -109,7 +132,7 @@ def share_decided(rate: str) -> Estimate:
     phrase = (
         "share of records whose gain is decided after Holm's correction, with steps"
     )
-    return Estimate(compute, f"{phrase} exchanged {RATES[rate]}", ("study",))
+    return Estimate(compute, f"{phrase} exchanged {RATES[rate]}")
 
 
 def median_needed(rate: str) -> Estimate:
@@ -120,7 +143,7 @@ def median_needed(rate: str) -> Estimate:
         return intervals.count(float(needed.median()), len(needed))
 
     phrase = "median over undecided records of the runs of each that would decide, with"
-    return Estimate(compute, f"{phrase} steps exchanged {RATES[rate]}", ("study",))
+    return Estimate(compute, f"{phrase} steps exchanged {RATES[rate]}")
 
 
 def repeated(df: pd.DataFrame) -> pd.Series:
@@ -160,7 +183,7 @@ def steps_ratio(slow: int, fast: int) -> Estimate:
         return intervals.around(value, errors, math.inf, 2).map(math.exp)
 
     phrase = f"steps to 3.28 nats of submission {slow} over those of submission {fast}"
-    return Estimate(compute, phrase, ("study", "entry"))
+    return Estimate(compute, phrase)
 
 
 def early(step: int, rows: Rows = ENTRY) -> Estimate:
@@ -174,4 +197,4 @@ def early(step: int, rows: Rows = ENTRY) -> Estimate:
         return intervals.rank_correlation(found[f"early_{step}"], found.reach)
 
     phrase = f"rank correlation over submissions of the mean loss at step {step} with "
-    return Estimate(compute, phrase + "the steps to 3.28 nats", rows.fields)
+    return Estimate(compute, phrase + "the steps to 3.28 nats")
