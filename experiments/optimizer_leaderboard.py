@@ -21,8 +21,10 @@ Studies; rows are made from the logs at one commit, whose digest each row has:
             hold the true difference, which is 0
 
 A seed names random halves, and there is no other randomness: more seeds are no new
-data. The logs are read from SYMLAB_DATA or downloaded with SYMLAB_DOWNLOAD=1, which the
-sentence of an unfinished plan says. Expected: see the claims. Cost on one core: 10 s.
+data. The logs are read from SYMLAB_DATA, or downloaded with SYMLAB_DOWNLOAD=1.
+Expected: a pooled standard deviation of 0.0011 nats, slopes of 0.0072 nats per 100
+steps where a shorter plan costs 0.0048, and 10 of 19 records that are decided against
+the one before, at either price. Cost on one core, at any scale: 10 s.
 """
 
 from dataclasses import dataclass
