@@ -879,3 +879,45 @@ LABORIEUX = Paper(
         ),
     },
 )
+
+# --- public runs ---------------------------------------------------------------------
+
+JORDAN = Paper(
+    "Jordan 2026",
+    "Keller Jordan and contributors",
+    "Modded-NanoGPT Optimization Benchmark (github.com/KellerJordan/modded-nanogpt, "
+    "records/track_3_optimization)",
+    2026,
+    "",
+    headlines={
+        "rule": "The rule assumes that final losses of one submission have a standard "
+        "deviation of 0.0013 nats, and takes a mean loss for lower than 3.28 by error "
+        "with a probability of less than 0.001.",
+        "exchange": "A run that is shortened by 100 steps ends with a loss that is "
+        "0.0045 nats higher.",
+        "early": "The validation loss at step 1000 does not strongly correlate with "
+        "the final loss.",
+        "speedup": "The record is 20.8 % faster, in steps, than a well-tuned Muon.",
+    },
+    smallest={
+        "deviation": Smallest(
+            1.25,
+            "ratio of standard deviations",
+            "A standard deviation a quarter above the assumed one raises the error of "
+            "the benchmark's rule from 0.001 to 0.007: of 46 submissions it would "
+            "accept 0.3 by chance, if all of their means were at the target.",
+        ),
+        "slope": Smallest(
+            0.001,
+            "nats per 100 steps",
+            "The median difference between neighbouring records is 30 steps, for which "
+            "0.001 nats per 100 steps make 0.0003 nats: the standard error of the mean "
+            "of 20 runs.",
+        ),
+        "speedup": Smallest(
+            1.2,
+            "ratio of steps",
+            "The benchmark states a ratio of 1.208, of which 1.2 is the round number.",
+        ),
+    },
+)
