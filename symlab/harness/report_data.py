@@ -16,7 +16,7 @@ from symlab.harness.claims import Verdict
 from symlab.harness.project import Project
 
 COLOURS = 256  # of a picture in the report: no difference can be seen
-RESOLUTION = 2 / 3  # of the drawn file: 200 dots per inch, of which small text needs 150
+RESOLUTION = 2 / 3  # of the drawn file, which has 300 dots per inch
 
 
 @dataclass(frozen=True)
