@@ -77,7 +77,10 @@ def page(
         "source": lambda name: Markup(folder.get_source(environment, name)[0]),
     }
     board = summary.scoreboard(verdicts, confirmed)
-    rows = claim_rows(verdicts, figures, list(board.get("paper", ())), confirmed)
+    papers = list(board.get("paper", ()))
+    rows = claim_rows(verdicts, figures, papers, confirmed)
+    shown = [_figure(f, experiments, rows) for f in figures]
+    shown.sort(key=lambda f: [*papers, f["paper"]].index(f["paper"]))
     return environment.get_template("report.html.j2").render(
         scale=scale,
         committed=committed,
@@ -85,8 +88,8 @@ def page(
         others=summary.others(verdicts).reset_index(),
         headlines=summary.headlines(verdicts),
         rows=rows,
-        choices=_choices(rows, figures),
-        figures=[_figure(f, experiments, rows) for f in figures],
+        choices=_choices(rows, [f["name"] for f in shown]),
+        figures=shown,
     )
 
 
@@ -151,7 +154,7 @@ def _interval(v: Verdict) -> tuple[str, str]:
     return f"{number} {v.claim.unit}".rstrip(), counted
 
 
-def _choices(rows: Sequence[dict], figures: Sequence[Drawn]) -> dict[str, list[str]]:
+def _choices(rows: Sequence[dict], figures: list[str]) -> dict[str, list[str]]:
     """The values that each filter offers, of those that occur."""
     verdicts = {r["verdict"] for r in rows}
     origins = {r["claim"].origin for r in rows}
@@ -159,7 +162,7 @@ def _choices(rows: Sequence[dict], figures: Sequence[Drawn]) -> dict[str, list[s
         "paper": list(dict.fromkeys(r["paper"] for r in rows)),
         "verdict": [v for v in SHOWN if v in verdicts],
         "origin": [o for o in ORIGINS if o in origins],
-        "figure": [f.name for f in figures],
+        "figure": figures,
     }
 
 
