@@ -207,7 +207,7 @@ def draw_errors(df, ax):
 
 @figure("sensing1", panel="left", row=1)
 def draw_sensing(df, ax):
-    """The same from 800 Gaussian measurements."""
+    """Squared error against time from 800 Gaussian measurements."""
     asymmetric, step = PLAIN.where(alpha=0.4), PLAIN.where(alpha=0.1)
     _errors(SENSED(df), ax, (2,), symmetric=SENSED.where(symmetric=True),
             asymmetric=asymmetric, step=step)  # fmt: skip

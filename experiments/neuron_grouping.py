@@ -438,8 +438,8 @@ def draw(df, ax):
 
 @figure("fig3", panel="right", row=1)
 def draw_statistic(df, ax):
-    """Fraction of these neurons that have a copy, with weight decay, without it,
-    and with decay and a static bias; markers, one seed each.
+    """Fraction of ResNet18's penultimate neurons that have a copy, with weight
+    decay, without it, and with decay and a static bias; markers, one seed each.
     """
     for i, (name, arm) in enumerate(LOOKS.items()):
         values = df[df.arm == name].grouped

@@ -355,7 +355,9 @@ def draw(df, ax):
 
 @figure("fig3", panel="left", row=1)
 def draw_decay(df, ax):
-    """The same against weight decay; dashed, the Lasso by scikit-learn."""
+    """Fraction of zero weights of both models against weight decay; dashed, the
+    Lasso by scikit-learn.
+    """
     rows, arms = where(study="decay")(df), {"product": UV, "plain": W}
     panels.curves(ax, rows, "weight_decay", "zero_fraction", "model", arms)
     mean = LASSO(df).groupby("weight_decay").predicted.mean()

@@ -221,7 +221,7 @@ def draw(df, ax):
 
 @figure("fig3", panel="mid", row=1)
 def draw_decay(df, ax):
-    """The same against weight decay; dashed, the number of singular values above
+    """Rank of U W against weight decay; dashed, the number of singular values above
     the soft threshold.
     """
     rows = DECAY(df)
