@@ -49,6 +49,7 @@ MEASURED = Arm("measured", plot.BLUE)
 
 @figure("template")
 def draw(df, ax):
+    """Standard deviation of the samples against their scale; dashed, the definition."""
     panels.curve(ax, df, "scale", "spread", MEASURED)
     plot.theory(ax, sorted(df.scale.unique()), sorted(df.scale.unique()))
     ax.set(xlabel="scale", ylabel="standard deviation")

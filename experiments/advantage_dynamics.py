@@ -253,17 +253,24 @@ def _entropies(df, ax, study: str, title: str):
 
 @figure("agrae2", panel="left")
 def draw_entropy(df, ax):
+    """Entropy per token on test prompts, in training with a clip of 0.2, for four
+    advantages and the base policy.
+    """
     _entropies(df, ax, "main", "clip 0.2")
     panels.legend(ax, "upper right", **COMPACT)
 
 
 @figure("agrae2", panel="mid")
 def draw_entropy_no_clip(df, ax):
+    """The same entropy in training without a clip."""
     _entropies(df, ax, "no clip", "control: no clip")
 
 
 @figure("agrae2", panel="right")
 def draw_entropy_controls(df, ax):
+    """Final entropy per token under the Positive- and Negative-Dominant advantages,
+    divided by GRPO's, in the main study and in each control.
+    """
     for method, shift in ((PD, -0.12), (ND, 0.12)):
         found = [entropy(method, study)(df) for study in STUDIES]
         panels.points(ax, np.arange(len(found)) + shift, found, ADVANTAGES[method])
@@ -277,6 +284,9 @@ def draw_entropy_controls(df, ax):
 
 @figure("agrae2", panel="left", row=1)
 def draw_clip_fractions(df, ax):
+    """Tokens that the clip takes out of training; solid, by its lower end; dashed,
+    by its upper end.
+    """
     for side, line in (("low", "-"), ("high", panels.DASHED)):
         label = "{}" if side == "low" else ""
         look = {"scale": 100, "label": label, "linestyle": line}
@@ -289,6 +299,7 @@ def draw_clip_fractions(df, ax):
 
 @figure("agrae2", panel="mid", row=1)
 def draw_pass(df, ax):
+    """pass@k on held-out prompts after training."""
     frame = panels.unrolled(MAIN(df), KS, "pass_at_k", ["method"])
     panels.curves(ax, frame, "x", "y", "method", arms("base", "grpo", "psr", "nsr"))
     panels.ticks(ax, "x", KS[::2], log=2)
@@ -299,6 +310,7 @@ def draw_pass(df, ax):
 
 @figure("agrae2", panel="right", row=1)
 def draw_methods(df, ax):
+    """pass@1 and pass@256 of each method minus GRPO's, paired by seed."""
     names = {m: ADVANTAGES[m].label for m in METHODS if m != "grpo"}
     at = np.arange(len(names))[::-1]
     for arm, column, shift in (

@@ -227,22 +227,30 @@ def _frontier(df, ax, base: float, epochs: int):
 
 @figure("agrae8", panel="left")
 def draw_rare(df, ax):
+    """pass@256 against pass@1 in training, from the base policy (cross) on: base
+    success 0.2, one epoch on each batch.
+    """
     _frontier(df, ax, 0.2, 1)
     panels.legend(ax, "lower left")
 
 
 @figure("agrae8", panel="mid")
 def draw_common(df, ax):
+    """The same with four epochs on each batch."""
     _frontier(df, ax, 0.2, 4)
 
 
 @figure("agrae8", panel="right")
 def draw_weak(df, ax):
+    """The same with a base success of 0.06 and four epochs."""
     _frontier(df, ax, 0.06, 4)
 
 
 @figure("agrae8", panel="left", row=1)
 def draw_areas(df, ax):
+    """Area under the frontier minus GRPO's, for each base success and number of
+    epochs; dotted, the smallest difference of interest.
+    """
     rows = {
         f"{b:g}, {e}": {m: gain(AREA, m, base=b, epochs=e)(df) for m in OTHERS}
         for b, e in CELLS
@@ -256,6 +264,9 @@ def draw_areas(df, ax):
 
 @figure("agrae8", panel="mid", row=1)
 def draw_entropies(df, ax):
+    """Entropy after training, divided by GRPO's, by kind of token; hollow, one
+    epoch; filled, four epochs.
+    """
     for epochs, filled, offset in ((1, "none", 0.15), (4, "", -0.15)):
         for (tokens, arm), shift in zip(TOKENS.items(), (-0.07, 0.07), strict=True):
             found = [entropy(tokens, m, epochs)(df) for m in OTHERS]
@@ -274,6 +285,9 @@ def draw_entropies(df, ax):
 
 @figure("agrae8", panel="right", row=1)
 def draw_rates(df, ax):
+    """Area under the frontier at each learning rate of the tuning grid, the mean
+    over all settings.
+    """
     means = TUNING.where(omega="batch")(df).groupby(["method", "lr"]).area.mean()
     for method, arm in SHOWN.items():
         look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}

@@ -222,6 +222,9 @@ MEASURED = Arm("measured", plot.BLUE)
 
 @figure("ep1", panel="left")
 def draw_contour(df, ax):
+    """Relative error of equilibrium propagation against the nudge, with N nudges on
+    a circle in the complex plane; dashed, the first term of the series.
+    """
     for n, arm in CONTOURS.items():
         rows = NUDGE.where(points=n)(df)
         panels.curve(ax, rows, "beta", "bias", arm, linestyle="none")
@@ -244,12 +247,18 @@ def _against_law(df, ax, quantity: str, law: str, label: str, ylabel: str) -> No
 
 @figure("ep1", panel="right")
 def draw_law(df, ax):
+    """Distance of equilibrium propagation from backpropagation against the
+    asymmetry of the weights; dashed, the first order.
+    """
     _against_law(df, ax, "deviation", "law", "first order", "|EP $-$ BP| / |BP|")
     ax.set_title("Distance of EP from BP")
 
 
 @figure("ep1", panel="left", row=1)
 def draw_loss(df, ax):
+    """Homeostatic loss, sampled, against the asymmetry of the Jacobian J; dashed,
+    the closed form.
+    """
     label, ylabel = "$|J-J^T|^2/2$", "homeostatic loss, sampled"
     _against_law(df, ax, "sampled_loss", "loss", label, ylabel)
     ax.set_title("Homeostatic loss")
@@ -257,6 +266,9 @@ def draw_loss(df, ax):
 
 @figure("ep1", panel="right", row=1)
 def draw_alignment(df, ax):
+    """Cosine of the gradients of equilibrium propagation and of backpropagation in
+    training, with and without the homeostatic loss.
+    """
     rows = TRAINING(df)
     steps = rows.steps.iloc[0] // MARKS * np.arange(MARKS + 1)
     rows = panels.unrolled(rows, steps, "alignment", ["penalty"])

@@ -171,6 +171,9 @@ ARMS = {
 
 @figure("perm1", panel="left")
 def draw_counts(df, ax):
+    """Averaged networks that 90 % of the inputs with two ones need to be permuted
+    exactly, against the length k; dashed, the law; crosses, the published counts.
+    """
     rows = PASSAGE(df)
     panels.curves(ax, rows, "k", "count", "regime", ARMS, label="{}: first passage")
     for regime, arm in ARMS.items():
@@ -186,6 +189,9 @@ def draw_counts(df, ax):
 
 @figure("perm1", panel="mid")
 def draw_laws(df, ax):
+    """Averaged networks that make all inputs, or one input, right with probability
+    0.9, by the law; grey, k squared and k log k.
+    """
     for regime, arm in ARMS.items():
         law = LAW.where(regime=regime)(df).sort_values("k")
         k, look = law.k.to_numpy(float), {"marker": arm.marker, "color": arm.color}
@@ -202,6 +208,9 @@ def draw_laws(df, ax):
 
 @figure("perm1", panel="right")
 def draw_finite(df, ax):
+    """Fraction of inputs that ensembles of finite width permute exactly, against
+    the number of averaged networks; dashed, infinite width.
+    """
     for regime, arm in ARMS.items():
         rows = FINITE.where(regime=regime)(df)
         exact = panels.unrolled(rows, AVERAGED, "exact")

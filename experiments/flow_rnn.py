@@ -201,7 +201,9 @@ ORDINARY = where(arm=("rnn", "rnn_long", "rnn_all"))
 
 @figure("flow1", panel="left")
 def draw_lift(df, ax):
-    """Draw the violation in every run, before and after training."""
+    """Violation of the equivariance of the hidden state to motion in every run,
+    before and after training.
+    """
     for shift, when, arm in ((-0.15, "before", BEFORE), (0.15, "after", AFTER)):
         at = df.arm.map(list(ARMS).index) + shift
         value = np.maximum(df[f"lift_error_{when}"], FLOOR)
@@ -216,6 +218,9 @@ def draw_lift(df, ax):
 
 @figure("flow1", panel="mid")
 def draw_speeds(df, ax):
+    """Error of prediction, divided by the variance, against the speed of the
+    motion; shaded, the speeds in training.
+    """
     rows = panels.unrolled(df, SPEEDS, "by_speed", ["arm"])
     panels.curves(ax, rows, "x", "y", "arm", ARMS)
     panels.reference(ax, y=1)
@@ -228,6 +233,9 @@ def draw_speeds(df, ax):
 
 @figure("flow1", panel="right")
 def draw_horizon(df, ax):
+    """The same error at speed 2 against the predicted frame; the line marks the
+    longest horizon in training.
+    """
     rows = panels.unrolled(df, range(1, LONG + 1), "by_horizon", ["arm"])
     panels.curves(ax, rows, "x", "y", "arm", ARMS, markevery=4)
     panels.reference(ax, y=1)

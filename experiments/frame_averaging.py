@@ -171,6 +171,9 @@ COST, JUMP = where(study="cost"), where(study="jump")
 
 @figure("frames1", panel="left")
 def draw_cost(df, ax):
+    """Change of the output under rotations against the evaluations per input:
+    sampled rotations, a frame, and no averaging; dashed, the closed form.
+    """
     rows = COST.where(dim=3)(df)
     table = panels.unrolled(rows, ROTATIONS, "group_error")
     panels.curve(ax, table, "x", "y", FRAMES["group"])
@@ -187,6 +190,9 @@ def draw_cost(df, ax):
 
 @figure("frames1", panel="left", row=1)
 def draw_jump(df, ax):
+    """Change of the output between two close point clouds, one stretched, against
+    the stretch.
+    """
     rows = JUMP(df)
     for name, column in (("frame", "frame"), ("plain", "plain"), ("group", "circle")):
         table = panels.unrolled(rows, STRETCHES, f"{column}_change")

@@ -149,6 +149,7 @@ CLEAN, NOISY = where(noise=NOISES[0]), where(noise=NOISES[1])
 
 @figure("frames1", panel="right")
 def draw_samples(df, ax):
+    """Test error against the number of training clouds; the line is guessing."""
     arms = {name: FRAMES[name] for name in ("plain", "augmented", "frame")}
     rows = NOISY(df).assign(error=lambda rows: 1 - rows.accuracy)
     panels.curves(ax, rows, "n", "error", "arm", arms)

@@ -113,6 +113,9 @@ ROUNDING = 1e-17  # drawn where a distance is exactly zero
 
 @figure("frames1", panel="right", row=1)
 def draw(df, ax):
+    """Distance between the outputs for pairs of graphs that are not isomorphic, by
+    message passing and by frames.
+    """
     for name, column in (("message", "message_apart"), ("frame", "apart")):
         means = [stats.mean(df[df.pair == p][column]) for p in PAIRS]
         means = [m.map(lambda x: max(x, ROUNDING)) for m in means]

@@ -147,7 +147,9 @@ GROUPS = {
 
 @figure("agrae9", panel="left")
 def draw(df, ax):
-    """Means alone: Student's interval of four draws leaves the range from 0 to 1."""
+    """pass@k of the pretrained language model before reinforcement learning, by
+    task; means over draws of prompts.
+    """
     for task, arm in ARMS.items():
         if len(rows := df[df.task == task].passes):
             look = {"color": arm.color, "marker": arm.marker, "label": arm.label}
@@ -161,6 +163,7 @@ def draw(df, ax):
 
 @figure("agrae9", panel="mid")
 def draw_groups(df, ax):
+    """Share of groups of 8 rollouts that are all wrong, all right or mixed."""
     from symlab.harness import stats
 
     tasks = [task for task in ARMS if (df.task == task).any()]

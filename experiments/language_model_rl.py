@@ -195,6 +195,9 @@ ARMS = {method: ADVANTAGES[method] for method in METHODS}
 
 @figure("agrae9", panel="right")
 def draw(df, ax):
+    """pass@256 against pass@1 after reinforcement learning, by method; hollow, more
+    than one epoch on each batch.
+    """
     base, label = ADVANTAGES["base"], "base model"
     ax.plot(df.base_pass_1.mean(), df.base_pass_256.mean(), base.marker, ls="",
             color=base.color, label=label, ms=6)  # fmt: skip

@@ -196,6 +196,9 @@ def _errors(df, ax, spare, **chosen) -> None:
 
 @figure("sensing1", panel="left")
 def draw_errors(df, ax):
+    """Squared error against time with every entry observed, by start and
+    factorisation; dashed, the law (k - r)/(2 eta T)^2 of k - r spare columns.
+    """
     step, exact = STEP.where(alpha=0.1, beta2=0.5), where(study="symmetric", rank=2)
     _errors(df, ax, (2, 6), wide=XX.where(rank=8), symmetric=XX.where(rank=4),
             asymmetric=FG.where(alpha=0.3), step=step, exact=exact)  # fmt: skip
@@ -204,6 +207,7 @@ def draw_errors(df, ax):
 
 @figure("sensing1", panel="left", row=1)
 def draw_sensing(df, ax):
+    """Squared error against time from 800 Gaussian measurements."""
     asymmetric, step = PLAIN.where(alpha=0.4), PLAIN.where(alpha=0.1)
     _errors(SENSED(df), ax, (2,), symmetric=SENSED.where(symmetric=True),
             asymmetric=asymmetric, step=step)  # fmt: skip
@@ -212,6 +216,9 @@ def draw_sensing(df, ax):
 
 @figure("sensing1", panel="mid")
 def draw_alpha(df, ax):
+    """Rate of the exponential decay against the scale of the start; dashed, the
+    rate from the Gauss-Newton matrix.
+    """
     rows = FG(df)
     panels.curve(ax, rows, "alpha", "rate", FACTORS["asymmetric"], linestyle="none")
     mean = rows.groupby("alpha").predicted.mean()
@@ -227,6 +234,9 @@ def draw_alpha(df, ax):
 
 @figure("sensing1", panel="mid", row=1)
 def draw_beta(df, ax):
+    """Rate of the exponential decay after one step that re-balances the factors,
+    against the size of that step; dashed, the closed form.
+    """
     for shift, (alpha, arm) in zip((0.93, 1.0, 1.07), ONE_STEP.items(), strict=True):
         found = panels.means(STEP.where(alpha=alpha)(df).groupby("beta2").rate)
         panels.points(ax, shift * np.array([*found]), [*found.values()], arm)

@@ -183,6 +183,7 @@ def _curves(ax, df, x, column: str):
 
 @figure("lmc1", panel="left")
 def draw(df, ax):
+    """Test loss on the line between two networks A and B, by how B was matched to A."""
     _curves(ax, df, np.linspace(0, 1, POINTS), "loss")
     ax.set(xlabel="position between A and B", ylabel="test loss (nats)")
     ax.set_title("loss on the line A to B")
@@ -191,6 +192,9 @@ def draw(df, ax):
 
 @figure("lmc1", panel="mid")
 def draw_alignment(df, ax):
+    """Alignment of the singular vectors of A and B, of those whose singular values
+    exceed a fraction gamma of the largest.
+    """
     _curves(ax, df, GAMMAS, "alignment")
     ax.set(xlabel="$\\gamma$ (singular values $\\geq\\gamma\\,s_1$)")
     ax.set(ylabel="alignment of A and B", ylim=(-0.05, 1.0), title="singular vectors")
@@ -198,6 +202,9 @@ def draw_alignment(df, ax):
 
 @figure("lmc1", panel="right")
 def draw_distance(df, ax):
+    """Barrier on the line against the distance of A and B, relative to the distance
+    as trained; dashed, the square law.
+    """
     for method, arm in MATCHES.items():
         rows = METHOD.where(method=method)(df)
         ax.plot(1 - rows["shrink"], rows.barrier, arm.marker, color=arm.color, mew=0)
@@ -211,6 +218,9 @@ def draw_distance(df, ax):
 
 @figure("lmc1", panel="left", row=1)
 def draw_third(df, ax):
+    """Barriers between A and B and between B and C, where B and C were matched to A
+    alone.
+    """
     pairs = {"A, B": "barrier", "B, C": "barrier_bc"}
     rows = {
         name: {m: METHOD.where(method=m).mean(column)(df) for m in METHODS}
@@ -222,6 +232,7 @@ def draw_third(df, ax):
 
 @figure("lmc1", panel="mid", row=1)
 def draw_width(df, ax):
+    """Barrier against width, by matching."""
     panels.curves(ax, WIDTH(df), "width", "barrier", "method", MATCHES)
     beside = 1.25 * ASYMMETRIC(df).width.iloc[0]  # or it would hide the point of WM
     panels.points(ax, [beside], [ASYMMETRIC.mean("barrier")(df)], FIXED, ms=4.5)
@@ -233,6 +244,7 @@ def draw_width(df, ax):
 
 @figure("lmc1", panel="right", row=1)
 def draw_planted(df, ax):
+    """Units that matching puts back in a noisy, permuted copy, against the noise."""
     panels.curve(ax, PLANTED(df), "noise", "recovered", MATCHES["weights"])
     ax.set(xlabel="noise / s.d. of the weights", ylabel="units put back")
     ax.set(ylim=(0, 1.05), title="noisy, permuted copy")

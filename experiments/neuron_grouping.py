@@ -426,6 +426,9 @@ def _bar(ax, at: float, values, arm: Arm, width: float, spread: float, **style) 
 
 @figure("fig3", panel="right")
 def draw(df, ax):
+    """Correlation of the pre-activations of ResNet18's penultimate neurons under
+    weight decay, reordered: dark blocks are copies; inset, without decay.
+    """
     _matrix(ax, df, "decay")
     if (df.arm == "no decay").any():
         inset = panels.inset(ax, [0.55, 0.55, 0.45, 0.45], "no decay")
@@ -435,6 +438,9 @@ def draw(df, ax):
 
 @figure("fig3", panel="right", row=1)
 def draw_statistic(df, ax):
+    """Fraction of ResNet18's penultimate neurons that have a copy, with weight
+    decay, without it, and with decay and a static bias; markers, one seed each.
+    """
     for i, (name, arm) in enumerate(LOOKS.items()):
         values = df[df.arm == name].grouped
         if len(values):
@@ -448,19 +454,23 @@ def draw_statistic(df, ax):
 
 @figure("fig6", panel="left")
 def draw_post(df, ax):
+    """Correlation of the activations after the ReLU under weight decay."""
     _matrix(ax, df, "decay", "post_correlation")
     ax.set_title("weight decay")
 
 
 @figure("fig6", panel="mid")
 def draw_post_without(df, ax):
+    """The same without decay."""
     _matrix(ax, df, "no decay", "post_correlation")
     ax.set_title("no decay")
 
 
 @figure("fig6", panel="right")
 def draw_measures(df, ax):
-    """Draw the copies by pre-activations, by post-activations and by weights."""
+    """Fraction of units with a copy, by pre-activations, by post-activations and by
+    the weights.
+    """
     measures = (
         (Arm("pre-activations", plot.SKY), df.grouped * df.live / 512, ""),
         (Arm("post-activations", plot.PINK), df.post_grouped * df.post_live / 512,

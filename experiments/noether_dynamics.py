@@ -205,6 +205,9 @@ FLOW = Arm("gradient flow", plot.PINK, "D", ":")
 
 @figure("noether1", panel="left")
 def draw_norm(df, ax):
+    """Mean squared norm of a normalised neuron in training, beside equation 17 of
+    the paper, the prefactor derived here, gradient flow, and the law of the charge.
+    """
     rows = DRAWN(df)
     step = np.linspace(0, rows.steps.iloc[0], len(rows.norm_path.iloc[0])).astype(int)
     panels.curve(ax, panels.unrolled(rows, step, "norm_path"), "x", "y", MEASURED,
@@ -224,6 +227,10 @@ def draw_norm(df, ax):
 
 @figure("noether1", panel="mid")
 def draw_rates(df, ax):
+    """Training loss against the learning rate under SGD, under SGD with frozen
+    norms, and under AdaGrad-norm on the sphere; the line is the loss that counts as
+    trained.
+    """
     panels.curves(ax, RATE(df), "lr", "loss", "rule", NORM_RULES)
     panels.reference(ax, y=LEVEL)
     ax.set(xscale="log", yscale="log", xlabel="learning rate", ylim=(0.15, 60))
@@ -234,6 +241,10 @@ def draw_rates(df, ax):
 
 @figure("noether1", panel="right")
 def draw_prefactors(df, ax):
+    """Predicted squared norm at the end, divided by the measured one, by equation
+    17, the derived prefactor and the law of the charge, at four settings of
+    momentum b and noise.
+    """
     named_arms = {
         "$b=0$": NOISY.where(momentum=0.0, weight_decay=0.01),
         "$b=0.5$": NOISY.where(momentum=0.5),

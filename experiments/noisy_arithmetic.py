@@ -170,6 +170,9 @@ LABELS = {
 
 @figure("memory1", panel="left")
 def draw_noise(df, ax):
+    """Test accuracy against the fraction of wrong labels, read from the network
+    itself and through a filter, and by a vote over the labels without a network.
+    """
     rows, n = df[df.width == df.width.mode()[0]], df.n.iloc[0]
     for column, arm in READ.items():
         panels.curve(ax, rows, "noise", column, arm)
@@ -184,6 +187,7 @@ def draw_noise(df, ax):
 
 @figure("memory1", panel="mid")
 def draw_order(df, ax):
+    """Fraction of the wrong and of the clean labels that is fitted, in training."""
     for noise, line in ((0.4, ":"), (0.8, "-")):
         rows = df[(df.width == df.width.mode()[0]) & (df.noise == noise)]
         steps = np.arange(len(rows.noisy_curve.iloc[0])) * EVERY
@@ -200,6 +204,7 @@ def draw_order(df, ax):
 
 @figure("memory1", panel="right")
 def draw_width(df, ax):
+    """Accuracy with 80 % wrong labels against the number of neurons."""
     for column, arm in REST.items():
         panels.curve(ax, LOUD(df), "width", column, arm)
     ax.set(xlabel="neurons", ylabel="accuracy", ylim=(0, 1.04))

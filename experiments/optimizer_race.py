@@ -308,12 +308,16 @@ def _sensitivity(df, ax, *arms: str, near: bool = True):
 
 @figure("symopt5", panel="left")
 def draw_tables(df, ax):
+    """Validation loss on tuning seeds against the learning rate over the tuned one:
+    AdamW and Muon, with rates for each group of weights and with one rate for all.
+    """
     _sensitivity(df, ax, "adamw_one_rate", "muon_one_rate", "adamw", "muon", near=False)
     panels.legend(ax, "upper right", room=0.26)
 
 
 @figure("symopt5", panel="mid")
 def draw_relatives(df, ax):
+    """The same for Muon and its relatives."""
     relatives = ("muon", "normuon", "polargrad", "kaon", "aro")
     _sensitivity(df, ax, *relatives, "symmetric", "scion")
     panels.legend(ax, "upper right")
@@ -321,6 +325,7 @@ def draw_relatives(df, ax):
 
 @figure("symopt5", panel="right")
 def draw_exponents(df, ax):
+    """The same for the exponents of Freon."""
     _sensitivity(df, ax, "adamw", *FREON)
     panels.legend(ax, "upper left")
 
@@ -335,6 +340,9 @@ def _order(df, ax) -> list[str]:
 
 @figure("symopt5", panel="left", row=1)
 def draw_final(df, ax):
+    """Final loss minus AdamW's on fresh seeds; ticks, single seeds; an estimate
+    beyond the axis is written out.
+    """
     order, (low, high) = _order(df, ax), (-0.05, 0.065)
     found = {arm: difference(arm)(df) for arm in order}
     shown = [arm for arm in order if low < found[arm].value < high]
@@ -356,6 +364,7 @@ def draw_final(df, ax):
 
 @figure("symopt5", panel="mid", row=1)
 def draw_rises(df, ax):
+    """Rise of the loss at half and at twice the tuned rate; bars, on fresh seeds."""
     scores, rate, order = RACE.scores(df), RACE.used(df).lr, _order(df, ax)
     for factor, arm, below in ((0.5, HALF, 0.27), (2.0, TWICE, 0.42)):
         rise = [_tuning_rise(scores[name], rate[name], factor) for name in order]
@@ -382,6 +391,9 @@ def _tuning_rise(scores, rate: float, factor: float) -> float:
 
 @figure("symopt5", panel="right", row=1)
 def draw_freon(df, ax):
+    """Final loss minus AdamW's against Freon's exponent c, which raises a singular
+    value s to 1 - 2c.
+    """
     x = list(FREON.values())
     panels.points(ax, x, [difference(a)(df) for a in FREON], EXPONENTS, ls="-", lw=1)
     for arm in (OPTIMIZERS["muon"], OPTIMIZERS["kaon"]):

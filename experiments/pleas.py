@@ -170,6 +170,10 @@ def _curves(ax, df, rows):
 
 @figure("lmc2", panel="left")
 def draw(df, ax):
+    """Test accuracy of two deep networks merged by permutation and least squares,
+    against the samples that least squares uses; dotted, from the inputs of the
+    merged network.
+    """
     _curves(ax, df, DEEP)
     ax.set_title(f"5 layers of {DEEP(df).width.iloc[0]}")
     panels.legend(ax, "lower right")
@@ -177,12 +181,14 @@ def draw(df, ax):
 
 @figure("lmc2", panel="mid")
 def draw_narrow(df, ax):
+    """The same for narrow networks."""
     _curves(ax, df, NARROW)
     ax.set_title(f"3 layers of {NARROW(df).width.iloc[0]}")
 
 
 @figure("lmc2", panel="right")
 def draw_shapes(df, ax):
+    """The same with few samples, by number of layers and width."""
     shapes = sorted(set(zip(df.layers, df.width, strict=True)), reverse=True)
     rows = {
         f"{n} \u00d7 {m}": {

@@ -295,11 +295,15 @@ def _gains(df, ax, task: str) -> None:
 
 @figure("agrae7", panel="left")
 def draw_rule_entropy(df, ax):
+    """Entropy of a tiny transformer in reinforcement learning on the task rule;
+    thin, without the clip.
+    """
     _entropy(df, ax, "rule")
 
 
 @figure("agrae7", panel="mid")
 def draw_rule_passes(df, ax):
+    """pass@k on held-out prompts of this task after training; means over seeds."""
     _passes(df, ax, "rule")
     ax.plot([], [], color=plot.BLACK, lw=0.7, label="thin: without the clip")
     panels.legend(ax, "lower right")
@@ -307,21 +311,25 @@ def draw_rule_passes(df, ax):
 
 @figure("agrae7", panel="right")
 def draw_rule_gains(df, ax):
+    """The same minus GRPO's, paired by seed."""
     _gains(df, ax, "rule")
 
 
 @figure("agrae7", panel="left", row=1)
 def draw_countdown_entropy(df, ax):
+    """Entropy in training on the task countdown."""
     _entropy(df, ax, "countdown")
 
 
 @figure("agrae7", panel="mid", row=1)
 def draw_countdown_passes(df, ax):
+    """pass@k on held-out prompts of countdown."""
     _passes(df, ax, "countdown")
 
 
 @figure("agrae7", panel="right", row=1)
 def draw_countdown_gains(df, ax):
+    """The same minus GRPO's, paired by seed."""
     _gains(df, ax, "countdown")
 
 

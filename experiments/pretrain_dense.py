@@ -377,6 +377,9 @@ FLOOR = 1e-17  # where differences of 0 are drawn
 
 @figure("symopt3", panel="left")
 def draw_losses(df, ax):
+    """Validation loss of a decoder minus that of tuned AdamW, by rules for
+    embedding and head; ticks, single seeds.
+    """
     rows = COMPARED(df)
     losses = rows.pivot(index="seed", columns="arm", values="val_loss")
     arms = {value: arm for value, arm in LOOK.items() if value != "adamw"}
@@ -398,6 +401,9 @@ def draw_losses(df, ax):
 
 @figure("symopt3", panel="mid")
 def draw_sensitivity(df, ax):
+    """Rise of validation loss when both learning rates are multiplied; hollow, the
+    tuning grid.
+    """
     for value in TUNE:
         found = rises_of(df, value).assign(**{"1": 0.0}).rename(columns={"1": 1.0})
         long = found.reset_index().melt("seed", var_name="factor", value_name="rise")
@@ -415,6 +421,9 @@ def draw_sensitivity(df, ax):
 
 @figure("symopt3", panel="right")
 def draw_symmetries(df, ax):
+    """Largest difference of training losses between a model and its moved copy, by
+    move, and the drift of the head; dashed, the claimed bounds.
+    """
     place = np.array([*range(len(MOVES)), len(MOVES) + 0.4])
     for k, value in enumerate(("adamw", *SYMMETRIC)):
         arm, errors = LOOK[value], MOVED.where(arm=value)(df).loss_errors

@@ -388,7 +388,10 @@ def _load(rule: str, step: float) -> Estimate:
 
 @figure("symopt4", panel="left")
 def draw_frontier(df, ax):
-    """Loss, paired with the frozen router's, against load CV; a curve over steps."""
+    """Loss minus that of the frozen router, paired by seed, against the coefficient
+    of variation (CV) of the load of experts; one curve per router rule, over the
+    lengths of its steps.
+    """
     start = FROZEN.mean("load_cv")(df).value
     for rule, arm in ARMS.items():
         if not len(steps := _steps(df, rule)):
@@ -413,7 +416,9 @@ def draw_frontier(df, ax):
 
 @figure("symopt4", panel="mid")
 def draw_moved(df, ax):
-    """Load CV against how far routers have moved, a curve over steps."""
+    """CV of the load against how far the routers have moved; one curve per rule,
+    over steps.
+    """
     panels.level(ax, FROZEN.mean("load_cv")(df), "frozen")
     for rule, arm in LEARNING.items():
         if len(steps := _steps(df, rule)):
@@ -442,6 +447,7 @@ def _beside(df, ax, losses: list[str], estimate_of) -> None:
 
 @figure("symopt4", panel="right")
 def draw_auxiliary(df, ax):
+    """CV of the load with each balancing loss, at one length of step."""
     rows = {name: ONE_STEP.where(auxiliary=name) for name in LOSSES}
     _beside(df, ax, list(rows), lambda n, r: rows[n].where(router=r).mean("load_cv"))
     ax.set(ylabel="load CV", ylim=(0, None))
@@ -458,6 +464,7 @@ def _against_step(df, ax, column: str, label: str) -> None:
 
 @figure("symopt4", panel="left", row=1)
 def draw_drift(df, ax):
+    """Mean of the router's logits against the length of its steps."""
     _against_step(df, ax, "mean_logit_drift", "mean router logit, rms over tokens")
     panels.ticks(ax, "y", (0.05, 0.1, 0.2, 0.5), log=10)
     panels.legend(ax, "upper left")
@@ -465,13 +472,14 @@ def draw_drift(df, ax):
 
 @figure("symopt4", panel="mid", row=1)
 def draw_dead(df, ax):
+    """Fraction of dead experts against the length of the steps."""
     _against_step(df, ax, "dead_fraction", "dead experts")
     ax.set(ylim=(0, None))
 
 
 @figure("symopt4", panel="right", row=1)
 def draw_cost(df, ax):
-    """Loss with auxiliary losses minus that without."""
+    """Loss with a balancing loss minus that without, paired by seed."""
     rows = {rule: ONE_STEP.where(router=rule) for rule in LEARNING}
     costly = [name for name in LOSSES if name != "none"]
     _beside(

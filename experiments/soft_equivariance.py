@@ -186,6 +186,7 @@ def _violations(ax, ylabel):
 
 @figure("soft1", panel="left")
 def draw_error(df, ax):
+    """Excess risk against the violation of one symmetry, by method."""
     panels.curves(ax, VIOLATION.where(start=1.0)(df), "eps_3", "risk", "arm", SOFT)
     panels.curve(ax, TUNED.where(start=100.0)(df), "eps_3", "risk", FROM[100.0])
     _violations(ax, "excess risk")
@@ -195,6 +196,9 @@ def draw_error(df, ax):
 
 @figure("soft1", panel="mid")
 def draw_penalties(df, ax):
+    """Penalty that is learned for this symmetry against its violation; dashed, the
+    closed form.
+    """
     for start in (1.0, 100.0):
         rows = TUNED.where(start=start)(df)
         panels.curve(ax, rows, "eps_3", "penalty_3", FROM[start], linestyle="none")
@@ -209,6 +213,9 @@ def draw_penalties(df, ax):
 
 @figure("soft1", panel="right")
 def draw_order(df, ax):
+    """Penalties that are learned for three symmetries at once, against the
+    violation of each.
+    """
     rows = ORDER.where(start=1.0)(df)
     for k, arm in AXES.items():
         at = rows[f"eps_{k}"] * (1 + (k - 3) * 0.15)  # side by side

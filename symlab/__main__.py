@@ -262,7 +262,7 @@ def report(project: Project, o) -> int:
     """Write one self-contained HTML page: figures, claims and where they come from."""
     from symlab.harness import report as page
 
-    path = page.write(project, o.scale)
+    path = page.write(project, o.scale, o.jobs or plan.default_jobs())
     print(f"wrote {path}")
     return 0
 
@@ -544,8 +544,10 @@ def _parser() -> argparse.ArgumentParser:
         type=_threshold,
         help="units nearer than this are copies (default: 0.1, or below chance)",
     )
-    for function in (report, reference):
-        _scale(add(function), seeds=False)
+    c = add(report)
+    _scale(c, seeds=False)
+    c.add_argument("--jobs", type=_positive, help="processes that judge claims")
+    _scale(add(reference), seeds=False)
     return p
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from symlab.harness import contract, findings, pages, plan
+from symlab.harness import contract, findings, gallery, pages, plan
 from symlab.harness.errors import UserError
 from symlab.harness.files import write_table
 from symlab.harness.project import Project
@@ -14,7 +14,7 @@ from symlab.harness.store import Store
 
 def write(project: Project, scale: str) -> list[Path]:
     """Copy current result rows and figures to the committed folders results/reference
-    and figures/reference; return the files.
+    and figures/reference, with a contact sheet gallery.png; return the files.
 
     Raises UserError where runs are missing or a figure is not drawn from the current
     rows.
@@ -44,6 +44,10 @@ def write(project: Project, scale: str) -> list[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(f"{source}.{kind}", target)
             written.append(target)
+    if pictures := [path for path in written if path.suffix == ".png"]:
+        sheet = findings.stem(project, "gallery", scale).name
+        place = project.root / "figures" / "reference" / f"{sheet}.png"
+        written.append(gallery.write(pictures, place))
     if scale == "quick":
         written += pages.write(project, scale)
     return written
