@@ -879,3 +879,37 @@ LABORIEUX = Paper(
         ),
     },
 )
+
+# --- systems without a symmetry, or with one in place of parameters ------------------
+
+RANDOM_FEATURES = Paper(
+    "Liu et al. 2022",
+    "Fanghui Liu, Johan A. K. Suykens and Volkan Cevher",
+    "On the Double Descent of Random Features Models Trained with SGD",
+    2022,
+    "2110.06910",
+    headlines={
+        "double descent": "With SGD, random features regression still generalises well "
+        "when it interpolates, and its error descends twice.",
+        "variance": "The variance is unimodal in the number of features.",
+        "bias": "The bias decreases monotonically with the number of features.",
+        "no loss": "SGD with constant steps loses no rate of convergence against the "
+        "exact minimum-norm interpolator.",
+    },
+    smallest={
+        "error": Smallest(
+            1.25,
+            "times the error",
+            "An error that is lower by a fifth is what about a quarter more samples "
+            "would give.",
+        ),
+    },
+)
+MEI = Paper(
+    "Mei & Montanari 2022",
+    "Song Mei and Andrea Montanari",
+    "The generalization error of random features regression: Precise asymptotics and "
+    "double descent curve",
+    2022,
+    "1908.05355",
+)
