@@ -18,7 +18,7 @@ exactly into bias (labels without noise) and variance (noise alone). Three fits:
                  iterates of the second half are averaged.
   one pass       the average of the iterates of SGD's first pass.
 
-With copies = 2 a symmetry is put in: every feature stands twice, so that its two weights
+With copies = 2 a symmetry is put in: each feature stands twice, so that its two weights
 may be exchanged. p parameters are then p/2 features. If the number of parameters made
 the peak, it would stay at n; it is at 2n, as the rank decides.
 
