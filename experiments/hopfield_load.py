@@ -22,8 +22,8 @@ even P, s and -s have one energy and -xi is a memory as well; for odd P it is no
 all bits turn back at once.
 
 Expected: ratios to the law of 0.97, 1.06 and 1.07 at load 0.15 and the largest N;
-exponents 0.98, 2.03 and 3.04 from the integral. At load 0.4 all memories are lost.
-Cost on one core: smoke 1 s, quick 60 s, paper 1 h.
+exponents 0.98, 2.03 and 3.04 from the integral. At load 0.4 memories are lost, though
+gradually with a hundred spins. Cost on one core: smoke 1 s, quick 30 s, paper 1 h.
 """
 
 from dataclasses import dataclass
