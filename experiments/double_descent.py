@@ -167,17 +167,24 @@ def _law(ax, df, law, **look):
 
 @figure("descent1", panel="left")
 def draw_risk(df, ax):
+    """Test error of ridgeless regression on random features against the number of
+    features, for the exact fit of least norm and for SGD after 1 and 200 passes; the
+    vertical line is the number of samples, 200, and the dashed one the closed form.
+    """
     rows = OURS(df)
     panels.curve(ax, AWAY(df), "features", "norm_risk", LEAST)
     for column, arm in ARMS.items():
         panels.curve(ax, rows, "features", column, arm)
     _law(ax, rows, np.add, label="its closed form")
-    _axes(ax, rows, "random features", 0.08, 300)
+    _axes(ax, rows, "Random features", 0.08, 300)
     panels.legend(ax, "upper right")
 
 
 @figure("descent1", panel="mid")
 def draw_parts(df, ax):
+    """Squared bias and variance of SGD after 200 passes against the number of features;
+    dashed, those of the exact fit of least norm by the closed form.
+    """
     rows = OURS(df)
     for column, arm in PARTS.items():
         panels.curve(ax, rows, "features", column, arm)
@@ -189,6 +196,10 @@ def draw_parts(df, ax):
 
 @figure("descent1", panel="right")
 def draw_copies(df, ax):
+    """Test error of SGD after 200 passes with distinct features and with each feature
+    twice, which adds a permutation symmetry; the vertical lines are at 200 samples and
+    at twice as many.
+    """
     panels.curves(ax, df, "features", "sgd_risk", "copies", COPIES)
     _axes(ax, df, "SGD, a symmetry as control", 0.08, 1.5)
     panels.reference(ax, x=2 * df.n.iloc[0])

@@ -113,6 +113,10 @@ LARGEST = where(_largest)
 
 @figure("hopfield1", panel="left")
 def draw_errors(df, ax):
+    """Fraction of the bits of a stored memory that one parallel step flips against the
+    load, for interactions of order P; dashed, the law of large networks; dotted, the
+    exact error at the size simulated.
+    """
     rows = LARGEST(df)
     panels.curves(ax, rows, "load", "unstable", "order", ARMS, linestyle="")
     loads = np.geomspace(rows.load.min(), rows.load.max(), 100)
@@ -120,7 +124,7 @@ def draw_errors(df, ax):
     for order, arm in ARMS.items():
         exact = rows[rows.order == order].groupby("load").exact.first()
         ax.plot(exact.index, exact, ":", color=arm.color, lw=0.8)
-    ax.set(yscale="log", ylabel="bits that flip in one step", title="one step")
+    ax.set(yscale="log", ylabel="bits that flip in one step", title="One step")
     _loads(ax)
     panels.legend(ax, "lower right")
 
@@ -132,6 +136,9 @@ def _loads(ax):
 
 @figure("hopfield1", panel="mid")
 def draw_counts(df, ax):
+    """Number of memories at which one step flips 1 % of the bits against the number of
+    spins, for interactions of order P; dashed, the law of large networks.
+    """
     for order, rows in df.groupby("order", sort=True):
         counts, arm = _counts(rows).rename("count").reset_index(), ARMS[order]
         panels.curve(ax, counts, "neurons", "count", arm, linestyle="")
@@ -141,13 +148,17 @@ def draw_counts(df, ax):
         label = "large $N$" if order == 4 else ""
         plot.theory(ax, n, law * scale * n ** (order - 1), label=label)
     ax.set(xscale="log", yscale="log", xlabel="spins $N$", ylabel="memories $K$")
-    ax.set_title("error of 1 % in one step")
+    ax.set_title("Error of 1 % in one step")
     panels.ticks(ax, "x", (30, 100, 300, 800), log=10)
     panels.legend(ax, "upper right")
 
 
 @figure("hopfield1", panel="right")
 def draw_settled(df, ax):
+    """Fraction of wrong bits after 20 further steps against the load; dashed, the
+    replica-symmetric theory where a memory still exists; the vertical line is 0.138, the
+    capacity of the Hopfield network (P = 2).
+    """
     rows = LARGEST(df)
     panels.curves(ax, rows, "load", "settled", "order", ARMS)
     loads = np.linspace(rows.load.min(), rows.load.max(), 400)
@@ -157,7 +168,7 @@ def draw_settled(df, ax):
         kept = law < 0.4  # beyond, nothing is left of the memory
         plot.theory(ax, loads[kept], law[kept], color=ARMS[order].color, label=label)
     panels.reference(ax, x=0.138)
-    ax.set(ylabel="wrong bits", ylim=(-0.02, 0.55), title="after 20 more steps")
+    ax.set(ylabel="wrong bits", ylim=(-0.02, 0.55), title="After 20 more steps")
     _loads(ax)
     panels.legend(ax, "upper left")
 

@@ -199,26 +199,35 @@ def _differences(df, ax, rows, quantity: str):
 
 @figure("attention1", panel="left")
 def draw_text(df, ax):
+    """Validation loss on text minus that of full attention, for four forms of attention
+    scores; the grey band is the margin of equivalence, 0.02 nats.
+    """
     _differences(df, ax, TEXT, "loss")
-    ax.set(xlabel="loss minus full attention's, nats", title="text")
+    ax.set(xlabel="loss minus full attention's, nats", title="Text")
     panels.legend(ax, "upper right")
 
 
 @figure("attention1", panel="mid")
 def draw_digits(df, ax):
+    """Test accuracy on digits minus that of full attention, for the same four forms as
+    on text; the grey band is the margin of equivalence, 0.02.
+    """
     _differences(df, ax, DIGITS, "accuracy")
-    ax.set(xlabel="accuracy minus full attention's", title="digits")
+    ax.set(xlabel="accuracy minus full attention's", title="Digits")
     ax.set_yticklabels([])
 
 
 @figure("attention1", panel="right")
 def draw_cost(df, ax):
+    """Validation loss on text against the operations that the scores of one head cost
+    for 32 characters.
+    """
     for form, arm in SCORES.items():
         rows = TEXT.where(form=form)(df)
         cost = rows.score_flops.iloc[0] / 1e3
         panels.points(ax, [cost], [stats.mean(rows.loss)], arm)
     ax.set(xlabel="thousand operations of the scores", ylabel="loss, nats")
-    ax.set_title("text, 32 characters")
+    ax.set_title("Text, 32 characters")
     panels.legend(ax, "upper right", room=0.45)
 
 
