@@ -156,8 +156,8 @@ def draw_counts(df, ax):
 @figure("hopfield1", panel="right")
 def draw_settled(df, ax):
     """Fraction of wrong bits after 20 further steps against the load; dashed, the
-    replica-symmetric theory where a memory still exists; the vertical line is 0.138, the
-    capacity of the Hopfield network (P = 2).
+    replica-symmetric theory where a memory still exists; the vertical line is 0.138,
+    the capacity of the Hopfield network (P = 2).
     """
     rows = LARGEST(df)
     panels.curves(ax, rows, "load", "settled", "order", ARMS)

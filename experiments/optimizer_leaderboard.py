@@ -185,7 +185,7 @@ def _gains(df, pairs, rate) -> list:
 
 @figure("symopt6", panel="left", row=1)
 def draw_records(df, ax):
-    """Gain of each record over the record before it at equal steps, with steps exchanged
+    """Gain of each record over the record before it at equal steps, with steps traded
     for loss at the slope of the curves or at the cost of a shorter plan.
     """
     both = [_gains(df, SUCCESSIONS, rate) for rate in RATES]
@@ -217,7 +217,7 @@ def draw_changes(df, ax):
 
 @figure("symopt6", panel="right", row=1)
 def draw_frontier(df, ax):
-    """Steps to a loss of 3.28 nats by submission and by the group under which the update
+    """Steps to a loss of 3.28 nats by submission, and by the group under which an update
     is equivariant; lines, the best so far in each group.
     """
     rows = estimates.ENTRY(df)
