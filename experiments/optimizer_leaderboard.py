@@ -217,8 +217,8 @@ def draw_changes(df, ax):
 
 @figure("symopt6", panel="right", row=1)
 def draw_frontier(df, ax):
-    """Steps to a loss of 3.28 nats by submission, and by the group under which an update
-    is equivariant; lines, the best so far in each group.
+    """Steps to a loss of 3.28 nats by submission, and by the group under which updates
+    are equivariant; lines, the best so far in each group.
     """
     rows = estimates.ENTRY(df)
     groups = rows.entry.map(lambda k: ENTRIES[k].group)

@@ -20,6 +20,7 @@ from symlab.harness import (
     code,
     contract,
     findings,
+    pages,
     plan,
     plot,
     project,
