@@ -48,7 +48,7 @@ def progress(plan: Plan) -> tuple[int, int]:
     """Return (how many runs of a plan have a row of the present code, how many runs
     there are).
     """
-    return len(plan.rows()), len(plan.experiment.configs(plan.scale))
+    return len(plan.rows()), plan.wanted
 
 
 def draw(figure: str, plans: list[Plan], absent: int = 0):
