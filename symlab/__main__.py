@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     streams.open_closed()
     options = _parser().parse_args(argv)
     try:
-        project = None if options.command is audit else find()
+        project = None if options.command in (audit, new) else find()
         status = options.command(project, options)
         sys.stdout.flush()
         return status
@@ -107,6 +107,14 @@ def claims(project: Project, o) -> int:
     judged = [_judge(p, o) for p in plans]
     _summarise([v for _, found in judged for v in found], every)
     return max(s for s, _ in judged)
+
+
+def new(_project, o) -> int:
+    """Write an experiment file that runs as it is, to be changed."""
+    from symlab.harness import starting
+
+    print(f"wrote {_short(starting.write(o.name))}: run `symlab fig {o.name}`")
+    return 0
 
 
 def lock(project: Project, o) -> int:
@@ -460,6 +468,7 @@ def _parser() -> argparse.ArgumentParser:
     _scale(add(placebo, names=some), seeds=False)
     _scale(add(status))
     add(whence, file={"type": Path, "help": "a drawn .pdf, .png or .json"})
+    add(new, name={"metavar": "NAME", "help": "of the experiment and its figure"})
     c = add(
         audit,
         target={
