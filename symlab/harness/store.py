@@ -284,7 +284,8 @@ def _merge(tables: list[pa.Table]) -> pa.Table:
     rows["ok"], rows["place"] = ok.to_numpy(), places
     later = rows.sort_values(["ok", "place"])
     best = later.drop_duplicates(["key", "code"], keep="last").sort_values("place")
-    return merged if best.index.equals(rows.index) else merged.take(best.index)
+    kept = best.index.to_numpy()
+    return merged if best.index.equals(rows.index) else merged.take(kept)
 
 
 def manifests(table: pa.Table) -> dict[str, dict[str, str]]:
