@@ -117,10 +117,10 @@ def _origin(project: Project, figure: str, plan: Plan, style: str) -> dict:
         "rows": sha256("".join(identity).encode()).hexdigest()[:16],
         "seeds": sorted(set(rows.seed.tolist())) if len(rows) else [],
         "git": sorted(
-            {g + "+changes" * d for g, d in zip(rows.git, rows.dirty, strict=True)}
+            {g + "+changes" * d for g, d in set(zip(rows.git, rows.dirty, strict=True))}
         ),
-        "versions": sorted(set(rows.versions)),
-        "device": sorted(set(rows.device)),
+        "versions": sorted(rows.versions.unique()),
+        "device": sorted(rows.device.unique()),
         "drawn_by": f"{drawing}-{style}",
     }
 

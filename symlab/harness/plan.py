@@ -52,7 +52,8 @@ class Plan:
         """A sentence on why the runs to make cannot be made here, as packages are
         missing; '' where they can.
         """
-        return self.experiment.lacks if self.todo else ""
+        lacks = self.experiment.lacks
+        return lacks if lacks and self.todo else ""
 
     @property
     def todo(self) -> dict[str, dict]:
