@@ -150,13 +150,13 @@ class Experiment:
     def _configs(self, scale: str, seed0: int) -> dict[str, dict]:
         with told(f"{self.path.name}: sweep({scale!r}) failed", self.path.parents[1]):
             found = list(self.module.sweep(scale))
-        for config in found:
-            if type(config) is not self.module.Config:
-                raise UserError(
-                    f"{self.path.name}: sweep({scale!r}) returned {config!r}, which is "
-                    "no Config: return a list of Config"
-                )
-        rows = [sweep.typed(c) for c in found]
+            for config in found:
+                if type(config) is not self.module.Config:
+                    raise UserError(
+                        f"{self.path.name}: sweep({scale!r}) returned {config!r}, "
+                        "which is no Config: return a list of Config"
+                    )
+            rows = [sweep.typed(c) for c in found]
         for row in rows if seed0 else ():
             row["seed"] += seed0
         return dict(zip(sweep.keys(rows), rows, strict=True))
