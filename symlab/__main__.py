@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     streams.open_closed()
     options = _parser().parse_args(argv)
     try:
-        project = None if options.command is audit else find()
+        project = None if options.command in (audit, new) else find()
         status = options.command(project, options)
         sys.stdout.flush()
         return status
@@ -130,6 +130,14 @@ def _one_claim(project: Project, name: str, o) -> int:
             print(f"rows: {done} of {wanted} runs in {_short(p.store.file)}")
             return int(not found[0].as_expected)
     raise UserError(nearest(claim, [v.claim.name for v in verdicts], "claim"))
+
+
+def new(_project, o) -> int:
+    """Write an experiment file that runs as it is, to be changed."""
+    from symlab.harness import starting
+
+    print(f"wrote {_short(starting.write(o.name))}: run `symlab fig {o.name}`")
+    return 0
 
 
 def lock(project: Project, o) -> int:
@@ -518,6 +526,7 @@ def _parser() -> argparse.ArgumentParser:
     _scale(add(placebo, names=some), seeds=False)
     _scale(add(status))
     add(whence, file={"type": Path, "help": "a drawn .pdf, .png or .json"})
+    add(new, name={"metavar": "NAME", "help": "of the experiment and its figure"})
     c = add(
         audit,
         target={

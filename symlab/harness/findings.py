@@ -48,7 +48,7 @@ def progress(plan: Plan) -> tuple[int, int]:
     """Return (how many runs of a plan have a row of the present code, how many runs
     there are).
     """
-    return len(plan.rows()), len(plan.experiment.configs(plan.scale))
+    return len(plan.rows()), plan.wanted
 
 
 def draw(figure: str, plans: list[Plan], absent: int = 0):
@@ -117,10 +117,10 @@ def _origin(project: Project, figure: str, plan: Plan, style: str) -> dict:
         "rows": sha256("".join(identity).encode()).hexdigest()[:16],
         "seeds": sorted(set(rows.seed.tolist())) if len(rows) else [],
         "git": sorted(
-            {g + "+changes" * d for g, d in zip(rows.git, rows.dirty, strict=True)}
+            {g + "+changes" * d for g, d in set(zip(rows.git, rows.dirty, strict=True))}
         ),
-        "versions": sorted(set(rows.versions)),
-        "device": sorted(set(rows.device)),
+        "versions": sorted(rows.versions.unique()),
+        "device": sorted(rows.device.unique()),
         "drawn_by": f"{drawing}-{style}",
     }
 

@@ -141,7 +141,8 @@ def save(fig, stem: Path, provenance: dict) -> list[Path]:
             fig.savefig(new[0], metadata=pdf)
             fig.savefig(new[1], metadata={"symlab": text, "Software": "symlab"})
         arrays = {"provenance": provenance, "axes": drawn(fig)}
-        new[2].write_text(json.dumps(arrays, separators=(",", ":")) + "\n")
+        strict = {"separators": (",", ":"), "allow_nan": False}
+        new[2].write_text(json.dumps(arrays, **strict) + "\n")
         for source, target in zip(new, paths, strict=True):
             source.replace(target)
     except OSError as error:
@@ -198,11 +199,24 @@ def drawn(fig) -> list[dict]:
 
 
 def _plain(array, digits: int = 6) -> list:
-    """Lists with so many significant digits; NaN as null, which JSON can say."""
-    array = np.ma.filled(np.ma.asarray(array, dtype=float), np.nan)
+    """Lists with so many significant digits, in what JSON can say.
+
+    NaN is null and infinities are the words inf and -inf. An axis of names or dates has
+    these as texts.
+    """
+    try:
+        array = np.ma.filled(np.ma.asarray(array, dtype=float), np.nan)
+    except (TypeError, ValueError):
+        return np.asarray(array).astype(str).tolist()
     if array.ndim > 1:
         return [_plain(row, digits) for row in array]
-    return [None if math.isnan(v) else float(f"{v:.{digits}g}") for v in array.tolist()]
+    return [_json_number(v, digits) for v in array.tolist()]
+
+
+def _json_number(value: float, digits: int) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else str(value)
 
 
 def provenance(path: Path) -> dict:
