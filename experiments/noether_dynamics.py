@@ -200,7 +200,7 @@ NOISY, DRAWN = LAW.where(batch=16), LAW.where(momentum=0.9, weight_decay=0.01, b
 MEASURED = Arm("measured", plot.BLUE, "o")
 PUBLISHED = Arm("equation 17", plot.ORANGE, "s", ":")
 DERIVED = Arm("derived prefactor", plot.GREEN, "^", "-.")
-FLOW = Arm("gradient flow", plot.PINK, "D", ":")
+GRADIENT_FLOW = Arm("gradient flow", plot.PINK, "D", ":")
 
 
 @figure("noether1", panel="left")
@@ -209,7 +209,7 @@ def draw_norm(df, ax):
     step = np.linspace(0, rows.steps.iloc[0], len(rows.norm_path.iloc[0])).astype(int)
     panels.curve(ax, panels.unrolled(rows, step, "norm_path"), "x", "y", MEASURED,
                  markevery=5)  # fmt: skip
-    arms = {"published": PUBLISHED, "derived": DERIVED, "flow": FLOW}
+    arms = {"published": PUBLISHED, "derived": DERIVED, "flow": GRADIENT_FLOW}
     for name, arm in arms.items():
         mean = np.stack([*rows[f"{name}_path"]]).mean(0)
         look = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line}

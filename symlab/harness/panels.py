@@ -14,7 +14,7 @@ import numpy as np
 from symlab.harness import plot, stats
 from symlab.harness.stats import Interval
 
-SMALL, TINY = 6.5, 6.0  # points: text inside a panel, crowded tick labels
+SMALL = 6.5  # points: text inside a panel, crowded tick labels; nothing is smaller
 GREY, FAINT, SHADE = "0.6", "0.85", "0.93"  # reference lines, grids, filled bands
 DASHED = (0, (4, 2))
 
@@ -186,7 +186,7 @@ def heat(
     ax.set_yticks(range(len(rows)), rows)
     ax.tick_params(length=0)
     if len(columns) > 12:
-        ax.tick_params(axis="x", labelsize=TINY)
+        ax.tick_params(axis="x", labelsize=SMALL)
     for side in ax.spines.values():
         side.set_visible(True)
     if text:
@@ -267,7 +267,7 @@ def ticks(
 
 
 def legend(ax, loc: str = "best", *, room: float = 0.0, title: str = "", **how) -> None:
-    """Add the legend of a panel.
+    """Add the legend of a panel: what was measured first, then closed forms.
 
     room: the fraction by which the y axis grows to make space for it, on the side that
     `loc` names, upper or lower.
@@ -278,8 +278,16 @@ def legend(ax, loc: str = "best", *, room: float = 0.0, title: str = "", **how) 
         extra = room * (high - low)
         ends = (low - extra, high) if "lower" in loc else (low, high + extra)
         ax.set_ylim(*(np.exp(ends) if log else ends))
+    if "handles" not in how:
+        pairs = zip(*ax.get_legend_handles_labels(), strict=True)
+        pairs = sorted(pairs, key=lambda pair: _closed_form(pair[0]))
+        how["handles"], how["labels"] = zip(*pairs, strict=True) if pairs else ((), ())
     box = ax.legend(loc=loc, **({"title": title} if title else {}), **how)
     box.get_title().set_fontsize(SMALL)
+
+
+def _closed_form(handle) -> bool:
+    return getattr(handle, "get_gid", lambda: None)() == plot.THEORY
 
 
 def inset(ax, box: Sequence[float], title: str = ""):
@@ -289,7 +297,7 @@ def inset(ax, box: Sequence[float], title: str = ""):
     """
     small = ax.inset_axes(box)
     small.set_title(title, fontsize=SMALL, pad=2)
-    small.tick_params(labelsize=TINY)
+    small.tick_params(labelsize=SMALL)
     return small
 
 
