@@ -253,13 +253,13 @@ def _entropies(df, ax, study: str, title: str):
 
 @figure("agrae2", panel="left")
 def draw_entropy(df, ax):
-    _entropies(df, ax, "main", "clip 0.2")
+    _entropies(df, ax, "main", "Entropy, clip 0.2")
     panels.legend(ax, "upper right", **COMPACT)
 
 
 @figure("agrae2", panel="mid")
 def draw_entropy_no_clip(df, ax):
-    _entropies(df, ax, "no clip", "control: no clip")
+    _entropies(df, ax, "no clip", "Entropy, no clip")
 
 
 @figure("agrae2", panel="right")

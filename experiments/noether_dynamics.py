@@ -217,7 +217,7 @@ def draw_norm(df, ax):
     mean = np.stack([*rows.ode_path]).mean(0)
     plot.theory(ax, step, mean, label="law of the charge")
     ax.set(yscale="log", xlabel="step", ylabel="mean $|w|^2$ of a neuron")
-    ax.set_title("norms during training")
+    ax.set_title("Norms during training")
     panels.note(ax, 0.98, 0.72, "$b=0.9$, $k=0.01$", ha="right")
     panels.legend(ax, "lower left", room=0.5)
 
@@ -227,7 +227,7 @@ def draw_rates(df, ax):
     panels.curves(ax, RATE(df), "lr", "loss", "rule", NORM_RULES)
     panels.reference(ax, y=LEVEL)
     ax.set(xscale="log", yscale="log", xlabel="learning rate", ylim=(0.15, 60))
-    ax.set(ylabel="training loss (nats)", title="usable learning rates")
+    ax.set(ylabel="training loss (nats)", title="Usable learning rates")
     panels.ticks(ax, "y", (0.2, 0.3, 0.5, 1, 2, 5))
     panels.legend(ax, "upper left")
 
@@ -250,7 +250,7 @@ def draw_prefactors(df, ax):
     panels.ticks(ax, "y", (0.5, 1, 2, 5), log=10)
     ax.set_xticks(range(len(named_arms)), [*named_arms])
     ax.set(ylabel="predicted / measured $|w|^2$", ylim=(0.4, 14), xlim=(-0.5, 3.5))
-    ax.set_title("predicted norms at the end")
+    ax.set_title("Predicted norms at the end")
     panels.legend(ax, "upper left")
 
 

@@ -203,7 +203,7 @@ def colorbar(ax, shown, label: str, ticks: Mapping[float, str] | None = None) ->
 
     shown: the image. ticks: {value: text}.
     """
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03)
+    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, anchor=(0, 1))
     if ticks is not None:
         bar.set_ticks(list(ticks), labels=list(ticks.values()))
     bar.set_label(label, labelpad=1)
@@ -266,12 +266,22 @@ def ticks(
     line.set_ticks([], minor=True)
 
 
-def legend(ax, loc: str = "best", *, room: float = 0.0, title: str = "", **how) -> None:
+def legend(
+    ax,
+    loc: str = "best",
+    *,
+    room: float = 0.0,
+    title: str = "",
+    clear: bool = False,
+    **how,
+) -> None:
     """Add the legend of a panel: what was measured first, then closed forms.
 
     room: the fraction by which the y axis grows to make space for it, on the side that
-    `loc` names, upper or lower.
+    `loc` names, upper or lower. clear: whether reference lines are hidden behind it.
     """
+    if clear:
+        how = {"frameon": True, "framealpha": 1, "edgecolor": "none"} | how
     if room:
         log = ax.get_yscale() == "log"
         low, high = np.log(ax.get_ylim()) if log else ax.get_ylim()
