@@ -537,7 +537,8 @@ def draw_tables(df, ax):
 @figure("symopt1", panel="mid")
 def draw_matrices(df, ax):
     shown = _draw_rule(df, ax, list(BLOCKS)[5:])
-    ax.set_yticks([])
+    if panels.beside(ax):
+        ax.set_yticks([])
     said = "columns: p, r; dot: asked and kept, ×: violated"
     ax.set_xlabel(said, labelpad=10)
     ax.set_title("Errors of one step, hidden")
@@ -551,6 +552,7 @@ def draw_trajectories(df, ax):
         return "exact" if log == np.log10(FLOOR) else _decade(log)
 
     _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), text)
+    ax.tick_params(axis="x", labelrotation=30)
     ax.set_xlabel("log$_{10}$ of the largest difference of losses")
     ax.set_title("Losses of moved models")
 

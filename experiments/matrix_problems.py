@@ -557,7 +557,7 @@ def _final(df, ax, study: str) -> float | None:
         panels.points(ax, at, found, arm, across=True)
     for y in range(len(order)):
         panels.reference(ax, y=y, color=panels.SHADE, lw=0.5)
-    names = [arm.label if study == "sensing" else "" for arm in ARMS.values()]
+    names = ["" if panels.beside(ax) else arm.label for arm in ARMS.values()]
     ax.set_yticks(range(len(order)), names)
     ax.tick_params(axis="y", length=0)
     _loss_axis(ax, "x", study)

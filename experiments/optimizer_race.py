@@ -381,7 +381,10 @@ def draw_rises(df, ax):
     panels.note(ax, 0.02, 0.03, "linear")
     ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.05, 1.6))
     ax.set_title("Loss off the tuned rate")
-    ax.set(yticks=[], ylim=(len(order) - 0.4, -0.6))
+    names = ["" if panels.beside(ax) else OPTIMIZERS[name].label for name in order]
+    ax.set_yticks(range(len(order)), names)
+    ax.tick_params(axis="y", length=0)
+    ax.set(ylim=(len(order) - 0.4, -0.6))
     panels.legend(ax, "upper right", clear=True, handlelength=0.8)
 
 

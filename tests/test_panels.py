@@ -158,6 +158,8 @@ def test_the_form_for_a_column_has_the_same_panels_one_below_the_other():
     assert plot.drawn(wide) == plot.drawn(narrow)
     assert tuple(wide.get_size_inches()) == (plot.TEXT, 2 * plot.ROW)
     assert tuple(narrow.get_size_inches()) == (plot.COLUMN, 3 * plot.ROW)
+    assert [panels.beside(ax) for ax in wide.axes] == [False, True, False]
+    assert not any(panels.beside(ax) for ax in narrow.axes)
     narrow.canvas.draw()
     tops = [ax.get_position().y1 for ax in narrow.axes]
     assert tops == sorted(tops, reverse=True)

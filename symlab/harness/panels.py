@@ -311,6 +311,15 @@ def inset(ax, box: Sequence[float], title: str = ""):
     return small
 
 
+def beside(ax) -> bool:
+    """Return whether another panel stands to the left, which can name the rows of both.
+
+    In the form for one column none does.
+    """
+    place = ax.get_subplotspec()
+    return place is not None and place.colspan.start > 0
+
+
 def means(groups) -> dict:
     """Return {name: interval of the mean} for (name, sample) pairs, such as `groupby`
     gives.
