@@ -398,10 +398,10 @@ def _tuning_rise(scores, rate: float, factor: float) -> float:
 def draw_freon(df, ax):
     x = list(FREON.values())
     panels.points(ax, x, [difference(a)(df) for a in FREON], EXPONENTS, ls="-", lw=1)
-    for arm in (OPTIMIZERS["muon"], OPTIMIZERS["kaon"]):
-        name = arm.label.lower()
-        panels.level(ax, difference(name)(df), arm.label, color=arm.color, ls=arm.line)
-    panels.reference(ax, y=0, label="AdamW", color=OPTIMIZERS["adamw"].color)
+    for name, line in (("muon", "-"), ("kaon", panels.DASHED)):
+        arm = OPTIMIZERS[name]
+        panels.level(ax, difference(name)(df), arm.label, color=arm.color, ls=line)
+    panels.reference(ax, y=0, label="AdamW", color=OPTIMIZERS["adamw"].color, ls=":")
     panels.ticks(ax, "x", dict(zip(x, ("1/4", "1/2", "2/3", "5/6"), strict=True)))
     ax.set(xlabel="Freon's exponent $c$, of $s^{1-2c}$")
     ax.set(ylabel="final loss minus AdamW's (nats)", title="Loss by Freon's power")
