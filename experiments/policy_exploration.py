@@ -314,7 +314,7 @@ def draw_rule_gains(df, ax):
 
 @figure("agrae7", panel="left", row=1)
 def draw_countdown_entropy(df, ax):
-    """Draw ratios to GRPO's entropy, seed by seed: the methods differ little."""
+    """Entropy in training on the task countdown over that of GRPO, seed by seed."""
     grpo = CLIPPED.where(method="grpo", task="countdown")(df)
     grpo = grpo.set_index("seed").entropy
     df = df[(df.task == "countdown") & df.seed.isin(grpo.index)]

@@ -388,9 +388,9 @@ def _load(rule: str, step: float) -> Estimate:
 
 @figure("symopt4", panel="left")
 def draw_frontier(df, ax):
-    """Loss, paired with the frozen router's, against load CV; a curve over steps.
-
-    The intervals of the load CV are in the next panel.
+    """Loss minus that of the frozen router, paired by seed, against the coefficient
+    of variation (CV) of the load of experts, whose intervals are in the next panel; one
+    curve per router rule, over the lengths of its steps.
     """
     start = FROZEN.mean("load_cv")(df).value
     for rule, arm in ARMS.items():

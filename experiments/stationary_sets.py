@@ -291,6 +291,9 @@ ENDS = {
 
 @figure("fig5", panel="right")
 def draw_final(df, ax):
+    """u*w and the squared radius at the end of descent, against weight decay; dashed,
+    the closed forms.
+    """
     gamma = np.linspace(0, max(GAMMAS), 301)
     for loss, arm in ENDS.items():
         rows = where(study="final", loss=loss)(df)
@@ -304,6 +307,9 @@ def draw_final(df, ax):
 
 @figure("fig5", panel="right", row=1)
 def draw_final_error(df, ax):
+    """Distance of these ends from the closed forms in the worst seed; dashed, the
+    largest that the claims allow.
+    """
     floor = 1e-18
     for loss, arm in ENDS.items():
         worst = where(study="final", loss=loss)(df).groupby("gamma").minimum_error.max()
