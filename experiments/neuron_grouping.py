@@ -460,7 +460,7 @@ def draw_post_without(df, ax):
 
 
 def _copied(df, arm: str) -> str:
-    """Percents of post-activations with a copy, as colours show likeness, not copies"""
+    """Percents of live neurons with a copy: colours show likeness, not copies."""
     return f"{100 * df[df.arm == arm].post_grouped.mean():.0f} %"
 
 
