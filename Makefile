@@ -12,7 +12,8 @@
 #
 # Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=loky|dask|ray  DEVICE=cpu|cuda
 #          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
-#          SEED0=1000  NAMES="fig3 fig5" (claims, confirm, placebo: some only)
+#          COLUMN=1 (figures for one column)  SEED0=1000
+#          NAMES="fig3 fig5" (claims, confirm, placebo: some only)
 #          REFERENCE=1 (claims: of the committed rows; a name may be experiment.claim)
 # VENV= (empty) uses the current python3 as it is instead of making .venv.
 
@@ -37,7 +38,7 @@ STRICTLY = $(if $(call on,$(STRICT)),--strict)
 HOW = $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
 	$(if $(DEVICE),--device $(DEVICE)) $(if $(call on,$(DRY)),--dry-run)
 FLAGS = $(JUDGE) $(HOW) $(if $(value ONLY),--only "$$ONLY") \
-	$(if $(call on,$(FRESH)),--fresh) $(STRICTLY)
+	$(if $(call on,$(FRESH)),--fresh) $(STRICTLY) $(if $(call on,$(COLUMN)),--column)
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 

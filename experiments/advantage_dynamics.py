@@ -256,14 +256,14 @@ def draw_entropy(df, ax):
     """Entropy per token on test prompts, in training with a clip of 0.2, for four
     advantages and the base policy.
     """
-    _entropies(df, ax, "main", "clip 0.2")
+    _entropies(df, ax, "main", "Entropy, clip 0.2")
     panels.legend(ax, "upper right", **COMPACT)
 
 
 @figure("agrae2", panel="mid")
 def draw_entropy_no_clip(df, ax):
     """The same entropy in training without a clip."""
-    _entropies(df, ax, "no clip", "control: no clip")
+    _entropies(df, ax, "no clip", "Entropy, no clip")
 
 
 @figure("agrae2", panel="right")

@@ -202,7 +202,7 @@ def draw_laws(df, ax):
         panels.note(ax, k[-1], y[-1] / 8, name, data=True, ha="right")
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
     panels.ticks(ax, "x", k[::2], log=2)
-    ax.set_title("right with probability 0.9")
+    ax.set_title("Right with probability 0.9")
     panels.legend(ax, "upper left", room=0.3)
 
 
@@ -218,7 +218,7 @@ def draw_finite(df, ax):
         look = {"color": arm.color, "label": {"both": "infinite width"}.get(regime, "")}
         plot.theory(ax, AVERAGED, rows.exact_law.iloc[0], **look)
     ax.set(xlabel="averaged networks", ylabel="fraction of inputs", ylim=(0, 1.04))
-    ax.set_title(f"$k=8$, width {FINITE(df).width.iloc[0]}")
+    ax.set_title(f"Length 8, width {FINITE(df).width.iloc[0]}")
     panels.ticks(ax, "x", AVERAGED, log=2)
     panels.legend(ax, "lower right")
 

@@ -438,8 +438,8 @@ def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> i
         print(f"{name} is not drawn: there is no row yet")
         return 1
     verdicts = [v for _, vs in judged for v in vs]
-    record = findings.origin(project, name, plans, verdicts, o.seed0)
-    stem = findings.stem(project, name, o.scale, o.seed0)
+    record = findings.origin(project, name, plans, verdicts, o.seed0, o.column)
+    stem = findings.stem(project, name, o.scale, o.seed0, o.column)
     if complete and findings.up_to_date(stem, record) and not o.fresh:
         print(f"\n{stem}.pdf, .png, .json are up to date")
         return status
@@ -448,7 +448,8 @@ def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> i
     absent = sum(
         len(contract.load(project, e).configs(o.scale, o.seed0)) for e in missing
     )
-    paths = plot.save(findings.draw(name, plans, absent), stem, record)
+    drawn = findings.draw(name, plans, absent, o.column)
+    paths = plot.save(drawn, stem, record)
     print(f"\ndrew {', '.join(_short(p) for p in paths)}")
     return status
 
@@ -495,6 +496,11 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="rows made with other versions of the packages are stale",
         )
+    c.add_argument(
+        "--column",
+        action="store_true",
+        help="panels one below the other, 3.25 inches wide, in a file NAME.column",
+    )
     some = {
         "nargs": "*",
         "metavar": "NAME",
