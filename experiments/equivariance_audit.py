@@ -530,7 +530,8 @@ def _decade(log: float) -> str:
 @figure("symopt1", panel="left")
 def draw_tables(df, ax):
     """Error of each optimizer against moving first or stepping first, for
-    embeddings and heads, by group element; a dot marks what the block asks for.
+    embeddings and heads, by group element; of the symmetries that the block asks
+    for, a dot marks one that is kept and a cross one that is violated.
     """
     _draw_rule(df, ax, list(BLOCKS)[:5])
     ax.set_xlabel("rows: P permuted, ± with signs, R rotated, + shifted", labelpad=10)

@@ -474,8 +474,8 @@ def _copied(df, arm: str) -> str:
 
 @figure("fig6", panel="right")
 def draw_measures(df, ax):
-    """Fraction of units with a copy, by pre-activations, by post-activations and by
-    the weights.
+    """Fraction of the live units with a copy, by pre-activations, by
+    post-activations and by the weights.
     """
     measures = (
         (Arm("pre-activations", plot.SKY), df.grouped, ""),

@@ -204,8 +204,8 @@ ARMS = {1.0: PRODUCT, 0.0: Arm("$UW$, no decay", plot.SKY, "D")}
 
 @figure("fig3", panel="mid")
 def draw(df, ax):
-    """Rank of a factorisation U W against the noise of the gradient; inset, with
-    the rotation symmetry removed.
+    """Rank of a factorisation U W against the noise of the gradient; dashed, the rank
+    where the matrix to fit is known; inset, with the rotation symmetry removed.
     """
     rows, d = FACTORED(df), df.dim.iloc[0]
     panels.curves(ax, rows, "noise", "rank", "weight_decay", ARMS)
