@@ -331,9 +331,9 @@ CLAIMS = [
         "and there are only k(k-1)/2 of them: their union costs a factor in log k. The "
         "k^2 of the abstract is an upper bound."),
     check("counts_are_those_of_the_last_layer", "The number of networks that "
-        "Giapitzakis et al. averaged to permute 90 % of inputs with two ones exactly "
-        "agrees with that of infinitely wide networks that train only the last layer, "
-        "within 10 % in the geometric mean over 5 to 30 bits.",
+        "Giapitzakis et al. averaged until 90 % of inputs with two ones were permuted "
+        "rightly is within 10 % of that for infinitely wide networks that train only "
+        "their last layer (geometric mean, 5 to 30 bits).",
         estimate=_over_lengths(RUNS, COUNT), above=-NETWORKS.log, below=NETWORKS.log,
         reason=NETWORKS.reason, expected="undecided", because="The one published run "
         "at k = 5 needed 2.8 times the simulated number. From k = 7 on the mean is 2 % "

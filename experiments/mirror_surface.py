@@ -330,10 +330,10 @@ CLAIMS = [
         "|w - C|^2, the room for rounding, nor at a random gamma. The identity needs "
         "no symmetry, so losses without it (b > 0) are judged with the others."),
     oracle("threshold_closed_form",
-        "For the loss (w1 w2 - 1)^2 + b w1 + gamma |w|^2, the gamma above which the "
-        "projection of w on w1 = w2 has the smaller loss is m^2/2 - 1 - s^2/4 - "
-        "b/(sqrt 2 s), m, s = (w1 +- w2)/sqrt 2, up to rounding, for random w and six "
-        "b.",
+        "The gamma above which the projection of w on w1 = w2 has a smaller loss "
+        "(w1 w2 - 1)^2 + b w1 + gamma |w|^2 than w is m^2/2 - 1 - s^2/4 - "
+        "b/(sqrt 2 s), where m = (w1 + w2)/sqrt 2 and s = (w1 - w2)/sqrt 2, up to "
+        "rounding, for six b.",
         estimate=ALL.worst(CLOSED), below=1e-14,
         reason="This gamma, which symlab.mirror computes, is a difference of losses "
         "over s^2, and losses are exact to 1e-14 of (1 + |w|^2)^2."),
