@@ -83,9 +83,9 @@ class Claim:
     "protocol" (the comparison was made as it should be) or "oracle" (agreement with a
     result that is known independently). kind: "effect" (a difference over seeds),
     "equivalence" (a difference is small), "identity" (true run by run, up to rounding)
-    or "precondition" (what other claims take for granted). unit: of the quantity. written: whether
-    the thresholds were written "before" or "after" a look at rows; history: (date, what
-    changed and why) of each change since. tests: the key in
+    or "precondition" (what other claims take for granted). unit: of the quantity.
+    written: whether the thresholds were written "before" or "after" a look at rows;
+    history: (date, what changed and why) of each change since. tests: the key in
     `paper.headlines`, its main statements, of the one that this claim tests, if any.
     """
 
