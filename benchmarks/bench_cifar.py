@@ -215,7 +215,7 @@ def rows(data, o, about: dict) -> pd.DataFrame:
     """
     there = pd.DataFrame(columns=COLUMNS)
     if o.rows and o.rows.is_file():
-        there = pd.read_csv(o.rows)
+        there = pd.read_csv(o.rows, dtype={"digest": str})  # one may look like 1e15
         there = there[(there[list(about)] == pd.Series(about)).all(axis=1)]
     found = there.to_dict("records")
     done = {(row["seed"], row["arm"]) for row in found}

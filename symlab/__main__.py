@@ -16,6 +16,7 @@ from symlab.harness import (
     engine,
     findings,
     plan,
+    portion_runs,
     registration,
     streams,
     summary,
@@ -307,7 +308,7 @@ def portions(project: Project, o) -> int:
         for portion in chosen:
             print(portioned.describe(project, portion, o.scale))
         return 0
-    return portioned.run(project, chosen, o.minutes, o.scale, o.device)
+    return portion_runs.run(project, chosen, o.minutes, o.scale, o.device)
 
 
 def audit(_project, o) -> int:

@@ -43,10 +43,16 @@ def test_one_step_of_symopt_is_that_of_torch_and_express_is_not(bench, data):
     one, other, third = (
         filters(bench.trained(arm, data, options(), seed=3)) for arm in bench.ARMS
     )
-    for name, w in one.items():
-        assert (other[name] - w).norm() < 0.003 * w.norm()
-    far = [float((third[k] - w).norm() / w.norm()) for k, w in one.items()]
-    assert max(far) > 0.02
+    # bfloat16 rounds to 0.4 %, which products of three iterations add up
+    for gap, far in zip(steps_apart(one, other), steps_apart(one, third), strict=True):
+        assert gap < 0.04
+        assert far > 0.08
+
+
+def steps_apart(one: dict, other: dict) -> list[float]:
+    """Differences of filters, in lengths of a step: 0.24 times an orthogonal matrix."""
+    step = 0.24 * 8**0.5
+    return [float((other[name] - w).detach().norm()) / step for name, w in one.items()]
 
 
 def test_a_seed_decides_weights_and_batches(bench, data):

@@ -10,7 +10,7 @@ import pytest
 
 from symlab.__main__ import main
 from symlab.data import images, pack
-from symlab.harness import plan, portions, project
+from symlab.harness import plan, portion_runs, portions, project
 from symlab.harness.errors import UserError
 
 HOME = Path(__file__).resolve().parents[1]
@@ -82,16 +82,16 @@ def list_of(sandbox, monkeypatch):
 
     def run(text: str, minutes: float = 10.0) -> int:
         sandbox.write("portions.toml", text)
-        return portions.run(place, portions.read(place, "smoke"), minutes, "smoke",
+        return portion_runs.run(place, portions.read(place, "smoke"), minutes, "smoke",
                             "cpu")  # fmt: skip
 
     return run
 
 
-def command(body: str, name: str = "c", more: str = "") -> str:
+def command(body: str) -> str:
     return (
-        f'[[portion]]\nname = "{name}"\nwhy = "A test."\ncommand = ["-c"]\n'
-        f"options.smoke = ['''{body}''']\n{more}\n"
+        '[[portion]]\nname = "c"\nwhy = "A test."\ncommand = ["-c"]\n'
+        f"options.smoke = ['{body}']\n"
     )
 
 
@@ -118,7 +118,7 @@ def test_portions_run_once_and_then_nothing(sandbox, list_of, capsys):
 def test_without_a_gpu_it_refuses_and_says_what_to_do(sandbox, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="--device cpu --scale smoke") as told:
-        portions.run(project.Project(sandbox.root), [], 1.0, "paper", "cuda")
+        portion_runs.run(project.Project(sandbox.root), [], 1.0, "paper", "cuda")
     assert "\n" not in str(told.value)
 
 
@@ -177,13 +177,20 @@ def test_a_command_that_fails_is_tried_again(sandbox, list_of, capsys):
     assert [p.name for p in (sandbox.root / "results" / "smoke").iterdir()] == ["c.txt"]
 
 
-def test_data_that_is_absent_is_named(list_of, capsys, monkeypatch, tmp_path):
-    text = command("print(1)", more='needs = ["cifar10/train.parquet", "batches"]')
-    assert list_of(text) == 1
-    assert "set SYMLAB_DATA" in capsys.readouterr().out
-    (tmp_path / "there" / "batches").mkdir(parents=True)
+def test_data_that_is_absent_is_named_at_paper_scale(
+    sandbox, capsys, monkeypatch, tmp_path
+):
+    portion = portions.Portion(
+        "c", "A test.", command=("-c",), options={"paper": ["print(1)"]},
+        needs=("cifar10/train.parquet", "batches"),
+    )  # fmt: skip
     monkeypatch.setenv("SYMLAB_DATA", str(tmp_path / "there"))
-    assert list_of(text) == 0
+    home = project.Project(sandbox.root)
+    assert portion_runs.run(home, [portion], 10.0, "paper", "cpu") == 1
+    assert "set SYMLAB_DATA" in capsys.readouterr().out
+    assert portions.missing(portion, "smoke") == ""
+    (tmp_path / "there" / "batches").mkdir(parents=True)
+    assert portions.missing(portion, "paper") == ""
 
 
 @pytest.mark.parametrize(
@@ -251,8 +258,7 @@ def test_the_projects_own_list_runs_at_smoke_scale(tmp_path):
     commands = ["bench_cifar", "pretrain_135m_adamw", "pretrain_135m_symmetric"]
     words = [sys.executable, "-m", "symlab", *CALL, "neuron_grouping", *commands]
     env = {"PATH": "", "OMP_NUM_THREADS": "1", "SYMLAB_RESULTS": str(tmp_path)}
-    env |= {"PYTHONPATH": str(HOME), "SYMLAB_DATA": str(tmp_path / "data")}
-    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)
+    env |= {"PYTHONPATH": str(HOME)}
     done = subprocess.run(words, env=env, cwd=HOME, capture_output=True, text=True,
                           check=False, timeout=600)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
