@@ -117,7 +117,22 @@ def claims(project: Project, o) -> int:
     else:
         print(f"\nclaims of papers\n{_indented(summary.counts(found).reset_index())}")
         _summarise(found)
+    _mention_committed(project, plans, o)
     return max(s for s, _ in judged)
+
+
+def _mention_committed(project: Project, plans: list[plan.Plan], o) -> None:
+    """Say where no run is there although rows are committed that can be judged."""
+    folder = project.reference / o.scale
+    unused = [
+        p.experiment.name
+        for p in plans
+        if not findings.progress(p)[0]
+        and (folder / f"{p.experiment.name}.parquet").is_file()
+    ]
+    if unused and not o.reference and not o.seed0:
+        print(f"\nnot run here: {', '.join(unused)}")
+        print("REFERENCE=1 (--reference) judges the committed rows")
 
 
 def _one_claim(project: Project, name: str, o) -> int:
@@ -130,6 +145,7 @@ def _one_claim(project: Project, name: str, o) -> int:
             print(found[0].details())
             done, wanted = findings.progress(p)
             print(f"rows: {done} of {wanted} runs in {_short(p.store.file)}")
+            _mention_committed(project, [p], o)
             return int(not found[0].as_expected)
     raise UserError(nearest(claim, [v.claim.name for v in verdicts], "claim"))
 

@@ -182,6 +182,20 @@ def test_a_claim_says_when_its_thresholds_were_written(fields, words):
     assert found.record()["registered"] == words
 
 
+def test_without_own_rows_make_claims_says_how_the_committed_ones_are_judged(sandbox):
+    hint = "REFERENCE=1 (--reference) judges the committed rows"
+    assert hint not in sandbox("claims").stdout  # there are none
+    assert sandbox("run", "line").returncode == 0
+    rows = sandbox.root / "results" / "quick" / "line.parquet"
+    committed = sandbox.root / "results" / "reference" / "quick" / "line.parquet"
+    committed.parent.mkdir(parents=True)
+    committed.write_bytes(rows.read_bytes())
+    assert hint not in sandbox("claims").stdout  # its own rows are judged
+    rows.unlink()
+    assert f"not run here: line\n{hint}" in sandbox("claims").stdout
+    assert hint not in sandbox("claims", "--reference").stdout
+
+
 def test_make_claims_counts_and_a_crashing_estimate_fails_it_when_strict(sandbox):
     sandbox.edit("experiments/line.py", "stats.mean((df.y / df.x)", "stats.mean((df.z)")
     assert sandbox("run", "line", "--scale", "smoke", "--jobs", 1).returncode == 0
