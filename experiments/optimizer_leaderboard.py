@@ -275,6 +275,15 @@ GLIMPSED = {
         ),
     ),
 }
+EARLIER = {
+    "written": "after",
+    "history": (
+        (
+            "2026-11-30",
+            f"{READ}, and some early losses of five logs, and before any row",
+        ),
+    ),
+}
 LATE = {
     "written": "after",
     "history": (
@@ -322,8 +331,8 @@ CLAIMS = [
         reason=SMALL["deviation"].reason, expected="undecided", because="The interval "
         "from 40 submissions ends at a factor of 1.25.", **GLIMPSED),
     jordan("rule_errs_as_it_says", "The 124M benchmark's rule accepts a submission "
-        "whose mean loss is 3.28 itself with a probability below 0.001, if standard "
-        "deviations vary between submissions as they do.",
+        "whose mean loss is 3.28 itself with a probability below 0.001, if the number "
+        "of runs is fixed before and deviations vary between submissions as they do.",
         estimate=estimates.of_samples(intervals.rule_error, "chance that the rule "
         "accepts a mean loss of 3.28"), tests="rule", unit="probability",
         below=0.001, reason="It is the P value of the rule.", **GLIMPSED),
@@ -338,7 +347,8 @@ CLAIMS = [
         "from paper to ours after the rows"))),
     jordan("shorter_plans_cost_as_stated", "Muon of the 124M benchmark (submission "
         "12) ends with a loss that is 0.0045 nats higher for each 100 steps by which "
-        "its plan is shortened, within 0.001.", estimate=estimates.shorter_plan(),
+        "its plan is shortened, within 0.001, in the runs that gave the benchmark "
+        "this number.", estimate=estimates.shorter_plan(),
         place="README, pairwise significance", tests="exchange", kind="equivalence",
         unit="nats per 100 steps", above=0.0045 - SMALL["slope"].size,
         below=0.0045 + SMALL["slope"].size, reason=SMALL["slope"].reason, **LATE),
@@ -369,17 +379,22 @@ CLAIMS = [
     Claim("intervals_cover", "Intervals of 95 % by the pooled standard deviation hold "
         "the true difference, 0, of two random halves of one submission's runs in 93 "
         "to 97 % of cases, in the mean over submissions to the 124M benchmark.",
-        estimate=where(study="coverage").mean("covered"), origin="oracle",
+        estimate=estimates.covered(), origin="oracle",
         place="resampling within submissions", kind="equivalence", unit="of "
         "intervals", above=0.93, below=0.97, reason="Two points are what "
-        "docs/statistics.md allows intervals of means."),
+        "docs/statistics.md allows intervals of means.", expected="undecided",
+        because="The interval over 39 submissions is wider than the limits.",
+        history=(("2026-11-30", "after the rows, the unit of the interval changed from "
+        "random halvings of the same runs to submissions; limits stayed"),)),
     gains("row_statistics_gain", "Row statistics on top of the polar factor lower the "
-        "loss at equal steps at 124M in both pairs that change nothing else in words: "
-        "NorMuon for Muon, as it is and on the hyperball.",
+        "loss at equal steps at 124M in two pairs whose descriptions differ in the "
+        "rule and how early they stop: NorMuon for Muon, as it is and on the "
+        "hyperball.",
         estimate=estimates.least_gain(PAIRS["row_statistics"])),
     gains("eigenbasis_gains", "Adam in the eigenbasis of gradient covariances lowers "
-        "the loss at equal steps at 124M in both pairs that change nothing else in "
-        "words: SOAP on the MLP's weights, and KL-SOAP for NorMuon on the hyperball.",
+        "the loss at equal steps at 124M in two pairs whose descriptions name no other "
+        "change of the method: SOAP on the MLP's weights, and KL-SOAP for NorMuon on "
+        "the hyperball.",
         estimate=estimates.least_gain(PAIRS["eigenbasis"])),
     gains("averaging_gains", "Averaged or extrapolated weights lower the loss at "
         "equal steps in each of four pairs at 124M: RRE, EMA-Nesterov on Muon and on "
@@ -392,8 +407,9 @@ CLAIMS = [
         expected="undecided", because="It saves 15 steps at a mean that is 0.0002 "
         "nats higher, which is below the noise of 16 and 20 runs."),
     ours("coordinatewise_is_behind", "The fastest coordinate-wise submission to the "
-        "124M benchmark, AdamH, which is likely undertuned, needs more than 1.2 times "
-        "the steps of the tuned Muon.", estimate=estimates.steps_ratio(ADAMH, MUON),
+        "124M benchmark, AdamH, which we take to be undertuned, needs more than 1.2 "
+        "times the steps of the tuned Muon.",
+        estimate=estimates.steps_ratio(ADAMH, MUON),
         unit="ratio of steps", above=SMALL["speedup"].size, reason="It is the ratio "
         "that the benchmark states of its record."),
     jordan("record_is_a_fifth_faster", "The record of the 124M benchmark needs less "
@@ -405,7 +421,7 @@ CLAIMS = [
         "loss at step {step} has a rank correlation below 0.7 with the steps to 3.28 "
         "nats.", estimates.early, step=(125, 500, 1000), place="README, guidelines",
         unit="rank correlation", below=0.7, reason="0.7, half of the variance, is "
-        "what is commonly called strong.", but={(1000,):
+        "what is commonly called strong.", **EARLIER, but={(1000,):
         {"paper": JORDAN, "tests": "early"}, (125,): {"expected": "undecided",
         "because": "The correlation is 0.68, and 45 submissions give it to 0.2."}}),
 ]  # fmt: skip

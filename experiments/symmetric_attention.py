@@ -239,7 +239,7 @@ TASKS = {"text": (TEXT, "loss", LOSS), "digits": (DIGITS, "accuracy", RIGHT)}
 NAMES = {
     "symmetric": "of an indefinite symmetric form",
     "positive": "of a positive symmetric form (queries are keys)",
-    "narrow": "of half the rank, without a symmetry",
+    "narrow": "of half the rank and no symmetry",
 }
 ON = {"text": "a text's next characters", "digits": "handwritten digits"}
 

@@ -355,3 +355,10 @@ def test_the_public_logs_are_those_that_the_rows_were_made_from():
     for row in found.entries.itertuples():
         own = entries.runs(found.curves, row.log, row.steps, ENTRIES[row.entry])
         assert row.entry == 41 or own.trial.nunique() == row.n
+
+
+def test_the_units_of_coverage_are_submissions_and_not_halvings():
+    shares = [[1.0, 0.9, 0.5], [0.8, 0.9, 0.7]]  # of three submissions, halved twice
+    found = estimates.covered()(pd.DataFrame({"study": "coverage", "shares": shares}))
+    assert found.n == 3
+    assert found.value == pytest.approx(0.8)

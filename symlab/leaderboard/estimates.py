@@ -159,6 +159,18 @@ def repeated(df: pd.DataFrame) -> pd.Series:
     return df.apply(share, axis=1)
 
 
+def covered() -> Estimate:
+    """Return the estimate of how often intervals hold the true difference, 0, of two
+    halves of one submission's runs; halvings are averaged, and submissions the units.
+    """
+
+    def compute(df):
+        shares = np.mean(where(study="coverage")(df).shares.to_list(), axis=0)
+        return stats.mean(pd.Series(shares))
+
+    return Estimate(compute, "mean over submissions of how often intervals hold 0")
+
+
 # --- steps
 
 
