@@ -159,7 +159,7 @@ ARM = ("method", "omega", "base", "epochs")  # each has a rate of its own
 SHOWN = {m: ADVANTAGES[m] for m in ("grpo", "agrae", PD, ND, WR)}
 OTHERS = {m: arm for m, arm in SHOWN.items() if m != "grpo"}
 REGIMES = {1: "one epoch", 4: "four epochs"}
-TOKENS = {"free": Arm("plan (free)", plot.BLUE, "o"),
+TOKENS = {"free": Arm("plan (free)", plot.GREEN, "o"),
           "decisive": Arm("answer (decisive)", plot.ORANGE, "s")}  # fmt: skip
 
 
@@ -256,6 +256,8 @@ def draw_areas(df, ax):
         for b, e in CELLS
     }
     panels.forest(ax, rows, OTHERS, spread=0.6)
+    for below in range(1, len(rows)):
+        panels.reference(ax, y=below - 0.5, color=panels.FAINT)
     for edge in (-POINT, POINT):
         panels.reference(ax, x=edge, ls=":")
     ax.set(xlabel="area, difference to GRPO", ylabel="base success, epochs")
@@ -267,7 +269,7 @@ def draw_entropies(df, ax):
     """Entropy after training, divided by GRPO's, by kind of token; hollow, one
     epoch; filled, four epochs.
     """
-    for epochs, filled, offset in ((1, "none", 0.15), (4, "", -0.15)):
+    for epochs, filled, offset in ((1, "none", -0.15), (4, "", 0.15)):
         for (tokens, arm), shift in zip(TOKENS.items(), (-0.07, 0.07), strict=True):
             found = [entropy(tokens, m, epochs)(df) for m in OTHERS]
             at = np.arange(len(found)) + offset + shift

@@ -177,7 +177,7 @@ def draw_risk(df, ax):
         panels.curve(ax, rows, "features", column, arm)
     _law(ax, rows, np.add, label="its closed form")
     _axes(ax, rows, "Random features", 0.08, 300)
-    panels.legend(ax, "upper right")
+    panels.legend(ax, "upper right", clear=True)
 
 
 @figure("descent1", panel="mid")
@@ -191,7 +191,7 @@ def draw_parts(df, ax):
     _law(ax, rows, lambda bias, _: bias, label="minimum norm", color=plot.GREEN)
     _law(ax, rows, lambda _, variance: variance, label="", color=plot.PINK)
     _axes(ax, rows, "SGD, 200 passes: parts", 0.007, 300)
-    panels.legend(ax, "upper right")
+    panels.legend(ax, "upper right", clear=True)
 
 
 @figure("descent1", panel="right")
@@ -203,7 +203,7 @@ def draw_copies(df, ax):
     panels.curves(ax, df, "features", "sgd_risk", "copies", COPIES)
     _axes(ax, df, "SGD, a symmetry as control", 0.08, 1.5)
     panels.reference(ax, x=2 * df.n.iloc[0])
-    panels.legend(ax, "lower left")
+    panels.legend(ax, "lower left", clear=True)
 
 
 # --- claims --------------------------------------------------------------------------

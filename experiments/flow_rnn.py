@@ -208,10 +208,12 @@ def draw_lift(df, ax):
         at = df.arm.map(list(ARMS).index) + shift
         value = np.maximum(df[f"lift_error_{when}"], FLOOR)
         ax.plot(at, value, arm.marker, color=arm.color, ms=3.4, label=arm.label)
-    panels.ticks(ax, "x", dict(enumerate(("RNN", "5x", "all", "±1", "±2"))))
+    names = ("RNN", "5 times\nthe steps", "trained\non all", "$-1..1$", "$-2..2$")
+    panels.ticks(ax, "x", dict(enumerate(names)))
+    ax.tick_params(axis="x", labelsize=panels.SMALL)
     decades = {10.0**p: f"$10^{{{p}}}$" for p in (-12, -8, -4, 0)}
     panels.ticks(ax, "y", {FLOOR: "0"} | decades, log=10)
-    ax.set(xlabel="arm", ylabel="violation of the lift law", ylim=(1e-18, 1e3))
+    ax.set(xlabel="RNN or velocities $V$", ylabel="violation", ylim=(1e-18, 1e3))
     panels.legend(ax, "lower left")
     ax.set_title("Violation of the lift law")
 
@@ -225,10 +227,10 @@ def draw_speeds(df, ax):
     panels.curves(ax, rows, "x", "y", "arm", ARMS)
     panels.reference(ax, y=1)
     ax.axvspan(-0.2, 1.2, color=panels.SHADE, lw=0, zorder=-1)
-    panels.note(ax, 0.06, 0.44, "in training")
+    panels.note(ax, 0.06, 0.94, "in training")
     ax.set(xlabel="speed $|v|$ (sites per frame)", ylabel="error / variance")
     ax.set(ylim=(0, None), xticks=SPEEDS, title="Error by speed")
-    panels.legend(ax, "upper left", room=0.5)
+    panels.legend(ax, "upper right", room=0.65, handlelength=1.4)
 
 
 @figure("flow1", panel="right")

@@ -154,9 +154,9 @@ def draw_samples(df, ax):
     rows = NOISY(df).assign(error=lambda rows: 1 - rows.accuracy)
     panels.curves(ax, rows, "n", "error", "arm", arms)
     panels.ticks(ax, "x", sorted(df.n.unique()), log=2)
-    panels.reference(ax, y=1 - 1 / CLASSES)
+    panels.reference(ax, y=1 - 1 / CLASSES, label="guessing")
     ax.set(xlabel="training clouds", ylabel="test error", yscale="log")
-    panels.legend(ax, "upper right", room=0.35)
+    panels.legend(ax, "upper right", room=0.55)
     ax.set_title("Error by training clouds")
 
 

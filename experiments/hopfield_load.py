@@ -167,10 +167,10 @@ def draw_settled(df, ax):
         law = dense.symmetric_error(order, loads)
         kept = law < 0.4  # beyond, nothing is left of the memory
         plot.theory(ax, loads[kept], law[kept], color=ARMS[order].color, label=label)
-    panels.reference(ax, x=0.138)
+    panels.reference(ax, x=0.138, label="capacity for $P=2$")
     ax.set(ylabel="wrong bits", ylim=(-0.02, 0.55), title="After 20 more steps")
     _loads(ax)
-    panels.legend(ax, "upper left")
+    panels.legend(ax, "upper left", room=0.1, clear=True)
 
 
 # --- claims --------------------------------------------------------------------------

@@ -174,9 +174,11 @@ def draw_groups(df, ax):
         for task in tasks
     }
     panels.forest(ax, rows, GROUPS, zero=None, spread=0.55)
-    ax.set(xlabel="share of groups of 8 rollouts", xlim=(-0.03, 1.03))
+    for edge in (0, 1):  # intervals of few prompts reach beyond
+        panels.reference(ax, x=edge)
+    ax.set_xlabel("share of groups of 8 rollouts")
     ax.set_ylim(len(rows) - 0.4, -2.9)
-    panels.legend(ax, "upper right")
+    panels.legend(ax, "upper right", clear=True)
     ax.set_title("Kinds of groups")
 
 

@@ -457,6 +457,7 @@ def draw_statistic(df, ax):
 def draw_post(df, ax):
     """Correlation of the activations after the ReLU under weight decay."""
     _matrix(ax, df, "decay", "post_correlation")
+    ax.set_xlabel("neuron (after the ReLU), reordered")
     ax.set_title(f"Decay: {_copied(df, 'decay')} with a copy")
 
 
@@ -464,6 +465,7 @@ def draw_post(df, ax):
 def draw_post_without(df, ax):
     """The same without decay."""
     _matrix(ax, df, "no decay", "post_correlation")
+    ax.set_xlabel("neuron (after the ReLU), reordered")
     ax.set_title(f"No decay: {_copied(df, 'no decay')} with a copy")
 
 

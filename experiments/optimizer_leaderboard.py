@@ -229,7 +229,8 @@ def draw_frontier(df, ax):
     panels.ticks(ax, "y", (2700, 3000, 3500, 4000, 5000, 6000), log=10)
     ax.set(xlabel="submission", ylabel="steps to 3.28 nats", ylim=(2600, 6500))
     for row in rows[rows.reach > 6500].itertuples():
-        panels.note(ax, row.entry, 6100, f"{row.reach:.0f}", data=True, ha="right")
+        look = {"data": True, "ha": "right", "va": "center"}
+        panels.note(ax, row.entry - 1.5, 6300, f"{row.reach:.0f}", **look)
         ax.plot(row.entry, 6300, LOOKS[ENTRIES[row.entry].group][1], ms=3, mfc="white")
     panels.legend(ax, "upper right")
     ax.set_title("Frontier by group")

@@ -25,7 +25,7 @@ and matching adds 0.05 to that of least squares in 5 x 64, too few pairs to deci
 Cost on one core: smoke 10 s, quick 2 min, paper 1 h (estimated).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from symlab.harness import (
@@ -145,26 +145,30 @@ def _measured(model, data: zoo.Digits) -> dict:
 
 DEEP, NARROW = where(layers=5), where(layers=3)
 ARMS = {
-    ("none", "mean"): Arm("mean", plot.BLACK, "v"),
-    ("activations", "mean"): Arm("AM", plot.GREEN, "^"),
-    ("none", "averaged"): Arm("LS", plot.BLACK, "o"),
-    ("activations", "averaged"): Arm("AM + LS", plot.GREEN, "s"),
-    ("activations", "merged"): Arm("AM + LS, merged", plot.PINK, "D"),
+    ("none", "mean"): Arm("mean, as trained", panels.GREY, "s"),
+    ("activations", "mean"): Arm("mean, AM", plot.SKY, "D"),
+    ("none", "averaged"): replace(MATCHES["none"], label="LS, as trained"),
+    ("activations", "averaged"): replace(MATCHES["activations"], label="LS, AM"),
+    ("activations", "merged"): replace(
+        MATCHES["activations"], label="LS, AM, merged", hollow=True
+    ),
 }
 
 
 def _curves(ax, df, rows, low: float):
     """Draw least squares against the samples, arms side by side, as their intervals
-    are wide; dotted, from the merged inputs.
+    are wide; dotted and hollow, from the merged inputs.
     """
     arms = [(fit, way) for fit in ("averaged", "merged") for way in WAYS]
     for k, (fit, way) in enumerate(arms):
         some = rows.where(match=way, fit=fit)(df).groupby("samples").accuracy
         found = panels.means(some)
         look = {"label": "_", "ls": ":"} if fit == "merged" else {"ls": "-"}
-        at = [samples * 1.06 ** (k - 2.5) for samples in found]
-        panels.points(ax, at, [*found.values()], MATCHES[way], lw=0.9, **look)
-    ax.plot([], [], ":", color=panels.GREY, label="merged inputs")
+        arm = replace(MATCHES[way], hollow=fit == "merged")
+        at = [samples * 1.1 ** (k - 2.5) for samples in found]
+        panels.points(ax, at, [*found.values()], arm, lw=0.7, **look)
+    ring = {"color": panels.GREY, "mfc": "white", "mew": 0.7, "ms": 3.4}
+    ax.plot([], [], "o:", label="merged inputs", **ring)
     samples = sorted(rows(df).samples.unique())
     level = [rows(df).ensemble.mean()] * len(samples)
     plot.theory(ax, samples, level, label="ensemble")
@@ -203,7 +207,8 @@ def draw_shapes(df, ax):
         for n, m in shapes
     }  # fmt: skip
     panels.forest(ax, rows, ARMS, zero=None, spread=0.6)
-    ax.set(xlabel=f"test accuracy, {FEW} samples", title="Layers \u00d7 width")
+    ax.set_xlabel(f"test accuracy, {FEW} samples")
+    ax.set_title("Accuracy by layers \u00d7 width")
     panels.legend(ax, "lower left")
     ax.set_xlim(-0.1, 1.02)
 

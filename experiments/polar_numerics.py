@@ -182,7 +182,10 @@ def draw_clear(df, ax):
     said = "error on $s > 10^{-3}$, bfloat16"
     _log_log(ax, xlabel="condition number", ylabel=said, ylim=(4e-4, 1))
     ax.set_title("Error on large values")
-    panels.legend(ax, "upper left", room=0.4)
+    for arm in AS_EXECUTED.values():  # for the other panels
+        look = {"color": arm.color, "marker": arm.marker, "mew": 0}
+        ax.plot([], [], ls=arm.line, label=f"{arm.label} (float32)", **look)
+    panels.legend(ax, "upper left", room=0.55)
 
 
 @figure("symopt_polar", panel="right")
@@ -195,7 +198,6 @@ def draw_scale(df, ax):
     said = "error at condition 100, float32"
     _log_log(ax, xlabel="size of the gradient", ylabel=said)
     ax.set_title("Error by gradient size")
-    panels.legend(ax, "lower right", bbox_to_anchor=(1.0, 0.18))
 
 
 # --- claims --------------------------------------------------------------------------

@@ -254,7 +254,7 @@ def _below(ax) -> None:
 @figure("fig5", panel="left")
 def draw_product(df, ax):
     """Paths on the loss of a product u*w: SGD that starts on a stationary set stays
-    on it; gradient descent from outside keeps u^2 - w^2.
+    on it; gradient descent from outside keeps u^2 - w^2; marks, where paths start.
     """
     df, reach = where(loss="product", gamma=0.0)(df), 1.8
     _field(ax, "product", reach, [0.05, 0.3, 1, 2, 4, 8])
@@ -272,7 +272,7 @@ def draw_product(df, ax):
 @figure("fig5", panel="mid")
 def draw_ring(df, ax):
     """The same on a loss with rotation symmetry; thin, with the symmetry broken."""
-    df, reach = where(loss="ring", gamma=0.0, study="set", noise=0.5)(df), 1.25
+    df, reach = where(loss="ring", gamma=0.0, study="set", noise=0.5)(df), 1.6
     _field(ax, "ring", reach, [-0.24, -0.2, -0.1, 0, 0.5, 1.5])
     rows = _first(df, 4, broken=0.0)
     for i, row in enumerate(rows):

@@ -203,7 +203,7 @@ def draw_text(df, ax):
     scores; the grey band is the margin of equivalence, 0.02 nats.
     """
     _differences(df, ax, TEXT, "loss")
-    ax.set(xlabel="loss minus full attention's, nats", title="Text")
+    ax.set(xlabel="loss minus full attention's, nats", title="Loss on text")
     panels.legend(ax, "upper right")
 
 
@@ -213,7 +213,7 @@ def draw_digits(df, ax):
     on text; the grey band is the margin of equivalence, 0.02.
     """
     _differences(df, ax, DIGITS, "accuracy")
-    ax.set(xlabel="accuracy minus full attention's", title="Digits")
+    ax.set(xlabel="accuracy minus full attention's", title="Accuracy on digits")
     ax.set_yticklabels([])
 
 
@@ -227,7 +227,7 @@ def draw_cost(df, ax):
         cost = rows.score_flops.iloc[0] / 1e3
         panels.points(ax, [cost], [stats.mean(rows.loss)], arm)
     ax.set(xlabel="thousand operations of the scores", ylabel="loss, nats")
-    ax.set_title("Text, 32 characters")
+    ax.set_title("Loss on text by operations")
     panels.legend(ax, "upper right", room=0.45)
 
 

@@ -1,6 +1,7 @@
 """Panels: what is drawn is what the estimates give, and nothing is drawn of nothing."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,15 @@ def test_unrolled_gives_a_row_for_each_entry_of_a_list_column():
         "seed": [3, 3], "arm": ["a", "a"], "x": [0, 10], "y": [2.0, 1.0]
     }  # fmt: skip
     assert list(panels.unrolled(frame, [5, 6], "loss").x) == [5, 6]
+
+
+def test_only_hollow_arms_have_white_points_with_a_rim(ax):
+    for arm in (A, replace(A, hollow=True)):
+        panels.points(ax, [1], [Interval(5, 4, 7, 3)], arm)
+    filled, hollow = (container[0] for container in ax.containers)
+    assert filled.get_markerfacecolor() == hollow.get_markeredgecolor() == A.color
+    assert hollow.get_markerfacecolor() == "white"
+    assert hollow.get_markeredgewidth() > filled.get_markeredgewidth() == 0
 
 
 @pytest.mark.parametrize("across", [False, True])

@@ -21,12 +21,16 @@ DASHED = (0, (4, 2))
 
 @dataclass(frozen=True)
 class Arm:
-    """The name, colour and marker of one method or setting in every figure."""
+    """The name, colour and marker of one method or setting in every figure.
+
+    hollow: whether `points` and `forest` leave the inside of its markers white.
+    """
 
     label: str
     color: str
     marker: str = "o"
     line: str | tuple = "-"
+    hollow: bool = False
 
 
 # --- curves and points ---------------------------------------------------------------
@@ -96,7 +100,10 @@ def points(
     ends = np.array([[i.value - i.low, i.high - i.value] for i in intervals]).T
     reach = np.abs(ends) if np.isfinite(ends).all() else None
     place = (value, np.asarray(at)) if across else (np.asarray(at), value)
-    look = {"color": arm.color, "ms": 3.4, "mew": 0, "elinewidth": 0.8} | style
+    look = {"color": arm.color, "ms": 3.4, "mew": 0, "elinewidth": 0.8}
+    if arm.hollow:
+        look |= {"mfc": "white", "mew": 0.7}
+    look |= style
     ax.errorbar(
         *place,
         **{"xerr" if across else "yerr": reach},
