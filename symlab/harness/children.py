@@ -1,0 +1,195 @@
+"""Processes that make runs, one call at a time, and what becomes of each call.
+
+A child is an interpreter of its own in a session of its own, at the other end of a
+socket. It holds one task, so that its death, or a call that takes too long, names the
+task; a signal to its session ends the programs that a run has started, too. A pool that
+feeds several processes from one queue (joblib's loky, concurrent.futures) breaks as a
+whole when one of them dies, cannot say which task it was, and cannot stop a call.
+
+On a cluster this file works within a worker that has no symlab installed: it needs the
+standard library alone.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from socket import socketpair
+from time import monotonic
+
+DONE, DIED, LATE = "done", "died", "late"  # what becomes of a call
+BEGUN = "begun"  # a child's word that the experiment is imported and its run begins
+LOOK = 0.5  # seconds between two looks at processes that say nothing
+GRACE = 2.0  # seconds in which an idle child may end by itself
+START = (
+    "import sys; numbers = sys.argv[1:4]; sys.path[:] = sys.argv[4:]; "
+    "from symlab.harness.child import main; main(*map(int, numbers))"
+)
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS += ("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # one for each library
+
+
+class Child:
+    """A process that makes runs; it ends with the process that started it.
+
+    path: its `sys.path`. folder: its working directory, by default that of this
+    process. variables: of its environment, beside those of this process.
+    """
+
+    def __init__(
+        self,
+        path: list[str],
+        folder: str | None = None,
+        variables: dict[str, str] | None = None,
+    ):
+        self.task: dict | None = None  # what it works on
+        self._deadline: float | None = None
+        self.owner = os.getpid()  # a fork of this process has no children
+        ours, theirs = socketpair()
+        words = [sys.executable, *subprocess._args_from_interpreter_flags()]
+        watched, self._lifeline = os.pipe()  # closed by our end, however we end
+        numbers = [theirs.fileno(), watched]
+        words += ["-c", START, *map(str, numbers), str(self.owner), *path]
+        try:
+            self.process = subprocess.Popen(
+                words,
+                env=os.environ | dict.fromkeys(THREADS, "1") | (variables or {}),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                pass_fds=numbers,
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            os.close(self._lifeline)
+            raise
+        finally:
+            theirs.close()
+            os.close(watched)
+        self.connection = Connection(ours.detach())
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, and is one of this process's own."""
+        return self.owner == os.getpid() and self.process.poll() is None
+
+    def begin(self, task: dict) -> None:
+        """Send the child a task; task["timeout"] is in seconds, 0 for none."""
+        self.task, self._deadline = task, None
+        with suppress(OSError):  # it has ended: `ended` will say so
+            self.connection.send(task)
+
+    def ended(self) -> tuple[str, list[dict]] | None:
+        """Return what became of the task, and its outcomes; None while it goes on.
+
+        A child whose call took longer than the task's timeout is killed. The timeout
+        counts from the call of `run`: the imports before it do not.
+        """
+        gone = self.process.poll() is not None  # if so, its last words are here
+        try:
+            while self.connection.poll():
+                said = self.connection.recv()
+                if said != BEGUN:
+                    self.task = None
+                    return DONE, said
+                self._deadline = monotonic() + self.task["timeout"]
+        except (EOFError, OSError):
+            gone = True
+        if not gone and (self._deadline is None or monotonic() < self._deadline):
+            return None
+        self.kill()
+        return (DIED if gone else LATE), []
+
+    def wait_s(self) -> float:
+        """Return for how many seconds nothing of this child needs a look."""
+        left = LOOK if self._deadline is None else self._deadline - monotonic()
+        return min(max(left, 0.0), LOOK)
+
+    def kill(self) -> None:
+        """End the process now, and the programs that its run has started."""
+        if self.owner == os.getpid():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.connection.close()
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+        self._lifeline = None
+
+
+def close(children: list[Child]) -> None:
+    """End idle children: by themselves within `GRACE` seconds, else by force."""
+    until = monotonic() + GRACE
+    for child in children:
+        child.connection.close()  # nobody can send it anything any more
+    for child in children:
+        if child.owner == os.getpid():
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(until - monotonic(), 0.0))
+        child.kill()
+
+
+class Crew:
+    """The children of one worker of a cluster; its threads share them.
+
+    folder: where the source of the sweep was unpacked: `project` has the experiments,
+    `lib` what lay outside the project.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._idle: list[Child] = []
+        self._busy: list[Child] = []
+
+    def call(self, task: dict) -> tuple[str, list[dict]]:
+        """Return what became of a task, as `Child.ended` does; wait for it."""
+        child = self._take()
+        child.begin(self._here(task))
+        while (found := child.ended()) is None:
+            wait([child.connection], child.wait_s())
+        with self._lock:
+            self._busy.remove(child)
+            if found[0] == DONE:
+                self._idle.append(child)
+        return found
+
+    def stop(self) -> None:
+        """Kill all children, whatever they do."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for child in idle:
+            child.kill()
+        for child in list(self._busy):  # its thread sees that, and clears up
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.process.pid, signal.SIGKILL)
+
+    def _take(self) -> Child:
+        project, lib = str(self.folder / "project"), str(self.folder / "lib")
+        with self._lock:
+            while self._idle:
+                child = self._idle.pop()
+                if child.alive:
+                    self._busy.append(child)
+                    return child
+                child.kill()
+            known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            variables = {"PYTHONPATH": os.pathsep.join([project, lib, *known])}
+            child = Child([project, lib, *sys.path], project, variables)
+            self._busy.append(child)
+        return child
+
+    def _here(self, task: dict) -> dict:
+        """The task with this machine's folders, where it does not see the sweep's."""
+        task = task | {"root": str(self.folder / "project")}
+        mark, kept = Path(task["checkpoints"]).parent / ".mark", ""
+        with suppress(OSError):
+            kept = mark.read_text()
+        if kept != task["mark"]:
+            own = self.folder / "checkpoints" / Path(task["checkpoints"]).name
+            task["checkpoints"] = str(own)
+        return task

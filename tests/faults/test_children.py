@@ -1,0 +1,173 @@
+"""A worker process that dies or takes too long costs its own call, and no other."""
+
+import os
+import signal
+import subprocess
+import sys
+from itertools import count
+
+import pytest
+
+from symlab.harness import engine, local, plan, pool
+from symlab.harness.children import DIED, DONE
+from symlab.harness.project import Project
+from tests.conftest import SIMPLE
+from tests.processes import LIMIT, children, running, until
+
+HEAD, TAIL = SIMPLE.split("def run(configs):")
+TAIL = TAIL[TAIL.index("@figure") :]
+HEAD = HEAD.replace("LANES = 4", "LANES = 8").replace("range(4)", "range(8)")
+HEAD = HEAD.replace("[1.0, 2.0, 3.0]", "[1.0, 2.0, 3.0, 4.0]")  # 32 runs in 4 calls
+RUN = """
+import os, signal, subprocess, time
+
+
+def once(name):
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def run(configs):
+    os.close(os.open(f"call-{len(configs)}-{time.time_ns()}", os.O_CREAT))
+    bad = any(c.x == 2 and c.seed == 5 for c in configs)
+    ACTION
+    return [{"y": c.x} for c in configs]
+
+
+"""
+DIE = "os.kill(os.getpid(), signal.SIGKILL)"
+ONCE = f"if bad and once('died'): {DIE}"
+ALWAYS = f"if bad: {DIE}"
+SLOW = "if bad: open('program', 'w').write(str(subprocess.Popen(['sleep', '99']).pid))"
+SLOW += "; time.sleep(99)"
+
+
+@pytest.fixture
+def sweep(sandbox, monkeypatch):
+    """A function that runs 32 configurations, 8 in a call; (report, rows, calls)."""
+    monkeypatch.chdir(sandbox.root)
+
+    def run(action: str, **options):
+        sandbox.write("experiments/line.py", HEAD + RUN.replace("ACTION", action) + TAIL)
+        project = Project(sandbox.root)
+        made = plan.make(project, "line", "quick")
+        report = engine.run(project, [made], jobs=2, quiet=True, **options)
+        calls = sorted(int(p.name.split("-")[1]) for p in sandbox.root.glob("call-*"))
+        return report, sandbox.rows(), calls
+
+    yield run
+    local.close_idle()
+
+
+def test_a_death_that_does_not_return_costs_two_calls_of_half_the_lanes(sweep, capsys):
+    report, rows, calls = sweep(ONCE)
+    assert report.ok == 32
+    assert rows.key.is_unique
+    assert calls == [4, 4, 8, 8, 8, 8]
+    assert "lost its worker process: its runs are tried again" in capsys.readouterr().err
+
+
+def test_the_run_that_kills_its_process_is_found_by_halves(sweep):
+    report, rows, calls = sweep(ALWAYS)
+    failed = rows[rows.status == "failed"]
+    assert [(r.x, r.seed) for r in failed.itertuples()] == [(2.0, 5)]
+    assert "process died" in failed.error.iloc[0]
+    assert report.ok == 31
+    # those of 8, 4, 2 and 1 lanes with it, and of the last three the other halves
+    assert calls == sorted([8] * 4 + [4, 2, 1] * 2)
+
+
+def test_a_run_that_takes_too_long_is_a_failed_row_and_its_programs_end(sandbox, sweep):
+    report, rows, _ = sweep(SLOW, timeout=2.0)
+    failed = rows[rows.status == "failed"]
+    assert [(r.x, r.seed) for r in failed.itertuples()] == [(2.0, 5)]
+    assert "took longer than TIMEOUT=2 seconds" in failed.error.iloc[0]
+    assert failed.wall_s.tolist() == [2.0]
+    assert report.ok == 31
+    program = int((sandbox.root / "program").read_text())
+    until(lambda: not running(program), LIMIT, "its program outlived it")
+
+
+def test_the_last_try_of_a_run_is_made_alone(monkeypatch):
+    """What needs too much memory beside another run may have enough by itself."""
+    beside, clock = {}, count()
+
+    class Workers:
+        busy, free = 0, True
+
+        def __init__(self):
+            self.under_way = []
+
+        def begin(self, task):
+            self.under_way.append(task)
+            self.busy = len(self.under_way)
+            self.free = self.busy < 3
+            beside.setdefault(task["keys"][0], []).append((next(clock), self.busy))
+
+        def ended(self):
+            task = self.under_way.pop(0)
+            self.busy, self.free = len(self.under_way), True
+            lost = task["keys"] == ["b"] and "deaths" not in task
+            return [(task, DIED if lost else DONE, [] if lost else [{}])]
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(local, "Local", lambda jobs: Workers())
+    tasks = [{"keys": [k], "configs": [{}], "name": "e", "cost": 0.0} for k in "abcdef"]
+    found = [task["keys"][0] for task, _ in pool.outcomes(tasks, 3)]
+    assert found == ["a", "c", "d", "e", "f", "b"]
+    assert beside["b"][1] == (6, 1), "it ran beside others"
+
+
+HOLDS = """
+def run(configs):
+    open("begun", "w").close()
+    return [{"y": float(pow(3, 10**9) % 7)} for c in configs]  # minutes in one C call
+
+
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems ignore SIGIO")
+def test_a_run_that_never_lets_a_thread_run_ends_with_the_sweep(sandbox):
+    sandbox.write("experiments/line.py", HEAD + HOLDS + TAIL)
+    process = sandbox.start("run", "line", "--jobs", 1)
+    until((sandbox.root / "begun").exists, 60, "no run began")
+    (child,) = children(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    until(lambda: not children(process.pid), LIMIT, "a worker outlived the sweep")
+    assert not running(child)
+
+
+def test_a_child_takes_no_task_after_its_parent_died(sandbox):
+    """The parent stops the child, sends a task and dies; the child goes on then."""
+    script = (
+        "import os, signal, sys\n"
+        "from symlab.harness.children import Child\n"
+        "child = Child(sys.path)\n"
+        "child.begin({'root': '.', 'name': 'none', 'code': '', 'keys': [],"
+        " 'timeout': 0, 'configs': []})\n"
+        "while child.ended() is None: pass\n"
+        "os.kill(child.process.pid, signal.SIGSTOP)\n"
+        "child.begin({'root': '.', 'name': 'none', 'code': '', 'keys': ['a'],"
+        " 'timeout': 0, 'configs': [{}]})\n"
+        "print(child.process.pid, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=sandbox.root,
+        env=sandbox.env(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    child = int(done.stdout)
+    os.kill(child, signal.SIGCONT)
+    until(lambda: not running(child), LIMIT, "a worker outlived the sweep")
