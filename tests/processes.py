@@ -1,4 +1,4 @@
-"""Which worker processes there are: they are no part of the process group of a sweep."""
+"""Which worker processes there are; each is in a session of its own."""
 
 import subprocess
 import time

@@ -51,7 +51,8 @@ def sweep(sandbox, monkeypatch):
     monkeypatch.chdir(sandbox.root)
 
     def run(action: str, **options):
-        sandbox.write("experiments/line.py", HEAD + RUN.replace("ACTION", action) + TAIL)
+        body = RUN.replace("ACTION", action)
+        sandbox.write("experiments/line.py", HEAD + body + TAIL)
         project = Project(sandbox.root)
         made = plan.make(project, "line", "quick")
         report = engine.run(project, [made], jobs=2, quiet=True, **options)
@@ -67,7 +68,8 @@ def test_a_death_that_does_not_return_costs_two_calls_of_half_the_lanes(sweep, c
     assert report.ok == 32
     assert rows.key.is_unique
     assert calls == [4, 4, 8, 8, 8, 8]
-    assert "lost its worker process: its runs are tried again" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "lost its worker process: its runs are tried again" in said
 
 
 def test_the_run_that_kills_its_process_is_found_by_halves(sweep):
