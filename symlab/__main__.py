@@ -288,7 +288,7 @@ def _execute(project: Project, plans: list[plan.Plan], o) -> int:
     print(plan.summary(plans, jobs))
     if o.dry_run:
         return 0
-    engine.check_device(o.device)
+    engine.check_device(o.device, here=not o.scheduler)
     done = engine.run(
         project,
         plans,

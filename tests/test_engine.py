@@ -292,6 +292,7 @@ def test_two_sweeps_at_once_leave_each_run_once(sandbox):
         (["run", "line", "--only", "z > 1"], "the fields are seed, x"),
         (["run", "line", "--only", "x > 99"], "selects no run"),
         (["run", "line", "--jobs", "0"], "not a number of workers"),
+        (["run", "line", "--timeout", "0"], "'0' is not a number of seconds"),
         (["run", "line", "--backend", "spark"], "unknown backend 'spark'"),
         (["run", "line", "--backend", "spark", "--jobs", "1"], "unknown backend"),
         (["run", "line", "--backend", "threading"], "use local, dask, ray"),

@@ -99,6 +99,7 @@ class Dask(_Cluster):
             self.client = self.stack.enter_context(Client(where, timeout=CONNECT))
         except (OSError, ValueError) as error:
             super().close()
+            self.stack.close()
             said = str(error).splitlines()[0]
             raise UserError(
                 f"no dask scheduler answers at {self.address} ({said}): start one with "
@@ -161,7 +162,7 @@ class Dask(_Cluster):
     def _check(self) -> None:
         """Whether a scheduler and a worker are there; UserError when they stay away."""
         there = self.client.status == "running"
-        if there and self.client.scheduler_info(n_workers=-1)["workers"]:
+        if there and self.client.scheduler_info()["workers"]:
             self.well = monotonic()
         elif not there and self.client.status in ("closed", "closing"):
             self.well = -PATIENCE  # it has given up

@@ -269,11 +269,14 @@ def origin(project: Project) -> dict:
         return {"git": "", "dirty": False}
 
 
-def check_device(device: str) -> None:
-    """Raise UserError for an unknown device, and for "cuda" without a CUDA device."""
+def check_device(device: str, here: bool = True) -> None:
+    """Raise UserError for an unknown device, and for "cuda" without a CUDA device.
+
+    here: whether the runs are made on this machine.
+    """
     if device not in ("cpu", "cuda"):
         raise UserError(f"unknown device {device!r}: use cpu or cuda")
-    if device == "cuda":
+    if device == "cuda" and here:
         import torch
 
         if not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""One job, two, dask and ray make the same table; only times and the host may differ."""
+"""One job, two, dask and ray make the same table but for times and the host."""
 
 import pandas as pd
 import pytest
