@@ -139,7 +139,8 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
 
 def _versions(experiment: contract.Experiment, task: dict) -> dict[str, str]:
     """The versions of packages, where they may differ from those of the command: on a
-    cluster, whose tasks bear a mark. To ask for them takes a fifth of a second at first.
+    cluster, whose tasks bear a mark. Asking for them takes a fifth of a second at
+    first.
     """
     if "mark" not in task:
         return {}
