@@ -10,6 +10,7 @@ sweep with one sentence.
 
 import contextlib
 import queue
+import socket
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -201,8 +202,9 @@ class Ray(_Cluster):
         if not scheduler:
             where["include_dashboard"] = False
         try:
+            _knock(scheduler)
             ray.init(logging_level="error", **where)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             super().close()
             said = str(error).splitlines()[0]
             raise UserError(
@@ -241,6 +243,13 @@ class Ray(_Cluster):
             with suppress(Exception):
                 self.ray.cancel(future, force=True)
         self.ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at host:port; ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=CONNECT).close()
 
 
 def _unable(error: Exception) -> UserError:

@@ -162,6 +162,14 @@ def test_a_cluster_without_workers_and_none_at_all(sandbox, far, monkeypatch):
         sweep("nonsense://x")
 
 
+def test_an_address_at_which_no_ray_cluster_listens(sandbox):
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    made = plan.make(Project(sandbox.root), "line", "quick")
+    options = {"jobs": 2, "backend": "ray", "scheduler": "127.0.0.1:9"}
+    with pytest.raises(UserError, match="no ray cluster answers at 127.0.0.1:9"):
+        engine.run(Project(sandbox.root), [made], quiet=True, **options)
+
+
 def test_marks_of_another_machine_are_not_taken_for_ours(sandbox, tmp_path):
     """Without our file system a worker keeps checkpoints in a folder of its own."""
     from symlab.harness.children import Crew
