@@ -148,8 +148,9 @@ class Crew:
 
     def call(self, task: dict) -> tuple[str, list[dict]]:
         """Return what became of a task, as `Child.ended` does; wait for it."""
+        task = self._here(task)
         child = self._take()
-        child.begin(self._here(task))
+        child.begin(task)
         while (found := child.ended()) is None:
             wait([child.connection], child.wait_s())
         with self._lock:

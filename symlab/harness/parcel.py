@@ -65,6 +65,7 @@ def carrier() -> Callable[[bytes, str, dict | None], tuple[str, list[dict]]]:
         import importlib.util
         import io
         import os
+        import shutil
         import sys
         import tempfile
         import zipfile
@@ -88,10 +89,12 @@ def carrier() -> Callable[[bytes, str, dict | None], tuple[str, list[dict]]]:
                     return folder
                 fresh = Path(tempfile.mkdtemp(dir=base, prefix=f"{digest}-"))
                 archive.extractall(fresh)
-            try:
-                fresh.rename(folder)  # another worker may have been faster
-            except OSError:
-                return fresh
+                try:
+                    fresh.rename(folder)
+                except OSError:  # another worker was faster, or its files are damaged
+                    if not whole(folder, archive):
+                        return fresh
+                    shutil.rmtree(fresh)
             return folder
 
         name = f"_symlab_crew_{digest}"
