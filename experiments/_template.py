@@ -16,7 +16,8 @@ from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng, w
 LANES = 256  # most configs per call of run
 STATIC = ("n",)  # fields that must agree within a call: shapes, step counts
 # Optional: DATA = ("data/x.csv",), the files that run reads, from the project's folder;
-# EXTRA = ("lm", "transformers"), an extra of pyproject.toml and what run needs from it
+# EXTRA = ("lm", "transformers"), an extra of pyproject.toml and what run needs from it;
+# EXTERNAL = ("x.csv",), files below SYMLAB_DATA, which are not committed
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ MEASURED = Arm("measured", plot.BLUE)
 
 @figure("template")
 def draw(df, ax):
+    """Standard deviation of the samples against their scale; dashed, the definition."""
     panels.curve(ax, df, "scale", "spread", MEASURED)
     plot.theory(ax, sorted(df.scale.unique()), sorted(df.scale.unique()))
     ax.set(xlabel="scale", ylabel="standard deviation")

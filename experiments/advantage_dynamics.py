@@ -253,17 +253,24 @@ def _entropies(df, ax, study: str, title: str):
 
 @figure("agrae2", panel="left")
 def draw_entropy(df, ax):
+    """Entropy per token on test prompts, in training with a clip of 0.2, for four
+    advantages and the base policy.
+    """
     _entropies(df, ax, "main", "clip 0.2")
     panels.legend(ax, "upper right", **COMPACT)
 
 
 @figure("agrae2", panel="mid")
 def draw_entropy_no_clip(df, ax):
+    """The same entropy in training without a clip."""
     _entropies(df, ax, "no clip", "control: no clip")
 
 
 @figure("agrae2", panel="right")
 def draw_entropy_controls(df, ax):
+    """Final entropy per token under the Positive- and Negative-Dominant advantages,
+    divided by GRPO's, in the main study and in each control.
+    """
     for method, shift in ((PD, -0.12), (ND, 0.12)):
         found = [entropy(method, study)(df) for study in STUDIES]
         panels.points(ax, np.arange(len(found)) + shift, found, ADVANTAGES[method])
@@ -277,6 +284,9 @@ def draw_entropy_controls(df, ax):
 
 @figure("agrae2", panel="left", row=1)
 def draw_clip_fractions(df, ax):
+    """Tokens that the clip takes out of training; solid, by its lower end; dashed,
+    by its upper end.
+    """
     for side, line in (("low", "-"), ("high", panels.DASHED)):
         label = "{}" if side == "low" else ""
         look = {"scale": 100, "label": label, "linestyle": line}
@@ -289,6 +299,7 @@ def draw_clip_fractions(df, ax):
 
 @figure("agrae2", panel="mid", row=1)
 def draw_pass(df, ax):
+    """pass@k on held-out prompts after training."""
     frame = panels.unrolled(MAIN(df), KS, "pass_at_k", ["method"])
     panels.curves(ax, frame, "x", "y", "method", arms("base", "grpo", "psr", "nsr"))
     panels.ticks(ax, "x", KS[::2], log=2)
@@ -299,6 +310,7 @@ def draw_pass(df, ax):
 
 @figure("agrae2", panel="right", row=1)
 def draw_methods(df, ax):
+    """pass@1 and pass@256 of each method minus GRPO's, paired by seed."""
     names = {m: ADVANTAGES[m].label for m in METHODS if m != "grpo"}
     at = np.arange(len(names))[::-1]
     for arm, column, shift in (
@@ -443,12 +455,12 @@ CLAIMS = [
         reason="In expectation an asymmetric estimator reweights prompts and does no "
         "more, as long as samples are fresh and nothing is clipped. " + TENTH,
         **was_ratio("of 0.9 and 1.1"),
-        study={"no clip": "Without a clip",
-               "on-policy": "With fresh samples for every update"},
+        study={"no clip": "Without PPO's clip",
+               "on-policy": "With fresh samples for every update (on-policy)"},
         effect={"no_loss": RAISED, "no_gain": LOWERED}),
     agrae("entropy_is_ordered_by_random_rewards",
-        "If rewards are tosses of a coin, in every seed GRPO's final entropy on test "
-        "prompts lies above that of Positive-Dominant and below that of Negative-"
+        "If rewards are tosses of a coin, in every seed GRPO's final entropy on held-"
+        "out prompts lies above that of Positive-Dominant and below that of Negative-"
         "Dominant (advantages of correct rollouts times 10, and divided by 10).",
         place="figure 3, without information in the reward", origin="control",
         estimate=every_seed("entropy", *ORDER, study="random reward"),
@@ -456,19 +468,19 @@ CLAIMS = [
         reason=AN_ORDER + " By arXiv 2509.26114 the clips move entropy even where "
         "rewards are random, so the order should stay."),
     clipping("low_clip_raises_entropy",
-        "With the lower clip of PPO's ratio alone GRPO ends with more than 1.1 times "
+        "With only the lower clip of PPO's ratio, GRPO ends with more than 1.1 times "
         f"the entropy that it has without a clip, {HELD_OUT}.",
         tests="low", estimate=clip_effect("low clip"), above=MORE,
         **was_ratio("of 0 nats")),
     clipping("high_clip_lowers_entropy",
-        "With the upper clip of PPO's ratio alone GRPO ends with less than 0.91 of the "
-        f"entropy that it has without a clip, {HELD_OUT}.",
+        "With only the upper clip of PPO's ratio, GRPO ends with less than 0.91 of "
+        f"the entropy that it has without a clip, {HELD_OUT}.",
         tests="high", estimate=clip_effect("high clip"), below=LESS, expected="failed",
         because="GRPO ends with 0.96 of the entropy that it has without a clip: it "
         "falls, by less than a tenth.", **was_ratio("of 0 nats, which held,")),
     Claim("clips_lower_entropy_under_random_rewards",
-        "Under random rewards GRPO with both clips at 0.2 ends with less than 0.91 of "
-        f"the entropy that it has without a clip, {HELD_OUT}.",
+        "Under random rewards GRPO with both clips of PPO's ratio, at 0.2, ends with "
+        f"less than 0.91 of the entropy that it has without a clip, {HELD_OUT}.",
         paper=CLIPPING, place="abstract", tests="random", reason=TENTH,
         unit="times the entropy without a clip", below=LESS,
         estimate=clip_effect("random reward", "random, no clip"), expected="failed",
@@ -476,9 +488,11 @@ CLAIMS = [
         "true ones: entropy with both clips is 1.25 times that without. Both end below "
         "the base policy's entropy, which the noise of the updates lowers.",
         written="after", history=(("2026-11-30", "written after a look at the rows"),)),
-    ratio("no_gain_without_the_low_clip",
-        f"With the upper clip of PPO's ratio alone {LOWERED} ends with 0.91 to 1.1 "
+    Claim("no_gain_without_the_low_clip",
+        f"With only the upper clip of PPO's ratio, {LOWERED} ends with 0.91 to 1.1 "
         f"times GRPO's entropy {HELD_OUT}.",
+        unit="times GRPO's entropy", reason="By arXiv 2509.26114 it is the lower clip "
+        "that raises entropy, so the gain should vanish without it. " + TENTH,
         paper=AGRAE, place="figure 3, without the lower clip", origin="control",
         kind="equivalence", estimate=entropy(ND, "high clip"), above=LESS, below=MORE,
         **was_ratio("of 0.9 and 1.1")),

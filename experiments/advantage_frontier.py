@@ -164,14 +164,14 @@ TOKENS = {"free": Arm("plan (free)", plot.BLUE, "o"),
 
 
 def raced(df):
-    """study = race, at tuned rates, a cell being a base policy and a regime"""
+    """study = race, at tuned learning rates"""
     race = df[df.study == "race"]
     return race.assign(cell=race.base.astype(str) + ", " + race.epochs.map(REGIMES))
 
 
 TUNING, RACED = where(study="tune"), where(raced)
 OF_BATCH = RACED.where(omega="batch")
-AREA = named("area", "area under the frontier of pass@1 and pass@256")
+AREA = named("area", "area under the Pareto frontier of pass@1 and pass@256")
 
 
 def gain(quantity, method: str, each: str = "", **cell):
@@ -227,22 +227,30 @@ def _frontier(df, ax, base: float, epochs: int):
 
 @figure("agrae8", panel="left")
 def draw_rare(df, ax):
+    """pass@256 against pass@1 in training, from the base policy (cross) on: base
+    success 0.2, one epoch on each batch.
+    """
     _frontier(df, ax, 0.2, 1)
     panels.legend(ax, "lower left")
 
 
 @figure("agrae8", panel="mid")
 def draw_common(df, ax):
+    """The same with four epochs on each batch."""
     _frontier(df, ax, 0.2, 4)
 
 
 @figure("agrae8", panel="right")
 def draw_weak(df, ax):
+    """The same with a base success of 0.06 and four epochs."""
     _frontier(df, ax, 0.06, 4)
 
 
 @figure("agrae8", panel="left", row=1)
 def draw_areas(df, ax):
+    """Area under the frontier minus GRPO's, for each base success and number of
+    epochs; dotted, the smallest difference of interest.
+    """
     rows = {
         f"{b:g}, {e}": {m: gain(AREA, m, base=b, epochs=e)(df) for m in OTHERS}
         for b, e in CELLS
@@ -256,6 +264,9 @@ def draw_areas(df, ax):
 
 @figure("agrae8", panel="mid", row=1)
 def draw_entropies(df, ax):
+    """Entropy after training, divided by GRPO's, by kind of token; hollow, one
+    epoch; filled, four epochs.
+    """
     for epochs, filled, offset in ((1, "none", 0.15), (4, "", -0.15)):
         for (tokens, arm), shift in zip(TOKENS.items(), (-0.07, 0.07), strict=True):
             found = [entropy(tokens, m, epochs)(df) for m in OTHERS]
@@ -274,6 +285,9 @@ def draw_entropies(df, ax):
 
 @figure("agrae8", panel="right", row=1)
 def draw_rates(df, ax):
+    """Area under the frontier at each learning rate of the tuning grid, the mean
+    over all settings.
+    """
     means = TUNING.where(omega="batch")(df).groupby(["method", "lr"]).area.mean()
     for method, arm in SHOWN.items():
         look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
@@ -305,10 +319,10 @@ SEEN = (
      "recorded rates, with the same threshold"),
 )  # fmt: skip
 EPOCH_WORDS = {1: "With one epoch", 4: "With four epochs"}
-EACH = "over each batch of samples"
+EACH = "per batch of samples"
 AT_BASE = {b: f"from a base policy of success rate {b:g}" for b in NOISE}
 TUNED = "tuned learning rates"
-FRONTIER = "area under the frontier of pass@1 and pass@256"
+FRONTIER = "area under the Pareto frontier of its checkpoints' pass@1 and pass@256"
 IN_WORDS = {
     PD: "Positive-Dominant (GRPO's positive advantages times 10)",
     ND: "Negative-Dominant (GRPO's positive advantages divided by 10)",
@@ -317,7 +331,9 @@ IN_WORDS = {
 }
 GRPO = OF_BATCH.where(method="grpo")
 QUANTITY = {
-    "easy_before_hard": named("solved_early", "success on training prompts, first 48"),
+    "easy_before_hard": named(
+        "solved_early", "success on training prompts, first 48 updates"
+    ),
     "hard_after_easy": named("solved_late", "final success on training prompts"),
 }
 CONTAINS = {"expected": "undecided", "because": "The interval contains the threshold: "
@@ -334,14 +350,16 @@ EASIER = fails("In expectation this is GRPO with more weight on easy prompts, on
                "it sharpens the policy further.")  # fmt: skip
 HARDER = fails("In expectation this is GRPO with more weight on hard prompts, so that "
                "it sharpens the policy less on easy ones.")  # fmt: skip
-RACE = Race("the race of advantage rules", ARM, ("lr",), TUNING, RACED, "unreached")
+RACE = Race(
+    "the race of advantage estimators", ARM, ("lr",), TUNING, RACED, "unreached"
+)
 PROTOCOL = {
     "grids_hold_the_best": fails("For 7 of 54 pairs of estimator and setting the best "
-        "rate is an end of the grid.") | {"statement": "In every setting the learning "
-        "rate at which an advantage estimator does best on the tuning seeds lies "
-        "inside the grid of rates, not at an end."},
+        "rate is an end of the grid.") | {"statement": "For every base policy "
+        "and number of epochs, the learning rate at which an advantage estimator does "
+        "best on the tuning seeds lies inside the grid of rates, not at an end."},
     "rates_are_the_best": {"statement": "Every advantage estimator is compared at "
-        "learning rates at which its mean area under the frontier of pass@1 and "
+        "learning rates at which its mean area under the Pareto frontier of pass@1 and "
         "pass@256 on the tuning seeds is within 0.02 of the best of the grid."},
 }  # fmt: skip
 OUR_AREA = {"origin": "ours", "history": (*SEEN, (
@@ -359,8 +377,8 @@ of_paper = partial(family, paper=AGRAE, epochs=EPOCH_WORDS, history=SEEN)
 
 def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
     """Claims about the frontier of a method, one for each regime."""
-    text = f"{{epochs}} {EACH}, {IN_WORDS[method]} has an {FRONTIER} {bound} "
-    text += f"(mean of three base policies, {TUNED})."
+    text = f"{{epochs}} per batch, {IN_WORDS[method]} has an {FRONTIER} {bound} "
+    text += "(mean of three base policies, tuned rates)."
     return of_paper(
         f"{name}_frontier_{{epochs}}", text,
         lambda epochs: gain(AREA, method, each="base", epochs=epochs),
@@ -395,32 +413,37 @@ def entropies(name: str, method: str, bound: str, place: str, **fields) -> list[
 
 CLAIMS = [
     *family("base_reward_{base}",
-        "Before RL the base policy meant to solve {base} of its rollouts on the "
-        "training prompts solves 0.75 to 1.25 times that, in the mean over seeds.",
-        lambda base: GRPO.where(base=base).mean(named(
-            "solved_first / base", "success of the base policy over what is meant")),
+        "Before RL the base policy that was designed for a success rate of {base} on "
+        "the training prompts has 0.75 to 1.25 times this rate, in the mean over "
+        "seeds.",
+        lambda base: GRPO.where(base=base).mean(named("solved_first / base",
+            "success rate of the base policy over the designed one")),
         base=list(NOISE), above=0.75, below=1.25, origin="protocol",
-        kind="precondition", unit="times what is meant",
-        reason="The three base policies, of 0.06, 0.2 and 0.46, then stay apart."),
+        kind="precondition", unit="times the designed rate",
+        reason="The success rates of the three base policies, 0.06, 0.2 and 0.46, then "
+        "stay apart."),
     setting("clips_are_rare",
         "Under GRPO at tuned learning rates, with one epoch over each batch of "
-        "samples, PPO's clip acts on 0.01 to 0.2 % of the tokens.",
+        "samples, PPO's clip acts on 0.01 to 0.2 % of the tokens (mean of three base "
+        "policies).",
         estimate=GRPO.where(epochs=1).mean(CLIPPED), above=1e-4, below=2e-3,
         unit="fraction of tokens", reason="Logs of large RL runs show 0.04 to 0.2 %.",
         **fails("Tuned learning rates are above the pilot's, and 0.45 % is clipped: a "
                 "ninth of that with four epochs, twice what large runs show.")),
     setting("clips_are_common",
         "Under GRPO at tuned learning rates, with four epochs over each batch of "
-        "samples, PPO's clip acts on 1 to 5 % of the tokens.",
+        "samples, PPO's clip acts on 1 to 5 % of the tokens (mean of three base "
+        "policies).",
         estimate=GRPO.where(epochs=4).mean(CLIPPED), above=0.01, below=0.05,
         unit="fraction of tokens", reason="From about 1 % of clipped tokens on the "
         "clip moves the policy's entropy in the experiment advantage_dynamics."),
     setting("exploration_can_pay",
-        "Under the softmax that right answers are drawn from, the likeliest answer is "
-        "right more often, by more than 0.1, after the three first tokens that the "
-        "base policy uses least than after the one that it uses most.",
+        "In the synthetic task, whose right answers are drawn from a softmax, its "
+        "likeliest answer is right more often, by more than 0.1, after the base "
+        "policy's three least used first tokens than after its most used one.",
         estimate=RACED.mean(named(
-            "foreseen_gap", "right answers foreseen, rare minus common plans")),
+            "foreseen_gap", "success of the likeliest answer, after the least used "
+            "first tokens minus after the most used one")),
         above=0.1, unit="fraction of answers",
         reason="A policy that changes its first token, which is free, can then gain "
         "ten times the smallest difference that counts at pass@1. This is a property "
@@ -430,7 +453,7 @@ CLAIMS = [
         "areas of neighbouring learning rates are known to about that.")),
     # --- the frontier
     *family("agrae_frontier_{base}_{epochs}",
-        f"{{epochs}} {EACH}, {{base}}, {IN_WORDS['agrae']} beats GRPO by more than "
+        f"{{epochs}} per batch, {{base}}, {IN_WORDS['agrae']} beats GRPO by over "
         f"0.01 in {FRONTIER}.",
         lambda base, epochs: gain(AREA, "agrae", base=base, epochs=epochs),
         base=AT_BASE, epochs=EPOCH_WORDS, paper=AGRAE, place="table 1", **OUR_AREA,
@@ -443,8 +466,9 @@ CLAIMS = [
     *areas("w_reinforce", WR, "above GRPO's by more than 0.01", above=POINT,
            paper=ZHU, place="pass@k for k from 1 to 256", but={(1,): CONTAINS}),
     Claim("omega_of_single_groups_costs",
-        f"{IN_WORDS['agrae']} loses more than 0.01 of {FRONTIER} if these are a "
-        f"group's mean rewards, not the batch's (mean of six settings, {TUNED}).",
+        "A-GRAE (weighs hard prompts and right rollouts more as the mean reward rises) "
+        f"loses more than 0.01 of {FRONTIER} if that mean is over a group, not the "
+        "batch (mean of six settings).",
         place="batches of one group are TRL's default", unit="area",
         estimate=RACED.where(method="agrae").paired(
             AREA, each="cell", omega=("group", "batch")),
@@ -497,15 +521,15 @@ CLAIMS = [
         but={(0.06,): fails("Training teaches this weak policy new answers."),
              (0.2,): CONTAINS}),
     *of_paper("{order}_{epochs}",
-        f"{{epochs}} {EACH}, at {TUNED}, GRPO with more weight on {{order}} (mean over "
+        f"{{epochs}} {EACH}, at {TUNED}, GRPO reweighted towards {{order}} (mean over "
         "base policies).",
         lambda order, epochs: OF_BATCH.where(epochs=epochs).paired(
             QUANTITY[order], each="base", method=order.split("_")[:3:2]),
         order={
-            "easy_before_hard": "easy prompts leads one with more on hard ones by over "
-            "0.01 in success on training prompts over the first 48 updates",
-            "hard_after_easy": "hard prompts leads one with more on easy ones by over "
-            "0.01 in success on training prompts at update 400"},
+            "easy_before_hard": "easy prompts leads GRPO reweighted towards hard ones "
+            "by over 0.01 in success on training prompts over the first 48 updates",
+            "hard_after_easy": "hard prompts leads GRPO reweighted towards easy ones "
+            "by over 0.01 in success on training prompts at update 400"},
         place="figure 5", tests="curriculum", unit="fraction of rollouts",
         above=ROLLOUT, reason=AGRAE.smallest["batch-correct rate"].reason,
         but={(epochs, "hard_after_easy"): CONTAINS for epochs in EPOCHS}),

@@ -252,6 +252,9 @@ def _sizes(df, ax, *methods: str, ylim: tuple[float, float], columns: int = 2):
 
 @figure("agrae1", panel="left")
 def draw_sizes(df, ax):
+    """Size of an update, the sum of the absolute advantages of 8 rollouts, against
+    the share of right ones; dashed, GRPO's closed form.
+    """
     ax.set_yscale("log")
     methods = ("positive_dominant", "negative_dominant", "grpo", "dr_grpo")
     _sizes(df, ax, *methods, ylim=(1, 700), columns=1)
@@ -260,17 +263,27 @@ def draw_sizes(df, ax):
 
 @figure("agrae1", panel="mid")
 def draw_refocused(df, ax):
+    """The same for advantages that weigh hard or easy prompts, and for A-GRAE as
+    published and as released.
+    """
     methods = ("hard", "easy", "ddas", "ass", "agrae", "agrae_released")
     _sizes(df, ax, *methods, ylim=(0, 24))
 
 
 @figure("agrae1", panel="right")
 def draw_uncoupled(df, ax):
+    """The same for advantages that use right and wrong rollouts apart (W-REINFORCE,
+    PSR, NSR).
+    """
     _sizes(df, ax, "w_reinforce", "psr", "nsr", ylim=(0, 11.5), columns=1)
 
 
 @figure("agrae1", panel="left", row=1)
 def draw_tree(df, ax):
+    """Largest change of the logit of an unsampled token, in units of the learning
+    rate, against the token's place in a tree of choices; theorem 1 says 0 for GRPO
+    in the first place.
+    """
     frame = panels.unrolled(TREE(df), range(1, PLACES + 1), "by_place", ["method"])
     shown = {m: ADVANTAGES[m] for m in ("grpo", "negative_dominant", "agrae")}
     panels.curves(ax, frame, "x", "y", "method", shown)
@@ -292,6 +305,9 @@ def _weights(df, ax, *methods: str, **look):
 
 @figure("agrae1", panel="mid", row=1)
 def draw_hidden_focus(df, ax):
+    """Expected update at a success rate, divided by GRPO's, of advantages that
+    scale right or wrong rollouts by 10; dashed, the closed form.
+    """
     _weights(df, ax, "positive_dominant", "negative_dominant", linestyle="-")
     for s, label in ((10, "$s(1-p)+p$"), (0.1, "")):
         plot.theory(ax, GRID, s * (1 - GRID) + GRID, label=label)
@@ -302,6 +318,7 @@ def draw_hidden_focus(df, ax):
 
 @figure("agrae1", panel="right", row=1)
 def draw_focus(df, ax):
+    """The same for advantages that weigh hard or easy prompts."""
     _weights(df, ax, "hard", "easy", "ddas", "agrae", "agrae_released")
     panels.ticks(ax, "y", (0.5, 1, 2, 4))
     ax.set_ylim(0.4, 9)

@@ -333,18 +333,24 @@ def _rank_panel(df, ax, product: str):
 
 @figure("fig8", panel="left")
 def draw_query_key(df, ax):
+    """Rank of the query-key products, divided by the full rank, against weight
+    decay.
+    """
     _rank_panel(df, ax, "qk")
     panels.legend(ax, "center right", bbox_to_anchor=(1.0, 0.56))
 
 
 @figure("fig8", panel="mid")
 def draw_value_output(df, ax):
+    """The same for the value-output products."""
     _rank_panel(df, ax, "vo")
 
 
 @figure("fig8", panel="right")
 def draw_spectrum(df, ax):
-    """Draw the singular values of the head with the largest one."""
+    """Singular values of the query-key product, divided by the largest, of the head
+    that has the largest one; the line is the threshold of the rank.
+    """
     shown, threshold = DECAYS[2], np.log10(RANK)
     arms = [(m, shown, replace(a, label=f"{a.label}, {shown:g}"))
             for m, a in MODELS.items()]  # fmt: skip
@@ -367,6 +373,7 @@ def draw_spectrum(df, ax):
 
 @figure("fig8", panel="left", row=1)
 def draw_adamw(df, ax):
+    """Rank of both products under AdamW against its weight decay."""
     for product, arm in PRODUCTS.items():
         panels.curve(ax, ADAMW(df), "weight_decay", f"rank_{product}", arm)
     ax.set(xlabel="weight decay of AdamW", ylabel="rank", ylim=(0, 16.8))
@@ -376,6 +383,9 @@ def draw_adamw(df, ax):
 
 @figure("fig8", panel="mid", row=1)
 def draw_loss(df, ax):
+    """Validation loss against weight decay; dashed, the best prediction from the
+    last character alone.
+    """
     _lines(df, ax, "validation_loss")
     bigram = df.bigram_loss.mean()
     plot.theory(ax, [0, max(DECAYS)], [bigram, bigram], label="last character alone")
@@ -385,6 +395,9 @@ def draw_loss(df, ax):
 
 @figure("fig8", panel="right", row=1)
 def draw_price(df, ax):
+    """Half the squared norms of the factors, divided by the nuclear norms of their
+    products; a ratio of 1 is the least that factors can have.
+    """
     _lines(df, ax, "price")
     plot.theory(ax, [0, max(DECAYS)], [1, 1], label="nuclear norm")
     ax.set(ylabel="$\\frac{1}{2}\\sum |W|^2$ / nuclear norms")

@@ -511,6 +511,10 @@ def _level(ax, ends, value, arm: Arm, label: str) -> None:
 
 @figure("fig7", panel="left")
 def draw_violation(df, ax):
+    """Violation of the constraints against weight decay, which is divided by the
+    critical decay, for DCS with the full batch and with SGD; lines, a soft penalty
+    and projection.
+    """
     soft = SOFT.where(beta=1e4)(df).violation.mean()
     _level(ax, [0, 1.5], np.log10(soft), PENALTY, "soft, $\\beta=10^4$")
     projected = DECAY.where(method="projection")(df).violation.mean()
@@ -522,6 +526,9 @@ def draw_violation(df, ax):
 
 @figure("fig7", panel="mid")
 def draw_path(df, ax):
+    """Violation of each single constraint against weight decay; dashed, the
+    generalised lasso by scipy.
+    """
     rows, ratios = FULL_BATCH(df), np.linspace(0, 1.5, 76)
     rows = rows[rows.seed == rows.seed.min()].sort_values("ratio")
     c = Config(**{f.name: f.type(rows[f.name].iloc[0]) for f in fields(Config)})
@@ -539,6 +546,7 @@ def draw_path(df, ax):
 
 @figure("fig7", panel="right")
 def draw_signal(df, ax):
+    """A noisy signal with steps, recovered by DCS and by the fused lasso of scipy."""
     row = FUSED(df).sort_values("seed").iloc[0]
     at, jumps = np.arange(len(row.signal)), f"{int(row.jumps)} jumps"
     ax.plot(at, row.signal, ".", color=panels.GREY, ms=3, mew=0, label="signal + noise")
@@ -553,6 +561,9 @@ def draw_signal(df, ax):
 
 @figure("fig7", panel="left", row=1)
 def draw_soft(df, ax):
+    """Violation under a soft penalty against its strength; dashed, the critical
+    decay divided by the strength.
+    """
     betas = np.array(BETAS)
     panels.curve(ax, SOFT(df), "beta", "violation", PENALTY)
     plot.theory(ax, betas, CRITICAL / betas, label="critical decay / $\\beta$")
@@ -565,6 +576,9 @@ def draw_soft(df, ax):
 
 @figure("fig7", panel="mid", row=1)
 def draw_rate(df, ax):
+    """Critical weight decay of SGD, relative to the full batch, against the
+    learning rate; lines, where the exact exponent and its second order vanish.
+    """
     mean = RATE(df).groupby("lr").mean()
     ax.errorbar(mean.index, mean.measured, STEP, fmt=DCS_SGD.marker, mew=0, capsize=2,
                 color=DCS_SGD.color, elinewidth=0.8,
@@ -581,6 +595,7 @@ def draw_rate(df, ax):
 
 @figure("fig7", panel="right", row=1)
 def draw_optimizers(df, ax):
+    """Violation close to the critical weight decay under optimizers of torch."""
     _against_decay(ax, [(TORCH.where(method=m)(df), arm) for m, arm in TRAINED.items()])
     ax.set(xlim=(0.94, 1.06), xticks=[0.95, 1, 1.05])
     panels.legend(ax, "lower left", **CLEAR)

@@ -222,6 +222,9 @@ MEASURED = Arm("measured", plot.BLUE)
 
 @figure("ep1", panel="left")
 def draw_contour(df, ax):
+    """Relative error of equilibrium propagation against the nudge, with N nudges on
+    a circle in the complex plane; dashed, the first term of the series.
+    """
     for n, arm in CONTOURS.items():
         rows = NUDGE.where(points=n)(df)
         panels.curve(ax, rows, "beta", "bias", arm, linestyle="none")
@@ -244,12 +247,18 @@ def _against_law(df, ax, quantity: str, law: str, label: str, ylabel: str) -> No
 
 @figure("ep1", panel="right")
 def draw_law(df, ax):
+    """Distance of equilibrium propagation from backpropagation against the
+    asymmetry of the weights; dashed, the first order.
+    """
     _against_law(df, ax, "deviation", "law", "first order", "|EP $-$ BP| / |BP|")
     ax.set_title("Distance of EP from BP")
 
 
 @figure("ep1", panel="left", row=1)
 def draw_loss(df, ax):
+    """Homeostatic loss, sampled, against the asymmetry of the Jacobian J; dashed,
+    the closed form.
+    """
     label, ylabel = "$|J-J^T|^2/2$", "homeostatic loss, sampled"
     _against_law(df, ax, "sampled_loss", "loss", label, ylabel)
     ax.set_title("Homeostatic loss")
@@ -257,6 +266,9 @@ def draw_loss(df, ax):
 
 @figure("ep1", panel="right", row=1)
 def draw_alignment(df, ax):
+    """Cosine of the gradients of equilibrium propagation and of backpropagation in
+    training, with and without the homeostatic loss.
+    """
     rows = TRAINING(df)
     steps = rows.steps.iloc[0] // MARKS * np.arange(MARKS + 1)
     rows = panels.unrolled(rows, steps, "alignment", ["penalty"])
@@ -271,8 +283,11 @@ def draw_alignment(df, ax):
 
 LEAST = LABORIEUX.smallest["cosine"]
 ERROR = named("bias", "relative error of EP's derivative")
+LOG_ERROR = named("log(bias)", "log relative error of EP's derivative")
 UNSETTLED = named("unsettled", "share of test images that change by more than 0.01")
 LAW = named("abs(deviation / law - 1)", "relative distance from the first-order law")
+APART = named("deviation", "relative distance of the two error vectors")
+FINAL = named("final", "cosine at the end of training")
 SAMPLED = named("abs(sampled_loss / loss - 1)", "relative distance of the sampled loss")
 SEEN = (
     ("2026-11-29", "a pilot of one network: slopes 2.14, 4.01 and 6.00 over nudges 0.1 "
@@ -294,18 +309,19 @@ claim = partial(Claim, paper=LABORIEUX, written="after", history=SEEN)
 identity = partial(claim, kind="identity")
 CLAIMS = [
     *(claim(f"error_falls_with_power_{n}",
-        f"Equilibrium propagation from nudges at {n} points on a circle of radius b in "
-        f"the complex plane errs in its derivative as b^{n}: its log-log slope is "
-        f"within 0.2 of {n}, b from 0.05 to 0.4, in networks without weight symmetry.",
+        "In networks without weight symmetry, the derivative that equilibrium "
+        f"propagation estimates from nudges at {n} points on a circle of radius b in "
+        f"the complex plane has an error that grows as b^p, p within 0.2 of {n}, for "
+        "b from 0.05 to 0.4.",
         origin="ours", kind="equivalence", place="Cauchy integral; order derived here",
-        estimate=NUDGE.where(points=n).slope("log(bias)", "log(beta)"), unit="log/log",
+        estimate=NUDGE.where(points=n).slope(LOG_ERROR, "log(beta)"), unit="log/log",
         above=n - 0.2, below=n + 0.2,
         reason="A slope within 0.2 tells the orders 2, 4 and 6 apart; higher orders of "
         "b bend the curves at the largest b.") for n in POINTS[1:]),
     identity("contour_is_exact",
-        "Equilibrium propagation from nudges at 6 points on a circle of radius 0.05 in "
-        "the complex plane gives the derivative of the equilibrium by the nudge to a "
-        "relative 0.001, in every network without weight symmetry.",
+        "In every network without weight symmetry, equilibrium propagation from "
+        "nudges at 6 points on a circle of radius 0.05 in the complex plane gives the "
+        "derivative of the equilibrium by the nudge to a relative 0.001.",
         place="abstract: Cauchy integral", tests="finite nudge",
         estimate=NUDGE.where(points=6, beta=0.05).worst(ERROR), below=1e-3,
         reason="An error of a thousandth turns the derivative by less than a tenth of "
@@ -317,16 +333,15 @@ CLAIMS = [
         place="abstract", tests="asymmetry", unit="cosine", above=LEAST.size,
         estimate=ASYMMETRY.paired("cosine", asymmetry=(0.3, 2.0)), reason=LEAST.reason),
     Claim("symmetric_weights_align",
-        "The error vectors of equilibrium propagation and of backpropagation are equal "
-        "to a relative 1e-12 where the weights of a network are symmetric, in every "
-        "network.",
+        "The error vectors of equilibrium propagation and of backpropagation are "
+        "equal to a relative 1e-12 in every network whose weights are symmetric.",
         origin="oracle", place="J is then symmetric", kind="identity",
-        estimate=ASYMMETRY.where(asymmetry=0.0).worst("deviation"), below=1e-12,
+        estimate=ASYMMETRY.where(asymmetry=0.0).worst(APART), below=1e-12,
         reason="Rounding of a linear solve with 40 unknowns, grown a thousandfold."),
     identity("misalignment_is_first_order",
-        "Error vectors of equilibrium propagation differ from backpropagation's by 2 "
-        "|S^-1 A S^-1 e|/|S^-1 e| of these, to 3 % (Jacobian S + A, symmetric + "
-        "antisymmetric; loss gradient e), if antisymmetric weights are 0.03 to 0.3 of "
+        "Error vectors of equilibrium propagation and backpropagation differ by a "
+        "relative 2 |S^-1 A S^-1 e|/|S^-1 e|, to 3 % of it (Jacobian S + A, symmetric "
+        "+ antisymmetric; loss gradient e), for antisymmetric weights 0.03 to 0.3 of "
         "the symmetric.",
         origin="ours", place="derived here", below=0.03,
         estimate=ASYMMETRY.where(asymmetry=(0.03, 0.1, 0.3)).worst(LAW),
@@ -335,8 +350,9 @@ CLAIMS = [
         "factor in the law would be off by much more."),
     identity("homeostatic_loss_is_asymmetry",
         "The homeostatic loss, the mean of |J z|^2 - z.J^2 z over normal vectors z "
-        "with the Jacobian J, is 1/2 |J - J^T|^2 to a tenth in every network whose "
-        "antisymmetric weights are as large as the symmetric ones or twice as large.",
+        "with the Jacobian J, equals 1/2 |J - J^T|^2 within a tenth in every network "
+        "whose antisymmetric weights are as large as the symmetric ones or twice as "
+        "large.",
         origin="oracle", place="derived here", below=0.1,
         estimate=ASYMMETRY.where(asymmetry=(1.0, 2.0)).worst(SAMPLED),
         reason="With 20,000 vectors the mean has a relative standard error of a few "
@@ -347,12 +363,12 @@ CLAIMS = [
                          "standard errors: a unit with 1/f' = 208 makes the average "
                          "noisy; the threshold stays"))),
     claim("homeostasis_aligns",
-        "In networks trained on digits by EP (equilibrium propagation) from "
-        "independent feedback, 0.1 or 1 times a loss on Jacobian asymmetry, by making "
-        "the weights symmetric, raises the cosine of EP's and backpropagation's errors "
+        "In networks trained on digits by equilibrium propagation from independent "
+        "feedback, a penalty on Jacobian asymmetry (times 0.1 or 1), which makes "
+        "weights symmetric, raises the cosine of error vectors with backpropagation's "
         "by over 0.05.",
         place="abstract; figure 4", tests="homeostasis", unit="cosine",
-        estimate=weakest(*(TRAINING.paired("final", penalty=(p, 0.0))
+        estimate=weakest(*(TRAINING.paired(FINAL, penalty=(p, 0.0))
                            for p in PENALTIES[1:])),
         above=LEAST.size, reason=LEAST.reason, history=(*TRAINED, ("2026-11-30",
             "after the rows, only said how: here the loss is the asymmetry of the "
@@ -371,9 +387,9 @@ CLAIMS = [
         reason="Half is five times chance: a study of how error vectors align needs "
         "networks that learn."),
     Claim("trained_networks_settle",
-        "After the 25 sweeps over its layers by which a network trained by equilibrium "
-        "propagation settles, one more update of all units changes no activation by "
-        "more than 0.01, on 95 % of the test images in every run.",
+        "Networks trained by equilibrium propagation are at equilibrium after 25 "
+        "sweeps over their layers: one more update of all units changes no activation "
+        "by more than 0.01, on 95 % of the test images in every run.",
         origin="protocol", place="training", kind="precondition", written="after",
         estimate=TRAINING.worst(UNSETTLED), below=0.05, history=TRAINED,
         reason="One image in twenty changes the mean cosine of two error vectors by "

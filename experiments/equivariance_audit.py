@@ -523,12 +523,16 @@ def _decade(log: float) -> str:
 
 @figure("symopt1", panel="left")
 def draw_tables(df, ax):
+    """Error of each optimizer against moving first or stepping first, for
+    embeddings and heads, by group element; a dot marks what the block asks for.
+    """
     _draw_rule(df, ax, list(BLOCKS)[:5])
     ax.set_xlabel("rows: P permuted, ± with signs, R rotated, + shifted", labelpad=10)
 
 
 @figure("symopt1", panel="mid")
 def draw_matrices(df, ax):
+    """The same for matrices, heads of attention, routers and gated units."""
     shown = _draw_rule(df, ax, list(BLOCKS)[5:])
     ax.set_yticks([])
     ax.set_xlabel("columns: p permuted, r rotated; dot: in the group", labelpad=10)
@@ -538,6 +542,9 @@ def draw_matrices(df, ax):
 
 @figure("symopt1", panel="left", row=1)
 def draw_trajectories(df, ax):
+    """Largest difference of the training losses between a decoder and its moved
+    copy, by optimizer and by move.
+    """
     def text(log):
         return "none" if log == np.log10(FLOOR) else _decade(log)
 
@@ -547,6 +554,9 @@ def draw_trajectories(df, ax):
 
 @figure("symopt1", panel="mid", row=1)
 def draw_growth(df, ax):
+    """Growth of that difference over the steps, for a rotation of the residual
+    stream.
+    """
     arms = {
         ("muon", ""): OPTIMIZERS["muon"],
         ("adamw", ""): OPTIMIZERS["adamw"],

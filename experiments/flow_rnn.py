@@ -201,7 +201,9 @@ ORDINARY = where(arm=("rnn", "rnn_long", "rnn_all"))
 
 @figure("flow1", panel="left")
 def draw_lift(df, ax):
-    """Draw the violation in every run, before and after training."""
+    """Violation of the equivariance of the hidden state to motion in every run,
+    before and after training.
+    """
     for shift, when, arm in ((-0.15, "before", BEFORE), (0.15, "after", AFTER)):
         at = df.arm.map(list(ARMS).index) + shift
         value = np.maximum(df[f"lift_error_{when}"], FLOOR)
@@ -216,6 +218,9 @@ def draw_lift(df, ax):
 
 @figure("flow1", panel="mid")
 def draw_speeds(df, ax):
+    """Error of prediction, divided by the variance, against the speed of the
+    motion; shaded, the speeds in training.
+    """
     rows = panels.unrolled(df, SPEEDS, "by_speed", ["arm"])
     panels.curves(ax, rows, "x", "y", "arm", ARMS)
     panels.reference(ax, y=1)
@@ -228,6 +233,9 @@ def draw_speeds(df, ax):
 
 @figure("flow1", panel="right")
 def draw_horizon(df, ax):
+    """The same error at speed 2 against the predicted frame; the line marks the
+    longest horizon in training.
+    """
     rows = panels.unrolled(df, range(1, LONG + 1), "by_horizon", ["arm"])
     panels.curves(ax, rows, "x", "y", "arm", ARMS, markevery=4)
     panels.reference(ax, y=1)
@@ -241,12 +249,12 @@ def draw_horizon(df, ax):
 
 
 def _smaller(df):
-    """the smaller of the violations of the lift law before and after training"""
+    """violation of the lift law before or after training, whichever is smaller"""
     return df[["lift_error_before", "lift_error_after"]].min(axis=1)
 
 
 def _larger(df):
-    """the larger of the violations of the lift law before and after training"""
+    """violation of the lift law before or after training, whichever is larger"""
     return df[["lift_error_before", "lift_error_after"]].max(axis=1)
 
 
@@ -266,37 +274,37 @@ ratio = partial(Claim, paper=KELLER, above=LEAST.log, reason=LEAST.reason,
                 written="after", history=SEEN, unit="log of a ratio")  # fmt: skip
 CLAIMS = [
     Claim("lifted_network_is_equivariant",
-        "If its frames are moved at velocity w, a recurrent network with hidden "
-        "channels for velocities -m..m holds in channel v what channel v - w held, "
-        "moved along, to a relative 1e-12 in float64, trained or not, for m = 1 and 2, "
-        "in every run.",
+        "A recurrent network with hidden channels moving at velocities -m..m (m = 1, "
+        "2) is flow equivariant, trained or not: if velocity w is added to its "
+        "frames, channel v holds the shifted state of channel v - w, to a relative "
+        "1e-12 in every run.",
         paper=KELLER, place="flow equivariance of the FERNN (theorem)", kind="identity",
         tests="lifted", estimate=FLOWING.worst(_larger), below=1e-12,
         reason="Rounding of sums over 45 terms makes about 1e-15, which may grow a "
         "thousandfold.",
         written="after", history=SEEN),
     Claim("ordinary_network_is_not_equivariant",
-        "If its frames are set in motion, the hidden states of an ordinary "
-        "translation-equivariant RNN differ from those for still frames, moved along, "
-        "by more than a tenth of their norm at the worst of four velocities, trained "
-        "or not, in every run.",
+        "An ordinary translation-equivariant RNN is not flow equivariant, trained or "
+        "not: if a velocity is added to its frames, its hidden states differ from the "
+        "shifted old ones by over 0.1 of their norm at the worst of 4 velocities, in "
+        "every run.",
         paper=KELLER, place="abstract; counterexample of figure 2", kind="identity",
         tests="ordinary", estimate=ORDINARY.least(_smaller), above=0.1,
         reason="A tenth of the norm is neither rounding nor a small defect; two states "
         "that have nothing to do with each other differ by 1.4 times their norm.",
         written="after", history=SEEN),
     ratio("lifted_network_predicts_unseen_velocity",
-        "At velocity 2, unseen in training, a recurrent network with hidden channels "
-        "for velocities -2..2 predicts the next 6 frames of a moving pattern with a "
-        "mean square error at least 1.25 times smaller than an RNN of equal parameters "
-        "and steps.",
+        "Trained on patterns moving at velocities -1..1, a recurrent network with "
+        "hidden channels for velocities -2..2 predicts 6 frames at velocity 2 with a "
+        "mean square error at least 1.25 times smaller than an RNN of equal "
+        "parameters and steps.",
         place="abstract: velocity generalization", tests="velocity",
         estimate=where().log_ratio(UNSEEN, arm=("rnn", "flow_2"))),
     ratio("unseen_velocity_at_equal_computation",
-        "At velocity 2, unseen in training, a recurrent network with hidden channels "
-        "for velocities -2..2 predicts 6 frames with a mean square error at least 1.25 "
-        "times smaller than an RNN after five times the steps, and so as much "
-        "computation.",
+        "Trained on patterns moving at velocities -1..1, a recurrent network with "
+        "hidden channels for -2..2 predicts 6 frames at velocity 2 with a mean square "
+        "error at least 1.25 times smaller than an RNN after as much computation (5 x "
+        "the steps).",
         origin="control", place="matched computation",
         estimate=where().log_ratio(UNSEEN, arm=("rnn_long", "flow_2"))),
     ratio("rnn_can_learn_the_unseen_velocity",
@@ -306,28 +314,30 @@ CLAIMS = [
         origin="control", place="capacity of the RNN",
         estimate=where().log_ratio(UNSEEN, arm=("rnn", "rnn_all"))),
     ratio("channels_must_cover_the_velocity",
-        "At velocity 2 a recurrent network with hidden channels for velocities -1..1 "
-        "predicts 6 frames with a mean square error at least 1.25 times larger than "
-        "one with channels for -2..2; both were trained at velocities -1..1.",
+        "Trained on patterns moving at velocities -1..1, a recurrent network with "
+        "hidden channels for the same velocities predicts 6 frames at velocity 2 with "
+        "a mean square error at least 1.25 times larger than one with channels for "
+        "-2..2.",
         origin="ours", place="limit that the paper names: a finite set of velocities",
         estimate=where().log_ratio(UNSEEN, arm=("flow_1", "flow_2"))),
     ratio("no_channel_no_prediction",
-        "A recurrent network with hidden channels for velocities -2..2, trained at "
-        "velocities -1..1, predicts 6 frames at velocity 3, outside of both, with a "
+        "Trained on patterns moving at velocities -1..1, a recurrent network with "
+        "hidden channels for velocities -2..2 predicts 6 frames at velocity 3 with a "
         "mean square error at least 1.25 times larger than at velocity 2.",
         origin="ours", place="limit that the paper names: a finite set of velocities",
         estimate=where(arm="flow_2").mean(FURTHER)),
     ratio("lifted_network_learns_faster",
-        "After half of the training steps a recurrent network with hidden channels for "
-        "velocities -1..1, which are those of its videos, predicts them with a mean "
-        "square error at least 1.25 times smaller than an RNN of equal parameters.",
+        "Halfway through training on patterns moving at velocities -1..1, a recurrent "
+        "network with hidden channels for these velocities predicts them with a mean "
+        "square error at least 1.25 times smaller than an RNN of equal parameters and "
+        "steps.",
         place="abstract: training speed", tests="training speed",
         estimate=where().log_ratio(EARLY, arm=("rnn", "flow_1"))),
     ratio("learning_at_equal_computation",
-        "After half of its training a recurrent network with hidden channels for "
-        "velocities -2..2 has a mean square training error at least 1.25 times smaller "
-        "than an RNN of equal parameters after as much computation, which is five "
-        "times the steps.",
+        "Halfway through training on patterns of velocities -1..1, a recurrent "
+        "network with hidden channels for -2..2 has a mean square error at least 1.25 "
+        "times smaller than an RNN of equal parameters after as much computation (5 x "
+        "the steps).",
         origin="control", place="matched computation", expected="failed",
         because="The RNN has then taken 750 steps, and in the first pilot its error "
         "after 700 steps was within a quarter of the error of the network with "

@@ -23,7 +23,7 @@ from math import factorial
 
 import numpy as np
 
-from symlab.harness import Claim, figure, grid, panels, rng, stats, where
+from symlab.harness import Claim, figure, grid, named, panels, rng, stats, where
 from symlab.papers import FRAMES, PUNY
 
 LANES = 64
@@ -113,6 +113,9 @@ ROUNDING = 1e-17  # drawn where a distance is exactly zero
 
 @figure("frames1", panel="right", row=1)
 def draw(df, ax):
+    """Distance between the outputs for pairs of graphs that are not isomorphic, by
+    message passing and by frames.
+    """
     for name, column in (("message", "message_apart"), ("frame", "apart")):
         means = [stats.mean(df[df.pair == p][column]) for p in PAIRS]
         means = [m.map(lambda x: max(x, ROUNDING)) for m in means]
@@ -129,7 +132,7 @@ def draw(df, ax):
 
 
 def _mismatch(df):
-    """1 where message passing and colour refinement disagree on a pair, 0 elsewhere"""
+    """disagreement (1 or 0) of message passing and colour refinement on a pair"""
     told = df.message_apart > SEPARATE
     return (told != df.refinement_tells.astype(bool)).astype(float)
 
@@ -145,58 +148,69 @@ FAR = ("The code released with arXiv 2110.03336 calls outputs different above 0.
 MARKED = ("2026-11-30", "origin changed from paper to ours after its rows: colour "
           "refinement with nodes marked one by one is a full individualisation-"
           "refinement, not the paper's frame")  # fmt: skip
+REFINED_APART = named("apart", "relative distance of the means over refined orderings")
+LISTED_APART = named("listed_apart", "relative distance of the means over spectral "
+                     "orderings")  # fmt: skip
+MESSAGES_APART = named("message_apart", "relative distance of the outputs of message "
+                       "passing")  # fmt: skip
+RELABELLED = named("relabelled", "relative change when nodes are relabelled")
+SMALLER = named("group_size / spectral_size", "number of all orderings over those of "
+                "the larger frame of a pair")  # fmt: skip
 REFINED = {"origin": "ours", "history": (*SEEN, MARKED)}
 CLAIMS = [
     puny("frames_separate",
-        "The mean of a random perceptron over node orderings found by colour "
-        "refinement differs by more than 1e-6 of its size between the two graphs of "
-        "each of five pairs, the Shrikhande and the rook's graph among them, in every "
-        "run.",
-        kind="identity", estimate=where().least("apart"), above=1e-6, reason=FAR,
+        "A random perceptron averaged over the node orderings that colour refinement "
+        "finds, marking nodes one by one, differs by more than 1e-6 of its size "
+        "between the two graphs, which are not isomorphic, of each of five pairs, in "
+        "every run.",
+        kind="identity", estimate=where().least(REFINED_APART), above=1e-6, reason=FAR,
         **REFINED),
     puny("proper_spectral_frame_separates",
-        "The mean of a random perceptron over the 1152 of 10! node orderings that the "
+        "A random perceptron averaged over the 1152 of 10! node orderings that the "
         "Laplacian's eigenvectors give differs by more than 1e-6 of its size between "
-        "decalin and bicyclopentyl, which colour refinement confuses, in every run.",
+        "decalin and bicyclopentyl, which colour refinement does not tell apart, in "
+        "every run.",
         tests="expressive", kind="identity", written="after",
-        estimate=where(pair="decalin, bicyclopentyl").least("listed_apart"),
+        estimate=where(pair="decalin, bicyclopentyl").least(LISTED_APART),
         above=1e-6, reason=FAR, history=(("2026-11-30", "written after the rows: the "
         "only pair here where a frame smaller than the group goes beyond colour "
         "refinement"),)),
     puny("spectral_frames_separate",
-        "The mean of a random perceptron over the node orderings that the Laplacian's "
+        "A random perceptron averaged over the node orderings that the Laplacian's "
         "eigenvectors give differs by more than 1e-6 of its size between the two "
-        "graphs of each of four pairs of up to 10 nodes, in every run.",
+        "graphs, which are not isomorphic, of each of four pairs with up to 10 nodes, "
+        "in every run.",
         tests="expressive", kind="identity",
-        estimate=LISTED.least("listed_apart"), above=1e-6, reason=FAR),
+        estimate=LISTED.least(LISTED_APART), above=1e-6, reason=FAR),
     puny("message_passing_fails",
-        "A random message-passing network gives the two graphs of a pair the same "
-        "output, to 1e-9 of its size, in four of five pairs, all but the path and the "
-        "star, in every run.",
+        "A random message-passing network gives the same output, to 1e-9 of its size, "
+        "to both graphs of four pairs (hexagon and triangles, prism and K33, decalin "
+        "and bicyclopentyl, Shrikhande's and the rook's) that are not isomorphic, in "
+        "every run.",
         origin="control", kind="identity",
-        estimate=ALIKE.worst("message_apart"), below=SEPARATE,
+        estimate=ALIKE.worst(MESSAGES_APART), below=SEPARATE,
         reason="Rounding of sums over 16 nodes makes 1e-15."),
     puny("message_passing_is_colour_refinement",
-        "A random message-passing network gives different outputs for the two graphs "
-        "of exactly those of five pairs that colour refinement tells apart, in every "
-        "run.",
+        "Of five pairs of graphs that are not isomorphic, a random message-passing "
+        "network tells apart, by outputs more than 1e-9 of their size apart, exactly "
+        "those that colour refinement tells apart, in every run.",
         origin="oracle", kind="identity", place="Xu et al. 2019 (arXiv 1810.00826)",
         estimate=where().worst(_mismatch), below=0.5, reason="The claim is about every "
         "pair: 1 means that message passing and colour refinement disagree on one, 0 "
         "that they agree."),
     puny("relabelling_changes_nothing",
-        "The mean of a random perceptron over node orderings found by colour "
-        "refinement changes by less than 1e-12 of its size when the nodes of the graph "
-        "are relabelled, in every run.",
-        kind="identity", estimate=where().worst("relabelled"), below=1e-12,
+        "A random perceptron averaged over the node orderings that colour refinement "
+        "finds, marking nodes one by one, changes its output by less than 1e-12 of "
+        "its size when the nodes of the graph are relabelled, in every run.",
+        kind="identity", estimate=where().worst(RELABELLED), below=1e-12,
         reason="The same reordered adjacency matrices are averaged, in another order "
         "at most.", **REFINED),
     puny("spectral_frame_is_small",
-        "The frame of a graph, the node orderings that the Laplacian's eigenvectors "
-        "give, has fewer orderings than the whole group of n!, in every one of five "
-        "pairs of graphs.",
+        "The frame of a graph, which is the set of node orderings that the "
+        "Laplacian's eigenvectors give, is smaller than the set of all n! orderings "
+        "of n nodes, for both graphs of each of five pairs.",
         origin="ours", kind="identity", unit="times fewer",
-        estimate=where().least("group_size / spectral_size"), above=1.0,
+        estimate=where().least(SMALLER), above=1.0,
         reason="A frame that is the whole group saves nothing.",
         expected="failed",
         history=(*SEEN, ("2026-11-30", "origin changed from paper to ours after its "

@@ -341,12 +341,16 @@ def _show(ax, df, column: str):
 
 @figure("fig2", panel="left")
 def draw_symmetric(df, ax):
+    """Hessian at a symmetric solution, in a basis of two mirrors (O_1, O_2) and of
+    what they share: entries between the blocks vanish.
+    """
     _show(ax, df, "hessian")
     ax.set(xlabel="Hessian at the symmetric solution")
 
 
 @figure("fig2", panel="mid")
 def draw_random(df, ax):
+    """The same at a random point: there are no blocks."""
     shown, powers = _show(ax, df, "hessian_random"), (-6, -4, -2, 0)
     ax.set(xlabel="Hessian at a random point")
     label = "|entry|, relative to the largest"
@@ -355,6 +359,9 @@ def draw_random(df, ax):
 
 @figure("fig2", panel="right")
 def draw_wells(df, ax):
+    """Loss along the direction away from the mirror, at several strengths of weight
+    decay; dashed, its fourth order.
+    """
     row = df.sort_values("seed").iloc[0]
     s, line = np.array(row.s), np.array(row.line)
     well = np.sqrt(-6 * row.h / row.fourth)  # without decay, to fourth order
@@ -374,6 +381,9 @@ def draw_wells(df, ax):
 
 @figure("fig2", panel="left", row=1)
 def draw_off_block(df, ax):
+    """Largest entry off the blocks at a symmetric solution, with the symmetry
+    broken, and at a random point; one marker per seed.
+    """
     for i, (column, arm) in enumerate(PLACES.items()):
         beside = i + np.linspace(-0.22, 0.22, len(df))
         ax.plot(beside, df[column], arm.marker, color=arm.color, ms=3)
@@ -384,7 +394,9 @@ def draw_off_block(df, ax):
 
 @figure("fig2", panel="mid", row=1)
 def draw_pitchfork(df, ax):
-    """Seeds fall onto one curve: wells in units of sqrt(6 |h|/q)."""
+    """Minima along that direction against weight decay; in units of sqrt(6 |h|/q)
+    all seeds fall onto one curve.
+    """
     for i, row in enumerate(df.itertuples()):
         y = np.array(row.wells) / np.sqrt(-6 * row.h / row.fourth)
         ax.plot(row.ratios, y, lw=0, label="_" if i else "minima", **SEEDS)
@@ -398,6 +410,9 @@ def draw_pitchfork(df, ax):
 
 @figure("fig2", panel="right", row=1)
 def draw_search(df, ax):
+    """Distance from the mirror after a search by L-BFGS from a point close to it,
+    against weight decay; lines, one seed each.
+    """
     for i, row in enumerate(df.itertuples()):
         ax.plot(row.ratios, row.distance, lw=0.5, label="_" if i else "end", **SEEDS)
     panels.reference(ax, y=KICK, ls=":", label="start")

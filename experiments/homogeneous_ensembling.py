@@ -344,6 +344,9 @@ def _decay_curves(ax, df, column: str):
 
 @figure("fig9", panel="left")
 def draw(df, ax):
+    """Distinct neurons after training against weight decay, with and without a
+    static bias; the line is the teacher's number.
+    """
     _decay_curves(ax, df, "distinct")
     _teacher_line(ax, df, [0, 4e-2])
     width = OVER_DECAY(df).width.iloc[0]
@@ -353,6 +356,7 @@ def draw(df, ax):
 
 @figure("fig9", panel="mid")
 def draw_width(df, ax):
+    """Distinct neurons against the width, with weight decay and without."""
     for rows, arm in ARMS.items():
         panels.curve(ax, rows.where(study="width")(df), "width", "distinct", arm)
     widths = sorted(df.width[df.study == "width"].unique())
@@ -378,7 +382,9 @@ def _neurons(ax, df, rows):
 
 @figure("fig9", panel="right")
 def draw_neurons(df, ax):
-    """Draw incoming weights in the main plane of the teacher's, with a > 0."""
+    """Incoming weights of the neurons with positive outgoing weight, in the main
+    plane of the teacher's; inset, without decay.
+    """
     for rows in (SYMMETRIC, BIASED):
         _neurons(ax, df, rows)
     c = Config(seed=int(df.seed.min()))
@@ -391,6 +397,7 @@ def draw_neurons(df, ax):
 
 @figure("fig9", panel="left", row=1)
 def draw_error(df, ax):
+    """Test error against weight decay."""
     _decay_curves(ax, df, "test_error")
     panels.ticks(ax, "y", [0.003, 0.01, 0.03], log=10)
     ax.set(ylabel="test error (MSE)")
@@ -399,6 +406,9 @@ def draw_error(df, ax):
 
 @figure("fig9", panel="mid", row=1)
 def draw_noise(df, ax):
+    """Distinct neurons against the noise of labels that are drawn anew at each
+    step, without decay and with it.
+    """
     for arm in (FREE, SYMMETRIC):
         rows = arm.where(study="noise", lr=Config.lr)(df)
         panels.curve(ax, rows, "fresh_noise", "distinct", ARMS[arm])
@@ -410,6 +420,9 @@ def draw_noise(df, ax):
 
 @figure("fig9", panel="right", row=1)
 def draw_mirror(df, ax):
+    """Distance of each neuron to its nearest mirror, divided by its norm, against
+    weight decay.
+    """
     shown = df.assign(log=np.log10(df.mirror_distance.clip(lower=1e-17)))
     _decay_curves(ax, shown, "log")
     panels.ticks(ax, "y", {t: f"$10^{{{t}}}$" for t in range(-16, 1, 4)})

@@ -147,7 +147,9 @@ GROUPS = {
 
 @figure("agrae9", panel="left")
 def draw(df, ax):
-    """Means alone: Student's interval of four draws leaves the range from 0 to 1."""
+    """pass@k of the pretrained language model before reinforcement learning, by
+    task; means over draws of prompts.
+    """
     for task, arm in ARMS.items():
         if len(rows := df[df.task == task].passes):
             look = {"color": arm.color, "marker": arm.marker, "label": arm.label}
@@ -161,6 +163,7 @@ def draw(df, ax):
 
 @figure("agrae9", panel="mid")
 def draw_groups(df, ax):
+    """Share of groups of 8 rollouts that are all wrong, all right or mixed."""
     from symlab.harness import stats
 
     tasks = [task for task in ARMS if (df.task == task).any()]
@@ -206,18 +209,18 @@ PILOT = (
 MODEL = "SmolLM2-135M-Instruct at temperature 1"
 CLAIMS = [
     oracle("exact_pass_1_is_sampled",
-        f"The pass@1 of {MODEL} on two-digit addition by teacher forcing differs from "
-        "the frequency of right answers among 4096 samples of each prompt by less than "
-        "0.01, on average over draws of prompts.",
+        f"On two-digit addition the pass@1 of {MODEL}, computed by teacher forcing, "
+        "differs from the share of right answers among 4096 samples of each prompt by "
+        "less than 0.01, on average over draws of prompts.",
         estimate=SAMPLED.where(task=CHECKED).mean(
             named("sampled_1 - exact_1", "sampled minus exact pass@1")),
         above=-POINT.size, below=POINT.size,
         reason="The smallest effect of interest in pass@k. The frequency among 16,384 "
         "samples of a draw of prompts has a standard error of at most 0.004."),
     oracle("exact_pass_64_is_sampled",
-        f"The pass@64 of {MODEL} on two-digit addition by teacher forcing differs from "
-        "the unbiased estimate from 4096 samples of each prompt by less than 0.01, on "
-        "average over draws of prompts.",
+        f"On two-digit addition the pass@64 of {MODEL}, computed by teacher forcing, "
+        "differs from the unbiased estimate from 4096 samples of each prompt by less "
+        "than 0.01, on average over draws of prompts.",
         estimate=SAMPLED.where(task=CHECKED).mean(
             named("sampled_64 - exact_64", "sampled minus exact pass@64")),
         above=-POINT.size, below=POINT.size,
@@ -228,8 +231,8 @@ CLAIMS = [
         "interval of 0.02 on either side; the sweep of scale paper samples all 24 "
         "prompts of 16 draws."),
     ours("base_has_mixed_groups",
-        f"More than 0.25 of the groups of 8 rollouts of {MODEL} on two-digit addition "
-        "have both right and wrong rollouts, in expectation.",
+        f"More than 0.25 of the groups of 8 rollouts of {MODEL} to one prompt of "
+        "two-digit addition have both right and wrong rollouts, in expectation.",
         kind="precondition", paper=AGRAE, place="theorem 2: the others train nothing",
         estimate=where(task=CHECKED).mean(
             named("mixed", "share of groups that are mixed")), above=0.25,
@@ -237,8 +240,9 @@ CLAIMS = [
         "trains nothing, and advantage estimators can hardly differ.",
         history=(PILOT,)),
     ours("large_k_finds_more",
-        f"The pass@256 of {MODEL} is above its pass@1 by more than 0.3 on two-digit "
-        "addition, on 1 x 2 digits and on the sum of three numbers, each.",
+        f"The pass@256 of {MODEL} is above its pass@1 by more than 0.3 on each of "
+        "two-digit addition, products of one-digit and two-digit numbers, and sums of "
+        "three two-digit numbers.",
         place="the room between a sure answer and a lucky one",
         estimate=weakest(*(
             where(task=task).mean(named("pass_256 - pass_1", "pass@256 minus pass@1"))
@@ -251,8 +255,8 @@ CLAIMS = [
         history=(PILOT,)),
     ours("harder_tasks_have_lower_pass_1",
         f"The pass@1 of {MODEL} falls by more than 0.01 with each step of difficulty: "
-        "from one-digit to two-digit addition, to the sum of three numbers, and from "
-        "1 x 2 to 2 x 2 digits.",
+        "from one-digit to two-digit addition, from two to three summands, and from "
+        "1 x 2 to 2 x 2 digit products.",
         place="the order of the tasks",
         estimate=weakest(_lead("add one", "add two"), _lead("add two", "add three"),
                          _lead("1 x 2 digits", "2 x 2 digits")),

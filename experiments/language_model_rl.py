@@ -195,6 +195,9 @@ ARMS = {method: ADVANTAGES[method] for method in METHODS}
 
 @figure("agrae9", panel="right")
 def draw(df, ax):
+    """pass@256 against pass@1 after reinforcement learning, by method; hollow, more
+    than one epoch on each batch.
+    """
     base, label = ADVANTAGES["base"], "base model"
     ax.plot(df.base_pass_1.mean(), df.base_pass_256.mean(), base.marker, ls="",
             color=base.color, label=label, ms=6)  # fmt: skip
@@ -216,7 +219,10 @@ def draw(df, ax):
 # --- claims --------------------------------------------------------------------------
 
 POINT = AGRAE.smallest["pass@k"]
-ON = "On held-out two-digit additions, with RL of adapters of SmolLM2-135M-Instruct,"
+ON = (
+    "On held-out two-digit additions, with RL of low-rank adapters of SmolLM2-135M-"
+    "Instruct,"
+)
 AG = "A-GRAE (GRPO, hard prompts and correct rollouts weighing more as rewards rise)"
 SHORT = (
     "The sweep of scale quick has one seed, hence an infinite interval, and two steps "
@@ -238,7 +244,8 @@ CLAIMS = [
         "caches keys and values, by less than 0.001 nats, in every run.",
         origin="oracle", kind="identity", unit="nats",
         place="both are the same policy: PPO's ratio is 1",
-        estimate=where().worst(named("first_ratio_error", "largest difference")),
+        estimate=where().worst(named(
+            "first_ratio_error", "difference of a token's log-probabilities")),
         below=1e-3,
         reason="Sums of 576 and 49,152 terms in float32 err by less; PPO's clip range "
         "of 0.2 is 200 times this."),

@@ -570,6 +570,9 @@ def _final(df, ax, study: str) -> float | None:
 
 @figure("symopt2", panel="left")
 def draw_sensing(df, ax):
+    """Excess loss of each update rule against its learning rate, divided by the
+    tuned one, in matrix sensing; a curve ends where a run diverged.
+    """
     _sensitivity(df, ax, "sensing")
     how = {"frameon": True, "framealpha": 1, "edgecolor": "none", "borderpad": 0.1}
     how |= {"title": "curves end where a run diverged", "ncol": 2, "columnspacing": 1.0}
@@ -578,22 +581,28 @@ def draw_sensing(df, ax):
 
 @figure("symopt2", panel="mid")
 def draw_embedding(df, ax):
+    """The same for an embedding."""
     _sensitivity(df, ax, "embedding")
 
 
 @figure("symopt2", panel="right")
 def draw_head(df, ax):
+    """The same for a head."""
     _sensitivity(df, ax, "head")
 
 
 @figure("symopt2", panel="left", row=1)
 def draw_sensing_final(df, ax):
+    """Excess loss at the tuned rates in matrix sensing, in a random basis and in
+    the axes.
+    """
     _final(df, ax, "sensing")
     panels.legend(ax, "lower left")
 
 
 @figure("symopt2", panel="mid", row=1)
 def draw_embedding_final(df, ax):
+    """The same for an embedding, with its frequent and its rare tokens apart."""
     limit = _final(df, ax, "embedding")
     panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
     panels.legend(ax, "lower right", borderpad=0.1)
@@ -601,6 +610,7 @@ def draw_embedding_final(df, ax):
 
 @figure("symopt2", panel="right", row=1)
 def draw_head_final(df, ax):
+    """The same for a head, with its frequent and its rare tokens apart."""
     _final(df, ax, "head")
 
 

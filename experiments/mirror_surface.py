@@ -186,6 +186,9 @@ THRESHOLDS = {  # by the strength of the breaking term
 
 @figure("fig1", panel="left")
 def draw(df, ax):
+    """Contours of a loss with a mirror: A and B are images of each other, C is
+    their mean on the mirror; arrows, steps down the gradient.
+    """
     x = np.linspace(-0.55, 2.75, 200)
     w = np.stack(np.meshgrid(x, x), -1)
     levels = [0.02, 0.1, 0.3, 0.6, 1, 1.6, 2.6, 5]
@@ -216,6 +219,9 @@ def draw(df, ax):
 
 @figure("fig1", panel="mid")
 def draw_facts(df, ax):
+    """The three facts of a mirror, the worst over random points, against the
+    strength of a term that breaks the symmetry; dashed, the closed form.
+    """
     zero = 1e-14  # where broken = 0 stands on the logarithmic axis
     df = df.assign(x=df.broken.where(df.broken > 0, zero))
     for column, arm in FACTS.items():
@@ -236,6 +242,9 @@ def draw_facts(df, ax):
 
 @figure("fig1", panel="right")
 def draw_threshold(df, ax):
+    """Weight decay from which C is better than A, against the distance of A from
+    the mirror; dashed, the closed form.
+    """
     s, gamma, gain = (
         np.concatenate(list(SYMMETRIC(df)[f"sample_{n}"])[:4])
         for n in ("distance", "gamma", "gain")

@@ -42,6 +42,7 @@ from symlab.harness import (
     family,
     figure,
     grid,
+    named,
     panels,
     plot,
     rng,
@@ -182,6 +183,7 @@ def _curves(ax, df, x, column: str):
 
 @figure("lmc1", panel="left")
 def draw(df, ax):
+    """Test loss on the line between two networks A and B, by how B was matched to A."""
     _curves(ax, df, np.linspace(0, 1, POINTS), "loss")
     ax.set(xlabel="position between A and B", ylabel="test loss (nats)")
     ax.set_title("loss on the line A to B")
@@ -190,6 +192,9 @@ def draw(df, ax):
 
 @figure("lmc1", panel="mid")
 def draw_alignment(df, ax):
+    """Alignment of the singular vectors of A and B, of those whose singular values
+    exceed a fraction gamma of the largest.
+    """
     _curves(ax, df, GAMMAS, "alignment")
     ax.set(xlabel="$\\gamma$ (singular values $\\geq\\gamma\\,s_1$)")
     ax.set(ylabel="alignment of A and B", ylim=(-0.05, 1.0), title="singular vectors")
@@ -197,6 +202,9 @@ def draw_alignment(df, ax):
 
 @figure("lmc1", panel="right")
 def draw_distance(df, ax):
+    """Barrier on the line against the distance of A and B, relative to the distance
+    as trained; dashed, the square law.
+    """
     for method, arm in MATCHES.items():
         rows = METHOD.where(method=method)(df)
         ax.plot(1 - rows["shrink"], rows.barrier, arm.marker, color=arm.color, mew=0)
@@ -210,6 +218,9 @@ def draw_distance(df, ax):
 
 @figure("lmc1", panel="left", row=1)
 def draw_third(df, ax):
+    """Barriers between A and B and between B and C, where B and C were matched to A
+    alone.
+    """
     pairs = {"A, B": "barrier", "B, C": "barrier_bc"}
     rows = {
         name: {m: METHOD.where(method=m).mean(column)(df) for m in METHODS}
@@ -221,6 +232,7 @@ def draw_third(df, ax):
 
 @figure("lmc1", panel="mid", row=1)
 def draw_width(df, ax):
+    """Barrier against width, by matching."""
     panels.curves(ax, WIDTH(df), "width", "barrier", "method", MATCHES)
     beside = 1.25 * ASYMMETRIC(df).width.iloc[0]  # or it would hide the point of WM
     panels.points(ax, [beside], [ASYMMETRIC.mean("barrier")(df)], FIXED, ms=4.5)
@@ -232,6 +244,7 @@ def draw_width(df, ax):
 
 @figure("lmc1", panel="right", row=1)
 def draw_planted(df, ax):
+    """Units that matching puts back in a noisy, permuted copy, against the noise."""
     panels.curve(ax, PLANTED(df), "noise", "recovered", MATCHES["weights"])
     ax.set(xlabel="noise / s.d. of the weights", ylabel="units put back")
     ax.set(ylim=(0, 1.05), title="noisy, permuted copy")
@@ -252,7 +265,19 @@ ALIGNED = ITO.smallest["alignment"]
 SEEN = {"written": "after", "history": (
     ("2026-11-30", "written after the pilots at the head of the file, and not changed"),
 )}  # fmt: skip
-STARTS = {"a": "the unpermuted network", "b": "the permuted network"}
+SHRINK = named("shrink", "fall of the distance by matching, over the distance")
+VALUES = named("values_moved", "change of a singular value, over the largest")
+PRODUCT = named("identity_error", "error of the inner product, over the norms' product")
+LARGE = named("aligned_large", "alignment over singular values of half the largest up")
+LARGE_ALONE = named("aligned_large - aligned_all", "alignment over singular values of "
+                    "half the largest up minus that over all")  # fmt: skip
+LEADING = named("leading_gain - leading_energy", "share of the leading directions in "
+                "the inner product minus that in the squared norm")  # fmt: skip
+THIRD = named("barrier_bc", "barrier between the two networks matched to a third")
+EXCHANGED = named("exchangeable", "number of layers with exchangeable units")
+RECOVERED = named("recovered", "share of the units put back")
+STARTS = {"a": "the network that stays as it is",
+          "b": "the network that it permutes"}  # fmt: skip
 ito = partial(Claim, paper=ITO, place="abstract", **SEEN)
 nats = partial(ito, unit="nats", reason=BARRIER.reason)
 cosine = partial(ito, unit="cosine", reason=ALIGNED.reason)
@@ -261,97 +286,108 @@ exact = partial(Claim, kind="identity", below=1e-12, unit="relative error",
 lim = partial(Claim, paper=LIM, unit="nats", reason=BARRIER.reason, place="abstract",
     tests="connectivity")  # fmt: skip
 CLAIMS = [
-    nats("wm_connects", "After weight matching (hidden units of one network permuted "
-        "so that its weights are near the other's), the test-loss barrier (largest "
-        "excess over the chord) between two networks trained on digits is less than "
-        "0.1 nats.", paper=REBASIN, tests="basin", estimate=WM.mean("barrier"),
+    nats("wm_connects", "After weight matching (permuting hidden units of one network "
+        "to bring its weights near the other's), two networks of width 128 trained on "
+        "digits have a test-loss barrier (largest excess over the chord between them) "
+        "below 0.1 nats.",
+        paper=REBASIN, tests="basin", estimate=WM.mean("barrier"),
         below=BARRIER.size),
     ito("wm_hardly_shortens", "Weight matching (permuting hidden units of one network "
         "so that its weights are near the other's) reduces the distance between the "
         "weights of two networks trained on digits by less than a quarter.",
-        origin="ours", estimate=WM.mean("shrink"), below=SHORTER.size,
+        origin="ours", estimate=WM.mean(SHRINK), below=SHORTER.size,
         unit="of the distance", reason=f"{SHORTER.reason} The quarter was chosen after "
         "a pilot of this code had 31 %, so that the size is the finding.",
         history=(*SEEN["history"], ("2026-11-30", "tested the paper's 'not "
         "significantly'; the limit was chosen after a pilot that exceeded it")),
         expected="failed",
-        because="It fell by 31 % in the pilot of this code, which draws fresh noise on "
-        "the inputs, and by 18 % on networks of another code."),
-    ito("not_distance_alone", "The barrier between two networks (largest excess of the "
-        "test loss over the chord), divided by the squared distance of their weights, "
-        "is less than half as large after weight matching of their hidden units as "
-        "before.", tests="distance",
+        because="The distance fell by 31 % in the pilot of this code, which draws "
+            "fresh noise on the inputs, and by 18 % on networks of another code."),
+    ito("not_distance_alone", "The test-loss barrier between two networks (largest "
+        "excess over the chord between them), divided by the squared distance of "
+        "their weights, is less than half as large after weight matching of their "
+        "hidden units as before.",
+        tests="distance",
         estimate=METHOD.ratio("barrier / distance**2", method=("weights", "none")),
         below=0.5, unit="ratio", reason="A barrier that grows as the squared distance "
         "keeps this ratio; half of it is more than any curvature of the law explains."),
     exact("values_stay", "Matching one network's hidden units to another's, by "
         "weights, activations or the straight-through estimator, moves no singular "
         "value of a weight matrix by more than 1e-12 of the largest.", paper=ITO,
-        place="abstract", tests="values", estimate=METHOD.worst("values_moved")),
-    exact("inner_product", "The inner product of two networks' weight matrices is the "
-        "sum of s t (u . x)(v . y) over pairs of their singular values s, t with left "
-        "vectors u, x and right vectors v, y, to 1e-12 of the product of norms.",
-        origin="oracle", place="linearity", estimate=METHOD.worst("identity_error")),
+        place="abstract", tests="values", estimate=METHOD.worst(VALUES)),
+    exact("inner_product", "The inner product of the weight matrices of two networks "
+        "is, to 1e-12 of the product of their norms, the sum of s t (u . x)(v . y) "
+        "over all pairs of singular values s, t of one and the other, with left "
+        "vectors u, x and right vectors v, y.",
+        origin="oracle", place="linearity", estimate=METHOD.worst(PRODUCT)),
     cosine("wm_aligns", "Weight matching of hidden units raises the alignment of two "
-        "networks (the cosine between their sums of u v^T over the singular vectors u, "
-        "v with at least half of the layer's largest singular value) by more than 0.1.",
-        estimate=METHOD.paired("aligned_large", method=("weights", "none")),
+        "networks (cosine between their sums of u v^T over the singular vectors u, v "
+        "whose singular value is at least half the layer's largest) by more than 0.1.",
+        estimate=METHOD.paired(LARGE, method=("weights", "none")),
         tests="directions", above=ALIGNED.size),
-    cosine("wm_aligns_the_large", "After weight matching of hidden units, the "
-        "alignment of two networks (the cosine between their sums of u v^T over "
-        "singular vectors u, v) is higher by more than 0.1 for singular values of at "
-        "least half the largest than for all.", tests="directions", above=ALIGNED.size,
-        estimate=WM.mean("aligned_large - aligned_all")),
-    cosine("leading_pairs_carry_it", "After weight matching, the ten leading singular "
-        "vectors per layer carry a share of the inner product of two networks' weights "
-        "that exceeds their share of the first's squared norm by more than 0.1.",
-        origin="ours", estimate=WM.mean("leading_gain - leading_energy"), above=0.1,
+    cosine("wm_aligns_the_large", "After weight matching, the alignment of two "
+        "networks (cosine between their sums of u v^T over singular vectors u, v) is "
+        "higher by more than 0.1 over vectors with at least half the layer's largest "
+        "singular value than over all vectors.",
+        tests="directions", above=ALIGNED.size,
+        estimate=WM.mean(LARGE_ALONE)),
+    cosine("leading_pairs_carry_it", "After weight matching of one network to "
+        "another, the ten leading singular directions of each layer carry a share of "
+        "the inner product of the two networks' weights that exceeds, by over 0.1, "
+        "their share of the other network's squared norm.",
+        origin="ours", estimate=WM.mean(LEADING), above=0.1,
         unit="share", reason="A tenth of the inner product is a visible part of it."),
-    cosine("am_aligns_alike", "The alignment of two networks (the cosine between their "
-        "sums of u v^T over the singular vectors u, v with at least half the largest "
-        "singular value) differs by less than 0.1 between activation matching and "
-        "weight matching.", tests="activations", kind="equivalence",
-        estimate=METHOD.paired("aligned_large", method=("activations", "weights")),
+    cosine("am_aligns_alike", "Activation matching and weight matching of hidden "
+        "units give two networks alignments (cosine between their sums of u v^T over "
+        "singular vectors u, v whose singular value is at least half the layer's "
+        "largest) that differ by less than 0.1.",
+        tests="activations", kind="equivalence",
+        estimate=METHOD.paired(LARGE, method=("activations", "weights")),
         above=-ALIGNED.size, below=ALIGNED.size),
-    nats("ste_b_connects", "The straight-through estimator (permuting hidden units by "
-        "gradient steps on the loss half way between two networks), started at the "
-        "permuted one, leaves a test-loss barrier between them below 0.1 nats.",
+    nats("ste_b_connects", "Permuting one of two networks by the straight-through "
+        "estimator (gradient steps on the loss half way between them, for a "
+        "permutation of hidden units), started at that network, leaves a test-loss "
+        "barrier below 0.1 nats between them.",
         origin="ours", estimate=METHOD.where(method="ste_b").mean("barrier"),
-        below=BARRIER.size, expected="undecided", because="It is 0.14 nats in the mean "
-        "of four pairs of width 128, after 0.09 at width 256 in a pilot."),
+        below=BARRIER.size, expected="undecided", because="The mean barrier is 0.14 "
+            "nats over four pairs of width 128, after 0.09 nats at width 256 in a "
+            "pilot."),
     cosine("wm_aligns_more_than_ste_b", "The cosine between two networks' sums of u "
         "v^T over singular vectors u, v with at least half the largest singular value "
-        "is more than 0.1 higher after weight matching than with the straight-through "
-        "estimator started at the permuted network.",
+        "is over 0.1 higher after weight matching than after the straight-through "
+        "estimator started at the network it permutes.",
         place="section 6, from a summary", above=ALIGNED.size,
-        estimate=METHOD.paired("aligned_large", method=("weights", "ste_b")),
+        estimate=METHOD.paired(LARGE, method=("weights", "ste_b")),
         history=(("2026-11-30", "written after the rows: the paper says jointly that "
         "this estimator connects two networks without the alignment of weight matching "
         "and that a third is then not connected"),)),
-    *family("ste_{start}_does_not_align", "The straight-through estimator that "
-        "permutes hidden units, started at {start}, raises the cosine between two "
-        "networks' sums of u v^T over singular vectors u, v with at least half the "
-        "largest singular value by less than 0.1.",
-        lambda start: METHOD.paired("aligned_large", method=(f"ste_{start}", "none")),
+    *family("ste_{start}_does_not_align", "The straight-through estimator of a "
+        "permutation, started at {start}, raises the cosine between two networks' "
+        "sums of u v^T over singular vectors u, v with at least half the largest "
+        "singular value by less than 0.1.",
+        lambda start: METHOD.paired(LARGE, method=(f"ste_{start}", "none")),
         start=STARTS, below=ALIGNED.size, origin="ours", reason=ALIGNED.reason,
         place="random vectors", unit="cosine", written="after",
         history=(*SEEN["history"], ("2026-11-30", "was of the paper, which compares "
         "with weight matching and not with networks as trained")), expected="failed",
-        because="From the unpermuted network it starts with the match of weight "
-        "matching; from the permuted one the cosine was 0.2 to 0.4 in pilots."),
+        because="Started at the network that stays as it is, the estimator's first "
+        "step is weight matching; started at the other one, it gave cosines of 0.2 to "
+        "0.4 in pilots."),
     *family("wm_beats_ste_{start}_at_three", "Between two networks whose hidden units "
-        "were both matched to a third, the test-loss barrier is lower by more than 0.1 "
-        "nats with weight matching than with the straight-through estimator started at "
-        "{start}.",
-        lambda start: METHOD.paired("barrier_bc", method=(f"ste_{start}", "weights")),
-        start=STARTS, above=BARRIER.size, paper=ITO, reason=BARRIER.reason,
+        "were both matched to a third, the test-loss barrier is lower by more than "
+        "0.1 nats with weight matching than with the straight-through estimator "
+        "started at the weights of {start}.",
+        lambda start: METHOD.paired(THIRD, method=(f"ste_{start}", "weights")),
+        start={"a": "the third", "b": "the network that it permutes"},
+        above=BARRIER.size, paper=ITO, reason=BARRIER.reason,
         place="abstract", tests="three", unit="nats", **SEEN,
-        but={("a",): {"expected": "failed", "because": "From the unpermuted "
-             "network it starts with the match of weight matching and hardly leaves it "
-             "(a pilot)."}}),
-    Claim("width_helps", "The test-loss barrier between two networks trained on digits "
-        "after weight matching of hidden units, relative to that of the same two as "
-        "trained, falls by more than a tenth with each doubling of their width.",
+        but={("a",): {"expected": "failed", "because": "Started at the third network, "
+             "the estimator begins with weight matching and hardly leaves it (a "
+             "pilot)."}}),
+    Claim("width_helps", "The test-loss barrier between two networks trained on "
+        "digits after weight matching of hidden units, divided by their barrier "
+        "before, falls by more than a tenth with each doubling of their width, from "
+        "16 units per layer on.",
         paper=REBASIN, place="figure 3", tests="width", unit="log2 per doubling",
         below=np.log2(0.9), estimate=WIDTH.slope(_relative, "log(width) / log(2)"),
         reason="A tenth a doubling is a quarter over the three doublings from 16 to "
@@ -359,30 +395,35 @@ CLAIMS = [
         "in nats after matching, below -0.033: networks that were never matched have "
         "-0.28"),)),
     lim("asymmetric_is_lower", "Without matching, the test-loss barrier between two "
-        "networks is lower by more than 0.1 nats if an eighth of each weight row (half "
-        "in the last layer) are shared constants, which remove permutation symmetry, "
-        "than if none.", above=BARRIER.size,
+        "networks is over 0.1 nats lower if an eighth of the weights of each row "
+        "(half in the last layer) are constants that both share, which breaks "
+        "permutation symmetry, than if all are trained.",
+        above=BARRIER.size,
         estimate=FREE.paired("barrier", fixed=(0.0, 0.125))),
     lim("asymmetric_connects", "Without matching, the test-loss barrier between two "
-        "networks is less than 0.1 nats if an eighth of each weight row (half in the "
-        "last layer) are shared constants, which remove permutation symmetry.",
+        "networks is less than 0.1 nats if an eighth of the weights of each row (half "
+        "in the last layer) are constants that both share, which breaks the "
+        "permutation symmetry of hidden units.",
         estimate=ASYMMETRIC.mean("barrier"), below=BARRIER.size),
-    Claim("asymmetric_has_no_symmetry", "Where an eighth of each weight row (half in "
-        "the last layer) are constants, symlab's symmetry audit finds no layer whose "
-        "hidden units can be exchanged without changing the loss.", origin="control",
+    Claim("asymmetric_has_no_symmetry", "In networks in which an eighth of the "
+        "weights of each row (half in the last layer) are constants, symlab's "
+        "symmetry audit finds no layer whose hidden units can be exchanged without "
+        "changing the loss.",
+        origin="control",
         kind="identity", place="symlab.mirror.indices",
-        estimate=ASYMMETRIC.worst("exchangeable"), below=0.5, unit="layers",
+        estimate=ASYMMETRIC.worst(EXCHANGED), below=0.5, unit="layers",
         reason="The number of layers is whole."),
     Claim("planted_is_found", "Weight matching of a network with its own copy, whose "
         "hidden units were reordered at random, puts every unit of the copy back in "
         "its place.", origin="oracle", kind="identity", place="the planted order",
-        estimate=PLANTED.where(noise=0.0).least("recovered"), above=0.999,
+        estimate=PLANTED.where(noise=0.0).least(RECOVERED), above=0.999,
         unit="of the units", reason="One unit of 256 would be 0.004."),
-    Claim("planted_is_found_in_noise", "Weight matching of a network with its own "
-        "copy, whose hidden units were reordered at random, puts more than 0.9 of them "
-        "back in their places if each tensor of the copy has noise of its own standard "
-        "deviation.", place="planted permutations", above=0.9,
-        estimate=PLANTED.where(noise=1.0).mean("recovered"), unit="of the units",
+    Claim("planted_is_found_in_noise", "Of the hidden units of a network's copy that "
+        "were reordered at random, weight matching puts more than 0.9 back in place "
+        "after normal noise of each weight tensor's own standard deviation was added "
+        "to the copy.",
+        place="planted permutations", above=0.9,
+        estimate=PLANTED.where(noise=1.0).mean(RECOVERED), unit="of the units",
         reason="One unit in ten may be weak, or a copy of another.",
         expected="undecided", because="The share is 0.925 [0.899, 0.95] on four "
         "networks."),

@@ -308,12 +308,16 @@ def _sensitivity(df, ax, *arms: str, near: bool = True):
 
 @figure("symopt5", panel="left")
 def draw_tables(df, ax):
+    """Validation loss on tuning seeds against the learning rate over the tuned one:
+    AdamW and Muon, with rates for each group of weights and with one rate for all.
+    """
     _sensitivity(df, ax, "adamw_one_rate", "muon_one_rate", "adamw", "muon", near=False)
     panels.legend(ax, "upper right", room=0.26)
 
 
 @figure("symopt5", panel="mid")
 def draw_relatives(df, ax):
+    """The same for Muon and its relatives."""
     relatives = ("muon", "normuon", "polargrad", "kaon", "aro")
     _sensitivity(df, ax, *relatives, "symmetric", "scion")
     panels.legend(ax, "upper right")
@@ -321,6 +325,7 @@ def draw_relatives(df, ax):
 
 @figure("symopt5", panel="right")
 def draw_exponents(df, ax):
+    """The same for the exponents of Freon."""
     _sensitivity(df, ax, "adamw", *FREON)
     panels.legend(ax, "upper left")
 
@@ -335,6 +340,9 @@ def _order(df, ax) -> list[str]:
 
 @figure("symopt5", panel="left", row=1)
 def draw_final(df, ax):
+    """Final loss minus AdamW's on fresh seeds; ticks, single seeds; an estimate
+    beyond the axis is written out.
+    """
     order, (low, high) = _order(df, ax), (-0.05, 0.065)
     found = {arm: difference(arm)(df) for arm in order}
     shown = [arm for arm in order if low < found[arm].value < high]
@@ -356,6 +364,7 @@ def draw_final(df, ax):
 
 @figure("symopt5", panel="mid", row=1)
 def draw_rises(df, ax):
+    """Rise of the loss at half and at twice the tuned rate; bars, on fresh seeds."""
     scores, rate, order = RACE.scores(df), RACE.used(df).lr, _order(df, ax)
     for factor, arm, below in ((0.5, HALF, 0.27), (2.0, TWICE, 0.42)):
         rise = [_tuning_rise(scores[name], rate[name], factor) for name in order]
@@ -382,6 +391,9 @@ def _tuning_rise(scores, rate: float, factor: float) -> float:
 
 @figure("symopt5", panel="right", row=1)
 def draw_freon(df, ax):
+    """Final loss minus AdamW's against Freon's exponent c, which raises a singular
+    value s to 1 - 2c.
+    """
     x = list(FREON.values())
     panels.points(ax, x, [difference(a)(df) for a in FREON], EXPONENTS, ls="-", lw=1)
     for arm in (OPTIMIZERS["muon"], OPTIMIZERS["kaon"]):
@@ -425,15 +437,17 @@ NAMES = {arm: OPTIMIZERS[arm].label for arm in ARMS} | {
     for arm, c in POWERS.items() if arm.startswith("freon")
 } | {
     "muon": "Muon (polar factor)",
-    "normuon": "NorMuon (polar factor with evened rows)",
+    "normuon": "NorMuon (polar factor with normalised rows)",
     "polargrad": "PolarGrad (polar factor times nuclear norm)",
     "aro": "ARO (normalises rows and columns in rotated coordinates)",
-    "kaon": "Kaon (scrambles singular values)",
-    "symmetric": "The layerwise stack of Lau & Su, one rate for all weights,",
-    "scion": "Scion, one rate for all weights,",
+    "kaon": "Kaon (random singular values)",
+    "symmetric": "Lau & Su's optimizer (a symmetric rule per class of weights), one "
+    "rate for all,",
+    "scion": "Scion (norm-constrained steps), one rate for all weights,",
     "adamw": "AdamW",
 }  # fmt: skip
-OWN = "AdamW whose embedding and head have a rate of their own"
+OWN = "AdamW with a separate learning rate for embedding and head"
+SAME = "With one and the same AdamW for embedding and head,"
 HUNDREDTH = papers.VALIDATION_LOSS.reason
 FIRST, COPIES = "2026-11-21", "2026-11-30"
 CLEANED = (COPIES, "near copies left the validation text, and AdamW's tuned rate was "
@@ -442,12 +456,20 @@ was = partial(papers.resized, papers.VALIDATION_LOSS)
 nats = partial(Claim, unit="nats")
 
 
+def versus(arm: str, other: str) -> str:
+    """The other arm in words; an exponent is explained once where both are Freon's."""
+    power = POWERS[other]
+    both = arm in FREON and other in FREON
+    return f"Freon {power} (c = {power})" if both else NAMES[other]
+
+
 def beats(arm: str, paper, place: str, other: str = "adamw", **fields) -> Claim:
     """The claim that an arm ends more than a hundredth of a nat below another."""
-    against = OWN if other == "adamw" else NAMES[other]
+    shared = "" if arm in WHOLE else f"{SAME} "  # the baseline is one and the same
     text = (
-        f"{NAMES[arm]} pretrains a decoder to a validation loss more than 0.01 nats "
-        f"below that of {against}, each at its tuned rate."
+        f"{shared}{NAMES[arm]} pretrains a decoder to a validation loss more than 0.01 "
+        f"nats below that of {OWN if arm in WHOLE else versus(arm, other)}, each at "
+        "its tuned rate."
     )
     found = {"estimate": difference(arm, other), "below": -NATS, "reason": HUNDREDTH}
     name = f"race_{arm}_beats_{other}"
@@ -458,7 +480,7 @@ def near(arm: str, other: str, **fields) -> Claim:
     """The claim that two arms end within a hundredth of a nat of each other."""
     text = (
         f"The validation losses of decoders pretrained by {NAMES[arm]} and "
-        f"{NAMES[other]}, each at its tuned rate, differ by less than 0.01 nats."
+        f"{versus(arm, other)}, each at its tuned rate, differ by less than 0.01 nats."
     )
     found = {"estimate": difference(arm, other), "above": -NATS, "below": NATS}
     fields = found | {"kind": "equivalence", "reason": HUNDREDTH} | fields
@@ -480,8 +502,8 @@ INSIDE, BEST, FRESH = RACE.protocol(
 CLAIMS = [
     INSIDE, BEST, replace(FRESH, **TODAY),
     Claim("race_nothing_diverged",
-        "In the race of pretraining optimizers no run diverged at its tuned learning "
-        "rate, and none of AdamW and Muon at half or twice that rate.",
+        "In the race of pretraining optimizers no run diverged, neither at its tuned "
+        "learning rate nor, under AdamW and Muon, at half or twice that rate.",
         estimate=_diverged, below=0.5, origin="protocol", kind="precondition",
         place="means over seeds need finite losses", reason="A run that diverged would "
         "count with the loss of a uniform guess, which would decide any mean."),
@@ -512,8 +534,9 @@ CLAIMS = [
         **was("of 0", (FIRST, "expected verdict from held to failed after the first "
                        "run"))),
     nats("race_muon_beats_adamw_at_half",
-        "Muon at its tuned rate pretrains a decoder to a validation loss more than "
-        "0.01 nats below that of AdamW at half the tuned rate of hidden matrices.",
+        "Muon (polar factor) at its tuned learning rate pretrains a decoder to a "
+        "validation loss more than 0.01 nats below that of AdamW with half its tuned "
+        "learning rate for hidden matrices.",
         place="the gain must not be one of tuning", estimate=_at_half, below=-NATS,
         reason="On the tuning seeds of the first run half of AdamW's tuned rate was "
         "worse by only 0.001 nats, so either could have been chosen. " + HUNDREDTH,
@@ -561,9 +584,9 @@ CLAIMS = [
         expected="failed", because="Freon 1/4 is 0.004 nats above Freon 1/2: exponents "
         "from 1/4 to 1/2 are alike.", **was("of 0, which was undecided,", CLEANED)),
     # --- one rate for everything
-    *(nats(name, f"{label} with one rate for all weights pretrains a decoder to a "
-        f"validation loss more than 0.01 nats above that of {label} whose embedding "
-        "and head have a rate of their own, each at its tuned rates.",
+    *(nats(name, f"{label} with one learning rate for all weights pretrains a decoder "
+        f"to a validation loss more than 0.01 nats above that of {label} with a "
+        "separate learning rate for embedding and head, each at its tuned rates.",
         origin="control", place=place, estimate=difference(f"{arm}_one_rate", arm),
         above=NATS, reason=HUNDREDTH, **was(before))
       for name, arm, label, place, before in (
@@ -573,16 +596,17 @@ CLAIMS = [
          "its hidden matrices move at 0.2 of the rate", "of more than 0 and less than "
          "0.1"))),
     nats("race_one_rate_decides",
-        "With one tuned rate for all weights, Muon pretrains a decoder to a validation "
-        "loss more than 0.1 nats below AdamW's.",
+        "With one tuned learning rate for all weights, Muon pretrains a decoder to a "
+        "validation loss more than 0.1 nats below AdamW's.",
         origin="control", place="what one sees without a rate for embedding and head",
         estimate=difference("muon_one_rate", "adamw_one_rate"), below=-0.1,
         reason="A tenth of a nat is ten times the least difference that counts: it "
         "would outweigh every other difference between optimizers here."),
     # --- how much a wrong rate costs
     *claims("race_{arm}_forgives_a_factor_of_two",
-        "Halving and doubling the tuned rate of a decoder's hidden matrices costs "
-        "{arm} less than 0.05 nats of validation loss, averaged over these two rates.",
+        "Halving and doubling the tuned learning rate of a decoder's hidden matrices "
+        "costs {arm} less than 0.05 nats of validation loss, averaged over these two "
+        "rates.",
         partial(rise, factors=FACTORS), below=0.05, unit="nats",
         place="how finely a grid must be spaced",
         reason="Tuned rates are within a factor of the root of 2 of the optimum, where "
@@ -592,8 +616,8 @@ CLAIMS = [
             (FIRST, "expected verdict from held to failed after the first run"),
             (COPIES, "expected verdict back to held: " + CLEANED[1]))}}),
     nats("race_adamw_forgives_less",
-        "Doubling the tuned rate of a decoder's hidden matrices costs AdamW over 0.01 "
-        "nats of validation loss more than it costs Muon.",
+        "Doubling the tuned learning rate of a decoder's hidden matrices costs AdamW "
+        "over 0.01 nats of validation loss more than it costs Muon.",
         paper=papers.MUON, origin="ours", place="rates of Muon are said to transfer",
         estimate=rise("adamw", (2.0,), other="muon"), above=NATS, reason=HUNDREDTH,
         **seen("0.002 [-0.010, 0.014]", "; before AdamW's tuned rate was halved, "
@@ -602,10 +626,11 @@ CLAIMS = [
                        "0.4 against 0.16, became twice the rate after the first run"),
               CLEANED)),
     Claim("race_layerwise_state_is_half",
-        "The layerwise stack of Lau & Su (a symmetric rule per class of weights) and "
-        "Scion each take less than 0.51 of the bytes of AdamW's state.",
+        "The states of Lau & Su's optimizer (a symmetric rule per class of weights) "
+        "and of Scion each take less than 0.51 of the bytes of AdamW's state.",
         paper=papers.SCION, place="abstract: no second average", origin="ours",
         estimate=_state_ratio, below=0.51, kind="identity", unit="of AdamW's bytes",
-        reason="One momentum instead of AdamW's two averages makes a half. In the "
-        "stack gains keep two averages; gains are a thousandth of the weights."),
+        reason="One momentum instead of AdamW's two averages makes a half. Lau & "
+        "Su's optimizer keeps two for the gains of norms alone, which are a thousandth "
+        "of the weights."),
 ]  # fmt: skip

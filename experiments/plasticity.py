@@ -454,6 +454,9 @@ def _curves(df, ax, column: str, scale: float = 1.0):
 
 @figure("fig4", panel="left")
 def draw(df, ax):
+    """Excess loss at the end of each task in continual learning; dotted, the theory
+    for a model without symmetry.
+    """
     _curves(df, ax, "excess")
     panels.reference(ax, y=1)
     panels.note(ax, 1.5, 1.05, "predicting zero", data=True, va="bottom")
@@ -467,7 +470,7 @@ def draw(df, ax):
 
 @figure("fig4", panel="right")
 def draw_ends(df, ax):
-    """Draw the excess loss of the first and the last tasks, arm by arm."""
+    """Mean excess loss of the first and of the last tasks, arm by arm."""
     for place, (arm, look) in enumerate(LOOK.items()):
         ends = [where(arm=arm).mean(end)(df) for end in (_first, _last)]
         at = [place - 0.16, place + 0.16]
@@ -488,12 +491,16 @@ def draw_ends(df, ax):
 
 @figure("fig4", panel="left", row=1)
 def draw_zeros(df, ax):
+    """Fraction of weights that are zero after each task."""
     _curves(df, ax, "zero_fraction")
     ax.set(ylabel="fraction of zero weights", ylim=(-0.03, 1.03))
 
 
 @figure("fig4", panel="right", row=1)
 def draw_mirror(df, ax):
+    """Median distance to the mirrors after each task; dashed, the slope by the
+    Lyapunov exponent.
+    """
     _curves(df[df.arm != "vanilla"], ax, "log_distance", 1 / np.log(10))
     for arm in ("symmetric", "trap"):
         rows = where(arm=arm)(df)

@@ -35,6 +35,7 @@ from symlab.harness import (
     family,
     figure,
     grid,
+    named,
     panels,
     plot,
     weakest,
@@ -169,6 +170,10 @@ def _curves(ax, df, rows):
 
 @figure("lmc2", panel="left")
 def draw(df, ax):
+    """Test accuracy of two deep networks merged by permutation and least squares,
+    against the samples that least squares uses; dotted, from the inputs of the
+    merged network.
+    """
     _curves(ax, df, DEEP)
     ax.set_title(f"5 layers of {DEEP(df).width.iloc[0]}")
     panels.legend(ax, "lower right")
@@ -176,12 +181,14 @@ def draw(df, ax):
 
 @figure("lmc2", panel="mid")
 def draw_narrow(df, ax):
+    """The same for narrow networks."""
     _curves(ax, df, NARROW)
     ax.set_title(f"3 layers of {NARROW(df).width.iloc[0]}")
 
 
 @figure("lmc2", panel="right")
 def draw_shapes(df, ax):
+    """The same with few samples, by number of layers and width."""
     shapes = sorted(set(zip(df.layers, df.width, strict=True)), reverse=True)
     rows = {
         f"{n} \u00d7 {m}": {
@@ -208,6 +215,9 @@ WIDELY = {"expected": "undecided", "because": "The interval over four pairs "
 NETWORKS = {"5_x_64": "5 hidden layers of 64 units",
             "3_x_32": "3 hidden layers of 32 units"}  # fmt: skip
 
+SINGLE = named("accuracy - single", "accuracy of the merge minus that of one network")
+ENSEMBLE = named("ensemble - accuracy", "accuracy of the ensemble minus the merge's")
+
 
 def _few(shape: str, samples: int = FEW):
     return (DEEP if shape == "5_x_64" else NARROW).where(samples=samples)
@@ -218,44 +228,48 @@ least = {"above": LEAST.size, "reason": LEAST.reason, "shape": NETWORKS}
 pleas = SEEN | abstract | least
 ours = partial(Claim, unit="of the test images", reason=LEAST.reason)
 CLAIMS = [
-    *family("squares_help_{way}_{shape}", "For two networks with {shape}, matched by "
-        "{way}, merging by layer-wise least squares towards their mean outputs on 64 "
-        "digits gives a test accuracy more than 0.02 above that of the mean of their "
-        "weights.", lambda way, shape: _few(shape).where(match=way)
+    *family("squares_help_{way}_{shape}", "Two networks ({shape}), matched by {way}, "
+        "merge to a test accuracy over 0.02 higher by layer-wise least squares on 64 "
+        "digits (each layer fits the mean output of both networks' layers) than by "
+        "averaging weights.",
+        lambda way, shape: _few(shape).where(match=way)
         .paired("accuracy", fit=("averaged", "mean")), way=("weights", "activations"),
         tests="beyond permutation", **pleas, but={("activations", "3_x_32"): WIDELY}),
-    *family("matching_helps_{shape}", "For two networks with {shape}, merging by "
-        "layer-wise least squares towards their mean outputs on 64 digits is more "
-        "accurate by more than 0.02 where hidden units were matched by activations "
-        "before than without matching.", lambda shape: _few(shape).where(fit="averaged")
+    *family("matching_helps_{shape}", "Two networks ({shape}), merged by layer-wise "
+        "least squares on 64 digits (each layer fits the mean output of both "
+        "networks' layers), have a test accuracy over 0.02 higher if matched by "
+        "activations first than if not.",
+        lambda shape: _few(shape).where(fit="averaged")
         .paired("accuracy", match=("activations", "none")), tests="permutation",
         **pleas | WIDELY),
-    *family("near_single_{shape}", "The merge of two networks with {shape}, by matched "
-        "activations and layer-wise least squares towards their mean outputs on 1,400 "
-        "digits, has a test accuracy less than 0.02 below the mean of the two "
-        "networks' own.",
+    *family("near_single_{shape}", "Two networks ({shape}), matched by activations "
+        "and merged by layer-wise least squares on 1,400 digits (each layer fits both "
+        "networks' mean output), have a test accuracy less than 0.02 below the mean "
+        "of their own.",
         lambda shape: _few(shape, ALL).where(match="activations", fit="averaged")
-        .mean("accuracy - single"), **pleas | {"above": -LEAST.size},
+        .mean(SINGLE), **pleas | {"above": -LEAST.size},
         but={("5_x_64",): WIDELY}),
-    *family("matching_stops_helping_{shape}", "For two networks with {shape}, merged "
-        "by layer-wise least squares towards their mean outputs on 1,400 digits, "
-        "matching of hidden units by activations before changes the test accuracy of "
-        "the merge by less than 0.02.",
+    *family("matching_stops_helping_{shape}", "Two networks ({shape}), merged by "
+        "layer-wise least squares on 1,400 digits (each layer fits both networks' "
+        "mean output), have the same test accuracy within 0.02 whether or not they "
+        "were matched by activations first.",
         lambda shape: _few(shape, ALL).where(fit="averaged")
         .paired("accuracy", match=("activations", "none")),
         **pleas | {"paper": None, "place": "", "above": -LEAST.size,
                    "below": LEAST.size, "kind": "equivalence"} | WIDELY),
-    ours("own_inputs_help", "For networks with 5 hidden layers of 64 units, matched by "
-        "activations, layer-wise least squares on 64 digits merges better, by more "
-        "than 0.02 of accuracy, from the merge's own layer inputs than from the mean "
-        "of both networks' inputs.", above=LEAST.size,
+    ours("own_inputs_help", "Two networks (5 hidden layers of 64 units), matched by "
+        "activations and merged by layer-wise least squares on 64 digits, have a test "
+        "accuracy over 0.02 higher if layers are fitted on the merge's inputs than on "
+        "the mean of both networks'.",
+        above=LEAST.size,
         estimate=DEEP.where(samples=FEW, match="activations")
         .paired("accuracy", fit=("merged", "averaged")), **WIDELY),
     ours("ensemble_is_the_ceiling", "The ensemble of two networks (mean of their "
-        "probabilities) is more accurate on digits than their merge by matched "
-        "activations and layer-wise least squares on 64 samples, with 5 hidden layers "
-        "of 64 units and with 3 of 32.", above=0.0, estimate=weakest(*(
+        "probabilities) has a higher test accuracy on digits than their merge by "
+        "matched activations and layer-wise least squares on 64 digits, both with 5 "
+        "hidden layers of 64 units and with 3 of 32.",
+        above=0.0, estimate=weakest(*(
             _few(shape).where(match="activations", fit="averaged")
-            .mean("ensemble - accuracy") for shape in NETWORKS)), reason="Any loss of "
+            .mean(ENSEMBLE) for shape in NETWORKS)), reason="Any loss of "
         "accuracy against the ensemble counts.", **WIDELY),
 ]  # fmt: skip

@@ -156,6 +156,9 @@ def _log_log(ax, **labels) -> None:
 
 @figure("symopt_polar", panel="left")
 def draw_all(df, ax):
+    """Relative error of polar factors in float32 against the condition number, by
+    method.
+    """
     rows = CONDITION.where(dtype="float32")(df)
     panels.curves(ax, rows, "condition", "wrong", "method", DRAWN | AS_EXECUTED)
     _log_log(ax, xlabel="condition number", ylabel="relative error, float32")
@@ -163,6 +166,7 @@ def draw_all(df, ax):
 
 @figure("symopt_polar", panel="mid")
 def draw_clear(df, ax):
+    """The same in bfloat16, for singular values above 0.001 of the largest."""
     rows = CONDITION.where(dtype="bfloat16")(df)
     panels.curves(ax, rows, "condition", "wrong_clear", "method", DRAWN)
     said = "error on $s > 10^{-3}$, bfloat16"
@@ -172,6 +176,7 @@ def draw_clear(df, ax):
 
 @figure("symopt_polar", panel="right")
 def draw_scale(df, ax):
+    """Error at condition 100 in float32 against the size of the gradient."""
     rows = SCALE.where(dtype="float32")(df)
     rows = rows.assign(size=2.0**rows.power)
     panels.curves(ax, rows, "size", "wrong", "method", DRAWN, label="")

@@ -388,7 +388,10 @@ def _load(rule: str, step: float) -> Estimate:
 
 @figure("symopt4", panel="left")
 def draw_frontier(df, ax):
-    """Loss, paired with the frozen router's, against load CV; a curve over steps."""
+    """Loss minus that of the frozen router, paired by seed, against the coefficient
+    of variation (CV) of the load of experts; one curve per router rule, over the
+    lengths of its steps.
+    """
     start = FROZEN.mean("load_cv")(df).value
     for rule, arm in ARMS.items():
         if not len(steps := _steps(df, rule)):
@@ -413,7 +416,9 @@ def draw_frontier(df, ax):
 
 @figure("symopt4", panel="mid")
 def draw_moved(df, ax):
-    """Load CV against how far routers have moved, a curve over steps."""
+    """CV of the load against how far the routers have moved; one curve per rule,
+    over steps.
+    """
     panels.level(ax, FROZEN.mean("load_cv")(df), "frozen")
     for rule, arm in LEARNING.items():
         if len(steps := _steps(df, rule)):
@@ -442,6 +447,7 @@ def _beside(df, ax, losses: list[str], estimate_of) -> None:
 
 @figure("symopt4", panel="right")
 def draw_auxiliary(df, ax):
+    """CV of the load with each balancing loss, at one length of step."""
     rows = {name: ONE_STEP.where(auxiliary=name) for name in LOSSES}
     _beside(df, ax, list(rows), lambda n, r: rows[n].where(router=r).mean("load_cv"))
     ax.set(ylabel="load CV", ylim=(0, None))
@@ -458,6 +464,7 @@ def _against_step(df, ax, column: str, label: str) -> None:
 
 @figure("symopt4", panel="left", row=1)
 def draw_drift(df, ax):
+    """Mean of the router's logits against the length of its steps."""
     _against_step(df, ax, "mean_logit_drift", "mean router logit, rms over tokens")
     panels.ticks(ax, "y", (0.05, 0.1, 0.2, 0.5), log=10)
     panels.legend(ax, "upper left")
@@ -465,13 +472,14 @@ def draw_drift(df, ax):
 
 @figure("symopt4", panel="mid", row=1)
 def draw_dead(df, ax):
+    """Fraction of dead experts against the length of the steps."""
     _against_step(df, ax, "dead_fraction", "dead experts")
     ax.set(ylim=(0, None))
 
 
 @figure("symopt4", panel="right", row=1)
 def draw_cost(df, ax):
-    """Loss with auxiliary losses minus that without."""
+    """Loss with a balancing loss minus that without, paired by seed."""
     rows = {rule: ONE_STEP.where(router=rule) for rule in LEARNING}
     costly = [name for name in LOSSES if name != "none"]
     _beside(
@@ -510,14 +518,13 @@ IS_FIFTH = LAU.smallest["load CV"].reason
 HUNDREDTH = LAU.smallest["validation loss"].reason
 EQUAL_RATES = FRONTIER.where(at_equal_rates)
 LEFT, ROW = ({"router": (rule, "adamw")} for rule in ("left_polar", "row_norm"))
-POLAR = "left polar (polar factor less its mean row)"
-NORMED = "row-norm (rows over their lengths, less the mean row)"
+POLAR = "left polar (polar factor of momentum, minus its mean row)"
+NORMED = "row-norm (momentum with rows of length 1, minus the mean row)"
 LOAD = "load CV (std over mean of experts' loads)"
-STEPS_ALIKE = (
-    "At equal nominal step lengths of router rows (mean over four, 0.0025 to 0.08),"
-)
-AT_LEAST_LOSS = "With each rule at the router learning rate of least validation loss,"
-AT_A_STEP = "With routers' rows moving 0.008 a step (AdamW: at most),"
+STEPS_ALIKE = "At equal nominal steps of router rows (mean of four, 0.0025 to 0.08),"
+AT_LEAST_LOSS = "Each at its router learning rate of least validation loss,"
+MOVING = "With router rows moving 0.008 per step (AdamW: at most)"
+AT_A_STEP = f"{MOVING},"
 CENTRING = "abstract: shared-shift symmetry of routers"
 INSIDE, BEST, FRESH = RACE.protocol(
     NATS, "On two other tuning seeds losses differ by as much by chance.", "nats"
@@ -538,11 +545,11 @@ by_lau = partial(Claim, paper=LAU, place=CENTRING)
 CLAIMS = [
     replace(BEST, name="tables_are_tuned",
         statement="In pretraining mixtures of experts embedding and head are trained "
-        "at the rates that their tuning grids choose, up to 0.01 nats of mean tuning "
-        "loss."),
+        "at learning rates whose mean loss on the tuning seeds is within 0.01 nats of "
+        "the best of the tuning grid."),
     replace(INSIDE, name="tables_lie_inside",
-        statement="In pretraining mixtures of experts the best rates of embedding and "
-        "head lie inside their tuning grids."),
+        statement="In pretraining mixtures of experts the best learning rates of "
+        "embedding and head lie inside their tuning grids, not at an end."),
     replace(FRESH, name="tuning_seeds_are_not_judged", written="after",
         history=((TEXT, "tuning moved from seeds 0 and 1, which were judged, to seeds "
                   "100 and 101"),)),
@@ -568,9 +575,9 @@ CLAIMS = [
         reason=HUNDREDTH, **was_loss("of 0.02")),
     # --- the load of experts
     less("left_polar_frontier",
-        "With each rule at the router learning rate of least load CV (std over mean of "
-        "experts' loads) within 0.01 nats of AdamW's best validation loss, routers "
-        f"under {POLAR} have less than 0.8 of AdamW's load CV.",
+        "Each at its learning rate of least load CV (std over mean of experts' loads) "
+        f"within 0.01 nats of AdamW's best loss, routers under {POLAR} have less than "
+        "0.8 of AdamW's load CV.",
         estimate=judged(least_load).log_ratio("load_cv", **LEFT), expected="failed",
         because="Every learning rate of every rule is within 0.01 nats, so each rule "
         "takes its smallest, at which AdamW moves the router least. In a prototype the "
@@ -581,9 +588,9 @@ CLAIMS = [
               (TEXT, "expected verdict back to undecided: the interval is [-0.060, "
                "0.101] on validation text without near copies"), ROOM_WAS)),
     less("frozen_frontier",
-        "A frozen router has less than 0.8 of AdamW's load CV (std over mean of "
-        "experts' loads), AdamW at its learning rate of least load CV among those "
-        "within 0.01 nats of its least validation loss.",
+        "A frozen router has less than 0.8 of the load CV (std over mean of experts' "
+        "loads) of a router under AdamW, at AdamW's learning rate of least load CV "
+        "among those within 0.01 nats of its least validation loss.",
         origin="control", place="what the rest of the model does to a random router",
         estimate=judged(least_load).log_ratio("load_cv", router=("frozen", "adamw")),
         written="after", history=(ROOM_WAS,)),
@@ -608,12 +615,12 @@ CLAIMS = [
         expected="undecided", because="The ratio is 0.78 [0.73, 0.83].",
         **was("of 1, which held,")),
     less("left_polar_at_equal_rates",
-        f"At nearly equal router learning rates (mean over two), routers under {POLAR} "
+        f"At nearly equal router learning rates (mean of two), routers under {POLAR} "
         f"have less than 0.8 of AdamW's {LOAD}.",
         place="one router rate for all rules, as in the authors' runs",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **LEFT)),
     less("row_norm_at_equal_rates",
-        f"At nearly equal router learning rates (mean over two), routers under "
+        f"At nearly equal router learning rates (mean of two), routers under "
         f"{NORMED} have less than 0.8 of AdamW's {LOAD}.",
         place="one router rate for all rules, as in the authors' runs; row-norm's "
         "steps are then shorter by the root of the width",
@@ -626,8 +633,8 @@ CLAIMS = [
         estimate=equal_steps("max_violation", "left_polar"), expected="undecided",
         because="The ratio is 0.87 [0.77, 0.99].", **was("of 1, which held,")),
     less("left_polar_dead",
-        f"{STEPS_ALIKE} the fraction of experts with less than a tenth of the mean "
-        f"load is lower under {POLAR} than under AdamW by more than 1/16.",
+        f"{STEPS_ALIKE} the share of experts with less than a tenth of the mean load "
+        f"is lower under {POLAR} than under AdamW by more than 1/16.",
         unit="fraction of experts", below=-EXPERT,
         estimate=FRONTIER.paired("dead_fraction", each="step", **LEFT),
         reason="The layer has sixteen experts, and one of them is the least that can "
@@ -640,9 +647,9 @@ CLAIMS = [
                   "sixteen"))),
     # --- the mean logit
     by_lau("centred_routers_do_not_shift",
-        "Under row-norm and left polar (polar factor), both with the mean row "
-        "subtracted from the update, the mean row of a router's weights moves by less "
-        "than 0.00001 of a row's length, in every run.",
+        "Under row-norm (momentum with rows of length 1) and left polar (its polar "
+        "factor), both minus the mean row, the mean row of a router's weights moves by "
+        "less than 0.00001 of a row's length, in every run.",
         tests="shift", kind="identity", unit="lengths of a row",
         estimate=JUDGED.where("router not in ['adamw', 'frozen']").worst(
             "router_shift"),
@@ -656,16 +663,16 @@ CLAIMS = [
         above=0.01, reason="A hundredth of a row is a thousand times what is allowed "
         "to centred rules."),
     by_lau("mean_logit_is_steady",
-        "Under row-norm and left polar (polar factor), both with the mean row "
-        "subtracted, a router's mean logit over experts (root mean square over tokens) "
-        "stays within a factor of 1.35 of a frozen router's, at every learning rate.",
+        "Under row-norm and left polar (polar factor), both minus the mean row, a "
+        "router's mean logit over experts (root mean square over tokens) is within a "
+        "factor of 1.35 of a frozen router's, at every learning rate.",
         origin="ours", kind="equivalence", estimate=steadiness, above=-0.3, below=0.3,
         unit="(log of the ratio)",
         reason="The router's mean row stays, but the hidden states that it reads "
         "change; a factor of 1.35 (0.3 in the logarithm) is allowed for that."),
     by_lau("adamw_drifts",
         f"{STEPS_ALIKE} a router's mean logit over experts (root mean square over "
-        f"tokens) is more than twice as large under AdamW as under {POLAR}.",
+        f"tokens) is over twice as large under AdamW as under {POLAR}.",
         origin="control", unit="(log of the ratio)",
         estimate=equal_steps("mean_logit_drift", "adamw", "left_polar"),
         above=float(np.log(2)), reason="A factor of two is well above the 1.35 that is "
@@ -695,7 +702,7 @@ CLAIMS = [
         reason=HUNDREDTH + " In each seed the one of nine combinations of loss and "
         "rule is judged that costs most.", **was_loss("of 0.02")),
     *family("left_polar_with_{losses}",
-        f"{AT_A_STEP} with {{losses}}, routers under {POLAR} have less than 0.8 of "
+        f"{MOVING} and {{losses}}, routers under {POLAR} have less than 0.8 of "
         f"AdamW's {LOAD}.",
         lambda losses: ONE_STEP.where(auxiliary=losses).log_ratio("load_cv", **LEFT),
         losses={"balance": "Switch's load-balancing loss", "phi": "phi-balancing"},
@@ -726,9 +733,9 @@ CLAIMS = [
         below=FIFTH, reason="A fifth is far more than the 4 % that are possible where "
         "the mean logit stays 0; a prototype went from 8.0 to 5.3."),
     Claim("centring_cancels_the_z_loss",
-        f"{AT_A_STEP} adding the z-loss to Switch's load-balancing loss lowers the "
-        "mean squared logsumexp of the router's logits by less than 5 % under row-norm "
-        "and the polar factor, less the mean row.",
+        f"{AT_A_STEP} adding the z-loss to the load-balancing loss lowers the mean "
+        "squared logsumexp of the router's logits by less than 5 % under row-norm and "
+        "the polar factor, both minus the mean row.",
         place="the logsumexp is at least the mean logit plus log E", kind="equivalence",
         estimate=centred_z_loss, above=-0.05, unit="(log of the ratio)",
         reason="The mean square is 8.0 without the z-loss, and with 16 experts it "

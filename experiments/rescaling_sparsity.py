@@ -337,6 +337,10 @@ def _axes(ax, xlabel: str) -> None:
 
 @figure("fig3", panel="left")
 def draw(df, ax):
+    """Fraction of zero weights after SGD against the learning rate, for a product
+    u*v and for the same model without the symmetry; dashed, the fraction with a
+    negative Lyapunov exponent.
+    """
     product, edge = PRODUCT(df), 1 / (df.dim.iloc[0] + 2)
     ax.plot([edge, edge], [-0.03, 0.5], color=panels.GREY, lw=0.8, zorder=0)
     style = {"rotation": 90, "ha": "right", "va": "bottom"}
@@ -351,6 +355,9 @@ def draw(df, ax):
 
 @figure("fig3", panel="left", row=1)
 def draw_decay(df, ax):
+    """Fraction of zero weights of both models against weight decay; dashed, the
+    Lasso by scikit-learn.
+    """
     rows, arms = where(study="decay")(df), {"product": UV, "plain": W}
     panels.curves(ax, rows, "weight_decay", "zero_fraction", "model", arms)
     mean = LASSO(df).groupby("weight_decay").predicted.mean()

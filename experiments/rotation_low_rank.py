@@ -204,6 +204,9 @@ ARMS = {1.0: PRODUCT, 0.0: Arm("$UW$, no decay", plot.SKY, "D")}
 
 @figure("fig3", panel="mid")
 def draw(df, ax):
+    """Rank of a factorisation U W against the noise of the gradient; inset, with
+    the rotation symmetry removed.
+    """
     rows, d = FACTORED(df), df.dim.iloc[0]
     panels.curves(ax, rows, "noise", "rank", "weight_decay", ARMS)
     rank = DECAYED(df).soft_threshold_rank.mean()
@@ -218,6 +221,9 @@ def draw(df, ax):
 
 @figure("fig3", panel="mid", row=1)
 def draw_decay(df, ax):
+    """Rank of U W against weight decay; dashed, the number of singular values above
+    the soft threshold.
+    """
     rows = DECAY(df)
     panels.curve(ax, rows, "weight_decay", "rank", PRODUCT)
     mean = rows.groupby("weight_decay").soft_threshold_rank.mean()

@@ -254,6 +254,9 @@ def _above(ax) -> None:
 
 @figure("fig5", panel="left")
 def draw_product(df, ax):
+    """Paths on the loss of a product u*w: SGD that starts on a stationary set stays
+    on it; gradient descent from outside keeps u^2 - w^2.
+    """
     df, reach = where(loss="product", gamma=0.0)(df), 1.8
     _field(ax, "product", reach, [0.05, 0.3, 1, 2, 4, 8])
     line = np.array([-reach, reach])
@@ -269,6 +272,7 @@ def draw_product(df, ax):
 
 @figure("fig5", panel="mid")
 def draw_ring(df, ax):
+    """The same on a loss with rotation symmetry; thin, with the symmetry broken."""
     df, reach = where(loss="ring", gamma=0.0, study="set", noise=0.5)(df), 1.25
     _field(ax, "ring", reach, [-0.24, -0.2, -0.1, 0, 0.5, 1.5])
     rows = _first(df, 8, broken=0.0)
@@ -296,16 +300,21 @@ def _final(df, ax, kind: str, name: str) -> None:
 
 @figure("fig5", panel="right")
 def draw_product_final(df, ax):
+    """The product u*w at the end against weight decay; dashed, the closed form."""
     _final(df, ax, "product", "$uw$")
 
 
 @figure("fig5", panel="right", row=1)
 def draw_ring_final(df, ax):
+    """The squared radius at the end against weight decay; dashed, the closed form."""
     _final(df, ax, "ring", "$|t|^2$")
 
 
 @figure("fig5", panel="left", row=1)
 def draw_deviation(df, ax):
+    """Distance of SGD from its stationary set, the worst seed, with the symmetry
+    and with it broken.
+    """
     floor, sgd = 1e-18, where("noise > 0", study="set", gamma=0.0)
     for loss, broken, arm in (
         ("product", 0.1, PRODUCT_BROKEN),
@@ -327,7 +336,9 @@ def draw_deviation(df, ax):
 
 @figure("fig5", panel="mid", row=1)
 def draw_balance(df, ax):
-    """Draw geometric means over seeds, because the values span many decades."""
+    """Imbalance u^2 - w^2, relative to the start, in training, as geometric means
+    over seeds; dashed, the law of balance.
+    """
     for noise, arm, label in ((0.0, GD, GD.label), (1.0, PRODUCT, "SGD")):
         rows = where(study="off", noise=noise)(df)
         step = np.linspace(0, rows.steps.iloc[0], MARKS + 1)[::10]

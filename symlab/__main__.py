@@ -24,7 +24,7 @@ from symlab.harness import (
 from symlab.harness import confirm as confirmation
 from symlab.harness import placebo as placebos
 from symlab.harness.errors import UserError, nearest
-from symlab.harness.project import Project, find
+from symlab.harness.project import Committed, Project, find
 from symlab.harness.sweep import SCALES
 
 
@@ -99,6 +99,10 @@ def claims(project: Project, o) -> int:
 
     Returns the exit status: the largest of all judged experiments.
     """
+    if o.reference:
+        project = Committed(project.root)
+    if single := [name for name in o.names if "." in name]:
+        return max(_one_claim(project, name, o) for name in single)
     names = [e for name in o.names for e in _experiments(project, name)]
     every = not names
     plans = [
@@ -106,8 +110,27 @@ def claims(project: Project, o) -> int:
         for n in dict.fromkeys(names or contract.names(project))
     ]
     judged = [_judge(p, o) for p in plans]
-    _summarise([v for _, found in judged for v in found], every)
+    found = [v for _, verdicts in judged for v in verdicts]
+    if every:
+        _summarise_all(project, found, o.scale)
+    else:
+        print(f"\nclaims of papers\n{_indented(summary.counts(found).reset_index())}")
+        _summarise(found)
     return max(s for s, _ in judged)
+
+
+def _one_claim(project: Project, name: str, o) -> int:
+    """Print everything about one claim, named experiment.claim; 1 if unexpected."""
+    experiment, _, claim = name.partition(".")
+    for e in _experiments(project, experiment):
+        p = plan.make(project, e, o.scale, seed0=o.seed0)
+        verdicts = findings.verdicts([p], o.partial)
+        if found := [v for v in verdicts if v.claim.name == claim]:
+            print(found[0].details())
+            done, wanted = findings.progress(p)
+            print(f"rows: {done} of {wanted} runs in {_short(p.store.file)}")
+            return int(not found[0].as_expected)
+    raise UserError(nearest(claim, [v.claim.name for v in verdicts], "claim"))
 
 
 def lock(project: Project, o) -> int:
@@ -220,6 +243,10 @@ def status(project: Project, o) -> int:
         print(f"{p.describe()}{eta}  [{drawn}]")
     for sentence in left_out:
         print(f"symlab: {sentence}", file=sys.stderr)
+    from symlab.harness import pages
+
+    if board := pages.committed_scoreboard(project):
+        print(f"\nclaims of papers, by the committed rows (docs/claims.md)\n{board}")
     return 2 if left_out else 0
 
 
@@ -236,8 +263,25 @@ def report(project: Project, o) -> int:
     """Write one self-contained HTML page: figures, claims and where they come from."""
     from symlab.harness import report as page
 
-    path = page.write(project, o.scale)
+    path = page.write(project, o.scale, o.jobs or plan.default_jobs())
     print(f"wrote {path}")
+    return 0
+
+
+def readme(project: Project, o) -> int:
+    """Write scoreboard, verdicts and tables of the committed rows into README and docs.
+
+    With --check it writes nothing, and says which pages are not current.
+    """
+    from symlab.harness import pages
+
+    if o.check:
+        old = pages.outdated(project, registration.SCALE)
+        for path in old:
+            print(f"{_short(path)} is not current: run `make readme`", file=sys.stderr)
+        return int(bool(old))
+    for path in pages.write(project, registration.SCALE):
+        print(f"wrote {_short(path)}")
     return 0
 
 
@@ -342,31 +386,37 @@ def _judge(p: plan.Plan, o) -> tuple[int, list]:
     return int(any(not v.as_expected for v in verdicts)), verdicts
 
 
-def _summarise(verdicts: list, every: bool) -> None:
-    """Print counts per paper and axis, and headlines.
+def _summarise(verdicts: list, every: bool = False) -> None:
+    """Print counts of claims that are about no paper, and headlines.
 
     every: whether all claims of the project are there, so that a headline without a
-    claim is not tested at all, and Holm's correction knows its families.
+    claim is not tested at all.
     """
-    print(f"\nclaims of papers\n{_indented(summary.counts(verdicts))}")
-    print(f"\nother claims\n{_indented(summary.others(verdicts))}")
+    print(f"\nother claims\n{_indented(summary.others(verdicts).reset_index())}")
     if found := [h for h in summary.headlines(verdicts) if h.verdicts or every]:
         print("\nheadlines")
     for h in found:
         print(f"  {h.paper.short}: {h.sentence}\n      {h.outcome}")
-    if not every:
-        return
-    flipped = [v for v in summary.corrected(verdicts) if v.holm.startswith("flips")]
+
+
+def _summarise_all(project: Project, verdicts: list, scale: str) -> None:
+    """Print headlines, Holm's correction and the scoreboard, of all claims."""
+    _summarise(verdicts, every=True)
+    corrected = summary.corrected(verdicts)
+    flipped = [v for v in corrected if v.holm.startswith("flips")]
     print("\nundecided with Holm's correction over all effects of a paper")
     for v in flipped:
         print(f"  {v.experiment}.{v.claim.name}: {v.verdict}, {v.meaning}, p={v.p:.2g}")
     if not flipped:
         any_judged = any(v.judged for v in verdicts)
         print("  none" if any_judged else "  no claim is judged yet")
+    confirmed = claim_tables.read(project, confirmation.KIND, scale)
+    board = summary.shown(summary.scoreboard(corrected, confirmed))
+    print(f"\nclaims of papers\n{_indented(board)}")
 
 
 def _indented(table: pd.DataFrame) -> str:
-    text = table.reset_index().to_string(index=False) if len(table) else "none"
+    text = table.to_string(index=False) if len(table) else "none"
     return "  " + text.replace("\n", "\n  ")
 
 
@@ -451,13 +501,21 @@ def _parser() -> argparse.ArgumentParser:
         "metavar": "NAME",
         "help": "figures or experiments (default: all)",
     }
-    c = add(claims, names=some)
+    named = "figures, experiments, or a claim as experiment.claim (default: all)"
+    c = add(claims, names=some | {"help": named})
     _scale(c)
     c.add_argument("--partial", action="store_true", help="judge an incomplete sweep")
     c.add_argument(
         "--strict",
         action="store_true",
         help="an estimate that cannot be made fails the call at smoke scale, too",
+    )
+    c.add_argument(
+        "--reference", action="store_true", help="judge the committed rows instead"
+    )
+    c = add(readme)
+    c.add_argument(
+        "--check", action="store_true", help="write nothing; 1 where it is not current"
     )
     c = add(lock)
     c.add_argument(
@@ -495,15 +553,17 @@ def _parser() -> argparse.ArgumentParser:
         type=_threshold,
         help="units nearer than this are copies (default: 0.1, or below chance)",
     )
-    for function in (report, reference):
-        _scale(add(function), seeds=False)
+    c = add(report)
+    _scale(c, seeds=False)
+    c.add_argument("--jobs", type=_positive, help="processes that judge claims")
+    _scale(add(reference), seeds=False)
     return p
 
 
 def _workers(c) -> None:
     a = c.add_argument
     a("--jobs", type=_positive, help="worker processes (default: the cores)")
-    a("--backend", help="whose workers: local (default), dask or ray")
+    a("--backend", help="whose workers: joblib (default: of this machine), dask or ray")
     a(
         "--scheduler",
         default="",

@@ -6,19 +6,26 @@ import pandas as pd
 
 from symlab.harness import engine, findings, summary
 from symlab.harness.errors import UserError
-from symlab.harness.project import find
+from symlab.harness.project import Committed, Project, find
 
 
-def load(experiment: str, scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
+def load(
+    experiment: str, scale: str = "quick", seed0: int = 0, reference: bool = False
+) -> pd.DataFrame:
     """Return the current rows of an experiment, one per run, in the order of its sweep.
 
-    scale: the size of the sweep, such as 'quick'. seed0: the first seed.
+    scale: the size of the sweep, such as 'quick'. seed0: the first seed. reference: the
+    committed rows in place of those under results/.
 
     Rows made by older code and failed runs are left out; `pd.read_parquet` on
     results/<scale>/<experiment>.parquet shows them all.
     """
-    (plan,) = findings.plans_of(find(), experiment, scale, seed0=seed0)
+    (plan,) = findings.plans_of(_project(reference), experiment, scale, seed0=seed0)
     return plan.rows()
+
+
+def _project(reference: bool) -> Project:
+    return Committed(find().root) if reference else find()
 
 
 def run(
@@ -45,11 +52,13 @@ def run(
     return plan.rows()
 
 
-def claims(name: str = "", scale: str = "quick", seed0: int = 0) -> pd.DataFrame:
+def claims(
+    name: str = "", scale: str = "quick", seed0: int = 0, reference: bool = False
+) -> pd.DataFrame:
     """Return the verdicts on claims, one row each; every field is a column.
 
     name: a figure or an experiment, whose claims are judged; '' for all.
-    scale, seed0: as for `load`.
+    scale, seed0, reference: as for `load`.
 
     `bearing` says what the verdict means for the paper, and `holm` what is left of it
     with Holm's correction over all effects of the paper (without a name only: the
@@ -57,16 +66,17 @@ def claims(name: str = "", scale: str = "quick", seed0: int = 0) -> pd.DataFrame
     says so.
     """
     if name:
-        plans = findings.plans_of(find(), name, scale, seed0=seed0)
+        plans = findings.plans_of(_project(reference), name, scale, seed0=seed0)
         verdicts = findings.verdicts(plans)
     else:
-        verdicts = summary.judged(find(), scale, seed0)
+        verdicts = summary.judged(_project(reference), scale, seed0)
     return pd.DataFrame([v.record() for v in verdicts])
 
 
-def figure(name: str, scale: str = "quick", seed0: int = 0):
+def figure(name: str, scale: str = "quick", seed0: int = 0, reference: bool = False):
     """Return a figure by name, a matplotlib Figure drawn from the rows that are there.
 
-    scale, seed0: as for `load`.
+    scale, seed0, reference: as for `load`.
     """
-    return findings.draw(name, findings.plans_of(find(), name, scale, seed0=seed0))
+    project = _project(reference)
+    return findings.draw(name, findings.plans_of(project, name, scale, seed0=seed0))

@@ -879,3 +879,168 @@ LABORIEUX = Paper(
         ),
     },
 )
+
+# --- public runs ---------------------------------------------------------------------
+
+JORDAN = Paper(
+    "Jordan 2026",
+    "Keller Jordan and contributors",
+    "Modded-NanoGPT Optimization Benchmark (github.com/KellerJordan/modded-nanogpt, "
+    "records/track_3_optimization)",
+    2026,
+    "",
+    headlines={
+        "rule": "The rule assumes that final losses of one submission have a standard "
+        "deviation of 0.0013 nats, and takes a mean loss for lower than 3.28 by error "
+        "with a probability of less than 0.001.",
+        "exchange": "A run that is shortened by 100 steps ends with a loss that is "
+        "0.0045 nats higher.",
+        "early": "The validation loss at step 1000 does not strongly correlate with "
+        "the final loss.",
+        "speedup": "The record is 20.8 % faster, in steps, than a well-tuned Muon.",
+    },
+    smallest={
+        "deviation": Smallest(
+            1.25,
+            "ratio of standard deviations",
+            "A standard deviation a quarter above the assumed one raises the error of "
+            "the benchmark's rule from 0.001 to 0.007: of 46 submissions it would "
+            "accept 0.3 by chance, if all of their means were at the target.",
+        ),
+        "slope": Smallest(
+            0.001,
+            "nats per 100 steps",
+            "The median difference between neighbouring records is 30 steps, for which "
+            "0.001 nats per 100 steps make 0.0003 nats: the standard error of the mean "
+            "of 20 runs.",
+        ),
+        "speedup": Smallest(
+            1.2,
+            "ratio of steps",
+            "The benchmark states a ratio of 1.208, of which 1.2 is the round number.",
+        ),
+    },
+)
+
+# --- systems without a symmetry, or with one in place of parameters ------------------
+
+RANDOM_FEATURES = Paper(
+    "Liu et al. 2022",
+    "Fanghui Liu, Johan A. K. Suykens and Volkan Cevher",
+    "On the Double Descent of Random Features Models Trained with SGD",
+    2022,
+    "2110.06910",
+    headlines={
+        "double descent": "With SGD, random features regression still generalises well "
+        "when it interpolates, and its error descends twice.",
+        "variance": "The variance is unimodal in the number of features.",
+        "bias": "The bias decreases monotonically with the number of features.",
+        "no loss": "SGD with constant steps loses no rate of convergence against the "
+        "exact minimum-norm interpolator.",
+    },
+    smallest={
+        "error": Smallest(
+            1.25,
+            "times the error",
+            "An error that is lower by a fifth is what about a quarter more samples "
+            "would give.",
+        ),
+    },
+)
+MEI = Paper(
+    "Mei & Montanari 2022",
+    "Song Mei and Andrea Montanari",
+    "The generalization error of random features regression: Precise asymptotics and "
+    "double descent curve",
+    2022,
+    "1908.05355",
+)
+ALBANESE = Paper(
+    "Albanese et al. 2021",
+    "Linda Albanese, Francesco Alemanno, Andrea Alessandrelli and Adriano Barra",
+    "Replica symmetry breaking in dense neural networks",
+    2021,
+    "2111.12997",
+    headlines={
+        "glass": "Breaking of the replica symmetry stabilises the spin-glass phase of "
+        "dense networks, other than in networks of pairwise interactions.",
+        "storage": "The maximal storage capacity follows from an analysis of the "
+        "ground state in the high-storage regime of Baldi and Venkatesh.",
+    },
+)
+KROTOV = Paper(
+    "Krotov & Hopfield 2016",
+    "Dmitry Krotov and John J. Hopfield",
+    "Dense Associative Memory for Pattern Recognition",
+    2016,
+    "1606.01164",
+    headlines={
+        "power": "The number of memories that are retrieved reliably grows as the "
+        "power P - 1 of the number of neurons, for interactions of P of them.",
+        "error": "The probability that a bit is unstable is that of a normal noise of "
+        "variance K (2P - 3)!! N^(P-1) above a signal N^(P-1).",
+    },
+    smallest={
+        "exact": Smallest(
+            0.05,
+            "of the error",
+            "The errors of a run are counted on thousands of bits that depend on each "
+            "other, and the mean over runs is good to a few per cent.",
+        ),
+        "law": Smallest(
+            0.25,
+            "of the error",
+            "A load of 0.15 that becomes larger by 7 per cent has the same effect, and "
+            "corrections of finite size are of that order.",
+        ),
+        "exponent": Smallest(
+            0.1,
+            "exponent",
+            "An exponent that is off by a tenth changes the number of memories by less "
+            "than a quarter over the sizes that are compared.",
+        ),
+        "bits": Smallest(
+            0.05,
+            "of the bits",
+            "A memory with one wrong bit in twenty is still recognised.",
+        ),
+    },
+)
+BERMEITINGER = Paper(
+    "Bermeitinger et al. 2024",
+    "Bernhard Bermeitinger, Tomas Hrycej, Massimo Pavone, Julianus Kath and Siegfried "
+    "Handschuh",
+    "Reducing the Transformer Architecture to a Minimum",
+    2024,
+    "2410.13732",
+    headlines={
+        "half": "A symmetric definition of the similarity of tokens requires only half "
+        "of the parameters.",
+        "similar": "Transformers with a symmetric similarity perform similarly to the "
+        "original architecture.",
+        "no perceptron": "Transformers without the multilayer perceptron perform "
+        "similarly to the original architecture.",
+        "collapsed": "Transformers with collapsed matrices (query with key, value with "
+        "projection) perform similarly to the original architecture.",
+    },
+    smallest={
+        "loss": Smallest(
+            0.02,
+            "nats per character",
+            "Two per cent of the perplexity is what one would give up for a quarter of "
+            "the parameters of attention.",
+        ),
+        "accuracy": Smallest(
+            0.02,
+            "of the images",
+            "One image in fifty is a difference that decides which model one uses.",
+        ),
+    },
+)
+SCORES = {  # forms of the matrix that scores tokens in attention
+    "full": Arm("full, rank 8", BLACK, "v"),
+    "symmetric": Arm("symmetric", BLUE, "o"),
+    "positive": Arm("symmetric, positive", SKY, "s"),
+    "narrow": Arm("full, rank 4", ORANGE, "D"),
+    "uniform": Arm("no scores", PINK, "^"),
+}

@@ -12,8 +12,8 @@ from symlab.harness import (
     claim_tables,
     confirm,
     contract,
+    pages,
     project,
-    reference,
     registration,
 )
 from symlab.harness.errors import UserError
@@ -73,10 +73,10 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     assert row.n == row.confirmed_n == 4
     assert row.seed0 == first
     here = project.find(locked.root)
-    shown = reference.confirmed_table(here, "quick")
+    shown = pages.confirmed_table(here, "quick")
     assert f"| line | {first} | 1 | 0 | 0 | as registered | 1 |" in shown
     assert "Not confirmed yet" not in shown
-    assert "Not made yet" in reference.confirmed_table(here, "paper")
+    assert "Not made yet" in pages.confirmed_table(here, "paper")
     assert [line[1:3] for line in log(locked)] == [["quick", "line"]] * 2
     assert [line[4:] for line in log(locked)] == [
         [str(first), "begun"],
@@ -90,7 +90,7 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     assert done.returncode == 2
     assert "claims.lock is not of the claims as they stand (line.slope" in done.stderr
     locked("lock")
-    shown = reference.confirmed_table(here, "quick")
+    shown = pages.confirmed_table(here, "quick")
     assert f"| line | {first} | 1 | 0 | 0 | changed since |" in shown
     done = locked("confirm")
     assert done.returncode == 0, done.stderr
@@ -98,10 +98,10 @@ def test_verdicts_are_compared_and_each_draw_is_logged(locked):
     drawn = [fields[4] for fields in log(locked)]
     assert drawn[:2] == [str(first)] * 2
     assert drawn[2] == drawn[3] != str(first)
-    assert "| as registered | 2 |" in reference.confirmed_table(here, "quick")
+    assert "| as registered | 2 |" in pages.confirmed_table(here, "quick")
     line = locked.root / "experiments" / "line.py"
     line.with_name("other.py").write_text(line.read_text())
-    shown = reference.confirmed_table(here, "quick")
+    shown = pages.confirmed_table(here, "quick")
     assert shown.endswith("\nNot confirmed yet: other.\n")
 
 
@@ -169,7 +169,7 @@ def test_differences_are_marked_and_the_placebo_audit_has_every_claim(locked):
     assert "confirmation: failed 0" in done.stdout
     assert done.stdout.count(confirm.SAME) == 1
     assert "of 3 verdicts: 2 equal, 1 differs, 0 no rows" in done.stdout
-    shown = reference.confirmed_table(project.find(locked.root), "quick")
+    shown = pages.confirmed_table(project.find(locked.root), "quick")
     assert "| line | `early` | > 0.9 | held: 1 [1, 1], n=12 | failed: 0" in shown
     done = locked("placebo")
     assert done.returncode == 0, done.stderr
@@ -177,7 +177,7 @@ def test_differences_are_marked_and_the_placebo_audit_has_every_claim(locked):
     here = project.find(locked.root)
     table = claim_tables.read(here, "placebo", "quick")
     assert table.claim.tolist() == ["early", "size", "slope"]
-    assert "`slope`" in reference.placebo_table(here, "quick")
+    assert "`slope`" in pages.placebo_table(here, "quick")
 
 
 def test_a_table_is_renewed_experiment_by_experiment(tmp_path):

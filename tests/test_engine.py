@@ -295,7 +295,7 @@ def test_two_sweeps_at_once_leave_each_run_once(sandbox):
         (["run", "line", "--timeout", "0"], "'0' is not a number of seconds"),
         (["run", "line", "--backend", "spark"], "unknown backend 'spark'"),
         (["run", "line", "--backend", "spark", "--jobs", "1"], "unknown backend"),
-        (["run", "line", "--backend", "threading"], "use local, dask, ray"),
+        (["run", "line", "--backend", "threading"], "use joblib, dask, ray"),
         (["run", "line", "--only", "seed"], "not a condition: seed"),
         (["run", "line", "--device", "tpu"], "use cpu or cuda"),
         (["run", "line", "--seed0", str(2**70)], "'seed' holds an int outside"),

@@ -1,6 +1,7 @@
 """The committed rows and figures are those of the code beside them; README is true."""
 
 import dataclasses
+import html
 import json
 import re
 import subprocess
@@ -19,10 +20,10 @@ from symlab.harness import (
     code,
     contract,
     findings,
+    pages,
     plan,
     plot,
     project,
-    reference,
     summary,
 )
 from symlab.harness.store import Store
@@ -125,12 +126,12 @@ def verdicts():
 
 
 def test_pages_under_docs_show_what_is_in_the_reference_rows():
-    pages = {p: p.read_text() for p in (ROOT / "docs").glob("*.md")}
-    assert sum(len(reference.PLACE.findall(t)) for t in pages.values()) >= 3
-    for page, text in pages.items():
-        found = reference.filled(PROJECT, "quick", text, verdicts())
+    read = {p: p.read_text() for p in pages.texts(PROJECT)}
+    assert sum(len(pages.PLACE.findall(t)) for t in read.values()) >= 3
+    for page, text in read.items():
+        found = pages.filled(PROJECT, "quick", text, verdicts())
         assert text == found, f"{page.name}: {STALE}"
-    shown = "".join(pages.values())
+    shown = html.unescape("".join(read.values()))  # | and * are written as entities
     for v in verdicts():
         assert f"`{v.claim.name}`" in shown
     for headline in summary.headlines(verdicts()):
@@ -167,17 +168,36 @@ def test_all_claims_at_once_with_every_field_as_a_column(monkeypatch):
     assert (frame.drop(decided.index).holm == "").all()
 
 
-def test_readme_code_runs_and_prints_what_it_shows(capsys):
+TRIPLE = re.compile(r"([+−]?[\d.]+) \[([+−]?[\d.]+), ([+−]?[\d.]+)\]")
+
+
+def shows(text: str, value: float) -> bool:
+    """Whether a number as it is printed is this one, but for rounding."""
+    decimals = len(text.partition(".")[2])
+    return abs(float(text.replace("−", "-")) - value) <= 0.501 * 10**-decimals
+
+
+def test_the_findings_of_the_readme_are_the_numbers_of_the_claims_they_name():
     text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) >= 2
-    scope: dict = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), scope)
-    shown = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
-    assert capsys.readouterr().out == "".join(shown)
-    assert len(scope["df"])
-    assert set(scope["verdicts"].verdict) <= {"held", "failed", "undecided"}
+    findings_ = re.findall(r"^\d\. .*?(?=^\d\. |^\n|^!)", text, re.M | re.S)
+    assert len(findings_) == 8
+    known = {f"{v.experiment}.{v.claim.name}": v for v in verdicts()}
+    for sentence in findings_:
+        named = [known[name] for name in re.findall(r"`(\w+\.[\w.]+)`", sentence)]
+        assert named
+        for value, low, high in TRIPLE.findall(sentence):
+            assert any(
+                all(map(shows, (value, low, high), (sign * i.value, *ends)))
+                for v in named
+                for i in [v.interval]
+                for sign in (1, -1)
+                for ends in [sorted((sign * i.low, sign * i.high))]
+            ), (value, low, high)
+    agrae = [v for v in verdicts() if v.claim.tests == "a-grae"]
+    decided = [v for v in agrae if v.verdict == "failed"]
+    assert (len(agrae), len(decided)) == (8, 3)
+    assert {v.verdict for v in agrae} == {"failed", "undecided"}
+    assert all(v.holm.startswith("flips") for v in decided)
 
 
 def test_readme_names_the_experiments_and_commands_that_exist():
@@ -212,10 +232,9 @@ def test_the_report_holds_every_figure_and_claim(tmp_path, monkeypatch):
     for path in (ROOT / "figures" / "reference").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setenv("SYMLAB_FIGURES", str(tmp_path))
-    page = report.write(PROJECT, "quick").read_text()
-    assert page.count("data:image/png;base64") == len(FIGURES)
+    page = report.write(PROJECT, "quick").read_text("utf-8")
+    assert page.count("data:image/png;base64") == len(FIGURES), STALE
     for name in contract.names(PROJECT):
         for claim in contract.load(PROJECT, name).claims:
-            assert claim.name in page
-    assert "http://" not in page
-    assert "https://" not in page
+            assert page.count(f'<tr id="claim-{name}.{claim.name}"') == 1
+    assert len(page.encode()) < 5e6

@@ -400,6 +400,12 @@ def test_smoothed_omega_is_the_weighted_mean_of_all_batches(kind):
     close(estimate(r, "ass", omega=first), estimate(r, "ass", omega=r.mean()))
     with pytest.raises(ValueError, match="is no decay"):
         SmoothedOmega(1.0)
+    for signed in ([-1.0, 1.0, 1.0], [0.5, 0.5], [np.nan, 1.0]):
+        with pytest.raises(ValueError, match="values other than 0 and 1"):
+            first(kind(np.array(signed)))
+    assert first.value == pytest.approx(r.mean())  # nothing of them was entered
+    with pytest.raises(ValueError, match="no rollouts"):
+        first(kind(np.zeros(0)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

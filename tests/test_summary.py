@@ -61,6 +61,57 @@ def test_claims_are_counted_by_paper_and_axis():
     assert summary.counts([]).empty
 
 
+def confirmed(*rows) -> pd.DataFrame:
+    names = ["experiment", "claim", "claimed", "agreement"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_the_scoreboard_says_how_claims_came_out_and_how_sure_that_is():
+    exact = {"kind": "identity", "estimate": where().worst("y")}
+    judged = [
+        SUPPORTS, replace(CONTRADICTS, holm="flips to undecided"), UNDECIDED, ERROR,
+        CONTROL, verdict("g", **exact), verdict("h", above=3.0, **exact),
+        verdict("i", origin="control", above=3.0),
+        verdict("j", frame=FRAME[:4]), verdict("k", origin="ours"),
+    ]  # fmt: skip
+    seen = confirmed(
+        ("e", "a", "> 0", "equal"), ("e", "b", "> 3", "differs"),
+        ("e", "c", "> 1.4", "equal"), ("e", "f", "> 0", "equal"),
+    )  # fmt: skip
+    (row,) = summary.scoreboard(judged, seen).to_dict("records")
+    assert row == {
+        "paper": "A 2024", "supported": 2, "contradicted": 1, "undecided": 1,
+        "no_verdict": 1, "identities": 2, "identities_held": 1, "headlines": 2,
+        "untested": 1, "controls": 2, "controls_held": 1, "seeds_low": 4, "seeds": 8,
+        "seeds_high": 8, "confirmed": 1, "differing": 1, "flipped": 1,
+    }  # fmt: skip
+    (shown,) = summary.shown(summary.scoreboard(judged, seen)).to_dict("records")
+    assert shown == {
+        "paper": "A 2024", "supported": 2, "contradicted": 1, "undecided": 1,
+        "no verdict": 1, "exact identities": "1 of 2",
+        "main statements not tested": "1 of 2", "controls that hold": "1 of 2",
+        "seeds": "8 (4 to 8)", "same verdict on unseen seeds": "1 of 2",
+        "undecided after Holm": 1,
+    }  # fmt: skip
+
+
+def test_the_scoreboard_names_some_papers_and_adds_up_the_others():
+    def about(short, **fields):
+        return verdict(paper=replace(PAPER, short=short), **fields)
+
+    judged = [about("B"), about("C"), about("C", above=3.0), SUPPORTS]
+    alone = summary.scoreboard(judged)
+    assert alone.paper.tolist() == ["C", "B", "A 2024"]
+    assert "no verdict" not in summary.shown(alone)
+    assert set(summary.shown(alone)["same verdict on unseen seeds"]) == {"not run"}
+    some = summary.scoreboard(judged, None, ["A 2024"])
+    assert some.paper.tolist() == ["A 2024", "2 other papers"]
+    assert some.supported.tolist() == [1, 2]
+    assert some.contradicted.tolist() == [0, 1]
+    assert some.headlines.tolist() == [2, 4]
+    assert summary.shown(summary.scoreboard([])).empty
+
+
 def test_a_headline_lists_what_speaks_for_and_against_it():
     sparse, deep = summary.headlines([SUPPORTS, CONTRADICTS, CONTROL])
     assert sparse.outcome == (
@@ -138,7 +189,7 @@ def test_make_claims_counts_and_a_crashing_estimate_fails_it_when_strict(sandbox
     assert done.returncode == 0, done.stderr
     assert "ERROR" in done.stdout
     assert "(AttributeError: " in done.stdout
-    assert "claims of papers\n  none" in done.stdout
     assert "  ours     0       0          0      1" in done.stdout
-    assert done.stdout.endswith("over all effects of a paper\n  none\n")
+    assert "over all effects of a paper\n  none\n" in done.stdout
+    assert done.stdout.endswith("claims of papers\n  none\n")
     assert sandbox("claims", "--scale", "smoke", "--strict").returncode == 1

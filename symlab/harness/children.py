@@ -4,7 +4,8 @@ A child is an interpreter of its own in a session of its own, at the other end o
 socket. It holds one task, so that its death, or a call that takes too long, names the
 task; a signal to its session ends the programs that a run has started, too. A pool that
 feeds several processes from one queue (joblib's loky, concurrent.futures) breaks as a
-whole when one of them dies, cannot say which task it was, and cannot stop a call.
+whole when one of them dies, cannot say which task it was, and cannot stop a call. So
+joblib's threads (local.py), or those of a cluster's worker, each wait for one child.
 
 On a cluster this file works within a worker that has no symlab installed: it needs the
 standard library alone.
@@ -109,80 +110,123 @@ class Child:
         left = LOOK if self._deadline is None else self._deadline - monotonic()
         return min(max(left, 0.0), LOOK)
 
-    def kill(self) -> None:
-        """End the process now, and the programs that its run has started."""
+    def strike(self) -> None:
+        """Send the process, and the programs that its run has started, their end."""
         if self.owner == os.getpid():
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End the process now, with the programs that its run has started."""
+        if self._lifeline is None:
+            return  # it was killed before
+        self.strike()
+        if self.owner == os.getpid():
             self.process.wait()
         self.connection.close()
-        if self._lifeline is not None:
-            os.close(self._lifeline)
+        os.close(self._lifeline)
         self._lifeline = None
 
 
-def close(children: list[Child]) -> None:
-    """End idle children: by themselves within `GRACE` seconds, else by force."""
-    until = monotonic() + GRACE
-    for child in children:
-        child.connection.close()  # nobody can send it anything any more
-    for child in children:
-        if child.owner == os.getpid():
-            with suppress(subprocess.TimeoutExpired):
-                child.process.wait(max(until - monotonic(), 0.0))
-        child.kill()
-
-
 class Crew:
-    """The children of one worker of a cluster; its threads share them.
+    """Children that one process starts as it needs them; its threads share them."""
+
+    def __init__(self):
+        self.stopped = False
+        self._change = threading.Condition()  # guards all that follows
+        self._idle: list[Child] = []
+        self._busy: list[Child] = []
+
+    def call(self, task: dict) -> tuple[str, list[dict]]:
+        """Return what became of a task, as `Child.ended` does; wait for it.
+
+        Where the crew is stopped the task has died.
+        """
+        child = self._take()
+        if child is None:
+            return DIED, []
+        found = None
+        try:
+            child.begin(task)
+            while (found := child.ended()) is None:
+                wait([child.connection], child.wait_s())
+        finally:  # found is None where an exception, such as Ctrl-C, ended the wait
+            self._leave(child, well=found is not None and found[0] == DONE)
+        return found
+
+    def stop(self) -> None:
+        """Kill all children, whatever they do; no call begins any more."""
+        with self._change:
+            self.stopped = True
+            for child in self._busy:  # its thread sees that, and clears up
+                child.strike()
+            idle, self._idle = self._idle, []
+            self._change.wait_for(lambda: not self._busy, GRACE)
+        for child in idle:
+            child.kill()
+
+    def close(self) -> None:
+        """End idle children: by themselves within `GRACE` seconds, else by force."""
+        until = monotonic() + GRACE
+        for child in self._idle:
+            child.connection.close()  # nobody can send it anything any more
+        for child in self._idle:
+            if child.owner == os.getpid():
+                with suppress(subprocess.TimeoutExpired):
+                    child.process.wait(max(until - monotonic(), 0.0))
+            child.kill()
+        self._idle = []
+
+    def start(self) -> Child:
+        """Return a new child."""
+        return Child([p or os.getcwd() for p in sys.path])
+
+    def _take(self) -> Child | None:
+        with self._change:
+            if self.stopped:
+                return None
+            child = None
+            while self._idle and child is None:
+                child = self._idle.pop()
+                if not child.alive:
+                    child = child.kill()
+            child = child or self.start()
+            self._busy.append(child)
+        return child
+
+    def _leave(self, child: Child, well: bool) -> None:
+        if not well:
+            child.kill()
+        with self._change:
+            self._busy.remove(child)
+            if well and not self.stopped:
+                self._idle.append(child)
+            self._change.notify_all()
+        if well and self.stopped:
+            child.kill()
+
+
+class Guests(Crew):
+    """The children of one worker of a cluster.
 
     folder: where the source of the sweep was unpacked: `project` has the experiments,
     `lib` what lay outside the project.
     """
 
     def __init__(self, folder: Path):
+        super().__init__()
         self.folder = folder
-        self._lock = threading.Lock()
-        self._idle: list[Child] = []
-        self._busy: list[Child] = []
 
     def call(self, task: dict) -> tuple[str, list[dict]]:
         """Return what became of a task, as `Child.ended` does; wait for it."""
-        task = self._here(task)
-        child = self._take()
-        child.begin(task)
-        while (found := child.ended()) is None:
-            wait([child.connection], child.wait_s())
-        with self._lock:
-            self._busy.remove(child)
-            if found[0] == DONE:
-                self._idle.append(child)
-        return found
+        return super().call(self._here(task))
 
-    def stop(self) -> None:
-        """Kill all children, whatever they do."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for child in idle:
-            child.kill()
-        for child in list(self._busy):  # its thread sees that, and clears up
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.process.pid, signal.SIGKILL)
-
-    def _take(self) -> Child:
+    def start(self) -> Child:
+        """Return a new child, which imports the sweep's source and no other."""
         project, lib = str(self.folder / "project"), str(self.folder / "lib")
-        with self._lock:
-            while self._idle:
-                child = self._idle.pop()
-                if child.alive:
-                    self._busy.append(child)
-                    return child
-                child.kill()
-            known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-            variables = {"PYTHONPATH": os.pathsep.join([project, lib, *known])}
-            child = Child([project, lib, *sys.path], project, variables)
-            self._busy.append(child)
-        return child
+        known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        variables = {"PYTHONPATH": os.pathsep.join([project, lib, *known])}
+        return Child([project, lib, *sys.path], project, variables)
 
     def _here(self, task: dict) -> dict:
         """The task with this machine's folders, where it does not see the sweep's."""

@@ -264,6 +264,25 @@ class Verdict:
             text += f"\n           expected: {c.because}"
         return text
 
+    def details(self) -> str:
+        """Return the verdict as text with all that its claim says, for one claim that
+        somebody checks.
+        """
+        c = self.claim
+        lines = {
+            f"{self.experiment}.{c.name}": self.verdict,
+            "statement": c.statement,
+            "source": c.source,
+            "quantity": c.quantity,
+            "measured": str(self.interval or self.note),
+            "claimed": c.criterion,
+            "meaning": self.meaning,
+            "thresholds": f"written {c.registered}. {c.reason}",
+            "expected": f"{c.expected}. {c.because}".rstrip(),
+            "history": "; ".join(f"{day}: {what}" for day, what in c.history),
+        }
+        return "\n".join(f"{k}: {text}" for k, text in lines.items() if text)
+
     def record(self) -> dict:
         """Return the verdict and its claim as one flat dict, for a DataFrame or the
         provenance of a figure.

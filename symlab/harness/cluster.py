@@ -11,6 +11,8 @@ sweep with one sentence.
 import contextlib
 import queue
 import socket
+from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -28,10 +30,10 @@ Ended = tuple[dict, str, list[dict]]  # task, what became of it, its outcomes
 
 
 def workers(tasks: list[dict], jobs: int, backend: str, scheduler: str):
-    """Return the workers of 'dask' or 'ray', which have what local.Local has.
+    """Return the workers of 'dask' or 'ray', which have `calls` and `close`, as
+    local.Local has.
 
-    jobs: the number of calls under way at a time. scheduler: the address of a running
-    cluster; '' starts one here with `jobs` workers.
+    scheduler: the address of a running cluster; '' starts one here with `jobs` workers.
     """
     kind = {"dask": Dask, "ray": Ray}[backend]
     try:
@@ -49,8 +51,7 @@ class _Cluster:
     A worker that reads the mark sees our file system, and keeps checkpoints there.
     """
 
-    def __init__(self, tasks: list[dict], jobs: int):
-        self.jobs = jobs
+    def __init__(self, tasks: list[dict]):
         self.data, self.digest = parcel.pack(tasks)
         self.under_way: dict = {}  # name of a call -> (task, what the cluster calls it)
         self.mark = uuid4().hex
@@ -59,15 +60,14 @@ class _Cluster:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self.mark)
 
-    @property
-    def busy(self) -> int:
-        """The number of tasks that are under way."""
-        return len(self.under_way)
-
-    @property
-    def free(self) -> bool:
-        """Whether one more task can begin now."""
-        return len(self.under_way) < self.jobs
+    def calls(self, tasks: list[dict], jobs: int) -> Iterator[Ended]:
+        """Yield each task with what became of it, `jobs` tasks at a time."""
+        waiting, ended = deque(tasks), []
+        while waiting or self.under_way or ended:
+            while waiting and len(self.under_way) < jobs:
+                self.begin(waiting.popleft())
+            yield from ended  # while the next ones compute
+            ended = self.ended() if self.under_way else []
 
     def close(self) -> None:
         """Stop what is under way, and leave the cluster."""
@@ -82,7 +82,7 @@ class Dask(_Cluster):
         import dask
         from distributed import Client, LocalCluster
 
-        super().__init__(tasks, jobs)
+        super().__init__(tasks)
         self.stack = contextlib.ExitStack()
         self.address = scheduler or dask.config.get("scheduler-address", "")
         quiet = {"distributed.comm.timeouts.connect": f"{CONNECT:g}s"}
@@ -196,7 +196,7 @@ class Ray(_Cluster):
     def __init__(self, tasks: list[dict], jobs: int, scheduler: str):
         import ray
 
-        super().__init__(tasks, jobs)
+        super().__init__(tasks)
         self.ray = ray
         where = {"address": scheduler} if scheduler else {"num_cpus": jobs}
         if not scheduler:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from symlab.harness import claim_tables, claims, files, findings, plan, registration
 from symlab.harness.errors import UserError
-from symlab.harness.project import Project
+from symlab.harness.project import Committed, Project
 
 FIRST = 1_000_000  # above every seed that was used so far
 STEP = 1000  # more than the seeds of a sweep; even, as some races tune on even seeds
@@ -67,14 +67,6 @@ def plans(
     ]
 
 
-class _Committed(Project):
-    """The same project with its committed rows in place of those under results/."""
-
-    @property
-    def results(self) -> Path:
-        return self.reference
-
-
 def compared(project: Project, confirmed: plan.Plan) -> pd.DataFrame:
     """Return a frame with a row per claim: its earlier verdict beside that of the
     confirmation, a run on fresh seeds.
@@ -85,7 +77,7 @@ def compared(project: Project, confirmed: plan.Plan) -> pd.DataFrame:
     with.
     """
     second = findings.verdicts([confirmed])
-    for place in (_Committed(project.root), project):
+    for place in (Committed(project.root), project):
         before = plan.make(place, confirmed.experiment.name, confirmed.scale)
         done, wanted = findings.progress(before)
         if done == wanted:

@@ -12,7 +12,8 @@ Names in the file (docs: experiments/_template.py):
 Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure; DEVICES,
 ("cpu", "cuda") where run() follows context.device; DATA, a tuple of files that run()
 reads, below the project: their content counts like code; EXTRA, the name of an extra of
-pyproject.toml and the packages that run() imports from it.
+pyproject.toml and the packages that run() imports from it; EXTERNAL, a tuple of files
+below the folder SYMLAB_DATA that run() reads, or downloads with SYMLAB_DOWNLOAD=1.
 
 Figures and experiments are found by reading source, not by importing it.
 """
@@ -36,7 +37,16 @@ from symlab.harness.errors import UserError, nearest, told
 from symlab.harness.project import Project
 from symlab.harness.store import META
 
-READ = ("LANES", "STATIC", "CLAIMS", "MAY_BE_NAN", "DEVICES", "DATA", "EXTRA")
+READ = (
+    "LANES",
+    "STATIC",
+    "CLAIMS",
+    "MAY_BE_NAN",
+    "DEVICES",
+    "DATA",
+    "EXTRA",
+    "EXTERNAL",
+)
 
 
 @dataclass(frozen=True)
@@ -111,12 +121,34 @@ class Experiment:
         return tuple(getattr(self.module, "EXTRA", ()))
 
     @property
+    def external(self) -> tuple[str, ...]:
+        """The files below the folder SYMLAB_DATA that `run` reads: its EXTERNAL, or ().
+
+        They are not committed and belong to no key, so `run` has to check that they are
+        the ones it was written for.
+        """
+        return tuple(getattr(self.module, "EXTERNAL", ()))
+
+    @property
     def lacks(self) -> str:
-        """A sentence on which optional packages of the experiment are not installed and
-        how to install them; '' if none is missing.
+        """A sentence on which optional packages of the experiment are not installed, or
+        which of its inputs are not there, and what to do; '' if none is missing.
 
         Rows that are there can be judged and drawn without them.
         """
+        return self._lacks_packages() or self._lacks_inputs()
+
+    def _lacks_inputs(self) -> str:
+        folder = Path(os.environ.get("SYMLAB_DATA") or "data")
+        absent = [name for name in self.external if not (folder / name).is_file()]
+        if not absent or os.environ.get("SYMLAB_DOWNLOAD") == "1":
+            return ""
+        return (
+            f"needs {' and '.join(absent)} (not in {folder}): set SYMLAB_DATA to a "
+            "folder that has them, or SYMLAB_DOWNLOAD=1 to download them"
+        )
+
+    def _lacks_packages(self) -> str:
         name, *packages = self.extra or ("",)
         absent = [p for p in packages if importlib.util.find_spec(p) is None]
         if not absent:

@@ -20,6 +20,7 @@ from symlab.harness.syntax import (
     Chain,
     chain_of,
     children,
+    free_names,
     on_class,
 )
 
@@ -31,10 +32,12 @@ MAKES = (
     "__init__",
     "__new__",
     "__post_init__",
+    "_missing_",
     "__set_name__",
     "__enter__",
     "__exit__",
 )
+KEEPS = ("cache", "cached_property", "lru_cache")  # these keep a function's result
 
 
 class Effects:
@@ -293,6 +296,7 @@ class Effects:
         else:
             scope = Scope(self, module, node, deep, owner, trust)
             acts = scope.acts(node.body) or bool(scope.writes)
+            acts = acts or self._keeps(module, node)
         self.open.discard(key)
         self.guessed[key] = acts
         if not self.open:  # "no" holds if it was no answer to a call that acts
@@ -307,10 +311,34 @@ class Effects:
         methods = [m for m in node.body if isinstance(m, FUNCTION) and m.name in MAKES]
         if any(self.calling(module, m, owner=node, trust=trust) for m in methods):
             return True
+        scope = Scope(self, module, None)
+        if any(scope.called_back(f) for f in _factories(node)):
+            return True
         return self.collects(module, node) or any(
             self.calling(m, n, trust=trust)
             for b in node.bases
             for m, n in self.base(module, b)
+        )
+
+    def _keeps(self, module: Module, node) -> bool:
+        """Whether a call keeps a result that depends on objects that may change: made
+        before such a change, it is another result for all later calls.
+        """
+        made = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+        kept = any((chain_of(d) or ("",))[-1] in KEEPS for d in made)
+        return kept and not self._constant(module, node, set())
+
+    def _constant(self, module: Module, function, seen: set) -> bool:
+        """Whether a function, and ours that it calls, read fixed names only."""
+        seen.add(id(function))
+        return all(
+            self.fixed(module, chain)
+            and all(
+                self._constant(m, n, seen)
+                for m, n in self.definitions(module, chain)
+                if isinstance(n, FUNCTION) and id(n) not in seen
+            )
+            for chain in free_names(function)
         )
 
     def base(self, module: Module, expression) -> list[tuple]:
@@ -334,12 +362,21 @@ class Effects:
         hooks = {n.name for n in node.body if isinstance(n, FUNCTION)}
         if inner and "__init_subclass__" in hooks:
             return True
+        if hooks & set(MAKES) and self._enumerates(module, node):  # members are made
+            made = [n for n in node.body if getattr(n, "name", "") in MAKES]
+            if any(self.calling(module, n, owner=node) for n in made):
+                return True
         return any(
             self.collects(m, n, inner=True)
             for b in node.bases
             for m, n in self.base(module, b)
             if isinstance(n, ast.ClassDef)
         )
+
+    def _enumerates(self, module: Module, node: ast.ClassDef) -> bool:
+        """Whether a class has a base of the module enum."""
+        chains = filter(None, map(chain_of, node.bases))
+        return any(self.path(module, c).startswith("enum.") for c in chains)
 
     def _known(self, module: Module, base) -> bool:
         """Whether a base class is of others, or a class statement of ours."""
@@ -413,6 +450,13 @@ class Effects:
 def _assigns(s: Statement) -> bool:
     kinds = (ast.Assign, ast.AnnAssign)
     return s.alias is None and isinstance(s.node, kinds) and s.node.value is not None
+
+
+def _factories(node: ast.ClassDef) -> list[ast.expr]:
+    """What a dataclass calls for the values of fields that an instance is not given."""
+    values = [getattr(n, "value", None) for n in node.body]
+    calls = [v for v in values if isinstance(v, ast.Call)]
+    return [k.value for c in calls for k in c.keywords if k.arg == "default_factory"]
 
 
 def _frozen(node) -> bool:

@@ -42,7 +42,7 @@ def run(
     plans: list[Plan],
     *,
     jobs: int | None = None,
-    backend: str = "local",
+    backend: str = "joblib",
     device: str = "cpu",
     quiet: bool = False,
     timeout: float = 0.0,
@@ -51,10 +51,10 @@ def run(
     """Make the runs that each plan lacks; on return their result rows are on disk.
 
     jobs: the number of calls of `run` at a time, each in a process of its own. backend:
-    'local', 'dask' or 'ray'. device: 'cpu' or 'cuda'. timeout: the seconds that a call
-    may take, 0 for any; one that takes longer is stopped and tried again by halves,
-    down to a failed row. scheduler: the address of a running cluster. A run that fails
-    becomes a row with its error, never an exception; Ctrl-C ends the call, and the rows
+    'joblib' (processes of this machine), 'dask' or 'ray'. device: 'cpu' or 'cuda'.
+    timeout: the seconds that a call may take, 0 for any; one that takes longer is
+    stopped and tried again by halves, down to a failed row. scheduler: the address of a
+    running cluster. A run that fails becomes a row with its error, never an exception; Ctrl-C ends the call, and the rows
     that finished are kept. Plans of experiments that need optional packages which are
     not installed are left out.
     """

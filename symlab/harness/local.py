@@ -1,83 +1,94 @@
-"""Workers on this machine: as many children as there are jobs, each with one task."""
+"""Calls on this machine: joblib deals them out, and each has a process of its own.
+
+joblib's threads only wait: each hands its call to a child (children.py), whose death or
+delay it can name. joblib's own processes (loky) share one queue, so that the death of
+one fails every call that is under way, and none of them can be stopped alone.
+"""
 
 import atexit
 import os
 import sys
-from multiprocessing.connection import wait
+from collections.abc import Iterator
+
+import joblib
 
 from symlab.harness import contract
-from symlab.harness.children import DONE, Child, close
+from symlab.harness.children import Child, Crew
 from symlab.harness.errors import UserError
 
-_idle: list[Child] = []  # kept from one call to the next: a notebook makes many
-_surroundings: list = []  # of the process when they were started
+Ended = tuple[dict, str, list[dict]]  # task, what became of it, its outcomes
 
 
 class Local:
-    """A number of child processes; `busy` counts those with a task."""
+    """The calls of one sweep, by the children that are kept for the next."""
 
-    def __init__(self, jobs: int):
-        now = [contract.edits()[0], os.getcwd(), dict(os.environ), list(sys.path)]
-        if _surroundings != now:  # they have imported older code, or lack a variable
-            close_idle()
-        _surroundings[:] = now
-        self.jobs = jobs
-        self._busy: list[Child] = []
+    def __init__(self):
+        self.crew = _crew()
 
-    @property
-    def busy(self) -> int:
-        """The number of tasks that are under way."""
-        return len(self._busy)
+    def calls(self, tasks: list[dict], jobs: int) -> Iterator[Ended]:
+        """Yield each task with what became of it, `jobs` tasks at a time.
 
-    @property
-    def free(self) -> bool:
-        """Whether one more task can begin now."""
-        return len(self._busy) < self.jobs
-
-    def begin(self, task: dict) -> None:
-        """Hand a task to a child without one."""
-        while _idle and not _idle[-1].alive:
-            _idle.pop().kill()
-        child = _idle.pop() if _idle else _start()
-        self._busy.append(child)
-        child.begin(task)
-
-    def ended(self) -> list[tuple[dict, str, list[dict]]]:
-        """Wait a moment; return (task, what became of it, its outcomes) of each task
-        that ended.
+        A caller who wants no more closes the generator, which ends the children.
         """
-        connections = [c.connection for c in self._busy]
-        wait(connections, min(c.wait_s() for c in self._busy))
-        found = []
-        for child in list(self._busy):
-            task = child.task
-            if (ended := child.ended()) is None:
-                continue
-            self._busy.remove(child)
-            if ended[0] == DONE:
-                _idle.append(child)
-            found.append((task, *ended))
-        return found
+        crew = self.crew
+        deal = joblib.Parallel(
+            n_jobs=jobs,
+            backend="threading",
+            return_as="generator_unordered",
+            batch_size=1,
+        )
+
+        def waiting():  # none once the crew is stopped, so that joblib's threads end
+            for task in tasks:
+                if crew.stopped:
+                    return
+                yield joblib.delayed(_call)(crew, task)
+
+        ended, done = deal(waiting()), False
+        try:
+            yield from ended
+            done = True
+        finally:
+            if not done:
+                crew.stop()
+                for _ in ended:  # what is left comes back at once
+                    pass
 
     def close(self) -> None:
-        """Kill the children that still work; keep the others for the next call."""
-        for child in self._busy:
-            child.kill()
-        self._busy = []
+        """Leave the children, which work on nothing, to the next sweep."""
 
 
-def _start() -> Child:
-    try:
-        return Child([p or os.getcwd() for p in sys.path])
-    except OSError as error:
-        raise UserError(
-            f"cannot start a worker process ({error.strerror}): use fewer with JOBS=, "
-            "or end other programs; finished runs are kept"
-        ) from None
+def _call(crew: Crew, task: dict) -> Ended:
+    return task, *crew.call(task)
+
+
+class _Here(Crew):
+    def start(self) -> Child:
+        try:
+            return super().start()
+        except OSError as error:
+            raise UserError(
+                f"cannot start a worker process ({error.strerror}): use fewer with "
+                "JOBS=, or end other programs; finished runs are kept"
+            ) from None
+
+
+_kept = _Here()  # from one call to the next: a notebook makes many
+_surroundings: list = []  # of the process when its children were started
+
+
+def _crew() -> Crew:
+    """The children of the call before, unless what they have imported is older."""
+    global _kept
+    now = [contract.edits()[0], os.getcwd(), dict(os.environ), list(sys.path)]
+    if _surroundings != now or _kept.stopped:
+        close_idle()
+        _kept = _Here()
+    _surroundings[:] = now
+    return _kept
 
 
 @atexit.register
 def close_idle() -> None:
     """End the children that are kept for the next call."""
-    close(_idle)
-    _idle.clear()
+    _kept.close()

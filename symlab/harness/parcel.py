@@ -58,7 +58,8 @@ def carrier() -> Callable[[bytes, str, dict | None], tuple[str, list[dict]]]:
 
     It unpacks the zip once for each machine and version of the source, and returns what
     became of the task, as `children.Child.ended`; a task of None kills the worker's
-    children. It is defined within this function, so that it travels by value.
+    children, and returns None. It is defined within this function, so that it travels
+    by value.
     """
 
     def call(data, digest, task):
@@ -99,16 +100,19 @@ def carrier() -> Callable[[bytes, str, dict | None], tuple[str, list[dict]]]:
 
         name = f"_symlab_crew_{digest}"
         if task is None:
-            crew = sys.modules.get(name)
-            return ("done", []) if crew is None else crew.crew.stop()
-        if name not in sys.modules:
+            module = sys.modules.pop(name, None)  # another call has a crew of its own
+            if module is not None:
+                module.crew.stop()
+            return None
+        module = sys.modules.get(name)
+        if module is None:
             folder = unpacked()
             (file,) = folder.glob("*/symlab/harness/children.py")
             spec = importlib.util.spec_from_file_location(name, file)
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-            module.crew = module.Crew(folder)
-            sys.modules.setdefault(name, module)  # threads of a worker share one
-        return sys.modules[name].crew.call(task)
+            module.crew = module.Guests(folder)
+            module = sys.modules.setdefault(name, module)  # one for all threads
+        return module.crew.call(task)
 
     return call

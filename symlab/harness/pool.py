@@ -2,16 +2,16 @@
 
 Tasks carry dicts, never arrays. Each task has a worker process of its own, here
 (local.py) or on a cluster (cluster.py), so a process that dies or takes too long takes
-along one call of `run` and no other. Such a call is tried again by halves, down to the
-run that does it; a single run is tried once more at the end, when nothing else needs
-memory, and is a failed row if it kills its process a second time. One job has a worker
-process, too: no run may end the process that writes the rows.
+along one call of `run` and no other. Such a call is tried again by halves after all
+others, down to the run that does it; a single run is tried once more at the end, when
+nothing else needs memory, and is a failed row if it kills its process a second time.
+One job has a worker process, too: no run may end the process that writes the rows.
 """
 
 import sys
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import pairwise
 
 from tqdm import tqdm
 
@@ -19,12 +19,12 @@ from symlab.harness import worker
 from symlab.harness.children import DIED, DONE
 from symlab.harness.errors import UserError
 
-BACKENDS = ("local", "dask", "ray")
-EARLIER = {"loky": "local"}  # names that scripts may still use
+BACKENDS = ("joblib", "dask", "ray")
+EARLIER = {"loky": "joblib", "local": "joblib"}  # names that scripts may still use
 
 
 def outcomes(
-    tasks: list[dict], jobs: int, backend: str = "local", scheduler: str = ""
+    tasks: list[dict], jobs: int, backend: str = "joblib", scheduler: str = ""
 ) -> Iterator[tuple[dict, list[dict]]]:
     """Run tasks in worker processes; yield (task, its outcomes) as they finish.
 
@@ -32,40 +32,35 @@ def outcomes(
     that one call of `run` may take, 0 for any. backend: one of BACKENDS. scheduler: the
     address of a running cluster of dask or ray; '' starts one here.
     """
-    backend = known(backend)
-    waiting, last = deque(tasks), deque()
-    with _workers(tasks, jobs, backend, scheduler) as workers:
-
-        def begin():
-            while waiting and workers.free:
-                workers.begin(waiting.popleft())
-            if last and not workers.busy:
-                workers.begin(last.popleft())
-
-        begin()
-        while workers.busy:
-            for task, how, found in workers.ended():
-                if how != DONE:
-                    found = _again(task, how, waiting, last)
-                begin()  # before the caller writes rows: no worker waits for the disk
-                if found:
-                    yield task, found
+    alone: list[dict] = []  # single runs that have lost a process
+    with _workers(tasks, jobs, known(backend), scheduler) as workers:
+        while tasks or alone:
+            if not tasks:
+                tasks, alone, jobs = alone, [], 1
+            lost: list[dict] = []
+            with closing(workers.calls(tasks, jobs)) as calls:
+                for task, how, found in calls:
+                    if how != DONE:
+                        found = _again(task, how, lost, alone)
+                    if found:
+                        yield task, found
+            tasks = lost
 
 
-def _again(task: dict, how: str, waiting: deque, last: deque) -> list[dict]:
-    """Queue what is tried again of a call that was lost; its outcomes where nothing
+def _again(task: dict, how: str, lost: list, alone: list) -> list[dict]:
+    """Keep what is tried again of a call that was lost; its outcomes where nothing
     is.
     """
     task = task | {"deaths": task.get("deaths", 0) + 1}
     n = len(task["keys"])
     if n > 1:
         said, cuts = "its runs are tried again in two halves", (0, n // 2, n)
-        for start, end in ((cuts[1], cuts[2]), (cuts[0], cuts[1])):
+        for start, end in pairwise(cuts):
             part = {k: task[k][start:end] for k in ("keys", "configs")}
-            waiting.appendleft({**task, **part, "cost": task["cost"] / 2})
+            lost.append({**task, **part, "cost": task["cost"] / 2})
     elif how == DIED and task["deaths"] == 1:
         said = "its run is tried again at the end, alone"
-        last.append(task)
+        alone.append(task)
     else:
         return [_failed(task, how)]
     limit = f"took longer than TIMEOUT={task['timeout']:g} seconds"
@@ -93,9 +88,9 @@ def _failed(task: dict, how: str) -> dict:
 
 
 def backend_of(scheduler: str) -> str:
-    """Return the backend that an address of a cluster belongs to; 'local' for ''."""
+    """Return the backend that an address of a cluster belongs to; 'joblib' for ''."""
     if not scheduler:
-        return "local"
+        return "joblib"
     return "ray" if scheduler.startswith("ray://") else "dask"
 
 
@@ -113,10 +108,10 @@ def known(backend: str) -> str:
 @contextmanager
 def _workers(tasks: list[dict], jobs: int, backend: str, scheduler: str) -> Iterator:
     """The workers of a backend, which are stopped at the end, whatever happens."""
-    if backend == "local":
-        from symlab.harness.local import Local
+    if backend == "joblib":
+        from symlab.harness import local
 
-        workers = Local(jobs)
+        workers = local.Local()
     else:
         from symlab.harness import cluster
 

@@ -37,6 +37,15 @@ class Project:
         return self.root / "results" / "reference"
 
 
+class Committed(Project):
+    """The same project with its committed rows in place of those under results/."""
+
+    @property
+    def results(self) -> Path:
+        """The folder of the committed result rows, results/reference."""
+        return self.reference
+
+
 def find(start: Path | None = None) -> Project:
     """Return the project of the nearest folder upwards of `start` that holds
     `experiments/`, else symlab's own.

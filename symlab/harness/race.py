@@ -80,18 +80,19 @@ class Race:
             return stats.worst([len({*self.tune(df).seed} & {*self.raced(df).seed})])
 
         inside = Estimate(
-            edges, "1 if any arm's best rate is an end of its grid, else 0"
+            edges, "1 if any method's best rate is an end of its grid, else 0"
         )
         excess = Estimate(
             lambda df: stats.worst(self.excess(df)),
-            f"largest excess of an arm's mean tuning {self.value} over its grid's best",
+            f"largest excess, among methods, of mean {self.value} on the tuning seeds "
+            "over the best of the grid",
         )
         about = {"origin": "protocol", "kind": "precondition"} | fields
         return [
             Claim(
                 f"{prefix}grids_hold_the_best",
-                f"In {self.name} the best rate of every arm lies inside its tuning "
-                "grid.",
+                f"In {self.name} the best learning rate of every method compared lies "
+                "inside its tuning grid, not at an end.",
                 estimate=inside,
                 below=0.5,
                 reason="Where the first or last rate of a grid is the best, a better "
@@ -100,8 +101,9 @@ class Race:
             ),
             Claim(
                 f"{prefix}rates_are_the_best",
-                f"In {self.name} every arm is compared at the rates that its tuning "
-                f"grid chooses, up to {tolerance:g} {unit} of mean tuning loss.",
+                f"In {self.name} every method is compared at learning rates whose mean "
+                f"loss on the tuning seeds is within {tolerance:g} {unit} of the best "
+                "of its tuning grid.",
                 estimate=excess,
                 below=tolerance,
                 reason=reason,
@@ -110,8 +112,8 @@ class Race:
             ),
             Claim(
                 f"{prefix}seeds_are_fresh",
-                f"In {self.name} no seed on which rates were tuned is among the seeds "
-                "on which arms are compared.",
+                f"In {self.name} no seed on which learning rates were tuned is among "
+                "the seeds on which methods are compared.",
                 estimate=Estimate(shared, "number of seeds both tuned on and compared"),
                 below=0.5,
                 reason="A rate chosen on a seed looks better there than it is.",

@@ -1,84 +1,51 @@
-"""One self-contained HTML page: every figure, its claims with verdicts, its origin."""
+"""One self-contained HTML page: what came of each paper, every claim once, every figure
+with its captions and its origin.
 
-import ast
-import base64
-from pathlib import Path
-
-from jinja2 import Environment
-from markupsafe import Markup
-
-from symlab.harness import contract, findings, plan, summary
-from symlab.harness.errors import UserError
-from symlab.harness.project import Project
-
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>symlab: {{ scale }}</title>
-<style>
-body { font: 16px/1.5 Georgia, serif; max-width: 62rem; margin: 2rem auto;
-       padding: 0 1rem; color: #222 }
-img { width: 100%; height: auto } h1, h2, h3 { line-height: 1.2 }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-size: 0.85rem; width: 100% }
-td, th { padding: 0.3rem 0.5rem; border-bottom: 1px solid #ddd; text-align: left;
-         vertical-align: top }
-.held { color: #00664b } .failed, .error { color: #b03000; font-weight: bold }
-.undecided { color: #7a6000 } small, pre { color: #555 } pre { white-space: pre-wrap }
-</style>
-<h1>symlab, {{ scale }} scale</h1>
-<h2>What came of the papers</h2>
-<div class="wide">{{ papers }}</div><p>Claims that are not about a paper:</p>
-<div class="wide">{{ others }}</div>
-{% if headlines %}<h2>Headlines</h2>
-<div class="wide"><table><tr><th>paper<th>says<th>what came of it</tr>
-{% for h in headlines %}<tr><td>{{ h.paper.short }}<td>{{ h.sentence }}
-<td>{{ h.outcome }}</tr>{% endfor %}</table></div>{% endif %}
-{% for f in figures %}
-<h2>{{ f.name }}</h2>
-{% if f.image %}<img alt="{{ f.name }}" src="data:image/png;base64,{{ f.image }}">
-<p><small>Drawn by <code>{{ f.command }}</code>.</small></p>
-{% else %}
-<p>Not drawn from the current rows: <code>{{ f.command }}</code>.</p>{% endif %}
-{% for e in f.experiments %}
-<h3>{{ e.name }}: {{ e.done }} of {{ e.wanted }} runs</h3>
-<details><summary>{{ e.title }}</summary><pre>{{ e.body }}</pre></details>
-<div class="wide"><table><tr><th>verdict<th>claim<th>estimate<th>criterion<th>why</tr>
-{% for v in e.verdicts %}<tr><td class="{{ v.verdict }}">{{ v.verdict }}
-{%- if v.judged and not v.as_expected %} (expected {{ v.claim.expected }}){% endif %}
-<br>{{ v.meaning }}{% if v.holm %}<br><small>{{ v.holm }} by Holm</small>{% endif %}
-<td><b>{{ v.claim.name }}</b><br>{{ v.claim.statement }}
-<br><small>{{ v.claim.source }}; thresholds written {{ v.claim.registered }}</small>
-<td>{{ v.interval or "none" }} {{ v.note }}<br><small>{{ v.claim.quantity }}</small>
-<td>{{ v.claim.criterion }}
-<td>{{ v.claim.reason }} {{ v.claim.because }}
-{%- for day, what in v.claim.history %}<br><small>{{ day }}: {{ what }}</small>
-{%- endfor %}</tr>{% endfor %}</table></div>
-{% endfor %}{% endfor %}</html>
+report.html.j2 is the page; its style and its script lie beside it and are put into it.
 """
 
+import base64
+import re
+from collections.abc import Sequence
+from pathlib import Path
 
-def write(project: Project, scale: str) -> Path:
-    """Write figures/report.html, one page with all figures, claims and verdicts, from
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from symlab.harness import claim_tables, confirm, report_data, summary
+from symlab.harness.claims import ORIGINS, Paper, Verdict
+from symlab.harness.errors import UserError
+from symlab.harness.project import Committed, Project
+from symlab.harness.report_data import Drawn, Looked
+
+NO_PAPER = "no paper"
+NOT_JUDGED = "not judged"
+SHOWN = ("failed", "error", "undecided", "held", NOT_JUDGED)  # as the page sorts them
+
+
+def write(project: Project, scale: str, jobs: int = 1) -> Path:
+    """Write figures/report.html, one page with all claims, verdicts and figures, from
     the rows and figures that are there; return its path.
 
-    Scales other than quick get names of their own.
+    Nothing is drawn: a picture is on the page where its file is of the present rows and
+    code. Where no experiment was run here, the committed rows are shown. Scales other
+    than quick get names of their own. jobs: how many processes judge claims.
     """
-    verdicts = summary.judged(project, scale)
-    page = Environment(autoescape=True).from_string(PAGE)
-    path = Path(f"{findings.stem(project, 'report', scale)}.html")
-    html = page.render(
-        scale=scale,
-        papers=_table(summary.counts(verdicts)),
-        others=_table(summary.others(verdicts)),
-        headlines=summary.headlines(verdicts),
-        figures=[
-            _figure(project, name, scale, verdicts)
-            for name in contract.figures(project)
-        ],
+    committed = not any((project.results / scale).glob("*.parquet"))
+    source = Committed(project.root) if committed else project
+    experiments, figures = report_data.look(source, scale, jobs)
+    text = page(
+        experiments,
+        figures,
+        scale,
+        claim_tables.read(project, confirm.KIND, scale),
+        committed=committed and any(e.done for e in experiments),
     )
+    path = project.figures / f"report{'' if scale == 'quick' else f'.{scale}'}.html"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(html)
+        path.write_text(text, "utf-8")
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror}): free space there or set "
@@ -87,36 +54,144 @@ def write(project: Project, scale: str) -> Path:
     return path
 
 
-def _table(frame) -> Markup:
-    return Markup(frame.reset_index().to_html(index=False, border=0))
+def page(
+    experiments: Sequence[Looked],
+    figures: Sequence[Drawn],
+    scale: str,
+    confirmed: pd.DataFrame | None = None,
+    committed: bool = False,
+) -> str:
+    """Return the page as HTML.
+
+    confirmed: the table of verdicts on seeds that nobody chose, if there is one.
+    committed: whether the rows are those that came with the project.
+    """
+    verdicts = summary.corrected([v for e in experiments for v in e.verdicts])
+    folder = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        autoescape=True, loader=folder, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {
+        "address": link,
+        "source": lambda name: Markup(folder.get_source(environment, name)[0]),
+    }
+    board = summary.scoreboard(verdicts, confirmed)
+    papers = list(board.get("paper", ()))
+    rows = claim_rows(verdicts, figures, papers, confirmed)
+    shown = [_figure(f, experiments, rows) for f in figures]
+    shown.sort(key=lambda f: [*papers, f["paper"]].index(f["paper"]))
+    return environment.get_template("report.html.j2").render(
+        scale=scale,
+        committed=committed,
+        board=summary.shown(board),
+        others=summary.others(verdicts).reset_index(),
+        headlines=summary.headlines(verdicts),
+        rows=rows,
+        choices=_choices(rows, [f["name"] for f in shown]),
+        figures=shown,
+    )
 
 
-def _figure(project: Project, name: str, scale: str, judged: list) -> dict:
-    """One figure; its picture only if it was drawn from the rows that are judged."""
-    plans = findings.plans_of(project, name, scale)
-    drawn = [p.experiment.name for p in plans]
-    verdicts = [v for v in judged if v.experiment in drawn]
-    record = findings.origin(project, name, plans, verdicts)
-    stem = findings.stem(project, name, scale)
-    current = findings.up_to_date(stem, record)
-    image = Path(f"{stem}.png").read_bytes() if current else b""
+def claim_rows(
+    verdicts: Sequence[Verdict],
+    figures: Sequence[Drawn],
+    papers: Sequence[str],
+    confirmed: pd.DataFrame | None = None,
+) -> list[dict]:
+    """Return what the page says of each claim, one dict per claim, paper by paper and
+    in each by the number of the figure.
+
+    papers: their short names in the order of the page; claims about no paper come last.
+    confirmed: as for `page`.
+    """
+    drawn = {
+        name: [f.name for f in figures if name in f.record["experiments"]]
+        for name in {v.experiment for v in verdicts}
+    }
+    again = {} if confirmed is None else {
+        (r.experiment, r.claim, r.claimed): r.confirmation
+        for r in confirmed.itertuples()
+    }  # fmt: skip
+    order = {name: i for i, name in enumerate([*papers, NO_PAPER])}
+    rows = [_row(v, drawn[v.experiment], again) for v in verdicts]
+    rows.sort(
+        key=lambda r: (
+            order.get(r["paper"], len(order)),
+            [report_data.numbered(f) for f in r["figures"][:1]],
+        )
+    )
+    return [row | {"order": i} for i, row in enumerate(rows)]
+
+
+def _row(v: Verdict, figures: list[str], again: dict) -> dict:
+    c, name = v.claim, f"{v.experiment}.{v.claim.name}"
+    number, counted = _interval(v)
     return {
+        "id": f"claim-{name}",
         "name": name,
-        "image": base64.b64encode(image).decode(),
-        "command": record["command"],
-        "experiments": [_experiment(p, verdicts) for p in plans],
+        "claim": c,
+        "v": v,
+        "paper": c.paper.short if c.paper else NO_PAPER,
+        "about": c.paper,
+        "verdict": v.verdict if v.judged else NOT_JUDGED,
+        "figures": figures,
+        "number": number,
+        "counted": counted,
+        "again": again.get((v.experiment, c.name, c.criterion), ""),
+        "command": f"make {figures[0]}" if figures else f"symlab run {v.experiment}",
     }
 
 
-def _experiment(p: plan.Plan, verdicts: list) -> dict:
-    done, wanted = findings.progress(p)
-    docs = ast.get_docstring(ast.parse(p.experiment.path.read_bytes()))
-    title, _, body = docs.partition("\n")
+def _interval(v: Verdict) -> tuple[str, str]:
+    """('0.5 [0.4, 0.6] nats', 'n=8'): the estimate, and what it was made of."""
+    if v.interval is None:
+        return "no estimate", ""
+    found = re.fullmatch(r"(\S+(?: \[[^]]*\])?)(?:, | \()?(.*?)", str(v.interval))
+    number, counted = found.groups()
+    if counted.count(")") > counted.count("("):
+        counted = counted.removesuffix(")")
+    return f"{number} {v.claim.unit}".rstrip(), counted
+
+
+def _choices(rows: Sequence[dict], figures: list[str]) -> dict[str, list[str]]:
+    """The values that each filter offers, of those that occur."""
+    verdicts = {r["verdict"] for r in rows}
+    origins = {r["claim"].origin for r in rows}
     return {
-        "name": p.experiment.name,
-        "title": title,
-        "body": body.strip(),
-        "done": done,
-        "wanted": wanted,
-        "verdicts": [v for v in verdicts if v.experiment == p.experiment.name],
+        "paper": list(dict.fromkeys(r["paper"] for r in rows)),
+        "verdict": [v for v in SHOWN if v in verdicts],
+        "origin": [o for o in ORIGINS if o in origins],
+        "figure": figures,
     }
+
+
+def _figure(f: Drawn, experiments: Sequence[Looked], rows: Sequence[dict]) -> dict:
+    """What the page says of one figure; its paper is that of most of its claims."""
+    mine = [r for r in rows if f.name in r["figures"]]
+    about = [r["paper"] for r in mine if r["about"]]
+    return {
+        "name": f.name,
+        "image": base64.b64encode(f.picture).decode(),
+        "size": f.size,
+        "captions": f.captions,
+        "command": f.record["command"],
+        "claims": len(mine),
+        "counts": {v: n for v in SHOWN if (n := _count(mine, v))},
+        "paper": max(about, key=about.count) if about else "",
+        "experiments": [
+            (e, f.record["experiments"][e.name])
+            for e in experiments
+            if e.name in f.record["experiments"]
+        ],
+    }
+
+
+def _count(rows: Sequence[dict], verdict: str) -> int:
+    return sum(r["verdict"] == verdict for r in rows)
+
+
+def link(paper: Paper) -> str:
+    """Return the address of a paper on arXiv, or "" where it has no number there."""
+    known = re.fullmatch(r"\d{4}\.\d{4,5}", paper.arxiv)
+    return f"https://arxiv.org/abs/{paper.arxiv}" if known else ""

@@ -450,6 +450,18 @@ class Scope:
         found = self.effects.named(self.module, chain)
         return any([self._calls_back(m, n) for m, n in found])
 
+    def called_back(self, value) -> bool:
+        """Return whether a function that an expression gives acts when it is called
+        without arguments.
+        """
+        chain = chain_of(value)
+        if chain is None:
+            return self._calls_back(self.module, value)
+        known = self.effects.foreign(self.module, chain[0])
+        if chain[1:] and not (known or self.effects.named(self.module, chain)):
+            return chain[-1] not in LOOKS  # a method of an object
+        return self._given(value, set())
+
     def _calls_back(self, module: Module, node) -> bool:
         """Whether a function, a class or a partial of one acts when it is called."""
         if isinstance(node, ast.ClassDef) and self.effects.collects(module, node, True):

@@ -212,7 +212,8 @@ class Module:
             for n in node.body if isinstance(node, ast.ClassDef) else ():
                 if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     special = n.name[:2] == "__" and n.name not in NOT_BY_A_LOOK
-                    if special or ("property",) in map(chain_of, n.decorator_list):
+                    made = {(chain_of(d) or ("",))[-1] for d in n.decorator_list}
+                    if special or made & {"property", "cached_property"}:
                         found.setdefault(node.name, []).append(n)
         return found
 

@@ -1,6 +1,7 @@
 """Counts of verdicts per paper and headline, and Holm's correction."""
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -115,6 +116,130 @@ def headlines(verdicts: Sequence[Verdict]) -> list[Headline]:
         for paper in papers.values()
         for key, sentence in paper.headlines.items()
     ]  # fmt: skip
+
+
+def scoreboard(
+    verdicts: Sequence[Verdict],
+    confirmed: pd.DataFrame | None = None,
+    named: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Return a frame with a row per paper: how its claims came out, and how sure this
+    is.
+
+    verdicts: of all claims of the project, as `judged` returns them. confirmed: the
+    table of verdicts on fresh seeds (`symlab.harness.confirm`), if there is one. named:
+    the short names of papers that get a row of their own, in this order; all others
+    share one row. By default each paper has its own, those with most claims first.
+
+    Columns, all of claims whose origin is the paper unless said otherwise: `supported`,
+    `contradicted` and `undecided` count effects, equivalences and preconditions;
+    `no_verdict` those of them without rows or without an estimate; `identities` and
+    `identities_held` what is claimed run by run, up to rounding; `headlines` and
+    `untested` the paper's main statements, and those that no claim tests; `controls`
+    and `controls_held` our controls about the paper; `seeds_low`, `seeds` and
+    `seeds_high` the least, median and largest number of seeds of an estimate;
+    `confirmed` and `differing` equal and different verdicts on fresh seeds, for claims
+    whose thresholds are the present ones; `flipped` verdicts that are undecided with
+    Holm's correction.
+    """
+    groups: dict[str, list[Verdict]] = {name: [] for name in named}
+    counted = [v for v in verdicts if v.claim.paper]
+    papers = {v.claim.paper.short: 0 for v in counted}
+    for v in counted:
+        papers[v.claim.paper.short] += v.claim.origin == "paper"
+    rest = [p for p in papers if p not in groups]
+    other = f"{len(rest)} other paper{'s' * (len(rest) != 1)}"
+    for name in () if named else sorted(rest, key=papers.get, reverse=True):
+        groups[name] = []
+    for v in counted:
+        short = v.claim.paper.short
+        groups.setdefault(short if short in groups else other, []).append(v)
+    known = {} if confirmed is None else _fresh_seeds(confirmed)
+    main = headlines(verdicts)
+    return pd.DataFrame(
+        [
+            {"paper": name, **_score(members, known, [
+                h for h in main
+                if h.paper.short == name or (name == other and h.paper.short in rest)
+            ])}
+            for name, members in groups.items()
+        ]
+    )  # fmt: skip
+
+
+def _score(
+    about: Sequence[Verdict], known: dict, main: Sequence[Headline]
+) -> dict[str, float]:
+    """One row of the scoreboard, of the verdicts about one paper or several."""
+    own = [v for v in about if v.claim.origin == "paper"]
+    exact = [v for v in own if v.claim.kind == "identity"]
+    found = [v for v in own if v.claim.kind != "identity"]
+    decided = [v for v in found if v.judged and v.verdict != "error"]
+    controls = [v for v in about if v.claim.origin == "control"]
+    seeds = [v.interval.n for v in own if v.interval]
+    again = [
+        agreement
+        for v in own
+        if (key := (v.experiment, v.claim.name, v.claim.criterion)) in known
+        for agreement in [known[key]]
+    ]
+    return {
+        "supported": sum(v.verdict == "held" for v in decided),
+        "contradicted": sum(v.verdict == "failed" for v in decided),
+        "undecided": sum(v.verdict == "undecided" for v in decided),
+        "no_verdict": len(found) - len(decided),
+        "identities": len(exact),
+        "identities_held": sum(v.verdict == "held" for v in exact),
+        "headlines": len(main),
+        "untested": sum(h.outcome == NOT_TESTED for h in main),
+        "controls": len(controls),
+        "controls_held": sum(v.verdict == "held" for v in controls),
+        "seeds_low": min(seeds, default=0),
+        "seeds": statistics.median_low(seeds) if seeds else 0,
+        "seeds_high": max(seeds, default=0),
+        "confirmed": again.count("equal"),
+        "differing": again.count("differs"),
+        "flipped": sum(v.holm.startswith("flips") for v in own),
+    }
+
+
+def _fresh_seeds(confirmed: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """{(experiment, claim, criterion): whether both verdicts are equal}."""
+    return {(r.experiment, r.claim, r.claimed): r.agreement
+            for r in confirmed.itertuples()}  # fmt: skip
+
+
+def shown(board: pd.DataFrame) -> pd.DataFrame:
+    """Return the scoreboard as text for readers: a frame with few columns of words."""
+    if board.empty:
+        return board
+    texts = pd.DataFrame({
+        "paper": board.paper,
+        "supported": board.supported,
+        "contradicted": board.contradicted,
+        "undecided": board.undecided,
+        "exact identities": _of(board.identities_held, board.identities),
+        "main statements not tested": _of(board.untested, board.headlines),
+        "controls that hold": _of(board.controls_held, board.controls),
+        "seeds": [_range(r.seeds_low, r.seeds, r.seeds_high)
+                  for r in board.itertuples()],
+        "same verdict on unseen seeds":
+            _of(board.confirmed, board.confirmed + board.differing, "not run"),
+        "undecided after Holm": board.flipped,
+    })  # fmt: skip
+    if board.no_verdict.any():
+        texts.insert(4, "no verdict", board.no_verdict)
+    return texts
+
+
+def _of(part: pd.Series, whole: pd.Series, none: str = "none") -> list[str]:
+    return [f"{p} of {w}" if w else none for p, w in zip(part, whole, strict=True)]
+
+
+def _range(low: int, median: int, high: int) -> str:
+    if not high:
+        return "none"
+    return f"{median} ({low} to {high})" if low < high else f"{median}"
 
 
 def _estimated(v: Verdict) -> bool:

@@ -27,8 +27,13 @@ class SmoothedOmega:
     def __call__(self, success) -> float:
         """Enter successes, 0 and 1, of any shape; the mean so far, in [0, 1]."""
         total, count = float(success.sum()), float(success.reshape(-1).shape[0])
-        if not 0 <= total <= count or not count:
-            raise ValueError(f"{total} of {count} rollouts succeed: give 0 and 1")
+        if not count:
+            raise ValueError("no rollouts are given: enter batches that have some")
+        if not ((success == 0) | (success == 1)).all():
+            raise ValueError(
+                "success has values other than 0 and 1: compare the rewards with the "
+                "least reward of a success"
+            )
         self.successes = self.decay * self.successes + total
         self.rollouts = self.decay * self.rollouts + count
         return self.value

@@ -98,27 +98,16 @@ def test_the_last_try_of_a_run_is_made_alone(monkeypatch):
     beside, clock = {}, count()
 
     class Workers:
-        busy, free = 0, True
-
-        def __init__(self):
-            self.under_way = []
-
-        def begin(self, task):
-            self.under_way.append(task)
-            self.busy = len(self.under_way)
-            self.free = self.busy < 3
-            beside.setdefault(task["keys"][0], []).append((next(clock), self.busy))
-
-        def ended(self):
-            task = self.under_way.pop(0)
-            self.busy, self.free = len(self.under_way), True
-            lost = task["keys"] == ["b"] and "deaths" not in task
-            return [(task, DIED if lost else DONE, [] if lost else [{}])]
+        def calls(self, tasks, jobs):
+            for task in tasks:
+                beside.setdefault(task["keys"][0], []).append((next(clock), jobs))
+                lost = task["keys"] == ["b"] and "deaths" not in task
+                yield task, DIED if lost else DONE, [] if lost else [{}]
 
         def close(self):
             pass
 
-    monkeypatch.setattr(local, "Local", lambda jobs: Workers())
+    monkeypatch.setattr(local, "Local", Workers)
     task = {"configs": [{}], "name": "e", "cost": 0.0, "timeout": 0.0}
     tasks = [task | {"keys": [k]} for k in "abcdef"]
     found = [task["keys"][0] for task, _ in pool.outcomes(tasks, 3)]

@@ -172,9 +172,9 @@ def test_an_address_at_which_no_ray_cluster_listens(sandbox):
 
 def test_marks_of_another_machine_are_not_taken_for_ours(sandbox, tmp_path):
     """Without our file system a worker keeps checkpoints in a folder of its own."""
-    from symlab.harness.children import Crew
+    from symlab.harness.children import Guests
 
-    crew = Crew(tmp_path)
+    crew = Guests(tmp_path)
     parts = sandbox.root / "parts"
     task = {"checkpoints": f"{parts}/abc", "mark": "m1", "root": "elsewhere"}
     own = str(tmp_path / "checkpoints" / "abc")

@@ -1,0 +1,411 @@
+"""Which records of a public benchmark of optimizers are decided by its own logs.
+
+Reference: the modded-nanogpt optimization benchmark (Keller Jordan and contributors,
+2026, github.com/KellerJordan/modded-nanogpt, records/track_3_optimization): a GPT of
+124 million parameters with fixed data, batch size and architecture; a submission counts
+the steps to a validation loss of 3.28 nats. A mean loss of n runs is accepted if it is
+0.004/sqrt(n) below, for which the rule assumes a standard deviation of 0.0013. There
+are 46 submissions, of which 20 were records, with the logs of 513 runs. Nothing is
+trained here: the data are the benchmark's, the statistics ours (symlab.leaderboard).
+
+Studies; rows are made from the logs at one commit, whose digest each row has:
+
+  entry     one submission: published and logged mean, losses of its runs, slope of its
+            curve at the end, early losses, steps to 3.28 by that mean and the slope
+  pair      the gain of one submission over another: mean losses at equal steps, the
+            difference in steps exchanged at the mean slope of all curves, or at the
+            cost of a shorter plan
+  shorter   that cost: one submission was run again with 200 steps fewer in its schedule
+  halves    gains of records over predecessors in two random halves of all runs
+  coverage  how often intervals of the difference of two halves of one submission's runs
+            hold the true difference, which is 0
+
+A seed names random halves, and there is no other randomness: more seeds are no new
+data. The logs are read from SYMLAB_DATA, or downloaded with SYMLAB_DOWNLOAD=1.
+Expected: a pooled standard deviation of 0.0011 nats, slopes of 0.0072 nats per 100
+steps where a shorter plan costs 0.0048, and 10 of 19 records that are decided against
+the one before, at either price. Cost on one core: 10 s; 2 min at scale paper.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, where
+from symlab.harness.estimates import family, named
+from symlab.leaderboard import board, estimates, intervals, judging
+from symlab.leaderboard.entries import (
+    CHANGES,
+    ENTRIES,
+    GROUPS,
+    KINSHIPS,
+    SUCCESSIONS,
+)
+from symlab.leaderboard.source import stored
+from symlab.papers import JORDAN
+
+LANES = 512
+EXTERNAL = ("leaderboard/curves.parquet", "leaderboard/entries.csv")
+EARLY = board.EARLY
+MAY_BE_NAN = ("deviation", "slope", *(f"early_{step}" for step in EARLY))
+
+
+@dataclass(frozen=True)
+class Config:
+    study: str = "entry"
+    """'entry', 'pair', 'shorter', 'halves' or 'coverage'."""
+    entry: int = 0
+    """Number of the submission in the benchmark's table; 0 where all are used."""
+    other: int = 0
+    """Of a pair: the submission over which `entry` gains."""
+    draws: int = 0
+    """Of coverage: how often each submission's runs are halved."""
+    seed: int = 0
+    """Random halves of the runs; nothing else is random."""
+
+
+def sweep(scale: str) -> list[Config]:
+    seeds = range({"smoke": 2, "quick": 8, "paper": 32}[scale])
+    pairs = sorted({*SUCCESSIONS, *KINSHIPS})
+    draws = {"smoke": 10, "quick": 250, "paper": 1000}[scale]
+    return [
+        *grid(Config, entry=list(ENTRIES)),
+        *(Config("pair", entry, other) for entry, other in pairs),
+        Config("shorter", board.SHORTENED),
+        *grid(Config, study="halves", seed=seeds),
+        *grid(Config, study="coverage", draws=draws, seed=seeds),
+    ]
+
+
+def run(configs: list[Config]) -> list[dict]:
+    logs = stored()
+    found, digest = board.board(logs), logs.digest
+    studies = {
+        "entry": lambda c: found.rows[c.entry],
+        "pair": lambda c: board.pair(found, c.entry, c.other),
+        "shorter": lambda c: found.shorter,
+        "halves": lambda c: board.halves(found, rng.stream(c.seed, "halves")),
+        "coverage": lambda c: board.coverage(
+            found, rng.stream(c.seed, "coverage"), c.draws
+        ),
+    }
+    return [studies[c.study](c) | {"data": digest} for c in configs]
+
+
+# --- figure --------------------------------------------------------------------------
+
+RATES = {
+    "": Arm("the curves' slope", plot.SKY, "s"),
+    "_planned": Arm("a shorter plan", plot.BLUE, "o"),
+}
+LOGS, OTHER = Arm("from logs", plot.BLUE), Arm("logs differ", plot.ORANGE, "X")
+LOOKS = dict(
+    zip(
+        GROUPS,
+        ((plot.ORANGE, "s"), (plot.PINK, "X"), (plot.BLUE, "o"), (plot.SKY, "v"),
+         (plot.GREEN, "^"), (plot.BLACK, "D")),
+        strict=True,
+    )
+)  # fmt: skip
+TEN_THOUSANDTHS, THOUSANDTHS = 1e4, 1e3
+
+
+@figure("symopt6", panel="left")
+def draw_means(df, ax):
+    """Mean final loss of the public logs minus the published mean, for each submission;
+    orange, submissions whose logs are known to differ from what was published; grey, an
+    agreement within 0.0001 nats.
+    """
+    rows = estimates.ENTRY(df)
+    complete = ~rows.entry.isin([k for k, e in ENTRIES.items() if e.differs])
+    for arm, some in ((LOGS, rows[complete]), (OTHER, rows[~complete])):
+        off = TEN_THOUSANDTHS * (some["mean"] - some.published)
+        ax.plot(some.entry, off, arm.marker, color=arm.color, label=arm.label, ms=3)
+        for row in some[off.abs() > 1].itertuples():
+            panels.note(ax, row.entry - 1.5, off[row.Index], row.entry, data=True,
+                        ha="right", va="center")  # fmt: skip
+    ax.axhspan(-1, 1, color=panels.SHADE, lw=0, zorder=0)
+    ax.set_yscale("symlog", linthresh=2)
+    panels.ticks(ax, "y", (-1, 0, 1, 10))
+    ax.set(xlabel="submission", ylabel="logs $-$ published, 0.0001 nats")
+    panels.legend(ax, "upper left")
+    ax.set_title("Published means")
+
+
+@figure("symopt6", panel="mid")
+def draw_deviations(df, ax):
+    """Standard deviation of the final loss over the runs of each submission with its
+    interval; dashed, the pooled one with its interval, and solid the 0.0013 that the
+    benchmark's rule assumes.
+    """
+    rows = estimates.LOGGED.where("n > 1")(df).sort_values("deviation")
+    some = [
+        intervals.of_deviation(x, n)
+        for x, n in zip(rows.deviation, rows.n, strict=True)
+    ]
+    scaled = [i.map(lambda x: THOUSANDTHS * x) for i in some]
+    panels.points(ax, range(len(rows)), scaled, LOGS, label="", ms=2.5)
+    pooled = intervals.deviation(estimates.samples(df))
+    level = pooled.map(lambda ratio: THOUSANDTHS * judging.ASSUMED * ratio)
+    panels.level(ax, level, "pooled")
+    assumed = THOUSANDTHS * judging.ASSUMED
+    panels.reference(ax, y=assumed, label="assumed", color=plot.ORANGE, lw=1)
+    panels.ticks(ax, "y", (0.3, 1, 3), log=10)
+    ax.set(
+        xlabel="submissions, in order", ylabel="deviation, 0.001 nats", ylim=(0.1, 9)
+    )
+    ax.set_xticks([])
+    panels.legend(ax, "upper left")
+    ax.set_title("Standard deviations")
+
+
+@figure("symopt6", panel="right")
+def draw_early(df, ax):
+    """Rank correlation over submissions of the loss at an early step with the number of
+    steps to 3.28 nats; dotted, 0.7.
+    """
+    found = [estimates.early(step)(df) for step in EARLY]
+    panels.points(ax, EARLY, found, LOGS, label="all submissions")
+    panels.reference(ax, y=0)
+    panels.reference(ax, y=0.7, ls=":")
+    ax.set(
+        xlabel="step of the early loss", ylabel="rank correlation", ylim=(-0.4, 1.04)
+    )
+    panels.ticks(ax, "x", EARLY)
+    ax.set_title("Early loss and final steps")
+
+
+def _gains(df, pairs, rate) -> list:
+    """Intervals of gains, in 0.001 nats."""
+    found = [estimates.gain(*pair, rate)(df) for pair in pairs]
+    return [i.map(lambda x: THOUSANDTHS * x) for i in found]
+
+
+@figure("symopt6", panel="left", row=1)
+def draw_records(df, ax):
+    """Gain of each record over the record before it at equal steps, with steps traded
+    for loss at the slope of the curves or at the cost of a shorter plan.
+    """
+    both = [_gains(df, SUCCESSIONS, rate) for rate in RATES]
+    names = [f"{new} over {old}" for new, old in SUCCESSIONS]
+    rows = [dict(zip(RATES, found, strict=True)) for found in zip(*both, strict=True)]
+    panels.forest(ax, dict(zip(names, rows, strict=True)), RATES)
+    ax.tick_params(axis="y", labelsize=panels.TINY)
+    ax.set(xlabel="gain at equal steps, 0.001 nats", xlim=(-2.5, 21))
+    panels.legend(ax, "center right", title="steps exchanged at")
+    ax.set_title("Record over the one before")
+
+
+@figure("symopt6", panel="mid", row=1)
+def draw_changes(df, ax):
+    """Gain of each submission over the one it was made from at equal steps, by what was
+    changed, with steps exchanged at the cost of a shorter plan.
+    """
+    for i, change in enumerate(CHANGES):
+        pairs = [(k, old) for k, old in KINSHIPS if ENTRIES[k].change == change]
+        found = sorted(_gains(df, pairs, "_planned"), key=lambda gain: gain.value)
+        at = i + np.linspace(-0.35, 0.35, len(pairs))
+        panels.points(ax, at, found, LOGS, across=True, label="", ms=2.5)
+    panels.reference(ax, x=0)
+    ax.set_yticks(range(len(CHANGES)), CHANGES)
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel="gain at equal steps, 0.001 nats", ylim=(len(CHANGES) - 0.4, -0.6))
+    ax.set_title("Submission over its parent")
+
+
+@figure("symopt6", panel="right", row=1)
+def draw_frontier(df, ax):
+    """Steps to a loss of 3.28 nats by submission, and by the group under which updates
+    are equivariant; lines, the best so far in each group.
+    """
+    rows = estimates.ENTRY(df)
+    groups = rows.entry.map(lambda k: ENTRIES[k].group)
+    for group, (color, marker) in LOOKS.items():
+        own = rows[groups == group]
+        ax.plot(own.entry, own.reach, marker, color=color, label=group, ms=3)
+        ax.step(own.entry, own.reach.cummin(), color=color, lw=0.7, where="post")
+    panels.ticks(ax, "y", (2700, 3000, 3500, 4000, 5000, 6000), log=10)
+    ax.set(xlabel="submission", ylabel="steps to 3.28 nats", ylim=(2600, 6500))
+    for row in rows[rows.reach > 6500].itertuples():
+        panels.note(ax, row.entry, 6100, f"{row.reach:.0f}", data=True, ha="right")
+        ax.plot(row.entry, 6300, LOOKS[ENTRIES[row.entry].group][1], ms=3, mfc="white")
+    panels.legend(ax, "upper right")
+    ax.set_title("Frontier by group")
+
+
+# --- table ---------------------------------------------------------------------------
+
+
+def table(df) -> pd.DataFrame:
+    """The records over the ones before them, for the page in docs/."""
+    rows = estimates.judged(df, "_planned")
+
+    def gains(row) -> dict:
+        found = [_gains(df, [(row.entry, row.other)], rate)[0] for rate in RATES]
+        words = [f"{i.value:.1f} [{i.low:.1f}, {i.high:.1f}]" for i in found]
+        needed = f"{row.needed:.0f}" if row.needed < judging.MOST else "none would do"
+        return {
+            "record": f"{row.entry} over {row.other}",
+            "gain at the curves' slope": words[0],
+            "gain at a shorter plan's cost": words[1],
+            "P, Holm": f"{row.holm:.1g}",
+            "decided": "yes" if row.decided else "no",
+            "runs of each that would decide": "" if row.decided else needed,
+        }
+
+    return pd.DataFrame(map(gains, rows.itertuples()))
+
+
+# --- claims --------------------------------------------------------------------------
+
+READ = "written after reading the published steps, means, numbers of runs and P values"
+KNOWN = {
+    "written": "after",
+    "history": (("2026-11-30", f"{READ}, and before any row"),),
+}
+GLIMPSED = {
+    "written": "after",
+    "history": (
+        (
+            "2026-11-30",
+            f"{READ}, and READMEs of four submissions with two standard deviations and "
+            "three slopes, and before any row",
+        ),
+    ),
+}
+LATE = {
+    "written": "after",
+    "history": (
+        (
+            "2026-11-30",
+            "written after the rows, which showed that the end of a curve is steeper "
+            "than a shorter plan costs",
+        ),
+    ),
+}
+PAIRS = {
+    "row_statistics": ((8, 5), (10, 12)),
+    "eigenbasis": ((14, 11), (19, 8)),
+    "averaging": ((34, 30), (39, 12), (40, 30), (45, 44)),
+    "coupling": ((41, 40),),
+}
+ADAMH, MUON, BEST = 4, 36, 46
+SMALL = JORDAN.smallest
+ANY = "A rule that is better gains by any amount, as costs are not counted."
+jordan = partial(Claim, paper=JORDAN, place="README, rules")
+ours = partial(Claim, place="README, pairwise significance", **KNOWN)
+gains = partial(ours, above=0.0, unit="nats", reason=ANY)
+CLAIMS = [
+    ours("published_means_are_those_of_the_logs", "The published mean loss of each "
+        "submission to the 124M benchmark is that of its public logs to 0.0001 nats, "
+        "for all but the two whose logs are incomplete or of other weights.",
+        estimate=estimates.LOGGED.worst(named("abs(mean - published)", "difference of "
+        "published and logged mean")), origin="protocol", kind="identity",
+        unit="nats", below=0.0001, reason="Published means have four decimals.",
+        expected="failed", because="The logs of submissions 6 and 8 average 0.00013 "
+        "and 0.00018 nats more than was published, with all of their runs there."),
+    jordan("deviation_is_as_assumed", "The standard deviation of the final loss of "
+        "runs of one submission, pooled over the submissions to the 124M benchmark, "
+        "is below the 0.0013 nats that its rule assumes.",
+        estimate=estimates.of_samples(intervals.deviation, "pooled standard deviation "
+        "of final losses within submissions over 0.0013"), tests="rule",
+        unit="times 0.0013 nats", below=1.0, reason="With a larger one the rule errs "
+        "more often than it says.", **GLIMPSED),
+    Claim("deviations_differ_little", "The standard deviations of final losses differ "
+        "between submissions to the 124M benchmark by less than a factor of 1.25, as "
+        "one standard deviation of their logarithms.", estimate=estimates.of_samples(
+        intervals.spread, "standard deviation over submissions of the log of the "
+        "standard deviation of final losses"), place="rule of the benchmark",
+        kind="equivalence", unit="log", below=SMALL["deviation"].log,
+        reason=SMALL["deviation"].reason, expected="undecided", because="The interval "
+        "from 40 submissions ends at a factor of 1.25.", **GLIMPSED),
+    jordan("rule_errs_as_it_says", "The 124M benchmark's rule accepts a submission "
+        "whose mean loss is 3.28 itself with a probability below 0.001, if standard "
+        "deviations vary between submissions as they do.",
+        estimate=estimates.of_samples(intervals.rule_error, "chance that the rule "
+        "accepts a mean loss of 3.28"), tests="rule", unit="probability",
+        below=0.001, reason="It is the P value of the rule.", **GLIMPSED),
+    jordan("slope_is_that_of_one_pair", "Over submissions to the 124M benchmark the "
+        "loss falls by 0.0045 nats per 100 steps before the end of the curves, within "
+        "0.001.", estimate=estimates.slope(), origin="ours", kind="equivalence",
+        unit="nats per 100 steps", above=0.0045 - SMALL["slope"].size,
+        below=0.0045 + SMALL["slope"].size, reason=SMALL["slope"].reason,
+        expected="failed", because="A run that is stopped early pays more than one "
+        "whose schedule is shortened, which is what the benchmark measured.",
+        written="after", history=(*GLIMPSED["history"], ("2026-11-30", "origin changed "
+        "from paper to ours after the rows"))),
+    jordan("shorter_plans_cost_as_stated", "Muon of the 124M benchmark (submission "
+        "12) ends with a loss that is 0.0045 nats higher for each 100 steps by which "
+        "its plan is shortened, within 0.001.", estimate=estimates.shorter_plan(),
+        place="README, pairwise significance", tests="exchange", kind="equivalence",
+        unit="nats per 100 steps", above=0.0045 - SMALL["slope"].size,
+        below=0.0045 + SMALL["slope"].size, reason=SMALL["slope"].reason, **LATE),
+    gains("every_record_gains", "Each of the 19 later records of the 124M benchmark "
+        "has a lower loss than the record before it at equal steps.",
+        estimate=estimates.least_gain(SUCCESSIONS), expected="undecided",
+        because="The README says of four of them that their logs do not decide."),
+    *family("a_third_of_records_is_open{rate}", "At most two thirds of the 19 later "
+        "records of the 124M benchmark are decided against the record before, at 5 % "
+        "after Holm's correction, if steps are exchanged {rate}.",
+        estimates.share_decided, rate=estimates.RATES, place="README, pairwise "
+        "significance", kind="identity", unit="of records", below=2 / 3,
+        reason="If a third is open, the order of neighbours is no result by itself.",
+        but={("",): KNOWN, ("_planned",): LATE}),
+    *family("open_records_need_many_runs{rate}", "The 124M benchmark's records that "
+        "are not decided against the record before would need more than 20 runs of "
+        "each, in the median, for a power of 80 % at the measured gain {rate}.",
+        estimates.median_needed, rate=estimates.RATES, place="README, pairwise "
+        "significance", kind="identity", unit="runs", above=20.0, reason="Of the 46 "
+        "submissions 43 have at most 20 runs.",
+        but={("",): KNOWN, ("_planned",): LATE}),
+    Claim("decided_records_repeat", "Of the 124M benchmark's records that one half of "
+        "all runs decides, at 5 % after Holm's correction, more than 80 % also gain "
+        "in the other half, in each of the random halvings.",
+        estimate=where(study="halves").least(estimates.repeated), place="split "
+        "halves", kind="identity", unit="of records", above=0.8, reason="If two in "
+        "ten were reversed, decisions would not mean what they say."),
+    Claim("intervals_cover", "Intervals of 95 % by the pooled standard deviation hold "
+        "the true difference, 0, of two random halves of one submission's runs in 93 "
+        "to 97 % of cases, in the mean over submissions to the 124M benchmark.",
+        estimate=where(study="coverage").mean("covered"), origin="oracle",
+        place="resampling within submissions", kind="equivalence", unit="of "
+        "intervals", above=0.93, below=0.97, reason="Two points are what "
+        "docs/statistics.md allows intervals of means."),
+    gains("row_statistics_gain", "Row statistics on top of the polar factor lower the "
+        "loss at equal steps at 124M in both pairs that change nothing else in words: "
+        "NorMuon for Muon, as it is and on the hyperball.",
+        estimate=estimates.least_gain(PAIRS["row_statistics"])),
+    gains("eigenbasis_gains", "Adam in the eigenbasis of gradient covariances lowers "
+        "the loss at equal steps at 124M in both pairs that change nothing else in "
+        "words: SOAP on the MLP's weights, and KL-SOAP for NorMuon on the hyperball.",
+        estimate=estimates.least_gain(PAIRS["eigenbasis"])),
+    gains("averaging_gains", "Averaged or extrapolated weights lower the loss at "
+        "equal steps in each of four pairs at 124M: RRE, EMA-Nesterov on Muon and on "
+        "SOAP, and an average of the tail.",
+        estimate=estimates.least_gain(PAIRS["averaging"]), expected="undecided",
+        because="The README gives a P value of 0.168 for RRE."),
+    gains("gauge_coupling_gains", "Coupling the updates of value and output weights "
+        "along their scaling symmetry (Circuit-Muon) lowers the loss at equal steps "
+        "at 124M.", estimate=estimates.least_gain(PAIRS["coupling"]),
+        expected="undecided", because="It saves 15 steps at a mean that is 0.0002 "
+        "nats higher, which is below the noise of 16 and 20 runs."),
+    ours("coordinatewise_is_behind", "The fastest coordinate-wise submission to the "
+        "124M benchmark, AdamH, which is likely undertuned, needs more than 1.2 times "
+        "the steps of the tuned Muon.", estimate=estimates.steps_ratio(ADAMH, MUON),
+        unit="ratio of steps", above=SMALL["speedup"].size, reason="It is the ratio "
+        "that the benchmark states of its record."),
+    jordan("record_is_a_fifth_faster", "The record of the 124M benchmark needs less "
+        "than 1/1.2 of the steps to 3.28 nats of the tuned Muon.",
+        estimate=estimates.steps_ratio(MUON, BEST), tests="speedup", unit="ratio of "
+        "steps", above=SMALL["speedup"].size, reason=SMALL["speedup"].reason,
+        **KNOWN),
+    *family("step_{step}_does_not_rank", "Over submissions to the 124M benchmark the "
+        "loss at step {step} has a rank correlation below 0.7 with the steps to 3.28 "
+        "nats.", estimates.early, step=(125, 500, 1000), place="README, guidelines",
+        unit="rank correlation", below=0.7, reason="0.7, half of the variance, is "
+        "what is commonly called strong.", but={(1000,):
+        {"paper": JORDAN, "tests": "early"}, (125,): {"expected": "undecided",
+        "because": "The correlation is 0.68, and 45 submissions give it to 0.2."}}),
+]  # fmt: skip

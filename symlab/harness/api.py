@@ -1,0 +1,64 @@
+"""What a module offers, as a table made from its docstrings."""
+
+import importlib
+import inspect
+
+from symlab.harness.errors import UserError
+
+
+def table(name: str) -> str:
+    """Return in Markdown the public names of a module with their arguments and the
+    first sentence of their docstrings.
+
+    name: of the module; its public names are those of `__all__`, in its order. Raises
+    UserError where it has no `__all__`, or a name has no docstring.
+    """
+    module = importlib.import_module(name)
+    if not hasattr(module, "__all__"):
+        raise UserError(f"{name} has no __all__: list its public names there")
+    rows = [row(name, public, getattr(module, public)) for public in module.__all__]
+    head = "| name | what it is |\n| --- | --- |\n"
+    return head + "".join(f"| {a} | {b} |\n" for a, b in rows)
+
+
+def row(module: str, name: str, value) -> tuple[str, str]:
+    """Return (the name with its arguments, the first sentence of its docstring).
+
+    Constants are shown by their type. Raises UserError where a function or a class has
+    no docstring.
+    """
+    if not (callable(value) or inspect.ismodule(value)):
+        return f"`{name}`", f"a constant: {type(value).__name__}"
+    docs = inspect.getdoc(value)
+    if not docs:
+        raise UserError(f"{module}.{name} has no docstring: write its first sentence")
+    first = " ".join(docs.split("\n\n")[0].split())
+    return f"`{name}{_arguments(value)}`", first.replace("|", "&#124;")
+
+
+def _plain_error(value) -> bool:
+    """Whether it is an exception that takes what every exception takes."""
+    error = isinstance(value, type) and issubclass(value, BaseException)
+    return error and not inspect.isfunction(value.__init__)
+
+
+def _arguments(value) -> str:
+    """Names of arguments; defaults only where every version of Python prints them
+    alike.
+    """
+    if inspect.ismodule(value) or _plain_error(value):
+        return ""
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except (TypeError, ValueError):
+        return "(...)"
+    shown, starred = [], False
+    for p in parameters:
+        stars = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        if p.kind is p.KEYWORD_ONLY and not starred:
+            shown.append("*")
+        starred = starred or p.kind in (p.KEYWORD_ONLY, p.VAR_POSITIONAL)
+        plain = isinstance(p.default, (bool, int, float, str, type(None)))
+        default = f"={p.default!r}" if plain else "=..."
+        shown.append(f"{stars}{p.name}{'' if p.default is p.empty else default}")
+    return f"({', '.join(shown)})"

@@ -1,0 +1,138 @@
+"""The submissions to the benchmark: whose runs are theirs, and what each changes.
+
+Group, parent and change are read off the submission's own description, and its code
+where that does not say; they are our reading of it. A group names what the update of
+hidden matrices is equivariant to:
+
+  coordinate     signed permutations of entries: Adam's second moments
+  entries+polar  entry-wise second moments, then a polar factor
+  bi-orthogonal  rotations on both sides: Muon, powers of the spectrum, Shampoo
+  one-sided      statistics of one side, then a polar factor or a graft
+  row aware      rotations on one side, permutations of rows or columns on the other
+  eigenbasis     Adam in the eigenbasis of Kronecker factors (SOAP), or their triangle
+                 (PSGD); an exact eigenbasis follows rotations, where no rule of rows
+                 comes after it
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+GROUPS = ("coordinate", "entries+polar", "bi-orthogonal", "one-sided", "row aware",
+          "eigenbasis")  # fmt: skip
+CHANGES = ("rule", "schedule", "averaging", "tuning", "mixed")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is said of one submission beside the numbers of its table.
+
+    group: one of GROUPS. rule: the name of its rule in symlab.symopt.registry, or ''.
+    parent: the submission that it changes, 0 where it names none. change: one of
+    CHANGES, or ''; "averaging" includes extrapolation of weights. only: a part of the
+    path of its logs, or a number of planned steps, where its folder has other runs,
+    too. differs: why its published mean is not that of the logs. readout: whether the
+    last evaluations are of weights other than those of training, so that the end of its
+    curve has no slope.
+    """
+
+    group: str
+    rule: str = ""
+    parent: int = 0
+    change: str = ""
+    only: str | int = ""
+    differs: str = ""
+    readout: bool = False
+
+
+TWO, ROW, EIGEN = "bi-orthogonal", "row aware", "eigenbasis"
+ENTRIES = {
+    1: Entry(TWO, "spectral"),
+    2: Entry("coordinate", "adamw"),
+    3: Entry(TWO, "spectral", 1, "tuning"),
+    4: Entry("coordinate"),
+    5: Entry(TWO, "spectral"),
+    6: Entry(TWO, "spectral", 3, "tuning"),
+    7: Entry("entries+polar"),
+    8: Entry(ROW, "normuon", 5, "rule"),
+    9: Entry(ROW, "normuon"),
+    10: Entry(ROW, "normuon", 12, "rule"),
+    11: Entry(ROW, "", 9, "rule"),
+    12: Entry(TWO, "spectral", 6, "tuning"),
+    13: Entry(ROW, "normuon", 8, "averaging"),
+    14: Entry(EIGEN, "", 11, "rule"),
+    15: Entry("one-sided"),
+    16: Entry(EIGEN, "", 14, "rule"),
+    17: Entry(ROW, "", 11, "rule"),
+    18: Entry(TWO),
+    19: Entry(EIGEN, "", 8, "rule", only="b1095_sh090"),
+    20: Entry(EIGEN, "", 16, "mixed"),
+    21: Entry(TWO),
+    22: Entry(TWO, "spectral"),
+    23: Entry(ROW, only=3090),
+    24: Entry(ROW, "", 11, "schedule"),
+    25: Entry(EIGEN, "", 19, "schedule"),
+    26: Entry(EIGEN),
+    27: Entry(EIGEN, "", 19, "mixed"),
+    28: Entry(TWO),
+    29: Entry(EIGEN, "", 20, "rule"),
+    30: Entry(EIGEN, "", 29, "mixed"),
+    31: Entry(ROW, "", 23, "rule"),
+    32: Entry(EIGEN, "", 20, "rule"),
+    33: Entry(EIGEN),
+    34: Entry(EIGEN, "", 30, "averaging"),
+    35: Entry("one-sided"),
+    36: Entry(TWO, "spectral", 12, "tuning"),
+    37: Entry(TWO, "spectral", 5, "tuning"),
+    38: Entry(EIGEN, "", 30, "mixed", readout=True),
+    39: Entry(TWO, "spectral", 12, "averaging"),
+    40: Entry(EIGEN, "", 30, "averaging"),
+    41: Entry(EIGEN, "", 40, "rule", differs="1 of its 20 logs is public"),
+    42: Entry(EIGEN, "", 40, "mixed", readout=True),
+    43: Entry(EIGEN, "", 41, "averaging", readout=True),
+    44: Entry(EIGEN, "", 41, "mixed", only="/H100_"),
+    45: Entry(EIGEN, "", 44, "averaging", readout=True),
+    46: Entry(EIGEN, "", 45, "rule", differs="it reads out an average of weights"),
+}
+
+RECORDS = (1, 3, 5, 9, 11, 13, 14, 16, 20, 29, 30, 34, 38, 40, 41, 42, 43, 44, 45, 46)
+SUCCESSIONS = tuple(zip(RECORDS[1:], RECORDS, strict=False))  # (record, the last one)
+KINSHIPS = tuple((k, e.parent) for k, e in ENTRIES.items() if e.parent)
+
+
+def of_registry(rule) -> str:
+    """Return the group of a `Rule` of symlab.symopt.registry, by what it promises to be
+    equivariant to on its two sides; the rule itself counts, and not its scale.
+    """
+    from symlab.symopt.rule import ROTATION  # it imports torch
+
+    rotations = [rule.rows, rule.columns].count(ROTATION)
+    return ("coordinate", ROW, TWO)[rotations]
+
+
+def runs(curves: pd.DataFrame, log: str, steps: int, entry: Entry) -> pd.DataFrame:
+    """Return the evaluations of one submission's runs, with a column `trial`.
+
+    curves: of all runs. log: the path of the log that the table names, whose folder, or
+    the file itself where it lies in none, holds the runs. steps: the published number;
+    a run counts if it was evaluated there. What has less than half of the evaluations
+    of the longest is an excerpt of a log, and of runs that end with the same three
+    numbers, as where a log was saved twice, the first counts. trial counts runs from 0
+    in the order of their logs. Raises ValueError where no run is left.
+    """
+    folder, inside, _ = log.partition("/")
+    own = curves.log.str.startswith(folder + "/") if inside else curves.log == log
+    if isinstance(entry.only, str):
+        own &= curves.log.str.contains(entry.only, regex=False)
+    else:
+        own &= curves.total_steps == entry.only
+    parts = [run for _, run in curves[own].groupby(["log", "run"], sort=True)]
+    longest = max(map(len, parts), default=0)
+    chosen = {}
+    for run in parts:
+        if steps in run.step.to_numpy() and 2 * len(run) >= longest:
+            last = tuple(run.val_loss.tail(3))
+            chosen.setdefault(last if len(run) > 2 else len(chosen), run)
+    if not chosen:
+        raise ValueError(f"no run of {log} was evaluated at step {steps}")
+    return pd.concat([run.assign(trial=i) for i, run in enumerate(chosen.values())])

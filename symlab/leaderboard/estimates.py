@@ -1,0 +1,200 @@
+"""Estimates of what the benchmark's rows show, for the claims of the experiment.
+
+Only gains compare arms, so only they have a placebo, where the logs are complete: the
+runs of both submissions are shuffled after the difference in steps was exchanged.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from symlab.harness import stats, where
+from symlab.harness.estimates import Estimate, Rows, weakest
+from symlab.harness.stats import Interval
+from symlab.leaderboard import intervals, judging
+from symlab.leaderboard.entries import ENTRIES, SUCCESSIONS
+
+Pair = tuple[int, int]  # a submission, and the one over which it gains
+ENTRY, PAIR = where(study="entry"), where(study="pair")
+LOGGED = ENTRY.where(
+    f"entry not in {tuple(k for k, e in ENTRIES.items() if e.differs)}"
+)
+SLOPING = ENTRY.where(
+    f"entry not in {tuple(k for k, e in ENTRIES.items() if e.readout)}",
+    "slope == slope",  # is a number
+)
+
+
+def samples(df: pd.DataFrame) -> list[np.ndarray]:
+    """Return the losses of the runs of each submission with complete logs and several
+    runs.
+    """
+    return [np.asarray(losses) for losses in LOGGED.where("n > 1")(df).losses]
+
+
+def of_samples(compute: Callable[[list], Interval], phrase: str) -> Estimate:
+    """Return the estimate that an interval of the `samples` is."""
+    return Estimate(lambda df: compute(samples(df)), phrase)
+
+
+def slope() -> Estimate:
+    """Return the estimate of the mean slope at the end of the submissions' curves."""
+    phrase = "mean over submissions of the slope of the loss at the end of their curves"
+    return Estimate(lambda df: stats.mean(SLOPING(df).slope), phrase)
+
+
+def shorter_plan() -> Estimate:
+    """Return the estimate of the cost of 100 steps by which a plan is shortened."""
+    rows = where(study="shorter")
+
+    def compute(df):
+        (row,) = rows(df).itertuples()
+        freedom = sum(len(x) - 1 for x in samples(df))
+        return intervals.around(row.cost, row.uncertainty, freedom, int(row.runs))
+
+    phrase = "loss of 100 steps by which the plan of submission 12 is shortened"
+    return Estimate(compute, phrase)
+
+
+# --- pairs
+
+
+RATES = {"": "at the slope of the curves", "_planned": "at the cost of a shorter plan"}
+
+
+def gain(new: int, old: int, rate: str = "") -> Estimate:
+    """Return the estimate of the gain of one submission over another, in nats.
+
+    rate: one of RATES, at which the difference of their steps is exchanged.
+    """
+    rows = PAIR.where(entry=new, other=old)
+
+    def around(df, value: float) -> Interval:
+        row = rows(df).iloc[0]
+        freedom = sum(len(x) - 1 for x in samples(df))
+        error = float(row[f"uncertainty{rate}"])
+        return intervals.around(value, error, freedom, int(row.runs))
+
+    def compute(df):
+        return around(df, float(rows(df).iloc[0][f"gain{rate}"]))
+
+    def placebo(df):
+        losses = [
+            np.asarray(LOGGED.where(entry=k)(df).losses.iloc[0]) for k in (new, old)
+        ]
+        exchanged = compute(df).value - (losses[1].mean() - losses[0].mean())
+        both, n = np.concatenate([losses[0] - exchanged, losses[1]]), len(losses[0])
+
+        def shuffled(draw: int) -> Interval:
+            mixed = np.random.default_rng([draw, n]).permutation(both)
+            return around(df, float(mixed[n:].mean() - mixed[:n].mean()))
+
+        return shuffled
+
+    phrase = f"mean loss of submission {old} minus that of {new}, steps exchanged "
+    logged = not (ENTRIES[new].differs or ENTRIES[old].differs)
+    return Estimate(
+        compute, phrase + RATES[rate], rows.fields, placebo if logged else None
+    )
+
+
+def least_gain(pairs: Iterable[Pair]) -> Estimate:
+    """Return the estimate of the smallest of several gains."""
+    pairs = list(pairs)
+    which = ", ".join(f"{new} over {old}" for new, old in pairs)
+    phrase = f"smallest gain at equal steps of submissions {which}"
+    return replace(weakest(*(gain(*pair) for pair in pairs)), phrase=phrase)
+
+
+def judged(df: pd.DataFrame, rate: str = "") -> pd.DataFrame:
+    """Return the rows of records over the records before them, in order.
+
+    rate: as of `gain`. holm: P values after Holm's correction for their number.
+    decided: whether the gain is above 0 by these, at 5 %. needed: runs of each that
+    would decide, at this rate.
+    """
+    rows = PAIR(df).set_index(["entry", "other"]).loc[list(SUCCESSIONS)].reset_index()
+    holm = stats.holm(rows[f"p{rate}"])
+    decided = (holm < 1 - stats.LEVEL) & (rows[f"gain{rate}"] > 0)
+    return rows.assign(holm=holm, decided=decided, needed=rows[f"needed{rate}"])
+
+
+def share_decided(rate: str) -> Estimate:
+    """Return the estimate of the share of records that are decided."""
+
+    def compute(df):
+        decided = judged(df, rate).decided
+        return intervals.count(float(decided.mean()), len(decided))
+
+    phrase = (
+        "share of records whose gain is decided after Holm's correction, with steps"
+    )
+    return Estimate(compute, f"{phrase} exchanged {RATES[rate]}")
+
+
+def median_needed(rate: str) -> Estimate:
+    """Return the estimate of the runs that would decide the undecided records."""
+
+    def compute(df):
+        needed = judged(df, rate).query("~decided").needed
+        return intervals.count(float(needed.median()), len(needed))
+
+    phrase = "median over undecided records of the runs of each that would decide, with"
+    return Estimate(compute, f"{phrase} steps exchanged {RATES[rate]}")
+
+
+def repeated(df: pd.DataFrame) -> pd.Series:
+    """share of the records decided in one half of the runs with a gain above 0 in the
+    other half
+    """
+
+    def share(row) -> float:
+        first, second = np.array(row.gain_first), np.array(row.gain_second)
+        decided = (stats.holm(row.p_first) < 1 - stats.LEVEL) & (first > 0)
+        return float((second[decided] > 0).mean()) if decided.any() else math.nan
+
+    return df.apply(share, axis=1)
+
+
+# --- steps
+
+
+def steps_ratio(slow: int, fast: int) -> Estimate:
+    """Return the estimate of the ratio of two submissions' steps to 3.28 nats.
+
+    The error is that of both mean losses and of the slope, which varies between
+    submissions, by which the loss that is left is exchanged for steps.
+    """
+
+    def error(df, row) -> float:
+        n = row.published_n if ENTRIES[row.entry].differs else row.n
+        slopes = SLOPING(df).slope
+        runs = 100 * judging.pooled(samples(df))[0] / n**0.5 / slopes.mean()
+        exchanged = (row.reach - row.steps) * slopes.std() / slopes.mean()
+        return math.hypot(runs, exchanged) / row.reach
+
+    def compute(df):
+        rows = [next(ENTRY.where(entry=k)(df).itertuples()) for k in (slow, fast)]
+        value = math.log(rows[0].reach / rows[1].reach)
+        errors = math.hypot(*(error(df, row) for row in rows))
+        return intervals.around(value, errors, math.inf, 2).map(math.exp)
+
+    phrase = f"steps to 3.28 nats of submission {slow} over those of submission {fast}"
+    return Estimate(compute, phrase)
+
+
+def early(step: int, rows: Rows = ENTRY) -> Estimate:
+    """Return the estimate of the rank correlation over submissions of the loss at an
+    early step with the steps to 3.28 nats.
+    """
+    rows = rows.where(f"early_{step} == early_{step}")  # is a number
+
+    def compute(df):
+        found = rows(df)
+        return intervals.rank_correlation(found[f"early_{step}"], found.reach)
+
+    phrase = f"rank correlation over submissions of the mean loss at step {step} with "
+    return Estimate(compute, phrase + "the steps to 3.28 nats")

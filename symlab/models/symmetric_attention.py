@@ -1,0 +1,154 @@
+"""A small transformer whose scores between tokens may be symmetric, in lanes of seeds.
+
+Head h scores a pair of tokens by x_s^T A x_t/sqrt(rank), x (D,) normalised. Forms of A:
+
+  full        W_Q^T W_K, two matrices (E, D): any A of rank E.
+  symmetric   W^T Sigma W, one matrix (E, D), Sigma = diag(1, -1, 1, ...): A = A^T.
+  positive    W^T W, which is symmetric and positive: queries are keys.
+  narrow      W_Q^T W_K of rank E/2, with the parameters of a symmetric A.
+  uniform     0: every token that is seen has the same weight.
+
+A block is x + attention(norm x), then x + perceptron(norm x), without biases, and norms
+have no parameters. Axes: L lanes, B sequences, T tokens, H heads, E head width, D model
+width, V outputs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
+
+FORMS = ("full", "symmetric", "positive", "narrow", "uniform")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the transformer; `form` is that of the scores, see the module.
+
+    inputs: of the linear map that embeds a token, the alphabet for one-hot characters.
+    causal: whether a token sees only itself and those before it.
+    """
+
+    form: str
+    inputs: int
+    outputs: int
+    tokens: int
+    width: int = 32
+    heads: int = 4
+    head_width: int = 8
+    layers: int = 1
+    causal: bool = True
+
+    def __post_init__(self):
+        if self.form not in FORMS:
+            raise ValueError(f"no scores of the form {self.form!r}: use one of {FORMS}")
+        if self.head_width % 2:
+            raise ValueError("head_width must be even: a narrow head has half of it")
+
+    @property
+    def rank(self) -> int:
+        """Of each A: the rows of its matrices."""
+        return {"narrow": self.head_width // 2, "uniform": 0}.get(
+            self.form, self.head_width
+        )
+
+    @property
+    def matrices(self) -> int:
+        """How many matrices (rank, D) an A has."""
+        return 1 if self.form in ("symmetric", "positive") else 2
+
+    def score_parameters(self) -> int:
+        """Trained numbers of the matrices A of all layers."""
+        return self.layers * self.matrices * self.heads * self.rank * self.width
+
+    def score_flops(self) -> int:
+        """Floating-point operations of all A for one sequence: projections and scores.
+
+        A product and its sum count as two. Scores that a causal mask hides count, too.
+        """
+        project = 2 * self.tokens * self.score_parameters()
+        return project + 2 * self.layers * self.heads * self.tokens**2 * self.rank
+
+
+def initial(shape: Shape, draws: np.random.Generator) -> dict[str, Tensor]:
+    """Return float32 parameters by name, without a lane axis.
+
+    Arms of equal draws share all but W_K and what a narrow head lacks.
+    """
+    h, e, d, n = shape.heads, shape.head_width, shape.width, shape.layers
+
+    def normal(*size: int, fan: int) -> Tensor:
+        return torch.from_numpy(draws.normal(size=size) / fan**0.5).float()
+
+    p = {
+        "embed": normal(shape.inputs, d, fan=1),
+        "position": normal(shape.tokens, d, fan=10),
+        "up": normal(n, d, 2 * d, fan=d),
+        "down": normal(n, 2 * d, d, fan=2 * d),
+        "v": normal(n, d, h * e, fan=d),
+        "o": normal(n, h * e, d, fan=d),
+        "head": normal(d, shape.outputs, fan=d),
+    }
+    both = normal(2, n, d, h, e, fan=d)[: shape.matrices, ..., : shape.rank]
+    if shape.rank:
+        p["scores"] = both.flatten(-2).contiguous()  # (1 or 2, layers, D, H * rank)
+    return p
+
+
+def forward(p: dict[str, Tensor], x: Tensor, shape: Shape) -> Tensor:
+    """Return outputs (L, B, T, V) for tokens x (L, B, T): integers, or (L, B, T, I).
+
+    p: parameters with a leading lane axis.
+    """
+    lanes, b, t = x.shape[:3]
+    if x.is_floating_point():
+        y = x.flatten(1, 2) @ p["embed"]
+    else:
+        lane = torch.arange(lanes)[:, None]
+        y = p["embed"][lane, x.flatten(1)]
+    y = y + p["position"][:, :t].repeat(1, b, 1)  # (L, B * T, D)
+    for i in range(shape.layers):
+        y = y + _attention(p, _norm(y), shape, i, (lanes, b, t))
+        y = y + (_norm(y) @ p["up"][:, i]).relu() @ p["down"][:, i]
+    return (_norm(y) @ p["head"]).view(lanes, b, t, -1)
+
+
+def _attention(p, x: Tensor, shape: Shape, layer: int, size) -> Tensor:
+    lanes, b, t = size
+    h = shape.heads
+
+    def split(y: Tensor) -> Tensor:  # (L, B * T, H * E) to (L * B, H, T, E)
+        return y.view(lanes * b, t, h, -1).transpose(1, 2)
+
+    q = k = x.new_zeros(lanes, b * t, h * 2)
+    if shape.rank:
+        w = p["scores"][:, :, layer]
+        q = x @ w[:, 0]
+        k = x @ w[:, 1] if shape.matrices == 2 else q
+    if shape.form == "symmetric":
+        k = k * _signs(shape)
+    y = scaled_dot_product_attention(
+        split(q), split(k), split(x @ p["v"][:, layer]),
+        is_causal=shape.causal, scale=max(shape.rank, 1) ** -0.5,
+    )  # fmt: skip
+    return y.transpose(1, 2).reshape(lanes, b * t, -1) @ p["o"][:, layer]
+
+
+def _signs(shape: Shape) -> Tensor:
+    """Return Sigma of all heads (H * E,)."""
+    return torch.tensor([1.0, -1.0]).repeat(shape.heads * shape.rank // 2)
+
+
+def products(p: dict[str, Tensor], shape: Shape) -> Tensor:
+    """Return A of every lane, layer and head, (L, layers, H, D, D)."""
+    w = p["scores"].unflatten(-1, (shape.heads, shape.rank))  # (L, 1 or 2, n, D, H, E)
+    q, k = w[:, 0], w[:, -1]
+    if shape.form == "symmetric":
+        k = k * _signs(shape).view(shape.heads, shape.rank)
+    return torch.einsum("lndhe,lnche->lnhdc", q, k)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return layer_norm(x, x.shape[-1:])

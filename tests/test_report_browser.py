@@ -1,0 +1,128 @@
+"""The report in a browser: filters, order, links, keyboard, accessibility.
+
+It needs the package playwright and an installed Chromium (Debian's, or one that
+`CHROMIUM` names), and is skipped without; axe-core's rules need `axe-core-python`.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.test_report import TEXT
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+if not CHROMIUM:
+    pytest.skip("Chromium is not installed", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as tools:
+        opened = tools.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=120_000
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser, tmp_path):
+    """A function that opens the page at an anchor; messages of the console fail."""
+    path, said, contexts = tmp_path / "report.html", [], []
+    path.write_text(TEXT, "utf-8")
+
+    def visit(anchor="", width=1280, **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, **options
+        )
+        contexts.append(context)
+        context.set_default_timeout(60_000)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(f"file://{path}{anchor}")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not said
+
+
+def shown(page) -> list[str]:
+    rows = "[...document.querySelectorAll('#table tbody tr')]"
+    return page.evaluate(f"{rows}.filter(r => !r.hidden).map(r => r.dataset.name)")
+
+
+def test_filters_search_order_and_their_address(visit):
+    page = visit()
+    assert page.text_content("#count") == "5 claims"
+    page.select_option("[name=verdict]", "held")
+    assert shown(page) == ["e.early", "e.ours"]
+    page.select_option("[name=origin]", "ours")
+    assert shown(page) == ["e.ours"]
+    assert page.text_content("#count") == "1 of 5 claims"
+    address = page.url
+    assert address.endswith("#claims?verdict=held&origin=ours")
+    page.click("button[type=reset]")
+    page.wait_for_function("document.getElementById('count').textContent == '5 claims'")
+    page.fill("[name=text]", "LATE wrong")
+    assert shown(page) == ["d.late"]
+    page.fill("[name=text]", "")
+    page.click("[data-sort=verdict] button")
+    assert shown(page)[0] == "d.late"
+    page.click("[data-sort=verdict] button")
+    assert shown(page)[0] == "e.open"
+    assert page.get_attribute("[data-sort=verdict]", "aria-sort") == "descending"
+    page.click("[data-sort=order] button")
+    assert shown(page)[-1] == "e.ours"
+    again = visit(f"#{address.partition('#')[2]}")
+    assert shown(again) == ["e.ours"]
+
+
+def test_links_to_claims_and_figures_open_them(visit):
+    page = visit("#claim-e.rare")
+    assert page.is_visible("[id='claim-e.rare'] dl")
+    page.select_option("[name=figure]", "fig10")
+    assert shown(page) == ["d.late"]
+    page.evaluate("location.hash = '#claim-e.early'")
+    page.wait_for_function("!document.getElementById('claim-e.early').hidden")
+    page.click("#figure-fig10 a[href='#claims?figure=fig10']")
+    page.wait_for_function("document.getElementById('claim-e.early').hidden")
+
+
+def test_a_picture_opens_at_full_size_and_closes_by_keyboard(visit):
+    page = visit()
+    page.focus("#figure-fig2 .picture")
+    page.keyboard.press("Enter")
+    assert page.is_visible("dialog")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("dialog")
+    assert page.evaluate("document.activeElement.className") == "picture"
+
+
+def test_a_phone_scrolls_inside_tables_only(visit):
+    page = visit(width=360)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit, colours):
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is missing")
+    (script,) = Path(axe.__file__).parent.rglob("axe.min.js")
+    page = visit(color_scheme=colours)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    page.evaluate(script.read_text("utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    bad = [v for v in found if v["impact"] in ("serious", "critical")]
+    assert not bad, [(v["id"], v["nodes"][0]["html"]) for v in bad]
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (dark == "rgb(255, 255, 255)") == (colours == "light")
+
+
+def test_html_follows_the_standard():
+    html5lib = pytest.importorskip("html5lib", reason="html5lib is missing")
+    html5lib.HTMLParser(strict=True).parse(TEXT)
