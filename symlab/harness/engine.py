@@ -54,9 +54,9 @@ def run(
     'joblib' (processes of this machine), 'dask' or 'ray'. device: 'cpu' or 'cuda'.
     timeout: the seconds that a call may take, 0 for any; one that takes longer is
     stopped and tried again by halves, down to a failed row. scheduler: the address of a
-    running cluster. A run that fails becomes a row with its error, never an exception; Ctrl-C ends the call, and the rows
-    that finished are kept. Plans of experiments that need optional packages which are
-    not installed are left out.
+    running cluster. A run that fails becomes a row with its error, never an exception;
+    Ctrl-C ends the call, and the rows that finished are kept. Plans of experiments that
+    need optional packages which are not installed are left out.
     """
     backend = pool.known(backend)
     plans = [p for p in plans if not p.blocked]

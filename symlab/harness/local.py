@@ -46,7 +46,8 @@ class Local:
 
         ended, done = deal(waiting()), False
         try:
-            yield from ended
+            for task, end in ended:  # `yield from` would close joblib's generator
+                yield task, *end
             done = True
         finally:
             if not done:
@@ -58,8 +59,8 @@ class Local:
         """Leave the children, which work on nothing, to the next sweep."""
 
 
-def _call(crew: Crew, task: dict) -> Ended:
-    return task, *crew.call(task)
+def _call(crew: Crew, task: dict) -> tuple[dict, tuple[str, list[dict]]]:
+    return task, crew.call(task)
 
 
 class _Here(Crew):

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from itertools import count
 
 import pytest
@@ -113,6 +115,23 @@ def test_the_last_try_of_a_run_is_made_alone(monkeypatch):
     found = [task["keys"][0] for task, _ in pool.outcomes(tasks, 3)]
     assert found == ["a", "c", "d", "e", "f", "b"]
     assert beside["b"][1] == (6, 1), "it ran beside others"
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_who_wants_no_more_outcomes_leaves_no_process_and_no_thread(jobs):
+    """A warning of joblib's, or an error in a thread of its, would fail this test."""
+    before = set(threading.enumerate())
+    task = {"root": ".", "name": "none", "code": "", "configs": [{}], "cost": 0.0}
+    task |= {"timeout": 0.0, "device": "cpu"}
+    some = pool.outcomes([task | {"keys": [str(i)]} for i in range(10_000)], jobs)
+    assert next(some)[1][0]["status"] == "failed", "there is no such experiment"
+    there = children(os.getpid())
+    assert 0 < len(there) <= jobs
+    start = time.monotonic()
+    some.close()
+    assert time.monotonic() - start < LIMIT
+    assert not any(map(running, there))
+    until(lambda: set(threading.enumerate()) <= before, LIMIT, "a thread goes on")
 
 
 HOLDS = """
