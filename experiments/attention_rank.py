@@ -327,8 +327,8 @@ def _lines(df, ax, column: str):
 
 def _rank_panel(df, ax, product: str):
     _lines(df.assign(fraction=df[f"rank_{product}"] / df.full_rank), ax, "fraction")
-    label = f"rank of {PRODUCTS[product].label} / full rank"
-    ax.set(ylabel=label, ylim=(0, 1.05))
+    label = "rank / full rank"
+    ax.set(ylabel=label, ylim=(0, 1.05), title=f"Rank of {PRODUCTS[product].label}")
 
 
 @figure("fig8", panel="left")
@@ -367,7 +367,7 @@ def draw_spectrum(df, ax):
     panels.reference(ax, y=threshold)
     panels.note(ax, 20, threshold - 0.15, "rank threshold", data=True, va="top")
     ax.set(xlabel="index $i$", ylabel="$\\log_{10}\\, s_i/s_1$ of $W_Q^\\top W_K$")
-    ax.set(ylim=(-6.2, 0.2))
+    ax.set(ylim=(-6.2, 0.2), title="Spectrum of one head")
     panels.legend(ax, "lower right")
 
 
@@ -377,6 +377,7 @@ def draw_adamw(df, ax):
     for product, arm in PRODUCTS.items():
         panels.curve(ax, ADAMW(df), "weight_decay", f"rank_{product}", arm)
     ax.set(xlabel="weight decay of AdamW", ylabel="rank", ylim=(0, 16.8))
+    ax.set_title("Ranks under AdamW")
     panels.ticks(ax, "y", range(0, 17, 4))
     panels.legend(ax, "upper right")
 
@@ -389,8 +390,8 @@ def draw_loss(df, ax):
     _lines(df, ax, "validation_loss")
     bigram = df.bigram_loss.mean()
     plot.theory(ax, [0, max(DECAYS)], [bigram, bigram], label="last character alone")
-    ax.set(ylabel="validation loss (nats)")
-    panels.legend(ax, "upper left", bbox_to_anchor=(0.02, 0.93))
+    ax.set(ylabel="validation loss (nats)", title="Loss by weight decay")
+    panels.legend(ax, "upper left", room=0.45)
 
 
 @figure("fig8", panel="right", row=1)
@@ -401,6 +402,7 @@ def draw_price(df, ax):
     _lines(df, ax, "price")
     plot.theory(ax, [0, max(DECAYS)], [1, 1], label="nuclear norm")
     ax.set(ylabel="$\\frac{1}{2}\\sum |W|^2$ / nuclear norms")
+    ax.set_title("Nearness to nuclear norm")
     panels.legend(ax, "center right", bbox_to_anchor=(1.0, 0.42))
 
 

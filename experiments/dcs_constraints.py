@@ -488,7 +488,6 @@ TRAINED = {
 # --- figure --------------------------------------------------------------------------
 
 VIOLATION = "violation $\\max|O^\\top\\theta|$"
-CLEAR = {"frameon": True, "edgecolor": "none", "framealpha": 1}  # hides a line behind
 
 
 def _against_decay(ax, arms) -> None:
@@ -520,7 +519,7 @@ def draw_violation(df, ax):
     projected = DECAY.where(method="projection")(df).violation.mean()
     _level(ax, [0, 1.5], np.log10(projected), PROJECTION, "projection")
     _against_decay(ax, [(FULL_BATCH(df), DCS), (SGD(df), DCS_SGD)])
-    ax.set(xlim=(0, 1.55))
+    ax.set(xlim=(0, 1.55), title="Violation by decay")
     panels.legend(ax, "center left", bbox_to_anchor=(0, 0.4))
 
 
@@ -541,7 +540,8 @@ def draw_path(df, ax):
         plot.theory(ax, ratios, exact[:, i], label=scipy, linewidth=0.7)
     ax.set(xlabel="weight decay / critical decay", xlim=(0, 1.55), ylim=(-0.004, None))
     ax.set(ylabel="$|O_i^\\top\\theta|$ of each constraint")
-    panels.legend(ax, "upper right", **CLEAR)
+    ax.set_title("Constraints by decay")
+    panels.legend(ax, "upper right", clear=True)
 
 
 @figure("fig7", panel="right")
@@ -555,7 +555,7 @@ def draw_signal(df, ax):
     label = f"fused lasso (scipy), {int(row.exact_jumps)} jumps"
     plot.theory(ax, at, row.exact, label=label, drawstyle="steps-mid")
     ylim = (min(row.signal) - 0.2, max(row.signal) * 1.45)
-    ax.set(xlabel="position", ylabel="signal", ylim=ylim)
+    ax.set(xlabel="position", ylabel="signal", ylim=ylim, title="A fused lasso")
     panels.legend(ax, "upper left")
 
 
@@ -570,7 +570,7 @@ def draw_soft(df, ax):
     exact = FULL_BATCH.where(ratio=1.05)(df).violation.mean()
     _level(ax, betas[[0, -1]], exact, DCS, "DCS, 1.05 critical decay")
     ax.set(xscale="log", yscale="log", ylim=(2e-19, 3), ylabel=VIOLATION)
-    ax.set(xlabel="strength of the penalty $\\beta$")
+    ax.set(xlabel="strength of the penalty $\\beta$", title="A soft penalty")
     panels.legend(ax, "center left", bbox_to_anchor=(0, 0.3))
 
 
@@ -589,7 +589,7 @@ def draw_rate(df, ax):
     panels.reference(ax, y=1)
     panels.note(ax, 0.1, 1.02, "full batch", data=True, ha="right", va="bottom")
     ax.set(xlabel="learning rate", xlim=(0, None))
-    ax.set(ylabel="critical decay", ylim=(0, 1.15))
+    ax.set(ylabel="critical decay", ylim=(0, 1.15), title="Critical decay by rate")
     panels.legend(ax, "lower left")
 
 
@@ -597,8 +597,8 @@ def draw_rate(df, ax):
 def draw_optimizers(df, ax):
     """Violation close to the critical weight decay under optimizers of torch."""
     _against_decay(ax, [(TORCH.where(method=m)(df), arm) for m, arm in TRAINED.items()])
-    ax.set(xlim=(0.94, 1.06), xticks=[0.95, 1, 1.05])
-    panels.legend(ax, "lower left", **CLEAR)
+    ax.set(xlim=(0.94, 1.06), xticks=[0.95, 1, 1.05], title="Violation by optimizer")
+    panels.legend(ax, "lower left", clear=True)
 
 
 # --- claims --------------------------------------------------------------------------

@@ -333,8 +333,9 @@ CLAIMS = [
         place="abstract", tests="asymmetry", unit="cosine", above=LEAST.size,
         estimate=ASYMMETRY.paired("cosine", asymmetry=(0.3, 2.0)), reason=LEAST.reason),
     Claim("symmetric_weights_align",
-        "The error vectors of equilibrium propagation and of backpropagation are "
-        "equal to a relative 1e-12 in every network whose weights are symmetric.",
+        "In every network with symmetric weights, the error vectors of equilibrium "
+        "propagation in the limit of a small nudge equal those of backpropagation to "
+        "a relative 1e-12.",
         origin="oracle", place="J is then symmetric", kind="identity",
         estimate=ASYMMETRY.where(asymmetry=0.0).worst(APART), below=1e-12,
         reason="Rounding of a linear solve with 40 unknowns, grown a thousandfold."),

@@ -499,16 +499,22 @@ def _heat_map(df, ax, axes: list, columns: list, labels: list, text="") -> tuple
 
 
 def _draw_rule(df, ax, blocks: list[str]):
-    """Draw the errors for these blocks, with a dot where a block asks for it."""
+    """Draw the errors for these blocks: where a block's group asks for equivariance, a
+    dot says that it is kept, and a cross that it is violated.
+    """
     df, n = EXACT(df), len(ELEMENTS)
     columns = [(block, element) for block in blocks for element in ELEMENTS]
     axes, labels = ["block", "element"], [*ELEMENTS] * len(blocks)
     logs, shown = _heat_map(df, ax, axes, columns, labels)
     asked = df.groupby(axes).asked.first()[columns].to_numpy(bool)
     for y, log in enumerate(logs):
-        for dots, color in ((log > -8, "white"), (log <= -8, "black")):
-            x = np.flatnonzero(asked & dots)
-            ax.plot(x, np.full(len(x), y), ".", color=color, ms=1.6, mew=0)
+        kept = log <= -8
+        for mark, which, look in (
+            (".", kept, {"color": "black", "ms": 2, "mew": 0}),
+            ("x", ~kept, {"color": "white", "ms": 2.6, "mew": 0.7}),
+        ):
+            x = np.flatnonzero(asked & which)
+            ax.plot(x, np.full(len(x), y), mark, **look)
     for i, block in enumerate(blocks):
         panels.note(ax, (i + 0.5) / len(blocks), -0.02, block, ha="center", va="top")
         if i:
@@ -524,18 +530,23 @@ def _decade(log: float) -> str:
 @figure("symopt1", panel="left")
 def draw_tables(df, ax):
     """Error of each optimizer against moving first or stepping first, for
-    embeddings and heads, by group element; a dot marks what the block asks for.
+    embeddings and heads, by group element; of the symmetries that the block asks
+    for, a dot marks one that is kept and a cross one that is violated.
     """
     _draw_rule(df, ax, list(BLOCKS)[:5])
     ax.set_xlabel("rows: P permuted, ± with signs, R rotated, + shifted", labelpad=10)
+    ax.set_title("Errors of one step")
 
 
 @figure("symopt1", panel="mid")
 def draw_matrices(df, ax):
     """The same for matrices, heads of attention, routers and gated units."""
     shown = _draw_rule(df, ax, list(BLOCKS)[5:])
-    ax.set_yticks([])
-    ax.set_xlabel("columns: p permuted, r rotated; dot: in the group", labelpad=10)
+    if panels.beside(ax):
+        ax.set_yticks([])
+    said = "columns: p, r; dot: asked and kept, ×: violated"
+    ax.set_xlabel(said, labelpad=10)
+    ax.set_title("Errors of one step, hidden")
     decades = {v: _decade(v) for v in range(-16, 1, 4)}
     panels.colorbar(ax, shown, "log$_{10}$ error", decades)
 
@@ -546,10 +557,12 @@ def draw_trajectories(df, ax):
     copy, by optimizer and by move.
     """
     def text(log):
-        return "none" if log == np.log10(FLOOR) else _decade(log)
+        return "exact" if log == np.log10(FLOOR) else _decade(log)
 
     _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), text)
+    ax.tick_params(axis="x", labelrotation=30)
     ax.set_xlabel("log$_{10}$ of the largest difference of losses")
+    ax.set_title("Losses of moved models")
 
 
 @figure("symopt1", panel="mid", row=1)
@@ -569,7 +582,8 @@ def draw_growth(df, ax):
         look = {"color": arm.color, "marker": arm.marker, "markevery": 0.15}
         ax.semilogy(np.arange(1, len(y) + 1), y, label=arm.label, **look)
     ax.set(xlabel="step", ylim=(1e-17, 10), yticks=[1e-16, 1e-12, 1e-8, 1e-4, 1])
-    ax.set_ylabel("largest difference, residual rotated")
+    ax.set_ylabel("largest difference, rotated")
+    ax.set_title("Losses of rotated models")
     panels.legend(ax, "center right")
 
 

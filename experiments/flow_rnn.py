@@ -224,7 +224,7 @@ def draw_speeds(df, ax):
     rows = panels.unrolled(df, SPEEDS, "by_speed", ["arm"])
     panels.curves(ax, rows, "x", "y", "arm", ARMS)
     panels.reference(ax, y=1)
-    ax.axvspan(-0.2, 1.2, color=panels.SHADE, lw=0, zorder=0)
+    ax.axvspan(-0.2, 1.2, color=panels.SHADE, lw=0, zorder=-1)
     panels.note(ax, 0.06, 0.44, "in training")
     ax.set(xlabel="speed $|v|$ (sites per frame)", ylabel="error / variance")
     ax.set(ylim=(0, None), xticks=SPEEDS, title="Error by speed")
@@ -240,7 +240,7 @@ def draw_horizon(df, ax):
     panels.curves(ax, rows, "x", "y", "arm", ARMS, markevery=4)
     panels.reference(ax, y=1)
     panels.reference(ax, x=TRAINED)
-    panels.note(ax, TRAINED + 0.5, 0.05, "beyond training", data=True)
+    panels.note(ax, 0.23, 0.94, "beyond training")
     ax.set(xlabel="predicted frame", ylabel="error / variance, speed 2", ylim=(0, None))
     ax.set_title("Error by horizon")
 

@@ -345,14 +345,14 @@ def draw_symmetric(df, ax):
     what they share: entries between the blocks vanish.
     """
     _show(ax, df, "hessian")
-    ax.set(xlabel="Hessian at the symmetric solution")
+    ax.set_title("Hessian, symmetric solution")
 
 
 @figure("fig2", panel="mid")
 def draw_random(df, ax):
     """The same at a random point: there are no blocks."""
     shown, powers = _show(ax, df, "hessian_random"), (-6, -4, -2, 0)
-    ax.set(xlabel="Hessian at a random point")
+    ax.set_title("Hessian, random point")
     label = "|entry|, relative to the largest"
     panels.colorbar(ax, shown, label, {p: f"$10^{{{p}}}$" for p in powers})
 
@@ -377,6 +377,7 @@ def draw_wells(df, ax):
     ax.set(xlabel="distance $s$ from the mirror, scaled", xlim=(-1.7, 1.7))
     ax.set(ylabel="loss above that on the mirror, scaled", ylim=(-0.5, 4.8))
     panels.legend(ax, "upper center")
+    ax.set_title("Loss across the mirror")
 
 
 @figure("fig2", panel="left", row=1)
@@ -386,10 +387,10 @@ def draw_off_block(df, ax):
     """
     for i, (column, arm) in enumerate(PLACES.items()):
         beside = i + np.linspace(-0.22, 0.22, len(df))
-        ax.plot(beside, df[column], arm.marker, color=arm.color, ms=3)
+        ax.plot(beside, df[column], arm.marker, color=arm.color, ms=3, mfc="none")
     panels.ticks(ax, "x", {i: arm.label for i, arm in enumerate(PLACES.values())})
     ax.set(yscale="log", ylim=(1e-17, 10), xlim=(-0.5, 2.5))
-    ax.set(ylabel="largest entry off the blocks")
+    ax.set(ylabel="largest entry off the blocks", title="Entries off the blocks")
 
 
 @figure("fig2", panel="mid", row=1)
@@ -405,6 +406,7 @@ def draw_pitchfork(df, ax):
     plot.theory(ax, np.r_[r, 2.1], np.r_[np.sqrt(1 - r), 0], label="$\\sqrt{1-r}$")
     plot.theory(ax, r, -np.sqrt(1 - r), label="_")
     ax.set(xlabel="decay / signal $r$", ylabel="minima along $s$, scaled")
+    ax.set_title("Minima by decay")
     panels.legend(ax, "upper right")
 
 
@@ -418,7 +420,7 @@ def draw_search(df, ax):
     panels.reference(ax, y=KICK, ls=":", label="start")
     plot.theory(ax, [1, 1], [1e-9, 0.5], label="signal = decay")
     ax.set(xlabel="decay of $O^T\\theta$ / signal", yscale="log", ylim=(1e-9, 1e3))
-    ax.set(ylabel="distance $|O^T\\theta|$ after L-BFGS")
+    ax.set(ylabel="distance $|O^T\\theta|$ after L-BFGS", title="Where L-BFGS ends")
     panels.legend(ax, "upper right")
 
 

@@ -351,6 +351,7 @@ def draw(df, ax):
     _teacher_line(ax, df, [0, 4e-2])
     width = OVER_DECAY(df).width.iloc[0]
     ax.set(ylabel=f"distinct neurons of {width}", ylim=(0, width * 1.05))
+    ax.set_title("Neurons by weight decay")
     panels.legend(ax, "lower left", bbox_to_anchor=(0, 0.12))
 
 
@@ -366,6 +367,7 @@ def draw_width(df, ax):
     ax.set(xlabel="width $m$", ylabel="distinct neurons")
     panels.ticks(ax, "x", widths, log=10)
     panels.ticks(ax, "y", [5, 10, 20, 50, 100], log=10)
+    ax.set_title("Neurons by width")
     panels.legend(ax, "upper left")
 
 
@@ -391,6 +393,7 @@ def draw_neurons(df, ax):
     ax.plot(*_plane(c, teacher(c)).T, "x", color=plot.BLACK, label="teacher", ms=4.5)
     ax.set(xlabel="incoming weights, 1st direction", ylabel="2nd direction")
     ax.set(xlim=(-2.6, 2.6), ylim=(-5.2, 1.5), yticks=[-2, -1, 0, 1])
+    ax.set_title("Neurons of one seed")
     panels.legend(ax, "lower right", bbox_to_anchor=(1, 0.1))
     _neurons(panels.inset(ax, [0.13, 0.14, 0.42, 0.28], "no decay"), df, FREE)
 
@@ -400,7 +403,7 @@ def draw_error(df, ax):
     """Test error against weight decay."""
     _decay_curves(ax, df, "test_error")
     panels.ticks(ax, "y", [0.003, 0.01, 0.03], log=10)
-    ax.set(ylabel="test error (MSE)")
+    ax.set(ylabel="test error (MSE)", title="Error by weight decay")
     panels.legend(ax, "upper left")
 
 
@@ -414,7 +417,7 @@ def draw_noise(df, ax):
         panels.curve(ax, rows, "fresh_noise", "distinct", ARMS[arm])
     _teacher_line(ax, df, [0, rows.fresh_noise.max()])
     ax.set(xlabel="label noise redrawn at each step", ylabel="distinct neurons")
-    ax.set(ylim=(0, rows.width.iloc[0] * 1.05))
+    ax.set(ylim=(0, rows.width.iloc[0] * 1.05), title="Neurons by label noise")
     panels.legend(ax, "lower right", bbox_to_anchor=(1, 0.15))
 
 
@@ -427,6 +430,7 @@ def draw_mirror(df, ax):
     _decay_curves(ax, shown, "log")
     panels.ticks(ax, "y", {t: f"$10^{{{t}}}$" for t in range(-16, 1, 4)})
     ax.set(ylabel="distance to nearest mirror / norm", ylim=(-17.5, 0.5))
+    ax.set_title("Distance to the mirrors")
     panels.legend(ax, "center left")
 
 

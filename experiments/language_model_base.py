@@ -173,7 +173,7 @@ def draw_groups(df, ax):
         }
         for task in tasks
     }
-    panels.forest(ax, rows, GROUPS, zero=None)
+    panels.forest(ax, rows, GROUPS, zero=None, spread=0.55)
     ax.set(xlabel="share of groups of 8 rollouts", xlim=(-0.03, 1.03))
     ax.set_ylim(len(rows) - 0.4, -2.9)
     panels.legend(ax, "upper right")

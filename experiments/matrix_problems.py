@@ -511,10 +511,10 @@ RATES = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1: "1", 2: "2", 4: "4", 8: "8
 AXES, ROTATED = Arm("axes", plot.BLUE, "s"), Arm("rotated", plot.BLACK)
 BASES = (("excess", "axes", -0.15, AXES), ("excess", "rotated", 0.15, ROTATED))
 HALVES = (  # column, basis, place beside the rule's line, look
-    ("frequent", "rotated", -0.15, Arm("frequent half", plot.GREEN, "^")),
+    ("frequent", "rotated", -0.15, Arm("frequent half", plot.GREEN, "D")),
     ("excess", "axes", -0.15, replace(AXES, label="")),
     ("excess", "rotated", 0.15, replace(ROTATED, label="all tokens")),
-    ("rare", "rotated", 0.15, Arm("rare half", plot.ORANGE, "v")),
+    ("rare", "rotated", 0.15, Arm("rare half", plot.ORANGE, "X")),
 )
 
 
@@ -523,7 +523,8 @@ def _loss_axis(ax, which: str, study: str) -> None:
     sensing = study == "sensing"
     label = f"excess loss ({'loss at 0' if sensing else 'nats'})"
     ax.set(**{f"{which}scale": "log", f"{which}label": label})
-    ax.set_title("matrix sensing" if sensing else study)
+    task = "Matrix sensing" if sensing else study.capitalize()
+    ax.set_title(f"{task}, {'by rate' if which == 'y' else 'tuned'}")
     if not sensing:
         panels.ticks(ax, which, (0.05, 0.1, 0.2, 0.5, 1))
 
@@ -556,7 +557,7 @@ def _final(df, ax, study: str) -> float | None:
         panels.points(ax, at, found, arm, across=True)
     for y in range(len(order)):
         panels.reference(ax, y=y, color=panels.SHADE, lw=0.5)
-    names = [arm.label if study == "sensing" else "" for arm in ARMS.values()]
+    names = ["" if panels.beside(ax) else arm.label for arm in ARMS.values()]
     ax.set_yticks(range(len(order)), names)
     ax.tick_params(axis="y", length=0)
     _loss_axis(ax, "x", study)
@@ -574,9 +575,8 @@ def draw_sensing(df, ax):
     tuned one, in matrix sensing; a curve ends where a run diverged.
     """
     _sensitivity(df, ax, "sensing")
-    how = {"frameon": True, "framealpha": 1, "edgecolor": "none", "borderpad": 0.1}
-    how |= {"title": "curves end where a run diverged", "ncol": 2, "columnspacing": 1.0}
-    panels.legend(ax, "upper right", room=0.5, **how)
+    how = {"title": "curves end where a run diverged", "ncol": 2, "columnspacing": 1.0}
+    panels.legend(ax, "upper right", room=0.5, clear=True, borderpad=0.1, **how)
 
 
 @figure("symopt2", panel="mid")

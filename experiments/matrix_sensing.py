@@ -202,7 +202,7 @@ def draw_errors(df, ax):
     step, exact = STEP.where(alpha=0.1, beta2=0.5), where(study="symmetric", rank=2)
     _errors(df, ax, (2, 6), wide=XX.where(rank=8), symmetric=XX.where(rank=4),
             asymmetric=FG.where(alpha=0.3), step=step, exact=exact)  # fmt: skip
-    ax.set_title("every entry observed")
+    ax.set_title("Every entry observed")
 
 
 @figure("sensing1", panel="left", row=1)
@@ -227,7 +227,7 @@ def draw_alpha(df, ax):
     slope = 2 * mean.iloc[0] * (line / 0.1) ** 2
     ax.plot(line, slope, color=panels.GREY, label="slope 2")
     ax.set(xscale="log", yscale="log", xlabel="scale $\\alpha$ of the start")
-    ax.set(ylabel="rate of decay / $\\eta$", title="rate by initial scale")
+    ax.set(ylabel="rate of decay / $\\eta$", title="Rate by initial scale")
     panels.ticks(ax, "x", (0.1, 0.2, 0.4, 0.8, 1.7))
     panels.legend(ax, "lower right")
 
@@ -244,7 +244,7 @@ def draw_beta(df, ax):
     label = "$2\\min(\\beta^2,\\,s_r^2/\\beta^2)$"
     plot.theory(ax, b, 2 * np.minimum(b, SPECTRUM[-1] ** 2 / b), label=label)
     ax.set(xscale="log", xlabel="$\\beta^2$ of the one step", ylim=(0, 1.5))
-    ax.set(ylabel="rate of decay / $\\eta$", title="rate after the one step")
+    ax.set(ylabel="rate of decay / $\\eta$", title="Rate after the one step")
     panels.ticks(ax, "x", SQUARES)
     panels.legend(ax, "upper right")
 

@@ -214,7 +214,7 @@ def draw(df, ax):
                 bbox={"facecolor": "white", "linewidth": 0, "pad": 1})  # fmt: skip
     ends = {"xlim": (x[0], x[-1]), "ylim": (x[0], x[-1])}
     ax.set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal", **ends)
-    ax.set(xticks=[0, 1, 2], yticks=[0, 1, 2])
+    ax.set(xticks=[0, 1, 2], yticks=[0, 1, 2], title="Loss and its mirror")
 
 
 @figure("fig1", panel="mid")
@@ -238,6 +238,7 @@ def draw_facts(df, ax):
     ax.set(xlabel="strength of the breaking term", xlim=(3e-15, 0.5))
     ax.set(ylabel="worst over points", ylim=(1e-15, 1e9))
     panels.legend(ax, "upper left")
+    ax.set_title("Three facts, symmetry broken")
 
 
 @figure("fig1", panel="right")
@@ -266,6 +267,7 @@ def draw_threshold(df, ax):
     ax.set(xlabel="distance from the mirror $|O^Tw|$", xscale="log", xlim=(8e-4, 3.6))
     ax.set(ylabel="$\\gamma$", ylim=(-2.3, 3), yticks=range(-2, 4))
     panels.legend(ax, "lower left")
+    ax.set_title("Decay that favours mirrors")
 
 
 # --- claims --------------------------------------------------------------------------
@@ -328,10 +330,10 @@ CLAIMS = [
         "|w - C|^2, the room for rounding, nor at a random gamma. The identity needs "
         "no symmetry, so losses without it (b > 0) are judged with the others."),
     oracle("threshold_closed_form",
-        "For the loss (w1 w2 - 1)^2 + b w1 + gamma |w|^2, the gamma above which the "
-        "projection of w on w1 = w2 has the smaller loss is m^2/2 - 1 - s^2/4 - "
-        "b/(sqrt 2 s), m, s = (w1 +- w2)/sqrt 2, up to rounding, for random w and six "
-        "b.",
+        "The gamma above which the projection of w on w1 = w2 has a smaller loss "
+        "(w1 w2 - 1)^2 + b w1 + gamma |w|^2 than w is m^2/2 - 1 - s^2/4 - "
+        "b/(sqrt 2 s), where m = (w1 + w2)/sqrt 2 and s = (w1 - w2)/sqrt 2, up to "
+        "rounding, for six b.",
         estimate=ALL.worst(CLOSED), below=1e-14,
         reason="This gamma, which symlab.mirror computes, is a difference of losses "
         "over s^2, and losses are exact to 1e-14 of (1 + |w|^2)^2."),

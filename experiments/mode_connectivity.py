@@ -186,7 +186,7 @@ def draw(df, ax):
     """Test loss on the line between two networks A and B, by how B was matched to A."""
     _curves(ax, df, np.linspace(0, 1, POINTS), "loss")
     ax.set(xlabel="position between A and B", ylabel="test loss (nats)")
-    ax.set_title("loss on the line A to B")
+    ax.set_title("Loss on the line A to B")
     panels.legend(ax, "upper left", room=0.45)
 
 
@@ -197,7 +197,8 @@ def draw_alignment(df, ax):
     """
     _curves(ax, df, GAMMAS, "alignment")
     ax.set(xlabel="$\\gamma$ (singular values $\\geq\\gamma\\,s_1$)")
-    ax.set(ylabel="alignment of A and B", ylim=(-0.05, 1.0), title="singular vectors")
+    ax.set(ylabel="alignment of A and B", ylim=(-0.05, 1.0))
+    ax.set_title("Aligned singular vectors")
 
 
 @figure("lmc1", panel="right")
@@ -212,7 +213,7 @@ def draw_distance(df, ax):
     plot.theory(ax, x, NONE(df).barrier.mean() * x**2, label="$\\propto$ distance$^2$")
     panels.ticks(ax, "y", BARRIERS, log=10)
     ax.set(xlabel="distance to A / as trained", ylabel="barrier (nats)")
-    ax.set_title("barrier by distance")
+    ax.set_title("Barrier by distance")
     panels.legend(ax, "lower right")
 
 
@@ -238,7 +239,7 @@ def draw_width(df, ax):
     panels.points(ax, [beside], [ASYMMETRIC.mean("barrier")(df)], FIXED, ms=4.5)
     panels.ticks(ax, "x", sorted(WIDTH(df).width.unique()), log=2)
     panels.ticks(ax, "y", BARRIERS, log=10)
-    ax.set(xlabel="width", ylabel="barrier (nats)", title="barrier by width")
+    ax.set(xlabel="width", ylabel="barrier (nats)", title="Barrier by width")
     panels.legend(ax, "upper right", room=0.3)
 
 
@@ -247,7 +248,7 @@ def draw_planted(df, ax):
     """Units that matching puts back in a noisy, permuted copy, against the noise."""
     panels.curve(ax, PLANTED(df), "noise", "recovered", MATCHES["weights"])
     ax.set(xlabel="noise / s.d. of the weights", ylabel="units put back")
-    ax.set(ylim=(0, 1.05), title="noisy, permuted copy")
+    ax.set(ylim=(0, 1.05), title="Noisy, permuted copies")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -430,8 +430,9 @@ def draw(df, ax):
     weight decay, reordered: dark blocks are copies; inset, without decay.
     """
     _matrix(ax, df, "decay")
+    ax.set_title("Correlation (inset: no decay)")
     if (df.arm == "no decay").any():
-        inset = panels.inset(ax, [0.55, 0.55, 0.45, 0.45], "no decay")
+        inset = panels.inset(ax, [0.55, 0.55, 0.45, 0.45])
         _show(inset, df, "no decay", "correlation")
         inset.spines[:].set(color="white", linewidth=2.5)
 
@@ -448,34 +449,38 @@ def draw_statistic(df, ax):
             ax.plot([i, i], [max(low, 0), high], color=arm.color, lw=1.4)
             _bar(ax, i, values, arm, 0.6, 0.12)
     panels.ticks(ax, "x", {i: arm.label for i, arm in enumerate(LOOKS.values())})
-    label = "fraction of neurons with a copy\n($|$correlation$|>0.999$)"
-    ax.set(ylabel=label, ylim=(0, 1))
+    label = "fraction of live neurons\n($|$correlation$|>0.999$)"
+    ax.set(ylabel=label, ylim=(0, 1), title="Neurons with a copy")
 
 
 @figure("fig6", panel="left")
 def draw_post(df, ax):
     """Correlation of the activations after the ReLU under weight decay."""
     _matrix(ax, df, "decay", "post_correlation")
-    ax.set_title("weight decay")
+    ax.set_title(f"Decay: {_copied(df, 'decay')} with a copy")
 
 
 @figure("fig6", panel="mid")
 def draw_post_without(df, ax):
     """The same without decay."""
     _matrix(ax, df, "no decay", "post_correlation")
-    ax.set_title("no decay")
+    ax.set_title(f"No decay: {_copied(df, 'no decay')} with a copy")
+
+
+def _copied(df, arm: str) -> str:
+    """Percents of live neurons with a copy: colours show likeness, not copies."""
+    return f"{100 * df[df.arm == arm].post_grouped.mean():.0f} %"
 
 
 @figure("fig6", panel="right")
 def draw_measures(df, ax):
-    """Fraction of units with a copy, by pre-activations, by post-activations and by
-    the weights.
+    """Fraction of the live units with a copy, by pre-activations, by
+    post-activations and by the weights.
     """
     measures = (
-        (Arm("pre-activations", plot.SKY), df.grouped * df.live / 512, ""),
-        (Arm("post-activations", plot.PINK), df.post_grouped * df.post_live / 512,
-         "////"),
-        (Arm("weights (audit)", plot.BLACK), df.audit_copies / 512, "...."),
+        (Arm("pre-activations", plot.SKY), df.grouped, ""),
+        (Arm("post-activations", plot.PINK), df.post_grouped, "////"),
+        (Arm("weights (audit)", plot.BLACK), df.audit_copies / df.live, "...."),
     )  # fmt: skip
     for k, (arm, value, hatch) in enumerate(measures):
         look = {"hatch": hatch, "edgecolor": arm.color, "linewidth": 0}
@@ -484,7 +489,7 @@ def draw_measures(df, ax):
                 label = "_" if i else arm.label
                 _bar(ax, i + 0.27 * (k - 1), values, arm, 0.25, 0, label=label, **look)
     panels.ticks(ax, "x", {i: arm.label for i, arm in enumerate(LOOKS.values())})
-    ax.set(ylabel="fraction of 512 units with a copy", ylim=(0, 1))
+    ax.set(ylabel="fraction of live neurons", ylim=(0, 1), title="Neurons with a copy")
     panels.legend(ax, "upper right")
 
 

@@ -200,7 +200,7 @@ NOISY, DRAWN = LAW.where(batch=16), LAW.where(momentum=0.9, weight_decay=0.01, b
 MEASURED = Arm("measured", plot.BLUE, "o")
 PUBLISHED = Arm("equation 17", plot.ORANGE, "s", ":")
 DERIVED = Arm("derived prefactor", plot.GREEN, "^", "-.")
-FLOW = Arm("gradient flow", plot.PINK, "D", ":")
+GRADIENT_FLOW = Arm("gradient flow", plot.PINK, "D", ":")
 
 
 @figure("noether1", panel="left")
@@ -212,7 +212,7 @@ def draw_norm(df, ax):
     step = np.linspace(0, rows.steps.iloc[0], len(rows.norm_path.iloc[0])).astype(int)
     panels.curve(ax, panels.unrolled(rows, step, "norm_path"), "x", "y", MEASURED,
                  markevery=5)  # fmt: skip
-    arms = {"published": PUBLISHED, "derived": DERIVED, "flow": FLOW}
+    arms = {"published": PUBLISHED, "derived": DERIVED, "flow": GRADIENT_FLOW}
     for name, arm in arms.items():
         mean = np.stack([*rows[f"{name}_path"]]).mean(0)
         look = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line}
@@ -220,7 +220,7 @@ def draw_norm(df, ax):
     mean = np.stack([*rows.ode_path]).mean(0)
     plot.theory(ax, step, mean, label="law of the charge")
     ax.set(yscale="log", xlabel="step", ylabel="mean $|w|^2$ of a neuron")
-    ax.set_title("norms during training")
+    ax.set_title("Norms during training")
     panels.note(ax, 0.98, 0.72, "$b=0.9$, $k=0.01$", ha="right")
     panels.legend(ax, "lower left", room=0.5)
 
@@ -234,7 +234,7 @@ def draw_rates(df, ax):
     panels.curves(ax, RATE(df), "lr", "loss", "rule", NORM_RULES)
     panels.reference(ax, y=LEVEL)
     ax.set(xscale="log", yscale="log", xlabel="learning rate", ylim=(0.15, 60))
-    ax.set(ylabel="training loss (nats)", title="usable learning rates")
+    ax.set(ylabel="training loss (nats)", title="Usable learning rates")
     panels.ticks(ax, "y", (0.2, 0.3, 0.5, 1, 2, 5))
     panels.legend(ax, "upper left")
 
@@ -261,7 +261,7 @@ def draw_prefactors(df, ax):
     panels.ticks(ax, "y", (0.5, 1, 2, 5), log=10)
     ax.set_xticks(range(len(named_arms)), [*named_arms])
     ax.set(ylabel="predicted / measured $|w|^2$", ylim=(0.4, 14), xlim=(-0.5, 3.5))
-    ax.set_title("predicted norms at the end")
+    ax.set_title("Predicted norms at the end")
     panels.legend(ax, "upper left")
 
 

@@ -181,7 +181,7 @@ def draw_noise(df, ax):
     plot.theory(ax, x, vote_law(x, n, rows.share.iloc[0]), label="vote, law")
     panels.reference(ax, x=1 - 1 / n)
     ax.set(xlabel="fraction of wrong labels", ylabel="test accuracy", ylim=(0, 1.04))
-    ax.set_title(f"read-out, {rows.width.iloc[0]} neurons")
+    ax.set_title(f"Read-out, {rows.width.iloc[0]} neurons")
     panels.legend(ax, "center left")
 
 
@@ -197,7 +197,7 @@ def draw_order(df, ax):
             label = f"{100 * noise:.0f} %: {arm.label}"
             panels.curve(ax, runs, "x", "y", arm, label=label, **look)
     ax.set(xlabel="step", ylabel="fraction fitted", ylim=(0, 1.04))
-    ax.set_title("which labels come first")
+    ax.set_title("Which labels come first")
     panels.legend(ax, "upper left", room=0.4)
     ax.set_yticks([0, 0.5, 1])
 

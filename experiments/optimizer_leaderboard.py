@@ -192,7 +192,7 @@ def draw_records(df, ax):
     names = [f"{new} over {old}" for new, old in SUCCESSIONS]
     rows = [dict(zip(RATES, found, strict=True)) for found in zip(*both, strict=True)]
     panels.forest(ax, dict(zip(names, rows, strict=True)), RATES)
-    ax.tick_params(axis="y", labelsize=panels.TINY)
+    ax.tick_params(axis="y", labelsize=panels.SMALL)
     ax.set(xlabel="gain at equal steps, 0.001 nats", xlim=(-2.5, 21))
     panels.legend(ax, "center right", title="steps exchanged at")
     ax.set_title("Record over the one before")

@@ -289,15 +289,19 @@ EXPONENTS = Arm("Freon", plot.SKY, "o")
 
 
 def _sensitivity(df, ax, *arms: str, near: bool = True):
-    """Mean loss over the tuning seeds against the rate over the tuned one.
+    """Mean loss over the tuning seeds against the rate over the tuned one, and bars
+    from seed to seed.
 
     near: cut the loss where the cliffs of AdamW and of small rates would hide the rest.
     """
-    scores, rate = RACE.scores(df), RACE.used(df).lr
+    scores, rate, tuned = RACE.scores(df), RACE.used(df).lr, RACE.tune(df)
     for name in arms:
         arm, loss = OPTIMIZERS[name], scores[name]
         look = {"color": arm.color, "marker": arm.marker, "label": arm.label}
         ax.plot(loss.index / rate[name], loss, arm.line, lw=0.9, mew=0, **look)
+        seeds = tuned[tuned.arm == name].groupby("lr").val_loss
+        ends = seeds.min(), seeds.max()
+        ax.vlines(loss.index / rate[name], *ends, color=arm.color, lw=0.7)
     panels.reference(ax, x=1)
     panels.ticks(ax, "x", RATES, log=10)
     ax.set(xlabel="learning rate / tuned", xlim=(1 / 10, 10))
@@ -312,7 +316,8 @@ def draw_tables(df, ax):
     AdamW and Muon, with rates for each group of weights and with one rate for all.
     """
     _sensitivity(df, ax, "adamw_one_rate", "muon_one_rate", "adamw", "muon", near=False)
-    panels.legend(ax, "upper right", room=0.26)
+    ax.set_title("Rates for tables")
+    panels.legend(ax, "upper right", room=0.3, clear=True)
 
 
 @figure("symopt5", panel="mid")
@@ -320,14 +325,16 @@ def draw_relatives(df, ax):
     """The same for Muon and its relatives."""
     relatives = ("muon", "normuon", "polargrad", "kaon", "aro")
     _sensitivity(df, ax, *relatives, "symmetric", "scion")
-    panels.legend(ax, "upper right")
+    ax.set_title("Relatives of Muon, by rate")
+    panels.legend(ax, "upper right", clear=True)
 
 
 @figure("symopt5", panel="right")
 def draw_exponents(df, ax):
     """The same for the exponents of Freon."""
     _sensitivity(df, ax, "adamw", *FREON)
-    panels.legend(ax, "upper left")
+    ax.set_title("Powers of spectra, by rate")
+    panels.legend(ax, "upper left", clear=True)
 
 
 def _order(df, ax) -> list[str]:
@@ -360,6 +367,7 @@ def draw_final(df, ax):
     rows = {OPTIMIZERS[a].label: {a: found[a]} if a in shown else {} for a in order}
     panels.forest(ax, rows, {a: OPTIMIZERS[a] for a in shown}, spread=0)
     ax.set(xlabel="final loss minus AdamW's (nats)", xlim=(low, high))
+    ax.set_title("The race at tuned rates")
 
 
 @figure("symopt5", panel="mid", row=1)
@@ -378,9 +386,15 @@ def draw_rises(df, ax):
     panels.reference(ax, x=0)
     ax.set_xscale("symlog", linthresh=0.1)
     panels.ticks(ax, "x", [0, 0.05, 0.1, 0.2, 0.5, 1])
-    ax.set(xlabel="loss minus that at the tuned rate (nats)", xlim=(-0.05, 1.6))
-    ax.set(yticks=[], ylim=(len(order) - 0.4, -0.6))
-    panels.legend(ax, "upper right")
+    ax.axvspan(-0.1, 0.1, color=panels.SHADE, lw=0, zorder=0)
+    panels.note(ax, 0.02, 0.03, "linear")
+    ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.05, 1.6))
+    ax.set_title("Loss off the tuned rate")
+    names = ["" if panels.beside(ax) else OPTIMIZERS[name].label for name in order]
+    ax.set_yticks(range(len(order)), names)
+    ax.tick_params(axis="y", length=0)
+    ax.set(ylim=(len(order) - 0.4, -0.6))
+    panels.legend(ax, "upper right", clear=True, handlelength=0.8)
 
 
 def _tuning_rise(scores, rate: float, factor: float) -> float:
@@ -396,13 +410,13 @@ def draw_freon(df, ax):
     """
     x = list(FREON.values())
     panels.points(ax, x, [difference(a)(df) for a in FREON], EXPONENTS, ls="-", lw=1)
-    for arm in (OPTIMIZERS["muon"], OPTIMIZERS["kaon"]):
-        name = arm.label.lower()
-        panels.level(ax, difference(name)(df), arm.label, color=arm.color, ls=arm.line)
-    panels.reference(ax, y=0, label="AdamW", color=OPTIMIZERS["adamw"].color)
+    for name, line in (("muon", "-"), ("kaon", panels.DASHED)):
+        arm = OPTIMIZERS[name]
+        panels.level(ax, difference(name)(df), arm.label, color=arm.color, ls=line)
+    panels.reference(ax, y=0, label="AdamW", color=OPTIMIZERS["adamw"].color, ls=":")
     panels.ticks(ax, "x", dict(zip(x, ("1/4", "1/2", "2/3", "5/6"), strict=True)))
     ax.set(xlabel="Freon's exponent $c$, of $s^{1-2c}$")
-    ax.set_ylabel("final loss minus AdamW's (nats)")
+    ax.set(ylabel="final loss minus AdamW's (nats)", title="Loss by Freon's power")
     panels.legend(ax)
 
 

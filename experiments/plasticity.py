@@ -466,6 +466,7 @@ def draw(df, ax):
     panels.ticks(ax, "y", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
     ax.set(ylabel="excess loss at the end of a task", ylim=(0.05, 1.6))
     panels.legend(ax, "lower center", room=0.36, ncols=3, columnspacing=0.9)
+    ax.set_title("Excess loss by task")
 
 
 @figure("fig4", panel="right")
@@ -486,6 +487,7 @@ def draw_ends(df, ax):
     ax.set(xlabel="mean excess loss", xlim=(0.045, 1.3))
     ax.set_yticks(range(len(LOOK)), [look.label for look in LOOK.values()])
     ax.invert_yaxis()
+    ax.set_title("First and last tasks")
     panels.legend(ax, "lower right", bbox_to_anchor=(0.9, 0.05))
 
 
@@ -494,6 +496,7 @@ def draw_zeros(df, ax):
     """Fraction of weights that are zero after each task."""
     _curves(df, ax, "zero_fraction")
     ax.set(ylabel="fraction of zero weights", ylim=(-0.03, 1.03))
+    ax.set_title("Zero weights by task")
 
 
 @figure("fig4", panel="right", row=1)
@@ -510,7 +513,7 @@ def draw_mirror(df, ax):
         line = logs[:, begin - 1].mean() + exponent(c) * c.steps * (tasks - begin)
         label = "slope: Lyapunov exponent" if arm == "trap" else None
         plot.theory(ax, tasks, line / np.log(10), label=label)
-    ax.set(ylabel="median $\\log_{10}$ distance to mirrors")
+    ax.set(ylabel="median $\\log_{10}$ distance", title="Distance to the mirrors")
     handles, labels = ax.get_legend_handles_labels()
     panels.legend(ax, "lower left", handles=handles[-1:], labels=labels[-1:])
 

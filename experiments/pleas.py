@@ -153,19 +153,23 @@ ARMS = {
 }
 
 
-def _curves(ax, df, rows):
-    """Draw least squares against the samples; dotted, from the merged inputs."""
-    for fit, line in (("averaged", "-"), ("merged", ":")):
-        for way in WAYS:
-            arm, some = MATCHES[way], rows.where(match=way, fit=fit)(df)
-            name = {"label": ""} if fit == "merged" else {}
-            panels.curve(ax, some, "samples", "accuracy", arm, linestyle=line, **name)
+def _curves(ax, df, rows, low: float):
+    """Draw least squares against the samples, arms side by side, as their intervals
+    are wide; dotted, from the merged inputs.
+    """
+    arms = [(fit, way) for fit in ("averaged", "merged") for way in WAYS]
+    for k, (fit, way) in enumerate(arms):
+        some = rows.where(match=way, fit=fit)(df).groupby("samples").accuracy
+        found = panels.means(some)
+        look = {"label": "_", "ls": ":"} if fit == "merged" else {"ls": "-"}
+        at = [samples * 1.06 ** (k - 2.5) for samples in found]
+        panels.points(ax, at, [*found.values()], MATCHES[way], lw=0.9, **look)
     ax.plot([], [], ":", color=panels.GREY, label="merged inputs")
     samples = sorted(rows(df).samples.unique())
     level = [rows(df).ensemble.mean()] * len(samples)
     plot.theory(ax, samples, level, label="ensemble")
     panels.ticks(ax, "x", samples, log=10)
-    ax.set(xlabel="calibration samples", ylabel="test accuracy", ylim=(0.6, 1))
+    ax.set(xlabel="calibration samples", ylabel="test accuracy", ylim=(low, 1))
 
 
 @figure("lmc2", panel="left")
@@ -174,7 +178,7 @@ def draw(df, ax):
     against the samples that least squares uses; dotted, from the inputs of the
     merged network.
     """
-    _curves(ax, df, DEEP)
+    _curves(ax, df, DEEP, 0.6)
     ax.set_title(f"5 layers of {DEEP(df).width.iloc[0]}")
     panels.legend(ax, "lower right")
 
@@ -182,7 +186,7 @@ def draw(df, ax):
 @figure("lmc2", panel="mid")
 def draw_narrow(df, ax):
     """The same for narrow networks."""
-    _curves(ax, df, NARROW)
+    _curves(ax, df, NARROW, 0.8)
     ax.set_title(f"3 layers of {NARROW(df).width.iloc[0]}")
 
 
@@ -199,7 +203,7 @@ def draw_shapes(df, ax):
         for n, m in shapes
     }  # fmt: skip
     panels.forest(ax, rows, ARMS, zero=None, spread=0.6)
-    ax.set(xlabel=f"test accuracy, {FEW} samples", title="layers \u00d7 width")
+    ax.set(xlabel=f"test accuracy, {FEW} samples", title="Layers \u00d7 width")
     panels.legend(ax, "lower left")
     ax.set_xlim(-0.1, 1.02)
 

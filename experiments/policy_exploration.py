@@ -252,17 +252,19 @@ CLIPPED, FREE = where("clip_low < 1"), where("clip_low >= 1")
 
 def _entropy(df, ax, task: str) -> None:
     """Means with intervals; thin lines are means of the control without the clip."""
-    main = CLIPPED.where(task=task)(df)
+    df = df[df.task == task]
+    main = CLIPPED(df)
     steps = range(1, 1 + len(main.entropy.iloc[0]))
     long = panels.unrolled(main, steps, "entropy", ["method"])
     every = max(1, len(steps) // 6)
     panels.curves(ax, long, "x", "y", "method", ARMS, markevery=every)
     for method in CONTROL:
-        arm, free = ARMS[method], df[(df.task == task) & (df.clip_low >= 1)]
+        arm, free = ARMS[method], df[df.clip_low >= 1]
         if len(mine := free[free.method == method].entropy):
             mean = np.mean(mine.tolist(), axis=0)
             ax.plot(steps, mean, color=arm.color, ls=arm.line, lw=0.7)
-    ax.set(xlabel="RL step", ylabel=f"{task}: entropy, nats per token", ylim=(0, None))
+    ax.set(xlabel="RL step", ylabel="entropy, nats per token", ylim=(0, None))
+    ax.set_title(f"Entropy, {task}")
 
 
 def _passes(df, ax, task: str) -> None:
@@ -276,7 +278,7 @@ def _passes(df, ax, task: str) -> None:
             look = {"color": arm.color, "ls": arm.line, "marker": arm.marker}
             ax.plot(KS[: len(mean)], mean, label=arm.label, **look)
     panels.ticks(ax, "x", KS[: len(mean) : 2], log=2)
-    ax.set(xlabel="$k$", ylabel=f"{task}: pass@$k$, held out")
+    ax.set(xlabel="$k$", ylabel="pass@$k$, held out", title=f"pass@$k$, {task}")
 
 
 def _gains(df, ax, task: str) -> None:
@@ -290,7 +292,7 @@ def _gains(df, ax, task: str) -> None:
     panels.curves(ax, long, "x", "y", "method", ARMS)
     panels.reference(ax, y=0, color=ARMS["grpo"].color)
     panels.ticks(ax, "x", ks[::2], log=2)
-    ax.set(xlabel="$k$", ylabel=f"{task}: pass@$k$ minus GRPO's")
+    ax.set(xlabel="$k$", ylabel="pass@$k$ minus GRPO's", title=f"Gain, {task}")
 
 
 @figure("agrae7", panel="left")
@@ -306,7 +308,7 @@ def draw_rule_passes(df, ax):
     """pass@k on held-out prompts of this task after training; means over seeds."""
     _passes(df, ax, "rule")
     ax.plot([], [], color=plot.BLACK, lw=0.7, label="thin: without the clip")
-    panels.legend(ax, "lower right")
+    panels.legend(ax, "lower right", room=0.3)
 
 
 @figure("agrae7", panel="right")
@@ -317,8 +319,14 @@ def draw_rule_gains(df, ax):
 
 @figure("agrae7", panel="left", row=1)
 def draw_countdown_entropy(df, ax):
-    """Entropy in training on the task countdown."""
+    """Entropy in training on the task countdown over that of GRPO, seed by seed."""
+    grpo = CLIPPED.where(method="grpo", task="countdown")(df)
+    grpo = grpo.set_index("seed").entropy
+    df = df[(df.task == "countdown") & df.seed.isin(grpo.index)]
+    pairs = zip(df.entropy, df.seed, strict=True)
+    df = df.assign(entropy=[np.divide(own, grpo[seed]) for own, seed in pairs])
     _entropy(df, ax, "countdown")
+    ax.set(ylabel="entropy over GRPO's", ylim=(0.6, 1.9))
 
 
 @figure("agrae7", panel="mid", row=1)

@@ -392,7 +392,7 @@ def draw_losses(df, ax):
         ax.plot(seeds, [y + 0.22] * len(seeds), "|", **look)
     line = {"ls": panels.DASHED, "color": plot.BLACK, "label": "claimed bound"}
     panels.reference(ax, x=-NATS, **line)
-    ax.set_xlabel("loss − that of tuned AdamW (nats)")
+    ax.set(xlabel="loss − that of tuned AdamW (nats)", title="Final loss, tuned rates")
     last = ax.get_lines()[-1:]
     panels.legend(ax, "lower right", handles=last, bbox_to_anchor=(1, 0.17))
     mean = f"tuned AdamW: {losses.adamw.mean():0.3f}"
@@ -415,7 +415,7 @@ def draw_sensitivity(df, ax):
     panels.reference(ax, y=0)
     panels.ticks(ax, "x", {1 / 3: "1/3", 0.5: "1/2", 1: "1", 2: "2", 3: "3"}, log=10)
     ax.set_xlabel("both learning rates / tuned")
-    ax.set_ylabel("rise of validation loss (nats)")
+    ax.set(ylabel="rise of validation loss (nats)", title="Loss off tuned rates")
     panels.legend(ax, "upper center")
 
 
@@ -439,7 +439,7 @@ def draw_symmetries(df, ax):
     ax.set_xticks(place, labels, rotation=35, ha="right", rotation_mode="anchor")
     ax.set(yscale="log", ylim=(FLOOR / 5, 30), xlim=(-0.5, end + 1.3))
     ax.set_yticks([1e-16, 1e-12, 1e-8, 1e-4, 1])
-    ax.set_ylabel("difference of losses; drift")
+    ax.set(ylabel="difference of losses; drift", title="Symmetries in training")
     panels.legend(ax, "center left", bbox_to_anchor=(0, 0.62))
 
 

@@ -389,8 +389,8 @@ def _load(rule: str, step: float) -> Estimate:
 @figure("symopt4", panel="left")
 def draw_frontier(df, ax):
     """Loss minus that of the frozen router, paired by seed, against the coefficient
-    of variation (CV) of the load of experts; one curve per router rule, over the
-    lengths of its steps.
+    of variation (CV) of the load of experts, whose intervals are in the next panel; one
+    curve per router rule, over the lengths of its steps.
     """
     start = FROZEN.mean("load_cv")(df).value
     for rule, arm in ARMS.items():
@@ -401,7 +401,6 @@ def draw_frontier(df, ax):
         loss = [p.paired("val_loss", router=(rule, "frozen"))(df) for p in pairs]
         x, y = ([i.value for i in v] for v in (load, loss))
         bars = {"label": "_", "elinewidth": 0.5, "alpha": 0.55, "zorder": 1}
-        panels.points(ax, y, load, replace(arm, marker="none"), across=True, **bars)
         size = 34
         if rule != "frozen":
             panels.points(ax, x, loss, replace(arm, marker="none"), **bars)
@@ -409,9 +408,10 @@ def draw_frontier(df, ax):
             size = 5 * (1 + np.arange(len(x))) ** 1.4
         look = {"color": arm.color, "marker": arm.marker, "lw": 0, "zorder": 3}
         ax.scatter(x, y, s=size, label=arm.label, **look)
-    ax.set(xlabel="load CV", ylabel="loss − that of the frozen router (nats)")
-    title = "larger: longer steps"
-    panels.legend(ax, "lower left", room=0.6, title=title, markerscale=0.8)
+    ax.set(xlabel="load CV", ylabel="loss − frozen router's (nats)")
+    ax.set_title("Loss against load")
+    how = {"title": "larger: longer steps", "markerscale": 0.8, "ncols": 2}
+    panels.legend(ax, "lower left", room=0.3, **how)
 
 
 @figure("symopt4", panel="mid")
@@ -427,6 +427,7 @@ def draw_moved(df, ax):
             load = [_load(rule, s)(df) for s in steps]
             panels.points(ax, x, load, arm, linestyle="-")
     ax.set(xscale="log", xlabel="distance moved / initial norm", ylabel="load CV")
+    ax.set_title("Load by distance moved")
     panels.legend(ax, "upper left", room=0.3)
 
 
@@ -450,7 +451,7 @@ def draw_auxiliary(df, ax):
     """CV of the load with each balancing loss, at one length of step."""
     rows = {name: ONE_STEP.where(auxiliary=name) for name in LOSSES}
     _beside(df, ax, list(rows), lambda n, r: rows[n].where(router=r).mean("load_cv"))
-    ax.set(ylabel="load CV", ylim=(0, None))
+    ax.set(ylabel="load CV", ylim=(0, None), title="Load by auxiliary loss")
     panels.legend(ax, "upper right")
 
 
@@ -465,7 +466,8 @@ def _against_step(df, ax, column: str, label: str) -> None:
 @figure("symopt4", panel="left", row=1)
 def draw_drift(df, ax):
     """Mean of the router's logits against the length of its steps."""
-    _against_step(df, ax, "mean_logit_drift", "mean router logit, rms over tokens")
+    _against_step(df, ax, "mean_logit_drift", "rms over tokens")
+    ax.set_title("Mean router logit")
     panels.ticks(ax, "y", (0.05, 0.1, 0.2, 0.5), log=10)
     panels.legend(ax, "upper left")
 
@@ -473,8 +475,8 @@ def draw_drift(df, ax):
 @figure("symopt4", panel="mid", row=1)
 def draw_dead(df, ax):
     """Fraction of dead experts against the length of the steps."""
-    _against_step(df, ax, "dead_fraction", "dead experts")
-    ax.set(ylim=(0, None))
+    _against_step(df, ax, "dead_fraction", "share of the experts")
+    ax.set(ylim=(0, None), title="Dead experts")
 
 
 @figure("symopt4", panel="right", row=1)
@@ -486,7 +488,7 @@ def draw_cost(df, ax):
         df, ax, costly, lambda n, r: rows[r].paired("val_loss", auxiliary=(n, "none"))
     )
     panels.reference(ax, y=0)
-    ax.set(ylabel="cost in loss (nats)")
+    ax.set(ylabel="loss − that without (nats)", title="Cost of auxiliary losses")
 
 
 def table(df):

@@ -351,6 +351,7 @@ def draw(df, ax):
     mean = product.groupby("lr").predicted.mean()
     plot.theory(ax, mean.index, mean, label="Lyapunov exponent $<0$")
     _axes(ax, "learning rate")
+    ax.set_title("Zero weights by rate")
 
 
 @figure("fig3", panel="left", row=1)
@@ -363,6 +364,7 @@ def draw_decay(df, ax):
     mean = LASSO(df).groupby("weight_decay").predicted.mean()
     plot.theory(ax, mean.index, mean, label="Lasso (scikit-learn)")
     _axes(ax, "weight decay")
+    ax.set_title("Zero weights by decay")
 
 
 # --- claims --------------------------------------------------------------------------

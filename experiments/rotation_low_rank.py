@@ -204,19 +204,20 @@ ARMS = {1.0: PRODUCT, 0.0: Arm("$UW$, no decay", plot.SKY, "D")}
 
 @figure("fig3", panel="mid")
 def draw(df, ax):
-    """Rank of a factorisation U W against the noise of the gradient; inset, with
-    the rotation symmetry removed.
+    """Rank of a factorisation U W against the noise of the gradient; dashed, the rank
+    where the matrix to fit is known; inset, with the rotation symmetry removed.
     """
     rows, d = FACTORED(df), df.dim.iloc[0]
     panels.curves(ax, rows, "noise", "rank", "weight_decay", ARMS)
     rank = DECAYED(df).soft_threshold_rank.mean()
-    label = "soft threshold (no noise)"
+    label = "soft threshold, full batch"
     plot.theory(ax, [0, rows.noise.max()], [rank, rank], label=label)
     ax.set(xlabel="gradient noise $\\sigma$", ylabel="rank", ylim=(0, d * 1.02))
     panels.legend(ax, "upper right", room=0.34)
-    inset = panels.inset(ax, [0.14, 0.13, 0.44, 0.18], "symmetry removed")
+    inset = panels.inset(ax, [0.2, 0.13, 0.44, 0.18], "symmetry removed")
     panels.curve(inset, RESIDUAL(df), "noise", "rank", BROKEN)
     inset.set(xlabel="", ylabel="", ylim=(0, d * 1.15), xticks=[0, 2, 4], yticks=[0, d])
+    ax.set_title("Rank by gradient noise")
 
 
 @figure("fig3", panel="mid", row=1)
@@ -230,6 +231,7 @@ def draw_decay(df, ax):
     plot.theory(ax, mean.index, mean, label="soft threshold: #$\\{s_i>$ decay$\\}$")
     ax.set(xlabel="weight decay", ylabel="rank", ylim=(0, df.dim.iloc[0] * 1.02))
     panels.legend(ax, "upper right")
+    ax.set_title("Rank by weight decay")
 
 
 # --- claims --------------------------------------------------------------------------

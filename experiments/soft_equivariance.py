@@ -218,8 +218,10 @@ def draw_order(df, ax):
     """
     rows = ORDER.where(start=1.0)(df)
     for k, arm in AXES.items():
-        at = rows[f"eps_{k}"] * (1 + (k - 3) * 0.15)  # side by side
-        ax.plot(at, rows[f"penalty_{k}"], arm.marker, color=arm.color, label=arm.label)
+        beside = (k - 3) * 0.2 + np.linspace(-0.07, 0.07, len(rows))
+        look = {"color": arm.color, "mfc": "none", "mew": 0.6, "label": arm.label}
+        at = rows[f"eps_{k}"] * np.exp(beside)
+        ax.plot(at, rows[f"penalty_{k}"], arm.marker, **look)
     ax.set(xscale="log", yscale="log", xlabel="violation $\\epsilon$ of each symmetry",
            ylabel="penalty $\\lambda$, from 1")  # fmt: skip
     panels.ticks(ax, "x", (0.1, 0.3, 1.0), log=10)

@@ -27,7 +27,7 @@ size of the path itself.
 Cost on one core: smoke 1 s, quick 3 s, paper 20 s.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -246,10 +246,9 @@ def _first(df, n: int, **fields) -> list:
     return [row for _, row in rows.iterrows()]
 
 
-def _above(ax) -> None:
-    """Put the legend above the panel, which has no room inside."""
-    place = {"bbox_to_anchor": (1.03, 0.99), "borderaxespad": 0.2}
-    panels.legend(ax, "lower right", **place)
+def _below(ax) -> None:
+    """Put the legend below the panel, which has no room inside."""
+    panels.legend(ax, "upper center", bbox_to_anchor=(0.5, -0.22))
 
 
 @figure("fig5", panel="left")
@@ -266,8 +265,8 @@ def draw_product(df, ax):
     rows = [_first(df, 1, start=start, **kept)[0] for start in STARTS["product"]]
     _paths(ax, rows, PRODUCT, lw=2.4, alpha=0.75)
     _paths(ax, _first(df, 10, study="off", noise=0.0), GD)
-    ax.set(xlabel="$w$", ylabel="$u$")
-    _above(ax)
+    ax.set(xlabel="$w$", ylabel="$u$", title="Paths on $(uw-1)^2$")
+    _below(ax)
 
 
 @figure("fig5", panel="mid")
@@ -275,7 +274,7 @@ def draw_ring(df, ax):
     """The same on a loss with rotation symmetry; thin, with the symmetry broken."""
     df, reach = where(loss="ring", gamma=0.0, study="set", noise=0.5)(df), 1.25
     _field(ax, "ring", reach, [-0.24, -0.2, -0.1, 0, 0.5, 1.5])
-    rows = _first(df, 8, broken=0.0)
+    rows = _first(df, 4, broken=0.0)
     for i, row in enumerate(rows):
         along = np.array([-2, 2]) / np.hypot(row.path_x[0], row.path_y[0])
         line = along * row.path_x[0], along * row.path_y[0]
@@ -284,30 +283,48 @@ def draw_ring(df, ax):
     _paths(ax, rows, RING, "path", lw=2.4, alpha=0.75)
     _paths(ax, _first(df, 2, broken=0.1), RING_BROKEN, "path", lw=0.8)
     ax.set(xlabel="$t_1$", ylabel="$t_2$", xlim=(-reach, reach), ylim=(-reach, reach))
-    _above(ax)
+    ax.set_title("Paths on $-|t|^2+|t|^4$")
+    _below(ax)
 
 
-def _final(df, ax, kind: str, name: str) -> None:
-    rows = where(study="final", loss=kind)(df)
-    panels.curve(ax, rows, "gamma", "final", GD, linestyle="none")
-    gamma = np.linspace(0, max(GAMMAS), 301)
-    closed = "$\\max(0,1-\\gamma)$" + ("" if kind == "product" else "$/2$")
-    plot.theory(ax, gamma, minimum(kind, gamma), label=closed)
-    ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(-0.05, None))
-    ax.set(ylabel=f"{name} at the end")
-    panels.legend(ax, "upper right")
+ENDS = {
+    "product": replace(GD, label="$uw$"),
+    "ring": replace(GD, label="$|t|^2$", color=plot.GREEN, marker="^"),
+}
 
 
 @figure("fig5", panel="right")
-def draw_product_final(df, ax):
-    """The product u*w at the end against weight decay; dashed, the closed form."""
-    _final(df, ax, "product", "$uw$")
+def draw_final(df, ax):
+    """u*w and the squared radius at the end of descent, against weight decay; dashed,
+    the closed forms.
+    """
+    gamma = np.linspace(0, max(GAMMAS), 301)
+    for loss, arm in ENDS.items():
+        rows = where(study="final", loss=loss)(df)
+        panels.curve(ax, rows, "gamma", "final", arm, linestyle="none")
+        label = "closed form" if loss == "product" else "_"
+        plot.theory(ax, gamma, minimum(loss, gamma), label=label)
+    ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(-0.05, None))
+    ax.set(ylabel="value at the end", title="Where descent ends")
+    panels.legend(ax, "upper right")
 
 
 @figure("fig5", panel="right", row=1)
-def draw_ring_final(df, ax):
-    """The squared radius at the end against weight decay; dashed, the closed form."""
-    _final(df, ax, "ring", "$|t|^2$")
+def draw_final_error(df, ax):
+    """Distance of these ends from the closed forms in the worst seed; dashed, the
+    largest that the claims allow.
+    """
+    floor = 1e-18
+    for loss, arm in ENDS.items():
+        worst = where(study="final", loss=loss)(df).groupby("gamma").minimum_error.max()
+        look = {"color": arm.color, "label": f"{arm.label}, worst seed"}
+        ax.plot(worst.index, worst.clip(lower=floor), marker=arm.marker, **look)
+    panels.reference(ax, y=1e-9, label="claimed bound", ls=panels.DASHED)
+    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-15, -12, -9, -6)}
+    panels.ticks(ax, "y", {floor: "0"} | decades, log=10)
+    ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(1e-19, 1e-5))
+    ax.set(ylabel="distance to closed form", title="Error of the closed form")
+    panels.legend(ax, "upper right")
 
 
 @figure("fig5", panel="left", row=1)
@@ -330,7 +347,7 @@ def draw_deviation(df, ax):
     decades = {10.0**p: f"$10^{{{p}}}$" for p in (-16, -12, -8, -4, 0)}
     panels.ticks(ax, "y", {floor: "0"} | decades, log=10)
     ax.set(xlabel="step of SGD", ylabel="distance from the set (worst seed)")
-    ax.set(ylim=(1e-19, 1e12))
+    ax.set(ylim=(1e-19, 1e12), title="Distance kept under SGD")
     panels.legend(ax, "upper left")
 
 
@@ -349,7 +366,8 @@ def draw_balance(df, ax):
         panels.curve(ax, measured, "x", "y", arm, label=label)
         mean = law.groupby("x").y.mean()
         plot.theory(ax, mean.index, mean, label="law of balance" if noise else "_")
-    ax.set(xlabel="step", ylabel="$\\log_{10}|u^2-w^2|$, relative to the start")
+    ax.set(xlabel="step", ylabel="$\\log_{10}|u^2-w^2|$, from the start")
+    ax.set_title("Balance under noise")
     panels.legend(ax, "lower left")
 
 

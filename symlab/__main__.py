@@ -17,12 +17,14 @@ from symlab.harness import (
     findings,
     plan,
     pool,
+    portion_runs,
     registration,
     streams,
     summary,
 )
 from symlab.harness import confirm as confirmation
 from symlab.harness import placebo as placebos
+from symlab.harness import portions as portioned
 from symlab.harness.errors import UserError, nearest
 from symlab.harness.project import Committed, Project, find
 from symlab.harness.sweep import SCALES
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     streams.open_closed()
     options = _parser().parse_args(argv)
     try:
-        project = None if options.command is audit else find()
+        project = None if options.command in (audit, new) else find()
         status = options.command(project, options)
         sys.stdout.flush()
         return status
@@ -131,6 +133,14 @@ def _one_claim(project: Project, name: str, o) -> int:
             print(f"rows: {done} of {wanted} runs in {_short(p.store.file)}")
             return int(not found[0].as_expected)
     raise UserError(nearest(claim, [v.claim.name for v in verdicts], "claim"))
+
+
+def new(_project, o) -> int:
+    """Write an experiment file that runs as it is, to be changed."""
+    from symlab.harness import starting
+
+    print(f"wrote {_short(starting.write(o.name))}: run `symlab fig {o.name}`")
+    return 0
 
 
 def lock(project: Project, o) -> int:
@@ -294,6 +304,22 @@ def reference(project: Project, o) -> int:
     return 0
 
 
+def portions(project: Project, o) -> int:
+    """Run what paper scale lacks, in order of value, within some minutes of a GPU.
+
+    With --list it says what is there; with --pack it copies the images to a folder
+    that is small enough to travel.
+    """
+    if o.pack:
+        return _pack(o.pack)
+    chosen = portioned.read(project, o.scale, tuple(o.names))
+    if o.list:
+        for portion in chosen:
+            print(portioned.describe(project, portion, o.scale))
+        return 0
+    return portion_runs.run(project, chosen, o.minutes, o.scale, o.device)
+
+
 def audit(_project, o) -> int:
     """Print the mirror symmetries of a model, and how near its weights are to them."""
     from symlab.mirror import command
@@ -420,6 +446,18 @@ def _indented(table: pd.DataFrame) -> str:
     return "  " + text.replace("\n", "\n  ")
 
 
+def _pack(target: Path) -> int:
+    from symlab.data import pack
+
+    source = Path(os.environ.get("SYMLAB_DATA") or "data")
+    written = pack.cifar10(source, target)
+    for path, size in written.items():
+        print(f"wrote {_short(path)}: {size / 2**20:.1f} MiB")
+    print(f"together {sum(written.values()) / 2**20:.1f} MiB; use them with "
+          f"SYMLAB_DATA={_short(target)}")  # fmt: skip
+    return 0
+
+
 def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> int:
     """Verdicts and files of one figure."""
     judged = [_judge(p, o) for p in plans]
@@ -439,8 +477,8 @@ def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> i
         print(f"{name} is not drawn: there is no row yet")
         return 1
     verdicts = [v for _, vs in judged for v in vs]
-    record = findings.origin(project, name, plans, verdicts, o.seed0)
-    stem = findings.stem(project, name, o.scale, o.seed0)
+    record = findings.origin(project, name, plans, verdicts, o.seed0, o.column)
+    stem = findings.stem(project, name, o.scale, o.seed0, o.column)
     if complete and findings.up_to_date(stem, record) and not o.fresh:
         print(f"\n{stem}.pdf, .png, .json are up to date")
         return status
@@ -449,7 +487,8 @@ def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> i
     absent = sum(
         len(contract.load(project, e).configs(o.scale, o.seed0)) for e in missing
     )
-    paths = plot.save(findings.draw(name, plans, absent), stem, record)
+    drawn = findings.draw(name, plans, absent, o.column)
+    paths = plot.save(drawn, stem, record)
     print(f"\ndrew {', '.join(_short(p) for p in paths)}")
     return status
 
@@ -496,6 +535,11 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="rows made with other versions of the packages are stale",
         )
+    c.add_argument(
+        "--column",
+        action="store_true",
+        help="panels one below the other, 3.25 inches wide, in a file NAME.column",
+    )
     some = {
         "nargs": "*",
         "metavar": "NAME",
@@ -527,6 +571,7 @@ def _parser() -> argparse.ArgumentParser:
     _scale(add(placebo, names=some), seeds=False)
     _scale(add(status))
     add(whence, file={"type": Path, "help": "a drawn .pdf, .png or .json"})
+    add(new, name={"metavar": "NAME", "help": "of the experiment and its figure"})
     c = add(
         audit,
         target={
@@ -557,6 +602,14 @@ def _parser() -> argparse.ArgumentParser:
     _scale(c, seeds=False)
     c.add_argument("--jobs", type=_positive, help="processes that judge claims")
     _scale(add(reference), seeds=False)
+    named = "portions of portions.toml (default: all)"
+    c = add(portions, names=some | {"help": named})
+    _scale(c, seeds=False, default="paper")
+    a = c.add_argument
+    a("--minutes", type=_minutes, default=8.0, help="time of this call (default: 8)")
+    a("--device", default="cuda", help="cuda (default), or cpu to see that they work")
+    a("--list", action="store_true", help="say what is there and what is missing")
+    a("--pack", type=Path, metavar="DIR", help="copy CIFAR-10, compressed, to a folder")
     return p
 
 
@@ -581,12 +634,13 @@ def _workers(c) -> None:
     a("--dry-run", action="store_true", help="print the plan with its ETA and stop")
 
 
-def _scale(c, seeds: bool = True) -> None:
+def _scale(c, seeds: bool = True, default: str = "quick") -> None:
     c.add_argument(
         "--scale",
-        default="quick",
+        default=default,
         type=_known_scale,
-        help="smoke (seconds), quick (default, minutes), paper (hours, GPU)",
+        help="smoke (seconds), quick (minutes), paper (hours, GPU); default: "
+        f"{default}",
     )
     if not seeds:
         return
@@ -621,6 +675,18 @@ def _seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a number of seconds: use one above 0"
+        )
+    return value
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of minutes: use 8, or 0.5 for half a minute"
         )
     return value
 

@@ -63,12 +63,13 @@ def minimum_norm(kernel: np.ndarray, targets: np.ndarray, rank: int) -> np.ndarr
 def ridgeless(p, n: int, dim: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """Return bias and variance of the minimum-norm fit for large p, n and dim.
 
-    p: numbers of features, an array. The target is beta.x/sqrt(dim) with beta (dim,) of
-    norm sqrt(dim), so that the risk of predicting zero is 1; labels have normal noise
-    of standard deviation `noise`. The bias is the mean square error without noise, the
-    variance what the noise adds. Mei and Montanari (arXiv 1908.05355), theorem 2, in
-    the form of Simon, Karkada, Ghosh and Belkin (arXiv 2311.14646), equation 7 and
-    ridge 0. At p = n both are infinite.
+    p: numbers of features, an array. n: number of samples. dim: of the inputs, on a
+    sphere of radius sqrt(dim); a feature is a sine of a random projection. The target
+    is beta.x/sqrt(dim) with beta (dim,) of norm sqrt(dim), so that the risk of
+    predicting zero is 1; labels have normal noise of standard deviation `noise`. The
+    bias is the mean square error without noise, the variance what the noise adds. Mei
+    and Montanari (arXiv 1908.05355), theorem 2, in the form of Simon, Karkada, Ghosh
+    and Belkin (arXiv 2311.14646), equation 7 and ridge 0. At p = n both are infinite.
     """
     p = np.asarray(p, float)
     fitted = np.minimum(n, p)

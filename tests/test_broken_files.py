@@ -1,6 +1,8 @@
 """A file that is broken stops itself, in one sentence, and no other experiment."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -119,6 +121,23 @@ def test_an_origin_cannot_steer_the_terminal(sandbox):
     assert sandbox("whence", "x.json").stdout == (
         "x.json: \\x1b[2Jx\\n, drawn by `y`\n"
     )
+
+
+@pytest.mark.parametrize("words", ["status", "whence figures/line.json"])
+def test_nobody_reads_the_answer(sandbox, words):
+    """As in `symlab status | head -0`."""
+    (sandbox.root / "figures").mkdir()
+    names = ("verdict", "experiment", "claim", "value", "low", "high", "n")
+    claims = [dict.fromkeys(names, "x" * 9)] * 3000  # more than a pipe holds
+    record = {"figure": "f", "command": "c", "experiments": {}, "claims": claims}
+    sandbox.write("figures/line.json", json.dumps({"provenance": record}))
+    done = subprocess.run(
+        f"'{sys.executable}' -m symlab {words} | true",
+        shell=True, cwd=sandbox.root, env=sandbox.env(), timeout=300,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.startswith("symlab: the output cannot be written (Broken pipe)")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_package_lists_what_a_notebook_needs():

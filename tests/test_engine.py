@@ -10,7 +10,7 @@ import time
 import pandas as pd
 import pytest
 
-from symlab.harness import contract, plan
+from symlab.harness import contract, plan, plot
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
 from tests.conftest import SIMPLE
@@ -88,6 +88,18 @@ def test_editing_draw_runs_nothing_and_draws_again(sandbox):
     done = sandbox("fig", "line").stdout
     assert "everything is fresh" in done
     assert "drew" in done
+
+
+def test_the_form_for_a_column_lies_beside_the_other_and_says_how_it_was_made(sandbox):
+    sandbox("fig", "line")
+    done = sandbox("fig", "line", "--column").stdout
+    assert "everything is fresh" in done
+    figures = sandbox.root / "figures"
+    assert "drew figures/line.column.pdf" in done
+    assert (figures / "line.png").exists()
+    record = plot.provenance(figures / "line.column.json")
+    assert record["command"] == "make line SCALE=quick COLUMN=1"
+    assert "up to date" in sandbox("fig", "line", "--column").stdout
 
 
 def test_seed0_runs_unseen_seeds_beside_the_others(sandbox):

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from symlab.harness import Arm, panels, stats
+from symlab.harness import Arm, contract, panels, plot, stats
+from symlab.harness.errors import UserError
 from symlab.harness.stats import Interval
 
 A, B = Arm("first", "#0072B2", "s", "--"), Arm("second", "#D55E00")
@@ -112,3 +113,60 @@ def test_a_histogram_has_the_counts_of_its_bins(ax):
     heights = ax.patches[0].get_xy()[:, 1]
     assert sorted(set(heights)) == [0, 1, 2]
     assert ax.patches[0].get_label() == "first"
+
+
+def test_a_legend_lists_closed_forms_last_and_hides_lines_behind_it_if_asked(ax, df):
+    plot.theory(ax, [1, 2], [1, 2], label="law")
+    panels.curves(ax, df, "x", "y", "arm", {"a": A, "b": B})
+    panels.points(ax, [1], [Interval(5, 4, 7, 3)], A, label="points")
+    panels.legend(ax)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["first", "second", "points", "law"]
+    assert ax.get_legend().get_frame().get_alpha() < 1
+    panels.legend(ax, clear=True)
+    assert ax.get_legend().get_frame_on()
+    assert ax.get_legend().get_frame().get_alpha() == 1
+
+
+def _panels():
+    def draw(df, ax):
+        ax.plot([0, 1], df)
+        ax.set_title("Loss by rate")
+
+    return [
+        (contract.Panel("f", column, row, draw), [row, column == "left"])
+        for row, column in ((1, "left"), (0, "right"), (0, "left"))
+    ]
+
+
+def test_letters_follow_the_rows_and_titles_stand_behind_them():
+    fig = plot.compose(_panels())
+    fig.canvas.draw()
+    assert [a["title"] for a in plot.drawn(fig)] == [
+        f"({letter}) Loss by rate" for letter in "abc"
+    ]
+    assert [ax.lines[0].get_ydata().tolist() for ax in fig.axes] == [
+        [0, True], [0, False], [1, True]
+    ]  # fmt: skip
+    for ax in fig.axes:
+        letter = ax._left_title.get_window_extent()
+        assert 0 < ax.title.get_window_extent().x0 - letter.x1 < 20
+
+
+def test_the_form_for_a_column_has_the_same_panels_one_below_the_other():
+    wide, narrow = plot.compose(_panels()), plot.compose(_panels(), column=True)
+    assert plot.drawn(wide) == plot.drawn(narrow)
+    assert tuple(wide.get_size_inches()) == (plot.TEXT, 2 * plot.ROW)
+    assert tuple(narrow.get_size_inches()) == (plot.COLUMN, 3 * plot.ROW)
+    assert [panels.beside(ax) for ax in wide.axes] == [False, True, False]
+    assert not any(panels.beside(ax) for ax in narrow.axes)
+    narrow.canvas.draw()
+    tops = [ax.get_position().y1 for ax in narrow.axes]
+    assert tops == sorted(tops, reverse=True)
+
+
+def test_panels_that_share_a_place_are_refused_in_either_form():
+    twice = _panels() + _panels()[:1]
+    for column in (False, True):
+        with pytest.raises(UserError, match="give each @figure its own panel"):
+            plot.compose(twice, column=column)

@@ -69,6 +69,8 @@ def test_the_worst_of_three_seeds_says_little_about_others():
     assert str(runs) == (
         "6 (worst of 6 values of 3 seeds; at most 63 % of seeds lie beyond)"
     )
+    alone = stats.worst([1.0, 2.0], seeds=[5, 5])
+    assert str(alone) == "2 (worst of 2 values of 1 seed)"
     unknown = stats.worst([1.0, 2.0])
     assert (unknown.n, str(unknown)) == (0, "2 (worst of 2 values)")
     assert math.isnan(unknown.beyond)

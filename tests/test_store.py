@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -213,6 +216,41 @@ def test_nothing_is_left_of_a_write_that_fails(rows, monkeypatch):
     with pytest.raises(UserError, match="No space left on device.*SYMLAB_RESULTS"):
         rows.write_part([row("a")], {})
     assert [p for p in rows.parts.iterdir() if p.suffix != ".lock"] == []
+
+
+@contextmanager
+def only_read(folder):
+    """The folder for somebody who may read it: root, who may all, is another user."""
+    for place in (folder, *filter(Path.is_dir, folder.iterdir())):
+        place.chmod(0o555)
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(me)
+        for place in (folder, *filter(Path.is_dir, folder.iterdir())):
+            place.chmod(0o755)
+
+
+def test_parts_in_a_folder_that_can_only_be_read_are_read_where_they_are():
+    with tempfile.TemporaryDirectory() as name:  # another user cannot see pytest's
+        folder = Path(name) / "quick"
+        mine = Store(folder, "e")
+        mine.write_part([row("a", y=1.0)], {})
+        mine.pack()
+        mine.write_part([row("b", y=2.0)], {})
+        Path(name).chmod(0o755)
+        with only_read(folder):
+            theirs = Store(folder, "e")
+            theirs.pack()
+            assert theirs.frame("c").y.tolist() == [1.0, 2.0]
+            with pytest.raises(UserError, match="Permission denied.*SYMLAB_RESULTS"):
+                theirs.check()
+        assert len(list(mine.parts.glob("*.parquet"))) == 1
+        mine.pack()
+        assert not list(mine.parts.glob("*.parquet"))
 
 
 def test_packing_from_many_threads_and_processes_loses_nothing(rows, tmp_path):

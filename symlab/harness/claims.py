@@ -79,12 +79,14 @@ class Claim:
     why these thresholds. expected, because: the verdict that is expected where it is
     not "held", and why. paper: the paper that it is about. origin: "paper" (the paper
     states it; the default where `paper` is given), "ours" (the default elsewhere),
-    "control", "protocol" or "oracle". kind: "effect" (a
-    difference over seeds), "equivalence" (a difference is small), "identity" (true run
-    by run, up to rounding) or "precondition". unit: of the quantity. written: whether
-    the thresholds were written "before" or "after" a look at rows; history: (date, what
-    changed and why) of each change since. tests: the key of the headline of `paper`
-    that this claim tests, if it tests one.
+    "control" (of ours: what must come out if the effect has the cause that is named),
+    "protocol" (the comparison was made as it should be) or "oracle" (agreement with a
+    result that is known independently). kind: "effect" (a difference over seeds),
+    "equivalence" (a difference is small), "identity" (true run by run, up to rounding)
+    or "precondition" (what other claims take for granted). unit: of the quantity.
+    written: whether the thresholds were written "before" or "after" a look at rows;
+    history: (date, what changed and why) of each change since. tests: the key in
+    `paper.headlines`, its main statements, of the one that this claim tests, if any.
     """
 
     name: str

@@ -35,28 +35,32 @@ def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdic
     return judged
 
 
-def stem(project: Project, figure: str, scale: str, seed0: int = 0) -> Path:
+def stem(
+    project: Project, figure: str, scale: str, seed0: int = 0, column: bool = False
+) -> Path:
     """Return the path without suffix of a figure's files: figures/fig3 at scale quick.
 
-    Other scales and first seeds get names of their own, so they never overwrite it.
+    Other scales, first seeds and the form for one column get names of their own, so
+    they never overwrite it.
     """
     name = figure if scale == "quick" else f"{figure}.{scale}"
-    return project.figures / (f"{name}.seed{seed0}" if seed0 else name)
+    name += f".seed{seed0}" * bool(seed0) + ".column" * column
+    return project.figures / name
 
 
 def progress(plan: Plan) -> tuple[int, int]:
     """Return (how many runs of a plan have a row of the present code, how many runs
     there are).
     """
-    return len(plan.rows()), len(plan.experiment.configs(plan.scale))
+    return len(plan.rows()), plan.wanted
 
 
-def draw(figure: str, plans: list[Plan], absent: int = 0):
+def draw(figure: str, plans: list[Plan], absent: int = 0, column: bool = False):
     """Return the matplotlib figure of this name, drawn from current rows and stamped
     where rows are missing.
 
     plans: those of its experiments. absent: how many runs belong to experiments that
-    are not among the plans at all.
+    are not among the plans at all. column: whether panels stand one below the other.
     """
     counts = [progress(p) for p in plans]
     done, wanted = (sum(c) for c in zip(*counts, strict=True))
@@ -72,7 +76,7 @@ def draw(figure: str, plans: list[Plan], absent: int = 0):
         raise UserError(f"there is no row to draw yet: run `make {figure}` first")
     stamp = "" if done == wanted else f"preliminary {done}/{wanted}"
     with told(f"{figure} cannot be drawn", plans[0].experiment.path.parents[1]):
-        return plot.compose(panels, stamp)
+        return plot.compose(panels, stamp, column)
 
 
 def origin(
@@ -81,14 +85,17 @@ def origin(
     plans: list[Plan],
     judged: list[claims.Verdict],
     seed0: int = 0,
+    column: bool = False,
 ) -> dict:
     """Return where a figure comes from, as a dict: its rows, code, seeds and verdicts.
 
-    judged: the verdicts. seed0: added to all seeds. It depends on the rows alone, so
-    that the same rows give the same text.
+    judged: the verdicts. seed0: added to all seeds. column: whether panels stand one
+    below the other. It depends on the rows alone, so that the same rows give the same
+    text.
     """
     command = f"make {figure} SCALE={plans[0].scale}"
-    record = {"figure": figure, "command": command + f" SEED0={seed0}" * bool(seed0)}
+    command += f" SEED0={seed0}" * bool(seed0) + " COLUMN=1" * column
+    record = {"figure": figure, "command": command}
     record["claims"] = [
         {k: _number(v) for k, v in j.record().items() if k in RECORDED} for j in judged
     ]
@@ -117,10 +124,10 @@ def _origin(project: Project, figure: str, plan: Plan, style: str) -> dict:
         "rows": sha256("".join(identity).encode()).hexdigest()[:16],
         "seeds": sorted(set(rows.seed.tolist())) if len(rows) else [],
         "git": sorted(
-            {g + "+changes" * d for g, d in zip(rows.git, rows.dirty, strict=True)}
+            {g + "+changes" * d for g, d in set(zip(rows.git, rows.dirty, strict=True))}
         ),
-        "versions": sorted(set(rows.versions)),
-        "device": sorted(set(rows.device)),
+        "versions": sorted(rows.versions.unique()),
+        "device": sorted(rows.device.unique()),
         "drawn_by": f"{drawing}-{style}",
     }
 

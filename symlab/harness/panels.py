@@ -14,7 +14,7 @@ import numpy as np
 from symlab.harness import plot, stats
 from symlab.harness.stats import Interval
 
-SMALL, TINY = 6.5, 6.0  # points: text inside a panel, crowded tick labels
+SMALL = 6.5  # points: text inside a panel, crowded tick labels; nothing is smaller
 GREY, FAINT, SHADE = "0.6", "0.85", "0.93"  # reference lines, grids, filled bands
 DASHED = (0, (4, 2))
 
@@ -186,7 +186,7 @@ def heat(
     ax.set_yticks(range(len(rows)), rows)
     ax.tick_params(length=0)
     if len(columns) > 12:
-        ax.tick_params(axis="x", labelsize=TINY)
+        ax.tick_params(axis="x", labelsize=SMALL)
     for side in ax.spines.values():
         side.set_visible(True)
     if text:
@@ -203,7 +203,7 @@ def colorbar(ax, shown, label: str, ticks: Mapping[float, str] | None = None) ->
 
     shown: the image. ticks: {value: text}.
     """
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03)
+    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, anchor=(0, 1))
     if ticks is not None:
         bar.set_ticks(list(ticks), labels=list(ticks.values()))
     bar.set_label(label, labelpad=1)
@@ -266,20 +266,38 @@ def ticks(
     line.set_ticks([], minor=True)
 
 
-def legend(ax, loc: str = "best", *, room: float = 0.0, title: str = "", **how) -> None:
-    """Add the legend of a panel.
+def legend(
+    ax,
+    loc: str = "best",
+    *,
+    room: float = 0.0,
+    title: str = "",
+    clear: bool = False,
+    **how,
+) -> None:
+    """Add the legend of a panel: what was measured first, then closed forms.
 
     room: the fraction by which the y axis grows to make space for it, on the side that
-    `loc` names, upper or lower.
+    `loc` names, upper or lower. clear: whether reference lines are hidden behind it.
     """
+    if clear:
+        how = {"frameon": True, "framealpha": 1, "edgecolor": "none"} | how
     if room:
         log = ax.get_yscale() == "log"
         low, high = np.log(ax.get_ylim()) if log else ax.get_ylim()
         extra = room * (high - low)
         ends = (low - extra, high) if "lower" in loc else (low, high + extra)
         ax.set_ylim(*(np.exp(ends) if log else ends))
+    if "handles" not in how:
+        pairs = zip(*ax.get_legend_handles_labels(), strict=True)
+        pairs = sorted(pairs, key=lambda pair: _closed_form(pair[0]))
+        how["handles"], how["labels"] = zip(*pairs, strict=True) if pairs else ((), ())
     box = ax.legend(loc=loc, **({"title": title} if title else {}), **how)
     box.get_title().set_fontsize(SMALL)
+
+
+def _closed_form(handle) -> bool:
+    return getattr(handle, "get_gid", lambda: None)() == plot.THEORY
 
 
 def inset(ax, box: Sequence[float], title: str = ""):
@@ -289,8 +307,17 @@ def inset(ax, box: Sequence[float], title: str = ""):
     """
     small = ax.inset_axes(box)
     small.set_title(title, fontsize=SMALL, pad=2)
-    small.tick_params(labelsize=TINY)
+    small.tick_params(labelsize=SMALL)
     return small
+
+
+def beside(ax) -> bool:
+    """Return whether another panel stands to the left, which can name the rows of both.
+
+    In the form for one column none does.
+    """
+    place = ax.get_subplotspec()
+    return place is not None and place.colspan.start > 0
 
 
 def means(groups) -> dict:

@@ -6,6 +6,7 @@ from statistics import median
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from symlab.harness import code, columns, contract
 from symlab.harness.errors import UserError
@@ -26,6 +27,7 @@ class Plan:
     store: Store
     configs: dict[str, dict]  # key -> typed config, all that were asked for
     table: pa.Table  # rows on disk when the plan was made, of any code
+    wanted: int  # runs of the whole sweep, whether asked for or not
     state: dict[str, str] = field(default_factory=dict)  # key -> one of STATES
     reasons: list[str] = field(default_factory=list)  # definitions that changed
     seconds: dict[str, float] = field(default_factory=dict)  # key -> expected
@@ -50,7 +52,8 @@ class Plan:
         """A sentence on why the runs to make cannot be made here, as packages are
         missing; '' where they can.
         """
-        return self.experiment.lacks if self.todo else ""
+        lacks = self.experiment.lacks
+        return lacks if lacks and self.todo else ""
 
     @property
     def todo(self) -> dict[str, dict]:
@@ -78,8 +81,10 @@ class Plan:
     def _current(self) -> pd.DataFrame:
         good = self.store.frame(self.code, self.configs).set_index("key", drop=False)
         if self.strict:
-            good = good[[not self.differences(v) for v in good.versions]]
-        there = [k for k in self.configs if k in good.index]
+            differs = {v: bool(self.differences(v)) for v in good.versions.unique()}
+            good = good[~good.versions.map(differs).astype(bool)]
+        found = set(good.key)
+        there = [k for k in self.configs if k in found]
         return good.loc[there].reset_index(drop=True).infer_objects()
 
     def differences(self, made_with: str) -> list[str]:
@@ -147,6 +152,7 @@ def make(
     experiment = contract.load(project, name)
     configs = experiment.configs(scale, seed0)
     _check_configs(name, configs)
+    wanted = len(configs)
     if query:
         configs = only(configs, query)
         if configs is None:
@@ -155,7 +161,7 @@ def make(
     committed = Store(project.reference / scale, name)
     if experiment.lacks and not store.read().num_rows and committed.read().num_rows:
         store, fresh = committed, False  # these can be judged and drawn all the same
-    plan = Plan(experiment, scale, store, configs, store.read(), strict=strict)
+    plan = Plan(experiment, scale, store, configs, store.read(), wanted, strict=strict)
     _classify(plan, fresh)
     if plan.todo:
         _estimate(plan, project)
@@ -164,8 +170,8 @@ def make(
 
 def _check_configs(name: str, configs: dict[str, dict]) -> None:
     """One sentence before anything runs, where a config has no place in a table."""
-    for config in configs.values():
-        for column, value in config.items():
+    for column in next(iter(configs.values()), {}):
+        for value in dict.fromkeys(c[column] for c in configs.values()):
             try:
                 columns.kind(column, value)
             except TypeError as error:
@@ -199,27 +205,32 @@ def _fields(experiment) -> list[str]:
 
 
 def _classify(plan: Plan, fresh: bool) -> None:
-    names = {"key", "code", "status", "versions"} & set(plan.table.column_names)
-    rows = plan.table.select(sorted(names)).to_pylist()
-    stale = [r for r in rows if r["code"] != plan.code]
-    old = {r["key"] for r in stale}
-    status = {r["key"]: r["status"] for r in rows if r["code"] == plan.code}
-    current = [r for r in rows if r["code"] == plan.code and r["key"] in plan.configs]
-    differs = {
-        text: plan.differences(text) for text in {r.get("versions") for r in current}
-    }
+    mine = pc.fill_null(pc.equal(plan.table["code"], plan.code), False)
+    current, others = plan.table.filter(mine), plan.table.filter(pc.invert(mine))
+    old = set(others["key"].to_numpy())
+    status = _by_key(current, "status")
+    made_with = _by_key(current, "versions")
+    known = {made_with[k] for k in plan.configs if k in made_with}
+    differs = {text: plan.differences(text) for text in known}
     plan.upgrades = sorted({clause for found in differs.values() for clause in found})
-    other = {r["key"] for r in current if differs[r.get("versions")]}
     for key in plan.configs:
         state = {"ok": "fresh", "failed": "failed"}.get(status.get(key))
         plan.state[key] = state or ("stale" if key in old else "missing")
         if fresh and state == "fresh":
             plan.state[key] = "repeated"
-        elif plan.strict and state == "fresh" and key in other:
+        elif plan.strict and state == "fresh" and differs[made_with[key]]:
             plan.state[key] = "stale"
-    if stale and any(plan.state[k] == "stale" for k in old & plan.state.keys()):
-        before = manifests(plan.table).get(stale[-1]["code"], {})
+    if old and any(plan.state[k] == "stale" for k in old & plan.state.keys()):
+        before = manifests(plan.table).get(others["code"][-1].as_py(), {})
         plan.reasons = code.changed(before, plan.manifest)
+
+
+def _by_key(table: pa.Table, column: str) -> dict:
+    """{key of a run: value}; None where the table has no such column."""
+    keys = table["key"].to_numpy()
+    if column not in table.column_names:
+        return dict.fromkeys(keys)
+    return dict(zip(keys, table[column].to_numpy(), strict=True))
 
 
 def _estimate(plan: Plan, project: Project) -> None:
@@ -229,12 +240,14 @@ def _estimate(plan: Plan, project: Project) -> None:
     same: dict[str, float] = {}
     alike: dict[tuple, list[float]] = {}
     for table in (reference.read(), plan.table):
-        names = {"key", "status", "wall_s", *static} & set(table.column_names)
-        for row in table.select(sorted(names)).to_pylist():
-            if row["status"] == "ok":
-                same[row["key"]] = row["wall_s"]
-                group = tuple(row.get(f) for f in static)
-                alike.setdefault(group, []).append(row["wall_s"])
+        good = table.filter(pc.equal(table["status"], "ok"))
+        absent = [None] * len(good)
+        names = ("key", "wall_s", *static)
+        there = set(good.column_names)
+        values = [good[n].to_pylist() if n in there else absent for n in names]
+        for key, wall, *group in zip(*values, strict=True):
+            same[key] = wall
+            alike.setdefault(tuple(group), []).append(wall)
     if not same:
         return
     usual = {group: median(walls) for group, walls in alike.items()}

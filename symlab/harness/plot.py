@@ -18,8 +18,10 @@ from symlab.harness import stats
 from symlab.harness.errors import UserError
 
 COLUMN, TEXT, ROW = 3.25, 6.75, 2.3  # inches: one column, two columns, a row of panels
+LETTER = 0.22  # inches from a panel's letter to its title
 BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222"
 SKY = "#56B4E9"
+THEORY = "theory"  # names the lines of `theory`, which a legend lists last
 ORDER = {"left": "0", "mid": "1", "right": "2"}
 STYLE = {
     "font.family": "STIXGeneral",
@@ -73,37 +75,45 @@ def curve(ax, df, x: str, y: str, *, label: str, color: str, marker: str = "o", 
 def theory(ax, x, y, *, label: str = "theory", color: str = BLACK, **line):
     """Draw a closed form y(x) as a dashed line without markers."""
     style = {"linestyle": (0, (4, 2)), "linewidth": 0.9, "zorder": 5} | line
-    ax.plot(np.asarray(x), np.asarray(y), label=label, color=color, **style)
+    ax.plot(np.asarray(x), np.asarray(y), label=label, color=color, gid=THEORY, **style)
 
 
-def compose(panels: list, stamp: str = ""):
+def compose(panels: list, stamp: str = "", column: bool = False):
     """Return a matplotlib figure of several panels, with letters.
 
     panels: (Panel, frame) pairs; a Panel says its column, its row and the function that
-    draws it. stamp: a text across the figure, such as that rows are missing.
+    draws it. stamp: a text across the figure, such as that rows are missing. column:
+    whether panels stand one below the other, at the width of one column.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    columns = sorted({p.column for p, _ in panels}, key=lambda c: ORDER.get(c, c))
-    rows = sorted({p.row for p, _ in panels})
+    def order(name: str) -> str:
+        return ORDER.get(name, name)
+
+    placed = sorted(panels, key=lambda pair: (pair[0].row, order(pair[0].column)))
+    places = [(p.row, p.column) for p, _ in placed]
+    if twice := {p for p in places if places.count(p) > 1}:
+        raise UserError(
+            f"several draw functions claim the panels {sorted(twice)} of one "
+            "figure: give each @figure its own panel and row"
+        )
+    if column:
+        places = [(n, "main") for n in range(len(places))]
+    rows = sorted({row for row, _ in places})
+    columns = sorted({name for _, name in places}, key=order)
     width = TEXT if len(columns) > 1 else COLUMN
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=(width, ROW * len(rows)), layout="constrained")
         grid = fig.add_gridspec(len(rows), len(columns))
-        placed = sorted(panels, key=lambda x: (x[0].row, columns.index(x[0].column)))
-        places = [(p.column, p.row) for p, _ in placed]
-        if twice := {p for p in places if places.count(p) > 1}:
-            raise UserError(
-                f"several draw functions claim the panels {sorted(twice)} of one "
-                "figure: give each @figure its own panel and row"
-            )
-        for letter, (panel, df) in zip(ascii_letters, placed, strict=False):
-            where = grid[rows.index(panel.row), columns.index(panel.column)]
-            ax = fig.add_subplot(where)
+        for letter, place, (panel, df) in zip(
+            ascii_letters, places, placed, strict=False
+        ):
+            row, name = place
+            ax = fig.add_subplot(grid[rows.index(row), columns.index(name)])
             panel.draw(df, ax)
             if len(panels) > 1:
-                ax.set_title(f"({letter})", loc="left", fontweight="bold")
+                _letter(ax, f"({letter})")
         if stamp:
             fig.text(
                 0.5,
@@ -117,6 +127,16 @@ def compose(panels: list, stamp: str = ""):
                 rotation=20,
             )
     return fig
+
+
+def _letter(ax, letter: str) -> None:
+    """Write a panel's letter above its left edge, and its title behind the letter."""
+    from matplotlib.transforms import ScaledTranslation
+
+    ax.set_title(letter, loc="left", fontweight="bold")
+    behind = ScaledTranslation(LETTER, 0, ax.figure.dpi_scale_trans)
+    ax.title.set(ha="left", x=0, transform=ax.title.get_transform() + behind)
+    ax.set_anchor("N")  # letters of one row at one height, above square panels too
 
 
 def save(fig, stem: Path, provenance: dict) -> list[Path]:
@@ -141,7 +161,8 @@ def save(fig, stem: Path, provenance: dict) -> list[Path]:
             fig.savefig(new[0], metadata=pdf)
             fig.savefig(new[1], metadata={"symlab": text, "Software": "symlab"})
         arrays = {"provenance": provenance, "axes": drawn(fig)}
-        new[2].write_text(json.dumps(arrays, separators=(",", ":")) + "\n")
+        strict = {"separators": (",", ":"), "allow_nan": False}
+        new[2].write_text(json.dumps(arrays, **strict) + "\n")
         for source, target in zip(new, paths, strict=True):
             source.replace(target)
     except OSError as error:
@@ -165,7 +186,7 @@ def drawn(fig) -> list[dict]:
         for a in (ax, *ax.child_axes):
             out.append(
                 {
-                    "title": a.get_title("left") or a.get_title(),
+                    "title": f"{a.get_title('left')} {a.get_title()}".strip(),
                     "xlabel": a.get_xlabel(),
                     "ylabel": a.get_ylabel(),
                     "lines": [
@@ -198,11 +219,24 @@ def drawn(fig) -> list[dict]:
 
 
 def _plain(array, digits: int = 6) -> list:
-    """Lists with so many significant digits; NaN as null, which JSON can say."""
-    array = np.ma.filled(np.ma.asarray(array, dtype=float), np.nan)
+    """Lists with so many significant digits, in what JSON can say.
+
+    NaN is null and infinities are the words inf and -inf. An axis of names or dates has
+    these as texts.
+    """
+    try:
+        array = np.ma.filled(np.ma.asarray(array, dtype=float), np.nan)
+    except (TypeError, ValueError):
+        return np.asarray(array).astype(str).tolist()
     if array.ndim > 1:
         return [_plain(row, digits) for row in array]
-    return [None if math.isnan(v) else float(f"{v:.{digits}g}") for v in array.tolist()]
+    return [_json_number(v, digits) for v in array.tolist()]
+
+
+def _json_number(value: float, digits: int) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else str(value)
 
 
 def provenance(path: Path) -> dict:

@@ -46,17 +46,28 @@ class Committed(Project):
         return self.reference
 
 
+def above(start: Path | None = None) -> Project | None:
+    """Return the project of the nearest folder upwards of `start` that holds
+    `experiments/`, None where there is none.
+
+    start: by default the working directory.
+    """
+    here = Path(start or os.getcwd()).resolve()
+    found = (f for f in (here, *here.parents) if (f / "experiments").is_dir())
+    return next(map(Project, found), None)
+
+
 def find(start: Path | None = None) -> Project:
     """Return the project of the nearest folder upwards of `start` that holds
     `experiments/`, else symlab's own.
 
-    start: by default the working directory. Raises UserError where there is none.
+    start: by default the working directory. Raises UserError where there is none, as
+    where symlab was installed without its own experiments.
     """
-    here = Path(start or os.getcwd()).resolve()
-    home = Path(__file__).resolve().parents[2]
-    for folder in (here, *here.parents, home):
-        if (folder / "experiments").is_dir():
-            return Project(folder)
+    home = Project(Path(__file__).resolve().parents[2])
+    if found := above(start) or (home if home.experiments.is_dir() else None):
+        return found
     raise UserError(
-        f"no experiments folder in {here} or above it: change to the project's folder"
+        f"no experiments folder in {Path(start or os.getcwd()).resolve()} or above it: "
+        "change to the project's folder, or begin one with `symlab new NAME`"
     )

@@ -91,6 +91,8 @@ class Interval:
         seeds = f"{self.n} seed{'s' * (self.n != 1)}"
         if self.runs > self.n:
             seeds = f"{self.runs} values of {self.note or seeds}"
+        if self.n == 1 and not self.note:
+            return seeds  # a bound of 95 % would say nothing
         return f"{seeds}; at most {self._share()} of seeds lie beyond"
 
     def _share(self) -> str:

@@ -81,8 +81,8 @@ class Store:
         code: the hash in the column `code`. configs: {key: config} of the wanted runs.
         """
         if code is None:
-            return self.read().to_pandas()
-        return self.current(code, configs).to_pandas()
+            return self.read().to_pandas(use_threads=False)
+        return self.current(code, configs).to_pandas(use_threads=False)
 
     def current(self, code: str, configs: dict[str, dict] | None = None) -> pa.Table:
         """Return the rows that one version of the code made and that went well.
@@ -123,13 +123,15 @@ class Store:
     def pack(self) -> None:
         """Merge the files that `write_part` wrote into the experiment's one file.
 
-        Nothing is done while another process holds the lock.
+        Nothing is done while another process holds the lock, and in a folder that can
+        only be read.
         """
         files.remove_abandoned(self.parts, "*")
         files.remove_abandoned(self.file.parent, self.file.name)
         if not self._part_files():
             return
-        with suppress(Timeout), FileLock(self.parts / ".lock", timeout=60):
+        # OSError: the folder cannot be written, and its files are read as they are
+        with suppress(Timeout, OSError), FileLock(self.parts / ".lock", timeout=60):
             folded = [*self._part_files(), *self._manifest_files()]
             table = self.read()  # these and what was written since
             if table.num_rows:
@@ -277,14 +279,13 @@ def _merge(tables: list[pa.Table]) -> pa.Table:
     fail says so, and leaves the rows of the same code as they were.
     """
     merged, places = columns.union(tables)
-    best: dict[tuple, tuple] = {}
-    names = ("key", "code", "status")
-    rows = zip(*(merged[name].to_pylist() for name in names), places, strict=True)
-    for i, (key, code, status, place) in enumerate(rows):
-        rank = (status == "ok", place, i)
-        best[key, code] = max(best.get((key, code), rank), rank)
-    kept = [i for _, i in sorted((place, i) for _, place, i in best.values())]
-    return merged if kept == list(range(len(merged))) else merged.take(kept)
+    rows = merged.select(["key", "code"]).to_pandas(use_threads=False)
+    ok = pc.fill_null(pc.equal(merged["status"], "ok"), False)
+    rows["ok"], rows["place"] = ok.to_numpy(), places
+    later = rows.sort_values(["ok", "place"])
+    best = later.drop_duplicates(["key", "code"], keep="last").sort_values("place")
+    kept = best.index.to_numpy()
+    return merged if best.index.equals(rows.index) else merged.take(kept)
 
 
 def manifests(table: pa.Table) -> dict[str, dict[str, str]]:

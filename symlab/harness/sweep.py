@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import lru_cache
 from hashlib import sha256
 from itertools import product
 
@@ -53,19 +54,30 @@ def typed(config) -> dict:
     for another type and for NaN.
     """
     out = {}
-    for f in fields(config):
-        value, kind = getattr(config, f.name), declared(f)
-        if hasattr(value, "item") and getattr(value, "shape", None) == ():
-            value = value.item()
-        if kind is float and type(value) is int:
-            value = float(value)
+    for name, kind in _kinds(type(config)).items():
+        value = getattr(config, name)
         if type(value) is not kind or value != value:
-            raise UserError(
-                f"config field {f.name!r} is declared {kind.__name__} "
-                f"and holds {value!r}: give it a value of that type (not NaN)"
-            )
-        out[f.name] = value + 0.0 if kind is float else value  # -0.0 is 0.0
+            value = _converted(name, kind, value)
+        out[name] = value + 0.0 if kind is float else value  # -0.0 is 0.0
     return out
+
+
+def _converted(name: str, kind: type, value):
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind or value != value:
+        raise UserError(
+            f"config field {name!r} is declared {kind.__name__} "
+            f"and holds {value!r}: give it a value of that type (not NaN)"
+        )
+    return value
+
+
+@lru_cache(maxsize=64)
+def _kinds(config: type) -> dict[str, type]:
+    return {f.name: declared(f) for f in fields(config)}
 
 
 def declared(f) -> type:
@@ -87,8 +99,37 @@ def key(values: dict) -> str:
     """Return 16 hex digits that name a config by its typed values, whatever the order
     of its fields.
     """
-    canonical = {k: [type(v).__name__, repr(v)] for k, v in values.items()}
-    return sha256(_encode(canonical).encode()).hexdigest()[:16]
+    return _digest(_part(name, values[name]) for name in sorted(values))
 
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+def keys(configs: list[dict]) -> list[str]:
+    """Return the `key` of each config; all have the same fields and types.
+
+    A sweep of 100,000 runs has few values in most of its fields, so what is hashed of a
+    value is written once.
+    """
+    parts = {name: _Parts(name) for name in sorted(configs[0] if configs else ())}
+    return [_digest([known[c[n]] for n, known in parts.items()]) for c in configs]
+
+
+class _Parts(dict):
+    """{value of one field: its part of the text that is hashed}."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __missing__(self, value) -> str:
+        self[value] = part = _part(self.name, value)
+        return part
+
+
+def _part(name: str, value) -> str:
+    return _encode({name: [type(value).__name__, repr(value)]})[1:-1]
+
+
+def _digest(parts: Iterable[str]) -> str:
+    """Of the JSON object that has these parts, in the order of their names."""
+    return sha256(f"{{{','.join(parts)}}}".encode()).hexdigest()[:16]
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode

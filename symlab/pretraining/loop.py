@@ -185,9 +185,10 @@ def train(
     any of torch's on its parameters. path: where the state is kept, each `save_every`
     steps and at the end; a run that finds its state there goes on from it, to the same
     losses. Delete it with `checkpoint.forget(path)` when the row is stored. out: a
-    folder for the final weights, which `symlab.pretraining.load` reads; that of a run
-    which goes on from its checkpoint may have the same weights already. about: what
-    else the state belongs to, beside the settings of the optimizer. show: a progress
+    folder for the final weights, which `symlab.pretraining.load` reads; it must hold no
+    weights, except those that this run wrote before it was resumed. about: settings
+    that identify the run beside those of the optimizer; a state that was saved under
+    others is refused. show: a progress
     bar with an ETA, or lines where stderr is no terminal. log: a .csv file that gets a
     row for each step while the run goes on; a resumed run deletes the rows from its
     first step on (`symlab.pretraining.log` names the columns). tensorboard: a folder
@@ -212,8 +213,8 @@ def train(
     While it has a path, SIGTERM and Ctrl-C save the state at the end of a step (with
     several processes on GPUs, of one of the next 20) and raise Stopped, a
     KeyboardInterrupt. Raises ValueError for what does not fit, before the first step,
-    OSError where the state or the log cannot be written, and NotKept, which has the
-    row, where that is so of the final weights.
+    OSError where the state or the log cannot be written, and NotKept, whose attribute
+    `row` is the result, where the final weights cannot be written.
     """
     check_places(path, out, log, tensorboard)
     run = _Run(model, optimizer, text, recipe, processes, path, save_every, out, about)

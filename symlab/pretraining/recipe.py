@@ -223,7 +223,8 @@ def check_places(
 
 def check_rates(optimizer: Mapping) -> None:
     """Raise ValueError for a learning rate or weight decay among SymOpt's arguments
-    that float32 can't apply.
+    that is negative or not finite, or so large that it, or their product, overflows in
+    float32.
     """
     given = {k: optimizer[k] for k in ("lr", "weight_decay") if k in optimizer}
     for name, value in given.items():

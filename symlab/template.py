@@ -3,8 +3,9 @@
 Reference: authors, title, year, equation or figure. Say what is the paper's and what is
 ours. Expected outcome, with numbers. Cost: smoke 1 s, quick 10 s on one core.
 
-Copy this file to experiments/<name>.py; nothing else has to be registered. Import torch
-and other heavy packages inside functions: planning and drawing then need not load them.
+`symlab new NAME` writes a copy of this file to experiments/NAME.py. It runs as it is,
+and nothing else has to be registered. Import torch and other heavy packages inside
+functions: planning and drawing then need not load them.
 """
 
 from dataclasses import dataclass
