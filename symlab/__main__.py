@@ -16,6 +16,7 @@ from symlab.harness import (
     engine,
     findings,
     plan,
+    pool,
     portion_runs,
     registration,
     streams,
@@ -373,8 +374,16 @@ def _execute(project: Project, plans: list[plan.Plan], o) -> int:
     print(plan.summary(plans, jobs))
     if o.dry_run:
         return 0
-    engine.check_device(o.device)
-    done = engine.run(project, plans, jobs=jobs, backend=o.backend, device=o.device)
+    engine.check_device(o.device, here=not o.scheduler)
+    done = engine.run(
+        project,
+        plans,
+        jobs=jobs,
+        backend=o.backend or pool.backend_of(o.scheduler),
+        device=o.device,
+        timeout=o.timeout,
+        scheduler=o.scheduler,
+    )
     if done.interrupted:
         print(
             f"stopped: {done.ok} runs finished and are kept; the same command goes on "
@@ -623,7 +632,20 @@ def _parser() -> argparse.ArgumentParser:
 def _workers(c) -> None:
     a = c.add_argument
     a("--jobs", type=_positive, help="worker processes (default: the cores)")
-    a("--backend", default="loky", help="joblib backend: loky, dask or ray")
+    a("--backend", help="whose workers: joblib (default: of this machine), dask or ray")
+    a(
+        "--scheduler",
+        default="",
+        metavar="ADDRESS",
+        help="a running cluster, as tcp://host:8786 (dask) or ray://host:10001",
+    )
+    a(
+        "--timeout",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="a call of run that takes longer is stopped; a single run then has failed",
+    )
     a("--device", default="cpu", help="cpu or cuda")
     a("--dry-run", action="store_true", help="print the plan with its ETA and stop")
 
@@ -659,6 +681,18 @@ def _positive(text: str) -> int:
             f"{text!r} is not a number of workers: use 1 or more"
         )
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds: use one above 0"
+        )
+    return value
 
 
 def _minutes(text: str) -> float:

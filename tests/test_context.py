@@ -1,6 +1,7 @@
 """What the engine gives to a run: the device, a file for its state, shared stages."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,18 @@ def test_seeds_are_outermost_whatever_the_order_of_the_sweep(sandbox):
     assert seeds == [[0, 0, 0, 1], [1, 1, 2, 2], [2, 3, 3, 3]]
     xs = [c["x"] for task in chunks for c in task["configs"]]
     assert xs == [1.0, 2.0, 3.0] * 4
+
+
+def test_state_stays_until_both_halves_of_a_call_are_safe(sandbox):
+    """A call that lost its process goes on as two; they share a folder for state."""
+    here = asking(sandbox)
+    made = plan.make(here, "line", "smoke")
+    (task, *_) = tasks(here)
+    folder, n = Path(task["checkpoints"]), len(task["keys"])
+    sink = engine._Sink(here, [made], engine.Report(), [task])
+    for part in (slice(0, n // 2), slice(n // 2, n)):
+        half = task | {k: task[k][part] for k in ("keys", "configs")}
+        folder.mkdir(parents=True, exist_ok=True)
+        sink.take(half, worker.execute(half))
+        sink._flush("line")
+        assert folder.exists() == (part.start == 0)

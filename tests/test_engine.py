@@ -10,7 +10,7 @@ import time
 import pandas as pd
 import pytest
 
-from symlab.harness import contract, plan, plot, pool
+from symlab.harness import contract, plan, plot
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
 from tests.conftest import SIMPLE
@@ -304,9 +304,10 @@ def test_two_sweeps_at_once_leave_each_run_once(sandbox):
         (["run", "line", "--only", "z > 1"], "the fields are seed, x"),
         (["run", "line", "--only", "x > 99"], "selects no run"),
         (["run", "line", "--jobs", "0"], "not a number of workers"),
+        (["run", "line", "--timeout", "0"], "'0' is not a number of seconds"),
         (["run", "line", "--backend", "spark"], "unknown backend 'spark'"),
         (["run", "line", "--backend", "spark", "--jobs", "1"], "unknown backend"),
-        (["run", "line", "--backend", "threading"], "use loky, dask, ray"),
+        (["run", "line", "--backend", "threading"], "use joblib, dask, ray"),
         (["run", "line", "--only", "seed"], "not a condition: seed"),
         (["run", "line", "--device", "tpu"], "use cpu or cuda"),
         (["run", "line", "--seed0", str(2**70)], "'seed' holds an int outside"),
@@ -465,14 +466,6 @@ def test_a_limit_of_file_sizes_is_one_sentence(sandbox):
     folder = sandbox.root / "results" / "quick" / ".line.parts"
     assert done.stderr.startswith(f"symlab: cannot write {folder} (File too large): ")
     assert done.stderr.count("\n") == 1
-
-
-def test_without_semaphores_there_are_no_workers_and_it_is_said(monkeypatch):
-    import joblib
-
-    monkeypatch.delattr(joblib, "externals")
-    with pytest.raises(UserError, match="the system gives no semaphores"):
-        next(pool.outcomes([{}], 1, "loky"))
 
 
 def test_a_damaged_results_file_is_done_again(sandbox):

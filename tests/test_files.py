@@ -176,7 +176,8 @@ def test_large_results_do_not_wait_in_memory(tmp_path):
     reached = SimpleNamespace(versions={"python": "3"})
     experiment = SimpleNamespace(name="e", reached=reached, claims=[])
     plan = SimpleNamespace(experiment=experiment, store=store, code="c", manifest={})
-    sink = engine._Sink(Project(tmp_path), [plan], engine.Report())
+    every = [{"checkpoints": str(tmp_path / "none"), "keys": range(17)}]
+    sink = engine._Sink(Project(tmp_path), [plan], engine.Report(), every)
     parts = []
     for i in range(2 * 8 + 1):
         task = {"name": "e", "keys": [str(i)], "configs": [{"seed": i}], "code": "c"}

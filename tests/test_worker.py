@@ -2,12 +2,12 @@
 
 import os
 import signal
-import time
 
 import pytest
 
 from symlab.harness import worker
 from tests.conftest import SIMPLE
+from tests.processes import LIMIT, children, until
 
 HEAD, TAIL = SIMPLE.split("def run(configs):")
 TAIL = TAIL[TAIL.index("@figure") :]
@@ -195,18 +195,13 @@ def test_ctrl_c_stops_runs_that_take_long(sandbox, jobs):
     """Unlike a KeyboardInterrupt that a run raises."""
     sandbox.write("experiments/line.py", experiment(ASLEEP))
     process = sandbox.start("run", "line", "--jobs", jobs)
-    until = time.monotonic() + 60
-    while not list(sandbox.root.glob("begun-*")):
-        assert time.monotonic() < until, "no run began"
-        time.sleep(0.05)
+    until(lambda: list(sandbox.root.glob("begun-*")), 60, "no run began")
+    assert children(process.pid)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    until = time.monotonic() + 30
-    while _alive(process.pid):
-        assert time.monotonic() < until, "a worker outlived the sweep"
-        time.sleep(0.05)
+    until(lambda: not children(process.pid), LIMIT, "a worker outlived the sweep")
     assert not (sandbox.root / "results" / "quick" / "line.parquet").exists()
 
 
@@ -216,28 +211,11 @@ def test_workers_end_soon_after_a_parent_that_is_killed_alone(sandbox, jobs):
     text = experiment(ASLEEP).replace("x=[1.0, 2.0, 3.0], seed=range(4)", "x=[1.0]")
     sandbox.write("experiments/line.py", text)
     process = sandbox.start("run", "line", "--jobs", jobs)
-    until = time.monotonic() + 60
-    while not list(sandbox.root.glob("begun-*")):
-        assert time.monotonic() < until, "no run began"
-        time.sleep(0.05)
+    until(lambda: list(sandbox.root.glob("begun-*")), 60, "no run began")
+    assert children(process.pid)
     os.kill(process.pid, signal.SIGKILL)
-    until = time.monotonic() + 30
-    try:
-        process.communicate(timeout=30)  # workers hold its streams open
-        while _alive(process.pid):
-            assert time.monotonic() < until, "a worker outlived the sweep"
-            time.sleep(0.05)
-    finally:
-        if _alive(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    process.communicate(timeout=30)  # workers hold its streams open
+    until(lambda: not children(process.pid), LIMIT, "a worker outlived the sweep")
 
 
 THREAD = """

@@ -42,17 +42,23 @@ def run(
     plans: list[Plan],
     *,
     jobs: int | None = None,
-    backend: str = "loky",
+    backend: str = "joblib",
     device: str = "cpu",
     quiet: bool = False,
+    timeout: float = 0.0,
+    scheduler: str = "",
 ) -> Report:
     """Make the runs that each plan lacks; on return their result rows are on disk.
 
-    jobs: the number of worker processes. backend: of joblib. device: 'cpu' or 'cuda'. A
-    run that fails becomes a row with its error, never an exception; Ctrl-C ends the
-    call, and the rows that finished are kept. Plans of experiments that need optional
-    packages which are not installed are left out.
+    jobs: the number of calls of `run` at a time, each in a process of its own. backend:
+    'joblib' (processes of this machine), 'dask' or 'ray'. device: 'cpu' or 'cuda'.
+    timeout: the seconds that a call may take, 0 for any; one that takes longer is
+    stopped and tried again by halves, down to a failed row. scheduler: the address of a
+    running cluster. A run that fails becomes a row with its error, never an exception;
+    Ctrl-C ends the call, and the rows that finished are kept. Plans of experiments that
+    need optional packages which are not installed are left out.
     """
+    backend = pool.known(backend)
     plans = [p for p in plans if not p.blocked]
     jobs = jobs or (1 if device == "cuda" else default_jobs())
     report, start = Report(), perf_counter()
@@ -61,15 +67,18 @@ def run(
             plan.store.check()
     tasks = [t for p in plans for t in _tasks(project, p, jobs, device)]
     tasks.sort(key=lambda t: -t["cost"])  # the long ones first, so that none ends late
+    for task in tasks:
+        task["timeout"] = timeout
     if not tasks:
         for plan in plans:
             plan.store.pack()  # a call that was killed may have left parts
         return report
-    sink = _Sink(project, plans, report)
+    jobs = min(jobs, len(tasks))
+    sink = _Sink(project, plans, report, tasks)
     cost = {k: c for p in plans for k, c in p.seconds.items()}
     try:
         with Progress(tasks, cost, jobs, quiet) as bar:
-            for task, outcomes in pool.outcomes(tasks, jobs, backend):
+            for task, outcomes in pool.outcomes(tasks, jobs, backend, scheduler):
                 sink.take(task, outcomes)
                 bar(outcomes)
     except KeyboardInterrupt:
@@ -125,7 +134,9 @@ def _digest(words: list[str]) -> str:
 class _Sink:
     """Makes rows of outcomes and puts them on disk."""
 
-    def __init__(self, project: Project, plans: list[Plan], report: Report):
+    def __init__(
+        self, project: Project, plans: list[Plan], report: Report, tasks: list[dict]
+    ):
         self.plans = {p.experiment.name: p for p in plans}
         self.report = report
         self.about = {"threads": 1, **origin(project)}
@@ -134,6 +145,7 @@ class _Sink:
         self.seconds = dict.fromkeys(self.plans, 0.0)
         self.bytes = dict.fromkeys(self.plans, 0)
         self.checkpoints: dict[str, list[str]] = {name: [] for name in self.plans}
+        self.unfinished = {t["checkpoints"]: len(t["keys"]) for t in tasks}
         self.kinds = {name: _kinds(p) for name, p in self.plans.items()}
 
     def take(self, task: dict, outcomes: list[dict]) -> None:
@@ -142,7 +154,9 @@ class _Sink:
         for outcome in outcomes:
             self.bytes[name] += sum(map(_size, outcome["result"].values()))
             self.waiting[name].append(self._row(name, configs, outcome, task["code"]))
-        self.checkpoints[name].append(task["checkpoints"])
+        self.unfinished[task["checkpoints"]] -= len(outcomes)
+        if not self.unfinished[task["checkpoints"]]:  # the halves of a call share it
+            self.checkpoints[name].append(task["checkpoints"])
         self.seconds[name] += sum(o["wall_s"] for o in outcomes)
         if self.seconds[name] >= FLUSH or self.bytes[name] >= FLUSH_BYTES:
             self._flush(name)
@@ -165,9 +179,9 @@ class _Sink:
             "code": code,
             **config,
             **kept,
-            **outcome,
             **self.about,
             **self.of_plan[name],
+            **outcome,  # of the machine that made it, versions and all
             "finished": finished,
         }
 
@@ -255,11 +269,14 @@ def origin(project: Project) -> dict:
         return {"git": "", "dirty": False}
 
 
-def check_device(device: str) -> None:
-    """Raise UserError for an unknown device, and for "cuda" without a CUDA device."""
+def check_device(device: str, here: bool = True) -> None:
+    """Raise UserError for an unknown device, and for "cuda" without a CUDA device.
+
+    here: whether the runs are made on this machine.
+    """
     if device not in ("cpu", "cuda"):
         raise UserError(f"unknown device {device!r}: use cpu or cuda")
-    if device == "cuda":
+    if device == "cuda" and here:
         import torch
 
         if not torch.cuda.is_available():

@@ -266,6 +266,7 @@ def summary(plans: list[Plan], jobs: int) -> str:
     todo = sum(len(p.todo) for p in plans)
     if not todo:
         return "\n".join([*lines, "everything is fresh: nothing to run" * bool(plans)])
+    jobs = min(jobs, todo)  # no more have anything to do
     unknown = sum(k not in p.seconds for p in plans for k in p.todo)
     eta = sum(p.eta for p in plans) / jobs
     guess = (

@@ -8,7 +8,7 @@ def open_closed() -> None:
     """Reopen standard streams that are closed (`>&-`) so that they lead nowhere.
 
     Otherwise the next file that is opened takes the number of the closed one, and what
-    is printed goes into it; and loky, which flushes the streams, finds none.
+    is printed goes into it, also by the worker processes, which inherit the streams.
     """
     for number, name, mode in (
         (0, "stdin", "r"),

@@ -17,8 +17,6 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from functools import cache
-from multiprocessing.util import Finalize
 from pathlib import Path
 from time import perf_counter  # a run may put another into the module
 
@@ -70,6 +68,8 @@ def follow(parent: int) -> None:
     def watch():
         while os.getppid() == parent:
             pause.wait(SECONDS)
+        if os.getpgrp() == os.getpid():  # with the programs that a run has started
+            os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     pause = threading.Event()
@@ -79,13 +79,12 @@ def follow(parent: int) -> None:
 SECONDS = 1.0  # between two looks at the parent
 
 
-@cache
 def settle() -> None:
     """Set up a worker process, once: threads, signals and its end.
 
     It uses one BLAS and torch thread: more would fight over the cores of other workers.
     Its handler for SIGINT does nothing; unlike an ignored signal, that is not inherited
-    by programs that a run starts. Its end does not wait for threads that a run left.
+    by programs that a run starts.
     """
     from threadpoolctl import threadpool_limits
 
@@ -93,15 +92,17 @@ def settle() -> None:
     threadpool_limits(1)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
-    with suppress(ValueError):  # a thread of a dask worker, which has its own handler
-        signal.signal(signal.SIGINT, lambda *_: None)
-    Finalize(None, _leave_threads, exitpriority=0)
+    signal.signal(signal.SIGINT, lambda *_: None)
 
 
-def _leave_threads() -> None:
-    others = set(threading.enumerate()) - {threading.main_thread()}
-    if not all(thread.daemon for thread in others):
-        os._exit(0)  # Python would wait for them for ever
+def prepare(task: dict) -> None:
+    """Import the experiment of a task, and learn what its rows say of this machine.
+
+    Both take a while once; what goes wrong, `execute` will say.
+    """
+    with suppress(BaseException):
+        _versions(_experiment(task["root"], task["name"], task["code"]), task)
+        machine.columns()
 
 
 def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
@@ -131,8 +132,19 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
     allowed = getattr(experiment.module, "MAY_BE_NAN", ())
     return [
         _finish(task, key, row, allowed, wall, len(configs))
+        | _versions(experiment, task)
         for key, row in zip(keys, rows, strict=True)
     ]
+
+
+def _versions(experiment: contract.Experiment, task: dict) -> dict[str, str]:
+    """The versions of packages, where they may differ from those of the command: on a
+    cluster, whose tasks bear a mark. Asking for them takes a fifth of a second at
+    first.
+    """
+    if "mark" not in task:
+        return {}
+    return {"versions": machine.versions(experiment.reached.versions)}
 
 
 def _check_shape(rows, n: int) -> None:

@@ -1,0 +1,240 @@
+"""Processes that make runs, one call at a time, and what becomes of each call.
+
+A child is an interpreter of its own in a session of its own, at the other end of a
+socket. It holds one task, so that its death, or a call that takes too long, names the
+task; a signal to its session ends the programs that a run has started, too. A pool that
+feeds several processes from one queue (joblib's loky, concurrent.futures) breaks as a
+whole when one of them dies, cannot say which task it was, and cannot stop a call. So
+joblib's threads (local.py), or those of a cluster's worker, each wait for one child.
+
+On a cluster this file works within a worker that has no symlab installed: it needs the
+standard library alone.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from socket import socketpair
+from time import monotonic
+
+DONE, DIED, LATE = "done", "died", "late"  # what becomes of a call
+BEGUN = "begun"  # a child's word that the experiment is imported and its run begins
+LOOK = 0.5  # seconds between two looks at processes that say nothing
+GRACE = 2.0  # seconds in which an idle child may end by itself
+START = (
+    "import sys; numbers = sys.argv[1:4]; sys.path[:] = sys.argv[4:]; "
+    "from symlab.harness.child import main; main(*map(int, numbers))"
+)
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS += ("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # one for each library
+
+
+class Child:
+    """A process that makes runs; it ends with the process that started it.
+
+    path: its `sys.path`. folder: its working directory, by default that of this
+    process. variables: of its environment, beside those of this process.
+    """
+
+    def __init__(
+        self,
+        path: list[str],
+        folder: str | None = None,
+        variables: dict[str, str] | None = None,
+    ):
+        self.task: dict | None = None  # what it works on
+        self._deadline: float | None = None
+        self.owner = os.getpid()  # a fork of this process has no children
+        ours, theirs = socketpair()
+        words = [sys.executable, *subprocess._args_from_interpreter_flags()]
+        watched, self._lifeline = os.pipe()  # closed by our end, however we end
+        numbers = [theirs.fileno(), watched]
+        words += ["-c", START, *map(str, numbers), str(self.owner), *path]
+        try:
+            self.process = subprocess.Popen(
+                words,
+                env=os.environ | dict.fromkeys(THREADS, "1") | (variables or {}),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                pass_fds=numbers,
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            os.close(self._lifeline)
+            raise
+        finally:
+            theirs.close()
+            os.close(watched)
+        self.connection = Connection(ours.detach())
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, and is one of this process's own."""
+        return self.owner == os.getpid() and self.process.poll() is None
+
+    def begin(self, task: dict) -> None:
+        """Send the child a task; task["timeout"] is in seconds, 0 for none."""
+        self.task, self._deadline = task, None
+        with suppress(OSError):  # it has ended: `ended` will say so
+            self.connection.send(task)
+
+    def ended(self) -> tuple[str, list[dict]] | None:
+        """Return what became of the task, and its outcomes; None while it goes on.
+
+        A child whose call took longer than the task's timeout is killed. The timeout
+        counts from the call of `run`: the imports before it do not.
+        """
+        gone = self.process.poll() is not None  # if so, its last words are here
+        try:
+            while self.connection.poll():
+                said = self.connection.recv()
+                if said != BEGUN:
+                    self.task = None
+                    return DONE, said
+                self._deadline = monotonic() + self.task["timeout"]
+        except (EOFError, OSError):
+            gone = True
+        if not gone and (self._deadline is None or monotonic() < self._deadline):
+            return None
+        self.kill()
+        return (DIED if gone else LATE), []
+
+    def wait_s(self) -> float:
+        """Return for how many seconds nothing of this child needs a look."""
+        left = LOOK if self._deadline is None else self._deadline - monotonic()
+        return min(max(left, 0.0), LOOK)
+
+    def strike(self) -> None:
+        """Send the process, and the programs that its run has started, their end."""
+        if self.owner == os.getpid():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End the process now, with the programs that its run has started."""
+        if self._lifeline is None:
+            return  # it was killed before
+        self.strike()
+        if self.owner == os.getpid():
+            self.process.wait()
+        self.connection.close()
+        os.close(self._lifeline)
+        self._lifeline = None
+
+
+class Crew:
+    """Children that one process starts as it needs them; its threads share them."""
+
+    def __init__(self):
+        self.stopped = False
+        self._change = threading.Condition()  # guards all that follows
+        self._idle: list[Child] = []
+        self._busy: list[Child] = []
+
+    def call(self, task: dict) -> tuple[str, list[dict]]:
+        """Return what became of a task, as `Child.ended` does; wait for it.
+
+        Where the crew is stopped the task has died.
+        """
+        child = self._take()
+        if child is None:
+            return DIED, []
+        found = None
+        try:
+            child.begin(task)
+            while (found := child.ended()) is None:
+                wait([child.connection], child.wait_s())
+        finally:  # found is None where an exception, such as Ctrl-C, ended the wait
+            self._leave(child, well=found is not None and found[0] == DONE)
+        return found
+
+    def stop(self) -> None:
+        """Kill all children, whatever they do; no call begins any more."""
+        with self._change:
+            self.stopped = True
+            for child in self._busy:  # its thread sees that, and clears up
+                child.strike()
+            idle, self._idle = self._idle, []
+            self._change.wait_for(lambda: not self._busy, GRACE)
+        for child in idle:
+            child.kill()
+
+    def close(self) -> None:
+        """End idle children: by themselves within `GRACE` seconds, else by force."""
+        until = monotonic() + GRACE
+        for child in self._idle:
+            child.connection.close()  # nobody can send it anything any more
+        for child in self._idle:
+            if child.owner == os.getpid():
+                with suppress(subprocess.TimeoutExpired):
+                    child.process.wait(max(until - monotonic(), 0.0))
+            child.kill()
+        self._idle = []
+
+    def start(self) -> Child:
+        """Return a new child."""
+        return Child([p or os.getcwd() for p in sys.path])
+
+    def _take(self) -> Child | None:
+        with self._change:
+            if self.stopped:
+                return None
+            child = None
+            while self._idle and child is None:
+                child = self._idle.pop()
+                if not child.alive:
+                    child = child.kill()
+            child = child or self.start()
+            self._busy.append(child)
+        return child
+
+    def _leave(self, child: Child, well: bool) -> None:
+        if not well:
+            child.kill()
+        with self._change:
+            self._busy.remove(child)
+            if well and not self.stopped:
+                self._idle.append(child)
+            self._change.notify_all()
+        if well and self.stopped:
+            child.kill()
+
+
+class Guests(Crew):
+    """The children of one worker of a cluster.
+
+    folder: where the source of the sweep was unpacked: `project` has the experiments,
+    `lib` what lay outside the project.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def call(self, task: dict) -> tuple[str, list[dict]]:
+        """Return what became of a task, as `Child.ended` does; wait for it."""
+        return super().call(self._here(task))
+
+    def start(self) -> Child:
+        """Return a new child, which imports the sweep's source and no other."""
+        project, lib = str(self.folder / "project"), str(self.folder / "lib")
+        known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        variables = {"PYTHONPATH": os.pathsep.join([project, lib, *known])}
+        return Child([project, lib, *sys.path], project, variables)
+
+    def _here(self, task: dict) -> dict:
+        """The task with this machine's folders, where it does not see the sweep's."""
+        task = task | {"root": str(self.folder / "project")}
+        mark, kept = Path(task["checkpoints"]).parent / ".mark", ""
+        with suppress(OSError):
+            kept = mark.read_text()
+        if kept != task["mark"]:
+            own = self.folder / "checkpoints" / Path(task["checkpoints"]).name
+            task["checkpoints"] = str(own)
+        return task

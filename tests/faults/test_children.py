@@ -1,0 +1,186 @@
+"""A worker process that dies or takes too long costs its own call, and no other."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import count
+
+import pytest
+
+from symlab.harness import engine, local, plan, pool
+from symlab.harness.children import DIED, DONE
+from symlab.harness.project import Project
+from tests.conftest import SIMPLE
+from tests.processes import LIMIT, children, running, until
+
+HEAD, TAIL = SIMPLE.split("def run(configs):")
+TAIL = TAIL[TAIL.index("@figure") :]
+HEAD = HEAD.replace("[1.0, 2.0, 3.0]", "[1.0, 2.0]")  # 8 runs in 2 calls
+RUN = """
+import os, signal, subprocess, time
+
+
+def once(name):
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def run(configs):
+    os.close(os.open(f"call-{len(configs)}-{time.time_ns()}", os.O_CREAT))
+    bad = any(c.x == 2 and c.seed == 3 for c in configs)
+    ACTION
+    return [{"y": c.x} for c in configs]
+
+
+"""
+DIE = "os.kill(os.getpid(), signal.SIGKILL)"
+ONCE = f"if bad and once('died'): {DIE}"
+ALWAYS = f"if bad: {DIE}"
+SLOW = "if bad: open('program', 'w').write(str(subprocess.Popen(['sleep', '99']).pid))"
+SLOW += "; time.sleep(99)"
+
+
+@pytest.fixture
+def sweep(sandbox, monkeypatch):
+    """A function that runs 8 configurations, 4 in a call; (report, rows, calls)."""
+    monkeypatch.chdir(sandbox.root)
+
+    def run(action: str, **options):
+        body = RUN.replace("ACTION", action)
+        sandbox.write("experiments/line.py", HEAD + body + TAIL)
+        project = Project(sandbox.root)
+        made = plan.make(project, "line", "quick")
+        report = engine.run(project, [made], jobs=1, quiet=True, **options)
+        calls = sorted(int(p.name.split("-")[1]) for p in sandbox.root.glob("call-*"))
+        return report, sandbox.rows(), calls
+
+    yield run
+    local.close_idle()
+
+
+def test_a_death_that_does_not_return_costs_two_calls_of_half_the_lanes(sweep, capsys):
+    report, rows, calls = sweep(ONCE)
+    assert report.ok == 8
+    assert rows.key.is_unique
+    assert calls == [2, 2, 4, 4]
+    said = capsys.readouterr().err
+    assert "lost its worker process: its runs are tried again" in said
+
+
+@pytest.mark.long
+def test_the_run_that_kills_its_process_is_found_by_halves(sweep):
+    report, rows, calls = sweep(ALWAYS)
+    failed = rows[rows.status == "failed"]
+    assert [(r.x, r.seed) for r in failed.itertuples()] == [(2.0, 3)]
+    assert "process died" in failed.error.iloc[0]
+    assert report.ok == 7
+    # those of 4, 2 and 1 lanes with it, and the other call and the other halves
+    assert calls == [1, 1, 2, 2, 4, 4]
+
+
+def test_a_run_that_takes_too_long_is_a_failed_row_and_its_programs_end(sandbox, sweep):
+    report, rows, _ = sweep(SLOW, timeout=2.0)
+    failed = rows[rows.status == "failed"]
+    assert [(r.x, r.seed) for r in failed.itertuples()] == [(2.0, 3)]
+    assert "took longer than TIMEOUT=2 seconds" in failed.error.iloc[0]
+    assert failed.wall_s.tolist() == [2.0]
+    assert report.ok == 7
+    program = int((sandbox.root / "program").read_text())
+    until(lambda: not running(program), LIMIT, "its program outlived it")
+
+
+def test_the_last_try_of_a_run_is_made_alone(monkeypatch):
+    """What needs too much memory beside another run may have enough by itself."""
+    beside, clock = {}, count()
+
+    class Workers:
+        def calls(self, tasks, jobs):
+            for task in tasks:
+                beside.setdefault(task["keys"][0], []).append((next(clock), jobs))
+                lost = task["keys"] == ["b"] and "deaths" not in task
+                yield task, DIED if lost else DONE, [] if lost else [{}]
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(local, "Local", Workers)
+    task = {"configs": [{}], "name": "e", "cost": 0.0, "timeout": 0.0}
+    tasks = [task | {"keys": [k]} for k in "abcdef"]
+    found = [task["keys"][0] for task, _ in pool.outcomes(tasks, 3)]
+    assert found == ["a", "c", "d", "e", "f", "b"]
+    assert beside["b"][1] == (6, 1), "it ran beside others"
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_who_wants_no_more_outcomes_leaves_no_process_and_no_thread(jobs):
+    """A warning of joblib's, or an error in a thread of its, would fail this test."""
+    before = set(threading.enumerate())
+    task = {"root": ".", "name": "none", "code": "", "configs": [{}], "cost": 0.0}
+    task |= {"timeout": 0.0, "device": "cpu"}
+    some = pool.outcomes([task | {"keys": [str(i)]} for i in range(10_000)], jobs)
+    assert next(some)[1][0]["status"] == "failed", "there is no such experiment"
+    there = children(os.getpid())
+    assert 0 < len(there) <= jobs
+    start = time.monotonic()
+    some.close()
+    assert time.monotonic() - start < LIMIT
+    assert not any(map(running, there))
+    until(lambda: set(threading.enumerate()) <= before, LIMIT, "a thread goes on")
+
+
+HOLDS = """
+def run(configs):
+    open("begun", "w").close()
+    return [{"y": float(pow(3, 10**9) % 7)} for c in configs]  # minutes in one C call
+
+
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems ignore SIGIO")
+def test_a_run_that_never_lets_a_thread_run_ends_with_the_sweep(sandbox):
+    sandbox.write("experiments/line.py", HEAD + HOLDS + TAIL)
+    process = sandbox.start("run", "line", "--jobs", 1)
+    until((sandbox.root / "begun").exists, 60, "no run began")
+    (child,) = children(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    until(lambda: not children(process.pid), LIMIT, "a worker outlived the sweep")
+    assert not running(child)
+
+
+@pytest.mark.long
+def test_a_child_takes_no_task_after_its_parent_died(sandbox):
+    """The parent stops the child, sends a task and dies; the child goes on then."""
+    script = (
+        "import os, signal, sys\n"
+        "from symlab.harness.children import Child\n"
+        "child = Child(sys.path)\n"
+        "child.begin({'root': '.', 'name': 'none', 'code': '', 'keys': [],"
+        " 'timeout': 0, 'configs': []})\n"
+        "while child.ended() is None: pass\n"
+        "os.kill(child.process.pid, signal.SIGSTOP)\n"
+        "child.begin({'root': '.', 'name': 'none', 'code': '', 'keys': ['a'],"
+        " 'timeout': 0, 'configs': [{}]})\n"
+        "print(child.process.pid, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=sandbox.root,
+        env=sandbox.env(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    child = int(done.stdout)
+    os.kill(child, signal.SIGCONT)
+    until(lambda: not running(child), LIMIT, "a worker outlived the sweep")
