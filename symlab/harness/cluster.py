@@ -199,8 +199,8 @@ class Ray(_Cluster):
         super().__init__(tasks)
         self.ray = ray
         where = {"address": scheduler} if scheduler else {"num_cpus": jobs}
-        if not scheduler:
-            where["include_dashboard"] = False
+        if not scheduler:  # not the cluster that somebody else has started here
+            where |= {"address": "local", "include_dashboard": False}
         try:
             _knock(scheduler)
             ray.init(logging_level="error", **where)
