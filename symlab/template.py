@@ -23,7 +23,7 @@ STATIC = ("n",)  # fields that must agree within a call: shapes, step counts
 
 @dataclass(frozen=True)
 class Config:
-    scale: float = 1.0
+    sigma: float = 1.0
     """Standard deviation of the samples."""
     n: int = 10_000
     """Samples per run."""
@@ -34,14 +34,14 @@ class Config:
 def sweep(scale: str) -> list[Config]:
     """The whole design; called with 'smoke', 'quick' or 'paper'."""
     n_seeds = {"smoke": 2, "quick": 8, "paper": 32}[scale]
-    return grid(Config, scale=[0.5, 1.0, 2.0], seed=range(n_seeds))
+    return grid(Config, sigma=[0.5, 1.0, 2.0], seed=range(n_seeds))
 
 
 def run(configs: list[Config]) -> list[dict]:
     """One row per config, in order: scalars, 1-D lists. No globals; files in DATA."""
     seeds, which = lanes.shared(configs)
     x = np.stack([rng.stream(s, "data").normal(size=configs[0].n) for s in seeds])
-    samples = x[which] * lanes.column(configs, "scale")  # (L, n)
+    samples = x[which] * lanes.column(configs, "sigma")  # (L, n)
     return [{"spread": float(row.std())} for row in samples]
 
 
@@ -50,23 +50,23 @@ MEASURED = Arm("measured", plot.BLUE)
 
 @figure("template")
 def draw(df, ax):
-    """Standard deviation of the samples against their scale; dashed, the definition."""
-    panels.curve(ax, df, "scale", "spread", MEASURED)
-    plot.theory(ax, sorted(df.scale.unique()), sorted(df.scale.unique()))
-    ax.set(xlabel="scale", ylabel="standard deviation")
+    """Standard deviation of the samples against sigma; dashed, the definition."""
+    panels.curve(ax, df, "sigma", "spread", MEASURED)
+    plot.theory(ax, sorted(df.sigma.unique()), sorted(df.sigma.unique()))
+    ax.set(xlabel="sigma", ylabel="standard deviation")
     panels.legend(ax)
 
 
 CLAIMS = [
-    Claim("spread_is_scale",
-        "The standard deviation of normal samples equals their scale, within 1 %.",
+    Claim("spread_is_sigma",
+        "Samples of sigma times a normal number have sigma as standard deviation, to 1 %.",
         origin="oracle", place="definition", kind="equivalence",
-        estimate=where().mean("spread / scale - 1"), above=-0.01, below=0.01,
+        estimate=where().mean("spread / sigma - 1"), above=-0.01, below=0.01,
         reason="A run of 10,000 samples errs by 1/sqrt(2n) = 0.7 %, and the mean of 8 "
         "by 0.25 %: its 95 % interval fits into 1 %."),
     Claim("no_run_errs_much",
-        "No run's standard deviation differs from its scale by more than 4 %.",
+        "No run's standard deviation differs from its sigma by more than 4 %.",
         origin="oracle", place="definition", kind="identity",
-        estimate=where().worst("abs(spread / scale - 1)"), below=0.04,
+        estimate=where().worst("abs(spread / sigma - 1)"), below=0.04,
         reason="4 % are more than five standard errors of a run."),
 ]  # fmt: skip

@@ -23,7 +23,7 @@ def test_a_new_experiment_is_complete_and_runs(tmp_path):
     rows = experiment.run(configs)
     assert len(rows) == 6
     for row, config in zip(rows, configs, strict=True):
-        assert row["spread"] == pytest.approx(config["scale"], rel=0.05)
+        assert row["spread"] == pytest.approx(config["sigma"], rel=0.05)
     assert contract.figures(Project(tmp_path)) == {"mine": ["mine"]}
     assert len(experiment.panels("mine")) == 1
 
