@@ -59,7 +59,7 @@ def draw(df, ax):
 
 CLAIMS = [
     Claim("spread_is_sigma",
-        "Samples of sigma times a normal number have sigma as standard deviation, to 1 %.",
+        "Samples of sigma times a normal number have standard deviation sigma, to 1 %.",
         origin="oracle", place="definition", kind="equivalence",
         estimate=where().mean("spread / sigma - 1"), above=-0.01, below=0.01,
         reason="A run of 10,000 samples errs by 1/sqrt(2n) = 0.7 %, and the mean of 8 "
