@@ -172,15 +172,17 @@ def test_a_child_takes_no_task_after_its_parent_died(sandbox):
         "print(child.process.pid, flush=True)\n"
         "os._exit(0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=sandbox.root,
-        env=sandbox.env(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    child = int(done.stdout)
+    said = sandbox.root / "said"  # no pipe: the stopped child would hold it open
+    with said.open("w") as stream:
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=sandbox.root,
+            env=sandbox.env(),
+            stdout=stream,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )
+    child = int(said.read_text())
     os.kill(child, signal.SIGCONT)
     until(lambda: not running(child), LIMIT, "a worker outlived the sweep")
