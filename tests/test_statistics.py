@@ -323,6 +323,28 @@ def test_verdicts(low, high, criterion, expected):
     assert verdict(low, high, **criterion).verdict == expected
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "criterion", "measured", "asked"),
+    [
+        (-math.log(4), 0, {"below": -math.log(4)}, "0.5 [0.25, 1]", "< 0.25 times"),
+        (0, 0, {"above": -math.log(2), "below": math.log(2)}, "1 [1, 1]",
+         "> 0.5 and < 2 times"),
+        (0, 0, {"above": 1e4}, "1 [1, 1]", "> 10000 log ratio"),
+        (-9e3, -8e3, {"below": 0}, "0 [0, 0]", "< 1 times"),
+        (800, 900, {"above": 0}, "850 [800, 900]", "> 1 times"),
+    ],
+)  # fmt: skip
+def test_a_log_ratio_is_shown_as_a_ratio(low, high, criterion, measured, asked):
+    shown = verdict(low, high, unit="log ratio", **criterion)
+    assert shown.measured == f"{measured}, n=5"
+    assert shown.claim.asked == asked
+    assert shown.interval.low == low
+    assert "log ratio" in shown.claim.criterion
+    nats = verdict(low, high, unit="nats", **criterion)
+    assert nats.measured == str(nats.interval)
+    assert nats.claim.asked == nats.claim.criterion
+
+
 def test_undecided_says_which_design_would_decide_and_not_to_peek():
     """Of scipy: the power of a t test of the effect measured, in a new sweep."""
     x = np.array([-0.9, 0.1, 0.5, 1.3, 1.6])

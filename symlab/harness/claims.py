@@ -23,6 +23,9 @@ ORIGINS = ("paper", "ours", "control", "protocol", "oracle")
 KINDS = ("effect", "equivalence", "identity", "precondition")
 WRITTEN = ("before", "after")
 BEARINGS = ("supports", "contradicts", "undecided", "not about a paper")
+LOG_RATIO = "log ratio"  # the unit of the natural log of a ratio; texts show the ratio
+RATIO = "times"
+LARGEST_LOG = 700.0  # exp of more is no float64
 
 
 @dataclass(frozen=True)
@@ -162,14 +165,25 @@ class Claim:
     @property
     def limits(self) -> str:
         """The thresholds as text: '> 0', '< 1e-06' or '> -0.05 and < 0.05'."""
-        limits = [f"> {self.above:g}"] if self.above > -math.inf else []
-        limits += [f"< {self.below:g}"] if self.below < math.inf else []
-        return " and ".join(limits)
+        return _limits(self.above, self.below)
 
     @property
     def criterion(self) -> str:
         """The thresholds with the claim's unit as text: '> -0.05 and < 0.05 nats'."""
         return f"{self.limits} {self.unit}".rstrip()
+
+    @property
+    def asked(self) -> str:
+        """The thresholds for a reader: those of a log ratio as ratios, '< 0.91 times'.
+
+        `criterion` keeps the unit of the estimate, by which tables are matched.
+        """
+        ends = [x for x in (self.above, self.below) if math.isfinite(x)]
+        if self.unit != LOG_RATIO or max(ends) > LARGEST_LOG:
+            return self.criterion
+        above = math.exp(self.above) if self.above in ends else -math.inf
+        below = math.exp(self.below) if self.below in ends else math.inf
+        return f"{_limits(above, below, digits=4)} {RATIO}"
 
     @property
     def registered(self) -> str:
@@ -248,14 +262,27 @@ class Verdict:
         decided = self.bearing != "undecided"
         return f"{self.bearing} {paper}" if decided else f"leaves {paper} undecided"
 
+    @property
+    def measured(self) -> str:
+        """The estimate with its interval as text, or why there is none; a log ratio is
+        shown as the ratio.
+        """
+        i = self.interval
+        if i is None:
+            return self.note
+        logs = self.claim.unit == LOG_RATIO
+        if logs and max(i.value, i.low, i.high) <= LARGEST_LOG:
+            i = i.map(math.exp)
+        return str(i)
+
     def line(self) -> str:
         """The verdict as text for the terminal, with a reason where it is not held."""
         marks = {"held": "held", "failed": "FAILED", "error": "ERROR"}
         mark = f"{marks.get(self.verdict, 'undecided'):9}"
         c = self.claim
         text = (
-            f"{mark}  {c.name}: {self.interval or 'no estimate'}, claimed {c.criterion}"
-            f" ({self.meaning})"
+            f"{mark}  {c.name}: {self.measured if self.interval else 'no estimate'}, "
+            f"claimed {c.asked} ({self.meaning})"
         )
         if self.note:
             text += f"\n           {self.note}"
@@ -276,8 +303,8 @@ class Verdict:
             "statement": c.statement,
             "source": c.source,
             "quantity": c.quantity,
-            "measured": str(self.interval or self.note),
-            "claimed": c.criterion,
+            "measured": self.measured,
+            "claimed": c.asked,
             "meaning": self.meaning,
             "thresholds": f"written {c.registered}. {c.reason}",
             "expected": f"{c.expected}. {c.because}".rstrip(),
@@ -323,6 +350,12 @@ class Verdict:
             "because": c.because,
             "note": self.note,
         }
+
+
+def _limits(above: float, below: float, digits: int = 6) -> str:
+    limits = [f"> {above:.{digits}g}"] if above > -math.inf else []
+    limits += [f"< {below:.{digits}g}"] if below < math.inf else []
+    return " and ".join(limits)
 
 
 def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:

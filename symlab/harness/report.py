@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from symlab.harness import claim_tables, confirm, report_data, summary
-from symlab.harness.claims import ORIGINS, Paper, Verdict
+from symlab.harness.claims import LOG_RATIO, ORIGINS, RATIO, Paper, Verdict
 from symlab.harness.errors import UserError
 from symlab.harness.project import Committed, Project
 from symlab.harness.report_data import Drawn, Looked
@@ -147,11 +147,12 @@ def _interval(v: Verdict) -> tuple[str, str]:
     """('0.5 [0.4, 0.6] nats', 'n=8'): the estimate, and what it was made of."""
     if v.interval is None:
         return "no estimate", ""
-    found = re.fullmatch(r"(\S+(?: \[[^]]*\])?)(?:, | \()?(.*?)", str(v.interval))
+    found = re.fullmatch(r"(\S+(?: \[[^]]*\])?)(?:, | \()?(.*?)", v.measured)
     number, counted = found.groups()
     if counted.count(")") > counted.count("("):
         counted = counted.removesuffix(")")
-    return f"{number} {v.claim.unit}".rstrip(), counted
+    unit = RATIO if v.claim.unit == LOG_RATIO else v.claim.unit
+    return f"{number} {unit}".rstrip(), counted
 
 
 def _choices(rows: Sequence[dict], figures: list[str]) -> dict[str, list[str]]:
