@@ -1,8 +1,10 @@
 """Intervals agree with scipy, verdicts with intervals, streams with themselves."""
 
 import math
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -364,6 +366,14 @@ def test_undecided_says_which_design_would_decide_and_not_to_peek():
     assert judge("e", worst, pd.DataFrame({"y": x})).verdict == "failed"
     assert stats.advice(stats.mean([1.0]), 0) == "more seeds are needed"
     assert stats.advice(stats.mean(x), x.mean()) == "seeds will not decide"
+
+
+def test_an_interval_of_other_units_speaks_of_them_and_of_no_sweep():
+    interval = replace(stats.mean(np.array([-0.9, 0.1, 0.5, 1.3, 1.6])), of="runs")
+    assert str(interval).endswith("n=5 runs")
+    assert re.fullmatch(r"about \d+ further runs would decide", stats.advice(interval, 0))
+    assert stats.advice(replace(interval, n=1), 0) == "more runs are needed"
+
 
 
 def test_more_outcomes_are_counted_by_the_exact_interval():

@@ -29,8 +29,9 @@ class Interval:
 
     value, low, high: the estimate and the limits. method: "t", "t and Hall" (a skewed
     sample), "binomial", "anytime", "constant" (all values are equal) or "worst case".
-    n: seeds; 0 where their number is unknown. runs: how many values were looked at,
-    where that is more than n. note: what a reader of the interval must know.
+    n: seeds; 0 where their number is unknown. of: what n counts, where it is not seeds.
+    runs: how many values were looked at, where that is more than n. note: what a reader
+    of the interval must know.
     ends(alpha): the interval of level 1 - alpha; None where no sampling is modelled.
     """
 
@@ -42,6 +43,7 @@ class Interval:
     runs: int = 0
     note: str = ""
     ends: Ends | None = field(default=None, repr=False, compare=False)
+    of: str = "seeds"
 
     @property
     def beyond(self) -> float:
@@ -81,8 +83,9 @@ class Interval:
             return f"{self.value:.3g} (worst of {self._counted()})"
         notes = [self.note] if self.note else []
         if self.method == "constant":
-            notes.append(f"at most {self._share()} of seeds would differ")
+            notes.append(f"at most {self._share()} of {self.of} would differ")
         text = f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}], n={self.n}"
+        text += f" {self.of}" * (self.of != "seeds")
         return f"{text} ({'; '.join(notes)})" if notes else text
 
     def _counted(self) -> str:
@@ -341,14 +344,17 @@ def advice(interval: Interval, threshold: float) -> str:
 
     interval: the claim's estimate. threshold: the limit that lies inside it.
     """
+    of = interval.of
     if interval.method in ("worst case", "constant"):
-        return "seeds will not decide"
+        return f"{of} will not decide"
     if interval.n < 2:
-        return "more seeds are needed"
+        return f"more {of} are needed"
     if not (needed := seeds_needed(interval, threshold)):
-        return "seeds will not decide"
+        return f"{of} will not decide"
     if interval.method == "anytime":
-        return f"about {needed} seeds in all would decide, and may be added one by one"
+        return f"about {needed} {of} in all would decide, and may be added one by one"
+    if of != "seeds":  # recorded data: nobody can make a new sweep
+        return f"about {needed} further {of} would decide"
     return (
         f"a new sweep of about {needed} unseen seeds would decide; adding seeds until "
         "it does would not be a 95 % interval"

@@ -28,6 +28,14 @@ SLOPING = ENTRY.where(
 )
 
 
+SUBMISSIONS, RECORDS = "submissions", "records"  # what an interval's n counts
+
+
+def counting(what: str, interval: Interval) -> Interval:
+    """Return the interval, whose n counts this, not seeds."""
+    return replace(interval, of=what)
+
+
 def samples(df: pd.DataFrame) -> list[np.ndarray]:
     """Return the losses of the runs of each submission with complete logs and several
     runs.
@@ -37,13 +45,15 @@ def samples(df: pd.DataFrame) -> list[np.ndarray]:
 
 def of_samples(compute: Callable[[list], Interval], phrase: str) -> Estimate:
     """Return the estimate that an interval of the `samples` is."""
-    return Estimate(lambda df: compute(samples(df)), phrase)
+    return Estimate(lambda df: counting(SUBMISSIONS, compute(samples(df))), phrase)
 
 
 def slope() -> Estimate:
     """Return the estimate of the mean slope at the end of the submissions' curves."""
     phrase = "mean over submissions of the slope of the loss at the end of their curves"
-    return Estimate(lambda df: stats.mean(SLOPING(df).slope), phrase)
+    return Estimate(
+        lambda df: counting(SUBMISSIONS, stats.mean(SLOPING(df).slope)), phrase
+    )
 
 
 def shorter_plan() -> Estimate:
@@ -53,7 +63,8 @@ def shorter_plan() -> Estimate:
     def compute(df):
         (row,) = rows(df).itertuples()
         freedom = sum(len(x) - 1 for x in samples(df))
-        return intervals.around(row.cost, row.uncertainty, freedom, int(row.runs))
+        interval = intervals.around(row.cost, row.uncertainty, freedom, int(row.runs))
+        return counting("runs of both plans", interval)
 
     phrase = "loss of 100 steps by which the plan of submission 12 is shortened"
     return Estimate(compute, phrase)
@@ -76,7 +87,8 @@ def gain(new: int, old: int, rate: str = "") -> Estimate:
         row = rows(df).iloc[0]
         freedom = sum(len(x) - 1 for x in samples(df))
         error = float(row[f"uncertainty{rate}"])
-        return intervals.around(value, error, freedom, int(row.runs))
+        interval = intervals.around(value, error, freedom, int(row.runs))
+        return counting("runs of both submissions", interval)
 
     def compute(df):
         return around(df, float(rows(df).iloc[0][f"gain{rate}"]))
@@ -127,7 +139,7 @@ def share_decided(rate: str) -> Estimate:
 
     def compute(df):
         decided = judged(df, rate).decided
-        return intervals.count(float(decided.mean()), len(decided))
+        return counting(RECORDS, intervals.count(float(decided.mean()), len(decided)))
 
     phrase = (
         "share of records whose gain is decided after Holm's correction, with steps"
@@ -140,7 +152,7 @@ def median_needed(rate: str) -> Estimate:
 
     def compute(df):
         needed = judged(df, rate).query("~decided").needed
-        return intervals.count(float(needed.median()), len(needed))
+        return counting(RECORDS, intervals.count(float(needed.median()), len(needed)))
 
     phrase = "median over undecided records of the runs of each that would decide, with"
     return Estimate(compute, f"{phrase} steps exchanged {RATES[rate]}")
@@ -166,7 +178,7 @@ def covered() -> Estimate:
 
     def compute(df):
         shares = np.mean(where(study="coverage")(df).shares.to_list(), axis=0)
-        return stats.mean(pd.Series(shares))
+        return counting(SUBMISSIONS, stats.mean(pd.Series(shares)))
 
     return Estimate(compute, "mean over submissions of how often intervals hold 0")
 
@@ -192,7 +204,8 @@ def steps_ratio(slow: int, fast: int) -> Estimate:
         rows = [next(ENTRY.where(entry=k)(df).itertuples()) for k in (slow, fast)]
         value = math.log(rows[0].reach / rows[1].reach)
         errors = math.hypot(*(error(df, row) for row in rows))
-        return intervals.around(value, errors, math.inf, 2).map(math.exp)
+        ratio = intervals.around(value, errors, math.inf, 2).map(math.exp)
+        return counting(SUBMISSIONS, ratio)
 
     phrase = f"steps to 3.28 nats of submission {slow} over those of submission {fast}"
     return Estimate(compute, phrase)
@@ -206,7 +219,8 @@ def early(step: int, rows: Rows = ENTRY) -> Estimate:
 
     def compute(df):
         found = rows(df)
-        return intervals.rank_correlation(found[f"early_{step}"], found.reach)
+        ranks = intervals.rank_correlation(found[f"early_{step}"], found.reach)
+        return counting(SUBMISSIONS, ranks)
 
     phrase = f"rank correlation over submissions of the mean loss at step {step} with "
     return Estimate(compute, phrase + "the steps to 3.28 nats")
