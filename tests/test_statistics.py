@@ -371,7 +371,8 @@ def test_undecided_says_which_design_would_decide_and_not_to_peek():
 def test_an_interval_of_other_units_speaks_of_them_and_of_no_sweep():
     interval = replace(stats.mean(np.array([-0.9, 0.1, 0.5, 1.3, 1.6])), of="runs")
     assert str(interval).endswith("n=5 runs")
-    assert re.fullmatch(r"about \d+ further runs would decide", stats.advice(interval, 0))
+    said = stats.advice(interval, 0)
+    assert re.fullmatch(r"about \d+ further runs would decide", said)
     assert stats.advice(replace(interval, n=1), 0) == "more runs are needed"
 
 
