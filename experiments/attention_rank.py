@@ -167,12 +167,17 @@ def build(c: Config, vocabulary: int):
 
 
 def rate(c: Config, step: int) -> float:
-    """Learning rate: 5 % warm-up, constant, over the last half linear to zero."""
+    """Return the learning rate of a step.
+
+    It rises linearly over the first 5 % of the steps, stays, and falls linearly to zero
+    over the last half.
+    """
     return c.lr * schedule(step, c.steps, decay=0.5, warmup=0.05)
 
 
 def total_decay(c: Config) -> float:
-    """D: to first order in lr, decay alone shrinks a weight by exp(-D) over the run."""
+    """Return D: to first order in lr, decay alone shrinks a weight by exp(-D) in a run.
+    """
     gain = 1 / (1 - c.momentum) if c.study == "sgd" else 1.0
     return gain * c.weight_decay * sum(rate(c, t) for t in range(c.steps))
 
@@ -342,7 +347,9 @@ def draw_query_key(df, ax):
 
 @figure("fig8", panel="mid")
 def draw_value_output(df, ax):
-    """The same for the value-output products."""
+    """Rank of the value-output products, divided by the full rank, against weight
+    decay.
+    """
     _rank_panel(df, ax, "vo")
 
 

@@ -374,7 +374,12 @@ def labels(c: Config) -> np.ndarray:
 
 
 def exponent(y: np.ndarray, lr: float, decay: float, order: str = "exact") -> float:
-    """Return the larger Lyapunov exponent of u+w and u-w at u=w=0: it decides."""
+    """Return the larger of the Lyapunov exponents of u+w and u-w at u=w=0.
+
+    y: the labels (N,). order: 'exact' in the learning rate, or to 'second' order in it.
+
+    Where it is below 0 both fall to zero, and s = u*w with them.
+    """
     import torch
 
     from symlab.mirror import lyapunov

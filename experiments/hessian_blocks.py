@@ -128,6 +128,7 @@ def _drawn(c: Config, name: str) -> dict:
 
 
 def mirrors_of(params) -> list:
+    """Return the mirror symmetries that exchange the two neurons of each of PAIRS."""
     from symlab import mirror
 
     return [mirror.permutation(params, UNITS, i, j) for i, j in PAIRS]
@@ -350,7 +351,7 @@ def draw_symmetric(df, ax):
 
 @figure("fig2", panel="mid")
 def draw_random(df, ax):
-    """The same at a random point: there are no blocks."""
+    """Hessian at a random point, in the same basis of the mirrors: it has no blocks."""
     shown, powers = _show(ax, df, "hessian_random"), (-6, -4, -2, 0)
     ax.set_title("Hessian, random point")
     label = "|entry|, relative to the largest"
@@ -395,8 +396,8 @@ def draw_off_block(df, ax):
 
 @figure("fig2", panel="mid", row=1)
 def draw_pitchfork(df, ax):
-    """Minima along that direction against weight decay; in units of sqrt(6 |h|/q)
-    all seeds fall onto one curve.
+    """Minima of the loss along the direction away from the mirror against weight
+    decay; in units of sqrt(6 |h|/q) all seeds fall onto one curve.
     """
     for i, row in enumerate(df.itertuples()):
         y = np.array(row.wells) / np.sqrt(-6 * row.h / row.fourth)

@@ -348,7 +348,7 @@ CLAIMS = [
       for beta2 in SQUARES),
     derived("one_step_sets_the_rate", f"{FIT} after one step that sets all singular "
         "values of F to beta and keeps F G^T, |F G^T - M|^2 falls as exp(-a lr T) in T "
-        "steps at learning rate lr, with a within 20 % of 2 min(beta^2, 0.25/beta^2), "
+        "steps of size lr, with a within 20 % of 2 min(beta^2, 0.25/beta^2), "
         "in every run.",
         unit="relative distance",
         estimate=STEP.worst(_off_beta), below=0.2,

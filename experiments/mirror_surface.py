@@ -64,7 +64,7 @@ def gradient(w, gamma: float = 0.0) -> np.ndarray:
 
 
 def threshold(m, s, broken: float = 0.0):
-    """Return gamma_0 in closed form."""
+    """Return gamma_0 in closed form at coordinates m along and s across the mirror."""
     return m**2 / 2 - 1 - s**2 / 4 - broken / (np.sqrt(2) * s)
 
 

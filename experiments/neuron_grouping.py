@@ -105,6 +105,7 @@ def sweep(scale: str) -> list[Config]:
 
 
 def arm(c: Config) -> str:
+    """Return the name of a run's arm, one of ARMS."""
     return ARMS[2] if c.offset else ARMS[0] if c.weight_decay else ARMS[1]
 
 
@@ -463,7 +464,7 @@ def draw_post(df, ax):
 
 @figure("fig6", panel="mid")
 def draw_post_without(df, ax):
-    """The same without decay."""
+    """Correlation of the activations after the ReLU without weight decay."""
     _matrix(ax, df, "no decay", "post_correlation")
     ax.set_xlabel("neuron (after the ReLU), reordered")
     ax.set_title(f"No decay: {_copied(df, 'no decay')} with a copy")

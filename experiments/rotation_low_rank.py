@@ -98,7 +98,10 @@ def target(c: Config) -> np.ndarray:
 
 
 def theory(c: Config, margin: float = 0.0) -> int:
-    """Return the rank of the minimum: the singular values of M above the decay."""
+    """Return the rank of the minimum: how many singular values of M exceed the decay.
+
+    margin: singular values of M that lie this far below the decay count as well.
+    """
     s = np.linalg.svd(target(c), compute_uv=False)
     return int(np.sum(s > c.weight_decay - margin))
 

@@ -271,7 +271,9 @@ def draw_product(df, ax):
 
 @figure("fig5", panel="mid")
 def draw_ring(df, ax):
-    """The same on a loss with rotation symmetry; thin, with the symmetry broken."""
+    """Paths on a loss with rotation symmetry: SGD that starts on a line through 0
+    stays on it; thin, with the symmetry broken.
+    """
     df, reach = where(loss="ring", gamma=0.0, study="set", noise=0.5)(df), 1.6
     _field(ax, "ring", reach, [-0.24, -0.2, -0.1, 0, 0.5, 1.5])
     rows = _first(df, 4, broken=0.0)
@@ -311,8 +313,8 @@ def draw_final(df, ax):
 
 @figure("fig5", panel="right", row=1)
 def draw_final_error(df, ax):
-    """Distance of these ends from the closed forms in the worst seed; dashed, the
-    largest that the claims allow.
+    """Distance of u*w and of the squared radius, at the end of descent, from the
+    closed forms in the worst seed; dashed, the largest that the claims allow.
     """
     floor = 1e-18
     for loss, arm in ENDS.items():

@@ -73,6 +73,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Parameter(up), nn.Parameter(down)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's outputs (B, T, D) for inputs x (B, T, D)."""
         x = x + self.attention(_norm(x))
         return x + (_norm(x) @ self.up.t()).relu() @ self.down.t()
 
@@ -89,6 +90,7 @@ class Attention(nn.Module):
         self.v, self.o = nn.Parameter(v.clone()), nn.Parameter(o.clone())
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the attention's outputs (B, T, D) for inputs x (B, T, D)."""
         b, t, d = x.shape
         h, e, _ = self.q.shape
         qkv = torch.cat([self.q, self.k, self.v]).view(3 * h * e, d)
@@ -118,6 +120,7 @@ class Unfactored(nn.Module):
         self.scale = q.shape[1] ** -0.5
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the attention's outputs (B, T, D) for inputs x (B, T, D)."""
         b, t, d = x.shape
         h = len(self.qk)
         q = (x @ self.qk.transpose(0, 1).reshape(d, h * d)).view(b, t, h, d)
@@ -128,6 +131,7 @@ class Unfactored(nn.Module):
         return _joined(y) @ self.vo.transpose(1, 2).reshape(h * d, d)
 
     def products(self) -> tuple[Tensor, Tensor]:
+        """Return W_Q^T W_K and W_O W_V of each head, (H, D, D) both: the parameters."""
         return self.qk, self.vo
 
 
