@@ -465,7 +465,7 @@ def draw(df, ax):
     plot.theory(ax, np.arange(c.tasks) + 1, lms(c), **look)
     panels.ticks(ax, "y", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
     ax.set(ylabel="excess loss at the end of a task", ylim=(0.05, 1.6))
-    panels.legend(ax, "lower center", room=0.36, ncols=3, columnspacing=0.9)
+    panels.legend(ax, "lower center", room=0.42, ncols=2)
     ax.set_title("Excess loss by task")
 
 

@@ -368,7 +368,7 @@ def draw_balance(df, ax):
         panels.curve(ax, measured, "x", "y", arm, label=label)
         mean = law.groupby("x").y.mean()
         plot.theory(ax, mean.index, mean, label="law of balance" if noise else "_")
-    ax.set(xlabel="step", ylabel="$\\log_{10}|u^2-w^2|$, from the start")
+    ax.set(xlabel="step", ylabel="$\\log_{10}$ of $|u^2-w^2|$ / initial")
     ax.set_title("Balance under noise")
     panels.legend(ax, "lower left")
 

@@ -20,6 +20,11 @@ class SmallTransformer(nn.Module):
     """A pre-norm decoder over characters with learned positions and ReLU perceptrons.
 
     Its normalisation has no parameters.
+
+    vocabulary: V, the number of characters. context: the largest T.
+    d_model, heads, d_head: D, H and E of the module. layers: one or more.
+    factored: whether W_Q, W_K, W_V and W_O are trained, or their products.
+    seed: of the initial weights; both forms compute the same function at the start.
     """
 
     def __init__(
