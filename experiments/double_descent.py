@@ -172,11 +172,13 @@ def draw_risk(df, ax):
     vertical line is the number of samples, 200, and the dashed one the closed form.
     """
     rows = OURS(df)
-    panels.curve(ax, AWAY(df), "features", "norm_risk", LEAST)
+    for side, label in (("features < n", LEAST.label), ("features > n", "_")):
+        panels.curve(ax, OURS.where(side)(df), "features", "norm_risk", LEAST,
+                     label=label)  # fmt: skip
     for column, arm in ARMS.items():
         panels.curve(ax, rows, "features", column, arm)
-    _law(ax, rows, np.add, label="its closed form")
-    _axes(ax, rows, "Random features", 0.08, 300)
+    _law(ax, rows, np.add, label="closed form")
+    _axes(ax, rows, "Random features", 0.08, 100)
     panels.legend(ax, "upper right", clear=True)
 
 
@@ -190,7 +192,7 @@ def draw_parts(df, ax):
         panels.curve(ax, rows, "features", column, arm)
     _law(ax, rows, lambda bias, _: bias, label="minimum norm", color=plot.GREEN)
     _law(ax, rows, lambda _, variance: variance, label="", color=plot.PINK)
-    _axes(ax, rows, "SGD, 200 passes: parts", 0.007, 300)
+    _axes(ax, rows, "SGD, 200 passes: parts", 0.007, 100)
     panels.legend(ax, "upper right", clear=True)
 
 
