@@ -451,8 +451,8 @@ OFF = "ratio of the largest entry off the blocks to the largest inside them"
 MIRROR = named("off_block", f"{OFF}, at the symmetric solution,")
 RANDOM = named("off_block_random", f"{OFF}, at a random point,")
 BROKEN = named("off_block_broken", f"{OFF}, with the symmetry broken,")
-ON = ("In a tanh network (widths 5, 6 and 2) trained with two pairs of neurons kept "
-      "equal,")  # fmt: skip
+ON = ("In a small tanh network trained on a teacher's outputs, two pairs of neurons "
+      "kept equal,")  # fmt: skip
 LOWEST = "the direction of lowest curvature among those that make a pair unequal"
 START = ("When L-BFGS over all weights of a tanh network starts at a distance of 0.01 "
          "from weights at which two pairs of neurons are equal,")  # fmt: skip
@@ -474,16 +474,16 @@ CLAIMS = [
         "vectors in which it has one block for the differences within each pair and "
         "one for all other directions: thousands of roundings of 1e-16 add up."),
     control("no_blocks_at_random",
-        "At random weights of a tanh network (widths 5, 6 and 2), the Hessian of the "
-        "loss couples the weight differences within two pairs of neurons to other "
-        "directions: an entry between them is above 0.001 of the largest entry inside "
-        "the blocks, in every run.",
+        "At random weights of a small tanh network, the Hessian of the loss couples "
+        "the weight differences within two pairs of neurons to other directions: an "
+        "entry between them is above 0.001 of the largest entry inside the blocks, in "
+        "every run.",
         unit="of the largest entry",
         estimate=ALL.least(RANDOM), reason=ABOVE),
     control("no_blocks_if_broken",
-        f"{ON} adding a term sum b theta^2 with random b to the loss makes its Hessian "
-        "couple the differences within a pair to other directions: an entry between "
-        "them is above 0.001 of the largest inside the blocks, in every run.",
+        f"{ON} adding sum b theta^2 with random b to the loss makes its Hessian couple "
+        "the differences within a pair to other directions: an entry between them is "
+        "above 0.001 of the largest inside the blocks, in every run.",
         unit="of the largest entry",
         estimate=ALL.least(BROKEN),
         reason=f"{ABOVE} The coefficients b have a standard deviation of 0.1, and the "

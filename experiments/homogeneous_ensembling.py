@@ -460,7 +460,7 @@ TENFOLD = [(a, b) for a in DECAYS for b in DECAYS if a and abs(b / a - 10) < 0.1
 LEAST, GROWTH = ZIYIN.smallest["distinct neurons"], QUANTISATION.smallest["growth"]
 DAY, TODAY = "2026-11-21", "2026-11-30"
 PROTOTYPE = "The threshold follows a prototype of 3 seeds."
-NET = "a two-layer tanh network with 50 neurons"
+NET = "a tanh network of 50 neurons that learns a 5-neuron teacher"
 ONCE = "(those that differ by less than 1 % count once)"
 SKEWED = {"expected": "undecided", "because": "The values of 8 seeds are skewed, and "
           "a confidence interval of their mean that allows for the skewness reaches "
@@ -474,9 +474,8 @@ alone = partial(ensembling, place="abstract: weight decay or noise", tests="nois
                 above=LEAST.size, reason=LEAST.reason, expected="failed")  # fmt: skip
 CLAIMS = [
     ensembling("distinct_fall_with_decay",
-        f"In {NET} that learns a teacher with 5 neurons by SGD, the number of distinct "
-        f"neurons {ONCE} falls with each tenfold increase of the weight decay between "
-        "0.0001 and 0.02.",
+        f"In {NET} by SGD, the number of distinct neurons {ONCE} falls with each "
+        "tenfold increase of the weight decay between 0.0001 and 0.02.",
         tests="decay",
         estimate=weakest(*(ALONG.paired(DISTINCT, weight_decay=d) for d in TENFOLD)),
         above=0.0,
@@ -486,23 +485,21 @@ CLAIMS = [
                   "the first run was undecided, 1.12 [-0.63, 2.88], as a decay of "
                   "0.0001 has not acted yet after 10,000 steps"),)),
     ensembling("few_are_left",
-        "A two-layer tanh network with 50 neurons that learns a teacher with 5 neurons "
-        "by SGD with weight decay 0.005 ends with fewer than 10 distinct neurons "
-        f"{ONCE}, in the mean over seeds.",
+        f"In {NET} by SGD with weight decay 0.005, fewer than 10 distinct neurons "
+        f"{ONCE} are left, in the mean over seeds.",
         estimate=AT.mean(DISTINCT), below=10.0, origin="ours",
         reason="The limit is twice the number of the teacher's neurons and a fifth of "
         f"the width. {PROTOTYPE}", **SKEWED),
     Claim("copies_live",
-        f"In {NET} trained by SGD with weight decay 0.005, more than 80 % of the "
-        "neurons are alive at the end (norm above 5 % of the largest), in the mean "
-        "over seeds.",
+        f"In {NET} by SGD with weight decay 0.005, more than 80 % of the neurons are "
+        "alive at the end (norm above 5 % of the largest), in the mean over seeds.",
         estimate=AT.mean(LIVING), above=0.8, unit="of the neurons",
         reason="Few neurons are distinct in these networks. Where four of five neurons "
         "are alive, the cause is that neurons are copies and not that they died. "
         f"{PROTOTYPE}"),
     ensembling("copies_are_exact",
-        f"In {NET} trained by SGD with weight decay 0.005, 0.01 or 0.02, the median "
-        "live neuron (norm above 5 % of the largest) is within 1e-6 of its norm from "
+        f"In {NET} by SGD with weight decay 0.005, 0.01 or 0.02, the median live "
+        "neuron (norm above 5 % of the largest) is within 1e-6 of its norm from "
         "equality with another neuron, up to sign, in every run.",
         place="theorem 1", kind="identity", unit="of the neuron's norm",
         tests="ensembling", estimate=MERGED.worst(NEAREST), below=1e-6,
@@ -510,33 +507,33 @@ CLAIMS = [
         "1e-6 of the norm is a ten-thousandth of the 1 % within which neurons count as "
         "copies."),
     ours("threshold_hardly_matters",
-        f"In {NET} trained by SGD with weight decay 0.005, 0.01 or 0.02, less than one "
-        "neuron more is distinct if neurons within 1 % of each other count as copies "
-        "than if neurons within 5 % do, in the mean over seeds.",
+        f"In {NET} by SGD with weight decay 0.005, 0.01 or 0.02, less than one neuron "
+        "more is distinct if neurons within 1 % of each other count as copies than if "
+        "neurons within 5 % do, in the mean over seeds.",
         estimate=MERGED.mean(STRICTER), below=1.0,
         origin="protocol", kind="equivalence",
         reason="One neuron of 50 is less than any difference that the other claims "
         "about these networks ask for.",
         **SKEWED),
     bias("symmetry_is_the_cause",
-        f"With weight decay 0.005, {NET} ends with over 25 more distinct neurons "
-        f"{ONCE} if a fixed random offset of its weights breaks the permutation "
-        "symmetry than without an offset, in the mean over seeds.",
+        f"With weight decay 0.005, {NET} has over 25 more distinct neurons {ONCE} if a "
+        "fixed random offset of its weights breaks the permutation symmetry than "
+        "without an offset, in the mean over seeds.",
         estimate=where(study="decay", weight_decay=DECAY)
         .paired(DISTINCT, offset=(OFFSET, 0.0)),
         above=25.0, unit="neurons",
         reason="The limit is half of the 50 neurons. A difference of 5 already counts "
         "in the claims of the paper about this network."),
     bias("control_merges_none",
-        f"In {NET} and a fixed random offset of its weights, which breaks the "
-        f"permutation symmetry, more than 90 % of the neurons are distinct {ONCE} "
-        "after training, in every run, at weight decays from 0.0001 to 0.02.",
+        f"In {NET}, with a fixed random offset of its weights that breaks the "
+        f"permutation symmetry, more than 90 % of the neurons stay distinct {ONCE} in "
+        "every run, at weight decays from 0.0001 to 0.02.",
         estimate=BIASED.where(study="decay").least(SHARE),
         above=1 - LEAST.size / 50, unit="of the neurons", reason=LEAST.reason),
     bias("control_fits_alike",
-        "With weight decay 0.002, the test error (mean squared, against noise-free "
-        f"labels) of {NET} with a fixed random offset of its weights, which breaks the "
-        "permutation symmetry, is within 0.002 of that without an offset, in the mean "
+        f"With weight decay 0.002, {NET} has the same test error (mean squared, "
+        "against noise-free labels) with a fixed random offset of its weights, which "
+        "breaks the permutation symmetry, as without, to within 0.002, in the mean "
         "over seeds.",
         estimate=where(study="decay", weight_decay=FIT)
         .paired("test_error", offset=(OFFSET, 0.0)),
@@ -549,10 +546,9 @@ CLAIMS = [
                   "undecided there, -0.0015 [-0.0028, -0.0003], as decay then costs "
                   "more than any difference of the arms"),)),
     Claim("merging_costs_no_fit",
-        "A two-layer tanh network with 50 neurons that learns a teacher with 5 neurons "
-        "by SGD has a lower test error (mean squared, against noise-free labels) with "
-        "weight decay 0.002, at which neurons merge into copies, than without weight "
-        "decay, in the mean over seeds.",
+        f"With weight decay 0.002, at which neurons merge into copies, {NET} has a "
+        "lower test error (mean squared, against noise-free labels) than without "
+        "weight decay, in the mean over seeds.",
         estimate=ALONG.paired("test_error", weight_decay=(0.0, FIT)), above=0.0,
         unit="mean squared error", written="after",
         reason="The question is whether merging raises the error, so any lower error "
@@ -560,9 +556,9 @@ CLAIMS = [
         history=((DAY, "decay 0.002 took the place of 0.005: a second run had equal "
                   "errors there, 0.0008 [-0.0020, 0.0036]"),)),
     alone("noise_alone_makes_copies",
-        "Without weight decay, label noise of standard deviation 1 that is redrawn at "
-        f"each SGD step lowers the number of distinct neurons {ONCE} of {NET} by more "
-        "than 5, at learning rate 0.2, in the mean over seeds.",
+        f"Without weight decay, {NET} has more than 5 fewer distinct neurons {ONCE} "
+        "with label noise of standard deviation 1, redrawn at each SGD step, than "
+        "without it, at learning rate 0.2, in the mean over seeds.",
         estimate=FREE.where(study="noise", lr=0.2)
         .paired(DISTINCT, fresh_noise=(0.0, NOISES[-1])),
         because="Noise keeps neurons apart here: 48.8 of 50 are distinct without it "
@@ -572,9 +568,9 @@ CLAIMS = [
                   "neurons stay distinct; it held) is stated as the paper states it, "
                   "with the smallest effect of interest"),)),
     alone("strong_noise_alone_makes_copies",
-        "Without weight decay, label noise of standard deviation 2 that is redrawn at "
-        f"each SGD step lowers the number of distinct neurons {ONCE} of {NET} by more "
-        "than 5, at learning rate 0.8, in the mean over seeds.",
+        f"Without weight decay, {NET} has more than 5 fewer distinct neurons {ONCE} "
+        "with label noise of standard deviation 2, redrawn at each SGD step, than "
+        "without it, at learning rate 0.8, in the mean over seeds.",
         estimate=FREE.where(study="noise", lr=FAST)
         .paired(DISTINCT, fresh_noise=(0.0, STRONGEST)),
         because="One run of another seed kept all 50 neurons distinct, with the noise "
@@ -582,18 +578,17 @@ CLAIMS = [
         history=((TODAY, "added before its rows were made, after one run of another "
                   "seed: 50 neurons of 50 are distinct with the noise and without"),)),
     ours("strong_noise_keeps_apart",
-        "With weight decay 0.005, label noise of standard deviation 1 that is redrawn "
-        f"at each SGD step raises the number of distinct neurons {ONCE} of {NET} by "
-        "more than 25, in the mean over seeds.",
+        f"With weight decay 0.005, {NET} has more than 25 more distinct neurons {ONCE} "
+        "with label noise of standard deviation 1, redrawn at each SGD step, than "
+        "without it, in the mean over seeds.",
         place="found in a prototype", above=25.0,
         estimate=SYMMETRIC.where(study="noise")
         .paired(DISTINCT, fresh_noise=(1.0, 0.0)),
         reason=f"The limit is half of the 50 neurons. {PROTOTYPE}"),
     Claim("bounded_in_width",
-        f"With weight decay 0.005, the number of distinct neurons {ONCE} of a "
-        "two-layer tanh network that learns a teacher with 5 neurons grows by less "
-        "than a factor of 2 from 10 hidden neurons to the largest width of the sweep "
-        "(160 by default).",
+        f"With weight decay 0.005, the number of distinct neurons {ONCE} of a tanh "
+        "network that learns a 5-neuron teacher grows by less than a factor of 2 from "
+        "10 hidden neurons to the largest width of the sweep (160 by default).",
         paper=QUANTISATION, place="conjecture that it stays bounded", tests="bounded",
         estimate=_growth(SYMMETRIC), below=GROWTH.size, unit="ratio",
         reason=GROWTH.reason,
@@ -601,9 +596,9 @@ CLAIMS = [
                   "after a first run: 1.67 [1.03, 2.31]"),)),
     Claim("controls_grow_with_width",
         "From 10 hidden neurons to the largest width of the sweep (160 by default), a "
-        "two-layer tanh network has more than 8 times as many distinct neurons, both "
-        "without weight decay and with weight decay 0.005 and a fixed random offset of "
-        "the weights, which breaks the permutation symmetry.",
+        "tanh network that learns a teacher has over 8 times as many distinct neurons, "
+        "both without weight decay and with decay 0.005 and a fixed random offset of "
+        "its weights, which breaks the permutation symmetry.",
         origin="control", place="static bias; no decay", unit="ratio",
         estimate=weakest(_growth(BIASED), _growth(FREE)), above=8.0,
         reason="A factor of 8 is half of the factor of 16 by which the width grows in "

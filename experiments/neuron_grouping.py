@@ -522,7 +522,7 @@ ALL = where()
 DECAY, WITHOUT, BIASED = (where(arm=name) for name in ARMS)
 BLOCKS, RARE = ZIYIN.smallest["copied neurons"], ZIYIN.smallest["rare copies"]
 AS_RARE = f"{RARE.reason} Copies have to be as rare with decay to a point."
-IMAGES = "32 x 32 digits (at full scale CIFAR-10)"
+IMAGES = "32 x 32 images of digits (at full scale CIFAR-10)"
 VARYING = ("the last hidden layer's neurons that vary over images have a copy "
            "(another neuron with |correlation| > 0.999")  # fmt: skip
 PRE, POST = f"{VARYING} before the ReLU)", f"{VARYING} after the ReLU)"
@@ -553,10 +553,9 @@ CLAIMS = [
         f"{PRE}, in every run.",
         estimate=WITHOUT.worst(COPIES), below=RARE.size, reason=RARE.reason),
     control("symmetry_is_the_cause",
-        f"In ResNet18 on {IMAGES}, the fraction of neurons of the last hidden layer "
-        "with a copy (|correlation| of pre-activations above 0.999) is larger by more "
-        "than 0.25 with weight decay to zero than with weight decay to a random point, "
-        "which breaks the permutation symmetry.",
+        f"In ResNet18 on {IMAGES}, the fraction of the last hidden layer's neurons "
+        "with a copy (|correlation| of pre-activations > 0.999) is larger by more than "
+        f"0.25 with weight decay to zero than with {MOVED}.",
         estimate=ALL.paired(COPIES, arm=("decay", "static bias")), above=BLOCKS.size,
         reason=f"{BLOCKS.reason} If the symmetry is the cause, breaking it has to "
         "lower the fraction by as much."),
