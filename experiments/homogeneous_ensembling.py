@@ -523,7 +523,7 @@ CLAIMS = [
         .paired(DISTINCT, offset=(OFFSET, 0.0)),
         above=25.0, unit="neurons",
         reason="The limit is half of the 50 neurons. A difference of 5 already counts "
-        "in the claims of the paper about this network."),
+        "in the other claims about this network."),
     bias("control_merges_none",
         f"In {NET}, with a fixed random offset of its weights that breaks the "
         f"permutation symmetry, more than 90 % of the neurons stay distinct {ONCE} in "

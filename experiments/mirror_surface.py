@@ -331,8 +331,8 @@ CLAIMS = [
         "random w of every run.",
         place="theorem 1, part 3, solved for gamma", origin="ours",
         estimate=ALL.worst(JUDGED), below=0.5, unit="points where this fails",
-        reason="No random point may fail, neither at a gamma next to gamma_0 (apart by "
-        "no more than rounding asks for) nor at a random gamma. The identity needs no "
+        reason="No random point may fail, neither just above or below gamma_0, at the "
+        "distance that rounding needs, nor at a random gamma. The identity needs no "
         "symmetry, so losses without it (b > 0) are tested with the others."),
     oracle("threshold_closed_form",
         "For the loss (w1 w2 - 1)^2 + b w1 + gamma |w|^2, the gamma above which the "

@@ -347,10 +347,16 @@ class _Keep:
 
 
 def grouping(neurons: np.ndarray) -> dict:
-    """Return how far neurons (N images, H) are copies of each other.
+    """Return how far neurons (N images, H) are copies of each other, {column: value}.
 
-    `correlation` is the upper triangle, row by row and in percent, of the live neurons'
-    correlation matrix in the order of average-linkage clustering on 1 - |correlation|.
+    A neuron is live if its standard deviation exceeds LIVE of the largest.
+
+        grouped, grouped_loose  fractions of the live neurons whose |correlation| with
+                                another one exceeds COPY, or CLUSTER
+        live, clusters          their number, and that of their clusters (average
+                                linkage on 1 - |correlation|, cut at 1 - CLUSTER)
+        correlation             the upper triangle, row by row and in percent, of their
+                                correlation matrix in the order of the clustering
     """
     from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
     from scipy.spatial.distance import squareform
