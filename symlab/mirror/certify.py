@@ -258,8 +258,8 @@ class Probe:
         index, g, noise: as for `test`.
         found: the gradient at the weights that g has moved, {parameter name: tensor}.
 
-        Each unit is compared by itself on each axis of the index. Returns as `test`
-        does.
+        Each unit is compared by itself on each axis of the index. The result is an
+        `Outcome` and booleans (parts, m), as `test` returns them.
         """
         outcome = self._judge_value()
         alive = torch.zeros(len(index.parts), index.units, dtype=torch.bool)
