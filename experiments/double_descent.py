@@ -178,7 +178,7 @@ def draw_risk(df, ax):
     for column, arm in ARMS.items():
         panels.curve(ax, rows, "features", column, arm)
     _law(ax, rows, np.add, label="closed form")
-    _axes(ax, rows, "Random features", 0.08, 100)
+    _axes(ax, rows, "Random features", 0.08, 300)
     panels.legend(ax, "upper right", clear=True)
 
 
@@ -192,7 +192,7 @@ def draw_parts(df, ax):
         panels.curve(ax, rows, "features", column, arm)
     _law(ax, rows, lambda bias, _: bias, label="minimum norm", color=plot.GREEN)
     _law(ax, rows, lambda _, variance: variance, label="", color=plot.PINK)
-    _axes(ax, rows, "SGD, 200 passes: parts", 0.007, 100)
+    _axes(ax, rows, "SGD, 200 passes: parts", 0.007, 300)
     panels.legend(ax, "upper right", clear=True)
 
 
