@@ -462,7 +462,7 @@ ABOVE = ("A thousandth of the largest entry is far above rounding, which is 1e-1
 ziyin = partial(Claim, paper=ZIYIN, kind="identity")
 control = partial(Claim, paper=ZIYIN, place=BLOCKS, origin="control", above=1e-3)
 search = partial(Claim, origin="ours", place="L-BFGS over all parameters (scipy)",
-                 unit="of the starting distance")  # fmt: skip
+                 unit="times the starting distance")  # fmt: skip
 CLAIMS = [
     ziyin("blocks_on_the_mirror",
         f"{ON} the Hessian of the loss couples the weight differences within a pair to "
@@ -478,14 +478,12 @@ CLAIMS = [
         "the weight differences within two pairs of neurons to other directions: an "
         "entry between them is above 0.001 of the largest entry inside the blocks, in "
         "every run.",
-        unit="of the largest entry",
-        estimate=ALL.least(RANDOM), reason=ABOVE),
+        unit="of the largest entry", estimate=ALL.least(RANDOM), reason=ABOVE),
     control("no_blocks_if_broken",
         f"{ON} adding sum b theta^2 with random b to the loss makes its Hessian couple "
         "the differences within a pair to other directions: an entry between them is "
         "above 0.001 of the largest inside the blocks, in every run.",
-        unit="of the largest entry",
-        estimate=ALL.least(BROKEN),
+        unit="of the largest entry", estimate=ALL.least(BROKEN),
         reason=f"{ABOVE} The coefficients b have a standard deviation of 0.1, and the "
         "term is added after training."),
     ziyin("restricted_minimum_is_stationary",
@@ -500,8 +498,7 @@ CLAIMS = [
     Claim("signal_exists",
         f"{ON} the Hessian of the loss without weight decay has a negative eigenvalue "
         "among the directions that make the neurons of a pair unequal, in every run.",
-        unit="lowest eigenvalue",
-        origin="protocol", kind="precondition",
+        unit="lowest eigenvalue", origin="protocol", kind="precondition",
         place="a teacher of six neurons, a student of four different ones",
         estimate=ALL.worst(named("h", "eigenvalue h across the mirrors")),
         below=0.0,
@@ -538,8 +535,7 @@ CLAIMS = [
     Claim("minima_merge_at_h",
         f"{ON} the loss plus weight decay has two minima along {LOWEST} (curvature h < "
         "0) that merge into one at a weight decay within 1 % of |h|, in every run.",
-        unit="relative distance",
-        origin="ours", kind="equivalence",
+        unit="relative distance", origin="ours", kind="equivalence",
         place="h from the Hessian, the minima from the loss",
         estimate=ALL.worst(named("abs(critical_ratio - 1)",
                                  "relative distance of the merging decay from -h")),
@@ -550,14 +546,12 @@ CLAIMS = [
     search("search_leaves_below",
         f"{START} it ends farther away in every run, if the weight decay on the "
         f"differences within the pairs is 0.25 to 0.9 times {STABLE}.",
-        unit="times the starting distance",
         estimate=ALL.least(_left), above=1.0,
         reason="To end farther away than the start is to leave. All other directions "
         "have a weight decay of 0.001."),
     search("search_returns_above",
         f"{START} it ends less than 0.0001 away in every run, if the weight decay on "
         f"the differences within the pairs is 1.1 to 2 times {STABLE}.",
-        unit="times the starting distance",
         estimate=ALL.worst(_kept), below=0.01,
         reason="The limit of 0.0001 is a hundredth of the starting distance. The "
         "solver stops at gradients of 1e-8. Where a weight decay of 1.1 times an "

@@ -295,8 +295,7 @@ CLAIMS = [
         "(learning rate lr) that fits X X^T, with k = 4 or 8 columns in X, to a fully "
         "observed matrix M of rank r = 2, the squared error |X X^T - M|^2 is within 5 "
         "% of (k - r)/(2 lr T)^2, in every run.",
-        unit="relative distance",
-        estimate=XX.worst(CONSTANT), below=0.05,
+        unit="relative distance", estimate=XX.worst(CONSTANT), below=0.05,
         reason="A column x of X that M does not need obeys x' = -x^3. A start at x^2 = "
         "0.25 delays the law by 2 of the lr T = 1200 units of time, and smaller starts "
         "delay it by ten times that, which changes the squared error by about 3 %."),
@@ -304,16 +303,14 @@ CLAIMS = [
         "with exactly 2 columns in each factor, to a fully observed 30 x 30 matrix M "
         "of rank 2, the squared error |F G^T - M|^2 (or |X X^T - M|^2) ends below "
         "1e-25, in every run.",
-        unit="squared error",
-        tests="exact", kind="identity", below=FLOOR,
+        unit="squared error", tests="exact", kind="identity", below=FLOOR,
         estimate=where(rank=2, study=("symmetric", "step")).worst(END),
         reason="An exponential fall ends at rounding, which leaves a squared error of "
         "1e-31 for entries of size 1; a fall as 1/T^2 would leave 1e-7."),
     paper("asymmetric_is_linear", f"{FIT} the squared error |F G^T - M|^2 is below "
         "1e-25 after 12,000 steps, in every run with an initial scale alpha >= 0.3 "
         "(entries of F start as alpha N(0, 1/30)).",
-        unit="squared error",
-        tests="speed-up", kind="identity", below=FLOOR,
+        unit="squared error", tests="speed-up", kind="identity", below=FLOOR,
         estimate=FG.where("alpha >= 0.3").worst(END), reason="An exponential fall as "
         "exp(-0.09 lr T), with lr T = 1200, would give exp(-108), which is 1e-47. "
         "Descent on X X^T would end at a squared error of 3.5e-7."),
@@ -327,8 +324,7 @@ CLAIMS = [
     derived("rate_is_gauss_newton", f"{FIT} |F G^T - M|^2 decays at a rate within 5 % "
         "of that which the least positive eigenvalue of the loss's final Gauss-Newton "
         "matrix gives, in every run, for initial scales from 0.1 to 1.7.",
-        unit="relative distance",
-        estimate=FG.worst(OFF), below=0.05,
+        unit="relative distance", estimate=FG.worst(OFF), below=0.05,
         reason="At an initial scale of 0.1 the next slowest mode of the error has "
         "faded to a few per cent in the first half of the steps, which the fit of the "
         "rate leaves out."),
@@ -350,8 +346,7 @@ CLAIMS = [
         "values of F to beta and keeps F G^T, |F G^T - M|^2 falls as exp(-a lr T) in T "
         "steps of size lr, with a within 20 % of 2 min(beta^2, 0.25/beta^2), "
         "in every run.",
-        unit="relative distance",
-        estimate=STEP.worst(_off_beta), below=0.2,
+        unit="relative distance", estimate=STEP.worst(_off_beta), below=0.2,
         reason="In theory a is 2 min(beta^2, s^2/beta^2) with the least singular value "
         "s = 0.5 of M. At beta^2 = 0.5 the two slowest modes of the error interact, "
         "which lowers the rate by a tenth; a finite learning rate raises it by up to 5 "
@@ -391,8 +386,7 @@ CLAIMS = [
     derived("sensing_rate_is_gauss_newton", f"{SENSE} |F G^T - M|^2 decays at a rate "
         "within 10 % of that which the least positive eigenvalue of the loss's final "
         "Gauss-Newton matrix gives, in every run.",
-        unit="relative distance",
-        estimate=PLAIN.worst(OFF),
+        unit="relative distance", estimate=PLAIN.worst(OFF),
         below=0.1, reason="Measurements spread the eigenvalues of the Gauss-Newton "
         "matrix, so that several slow modes of the error have to fade within the 4000 "
         "steps before the slowest is seen alone; 10 % leaves room for that.",

@@ -316,8 +316,7 @@ CLAIMS = [
         "point of the line w1 = w2 has no component across the line: at the projection "
         "of every random point w it is below 1e-14 (1 + |w|^2)^2, which is rounding, "
         "in every run.",
-        unit="of (1 + |w|^2)^2",
-        place="theorem 1, part 1", tests="constraint",
+        unit="of (1 + |w|^2)^2", place="theorem 1, part 1", tests="constraint",
         estimate=SYMMETRIC.worst(ACROSS), below=1e-14,
         reason=f"{ROUNDINGS}a gradient takes some 20 roundings of 1.1e-16.",
         written="after",
@@ -339,16 +338,14 @@ CLAIMS = [
         "projection of w on w1 = w2 has a lower loss than w, as symlab.mirror computes "
         "it, is m^2/2 - 1 - s^2/4 - b/(sqrt 2 s) up to rounding, where m, s = (w1 +- "
         "w2)/sqrt 2, for every random w of every run.",
-        unit="of (1 + |w|^2)^2 / s^2",
-        estimate=ALL.worst(CLOSED), below=1e-14,
+        unit="of (1 + |w|^2)^2 / s^2", estimate=ALL.worst(CLOSED), below=1e-14,
         reason="This gamma is a difference of two losses divided by s^2, and a loss is "
         "exact to 1e-14 (1 + |w|^2)^2."),
     oracle("bounded_with_the_symmetry",
         "For the loss (w1 w2 - 1)^2 + gamma |w|^2, the point (sqrt 2, sqrt 2) has a "
         f"lower loss than {NORMAL} if and only if gamma is above a critical value, "
         "which is 1 to within 0.001.",
-        unit="gamma",
-        estimate=SYMMETRIC.worst(NEAR), above=0.999, below=1.001,
+        unit="gamma", estimate=SYMMETRIC.worst(NEAR), above=0.999, below=1.001,
         reason="In closed form the critical gamma is m^2/2 - 1 - s^2/4, with m, s = "
         "(w1 +- w2)/sqrt 2. Here m = 2, s^2/4 is 2.5e-7, and rounding adds 1e-16/s^2 = "
         "1e-10. No random number enters."),
@@ -374,8 +371,7 @@ CLAIMS = [
         "For the loss (w1 w2 - 1)^2 + 0.1 w1 + gamma |w|^2, which is not symmetric in "
         f"w1 and w2, the point (sqrt 2, sqrt 2) has a lower loss than {NORMAL} only if "
         "gamma is above a critical value, which is more than 10.",
-        unit="gamma",
-        place="theorem 1, part 3", origin="control", kind="effect",
+        unit="gamma", place="theorem 1, part 3", origin="control", kind="effect",
         estimate=BROKEN_STRONGLY.least(NEAR), above=10.0,
         reason="For the symmetric loss (w1 w2 - 1)^2 the critical gamma is 1, and ten "
         "times that is asked for. The term 0.1 w1 adds 0.1/sqrt 2 divided by the "

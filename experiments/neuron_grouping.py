@@ -667,8 +667,7 @@ CLAIMS = [
         "The test accuracy of ResNet18, in the mean over training with weight decay to "
         "zero, without weight decay and with weight decay to a random point, is above "
         "0.97 on 32 x 32 digits (0.92 where the images are CIFAR-10).",
-        unit="of accuracy above that limit",
-        estimate=ALL.mean(_margin), above=0.0,
+        unit="of accuracy above that limit", estimate=ALL.mean(_margin), above=0.0,
         reason="Copies of neurons in a network that has not learnt its task would say "
         "nothing. ResNet18 reaches 0.97 on the digits and 0.92 on CIFAR-10 with any "
         "usual recipe."),

@@ -308,15 +308,13 @@ CLAIMS = [
         "weight row w that the network divides by its norm, a step adds -2 lr c + lr^2 "
         "|v|^2 to |w|^2, where the charge c becomes b (c - lr |v|^2) + k |w|^2: this "
         "holds to a relative 1e-12 at every step of every run.",
-        unit="relative error",
-        origin="ours", place="equation 10, for "
+        unit="relative error", origin="ours", place="equation 10, for "
         "discrete steps", kind="identity", estimate=LAW.worst(EXACT), below=1e-12,
         reason="1500 steps of a few roundings of 1e-16 add up to 1e-12 at most."),
     paper("charge_equation", f"{NET} Tanaka and Kunin's differential equation of the "
         "Noether charge <w, v>, given the measured speeds |v| of the rows, predicts "
         "|w|^2 at the end of SGD to within 3 % for every row, in every run.",
-        unit="relative error",
-        tests="charge", place="equation 10",
+        unit="relative error", tests="charge", place="equation 10",
         kind="identity", estimate=LAW.worst(ODE), below=0.03,
         reason="Continuous time in place of steps leaves terms of the order of lr k/(1 "
         "- b), with learning rate lr, weight decay k and momentum b. They are 0.002 at "
@@ -325,8 +323,7 @@ CLAIMS = [
         "speed |v|^2 of the rows, mispredicts |w|^2 by more than half for at least one "
         "row at the end of every run of SGD with momentum 0.9, weight decay and "
         "batches of 16.",
-        unit="relative error",
-        origin="control", place="equation 10 with lr = 0",
+        unit="relative error", origin="control", place="equation 10 with lr = 0",
         estimate=NOISY.where("weight_decay > 0", momentum=0.9).least(FLOW),
         above=0.5, reason="If the speed of the weights is what keeps the norm from "
         "decaying, neglecting it must cost half of |w|^2, more than any detail of the "

@@ -394,8 +394,7 @@ CLAIMS = [
         "Gradient descent on (u w - 1)^2, and SGD on (u w - y)^2 with noisy labels y "
         "of mean 1, keep u = w (or u = -w) exact to the last bit of float64 if they "
         "start there, with and without weight decay, in every run.",
-        unit="distance",
-        tests="constraint",
+        unit="distance", tests="constraint",
         estimate=SET.where(loss="product", broken=0.0).worst(DEVIATION), below=5e-324,
         reason="Both u and w go through the same roundings, so no difference at all is "
         "allowed: the threshold is the smallest positive number of float64."),
@@ -404,8 +403,7 @@ CLAIMS = [
         "SGD on this loss times a random factor, stay within 1e-12 of the straight "
         "line through 0 and the starting point, with and without weight decay, in "
         "every run.",
-        unit="distance",
-        tests="constraint",
+        unit="distance", tests="constraint",
         estimate=SET.where(loss="ring", broken=0.0).worst(DEVIATION), below=1e-12,
         reason="The two coordinates of t are rounded one by one, by 1.1e-16 each time; "
         "2000 steps of 4 such roundings, all of one sign, would be 9e-13."),
