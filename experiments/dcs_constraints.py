@@ -628,10 +628,10 @@ JUMPS = named("abs(jumps - exact_jumps)", "difference of the two numbers of jump
 EXCESS = named("measured - second_order", "measured minus second-order critical decay")
 LOWERED = named("1 - measured", "full-batch minus measured critical decay")
 PROBLEM = ("In least squares with 10 constraints s = 0 on linear functions s of the "
-           "weights, trained as s = u*w with weight decay on u and w (DCS),"
+           "weights, each trained as s = u*w with weight decay on u and w,"
 )  # fmt: skip
 STEPS = ("When a noisy signal of 80 values with steps is denoised, its 79 differences "
-         "of neighbours trained as u*w with weight decay on u and w (DCS), the result"
+         "of neighbours trained as u*w with weight decay on u and w, the result"
 )  # fmt: skip
 SCALAR = ("When SGD of batch size 1 on (u*w - y)^2/2, with noisy labels y of mean 1, "
           "trains u and w with weight decay")  # fmt: skip

@@ -312,8 +312,8 @@ CLAIMS = [
         "discrete steps", kind="identity", estimate=LAW.worst(EXACT), below=1e-12,
         reason="1500 steps of a few roundings of 1e-16 add up to 1e-12 at most."),
     paper("charge_equation", f"{NET} Tanaka and Kunin's differential equation of the "
-        "Noether charge <w, v>, given the measured speeds |v| of the rows, predicts "
-        "|w|^2 at the end of SGD to within 3 % for every row, in every run.",
+        "Noether charge <w, v>, with v the velocity of the row, predicts |w|^2 at the "
+        "end of SGD from the measured |v|, to within 3 % for every row, in every run.",
         unit="relative error", tests="charge", place="equation 10",
         kind="identity", estimate=LAW.worst(ODE), below=0.03,
         reason="Continuous time in place of steps leaves terms of the order of lr k/(1 "
