@@ -167,12 +167,17 @@ def build(c: Config, vocabulary: int):
 
 
 def rate(c: Config, step: int) -> float:
-    """Learning rate: 5 % warm-up, constant, over the last half linear to zero."""
+    """Return the learning rate of a step.
+
+    It rises linearly over the first 5 % of the steps, stays, and falls linearly to zero
+    over the last half.
+    """
     return c.lr * schedule(step, c.steps, decay=0.5, warmup=0.05)
 
 
 def total_decay(c: Config) -> float:
-    """D: to first order in lr, decay alone shrinks a weight by exp(-D) over the run."""
+    """Return D: to first order in lr, decay alone shrinks a weight by exp(-D) in a run.
+    """
     gain = 1 / (1 - c.momentum) if c.study == "sgd" else 1.0
     return gain * c.weight_decay * sum(rate(c, t) for t in range(c.steps))
 
@@ -342,7 +347,9 @@ def draw_query_key(df, ax):
 
 @figure("fig8", panel="mid")
 def draw_value_output(df, ax):
-    """The same for the value-output products."""
+    """Rank of the value-output products, divided by the full rank, against weight
+    decay.
+    """
     _rank_panel(df, ax, "vo")
 
 
@@ -417,97 +424,102 @@ LESS, LOSS = KOBAYASHI.smallest["rank"], KOBAYASHI.smallest["loss"]
 SEEN = (("2026-11-21", "thresholds written after one run of seed 0, before the sweep "
          "of four seeds"),)  # fmt: skip
 LATER = (("2026-11-30", "added after a look at the rows"),)  # fmt: skip
-BOTH = "(singular values above 0.01 or 0.001 of the largest)"
+BOTH = "whether singular values count above 0.01 or above 0.001 of the largest"
 SMALL = "a small character-level transformer"
 known = partial(Claim, paper=KOBAYASHI, place="abstract", written="after",
-                history=SEEN, unit="directions", tests="low rank",
+                history=SEEN, unit="of rank", tests="low rank",
                 above=LESS.size, reason=LESS.reason)  # fmt: skip
 ours = partial(Claim, written="after", history=SEEN)
 CLAIMS = [
     known("query_key_rank_falls",
-        f"Weight decay of 0.008 on the attention matrices of {SMALL} trained by SGD "
-        "lowers the rank of W_Q^T W_K by more than 8 of 16 directions, compared with "
-        f"no decay {BOTH}.",
+        f"In {SMALL} trained by SGD, a weight decay of 0.008 on the attention matrices "
+        "lowers the mean rank of a head's query-key product W_Q^T W_K by more than 8 "
+        f"of 16, compared with no decay, {BOTH}.",
         estimate=fall(FACTORED, DECAYS[-1], "qk")),
     known("value_output_rank_falls",
-        f"Weight decay of 0.008 on the attention matrices of {SMALL} trained by SGD "
-        "lowers the rank of W_O W_V by more than 8 of 16 directions, compared with no "
-        f"decay {BOTH}.",
+        f"In {SMALL} trained by SGD, a weight decay of 0.008 on the attention matrices "
+        "lowers the mean rank of a head's value-output product W_O W_V by more than 8 "
+        f"of 16, compared with no decay, {BOTH}.",
         estimate=fall(FACTORED, DECAYS[-1], "vo")),
     known("more_decay_less_rank",
-        f"Each doubling of the weight decay on the attention matrices of {SMALL} "
-        "trained by SGD, from 0.001 to 0.008, lowers the ranks of W_Q^T W_K and of "
-        "W_O W_V (singular values above 0.01 of the largest).",
+        f"In {SMALL} trained by SGD, each doubling of the weight decay on the "
+        "attention matrices, from 0.001 to 0.008, lowers the mean ranks of a head's "
+        "query-key and value-output products (singular values above 0.01 of the "
+        "largest).",
         estimate=weakest(*STEPS), above=0.0,
-        reason="Any fall counts at a single doubling, as the claims "
-        "query_key_rank_falls and value_output_rank_falls ask for the size of the "
-        "whole effect at the largest decay."),
+        reason="The paper gives no size for a single step, so any fall at a doubling "
+        "counts."),
     known("adamw_rank_falls",
-        f"AdamW's weight decay of 3 on the attention matrices of {SMALL} lowers the "
-        "ranks of W_Q^T W_K and W_O W_V by more than 8 of 16 directions, compared "
-        f"with none {BOTH}.",
+        f"In {SMALL} trained by AdamW, a weight decay of 3 on the attention matrices "
+        "lowers the mean ranks of a head's query-key and of its value-output products "
+        f"by more than 8 of 16, compared with no decay, {BOTH}.",
         estimate=fall(ADAMW, ADAM_DECAYS[-1], *PRODUCTS)),
     known("decay_is_nuclear_norm",
-        f"At weight decays of 0.004 and 0.008 on the attention matrices of {SMALL} "
-        "trained by SGD, half their squared Frobenius norm is less than 1.03 times "
-        "the nuclear norm of W_Q^T W_K and W_O W_V, in every run.",
-        kind="identity", unit="of the nuclear norm", tests="nuclear norm",
+        f"In {SMALL} trained by SGD with weight decay 0.004 or 0.008 on the attention "
+        "matrices, half their summed squared entries is less than 1.03 times the "
+        "summed nuclear norms of the products W_Q^T W_K and W_O W_V, in every run.",
+        kind="identity", unit="ratio", tests="nuclear norm",
         place="abstract; the least of (|Q|^2+|K|^2)/2 under Q^T K = M",
         estimate=FACTORED.where(f"weight_decay >= {PRICED}").worst(price),
         above=-math.inf, below=1.03,
-        reason="The ratio of the two norms is 1 at a minimum and never less. The "
-        "noise of the minibatches unbalances the factors, which raises the ratio by "
-        "some per cent at this learning rate."),
+        reason="The ratio is 1 at a minimum of the loss and never less. The noise of "
+        "the minibatches makes the two factors of a product unequal, which raises the "
+        "ratio by some per cent at this learning rate."),
     known("low_rank_damages",
-        f"Weight decay of 0.008 on the attention matrices of {SMALL} trained by SGD, "
-        "which leaves a rank below 4 of 16, raises the validation loss by more than "
-        "0.16 nats per character, compared with no decay.",
+        f"In {SMALL} trained by SGD, a weight decay of 0.008 on the attention "
+        "matrices, which lowers the ranks of a head's products W_Q^T W_K and W_O W_V "
+        "below 4 of 16, raises the validation loss by more than 0.16 nats per "
+        "character, compared with no decay.",
         tests="damage", unit="nats per character",
         estimate=FACTORED.paired("validation_loss", weight_decay=(DECAYS[-1], 0.0)),
         above=LOSS.size, reason=LOSS.reason, history=LATER),
     known("omitting_decay_helps",
-        f"Without weight decay on its attention matrices, {SMALL} trained by AdamW has "
-        "a validation loss that is lower by more than 0.16 nats per character than "
-        "with a decay of 0.3.", tests="omission", unit="nats per character",
+        "A small character-level transformer trained by AdamW has a validation loss "
+        "that is lower by more than 0.16 nats per character without weight decay on "
+        "the attention matrices than with a weight decay of 0.3.",
+        tests="omission", unit="nats per character",
         estimate=ADAMW.paired("validation_loss", weight_decay=(ADAM_DECAYS[1], 0.0)),
         above=LOSS.size, history=LATER, expected="failed",
-        reason=f"{LOSS.reason} A decay of 0.3 alone would shrink a weight by exp(-2.6) "
-        "over the run, about as much as is usual for language models.",
+        reason=f"{LOSS.reason} A weight decay of 0.3 would by itself shrink a weight "
+        "by a factor of exp(-2.6) over the run, about as much as is usual for language "
+        "models.",
         because="In a run as short as this one a decay of 0.3 lowers the rank by less "
         "than 3 of 16 directions and the validation loss by 0.04 nats."),
     ours("offset_keeps_rank",
-        "With weight decay towards the random initialisation, which breaks the "
-        f"rotation symmetry, W_Q^T W_K and W_O W_V of {SMALL} keep more than 0.9 of "
-        "their full rank of 16 at each of four decays and in every run.",
+        f"In {SMALL} with weight decay of the attention matrices towards their random "
+        "initialisation, which breaks the rotation symmetry, a head's products W_Q^T "
+        "W_K and W_O W_V keep a mean rank of more than 0.9 of the full 16 in every "
+        "run, at weight decays of 0.001 to 0.008.",
         paper=ZIYIN, place="figure 3 middle, inset, carried over to attention",
         origin="control", estimate=SGD.where(model="offset").least(fraction_of_full),
         above=0.9, unit="of the full rank",
-        reason="In claims about Ziyin (2024) the smallest effect of interest on a "
-        "rank is a tenth of the full rank."),
+        reason="In claims about Ziyin (2024) a difference of a tenth of the full rank "
+        "is the smallest that counts."),
     ours("unfactored_keeps_rank",
-        f"Where {SMALL} trains W_Q^T W_K and W_O W_V as single matrices, with weight "
-        "decay from 0 to 0.008, both keep a rank (singular values above 0.01 of the "
-        "largest) of more than half of 64 in every run.",
+        f"In {SMALL} that trains W_Q^T W_K and W_O W_V as single matrices, not as "
+        "products, both keep a mean rank (singular values above 0.01 of the largest) "
+        "of more than half of the full 64 in every run, at weight decays from 0 to "
+        "0.008.",
         origin="control", above=0.5, unit="of the full rank",
         estimate=SGD.where(model="unfactored").least(fraction_of_full),
-        reason="Half of 64 directions is twice the 16 that a head can have whose "
-        "product is trained as two factors. Not all 64 are asked for, as a spectrum "
-        "that falls like a power of the index has its last values below 0.01 of the "
-        "first."),
+        reason="Half of 64 is twice the largest rank of 16 that the product of a "
+        "head's two factors can have. Not all 64 are asked for, because singular "
+        "values that fall like a power of their index have the last ones below 0.01 of "
+        "the first."),
     ours("moderate_decay_is_cheap",
-        f"Weight decay of 0.002 on the attention matrices of {SMALL} trained by SGD "
+        f"In {SMALL} trained by SGD, a weight decay of 0.002 on the attention matrices "
         "raises the validation loss by less than 0.16 nats per character, compared "
         "with no decay.",
         kind="equivalence", unit="nats per character",
         estimate=FACTORED.paired("validation_loss", weight_decay=(MODERATE, 0.0)),
-        below=LOSS.size, reason=f"{LOSS.reason} No gain is claimed, as nothing "
+        below=LOSS.size, reason=f"{LOSS.reason} Lower loss is not claimed, as nothing "
         "overfits in so few steps."),
     ours("attention_is_used",
-        "A small character-level transformer, trained with or without weight decay, "
-        "predicts the next character with a lower validation loss than the best "
-        "prediction from the last character alone, in every run.",
+        "A small character-level transformer has a lower validation loss than the best "
+        "prediction of the next character from the last one alone, in every run, with "
+        "weight decay and without.",
         origin="protocol", kind="precondition", unit="nats per character",
         estimate=where().worst("validation_loss - bigram_loss"), below=0.0,
         reason="Any improvement counts; without it a low rank would only say that "
-        "attention is idle."),
+        "attention is not used."),
 ]  # fmt: skip

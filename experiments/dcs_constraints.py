@@ -374,7 +374,12 @@ def labels(c: Config) -> np.ndarray:
 
 
 def exponent(y: np.ndarray, lr: float, decay: float, order: str = "exact") -> float:
-    """Return the larger Lyapunov exponent of u+w and u-w at u=w=0: it decides."""
+    """Return the larger of the Lyapunov exponents of u+w and u-w at u=w=0.
+
+    y: the labels (N,). order: 'exact' in the learning rate, or to 'second' order in it.
+
+    Where it is below 0 both fall to zero, and s = u*w with them.
+    """
     import torch
 
     from symlab.mirror import lyapunov
@@ -622,11 +627,15 @@ ENTRY = named("max_difference", "difference of an entry from scipy's solution")
 JUMPS = named("abs(jumps - exact_jumps)", "difference of the two numbers of jumps")
 EXCESS = named("measured - second_order", "measured minus second-order critical decay")
 LOWERED = named("1 - measured", "full-batch minus measured critical decay")
-TRAINED_AS = ("In least squares with 10 linear constraints s = 0, where s is u*w with "
-              "weight decay on u and w (DCS),")  # fmt: skip
-STEPS = "In denoising a signal with steps, DCS (each of 79 differences of neighbours "
-SCALAR = "Batch-1 SGD on (u*w - y)^2/2, noisy y of mean 1, weight decay on u and w,"
-dcs = partial(Claim, paper=ZIYIN, origin="ours", unit="of O^T theta")
+PROBLEM = ("In least squares with 10 constraints s = 0 on linear functions s of the "
+           "weights, each trained as s = u*w with weight decay on u and w,"
+)  # fmt: skip
+STEPS = ("When a noisy signal of 80 values with steps is denoised, its 79 differences "
+         "of neighbours trained as u*w with weight decay on u and w, the result"
+)  # fmt: skip
+SCALAR = ("When SGD of batch size 1 on (u*w - y)^2/2, with noisy labels y of mean 1, "
+          "trains u and w with weight decay")  # fmt: skip
+dcs = partial(Claim, paper=ZIYIN, origin="ours", unit="of |s|")
 near_mirror = partial(dcs, unit="weight decay", place="SGD near the mirror; for DCS")
 lasso_path = partial(Claim, origin="oracle", kind="identity",
                      place="scipy's bounded least squares on the dual")  # fmt: skip
@@ -636,83 +645,88 @@ SWITCHED = {
     "library": TORCH.where(method="sgd"),
     "adamw_eps": TORCH.where(method="adamw eps"),
 }
-switch = partial(family, paper=ZIYIN, origin="ours", unit="of O^T theta",
+switch = partial(family, paper=ZIYIN, origin="ours", unit="of |s|",
                  place="DCS; subgradient of weight_decay*|O^T theta|_1 at 0",
                  how={"full_batch": "full-batch descent",
                       "library": "torch.optim.SGD through parametrize",
                       "adamw_eps": "AdamW with eps=1 for u and w"})  # fmt: skip
 CLAIMS = [
     *switch("{how}_exact_above",
-        f"{TRAINED_AS} {{how}} brings every |s| below 1e-12 in every run at 1.05 times "
-        "the critical decay, max |dl/ds| at s = 0.",
+        f"{PROBLEM} {{how}} brings every |s| below 1e-12 in every run at 1.05 times "
+        "the critical weight decay, the largest |dl/ds| at s = 0 for the loss l.",
         lambda how: SWITCHED[how].where(ratio=1.05).worst(VIOLATED),
         below=EXACT, kind="identity", reason=ROUNDING,
         but={("full_batch",): {"origin": "paper", "tests": "hard constraints",
                                "place": "abstract, DCS; critical decay ours"}}),
     *switch("{how}_violated_below",
-        f"{TRAINED_AS} {{how}} leaves some |s| above 0.001 in every run at 0.95 times "
-        "the critical decay, max |dl/ds| at s = 0.",
+        f"{PROBLEM} {{how}} leaves some |s| above 0.001 in every run at 0.95 times the "
+        "critical weight decay, the largest |dl/ds| at s = 0 for the loss l.",
         lambda how: SWITCHED[how].where(ratio=0.95).least(VIOLATED), above=1e-3,
-        reason="Just below the critical weight decay wd_c, max |dl/ds| where all "
-        "constraints hold, a constraint is violated by about (wd_c - wd)/curvature, "
-        "which is 0.005 at a decay wd of 0.95 wd_c."),
+        reason="Just below the critical weight decay wd_c a constraint is violated by "
+        "about (wd_c - wd)/curvature of the loss, which is 0.005 at a weight decay wd "
+        "of 0.95 wd_c; a fifth of that is asked for."),
     dcs("minibatch_exact",
-        f"{TRAINED_AS} minibatch SGD brings every |s| below 1e-12 in every run at 1.5 "
-        "times the critical decay, max |dl/ds| at s = 0.",
+        f"{PROBLEM} minibatch SGD brings every |s| below 1e-12 in every run at 1.5 "
+        "times the critical weight decay, the largest |dl/ds| at s = 0 for the loss "
+        "l.",
         origin="paper", tests="hard constraints",
         place="abstract, DCS; u=w=0 is stationary under every minibatch",
         kind="identity",
         estimate=SGD.where(ratio=1.5).worst(VIOLATED), below=EXACT,
         reason=ROUNDING),
     dcs("adamw_misses_constraints",
-        f"{TRAINED_AS} AdamW with its default eps leaves some |s| above 0.001 in every "
-        "run at 1.05 times SGD's critical decay, max |dl/ds| at s = 0.",
+        f"{PROBLEM} AdamW with its default eps leaves some |s| above 0.001 in every "
+        "run at 1.05 times SGD's critical weight decay, the largest |dl/ds| at s = 0 "
+        "for the loss l.",
         place="DCS; AdamW's critical decay is wd_c/eps (symlab/mirror/dcs.py)",
         estimate=TORCH.where(method="adamw", ratio=1.05).least(VIOLATED),
         above=1e-3,
-        reason="The critical weight decay of AdamW is that of SGD over its eps of "
-        "1e-8 and far out of reach: the weights are expected near the unconstrained "
-        "ones, which violate the constraints by 0.1."),
+        reason="The critical weight decay of AdamW is that of SGD divided by its eps "
+        "of 1e-8, which is far out of reach: the weights are expected near those of "
+        "training without weight decay, which violate the constraints by 0.1."),
     Claim("soft_is_inverse_beta",
-        "The least-squares solution with a penalty (beta/2)|s|^2 on 10 linear "
-        "constraints s = 0 has a largest |s| of max |dl/ds| / beta, with dl/ds taken "
-        "where s = 0 holds, to 1 % in every run, for every beta of 10,000 or more.",
+        "In least squares with a penalty (beta/2)|s|^2 on 10 linear functions s of the "
+        "weights, the largest |s| of the solution is within 1 % of max |dl/ds|/beta "
+        "(gradient of the loss l at the best weights with s = 0), in every run, for "
+        "every beta from 10,000 on.",
+        unit="relative distance",
         origin="oracle", kind="equivalence", place="beta O^T theta = -O^T grad l_0",
         estimate=SOFT.where("beta >= 1e4").worst(_soft_error), below=0.01,
-        reason="To first order the violation is max |dl/ds|, the critical weight "
-        "decay of DCS (where s is u*w with weight decay on u and w), over beta; the "
-        "next term is smaller by 1/(beta*curvature), which is 1e-4 at beta = 10,000."),
+        reason="To first order in 1/beta the largest |s| is max |dl/ds|/beta; the next "
+        "term is smaller by 1/(beta * curvature of the loss), which is 1e-4 at beta = "
+        "10,000."),
     lasso_path("path_exact",
-        f"{TRAINED_AS} full-batch descent finds scipy's generalised lasso, to 0.0002 "
-        "in every weight and run, at decays of 0.1 to 1.5 times max |dl/ds| at s = 0.",
+        f"{PROBLEM} descent ends at scipy's generalised lasso (penalty: weight decay "
+        "times sum |s|), to within 0.0002 in every weight, at 0.1 to 1.5 times the "
+        "critical weight decay.",
         estimate=FULL_BATCH.worst(ENTRY), below=2e-4,
-        reason="The generalised lasso is the least loss plus decay times the sum of "
-        "|s|. A constraint at exactly its critical decay approaches zero as 1/(2 h "
-        "t), which is 1.6e-4 for the least curvature h = 0.3 of the loss and the time "
-        "t = steps * learning rate / (1 - momentum) = 1e4. All other entries converge "
+        reason="At exactly its critical weight decay a constraint approaches zero as "
+        "1/(2 h t), which is 1.6e-4 for the least curvature h = 0.3 of the loss and "
+        "the time t = steps * learning rate / (1 - momentum) = 1e4. All else converges "
         "exponentially."),
     lasso_path("fused_signal",
-        f"{STEPS}is trained as u*w, with weight decay on u and w) ends at the fused "
-        "lasso of scipy, to 0.001 in every entry and run.",
+        f"{STEPS} is scipy's fused lasso (total variation denoising) with the same "
+        "penalty, to within 0.001 in every value of every run.",
         estimate=FUSED.worst(ENTRY), below=1e-3,
-        reason="A constraint at exactly its critical decay approaches zero as 1/(2 h "
-        "t), which is 0.001 for the curvature h = 1/4 and the time t = steps * "
-        "learning rate / (1 - momentum) = 2000."),
+        reason="At exactly its critical weight decay a difference approaches zero as "
+        "1/(2 h t), which is 0.001 for the curvature h = 1/4 of the loss and the time "
+        "t = steps * learning rate / (1 - momentum) = 2000."),
     lasso_path("fused_jumps",
-        f"{STEPS}is trained as u*w, with weight decay on u and w) finds as many jumps "
-        "as the fused lasso of scipy, in every run.",
+        f"{STEPS} has as many jumps (neighbours that differ by more than 1e-4) as "
+        "scipy's fused lasso (total variation denoising) with the same penalty, in "
+        "every run.",
         estimate=FUSED.worst(JUMPS), below=0.5, unit="jumps",
-        reason="Both solve the same problem, so the number of jumps (differences of "
-        "neighbours above 1e-4) may not differ in any run."),
+        reason="Both solve the same problem, so the number of jumps may not differ in "
+        "any run."),
     near_mirror("exponent_predicts",
-        f"{SCALAR} brings u*w to zero from the decay on at which the exact Lyapunov "
-        "exponent at u = w = 0 vanishes, to 0.05 in the mean over seeds at each of "
-        "six learning rates.",
+        f"{SCALAR}, the least weight decay at which u*w vanishes is within 0.05 of the "
+        "one at which the exact Lyapunov exponent at u = w = 0 is zero, in the mean "
+        "over seeds, at each of six learning rates.",
         estimate=_exponent_error, above=-STEP, below=STEP, kind="equivalence",
         place="SGD near the mirror, with arXiv 2303.13093; for DCS",
         reason="The margin is one step of the grid of weight decays. A single run "
-        "tells the critical decay to half a step only, and at a decay just above it "
-        "u*w needs more steps than were run to vanish.", written="after",
+        "tells the critical weight decay to half a step only, and at a weight decay "
+        "just above it u*w needs more steps to vanish than were run.", written="after",
         history=(("2026-11-21", "a first look asked for |s| < 1e-12 in the last 20,000 "
                   "of 200,000 steps only, and one of 48 was 0.059 off; an excursion "
                   "may last as long, so the claim now asks for the second half of the "
@@ -722,18 +736,19 @@ CLAIMS = [
                   "sets of other seeds: runs were asked for more than the grid can "
                   "resolve"))),
     near_mirror("second_order_errs",
-        f"{SCALAR} at learning rate 0.1 brings u*w to zero from a decay on that is "
-        "more than 0.05 above the root of a second-order Lyapunov exponent, in the "
-        "mean over seeds.",
+        f"{SCALAR}, the least weight decay at which u*w vanishes is more than 0.05 "
+        "above the root of the Lyapunov exponent to second order in the learning rate, "
+        "at learning rate 0.1, in the mean over seeds.",
         origin="control", estimate=FASTEST.mean(EXCESS), above=STEP,
-        reason="The margin is one step of the grid of weight decays, to which the "
-        "root of the exact exponent is asked to be right: beyond it the measurement "
-        "tells the two theories apart."),
+        reason="The margin is one step of the grid of weight decays, within which the "
+        "exact Lyapunov exponent is right: beyond it the measurement tells the two "
+        "theories apart."),
     near_mirror("noise_lowers_critical_decay",
-        f"{SCALAR} at learning rate 0.1 brings u*w to zero from a decay of less than "
-        "0.5 on, in the mean over seeds; full-batch descent needs a decay of 1.",
+        f"{SCALAR}, the least weight decay at which u*w vanishes is lower by more than "
+        "0.5 than the 1 that full-batch descent needs, at learning rate 0.1, in the "
+        "mean over seeds.",
         estimate=FASTEST.mean(LOWERED), above=0.5,
-        reason="To second order in the learning rate lr, labels y of standard "
-        "deviation 4 lower the critical decay by lr*4^2/2 = 0.8; the skewness of the "
-        "labels takes part of that back, and half is asked for."),
+        reason="To second order in the learning rate lr, labels of standard deviation "
+        "4 lower the critical weight decay by lr*4^2/2 = 0.8. The skewness of the "
+        "labels takes part of that back, and half of 1 is asked for."),
 ]  # fmt: skip

@@ -172,10 +172,12 @@ def draw_risk(df, ax):
     vertical line is the number of samples, 200, and the dashed one the closed form.
     """
     rows = OURS(df)
-    panels.curve(ax, AWAY(df), "features", "norm_risk", LEAST)
+    for side, label in (("features < n", LEAST.label), ("features > n", "_")):
+        panels.curve(ax, OURS.where(side)(df), "features", "norm_risk", LEAST,
+                     label=label)  # fmt: skip
     for column, arm in ARMS.items():
         panels.curve(ax, rows, "features", column, arm)
-    _law(ax, rows, np.add, label="its closed form")
+    _law(ax, rows, np.add, label="closed form")
     _axes(ax, rows, "Random features", 0.08, 300)
     panels.legend(ax, "upper right", clear=True)
 
@@ -237,6 +239,7 @@ def _copied_apart(df):
 
 
 # fmt: off
+FITTED = "In regression with 200 noisy samples of a linear target,"
 PILOT = ("2026-11-30", "features changed from ReLU to sine after one other seed, as "
          "the ReLU's second-order part is no noise with 50 inputs; thresholds stayed")
 LIMITS = ("2026-11-30", "a lower limit was added after four other seeds, as equality "
@@ -248,65 +251,74 @@ ours = partial(Claim, paper=RANDOM_FEATURES, origin="ours", unit="log ratio",
                history=(PILOT,))
 control = partial(Claim, origin="control", place="derived here", history=(PILOT,))
 CLAIMS = [
-    Claim("closed_form", "The test error of the minimum-norm fit of 200 noisy labels "
-        "by 25 to 1600 random features of 50 inputs is within 10 % of its closed "
-        "form for large sizes, in the geometric mean over all numbers but 200.",
+    Claim("closed_form", "In regression on 25 to 1600 random features of 50 inputs "
+        "with 200 noisy labels, the test error of the minimum-norm fit is within 10 % "
+        "of the closed form of Mei and Montanari for large sizes, in the geometric "
+        "mean over seeds and nine numbers of features (all but 200).",
         paper=MEI, origin="oracle", kind="equivalence", place="theorem 2",
         unit="log ratio", history=(PILOT,), estimate=AWAY.mean(_from_law),
         above=-0.1, below=0.1,
-        reason="Corrections are of the order of 1/50, and a mean over nine numbers of "
-        "features and sixteen seeds errs by a few per cent."),
-    *family("sgd_peaks_above_{other}", "With 200 random features for 200 samples, SGD "
-        "of 200 passes has a test error more than 1.25 times that with {other} "
-        "features.",
+        reason="The closed form neglects terms of the order of 1/50, one over the "
+        "number of inputs, and a mean over nine numbers of features and sixteen seeds "
+        "errs by a few per cent."),
+    *family("sgd_peaks_above_{other}", f"{FITTED} SGD of 200 passes has more than 1.25 "
+        "times the test error with 200 random features that it has with {other}, in "
+        "the geometric mean over seeds.",
         lambda other: OURS.log_ratio("sgd_risk", features=(200, other)),
         other=(50, 1600), paper=RANDOM_FEATURES, place="abstract",
         tests="double descent", unit="log ratio", above=ERROR.log, reason=ERROR.reason,
         history=(PILOT,), but={(50,): {"expected": "undecided", "because": "SGD "
         "softens the peak: its error is 1.4 times that with 50 features, and sixteen "
         "seeds give the factor from 1.24 to 1.56."}}),
-    paper("variance_rises_then_falls", "What label noise adds to the test error of SGD "
-        "(200 passes) rises with each of 25, 50, 100, 150, 200 random features for 200 "
-        "samples, and falls with each of 200, 250, 300, 400, 800, 1600.",
+    paper("variance_rises_then_falls", f"{FITTED} the part of the test error of SGD "
+        "(200 passes) that label noise adds rises with each step from 25 to 50, 100, "
+        "150 and 200 random features and falls with each step from 200 to 250, 300, "
+        "400, 800 and 1600.",
         tests="variance", unit="log ratio", above=0.0,
         estimate=weakest(*_each("sgd_variance", MORE[:TOP] + FEWER[TOP:])),
-        reason="The paper says unimodal: any step against it counts."),
-    paper("bias_falls", "The test error of SGD (200 passes) on labels without noise "
-        "falls with each larger number of random features for 200 samples: 25, 50, "
-        "100, 150, 200, 250, 300, 400, 800, 1600.", tests="bias", unit="log ratio",
+        reason="The paper says that the variance has a single peak, so any step in the "
+        "other direction counts."),
+    paper("bias_falls", f"{FITTED} the test error of SGD (200 passes) trained on "
+        "labels without noise falls with each step from 25 to 50, 100, 150, 200, 250, "
+        "300, 400, 800 and 1600 random features.", tests="bias", unit="log ratio",
         estimate=weakest(*_each("sgd_bias", MORE), above=False), below=0.0,
-        reason="The paper says monotonic: any rise counts."),
-    ours("minimum_norm_bias_peaks", "The test error of the minimum-norm fit to labels "
-        "without noise is more than 1.25 times as large with 200 random features for "
-        "200 samples as with 100, so that label noise is not needed for the peak.",
+        reason="The paper says that the bias falls monotonically, so any rise counts."),
+    ours("minimum_norm_bias_peaks", f"{FITTED} the minimum-norm fit to labels without "
+        "noise has more than 1.25 times the test error with 200 random features that "
+        "it has with 100, in the geometric mean over seeds: the peak at 200 needs no "
+        "label noise.",
         estimate=OURS.log_ratio("norm_bias", features=(200, 100)), above=ERROR.log,
         reason=ERROR.reason),
-    *family("no_loss_at_{p}", "With {p} random features for 200 samples, SGD with "
-        "constant steps (200 passes) has the test error of the exact minimum-norm fit, "
-        "within a factor of 1.25.",
+    *family("no_loss_at_{p}", f"{FITTED} SGD with a constant step size (200 passes) on "
+        "{p} random features has the test error of the exact minimum-norm fit to "
+        "within a factor of 1.25, in the geometric mean over seeds.",
         lambda p: OURS.where(features=p).mean(_over_norm), p=(400, 800, 1600),
         paper=RANDOM_FEATURES, place="abstract", tests="no loss", origin="ours",
         kind="equivalence", unit="log ratio", above=-ERROR.log, below=ERROR.log,
         reason=ERROR.reason, history=(PILOT, LIMITS, RATE)),
-    ours("sgd_softens_the_peak", "With 200 random features for 200 samples, SGD of 200 "
-        "passes has less than half the test error of the exact minimum-norm fit.",
+    ours("sgd_softens_the_peak", f"{FITTED} SGD of 200 passes on 200 random features "
+        "has less than half the test error of the exact minimum-norm fit, in the "
+        "geometric mean over seeds.",
         estimate=OURS.where(features=200).mean(_over_norm), below=-np.log(2),
-        reason="A factor of two is seen at once on a logarithmic axis; the exact fit "
-        "has no finite mean there."),
-    ours("one_pass_has_no_peak", "After one pass of SGD with averaged iterates, the "
-        "test error is lower with 200 random features for 200 samples than with 50, so "
-        "that no peak is seen.", below=0.0,
+        reason="With as many features as samples the exact fit has no finite mean "
+        "error. A factor of two is seen at once in a figure."),
+    ours("one_pass_has_no_peak", f"{FITTED} SGD of a single pass with averaged weights "
+        "has a lower test error with 200 random features than with 50, in the "
+        "geometric mean over seeds: it shows no peak at 200.", below=0.0,
         estimate=OURS.log_ratio("pass_risk", features=(200, 50)),
-        reason="A peak at 200 features would be a rise, of any size."),
-    control("copies_change_nothing", "SGD on features of which each stands twice, so "
-        "that the loss has a permutation symmetry, has the test error of SGD on each "
-        "of them once, to 1e-6 in every run.", kind="identity",
+        reason="If the error had a peak at 200 features it would be higher than with "
+        "50, by any amount."),
+    control("copies_change_nothing", f"{FITTED} SGD has the same test error, to a "
+        "relative 1e-6 in every run, if each random feature is given twice, so that "
+        "the loss has a permutation symmetry, as if each is given once.",
+        unit="relative difference", kind="identity",
         estimate=where().worst(_copied_apart), below=1e-6,
-        reason="Twice the kernel with half the step is the same descent in exact "
-        "arithmetic; 40,000 steps add rounding."),
-    control("rank_makes_the_peak", "With 400 parameters and 200 samples, SGD has a "
-        "more than 1.25 times larger test error where they are weights of 200 features "
-        "that stand twice each than where they are weights of 400 different ones.",
+        reason="In exact arithmetic the two are the same descent, as twice the kernel "
+        "goes with half the step size; rounding adds up over 40,000 steps."),
+    control("rank_makes_the_peak", f"{FITTED} SGD of 200 passes with 400 trained "
+        "weights has more than 1.25 times the test error if they belong to 200 random "
+        "features given twice than if they belong to 400 different ones, in the "
+        "geometric mean over seeds.",
         unit="log ratio", above=ERROR.log,
         estimate=where(features=400).log_ratio("sgd_risk", copies=(2, 1)),
         reason=ERROR.reason),

@@ -128,6 +128,7 @@ def _drawn(c: Config, name: str) -> dict:
 
 
 def mirrors_of(params) -> list:
+    """Return the mirror symmetries that exchange the two neurons of each of PAIRS."""
     from symlab import mirror
 
     return [mirror.permutation(params, UNITS, i, j) for i, j in PAIRS]
@@ -350,7 +351,7 @@ def draw_symmetric(df, ax):
 
 @figure("fig2", panel="mid")
 def draw_random(df, ax):
-    """The same at a random point: there are no blocks."""
+    """Hessian at a random point, in the same basis of the mirrors: it has no blocks."""
     shown, powers = _show(ax, df, "hessian_random"), (-6, -4, -2, 0)
     ax.set_title("Hessian, random point")
     label = "|entry|, relative to the largest"
@@ -395,8 +396,8 @@ def draw_off_block(df, ax):
 
 @figure("fig2", panel="mid", row=1)
 def draw_pitchfork(df, ax):
-    """Minima along that direction against weight decay; in units of sqrt(6 |h|/q)
-    all seeds fall onto one curve.
+    """Minima of the loss along the direction away from the mirror against weight
+    decay; in units of sqrt(6 |h|/q) all seeds fall onto one curve.
     """
     for i, row in enumerate(df.itertuples()):
         y = np.array(row.wells) / np.sqrt(-6 * row.h / row.fourth)
@@ -450,68 +451,73 @@ OFF = "ratio of the largest entry off the blocks to the largest inside them"
 MIRROR = named("off_block", f"{OFF}, at the symmetric solution,")
 RANDOM = named("off_block_random", f"{OFF}, at a random point,")
 BROKEN = named("off_block_broken", f"{OFF}, with the symmetry broken,")
-NET = "a tanh network (widths 5-6-2)"
-ON = "In a tanh network trained with two pairs of neurons kept equal,"
-LOWEST = "the direction of lowest curvature {}that makes a pair unequal"
-EVEN, NEGATIVE = LOWEST.format(""), LOWEST.format("h < 0 ")
-START = "Started 0.01 off the equality of two pairs of neurons of a tanh network,"
+ON = ("In a small tanh network trained on a teacher's outputs, two pairs of neurons "
+      "kept equal,")  # fmt: skip
+LOWEST = "the direction of lowest curvature among those that make a pair unequal"
+START = ("When L-BFGS over all weights of a tanh network starts at a distance of 0.01 "
+         "from weights at which two pairs of neurons are equal,")  # fmt: skip
 STABLE = "the least that makes equality stable"
 ABOVE = ("A thousandth of the largest entry is far above rounding, which is 1e-16 of "
          "it.")  # fmt: skip
 ziyin = partial(Claim, paper=ZIYIN, kind="identity")
 control = partial(Claim, paper=ZIYIN, place=BLOCKS, origin="control", above=1e-3)
 search = partial(Claim, origin="ours", place="L-BFGS over all parameters (scipy)",
-                 unit="of the starting distance")  # fmt: skip
+                 unit="times the starting distance")  # fmt: skip
 CLAIMS = [
     ziyin("blocks_on_the_mirror",
         f"{ON} the Hessian of the loss couples the weight differences within a pair to "
-        "no other direction, up to 1e-12 of its largest entry, in every run.",
+        "no other direction: its entries between them are below 1e-12 of the largest "
+        "entry inside the blocks, in every run.",
+        unit="of the largest entry",
         place=BLOCKS, estimate=ALL.worst(MIRROR), below=1e-12,
-        reason="The Hessian is a sum over 200 samples, transformed by a basis of 50 "
-        "vectors: thousands of roundings of 1e-16 each. In that basis it has a block "
-        "for each pair and one for the rest. Training had a weight decay of 0.001 on "
-        "all weights."),
+        reason="The Hessian is a sum over 200 samples, written in a basis of 50 "
+        "vectors in which it has one block for the differences within each pair and "
+        "one for all other directions: thousands of roundings of 1e-16 add up."),
     control("no_blocks_at_random",
-        f"At random weights of {NET} the Hessian of the loss couples the weight "
-        "differences within two pairs of neurons to each other or to other directions "
-        "by more than 0.001 of its largest entry, in every run.",
-        estimate=ALL.least(RANDOM), reason=ABOVE),
+        "At random weights of a small tanh network, the Hessian of the loss couples "
+        "the weight differences within two pairs of neurons to other directions: an "
+        "entry between them is above 0.001 of the largest entry inside the blocks, in "
+        "every run.",
+        unit="of the largest entry", estimate=ALL.least(RANDOM), reason=ABOVE),
     control("no_blocks_if_broken",
-        f"{ON} adding a random quadratic term to the loss makes its Hessian couple the "
-        "differences within a pair to other directions by more than 0.001 of its "
-        "largest entry, in every run.",
-        estimate=ALL.least(BROKEN),
-        reason=f"{ABOVE} The term, sum b theta^2 with random b of standard deviation "
-        "0.1, is added after training."),
+        f"{ON} adding sum b theta^2 with random b to the loss makes its Hessian couple "
+        "the differences within a pair to other directions: an entry between them is "
+        "above 0.001 of the largest inside the blocks, in every run.",
+        unit="of the largest entry", estimate=ALL.least(BROKEN),
+        reason=f"{ABOVE} The coefficients b have a standard deviation of 0.1, and the "
+        "term is added after training."),
     ziyin("restricted_minimum_is_stationary",
-        f"{ON} every component of the gradient that would make the neurons of a pair "
-        "unequal is below 1e-13 in absolute value, in every run.",
+        f"{ON} the gradient of the loss with weight decay has no component that would "
+        "make the neurons of a pair unequal: each is below 1e-13 in absolute value, in "
+        "every run.",
         place="theorem 1, part 1", tests="constraint",
         estimate=ALL.worst(named("across", "gradient component across the mirrors")),
         below=1e-13,
-        reason="The minimisation never left the weights with equal neurons, so that "
-        "only rounding can give such a component: a thousand times 1e-16."),
+        reason="Training never left the weights with equal pairs, so that only "
+        "rounding can give such a component: 1e-13 is a thousand times 1e-16."),
     Claim("signal_exists",
-        f"{ON} the Hessian of the loss (without weight decay) has a negative "
-        "eigenvalue in the directions that make a pair unequal, in every run.",
-        origin="protocol", kind="precondition",
+        f"{ON} the Hessian of the loss without weight decay has a negative eigenvalue "
+        "among the directions that make the neurons of a pair unequal, in every run.",
+        unit="lowest eigenvalue", origin="protocol", kind="precondition",
         place="a teacher of six neurons, a student of four different ones",
         estimate=ALL.worst(named("h", "eigenvalue h across the mirrors")),
         below=0.0,
-        reason="With a positive lowest eigenvalue in these directions equal neurons "
-        "would be stable without weight decay, and no transition could be seen. A "
-        "prototype of 8 runs at other sizes of the weights had a negative one in all."),
+        reason="If all these eigenvalues were positive, equal neurons would be stable "
+        "without weight decay, and weight decay could not be seen to make them stable. "
+        "A prototype of 8 runs at other sizes of the weights had a negative one in "
+        "all."),
     ziyin("even_in_s",
-        f"{ON} the loss is the same at distances s and -s from the trained weights "
-        f"along {EVEN}, to 1e-12 for s up to 3, in every run.",
+        f"{ON} the loss at distance s from the trained weights equals that at -s, to "
+        f"within 1e-12 for all s up to 3, along {LOWEST}, in every run.",
         place="mirror symmetry; figure 2",
         estimate=ALL.worst(named("uneven", "difference of the losses at s and -s")),
         below=1e-12,
         reason="Losses are of size 1, so thousands of roundings of 1e-16 stay below "
         "1e-12."),
     Claim("curvature_is_h",
-        f"{ON} the second difference of the loss along {EVEN} is the Hessian's "
-        "eigenvalue there, to 0.00001 (absolute) in every run.",
+        f"{ON} the second difference of the loss along {LOWEST} equals the lowest "
+        "eigenvalue of the Hessian among these directions, to within 0.00001, in every "
+        "run.",
         origin="oracle", kind="identity",
         place="second difference of the loss against the Hessian",
         estimate=ALL.worst(named("abs(curvature - h)", "error of the curvature")),
@@ -520,34 +526,34 @@ CLAIMS = [
         "is the fourth derivative of the loss along that direction, and by 1e-10 from "
         "rounding."),
     ziyin("two_minima_become_one",
-        f"{ON} loss plus weight decay has two minima along {NEGATIVE} at decays of "
-        "0.25 to 0.9 |h|, one at 1.1 to 2 |h|, in every run.",
+        f"{ON} the loss plus weight decay has two minima along {LOWEST} (curvature h < "
+        "0) at decays of 0.25 to 0.9 |h| and one at 1.1 to 2 |h|, in every run.",
         place="figure 2", tests="decay", estimate=ALL.worst(_miscounted), below=0.5,
         unit="minima",
         reason="The number of minima may not differ in any run, at any of the eight "
         "weight decays."),
     Claim("minima_merge_at_h",
-        f"{ON} the two minima of loss plus weight decay along {NEGATIVE} merge at a "
-        "weight decay of -h, to 1 % in every run.",
-        origin="ours", kind="equivalence",
+        f"{ON} the loss plus weight decay has two minima along {LOWEST} (curvature h < "
+        "0) that merge into one at a weight decay within 1 % of |h|, in every run.",
+        unit="relative distance", origin="ours", kind="equivalence",
         place="h from the Hessian, the minima from the loss",
         estimate=ALL.worst(named("abs(critical_ratio - 1)",
                                  "relative distance of the merging decay from -h")),
         below=0.01,
-        reason="The loss is computed at steps of 0.002 of the distance, and two "
-        "minima nearer than that are taken for one, which moves the decay at which "
-        "they merge by about 0.1 %."),
+        reason="The loss is computed on a grid of distances with steps of 0.002, and "
+        "two minima nearer than that are taken for one, which moves the weight decay "
+        "at which they merge by about 0.1 %."),
     search("search_leaves_below",
-        f"{START} L-BFGS over all weights ends farther off, in every run, where the "
-        f"weight decay of the differences is 0.25 to 0.9 of {STABLE}.",
+        f"{START} it ends farther away in every run, if the weight decay on the "
+        f"differences within the pairs is 0.25 to 0.9 times {STABLE}.",
         estimate=ALL.least(_left), above=1.0,
-        reason="The starting distance itself is the limit: to end farther off is to "
-        "leave. All other directions have a weight decay of 0.001."),
+        reason="To end farther away than the start is to leave. All other directions "
+        "have a weight decay of 0.001."),
     search("search_returns_above",
-        f"{START} L-BFGS over all weights ends within 0.0001 of it, in every run, "
-        f"where the weight decay of the differences is 1.1 to 2 times {STABLE}.",
+        f"{START} it ends less than 0.0001 away in every run, if the weight decay on "
+        f"the differences within the pairs is 1.1 to 2 times {STABLE}.",
         estimate=ALL.worst(_kept), below=0.01,
-        reason="A hundredth of the starting distance is asked for; the solver stops "
-        "at gradients of 1e-8, which at 1.1 times an eigenvalue of -0.01 is a "
-        "distance of 1e-5."),
+        reason="The limit of 0.0001 is a hundredth of the starting distance. The "
+        "solver stops at gradients of 1e-8. Where a weight decay of 1.1 times an "
+        "eigenvalue of -0.01 leaves a curvature of 0.001, this is a distance of 1e-5."),
 ]  # fmt: skip

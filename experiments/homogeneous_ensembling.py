@@ -460,9 +460,8 @@ TENFOLD = [(a, b) for a in DECAYS for b in DECAYS if a and abs(b / a - 10) < 0.1
 LEAST, GROWTH = ZIYIN.smallest["distinct neurons"], QUANTISATION.smallest["growth"]
 DAY, TODAY = "2026-11-21", "2026-11-30"
 PROTOTYPE = "The threshold follows a prototype of 3 seeds."
-NET = "a tanh network with 50 neurons"
-ONCE = "(those equal to 1 % of the norm count once)"
-MOVED = "weights theta + theta_0 (fixed random theta_0: no permutation symmetry)"
+NET = "a tanh network of 50 neurons that learns a 5-neuron teacher"
+ONCE = "(those that differ by less than 1 % count once)"
 SKEWED = {"expected": "undecided", "because": "The values of 8 seeds are skewed, and "
           "a confidence interval of their mean that allows for the skewness reaches "
           "the limit."}  # fmt: skip
@@ -475,86 +474,91 @@ alone = partial(ensembling, place="abstract: weight decay or noise", tests="nois
                 above=LEAST.size, reason=LEAST.reason, expected="failed")  # fmt: skip
 CLAIMS = [
     ensembling("distinct_fall_with_decay",
-        f"The number of distinct neurons {ONCE} of {NET} that learns a teacher network "
-        "falls with each tenfold increase of the weight decay between 0.0001 and 0.02.",
+        f"In {NET} by SGD, the number of distinct neurons {ONCE} falls with each "
+        "tenfold increase of the weight decay between 0.0001 and 0.02.",
         tests="decay",
         estimate=weakest(*(ALONG.paired(DISTINCT, weight_decay=d) for d in TENFOLD)),
         above=0.0,
-        reason="A fall of any size counts at each increase, as the claim few_are_left "
-        "asks for the number of neurons that are left.", written="after",
+        reason="The paper gives no size, so a fall of any size counts at each tenfold "
+        "increase.", written="after",
         history=((DAY, "tenfold decays took the place of neighbouring ones from 0 on: "
                   "the first run was undecided, 1.12 [-0.63, 2.88], as a decay of "
                   "0.0001 has not acted yet after 10,000 steps"),)),
     ensembling("few_are_left",
-        f"Weight decay 0.005 leaves fewer than 10 distinct neurons {ONCE} in {NET} "
-        "that learns a teacher network with 5, in the mean over seeds.",
+        f"In {NET} by SGD with weight decay 0.005, fewer than 10 distinct neurons "
+        f"{ONCE} are left, in the mean over seeds.",
         estimate=AT.mean(DISTINCT), below=10.0, origin="ours",
         reason="The limit is twice the number of the teacher's neurons and a fifth of "
         f"the width. {PROTOTYPE}", **SKEWED),
     Claim("copies_live",
-        "At weight decay 0.005 more than 40 of the 50 neurons of a tanh network are "
-        "alive (norm above 5 % of the largest) in the mean over seeds: few are "
-        "distinct because neurons are copies, not because they died.",
+        f"In {NET} by SGD with weight decay 0.005, more than 80 % of the neurons are "
+        "alive at the end (norm above 5 % of the largest), in the mean over seeds.",
         estimate=AT.mean(LIVING), above=0.8, unit="of the neurons",
-        reason="Where four of five neurons live, dead neurons do not explain that "
-        f"fewer than 10 of 50 are distinct. {PROTOTYPE}"),
+        reason="Few neurons are distinct in these networks. Where four of five neurons "
+        "are alive, the cause is that neurons are copies and not that they died. "
+        f"{PROTOTYPE}"),
     ensembling("copies_are_exact",
-        f"In {NET}, trained with weight decay 0.005, 0.01 or 0.02, the median distance "
-        "of a live neuron from equality with another one, up to sign, is below 1e-6 "
-        "of its norm in every run.",
-        place="theorem 1", kind="identity", unit="norm of the neuron",
+        f"In {NET} by SGD with weight decay 0.005, 0.01 or 0.02, the median live "
+        "neuron (norm above 5 % of the largest) is within 1e-6 of its norm from "
+        "equality with another neuron, up to sign, in every run.",
+        place="theorem 1", kind="identity", unit="of the neuron's norm",
         tests="ensembling", estimate=MERGED.worst(NEAREST), below=1e-6,
-        reason="The distance of copies shrinks exponentially in training, and 1e-6 of "
-        "the norm is a ten-thousandth of the 1 % within which neurons count as "
+        reason="The distance between copies shrinks exponentially in training, and "
+        "1e-6 of the norm is a ten-thousandth of the 1 % within which neurons count as "
         "copies."),
     ours("threshold_hardly_matters",
-        f"At weight decays of 0.005, 0.01 and 0.02 {NET} has less than one distinct "
-        "neuron more if neurons within 1 % of the norm count as copies than if "
-        "neurons within 5 % do, in the mean.",
+        f"In {NET} by SGD with weight decay 0.005, 0.01 or 0.02, less than one neuron "
+        "more is distinct if neurons within 1 % of each other count as copies than if "
+        "neurons within 5 % do, in the mean over seeds.",
         estimate=MERGED.mean(STRICTER), below=1.0,
         origin="protocol", kind="equivalence",
-        reason="A difference of less than one neuron of 50 is smaller than any effect "
-        "that the other claims about these networks ask for.",
+        reason="One neuron of 50 is less than any difference that the other claims "
+        "about these networks ask for.",
         **SKEWED),
     bias("symmetry_is_the_cause",
-        f"With weight decay 0.005 on theta, {NET} has more than 25 distinct neurons "
-        f"more with {MOVED} than with weights theta.",
+        f"With weight decay 0.005, {NET} has over 25 more distinct neurons {ONCE} if a "
+        "fixed random offset of its weights breaks the permutation symmetry than "
+        "without an offset, in the mean over seeds.",
         estimate=where(study="decay", weight_decay=DECAY)
         .paired(DISTINCT, offset=(OFFSET, 0.0)),
         above=25.0, unit="neurons",
-        reason="The limit is half of the 50 neurons, and five times the 5 neurons "
-        "from which on a difference counts in claims about this network."),
+        reason="The limit is half of the 50 neurons. A difference of 5 already counts "
+        "in the other claims about this network."),
     bias("control_merges_none",
-        f"With {MOVED} and decay 0.0001 to 0.02 of theta, {NET} keeps more than 45 "
-        f"distinct neurons {ONCE} in every run.",
+        f"In {NET}, with a fixed random offset of its weights that breaks the "
+        f"permutation symmetry, more than 90 % of the neurons stay distinct {ONCE} in "
+        "every run, at weight decays from 0.0001 to 0.02.",
         estimate=BIASED.where(study="decay").least(SHARE),
         above=1 - LEAST.size / 50, unit="of the neurons", reason=LEAST.reason),
     bias("control_fits_alike",
-        f"With weight decay 0.002 on theta, {NET} has the same mean squared error on "
-        f"test data with {MOVED} as with weights theta, to 0.002.",
+        f"With weight decay 0.002, {NET} has the same test error (mean squared, "
+        "against noise-free labels) with a fixed random offset of its weights, which "
+        "breaks the permutation symmetry, as without, to within 0.002, in the mean "
+        "over seeds.",
         estimate=where(study="decay", weight_decay=FIT)
         .paired("test_error", offset=(OFFSET, 0.0)),
-        above=-0.002, below=0.002, kind="equivalence", unit="MSE", written="after",
-        reason="The limit is a fifth of the variance 0.01 of the label noise: the "
-        "network with theta_0 does not merge fewer neurons because it fits worse. At "
-        "this decay neurons do merge without theta_0: 10 of 50 are distinct.",
+        above=-0.002, below=0.002, kind="equivalence", unit="mean squared error",
+        written="after",
+        reason="The limit is a fifth of the variance 0.01 of the label noise. Equal "
+        "errors exclude that neurons stay distinct because the network with an offset "
+        "fits worse; without it only 10 of 50 are distinct at this weight decay.",
         history=((DAY, "decay 0.002 took the place of 0.005: a second run was "
                   "undecided there, -0.0015 [-0.0028, -0.0003], as decay then costs "
                   "more than any difference of the arms"),)),
     Claim("merging_costs_no_fit",
-        "A tanh network with 50 neurons and weight decay 0.002, which merges neurons, "
-        "has a smaller mean squared error on noise-free test labels than one without "
-        "decay, in the mean over seeds.",
+        f"With weight decay 0.002, at which neurons merge into copies, {NET} has a "
+        "lower test error (mean squared, against noise-free labels) than without "
+        "weight decay, in the mean over seeds.",
         estimate=ALONG.paired("test_error", weight_decay=(0.0, FIT)), above=0.0,
-        unit="MSE", written="after",
-        reason="Merging costs nothing where the error does not rise, so any smaller "
-        "error will do.",
+        unit="mean squared error", written="after",
+        reason="The question is whether merging raises the error, so any lower error "
+        "will do.",
         history=((DAY, "decay 0.002 took the place of 0.005: a second run had equal "
                   "errors there, 0.0008 [-0.0020, 0.0036]"),)),
     alone("noise_alone_makes_copies",
-        "Label noise of standard deviation 1, redrawn at each step of SGD without "
-        "weight decay at learning rate 0.2, lowers the number of distinct neurons "
-        f"{ONCE} of {NET} by more than 5.",
+        f"Without weight decay, {NET} has more than 5 fewer distinct neurons {ONCE} "
+        "with label noise of standard deviation 1, redrawn at each SGD step, than "
+        "without it, at learning rate 0.2, in the mean over seeds.",
         estimate=FREE.where(study="noise", lr=0.2)
         .paired(DISTINCT, fresh_noise=(0.0, NOISES[-1])),
         because="Noise keeps neurons apart here: 48.8 of 50 are distinct without it "
@@ -564,9 +568,9 @@ CLAIMS = [
                   "neurons stay distinct; it held) is stated as the paper states it, "
                   "with the smallest effect of interest"),)),
     alone("strong_noise_alone_makes_copies",
-        "Label noise of standard deviation 2, redrawn at each step of SGD without "
-        "weight decay at learning rate 0.8, lowers the number of distinct neurons "
-        f"{ONCE} of {NET} by more than 5.",
+        f"Without weight decay, {NET} has more than 5 fewer distinct neurons {ONCE} "
+        "with label noise of standard deviation 2, redrawn at each SGD step, than "
+        "without it, at learning rate 0.8, in the mean over seeds.",
         estimate=FREE.where(study="noise", lr=FAST)
         .paired(DISTINCT, fresh_noise=(0.0, STRONGEST)),
         because="One run of another seed kept all 50 neurons distinct, with the noise "
@@ -574,29 +578,29 @@ CLAIMS = [
         history=((TODAY, "added before its rows were made, after one run of another "
                   "seed: 50 neurons of 50 are distinct with the noise and without"),)),
     ours("strong_noise_keeps_apart",
-        "At weight decay 0.005, label noise of standard deviation 1, redrawn at each "
-        f"step of SGD, raises the number of distinct neurons {ONCE} of {NET} by more "
-        "than 25.",
+        f"With weight decay 0.005, {NET} has more than 25 more distinct neurons {ONCE} "
+        "with label noise of standard deviation 1, redrawn at each SGD step, than "
+        "without it, in the mean over seeds.",
         place="found in a prototype", above=25.0,
         estimate=SYMMETRIC.where(study="noise")
         .paired(DISTINCT, fresh_noise=(1.0, 0.0)),
-        reason="The limit is half of the 50 neurons, and five times the 5 neurons "
-        f"from which on a difference counts in claims about this network. {PROTOTYPE}"),
+        reason=f"The limit is half of the 50 neurons. {PROTOTYPE}"),
     Claim("bounded_in_width",
-        f"At weight decay 0.005 the number of distinct neurons {ONCE} of a tanh "
-        "network grows less than twofold from 10 hidden neurons to the largest width "
-        "of the sweep (160 at the scale quick).",
+        f"With weight decay 0.005, the number of distinct neurons {ONCE} of a tanh "
+        "network that learns a 5-neuron teacher grows by less than a factor of 2 from "
+        "10 hidden neurons to the largest width of the sweep (160 by default).",
         paper=QUANTISATION, place="conjecture that it stays bounded", tests="bounded",
         estimate=_growth(SYMMETRIC), below=GROWTH.size, unit="ratio",
         reason=GROWTH.reason,
         history=((DAY, "decay and steps of the study, not the threshold, were raised "
                   "after a first run: 1.67 [1.03, 2.31]"),)),
     Claim("controls_grow_with_width",
-        "From 10 hidden neurons to the largest width of the sweep, the distinct "
-        "neurons of a tanh network grow more than eightfold in number, both with "
-        f"{MOVED} and without weight decay.",
+        "From 10 hidden neurons to the largest width of the sweep (160 by default), a "
+        "tanh network that learns a teacher has over 8 times as many distinct neurons, "
+        "both without weight decay and with decay 0.005 and a fixed random offset of "
+        "its weights, which breaks the permutation symmetry.",
         origin="control", place="static bias; no decay", unit="ratio",
         estimate=weakest(_growth(BIASED), _growth(FREE)), above=8.0,
-        reason="Eightfold growth of the number is half as fast as the 16-fold growth "
-        "of the width (at the scale quick)."),
+        reason="A factor of 8 is half of the factor of 16 by which the width grows in "
+        "the default sweep."),
 ]  # fmt: skip

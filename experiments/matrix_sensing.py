@@ -269,10 +269,13 @@ RATE, EXPONENT = XIONG.smallest["rate"], XIONG.smallest["exponent"]
 SEEN = (("2026-11-30", "written after a pilot: seeds 0 and 1 of this sweep, and seed 0 "
          "of another program for the same laws"),)  # fmt: skip
 paper = partial(Claim, paper=XIONG, place="abstract", written="after", history=SEEN)
-equal = partial(paper, kind="equivalence", reason=RATE.reason, unit="log",
+equal = partial(paper, kind="equivalence", reason=RATE.reason, unit="log ratio",
                 above=-RATE.log, below=RATE.log)  # fmt: skip
 derived = partial(Claim, origin="oracle", kind="identity", written="after",
                   place="derivation in the experiment", history=SEEN)  # fmt: skip
+FACTORED = "When gradient descent fits F G^T (4 columns each) to"
+FIT = f"{FACTORED} a fully observed 30 x 30 matrix M of rank 2,"
+SENSE = f"{FACTORED} 800 Gaussian measurements of a 20 x 20 matrix M of rank 2,"
 SLOW = dict(
     expected="undecided",
     because="From alpha = 0.01 the slowest mode of the error starts 1000 times smaller "
@@ -281,121 +284,121 @@ SLOW = dict(
     history=(*SEEN, ("2026-11-30", "expected to be undecided, after the rows")),
 )
 CLAIMS = [
-    paper("symmetric_falls_as_1_over_t2", "When gradient descent fits X X^T, X with 4 "
-        "or 8 columns, to a fully observed 30 x 30 matrix M of rank 2, the squared "
-        "error |X X^T - M|^2 falls as T^p over steps T = 1,200 to 12,000, with p "
-        "between -2.1 and -1.9.",
+    paper("symmetric_falls_as_1_over_t2", "When gradient descent fits X X^T, with 4 or "
+        "8 columns in X, to a fully observed 30 x 30 matrix M of rank 2, the squared "
+        "error |X X^T - M|^2 falls as a power T^p of the step T between steps 1,200 "
+        "and 12,000, with p between -2.1 and -1.9.",
         tests="symmetric", kind="equivalence",
-        unit="of the exponent", estimate=XX.mean(POWER), above=-2 - EXPONENT.size,
+        unit="exponent", estimate=XX.mean(POWER), above=-2 - EXPONENT.size,
         below=-2 + EXPONENT.size, reason=EXPONENT.reason),
-    derived("constant_of_1_over_t2", "After T = 12,000 steps of gradient descent at "
-        "learning rate lr on X X^T, X with k = 4 or 8 columns, for a matrix M of rank "
-        "r = 2, the squared error |X X^T - M|^2 is within 5 % of (k - r)/(2 lr T)^2 "
-        "in every run.",
-        estimate=XX.worst(CONSTANT), below=0.05,
-        reason="A spare direction x obeys x' = -x^3. The start, with x^2 = 0.25, "
-        "delays the law by 1/(2 x^2) = 2 of the lr T = 1200 units of time; directions "
-        "that start smaller delay it by ten times that."),
-    paper("exact_rank_is_exponential", "Where the factors have as many columns as the "
-        "rank 2 of the matrix M that they fit, gradient descent ends at a squared "
-        "error |F G^T - M|^2 below 1e-25 in every run, with two factors F G^T and "
-        "with one, X X^T (F = G = X).",
-        tests="exact", kind="identity", below=FLOOR,
+    derived("constant_of_1_over_t2", "After T = 12,000 steps of gradient descent "
+        "(learning rate lr) that fits X X^T, with k = 4 or 8 columns in X, to a fully "
+        "observed matrix M of rank r = 2, the squared error |X X^T - M|^2 is within 5 "
+        "% of (k - r)/(2 lr T)^2, in every run.",
+        unit="relative distance", estimate=XX.worst(CONSTANT), below=0.05,
+        reason="A column x of X that M does not need obeys x' = -x^3. A start at x^2 = "
+        "0.25 delays the law by 2 of the lr T = 1200 units of time, and smaller starts "
+        "delay it by ten times that, which changes the squared error by about 3 %."),
+    paper("exact_rank_is_exponential", "When gradient descent fits F G^T or X X^T, "
+        "with exactly 2 columns in each factor, to a fully observed 30 x 30 matrix M "
+        "of rank 2, the squared error |F G^T - M|^2 (or |X X^T - M|^2) ends below "
+        "1e-25, in every run.",
+        unit="squared error", tests="exact", kind="identity", below=FLOOR,
         estimate=where(rank=2, study=("symmetric", "step")).worst(END),
-        reason="Rounding of entries of size 1 leaves a squared error of 1e-31; a fall "
-        "as 1/T^2 would leave 1e-7."),
-    paper("asymmetric_is_linear", "After 12,000 steps of gradient descent on F G^T (4 "
-        "columns, M of rank 2), the squared error |F G^T - M|^2 is below 1e-25 in "
-        "every run in which the n rows of F start with entries alpha N(0, 1/n), alpha "
-        ">= 0.3.",
-        tests="speed-up", kind="identity", below=FLOOR,
-        estimate=FG.where("alpha >= 0.3").worst(END), reason="Descent on X X^T would "
-        "end at a squared error of 3.5e-7; on F G^T a fall as exp(-0.09 lr T), with lr "
-        "T = 1200, gives exp(-108), which is 1e-47."),
-    paper("rate_grows_as_alpha_squared", "In gradient descent on F G^T (4 columns, M "
-        "of rank 2) the squared error |F G^T - M|^2 decays exponentially, at a rate "
-        "that grows as alpha^p with the scale alpha of the initial factors, 0.1 to "
-        "0.4, with p between 1.9 and 2.1.",
+        reason="An exponential fall ends at rounding, which leaves a squared error of "
+        "1e-31 for entries of size 1; a fall as 1/T^2 would leave 1e-7."),
+    paper("asymmetric_is_linear", f"{FIT} the squared error |F G^T - M|^2 is below "
+        "1e-25 after 12,000 steps, in every run with an initial scale alpha >= 0.3 "
+        "(entries of F start as alpha N(0, 1/30)).",
+        unit="squared error", tests="speed-up", kind="identity", below=FLOOR,
+        estimate=FG.where("alpha >= 0.3").worst(END), reason="An exponential fall as "
+        "exp(-0.09 lr T), with lr T = 1200, would give exp(-108), which is 1e-47. "
+        "Descent on X X^T would end at a squared error of 3.5e-7."),
+    paper("rate_grows_as_alpha_squared", f"{FIT} the squared error |F G^T - M|^2 "
+        "decays exponentially at a rate that grows as alpha^p with the scale alpha of "
+        "the initial entries, with p between 1.9 and 2.1 for alpha from 0.1 to 0.4.",
         tests="asymmetric", kind="equivalence",
-        unit="of the exponent",
+        unit="exponent",
         estimate=FG.where("alpha <= 0.4").slope("log(rate)", "log(alpha)"),
         above=2 - EXPONENT.size, below=2 + EXPONENT.size, reason=EXPONENT.reason),
-    derived("rate_is_gauss_newton", "The exponential decay rate of the squared error "
-        "|F G^T - M|^2 in gradient descent is within 5 %, in every run, of the rate "
-        "that the loss's Gauss-Newton matrix gives by its least positive eigenvalue "
-        "at the end (initial scales 0.1 to 1.7).",
-        estimate=FG.worst(OFF), below=0.05,
+    derived("rate_is_gauss_newton", f"{FIT} |F G^T - M|^2 decays at a rate within 5 % "
+        "of that which the least positive eigenvalue of the loss's final Gauss-Newton "
+        "matrix gives, in every run, for initial scales from 0.1 to 1.7.",
+        unit="relative distance", estimate=FG.worst(OFF), below=0.05,
         reason="At an initial scale of 0.1 the next slowest mode of the error has "
         "faded to a few per cent in the first half of the steps, which the fit of the "
         "rate leaves out."),
-    derived("rate_falls_beyond_the_peak", "In gradient descent on F G^T (4 columns, M "
-        "of rank 2) the squared error |F G^T - M|^2 decays at a lower exponential "
-        "rate, by a factor above 1.1, where the initial factors have scale 1.7 than "
-        "where they have scale 0.8.",
-        origin="ours", kind="effect", unit="log",
+    derived("rate_falls_beyond_the_peak", f"{FIT} the squared error |F G^T - M|^2 "
+        "decays exponentially at a rate that is lower by a factor of more than 1.1 at "
+        "an initial scale of 1.7 than at one of 0.8.",
+        origin="ours", kind="effect", unit="log ratio",
         estimate=FG.log_ratio("rate", alpha=(1.7, 0.8)), below=-RATE.log,
         reason=RATE.reason),
-    *(equal(f"one_step_frees_the_rate_{beta2:g}", "Once one step has set all singular "
-        f"values of F to beta, beta^2 = {beta2:g}, and kept F G^T, gradient descent "
-        "lowers |F G^T - M|^2 exponentially, at a rate that differs by a factor below "
-        "1.1 between initial scales 0.01 and 0.3 of F.",
+    *(equal(f"one_step_frees_the_rate_{beta2:g}", f"{FIT} after one step that sets all "
+        f"singular values of F to sqrt({beta2:g}) and keeps F G^T, the decay rate of "
+        "|F G^T - M|^2 at initial scale 0.01 is within a factor of 1.1 of that at 0.3, "
+        "in the mean over seeds.",
         tests="one step",
         estimate=STEP.where(beta2=beta2).log_ratio("rate", alpha=(0.01, 0.3)),
         **(SLOW if beta2 == 0.16 else {}))
       for beta2 in SQUARES),
-    derived("one_step_sets_the_rate", "Once one step has set all singular values of F "
-        "to beta and kept F G^T, the squared error |F G^T - M|^2 falls as exp(-a lr "
-        "T) in T steps, with a within 20 % of 2 min(beta^2, s^2/beta^2) in every run, "
-        "s the least singular value 0.5 of M.",
-        estimate=STEP.worst(_off_beta), below=0.2,
-        reason="At beta^2 = s = 0.5 two modes of the error cross, which lowers the "
-        "least eigenvalue of the Gauss-Newton matrix by a tenth; a finite learning "
-        "rate raises the rate by up to 5 %."),
-    paper("one_step_recovers_the_exact_rate", "With 4 columns and one step that sets "
-        "all singular values of F to sqrt(0.5) and keeps F G^T, the squared error of "
-        "gradient descent for M of rank 2 decays at over 0.8 times its rate with 2 "
-        "columns and no such step (initial scale 0.1).",
+    derived("one_step_sets_the_rate", f"{FIT} after one step that sets all singular "
+        "values of F to beta and keeps F G^T, |F G^T - M|^2 falls as exp(-a lr T) in T "
+        "steps of size lr, with a within 20 % of 2 min(beta^2, 0.25/beta^2), "
+        "in every run.",
+        unit="relative distance", estimate=STEP.worst(_off_beta), below=0.2,
+        reason="In theory a is 2 min(beta^2, s^2/beta^2) with the least singular value "
+        "s = 0.5 of M. At beta^2 = 0.5 the two slowest modes of the error interact, "
+        "which lowers the rate by a tenth; a finite learning rate raises it by up to 5 "
+        "%."),
+    paper("one_step_recovers_the_exact_rate", "For a fully observed matrix M of rank "
+        "2, gradient descent on F G^T with 4 columns after one step that sets all "
+        "singular values of F to sqrt(0.5) and keeps F G^T has more than 0.8 times the "
+        "decay rate of |F G^T - M|^2 with 2 columns and no such step (initial scale "
+        "0.1).",
         tests="recovers",
-        unit="times",
+        unit="ratio of rates",
         estimate=where("(rank == 2) | (beta2 == 0.5)", study="step", alpha=0.1)
         .ratio("rate", rank=(4, 2)), above=0.8, reason="A rate that is lower by a "
-        "fifth is of the order of what the choice of beta costs."),
-    derived("without_the_step_it_is_slower", "Without a step that sets all singular "
-        "values of F to sqrt(0.5) and keeps F G^T, 3000 steps of gradient descent (4 "
-        "columns, M of rank 2, initial scale 0.1) end at a squared error more than "
-        "1e6 times as large as with that step.",
-        origin="control", kind="effect", unit="log",
+        "fifth is of the order of what another choice of the singular values costs."),
+    derived("without_the_step_it_is_slower", f"{FIT} the squared error |F G^T - M|^2 "
+        "after 3000 steps (initial scale 0.1) is more than 1e6 times as large without "
+        "one step that sets all singular values of F to sqrt(0.5) and keeps F G^T as "
+        "with it.",
+        origin="control", kind="effect", unit="log ratio",
         above=13.8, estimate=where(study="step", rank=4, alpha=0.1)
-        .log_ratio(END, beta2=(0.0, 0.5)), reason="Six decades are far beyond what "
-        "that one step itself does, which leaves the error unchanged."),
-    derived("imbalance_law", "Each step of gradient descent on F G^T at learning rate "
-        "lr changes F^T F - G^T G by lr^2 (G^T R^T R G - F^T R R^T F), R the gradient "
-        "of the loss by F G^T: summed over steps this holds to 1e-11 in every entry "
-        "and every run.",
+        .log_ratio(END, beta2=(0.0, 0.5)), reason="A factor of 1e6 (13.8 in the "
+        "logarithm) is far beyond what the one step itself does, which leaves the "
+        "error unchanged."),
+    derived("imbalance_law", "Each step of gradient descent at learning rate lr on F "
+        "G^T changes F^T F - G^T G by lr^2 (G^T R^T R G - F^T R R^T F), with R the "
+        "gradient of the loss with respect to F G^T: summed over all steps, this holds "
+        "to within 1e-11 in every entry of every run.",
         estimate=where(symmetric=False).worst(LAW),
         below=1e-11, reason="12,000 steps of four roundings of 2e-16 add up to 1e-11 "
         "at most."),
-    paper("sensing_is_slow_too", "With 800 Gaussian measurements of a 20 x 20 matrix "
-        "M of rank 2, the squared error |X X^T - M|^2 of gradient descent on X X^T, X "
-        "with 4 columns, falls as T^p from step T = 400 to 4000, with p above -2.1.",
-        tests="symmetric", unit="of the exponent", above=-2 - EXPONENT.size,
+    paper("sensing_is_slow_too", "When gradient descent fits X X^T, with 4 columns in "
+        "X, to 800 Gaussian measurements of a 20 x 20 matrix M of rank 2, the squared "
+        "error |X X^T - M|^2 falls as a power T^p of the step T between steps 400 and "
+        "4000, with p above -2.1.",
+        tests="symmetric", unit="exponent", above=-2 - EXPONENT.size,
         estimate=SENSED.where(symmetric=True).mean(POWER), reason=EXPONENT.reason),
-    derived("sensing_rate_is_gauss_newton", "With 800 Gaussian measurements of a 20 x "
-        "20 matrix M, the exponential decay rate of |F G^T - M|^2 in gradient descent "
-        "is within 10 %, in every run, of the rate that the loss's Gauss-Newton "
-        "matrix gives by its least positive eigenvalue.",
-        estimate=PLAIN.worst(OFF),
+    derived("sensing_rate_is_gauss_newton", f"{SENSE} |F G^T - M|^2 decays at a rate "
+        "within 10 % of that which the least positive eigenvalue of the loss's final "
+        "Gauss-Newton matrix gives, in every run.",
+        unit="relative distance", estimate=PLAIN.worst(OFF),
         below=0.1, reason="Measurements spread the eigenvalues of the Gauss-Newton "
-        "matrix: modes that are slower than with every entry observed fade within the "
-        "4000 steps.", expected="failed", because="In one of 32 runs (alpha = 0.6) the "
+        "matrix, so that several slow modes of the error have to fade within the 4000 "
+        "steps before the slowest is seen alone; 10 % leaves room for that.",
+        expected="failed", because="In one of 32 runs (alpha = 0.6) the "
         "four least eigenvalues lie within 15 % of one another, and the rate still "
         "falls from 0.345 to 0.339, towards the predicted 0.302, when the error "
         "reaches rounding.",
         history=(*SEEN, ("2026-11-30", "expected to fail, after the rows"))),
-    equal("sensing_one_step_frees_the_rate", "With 800 Gaussian measurements of a 20 "
-        "x 20 matrix M and one step that sets all singular values of F to sqrt(0.5) "
-        "and keeps F G^T, the decay rate of |F G^T - M|^2 differs by a factor below "
-        "1.1 between initial scales 0.1 and 0.3 of F.",
+    equal("sensing_one_step_frees_the_rate", f"{SENSE} after one step that sets all "
+        "singular values of F to sqrt(0.5) and keeps F G^T, the decay rate of |F G^T - "
+        "M|^2 at initial scale 0.1 is within a factor of 1.1 of that at 0.3, in the "
+        "mean.",
         tests="one step",
         estimate=PLAIN.where(beta2=0.5).log_ratio("rate", alpha=(0.1, 0.3))),
 ]  # fmt: skip

@@ -64,7 +64,7 @@ def gradient(w, gamma: float = 0.0) -> np.ndarray:
 
 
 def threshold(m, s, broken: float = 0.0):
-    """Return gamma_0 in closed form."""
+    """Return gamma_0 in closed form at coordinates m along and s across the mirror."""
     return m**2 / 2 - 1 - s**2 / 4 - broken / (np.sqrt(2) * s)
 
 
@@ -285,89 +285,95 @@ CLOSED = named("threshold_error", "distance of gamma_0 from its closed form, "
 NEAR = named("gamma_0_near", "gamma_0 at a distance of 0.001 from the mirror, on the "
              "worse side,")  # fmt: skip
 NORMAL = "both points 0.001 away from it at right angles to the line w1 = w2"
-ROUNDINGS = "The scale (1 + |w|^2)^2 bounds every number that enters the loss, and "
+ROUNDINGS = "Every number that enters the loss is below (1 + |w|^2)^2, and "
 ziyin = partial(Claim, paper=ZIYIN, kind="identity")
 oracle = partial(Claim, origin="oracle", kind="identity",
                  place="algebra in the module docstring")  # fmt: skip
 CLAIMS = [
     ziyin("images_have_equal_loss",
-        "For the loss (w1 w2 - 1)^2, a point w = (w1, w2) and its mirror image (w2, "
-        "w1) have equal losses, to 1e-14 of (1 + |w|^2)^2, at every random point of "
-        "every run.",
+        "For the loss (w1 w2 - 1)^2 of two weights, every random point w = (w1, w2) "
+        "has the same loss as its mirror image (w2, w1): the two differ by less than "
+        "1e-14 (1 + |w|^2)^2, which is rounding, in every run.",
+        unit="of (1 + |w|^2)^2",
         place="figure 1", estimate=SYMMETRIC.worst(SCALED), below=1e-14,
-        reason=ROUNDINGS + "a reflection and a loss take some 20 roundings of 1.1e-16.",
+        reason=f"{ROUNDINGS}a reflection and a loss take some 20 roundings of "
+        "1.1e-16.",
         written="after",
         history=(("2026-11-21", "the difference, first relative to (1 + |w1 w2|)^2, "
                   "became relative to (1 + |w|^2)^2: the former is no bound where one "
                   "of both is small, and 9.9e-15 was seen"),)),
     ziyin("projection_is_shorter",
-        "For a point A of the plane and its projection C on the line w1 = w2, |A|^2 - "
-        "|C|^2 is the squared distance |A - C|^2: the smallest ratio of the two over "
-        "all random points and runs is 1, to 1 %.",
+        "For every random point A = (w1, w2) of the plane and its projection C on the "
+        "line w1 = w2, |A|^2 - |C|^2 equals the squared distance |A - C|^2: the "
+        "smallest ratio of the two in any run is 1, to within 0.01.",
         place="figure 1", estimate=ALL.least(SAVED), above=0.99, below=1.01,
-        unit="of the squared distance",
-        reason="The ratio is 1 in exact arithmetic; at a distance of 1e-5 from the "
-        "line, rounding costs eleven of the sixteen digits."),
+        unit="ratio",
+        reason="The ratio is 1 in exact arithmetic, and 0.01 leaves room for rounding: "
+        "for a point at a distance of 1e-5 from the line it costs eleven of sixteen "
+        "digits."),
     ziyin("gradient_stays_in_the_mirror",
-        "For the loss (w1 w2 - 1)^2 + gamma |w|^2 with random gamma, the gradient at "
-        "the projection of w on the mirror w1 = w2 has no component across the "
-        "mirror, to 1e-14 of (1 + |w|^2)^2, at every random w of every run.",
-        place="theorem 1, part 1", tests="constraint",
+        "For the loss (w1 w2 - 1)^2 + gamma |w|^2 with random gamma, the gradient at a "
+        "point of the line w1 = w2 has no component across the line: at the projection "
+        "of every random point w it is below 1e-14 (1 + |w|^2)^2, which is rounding, "
+        "in every run.",
+        unit="of (1 + |w|^2)^2", place="theorem 1, part 1", tests="constraint",
         estimate=SYMMETRIC.worst(ACROSS), below=1e-14,
-        reason=ROUNDINGS + "a gradient takes some 20 roundings of 1.1e-16.",
+        reason=f"{ROUNDINGS}a gradient takes some 20 roundings of 1.1e-16.",
         written="after",
         history=(("2026-11-21", "the component, first relative to 1 + |grad|, became "
                   "relative to (1 + |w|^2)^2: the former is no bound where C is close "
                   "to a minimum and A is far away, and 7e-15 was seen"),)),
     ziyin("threshold_is_sharp",
-        "The projection C of w on w1 = w2 has a smaller loss l + gamma |w|^2 than w "
-        "if gamma > gamma_0 = (l(C) - l(w)) / |w - C|^2 and a larger one if gamma < "
-        "gamma_0, at every random w, for l = (w1 w2 - 1)^2 + b w1 with six b from 0 "
-        "to 0.1.",
+        "For l = (w1 w2 - 1)^2 + b w1 with six values of b from 0 to 0.1, adding gamma "
+        "|w|^2 to l makes the loss at C, the projection of w on w1 = w2, lower than at "
+        "w if and only if gamma > gamma_0 = (l(C) - l(w)) / |w - C|^2, for every "
+        "random w of every run.",
         place="theorem 1, part 3, solved for gamma", origin="ours",
-        estimate=ALL.worst(JUDGED), below=0.5, unit="points",
-        reason="No point may be misjudged, neither at gamma_0 -+ 1e-12 (1 + |w|^2)^2 / "
-        "|w - C|^2, the room for rounding, nor at a random gamma. The identity needs "
-        "no symmetry, so losses without it (b > 0) are judged with the others."),
+        estimate=ALL.worst(JUDGED), below=0.5, unit="points where this fails",
+        reason="No random point may fail, neither just above or below gamma_0, at the "
+        "distance that rounding needs, nor at a random gamma. The identity needs no "
+        "symmetry, so losses without it (b > 0) are tested with the others."),
     oracle("threshold_closed_form",
-        "The gamma above which the projection of w on w1 = w2 has a smaller loss "
-        "(w1 w2 - 1)^2 + b w1 + gamma |w|^2 than w is m^2/2 - 1 - s^2/4 - "
-        "b/(sqrt 2 s), where m = (w1 + w2)/sqrt 2 and s = (w1 - w2)/sqrt 2, up to "
-        "rounding, for six b.",
-        estimate=ALL.worst(CLOSED), below=1e-14,
-        reason="This gamma, which symlab.mirror computes, is a difference of losses "
-        "over s^2, and losses are exact to 1e-14 of (1 + |w|^2)^2."),
+        "For the loss (w1 w2 - 1)^2 + b w1 + gamma |w|^2, the gamma above which the "
+        "projection of w on w1 = w2 has a lower loss than w, as symlab.mirror computes "
+        "it, is m^2/2 - 1 - s^2/4 - b/(sqrt 2 s) up to rounding, where m, s = (w1 +- "
+        "w2)/sqrt 2, for every random w of every run.",
+        unit="of (1 + |w|^2)^2 / s^2", estimate=ALL.worst(CLOSED), below=1e-14,
+        reason="This gamma is a difference of two losses divided by s^2, and a loss is "
+        "exact to 1e-14 (1 + |w|^2)^2."),
     oracle("bounded_with_the_symmetry",
-        "The point (sqrt 2, sqrt 2) has a smaller loss (w1 w2 - 1)^2 + gamma |w|^2 "
-        f"than {NORMAL} if and only if gamma is above 1, to 0.001.",
-        estimate=SYMMETRIC.worst(NEAR), above=0.999, below=1.001,
+        "For the loss (w1 w2 - 1)^2 + gamma |w|^2, the point (sqrt 2, sqrt 2) has a "
+        f"lower loss than {NORMAL} if and only if gamma is above a critical value, "
+        "which is 1 to within 0.001.",
+        unit="gamma", estimate=SYMMETRIC.worst(NEAR), above=0.999, below=1.001,
         reason="In closed form the critical gamma is m^2/2 - 1 - s^2/4, with m, s = "
-        "(w1 +- w2)/sqrt 2; where s = 0 it is minus half the curvature of (w1 w2 - "
-        "1)^2 across the line. Here m = 2, s^2/4 is 2.5e-7, and rounding is 1e-16/s^2 "
-        "= 1e-10. The seed does not matter."),
+        "(w1 +- w2)/sqrt 2. Here m = 2, s^2/4 is 2.5e-7, and rounding adds 1e-16/s^2 = "
+        "1e-10. No random number enters."),
     ziyin("control_images_differ",
         "For the loss (w1 w2 - 1)^2 + 0.1 w1, which is not symmetric in w1 and w2, "
-        "some random point (w1, w2) of every run and its mirror image (w2, w1) have "
-        "losses that differ by more than 0.1.",
+        "each run has a random point (w1, w2) whose loss differs from that of its "
+        "mirror image (w2, w1) by more than 0.1.",
         place="figure 1", origin="control", kind="effect",
         estimate=BROKEN_STRONGLY.least(DIFFERENCE), above=0.1,
-        reason="The difference is 0.14 times the distance from the line w1 = w2, and "
-        "the farthest of hundreds of points with distances of size 1.5 is beyond 3."),
+        reason="The losses differ by 0.14 times the distance of the point from the "
+        "line w1 = w2, and among hundreds of random points with distances of size 1.5 "
+        "the farthest is beyond 3."),
     ziyin("control_gradient_leaves",
         "For the loss (w1 w2 - 1)^2 + b w1, which is not symmetric in w1 and w2, the "
         "gradient at every random point of the line w1 = w2 has a component of b/sqrt "
-        "2 across the line, to 1e-12, for each of five b from 1e-12 to 0.1.",
+        "2 across the line, to within 1e-12, in every run, for five values of b from "
+        "1e-12 to 0.1.",
         place="theorem 1, part 1", origin="control",
         estimate=BROKEN_WEAKLY.worst(LEAVES), below=1e-12,
-        reason="Gradients are of size up to 100, so that some 20 roundings err by at "
-        "most 1e-14 each."),
+        reason="Gradients are of size up to 100, so that 20 roundings of 1e-16 each "
+        "stay below 1e-12."),
     ziyin("control_unbounded",
-        "For the loss (w1 w2 - 1)^2 + 0.1 w1 + gamma |w|^2, not symmetric in w1 and "
-        f"w2, the point (sqrt 2, sqrt 2) has a smaller loss than {NORMAL} only above a "
-        "gamma of more than 10.",
-        place="theorem 1, part 3", origin="control", kind="effect",
+        "For the loss (w1 w2 - 1)^2 + 0.1 w1 + gamma |w|^2, which is not symmetric in "
+        f"w1 and w2, the point (sqrt 2, sqrt 2) has a lower loss than {NORMAL} only if "
+        "gamma is above a critical value, which is more than 10.",
+        unit="gamma", place="theorem 1, part 3", origin="control", kind="effect",
         estimate=BROKEN_STRONGLY.least(NEAR), above=10.0,
         reason="For the symmetric loss (w1 w2 - 1)^2 the critical gamma is 1, and ten "
-        "times that is asked for; without the symmetry theory gives 0.1/sqrt 2 over "
-        "0.001, which is 71. The seed does not matter."),
+        "times that is asked for. The term 0.1 w1 adds 0.1/sqrt 2 divided by the "
+        "distance of 0.001, which is 71. No random number enters."),
 ]  # fmt: skip

@@ -105,6 +105,7 @@ def sweep(scale: str) -> list[Config]:
 
 
 def arm(c: Config) -> str:
+    """Return the name of a run's arm, one of ARMS."""
     return ARMS[2] if c.offset else ARMS[0] if c.weight_decay else ARMS[1]
 
 
@@ -346,10 +347,16 @@ class _Keep:
 
 
 def grouping(neurons: np.ndarray) -> dict:
-    """Return how far neurons (N images, H) are copies of each other.
+    """Return how far neurons (N images, H) are copies of each other, {column: value}.
 
-    `correlation` is the upper triangle, row by row and in percent, of the live neurons'
-    correlation matrix in the order of average-linkage clustering on 1 - |correlation|.
+    A neuron is live if its standard deviation exceeds LIVE of the largest.
+
+        grouped, grouped_loose  fractions of the live neurons whose |correlation| with
+                                another one exceeds COPY, or CLUSTER
+        live, clusters          their number, and that of their clusters (average
+                                linkage on 1 - |correlation|, cut at 1 - CLUSTER)
+        correlation             the upper triangle, row by row and in percent, of their
+                                correlation matrix in the order of the clustering
     """
     from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
     from scipy.spatial.distance import squareform
@@ -463,7 +470,7 @@ def draw_post(df, ax):
 
 @figure("fig6", panel="mid")
 def draw_post_without(df, ax):
-    """The same without decay."""
+    """Correlation of the activations after the ReLU without weight decay."""
     _matrix(ax, df, "no decay", "post_correlation")
     ax.set_xlabel("neuron (after the ReLU), reordered")
     ax.set_title(f"No decay: {_copied(df, 'no decay')} with a copy")
@@ -520,14 +527,16 @@ CHANGED = named("compressed_differ", "count of test images with another class")
 ALL = where()
 DECAY, WITHOUT, BIASED = (where(arm=name) for name in ARMS)
 BLOCKS, RARE = ZIYIN.smallest["copied neurons"], ZIYIN.smallest["rare copies"]
-AS_RARE = f"{RARE.reason} Copies have to be as rare with decay towards a point."
-PRE = (
-    "neurons of ResNet18's last hidden layer that vary over images have a copy "
-    "(|correlation| > 0.999 between"
-)
-MOVED = "weight decay towards a random point, which breaks the permutation symmetry"
-COMPRESS = "symlab's mirror.compress (removes dead channels, merges equal ones)"
-IN_MATRICES = "(relative distance below 0.1 in each weight matrix)"
+AS_RARE = f"{RARE.reason} Copies have to be as rare with decay to a point."
+IMAGES = "32 x 32 images of digits (at full scale CIFAR-10)"
+VARYING = ("the last hidden layer's neurons that vary over images have a copy "
+           "(another neuron with |correlation| > 0.999")  # fmt: skip
+PRE, POST = f"{VARYING} before the ReLU)", f"{VARYING} after the ReLU)"
+BY_WEIGHTS = ("the last hidden layer's 512 neurons have a copy by their weights "
+              "(relative distance below 0.1 in each weight matrix)")  # fmt: skip
+MOVED = "weight decay to a random point (no permutation symmetry)"
+COMPRESS = ("symlab's mirror.compress (which removes dead channels and merges equal "
+            "ones) reduces")  # fmt: skip
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 right", tests="ensembling",
                    unit="of the neurons")  # fmt: skip
 figure_6 = partial(figure_3, place="figure 6: the patterns are similar")
@@ -541,122 +550,133 @@ SPLIT = (("2026-11-30", "one claim about two arms, written before the rows, was 
 split = {"written": "after", "history": SPLIT}
 CLAIMS = [
     figure_3("decay_groups_neurons",
-        f"With weight decay, more than a quarter of the {PRE} pre-activations).",
+        f"In ResNet18 trained with weight decay on {IMAGES}, more than 25 % of {PRE}, "
+        "in the mean over seeds.",
         estimate=DECAY.mean(COPIES), above=BLOCKS.size,
         reason=f"{BLOCKS.reason} A prototype had 0.47 to 0.65 of the neurons."),
     figure_3("no_groups_without_decay",
-        f"Without weight decay, fewer than 5 % of the {PRE} pre-activations), in every "
-        "run.",
+        f"In ResNet18 trained without weight decay on {IMAGES}, fewer than 5 % of "
+        f"{PRE}, in every run.",
         estimate=WITHOUT.worst(COPIES), below=RARE.size, reason=RARE.reason),
     control("symmetry_is_the_cause",
-        "Among the neurons of ResNet18's last hidden layer that vary over images, the "
-        "fraction with a copy (|correlation| > 0.999) is larger by more than 0.25 "
-        "with weight decay to zero than with decay to a random point (no permutation "
-        "symmetry).",
+        f"In ResNet18 on {IMAGES}, the fraction of the last hidden layer's neurons "
+        "with a copy (|correlation| of pre-activations > 0.999) is larger by more than "
+        f"0.25 with weight decay to zero than with {MOVED}.",
         estimate=ALL.paired(COPIES, arm=("decay", "static bias")), above=BLOCKS.size,
-        reason=f"{BLOCKS.reason} Decay towards a point has to lower the fraction by as "
-        "much."),
+        reason=f"{BLOCKS.reason} If the symmetry is the cause, breaking it has to "
+        "lower the fraction by as much."),
     control("control_groups_none",
-        f"With {MOVED}, fewer than 5 % of the {PRE} pre-activations), in every run.",
+        f"In ResNet18 trained with {MOVED} on {IMAGES}, fewer than 5 % of {PRE}, in "
+        "every run.",
         estimate=BIASED.worst(COPIES), below=RARE.size, reason=AS_RARE),
     precondition("decay_is_enough",
-        "By weight decay alone, without gradients, the training recipe of ResNet18 "
-        "would shrink every weight to below exp(-12) of its value: learning rate * "
-        "weight decay / (1 - momentum), summed over the steps, is above 12.",
+        "In the training recipe of ResNet18 the weight decay alone, without gradients, "
+        "would shrink every weight to below exp(-12) of its start: the sum over steps "
+        "of learning rate * weight decay / (1 - momentum) is above 12 in every run "
+        "with weight decay.",
         place="prototype: blocks appear at about 10", unit="e-foldings",
         estimate=where(arm=("decay", "static bias")).least(DEPTH), above=12.0,
-        reason="In a prototype copies of neurons appeared at a sum of about 10. The "
-        "sum follows from the recipe alone, so it cannot differ between runs of one "
-        "scale."),
+        reason="In a prototype neurons became copies of each other at a sum of about "
+        "10. The sum follows from the recipe alone, so it is the same in all runs on a "
+        "data set."),
     figure_6("post_activations_group",
-        f"With weight decay, more than a quarter of the {PRE} post-activations).",
+        f"In ResNet18 trained with weight decay on {IMAGES}, more than 25 % of {POST}, "
+        "in the mean over seeds.",
         estimate=DECAY.mean(POST_COPIES), above=BLOCKS.size, reason=BLOCKS.reason),
     figure_6("post_activations_rarely_without",
-        f"Without weight decay, fewer than 5 % of the {PRE} post-activations), in "
-        "every run.",
+        f"In ResNet18 trained without weight decay on {IMAGES}, fewer than 5 % of "
+        f"{POST}, in every run.",
         estimate=WITHOUT.worst(POST_COPIES), below=RARE.size, reason=RARE.reason,
         history=SPLIT),
     control("control_post_activations_rarely",
-        f"With {MOVED}, fewer than 5 % of the {PRE} post-activations), in every run.",
+        f"In ResNet18 trained with {MOVED} on {IMAGES}, fewer than 5 % of {POST}, in "
+        "every run.",
         estimate=BIASED.worst(POST_COPIES), below=RARE.size, reason=AS_RARE,
         **split),
     Claim("audit_is_complete",
-        "In every trained ResNet18 symlab's audit of symmetries finds 2880 channels "
-        "that may be exchanged within a group without a change of the function, as "
-        "many as a count by hand, and leaves none unknown.",
+        "In every trained ResNet18, symlab's audit of symmetries finds 2880 channels "
+        "that can be permuted within a group without changing the network's function, "
+        "as many as a count by hand, and leaves no channel undecided.",
         origin="oracle", kind="identity", unit="channels",
         place="torchvision's ResNet18: four residual streams, eight inner layers",
         estimate=ALL.worst(UNITS), below=0.5,
         reason="By hand there are three groups each of 64, 128, 256 and 512 channels "
-        "that may be exchanged within their group."),
+        "whose order within the group does not matter."),
     Claim("audit_verifies",
-        "In ResNet18 at random weights, exchanging two channels that symlab's audit "
-        "calls interchangeable exchanges the entries of the loss gradient in the same "
-        "way, for each channel and parameter, to a relative error of 1e-6.",
+        "In ResNet18 at random weights, swapping two channels that symlab's audit of "
+        "symmetries calls interchangeable swaps the corresponding entries of the loss "
+        "gradient, to a relative error of 1e-6, for every channel and parameter.",
+        unit="relative error",
         origin="protocol", kind="identity", place="in float64, at random weights",
         estimate=ALL.worst(named("audit_violation", "relative violation")), below=1e-6,
-        reason="Rounding in float64 gives 1e-12 as a rule, so 1e-6 is a wide margin."),
+        reason="Rounding in float64 usually gives 1e-12, so 1e-6 is a wide margin."),
     ours("audit_agrees",
-        "In every trained ResNet18 the fractions of the last hidden layer's 512 units "
-        "that have a copy by weights (relative distance below 0.1 in each matrix) and "
-        "by pre-activations (|correlation| > 0.999) differ by less than 0.2.",
-        estimate=ALL.worst(APART), below=0.2, unit="of 512 units",
+        "In every trained ResNet18, the fraction of the last hidden layer's 512 "
+        "neurons with a copy by weights (relative distance below 0.1 in each weight "
+        "matrix) differs by less than 0.2 from the fraction with a copy by "
+        "pre-activations (|correlation| above 0.999 over test images).",
+        estimate=ALL.worst(APART), below=0.2, unit="of the 512 neurons",
         kind="equivalence",
-        reason="Both criteria cut a continuum, and the counts differ by the units "
-        "between the two cuts: by 0.17 of all units in the run with weight decay that "
-        "was seen before the threshold was written.",
+        reason="Both criteria cut a continuum of distances, so that they count "
+        "different neurons near the cut: the fractions differed by 0.17 in the run "
+        "with weight decay that was seen before the threshold was written.",
         written="after", history=(("2026-11-21", "written after a look at one seed of "
         "each arm (0.45 and 0.62 with decay, 0 and 0 without)"),)),
     control("audit_finds_no_copies_without_decay",
-        "Without weight decay, fewer than 5 % of the 512 units of ResNet18's last "
-        f"hidden layer have a copy by their weights {IN_MATRICES}, in every run.",
+        f"In ResNet18 trained without weight decay on {IMAGES}, fewer than 5 % of "
+        f"{BY_WEIGHTS}, in every run.",
+        unit="of the 512 neurons",
         estimate=WITHOUT.worst(IN_WEIGHTS), below=RARE.size, reason=RARE.reason,
         **split),
     control("audit_finds_no_copies_with_offset",
-        f"With {MOVED}, fewer than 5 % of the 512 units of ResNet18's last hidden "
-        f"layer have a copy by their weights {IN_MATRICES}, in every run.",
+        f"In ResNet18 trained with {MOVED} on {IMAGES}, fewer than 5 % of "
+        f"{BY_WEIGHTS}, in every run.",
+        unit="of the 512 neurons",
         estimate=BIASED.worst(IN_WEIGHTS), below=RARE.size, reason=AS_RARE,
         **split),
     ours("compression_is_exact",
-        f"The network that {COMPRESS} makes of a trained ResNet18 gives every test "
-        "image the same class as the trained one, in every run.",
+        f"When {COMPRESS} a trained ResNet18, the smaller network assigns every test "
+        "image to the same class as the trained one, in every run.",
         place="its reductions are exact, its outputs agree to 1e-6", kind="identity",
-        estimate=ALL.worst(CHANGED), below=0.5, unit="test images",
-        reason="The reductions leave the outputs as they are, so that no answer may "
-        "change."),
+        estimate=ALL.worst(CHANGED), below=0.5, unit="test images with another class",
+        reason="Removing dead channels and merging equal ones leaves the outputs as "
+        "they are, so that no image may change its class."),
     ours("decay_makes_compressible",
-        f"After training with weight decay {COMPRESS} takes away more than a quarter "
-        "of ResNet18's multiply-adds without a change of its outputs, in every run.",
+        f"After training with weight decay on {IMAGES}, {COMPRESS} ResNet18 to fewer "
+        "than 75 % of its multiply-adds without changing its outputs, in every run.",
         place="most channels of the first layers become zero",
         estimate=DECAY.worst(KEPT), below=0.75, unit="of the multiply-adds",
         reason="Six networks kept 0.42 to 0.62 of their multiply-adds, and 0.75 leaves "
-        "a margin.",
+        "a margin above these.",
         written="after",
         history=(("2026-11-29", "0.6, written after a look at one seed, with 0.48"),
                  ("2026-11-30", "0.6 became 0.75 after a look at six networks (three "
                   "seeds, on two machines whose rounding leads to other networks), "
                   "which keep 0.42 to 0.62"))),
     ours("no_decay_keeps_all",
-        f"After training without weight decay {COMPRESS} keeps more than 99 % of "
-        "ResNet18's multiply-adds, in every run.",
+        f"After training without weight decay on {IMAGES}, {COMPRESS} ResNet18 by less "
+        "than 1 % of its multiply-adds, in every run.",
         origin="control", estimate=WITHOUT.least(KEPT), above=0.99,
-        unit="of the multiply-adds", reason="Without decay no channel is zero, so "
-        "that nothing can be removed without a change of outputs.",
+        unit="of the multiply-adds are kept",
+        reason="Without weight decay no channel is zero "
+        "and no two are equal, so that nothing can be removed without changing the "
+        "outputs.",
         written="after",
         history=(("2026-11-29", "written after a look at one seed, which keeps all"),)),
     precondition("networks_learn",
-        "The test accuracy of ResNet18, averaged over training with weight decay to "
-        "zero, without decay and with decay towards a random point, is above 97 % on "
-        "scikit-learn's digits, or 92 % on CIFAR-10.",
-        estimate=ALL.mean(_margin), above=0.0,
-        reason="Copies in a network that has not learnt its task would say nothing; "
-        "97 % is what a ResNet18 reaches on the digits with any recipe, and 92 % on "
-        "CIFAR-10."),
+        "The test accuracy of ResNet18, in the mean over training with weight decay to "
+        "zero, without weight decay and with weight decay to a random point, is above "
+        "0.97 on 32 x 32 digits (0.92 where the images are CIFAR-10).",
+        unit="of accuracy above that limit", estimate=ALL.mean(_margin), above=0.0,
+        reason="Copies of neurons in a network that has not learnt its task would say "
+        "nothing. ResNet18 reaches 0.97 on the digits and 0.92 on CIFAR-10 with any "
+        "usual recipe."),
     precondition("every_network_learns",
-        "The test accuracy of ResNet18 is above 94 % on scikit-learn's digits, or 89 % "
-        "on CIFAR-10, in every run.",
+        "The test accuracy of ResNet18 is above 0.94 on 32 x 32 digits (0.89 where the "
+        "images are CIFAR-10) in every run, with weight decay and without.",
+        unit="of accuracy above 0.97 (or 0.92)",
         estimate=ALL.least(_margin), above=-0.03,
-        reason="The limit is 0.03 below what the mean over all runs is asked to "
-        "reach: one run on 397 test images has a standard error of 1 %, and this is "
-        "three of them."),
+        reason="The limit is 0.03 below the mean that is asked for, 0.97 on digits and "
+        "0.92 on CIFAR-10. One run on 397 test images has a standard error of 0.01, "
+        "and this is three of them."),
 ]  # fmt: skip

@@ -281,7 +281,7 @@ SEEN = (("2026-11-30", "written after a pilot: seed 0 of this sweep, and one see
          "another program with a 64-64-10 network"),)  # fmt: skip
 paper = partial(Claim, paper=TANAKA, written="after", history=SEEN)
 near = partial(paper, place="equation 17", tests="adaptive", kind="equivalence",
-               unit="times", above=1 - NORM.size, below=1 + NORM.size,
+               unit="predicted / measured", above=1 - NORM.size, below=1 + NORM.size,
                reason=NORM.reason)  # fmt: skip
 PREDICTED = named("published_ratio", "|w|^2 of equation 17 over that measured")
 OURS = named("derived_ratio", "|w|^2 of the derived prefactor over that measured")
@@ -292,6 +292,10 @@ COHERENT = ("Equation 17 takes the gradients g of successive steps as equal, so 
             "|v|^2 = |g|^2/(1 - b)^2 for velocity v and momentum b; independent "
             "gradients give |v|^2 = |g|^2/(1 - b^2)."
 )  # fmt: skip
+NET = ("In a network on handwritten digits that divides each weight row w by its norm,"
+)  # fmt: skip
+EQUATION_17 = ("equation 17 of Tanaka and Kunin (|w|^4 as an exponential average of "
+               "squared gradients) predicts |w|^2")  # fmt: skip
 TENTH = 0.0953  # log of 1.1
 NO_DECAY = (*SEEN, ("2026-11-30", "was of the paper, as a test of RMSProp, as "
     "rmsprop_has_decades: without decay the rule forgets no gradient"))  # fmt: skip
@@ -300,99 +304,96 @@ WEAK = (*SEEN, ("2026-11-30", "tested the paper's RMSProp; the rows show that fr
 NO_FROZEN = (("2026-11-30", "written after the rows, at rates where frozen norms leave "
     "3 to 18 times the loss"),)  # fmt: skip
 CLAIMS = [
-    paper("exact_law", "SGD (rate lr, momentum b, decay k, velocity v) on weight rows "
-        "w that a network divides by their norms obeys |w|^2 <- |w|^2 - 2 lr c + lr^2 "
-        "|v|^2, charge c <- b (c - lr |v|^2) + k |w|^2, to a relative 1e-12 at every "
-        "step of every run.",
-        origin="ours", place="equation 10, for "
+    paper("exact_law", "For SGD (rate lr, momentum b, weight decay k, velocity v) on a "
+        "weight row w that the network divides by its norm, a step adds -2 lr c + lr^2 "
+        "|v|^2 to |w|^2, where the charge c becomes b (c - lr |v|^2) + k |w|^2: this "
+        "holds to a relative 1e-12 at every step of every run.",
+        unit="relative error", origin="ours", place="equation 10, for "
         "discrete steps", kind="identity", estimate=LAW.worst(EXACT), below=1e-12,
         reason="1500 steps of a few roundings of 1e-16 add up to 1e-12 at most."),
-    paper("charge_equation", "From the measured speeds |v| of weight rows w that a "
-        "network divides by their norms, Tanaka and Kunin's differential equation of "
-        "the charge <w, v> predicts |w|^2 at the end of SGD within 3 % for every row, "
-        "in every run.",
-        tests="charge", place="equation 10",
+    paper("charge_equation", f"{NET} Tanaka and Kunin's differential equation of the "
+        "Noether charge <w, v>, with v the velocity of the row, predicts |w|^2 at the "
+        "end of SGD from the measured |v|, to within 3 % for every row, in every run.",
+        unit="relative error", tests="charge", place="equation 10",
         kind="identity", estimate=LAW.worst(ODE), below=0.03,
         reason="Continuous time in place of steps leaves terms of the order of lr k/(1 "
-        "- b), with weight decay k and momentum b, which is 0.002 at most here, and "
-        "more only while the norm changes fast."),
-    paper("gradient_flow_errs", "In the limit of gradient flow, which lacks the "
-        "kinetic energy |v|^2 of the weights, the law of |w|^2 errs by more than half "
-        "for some normalised weight row w at the end of every run of SGD with "
-        "momentum 0.9, weight decay and batches of 16.",
-        origin="control", place="equation 10 with lr = 0",
+        "- b), with learning rate lr, weight decay k and momentum b. They are 0.002 at "
+        "most here, and larger only while the norm changes fast."),
+    paper("gradient_flow_errs", f"{NET} gradient flow, which neglects the squared "
+        "speed |v|^2 of the rows, mispredicts |w|^2 by more than half for at least one "
+        "row at the end of every run of SGD with momentum 0.9, weight decay and "
+        "batches of 16.",
+        unit="relative error", origin="control", place="equation 10 with lr = 0",
         estimate=NOISY.where("weight_decay > 0", momentum=0.9).least(FLOW),
-        above=0.5, reason="The kinetic term is to be what holds the norm up: half of "
-        "|w|^2 is more than any detail of the law could explain."),
-    near("equation_17_without_momentum", "Equation 17 of Tanaka and Kunin (|w|^4 as "
-        "an exponential average of squared gradients) predicts |w|^2 of normalised "
-        "weight rows w within 10 % on average, at the end of SGD without momentum and "
-        "with batches of 16.",
+        above=0.5, reason="If the speed of the weights is what keeps the norm from "
+        "decaying, neglecting it must cost half of |w|^2, more than any detail of the "
+        "law could explain."),
+    near("equation_17_without_momentum", f"{NET} {EQUATION_17} to within 10 %, in the "
+        "mean over rows, at the end of SGD without momentum and with batches of 16.",
         estimate=NOISY.where(momentum=0.0).mean(PREDICTED)),
-    near("equation_17_with_momentum", "Equation 17 of Tanaka and Kunin (|w|^4 as an "
-        "exponential average of squared gradients) predicts |w|^2 of normalised "
-        "weight rows w within 10 % on average, at the end of SGD with momentum 0.9, "
-        "weight decay 0.01 and batches of 16.",
+    near("equation_17_with_momentum", f"{NET} {EQUATION_17} to within 10 %, in the "
+        "mean over rows, at the end of SGD with momentum 0.9, weight decay 0.01 and "
+        "batches of 16.",
         estimate=DRAWN.mean(PREDICTED),
         expected="failed", because=COHERENT),
-    near("equation_17_without_noise", "Equation 17 of Tanaka and Kunin (|w|^4 as an "
-        "exponential average of squared gradients) predicts |w|^2 of normalised "
-        "weight rows w within 10 % on average, after descent with momentum 0.9, no "
-        "decay, on the same 256 samples at every step.",
+    near("equation_17_without_noise", f"{NET} {EQUATION_17} to within 10 %, in the "
+        "mean over rows, after descent with momentum 0.9 and no weight decay on 256 "
+        "fixed samples.",
         estimate=LAW.where(batch=0, weight_decay=0.0).mean(PREDICTED),
         expected="failed", because="Even without noise the gradient turns within the "
-        "ten steps over which momentum 0.9 averages."),
-    near("derived_prefactor", "With the prefactor 2 lr/(1 - b)^2, for gradients that "
-        "are independent between steps, equation 17 of Tanaka and Kunin predicts "
-        "|w|^2 of normalised weight rows w within 10 % on average after SGD with "
-        "momentum b = 0.9, decay and batches of 16.",
+        "ten steps over which a momentum of 0.9 averages."),
+    near("derived_prefactor", f"{NET} Tanaka and Kunin's equation 17 with the "
+        "prefactor 2 lr/(1 - b)^2 for independent gradients predicts |w|^2 to within "
+        "10 %, in the mean over rows, after SGD with momentum b = 0.9, weight decay "
+        "and batches of 16.",
         origin="ours", tests="",
         estimate=NOISY.where("weight_decay > 0", momentum=0.9).mean(OURS)),
-    paper("sgd_has_decades", "On a network that divides every weight row by its norm, "
-        "SGD without weight decay reaches a training loss below 0.3 nats on "
-        "handwritten digits in 1500 steps at learning rates that span more than 2.5 "
+    paper("sgd_has_decades", f"{NET} SGD without weight decay reaches a training loss "
+        "below 0.3 nats within 1500 steps at learning rates that span more than 2.5 "
         "decades.",
         tests="stability",
         place="figure 3", unit="decades",
         estimate=RATE.where(rule="free").mean(_decades), above=2.5,
-        reason="2.5 decades are five steps of the usual search, in factors of about "
-        "three."),
-    paper("frozen_norms_have_fewer", "Learning rates at which SGD without decay "
-        "reaches a training loss below 0.3 nats on digits in 1500 steps, each weight "
-        "row divided by its norm in the network, span over one decade more if norms "
-        "may change than if each step resets them to 1.",
+        reason="Learning rates are usually searched in factors of about three, so that "
+        "2.5 decades are five steps of a search."),
+    paper("frozen_norms_have_fewer", f"{NET} SGD without weight decay reaches a "
+        "training loss below 0.3 nats within 1500 steps over a range of learning rates "
+        "that is more than one decade wider if the norms may change than if each step "
+        "resets them to 1.",
         tests="stability", place="figure 3",
         unit="decades", estimate=RATE.paired(_decades, rule=("free", "fixed"),
-        each="lr"), above=2 * WIDTH.size, reason="One decade is two steps of a "
-        "search of learning rates in factors of about three."),
-    paper("adagrad_norm_has_decades", "Without weight decay, AdaGrad-norm with one "
-        "step size per weight row, each row reset to norm 1 after each step, reaches "
-        "a training loss below 0.3 nats on handwritten digits in 1500 steps at "
-        "learning rates that span more than 2.5 decades.",
+        each="lr"), above=2 * WIDTH.size, reason="Learning rates are usually searched "
+        "in factors of about three, so that one decade is two steps of a search."),
+    paper("adagrad_norm_has_decades", f"{NET} AdaGrad-norm (one step size per row, "
+        "each row reset to norm 1 after each step) without weight decay reaches a "
+        "training loss below 0.3 nats within 1500 steps at learning rates that span "
+        "more than 2.5 decades.",
         origin="ours", unit="decades", above=2.5,
         place="equation 18 at weight decay 0", history=NO_DECAY,
-        estimate=RATE.where(rule="sphere").mean(_decades), reason="2.5 decades are "
-        "five steps of the usual search, in factors of about three. The range "
-        "ends where the sweep ends, at rate 316, so that its width is a lower bound."),
-    *(paper(f"rmsprop_is_sgd_{lr:g}", f"At learning rate {lr:g} and weight decay "
-        "0.01, SGD on a network that divides each weight row by its norm ends at a "
-        "training loss within a factor of 1.1 of that of RMSProp with one second "
-        "moment per row and each row reset to norm 1.",
+        estimate=RATE.where(rule="sphere").mean(_decades), reason="Learning rates are "
+        "usually searched in factors of about three, so that 2.5 decades are five "
+        "steps of a search. The largest rate that was run, 316, still reaches that "
+        "loss, so that the range is at least as wide as measured."),
+    *(paper(f"rmsprop_is_sgd_{lr:g}", f"{NET} SGD at learning rate {lr:g} with weight "
+        "decay 0.01 ends within a factor of 1.1 of the training loss of RMSProp with "
+        "one second moment per row and each row reset to norm 1 after each step, at "
+        "the same rate and decay.",
         origin="ours", place="equations 17 and 18",
-        kind="equivalence", unit="log", above=-TENTH, below=TENTH, history=WEAK,
+        kind="equivalence", unit="log ratio", above=-TENTH, below=TENTH, history=WEAK,
         estimate=where(study="sphere", lr=lr)
         .log_ratio("loss", rule=("sphere", "free")), reason="A tenth of the loss is "
-        "the difference that one factor of three in the learning rate makes. SGD with "
-        "frozen norms and no decay is also within a tenth, so that holding says "
-        "little.") for lr in (0.0316, 0.1, 0.316)),
-    *(paper(f"adagrad_norm_is_sgd_{lr:g}", f"At learning rate {lr:g} and no weight "
-        "decay, SGD on a network that divides each weight row by its norm ends at a "
-        "training loss within a factor of 1.1 of that of AdaGrad-norm with one sum of "
-        "squares per row and each row reset to norm 1.",
+        "the difference that a factor of three in the learning rate makes. SGD with "
+        "norms frozen at 1 and no weight decay is also within a tenth, so that the "
+        "claim distinguishes little where it holds.") for lr in (0.0316, 0.1, 0.316)),
+    *(paper(f"adagrad_norm_is_sgd_{lr:g}", f"{NET} SGD at learning rate {lr:g} without "
+        "weight decay ends within a factor of 1.1 of the training loss of AdaGrad-norm "
+        "with one sum of squares per row and each row reset to norm 1 after each step, "
+        "at the same rate.",
         origin="ours", kind="equivalence",
-        place="equations 17 and 18 at weight decay 0", unit="log", above=-TENTH,
+        place="equations 17 and 18 at weight decay 0", unit="log ratio", above=-TENTH,
         below=TENTH, history=NO_FROZEN, estimate=RATE.where(lr=lr)
         .log_ratio("loss", rule=("sphere", "free")), reason="A tenth of the loss is "
-        "less than a twentieth of what frozen norms add to it at this rate.")
+        "less than a twentieth of what freezing the norms at 1 adds to it at this "
+        "learning rate.")
         for lr in (1.0, 3.16, 10.0)),
 ]  # fmt: skip

@@ -384,37 +384,40 @@ MISMATCH = named("support_mismatch", "number of weights that only one of both ha
 GAP = named("abs(objective_gap)", "difference of the objectives of descent and Lasso")
 ERROR = named("max_difference", "difference of a weight from the Lasso's")
 NONE = ZIYIN.smallest["zero weights"]
-PRODUCTS = "a linear regression with weights w = u*v"
-DESCENT = f"Full-batch descent with weight decay on the factors u and v of {PRODUCTS}"
+PRODUCTS = "a linear regression with weights w = u*v (elementwise)"
+DESCENT = ("Full-batch gradient descent with weight decay on the factors u and v of "
+           f"{PRODUCTS}")  # fmt: skip
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 left")
 lasso = partial(Claim, origin="oracle", kind="identity",
                 place="the least (wd/2)(u^2 + v^2) under u*v = w is wd*|w|"
 )  # fmt: skip
 CLAIMS = [
     figure_3("sparsity_rises_with_lr",
-        f"Online SGD without weight decay on the factors u and v of {PRODUCTS} sets "
-        "more weights to zero (|w| < 1e-4) with each increase of the learning rate, "
-        "from 0.007 in five steps to 0.04.", tests="sparsity",
+        "When online SGD without weight decay trains the factors u and v of "
+        f"{PRODUCTS}, the fraction of weights at zero (|w| < 1e-4) rises with each "
+        "increase of the learning rate: 0.007, 0.01, 0.015, 0.02, 0.03, 0.04.",
+        unit="of the weights", tests="sparsity",
         estimate=weakest(*(PRODUCT.paired(ZERO_WEIGHTS, lr=(high, low))
                            for low, high in pairwise(PRODUCT_RATES[1:]))),
         above=0.0,
-        reason="Any rise counts between two neighbouring learning rates, as the claim "
-        "product_becomes_sparse asks for the size of the whole effect at the largest "
-        "one. Below 0.007 small products u*v cannot yet be told from zeros."),
+        reason="The paper gives no size, so any rise between two neighbouring learning "
+        "rates counts. Below 0.007 small products u*v cannot yet be told from zeros."),
     figure_3("product_becomes_sparse",
-        "Online SGD at a learning rate of 0.04, without weight decay, on the factors "
-        f"u and v of {PRODUCTS} sets more than half of the weights to zero (|w| < "
-        "1e-4), in the mean over seeds.", tests="noise",
+        f"Online SGD without weight decay on the factors u and v of {PRODUCTS}, at a "
+        "learning rate of 0.04, sets more than half of the weights to zero (|w| < "
+        "1e-4), in the mean over seeds.",
+        unit="of the weights", tests="noise",
         estimate=PRODUCT.where(lr=0.04).mean(ZERO_WEIGHTS), above=0.5,
-        reason="A model is sparse when most of its weights, more than half, are zero. "
-        "The learning rate, here the largest of the sweep, sets the size of the "
-        "gradient noise.",
+        reason="A model is called sparse when more than half of its weights are zero. "
+        "The learning rate is the largest at which all runs are stable; the gradient "
+        "noise grows with it.",
         history=(("2026-11-21", "rate 0.04 took the place of 0.05, at which 1 of 16 "
                   "runs diverged"),)),
     figure_3("plain_stays_dense",
-        "Online SGD on the weights w of a linear regression themselves, which have no "
-        "rescaling symmetry, leaves fewer than 5 % of them at zero (|w| < 1e-4) in "
-        "every run, at four learning rates from 0.0005 to 0.003.", tests="sparsity",
+        "Online SGD on a linear regression whose weights w are trained directly, not "
+        "as products u*v, leaves fewer than 5 % of the weights at zero (|w| < 1e-4) in "
+        "every run, at four learning rates from 0.0005 to 0.003.",
+        unit="of the weights", tests="sparsity",
         estimate=PLAIN.worst(ZERO_WEIGHTS), below=NONE.size,
         reason=f"{NONE.reason} By chance |w| < 1e-4 holds for fewer than 1 % of the "
         "weights.",
@@ -424,52 +427,57 @@ CLAIMS = [
                   "seen"),)),
     figure_3("decay_makes_sparse",
         f"{DESCENT} sets more than half of the weights to zero (|w| < 1e-4) at a "
-        "weight decay of 0.16, in the mean over seeds.", tests="decay",
+        "weight decay of 0.16, in the mean over seeds.",
+        unit="of the weights", tests="decay",
         estimate=LASSO.where(weight_decay=DECAYS[-1]).mean(ZERO_WEIGHTS), above=0.5,
-        reason="A model is sparse when most of its weights, more than half, are zero.",
+        reason="A model is called sparse when more than half of its weights are zero.",
         written="after", history=(("2026-11-30", "added after a look at the rows"),)),
     Claim("plain_with_decay_stays_dense",
-        "Full-batch descent on the weights w of a linear regression themselves, with "
-        "weight decay from 0.01 to 0.16, leaves fewer than 5 % of them at zero (|w| < "
-        "1e-4) in every run.", origin="control",
+        "Full-batch gradient descent on a linear regression whose weights w are "
+        "trained directly, not as products u*v, leaves fewer than 5 % of the weights "
+        "at zero (|w| < 1e-4) in every run, at five weight decays from 0.01 to 0.16.",
+        unit="of the weights", origin="control",
         estimate=where(study="decay", model="plain").worst(ZERO_WEIGHTS),
         below=NONE.size, reason=NONE.reason, written="after",
         history=(("2026-11-30", "added after a look at the rows"),)),
     Claim("lyapunov_predicts",
-        f"Online SGD on {PRODUCTS} brings as many weights below 1e-10 in size as have "
-        "a negative Lyapunov exponent at u = v = 0, to 5 % of all weights in the mean "
-        "over seeds, at learning rates of 0.02, 0.03 and 0.04.",
+        f"Online SGD (learning rate 0.02 to 0.04) on the factors of {PRODUCTS} ends "
+        "with a fraction of weights with |w| < 1e-10 that is within 0.05 of the "
+        "fraction with a negative Lyapunov exponent (mean growth per step of small u "
+        "and v), in the mean over seeds.",
+        unit="of the weights",
         paper=ZIYIN, place="section on SGD near the mirror; exact exponent ours",
         estimate=_theory_gap, above=-NONE.size, below=NONE.size, kind="equivalence",
         tests="sparsity",
-        reason=f"{NONE.reason} The prediction may err to both sides: in T steps a "
-        "weight with an exponent within log(1e8)/2T of zero (1 to 4 % of the weights "
-        "on either side) may or may not be below 1e-10, and the exponent is computed "
-        "for a prediction error that is Gaussian and of constant size. Below a "
-        "learning rate of 0.02 most weights with a negative exponent need more steps "
-        "to reach 1e-10 than were run.", written="after",
+        reason=f"{NONE.reason} In the steps that were run, a weight with an exponent "
+        "close to zero (1 to 4 % of the weights on either side) may or may not fall "
+        "below 1e-10, and the exponent assumes a Gaussian prediction error of constant "
+        "size. Below a learning rate of 0.02 most weights with a negative exponent "
+        "need more steps than were run.", written="after",
         history=(("2026-11-21", "|w| < 1e-10 took the place of 1e-4, below which 0.43 "
                   "of the weights were against 0.36 predicted: some visit and return"),
                  ("2026-11-30", "the reason, which spoke of too few steps alone, was "
                   "rewritten: at 0.04 more weights collapse than are predicted, by "
                   "0.03; the threshold stayed"))),
     lasso("lasso_same_support",
-        f"{DESCENT} sets the same weights to zero (|w| < 1e-4) as scikit-learn's Lasso "
-        "with alpha = weight decay on the same data, in every run.",
-        estimate=LASSO.worst(MISMATCH), below=0.5, unit="coordinates",
+        f"{DESCENT} sets to zero (|w| < 1e-4) exactly the weights that are zero in "
+        "scikit-learn's Lasso with alpha = weight decay on the same data, in every "
+        "run.",
+        estimate=LASSO.worst(MISMATCH), below=0.5, unit="weights",
         reason="Descent and the Lasso solve the same problem, so no weight may be "
         "zero in only one of the two solutions."),
     lasso("lasso_same_objective",
-        f"{DESCENT} ends within 1e-6 of the least Lasso objective (MSE/2 plus weight "
-        "decay times sum |w|) that scikit-learn finds, in every run.",
+        f"{DESCENT} ends, in every run, at a Lasso objective (MSE/2 plus weight decay "
+        "times the sum of |w|) that differs by less than 1e-6 from that of "
+        "scikit-learn's Lasso on the same data.",
         estimate=LASSO.worst(GAP), below=1e-6,
         reason="The tolerance of scikit-learn's solver is 1e-12, and the objectives "
         "of models that differ visibly differ by far more than 1e-6."),
     lasso("lasso_same_weights",
-        f"{DESCENT} ends at the weights of scikit-learn's Lasso with alpha = weight "
-        "decay on the same data, to within 0.0005 in every weight and run.",
+        f"{DESCENT} ends at the weights of scikit-learn's Lasso (alpha = weight decay) "
+        "on the same data, to within 0.0005 in every weight of every run.",
         estimate=LASSO.worst(ERROR), below=5e-4,
-        reason="A weight for which the weight decay is close to the value that makes "
-        "it zero converges slowly and may still be on its way after the last step; "
-        "0.0005 leaves room for this."),
+        reason="A weight converges slowly where the weight decay is close to the value "
+        "that makes it zero, and may still move at the last step; 0.0005 leaves room "
+        "for this."),
 ]  # fmt: skip

@@ -98,7 +98,10 @@ def target(c: Config) -> np.ndarray:
 
 
 def theory(c: Config, margin: float = 0.0) -> int:
-    """Return the rank of the minimum: the singular values of M above the decay."""
+    """Return the rank of the minimum: how many singular values of M exceed the decay.
+
+    margin: singular values of M that lie this far below the decay count as well.
+    """
     s = np.linalg.svd(target(c), compute_uv=False)
     return int(np.sum(s > c.weight_decay - margin))
 
@@ -247,35 +250,35 @@ COUNTED = named("rank", "rank (singular values above 1e-6 of the largest)")
 LOST = named("dim - rank", "number of lost directions")
 ERROR = named("max_difference", "difference of an entry from the soft-thresholded M")
 LEAST = ZIYIN.smallest["rank"]
-NOISY = "that learns a 200 x 200 matrix M as U W from samples of M x"
-KNOWN = "with a random M that is known without noise,"
-figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 middle", unit="directions")
+NOISY = "a 200 x 200 matrix M as a product U W from samples of M x"
+KNOWN = "|U W - M|^2/2 for a known random 200 x 200 matrix M"
+ABOVE = "(singular values above 1e-6 of the largest)"
+figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 middle", unit="singular values")
 oracle = partial(Claim, origin="oracle", kind="identity",
                  place="the least (wd/2)(|U|^2 + |W|^2) under U W = A is wd times the "
                  "nuclear norm of A"
 )  # fmt: skip
 CLAIMS = [
     figure_3("rank_falls_with_noise",
-        f"SGD with weight decay 1 {NOISY} plus label noise ends at a lower rank of U W "
-        "each time that the standard deviation of the noise rises: from 1 to 2, to 3 "
-        "and to 4.", tests="low rank",
+        f"When SGD with weight decay 1 learns {NOISY}, the final rank of U W {ABOVE} "
+        "falls each time the standard deviation of the label noise rises: from 1 to 2, "
+        "to 3 and to 4.", tests="low rank",
         estimate=weakest(*(DECAYED.paired(COUNTED, noise=(less, more))
                            for less, more in pairwise(NOISES[1:]))),
         above=0.0,
-        reason="Any fall counts between two neighbouring noises, as the claim "
-        "noise_costs_rank asks for the size of the whole effect, from no noise to the "
-        "largest. Below a label noise of 1 the noise from the choice of the minibatch "
-        "is as large as that of the labels."),
+        reason="The paper gives no size, so any fall between two neighbouring noises "
+        "counts. Below a standard deviation of 1 the label noise is no larger than the "
+        "noise from the choice of the minibatch."),
     figure_3("noise_costs_rank",
-        f"SGD with weight decay 1 {NOISY} ends at a rank of U W (singular values above "
-        "1e-6 of the largest) that is lower by more than 20 with label noise of "
-        "standard deviation 4 than without.", tests="low rank",
+        f"When SGD with weight decay 1 learns {NOISY}, the final rank of U W {ABOVE} "
+        "is lower by more than 20 with label noise of standard deviation 4 than "
+        "without label noise.", tests="low rank",
         estimate=DECAYED.paired(COUNTED, noise=(0.0, 4.0)), above=LEAST.size,
         reason=LEAST.reason),
     figure_3("noise_alone_costs_rank",
-        f"SGD without weight decay {NOISY} ends at a rank of U W (singular values "
-        "above 1e-6 of the largest) that is lower by more than 20 with label noise of "
-        "standard deviation 4 than without.",
+        f"When SGD without weight decay learns {NOISY}, the final rank of U W {ABOVE} "
+        "is lower by more than 20 with label noise of standard deviation 4 than "
+        "without label noise.",
         tests="noise", place="abstract: weight decay or noise",
         estimate=ALONE.paired(COUNTED, noise=(0.0, 4.0)), above=LEAST.size,
         reason=LEAST.reason,
@@ -284,17 +287,17 @@ CLAIMS = [
                   "noise of another seed (rank 200 and 164), which showed that SGD is "
                   "stable at this rate"),)),
     figure_3("decay_costs_rank",
-        f"Gradient descent on |U W - M|^2/2, {KNOWN} ends at a rank of U W (singular "
-        "values above 1e-6 of the largest) that is lower by more than 20 of 200 at "
-        "weight decay 3 than at 0.5.",
+        f"When gradient descent minimises {KNOWN}, the final rank of U W {ABOVE} is "
+        "lower by more than 20 at weight decay 3 than at weight decay 0.5.",
         tests="decay", place="abstract: weight decay or noise",
         estimate=DECAY.paired(COUNTED, weight_decay=(DECAYS[0], DECAYS[-1])),
         above=LEAST.size, reason=LEAST.reason, written="after",
         history=(("2026-11-30", "added after a look at the rows"),)),
     figure_3("no_symmetry_full_rank",
-        "A matrix (I+U)(I+W), learnt by SGD with weight decay 1 on U and W, which "
-        "breaks the rotation symmetry, loses fewer than 20 of 200 directions of rank "
-        "in every run, at label noise of standard deviation 0 to 4.", tests="low rank",
+        "When SGD with weight decay 1 on U and W learns a 200 x 200 matrix M as (I + "
+        "U)(I + W), a form without rotation symmetry, from samples of M x, the final "
+        f"rank {ABOVE} is less than 20 below the full 200 in every run, at label noise "
+        "of standard deviation 0 to 4.", tests="low rank",
         place="figure 3 middle, inset", kind="equivalence",
         estimate=RESIDUAL.worst(LOST), below=LEAST.size, reason=LEAST.reason,
         written="after",
@@ -303,19 +306,19 @@ CLAIMS = [
                  ("2026-11-30", "1.5 became 20, the smallest effect of interest for "
                   "ranks in all claims about this paper; 1 was seen"))),
     oracle("decay_rank_exact",
-        f"Gradient descent with weight decay on |U W - M|^2/2, {KNOWN} ends at a rank "
-        "of U W (singular values above 1e-6 of the largest) that is the number of "
-        "singular values of M above the decay, in every run.",
+        f"When gradient descent with weight decay minimises {KNOWN}, the final rank of "
+        f"U W {ABOVE} is the number of singular values of M above the weight decay, in "
+        "every run.",
         estimate=DECAY.worst(_miscounted), below=0.5, unit="singular values",
-        reason="No singular value may be counted differently, except those of M "
-        "within 0.0017 below the weight decay, which have not vanished from U W after "
-        "the steps of the sweep."),
+        reason="No singular value may be counted differently, except those of M that "
+        "lie less than 0.0017 below the weight decay: they need more steps to vanish "
+        "from U W than were run."),
     oracle("decay_soft_threshold",
-        f"Gradient descent with weight decay on |U W - M|^2/2, {KNOWN} ends at M with "
-        "each singular value s replaced by max(s - weight decay, 0), to 0.001 in "
-        "every entry and run.",
+        f"When gradient descent with weight decay minimises {KNOWN}, U W ends at M "
+        "with each singular value s replaced by max(s - weight decay, 0), to within "
+        "0.001 in every entry of every run.",
         estimate=DECAY.worst(ERROR), below=1e-3,
         reason="Entries of M have size 0.14, and float32 sums over 200 terms err by "
-        "1e-6 of that. Singular values of M close to the weight decay converge slowly "
-        "and err more."),
+        "1e-6 of that. Directions in which the singular value of M is close to the "
+        "weight decay converge slowly and err more."),
 ]  # fmt: skip

@@ -271,7 +271,9 @@ def draw_product(df, ax):
 
 @figure("fig5", panel="mid")
 def draw_ring(df, ax):
-    """The same on a loss with rotation symmetry; thin, with the symmetry broken."""
+    """Paths on a loss with rotation symmetry: SGD that starts on a line through 0
+    stays on it; thin, with the symmetry broken.
+    """
     df, reach = where(loss="ring", gamma=0.0, study="set", noise=0.5)(df), 1.6
     _field(ax, "ring", reach, [-0.24, -0.2, -0.1, 0, 0.5, 1.5])
     rows = _first(df, 4, broken=0.0)
@@ -311,8 +313,8 @@ def draw_final(df, ax):
 
 @figure("fig5", panel="right", row=1)
 def draw_final_error(df, ax):
-    """Distance of these ends from the closed forms in the worst seed; dashed, the
-    largest that the claims allow.
+    """Distance of u*w and of the squared radius, at the end of descent, from the
+    closed forms in the worst seed; dashed, the largest that the claims allow.
     """
     floor = 1e-18
     for loss, arm in ENDS.items():
@@ -366,7 +368,7 @@ def draw_balance(df, ax):
         panels.curve(ax, measured, "x", "y", arm, label=label)
         mean = law.groupby("x").y.mean()
         plot.theory(ax, mean.index, mean, label="law of balance" if noise else "_")
-    ax.set(xlabel="step", ylabel="$\\log_{10}|u^2-w^2|$, from the start")
+    ax.set(xlabel="step", ylabel="$\\log_{10}$ of $|u^2-w^2|$ / initial")
     ax.set_title("Balance under noise")
     panels.legend(ax, "lower left")
 
@@ -390,29 +392,32 @@ broken = partial(Claim, origin="control", place="broken samples", above=1e-3,
 CLAIMS = [
     figure_5("stays_on_equal_and_opposite",
         "Gradient descent on (u w - 1)^2, and SGD on (u w - y)^2 with noisy labels y "
-        "of mean 1, keep u = w or u = -w to the last bit where they start there, with "
-        "and without weight decay, in every run.",
-        tests="constraint",
+        "of mean 1, keep u = w (or u = -w) exact to the last bit of float64 if they "
+        "start there, with and without weight decay, in every run.",
+        unit="distance", tests="constraint",
         estimate=SET.where(loss="product", broken=0.0).worst(DEVIATION), below=5e-324,
-        reason="Both u and w go through the same roundings, so that no difference "
-        "above zero is allowed, not even the least number of float64."),
+        reason="Both u and w go through the same roundings, so no difference at all is "
+        "allowed: the threshold is the smallest positive number of float64."),
     figure_5("stays_on_any_line",
-        "Gradient descent on -|t|^2 + |t|^4 in the plane, and SGD with that loss "
-        "times a random factor, stay within 1e-12 of the straight line through 0 and "
-        "their starting point, with and without weight decay, in every run.",
-        tests="constraint",
+        "Gradient descent on the loss -|t|^2 + |t|^4 of a point t in the plane, and "
+        "SGD on this loss times a random factor, stay within 1e-12 of the straight "
+        "line through 0 and the starting point, with and without weight decay, in "
+        "every run.",
+        unit="distance", tests="constraint",
         estimate=SET.where(loss="ring", broken=0.0).worst(DEVIATION), below=1e-12,
-        reason="The entries of t are rounded one by one, by 1.1e-16 each time; 2000 "
-        "steps of 4 such roundings, all of one sign, would be 9e-13."),
+        reason="The two coordinates of t are rounded one by one, by 1.1e-16 each time; "
+        "2000 steps of 4 such roundings, all of one sign, would be 9e-13."),
     broken("leaves_equal_and_opposite_if_broken",
-        "SGD on (u w - y)^2 with noisy labels y that starts at u = w or u = -w leaves "
-        "that equality by more than 0.001 in every run if each sample's loss has a "
-        "random linear term in u and w (coefficients of mean 0 and size 0.1).",
+        "SGD on (u w - y)^2 with noisy labels y, started at u = w or u = -w, leaves "
+        "that line by more than 0.001 in every run if each sample's loss has an added "
+        "linear term in u and w with random coefficients (mean 0, size 0.1), which "
+        "breaks the symmetry.",
         estimate=SET.where(loss="product", broken=0.1).least(DEVIATION)),
     broken("leaves_lines_if_broken",
-        "SGD on -|t|^2 + |t|^4 in the plane leaves the line through 0 and its "
-        "starting point by more than 0.001 in every run if each sample's loss has a "
-        "random linear term in t (coefficients of mean 0 and size 0.1).",
+        "SGD on the loss -|t|^2 + |t|^4 of a point t in the plane leaves the line "
+        "through 0 and the starting point by more than 0.001 in every run if each "
+        "sample's loss has an added linear term in t with random coefficients (mean 0, "
+        "size 0.1), which breaks the symmetry.",
         estimate=SET.where(loss="ring", broken=0.1).least(DEVIATION)),
     *family("{loss}_minimum",
         "Gradient descent from random starts on {loss}, to within 1e-9, for nine "
@@ -423,43 +428,42 @@ CLAIMS = [
               "ring": "-|t|^2 + |t|^4 + gamma |t|^2 ends at |t|^2 = max(0, 1 - "
                       "gamma)/2"},
         paper=ZIYIN, place="figure 5", kind="identity", below=1e-9, tests="decay",
-        reason="The slowest direction shrinks over a run by exp(-2 |1 - gamma| * "
-        "learning rate * steps), which is 4e-18 for the gamma that are nearest to 1, "
-        "at a distance of 0.1."),
+        unit="distance",
+        reason="Over a run the slowest direction shrinks by exp(-2 |1 - gamma| * "
+        "learning rate * steps), which is 4e-18 for the two values of gamma nearest to "
+        "1, 0.9 and 1.1."),
     Claim("law_of_balance",
-        "Each step of gradient descent or SGD on a loss l = (u w - y)^2 without "
-        "weight decay multiplies u^2 - w^2 by 1 - (lr*g)^2, with g = dl/d(uw) and "
-        "learning rate lr: the product over all steps holds to 1e-12 of the start in "
-        "every run.",
+        "In gradient descent and SGD on l = (u w - y)^2 without weight decay, each "
+        "step multiplies u^2 - w^2 by 1 - (lr*g)^2, where g = dl/d(uw) and lr is the "
+        "learning rate: the product of these factors gives u^2 - w^2 to 1e-12 of its "
+        "initial value, in every run.",
         paper=ZIYIN, place="rescaling symmetry; the form for discrete steps is ours",
-        origin="ours", kind="identity", unit="of the start",
+        origin="ours", kind="identity", unit="of the initial value",
         estimate=OFF.worst(UNLAWFUL), below=1e-12,
-        reason="The error is relative to u^2 - w^2 at the start, which the squares "
-        "u^2 and w^2 exceed a hundredfold at most: 2000 steps of a few roundings of "
-        "1e-16.",
+        reason="At the start u^2 and w^2 are at most a hundred times u^2 - w^2, so "
+        "2000 steps of a few roundings of 1e-16 stay below 1e-12 of it.",
         history=(("2026-11-21", "the statement was narrowed to no decay, which is all "
                   "that the sweep has"),)),
     Claim("sgd_falls_onto_the_set",
-        "SGD at a learning rate of 0.05 on (u w - y)^2, with labels y of mean 1 and "
-        "standard deviation 1 and without weight decay, brings |u^2 - w^2| below "
-        "0.001 of its start within 2000 steps, in every run.",
+        "SGD at learning rate 0.05 on (u w - y)^2, with labels y of mean 1 and "
+        "standard deviation 1 and without weight decay, brings |u^2 - w^2| below 0.001 "
+        "times its initial value within 2000 steps, in every run.",
         paper=ZIYIN, place="abstract: weight decay or noise", tests="noise",
-        unit="of the start",
+        unit="times the initial value",
         estimate=OFF.where(noise=1.0).worst(UNEQUAL), below=1e-3,
-        reason="By the law of balance each step multiplies u^2 - w^2 by 1 - (lr*g)^2 "
-        "with g = dl/d(uw) and the learning rate lr, and E (lr*g)^2 >= 4 lr^2 * "
-        "variance of y = 0.01 gives e^-20 after 2000 steps in the mean; 0.001 leaves "
-        "a factor of three in the exponent."),
+        reason="A step at learning rate lr multiplies u^2 - w^2 by 1 - (lr*g)^2 with g "
+        "= dl/d(uw), and E (lr*g)^2 >= 4 lr^2 * variance of y = 0.01 gives e^-20 after "
+        "2000 steps in the mean; 0.001 leaves a factor of three in the exponent."),
     Claim("gd_stays_off",
-        "Gradient descent at a learning rate of 0.05 on (u w - 1)^2, without noise or "
-        "weight decay, has |u^2 - w^2| above 0.1 of its start after 2000 steps, in "
-        "every run.",
+        "Gradient descent at learning rate 0.05 on (u w - 1)^2, without noise or "
+        "weight decay, still has |u^2 - w^2| above 0.1 times its initial value after "
+        "2000 steps, in every run.",
         estimate=OFF.where(noise=0.0).least(UNEQUAL), above=0.1,
-        origin="control", written="after", unit="of the start",
-        reason="A path that starts close to u = -w waits at the saddle u = w = 0, "
-        "where lr*g = 0.1 (learning rate lr, g = dl/d(uw)), for log(1/d)/0.1 steps "
-        "from a distance d. With d = 0.01 this lowers |u^2 - w^2| by a factor of "
-        "exp(-0.5). SGD with noisy labels ends below 0.001 of the start.",
+        origin="control", written="after", unit="times the initial value",
+        reason="Paths that start close to u = -w change most: they wait at the saddle "
+        "u = w = 0, where each step multiplies u^2 - w^2 by 1 - 0.1^2. From a distance "
+        "of 0.01 this lowers it by a factor of exp(-0.5). SGD with noisy labels ends "
+        "below 0.001 of the initial value.",
         history=(("2026-11-21", "the threshold 0.5, written without the saddle in "
                   "mind, became 0.1; 0.64 was seen"),)),
 ]  # fmt: skip

@@ -82,7 +82,7 @@ def roll(shift: int, axis: int = -1) -> Map:
 
 
 def shifts(n: int, axis: int = -1) -> Action:
-    """The n cyclic shifts of an axis of length n, by 0, 1, ..., n - 1."""
+    """Return the n cyclic shifts of an axis of length n, by 0, 1, ..., n - 1."""
     return Action(
         tuple(roll(s, axis) for s in range(n)), tuple(roll(-s, axis) for s in range(n))
     )
@@ -140,17 +140,23 @@ def linear(matrices, axis: int = -1) -> Action:
 
 
 def shift_matrices(n: int) -> Tensor:
-    """The n cyclic shifts of n letters as matrices (n, n, n), float64."""
+    """Return the n cyclic shifts of n letters as matrices (n, n, n), float64."""
     return torch.stack([torch.eye(n).double().roll(s, 0) for s in range(n)])
 
 
 def permutation_matrices(n: int) -> Tensor:
-    """All permutations of n letters as matrices (n!, n, n), float64; n at most 8."""
+    """Return all permutations of n letters as matrices (n!, n, n), float64.
+
+    Raises ValueError for n above 8, as `permutations` does.
+    """
     return torch.stack([g(torch.eye(n).double()) for g in permutations(n, -2)])
 
 
 def sign_matrices(n: int, *, special: bool = False) -> Tensor:
-    """All diagonal matrices of signs (2^n, n, n), float64; special: determinant 1."""
+    """Return all diagonal matrices of signs, (2^n, n, n), in float64.
+
+    special: only the 2^(n-1) with determinant 1.
+    """
     signs = torch.tensor(list(product((1.0, -1.0), repeat=n))).double()
     return torch.diag_embed(signs[signs.prod(1) > 0] if special else signs)
 
@@ -166,7 +172,10 @@ def signed_permutation_matrices(n: int, *, special: bool = False) -> Tensor:
 
 
 def planar_rotations(order: int) -> Tensor:
-    """Rotations of the plane by multiples of 2 pi / order (order, 2, 2), float64."""
+    """Return the rotations of the plane by multiples of 2 pi / order, float64.
+
+    The result is (order, 2, 2).
+    """
     turn = 2 * torch.pi * torch.arange(order).double() / order
     rows = (turn.cos(), -turn.sin()), (turn.sin(), turn.cos())
     return torch.stack([torch.stack(r, -1) for r in rows], -2)
@@ -175,10 +184,13 @@ def planar_rotations(order: int) -> Tensor:
 def random_rotations(
     draws: np.random.Generator, n: int, d: int, *, special: bool = True
 ) -> Tensor:
-    """n Haar-distributed orthogonal matrices (n, d, d), float64; special: rotations.
+    """Return n Haar-distributed orthogonal matrices (n, d, d), in float64.
 
-    By QR of a normal matrix with the signs of R taken out (Mezzadri, arXiv
-    math-ph/0609050).
+    draws: the source of random numbers.
+    special: only rotations, that is, matrices of determinant 1.
+
+    They come from the QR decomposition of a normal matrix, with the signs of R's
+    diagonal taken out (Mezzadri, arXiv math-ph/0609050).
     """
     q, r = torch.linalg.qr(torch.from_numpy(draws.normal(size=(n, d, d))))
     q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
@@ -232,12 +244,15 @@ def project(weight: Tensor, on_output: Tensor, on_input: Tensor) -> Tensor:
 def equivariance_error(
     f: Map, x: Tensor, on_input: Action, on_output: Action | None = None
 ) -> float:
-    """The largest |f(g x) - g f(x)| / |f(x)| over the elements g; 0 where equivariant.
+    """Return the largest |f(g x) - g f(x)| / |f(x)| over the elements g of a group.
 
-    Norms are Euclidean over all entries of the output, batch included, in float64. An
-    output that has nothing to do with the group gives about sqrt(2). on_output=None
-    asks for invariance. Where f(x) is zero, it is the difference itself. Raises
-    ValueError where the two actions have different lengths.
+    on_input, on_output: how the same elements, in the same order, act on x and on f(x);
+        None for `on_output` asks for invariance.
+
+    It is 0 up to rounding for an equivariant f, and about sqrt(2) for an output that
+    has nothing to do with the group. Norms are Euclidean over all entries of the
+    output, batch included, in float64. Where f(x) is zero, the result is the difference
+    itself. Raises ValueError where the two actions have different lengths.
     """
     on_output = _paired(on_input, on_output)
     expected = f(x).detach()
@@ -263,13 +278,15 @@ def _paired(on_input: Action, on_output: Action | None) -> Action:
 
 
 def pca_frame(x: Tensor, *, special: bool = False) -> tuple[Tensor, Tensor]:
-    """The PCA frame of point clouds: their centroids and sign-ambiguous principal axes.
+    """Return the centroids of point clouds and the frames of their principal axes.
 
-    x (..., N, d) with points in rows. Returns the centroids (..., 1, d) and the frames
-    (..., F, d, d), whose columns are the eigenvectors of the covariance in ascending
-    order of eigenvalue, with all F = 2^d choices of signs, for O(d); special: the F =
-    2^(d-1) of determinant 1, for SO(d). Raises ValueError where two eigenvalues are
-    equal up to rounding, as the frame is then infinite.
+    x: (..., N, d), with points in rows.
+    special: only frames of determinant 1, for invariance under SO(d) instead of O(d).
+
+    The centroids are (..., 1, d). The frames are (..., F, d, d): their columns are the
+    eigenvectors of the covariance in ascending order of eigenvalue, with all F = 2^d
+    choices of signs, or the F = 2^(d-1) of determinant 1. Raises ValueError where two
+    eigenvalues are equal up to rounding, as the axes are then not determined.
     """
     centroid = x.mean(-2, keepdim=True)
     centred = x - centroid

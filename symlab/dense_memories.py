@@ -18,14 +18,19 @@ from scipy.special import erf, erfc, factorial2
 
 
 def number(load: float, order: int, neurons: int) -> int:
-    """Return the number of memories K at a scaled load K (2P - 3)!!/N^(P-1)."""
+    """Return the number of memories K at a scaled load K (2P - 3)!!/N^(P-1).
+
+    load: the scaled load. order: P, the number of spins in an interaction. neurons: N.
+    """
     return round(load * neurons ** (order - 1) / factorial2(2 * order - 3))
 
 
 def worth(memories: np.ndarray, spins: np.ndarray, order: int) -> np.ndarray:
     """Return the energy (C, N) that a flip of each spin costs, below 0 if it gains.
 
-    memories: (K, N). spins: (C, N), one state in each row; +-1 in both.
+    memories: (K, N), entries +-1.
+    spins: (C, N), entries +-1, one state of the network in each row.
+    order: P, the number of spins in an interaction.
     """
     overlap = spins @ memories.T  # (C, K)
     kept = _power(overlap, order)
@@ -44,13 +49,20 @@ def _power(x, order: int):
 
 
 def wrong(memories: np.ndarray, spins: np.ndarray, order: int) -> float:
-    """Return the fraction of spins that would flip; a tie counts half."""
+    """Return the fraction of spins that a step would flip, a number.
+
+    Arguments are those of `worth`. A spin whose flip costs nothing counts half.
+    """
     cost = worth(memories, spins, order)
     return float((cost < 0).mean() + (cost == 0).mean() / 2)
 
 
 def settled(memories, spins, order: int, steps: int) -> np.ndarray:
-    """Return the states (C, N) after some steps in which all spins that gain flip."""
+    """Return the states (C, N) after steps in which every spin that gains is flipped.
+
+    memories, spins, order: as for `worth`; `spins` are the states at the start.
+    steps: their largest number; it ends earlier where no spin flips any more.
+    """
     for _ in range(steps):
         flips = worth(memories, spins, order) < 0
         if not flips.any():
@@ -60,17 +72,25 @@ def settled(memories, spins, order: int, steps: int) -> np.ndarray:
 
 
 def gaussian_error(load) -> np.ndarray:
-    """Return the share of bits that flip at a scaled load, for large N and any P."""
+    """Return the share of a memory's bits that flip in a step, for large N and K.
+
+    load: the scaled load K (2P - 3)!!/N^(P-1), a number or an array; the result has its
+        shape. P enters by the load only.
+    """
     return erfc(np.sqrt(1 / (2 * np.asarray(load)))) / 2
 
 
 def exact_error(order: int, neurons: int, memories: int, points: int = 4000) -> float:
     """Return the probability that a bit of a memory flips, for finite N and K.
 
-    It is the probability that the noise exceeds the signal, by the inversion formula of
-    Gil-Pelaez, 1/2 - 1/pi integral of sin(t S) phi(t)/t, with phi the characteristic
-    function of the noise. That the noise is a multiple of an integer is left out, which
-    changes the result by the square of this integer over the noise.
+    order: P, the number of spins in an interaction. neurons: N. memories: K.
+    points: of the numerical integral.
+
+    It is the probability that the noise of the other memories exceeds the signal S, by
+    the inversion formula of Gil-Pelaez, 1/2 - 1/pi integral of sin(t S) phi(t)/t, with
+    phi the characteristic function of the noise. The noise is taken as continuous,
+    although it is a multiple of an integer; this changes the result by the square of
+    this integer over the noise.
     """
     h = np.arange(-(neurons - 1), neurons, 2.0)
     logs = np.concatenate([[0], np.cumsum(np.log(np.arange(1, neurons)))])
@@ -87,9 +107,14 @@ def exact_error(order: int, neurons: int, memories: int, points: int = 4000) -> 
 def symmetric_error(order: int, load) -> np.ndarray:
     """Return the share of wrong bits in the fixed state near a memory, for P >= 3.
 
-    It solves m = erf(m^(P-1)/sqrt(2 load)), the replica-symmetric equation at
-    temperature 0, from m = 1, and is (1 - m)/2. Beyond a critical load m is 0.
-    Derived here: for P >= 3 the noise of the other memories does not depend on m.
+    order: P, the number of spins in an interaction.
+    load: the scaled load K (2P - 3)!!/N^(P-1), a number or an array; the result has its
+        shape.
+
+    The overlap m of state and memory solves m = erf(m^(P-1)/sqrt(2 load)), the
+    replica-symmetric equation at temperature 0, iterated from m = 1; the share is (1 -
+    m)/2. Beyond a critical load m is 0. Derived here: for P >= 3 the noise of the other
+    memories does not depend on m.
     """
     m = np.ones_like(np.asarray(load, float))
     for _ in range(2000):

@@ -28,9 +28,9 @@ def refine(adjacency: np.ndarray, colours: np.ndarray | None = None) -> np.ndarr
     adjacency: (n, n), symmetric, zeros and ones.
     colours: (n,), integers to start from; all equal by default.
 
-    Colours are refined until they tell apart no more: a node's next colour is the rank
-        of its colour and of the number of its neighbours of each colour (the
-        one-dimensional Weisfeiler-Leman test).
+    In a round, a node's next colour is the rank of its colour and of the number of its
+    neighbours of each colour (the one-dimensional Weisfeiler-Leman test). Rounds end
+    when no further nodes get different colours.
     """
     colours = np.zeros(len(adjacency), int) if colours is None else colours
     colours = np.unique(colours, return_inverse=True)[1]
@@ -44,9 +44,12 @@ def refine(adjacency: np.ndarray, colours: np.ndarray | None = None) -> np.ndarr
 
 
 def told_apart(a: np.ndarray, b: np.ndarray) -> bool:
-    """Return whether colour refinement counts the colours of two graphs differently.
+    """Return whether colour refinement distinguishes two graphs.
 
-    a, b: adjacency matrices (n, n). This is the one-dimensional Weisfeiler-Leman test.
+    a, b: adjacency matrices (n, n).
+
+    It does where some stable colour has more nodes in one graph than in the other: the
+    one-dimensional Weisfeiler-Leman test.
     """
     colours = refine(disjoint(a, b))
     counts = [

@@ -38,15 +38,18 @@ def logits(u, v, w, mu=0.0, square: bool = False) -> np.ndarray:
 
 
 def train(weights, labels, kept, groups, *, steps, lr, weight_decay, every):
-    """Return the trained weights as `start` does, and accuracy curves (steps/every, G).
+    """Return the trained weights, as `start` returns them, and accuracy curves.
 
-    weights: U, V, W and mu at the start. labels: (n, n), the wanted answer to each
-        pair.
-    kept: (n, n), the pairs that are trained on. groups: G arrays (n, n) of booleans.
+    weights: U, V, W and mu at the start.
+    labels: (n, n) integers, the wanted answer to each pair (a, b).
+    kept: (n, n) booleans, the pairs that are trained on.
+    groups: G boolean arrays (n, n), groups of pairs whose accuracy is recorded.
+    steps, lr, weight_decay: of full-batch AdamW on the mean cross-entropy over the kept
+        pairs, in float32.
+    every: steps between two records.
 
-    Full-batch AdamW on the mean cross-entropy over the kept pairs. A curve is the
-    fraction of one group's pairs that get their label, before steps 1, 1 + every, ...;
-    NaN for an empty group. Gradients are written out, in float32.
+    The curves are (steps/every, G): the fraction of a group's pairs that get their
+    label, before steps 1, 1 + every, and so on; NaN for an empty group.
     """
     import torch
 

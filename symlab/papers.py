@@ -35,9 +35,9 @@ ZIYIN = Paper(
     smallest={
         "rank": Smallest(
             20.0,
-            "of 200 directions",
-            "A tenth of the 200 directions is the finest difference that one sees in "
-            "figure 3 of Ziyin (2024).",
+            "of a rank of 200",
+            "A tenth of the full rank of 200 is the finest difference that one sees "
+            "in figure 3 of Ziyin (2024).",
         ),
         "zero weights": Smallest(
             0.05,
@@ -92,9 +92,9 @@ KOBAYASHI = Paper(
     smallest={
         "rank": Smallest(
             8.0,
-            "of 16 directions",
+            "of a rank of 16",
             "Kobayashi et al. (2024) call the reduction significant, which is taken as "
-            "half of the 16 directions of a head.",
+            "half of the full rank of 16 of a head.",
         ),
         "loss": Smallest(
             0.16,
@@ -806,8 +806,8 @@ TANAKA = Paper(
         "norm": Smallest(
             0.1,
             "of |w|^2",
-            "The effective learning rate is lr/|w|^2, and a tenth of it decides "
-            "nothing about training.",
+            "An error of a tenth in |w|^2 is a tenth of the effective learning rate "
+            "lr/|w|^2, which decides nothing about training.",
         ),
         "decades": Smallest(
             0.5,
@@ -942,8 +942,8 @@ RANDOM_FEATURES = Paper(
         "error": Smallest(
             1.25,
             "times the error",
-            "An error that is lower by a fifth is what about a quarter more samples "
-            "would give.",
+            "A factor of 1.25 in the test error is about what a quarter more or fewer "
+            "samples make.",
         ),
     },
 )

@@ -147,6 +147,7 @@ def published(lr: float, b: float) -> float:
 def derived(lr: float, b: float) -> float:
     """Return 2 lr/(1 - b)^2, the factor of |g|^2 if gradients of steps are independent.
 
-    lr: the learning rate; b: the momentum of SGD. It replaces that of `published`.
+    lr: the learning rate; b: the momentum of SGD. In equation 17 it takes the place of
+        the paper's factor, which `published` returns.
     """
     return 2 * lr / (1 - b) ** 2

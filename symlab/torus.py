@@ -49,8 +49,10 @@ def violating_only(w, shape: tuple[int, ...], axis: int):
 def dimension(shape: tuple[int, ...], axis: int) -> int:
     """Return the dimension of the linear maps that violate shifts along one axis only.
 
-    shape: of the torus on whose functions the maps act. Of the k^2 pairs of places
-        along an axis of length k, k combinations are equivariant.
+    shape: of the torus on whose functions the maps act. axis: the axis of the shifts.
+
+    A map has k^2 pairs of input and output places along an axis of length k. Shifts
+    along it leave k combinations of these alone; the other k^2 - k violate them.
     """
     k = shape[axis]
     return (k * k - k) * int(np.prod(shape)) // k

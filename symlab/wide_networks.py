@@ -46,9 +46,10 @@ def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarr
         result has its shape.
 
     mu_1 is the mean of an output that should be 1, mu_0 of one that should be 0, and
-    s^2 the variance of each. The basis has the Gram matrix (d - c) I + c 1 1^T, and an
-    input's kernel with e_i takes one value where its bit is 1 and one elsewhere: its
-    weights on the basis vectors take two values, the two means.
+    s^2 the variance of each. With d and c the kernel Theta of equal and of orthogonal
+    inputs, the basis has the Gram matrix (d - c) I + c 1 1^T. An input's kernel with
+    e_i takes one value where its bit i is 1 and another where it is 0, so that its
+    weights on the basis vectors take two values, too: these are the two means.
     """
     n = np.asarray(ones, float)
     (d_k, d), (c_k, c) = kernels(regime, 1.0), kernels(regime, 0.0)
@@ -61,12 +62,14 @@ def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def log_error(nets, regime: str, k: int, ones) -> np.ndarray:
-    """Return log P that the mean of wide networks, rounded at 0, errs at an input.
+    """Return log P that the mean output of several wide networks errs at an input.
 
-    regime, k, ones: as for `moments`. nets, ones: broadcast.
+    nets: the number of networks in the mean.
+    regime, k, ones: as for `moments`; `nets` and `ones` are broadcast.
 
-    Outputs are independent, and an input with n ones of k is right with probability
-    Phi(mu_1 sqrt(nets)/s)^n Phi(-mu_0 sqrt(nets)/s)^(k-n).
+    An output counts as 1 where the mean is positive. Outputs are independent, and an
+    input with n ones of k is right with probability Phi(mu_1 sqrt(nets)/s)^n Phi(-mu_0
+    sqrt(nets)/s)^(k-n), with Phi the normal distribution function.
     """
     from scipy.special import log_ndtr
 

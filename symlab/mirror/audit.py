@@ -34,11 +34,14 @@ def audit(
     dead: float = DEAD,
     near: float | None = None,
 ) -> pd.DataFrame:
-    """The mirror symmetries of `loss(model, batch)`, one row for each hidden index.
+    """Return the mirror symmetries of `loss(model, batch)`, one row per hidden index.
 
-    Every axis of every trainable parameter stands in one row, what has no symmetry
-    ('none') and what nothing can be said of ('unknown') included. Rows 'permutation of
-    heads' speak of blocks of the units of other rows.
+    A hidden index is a set of units (neurons, channels, attention heads) with the
+    tensor axes that carry them. `loss` returns a scalar tensor.
+
+    Every axis of every trainable parameter stands in one row, also an axis without a
+    symmetry ('none') and one of which nothing can be said ('unknown'). A row
+    'permutation of heads' is about blocks of the units of other rows. The columns:
 
     parameters   what carries the index: 'fc.weight:1' is dimension 1 of fc.weight,
                  'qkv.weight:0[0:16]' a part of it

@@ -258,8 +258,8 @@ class Probe:
         index, g, noise: as for `test`.
         found: the gradient at the weights that g has moved, {parameter name: tensor}.
 
-        Each unit is compared by itself on each axis of the index. Returns as `test`
-        does.
+        Each unit is compared by itself on each axis of the index. The result is an
+        `Outcome` and booleans (parts, m), as `test` returns them.
         """
         outcome = self._judge_value()
         alive = torch.zeros(len(index.parts), index.units, dtype=torch.bool)
@@ -365,8 +365,13 @@ class Probe:
 def alone(index: Index, seed: int) -> Element:
     """Return a random group element with which one index is tested by itself.
 
-    For rotations it is a random orthogonal matrix; otherwise a cycle of all m units, or
-    of all but one where m is odd. seed: of the random choice.
+    index: a set of m hidden units, and the group that may act on them.
+    seed: of the random choice.
+
+    For rotations it is a random orthogonal matrix (m, m). For permutations it is a
+    cycle of all units or, where m is odd, of all but one. Either cycle is an odd
+    permutation, which is needed because even permutations generate only half of the
+    group.
     """
     draws = torch.Generator().manual_seed(seed)
     m = index.units

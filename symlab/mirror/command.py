@@ -114,11 +114,14 @@ def text(table: pd.DataFrame) -> str:
 
 
 def figure(table: pd.DataFrame):
-    """Return a figure, one bar per index: its distinct, copied and dead units.
+    """Return a bar chart of the units of each hidden index: distinct, copied, dead.
 
-    table: as `audit` returns it. Units that are neither dead nor needed count as
-        further copies. For a rotation the bar shows the rank and the dimensions that
-        are lost.
+    table: as `audit` returns it. A hidden index is a set of units, such as the neurons
+        of a layer, and gets one bar.
+
+    Live units beyond the number of distinct ones are shown as further copies. For a
+    rotation, whose units can be mixed, the bar shows the rank of the product and the
+    dimensions that are lost.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -150,9 +153,10 @@ def figure(table: pd.DataFrame):
 
 
 def shares(rows: pd.DataFrame) -> tuple:
-    """Return the shares of each index's units that work, repeat others, are dead.
+    """Return the shares of each index's units that are distinct, copies and dead.
 
-    rows: rows of the table of `audit`. The shares of a row add up to 1.
+    rows: rows of the table of `audit`, one for each set of units. The result is three
+        pandas Series, which add up to 1 in each row.
     """
     units, rank = rows.units.astype(float), rows["rank"].astype(float)
     dead = rows.dead.astype(float).fillna(units - rank)  # a rotation has no units

@@ -86,12 +86,13 @@ def compress(
     tolerance: float = 0.0,
     silent: bool = False,
 ) -> tuple[nn.Module, Report]:
-    """A smaller module with the same outputs on the batch, and a report.
+    """Return a smaller module with the same outputs on the batch, and a report.
 
     The module is a deep copy of the model, of its dtype, with sliced tensors and sizes
     that fit: it can be trained, saved, copied and moved. The model is not changed.
     Tied parameters stay tied.
 
+    model, loss, batch: as for `audit`.
     tolerance: 0 for reductions that leave the function as it is: outputs change by less
     than 1e-6 of the largest output, in float64 (float16 and bfloat16: by less than
     their spacing at one; 1e-5 where the model's code makes float32 of float64). Above

@@ -168,7 +168,7 @@ def _straight_through(
 
 
 def distance(a: nn.Module, b: nn.Module) -> float:
-    """The Euclidean distance of two models over all their trainable parameters."""
+    """Return the Euclidean distance of two models over all trainable parameters."""
     pairs = zip(a.parameters(), b.parameters(), strict=True)
     with torch.no_grad():
         parts = [

@@ -101,7 +101,7 @@ class Monitor:
         return frame.astype(dict.fromkeys(WHOLE, "Int64"))
 
     def plot(self):
-        """A matplotlib figure, one line per index: rank, dead units, distances.
+        """Return a matplotlib figure, one line per index: rank, dead units, distances.
 
         Left, the share of the units that do the work: `distinct`, or the rank of a
         rotation. In the middle the share that is dead. Right, `nearest`, which is 0 on

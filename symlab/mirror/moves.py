@@ -216,7 +216,11 @@ def folding(s: Site, u: int):
 
 
 def no_bias(s: Site, u: int, draft: Draft) -> bool:
-    """Return whether unit u is constant and some layer that reads it has no bias."""
+    """Return whether unit u is constant and some layer that reads it has no bias.
+
+    s: the index (set of units) that the unit belongs to. u: its number.
+    draft: the tensors as reduced so far.
+    """
     names = [s.index.parts[i].name for i in [*s.reads, *s.both]]
     return _constant(s, u) and not all(_bias(draft, n) for n in names)
 

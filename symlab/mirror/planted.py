@@ -39,8 +39,10 @@ def plant(
 def recovered(match: Match, orders: dict[str, Tensor]) -> float:
     """Return the share of hidden units that a match puts back to where they came from.
 
-    orders: the random orders by index, as `plant` returns them. Raises ValueError where
-        nothing was planted.
+    match: from the model with the random orders to the model that it was made of.
+    orders: the random order (m,) of each index (set of units), as `plant` returns them.
+
+    Raises ValueError where nothing was planted.
     """
     if not orders:
         raise ValueError("no index was reordered: the model has no permutation")

@@ -31,7 +31,7 @@ def along_dim(mask: np.ndarray, dim: int, ndim: int) -> Tensor:
 
 
 def classes_along(x: Tensor, dim: int) -> np.ndarray:
-    """Return integers (n,), equal where the slices of x along `dim` are."""
+    """Return integers (n,), one per slice of x along `dim`, equal for equal slices."""
     rows = compact(x)[0] if x.stride(dim) else x
     rows = rows.movedim(dim, 0).reshape(rows.shape[dim], -1).detach().cpu().numpy()
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)

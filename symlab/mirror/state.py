@@ -176,15 +176,18 @@ def product_spectrum(index: Index, tensors: dict) -> Tensor:
 
 
 def distances(index: Index, tensors: dict, alive: Tensor, dead: float):
-    """Return relative distances (n, n) of live units, and singular values.
+    """Return the relative distances (n, n) of live units, and singular values (n,).
 
-    alive: numbers of the n live units. dead: a matrix with less than dead^2 of all
-        squared weights is not looked at by itself.
+    index: a set of hidden units. tensors: {name: tensor}.
+    alive: the numbers of the n live units.
+    dead: a weight matrix that holds less than dead^2 of all squared weights is compared
+        only together with the others.
 
-    With a and b all weights of two units, balanced, the distance is |a - b| / (|a|^2 +
-    |b|^2)^(1/2): the larger one of that over all weights and that in each matrix by
-    itself (a common gain or bias makes no copies), and the least over the signs that
-    are free.
+    The weights a and b of two units are first balanced, as `directions` does it. Their
+    distance is |a - b| / (|a|^2 + |b|^2)^(1/2), over all weights or in the weight
+    matrix in which it is largest, so that units with only a gain or a bias in common
+    are no copies; of the signs that may be changed, those count that make it least. The
+    singular values are those of the n units' weights side by side.
     """
     norms = unit_norms(index, tensors)
     factors = directions(index, norms)

@@ -336,10 +336,12 @@ def sign_flip(params: Params, axes: Mapping[str, int], i: int):
 def rescaling(params: Params, u: str, v: str, i: int, mirror: str = "zero"):
     """Return the symmetry of two entries that a loss sees by their product only.
 
-    u, v: names of the two parameters; i: the entry, once flattened, from the end if
-        negative.
-    mirror: the fixed set: 'equal' (u_i = v_i), 'opposite' (u_i = -v_i), or 'zero' (u_i
-        = v_i = 0), the intersection of both, where sparsity comes from.
+    u, v: names of the two parameters.
+    i: the number of the entry in both flattened parameters; a negative one counts from
+        the end.
+    mirror: the set of weights that the symmetry leaves fixed: 'equal' (u_i = v_i),
+        'opposite' (u_i = -v_i), or 'zero' (u_i = v_i = 0), the intersection of both,
+        where sparsity comes from.
 
     Raises ValueError where u and v are one tensor, have different numbers of entries,
     or have no entry i.

@@ -216,9 +216,12 @@ class Index:
 
     @property
     def merging(self) -> tuple[float, ...] | None:
-        """Exponents, one per part, of a rescaling that shrinks all readers.
+        """Exponents s, one per part, of a rescaling that shrinks what reads the units.
 
-        A part is a tensor axis that carries the units. None without such a rescaling.
+        A part is a tensor axis that carries the units; what a unit owns there may be
+        multiplied by c**s, and the exponents of all parts that read the units' values
+        are negative. Where no part reads them, it is `rescaling`; None where there is
+        no such rescaling.
         """
         reads = [p for p, part in enumerate(self.parts) if part.reads]
         for s in self.scales:

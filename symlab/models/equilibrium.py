@@ -21,10 +21,16 @@ import torch
 
 
 def equilibrium(m, x, y, beta=0.0, iterations: int = 20):
-    """The activations s = tanh(M s + x - beta e) (L, n), with e = s - y on outputs.
+    """Return the activations s = tanh(M s + x - beta e), (L, n), by Newton's method.
 
-    m: (L, n, n), x: (L, n), y: (L, k), of the first k units; beta: a number, complex or
-    not. Raises ArithmeticError where Newton's method does not solve it to 1e-12.
+    e is s - y on the k output units and 0 elsewhere.
+
+    m: the weights M, (L, n, n). x: the inputs to the units, (L, n).
+    y: (L, k), the targets of the first k units, which are the outputs.
+    beta: the nudge, a real or complex number.
+    iterations: steps of Newton's method.
+
+    Raises ArithmeticError where the equation is not solved to 1e-12.
     """
     n, k = x.shape[-1], y.shape[-1]
     outputs = np.diag((np.arange(n) < k).astype(float))
@@ -43,10 +49,14 @@ def equilibrium(m, x, y, beta=0.0, iterations: int = 20):
 
 
 def contour(solve, points: int, beta: float):
-    """The estimate of ds/db at b = 0 from nudges of size beta; solve(b) returns s(b).
+    """Return an estimate of ds/db at b = 0 from solutions at nudges of size beta.
 
-    points: N nudges beta exp(2 pi i k/N), and (1/N) sum_k s exp(-2 pi i k/N) / beta,
-    whose error is of order beta^N; 1 is the one-sided (s(beta) - s(0))/beta.
+    solve: solve(b) returns the activations s(b) at the nudge b, which may be complex.
+    points: the number N of nudges; 1 takes the difference (s(beta) - s(0))/beta.
+    beta: the size of the nudges.
+
+    The nudges are b_k = beta exp(2 pi i k/N), and the estimate (1/N) sum_k s(b_k)
+    exp(-2 pi i k/N) / beta, whose error is of order beta^N.
     """
     if points == 1:
         return (solve(beta) - solve(0.0)) / beta
@@ -55,14 +65,25 @@ def contour(solve, points: int, beta: float):
 
 
 def taylor(solve, order: int, radius: float = 0.2, points: int = 24):
-    """The Taylor coefficient of s(b) of this order at b = 0, by Cauchy's formula."""
+    """Return a Taylor coefficient of s(b) at b = 0, by Cauchy's integral formula.
+
+    solve: solve(b) returns the activations s(b) at the complex nudge b.
+    order: of the coefficient.
+    radius, points: of the circle around 0, and the number of nudges on it.
+    """
     turns = np.exp(2j * np.pi * np.arange(points) / points)
     values = [solve(radius * w) * w**-order for w in turns]
     return np.mean(values, 0).real / radius**order
 
 
 def error_vectors(m, x, y):
-    """J (L, n, n), the gradient e, and EP's and BP's error vectors, each (L, n)."""
+    """Return the Jacobian, the output error, and the error vectors of EP and BP.
+
+    m, x, y: as for `equilibrium`, at nudge 0.
+
+    The Jacobian J = M - diag(1/f') is (L, n, n). The output error e, EP's -J^{-1} e and
+    BP's -J^{-T} e are each (L, n).
+    """
     s = equilibrium(m, x, y)
     e = np.zeros_like(s)
     e[:, : y.shape[-1]] = s[:, : y.shape[-1]] - y
@@ -71,9 +92,11 @@ def error_vectors(m, x, y):
 
 
 def homeostatic(j, z):
-    """The homeostatic loss |J z|^2 - z.J^2 z (N,) at vectors z (N, n).
+    """Return the homeostatic loss |J z|^2 - z.J^2 z, (N,), at vectors z.
 
-    Its mean over normal vectors is 1/2 |J - J^T|^2 (Frobenius norm).
+    j: the Jacobian J, (n, n). z: (N, n).
+
+    Its mean over normal vectors z is 1/2 |J - J^T|^2 in the Frobenius norm.
     """
     jz = z @ j.T
     return (jz**2 - z * (jz @ j.T)).sum(1)
@@ -83,10 +106,14 @@ def homeostatic(j, z):
 
 
 def settled(m, drive, odd, sweeps: int = 25):
-    """The activations s = sigmoid(M s + drive), (L, N, n), of a layered network.
+    """Return the activations s = sigmoid(M s + drive), (L, N, n), of layered networks.
 
-    odd: (n,) booleans, the units of every second layer. Odd and even layers are updated
-    in turn, as all at once would let the two halves settle into different states.
+    m: the weights M, (L, n, n). drive: the inputs to the units, (L, N, n).
+    odd: (n,) booleans, the units of every second layer.
+    sweeps: how often all units are updated.
+
+    Odd and even layers are updated in turn; all at once they could settle into
+    different states.
     """
     up, down = m[:, odd][:, :, ~odd].mT, m[:, ~odd][:, :, odd].mT
     s = torch.zeros_like(drive)
@@ -100,7 +127,11 @@ def settled(m, drive, odd, sweeps: int = 25):
 
 
 def propagated(m, s, e, odd, sweeps: int = 25):
-    """EP's error vectors -J^{-1} e (L, N, n) at activations s; BP's are those of M^T.
+    """Return EP's error vectors -J^{-1} e, (L, N, n), of layered networks.
+
+    m: the weights M, (L, n, n); with M^T the result is BP's error vectors.
+    s, e: activations and the gradient of the loss at them, (L, N, n).
+    odd, sweeps: as for `settled`.
 
     They solve d = f' (M d + e), with f' = s (1 - s), by sweeps as in `settled`.
     """
@@ -116,12 +147,16 @@ def propagated(m, s, e, odd, sweeps: int = 25):
 
 
 def layered(draws: np.random.Generator, inputs: int, *layers: int):
-    """Weights M (n, n) between neighbouring layers, V (n, inputs + 1), and their masks.
+    """Return random weights of a network of layers, and where they may be nonzero.
 
-    M holds forward and feedback weights, which are independent, with variance 1 /
-    (units that they come from). V, of the inputs and a bias that starts at 0, ends at
-    the first layer. Returns float64 tensors M, V, where M may be nonzero, and where V
-    may.
+    draws: the source of random numbers.
+    inputs, layers: the number of inputs, and of units in each layer, n in all.
+
+    Returns tensors M (n, n), V (n, inputs + 1), two boolean masks of where M and V may
+    be nonzero, and the booleans (n,) that `settled` calls odd. M holds independent
+    forward and feedback weights between neighbouring layers, of variance one over the
+    number of units that they come from. V, of the inputs and of a bias that starts at
+    0, ends at the first layer. Weights are float64.
     """
     layer = np.repeat(np.arange(len(layers)), layers)
     allowed = np.abs(layer[:, None] - layer) == 1
@@ -133,14 +168,18 @@ def layered(draws: np.random.Generator, inputs: int, *layers: int):
 
 
 def train(network, images, targets, batches, penalty, lr: float, every: int, probe):
-    """Train lanes in place by Adam along EP's error vectors; the cosines with BP's.
+    """Train L networks in place by EP; return cosines of its error vectors with BP's.
 
-    network: as `layered` returns it, all but the last with a leading axis L; images (N,
-    inputs + 1), targets (N, k) of the last k units, under the loss 1/2 |s - target|^2;
-    batches (steps, L, B), indices of images; penalty (L, 1, 1) times the homeostatic
-    loss, 1/2 |M - M^T|^2 / n, is added; lr: Adam's learning rate. Returns (L, 1 + steps
-    // every): the mean cosine over the images `probe` and all units but the last k,
-    at the start and after each `every` steps.
+    network: as `layered` returns it, all but the last with a leading axis L.
+    images, targets: (N, inputs + 1) and (N, k); the last k units are the outputs, and
+        the loss is 1/2 |s - target|^2.
+    batches: (steps, L, B), the numbers of the images of each step.
+    penalty: (L, 1, 1), the weight of the homeostatic loss 1/2 |M - M^T|^2 / n.
+    lr: the learning rate of Adam.
+    every: steps between two records. probe: the numbers of the images they use.
+
+    The result is (L, 1 + steps // every): the mean cosine over the images of `probe`
+    and all units but the outputs, at the start and after each `every` steps.
     """
     m, v, m_allowed, v_allowed, odd = network
     optimizer = torch.optim.Adam([m, v], lr)
@@ -165,7 +204,11 @@ def train(network, images, targets, batches, penalty, lr: float, every: int, pro
 
 
 def errors(network, x, target):
-    """The activations and the gradient of 1/2 |s - target|^2 at outputs, (L, N, n)."""
+    """Return the activations and the gradient of 1/2 |s - target|^2, each (L, N, n).
+
+    network: as for `train`. x: inputs, (N, inputs + 1) or with a leading axis L.
+    target: (..., N, k), of the last k units.
+    """
     m, v, *_, odd = network
     s = settled(m, (x @ v.mT).expand(len(m), -1, -1), odd)
     e = torch.zeros_like(s)
@@ -177,15 +220,18 @@ def errors(network, x, target):
 
 
 def solved(a, b):
-    """a^{-1} b for matrices a (L, n, n) and vectors b (L, n)."""
+    """Return a^{-1} b for matrices a (L, n, n) and vectors b (L, n)."""
     return np.linalg.solve(a, b[..., None])[..., 0]
 
 
 def size(v):
-    """Euclidean norms (...) of vectors (..., n), arrays or tensors."""
+    """Return the Euclidean norms (...) of vectors (..., n), arrays or tensors."""
     return (v**2).sum(-1) ** 0.5
 
 
 def cosine(a, b):
-    """Cosines (...) of the angles between vectors (..., n), arrays or tensors."""
+    """Return the cosines (...) of the angles between vectors (..., n).
+
+    a, b: arrays or tensors.
+    """
     return (a * b).sum(-1) / (size(a) * size(b))

@@ -26,14 +26,20 @@ from symlab.actions import Action, equivariance_error
 
 
 def patterns(draws: np.random.Generator, n: int, sites: int, modes: int) -> np.ndarray:
-    """n random patterns (n, sites) of variance 1: sums of waves 1..modes."""
+    """Return n random patterns (n, sites) of variance 1 on a ring of sites.
+
+    modes: each is a sum of cosines and sines of 1 to `modes` periods around the ring.
+    """
     angle = 2 * np.pi * np.outer(np.arange(1, modes + 1), np.arange(sites)) / sites
     waves = np.concatenate([np.cos(angle), np.sin(angle)]) / np.sqrt(modes)
     return draws.normal(size=(n, 2 * modes)) @ waves
 
 
 def videos(still: np.ndarray, velocity, frames: int) -> np.ndarray:
-    """Patterns (n, S) in motion, (n, frames, S); velocity: integers (n,), or one."""
+    """Return patterns in uniform motion around a ring, (n, frames, S).
+
+    still: the patterns (n, S). velocity: sites per frame, integers (n,) or one for all.
+    """
     n_sites = still.shape[-1]
     time, site = np.arange(frames)[:, None], np.arange(n_sites)
     at = (site - np.reshape(velocity, (-1, 1, 1)) * time) % n_sites
@@ -44,7 +50,13 @@ def videos(still: np.ndarray, velocity, frames: int) -> np.ndarray:
 
 
 def initial(draws: np.random.Generator, channels: int, width: int) -> dict:
-    """Kernels {name: (out, in, width)} of one network, float64, normal over fan in."""
+    """Return random kernels {name: (out, in, width)} of one network, in float64.
+
+    channels: C, of the hidden state. width: of each kernel, in sites.
+
+    Entries are normal with a variance of one over the number of inputs. The kernels
+    'cell', 'hidden' and 'out' are described in the module.
+    """
     n = channels
     shapes = {"cell": (n, n + 1), "hidden": (n, n), "out": (1, n)}
     drawn = {k: draws.normal(size=(*s, width)) for k, s in shapes.items()}
@@ -55,7 +67,10 @@ def initial(draws: np.random.Generator, channels: int, width: int) -> dict:
 
 
 def convolved(x: Tensor, kernel: Tensor) -> Tensor:
-    """The circular convolution of x (L, C, ..., S) with kernels (L, C', C, K)."""
+    """Return the circular convolution of x with kernels, (L, C', ..., S).
+
+    x: (L, C, ..., S). kernel: (L, C', C, K), from C to C' channels.
+    """
     width = kernel.shape[-1]
     shifted = [x.roll(width // 2 - k, -1) for k in range(width)]
     rows = torch.stack(shifted, 2).flatten(3).flatten(1, 2)  # (L, C*K, ...*S)
@@ -63,32 +78,50 @@ def convolved(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def flowed(h: Tensor) -> Tensor:
-    """T_v h(v) for the channels v = -m..m of h (L, C, 2m+1, N, S)."""
+    """Return T_v h(v), each channel of the hidden state shifted by its velocity v.
+
+    h: (L, C, 2m+1, N, S), with the velocities v = -m..m on its third axis.
+    """
     fastest = h.shape[2] // 2
     moving = [x.roll(v - fastest, -1) for v, x in enumerate(h.unbind(2))]
     return torch.stack(moving, 2)
 
 
 def step(p: dict, h: Tensor, frame: Tensor) -> Tensor:
-    """The hidden state (L, C, V, N, S) after the frame (L, N, S)."""
+    """Return the next hidden state (L, C, V, N, S) of networks that see a frame.
+
+    p: kernels by name, with a leading axis L. h: the hidden state before.
+    frame: (L, N, S).
+    """
     told = frame[:, None, None].expand(-1, -1, h.shape[2], -1, -1)
     return convolved(torch.cat([flowed(h), told], 1), p["cell"]).tanh()
 
 
 def decoded(p: dict, h: Tensor) -> Tensor:
-    """The prediction (L, N, S) of the next frame."""
+    """Return the next frame (L, N, S) as networks predict it from a hidden state.
+
+    p: kernels by name, with a leading axis L. h: (L, C, V, N, S).
+    """
     ahead = flowed(h).amax(2)
     return convolved(convolved(ahead, p["hidden"]).tanh(), p["out"])[:, 0]
 
 
 def rest(p: dict, frame: Tensor, fastest: int) -> Tensor:
-    """The hidden state of zeros (L, C, 2*fastest+1, N, S) for frames (L, N, S)."""
+    """Return a hidden state of zeros, (L, C, 2*fastest+1, N, S).
+
+    p: kernels by name, which say C. frame: any frame (L, N, S).
+    fastest: m, the largest velocity of a channel.
+    """
     n_lanes, n, sites = frame.shape
     return frame.new_zeros(n_lanes, p["cell"].shape[1], 2 * fastest + 1, n, sites)
 
 
 def continued(p: dict, fastest: int, frames: Tensor, n: int) -> Tensor:
-    """The n frames (n, L, N, S) that networks predict after `frames` (T, L, N, S).
+    """Return the n frames (n, L, N, S) that networks predict after a sequence.
+
+    p: kernels by name, with a leading axis L.
+    fastest: m, the largest velocity of a channel; 0 for an ordinary network.
+    frames: the sequence, (T, L, N, S).
 
     From the second one on they see their own predictions, without a gradient through
     them, as in the author's code.
@@ -104,7 +137,10 @@ def continued(p: dict, fastest: int, frames: Tensor, n: int) -> Tensor:
 
 
 def hidden_states(p: dict, fastest: int, frames: Tensor) -> Tensor:
-    """The hidden states (T, C, V, S) of one network, at frames (T, S)."""
+    """Return the hidden states (T, C, V, S) of one network at frames (T, S).
+
+    p, fastest: as for `continued`, with L = 1.
+    """
     h, states = rest(p, frames[0, None, None], fastest), []
     for frame in frames:
         h = step(p, h, frame[None, None])
@@ -113,16 +149,20 @@ def hidden_states(p: dict, fastest: int, frames: Tensor) -> Tensor:
 
 
 def moved(x: Tensor, velocity: int) -> Tensor:
-    """A sequence (T, ..., S) with entry t shifted by t * velocity sites."""
+    """Return a sequence (T, ..., S) with entry t shifted by t * velocity sites."""
     return torch.stack([a.roll(t * velocity, -1) for t, a in enumerate(x)])
 
 
 def lift_error(p: dict, fastest: int, frames: Tensor, flow: int) -> float:
-    """The relative violation of the lift law by one network, for frames (T, S).
+    """Return how far one network violates the lift law of the module, relatively.
 
-    `flow` is the velocity w at which the frames are set in motion. All channels v are
-    compared for which v - w is in V, too; a network with V = {0} has one channel, which
-    is compared with itself. Raises ValueError where V has no such pair of channels.
+    p, fastest: as for `continued`, with L = 1. frames: (T, S).
+    flow: the velocity w, in sites per frame, at which the frames are set in motion.
+
+    The hidden states at moving frames are compared with the moved hidden states at the
+    given ones, in all channels v for which v - w is in V, too. A network with V = {0}
+    has one channel, which is compared with itself. Raises ValueError where V has no
+    such pair of channels.
     """
     still = [v for v in range(-fastest, fastest + 1) if abs(v + flow) <= fastest]
     if fastest and not still:

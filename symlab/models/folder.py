@@ -105,6 +105,7 @@ def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def write_json(file: Path, content) -> None:
+    """Write an object to a file as JSON, indented by two spaces, in UTF-8."""
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -161,6 +162,7 @@ class Weights:
 
 
 def missing(name: str) -> str:
+    """Return the error message for a weight of that name that no file has."""
     return (
         f"the weight {name} is missing: configuration and weights are not of one "
         "model, or a file of the weights is absent"

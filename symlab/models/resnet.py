@@ -74,9 +74,13 @@ def _keep_centre_taps(model: nn.Module, size: int) -> None:
 
 @torch.no_grad()
 def penultimate(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the inputs and outputs of the last ReLU, map averages, (N, 512) each.
+    """Return pre- and post-activations of the last hidden layer, (N, 512) each.
 
-    x: N images. The model is in evaluation mode for it. The second is what `fc` reads.
+    model: a network that `resnet18` returns; it is in evaluation mode for the call.
+    x: N images.
+
+    They are the inputs and outputs of the last ReLU, averaged over the pixels of each
+    map; the linear layer `fc` reads the second.
     """
     block, caught = model.layer4[1], {}
     hooks = [

@@ -20,6 +20,11 @@ class SmallTransformer(nn.Module):
     """A pre-norm decoder over characters with learned positions and ReLU perceptrons.
 
     Its normalisation has no parameters.
+
+    vocabulary: V, the number of characters. context: the largest T.
+    d_model, heads, d_head: D, H and E of the module. layers: one or more.
+    factored: whether W_Q, W_K, W_V and W_O are trained, or their products.
+    seed: of the initial weights; both forms compute the same function at the start.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Parameter(up), nn.Parameter(down)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's outputs (B, T, D) for inputs x (B, T, D)."""
         x = x + self.attention(_norm(x))
         return x + (_norm(x) @ self.up.t()).relu() @ self.down.t()
 
@@ -89,6 +95,7 @@ class Attention(nn.Module):
         self.v, self.o = nn.Parameter(v.clone()), nn.Parameter(o.clone())
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the attention's outputs (B, T, D) for inputs x (B, T, D)."""
         b, t, d = x.shape
         h, e, _ = self.q.shape
         qkv = torch.cat([self.q, self.k, self.v]).view(3 * h * e, d)
@@ -118,6 +125,7 @@ class Unfactored(nn.Module):
         self.scale = q.shape[1] ** -0.5
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the attention's outputs (B, T, D) for inputs x (B, T, D)."""
         b, t, d = x.shape
         h = len(self.qk)
         q = (x @ self.qk.transpose(0, 1).reshape(d, h * d)).view(b, t, h, d)
@@ -128,6 +136,7 @@ class Unfactored(nn.Module):
         return _joined(y) @ self.vo.transpose(1, 2).reshape(h * d, d)
 
     def products(self) -> tuple[Tensor, Tensor]:
+        """Return W_Q^T W_K and W_O W_V of each head, (H, D, D) both: the parameters."""
         return self.qk, self.vo
 
 

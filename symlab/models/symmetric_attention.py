@@ -25,10 +25,14 @@ FORMS = ("full", "symmetric", "positive", "narrow", "uniform")
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the transformer; `form` is that of the scores, see the module.
+    """Sizes of the transformer.
 
+    form: of the scores, as the module lists them.
     inputs: of the linear map that embeds a token, the alphabet for one-hot characters.
+    outputs: V. tokens: T. width: D. heads: H. head_width: E. layers: their number.
     causal: whether a token sees only itself and those before it.
+
+    Raises ValueError for an unknown form and for an odd head_width.
     """
 
     form: str
@@ -49,24 +53,25 @@ class Shape:
 
     @property
     def rank(self) -> int:
-        """Of each A: the rows of its matrices."""
+        """The largest rank of A: the number of rows of W_Q, W_K or W."""
         return {"narrow": self.head_width // 2, "uniform": 0}.get(
             self.form, self.head_width
         )
 
     @property
     def matrices(self) -> int:
-        """How many matrices (rank, D) an A has."""
+        """The number of matrices (rank, D) of which A is made: W_Q and W_K, or W."""
         return 1 if self.form in ("symmetric", "positive") else 2
 
     def score_parameters(self) -> int:
-        """Trained numbers of the matrices A of all layers."""
+        """Return the number of trained weights in the matrices A of all layers."""
         return self.layers * self.matrices * self.heads * self.rank * self.width
 
     def score_flops(self) -> int:
-        """Floating-point operations of all A for one sequence: projections and scores.
+        """Return the floating-point operations that all scores of one sequence take.
 
-        A product and its sum count as two. Scores that a causal mask hides count, too.
+        These are projections and products of queries with keys. A multiply-add counts
+        as two, and scores that a causal mask hides are counted, too.
         """
         project = 2 * self.tokens * self.score_parameters()
         return project + 2 * self.layers * self.heads * self.tokens**2 * self.rank
@@ -75,7 +80,10 @@ class Shape:
 def initial(shape: Shape, draws: np.random.Generator) -> dict[str, Tensor]:
     """Return float32 parameters by name, without a lane axis.
 
-    Arms of equal draws share all but W_K and what a narrow head lacks.
+    shape: the sizes. draws: the source of random numbers.
+
+    With equal draws, two forms of the scores start with equal parameters, except W_K
+    and the rows of W_Q that a narrow head lacks.
     """
     h, e, d, n = shape.heads, shape.head_width, shape.width, shape.layers
 

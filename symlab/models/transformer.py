@@ -209,8 +209,8 @@ class GatedUnit(nn.Module):
 class Mixture(nn.Module):
     """A mixture of experts: each token passes through K of E gated feed-forward units.
 
-    Weights are stacks: gate_up (E, 2R, D) has the R gates of each expert, then its ups;
-        down is (E, D, R).
+    The weights of all experts are stacked: gate_up (E, 2R, D) has the R rows of the
+    gates of each expert, followed by its R up-projections; down is (E, D, R).
     """
 
     def __init__(self, c: DecoderConfig):
@@ -531,7 +531,10 @@ def document_numbers(tokens: Tensor, end: int) -> Tensor:
 
 
 def put(p: Tensor, value: Tensor) -> None:
-    """Copy a tensor into a parameter; of a sharded one, each process its part."""
+    """Copy a tensor into a parameter, in place.
+
+    Of a parameter that is sharded over processes, each copies the part that it holds.
+    """
     if hasattr(p, "device_mesh"):
         from torch.distributed.tensor import distribute_tensor
 

@@ -65,7 +65,8 @@ def digits(seed: int) -> Digits:
 class PartlyFixed(nn.Linear):
     """A linear layer in which some weights are constants and not trained.
 
-    Its trained `weight` (out, in) counts where `free` is 1; elsewhere `constants` do.
+    Where the mask `free` (out, in) is 1 the trained `weight` is used, elsewhere the
+    constant of `constants` (out, in).
     """
 
     def __init__(self, inputs: int, outputs: int, free: Tensor, constants: Tensor):
@@ -217,7 +218,7 @@ def _forward(parameters: dict[str, Tensor], x: Tensor, kept) -> Tensor:
 
 
 def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """The mean cross-entropy on a batch (x, y), nats."""
+    """Return the mean cross-entropy of a model on a batch (x, y), in nats."""
     return functional.cross_entropy(model(batch[0]), batch[1])
 
 
