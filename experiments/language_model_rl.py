@@ -219,11 +219,15 @@ def draw(df, ax):
 # --- claims --------------------------------------------------------------------------
 
 POINT = AGRAE.smallest["pass@k"]
-ON = (
-    "On held-out two-digit additions, with RL of low-rank adapters of SmolLM2-135M-"
-    "Instruct,"
+AFTER = (
+    "After reinforcement learning of the language model SmolLM2-135M-Instruct "
+    "(low-rank adapters) on two-digit addition"
 )
-AG = "A-GRAE (GRPO, hard prompts and correct rollouts weighing more as rewards rise)"
+AG = "A-GRAE (GRPO that weighs hard prompts and right answers more as rewards rise)"
+ONE_POINT = (
+    "pass@k is the chance that at least one of k answers to a prompt is right. "
+    f"{POINT.reason}"
+)
 SHORT = (
     "The sweep of scale quick has one seed, hence an infinite interval, and two steps "
     "of 4 x 4 rollouts, which are to decide nothing; that of scale paper is not run on "
@@ -234,42 +238,48 @@ PAIRED = (("2026-11-30", "before any rows of scale paper: paired at each number 
            "epochs, as its two regimes have two runs of a method and seed, and eight "
            "seeds there in place of two"),)  # fmt: skip
 points = partial(
-    Claim, unit="fraction of prompts", reason=POINT.reason, expected="undecided",
+    Claim, unit="fraction of prompts", reason=ONE_POINT, expected="undecided",
     because=SHORT,
 )  # fmt: skip
 CLAIMS = [
     Claim("sampler_agrees_with_teacher_forcing",
-        "Before the first update of RL the log-probability of every sampled token by "
-        "teacher forcing differs from that of the language model's sampler, which "
-        "caches keys and values, by less than 0.001 nats, in every run.",
+        "Before reinforcement learning of the language model SmolLM2-135M-Instruct, "
+        "the log-probability of every sampled token by its sampler, which caches keys "
+        "and values, differs by less than 0.001 nats from that by one forward pass "
+        "over the whole text, in every run.",
         origin="oracle", kind="identity", unit="nats",
         place="both are the same policy: PPO's ratio is 1",
         estimate=where().worst(named(
             "first_ratio_error", "difference of a token's log-probabilities")),
         below=1e-3,
-        reason="Sums of 576 and 49,152 terms in float32 err by less; PPO's clip range "
-        "of 0.2 is 200 times this."),
+        reason="Sums of up to 49,152 terms in float32 err by less. PPO's clip acts "
+        "where log-probabilities differ by about 0.2, which is 200 times this."),
     points("rl_lifts_pass_1",
-        f"{ON} GRPO raises pass@1 above the base model's by more than 0.01.",
+        f"{AFTER} by GRPO, its pass@1 on held-out prompts is more than 0.01 above "
+        "that of the original model.",
         paper=AGRAE, place="tables", tests="shrinkage", above=POINT.size,
         estimate=where(method="grpo").mean(
             named("pass_1 - base_pass_1", "rise of exact pass@1 by RL"))),
     points("rl_lowers_pass_256",
-        f"{ON} GRPO lowers pass@256 below the base model's by more than 0.01.",
+        f"{AFTER} by GRPO, its pass@256 on held-out prompts is more than 0.01 below "
+        "that of the original model.",
         paper=AGRAE, place="figure 2", tests="shrinkage", below=-POINT.size,
         estimate=where(method="grpo").mean(
             named("pass_256 - base_pass_256", "rise of exact pass@256 by RL"))),
     points("agrae_pass_1",
-        f"{ON} {AG} has a pass@1 above GRPO's by more than 0.01.",
+        f"{AFTER}, pass@1 on held-out prompts is more than 0.01 higher with {AG} than "
+        "with GRPO.",
         paper=AGRAE, place="tables", tests="a-grae", above=POINT.size, history=PAIRED,
         estimate=where().paired(pass_1, each="epochs", method=("agrae", "grpo"))),
     points("agrae_pass_256",
-        f"{ON} {AG} has a pass@256 above GRPO's by more than 0.01.",
+        f"{AFTER}, pass@256 on held-out prompts is more than 0.01 higher with {AG} "
+        "than with GRPO.",
         paper=AGRAE, place="tables", tests="a-grae", above=POINT.size, history=PAIRED,
         estimate=where().paired(pass_256, each="epochs", method=("agrae", "grpo"))),
     points("w_reinforce_pass_256",
-        f"{ON} W-REINFORCE (advantage 0.1 if right, -1 if wrong) has a pass@256 above "
-        "GRPO's by more than 0.01.",
+        f"{AFTER}, pass@256 on held-out prompts is more than 0.01 higher with "
+        "W-REINFORCE (advantages of 0.1 for right and -1 for wrong answers) than "
+        "with GRPO.",
         paper=ZHU, place="pass@k at large k", tests="weighted", above=POINT.size,
         history=PAIRED, estimate=where().paired(
             pass_256, each="epochs", method=("w_reinforce", "grpo"))),
