@@ -393,7 +393,7 @@ TENTH = (
     "times GRPO's entropy."
 )
 ONE_POINT = (
-    "pass@k is the chance that at least one of k answers to a prompt is right. "
+    "The pass@k of a prompt is the chance that at least one of k answers is right. "
     f"{AGRAE.smallest['pass@k'].reason}"
 )
 AN_ORDER = (

@@ -225,7 +225,7 @@ AFTER = (
 )
 AG = "A-GRAE (GRPO that weighs hard prompts and right answers more as rewards rise)"
 ONE_POINT = (
-    "pass@k is the chance that at least one of k answers to a prompt is right. "
+    "The pass@k of a prompt is the chance that at least one of k answers is right. "
     f"{POINT.reason}"
 )
 SHORT = (

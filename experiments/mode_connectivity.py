@@ -393,8 +393,9 @@ CLAIMS = [
         lambda start: METHOD.paired(LARGE, method=(f"ste_{start}", "none")),
         start=STARTS, below=ALIGNED.size, origin="ours",
         reason=HUNDREDTHS + LEARNED, place="random vectors", unit="cosine",
-        written="after", history=(*SEEN["history"], ("2026-11-30", "was of the paper, which compares "
-        "with weight matching and not with networks as trained")), expected="failed",
+        written="after", history=(*SEEN["history"], ("2026-11-30", "was of the paper, "
+        "which compares with weight matching and not with networks as trained")),
+        expected="failed",
         because="Started at the network that stays as it is, the estimator's first "
         "step is weight matching; started at the other one, it gave cosines of 0.2 to "
         "0.4 in pilots."),

@@ -390,7 +390,7 @@ FACTOR = (
     "it. "
 )
 ONE_POINT = (
-    "pass@k is the chance that at least one of k answers to a prompt is right. "
+    "The pass@k of a prompt is the chance that at least one of k answers is right. "
     f"{AGRAE.smallest['pass@k'].reason}"
 )
 RL = "In reinforcement learning of a small transformer"
