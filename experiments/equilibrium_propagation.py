@@ -274,7 +274,7 @@ def draw_alignment(df, ax):
     rows = panels.unrolled(rows, steps, "alignment", ["penalty"])
     panels.curves(ax, rows, "x", "y", "penalty", COEFFICIENTS, markevery=2)
     panels.reference(ax, y=1)
-    ax.set(xlabel="step of training", ylabel="cosine of EP and BP", ylim=(-0.2, 1.05))
+    ax.set(xlabel="step of training", ylabel="cosine of EP and BP", ylim=(-0.4, 1.05))
     panels.legend(ax, "lower right", title="homeostatic loss")
     ax.set_title("Alignment in training")
 

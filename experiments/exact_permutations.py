@@ -197,9 +197,9 @@ def draw_laws(df, ax):
         k, look = law.k.to_numpy(float), {"marker": arm.marker, "color": arm.color}
         ax.plot(law.k, law.every, mfc="white", label=f"all inputs, {arm.label}", **look)
         ax.plot(law.k, law.single, ls=":", label=f"one input, {arm.label}", **look)
-    for y, name in ((k**2, "$k^2$"), (0.3 * k * np.log(k), "$k$ log $k$")):
+    for y, name, off in ((k**2, "$k^2$", 2), (0.3 * k * np.log(k), "$k$ log $k$", 0.2)):
         plot.theory(ax, k, y, label="", color=panels.GREY)
-        panels.note(ax, k[-1], y[-1] / 8, name, data=True, ha="right")
+        panels.note(ax, k[-2], off * y[-2], name, data=True, ha="right")
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
     panels.ticks(ax, "x", k[::2], log=2)
     ax.set_title("Right with probability 0.9")

@@ -25,12 +25,13 @@ sweep of scale paper in portions.
 Cost on one core: smoke 1 min, of which loading the model takes 20 s; quick 2 min.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 
-from symlab.harness import Claim, Context, figure, named, panels, rng, where
+from symlab.harness import Claim, Context, figure, named, panels, rng, stats, where
 from symlab.papers import ADVANTAGES, AGRAE, ZHU
 from symlab.rlvr.advantages import advantages
 from symlab.rlvr.language_model import (
@@ -195,25 +196,24 @@ ARMS = {method: ADVANTAGES[method] for method in METHODS}
 
 @figure("agrae9", panel="right")
 def draw(df, ax):
-    """pass@256 against pass@1 after reinforcement learning, by method; hollow, more
-    than one epoch on each batch.
+    """pass@1 and pass@256 on held-out prompts before and after reinforcement learning,
+    by method; where one seed was run there are no bars, and differences decide nothing.
     """
-    base, label = ADVANTAGES["base"], "base model"
-    ax.plot(df.base_pass_1.mean(), df.base_pass_256.mean(), base.marker, ls="",
-            color=base.color, label=label, ms=6)  # fmt: skip
-    for rows, fill in ((df[df.epochs == 1], "full"), (df[df.epochs > 1], "none")):
-        for method, arm in ARMS.items():
-            mine = rows[rows.method == method]
-            if len(mine):
-                at = mine.pass_1.mean(), mine.pass_256.mean()
-                name = arm.label if fill == "full" else None
-                ax.plot(*at, arm.marker, ls="", color=arm.color, fillstyle=fill,
-                        label=name, ms=4)  # fmt: skip
+    rows = {}
+    for k, epochs in product((1, 256), sorted(df.epochs.unique())):
+        name = f"pass@{k}" + (f", {epochs} epochs" if df.epochs.nunique() > 1 else "")
+        mine = df[df.epochs == epochs]
+        found = mine.groupby("method")[f"pass_{k}"]
+        before = mine.groupby("seed")[f"base_pass_{k}"].first()
+        rows[name] = {"base": stats.mean(before), **panels.means(found)}
+    arms = {m: arm for m, arm in ARMS.items() if (df.method == m).any()}
+    base = replace(ADVANTAGES["base"], label="base model")
+    panels.forest(ax, rows, {"base": base} | arms, zero=None, spread=0.5)
     steps, seeds = df.steps.iloc[0], df.seed.nunique()
-    ax.set(xlabel=f"pass@1, {steps} RL steps, seeds: {seeds}", ylabel="pass@256")
-    ax.margins(0.3)
-    panels.legend(ax, "upper left", room=0.6)
-    ax.set_title("pass@1 and pass@256")
+    ax.set(xlim=(0, 1), xlabel="fraction of held-out prompts")
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    panels.legend(ax, "center")
+    ax.set_title(f"{steps} RL steps, {seeds} seed" + "s" * (seeds > 1))
 
 
 # --- claims --------------------------------------------------------------------------

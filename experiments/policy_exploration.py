@@ -267,6 +267,33 @@ def _entropy(df, ax, task: str) -> None:
     ax.set_title(f"Entropy, {task}")
 
 
+def _beside(ax, df, move, **style) -> None:
+    """Draw the means of y at each x with their intervals as bars, methods side by side.
+
+    move(x, shift): where a method stands whose shift is between -0.5 and 0.5.
+    """
+    arms = {m: arm for m, arm in ARMS.items() if (df.method == m).any()}
+    for shift, (method, arm) in zip(np.linspace(-0.4, 0.4, len(arms)), arms.items(),
+                                    strict=True):  # fmt: skip
+        found = panels.means(df[df.method == method].groupby("x").y)
+        at = [move(x, shift) for x in found]
+        panels.points(ax, at, [*found.values()], arm, **({"ls": arm.line, "lw": 0.8}
+                      | style))  # fmt: skip
+
+
+def _ratios(df, parts: int):
+    """Entropy over GRPO's of the same seed, in parts of the training: seed, x, y."""
+    grpo = df[df.method == "grpo"].set_index("seed").entropy
+    rows = df[(df.method != "grpo") & df.seed.isin(grpo.index)]
+    steps = np.array_split(1 + np.arange(len(grpo.iloc[0])), parts)
+    pairs = [
+        [own[part - 1].mean() / grpo[seed][part - 1].mean() for part in steps]
+        for own, seed in zip(rows.entropy, rows.seed, strict=True)
+    ]
+    centres = [part.mean() for part in steps]
+    return panels.unrolled(rows.assign(ratio=pairs), centres, "ratio", ["method"])
+
+
 def _passes(df, ax, task: str) -> None:
     """Means alone: seeds differ more than methods do, and `_gains` has the pairs."""
     df = CLIPPED.where(task=task)(df)
@@ -289,7 +316,8 @@ def _gains(df, ax, task: str) -> None:
     df = df.assign(gain=[np.subtract(own, grpo[seed]) for own, seed in pairs])
     ks = KS[: len(grpo.iloc[0])]
     long = panels.unrolled(df[df.method != "grpo"], ks, "gain", ["method"])
-    panels.curves(ax, long, "x", "y", "method", ARMS)
+    long = long[long.x.isin(ks[::2])]
+    _beside(ax, long, lambda x, shift: x * 2 ** (0.5 * shift))
     panels.reference(ax, y=0, color=ARMS["grpo"].color)
     panels.ticks(ax, "x", ks[::2], log=2)
     ax.set(xlabel="$k$", ylabel="pass@$k$ minus GRPO's", title=f"Gain, {task}")
@@ -319,14 +347,27 @@ def draw_rule_gains(df, ax):
 
 @figure("agrae7", panel="left", row=1)
 def draw_countdown_entropy(df, ax):
-    """Entropy in training on the task countdown over that of GRPO, seed by seed."""
-    grpo = CLIPPED.where(method="grpo", task="countdown")(df)
-    grpo = grpo.set_index("seed").entropy
-    df = df[(df.task == "countdown") & df.seed.isin(grpo.index)]
-    pairs = zip(df.entropy, df.seed, strict=True)
-    df = df.assign(entropy=[np.divide(own, grpo[seed]) for own, seed in pairs])
-    _entropy(df, ax, "countdown")
-    ax.set(ylabel="entropy over GRPO's", ylim=(0.6, 1.9))
+    """Entropy in training on the task countdown, divided by GRPO's of the same seed,
+    in parts of the training; right, hollow, the ratio in the last two thirds of a
+    training without the clip.
+    """
+    df = df[df.task == "countdown"]
+    steps = len(df.entropy.iloc[0])
+    parts = min(steps, 6)
+    move = steps / parts
+    main = _ratios(CLIPPED(df), parts)
+    _beside(ax, main, lambda x, shift: x + 0.6 * move * shift)
+    if len(free := FREE(df)):
+        late = free.assign(entropy=free.entropy.map(lambda e: e[steps // 3 :]))
+        at = steps + move
+        look = {"mfc": "white", "mew": 0.8, "ls": "", "label": "_"}
+        _beside(ax, _ratios(late, 1), lambda _, shift: at + move * shift, **look)
+        panels.reference(ax, x=steps + move / 4, ls=":")
+        panels.note(ax, at, 0.62, "no clip", data=True, ha="center")
+    panels.reference(ax, y=1, color=ARMS["grpo"].color)
+    ax.set(xlabel="RL step", ylabel="entropy over GRPO's", ylim=(0.58, 1.9))
+    ax.set_xticks(np.linspace(0, steps, 5))
+    ax.set_title("Entropy ratio, countdown")
 
 
 @figure("agrae7", panel="mid", row=1)
