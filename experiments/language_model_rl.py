@@ -207,7 +207,7 @@ def draw(df, ax):
         before = mine.groupby("seed")[f"base_pass_{k}"].first()
         rows[name] = {"base": stats.mean(before), **panels.means(found)}
     arms = {m: arm for m, arm in ARMS.items() if (df.method == m).any()}
-    base = replace(ADVANTAGES["base"], label="base model")
+    base = replace(ADVANTAGES["base"], label="base model", marker="o", hollow=True)
     panels.forest(ax, rows, {"base": base} | arms, zero=None, spread=0.5)
     steps, seeds = df.steps.iloc[0], df.seed.nunique()
     ax.set(xlim=(0, 1), xlabel="fraction of held-out prompts")
