@@ -68,7 +68,7 @@ from symlab.harness import (
     stats,
     where,
 )
-from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, ZHU, resized
+from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, IN_WORDS, ZHU, resized
 from symlab.rlvr.independent_training import Training, estimator
 from symlab.rlvr.passk import pass_at_k_exact
 
@@ -383,19 +383,10 @@ ALONE = {"positives_are_not_clipped_low": ("psr", "low"),
          "negatives_are_not_clipped_high": ("nsr", "high")}  # fmt: skip
 TASK = "On a synthetic task of ten independent tokens, two of which decide the reward"
 TOSSED = "With tosses of a coin as rewards for answers of ten independent tokens"
-RAISED = "Positive-Dominant (GRPO with the advantages of right rollouts times 10)"
-LOWERED = "Negative-Dominant (GRPO with the advantages of right rollouts divided by 10)"
+RAISED, LOWERED, AG = (IN_WORDS[m] for m in (PD, ND, "agrae"))
+TENTH, ONE_POINT = (AGRAE.smallest[k].reason for k in ("entropy", "pass@k"))
 TIMES_TEN = "GRPO with the advantages of right rollouts times 10 and divided by 10"
 HELD_OUT = "on held-out prompts"
-TENTH = (
-    "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
-    "2602.05548, where Positive-Dominant and Negative-Dominant end at 0.42 and 6.6 "
-    "times GRPO's entropy."
-)
-ONE_POINT = (
-    "The pass@k of a prompt is the chance that at least one of k answers is right. "
-    f"{AGRAE.smallest['pass@k'].reason}"
-)
 AN_ORDER = (
     "The paper orders the three methods, and any difference of this sign agrees with "
     "it; other claims ask how large the differences are."
@@ -410,7 +401,6 @@ clipping = partial(Claim, paper=CLIPPING, place="abstract", reason=TENTH,
 points = partial(Claim, unit="fraction of prompts", reason=ONE_POINT)
 was_zero = partial(resized, AGRAE.smallest["pass@k"], "of 0")
 was_ratio = partial(resized, AGRAE.smallest["entropy"])
-AG = "A-GRAE (GRPO that weighs hard prompts and right rollouts more as rewards rise)"
 CLAIMS = [
     setting("base_reward",
         f"{TASK}, the policy before training is right in 0.4 to 0.55 of its rollouts "

@@ -47,7 +47,7 @@ from symlab.harness import (
     where,
 )
 from symlab.harness.race import Race
-from symlab.papers import ADVANTAGES, AGRAE, ZHU
+from symlab.papers import ADVANTAGES, AGRAE, IN_WORDS, ZHU
 from symlab.rlvr.branching import TRAIN, Training, frontier_area
 from symlab.rlvr.passk import pass_at_k_exact
 
@@ -312,15 +312,7 @@ OUTWARDS = (
     "pass@1, the least gain that counts, has an area larger by 0.01 where pass@256 is "
     "near 1."
 )
-TENTH = (
-    "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
-    "2602.05548, where Positive-Dominant and Negative-Dominant end at 0.42 and 6.6 "
-    "times GRPO's entropy."
-)
-ONE_POINT = (
-    "The pass@k of a prompt is the chance that at least one of k answers is right. "
-    f"{AGRAE.smallest['pass@k'].reason}"
-)
+TENTH, ONE_POINT = (AGRAE.smallest[k].reason for k in ("entropy", "pass@k"))
 SEEN = (
     ("2026-11-30", "a first sweep, of 8 seeds at every rate, left most areas undecided "
      "and had the reverse order of entropies; since then judged on 24 other seeds at "
@@ -331,13 +323,6 @@ TASK = "On a three-token synthetic task"
 MEAN = "in the mean over three initial policies, at tuned learning rates"
 GEOMETRIC = "in the geometric mean over three initial policies, at tuned rates"
 AN_AREA = "an area under the frontier of pass@1 and pass@256"
-IN_WORDS = {
-    PD: "Positive-Dominant (GRPO with the advantages of right rollouts times 10)",
-    ND: "Negative-Dominant (GRPO with the advantages of right rollouts divided by 10)",
-    WR: "W-REINFORCE (advantages of 0.1 for right and -1 for wrong rollouts)",
-    "agrae": "A-GRAE (GRPO that weighs hard prompts and right rollouts more as rewards "
-    "rise)",
-}
 GRPO = OF_BATCH.where(method="grpo")
 QUANTITY = {
     "easy_before_hard": named(

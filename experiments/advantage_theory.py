@@ -402,7 +402,7 @@ SUPPRESSED = (
 UNSAMPLED = "|change of the logit| / eta of an unsampled trajectory"
 ROUNDING = (
     "The statement is exact but for the rounding of float64, about 1e-16 of each "
-    "number."
+    "number, so that a deviation of 1e-12 would be real."
 )
 GROUPS = "2 to 512 rollouts (sampled answers with reward 0 or 1)"
 A_GROUP = (
@@ -463,9 +463,9 @@ CLAIMS = [
         unit="times eta",
         estimate=MOTION.where(method=SUPPRESSING).least(
             named("least_unsampled", "change of an unsampled logit / eta")),
-        reason="Such a logit rises by eta times its probability times a positive "
-        "number, minus the sum of all advantages. The least likely trajectories make "
-        "this small, but 1e-6 eta is far above rounding."),
+        reason="Such a logit changes by -eta times its probability times the sum of "
+        "all advantages, which is negative. For the least likely trajectories this is "
+        "small, but 1e-6 eta is far above rounding."),
     # --- where theorem 1 stops
     moves("probabilities_move_all_the_same",
         f"{POLICY}, a gradient step of GRPO of size eta leaves the logits of "
@@ -505,8 +505,8 @@ CLAIMS = [
         estimate=TREE.where(method="grpo").mean(
             named("deeper", "the largest |change of the logit| / eta of an unsampled "
                   "token after the first")),
-        reason="An advantage of 1 can change a logit by up to eta, and a tenth of "
-        "that is far above rounding. A prototype had changes of up to 2 eta."),
+        reason="A tenth of what an advantage of 1 can do is far above rounding. In a "
+        "prototype the largest changes were up to 2 eta."),
     moves("lengths_break_the_symmetry",
         f"{POLICY} and GRPO's advantages divided by the trajectories' lengths of 1 to "
         "10 tokens, the largest change that a gradient step of size eta makes to the "

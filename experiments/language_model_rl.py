@@ -32,7 +32,7 @@ from itertools import product
 import numpy as np
 
 from symlab.harness import Claim, Context, figure, named, panels, rng, stats, where
-from symlab.papers import ADVANTAGES, AGRAE, ZHU
+from symlab.papers import ADVANTAGES, AGRAE, IN_WORDS, ZHU
 from symlab.rlvr.advantages import advantages
 from symlab.rlvr.language_model import (
     accepted_of,
@@ -223,11 +223,7 @@ AFTER = (
     "After reinforcement learning of the language model SmolLM2-135M-Instruct "
     "(low-rank adapters) on two-digit addition"
 )
-AG = "A-GRAE (GRPO that weighs hard prompts and right answers more as rewards rise)"
-ONE_POINT = (
-    "The pass@k of a prompt is the chance that at least one of k answers is right. "
-    f"{POINT.reason}"
-)
+AG, WR = IN_WORDS["agrae"], IN_WORDS["w_reinforce"]
 SHORT = (
     "The sweep of scale quick has one seed, hence an infinite interval, and two steps "
     "of 4 x 4 rollouts, which are to decide nothing; that of scale paper is not run on "
@@ -238,7 +234,7 @@ PAIRED = (("2026-11-30", "before any rows of scale paper: paired at each number 
            "epochs, as its two regimes have two runs of a method and seed, and eight "
            "seeds there in place of two"),)  # fmt: skip
 points = partial(
-    Claim, unit="fraction of prompts", reason=ONE_POINT, expected="undecided",
+    Claim, unit="fraction of prompts", reason=POINT.reason, expected="undecided",
     because=SHORT,
 )  # fmt: skip
 CLAIMS = [
@@ -277,9 +273,8 @@ CLAIMS = [
         paper=AGRAE, place="tables", tests="a-grae", above=POINT.size, history=PAIRED,
         estimate=where().paired(pass_256, each="epochs", method=("agrae", "grpo"))),
     points("w_reinforce_pass_256",
-        f"{AFTER}, pass@256 on held-out prompts is more than 0.01 higher with "
-        "W-REINFORCE (advantages of 0.1 for right and -1 for wrong answers) than "
-        "with GRPO.",
+        f"{AFTER}, pass@256 on held-out prompts is more than 0.01 higher with {WR} "
+        "than with GRPO.",
         paper=ZHU, place="pass@k at large k", tests="weighted", above=POINT.size,
         history=PAIRED, estimate=where().paired(
             pass_256, each="epochs", method=("w_reinforce", "grpo"))),

@@ -66,7 +66,7 @@ from symlab.harness import (
     rng,
     where,
 )
-from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, ZHU, resized
+from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, IN_WORDS, ZHU, resized
 from symlab.rlvr.passk import pass_at_k
 from symlab.rlvr.small_policy import tensors
 from symlab.rlvr.small_training import (
@@ -421,24 +421,13 @@ RAISED = (
     (DAY, "0.03 became 0.05: a run of eight seeds left 0.03 undecided"),
 )
 ADDED = (DAY, "added after three runs, for any difference")
-TENTH = (
-    "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
-    "2602.05548, where Positive-Dominant and Negative-Dominant end at 0.42 and 6.6 "
-    "times GRPO's entropy."
-)
+TENTH, ONE_POINT = (AGRAE.smallest[k].reason for k in ("entropy", "pass@k"))
 FACTOR = (
     "The estimate is the ratio in training with the clip over that in training without "
     "it. "
 )
-ONE_POINT = (
-    "The pass@k of a prompt is the chance that at least one of k answers is right. "
-    f"{AGRAE.smallest['pass@k'].reason}"
-)
 RL = "In reinforcement learning of a small transformer"
-AG = "A-GRAE (GRPO that weighs hard prompts and right rollouts more as rewards rise)"
-WR = "W-REINFORCE (advantages of 0.1 for right and -1 for wrong rollouts)"
-PD = "Positive-Dominant (GRPO with the advantages of right rollouts times 10)"
-ND = "Negative-Dominant (GRPO with the advantages of right rollouts divided by 10)"
+PD, ND, AG, WR = (IN_WORDS[m] for m in QUICK[1:])
 OVER = "over the last two thirds of the steps"
 BOTH = "in the geometric mean over two tasks (digit sums, countdown)"
 MAKES = f"{RL} on {ON['countdown']}"
