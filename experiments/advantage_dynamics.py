@@ -262,7 +262,7 @@ def draw_entropy(df, ax):
 
 @figure("agrae2", panel="mid")
 def draw_entropy_no_clip(df, ax):
-    """The same entropy in training without a clip."""
+    """Entropy per token on test prompts, in training without a clip."""
     _entropies(df, ax, "no clip", "Entropy, no clip")
 
 

@@ -236,13 +236,13 @@ def draw_rare(df, ax):
 
 @figure("agrae8", panel="mid")
 def draw_common(df, ax):
-    """The same with four epochs on each batch."""
+    """pass@256 against pass@1 in training with base success 0.2 and four epochs."""
     _frontier(df, ax, 0.2, 4)
 
 
 @figure("agrae8", panel="right")
 def draw_weak(df, ax):
-    """The same with a base success of 0.06 and four epochs."""
+    """pass@256 against pass@1 in training with base success 0.06 and four epochs."""
     _frontier(df, ax, 0.06, 4)
 
 
@@ -307,10 +307,10 @@ MORE = AGRAE.smallest["entropy"].size  # least ratio of entropies that counts
 LESS = 1 / MORE
 OUTWARDS = (
     "The area is that of all points below the frontier, which are the best pairs of "
-    "pass@1 and pass@256 (the chance that one of 256 answers is right) at ten "
-    "checkpoints, on held-out prompts. A frontier that lies 0.01 further out in "
-    "pass@1, the least gain that counts, has an area larger by 0.01 where pass@256 is "
-    "near 1."
+    "pass@1 and pass@256 (the chance that one of 256 answers is right) on held-out "
+    "prompts at ten checkpoints, at tuned learning rates. A frontier that lies 0.01 "
+    "further out in pass@1, the least gain that counts, has an area larger by 0.01 "
+    "where pass@256 is near 1."
 )
 TENTH, ONE_POINT = (AGRAE.smallest[k].reason for k in ("entropy", "pass@k"))
 SEEN = (

@@ -264,8 +264,8 @@ def draw_sizes(df, ax):
 
 @figure("agrae1", panel="mid")
 def draw_refocused(df, ax):
-    """The same for advantages that weigh hard or easy prompts, and for A-GRAE as
-    published and as released.
+    """Size of an update by 8 rollouts for advantages that weigh hard or easy prompts,
+    and for A-GRAE as published and as released.
     """
     methods = ("hard", "easy", "ddas", "ass", "agrae", "agrae_released")
     _sizes(df, ax, *methods, ylim=(0, 24))
@@ -274,8 +274,8 @@ def draw_refocused(df, ax):
 
 @figure("agrae1", panel="right")
 def draw_uncoupled(df, ax):
-    """The same for advantages that use right and wrong rollouts apart (W-REINFORCE,
-    PSR, NSR).
+    """Size of an update by 8 rollouts for advantages that use right and wrong rollouts
+    apart (W-REINFORCE, PSR, NSR).
     """
     _sizes(df, ax, "w_reinforce", "psr", "nsr", ylim=(0, 11.5), columns=1)
     ax.set_title("Size of one sign alone")
@@ -323,7 +323,9 @@ def draw_hidden_focus(df, ax):
 
 @figure("agrae1", panel="right", row=1)
 def draw_focus(df, ax):
-    """The same for advantages that weigh hard or easy prompts."""
+    """Expected update at a success rate, divided by GRPO's, of advantages that weigh
+    hard or easy prompts, and of A-GRAE.
+    """
     _weights(df, ax, "hard", "easy", "ddas", "agrae", "agrae_released")
     panels.ticks(ax, "y", (0.5, 1, 2, 4))
     ax.set_ylim(0.4, 9)
@@ -404,10 +406,10 @@ ROUNDING = (
     "The statement is exact but for the rounding of float64, about 1e-16 of each "
     "number, so that a deviation of 1e-12 would be real."
 )
-GROUPS = "2 to 512 rollouts (sampled answers with reward 0 or 1)"
+GROUPS = "2, 4, 8, 16, 64 or 512 rollouts (sampled answers with reward 0 or 1)"
 A_GROUP = (
-    "a group of G rollouts with reward 0 or 1 of which a fraction p is right, for G "
-    "from 2 to 512"
+    "a group of G rollouts with reward 0 or 1 of which a fraction p is right, for six "
+    "G from 2 to 512"
 )
 POLICY = "With one softmax over 40 trajectories as the policy"
 TREES = "With a policy of three tokens, each with one softmax for each prefix"

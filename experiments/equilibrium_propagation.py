@@ -372,11 +372,10 @@ CLAIMS = [
                          "standard errors: a unit with 1/f' = 208 makes the average "
                          "noisy; the threshold stays"))),
     claim("homeostasis_aligns",
-        "In networks trained on handwritten digits by equilibrium propagation, a "
-        "penalty on the asymmetry of the Jacobian (the homeostatic loss times 0.1 or "
-        "times 1) raises the final cosine between their error vectors and "
-        "backpropagation's by more than 0.05 above that without it, for both "
-        "coefficients.",
+        "In networks trained on handwritten digits by equilibrium propagation with "
+        "independent feedback weights, the homeostatic loss (a penalty on the "
+        "asymmetry of the Jacobian) times 0.1 or 1 raises the final cosine of their "
+        "error vectors with backpropagation's by more than 0.05, for both factors.",
         place="abstract; figure 4", tests="homeostasis", unit="cosine",
         estimate=weakest(*(TRAINING.paired(FINAL, penalty=(p, 0.0))
                            for p in PENALTIES[1:])),

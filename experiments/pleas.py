@@ -189,14 +189,14 @@ def draw(df, ax):
 
 @figure("lmc2", panel="mid")
 def draw_narrow(df, ax):
-    """The same for narrow networks."""
+    """Test accuracy of two narrow networks merged in the same ways."""
     _curves(ax, df, NARROW, 0.8)
     ax.set_title(f"3 layers of {NARROW(df).width.iloc[0]}")
 
 
 @figure("lmc2", panel="right")
 def draw_shapes(df, ax):
-    """The same with few samples, by number of layers and width."""
+    """Test accuracy of merges with few samples, by number of layers and width."""
     shapes = sorted(set(zip(df.layers, df.width, strict=True)), reverse=True)
     rows = {
         f"{n} \u00d7 {m}": {

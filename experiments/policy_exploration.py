@@ -250,23 +250,6 @@ ARMS = {method: ADVANTAGES[method] for method in QUICK}
 CLIPPED, FREE = where("clip_low < 1"), where("clip_low >= 1")
 
 
-def _entropy(df, ax, task: str) -> None:
-    """Means with intervals; thin lines are means of the control without the clip."""
-    df = df[df.task == task]
-    main = CLIPPED(df)
-    steps = range(1, 1 + len(main.entropy.iloc[0]))
-    long = panels.unrolled(main, steps, "entropy", ["method"])
-    every = max(1, len(steps) // 6)
-    panels.curves(ax, long, "x", "y", "method", ARMS, markevery=every)
-    for method in CONTROL:
-        arm, free = ARMS[method], df[df.clip_low >= 1]
-        if len(mine := free[free.method == method].entropy):
-            mean = np.mean(mine.tolist(), axis=0)
-            ax.plot(steps, mean, color=arm.color, ls=arm.line, lw=0.7)
-    ax.set(xlabel="RL step", ylabel="entropy, nats per token", ylim=(0, None))
-    ax.set_title(f"Entropy, {task}")
-
-
 def _beside(ax, df, move, **style) -> None:
     """Draw the means of y at each x with their intervals as bars, methods side by side.
 
@@ -283,6 +266,7 @@ def _beside(ax, df, move, **style) -> None:
 
 def _ratios(df, parts: int):
     """Entropy over GRPO's of the same seed, in parts of the training: seed, x, y."""
+    df = df.assign(entropy=df.entropy.map(np.asarray))
     grpo = df[df.method == "grpo"].set_index("seed").entropy
     rows = df[(df.method != "grpo") & df.seed.isin(grpo.index)]
     steps = np.array_split(1 + np.arange(len(grpo.iloc[0])), parts)
@@ -328,12 +312,24 @@ def draw_rule_entropy(df, ax):
     """Entropy of a tiny transformer in reinforcement learning on the task rule;
     thin, without the clip.
     """
-    _entropy(df, ax, "rule")
+    df = df[df.task == "rule"]
+    main = CLIPPED(df)
+    steps = range(1, 1 + len(main.entropy.iloc[0]))
+    long = panels.unrolled(main, steps, "entropy", ["method"])
+    every = max(1, len(steps) // 6)
+    panels.curves(ax, long, "x", "y", "method", ARMS, markevery=every)
+    for method in CONTROL:
+        arm, free = ARMS[method], df[df.clip_low >= 1]
+        if len(mine := free[free.method == method].entropy):
+            mean = np.mean(mine.tolist(), axis=0)
+            ax.plot(steps, mean, color=arm.color, ls=arm.line, lw=0.7)
+    ax.set(xlabel="RL step", ylabel="entropy, nats per token", ylim=(0, None))
+    ax.set_title("Entropy, rule")
 
 
 @figure("agrae7", panel="mid")
 def draw_rule_passes(df, ax):
-    """pass@k on held-out prompts of this task after training; means over seeds."""
+    """pass@k on held-out prompts of the task rule after training; means over seeds."""
     _passes(df, ax, "rule")
     ax.plot([], [], color=plot.BLACK, lw=0.7, label="thin: without the clip")
     panels.legend(ax, "lower right", room=0.3)
@@ -341,7 +337,7 @@ def draw_rule_passes(df, ax):
 
 @figure("agrae7", panel="right")
 def draw_rule_gains(df, ax):
-    """The same minus GRPO's, paired by seed."""
+    """pass@k minus GRPO's on the task rule, paired by seed, with 95 % intervals."""
     _gains(df, ax, "rule")
 
 
@@ -378,7 +374,7 @@ def draw_countdown_passes(df, ax):
 
 @figure("agrae7", panel="right", row=1)
 def draw_countdown_gains(df, ax):
-    """The same minus GRPO's, paired by seed."""
+    """pass@k minus GRPO's on countdown, paired by seed, with 95 % intervals."""
     _gains(df, ax, "countdown")
 
 
