@@ -68,7 +68,7 @@ from symlab.harness import (
     stats,
     where,
 )
-from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, ZHU, resized
+from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, IN_WORDS, ZHU, resized
 from symlab.rlvr.independent_training import Training, estimator
 from symlab.rlvr.passk import pass_at_k_exact
 
@@ -262,7 +262,7 @@ def draw_entropy(df, ax):
 
 @figure("agrae2", panel="mid")
 def draw_entropy_no_clip(df, ax):
-    """The same entropy in training without a clip."""
+    """Entropy per token on test prompts, in training without a clip."""
     _entropies(df, ax, "no clip", "Entropy, no clip")
 
 
@@ -381,15 +381,16 @@ ORDER = (("grpo", PD), (ND, "grpo"))
 ARM_OF = {"no_loss": PD, "no_gain": ND}
 ALONE = {"positives_are_not_clipped_low": ("psr", "low"),
          "negatives_are_not_clipped_high": ("nsr", "high")}  # fmt: skip
-RAISED = "Positive-Dominant (GRPO's advantages of correct rollouts times 10)"
-LOWERED = "Negative-Dominant (GRPO's advantages of correct rollouts divided by 10)"
+TASK = "On a synthetic task of ten independent tokens, two of which decide the reward"
+TOSSED = "With tosses of a coin as rewards for answers of ten independent tokens"
+RAISED, LOWERED, AG = (IN_WORDS[m] for m in (PD, ND, "agrae"))
+TENTH, ONE_POINT = (AGRAE.smallest[k].reason for k in ("entropy", "pass@k"))
+TIMES_TEN = "GRPO with the advantages of right rollouts times 10 and divided by 10"
 HELD_OUT = "on held-out prompts"
-TENTH = (
-    "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
-    "2602.05548, whose curves end at 0.42 and 6.6 times GRPO's entropy."
+AN_ORDER = (
+    "The paper orders the three methods, and any difference of this sign agrees with "
+    "it; other claims ask how large the differences are."
 )
-ONE_POINT = AGRAE.smallest["pass@k"].reason
-AN_ORDER = "The claim is about the order alone; others ask how large differences are."
 FIRST = "2026-11-21"
 NEEDED = "the setting that the authors' controlled experiments need"
 setting = partial(Claim, origin="protocol", kind="precondition", place=NEEDED)
@@ -400,88 +401,96 @@ clipping = partial(Claim, paper=CLIPPING, place="abstract", reason=TENTH,
 points = partial(Claim, unit="fraction of prompts", reason=ONE_POINT)
 was_zero = partial(resized, AGRAE.smallest["pass@k"], "of 0")
 was_ratio = partial(resized, AGRAE.smallest["entropy"])
-AG = "A-GRAE (GRPO, hard prompts and correct rollouts weighing more as rewards rise)"
 CLAIMS = [
     setting("base_reward",
-        "Before RL 0.4 to 0.55 of the base policy's rollouts on training prompts are "
-        "right, in the mean over seeds.",
+        f"{TASK}, the policy before training is right in 0.4 to 0.55 of its rollouts "
+        "on training prompts, in the mean over seeds.",
+        unit="fraction of rollouts",
         estimate=MAIN.where(method="base").mean(QUANTITIES["batch_correct"]),
         above=0.4, below=0.55,
-        reason="Right and wrong rollouts are then both common. The environment's "
-        "widths and noises were chosen for this, on other seeds."),
-    setting("plateau",
-        "On a synthetic task of 10 tokens whose first two decide the reward, GRPO "
-        "ends with a success rate above 0.8 on training prompts, in the mean over "
-        "seeds.",
-        estimate=GRPO.mean(QUANTITIES["batch_correct"]), above=0.8,
-        reason="Training has then done most of what it can. The task's sizes and "
-        "noise were chosen for this, on other seeds."),
-    setting("clip_fraction",
-        "Under GRPO the lower and the upper clip of PPO's ratio together act on 1 to "
-        "10 % of the tokens, averaged over the logged steps from step 5 on.",
-        estimate=GRPO.mean(CLIPPED), above=0.01, below=0.1, unit="fraction of tokens",
-        reason="The setting is to show what the clip does, so it must act; logs of "
-        "large RL runs show 0.04 to 0.2 %. The environment's widths and noises were "
+        reason="Right and wrong rollouts are then both common, so that most groups of "
+        "rollouts give GRPO a gradient. The sizes and the noise of the task were "
         "chosen for this, on other seeds."),
+    setting("plateau",
+        f"{TASK}, GRPO ends with a success rate above 0.8 on training prompts, in the "
+        "mean over seeds.",
+        unit="fraction of rollouts",
+        estimate=GRPO.mean(QUANTITIES["batch_correct"]), above=0.8,
+        reason="Training has then done most of what it can. The sizes and the noise "
+        "of the task were chosen for this, on other seeds."),
+    setting("clip_fraction",
+        f"{TASK}, PPO's clip of the probability ratio, at 0.8 and at 1.2, acts on 1 "
+        "to 10 % of the tokens in training by GRPO, averaged over the logged steps "
+        "from step 5 on.",
+        estimate=GRPO.mean(CLIPPED), above=0.01, below=0.1, unit="fraction of tokens",
+        reason="The experiment is to show what the clip does, so that the clip must "
+        "act; in logs of large training runs it acts on 0.04 to 0.2 % of the tokens. "
+        "The sizes and the noise of the task were chosen for this, on other seeds."),
     # --- entropy
     agrae("entropy_is_ordered",
-        f"In every seed GRPO's final entropy {HELD_OUT} lies above that of "
-        "Positive-Dominant and below that of Negative-Dominant (advantages of correct "
-        "rollouts times 10, and divided by 10).",
+        f"{TASK}, GRPO ends in every seed with a higher policy entropy {HELD_OUT} "
+        "than Positive-Dominant and a lower one than Negative-Dominant "
+        f"({TIMES_TEN}).",
         place="figure 3", estimate=every_seed("entropy", *ORDER),
         above=0.0, unit="nats", reason=AN_ORDER),
     ratio("positive_dominant_loses_entropy",
-        f"{RAISED} ends with less than 0.91 of GRPO's entropy {HELD_OUT}.",
+        f"{TASK}, {RAISED} ends with less than 0.91 times GRPO's policy entropy "
+        f"{HELD_OUT}, in the mean over seeds.",
         paper=AGRAE, place="figure 3", estimate=entropy(PD), below=LESS,
         **was_ratio("of 0.7")),
     ratio("negative_dominant_keeps_entropy",
-        f"{LOWERED} ends with more than 1.1 times GRPO's entropy {HELD_OUT}.",
+        f"{TASK}, {LOWERED} ends with more than 1.1 times GRPO's policy entropy "
+        f"{HELD_OUT}, in the mean over seeds.",
         paper=AGRAE, place="figure 3", estimate=entropy(ND),
         above=MORE, **was_ratio("of 1.2, which failed,")),
     ratio("agrae_entropy_is_above_grpo",
-        f"{AG} ends with more than 1.1 times GRPO's entropy "
-        f"{HELD_OUT}.",
+        f"{TASK}, {AG} ends with more than 1.1 times GRPO's policy entropy "
+        f"{HELD_OUT}, in the mean over seeds.",
         paper=AGRAE, place="figure 10", estimate=entropy("agrae"), above=MORE,
         expected="failed",
         because="A-GRAE ends with 4 % more entropy than GRPO: it gains, but less than "
         "a tenth.",
         **was_ratio("of 0 nats, which held,")),
     *family("{study}_{effect}",
-        "{study}, {effect} ends with 0.91 to 1.1 times GRPO's entropy on held-out "
-        "prompts.",
+        f"{TASK}, {{effect}} ends with 0.91 to 1.1 times GRPO's policy entropy "
+        f"{HELD_OUT}, in the mean over seeds, if both {{study}}.",
         lambda study, effect: entropy(ARM_OF[effect], study), paper=AGRAE,
         place="figure 3, without the clip or without stale samples", origin="control",
         kind="equivalence",
         above=LESS, below=MORE, unit="times GRPO's entropy",
-        reason="In expectation an asymmetric estimator reweights prompts and does no "
+        reason="In expectation such a method gives prompts other weights and does no "
         "more, as long as samples are fresh and nothing is clipped. " + TENTH,
         **was_ratio("of 0.9 and 1.1"),
-        study={"no clip": "Without PPO's clip",
-               "on-policy": "With fresh samples for every update (on-policy)"},
+        study={"no clip": "train without PPO's clip",
+               "on-policy": "draw fresh samples for every update"},
         effect={"no_loss": RAISED, "no_gain": LOWERED}),
     agrae("entropy_is_ordered_by_random_rewards",
-        "If rewards are tosses of a coin, in every seed GRPO's final entropy on held-"
-        "out prompts lies above that of Positive-Dominant and below that of Negative-"
-        "Dominant (advantages of correct rollouts times 10, and divided by 10).",
+        f"{TOSSED}, GRPO ends in every seed with a higher policy entropy {HELD_OUT} "
+        "than Positive-Dominant and a lower one than Negative-Dominant "
+        f"({TIMES_TEN}).",
         place="figure 3, without information in the reward", origin="control",
         estimate=every_seed("entropy", *ORDER, study="random reward"),
         above=0.0, unit="nats",
-        reason=AN_ORDER + " By arXiv 2509.26114 the clips move entropy even where "
-        "rewards are random, so the order should stay."),
+        reason="By arXiv 2509.26114 PPO's clip changes entropy even where rewards are "
+        "random, so that the order of the methods should stay. Any difference of this "
+        "sign counts."),
     clipping("low_clip_raises_entropy",
-        "With only the lower clip of PPO's ratio, GRPO ends with more than 1.1 times "
-        f"the entropy that it has without a clip, {HELD_OUT}.",
+        f"{TASK}, GRPO with PPO's lower clip alone, at a probability ratio of 0.8, "
+        f"ends with more than 1.1 times the policy entropy {HELD_OUT} that it has "
+        "without a clip, in the mean over seeds.",
         tests="low", estimate=clip_effect("low clip"), above=MORE,
         **was_ratio("of 0 nats")),
     clipping("high_clip_lowers_entropy",
-        "With only the upper clip of PPO's ratio, GRPO ends with less than 0.91 of "
-        f"the entropy that it has without a clip, {HELD_OUT}.",
+        f"{TASK}, GRPO with PPO's upper clip alone, at a probability ratio of 1.2, "
+        f"ends with less than 0.91 times the policy entropy {HELD_OUT} that it has "
+        "without a clip, in the mean over seeds.",
         tests="high", estimate=clip_effect("high clip"), below=LESS, expected="failed",
         because="GRPO ends with 0.96 of the entropy that it has without a clip: it "
         "falls, by less than a tenth.", **was_ratio("of 0 nats, which held,")),
     Claim("clips_lower_entropy_under_random_rewards",
-        "Under random rewards GRPO with both clips of PPO's ratio, at 0.2, ends with "
-        f"less than 0.91 of the entropy that it has without a clip, {HELD_OUT}.",
+        f"{TOSSED}, GRPO with PPO's clip at probability ratios of 0.8 and 1.2 ends "
+        f"with less than 0.91 times the policy entropy {HELD_OUT} that it has without "
+        "a clip, in the mean over seeds.",
         paper=CLIPPING, place="abstract", tests="random", reason=TENTH,
         unit="times the entropy without a clip", below=LESS,
         estimate=clip_effect("random reward", "random, no clip"), expected="failed",
@@ -490,36 +499,40 @@ CLAIMS = [
         "the base policy's entropy, which the noise of the updates lowers.",
         written="after", history=(("2026-11-30", "written after a look at the rows"),)),
     Claim("no_gain_without_the_low_clip",
-        f"With only the upper clip of PPO's ratio, {LOWERED} ends with 0.91 to 1.1 "
-        f"times GRPO's entropy {HELD_OUT}.",
+        f"{TASK}, {LOWERED} ends with 0.91 to 1.1 times GRPO's policy entropy "
+        f"{HELD_OUT}, in the mean over seeds, if both train with PPO's upper clip "
+        "alone.",
         unit="times GRPO's entropy", reason="By arXiv 2509.26114 it is the lower clip "
-        "that raises entropy, so the gain should vanish without it. " + TENTH,
+        "that raises entropy, so that the difference to GRPO should vanish without it. "
+        + TENTH,
         paper=AGRAE, place="figure 3, without the lower clip", origin="control",
         kind="equivalence", estimate=entropy(ND, "high clip"), above=LESS, below=MORE,
         **was_ratio("of 0.9 and 1.1")),
     *family("{signs}",
-        "{signs} bound of PPO's ratio, in any run at any logged step from step 5 on.",
+        f"In training by {{signs}} of PPO's probability ratio, in any run at any "
+        f"logged step from step 5 on ({TASK[:1].lower()}{TASK[1:]}).",
         lambda signs: where(method=ALONE[signs][0]).worst(
             named(f"clip_{ALONE[signs][1]}_mean", "fraction of tokens clipped there")),
-        signs={"positives_are_not_clipped_low": "Under PSR, which trains on correct "
-               "rollouts alone, no token is clipped at the lower",
-               "negatives_are_not_clipped_high": "Under NSR, which trains on wrong "
-               "rollouts alone, no token is clipped at the upper"},
+        signs={"positives_are_not_clipped_low": "PSR, which uses right rollouts alone, "
+               "no token is clipped at the lower bound",
+               "negatives_are_not_clipped_high": "NSR, which uses wrong rollouts "
+               "alone, no token is clipped at the upper bound"},
         place="definition of the clipped objective", origin="protocol", below=1e-12,
         kind="identity", unit="fraction of tokens",
-        reason="The lower clip acts on rollouts of negative advantage alone, the upper "
-        "one on those of positive advantage."),
+        reason="The lower clip acts only on rollouts of negative advantage and the "
+        "upper one only on those of positive advantage, so that the fraction is "
+        "exactly 0."),
     # --- pass@k
     points("grpo_lifts_pass_1",
-        f"GRPO raises pass@1 {HELD_OUT} above the base policy's by more than 0.01, in "
-        "the mean over seeds.",
+        f"{TASK}, GRPO ends with a pass@1 {HELD_OUT} more than 0.01 above that of the "
+        "policy before training, in the mean over seeds.",
         paper=AGRAE, place="figure 2", tests="shrinkage", above=POINT,
         estimate=difference("pass_1", "grpo", other="base"),
         **was_zero((FIRST, "'in every seed' became the mean over seeds: in one "
                             "of the first 16 pass@1 is lower by 0.006"))),
     points("grpo_lowers_pass_256",
-        f"GRPO lowers pass@256 {HELD_OUT} below the base policy's by more than 0.01, "
-        "in every seed.",
+        f"{TASK}, GRPO ends in every seed with a pass@256 {HELD_OUT} more than 0.01 "
+        "below that of the policy before training.",
         paper=AGRAE, place="figure 2", tests="shrinkage", above=POINT,
         estimate=every_seed("pass_256", ("base", "grpo")), **was_zero()),
     *(points(name, text, paper=ZHU, place="abstract", tests=headline,
@@ -527,23 +540,26 @@ CLAIMS = [
         history=(("2026-11-30", "written after a look at the rows"),), **fields)
       for name, headline, text, found, fields in (
         ("nsr_beats_the_base_at_every_k", "negative alone",
-         "NSR, which trains on wrong rollouts alone, ends with a pass@k on held-out "
-         "prompts that is above the base policy's by more than 0.01 at every k from 1 "
-         "to 256.",
+         f"{TASK}, NSR (training on wrong rollouts alone) ends with a pass@k "
+         f"{HELD_OUT} more than 0.01 above that of the policy before training, at "
+         "every k = 1, 2, 4, ..., 256, in the mean over seeds.",
          at_every_k("nsr", "base"),
          {"above": POINT, "expected": "failed", "because": "NSR is ahead of the base "
           "policy at k = 1 only, and 0.13 behind at k = 32. Every method falls behind "
           "at large k: the base policy guesses more widely than any trained one."}),
         ("nsr_matches_grpo_at_every_k", "negative and grpo",
-         "NSR, which trains on wrong rollouts alone, has a pass@k on held-out prompts "
-         "that is less than 0.01 below GRPO's at every k from 1 to 256.",
+         f"{TASK}, NSR (training on wrong rollouts alone) ends with a pass@k "
+         f"{HELD_OUT} above GRPO's or less than 0.01 below it, at every k = 1, 2, 4, "
+         "..., 256, in the mean over seeds.",
          at_every_k("nsr", "grpo"), {"above": -POINT}),
         ("psr_lifts_pass_1", "positive alone",
-         "PSR, which trains on correct rollouts alone, ends with a pass@1 on held-out "
-         "prompts that is above the base policy's by more than 0.01.",
+         f"{TASK}, PSR (training on right rollouts alone) ends with a pass@1 "
+         f"{HELD_OUT} more than 0.01 above that of the policy before training, in the "
+         "mean over seeds.",
          difference("pass_1", "psr", other="base"), {"above": POINT}),
         ("psr_lowers_pass_256", "positive alone",
-         "PSR, which trains on correct rollouts alone, ends with a pass@256 on "
-         "held-out prompts that is below the base policy's by more than 0.01.",
+         f"{TASK}, PSR (training on right rollouts alone) ends with a pass@256 "
+         f"{HELD_OUT} more than 0.01 below that of the policy before training, in the "
+         "mean over seeds.",
          difference("pass_256", "psr", other="base"), {"below": -POINT}))),
 ]  # fmt: skip

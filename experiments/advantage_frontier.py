@@ -47,7 +47,7 @@ from symlab.harness import (
     where,
 )
 from symlab.harness.race import Race
-from symlab.papers import ADVANTAGES, AGRAE, ZHU
+from symlab.papers import ADVANTAGES, AGRAE, IN_WORDS, ZHU
 from symlab.rlvr.branching import TRAIN, Training, frontier_area
 from symlab.rlvr.passk import pass_at_k_exact
 
@@ -236,13 +236,13 @@ def draw_rare(df, ax):
 
 @figure("agrae8", panel="mid")
 def draw_common(df, ax):
-    """The same with four epochs on each batch."""
+    """pass@256 against pass@1 in training with base success 0.2 and four epochs."""
     _frontier(df, ax, 0.2, 4)
 
 
 @figure("agrae8", panel="right")
 def draw_weak(df, ax):
-    """The same with a base success of 0.06 and four epochs."""
+    """pass@256 against pass@1 in training with base success 0.06 and four epochs."""
     _frontier(df, ax, 0.06, 4)
 
 
@@ -306,31 +306,23 @@ ROLLOUT = AGRAE.smallest["batch-correct rate"].size
 MORE = AGRAE.smallest["entropy"].size  # least ratio of entropies that counts
 LESS = 1 / MORE
 OUTWARDS = (
-    "The frontier is that of ten checkpoints at tuned learning rates, on held-out "
-    "prompts. If it lies 0.01 further out in pass@1, the smallest gain that counts, "
-    "its area is larger by 0.01 where pass@256 is near 1."
+    "The area is that of all points below the frontier, which are the best pairs of "
+    "pass@1 and pass@256 (the chance that one of 256 answers is right) on held-out "
+    "prompts at ten checkpoints, at tuned learning rates. A frontier that lies 0.01 "
+    "further out in pass@1, the least gain that counts, has an area larger by 0.01 "
+    "where pass@256 is near 1."
 )
-TENTH = (
-    "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
-    "2602.05548, whose curves end at 0.42 and 6.6 times GRPO's entropy."
-)
-ONE_POINT = AGRAE.smallest["pass@k"].reason
+TENTH, ONE_POINT = (AGRAE.smallest[k].reason for k in ("entropy", "pass@k"))
 SEEN = (
     ("2026-11-30", "a first sweep, of 8 seeds at every rate, left most areas undecided "
      "and had the reverse order of entropies; since then judged on 24 other seeds at "
      "recorded rates, with the same threshold"),
 )  # fmt: skip
-EPOCH_WORDS = {1: "With one epoch", 4: "With four epochs"}
-EACH = "per batch of samples"
-AT_BASE = {b: f"from a base policy of success rate {b:g}" for b in NOISE}
-TUNED = "tuned learning rates"
-FRONTIER = "area under the Pareto frontier of its checkpoints' pass@1 and pass@256"
-IN_WORDS = {
-    PD: "Positive-Dominant (GRPO's positive advantages times 10)",
-    ND: "Negative-Dominant (GRPO's positive advantages divided by 10)",
-    WR: "W-REINFORCE (advantage 0.1 if right, -1 if wrong)",
-    "agrae": "A-GRAE (weighs hard prompts and right rollouts more as rewards rise)",
-}
+EPOCH_WORDS = {1: "one epoch", 4: "four epochs"}
+TASK = "On a three-token synthetic task"
+MEAN = "in the mean over three initial policies, at tuned learning rates"
+GEOMETRIC = "in the geometric mean over three initial policies, at tuned rates"
+AN_AREA = "an area under the frontier of pass@1 and pass@256"
 GRPO = OF_BATCH.where(method="grpo")
 QUANTITY = {
     "easy_before_hard": named(
@@ -357,12 +349,15 @@ RACE = Race(
 )
 PROTOCOL = {
     "grids_hold_the_best": fails("For 7 of 54 pairs of estimator and setting the best "
-        "rate is an end of the grid.") | {"statement": "For every base policy "
-        "and number of epochs, the learning rate at which an advantage estimator does "
-        "best on the tuning seeds lies inside the grid of rates, not at an end."},
-    "rates_are_the_best": {"statement": "Every advantage estimator is compared at "
-        "learning rates at which its mean area under the Pareto frontier of pass@1 and "
-        "pass@256 on the tuning seeds is within 0.02 of the best of the grid."},
+        "rate is an end of the grid.") | {"statement": f"{TASK}, the best of five "
+        "learning rates on the tuning seeds is never the lowest or the highest, for "
+        "any of nine advantage estimators in any of six settings (three initial "
+        "policies, one or four epochs per batch of samples)."},
+    "rates_are_the_best": {"statement": f"{TASK}, every advantage estimator is "
+        f"compared at a learning rate with {AN_AREA} that is, in the mean over the "
+        "tuning seeds, less than 0.02 below that of the best rate of its grid."},
+    "seeds_are_fresh": {"statement": f"{TASK}, no seed on which learning rates were "
+        "tuned is among the seeds on which advantage estimators are compared."},
 }  # fmt: skip
 OUR_AREA = {"origin": "ours", "history": (*SEEN, (
     "2026-11-30", "origin changed from paper to ours after its rows, as the papers "
@@ -379,8 +374,8 @@ of_paper = partial(family, paper=AGRAE, epochs=EPOCH_WORDS, history=SEEN)
 
 def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
     """Claims about the frontier of a method, one for each regime."""
-    text = f"{{epochs}} per batch, {IN_WORDS[method]} has an {FRONTIER} {bound} "
-    text += "(mean of three base policies, tuned rates)."
+    text = f"{TASK}, with {{epochs}} per batch, {IN_WORDS[method]} has {AN_AREA} "
+    text += f"{bound}, {MEAN}."
     return of_paper(
         f"{name}_frontier_{{epochs}}", text,
         lambda epochs: gain(AREA, method, each="base", epochs=epochs),
@@ -390,8 +385,8 @@ def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
 
 def finals(name: str, method: str, k: int, bound: str, **fields) -> list[Claim]:
     """Claims about pass@k of a method at the end of training, one for each regime."""
-    text = f"{{epochs}} {EACH}, at {TUNED}, {IN_WORDS[method]} ends with a held-out "
-    text += f"pass@{k} {bound} (mean of three base policies)."
+    text = f"{TASK}, with {{epochs}} per batch, {IN_WORDS[method]} ends with a "
+    text += f"pass@{k} on held-out prompts {bound}, {MEAN}."
     quantity = named(f"pass_{k}", f"final pass@{k}")
     return of_paper(
         f"{name}_final_pass_{k}_{{epochs}}", text,
@@ -402,12 +397,12 @@ def finals(name: str, method: str, k: int, bound: str, **fields) -> list[Claim]:
 
 def entropies(name: str, method: str, bound: str, place: str, **fields) -> list[Claim]:
     """Claims about final entropies, one for each kind of token and regime."""
-    text = f"{{epochs}} {EACH}, at {TUNED}, {IN_WORDS[method]} ends with {bound} "
-    text += "GRPO's entropy of {tokens} on held-out prompts."
+    text = f"{TASK}, with {{epochs}} per batch, {IN_WORDS[method]} ends with {bound} "
+    text += f"GRPO's entropy of {{tokens}} on held-out prompts, {GEOMETRIC}."
     return of_paper(
         f"{name}_{{tokens}}_entropy_{{epochs}}", text,
         lambda tokens, epochs: entropy(tokens, method, epochs),
-        tokens={"free": "the first token (any is allowed)",
+        tokens={"free": "the free first token",
                 "decisive": "the two answer tokens"}, place=place,
         unit="times GRPO's entropy", reason=TENTH, **fields,
     )  # fmt: skip
@@ -415,89 +410,94 @@ def entropies(name: str, method: str, bound: str, place: str, **fields) -> list[
 
 CLAIMS = [
     *family("base_reward_{base}",
-        "Before RL the base policy that was designed for a success rate of {base} on "
-        "the training prompts has 0.75 to 1.25 times this rate, in the mean over "
-        "seeds.",
+        f"{TASK}, the initial policy that was made to be right in {{base}} of its "
+        "rollouts on training prompts is right in 0.75 to 1.25 times that fraction, "
+        "in the mean over seeds.",
         lambda base: GRPO.where(base=base).mean(named("solved_first / base",
             "success rate of the base policy over the designed one")),
         base=list(NOISE), above=0.75, below=1.25, origin="protocol",
         kind="precondition", unit="times the designed rate",
-        reason="The success rates of the three base policies, 0.06, 0.2 and 0.46, then "
-        "stay apart."),
+        reason="The success rates of the three initial policies, 0.06, 0.2 and 0.46, "
+        "then stay apart."),
     setting("clips_are_rare",
-        "Under GRPO at tuned learning rates, with one epoch over each batch of "
-        "samples, PPO's clip acts on 0.01 to 0.2 % of the tokens (mean of three base "
-        "policies).",
+        f"{TASK}, PPO's clip of the probability ratio acts on 0.01 to 0.2 % of the "
+        "tokens in training by GRPO at tuned learning rates with one epoch per batch "
+        "of samples, in the mean over three initial policies.",
         estimate=GRPO.where(epochs=1).mean(CLIPPED), above=1e-4, below=2e-3,
-        unit="fraction of tokens", reason="Logs of large RL runs show 0.04 to 0.2 %.",
+        unit="fraction of tokens",
+        reason="In logs of large training runs the clip acts on 0.04 to 0.2 % of the "
+        "tokens.",
         **fails("Tuned learning rates are above the pilot's, and 0.45 % is clipped: a "
                 "ninth of that with four epochs, twice what large runs show.")),
     setting("clips_are_common",
-        "Under GRPO at tuned learning rates, with four epochs over each batch of "
-        "samples, PPO's clip acts on 1 to 5 % of the tokens (mean of three base "
-        "policies).",
+        f"{TASK}, PPO's clip of the probability ratio acts on 1 to 5 % of the tokens "
+        "in training by GRPO at tuned learning rates with four epochs per batch of "
+        "samples, in the mean over three initial policies.",
         estimate=GRPO.where(epochs=4).mean(CLIPPED), above=0.01, below=0.05,
-        unit="fraction of tokens", reason="From about 1 % of clipped tokens on the "
-        "clip moves the policy's entropy in the experiment advantage_dynamics."),
+        unit="fraction of tokens",
+        reason="From about 1 % of clipped tokens on, the clip changes the policy's "
+        "entropy in the experiment advantage_dynamics."),
     setting("exploration_can_pay",
-        "In the synthetic task, whose right answers are drawn from a softmax, its "
-        "likeliest answer is right more often, by more than 0.1, after the base "
-        "policy's three least used first tokens than after its most used one.",
+        f"{TASK}, the answer that the random generator of the task makes likeliest is "
+        "right more often, by more than 0.1, after the three first tokens that the "
+        "initial policy uses least than after the one that it uses most.",
         estimate=RACED.mean(named(
             "foreseen_gap", "success of the likeliest answer, after the least used "
             "first tokens minus after the most used one")),
         above=0.1, unit="fraction of answers",
         reason="A policy that changes its first token, which is free, can then gain "
-        "ten times the smallest difference that counts at pass@1. This is a property "
-        "of the generator of prompts: no training can change it."),
+        "ten times 0.01, the least difference in pass@1 that counts. This is a "
+        "property of the task: no training can change it."),
     *(replace(c, **PROTOCOL.get(c.name, {})) for c in RACE.protocol(
         prefix="", tolerance=0.02, unit="of area", reason="With four tuning seeds the "
-        "areas of neighbouring learning rates are known to about that.")),
+        "areas of neighbouring learning rates are known to about 0.02.")),
     # --- the frontier
     *family("agrae_frontier_{base}_{epochs}",
-        f"{{epochs}} per batch, {{base}}, {IN_WORDS['agrae']} beats GRPO by over "
-        f"0.01 in {FRONTIER}.",
+        f"{TASK}, with {{epochs}} per batch, from an initial policy that is right in "
+        f"{{base}} of its rollouts, {IN_WORDS['agrae']} has {AN_AREA} more than 0.01 "
+        "above GRPO's.",
         lambda base, epochs: gain(AREA, "agrae", base=base, epochs=epochs),
-        base=AT_BASE, epochs=EPOCH_WORDS, paper=AGRAE, place="table 1", **OUR_AREA,
+        base=list(NOISE), epochs=EPOCH_WORDS, paper=AGRAE, place="table 1", **OUR_AREA,
         above=POINT, unit="area", reason=OUTWARDS, **CONTAINS,
         but={(0.46, 4): fails("A-GRAE's area is 0.013 smaller than GRPO's.")}),
-    *areas("negative_dominant", ND, "less than 0.01 below GRPO's", above=-POINT,
-           **EASIER, but={(4,): CONTAINS}),
-    *areas("positive_dominant", PD, "below GRPO's by more than 0.01", below=-POINT,
+    *areas("negative_dominant", ND, "above or less than 0.01 below GRPO's",
+           above=-POINT, **EASIER, but={(4,): CONTAINS}),
+    *areas("positive_dominant", PD, "more than 0.01 below GRPO's", below=-POINT,
            **HARDER, but={(4,): CONTAINS}),
-    *areas("w_reinforce", WR, "above GRPO's by more than 0.01", above=POINT,
+    *areas("w_reinforce", WR, "more than 0.01 above GRPO's", above=POINT,
            paper=ZHU, place="pass@k for k from 1 to 256", but={(1,): CONTAINS}),
     Claim("omega_of_single_groups_costs",
-        "A-GRAE (weighs hard prompts and right rollouts more as the mean reward rises) "
-        f"loses more than 0.01 of {FRONTIER} if that mean is over a group, not the "
-        "batch (mean of six settings).",
+        f"{TASK}, A-GRAE, which weighs hard prompts and right rollouts more as the "
+        f"mean reward rises, has {AN_AREA} more than 0.01 lower if that mean is over "
+        "one prompt than if it is over the batch (three initial policies, one or four "
+        "epochs).",
         place="batches of one group are TRL's default", unit="area",
         estimate=RACED.where(method="agrae").paired(
             AREA, each="cell", omega=("group", "batch")),
         below=-POINT, reason=OUTWARDS, history=SEEN, **CONTAINS),
     # --- pass@k after training
-    *finals("agrae", "agrae", 1, "above GRPO's by more than 0.01", place="table 1",
+    *finals("agrae", "agrae", 1, "more than 0.01 above GRPO's", place="table 1",
             tests="a-grae", above=POINT, **NEAR,
             but={(4,): fails("A-GRAE's pass@1 is 0.006 below GRPO's.")}),
-    *finals("agrae", "agrae", 256, "above GRPO's by more than 0.01", place="table 1",
+    *finals("agrae", "agrae", 256, "more than 0.01 above GRPO's", place="table 1",
             tests="a-grae", above=POINT, **NEAR,
             but={(4,): fails("A-GRAE's pass@256 is 0.010 below GRPO's.")}),
-    *finals("negative_dominant", ND, 1, "less than 0.01 below GRPO's",
+    *finals("negative_dominant", ND, 1, "above or less than 0.01 below GRPO's",
             place="figure 2", tests="suppression", above=-POINT, **NEAR),
-    *finals("negative_dominant", ND, 256, "less than 0.01 below GRPO's",
+    *finals("negative_dominant", ND, 256, "above or less than 0.01 below GRPO's",
             place="figure 2", tests="suppression", above=-POINT, **NEAR,
             but={(4,): EASIER}),
-    *finals("positive_dominant", PD, 256, "below GRPO's by more than 0.01",
+    *finals("positive_dominant", PD, 256, "more than 0.01 below GRPO's",
             place="figure 2", below=-POINT, **HARDER),
-    *finals("w_reinforce", WR, 1, "above GRPO's by more than 0.01", paper=ZHU,
+    *finals("w_reinforce", WR, 1, "more than 0.01 above GRPO's", paper=ZHU,
             place="pass@k for k from 1 to 256", tests="weighted", above=POINT, **NEAR),
-    *finals("w_reinforce", WR, 256, "above GRPO's by more than 0.01", paper=ZHU,
+    *finals("w_reinforce", WR, 256, "more than 0.01 above GRPO's", paper=ZHU,
             place="pass@k for k from 1 to 256", tests="weighted", above=POINT),
     # --- entropy
     *entropies("negative_dominant", ND, "more than 1.1 times", "figure 3",
                tests="suppression", above=MORE, but={(1, "decisive"): CONTAINS},
                **EASIER),
-    *entropies("positive_dominant", PD, "less than 0.91 of", "figure 3", below=LESS,
+    *entropies("positive_dominant", PD, "less than 0.91 times", "figure 3", below=LESS,
                **HARDER),
     *entropies("agrae", "agrae", "more than 1.1 times", "figure 10", above=MORE,
                **fails("A-GRAE divides its weight between easy and hard prompts much "
@@ -505,33 +505,36 @@ CLAIMS = [
                but={(1, "decisive"): HELD}),  # by its lower rate, see the docs
     # --- what training does, and in which order
     Claim("grpo_lifts_pass_1",
-        "On held-out prompts GRPO at its tuned learning rate raises pass@1 above the "
-        "base policy's by more than 0.01, from each of three base policies and with "
-        "both one and four epochs over each batch of samples.",
+        f"{TASK}, GRPO at tuned learning rates ends with a pass@1 on held-out prompts "
+        "more than 0.01 above that of the policy before training, from each of three "
+        "initial policies and with both one and four epochs per batch of samples.",
         paper=AGRAE, place="figure 2", tests="shrinkage", unit="fraction of prompts",
         estimate=weakest(*(
             GRPO.where(base=b, epochs=e).mean(named("rise_1", "rise of pass@1"))
             for b, e in CELLS)),
         above=POINT, reason=ONE_POINT, history=SEEN),
     *family("grpo_lowers_pass_256_{base}",
-        "On held-out prompts GRPO at tuned learning rates ends with a pass@256 below "
-        "the base policy's by more than 0.01, {base} (mean of one and of four "
-        "epochs over each batch of samples).",
+        f"{TASK}, GRPO at tuned learning rates ends with a pass@256 on held-out "
+        "prompts more than 0.01 below that of the policy before training, which is "
+        f"right in {{base}} of its rollouts (mean of training with one and with four "
+        "epochs per batch of samples).",
         lambda base: GRPO.where(base=base).mean(named("rise_256", "rise of pass@256")),
-        base=AT_BASE, paper=AGRAE, place="figure 2", tests="shrinkage",
+        base=list(NOISE), paper=AGRAE, place="figure 2", tests="shrinkage",
         unit="fraction of prompts", below=-POINT, reason=ONE_POINT, history=SEEN,
         but={(0.06,): fails("Training teaches this weak policy new answers."),
              (0.2,): CONTAINS}),
     *of_paper("{order}_{epochs}",
-        f"{{epochs}} {EACH}, at {TUNED}, GRPO reweighted towards {{order}} (mean over "
-        "base policies).",
+        f"{TASK}, with {{epochs}} per batch, GRPO with more weight on {{order}}, "
+        f"{MEAN}.",
         lambda order, epochs: OF_BATCH.where(epochs=epochs).paired(
             QUANTITY[order], each="base", method=order.split("_")[:3:2]),
         order={
-            "easy_before_hard": "easy prompts leads GRPO reweighted towards hard ones "
-            "by over 0.01 in success on training prompts over the first 48 updates",
-            "hard_after_easy": "hard prompts leads GRPO reweighted towards easy ones "
-            "by over 0.01 in success on training prompts at update 400"},
+            "easy_before_hard": "easy prompts has a success rate on training prompts "
+            "over the first 48 updates more than 0.01 above that of GRPO with more "
+            "weight on hard prompts",
+            "hard_after_easy": "hard prompts has a success rate on training prompts "
+            "after 400 updates more than 0.01 above that of GRPO with more weight on "
+            "easy prompts"},
         place="figure 5", tests="curriculum", unit="fraction of rollouts",
         above=ROLLOUT, reason=AGRAE.smallest["batch-correct rate"].reason,
         but={(epochs, "hard_after_easy"): CONTAINS for epochs in EPOCHS}),

@@ -264,8 +264,8 @@ def draw_sizes(df, ax):
 
 @figure("agrae1", panel="mid")
 def draw_refocused(df, ax):
-    """The same for advantages that weigh hard or easy prompts, and for A-GRAE as
-    published and as released.
+    """Size of an update by 8 rollouts for advantages that weigh hard or easy prompts,
+    and for A-GRAE as published and as released.
     """
     methods = ("hard", "easy", "ddas", "ass", "agrae", "agrae_released")
     _sizes(df, ax, *methods, ylim=(0, 24))
@@ -274,8 +274,8 @@ def draw_refocused(df, ax):
 
 @figure("agrae1", panel="right")
 def draw_uncoupled(df, ax):
-    """The same for advantages that use right and wrong rollouts apart (W-REINFORCE,
-    PSR, NSR).
+    """Size of an update by 8 rollouts for advantages that use right and wrong rollouts
+    apart (W-REINFORCE, PSR, NSR).
     """
     _sizes(df, ax, "w_reinforce", "psr", "nsr", ylim=(0, 11.5), columns=1)
     ax.set_title("Size of one sign alone")
@@ -323,7 +323,9 @@ def draw_hidden_focus(df, ax):
 
 @figure("agrae1", panel="right", row=1)
 def draw_focus(df, ax):
-    """The same for advantages that weigh hard or easy prompts."""
+    """Expected update at a success rate, divided by GRPO's, of advantages that weigh
+    hard or easy prompts, and of A-GRAE.
+    """
     _weights(df, ax, "hard", "easy", "ddas", "agrae", "agrae_released")
     panels.ticks(ax, "y", (0.5, 1, 2, 4))
     ax.set_ylim(0.4, 9)
@@ -395,162 +397,194 @@ def largest(rows, column: str, words: str):
 
 
 SYMMETRICALLY = MOTION.where(method=SYMMETRIC)
-SYMMETRIC_NAMES = "GRPO, DAPO, Dr. GRPO and the difficulty weights Hard, Easy and DDAS"
+SYMMETRIC_NAMES = "GRPO, DAPO, Dr. GRPO, Hard, Easy or DDAS"
 SUPPRESSED = (
-    "Negative-Dominant, ASS, NSR and A-GRAE (the paper's formula or the code's)"
+    "Negative-Dominant, ASS, NSR or A-GRAE (by the paper's formula or its code's)"
 )
 UNSAMPLED = "|change of the logit| / eta of an unsampled trajectory"
-ROUNDING = "The statement is an identity up to the rounding of float64"
-MIXED = "group with both right and wrong rollouts"
-TREES = "In a tree of tokens with one softmax for each prefix"
+ROUNDING = (
+    "The statement is exact but for the rounding of float64, about 1e-16 of each "
+    "number, so that a deviation of 1e-12 would be real."
+)
+GROUPS = "2, 4, 8, 16, 64 or 512 rollouts (sampled answers with reward 0 or 1)"
+A_GROUP = (
+    "a group of G rollouts with reward 0 or 1 of which a fraction p is right, for six "
+    "G from 2 to 512"
+)
+POLICY = "With one softmax over 40 trajectories as the policy"
+TREES = "With a policy of three tokens, each with one softmax for each prefix"
 identity = partial(Claim, paper=AGRAE, kind="identity", below=1e-12,
-                   reason=f"{ROUNDING}.")  # fmt: skip
+                   reason=ROUNDING)  # fmt: skip
 theorem_1 = partial(identity, place="theorem 1")
 limit = partial(identity, origin="ours")
-moves = partial(Claim, paper=AGRAE, origin="ours", unit="eta", kind="identity")
+moves = partial(Claim, paper=AGRAE, origin="ours", kind="identity")
 ONE, TWO, THREE = (f"limit ({n}) of theorem 1" for n in ("i", "ii", "iii"))
 CLAIMS = [
     identity("group_symmetry",
-        f"Under {SYMMETRIC_NAMES} the advantages of every {MIXED} sum to 0, to 1e-12 "
-        "per rollout.",
+        f"For every group of {GROUPS} of which some are right and some wrong, the "
+        "advantages by each of six estimators (GRPO, DAPO, Dr. GRPO, Hard, Easy and "
+        "DDAS) sum to zero: the absolute sum is below 1e-12 per rollout.",
+        unit="per rollout",
         place="group symmetry of GRPO", tests="unsampled",
         estimate=SIZE.where(method=SYMMETRIC).worst(
             named("largest_sum", "|sum of advantages| / G of a mixed group")),
-        reason=f"{ROUNDING}, per rollout."),
+        reason=ROUNDING),
     Claim("symmetry_is_broken",
-        "Under estimators that weigh right and wrong rollouts unequally (Positive- and "
-        "Negative-Dominant, ASS, NSR, A-GRAE) the advantages of at most 8 rollouts, "
-        "some right and some wrong, sum to more than 0.01 per rollout or less than "
-        "-0.01.",
+        "For every group of 2, 4 or 8 rollouts (sampled answers with reward 0 or 1) "
+        "of which some are right and some wrong, the advantages by "
+        "Positive-Dominant, Negative-Dominant, ASS, NSR and A-GRAE, which weigh "
+        "right and wrong ones unequally, have an absolute sum above 0.01 per "
+        "rollout.",
+        unit="per rollout",
         paper=AGRAE, place="experiment I and A-GRAE", kind="identity", above=1e-2,
         estimate=SIZE.where(
             "group <= 8", method=(*SUPPRESSING, "positive_dominant")).least(
             named("least_sum", "|sum of advantages| / G of a mixed group")),
-        reason="A hundredth of an advantage per rollout is more than rounding."),
+        reason="A sum that is zero but for rounding is below 1e-12; a hundredth of an "
+        "advantage per rollout is far above it."),
     theorem_1("theorem_1",
-        "Under every estimator a gradient step of size eta moves the logit of "
-        "trajectory i, in one softmax pi over trajectories, by eta (S_i - C pi_i), to "
-        "1e-12 eta, where S_i is the sum of the advantages of the rollouts of i, and C "
-        "that of all.",
+        f"{POLICY}, a gradient step of size eta moves the logit of trajectory i by "
+        "eta (S_i - C pi_i) under each of 14 advantage estimators, to 1e-12 eta. S_i "
+        "is the sum of the advantages of the samples of trajectory i, C that of all "
+        "samples, and pi the softmax.",
+        unit="times eta",
         tests="unsampled",
         estimate=largest(MOTION, "theorem_1_error",
                          "error of the change of a logit / eta")),
     theorem_1("unsampled_logits_rest",
-        f"Under {SYMMETRIC_NAMES} a gradient step of size eta moves the logits of "
-        "unsampled trajectories, in one softmax over trajectories, by less than 1e-12 "
-        "eta.",
+        f"{POLICY}, a gradient step of size eta under {SYMMETRIC_NAMES} changes the "
+        "logit of no trajectory that was not sampled, to 1e-12 eta.",
+        unit="times eta",
         tests="unsampled", estimate=largest(SYMMETRICALLY, "unsampled", UNSAMPLED)),
     Claim("suppressing_positives_raises_unsampled",
-        f"Under {SUPPRESSED}, which weaken correct rollouts, a gradient step of size "
-        "eta raises the logit of every unsampled trajectory, in one softmax over all, "
-        "by more than 1e-6 eta.",
+        f"{POLICY}, a gradient step of size eta under {SUPPRESSED}, which weigh right "
+        "rollouts less than wrong ones, raises the logit of every trajectory that "
+        "was not sampled by more than 1e-6 eta.",
         paper=AGRAE, place="theorem 1", tests="suppression", kind="identity",
-        above=1e-6, unit="eta",
+        above=1e-6,
+        unit="times eta",
         estimate=MOTION.where(method=SUPPRESSING).least(
             named("least_unsampled", "change of an unsampled logit / eta")),
-        reason="The change is -C pi eta, where C, the sum of all advantages, is below "
-        "0; a change of 1e-6 eta is far above rounding."),
+        reason="Such a logit changes by -eta times its probability times the sum of "
+        "all advantages, which is negative. For the least likely trajectories this is "
+        "small, but 1e-6 eta is far above rounding."),
     # --- where theorem 1 stops
     moves("probabilities_move_all_the_same",
-        "With one softmax over trajectories, in every draw of policy and group, a "
-        "gradient step of GRPO of size eta changes the log-probability of some "
-        "unsampled trajectory by more than 0.001 eta, although its logit stays.",
+        f"{POLICY}, a gradient step of GRPO of size eta leaves the logits of "
+        "trajectories that were not sampled as they are, but changes the "
+        "log-probability of at least one of them by more than 0.001 eta, in every "
+        "run.",
+        unit="times eta",
         place=ONE, above=1e-3,
         estimate=MOTION.where(method="grpo").least(
             named("unsampled_log_probability",
                   "largest |change of log pi| / eta over the unsampled trajectories")),
-        reason="The change is minus the sum of A pi over the rollouts, which is 0 by "
-        "chance only; a thousandth is far above rounding."),
+        reason="The softmax is normalised, so that these probabilities change unless "
+        "a sum over the samples is zero by chance. A thousandth is far above "
+        "rounding."),
     limit("probabilities_move_by_formula",
-        "A gradient step of size eta with advantages A of sum C changes the "
-        "log-probability of an unsampled trajectory u, in one softmax pi over "
-        "trajectories, by -eta (C (pi_u - sum of pi^2) + sum of A pi over the "
-        "rollouts), to 1e-12 eta.",
+        f"{POLICY}, a gradient step of size eta changes the log-probability of a "
+        "trajectory u that was not sampled by -eta [C (pi_u - sum of pi^2) + D], to "
+        "1e-12 eta. D is the sum over the samples of advantage times probability, C "
+        "the sum of their advantages.",
+        unit="times eta",
         place=ONE, estimate=largest(
             MOTION, "limit_1_error",
             "error of the change of log pi / eta of an unsampled trajectory")),
     limit("root_of_a_tree_rests",
-        f"{TREES}, a gradient step of size eta under {SYMMETRIC_NAMES} moves the "
-        "logits of unsampled first tokens by less than 1e-12 eta.",
+        f"{TREES}, a gradient step of size eta under {SYMMETRIC_NAMES} changes the "
+        "logit of no first token that was not sampled, to 1e-12 eta.",
+        unit="times eta",
         place=TWO,
         estimate=largest(TREE.where(method=SYMMETRIC), "root",
                          "|change of the logit| / eta of an unsampled first token")),
     moves("deeper_tokens_move",
-        f"{TREES}, a gradient step of GRPO of size eta moves the logit of some "
-        "unsampled token after the first by more than 0.1 eta, in the mean over "
-        "seeds.",
+        f"{TREES}, the largest change that a gradient step of GRPO of size eta makes "
+        "to the logit of a second or third token that was not sampled exceeds 0.1 "
+        "eta, in the mean over seeds.",
+        unit="times eta",
         place=TWO, kind="effect", above=0.1,
         estimate=TREE.where(method="grpo").mean(
             named("deeper", "the largest |change of the logit| / eta of an unsampled "
                   "token after the first")),
-        reason="A tenth of the motion that an advantage of 1 can give is far above "
-        "rounding; a prototype had up to 2 eta."),
+        reason="A tenth of what an advantage of 1 can do is far above rounding. In a "
+        "prototype the largest changes were up to 2 eta."),
     moves("lengths_break_the_symmetry",
-        "With advantages divided by the length of each trajectory, a gradient step of "
-        "GRPO of size eta moves the logit of some unsampled trajectory, in one softmax "
-        "over all, by more than 0.001 eta, in the mean over seeds.",
+        f"{POLICY} and GRPO's advantages divided by the trajectories' lengths of 1 to "
+        "10 tokens, the largest change that a gradient step of size eta makes to the "
+        "logit of a trajectory that was not sampled exceeds 0.001 eta, in the mean "
+        "over seeds.",
+        unit="times eta",
         place=THREE, kind="effect", above=1e-3,
         estimate=MOTION.where(method="grpo").mean(
             named("unsampled_by_length", f"the largest {UNSAMPLED}")),
-        reason="Lengths differ up to tenfold, so the advantages no longer sum to 0; a "
-        "thousandth is far above rounding."),
+        reason="Advantages that are divided by different lengths no longer sum to "
+        "zero. A thousandth is far above rounding."),
     limit("equal_lengths_keep_it",
-        "With advantages divided by the lengths of equally long trajectories, "
-        f"a gradient step of size eta under {SYMMETRIC_NAMES} moves the logits of "
-        "unsampled trajectories by less than 1e-12 eta.",
+        f"{POLICY} and advantages divided by one length for all trajectories, a "
+        f"gradient step of size eta under {SYMMETRIC_NAMES} changes the logit of no "
+        "trajectory that was not sampled, to 1e-12 eta.",
+        unit="times eta",
         origin="control", place=THREE,
         estimate=largest(SYMMETRICALLY, "unsampled_by_one_length", UNSAMPLED)),
     # --- the size of updates
     identity("theorem_2",
-        "Under GRPO the advantages A of a group of G rollouts with success rate p, "
-        "neither 0 nor 1, have sum |A| = 2 G sqrt(p (1 - p)), to a relative 1e-12, for "
-        "G from 2 to 512.",
+        f"In {A_GROUP}, GRPO's advantages A have sum |A| = 2 G sqrt(p (1 - p)) for "
+        "all p between 0 and 1, to 1e-12 of the largest sum.",
+        unit="relative error",
         place="theorem 2", tests="medium",
         estimate=SIZE.where(method="grpo").worst(off_form),
-        reason=f"{ROUNDING}, relative to the largest sum."),
+        reason=ROUNDING),
     identity("peak_at_one_half",
-        "Under GRPO the sum of |A|, the sizes of the advantages of a group, is largest "
-        "at the success rate 1/2, for groups of 2 to 512 rollouts.",
+        f"In groups of {GROUPS}, the sum of the absolute values of GRPO's advantages "
+        "is largest where exactly half of the rollouts are right.",
+        unit="distance of p from 1/2",
         place="theorem 2", tests="medium",
         estimate=SIZE.where(method="grpo").worst(off_half),
-        reason="All sizes of groups are even, so 1/2 is among the success rates, and "
-        "the rate with the largest sum is exactly 1/2 or another one."),
+        reason="All groups are of even size, so that half of a group is a whole "
+        "number of rollouts. The largest sum is there or at least one rollout away, "
+        "and no rounding can hide that."),
     *family("{method}_closed_form",
-        "Under {method}, to a relative 1e-12, in a group of G rollouts with success "
-        "rate p, neither 0 nor 1, for G from 2 to 512.",
+        f"In {A_GROUP}, the advantages A by {{method}} for all p between 0 and 1, to "
+        "1e-12 of the largest sum.",
         lambda method: SIZE.where(method=method).worst(off_form),
-        method={"hard": "Hard (GRPO's advantages over 2 sqrt(p)) the advantages A have "
-                "sum |A| = G sqrt(1 - p)",
-                "easy": "Easy (GRPO's advantages over 2 sqrt(1 - p)) the advantages A "
-                "have sum |A| = G sqrt(p)"},
+        unit="relative error",
+        method={"hard": "Hard (GRPO's divided by 2 sqrt(p)) have sum |A| = G sqrt(1 - "
+                "p)",
+                "easy": "Easy (GRPO's divided by 2 sqrt(1 - p)) have sum |A| = G "
+                "sqrt(p)"},
         paper=AGRAE, place="experiment II", kind="identity", below=1e-12,
-        reason=f"{ROUNDING}."),
+        reason=ROUNDING),
     identity("expectation_identity",
-        "Under every estimator the expected gradient step of size eta is eta W (E_pos "
-        "- E_neg), to a relative 1e-12, with E_pos and E_neg the mean gradients of log "
-        "pi over right and wrong trajectories: only the size W depends on the "
-        "estimator.",
+        "For a softmax policy over 4 trajectories and groups of 6 samples, the "
+        "expected gradient step of size eta is eta W (E_pos - E_neg) to a relative "
+        "1e-12 under each of 14 advantage estimators. E_pos and E_neg are the mean "
+        "gradients of log pi over right and over wrong trajectories; W is a number.",
+        unit="relative error",
         origin="ours", place="the expectation of the update",
         estimate=largest(MOTION, "expectation_error",
                          "relative error of the expected step"),
-        reason=f"{ROUNDING} in a mean over 4096 groups, relative to the largest step "
-        "or to 1."),
+        reason=f"{ROUNDING} The mean over all 4096 groups is compared, relative to "
+        "the largest step, or to 1 where that is smaller."),
     Claim("hidden_focus_of_large_groups",
-        "With GRPO's advantages of correct rollouts multiplied by s = 0.1, 1 or 10, "
-        "the expected update of a prompt with success rate p from 0.1 to 0.9 has the "
-        "size W = G sqrt(p(1-p)) [s(1-p) + p], to 1 %, for G = 512 rollouts.",
+        "With GRPO's advantages of right rollouts times s = 0.1, 1 or 10, the expected "
+        "update of a prompt is W = G sqrt(p (1 - p)) [s (1 - p) + p] times a vector "
+        "without s, to a relative 0.01, for groups of G = 512 rollouts and a success "
+        "rate p of the prompt between 0.1 and 0.9.",
         place="the expectation of the update", kind="equivalence", below=0.01,
-        unit="of W",
+        unit="relative error",
         estimate=where(largest_groups, study="size", method=SCALES).worst(off_limit),
-        reason="With k right rollouts of G the mean of sqrt(k/G (1-k/G)) is below "
-        "sqrt(p(1-p)) by a relative 1/(8 G p(1-p)), which is 0.3 % at G = 512 and p = "
-        "0.1."),
+        reason="The formula is the limit of large groups. At G = 512 and p = 0.1 the "
+        "exact value is 0.3 % smaller, by 1/(8 G p (1 - p)), and a wrong formula "
+        "would be off by much more than 1 %."),
     Claim("sums_by_hand",
-        "For 1 to 7 correct rollouts of 8, the sum of absolute advantages of A-GRAE, "
-        "by the paper's formula and by that of the authors' code with the population's "
-        "standard deviation, is within 0.006 of the sum worked out by hand.",
+        "For 1 to 7 right rollouts of 8 and a mean reward of 0.5, the sum of the "
+        "absolute values of A-GRAE's advantages as symlab computes it is within 0.006 "
+        "of the sum worked out by hand, both by the paper's formula and by that of "
+        "the authors' code (population standard deviation).",
+        unit="sum of advantages",
         origin="oracle", kind="identity", estimate=off_hand, below=0.006,
         place="by hand from the formulas",
-        reason="The sums were written down with two decimals, so they are off by up to "
-        "0.005."),
+        reason="The sums by hand were written down with two decimals, so that they "
+        "are off by up to 0.005."),
 ]  # fmt: skip

@@ -274,7 +274,7 @@ def draw_alignment(df, ax):
     rows = panels.unrolled(rows, steps, "alignment", ["penalty"])
     panels.curves(ax, rows, "x", "y", "penalty", COEFFICIENTS, markevery=2)
     panels.reference(ax, y=1)
-    ax.set(xlabel="step of training", ylabel="cosine of EP and BP", ylim=(-0.2, 1.05))
+    ax.set(xlabel="step of training", ylabel="cosine of EP and BP", ylim=(-0.4, 1.05))
     panels.legend(ax, "lower right", title="homeostatic loss")
     ax.set_title("Alignment in training")
 
@@ -305,69 +305,77 @@ TRAINED = (
      "0.086 of the images in a cycle of two states; hence 720 steps and layers in "
      "turn, with all thresholds as before"),
 )  # fmt: skip
+RANDOM = "In random networks of 40 tanh units"
 claim = partial(Claim, paper=LABORIEUX, written="after", history=SEEN)
 identity = partial(claim, kind="identity")
 CLAIMS = [
     *(claim(f"error_falls_with_power_{n}",
-        "In networks without weight symmetry, the derivative that equilibrium "
-        f"propagation estimates from nudges at {n} points on a circle of radius b in "
-        f"the complex plane has an error that grows as b^p, p within 0.2 of {n}, for "
-        "b from 0.05 to 0.4.",
+        "In random tanh networks with asymmetric weights, equilibrium propagation "
+        f"from nudges (small weights of the loss) at {n} points on a complex circle "
+        "of radius b gives the derivative of the equilibrium by the nudge with a "
+        f"relative error that grows as b^p, p within 0.2 of {n}, for b from 0.05 to "
+        "0.4.",
         origin="ours", kind="equivalence", place="Cauchy integral; order derived here",
-        estimate=NUDGE.where(points=n).slope(LOG_ERROR, "log(beta)"), unit="log/log",
+        estimate=NUDGE.where(points=n).slope(LOG_ERROR, "log(beta)"),
+        unit="exponent p",
         above=n - 0.2, below=n + 0.2,
-        reason="A slope within 0.2 tells the orders 2, 4 and 6 apart; higher orders of "
-        "b bend the curves at the largest b.") for n in POINTS[1:]),
+        reason="A slope within 0.2 tells the orders 2, 4 and 6 apart. At the largest "
+        "b higher powers of b bend the curves.") for n in POINTS[1:]),
     identity("contour_is_exact",
-        "In every network without weight symmetry, equilibrium propagation from "
-        "nudges at 6 points on a circle of radius 0.05 in the complex plane gives the "
-        "derivative of the equilibrium by the nudge to a relative 0.001.",
+        "In random tanh networks with asymmetric weights, equilibrium propagation "
+        "from nudges (small weights of the loss) at 6 points on a complex circle of "
+        "radius 0.05 gives the derivative of the equilibrium by the nudge with a "
+        "relative error below 0.001, in every network.",
+        unit="relative error",
         place="abstract: Cauchy integral", tests="finite nudge",
         estimate=NUDGE.where(points=6, beta=0.05).worst(ERROR), below=1e-3,
         reason="An error of a thousandth turns the derivative by less than a tenth of "
         "a degree, far less than the choice of a minibatch does."),
     claim("asymmetry_misaligns",
-        "The cosine between the error vectors of equilibrium propagation and of "
-        "backpropagation falls by more than 0.05 when the antisymmetric part of random "
-        "weights grows from 0.3 to 2 times the symmetric part.",
+        f"{RANDOM}, the cosine between the error vectors of equilibrium propagation "
+        "and of backpropagation falls by more than 0.05 when the antisymmetric part "
+        "of the weights grows from 0.3 to 2 times the symmetric part.",
         place="abstract", tests="asymmetry", unit="cosine", above=LEAST.size,
         estimate=ASYMMETRY.paired("cosine", asymmetry=(0.3, 2.0)), reason=LEAST.reason),
     Claim("symmetric_weights_align",
-        "In every network with symmetric weights, the error vectors of equilibrium "
-        "propagation in the limit of a small nudge equal those of backpropagation to "
-        "a relative 1e-12.",
+        f"{RANDOM} with symmetric weights, the error vectors of equilibrium "
+        "propagation in the limit of a small nudge (weight of the loss) equal those "
+        "of backpropagation to a relative 1e-12, in every network.",
+        unit="relative error",
         origin="oracle", place="J is then symmetric", kind="identity",
         estimate=ASYMMETRY.where(asymmetry=0.0).worst(APART), below=1e-12,
-        reason="Rounding of a linear solve with 40 unknowns, grown a thousandfold."),
+        reason="This is the rounding of a linear system of 40 unknowns in float64, "
+        "grown a thousandfold."),
     identity("misalignment_is_first_order",
-        "Error vectors of equilibrium propagation and backpropagation differ by a "
-        "relative 2 |S^-1 A S^-1 e|/|S^-1 e|, to 3 % of it (Jacobian S + A, symmetric "
-        "+ antisymmetric; loss gradient e), for antisymmetric weights 0.03 to 0.3 of "
-        "the symmetric.",
+        f"{RANDOM} with Jacobian S + A (symmetric, antisymmetric), the error vectors "
+        "of equilibrium propagation and backpropagation differ by a relative 2 |S^-1 "
+        "A S^-1 e| / |S^-1 e|, to 3 % of it, if antisymmetric weights are 0.03 to "
+        "0.3 times the others; e is the loss gradient.",
+        unit="relative error",
         origin="ours", place="derived here", below=0.03,
         estimate=ASYMMETRY.where(asymmetry=(0.03, 0.1, 0.3)).worst(LAW),
-        reason="The next order may add a few per cent where the antisymmetric weights "
-        "are 0.3 times the symmetric ones and the difference is a tenth; a wrong "
-        "factor in the law would be off by much more."),
+        reason="The formula is the first order in A. At 0.3 the next order may add a "
+        "few per cent, and a wrong factor would be off by much more."),
     identity("homeostatic_loss_is_asymmetry",
-        "The homeostatic loss, the mean of |J z|^2 - z.J^2 z over normal vectors z "
-        "with the Jacobian J, equals 1/2 |J - J^T|^2 within a tenth in every network "
-        "whose antisymmetric weights are as large as the symmetric ones or twice as "
-        "large.",
+        f"{RANDOM} with Jacobian J, the sampled homeostatic loss, a mean of |J z|^2 - "
+        "z.J^2 z over normal vectors z, is within a tenth of |J - J^T|^2 / 2 in "
+        "every network whose antisymmetric weights are as large as the symmetric "
+        "ones or twice as large.",
+        unit="relative error",
         origin="oracle", place="derived here", below=0.1,
         estimate=ASYMMETRY.where(asymmetry=(1.0, 2.0)).worst(SAMPLED),
-        reason="With 20,000 vectors the mean has a relative standard error of a few "
-        "per cent in most networks; at smaller antisymmetric weights its noise is "
+        reason="The mean over 20,000 vectors has a relative standard error of a few "
+        "per cent in most networks. At smaller antisymmetric weights this error is "
         "larger than the loss.",
         history=(*SEEN, ("2026-11-30", "after the rows were seen, the network of one "
                          "of 8 unseen seeds was 0.23 and 0.14 off at a = 1 and 2, by 2 "
                          "standard errors: a unit with 1/f' = 208 makes the average "
                          "noisy; the threshold stays"))),
     claim("homeostasis_aligns",
-        "In networks trained on digits by equilibrium propagation from independent "
-        "feedback, a penalty on Jacobian asymmetry (times 0.1 or 1), which makes "
-        "weights symmetric, raises the cosine of error vectors with backpropagation's "
-        "by over 0.05.",
+        "In networks trained on handwritten digits by equilibrium propagation with "
+        "independent feedback weights, the homeostatic loss (a penalty on the "
+        "asymmetry of the Jacobian) times 0.1 or 1 raises the final cosine of their "
+        "error vectors with backpropagation's by more than 0.05, for both factors.",
         place="abstract; figure 4", tests="homeostasis", unit="cosine",
         estimate=weakest(*(TRAINING.paired(FINAL, penalty=(p, 0.0))
                            for p in PENALTIES[1:])),
@@ -376,9 +384,10 @@ CLAIMS = [
             "weights, of which 0.60, 0.073 and 0.023 are left at coefficients 0, 0.1 "
             "and 1, and EP is BP for symmetric weights"))),
     Claim("trained_networks_work",
-        "Networks trained on digits by equilibrium propagation classify more than half "
-        "of the test images correctly, in every run with and without the homeostatic "
-        "loss (a penalty on the asymmetry of the Jacobian).",
+        "Networks trained on handwritten digits by equilibrium propagation classify "
+        "more than half of the test images correctly, in every run, with and without "
+        "a penalty on the asymmetry of the Jacobian (the homeostatic loss).",
+        unit="test accuracy",
         origin="protocol", place="training", kind="precondition", written="after",
         estimate=TRAINING.least("accuracy"), above=0.5, expected="failed",
         because="One of 24 runs, without the homeostatic loss, ends at an accuracy of "
@@ -388,11 +397,13 @@ CLAIMS = [
         reason="Half is five times chance: a study of how error vectors align needs "
         "networks that learn."),
     Claim("trained_networks_settle",
-        "Networks trained by equilibrium propagation are at equilibrium after 25 "
-        "sweeps over their layers: one more update of all units changes no activation "
-        "by more than 0.01, on 95 % of the test images in every run.",
+        "Networks trained on handwritten digits by equilibrium propagation are at "
+        "equilibrium after 25 sweeps over their layers: one more update of all units "
+        "changes an activation by more than 0.01 on less than 5 % of the test images, "
+        "in every run.",
+        unit="fraction of the test images",
         origin="protocol", place="training", kind="precondition", written="after",
         estimate=TRAINING.worst(UNSETTLED), below=0.05, history=TRAINED,
         reason="One image in twenty changes the mean cosine of two error vectors by "
-        "less than the smallest effect of interest, 0.05."),
+        "less than 0.05, the least difference of cosines that counts here."),
 ]  # fmt: skip

@@ -208,43 +208,51 @@ PILOT = (
     "numbers; and the choice of the prompt, on six training questions of two "
     "tasks, after which no threshold was changed",
 )
-MODEL = "SmolLM2-135M-Instruct at temperature 1"
+MODEL = "the language model SmolLM2-135M-Instruct at temperature 1"
+LEAST = (
+    "A difference of 0.01 in pass@k, the chance that at least one of k answers is "
+    "right, is the least that counts."
+)
 CLAIMS = [
     oracle("exact_pass_1_is_sampled",
-        f"On two-digit addition the pass@1 of {MODEL}, computed by teacher forcing, "
-        "differs from the share of right answers among 4096 samples of each prompt by "
-        "less than 0.01, on average over draws of prompts.",
+        f"On two-digit additions, the pass@1 of {MODEL}, computed exactly from the "
+        "probabilities of its tokens, differs by less than 0.01 from the fraction of "
+        "right answers among 4096 samples of each prompt, in the mean over draws of "
+        "prompts.",
         estimate=SAMPLED.where(task=CHECKED).mean(
             named("sampled_1 - exact_1", "sampled minus exact pass@1")),
         above=-POINT.size, below=POINT.size,
-        reason="The smallest effect of interest in pass@k. The frequency among 16,384 "
-        "samples of a draw of prompts has a standard error of at most 0.004."),
+        reason=f"{LEAST} The fraction among the 16,384 samples of a draw of prompts "
+        "has a standard error of at most 0.004."),
     oracle("exact_pass_64_is_sampled",
-        f"On two-digit addition the pass@64 of {MODEL}, computed by teacher forcing, "
-        "differs from the unbiased estimate from 4096 samples of each prompt by less "
-        "than 0.01, on average over draws of prompts.",
+        f"On two-digit additions, the pass@64 of {MODEL}, computed exactly from the "
+        "probabilities of its tokens, differs by less than 0.01 from the unbiased "
+        "estimate from 4096 samples of each prompt, in the mean over draws of "
+        "prompts.",
         estimate=SAMPLED.where(task=CHECKED).mean(
             named("sampled_64 - exact_64", "sampled minus exact pass@64")),
         above=-POINT.size, below=POINT.size,
-        reason="The smallest effect of interest in pass@k. A right answer in other "
-        "tokens than the canonical ones is counted by samples alone, and so is "
-        "bounded by this.",
+        reason=f"{LEAST} A right answer that is split into other tokens than usual is "
+        "counted among the samples alone, so that this difference bounds what the "
+        "exact number leaves out.",
         expected="undecided", because="Four prompts in each of four draws leave an "
         "interval of 0.02 on either side; the sweep of scale paper samples all 24 "
         "prompts of 16 draws."),
     ours("base_has_mixed_groups",
-        f"More than 0.25 of the groups of 8 rollouts of {MODEL} to one prompt of "
-        "two-digit addition have both right and wrong rollouts, in expectation.",
+        f"In expectation, more than 0.25 of the groups of 8 answers that {MODEL} "
+        "gives to one two-digit addition have both right and wrong answers.",
+        unit="fraction of groups",
         kind="precondition", paper=AGRAE, place="theorem 2: the others train nothing",
         estimate=where(task=CHECKED).mean(
             named("mixed", "share of groups that are mixed")), above=0.25,
-        reason="If fewer than a quarter of the groups are mixed, most of a batch "
-        "trains nothing, and advantage estimators can hardly differ.",
+        reason="Groups that are all right or all wrong give GRPO no gradient. If "
+        "fewer than a quarter are mixed, most of a batch trains nothing, and methods "
+        "can hardly differ.",
         history=(PILOT,)),
     ours("large_k_finds_more",
-        f"The pass@256 of {MODEL} is above its pass@1 by more than 0.3 on each of "
-        "two-digit addition, products of one-digit and two-digit numbers, and sums of "
-        "three two-digit numbers.",
+        "On each of three tasks (sums of two and of three two-digit numbers, and "
+        f"products of a one-digit and a two-digit number) the pass@256 of {MODEL} is "
+        "more than 0.3 above its pass@1, in the mean over draws of prompts.",
         place="the room between a sure answer and a lucky one",
         estimate=weakest(*(
             where(task=task).mean(named("pass_256 - pass_1", "pass@256 minus pass@1"))
@@ -252,16 +260,17 @@ CLAIMS = [
         above=0.3, expected="undecided",
         because="On the sum of three numbers pass@256 is 0.36 above pass@1, with an "
         "interval that begins at 0.27, over four draws of 12 prompts.",
-        reason="Methods that trade pass@1 for pass@256 are compared within this "
-        "difference, which must be many times the smallest effect of interest of 0.01.",
+        reason=f"{LEAST} Methods that trade pass@1 for pass@256 are compared within "
+        "this range, which must be many times as large.",
         history=(PILOT,)),
     ours("harder_tasks_have_lower_pass_1",
-        f"The pass@1 of {MODEL} falls by more than 0.01 with each step of difficulty: "
-        "from one-digit to two-digit addition, from two to three summands, and from "
-        "1 x 2 to 2 x 2 digit products.",
+        f"The pass@1 of {MODEL} is more than 0.01 higher on one-digit than on "
+        "two-digit addition, on sums of two than of three two-digit numbers, and on "
+        "products of 1 x 2 than of 2 x 2 digits, in the mean over draws of prompts.",
         place="the order of the tasks",
         estimate=weakest(_lead("add one", "add two"), _lead("add two", "add three"),
                          _lead("1 x 2 digits", "2 x 2 digits")),
-        above=POINT.size, reason=POINT.reason,
+        above=POINT.size,
+        reason=LEAST,
         history=(PILOT,)),
 ]  # fmt: skip

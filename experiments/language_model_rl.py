@@ -25,13 +25,14 @@ sweep of scale paper in portions.
 Cost on one core: smoke 1 min, of which loading the model takes 20 s; quick 2 min.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 
-from symlab.harness import Claim, Context, figure, named, panels, rng, where
-from symlab.papers import ADVANTAGES, AGRAE, ZHU
+from symlab.harness import Claim, Context, figure, named, panels, rng, stats, where
+from symlab.papers import ADVANTAGES, AGRAE, IN_WORDS, ZHU
 from symlab.rlvr.advantages import advantages
 from symlab.rlvr.language_model import (
     accepted_of,
@@ -195,35 +196,34 @@ ARMS = {method: ADVANTAGES[method] for method in METHODS}
 
 @figure("agrae9", panel="right")
 def draw(df, ax):
-    """pass@256 against pass@1 after reinforcement learning, by method; hollow, more
-    than one epoch on each batch.
+    """pass@1 and pass@256 on held-out prompts before and after reinforcement learning,
+    by method; where one seed was run there are no bars, and differences decide nothing.
     """
-    base, label = ADVANTAGES["base"], "base model"
-    ax.plot(df.base_pass_1.mean(), df.base_pass_256.mean(), base.marker, ls="",
-            color=base.color, label=label, ms=6)  # fmt: skip
-    for rows, fill in ((df[df.epochs == 1], "full"), (df[df.epochs > 1], "none")):
-        for method, arm in ARMS.items():
-            mine = rows[rows.method == method]
-            if len(mine):
-                at = mine.pass_1.mean(), mine.pass_256.mean()
-                name = arm.label if fill == "full" else None
-                ax.plot(*at, arm.marker, ls="", color=arm.color, fillstyle=fill,
-                        label=name, ms=4)  # fmt: skip
+    rows = {}
+    for k, epochs in product((1, 256), sorted(df.epochs.unique())):
+        name = f"pass@{k}" + (f", {epochs} epochs" if df.epochs.nunique() > 1 else "")
+        mine = df[df.epochs == epochs]
+        found = mine.groupby("method")[f"pass_{k}"]
+        before = mine.groupby("seed")[f"base_pass_{k}"].first()
+        rows[name] = {"base": stats.mean(before), **panels.means(found)}
+    arms = {m: arm for m, arm in ARMS.items() if (df.method == m).any()}
+    base = replace(ADVANTAGES["base"], label="base model", marker="o", hollow=True)
+    panels.forest(ax, rows, {"base": base} | arms, zero=None, spread=0.5)
     steps, seeds = df.steps.iloc[0], df.seed.nunique()
-    ax.set(xlabel=f"pass@1, {steps} RL steps, seeds: {seeds}", ylabel="pass@256")
-    ax.margins(0.3)
-    panels.legend(ax, "upper left", room=0.6)
-    ax.set_title("pass@1 and pass@256")
+    ax.set(xlim=(0, 1), xlabel="fraction of held-out prompts")
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    panels.legend(ax, "center")
+    ax.set_title(f"{steps} RL steps, {seeds} seed" + "s" * (seeds > 1))
 
 
 # --- claims --------------------------------------------------------------------------
 
 POINT = AGRAE.smallest["pass@k"]
-ON = (
-    "On held-out two-digit additions, with RL of low-rank adapters of SmolLM2-135M-"
-    "Instruct,"
+AFTER = (
+    "After reinforcement learning of the language model SmolLM2-135M-Instruct "
+    "(low-rank adapters) on two-digit addition"
 )
-AG = "A-GRAE (GRPO, hard prompts and correct rollouts weighing more as rewards rise)"
+AG, WR = IN_WORDS["agrae"], IN_WORDS["w_reinforce"]
 SHORT = (
     "The sweep of scale quick has one seed, hence an infinite interval, and two steps "
     "of 4 x 4 rollouts, which are to decide nothing; that of scale paper is not run on "
@@ -239,37 +239,42 @@ points = partial(
 )  # fmt: skip
 CLAIMS = [
     Claim("sampler_agrees_with_teacher_forcing",
-        "Before the first update of RL the log-probability of every sampled token by "
-        "teacher forcing differs from that of the language model's sampler, which "
-        "caches keys and values, by less than 0.001 nats, in every run.",
+        "Before reinforcement learning of the language model SmolLM2-135M-Instruct, "
+        "the log-probability of every sampled token by its sampler, which caches keys "
+        "and values, differs by less than 0.001 nats from that by one forward pass "
+        "over the whole text, in every run.",
         origin="oracle", kind="identity", unit="nats",
         place="both are the same policy: PPO's ratio is 1",
         estimate=where().worst(named(
             "first_ratio_error", "difference of a token's log-probabilities")),
         below=1e-3,
-        reason="Sums of 576 and 49,152 terms in float32 err by less; PPO's clip range "
-        "of 0.2 is 200 times this."),
+        reason="Sums of up to 49,152 terms in float32 err by less. PPO's clip acts "
+        "where log-probabilities differ by about 0.2, which is 200 times this."),
     points("rl_lifts_pass_1",
-        f"{ON} GRPO raises pass@1 above the base model's by more than 0.01.",
+        f"{AFTER} by GRPO, its pass@1 on held-out prompts is more than 0.01 above "
+        "that of the original model.",
         paper=AGRAE, place="tables", tests="shrinkage", above=POINT.size,
         estimate=where(method="grpo").mean(
             named("pass_1 - base_pass_1", "rise of exact pass@1 by RL"))),
     points("rl_lowers_pass_256",
-        f"{ON} GRPO lowers pass@256 below the base model's by more than 0.01.",
+        f"{AFTER} by GRPO, its pass@256 on held-out prompts is more than 0.01 below "
+        "that of the original model.",
         paper=AGRAE, place="figure 2", tests="shrinkage", below=-POINT.size,
         estimate=where(method="grpo").mean(
             named("pass_256 - base_pass_256", "rise of exact pass@256 by RL"))),
     points("agrae_pass_1",
-        f"{ON} {AG} has a pass@1 above GRPO's by more than 0.01.",
+        f"{AFTER}, pass@1 on held-out prompts is more than 0.01 higher with {AG} than "
+        "with GRPO.",
         paper=AGRAE, place="tables", tests="a-grae", above=POINT.size, history=PAIRED,
         estimate=where().paired(pass_1, each="epochs", method=("agrae", "grpo"))),
     points("agrae_pass_256",
-        f"{ON} {AG} has a pass@256 above GRPO's by more than 0.01.",
+        f"{AFTER}, pass@256 on held-out prompts is more than 0.01 higher with {AG} "
+        "than with GRPO.",
         paper=AGRAE, place="tables", tests="a-grae", above=POINT.size, history=PAIRED,
         estimate=where().paired(pass_256, each="epochs", method=("agrae", "grpo"))),
     points("w_reinforce_pass_256",
-        f"{ON} W-REINFORCE (advantage 0.1 if right, -1 if wrong) has a pass@256 above "
-        "GRPO's by more than 0.01.",
+        f"{AFTER}, pass@256 on held-out prompts is more than 0.01 higher with {WR} "
+        "than with GRPO.",
         paper=ZHU, place="pass@k at large k", tests="weighted", above=POINT.size,
         history=PAIRED, estimate=where().paired(
             pass_256, each="epochs", method=("w_reinforce", "grpo"))),

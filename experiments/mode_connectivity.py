@@ -277,155 +277,191 @@ LEADING = named("leading_gain - leading_energy", "share of the leading direction
 THIRD = named("barrier_bc", "barrier between the two networks matched to a third")
 EXCHANGED = named("exchangeable", "number of layers with exchangeable units")
 RECOVERED = named("recovered", "share of the units put back")
-STARTS = {"a": "the network that stays as it is",
-          "b": "the network that it permutes"}  # fmt: skip
+PAIR = "two ReLU networks trained on handwritten digits"
+BAR = "loss barrier (largest excess of test loss on the line between them)"
+COSINE = (
+    "the cosine between their sums of u v^T over singular vectors u, v with at least "
+    "half the layer's largest singular value"
+)
+STARTS = {"a": "the other network", "b": "that network"}
+EXCESS = (
+    "The barrier is the excess of the test loss over the linear interpolation of the "
+    f"losses at both ends. {BARRIER.reason}"
+)
+HUNDREDTHS = (
+    "Random vectors have a cosine of a few hundredths here; a tenth is the least that "
+    "one could build an explanation on."
+)
+LEARNED = (
+    " The straight-through estimator learns a permutation by gradient steps on the "
+    "loss half way between the two networks."
+)
 ito = partial(Claim, paper=ITO, place="abstract", **SEEN)
-nats = partial(ito, unit="nats", reason=BARRIER.reason)
-cosine = partial(ito, unit="cosine", reason=ALIGNED.reason)
+nats = partial(ito, unit="nats", reason=EXCESS)
+cosine = partial(ito, unit="cosine", reason=HUNDREDTHS)
 exact = partial(Claim, kind="identity", below=1e-12, unit="relative error",
-    reason="Sums of 16,384 terms in float64 err by about 1e-14.")  # fmt: skip
-lim = partial(Claim, paper=LIM, unit="nats", reason=BARRIER.reason, place="abstract",
+    reason="Sums of 16,384 products in float64 err by about 1e-14.")  # fmt: skip
+lim = partial(Claim, paper=LIM, unit="nats", reason=EXCESS, place="abstract",
     tests="connectivity")  # fmt: skip
 CLAIMS = [
-    nats("wm_connects", "After weight matching (permuting hidden units of one network "
-        "to bring its weights near the other's), two networks of width 128 trained on "
-        "digits have a test-loss barrier (largest excess over the chord between them) "
-        "below 0.1 nats.",
+    nats("wm_connects",
+        "Two ReLU networks of width 128 trained on handwritten digits have a loss "
+        "barrier (largest excess of test loss on the straight line between them) "
+        "below 0.1 nats after weight matching, which permutes one network's hidden "
+        "units to bring its weights near the other's.",
         paper=REBASIN, tests="basin", estimate=WM.mean("barrier"),
         below=BARRIER.size),
-    ito("wm_hardly_shortens", "Weight matching (permuting hidden units of one network "
-        "so that its weights are near the other's) reduces the distance between the "
-        "weights of two networks trained on digits by less than a quarter.",
+    ito("wm_hardly_shortens",
+        f"Weight matching, which permutes the hidden units of one of {PAIR} to bring "
+        "its weights near the other's, shortens the distance between their weights "
+        "by less than a quarter.",
         origin="ours", estimate=WM.mean(SHRINK), below=SHORTER.size,
-        unit="of the distance", reason=f"{SHORTER.reason} The quarter was chosen after "
-        "a pilot of this code had 31 %, so that the size is the finding.",
+        unit="fraction of the distance",
+        reason="A loss barrier that grows as the square of the distance falls by less "
+        "than half if the distance falls by less than a quarter. The limit was chosen "
+        "after a pilot in which the distance fell by 31 %.",
         history=(*SEEN["history"], ("2026-11-30", "tested the paper's 'not "
         "significantly'; the limit was chosen after a pilot that exceeded it")),
         expected="failed",
         because="The distance fell by 31 % in the pilot of this code, which draws "
             "fresh noise on the inputs, and by 18 % on networks of another code."),
-    ito("not_distance_alone", "The test-loss barrier between two networks (largest "
-        "excess over the chord between them), divided by the squared distance of "
-        "their weights, is less than half as large after weight matching of their "
-        "hidden units as before.",
+    ito("not_distance_alone",
+        f"After weight matching of their hidden units, {PAIR} have a ratio of {BAR} "
+        "to squared distance of their weights that is less than half of the ratio "
+        "before.",
         tests="distance",
         estimate=METHOD.ratio("barrier / distance**2", method=("weights", "none")),
-        below=0.5, unit="ratio", reason="A barrier that grows as the squared distance "
-        "keeps this ratio; half of it is more than any curvature of the law explains."),
-    exact("values_stay", "Matching one network's hidden units to another's, by "
-        "weights, activations or the straight-through estimator, moves no singular "
-        "value of a weight matrix by more than 1e-12 of the largest.", paper=ITO,
+        below=0.5, unit="ratio",
+        reason="A barrier in proportion to the squared distance has the same ratio "
+        "before and after. A fall to less than half is more than small deviations "
+        "from that law explain."),
+    exact("values_stay",
+        f"Permuting the hidden units of one of {PAIR} to match the other's (by "
+        "weights, activations or the straight-through estimator) changes no singular "
+        "value of its weight matrices by more than 1e-12 of the largest.", paper=ITO,
         place="abstract", tests="values", estimate=METHOD.worst(VALUES)),
-    exact("inner_product", "The inner product of the weight matrices of two networks "
-        "is, to 1e-12 of the product of their norms, the sum of s t (u . x)(v . y) "
-        "over all pairs of singular values s, t of one and the other, with left "
-        "vectors u, x and right vectors v, y.",
+    exact("inner_product",
+        f"For {PAIR}, the inner product of weight matrices A and B of one layer is "
+        "the sum of s t (u . x)(v . y) over all singular values s of A and t of B, "
+        "with left vectors u and x and right vectors v and y, to 1e-12 of |A| |B|.",
         origin="oracle", place="linearity", estimate=METHOD.worst(PRODUCT)),
-    cosine("wm_aligns", "Weight matching of hidden units raises the alignment of two "
-        "networks (cosine between their sums of u v^T over the singular vectors u, v "
-        "whose singular value is at least half the layer's largest) by more than 0.1.",
+    cosine("wm_aligns",
+        f"Weight matching of the hidden units of {PAIR} raises {COSINE} by more than "
+        "0.1.",
         estimate=METHOD.paired(LARGE, method=("weights", "none")),
         tests="directions", above=ALIGNED.size),
-    cosine("wm_aligns_the_large", "After weight matching, the alignment of two "
-        "networks (cosine between their sums of u v^T over singular vectors u, v) is "
-        "higher by more than 0.1 over vectors with at least half the layer's largest "
-        "singular value than over all vectors.",
+    cosine("wm_aligns_the_large",
+        f"After weight matching of the hidden units of {PAIR}, the cosine between "
+        "their sums of u v^T over singular vectors u, v is more than 0.1 higher over "
+        "those with at least half the layer's largest singular value than over all.",
         tests="directions", above=ALIGNED.size,
         estimate=WM.mean(LARGE_ALONE)),
-    cosine("leading_pairs_carry_it", "After weight matching of one network to "
-        "another, the ten leading singular directions of each layer carry a share of "
-        "the inner product of the two networks' weights that exceeds, by over 0.1, "
-        "their share of the other network's squared norm.",
+    cosine("leading_pairs_carry_it",
+        f"After weight matching of {PAIR}, the ten leading singular directions of "
+        "each layer carry a share of the inner product of their weights that is more "
+        "than 0.1 above the share that these directions carry of one network's "
+        "squared norm.",
         origin="ours", estimate=WM.mean(LEADING), above=0.1,
-        unit="share", reason="A tenth of the inner product is a visible part of it."),
-    cosine("am_aligns_alike", "Activation matching and weight matching of hidden "
-        "units give two networks alignments (cosine between their sums of u v^T over "
-        "singular vectors u, v whose singular value is at least half the layer's "
-        "largest) that differ by less than 0.1.",
+        unit="difference of shares",
+        reason="A tenth of the inner product is a visible part of it."),
+    cosine("am_aligns_alike",
+        f"For {PAIR}, {COSINE} differs by less than 0.1 between matching of their "
+        "hidden units by activations and by weights.",
         tests="activations", kind="equivalence",
         estimate=METHOD.paired(LARGE, method=("activations", "weights")),
         above=-ALIGNED.size, below=ALIGNED.size),
-    nats("ste_b_connects", "Permuting one of two networks by the straight-through "
-        "estimator (gradient steps on the loss half way between them, for a "
-        "permutation of hidden units), started at that network, leaves a test-loss "
-        "barrier below 0.1 nats between them.",
+    nats("ste_b_connects",
+        f"One of {PAIR}, permuted by a straight-through estimator that starts from "
+        f"that network and descends the loss half way to the other, has a {BAR} to "
+        "the other below 0.1 nats.",
         origin="ours", estimate=METHOD.where(method="ste_b").mean("barrier"),
         below=BARRIER.size, expected="undecided", because="The mean barrier is 0.14 "
             "nats over four pairs of width 128, after 0.09 nats at width 256 in a "
             "pilot."),
-    cosine("wm_aligns_more_than_ste_b", "The cosine between two networks' sums of u "
-        "v^T over singular vectors u, v with at least half the largest singular value "
-        "is over 0.1 higher after weight matching than after the straight-through "
-        "estimator started at the network it permutes.",
+    cosine("wm_aligns_more_than_ste_b",
+        f"For {PAIR}, {COSINE} is more than 0.1 higher after weight matching than "
+        "after the straight-through estimator started from the network it permutes.",
+        reason=HUNDREDTHS + LEARNED,
         place="section 6, from a summary", above=ALIGNED.size,
         estimate=METHOD.paired(LARGE, method=("weights", "ste_b")),
         history=(("2026-11-30", "written after the rows: the paper says jointly that "
         "this estimator connects two networks without the alignment of weight matching "
         "and that a third is then not connected"),)),
-    *family("ste_{start}_does_not_align", "The straight-through estimator of a "
-        "permutation, started at {start}, raises the cosine between two networks' "
-        "sums of u v^T over singular vectors u, v with at least half the largest "
-        "singular value by less than 0.1.",
+    *family("ste_{start}_does_not_align",
+        f"Permuting one of {PAIR} by the straight-through estimator that starts from "
+        f"{{start}} raises {COSINE} by less than 0.1.",
         lambda start: METHOD.paired(LARGE, method=(f"ste_{start}", "none")),
-        start=STARTS, below=ALIGNED.size, origin="ours", reason=ALIGNED.reason,
-        place="random vectors", unit="cosine", written="after",
-        history=(*SEEN["history"], ("2026-11-30", "was of the paper, which compares "
-        "with weight matching and not with networks as trained")), expected="failed",
+        start=STARTS, below=ALIGNED.size, origin="ours",
+        reason=HUNDREDTHS + LEARNED, place="random vectors", unit="cosine",
+        written="after", history=(*SEEN["history"], ("2026-11-30", "was of the paper, "
+        "which compares with weight matching and not with networks as trained")),
+        expected="failed",
         because="Started at the network that stays as it is, the estimator's first "
         "step is weight matching; started at the other one, it gave cosines of 0.2 to "
         "0.4 in pilots."),
-    *family("wm_beats_ste_{start}_at_three", "Between two networks whose hidden units "
-        "were both matched to a third, the test-loss barrier is lower by more than "
-        "0.1 nats with weight matching than with the straight-through estimator "
-        "started at the weights of {start}.",
+    *family("wm_beats_ste_{start}_at_three",
+        "Two of three ReLU networks trained on handwritten digits, both permuted to "
+        f"match the third, have a {BAR} more than 0.1 nats lower by weight matching "
+        f"than by the straight-through estimator that starts from {{start}}.",
         lambda start: METHOD.paired(THIRD, method=(f"ste_{start}", "weights")),
         start={"a": "the third", "b": "the network that it permutes"},
-        above=BARRIER.size, paper=ITO, reason=BARRIER.reason,
+        above=BARRIER.size, paper=ITO, reason=EXCESS + LEARNED,
         place="abstract", tests="three", unit="nats", **SEEN,
         but={("a",): {"expected": "failed", "because": "Started at the third network, "
              "the estimator begins with weight matching and hardly leaves it (a "
              "pilot)."}}),
-    Claim("width_helps", "The test-loss barrier between two networks trained on "
-        "digits after weight matching of hidden units, divided by their barrier "
-        "before, falls by more than a tenth with each doubling of their width, from "
-        "16 units per layer on.",
+    Claim("width_helps",
+        f"For {PAIR}, the {BAR} after weight matching, divided by that before, falls "
+        "by more than a tenth (0.152 in log2) with each doubling of their width, "
+        "from 16 units per hidden layer on.",
         paper=REBASIN, place="figure 3", tests="width", unit="log2 per doubling",
         below=np.log2(0.9), estimate=WIDTH.slope(_relative, "log(width) / log(2)"),
-        reason="A tenth a doubling is a quarter over the three doublings from 16 to "
-        "128.", written="after", history=(("2026-11-30", "was the slope of the barrier "
-        "in nats after matching, below -0.033: networks that were never matched have "
+        reason="A tenth for each doubling is about a quarter over the three doublings "
+        "from 16 to 128.",
+        written="after", history=(("2026-11-30", "was the slope of the barrier in nats "
+        "after matching, below -0.033: networks that were never matched have "
         "-0.28"),)),
-    lim("asymmetric_is_lower", "Without matching, the test-loss barrier between two "
-        "networks is over 0.1 nats lower if an eighth of the weights of each row "
-        "(half in the last layer) are constants that both share, which breaks "
-        "permutation symmetry, than if all are trained.",
+    lim("asymmetric_is_lower",
+        f"Unmatched ReLU networks trained on handwritten digits have a {BAR} more "
+        "than 0.1 nats lower if an eighth of the weights of each row (half in the "
+        "last layer) are shared constants, which break permutation symmetry, than if "
+        "all are trained.",
         above=BARRIER.size,
         estimate=FREE.paired("barrier", fixed=(0.0, 0.125))),
-    lim("asymmetric_connects", "Without matching, the test-loss barrier between two "
-        "networks is less than 0.1 nats if an eighth of the weights of each row (half "
-        "in the last layer) are constants that both share, which breaks the "
-        "permutation symmetry of hidden units.",
+    lim("asymmetric_connects",
+        f"Unmatched ReLU networks trained on handwritten digits have a {BAR} below "
+        "0.1 nats if an eighth of the weights of each row (half in the last layer) "
+        "are shared constants, which break the permutation symmetry.",
         estimate=ASYMMETRIC.mean("barrier"), below=BARRIER.size),
-    Claim("asymmetric_has_no_symmetry", "In networks in which an eighth of the "
+    Claim("asymmetric_has_no_symmetry",
+        "In ReLU networks trained on handwritten digits in which an eighth of the "
         "weights of each row (half in the last layer) are constants, symlab's "
         "symmetry audit finds no layer whose hidden units can be exchanged without "
         "changing the loss.",
         origin="control",
         kind="identity", place="symlab.mirror.indices",
         estimate=ASYMMETRIC.worst(EXCHANGED), below=0.5, unit="layers",
-        reason="The number of layers is whole."),
-    Claim("planted_is_found", "Weight matching of a network with its own copy, whose "
-        "hidden units were reordered at random, puts every unit of the copy back in "
-        "its place.", origin="oracle", kind="identity", place="the planted order",
+        reason="The number of such layers is whole, so that any limit between 0 and 1 "
+        "says that there are none."),
+    Claim("planted_is_found",
+        "Weight matching of a ReLU network trained on handwritten digits with its own "
+        "copy, whose hidden units were put in a random order, puts every unit of the "
+        "copy back in its place.",
+        origin="oracle", kind="identity", place="the planted order",
         estimate=PLANTED.where(noise=0.0).least(RECOVERED), above=0.999,
-        unit="of the units", reason="One unit of 256 would be 0.004."),
-    Claim("planted_is_found_in_noise", "Of the hidden units of a network's copy that "
-        "were reordered at random, weight matching puts more than 0.9 back in place "
-        "after normal noise of each weight tensor's own standard deviation was added "
-        "to the copy.",
+        unit="fraction of the units",
+        reason="The network has 256 hidden units, so that a single one out of place "
+        "makes the fraction 0.996 or less."),
+    Claim("planted_is_found_in_noise",
+        "Weight matching of a ReLU network trained on handwritten digits with its own "
+        "copy, whose hidden units were put in a random order and whose weights got "
+        "noise of their own standard deviation, puts more than 0.9 of the units back "
+        "in place, in the mean over seeds.",
         place="planted permutations", above=0.9,
-        estimate=PLANTED.where(noise=1.0).mean(RECOVERED), unit="of the units",
-        reason="One unit in ten may be weak, or a copy of another.",
+        estimate=PLANTED.where(noise=1.0).mean(RECOVERED),
+        unit="fraction of the units",
+        reason="One unit in ten may be so weak, or so like another one, that the "
+        "noise hides its place.",
         expected="undecided", because="The share is 0.925 [0.899, 0.95] on four "
         "networks."),
 ]  # fmt: skip

@@ -237,23 +237,27 @@ ORBITS = named("orbit_train", "success (1) or failure (0) of the largest mean lo
 paper = partial(Claim, paper=MEMORIES, place="abstract", **LATE)
 control = partial(Claim, origin="control", place="what the group alone gives", **LATE)
 CLAIMS = [
-    paper("filter_extracts_the_rule", "With 80 % of its training labels wrong, a "
-        "network of 1024 neurons that learned sums modulo 31 is right on more than 95 "
-        "% of test pairs once each neuron keeps only its strongest Fourier frequency "
-        "and its ReLU becomes the square.", tests="extraction",
+    paper("filter_extracts_the_rule",
+        "A network of 1024 ReLU neurons that was trained on sums modulo 31 with 80 % "
+        "of the labels wrong gives the right sum for more than 0.95 of the test pairs "
+        "if afterwards each neuron keeps only its strongest Fourier frequency and "
+        "squares instead of applying the ReLU.",
+        unit="fraction of the test pairs", tests="extraction",
         estimate=WIDE.mean(FILTERED), above=1 - SEEN.size, reason="The paper says "
         "'nearly perfect', read here as fewer than one pair in twenty wrong."),
-    paper("output_hides_the_rule", "With 80 % of its training labels wrong, a network "
-        "of 1024 neurons that was trained on sums modulo 31 gives the right sum for "
-        "fewer than 10 % of the test pairs.",
+    paper("output_hides_the_rule",
+        "A network of 1024 ReLU neurons that was trained on sums modulo 31 with 80 % "
+        "of the labels wrong gives the right sum for less than 0.1 of the test pairs.",
+        unit="fraction of the test pairs",
         origin="ours", estimate=WIDE.mean(RAW),
         below=CHANCE.size, reason=CHANCE.reason, history=(*LATE["history"],
         ("2026-11-30", "tested that noise suppresses the output; the output is as bad "
         "without noise, so that this cannot be told"))),
-    paper("noise_suppresses_the_output", "After 300 training steps on sums modulo 31, "
-        "a network of 256 neurons gives the right sum for more of the test pairs, by "
-        "more than 0.05 of them, if none of its training labels is wrong than if 80 % "
-        "of them are.",
+    paper("noise_suppresses_the_output",
+        "After 300 steps of training on sums modulo 31, a network of 256 ReLU neurons "
+        "gives the right sum for a fraction of the test pairs that is more than 0.05 "
+        "higher if all training labels are right than if 80 % of them are wrong.",
+        unit="fraction of the test pairs",
         origin="ours", estimate=OVER_NOISE.paired(RAW, noise=(0.0, 0.8)),
         above=SEEN.size, reason=SEEN.reason, written="before", history=(("2026-11-30",
         "tested the paper's sentence on noise; after 300 steps the output generalises "
@@ -261,15 +265,20 @@ CLAIMS = [
         expected="failed", because="Even without wrong labels the network is right on "
         "no test pair, where each neuron's strongest Fourier frequency alone is right "
         "on all: what hides the rule in 300 steps is the fit of the training pairs."),
-    paper("wrong_labels_come_first", "In training on sums modulo 31, a network of 256 "
-        "neurons fits wrong labels before clean ones (a larger area under the fitted "
-        "fraction over steps), at 40 % and at 80 % of wrong training labels.",
+    paper("wrong_labels_come_first",
+        "In training on sums modulo 31 with 40 % or 80 % of the labels wrong, a "
+        "network of 256 ReLU neurons fits the wrong labels before the right ones: the "
+        "fitted fraction, summed over the steps, is larger for the wrong labels, at "
+        "each of both amounts.",
+        unit="steps",
         tests="noise first",
         estimate=weakest(*(OVER_NOISE.where(noise=x).mean(LEAD) for x in FITTED)),
         above=0.0, reason="The paper says which comes first; any lead counts."),
-    paper("larger_networks_generalise", "After 300 training steps on sums modulo 31 "
-        "with 80 % of the labels wrong, the accuracy of a network on test pairs is "
-        "higher by more than 0.05 with 1024 neurons than with 64.",
+    paper("larger_networks_generalise",
+        "After 300 steps of training on sums modulo 31 with 80 % of the labels wrong, "
+        "a network of 1024 ReLU neurons gives the right sum for a fraction of the "
+        "test pairs that is more than 0.05 higher than that of a network of 64.",
+        unit="fraction of the test pairs",
         origin="ours",
         estimate=LOUD.paired(RAW, width=(1024, 64)), above=SEEN.size,
         reason=SEEN.reason, history=(*LATE["history"], ("2026-11-30", "tested the "
@@ -277,52 +286,71 @@ CLAIMS = [
         "not reach it")), expected="failed", because="After 300 steps on sums modulo "
         "31 the output is no better than chance at either width; the paper trains on "
         "sums modulo 113 for 200,000 epochs."),
-    Claim("larger_networks_hold_more", "Trained on sums modulo 31 with 80 % of the "
-        "labels wrong, then reduced to each neuron's strongest Fourier frequency with "
-        "the square in place of ReLU, networks of 1024 neurons have a test accuracy "
-        "over 0.05 higher than networks of 64.",
+    Claim("larger_networks_hold_more",
+        "Networks trained on sums modulo 31 with 80 % of the labels wrong, of which "
+        "afterwards each neuron keeps only its strongest Fourier frequency and "
+        "squares instead of applying the ReLU, have a test accuracy more than 0.05 "
+        "higher with 1024 neurons than with 64.",
+        unit="fraction of the test pairs",
         estimate=LOUD.paired(FILTERED, width=(1024, 64)), above=SEEN.size,
         reason=SEEN.reason, **LATE),
-    Claim("residual_holds_the_noise", "In a network of 1024 neurons trained on sums "
-        "modulo 31 with 80 % of the labels wrong, the weights without each neuron's "
-        "strongest Fourier frequency fit more of the wrong labels, by over 0.5 of "
-        "them, than those frequencies alone.",
+    Claim("residual_holds_the_noise",
+        "In a network of 1024 ReLU neurons trained on sums modulo 31 with 80 % of the "
+        "labels wrong, the weights without each neuron's strongest Fourier frequency "
+        "fit a fraction of the wrong labels that is more than 0.5 higher than the "
+        "fraction fitted by these frequencies alone.",
+        unit="fraction of the wrong labels",
         estimate=WIDE.mean(REST_FITS),
-        above=0.5, reason="More than half of the wrong labels are then fitted by the "
-        "rest of the weights and not by the strongest frequencies.", **LATE),
-    Claim("relu_reads_less", "Trained on sums modulo 31 with 80 % of the labels "
-        "wrong, then reduced to each neuron's strongest Fourier frequency, a network "
-        "of 1024 neurons has a test accuracy over 0.05 lower with its ReLU than with "
-        "the square as activation.",
+        above=0.5,
+        reason="A difference above a half means that most wrong labels are fitted by "
+        "the rest of the weights and not by the strongest frequencies.", **LATE),
+    Claim("relu_reads_less",
+        "A ReLU network of 1024 neurons trained on sums modulo 31 with 80 % of the "
+        "labels wrong, of which each neuron then keeps only its strongest Fourier "
+        "frequency, has a test accuracy more than 0.05 lower if it keeps its ReLU "
+        "than if the square replaces it after training.",
+        unit="fraction of the test pairs",
         estimate=WIDE.mean(RELU), above=SEEN.size,
         reason=SEEN.reason, **LATE),
-    control("nothing_at_the_threshold", "Trained on sums modulo 31 with 30/31 of the "
-        "labels wrong, so that all labels are equally frequent, a network of 256 "
-        "neurons reduced to each one's strongest Fourier frequency (square in place "
-        "of ReLU) is right on under 10 % of test pairs.",
+    control("nothing_at_the_threshold",
+        "A network of 256 ReLU neurons trained on sums modulo 31 with 30/31 of the "
+        "labels wrong, so that all labels are equally frequent, is right on less than "
+        "0.1 of the test pairs if each neuron then keeps only its strongest Fourier "
+        "frequency and squares.",
+        unit="fraction of the test pairs",
         estimate=where("noise > 0.96").mean(FILTERED),
         below=CHANCE.size, reason=CHANCE.reason),
-    control("nothing_before_training", "An untrained network of 256 neurons for sums "
-        "modulo 31, reduced to each neuron's strongest Fourier frequency with the "
-        "square in place of ReLU, is right on fewer than 10 % of the test pairs.",
+    control("nothing_before_training",
+        "An untrained network of 256 neurons for sums modulo 31, of which each neuron "
+        "keeps only its strongest Fourier frequency and squares instead of applying "
+        "the ReLU, is right on less than 0.1 of the test pairs.",
+        unit="fraction of the test pairs",
         estimate=MAIN.mean(UNTRAINED), below=CHANCE.size, reason=CHANCE.reason),
-    control("a_vote_finds_the_rule", "With 80 % of the training labels of sums a + b "
-        "modulo 31 wrong, the most frequent value of label - a - b modulo 31 over the "
-        "training pairs (a, b) is 0, as for a right label, in every run.",
+    control("a_vote_finds_the_rule",
+        "If 80 % of the training labels of sums a + b modulo 31 are wrong, the most "
+        "frequent value of label - a - b modulo 31 over the training pairs (a, b) is "
+        "0, as for right labels, in every run. No network is needed.",
+        unit="1 if right, else 0",
         kind="identity",
-        estimate=LOUD.least(VOTE), above=0.5, reason="The vote is right (1) or wrong "
-        "(0)."),
-    control("orbits_of_training_pairs_find_the_rule", "The logits of a network "
-        "trained on sums a + b modulo 31 with 80 % of the labels wrong, averaged over "
-        "training pairs (a, b) at each offset c - a - b of the answer c, are largest "
-        "at the right offset, 0, in every run.",
+        estimate=LOUD.least(VOTE), above=0.5,
+        reason="A vote is right (1) or wrong (0), so that any limit between says that "
+        "all are right."),
+    control("orbits_of_training_pairs_find_the_rule",
+        "A network trained on sums a + b modulo 31 with 80 % of the labels wrong has "
+        "logits of the answers c whose average over the training pairs (a, b), at "
+        "each value of c - a - b modulo 31, is largest at the right value, 0, in "
+        "every run.",
+        unit="1 if right, else 0",
         kind="identity",
-        estimate=LOUD.least(ORBITS), above=0.5, reason="The average is right "
-        "(1) or wrong (0)."),
-    control("orbits_of_test_pairs_do_not", "The logits of a network of 256 neurons "
-        "trained on sums a + b modulo 31 with 80 % of the labels wrong, averaged over "
-        "test pairs (a, b) at each offset c - a - b of the answer c, are largest at "
-        "the right offset, 0, in under half of the runs.",
+        estimate=LOUD.least(ORBITS), above=0.5,
+        reason="The largest average is at the right value (1) or not (0), so that any "
+        "limit between says that all are right."),
+    control("orbits_of_test_pairs_do_not",
+        "A network of 256 neurons trained on sums a + b modulo 31 with 80 % of the "
+        "labels wrong has logits of the answers c whose average over the test pairs "
+        "(a, b), at each value of c - a - b modulo 31, is largest at the right value, "
+        "0, in less than half of the runs.",
+        unit="fraction of the runs",
         estimate=MAIN.fraction("orbit_test > 0.5"),
         below=0.5, reason="A rule that the output holds on test pairs would be found "
         "in most runs."),

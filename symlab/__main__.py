@@ -31,7 +31,8 @@ from symlab.harness.sweep import SCALES
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 as expected, 1 something failed, 2 bad input, 130 stopped.
+    """Run one command and return its exit status: 0 where all is as expected, 1 where
+    something failed, 2 for bad input, 130 where it was stopped by Ctrl-C.
 
     argv: the words of the command line; None takes those of the process.
     """
@@ -68,9 +69,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(project: Project, o) -> int:
-    """Run what is missing of experiments.
+    """Run what is missing of experiments; return the exit status.
 
-    o: the parsed options, in all commands here. Returns the exit status.
+    o: the parsed options, in all commands here.
     """
     names = [o_ for name in o.names for o_ in _experiments(project, name)]
     plans = _plans(project, list(dict.fromkeys(names)), o)
@@ -99,7 +100,8 @@ def fig(project: Project, o) -> int:
 def claims(project: Project, o) -> int:
     """Judge claims on the rows that are there, and count them; run nothing.
 
-    Returns the exit status: the largest of all judged experiments.
+    Returns 1 where a claim has another verdict than it expects, or where rows are
+    missing; else 0.
     """
     if o.reference:
         project = Committed(project.root)

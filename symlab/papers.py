@@ -365,14 +365,16 @@ PHI = Paper(
 PASS_AT_K = Smallest(
     0.01,
     "fraction of prompts",
-    "One prompt in a hundred is the least gain for which one would change an "
-    "estimator; pass@k is published in per cent.",
+    "The pass@k of a prompt is the chance that at least one of k answers is right. One "
+    "prompt in a hundred is the least gain for which one would change the method; "
+    "pass@k is published in per cent.",
 )
 ENTROPY = Smallest(
     1.1,
     "ratio of entropies",
-    "The curves of figure 3 of Yu et al. end at 0.42 and 6.6 times GRPO's entropy; a "
-    "tenth would hardly be seen there.",
+    "A difference of less than a tenth would hardly be seen in figure 3 of arXiv "
+    "2602.05548, where Positive-Dominant and Negative-Dominant end at 0.42 and 6.6 "
+    "times GRPO's entropy.",
 )
 BATCH_CORRECT = Smallest(
     0.01,
@@ -459,6 +461,16 @@ ADVANTAGES = {  # estimators of symlab.rlvr, and the policy before training
     "w_reinforce": Arm("W-REINFORCE", SKY, "D", ":"),
     "psr": Arm("PSR", ORANGE, "<", ":"),
     "nsr": Arm("NSR", BLUE, ">", ":"),
+}
+IN_WORDS = {  # those of them that statements name, with what they do
+    "positive_dominant": "Positive-Dominant (GRPO with the advantages of right "
+    "rollouts times 10)",
+    "negative_dominant": "Negative-Dominant (GRPO with the advantages of right "
+    "rollouts divided by 10)",
+    "agrae": "A-GRAE (GRPO that weighs hard prompts and right rollouts more as rewards "
+    "rise)",
+    "w_reinforce": "W-REINFORCE (advantages of 0.1 for right and -1 for wrong "
+    "rollouts)",
 }
 
 # --- symmetric data and what networks make of it -------------------------------------

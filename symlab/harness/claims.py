@@ -75,21 +75,24 @@ class Claim:
     """One executable statement about the rows of an experiment.
 
     statement: a sentence that stands alone, with its quantity and its conditions.
-    place: where the paper states it ("figure 3 middle"), or for a claim of our own the
-    place of its derivation or oracle. estimate(df) gets the current rows of the sweep
-    and returns an `Interval`; `symlab.harness.where` makes estimates that print
-    themselves. above, below: the open interval that the estimate must lie in. reason:
-    why these thresholds. expected, because: the verdict that is expected where it is
-    not "held", and why. paper: the paper that it is about. origin: "paper" (the paper
-    states it; the default where `paper` is given), "ours" (the default elsewhere),
-    "control" (of ours: what must come out if the effect has the cause that is named),
-    "protocol" (the comparison was made as it should be) or "oracle" (agreement with a
-    result that is known independently). kind: "effect" (a difference over seeds),
-    "equivalence" (a difference is small), "identity" (true run by run, up to rounding)
-    or "precondition" (what other claims take for granted). unit: of the quantity.
-    written: whether the thresholds were written "before" or "after" a look at rows;
-    history: (date, what changed and why) of each change since. tests: the key in
-    `paper.headlines`, its main statements, of the one that this claim tests, if any.
+    place: where the paper states it ("figure 3 middle"), or for a claim of our own
+    where its derivation or the known result stands. estimate: a function of the rows of
+    the sweep (a DataFrame) that returns an `Interval`; those that
+    `symlab.harness.where` makes print as a phrase. above, below: the open interval that
+    the estimate must lie in. reason: why these thresholds. unit: of the estimate.
+    expected, because: the verdict that is expected where it is not "held", and why.
+
+    paper: the paper that the claim is about, if any. origin: "paper" (the paper states
+    it; the default where `paper` is given), "ours" (the default elsewhere), "control"
+    (of ours: what must come out if the effect has the supposed cause, such as no effect
+    without it), "protocol" (the comparison was made as it should be) or "oracle"
+    (agreement with a result that is known independently). kind: "effect" (a difference
+    over seeds), "equivalence" (a difference is small), "identity" (true of every run,
+    up to rounding) or "precondition" (without it other claims say nothing). tests: the
+    key in `paper.headlines` of the paper's main statement that the claim tests, if any.
+
+    written: whether the thresholds were written "before" or "after" a look at rows.
+    history: pairs (date, what was changed and why), one for each change since then.
     """
 
     name: str

@@ -86,7 +86,12 @@ def figure(name: str, panel: str = "main", row: int = 0):
 
 @dataclass(frozen=True)
 class Experiment:
-    """An imported experiment file that defines all that an experiment must define."""
+    """An imported experiment file, which defines all names that the docstring of this
+    module lists.
+
+    name: of the file, without suffix. module: the imported file. reached: the code that
+    its `run` can reach (`code.Reached`).
+    """
 
     name: str
     path: Path
@@ -219,7 +224,8 @@ def _no_collection() -> Iterator[None]:
 
 
 def names(project: Project) -> list[str]:
-    """Names of all experiments: the files of experiments/ without their suffix.
+    """Return the names of all experiments: those of the files in experiments/, without
+    suffix.
 
     Files that begin with an underscore are left out, and those that `unreadable` names
     because Python could not import them by their name.
@@ -252,7 +258,10 @@ def unreadable(project: Project) -> list[str]:
 
 
 def not_python(path: Path, error: Exception) -> str:
-    """Return the sentence for an experiment file that Python cannot parse."""
+    """Return the error message for an experiment file that Python cannot parse.
+
+    path: of the file. error: what Python raised.
+    """
     line = getattr(error, "lineno", None)
     where = f" line {line}" if line else ""
     return f"{path.name}{where} is not Python: {getattr(error, 'msg', error)}"

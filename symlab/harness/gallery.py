@@ -9,11 +9,11 @@ COLUMNS, WIDTH, GAP, TEXT = 5, 400, 16, 18  # thumbnails in a row; sizes in pixe
 
 
 def write(pictures: Sequence[Path], path: Path) -> Path:
-    """Write thumbnails of figures, by the numbers in their names, as one PNG; return
-    its path.
+    """Write one PNG with thumbnails of figures, sorted by the numbers in their names;
+    return its path.
 
-    pictures: the PNG files of the figures, at least one. Rows are as high as their
-    highest thumbnail.
+    pictures: the PNG files of the figures, at least one. path: of
+    the PNG that is written. Each row is as tall as its tallest thumbnail.
     """
     from PIL import Image, ImageDraw, ImageFont
 

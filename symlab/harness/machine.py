@@ -42,7 +42,7 @@ def versions(reached: dict[str, str]) -> str:
 
 @cache
 def cpu() -> str:
-    """The model of the processor, as Linux, macOS or Python names it.
+    """Return the model of the processor, as Linux, macOS or Python names it.
 
     An example is 'AMD EPYC 9654 (family 25, model 17)'.
     """
@@ -81,7 +81,7 @@ def _of_sysctl() -> str:
 
 @cache
 def system() -> str:
-    """Operating system, architecture and C library.
+    """Return the operating system, architecture and C library as one text.
 
     Examples are 'Debian GNU/Linux 12 (bookworm), x86_64, glibc 2.36' and
     'macOS-14.5-arm64'.

@@ -299,7 +299,7 @@ def placebo_table(project: Project, scale: str) -> str:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A frame without its index as a table in Markdown."""
+    """Return a frame as a Markdown table, without its index."""
     rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
     rows += [[str(v) for v in row] for row in frame.itertuples(index=False)]
     return "".join(f"| {' | '.join(map(_cell, row))} |\n" for row in rows)

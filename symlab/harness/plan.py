@@ -277,7 +277,7 @@ def summary(plans: list[Plan], jobs: int) -> str:
 
 
 def default_jobs() -> int:
-    """The number of cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -101,7 +101,10 @@ def _run_one(project, portion, clock: Clock, scale: str, device: str) -> int:
 
 
 def check_device(device: str) -> None:
-    """Raise UserError for a device that is not here."""
+    """Raise UserError for a device that this machine does not have.
+
+    device: 'cpu' or 'cuda'.
+    """
     try:
         engine.check_device(device)
     except UserError as error:

@@ -146,12 +146,14 @@ def expected(lacking: plan.Plan, todo: dict[str, dict]) -> str:
 
 
 def output(project: Project, portion: Portion, scale: str) -> Path:
-    """The file that gets the output of a command."""
+    """Return the path of the file that gets the output of a portion's command."""
     return project.results / scale / f"{portion.name}.txt"
 
 
 def output_of(project: Project, portion: Portion, scale: str) -> Path | None:
-    """The output file that is there, in results or committed; None without one."""
+    """Return the path of a portion's output file where it exists, under results/ or
+    committed; None where there is none.
+    """
     both = (output(p, portion, scale) for p in (project, Committed(project.root)))
     return next((path for path in both if path.is_file()), None)
 

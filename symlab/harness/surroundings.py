@@ -33,7 +33,10 @@ def seed_generators(name: str) -> None:
 
 @contextmanager
 def restored(experiment: str) -> Iterator[None]:
-    """A context after which the process is as it was, as far as that is cheap.
+    """Return a context after which the process is as it was before, as far as that is
+    cheap.
+
+    experiment: the name of the experiment that is run in it.
 
     Put back, as they were when the experiment was imported: the working directory, the
     umask, standard output and error, numpy's handling of float errors, torch's default

@@ -58,7 +58,7 @@ def world(seed: int, noise: float) -> World:
 
 
 class Draws:
-    """The random numbers that training with one seed uses.
+    """The random numbers that training with one seed uses, step by step.
 
     group: the rollouts of a prompt, G. samplings: how often a step samples each prompt.
     """
@@ -144,7 +144,8 @@ def later(pi, uniforms):
 
 
 def hits(after, right):
-    """Return (G, L, P): whether each of G rollouts has the right decisive tokens.
+    """Return booleans (G, L, P): whether each of G rollouts has the right decisive
+    tokens.
 
     after: the result of `later`. right (L, 2, P): the two right tokens of P prompts in
     L lanes.

@@ -42,7 +42,8 @@ def initial(model, rank: int, draws) -> dict[str, tuple]:
 
 @contextmanager
 def adapted(model, adapters: dict[str, tuple]) -> Iterator[None]:
-    """A context in which each adapted projection W x of the model returns W x + B A x.
+    """Return a context in which each adapted projection W x of the model gives W x + B
+    A x.
 
     adapters: {name of the projection: (A, B)}, as `initial` returns them.
     """

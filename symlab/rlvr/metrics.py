@@ -33,7 +33,7 @@ def group_weights(advantages, success, groups=None, *, valid=None):
 def advantage_metrics(
     advantages, success=None, groups=None, *, valid=None, omega=None
 ) -> dict[str, float]:
-    """Statistics of a batch's advantages, as floats to log.
+    """Return statistics of a batch's advantages, {name: float}, for a training log.
 
     advantages: (B, G), or (N,) with groups, N labels; success of the same shape, or
     None where it is not known. omega: what the estimator used, a number, or an array of

@@ -49,8 +49,10 @@ class SmoothedOmega:
         return f"SmoothedOmega(decay={self.decay})"
 
     def state_dict(self) -> dict:
+        """Return the state as a dictionary of two numbers, for a checkpoint."""
         return {"successes": self.successes, "rollouts": self.rollouts}
 
     def load_state_dict(self, state: dict) -> None:
+        """Go on from a state that `state_dict` returned."""
         self.successes = float(state["successes"])
         self.rollouts = float(state["rollouts"])

@@ -163,6 +163,10 @@ def _holds_numbers(x) -> bool:
 
 
 def warn_of_few_groups(groups: int) -> None:
+    """Warn that omega, the mean success of a batch, is that of few groups.
+
+    groups: their number.
+    """
     counted = "1 group" if groups == 1 else f"{groups} groups"
     warnings.warn(
         f"omega is the mean success of {counted}, so that it follows single "

@@ -1,4 +1,4 @@
-"""pass@k: the probability that one of k samples is correct.
+"""pass@k: the probability that at least one of k samples is correct.
 
     pass_at_k(n, c, k)      unbiased, from c correct of n samples: arXiv 2107.03374, (1)
     pass_at_k_exact(p, k)   from the success rate p itself
@@ -39,8 +39,8 @@ def pass_at_k(n, c, k):
 
 
 def pass_at_k_exact(p, k):
-    """Return 1 - (1 - p)^k, the chance that one of k samples is correct at success rate
-    p.
+    """Return 1 - (1 - p)^k, the chance that at least one of k samples is correct at
+    success rate p.
 
     p in [0, 1], k at least 1. It is exact also where p is tiny.
     """

@@ -56,10 +56,12 @@ class RuleWithExceptions:
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
+        """The text of each token, in the order of the tokens' numbers."""
         return (*(str(digit) for digit in range(self.base)), "=")
 
     @property
     def completion_length(self) -> int:
+        """The number of tokens of every completion, T."""
         return self.work + 2
 
     @property
@@ -68,6 +70,10 @@ class RuleWithExceptions:
         return self.work // 2, self.work + 1
 
     def prompts(self, seed: int, n: int, split: str) -> np.ndarray:
+        """Return n different prompts (n, P) of a split, 'train' or 'test'.
+
+        Raises ValueError where a split has fewer.
+        """
         every = np.arange(self.base**4)
         mine = every[_in_split(every, split)]
         if n > len(mine):
@@ -91,6 +97,10 @@ class RuleWithExceptions:
         return (rule + other * self.is_exception(prompts)[:, None]) % self.base
 
     def reward(self, prompts, completions) -> np.ndarray:
+        """Return 1.0 for each right completion, else 0.0.
+
+        prompts (B, P); completions (B, T) or (B, G, T) give (B,) or (B, G).
+        """
         y, prompts = _paired(prompts, completions, self)
         right = y[..., list(self.positions)] == _spread(self.answers(prompts), y)
         return right.all(-1).astype(float)
@@ -112,6 +122,7 @@ class RuleWithExceptions:
         return np.where(rng.random((n, t)) < replaced, random, y)
 
     def lengths(self, completions) -> np.ndarray:
+        """Return how many tokens each completion has: all have equally many."""
         return np.full(np.shape(completions)[:-1], self.completion_length)
 
     def _numbers(self, prompts) -> np.ndarray:
@@ -138,17 +149,24 @@ class Countdown:
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
+        """The text of each token, in the order of the tokens' numbers."""
         return (*"+-*/=.", *(str(number) for number in range(self.largest + 1)))
 
     @property
     def prompt_length(self) -> int:
+        """The number of tokens of a prompt, P."""
         return self.count + 3
 
     @property
     def completion_length(self) -> int:
+        """The number of tokens of a completion, T, at most."""
         return 2 * self.count
 
     def prompts(self, seed: int, n: int, split: str) -> np.ndarray:
+        """Return n different prompts (n, P) of a split, 'train' or 'test'.
+
+        Raises ValueError where a split has fewer.
+        """
         rng = stream(seed, f"countdown prompts, {split}")
         size = min(2 * n + 64, 1 << 14)
         found, keys = np.empty((0, self.prompt_length), np.int64), np.empty(0, np.int64)
@@ -177,11 +195,16 @@ class Countdown:
         return top.reshape(y.shape[:-1]), bottom.reshape(y.shape[:-1])
 
     def reward(self, prompts, completions) -> np.ndarray:
+        """Return 1.0 for each right completion, else 0.0.
+
+        prompts (B, P); completions (B, T) or (B, G, T) give (B,) or (B, G).
+        """
         top, bottom = self.value(prompts, completions)
         target = _spread(self.targets(prompts)[:, None], top[..., None])[..., 0]
         return ((bottom != 0) & (top == target * bottom)).astype(float)
 
     def targets(self, prompts) -> np.ndarray:
+        """Return the target number of each prompt, (B,)."""
         tens, ones = np.asarray(prompts).T[self.count : self.count + 2] - ZERO
         return 10 * tens + ones
 
@@ -211,6 +234,7 @@ class Countdown:
         return filled(table, prompts[:, None, : self.count])[:, 0]
 
     def lengths(self, completions) -> np.ndarray:
+        """Return how many tokens each completion has up to its stop, that included."""
         ended = np.asarray(completions) == self.stop
         full = np.shape(completions)[-1]
         return np.where(ended.any(-1), ended.argmax(-1) + 1, full)
