@@ -345,7 +345,7 @@ CLAIMS = [
         "al. had to average until 90 % of the inputs with two ones came out right is, "
         "in the geometric mean, within a factor of 1.1 of that for infinitely wide "
         "networks that train only their last layer.",
-        unit="log of the ratio",
+        unit="log ratio",
         estimate=_over_lengths(RUNS, COUNT), above=-NETWORKS.log, below=NETWORKS.log,
         reason=NETWORKS.reason, expected="undecided", because="The one published run "
         "at k = 5 needed 2.8 times the simulated number. From k = 7 on the mean is 2 % "
@@ -355,7 +355,7 @@ CLAIMS = [
         "Giapitzakis et al. had to average until 99.9 % of the inputs with two ones "
         "came out right is, in the geometric mean, within a factor of 1.21 of that "
         "for infinitely wide networks that train only their last layer.",
-        unit="log of the ratio",
+        unit="log ratio",
         estimate=_over_lengths(RUNS.where("k % 5 == 0"), COUNT_999),
         above=-2 * NETWORKS.log, below=2 * NETWORKS.log, expected="undecided",
         because="The published run at k = 5 needed 43 networks, twice the usual "

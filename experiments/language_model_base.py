@@ -13,11 +13,10 @@ right if its first line is the number, with or without a full stop
 (symlab.rlvr.language_model says which tokens are counted). Its probability p at
 temperature 1 is exact, by teacher forcing, and so are pass@k = 1 - (1 - p)^k and the
 chance that a group of G = 8 rollouts is all wrong, (1 - p)^8, all right, p^8, or mixed.
-Sampling is the oracle: 4096 samples of each of four prompts of one task (of all prompts
-and tasks at scale paper), judged by their text.
+Sampling is the oracle: 4096 samples of each prompt of one task (of all tasks at scale
+paper), judged by their text.
 
-A seed is a draw of 12 prompts of each task (24 at scale paper). The rows need the
-extra `lm`. Prompts that do not begin the answer were tried first, on six training
+A seed is a draw of 24 prompts of each task. The rows need the extra `lm`. Prompts that do not begin the answer were tried first, on six training
 questions of two tasks: the bare number then has a probability of at most 0.0002 on
 two-digit addition, or on average 0.004 with a worked example. With the beginning the
 right number, whatever follows, has 0.25 on two-digit addition and 0.18 on 1 x 2 digits.
@@ -82,8 +81,8 @@ class Config:
 
 def sweep(scale: str) -> list[Config]:
     seeds = range({"smoke": 2, "quick": 4, "paper": 16}[scale])
-    size = {"prompts": {"smoke": 1, "quick": 12, "paper": 24}[scale], "seed": seeds}
-    checked = {"smoke": 1, "quick": 4, "paper": 24}[scale]
+    size = {"prompts": {"smoke": 1, "quick": 24, "paper": 24}[scale], "seed": seeds}
+    checked = {"smoke": 1, "quick": 24, "paper": 24}[scale]
     sampled = tuple(TASKS) if scale == "paper" else (CHECKED,)
     others = [task for task in TASKS if task not in sampled]
     first = grid(Config, task=sampled, checked=checked, **size)
@@ -222,8 +221,8 @@ CLAIMS = [
         estimate=SAMPLED.where(task=CHECKED).mean(
             named("sampled_1 - exact_1", "sampled minus exact pass@1")),
         above=-POINT.size, below=POINT.size,
-        reason=f"{LEAST} The fraction among the 16,384 samples of a draw of prompts "
-        "has a standard error of at most 0.004."),
+        reason=f"{LEAST} The fraction among the 98,304 samples of a draw of prompts "
+        "has a standard error of at most 0.002."),
     oracle("exact_pass_64_is_sampled",
         f"On two-digit additions, the pass@64 of {MODEL}, computed exactly from the "
         "probabilities of its tokens, differs by less than 0.01 from the unbiased "
