@@ -99,7 +99,7 @@ bench: $(READY)
 	@for b in lanes plasticity engine scale symopt rlvr pretraining; do $(PY) benchmarks/bench_$$b.py || exit 1; done
 
 clean:
-	rm -rf .venv results/smoke figures/*.pdf figures/*.png figures/*.json
+	rm -rf .venv results/smoke results/.reached figures/*.pdf figures/*.png figures/*.json
 
 # A name that is no target may be a misspelt figure: the command line knows the nearest.
 .DEFAULT:

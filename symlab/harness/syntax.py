@@ -29,8 +29,13 @@ Chain = tuple[str, ...]  # `np.random.x` is ("np", "random", "x")
 def children(node: ast.AST) -> list[ast.AST]:
     """Return the syntax nodes right below a node, without Python's Load and Store
     marks.
+
+    They are looked for once, as code is read many times: see `forget`.
     """
-    found = []
+    try:
+        return node.below
+    except AttributeError:
+        node.below = found = []
     for name in node._fields:
         value = getattr(node, name, None)
         if isinstance(value, list):
@@ -38,6 +43,11 @@ def children(node: ast.AST) -> list[ast.AST]:
         elif isinstance(value, ast.AST) and name != "ctx":
             found.append(value)
     return found
+
+
+def forget(node: ast.AST) -> None:
+    """Let `children` look again below a node whose parts were replaced."""
+    vars(node).pop("below", None)
 
 
 def walk(node: ast.AST) -> list[ast.AST]:
