@@ -208,6 +208,10 @@ def test_folders_of_one_scale_and_of_all_are_trees(tmp_path):
     assert set(compare.tree(tmp_path / "a" / "quick").tables) == {("quick", "line")}
     plain = shutil.copytree(tmp_path / "a" / "quick", tmp_path / "mine")
     assert set(compare.tree(plain).tables) == {("", "line")}
+    rows(tmp_path / "b", loss=[1.0], scale="paper")
+    said = "has rows of scale quick and smoke, and .* of paper: name two trees"
+    with pytest.raises(UserError, match=said):
+        compared(tmp_path)
 
 
 # --- the command ---------------------------------------------------------------------

@@ -16,6 +16,8 @@ def reach(sandbox, monkeypatch):
     """A function that says what `run` reaches, and whether the code was followed."""
     monkeypatch.delenv("SYMLAB_RESULTS", raising=False)
     monkeypatch.chdir(sandbox.root)
+    others = str(sandbox.root.parents[1])  # projects of tests before this one
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not p.startswith(others)])
     (sandbox.root / "results").mkdir()
     sandbox.write("numbers.csv", "1\n")
 

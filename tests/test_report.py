@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import html5lib
 import pytest
 
 from symlab.harness import Claim, project, report, report_data
@@ -127,6 +128,12 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere():
     assert "It is &lt;mirrors" not in TEXT
     assert "On &lt;mirrors&gt; &amp; more" in TEXT
     assert "(a)</b> Loss by &lt;lr&gt;." in TEXT
+
+
+def test_html_follows_the_standard():
+    html5lib.HTMLParser(strict=True).parse(TEXT)
+    with pytest.raises(html5lib.html5parser.ParseError):
+        html5lib.HTMLParser(strict=True).parse(TEXT.replace("</main>", "", 1))
 
 
 def test_a_screen_reader_finds_names_scopes_and_the_count():

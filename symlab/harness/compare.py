@@ -153,8 +153,15 @@ def compare(
 
     names: the experiments; () for all. provenance: whether wall time, machine, versions
     and commit are compared, too. Raises UserError for a name of an experiment, or of a
-    column with a tolerance of its own, that neither tree has.
+    column with a tolerance of its own, that neither tree has, and for trees of other
+    scales.
     """
+    scales = [{s for s, _ in {*t.tables, *t.broken}} for t in (a, b)]
+    if not scales[0] & scales[1]:
+        raise UserError(
+            f"{a.name} has rows of scale {_named(scales[0])}, and {b.name} of "
+            f"{_named(scales[1])}: name two trees that have one in common"
+        )
     keys = {*a.tables, *b.tables, *a.broken, *b.broken}
     for name in names:
         if name not in {experiment for _, experiment in keys}:
@@ -167,6 +174,10 @@ def compare(
             raise UserError(nearest(column, known, "column"))
     skipped = {*IDENTITY, *(() if provenance else PROVENANCE)}
     return [_experiment(a, b, key, tolerance, skipped) for key in chosen]
+
+
+def _named(scales: Iterable[str]) -> str:
+    return " and ".join(sorted(s or "unknown" for s in scales))
 
 
 def _experiment(

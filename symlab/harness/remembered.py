@@ -53,7 +53,7 @@ class Answer:
     def __init__(self, root: Path, module: str, names: list[str], data: list[str]):
         self.root, self.data = root, data
         results = Path(os.environ.get("SYMLAB_RESULTS") or root / "results")
-        asked = [str(root), module, names, data, os.getcwd(), sys.version, sys.path]
+        asked = [str(root), module, names, data, sys.version, sys.path]
         asked += [OWN, sorted(map(str, STANDARD)), sorted(dir(builtins))]
         self.name = sha256(json.dumps(asked).encode()).hexdigest()
         self.file = results / FOLDER / f"{self.name[:32]}.json"

@@ -35,13 +35,14 @@ def children(node: ast.AST) -> list[ast.AST]:
     try:
         return node.below
     except AttributeError:
-        node.below = found = []
+        found = []
     for name in node._fields:
         value = getattr(node, name, None)
         if isinstance(value, list):
             found += [n for n in value if isinstance(n, ast.AST)]
         elif isinstance(value, ast.AST) and name != "ctx":
             found.append(value)
+    node.below = found  # at the end: an interrupt leaves no half of it
     return found
 
 
