@@ -85,7 +85,7 @@ reference: figures
 	@$(PY) -m symlab reference --scale $(SCALE)
 
 archive: $(READY)
-	@$(PY) -m symlab archive $(FILE) $(NAMES) --scale $(SCALE) $(if $(call on,$(REFERENCE)),--reference)
+	@$(PY) -m symlab archive $(if $(FILE),"$(FILE)") $(NAMES) --scale $(SCALE) $(if $(call on,$(REFERENCE)),--reference)
 
 test: $(READY)
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder

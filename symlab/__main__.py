@@ -328,7 +328,7 @@ def diff(_project, o) -> int:
     The exit status is 0 where all rows are in both and agree within the tolerance, 1
     where they differ, and 2 where they cannot be compared.
     """
-    from symlab.harness import compare
+    from symlab.harness import compare, trees
     from symlab.harness.differences import Tolerance
 
     given = {"absolute": dict(o.atol), "relative": dict(o.rtol)}
@@ -337,7 +337,7 @@ def diff(_project, o) -> int:
         c: replace(usual, **{k: v[c] for k, v in given.items() if c in v})
         for c in {*given["absolute"], *given["relative"]} - {""}
     }
-    a, b = compare.tree(o.a), compare.tree(o.b)
+    a, b = trees.tree(o.a), trees.tree(o.b)
     found = compare.compare(a, b, replace(usual, columns=own), o.names, o.provenance)
     if o.json:
         print(json.dumps(compare.record(a, b, found), indent=1))

@@ -120,6 +120,11 @@ def test_an_archive_is_compared_with_a_folder(packed):
     done = packed("diff", "results", "line.zip")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "12       0       0          0          0" in done.stdout
+    changed(packed.root / "line.zip", packed.root / "bad.zip", line=b"other rows")
+    done = packed("diff", "results", "bad.zip")
+    assert done.returncode == 1
+    assert "line (quick)\n  bad.zip is damaged" in done.stdout
+    assert done.stdout.endswith("1 of 1 experiments differ beyond the tolerance\n")
 
 
 # --- metadata ------------------------------------------------------------------------

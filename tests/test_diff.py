@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from symlab.harness import compare, files
+from symlab.harness import compare, files, trees
 from symlab.harness.compare import Tolerance
 from symlab.harness.differences import BEYOND, EQUAL, WITHIN, apart
 from symlab.harness.errors import UserError
@@ -97,7 +97,7 @@ def rows(folder, name="line", scale="quick", code="c", **values):
 def compared(tmp_path, **options):
     options = {"tolerance": Tolerance(0.0, 0.01)} | options
     found = compare.compare(
-        compare.tree(tmp_path / "a"), compare.tree(tmp_path / "b"), **options
+        trees.tree(tmp_path / "a"), trees.tree(tmp_path / "b"), **options
     )
     return found[0] if len(found) == 1 else found
 
@@ -202,12 +202,12 @@ def test_folders_of_one_scale_and_of_all_are_trees(tmp_path):
     rows(tmp_path / "a", loss=[1.0])
     rows(tmp_path / "a", loss=[1.0], scale="smoke")
     rows(tmp_path / "a" / "reference", loss=[1.0])  # committed rows are another tree
-    assert set(compare.tree(tmp_path / "a").tables) == {
+    assert set(trees.tree(tmp_path / "a").tables) == {
         ("quick", "line"), ("smoke", "line")
     }  # fmt: skip
-    assert set(compare.tree(tmp_path / "a" / "quick").tables) == {("quick", "line")}
+    assert set(trees.tree(tmp_path / "a" / "quick").tables) == {("quick", "line")}
     plain = shutil.copytree(tmp_path / "a" / "quick", tmp_path / "mine")
-    assert set(compare.tree(plain).tables) == {("", "line")}
+    assert set(trees.tree(plain).tables) == {("", "line")}
     rows(tmp_path / "b", loss=[1.0], scale="paper")
     said = "has rows of scale quick and smoke, and .* of paper: name two trees"
     with pytest.raises(UserError, match=said):

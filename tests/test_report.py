@@ -143,6 +143,10 @@ def test_a_screen_reader_finds_names_scopes_and_the_count():
     regions = [a for _, a in PAGE.elements if a.get("role") == "region"]
     assert regions
     assert all(a["aria-label"] and a["tabindex"] == "0" for a in regions)
+    titles = dict(re.findall(r'<h2 id="(\w+)"[^>]*>([^<]*)<', TEXT))
+    names = [titles[a["aria-labelledby"]] for a in PAGE.all("section")]
+    names += [a["aria-label"] for a in regions]
+    assert len(names) == len(set(names))  # two regions of one name cannot be told apart
     assert len(PAGE.all("main")) == len(PAGE.all("h1")) == 1
 
 

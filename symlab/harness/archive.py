@@ -42,11 +42,11 @@ def write(path: Path, content: Mapping[str, bytes], about: dict) -> None:
     """
     digests = {name: sha256(data).hexdigest() for name, data in content.items()}
     index = {"schema": SCHEMA, **about, "sha256": digests}
-    whole = {**content, INDEX: text(index)}
+    whole = _zipped({**content, INDEX: text(index)})
     try:
         with path.open("xb") as file:
             try:
-                file.write(_zipped(whole))
+                file.write(whole)
             except BaseException:
                 path.unlink()  # a part of an archive is none
                 raise
