@@ -12,7 +12,7 @@ import pytest
 from rocrate.rocrate import ROCrate
 
 import symlab
-from symlab.harness import archive, crate, files, packing, project
+from symlab.harness import archive, crate, files, findings, packing, project
 from symlab.harness.claims import Paper
 from symlab.harness.errors import UserError
 
@@ -216,6 +216,16 @@ def test_a_figure_of_other_rows_is_left_out_and_said(packed):
     assert found.said == ["line is left out: it is not drawn from these rows "
                           "(`make line SCALE=quick` draws it)"]  # fmt: skip
     assert not [n for n in content(packed.root / "f.zip") if n.startswith("figures/")]
+
+
+def test_a_figure_that_shows_other_experiments_too_is_left_out(packed, monkeypatch):
+    shown = {"line": ["line"], "both": ["line", "other"], "others": ["other"]}
+    monkeypatch.setattr(packing.contract, "figures", lambda _: shown)
+    place = project.Project(packed.root)
+    plans = [packing.plan.make(place, "line", "quick")]
+    found, said = packing._figures(place, plans, {"line": findings.verdicts(plans)})
+    assert set(found) == {"figures/line.json", "figures/line.pdf", "figures/line.png"}
+    assert said == ["both is left out: it also shows other, which is not packed"]
 
 
 def changed(path: Path, target: Path, **replaced) -> Path:

@@ -119,7 +119,10 @@ def _figures(
     by_name = {p.experiment.name: p for p in plans}
     found, said = {}, []
     for figure, drawing in contract.figures(project).items():
-        if not set(drawing) <= by_name.keys():
+        if lacking := [name for name in drawing if name not in by_name]:
+            if len(lacking) < len(drawing):
+                why = f"it also shows {lacking[0]}, which is not packed"
+                said.append(f"{figure} is left out: {why}")
             continue
         mine = [by_name[name] for name in drawing]
         judged = [v for name in drawing for v in verdicts[name]]
