@@ -144,6 +144,27 @@ def test_a_folder_that_cannot_be_written_costs_time_only(sandbox, reach):
     assert reach()[1]
 
 
+def test_a_picture_is_made_once_for_equal_content(tmp_path, monkeypatch):
+    monkeypatch.delenv("SYMLAB_RESULTS", raising=False)
+    made = []
+
+    def make():
+        made.append(1)
+        return b"small"
+
+    (tmp_path / "results").mkdir()
+    for source in (b"one", b"one", b"two", b"one"):
+        assert remembered.picture(tmp_path, source, make) == b"small"
+    assert len(made) == 2
+    for path in remembered.folder(tmp_path).glob("*.png"):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert remembered.picture(tmp_path, b"one", make) == b"small"  # a damaged one
+    assert len(made) == 3
+    (other := tmp_path / "other").mkdir()
+    assert remembered.picture(other, b"one", make) == b"small"
+    assert not list(other.iterdir())
+
+
 def test_the_oldest_answers_go(sandbox, reach, monkeypatch):
     monkeypatch.setattr(remembered, "MOST", 10)
     folder = sandbox.root / "results" / remembered.FOLDER

@@ -5,13 +5,15 @@ calls. So the answer is kept under results/.reached, together with every questio
 was put to the file system: which file each name of a module led to, or that it led to
 none, and a hash of the file's content. An answer counts only where all these questions
 have the same answers again, for the same Python, the same search path and the same
-source of the code that follows names. Times and sizes of files are not looked at.
+source of the code that follows names. Times and sizes of files are not looked at. The
+small pictures of the report are kept beside it, by their content.
 """
 
 import builtins
 import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,7 +24,7 @@ from symlab.harness.errors import UserError
 from symlab.harness.source import STANDARD, Finder
 
 FOLDER = ".reached"  # below the results
-MOST = 1000  # answers that are kept; the oldest go
+MOST = 500  # files of a kind that are kept; the oldest go
 FOLLOWING = ("code", "effects", "remembered", "scope", "sharing", "source", "syntax")
 HERE = Path(__file__).parent
 OWN = [sha256((HERE / f"{m}.py").read_bytes()).hexdigest() for m in FOLLOWING]
@@ -52,11 +54,10 @@ class Answer:
 
     def __init__(self, root: Path, module: str, names: list[str], data: list[str]):
         self.root, self.data = root, data
-        results = Path(os.environ.get("SYMLAB_RESULTS") or root / "results")
         asked = [str(root), module, names, data, sys.version, sys.path]
         asked += [OWN, sorted(map(str, STANDARD)), sorted(dir(builtins))]
         self.name = sha256(json.dumps(asked).encode()).hexdigest()
-        self.file = results / FOLDER / f"{self.name[:32]}.json"
+        self.file = folder(root) / f"{self.name[:32]}.json"
 
     def recall(self) -> dict | None:
         """Return what was reached, None where nothing is kept or something changed."""
@@ -86,7 +87,7 @@ class Answer:
             told = {"places": places, "data": self._data(), "answer": answer}
             text = json.dumps({"seal": self._seal(told), "told": told})
             files.write([text.encode()], self.file)
-            _keep_few(self.file.parent)
+            _keep_few(self.file)
 
     def _data(self) -> list[str]:
         """A hash of the content of each file in `data`."""
@@ -107,9 +108,32 @@ def _said(module) -> list[str] | None:
     return [str(module.path), module.digest, *map(str, module.folders)]
 
 
-def _keep_few(folder: Path) -> None:
-    """Remove the oldest answers where there are more than MOST."""
-    found = [p for p in folder.iterdir() if p.suffix == ".json"]
+def folder(root: Path) -> Path:
+    """Return where a project's answers are kept; root: its folder."""
+    return Path(os.environ.get("SYMLAB_RESULTS") or root / "results") / FOLDER
+
+
+def picture(root: Path, source: bytes, make: Callable[[], bytes]) -> bytes:
+    """Return what make() returns, from memory where it was made before.
+
+    root: the project's folder. source: all that the result depends on.
+    """
+    file = folder(root) / f"{sha256(source).hexdigest()[:32]}.png"
+    with suppress(OSError):
+        kept = file.read_bytes()
+        if sha256(kept[32:]).digest() == kept[:32]:
+            return kept[32:]
+    made = make()
+    if file.parent.parent.is_dir():
+        with suppress(OSError, UserError):
+            files.write([sha256(made).digest(), made], file)
+            _keep_few(file)
+    return made
+
+
+def _keep_few(file: Path) -> None:
+    """Remove the oldest files of this kind where there are more than MOST."""
+    found = [p for p in file.parent.iterdir() if p.suffix == file.suffix]
     if len(found) > MOST:
         found.sort(key=lambda p: p.stat().st_mtime)
         for path in found[: MOST // 10]:
