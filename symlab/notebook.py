@@ -1,25 +1,39 @@
 """The four names of a notebook: load, run, claims, figure."""
 
 import warnings
+from pathlib import Path
 
 import pandas as pd
 
+from symlab.harness import archive as archives
 from symlab.harness import engine, findings, summary
 from symlab.harness.errors import UserError
 from symlab.harness.project import Committed, Project, find
 
 
 def load(
-    experiment: str, scale: str = "quick", seed0: int = 0, reference: bool = False
+    experiment: str,
+    scale: str = "quick",
+    seed0: int = 0,
+    reference: bool = False,
+    archive: str | Path | None = None,
 ) -> pd.DataFrame:
     """Return the current rows of an experiment, one per run, in the order of its sweep.
 
     scale: the size of the sweep, such as 'quick'. seed0: the first seed. reference: the
-    committed rows in place of those under results/.
+    committed rows in place of those under results/. archive: a file that `symlab
+    archive` wrote; its rows are returned whatever code is here. Raises UserError where
+    there are no such rows, or the archive is damaged.
 
     Rows made by older code and failed runs are left out; `pd.read_parquet` on
     results/<scale>/<experiment>.parquet shows them all.
     """
+    if archive is not None:
+        if reference or seed0:
+            raise UserError(
+                "an archive holds one set of rows: leave out reference and seed0"
+            )
+        return archives.read(Path(archive)).frame(scale, experiment)
     (plan,) = findings.plans_of(_project(reference), experiment, scale, seed0=seed0)
     return plan.rows()
 

@@ -28,6 +28,14 @@ def test_a_function_two_modules_away_counts_and_is_named(sandbox):
     assert manifest(sandbox) == before
 
 
+def test_what_only_the_default_of_a_field_uses_is_not_followed(sandbox):
+    sandbox.edit("experiments/line.py", "x: float = 1.0", "x: float = START + 1.0")
+    sandbox.edit("experiments/line.py", "LANES = 4", "LANES = 4\nSTART = 0.0")
+    found = manifest(sandbox)
+    assert "experiments.line:Config" in found
+    assert "experiments.line:START" not in found
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

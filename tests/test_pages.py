@@ -173,6 +173,14 @@ def trained(folder: Path) -> None:
     pretrain(config, text, recipe, {"lr": 0.02}, out=folder / "run" / "small")
 
 
+def archived(folder: Path) -> None:
+    """The archive that a page's shell block leaves."""
+    from symlab.__main__ import main
+
+    words = ["archive", str(folder / "ranks.zip"), "rotation_low_rank", "--reference"]
+    assert main(words) == 0
+
+
 def given(page: str, folder: Path, monkeypatch) -> dict:
     """What the blocks of a page take from elsewhere."""
     import torch
@@ -180,6 +188,8 @@ def given(page: str, folder: Path, monkeypatch) -> dict:
     if page == "advantage-symmetry.md":
         verl(monkeypatch)
         return {"rewards": torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0]] * 8)}
+    if page == "sharing.md":
+        archived(folder)
     if page == "pretraining.md":
         trained(folder)
     return {}

@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import html5lib
 import pytest
 
 from symlab.harness import Claim, project, report, report_data
@@ -129,6 +130,12 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere():
     assert "(a)</b> Loss by &lt;lr&gt;." in TEXT
 
 
+def test_html_follows_the_standard():
+    html5lib.HTMLParser(strict=True).parse(TEXT)
+    with pytest.raises(html5lib.html5parser.ParseError):
+        html5lib.HTMLParser(strict=True).parse(TEXT.replace("</main>", "", 1))
+
+
 def test_a_screen_reader_finds_names_scopes_and_the_count():
     assert all(a.get("scope") in ("row", "col") for a in PAGE.all("th"))
     assert all("alt" in a for a in PAGE.all("img"))
@@ -136,6 +143,10 @@ def test_a_screen_reader_finds_names_scopes_and_the_count():
     regions = [a for _, a in PAGE.elements if a.get("role") == "region"]
     assert regions
     assert all(a["aria-label"] and a["tabindex"] == "0" for a in regions)
+    titles = dict(re.findall(r'<h2 id="(\w+)"[^>]*>([^<]*)<', TEXT))
+    names = [titles[a["aria-labelledby"]] for a in PAGE.all("section")]
+    names += [a["aria-label"] for a in regions]
+    assert len(names) == len(set(names))  # two regions of one name cannot be told apart
     assert len(PAGE.all("main")) == len(PAGE.all("h1")) == 1
 
 

@@ -23,13 +23,14 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from sys import stdlib_module_names
 
+from symlab.harness import remembered
 from symlab.harness.effects import Effects
 from symlab.harness.errors import UserError
 from symlab.harness.source import Finder, Module, Statement
@@ -39,6 +40,7 @@ from symlab.harness.syntax import (
     Chain,
     canonical,
     chain_of,
+    forget,
     free_names,
     walk,
 )
@@ -456,6 +458,7 @@ def _without_defaults(module: Module, node):
     ):
         return node
     node = copy(node)
+    forget(node)
     node.body = [_bare(n) if _is_field(module, n) else n for n in node.body]
     return node
 
@@ -610,13 +613,21 @@ def reach(
     root: the project's folder. module: its dotted name. data: files below the root
     whose content counts, too. Of a class named `Config` the types and defaults of its
     fields count only where reached code may read them: otherwise their values are in
-    each run's key.
+    each run's key. What was reached before is looked up where nothing has changed.
     """
     names, data = list(names), list(data)
+    answer = remembered.Answer(root, module, names, data)
+    if known := answer.recall():
+        return Reached(**{k: tuple(v) if isinstance(v, list) else v
+                          for k, v in known.items()})  # fmt: skip
     try:
-        return _reach(root, module, names, data)
+        found, finder = _reach(root, module, names, data)
     except (MemoryError, RecursionError):  # the parser raises both
-        return _with_a_deep_stack(lambda: _reach(root, module, names, data), module)
+        found, finder = _with_a_deep_stack(
+            lambda: _reach(root, module, names, data), module
+        )
+    answer.keep(finder, asdict(found))
+    return found
 
 
 DEEPEST = 100_000  # calls within each other, with half a GB of (virtual) stack
@@ -642,7 +653,10 @@ def _with_a_deep_stack(work, module: str):
         threading.stack_size(size)
 
 
-def _reach(root: Path, module: str, names: list[str], data: list[str]) -> Reached:
+def _reach(
+    root: Path, module: str, names: list[str], data: list[str]
+) -> tuple[Reached, Finder]:
+    """What `reach` returns, and the finder that was asked for it."""
     finder = Finder(root)
     effects = Effects(finder)
     reads: frozenset[str] = frozenset()
@@ -667,12 +681,13 @@ def _reach(root: Path, module: str, names: list[str], data: list[str]) -> Reache
         definitions[f"data:{name}"] = digest
     packages = set().union(*(m.packages for m in modules)) - stdlib_module_names
     packages = {p for p in packages if p and not finder.module(p)}
-    return Reached(
+    found = Reached(
         definitions,
         files,
         tuple(sorted(packages)),
         tuple(sorted(finder.compiled)),
     )
+    return found, finder
 
 
 def _digest(text: str) -> str:

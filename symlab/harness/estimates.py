@@ -14,6 +14,7 @@ relatives therefore reduce each seed to one number first; `worst`, `least` and
 interval each of them has.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -103,12 +104,23 @@ class Rows:
     looked_at_often: bool = False
 
     def __call__(self, df: pd.DataFrame) -> pd.DataFrame:
-        """The rows selected; raises ValueError where there is none, naming the step."""
+        """The rows selected; raises ValueError where there is none, naming the step.
+
+        Conditions on one column each that follow each other are looked at together:
+        to copy the rows costs far more than to look.
+        """
+        kept = None  # a mask that was not applied yet
         for name, select in self.steps:
-            df = select(df)
-            if df.empty:
+            if isinstance(select, _Equal):
+                mask = select.mask(df)
+                kept = mask if kept is None else kept & mask
+                left = kept.any()
+            else:
+                df, kept = select(df if kept is None else df[kept]), None
+                left = not df.empty
+            if not left:
                 raise ValueError(f"no row is left where {name}")
-        return df
+        return df if kept is None else df[kept]
 
     def __str__(self) -> str:
         return " and ".join(name for name, _ in self.steps if name)
@@ -178,7 +190,7 @@ class Rows:
             rows = self(df)
             true = values(rows, quantity).infer_objects()
             if not is_bool_dtype(true):
-                return found(df)
+                return self._interval(by_seed(rows, quantity))
             if self.looked_at_often:
                 raise ValueError(NO_SEQUENCE)
             return stats.fraction(true, rows.seed)
@@ -302,7 +314,8 @@ class Rows:
             if is_unsigned_integer_dtype(sizes):
                 sizes = sizes.astype(float)  # 2 - 3 would wrap around
             with np.errstate(invalid="ignore", divide="ignore"):
-                frame = df.assign(_quantity=scale(sizes) if scale else sizes)
+                needed = [c for c in df.columns if c in (*fixed, *arms)]
+                frame = df[needed].assign(_quantity=scale(sizes) if scale else sizes)
             for field, (a, b) in arms.items():
                 frame = frame[frame[field].isin([a, b])]
                 if lacking := [v for v in (a, b) if v not in set(frame[field])]:
@@ -472,9 +485,17 @@ def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     """
     if callable(quantity):
         return quantity(df)
-    return (
-        df[quantity] if quantity in df.columns else df.eval(quantity, engine="python")
-    )
+    return df[quantity] if quantity in df.columns else _evaluated(df, quantity)
+
+
+def _evaluated(df: pd.DataFrame, expression: str):
+    """An expression of columns; pandas first makes a Series of each column that there
+    is, so it is given those alone whose names occur.
+    """
+    words = set(re.findall(r"\w+", expression))
+    if "`" not in expression:  # which quotes a name that is no word
+        df = df[[c for c in df.columns if c in words]]
+    return df.eval(expression, engine="python")
 
 
 def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]:
@@ -524,22 +545,33 @@ def _described(function: Callable) -> str:
 def _selection(selection) -> tuple[str, Callable]:
     if callable(selection):
         return _described(selection), selection
-    return selection, lambda df: df[df.eval(selection, engine="python").astype(bool)]
+    return selection, lambda df: df[_evaluated(df, selection).astype(bool)]
 
 
-def _equal(item: tuple[str, object]) -> tuple[str, Callable]:
+@dataclass(frozen=True)
+class _Equal:
+    """Rows whose column has a value, or one of several."""
+
+    field: str
+    values: object
+    several: bool
+
+    def mask(self, df: pd.DataFrame) -> np.ndarray:
+        """Whether each row is selected; raises ValueError where there is no column."""
+        if self.field not in df.columns:
+            raise ValueError(nearest(self.field, df.columns, "column"))
+        column = df[self.field]
+        found = column.isin(self.values) if self.several else column == self.values
+        return found.to_numpy(dtype=bool, na_value=False)
+
+
+def _equal(item: tuple[str, object]) -> tuple[str, _Equal]:
     field, value = item
-
-    def column(df: pd.DataFrame) -> pd.Series:
-        if field not in df.columns:
-            raise ValueError(nearest(field, df.columns, "column"))
-        return df[field]
-
     if isinstance(value, Iterable) and not isinstance(value, str):
         several = list(value)
         shown = ", ".join(map(_shown, several))
-        return f"{field} is one of {shown}", lambda df: df[column(df).isin(several)]
-    return f"{field} = {_shown(value)}", lambda df: df[column(df) == value]
+        return f"{field} is one of {shown}", _Equal(field, several, True)
+    return f"{field} = {_shown(value)}", _Equal(field, value, False)
 
 
 def _shown(value) -> str:

@@ -27,9 +27,16 @@ def write_table(table: pa.Table, path: Path, durable: bool = False) -> None:
 
     durable: whether the bytes are on the disk when this returns.
     """
+    write(pieces_of(table), path, durable)
+
+
+def pieces_of(table: pa.Table) -> list[memoryview | bytes]:
+    """Return pieces of bytes that together are a table as a Parquet file with a
+    checksum of itself; equal tables have equal ones.
+    """
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    write(_sealed(sink.getvalue()), path, durable)
+    return _sealed(sink.getvalue())
 
 
 def write(pieces: list, path: Path, durable: bool = False) -> None:

@@ -254,7 +254,8 @@ def provenance(path: Path) -> dict:
             from PIL import Image
 
             with Image.open(path) as image:
-                return json.loads(image.text["symlab"])
+                known = "symlab" in image.info  # as it stands before the pixels
+                return json.loads((image.info if known else image.text)["symlab"])
         found = re.search(rb"/Subject \(((?:\\.|[^\\)])*)\)", path.read_bytes(), re.S)
         return json.loads(re.sub(rb"\\(.)", rb"\1", found[1]))
     except (KeyError, TypeError, ValueError, AttributeError, OSError):

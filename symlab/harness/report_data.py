@@ -11,7 +11,7 @@ from string import ascii_letters
 
 import joblib
 
-from symlab.harness import contract, findings, plan
+from symlab.harness import contract, findings, plan, remembered
 from symlab.harness.claims import Verdict
 from symlab.harness.project import Project
 
@@ -160,7 +160,9 @@ def _figure(
     stem = findings.stem(project, name, plans[0].scale)
     committed = project.root / "figures" / "reference" / stem.name
     current = [s for s in (stem, committed) if findings.up_to_date(s, record)]
-    picture, size = _small(Path(f"{current[0]}.png")) if current else (b"", (0, 0))
+    picture, size = b"", (0, 0)
+    if current:
+        picture, size = _small(project.root, Path(f"{current[0]}.png"))
     return Drawn(name, picture, size, captions(name, plans), record)
 
 
@@ -182,16 +184,28 @@ def captions(figure: str, plans: list[plan.Plan]) -> tuple[tuple[str, str], ...]
     )
 
 
-def _small(path: Path) -> tuple[bytes, tuple[int, int]]:
+def _small(root: Path, path: Path) -> tuple[bytes, tuple[int, int]]:
     """A smaller PNG of few colours, as bytes, and its size in pixels."""
+    import PIL
     from PIL import Image
 
-    with Image.open(path) as image:
+    data = path.read_bytes()
+    with Image.open(io.BytesIO(data)) as image:
         size = round(image.width * RESOLUTION), round(image.height * RESOLUTION)
-        plain = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        said = f"{COLOURS} {size} Pillow {PIL.__version__} "
+        small = remembered.picture(
+            root, said.encode() + data, lambda: _reduced(image, size)
+        )
+    return small, size
+
+
+def _reduced(image, size: tuple[int, int]) -> bytes:
+    from PIL import Image
+
+    plain = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     few = plain.quantize(
         COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
     )
     file = io.BytesIO()
     few.save(file, "PNG")
-    return file.getvalue(), size
+    return file.getvalue()

@@ -6,6 +6,7 @@ editable installs. Modules are found by name without importing them.
 """
 
 import ast
+import os
 import re
 import sys
 import sysconfig
@@ -339,16 +340,19 @@ def third_party(folder: Path) -> bool:
 class Finder:
     """Finds first-party modules (the project's own code) by their dotted names.
 
-    `compiled` has the names of those without source.
+    `compiled` has the names of those without source. make: what is made of a module's
+    name, path, source and folders of submodules; None makes a `Module`.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, make=None):
         self.root = root
+        self.make = make or _module
         self.home = Path(__file__).resolve().parents[2]  # the folder that holds symlab
         self.modules: dict[str, Module | None] = {}
         self.compiled: set[str] = set()
         self.path: list[str] = []
         self.places: list[Path] = []  # its folders
+        self.listed: dict[Path, set[str]] = {}  # folder: what it holds, up to a dot
 
     def module(self, name: str) -> Module | None:
         """Return the first-party module of a dotted name; None for third-party ones."""
@@ -372,7 +376,8 @@ class Finder:
         for folder in folders:
             if folder == self.root or not third_party(folder):
                 ours.append(folder)
-            elif _exists(folder, name):  # ours stand before it on the path
+            elif name in self._held(folder) and _exists(folder, name):
+                # ours stand before it on the path
                 return self._within(name, ours, spaces=False)
         if name in sys.stdlib_module_names:
             return self._within(name, ours[:1])
@@ -395,12 +400,13 @@ class Finder:
         spaces: whether a folder without __init__.py may be it.
         """
         last = name.rpartition(".")[2]
+        folders = [folder for folder in folders if last in self._held(folder)]
         for folder in folders:
             package = folder / last
             if (path := package / "__init__.py").is_file():
-                return _module(name, path, path.read_bytes(), (package,))
+                return self.make(name, path, path.read_bytes(), (package,))
             if (path := folder / f"{last}.py").is_file():
-                return _module(name, path, path.read_bytes(), ())
+                return self.make(name, path, path.read_bytes(), ())
             if any((folder / f"{last}{s}").is_file() for s in EXTENSION_SUFFIXES):
                 self.compiled.add(name)
                 return None
@@ -408,8 +414,18 @@ class Finder:
             return None
         portions = tuple(f / last for f in folders if (f / last).is_dir())
         if any(any(p.rglob("*.py")) for p in portions):
-            return _module(name, None, b"", portions)
+            return self.make(name, None, b"", portions)
         return None
+
+    def _held(self, folder: Path) -> set[str]:
+        """The names in a folder, up to their first dot; one look for a finder."""
+        if folder not in self.listed:
+            try:
+                found = os.listdir(folder)
+            except OSError:
+                found = []  # Python's own search takes such a folder for empty, too
+            self.listed[folder] = {name.split(".")[0] for name in found}
+        return self.listed[folder]
 
     def _hooked(self, name: str) -> Module | None:
         """A module that a hook finds, as those of editable installs do."""
@@ -423,7 +439,7 @@ class Finder:
             origin = Path(spec.origin) if spec and spec.origin else None
             if origin and origin.suffix == ".py" and origin.is_file():
                 folders = tuple(map(Path, spec.submodule_search_locations or ()))
-                return _module(name, origin, origin.read_bytes(), folders)
+                return self.make(name, origin, origin.read_bytes(), folders)
         return None
 
 

@@ -191,7 +191,7 @@ class Store:
 
     def _read_manifest(self, path: Path) -> dict[str, dict[str, str]]:
         """{code: manifest}; a damaged one only costs the reason why rows are stale."""
-        data = _bytes(path)
+        data = bytes_of(path)
         if data is None:
             return {}
         try:
@@ -206,7 +206,7 @@ class Store:
 
     def _read_one(self, path: Path) -> pa.Table | None:
         """A whole file; one that is no results file is moved aside, and said so."""
-        data = _bytes(path)
+        data = bytes_of(path)
         if data is None:
             return None
         if data.startswith(b"version https://git-lfs.github.com/"):
@@ -216,7 +216,7 @@ class Store:
                 "changed"
             )
         try:
-            return _checked(files.read_table(data))
+            return checked(files.read_table(data))
         except MemoryError:
             raise UserError(
                 f"cannot read {path}, as memory is short: nothing was changed"
@@ -226,8 +226,8 @@ class Store:
             return None
 
 
-def _bytes(path: Path) -> bytes | None:
-    """The content, None if there is no such file (any more)."""
+def bytes_of(path: Path) -> bytes | None:
+    """Return the bytes of a file, None if there is no such file (any more)."""
     try:
         # From memory: pyarrow opens a path twice; it may be replaced in between.
         return path.read_bytes()
@@ -260,8 +260,10 @@ def _number(part: Path) -> int:
     return int(first) if first.isdecimal() else 0
 
 
-def _checked(table: pa.Table) -> pa.Table:
-    """The table, if it is one of ours: its columns of META as they must be."""
+def checked(table: pa.Table) -> pa.Table:
+    """Return a table whose columns of META have their types; raise ValueError where it
+    has no key, code and status, or two columns of one name.
+    """
     if missing := {"key", "code", "status"} - set(table.column_names):
         raise ValueError(f"no columns {sorted(missing)}")
     if len(set(table.column_names)) < len(table.column_names):

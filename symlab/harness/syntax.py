@@ -29,15 +29,26 @@ Chain = tuple[str, ...]  # `np.random.x` is ("np", "random", "x")
 def children(node: ast.AST) -> list[ast.AST]:
     """Return the syntax nodes right below a node, without Python's Load and Store
     marks.
+
+    They are looked for once, as code is read many times: see `forget`.
     """
-    found = []
+    try:
+        return node.below
+    except AttributeError:
+        found = []
     for name in node._fields:
         value = getattr(node, name, None)
         if isinstance(value, list):
             found += [n for n in value if isinstance(n, ast.AST)]
         elif isinstance(value, ast.AST) and name != "ctx":
             found.append(value)
+    node.below = found  # at the end: an interrupt leaves no half of it
     return found
+
+
+def forget(node: ast.AST) -> None:
+    """Let `children` look again below a node whose parts were replaced."""
+    vars(node).pop("below", None)
 
 
 def walk(node: ast.AST) -> list[ast.AST]:
