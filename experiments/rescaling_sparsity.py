@@ -218,7 +218,7 @@ def exponent(lr: float, mse: float, teacher: np.ndarray, nodes: int = 80) -> np.
 def _gauss(nodes: int):
     z, weight = np.polynomial.hermite_e.hermegauss(nodes)
     weight = weight / weight.sum()
-    counts = weight > 1e-17  # half of 80 nodes; the others are beyond 8 deviations
+    counts = weight > 1e-17  # 48 of 80 nodes: the others change no digit
     return z[counts], weight[counts]
 
 
