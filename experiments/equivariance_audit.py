@@ -33,7 +33,6 @@ Cost on one core: smoke 15 s, quick 4 min, paper 30 min.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -633,192 +632,212 @@ UNCUT = {"preset": "symmetric", "variant": "no cut-off"}
 ITERATED, BY_SVD = ({"preset": "symmetric", "variant": v} for v in STACK["variant"])
 SHIPPED = EXACT.where("preset != 'aro' and variant != 'no cut-off'")
 TABLES_TO_ADAMW = ("muon", "polargrad", "normuon", "freon", "kaon")
-STACKS = "the layerwise stack (a symmetric rule per class of weights)"
-ALL = "AdamW, Muon, SSD, PolarGrad, Scion, NorMuon, Freon, Kaon and the layerwise stack"
+STACKS = "Lau & Su's optimizer (a symmetric rule per class of weights)"
+WITH_SVD = "Lau & Su's optimizer (symmetric rules, polar factors by SVD)"
+WITH_STEPS = "Lau & Su's optimizer (symmetric rules, polar factors by iteration)"
+UNCUT_SVD = "Lau & Su's optimizer with SVDs that keep singular values of rounding size"
+NINE = "nine optimizers (AdamW, Muon and others, not ARO)"
 IN_FRAME = "ARO (descent in rotated coordinates)"
 MATRICES = "Muon, PolarGrad, NorMuon, Freon 2/3, Kaon"
-VISIBLE = "A hundredth of the update is far more than what rounding alone makes."
+SYMMETRY = "symmetry of the matrix (permutation, sign flip, rotation or shift)"
+REGISTRY = "symlab.symopt.registry"
+STREAM = "rotation of the residual stream"
+MODEL = "a language model of a Markov chain"
+ROTATED = "its copy with a rotated residual stream"
+KINDS = "permuted, sign-flipped or shifted weights"
+SEVEN = "seven copies with permuted, sign-flipped, rotated or shifted weights"
+VISIBLE = "A hundredth of the change is far more than what rounding alone makes."
 IN_A_CURVE = "A thousandth of a nat, far above rounding, is seen in a curve of losses."
 ROUNDED = "The limit is a thousand times the rounding of a float64 loss of a few nats."
-SMALL_MODEL, KEPT = "small language model", "keep singular values of rounding size"
-MOVED = "copies with transformed weights and equal outputs"
+FEW_FOLD = "Four steps amplify rounding at most 1000-fold."
 WHOLE = "the principle U(g.G) = g.U(G), measured on whole steps"
 RUNS = "the principle U(g.G) = g.U(G), measured on whole runs"
+OF_CHANGE, OF_ROW = "of the change's norm", "of a row's root mean square movement"
 DAY, TODAY = "2026-11-21", "2026-11-30"
 AFTER_ONE_SEED = {"written": "after", "history": (
     (DAY, "written after a trial of one seed, before the run"),)}  # fmt: skip
-follows = partial(Claim, kind="identity", unit="of the update's norm")
-breaks = partial(Claim, unit="of the update's norm", above=1e-2, reason=VISIBLE)
-equal = partial(Claim, kind="identity", unit="nats")
-parts = partial(Claim, unit="nats")
+
+
+def _shown(limit: float) -> str:
+    return f"{limit:g}".replace("e-0", "e-")
+
+
+def follows(name: str, who: str, moves: str, dtype="float64", **fields) -> Claim:
+    """The claim that moving first and stepping first lead to the same weights."""
+    text = (
+        f"Moving a weight matrix and its gradients before four {dtype} steps of {who} "
+        f"equals moving the result, to {_shown(fields['below'])} "
+        f"{OF_CHANGE}, for every {moves}, in every run."
+    )
+    return Claim(name, text, **{"kind": "identity", "unit": OF_CHANGE} | fields)
+
+
+def breaks(name: str, who: str, moves: str, **fields) -> Claim:
+    """The claim that moving first leads elsewhere than stepping first."""
+    text = (
+        f"Moving a weight matrix and its gradients before four float64 steps of {who} "
+        f"differs from moving the result, by more than 0.01 {OF_CHANGE}, for "
+        f"{moves}, in every run."
+    )
+    told = {"unit": OF_CHANGE, "above": 1e-2, "reason": VISIBLE}
+    return Claim(name, text, **told | fields)
+
+
+def losses(copies: str, change: str, limit: float, who: str, runs: str) -> str:
+    return (
+        f"The losses of {MODEL} and of {copies}, equal at the start, {change} "
+        f"{_shown(limit)} nats, over 60 float64 steps of {who}, in {runs}."
+    )
+
+
+def equal(name: str, copies: str, who: str, limit, runs="every run", **fields) -> Claim:
+    """The claim that a model and its moved copies have the same curve of losses."""
+    text = losses(copies, "stay equal, to", limit, who, runs)
+    told = {"kind": "identity", "unit": "nats", "below": limit}
+    return Claim(name, text, **told | fields)
+
+
+def parts(name: str, copy: str, who: str, above=1e-3, **fields) -> Claim:
+    """The claim that the losses of a model and of a moved copy come to differ."""
+    text = losses(copy, "come to differ by more than", above, who, "every run")
+    told = {"unit": "nats", "above": above, "reason": IN_A_CURVE}
+    return Claim(name, text, **told | fields)
+
+
 CLAIMS = [
-    follows("symmetric_in_float64",
-        f"In float64 four steps of {STACKS} commute with every permutation, sign flip, "
-        "rotation or shift that is a symmetry of a weight block, to 1e-10 of the "
-        "update's norm.",
+    follows("symmetric_in_float64", STACKS, SYMMETRY,
         paper=LAU, place=WHOLE, tests="stack", below=1e-10,
         estimate=EXACT.where("asked", **STACK).worst("error"),
         reason="Making polar factors amplifies rounding of 1e-16 at most 1000-fold."),
-    follows("svd_in_float32",
-        f"In float32 four steps of {STACKS}, using SVD, commute with every "
-        "permutation, sign flip, rotation or shift that is a symmetry of a weight "
-        "block, to 1e-4 of the update's norm.",
+    follows("svd_in_float32", WITH_SVD, SYMMETRY, "float32",
         paper=LAU, place=WHOLE, origin="ours", below=1e-4,
         estimate=SINGLE.where("asked", **BY_SVD).worst("error"),
-        reason="Rounding of 6e-8 in four steps grows by a factor of at most 1000.",
+        reason="The rounding of float32 is 6e-8. " + FEW_FOLD,
         history=((DAY, "the claim was about SVD and Polar Express; the latter has a "
                   "claim of its own, as it amplifies rounding a thousandfold, which "
                   "leaves no margin below 1e-4"),)),
-    follows("iteration_in_float32",
-        f"In float32 four steps of {STACKS}, using Polar Express, commute with "
-        "each permutation, sign flip, rotation or shift that is a symmetry of a weight "
-        "block, to 1e-3 of the update's norm.",
+    follows("iteration_in_float32", WITH_STEPS, SYMMETRY, "float32",
         paper=LAU, place=WHOLE, origin="ours", below=1e-3,
         estimate=SINGLE.where("asked", **ITERATED).worst("error"),
-        reason="Five steps of Polar Express multiply small singular values by 990: "
-        "rounding of 6e-8 becomes 6e-5 of the longest direction, and a few times more "
-        "where the steps are taken on Gram matrices.", written="after",
+        reason="Five steps of the iteration for polar factors multiply small "
+        "singular values by 990: rounding of 6e-8 becomes 6e-5 of the "
+        "largest one, and a few times more where the steps are taken on Gram "
+        "matrices.", written="after",
         history=((DAY, "1e-4 became 1e-3 after a look at the rows, at which steps on "
                   "Gram matrices had an error of 3e-3 for tall blocks, since "
                   "corrected"),)),
-    breaks("adamw_breaks_rotations",
-        "Four steps of AdamW commute with no rotation symmetry of any weight block: in "
-        "every run the error is above 0.01 of the update's norm.",
+    breaks("adamw_breaks_rotations", "AdamW", "every rotation that is a symmetry of "
+        "the matrix",
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
         estimate=EXACT.where("asked", **BY_ADAMW, element=("R", "r")).least("error")),
-    follows("adamw_keeps_permutations",
-        "Four steps of AdamW commute with signed permutations of rows and permutations "
-        "of columns of every weight block, to 1e-10 of the update's norm.",
+    follows("adamw_keeps_permutations", "AdamW", "permutation of its rows, with or "
+        "without sign flips, and every permutation of its columns",
         place="second moments belong to single entries, which move as wholes",
         estimate=EXACT.where(**BY_ADAMW, element=("P", "±", "p")).worst("error"),
         below=1e-10, reason="AdamW updates each entry on its own, so moving entries "
         "changes the rounding of none."),
-    follows("rules_keep_what_they_promise",
-        f"Four float64 steps of {ALL} commute with each symmetry that "
-        "symlab.symopt.registry lists for a weight block's rule, to 1e-10 of the "
-        "update's norm.",
-        place="symlab.symopt.registry", below=1e-10,
+    follows("rules_keep_what_they_promise", NINE, f"symmetry that {REGISTRY} lists for "
+        "the update rule of the matrix", place="symlab.symopt.registry", below=1e-10,
         estimate=SHIPPED.where("promised").worst("error"),
-        reason="Rounding of 1e-16 grows by a factor of at most 1000. In Kaon's chaotic "
-        "iteration the factor is 90: exp(0.89) in each of five steps."),
-    breaks("and_have_no_more",
-        f"Four float64 steps of {ALL} commute with no symmetry of a weight block that "
-        "symlab.symopt.registry does not list for its rule: errors exceed 0.01 of "
-        "the update norm.",
-        place="symlab.symopt.registry",
+        reason="The rounding of float64 is 1e-16. " + FEW_FOLD + " In the optimizer "
+        "Kaon, whose iteration is chaotic, the factor is 90: exp(0.89) in each of five "
+        "steps."),
+    breaks("and_have_no_more", NINE, f"every symmetry of the matrix that {REGISTRY} "
+        "does not list for its update rule", place="symlab.symopt.registry",
         estimate=SHIPPED.where("asked and not promised").least("error")),
-    breaks("aro_breaks_rotations",
-        f"{IN_FRAME} whose first rotation is the identity does not commute with "
-        "rotations of the residual stream: under gradients of full rank the error is "
-        "above 0.01 of the update's norm for every hidden weight matrix.",
+    breaks("aro_breaks_rotations", "ARO (descent in coordinates that are not "
+        "rotated at the start)", f"every {STREAM} and every hidden matrix, with "
+        "gradients of full rank",
         place="its first frame does not turn with the block",
         estimate=EXACT.where(
             _turned, preset="aro", variant="full rank").least("error")),
-    follows("aro_turns_with_its_frame",
-        f"{IN_FRAME} whose first rotation is turned with the weights commutes with "
-        "rotations of the residual stream, to 1e-10 of the update's norm, for every "
-        "hidden weight matrix under gradients of full rank.",
+    follows("aro_turns_with_its_frame", "ARO (descent in rotated coordinates, "
+        "with a first rotation that is moved with them)", f"{STREAM}, with gradients of "
+        "full rank",
         paper=ARO, place="abstract: descent in a rotated coordinate system",
         origin="ours", below=1e-10,
         estimate=EXACT.where(_turned, preset="aro", variant="frame").worst("error"),
-        reason="Only rounding is left, as the gradients have full rank."),
-    breaks("rounding_chooses_aros_frame",
-        f"Under gradients of a third of full rank {IN_FRAME} fails, in every run, to "
-        "commute with some symmetry that symlab.symopt.registry lists for it, by more "
-        "than 0.01 of a hidden matrix's update norm.",
+        reason="Only rounding is left, as gradients of full rank determine the later "
+        "rotations."),
+    breaks("rounding_chooses_aros_frame", IN_FRAME, "some symmetry that "
+        f"{REGISTRY} lists and some hidden matrix, with gradients of a third of full "
+        "rank",
         place="QR of a singular matrix",
         estimate=_in_each_run(
             EXACT.where("promised", preset="aro", variant="", block=tuple(RESIDUAL))),
-        **AFTER_ONE_SEED, reason="Rounding chooses the columns of ARO's rotation "
-        f"beyond the gradient's rank; ARO turns the next gradient by it. {VISIBLE}"),
-    breaks("cutoff_is_needed",
-        f"With polar factors by SVD that {KEPT}, {STACKS} fails, in every run, to "
-        "commute with some symmetry of a weight block, by more than 0.01 of the "
-        "update's norm.",
+        **AFTER_ONE_SEED, reason="Beyond the rank of the gradient, rounding chooses "
+        f"the columns of the rotation that is applied to the next one. {VISIBLE}"),
+    breaks("cutoff_is_needed", UNCUT_SVD,
+        "some symmetry of some matrix",
         place="the polar factor is discontinuous where rank is lost", origin="control",
         estimate=_in_each_run(EXACT.where("asked", **UNCUT))),
-    equal("symmetric_trajectories",
-        f"A {SMALL_MODEL} and seven {MOVED}, trained for 60 float64 steps by {STACKS} "
-        "with Polar Express, have equal losses to 1e-12 nats.",
-        paper=LAU, place=RUNS, tests="stack", below=EQUAL,
+    equal("symmetric_trajectories", SEVEN, WITH_STEPS, EQUAL,
+        paper=LAU, place=RUNS, tests="stack",
         estimate=LOSSES.where(**ITERATED).worst("error"),
-        reason=ROUNDED + " Polar Express multiplies no direction more than a "
-        "thousandfold. 44 seeds tried on 2026-11-30 had differences of at most 2e-15.",
+        reason=ROUNDED + " The iteration for polar factors multiplies no "
+        "direction more than a thousandfold. 44 seeds tried on 2026-11-30 had "
+        "differences of at most 2e-15.",
         written="after", history=((TODAY, "the claim was about Polar Express and SVD; "
             "on one of 20 new seeds the losses by SVD differed by 3.5e-9, so SVD has a "
             "claim of its own, and both have 20 seeds instead of 4"),)),
-    Claim("svd_trajectories",
-        "In more than 70 % of runs of 60 float64 steps by the layerwise stack with "
-        f"polar factors by SVD, a {SMALL_MODEL} and seven {MOVED} have equal losses at "
-        "every step, to 1e-12 nats.",
+    equal("svd_trajectories", SEVEN, WITH_SVD, EQUAL, "more than 70 % of "
+        "runs", kind="effect", below=np.inf,
         paper=LAU, place=RUNS, origin="ours", unit="fraction of runs", above=0.7,
         estimate=_runs_that_agree(LOSSES.where(**BY_SVD)),
-        reason="An exact polar factor amplifies rounding by the largest over the least "
-        "singular value that is kept, which training does not bound, so that losses "
-        "differ in a rare run: one of 60 so far. If 19 of 20 runs agree, the interval "
-        "of the fraction begins at 0.75.", written="after",
+        reason="An SVD amplifies rounding by the ratio of the largest to the smallest "
+        "singular value that is kept. Training does not bound this ratio, so that "
+        "losses differ in a rare run: one of 60 so far. If 19 of 20 runs agree, the "
+        "interval of the fraction begins at 0.75.", written="after",
         history=((TODAY, "all runs were claimed to agree, and losses of one of 20 new "
                   "seeds differed by 3.5e-9; 40 further seeds had at most 4e-14"),)),
-    parts("adamw_parts_when_rotated",
-        f"In every run of 60 steps by AdamW, the losses of a {SMALL_MODEL} and of its "
-        "copy with a rotated residual stream come to differ by more than 0.001 nats.",
+    parts("adamw_parts_when_rotated", ROTATED, "AdamW",
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
-        estimate=_in_each_run(LOSSES.where(**BY_ADAMW, move="rotation")),
-        above=1e-3, reason=IN_A_CURVE),
-    equal("adamw_follows_the_rest",
-        f"Over 60 float64 steps by AdamW a {SMALL_MODEL} and its copies with permuted "
-        "tokens, neurons, experts or heads, with sign-flipped neurons or with shifted "
-        "head and router rows have equal losses to 1e-12 nats.",
+        estimate=_in_each_run(LOSSES.where(**BY_ADAMW, move="rotation"))),
+    equal("adamw_follows_the_rest", "copies with permuted tokens, neurons, experts or "
+        "heads, sign-flipped neurons, or a vector added to all rows of head and router",
+        "AdamW", EQUAL,
         place="signed permutations move entries as wholes; softmax gradients sum to 0",
         estimate=LOSSES.where("move != 'rotation'", **BY_ADAMW).worst("error"),
-        below=EQUAL, reason=ROUNDED),
-    parts("tables_break_rotations",
-        f"Under {MATRICES}, ARO and Scion, which update embedding or head entry by "
-        f"entry, losses of a {SMALL_MODEL} and of its copy with a rotated residual "
-        "stream differ by more than 0.001 nats within 60 steps.",
+        reason=ROUNDED),
+    parts("tables_break_rotations", ROTATED, f"{MATRICES}, ARO or Scion, which "
+        "update embedding or head entry by entry",
         place="AdamW and signs are coordinate-wise",
         estimate=LOSSES.where(
             preset=(*TABLES_TO_ADAMW, "aro", "scion"), variant="", move="rotation"
-        ).least("error"), above=1e-3, reason=IN_A_CURVE),
-    equal("matrix_rules_follow_the_rest",
-        f"Over 60 steps a {SMALL_MODEL} and its transformed copies have equal losses "
-        "to 1e-10 nats under stochastic spectral descent (SSD), and all but the "
-        f"rotated copy under {MATRICES} and Scion.",
+        ).least("error")),
+    equal("matrix_rules_follow_the_rest", f"copies with {KINDS} "
+        "(under SSD also rotated ones)", f"{MATRICES}, Scion or SSD", 1e-10,
         place="symlab.symopt.registry",
         estimate=LOSSES.where(
             "(move != 'rotation' or preset == 'ssd')",
             preset=(*TABLES_TO_ADAMW, "scion", "ssd"), variant="").worst("error"),
-        below=1e-10,
         reason="Training amplifies rounding, and more at larger rates: the losses "
         "under SSD differ by 1e-7 at a rate of 0.1, and the rate here is 0.03.",
         **AFTER_ONE_SEED),
-    parts("aro_parts",
-        f"In every run of 60 steps by {IN_FRAME} the losses of a {SMALL_MODEL} and of "
-        "some copy with permuted, shifted or sign-flipped weights and equal outputs "
-        "come to differ by more than 1e-6 nats.",
+    parts("aro_parts", f"some copy with {KINDS}", IN_FRAME, 1e-6,
         place="rounding chooses ARO's frame where gradients lack rank",
         estimate=_in_each_run(
-            LOSSES.where("move != 'rotation'", preset="aro", variant="")), above=1e-6,
+            LOSSES.where("move != 'rotation'", preset="aro", variant="")),
         **AFTER_ONE_SEED, reason="Rounding alone makes 1e-15 nats, far less."),
-    parts("no_cutoff_parts",
-        "If its SVD polar factors keep singular values of rounding size, in every run "
-        f"of 60 steps by the layerwise stack losses of a {SMALL_MODEL} and of one of "
-        "its copies with equal outputs come to differ by more than 0.0001 nats.",
+    parts("no_cutoff_parts", "some moved copy", UNCUT_SVD, 1e-4,
         origin="control", place="the polar factor is discontinuous where rank is lost",
-        estimate=_in_each_run(LOSSES.where(**UNCUT)), above=1e-4,
-        reason="Rounding alone makes 1e-15 nats; a prototype had 0.01 nats."),
+        estimate=_in_each_run(LOSSES.where(**UNCUT)),
+        reason="Rounding alone makes 1e-15 nats; a trial run had 0.01 nats."),
     Claim("stack_does_not_drift",
-        f"Over 60 steps {STACKS} moves the mean rows of a {SMALL_MODEL}'s head and "
-        "router weights by less than 1e-12 of the length of a row's movement.",
+        f"Over 60 float64 steps of {STACKS}, the mean row of the head of {MODEL}, and "
+        "of its router, moves by less than 1e-12 of the root mean square distance that "
+        "a row moves, in every run.",
         paper=LAU, place="abstract: shared-shift symmetry", tests="shift",
-        kind="identity", unit="of a row's movement", below=1e-12,
+        kind="identity", unit=OF_ROW, below=1e-12,
         estimate=TRAINED.where(**STACK).worst(_drift),
-        reason="Centred updates have mean row 0, up to the rounding of the mean."),
+        reason="The mean row is subtracted from each update of these weights, so that "
+        "only the rounding of the mean is left."),
     Claim("adamw_drifts",
-        f"AdamW moves the mean rows of a {SMALL_MODEL}'s head and router weights by "
-        "more than 0.01 of the length of a row's movement, in every run of 60 steps.",
+        f"Over 60 float64 steps of AdamW, the mean row of the head of {MODEL}, and of "
+        "its router, moves by more than 0.01 of the root mean "
+        "square distance that a row moves, in every run.",
         place="entries of mean 0 divided by their sizes have another mean",
-        origin="control", unit="of a row's movement", above=1e-2,
+        origin="control", unit=OF_ROW, above=1e-2,
         estimate=TRAINED.where(**BY_ADAMW).least(_drift),
-        reason="A hundredth of a row's movement is far more than rounding makes."),
+        reason="A hundredth of the distance is far more than rounding makes."),
 ]  # fmt: skip
