@@ -662,20 +662,24 @@ def _shown(limit: float) -> str:
     return f"{limit:g}".replace("e-0", "e-")
 
 
-def follows(name: str, who: str, moves: str, dtype="float64", **fields) -> Claim:
+def follows(
+    name: str, who: str, moves: str, dtype="float64", what="a weight matrix", **fields
+) -> Claim:
     """The claim that moving first and stepping first lead to the same weights."""
     text = (
-        f"Moving a weight matrix and its gradients before four {dtype} steps of {who} "
+        f"Moving {what} and its gradients before four {dtype} steps of {who} "
         f"equals moving the result, to {_shown(fields['below'])} "
         f"{OF_CHANGE}, for every {moves}, in every run."
     )
     return Claim(name, text, **{"kind": "identity", "unit": OF_CHANGE} | fields)
 
 
-def breaks(name: str, who: str, moves: str, **fields) -> Claim:
+def breaks(
+    name: str, who: str, moves: str, what="a weight matrix", **fields
+) -> Claim:
     """The claim that moving first leads elsewhere than stepping first."""
     text = (
-        f"Moving a weight matrix and its gradients before four float64 steps of {who} "
+        f"Moving {what} and its gradients before four float64 steps of {who} "
         f"differs from moving the result, by more than 0.01 {OF_CHANGE}, for "
         f"{moves}, in every run."
     )
@@ -737,31 +741,31 @@ CLAIMS = [
         below=1e-10, reason="AdamW updates each entry on its own, so moving entries "
         "changes the rounding of none."),
     follows("rules_keep_what_they_promise", NINE, f"symmetry that {REGISTRY} lists for "
-        "the update rule of the matrix", place="symlab.symopt.registry", below=1e-10,
+        "the update rule of the matrix", place=REGISTRY, below=1e-10,
         estimate=SHIPPED.where("promised").worst("error"),
         reason="The rounding of float64 is 1e-16. " + FEW_FOLD + " In the optimizer "
         "Kaon, whose iteration is chaotic, the factor is 90: exp(0.89) in each of five "
         "steps."),
     breaks("and_have_no_more", NINE, f"every symmetry of the matrix that {REGISTRY} "
-        "does not list for its update rule", place="symlab.symopt.registry",
+        "does not list for its rule", place=REGISTRY,
         estimate=SHIPPED.where("asked and not promised").least("error")),
     breaks("aro_breaks_rotations", "ARO (descent in coordinates that are not "
-        "rotated at the start)", f"every {STREAM} and every hidden matrix, with "
-        "gradients of full rank",
+        "rotated at the start)", f"every {STREAM}, with gradients of full rank",
+        "a hidden matrix",
         place="its first frame does not turn with the block",
         estimate=EXACT.where(
             _turned, preset="aro", variant="full rank").least("error")),
     follows("aro_turns_with_its_frame", "ARO (descent in rotated coordinates, "
-        "with a first rotation that is moved with them)", f"{STREAM}, with gradients of "
-        "full rank",
+        "with a first rotation that is moved with them)",
+        f"{STREAM}, with gradients of full rank", what="a hidden matrix",
         paper=ARO, place="abstract: descent in a rotated coordinate system",
         origin="ours", below=1e-10,
         estimate=EXACT.where(_turned, preset="aro", variant="frame").worst("error"),
         reason="Only rounding is left, as gradients of full rank determine the later "
         "rotations."),
     breaks("rounding_chooses_aros_frame", IN_FRAME, "some symmetry that "
-        f"{REGISTRY} lists and some hidden matrix, with gradients of a third of full "
-        "rank",
+        f"{REGISTRY} lists, with gradients of a third of full rank",
+        "some hidden matrix",
         place="QR of a singular matrix",
         estimate=_in_each_run(
             EXACT.where("promised", preset="aro", variant="", block=tuple(RESIDUAL))),
@@ -807,7 +811,7 @@ CLAIMS = [
         ).least("error")),
     equal("matrix_rules_follow_the_rest", f"copies with {KINDS} "
         "(under SSD also rotated ones)", f"{MATRICES}, Scion or SSD", 1e-10,
-        place="symlab.symopt.registry",
+        place=REGISTRY,
         estimate=LOSSES.where(
             "(move != 'rotation' or preset == 'ssd')",
             preset=(*TABLES_TO_ADAMW, "scion", "ssd"), variant="").worst("error"),
