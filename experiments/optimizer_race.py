@@ -546,7 +546,7 @@ CLAIMS = [
     beats("symmetric", papers.LAU, "figures 2 to 5", tests="loss", expected="failed",
         because="Lau & Su's optimizer is 0.027 nats behind AdamW. Its embedding and "
         "head share one rate with the hidden matrices; AdamW at one rate is 0.72 nats "
-        "behind the stack.",
+        "behind Lau & Su's.",
         **was("of 0", CLEANED)),
     beats("scion", papers.SCION, "abstract", tests="speed", expected="failed",
         because="Scion is 0.03 nats behind AdamW. Its embedding and head share one "
