@@ -685,7 +685,8 @@ CLAIMS = [
     oracle("sensing_optimum",
         f"On {SENSING}, a least-squares fit to the measurements agrees with the true "
         "matrix, to 1e-10 of its norm, in every run.",
-        place="numpy's lstsq", below=1e-10, estimate=where(study="sensing").worst(named(
+        place="numpy's lstsq", below=1e-10, unit="of its norm",
+        estimate=where(study="sensing").worst(named(
             "oracle_gap", "relative distance of the least-squares fit from W*")),
         reason="Rounding of 1e-16 grows by at most the condition number of the "
         "measurements, 100, and a factor of the dimension."),
@@ -694,6 +695,7 @@ CLAIMS = [
         "distance of less than 0.05 from the true matrix, relative to its norm, in "
         "every run.",
         place="rules are compared near the optimum", kind="precondition", below=0.05,
+        unit="of its norm",
         origin="protocol", estimate=TUNED.where(study="sensing").worst(
             named("distance", "relative distance of W from W*")),
         reason="A twentieth leaves room for directions of small curvature, which are "

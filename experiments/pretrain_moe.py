@@ -531,7 +531,7 @@ LESS_LOAD = f"{LESS_THAN},"
 STEPS_ALIKE = ("in the mean over four equal nominal steps of a router's row (0.0025 to "
                "0.08).")  # fmt: skip
 RATES_ALIKE = "in the mean over two nearly equal router learning rates."
-AT_A_STEP = f"In a {MODEL} whose router rows move 0.008 per step (AdamW: at most),"
+AT_A_STEP = f"In a {MODEL} with router steps of 0.008 per row (AdamW: at most),"
 UNDER_EACH = "under each of AdamW, row-norm and left polar."
 CENTRING = "abstract: shared-shift symmetry of routers"
 INSIDE, BEST, FRESH = RACE.protocol(
@@ -618,7 +618,7 @@ CLAIMS = [
                        "run; the prototype had 3 % more"))),
     less("left_polar_and_row_norm",
         f"{IN} routers under {POLAR} have less than 0.8 times the {LOAD} of routers "
-        f"under row-norm (rows of length 1), {STEPS_ALIKE}",
+        f"under row-norm (unit rows), {STEPS_ALIKE}",
         estimate=equal_steps("load_cv", "left_polar", "row_norm"),
         expected="undecided", because="The ratio is 0.78 [0.73, 0.83].",
         **was("of 1, which held,")),
@@ -635,8 +635,7 @@ CLAIMS = [
         **was("of 1, which held,")),
     less("left_polar_violation",
         f"{IN} routers under {POLAR} have less than 0.8 times the MaxVio (the fullest "
-        "expert's load over the mean load, minus 1) of routers under AdamW, "
-        f"{STEPS_ALIKE}",
+        f"over the mean load, minus 1) of routers under AdamW, {STEPS_ALIKE}",
         estimate=equal_steps("max_violation", "left_polar"), expected="undecided",
         because="The ratio is 0.87 [0.77, 0.99].", **was("of 1, which held,")),
     less("left_polar_dead",
