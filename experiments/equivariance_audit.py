@@ -674,9 +674,7 @@ def follows(
     return Claim(name, text, **{"kind": "identity", "unit": OF_CHANGE} | fields)
 
 
-def breaks(
-    name: str, who: str, moves: str, what="a weight matrix", **fields
-) -> Claim:
+def breaks(name: str, who: str, moves: str, what="a weight matrix", **fields) -> Claim:
     """The claim that moving first leads elsewhere than stepping first."""
     text = (
         f"Moving {what} and its gradients before four float64 steps of {who} "

@@ -241,8 +241,8 @@ CLAIMS = [
         "loads from 0.15 to 0.6.",
         lambda order: LARGEST.where("load > 0.1", order=order).mean(_from_law),
         order=LAWS, paper=KROTOV, place="equation of one-step errors",
-        tests="error", kind="equivalence", unit="relative", above=-LAW.size, below=LAW.size,
-        reason=LAW.reason),
+        tests="error", kind="equivalence", unit="relative",
+        above=-LAW.size, below=LAW.size, reason=LAW.reason),
     *family("memories_grow_as_a_power_{order}", "In {order}, to within 0.1 in the "
         "exponent.",
         lambda order: where(order=order).slope(_excess, "log(neurons)"),
@@ -257,8 +257,8 @@ CLAIMS = [
         "the memory itself; with 3-spin interactions it flips as many bits as it "
         "keeps of the memory, in every run.",
         paper=KROTOV, origin="oracle", place="parity of the energy",
-        kind="identity", unit="of the bits", estimate=where().worst(_turned), below=1e-9,
-        reason="Energies are integers that float64 holds exactly."),
+        kind="identity", unit="of the bits", estimate=where().worst(_turned),
+        below=1e-9, reason="Energies are integers that float64 holds exactly."),
     *family("memories_stay_at_0.1_{order}", "In {order}, more than 95 % of a random "
         "memory's bits are still right after 20 steps.",
         lambda order: LARGEST.where(order=order, load=0.1).mean("settled"),
@@ -268,7 +268,8 @@ CLAIMS = [
         "random memory's bits are wrong after 20 steps.",
         lambda order: LARGEST.where(order=order, load=0.4).mean("settled"),
         order=AT_04, paper=ALBANESE, origin="ours", place="beside the paper",
-        unit="of the bits", above=0.2, but={(3,): {"expected": "undecided", "because": "At 120 spins the "
+        unit="of the bits", above=0.2,
+        but={(3,): {"expected": "undecided", "because": "At 120 spins the "
         "loss is gradual: 0.19 of the bits are wrong at this load, and 0.34 at 0.6."}},
         reason="The first step leaves 5.7 % of the bits wrong at this load. At more "
         "than 20 % their number has grown more than threefold, as it does where no "

@@ -535,8 +535,7 @@ AT_A_STEP = f"In a {MODEL} with router steps of 0.008 per row (AdamW: at most),"
 UNDER_EACH = "under each of AdamW, row-norm and left polar."
 CENTRING = "abstract: shared-shift symmetry of routers"
 INSIDE, BEST, FRESH = RACE.protocol(
-    NATS, "Between two pairs of tuning seeds, losses differ by as much by chance.",
-    "nats"
+    NATS, "Two pairs of tuning seeds differ in the loss by as much by chance.", "nats"
 )
 
 
