@@ -199,8 +199,8 @@ CLAIMS = [
         "those pairs that colour refinement tells apart, in every run.",
         origin="oracle", kind="identity", place="Xu et al. 2019 (arXiv 1810.00826)",
         estimate=where().worst(_mismatch), below=0.5, unit="",
-        reason="The quantity is 1 where message passing and colour refinement disagree on any pair, and 0 where they "
-        "agree on all."),
+        reason="The quantity is 1 where message passing and colour refinement disagree "
+        "on any pair, and 0 where they agree on all."),
     puny("relabelling_changes_nothing",
         "Averaged over the node orderings that colour refinement finds if nodes are "
         "marked one by one, a random perceptron of the adjacency matrix changes its "

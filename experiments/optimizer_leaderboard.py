@@ -382,7 +382,7 @@ CLAIMS = [
         but={("",): KNOWN, ("_planned",): LATE}),
     Claim("decided_records_repeat", f"{IN} of the records that are significantly "
         "better than the one before in one random half of all runs, at 5 % after "
-        "Holm's correction, more than 80 % have a lower loss in the other half, too, "
+        "Holm's correction, more than 80 % also have a lower loss in the other half, "
         "in every halving.",
         estimate=where(study="halves").least(estimates.repeated), place="split "
         "halves", kind="identity", unit="of records", above=0.8, reason="If two in "
