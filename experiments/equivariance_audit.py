@@ -539,7 +539,9 @@ def draw_tables(df, ax):
 
 @figure("symopt1", panel="mid")
 def draw_matrices(df, ax):
-    """The same for matrices, heads of attention, routers and gated units."""
+    """Error of each optimizer against moving first or stepping first, by group element,
+    for matrices, heads of attention, routers and gated units.
+    """
     shown = _draw_rule(df, ax, list(BLOCKS)[5:])
     if panels.beside(ax):
         ax.set_yticks([])

@@ -235,8 +235,8 @@ def draw_speeds(df, ax):
 
 @figure("flow1", panel="right")
 def draw_horizon(df, ax):
-    """The same error at speed 2 against the predicted frame; the line marks the
-    longest horizon in training.
+    """Error of prediction at speed 2, divided by the variance, against the predicted
+    frame; the line marks the longest horizon in training.
     """
     rows = panels.unrolled(df, range(1, LONG + 1), "by_horizon", ["arm"])
     panels.curves(ax, rows, "x", "y", "arm", ARMS, markevery=4)

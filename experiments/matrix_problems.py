@@ -582,13 +582,17 @@ def draw_sensing(df, ax):
 
 @figure("symopt2", panel="mid")
 def draw_embedding(df, ax):
-    """The same for an embedding."""
+    """Excess loss of each update rule against its learning rate, divided by the tuned
+    one, where only an embedding is trained.
+    """
     _sensitivity(df, ax, "embedding")
 
 
 @figure("symopt2", panel="right")
 def draw_head(df, ax):
-    """The same for a head."""
+    """Excess loss of each update rule against its learning rate, divided by the tuned
+    one, where only a head is trained.
+    """
     _sensitivity(df, ax, "head")
 
 
@@ -603,7 +607,10 @@ def draw_sensing_final(df, ax):
 
 @figure("symopt2", panel="mid", row=1)
 def draw_embedding_final(df, ax):
-    """The same for an embedding, with its frequent and its rare tokens apart."""
+    """Excess loss at the tuned rates where only an embedding is trained, of all tokens
+    and of the frequent and the rare half; dashed, that of maximum likelihood for many
+    tokens.
+    """
     limit = _final(df, ax, "embedding")
     panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
     panels.legend(ax, "lower right", borderpad=0.1)
@@ -611,7 +618,9 @@ def draw_embedding_final(df, ax):
 
 @figure("symopt2", panel="right", row=1)
 def draw_head_final(df, ax):
-    """The same for a head, with its frequent and its rare tokens apart."""
+    """Excess loss at the tuned rates where only a head is trained, of all tokens and of
+    the frequent and the rare half; dashed, that of maximum likelihood for many tokens.
+    """
     _final(df, ax, "head")
 
 

@@ -324,7 +324,9 @@ def draw_tables(df, ax):
 
 @figure("symopt5", panel="mid")
 def draw_relatives(df, ax):
-    """The same for Muon and its relatives."""
+    """Validation loss on tuning seeds against the learning rate over the tuned one:
+    Muon and its relatives.
+    """
     relatives = ("muon", "normuon", "polargrad", "kaon", "aro")
     _sensitivity(df, ax, *relatives, "symmetric", "scion")
     ax.set_title("Relatives of Muon, by rate")
@@ -333,7 +335,9 @@ def draw_relatives(df, ax):
 
 @figure("symopt5", panel="right")
 def draw_exponents(df, ax):
-    """The same for the exponents of Freon."""
+    """Validation loss on tuning seeds against the learning rate over the tuned one:
+    AdamW, and Freon with four exponents.
+    """
     _sensitivity(df, ax, "adamw", *FREON)
     ax.set_title("Powers of spectra, by rate")
     panels.legend(ax, "upper left", clear=True)
