@@ -494,8 +494,9 @@ RACE = race.Race("the comparison of optimizers on matrix problems",
 )  # fmt: skip
 ARMS = {  # in the order of the lower panels
     "sgd": Arm("SGD", plot.BLACK, "o", "--"),
-    "adamw": replace(papers.RULES["adamw"], label="AdamW, 0.999"),
-    "adamw_95": replace(papers.RULES["adamw"], label="AdamW, 0.95", marker="D"),
+    "adamw": replace(papers.RULES["adamw"], label="AdamW ($\\beta_2$ 0.999)"),
+    "adamw_95": replace(papers.RULES["adamw"], label="AdamW ($\\beta_2$ 0.95)",
+                        marker="D"),
     "sign": Arm("sign", plot.PINK, "v", ":"),
     "row_norm": papers.RULES["row_norm"],
     "row_norm_floor": Arm("row-norm, floor", plot.BLUE, "<"),
@@ -522,7 +523,7 @@ HALVES = (  # column, basis, place beside the rule's line, look
 def _loss_axis(ax, which: str, study: str) -> None:
     """Log scale of the excess loss: relative, or in nats with a few round numbers."""
     sensing = study == "sensing"
-    label = f"excess loss ({'loss at 0' if sensing else 'nats'})"
+    label = "excess loss / loss at 0" if sensing else "excess loss (nats)"
     ax.set(**{f"{which}scale": "log", f"{which}label": label})
     task = "Matrix sensing" if sensing else study.capitalize()
     ax.set_title(f"{task}, {'by rate' if which == 'y' else 'tuned'}")
