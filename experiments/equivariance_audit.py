@@ -15,10 +15,10 @@ block. The audit, its model, settings and thresholds are ours. Two studies in fl
 
 Elements are permutations, signed permutations and rotations of rows or columns, own
 ones for each head; a shift adds one vector to all rows. A block's group follows from
-its role (symlab.symopt.roles), what a rule follows is in the registry. Variants: 'svd'
-has exact polar factors, and 'no cut-off' the same without cutting off singular values
-that are rounding. 'full rank' and 'frame' are variants of ARO under gradients of full
-rank; 'frame' also moves its first frame, which is the identity.
+its role, what a rule follows is in symlab.symopt.registry. Variants: 'svd' has exact
+polar factors, and 'no cut-off' also keeps singular values that are rounding. 'full
+rank' and 'frame' are ARO under gradients of full rank; 'frame' also moves its first
+frame, the identity.
 
 Expected: differences of rounding where the rule has the symmetry. An exact polar factor
 amplifies rounding without a bound, so that a rare run by SVD parts from its copies; the
@@ -760,7 +760,7 @@ CLAIMS = [
         estimate=LOSSES.where("move != 'rotation'", **BY_ADAMW).worst("error"),
         reason=ROUNDED),
     parts("tables_break_rotations", losses(ROTATED, PART.format(0.001), f"{MATRICES}, "
-        "ARO or Scion, which update embedding or head entry by entry"),
+        "ARO or Scion, which update embedding or head by entries"),
         place="AdamW and signs are coordinate-wise",
         estimate=LOSSES.where(**ENTRYWISE, move="rotation").least("error")),
     equal("matrix_rules_follow_the_rest", losses(f"{KINDS} (under SSD also rotated "

@@ -39,21 +39,8 @@ from functools import partial
 import numpy as np
 
 from symlab import papers
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    family,
-    figure,
-    lanes,
-    named,
-    panels,
-    plot,
-    race,
-    rng,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, lanes, panels, plot, race, rng, stats
+from symlab.harness.estimates import Estimate, family, named, where
 from symlab.schedule import schedule
 
 LANES = 40  # more lanes do not fit into the cache
@@ -583,35 +570,26 @@ def draw_sensing(df, ax):
 
 @figure("symopt2", panel="mid")
 def draw_embedding(df, ax):
-    """Excess loss of each update rule against its learning rate, divided by the tuned
-    one, where only an embedding is trained.
-    """
+    """Excess loss against the learning rate over the tuned one, for an embedding."""
     _sensitivity(df, ax, "embedding")
 
 
 @figure("symopt2", panel="right")
 def draw_head(df, ax):
-    """Excess loss of each update rule against its learning rate, divided by the tuned
-    one, where only a head is trained.
-    """
+    """Excess loss against the learning rate over the tuned one, for a head."""
     _sensitivity(df, ax, "head")
 
 
 @figure("symopt2", panel="left", row=1)
 def draw_sensing_final(df, ax):
-    """Excess loss at the tuned rates in matrix sensing, in a random basis and in
-    the axes.
-    """
+    """Excess loss at tuned rates in matrix sensing, in a random basis and the axes."""
     _final(df, ax, "sensing")
     panels.legend(ax, "lower left")
 
 
 @figure("symopt2", panel="mid", row=1)
 def draw_embedding_final(df, ax):
-    """Excess loss at the tuned rates where only an embedding is trained, of all tokens
-    and of the frequent and the rare half; dashed, that of maximum likelihood for many
-    tokens.
-    """
+    """Excess loss at tuned rates for an embedding, of tokens by frequency."""
     limit = _final(df, ax, "embedding")
     panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
     panels.legend(ax, "lower right", borderpad=0.1)
@@ -619,9 +597,7 @@ def draw_embedding_final(df, ax):
 
 @figure("symopt2", panel="right", row=1)
 def draw_head_final(df, ax):
-    """Excess loss at the tuned rates where only a head is trained, of all tokens and of
-    the frequent and the rare half; dashed, that of maximum likelihood for many tokens.
-    """
+    """Excess loss at tuned rates for a head, of tokens by frequency."""
     _final(df, ax, "head")
 
 
@@ -698,27 +674,22 @@ CLAIMS = [
         place="numpy's lstsq", below=1e-10, unit="of its norm",
         estimate=where(study="sensing").worst(named(
             "oracle_gap", "relative distance of the least-squares fit from W*")),
-        reason="Rounding of 1e-16 grows by at most the condition number of the "
-        "measurements, 100, and a factor of the dimension."),
+        reason="Rounding of 1e-16 grows by the measurements' condition number, 100."),
     Claim("sensing_reached",
-        f"On {SENSING}, every update rule at its tuned learning rate ends at a "
-        "distance of less than 0.05 from the true matrix, relative to its norm, in "
-        "every run.",
+        f"On {SENSING}, every update rule at its tuned learning rate ends within 0.05 "
+        "of the true matrix, relative to its norm, in every run.",
         place="rules are compared near the optimum", kind="precondition", below=0.05,
-        unit="of its norm",
-        origin="protocol", estimate=TUNED.where(study="sensing").worst(
-            named("distance", "relative distance of W from W*")),
+        unit="of its norm", origin="protocol", estimate=TUNED.where(study="sensing")
+        .worst(named("distance", "relative distance of W from W*")),
         reason="A twentieth leaves room for directions of small curvature, which are "
-        "learned last, and for rules whose steps do not shrink with the gradient, "
-        "which end one step away from the optimum."),
+        "learned last, and for rules of constant steps, which end one step off."),
     oracle("excess_is_a_divergence",
-        "On synthetic next-token prediction where only the embedding or only the head "
-        "is trained, the loss is never lower than the known optimum by more than "
-        "1e-12 nats, in any run.",
+        "On synthetic next-token prediction where only embedding or head is trained, "
+        "no run has a loss more than 1e-12 nats below the known optimum.",
         place="Gibbs' inequality", above=-1e-12, unit="nats",
         estimate=where("study != 'sensing'").least(EXCESS),
-        reason="The excess loss is a Kullback-Leibler divergence, which is at least "
-        "0, and the rounding of sums of 65,536 terms in float64 is of that size."),
+        reason="The excess is a Kullback-Leibler divergence, at least 0, and the "
+        "rounding of sums of 65,536 terms in float64 is of that size."),
     *gains("{study}_adamw_and_{rule}",
         f"On {{study}}, in randomly rotated coordinates, {{rule}} {TIMES_ADAMW}",
         against_adamw, study=STUDIES, rule=NAMES, paper=papers.LAU, origin="ours",
@@ -764,17 +735,15 @@ CLAIMS = [
         f"same excess loss over the known optimum, to one part in a million, {BOTH}.",
         place="the gradient turns with the problem", kind="equivalence",
         estimate=rotation("sensing", "sgd"), above=-1e-6, below=1e-6,
-        reason="In exact arithmetic the losses of SGD are equal, so only the rounding "
-        "of float64 differs."),
+        reason="In exact arithmetic the losses are equal."),
     log_ratio("sensing_spectral_does_not",
         f"On {SENSING}, {NAMES['spectral']} at its smallest learning rate ends with "
         "the same excess loss over the known optimum, to one part in a million, "
         f"{BOTH}, in every seed.",
         place="the rule commutes with rotations of rows and columns", kind="identity",
         estimate=far_from_the_optimum("spectral"), below=1e-6,
-        reason="In exact arithmetic the losses are equal. The smallest rate does not "
-        "reach the optimum, near which steps of constant length amplify rounding: at "
-        "the tuned rate the log ratio is -0.02 [-0.15, 0.10].",
+        reason="Near the optimum, which this rate does not reach, constant steps "
+        "amplify rounding: at the tuned rate the log ratio is -0.02 [-0.15, 0.10].",
         written="after", history=((TODAY, "the claim had asked for equality within a "
             "factor of two at the tuned rate, which many rules would meet; it became "
             "an identity at the smallest rate"),)),
@@ -784,11 +753,10 @@ CLAIMS = [
         f"in some seed, {BOTH}.",
         place="row norms do not commute with rotations of rows", origin="control",
         estimate=far_from_the_optimum("row_then_spectral"), above=0.01,
-        reason="If the losses were equal under every rule, their equality under the "
-        "polar factor would show nothing. One per cent is ten thousand times the "
-        "difference that is allowed there.",
-        written="after", history=(
-            (TODAY, "added as the control of the spectral rule's identity"),)),
+        reason="If losses were equal under every rule, equality under the polar factor "
+        "would show nothing. It is allowed a ten thousandth of this difference.",
+        written="after", history=((TODAY, "added as the control of the spectral rule's "
+            "identity"),)),
     gain("floor_helps_rare_tokens",
         f"On {TOKENS['embedding']}, {ROW_NORM} that fades rows below a tenth of the "
         "root mean square has less than 0.91 times plain row-norm's excess loss on "
@@ -805,15 +773,13 @@ CLAIMS = [
         "steep at equal largest row", **was("of 1"),
         estimate=HEAD.log_ratio(EXCESS, rule=("centred_row_norm", "twice_centred"))),
     log_ratio("centring_twice_changes_nothing",
-        f"On {TOKENS['head']}, {ROW_NORM} ends with the same excess loss, to 0.1 %, "
-        "whether or not the mean row is subtracted before and after scaling, each at "
-        "its tuned learning rate.",
+        f"On {TOKENS['head']}, tuned {ROW_NORM} ends with the same excess loss, to "
+        "0.1 %, whether or not the mean row is subtracted before and after scaling.",
         place="the gradient of a softmax has no mean row", kind="equivalence",
         estimate=HEAD.log_ratio(EXCESS, rule=("twice_centred", "row_norm")),
         above=-1e-3, below=1e-3, written="after",
-        reason="The mean row of the gradient is 0 already, and the second subtraction "
-        "takes away a shift of all rows, on which the loss does not depend. Rounding "
-        "stays far below 0.1 %.",
+        reason="The gradient's mean row is 0 already, and the loss does not depend on "
+        "a shift of all rows. Rounding stays far below 0.1 %.",
         history=((DAY, "10 % became 0.1 % after the first run, which found 6e-8"),)),
     Claim("centred_heads_do_not_drift",
         f"On {TOKENS['head']}, the mean row of the head stays shorter than 1 % of the "
@@ -822,12 +788,10 @@ CLAIMS = [
         paper=papers.LAU, place="abstract: shared-shift symmetry", tests="shift",
         kind="identity", unit="of a row's root mean square length", below=1e-2,
         estimate=where(rule=("twice_centred", "centred_row_norm")).worst(DRIFT),
-        reason="In exact arithmetic the mean row stays 0; 1 % leaves room for a "
-        "median that is computed by twenty iterations."),
+        reason="In theory the mean row stays 0; a median by 20 iterations has 1 %."),
     Claim("plain_heads_drift",
         f"On {TOKENS['head']}, the mean row of the head becomes longer than 0.1 times "
-        f"the rows' root mean square length under {ROW_NORM} at its tuned learning "
-        "rate, without subtracting a mean.",
+        f"the rows' root mean square length under tuned {ROW_NORM} without centring.",
         place="rows of mean 0 divided by their lengths have another mean",
         origin="control", unit="of a row's root mean square length", above=0.1,
         estimate=TUNED.where(study="head", rule="row_norm").mean(DRIFT),
