@@ -155,7 +155,7 @@ def draw_counts(df, ax):
 
 @figure("hopfield1", panel="right")
 def draw_settled(df, ax):
-    """Fraction of wrong bits after 20 further steps against the load; dashed, the
+    """Fraction of wrong bits after 20 steps from a memory against the load; dashed, the
     replica-symmetric theory where a memory still exists; the vertical line is 0.138,
     the capacity of the Hopfield network (P = 2).
     """
@@ -168,7 +168,7 @@ def draw_settled(df, ax):
         kept = law < 0.4  # beyond, nothing is left of the memory
         plot.theory(ax, loads[kept], law[kept], color=ARMS[order].color, label=label)
     panels.reference(ax, x=0.138, label="capacity for $P=2$")
-    ax.set(ylabel="wrong bits", ylim=(-0.02, 0.55), title="After 20 more steps")
+    ax.set(ylabel="wrong bits", ylim=(-0.02, 0.55), title="After 20 steps")
     _loads(ax)
     panels.legend(ax, "upper left", room=0.1, clear=True)
 

@@ -318,7 +318,7 @@ def draw_tables(df, ax):
     AdamW and Muon, with rates for each group of weights and with one rate for all.
     """
     _sensitivity(df, ax, "adamw_one_rate", "muon_one_rate", "adamw", "muon", near=False)
-    ax.set_title("Rates for tables")
+    ax.set_title("One rate or a rate for tables")
     panels.legend(ax, "upper right", room=0.3, clear=True)
 
 

@@ -214,7 +214,8 @@ def draw_digits(df, ax):
     """
     _differences(df, ax, DIGITS, "accuracy")
     ax.set(xlabel="accuracy minus full attention's", title="Accuracy on digits")
-    ax.set_yticklabels([])
+    if panels.beside(ax):
+        ax.set_yticklabels([])
 
 
 @figure("attention1", panel="right")
