@@ -156,7 +156,8 @@ def draw_samples(df, ax):
     panels.ticks(ax, "x", sorted(df.n.unique()), log=2)
     panels.reference(ax, y=1 - 1 / CLASSES, label="guessing")
     ax.set(xlabel="training clouds", ylabel="test error", yscale="log")
-    panels.legend(ax, "upper right", room=0.55)
+    panels.ticks(ax, "y", (0.01, 0.1, 1), log=10)
+    panels.legend(ax, "upper right", room=0.35, ncols=2, columnspacing=1.0)
     ax.set_title("Error by training clouds")
 
 
