@@ -264,13 +264,13 @@ RIDGE = named("ridge_error", "relative distance of the map from the ridge regres
 RISK = named("risk", "excess risk")
 per = partial(Claim, paper=PER, history=SEEN)
 TORUS = "In linear regression on a torus,"
-TUNED = f"{TORUS} penalties on breaking shift symmetries, tuned once in training from"
+ONCE = f"{TORUS} penalties on breaking shift symmetries, tuned once in training from"
 LEAD = "lead to less than 0.8 times the excess risk of"
 EACH = "for each violation of one symmetry"
 PART = "times the true map's equivariant part."
 CLAIMS = [
     *family("order_is_found_from_{start}",
-        f"{TUNED} {{start}} rank three symmetries by how far the true map breaks them "
+        f"{ONCE} {{start}} rank three symmetries by how far the true map breaks them "
         "(0.1, 0.3 and 1 times its equivariant part): the larger the violation, the "
         "smaller the penalty, in every run.",
         lambda start: ORDER.where(start=start).least(_margin),
@@ -285,7 +285,7 @@ CLAIMS = [
              "violations of the other symmetries; 1 of 12 trial runs was out of "
              "order."}}),
     *family("better_than_{case}",
-        f"{TUNED} {{case}} {PART}",
+        f"{ONCE} {{case}} {PART}",
         _against,
         case={"no_symmetry": f"1, {LEAD} least squares {EACH} by 0.1 to 1.6",
               "hard_where_broken": f"1, {LEAD} exact equivariance {EACH} by 0.4 to 1.6",
@@ -310,14 +310,14 @@ CLAIMS = [
              "that the true map has exactly; in trial runs the risk was 2.5 times that "
              "of hard equivariance."}}),
     per("far_from_the_best_penalties",
-        f"{TUNED} 1, lead to more than twice the excess risk of the penalties with the "
+        f"{ONCE} 1, lead to more than twice the excess risk of the penalties with the "
         f"smallest expected risk, {EACH} by 0.1 to 1.6 {PART}",
         origin="ours", unit="log of the ratio", above=TWICE.log,
         reason="Twice the excess risk is what half of the samples would give.",
         estimate=weakest(*(VIOLATION.where("arm == 'ideal' or start == 1", eps_3=e)
                            .log_ratio(RISK, arm=("per", "ideal")) for e in ALL))),
     per("start_of_0.01_is_least_squares",
-        f"{TUNED} 0.01, lead to more than 0.8 times the excess risk of least squares, "
+        f"{ONCE} 0.01, lead to more than 0.8 times the excess risk of least squares, "
         f"{EACH} by 0 to 1.6 {PART}",
         origin="ours", unit="log of the ratio", above=-LESS.log, reason=LESS.reason,
         written="after", history=(("2026-11-30", "written after the rows"),),
