@@ -13,22 +13,20 @@ block. The audit, its model, settings and thresholds are ours. Two studies in fl
               stream rotated, head and router shifted. Error: the largest difference of
               the two losses over the steps.
 
-Elements are permutations, signed permutations and rotations of rows or columns. Where
-rows (or columns) belong to heads, each head has its own element; both halves of a fused
-gate and up get the same. A shift adds one vector to all rows. A block's group follows
-from its role (symlab.symopt.roles), what a rule follows is in the registry.
-Variants: 'svd' has exact polar factors, and 'no cut-off' the same without cutting off
-singular values that are rounding. 'full rank' and 'frame' are variants of ARO under
-gradients of full rank; 'frame' also moves its first frame, which is the identity.
+Elements are permutations, signed permutations and rotations of rows or columns, own
+ones for each head; a shift adds one vector to all rows. A block's group follows from
+its role, what a rule follows is in symlab.symopt.registry. Variants: 'svd' has exact
+polar factors, and 'no cut-off' also keeps singular values that are rounding. 'full
+rank' and 'frame' are ARO under gradients of full rank; 'frame' also moves its first
+frame, the identity.
 
 Expected: differences of rounding where the rule has the symmetry. An exact polar factor
 amplifies rounding without a bound, so that a rare run by SVD parts from its copies; the
-iteration does not. AdamW breaks rotations and shifts of gradients at order 1, and
-nothing else. Optimizers that leave the embedding or the head to AdamW or to signs break
-the rotation of the residual stream. Where gradients lack rank, rounding decides ARO's
-frame and, without a cut-off, where the lost directions point: runs part. Gates and
-logits go through a softmax, so gradients of head and router have mean row 0: centred
-and spectral rules leave the mean row of the weights where it was, and AdamW moves it.
+iteration does not. AdamW breaks rotations and shifts at order 1, and so do optimizers
+that leave embedding or head to AdamW or to signs. Where gradients lack rank, rounding
+decides ARO's frame and, without a cut-off, where lost directions point: runs part. A
+softmax gives gradients of head and router mean row 0: centred and spectral rules leave
+the mean row of the weights where it was, and AdamW moves it.
 Cost on one core: smoke 15 s, quick 4 min, paper 30 min.
 """
 
@@ -466,10 +464,8 @@ def train(c: Config, copies: list, ids: np.ndarray) -> tuple[np.ndarray, dict]:
 
 # --- figure --------------------------------------------------------------------------
 
-RULE = where(study="rule").cells(
-    {"block": BLOCKS, "element": ELEMENTS},
-    error="errors", asked="asked", promised="promised",
-)  # fmt: skip
+RULE = where(study="rule").cells({"block": BLOCKS, "element": ELEMENTS},
+    error="errors", asked="asked", promised="promised")  # fmt: skip
 TRAINED = where(study="trajectory")
 LOSSES = TRAINED.cells({"move": MOVES}, error="errors")
 EXACT, SINGLE = RULE.where(dtype="float64"), RULE.where(dtype="float32")
@@ -499,27 +495,23 @@ def _heat_map(df, ax, axes: list, columns: list, labels: list, text="") -> tuple
 
 
 def _draw_rule(df, ax, blocks: list[str]):
-    """Draw the errors for these blocks: where a block's group asks for equivariance, a
-    dot says that it is kept, and a cross that it is violated.
-    """
-    df, n = EXACT(df), len(ELEMENTS)
-    columns = [(block, element) for block in blocks for element in ELEMENTS]
-    axes, labels = ["block", "element"], [*ELEMENTS] * len(blocks)
-    logs, shown = _heat_map(df, ax, axes, columns, labels)
-    asked = df.groupby(axes).asked.first()[columns].to_numpy(bool)
-    for y, log in enumerate(logs):
-        kept = log <= -8
-        for mark, which, look in (
-            (".", kept, {"color": "black", "ms": 2, "mew": 0}),
-            ("x", ~kept, {"color": "white", "ms": 2.6, "mew": 0.7}),
-        ):
-            x = np.flatnonzero(asked & which)
-            ax.plot(x, np.full(len(x), y), mark, **look)
-    for i, block in enumerate(blocks):
-        panels.note(ax, (i + 0.5) / len(blocks), -0.02, block, ha="center", va="top")
-        if i:
-            ax.axvline(i * n - 0.5, color="white", lw=1.2)
+    """Draw the errors for the symmetries of these blocks; a cross marks a violation."""
+    df, axes = EXACT(df), ["block", "element"]
+    asked = df.groupby(axes).asked.first()
+    columns = [(b, e) for b in blocks for e in ELEMENTS if asked[b, e]]
+    logs, shown = _heat_map(df, ax, axes, columns, [e for _, e in columns])
+    y, x = np.nonzero(logs > -8)
+    ax.plot(x, y, "x", color="white", ms=2.6, mew=0.7)
+    end = 0
+    for block in blocks:
+        start, end = end, end + sum(b == block for b, _ in columns)
+        middle = (start + end) / 2 / len(columns)
+        name = block.replace("embedding", "embed.")  # it has three columns
+        panels.note(ax, middle, -0.02, name, ha="center", va="top")
+        ax.axvline(start - 0.5, color="white", lw=1.2)
     ax.xaxis.tick_top()
+    ax.set_xlabel("rows: P permuted, ± with signs, R rotated, + shifted\n"
+                  "columns: p permuted, r rotated; ×: symmetry violated", labelpad=10)
     return shown
 
 
@@ -529,24 +521,22 @@ def _decade(log: float) -> str:
 
 @figure("symopt1", panel="left")
 def draw_tables(df, ax):
-    """Error of each optimizer against moving first or stepping first, for
-    embeddings and heads, by group element; of the symmetries that the block asks
-    for, a dot marks one that is kept and a cross one that is violated.
+    """Error of each optimizer against moving first or stepping first, by symmetry of
+    embedding, head, router and attention; a cross marks one that is violated.
     """
     _draw_rule(df, ax, list(BLOCKS)[:5])
-    ax.set_xlabel("rows: P permuted, ± with signs, R rotated, + shifted", labelpad=10)
-    ax.set_title("Errors of one step")
+    ax.set_title("Errors of four steps")
 
 
 @figure("symopt1", panel="mid")
 def draw_matrices(df, ax):
-    """The same for matrices, heads of attention, routers and gated units."""
+    """Error of each optimizer against moving first or stepping first, by symmetry of
+    other hidden matrices; a cross marks one that is violated.
+    """
     shown = _draw_rule(df, ax, list(BLOCKS)[5:])
     if panels.beside(ax):
         ax.set_yticks([])
-    said = "columns: p, r; dot: asked and kept, ×: violated"
-    ax.set_xlabel(said, labelpad=10)
-    ax.set_title("Errors of one step, hidden")
+    ax.set_title("Errors of four steps, other blocks")
     decades = {v: _decade(v) for v in range(-16, 1, 4)}
     panels.colorbar(ax, shown, "log$_{10}$ error", decades)
 
@@ -561,14 +551,14 @@ def draw_trajectories(df, ax):
 
     _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), text)
     ax.tick_params(axis="x", labelrotation=30)
-    ax.set_xlabel("log$_{10}$ of the largest difference of losses")
-    ax.set_title("Losses of moved models")
+    ax.set(xlabel="log$_{10}$ of the largest difference of losses",
+           title="Losses of moved models")  # fmt: skip
 
 
 @figure("symopt1", panel="mid", row=1)
 def draw_growth(df, ax):
-    """Growth of that difference over the steps, for a rotation of the residual
-    stream.
+    """Difference of the training losses between a decoder and its copy with a rotated
+    residual stream, the largest until then, against the step.
     """
     arms = {
         ("muon", ""): OPTIMIZERS["muon"],
@@ -581,9 +571,8 @@ def draw_growth(df, ax):
         y = np.maximum(np.maximum.accumulate(growth.max(0)), FLOOR)
         look = {"color": arm.color, "marker": arm.marker, "markevery": 0.15}
         ax.semilogy(np.arange(1, len(y) + 1), y, label=arm.label, **look)
-    ax.set(xlabel="step", ylim=(1e-17, 10), yticks=[1e-16, 1e-12, 1e-8, 1e-4, 1])
-    ax.set_ylabel("largest difference, rotated")
-    ax.set_title("Losses of rotated models")
+    ax.set(xlabel="step", ylim=(1e-17, 10), yticks=[1e-16, 1e-12, 1e-8, 1e-4, 1],
+           ylabel="largest difference, rotated", title="Losses of rotated models")
     panels.legend(ax, "center right")
 
 
@@ -628,197 +617,184 @@ def _runs_that_agree(rows) -> Estimate:
     )
 
 
-BY_ADAMW = {"preset": "adamw", "variant": ""}
+BY_ADAMW, BY_ARO = ({"preset": p, "variant": ""} for p in ("adamw", "aro"))
 UNCUT = {"preset": "symmetric", "variant": "no cut-off"}
 ITERATED, BY_SVD = ({"preset": "symmetric", "variant": v} for v in STACK["variant"])
 SHIPPED = EXACT.where("preset != 'aro' and variant != 'no cut-off'")
 TABLES_TO_ADAMW = ("muon", "polargrad", "normuon", "freon", "kaon")
-STACKS = "the layerwise stack (a symmetric rule per class of weights)"
-ALL = "AdamW, Muon, SSD, PolarGrad, Scion, NorMuon, Freon, Kaon and the layerwise stack"
+ENTRYWISE = {"preset": (*TABLES_TO_ADAMW, "aro", "scion"), "variant": ""}
+STACKS = "Lau & Su's optimizer (a symmetric rule per class of weights)"
+WITH_SVD = "Lau & Su's optimizer (symmetric rules, polar factors by SVD)"
+WITH_STEPS = "Lau & Su's optimizer (symmetric rules, polar factors by iteration)"
+UNCUT_SVD = "Lau & Su's optimizer with SVDs that keep singular values of rounding size"
+NINE = "nine optimizers (AdamW, Muon and others, not ARO)"
 IN_FRAME = "ARO (descent in rotated coordinates)"
 MATRICES = "Muon, PolarGrad, NorMuon, Freon 2/3, Kaon"
-VISIBLE = "A hundredth of the update is far more than what rounding alone makes."
+SYMMETRY = "every symmetry of the matrix (permutation, sign flip, rotation or shift)"
+REGISTRY = "symlab.symopt.registry"
+STREAM = "every rotation of the residual stream, with gradients of full rank"
+MODEL = "a language model of a Markov chain"
+ROTATED = "its copy with a rotated residual stream"
+KINDS = "copies with permuted, sign-flipped or shifted weights"
+SEVEN = "seven copies with permuted, sign-flipped, rotated or shifted weights"
+VISIBLE = "A hundredth of the change is far more than what rounding alone makes."
 IN_A_CURVE = "A thousandth of a nat, far above rounding, is seen in a curve of losses."
 ROUNDED = "The limit is a thousand times the rounding of a float64 loss of a few nats."
-SMALL_MODEL, KEPT = "small language model", "keep singular values of rounding size"
-MOVED = "copies with transformed weights and equal outputs"
-WHOLE = "the principle U(g.G) = g.U(G), measured on whole steps"
-RUNS = "the principle U(g.G) = g.U(G), measured on whole runs"
+FEW_FOLD = "Four steps amplify rounding at most 1000-fold."
+WHOLE, RUNS = (f"the principle U(g.G) = g.U(G), measured on whole {of}"
+               for of in ("steps", "runs"))  # fmt: skip
+OF_CHANGE, OF_ROW = "of the change's norm", "of a row's root mean square movement"
 DAY, TODAY = "2026-11-21", "2026-11-30"
 AFTER_ONE_SEED = {"written": "after", "history": (
     (DAY, "written after a trial of one seed, before the run"),)}  # fmt: skip
-follows = partial(Claim, kind="identity", unit="of the update's norm")
-breaks = partial(Claim, unit="of the update's norm", above=1e-2, reason=VISIBLE)
-equal = partial(Claim, kind="identity", unit="nats")
-parts = partial(Claim, unit="nats")
+EQUALS = "equals moving the result, to {}"
+EXACTLY = EQUALS.format("1e-10")
+DIFFERS = "differs from moving the result, by more than 0.01"
+STAY, PART = "stay equal, to 1e-12 nats", "come to differ by more than {} nats"
+
+
+def moving(who: str, verb: str, moves: str, dtype="float64", what="a weight matrix"):
+    """The statement that compares moving before some steps with moving after them."""
+    return (
+        f"Moving {what} and its gradients before four {dtype} steps of {who} {verb} "
+        f"{OF_CHANGE}, for {moves}, in every run."
+    )
+
+
+def losses(copies: str, change: str, who: str, runs="every run") -> str:
+    """The statement that compares the losses of a model with those of its copies."""
+    return (
+        f"The losses of {MODEL} and of {copies}, equal at the start, {change}, "
+        f"during 60 float64 steps of {who}, in {runs}."
+    )
+
+
+follows = partial(Claim, kind="identity", unit=OF_CHANGE)
+breaks = partial(Claim, unit=OF_CHANGE, above=0.01, reason=VISIBLE)
+equal = partial(Claim, kind="identity", unit="nats", below=EQUAL)
+parts = partial(Claim, unit="nats", above=1e-3, reason=IN_A_CURVE)
 CLAIMS = [
-    follows("symmetric_in_float64",
-        f"In float64 four steps of {STACKS} commute with every permutation, sign flip, "
-        "rotation or shift that is a symmetry of a weight block, to 1e-10 of the "
-        "update's norm.",
+    follows("symmetric_in_float64", moving(STACKS, EXACTLY, SYMMETRY),
         paper=LAU, place=WHOLE, tests="stack", below=1e-10,
         estimate=EXACT.where("asked", **STACK).worst("error"),
         reason="Making polar factors amplifies rounding of 1e-16 at most 1000-fold."),
     follows("svd_in_float32",
-        f"In float32 four steps of {STACKS}, using SVD, commute with every "
-        "permutation, sign flip, rotation or shift that is a symmetry of a weight "
-        "block, to 1e-4 of the update's norm.",
+        moving(WITH_SVD, EQUALS.format("0.0001"), SYMMETRY, "float32"),
         paper=LAU, place=WHOLE, origin="ours", below=1e-4,
         estimate=SINGLE.where("asked", **BY_SVD).worst("error"),
-        reason="Rounding of 6e-8 in four steps grows by a factor of at most 1000.",
+        reason="The rounding of float32 is 6e-8. " + FEW_FOLD,
         history=((DAY, "the claim was about SVD and Polar Express; the latter has a "
-                  "claim of its own, as it amplifies rounding a thousandfold, which "
-                  "leaves no margin below 1e-4"),)),
+            "claim of its own, as it amplifies rounding a thousandfold, which leaves "
+            "no margin below 1e-4"),)),
     follows("iteration_in_float32",
-        f"In float32 four steps of {STACKS}, using Polar Express, commute with "
-        "each permutation, sign flip, rotation or shift that is a symmetry of a weight "
-        "block, to 1e-3 of the update's norm.",
+        moving(WITH_STEPS, EQUALS.format("0.001"), SYMMETRY, "float32"),
         paper=LAU, place=WHOLE, origin="ours", below=1e-3,
         estimate=SINGLE.where("asked", **ITERATED).worst("error"),
-        reason="Five steps of Polar Express multiply small singular values by 990: "
-        "rounding of 6e-8 becomes 6e-5 of the longest direction, and a few times more "
-        "where the steps are taken on Gram matrices.", written="after",
+        reason="Five steps of the iteration for polar factors multiply small singular "
+        "values by 990: rounding of 6e-8 becomes 6e-5 of the largest one, and a few "
+        "times more where the steps are taken on Gram matrices.", written="after",
         history=((DAY, "1e-4 became 1e-3 after a look at the rows, at which steps on "
-                  "Gram matrices had an error of 3e-3 for tall blocks, since "
-                  "corrected"),)),
+            "Gram matrices had an error of 3e-3 for tall blocks, since corrected"),)),
     breaks("adamw_breaks_rotations",
-        "Four steps of AdamW commute with no rotation symmetry of any weight block: in "
-        "every run the error is above 0.01 of the update's norm.",
+        moving("AdamW", DIFFERS, "every rotation that is a symmetry of the matrix"),
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
         estimate=EXACT.where("asked", **BY_ADAMW, element=("R", "r")).least("error")),
-    follows("adamw_keeps_permutations",
-        "Four steps of AdamW commute with signed permutations of rows and permutations "
-        "of columns of every weight block, to 1e-10 of the update's norm.",
+    follows("adamw_keeps_permutations", moving("AdamW", EXACTLY, "every "
+        "permutation of its rows, with or without sign flips, or of its columns"),
         place="second moments belong to single entries, which move as wholes",
         estimate=EXACT.where(**BY_ADAMW, element=("P", "±", "p")).worst("error"),
-        below=1e-10, reason="AdamW updates each entry on its own, so moving entries "
-        "changes the rounding of none."),
-    follows("rules_keep_what_they_promise",
-        f"Four float64 steps of {ALL} commute with each symmetry that "
-        "symlab.symopt.registry lists for a weight block's rule, to 1e-10 of the "
-        "update's norm.",
-        place="symlab.symopt.registry", below=1e-10,
-        estimate=SHIPPED.where("promised").worst("error"),
-        reason="Rounding of 1e-16 grows by a factor of at most 1000. In Kaon's chaotic "
-        "iteration the factor is 90: exp(0.89) in each of five steps."),
-    breaks("and_have_no_more",
-        f"Four float64 steps of {ALL} commute with no symmetry of a weight block that "
-        "symlab.symopt.registry does not list for its rule: errors exceed 0.01 of "
-        "the update norm.",
-        place="symlab.symopt.registry",
+        below=1e-10, reason="Each entry is updated and rounded on its own."),
+    follows("rules_keep_what_they_promise", moving(NINE, EXACTLY, "every "
+        f"symmetry that {REGISTRY} lists for its update rule"), place=REGISTRY,
+        estimate=SHIPPED.where("promised").worst("error"), below=1e-10,
+        reason=f"The rounding of float64 is 1e-16. {FEW_FOLD} In Kaon, whose iteration "
+        "is chaotic, the factor is 90: exp(0.89) in each of five steps."),
+    breaks("and_have_no_more", moving(NINE, DIFFERS, "every symmetry of the matrix "
+        f"that {REGISTRY} does not list for its rule"), place=REGISTRY,
         estimate=SHIPPED.where("asked and not promised").least("error")),
-    breaks("aro_breaks_rotations",
-        f"{IN_FRAME} whose first rotation is the identity does not commute with "
-        "rotations of the residual stream: under gradients of full rank the error is "
-        "above 0.01 of the update's norm for every hidden weight matrix.",
+    breaks("aro_breaks_rotations", moving("ARO (descent in coordinates that are not "
+        "rotated at the start)", DIFFERS, STREAM, what="a hidden matrix"),
         place="its first frame does not turn with the block",
-        estimate=EXACT.where(
-            _turned, preset="aro", variant="full rank").least("error")),
-    follows("aro_turns_with_its_frame",
-        f"{IN_FRAME} whose first rotation is turned with the weights commutes with "
-        "rotations of the residual stream, to 1e-10 of the update's norm, for every "
-        "hidden weight matrix under gradients of full rank.",
-        paper=ARO, place="abstract: descent in a rotated coordinate system",
-        origin="ours", below=1e-10,
-        estimate=EXACT.where(_turned, preset="aro", variant="frame").worst("error"),
-        reason="Only rounding is left, as the gradients have full rank."),
-    breaks("rounding_chooses_aros_frame",
-        f"Under gradients of a third of full rank {IN_FRAME} fails, in every run, to "
-        "commute with some symmetry that symlab.symopt.registry lists for it, by more "
-        "than 0.01 of a hidden matrix's update norm.",
-        place="QR of a singular matrix",
-        estimate=_in_each_run(
-            EXACT.where("promised", preset="aro", variant="", block=tuple(RESIDUAL))),
-        **AFTER_ONE_SEED, reason="Rounding chooses the columns of ARO's rotation "
-        f"beyond the gradient's rank; ARO turns the next gradient by it. {VISIBLE}"),
+        estimate=EXACT.where(_turned, preset="aro", variant="full rank")
+        .least("error")),
+    follows("aro_turns_with_its_frame", moving("ARO (descent in rotated coordinates, "
+        "with a first rotation that is moved with them)", EXACTLY, STREAM, what="a "
+        "hidden matrix"), paper=ARO, place="abstract: descent in a rotated coordinate "
+        "system", origin="ours", below=1e-10, reason="Only rounding is left, as "
+        "gradients of full rank determine the later rotations.",
+        estimate=EXACT.where(_turned, preset="aro", variant="frame").worst("error")),
+    breaks("rounding_chooses_aros_frame", moving(IN_FRAME, DIFFERS, "some symmetry "
+        f"that {REGISTRY} lists, with gradients of a third of full rank",
+        what="some hidden matrix"), place="QR of a singular matrix",
+        estimate=_in_each_run(EXACT.where("promised", **BY_ARO, block=tuple(RESIDUAL))),
+        **AFTER_ONE_SEED, reason="Beyond the rank of the gradient, rounding chooses "
+        f"the columns of the rotation that is applied to the next one. {VISIBLE}"),
     breaks("cutoff_is_needed",
-        f"With polar factors by SVD that {KEPT}, {STACKS} fails, in every run, to "
-        "commute with some symmetry of a weight block, by more than 0.01 of the "
-        "update's norm.",
+        moving(UNCUT_SVD, DIFFERS, "some symmetry of some matrix"),
         place="the polar factor is discontinuous where rank is lost", origin="control",
         estimate=_in_each_run(EXACT.where("asked", **UNCUT))),
-    equal("symmetric_trajectories",
-        f"A {SMALL_MODEL} and seven {MOVED}, trained for 60 float64 steps by {STACKS} "
-        "with Polar Express, have equal losses to 1e-12 nats.",
-        paper=LAU, place=RUNS, tests="stack", below=EQUAL,
+    equal("symmetric_trajectories", losses(SEVEN, STAY, WITH_STEPS),
+        paper=LAU, place=RUNS, tests="stack",
         estimate=LOSSES.where(**ITERATED).worst("error"),
-        reason=ROUNDED + " Polar Express multiplies no direction more than a "
-        "thousandfold. 44 seeds tried on 2026-11-30 had differences of at most 2e-15.",
+        reason=f"{ROUNDED} The iteration multiplies no direction more than 1000-fold. "
+        "44 seeds tried on 2026-11-30 had differences of at most 2e-15.",
         written="after", history=((TODAY, "the claim was about Polar Express and SVD; "
             "on one of 20 new seeds the losses by SVD differed by 3.5e-9, so SVD has a "
             "claim of its own, and both have 20 seeds instead of 4"),)),
-    Claim("svd_trajectories",
-        "In more than 70 % of runs of 60 float64 steps by the layerwise stack with "
-        f"polar factors by SVD, a {SMALL_MODEL} and seven {MOVED} have equal losses at "
-        "every step, to 1e-12 nats.",
+    Claim("svd_trajectories", losses(SEVEN, STAY, WITH_SVD, "more than 70 % of runs"),
         paper=LAU, place=RUNS, origin="ours", unit="fraction of runs", above=0.7,
         estimate=_runs_that_agree(LOSSES.where(**BY_SVD)),
-        reason="An exact polar factor amplifies rounding by the largest over the least "
-        "singular value that is kept, which training does not bound, so that losses "
-        "differ in a rare run: one of 60 so far. If 19 of 20 runs agree, the interval "
-        "of the fraction begins at 0.75.", written="after",
+        reason="An SVD amplifies rounding by the ratio of the largest to the smallest "
+        "singular value that is kept. Training does not bound this ratio, so that "
+        "losses differ in a rare run: one of 60 so far. If 19 of 20 runs agree, the "
+        "interval of the fraction begins at 0.75.", written="after",
         history=((TODAY, "all runs were claimed to agree, and losses of one of 20 new "
                   "seeds differed by 3.5e-9; 40 further seeds had at most 4e-14"),)),
-    parts("adamw_parts_when_rotated",
-        f"In every run of 60 steps by AdamW, the losses of a {SMALL_MODEL} and of its "
-        "copy with a rotated residual stream come to differ by more than 0.001 nats.",
+    parts("adamw_parts_when_rotated", losses(ROTATED, PART.format(0.001), "AdamW"),
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
-        estimate=_in_each_run(LOSSES.where(**BY_ADAMW, move="rotation")),
-        above=1e-3, reason=IN_A_CURVE),
-    equal("adamw_follows_the_rest",
-        f"Over 60 float64 steps by AdamW a {SMALL_MODEL} and its copies with permuted "
-        "tokens, neurons, experts or heads, with sign-flipped neurons or with shifted "
-        "head and router rows have equal losses to 1e-12 nats.",
+        estimate=_in_each_run(LOSSES.where(**BY_ADAMW, move="rotation"))),
+    equal("adamw_follows_the_rest", losses("copies with permuted tokens, neurons, "
+        "experts or heads, sign-flipped neurons, or a vector added to all rows of head "
+        "and router", STAY, "AdamW"),
         place="signed permutations move entries as wholes; softmax gradients sum to 0",
         estimate=LOSSES.where("move != 'rotation'", **BY_ADAMW).worst("error"),
-        below=EQUAL, reason=ROUNDED),
-    parts("tables_break_rotations",
-        f"Under {MATRICES}, ARO and Scion, which update embedding or head entry by "
-        f"entry, losses of a {SMALL_MODEL} and of its copy with a rotated residual "
-        "stream differ by more than 0.001 nats within 60 steps.",
+        reason=ROUNDED),
+    parts("tables_break_rotations", losses(ROTATED, PART.format(0.001), f"{MATRICES}, "
+        "ARO or Scion, which update embedding or head by entries"),
         place="AdamW and signs are coordinate-wise",
-        estimate=LOSSES.where(
-            preset=(*TABLES_TO_ADAMW, "aro", "scion"), variant="", move="rotation"
-        ).least("error"), above=1e-3, reason=IN_A_CURVE),
-    equal("matrix_rules_follow_the_rest",
-        f"Over 60 steps a {SMALL_MODEL} and its transformed copies have equal losses "
-        "to 1e-10 nats under stochastic spectral descent (SSD), and all but the "
-        f"rotated copy under {MATRICES} and Scion.",
-        place="symlab.symopt.registry",
-        estimate=LOSSES.where(
-            "(move != 'rotation' or preset == 'ssd')",
+        estimate=LOSSES.where(**ENTRYWISE, move="rotation").least("error")),
+    equal("matrix_rules_follow_the_rest", losses(f"{KINDS} (under SSD also rotated "
+        "ones)", "stay equal, to 1e-10 nats", f"{MATRICES}, Scion or SSD"),
+        place=REGISTRY, below=1e-10,
+        estimate=LOSSES.where("(move != 'rotation' or preset == 'ssd')",
             preset=(*TABLES_TO_ADAMW, "scion", "ssd"), variant="").worst("error"),
-        below=1e-10,
         reason="Training amplifies rounding, and more at larger rates: the losses "
         "under SSD differ by 1e-7 at a rate of 0.1, and the rate here is 0.03.",
         **AFTER_ONE_SEED),
-    parts("aro_parts",
-        f"In every run of 60 steps by {IN_FRAME} the losses of a {SMALL_MODEL} and of "
-        "some copy with permuted, shifted or sign-flipped weights and equal outputs "
-        "come to differ by more than 1e-6 nats.",
+    parts("aro_parts", losses("some copy" + KINDS[6:], PART.format("1e-6"), IN_FRAME),
+        above=1e-6,
         place="rounding chooses ARO's frame where gradients lack rank",
-        estimate=_in_each_run(
-            LOSSES.where("move != 'rotation'", preset="aro", variant="")), above=1e-6,
+        estimate=_in_each_run(LOSSES.where("move != 'rotation'", **BY_ARO)),
         **AFTER_ONE_SEED, reason="Rounding alone makes 1e-15 nats, far less."),
-    parts("no_cutoff_parts",
-        "If its SVD polar factors keep singular values of rounding size, in every run "
-        f"of 60 steps by the layerwise stack losses of a {SMALL_MODEL} and of one of "
-        "its copies with equal outputs come to differ by more than 0.0001 nats.",
+    parts("no_cutoff_parts", losses("some moved copy", PART.format(0.0001), UNCUT_SVD),
+        above=1e-4,
         origin="control", place="the polar factor is discontinuous where rank is lost",
-        estimate=_in_each_run(LOSSES.where(**UNCUT)), above=1e-4,
-        reason="Rounding alone makes 1e-15 nats; a prototype had 0.01 nats."),
+        estimate=_in_each_run(LOSSES.where(**UNCUT)),
+        reason="Rounding alone makes 1e-15 nats; a trial run had 0.01 nats."),
     Claim("stack_does_not_drift",
-        f"Over 60 steps {STACKS} moves the mean rows of a {SMALL_MODEL}'s head and "
-        "router weights by less than 1e-12 of the length of a row's movement.",
+        f"Over 60 float64 steps of {STACKS}, the mean row of the head of {MODEL}, and "
+        "of its router, moves by less than 1e-12 of the root mean square distance that "
+        "a row moves, in every run.",
         paper=LAU, place="abstract: shared-shift symmetry", tests="shift",
-        kind="identity", unit="of a row's movement", below=1e-12,
+        kind="identity", unit=OF_ROW, below=1e-12,
         estimate=TRAINED.where(**STACK).worst(_drift),
-        reason="Centred updates have mean row 0, up to the rounding of the mean."),
+        reason="Their updates have mean row 0, so that only rounding is left."),
     Claim("adamw_drifts",
-        f"AdamW moves the mean rows of a {SMALL_MODEL}'s head and router weights by "
-        "more than 0.01 of the length of a row's movement, in every run of 60 steps.",
+        f"Over 60 float64 steps of AdamW, the mean row of the head of {MODEL}, and of "
+        "its router, moves by more than 0.01 of the root mean square distance that a "
+        "row moves, in every run.",
         place="entries of mean 0 divided by their sizes have another mean",
-        origin="control", unit="of a row's movement", above=1e-2,
+        origin="control", unit=OF_ROW, above=1e-2,
         estimate=TRAINED.where(**BY_ADAMW).least(_drift),
-        reason="A hundredth of a row's movement is far more than rounding makes."),
+        reason="A hundredth of the distance is far more than rounding makes."),
 ]  # fmt: skip

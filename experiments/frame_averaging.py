@@ -254,71 +254,73 @@ PLANE = ("2026-11-30", "restricted to space after its rows, as in the plane 8 "
 IN_SPACE = {"written": "after", "history": (*SEEN, PLANE)}
 puny = partial(Claim, paper=PUNY, history=SEEN)
 dym = partial(Claim, paper=DYM, history=SEEN, unit="of the output")
+AXES = "the rotations that turn a point cloud to its principal axes"
+CHANGES = "changes its output by more than"
 CLAIMS = [
     puny("frame_average_is_invariant",
-        "A random network averaged over the 2^(d-1) rotations that turn a point cloud "
-        "to its principal axes (2^d with reflections) changes its output by less than "
-        "1e-12 of its size if the cloud is rotated (or reflected), d = 2 and 3, in "
-        "every run.",
+        f"A random network that is averaged over {AXES}, d = 2 or 3 dimensions (with "
+        "or without reflections), changes its output by less than 1e-12 of its size "
+        "when the cloud is rotated (or reflected), in every run.",
         place="theorem 1 and section 2.1", tests="exact", kind="identity",
+        unit="of the output",
         estimate=COST.worst(_in_frame), below=1e-12,
-        reason="Rounding makes 1e-15, and the principal axes of a random cloud magnify "
-        "it by less than a thousand."),
+        reason="Rounding makes 1e-15, and the computation of principal axes of a "
+        "random cloud magnifies it by less than a thousand."),
     puny("plain_network_is_not",
-        "The output of a random network, not averaged over any rotations, changes by "
-        "more than 0.1 of its size when its input, a point cloud, is rotated, in "
+        f"A random network without any averaging {CHANGES} 0.1 of its size when its "
+        "input, a cloud of eight points in two or three dimensions, is rotated, in "
         "every run.",
-        origin="control", kind="precondition",
+        origin="control", kind="precondition", unit="of the output",
         estimate=COST.least(PLAIN), above=INVARIANT.size,
         reason=INVARIANT.reason),
     puny("group_is_inexact_at_equal_cost",
-        "In three dimensions a random network averaged over 4 random rotations, as "
-        "many as turn a point cloud to its principal axes, changes its output by more "
-        "than 0.1 of its size when the cloud is rotated.",
+        "In three dimensions, a random network that is averaged over 4 random "
+        f"rotations, as many as turn a point cloud to its principal axes, {CHANGES} "
+        "0.1 of its size when the cloud is rotated.",
         place="section 1: averaging over the group is intractable", tests="cheap",
         unit="of the output", estimate=SPACE.mean(_of_equal_cost),
         above=INVARIANT.size, reason=INVARIANT.reason, **IN_SPACE),
     puny("group_is_inexact_with_1024_random_rotations",
-        "In three dimensions a random network averaged over 1024 random rotations, at "
-        "256 times the cost of the 4 that turn a point cloud to its principal axes, "
-        "changes its output by more than 0.01 of its size when the cloud is rotated.",
+        "In three dimensions, a random network that is averaged over 1024 random "
+        "rotations, 256 times as many as turn a point cloud to its principal axes, "
+        f"{CHANGES} 0.01 of its size when the cloud is rotated.",
         place="section 1: averaging over the group is intractable", tests="cheap",
         unit="of the output", estimate=SPACE.mean(_of_1024), above=0.01, **IN_SPACE,
-        reason="One per cent is ten times smaller than the change at which a network "
-        "is not invariant in any practical sense, and far from exact."),
+        reason="One per cent is ten times smaller than the change from which on a "
+        "network is not invariant in any practical sense, and far from exact."),
     puny("group_error_law",
-        "The squared relative change of a network averaged over K random rotations, "
-        "when its input is rotated, is 0.7 to 1.4 times 2V/(KM+V) on average over K = "
-        "1 to 1024, V the variance of outputs over rotations and M their squared mean.",
-        origin="oracle", kind="equivalence", place="derived here",
+        "When its input is rotated, a network averaged over K random rotations "
+        "changes by a squared relative amount of 0.7 to 1.4 times 2V/(KM + V), in the "
+        "mean over K from 1 to 1024; V is the variance of its outputs over rotations, "
+        "M the mean square of their mean.",
+        origin="oracle", kind="equivalence", place="derived here", unit="ratio",
         estimate=COST.mean(_from_law), above=0.7, below=1.4,
-        reason="A missing factor of 2 in the law would be outside, and another power "
-        "of K far outside; the measured square scatters as a chi-square with few "
-        "degrees of freedom.",
+        reason="A missing factor of 2 in this law, or another power of K, would lie "
+        "outside; the measured square scatters as a chi-square with few degrees of "
+        "freedom.",
         history=(*SEEN, ("2026-11-30", "the mean of squares, whose expectation is "
         "derived, in place of the mean of logarithms, which is lower, after a smoke "
         "run of seeds 0 and 1 showed the latter"))),
     dym("frame_average_jumps",
-        "A smooth network averaged over the rotations that turn a point cloud to its "
-        "principal axes changes its output by over 0.01 of its size between two "
-        "planar clouds of nearly equal principal variances that differ by 1.4e-7 of "
-        "their size.",
+        f"A smooth random network that is averaged over {AXES} {CHANGES} 0.01 of its "
+        "size between two planar clouds of nearly equal variances along both axes, "
+        "which differ by 1.4e-7 of their size.",
         place="abstract", tests="jump",
         estimate=JUMP.mean(_frame_jump), above=BROKEN.size, reason=BROKEN.reason),
     dym("jump_does_not_shrink",
-        "Averaged over rotations to the principal axes, a smooth network changes as "
-        "much (within 5 %) at d = 1e-7 as at d = 1e-2 between two copies of a cloud "
-        "of equal variances, one stretched by d along an axis, one along the diagonal.",
+        f"A smooth random network that is averaged over {AXES} changes as much, within "
+        "5 %, at d = 1e-7 as at d = 1e-2 between two copies of a planar cloud of "
+        "equal variances, one stretched by d along an axis, one along the diagonal.",
         place="abstract", tests="jump", kind="equivalence", unit="log ratio",
         estimate=JUMP.mean(_shrinking), above=-0.05, below=0.05,
         reason="The change of a continuous function would shrink by a factor of 1e5; "
-        "at a stretch of 1e-2 the difference of the clouds themselves contributes a "
-        "few per cent."),
+        "at d = 1e-2 the difference of the two clouds itself contributes a few per "
+        "cent."),
     dym("network_and_group_mean_are_continuous",
-        "A random network, and its average over 128 rotations of the plane, change "
-        "their output by less than 1e-5 of its size between two copies of a point "
-        "cloud, one stretched by 1e-7 along an axis, one along the diagonal, in every "
-        "run.",
+        "A smooth random network, and its average over 128 fixed rotations of the "
+        "plane, change their output by less than 1e-5 of its size between two copies "
+        "of a point cloud, one stretched by 1e-7 along an axis, one along the "
+        "diagonal, in every run.",
         origin="control", kind="identity",
         estimate=JUMP.worst(_smooth), below=1e-5,
         reason="A smooth function changes by its slope, of size 1, times the distance "

@@ -143,10 +143,11 @@ SEPARATE = 1e-9  # distances above are no rounding
 ALIKE = where("pair != 'path, star'")
 LISTED = where("pair != 'Shrikhande, rook'")
 SEEN = (("2026-11-30", "written after a trial run of every pair with one seed, 900"),)
-puny = partial(Claim, paper=PUNY, history=SEEN, place="section 2.2 and appendix")
-FAR = ("The code released with arXiv 2110.03336 calls outputs different above 0.001 in "
-       "any of 100 random networks; one network must do here, where rounding makes "
-       "1e-15.")  # fmt: skip
+puny = partial(Claim, paper=PUNY, history=SEEN, place="section 2.2 and appendix",
+               unit="of the output")  # fmt: skip
+FAR = ("The code released with arXiv 2110.03336 calls two outputs different if they "
+       "differ by 0.001 in any of 100 random networks. Here one network must do, and "
+       "rounding makes 1e-15.")  # fmt: skip
 MARKED = ("2026-11-30", "origin changed from paper to ours after its rows: colour "
           "refinement with nodes marked one by one is a full individualisation-"
           "refinement, not the paper's frame")  # fmt: skip
@@ -161,59 +162,60 @@ SMALLER = named("group_size / spectral_size", "number of all orderings over thos
 REFINED = {"origin": "ours", "history": (*SEEN, MARKED)}
 CLAIMS = [
     puny("frames_separate",
-        "A random perceptron averaged over the node orderings that colour refinement "
-        "finds, marking nodes one by one, differs by more than 1e-6 of its size "
-        "between the two graphs, which are not isomorphic, of each of five pairs, in "
-        "every run.",
+        "Averaged over the node orderings that colour refinement finds if nodes are "
+        "marked one by one, a random perceptron of the adjacency matrix has outputs "
+        "that differ by more than 1e-6 of their size between the two non-isomorphic "
+        "graphs of each of five pairs, in every run.",
         kind="identity", estimate=where().least(REFINED_APART), above=1e-6, reason=FAR,
         **REFINED),
     puny("proper_spectral_frame_separates",
-        "A random perceptron averaged over the 1152 of 10! node orderings that the "
-        "Laplacian's eigenvectors give differs by more than 1e-6 of its size between "
-        "decalin and bicyclopentyl, which colour refinement does not tell apart, in "
-        "every run.",
+        "Averaged over 1152 of 10! node orderings, those that the Laplacian's "
+        "eigenvectors give, a random perceptron of the adjacency matrix has outputs "
+        "for decalin and bicyclopentyl, which colour refinement cannot tell apart, "
+        "that differ by more than 1e-6 of their size, in every run.",
         tests="expressive", kind="identity", written="after",
         estimate=where(pair="decalin, bicyclopentyl").least(LISTED_APART),
         above=1e-6, reason=FAR, history=(("2026-11-30", "written after the rows: the "
         "only pair here where a frame smaller than the group goes beyond colour "
         "refinement"),)),
     puny("spectral_frames_separate",
-        "A random perceptron averaged over the node orderings that the Laplacian's "
-        "eigenvectors give differs by more than 1e-6 of its size between the two "
-        "graphs, which are not isomorphic, of each of four pairs with up to 10 nodes, "
-        "in every run.",
+        "Averaged over the node orderings that the Laplacian's eigenvectors give, a "
+        "random perceptron of the adjacency matrix has outputs that differ by more "
+        "than 1e-6 of their size between the two non-isomorphic graphs of each of "
+        "four pairs of up to 10 nodes, in every run.",
         tests="expressive", kind="identity",
         estimate=LISTED.least(LISTED_APART), above=1e-6, reason=FAR),
     puny("message_passing_fails",
-        "A random message-passing network gives the same output, to 1e-9 of its size, "
-        "to both graphs of four pairs (hexagon and triangles, prism and K33, decalin "
-        "and bicyclopentyl, Shrikhande's and the rook's) that are not isomorphic, in "
-        "every run.",
+        "A random message-passing network has equal outputs, to 1e-9 of their size, "
+        "for the two non-isomorphic graphs of each of four pairs (hexagon and "
+        "triangles, prism and K33, decalin and bicyclopentyl, Shrikhande's and the "
+        "rook's), in every run.",
         origin="control", kind="identity",
         estimate=ALIKE.worst(MESSAGES_APART), below=SEPARATE,
-        reason="Rounding of sums over 16 nodes makes 1e-15."),
+        reason="Sums over 16 nodes have a rounding of 1e-15."),
     puny("message_passing_is_colour_refinement",
-        "Of five pairs of graphs that are not isomorphic, a random message-passing "
-        "network tells apart, by outputs more than 1e-9 of their size apart, exactly "
-        "those that colour refinement tells apart, in every run.",
+        "Of five pairs of non-isomorphic graphs, a random message-passing network "
+        "tells apart, by outputs that differ by more than 1e-9 of their size, exactly "
+        "those pairs that colour refinement tells apart, in every run.",
         origin="oracle", kind="identity", place="Xu et al. 2019 (arXiv 1810.00826)",
-        estimate=where().worst(_mismatch), below=0.5, reason="The claim is about every "
-        "pair: 1 means that message passing and colour refinement disagree on one, 0 "
-        "that they agree."),
+        estimate=where().worst(_mismatch), below=0.5, unit="",
+        reason="The quantity is 1 where message passing and colour refinement disagree "
+        "on any pair, and 0 where they agree on all."),
     puny("relabelling_changes_nothing",
-        "A random perceptron averaged over the node orderings that colour refinement "
-        "finds, marking nodes one by one, changes its output by less than 1e-12 of "
-        "its size when the nodes of the graph are relabelled, in every run.",
+        "Averaged over the node orderings that colour refinement finds if nodes are "
+        "marked one by one, a random perceptron of the adjacency matrix changes its "
+        "output by less than 1e-12 of its size when the nodes of the graph are "
+        "relabelled, in every run.",
         kind="identity", estimate=where().worst(RELABELLED), below=1e-12,
-        reason="The same reordered adjacency matrices are averaged, in another order "
-        "at most.", **REFINED),
+        reason="The average is over the same reordered matrices, at most in another "
+        "order, so that only rounding is left.", **REFINED),
     puny("spectral_frame_is_small",
-        "The frame of a graph, which is the set of node orderings that the "
-        "Laplacian's eigenvectors give, is smaller than the set of all n! orderings "
-        "of n nodes, for both graphs of each of five pairs.",
-        origin="ours", kind="identity", unit="times fewer",
+        "For both graphs of each of five pairs, the node orderings that the "
+        "Laplacian's eigenvectors give (the frame of Puny et al.) are fewer than all "
+        "n! orderings of the n nodes.",
+        origin="ours", kind="identity", unit="times as many in all",
         estimate=where().least(SMALLER), above=1.0,
-        reason="A frame that is the whole group saves nothing.",
+        reason="A frame that holds all orderings saves nothing.",
         expected="failed",
         history=(*SEEN, ("2026-11-30", "origin changed from paper to ours after its "
                  "rows, as the paper says that frames are often small, not always")),

@@ -155,7 +155,7 @@ def draw_counts(df, ax):
 
 @figure("hopfield1", panel="right")
 def draw_settled(df, ax):
-    """Fraction of wrong bits after 20 further steps against the load; dashed, the
+    """Fraction of wrong bits after 20 steps from a memory against the load; dashed, the
     replica-symmetric theory where a memory still exists; the vertical line is 0.138,
     the capacity of the Hopfield network (P = 2).
     """
@@ -168,7 +168,7 @@ def draw_settled(df, ax):
         kept = law < 0.4  # beyond, nothing is left of the memory
         plot.theory(ax, loads[kept], law[kept], color=ARMS[order].color, label=label)
     panels.reference(ax, x=0.138, label="capacity for $P=2$")
-    ax.set(ylabel="wrong bits", ylim=(-0.02, 0.55), title="After 20 more steps")
+    ax.set(ylabel="wrong bits", ylim=(-0.02, 0.55), title="After 20 steps")
     _loads(ax)
     panels.legend(ax, "upper left", room=0.1, clear=True)
 
@@ -214,53 +214,64 @@ EXACT, LAW, POWER, BITS = KROTOV.smallest.values()
 # fmt: off
 UNSURE = {"expected": "undecided", "because": "Bits of a memory that overlaps much "
           "with another flip together, so that eight seeds give the mean to 4 or 5 %."}
-LARGE = {p: f"{p}-spin interactions ({n[-1]} spins)" for p, n in SIZES.items()}
+NET = {p: f"a Hopfield network with {p}-spin interactions" for p in SIZES}
+LARGE = {p: f"a Hopfield network of {n[-1]} bits with {p}-spin interactions"
+         for p, n in SIZES.items()}
+POWERS = {2: "N", 3: "N^2", 4: "N^3"}
+LOAD = {2: "K/N", 3: "3 K/N^2", 4: "15 K/N^3"}  # with (2P - 3)!! and N^(P-1)
+LAWS = {p: f"{LARGE[p]}, the share of a random memory's bits that flip in one step is "
+        f"erfc(1/sqrt(2 x))/2 at load x = {LOAD[p]} (K memories of N bits)"
+        for p in SIZES}
+GROWTH = {p: f"{NET[p]}, the number of random memories of N bits at which 1 % of their "
+          f"bits flip in one step grows as {POWERS[p]}" for p in SIZES}
+AT_TENTH, AT_04 = (
+    {p: f"{LARGE[p]} at load {LOAD[p]} = {x} (K memories of N bits)" for p in SIZES}
+    for x in (0.1, 0.4)
+)
 CLAIMS = [
-    *family("finite_size_{order}", "The share of bits of a memory that flip in one "
-        "step of a Hopfield network of {order}-spin interactions is its probability "
-        "for finite N and K within 5 %, in the mean over sizes and loads at which that "
-        "exceeds 0.003.",
-        lambda order: SEEN.where(order=order).mean(_from_exact), order=tuple(SIZES),
+    *family("finite_size_{order}", "In {order}, the share of a random memory's bits "
+        "that flip in one step is within 5 % of its probability, an integral for this "
+        "number of bits and memories, in the mean over sizes and loads where that is "
+        "above 0.003.",
+        lambda order: SEEN.where(order=order).mean(_from_exact), order=NET,
         paper=KROTOV, origin="oracle", place="derived here", kind="equivalence",
-        above=-EXACT.size, below=EXACT.size, reason=EXACT.reason,
+        unit="relative", above=-EXACT.size, below=EXACT.size, reason=EXACT.reason,
         but=dict.fromkeys([(p,) for p in SIZES], UNSURE)),
-    *family("law_of_the_load_{order}", "The share of bits of a memory that flip in one "
-        "step of {order} is erfc(sqrt(R/2))/2, R = "
-        "N^(P-1)/(K (2P-3)!!), within 25 %, in the mean over loads 1/R from 0.15 to "
-        "0.6.",
+    *family("law_of_the_load_{order}", "In {order}, within 25 %, in the mean over "
+        "loads from 0.15 to 0.6.",
         lambda order: LARGEST.where("load > 0.1", order=order).mean(_from_law),
-        order=LARGE, paper=KROTOV, place="equation of one-step errors",
-        tests="error", kind="equivalence", above=-LAW.size, below=LAW.size,
-        reason=LAW.reason),
-    *family("memories_grow_as_a_power_{order}", "The number of memories of N bits at "
-        "which 1 % of bits flip in one step of {order} grows as N^(P-1), within an "
-        "exponent of 0.1.",
+        order=LAWS, paper=KROTOV, place="equation of one-step errors",
+        tests="error", kind="equivalence", unit="relative",
+        above=-LAW.size, below=LAW.size, reason=LAW.reason),
+    *family("memories_grow_as_a_power_{order}", "In {order}, to within 0.1 in the "
+        "exponent.",
         lambda order: where(order=order).slope(_excess, "log(neurons)"),
-        order={p: f"{p}-spin interactions" for p in SIZES}, paper=KROTOV,
+        order=GROWTH, paper=KROTOV,
         place="abstract and section 2", tests="power", kind="equivalence",
         unit="exponent", above=-POWER.size, below=POWER.size, reason=POWER.reason,
         but={(4,): {"expected": "undecided", "because": "The probability for finite N "
         "has an exponent of 3.04 at 30 to 80 spins, and eight seeds give the excess to "
         "0.09."}}),
-    Claim("turned_memories", "A Hopfield network of 2- or 4-spin interactions flips as "
-        "many bits of a memory with all bits turned as of the memory; with 3-spin "
-        "interactions all bits turn back but those that the memory would lose, in "
-        "every run.", paper=KROTOV, origin="oracle", place="parity of the energy",
-        kind="identity", estimate=where().worst(_turned), below=1e-9,
-        reason="Energies are integers that float64 holds exactly."),
-    *family("memories_stay_at_0.1_{order}", "At load 0.1, more than 95 % of the bits "
-        "of a memory of a Hopfield network of {order}-spin interactions stand after 20 "
-        "further steps.",
+    Claim("turned_memories", "From a memory with all bits reversed, a step of a "
+        "Hopfield network with 2- or 4-spin interactions flips as many bits as from "
+        "the memory itself; with 3-spin interactions it flips as many bits as it "
+        "keeps of the memory, in every run.",
+        paper=KROTOV, origin="oracle", place="parity of the energy",
+        kind="identity", unit="of the bits", estimate=where().worst(_turned),
+        below=1e-9, reason="Energies are integers that float64 holds exactly."),
+    *family("memories_stay_at_0.1_{order}", "In {order}, more than 95 % of a random "
+        "memory's bits are still right after 20 steps.",
         lambda order: LARGEST.where(order=order, load=0.1).mean("settled"),
-        order=tuple(SIZES), paper=ALBANESE, origin="ours", place="beside the paper",
-        below=BITS.size, reason=BITS.reason),
-    *family("memories_are_lost_at_0.4_{order}", "At load 0.4, more than 20 % of the "
-        "bits of a memory of a Hopfield network of {order}-spin interactions are wrong "
-        "after 20 further steps.",
+        order=AT_TENTH, paper=ALBANESE, origin="ours", place="beside the paper",
+        unit="of the bits", below=BITS.size, reason=BITS.reason),
+    *family("memories_are_lost_at_0.4_{order}", "In {order}, more than 20 % of a "
+        "random memory's bits are wrong after 20 steps.",
         lambda order: LARGEST.where(order=order, load=0.4).mean("settled"),
-        order=tuple(SIZES), paper=ALBANESE, origin="ours", place="beside the paper",
-        above=0.2, but={(3,): {"expected": "undecided", "because": "At 120 spins the "
+        order=AT_04, paper=ALBANESE, origin="ours", place="beside the paper",
+        unit="of the bits", above=0.2,
+        but={(3,): {"expected": "undecided", "because": "At 120 spins the "
         "loss is gradual: 0.19 of the bits are wrong at this load, and 0.34 at 0.6."}},
-        reason="One step leaves 5.7 % wrong at this load: the number must "
-        "have grown more than threefold, as it does where no fixed state is near."),
+        reason="The first step leaves 5.7 % of the bits wrong at this load. At more "
+        "than 20 % their number has grown more than threefold, as it does where no "
+        "fixed state is near the memory."),
 ]

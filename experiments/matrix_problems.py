@@ -39,21 +39,8 @@ from functools import partial
 import numpy as np
 
 from symlab import papers
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    family,
-    figure,
-    lanes,
-    named,
-    panels,
-    plot,
-    race,
-    rng,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, lanes, panels, plot, race, rng, stats
+from symlab.harness.estimates import Estimate, family, named, where
 from symlab.schedule import schedule
 
 LANES = 40  # more lanes do not fit into the cache
@@ -488,13 +475,15 @@ def one_adamw(df):
 
 
 TUNED, COMPARED = where(tuned), where(one_adamw, tuned)
-RACE = race.Race("the race on matrix problems", ("study", "basis", "rule"), ("lr",),
+RACE = race.Race("the comparison of optimizers on matrix problems",
+                 ("study", "basis", "rule"), ("lr",),
                  tune=where(logs, "seed % 2 == 0"), raced=TUNED, value="log_excess"
 )  # fmt: skip
 ARMS = {  # in the order of the lower panels
     "sgd": Arm("SGD", plot.BLACK, "o", "--"),
-    "adamw": replace(papers.RULES["adamw"], label="AdamW, 0.999"),
-    "adamw_95": replace(papers.RULES["adamw"], label="AdamW, 0.95", marker="D"),
+    "adamw": replace(papers.RULES["adamw"], label="AdamW ($\\beta_2$ 0.999)"),
+    "adamw_95": replace(papers.RULES["adamw"], label="AdamW ($\\beta_2$ 0.95)",
+                        marker="D"),
     "sign": Arm("sign", plot.PINK, "v", ":"),
     "row_norm": papers.RULES["row_norm"],
     "row_norm_floor": Arm("row-norm, floor", plot.BLUE, "<"),
@@ -521,7 +510,7 @@ HALVES = (  # column, basis, place beside the rule's line, look
 def _loss_axis(ax, which: str, study: str) -> None:
     """Log scale of the excess loss: relative, or in nats with a few round numbers."""
     sensing = study == "sensing"
-    label = f"excess loss ({'loss at 0' if sensing else 'nats'})"
+    label = "excess loss / loss at 0" if sensing else "excess loss (nats)"
     ax.set(**{f"{which}scale": "log", f"{which}label": label})
     task = "Matrix sensing" if sensing else study.capitalize()
     ax.set_title(f"{task}, {'by rate' if which == 'y' else 'tuned'}")
@@ -581,28 +570,26 @@ def draw_sensing(df, ax):
 
 @figure("symopt2", panel="mid")
 def draw_embedding(df, ax):
-    """The same for an embedding."""
+    """Excess loss against the learning rate over the tuned one, for an embedding."""
     _sensitivity(df, ax, "embedding")
 
 
 @figure("symopt2", panel="right")
 def draw_head(df, ax):
-    """The same for a head."""
+    """Excess loss against the learning rate over the tuned one, for a head."""
     _sensitivity(df, ax, "head")
 
 
 @figure("symopt2", panel="left", row=1)
 def draw_sensing_final(df, ax):
-    """Excess loss at the tuned rates in matrix sensing, in a random basis and in
-    the axes.
-    """
+    """Excess loss at tuned rates in matrix sensing, in a random basis and the axes."""
     _final(df, ax, "sensing")
     panels.legend(ax, "lower left")
 
 
 @figure("symopt2", panel="mid", row=1)
 def draw_embedding_final(df, ax):
-    """The same for an embedding, with its frequent and its rare tokens apart."""
+    """Excess loss at tuned rates for an embedding, of tokens by frequency."""
     limit = _final(df, ax, "embedding")
     panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
     panels.legend(ax, "lower right", borderpad=0.1)
@@ -610,7 +597,7 @@ def draw_embedding_final(df, ax):
 
 @figure("symopt2", panel="right", row=1)
 def draw_head_final(df, ax):
-    """The same for a head, with its frequent and its rare tokens apart."""
+    """Excess loss at tuned rates for a head, of tokens by frequency."""
     _final(df, ax, "head")
 
 
@@ -620,16 +607,20 @@ GAIN = -papers.EXCESS_LOSS.log  # of the log of a ratio
 EXCESS = named("excess", "excess loss")
 DRIFT = named("drift", "norm of the mean row of W over its root mean square row")
 HEAD = TUNED.where(study="head", basis="rotated")
-ONLY = "next-token prediction that trains only the {}"
+ONLY = "synthetic next-token prediction where only the {} is trained"
 TOKENS = {study: ONLY.format(study) for study in [*RULES][1:]}
-BOTH = "with the data in rotated coordinates and along its principal axes"
-STUDIES = {"sensing": "matrix sensing"} | TOKENS
+BOTH = "in randomly rotated coordinates and in the data's principal axes"
+SENSING = "matrix sensing (a 20 x 12 matrix from linear measurements)"
+STUDIES = {"sensing": SENSING} | TOKENS
+ROW_NORM = "row-norm (momentum, each row scaled to length 1)"
 NAMES = {
-    "row_norm": "row-norm (momentum with rows of length 1)",
-    "spectral": "the polar factor of the momentum",
-    "row_then_spectral": "hybrid (polar factor of momentum with rows of length 1)",
-    "polargrad": "PolarGrad (polar factor times nuclear norm)",
+    "row_norm": ROW_NORM,
+    "spectral": "spectral (polar factor of the momentum)",
+    "row_then_spectral": "hybrid (polar factor of row-normalised momentum)",
+    "polargrad": "PolarGrad (polar factor of the momentum times its nuclear norm)",
 }
+TIMES_ADAMW = ("ends with less than 0.91 times AdamW's excess loss over the known "
+               "optimum, each at its tuned learning rate.")  # fmt: skip
 
 
 def least_rate(df):
@@ -668,9 +659,9 @@ TURNED = (TODAY, "the direction was reversed: the claim had been that the rule's
 was = partial(papers.resized, papers.EXCESS_LOSS)
 IN_FAVOUR = {"origin": "paper", "paper": papers.POLARGRAD, "tests": "adam",
              "place": "abstract: matrix optimization problems"}  # fmt: skip
-log_ratio = partial(Claim, unit="(log of the ratio)")
-gain = partial(log_ratio, below=GAIN, reason=papers.EXCESS_LOSS.reason + " A factor "
-               "of 1.1 is 0.095 in the logarithm.")  # fmt: skip
+log_ratio = partial(Claim, unit="log ratio")
+gain = partial(log_ratio, below=GAIN, reason=papers.EXCESS_LOSS.reason + " The factor "
+               "1.1 has the logarithm 0.095, and 1/1.1 = 0.91 has -0.095.")  # fmt: skip
 gains, ratios = partial(family, **gain.keywords), partial(family, **log_ratio.keywords)
 oracle = partial(Claim, origin="oracle", kind="identity")
 # that the rates in use are the best, the second claim, is so by construction
@@ -678,29 +669,29 @@ INSIDE, _, FRESH = RACE.protocol(1e-9, "The rates are chosen from the rows.", "n
 CLAIMS = [
     INSIDE, replace(FRESH, written="after", history=((TODAY, "added after the rows"),)),
     oracle("sensing_optimum",
-        "On matrix sensing a least-squares fit to the measurements gives the true "
+        f"On {SENSING}, a least-squares fit to the measurements agrees with the true "
         "matrix, to 1e-10 of its norm, in every run.",
-        place="numpy's lstsq", below=1e-10, estimate=where(study="sensing").worst(named(
+        place="numpy's lstsq", below=1e-10, unit="of its norm",
+        estimate=where(study="sensing").worst(named(
             "oracle_gap", "relative distance of the least-squares fit from W*")),
         reason="Rounding of 1e-16 grows by the measurements' condition number, 100."),
     Claim("sensing_reached",
-        "On matrix sensing every update rule at its tuned learning rate ends within "
-        "0.05 of the true matrix, relative to its norm, in every run.",
+        f"On {SENSING}, every update rule at its tuned learning rate ends within 0.05 "
+        "of the true matrix, relative to its norm, in every run.",
         place="rules are compared near the optimum", kind="precondition", below=0.05,
-        origin="protocol", estimate=TUNED.where(study="sensing").worst(
-            named("distance", "relative distance of W from W*")),
-        reason="A twentieth is room for the flattest directions, which are learned "
-        "last, and for rules whose steps do not shrink, which end one step off."),
+        unit="of its norm", origin="protocol", estimate=TUNED.where(study="sensing")
+        .worst(named("distance", "relative distance of W from W*")),
+        reason="A twentieth leaves room for directions of small curvature, which are "
+        "learned last, and for rules of constant steps, which end one step off."),
     oracle("excess_is_a_divergence",
-        "On next-token prediction that trains only the embedding or the head, "
-        "the excess loss over the known optimum is above -1e-12 nats in every run.",
+        "On synthetic next-token prediction where only embedding or head is trained, "
+        "no run has a loss more than 1e-12 nats below the known optimum.",
         place="Gibbs' inequality", above=-1e-12, unit="nats",
         estimate=where("study != 'sensing'").least(EXCESS),
-        reason="An excess loss is at least 0, and the rounding of sums of 65,536 terms "
-        "in float64 is of that size."),
+        reason="The excess is a Kullback-Leibler divergence, at least 0, and the "
+        "rounding of sums of 65,536 terms in float64 is of that size."),
     *gains("{study}_adamw_and_{rule}",
-        "On {study}, with the data in rotated coordinates, {rule} has less "
-        "than 0.91 of AdamW's excess loss over the optimum, both at tuned rates.",
+        f"On {{study}}, in randomly rotated coordinates, {{rule}} {TIMES_ADAMW}",
         against_adamw, study=STUDIES, rule=NAMES, paper=papers.LAU, origin="ours",
         place="abstract, on convex problems with a known optimum, which are no "
         "pretraining", expected="failed", because="AdamW at its tuned rate has less "
@@ -716,39 +707,39 @@ CLAIMS = [
                  "expected": "undecided", "because": "PolarGrad's excess loss is 10 % "
                  "below AdamW's, and AdamW's is larger in rotated coordinates."}}),
     *gains("{study}_adamw_and_polargrad_in_axes",
-        "On {study}, with the data along its principal axes, PolarGrad (polar factor "
-        "times nuclear norm) has less than 0.91 of AdamW's excess loss over the "
-        "optimum, both at tuned rates.",
+        f"On {{study}}, in the data's principal axes, {NAMES['polargrad']} "
+        f"{TIMES_ADAMW}",
         partial(against_adamw, rule="polargrad", basis="axes"), study=TOKENS,
         **IN_FAVOUR, **was("of 0.905", ADDED, TURNED), expected="failed",
         because="In principal axes AdamW gains by scaling each coordinate on its own. "
         "A rotation mixes coordinates and leaves PolarGrad's loss as it is."),
     *gains("{study}_adamw_feels_the_basis",
-        "On {study}, AdamW at its tuned rate has over 1.1 times as much excess loss "
-        "over the optimum with the data in rotated coordinates as along its axes.",
+        "On {study}, AdamW at its tuned learning rate ends with more than 1.1 times "
+        "as much excess loss over the known optimum in randomly rotated coordinates "
+        "as in the data's principal axes.",
         rotation, study=STUDIES, above=-GAIN, below=np.inf, tests="coordinate-wise",
         paper=papers.LAU, place="abstract: Adam is coordinate-wise", **was("of 1"),
         but={("embedding",): was("of 1", ADDED),
              ("head",): was("of 1, which held,", ADDED) | {"expected": "undecided",
                 "because": "The excess loss is larger by 10 %, the threshold."}}),
     *ratios("{study}_polargrad_does_not",
-        "On {study}, PolarGrad (polar factor times nuclear norm) at its tuned rate has "
-        f"equal excess losses over the optimum, to 1 %, {BOTH}.",
+        f"On {{study}}, {NAMES['polargrad']} at its tuned learning rate ends with the "
+        f"same excess loss over the known optimum, to 1 %, {BOTH}.",
         partial(rotation, rule="polargrad"), study=TOKENS, above=-0.01, below=0.01,
         place="the rule commutes with rotations of rows and columns",
         kind="equivalence", written="after", history=(ADDED,),
-        reason="Equality is an identity up to the rounding of float32, which 1000 "
-        "steps amplify. Four seeds of a prototype agreed to 0.1 %."),
+        reason="In exact arithmetic the losses are equal; 1000 steps amplify the "
+        "rounding of float32. Four seeds of a trial run agreed to 0.1 %."),
     log_ratio("sensing_sgd_does_not",
-        "On matrix sensing SGD at its tuned rate has equal excess losses over the "
-        f"optimum, to one part in a million, {BOTH}.",
+        f"On {SENSING}, SGD with momentum at its tuned learning rate ends with the "
+        f"same excess loss over the known optimum, to one part in a million, {BOTH}.",
         place="the gradient turns with the problem", kind="equivalence",
         estimate=rotation("sensing", "sgd"), above=-1e-6, below=1e-6,
-        reason="SGD commutes with rotations, so only the rounding of float64 differs."),
+        reason="In exact arithmetic the losses are equal."),
     log_ratio("sensing_spectral_does_not",
-        "On matrix sensing the polar factor of the momentum, at the smallest rate of "
-        "its grid, has equal excess losses over the optimum, to one part in a million "
-        f"in every seed, {BOTH}.",
+        f"On {SENSING}, {NAMES['spectral']} at its smallest learning rate ends with "
+        "the same excess loss over the known optimum, to one part in a million, "
+        f"{BOTH}, in every seed.",
         place="the rule commutes with rotations of rows and columns", kind="identity",
         estimate=far_from_the_optimum("spectral"), below=1e-6,
         reason="Near the optimum, which this rate does not reach, constant steps "
@@ -757,54 +748,52 @@ CLAIMS = [
             "factor of two at the tuned rate, which many rules would meet; it became "
             "an identity at the smallest rate"),)),
     log_ratio("sensing_hybrid_does",
-        "On matrix sensing hybrid (polar factor of momentum with rows of length 1), at "
-        "its grid's smallest rate, has excess losses with the data in rotated "
-        "coordinates and along its axes that differ by more than 1 % in some seed.",
+        f"On {SENSING}, {NAMES['row_then_spectral']} at its smallest learning rate "
+        "ends with excess losses over the known optimum that differ by more than 1 %, "
+        f"in some seed, {BOTH}.",
         place="row norms do not commute with rotations of rows", origin="control",
         estimate=far_from_the_optimum("row_then_spectral"), above=0.01,
         reason="If losses were equal under every rule, equality under the polar factor "
-        "would show nothing; 1 % is ten thousand times the difference allowed there.",
-        written="after", history=(
-            (TODAY, "added as the control of the spectral rule's identity"),)),
+        "would show nothing. It is allowed a ten thousandth of this difference.",
+        written="after", history=((TODAY, "added as the control of the spectral rule's "
+            "identity"),)),
     gain("floor_helps_rare_tokens",
-        "When only an embedding is trained, row-norm (rows over their lengths) that "
-        "fades rows shorter than a tenth of their root mean square has less than 0.91 "
-        "of plain row-norm's excess loss on the rarer half of tokens, at tuned rates.",
+        f"On {TOKENS['embedding']}, {ROW_NORM} that fades rows below a tenth of the "
+        "root mean square has less than 0.91 times plain row-norm's excess loss on "
+        "the rarer half of the tokens, each at its tuned learning rate.",
         place="plain row-norm moves a row at full size long after its last gradient",
         estimate=TUNED.where(study="embedding", basis="rotated").log_ratio(
             named("rare", "excess loss of the rare half"),
             rule=("row_norm_floor", "row_norm")), **was("of 1")),
     gain("exact_centring_pays",
-        "When only a head is trained, row-norm (rows over their lengths) centred by "
-        "the rows' geometric median has less than 0.91 of the excess loss of row-norm "
-        "centred by the mean before and after normalising, at tuned rates.",
+        f"On {TOKENS['head']}, {ROW_NORM} after subtracting the rows' geometric median "
+        "has less than 0.91 times the excess loss of row-norm that subtracts the mean "
+        "row before and after scaling, each at its tuned learning rate.",
         place="with rows of very different size, centring twice is up to a third less "
         "steep at equal largest row", **was("of 1"),
         estimate=HEAD.log_ratio(EXCESS, rule=("centred_row_norm", "twice_centred"))),
     log_ratio("centring_twice_changes_nothing",
-        "When only a head is trained, row-norm (rows over their lengths) has equal "
-        "excess losses, to 0.1 %, with the mean row subtracted before and after "
-        "normalising and without, at tuned rates.",
+        f"On {TOKENS['head']}, tuned {ROW_NORM} ends with the same excess loss, to "
+        "0.1 %, whether or not the mean row is subtracted before and after scaling.",
         place="the gradient of a softmax has no mean row", kind="equivalence",
         estimate=HEAD.log_ratio(EXCESS, rule=("twice_centred", "row_norm")),
         above=-1e-3, below=1e-3, written="after",
-        reason="The gradient is centred already, and the second centring takes away a "
-        "shift, which the loss does not see. Rounding stays far below 0.1 %.",
+        reason="The gradient's mean row is 0 already, and the loss does not depend on "
+        "a shift of all rows. Rounding stays far below 0.1 %.",
         history=((DAY, "10 % became 0.1 % after the first run, which found 6e-8"),)),
     Claim("centred_heads_do_not_drift",
-        "Under row-norm that subtracts the mean row before and after normalising, or "
-        "the geometric median of rows, a head trained alone has a mean row whose norm "
-        "is below 1 % of the rows' root mean square norm, in every run.",
+        f"On {TOKENS['head']}, the mean row of the head stays shorter than 1 % of the "
+        "rows' root mean square length, in every run of row-norm that subtracts the "
+        "mean row before and after scaling, or the rows' geometric median.",
         paper=papers.LAU, place="abstract: shared-shift symmetry", tests="shift",
-        kind="identity", unit="of a row's norm", below=1e-2,
+        kind="identity", unit="of a row's root mean square length", below=1e-2,
         estimate=where(rule=("twice_centred", "centred_row_norm")).worst(DRIFT),
-        reason="In theory 0 is left; 1 % is room for a median by twenty iterations."),
+        reason="In theory the mean row stays 0; a median by 20 iterations has 1 %."),
     Claim("plain_heads_drift",
-        "Under row-norm (rows over their lengths) at its tuned rate, not centred, the "
-        "mean row of a head trained alone has a norm above 0.1 of the rows' root mean "
-        "square norm.",
+        f"On {TOKENS['head']}, the mean row of the head becomes longer than 0.1 times "
+        f"the rows' root mean square length under tuned {ROW_NORM} without centring.",
         place="rows of mean 0 divided by their lengths have another mean",
-        origin="control", unit="of a row's norm", above=0.1,
+        origin="control", unit="of a row's root mean square length", above=0.1,
         estimate=TUNED.where(study="head", rule="row_norm").mean(DRIFT),
-        reason="A tenth of a row is ten times what the centred rules are allowed."),
+        reason="A tenth is ten times what is allowed to rules that subtract a mean."),
 ]  # fmt: skip

@@ -303,126 +303,136 @@ PAIRS = {
 }
 ADAMH, MUON, BEST = 4, 36, 46
 SMALL = JORDAN.smallest
-ANY = "A rule that is better gains by any amount, as costs are not counted."
+ANY = "A better rule gains by any amount, as costs of computation are not counted."
+IN = "In the modded-nanogpt benchmark of optimizers (GPT of 124M parameters),"
+EQUAL = "at equal steps (steps exchanged for loss at the slope of the curves)"
 jordan = partial(Claim, paper=JORDAN, place="README, rules")
 ours = partial(Claim, place="README, pairwise significance", **KNOWN)
 gains = partial(ours, above=0.0, unit="nats", reason=ANY)
 CLAIMS = [
-    ours("published_means_are_those_of_the_logs", "The published mean loss of each "
-        "submission to the 124M benchmark is that of its public logs to 0.0001 nats, "
-        "for all but the two whose logs are incomplete or of other weights.",
+    ours("published_means_are_those_of_the_logs", f"{IN} the published mean loss of "
+        "each submission is that of its public logs to 0.0001 nats, for all but the "
+        "two submissions whose logs are incomplete or of other weights.",
         estimate=estimates.LOGGED.worst(named("abs(mean - published)", "difference of "
         "published and logged mean")), origin="protocol", kind="identity",
-        unit="nats", below=0.0001, reason="Published means have four decimals.",
+        unit="nats", below=0.0001, reason="Published means have four decimals, so "
+        "that rounding changes them by less.",
         expected="failed", because="The logs of submissions 6 and 8 average 0.00013 "
         "and 0.00018 nats more than was published, with all of their runs there."),
-    jordan("deviation_is_as_assumed", "The standard deviation of the final loss of "
-        "runs of one submission, pooled over the submissions to the 124M benchmark, "
-        "is below the 0.0013 nats that its rule assumes.",
+    jordan("deviation_is_as_assumed", f"{IN} the standard deviation of the final loss "
+        "between runs of one submission, pooled over submissions, is below the 0.0013 "
+        "nats that the rule of acceptance assumes.",
         estimate=estimates.of_samples(intervals.deviation, "pooled standard deviation "
         "of final losses within submissions over 0.0013"), tests="rule",
-        unit="times 0.0013 nats", below=1.0, reason="With a larger one the rule errs "
-        "more often than it says.", **GLIMPSED),
-    Claim("deviations_differ_little", "The standard deviations of final losses differ "
-        "between submissions to the 124M benchmark by less than a factor of 1.25, as "
-        "one standard deviation of their logarithms.", estimate=estimates.of_samples(
+        unit="times 0.0013 nats", below=1.0, reason="With a larger standard deviation "
+        "the rule accepts by chance more often than it says.", **GLIMPSED),
+    Claim("deviations_differ_little", f"{IN} the standard deviations of the final loss "
+        "vary between submissions by less than a factor of 1.25 (one standard "
+        "deviation of their logarithms).", estimate=estimates.of_samples(
         intervals.spread, "standard deviation over submissions of the log of the "
         "standard deviation of final losses"), place="rule of the benchmark",
-        kind="equivalence", unit="log", below=SMALL["deviation"].log,
+        kind="equivalence", unit="log ratio", below=SMALL["deviation"].log,
         reason=SMALL["deviation"].reason, expected="undecided", because="The interval "
         "from 40 submissions ends at a factor of 1.25.", **GLIMPSED),
-    jordan("rule_errs_as_it_says", "The 124M benchmark's rule accepts a submission "
-        "whose mean loss is 3.28 itself with a probability below 0.001, if the number "
-        "of runs is fixed before and deviations vary between submissions as they do.",
+    jordan("rule_errs_as_it_says", f"{IN} the rule accepts a submission whose true "
+        "mean loss equals the target, 3.28 nats, with a probability below 0.001, if "
+        "the number of runs is fixed in advance and standard deviations vary between "
+        "submissions as measured.",
         estimate=estimates.of_samples(intervals.rule_error, "chance that the rule "
         "accepts a mean loss of 3.28"), tests="rule", unit="probability",
-        below=0.001, reason="It is the P value of the rule.", **GLIMPSED),
-    jordan("slope_is_that_of_one_pair", "Over submissions to the 124M benchmark the "
-        "loss falls by 0.0045 nats per 100 steps before the end of the curves, within "
-        "0.001.", estimate=estimates.slope(), origin="ours", kind="equivalence",
+        below=0.001, reason="The benchmark gives 0.001 as the P value of its rule.",
+        **GLIMPSED),
+    jordan("slope_is_that_of_one_pair", f"{IN} the loss falls by 0.0045 nats per 100 "
+        "steps at the end of the training curves, to within 0.001 nats, in the mean "
+        "over submissions.",
+        estimate=estimates.slope(), origin="ours", kind="equivalence",
         unit="nats per 100 steps", above=0.0045 - SMALL["slope"].size,
         below=0.0045 + SMALL["slope"].size, reason=SMALL["slope"].reason,
         expected="failed", because="A run that is stopped early pays more than one "
         "whose schedule is shortened, which is what the benchmark measured.",
         written="after", history=(*GLIMPSED["history"], ("2026-11-30", "origin changed "
         "from paper to ours after the rows"))),
-    jordan("shorter_plans_cost_as_stated", "Muon of the 124M benchmark (submission "
-        "12) ends with a loss that is 0.0045 nats higher for each 100 steps by which "
-        "its plan is shortened, within 0.001, in the runs that gave the benchmark "
+    jordan("shorter_plans_cost_as_stated", f"{IN} Muon (submission 12) ends with a "
+        "loss that is 0.0045 nats higher for each 100 steps by which its schedule is "
+        "shortened, to within 0.001 nats, in the runs from which the benchmark took "
         "this number.", estimate=estimates.shorter_plan(),
         place="README, pairwise significance", tests="exchange", kind="equivalence",
         unit="nats per 100 steps", above=0.0045 - SMALL["slope"].size,
         below=0.0045 + SMALL["slope"].size, reason=SMALL["slope"].reason, **LATE),
-    gains("every_record_gains", "Each of the 19 later records of the 124M benchmark "
-        "has a lower loss than the record before it at equal steps.",
+    gains("every_record_gains", f"{IN} each of the 19 records after the first has a "
+        f"lower mean loss than the record before it, {EQUAL}.",
         estimate=estimates.least_gain(SUCCESSIONS), expected="undecided",
         because="The README says of four of them that their logs do not decide."),
-    *family("a_third_of_records_is_open{rate}", "At most two thirds of the 19 later "
-        "records of the 124M benchmark are decided against the record before, at 5 % "
-        "after Holm's correction, if steps are exchanged {rate}.",
+    *family("a_third_of_records_is_open{rate}", f"{IN} at most two thirds of the 19 "
+        "records after the first have a significantly lower loss than the record "
+        "before, at 5 % after Holm's correction, with steps exchanged for loss "
+        f"{{rate}}.",
         estimates.share_decided, rate=estimates.RATES, place="README, pairwise "
         "significance", kind="identity", unit="of records", below=2 / 3,
-        reason="If a third is open, the order of neighbours is no result by itself.",
+        reason="If a third of the comparisons is open, the order of neighbouring "
+        "records is no result by itself.",
         but={("",): KNOWN, ("_planned",): LATE}),
-    *family("open_records_need_many_runs{rate}", "The 124M benchmark's records that "
-        "are not decided against the record before would need more than 20 runs of "
-        "each, in the median, for a power of 80 % at the measured gain {rate}.",
+    *family("open_records_need_many_runs{rate}", f"{IN} the records that are not "
+        "significantly better than the record before need more than 20 runs of each, "
+        "in the median, to show the measured gain with a power of 80 %, with steps "
+        f"exchanged for loss {{rate}}.",
         estimates.median_needed, rate=estimates.RATES, place="README, pairwise "
-        "significance", kind="identity", unit="runs", above=20.0, reason="Of the 46 "
-        "submissions 43 have at most 20 runs.",
+        "significance", kind="identity", unit="runs", above=20.0, reason="43 of the "
+        "46 submissions have at most 20 runs.",
         but={("",): KNOWN, ("_planned",): LATE}),
-    Claim("decided_records_repeat", "Of the 124M benchmark's records that one half of "
-        "all runs decides, at 5 % after Holm's correction, more than 80 % also gain "
-        "in the other half, in each of the random halvings.",
+    Claim("decided_records_repeat", f"{IN} of the records that are significantly "
+        "better than the one before in one random half of all runs, at 5 % after "
+        "Holm's correction, more than 80 % also have a lower loss in the other half, "
+        "in every halving.",
         estimate=where(study="halves").least(estimates.repeated), place="split "
         "halves", kind="identity", unit="of records", above=0.8, reason="If two in "
-        "ten were reversed, decisions would not mean what they say."),
-    Claim("intervals_cover", "Intervals of 95 % by the pooled standard deviation hold "
-        "the true difference, 0, of two random halves of one submission's runs in 93 "
-        "to 97 % of cases, in the mean over submissions to the 124M benchmark.",
+        "ten significant gains were reversed in the other half, significance would "
+        "not mean what it says."),
+    Claim("intervals_cover", f"{IN} 95 % intervals from the pooled standard deviation "
+        "contain the true difference, 0, between two random halves of one "
+        "submission's runs in 93 to 97 % of cases, in the mean over submissions.",
         estimate=estimates.covered(), origin="oracle",
         place="resampling within submissions", kind="equivalence", unit="of "
-        "intervals", above=0.93, below=0.97, reason="Two points are what "
-        "docs/statistics.md allows intervals of means.", expected="undecided",
+        "intervals", above=0.93, below=0.97, reason="Two percentage points are the "
+        "tolerance that docs/statistics.md allows for intervals of means.",
+        expected="undecided",
         because="The interval over 39 submissions is wider than the limits.",
         history=(("2026-11-30", "after the rows, the unit of the interval changed from "
         "random halvings of the same runs to submissions; limits stayed"),)),
-    gains("row_statistics_gain", "Row statistics on top of the polar factor lower the "
-        "loss at equal steps at 124M in two pairs whose descriptions differ in the "
-        "rule and how early they stop: NorMuon for Muon, as it is and on the "
-        "hyperball.",
+    gains("row_statistics_gain", f"{IN} normalising rows of the polar factor lowers "
+        f"the loss {EQUAL} in two pairs: NorMuon over Muon, plain and on the hyperball "
+        "(weights of fixed norm).",
         estimate=estimates.least_gain(PAIRS["row_statistics"])),
-    gains("eigenbasis_gains", "Adam in the eigenbasis of gradient covariances lowers "
-        "the loss at equal steps at 124M in two pairs whose descriptions name no other "
-        "change of the method: SOAP on the MLP's weights, and KL-SOAP for NorMuon on "
-        "the hyperball.",
+    gains("eigenbasis_gains", f"{IN} Adam in the eigenbasis of gradient covariances "
+        f"lowers the loss {EQUAL} in two pairs: SOAP on the MLP's weights, and KL-SOAP "
+        "in place of NorMuon on the hyperball.",
         estimate=estimates.least_gain(PAIRS["eigenbasis"])),
-    gains("averaging_gains", "Averaged or extrapolated weights lower the loss at "
-        "equal steps in each of four pairs at 124M: RRE, EMA-Nesterov on Muon and on "
-        "SOAP, and an average of the tail.",
+    gains("averaging_gains", f"{IN} averaging or extrapolating weights lowers the loss "
+        f"{EQUAL} in each of four pairs: RRE, EMA-Nesterov on Muon and on SOAP, and an "
+        "average of the last steps.",
         estimate=estimates.least_gain(PAIRS["averaging"]), expected="undecided",
         because="The README gives a P value of 0.168 for RRE."),
-    gains("gauge_coupling_gains", "Coupling the updates of value and output weights "
-        "along their scaling symmetry (Circuit-Muon) lowers the loss at equal steps "
-        "at 124M.", estimate=estimates.least_gain(PAIRS["coupling"]),
+    gains("gauge_coupling_gains", f"{IN} coupling the updates of value and output "
+        "weights along their scaling symmetry (Circuit-Muon) lowers the loss "
+        f"{EQUAL}.", estimate=estimates.least_gain(PAIRS["coupling"]),
         expected="undecided", because="It saves 15 steps at a mean that is 0.0002 "
         "nats higher, which is below the noise of 16 and 20 runs."),
-    ours("coordinatewise_is_behind", "The fastest coordinate-wise submission to the "
-        "124M benchmark, AdamH, which we take to be undertuned, needs more than 1.2 "
-        "times the steps of the tuned Muon.",
+    ours("coordinatewise_is_behind", f"{IN} AdamH, the fastest submission that updates "
+        "entries one by one (undertuned, we think), needs more than 1.2 times the "
+        "steps to 3.28 nats of the tuned Muon.",
         estimate=estimates.steps_ratio(ADAMH, MUON),
-        unit="ratio of steps", above=SMALL["speedup"].size, reason="It is the ratio "
-        "that the benchmark states of its record."),
-    jordan("record_is_a_fifth_faster", "The record of the 124M benchmark needs less "
-        "than 1/1.2 of the steps to 3.28 nats of the tuned Muon.",
+        unit="ratio of steps", above=SMALL["speedup"].size, reason="It is the speedup "
+        "over Muon that the benchmark states for its record."),
+    jordan("record_is_a_fifth_faster", f"{IN} the tuned Muon needs more than 1.2 times "
+        "the steps to 3.28 nats of the record, the fastest submission.",
         estimate=estimates.steps_ratio(MUON, BEST), tests="speedup", unit="ratio of "
         "steps", above=SMALL["speedup"].size, reason=SMALL["speedup"].reason,
         **KNOWN),
-    *family("step_{step}_does_not_rank", "Over submissions to the 124M benchmark the "
-        "loss at step {step} has a rank correlation below 0.7 with the steps to 3.28 "
+    *family("step_{step}_does_not_rank", f"{IN} the loss at step {{step}} has a rank "
+        "correlation below 0.7, over submissions, with the number of steps to 3.28 "
         "nats.", estimates.early, step=(125, 500, 1000), place="README, guidelines",
-        unit="rank correlation", below=0.7, reason="0.7, half of the variance, is "
-        "what is commonly called strong.", **EARLIER, but={(1000,):
+        unit="rank correlation", below=0.7, reason="A correlation of 0.7, half of the "
+        "variance, is what is commonly called strong.", **EARLIER, but={(1000,):
         {"paper": JORDAN, "tests": "early"}, (125,): {"expected": "undecided",
         "because": "The correlation is 0.68, and 45 submissions give it to 0.2."}}),
 ]  # fmt: skip

@@ -225,7 +225,9 @@ def measured(c: Config, row: dict) -> dict:
 # --- estimates -----------------------------------------------------------------------
 
 TUNE, RACED, SLOPE = (where(study=study) for study in ("tune", "race", "slope"))
-RACE = race.Race("the race of pretraining optimizers", ("arm",), ("lr",), TUNE, RACED)
+RACE = race.Race(
+    "the comparison of pretraining optimizers", ("arm",), ("lr",), TUNE, RACED
+)
 
 
 def difference(arm: str, other: str = "adamw") -> Estimate:
@@ -316,13 +318,15 @@ def draw_tables(df, ax):
     AdamW and Muon, with rates for each group of weights and with one rate for all.
     """
     _sensitivity(df, ax, "adamw_one_rate", "muon_one_rate", "adamw", "muon", near=False)
-    ax.set_title("Rates for tables")
+    ax.set_title("One rate or a rate for tables")
     panels.legend(ax, "upper right", room=0.3, clear=True)
 
 
 @figure("symopt5", panel="mid")
 def draw_relatives(df, ax):
-    """The same for Muon and its relatives."""
+    """Validation loss on tuning seeds against the learning rate over the tuned one:
+    Muon and its relatives.
+    """
     relatives = ("muon", "normuon", "polargrad", "kaon", "aro")
     _sensitivity(df, ax, *relatives, "symmetric", "scion")
     ax.set_title("Relatives of Muon, by rate")
@@ -331,7 +335,9 @@ def draw_relatives(df, ax):
 
 @figure("symopt5", panel="right")
 def draw_exponents(df, ax):
-    """The same for the exponents of Freon."""
+    """Validation loss on tuning seeds against the learning rate over the tuned one:
+    AdamW, and Freon with four exponents.
+    """
     _sensitivity(df, ax, "adamw", *FREON)
     ax.set_title("Powers of spectra, by rate")
     panels.legend(ax, "upper left", clear=True)
@@ -455,13 +461,13 @@ NAMES = {arm: OPTIMIZERS[arm].label for arm in ARMS} | {
     "polargrad": "PolarGrad (polar factor times nuclear norm)",
     "aro": "ARO (normalises rows and columns in rotated coordinates)",
     "kaon": "Kaon (random singular values)",
-    "symmetric": "Lau & Su's optimizer (a symmetric rule per class of weights), one "
-    "rate for all,",
-    "scion": "Scion (norm-constrained steps), one rate for all weights,",
+    "symmetric": "Lau & Su's optimizer (a symmetric rule per class of weights)",
+    "scion": "Scion (norm-constrained steps)",
     "adamw": "AdamW",
 }  # fmt: skip
+MODEL = "A small language model of Python code"
 OWN = "AdamW with a separate learning rate for embedding and head"
-SAME = "With one and the same AdamW for embedding and head,"
+TUNED_RATE = "each at its tuned learning rate"
 HUNDREDTH = papers.VALIDATION_LOSS.reason
 FIRST, COPIES = "2026-11-21", "2026-11-30"
 CLEANED = (COPIES, "near copies left the validation text, and AdamW's tuned rate was "
@@ -479,11 +485,13 @@ def versus(arm: str, other: str) -> str:
 
 def beats(arm: str, paper, place: str, other: str = "adamw", **fields) -> Claim:
     """The claim that an arm ends more than a hundredth of a nat below another."""
-    shared = "" if arm in WHOLE else f"{SAME} "  # the baseline is one and the same
-    text = (
-        f"{shared}{NAMES[arm]} pretrains a decoder to a validation loss more than 0.01 "
-        f"nats below that of {OWN if arm in WHOLE else versus(arm, other)}, each at "
-        "its tuned rate."
+    lower = f"{MODEL} ends with a validation loss more than 0.01 nats lower "
+    text = (  # whole optimizers have one rate, the others AdamW for tables
+        f"{lower}under {NAMES[arm]} with one learning rate for all weights than under "
+        f"{OWN}, each at tuned rates."
+        if arm in WHOLE
+        else f"{lower}if {NAMES[arm]} trains its hidden matrices than if "
+        f"{versus(arm, other)} does, {TUNED_RATE}; AdamW trains embedding and head."
     )
     found = {"estimate": difference(arm, other), "below": -NATS, "reason": HUNDREDTH}
     name = f"race_{arm}_beats_{other}"
@@ -493,8 +501,9 @@ def beats(arm: str, paper, place: str, other: str = "adamw", **fields) -> Claim:
 def near(arm: str, other: str, **fields) -> Claim:
     """The claim that two arms end within a hundredth of a nat of each other."""
     text = (
-        f"The validation losses of decoders pretrained by {NAMES[arm]} and "
-        f"{versus(arm, other)}, each at its tuned rate, differ by less than 0.01 nats."
+        "The validation losses of a small language model of Python code differ by less "
+        f"than 0.01 nats between training its hidden matrices by {NAMES[arm]} and by "
+        f"{versus(arm, other)}, {TUNED_RATE}."
     )
     found = {"estimate": difference(arm, other), "above": -NATS, "below": NATS}
     fields = found | {"kind": "equivalence", "reason": HUNDREDTH} | fields
@@ -510,17 +519,18 @@ def seen(value: str, says: str = "") -> dict:
 TODAY = {"written": "after", "history": ((COPIES, "written after a look at the rows"),)}
 INSIDE, BEST, FRESH = RACE.protocol(
     tolerance=NATS, unit="nats", prefix="race_",
-    reason="The tuned rates are constants, chosen on one text with seeds 100 and 101, "
-    "and on other seeds a neighbour may be as good.",
+    reason="Rates were chosen on one text with the seeds 100 and 101; on other seeds "
+    "a neighbouring rate of the grid may be as good.",
 )  # fmt: skip
 CLAIMS = [
     INSIDE, BEST, replace(FRESH, **TODAY),
     Claim("race_nothing_diverged",
-        "In the race of pretraining optimizers no run diverged, neither at its tuned "
-        "learning rate nor, under AdamW and Muon, at half or twice that rate.",
+        f"{MODEL} diverges in no run of any optimizer at its tuned learning rate, nor "
+        "under AdamW or Muon at half or twice that rate.",
         estimate=_diverged, below=0.5, origin="protocol", kind="precondition",
-        place="means over seeds need finite losses", reason="A run that diverged would "
-        "count with the loss of a uniform guess, which would decide any mean."),
+        place="means over seeds need finite losses", reason="A run that diverged "
+        "would count with the loss of a uniform guess, which would dominate any "
+        "mean."),
     # --- against AdamW
     beats("muon", papers.MUON, "title and records", tests="adamw", **was("of 0")),
     beats("normuon", papers.NORMUON, "abstract", tests="adam", **was("of 0")),
@@ -538,9 +548,9 @@ CLAIMS = [
         expected="failed", because="Freon 2/3 is 0.007 nats behind AdamW.",
         **was("of 0", CLEANED)),
     beats("symmetric", papers.LAU, "figures 2 to 5", tests="loss", expected="failed",
-        because="The layerwise stack is 0.027 nats behind AdamW. Its embedding and "
+        because="Lau & Su's optimizer is 0.027 nats behind AdamW. Its embedding and "
         "head share one rate with the hidden matrices; AdamW at one rate is 0.72 nats "
-        "behind the stack.",
+        "behind Lau & Su's.",
         **was("of 0", CLEANED)),
     beats("scion", papers.SCION, "abstract", tests="speed", expected="failed",
         because="Scion is 0.03 nats behind AdamW. Its embedding and head share one "
@@ -548,12 +558,13 @@ CLAIMS = [
         **was("of 0", (FIRST, "expected verdict from held to failed after the first "
                        "run"))),
     nats("race_muon_beats_adamw_at_half",
-        "Muon (polar factor) at its tuned learning rate pretrains a decoder to a "
-        "validation loss more than 0.01 nats below that of AdamW with half its tuned "
-        "learning rate for hidden matrices.",
+        f"{MODEL} ends with a validation loss more than 0.01 nats lower if "
+        f"{NAMES['muon']} trains its hidden matrices at its tuned learning rate than "
+        "if AdamW does at half its tuned rate; AdamW trains embedding and head.",
         place="the gain must not be one of tuning", estimate=_at_half, below=-NATS,
-        reason="On the tuning seeds of the first run half of AdamW's tuned rate was "
-        "worse by only 0.001 nats, so either could have been chosen. " + HUNDREDTH,
+        reason="On the tuning seeds of the first run, half of AdamW's tuned rate was "
+        "worse by only 0.001 nats, so that either rate could have been "
+        "chosen. " + HUNDREDTH,
         **was("of 0", (FIRST, "written after the first run"))),
     # --- against Muon
     beats("normuon", papers.NORMUON, "abstract", "muon", tests="muon",
@@ -590,17 +601,17 @@ CLAIMS = [
         "behind Freon 1/2.",
         **TODAY),
     nats("race_freon_below_half_is_worse",
-        "Freon 1/4 (singular values s become s^(1/2)) pretrains a decoder to a "
-        "validation loss more than 0.01 nats above that of Freon 1/2 (they become 1, "
-        "as in Muon), each at its tuned rate.",
+        f"{MODEL} ends with a validation loss more than 0.01 nats higher if "
+        f"{NAMES['freon_1_4']} trains its hidden matrices than if Freon 1/2 (c = 1/2) "
+        f"does, {TUNED_RATE}; AdamW trains embedding and head.",
         paper=papers.FREON, origin="ours", place="the best exponents lie beyond 1/2",
         estimate=difference("freon_1_4", "freon_1_2"), above=NATS, reason=HUNDREDTH,
         expected="failed", because="Freon 1/4 is 0.004 nats above Freon 1/2: exponents "
         "from 1/4 to 1/2 are alike.", **was("of 0, which was undecided,", CLEANED)),
     # --- one rate for everything
-    *(nats(name, f"{label} with one learning rate for all weights pretrains a decoder "
-        f"to a validation loss more than 0.01 nats above that of {label} with a "
-        "separate learning rate for embedding and head, each at its tuned rates.",
+    *(nats(name, f"{MODEL} ends with a validation loss more than 0.01 nats higher "
+        f"under {label} with one learning rate for all weights than under {label} with "
+        "a separate learning rate for embedding and head, each at tuned rates.",
         origin="control", place=place, estimate=difference(f"{arm}_one_rate", arm),
         above=NATS, reason=HUNDREDTH, **was(before))
       for name, arm, label, place, before in (
@@ -610,28 +621,30 @@ CLAIMS = [
          "its hidden matrices move at 0.2 of the rate", "of more than 0 and less than "
          "0.1"))),
     nats("race_one_rate_decides",
-        "With one tuned learning rate for all weights, Muon pretrains a decoder to a "
-        "validation loss more than 0.1 nats below AdamW's.",
+        f"{MODEL} ends with a validation loss more than 0.1 nats lower under Muon than "
+        "under AdamW, each with one tuned learning rate for all weights.",
         origin="control", place="what one sees without a rate for embedding and head",
         estimate=difference("muon_one_rate", "adamw_one_rate"), below=-0.1,
-        reason="A tenth of a nat is ten times the least difference that counts: it "
+        reason="A tenth of a nat is ten times the smallest difference that counts: it "
         "would outweigh every other difference between optimizers here."),
     # --- how much a wrong rate costs
     *claims("race_{arm}_forgives_a_factor_of_two",
-        "Halving and doubling the tuned learning rate of a decoder's hidden matrices "
-        "costs {arm} less than 0.05 nats of validation loss, averaged over these two "
-        "rates.",
+        f"{MODEL} ends with a validation loss less than 0.05 nats higher at half and "
+        f"twice the tuned learning rate of {{arm}} for its hidden matrices, averaged "
+        "over the two, than at the tuned rate.",
         partial(rise, factors=FACTORS), below=0.05, unit="nats",
         place="how finely a grid must be spaced",
-        reason="Tuned rates are within a factor of the root of 2 of the optimum, where "
-        "a rise of 0.05 nats at a factor of 2 is about 0.01.",
+        reason="The tuned rate is within a factor of the square root of 2 of the best "
+        "one, as grids are spaced by 2. A rise of 0.05 nats at a factor of 2 is then "
+        "a loss of about 0.01 nats.",
         arm={arm: OPTIMIZERS[arm].label for arm in ("muon", "adamw")},
         but={("adamw",): {"history": (
             (FIRST, "expected verdict from held to failed after the first run"),
             (COPIES, "expected verdict back to held: " + CLEANED[1]))}}),
     nats("race_adamw_forgives_less",
-        "Doubling the tuned learning rate of a decoder's hidden matrices costs AdamW "
-        "over 0.01 nats of validation loss more than it costs Muon.",
+        "Doubling the tuned learning rate for the hidden matrices of a small language "
+        "model of Python code raises its validation loss by over 0.01 nats more under "
+        "AdamW than under Muon.",
         paper=papers.MUON, origin="ours", place="rates of Muon are said to transfer",
         estimate=rise("adamw", (2.0,), other="muon"), above=NATS, reason=HUNDREDTH,
         **seen("0.002 [-0.010, 0.014]", "; before AdamW's tuned rate was halved, "
@@ -640,11 +653,11 @@ CLAIMS = [
                        "0.4 against 0.16, became twice the rate after the first run"),
               CLEANED)),
     Claim("race_layerwise_state_is_half",
-        "The states of Lau & Su's optimizer (a symmetric rule per class of weights) "
-        "and of Scion each take less than 0.51 of the bytes of AdamW's state.",
+        f"The optimizer states of {NAMES['symmetric']} and of {NAMES['scion']}, for a "
+        "small language model, each take less than 0.51 of the bytes of AdamW's.",
         paper=papers.SCION, place="abstract: no second average", origin="ours",
         estimate=_state_ratio, below=0.51, kind="identity", unit="of AdamW's bytes",
-        reason="One momentum instead of AdamW's two averages makes a half. Lau & "
-        "Su's optimizer keeps two for the gains of norms alone, which are a thousandth "
-        "of the weights."),
+        reason="One momentum instead of AdamW's two averages makes a half. Lau & Su's "
+        "optimizer keeps two averages for the gains of norms alone, which are a "
+        "thousandth of the weights."),
 ]  # fmt: skip

@@ -303,7 +303,8 @@ def follow(c: Config, move: str = "") -> tuple[np.ndarray, dict]:
 
 MOVED, COMPARED = where(study="equivariance"), where(study="compare")
 TABLES = ("embedding_lr", "head_lr")
-RACE = Race("dense pretraining", ("arm",), TABLES, where(study="tune"), COMPARED)
+RACE = Race("pretraining a small dense language model", ("arm",), TABLES,
+            where(study="tune"), COMPARED)  # fmt: skip
 SYMMETRIC = ("row_norm", "uncentred", "hybrid")
 CENTRED = ("row_norm", "hybrid")
 ROTATION = MOVES.index("rotation")
@@ -452,21 +453,30 @@ COPIES = (TEXT, "near copies left the validation text, and the rates of the embe
 WRONG = (RUN, "expected verdict from held to undecided after the first run")
 UNDECIDED = {"expected": "undecided", "history": (WRONG,),
     "because": "Half the rates cost row-norm 0.14 nats, hybrid 0.12 and AdamW 0.06: "
-    "row-norm and hybrid depend more on their rates than one seed of a prototype "
-    "showed, and 4 seeds do not tell on which side of the threshold."}  # fmt: skip
+    "row-norm and hybrid depend more on their rates than one seed of a trial run "
+    "showed, and 4 seeds do not tell on which side of the threshold they "
+    "lie."}  # fmt: skip
 HUNDREDTH = LAU.smallest["validation loss"].reason
-TABLES_BY = "A decoder whose embedding and head are trained by"
-TWO_RATES = "AdamW with a tuned learning rate for each"
-ONE_RATE = "AdamW with one tuned learning rate for both"
+MODEL = "a small language model of Python code"
+TWO_RATES, ONE_RATE = "at a tuned learning rate each", "at one tuned rate for both"
 SAID = {
     "adamw": "AdamW",
-    "row_norm": "row-norm (momentum with rows of length 1)",
-    "hybrid": "hybrid (polar factor of momentum with rows of length 1)",
+    "row_norm": "row-norm (momentum, each row scaled to length 1)",
+    "hybrid": "hybrid (polar factor of row-normalised momentum)",
 }
 LENGTH = "lengths of a row"
 ROW_RULES = (
-    "row-norm (momentum with rows of length 1, centred or not) or hybrid (its polar "
-    "factor)"
+    "row-norm (rows scaled to length 1, centred or not) or hybrid (its polar factor)"
+)
+LOWER = (
+    "A small language model of Python code ends with a validation loss more than 0.01 "
+    "nats lower if {arm} trains embedding and head, at a tuned learning rate each, "
+    "than if AdamW does so"
+)
+WORSE = (
+    "Halving or doubling both tuned learning rates {of}for embedding and head, "
+    "whichever is worse, raises the validation loss of a small language model of "
+    "Python code "
 )
 INSIDE, BEST, FRESH = RACE.protocol(
     NATS, "Two tuning seeds do not tell smaller differences apart.", "nats"
@@ -492,10 +502,10 @@ exact = partial(Claim, unit="fraction of runs", above=0.5, place="the principle 
                           "one of 60 seeds with exact polar factors parted by 3.5e-9"),
                          ))  # fmt: skip
 RARE = (
-    " Exact polar factors, as of hidden matrices in every arm, amplify rounding by "
-    "the largest over the least singular value that is kept; training does not bound "
-    "that, so losses differ in a rare run. If all of 8 runs agree, the fraction is "
-    "above 0.63."
+    " The SVDs by which hidden matrices are trained amplify rounding by the ratio of "
+    "the largest to the smallest singular value that is kept. Training does not bound "
+    "this ratio, so that losses differ in a rare run. If all of 8 runs agree, the "
+    "interval of the fraction begins at 0.63."
 )
 control = partial(Claim, origin="control")
 versus = partial(Claim, paper=LAU, unit="nats", below=-NATS, reason=HUNDREDTH)
@@ -506,68 +516,74 @@ CLAIMS = [
     replace(FRESH, written="after", history=((TEXT, "added after the rows"),)),
     # --- moved models, in float64
     exact("moved_models_have_the_same_losses",
-        f"With {ROW_RULES} for embedding and head, a float64 decoder and its symmetry-"
-        "transformed copies have equal losses at every step, to 1e-12 nats, in over "
-        "half the runs.",
+        "In more than half of the runs, the losses of a small language model and of "
+        "its permuted, rotated or shifted copies, equal at the start, stay equal, to "
+        f"1e-12 nats, over 40 float64 steps in which {ROW_RULES} trains embedding and "
+        "head.",
         paper=LAU, tests="stack",
         estimate=agreeing(MOVED.where(arm=SYMMETRIC), loss_error),
-        reason="Rounding is 1e-16 of a loss of 7 and grows a hundred times in 40 "
+        reason="Rounding is 1e-16 of a loss of 7 nats and grows a hundred times in 40 "
         "steps." + RARE),
     exact("moved_models_stay_moved",
-        f"With {ROW_RULES} for embedding and head, final weights of a float64 decoder "
-        "and its symmetry-transformed copy differ by that symmetry, to 1e-12, in most "
-        "runs.",
+        "In more than half of the runs, the final weights of a small language model "
+        "and of its permuted, rotated or shifted copies differ by that move alone, to "
+        f"1e-12, after 40 float64 steps in which {ROW_RULES} trains embedding and "
+        "head.",
         paper=LAU, tests="stack",
         estimate=agreeing(MOVED.where(arm=SYMMETRIC), weight_error),
-        reason="A prototype had 9e-14, for the copy with a shifted head, whose common "
-        "logit is 50 times as large as the others." + RARE),
+        reason="A trial run had 9e-14, for the copy with one vector added to all rows "
+        "of the head, which makes a logit that is common to all tokens 50 times as "
+        "large as the others." + RARE),
     control("adamw_parts_from_a_rotated_model",
-        "With AdamW for embedding and head the losses of a decoder and of its copy "
-        "with a rotated residual stream (equal outputs at the start) come to differ by "
-        "more than 0.001 nats, in every run.",
+        f"In every run, the losses of {MODEL} and of its copy with a rotated residual "
+        "stream, equal at the start, come to differ by more than 0.001 nats over 40 "
+        "float64 steps in which AdamW trains embedding and head.",
         place="second moments belong to coordinates", unit="nats", above=1e-3,
         estimate=MOVED.where(arm="adamw").least(rotation_error),
-        reason="Rounding makes 1e-14 nats; a thousandth of a nat is seen in a curve of "
-        "losses."),
+        reason="Rounding makes 1e-14 nats; a thousandth of a nat can be seen in a "
+        "curve of losses."),
     exact("adamw_follows_the_rest",
-        "With AdamW for embedding and head, a decoder in float64 and its copies with "
-        "permuted tokens, neurons or heads, or a shifted head, have equal losses at "
-        "every step, to 1e-12 nats, in more than half of the runs.",
+        f"In more than half of the runs, the losses of {MODEL} and of its copies with "
+        "permuted tokens, neurons or heads or one vector added to all rows of the "
+        "head, equal at the start, stay equal, to 1e-12 nats, over 40 float64 steps "
+        "in which AdamW trains embedding and head.",
         origin="control", place="permutations move coordinates as wholes",
         estimate=agreeing(MOVED.where(arm="adamw"), other_error),
-        reason="AdamW moves entries alike wherever they stand, and the gradients of a "
-        "softmax do not depend on a shift." + RARE),
+        reason="AdamW treats entries alike wherever they stand, and the gradients of "
+        "a softmax do not depend on a shift of all logits." + RARE),
     # --- the mean row of the head, and the state
     Claim("centred_heads_keep_their_mean",
-        "Under row-norm (momentum with rows of length 1) and hybrid (its polar "
-        "factor), both minus the mean row, the mean row of a decoder's head moves by "
-        "less than 0.000001 of a row's length, in every run.",
+        "The mean row of the head's weights moves by less than 0.000001 of a row's "
+        f"length, in every run of {MODEL}, under row-norm (momentum, each row scaled "
+        "to length 1) and hybrid (its polar factor), both after subtracting the mean "
+        "row.",
         paper=LAU, place="abstract: shared-shift symmetry", tests="shift",
         kind="identity", unit=LENGTH, below=STILL,
         estimate=COMPARED.where(arm=CENTRED).worst("head_shift"),
         reason="A step rounds entries by 6e-8 of their size; the mean of 1024 such "
-        "errors, added up over 120 steps, is 2e-8 of a row. A prototype had 2e-8."),
+        "errors, added up over 120 steps, is 2e-8 of a row's length, as in a trial "
+        "run."),
     control("other_heads_do_not",
-        "Under AdamW, and under row-norm (momentum with rows of length 1) whose mean "
-        "row is not subtracted, the mean row of a decoder's head moves by more than "
-        "0.1 of a row's length, in every run.",
+        "The mean row of the head's weights moves by more than 0.1 of a row's length, "
+        f"in every run of {MODEL}, under AdamW and under row-norm (momentum, each row "
+        "scaled to length 1) that does not subtract the mean row.",
         place="gradients sum to 0 over the rows, and what is made of each row does not",
-        unit=LENGTH, above=0.1, reason="A tenth of a row is a hundred thousand times "
-        "what is allowed to centred rules; a prototype had half a row.",
+        unit=LENGTH, above=0.1, reason="A tenth of a row's length is a hundred "
+        "thousand times what is allowed to rules that subtract the mean; a trial run "
+        "had half a length.",
         estimate=COMPARED.where(arm=("adamw", "adamw_one_rate", "uncentred"))
         .least("head_shift")),
     Claim("half_the_state",
-        "The optimizer state of a decoder's embedding and head takes half as many "
-        "bytes with row-norm (momentum with rows of length 1) or hybrid (its polar "
-        "factor) as with AdamW, to within 0.001 of AdamW's bytes.",
+        f"The optimizer state of embedding and head in {MODEL} takes half as many "
+        "bytes under row-norm (momentum, each row scaled to length 1) or hybrid (its "
+        "polar factor) as under AdamW, to within 0.001 of AdamW's bytes.",
         paper=LAU, place="one momentum buffer per rule", origin="ours", kind="identity",
         estimate=state_from_half, below=1e-3, unit="of AdamW's bytes",
-        reason="The rules keep one number per weight where AdamW keeps two; AdamW also "
-        "keeps a counter of 4 bytes for each matrix."),
+        reason="Row-norm and hybrid keep one number per weight where AdamW keeps two "
+        "and a counter of 4 bytes for each matrix."),
     # --- validation loss
     *family("{arm}_and_adamw",
-        f"{TABLES_BY} {{arm}} ends with a validation loss more than 0.01 nats below "
-        f"that of one under {TWO_RATES}.",
+        f"{LOWER}.",
         lambda arm: final(arm, "adamw"), arm={a: SAID[a] for a in CENTRED},
         **versus.keywords,
         place="figures 3 and 4", tests="loss", expected="failed",
@@ -578,8 +594,7 @@ CLAIMS = [
              "[-0.003, 0.035] ahead on validation text that had near copies of the "
              "training text."}}),
     *family("{arm}_and_adamw_of_one_rate",
-        f"{TABLES_BY} {{arm}} ends with a validation loss more than 0.01 nats below "
-        f"that of one under {ONE_RATE}.",
+        f"{LOWER} {ONE_RATE}.",
         lambda arm: final(arm, "adamw_one_rate"),
         arm={a: SAID[a] for a in ("hybrid", "row_norm")},
         **versus.keywords, place="figure 4, whose AdamW has one rate", tests="loss",
@@ -591,14 +606,16 @@ CLAIMS = [
              "claim had been that row-norm is at most 0.02 nats ahead, as a prototype "
              "had a tie"))}}),
     Claim("one_rate_costs_adamw",
-        f"{TABLES_BY} {ONE_RATE} ends with a validation loss more than 0.01 nats above "
-        f"that of one under {TWO_RATES}.",
+        "A small language model of Python code ends with a validation loss more than "
+        f"0.01 nats higher if AdamW trains embedding and head {ONE_RATE} than if it "
+        f"does so {TWO_RATES}.",
         origin="control", place="the tuning of AdamW decides which rule is ahead",
         unit="nats", estimate=final("adamw_one_rate", "adamw"), above=NATS,
         reason=HUNDREDTH, **was("of 0.02")),
     Claim("centring_changes_no_loss",
-        f"{TABLES_BY} {SAID['row_norm']} ends within 0.01 nats of the same validation "
-        "loss whether or not the mean row is subtracted from the head's update.",
+        f"A{MODEL[1:]} ends within 0.01 nats of the same validation loss "
+        f"whether or not {SAID['row_norm']}, which trains embedding and head, "
+        "subtracts the mean row from the head's update.",
         place="the gradient of a softmax has no mean row, and the loss does not depend "
         "on the head's", kind="equivalence", unit="nats",
         estimate=final("uncentred", "row_norm"), above=-NATS, below=NATS,
@@ -606,23 +623,21 @@ CLAIMS = [
         "rounding of float32. " + HUNDREDTH, **was("of 0.005")),
     # --- wrong rates
     *family("{arm}_bears_a_factor_of_two",
-        "With {arm} for a decoder's embedding and head, the worse of halving and "
-        "doubling both tuned learning rates costs less than 0.15 nats of validation "
-        "loss.",
+        WORSE.replace("{of}", "of {arm} ") + "by less than 0.15 nats.",
         wrong_rates, arm={arm: SAID[arm] for arm in TUNE},
         below=0.15, unit="nats", place="how finely a grid must be spaced",
         but={("row_norm",): UNDECIDED, ("hybrid",): {"history": (WRONG, (TEXT,
             "expected verdict back to held: " + COPIES[1]))}},
-        reason="A prototype had 0.06 to 0.1. A rule that lost more at a factor of two "
-        "could not be tuned by a grid whose rates are a factor of three apart."),
+        reason="A trial run had 0.06 to 0.1 nats. A rule that lost more at a factor "
+        "of two could not be tuned by a grid whose rates are a factor of three "
+        "apart."),
     *family("{arm}_needs_its_rates_as_adamw_does",
-        "The worse of halving and doubling both tuned learning rates, of a decoder's "
-        "embedding and head, costs {arm} as much validation loss as it costs AdamW, "
-        "within 0.1 nats.",
+        WORSE.replace("{of}", "") + "as much under {arm} as under AdamW, to within "
+        "0.1 nats.",
         lambda arm: wrong_rates(arm, "adamw"),
         arm={arm: SAID[arm] for arm in CENTRED}, above=-0.1, below=0.1,
         kind="equivalence", unit="nats", place="how finely a grid must be spaced",
         **UNDECIDED,
-        reason="0.1 nats is about what a factor of two in the rates costs a single "
-        "rule."),
+        reason="A difference of 0.1 nats is about what a factor of two in the rates "
+        "costs a single rule."),
 ]  # fmt: skip

@@ -265,7 +265,7 @@ def moved(before: list, after: list) -> float:
 JUDGED, FRONTIER = where("study != 'tune'"), where(study="frontier")
 FROZEN = FRONTIER.where(router="frozen")
 ONE_STEP = JUDGED.where(step=MIDDLE)  # with and without auxiliary losses
-RACE = Race("pretraining mixtures of experts", ("router",),
+RACE = Race("pretraining a small mixture-of-experts language model", ("router",),
             ("embedding_lr", "head_lr"), where(study="tune"), FRONTIER)  # fmt: skip
 RATE = 2  # places in STEPS between AdamW and the others at nearly the same rate
 
@@ -516,20 +516,26 @@ EXPERT = 1 / 16
 ROOM_WAS = ("2026-11-30", "steps within 0.02 nats of AdamW's least loss became those "
             "within 0.01")  # fmt: skip
 RUN, FUSED, TEXT = "2026-11-21", "2026-11-29", "2026-11-30"  # when rows were made
-IS_FIFTH = LAU.smallest["load CV"].reason
+IS_FIFTH = LAU.smallest["load CV"].reason + " The factor 0.8 has the logarithm -0.223."
 HUNDREDTH = LAU.smallest["validation loss"].reason
 EQUAL_RATES = FRONTIER.where(at_equal_rates)
 LEFT, ROW = ({"router": (rule, "adamw")} for rule in ("left_polar", "row_norm"))
 POLAR = "left polar (polar factor of momentum, minus its mean row)"
-NORMED = "row-norm (momentum with rows of length 1, minus the mean row)"
+NORMED = "row-norm (momentum, each row of length 1, minus the mean row)"
 LOAD = "load CV (std over mean of experts' loads)"
-STEPS_ALIKE = "At equal nominal steps of router rows (mean of four, 0.0025 to 0.08),"
-AT_LEAST_LOSS = "Each at its router learning rate of least validation loss,"
-MOVING = "With router rows moving 0.008 per step (AdamW: at most)"
-AT_A_STEP = f"{MOVING},"
+MODEL = "small mixture-of-experts model"
+IN = f"In a {MODEL},"
+AT_LEAST_LOSS = "each at its router learning rate of least validation loss."
+LESS_THAN = f"have less than 0.8 times the {LOAD} of routers under AdamW"
+LESS_LOAD = f"{LESS_THAN},"
+STEPS_ALIKE = ("in the mean over four equal nominal steps of a router's row (0.0025 to "
+               "0.08).")  # fmt: skip
+RATES_ALIKE = "in the mean over two nearly equal router learning rates."
+AT_A_STEP = f"In a {MODEL} with router steps of 0.008 per row (AdamW: at most),"
+UNDER_EACH = "under each of AdamW, row-norm and left polar."
 CENTRING = "abstract: shared-shift symmetry of routers"
 INSIDE, BEST, FRESH = RACE.protocol(
-    NATS, "On two other tuning seeds losses differ by as much by chance.", "nats"
+    NATS, "Two pairs of tuning seeds differ in the loss by as much by chance.", "nats"
 )
 
 
@@ -539,26 +545,26 @@ def equal_steps(column: str, rule: str, other: str = "adamw") -> Estimate:
 
 was = partial(resized, LAU.smallest["load CV"])
 was_loss = partial(resized, LAU.smallest["validation loss"])
-less = partial(Claim, below=FIFTH, reason=IS_FIFTH, unit="(log of the ratio)",
+less = partial(Claim, below=FIFTH, reason=IS_FIFTH, unit="log ratio",
                paper=LAU, origin="ours",
                place="routers of figures 2 and 5; load is no claim of the abstract"
                )  # fmt: skip
 by_lau = partial(Claim, paper=LAU, place=CENTRING)
 CLAIMS = [
     replace(BEST, name="tables_are_tuned",
-        statement="In pretraining mixtures of experts embedding and head are trained "
-        "at learning rates whose mean loss on the tuning seeds is within 0.01 nats of "
+        statement=f"In pretraining a {MODEL}, embedding and head are trained at "
+        "learning rates whose mean loss on the tuning seeds is within 0.01 nats of "
         "the best of the tuning grid."),
     replace(INSIDE, name="tables_lie_inside",
-        statement="In pretraining mixtures of experts the best learning rates of "
-        "embedding and head lie inside their tuning grids, not at an end."),
+        statement=f"In pretraining a {MODEL}, the best learning rates of embedding and "
+        "head lie inside their tuning grids, not at an end."),
     replace(FRESH, name="tuning_seeds_are_not_judged", written="after",
         history=((TEXT, "tuning moved from seeds 0 and 1, which were judged, to seeds "
                   "100 and 101"),)),
     # --- validation loss
     *family("{rule}_loss",
-        f"{AT_LEAST_LOSS} a mixture of experts with routers under {{rule}} ends with a "
-        "validation loss more than 0.01 nats below that under AdamW.",
+        f"A {MODEL} ends with a validation loss more than 0.01 nats lower if {{rule}} "
+        f"trains its routers than if AdamW does, {AT_LEAST_LOSS}",
         lambda rule: judged(best_loss).paired("val_loss", router=(rule, "adamw")),
         rule={"row_norm": NORMED, "left_polar": POLAR},
         below=-NATS, unit="nats", paper=LAU, place="figures 2 and 5: routers under "
@@ -568,18 +574,17 @@ CLAIMS = [
         **was_loss("of equality within 0.02", (TEXT, "the claim had been that the "
                    "losses are equal"))),
     Claim("frozen_loss",
-        "A mixture of experts with frozen routers ends within 0.01 nats of the "
-        "validation loss of one whose routers are trained by AdamW, at the router "
-        "learning rate of AdamW's least validation loss.",
+        f"A {MODEL} with frozen routers ends within 0.01 nats of the validation loss "
+        "of one whose routers AdamW trains, at the router learning rate of AdamW's "
+        "least validation loss.",
         estimate=judged(best_loss).paired("val_loss", router=("frozen", "adamw")),
         place="what a comparison of routers by loss can show at this size",
         origin="control", above=-NATS, below=NATS, unit="nats", kind="equivalence",
         reason=HUNDREDTH, **was_loss("of 0.02")),
     # --- the load of experts
     less("left_polar_frontier",
-        "Each at its learning rate of least load CV (std over mean of experts' loads) "
-        f"within 0.01 nats of AdamW's best loss, routers under {POLAR} have less than "
-        "0.8 of AdamW's load CV.",
+        f"{IN} routers under {POLAR} {LESS_LOAD} each at its rate of least load CV "
+        "among those within 0.01 nats of AdamW's least validation loss.",
         estimate=judged(least_load).log_ratio("load_cv", **LEFT), expected="failed",
         because="Every learning rate of every rule is within 0.01 nats, so each rule "
         "takes its smallest, at which AdamW moves the router least. In a prototype the "
@@ -590,57 +595,55 @@ CLAIMS = [
               (TEXT, "expected verdict back to undecided: the interval is [-0.060, "
                "0.101] on validation text without near copies"), ROOM_WAS)),
     less("frozen_frontier",
-        "A frozen router has less than 0.8 of the load CV (std over mean of experts' "
-        "loads) of a router under AdamW, at AdamW's learning rate of least load CV "
-        "among those within 0.01 nats of its least validation loss.",
+        f"{IN} frozen routers {LESS_LOAD} whose learning rate has the least load CV "
+        "among those within 0.01 nats of AdamW's least validation loss.",
         origin="control", place="what the rest of the model does to a random router",
         estimate=judged(least_load).log_ratio("load_cv", router=("frozen", "adamw")),
         written="after", history=(ROOM_WAS,)),
     less("left_polar_at_best_loss",
-        f"{AT_LEAST_LOSS} routers under {POLAR} have less than 0.8 of AdamW's {LOAD}.",
+        f"{IN} routers under {POLAR} {LESS_LOAD} {AT_LEAST_LOSS}",
         estimate=judged(best_loss).log_ratio("load_cv", **LEFT), **was("of 1")),
     less("left_polar_at_equal_steps",
-        f"{STEPS_ALIKE} routers under {POLAR} have less than 0.8 of AdamW's {LOAD}.",
+        f"{IN} routers under {POLAR} {LESS_LOAD} {STEPS_ALIKE}",
         estimate=equal_steps("load_cv", "left_polar"), expected="undecided",
         because="The ratio is 0.85 [0.78, 0.92]. At equal step lengths left polar "
         "moves the router farther than AdamW does, which raises its load CV.",
         **was("of 1, which held,")),
     less("row_norm_at_equal_steps",
-        f"{STEPS_ALIKE} routers under {NORMED} have less than 0.8 of AdamW's {LOAD}.",
+        f"{IN} routers under {NORMED} {LESS_LOAD} {STEPS_ALIKE}",
         estimate=equal_steps("load_cv", "row_norm"),
         expected="failed", because="Row-norm's load CV was 6 to 9 % above AdamW's.",
         **was("of 1", (RUN, "expected verdict from undecided to failed after the first "
                        "run; the prototype had 3 % more"))),
     less("left_polar_and_row_norm",
-        f"{STEPS_ALIKE} routers under {POLAR} have less than 0.8 of row-norm's {LOAD}.",
+        f"{IN} routers under {POLAR} have less than 0.8 times the {LOAD} of routers "
+        f"under row-norm (unit rows), {STEPS_ALIKE}",
         estimate=equal_steps("load_cv", "left_polar", "row_norm"),
         expected="undecided", because="The ratio is 0.78 [0.73, 0.83].",
         **was("of 1, which held,")),
     less("left_polar_at_equal_rates",
-        f"At nearly equal router learning rates (mean of two), routers under {POLAR} "
-        f"have less than 0.8 of AdamW's {LOAD}.",
+        f"{IN} routers under {POLAR} {LESS_LOAD} {RATES_ALIKE}",
         place="one router rate for all rules, as in the authors' runs",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **LEFT)),
     less("row_norm_at_equal_rates",
-        f"At nearly equal router learning rates (mean of two), routers under "
-        f"{NORMED} have less than 0.8 of AdamW's {LOAD}.",
+        f"{IN} routers under {NORMED} {LESS_LOAD} {RATES_ALIKE}",
         place="one router rate for all rules, as in the authors' runs; row-norm's "
         "steps are then shorter by the root of the width",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **ROW),
         expected="undecided", because="The ratio is 0.81 [0.75, 0.87].",
         **was("of 1, which held,")),
     less("left_polar_violation",
-        f"{STEPS_ALIKE} routers under {POLAR} have less than 0.8 of AdamW's MaxVio "
-        "(the fullest expert's load over the mean load, minus 1).",
+        f"{IN} routers under {POLAR} have less than 0.8 times the MaxVio (the fullest "
+        f"over the mean load, minus 1) of routers under AdamW, {STEPS_ALIKE}",
         estimate=equal_steps("max_violation", "left_polar"), expected="undecided",
         because="The ratio is 0.87 [0.77, 0.99].", **was("of 1, which held,")),
     less("left_polar_dead",
-        f"{STEPS_ALIKE} the share of experts with less than a tenth of the mean load "
-        f"is lower under {POLAR} than under AdamW by more than 1/16.",
+        f"{IN} the share of experts with less than a tenth of the mean load is lower "
+        f"under {POLAR} than under AdamW by more than 1/16, {STEPS_ALIKE}",
         unit="fraction of experts", below=-EXPERT,
         estimate=FRONTIER.paired("dead_fraction", each="step", **LEFT),
-        reason="The layer has sixteen experts, and one of them is the least that can "
-        "be lost.",
+        reason="A layer has sixteen experts, and one of them is the least that can be "
+        "lost.",
         expected="undecided", because="The fraction is lower by 0.098 [0.058, 0.137].",
         written="after",
         history=((RUN, "expected verdict from undecided to held after the first run; "
@@ -649,40 +652,40 @@ CLAIMS = [
                   "sixteen"))),
     # --- the mean logit
     by_lau("centred_routers_do_not_shift",
-        "Under row-norm (momentum with rows of length 1) and left polar (its polar "
-        "factor), both minus the mean row, the mean row of a router's weights moves by "
-        "less than 0.00001 of a row's length, in every run.",
+        f"{IN} the mean row of a router's weights moves by less than 0.00001 of a "
+        f"row's length, in every run under {NORMED} or {POLAR}.",
         tests="shift", kind="identity", unit="lengths of a row",
         estimate=JUDGED.where("router not in ['adamw', 'frozen']").worst(
             "router_shift"),
         below=1e-5, reason="A step rounds by 6e-8 of a row's length in float32; over "
         "hundreds of steps this adds up to less than 0.00001."),
     by_lau("adamw_shifts",
-        "Under AdamW the mean row of a router's weights moves by more than 0.01 of a "
-        "row's length, in every run.",
+        f"{IN} the mean row of a router's weights moves by more than 0.01 of a row's "
+        "length, in every run under AdamW.",
         origin="control", unit="lengths of a row",
         estimate=JUDGED.where(router="adamw").least("router_shift"),
-        above=0.01, reason="A hundredth of a row is a thousand times what is allowed "
-        "to centred rules."),
+        above=0.01, reason="A hundredth of a row's length is a thousand times what is "
+        "allowed to rules that subtract the mean row."),
     by_lau("mean_logit_is_steady",
-        "Under row-norm and left polar (polar factor), both minus the mean row, a "
-        "router's mean logit over experts (root mean square over tokens) is within a "
-        "factor of 1.35 of a frozen router's, at every learning rate.",
+        f"{IN} the mean of a router's logits over experts (root mean square over "
+        "tokens) is within a factor of 1.35 of a frozen router's, at every learning "
+        "rate of row-norm and of left polar (polar factor), both minus the mean row.",
         origin="ours", kind="equivalence", estimate=steadiness, above=-0.3, below=0.3,
-        unit="(log of the ratio)",
-        reason="The router's mean row stays, but the hidden states that it reads "
-        "change; a factor of 1.35 (0.3 in the logarithm) is allowed for that."),
+        unit="log ratio",
+        reason="The mean row of the router's weights stays, but the hidden states "
+        "that it reads change; a factor of 1.35, whose logarithm is 0.3, is allowed "
+        "for that."),
     by_lau("adamw_drifts",
-        f"{STEPS_ALIKE} a router's mean logit over experts (root mean square over "
-        f"tokens) is over twice as large under AdamW as under {POLAR}.",
-        origin="control", unit="(log of the ratio)",
+        f"{IN} the mean of a router's logits over experts (root mean square over "
+        f"tokens) is over twice as large under AdamW as under {POLAR}, {STEPS_ALIKE}",
+        origin="control", unit="log ratio",
         estimate=equal_steps("mean_logit_drift", "adamw", "left_polar"),
-        above=float(np.log(2)), reason="A factor of two is well above the 1.35 that is "
-        "allowed to centred rules; a prototype had four."),
+        above=float(np.log(2)), reason="A factor of two, whose logarithm is 0.693, is "
+        "well above the 1.35 that is allowed to rules that subtract the mean row; a "
+        "trial run had four."),
     # --- auxiliary losses
     *family("{losses}_lowers_load_cv",
-        f"{AT_A_STEP} {{losses}} lowers the load CV (std over mean of experts' loads) "
-        "by more than a fifth under each of AdamW, row-norm and the polar factor.",
+        f"{AT_A_STEP} {{losses}} lowers the {LOAD} by more than a fifth, {UNDER_EACH}",
         least_helped,
         losses={"balance": "Switch's load-balancing loss (weight 0.01)",
                 "balance and z": "the load-balancing loss (0.01) with a z-loss (0.001)",
@@ -692,24 +695,24 @@ CLAIMS = [
              ("balance and z",): {"paper": ST_MOE, "place": "router z-loss",
                                   "origin": "ours"},
              ("phi",): {"paper": PHI, "place": "abstract", "tests": "balance"}},
-        below=FIFTH, unit="(log of the ratio)",
+        below=FIFTH, unit="log ratio",
         reason=IS_FIFTH + " In each seed the rule is judged whose load CV falls "
         "least."),
     Claim("auxiliary_losses_are_cheap",
-        f"{AT_A_STEP} Switch's load-balancing loss, alone or with the z-loss, and "
-        "phi-balancing each raise the validation loss by less than 0.01 nats under "
-        "each of AdamW, row-norm and the polar factor.",
+        f"{AT_A_STEP} Switch's load-balancing loss, alone or with a z-loss (on the "
+        "logits' size), and phi-balancing each raise the validation loss by less than "
+        f"0.01 nats, {UNDER_EACH}",
         estimate=dearest, below=NATS, place="what balance costs",
         kind="equivalence", unit="nats",
-        reason=HUNDREDTH + " In each seed the one of nine combinations of loss and "
-        "rule is judged that costs most.", **was_loss("of 0.02")),
+        reason=HUNDREDTH + " In each seed that one of nine combinations of loss and "
+        "rule is judged which costs most.", **was_loss("of 0.02")),
     *family("left_polar_with_{losses}",
-        f"{MOVING} and {{losses}}, routers under {POLAR} have less than 0.8 of "
-        f"AdamW's {LOAD}.",
+        f"{AT_A_STEP} trained with {{losses}}, routers under {POLAR} "
+        f"{LESS_THAN}.",
         lambda losses: ONE_STEP.where(auxiliary=losses).log_ratio("load_cv", **LEFT),
         losses={"balance": "Switch's load-balancing loss", "phi": "phi-balancing"},
         paper=LAU, origin="ours", place="the authors' measurements of gpt-oss routers",
-        below=FIFTH, unit="(log of the ratio)", reason=IS_FIFTH, expected="failed",
+        below=FIFTH, unit="log ratio", reason=IS_FIFTH, expected="failed",
         but={("balance",): was("of 1", (RUN, "expected verdict from undecided to "
                  "failed after the first run; the prototype had 0.43 and 0.37")) | {
                  "because": "Left polar's load CV is larger, 0.42 against 0.35 in the "
@@ -725,21 +728,21 @@ CLAIMS = [
                  "first run; in trials with other mixtures it was 0.75 against 0.89."}},
         because="Left polar's load CV is larger than AdamW's."),
     Claim("z_loss_moves_adamw",
-        f"{AT_A_STEP} adding the z-loss to Switch's load-balancing loss lowers the "
-        "mean squared logsumexp of the router's logits by more than a fifth under "
-        "AdamW.",
-        paper=ST_MOE, origin="control", unit="(log of the ratio)",
+        f"{AT_A_STEP} adding a z-loss to Switch's load-balancing loss lowers the mean "
+        "squared logsumexp of the router's logits, which the z-loss penalises, by "
+        "more than a fifth under AdamW.",
+        paper=ST_MOE, origin="control", unit="log ratio",
         place="it acts through the mean logit, which no probability depends on",
         estimate=ONE_STEP.where(router="adamw").log_ratio(
             "z_loss", auxiliary=("balance and z", "balance")),
         below=FIFTH, reason="A fifth is far more than the 4 % that are possible where "
-        "the mean logit stays 0; a prototype went from 8.0 to 5.3."),
+        "the mean logit stays 0; a trial run went from 8.0 to 5.3."),
     Claim("centring_cancels_the_z_loss",
-        f"{AT_A_STEP} adding the z-loss to the load-balancing loss lowers the mean "
+        f"{AT_A_STEP} adding a z-loss to Switch's load-balancing loss lowers the mean "
         "squared logsumexp of the router's logits by less than 5 % under row-norm and "
-        "the polar factor, both minus the mean row.",
+        "left polar, both minus the mean row.",
         place="the logsumexp is at least the mean logit plus log E", kind="equivalence",
-        estimate=centred_z_loss, above=-0.05, unit="(log of the ratio)",
+        estimate=centred_z_loss, above=-0.05, unit="log ratio",
         reason="The mean square is 8.0 without the z-loss, and with 16 experts it "
         "cannot fall below log(16)^2 = 7.7 while the mean logit is 0: a fall of at "
         "most 4 % is possible."),

@@ -263,35 +263,39 @@ LAW = named("law_error", "log distance of the penalties from start/(R/min R)^2")
 RIDGE = named("ridge_error", "relative distance of the map from the ridge regression")
 RISK = named("risk", "excess risk")
 per = partial(Claim, paper=PER, history=SEEN)
-GIVE = "give less than 0.8 times the excess risk of"
-EACH = "where the part of the true map that breaks one symmetry is"
+TORUS = "In linear regression on a torus,"
+ONCE = f"{TORUS} penalties on breaking shift symmetries, tuned once in training from"
+LEAD = "lead to less than 0.8 times the excess risk of"
+EACH = "for each violation of one symmetry"
+PART = "times the true map's equivariant part."
 CLAIMS = [
     *family("order_is_found_from_{start}",
-        "In linear regression, penalties on breaking three symmetries, tuned once in "
-        "training from {start} are larger the smaller the part of the true map that "
-        "breaks the symmetry (0.1, 0.3 or 1 times its equivariant part), in every run.",
+        f"{ONCE} {{start}} rank three symmetries by how far the true map breaks them "
+        "(0.1, 0.3 and 1 times its equivariant part): the larger the violation, the "
+        "smaller the penalty, in every run.",
         lambda start: ORDER.where(start=start).least(_margin),
         start={1: "1,", 100: "100, as published,"},
-        paper=PER, history=SEEN, tests="discovery", kind="identity", unit="log ratio",
+        paper=PER, history=SEEN, tests="discovery", kind="identity",
+        unit="log ratio",
         place="abstract: discovering symmetry levels", above=0.0,
         reason="The violations differ by factors of three, so that no two penalties "
-        "should tie.",
+        "should be equal.",
         but={(100,): OURS | {"expected": "failed", "because": "At a strong penalty the "
              "covariance of 60 inputs carries the largest violation into the measured "
              "violations of the other symmetries; 1 of 12 trial runs was out of "
              "order."}}),
     *family("better_than_{case}",
-        "In linear regression, symmetry penalties tuned once in training from {case} "
-        "times the rest.",
+        f"{ONCE} {{case}} {PART}",
         _against,
-        case={"no_symmetry": f"1 {GIVE} least squares, {EACH} 0.1 to 1.6",
-              "hard_where_broken": f"1 {GIVE} hard equivariance, {EACH} 0.4 to 1.6",
-              "hard_where_nearly_exact": f"1 {GIVE} hard equivariance, {EACH} 0.1",
-              "hard_from_100": f"100, as published, {GIVE} hard "
-              f"equivariance, {EACH} 0.4 to 1.6",
-              "untuned": f"1 {GIVE} penalties that stay at 1, {EACH} 0.8 or 1.6",
-              "untuned_where_nearly_exact": f"1 {GIVE} penalties that stay at 1, "
-              f"{EACH} 0, 0.1 or 0.2"},
+        case={"no_symmetry": f"1, {LEAD} least squares {EACH} by 0.1 to 1.6",
+              "hard_where_broken": f"1, {LEAD} exact equivariance {EACH} by 0.4 to 1.6",
+              "hard_where_nearly_exact": f"1, {LEAD} exact equivariance under a "
+              "violation of one symmetry by 0.1",
+              "hard_from_100": f"100, as published, {LEAD} exact equivariance {EACH} "
+              "by 0.4 to 1.6",
+              "untuned": f"1, {LEAD} penalties that stay at 1, {EACH} by 0.8 or 1.6",
+              "untuned_where_nearly_exact": f"1, {LEAD} penalties that stay at 1, "
+              f"{EACH} by 0, 0.1 or 0.2"},
         paper=PER, history=SEEN, tests="accuracy", unit="log ratio",
         place="abstract: better accuracy than prior approaches", below=-LESS.log,
         reason=LESS.reason,
@@ -306,38 +310,38 @@ CLAIMS = [
              "that the true map has exactly; in trial runs the risk was 2.5 times that "
              "of hard equivariance."}}),
     per("far_from_the_best_penalties",
-        "In linear regression, symmetry penalties tuned once in training from 1 give "
-        "more than twice the excess risk of the best penalties in expectation, where "
-        "the part of the true map that breaks one symmetry is 0.1 to 1.6 times the "
-        "rest.",
+        f"{ONCE} 1, lead to more than twice the excess risk of the penalties with the "
+        f"smallest expected risk, {EACH} by 0.1 to 1.6 {PART}",
         origin="ours", unit="log ratio", above=TWICE.log,
         reason="Twice the excess risk is what half of the samples would give.",
         estimate=weakest(*(VIOLATION.where("arm == 'ideal' or start == 1", eps_3=e)
                            .log_ratio(RISK, arm=("per", "ideal")) for e in ALL))),
     per("start_of_0.01_is_least_squares",
-        "In linear regression, symmetry penalties tuned once in training from 0.01 "
-        "give more than 0.8 times the excess risk of least squares, where the part of "
-        "the true map that breaks one symmetry is 0 to 1.6 times the rest.",
+        f"{ONCE} 0.01, lead to more than 0.8 times the excess risk of least squares, "
+        f"{EACH} by 0 to 1.6 {PART}",
         origin="ours", unit="log ratio", above=-LESS.log, reason=LESS.reason,
         written="after", history=(("2026-11-30", "written after the rows"),),
         estimate=weakest(*(VIOLATION.where("arm == 'none' or start == 0.01", eps_3=e)
                            .log_ratio(RISK, arm=("per", "none"))
                            for e in VIOLATIONS))),
     per("tuning_law",
-        "A symmetry penalty that is tuned in training becomes its start, 1 or 100, "
-        "over (R/min R)^2 within 5 % in every run, R the squared norm of the part "
-        "that breaks the symmetry in ridge regression with equal penalties, min R the "
-        "least of three.",
-        place="derived here", origin="oracle", kind="identity", below=0.05,
+        f"{TORUS} a symmetry penalty that is tuned once in training becomes its start, "
+        "1 or 100, divided by (R/min R)^2, within 5 %, in every run; R is the squared "
+        "norm of the part that breaks the symmetry in ridge regression with equal "
+        "penalties, min R the least of three.",
+        place="derived here", origin="oracle", kind="identity", unit="log ratio",
+        below=0.05,
         estimate=where("start >= 1", arm="per").worst(LAW),
-        reason="At epoch 2000, when the penalties are tuned, Adam is within one per "
-        "cent of the minimum in trials; the fourth power of the violating part "
-        "magnifies that fourfold."),
+        reason="When the penalties are tuned, at epoch 2000, Adam is within one per "
+        "cent of the minimum in trial runs; the fourth power of the violating part "
+        "magnifies this fourfold."),
     per("training_reaches_the_ridge",
-        "Adam with symmetry penalties trains linear maps to the closed-form ridge "
-        "regression of their tuned penalties, within 0.001 of its norm in every run.",
-        place="closed form", origin="oracle", kind="identity", below=1e-3,
+        f"{TORUS} Adam with tuned penalties on breaking symmetries ends at the "
+        "closed-form ridge regression of these penalties, within 0.001 of its norm, "
+        "in every run.",
+        place="closed form", origin="oracle", kind="identity", unit="of its norm",
+        below=1e-3,
         estimate=where(arm="per").worst(RIDGE),
-        reason="Adam at a constant rate in float32 stops at 2e-4 in trials; errors of "
-        "interest are above one per cent."),
+        reason="Adam at a constant learning rate in float32 stops at a distance of "
+        "2e-4 in trial runs; errors of interest are above one per cent."),
 ]  # fmt: skip

@@ -132,19 +132,20 @@ QUANTISATION = Paper(
 VALIDATION_LOSS = Smallest(
     0.01,
     "nats",
-    "A hundredth of a nat is one per cent of perplexity; the least gap to AdamW among "
-    "the four model families of Lau & Su is 0.009 nats.",
+    "A hundredth of a nat is one per cent of perplexity; the smallest gap between the "
+    "optimizer of Lau & Su and AdamW, among the four families of models in their "
+    "paper, is 0.009 nats.",
 )
 EXCESS_LOSS = Smallest(
     1.1,
     "ratio of excess losses",
-    "For less than a tenth of the excess loss one would not change an optimizer.",
+    "Nobody would change an optimizer for less than a tenth of the excess loss.",
 )
 LOAD_CV = Smallest(
     1.25,
     "ratio of load CVs",
     "The load CV under one and the same rule differs by about a tenth between seeds; a "
-    "fifth is seen at once in a figure.",
+    "difference of a fifth is seen at once in a figure.",
 )
 LAU = Paper(
     "Lau & Su 2026",
@@ -1002,8 +1003,8 @@ KROTOV = Paper(
         "law": Smallest(
             0.25,
             "of the error",
-            "A load of 0.15 that becomes larger by 7 per cent has the same effect, and "
-            "corrections of finite size are of that order.",
+            "A difference of 25 % is what a load that is larger by 7 % makes at a load "
+            "of 0.15, and corrections for finite size are of that order.",
         ),
         "exponent": Smallest(
             0.1,

@@ -1,1 +1,1 @@
-"""Data sets: what ships with a dependency, what lies under SYMLAB_DATA, downloads."""
+"""Images and texts: installed, from the folder SYMLAB_DATA, or downloaded."""

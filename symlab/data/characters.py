@@ -33,15 +33,18 @@ class Characters:
     digest: str
 
     def unigram_loss(self) -> float:
-        """Validation loss, nats per character, of the best constant prediction."""
+        """Return the validation loss, in nats per character, of the best constant
+        prediction.
+        """
         n = len(self.vocabulary)
         counts = torch.bincount(self.train, minlength=n).double() + 1
         return float(-(counts / counts.sum()).log()[self.validation].mean())
 
     def bigram_loss(self) -> float:
-        """Validation loss, nats per character, given the last character alone.
+        """Return the validation loss, in nats per character, of a prediction from the
+        last character alone.
 
-        Probabilities are those of pairs in the training text, with one added to each
+        Probabilities are counts of pairs in the training text, with one added to each
         count.
         """
         n = len(self.vocabulary)

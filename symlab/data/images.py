@@ -31,7 +31,8 @@ class Images:
 def load(name: str) -> Images:
     """Return a data set by name, 'digits' or 'cifar10'.
 
-    An unknown or absent one is an error that says what to do.
+    Raises ValueError for another name, and FileNotFoundError, which says where to put
+    it, for a data set that is not on this machine.
     """
     if name not in ("digits", "cifar10"):
         raise ValueError(f"unknown data {name!r}: use 'digits' or 'cifar10'")

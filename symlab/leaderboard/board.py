@@ -1,4 +1,6 @@
-"""All submissions to the benchmark, and the rows that the experiment makes of them."""
+"""The submissions to the benchmark and the rows that the experiment makes of their
+logs.
+"""
 
 from dataclasses import dataclass
 
@@ -16,12 +18,14 @@ SHORTENED, SHORTER_LOG = 12, "478c0427-06ce-4952-bc0a-7e2dfaea29b6.txt"
 
 @dataclass(frozen=True)
 class Board:
-    """All submissions: rows of study 'entry' by number, and the noise they share.
+    """All submissions to the benchmark, as rows by number, and what their comparisons
+    share.
 
-    noise: with the mean slope of the curves as the rate, and its standard deviation
-    over submissions. shorter: the row of study 'shorter', what 100 steps cost by which
-    a plan is shortened (cost, nats), its standard error (uncertainty), and of how many
-    runs that is.
+    rows: {number: row of study 'entry'}. noise: the standard deviation within
+    submissions and the rate that exchanges steps for loss, here the mean slope of the
+    curves, with its standard deviation over submissions. shorter: the row of study
+    'shorter': what 100 steps cost by which a plan is shortened (cost, nats), the
+    standard error of that (uncertainty), and the number of runs that it is of.
     """
 
     rows: dict[int, dict]
@@ -30,12 +34,17 @@ class Board:
 
     @property
     def planned(self) -> judging.Noise:
-        """The noise with the cost of a shorter plan as the rate."""
+        """The noise with another rate, the cost of a shorter plan."""
         rate = self.shorter["cost"], self.shorter["uncertainty"]
         return judging.Noise(self.noise.deviation, self.noise.freedom, *rate)
 
     def result(self, entry: int) -> judging.Result:
-        """The mean by which a submission is judged: the published one if it differs."""
+        """Return the mean loss by which a submission is judged, with its numbers of
+        runs and steps.
+
+        It is the mean of its logs, or the published one where the two are known to
+        differ.
+        """
         row = self.rows[entry]
         mean = "published" if ENTRIES[entry].differs else "mean"
         n = row["published_n" if ENTRIES[entry].differs else "n"]
@@ -48,7 +57,7 @@ class Board:
 
 
 def board(logs: Logs) -> Board:
-    """Return the rows of all submissions in the logs, and the noise they share."""
+    """Return the `Board` of all submissions in the logs."""
     rows = {r.entry: _entry(logs.curves, r) for r in logs.entries.itertuples()}
     losses = [r["losses"] for k, r in rows.items() if not ENTRIES[k].differs]
     ends = [r["slope"] for k, r in rows.items() if not ENTRIES[k].readout]
@@ -80,7 +89,9 @@ def _shorter(curves: pd.DataFrame, row: dict, deviation: float) -> dict:
 
 
 def pair(board: Board, new: int, old: int) -> dict:
-    """Return the gain of one submission over another, exchanged at either rate."""
+    """Return the gain of submission `new` over `old`, with steps exchanged at either
+    rate.
+    """
     results = board.result(new), board.result(old)
     planned = judging.gain(*results, board.planned)
     return {
@@ -116,8 +127,10 @@ def _halved(draws, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def halves(board: Board, draws: np.random.Generator) -> dict:
-    """Return the records' gains in two random halves of all runs, where both of a pair
-    can be halved.
+    """Return the gain of each record over the one before in two random halves of all
+    runs.
+
+    Pairs of which a submission has too few runs to be halved are left out.
     """
     parts = {
         k: _halved(draws, x) for k, x in board.samples().items() if len(x) >= LEAST
@@ -142,9 +155,11 @@ def halves(board: Board, draws: np.random.Generator) -> dict:
 
 
 def coverage(board: Board, draws: np.random.Generator, times: int) -> dict:
-    """Return how often the interval of the difference of two random halves of one
-    submission's runs holds 0, the true difference: for each submission (shares), each
-    halved so many times, and on average.
+    """Return how often a 95 % interval holds the true difference of two random halves
+    of one submission's runs, which is 0.
+
+    times: how often each submission is halved. The result has the share of each
+    submission (shares) and their mean.
     """
     shares = []
     for losses in board.samples().values():

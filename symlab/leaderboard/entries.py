@@ -25,15 +25,15 @@ CHANGES = ("rule", "schedule", "averaging", "tuning", "mixed")
 
 @dataclass(frozen=True)
 class Entry:
-    """What is said of one submission beside the numbers of its table.
+    """What a submission's description says beside the numbers of the benchmark's table.
 
     group: one of GROUPS. rule: the name of its rule in symlab.symopt.registry, or ''.
-    parent: the submission that it changes, 0 where it names none. change: one of
-    CHANGES, or ''; "averaging" includes extrapolation of weights. only: a part of the
-    path of its logs, or a number of planned steps, where its folder has other runs,
-    too. differs: why its published mean is not that of the logs. readout: whether the
-    last evaluations are of weights other than those of training, so that the end of its
-    curve has no slope.
+    parent: the number of the submission that it changes, 0 where it names none. change:
+    one of CHANGES, or ''; "averaging" includes extrapolation of weights. only: a part
+    of the path of its logs, or a number of planned steps, where its folder holds other
+    runs as well. differs: why its published mean is not the mean of its logs, or ''.
+    readout: whether its last evaluations are of weights other than those that are
+    trained, so that the end of its curve has no slope.
     """
 
     group: str
@@ -101,8 +101,10 @@ KINSHIPS = tuple((k, e.parent) for k, e in ENTRIES.items() if e.parent)
 
 
 def of_registry(rule) -> str:
-    """Return the group of a `Rule` of symlab.symopt.registry, by what it promises to be
-    equivariant to on its two sides; the rule itself counts, and not its scale.
+    """Return the group, one of GROUPS, of a `Rule` of symlab.symopt.registry.
+
+    It follows from the groups of rows and of columns to which the rule is equivariant.
+    The scale of updates does not count.
     """
     from symlab.symopt.rule import ROTATION  # it imports torch
 
@@ -113,12 +115,14 @@ def of_registry(rule) -> str:
 def runs(curves: pd.DataFrame, log: str, steps: int, entry: Entry) -> pd.DataFrame:
     """Return the evaluations of one submission's runs, with a column `trial`.
 
-    curves: of all runs. log: the path of the log that the table names, whose folder, or
-    the file itself where it lies in none, holds the runs. steps: the published number;
-    a run counts if it was evaluated there. What has less than half of the evaluations
-    of the longest is an excerpt of a log, and of runs that end with the same three
-    numbers, as where a log was saved twice, the first counts. trial counts runs from 0
-    in the order of their logs. Raises ValueError where no run is left.
+    curves: the evaluations of all runs. log: the path of the log that the table names;
+    the runs are in its folder, or in the file itself where it lies in none. steps: the
+    published number of steps.
+
+    A run counts if it was evaluated at that step. Excerpts, with fewer than half of the
+    evaluations of the longest run, are left out. Of runs that end with the same three
+    numbers, as where a log was saved twice, the first counts. trial counts the runs
+    from 0, in the order of their logs. Raises ValueError where no run is left.
     """
     folder, inside, _ = log.partition("/")
     own = curves.log.str.startswith(folder + "/") if inside else curves.log == log

@@ -44,12 +44,16 @@ def samples(df: pd.DataFrame) -> list[np.ndarray]:
 
 
 def of_samples(compute: Callable[[list], Interval], phrase: str) -> Estimate:
-    """Return the estimate that an interval of the `samples` is."""
+    """Return an estimate whose interval is `compute` of the `samples`; phrase: how it
+    prints.
+    """
     return Estimate(lambda df: counting(SUBMISSIONS, compute(samples(df))), phrase)
 
 
 def slope() -> Estimate:
-    """Return the estimate of the mean slope at the end of the submissions' curves."""
+    """Return the estimate of the mean slope of the loss at the end of submissions'
+    curves.
+    """
     phrase = "mean over submissions of the slope of the loss at the end of their curves"
     return Estimate(
         lambda df: counting(SUBMISSIONS, stats.mean(SLOPING(df).slope)), phrase
@@ -77,9 +81,11 @@ RATES = {"": "at the slope of the curves", "_planned": "at the cost of a shorter
 
 
 def gain(new: int, old: int, rate: str = "") -> Estimate:
-    """Return the estimate of the gain of one submission over another, in nats.
+    """Return the estimate of the gain of one submission over another, in nats at equal
+    steps.
 
-    rate: one of RATES, at which the difference of their steps is exchanged.
+    new, old: their numbers. rate: one of RATES, the price in nats of the steps by which
+    they differ.
     """
     rows = PAIR.where(entry=new, other=old)
 
@@ -122,11 +128,12 @@ def least_gain(pairs: Iterable[Pair]) -> Estimate:
 
 
 def judged(df: pd.DataFrame, rate: str = "") -> pd.DataFrame:
-    """Return the rows of records over the records before them, in order.
+    """Return the gain of each record over the record before it, as rows in order of
+    records.
 
-    rate: as of `gain`. holm: P values after Holm's correction for their number.
-    decided: whether the gain is above 0 by these, at 5 %. needed: runs of each that
-    would decide, at this rate.
+    rate: as in `gain`. Columns that are added: holm, the P value after Holm's
+    correction for the number of records; decided, whether the gain is above 0 at 5 % by
+    that; needed, how many runs of each submission would decide.
     """
     rows = PAIR(df).set_index(["entry", "other"]).loc[list(SUCCESSIONS)].reset_index()
     holm = stats.holm(rows[f"p{rate}"])
@@ -135,7 +142,11 @@ def judged(df: pd.DataFrame, rate: str = "") -> pd.DataFrame:
 
 
 def share_decided(rate: str) -> Estimate:
-    """Return the estimate of the share of records that are decided."""
+    """Return the estimate of the share of records that are significantly better than
+    the one before.
+
+    rate: as in `gain`.
+    """
 
     def compute(df):
         decided = judged(df, rate).decided
@@ -148,7 +159,11 @@ def share_decided(rate: str) -> Estimate:
 
 
 def median_needed(rate: str) -> Estimate:
-    """Return the estimate of the runs that would decide the undecided records."""
+    """Return the estimate of the median number of runs that would decide the undecided
+    records.
+
+    rate: as in `gain`.
+    """
 
     def compute(df):
         needed = judged(df, rate).query("~decided").needed
@@ -172,8 +187,10 @@ def repeated(df: pd.DataFrame) -> pd.Series:
 
 
 def covered() -> Estimate:
-    """Return the estimate of how often intervals hold the true difference, 0, of two
-    halves of one submission's runs; halvings are averaged, and submissions the units.
+    """Return the estimate of how often 95 % intervals hold the true difference, 0, of
+    two halves of one submission's runs.
+
+    Each submission counts once, with its mean over halvings.
     """
 
     def compute(df):
@@ -189,8 +206,9 @@ def covered() -> Estimate:
 def steps_ratio(slow: int, fast: int) -> Estimate:
     """Return the estimate of the ratio of two submissions' steps to 3.28 nats.
 
-    The error is that of both mean losses and of the slope, which varies between
-    submissions, by which the loss that is left is exchanged for steps.
+    slow, fast: their numbers. The standard error has two parts: the errors of both mean
+    losses, and the spread over submissions of the slope by which the distance to 3.28
+    nats is exchanged for steps.
     """
 
     def error(df, row) -> float:

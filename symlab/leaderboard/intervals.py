@@ -38,8 +38,8 @@ def around(value: float, error: float, freedom: float, n: int) -> Interval:
 
 
 def jackknifed(statistic: Callable[[Samples], float], samples: Samples) -> Interval:
-    """Return the interval of a statistic of several samples, from its values without
-    each one of them (the jackknife over submissions).
+    """Return the interval of a statistic of several samples by the jackknife: from its
+    values with each one of the samples left out.
     """
     k, value = len(samples), statistic(samples)
     left = [statistic([*samples[:i], *samples[i + 1 :]]) for i in range(k)]
@@ -48,14 +48,17 @@ def jackknifed(statistic: Callable[[Samples], float], samples: Samples) -> Inter
 
 
 def deviation(samples: Samples) -> Interval:
-    """Return the interval of the pooled standard deviation over the assumed one, by the
-    jackknife of its logarithm.
+    """Return the interval of the pooled standard deviation over the one that the
+    benchmark's rule assumes, by the jackknife of its logarithm.
     """
     return jackknifed(lambda x: math.log(pooled(x)[0] / ASSUMED), samples).map(math.exp)
 
 
 def of_deviation(value: float, n: int) -> Interval:
-    """Return the interval of the standard deviation of a normal sample of n."""
+    """Return the interval of the standard deviation of a normal sample.
+
+    value: the sample's standard deviation. n: its size.
+    """
 
     def ends(alpha):
         upper, lower = chdtri(n - 1, [alpha / 2, 1 - alpha / 2])
@@ -65,11 +68,12 @@ def of_deviation(value: float, n: int) -> Interval:
 
 
 def spread(samples: Samples) -> Interval:
-    """Return the interval of the standard deviation, over submissions, of the logarithm
-    of a run's standard deviation: 0 where all are equal.
+    """Return the interval of the standard deviation tau, over submissions, of the
+    logarithm of a run's standard deviation: 0 where all submissions are equal.
 
-    The value is Paule and Mandel's, where Q is its expectation; the limits are where Q
-    has the quantiles of chi^2.
+    With Cochran's Q (`judging.heterogeneity`), the estimate of Paule and Mandel is the
+    tau at which Q equals its expectation. The interval ends where Q equals quantiles of
+    its chi-square distribution.
     """
     values, variances = log_deviations(samples)
     k = len(values)
@@ -88,11 +92,12 @@ def spread(samples: Samples) -> Interval:
 
 
 def rule_error(samples: Samples) -> Interval:
-    """Return the interval of the chance that the benchmark's rule accepts a submission
-    whose mean is the target itself.
+    """Return the interval of the probability that the benchmark's rule accepts a
+    submission whose true mean loss is the target itself.
 
-    It is that of a normal mean to be MARGIN / sqrt(n) below the target, averaged over
-    standard deviations that are log-normal with the measured spread over submissions.
+    It is the probability that a normal mean of n runs lies MARGIN / sqrt(n) below the
+    target, averaged over standard deviations that vary between submissions as measured
+    (log-normally).
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
 
@@ -124,7 +129,9 @@ def rank_correlation(x, y) -> Interval:
 
 
 def count(value: float, n: int) -> Interval:
-    """Return a number that describes a finite list and has no sampling error, such as a
-    share of n submissions.
+    """Return an interval of length 0 for a number that describes a finite list and has
+    no sampling error.
+
+    value: such as a share of submissions. n: how many things were counted.
     """
     return Interval(value, value, value, n, "count")

@@ -93,12 +93,13 @@ class Result:
 
 
 def gain(new: Result, old: Result, noise: Noise) -> dict:
-    """Return the gain of one submission over another, with its uncertainty.
+    """Return the gain of one submission over another at equal steps, as a dict.
 
-    gain, uncertainty: nats, and their standard error, to which the rate contributes
-    where steps differ; p: two-sided, by Student's t; needed: runs of each at which a
-    gain of this size is decided with probability POWER, MOST where it would need more,
-    as where the rate is too uncertain.
+    gain: how much lower the mean loss of `new` is, in nats, plus the rate for each 100
+    steps by which it is shorter. uncertainty: the standard error, to which the rate
+    contributes where steps differ. p: two-sided, by Student's t. needed: with how many
+    runs of each a gain of this size is significant with probability POWER; MOST where
+    even more would not do, as where the rate is too uncertain.
     """
     saved = (old.steps - new.steps) / 100
     value = old.mean - new.mean + noise.rate * saved
@@ -113,8 +114,10 @@ def gain(new: Result, old: Result, noise: Noise) -> dict:
 
 
 def missed(sample, other, noise: Noise) -> bool:
-    """Return whether the 95 % interval of the difference of two samples' means, by the
-    pooled standard deviation, leaves out 0.
+    """Return whether the 95 % interval of the difference between two samples' means
+    does not contain 0.
+
+    The standard deviation is the pooled one of `noise`.
     """
     error = noise.deviation * math.sqrt(1 / len(sample) + 1 / len(other))
     reach = float(stdtrit(noise.freedom, 0.975)) * error

@@ -52,10 +52,10 @@ VOCABULARY = 4096  # unless given, or that of the weights to begin with
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return 0 when the training run has ended, 1 when it
-    diverged, 2 for what cannot be run.
+    diverged and 2 for arguments that cannot be used.
 
-    After a signal it is 128 + its number: 130 for Ctrl-C and 143 for SIGTERM. torchrun
-    itself exits with 1 where one of its processes has not given 0.
+    After a signal it returns 128 + its number: 130 for Ctrl-C and 143 for SIGTERM.
+    torchrun itself exits with 1 where one of its processes did not return 0.
     """
     options = _parser().parse_args(argv)
     try:

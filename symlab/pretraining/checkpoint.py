@@ -1,9 +1,10 @@
-"""The state of a run on disk: whole or absent, and of this run or refused.
+"""The state of a run on disk: complete or absent, and refused if it is another run's.
 
-Files are <path>.<step>.<rank>of<parts>: one, of the first process, where all have the
-same weights, or one of each where they are shards. A step is complete when all its
-parts are there. The last two complete steps are kept: should the newest file be
-damaged, which the SHA-256 at its end shows, the one before it is the way on.
+Files are <path>.<step>.<rank>of<parts>. There is one, written by the first process,
+where all processes have the same weights, and one of each process where the weights are
+shards. A step is complete when all its files are there. The last two complete steps are
+kept: if the newest file is damaged, which the SHA-256 at its end shows, the run goes on
+from the step before.
 """
 
 import glob
@@ -33,8 +34,8 @@ def check(path: Path, steps: int, processes: Processes) -> None:
     """Raise ValueError or OSError, in all processes, unless checkpoints can be written
     to `path`.
 
-    To try it, a file is written under the name of the last step's checkpoint, and
-    deleted. steps: of the whole run.
+    This is tried: a file is written under the name of the last step's checkpoint, and
+    deleted. steps: the number of steps of the whole run.
     """
     path = Path(path)
     if path.name in ("", ".."):
@@ -88,9 +89,9 @@ def load(path: Path, about: dict, processes: Processes) -> dict | None:
     """Return the last saved training state that is not damaged; None where none was
     saved.
 
-    about: what the state must say of its run. A damaged file is named on stderr. Raises
-    ValueError where the state is of another run or of another number of shards, and
-    where all states are damaged.
+    about: the settings that identify the run, which must be those in the state. A
+    damaged file is named on stderr. Raises ValueError where the state is of another run
+    or has another number of shards, and where all states are damaged.
     """
     parts = processes.world if processes.sharded else 1
     damaged: list[str] = []
@@ -145,8 +146,8 @@ def latest(path: Path) -> int | None:
 
 
 def forget(path: Path) -> None:
-    """Delete the checkpoint files of `path`, as when the result of the run is
-    stored.
+    """Delete the checkpoints at `path`, which are no longer needed once the run's row
+    is stored.
     """
     _drop(Path(path), up_to=-1)
 

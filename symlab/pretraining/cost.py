@@ -87,6 +87,7 @@ class Clock:
         self.marks: list[tuple] = []
 
     def now(self):
+        """Return a mark of the present moment, for `note`."""
         if not self.cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)

@@ -18,11 +18,11 @@ from symlab.pretraining.recipe import PRECISIONS, Recipe, share_of
 def evaluate(
     model: Decoder, text: Corpus, recipe: Recipe, processes: Processes = ALONE
 ) -> dict[str, float]:
-    """Return val_loss (nats per token) and head_drift of a model and, of a mixture of
-    experts, `measures` of all routers.
+    """Return val_loss and head_drift of a model and, of a mixture of experts, the
+    measures of `symlab.models.routing_load` for all routers.
 
-    All are over all validation tokens. head_drift: the root mean square over tokens of
-    the mean logit over the vocabulary.
+    All are taken over all validation tokens. val_loss: nats per token. head_drift: the
+    mean logit over the vocabulary, as a root mean square over tokens.
     """
     r = recipe
     _, size = share_of(r, processes)
@@ -84,10 +84,10 @@ def _measures(routers: list[list[Router]], processes: Processes) -> dict[str, fl
 
 def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
     """Return how many bytes of text a predicted token of the validation text stands
-    for.
+    for, on average.
 
-    They are those of the windows that `evaluate` uses, as other windows have others.
-    Raises ValueError where the text has no such windows.
+    They are counted in the windows that `evaluate` uses, since other windows differ.
+    Raises ValueError where the text is too short for these windows.
     """
     r = recipe
     data = validation_batches(text.validation, r.batch, r.length, r.validation)
@@ -98,7 +98,8 @@ def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
 def mean_rows(model: Decoder) -> dict[str, Tensor]:
     """Return {name: mean row (D,)} of the weights of head and routers.
 
-    A softmax after these weights does not see their mean row.
+    It adds the same number to all logits, on which the softmax behind these weights
+    does not depend.
     """
     names = {"head.weight", *(f"blocks.{i}.feed.router.weight" for i in _layers(model))}
     return {
@@ -109,12 +110,12 @@ def mean_rows(model: Decoder) -> dict[str, Tensor]:
 
 
 def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
-    """Return how far the mean rows of head and routers have moved, over the root mean
-    square length of the weight's rows.
+    """Return how far the mean rows of head and routers have moved, in units of the root
+    mean square length of the weight's rows.
 
-    origin: the mean rows at the start, as `mean_rows` returns them. head_shift is of
-    the head, router_shift the mean over routers. Updates whose mean row is 0 leave both
-    at 0.
+    origin: the mean rows at the start, as `mean_rows` returns them. In the result,
+    head_shift belongs to the head, and router_shift is the mean over routers. Both stay
+    0 under updates whose mean row is 0.
     """
     parameters, found = dict(model.named_parameters(remove_duplicate=False)), {}
     for name, now in mean_rows(model).items():

@@ -58,6 +58,7 @@ class Table:
             raise self._told(error) from error
 
     def close(self) -> None:
+        """Close the file."""
         with suppress(OSError):  # of the row that could not be written, said already
             self.file.close()
 
@@ -140,6 +141,7 @@ class Board:
         self.writer.flush()
 
     def close(self) -> None:
+        """Write what is left and close the files."""
         self.writer.close()
 
 
@@ -187,7 +189,7 @@ class Progress:
         self.bar.close()
 
     def say(self, said: str) -> None:
-        """Print a text on a line of its own, without disturbing the bar."""
+        """Print a text on a line of its own; a bar is drawn again below it."""
         if self.show:
             self.bar.write(said, sys.stderr)
 

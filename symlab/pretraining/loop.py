@@ -66,11 +66,10 @@ SCHEDULE = ("steps", "decay", "warmup")  # it may, where the rates so far are th
 
 
 class NotKept(OSError):
-    """Raised when a run has ended and its final weights could not be written; nothing
-    else is lost.
+    """Raised when a run has ended but its final weights could not be written.
 
-    row: the result of the run, as `train` returns it. model: the trained one, for
-    `saved.save`.
+    row: the result of the run, as `train` returns it. model: the trained model, which
+    `saved.save` can write elsewhere.
     """
 
     def __init__(self, said: str, row: dict, model: Decoder):
@@ -179,42 +178,56 @@ def train(
     show: bool = False,
     about: dict | None = None,
 ) -> dict:
-    """Train a model, and return a row of plain numbers, strings and lists.
+    """Train a model, and return a row: a dict of plain numbers, strings and lists.
 
-    model: on its device, in shards already if processes are to have shards; optimizer:
-    any of torch's on its parameters. path: where the state is kept, each `save_every`
-    steps and at the end; a run that finds its state there goes on from it, to the same
-    losses. Delete it with `checkpoint.forget(path)` when the row is stored. out: a
-    folder for the final weights, which `symlab.pretraining.load` reads; it must hold no
-    weights, except those that this run wrote before it was resumed. about: settings
-    that identify the run beside those of the optimizer; a state that was saved under
-    others is refused. show: a progress
-    bar with an ETA, or lines where stderr is no terminal. log: a .csv file that gets a
-    row for each step while the run goes on; a resumed run deletes the rows from its
-    first step on (`symlab.pretraining.log` names the columns). tensorboard: a folder
-    for the same as curves.
+    model: on its device, already in shards if processes are to have shards. optimizer:
+    any of torch's, on the model's parameters. path: where the state is kept, every
+    `save_every` steps and at the end. A run that finds its own state there goes on from
+    it, to the same losses; delete it with `checkpoint.forget(path)` when the row is
+    stored. out: a folder for the final weights, which `symlab.pretraining.load` reads;
+    it must hold no weights, except those that this run wrote before it was resumed.
+    about: settings that identify the run beside those of the optimizer; a state that
+    was saved under others is refused. show: a progress bar with an ETA, or lines where
+    stderr is no terminal. log: a .csv file that gets a row for each step while the run
+    goes on (`symlab.pretraining.log` names the columns); a resumed run deletes the rows
+    from its first step on. tensorboard: a folder for the same numbers as curves.
 
-    Row: val_loss at the end in nats per token, and val_step, val_curve of the way;
-    train_loss of each step; bits_per_byte, by the bytes of the tokens that val_loss
-    is of; text, text_hash, and shared_text, the part of the validation text that also
-    occurs in training (NaN if unknown); parameters, tokens; step_s and optimizer_s,
-    medians in seconds; tokens_per_s, optimizer_share (these four are NaN where a
-    resumed run was at its end and took no step), mfu (NaN but for bfloat16 on a
-    known GPU), peak_bytes (NaN on the CPU), state_bytes, vocabulary_state_bytes;
-    head_drift, and of routers the `measures` at the end and load_cv_curve; head_shift
-    and router_shift (see `shifts`); balance_over, the sequences over which a balancing
-    loss is taken, each micro-batch of each process by itself ('' without such a loss);
-    diverged_at, the step of the first loss that is not finite, or -1; with
-    recipe.clip also gradient_norm and gradient_norm_max, median and largest norm of all
-    gradients together before they are clipped. A run ends at a loss or a norm that is
-    not finite, and keeps what it has seen until then, and the state that was saved
-    last; no weights go to `out`.
+    The row has these entries; NaN stands for what is not known.
+
+      val_loss                        at the end, nats per token
+      val_step, val_curve             steps and losses of earlier evaluations
+      train_loss                      of each step
+      bits_per_byte                   val_loss by the bytes of its tokens
+      text, text_hash                 name and hash of the text
+      shared_text                     part of the validation text that also occurs in
+                                      training
+      parameters, tokens              how many
+      step_s, optimizer_s             medians of seconds per step and of the
+                                      optimizer's part of it
+      tokens_per_s, optimizer_share   as a speed and as a part; these four are NaN
+                                      where a resumed run had no step left
+      mfu                             model-flops utilisation (bfloat16, known GPUs)
+      peak_bytes                      memory, on a GPU
+      state_bytes                     memory of the optimizer's state
+      vocabulary_state_bytes          the same for embedding and head alone
+      head_drift, head_shift,         as in `evaluation`; of routers also the measures
+      router_shift                    of `symlab.models.routing_load` at the end, and
+                                      load_cv_curve
+      balance_over                    the sequences over which a balancing loss is
+                                      taken, each micro-batch of each process by
+                                      itself; '' without such a loss
+      diverged_at                     step of the first loss that is not finite, or -1
+      gradient_norm,                  with recipe.clip: median and largest norm of all
+      gradient_norm_max               gradients together before they are clipped
+
+    A run ends at a loss or norm that is not finite. It keeps what was measured until
+    then and the state that was saved last, and writes no weights to `out`.
 
     While it has a path, SIGTERM and Ctrl-C save the state at the end of a step (with
     several processes on GPUs, of one of the next 20) and raise Stopped, a
-    KeyboardInterrupt. Raises ValueError for what does not fit, before the first step,
-    OSError where the state or the log cannot be written, and NotKept, whose attribute
-    `row` is the result, where the final weights cannot be written.
+    KeyboardInterrupt. Raises ValueError for arguments that do not fit, before the first
+    step; OSError where the state or the log cannot be written; and NotKept, whose
+    attribute `row` is the result, where the final weights cannot be written.
     """
     check_places(path, out, log, tensorboard)
     run = _Run(model, optimizer, text, recipe, processes, path, save_every, out, about)
@@ -612,7 +625,7 @@ def settings_of(optimizer: torch.optim.Optimizer) -> dict:
     """Return an optimizer's class name and all settings of its param_groups that are
     numbers, strings or None, as one flat dict.
 
-    lr is the one that the run begins with, which a schedule multiplies.
+    lr is the rate at the start of the run, which the schedule multiplies.
     """
     said = {"class of the optimizer": type(optimizer).__name__}
     for i, group in enumerate(optimizer.param_groups):
@@ -629,8 +642,10 @@ def _is_plain(value) -> bool:
 
 
 def saved_weights():
-    """Return the module `symlab.pretraining.saved`, imported now, as only runs that
-    keep weights need the packages that it imports.
+    """Return the module `symlab.pretraining.saved`.
+
+    It is imported here, since only runs that keep weights need the packages that it
+    imports.
     """
     from symlab.pretraining import saved
 

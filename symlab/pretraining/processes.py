@@ -30,10 +30,12 @@ class Processes:
 
     @property
     def sharded(self) -> bool:
+        """Whether each process has only a part of every weight."""
         return self.world > 1 and self.mode == "fsdp"
 
     @property
     def first(self) -> bool:
+        """Whether this is the first process, which writes files and messages."""
         return self.rank == 0
 
     def share(self, rows):
@@ -118,6 +120,7 @@ def join(device: str = "cpu", mode: str = "ddp") -> Processes:
 
 
 def leave() -> None:
+    """Leave the group of processes that `join` has entered, if any."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -177,8 +177,8 @@ def share_of(recipe: Recipe, processes: Processes) -> tuple[int, int]:
 
 
 def check_saving(path: Path | None, save_every: int) -> None:
-    """Raise ValueError for a checkpoint path without an interval `save_every`, or the
-    reverse.
+    """Raise ValueError where a checkpoint path is given without the interval
+    `save_every`, or the interval without a path.
     """
     if not isinstance(save_every, Integral) or save_every < 0:
         raise ValueError(
@@ -199,10 +199,11 @@ def check_saving(path: Path | None, save_every: int) -> None:
 def check_places(
     path: Path | None, out: Path | None, log: Path | None, tensorboard: Path | None
 ) -> None:
-    """Raise ValueError where files of a run would lie where others of it have to be.
+    """Raise ValueError where files of a run would overwrite or mix with other files of
+    it.
 
-    path: of checkpoints. out: folder of final weights, which has nothing else in it.
-    log: a CSV file. tensorboard: a folder.
+    path: of checkpoints. out: the folder of final weights, which must hold nothing
+    else. log: a CSV file. tensorboard: a folder.
     """
     if out is None:
         return

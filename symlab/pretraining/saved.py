@@ -48,15 +48,17 @@ def save(
     about: dict | None = None,
     weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a model's weights to a folder, which is there whole or not at all.
+    """Write a model's weights to a folder, which is complete or absent at any moment.
 
-    text: its tokenizer is kept, and its end of documents. about: what the weights are
-    of, in numbers, strings, lists and dicts of them; a folder of the same configuration
-    and the same `about` is replaced, others as `check` says. weights: whole tensors by
-    the names of `model.named_parameters()`, where they are not to be the model's own.
+    text: the text that it was trained on, whose tokenizer and end of documents are
+    kept. about: what identifies the weights, such as the recipe: numbers, strings,
+    lists and dicts of them. A folder with the same configuration and the same `about`
+    is replaced; `check` says what happens to others. weights: whole tensors by the
+    names of `model.named_parameters()`, where they are not to be the model's own.
 
-    Of several processes all call it, as shards are gathered, and the first writes; an
-    error is raised in all. Raises ValueError and OSError with one sentence.
+    Where there are several processes, all must call it, since shards are gathered, and
+    the first one writes; an error is raised in all of them. Raises ValueError and
+    OSError with one sentence.
     """
     kept = _gathered(model, weights)
     said = {"format": FORMAT, "config": asdict(model.config), "about": about or {}}

@@ -99,10 +99,10 @@ class SymOpt(Optimizer):
     Raises ValueError where a rule does not fit its parameter, for complex numbers,
     shared storage, flattened (FSDP1) parameters, and for settings that are unknown or
     out of range. `step` raises before anything has moved: RuntimeError for sparse
-    gradients and changed shapes, and NotFinite for infinite gradients, or such that
-    are not numbers, under rules that mix rows. Row norms, rules of single entries,
-    AdamW and sharded parameters are not looked at, and on a GPU, where looking would
-    stop the queue, only methods that factorise.
+    gradients and changed shapes, and NotFinite for infinite or NaN gradients under
+    rules that mix rows. Gradients are not checked under row norms, rules of single
+    entries and AdamW, nor those of sharded parameters, nor on a GPU, where a check
+    would stall the queue, except for methods that factorise.
     """
 
     def __init__(

@@ -146,11 +146,11 @@ def kaon(x: Tensor, steps: int = 5) -> Tensor:
     """Return Kaon's update of each matrix of x (..., m, n), whose singular values have
     gone through a chaotic map.
 
-    From x / |x| each step takes X to 4.1 (I - X X^T)^2 X, so each singular value s to
-    4.1 s (1 - s^2)^2, which stays below 1.1735; the result is divided by 1.175 (arXiv
-    2605.11181). It is equivariant under rotations of rows and of columns. Errors grow
-    by e^.89 a step, so half precision is computed in float32. A matrix of rank one has
-    s = 1, which the map sends to 0: no update.
+    From x / |x| on, each step takes X to 4.1 (I - X X^T)^2 X, so each singular value s
+    to 4.1 s (1 - s^2)^2, which stays below 1.1735; the result is divided by 1.175
+    (arXiv 2605.11181). It is equivariant under rotations of rows and of columns. Errors
+    grow by a factor of e^0.89 in a step, so half precision is computed in float32. A
+    matrix of rank one has s = 1, which the map sends to 0: it gets no update.
     """
     _check(x, "Kaon's update")
     _check_steps(steps)
@@ -225,17 +225,19 @@ def aro(
     """Return a base rule f applied in a rotated frame of the rows, R f(R^T x), and the
     rotation R.
 
-    x (..., m, n): the momentum. rotation (..., m, m): the R' of the step before, None
-    at first (the identity); R = QR(x f(R'^T x)^T) (arXiv 2602.09006), in float32 at
-    least. base: f, as 'sinkhorn', 'sign', 'row_norm' or a scale-free function. A
-    rotation of the rows acts on x and R' alike; columns may be permuted.
+    x (..., m, n): the momentum. rotation (..., m, m): R', the rotation of the step
+    before, None at first (the identity). R = QR(x f(R'^T x)^T) (arXiv 2602.09006),
+    computed in float32 or better. base: f, as 'sinkhorn', 'sign', 'row_norm' or a
+    scale-free function. The update is equivariant under a rotation of the rows if R' is
+    rotated with x, and under permutations of columns.
 
     With f = row_norm this is a power iteration for the left singular vectors, and the
-    update tends to the polar factor. An f that commutes with rotations of the rows, as
-    `column_norm`, makes the frame empty. A zero x leaves R as it is. Rows of R^T x
-    shorter than the square root of rounding are set to zero: R comes from a product of
-    two matrices and is no more exact, and f would scale them up to full size. The signs
-    of few columns can be linearly dependent; rounding then chooses a part of the frame.
+    update tends to the polar factor. An f that commutes with rotations of the rows,
+    such as `column_norm`, cancels the frame. A zero x leaves R as it is. Rows of R^T x
+    that are shorter than the square root of rounding are set to zero: R comes from a
+    product of two matrices and is no more exact than that, and f would scale these rows
+    up to full size. Where x has few columns, their images under f = sign can be
+    linearly dependent; rounding then chooses a part of the frame.
     """
     _check(x, "ARO's update")
     if isinstance(base, str) and base not in BASES:

@@ -109,6 +109,8 @@ class Block:
 
     @property
     def is_convolution(self) -> bool:
+        """Whether it is the weight of a convolution, whose further axes are the kernel.
+        """
         return self.role == "convolution"
 
 

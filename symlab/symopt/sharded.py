@@ -1,9 +1,11 @@
-"""Parameters that lie on several processes in parts: DTensors, as `fully_shard` makes.
+"""Parameters that lie in parts on several processes: DTensors, as `fully_shard` makes.
 
-A plain tensor is its own whole everywhere here. Where one dimension of the mesh cuts,
-`collect` brings each whole to one process that owns it and `spread` sends the results
-back: a collective each, of 1/W of what gathering on all W processes sends, and no two
-processes do the same work. For other cuts `whole` gathers and `part_of` keeps a part.
+These functions also take plain tensors, which count as whole. Where one dimension of
+the device mesh shards a parameter, `collect` brings each whole tensor to the one
+process that owns it, and `spread` sends the results back. Each is one collective
+operation and sends 1/W of what gathering on all W processes would send; no two
+processes do the same work. For other shardings `whole` gathers and `part_of` keeps a
+part.
 """
 
 from collections.abc import Sequence
@@ -74,7 +76,7 @@ def whole(part: Tensor, p: Tensor) -> Tensor:
 
 
 def part_of(x: Tensor, p: Tensor) -> Tensor:
-    """Return this process's shard of a whole tensor x, when x is sharded as p is."""
+    """Return this process's shard of a whole tensor x if x were sharded as p is."""
     return local(_distributed(x, p, p.placements))
 
 

@@ -31,6 +31,7 @@ SETTLED = 2.0  # seconds, the coarsest tick of the times of files
 
 
 def folder() -> Path:
+    """Return the folder of tokenised texts, below SYMLAB_CACHE or ~/.cache/symlab."""
     chosen = os.environ.get("SYMLAB_CACHE") or os.path.expanduser("~/.cache/symlab")
     return Path(chosen) / "text"
 
@@ -42,6 +43,10 @@ def short(*words) -> str:
 
 @cache
 def version() -> str:
+    """Return the version of the package `tokenizers`.
+
+    Raises ModuleNotFoundError, which says how to install it, where it is missing.
+    """
     try:
         return metadata.version("tokenizers")
     except metadata.PackageNotFoundError:
@@ -49,6 +54,10 @@ def version() -> str:
 
 
 def address(key: str, vocabulary: int) -> Path:
+    """Return the folder in the cache for a tokenised text.
+
+    key: the hash of the text. vocabulary: the number of tokens.
+    """
     return folder() / f"{key}-{vocabulary}-{version()}"
 
 
@@ -70,6 +79,11 @@ def load(source: Source, key: str, vocabulary: int, met: Reading) -> Corpus | No
 
 
 def assemble(source, key, vocabulary, parts, content: dict, met: Reading) -> Corpus:
+    """Return a `Corpus` of the given parts.
+
+    source, key, vocabulary: as in `load`. parts: the token ids for training and for
+    validation. content: further fields of `Corpus`. met: which files were left out.
+    """
     return Corpus(
         source.name,
         key,
@@ -128,11 +142,13 @@ class Memo:
         self.path = folder() / f"{short(source.name, source.place, limit, FORMAT)}.json"
 
     def read(self) -> tuple[str, Reading] | None:
-        """Return (hash of the text, what was met); None if files must be read.
+        """Return (hash of the text, what was met while reading it); None if the files
+        must be read again.
 
-        Files that had just been written are read again, since a second change within
-        one tick of the clock does not show in their times; but not by a process that
-        has asked before the memo was written, and waited for it.
+        They must be where the memo is missing or a file has changed since. A file that
+        was written just before the memo is read again, too, because a second change
+        within one tick of the clock would not show in its time; a process that has
+        waited for the memo takes it as it is.
         """
         try:
             saved = json.loads(self.path.read_text(encoding="utf-8"))

@@ -26,6 +26,7 @@ def documents(name: str, limit: int | None = None) -> Iterator[str]:
 
 
 def check_limit(limit: int | None) -> None:
+    """Raise ValueError for a limit of less than one byte; None stands for no limit."""
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit} leaves no text: give bytes, or None for all")
 

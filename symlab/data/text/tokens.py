@@ -163,4 +163,5 @@ def encode(tokenizer, texts: list[str], vocabulary: int) -> list[np.ndarray]:
 
 
 def id_type(vocabulary: int) -> type:
+    """Return the numpy type of token ids: uint16, or uint32 beyond 65,536 tokens."""
     return np.uint16 if vocabulary <= 2**16 else np.uint32

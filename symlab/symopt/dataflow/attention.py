@@ -19,6 +19,7 @@ from symlab.symopt.dataflow.values import Known
 
 
 def attention(known: Known, op) -> bool:
+    """Record a fused attention, its queries, keys and values; return True."""
     q, k, v = op.args[:3]
     known.consumed(op, q, k, v)
     origins = map(known.origin, (q, k, v))
@@ -30,6 +31,11 @@ def attention(known: Known, op) -> bool:
 
 
 def attend(known: Known, op, query, key, value, query_width, value_width) -> None:
+    """Record an attention, whose result then consists of the features of its values.
+
+    query, key, value: the Origins of its inputs. query_width, value_width: features of
+    a head.
+    """
     node = Attention(query, key, value, query_width, value_width)
     known.seen.attentions.append(node)
     out = op.results[0]
@@ -39,6 +45,7 @@ def attend(known: Known, op, query, key, value, query_width, value_width) -> Non
 
 
 def glu(known: Known, op) -> bool:
+    """Record torch's glu of one product as a gated unit; return whether it is one."""
     x = op.args[0]
     product = known.origin(x).product()
     if product is None or not known.origin(x)[product].labels:
@@ -79,6 +86,11 @@ def gate(known: Known, a: Tensor, b: Tensor, op) -> bool:
 
 
 def gated(known: Known, op, gate: Product, up: Product, gate_rows, up_rows) -> bool:
+    """Record a gated unit; return True.
+
+    gate, up: the products with weights. gate_rows, up_rows: the rows of these weights
+    that are used.
+    """
     node = Gated(gate, up, gate_rows, up_rows)
     known.seen.gated.append(node)
     known.origins[op.results[0]] = Origin({node: Trace()})

@@ -56,6 +56,10 @@ def contract(
 
 
 def mm(known: Known, op, given=None) -> bool:
+    """Record a matrix product; return whether it was understood.
+
+    given: the two factors, by default the first two arguments of `op`.
+    """
     a, b = given or op.args[:2]
     ours = a in known.weights, b in known.weights
     if all(ours):
@@ -96,6 +100,10 @@ def bmm(known: Known, op, given=None) -> bool:
 
 
 def addmm(known: Known, op, given=None) -> bool:
+    """Record a matrix product with something added; return whether it was understood.
+
+    given: what is added and the two factors, by default the arguments of `op`.
+    """
     if op.args[0] in known.weights:
         known.seen.added.add(known.weights[op.args[0]].name)
     done = bmm(known, op, op.args[1:3])
@@ -107,6 +115,7 @@ def addmm(known: Known, op, given=None) -> bool:
 
 
 def mv(known: Known, op) -> bool:
+    """Record a product of a matrix and a vector; return whether it was understood."""
     w, x = op.args[:2]
     if w not in known.weights:
         return False
@@ -114,6 +123,7 @@ def mv(known: Known, op) -> bool:
 
 
 def linear(known: Known, op) -> bool:
+    """Record a linear layer; return whether it was understood."""
     args = op.args
     if len(args) > 2 and isinstance(args[2], Tensor) and args[2] in known.weights:
         known.seen.added.add(known.weights[args[2]].name)
@@ -126,6 +136,7 @@ def linear(known: Known, op) -> bool:
 
 
 def convolution(known: Known, op) -> bool:
+    """Record a convolution; return whether it was understood."""
     x, w, bias = op.args[:3]
     if w not in known.weights:
         return False

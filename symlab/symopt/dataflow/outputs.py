@@ -1,10 +1,11 @@
 """Which products a model returns: its heads, and whether a loss may follow them.
 
-A language model returns logits, and the softmax of its loss is not in the forward
-pass. It is assumed where the logits are a linear function of one product with as many
-features as the table of the model's own tokens has rows. Any other value that still
-shifts with all features of a product when the pass is over may meet anything, a z-loss
-or a squared error, and takes the shift of that product away.
+A language model returns logits, and the softmax of its loss is not in the forward pass.
+It is assumed where the logits are a linear function of one product with as many
+features as the table of the model's own tokens has rows. Any other value that, when the
+pass is over, still changes if one vector is added to all rows of a weight may be used
+by anything, such as a z-loss or a squared error. So the weight then counts as one
+without this shift symmetry.
 """
 
 import dataclasses

@@ -1,14 +1,14 @@
 """Whether adding one vector to all rows of a weight changes anything.
 
-It adds one number per token to all features of the product. A softmax over the
-features does not see that, a sigmoid or a square does. So each value that still shifts
-with the features is followed to all its uses: `ADDED` where the number is added to it
-(logits, their maximum, their logsumexp), `TIMES` where it multiplies (their exp).
+It adds one number per token to all features of the product. A softmax over the features
+does not depend on that number, a sigmoid or a square does. So each value that still
+shifts with the features is followed to all its uses: `ADDED` where the number is added
+to it (logits, their maximum, their logsumexp), `TIMES` where it multiplies (their exp).
 What is left after a softmax, or after a difference or a quotient of two such values of
-the same token, does not shift and is followed no further. Any other use spoils the
-symmetry, and the product keeps its name: so does a value that still shifts when the
-pass is over, because nobody knows what is done with it then. A detached value is
-another factor, because its shift is one that no gradient knows of.
+the same token, does not shift and is followed no further. Any other use breaks the
+symmetry, and its name is noted on the product. So does a value that still shifts when
+the pass is over, because it is not known what is done with it then. A detached value is
+another factor, because no gradient knows of its shift.
 """
 
 from dataclasses import dataclass, replace
@@ -97,10 +97,14 @@ class Shifts(dict):
     """
 
     def live(self) -> "Shifts":
+        """Return those of products whose shift symmetry is not broken yet."""
         return Shifts({p: s for p, s in self.items() if not p.spoiled})
 
 
 def spoil(shifts: Shifts, name: str) -> None:
+    """Note on products without a broken shift symmetry that the operation `name` breaks
+    it.
+    """
     for p in shifts:
         p.spoiled = p.spoiled or name
 

@@ -96,6 +96,7 @@ def used(known: Known, w: Tensor, name: str, args) -> None:
 
 
 def embedding(known: Known, op) -> bool:
+    """Record a lookup in a table; return whether the table is a matrix parameter."""
     w, ids = op.args[:2]
     return look_up(known, w, ids, 0, op.results[0])
 
@@ -115,6 +116,8 @@ def embedding_bag(known: Known, op) -> bool:
 
 
 def index_select(known: Known, op) -> bool:
+    """Record torch's index_select of a weight by ids; return whether it was understood.
+    """
     w, dim, ids = op.args[:3]
     if w not in known.weights:
         return False
@@ -122,6 +125,9 @@ def index_select(known: Known, op) -> bool:
 
 
 def index(known: Known, op) -> bool:
+    """Record the indexing of a weight by tensors of ids; return whether it was
+    understood.
+    """
     w, ids = op.args[:2]
     places = [d for d, i in enumerate(ids) if i is not None]
     if w not in known.weights or len(places) != 1:

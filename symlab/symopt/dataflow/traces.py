@@ -108,6 +108,12 @@ class Scores:
 
 @dataclass(eq=False)
 class Attention:
+    """An attention of a forward pass.
+
+    query, key, value: where its three inputs come from. query_width, value_width:
+    features of a head.
+    """
+
     query: "Origin"
     key: "Origin"
     value: "Origin"
@@ -151,6 +157,7 @@ class Origin(dict):
     """
 
     def nodes(self, kind: type | tuple | None = None) -> set:
+        """Return the products and lookups of this class (by default all)."""
         return {n for n in self if kind is None or isinstance(n, kind)}
 
     def only(self, kind: type | tuple):
@@ -161,9 +168,11 @@ class Origin(dict):
         return node if isinstance(node, kind) else None
 
     def product(self) -> Product | None:
+        """Return the product that the value comes from, if that is all; else None."""
         return self.only(Product)
 
     def at_least(self, bend: int) -> "Origin":
+        """Return a copy in which each way is at least as far from linear as `bend`."""
         return Origin({n: t._replace(bend=max(t.bend, bend)) for n, t in self.items()})
 
     def relabelled(self, change) -> "Origin":
@@ -265,6 +274,7 @@ def spread(labels: Tensor, shape: torch.Size) -> Tensor | None:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors of labels are equal, also in shape."""
     if a is b:
         return True
     if a.shape != b.shape:
@@ -283,6 +293,7 @@ class Operation(NamedTuple):
     results: list[Tensor]
 
     def tensors(self) -> list[Tensor]:
+        """Return all tensors among the arguments of the call."""
         return tensors((self.args, self.kwargs))
 
     def argument(self, name: str, default=None):

@@ -62,9 +62,11 @@ class Known:
             self.weights[p] = Weight(name, layout, {})
 
     def origin(self, t) -> Origin:
+        """Return the Origin of a tensor, empty where it is not known."""
         return self.origins.get(t, Origin()) if isinstance(t, Tensor) else Origin()
 
     def shift(self, t) -> Shifts:
+        """Return the Shifts of a tensor, empty where they are not known."""
         return self.shifts[t].live() if t in self.shifts else Shifts()
 
     def union(self, parts) -> Origin:
@@ -191,6 +193,7 @@ class Known:
         return found
 
     def set(self, results: list[Tensor], origin: Origin) -> None:
+        """Record the same Origin for several results."""
         for t in results:
             if t.is_floating_point():
                 self.origins[t] = origin
@@ -257,6 +260,8 @@ class Known:
         return self.sources.setdefault(x, object())
 
     def bias_table(self, t) -> None:
+        """Record that a value, if looked up in a table, is added to attention scores.
+        """
         table = self.origin(t).only(Lookup)
         if table is not None:
             table.scores = True
@@ -279,6 +284,7 @@ def lengths(t: Tensor) -> list[int]:
 
 
 def entries(t: Tensor) -> int:
+    """Return the number of entries of t, counting dimensions of stride 0 once."""
     return torch.Size(lengths(t)).numel()
 
 

@@ -284,6 +284,7 @@ def _dtypes(weights: list[Weight]) -> str:
 
 
 def span(values: list[float]) -> str:
+    """Return the least and the largest of some values as text."""
     low, high = min(values), max(values)
     return f"{low:.2g}" if low == high else f"{low:.2g} to {high:.2g}"
 
