@@ -195,8 +195,8 @@ def _lead(easier: str, harder: str):
 
 RESIZED = (
     "2026-12-01",
-    "after rows of 12 prompts a draw, of which four were sampled, the sweep got 24, all "
-    "of them sampled; no threshold changed",
+    "after rows of 12 prompts a draw, of which four were sampled, the sweep got 24, "
+    "all of them sampled; no threshold changed",
 )
 oracle = partial(
     Claim, origin="oracle", kind="equivalence", unit="fraction of prompts",
@@ -250,8 +250,8 @@ CLAIMS = [
         reason="Groups that are all right or all wrong give GRPO no gradient. If "
         "fewer than a quarter are mixed, most of a batch trains nothing, and methods "
         "can hardly differ.",
-        expected="undecided", because="Over four draws of 24 prompts the share is 0.34, "
-        "with an interval that begins at 0.23.",
+        expected="undecided", because="Over four draws of 24 prompts the share is "
+        "0.34, with an interval that begins at 0.23.",
         history=(PILOT, RESIZED)),
     ours("large_k_finds_more",
         "On each of three tasks (sums of two and of three two-digit numbers, and "
