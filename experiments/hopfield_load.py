@@ -15,7 +15,7 @@ temperature: that breaking of the replica symmetry stabilises the glassy phase, 
 share of the free energy the hard glass has, and the largest storage of the ground
 state. None of these is a rate of errors: they ask for equilibrium averages of glassy
 systems at N -> infinity, where a simulation of minutes does not equilibrate. What can
-be shown beside the law is where 20 further steps lead, next to the replica-symmetric
+be shown beside the law is where 20 steps lead, next to the replica-symmetric
 fixed point at temperature 0 (its breaking would move the end of that curve by a few per
 cent, which networks of 80 to 800 spins blur), and what the energy's symmetry does: for
 even P, s and -s have one energy and -xi is a memory as well; for odd P it is not, and
