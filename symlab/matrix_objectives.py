@@ -72,8 +72,8 @@ def _least_squares(a, b, c):
 class Logistic:
     """Sum of log(1 + exp(-C * (A X B))) with A (10 m, m), B (n, 4 n), normal.
 
-    C is 1 where a normal number is above 1/2, and -1 elsewhere: the labels do not
-    depend on A and B. A step sees `batch` rows of A, drawn with replacement, the same in all
+    C is 1 where a normal number is above 1/2, and -1 elsewhere: labels do not depend on
+    A and B. A step sees `batch` rows of A, drawn with replacement, the same in all
     lanes of a seed.
     """
 
