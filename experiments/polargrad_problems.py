@@ -232,14 +232,14 @@ def _course(df, ax, problem: str, column: str):
     rows = RACED.where(problem=problem, schedule="constant", rule=tuple(LOOKS))(df)
     at = np.linspace(0, rows.steps.iloc[0], MARKS)
     rows = panels.unrolled(rows, at, column, ("rule",))
-    panels.curves(ax, rows, "x", column, "rule", LOOKS, markevery=5, ms=2.5)
+    panels.curves(ax, rows, "x", "y", "rule", LOOKS, markevery=5, ms=2.5)
     ax.set(xlabel="step", title=TITLES[problem])
 
 
 def _gaps(df, ax, problem: str):
     _course(df, ax, problem, "gaps")
     ax.set(ylabel=r"$\log_{10}$ gap / gap at start")
-    ax.set_ylim(bottom=max(-20, ax.get_ylim()[0]))
+    ax.set_ylim(-5 if problem == "logistic" else -20, 1)
 
 
 @figure("symopt7", panel="left")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.linalg
 import scipy.optimize
@@ -195,3 +196,28 @@ def test_a_run_that_diverges_is_a_row_and_leaves_the_others_alone():
     rows = pp.run([good, config("quadratic", lr=1e3, seed=3)])
     assert rows[1]["gap"] == pp.CEILING
     assert rows[0]["gap"] == pytest.approx(pp.run([good])[0]["gap"], rel=1e-9)
+
+
+def test_quantities_of_claims_on_curves_that_are_known():
+    t = np.linspace(0, 4000, pp.MARKS)
+    linear, power = -t / 500, -np.log10(1 + t)
+    df = pd.DataFrame({"gap": [linear[-1], power[-1]], "gaps": [linear, power]})
+    df["gradient_condition"] = [10 ** (1 + t / 4000)] * 2
+    steady = pp.steadiness(df)
+    assert steady[0] == pytest.approx(1.0)
+    assert steady[1] == pytest.approx(np.log(4 / 3) / np.log(2), rel=1e-3)
+    assert pp.later(df)[0] == pytest.approx(-4.0)
+    assert pp.condition(df)[0] == pytest.approx(1.5)
+    df["gaps"] = [np.where(t > 2000, -25.0, -1.0)] * 2
+    assert pp.condition(df)[0] == pytest.approx(1.25)
+
+
+def test_correlation_is_that_of_gap_and_condition_over_runs():
+    t = np.arange(pp.MARKS)
+    arm = {"study": "race", "problem": "quadratic", "schedule": "constant"}
+    rows = [
+        arm | {"rule": rule, "seed": s, "gaps": -t / 10, "other": 50.0 - t}
+        for rule in pp.LOOKS
+        for s in (0, 1)
+    ]
+    assert pp.correlation("other")(pd.DataFrame(rows)).value == pytest.approx(1.0)
