@@ -271,8 +271,8 @@ def draw_leads(df, ax):
         for s in ("constant", "stepwise")
     }
     panels.forest(ax, rows, rivals)
-    ax.set(xlabel=r"mean $\log_{10}$ gap, PolarGrad minus rival")
-    panels.legend(ax, "upper left")
+    ax.set(xlabel=r"mean $\log_{10}$ gap, PolarGrad minus rival", title="Tuned rates")
+    panels.legend(ax, "center right")
 
 
 @figure("symopt7", panel="mid", row=1)
@@ -287,6 +287,7 @@ def draw_floor(df, ax):
     end = rows[rows.lr == lr[-1]].gap.mean()
     plot.theory(ax, lr, end + 2 * np.log10(lr / lr[-1]), label=r"$\propto$ rate$^2$")
     ax.set(xscale="log", xlabel="learning rate", ylabel=r"$\log_{10}$ last gap / first")
+    panels.ticks(ax, "x", (0.005, 0.01, 0.02))
     ax.set_title("Muon's floor, quadratic")
     panels.legend(ax, "lower right")
 
@@ -297,7 +298,7 @@ def draw_condition(df, ax):
     logs = [np.log10(np.maximum(x, 1)) for x in df.gradient_condition]
     rows = df.assign(condition=logs)
     _course(rows, ax, "quadratic", "condition")
-    ax.set(ylabel=r"$\log_{10}$ condition of gradient")
+    ax.set(ylabel=r"$\log_{10}$ condition number", title="Gradients, quadratic")
 
 
 # --- claims --------------------------------------------------------------------------
