@@ -256,6 +256,9 @@ POLARGRAD = Paper(
         "pretraining of language models.",
         "muon": "PolarGrad outperforms Muon on matrix optimization problems and in "
         "pretraining of language models.",
+        "scale": "The factor of the nuclear norm is necessary for the convergence of "
+        "optimizers by polar factors on strongly convex, smooth problems with "
+        "deterministic gradients.",
     },
     smallest={"validation loss": VALIDATION_LOSS, "excess loss": EXCESS_LOSS},
 )
