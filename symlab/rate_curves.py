@@ -109,8 +109,11 @@ def share_of_gain(share: float, arm: str, of: str, other: str) -> Estimate:
 @estimate
 def at_edge(df):
     """1 if a seed's least loss is at an end of a grid of rates, else 0"""
-    found = race.at_edge(df, ("arm", "width", "seed"), ("lr",), "loss")
-    return stats.worst(found.lr.to_numpy(float))
+    found = [
+        race.at_edge(rows, ("arm", "width"), ("lr",), "loss").lr.max()
+        for _, rows in df.groupby("seed")
+    ]
+    return stats.worst(np.array(found, float))
 
 
 def _drifts(df, arm: str) -> pd.Series:
