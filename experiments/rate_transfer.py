@@ -37,8 +37,8 @@ points of the grid that are chosen on the other seeds.
 
 A prototype on seeds 10000 to 10003 gave grids, TABLES and the expected verdicts. To fit
 into minutes, a run has 24 steps of 256 characters, and a grid 5 or 6 rates. After the
-first run the grids of polar factors got the rate 2^-2 at their upper end, where one
-seed of eight had its least loss; of rms a rate that was never best left them.
+first run the grids of polar factors were extended, as one seed of eight had its least
+loss at the end of theirs; claims and thresholds stayed as they were.
 Cost: smoke 5 s, quick 3 minutes on two idle cores; paper (widths 128 to 1024, 1000
 steps) has not run.
 """
@@ -80,8 +80,8 @@ SPECTRAL = ("none", "muon", "rms", "scion")
 LARGE = ("adamw", "embedding")  # arms whose head starts with the variance 1/D
 GRIDS = {  # log2 of the first and last rate at BASE; how much both fall per octave of D
     "adamw": (-7, -3, 1), "embedding": (-7, -3, 1), "head": (-7, -3, 1),
-    "mup": (-7, -3, 0),
-    "none": (-6, -2, 0), "muon": (-6, -2, 0), "scion": (-6, -2, 0), "rms": (-6, -2, 0.5),
+    "mup": (-7, -3, 0), "none": (-6, -2, 0), "muon": (-6, -2, 0),
+    "scion": (-6, -2, 0), "rms": (-7, -2, 0.5),
 }  # fmt: skip
 KEPT = -5  # log2 of the rate that is best at BASE: every grid holds it
 TESTED = 64  # sequences of the validation text
@@ -331,7 +331,9 @@ CLAIMS = [
         "width 32 to 256.", drift, arm=POLAR, but=SCION, **CONDITION, **SMALL),
     Claim("rms_needs_lower_rates", "With polar factors of length 0.2 D^(1/2) the best "
         "rate of hidden matrices in a small decoder falls by more than a factor of two "
-        "from width D = 32 to 256.", estimate=drift("rms"), **CONDITION, **FALLS),
+        "from width D = 32 to 256.", estimate=drift("rms"), expected="undecided",
+        because="The best rates of a seed at D = 32 scatter by 0.5 octaves, as the "
+        "loss is flat there, and one of eight falls by 3.", **CONDITION, **FALLS),
     *family("{arm}_keeps_the_loss", "With updates of hidden matrices that are {arm}, "
         "a small decoder of width 256 at the rate that is best at width 32 loses less "
         "than 0.01 nats against its best rate.", cost_of_keeping, arm=POLAR, but=SCION,
@@ -366,7 +368,9 @@ CLAIMS = [
         "rate r is none at 0.2 D^(1/2) r", kind="equivalence", unit=OCTAVE.unit,
         estimate=drift("rms", "none"), above=-1.75, below=-1.25, reason="Both drifts "
         "come from parabolas on grids of one octave, which lie differently to the "
-        "curve; a quarter of an octave is what such a grid can tell."),
+        "curve; a quarter of an octave is what such a grid can tell.",
+        expected="undecided", because="The mean is near -1.5, but eight seeds know it "
+        "to half an octave only."),
     Claim("arms_are_equal_at_base", "At width 32, where muP and the three other "
         "parametrisations of AdamW are the same by definition, their losses are equal "
         "to 1e-6 nats.", origin="protocol", kind="identity", unit="nats",
