@@ -1060,3 +1060,70 @@ SCORES = {  # forms of the matrix that scores tokens in attention
     "narrow": Arm("full, rank 4", ORANGE, "D"),
     "uniform": Arm("no scores", PINK, "^"),
 }
+
+# --- learning rates across widths ----------------------------------------------------
+
+OCTAVE = Smallest(
+    1.0,
+    "octaves of learning rate",
+    "Rates are tuned in factors of two: a shift by less than one octave (a factor of "
+    "two) changes the choice by at most one grid point.",
+)
+TENSOR_PROGRAMS = Paper(
+    "Yang et al. 2022",
+    "Greg Yang, Edward J. Hu, Igor Babuschkin, Szymon Sidor, Xiaodong Liu, David "
+    "Farhi, Nick Ryder, Jakub Pachocki, Weizhu Chen and Jianfeng Gao",
+    "Tensor Programs V: Tuning Large Neural Networks via Zero-Shot Hyperparameter "
+    "Transfer",
+    2022,
+    "2203.03466",
+    headlines={
+        "stable": "In the maximal update parametrisation many optimal hyperparameters "
+        "remain stable even as model size changes.",
+        "shift": "In the standard parametrisation the optimal learning rate shifts "
+        "with the width.",
+        "zero-shot": "Hyperparameters tuned on a smaller model transfer zero-shot to "
+        "the full-sized model, without tuning the latter at all.",
+    },
+    smallest={"drift": OCTAVE, "validation loss": VALIDATION_LOSS},
+)
+SPECTRAL_CONDITION = Paper(
+    "Yang et al. 2023",
+    "Greg Yang, James B. Simon and Jeremy Bernstein",
+    "A Spectral Condition for Feature Learning",
+    2023,
+    "2310.17813",
+    headlines={
+        "condition": "Feature learning is achieved by scaling the spectral norms of "
+        "weight matrices and of their updates like (fan-out / fan-in)^(1/2).",
+    },
+    smallest={"drift": OCTAVE},
+)
+KALRA = Paper(
+    "Kalra & Barkeshli 2026",
+    "Dayal Singh Kalra and Maissam Barkeshli",
+    "Quantifying Hyperparameter Transfer and the Importance of Embedding Layer "
+    "Learning Rate",
+    2026,
+    "2605.21486",
+    headlines={
+        "embedding": "The overwhelming benefit of muP over the standard "
+        "parametrisation under AdamW arises simply from maximising the learning rate "
+        "of the embedding.",
+        "smooth": "Increasing the embedding's rate by a factor of the width "
+        "dramatically smooths out training while improving hyperparameter transfer.",
+        "decay": "Weight decay improves the fits of scaling laws, but at a fixed "
+        "number of tokens per parameter it hurts the robustness of extrapolation.",
+    },
+    smallest={"validation loss": VALIDATION_LOSS, "drift": OCTAVE},
+)
+WIDTH_RULES = {  # how rates and sizes of updates depend on the width
+    "adamw": Arm("AdamW", ORANGE, "s"),
+    "embedding": Arm("AdamW, embedding", ORANGE, "D", "--", hollow=True),
+    "head": Arm("AdamW, head", BLUE, "P", "--", hollow=True),
+    "mup": Arm("AdamW, muP", BLUE, "o"),
+    "none": Arm("polar, none", GREEN, "^"),
+    "muon": Arm("polar, muon", SKY, "v"),
+    "scion": Arm("polar, scion", BLACK, "h"),
+    "rms": Arm("polar, rms", PINK, "X", "--"),
+}
