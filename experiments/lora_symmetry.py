@@ -23,14 +23,19 @@ by all runs of a seed, as the pretrained model is). Studies:
   tune      five rates a factor 2 apart for every arm and start, seeds 100 and 101
   own       each start at its own best rate, TUNED, seeds 0 to 7
   kept      the starts other than balanced at the best rate of balanced, same seeds
-  identity  40 steps in float64: how far the products part from those of the same arm
+  identity  20 steps in float64: how far the products part from those of the same arm
             from `balanced`. `quarter` is AdamW from B / 4 and 4 A at 4 times LoRA+'s
             rate, against LoRA+ from `balanced`: an update of AdamW does not depend on
             the size of the gradient, so that a ratio of rates is a scale of factors.
 
 Weights do not decay, AdamW has betas (0.9, 0.95) and epsilon 1e-12, the others momentum
 0.95 with Nesterov's look ahead; rates fall linearly to 0 over the last 40 %.
-PROTOTYPE
+A prototype on seeds 10000 and 10001, with 16 sequences per step, gave the centres of
+the grids and the thresholds of the identities. The thresholds of losses were written
+then, the expected verdicts after the tuning stage. Expected from it: low_rank ends at
+one loss whatever the factors; the others end 0.04 to 0.1 nats apart, also at rates of
+each start's own; from balanced factors and from LoRA's start AdamW is 0.016 nats ahead
+of low_rank, which is level with LoRA+ and Muon; LoRA+ does not beat AdamW.
 Cost on two idle cores: smoke 10 s, quick 3 min; paper (4 layers, twice the width, not
 run) hours.
 """
@@ -62,7 +67,10 @@ CENTRES = {  # of the grids, for STARTS in order; of A under LoRA+
     "lora_plus": (0.004, 0.008, 0.0005, 0.001, 0.004),
     "muon": (0.04, 0.02, 0.02, 0.02, 0.02),
 }
-TUNED = CENTRES  # what the tuning stage chose
+TUNED = CENTRES | {  # what the tuning stage chose
+    "low_rank": (0.02, 0.02, 0.02, 0.02, 0.02),
+    "muon": (0.02, 0.01, 0.01, 0.02, 0.02),
+}
 
 
 SCALE = {
@@ -95,7 +103,7 @@ class Config:
     """Layers."""
     rank: int = 4
     """Columns of B, rows of A."""
-    batch: int = 16
+    batch: int = 8
     """Sequences per step; twice as many in pretraining."""
     context: int = 32
     """Characters per sequence."""
@@ -110,7 +118,7 @@ class Config:
 def sweep(scale: str) -> list[Config]:
     size, smoke, design = SCALE[scale], scale == "smoke", []
     exact = size | {"study": "identity", "precision": "float64"}
-    exact["steps"] = min(40, size.get("steps", 40))
+    exact["steps"] = min(20, size.get("steps", 20))
     for seed, arm in product([100] if smoke else [100, 101], ARMS):
         for start, centre in zip(STARTS, CENTRES[arm], strict=True):
             rates = [centre * f for f in ((0.5, 1, 2) if smoke else FACTORS)]
@@ -209,86 +217,94 @@ def spread(arm: str, study: str) -> Estimate:
     return Estimate(compute, f"{phrase} of one product, at {rates}", ("arm", "start"))
 
 
-def against(arm: str, other: str, start) -> Estimate:
+def against(arm: str, other: str, start: str) -> Estimate:
     """The mean difference in final loss, each arm at its own best rate of the start."""
-    each = "" if isinstance(start, str) else "start"
-    return OWN.where(start=start).paired("val_loss", each=each, arm=(arm, other))
+    several = start == "rescaled"
+    rows = OWN.where(start=MOVED if several else start)
+    return rows.paired("val_loss", each="start" if several else "", arm=(arm, other))
 
 
 # --- figure --------------------------------------------------------------------------
 
+
 @figure("symopt9", panel="left")
 def draw_identity(df, ax):
-    """Relative difference, in float64, of the products of two runs whose factors were
-    written differently, by step: largest matrix, mean over seeds.
+    """Relative difference, in float64, of the products of two runs from the same
+    product, balanced and mixed by GL(r): largest of all matrices, mean over seeds.
     """
     rows = EXACT.where(start="mixed")(df)
     steps = range(1, 1 + len(rows.parting.iloc[0]))
     long = panels.unrolled(rows, steps, "parting", ["arm"])
-    panels.curves(ax, long, "x", "y", "arm", ADAPTERS, markevery=8)
-    ax.set(xlabel="step", ylabel="difference of products, relative", yscale="log")
+    means = long.groupby(["arm", "x"]).y.mean()
+    for arm, its in ADAPTERS.items():
+        line = {"color": its.color, "marker": its.marker, "markevery": 8}
+        ax.plot(steps, means[arm], label=its.label, **line)
+    ax.set(xlabel="step", ylabel="difference of products", yscale="log")
     ax.set_title("Do products see the factors?")
     panels.legend(ax, "center right")
 
 
 @figure("symopt9", panel="mid")
 def draw_rates(df, ax):
-    """Validation loss against the learning rate (LoRA+: of A) from balanced factors,
-    and, thin, from the other three ways to write the same product; tuning seeds.
+    """Validation loss on the tuning seeds against the learning rate (LoRA+: of A), from
+    balanced factors; thin, from the other three ways to write the same product.
     """
-    for start in ("balanced", *MOVED):
-        first = start == "balanced"
-        look = {} if first else {"lw": 0.5, "ms": 1.5, "alpha": 0.5}
-        for arm, its in ADAPTERS.items():
-            scores = TUNE.where(arm=arm, start=start)(df).groupby("lr").val_loss.mean()
-            ax.plot(scores.index, scores, its.marker + "-", color=its.color,
-                    label=its.label if first else "_", **look)  # fmt: skip
+    for (arm, its), start in product(ADAPTERS.items(), ("balanced", *MOVED)):
+        look = {"color": its.color, "marker": its.marker}
+        look |= {"label": its.label} if start == "balanced" else {"lw": 0.5, "ms": 1.5}
+        scores = TUNE.where(arm=arm, start=start)(df).groupby("lr").val_loss.mean()
+        ax.plot(scores.index, scores, **look)
     ax.set(xscale="log", xlabel="learning rate", ylabel="validation loss, nats")
-    ax.set(title="Loss by rate", ylim=(None, 2.5))
+    ax.set(title="Loss by rate", ylim=(None, TUNE(df).val_loss.min() + 0.25))
 
 
 @figure("symopt9", panel="right")
 def draw_starts(df, ax):
-    """Validation loss by start: filled, at the best rate of balanced factors; hollow, at
-    the best rate of the start itself.
+    """Validation loss by start: filled, at the best rate of balanced factors; hollow,
+    at the best rate of the start itself.
     """
-    kept = where(study=("kept", "own"))
     for k, (arm, its) in enumerate(ADAPTERS.items()):
-        for study, style in (("kept", {}), ("own", {"mfc": "white", "mew": 0.7})):
-            starts = MOVED if study == "kept" else STARTS
-            rows = kept.where(study=study, arm=arm)(df).set_index("start")
-            place = [STARTS.index(s) + 0.16 * (k - 1.5) for s in starts]
-            found = [stats.mean(rows.loc[s].set_index("seed").val_loss) for s in starts]
-            label = its.label if study == "own" else "_"
-            panels.points(ax, place, found, its, label=label, **style)
-    names = {"out_10": "10 B, A/10", "in_10": "B/10, 10 A", "mixed": "GL(r)",
-             "zero": "B = 0"}  # fmt: skip
-    ax.set_xticks(range(len(STARTS)), [names.get(s, s) for s in STARTS], rotation=25)
+        for study, start in product(("own", "kept"), STARTS):
+            if study == "kept" and start not in MOVED:
+                continue
+            found = where(study=study, arm=arm, start=start).mean("val_loss")(df)
+            style = {} if study == "kept" else {"mfc": "white", "mew": 0.7}
+            label = its.label if (study, start) == ("own", "balanced") else "_"
+            at = STARTS.index(start) + 0.16 * (k - 1.5)
+            panels.points(ax, [at], [found], its, label=label, **style)
+    ways = ("balanced", "10 B, A/10", "B/10, 10 A", "GL(r)", "B = 0")
+    ax.set_xticks(range(len(STARTS)), ways, rotation=25, ha="right")
     ax.set(ylabel="validation loss, nats", title="Loss by start")
-    panels.legend(ax, "upper left")
+    panels.legend(ax, "upper left", room=0.2)
 
 
 # --- claims --------------------------------------------------------------------------
 
 NATS = LORA_RITE.smallest["validation loss"].size
 HUNDREDTH = LORA_RITE.smallest["validation loss"].reason
-SAID = {
-    "low_rank": "SymOpt's low_rank (a polar factor in the frame of the other factor)",
+OURS = "SymOpt's low_rank (a polar factor in the frame of the other factor)"
+OTHERS = {
     "adamw": "AdamW",
     "lora_plus": "LoRA+ (AdamW with 16 times the rate for B)",
     "muon": "Muon (a polar factor of each factor)",
 }
-OTHERS = {arm: SAID[arm] for arm in ARMS[1:]}
-WAYS = "factors B, A are scaled by 10 and 1/10 or mixed by a matrix of condition 100"
-nats = partial(Claim, unit="nats", reason=HUNDREDTH)
+SAID = {  # starts
+    "balanced": "balanced factors",
+    "rescaled": "rescaled or mixed factors",
+    "zero": "LoRA's own start, B = 0,",
+}
+NOT_THEIRS = {("muon",): {"paper": None, "tests": "", "origin": "ours"}}
+ROUNDING = (
+    "Rounding is 1e-16; factors of condition 100, squared in a Gram matrix, and 20 "
+    "steps make less than 1e-9 of it. The prototype had 6e-12."
+)
 exact = partial(Claim, kind="identity", unit="of the product's norm")
-OURS = {"paper": None, "tests": "", "origin": "ours"}
 CLAIMS = [
     *RACE.protocol(NATS, "Two tuning seeds do not tell smaller differences apart.",
                    "nats"),
     Claim("adapters_learn",
-        "Adapters trained by AdamW from LoRA's start lower a small decoder's loss on a "
-        "second text by more than 0.1 nats.",
+        "Adapters trained by AdamW from LoRA's own start lower a small decoder's loss "
+        "on a second text by more than 0.1 nats.",
         origin="protocol", kind="precondition", unit="nats", below=-0.1,
         place="without learning no optimizer differs",
         estimate=OWN.where(arm="adamw", start="zero").mean("val_loss - unadapted_loss"),
@@ -301,62 +317,56 @@ CLAIMS = [
         "decide any mean."),
     # --- identities, in float64
     exact("low_rank_does_not_see_the_factors",
-        f"After 40 steps of {SAID['low_rank']} in float64, LoRA products B A agree "
-        "to 1e-6 whether balanced factors start or rescaled and mixed ones.",
-        place="equivariance under GL(r)", below=1e-6,
-        estimate=WRITTEN.where(arm="low_rank").worst("parted"),
-        reason="REASON"),
+        f"After 20 float64 steps of {OURS}, LoRA products B A from balanced factors "
+        "and from factors scaled by 10 or mixed by GL(r) agree to 1e-8.",
+        place="equivariance under GL(r)", below=1e-8, reason=ROUNDING,
+        estimate=WRITTEN.where(arm="low_rank").worst("parted")),
     *family("{arm}_sees_the_factors",
-        "After 40 steps of {arm} in float64, LoRA products B A from balanced factors "
-        "and from rescaled or mixed ones differ by more than 0.1 of their norm.",
+        "After 20 float64 steps of {arm}, LoRA products B A from balanced factors and "
+        "from factors scaled by 10 or mixed by GL(r) differ by more than 0.1 of their "
+        "norm.",
         lambda arm: WRITTEN.where(arm=arm).least("parted"), arm=OTHERS,
         paper=LORA_RITE, place="abstract", tests="invariance", kind="identity",
-        unit="of the product's norm", above=0.1,
-        reason="A tenth of the product is a million times what rounding makes.",
-        but={("muon",): OURS}),
+        unit="of the product's norm", above=0.1, but=NOT_THEIRS,
+        reason="A tenth of the product is a million times what rounding makes."),
     exact("lora_plus_is_adamw_from_other_factors",
-        "In float64, LoRA+ at rates lr for A and 16 lr for B has the products of AdamW "
-        "at 4 lr from the factors B/4 and 4 A, to 1e-6, after 40 steps.",
-        paper=LORA_PLUS, origin="ours", place="AdamW's update does not depend on the "
-        "gradient's size", below=1e-6, estimate=EXACT.where(start="quarter")
-        .worst("parted"), reason="REASON"),
-    # --- what a start costs
-    nats("low_rank_ends_alike",
-        f"With {SAID['low_rank']} at one rate, final losses from four ways to write "
-        "one LoRA product differ by less than 0.01 nats.",
-        place="invariance, in float32", kind="equivalence", below=NATS,
-        estimate=spread("low_rank", "kept")),
-    *family("{arm}_ends_depend_on_the_factors",
-        "With {arm} at the best rate of balanced factors, final losses from four ways "
-        "to write one LoRA product differ by more than 0.01 nats.",
-        lambda arm: spread(arm, "kept"), arm=OTHERS, paper=LORA_RITE, place="abstract",
-        tests="suboptimal", unit="nats", above=NATS, reason=HUNDREDTH,
-        but={("muon",): OURS}),
-    *family("{arm}_tuned_for_each_start_depends_on_it",
-        "With {arm} at a rate tuned for each start, final losses from four ways to "
-        "write one LoRA product differ by more than 0.01 nats.",
-        lambda arm: spread(arm, "own"), arm=OTHERS, paper=LORA_RITE, place="abstract",
-        tests="suboptimal", unit="nats", above=NATS, reason=HUNDREDTH,
-        but={("muon",): OURS}),
+        "After 20 float64 steps, LoRA+ at the rates lr for A and 16 lr for B has the "
+        "products of AdamW at 4 lr from the factors B/4 and 4 A, to 1e-5.",
+        paper=LORA_PLUS, origin="ours", below=1e-5,
+        place="AdamW's update does not depend on the size of the gradient",
+        estimate=EXACT.where(start="quarter").worst("parted"),
+        reason="AdamW's epsilon, 1e-12, is 1e-7 of gradients of 1e-5, and it alone "
+        "sees their size. The prototype had 4e-8."),
+    # --- what the way of writing costs
+    Claim("low_rank_ends_alike",
+        f"With {OURS} at one rate, final losses from four ways to write one LoRA "
+        "product differ by less than 0.01 nats.",
+        place="invariance, in float32", kind="equivalence", unit="nats", below=NATS,
+        estimate=spread("low_rank", "kept"), reason=HUNDREDTH),
+    *family("{arm}_depends_on_the_factors_at_{study}_rate",
+        "With {arm} at {study}, final losses from four ways to write one LoRA product "
+        "differ by more than 0.01 nats.",
+        spread, arm=OTHERS,
+        study={"kept": "the best rate of balanced factors",
+               "own": "a rate tuned for each of them"},
+        paper=LORA_RITE, place="abstract", tests="suboptimal", unit="nats", above=NATS,
+        reason=HUNDREDTH,
+        but={("muon", s): NOT_THEIRS["muon",] for s in ("kept", "own")}),
     # --- is the invariant rule ahead?
-    *family("low_rank_beats_{arm}_from_balanced",
-        f"From balanced factors, {SAID['low_rank']} ends with a loss more than 0.01 "
-        "nats below that of {arm}, each at its tuned rate.",
-        lambda arm: against("low_rank", arm, "balanced"), arm=OTHERS, place="the start "
-        "that favours no factor", unit="nats", below=-NATS, reason=HUNDREDTH),
-    *family("low_rank_beats_{arm}_from_others",
-        f"From rescaled or mixed factors, {SAID['low_rank']} ends with a loss more "
-        "than 0.01 nats below that of {arm}, each at a rate tuned for the start.",
-        lambda arm: against("low_rank", arm, MOVED), arm=OTHERS, place="the mean over "
-        "three starts", unit="nats", below=-NATS, reason=HUNDREDTH),
-    *family("low_rank_beats_{arm}_from_zero",
-        f"From LoRA's start (B = 0), {SAID['low_rank']} ends with a loss more than "
-        "0.01 nats below that of {arm}, each at its tuned rate.",
-        lambda arm: against("low_rank", arm, "zero"), arm=OTHERS, place="the start that "
-        "is in use", unit="nats", below=-NATS, reason=HUNDREDTH),
-    nats("lora_plus_beats_adamw_from_zero",
-        "From LoRA's start (B = 0), LoRA+ (AdamW with 16 times the rate for B) ends "
+    *family("low_rank_beats_{arm}_from_{start}",
+        f"From {{start}} {OURS} ends with a loss more than 0.01 nats below that of "
+        "{arm}, each at a rate tuned for the start.",
+        lambda arm, start: against("low_rank", arm, start), arm=OTHERS, start=SAID,
+        place="equal tuning", unit="nats", below=-NATS, reason=HUNDREDTH,
+        but={(arm, start): {"expected": "failed", "because": "On the tuning seeds it "
+             "was 0.02 nats above AdamW's." if arm == "adamw" else "On the tuning seeds "
+             "it was within 0.005 nats of the other's."}
+             for arm in OTHERS for start in ("balanced", "zero")}),
+    Claim("lora_plus_beats_adamw",
+        "From LoRA's own start, B = 0, LoRA+ (AdamW with 16 times the rate for B) ends "
         "with a loss more than 0.01 nats below AdamW's, each at its tuned rate.",
-        paper=LORA_PLUS, place="abstract", tests="performance", below=-NATS,
-        estimate=against("lora_plus", "adamw", "zero")),
+        paper=LORA_PLUS, place="abstract", tests="performance", unit="nats",
+        below=-NATS, reason=HUNDREDTH, estimate=against("lora_plus", "adamw", "zero"),
+        expected="failed", because="On the tuning seeds it was 0.014 nats above. The "
+        "paper speaks of large widths, and this decoder has a width of 32."),
 ]  # fmt: skip

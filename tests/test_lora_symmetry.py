@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -26,7 +27,9 @@ def factors(seed: int = 0, rank: int = 3) -> dict:
         return torch.randn(shape, generator=draws, dtype=torch.float64)
 
     sites = adapters.sites(S.shape)
-    return {k: (normal(s, m, rank), normal(s, rank, n)) for k, (s, m, n) in sites.items()}
+    return {
+        k: (normal(s, m, rank), normal(s, rank, n)) for k, (s, m, n) in sites.items()
+    }
 
 
 def norms(pair) -> torch.Tensor:
@@ -168,7 +171,9 @@ def test_muon_moves_each_factor_by_its_own_polar_factor():
             u, _, vt = torch.linalg.svd(grad, full_matrices=False)
             size = 0.01 * 0.2 * max(own.shape[-2:]) ** 0.5
             values = torch.linalg.svdvals((own - new) / size)
-            assert ((values > 0.6) & (values < 1.2)).all()  # five steps of Newton-Schulz
+            assert (
+                (values > 0.6) & (values < 1.2)
+            ).all()  # five steps of Newton-Schulz
             aligned = ((own - new) * (u @ vt)).sum((-2, -1)) / values.sum(-1)
             torch.testing.assert_close(aligned, torch.full_like(aligned, size))
 
@@ -213,7 +218,42 @@ def test_starts_of_one_product_are_that_product(begun):
 
 
 def test_a_rate_that_is_too_large_counts_as_a_guess():
-    c = module.Config("tune", "adamw", lr=1e6, **SIZES, pretraining=3, warmup=3, steps=3)
+    c = module.Config(
+        "tune", "adamw", lr=1e6, **SIZES, pretraining=3, warmup=3, steps=3
+    )
     (row,) = module.run([c], Context())
     assert row["val_loss"] == module.GUESS
     assert row["diverged"]
+
+
+@pytest.mark.parametrize(("study", "expected"), [("kept", 0.5), ("own", 0.2)])
+def test_a_spread_is_the_range_over_the_four_starts_of_each_seed(study, expected):
+    def row(seed, study, start, loss):
+        named = {"seed": seed, "study": study, "arm": "adamw", "start": start}
+        return named | {"val_loss": loss + seed}
+
+    losses = {"own": (2.0, 2.1, 2.2, 2.0), "kept": (None, 2.5, 2.3, 2.1)}
+    starts = ("balanced", *module.MOVED)
+    rows = [
+        row(seed, name, start, loss)
+        for seed in range(3)
+        for name, found in losses.items()
+        for start, loss in zip(starts, found, strict=True)
+        if loss is not None
+    ]
+    rows += [row(s, "own", "zero", 9.0) for s in range(3)]
+    found = module.spread("adamw", study)(pd.DataFrame(rows))
+    assert found.value == pytest.approx(expected)
+    assert found.n == 3
+
+
+def test_arms_are_tuned_alike_and_raced_at_rates_of_their_grids():
+    design = pd.DataFrame(module.sweep("quick"))
+    tuned = design[design.study == "tune"].groupby(["arm", "start"]).lr.agg(set)
+    assert tuned.map(len).eq(5).all()
+    raced = design[design.study == "own"].groupby(["arm", "start"]).lr.agg(set)
+    assert raced.map(len).eq(1).all()
+    assert all(raced[cell] <= tuned[cell] for cell in raced.index)
+    kept = design[design.study == "kept"]
+    for arm, its in kept.groupby("arm").lr:
+        assert set(its) == raced[arm, "balanced"]

@@ -34,7 +34,7 @@ FIRST, SECOND = 0, 1  # of the texts
 RATIO = 16.0  # of LoRA+'s rates, B's over A's: the authors' choice of 2^4
 EPSILON = 1e-12  # of AdamW: 1e-8 is not small beside all gradients here
 WARMUP_RATE, PRETRAINING_RATE = 0.005, 0.01
-TESTED = 512  # sequences of a validation text
+TESTED = 256  # sequences of a validation text
 BLOCKS = 100  # of the second text
 
 
