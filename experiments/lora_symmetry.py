@@ -255,27 +255,33 @@ def draw_rates(df, ax):
         scores = TUNE.where(arm=arm, start=start)(df).groupby("lr").val_loss.mean()
         ax.plot(scores.index, scores, **look)
     ax.set(xscale="log", xlabel="learning rate", ylabel="validation loss, nats")
-    ax.set(title="Loss by rate", ylim=(None, TUNE(df).val_loss.min() + 0.25))
+    ax.set(title="Loss by rate", ylim=(2.38, 2.65))
 
 
 @figure("symopt9", panel="right")
 def draw_starts(df, ax):
-    """Validation loss by start: filled, at the best rate of balanced factors; hollow,
-    at the best rate of the start itself.
+    """Validation loss minus that of low_rank from the same start, paired by seed:
+    filled, at the best rate of balanced factors; hollow, at that of the start itself.
     """
-    for k, (arm, its) in enumerate(ADAPTERS.items()):
-        for study, start in product(("own", "kept"), STARTS):
-            if study == "kept" and start not in MOVED:
-                continue
-            found = where(study=study, arm=arm, start=start).mean("val_loss")(df)
-            style = {} if study == "kept" else {"mfc": "white", "mew": 0.7}
-            label = its.label if (study, start) == ("own", "balanced") else "_"
-            at = STARTS.index(start) + 0.16 * (k - 1.5)
-            panels.points(ax, [at], [found], its, label=label, **style)
+    top, arms = 0.16, list(ADAPTERS.items())[1:]
+    cells = [("own", start) for start in STARTS] + [("kept", start) for start in MOVED]
+    for (k, (arm, its)), (study, start) in product(enumerate(arms), cells):
+        rows = where(study=study, start=start)
+        found = rows.paired("val_loss", arm=(arm, "low_rank"))(df)
+        at = STARTS.index(start) + 0.2 * (k - 1)
+        if found.value > top:
+            panels.note(ax, at, top, f"{found.value:.2f}", data=True, color=its.color,
+                        ha="center", va="top")  # fmt: skip
+            continue
+        style = {} if study == "kept" else {"mfc": "white", "mew": 0.7}
+        label = its.label if (study, start) == ("own", "balanced") else "_"
+        panels.points(ax, [at], [found], its, label=label, **style)
+    panels.reference(ax, y=0)
     ways = ("balanced", "10 B, A/10", "B/10, 10 A", "GL(r)", "B = 0")
     ax.set_xticks(range(len(STARTS)), ways, rotation=25, ha="right")
-    ax.set(ylabel="validation loss, nats", title="Loss by start")
-    panels.legend(ax, "upper left", room=0.2)
+    ax.set(ylabel="loss minus low_rank's, nats", title="Loss by start")
+    ax.set_ylim(-0.04, top + 0.005)
+    panels.legend(ax, "upper left")
 
 
 # --- claims --------------------------------------------------------------------------
@@ -298,6 +304,8 @@ ROUNDING = (
     "Rounding is 1e-16; factors of condition 100, squared in a Gram matrix, and 20 "
     "steps make less than 1e-9 of it. The prototype had 6e-12."
 )
+LEVEL = "low_rank and the other rule end within 0.006 nats of each other."
+FIRST = ("2026-11-30", "expected verdict from failed to undecided after the first run")
 exact = partial(Claim, kind="identity", unit="of the product's norm")
 CLAIMS = [
     *RACE.protocol(NATS, "Two tuning seeds do not tell smaller differences apart.",
@@ -358,15 +366,18 @@ CLAIMS = [
         "{arm}, each at a rate tuned for the start.",
         lambda arm, start: against("low_rank", arm, start), arm=OTHERS, start=SAID,
         place="equal tuning", unit="nats", below=-NATS, reason=HUNDREDTH,
-        but={(arm, start): {"expected": "failed", "because": "On the tuning seeds it "
-             "was 0.02 nats above AdamW's." if arm == "adamw" else "On the tuning seeds "
-             "it was within 0.005 nats of the other's."}
-             for arm in OTHERS for start in ("balanced", "zero")}),
+        but={(arm, start): {"expected": "failed", "because": LEVEL}
+             for arm in OTHERS for start in ("balanced", "zero")} | {
+            ("adamw", "zero"): {"expected": "failed", "because": "It ends 0.017 nats "
+                "above AdamW."},
+            ("adamw", "balanced"): {"expected": "undecided", "history": (FIRST,),
+                "because": "It ends 0.013 [-0.025, 0.023] nats above AdamW: one seed "
+                "of eight, at which AdamW is behind, makes the interval wide."}}),
     Claim("lora_plus_beats_adamw",
         "From LoRA's own start, B = 0, LoRA+ (AdamW with 16 times the rate for B) ends "
         "with a loss more than 0.01 nats below AdamW's, each at its tuned rate.",
         paper=LORA_PLUS, place="abstract", tests="performance", unit="nats",
         below=-NATS, reason=HUNDREDTH, estimate=against("lora_plus", "adamw", "zero"),
-        expected="failed", because="On the tuning seeds it was 0.014 nats above. The "
-        "paper speaks of large widths, and this decoder has a width of 32."),
+        expected="failed", because="LoRA+ ends 0.012 nats above AdamW. The paper "
+        "speaks of large widths, and this decoder has a width of 32."),
 ]  # fmt: skip
