@@ -1127,3 +1127,44 @@ WIDTH_RULES = {  # how rates and sizes of updates depend on the width
     "scion": Arm("polar, scion", BLACK, "h"),
     "rms": Arm("polar, rms", PINK, "X", "--"),
 }
+
+# --- low-rank adapters ---------------------------------------------------------------
+
+LORA_PLUS = Paper(
+    "Hayou et al. 2024",
+    "Soufiane Hayou, Nikhil Ghosh and Bin Yu",
+    "LoRA+: Efficient Low Rank Adaptation of Large Models",
+    2024,
+    "2402.12354",
+    headlines={
+        "one rate": "In models of large width, one learning rate for both factors of "
+        "an adapter does not allow efficient feature learning.",
+        "performance": "A higher learning rate for B than for A (LoRA+) improves the "
+        "result of finetuning over LoRA with one rate.",
+        "speed": "LoRA+ finetunes up to twice as fast as LoRA.",
+    },
+    smallest={"validation loss": VALIDATION_LOSS},
+)
+LORA_RITE = Paper(
+    "Yen et al. 2024",
+    "Jui-Nan Yen, Si Si, Zhao Meng, Felix Yu, Sai Surya Duvvuri, Inderjit S. Dhillon, "
+    "Cho-Jui Hsieh and Sanjiv Kumar",
+    "LoRA Done RITE: Robust Invariant Transformation Equilibration for LoRA "
+    "Optimization",
+    2024,
+    "2410.20625",
+    headlines={
+        "invariance": "Current optimizers of LoRA lack transformation invariance: how "
+        "the weights move depends on how the two factors are scaled or rotated.",
+        "suboptimal": "Without transformation invariance learning is inefficient and "
+        "ends in suboptimal solutions in practice.",
+        "consistent": "LoRA-RITE improves consistently on existing optimizers of LoRA.",
+    },
+    smallest={"validation loss": VALIDATION_LOSS},
+)
+ADAPTERS = {  # rules for the factors of low-rank adapters
+    "low_rank": Arm("SymOpt low_rank", BLACK, "p"),
+    "adamw": Arm("AdamW", ORANGE, "s"),
+    "lora_plus": Arm("LoRA+", BLUE, "^"),
+    "muon": Arm("Muon", GREEN, "o"),
+}

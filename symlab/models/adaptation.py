@@ -1,0 +1,250 @@
+"""A small decoder learns one text and is adapted to another by low-rank products.
+
+    begun = begin(width=32, layers=2, rank=4, batch=16, context=32, seed=0,
+                  pretraining=600, warmup=20)
+    end = adapt(sizes, frozen(begun), [start(begun, "warm")], [("adamw", 0.01)], 120)
+
+The first text is the documentation of mpmath's functions, character by character, the
+second the source code of these functions; both come with mpmath 1.3.0. All matrices of
+the decoder are adapted (see `symlab.models.adapters`), and nothing else is trained.
+Runs are lanes of one tensor program: they share the decoder and the batches, and differ
+in the start of their factors, the rule that moves them and its rate.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from symlab.data import characters
+from symlab.harness import rng
+from symlab.models import adapters, symmetric_attention
+from symlab.models.adapters import STACKS, Factors
+from symlab.models.symmetric_attention import Shape
+from symlab.schedule import schedule
+from symlab.symopt import SymOpt
+
+FIRST, SECOND = 0, 1  # of the texts
+RATIO = 16.0  # of LoRA+'s rates, B's over A's: the authors' choice of 2^4
+EPSILON = 1e-12  # of AdamW: 1e-8 is not small beside all gradients here
+WARMUP_RATE, PRETRAINING_RATE = 0.005, 0.01
+TESTED = 256  # sequences of a validation text
+BLOCKS = 100  # of the second text
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Width, layers and context (characters) of the decoder, rank of the products,
+    sequences per step, and the seed of weights, adapters and batches.
+    """
+
+    width: int
+    layers: int
+    rank: int
+    batch: int
+    context: int
+    seed: int
+
+    @property
+    def shape(self) -> Shape:
+        n = texts()[1]
+        sizes = {"head_width": self.width // 4, "layers": self.layers}
+        return Shape("full", n, n, self.context, width=self.width, **sizes)
+
+
+# --- texts ---------------------------------------------------------------------------
+
+
+@cache
+def texts() -> tuple[tuple, int]:
+    """Return ((training, validation) of each text, int64 (N,)), and how many
+    characters there are.
+
+    The second text is written in the characters of the first; others become a space.
+    Its files differ, so that every tenth of 100 blocks is for validation, and not its
+    end.
+    """
+    first = characters.load("mpmath")
+    folder = Path(find_spec("mpmath").origin).parent / "functions"
+    code = "".join(f.read_text("utf-8") for f in sorted(folder.glob("*.py")))
+    place = {x: i for i, x in enumerate(first.vocabulary)}
+    ids = torch.tensor([place.get(x, place[" "]) for x in code])
+    blocks = ids[: len(ids) // BLOCKS * BLOCKS].view(BLOCKS, -1)
+    held = torch.arange(BLOCKS) % 10 == 9
+    second = blocks[~held].flatten(), blocks[held].flatten()
+    return ((first.train, first.validation), second), len(first.vocabulary)
+
+
+def _windows(text: Tensor, begin: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets (B, T) from the positions `begin` (B,) on."""
+    rows = text[torch.from_numpy(begin)[:, None] + torch.arange(length + 1)]
+    return rows[:, :-1], rows[:, 1:]
+
+
+def _batch(text: Tensor, s: Sizes, size: int, draws: np.random.Generator) -> tuple:
+    begin = draws.integers(0, len(text) - s.context, size)
+    return _windows(text, begin, s.context)
+
+
+def _losses(out: Tensor, y: Tensor) -> Tensor:
+    """Return the mean loss (nats) of each lane, (L,), for outputs (L, B, T, V)."""
+    y = y.expand(len(out), *y.shape).flatten()
+    found = cross_entropy(out.flatten(0, 2), y, reduction="none")
+    return found.view(len(out), -1).mean(1)
+
+
+def judged(s: Sizes, p: dict, factors: Factors, which: int = SECOND) -> Tensor:
+    """Return the validation loss (nats per character) of each lane, (L,), on the text
+    FIRST or SECOND.
+
+    p: the frozen weights. factors: with L lanes.
+    """
+    text = texts()[0][which][1]
+    begin = np.linspace(0, len(text) - s.context - 1, TESTED).astype(int)
+    x, y = _windows(text, begin, s.context)
+    with torch.no_grad():
+        return _losses(adapters.forward(p, factors, x, s.shape), y)
+
+
+# --- training ------------------------------------------------------------------------
+
+
+def adapt(
+    s: Sizes,
+    p: dict[str, Tensor],
+    starts: Sequence[Factors],
+    rules: Sequence[tuple[str, float]],
+    steps: int,
+    stream: str = "batches",
+    watch: Callable[[dict[str, Tensor]], None] | None = None,
+) -> Factors:
+    """Return the factors of L lanes after training on the second text, in the precision
+    of their starts.
+
+    p: the frozen weights. starts: the factors of each lane. rules: the rule and the
+    rate of each lane, as for `settings`; rates fall linearly to 0 over the last 40 % of
+    the steps. stream: the name of the random numbers that draw batches. watch: is given
+    the products (L, S, m, n) after each step.
+    """
+    kind = starts[0][STACKS[0]][0].dtype
+    p = {name: w.to(kind) for name, w in p.items()}
+    lanes = [
+        {k: [w.clone().requires_grad_() for w in pair] for k, pair in start.items()}
+        for start in starts
+    ]
+    pairs = zip(lanes, rules, strict=True)
+    groups = [group for lane, rule in pairs for group in settings(lane, *rule)]
+    rates = [group["lr"] for group in groups]
+    optimizer = SymOpt(groups, weight_decay=0.0, eps=EPSILON)
+    text, draws, shape = texts()[0][SECOND][0], rng.stream(s.seed, stream), s.shape
+    for step in range(steps):
+        x, y = _batch(text, s, s.batch, draws)
+        loss = _losses(adapters.forward(p, _together(lanes), x, shape), y).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        factor = schedule(step, steps, decay=0.4)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+        optimizer.step()
+        if watch:
+            watch({k: w.detach() for k, w in _products(lanes).items()})
+    return {k: tuple(w.detach() for w in pair) for k, pair in _together(lanes).items()}
+
+
+def _together(lanes: list) -> Factors:
+    return {
+        k: tuple(torch.stack([lane[k][i] for lane in lanes]) for i in (0, 1))
+        for k in STACKS
+    }
+
+
+def _products(lanes: list) -> dict[str, Tensor]:
+    return adapters.products(_together(lanes))
+
+
+def settings(factors: Factors, arm: str, lr: float) -> list[dict]:
+    """Return the param_groups of SymOpt for one lane's factors.
+
+    arm: "low_rank", "adamw", "lora_plus" (AdamW with RATIO times the rate for B) or
+    "muon" (each factor's polar factor). lr: the rate; of A under LoRA+.
+    """
+    outs, ins = map(list, zip(*factors.values(), strict=True))  # B and A of each stack
+    if arm == "lora_plus":
+        rates = ((outs, RATIO * lr), (ins, lr))
+        return [{"params": its, "rule": "adamw", "lr": rate} for its, rate in rates]
+    rule = {
+        "low_rank": {"rule": "low_rank", "inner_axes": (-2, -1)},
+        "adamw": {"rule": "adamw"},
+        "muon": {"rule": "spectral", "options": {"method": "newton_schulz"}},
+    }[arm]
+    pairs = [w for pair in zip(outs, ins, strict=True) for w in pair]
+    return [{"params": pairs, "lr": lr, **rule}]
+
+
+# --- what runs of a seed share -------------------------------------------------------
+
+
+def begin(pretraining: int, warmup: int, **sizes: int) -> dict[str, np.ndarray]:
+    """Return the arrays from which runs of one seed start.
+
+    They are the weights after `pretraining` steps of Adam on the first text (read by
+    `frozen`); LoRA's start "zero", B = 0 and A random; the product that `warmup` steps
+    of AdamW on the second text make of it, as balanced factors "warm" in float64 (both
+    read by `start`); and losses (nats): pretraining_loss on the first text,
+    unadapted_loss and start_loss on the second, before and after the warm-up. sizes:
+    the fields of `Sizes`.
+    """
+    s = Sizes(**sizes)
+    p = _pretrained(s, pretraining)
+    lora = adapters.initial(s.shape, s.rank, rng.stream(s.seed, "adapters"))
+    warm = adapt(s, p, [lora], [("adamw", WARMUP_RATE)], warmup, "warm-up")
+    none = {k: tuple(w[None] for w in pair) for k, pair in lora.items()}
+    one = {k: tuple(w[0].double() for w in pair) for k, pair in warm.items()}
+    arrays = {
+        "pretraining_loss": judged(s, p, none, FIRST)[0],
+        "unadapted_loss": judged(s, p, none)[0],
+        "start_loss": judged(s, p, warm)[0],
+        **{f"frozen {name}": w for name, w in p.items()},
+    }
+    for name, factors in (("zero", lora), ("warm", adapters.balanced(one))):
+        for stack, pair in factors.items():
+            arrays |= {f"{name} {stack} {i}": w for i, w in enumerate(pair)}
+    return {name: array.numpy() for name, array in arrays.items()}
+
+
+def _pretrained(s: Sizes, steps: int) -> dict[str, Tensor]:
+    shape, text = s.shape, texts()[0][FIRST][0]
+    p = symmetric_attention.initial(shape, rng.stream(s.seed, "init"))
+    p = {name: w.requires_grad_() for name, w in p.items()}
+    optimizer = torch.optim.Adam(p.values(), betas=(0.9, 0.99))
+    draws = rng.stream(s.seed, "pretraining")
+    for step in range(steps):
+        factor = schedule(step, steps, decay=0.5, warmup=0.05)
+        optimizer.param_groups[0]["lr"] = PRETRAINING_RATE * factor
+        x, y = _batch(text, s, 2 * s.batch, draws)
+        lane = {name: w[None] for name, w in p.items()}
+        loss = _losses(symmetric_attention.forward(lane, x[None], shape), y)
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+    return {name: w.detach() for name, w in p.items()}
+
+
+def frozen(begun: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """Return the pretrained weights by name, float32."""
+    mine = {k: w for k, w in begun.items() if k.startswith("frozen ")}
+    return {k.removeprefix("frozen "): torch.from_numpy(w) for k, w in mine.items()}
+
+
+def start(begun: dict[str, np.ndarray], name: str) -> Factors:
+    """Return the factors "zero" or "warm", float64."""
+    return {
+        k: tuple(torch.from_numpy(begun[f"{name} {k} {i}"]).double() for i in (0, 1))
+        for k in STACKS
+    }

@@ -1,0 +1,109 @@
+"""Low-rank adapters beside the frozen matrices of a small transformer, in lanes.
+
+The transformer is that of `symlab.models.symmetric_attention`, of the form "full". Each
+of its matrices W (m outputs, n inputs) becomes W + B A, with B (m, r) and A (r, n), as
+in LoRA (Hu et al., arXiv 2106.09685) with the scale alpha/r = 1. Embedding, positions
+and head stay as they are.
+
+The matrices of one shape are stacks: "square" holds query, key, value and output of
+every layer, S = 4 n_layers; "up" and "down" those of the perceptrons, S = n_layers. So
+factors are {"square": (B, A), "up": (B, A), "down": (B, A)}, with B (S, m, r) and A
+(S, r, n), or with a leading axis L of lanes.
+
+(B M, M^-1 A) is the same product for every invertible M (r, r): `balanced`, `scaled`
+and `mixed` write one product in several ways.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from symlab.models import symmetric_attention
+from symlab.models.symmetric_attention import Shape
+
+Factors = dict[str, tuple[Tensor, Tensor]]
+STACKS = ("square", "up", "down")
+
+
+def sites(shape: Shape) -> dict[str, tuple[int, int, int]]:
+    """Return (S, m, n) of each stack: its matrices, their outputs and their inputs."""
+    d, layers = shape.width, shape.layers
+    return {
+        "square": (4 * layers, d, d),
+        "up": (layers, 2 * d, d),
+        "down": (layers, d, 2 * d),
+    }
+
+
+def initial(shape: Shape, rank: int, draws: np.random.Generator) -> Factors:
+    """Return LoRA's start, float32: entries of A are uniform within n^(-1/2) of 0, and
+    B is 0, so that the product is 0.
+    """
+    found = {}
+    for name, (s, m, n) in sites(shape).items():
+        a = draws.uniform(-1, 1, (s, rank, n)) / n**0.5
+        found[name] = torch.zeros(s, m, rank), torch.from_numpy(a).float()
+    return found
+
+
+def products(factors: Factors) -> dict[str, Tensor]:
+    """Return B A of every matrix, (..., S, m, n)."""
+    return {name: b @ a for name, (b, a) in factors.items()}
+
+
+def forward(p: dict[str, Tensor], factors: Factors, x: Tensor, shape: Shape) -> Tensor:
+    """Return the outputs (L, B, T, V) of the adapted transformer.
+
+    p: frozen parameters without a lane axis. factors: with L lanes. x (B, T): indices,
+    the same for all lanes.
+    """
+    w = {k: v.mT for k, v in products(factors).items()}  # tokens are rows: y = x W^T
+    lanes = len(w["up"])
+    q, k, v, o = w["square"].chunk(4, 1)  # (L, layers, D, D) each
+    moved = {
+        "scores": p["scores"] + torch.stack([q, k], 1),
+        "v": p["v"] + v,
+        "o": p["o"] + o,
+        "up": p["up"] + w["up"],
+        "down": p["down"] + w["down"],
+    }
+    still = {k: p[k].expand(lanes, *p[k].shape) for k in p if k not in moved}
+    x = x.expand(lanes, *x.shape)
+    return symmetric_attention.forward(still | moved, x, shape)
+
+
+# --- one product, written in several ways --------------------------------------------
+
+
+def balanced(factors: Factors) -> Factors:
+    """Return the factors U S^(1/2) and S^(1/2) V^T of each product U S V^T, of which
+    B^T B = A A^T.
+    """
+    found = {}
+    for name, (b, a) in factors.items():
+        u, s, vt = torch.linalg.svd(b @ a, full_matrices=False)
+        root, r = s[..., : b.shape[-1], None].sqrt(), b.shape[-1]
+        found[name] = u[..., :r] * root.mT, root * vt[..., :r, :]
+    return found
+
+
+def scaled(factors: Factors, by: float) -> Factors:
+    """Return (by B, A / by)."""
+    return {name: (by * b, a / by) for name, (b, a) in factors.items()}
+
+
+def mixed(factors: Factors, condition: float, draws: np.random.Generator) -> Factors:
+    """Return (B M, M^-1 A), with one M for each matrix.
+
+    M = U diag(s) V^T has random orthogonal U and V and singular values s from
+    condition^(-1/2) to condition^(1/2), evenly spaced on a logarithmic scale.
+    """
+    found = {}
+    for name, (b, a) in factors.items():
+        s, r = len(b), b.shape[-1]
+        u, v = np.linalg.qr(draws.normal(size=(2, s, r, r)))[0]
+        values = condition ** np.linspace(-0.5, 0.5, r)
+        m = torch.from_numpy((u * values) @ v.swapaxes(-1, -2)).to(b.dtype)
+        inverse = torch.from_numpy((v / values) @ u.swapaxes(-1, -2)).to(b.dtype)
+        found[name] = b @ m, inverse @ a
+    return found
