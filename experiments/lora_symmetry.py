@@ -304,7 +304,7 @@ ROUNDING = (
     "Rounding is 1e-16; factors of condition 100, squared in a Gram matrix, and 20 "
     "steps make less than 1e-9 of it. The prototype had 6e-12."
 )
-LEVEL = "low_rank and the other rule end within 0.006 nats of each other."
+LEVEL = "Both rules end within 0.006 nats of each other."
 FIRST = ("2026-11-30", "expected verdict from failed to undecided after the first run")
 exact = partial(Claim, kind="identity", unit="of the product's norm")
 CLAIMS = [
