@@ -257,9 +257,18 @@ def draw_rms(df, ax):
     _curves(df, ax, "rms", title="Polar factor: rms")
 
 
+def _found(found, df):
+    """[the estimate]; [] where a best rate is only bounded, so that none is drawn."""
+    try:
+        return [found(df)]
+    except ValueError:
+        return []
+
+
 def _forest(df, ax, make):
     for i, (arm, look) in enumerate(WIDTH_RULES.items()):
-        panels.points(ax, [i], [make(arm)(df)], look, across=True, label="")
+        if found := _found(make(arm), df):
+            panels.points(ax, [i], found, look, across=True, label="")
     ax.set_yticks(range(len(WIDTH_RULES)), [a.label for a in WIDTH_RULES.values()])
     ax.set_ylim(len(WIDTH_RULES) - 0.4, -0.6)
 
@@ -267,7 +276,7 @@ def _forest(df, ax, make):
 @figure("symopt8", panel="left", row=2)
 def draw_drift(df, ax):
     """Octaves (factors of two) by which the best rate rises from the least width to the
-    largest; grey, by less than one.
+    largest; grey, by less than one. Arms whose best rate is only bounded are left out.
     """
     _forest(df, ax, drift)
     ax.axvspan(-OCTAVE.size, OCTAVE.size, color=panels.FAINT, lw=0, zorder=0)
@@ -295,8 +304,10 @@ def draw_best(df, ax):
     """
     widths = sorted(df.width.unique())
     for arm, look in WIDTH_RULES.items():
-        rises = [drift(arm)(df[df.width <= d]) for d in widths[1:]]
-        panels.band(ax, widths[1:], [i.map(np.exp2) for i in rises], look)
+        rises = {d: _found(drift(arm), df[df.width <= d]) for d in widths[1:]}
+        rises = {d: found[0].map(np.exp2) for d, found in rises.items() if found}
+        if rises:
+            panels.band(ax, list(rises), list(rises.values()), look)
     d = np.array(widths, float)
     for power, name in ((-1, "1/D, $D^{-1/2}$"), (-0.5, "_")):
         plot.theory(ax, d, (d / d[0]) ** power, label=name)
