@@ -40,8 +40,9 @@ into minutes, a run has 24 steps of 256 characters, and a grid 5 or 6 rates. Aft
 first run the grids of polar factors were extended, as one seed of eight had its least
 loss at the end of theirs. Claims and thresholds stayed as they were; that two claims
 about rms are expected to be undecided was written after the rows.
-Cost: smoke 3 s, quick 3 minutes on two idle cores; paper (widths 32 to 512, 1000 steps)
-has not run.
+Cost: smoke 3 s; quick 8 minutes with two workers on two busy cores (a load of 12), some
+3 minutes on idle ones by the processor time of the prototype; paper (widths 32 to 512,
+1000 steps) has not run.
 """
 
 from dataclasses import dataclass
