@@ -48,7 +48,17 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from symlab.harness import Claim, Context, family, figure, grid, panels, rng, stats
+from symlab.harness import (
+    Claim,
+    Context,
+    family,
+    figure,
+    grid,
+    panels,
+    plot,
+    rng,
+    stats,
+)
 from symlab.harness.estimates import Estimate, where
 from symlab.harness.race import Race
 from symlab.papers import ADAPTERS, LORA_PLUS, LORA_RITE
@@ -250,12 +260,15 @@ def draw_rates(df, ax):
     """
     for (arm, its), start in product(ADAPTERS.items(), ("balanced", *MOVED)):
         look = {"color": its.color, "marker": its.marker}
-        look |= {"label": its.label} if start == "balanced" else {"lw": 0.5, "ms": 1.5}
+        look |= {} if start == "balanced" else {"lw": 0.5, "ms": 1.5}
         scores = TUNE.where(arm=arm, start=start)(df).groupby("lr").val_loss.mean()
         ax.plot(scores.index, scores, **look)
     least = TUNE(df).groupby(["arm", "start", "lr"]).val_loss.mean().min()
     ax.set(xscale="log", xlabel="learning rate", ylabel="validation loss, nats")
     ax.set(title="Loss by rate", ylim=(least - 0.02, least + 0.25))
+    for name, width in (("balanced", 1.2), ("three other starts", 0.5)):
+        ax.plot([], [], color=plot.BLACK, lw=width, label=name)
+    panels.legend(ax, "upper left")
 
 
 @figure("symopt9", panel="right")
@@ -270,12 +283,15 @@ def draw_starts(df, ax):
         found = rows.paired("val_loss", arm=(arm, "low_rank"))(df)
         at = STARTS.index(start) + 0.2 * (k - 1)
         if found.value > top:
-            panels.note(ax, at, top, f"{found.value:.2f}", data=True, color=its.color,
+            beyond = rf"{found.value:.2f}$\uparrow$"
+            panels.note(ax, at, top, beyond, data=True, color=its.color,
                         ha="center", va="top")  # fmt: skip
             continue
         style = {} if study == "kept" else {"mfc": "white", "mew": 0.7}
-        label = its.label if (study, start) == ("own", "balanced") else "_"
+        label = its.label if (study, start) == ("kept", MOVED[0]) else "_"
         panels.points(ax, [at], [found], its, label=label, **style)
+    for name, fill in (("balanced's rate", plot.BLACK), ("own rate", "white")):
+        ax.plot([], [], "o", color=plot.BLACK, mfc=fill, mew=0.7, label=name)
     panels.reference(ax, y=0)
     ways = ("balanced", "10 B, A/10", "B/10, 10 A", "GL(r)", "B = 0")
     ax.set_xticks(range(len(STARTS)), ways, rotation=25, ha="right")

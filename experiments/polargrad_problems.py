@@ -251,13 +251,17 @@ def draw_quadratic(df, ax):
 
 @figure("symopt7", panel="mid")
 def draw_logistic(df, ax):
-    """The same for logistic regression with batches."""
+    """Gap to the least loss along the run at tuned constant rates, logistic regression
+    with batches.
+    """
     _gaps(df, ax, "logistic")
 
 
 @figure("symopt7", panel="right")
 def draw_completion(df, ax):
-    """The same for low-rank completion; rounding is reached at -30."""
+    """Gap to the least loss along the run at tuned constant rates, low-rank completion;
+    rounding is reached at -30.
+    """
     _gaps(df, ax, "completion")
 
 
@@ -271,8 +275,9 @@ def draw_leads(df, ax):
         for s in ("constant", "stepwise")
     }
     panels.forest(ax, rows, rivals)
-    ax.set(xlabel=r"mean $\log_{10}$ gap, PolarGrad minus rival", title="Tuned rates")
-    panels.legend(ax, "center right")
+    ax.set(xlabel=r"mean $\log_{10}$ gap, PolarGrad minus rival")
+    ax.set_title("Lead of PolarGrad")
+    panels.legend(ax, "lower right")
 
 
 @figure("symopt7", panel="mid", row=1)

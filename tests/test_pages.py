@@ -84,6 +84,12 @@ def test_contradicted_claims_are_listed_with_what_checks_them(board):
     assert none == "<!-- bearing undecided -->\nNone.\n<!-- end -->\n"
 
 
+def test_a_place_without_an_end_is_refused_and_swallows_nothing(board):
+    page = "<!-- verdicts a -->\nText.\n<!-- verdicts b -->\n<!-- end -->\n"
+    with pytest.raises(UserError, match=r"<!-- verdicts a --> has no <!-- end --> bef"):
+        pages.filled(board, "quick", page, [])
+
+
 def test_a_table_says_which_page_has_which_figures(board):
     (board.root / "docs" / "a.md").write_text("# Lines\n<!-- verdicts li -->\n")
     text = pages.filled(board, "quick", "<!-- pages all -->\n<!-- end -->\n", VERDICTS)

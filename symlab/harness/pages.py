@@ -20,11 +20,11 @@ from symlab.harness.claims import Verdict
 from symlab.harness.errors import UserError
 from symlab.harness.project import Committed, Project
 
-PLACE = re.compile(
+OPENING = (
     r"<!-- (scoreboard|bearing|pages|verdicts|table|headlines|counts|placebo|confirmed|"
-    r"api) ([^>]+?) -->\n.*?<!-- end -->\n",
-    re.DOTALL,
+    r"api) ([^>]+?) -->\n"
 )
+PLACE = re.compile(rf"{OPENING}.*?<!-- end -->\n", re.DOTALL)
 
 
 def texts(project: Project) -> list[Path]:
@@ -92,6 +92,11 @@ def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> 
 
     def fill(place: re.Match) -> str:
         kind, name = place.groups()
+        if inner := re.search(OPENING, place[0][1:]):
+            raise UserError(
+                f"the place <!-- {kind} {name} --> has no <!-- end --> before "
+                f"{inner[0].rstrip()}: write it where its table ends"
+            )
         return f"<!-- {kind} {name} -->\n{write[kind](name)}<!-- end -->\n"
 
     return PLACE.sub(fill, text)
