@@ -9,8 +9,9 @@ The rows are the same to float32's rounding.
 For the loop to be one, a step is written in this way:
 
 - a dot product is a sum, `(w * x).sum(-1, keepdim=True)`: `bmm` is a call of its own;
-- each part of the state is an array (L, D) of its own, and what is computed on the way
-  is used once, because an array that is used twice is written to memory;
+- each part of the state is an array (L, D) of its own;
+- what is used twice depends on few arrays: x * u may, and is computed twice, but x * s,
+  with s of the residual, would be written to memory, so a step has s * (x * u);
 - outputs are these sums as they are, (L, 1): an operation on (L, 1) alone is a loop of
   its own. What follows from them is computed afterwards, for all steps at once.
 """
@@ -24,7 +25,7 @@ from itertools import count
 BLOCK = 10  # steps in one program: 20 are hardly faster and compile twice as long
 PER_STEP = 20e-6  # CPU-seconds that a compiled step saves however few lanes there are,
 PER_NUMBER = 0.5e-9  # and for each number of the state
-COMPILATION = 12.0  # CPU-seconds of one program, the C++ compiler with it
+COMPILATION = 12.0  # CPU-seconds of one program with the C++ compiler; 9 to 16 measured
 _numbers = count()
 _failed: list[str] = []  # why this process does not compile: at most one sentence
 
