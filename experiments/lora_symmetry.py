@@ -266,7 +266,7 @@ def draw_rates(df, ax):
     least = TUNE(df).groupby(["arm", "start", "lr"]).val_loss.mean().min()
     ax.set(xscale="log", xlabel="learning rate", ylabel="validation loss, nats")
     ax.set(title="Loss by rate", ylim=(least - 0.02, least + 0.25))
-    for name, width in (("balanced", 1.2), ("three other starts", 0.5)):
+    for name, width in (("balanced", 1.2), ("other starts", 0.5)):
         ax.plot([], [], color=plot.BLACK, lw=width, label=name)
     panels.legend(ax, "upper left")
 
@@ -288,16 +288,16 @@ def draw_starts(df, ax):
                         ha="center", va="top")  # fmt: skip
             continue
         style = {} if study == "kept" else {"mfc": "white", "mew": 0.7}
-        label = its.label if (study, start) == ("kept", MOVED[0]) else "_"
-        panels.points(ax, [at], [found], its, label=label, **style)
-    for name, fill in (("balanced's rate", plot.BLACK), ("own rate", "white")):
+        panels.points(ax, [at], [found], its, label="_", **style)
+    fills = {"best rate of balanced": plot.BLACK, "own best rate": "white"}
+    for name, fill in fills.items():
         ax.plot([], [], "o", color=plot.BLACK, mfc=fill, mew=0.7, label=name)
     panels.reference(ax, y=0)
     ways = ("balanced", "10 B, A/10", "B/10, 10 A", "GL(r)", "B = 0")
     ax.set_xticks(range(len(STARTS)), ways, rotation=25, ha="right")
     ax.set(ylabel="loss minus low_rank's, nats", title="Loss by start")
-    ax.set_ylim(-0.04, top + 0.005)
-    panels.legend(ax, "upper left")
+    ax.set_ylim(-0.08, top + 0.005)  # room for the legend
+    panels.legend(ax, "lower right")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -276,8 +276,8 @@ def draw_leads(df, ax):
     }
     panels.forest(ax, rows, rivals)
     ax.set(xlabel=r"mean $\log_{10}$ gap, PolarGrad minus rival")
-    ax.set_title("Lead of PolarGrad")
-    panels.legend(ax, "lower right")
+    ax.set(title="Lead of PolarGrad", xlim=(-7, 5.5))  # room for the legend
+    panels.legend(ax, "center right")
 
 
 @figure("symopt7", panel="mid", row=1)
