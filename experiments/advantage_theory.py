@@ -397,7 +397,10 @@ def largest(rows, column: str, words: str):
 
 
 SYMMETRICALLY = MOTION.where(method=SYMMETRIC)
-SYMMETRIC_NAMES = "GRPO, DAPO, Dr. GRPO, Hard, Easy or DDAS"
+SYMMETRIC_NAMES = (
+    "GRPO, DAPO, Dr. GRPO, or GRPO with prompts weighed by difficulty "
+    "(Hard, Easy, DDAS)"
+)
 SUPPRESSED = (
     "Negative-Dominant, ASS, NSR or A-GRAE (by the paper's formula or its code's)"
 )
@@ -492,8 +495,8 @@ CLAIMS = [
             MOTION, "limit_1_error",
             "error of the change of log pi / eta of an unsampled trajectory")),
     limit("root_of_a_tree_rests",
-        f"{TREES}, a gradient step of size eta under {SYMMETRIC_NAMES} changes the "
-        "logit of no first token that was not sampled, to 1e-12 eta.",
+        f"{TREES}, a gradient step of size eta under {SYMMETRIC_NAMES} leaves the "
+        "logits of all first tokens that were not sampled as they are, to 1e-12 eta.",
         unit="times eta",
         place=TWO,
         estimate=largest(TREE.where(method=SYMMETRIC), "root",

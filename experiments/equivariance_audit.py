@@ -633,7 +633,7 @@ MATRICES = "Muon, PolarGrad, NorMuon, Freon 2/3, Kaon"
 SYMMETRY = "every symmetry of the matrix (permutation, sign flip, rotation or shift)"
 REGISTRY = "symlab.symopt.registry"
 STREAM = "every rotation of the residual stream, with gradients of full rank"
-MODEL = "a language model of a Markov chain"
+MODEL = "a mixture-of-experts model of a Markov chain"
 ROTATED = "its copy with a rotated residual stream"
 KINDS = "copies with permuted, sign-flipped or shifted weights"
 SEVEN = "seven copies with permuted, sign-flipped, rotated or shifted weights"
@@ -700,7 +700,7 @@ CLAIMS = [
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
         estimate=EXACT.where("asked", **BY_ADAMW, element=("R", "r")).least("error")),
     follows("adamw_keeps_permutations", moving("AdamW", EXACTLY, "every "
-        "permutation of its rows, with or without sign flips, or of its columns"),
+        "permutation of the matrix's rows (with or without sign flips) or columns"),
         place="second moments belong to single entries, which move as wholes",
         estimate=EXACT.where(**BY_ADAMW, element=("P", "±", "p")).worst("error"),
         below=1e-10, reason="Each entry is updated and rounded on its own."),
@@ -760,7 +760,7 @@ CLAIMS = [
         estimate=LOSSES.where("move != 'rotation'", **BY_ADAMW).worst("error"),
         reason=ROUNDED),
     parts("tables_break_rotations", losses(ROTATED, PART.format(0.001), f"{MATRICES}, "
-        "ARO or Scion, which update embedding or head by entries"),
+        "ARO or Scion, whose embedding or head moves by entries"),
         place="AdamW and signs are coordinate-wise",
         estimate=LOSSES.where(**ENTRYWISE, move="rotation").least("error")),
     equal("matrix_rules_follow_the_rest", losses(f"{KINDS} (under SSD also rotated "

@@ -300,10 +300,10 @@ check = partial(Claim, origin="oracle", place="results of the released code",
                 kind="equivalence", **LENGTHS)  # fmt: skip
 CLAIMS = [
     paper("signs_encode_the_permutation",
-        "Infinitely wide two-layer networks, both layers trained on the k basis "
-        "vectors of a permutation of k bits, have at every other nonzero input of k "
-        "bits a mean output above 0 where the right bit is 1 and below 0 where it is "
-        "0, for k from 16 to 1024.",
+        "Infinitely wide two-layer networks, both layers trained to permute the k "
+        "one-hot inputs of k bits, have at every other nonzero input, in the mean over "
+        "random starts, each output above 0 where the permuted bit is 1 and below 0 "
+        "where it is 0, for k from 16 to 1024.",
         unit="output",
         tests="signs",
         kind="identity", estimate=NTK.least(MARGIN), above=0,
@@ -383,14 +383,14 @@ CLAIMS = [
         reason="One published run at a length varies by about a fifth, so that it "
         "cannot explain a factor of two."),
     *family("{what}_at_width_1024_{regime}",
-        "In two-layer networks of width 1024, trained on the 8 basis vectors of a "
-        "permutation of 8 bits {regime}, the {what} at inputs with four ones is "
-        "within 5 % of its value at infinite width.",
+        "Over 128 two-layer networks of width 1024, trained on the 8 one-hot inputs of "
+        "a permutation of 8 bits {regime}, the {what} at inputs with four ones is "
+        "within 5 % of its value at infinite width, in the mean over seeds.",
         lambda what, regime: FINITE.where(regime=regime)
         .mean(named(what, "relative difference from its law")),
         unit="relative difference",
         what={"high": "mean of the outputs that should be 1",
-              "spread": "variance of the outputs",
+              "spread": "variance of an output between networks",
               "low": "mean of the outputs that should be 0"}, regime=REGIME, **SPLIT,
         above=-SHARE.size,
         but={("low", "both"): {"expected": "undecided", "because": "The mean of these "

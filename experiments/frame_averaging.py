@@ -282,7 +282,7 @@ CLAIMS = [
         above=INVARIANT.size, reason=INVARIANT.reason, **IN_SPACE),
     puny("group_is_inexact_with_1024_random_rotations",
         "In three dimensions, a random network that is averaged over 1024 random "
-        "rotations, 256 times as many as turn a point cloud to its principal axes, "
+        "rotations, 256 times the 4 that turn a point cloud to its principal axes, "
         f"{CHANGES} 0.01 of its size when the cloud is rotated.",
         place="section 1: averaging over the group is intractable", tests="cheap",
         unit="of the output", estimate=SPACE.mean(_of_1024), above=0.01, **IN_SPACE,

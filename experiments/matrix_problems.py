@@ -714,9 +714,9 @@ CLAIMS = [
         because="In principal axes AdamW gains by scaling each coordinate on its own. "
         "A rotation mixes coordinates and leaves PolarGrad's loss as it is."),
     *gains("{study}_adamw_feels_the_basis",
-        "On {study}, AdamW at its tuned learning rate ends with more than 1.1 times "
-        "as much excess loss over the known optimum in randomly rotated coordinates "
-        "as in the data's principal axes.",
+        "On {study}, AdamW ends with more than 1.1 times as much excess loss over the "
+        "known optimum in randomly rotated coordinates as in the data's principal "
+        "axes, its learning rate tuned in each.",
         rotation, study=STUDIES, above=-GAIN, below=np.inf, tests="coordinate-wise",
         paper=papers.LAU, place="abstract: Adam is coordinate-wise", **was("of 1"),
         but={("embedding",): was("of 1", ADDED),
