@@ -760,7 +760,7 @@ CLAIMS = [
         estimate=LOSSES.where("move != 'rotation'", **BY_ADAMW).worst("error"),
         reason=ROUNDED),
     parts("tables_break_rotations", losses(ROTATED, PART.format(0.001), f"{MATRICES}, "
-        "ARO or Scion, whose embedding or head moves by entries"),
+        "ARO or Scion, with entry-wise embedding or head"),
         place="AdamW and signs are coordinate-wise",
         estimate=LOSSES.where(**ENTRYWISE, move="rotation").least("error")),
     equal("matrix_rules_follow_the_rest", losses(f"{KINDS} (under SSD also rotated "
