@@ -552,6 +552,14 @@ CLAIMS = [
         "head share one rate with the hidden matrices; AdamW at one rate is 0.72 nats "
         "behind Lau & Su's.",
         **was("of 0", CLEANED)),
+    nats("race_symmetric_beats_adamw_of_one_rate",
+        f"{MODEL} ends with a validation loss more than 0.01 nats lower under "
+        f"{NAMES['symmetric']} than under AdamW, each with one tuned learning rate for "
+        "all weights.",
+        paper=papers.LAU, place="figure 4, whose AdamW has one rate", tests="loss",
+        estimate=difference("symmetric", "adamw_one_rate"), below=-NATS,
+        reason=HUNDREDTH, written="after", history=(("2026-12-01", "written after "
+            "its rows: the comparison of the paper, one rate each, had no claim"),)),
     beats("scion", papers.SCION, "abstract", tests="speed", expected="failed",
         because="Scion is 0.03 nats behind AdamW. Its embedding and head share one "
         "rate with the hidden matrices; Muon at one rate is 0.04 nats behind AdamW.",

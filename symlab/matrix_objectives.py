@@ -131,9 +131,11 @@ def _least_loss(a, b, c) -> float:
 
 
 class Completion:
-    """Mean of (X Y^T - M)^2 over 30 % of the entries of M (m, n) of rank r, normal.
+    """Mean of (X Y^T - M)^2 over a random 30 % of the entries of M = U V^T, with U
+    (rows, rank) and V (columns, rank) standard normal.
 
-    X is (m, r) and Y (n, r); the least loss is 0.
+    seeds: one problem each. which (L,): the problem of each lane, by its place in seeds.
+    X is (rows, rank) and Y (columns, rank); the least loss is 0.
     """
 
     def __init__(self, seeds, which, rows: int, columns: int, rank: int):

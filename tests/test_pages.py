@@ -76,7 +76,7 @@ def test_contradicted_claims_are_listed_with_what_checks_them(board):
     text = pages.filled(
         board, "quick", "<!-- bearing contradicts -->\n<!-- end -->\n", VERDICTS
     )
-    assert text.count("| A 2024, figure 1 | y is large. |") == 1
+    assert text.count("| A 2024, figure 1 | y is large. | mean over seeds of y |") == 1
     assert "| > 3 | `line.b` | `make line` |" in text
     none = pages.filled(
         board, "quick", "<!-- bearing undecided -->\n<!-- end -->\n", VERDICTS[:1]

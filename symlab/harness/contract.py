@@ -53,8 +53,8 @@ READ = (
 
 @dataclass(frozen=True)
 class Panel:
-    """Where a function of an experiment draws: the name of the figure, a column of it
-    ('left', 'mid', 'right' or 'main') and a row.
+    """Where draw(df, ax), a function of an experiment, draws: the name of the figure,
+    a column of it ('left', 'mid', 'right' or 'main') and a row, 0 for the top one.
     """
 
     figure: str

@@ -141,6 +141,7 @@ def bearing_table(project: Project, verdicts: list[Verdict], bearing: str) -> st
         {
             "paper": f"{v.claim.paper.short}, {v.claim.place}",
             "the claim, as the paper states it": v.claim.statement,
+            "quantity": v.claim.quantity,
             "measured": v.measured,
             "claimed": v.claim.asked,
             "after Holm": v.holm.removeprefix("flips to "),

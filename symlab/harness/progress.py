@@ -20,8 +20,8 @@ def duration(seconds: float) -> str:
 
 
 class Remaining:
-    """The time that a sweep still needs, by the runs that finished and those that
-    ought to have.
+    """The time that a sweep still needs, from the runs that finished and those that
+    are under way.
 
     With F the expected worker-seconds of the finished runs, E those of the runs under
     way and A what the finished took, runs take (A + E) / (F + E) times what was

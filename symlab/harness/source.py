@@ -162,6 +162,9 @@ class Statement:
 class Module:
     """A Python file as its top-level statements, in order, and the names that they
     bind.
+
+    name: as in import. path: None for a folder without __init__.py. source: the file's
+    bytes. folders: where submodules lie.
     """
 
     def __init__(self, name: str, path: Path | None, source: bytes, folders: tuple):

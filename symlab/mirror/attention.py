@@ -11,10 +11,11 @@ from symlab.mirror.units import Index
 
 
 def heads(found: list, probe: Probe, floors) -> list[Index]:
-    """Return the certified indices whose units are whole attention heads.
+    """Return the attention heads that a model may exchange, as indices
+    (`units.Index`) whose units are whole heads.
 
-    found: the hidden indices of the model; a head is a block of units of some of them.
-    probe: computes the model's gradients, on which each exchange of heads is tested.
+    found: pairs of a hidden index and its `Conjecture`; a head is a block of units of
+    some of them. probe: computes the model's gradients, on which each exchange is tested.
     floors: how far rounding moves these gradients.
     """
     events: dict[int, dict[int, set]] = {}

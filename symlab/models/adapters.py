@@ -52,10 +52,10 @@ def products(factors: Factors) -> dict[str, Tensor]:
 
 
 def forward(p: dict[str, Tensor], factors: Factors, x: Tensor, shape: Shape) -> Tensor:
-    """Return the outputs (L, B, T, V) of the adapted transformer.
+    """Return the logits (L, B, T, V) of the transformer with B A added to its matrices.
 
     p: frozen parameters without a lane axis. factors: with L lanes. x (B, T): indices,
-    the same for all lanes.
+    the same for all lanes. shape: the transformer's sizes.
     """
     w = {k: v.mT for k, v in products(factors).items()}  # tokens are rows: y = x W^T
     lanes = len(w["up"])

@@ -146,11 +146,11 @@ def collected(c, task, weights: dict, prompts, draws, where) -> dict:
 
 
 def objective(c, weights: dict, rollouts: dict, pick):
-    """Return the clipped loss on some rollouts, and statistics such as the fractions of
-    tokens clipped.
+    """Return the clipped loss on some rollouts, and the statistics of
+    `objective.clipped_objective`, such as the fractions of tokens clipped.
 
-    c: a config with `method`, `heads`, `clip_low` and `clip_high`. rollouts: of
-    `collected`. pick: indices of those to use. DAPO averages over tokens and Dr. GRPO
+    c: a config with `method`, `heads` (of attention), `clip_low` and `clip_high`.
+    weights: the transformer's parameters by name. rollouts: of `collected`. pick: indices of those to use. DAPO averages over tokens and Dr. GRPO
     divides by a constant length; every other method averages over the tokens of each
     sequence first.
     """

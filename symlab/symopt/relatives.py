@@ -340,7 +340,7 @@ def eigen_adam(
 ) -> tuple[Tensor, ...]:
     """Return Adam's update in the eigenbasis of the inputs, and its states.
 
-    x (..., m, n): gradients, so give it without momentum. With Q the eigenvectors of
+    x (..., m, n): raw gradients, as this rule keeps their momentum itself. With Q the eigenvectors of
     the average of x^T x (beta3), Adam keeps the mean of x (beta1) and the mean square
     of the entries of x Q (beta2); the update is (mean Q / root of the mean square) Q^T,
     as large as Adam's. Adam is the same with Q = I, and breaks rotations of the inputs

@@ -96,9 +96,10 @@ def _rope(base: float, yarn: Yarn | None) -> dict:
 
 
 def kind_of(config: DecoderConfig) -> str:
-    """Return the kind of Hugging Face model that can say the whole configuration.
+    """Return the `model_type` of the Hugging Face model whose configuration has a field
+    for every field of ours.
 
-    Raises ValueError with the fields that the nearest kind cannot say.
+    Raises ValueError with the fields that the nearest kind lacks.
     """
     kinds = ("olmoe", "gpt_oss") if config.experts else ("qwen3", "gemma3_text")
     lost = {kind: _lost(kind, config) for kind in kinds}
