@@ -134,8 +134,8 @@ class Completion:
     """Mean of (X Y^T - M)^2 over a random 30 % of the entries of M = U V^T, with U
     (rows, rank) and V (columns, rank) standard normal.
 
-    seeds: one problem each. which (L,): the problem of each lane, by its place in seeds.
-    X is (rows, rank) and Y (columns, rank); the least loss is 0.
+    seeds: one problem each. which (L,): the problem of each lane, by its place in
+    seeds. X is (rows, rank) and Y (columns, rank); the least loss is 0.
     """
 
     def __init__(self, seeds, which, rows: int, columns: int, rank: int):

@@ -15,8 +15,8 @@ def heads(found: list, probe: Probe, floors) -> list[Index]:
     (`units.Index`) whose units are whole heads.
 
     found: pairs of a hidden index and its `Conjecture`; a head is a block of units of
-    some of them. probe: computes the model's gradients, on which each exchange is tested.
-    floors: how far rounding moves these gradients.
+    some of them. probe: computes the model's gradients, on which each exchange is
+    tested. floors: how far rounding moves these gradients.
     """
     events: dict[int, dict[int, set]] = {}
     for number, (index, t) in enumerate(found):

@@ -150,9 +150,9 @@ def objective(c, weights: dict, rollouts: dict, pick):
     `objective.clipped_objective`, such as the fractions of tokens clipped.
 
     c: a config with `method`, `heads` (of attention), `clip_low` and `clip_high`.
-    weights: the transformer's parameters by name. rollouts: of `collected`. pick: indices of those to use. DAPO averages over tokens and Dr. GRPO
-    divides by a constant length; every other method averages over the tokens of each
-    sequence first.
+    weights: the transformer's parameters by name. rollouts: of `collected`. pick:
+    indices of those to use. DAPO averages over tokens and Dr. GRPO divides by a
+    constant length; every other method averages over the tokens of each sequence first.
     """
     from symlab.rlvr.objective import clipped_objective
 

@@ -340,15 +340,15 @@ def eigen_adam(
 ) -> tuple[Tensor, ...]:
     """Return Adam's update in the eigenbasis of the inputs, and its states.
 
-    x (..., m, n): raw gradients, as this rule keeps their momentum itself. With Q the eigenvectors of
-    the average of x^T x (beta3), Adam keeps the mean of x (beta1) and the mean square
-    of the entries of x Q (beta2); the update is (mean Q / root of the mean square) Q^T,
-    as large as Adam's. Adam is the same with Q = I, and breaks rotations of the inputs
-    (the n columns); here Q turns with them. What a renumbering of the m rows (tokens,
-    classes) does is a renumbering. It is SOAP (Vyas et al., arXiv 2409.11321) with one
-    side and a fresh basis at each step. centred: whether the mean row is subtracted
-    before and after, so that adding one vector to all rows changes nothing. Where
-    eigenvalues are equal rounding chooses the basis.
+    x (..., m, n): raw gradients, as this rule keeps their momentum itself. With Q the
+    eigenvectors of the average of x^T x (beta3), Adam keeps the mean of x (beta1) and
+    the mean square of the entries of x Q (beta2); the update is (mean Q / root of the
+    mean square) Q^T, as large as Adam's. Adam is the same with Q = I, and breaks
+    rotations of the inputs (the n columns); here Q turns with them. Permuting the m
+    rows (tokens, classes) permutes the update. It is SOAP (Vyas et al., arXiv
+    2409.11321) with one side and a fresh basis at each step. centred: whether the mean
+    row is subtracted before and after, so that adding one vector to all rows changes
+    nothing. Where eigenvalues are equal rounding chooses the basis.
 
     states, None at first: mean (..., m, n), second (..., m, n), gram (..., n, n) and
     the count of steps (..., 1, 1), for the corrections of the start.
