@@ -35,12 +35,12 @@ Weights do not decay, AdamW has betas (0.9, 0.95) and epsilon 1e-12, the others 
 polar factors by five Newton-Schulz steps, as its author does, and low_rank by SymOpt's
 default, Polar Express.
 
-One rate is tuned for each start, and for AdamW this is a confound. By the identity of
-`quarter`, AdamW with a second rate repeats its run from balanced factors, from out_10
-with 100 times the rate for B and from in_10 with 100 times that for A: what it loses
-there is the price of one rate. From `mixed` no such pair of rates is known. And rates a
+One rate is tuned for each start, and for AdamW and LoRA+ this is a confound. By the
+identity of `quarter`, either repeats its run from balanced factors if the ratio of B's
+rate to A's is made 100 times as large from out_10, or a hundredth from in_10: what they
+lose there is the price of one rate. From `mixed` no such ratio is known. And rates a
 factor 2 apart cost low_rank, whose best rate lies between two of them, some 0.004 nats
-(a parabola through the three best), AdamW 0.001 or less.
+(a parabola through the three best), AdamW less than 0.001.
 
 A prototype on seeds 10000 and 10001, with 16 sequences per step, gave the centres of
 the grids and the thresholds of the identities. The thresholds of losses were written
