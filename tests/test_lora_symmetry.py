@@ -1,5 +1,6 @@
 """Adapters: one product in many ways, each rule against a formula written out."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -226,25 +227,42 @@ def test_a_rate_that_is_too_large_counts_as_a_guess():
     assert row["diverged"]
 
 
-@pytest.mark.parametrize(("study", "expected"), [("kept", 0.5), ("own", 0.2)])
-def test_a_spread_is_the_range_over_the_four_starts_of_each_seed(study, expected):
-    def row(seed, study, start, loss):
-        named = {"seed": seed, "study": study, "arm": "adamw", "start": start}
-        return named | {"val_loss": loss + seed}
+def rows_of_one_arm() -> pd.DataFrame:
+    """Losses of AdamW from four starts of one product on three seeds; a seed's number
+    is added to each, and LoRA's start and another arm have losses that would show.
+    """
+    losses = {"own": (2.0, 2.1, 2.2, 1.9), "kept": (None, 2.5, 2.3, 2.1)}
+    found = []
+    for seed, (study, its) in product(range(3), losses.items()):
+        for start, loss in zip(("balanced", *module.MOVED), its, strict=True):
+            if loss is not None:
+                found.append((seed, study, "adamw", start, loss + seed))
+        found.append((seed, study, "muon", "mixed", 5.0))
+    found += [(seed, "own", "adamw", "zero", 9.0) for seed in range(3)]
+    return pd.DataFrame(found, columns=["seed", "study", "arm", "start", "val_loss"])
 
-    losses = {"own": (2.0, 2.1, 2.2, 2.0), "kept": (None, 2.5, 2.3, 2.1)}
-    starts = ("balanced", *module.MOVED)
-    rows = [
-        row(seed, name, start, loss)
-        for seed in range(3)
-        for name, found in losses.items()
-        for start, loss in zip(starts, found, strict=True)
-        if loss is not None
-    ]
-    rows += [row(s, "own", "zero", 9.0) for s in range(3)]
-    found = module.spread("adamw", study)(pd.DataFrame(rows))
+
+@pytest.mark.parametrize(("study", "expected"), [("kept", 0.5), ("own", 0.3)])
+def test_a_spread_is_the_range_over_the_four_starts_of_each_seed(study, expected):
+    found = module.spread("adamw", study)(rows_of_one_arm())
     assert found.value == pytest.approx(expected)
     assert found.n == 3
+
+
+@pytest.mark.parametrize(("study", "expected"), [("kept", 0.3), ("own", 0.2 / 3)])
+def test_a_penalty_is_the_mean_of_rewritten_starts_minus_balanced(study, expected):
+    found = module.penalty("adamw", study)(rows_of_one_arm())
+    assert found.value == pytest.approx(expected)
+    assert found.n == 3
+
+
+def test_a_penalty_has_a_sign():
+    """A range over starts has none, and is above 0 for any optimizer."""
+    rows = rows_of_one_arm()
+    rewritten = rows.start.isin(module.MOVED)
+    lower = rows.assign(val_loss=rows.val_loss.where(~rewritten, 1.5))
+    assert module.penalty("adamw", "own")(lower).value == pytest.approx(-1.5)
+    assert module.spread("adamw", "own")(lower).value > 0
 
 
 def test_arms_are_tuned_alike_and_raced_at_rates_of_their_grids():
