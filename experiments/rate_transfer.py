@@ -97,6 +97,7 @@ GRIDS = {  # log2 of the first and last rate at BASE; how much both fall per oct
 KEPT = -5  # log2 of AdamW's best rate at BASE, to which grids that fall are extended;
 # that of polar factors, -4, lies in their grids at all widths
 TESTED = 64  # sequences of the validation text
+EXPECTED = {"adamw": -3, "mup": 0, "none": 0, "muon": 0, "scion": 0, "rms": -1.5}
 
 
 @dataclass(frozen=True)
@@ -209,19 +210,29 @@ LOOKS = {
 }  # fmt: skip
 
 
-def _curves(df, ax, arm: str, other: str = "", *, title: str):
-    """Draw the loss by rate, one curve for each width; those of another arm dotted."""
-    shown = where(arm=arm)(df)
-    panels.curves(ax, shown, "lr", "loss", "width", LOOKS)
-    if other:
-        dotted = {"linestyle": ":", "label": ""}
-        shown = where(arm=other)(df)
-        panels.curves(ax, shown, "lr", "loss", "width", LOOKS, **dotted)
+ADAM = ("adamw", "embedding", "head", "mup")
+
+
+def _curves(df, ax, arm: str, others: dict, *, title: str):
+    """Draw the loss by rate, one curve for each width; those of other arms, {arm: line
+    style}, without bands. The y axis is that of all arms under the same rule.
+    """
+    panels.curves(ax, where(arm=arm)(df), "lr", "loss", "width", LOOKS)
+    for other, line in others.items():
+        means = where(arm=other)(df).groupby(["width", "lr"]).loss.mean()
+        for width, curve in means.groupby("width"):
+            ax.plot(curve.loc[width], line, color=LOOKS[width].color, lw=1)
     low, high = np.log2(df.lr.min()), np.log2(df.lr.max())
     ks = range(int(low) + 1, int(high) + 1, 2)
     panels.ticks(ax, "x", {2.0**k: f"$2^{{{k}}}$" for k in ks}, log=2)
+    row = df[df.arm.isin(ADAM if arm in ADAM else SPECTRAL)]
+    means = row.groupby(["arm", "width", "lr"]).loss.mean()
+    space = np.ptp(means)
     ax.set(xlim=(2 ** (low - 0.4), 2 ** (high + 0.4)), title=title)
+    ax.set(ylim=(means.min() - 0.12 * space, means.max() + 0.38 * space))
     ax.set(xlabel="learning rate", ylabel="loss (nats)")
+    if panels.beside(ax):
+        ax.set(ylabel="")
 
 
 @figure("symopt8", panel="left")
@@ -229,42 +240,77 @@ def draw_adamw(df, ax):
     """Validation loss against the learning rate for four widths D, under AdamW with one
     rate for all weights.
     """
-    _curves(df, ax, "adamw", title="AdamW")
-    panels.legend(ax, "upper left", room=0.25, ncols=2)
+    _curves(df, ax, "adamw", {}, title="AdamW")
+    panels.legend(ax, "upper left", ncols=2)
 
 
 @figure("symopt8", panel="mid")
 def draw_parts(df, ax):
-    """The same, with D/32 times that rate for the embedding; dotted, with a head that
-    starts as small as in muP.
+    """The same with a part of muP: D/32 times that rate for the embedding or, dotted, a
+    head that starts as small as in muP.
     """
-    _curves(df, ax, "embedding", "head", title="AdamW: embedding, head")
+    _curves(df, ax, "embedding", {"head": ":"}, title="AdamW with a part of muP")
+    panels.note(ax, 0.05, 0.97, "solid: embedding\ndotted: head", va="top")
 
 
 @figure("symopt8", panel="right")
 def draw_mup(df, ax):
     """The same in muP, with 32/D times that rate for hidden matrices and head."""
-    _curves(df, ax, "mup", title="AdamW in muP")
+    _curves(df, ax, "mup", {}, title="AdamW in muP")
 
 
 @figure("symopt8", panel="left", row=1)
 def draw_none(df, ax):
     """The same against the rate of the hidden matrices, whose updates are polar factors
-    (scale none) or, dotted, polar factors of which some are 2^(1/2) longer (muon).
+    of length 1 (scale none); dotted and dashed, without bands, those of scales muon and
+    scion.
     """
-    _curves(df, ax, "none", "muon", title="Polar factor: none, muon")
+    others = {"muon": ":", "scion": "--"}
+    _curves(df, ax, "none", others, title="Polar: none, muon, scion")
+    words = "solid: none\ndotted: muon\ndashed: scion"
+    panels.note(ax, 0.05, 0.97, words, va="top")
+    for (width, lr), loss in _first_points(where(arm="none")(df)):
+        look = LOOKS[width]
+        style = {"ha": "right", "va": "center", "color": look.color, "data": True}
+        panels.note(ax, lr / 1.25, loss, look.label, **style)
+
+
+def _first_points(df):
+    """((width, rate), mean loss) at the least rate of each width."""
+    means = df.groupby(["width", "lr"]).loss.mean()
+    return means.groupby("width").head(1).items()
 
 
 @figure("symopt8", panel="mid", row=1)
-def draw_scion(df, ax):
-    """The same, with polar factors of length (outputs/inputs)^(1/2) (scale scion)."""
-    _curves(df, ax, "scion", title="Polar factor: scion")
+def draw_rms(df, ax):
+    """The same, with polar factors of length 0.2 D^(1/2) (scale rms)."""
+    _curves(df, ax, "rms", {}, title="Polar: rms")
 
 
 @figure("symopt8", panel="right", row=1)
-def draw_rms(df, ax):
-    """The same, with polar factors of length 0.2 D^(1/2) (scale rms)."""
-    _curves(df, ax, "rms", title="Polar factor: rms")
+def draw_best(df, ax):
+    """Best rate over that at the least width, for one arm of each kind; dashed and
+    dotted, 1/D and D^(-1/2).
+    """
+    widths = sorted(df.width.unique())
+    for arm, lift in (("none", 0.35), ("mup", -0.3), ("rms", 0), ("adamw", 0)):
+        look = WIDTH_RULES[arm]
+        rises = {d: _found(drift(arm), df[df.width <= d]) for d in widths[1:]}
+        rises = {d: found[0].map(np.exp2) for d, found in rises.items() if found}
+        if rises:
+            panels.band(ax, list(rises), list(rises.values()), look, label="")
+            end, last = list(rises.items())[-1]
+            place = 1.15 * end, last.value * 2**lift
+            name = look.label.split(", ")[-1]
+            panels.note(ax, *place, name, data=True, color=look.color, va="center")
+    d = np.array(widths, float)
+    for power, name, line in ((-1, "1/D", "--"), (-0.5, "$D^{-1/2}$", ":")):
+        plot.theory(ax, d, (d / d[0]) ** power, label=name, linestyle=line)
+    panels.ticks(ax, "x", widths, log=2)
+    panels.ticks(ax, "y", {2.0**k: f"$2^{{{k}}}$" for k in range(-4, 2)}, log=2)
+    ax.set_xlim(d[0] / 1.1, d[-1] * 2.6)
+    ax.set(xlabel="width D", ylabel="best rate / first", title="Best rate by width")
+    panels.legend(ax, "lower left")
 
 
 def _found(found, df):
@@ -281,49 +327,57 @@ def _forest(df, ax, make):
             panels.points(ax, [i], found, look, across=True, label="")
     ax.set_yticks(range(len(WIDTH_RULES)), [a.label for a in WIDTH_RULES.values()])
     ax.set_ylim(len(WIDTH_RULES) - 0.4, -0.6)
+    if panels.beside(ax):
+        ax.set_yticklabels([])
 
 
 @figure("symopt8", panel="left", row=2)
 def draw_drift(df, ax):
     """Octaves (factors of two) by which the best rate rises from the least width to the
-    largest; grey, by less than one. Arms whose best rate is only bounded are left out.
+    largest; grey, by less than one; black bars, as expected at 8 times the width. Arms
+    whose best rate is only bounded are left out.
     """
     _forest(df, ax, drift)
-    ax.axvspan(-OCTAVE.size, OCTAVE.size, color=panels.FAINT, lw=0, zorder=0)
-    ax.set(xlabel="octaves", title="Drift of the best rate")
+    for i, arm in enumerate(WIDTH_RULES):
+        if arm in EXPECTED:
+            ax.plot(EXPECTED[arm], i, "|", color=plot.BLACK, ms=9, mew=1, zorder=0.5)
+    ax.axvspan(-OCTAVE.size, OCTAVE.size, color=panels.SHADE, lw=0, zorder=0)
+    panels.note(ax, -4.3, 4.5, "bars: expected", data=True, va="center")
+    panels.ticks(ax, "x", range(-4, 2))
+    ax.set(xlabel="octaves", title="Drift of the best rate", xlim=(-4.5, 1.3))
 
 
 @figure("symopt8", panel="mid", row=2)
 def draw_cost(df, ax):
-    """Loss at the largest width with the rate that is best at the least, minus that
-    with the best rate there, for the same arms; the line is 0.01 nats.
+    """Loss at the largest width with the rate of the grid that is best at the least,
+    minus that with the best one there; the line is 0.01 nats.
     """
     _forest(df, ax, cost_of_keeping)
     panels.reference(ax, x=NATS.size)
     ax.set_xscale("symlog", linthresh=0.01)
     panels.ticks(ax, "x", [0, 0.01, 0.1, 1])
-    ax.set(xlabel="nats", title="Cost of keeping the rate")
-    if panels.beside(ax):
-        ax.set_yticklabels([])
+    same = [
+        i for i, arm in enumerate(WIDTH_RULES) for e in _found(cost_of_keeping(arm), df)
+        if e.value == 0
+    ]  # fmt: skip
+    if same:
+        words = "0: the same point\nof the grid"
+        panels.note(ax, 0.013, np.mean(same), words, data=True, va="center")
+    ax.set(xlabel="nats", title="Cost of keeping the rate", xlim=(-0.004, 2.5))
 
 
 @figure("symopt8", panel="right", row=2)
-def draw_best(df, ax):
-    """Best rate over that at the least width, for the same arms; dashed, 1/D and
-    D^(-1/2).
+def draw_gain(df, ax):
+    """Loss of AdamW with one rate at the largest width minus that of the other arms,
+    each at its best rate; the line is half of muP's.
     """
-    widths = sorted(df.width.unique())
-    for arm, look in WIDTH_RULES.items():
-        rises = {d: _found(drift(arm), df[df.width <= d]) for d in widths[1:]}
-        rises = {d: found[0].map(np.exp2) for d, found in rises.items() if found}
-        if rises:
-            panels.band(ax, list(rises), list(rises.values()), look)
-    d = np.array(widths, float)
-    for power, name in ((-1, "1/D, $D^{-1/2}$"), (-0.5, "_")):
-        plot.theory(ax, d, (d / d[0]) ** power, label=name)
-    panels.ticks(ax, "x", widths, log=2)
-    panels.ticks(ax, "y", {2.0**k: f"$2^{{{k}}}$" for k in range(-4, 2)}, log=2)
-    ax.set(xlabel="width D", ylabel="best rate / first", title="Best rate by width")
+    _forest(df, ax, lambda arm: gain(arm, "adamw"))
+    for half in _found(gain("mup", "adamw"), df):
+        panels.reference(ax, x=half.value / 2)
+        place = half.value / 2 + 0.003, 5.5
+        panels.note(ax, *place, "half of\nmuP's", data=True, va="center")
+    panels.ticks(ax, "x", [0, 0.05, 0.1, 0.15])
+    ax.set(xlabel="nats", title="Gain over AdamW")
 
 
 # --- claims --------------------------------------------------------------------------
