@@ -258,7 +258,8 @@ POLARGRAD = Paper(
         "pretraining of language models.",
         "scale": "The factor of the nuclear norm is necessary for the convergence of "
         "optimizers by polar factors on strongly convex, smooth problems with "
-        "deterministic gradients.",
+        "deterministic gradients (the authors' README; at a constant rate, as we "
+        "read it).",
     },
     smallest={"validation loss": VALIDATION_LOSS, "excess loss": EXCESS_LOSS},
 )

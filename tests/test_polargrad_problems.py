@@ -221,3 +221,80 @@ def test_correlation_is_that_of_gap_and_condition_over_runs():
         for s in (0, 1)
     ]
     assert pp.correlation("other")(pd.DataFrame(rows)).value == pytest.approx(1.0)
+
+
+def test_a_correlation_ends_at_its_cut():
+    """Below a gap of 1e-2 the other number turns round."""
+    t = np.arange(pp.MARKS)
+    other = np.where(t < 20, 50.0 - t, 50.0 + t)
+    arm = {"study": "race", "problem": "quadratic", "schedule": "constant"}
+    df = pd.DataFrame([
+        arm | {"rule": "gd", "seed": s, "gaps": -t / 10, "other": other} for s in (0, 1)
+    ])  # fmt: skip
+    assert pp.correlation("other", -2.0)(df).value == pytest.approx(1.0)
+    assert pp.correlation("other")(df).value < 0
+
+
+def test_condition_numbers_are_shown_up_to_where_rounding_decides_them():
+    shown = pp._resolved([1e2, 1e5, 1e14, 1e12, 1e8])
+    np.testing.assert_allclose(shown, [2, 5, np.nan, np.nan, np.nan])
+
+
+def test_bands_are_the_middle_half_of_the_seeds():
+    from matplotlib.figure import Figure
+
+    arm = {"study": "race", "problem": "quadratic", "schedule": "constant",
+           "steps": 4000}  # fmt: skip
+    df = pd.DataFrame([
+        arm | {"rule": r, "seed": s, "gaps": np.full(pp.MARKS, -float(s))}
+        for r in pp.LOOKS for s in (0, 1, 2, 3, 24)
+    ])  # fmt: skip
+    ax = Figure().subplots()
+    pp._course(df, ax, "quadratic", "gaps")
+    assert set(ax.lines[0].get_ydata()) == {-2.0}
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (-3.0, -1.0)
+
+
+@pytest.mark.parametrize("claim", EXPERIMENT.claims, ids=lambda c: c.name)
+def test_statements_name_what_else_differs_between_arms(claim):
+    """Muon has momentum and PolarGrad none; means over the run are of cut gaps."""
+    said = claim.statement
+    if "rule = muon" in claim.quantity or "Muon" in said:
+        assert "momentum" in said
+    if "cut at -10" in claim.quantity:
+        assert "cut at 1e-10 of the first" in said
+    if "while the gap is above 1e-20" in claim.quantity:
+        assert "above 1e-20" in said
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "symmetry-compatible-optimizers.md"
+RULES = {
+    "gradient descent": "gd",
+    "Adam": "adam",
+    "Muon, Nesterov momentum 0.95": "muon",
+    "Muon without momentum": "muon_plain",
+    "PolarGrad": "polargrad",
+    "PolarGrad with momentum": "polargrad_momentum",
+    "hybrid": "hybrid",
+}
+
+
+def test_the_page_reports_every_arm_that_was_run():
+    rows = project.find(PAGE.parent).root / "results/reference/quick"
+    df = pd.read_parquet(rows / "polargrad_problems.parquet")
+    df = df[df.study == "race"]
+    head = "| rule | rate | quadratic | logistic | completion |\n"
+    table = PAGE.read_text().split(head)[1].split("\n\n")[0]
+    lines = table.replace("\u2212", "-").splitlines()[1:]  # without the rule
+    found = {}
+    for line in lines:
+        rule, schedule, *cells = (x.strip() for x in line.strip("|").split("|"))
+        found[RULES[rule], schedule] = [x.split(" / ") for x in cells]
+    assert set(found) == set(pp.ARMS)
+    for (rule, schedule), cells in found.items():
+        arm = df[(df.rule == rule) & (df.schedule == schedule)]
+        for problem, (mean, last) in zip(pp.PROBLEMS, cells, strict=True):
+            own = arm[arm.problem == problem]
+            assert float(mean) == pytest.approx(own.mean_log_gap.mean(), abs=0.0051)
+            assert float(last) == pytest.approx(own.gap.mean(), abs=0.051)
