@@ -8,6 +8,12 @@ matrix_sensing  F G^T with k = 4, all entries observed, 6000 steps. One loop is 
                 spectra of the Gauss-Newton matrices are in the lanes' time only.
 noether         SGD on the normalised 16-16-10 network, batch 16, float32; the loop is
                 torch with autograd and torch.nn.functional, one run at a time.
+arithmetic      AdamW on all pairs of numbers modulo 31, 256 neurons, 300 steps; the
+                loop is torch with autograd, torch.optim.AdamW and the rows of U and V
+                of the pairs that are trained on. One step of one run is three products
+                of (256, 31) and (31, 961) matrices, which fill a core by themselves:
+                the time of these products alone, also printed, bounds what any way of
+                running several networks on one core can gain.
 
 One thread, process time. Both sides of a pair give the same errors, which is checked.
 """
@@ -20,8 +26,9 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from experiments import matrix_sensing, noether_dynamics  # noqa: E402
+from experiments import matrix_sensing, noether_dynamics, noisy_arithmetic  # noqa: E402
 from symlab.harness import rng  # noqa: E402
+from symlab.modular_network import BETAS, start  # noqa: E402
 
 
 def sensing_loop(c: matrix_sensing.Config) -> float:
@@ -83,6 +90,41 @@ def noether_loop(c: noether_dynamics.Config) -> float:
         return float(loss_of(x, y))
 
 
+def arithmetic_loop(c: noisy_arithmetic.Config) -> float:
+    """Return the fraction of training labels that one run fits at its end."""
+    labels, kept, _ = noisy_arithmetic.data(c)
+    first = start(c.n, c.width, rng.stream(c.seed, "init"))
+    u, v, w, mu = (torch.tensor(x, requires_grad=True) for x in first)
+    a, b = (torch.from_numpy(i) for i in np.nonzero(kept))
+    y = torch.from_numpy(labels[kept])
+    optimizer = torch.optim.AdamW(
+        [u, v, w, mu], lr=c.lr, betas=BETAS, weight_decay=c.weight_decay
+    )
+
+    def answers():
+        return torch.relu(u.T[a] + v.T[b]) @ w + mu[:, 0]
+
+    for _ in range(c.steps):
+        torch.nn.functional.cross_entropy(answers(), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        return float((answers().argmax(1) == y).float().mean())
+
+
+def products_us(width: int, n: int) -> float:
+    """Return the CPU-microseconds of one step's three matrix products."""
+    w, z = torch.randn(width, n), torch.randn(width, n * n)
+    g = torch.randn(n, n * n)
+
+    def products():
+        for _ in range(100):
+            w.T @ z, z @ g.T, w @ g
+
+    products()
+    return min(cpu_seconds(products)[0] for _ in range(5)) * 1e4
+
+
 def cpu_seconds(function) -> tuple[float, object]:
     start = time.process_time()
     result = function()
@@ -130,6 +172,11 @@ def main() -> None:
     compare(
         "noether", noether_loop, noether_dynamics.run, noether, "loss", 0.02
     )  # float32 and another order of sums
+    arithmetic = [noisy_arithmetic.Config(noise=0.4, seed=s) for s in range(4)]
+    runs = noisy_arithmetic.run
+    compare("arithmetic", arithmetic_loop, runs, arithmetic, "fit", 0.01)
+    limit = products_us(arithmetic[0].width, arithmetic[0].n)
+    print(f"arithmetic: the three products of a step alone take {limit:.1f} us")
 
 
 if __name__ == "__main__":
