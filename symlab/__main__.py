@@ -148,6 +148,7 @@ def _one_claim(project: Project, name: str, o) -> int:
         verdicts = findings.verdicts([p], o.partial)
         if found := [v for v in verdicts if v.claim.name == claim]:
             print(found[0].details())
+            print(f"on unseen seeds: {confirmation.again(project, found[0], o.scale)}")
             done, wanted = findings.progress(p)
             print(f"rows: {done} of {wanted} runs in {_short(p.store.file)}")
             _mention_committed(project, [p], o)

@@ -1,6 +1,7 @@
 """Confirmation runs on seeds that follow from the lock, and logs each draw."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -218,3 +219,15 @@ def test_make_confirm_at_smoke_scale_of_everything(tmp_path):
     confirmed("", tmp_path)
     table = pd.read_csv(tmp_path / "smoke" / "confirm" / "smoke.csv")
     assert set(table.experiment) == set(contract.names(project.find(ROOT)))
+
+
+def test_a_claim_says_how_it_came_out_on_unseen_seeds(locked):
+    said = locked("claims", "line.slope").stdout
+    assert "\non unseen seeds: not judged\n" in said
+    assert locked("confirm", "--jobs", 1).returncode == 0
+    said = locked("claims", "line.slope").stdout
+    assert re.search(r"\non unseen seeds: held, [12].* \[.*\], n=4", said)
+    file = locked.root / "results" / "reference" / "confirm" / "quick.csv"
+    file.write_text(file.read_text().replace("> 1.9 and < 2.1", "> 1.8"))
+    said = locked("claims", "line.slope").stdout
+    assert "\non unseen seeds: judged with other thresholds, > 1.8: held\n" in said

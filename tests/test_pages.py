@@ -56,19 +56,20 @@ def test_a_page_shows_the_scoreboard_and_a_terminal_shows_it_again(board, sandbo
     before = "First.\n<!-- scoreboard all -->\nold\n<!-- end -->\nLast.\n"
     page.write_text(pages.filled(board, "quick", before, VERDICTS))
     text = page.read_text()
-    assert text.startswith("First.\n<!-- scoreboard all -->\n| paper | supported |")
-    assert "| A 2024 | 1 | 1 | 1 | none | 1 of 1 | none | 8 | not run | 0 |" in text
+    assert text.startswith("First.\n<!-- scoreboard all -->\n| paper | supported (")
+    row = "| A 2024 | 1 (1) | 1 (1) | 1 | 3 of 3 | none | 1 of 1 | none | 8 | not run |"
+    assert row in text
     assert text.endswith("<!-- end -->\nLast.\n")
     head, row = pages.committed_scoreboard(board).splitlines()
-    assert head.split()[:3] == ["paper", "supported", "contradicted"]
-    assert row.split()[:5] == ["A", "2024", "1", "1", "1"]
+    assert head.split()[:3] == ["paper", "supported", "(after"]
+    assert row.split()[:5] == ["A", "2024", "1", "(1)", "1"]
     said = sandbox("status").stdout.splitlines()
     assert said[0].startswith("line (quick): 12 missing")
     assert said[-3:] == [
         "claims of papers, by the committed rows (docs/claims.md)", head, row
     ]
     others = "<!-- scoreboard B 2025 -->\n<!-- end -->\n"
-    assert "| 1 other paper | 1 |" in pages.filled(board, "quick", others, VERDICTS)
+    assert "| 1 other paper | 1 (1) |" in pages.filled(board, "quick", others, VERDICTS)
     assert "-->\nNone.\n<!--" in pages.filled(board, "quick", before, [])
 
 

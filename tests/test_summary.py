@@ -68,8 +68,9 @@ def confirmed(*rows) -> pd.DataFrame:
 
 def test_the_scoreboard_says_how_claims_came_out_and_how_sure_that_is():
     exact = {"kind": "identity", "estimate": where().worst("y")}
+    late = replace(UNDECIDED, claim=replace(UNDECIDED.claim, written="after"))
     judged = [
-        SUPPORTS, replace(CONTRADICTS, holm="flips to undecided"), UNDECIDED, ERROR,
+        SUPPORTS, replace(CONTRADICTS, holm="flips to undecided"), late, ERROR,
         CONTROL, verdict("g", **exact), verdict("h", above=3.0, **exact),
         verdict("i", origin="control", above=3.0),
         verdict("j", frame=FRAME[:4]), verdict("k", origin="ours"),
@@ -83,15 +84,17 @@ def test_the_scoreboard_says_how_claims_came_out_and_how_sure_that_is():
         "paper": "A 2024", "supported": 2, "contradicted": 1, "undecided": 1,
         "no_verdict": 1, "identities": 2, "identities_held": 1, "headlines": 2,
         "untested": 1, "controls": 2, "controls_held": 1, "seeds_low": 4, "seeds": 8,
-        "seeds_high": 8, "confirmed": 1, "differing": 1, "flipped": 1,
+        "seeds_high": 8, "confirmed": 1, "differing": 1, "before": 3,
+        "supported_flip": 0, "contradicted_flip": 1,
     }  # fmt: skip
     (shown,) = summary.shown(summary.scoreboard(judged, seen)).to_dict("records")
     assert shown == {
-        "paper": "A 2024", "supported": 2, "contradicted": 1, "undecided": 1,
-        "no verdict": 1, "exact identities": "1 of 2",
+        "paper": "A 2024", "supported (after Holm)": "2 (2)",
+        "contradicted (after Holm)": "1 (0)", "undecided": 1, "no verdict": 1,
+        "thresholds before rows": "3 of 4",
+        "exact identities": "1 of 2",
         "main statements not tested": "1 of 2", "controls that hold": "1 of 2",
         "seeds": "8 (4 to 8)", "same verdict on unseen seeds": "1 of 2",
-        "undecided after Holm": 1,
     }  # fmt: skip
 
 
@@ -207,3 +210,46 @@ def test_make_claims_counts_and_a_crashing_estimate_fails_it_when_strict(sandbox
     assert "over all effects of a paper\n  none\n" in done.stdout
     assert done.stdout.endswith("claims of papers\n  none\n")
     assert sandbox("claims", "--scale", "smoke", "--strict").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("comparison", "value", "limits", "small"),
+    [
+        ("paired", 1.0, {"above": 2.0}, True),
+        ("paired", 1.0, {"above": 0.5}, False),  # it holds
+        ("paired", -1.0, {"above": 2.0}, False),  # the other sign
+        ("paired", 1.0, {"above": -3.0, "below": -2.0}, False),
+        ("ratio", 1.05, {"above": 1.1}, True),
+        ("ratio", 0.95, {"below": 0.9}, True),
+        ("ratio", 0.95, {"above": 1.1}, False),
+        ("log_ratio", 0.05, {"above": 0.1}, True),
+        ("log_ratio", -0.05, {"above": 0.1}, False),
+    ],
+)
+def test_an_effect_of_the_claimed_sign_that_is_too_small_is_told_apart(
+    comparison, value, limits, small
+):
+    seeds = np.arange(8)
+    ends = {
+        "paired": (value, 0.0), "ratio": (value, 1.0), "log_ratio": (np.exp(value), 1.0)
+    }  # fmt: skip
+    frame = pd.concat([
+        pd.DataFrame({"seed": seeds, "arm": arm, "y": y * (1 + 1e-3 * (seeds % 3))})
+        for arm, y in zip("ab", ends[comparison], strict=True)
+    ])  # fmt: skip
+    frame.loc[frame.arm == "a", "y"] *= 1 + 1e-3 * (seeds % 2)
+    estimate = getattr(where(), comparison)("y", arm=("a", "b"))
+    found = verdict(
+        "s", frame=frame, estimate=estimate, **({"above": -np.inf} | limits)
+    )
+    assert found.too_small == small
+    assert ("has the claimed sign" in found.line()) == small
+    mapped = verdict(
+        "s", frame=frame, estimate=estimate.map(lambda x: 2 * x, "2 {}"),
+        **({"above": -np.inf} | {k: 2 * x for k, x in limits.items()}),
+    )  # fmt: skip
+    assert mapped.too_small == small
+
+
+def test_a_mean_has_no_sign_of_its_own():
+    assert not CONTRADICTS.too_small

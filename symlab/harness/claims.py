@@ -26,6 +26,7 @@ BEARINGS = ("supports", "contradicts", "undecided", "not about a paper")
 LOG_RATIO = "log ratio"  # the unit of the natural log of a ratio; texts show the ratio
 RATIO = "times"
 LARGEST_LOG = 700.0  # exp of more is no float64
+SMALLER = " (the effect has the claimed sign, but is smaller than asked)"
 
 
 @dataclass(frozen=True)
@@ -250,9 +251,22 @@ class Verdict:
         )
 
     @property
+    def too_small(self) -> bool:
+        """Whether the claim failed although arms differ in the direction that it says:
+        by less than it asks for.
+        """
+        c, i = self.claim, self.interval
+        null = getattr(c.estimate, "null", None)
+        if self.verdict != "failed" or i is None or null is None:
+            return False
+        if c.above >= null and c.below == math.inf:
+            return i.low > null
+        return c.below <= null and c.above == -math.inf and i.high < null
+
+    @property
     def meaning(self) -> str:
         """What the verdict means, with its subject: 'contradicts Ziyin 2024', or
-        'control'.
+        'control'. It says where the effect has the claimed sign and is too small.
         """
         c = self.claim
         if c.origin != "paper":
@@ -263,7 +277,9 @@ class Verdict:
         if not self.judged:
             return f"does not yet speak about {paper}"
         decided = self.bearing != "undecided"
-        return f"{self.bearing} {paper}" if decided else f"leaves {paper} undecided"
+        if not decided:
+            return f"leaves {paper} undecided"
+        return f"{self.bearing} {paper}" + SMALLER * self.too_small
 
     @property
     def measured(self) -> str:

@@ -9,6 +9,7 @@ shows there, also where the first was never finished.
 import datetime
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pandas as pd
 from symlab.harness import claim_tables, claims, files, findings, plan, registration
 from symlab.harness.errors import UserError
 from symlab.harness.project import Committed, Project
+from symlab.harness.stats import Interval
 
 FIRST = 1_000_000  # above every seed that was used so far
 STEP = 1000  # more than the seeds of a sweep; even, as some races tune on even seeds
@@ -145,6 +147,28 @@ def shown(row, prefix: str = "") -> str:
         getattr(row, prefix + k) for k in ("value", "low", "high", "n")
     )
     return f"{value:.3g} [{low:.3g}, {high:.3g}], n={n}"
+
+
+def again(project: Project, verdict: claims.Verdict, scale: str) -> str:
+    """Return how a claim came out on seeds that nobody could choose, as text, by the
+    committed table of confirmations.
+
+    scale: of the runs that were confirmed.
+    """
+    table = claim_tables.read(project, KIND, scale)
+    if table is None:
+        return "not judged"
+    claim = verdict.claim
+    here = (table.experiment == verdict.experiment) & (table.claim == claim.name)
+    if not here.any():
+        return "not judged"
+    row = next(table[here].itertuples())
+    if row.claimed != claim.criterion:
+        return f"judged with other thresholds, {row.claimed}: {row.confirmation}"
+    ends = {k: getattr(row, f"confirmed_{k}") for k in ("value", "low", "high", "n")}
+    like = verdict.interval or Interval(math.nan, math.nan, math.nan, 0)
+    found = replace(verdict, interval=replace(like, **ends, note=""))
+    return f"{row.confirmation}, {found.measured}"
 
 
 # --- what is committed ---------------------------------------------------------------

@@ -44,13 +44,15 @@ class Estimate:
     arms: the fields whose values it compares, or by which it selects rows; () where it
     does not say. placebo(df)(draw): the estimate after the labels of the arms that it
     compares were permuted within each seed, by the permutation number `draw`; None
-    where it compares none.
+    where it compares none. null: its value where the two arms that it compares do not
+    differ; None where it compares none.
     """
 
     compute: Callable[[pd.DataFrame], Interval]
     phrase: str
     arms: tuple[str, ...] = ()
     placebo: Callable[[pd.DataFrame], Callable[[int], Interval]] | None = None
+    null: float | None = None
 
     def __call__(self, df: pd.DataFrame) -> Interval:
         return self.compute(df)
@@ -77,6 +79,7 @@ class Estimate:
             compute=lambda df: self(df).map(function),
             phrase=phrase.format(self.phrase),
             placebo=self.placebo and placebo,
+            null=None if self.null is None else function(self.null),
         )
 
 
@@ -359,7 +362,8 @@ class Rows:
         ends += f", paired at each {each}" if each else ", paired"
         log = "log of " if scale else ""
         what = f"{log}{name_of(quantity)} ({ends})"
-        return self._over_seeds(what, lambda df: compared(table(df)), arms, placebo)
+        found = self._over_seeds(what, lambda df: compared(table(df)), arms, placebo)
+        return replace(found, null=0.0 if scale or join is sub else 1.0)
 
     def _extreme(self, quantity, largest: bool) -> Estimate:
         def compute(df):

@@ -144,6 +144,7 @@ def bearing_table(project: Project, verdicts: list[Verdict], bearing: str) -> st
             "quantity": v.claim.quantity,
             "measured": v.measured,
             "claimed": v.claim.asked,
+            "sign": "as claimed, but smaller" if v.too_small else "",
             "after Holm": v.holm.removeprefix("flips to "),
             "name": f"`{v.experiment}.{v.claim.name}`",
             "its rows": f"`make {drawn[v.experiment][0]}`",

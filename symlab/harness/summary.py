@@ -139,7 +139,9 @@ def scoreboard(
     and `controls_held` our controls about the paper; `seeds_low`, `seeds` and
     `seeds_high` the least, median and largest number of seeds of an estimate;
     `confirmed` and `differing` equal and different verdicts on fresh seeds, for claims
-    whose thresholds are the present ones; `flipped` verdicts that are undecided with
+    whose thresholds are the present ones; `before` those whose thresholds were written
+    before a look at rows, of `supported`, `contradicted` and `undecided` together;
+    `supported_flip` and `contradicted_flip` those of them that are undecided with
     Holm's correction.
     """
     groups: dict[str, list[Verdict]] = {name: [] for name in named}
@@ -199,8 +201,15 @@ def _score(
         "seeds_high": max(seeds, default=0),
         "confirmed": again.count("equal"),
         "differing": again.count("differs"),
-        "flipped": sum(v.holm.startswith("flips") for v in own),
+        "before": sum(v.claim.written == "before" for v in decided),
+        "supported_flip": _flips(decided, "held"),
+        "contradicted_flip": _flips(decided, "failed"),
     }
+
+
+def _flips(verdicts: Sequence[Verdict], verdict: str) -> int:
+    """How many of these verdicts are undecided with Holm's correction."""
+    return sum(v.verdict == verdict and v.holm.startswith("flips") for v in verdicts)
 
 
 def _fresh_seeds(confirmed: pd.DataFrame) -> dict[tuple[str, str, str], str]:
@@ -215,9 +224,12 @@ def shown(board: pd.DataFrame) -> pd.DataFrame:
         return board
     texts = pd.DataFrame({
         "paper": board.paper,
-        "supported": board.supported,
-        "contradicted": board.contradicted,
+        "supported (after Holm)": _after(board.supported, board.supported_flip),
+        "contradicted (after Holm)":
+            _after(board.contradicted, board.contradicted_flip),
         "undecided": board.undecided,
+        "thresholds before rows": _of(
+            board.before, board.supported + board.contradicted + board.undecided),
         "exact identities": _of(board.identities_held, board.identities),
         "main statements not tested": _of(board.untested, board.headlines),
         "controls that hold": _of(board.controls_held, board.controls),
@@ -225,7 +237,6 @@ def shown(board: pd.DataFrame) -> pd.DataFrame:
                   for r in board.itertuples()],
         "same verdict on unseen seeds":
             _of(board.confirmed, board.confirmed + board.differing, "not run"),
-        "undecided after Holm": board.flipped,
     })  # fmt: skip
     if board.no_verdict.any():
         texts.insert(4, "no verdict", board.no_verdict)
@@ -234,6 +245,11 @@ def shown(board: pd.DataFrame) -> pd.DataFrame:
 
 def _of(part: pd.Series, whole: pd.Series, none: str = "none") -> list[str]:
     return [f"{p} of {w}" if w else none for p, w in zip(part, whole, strict=True)]
+
+
+def _after(found: pd.Series, flip: pd.Series) -> list[str]:
+    """Numbers of verdicts, and in brackets those that a correction leaves."""
+    return [f"{n} ({n - k})" if n else "0" for n, k in zip(found, flip, strict=True)]
 
 
 def _range(low: int, median: int, high: int) -> str:
