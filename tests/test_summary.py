@@ -98,6 +98,18 @@ def test_the_scoreboard_says_how_claims_came_out_and_how_sure_that_is():
     }  # fmt: skip
 
 
+def test_outcomes_are_counted_by_when_thresholds_were_written():
+    old = {"history": (("2026-01-01", "changed"),)}
+    judged = [
+        SUPPORTS, verdict("l", **old), CONTRADICTS, CONTROL,
+        verdict("m", above=3.0, written="after", **old),
+    ]  # fmt: skip
+    table = summary.registered(judged)
+    assert table.loc["supports"].tolist() == [1, 1, 0]
+    assert table.loc["contradicts"].tolist() == [1, 0, 1]
+    assert len(table) == 2
+
+
 def test_the_scoreboard_names_some_papers_and_adds_up_the_others():
     def about(short, **fields):
         return verdict(paper=replace(PAPER, short=short), **fields)

@@ -71,7 +71,8 @@ def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> 
       <!-- table name --> ... <!-- end -->     what `table(df)` of an experiment returns
       <!-- headlines all --> ...               main statements of all papers, or of one
                                                by its short name, and what tests them
-      <!-- counts papers --> ...               claims per paper and axis; or "others"
+      <!-- counts papers --> ...               claims per paper and axis; or "others",
+                                               or "registered"
       <!-- placebo quick --> ...               the committed audit of a scale
       <!-- confirmed quick --> ...             the committed confirmation of a scale
 
@@ -249,10 +250,12 @@ def headline_table(verdicts: list[Verdict], paper: str = "all") -> str:
 def count_table(verdicts: list[Verdict], which: str) -> str:
     """Return counts of claims as a Markdown table.
 
-    which: "papers" for counts per paper by what they mean for it, or "others" for the
-    claims that are not about a paper.
+    which: "papers" for counts per paper by what they mean for it, "others" for the
+    claims that are not about a paper, or "registered" for when the thresholds of
+    papers' claims were written.
     """
-    count = {"papers": summary.counts, "others": summary.others}[which]
+    count = {"papers": summary.counts, "others": summary.others,
+             "registered": summary.registered}[which]  # fmt: skip
     return markdown(count(verdicts).reset_index())
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from symlab.harness import contract, findings, plan, stats
-from symlab.harness.claims import ORIGINS, VERDICTS, Paper, Verdict
+from symlab.harness.claims import BEARINGS, ORIGINS, VERDICTS, Paper, Verdict
 from symlab.harness.project import Project
 
 NOT_TESTED = "not tested here"
@@ -51,6 +51,22 @@ def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     ]
     table = _table(rows, "origin", "axis", VERDICTS)
     return table.reindex([o for o in ORIGINS if o in table.index])
+
+
+def registered(verdicts: Iterable[Verdict]) -> pd.DataFrame:
+    """Return a frame with when the thresholds of papers' claims were written, for each
+    of their outcomes.
+    """
+    rows = [
+        {"outcome": "error" if v.verdict == "error" else _axis(v, v.bearing),
+         "written": v.claim.written + " rows" + ", changed since" * bool(
+             v.claim.written == "before" and v.claim.history)}
+        for v in verdicts
+        if v.claim.origin == "paper"
+    ]  # fmt: skip
+    columns = ("before rows", "before rows, changed since", "after rows")
+    table = _table(rows, "outcome", "written", columns)
+    return table.reindex([b for b in (*BEARINGS, "error") if b in table.index])
 
 
 def _axis(v: Verdict, word: str) -> str:
