@@ -14,6 +14,7 @@ _WHERE = {
     "Estimate": "estimates",
     "Paper": "claims",
     "Smallest": "claims",
+    "after": "claims",
     "Arm": "panels",
     "estimate": "estimates",
     "family": "estimates",
