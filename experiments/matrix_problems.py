@@ -39,7 +39,8 @@ from functools import partial
 import numpy as np
 
 from symlab import papers
-from symlab.harness import Arm, Claim, figure, lanes, panels, plot, race, rng, stats
+from symlab.harness import Arm, figure, lanes, panels, plot, race, rng, stats
+from symlab.harness.claims import Claim, after
 from symlab.harness.estimates import Estimate, family, named, where
 from symlab.schedule import schedule
 
@@ -667,7 +668,7 @@ oracle = partial(Claim, origin="oracle", kind="identity")
 # that the rates in use are the best, the second claim, is so by construction
 INSIDE, _, FRESH = RACE.protocol(1e-9, "The rates are chosen from the rows.", "nats")
 CLAIMS = [
-    INSIDE, replace(FRESH, written="after", history=((TODAY, "added after the rows"),)),
+    INSIDE, replace(FRESH, **after((TODAY, "added after the rows"))),
     oracle("sensing_optimum",
         f"On {SENSING}, a least-squares fit to the measurements agrees with the true "
         "matrix, to 1e-10 of its norm, in every run.",
@@ -727,7 +728,7 @@ CLAIMS = [
         f"same excess loss over the known optimum, to 1 %, {BOTH}.",
         partial(rotation, rule="polargrad"), study=TOKENS, above=-0.01, below=0.01,
         place="the rule commutes with rotations of rows and columns",
-        kind="equivalence", written="after", history=(ADDED,),
+        kind="equivalence", **after(ADDED),
         reason="In exact arithmetic the losses are equal; 1000 steps amplify the "
         "rounding of float32. Four seeds of a trial run agreed to 0.1 %."),
     log_ratio("sensing_sgd_does_not",
@@ -744,9 +745,9 @@ CLAIMS = [
         estimate=far_from_the_optimum("spectral"), below=1e-6,
         reason="Near the optimum, which this rate does not reach, constant steps "
         "amplify rounding: at the tuned rate the log ratio is -0.02 [-0.15, 0.10].",
-        written="after", history=((TODAY, "the claim had asked for equality within a "
-            "factor of two at the tuned rate, which many rules would meet; it became "
-            "an identity at the smallest rate"),)),
+        **after((TODAY, "the claim had asked for equality within a factor of two at "
+                 "the tuned rate, which many rules would meet; it became an identity "
+                 "at the smallest rate"))),
     log_ratio("sensing_hybrid_does",
         f"On {SENSING}, {NAMES['row_then_spectral']} at its smallest learning rate "
         "ends with excess losses over the known optimum that differ by more than 1 %, "
@@ -755,8 +756,7 @@ CLAIMS = [
         estimate=far_from_the_optimum("row_then_spectral"), above=0.01,
         reason="If losses were equal under every rule, equality under the polar factor "
         "would show nothing. It is allowed a ten thousandth of this difference.",
-        written="after", history=((TODAY, "added as the control of the spectral rule's "
-            "identity"),)),
+        **after((TODAY, "added as the control of the spectral rule's identity"))),
     gain("floor_helps_rare_tokens",
         f"On {TOKENS['embedding']}, {ROW_NORM} that fades rows below a tenth of the "
         "root mean square has less than 0.91 times plain row-norm's excess loss on "
@@ -777,10 +777,10 @@ CLAIMS = [
         "0.1 %, whether or not the mean row is subtracted before and after scaling.",
         place="the gradient of a softmax has no mean row", kind="equivalence",
         estimate=HEAD.log_ratio(EXCESS, rule=("twice_centred", "row_norm")),
-        above=-1e-3, below=1e-3, written="after",
+        above=-1e-3, below=1e-3,
         reason="The gradient's mean row is 0 already, and the loss does not depend on "
         "a shift of all rows. Rounding stays far below 0.1 %.",
-        history=((DAY, "10 % became 0.1 % after the first run, which found 6e-8"),)),
+        **after((DAY, "10 % became 0.1 % after the first run, which found 6e-8"))),
     Claim("centred_heads_do_not_drift",
         f"On {TOKENS['head']}, the mean row of the head stays shorter than 1 % of the "
         "rows' root mean square length, in every run of row-norm that subtracts the "
