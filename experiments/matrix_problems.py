@@ -480,11 +480,11 @@ RACE = race.Race("the comparison of optimizers on matrix problems",
                  ("study", "basis", "rule"), ("lr",),
                  tune=where(logs, "seed % 2 == 0"), raced=TUNED, value="log_excess"
 )  # fmt: skip
+ADAMW = papers.RULES["adamw"]
 ARMS = {  # in the order of the lower panels
     "sgd": Arm("SGD", plot.BLACK, "o", "--"),
-    "adamw": replace(papers.RULES["adamw"], label="AdamW ($\\beta_2$ 0.999)"),
-    "adamw_95": replace(papers.RULES["adamw"], label="AdamW ($\\beta_2$ 0.95)",
-                        marker="D"),
+    "adamw": replace(ADAMW, label="AdamW ($\\beta_2$ 0.999)"),
+    "adamw_95": replace(ADAMW, label="AdamW ($\\beta_2$ 0.95)", marker="D"),
     "sign": Arm("sign", plot.PINK, "v", ":"),
     "row_norm": papers.RULES["row_norm"],
     "row_norm_floor": Arm("row-norm, floor", plot.BLUE, "<"),
@@ -497,7 +497,6 @@ ARMS = {  # in the order of the lower panels
 }
 # the rules of the upper panels; lines are those of ARMS, but keys of rows count these
 CURVES = ("sgd", "adamw", "sign", "row_norm", "spectral", "polargrad")
-RATES = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1: "1", 2: "2", 4: "4", 8: "8"}
 AXES, ROTATED = Arm("axes", plot.BLUE, "s"), Arm("rotated", plot.BLACK)
 BASES = (("excess", "axes", -0.15, AXES), ("excess", "rotated", 0.15, ROTATED))
 HALVES = (  # column, basis, place beside the rule's line, look
@@ -534,7 +533,7 @@ def _sensitivity(df, ax, study: str):
         panels.band(ax, np.array(list(means)) / rate[rule], means.values(), ARMS[rule])
     panels.reference(ax, x=1, color=panels.FAINT)
     _loss_axis(ax, "y", study)
-    panels.ticks(ax, "x", RATES, log=10)
+    panels.ticks(ax, "x", panels.fractions(2.0 ** np.arange(-3, 4)), log=10)
     ax.set(xlabel="learning rate / tuned", xlim=(1 / 11, 11))
 
 
@@ -547,11 +546,8 @@ def _final(df, ax, study: str) -> float | None:
         panels.points(ax, at, found, arm, across=True)
     for y in range(len(order)):
         panels.reference(ax, y=y, color=panels.SHADE, lw=0.5)
-    names = ["" if panels.beside(ax) else arm.label for arm in ARMS.values()]
-    ax.set_yticks(range(len(order)), names)
-    ax.tick_params(axis="y", length=0)
+    panels.rows_of(ax, [arm.label for arm in ARMS.values()], shared=True)
     _loss_axis(ax, "x", study)
-    ax.set(ylim=(len(order) - 0.4, -0.6))
     if study != "sensing":
         c = rows.iloc[0]
         limit = c.rows * c.columns / (2 * c.batch * c.steps)

@@ -273,7 +273,6 @@ def table(df):
 
 # --- figure --------------------------------------------------------------------------
 
-RATES = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1: "1", 2: "2", 4: "4", 8: "8"}
 HALF = Arm("at half the rate", plot.BLUE, "<")
 TWICE = Arm("at twice the rate", plot.PINK, ">")
 
@@ -293,7 +292,7 @@ def _sensitivity(df, ax, *arms: str, near: bool = True):
         ends = seeds.min(), seeds.max()
         ax.vlines(loss.index / rate[name], *ends, color=arm.color, lw=0.7)
     panels.reference(ax, x=1)
-    panels.ticks(ax, "x", RATES, log=10)
+    panels.ticks(ax, "x", panels.fractions(2.0 ** np.arange(-3, 4)), log=10)
     ax.set(xlabel="learning rate / tuned", ylabel="validation loss (nats)")
     ax.set_xlim(1 / 10, 10)
     if near:
@@ -384,10 +383,7 @@ def draw_rises(df, ax):
     panels.note(ax, 0.02, 0.03, "linear")
     ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.05, 1.6))
     ax.set_title("Loss off the tuned rate")
-    names = ["" if panels.beside(ax) else OPTIMIZERS[name].label for name in order]
-    ax.set_yticks(range(len(order)), names)
-    ax.tick_params(axis="y", length=0)
-    ax.set(ylim=(len(order) - 0.4, -0.6))
+    panels.rows_of(ax, [OPTIMIZERS[name].label for name in order], shared=True)
     panels.legend(ax, "upper right", clear=True, handlelength=0.8)
 
 
@@ -408,7 +404,7 @@ def draw_freon(df, ax):
         arm = OPTIMIZERS[name]
         panels.level(ax, difference(name)(df), arm.label, color=arm.color, ls=line)
     panels.reference(ax, y=0, label="AdamW", color=OPTIMIZERS["adamw"].color, ls=":")
-    panels.ticks(ax, "x", dict(zip(x, ("1/4", "1/2", "2/3", "5/6"), strict=True)))
+    panels.ticks(ax, "x", panels.fractions(x))
     ax.set(xlabel="Freon's exponent $c$, of $s^{1-2c}$")
     ax.set(ylabel="final loss minus AdamW's (nats)", title="Loss by Freon's power")
     panels.legend(ax)
