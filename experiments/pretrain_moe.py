@@ -99,7 +99,7 @@ SIZES = {
               "precision": "bfloat16", "compile": True, "save_every": 100},
 }  # fmt: skip
 TUNING_SEEDS = (100, 101)  # judged by no claim
-ROOM = LAU.smallest["validation loss"].size  # above AdamW's best loss: no loss
+NATS = LAU.smallest["validation loss"].size  # least difference that counts
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,6 @@ FROZEN = FRONTIER.where(router="frozen")
 ONE_STEP = JUDGED.where(step=MIDDLE)  # with and without auxiliary losses
 RACE = Race("pretraining a small mixture-of-experts language model", ("router",),
             ("embedding_lr", "head_lr"), where(study="tune"), FRONTIER)  # fmt: skip
-RATE = 2  # places in STEPS between AdamW and the others at nearly the same rate
 
 
 def _means(df, column: str):
@@ -270,7 +269,7 @@ def least_load(df) -> dict[str, float]:
     A rule without such a step gets the step of its least loss.
     """
     loss, load = _means(df, "val_loss"), _means(df, "load_cv")
-    allowed = loss <= loss.loc["adamw"].min() + ROOM
+    allowed = loss <= loss.loc["adamw"].min() + NATS
     found = load.where(allowed).dropna(how="all").idxmin(axis=1).to_dict()
     return best_loss(df) | found
 
@@ -296,7 +295,7 @@ def at_equal_rates(df):
     At width 64 a step of 0.025 is a rate of 0.0031 for AdamW, a step of 0.08 one of
     0.01; the normalised rules have these rates at steps of 0.0025 and 0.008.
     """
-    matched = df.step.map(dict(zip(STEPS[RATE:], STEPS, strict=False)))
+    matched = df.step.map(dict(zip(STEPS[2:], STEPS, strict=False)))
     step = df.step.where(df.router != "adamw", matched)
     return df.assign(step=step).dropna(subset="step")
 
@@ -357,13 +356,12 @@ LEARNING = {rule: arm for rule, arm in ARMS.items() if rule != "frozen"}
 LOSSES = {"none": "none", "balance": "balance", "balance and z": "with z", "phi": "φ"}
 
 
-def _steps(df, rule: str) -> np.ndarray:
+def _by_step(df, rule: str) -> dict:
+    """{step: load CV} of a rule; empty where it was not run."""
     rows = FRONTIER(df)
-    return np.unique(rows.step[rows.router == rule])
-
-
-def _load(rule: str, step: float) -> Estimate:
-    return FRONTIER.where(router=rule, step=step).mean("load_cv")
+    steps = np.unique(rows.step[rows.router == rule])
+    of_rule = FRONTIER.where(router=rule)
+    return {step: of_rule.where(step=step).mean("load_cv")(df) for step in steps}
 
 
 @figure("symopt4", panel="left")
@@ -374,12 +372,11 @@ def draw_frontier(df, ax):
     """
     start = FROZEN.mean("load_cv")(df).value
     for rule, arm in ARMS.items():
-        if not len(steps := _steps(df, rule)):
+        if not (load := _by_step(df, rule)):
             continue
-        load = [_load(rule, s)(df) for s in steps]
-        pairs = [FRONTIER.where(step=(0.0, s)) for s in steps]
+        pairs = [FRONTIER.where(step=(0.0, step)) for step in load]
         loss = [p.paired("val_loss", router=(rule, "frozen"))(df) for p in pairs]
-        x, y = ([i.value for i in v] for v in (load, loss))
+        x, y = ([i.value for i in v] for v in (load.values(), loss))
         bars = {"label": "_", "elinewidth": 0.5, "alpha": 0.55, "zorder": 1}
         size = 34
         if rule != "frozen":
@@ -401,11 +398,10 @@ def draw_moved(df, ax):
     """
     panels.level(ax, FROZEN.mean("load_cv")(df), "frozen")
     for rule, arm in LEARNING.items():
-        if len(steps := _steps(df, rule)):
-            rows = [FRONTIER.where(router=rule, step=s)(df) for s in steps]
+        if load := _by_step(df, rule):
+            rows = [FRONTIER.where(router=rule, step=step)(df) for step in load]
             x = [np.exp(np.log(r.router_moved).mean()) for r in rows]
-            load = [_load(rule, s)(df) for s in steps]
-            panels.points(ax, x, load, arm, linestyle="-")
+            panels.points(ax, x, load.values(), arm, linestyle="-")
     ax.set(xscale="log", xlabel="distance moved / initial norm", ylabel="load CV")
     ax.set_title("Load by distance moved")
     panels.legend(ax, "upper left", room=0.3)
@@ -489,8 +485,6 @@ def table(df):
 # --- claims --------------------------------------------------------------------------
 
 FIFTH = -LAU.smallest["load CV"].log  # least change that counts
-NATS = LAU.smallest["validation loss"].size  # least difference that counts
-EXPERT = 1 / 16
 ROOM_WAS = ("2026-11-30", "steps within 0.02 nats of AdamW's least loss became those "
             "within 0.01")  # fmt: skip
 RUN, FUSED, TEXT = "2026-11-21", "2026-11-29", "2026-11-30"  # when rows were made
@@ -511,7 +505,6 @@ STEPS_ALIKE = ("in the mean over four equal nominal steps of a router's row (0.0
 RATES_ALIKE = "in the mean over two nearly equal router learning rates."
 AT_A_STEP = f"In a {MODEL} with router steps of 0.008 per row (AdamW: at most),"
 UNDER_EACH = "under each of AdamW, row-norm and left polar."
-CENTRING = "abstract: shared-shift symmetry of routers"
 INSIDE, BEST, FRESH = RACE.protocol(
     NATS, "Two pairs of tuning seeds differ in the loss by as much by chance.", "nats"
 )
@@ -526,7 +519,7 @@ was_loss = partial(resized, LAU.smallest["validation loss"])
 less = partial(Claim, below=FIFTH, reason=IS_FIFTH, unit="log ratio", paper=LAU,
                origin="ours", place="routers of figures 2 and 5; load is no claim of "
                "the abstract")  # fmt: skip
-by_lau = partial(Claim, paper=LAU, place=CENTRING)
+by_lau = partial(Claim, paper=LAU, place="abstract: shared-shift symmetry of routers")
 CLAIMS = [
     replace(BEST, name="tables_are_tuned",
         statement=f"In pretraining a {MODEL}, embedding and head are trained at "
@@ -615,7 +608,7 @@ CLAIMS = [
     less("left_polar_dead",
         f"{IN} the share of experts with less than a tenth of the mean load is lower "
         f"under {POLAR} than under AdamW by more than 1/16, {STEPS_ALIKE}",
-        unit="fraction of experts", below=-EXPERT,
+        unit="fraction of experts", below=-1 / 16,
         estimate=FRONTIER.paired("dead_fraction", each="step", **LEFT),
         reason="A layer has sixteen experts, and one of them is the least that can be "
         "lost.",
