@@ -501,9 +501,9 @@ def draw(df, ax):
     _curves(df, ax, "excess")
     panels.reference(ax, y=1)
     panels.note(ax, 1.5, 1.05, "predicting zero", data=True, va="bottom")
-    c = _config(where(arm="vanilla")(df))
+    law = lms(_config(where(arm="vanilla")(df)))
     look = {"color": panels.GREY, "linestyle": ":", "label": "theory for $w$"}
-    plot.theory(ax, np.arange(c.tasks) + 1, lms(c), **look)
+    plot.theory(ax, np.arange(len(law)) + 1, law, **look)
     panels.ticks(ax, "y", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
     ax.set(ylabel="excess loss at the end of a task", ylim=(0.05, 1.6))
     panels.legend(ax, "lower center", room=0.42, ncols=2)
@@ -554,8 +554,7 @@ def draw_mirror(df, ax):
         label = "slope: Lyapunov exponent" if arm == "trap" else None
         plot.theory(ax, tasks, line / np.log(10), label=label)
     ax.set(ylabel="median $\\log_{10}$ distance", title="Distance to the mirrors")
-    handles, labels = ax.get_legend_handles_labels()
-    panels.legend(ax, "lower left", handles=handles[-1:], labels=labels[-1:])
+    panels.legend(ax, "lower left", handles=ax.get_lines()[-1:])
 
 
 # --- claims --------------------------------------------------------------------------
