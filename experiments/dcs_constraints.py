@@ -529,9 +529,9 @@ def draw_path(df, ax):
         dcs, scipy = ("_", "_") if i else (DCS.label, "generalised lasso (scipy)")
         ax.plot(rows.ratio, path, "o", color=DCS.color, ms=2.4, mew=0, label=dcs)
         plot.theory(ax, ratios, exact[:, i], label=scipy, linewidth=0.7)
-    ax.set(xlabel="weight decay / critical decay", title="Constraints by decay")
+    ax.set(xlabel="weight decay / critical decay", xlim=(0, 1.55), ylim=(-0.004, None))
     ax.set(ylabel="$|O_i^\\top\\theta|$ of each constraint")
-    ax.set(xlim=(0, 1.55), ylim=(-0.004, None))
+    ax.set_title("Constraints by decay")
     panels.legend(ax, "upper right", clear=True)
 
 
@@ -614,11 +614,11 @@ JUMPS = named("abs(jumps - exact_jumps)", "difference of the two numbers of jump
 EXCESS = named("measured - second_order", "measured minus second-order critical decay")
 LOWERED = named("1 - measured", "full-batch minus measured critical decay")
 PROBLEM = ("In least squares with 10 constraints s = 0 on linear functions s of the "
-           "weights, each trained as s = u*w with weight decay on u and "
-           "w,")  # fmt: skip
+           "weights, each trained as s = u*w with weight decay on u and w,"
+)  # fmt: skip
 STEPS = ("When a noisy signal of 80 values with steps is denoised, its 79 differences "
-         "of neighbours trained as u*w with weight decay on u and w, the "
-         "result")  # fmt: skip
+         "of neighbours trained as u*w with weight decay on u and w, the result"
+)  # fmt: skip
 SCALAR = ("When SGD of batch size 1 on (u*w - y)^2/2, with noisy labels y of mean 1, "
           "trains u and w with weight decay")  # fmt: skip
 dcs = partial(Claim, paper=ZIYIN, origin="ours", unit="of |s|")
@@ -651,8 +651,8 @@ CLAIMS = [
     dcs("minibatch_exact",
         f"{PROBLEM} minibatch SGD brings every |s| below 1e-12 in every run at 1.5 "
         "times the critical weight decay, the largest |dl/ds| at s = 0 for the loss l.",
-        origin="paper", tests="hard constraints", place="abstract, DCS; u=w=0 is "
-        "stationary under every minibatch", kind="identity",
+        origin="paper", tests="hard constraints", kind="identity",
+        place="abstract, DCS; u=w=0 is stationary under every minibatch",
         estimate=SGD.where(ratio=1.5).worst(VIOLATED), below=EXACT,
         reason=ROUNDING),
     dcs("adamw_misses_constraints",
