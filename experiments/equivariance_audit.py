@@ -682,8 +682,7 @@ CLAIMS = [
         "values by 990: rounding of 6e-8 becomes 6e-5 of the largest one, and a few "
         "times more where the steps are taken on Gram matrices.",
         **after((DAY, "1e-4 became 1e-3 after a look at the rows, at which steps on "
-                 "Gram matrices had an error of 3e-3 for tall blocks, since corrected"
-                 ))),
+            "Gram matrices had an error of 3e-3 for tall blocks, since corrected"))),
     breaks("adamw_breaks_rotations",
         moving("AdamW", DIFFERS, "every rotation that is a symmetry of the matrix"),
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
