@@ -52,12 +52,8 @@ FLOOR = 0.1  # row_norm_floor fades rows below this part of the root mean square
 RANK, CONDITION = 4, 30.0  # rank of W*; condition numbers of P and Q in sensing
 LOGITS = 2.0  # standard deviation of the true logits, without the frequencies
 ADAM = {"adamw": 0.999, "adamw_95": 0.95}  # beta2, of the average of squares
-SHARED = ("sgd", "adamw", "adamw_95", "sign", "row_norm", "row_norm_floor", "spectral",
-          "polargrad", "row_then_spectral")  # fmt: skip
-RULES = {"sensing": (*SHARED, "column_norm"), "embedding": SHARED,
-         "head": (*SHARED, "twice_centred", "centred_row_norm")}  # fmt: skip
 IN_AXES = ("adamw", "adamw_95", "polargrad")  # rules of the token problems there
-CENTRES = {  # the middle of each grid, from the prototype
+CENTRES = {  # the rules of each problem, and the middle of each grid, of the prototype
     "sensing": {"sgd": 20.0, "adamw": 0.03, "adamw_95": 0.008, "sign": 0.0025,
                 "row_norm": 0.005, "row_norm_floor": 0.005, "spectral": 0.008,
                 "polargrad": 4.0, "row_then_spectral": 0.008, "column_norm": 0.008},
@@ -78,7 +74,7 @@ class Config:
     basis: str = "rotated"
     """'axes': covariances of the data are diagonal; 'rotated': in no such basis."""
     rule: str = "sgd"
-    """From momentum to update; a key of RULES[study]."""
+    """From momentum to update; a key of CENTRES[study]."""
     lr: float = 0.01
     """Learning rate before its decay."""
     rows: int = 20
@@ -104,10 +100,10 @@ def sweep(scale: str) -> list[Config]:
     steps = {"smoke": 60, "quick": 1000, "paper": 1000}[scale]
     tokens = {"rows": v, "columns": 16, "batch": 32, "steps": steps}
     sensing = {"steps": 60 if scale == "smoke" else 400}
-    arms = {("sensing", b): (RULES["sensing"], sensing) for b in ("axes", "rotated")}
+    arms = {("sensing", b): (CENTRES["sensing"], sensing) for b in ("axes", "rotated")}
     for study in ("embedding", "head"):
         arms[study, "axes"] = IN_AXES, tokens
-        arms[study, "rotated"] = RULES[study], tokens
+        arms[study, "rotated"] = CENTRES[study], tokens
     # seeds outermost: a chunk of lanes then has few of them, and few data
     return [
         Config(study, basis, rule, CENTRES[study][rule] * 2.0**k, **size, seed=seed)
@@ -605,7 +601,7 @@ EXCESS = named("excess", "excess loss")
 DRIFT = named("drift", "norm of the mean row of W over its root mean square row")
 HEAD = TUNED.where(study="head", basis="rotated")
 ONLY = "synthetic next-token prediction where only the {} is trained"
-TOKENS = {study: ONLY.format(study) for study in [*RULES][1:]}
+TOKENS = {study: ONLY.format(study) for study in [*CENTRES][1:]}
 BOTH = "in randomly rotated coordinates and in the data's principal axes"
 SENSING = "matrix sensing (a 20 x 12 matrix from linear measurements)"
 STUDIES = {"sensing": SENSING} | TOKENS
