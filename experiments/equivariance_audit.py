@@ -35,7 +35,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import Arm, Claim, after, figure, grid, panels, plot, rng, stats
+from symlab.harness import Arm, figure, grid, panels, plot, rng, stats
+from symlab.harness.claims import Claim, after
 from symlab.harness.estimates import Estimate, where
 from symlab.papers import ARO, LAU, OPTIMIZERS
 
@@ -569,8 +570,10 @@ def draw_growth(df, ax):
 
 # --- claims --------------------------------------------------------------------------
 
-RESIDUAL = dict.fromkeys(("query", "matrix", "gate", "up", "gate_up"), "r")
-RESIDUAL |= {"out": "R", "down": "R"}  # what rotates the residual stream, by block
+RESIDUAL = {  # hidden blocks: the element that the rotation of the residual stream is
+    **dict.fromkeys(("query", "matrix", "gate", "up", "gate_up"), "r"),
+    **dict.fromkeys(("out", "down"), "R"),
+}
 EQUAL = 1e-12  # nats, between losses in float64 that should be equal
 
 

@@ -14,7 +14,6 @@ _WHERE = {
     "Estimate": "estimates",
     "Paper": "claims",
     "Smallest": "claims",
-    "after": "claims",
     "Arm": "panels",
     "estimate": "estimates",
     "family": "estimates",
