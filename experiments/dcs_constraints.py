@@ -33,31 +33,19 @@ weight_decay is PyTorch's (wd/2)*|theta|^2, half of it the paper's gamma.
 Cost on one core: smoke 8 s, quick 50 s, paper 15 min.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    estimate,
-    family,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    where,
-)
+from symlab.harness import Arm, figure, grid, lanes, panels, plot, rng
+from symlab.harness.claims import Claim, after
+from symlab.harness.estimates import estimate, family, named, where
 from symlab.papers import OPTIMIZERS, ZIYIN
 
 LANES = 1200
-STATIC = (
-    "study", "method", "dim", "constraints", "samples", "batch", "steps", "noise",
-)  # fmt: skip
+STATIC = ("study", "method", "dim", "constraints", "samples", "batch", "steps",
+          "noise")  # fmt: skip
 CRITICAL = 0.1  # wd_c of the least squares problems, by the scale of their labels
 RATIOS = (  # of wd_c
     0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.35,
@@ -478,7 +466,6 @@ FULL_BATCH, SGD = DECAY.where(method="descent"), DECAY.where(method="minibatch")
 SOFT, FUSED = where(study="soft"), where(study="fused")
 RATE = where(study="rate").where(measured)
 FASTEST = RATE.where(lr=RATES[-1])
-
 DCS = Arm("DCS, full batch", plot.BLUE)
 DCS_SGD = Arm("DCS, SGD", plot.GREEN, "^")
 PENALTY = Arm("soft penalty", plot.PINK, "D")
@@ -535,8 +522,7 @@ def draw_path(df, ax):
     """
     rows, ratios = FULL_BATCH(df), np.linspace(0, 1.5, 76)
     rows = rows[rows.seed == rows.seed.min()].sort_values("ratio")
-    c = Config(**{f.name: f.type(rows[f.name].iloc[0]) for f in fields(Config)})
-    p = problem(c)
+    p = problem(Config(**{f: rows[f].iloc[0] for f in Config.__dataclass_fields__}))
     exact = np.stack([np.abs(p.rows @ lasso(p, r * CRITICAL)) for r in ratios])
     panels.reference(ax, x=1)
     for i, path in enumerate(np.stack(rows.path).T):  # constraint by constraint
@@ -553,10 +539,10 @@ def draw_path(df, ax):
 def draw_signal(df, ax):
     """A noisy signal with steps, recovered by DCS and by the fused lasso of scipy."""
     row = FUSED(df).sort_values("seed").iloc[0]
-    at, jumps = np.arange(len(row.signal)), f"{int(row.jumps)} jumps"
+    at, look = np.arange(len(row.signal)), {"color": DCS.color, "lw": 2.2, "alpha": 0.6}
     ax.plot(at, row.signal, ".", color=panels.GREY, ms=3, mew=0, label="signal + noise")
-    ax.step(at, row.recovered, where="mid", alpha=0.6, label=f"{DCS.label}, {jumps}",
-            color=DCS.color, lw=2.2)  # fmt: skip
+    label = f"{DCS.label}, {int(row.jumps)} jumps"
+    ax.step(at, row.recovered, where="mid", label=label, **look)
     label = f"fused lasso (scipy), {int(row.exact_jumps)} jumps"
     plot.theory(ax, at, row.exact, label=label, drawstyle="steps-mid")
     ylim = (min(row.signal) - 0.2, max(row.signal) * 1.45)
@@ -585,12 +571,12 @@ def draw_rate(df, ax):
     learning rate; lines, where the exact exponent and its second order vanish.
     """
     mean = RATE(df).groupby("lr").mean()
-    ax.errorbar(mean.index, mean.measured, STEP, fmt=DCS_SGD.marker, mew=0, capsize=2,
-                color=DCS_SGD.color, elinewidth=0.8,
-                label="SGD, $\\pm$ a grid step")  # fmt: skip
+    look = {"color": DCS_SGD.color, "mew": 0, "capsize": 2, "elinewidth": 0.8}
+    look["label"] = "SGD, $\\pm$ a grid step"
+    ax.errorbar(mean.index, mean.measured, STEP, fmt=DCS_SGD.marker, **look)
     plot.theory(ax, mean.index, mean.root, label="exact exponent $=0$")
-    plot.theory(ax, mean.index, mean.second_order, label="second order $=0$",
-                color=plot.ORANGE, linestyle=":")  # fmt: skip
+    look = {"color": plot.ORANGE, "linestyle": ":", "label": "second order $=0$"}
+    plot.theory(ax, mean.index, mean.second_order, **look)
     panels.reference(ax, y=1)
     panels.note(ax, 0.1, 1.02, "full batch", data=True, ha="right", va="bottom")
     ax.set(xlabel="learning rate", xlim=(0, None))
@@ -640,11 +626,8 @@ near_mirror = partial(dcs, unit="weight decay", place="SGD near the mirror; for 
 lasso_path = partial(Claim, origin="oracle", kind="identity",
                      place="scipy's bounded least squares on the dual")  # fmt: skip
 ROUNDING = "Rounding in float64 is 1e-16; the rest is room for the sum over 40 weights."
-SWITCHED = {
-    "full_batch": FULL_BATCH,
-    "library": TORCH.where(method="sgd"),
-    "adamw_eps": TORCH.where(method="adamw eps"),
-}
+SWITCHED = {"full_batch": FULL_BATCH, "library": TORCH.where(method="sgd"),
+            "adamw_eps": TORCH.where(method="adamw eps")}  # fmt: skip
 switch = partial(family, paper=ZIYIN, origin="ours", unit="of |s|",
                  place="DCS; subgradient of weight_decay*|O^T theta|_1 at 0",
                  how={"full_batch": "full-batch descent",
@@ -667,11 +650,9 @@ CLAIMS = [
         "of 0.95 wd_c; a fifth of that is asked for."),
     dcs("minibatch_exact",
         f"{PROBLEM} minibatch SGD brings every |s| below 1e-12 in every run at 1.5 "
-        "times the critical weight decay, the largest |dl/ds| at s = 0 for the loss "
-        "l.",
-        origin="paper", tests="hard constraints",
+        "times the critical weight decay, the largest |dl/ds| at s = 0 for the loss l.",
+        origin="paper", tests="hard constraints", kind="identity",
         place="abstract, DCS; u=w=0 is stationary under every minibatch",
-        kind="identity",
         estimate=SGD.where(ratio=1.5).worst(VIOLATED), below=EXACT,
         reason=ROUNDING),
     dcs("adamw_misses_constraints",
@@ -679,8 +660,7 @@ CLAIMS = [
         "run at 1.05 times SGD's critical weight decay, the largest |dl/ds| at s = 0 "
         "for the loss l.",
         place="DCS; AdamW's critical decay is wd_c/eps (symlab/mirror/dcs.py)",
-        estimate=TORCH.where(method="adamw", ratio=1.05).least(VIOLATED),
-        above=1e-3,
+        estimate=TORCH.where(method="adamw", ratio=1.05).least(VIOLATED), above=1e-3,
         reason="The critical weight decay of AdamW is that of SGD divided by its eps "
         "of 1e-8, which is far out of reach: the weights are expected near those of "
         "training without weight decay, which violate the constraints by 0.1."),
@@ -688,9 +668,8 @@ CLAIMS = [
         "In least squares with a penalty (beta/2)|s|^2 on 10 linear functions s of the "
         "weights, the largest |s| of the solution is within 1 % of max |dl/ds|/beta "
         "(gradient of the loss l at the best weights with s = 0), in every run, for "
-        "every beta from 10,000 on.",
-        unit="relative distance",
-        origin="oracle", kind="equivalence", place="beta O^T theta = -O^T grad l_0",
+        "every beta from 10,000 on.", unit="relative distance", origin="oracle",
+        kind="equivalence", place="beta O^T theta = -O^T grad l_0",
         estimate=SOFT.where("beta >= 1e4").worst(_soft_error), below=0.01,
         reason="To first order in 1/beta the largest |s| is max |dl/ds|/beta; the next "
         "term is smaller by 1/(beta * curvature of the loss), which is 1e-4 at beta = "
@@ -726,15 +705,15 @@ CLAIMS = [
         place="SGD near the mirror, with arXiv 2303.13093; for DCS",
         reason="The margin is one step of the grid of weight decays. A single run "
         "tells the critical weight decay to half a step only, and at a weight decay "
-        "just above it u*w needs more steps to vanish than were run.", written="after",
-        history=(("2026-11-21", "a first look asked for |s| < 1e-12 in the last 20,000 "
-                  "of 200,000 steps only, and one of 48 was 0.059 off; an excursion "
-                  "may last as long, so the claim now asks for the second half of the "
-                  "steps"),
-                 ("2026-11-30", "the mean over 16 seeds took the place of the worst of "
-                  "48 runs (8 seeds), which was 0.03 here, but above 0.05 in 5 of 20 "
-                  "sets of other seeds: runs were asked for more than the grid can "
-                  "resolve"))),
+        "just above it u*w needs more steps to vanish than were run.",
+        **after(("2026-11-21", "a first look asked for |s| < 1e-12 in the last 20,000 "
+                 "of 200,000 steps only, and one of 48 was 0.059 off; an excursion may "
+                 "last as long, so the claim now asks for the second half of the "
+                 "steps"),
+                ("2026-11-30", "the mean over 16 seeds took the place of the worst of "
+                 "48 runs (8 seeds), which was 0.03 here, but above 0.05 in 5 of 20 "
+                 "sets of other seeds: runs were asked for more than the grid can "
+                 "resolve"))),
     near_mirror("second_order_errs",
         f"{SCALAR}, the least weight decay at which u*w vanishes is more than 0.05 "
         "above the root of the Lyapunov exponent to second order in the learning rate, "

@@ -35,8 +35,9 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import Arm, Claim, Estimate, figure, grid, panels, rng, stats, where
-from symlab.harness.plot import PINK
+from symlab.harness import Arm, figure, grid, panels, plot, rng, stats
+from symlab.harness.claims import Claim, after
+from symlab.harness.estimates import Estimate, where
 from symlab.papers import ARO, LAU, OPTIMIZERS
 
 LANES = 1
@@ -89,11 +90,9 @@ class Config:
 
 
 def sweep(scale: str) -> list[Config]:
-    seeds = range({"smoke": 1, "quick": 8, "paper": 32}[scale])
-    few = range({"smoke": 1, "quick": 4, "paper": 32}[scale])
-    many = range({"smoke": 1, "quick": 20, "paper": 32}[scale])
-    steps = {"smoke": 5, "quick": 60, "paper": 60}[scale]
-    design = []
+    sizes = {"smoke": (1, 1, 1), "quick": (8, 4, 20), "paper": (32, 32, 32)}
+    seeds, few, many = map(range, sizes[scale])
+    steps, design = 5 if scale == "smoke" else 60, []
     for preset, variant in ARMS:
         arm = {"preset": preset, "variant": variant}
         design += grid(Config, **arm, dtype=["float64", "float32"], seed=seeds)
@@ -485,16 +484,14 @@ def _heat_map(df, ax, axes: list, columns: list, labels: list, text="") -> tuple
     found = df.groupby(["preset", "variant", *axes]).error.max().unstack(axes)
     arms = [arm for arm in ARMS if arm in found.index]
     logs = np.log10(found.loc[arms, columns].clip(lower=FLOOR))
-    shown = panels.heat(
-        ax, logs, rows=[_name(*arm) for arm in arms], columns=labels, limits=(-16, 0),
-        cmap="magma_r", text=text,
-    )  # fmt: skip
+    names, look = [_name(*arm) for arm in arms], {"limits": (-16, 0), "text": text}
+    shown = panels.heat(ax, logs, rows=names, columns=labels, cmap="magma_r", **look)
     for first in ("muon", "aro", "symmetric"):  # where groups of optimizers begin
         ax.axhline(arms.index((first, "")) - 0.5, color="white", lw=1.2)
     return logs.to_numpy(), shown
 
 
-def _draw_rule(df, ax, blocks: list[str]):
+def _draw_rule(df, ax, blocks: list[str], title: str):
     """Draw the errors for the symmetries of these blocks; a cross marks a violation."""
     df, axes = EXACT(df), ["block", "element"]
     asked = df.groupby(axes).asked.first()
@@ -502,21 +499,23 @@ def _draw_rule(df, ax, blocks: list[str]):
     logs, shown = _heat_map(df, ax, axes, columns, [e for _, e in columns])
     y, x = np.nonzero(logs > -8)
     ax.plot(x, y, "x", color="white", ms=2.6, mew=0.7)
-    end = 0
+    of = [block for block, _ in columns]
     for block in blocks:
-        start, end = end, end + sum(b == block for b, _ in columns)
-        middle = (start + end) / 2 / len(columns)
+        start, size = of.index(block), of.count(block)
         name = block.replace("embedding", "embed.")  # it has three columns
+        middle = (start + size / 2) / len(of)
         panels.note(ax, middle, -0.02, name, ha="center", va="top")
         ax.axvline(start - 0.5, color="white", lw=1.2)
     ax.xaxis.tick_top()
     ax.set_xlabel("rows: P permuted, ± with signs, R rotated, + shifted\n"
-                  "columns: p permuted, r rotated; ×: symmetry violated", labelpad=10)
+                  "columns: p permuted, r rotated; ×: symmetry violated",
+                  labelpad=10)  # fmt: skip
+    ax.set_title(title)
     return shown
 
 
 def _decade(log: float) -> str:
-    return f"{round(log)}".replace("-", "−")
+    return "exact" if log == np.log10(FLOOR) else f"{round(log)}".replace("-", "−")
 
 
 @figure("symopt1", panel="left")
@@ -524,8 +523,7 @@ def draw_tables(df, ax):
     """Error of each optimizer against moving first or stepping first, by symmetry of
     embedding, head, router and attention; a cross marks one that is violated.
     """
-    _draw_rule(df, ax, list(BLOCKS)[:5])
-    ax.set_title("Errors of four steps")
+    _draw_rule(df, ax, list(BLOCKS)[:5], "Errors of four steps")
 
 
 @figure("symopt1", panel="mid")
@@ -533,11 +531,10 @@ def draw_matrices(df, ax):
     """Error of each optimizer against moving first or stepping first, by symmetry of
     other hidden matrices; a cross marks one that is violated.
     """
-    shown = _draw_rule(df, ax, list(BLOCKS)[5:])
+    shown = _draw_rule(df, ax, list(BLOCKS)[5:], "Errors of four steps, other blocks")
     if panels.beside(ax):
         ax.set_yticks([])
-    ax.set_title("Errors of four steps, other blocks")
-    decades = {v: _decade(v) for v in range(-16, 1, 4)}
+    decades = {v: f"{v}".replace("-", "−") for v in range(-16, 1, 4)}
     panels.colorbar(ax, shown, "log$_{10}$ error", decades)
 
 
@@ -546,13 +543,10 @@ def draw_trajectories(df, ax):
     """Largest difference of the training losses between a decoder and its moved
     copy, by optimizer and by move.
     """
-    def text(log):
-        return "exact" if log == np.log10(FLOOR) else _decade(log)
-
-    _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), text)
+    _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), _decade)
     ax.tick_params(axis="x", labelrotation=30)
-    ax.set(xlabel="log$_{10}$ of the largest difference of losses",
-           title="Losses of moved models")  # fmt: skip
+    ax.set_xlabel("log$_{10}$ of the largest difference of losses")
+    ax.set_title("Losses of moved models")
 
 
 @figure("symopt1", panel="mid", row=1)
@@ -560,19 +554,17 @@ def draw_growth(df, ax):
     """Difference of the training losses between a decoder and its copy with a rotated
     residual stream, the largest until then, against the step.
     """
-    arms = {
-        ("muon", ""): OPTIMIZERS["muon"],
-        ("adamw", ""): OPTIMIZERS["adamw"],
-        ("symmetric", "no cut-off"): Arm("symmetric, no cut-off", PINK, "^"),
-        ("symmetric", ""): OPTIMIZERS["symmetric"],
-    }
+    arms = {(preset, ""): OPTIMIZERS[preset] for preset in ("muon", "adamw")}
+    arms["symmetric", "no cut-off"] = Arm("symmetric, no cut-off", plot.PINK, "^")
+    arms["symmetric", ""] = OPTIMIZERS["symmetric"]
     for (preset, variant), arm in arms.items():
         growth = np.stack(TRAINED.where(preset=preset, variant=variant)(df).growth)
         y = np.maximum(np.maximum.accumulate(growth.max(0)), FLOOR)
         look = {"color": arm.color, "marker": arm.marker, "markevery": 0.15}
         ax.semilogy(np.arange(1, len(y) + 1), y, label=arm.label, **look)
     ax.set(xlabel="step", ylim=(1e-17, 10), yticks=[1e-16, 1e-12, 1e-8, 1e-4, 1],
-           ylabel="largest difference, rotated", title="Losses of rotated models")
+           ylabel="largest difference, rotated")  # fmt: skip
+    ax.set_title("Losses of rotated models")
     panels.legend(ax, "center right")
 
 
@@ -645,8 +637,7 @@ WHOLE, RUNS = (f"the principle U(g.G) = g.U(G), measured on whole {of}"
                for of in ("steps", "runs"))  # fmt: skip
 OF_CHANGE, OF_ROW = "of the change's norm", "of a row's root mean square movement"
 DAY, TODAY = "2026-11-21", "2026-11-30"
-AFTER_ONE_SEED = {"written": "after", "history": (
-    (DAY, "written after a trial of one seed, before the run"),)}  # fmt: skip
+AFTER_ONE_SEED = after((DAY, "written after a trial of one seed, before the run"))
 EQUALS = "equals moving the result, to {}"
 EXACTLY = EQUALS.format("1e-10")
 DIFFERS = "differs from moving the result, by more than 0.01"
@@ -692,9 +683,9 @@ CLAIMS = [
         estimate=SINGLE.where("asked", **ITERATED).worst("error"),
         reason="Five steps of the iteration for polar factors multiply small singular "
         "values by 990: rounding of 6e-8 becomes 6e-5 of the largest one, and a few "
-        "times more where the steps are taken on Gram matrices.", written="after",
-        history=((DAY, "1e-4 became 1e-3 after a look at the rows, at which steps on "
-            "Gram matrices had an error of 3e-3 for tall blocks, since corrected"),)),
+        "times more where the steps are taken on Gram matrices.",
+        **after((DAY, "1e-4 became 1e-3 after a look at the rows, at which steps on "
+            "Gram matrices had an error of 3e-3 for tall blocks, since corrected"))),
     breaks("adamw_breaks_rotations",
         moving("AdamW", DIFFERS, "every rotation that is a symmetry of the matrix"),
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
@@ -738,18 +729,18 @@ CLAIMS = [
         estimate=LOSSES.where(**ITERATED).worst("error"),
         reason=f"{ROUNDED} The iteration multiplies no direction more than 1000-fold. "
         "44 seeds tried on 2026-11-30 had differences of at most 2e-15.",
-        written="after", history=((TODAY, "the claim was about Polar Express and SVD; "
-            "on one of 20 new seeds the losses by SVD differed by 3.5e-9, so SVD has a "
-            "claim of its own, and both have 20 seeds instead of 4"),)),
+        **after((TODAY, "the claim was about Polar Express and SVD; on one of 20 new "
+                 "seeds the losses by SVD differed by 3.5e-9, so SVD has a claim of "
+                 "its own, and both have 20 seeds instead of 4"))),
     Claim("svd_trajectories", losses(SEVEN, STAY, WITH_SVD, "more than 70 % of runs"),
         paper=LAU, place=RUNS, origin="ours", unit="fraction of runs", above=0.7,
         estimate=_runs_that_agree(LOSSES.where(**BY_SVD)),
         reason="An SVD amplifies rounding by the ratio of the largest to the smallest "
         "singular value that is kept. Training does not bound this ratio, so that "
         "losses differ in a rare run: one of 60 so far. If 19 of 20 runs agree, the "
-        "interval of the fraction begins at 0.75.", written="after",
-        history=((TODAY, "all runs were claimed to agree, and losses of one of 20 new "
-                  "seeds differed by 3.5e-9; 40 further seeds had at most 4e-14"),)),
+        "interval of the fraction begins at 0.75.",
+        **after((TODAY, "all runs were claimed to agree, and losses of one of 20 new "
+                 "seeds differed by 3.5e-9; 40 further seeds had at most 4e-14"))),
     parts("adamw_parts_when_rotated", losses(ROTATED, PART.format(0.001), "AdamW"),
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
         estimate=_in_each_run(LOSSES.where(**BY_ADAMW, move="rotation"))),
@@ -772,13 +763,12 @@ CLAIMS = [
         "under SSD differ by 1e-7 at a rate of 0.1, and the rate here is 0.03.",
         **AFTER_ONE_SEED),
     parts("aro_parts", losses("some copy" + KINDS[6:], PART.format("1e-6"), IN_FRAME),
-        above=1e-6,
-        place="rounding chooses ARO's frame where gradients lack rank",
+        above=1e-6, place="rounding chooses ARO's frame where gradients lack rank",
         estimate=_in_each_run(LOSSES.where("move != 'rotation'", **BY_ARO)),
         **AFTER_ONE_SEED, reason="Rounding alone makes 1e-15 nats, far less."),
     parts("no_cutoff_parts", losses("some moved copy", PART.format(0.0001), UNCUT_SVD),
-        above=1e-4,
-        origin="control", place="the polar factor is discontinuous where rank is lost",
+        above=1e-4, origin="control",
+        place="the polar factor is discontinuous where rank is lost",
         estimate=_in_each_run(LOSSES.where(**UNCUT)),
         reason="Rounding alone makes 1e-15 nats; a trial run had 0.01 nats."),
     Claim("stack_does_not_drift",

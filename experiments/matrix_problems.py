@@ -39,7 +39,8 @@ from functools import partial
 import numpy as np
 
 from symlab import papers
-from symlab.harness import Arm, Claim, figure, lanes, panels, plot, race, rng, stats
+from symlab.harness import Arm, figure, lanes, panels, plot, race, rng, stats
+from symlab.harness.claims import Claim, after
 from symlab.harness.estimates import Estimate, family, named, where
 from symlab.schedule import schedule
 
@@ -51,12 +52,8 @@ FLOOR = 0.1  # row_norm_floor fades rows below this part of the root mean square
 RANK, CONDITION = 4, 30.0  # rank of W*; condition numbers of P and Q in sensing
 LOGITS = 2.0  # standard deviation of the true logits, without the frequencies
 ADAM = {"adamw": 0.999, "adamw_95": 0.95}  # beta2, of the average of squares
-SHARED = ("sgd", "adamw", "adamw_95", "sign", "row_norm", "row_norm_floor", "spectral",
-          "polargrad", "row_then_spectral")  # fmt: skip
-RULES = {"sensing": (*SHARED, "column_norm"), "embedding": SHARED,
-         "head": (*SHARED, "twice_centred", "centred_row_norm")}  # fmt: skip
 IN_AXES = ("adamw", "adamw_95", "polargrad")  # rules of the token problems there
-CENTRES = {  # the middle of each grid, from the prototype
+CENTRES = {  # the rules of each problem, and the middle of each grid, of the prototype
     "sensing": {"sgd": 20.0, "adamw": 0.03, "adamw_95": 0.008, "sign": 0.0025,
                 "row_norm": 0.005, "row_norm_floor": 0.005, "spectral": 0.008,
                 "polargrad": 4.0, "row_then_spectral": 0.008, "column_norm": 0.008},
@@ -77,7 +74,7 @@ class Config:
     basis: str = "rotated"
     """'axes': covariances of the data are diagonal; 'rotated': in no such basis."""
     rule: str = "sgd"
-    """From momentum to update; a key of RULES[study]."""
+    """From momentum to update; a key of CENTRES[study]."""
     lr: float = 0.01
     """Learning rate before its decay."""
     rows: int = 20
@@ -103,10 +100,10 @@ def sweep(scale: str) -> list[Config]:
     steps = {"smoke": 60, "quick": 1000, "paper": 1000}[scale]
     tokens = {"rows": v, "columns": 16, "batch": 32, "steps": steps}
     sensing = {"steps": 60 if scale == "smoke" else 400}
-    arms = {("sensing", b): (RULES["sensing"], sensing) for b in ("axes", "rotated")}
+    arms = {("sensing", b): (CENTRES["sensing"], sensing) for b in ("axes", "rotated")}
     for study in ("embedding", "head"):
         arms[study, "axes"] = IN_AXES, tokens
-        arms[study, "rotated"] = RULES[study], tokens
+        arms[study, "rotated"] = CENTRES[study], tokens
     # seeds outermost: a chunk of lanes then has few of them, and few data
     return [
         Config(study, basis, rule, CENTRES[study][rule] * 2.0**k, **size, seed=seed)
@@ -479,11 +476,11 @@ RACE = race.Race("the comparison of optimizers on matrix problems",
                  ("study", "basis", "rule"), ("lr",),
                  tune=where(logs, "seed % 2 == 0"), raced=TUNED, value="log_excess"
 )  # fmt: skip
+ADAMW = papers.RULES["adamw"]
 ARMS = {  # in the order of the lower panels
     "sgd": Arm("SGD", plot.BLACK, "o", "--"),
-    "adamw": replace(papers.RULES["adamw"], label="AdamW ($\\beta_2$ 0.999)"),
-    "adamw_95": replace(papers.RULES["adamw"], label="AdamW ($\\beta_2$ 0.95)",
-                        marker="D"),
+    "adamw": replace(ADAMW, label="AdamW ($\\beta_2$ 0.999)"),
+    "adamw_95": replace(ADAMW, label="AdamW ($\\beta_2$ 0.95)", marker="D"),
     "sign": Arm("sign", plot.PINK, "v", ":"),
     "row_norm": papers.RULES["row_norm"],
     "row_norm_floor": Arm("row-norm, floor", plot.BLUE, "<"),
@@ -496,7 +493,6 @@ ARMS = {  # in the order of the lower panels
 }
 # the rules of the upper panels; lines are those of ARMS, but keys of rows count these
 CURVES = ("sgd", "adamw", "sign", "row_norm", "spectral", "polargrad")
-RATES = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1: "1", 2: "2", 4: "4", 8: "8"}
 AXES, ROTATED = Arm("axes", plot.BLUE, "s"), Arm("rotated", plot.BLACK)
 BASES = (("excess", "axes", -0.15, AXES), ("excess", "rotated", 0.15, ROTATED))
 HALVES = (  # column, basis, place beside the rule's line, look
@@ -533,7 +529,7 @@ def _sensitivity(df, ax, study: str):
         panels.band(ax, np.array(list(means)) / rate[rule], means.values(), ARMS[rule])
     panels.reference(ax, x=1, color=panels.FAINT)
     _loss_axis(ax, "y", study)
-    panels.ticks(ax, "x", RATES, log=10)
+    panels.ticks(ax, "x", panels.fractions(2.0 ** np.arange(-3, 4)), log=10)
     ax.set(xlabel="learning rate / tuned", xlim=(1 / 11, 11))
 
 
@@ -546,11 +542,8 @@ def _final(df, ax, study: str) -> float | None:
         panels.points(ax, at, found, arm, across=True)
     for y in range(len(order)):
         panels.reference(ax, y=y, color=panels.SHADE, lw=0.5)
-    names = ["" if panels.beside(ax) else arm.label for arm in ARMS.values()]
-    ax.set_yticks(range(len(order)), names)
-    ax.tick_params(axis="y", length=0)
+    panels.rows_of(ax, [arm.label for arm in ARMS.values()], shared=True)
     _loss_axis(ax, "x", study)
-    ax.set(ylim=(len(order) - 0.4, -0.6))
     if study != "sensing":
         c = rows.iloc[0]
         limit = c.rows * c.columns / (2 * c.batch * c.steps)
@@ -608,7 +601,7 @@ EXCESS = named("excess", "excess loss")
 DRIFT = named("drift", "norm of the mean row of W over its root mean square row")
 HEAD = TUNED.where(study="head", basis="rotated")
 ONLY = "synthetic next-token prediction where only the {} is trained"
-TOKENS = {study: ONLY.format(study) for study in [*RULES][1:]}
+TOKENS = {study: ONLY.format(study) for study in [*CENTRES][1:]}
 BOTH = "in randomly rotated coordinates and in the data's principal axes"
 SENSING = "matrix sensing (a 20 x 12 matrix from linear measurements)"
 STUDIES = {"sensing": SENSING} | TOKENS
@@ -667,7 +660,7 @@ oracle = partial(Claim, origin="oracle", kind="identity")
 # that the rates in use are the best, the second claim, is so by construction
 INSIDE, _, FRESH = RACE.protocol(1e-9, "The rates are chosen from the rows.", "nats")
 CLAIMS = [
-    INSIDE, replace(FRESH, written="after", history=((TODAY, "added after the rows"),)),
+    INSIDE, replace(FRESH, **after((TODAY, "added after the rows"))),
     oracle("sensing_optimum",
         f"On {SENSING}, a least-squares fit to the measurements agrees with the true "
         "matrix, to 1e-10 of its norm, in every run.",
@@ -727,7 +720,7 @@ CLAIMS = [
         f"same excess loss over the known optimum, to 1 %, {BOTH}.",
         partial(rotation, rule="polargrad"), study=TOKENS, above=-0.01, below=0.01,
         place="the rule commutes with rotations of rows and columns",
-        kind="equivalence", written="after", history=(ADDED,),
+        kind="equivalence", **after(ADDED),
         reason="In exact arithmetic the losses are equal; 1000 steps amplify the "
         "rounding of float32. Four seeds of a trial run agreed to 0.1 %."),
     log_ratio("sensing_sgd_does_not",
@@ -744,9 +737,9 @@ CLAIMS = [
         estimate=far_from_the_optimum("spectral"), below=1e-6,
         reason="Near the optimum, which this rate does not reach, constant steps "
         "amplify rounding: at the tuned rate the log ratio is -0.02 [-0.15, 0.10].",
-        written="after", history=((TODAY, "the claim had asked for equality within a "
-            "factor of two at the tuned rate, which many rules would meet; it became "
-            "an identity at the smallest rate"),)),
+        **after((TODAY, "the claim had asked for equality within a factor of two at "
+                 "the tuned rate, which many rules would meet; it became an identity "
+                 "at the smallest rate"))),
     log_ratio("sensing_hybrid_does",
         f"On {SENSING}, {NAMES['row_then_spectral']} at its smallest learning rate "
         "ends with excess losses over the known optimum that differ by more than 1 %, "
@@ -755,8 +748,7 @@ CLAIMS = [
         estimate=far_from_the_optimum("row_then_spectral"), above=0.01,
         reason="If losses were equal under every rule, equality under the polar factor "
         "would show nothing. It is allowed a ten thousandth of this difference.",
-        written="after", history=((TODAY, "added as the control of the spectral rule's "
-            "identity"),)),
+        **after((TODAY, "added as the control of the spectral rule's identity"))),
     gain("floor_helps_rare_tokens",
         f"On {TOKENS['embedding']}, {ROW_NORM} that fades rows below a tenth of the "
         "root mean square has less than 0.91 times plain row-norm's excess loss on "
@@ -777,10 +769,10 @@ CLAIMS = [
         "0.1 %, whether or not the mean row is subtracted before and after scaling.",
         place="the gradient of a softmax has no mean row", kind="equivalence",
         estimate=HEAD.log_ratio(EXCESS, rule=("twice_centred", "row_norm")),
-        above=-1e-3, below=1e-3, written="after",
+        above=-1e-3, below=1e-3,
         reason="The gradient's mean row is 0 already, and the loss does not depend on "
         "a shift of all rows. Rounding stays far below 0.1 %.",
-        history=((DAY, "10 % became 0.1 % after the first run, which found 6e-8"),)),
+        **after((DAY, "10 % became 0.1 % after the first run, which found 6e-8"))),
     Claim("centred_heads_do_not_drift",
         f"On {TOKENS['head']}, the mean row of the head stays shorter than 1 % of the "
         "rows' root mean square length, in every run of row-norm that subtracts the "

@@ -36,19 +36,9 @@ from pathlib import Path
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Context,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Context, figure, grid, panels, plot, rng, stats
+from symlab.harness.claims import Claim, after
+from symlab.harness.estimates import named, where
 from symlab.papers import ZIYIN
 from symlab.schedule import schedule
 
@@ -232,17 +222,8 @@ def _train(c: Config, model, x, y, path) -> tuple[list[float], float, int]:
         total = torch.zeros((), device=x.device)
         for i in range(per_epoch):
             pick = order[i * c.batch : (i + 1) * c.batch].to(x.device)
-            total += _step(
-                c,
-                model,
-                optimizer,
-                pull,
-                x[pick],
-                y[pick],
-                rate(c, epoch * per_epoch + i, steps),
-                epoch,
-                i,
-            )
+            total += _step(c, model, optimizer, pull, x[pick], y[pick],
+                           rate(c, epoch * per_epoch + i, steps), epoch, i)  # fmt: skip
         losses.append(float(total) / per_epoch)
         if not math.isfinite(losses[-1]):
             return losses, 0.0, epoch * per_epoch
@@ -417,11 +398,11 @@ def _show(ax, df, name: str, column: str):
     return shown
 
 
-def _matrix(ax, df, name: str, column: str = "correlation") -> None:
+def _matrix(ax, df, name: str, column: str = "correlation", at: str = "") -> None:
     shown = _show(ax, df, name, column)
     marks = {-np.log10(1 - c): f"{c:g}" for c in (0, 0.9, 0.99)}
     panels.colorbar(ax, shown, "|correlation|", marks)
-    ax.set(xlabel="neuron, reordered", ylabel="neuron, reordered")
+    ax.set(xlabel=f"neuron{at}, reordered", ylabel="neuron, reordered")
 
 
 def _bar(ax, at: float, values, arm: Arm, width: float, spread: float, **style) -> None:
@@ -429,6 +410,12 @@ def _bar(ax, at: float, values, arm: Arm, width: float, spread: float, **style) 
     ax.bar(at, values.mean(), width, color=arm.color, alpha=0.35, **style)
     beside = at + np.linspace(-spread, spread, len(values))
     ax.plot(beside, values, arm.marker, color=arm.color, ms=3, clip_on=False)
+
+
+def _arms(ax, label: str) -> None:
+    """Name the arms along x, and the fraction of neurons with a copy along y."""
+    panels.ticks(ax, "x", {i: arm.label for i, arm in enumerate(LOOKS.values())})
+    ax.set(ylabel=label, ylim=(0, 1), title="Neurons with a copy")
 
 
 @figure("fig3", panel="right")
@@ -455,30 +442,26 @@ def draw_statistic(df, ax):
             low, high = stats.band(values)
             ax.plot([i, i], [max(low, 0), high], color=arm.color, lw=1.4)
             _bar(ax, i, values, arm, 0.6, 0.12)
-    panels.ticks(ax, "x", {i: arm.label for i, arm in enumerate(LOOKS.values())})
-    label = "fraction of live neurons\n($|$correlation$|>0.999$)"
-    ax.set(ylabel=label, ylim=(0, 1), title="Neurons with a copy")
+    _arms(ax, "fraction of live neurons\n($|$correlation$|>0.999$)")
 
 
 @figure("fig6", panel="left")
 def draw_post(df, ax):
     """Correlation of the activations after the ReLU under weight decay."""
-    _matrix(ax, df, "decay", "post_correlation")
-    ax.set_xlabel("neuron (after the ReLU), reordered")
-    ax.set_title(f"Decay: {_copied(df, 'decay')} with a copy")
+    _post(ax, df, "decay")
 
 
 @figure("fig6", panel="mid")
 def draw_post_without(df, ax):
     """Correlation of the activations after the ReLU without weight decay."""
-    _matrix(ax, df, "no decay", "post_correlation")
-    ax.set_xlabel("neuron (after the ReLU), reordered")
-    ax.set_title(f"No decay: {_copied(df, 'no decay')} with a copy")
+    _post(ax, df, "no decay")
 
 
-def _copied(df, arm: str) -> str:
-    """Percents of live neurons with a copy: colours show likeness, not copies."""
-    return f"{100 * df[df.arm == arm].post_grouped.mean():.0f} %"
+def _post(ax, df, name: str) -> None:
+    """Draw activations; the title says copies, as colours show likeness alone."""
+    _matrix(ax, df, name, "post_correlation", " (after the ReLU)")
+    copied = df[df.arm == name].post_grouped.mean()
+    ax.set_title(f"{name.capitalize()}: {100 * copied:.0f} % with a copy")
 
 
 @figure("fig6", panel="right")
@@ -490,15 +473,14 @@ def draw_measures(df, ax):
         (Arm("pre-activations", plot.SKY), df.grouped, ""),
         (Arm("post-activations", plot.PINK), df.post_grouped, "////"),
         (Arm("weights (audit)", plot.BLACK), df.audit_copies / df.live, "...."),
-    )  # fmt: skip
+    )
     for k, (arm, value, hatch) in enumerate(measures):
         look = {"hatch": hatch, "edgecolor": arm.color, "linewidth": 0}
         for i, name in enumerate(LOOKS):
             if len(values := value[df.arm == name]):
                 label = "_" if i else arm.label
                 _bar(ax, i + 0.27 * (k - 1), values, arm, 0.25, 0, label=label, **look)
-    panels.ticks(ax, "x", {i: arm.label for i, arm in enumerate(LOOKS.values())})
-    ax.set(ylabel="fraction of live neurons", ylim=(0, 1), title="Neurons with a copy")
+    _arms(ax, "fraction of live neurons")
     panels.legend(ax, "upper right")
 
 
@@ -514,13 +496,10 @@ COPIES = named("grouped", "fraction with a copy among neurons that vary over ima
 POST_COPIES = named("post_grouped", "fraction with a copy among post-activations that "
                     "vary over images")  # fmt: skip
 IN_WEIGHTS = named("audit_copies / 512", "fraction of 512 units with a copy")
-APART = named("abs(audit_copies - grouped * live) / 512",
-              "difference of the fractions of units with a copy by weights and by "
-              "activations"
-              )  # fmt: skip
-UNITS = named("abs(audit_units - 2880) + audit_unknown",
-              "distance of the channel count from 2880, plus the unknown channels"
-              )  # fmt: skip
+APART = named("abs(audit_copies - grouped * live) / 512", "difference of the fractions "
+              "of units with a copy by weights and by activations")  # fmt: skip
+UNITS = named("abs(audit_units - 2880) + audit_unknown", "distance of the channel "
+              "count from 2880, plus the unknown channels")  # fmt: skip
 DEPTH = named("total_decay", "total decay exponent")
 KEPT = named("compressed_flops", "kept fraction of the multiply-adds")
 CHANGED = named("compressed_differ", "count of test images with another class")
@@ -540,14 +519,12 @@ COMPRESS = ("symlab's mirror.compress (which removes dead channels and merges eq
 figure_3 = partial(Claim, paper=ZIYIN, place="figure 3 right", tests="ensembling",
                    unit="of the neurons")  # fmt: skip
 figure_6 = partial(figure_3, place="figure 6: the patterns are similar")
-control = partial(Claim, paper=ZIYIN, origin="control", unit="of the neurons",
-                  place="figure 3 right; static bias (syre, arXiv 2408.15495)"
-)  # fmt: skip
+control = partial(figure_3, place="figure 3 right; static bias (syre, arXiv "
+                  "2408.15495)", tests="", origin="control")  # fmt: skip
 ours = partial(Claim, origin="ours")
 precondition = partial(Claim, origin="protocol", kind="precondition")
-SPLIT = (("2026-11-30", "one claim about two arms, written before the rows, was split "
-          "into two; the threshold stayed"),)  # fmt: skip
-split = {"written": "after", "history": SPLIT}
+SPLIT = ("2026-11-30", "one claim about two arms, written before the rows, was split "
+         "into two; the threshold stayed")  # fmt: skip
 CLAIMS = [
     figure_3("decay_groups_neurons",
         f"In ResNet18 trained with weight decay on {IMAGES}, more than 25 % of {PRE}, "
@@ -587,12 +564,12 @@ CLAIMS = [
         f"In ResNet18 trained without weight decay on {IMAGES}, fewer than 5 % of "
         f"{POST}, in every run.",
         estimate=WITHOUT.worst(POST_COPIES), below=RARE.size, reason=RARE.reason,
-        history=SPLIT),
+        history=(SPLIT,)),
     control("control_post_activations_rarely",
         f"In ResNet18 trained with {MOVED} on {IMAGES}, fewer than 5 % of {POST}, in "
         "every run.",
         estimate=BIASED.worst(POST_COPIES), below=RARE.size, reason=AS_RARE,
-        **split),
+        **after(SPLIT)),
     Claim("audit_is_complete",
         "In every trained ResNet18, symlab's audit of symmetries finds 2880 channels "
         "that can be permuted within a group without changing the network's function, "
@@ -606,8 +583,8 @@ CLAIMS = [
         "In ResNet18 at random weights, swapping two channels that symlab's audit of "
         "symmetries calls interchangeable swaps the corresponding entries of the loss "
         "gradient, to a relative error of 1e-6, for every channel and parameter.",
-        unit="relative error",
-        origin="protocol", kind="identity", place="in float64, at random weights",
+        unit="relative error", origin="protocol", kind="identity",
+        place="in float64, at random weights",
         estimate=ALL.worst(named("audit_violation", "relative violation")), below=1e-6,
         reason="Rounding in float64 usually gives 1e-12, so 1e-6 is a wide margin."),
     ours("audit_agrees",
@@ -620,20 +597,20 @@ CLAIMS = [
         reason="Both criteria cut a continuum of distances, so that they count "
         "different neurons near the cut: the fractions differed by 0.17 in the run "
         "with weight decay that was seen before the threshold was written.",
-        written="after", history=(("2026-11-21", "written after a look at one seed of "
-        "each arm (0.45 and 0.62 with decay, 0 and 0 without)"),)),
+        **after(("2026-11-21", "written after a look at one seed of each arm (0.45 and "
+                 "0.62 with decay, 0 and 0 without)"))),
     control("audit_finds_no_copies_without_decay",
         f"In ResNet18 trained without weight decay on {IMAGES}, fewer than 5 % of "
         f"{BY_WEIGHTS}, in every run.",
         unit="of the 512 neurons",
         estimate=WITHOUT.worst(IN_WEIGHTS), below=RARE.size, reason=RARE.reason,
-        **split),
+        **after(SPLIT)),
     control("audit_finds_no_copies_with_offset",
         f"In ResNet18 trained with {MOVED} on {IMAGES}, fewer than 5 % of "
         f"{BY_WEIGHTS}, in every run.",
         unit="of the 512 neurons",
         estimate=BIASED.worst(IN_WEIGHTS), below=RARE.size, reason=AS_RARE,
-        **split),
+        **after(SPLIT)),
     ours("compression_is_exact",
         f"When {COMPRESS} a trained ResNet18, the smaller network assigns every test "
         "image to the same class as the trained one, in every run.",
@@ -648,21 +625,18 @@ CLAIMS = [
         estimate=DECAY.worst(KEPT), below=0.75, unit="of the multiply-adds",
         reason="Six networks kept 0.42 to 0.62 of their multiply-adds, and 0.75 leaves "
         "a margin above these.",
-        written="after",
-        history=(("2026-11-29", "0.6, written after a look at one seed, with 0.48"),
-                 ("2026-11-30", "0.6 became 0.75 after a look at six networks (three "
-                  "seeds, on two machines whose rounding leads to other networks), "
-                  "which keep 0.42 to 0.62"))),
+        **after(("2026-11-29", "0.6, written after a look at one seed, with 0.48"),
+                ("2026-11-30", "0.6 became 0.75 after a look at six networks (three "
+                 "seeds, on two machines whose rounding leads to other networks), "
+                 "which keep 0.42 to 0.62"))),
     ours("no_decay_keeps_all",
         f"After training without weight decay on {IMAGES}, {COMPRESS} ResNet18 by less "
         "than 1 % of its multiply-adds, in every run.",
         origin="control", estimate=WITHOUT.least(KEPT), above=0.99,
         unit="of the multiply-adds are kept",
-        reason="Without weight decay no channel is zero "
-        "and no two are equal, so that nothing can be removed without changing the "
-        "outputs.",
-        written="after",
-        history=(("2026-11-29", "written after a look at one seed, which keeps all"),)),
+        reason="Without weight decay no channel is zero and no two are equal, so that "
+        "nothing can be removed without changing the outputs.",
+        **after(("2026-11-29", "written after a look at one seed, which keeps all"))),
     precondition("networks_learn",
         "The test accuracy of ResNet18, in the mean over training with weight decay to "
         "zero, without weight decay and with weight decay to a random point, is above "

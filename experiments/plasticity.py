@@ -50,21 +50,9 @@ from scipy.special import entr
 from scipy.stats import rankdata
 
 from symlab import compiled
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    estimate,
-    family,
-    figure,
-    lanes,
-    panels,
-    plot,
-    rng,
-    stats,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, figure, lanes, panels, plot, rng, stats
+from symlab.harness.claims import Claim, after
+from symlab.harness.estimates import Estimate, estimate, family, named, weakest, where
 from symlab.papers import ZIYIN
 
 LANES = 1200
@@ -422,24 +410,21 @@ def _config(df) -> Config:
     return Config(**{f: df[f].iloc[0] for f in Config.__dataclass_fields__})
 
 
-def _first(df):
-    """the excess loss at the end of the first five tasks"""
-    return df.excess.map(lambda values: np.mean(values[:LAST]))
+def _mean(column: str, tasks: slice, words: str):
+    """Return as a quantity the mean of a column's entries over some tasks of a run."""
+    return named(lambda df: df[column].map(lambda v: np.mean(v[tasks])), words)
 
 
-def _last(df):
-    """the excess loss at the end of the last five tasks"""
-    return df.excess.map(lambda values: np.mean(values[-LAST:]))
+START, END = slice(LAST), slice(-LAST, None)
+_first = _mean("excess", START, "the excess loss at the end of the first five tasks")
+_last = _mean("excess", END, "the excess loss at the end of the last five tasks")
+_zeros = _mean("zero_fraction", END, "the fraction of zero weights at the end of the "
+               "last five tasks")  # fmt: skip
 
 
 def _change(df):
     """the excess loss of the last five tasks minus that of the first five"""
     return _last(df) - _first(df)
-
-
-def _zeros(df):
-    """the fraction of zero weights at the end of the last five tasks"""
-    return df.zero_fraction.map(lambda values: np.mean(values[-LAST:]))
 
 
 def _window(c: Config) -> tuple[int, int]:
@@ -499,13 +484,13 @@ LOOK = {
 
 def _curves(df, ax, column: str, scale: float = 1.0):
     """Draw each arm against the task, with markers where no other arm has them."""
+    last = df.tasks.iloc[0]
     for i, (arm, look) in enumerate(LOOK.items()):
         if len(rows := df[df.arm == arm]):
-            tasks = range(1, rows.tasks.iloc[0] + 1)
-            long = panels.unrolled(rows, tasks, column)
+            long = panels.unrolled(rows, range(1, last + 1), column)
             long["y"] *= scale
             panels.curve(ax, long, "x", "y", look, markevery=(i % 4 * 2, 8))
-    ax.set(xlabel="task", xlim=(0, df.tasks.iloc[0] + 1))
+    ax.set(xlabel="task", xlim=(0, last + 1))
 
 
 @figure("fig4", panel="left")
@@ -516,9 +501,9 @@ def draw(df, ax):
     _curves(df, ax, "excess")
     panels.reference(ax, y=1)
     panels.note(ax, 1.5, 1.05, "predicting zero", data=True, va="bottom")
-    c = _config(where(arm="vanilla")(df))
+    law = lms(_config(where(arm="vanilla")(df)))
     look = {"color": panels.GREY, "linestyle": ":", "label": "theory for $w$"}
-    plot.theory(ax, np.arange(c.tasks) + 1, lms(c), **look)
+    plot.theory(ax, np.arange(len(law)) + 1, law, **look)
     panels.ticks(ax, "y", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
     ax.set(ylabel="excess loss at the end of a task", ylim=(0.05, 1.6))
     panels.legend(ax, "lower center", room=0.42, ncols=2)
@@ -536,14 +521,13 @@ def draw_ends(df, ax):
             style = {"mfc": fill, "ms": 4, "mew": 1, "label": "_"}
             panels.points(ax, [y], [i], look, across=True, **style)
     for fill, label in (("white", "first"), (panels.GREY, "last")):
-        style = {"color": panels.GREY, "marker": "o", "mfc": fill, "ls": ""}
-        ax.plot([], [], label=f"{label} {LAST} tasks", **style)
+        look = {"color": panels.GREY, "mfc": fill, "label": f"{label} {LAST} tasks"}
+        ax.plot([], [], "o", **look)
     panels.reference(ax, x=1)
     panels.ticks(ax, "x", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
-    ax.set(xlabel="mean excess loss", xlim=(0.045, 1.3))
+    ax.set(xlabel="mean excess loss", xlim=(0.045, 1.3), title="First and last tasks")
     ax.set_yticks(range(len(LOOK)), [look.label for look in LOOK.values()])
     ax.invert_yaxis()
-    ax.set_title("First and last tasks")
     panels.legend(ax, "lower right", bbox_to_anchor=(0.9, 0.05))
 
 
@@ -570,8 +554,7 @@ def draw_mirror(df, ax):
         label = "slope: Lyapunov exponent" if arm == "trap" else None
         plot.theory(ax, tasks, line / np.log(10), label=label)
     ax.set(ylabel="median $\\log_{10}$ distance", title="Distance to the mirrors")
-    handles, labels = ax.get_legend_handles_labels()
-    panels.legend(ax, "lower left", handles=handles[-1:], labels=labels[-1:])
+    panels.legend(ax, "lower left", handles=ax.get_lines()[-1:])
 
 
 # --- claims --------------------------------------------------------------------------
@@ -597,14 +580,19 @@ def _of(quantity):
     return lambda arm: where(arm=arm).mean(quantity)
 
 
+def _was(threshold: float, seen: str) -> dict:
+    """The fields of a claim whose threshold became the smallest effect of interest."""
+    return after(("2026-11-30", f"{threshold} became 0.1, the smallest effect of "
+                  "interest for excess losses in all claims about this paper; "
+                  f"{seen} was seen"))  # fmt: skip
+
+
 LEAST = ZIYIN.smallest["excess loss"]
-SAME = ("2026-11-30", "{} became 0.1, the smallest effect of interest for excess "
-        "losses in all claims about this paper; {} was seen")  # fmt: skip
-figure_4 = partial(Claim, paper=ZIYIN, place="figure 4")  # fmt: skip
+figure_4 = partial(Claim, paper=ZIYIN, place="figure 4")
 tasks = partial(family, paper=ZIYIN, place="figure 4", unit="excess loss")
 A_NAME = {"paper": None, "tests": "", "origin": "control",
-          "place": "without decay an offset only renames the parameters (after syre)"
-}  # fmt: skip
+          "place": "without decay an offset only renames the parameters (after "
+          "syre)"}  # fmt: skip
 SIGNS = "weights (u+b)*(v+c), fixed random signs b and c,"
 ONLINE = "Online SGD on 50 linear regressions in turn"
 EXCESS = "excess loss (over label noise; 1 for predicting zero)"
@@ -615,15 +603,14 @@ LOSERS = {"symmetric": "weights u*v and weight decay on u and v",
 KEEPERS = {"vanilla": "weights trained directly, not as products",
            "bias": f"{SIGNS} and weight decay on u and v",
            "point": "weights u*v and weight decay of u and v to a random point",
-           "noise": "weights u*v, weight decay, and noise added to u and v at each step"
-}  # fmt: skip
+           "noise": "weights u*v, weight decay, and noise added to u and v at each "
+           "step"}  # fmt: skip
 CLAIMS = [
     *tasks("{arm}_loses_plasticity",
         f"{ONLINE} loses plasticity with {{arm}}: its {EXCESS} rises by more than 0.1 "
         "from the first five to the last five tasks, in the mean over seeds.",
         _of(_change), arm=LOSERS, above=LEAST.size, tests="plasticity",
-        but={("trap",): A_NAME}, reason=LEAST.reason, written="after",
-        history=((SAME[0], SAME[1].format(0.3, "0.6 to 0.7")),)),
+        but={("trap",): A_NAME}, reason=LEAST.reason, **_was(0.3, "0.6 to 0.7")),
     *tasks("{arm}_learns_nothing",
         f"{ONLINE} learns nothing in the end with {{arm}}: its {EXCESS} is above 0.9 "
         "in the mean over the last five tasks and over seeds.",
@@ -647,8 +634,7 @@ CLAIMS = [
         estimate=weakest(*(where().paired(_last, arm=("symmetric", arm))
                            for arm in REMEDIES)), unit="excess loss",
         reason=f"{LEAST.reason} The claim excludes a remedy whose excess loss does not "
-        "rise only because it is high from the first task on.", written="after",
-        history=((SAME[0], SAME[1].format(0.5, "0.67")),)),
+        "rise only because it is high from the first task on.", **_was(0.5, "0.67")),
     figure_4("symmetric_collapses",
         f"{ONLINE} with weights w = u*v and weight decay on u and v has more than 90 % "
         "of the weights at zero (|w| < 1e-4) at the end of each of the last five "
@@ -664,15 +650,14 @@ CLAIMS = [
         reason="Weights of size 0.1 are below 1e-4 by chance in 0.1 % of the cases, "
         "and twenty times that is allowed."),
     *family("{arm}_falls_at_lyapunov_rate",
-        "In online SGD on 50 linear regressions in turn with {arm}, sum and "
-        "difference of a weight's two factors shrink exponentially (in the median) "
-        "from task 20 to 40, at 0.9 to 1.1 times the rate of their Lyapunov exponent "
-        "at zero weights.",
-        _of(_fall), arm=LOSERS, above=0.9, below=1.1, kind="equivalence",
-        origin="ours", written="after", unit="times the exponent",
-        paper=ZIYIN, place="section on SGD near the mirror",
-        history=(("2026-11-21", "the thresholds were written after a look at these "
-                  "seeds"),),
+        "In online SGD on 50 linear regressions in turn with {arm}, sum and difference "
+        "of a weight's two factors shrink exponentially (in the median) from task 20 "
+        "to 40, at 0.9 to 1.1 times the rate of their Lyapunov exponent at zero "
+        "weights.",
+        _of(_fall), arm=LOSERS, above=0.9, below=1.1, kind="equivalence", origin="ours",
+        unit="times the exponent", paper=ZIYIN, place="section on SGD near the mirror",
+        **after(("2026-11-21", "the thresholds were written after a look at these "
+                 "seeds")),
         reason="The Lyapunov exponent is the mean growth per step of the logarithms of "
         "sum and difference where all weights are zero; no parameter is fitted. "
         "Weights that are not yet zero at task 20 lower the prediction error, and with "
@@ -693,12 +678,12 @@ CLAIMS = [
                  "effective_rank": "effective rank of the features u*x"},
         reason="A smaller gain in rank correlation is no reason to measure something "
         "else.",
-        expected="failed", history=(("2026-11-29", "the expected verdict became failed "
-                                     "after 6 seeds; the threshold stayed"),),
-        because="Where training collapses, all measures rank the tasks alike. Among "
-        "the remedies, the fixed random signs added to u and v keep u farthest from v "
-        "and -v, and yet have the highest excess loss. This was seen in 6 seeds and "
-        "not foreseen."),
+        expected="failed", because="Where training collapses, all measures rank the "
+        "tasks alike. Among the remedies, the fixed random signs added to u and v keep "
+        "u farthest from v and -v, and yet have the highest excess loss. This was seen "
+        "in 6 seeds and not foreseen.",
+        history=(("2026-11-29", "the expected verdict became failed after 6 seeds; the "
+                  "threshold stayed"),)),
     Claim("vanilla_is_lms",
         f"{ONLINE} with weights that are trained directly has an excess loss (over "
         "label noise) of 0.95 to 1.05 times that of the exact mean-square theory of "

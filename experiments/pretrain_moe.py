@@ -33,18 +33,14 @@ AdamW rows that may move 45 times as far.
 Where a claim lets a rule choose its rate, each seed is judged at the rate that the
 seeds of the other parity chose, so that a choice costs no seeds and flatters no rule.
 
-Expected before the run, from trials with other small models and from a prototype on
-seeds 10000 and 10001: left_polar has the lower load CV at equal loss, by less than the
-30 % of those trials; no rule has a lower loss; centred rules leave the mean logit where
-it was. A frozen router is as good on loss: at this size the loss says little about
-routers, and learning a router adds imbalance.
-Found in the first run: all of that, and at the rates of least loss the whole 30 %, as
-left_polar's best step is a long one and AdamW's load CV grows with its step. Routers
-change the loss by 0.007 nats at most, less than the smallest difference that counts, so
-the claim about the least load within that difference compares least steps only, and the
-paper's lower loss cannot be seen here. With a balancing loss AdamW's load is the more
-even. Until 2026-11-30 any reduction of the load counted, and tuning used the seeds 0
-and 1, which were judged as well.
+Expected, from trials with other small models and from a prototype on seeds 10000 and
+10001: left_polar has the lower load CV at equal loss, by less than the 30 % of those
+trials; no rule has a lower loss; centred rules leave the mean logit where it was.
+Found: all of that, and at the rates of least loss the whole 30 %, as left_polar's best
+step is a long one and AdamW's load CV grows with its step. Routers change the loss by
+0.007 nats at most, less than the smallest difference that counts, so the claim about
+the least load within that difference compares least steps only, and the paper's lower
+loss cannot be seen here. With a balancing loss AdamW's load is the more even.
 Cost on one core: smoke 15 s, quick 13 min on a busy machine. Scale paper (moe-512, some
 250 runs of 33 million tokens, about 2 minutes each) was not run on a GPU yet.
 """
@@ -54,19 +50,9 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Claim,
-    Context,
-    Estimate,
-    estimate,
-    family,
-    figure,
-    grid,
-    panels,
-    stats,
-    where,
-)
-from symlab.harness.estimates import Rows, name_of, named
+from symlab.harness import Context, family, figure, grid, panels, stats, where
+from symlab.harness.claims import Claim, after
+from symlab.harness.estimates import Estimate, Rows, estimate, name_of, named
 from symlab.harness.race import Race
 from symlab.papers import LAU, PHI, RULES, ST_MOE, SWITCH, resized
 
@@ -74,10 +60,7 @@ LANES = 1
 DEVICES = ("cpu", "cuda")
 MAY_BE_NAN = ("mfu", "peak_bytes", "shared_text")
 MODELS = {  # preset, and what differs from it
-    "tiny": (
-        "moe-small",
-        {"width": 64, "heads": 2, "kv_heads": 2, "hidden": 32},
-    ),
+    "tiny": ("moe-small", {"width": 64, "heads": 2, "kv_heads": 2, "hidden": 32}),
     "moe-512": ("moe-512", {}),
 }
 HIDDEN = ("query", "key", "value", "attention out", "gate_up", "down")
@@ -96,6 +79,7 @@ AUXILIARY = {
     "balance and z": {"balance": 0.01, "z": 0.001},
     "phi": {"phi": 0.1},
 }
+ADDED = [*AUXILIARY][1:]  # without "none"
 STEPS = (0.0025, 0.008, 0.025, 0.08)
 MIDDLE = 0.008  # the step of the tuning and of the auxiliary losses
 GRIDS = {
@@ -115,7 +99,7 @@ SIZES = {
               "precision": "bfloat16", "compile": True, "save_every": 100},
 }  # fmt: skip
 TUNING_SEEDS = (100, 101)  # judged by no claim
-ROOM = LAU.smallest["validation loss"].size  # above AdamW's best loss: no loss
+NATS = LAU.smallest["validation loss"].size  # least difference that counts
 
 
 @dataclass(frozen=True)
@@ -166,13 +150,12 @@ def sweep(scale: str) -> list[Config]:
     tables = GRIDS[size.get("model", "tiny")] | ({"head_lr": 0.012} if small else {})
     arms = {"seed": range(2 if small else 8), **size, **TUNED[scale]}
     steps = (MIDDLE, STEPS[-1]) if small else STEPS
-    losses = [name for name in AUXILIARY if name != "none"]
     auxiliary = {"study": "auxiliary", "router": rules[::2] if small else rules}
     return [
         *grid(Config, study="tune", **size, **tables, seed=TUNING_SEEDS),
         *grid(Config, router="frozen", step=0.0, **arms),
         *grid(Config, router=rules, step=steps, **arms),
-        *grid(Config, **auxiliary, auxiliary=losses, **arms),
+        *grid(Config, **auxiliary, auxiliary=ADDED, **arms),
     ]
 
 
@@ -267,7 +250,6 @@ FROZEN = FRONTIER.where(router="frozen")
 ONE_STEP = JUDGED.where(step=MIDDLE)  # with and without auxiliary losses
 RACE = Race("pretraining a small mixture-of-experts language model", ("router",),
             ("embedding_lr", "head_lr"), where(study="tune"), FRONTIER)  # fmt: skip
-RATE = 2  # places in STEPS between AdamW and the others at nearly the same rate
 
 
 def _means(df, column: str):
@@ -287,7 +269,7 @@ def least_load(df) -> dict[str, float]:
     A rule without such a step gets the step of its least loss.
     """
     loss, load = _means(df, "val_loss"), _means(df, "load_cv")
-    allowed = loss <= loss.loc["adamw"].min() + ROOM
+    allowed = loss <= loss.loc["adamw"].min() + NATS
     found = load.where(allowed).dropna(how="all").idxmin(axis=1).to_dict()
     return best_loss(df) | found
 
@@ -313,7 +295,7 @@ def at_equal_rates(df):
     At width 64 a step of 0.025 is a rate of 0.0031 for AdamW, a step of 0.08 one of
     0.01; the normalised rules have these rates at steps of 0.0025 and 0.008.
     """
-    matched = df.step.map(dict(zip(STEPS[RATE:], STEPS, strict=False)))
+    matched = df.step.map(dict(zip(STEPS[2:], STEPS, strict=False)))
     step = df.step.where(df.router != "adamw", matched)
     return df.assign(step=step).dropna(subset="step")
 
@@ -343,8 +325,7 @@ def dearest(df):
     """mean over seeds of the largest rise of val_loss that any auxiliary loss causes
     under any rule, at step 0.008
     """
-    names = [name for name in AUXILIARY if name != "none"]
-    costs = [changes(df, "val_loss", name, log=False).max(axis=1) for name in names]
+    costs = [changes(df, "val_loss", n, log=False).max(axis=1) for n in ADDED]
     return stats.mean(np.max(costs, axis=0))
 
 
@@ -362,10 +343,8 @@ def steadiness(df):
     """mean over seeds of the log ratio of mean_logit_drift to the frozen router's, of
     the step of row_norm or left_polar at which it is largest in size
     """
-    rows = FRONTIER(df).pivot(
-        index="seed", columns=["router", "step"], values="mean_logit_drift"
-    )
-    logs = np.log(rows)
+    drifts = FRONTIER(df).set_index(["seed", "router", "step"]).mean_logit_drift
+    logs = np.log(drifts.unstack(["router", "step"]))
     gaps = logs[["row_norm", "left_polar"]].sub(logs["frozen", 0.0], axis=0)
     return stats.mean([row[np.abs(row).argmax()] for row in gaps.to_numpy()])
 
@@ -377,13 +356,12 @@ LEARNING = {rule: arm for rule, arm in ARMS.items() if rule != "frozen"}
 LOSSES = {"none": "none", "balance": "balance", "balance and z": "with z", "phi": "φ"}
 
 
-def _steps(df, rule: str) -> np.ndarray:
+def _by_step(df, rule: str) -> dict:
+    """{step: load CV} of a rule; empty where it was not run."""
     rows = FRONTIER(df)
-    return np.unique(rows.step[rows.router == rule])
-
-
-def _load(rule: str, step: float) -> Estimate:
-    return FRONTIER.where(router=rule, step=step).mean("load_cv")
+    steps = np.unique(rows.step[rows.router == rule])
+    of_rule = FRONTIER.where(router=rule)
+    return {step: of_rule.where(step=step).mean("load_cv")(df) for step in steps}
 
 
 @figure("symopt4", panel="left")
@@ -394,12 +372,11 @@ def draw_frontier(df, ax):
     """
     start = FROZEN.mean("load_cv")(df).value
     for rule, arm in ARMS.items():
-        if not len(steps := _steps(df, rule)):
+        if not (load := _by_step(df, rule)):
             continue
-        load = [_load(rule, s)(df) for s in steps]
-        pairs = [FRONTIER.where(step=(0.0, s)) for s in steps]
+        pairs = [FRONTIER.where(step=(0.0, step)) for step in load]
         loss = [p.paired("val_loss", router=(rule, "frozen"))(df) for p in pairs]
-        x, y = ([i.value for i in v] for v in (load, loss))
+        x, y = ([i.value for i in v] for v in (load.values(), loss))
         bars = {"label": "_", "elinewidth": 0.5, "alpha": 0.55, "zorder": 1}
         size = 34
         if rule != "frozen":
@@ -421,11 +398,10 @@ def draw_moved(df, ax):
     """
     panels.level(ax, FROZEN.mean("load_cv")(df), "frozen")
     for rule, arm in LEARNING.items():
-        if len(steps := _steps(df, rule)):
-            rows = [FRONTIER.where(router=rule, step=s)(df) for s in steps]
+        if load := _by_step(df, rule):
+            rows = [FRONTIER.where(router=rule, step=step)(df) for step in load]
             x = [np.exp(np.log(r.router_moved).mean()) for r in rows]
-            load = [_load(rule, s)(df) for s in steps]
-            panels.points(ax, x, load, arm, linestyle="-")
+            panels.points(ax, x, load.values(), arm, linestyle="-")
     ax.set(xscale="log", xlabel="distance moved / initial norm", ylabel="load CV")
     ax.set_title("Load by distance moved")
     panels.legend(ax, "upper left", room=0.3)
@@ -483,10 +459,8 @@ def draw_dead(df, ax):
 def draw_cost(df, ax):
     """Loss with a balancing loss minus that without, paired by seed."""
     rows = {rule: ONE_STEP.where(router=rule) for rule in LEARNING}
-    costly = [name for name in LOSSES if name != "none"]
-    _beside(
-        df, ax, costly, lambda n, r: rows[r].paired("val_loss", auxiliary=(n, "none"))
-    )
+    _beside(df, ax, ADDED,
+            lambda n, r: rows[r].paired("val_loss", auxiliary=(n, "none")))  # fmt: skip
     panels.reference(ax, y=0)
     ax.set(ylabel="loss − that without (nats)", title="Cost of auxiliary losses")
 
@@ -511,8 +485,6 @@ def table(df):
 # --- claims --------------------------------------------------------------------------
 
 FIFTH = -LAU.smallest["load CV"].log  # least change that counts
-NATS = LAU.smallest["validation loss"].size  # least difference that counts
-EXPERT = 1 / 16
 ROOM_WAS = ("2026-11-30", "steps within 0.02 nats of AdamW's least loss became those "
             "within 0.01")  # fmt: skip
 RUN, FUSED, TEXT = "2026-11-21", "2026-11-29", "2026-11-30"  # when rows were made
@@ -533,7 +505,6 @@ STEPS_ALIKE = ("in the mean over four equal nominal steps of a router's row (0.0
 RATES_ALIKE = "in the mean over two nearly equal router learning rates."
 AT_A_STEP = f"In a {MODEL} with router steps of 0.008 per row (AdamW: at most),"
 UNDER_EACH = "under each of AdamW, row-norm and left polar."
-CENTRING = "abstract: shared-shift symmetry of routers"
 INSIDE, BEST, FRESH = RACE.protocol(
     NATS, "Two pairs of tuning seeds differ in the loss by as much by chance.", "nats"
 )
@@ -545,11 +516,10 @@ def equal_steps(column: str, rule: str, other: str = "adamw") -> Estimate:
 
 was = partial(resized, LAU.smallest["load CV"])
 was_loss = partial(resized, LAU.smallest["validation loss"])
-less = partial(Claim, below=FIFTH, reason=IS_FIFTH, unit="log ratio",
-               paper=LAU, origin="ours",
-               place="routers of figures 2 and 5; load is no claim of the abstract"
-               )  # fmt: skip
-by_lau = partial(Claim, paper=LAU, place=CENTRING)
+less = partial(Claim, below=FIFTH, reason=IS_FIFTH, unit="log ratio", paper=LAU,
+               origin="ours", place="routers of figures 2 and 5; load is no claim of "
+               "the abstract")  # fmt: skip
+by_lau = partial(Claim, paper=LAU, place="abstract: shared-shift symmetry of routers")
 CLAIMS = [
     replace(BEST, name="tables_are_tuned",
         statement=f"In pretraining a {MODEL}, embedding and head are trained at "
@@ -558,9 +528,8 @@ CLAIMS = [
     replace(INSIDE, name="tables_lie_inside",
         statement=f"In pretraining a {MODEL}, the best learning rates of embedding and "
         "head lie inside their tuning grids, not at an end."),
-    replace(FRESH, name="tuning_seeds_are_not_judged", written="after",
-        history=((TEXT, "tuning moved from seeds 0 and 1, which were judged, to seeds "
-                  "100 and 101"),)),
+    replace(FRESH, name="tuning_seeds_are_not_judged", **after((TEXT, "tuning moved "
+        "from seeds 0 and 1, which were judged, to seeds 100 and 101"))),
     # --- validation loss
     *family("{rule}_loss",
         f"A {MODEL} ends with a validation loss more than 0.01 nats lower if {{rule}} "
@@ -599,7 +568,7 @@ CLAIMS = [
         "among those within 0.01 nats of AdamW's least validation loss.",
         origin="control", place="what the rest of the model does to a random router",
         estimate=judged(least_load).log_ratio("load_cv", router=("frozen", "adamw")),
-        written="after", history=(ROOM_WAS,)),
+        **after(ROOM_WAS)),
     less("left_polar_at_best_loss",
         f"{IN} routers under {POLAR} {LESS_LOAD} {AT_LEAST_LOSS}",
         estimate=judged(best_loss).log_ratio("load_cv", **LEFT), **was("of 1")),
@@ -618,9 +587,8 @@ CLAIMS = [
     less("left_polar_and_row_norm",
         f"{IN} routers under {POLAR} have less than 0.8 times the {LOAD} of routers "
         f"under row-norm (unit rows), {STEPS_ALIKE}",
-        estimate=equal_steps("load_cv", "left_polar", "row_norm"),
-        expected="undecided", because="The ratio is 0.78 [0.73, 0.83].",
-        **was("of 1, which held,")),
+        estimate=equal_steps("load_cv", "left_polar", "row_norm"), expected="undecided",
+        because="The ratio is 0.78 [0.73, 0.83].", **was("of 1, which held,")),
     less("left_polar_at_equal_rates",
         f"{IN} routers under {POLAR} {LESS_LOAD} {RATES_ALIKE}",
         place="one router rate for all rules, as in the authors' runs",
@@ -640,32 +608,31 @@ CLAIMS = [
     less("left_polar_dead",
         f"{IN} the share of experts with less than a tenth of the mean load is lower "
         f"under {POLAR} than under AdamW by more than 1/16, {STEPS_ALIKE}",
-        unit="fraction of experts", below=-EXPERT,
+        unit="fraction of experts", below=-1 / 16,
         estimate=FRONTIER.paired("dead_fraction", each="step", **LEFT),
         reason="A layer has sixteen experts, and one of them is the least that can be "
         "lost.",
         expected="undecided", because="The fraction is lower by 0.098 [0.058, 0.137].",
-        written="after",
-        history=((RUN, "expected verdict from undecided to held after the first run; "
-                  "the prototype had 0.03 less, of both signs over the steps"),
-                 (TEXT, "the threshold of 0, which held, became one expert of "
-                  "sixteen"))),
+        **after((RUN, "expected verdict from undecided to held after the first run; "
+                 "the prototype had 0.03 less, of both signs over the steps"),
+                (TEXT, "the threshold of 0, which held, became one expert of "
+                 "sixteen"))),
     # --- the mean logit
     by_lau("centred_routers_do_not_shift",
         f"{IN} the mean row of a router's weights moves by less than 0.00001 of a "
         f"row's length, in every run under {NORMED} or {POLAR}.",
-        tests="shift", kind="identity", unit="lengths of a row",
-        estimate=JUDGED.where("router not in ['adamw', 'frozen']").worst(
-            "router_shift"),
-        below=1e-5, reason="A step rounds by 6e-8 of a row's length in float32; over "
-        "hundreds of steps this adds up to less than 0.00001."),
+        tests="shift", kind="identity", unit="lengths of a row", below=1e-5,
+        estimate=JUDGED.where("router not in ['adamw', 'frozen']")
+        .worst("router_shift"),
+        reason="A step rounds by 6e-8 of a row's length in float32; over hundreds of "
+        "steps this adds up to less than 0.00001."),
     by_lau("adamw_shifts",
         f"{IN} the mean row of a router's weights moves by more than 0.01 of a row's "
         "length, in every run under AdamW.",
+        estimate=JUDGED.where(router="adamw").least("router_shift"), above=0.01,
         origin="control", unit="lengths of a row",
-        estimate=JUDGED.where(router="adamw").least("router_shift"),
-        above=0.01, reason="A hundredth of a row's length is a thousand times what is "
-        "allowed to rules that subtract the mean row."),
+        reason="A hundredth of a row's length is a thousand times what is allowed to "
+        "rules that subtract the mean row."),
     by_lau("mean_logit_is_steady",
         f"{IN} the mean of a router's logits over experts (root mean square over "
         "tokens) is within a factor of 1.35 of a frozen router's, at every learning "
@@ -702,13 +669,12 @@ CLAIMS = [
         f"{AT_A_STEP} Switch's load-balancing loss, alone or with a z-loss (on the "
         "logits' size), and phi-balancing each raise the validation loss by less than "
         f"0.01 nats, {UNDER_EACH}",
-        estimate=dearest, below=NATS, place="what balance costs",
-        kind="equivalence", unit="nats",
+        estimate=dearest, below=NATS, place="what balance costs", kind="equivalence",
+        unit="nats",
         reason=HUNDREDTH + " In each seed that one of nine combinations of loss and "
         "rule is judged which costs most.", **was_loss("of 0.02")),
     *family("left_polar_with_{losses}",
-        f"{AT_A_STEP} trained with {{losses}}, routers under {POLAR} "
-        f"{LESS_THAN}.",
+        f"{AT_A_STEP} trained with {{losses}}, routers under {POLAR} {LESS_THAN}.",
         lambda losses: ONE_STEP.where(auxiliary=losses).log_ratio("load_cv", **LEFT),
         losses={"balance": "Switch's load-balancing loss", "phi": "phi-balancing"},
         paper=LAU, origin="ours", place="the authors' measurements of gpt-oss routers",
@@ -729,14 +695,14 @@ CLAIMS = [
         because="Left polar's load CV is larger than AdamW's."),
     Claim("z_loss_moves_adamw",
         f"{AT_A_STEP} adding a z-loss to Switch's load-balancing loss lowers the mean "
-        "squared logsumexp of the router's logits, which the z-loss penalises, by "
-        "more than a fifth under AdamW.",
-        paper=ST_MOE, origin="control", unit="log ratio",
+        "squared logsumexp of the router's logits, which the z-loss penalises, by more "
+        "than a fifth under AdamW.",
         place="it acts through the mean logit, which no probability depends on",
         estimate=ONE_STEP.where(router="adamw").log_ratio(
             "z_loss", auxiliary=("balance and z", "balance")),
-        below=FIFTH, reason="A fifth is far more than the 4 % that are possible where "
-        "the mean logit stays 0; a trial run went from 8.0 to 5.3."),
+        below=FIFTH, unit="log ratio", paper=ST_MOE, origin="control",
+        reason="A fifth is far more than the 4 % that are possible where the mean "
+        "logit stays 0; a trial run went from 8.0 to 5.3."),
     Claim("centring_cancels_the_z_loss",
         f"{AT_A_STEP} adding a z-loss to Switch's load-balancing loss lowers the mean "
         "squared logsumexp of the router's logits by less than 5 % under row-norm and "

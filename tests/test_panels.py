@@ -92,6 +92,14 @@ def test_a_forest_names_its_rows_downwards(ax):
     assert [len(c[0].get_xdata()) for c in ax.containers] == [2, 1]
 
 
+@pytest.mark.parametrize(("shared", "right"), [(False, ["a", "b"]), (True, ["", ""])])
+def test_rows_have_names_unless_the_panel_to_the_left_has_them(shared, right):
+    for ax, shown in zip(Figure().subplots(1, 2), (["a", "b"], right), strict=True):
+        panels.rows_of(ax, ["a", "b"], shared=shared)
+        assert [t.get_text() for t in ax.get_yticklabels()] == shown
+        assert ax.get_ylim() == (1.6, -0.6)
+
+
 def test_heat_writes_numbers_that_can_be_read(ax):
     panels.heat(ax, [[0.0, 1.0]], rows=["r"], columns=["a", "b"], text="{:.0f}")
     dark, light = ax.texts
@@ -116,6 +124,7 @@ def test_ticks_are_plain_numbers_and_no_others(ax):
     assert len(ax.xaxis.get_minorticklocs()) == 0
     panels.ticks(ax, "y", {1: "one"})
     assert [t.get_text() for t in ax.get_yticklabels()] == ["one"]
+    assert panels.fractions([0.125, 1 / 3, 2]) == {0.125: "1/8", 1 / 3: "1/3", 2: "2"}
 
 
 def test_a_histogram_has_the_counts_of_its_bins(ax):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from symlab.harness import Claim, summary, where
-from symlab.harness.claims import Paper, Verdict, judge
+from symlab.harness.claims import Paper, Verdict, after, judge
 from symlab.harness.summary import Headline
 
 HEADLINES = {"sparse": "SGD makes it sparse.", "deep": "Depth does not matter."}
@@ -187,8 +187,7 @@ def test_a_claim_that_is_not_judged_is_not_as_expected():
          "before rows, changed once, see history"),
         ({"history": (("2026-11-30", "0 became 1"),) * 3},
          "before rows, changed 3 times, see history"),
-        ({"history": (("2026-11-30", "after a look"),), "written": "after"},
-         "after rows, see history"),
+        (after(("2026-11-30", "after a look")), "after rows, see history"),
     ],
 )  # fmt: skip
 def test_a_claim_says_when_its_thresholds_were_written(fields, words):

@@ -371,6 +371,17 @@ class Verdict:
         }
 
 
+def after(*history: tuple[str, str]) -> dict:
+    """Return the fields `written` and `history` of a claim whose thresholds were
+    written or changed after a look at rows.
+
+    history: its entries, (date, what was changed and why) each.
+
+    >>> Claim("it_falls", "...", **after(("2026-11-30", "written after the rows")))
+    """
+    return {"written": "after", "history": history}
+
+
 def _limits(above: float, below: float, digits: int = 6) -> str:
     limits = [f"> {above:.{digits}g}"] if above > -math.inf else []
     limits += [f"< {below:.{digits}g}"] if below < math.inf else []

@@ -8,6 +8,7 @@ column: Arm}.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -153,7 +154,16 @@ def forest(
             points(ax, at, intervals, arm, across=True)
     if zero is not None:
         reference(ax, x=zero)
-    ax.set_yticks(range(len(names)), names)
+    rows_of(ax, names)
+
+
+def rows_of(ax, names: Sequence[str], *, shared: bool = False) -> None:
+    """Name the rows of a panel, downwards, at y = 0, 1, and so on.
+
+    shared: whether a panel to the left, where there is one, names them for both.
+    """
+    shown = [""] * len(names) if shared and beside(ax) else names
+    ax.set_yticks(range(len(names)), shown)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(names) - 0.4, -0.6)
 
@@ -271,6 +281,11 @@ def ticks(
     line = getattr(ax, f"{axis}axis")
     line.set_ticks(list(labels), labels=list(labels.values()))
     line.set_ticks([], minor=True)
+
+
+def fractions(values: Sequence[float]) -> dict[float, str]:
+    """Return {number: text} for `ticks`, with '1/8' in place of '0.125'."""
+    return {v: str(Fraction(v).limit_denominator(100)) for v in values}
 
 
 def legend(
