@@ -35,18 +35,8 @@ from functools import partial
 import numpy as np
 
 from symlab import factors, fits
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng
+from symlab.harness.estimates import named, where
 from symlab.papers import FACTORS, XIONG
 
 LANES = 256
@@ -317,8 +307,7 @@ CLAIMS = [
     paper("rate_grows_as_alpha_squared", f"{FIT} the squared error |F G^T - M|^2 "
         "decays exponentially at a rate that grows as alpha^p with the scale alpha of "
         "the initial entries, with p between 1.9 and 2.1 for alpha from 0.1 to 0.4.",
-        tests="asymmetric", kind="equivalence",
-        unit="exponent",
+        tests="asymmetric", kind="equivalence", unit="exponent",
         estimate=FG.where("alpha <= 0.4").slope("log(rate)", "log(alpha)"),
         above=2 - EXPONENT.size, below=2 + EXPONENT.size, reason=EXPONENT.reason),
     derived("rate_is_gauss_newton", f"{FIT} |F G^T - M|^2 decays at a rate within 5 % "
@@ -356,8 +345,7 @@ CLAIMS = [
         "singular values of F to sqrt(0.5) and keeps F G^T has more than 0.8 times the "
         "decay rate of |F G^T - M|^2 with 2 columns and no such step (initial scale "
         "0.1).",
-        tests="recovers",
-        unit="ratio of rates",
+        tests="recovers", unit="ratio of rates",
         estimate=where("(rank == 2) | (beta2 == 0.5)", study="step", alpha=0.1)
         .ratio("rate", rank=(4, 2)), above=0.8, reason="A rate that is lower by a "
         "fifth is of the order of what another choice of the singular values costs."),
