@@ -34,19 +34,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng
+from symlab.harness.estimates import named, weakest, where
 from symlab.papers import LABORIEUX
 
 LANES = 64
@@ -236,12 +225,13 @@ def draw_contour(df, ax):
     ax.set_title("Error of a finite nudge")
 
 
-def _against_law(df, ax, quantity: str, law: str, label: str, ylabel: str) -> None:
+def _against_law(df, ax, quantity: str, law: str, label: str, **axes) -> None:
+    """Draw a quantity against the asymmetry, and its law as a dashed line."""
     rows = ASYMMETRY.where("asymmetry > 0")(df)
     panels.curve(ax, rows, "asymmetry", quantity, MEASURED, linestyle="none")
     law = rows.groupby("asymmetry")[law].mean()
     plot.theory(ax, law.index, law, label=label)
-    ax.set(xscale="log", yscale="log", xlabel="asymmetry $a$", ylabel=ylabel)
+    ax.set(xscale="log", yscale="log", xlabel="asymmetry $a$", **axes)
     panels.legend(ax, "upper left")
 
 
@@ -250,8 +240,8 @@ def draw_law(df, ax):
     """Distance of equilibrium propagation from backpropagation against the
     asymmetry of the weights; dashed, the first order.
     """
-    _against_law(df, ax, "deviation", "law", "first order", "|EP $-$ BP| / |BP|")
-    ax.set_title("Distance of EP from BP")
+    names = {"ylabel": "|EP $-$ BP| / |BP|", "title": "Distance of EP from BP"}
+    _against_law(df, ax, "deviation", "law", "first order", **names)
 
 
 @figure("ep1", panel="left", row=1)
@@ -259,9 +249,8 @@ def draw_loss(df, ax):
     """Homeostatic loss, sampled, against the asymmetry of the Jacobian J; dashed,
     the closed form.
     """
-    label, ylabel = "$|J-J^T|^2/2$", "homeostatic loss, sampled"
-    _against_law(df, ax, "sampled_loss", "loss", label, ylabel)
-    ax.set_title("Homeostatic loss")
+    names = {"ylabel": "homeostatic loss, sampled", "title": "Homeostatic loss"}
+    _against_law(df, ax, "sampled_loss", "loss", "$|J-J^T|^2/2$", **names)
 
 
 @figure("ep1", panel="right", row=1)
@@ -307,7 +296,7 @@ TRAINED = (
 )  # fmt: skip
 RANDOM = "In random networks of 40 tanh units"
 claim = partial(Claim, paper=LABORIEUX, written="after", history=SEEN)
-identity = partial(claim, kind="identity")
+identity = partial(claim, kind="identity", unit="relative error")
 CLAIMS = [
     *(claim(f"error_falls_with_power_{n}",
         "In random tanh networks with asymmetric weights, equilibrium propagation "
@@ -317,8 +306,7 @@ CLAIMS = [
         "0.4.",
         origin="ours", kind="equivalence", place="Cauchy integral; order derived here",
         estimate=NUDGE.where(points=n).slope(LOG_ERROR, "log(beta)"),
-        unit="exponent p",
-        above=n - 0.2, below=n + 0.2,
+        unit="exponent p", above=n - 0.2, below=n + 0.2,
         reason="A slope within 0.2 tells the orders 2, 4 and 6 apart. At the largest "
         "b higher powers of b bend the curves.") for n in POINTS[1:]),
     identity("contour_is_exact",
@@ -326,7 +314,6 @@ CLAIMS = [
         "from nudges (small weights of the loss) at 6 points on a complex circle of "
         "radius 0.05 gives the derivative of the equilibrium by the nudge with a "
         "relative error below 0.001, in every network.",
-        unit="relative error",
         place="abstract: Cauchy integral", tests="finite nudge",
         estimate=NUDGE.where(points=6, beta=0.05).worst(ERROR), below=1e-3,
         reason="An error of a thousandth turns the derivative by less than a tenth of "
@@ -351,7 +338,6 @@ CLAIMS = [
         "vectors of equilibrium and of backpropagation (EP, BP) have |EP - BP|/|BP| "
         "within 3 % of 2 |S^-1 A S^-1 e|/|S^-1 e|: S, A are the parts of the Jacobian "
         "at the fixed point, e the loss gradient.",
-        unit="relative error",
         origin="ours", place="derived here", below=0.03,
         estimate=ASYMMETRY.where(asymmetry=(0.03, 0.1, 0.3)).worst(LAW),
         reason="The formula is the first order in A. At 0.3 the next order may add a "
@@ -361,7 +347,6 @@ CLAIMS = [
         "z.J^2 z over normal vectors z, is within a tenth of |J - J^T|^2 / 2 in "
         "every network whose antisymmetric weights are as large as the symmetric "
         "ones or twice as large.",
-        unit="relative error",
         origin="oracle", place="derived here", below=0.1,
         estimate=ASYMMETRY.where(asymmetry=(1.0, 2.0)).worst(SAMPLED),
         reason="The mean over 20,000 vectors has a relative standard error of a few "

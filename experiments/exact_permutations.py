@@ -28,16 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
-from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, stats
-from symlab.harness.estimates import (
-    Estimate,
-    family,
-    name_of,
-    named,
-    values,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, family, figure, grid, panels, plot, rng, stats
+from symlab.harness.claims import after
+from symlab.harness.estimates import Estimate, name_of, named, values, weakest, where
 from symlab.papers import PERMUTATIONS
 from symlab.wide_networks import log_error, moments, needed, passages, trained
 
@@ -178,8 +171,8 @@ def draw_counts(df, ax):
     panels.curves(ax, rows, "k", "count", "regime", ARMS, label="{}: first passage")
     for regime, arm in ARMS.items():
         law = rows[rows.regime == regime].drop_duplicates("k").sort_values("k")
-        look = {"color": arm.color, "label": {"both": "law"}.get(regime, "")}
-        plot.theory(ax, law.k, law.law_two, **look)
+        label = "law" if regime == "both" else ""
+        plot.theory(ax, law.k, law.law_two, color=arm.color, label=label)
     seen, look = rows.drop_duplicates("k"), {"color": plot.BLACK, "ls": "", "zorder": 6}
     ax.plot(seen.k, seen.published, marker="x", ms=4, label="published", **look)
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
@@ -215,8 +208,9 @@ def draw_finite(df, ax):
         rows = FINITE.where(regime=regime)(df)
         exact = panels.unrolled(rows, AVERAGED, "exact")
         panels.curve(ax, exact, "x", "y", arm, linestyle="")
-        look = {"color": arm.color, "label": {"both": "infinite width"}.get(regime, "")}
-        plot.theory(ax, AVERAGED, rows.exact_law.iloc[0], **look)
+        label = "infinite width" if regime == "both" else ""
+        law = rows.exact_law.iloc[0]
+        plot.theory(ax, AVERAGED, law, color=arm.color, label=label)
     ax.set(xlabel="averaged networks", ylabel="fraction of inputs", ylim=(0, 1.04))
     ax.set_title(f"Length 8, width {FINITE(df).width.iloc[0]}")
     panels.ticks(ax, "x", AVERAGED, log=2)
@@ -277,36 +271,27 @@ RUNS = PASSAGE.where("k >= 5", regime="last")  # the first lengths need few netw
 NETWORKS, POWER, SHARE = PERMUTATIONS.smallest.values()
 FINEST = "One in twenty is the least difference that one sees in a figure."
 PILOT = "written after a look at the closed forms, and at a few runs of another seed"
-LATE = {"written": "after", "history": (("2026-11-30", PILOT),)}
-
-
-def _late(change: str) -> dict:
-    """Return LATE with one more change in its history."""
-    return LATE | {"history": (*LATE["history"], ("2026-11-30", change))}
-
-
-LENGTHS = _late(
-    "the interval was over seeds; it is over k now, as one run is published for each k"
-)
-CLOSED = {"place": "closed forms of infinite width"}
-NEAR = CLOSED | dict(below=SHARE.size, reason=FINEST)
-NEAR = NEAR | {"origin": "oracle", "kind": "equivalence"}
-REGIME = {"both": "with rates by which both layers learn",
-          "last": "with one rate, by which mainly the last layer learns"}
-SPLIT = NEAR | _late("two regimes of training were pooled, with opposite biases")
-SIZES = NEAR | _late("signed gaps were averaged over sizes; each size counts now")
-paper = partial(Claim, paper=PERMUTATIONS, place="abstract", **LATE)
+DAY = "2026-11-30"
+seen = partial(after, (DAY, PILOT))  # with further changes as arguments
+REGIME = {
+    "both": "with rates by which both layers learn",
+    "last": "with one rate, by which mainly the last layer learns",
+}
+CLOSED = "closed forms of infinite width"
+paper = partial(Claim, paper=PERMUTATIONS, place="abstract", **seen())
 check = partial(Claim, origin="oracle", place="results of the released code",
-                kind="equivalence", **LENGTHS)  # fmt: skip
+                kind="equivalence", **seen((DAY, "the interval was over seeds; it is "
+                "over k now, as one run is published for each k")))  # fmt: skip
+near = partial(family, origin="oracle", place=CLOSED, kind="equivalence",
+               below=SHARE.size, reason=FINEST)  # fmt: skip
 CLAIMS = [
     paper("signs_encode_the_permutation",
         "Infinitely wide two-layer networks, both layers trained to permute the k "
         "one-hot inputs of k bits, have at every other nonzero input, in the mean over "
         "random starts, each output above 0 where the permuted bit is 1 and below 0 "
         "where it is 0, for k from 16 to 1024.",
-        unit="output",
-        tests="signs",
-        kind="identity", estimate=NTK.least(MARGIN), above=0,
+        unit="output", tests="signs", kind="identity",
+        estimate=NTK.least(MARGIN), above=0,
         reason="An average of infinitely many networks, rounded at 0, is right where "
         "the sign of the mean output is. The estimate is the smallest margin of a "
         "mean output from 0."),
@@ -315,8 +300,7 @@ CLAIMS = [
         "vectors of a permutation of 8 bits and rounded at 0, permutes more than 0.95 "
         "of all other nonzero inputs exactly. As in the authors' code, all weights "
         "have one learning rate.",
-        unit="fraction of inputs",
-        tests="exact",
+        unit="fraction of inputs", tests="exact",
         estimate=FINITE.where(regime="last").mean(MOST), above=1 - SHARE.size,
         reason=FINEST),
     paper("one_input_is_linearithmic",
@@ -324,18 +308,16 @@ CLAIMS = [
         "vectors, whose average rounded at 0 permutes the hardest input of k bits "
         "exactly with probability 0.9 grows as k log k: N/(k log k) grows as k^p with "
         "|p| below 0.1 at each doubling of k from 256 to 1024.",
-        unit="exponent",
-        tests="one input", kind="identity",
+        unit="exponent", tests="one input", kind="identity",
         estimate=NTK.where("k >= 256").worst(_beyond), below=POWER.size,
-        reason=POWER.reason, history=(*LATE["history"], ("2026-11-30", "k began at 64, "
-        "and the exponent from 64 to 128 is -0.135: the law is one of large k"))),
+        reason=POWER.reason, **seen((DAY, "k began at 64, and the exponent from 64 to "
+        "128 is -0.135: the law is one of large k"))),
     paper("all_inputs_are_quadratic",
         "The number of infinitely wide networks, both layers trained on k basis "
         "vectors, whose average rounded at 0 permutes all 2^k - 1 nonzero inputs with "
         "probability 0.9 (union bound) grows as k^p; the largest p at a doubling of "
         "k, from 16 to 1024, is between 1.9 and 2.1.",
-        unit="exponent",
-        tests="all inputs", kind="identity",
+        unit="exponent", tests="all inputs", kind="identity",
         estimate=NTK.worst(_every), above=2 - POWER.size, below=2 + POWER.size,
         reason=POWER.reason, expected="failed", because="Inputs with two ones decide, "
         "and there are only k(k-1)/2 of them: their union costs a factor in log k. The "
@@ -368,21 +350,18 @@ CLAIMS = [
         "published for averages of networks at inputs with two ones is, in the mean "
         "over lengths, within 5 % of that for averages of as many infinitely wide "
         "networks that train only their last layer.",
-        unit="relative difference",
-        estimate=_over_lengths(RUNS, ERROR),
-        above=-SHARE.size, below=SHARE.size,
-        reason=FINEST),
+        unit="relative difference", estimate=_over_lengths(RUNS, ERROR),
+        above=-SHARE.size, below=SHARE.size, reason=FINEST),
     Claim("both_layers_ask_for_more",
         "For permutations of 10, 15, ..., 30 bits, more than twice as many infinitely "
         "wide networks with both layers trained as Giapitzakis et al. published have "
         "to be averaged until 90 % of the inputs with two ones come out right, in "
         "every run.",
-        unit="times the published number",
-        above=2.0,
-        estimate=BOTH.where("k >= 10").least(TIMES), **CLOSED | LATE,
+        unit="times the published number", place=CLOSED, **seen(),
+        estimate=BOTH.where("k >= 10").least(TIMES), above=2.0,
         reason="One published run at a length varies by about a fifth, so that it "
         "cannot explain a factor of two."),
-    *family("{what}_at_width_1024_{regime}",
+    *near("{what}_at_width_1024_{regime}",
         "Over 128 two-layer networks of width 1024, trained on the 8 one-hot inputs of "
         "a permutation of 8 bits {regime}, the {what} at inputs with four ones is "
         "within 5 % of its value at infinite width, in the mean over seeds.",
@@ -391,18 +370,20 @@ CLAIMS = [
         unit="relative difference",
         what={"high": "mean of the outputs that should be 1",
               "spread": "variance of an output between networks",
-              "low": "mean of the outputs that should be 0"}, regime=REGIME, **SPLIT,
+              "low": "mean of the outputs that should be 0"}, regime=REGIME,
+        **seen((DAY, "two regimes of training were pooled, with opposite biases")),
         above=-SHARE.size,
         but={("low", "both"): {"expected": "undecided", "because": "The mean of these "
                                "outputs is near 0, and eight seeds give it to 8 %."}}),
-    *family("exact_inputs_{regime}",
+    *near("exact_inputs_{regime}",
         "For averages of 1, 2, 4, ..., 128 two-layer networks of width 1024, trained "
         "on the 8 basis vectors of a permutation of 8 bits {regime}, the fraction of "
         "other inputs permuted exactly once rounded at 0 is within 0.05 of that at "
         "infinite width, at each size.",
         lambda regime: _each_size(FINITE.where(regime=regime)),
         unit="fraction of inputs", regime=REGIME,
-        **SIZES, but={("both",): {"expected": "undecided", "because": "Averages of 16 "
+        **seen((DAY, "signed gaps were averaged over sizes; each size counts now")),
+        but={("both",): {"expected": "undecided", "because": "Averages of 16 "
         "networks are right on 0.14 more inputs in one seed, and eight seeds give the "
         "mean of that size to 0.07."}}),
 ]  # fmt: skip

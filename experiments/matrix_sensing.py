@@ -35,18 +35,8 @@ from functools import partial
 import numpy as np
 
 from symlab import factors, fits
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    where,
-)
+from symlab.harness import Arm, Claim, after, figure, grid, lanes, panels, plot, rng
+from symlab.harness.estimates import named, where
 from symlab.papers import FACTORS, XIONG
 
 LANES = 256
@@ -266,13 +256,14 @@ CONSTANT = named("abs(constant - 1)", "relative distance of the last squared err
 POWER = named("exponent", "exponent p of the squared error as T^p")
 LAW = named("law_error", "error of the law of F^T F - G^T G")
 RATE, EXPONENT = XIONG.smallest["rate"], XIONG.smallest["exponent"]
-SEEN = (("2026-11-30", "written after a pilot: seeds 0 and 1 of this sweep, and seed 0 "
-         "of another program for the same laws"),)  # fmt: skip
-paper = partial(Claim, paper=XIONG, place="abstract", written="after", history=SEEN)
+DAY = "2026-11-30"
+seen = partial(after, (DAY, "written after a pilot: seeds 0 and 1 of this "
+               "sweep, and seed 0 of another program for the same laws"))  # fmt: skip
+paper = partial(Claim, paper=XIONG, place="abstract", **seen())
 equal = partial(paper, kind="equivalence", reason=RATE.reason, unit="log ratio",
                 above=-RATE.log, below=RATE.log)  # fmt: skip
-derived = partial(Claim, origin="oracle", kind="identity", written="after",
-                  place="derivation in the experiment", history=SEEN)  # fmt: skip
+derived = partial(Claim, origin="oracle", kind="identity",
+                  place="derivation in the experiment", **seen())  # fmt: skip
 FACTORED = "When gradient descent fits F G^T (4 columns each) to"
 FIT = f"{FACTORED} a fully observed 30 x 30 matrix M of rank 2,"
 SENSE = f"{FACTORED} 800 Gaussian measurements of a 20 x 20 matrix M of rank 2,"
@@ -281,7 +272,7 @@ SLOW = dict(
     because="From alpha = 0.01 the slowest mode of the error starts 1000 times smaller "
     "than from 0.3, and faster modes still show in the fitted second half of the time "
     "above rounding.",
-    history=(*SEEN, ("2026-11-30", "expected to be undecided, after the rows")),
+    **seen((DAY, "expected to be undecided, after the rows")),
 )
 CLAIMS = [
     paper("symmetric_falls_as_1_over_t2", "When gradient descent fits X X^T, with 4 or "
@@ -317,8 +308,7 @@ CLAIMS = [
     paper("rate_grows_as_alpha_squared", f"{FIT} the squared error |F G^T - M|^2 "
         "decays exponentially at a rate that grows as alpha^p with the scale alpha of "
         "the initial entries, with p between 1.9 and 2.1 for alpha from 0.1 to 0.4.",
-        tests="asymmetric", kind="equivalence",
-        unit="exponent",
+        tests="asymmetric", kind="equivalence", unit="exponent",
         estimate=FG.where("alpha <= 0.4").slope("log(rate)", "log(alpha)"),
         above=2 - EXPONENT.size, below=2 + EXPONENT.size, reason=EXPONENT.reason),
     derived("rate_is_gauss_newton", f"{FIT} |F G^T - M|^2 decays at a rate within 5 % "
@@ -356,8 +346,7 @@ CLAIMS = [
         "singular values of F to sqrt(0.5) and keeps F G^T has more than 0.8 times the "
         "decay rate of |F G^T - M|^2 with 2 columns and no such step (initial scale "
         "0.1).",
-        tests="recovers",
-        unit="ratio of rates",
+        tests="recovers", unit="ratio of rates",
         estimate=where("(rank == 2) | (beta2 == 0.5)", study="step", alpha=0.1)
         .ratio("rate", rank=(4, 2)), above=0.8, reason="A rate that is lower by a "
         "fifth is of the order of what another choice of the singular values costs."),
@@ -394,7 +383,7 @@ CLAIMS = [
         "four least eigenvalues lie within 15 % of one another, and the rate still "
         "falls from 0.345 to 0.339, towards the predicted 0.302, when the error "
         "reaches rounding.",
-        history=(*SEEN, ("2026-11-30", "expected to fail, after the rows"))),
+        **seen((DAY, "expected to fail, after the rows"))),
     equal("sensing_one_step_frees_the_rate", f"{SENSE} after one step that sets all "
         "singular values of F to sqrt(0.5) and keeps F G^T, the decay rate of |F G^T - "
         "M|^2 at initial scale 0.1 is within a factor of 1.1 of that at 0.3, in the "

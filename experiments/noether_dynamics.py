@@ -36,19 +36,9 @@ from functools import partial
 import numpy as np
 
 from symlab import fits, scale_symmetry
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng, stats
+from symlab.harness.claims import after
+from symlab.harness.estimates import named, where
 from symlab.papers import NORM_RULES, TANAKA
 
 LANES = 256
@@ -277,9 +267,10 @@ def _decades(df):
 
 
 NORM, WIDTH = TANAKA.smallest["norm"], TANAKA.smallest["decades"]
-SEEN = (("2026-11-30", "written after a pilot: seed 0 of this sweep, and one seed of "
-         "another program with a 64-64-10 network"),)  # fmt: skip
-paper = partial(Claim, paper=TANAKA, written="after", history=SEEN)
+DAY = "2026-11-30"
+seen = partial(after, (DAY, "written after a pilot: seed 0 of this sweep, and one seed "
+               "of another program with a 64-64-10 network"))  # fmt: skip
+paper = partial(Claim, paper=TANAKA, **seen())
 near = partial(paper, place="equation 17", tests="adaptive", kind="equivalence",
                unit="predicted / measured", above=1 - NORM.size, below=1 + NORM.size,
                reason=NORM.reason)  # fmt: skip
@@ -290,19 +281,12 @@ ODE = named("ode_error", "relative error of |w|^2 by the charge's equation")
 FLOW = named("flow_error", "relative error of |w|^2 by gradient flow")
 COHERENT = ("Equation 17 takes the gradients g of successive steps as equal, so that "
             "|v|^2 = |g|^2/(1 - b)^2 for velocity v and momentum b; independent "
-            "gradients give |v|^2 = |g|^2/(1 - b^2)."
-)  # fmt: skip
-NET = ("In a network on handwritten digits that divides each weight row w by its norm,"
-)  # fmt: skip
+            "gradients give |v|^2 = |g|^2/(1 - b^2).")  # fmt: skip
+NET = "In a network on handwritten digits that divides each weight row w by its norm,"
 EQUATION_17 = ("equation 17 of Tanaka and Kunin (|w|^4 as an exponential average of "
                "squared gradients) predicts |w|^2")  # fmt: skip
+SEARCH = "Learning rates are usually searched in factors of about three, so that "
 TENTH = 0.0953  # log of 1.1
-NO_DECAY = (*SEEN, ("2026-11-30", "was of the paper, as a test of RMSProp, as "
-    "rmsprop_has_decades: without decay the rule forgets no gradient"))  # fmt: skip
-WEAK = (*SEEN, ("2026-11-30", "tested the paper's RMSProp; the rows show that frozen "
-    "norms without decay pass, too"))  # fmt: skip
-NO_FROZEN = (("2026-11-30", "written after the rows, at rates where frozen norms leave "
-    "3 to 18 times the loss"),)  # fmt: skip
 CLAIMS = [
     paper("exact_law", "For SGD (rate lr, momentum b, weight decay k, velocity v) on a "
         "weight row w that the network divides by its norm, a step adds -2 lr c + lr^2 "
@@ -351,35 +335,35 @@ CLAIMS = [
     paper("sgd_has_decades", f"{NET} SGD without weight decay reaches a training loss "
         "below 0.3 nats within 1500 steps at learning rates that span more than 2.5 "
         "decades.",
-        tests="stability",
-        place="figure 3", unit="decades",
+        tests="stability", place="figure 3", unit="decades",
         estimate=RATE.where(rule="free").mean(_decades), above=2.5,
-        reason="Learning rates are usually searched in factors of about three, so that "
-        "2.5 decades are five steps of a search."),
+        reason=f"{SEARCH}2.5 decades are five steps of a search."),
     paper("frozen_norms_have_fewer", f"{NET} SGD without weight decay reaches a "
         "training loss below 0.3 nats within 1500 steps over a range of learning rates "
         "that is more than one decade wider if the norms may change than if each step "
         "resets them to 1.",
-        tests="stability", place="figure 3",
-        unit="decades", estimate=RATE.paired(_decades, rule=("free", "fixed"),
-        each="lr"), above=2 * WIDTH.size, reason="Learning rates are usually searched "
-        "in factors of about three, so that one decade is two steps of a search."),
+        tests="stability", place="figure 3", unit="decades", above=2 * WIDTH.size,
+        estimate=RATE.paired(_decades, rule=("free", "fixed"), each="lr"),
+        reason=f"{SEARCH}one decade is two steps of a search."),
     paper("adagrad_norm_has_decades", f"{NET} AdaGrad-norm (one step size per row, "
         "each row reset to norm 1 after each step) without weight decay reaches a "
         "training loss below 0.3 nats within 1500 steps at learning rates that span "
         "more than 2.5 decades.",
-        origin="ours", unit="decades", above=2.5,
-        place="equation 18 at weight decay 0", history=NO_DECAY,
-        estimate=RATE.where(rule="sphere").mean(_decades), reason="Learning rates are "
-        "usually searched in factors of about three, so that 2.5 decades are five "
-        "steps of a search. The largest rate that was run, 316, still reaches that "
-        "loss, so that the range is at least as wide as measured."),
+        origin="ours", place="equation 18 at weight decay 0", unit="decades", above=2.5,
+        **seen((DAY, "was of the paper, as a test of RMSProp, as rmsprop_has_decades: "
+        "without decay the rule forgets no gradient")),
+        estimate=RATE.where(rule="sphere").mean(_decades),
+        reason=f"{SEARCH}2.5 decades are five steps of a search. The largest rate that "
+        "was run, 316, still reaches that loss, so that the range is at least as wide "
+        "as measured."),
     *(paper(f"rmsprop_is_sgd_{lr:g}", f"{NET} SGD at learning rate {lr:g} with weight "
         "decay 0.01 ends within a factor of 1.1 of the training loss of RMSProp with "
         "one second moment per row and each row reset to norm 1 after each step, at "
         "the same rate and decay.",
         origin="ours", place="equations 17 and 18",
-        kind="equivalence", unit="log ratio", above=-TENTH, below=TENTH, history=WEAK,
+        kind="equivalence", unit="log ratio", above=-TENTH, below=TENTH,
+        **seen((DAY, "tested the paper's RMSProp; the rows show that frozen norms "
+        "without decay pass, too")),
         estimate=where(study="sphere", lr=lr)
         .log_ratio("loss", rule=("sphere", "free")), reason="A tenth of the loss is "
         "the difference that a factor of three in the learning rate makes. SGD with "
@@ -391,7 +375,8 @@ CLAIMS = [
         "at the same rate.",
         origin="ours", kind="equivalence",
         place="equations 17 and 18 at weight decay 0", unit="log ratio", above=-TENTH,
-        below=TENTH, history=NO_FROZEN, estimate=RATE.where(lr=lr)
+        below=TENTH, **after((DAY, "written after the rows, at rates where frozen "
+        "norms leave 3 to 18 times the loss")), estimate=RATE.where(lr=lr)
         .log_ratio("loss", rule=("sphere", "free")), reason="A tenth of the loss is "
         "less than a twentieth of what freezing the norms at 1 adds to it at this "
         "learning rate.")
