@@ -75,6 +75,17 @@ def test_points_have_the_ends_of_their_intervals(ax, across):
     assert container.get_label() == "first"
 
 
+@pytest.mark.parametrize("log", [None, 2])
+def test_arms_apart_are_means_beside_their_place(ax, df, log):
+    panels.apart(ax, df, "x", "y", "arm", {"a": A, "c": A, "b": B}, spread=0.4, log=log)
+    for container, arm, shift in zip(ax.containers, "ab", (-0.2, 0.2), strict=True):
+        line = container[0]
+        x = np.array([1.0, 2.0])
+        np.testing.assert_allclose(line.get_xdata(), x * 2**shift if log else x + shift)
+        mean = df[df.arm == arm].groupby("x").y.mean()
+        np.testing.assert_allclose(line.get_ydata(), mean)
+
+
 def test_a_single_run_is_a_marker_without_an_interval(ax):
     panels.points(ax, [1], [Interval(5, -math.inf, math.inf, 1)], A)
     assert ax.containers[0][2] == ()

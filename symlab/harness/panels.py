@@ -118,6 +118,33 @@ def points(
     )
 
 
+def apart(
+    ax,
+    df,
+    x: str,
+    y: str,
+    by: str,
+    arms: Mapping[object, Arm],
+    *,
+    spread: float = 0.3,
+    log: float | None = None,
+    **style,
+) -> None:
+    """Draw the means of y over seeds at each x with their intervals as bars, arms side
+    by side and each joined by a thin line.
+
+    by, arms: as in `curves`. spread: between the outermost arms, in units of x; with
+    log, the base of x's scale, in powers of it. style: what `points` takes.
+    """
+    shown = {value: arm for value, arm in arms.items() if (df[by] == value).any()}
+    shifts = np.linspace(-0.5, 0.5, len(shown)) * spread * (len(shown) > 1)
+    for shift, (value, arm) in zip(shifts, shown.items(), strict=True):
+        found = means(df[df[by] == value].groupby(x)[y])
+        at = [place * log**shift if log else place + shift for place in found]
+        look = {"ls": arm.line, "lw": 0.8} | style
+        points(ax, at, [*found.values()], arm, **look)
+
+
 def band(
     ax, at, intervals: Sequence[Interval], arm: Arm, *, limits=ANY, **line
 ) -> None:
