@@ -235,18 +235,12 @@ def table(df):
     return pd.DataFrame(rows)
 
 
-def _training(ax, rows, y: str, *methods: str, scale=1.0, **look):
-    """A curve over the steps for each method."""
-    frame = panels.unrolled(rows, "step_curve", y, ["method"])
-    frame = frame.assign(y=scale * frame.y)
-    panels.curves(ax, frame, "x", "y", "method", arms(*methods), **look)
-    ax.set_xlabel("step")
-
-
 def _entropies(df, ax, study: str):
     rows = df[(df.study == study) | (df.method == "base")]
-    _training(ax, rows, "entropy_curve", "base", "grpo", "agrae", PD, ND)
-    ax.set(ylabel="test entropy per token (nats)", ylim=(0.34, 0.7))
+    frame = panels.unrolled(rows, "step_curve", "entropy_curve", ["method"])
+    shown = arms("base", "grpo", "agrae", PD, ND)
+    panels.curves(ax, frame, "x", "y", "method", shown)
+    ax.set(xlabel="step", ylabel="test entropy per token (nats)", ylim=(0.34, 0.7))
 
 
 @figure("agrae2", panel="left")
@@ -286,10 +280,8 @@ def draw_entropy_controls(df, ax):
     narrower than the marks.
     """
     ax.set_xscale("log")
-    rows = {
-        name: {m: entropy(m, study)(df) for m in (PD, ND)}
-        for study, name in STUDIES.items()
-    }
+    rows = {name: {m: entropy(m, study)(df) for m in (PD, ND)}
+            for study, name in STUDIES.items()}  # fmt: skip
     panels.forest(ax, rows, arms(PD, ND), zero=1, spread=0.2)
     panels.ticks(ax, "x", (0.7, 1, 1.4), log=10)
     ax.set(xlabel="final entropy over GRPO's", xlim=(0.6, 1.75))
@@ -301,20 +293,17 @@ def draw_clip_fractions(df, ax):
     """Tokens that the clip takes out of training: filled, by its lower end (negative
     advantages); hollow, by its upper end (positive ones).
     """
-    for side, style in (("low", {}), ("high", {"hollow": True})):
-        frame = panels.unrolled(
-            MAIN(df), "step_curve", f"clip_{side}_curve", ["method"]
-        )
+    for side, look in (("low", {}), ("high", {"mfc": "white", "mew": 0.7})):
+        column = f"clip_{side}_curve"
+        frame = panels.unrolled(MAIN(df), "step_curve", column, ["method"])
         for method, arm in arms("grpo", PD, ND).items():
-            own = frame[frame.method == method].assign(y=lambda rows: 100 * rows.y)
+            own = frame[frame.method == method].assign(y=100 * frame.y)
             found = panels.means(own.groupby("x").y)
-            look = {"mfc": "white", "mew": 0.7} if style else {}
             panels.band(ax, [*found], [*found.values()], arm, **look)
     panels.ticks(ax, "y", (0.3, 1, 3), log=10)
     ax.set(xlabel="step", ylabel="tokens clipped (%)", ylim=(0.2, 8))
-    panels.note(
-        ax, 0.97, 0.92, "filled: lower clip\nhollow: upper clip", ha="right", va="top"
-    )
+    words = "filled: lower clip\nhollow: upper clip"
+    panels.note(ax, 0.97, 0.92, words, ha="right", va="top")
     panels.key(ax, [*arms("base", "grpo", PD, ND, "psr", "nsr").values()])
     ax.set_title("Positive-Dominant: clipped least")
 
@@ -329,28 +318,21 @@ def draw_pass(df, ax):
     panels.curves(ax, frame, "x", "y", "method", shown, limits=(0, 1))
     panels.ticks(ax, "x", KS[::2], log=2)
     ax.set(xlabel="$k$", ylabel="pass@$k$, held-out prompts")
-    ax.set_title("From $k=4$ on the base is ahead")
+    ax.set_title("The base is ahead at large $k$")
 
 
 @figure("agrae2", panel="right", row=1)
 def draw_methods(df, ax):
     """pass@1 and pass@256 of each method minus GRPO's, paired by seed."""
     kinds = {"pass_256": PASS_256, "pass_1": PASS_1}
-    rows = {
-        ADVANTAGES[m].label: {c: difference(c, m)(df) for c in kinds}
-        for m in METHODS
-        if m != "grpo"
-    }
+    rows = {ADVANTAGES[m].label: {c: difference(c, m)(df) for c in kinds}
+            for m in METHODS if m != "grpo"}  # fmt: skip
     panels.forest(ax, rows, kinds)
     panels.ticks(ax, "x", (-0.03, 0, 0.03))
     ax.tick_params(axis="y", labelsize=panels.SMALL)
     ax.set_xlabel("pass@$k$ minus GRPO's")
-    panels.legend(
-        ax,
-        "center left",
-        borderaxespad=0,
-        **panels.handles([PASS_1, PASS_256], lines=False),
-    )
+    listed = panels.handles([PASS_1, PASS_256], lines=False)
+    panels.legend(ax, "center left", borderaxespad=0, **listed)
     ax.set_title("Methods against GRPO, paired")
 
 

@@ -222,11 +222,9 @@ def _frontier(df, ax, base: float, epochs: int, ylim: tuple[float, float]):
         x, y = (np.mean([*own[f"pass_{k}_curve"]], axis=0) for k in (1, 256))
         look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
         ax.plot(x, y, label=arm.label, **look)
-        for column, at, across in (("pass_256", x, False), ("pass_1", y, True)):
-            end = [stats.mean(own[column])]
-            panels.points(
-                ax, at[-1:], end, arm, across=across, limits=(0, 1), label="_"
-            )
+        look = {"limits": (0, 1), "label": "_"}
+        panels.points(ax, x[-1:], [stats.mean(own.pass_256)], arm, **look)
+        panels.points(ax, y[-1:], [stats.mean(own.pass_1)], arm, across=True, **look)
     start = ADVANTAGES["base"]
     look = {"color": "0.2", "ls": "", "ms": 5, "zorder": 9, "label": start.label}
     ax.plot(x[0], y[0], marker=start.marker, **look)
@@ -311,13 +309,13 @@ def draw_entropies(df, ax):
 @figure("agrae8", panel="right", row=1)
 def draw_rates(df, ax):
     """Area under the frontier at each learning rate of the tuning grid, the mean
-    over all settings, minus the mean of the same seed over methods and rates; bands
+    over all settings, minus the mean of the same seed over methods and rates; bars
     are 95 % intervals of four seeds.
     """
     rows = TUNING.where(omega="batch", method=[*SHOWN])(df)
     means = rows.groupby(["method", "lr", "seed"], as_index=False).area.mean()
     means["gap"] = means.area - means.groupby("seed").area.transform("mean")
-    panels.curves(ax, means, "lr", "gap", "method", SHOWN)
+    panels.apart(ax, means, "lr", "gap", "method", SHOWN, spread=0.4, log=2)
     panels.ticks(ax, "x", GRID, log=2)
     ax.set(xlabel="learning rate", ylabel="area minus the seed's mean")
     ax.set_title("Mean areas peak within the grid")

@@ -290,12 +290,9 @@ def draw_tree(df, ax):
     that end at 0. Theorem 1 says 0 for GRPO in the first place (ring).
     """
     frame = panels.unrolled(TREE(df), range(1, PLACES + 1), "by_place", ["method"])
-    for shift, method in ((0, "grpo"), (0.12, "negative_dominant"), (0.24, "agrae")):
-        found = panels.means(frame[frame.method == method].groupby("x").y)
-        at = [x + shift for x in found]
-        arm = ADVANTAGES[method]
-        look = {"ls": arm.line, "lw": 0.8}
-        panels.points(ax, at, [*found.values()], arm, limits=(0, np.inf), **look)
+    shown = {m: ADVANTAGES[m] for m in ("negative_dominant", "grpo", "agrae")}
+    look = {"spread": 0.24, "limits": (0, np.inf)}
+    panels.apart(ax, frame, "x", "y", "method", shown, **look)
     ring = {"marker": "o", "ms": 8, "mfc": "none", "linestyle": "none"}
     plot.theory(ax, [1], [0], label="theorem 1", **ring)
     ax.set(xlabel="place of the token", xticks=range(1, PLACES + 1))

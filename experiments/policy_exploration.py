@@ -249,20 +249,6 @@ ARMS = {method: ADVANTAGES[method] for method in QUICK}
 CLIPPED, FREE = where("clip_low < 1"), where("clip_low >= 1")
 
 
-def _beside(ax, df, move, **style) -> None:
-    """Draw the means of y at each x with their intervals as bars, methods side by side.
-
-    move(x, shift): where a method stands whose shift is between -0.5 and 0.5.
-    """
-    arms = {m: arm for m, arm in ARMS.items() if (df.method == m).any()}
-    for shift, (method, arm) in zip(np.linspace(-0.4, 0.4, len(arms)), arms.items(),
-                                    strict=True):  # fmt: skip
-        found = panels.means(df[df.method == method].groupby("x").y)
-        at = [move(x, shift) for x in found]
-        panels.points(ax, at, [*found.values()], arm, **({"ls": arm.line, "lw": 0.8}
-                      | style))  # fmt: skip
-
-
 def _ratios(df, parts: int):
     """Entropy over GRPO's of the same seed, in parts of the training: seed, x, y."""
     df = df.assign(entropy=df.entropy.map(np.asarray))
@@ -297,18 +283,21 @@ def _gains(df, ax, task: str) -> None:
     ks = KS[: len(grpo.iloc[0])]
     long = panels.unrolled(df[df.method != "grpo"], ks, "gain", ["method"])
     long = long[long.x.isin(ks[::2])]
-    _beside(ax, long, lambda x, shift: x * 2 ** (0.8 * shift))
+    panels.apart(ax, long, "x", "y", "method", ARMS, spread=0.64, log=2)
     panels.reference(ax, y=0, color=ARMS["grpo"].color)
     panels.ticks(ax, "x", ks[::2], log=2)
     ax.set(xlabel="$k$", ylabel="pass@$k$ minus GRPO's")
 
 
-def _at_the_end(df, ax, y: str, at: float, width: float) -> None:
+def _at_the_end(df, ax, y: str, steps: int, width: float) -> None:
     """Beside the training, hollow: the means of y without the clip, by method."""
-    look = {"mfc": "white", "mew": 0.8, "ls": "", "label": "_"}
-    _beside(ax, df.rename(columns={y: "y"}).assign(x=0),
-            lambda _, shift: at + width * shift, **look)  # fmt: skip
-    panels.reference(ax, x=at - 0.7 * width)
+    at = steps + 1.2 * width
+    look = {"mfc": "white", "mew": 0.8, "ls": "", "label": "_", "spread": 0.8 * width}
+    panels.apart(ax, df.assign(x=at), "x", y, "method", ARMS, **look)
+    panels.reference(ax, x=steps + width / 2)
+    ticks = {x: f"{x:g}" for x in np.linspace(0, steps, 5)}
+    panels.ticks(ax, "x", ticks | {at: "no clip"})
+    ax.set_xlabel("RL step")
 
 
 @figure("agrae7", panel="left")
@@ -323,11 +312,8 @@ def draw_rule_entropy(df, ax):
     long = panels.unrolled(main, steps, "entropy", ["method"])
     every = max(1, len(steps) // 6)
     panels.curves(ax, long, "x", "y", "method", ARMS, markevery=every)
-    free, end = df[df.clip_low >= 1], len(steps)
-    _at_the_end(free, ax, "late_entropy", 1.2 * end, 0.2 * end)
-    ticks = {x: f"{x:g}" for x in np.linspace(0, end, 5)}
-    panels.ticks(ax, "x", ticks | {1.2 * end: "no clip"})
-    ax.set(xlabel="RL step", ylabel="entropy (nats per token)", ylim=(0, None))
+    _at_the_end(df[df.clip_low >= 1], ax, "late_entropy", len(steps), len(steps) / 6)
+    ax.set(ylabel="entropy (nats per token)", ylim=(0, None))
     panels.key(ax, [ADVANTAGES["base"], *ARMS.values()])
     ax.set_title("Rule: the clip orders entropies")
 
@@ -360,16 +346,15 @@ def draw_countdown_entropy(df, ax):
     steps = len(df.entropy.iloc[0])
     parts = min(steps, 6)
     move = steps / parts
-    _beside(ax, _ratios(CLIPPED(df), parts), lambda x, shift: x + 0.5 * move * shift)
+    main = _ratios(CLIPPED(df), parts)
+    panels.apart(ax, main, "x", "y", "method", ARMS, spread=0.4 * move)
     for edge in np.arange(1, parts) * move:
         panels.reference(ax, x=edge + 0.5, color=panels.FAINT)
     if len(free := df[df.clip_low >= 1]):
         late = free.assign(entropy=free.entropy.map(lambda e: e[steps // 3 :]))
-        _at_the_end(_ratios(late, 1), ax, "y", steps + 1.2 * move, move)
+        _at_the_end(_ratios(late, 1), ax, "y", steps, move)
     panels.reference(ax, y=1, color=ARMS["grpo"].color)
-    ticks = {x: f"{x:g}" for x in np.linspace(0, steps, 5)}
-    panels.ticks(ax, "x", ticks | {steps + 1.2 * move: "no clip"})
-    ax.set(xlabel="RL step", ylabel="entropy over GRPO's")
+    ax.set_ylabel("entropy over GRPO's")
     ax.set_title("Countdown: entropy over GRPO's")
 
 
