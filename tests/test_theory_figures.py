@@ -5,12 +5,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.optimize import brentq, minimize
 
 from symlab import mirror
-from symlab.harness import contract, project, rng
+from symlab.harness import claims, contract, project, rng
 
 PROJECT = project.find(Path(__file__).parent)
 
@@ -64,6 +65,21 @@ def test_the_facts_fail_where_the_symmetry_is_broken():
     assert kept["across"] < 1e-10 < 0.01 < broken["across"]
     assert kept["gamma_0_near"] < 1.01 < 10 < broken["gamma_0_near"]
     assert kept["misjudged"] == broken["misjudged"] == 0
+
+
+def test_the_control_fails_if_at_any_b_the_gradient_stays_in_the_mirror():
+    (claim,) = (c for c in surface.CLAIMS if c.name == "control_gradient_leaves")
+    configs = [surface.Config(broken=b, points=40) for b in surface.BROKEN]
+    rows = pd.DataFrame([vars(c) for c in configs]).join(
+        pd.DataFrame(surface.run(configs))
+    )
+    assert claims.judge("mirror_surface", claim, rows).verdict == "held"
+    tested = surface.BEYOND_ROUNDING(rows).broken
+    assert len(tested) == 4
+    for i, b in tested.items():
+        stays = rows.copy()
+        stays.loc[i, "gradient_error"] = b / 2**0.5  # the component across is zero
+        assert claims.judge("mirror_surface", claim, stays).verdict == "failed"
 
 
 def test_a_wrong_threshold_is_noticed(monkeypatch):
