@@ -167,8 +167,8 @@ THEORY = Arm("closed form", plot.BLACK, "", panels.DASHED)
 def draw_counts(df, ax):
     """Averaged networks until 90 % of the inputs with two ones are permuted exactly,
     against the length k, where both layers learn or the last alone; dashed, the closed
-    form; crosses, the counts of the paper. At k = 3 to 5 seeds differ up to tenfold, and
-    the intervals with them.
+    form; crosses, the counts of the paper. At k = 3 to 5 seeds differ up to tenfold,
+    so that intervals are wide.
     """
     rows = PASSAGE(df)
     seen = rows.drop_duplicates("k")
@@ -179,9 +179,9 @@ def draw_counts(df, ax):
         plot.theory(ax, law.k, law.law_two, color=arm.color)
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
     ax.set_title("Published counts: last layer alone")
-    shared = [replace(AUTHORS, label=name, color=panels.GREY, marker="o", hollow=white)
-              for name, white in (("all inputs", True), ("one input", False))]  # fmt: skip
-    panels.key(ax, [*ARMS.values(), THEORY, AUTHORS, *shared])
+    one = replace(AUTHORS, label="one input", color=panels.GREY, marker="o")
+    every = replace(one, label="all inputs", hollow=True)
+    panels.key(ax, [*ARMS.values(), THEORY, AUTHORS, every, one])
 
 
 @figure("perm1", panel="mid")
@@ -194,10 +194,8 @@ def draw_laws(df, ax):
         k, look = law.k.to_numpy(float), {"marker": arm.marker, "color": arm.color}
         plot.theory(ax, law.k, law.every, mfc="white", **look)
         plot.theory(ax, law.k, law.single, **look)
-    for y, name, off in (
-        (k**2, "$k^2$", 2),
-        (0.3 * k * np.log(k), "$0.3\\,k$ log $k$", 0.12),
-    ):
+    slow = 0.3 * k * np.log(k)
+    for y, name, off in ((k**2, "$k^2$", 2), (slow, "$0.3\\,k$ log $k$", 0.12)):
         ax.plot(k, y, color=panels.GREY, lw=0.7)
         panels.note(ax, k[-2], off * y[-2], name, data=True, ha="right")
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")

@@ -151,8 +151,8 @@ def draw_counts(df, ax):
         law = law * scale * n ** (order - 1)
         plot.theory(ax, n, law, zorder=1)
         power = f"{order - 1}" * (order > 2)
-        panels.note(ax, 0.9 * n[-1], 1.1 * law[-1], f"$\\propto N^{{{power}}}$", data=True,
-                    ha="right")  # fmt: skip
+        name = f"$\\propto N^{{{power}}}$"
+        panels.note(ax, 0.9 * n[-1], 1.1 * law[-1], name, data=True, ha="right")
     ax.set(xscale="log", yscale="log", xlabel="spins $N$", ylim=(10, 2e4))
     ax.set(ylabel="memories $K$ at 1 % of errors", title="$K$ grows as $N^{P-1}$")
     panels.ticks(ax, "x", (30, 100, 300, 800), log=10)

@@ -210,8 +210,8 @@ def draw_sensing(df, ax):
 
 @figure("sensing1", panel="mid")
 def draw_alpha(df, ax):
-    """Rate at which the error of F G^T decays, over the step size eta, against the scale
-    alpha of the start; dashed, the rate from the Gauss-Newton matrix at the limit.
+    """Rate at which the error of F G^T decays, over the step size eta, against the
+    scale alpha of the start; dashed, the rate from the Gauss-Newton matrix.
     """
     rows = FG(df)
     panels.curve(ax, rows, "alpha", "rate", FACTORS["asymmetric"], linestyle="none")
