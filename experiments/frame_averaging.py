@@ -189,7 +189,7 @@ def draw_cost(df, ax):
     panels.note(ax, 1e3, 1e-4, "still 5 % at\n1024 rotations", data=True, ha="right")
     ax.set(xscale="log", yscale="log", ylim=(1e-17, 30), xlabel="evaluations per input",
            ylabel="relative change of output")  # fmt: skip
-    ax.set_title("Few poses are exact, samples are not")
+    ax.set_title("4 poses are exact, samples are not")
     closed = Arm("closed form", plot.BLACK, "", panels.DASHED)
     panels.key(ax, [*FRAMES.values(), closed])
 
