@@ -173,8 +173,7 @@ def _trained(configs, problems) -> tuple[np.ndarray, np.ndarray]:
 ORDER, VIOLATION = where(study="order"), where(study="violation")
 TUNED = VIOLATION.where(arm="per")
 FROM = {1.0: SOFT["per"], 100.0: Arm("tuned from 100", plot.SKY, "P", "-.")}
-AXES = {4: Arm("shifts of 4", plot.BLUE), 3: Arm("shifts of 3", plot.ORANGE, "s"),
-        2: Arm("shifts of 2", plot.GREEN, "^")}  # fmt: skip
+AXES = {4: "o", 3: "s", 2: "^"}  # markers of the three symmetries
 
 
 def _violations(ax, ylabel):
@@ -222,12 +221,13 @@ def draw_order(df, ax):
     side. Two groups of a symmetry are the two orders of the other violations.
     """
     rows = ORDER.where(start=1.0)(df)
-    for k, arm in AXES.items():
+    for k, marker in AXES.items():
         for place, eps in enumerate(sorted(rows[f"eps_{k}"].unique())):
             penalties = rows[rows[f"eps_{k}"] == eps][f"penalty_{k}"]
-            at = place + (3 - k) * 0.24 + np.linspace(-0.09, 0.09, len(penalties))
-            look = {"color": arm.color, "mfc": "none", "mew": 0.6}
-            ax.plot(at, penalties, arm.marker, label=arm.label * (not place), **look)
+            at = place + (3 - k) * 0.28 + np.linspace(-0.08, 0.08, len(penalties))
+            label = f"shifts of {k}" if place == 0 else "_"
+            ax.plot(at, penalties, marker, color=SOFT["per"].color, label=label,
+                    mfc="none", mew=0.6)  # fmt: skip
     panels.ticks(ax, "x", {0: "0.1", 1: "0.3", 2: "1"})
     for edge in (0.5, 1.5):
         panels.reference(ax, x=edge, color=panels.FAINT)
