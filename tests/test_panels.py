@@ -226,8 +226,6 @@ def _keyed(column: bool):
     def draw(df, ax):
         panels.ticks(ax, "x", {0: "one", 0.5: "two\nlines"})
         ax.set_title("Loss by rate")
-        if column:
-            panels.ticks(ax, "y", {0.5: "a row of a long name"})
         if df:
             panels.key(ax, [*arms, Arm("law", plot.BLACK, "", panels.DASHED)])
 

@@ -349,7 +349,7 @@ def key(ax, shown: Sequence[Arm] = (), *, lines: bool = True, **how) -> None:
     lines: whether an arm of `shown` has its line beside its marker. how: what
     matplotlib's `legend` takes, such as ncols.
     """
-    from matplotlib.transforms import Affine2D, Bbox, offset_copy
+    from matplotlib.transforms import Bbox, offset_copy
 
     fig = ax.figure
     how = (handles(shown, lines=lines) if shown else _entries(ax)) | how
@@ -367,16 +367,7 @@ def key(ax, shown: Sequence[Arm] = (), *, lines: bool = True, **how) -> None:
         at = box.get_window_extent(renderer)
         return Bbox.from_bounds(at.x0, at.y0, 1, at.height)
 
-    def inside(renderer):
-        """Long names at its left narrow a panel: the key then begins left of it."""
-        over = box.get_window_extent(renderer).x1 - fig.bbox.x1
-        if over > 0:
-            moved = place["bbox_transform"] + Affine2D().translate(-over, 0)
-            box.set_bbox_to_anchor((0, 1), moved)
-        draw(renderer)
-
     box.get_tightbbox = height_alone
-    draw, box.draw = box.draw, inside
 
 
 def handles(arms: Sequence[Arm], *, lines: bool = True) -> dict:
