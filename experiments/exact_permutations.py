@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from symlab.harness import Arm, Claim, family, figure, grid, panels, plot, rng, stats
+from symlab.harness.claims import late
 from symlab.harness.estimates import Estimate, name_of, named, values, weakest, where
 from symlab.papers import PERMUTATIONS
 from symlab.wide_networks import log_error, moments, needed, passages, trained
@@ -274,22 +275,15 @@ RUNS = PASSAGE.where("k >= 5", regime="last")  # the first lengths need few netw
 NETWORKS, POWER, SHARE = PERMUTATIONS.smallest.values()
 FINEST = "One in twenty is the least difference that one sees in a figure."
 PILOT = "written after a look at the closed forms, and at a few runs of another seed"
-LATE = {"written": "after", "history": (("2026-11-30", PILOT),)}
-
-
-def _late(change: str) -> dict:
-    """Return LATE with one more change in its history."""
-    return LATE | {"history": (*LATE["history"], ("2026-11-30", change))}
-
-
+seen = partial(late, "2026-11-30", PILOT)  # with further changes as arguments
 REGIME = {
     "both": "with rates by which both layers learn",
     "last": "with one rate, by which mainly the last layer learns",
 }
 CLOSED = "closed forms of infinite width"
-paper = partial(Claim, paper=PERMUTATIONS, place="abstract", **LATE)
+paper = partial(Claim, paper=PERMUTATIONS, place="abstract", **seen())
 check = partial(Claim, origin="oracle", place="results of the released code",
-                kind="equivalence", **_late("the interval was over seeds; it is over k "
+                kind="equivalence", **seen("the interval was over seeds; it is over k "
                 "now, as one run is published for each k"))  # fmt: skip
 near = partial(family, origin="oracle", place=CLOSED, kind="equivalence",
                below=SHARE.size, reason=FINEST)  # fmt: skip
@@ -319,8 +313,8 @@ CLAIMS = [
         "|p| below 0.1 at each doubling of k from 256 to 1024.",
         unit="exponent", tests="one input", kind="identity",
         estimate=NTK.where("k >= 256").worst(_beyond), below=POWER.size,
-        reason=POWER.reason, history=(*LATE["history"], ("2026-11-30", "k began at 64, "
-        "and the exponent from 64 to 128 is -0.135: the law is one of large k"))),
+        reason=POWER.reason, **seen("k began at 64, and the exponent from 64 to 128 is "
+        "-0.135: the law is one of large k")),
     paper("all_inputs_are_quadratic",
         "The number of infinitely wide networks, both layers trained on k basis "
         "vectors, whose average rounded at 0 permutes all 2^k - 1 nonzero inputs with "
@@ -366,7 +360,7 @@ CLAIMS = [
         "wide networks with both layers trained as Giapitzakis et al. published have "
         "to be averaged until 90 % of the inputs with two ones come out right, in "
         "every run.",
-        unit="times the published number", place=CLOSED, **LATE,
+        unit="times the published number", place=CLOSED, **seen(),
         estimate=BOTH.where("k >= 10").least(TIMES), above=2.0,
         reason="One published run at a length varies by about a fifth, so that it "
         "cannot explain a factor of two."),
@@ -380,7 +374,7 @@ CLAIMS = [
         what={"high": "mean of the outputs that should be 1",
               "spread": "variance of an output between networks",
               "low": "mean of the outputs that should be 0"}, regime=REGIME,
-        **_late("two regimes of training were pooled, with opposite biases"),
+        **seen("two regimes of training were pooled, with opposite biases"),
         above=-SHARE.size,
         but={("low", "both"): {"expected": "undecided", "because": "The mean of these "
                                "outputs is near 0, and eight seeds give it to 8 %."}}),
@@ -391,7 +385,7 @@ CLAIMS = [
         "infinite width, at each size.",
         lambda regime: _each_size(FINITE.where(regime=regime)),
         unit="fraction of inputs", regime=REGIME,
-        **_late("signed gaps were averaged over sizes; each size counts now"),
+        **seen("signed gaps were averaged over sizes; each size counts now"),
         but={("both",): {"expected": "undecided", "because": "Averages of 16 "
         "networks are right on 0.14 more inputs in one seed, and eight seeds give the "
         "mean of that size to 0.07."}}),

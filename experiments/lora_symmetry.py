@@ -62,18 +62,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from symlab.harness import (
-    Claim,
-    Context,
-    family,
-    figure,
-    grid,
-    panels,
-    plot,
-    rng,
-    stats,
-)
-from symlab.harness.estimates import Estimate, where
+from symlab.harness import Claim, Context, figure, grid, late, panels, plot, rng, stats
+from symlab.harness.estimates import Estimate, family, where
 from symlab.harness.race import Race
 from symlab.papers import ADAPTERS, LORA_PLUS, LORA_RITE
 
@@ -140,8 +130,8 @@ class Config:
 
 def sweep(scale: str) -> list[Config]:
     size, smoke, design = SCALE[scale], scale == "smoke", []
-    exact = size | {"study": "identity", "precision": "float64"}
-    exact["steps"] = min(20, size.get("steps", 20))
+    exact = size | {"study": "identity", "precision": "float64",
+                    "steps": min(20, size.get("steps", 20))}  # fmt: skip
     for seed, arm in product([100] if smoke else [100, 101], ARMS):
         for start, centre in zip(STARTS, CENTRES[arm], strict=True):
             rates = [centre * f for f in ((0.5, 1, 2) if smoke else FACTORS)]
@@ -339,8 +329,7 @@ def draw_starts(df, ax):
 
 # --- claims --------------------------------------------------------------------------
 
-NATS = LORA_RITE.smallest["validation loss"].size
-HUNDREDTH = LORA_RITE.smallest["validation loss"].reason
+LEAST = LORA_RITE.smallest["validation loss"]
 OURS = "SymOpt's low_rank (a polar factor in the frame of the other factor)"
 OTHERS = {
     "adamw": "AdamW",
@@ -357,47 +346,35 @@ RATES = {  # studies
     "kept": "the best rate of balanced factors",
     "own": "a rate tuned for each start",
 }
-ROUNDING = (
-    "Rounding is 1e-16; factors of condition 100, squared in a Gram matrix, and 20 "
-    "steps make less than 1e-9 of it. The prototype had 6e-12."
-)
 LEVEL = "Both rules end within 0.006 nats of each other."
-FIRST = ("2026-12-01", "expected verdict from failed to undecided after the first run")
-NO_RANGE = (
-    "2026-12-01",
-    "estimate from the range of the loss over four starts, which is above 0 for any "
-    "optimizer and passed no placebo test, to a difference from balanced factors; "
-    "origin from paper to ours, as the abstract says nothing of rewritten factors",
-)
-AVERAGE = ("2026-12-01", "statement: an average over three starts, and not each start")
-NOT_TESTED = (
-    "2026-12-01",
-    "origin from paper to ours: the abstract speaks of large widths and of a "
-    "well-chosen ratio of rates",
-)
+DAY = "2026-12-01"
+FIRST = DAY, "expected verdict from failed to undecided after the first run"
+AVERAGE = DAY, "statement: an average over three starts, and not each start"
+ready = partial(Claim, origin="protocol", kind="precondition")
 exact = partial(Claim, kind="identity", unit="of the product's norm")
 CLAIMS = [
-    *RACE.protocol(NATS, "Two tuning seeds do not tell smaller differences apart.",
-                   "nats"),
-    Claim("adapters_learn",
+    *RACE.protocol(LEAST.size, "Two tuning seeds do not tell smaller differences "
+        "apart.", "nats"),
+    ready("adapters_learn",
         "Adapters trained by AdamW from LoRA's own start lower a small decoder's loss "
         "on a second text by more than 0.1 nats.",
-        origin="protocol", kind="precondition", unit="nats", below=-0.1,
-        place="without learning no optimizer differs",
+        place="without learning no optimizer differs", unit="nats", below=-0.1,
         estimate=OWN.where(arm="adamw", start="zero").mean("val_loss - unadapted_loss"),
         reason="Ten times the least difference that counts."),
-    Claim("nothing_diverged",
+    ready("nothing_diverged",
         "In the race of LoRA optimizers no run at a tuned learning rate diverged.",
-        origin="protocol", kind="precondition", place="means need finite losses",
-        estimate=where(study=("own", "kept")).worst("diverged"), below=0.5,
+        place="means need finite losses", below=0.5,
+        estimate=where(study=("own", "kept")).worst("diverged"),
         reason="A run that diverged counts with the loss of a guess, which would "
         "decide any mean."),
     # --- identities, in float64
     exact("low_rank_does_not_see_the_factors",
         f"After 20 float64 steps of {OURS}, LoRA products B A from balanced factors "
         "and from factors scaled by 10 or mixed by GL(r) agree to 1e-8.",
-        place="equivariance under GL(r)", below=1e-8, reason=ROUNDING,
-        estimate=WRITTEN.where(arm="low_rank").worst("parted")),
+        place="equivariance under GL(r)", below=1e-8,
+        estimate=WRITTEN.where(arm="low_rank").worst("parted"),
+        reason="Rounding is 1e-16; factors of condition 100, squared in a Gram matrix, "
+        "and 20 steps make less than 1e-9 of it. The prototype had 6e-12."),
     *family("{arm}_sees_the_factors",
         "After 20 float64 steps of {arm}, LoRA products B A from balanced factors and "
         "from factors scaled by 10 or mixed by GL(r) differ by more than 0.1 of their "
@@ -420,21 +397,24 @@ CLAIMS = [
     Claim("low_rank_ends_alike",
         f"With {OURS} at one rate, final losses from four ways to write one LoRA "
         "product differ by less than 0.01 nats.",
-        place="invariance, in float32", kind="equivalence", unit="nats", below=NATS,
-        estimate=spread("low_rank", "kept"), reason=HUNDREDTH),
+        place="invariance, in float32", kind="equivalence", unit="nats",
+        estimate=spread("low_rank", "kept"), below=LEAST.size, reason=LEAST.reason),
     *family("{arm}_depends_on_the_factors_at_{study}_rate",
         "With {arm} at {study}, the final loss from three rewritten starts of one LoRA "
         "product (10 B and A/10; B/10 and 10 A; mixed by GL(r)) is on average more "
         "than 0.01 nats above that from balanced factors.",
         penalty, arm=OTHERS, study=RATES, place="no invariance, in float32",
-        unit="nats", above=NATS, written="after", history=(NO_RANGE,),
-        reason=HUNDREDTH),
+        unit="nats", above=LEAST.size, reason=LEAST.reason,
+        **late(DAY, "estimate from the range of the loss over four starts, which is "
+        "above 0 for any optimizer and passed no placebo test, to a difference from "
+        "balanced factors; origin from paper to ours, as the abstract says nothing of "
+        "rewritten factors")),
     # --- is the invariant rule ahead?
     *family("low_rank_beats_{arm}_from_{start}",
         f"{{start}} {OURS} ends with a loss more than 0.01 nats below that of {{arm}}, "
         "each at a rate tuned for the start.",
         lambda arm, start: against("low_rank", arm, start), arm=OTHERS, start=SAID,
-        place="equal tuning", unit="nats", below=-NATS, reason=HUNDREDTH,
+        place="equal tuning", unit="nats", below=-LEAST.size, reason=LEAST.reason,
         but={(arm, start): {"expected": "failed", "because": LEVEL}
              for arm in OTHERS for start in ("balanced", "zero")} | {
             ("adamw", "zero"): {"expected": "failed", "because": "It ends 0.017 nats "
@@ -448,16 +428,18 @@ CLAIMS = [
         "ends with a loss more than 0.01 nats below that of {arm}, each at a rate "
         "tuned for this start.",
         lambda arm: against("low_rank", arm, "mixed"), arm=OTHERS, unit="nats",
-        place="a start that no ratio of two rates is known to undo", below=-NATS,
-        reason=HUNDREDTH, written="after",
+        place="a start that no ratio of two rates is known to undo",
+        below=-LEAST.size, reason=LEAST.reason, written="after",
         but={("muon",): {"expected": "undecided", "because": "It ends 0.028 [0.003, "
             "0.034] nats below Muon: one seed of eight makes the interval wide."}}),
     Claim("lora_plus_beats_adamw",
         "From LoRA's own start, B = 0, LoRA+ (AdamW with 16 times the rate for B) ends "
         "with a loss more than 0.01 nats below AdamW's, each at its tuned rate.",
         paper=LORA_PLUS, origin="ours", place="ratio 16 at width 32", unit="nats",
-        below=-NATS, reason=HUNDREDTH, estimate=against("lora_plus", "adamw", "zero"),
-        expected="failed", because="LoRA+ ends 0.012 nats above AdamW. The paper "
-        "speaks of large widths and of a well-chosen ratio; here the width is 32 and "
-        "no other ratio was tried.", history=(NOT_TESTED,)),
+        estimate=against("lora_plus", "adamw", "zero"), below=-LEAST.size,
+        reason=LEAST.reason, expected="failed", because="LoRA+ ends 0.012 nats above "
+        "AdamW. The paper speaks of large widths and of a well-chosen ratio; here the "
+        "width is 32 and no other ratio was tried.",
+        history=((DAY, "origin from paper to ours: the abstract speaks of large widths "
+        "and of a well-chosen ratio of rates"),)),
 ]  # fmt: skip

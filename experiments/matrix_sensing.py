@@ -36,6 +36,7 @@ import numpy as np
 
 from symlab import factors, fits
 from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng, stats
+from symlab.harness.claims import late
 from symlab.harness.estimates import named, where
 from symlab.papers import FACTORS, XIONG
 
@@ -222,9 +223,8 @@ def draw_alpha(df, ax):
     ax.plot(line, slope, color=panels.GREY, lw=0.7)
     panels.note(ax, 0.19, 0.12, "slope 2", data=True, ha="right")
     ax.set(xscale="log", yscale="log", xlabel="scale $\\alpha$ of the start")
-    ax.set(
-        ylabel="rate of decay / $\\eta$", title="Decay grows as $\\alpha^2$, then falls"
-    )
+    ax.set_ylabel("rate of decay / $\\eta$")
+    ax.set_title("Decay grows as $\\alpha^2$, then falls")
     panels.ticks(ax, "x", (0.1, 0.2, 0.4, 0.8, 1.7))
     panels.ticks(ax, "y", (0.01, 0.03, 0.1, 0.3, 1), log=10)
 
@@ -243,10 +243,8 @@ def draw_beta(df, ax):
     law = 2 * np.minimum(b, SPECTRUM[-1] ** 2 / b)
     plot.theory(ax, b, law, label="$2\\min(\\beta^2,\\,s_r^2/\\beta^2)$", zorder=1)
     ax.set(xscale="log", xlabel="$\\beta^2$ of the one step", ylim=(0, 1.2))
-    ax.set(
-        ylabel="rate of decay / $\\eta$",
-        title="After one step $\\alpha$ hardly matters",
-    )
+    ax.set_ylabel("rate of decay / $\\eta$")
+    ax.set_title("After one step $\\alpha$ hardly matters")
     panels.ticks(ax, "x", SQUARES)
     panels.legend(ax, "upper right")
 
@@ -268,13 +266,13 @@ CONSTANT = named("abs(constant - 1)", "relative distance of the last squared err
 POWER = named("exponent", "exponent p of the squared error as T^p")
 LAW = named("law_error", "error of the law of F^T F - G^T G")
 RATE, EXPONENT = XIONG.smallest["rate"], XIONG.smallest["exponent"]
-SEEN = (("2026-11-30", "written after a pilot: seeds 0 and 1 of this sweep, and seed 0 "
-         "of another program for the same laws"),)  # fmt: skip
-paper = partial(Claim, paper=XIONG, place="abstract", written="after", history=SEEN)
+seen = partial(late, "2026-11-30", "written after a pilot: seeds 0 and 1 of this "
+               "sweep, and seed 0 of another program for the same laws")  # fmt: skip
+paper = partial(Claim, paper=XIONG, place="abstract", **seen())
 equal = partial(paper, kind="equivalence", reason=RATE.reason, unit="log ratio",
                 above=-RATE.log, below=RATE.log)  # fmt: skip
-derived = partial(Claim, origin="oracle", kind="identity", written="after",
-                  place="derivation in the experiment", history=SEEN)  # fmt: skip
+derived = partial(Claim, origin="oracle", kind="identity",
+                  place="derivation in the experiment", **seen())  # fmt: skip
 FACTORED = "When gradient descent fits F G^T (4 columns each) to"
 FIT = f"{FACTORED} a fully observed 30 x 30 matrix M of rank 2,"
 SENSE = f"{FACTORED} 800 Gaussian measurements of a 20 x 20 matrix M of rank 2,"
@@ -283,7 +281,7 @@ SLOW = dict(
     because="From alpha = 0.01 the slowest mode of the error starts 1000 times smaller "
     "than from 0.3, and faster modes still show in the fitted second half of the time "
     "above rounding.",
-    history=(*SEEN, ("2026-11-30", "expected to be undecided, after the rows")),
+    **seen("expected to be undecided, after the rows"),
 )
 CLAIMS = [
     paper("symmetric_falls_as_1_over_t2", "When gradient descent fits X X^T, with 4 or "
@@ -394,7 +392,7 @@ CLAIMS = [
         "four least eigenvalues lie within 15 % of one another, and the rate still "
         "falls from 0.345 to 0.339, towards the predicted 0.302, when the error "
         "reaches rounding.",
-        history=(*SEEN, ("2026-11-30", "expected to fail, after the rows"))),
+        **seen("expected to fail, after the rows")),
     equal("sensing_one_step_frees_the_rate", f"{SENSE} after one step that sets all "
         "singular values of F to sqrt(0.5) and keeps F G^T, the decay rate of |F G^T - "
         "M|^2 at initial scale 0.1 is within a factor of 1.1 of that at 0.3, in the "

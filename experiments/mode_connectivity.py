@@ -35,19 +35,9 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Context,
-    family,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    where,
-)  # fmt: skip
+from symlab.harness import Arm, Claim, Context, family, figure, grid, panels, plot, rng
+from symlab.harness.claims import late
+from symlab.harness.estimates import named, where
 from symlab.mirror import alignment as svd
 from symlab.models import zoo
 from symlab.papers import ITO, LIM, MATCHES, REBASIN
@@ -230,10 +220,9 @@ def draw_third(df, ax):
     """Barriers between A and B and between B and C, where B and C were matched to A
     alone. Intervals end at 0, as a barrier cannot be negative.
     """
-    pairs = {"A to B": "barrier", "B to C": "barrier_bc"}
     rows = {
-        name: {m: METHOD.where(method=m).mean(column)(df) for m in METHODS}
-        for name, column in pairs.items()
+        pair: {m: METHOD.where(method=m).mean(column)(df) for m in METHODS}
+        for pair, column in (("A to B", "barrier"), ("B to C", "barrier_bc"))
     }
     panels.forest(ax, rows, MATCHES, spread=0.6, limits=(0, np.inf))
     ax.set(xlabel="barrier (nats)", title="B and C, each matched to A")
@@ -277,11 +266,9 @@ def _relative(df):
     return df.join(found, on=["seed", "width"]).relative
 
 
-BARRIER, SHORTER = ITO.smallest["barrier"], ITO.smallest["distance"]
-ALIGNED = ITO.smallest["alignment"]
-SEEN = {"written": "after", "history": (
-    ("2026-11-30", "written after the pilots at the head of the file, and not changed"),
-)}  # fmt: skip
+BARRIER, SHORTER, ALIGNED = ITO.smallest.values()
+PILOT = "written after the pilots at the head of the file, and not changed"
+seen = partial(late, "2026-11-30", PILOT)  # with further changes as arguments
 SHRINK = named("shrink", "fall of the distance by matching, over the distance")
 VALUES = named("values_moved", "change of a singular value, over the largest")
 PRODUCT = named("identity_error", "error of the inner product, over the norms' product")
@@ -312,7 +299,7 @@ LEARNED = (
     " The straight-through estimator learns a permutation by gradient steps on the "
     "loss half way between the two networks."
 )
-ito = partial(Claim, paper=ITO, place="abstract", **SEEN)
+ito = partial(Claim, paper=ITO, place="abstract", **seen())
 nats = partial(ito, unit="nats", reason=EXCESS)
 cosine = partial(ito, unit="cosine", reason=HUNDREDTHS)
 exact = partial(Claim, kind="identity", below=1e-12, unit="relative error",
@@ -325,8 +312,7 @@ CLAIMS = [
         "barrier (largest excess of test loss on the straight line between them) "
         "below 0.1 nats after weight matching, which permutes one network's hidden "
         "units to bring its weights near the other's.",
-        paper=REBASIN, tests="basin", estimate=WM.mean("barrier"),
-        below=BARRIER.size),
+        paper=REBASIN, tests="basin", estimate=WM.mean("barrier"), below=BARRIER.size),
     ito("wm_hardly_shortens",
         f"Weight matching, which permutes the hidden units of one of {PAIR} to bring "
         "its weights near the other's, shortens the distance between their weights "
@@ -336,18 +322,16 @@ CLAIMS = [
         reason="A loss barrier that grows as the square of the distance falls by less "
         "than half if the distance falls by less than a quarter. The limit was chosen "
         "after a pilot in which the distance fell by 31 %.",
-        history=(*SEEN["history"], ("2026-11-30", "tested the paper's 'not "
-        "significantly'; the limit was chosen after a pilot that exceeded it")),
-        expected="failed",
+        **seen("tested the paper's 'not significantly'; the limit was chosen after a "
+        "pilot that exceeded it"), expected="failed",
         because="The distance fell by 31 % in the pilot of this code, which draws "
-            "fresh noise on the inputs, and by 18 % on networks of another code."),
+        "fresh noise on the inputs, and by 18 % on networks of another code."),
     ito("not_distance_alone",
         f"After weight matching of their hidden units, {PAIR} have a ratio of {BAR} "
         "to squared distance of their weights that is less than half of the ratio "
         "before.",
-        tests="distance",
+        tests="distance", unit="ratio", below=0.5,
         estimate=METHOD.ratio("barrier / distance**2", method=("weights", "none")),
-        below=0.5, unit="ratio",
         reason="A barrier in proportion to the squared distance has the same ratio "
         "before and after. A fall to less than half is more than small deviations "
         "from that law explain."),
@@ -370,8 +354,7 @@ CLAIMS = [
         f"After weight matching of the hidden units of {PAIR}, the cosine between "
         "their sums of u v^T over singular vectors u, v is more than 0.1 higher over "
         "those with at least half the layer's largest singular value than over all.",
-        tests="directions", above=ALIGNED.size,
-        estimate=WM.mean(LARGE_ALONE)),
+        tests="directions", above=ALIGNED.size, estimate=WM.mean(LARGE_ALONE)),
     cosine("leading_pairs_carry_it",
         f"After weight matching of {PAIR}, the ten leading singular directions of "
         "each layer carry a share of the inner product of their weights that is more "
@@ -392,26 +375,24 @@ CLAIMS = [
         "the other below 0.1 nats.",
         origin="ours", estimate=METHOD.where(method="ste_b").mean("barrier"),
         below=BARRIER.size, expected="undecided", because="The mean barrier is 0.14 "
-            "nats over four pairs of width 128, after 0.09 nats at width 256 in a "
-            "pilot."),
+        "nats over four pairs of width 128, after 0.09 nats at width 256 in a pilot."),
     cosine("wm_aligns_more_than_ste_b",
         f"For {PAIR}, {COSINE} is more than 0.1 higher after weight matching than "
         "after the straight-through estimator started from the network it permutes.",
         reason=HUNDREDTHS + LEARNED,
         place="section 6, from a summary", above=ALIGNED.size,
         estimate=METHOD.paired(LARGE, method=("weights", "ste_b")),
-        history=(("2026-11-30", "written after the rows: the paper says jointly that "
-        "this estimator connects two networks without the alignment of weight matching "
-        "and that a third is then not connected"),)),
+        **late("2026-11-30", "written after the rows: the paper says jointly that this "
+        "estimator connects two networks without the alignment of weight matching and "
+        "that a third is then not connected")),
     *family("ste_{start}_does_not_align",
         f"Permuting one of {PAIR} by the straight-through estimator that starts from "
         f"{{start}} raises {COSINE} by less than 0.1.",
         lambda start: METHOD.paired(LARGE, method=(f"ste_{start}", "none")),
         start=STARTS, below=ALIGNED.size, origin="ours",
         reason=HUNDREDTHS + LEARNED, place="random vectors", unit="cosine",
-        written="after", history=(*SEEN["history"], ("2026-11-30", "was of the paper, "
-        "which compares with weight matching and not with networks as trained")),
-        expected="failed",
+        **seen("was of the paper, which compares with weight matching and not with "
+        "networks as trained"), expected="failed",
         because="Started at the network that stays as it is, the estimator's first "
         "step is weight matching; started at the other one, it gave cosines of 0.2 to "
         "0.4 in pilots."),
@@ -422,7 +403,7 @@ CLAIMS = [
         lambda start: METHOD.paired(THIRD, method=(f"ste_{start}", "weights")),
         start={"a": "the third", "b": "the network that it permutes"},
         above=BARRIER.size, paper=ITO, reason=EXCESS + LEARNED,
-        place="abstract", tests="three", unit="nats", **SEEN,
+        place="abstract", tests="three", unit="nats", **seen(),
         but={("a",): {"expected": "failed", "because": "Started at the third network, "
              "the estimator begins with weight matching and hardly leaves it (a "
              "pilot)."}}),
@@ -434,16 +415,14 @@ CLAIMS = [
         below=np.log2(0.9), estimate=WIDTH.slope(_relative, "log(width) / log(2)"),
         reason="A tenth for each doubling is about a quarter over the three doublings "
         "from 16 to 128.",
-        written="after", history=(("2026-11-30", "was the slope of the barrier in nats "
-        "after matching, below -0.033: networks that were never matched have "
-        "-0.28"),)),
+        **late("2026-11-30", "was the slope of the barrier in nats after matching, "
+        "below -0.033: networks that were never matched have -0.28")),
     lim("asymmetric_is_lower",
         f"Unmatched ReLU networks trained on handwritten digits have a {BAR} more "
         "than 0.1 nats lower if an eighth of the weights of each row (half in the "
         "last layer) are shared constants, which break permutation symmetry, than if "
         "all are trained.",
-        above=BARRIER.size,
-        estimate=FREE.paired("barrier", fixed=(0.0, 0.125))),
+        above=BARRIER.size, estimate=FREE.paired("barrier", fixed=(0.0, 0.125))),
     lim("asymmetric_connects",
         f"Unmatched ReLU networks trained on handwritten digits have a {BAR} below "
         "0.1 nats if an eighth of the weights of each row (half in the last layer) "
@@ -454,8 +433,7 @@ CLAIMS = [
         "weights of each row (half in the last layer) are constants, symlab's "
         "symmetry audit finds no layer whose hidden units can be exchanged without "
         "changing the loss.",
-        origin="control",
-        kind="identity", place="symlab.mirror.indices",
+        origin="control", kind="identity", place="symlab.mirror.indices",
         estimate=ASYMMETRIC.worst(EXCHANGED), below=0.5, unit="layers",
         reason="The number of such layers is whole, so that any limit between 0 and 1 "
         "says that there are none."),
@@ -473,11 +451,10 @@ CLAIMS = [
         "copy, whose hidden units were put in a random order and whose weights got "
         "noise of their own standard deviation, puts more than 0.9 of the units back "
         "in place, in the mean over seeds.",
-        place="planted permutations", above=0.9,
+        place="planted permutations", unit="fraction of the units", above=0.9,
         estimate=PLANTED.where(noise=1.0).mean(RECOVERED),
-        unit="fraction of the units",
         reason="One unit in ten may be so weak, or so like another one, that the "
         "noise hides its place.",
-        expected="undecided", because="The share is 0.925 [0.899, 0.95] on four "
-        "networks."),
+        expected="undecided",
+        because="The share is 0.925 [0.899, 0.95] on four networks."),
 ]  # fmt: skip

@@ -37,6 +37,7 @@ import numpy as np
 
 from symlab import fits, scale_symmetry
 from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng, stats
+from symlab.harness.claims import late
 from symlab.harness.estimates import named, where
 from symlab.papers import NORM_RULES, TANAKA
 
@@ -271,9 +272,10 @@ def _decades(df):
 
 
 NORM, WIDTH = TANAKA.smallest["norm"], TANAKA.smallest["decades"]
-SEEN = (("2026-11-30", "written after a pilot: seed 0 of this sweep, and one seed of "
-         "another program with a 64-64-10 network"),)  # fmt: skip
-paper = partial(Claim, paper=TANAKA, written="after", history=SEEN)
+DAY = "2026-11-30"
+seen = partial(late, DAY, "written after a pilot: seed 0 of this sweep, and one seed "
+               "of another program with a 64-64-10 network")  # fmt: skip
+paper = partial(Claim, paper=TANAKA, **seen())
 near = partial(paper, place="equation 17", tests="adaptive", kind="equivalence",
                unit="predicted / measured", above=1 - NORM.size, below=1 + NORM.size,
                reason=NORM.reason)  # fmt: skip
@@ -290,12 +292,6 @@ EQUATION_17 = ("equation 17 of Tanaka and Kunin (|w|^4 as an exponential average
                "squared gradients) predicts |w|^2")  # fmt: skip
 SEARCH = "Learning rates are usually searched in factors of about three, so that "
 TENTH = 0.0953  # log of 1.1
-NO_DECAY = (*SEEN, ("2026-11-30", "was of the paper, as a test of RMSProp, as "
-    "rmsprop_has_decades: without decay the rule forgets no gradient"))  # fmt: skip
-WEAK = (*SEEN, ("2026-11-30", "tested the paper's RMSProp; the rows show that frozen "
-    "norms without decay pass, too"))  # fmt: skip
-NO_FROZEN = (("2026-11-30", "written after the rows, at rates where frozen norms leave "
-    "3 to 18 times the loss"),)  # fmt: skip
 CLAIMS = [
     paper("exact_law", "For SGD (rate lr, momentum b, weight decay k, velocity v) on a "
         "weight row w that the network divides by its norm, a step adds -2 lr c + lr^2 "
@@ -358,8 +354,9 @@ CLAIMS = [
         "each row reset to norm 1 after each step) without weight decay reaches a "
         "training loss below 0.3 nats within 1500 steps at learning rates that span "
         "more than 2.5 decades.",
-        origin="ours", unit="decades", above=2.5,
-        place="equation 18 at weight decay 0", history=NO_DECAY,
+        origin="ours", place="equation 18 at weight decay 0", unit="decades", above=2.5,
+        **seen("was of the paper, as a test of RMSProp, as rmsprop_has_decades: "
+        "without decay the rule forgets no gradient"),
         estimate=RATE.where(rule="sphere").mean(_decades),
         reason=f"{SEARCH}2.5 decades are five steps of a search. The largest rate that "
         "was run, 316, still reaches that loss, so that the range is at least as wide "
@@ -369,7 +366,9 @@ CLAIMS = [
         "one second moment per row and each row reset to norm 1 after each step, at "
         "the same rate and decay.",
         origin="ours", place="equations 17 and 18",
-        kind="equivalence", unit="log ratio", above=-TENTH, below=TENTH, history=WEAK,
+        kind="equivalence", unit="log ratio", above=-TENTH, below=TENTH,
+        **seen("tested the paper's RMSProp; the rows show that frozen norms without "
+        "decay pass, too"),
         estimate=where(study="sphere", lr=lr)
         .log_ratio("loss", rule=("sphere", "free")), reason="A tenth of the loss is "
         "the difference that a factor of three in the learning rate makes. SGD with "
@@ -381,7 +380,8 @@ CLAIMS = [
         "at the same rate.",
         origin="ours", kind="equivalence",
         place="equations 17 and 18 at weight decay 0", unit="log ratio", above=-TENTH,
-        below=TENTH, history=NO_FROZEN, estimate=RATE.where(lr=lr)
+        below=TENTH, **late(DAY, "written after the rows, at rates where frozen norms "
+        "leave 3 to 18 times the loss"), estimate=RATE.where(lr=lr)
         .log_ratio("loss", rule=("sphere", "free")), reason="A tenth of the loss is "
         "less than a twentieth of what freezing the norms at 1 adds to it at this "
         "learning rate.")

@@ -33,10 +33,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from symlab.harness import Arm, Claim, family, figure, grid, panels, plot, rng
+from symlab.harness import Arm, Claim, family, figure, grid, late, panels, plot, rng
 from symlab.harness.estimates import named, where
 from symlab.leaderboard import board, estimates, intervals, judging
-from symlab.leaderboard.entries import CHANGES, ENTRIES, KINSHIPS, SUCCESSIONS
+from symlab.leaderboard.entries import CHANGES, ENTRIES, GROUPS, KINSHIPS, SUCCESSIONS
 from symlab.leaderboard.source import stored
 from symlab.papers import JORDAN
 
@@ -207,8 +207,8 @@ def draw_frontier(df, ax):
     """
     rows = estimates.ENTRY(df)
     groups = rows.entry.map(lambda k: ENTRIES[k].group)
-    for group, (color, marker) in LOOKS.items():
-        own = rows[groups == group]
+    for group in GROUPS:
+        own, (color, marker) = rows[groups == group], LOOKS[group]
         ax.plot(own.entry, own.reach, marker, color=color, label=group, ms=3)
         ax.step(own.entry, own.reach.cummin(), color=color, lw=0.7, where="post")
     panels.ticks(ax, "y", (2700, 3000, 3500, 4000, 5000, 6000), log=10)
@@ -247,22 +247,18 @@ def table(df) -> pd.DataFrame:
 # --- claims --------------------------------------------------------------------------
 
 READ = "written after reading the published steps, means, numbers of runs and P values"
-
-
-def _after(what: str) -> dict:
-    """Return the fields of a claim that was written after a look at something."""
-    return {"written": "after", "history": (("2026-11-30", what),)}
-
-
-KNOWN = _after(f"{READ}, and before any row")
-GLIMPSED = _after(
+DAY = "2026-11-30"
+KNOWN = late(DAY, f"{READ}, and before any row")
+GLIMPSED = late(
+    DAY,
     f"{READ}, and READMEs of four submissions with two standard deviations and three "
-    "slopes, and before any row"
+    "slopes, and before any row",
 )
-EARLIER = _after(f"{READ}, and some early losses of five logs, and before any row")
-LATE = _after(
+EARLIER = late(DAY, f"{READ}, and some early losses of five logs, and before any row")
+LATE = late(
+    DAY,
     "written after the rows, which showed that the end of a curve is steeper than a "
-    "shorter plan costs"
+    "shorter plan costs",
 )
 ADAMH, MUON, BEST = 4, 36, 46
 DEVIATION, SLOPE, SPEEDUP = JORDAN.smallest.values()
@@ -315,9 +311,9 @@ CLAIMS = [
         "over submissions.",
         estimate=estimates.slope(), origin="ours", expected="failed", because="A run "
         "that is stopped early pays more than one whose schedule is shortened, which "
-        "is what the benchmark measured.",
-        written="after", history=(*GLIMPSED["history"], ("2026-11-30", "origin changed "
-        "from paper to ours after the rows"))),
+        "is what the benchmark measured.", written="after",
+        history=(*GLIMPSED["history"], (DAY, "origin changed from paper to ours after "
+        "the rows"))),
     exchange("shorter_plans_cost_as_stated", f"{IN} Muon (submission 12) ends with a "
         "loss that is 0.0045 nats higher for each 100 steps by which its schedule is "
         "shortened, to within 0.001 nats, in the runs from which the benchmark took "

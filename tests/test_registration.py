@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from symlab.harness import Claim, project, registration, where
+from symlab.harness import Claim, late, project, registration, where
 from symlab.harness.claims import Paper
 from symlab.harness.errors import UserError
 from symlab.harness.registration import Entry
@@ -61,6 +61,15 @@ def test_order_and_whole_numbers_make_no_difference():
     as_before = [replace(CLAIMS[1], above=0), CLAIMS[0]]
     assert registration.digest(as_before) == registration.digest(CLAIMS)
     assert len(registration.digest([])) == 16
+
+
+def test_late_is_written_after_rows_with_an_entry_for_each_change():
+    fields = late("2026-11-30", "written after a pilot", "the range was halved")
+    assert fields["history"] == (
+        ("2026-11-30", "written after a pilot"),
+        ("2026-11-30", "the range was halved"),
+    )
+    assert replace(CLAIMS[0], **fields).registered == "after rows, see history"
 
 
 # --- the lock

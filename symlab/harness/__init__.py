@@ -17,6 +17,7 @@ _WHERE = {
     "Arm": "panels",
     "estimate": "estimates",
     "family": "estimates",
+    "late": "claims",
     "named": "estimates",
     "weakest": "estimates",
     "where": "estimates",

@@ -201,6 +201,18 @@ class Claim:
         return f"before rows, changed {times}, see history"
 
 
+def late(day: str, *what: str) -> dict:
+    """Return the fields of a `Claim` whose thresholds were written after a look at
+    rows, or at a pilot.
+
+    day: such as "2026-11-30". what: what was looked at, then each change since; one
+    entry of the claim's history each.
+
+    >>> Claim("slope_is_two", ..., **late("2026-11-30", "written after one seed"))
+    """
+    return {"written": "after", "history": tuple((day, entry) for entry in what)}
+
+
 @dataclass(frozen=True)
 class Verdict:
     """One claim judged on the rows of its experiment.
