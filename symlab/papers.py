@@ -650,7 +650,7 @@ MATCHES = {  # how the units of one network are brought into the order of anothe
     "none": Arm("as trained", BLACK, "v"),
     "weights": Arm("weights (WM)", BLUE, "o"),
     "activations": Arm("activations (AM)", GREEN, "^"),
-    "ste_a": Arm("STE from A", PINK, "D", "--"),
+    "ste_a": Arm("STE from A", PINK, "D", "-."),
     "ste_b": Arm("STE from B", ORANGE, "s"),
 }
 
@@ -742,17 +742,17 @@ PER = Paper(
 
 FRAMES = {  # ways to make a network invariant
     "plain": Arm("plain network", BLACK, "v", ":"),
-    "augmented": Arm("random rotations", ORANGE, "s", "--"),
+    "augmented": Arm("random rotations", ORANGE, "s", "-."),
     "frame": Arm("frame average", BLUE, "o"),
     "group": Arm("mean over group", GREEN, "^", "-."),
-    "message": Arm("message passing", ORANGE, "s"),
+    "message": Arm("message passing", PINK, "D"),
 }
 SOFT = {  # ways to use a symmetry that holds approximately
     "none": Arm("no symmetry", BLACK, "v", ":"),
-    "hard": Arm("hard symmetry", ORANGE, "s", "--"),
-    "fixed": Arm("equal penalties", PINK, "D", "-."),
-    "per": Arm("tuned penalties", BLUE, "o"),
-    "ideal": Arm("ideal penalties", GREEN, "^", "--"),
+    "hard": Arm("hard symmetry", ORANGE, "s"),
+    "fixed": Arm("equal penalties", PINK, "D", ":"),
+    "per": Arm("tuned from 1", BLUE, "o"),
+    "ideal": Arm("ideal penalties", GREEN, "^", "-."),
 }
 
 # --- rates of descent and charges of symmetries ---------------------------------------
@@ -795,11 +795,11 @@ XIONG = Paper(
 )
 
 FACTORS = {  # parameterisations of a low-rank matrix in symlab's matrix sensing
-    "symmetric": Arm("$XX^\\top$", ORANGE, "s"),
+    "symmetric": Arm("$XX^\\top$, $k=4$", ORANGE, "s"),
     "wide": Arm("$XX^\\top$, $k=8$", PINK, "D"),
-    "exact": Arm("$XX^\\top$, $k=r$", GREEN, "^"),
-    "asymmetric": Arm("$FG^\\top$", BLUE, "o"),
-    "step": Arm("$FG^\\top$, one step", SKY, "v"),
+    "exact": Arm("$XX^\\top$, $k=r=2$", GREEN, "^"),
+    "asymmetric": Arm("$FG^\\top$, $k=4$", BLUE, "o"),
+    "step": Arm("$FG^\\top$, $k=4$, one step", SKY, "v"),
 }
 TANAKA = Paper(
     "Tanaka & Kunin 2021",
