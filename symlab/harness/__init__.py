@@ -1,7 +1,7 @@
 """From an experiment file to rows, verdicts and figures; knows no science.
 
 What an experiment file imports from here: `grid`, `lanes` and `rng` for its runs,
-`Claim`, `where`, `family`, `late` and `stats` for its claims, `figure`, `Arm`, `panels`
+`Claim`, `where`, `family`, `after` and `stats` for its claims, `figure`, `Arm`, `panels`
 and `plot` for its figures. Everything loads on first use: planning must not wait for
 matplotlib.
 """
