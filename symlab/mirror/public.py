@@ -153,7 +153,7 @@ def compress(
     try:
         return compressed(model, loss, batch, tolerance, silent)
     except RuntimeError as error:  # of torch's own
-        if "functorch" not in str(error) and "vmap" not in str(error):
+        if "functorch" not in str(error):
             raise
         raise ValueError(
             "compress compares what the model returns, which cannot be read inside of "
