@@ -326,16 +326,15 @@ PRODUCTS = {
 def _lines(df, ax, column: str, names, limits=panels.ANY):
     """Draw a column against the decay, the models' intervals beside one another.
 
-    names: where the names of the models stand, in their order.
+    names: where the names of the models stand, in their order; fewer leave models out.
     """
-    shown = MODELS if len(names) > 2 else [m for m in MODELS if m != "unfactored"]
-    for shift, model, at in zip((-1.6e-4, 0, 1.6e-4), shown, names, strict=False):
-        arm, rows = MODELS[model], SGD.where(model=model)(df).dropna(subset=column)
+    for i, (at, model) in enumerate(zip(names, MODELS, strict=False)):
+        arm, rows = MODELS[model], SGD.where(model=model)(df)
         found = panels.means(rows.groupby("weight_decay")[column])
-        x = [decay + shift for decay in found]
+        x = [decay + 1.6e-4 * (i - 1) for decay in found]
         panels.points(ax, x, list(found.values()), arm, limits=limits)
         ax.plot(x, [i.value for i in found.values()], color=arm.color, ls=arm.line)
-        panels.note(ax, *at, arm.label, data=True, color=arm.color)
+        panels.name(ax, arm, *at)
     ax.set(xlabel="weight decay")
 
 
@@ -351,14 +350,14 @@ def draw_query_key(df, ax):
     factors that decay to zero, or towards theta_0, and the product itself trained,
     which both lack the symmetry. Intervals end at 1.
     """
-    _rank_panel(df, ax, "qk", [(2.6e-3, 0.45), (3.9e-3, 1.03), (4.9e-3, 0.71)])
+    _rank_panel(df, ax, "qk", [(0.34, 0.45), (0.49, 1.03), (0.6, 0.71)])
     ax.set_title("Decay lowers the rank ...")
 
 
 @figure("fig8", panel="mid")
 def draw_value_output(df, ax):
     """The same for the value-output products."""
-    _rank_panel(df, ax, "vo", [(3.6e-3, 0.48), (3.9e-3, 1.03), (4.9e-3, 0.79)])
+    _rank_panel(df, ax, "vo", [(0.455, 0.48), (0.49, 1.03), (0.6, 0.79)])
     ax.set_title("... of both products")
 
 
@@ -371,14 +370,14 @@ def draw_spectrum(df, ax):
     shown, threshold = DECAYS[2], np.log10(RANK)
     arms = [("factored", 0.0, NO_DECAY), *((m, shown, a) for m, a in MODELS.items())]
     for model, decay, arm in arms:
-        for i, row in enumerate(
-            SGD.where(model=model, weight_decay=decay)(df).itertuples()
+        rows = SGD.where(model=model, weight_decay=decay)(df)
+        for i, (s, full) in enumerate(
+            zip(rows.spectrum_qk, rows.full_rank, strict=True)
         ):
-            s = np.asarray(row.spectrum_qk[: row.full_rank]) / row.spectrum_qk[0]
+            log = np.log10(np.maximum(s[:full] / s[0], 1e-6))
             look = {"color": arm.color, "marker": arm.marker, "mew": 0, "lw": 0.7}
             look["label"] = "_" if i else arm.label
-            log = np.log10(np.maximum(s, 1e-6))
-            ax.plot(np.arange(1, len(s) + 1), log, ms=2.2, markevery=3, **look)
+            ax.plot(np.arange(1, full + 1), log, ms=2.2, markevery=3, **look)
     panels.reference(ax, y=threshold)
     panels.note(ax, 20, threshold - 0.15, "rank threshold", data=True, va="top")
     ax.set(xlabel="index $i$", ylabel="$\\log_{10}\\, s_i/s_1$ of $W_Q^\\top W_K$")
@@ -406,7 +405,7 @@ def draw_loss(df, ax):
     """Validation loss against weight decay; grey, that of the best prediction from the
     last character alone.
     """
-    _lines(df, ax, "validation_loss", [(2e-3, 2.38), (5.3e-3, 2.08), (3.2e-3, 2.0)])
+    _lines(df, ax, "validation_loss", [(0.275, 2.38), (0.63, 2.08), (0.41, 2.0)])
     bigram = df.bigram_loss.mean()
     panels.reference(ax, y=bigram)
     panels.note(ax, 0, bigram + 0.01, "last character alone", data=True)
@@ -420,7 +419,7 @@ def draw_price(df, ax):
     products. Dashed, the least that factors can have, by theory. The trained product
     has no factors.
     """
-    _lines(df, ax, "price", [(4.6e-3, 1.011), (2e-3, 1.054)], limits=(1, np.inf))
+    _lines(df, ax, "price", [(0.57, 1.011), (0.275, 1.054)], limits=(1, np.inf))
     plot.theory(ax, [0, max(DECAYS)], [1, 1])
     panels.note(ax, 0, 1.0005, "least possible", data=True)
     ax.set(ylabel="cost of factors / nuclear norm", ylim=(0.997, 1.066))

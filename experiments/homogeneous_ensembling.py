@@ -328,11 +328,11 @@ ARMS = {
 }
 
 
-def _teacher_line(ax, df, at: float):
-    """Draw the number of the teacher's neurons, with its note at x = at."""
+def _teacher_line(ax, df):
+    """Draw the number of the teacher's neurons."""
     k = df.teacher.iloc[0]
     panels.reference(ax, y=k)
-    panels.note(ax, at, k, f"teacher: {k}", data=True, va="top")
+    panels.name(ax, Arm(f"teacher: {k}", plot.BLACK), 0.65, k, va="top")
 
 
 def _decay_curves(ax, df, column: str, names, **limits):
@@ -340,7 +340,7 @@ def _decay_curves(ax, df, column: str, names, **limits):
     arms = {OFFSET: ARMS[BIASED], 0.0: ARMS[SYMMETRIC]}
     panels.curves(ax, OVER_DECAY(df), "weight_decay", column, "offset", arms, **limits)
     for arm, at in zip(arms.values(), names, strict=True):
-        panels.note(ax, *at, arm.label, data=True, color=arm.color)
+        panels.name(ax, arm, *at)
     ax.set_xscale("symlog", linthresh=1e-4, linscale=0.5)
     ax.set(xlabel="weight decay", xlim=(-1e-5, 4e-2))
     decades = {10.0**k: f"$10^{{{k}}}$" for k in (-4, -3, -2)}
@@ -354,9 +354,9 @@ def draw(df, ax):
     permutation symmetry and with a static bias that removes it. Bands end at 1 and 50.
     """
     width = OVER_DECAY(df).width.iloc[0]
-    names = (1.2e-3, 45), (1.2e-3, 26)
-    _decay_curves(ax, df, "distinct", names, limits=(1, width))
-    _teacher_line(ax, df, 3e-5)
+    ends = {"limits": (1, width)}
+    _decay_curves(ax, df, "distinct", [(0.53, 45), (0.53, 26)], **ends)
+    _teacher_line(ax, df)
     ax.set(ylabel=f"distinct neurons of {width}", ylim=(0, width * 1.05))
     ax.set_title("Decay merges neurons")
 
@@ -377,7 +377,7 @@ def draw_width(df, ax):
     widths = sorted(df.width[df.study == "width"].unique())
     ends = [widths[0], widths[-1]]
     plot.theory(ax, ends, ends, label="all $m$ distinct")
-    _teacher_line(ax, df, 55)
+    _teacher_line(ax, df)
     ax.set(xlabel="width $m$", ylabel="distinct neurons", ylim=(3.9, 200))
     panels.ticks(ax, "x", widths, log=10)
     panels.ticks(ax, "y", [5, 10, 20, 50, 100], log=10)
@@ -407,14 +407,12 @@ def draw_neurons(df, ax):
         panels.note(ax, *at, f"{n}", data=True, ha="center", va="center")
     right = panels.inset(ax, [0.63, 0.63, 0.37, 0.27], "static bias")
     _neurons(right, df, BIASED)
-    for of in (ax, right):
+    for of, ticks, high in ((right, [-1, 1], 1.5), (ax, [-2, -1, 0, 1], 5)):
         look = {"color": plot.BLACK, "label": "teacher", "ms": 4}
         of.plot(*_plane(c, teacher(c)).T, "x", **look)
-        of.set(xlim=(-2.6, 2.6), xticks=[-2, 0, 2], yticks=[-2, -1, 0, 1])
-    right.set(ylim=(-2, 1.5), yticks=[-1, 1])
-    ax.set(xlabel="incoming weights, 1st direction", ylabel="2nd direction")
-    ax.set(ylim=(-2, 5))
+        of.set(xlim=(-2.6, 2.6), xticks=[-2, 0, 2], ylim=(-2, high), yticks=ticks)
     ax.spines["left"].set_bounds(-2, 1.5)
+    ax.set(xlabel="incoming weights, 1st direction", ylabel="2nd direction")
     ax.set_title("Copies in one network")
     panels.legend(ax, "upper left", bbox_to_anchor=(0, 0.52))
     _neurons(panels.inset(ax, [0.09, 0.63, 0.37, 0.27], "no decay"), df, FREE)
@@ -423,7 +421,7 @@ def draw_neurons(df, ax):
 @figure("fig9", panel="left", row=1)
 def draw_error(df, ax):
     """Test error against weight decay: that of both arms is the same."""
-    _decay_curves(ax, df, "test_error", [(4e-3, 0.006), (1e-3, 0.02)])
+    _decay_curves(ax, df, "test_error", [(0.69, 0.006), (0.5, 0.02)])
     panels.ticks(ax, "y", [0.003, 0.01, 0.03], log=10)
     ax.set(ylabel="test error (MSE)", title="Test errors of both are close")
 
@@ -436,13 +434,14 @@ def draw_noise(df, ax):
     width = OVER_DECAY(df).width.iloc[0]
     for arm in (FREE, SYMMETRIC):
         rows = arm.where(study="noise", lr=Config.lr)(df)
-        look, ends = ARMS[arm], {"limits": (1, width)}
-        panels.curve(ax, rows, "fresh_noise", "distinct", look, **ends)
-        dots = {"color": look.color, "marker": look.marker, "s": 5, "lw": 0}
-        ax.scatter(rows.fresh_noise, rows.distinct, alpha=0.4, **dots)
-    panels.note(ax, 0.6, 46, "no decay", data=True, color=plot.ORANGE)
-    panels.note(ax, 0.58, 24, "symmetric,\ndecay", data=True, color=plot.BLUE)
-    _teacher_line(ax, df, 0.7)
+        x, y, look = "fresh_noise", "distinct", ARMS[arm]
+        panels.curve(ax, rows, x, y, look, limits=(1, width))
+        ax.plot(
+            rows[x], rows[y], look.marker, color=look.color, alpha=0.4, ms=2.4, mew=0
+        )
+    panels.name(ax, ARMS[FREE], 0.6, 46)
+    panels.name(ax, ARMS[SYMMETRIC], 0.6, 25)
+    _teacher_line(ax, df)
     ax.set(
         xlabel="label noise redrawn at each step", ylabel=f"distinct neurons of {width}"
     )
@@ -451,13 +450,12 @@ def draw_noise(df, ax):
 
 @figure("fig9", panel="right", row=1)
 def draw_mirror(df, ax):
-    """Distance of the median neuron to its nearest mirror, divided by its norm, against
-    weight decay. Smaller distances than 1e-17 are drawn there.
+    """Distance of the median neuron to its nearest mirror over its norm against weight
+    decay. Smaller distances than 1e-17 are drawn there.
     """
     shown = df.assign(log=np.log10(df.mirror_distance.clip(lower=1e-17)))
-    _decay_curves(ax, shown, "log", [(1e-3, -3), (1.5e-4, -8)], limits=(-17, 0))
-    powers = {t: f"$10^{{{t}}}$" for t in range(-16, 1, 4)}
-    panels.ticks(ax, "y", powers)
+    _decay_curves(ax, shown, "log", [(0.5, -3), (0.25, -8)], limits=(-17, 0))
+    panels.ticks(ax, "y", {t: f"$10^{{{t}}}$" for t in range(-16, 1, 4)})
     ax.set(ylabel="distance to nearest mirror / norm", ylim=(-17.5, 0.5))
     ax.set_title("Copies lie on a mirror")
 

@@ -178,14 +178,9 @@ FACTS = {
     "difference": Arm("$|\\ell(A)-\\ell(B)|$", plot.BLUE),
     "across": Arm("$|O^T\\nabla\\ell_\\gamma(C)|$", plot.ORANGE, "^"),
 }
-NAMED = {  # where each name stands, and from which side on
-    "least_saved": ((1e-13, 4), "left"),
-    "difference": ((1e-7, 1e-4), "right"),
-    "across": ((3e-7, 3e-9), "left"),
-}
 THRESHOLDS = {  # by the strength of the breaking term
     0.0: Arm("$\\gamma_0$, symmetric", plot.BLACK),
-    STRONG: Arm("$\\gamma_0$, symmetry broken", plot.PINK, "D", hollow=True),
+    STRONG: Arm("$\\gamma_0$, symmetry broken", plot.PINK, "D"),
 }
 
 
@@ -226,17 +221,16 @@ def draw(df, ax):
 @figure("fig1", panel="mid")
 def draw_facts(df, ax):
     """The three facts of a mirror, the worst over random points, against the strength b
-    of a term b w_1 that breaks the symmetry: losses of A and B differ, the gradient at
-    C leaves the mirror, C has a smaller norm. Dashed, the closed form; b = 0 stands
-    left of the break.
+    of a term that breaks the symmetry: A and B of equal loss, the gradient at C in the
+    mirror, C of smaller norm. Dashed, the closed form; b = 0 stands left of the break.
     """
     zero = 1e-14  # where broken = 0 stands on the logarithmic axis
     df = df.assign(x=df.broken.where(df.broken > 0, zero))
-    for column, arm in FACTS.items():
-        panels.curve(ax, df[df.broken > 0], "x", column, arm)
-        panels.curve(ax, df[df.broken == 0], "x", column, arm)
-        at, side = NAMED[column]
-        panels.note(ax, *at, arm.label, data=True, color=arm.color, ha=side)
+    names = (1e-13, 4), (1e-10, 1e-4), (3e-7, 3e-9)  # where they stand
+    for (column, arm), at in zip(FACTS.items(), names, strict=True):
+        for part in (df[df.broken > 0], df[df.broken == 0]):
+            panels.curve(ax, part, "x", column, arm)
+        panels.note(ax, *at, arm.label, data=True, color=arm.color)
     x = np.array(BROKEN[1:])
     far = df.farthest.mean()
     plot.theory(ax, x, np.sqrt(2) * x * far)
@@ -271,7 +265,7 @@ def draw_threshold(df, ax):
     for strength, arm in THRESHOLDS.items():
         if len(rows := df[df.broken == strength]):
             y = np.mean(list(rows.gamma_0), 0)
-            look = {"mfc": "none", "ms": 4.5} if arm.hollow else {"ms": 2.8}
+            look = {"mfc": "none", "ms": 4.5} if strength else {"ms": 2.8}
             ax.plot(rows.distance.iloc[0], y, arm.marker, color=arm.color,
                     label=arm.label, zorder=6, **look)  # fmt: skip
             curve = threshold(df.centre.iloc[0], -line, strength)

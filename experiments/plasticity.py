@@ -485,7 +485,7 @@ LOOK = {
 def _curves(df, ax, column: str, names: dict, scale: float = 1.0, **limits):
     """Draw each arm against the task, with markers where no other arm has them.
 
-    names: {arm: (task, value)}, where its name stands.
+    names: {arm: (fraction of the width, value)}, where its name stands.
     """
     last = df.tasks.iloc[0]
     for i, (arm, look) in enumerate(LOOK.items()):
@@ -495,33 +495,33 @@ def _curves(df, ax, column: str, names: dict, scale: float = 1.0, **limits):
             each = (i % 4 * 2, 4 if look.line == "none" else 8)
             panels.curve(ax, long, "x", "y", look, markevery=each, **limits)
     for arm, at in names.items():
-        panels.note(ax, *at, LOOK[arm].label, data=True, color=LOOK[arm].color)
+        panels.name(ax, LOOK[arm], *at)
     ax.set(xlabel="task", xlim=(0, last + 1))
 
 
 @figure("fig4", panel="left")
 def draw(df, ax):
-    """Excess loss at the end of each of the tasks, which have a new teacher each; the
-    arms predict with weights w or u*v, with and without remedies. Dashed, mean-square
-    theory of the LMS algorithm for w, without a fitted parameter.
+    """Excess loss at the end of each task, which has a new teacher, of models with
+    weights w or u*v, with and without remedies. Dashed, mean-square theory of the LMS
+    algorithm for w, without a fitted parameter.
     """
-    names = {"symmetric": (8.5, 1.12), "trap": (12.5, 0.6), "bias": (36, 0.37)}
-    names |= {"noise": (36, 0.195), "point": (36, 0.115), "vanilla": (36, 0.057)}
+    names = {"symmetric": (0.17, 1.12), "trap": (0.25, 0.6), "bias": (0.71, 0.37)}
+    names |= {"noise": (0.71, 0.195), "point": (0.71, 0.115), "vanilla": (0.71, 0.057)}
     _curves(df, ax, "excess", names)
     panels.reference(ax, y=1)
-    panels.note(ax, 50, 1.12, "predicting zero", data=True, ha="right")
+    panels.note(ax, 0.98, 0.91, "predicting zero", ha="right")
     law = lms(_config(where(arm="vanilla")(df)))
     plot.theory(ax, np.arange(len(law)) + 1, law)
-    panels.note(ax, 4, 0.057, "dashed: theory for $w$", data=True)
+    panels.note(ax, 0.08, 0.067, "dashed: theory for $w$")
     panels.ticks(ax, "y", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
     ax.set(ylabel="excess loss at the end of a task", ylim=(0.045, 1.5))
-    ax.set_title("Two arms stop learning new tasks")
+    ax.set_title("Two of six stop learning new tasks")
 
 
 @figure("fig4", panel="right")
 def draw_ends(df, ax):
-    """Mean excess loss of the first five tasks (hollow) and of the last five (filled),
-    arm by arm; grey line, predicting zero. Most intervals are shorter than a marker.
+    """Mean excess loss of the first and of the last five tasks; grey line, predicting
+    zero. Most intervals are shorter than a marker.
     """
     for place, (arm, look) in enumerate(LOOK.items()):
         for end, y, fill in ((_first, -0.17, "white"), (_last, 0.17, look.color)):
@@ -529,41 +529,36 @@ def draw_ends(df, ax):
             at = where(arm=arm).mean(end)(df)
             panels.points(ax, [place + y], [at], look, across=True, **style)
             panels.note(ax, 1.35, place + y, f"{at.value:.2f}", data=True, va="center")
-    for y in range(1, len(LOOK)):
-        panels.reference(ax, y=y - 0.5, color=panels.FAINT)
+        panels.reference(ax, y=place + 0.5, color=panels.FAINT)
     for fill, label in (("white", "first"), (panels.GREY, "last")):
         look = {"color": panels.GREY, "mfc": fill, "label": f"{label} {LAST} tasks"}
         ax.plot([], [], "o", **look)
     panels.reference(ax, x=1)
     panels.ticks(ax, "x", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
     panels.rows_of(ax, [look.label for look in LOOK.values()])
-    ax.set(xlabel="mean excess loss", xlim=(0.045, 2))
+    ax.set(xlabel="mean excess loss", xlim=(0.045, 2), ylim=(place + 0.5, -0.5))
     ax.set_title("First against last five tasks")
     panels.legend(ax, "upper left")
 
 
 @figure("fig4", panel="left", row=1)
 def draw_zeros(df, ax):
-    """Fraction of the weights that are zero, |w| < 1e-4, after each task. Bands end at
-    0 and 1.
-    """
-    names = {"symmetric": (3, 0.9), "trap": (18, 0.72), "noise": (36, 0.065)}
+    """Fraction of zero weights, |w| < 1e-4, after each task. Bands end at 0 and 1."""
+    names = {"symmetric": (0.06, 0.9), "trap": (0.35, 0.72), "noise": (0.71, 0.065)}
     _curves(df, ax, "zero_fraction", names, limits=(0, 1))
-    three = [LOOK[arm].label for arm in ("bias", "point", "vanilla")]
-    panels.note(ax, 50, -0.035, f"{', '.join(three)}: 0 to 0.01", data=True,
-                ha="right", va="top")  # fmt: skip
+    rest = ", ".join(LOOK[arm].label for arm in ("bias", "point", "vanilla"))
+    panels.note(ax, 0.98, 0.02, f"{rest}: 0 to 0.01", ha="right")
     ax.set(ylabel="fraction of zero weights", ylim=(-0.11, 1.03))
-    ax.set_title("In the same arms weights vanish")
+    ax.set_title("The same two lose their weights")
 
 
 @figure("fig4", panel="right", row=1)
 def draw_mirror(df, ax):
-    """Distance of u from v and -v, the median over the weights, after each task; for w
-    there is none. Dashed, the slope by the Lyapunov exponent, from the measured value
-    at task 20 on.
+    """Distance of u from v and -v after each task, the median over weights. Dashed, the
+    slope by the Lyapunov exponent, from the measured value at task 20 on.
     """
-    names = {"symmetric": (6, -17), "trap": (27, -9), "noise": (36, -3)}
-    names |= {"bias": (27, 0.6), "point": (37.5, 0.6)}
+    names = {"symmetric": (0.12, -17), "trap": (0.53, -9), "noise": (0.71, -3)}
+    names |= {"bias": (0.53, 0.6), "point": (0.735, 0.6)}
     _curves(df[df.arm != "vanilla"], ax, "log_distance", names, 1 / np.log(10))
     for arm in ("symmetric", "trap"):
         rows = where(arm=arm)(df)
@@ -572,7 +567,7 @@ def draw_mirror(df, ax):
         tasks = np.arange(begin, c.tasks + 1)
         line = logs[:, begin - 1].mean() + exponent(c) * c.steps * (tasks - begin)
         plot.theory(ax, tasks, line / np.log(10))
-    panels.note(ax, 3, -29, "dashed: slope by the Lyapunov exponent", data=True)
+    panels.note(ax, 0.06, 0.08, "dashed: slope by the Lyapunov exponent")
     ax.set(ylabel="$\\log_{10}$ distance of $u$ from $\\pm v$", ylim=(-32, 3))
     ax.set_title("They fall onto the mirrors, as predicted")
 

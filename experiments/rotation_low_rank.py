@@ -215,8 +215,8 @@ def draw(df, ax):
     panels.curves(ax, rows, "noise", "rank", "weight_decay", ARMS)
     rank = DECAYED(df).soft_threshold_rank.mean()
     plot.theory(ax, [0, rows.noise.max()], [rank, rank])
-    for arm, at in ((PRODUCT, (0, 113)), (ARMS[0.0], (1.5, 196))):
-        panels.note(ax, *at, arm.label, data=True, color=arm.color)
+    panels.name(ax, PRODUCT, 0.05, 113)
+    panels.name(ax, ARMS[0.0], 0.39, 196)
     panels.note(ax, 1.4, 141, "theory: soft threshold", data=True)
     ax.set(xlabel="label noise $\\sigma$", ylabel="rank", ylim=(0, d * 1.1))
     inset = panels.inset(ax, [0.2, 0.11, 0.6, 0.21], "symmetry removed")

@@ -318,7 +318,7 @@ def draw_final(df, ax):
 @figure("fig5", panel="right", row=1)
 def draw_final_error(df, ax):
     """Distance of u*w and of |t|^2 at the end of descent from the closed forms of (c),
-    in the worst seed; 0 stands below the break of the axis.
+    in the worst seed. What is below 1e-17 stands at 0, below the break of the axis.
     """
     floor = 1e-17
     for loss, arm in ENDS.items():
@@ -337,8 +337,8 @@ def draw_final_error(df, ax):
 @figure("fig5", panel="left", row=1)
 def draw_deviation(df, ax):
     """Distance of SGD from the stationary set on which it starts, in the worst seed:
-    kept where every sample has the symmetry, lost where only their mean has it. 0
-    stands below the break of the axis.
+    kept where every sample has the symmetry, lost where only their mean has it.
+    What is below 1e-18 stands at 0, below the break of the axis.
     """
     floor, sgd = 1e-18, where("noise > 0", study="set", gamma=0.0)
     for loss, broken, arm in (
@@ -353,8 +353,8 @@ def draw_deviation(df, ax):
         style = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
         ax.plot(step[1:], high[1:], markevery=12, **style)
         above = 3 if arm is not RING_BROKEN else 0.03
-        panels.note(ax, 2000, high[-1] * above, arm.label, data=True, color=arm.color,
-                    ha="right", va="bottom" if above > 1 else "top")  # fmt: skip
+        side = {"ha": "right", "va": "bottom" if above > 1 else "top"}
+        panels.name(ax, arm, 0.96, high[-1] * above, **side)
     decades = {10.0**p: f"$10^{{{p}}}$" for p in (-16, -12, -8, -4, 0)}
     panels.ticks(ax, "y", {floor: "0"} | decades, log=10)
     panels.gap(ax, "y", 10 * floor)

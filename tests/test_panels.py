@@ -171,6 +171,17 @@ def test_a_measured_level_is_not_drawn_as_a_closed_form(ax):
     assert (low, low + height) == (4, 6)
 
 
+def test_a_name_stands_inside_its_panel_at_the_height_of_its_line(ax):
+    ax.set(xlim=(10, 60), ylim=(0, 4))
+    panels.name(ax, Arm("gradient descent", plot.ORANGE), 0.5, 3)
+    (text,) = ax.texts
+    x, y = ax.transData.inverted().transform(
+        text.get_transform().transform(text.get_position())
+    )
+    assert (x, y) == (pytest.approx(35), pytest.approx(3))
+    assert (text.get_text(), text.get_color()) == ("gradient descent", plot.ORANGE)
+
+
 @pytest.mark.parametrize("axis", ["x", "y"])
 def test_a_gap_stands_on_its_axis(ax, axis):
     ax.set_xlim(0, 10)

@@ -288,6 +288,16 @@ def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> N
     ax.text(x, y, text, **({"fontsize": SMALL} | where | style))
 
 
+def name(ax, arm: Arm, x: float, y: float, **style) -> None:
+    """Write an arm's name beside its line, in its colour.
+
+    x: a fraction of the panel's width, so that it stands inside at every scale. y: in
+    data coordinates.
+    """
+    look = {"color": arm.color, "transform": ax.get_yaxis_transform()} | style
+    note(ax, x, y, arm.label, **look)
+
+
 def ticks(
     ax, axis: str, values: Sequence[float] | Mapping[float, str], log=None
 ) -> None:
