@@ -379,7 +379,8 @@ def draw_spectrum(df, ax):
             look["label"] = "_" if i else arm.label
             ax.plot(np.arange(1, full + 1), log, ms=2.2, markevery=3, **look)
     panels.reference(ax, y=threshold)
-    panels.note(ax, 20, threshold - 0.15, "rank threshold", data=True, va="top")
+    grey = Arm("rank threshold", plot.BLACK)
+    panels.name(ax, grey, 0.32, threshold - 0.15, va="top")
     ax.set(xlabel="index $i$", ylabel="$\\log_{10}\\, s_i/s_1$ of $W_Q^\\top W_K$")
     ax.set(ylim=(-6.2, 0.2), title="Few singular values survive it")
     panels.legend(ax, "lower right", bbox_to_anchor=(0.95, 0.05))
@@ -408,9 +409,8 @@ def draw_loss(df, ax):
     _lines(df, ax, "validation_loss", [(0.275, 2.38), (0.63, 2.08), (0.41, 2.0)])
     bigram = df.bigram_loss.mean()
     panels.reference(ax, y=bigram)
-    panels.note(ax, 0, bigram + 0.01, "last character alone", data=True)
-    ax.set(ylabel="validation loss (nats)", ylim=(1.9, 2.8))
-    ax.set_title("Strong decay costs loss")
+    panels.note(ax, 0, bigram - 0.01, "last character alone", data=True, va="top")
+    ax.set(ylabel="validation loss (nats)", title="Strong decay costs loss")
 
 
 @figure("fig8", panel="right", row=1)
@@ -422,7 +422,7 @@ def draw_price(df, ax):
     _lines(df, ax, "price", [(0.57, 1.011), (0.275, 1.054)], limits=(1, np.inf))
     plot.theory(ax, [0, max(DECAYS)], [1, 1])
     panels.note(ax, 0, 1.0005, "least possible", data=True)
-    ax.set(ylabel="cost of factors / nuclear norm", ylim=(0.997, 1.066))
+    ax.set(ylabel="cost of factors / nuclear norm", ylim=(0.997, None))
     ax.set_title("Factors near the nuclear norm")
 
 

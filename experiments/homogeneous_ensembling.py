@@ -378,7 +378,7 @@ def draw_width(df, ax):
     ends = [widths[0], widths[-1]]
     plot.theory(ax, ends, ends, label="all $m$ distinct")
     _teacher_line(ax, df)
-    ax.set(xlabel="width $m$", ylabel="distinct neurons", ylim=(3.9, 200))
+    ax.set(xlabel="width $m$", ylabel="distinct neurons", ylim=(3.9, None))
     panels.ticks(ax, "x", widths, log=10)
     panels.ticks(ax, "y", [5, 10, 20, 50, 100], log=10)
     ax.set_title("Width adds hardly any")

@@ -568,7 +568,7 @@ def draw_mirror(df, ax):
         line = logs[:, begin - 1].mean() + exponent(c) * c.steps * (tasks - begin)
         plot.theory(ax, tasks, line / np.log(10))
     panels.note(ax, 0.06, 0.08, "dashed: slope by the Lyapunov exponent")
-    ax.set(ylabel="$\\log_{10}$ distance of $u$ from $\\pm v$", ylim=(-32, 3))
+    ax.set(ylabel="$\\log_{10}$ distance of $u$ from $\\pm v$", ylim=(None, 3))
     ax.set_title("They fall onto the mirrors, as predicted")
 
 

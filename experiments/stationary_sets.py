@@ -326,10 +326,11 @@ def draw_final_error(df, ax):
         look = {"color": arm.color, "label": f"{arm.label}, worst seed"}
         ax.plot(worst.index, worst.clip(lower=floor), marker=arm.marker, **look)
     panels.note(ax, 0.98, 0.72, "(the claims allow $10^{-9}$)", ha="right")
-    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-16, -15, -14)}
+    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-16, -15, -14, -12, -9, -6)}
     panels.ticks(ax, "y", {floor: "0"} | decades, log=10)
     panels.gap(ax, "y", 3 * floor)
-    ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(5e-18, 3e-14))
+    high = max(3e-14, 30 * worst.max())
+    ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(5e-18, high))
     ax.set(ylabel="distance to closed form", title="The errors are rounding")
     panels.legend(ax, "upper right")
 

@@ -291,11 +291,11 @@ def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> N
 def name(ax, arm: Arm, x: float, y: float, **style) -> None:
     """Write an arm's name beside its line, in its colour.
 
-    x: a fraction of the panel's width, so that it stands inside at every scale. y: in
-    data coordinates.
+    x: a fraction of the panel's width. y: in data coordinates; where the panel does not
+    reach so far, there is no name, and it takes no room.
     """
-    look = {"color": arm.color, "transform": ax.get_yaxis_transform()} | style
-    note(ax, x, y, arm.label, **look)
+    look = {"color": arm.color, "transform": ax.get_yaxis_transform(), "clip_on": True}
+    note(ax, x, y, arm.label, **(look | style))
 
 
 def ticks(
