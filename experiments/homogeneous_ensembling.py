@@ -335,6 +335,14 @@ def _teacher_line(ax, df):
     panels.name(ax, Arm(f"teacher: {k}", plot.BLACK), 0.65, k, va="top")
 
 
+def _counts(ax, df) -> tuple[int, int]:
+    """Prepare a panel of distinct neurons at one width; return their range."""
+    width = OVER_DECAY(df).width.iloc[0]
+    ax.set(ylabel=f"distinct neurons of {width}", ylim=(0, width * 1.05))
+    _teacher_line(ax, df)
+    return 1, width
+
+
 def _decay_curves(ax, df, column: str, names, **limits):
     """Draw a column against the decay; names: where those of both arms stand."""
     arms = {OFFSET: ARMS[BIASED], 0.0: ARMS[SYMMETRIC]}
@@ -353,11 +361,8 @@ def draw(df, ax):
     """Distinct neurons after training a network of 50 against weight decay, with the
     permutation symmetry and with a static bias that removes it. Bands end at 1 and 50.
     """
-    width = OVER_DECAY(df).width.iloc[0]
-    ends = {"limits": (1, width)}
-    _decay_curves(ax, df, "distinct", [(0.53, 45), (0.53, 26)], **ends)
-    _teacher_line(ax, df)
-    ax.set(ylabel=f"distinct neurons of {width}", ylim=(0, width * 1.05))
+    limits = _counts(ax, df)
+    _decay_curves(ax, df, "distinct", [(0.53, 45), (0.53, 26)], limits=limits)
     ax.set_title("Decay merges neurons")
 
 
@@ -370,15 +375,13 @@ def draw_width(df, ax):
     for rows, style in ((FREE, {"ms": 6, "mfc": "none", "mew": 1}), (BIASED, {})):
         found = panels.means(rows.where(study="width")(df).groupby("width").distinct)
         panels.points(ax, list(found), list(found.values()), ARMS[rows], **style)
-    of = SYMMETRIC.where(study="width")(df)
-    panels.curve(
-        ax, of, "width", "distinct", ARMS[SYMMETRIC], limits=(1, of.width.max())
-    )
-    widths = sorted(df.width[df.study == "width"].unique())
+    of, arm = SYMMETRIC.where(study="width")(df), ARMS[SYMMETRIC]
+    widths = sorted(of.width.unique())
     ends = [widths[0], widths[-1]]
+    panels.curve(ax, of, "width", "distinct", arm, limits=(1, ends[1]))
     plot.theory(ax, ends, ends, label="all $m$ distinct")
     _teacher_line(ax, df)
-    ax.set(xlabel="width $m$", ylabel="distinct neurons", ylim=(3.9, None))
+    ax.set(xlabel="width $m$", ylabel="distinct neurons", ylim=(3.9, 1.25 * ends[1]))
     panels.ticks(ax, "x", widths, log=10)
     panels.ticks(ax, "y", [5, 10, 20, 50, 100], log=10)
     ax.set_title("Width adds hardly any")
@@ -420,7 +423,7 @@ def draw_neurons(df, ax):
 
 @figure("fig9", panel="left", row=1)
 def draw_error(df, ax):
-    """Test error against weight decay: that of both arms is the same."""
+    """Test error against weight decay, with the symmetry and with the static bias."""
     _decay_curves(ax, df, "test_error", [(0.69, 0.006), (0.5, 0.02)])
     panels.ticks(ax, "y", [0.003, 0.01, 0.03], log=10)
     ax.set(ylabel="test error (MSE)", title="Test errors of both are close")
@@ -431,21 +434,15 @@ def draw_noise(df, ax):
     """Distinct neurons of 50 against the noise of labels that are drawn anew at each
     step, with decay and without; pale marks, single runs. Bands end at 1 and 50.
     """
-    width = OVER_DECAY(df).width.iloc[0]
-    for arm in (FREE, SYMMETRIC):
+    limits = _counts(ax, df)
+    for arm, at in ((FREE, 46), (SYMMETRIC, 25)):
         rows = arm.where(study="noise", lr=Config.lr)(df)
-        x, y, look = "fresh_noise", "distinct", ARMS[arm]
-        panels.curve(ax, rows, x, y, look, limits=(1, width))
-        ax.plot(
-            rows[x], rows[y], look.marker, color=look.color, alpha=0.4, ms=2.4, mew=0
-        )
-    panels.name(ax, ARMS[FREE], 0.6, 46)
-    panels.name(ax, ARMS[SYMMETRIC], 0.6, 25)
-    _teacher_line(ax, df)
-    ax.set(
-        xlabel="label noise redrawn at each step", ylabel=f"distinct neurons of {width}"
-    )
-    ax.set(ylim=(0, width * 1.05), title="Label noise does not merge them")
+        panels.curve(ax, rows, "fresh_noise", "distinct", ARMS[arm], limits=limits)
+        look = {"color": ARMS[arm].color, "alpha": 0.4, "ms": 2.4, "mew": 0}
+        ax.plot(rows.fresh_noise, rows.distinct, ARMS[arm].marker, **look)
+        panels.name(ax, ARMS[arm], 0.6, at)
+    ax.set_xlabel("label noise redrawn at each step")
+    ax.set_title("Label noise does not merge them")
 
 
 @figure("fig9", panel="right", row=1)
