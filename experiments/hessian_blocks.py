@@ -337,10 +337,8 @@ def _show(ax, df, column: str):
         middles = (edges[1:] + edges[:-1]) / 2
         panels.ticks(ax, axis, dict(zip(middles, names, strict=True)))
     ax.set(aspect="equal")
-    if not panels.beside(ax):  # its colours are those of the panel to the right, too
-        label, powers = "|entry|, relative to the largest", (-4, -2, 0)
-        names = {-6: "$\\leq10^{-6}$"} | {p: f"$10^{{{p}}}$" for p in powers}
-        panels.colorbar(ax, shown, label, names)
+    names = {-6: "$\\leq10^{-6}$"} | {p: f"$10^{{{p}}}$" for p in (-4, -2, 0)}
+    panels.colorbar(ax, shown, "|entry| / the largest", names, below=True)
 
 
 @figure("fig2", panel="left")

@@ -107,6 +107,15 @@ def test_heat_writes_numbers_that_can_be_read(ax):
     assert (light.get_text(), light.get_color()) == ("1", "black")
 
 
+@pytest.mark.parametrize("below", [False, True])
+def test_a_colour_scale_stands_beside_its_panel_or_below_it(ax, below):
+    shown = panels.heat(ax, [[0, 1], [2, 3]])
+    panels.colorbar(ax, shown, "entry", {0: "0", 3: "3"}, below=below)
+    bar, panel = (a.get_position() for a in ax.figure.axes[::-1])
+    assert (bar.y1 < panel.y0) == below
+    assert (bar.x0 > panel.x1) != below
+
+
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_room_for_a_legend_grows_the_axis_on_its_side(ax, scale):
     ax.plot([1, 2], [1, 10], label="y")

@@ -237,12 +237,15 @@ def heat(
     return shown
 
 
-def colorbar(ax, shown, label: str, ticks: Mapping[float, str] | None = None) -> None:
-    """Draw the colour scale of an image beside its panel.
+def colorbar(
+    ax, shown, label: str, ticks: Mapping[float, str] | None = None, below=False
+) -> None:
+    """Draw the colour scale of an image beside its panel, or below it.
 
     shown: the image. ticks: {value: text}.
     """
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, anchor=(0, 1))
+    where = {"location": "bottom"} if below else {"anchor": (0, 1)}
+    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, **where)
     if ticks is not None:
         bar.set_ticks(list(ticks), labels=list(ticks.values()))
     bar.set_label(label, labelpad=1)
