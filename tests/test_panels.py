@@ -118,6 +118,15 @@ def test_heat_writes_numbers_that_can_be_read(ax):
     assert (light.get_text(), light.get_color()) == ("1", "black")
 
 
+@pytest.mark.parametrize("below", [False, True])
+def test_a_colour_scale_stands_beside_its_panel_or_below_it(ax, below):
+    shown = panels.heat(ax, [[0, 1], [2, 3]])
+    panels.colorbar(ax, shown, "entry", {0: "0", 3: "3"}, below=below)
+    bar, panel = (a.get_position() for a in ax.figure.axes[::-1])
+    assert (bar.y1 < panel.y0) == below
+    assert (bar.x0 > panel.x1) != below
+
+
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_room_for_a_legend_grows_the_axis_on_its_side(ax, scale):
     ax.plot([1, 2], [1, 10], label="y")
@@ -180,6 +189,17 @@ def test_a_measured_level_is_not_drawn_as_a_closed_form(ax):
     assert ax.lines[0].get_linestyle() == "-"
     low, height = ax.patches[0].get_y(), ax.patches[0].get_height()
     assert (low, low + height) == (4, 6)
+
+
+def test_a_name_stands_inside_its_panel_at_the_height_of_its_line(ax):
+    ax.set(xlim=(10, 60), ylim=(0, 4))
+    panels.name(ax, Arm("gradient descent", plot.ORANGE), 0.5, 3)
+    (text,) = ax.texts
+    x, y = ax.transData.inverted().transform(
+        text.get_transform().transform(text.get_position())
+    )
+    assert (x, y) == (pytest.approx(35), pytest.approx(3))
+    assert (text.get_text(), text.get_color()) == ("gradient descent", plot.ORANGE)
 
 
 @pytest.mark.parametrize("axis", ["x", "y"])

@@ -264,12 +264,15 @@ def heat(
     return shown
 
 
-def colorbar(ax, shown, label: str, ticks: Mapping[float, str] | None = None) -> None:
-    """Draw the colour scale of an image beside its panel.
+def colorbar(
+    ax, shown, label: str, ticks: Mapping[float, str] | None = None, below=False
+) -> None:
+    """Draw the colour scale of an image beside its panel, or below it.
 
     shown: the image. ticks: {value: text}.
     """
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, anchor=(0, 1))
+    where = {"location": "bottom"} if below else {"anchor": (0, 1)}
+    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, **where)
     if ticks is not None:
         bar.set_ticks(list(ticks), labels=list(ticks.values()))
     bar.set_label(label, labelpad=1)
@@ -313,6 +316,16 @@ def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> N
     """
     where = {} if data else {"transform": ax.transAxes}
     ax.text(x, y, text, **({"fontsize": SMALL} | where | style))
+
+
+def name(ax, arm: Arm, x: float, y: float, **style) -> None:
+    """Write an arm's name beside its line, in its colour.
+
+    x: a fraction of the panel's width. y: in data coordinates; where the panel does not
+    reach so far, there is no name, and it takes no room.
+    """
+    look = {"color": arm.color, "transform": ax.get_yaxis_transform(), "clip_on": True}
+    note(ax, x, y, arm.label, **(look | style))
 
 
 def ticks(
