@@ -158,6 +158,7 @@ class Rows:
         names = pd.DataFrame(list(product(*over.values())), columns=list(over))
 
         def unrolled(df):
+            _check_columns(df, columns.values())
             for column in columns.values():
                 if wrong := set(df[column].map(len)) - {len(names)}:
                     raise ValueError(
@@ -310,6 +311,7 @@ class Rows:
 
         def table(df):
             """The quantity: seeds (and values of `each`) down, arms across."""
+            _check_columns(df, [*fixed, *arms])
             sizes = values(df, quantity)
             if is_unsigned_integer_dtype(sizes):
                 sizes = sizes.astype(float)  # 2 - 3 would wrap around
@@ -492,10 +494,21 @@ def _evaluated(df: pd.DataFrame, expression: str):
     """An expression of columns; pandas first makes a Series of each column that there
     is, so it is given those alone whose names occur.
     """
-    words = set(re.findall(r"\w+", expression))
+    words, known = set(re.findall(r"\w+", expression)), df.columns
     if "`" not in expression:  # which quotes a name that is no word
         df = df[[c for c in df.columns if c in words]]
-    return df.eval(expression, engine="python")
+    try:
+        return df.eval(expression, engine="python")
+    except pd.errors.UndefinedVariableError as error:
+        name = re.search(r"'(.+?)'", str(error))
+        raise ValueError(nearest(name[1], known, "column")) from error
+
+
+def _check_columns(df: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise ValueError for a name that is no column of a frame, with those like it."""
+    for name in names:
+        if name not in df.columns:
+            raise ValueError(nearest(name, df.columns, "column"))
 
 
 def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]:
@@ -558,8 +571,7 @@ class _Equal:
 
     def mask(self, df: pd.DataFrame) -> np.ndarray:
         """Whether each row is selected; raises ValueError where there is no column."""
-        if self.field not in df.columns:
-            raise ValueError(nearest(self.field, df.columns, "column"))
+        _check_columns(df, [self.field])
         column = df[self.field]
         found = column.isin(self.values) if self.several else column == self.values
         return found.to_numpy(dtype=bool, na_value=False)

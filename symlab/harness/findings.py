@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-from symlab.harness import claims, code, contract, plot
-from symlab.harness.errors import UserError, nearest, told
+from symlab.harness import claims, code, contract, faults, plot
+from symlab.harness.errors import UserError, nearest
 from symlab.harness.plan import Plan, make_all
 from symlab.harness.project import Project
 
@@ -25,7 +25,7 @@ def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdic
     for p in plans:
         done, wanted = progress(p)
         if done < wanted and not partial:
-            note = f"not judged: {done} of {wanted} runs are there"
+            note = f"not judged: {done} of {wanted} runs are there ({p.lacking()})"
             judged += [
                 claims.Verdict(p.experiment.name, c, "undecided", None, note)
                 for c in p.experiment.claims
@@ -75,7 +75,8 @@ def draw(figure: str, plans: list[Plan], absent: int = 0, column: bool = False):
     if not panels:
         raise UserError(f"there is no row to draw yet: run `make {figure}` first")
     stamp = "" if done == wanted else f"preliminary {done}/{wanted}"
-    with told(f"{figure} cannot be drawn", plans[0].experiment.path.parents[1]):
+    root = plans[0].experiment.path.parents[1]
+    with faults.telling(f"{figure} cannot be drawn", root):
         return plot.compose(panels, stamp, column)
 
 
