@@ -12,6 +12,7 @@ from symlab.harness import (
     contract,
     crate,
     estimates,
+    faults,
     panels,
     plot,
     report,
@@ -86,7 +87,7 @@ def test_a_figure_name_of_two_files_is_refused_before_any_run(sandbox, mark):
     line = at(sandbox, "def draw")
     sentence = (
         f"panel 'main' of figure 'line' is drawn twice, by draw in line.py {line} and "
-        f"by draw in other.py {line}: give each @figure its own name, panel or row"
+        f"by draw in other.py {line}: give each @figure its own panel, row or name"
     )
     for words in (["fig", "line", "--dry-run"], ["fig", "line"], ["status"]):
         done = sandbox(*words)
@@ -226,6 +227,14 @@ def test_an_estimate_names_the_line_of_the_file(sandbox):
     assert f"line.py {line}: ValueError: <lambda> needs a doc" in refused(sandbox)
 
 
+def test_a_line_of_the_user_is_named_also_where_symlab_lies_in_the_project(sandbox):
+    text = "from symlab.harness import where\n\nwhere().mean(lambda df: 1)"
+    source = compile(text, str(sandbox.root / LINE), "exec")
+    with pytest.raises(UserError) as caught, faults.telling("it failed", Path("/")):
+        exec(source, {})
+    assert str(caught.value).startswith("it failed: line.py line 3: ValueError: <lamb")
+
+
 def test_an_import_that_fails_names_file_and_line(sandbox):
     sandbox.edit("middle.py", "from deep import factor", "\nfrom deep import fctor")
     assert "middle.py line 2: ImportError: cannot import name" in refused(sandbox)
@@ -362,6 +371,16 @@ def test_make_reads_reference_or_refuses_it(words, status):
     assert done.returncode == status
     assert ("--reference" in done.stdout) == (words == "report REFERENCE=1")
     assert ("REFERENCE=1 is read by" in done.stderr) == bool(status)
+
+
+def test_make_finds_a_figure_that_is_marked_by_the_harness_under_a_name(sandbox):
+    sandbox.write("Makefile", (HOME / "Makefile").read_text())
+    sandbox.write("experiments/other.py", '@h.figure("other")\ndef draw(): ...\n')
+    done = subprocess.run(
+        ["make", "-n", "VENV=", "figures"],
+        cwd=sandbox.root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "symlab fig line other --scale quick" in done.stdout
 
 
 def test_closed_forms_of_one_name_are_one_entry_of_a_legend():

@@ -562,7 +562,7 @@ def _collisions(drawings: list[Drawing]) -> dict[str, str]:
             found.setdefault(
                 d.figure,
                 f"panel {d.panel!r}{row} of figure {d.figure!r} is drawn twice, by "
-                f"{first} and by {d}: give each @figure its own name, panel or row",
+                f"{first} and by {d}: give each @figure its own panel, row or name",
             )
     return found
 
