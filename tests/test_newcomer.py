@@ -11,8 +11,10 @@ from symlab.harness import (
     code,
     contract,
     crate,
+    engine,
     estimates,
     faults,
+    findings,
     panels,
     plot,
     report,
@@ -20,6 +22,7 @@ from symlab.harness import (
 )
 from symlab.harness.claims import Paper, Verdict, judge
 from symlab.harness.errors import UserError
+from symlab.harness.plan import make
 from symlab.harness.project import Project
 from symlab.harness.report_data import Looked
 from tests.conftest import HOME, SIMPLE
@@ -305,6 +308,32 @@ def test_smoke_fails_where_an_estimate_cannot_be_made(sandbox):
     done = sandbox("fig", "line", "--scale", "smoke", "--jobs", 1)
     assert done.returncode == 1
     assert "an estimate that cannot be made is a mistake" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("estimate", "status"),
+    [
+        ("where(x=3.0).mean('y')", 0),  # scale quick has it
+        ("where(x=4.0).mean('y')", 1),  # no scale has it
+        ("where().paired('y', x=(1.0, 3.0))", 0),
+        ("where().paired('y', x=(1.0, 4.0))", 1),
+        ("where(x=3.0).mean('yy')", 0),  # its rows are not there to tell
+        ("where(x=1.0).mean('yy')", 1),
+        ("where().slope('y', 'x')", 0),
+    ],
+)
+def test_smoke_excuses_an_estimate_that_lacks_rows_of_scale_quick(
+    sandbox, estimate, status
+):
+    sandbox.edit(LINE, "slope,\n", f"{estimate},\n")
+    sandbox.edit(LINE, "rng, stats", "rng, stats, where")
+    few = "x=[1.0, 2.0, 3.0] if scale == 'quick' else [1.0]"
+    sandbox.edit(LINE, "x=[1.0, 2.0, 3.0]", few)
+    plan = make(Project(sandbox.root), "line", "smoke")
+    assert engine.run(Project(sandbox.root), [plan], jobs=1, quiet=True).ok == 4
+    (claim,) = plan.experiment.claims
+    assert judge("line", claim, plan.rows()).verdict == "error"
+    assert findings.mistaken(plan, claim) == bool(status)
 
 
 def test_claims_say_that_rows_are_stale(sandbox):

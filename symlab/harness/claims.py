@@ -28,6 +28,12 @@ RATIO = "times"
 LARGEST_LOG = 700.0  # exp of more is no float64
 
 
+class LackingRows(ValueError):
+    """Rows that an estimate needs are not there, as in a sweep at scale smoke that has
+    fewer settings than the one at scale quick.
+    """
+
+
 @dataclass(frozen=True)
 class Smallest:
     """The smallest effect of interest of one quantity: its size, its unit and a reason.

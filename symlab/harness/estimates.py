@@ -25,7 +25,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_unsigned_integer_dtype
 
 from symlab.harness import stats
-from symlab.harness.claims import Claim
+from symlab.harness.claims import Claim, LackingRows
 from symlab.harness.errors import nearest
 from symlab.harness.stats import Interval
 
@@ -119,7 +119,7 @@ class Rows:
                 df, kept = select(df if kept is None else df[kept]), None
                 left = not df.empty
             if not left:
-                raise ValueError(f"no row is left where {name}")
+                raise LackingRows(f"no row is left where {name}")
         return df if kept is None else df[kept]
 
     def __str__(self) -> str:
@@ -242,7 +242,7 @@ class Rows:
                 {"seed": df.seed, "x": values(df, x), "y": values(df, quantity)}
             )
             if frame.groupby("seed").x.nunique().min() < 2:
-                raise ValueError(f"a seed has fewer than two values of {name_of(x)}")
+                raise LackingRows(f"a seed has fewer than two values of {name_of(x)}")
             return frame.groupby("seed").apply(
                 lambda g: np.polyfit(g.x, g.y, 1)[0], include_groups=False
             )
@@ -312,18 +312,18 @@ class Rows:
         def table(df):
             """The quantity: seeds (and values of `each`) down, arms across."""
             _check_columns(df, [*fixed, *arms])
+            for field, ends in arms.items():
+                if lacking := [v for v in ends if v not in set(df[field])]:
+                    raise LackingRows(
+                        f"no run has {field} = {lacking[0]}: nothing to pair"
+                    )
+                df = df[df[field].isin(ends)]
             sizes = values(df, quantity)
             if is_unsigned_integer_dtype(sizes):
                 sizes = sizes.astype(float)  # 2 - 3 would wrap around
             with np.errstate(invalid="ignore", divide="ignore"):
                 needed = [c for c in df.columns if c in (*fixed, *arms)]
                 frame = df[needed].assign(_quantity=scale(sizes) if scale else sizes)
-            for field, (a, b) in arms.items():
-                frame = frame[frame[field].isin([a, b])]
-                if lacking := [v for v in (a, b) if v not in set(frame[field])]:
-                    raise ValueError(
-                        f"no run has {field} = {lacking[0]}: nothing to pair"
-                    )
             if frame.duplicated([*fixed, *arms]).any():
                 raise ValueError(
                     f"a seed has several runs of one {' and '.join(arms)}: narrow the "
@@ -345,7 +345,7 @@ class Rows:
                 found = found.unstack(each).loc[:, shared].mean(axis=1, skipna=False)
             if (found := found.dropna()).empty:
                 (field, (a, b)) = next(iter(arms.items()))
-                raise ValueError(
+                raise LackingRows(
                     f"no seed has both {field} = {a} and {field} = {b}: nothing to pair"
                 )
             return found

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
+import pandas as pd
+
 from symlab.harness import claims, code, contract, faults, plot
 from symlab.harness.errors import UserError, nearest
 from symlab.harness.plan import Plan, make_all
@@ -33,6 +35,26 @@ def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdic
         else:
             judged += claims.judge_all(p.experiment, p.rows())
     return judged
+
+
+def mistaken(plan: Plan, claim: claims.Claim) -> bool:
+    """Return whether a claim's estimate cannot be made for another reason than that the
+    sweep at this scale is smaller than the one at scale quick.
+
+    plan: of scale smoke. An estimate that lacks rows is tried on the settings of scale
+    quick alone, without results: if it lacks rows there, too, it names a value that no
+    run has.
+    """
+    quick = pd.DataFrame(plan.experiment.configs("quick").values())
+    for rows, known in ((plan.rows(), False), (quick, True)):
+        try:
+            claim.estimate(rows)
+            return False
+        except claims.LackingRows:
+            continue
+        except (Exception, SystemExit):
+            return not known
+    return True
 
 
 def stem(
