@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
@@ -573,7 +574,7 @@ def _decorations(path: Path) -> list[str]:
     Such a file still stops its own figures, which would lack its panels, and no others.
     """
     try:
-        return [d.figure for d in _read_drawings(path)]
+        return [d.figure for d in _parsed(path.name, path.read_bytes())]
     except (SyntaxError, ValueError):
         text = path.read_bytes().decode(errors="replace")
         return re.findall(r"""@(?:\w+\.)*figure\(\s*["']([^"']+)""", text)
@@ -582,21 +583,23 @@ def _decorations(path: Path) -> list[str]:
 def _drawings(path: Path) -> list[Drawing]:
     """The drawings of a file; none of one that Python cannot parse."""
     try:
-        return _read_drawings(path)
+        return list(_parsed(path.name, path.read_bytes()))
     except (SyntaxError, ValueError):
         return []
 
 
-def _read_drawings(path: Path) -> list[Drawing]:
+@lru_cache(maxsize=256)
+def _parsed(file: str, source: bytes) -> tuple[Drawing, ...]:
+    """The drawings in the source of a file; one command asks for them several times."""
     found = []
-    for n in ast.parse(path.read_bytes()).body:
+    for n in ast.parse(source).body:
         calls = n.decorator_list if isinstance(n, ast.FunctionDef) else []
         for c in (c for c in calls if isinstance(c, ast.Call)):
             called = getattr(c.func, "id", getattr(c.func, "attr", ""))
             place = _place(c)
             if called == "figure" and place[0] is not None:
-                found.append(Drawing(path.name, n.name, n.lineno, *place))
-    return found
+                found.append(Drawing(file, n.name, n.lineno, *place))
+    return tuple(found)
 
 
 def _place(call: ast.Call) -> tuple[str | None, str | None, int | None]:
