@@ -373,7 +373,8 @@ def legend(
     clear: bool = False,
     **how,
 ) -> None:
-    """Add the legend of a panel: what was measured first, then closed forms.
+    """Add the legend of a panel: what was measured first, then closed forms, of which
+    those with one label are one entry.
 
     room: the fraction by which the y axis grows to make space for it, on the side that
     `loc` names, upper or lower. clear: whether its words have a white rim, so that they
@@ -448,6 +449,12 @@ def handles(arms: Sequence[Arm], *, lines: bool = True) -> dict:
 def _entries(ax) -> dict:
     pairs = zip(*ax.get_legend_handles_labels(), strict=True)
     pairs = sorted(pairs, key=lambda pair: _closed_form(pair[0]))
+    forms = {text: line for line, text in reversed(pairs) if _closed_form(line)}
+    pairs = [
+        (line, text)
+        for line, text in pairs
+        if not _closed_form(line) or forms[text] is line
+    ]
     found, labels = zip(*pairs, strict=True) if pairs else ((), ())
     return {"handles": found, "labels": labels}
 

@@ -1,7 +1,7 @@
 """What a call would run: fresh, stale, missing and failed runs, and their time."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import pandas as pd
@@ -77,6 +77,22 @@ class Plan:
         if self._rows is None or self._rows[0] is not table:
             self._rows = table, self._current()
         return self._rows[1].copy()  # who draws or judges may add columns
+
+    def lacking(self) -> str:
+        """Return as text how many runs of the sweep have no current row, and why:
+        '300 runs are stale, 20 are missing'.
+        """
+        now = replace(self, table=self.store.read(), state={})
+        _classify(now, fresh=False)
+        states = list(now.state.values())
+        counts = {
+            "are stale": states.count("stale"),
+            "are missing": states.count("missing"),
+            "failed": states.count("failed"),
+            "were not asked for": self.wanted - len(self.configs),
+        }
+        parts = [f"{n} {what}" for what, n in counts.items() if n]
+        return ", ".join(parts).replace(" ", " runs ", 1)
 
     def _current(self) -> pd.DataFrame:
         good = self.store.frame(self.code, self.configs).set_index("key", drop=False)
