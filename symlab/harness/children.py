@@ -32,7 +32,7 @@ LOOK = 0.5  # seconds between two looks at processes that say nothing
 GRACE = 2.0  # seconds in which an idle child may end by itself
 START = (
     "import sys; numbers = sys.argv[1:4]; sys.path[:] = sys.argv[4:]; "
-    "from symlab.harness.child import main; main(*map(int, numbers))"
+    "from symlab.harness.{} import main; main(*map(int, numbers))"
 )
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 THREADS += ("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # one for each library
@@ -42,7 +42,8 @@ class Child:
     """A process that makes runs; it ends with the process that started it.
 
     path: its `sys.path`. folder: its working directory, by default that of this
-    process. variables: of its environment, beside those of this process.
+    process. variables: of its environment, beside those of this process. main: the
+    module of the harness whose `main` it calls.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Child:
         path: list[str],
         folder: str | None = None,
         variables: dict[str, str] | None = None,
+        main: str = "child",
     ):
         self.tasks: deque[dict] = deque()  # it works on the first of them
         self._deadline: float | None = None  # of the first, once its call began
@@ -58,7 +60,7 @@ class Child:
         words = [sys.executable, *subprocess._args_from_interpreter_flags()]
         watched, self._lifeline = os.pipe()  # closed by our end, however we end
         numbers = [theirs.fileno(), watched]
-        words += ["-c", START, *map(str, numbers), str(self.owner), *path]
+        words += ["-c", START.format(main), *map(str, numbers), str(self.owner), *path]
         try:
             self.process = subprocess.Popen(
                 words,

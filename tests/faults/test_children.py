@@ -122,7 +122,7 @@ BAD = "c.x == 2 and c.seed == 30"
     ],
 )
 def test_among_short_calls_the_one_that_is_lost_is_named(
-    sandbox, monkeypatch, action, timeout, tries, said
+    sandbox, monkeypatch, capsys, action, timeout, tries, said
 ):
     """Those before it in the same message are kept, those behind it made once."""
     monkeypatch.chdir(sandbox.root)
@@ -156,6 +156,8 @@ def test_among_short_calls_the_one_that_is_lost_is_named(
     made = Counter(tuple(p.name.split("-")[1:3]) for p in sandbox.root.glob("call-*"))
     assert made.pop(("2.0", "30")) == tries
     assert set(made.values()) == {1}
+    lost = capsys.readouterr().err.count("lost its worker process")
+    assert lost == tries - 1, "one that was not begun is called lost"
 
 
 GATED = """
@@ -193,6 +195,7 @@ def test_the_time_of_a_call_begins_when_the_one_before_it_ended(sandbox, monkeyp
         (sandbox.root / f"gate-{i}").touch()
         found = []
         until(lambda: found.append(child.ended()) or found[-1], 60, "it did not end")
+        assert child._deadline is None, "the next call has the time of this one"
         return found[-1]
 
     try:
@@ -261,6 +264,8 @@ def test_only_calls_that_are_known_to_be_short_are_handed_over_together():
     assert lengths(tasks("a", 3), 2 * local.SPELL) == [1, 1, 1]
     assert lengths(tasks("a", 3) + tasks("b", 4), short) == [1, 2, 1, 2, 1]
     assert lengths(tasks("a", 3, cost=local.SPELL), short) == [1, 1, 1]
+    mixed = [t for pair in zip(tasks("a", 3), tasks("b", 3), strict=True) for t in pair]
+    assert lengths(mixed, short) == [1] * 6
     spells = local._Spells(tasks("a", 5))
     assert [len(spells.next()) for _ in range(5)] == [1] * 5, "nothing is known yet"
 
