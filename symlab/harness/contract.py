@@ -120,6 +120,11 @@ class Experiment:
         return tuple(getattr(self.module, "STATIC", ()))
 
     @property
+    def takes_context(self) -> bool:
+        """Whether `run` has a parameter `context`."""
+        return _takes_context(self.module.run)
+
+    @property
     def extra(self) -> tuple[str, ...]:
         """The name of the optional dependency group that `run` needs, then the packages
         that it needs from it; () without one.
@@ -229,9 +234,14 @@ class Experiment:
         context: the device and folders, given to `run` if it has such a parameter.
         """
         wanted = [self.module.Config(**c) for c in configs]
-        if "context" in signature(self.module.run).parameters:
+        if self.takes_context:
             return self.module.run(wanted, context or Context())
         return self.module.run(wanted)
+
+
+@lru_cache(maxsize=100)
+def _takes_context(run: Callable) -> bool:
+    return "context" in signature(run).parameters
 
 
 @contextmanager

@@ -111,8 +111,9 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
     try:
         with restored(task["code"]):
             seed_generators(keys[0])
+            given = context.of(task) if experiment.takes_context else None
             start = perf_counter()
-            rows = experiment.run(configs, context.of(task))
+            rows = experiment.run(configs, given)
             wall = (perf_counter() - start) / len(configs)
         _check_shape(rows, len(configs))
     except BaseException as error:
