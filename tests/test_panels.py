@@ -134,17 +134,55 @@ def test_a_histogram_has_the_counts_of_its_bins(ax):
     assert ax.patches[0].get_label() == "first"
 
 
-def test_a_legend_lists_closed_forms_last_and_hides_lines_behind_it_if_asked(ax, df):
+def test_a_legend_lists_closed_forms_last_and_never_hides_what_is_behind_it(ax, df):
     plot.theory(ax, [1, 2], [1, 2], label="law")
     panels.curves(ax, df, "x", "y", "arm", {"a": A, "b": B})
     panels.points(ax, [1], [Interval(5, 4, 7, 3)], A, label="points")
     panels.legend(ax)
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == ["first", "second", "points", "law"]
-    assert ax.get_legend().get_frame().get_alpha() < 1
+    assert not any(t.get_path_effects() for t in ax.get_legend().get_texts())
     panels.legend(ax, clear=True)
-    assert ax.get_legend().get_frame_on()
-    assert ax.get_legend().get_frame().get_alpha() == 1
+    assert ax.get_legend().get_frame().get_alpha() < 1
+    assert all(t.get_path_effects() for t in ax.get_legend().get_texts())
+
+
+def test_intervals_end_at_the_range_of_their_quantity(ax, df):
+    wide = Interval(0.2, -0.1, 1.2, 3)
+    assert panels.within(wide, (0, 1)) == replace(wide, low=0, high=1)
+    single = Interval(0.2, -math.inf, math.inf, 1)
+    assert panels.within(single, (0, 1)) == single
+    panels.points(ax, [1], [wide], A, limits=(0, 1))
+    panels.forest(ax, {"row": {"a": wide}}, {"a": A}, limits=(0, 1))
+    for container, along in zip(ax.containers, (1, 0), strict=True):
+        (ends,) = container[2][0].get_segments()
+        np.testing.assert_allclose(ends[:, along], [0, 1])
+    panels.band(ax, [1, 2], [wide, wide], A, limits=(0, 1))
+    panels.curve(ax, df, "x", "y", A, limits=(1.4, 2.5))
+    for filled, ends in zip(ax.collections[-2:], ((0, 1), (1.4, 2.5)), strict=True):
+        y = filled.get_paths()[0].vertices[:, 1]
+        assert (y.min(), y.max()) == ends
+
+
+def test_a_measured_level_is_not_drawn_as_a_closed_form(ax):
+    panels.level(ax, Interval(5, 4, 6, 3))
+    assert ax.lines[0].get_linestyle() == "-"
+    low, height = ax.patches[0].get_y(), ax.patches[0].get_height()
+    assert (low, low + height) == (4, 6)
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_a_gap_stands_on_its_axis(ax, axis):
+    ax.set_xlim(0, 10)
+    ax.set_ylim(0, 10)
+    panels.gap(ax, axis, 2)
+    ax.figure.draw_without_rendering()
+    box, frame = ax.texts[0].get_window_extent(), ax.bbox
+    middle = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+    on = (0.2, 0) if axis == "x" else (0, 0.2)
+    np.testing.assert_allclose(
+        (middle - frame.p0) / (frame.p1 - frame.p0), on, atol=0.01
+    )
 
 
 def _panels():
@@ -189,3 +227,45 @@ def test_panels_that_share_a_place_are_refused_in_either_form():
     for column in (False, True):
         with pytest.raises(UserError, match="give each @figure its own panel"):
             plot.compose(twice, column=column)
+
+
+def _keyed(column: bool):
+    arms = [replace(A, label=f"arm with a name {i}") for i in range(4)]
+
+    def draw(df, ax):
+        panels.ticks(ax, "x", {0: "one", 0.5: "two\nlines"})
+        ax.set_title("Loss by rate")
+        if df:
+            panels.key(ax, [*arms, Arm("law", plot.BLACK, "", panels.DASHED)])
+
+    places = [contract.Panel("f", side, 0, draw) for side in ("left", "right")]
+    fig = plot.compose(list(zip(places, (True, False), strict=True)), column=column)
+    fig.draw_without_rendering()
+    return fig
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_a_key_stands_above_its_row_within_the_figure(column):
+    fig = _keyed(column)
+    first = fig.axes[0]
+    box = first.get_legend().get_window_extent()
+    assert first.title.get_window_extent().y1 < box.y0
+    assert box.x0 >= 0
+    assert box.x1 <= fig.bbox.width
+    assert box.y1 <= fig.bbox.height
+    assert len(first.get_legend().get_lines()) == 5
+    tops = [ax.get_position().y1 for ax in fig.axes]
+    if column:
+        assert box.height > 1.5 * first.get_legend().get_texts()[0].get_size()
+    else:
+        assert tops[0] == pytest.approx(tops[1])
+        assert box.x1 > first.bbox.x1  # it runs on and makes its panel no narrower
+        assert first.bbox.width > 0.4 * fig.bbox.width
+
+
+def test_first_lines_of_tick_labels_stand_at_one_height():
+    fig = _keyed(column=False)
+    one, two = fig.axes[0].get_xticklabels()
+    heights = [name.get_window_extent().y1 for name in (one, two)]
+    assert one.get_linespacing() == two.get_linespacing() == 1.0
+    assert heights[0] == pytest.approx(heights[1], abs=1)

@@ -7,7 +7,7 @@ column: Arm}.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -17,7 +17,8 @@ from symlab.harness.stats import Interval
 
 SMALL = 6.5  # points: text inside a panel, crowded tick labels; nothing is smaller
 GREY, FAINT, SHADE = "0.6", "0.85", "0.93"  # reference lines, grids, filled bands
-DASHED = (0, (4, 2))
+DASHED = (0, (4, 2))  # closed forms, and nothing that was measured
+ANY = (-np.inf, np.inf)  # the range of a quantity without bounds
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def curves(
     per arm.
 
     by: the column that holds the arms' values; an arm without rows is left out. arms:
-    {value: Arm}. label: a text with {} for the arm's name. line: matplotlib's line
-    properties.
+    {value: Arm}. label: a text with {} for the arm's name. line: `limits` of `curve`
+    and matplotlib's line properties.
     """
     for value, arm in arms.items():
         if len(rows := df[df[by] == value]):
@@ -58,7 +59,8 @@ def curve(
     """Draw one arm's mean of y over seeds at each x as a curve, with its 95 % interval
     as a band.
 
-    df: rows with columns seed, x and y. line: matplotlib's line properties.
+    df: rows with columns seed, x and y. line: matplotlib's line properties, and
+    limits=(low, high): the range of y, at which the band ends.
     """
     look = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line} | line
     plot.curve(ax, df, x, y, label=arm.label if label is None else label, **look)
@@ -90,13 +92,16 @@ def points(
     *,
     across: bool = False,
     label: str | None = None,
+    limits: tuple[float, float] = ANY,
     **style,
 ) -> None:
     """Draw estimates as markers with their intervals as bars, at the positions `at`.
 
-    across: whether the values run along the x axis instead of the y axis. A single run
-    has an infinite interval and is drawn as a bare marker.
+    across: whether the values run along the x axis instead of the y axis. limits: the
+    range of the quantity, at which bars end. A single run has an infinite interval and
+    is drawn as a bare marker.
     """
+    intervals = [within(i, limits) for i in intervals]
     value = np.array([i.value for i in intervals])
     ends = np.array([[i.value - i.low, i.high - i.value] for i in intervals]).T
     reach = np.abs(ends) if np.isfinite(ends).all() else None
@@ -114,12 +119,16 @@ def points(
     )
 
 
-def band(ax, at, intervals: Sequence[Interval], arm: Arm, **line) -> None:
+def band(
+    ax, at, intervals: Sequence[Interval], arm: Arm, *, limits=ANY, **line
+) -> None:
     """Draw estimates at the positions `at` as one curve, with their intervals as a
     band.
 
-    No band is drawn where an interval is infinite, as that of a single run is.
+    limits: (low, high), the range of the quantity, at which the band ends. No band is
+    drawn where an interval is infinite, as that of a single run is.
     """
+    intervals = [within(i, limits) for i in intervals]
     look = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line, "mew": 0}
     ax.plot(at, [i.value for i in intervals], **({"label": arm.label} | look | line))
     ends = np.array([(i.low, i.high) for i in intervals]).T
@@ -134,12 +143,14 @@ def forest(
     *,
     zero: float | None = 0.0,
     spread: float = 0.3,
+    limits: tuple[float, float] = ANY,
 ) -> None:
     """Draw a forest plot: for each name, downwards, the intervals of several arms
     slightly apart.
 
     rows: {name: {arm's value: interval}}. arms: {arm's value: Arm}. zero: where the
     line of no effect stands. spread: between the outermost arms of a name, in names.
+    limits: the range of the quantity, at which bars end.
     """
     names = list(rows)
     offsets = np.linspace(-spread / 2, spread / 2, len(arms)) if len(arms) > 1 else [0]
@@ -151,7 +162,7 @@ def forest(
         ]
         if found:
             at, intervals = zip(*found, strict=True)
-            points(ax, at, intervals, arm, across=True)
+            points(ax, at, intervals, arm, across=True, limits=limits)
     if zero is not None:
         reference(ax, x=zero)
     rows_of(ax, names)
@@ -166,6 +177,17 @@ def rows_of(ax, names: Sequence[str], *, shared: bool = False) -> None:
     ax.set_yticks(range(len(names)), shown)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(names) - 0.4, -0.6)
+
+
+def within(interval: Interval, limits: tuple[float, float]) -> Interval:
+    """Return an interval to draw, ended at the range (low, high) of its quantity.
+
+    An infinite interval, of a single run, stays so.
+    """
+    low, high = limits
+    if not (np.isfinite(interval.low) and np.isfinite(interval.high)):
+        return interval
+    return replace(interval, low=max(interval.low, low), high=min(interval.high, high))
 
 
 def histogram(ax, sample, bins, arm: Arm, **style) -> None:
@@ -246,10 +268,10 @@ def reference(
 
 
 def level(ax, interval: Interval, label: str = "", **line) -> None:
-    """Draw a value that holds at every x as a dashed line, with its interval as a pale
-    band.
+    """Draw a measured value that holds at every x as a thin grey line, with its
+    interval as a pale band.
     """
-    style = {"color": plot.BLACK, "ls": DASHED, "lw": 0.9, "zorder": 1} | line
+    style = {"color": GREY, "lw": 0.9, "zorder": 1} | line
     ax.axhline(interval.value, **(style | ({"label": label} if label else {})))
     if interval.n > 1:
         band = {"color": style["color"], "alpha": 0.12, "lw": 0, "zorder": 0}
@@ -288,6 +310,20 @@ def fractions(values: Sequence[float]) -> dict[float, str]:
     return {v: str(Fraction(v).limit_denominator(100)) for v in values}
 
 
+def gap(ax, axis: str, at: float) -> None:
+    """Draw a break into an axis: two strokes across its line.
+
+    axis: 'x' or 'y'. at: the place, in the data's coordinates: between a 0 and the
+    first decade of a logarithmic scale, where the scale is no longer logarithmic.
+    """
+    along = axis == "x"
+    place, across = ((at, 0), ax.get_xaxis_transform()) if along else (
+        (0, at), ax.get_yaxis_transform())  # fmt: skip
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0}
+    ax.text(*place, "//", transform=across, ha="center", va="center", bbox=box,
+            fontsize=SMALL, rotation=0 if along else 90, zorder=4)  # fmt: skip
+
+
 def legend(
     ax,
     loc: str = "best",
@@ -300,22 +336,77 @@ def legend(
     """Add the legend of a panel: what was measured first, then closed forms.
 
     room: the fraction by which the y axis grows to make space for it, on the side that
-    `loc` names, upper or lower. clear: whether reference lines are hidden behind it.
+    `loc` names, upper or lower. clear: whether its words have a white rim, so that they
+    can be read on a reference line; no line or axis is hidden.
     """
-    if clear:
-        how = {"frameon": True, "framealpha": 1, "edgecolor": "none"} | how
     if room:
         log = ax.get_yscale() == "log"
         low, high = np.log(ax.get_ylim()) if log else ax.get_ylim()
         extra = room * (high - low)
         ends = (low - extra, high) if "lower" in loc else (low, high + extra)
         ax.set_ylim(*(np.exp(ends) if log else ends))
-    if "handles" not in how:
-        pairs = zip(*ax.get_legend_handles_labels(), strict=True)
-        pairs = sorted(pairs, key=lambda pair: _closed_form(pair[0]))
-        how["handles"], how["labels"] = zip(*pairs, strict=True) if pairs else ((), ())
+    how = _entries(ax) | how
     box = ax.legend(loc=loc, **({"title": title} if title else {}), **how)
     box.get_title().set_fontsize(SMALL)
+    if clear:
+        from matplotlib.patheffects import withStroke
+
+        for text in (*box.get_texts(), box.get_title()):
+            text.set_path_effects([withStroke(linewidth=2, foreground="white")])
+
+
+def key(ax, shown: Sequence[Arm] = (), *, lines: bool = True, **how) -> None:
+    """Put a legend above the title of a panel, from its left edge on, in as few lines
+    as the width of the figure allows.
+
+    It may run on above the panels to the right: called on the first panel of a row, it
+    is the key of that row. shown: arms to list; without them, what the panel has drawn.
+    lines: whether an arm of `shown` has its line beside its marker. how: what
+    matplotlib's `legend` takes, such as ncols.
+    """
+    from matplotlib.transforms import Bbox, offset_copy
+
+    fig = ax.figure
+    how = (handles(shown, lines=lines) if shown else _entries(ax)) | how
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0}
+    place["bbox_transform"] = offset_copy(ax.transAxes, fig, y=18, units="points")
+    space = (1 - ax.get_position().x0) * fig.bbox.width
+    most = how.pop("ncols", len(how["handles"]))
+    for ncols in range(most, 0, -1):
+        box = ax.legend(ncols=ncols, columnspacing=1.3, borderpad=0, **place, **how)
+        if box.get_window_extent().width <= space:
+            break
+
+    def height_alone(renderer=None):
+        """The layout makes room above; the width does not push neighbours away."""
+        at = box.get_window_extent(renderer)
+        return Bbox.from_bounds(at.x0, at.y0, 1, at.height)
+
+    box.get_tightbbox = height_alone
+
+
+def handles(arms: Sequence[Arm], *, lines: bool = True) -> dict:
+    """Return what `legend` takes to list these arms, whether or not they were drawn.
+
+    lines: whether an arm has its line beside its marker. An arm without a marker, of
+    colour plot.BLACK and line DASHED, stands for all closed forms.
+    """
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], color=a.color, marker=a.marker, mew=0.7 * a.hollow,
+               ls=a.line if lines or not a.marker else "",
+               mfc="white" if a.hollow else a.color)
+        for a in arms
+    ]  # fmt: skip
+    return {"handles": marks, "labels": [a.label for a in arms]}
+
+
+def _entries(ax) -> dict:
+    pairs = zip(*ax.get_legend_handles_labels(), strict=True)
+    pairs = sorted(pairs, key=lambda pair: _closed_form(pair[0]))
+    found, labels = zip(*pairs, strict=True) if pairs else ((), ())
+    return {"handles": found, "labels": labels}
 
 
 def _closed_form(handle) -> bool:

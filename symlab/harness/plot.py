@@ -48,20 +48,36 @@ STYLE = {
 }
 
 
-def curve(ax, df, x: str, y: str, *, label: str, color: str, marker: str = "o", **line):
+def curve(
+    ax,
+    df,
+    x: str,
+    y: str,
+    *,
+    label: str,
+    color: str,
+    marker: str = "o",
+    limits: tuple[float, float] = (-math.inf, math.inf),
+    **line,
+):
     """Draw the mean of y over seeds at each x as a curve, with its 95 % interval as a
     band.
 
-    df: rows with columns seed, x and y. line: matplotlib's line properties.
+    df: rows with columns seed, x and y. limits: the range of y, at which the band ends.
+    line: matplotlib's line properties.
     """
     import seaborn as sns
+
+    def ends(sample) -> tuple[float, float]:
+        low, high = stats.band(sample)
+        return np.maximum(low, limits[0]), np.minimum(high, limits[1])  # NaN stays
 
     sns.lineplot(
         df,
         x=x,
         y=y,
         ax=ax,
-        errorbar=stats.band,
+        errorbar=ends,
         label=label,
         color=color,
         marker=marker,
@@ -114,6 +130,10 @@ def compose(panels: list, stamp: str = "", column: bool = False):
             panel.draw(df, ax)
             if len(panels) > 1:
                 _letter(ax, f"({letter})")
+            for names in (ax.get_xticklabels(), ax.get_yticklabels(), ax.texts):
+                if any("\n" in name.get_text() for name in names):
+                    for name in names:  # first lines stand at one height
+                        name.set_linespacing(1.0)
         if stamp:
             fig.text(
                 0.5,
