@@ -271,15 +271,18 @@ BALANCED = Arm("balanced factors", panels.GREY)
 @figure("symopt9", panel="left")
 def draw_identity(df, ax):
     """Relative difference, in float64, of the products of two runs from the same
-    product, balanced and mixed by GL(r): largest of all matrices, mean over seeds.
+    product, balanced and mixed by GL(r): largest of all matrices, mean over seeds;
+    bands, from seed to seed.
     """
     rows = EXACT.where(start="mixed")(df)
     steps = range(1, 1 + len(rows.parting.iloc[0]))
     long = panels.unrolled(rows, steps, "parting", ["arm"])
-    means = long.groupby(["arm", "x"]).y.mean()
+    found = long.groupby(["arm", "x"]).y.agg(["mean", "min", "max"])
     for arm, its in ADAPTERS.items():
         line = {"color": its.color, "marker": its.marker, "markevery": 8}
-        ax.plot(steps, means[arm], **line)
+        ax.plot(steps, found["mean"][arm], **line)
+        ends = found["min"][arm], found["max"][arm]
+        ax.fill_between(steps, *ends, color=its.color, alpha=0.15, lw=0)
     ax.set(xlabel="step", ylabel="relative difference", yscale="log")
     ax.locator_params(axis="x", integer=True)
     ax.set_title("Products after a change of factors")
@@ -291,18 +294,19 @@ def draw_identity(df, ax):
 def draw_rates(df, ax):
     """Validation loss on the tuning seeds against the learning rate (LoRA+: of A), from
     balanced factors, solid, and from factors mixed by GL(r), dotted with open markers.
-    The two curves of the low-rank rule coincide. What lies above the frame is cut.
+    Bars, from seed to seed. The two curves of the low-rank rule coincide. What lies
+    above the frame is cut.
     """
-    ways = {"balanced": {}, "mixed": {"linestyle": ":", "mfc": "white"}}
+    ways = {"balanced": {}, "mixed": {"ls": ":", "mfc": "white"}}
     for (arm, its), (start, style) in product(ADAPTERS.items(), ways.items()):
-        rows = TUNE.where(arm=arm, start=start)(df)
-        panels.curve(ax, rows, "lr", "val_loss", its, ms=3.4, **style)
-        for line in ax.get_lines():
-            line.set(mec=line.get_color(), mew=0.7)
+        look = {"color": its.color, "marker": its.marker, "ms": 3.4, "mew": 0.7} | style
+        found = TUNE.where(arm=arm, start=start)(df).groupby("lr").val_loss
+        ax.vlines(found.min().index, found.min(), found.max(), color=its.color, lw=0.7)
+        ax.plot(found.mean().index, found.mean(), **look)
     least = TUNE(df).groupby(["arm", "start", "lr"]).val_loss.mean().min()
     ax.set(xscale="log", xlabel="learning rate", ylabel="validation loss (nats)")
     ax.set(ylim=(least - 0.02, least + 0.2))
-    ax.set_title("Mixing costs all but the low-rank rule")
+    ax.set_title("Mixing costs all but low-rank")
 
 
 @figure("symopt9", panel="right")
@@ -334,8 +338,8 @@ def draw_starts(df, ax):
     ways = ("balanced", "10 B, A/10", "B/10, 10 A", "GL(r)", "B = 0")
     ax.set_xticks(range(len(STARTS)), ways, rotation=25, ha="right",
                   rotation_mode="anchor")  # fmt: skip
-    ax.set(xlabel="factors at the start", title="Behind the low-rank rule, by start")
-    ax.set(ylabel="loss minus that rule's (nats)", ylim=(-0.08, top + 0.008))
+    ax.set(xlabel="factors at the start", title="Loss over low-rank's, by start")
+    ax.set(ylabel="loss minus low-rank's (nats)", ylim=(-0.08, top + 0.008))
     panels.legend(ax, "lower right", clear=True)
 
 

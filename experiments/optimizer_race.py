@@ -380,7 +380,8 @@ def draw_rises(df, ax):
             panels.note(ax, most, y, words, data=True, ha="right", va="center")
         for name in SLOPES:
             i, y = stats.mean(rises(df, name)[factor]), order.index(name) + below
-            panels.points(ax, [y], [i], arm, across=True, label="_", ms=2, mew=0.4)
+            label = "fresh seeds" if (name, arm) == (SLOPES[-1], TWICE) else "_"
+            panels.points(ax, [y], [i], arm, across=True, label=label, ms=2, mew=0.4)
     panels.reference(ax, x=0)
     panels.ticks(ax, "x", [0, 0.05, 0.1])
     ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.01, most))

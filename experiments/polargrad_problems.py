@@ -261,7 +261,7 @@ def draw_quadratic(df, ax):
     and middle half of the seeds.
     """
     _gaps(df, ax, "quadratic", -23, 1)
-    ax.set_title("Quadratic: Muon and Adam stop early")
+    ax.set_title("Quadratic: Muon ends highest")
     panels.key(ax, list(LOOKS.values()))
 
 
@@ -280,7 +280,7 @@ def draw_completion(df, ax):
     median and middle half of the seeds. Rounding is reached at -30.
     """
     _gaps(df, ax, "completion", -32, 1.6)
-    ax.set_title("Completion: two reach rounding")
+    ax.set_title("Completion: Muon highest")
     panels.reference(ax, y=FLOOR)
     panels.note(ax, 1000, FLOOR + 0.4, "rounding", data=True, ha="right", va="bottom")
 
@@ -331,7 +331,8 @@ def draw_condition(df, ax):
     panels.note(ax, 4000, RESOLVED + 0.2, "more is not resolved by float64", data=True,
                 ha="right", va="bottom")  # fmt: skip
     panels.note(ax, 380, 10, LOOKS["gd"].label, data=True)
-    ax.set(ylabel=r"$\log_{10}$ condition number", title="Condition of gradients, quadratic")
+    ax.set(ylabel=r"$\log_{10}$ condition number", title="Condition, quadratic")
+    panels.ticks(ax, "y", (0, 5, 10))
     ax.set_ylim(0, 15)
 
 
