@@ -235,6 +235,8 @@ def _keyed(column: bool):
     def draw(df, ax):
         panels.ticks(ax, "x", {0: "one", 0.5: "two\nlines"})
         ax.set_title("Loss by rate")
+        if column:
+            panels.ticks(ax, "y", {0: "a long name of a row"})
         if df:
             panels.key(ax, [*arms, Arm("law", plot.BLACK, "", panels.DASHED)])
 

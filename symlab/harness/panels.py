@@ -368,12 +368,15 @@ def key(ax, shown: Sequence[Arm] = (), *, lines: bool = True, **how) -> None:
 
     fig = ax.figure
     how = (handles(shown, lines=lines) if shown else _entries(ax)) | how
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0}
-    place["bbox_transform"] = offset_copy(ax.transAxes, fig, y=18, units="points")
-    space = (1 - ax.get_position().x0) * fig.bbox.width
-    most = how.pop("ncols", len(how["handles"]))
+    at = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0}
+    at["bbox_transform"] = offset_copy(ax.transAxes, fig, y=18, units="points")
+    tight = {} if lines or not shown else {"handlelength": 1, "handletextpad": 0.3}
+    look = at | {"columnspacing": 1.3, "borderpad": 0} | tight | how
+    narrow = fig.get_figwidth() <= plot.COLUMN  # names at the left may fill 0.3 of it
+    space = (1 - (0.3 if narrow else ax.get_position().x0)) * fig.bbox.width
+    most = look.pop("ncols", len(look["handles"]))
     for ncols in range(most, 0, -1):
-        box = ax.legend(ncols=ncols, columnspacing=1.3, borderpad=0, **place, **how)
+        box = ax.legend(ncols=ncols, **look)
         if box.get_window_extent().width <= space:
             break
 
