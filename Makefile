@@ -17,7 +17,7 @@
 #          ONLY="lr<0.1 and seed<3"  DRY=1  PARTIAL=1  FRESH=1  STRICT=1
 #          COLUMN=1 (figures for one column)  SEED0=1000
 #          NAMES="fig3 fig5" (claims, confirm, placebo: some only)
-#          REFERENCE=1 (claims, archive: the committed rows)
+#          REFERENCE=1 (claims, report, archive: the committed rows)
 #          NAMES=experiment.claim (claims: one claim with all that it says)
 # VENV= (empty) uses the current python3 as it is instead of making .venv.
 
@@ -45,7 +45,14 @@ HOW = $(if $(JOBS),--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
 FLAGS = $(JUDGE) $(HOW) $(if $(value ONLY),--only "$$ONLY") \
 	$(if $(call on,$(FRESH)),--fresh) $(STRICTLY) $(if $(call on,$(COLUMN)),--column)
 
-FIGURES := $(shell sed -n '/^@figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
+FIGURES := $(shell sed -n '/^@\([[:alpha:]_][[:alnum:]_]*[.]\)*figure/{s/^[^"]*"//;s/".*//;p;}' experiments/[!_]*.py | sort -u)
+
+# REFERENCE=1 would do nothing elsewhere, in silence.
+ifneq ($(call on,$(REFERENCE)),)
+ifneq ($(filter-out claims report archive,$(or $(MAKECMDGOALS),help)),)
+$(error REFERENCE=1 is read by make claims, make report and make archive alone)
+endif
+endif
 
 .PHONY: help figures $(FIGURES) test test-long lint readme status claims confirm placebo lock report reference archive bench clean lm paper-gpu
 help:
@@ -79,7 +86,7 @@ lock: $(READY)
 	@$(PY) -m symlab lock
 
 report: $(READY)
-	@$(PY) -m symlab report --scale $(SCALE)
+	@$(PY) -m symlab report --scale $(SCALE) $(if $(call on,$(REFERENCE)),--reference)
 
 reference: figures
 	@$(PY) -m symlab reference --scale $(SCALE)

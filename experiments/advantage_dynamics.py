@@ -191,15 +191,14 @@ def _row(when: list[int], curves: dict, passes: np.ndarray) -> dict:
 
 MAIN = where(study="main")
 STUDIES = {"main": "both clips"} | {name: name for name in CONTROLS}
-PASS_1, PASS_256 = Arm("pass@1", plot.BLACK), Arm("pass@256", plot.SKY, "s")
-ENTROPY = "test entropy per token, nats"
+PASS_1 = Arm("pass@1", "0.35")
+PASS_256 = Arm("pass@256", "0.35", "s", hollow=True)
 QUANTITIES = {
     "entropy": named("entropy", "final entropy per token"),
     "pass_1": named("pass_1", "pass@1"),
     "pass_256": named("pass_256", "pass@256"),
     "batch_correct": named("batch_correct", "final success rate on training prompts"),
 }
-COMPACT = {"columnspacing": 0.8, "borderaxespad": 0.1, "handlelength": 1.6}
 
 
 def arms(*methods: str) -> dict[str, Arm]:
@@ -236,94 +235,105 @@ def table(df):
     return pd.DataFrame(rows)
 
 
-def _training(ax, rows, y: str, *methods: str, scale=1.0, **look):
-    """A curve over the steps for each method."""
-    frame = panels.unrolled(rows, "step_curve", y, ["method"])
-    frame = frame.assign(y=scale * frame.y)
-    panels.curves(ax, frame, "x", "y", "method", arms(*methods), **look)
-    ax.set_xlabel("step")
-
-
-def _entropies(df, ax, study: str, title: str):
+def _entropies(df, ax, study: str):
     rows = df[(df.study == study) | (df.method == "base")]
-    _training(ax, rows, "entropy_curve", PD, ND, "agrae", "grpo", "base")
-    ax.set(ylabel=ENTROPY, ylim=(0.3, 1.1))
-    ax.set_title(title)
+    frame = panels.unrolled(rows, "step_curve", "entropy_curve", ["method"])
+    shown = arms("base", "grpo", "agrae", PD, ND)
+    panels.curves(ax, frame, "x", "y", "method", shown)
+    ax.set(xlabel="step", ylabel="test entropy per token (nats)", ylim=(0.34, 0.7))
 
 
 @figure("agrae2", panel="left")
 def draw_entropy(df, ax):
     """Entropy per token on test prompts, in training with a clip of 0.2, for four
-    advantages and the base policy.
+    advantages and the base policy. Bands and bars are 95 % intervals of 16 seeds.
     """
-    _entropies(df, ax, "main", "Entropy, clip 0.2")
-    panels.legend(ax, "upper right", **COMPACT)
+    _entropies(df, ax, "main")
+    panels.key(ax)
+    ax.set_title("A clip of 0.2 orders entropies")
 
 
 @figure("agrae2", panel="mid")
 def draw_entropy_no_clip(df, ax):
-    """Entropy per token on test prompts, in training without a clip."""
-    _entropies(df, ax, "no clip", "Entropy, no clip")
+    """Entropy per token on test prompts, in training without a clip; in the small
+    panel, minus GRPO's of the same seed.
+    """
+    _entropies(df, ax, "no clip")
+    ax.set_title("No clip: entropies are close")
+    rows = where(study="no clip")(df)
+    frame = panels.unrolled(rows, "step_curve", "entropy_curve", ["method"])
+    wide = frame.pivot(index=["seed", "x"], columns="method", values="y")
+    gaps = wide.sub(wide.grpo, axis=0).melt(ignore_index=False, value_name="y")
+    small = panels.inset(ax, (0.56, 0.6, 0.42, 0.2), "minus GRPO's")
+    gaps = gaps.reset_index()
+    panels.curves(small, gaps, "x", "y", "method", arms("agrae", PD, ND), ms=2, lw=0.8)
+    panels.reference(small, y=0, color=plot.BLACK)
+    panels.ticks(small, "x", (0, 30, 60))
+    panels.ticks(small, "y", (0, 0.02))
+    small.set(xlabel="", ylabel="")
 
 
 @figure("agrae2", panel="right")
 def draw_entropy_controls(df, ax):
     """Final entropy per token under the Positive- and Negative-Dominant advantages,
-    divided by GRPO's, in the main study and in each control.
+    divided by GRPO's, in the main study and in each control. Most intervals are
+    narrower than the marks.
     """
-    for method, shift in ((PD, -0.12), (ND, 0.12)):
-        found = [entropy(method, study)(df) for study in STUDIES]
-        panels.points(ax, np.arange(len(found)) + shift, found, ADVANTAGES[method])
-    panels.reference(ax, y=1)
-    ax.set_xticks(range(len(STUDIES)), STUDIES.values(), rotation=40, ha="right")
-    panels.ticks(ax, "y", (0.5, 0.7, 1, 1.4, 2), log=10)
-    ax.set(ylabel="final entropy over GRPO's", ylim=(0.5, 2.4))
-    panels.legend(ax, "upper left", **COMPACT)
-    ax.set_title("Entropy in controls")
+    ax.set_xscale("log")
+    rows = {name: {m: entropy(m, study)(df) for m in (PD, ND)}
+            for study, name in STUDIES.items()}  # fmt: skip
+    panels.forest(ax, rows, arms(PD, ND), zero=1, spread=0.2)
+    panels.ticks(ax, "x", (0.7, 1, 1.4), log=10)
+    ax.set(xlabel="final entropy over GRPO's", xlim=(0.6, 1.75))
+    ax.set_title("On-policy or no clip: order gone")
 
 
 @figure("agrae2", panel="left", row=1)
 def draw_clip_fractions(df, ax):
-    """Tokens that the clip takes out of training; solid, by its lower end; dashed,
-    by its upper end.
+    """Tokens that the clip takes out of training: filled, by its lower end (negative
+    advantages); hollow, by its upper end (positive ones).
     """
-    for side, line in (("low", "-"), ("high", panels.DASHED)):
-        label = "{}" if side == "low" else ""
-        look = {"scale": 100, "label": label, "linestyle": line}
-        _training(ax, MAIN(df), f"clip_{side}_curve", ND, "grpo", PD, **look)
-    panels.ticks(ax, "y", (0.3, 1, 3, 10), log=10)
-    ax.set(ylabel="tokens clipped, %", ylim=(0.2, 40), title="Clipped tokens")
-    panels.legend(ax, "upper right", **COMPACT)
-    panels.note(ax, 0.03, 0.03, "solid: low clip\ndashed: high clip")
+    for side, look in (("low", {}), ("high", {"mfc": "white", "mew": 0.7})):
+        column = f"clip_{side}_curve"
+        frame = panels.unrolled(MAIN(df), "step_curve", column, ["method"])
+        for method, arm in arms("grpo", PD, ND).items():
+            own = frame[frame.method == method].assign(y=100 * frame.y)
+            found = panels.means(own.groupby("x").y)
+            panels.band(ax, [*found], [*found.values()], arm, **look)
+    panels.ticks(ax, "y", (0.3, 1, 3), log=10)
+    ax.set(xlabel="step", ylabel="tokens clipped (%)", ylim=(0.2, 8))
+    words = "filled: lower clip\nhollow: upper clip"
+    panels.note(ax, 0.97, 0.92, words, ha="right", va="top")
+    panels.key(ax, [*arms("base", "grpo", PD, ND, "psr", "nsr").values()])
+    ax.set_title("Positive-Dominant: clipped least")
 
 
 @figure("agrae2", panel="mid", row=1)
 def draw_pass(df, ax):
-    """pass@k on held-out prompts after training."""
+    """pass@k on held-out prompts after training, for GRPO, its positive and its
+    negative part (PSR, NSR), and of the base policy.
+    """
     frame = panels.unrolled(MAIN(df), KS, "pass_at_k", ["method"])
-    panels.curves(ax, frame, "x", "y", "method", arms("base", "grpo", "psr", "nsr"))
+    shown = arms("base", "grpo", "psr", "nsr")
+    panels.curves(ax, frame, "x", "y", "method", shown, limits=(0, 1))
     panels.ticks(ax, "x", KS[::2], log=2)
     ax.set(xlabel="$k$", ylabel="pass@$k$, held-out prompts")
-    panels.legend(ax, "lower right")
-    ax.set_title("pass@$k$ after training")
+    ax.set_title("The base is ahead at large $k$")
 
 
 @figure("agrae2", panel="right", row=1)
 def draw_methods(df, ax):
     """pass@1 and pass@256 of each method minus GRPO's, paired by seed."""
-    names = {m: ADVANTAGES[m].label for m in METHODS if m != "grpo"}
-    at = np.arange(len(names))[::-1]
-    for arm, column, shift in (
-        (PASS_256, "pass_256", 0.15), (PASS_1, "pass_1", -0.15)
-    ):  # fmt: skip
-        found = [difference(column, m)(df) for m in names]
-        panels.points(ax, at + shift, found, arm, across=True)
-    panels.reference(ax, x=0)
-    ax.set_yticks(at, names.values())
+    kinds = {"pass_256": PASS_256, "pass_1": PASS_1}
+    rows = {ADVANTAGES[m].label: {c: difference(c, m)(df) for c in kinds}
+            for m in METHODS if m != "grpo"}  # fmt: skip
+    panels.forest(ax, rows, kinds)
     panels.ticks(ax, "x", (-0.03, 0, 0.03))
-    ax.set(xlabel="difference to GRPO", ylim=(-1.6, len(names) - 0.4))
-    panels.legend(ax, "lower right", ncol=2, **COMPACT)
-    ax.set_title("pass@$k$ by method")
+    ax.tick_params(axis="y", labelsize=panels.SMALL)
+    ax.set_xlabel("pass@$k$ minus GRPO's")
+    listed = panels.handles([PASS_1, PASS_256], lines=False)
+    panels.legend(ax, "center left", borderaxespad=0, **listed)
+    ax.set_title("Methods against GRPO, paired")
 
 
 # --- claims --------------------------------------------------------------------------

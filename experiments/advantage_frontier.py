@@ -43,6 +43,7 @@ from symlab.harness import (
     named,
     panels,
     plot,
+    stats,
     weakest,
     where,
 )
@@ -159,8 +160,8 @@ ARM = ("method", "omega", "base", "epochs")  # each has a rate of its own
 SHOWN = {m: ADVANTAGES[m] for m in ("grpo", "agrae", PD, ND, WR)}
 OTHERS = {m: arm for m, arm in SHOWN.items() if m != "grpo"}
 REGIMES = {1: "one epoch", 4: "four epochs"}
-TOKENS = {"free": Arm("plan (free)", plot.GREEN, "o"),
-          "decisive": Arm("answer (decisive)", plot.ORANGE, "s")}  # fmt: skip
+TOKENS = {"free": Arm("plan", plot.GREEN, "o"),
+          "decisive": Arm("answer", "0.35", "s")}  # fmt: skip
 
 
 def raced(df):
@@ -211,65 +212,84 @@ def table(df):
     return pd.DataFrame(rows)
 
 
-def _frontier(df, ax, base: float, epochs: int):
-    """Means over seeds at the checkpoints, from the base policy on."""
+def _frontier(df, ax, base: float, epochs: int, ylim: tuple[float, float]):
+    """Means over seeds at the checkpoints, from the base policy on; at the last one the
+    intervals of both coordinates.
+    """
     rows = OF_BATCH.where(base=base, epochs=epochs)(df)
     for method, arm in SHOWN.items():
         own = rows[rows.method == method]
         x, y = (np.mean([*own[f"pass_{k}_curve"]], axis=0) for k in (1, 256))
         look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
         ax.plot(x, y, label=arm.label, **look)
+        look = {"limits": (0, 1), "label": "_"}
+        panels.points(ax, x[-1:], [stats.mean(own.pass_256)], arm, **look)
+        panels.points(ax, y[-1:], [stats.mean(own.pass_1)], arm, across=True, **look)
     start = ADVANTAGES["base"]
-    ax.plot(x[0], y[0], start.marker, color="0.2", ms=5, zorder=9, label=start.label)
-    ax.set(xlabel="pass@1, held out", ylabel="pass@256, held out")
-    ax.set_title(f"Base {base:g}, {REGIMES[epochs]}")
+    look = {"color": "0.2", "ls": "", "ms": 5, "zorder": 9, "label": start.label}
+    ax.plot(x[0], y[0], marker=start.marker, **look)
+    ax.set(xlabel="pass@1, held out", ylabel="pass@256, held out", ylim=ylim)
 
 
 @figure("agrae8", panel="left")
 def draw_rare(df, ax):
-    """pass@256 against pass@1 in training, from the base policy (cross) on: base
-    success 0.2, one epoch on each batch.
+    """pass@256 against pass@1 in training, at ten checkpoints, from the base policy
+    (cross) on: base success 0.2, one epoch on each batch. Means over 24 seeds; the
+    bars at the last checkpoint are 95 % intervals over seeds, which share prompts, so
+    that methods are told apart by the paired differences of (d). The y axis does not
+    begin at 0.
     """
-    _frontier(df, ax, 0.2, 1)
-    panels.legend(ax, "lower left")
+    _frontier(df, ax, 0.2, 1, (0.88, 1))
+    panels.key(ax)
+    ax.set_title("Base 0.2, 1 epoch: rise and fall")
 
 
 @figure("agrae8", panel="mid")
 def draw_common(df, ax):
-    """pass@256 against pass@1 in training with base success 0.2 and four epochs."""
-    _frontier(df, ax, 0.2, 4)
+    """pass@256 against pass@1 in training with base success 0.2 and four epochs; axes
+    as in (a).
+    """
+    _frontier(df, ax, 0.2, 4, (0.88, 1))
+    ax.set_title("Base 0.2, 4 epochs: rise and fall")
 
 
 @figure("agrae8", panel="right")
 def draw_weak(df, ax):
-    """pass@256 against pass@1 in training with base success 0.06 and four epochs."""
-    _frontier(df, ax, 0.06, 4)
+    """pass@256 against pass@1 in training with base success 0.06 and four epochs; the y
+    axis spans more than three times that of (a).
+    """
+    _frontier(df, ax, 0.06, 4, (0.6, 1))
+    ax.set_title("Base 0.06, 4 epochs: only a rise")
 
 
 @figure("agrae8", panel="left", row=1)
 def draw_areas(df, ax):
-    """Area under the frontier minus GRPO's, for each base success and number of
-    epochs; dotted, the smallest difference of interest.
+    """Area under the frontier minus GRPO's, paired by seed, for each base success and
+    number of epochs; dotted, the smallest difference of interest.
     """
-    rows = {
-        f"{b:g}, {e}": {m: gain(AREA, m, base=b, epochs=e)(df) for m in OTHERS}
-        for b, e in CELLS
-    }
+    rows = {(b, e): {m: gain(AREA, m, base=b, epochs=e)(df) for m in OTHERS}
+            for b, e in CELLS}  # fmt: skip
     panels.forest(ax, rows, OTHERS, spread=0.6)
+    ax.set_yticks(range(len(CELLS)), [f"{base:g}" for base, _ in CELLS])
     for below in range(1, len(rows)):
-        panels.reference(ax, y=below - 0.5, color=panels.FAINT)
+        new = CELLS[below][1] > CELLS[below - 1][1]
+        panels.reference(ax, y=below - 0.5, color="black" if new else panels.FAINT)
     for edge in (-POINT, POINT):
         panels.reference(ax, x=edge, ls=":")
-    ax.set(xlabel="area, difference to GRPO", ylabel="base success, epochs")
-    ax.set_title("Area gained over GRPO")
+    for at, text in ((0.75, "1 epoch"), (0.25, "4 epochs")):
+        panels.note(ax, -0.2, at, text, rotation=90, ha="center", va="center")
+    ax.set_xlabel("area minus GRPO's")
+    panels.ticks(ax, "x", (-0.1, 0, 0.1))
+    panels.key(ax, [*SHOWN.values()])
+    ax.set_title("Area minus GRPO's, by base success")
 
 
 @figure("agrae8", panel="mid", row=1)
 def draw_entropies(df, ax):
-    """Entropy after training, divided by GRPO's, by kind of token; hollow, one
-    epoch; filled, four epochs.
+    """Entropy after training, divided by GRPO's, of the tokens of the plan, which are
+    free, and of the answer, which decide; hollow, one epoch; filled, four epochs.
     """
-    for epochs, filled, offset in ((1, "none", -0.15), (4, "", 0.15)):
+    for epochs, filled, offset in ((1, "white", -0.15), (4, "", 0.15)):
         for (tokens, arm), shift in zip(TOKENS.items(), (-0.07, 0.07), strict=True):
             found = [entropy(tokens, m, epochs)(df) for m in OTHERS]
             at = np.arange(len(found)) + offset + shift
@@ -277,26 +297,28 @@ def draw_entropies(df, ax):
             look = {"mfc": filled or arm.color, "mew": 0.7, "label": label}
             panels.points(ax, at, found, arm, **look)
     panels.reference(ax, y=1)
-    names = [arm.label for arm in OTHERS.values()]
-    ax.set_xticks(range(len(names)), names, rotation=25, ha="right")
-    panels.ticks(ax, "y", (0.5, 0.7, 1, 1.4, 2, 2.8), log=10)
-    ax.set(ylabel="final entropy over GRPO's", ylim=(0.5, 6.5))
-    panels.legend(ax, "upper left")
-    ax.set_title("Entropy after training")
+    names = ("A-GRAE", "Positive-\nDominant", "Negative-\nDominant", "W-REIN-\nFORCE")
+    panels.ticks(ax, "x", dict(enumerate(names)))
+    ax.tick_params(axis="x", labelsize=panels.SMALL, length=0)
+    panels.ticks(ax, "y", (0.7, 1, 1.4, 2, 2.8), log=10)
+    ax.set(ylabel="final entropy over GRPO's", ylim=(0.62, 3.1), xlim=(-0.5, 3.5))
+    panels.legend(ax, "upper right", borderaxespad=0, handlelength=1)
+    ax.set_title("Positive-Dominant: most entropy")
 
 
 @figure("agrae8", panel="right", row=1)
 def draw_rates(df, ax):
     """Area under the frontier at each learning rate of the tuning grid, the mean
-    over all settings.
+    over all settings, minus the mean of the same seed over methods and rates; bars
+    are 95 % intervals of four seeds.
     """
-    means = TUNING.where(omega="batch")(df).groupby(["method", "lr"]).area.mean()
-    for method, arm in SHOWN.items():
-        look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
-        ax.plot(GRID, means[method], **look)
+    rows = TUNING.where(omega="batch", method=[*SHOWN])(df)
+    means = rows.groupby(["method", "lr", "seed"], as_index=False).area.mean()
+    means["gap"] = means.area - means.groupby("seed").area.transform("mean")
+    panels.apart(ax, means, "lr", "gap", "method", SHOWN, spread=0.4, log=2)
     panels.ticks(ax, "x", GRID, log=2)
-    ax.set(xlabel="learning rate", ylabel="area, tuning seeds")
-    ax.set_title("Area by learning rate")
+    ax.set(xlabel="learning rate", ylabel="area minus the seed's mean")
+    ax.set_title("Mean areas peak within the grid")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -209,7 +209,6 @@ STUDIES = {"size": _size, "motion": _motion, "tree": _tree}
 # --- table and figure ----------------------------------------------------------------
 
 SIZE, MOTION, TREE = (where(study=study) for study in STUDIES)
-COMPACT = {"columnspacing": 0.8, "borderaxespad": 0.1, "handlelength": 1.6}
 
 
 def table(df):
@@ -239,63 +238,67 @@ def _line(ax, x, y, method: str, **look):
     ax.plot(x, y, label=arm.label, **style)
 
 
-def _sizes(df, ax, *methods: str, ylim: tuple[float, float], columns: int = 2):
+def _sizes(df, ax, *methods: str, ylim: tuple[float, float]):
     rows = SIZE.where(group=8)(df).set_index("method")
-    for method in methods:
-        _line(ax, rows.rate[method], rows["size"][method], method)
     p = np.linspace(0.01, 0.99, 99)
     plot.theory(ax, p, 16 * np.sqrt(p * (1 - p)), label="$2G\\sqrt{p(1-p)}$")
+    for method in methods:
+        _line(ax, rows.rate[method], rows["size"][method], method)
     ax.set(xlabel="success rate of the group $p$", xlim=(0, 1), ylim=ylim)
     ax.set_ylabel("update size $\\sum|A|$, $G=8$")
-    panels.legend(ax, "upper left", ncol=columns, **COMPACT)
+    panels.key(ax, ncols=2)
 
 
 @figure("agrae1", panel="left")
 def draw_sizes(df, ax):
-    """Size of an update, the sum of the absolute advantages of 8 rollouts, against
-    the share of right ones; dashed, GRPO's closed form.
+    """Size of an update, the sum of the absolute advantages A of G = 8 rollouts,
+    against the share p of right ones; dashed, GRPO's closed form (theorem 2).
+    beta = 10 is the factor of right rollouts in Positive-Dominant, and their divisor
+    in Negative-Dominant. DAPO's sizes are GRPO's. The sizes are exact.
     """
-    ax.set_yscale("log")
     methods = ("positive_dominant", "negative_dominant", "grpo", "dr_grpo")
-    _sizes(df, ax, *methods, ylim=(1, 700), columns=1)
-    panels.note(ax, 0.5, 0.03, "$\\beta=10$; DAPO as GRPO", ha="center")
-    ax.set_title("Size by weights of signs")
+    _sizes(df, ax, *methods, ylim=(1, 100))
+    panels.ticks(ax, "y", (1, 3, 10, 30, 100), log=10)
+    panels.note(ax, 0.5, 0.03, "$\\beta=10$", ha="center")
+    ax.set_title("Sign weights keep the peak")
 
 
 @figure("agrae1", panel="mid")
 def draw_refocused(df, ax):
     """Size of an update by 8 rollouts for advantages that weigh hard or easy prompts,
-    and for A-GRAE as published and as released.
+    and for A-GRAE as published and as released, at a mean reward of 0.5.
     """
     methods = ("hard", "easy", "ddas", "ass", "agrae", "agrae_released")
-    _sizes(df, ax, *methods, ylim=(0, 24))
-    ax.set_title("Size by weights of groups")
+    _sizes(df, ax, *methods, ylim=(1.5, 20))
+    panels.ticks(ax, "y", (2, 5, 10, 20), log=10)
+    ax.set_title("Prompt weights can move the peak")
 
 
 @figure("agrae1", panel="right")
 def draw_uncoupled(df, ax):
-    """Size of an update by 8 rollouts for advantages that use right and wrong rollouts
-    apart (W-REINFORCE, PSR, NSR).
+    """Size of an update by 8 rollouts for advantages that weigh right and wrong
+    rollouts apart (W-REINFORCE, PSR, NSR).
     """
-    _sizes(df, ax, "w_reinforce", "psr", "nsr", ylim=(0, 11.5), columns=1)
-    ax.set_title("Size of one sign alone")
+    _sizes(df, ax, "w_reinforce", "psr", "nsr", ylim=(0, 8.5))
+    ax.set_title("Signs taken apart: no peak")
 
 
 @figure("agrae1", panel="left", row=1)
 def draw_tree(df, ax):
-    """Largest change of the logit of an unsampled token, in units of the learning
-    rate, against the token's place in a tree of choices; theorem 1 says 0 for GRPO
-    in the first place.
+    """Largest change |dh| of the logit of an unsampled token, in units of the learning
+    rate eta, against the token's place in a tree of choices, with 95 % intervals
+    that end at 0. Theorem 1 says 0 for GRPO in the first place (ring).
     """
     frame = panels.unrolled(TREE(df), range(1, PLACES + 1), "by_place", ["method"])
-    shown = {m: ADVANTAGES[m] for m in ("grpo", "negative_dominant", "agrae")}
-    panels.curves(ax, frame, "x", "y", "method", shown)
+    shown = {m: ADVANTAGES[m] for m in ("negative_dominant", "grpo", "agrae")}
+    look = {"spread": 0.24, "limits": (0, np.inf)}
+    panels.apart(ax, frame, "x", "y", "method", shown, **look)
     ring = {"marker": "o", "ms": 8, "mfc": "none", "linestyle": "none"}
     plot.theory(ax, [1], [0], label="theorem 1", **ring)
     ax.set(xlabel="place of the token", xticks=range(1, PLACES + 1))
-    ax.set(ylabel="largest $|dh|/\\eta$ of unsampled", ylim=(-0.05, 1.3))
-    panels.legend(ax, "upper left")
-    ax.set_title("Unsampled tokens that move")
+    ax.set(ylabel="largest $|dh|/\\eta$, unsampled", ylim=(-0.06, None))
+    panels.key(ax, ncols=2)
+    ax.set_title("GRPO: only the root stands still")
 
 
 def _weights(df, ax, *methods: str, **look):
@@ -309,28 +312,31 @@ def _weights(df, ax, *methods: str, **look):
 
 @figure("agrae1", panel="mid", row=1)
 def draw_hidden_focus(df, ax):
-    """Expected update at a success rate, divided by GRPO's, of advantages that
-    scale right or wrong rollouts by 10; dashed, the closed form.
+    """Expected update at a success rate p, divided by GRPO's, of advantages that
+    scale those of right rollouts by s = 10 (Positive-Dominant) or s = 0.1
+    (Negative-Dominant); dashed, the closed form. Exact. Grey, GRPO.
     """
-    _weights(df, ax, "positive_dominant", "negative_dominant", linestyle="-")
+    _weights(df, ax, "positive_dominant", "negative_dominant", linestyle="")
     for s, label in ((10, "$s(1-p)+p$"), (0.1, "")):
-        plot.theory(ax, GRID, s * (1 - GRID) + GRID, label=label)
-    panels.note(ax, 0.97, 0.03, "$\\beta=10$", ha="right")
-    ax.set_ylim(0.08, 60)
-    ax.set_title("Expected update, signs")
-    panels.legend(ax, "upper right", **COMPACT)
+        plot.theory(ax, GRID, s * (1 - GRID) + GRID, label=label, zorder=1)
+    for at, text in (((0.3, 8.6), "$s=10$"), ((0.3, 0.19), "$s=0.1$")):
+        panels.note(ax, *at, text, data=True)
+    panels.ticks(ax, "y", (0.1, 0.3, 1, 3, 10), log=10)
+    ax.set_ylim(0.08, 13)
+    ax.set_title("Sign weights favour hard or easy")
+    panels.key(ax, ncols=2)
 
 
 @figure("agrae1", panel="right", row=1)
 def draw_focus(df, ax):
     """Expected update at a success rate, divided by GRPO's, of advantages that weigh
-    hard or easy prompts, and of A-GRAE.
+    hard or easy prompts, and of A-GRAE, at a mean reward of 0.5. Exact.
     """
     _weights(df, ax, "hard", "easy", "ddas", "agrae", "agrae_released")
     panels.ticks(ax, "y", (0.5, 1, 2, 4))
-    ax.set_ylim(0.4, 9)
-    ax.set_title("Expected update, groups")
-    panels.legend(ax, "upper left", ncol=2, **COMPACT)
+    ax.set_ylim(0.45, 4.5)
+    ax.set_title("A-GRAE favours easy prompts")
+    panels.key(ax, ncols=2)
 
 
 # --- claims --------------------------------------------------------------------------

@@ -40,7 +40,7 @@ Cost on one core: smoke 5 s, quick 7 min, paper (two layers, tinyshakespeare) 6 
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -176,8 +176,7 @@ def rate(c: Config, step: int) -> float:
 
 
 def total_decay(c: Config) -> float:
-    """Return D: to first order in lr, decay alone shrinks a weight by exp(-D) in a run.
-    """
+    """Return D: to first order in lr, decay alone shrinks weights by exp(-D) in all."""
     gain = 1 / (1 - c.momentum) if c.study == "sgd" else 1.0
     return gain * c.weight_decay * sum(rate(c, t) for t in range(c.steps))
 
@@ -314,103 +313,117 @@ def fall(rows, decay: float, *products: str) -> Estimate:
 
 MODELS = {
     "factored": Arm("factored", plot.BLUE),
-    "offset": Arm("decay towards $\\theta_0$", plot.ORANGE, "s"),
-    "unfactored": Arm("product trained", plot.GREEN, "^"),
+    "offset": Arm("decay towards $\\theta_0$", plot.PINK, "D"),
+    "unfactored": Arm("product trained", plot.BLACK, "P"),
 }
-NO_DECAY = Arm("factored, no decay", plot.BLACK, "D")
+NO_DECAY = Arm("factored, no decay", plot.ORANGE, "s")
 PRODUCTS = {
     "qk": Arm("$W_Q^\\top W_K$", plot.BLUE),
-    "vo": Arm("$W_O W_V$", plot.PINK, "v"),
+    "vo": Arm("$W_O W_V$", plot.SKY, "v", ":"),
 }
 
 
-def _lines(df, ax, column: str):
-    rows = SGD(df).dropna(subset=column)
-    panels.curves(ax, rows, "weight_decay", column, "model", MODELS)
+def _lines(df, ax, column: str, names, limits=panels.ANY):
+    """Draw a column against the decay, the models' intervals beside one another.
+
+    names: where the names of the models stand, in their order; fewer leave models out.
+    """
+    for i, (at, model) in enumerate(zip(names, MODELS, strict=False)):
+        arm, rows = MODELS[model], SGD.where(model=model)(df)
+        found = panels.means(rows.groupby("weight_decay")[column])
+        x = [decay + 1.6e-4 * (i - 1) for decay in found]
+        panels.points(ax, x, list(found.values()), arm, limits=limits)
+        ax.plot(x, [i.value for i in found.values()], color=arm.color, ls=arm.line)
+        panels.name(ax, arm, *at)
     ax.set(xlabel="weight decay")
 
 
-def _rank_panel(df, ax, product: str):
-    _lines(df.assign(fraction=df[f"rank_{product}"] / df.full_rank), ax, "fraction")
-    label = "rank / full rank"
-    ax.set(ylabel=label, ylim=(0, 1.05), title=f"Rank of {PRODUCTS[product].label}")
+def _rank_panel(df, ax, product: str, names):
+    fraction = df[f"rank_{product}"] / df.full_rank
+    _lines(df.assign(fraction=fraction), ax, "fraction", names, limits=(0, 1))
+    ax.set(ylabel=f"rank of {PRODUCTS[product].label} / full rank", ylim=(0, 1.1))
 
 
 @figure("fig8", panel="left")
 def draw_query_key(df, ax):
-    """Rank of the query-key products, divided by the full rank, against weight
-    decay.
+    """Rank of the query-key products, divided by the full rank, against weight decay:
+    factors that decay to zero, or towards theta_0, and the product itself trained,
+    which both lack the symmetry. Intervals end at 1.
     """
-    _rank_panel(df, ax, "qk")
-    panels.legend(ax, "center right", bbox_to_anchor=(1.0, 0.56))
+    _rank_panel(df, ax, "qk", [(0.34, 0.45), (0.49, 1.03), (0.6, 0.71)])
+    ax.set_title("Decay lowers the rank ...")
 
 
 @figure("fig8", panel="mid")
 def draw_value_output(df, ax):
-    """Rank of the value-output products, divided by the full rank, against weight
-    decay.
-    """
-    _rank_panel(df, ax, "vo")
+    """The same for the value-output products."""
+    _rank_panel(df, ax, "vo", [(0.455, 0.48), (0.49, 1.03), (0.6, 0.79)])
+    ax.set_title("... of both products")
 
 
 @figure("fig8", panel="right")
 def draw_spectrum(df, ax):
     """Singular values of the query-key product, divided by the largest, of the head
-    that has the largest one; the line is the threshold of the rank.
+    that has the largest one; every line is one seed, as their falls differ by decades.
+    Decay is 0.004 or none; grey, the threshold of the rank; 1e-6 stands for less.
     """
     shown, threshold = DECAYS[2], np.log10(RANK)
-    arms = [(m, shown, replace(a, label=f"{a.label}, {shown:g}"))
-            for m, a in MODELS.items()]  # fmt: skip
-    for model, decay, arm in [("factored", 0.0, NO_DECAY), *arms]:
+    arms = [("factored", 0.0, NO_DECAY), *((m, shown, a) for m, a in MODELS.items())]
+    for model, decay, arm in arms:
         rows = SGD.where(model=model, weight_decay=decay)(df)
-        pairs = zip(rows.spectrum_qk, rows.full_rank, strict=True)
-        spectra = [s[:full] / s[0] for s, full in pairs]
-        rows = rows.assign(
-            index=[np.arange(1, len(s) + 1) for s in spectra],
-            log=[np.log10(np.maximum(s, 1e-6)) for s in spectra],
-        )
-        long = panels.unrolled(rows, "index", "log")
-        panels.curve(ax, long, "x", "y", arm, markevery=3)
+        for i, (s, full) in enumerate(
+            zip(rows.spectrum_qk, rows.full_rank, strict=True)
+        ):
+            log = np.log10(np.maximum(s[:full] / s[0], 1e-6))
+            look = {"color": arm.color, "marker": arm.marker, "mew": 0, "lw": 0.7}
+            look["label"] = "_" if i else arm.label
+            ax.plot(np.arange(1, full + 1), log, ms=2.2, markevery=3, **look)
     panels.reference(ax, y=threshold)
-    panels.note(ax, 20, threshold - 0.15, "rank threshold", data=True, va="top")
+    grey = Arm("rank threshold", plot.BLACK)
+    panels.name(ax, grey, 0.32, threshold - 0.15, va="top")
     ax.set(xlabel="index $i$", ylabel="$\\log_{10}\\, s_i/s_1$ of $W_Q^\\top W_K$")
-    ax.set(ylim=(-6.2, 0.2), title="Spectrum of one head")
-    panels.legend(ax, "lower right")
+    ax.set(ylim=(-6.2, 0.2), title="Few singular values survive it")
+    panels.legend(ax, "lower right", bbox_to_anchor=(0.95, 0.05))
 
 
 @figure("fig8", panel="left", row=1)
 def draw_adamw(df, ax):
-    """Rank of both products under AdamW against its weight decay."""
+    """Rank of both products of the factored model under AdamW against its weight decay.
+    Bands end at the full rank.
+    """
+    full = ADAMW(df).full_rank.max()
     for product, arm in PRODUCTS.items():
-        panels.curve(ax, ADAMW(df), "weight_decay", f"rank_{product}", arm)
+        column = f"rank_{product}"
+        panels.curve(ax, ADAMW(df), "weight_decay", column, arm, limits=(0, full))
     ax.set(xlabel="weight decay of AdamW", ylabel="rank", ylim=(0, 16.8))
-    ax.set_title("Ranks under AdamW")
+    ax.set_title("AdamW's decay lowers it, too")
     panels.ticks(ax, "y", range(0, 17, 4))
     panels.legend(ax, "upper right")
 
 
 @figure("fig8", panel="mid", row=1)
 def draw_loss(df, ax):
-    """Validation loss against weight decay; dashed, the best prediction from the
+    """Validation loss against weight decay; grey, that of the best prediction from the
     last character alone.
     """
-    _lines(df, ax, "validation_loss")
+    _lines(df, ax, "validation_loss", [(0.275, 2.38), (0.63, 2.08), (0.41, 2.0)])
     bigram = df.bigram_loss.mean()
-    plot.theory(ax, [0, max(DECAYS)], [bigram, bigram], label="last character alone")
-    ax.set(ylabel="validation loss (nats)", title="Loss by weight decay")
-    panels.legend(ax, "upper left", room=0.45)
+    panels.reference(ax, y=bigram)
+    panels.note(ax, 0, bigram - 0.01, "last character alone", data=True, va="top")
+    ax.set(ylabel="validation loss (nats)", title="Strong decay costs loss")
 
 
 @figure("fig8", panel="right", row=1)
 def draw_price(df, ax):
     """Half the squared norms of the factors, divided by the nuclear norms of their
-    products; a ratio of 1 is the least that factors can have.
+    products. Dashed, the least that factors can have, by theory. The trained product
+    has no factors.
     """
-    _lines(df, ax, "price")
-    plot.theory(ax, [0, max(DECAYS)], [1, 1], label="nuclear norm")
-    ax.set(ylabel="$\\frac{1}{2}\\sum |W|^2$ / nuclear norms")
-    ax.set_title("Nearness to nuclear norm")
-    panels.legend(ax, "center right", bbox_to_anchor=(1.0, 0.42))
+    _lines(df, ax, "price", [(0.57, 1.011), (0.275, 1.054)], limits=(1, np.inf))
+    plot.theory(ax, [0, max(DECAYS)], [1, 1])
+    panels.note(ax, 0, 1.0005, "least possible", data=True)
+    ax.set(ylabel="cost of factors / nuclear norm", ylim=(0.997, None))
+    ax.set_title("Factors near the nuclear norm")
 
 
 # --- claims --------------------------------------------------------------------------

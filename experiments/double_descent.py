@@ -132,18 +132,18 @@ def _errors(outputs: dict, truth: np.ndarray) -> dict:
 
 OURS = where(copies=1)
 AWAY = OURS.where("features != n")
-LEAST = Arm("minimum norm", plot.BLACK, "o", "")
+LEAST = Arm("least norm", plot.BLACK, "o", "", hollow=True)
 ARMS = {
-    "sgd_risk": Arm("SGD, 200 passes", plot.BLUE, "s"),
-    "pass_risk": Arm("SGD, one pass", plot.ORANGE, "^"),
+    "sgd_risk": Arm("200 passes", plot.BLUE, "s"),
+    "pass_risk": Arm("1 pass", plot.ORANGE, "^", "-."),
 }
 PARTS = {
-    "sgd_bias": Arm("bias", plot.GREEN, "o"),
-    "sgd_variance": Arm("variance", plot.PINK, "s"),
+    "sgd_bias": Arm("bias", plot.GREEN, "v"),
+    "sgd_variance": Arm("variance", plot.PINK, "D"),
 }
 COPIES = {
-    1: Arm("no symmetry", plot.BLUE, "s"),
-    2: Arm("each feature twice", plot.GREEN, "D", "--"),
+    1: ARMS["sgd_risk"],
+    2: Arm("each feature\ntwice", plot.SKY, "P", ":"),
 }
 
 
@@ -151,61 +151,77 @@ def _axes(ax, df, title: str, lowest: float, highest: float):
     ax.set(xlabel="parameters $p$", ylabel="test error", title=title)
     n = df.n.iloc[0]
     panels.ticks(ax, "x", [n // 8, n // 2, n, 2 * n, 8 * n], log=2)
-    panels.ticks(ax, "y", [0.01, 0.1, 1, 10, 100], log=10)
+    panels.ticks(ax, "y", [0.01, 0.03, 0.1, 0.3, 1, 3, 10], log=10)
     ax.set_ylim(lowest, highest)
     panels.reference(ax, x=n)
+    panels.note(ax, 0.94 * n, highest * 0.97, "$p=n$", data=True, ha="right", va="top")
 
 
 def _law(ax, df, law, **look):
     """Draw a closed form of p on both sides of the threshold."""
     c = df.iloc[0]
-    for ends in ((df.features.min(), 0.97 * c.n), (1.03 * c.n, df.features.max())):
-        p = np.geomspace(*ends, 80)
+    for ends in ((df.features.min(), 0.995 * c.n), (1.005 * c.n, df.features.max())):
+        p = np.geomspace(*ends, 150)
         plot.theory(ax, p, law(*rf.ridgeless(p, c.n, c.dim, c.noise)), **look)
-        look["label"] = ""
+
+
+def _name(ax, x: float, y: float, arm: Arm, **how):
+    """Write the name of an arm beside its curve, in its colour."""
+    panels.note(ax, x, y, arm.label, data=True, color=arm.color, **how)
 
 
 @figure("descent1", panel="left")
 def draw_risk(df, ax):
-    """Test error of ridgeless regression on random features against the number of
-    features, for the exact fit of least norm and for SGD after 1 and 200 passes; the
-    vertical line is the number of samples, 200, and the dashed one the closed form.
+    """Test error of regression on random features against their number p, for SGD after
+    1 and 200 passes and for the exact fit of least norm (rings; dashed, its closed
+    form). The vertical line is the number of samples, n = 200; there the mean error of
+    the exact fit is infinite, so that no ring is drawn, and the frame cuts the law.
     """
     rows = OURS(df)
-    for side, label in (("features < n", LEAST.label), ("features > n", "_")):
-        panels.curve(ax, OURS.where(side)(df), "features", "norm_risk", LEAST,
-                     label=label)  # fmt: skip
     for column, arm in ARMS.items():
         panels.curve(ax, rows, "features", column, arm)
-    _law(ax, rows, np.add, label="closed form")
-    _axes(ax, rows, "Random features", 0.08, 300)
-    panels.legend(ax, "upper right", clear=True)
+    least = panels.means(AWAY(df).groupby("features").norm_risk)
+    panels.points(ax, [*least], [*least.values()], LEAST, ms=5, mfc="none", zorder=6)
+    _law(ax, rows, np.add)
+    _axes(ax, rows, "SGD softens the peak at $p=n$", 0.08, 20)
+    n = df.n.iloc[0]
+    panels.note(ax, 1.3 * n, 3, "least norm\n(dashed: closed form)", data=True)
+    _name(ax, 8 * n, 0.36, ARMS["pass_risk"], ha="right")
+    _name(ax, 3.3 * n, 0.13, ARMS["sgd_risk"], ha="right")
 
 
 @figure("descent1", panel="mid")
 def draw_parts(df, ax):
     """Squared bias and variance of SGD after 200 passes against the number of features;
-    dashed, those of the exact fit of least norm by the closed form.
+    dashed in the same colour, those of the exact fit of least norm by the closed form,
+    which are infinite at p = n.
     """
     rows = OURS(df)
     for column, arm in PARTS.items():
         panels.curve(ax, rows, "features", column, arm)
-    _law(ax, rows, lambda bias, _: bias, label="minimum norm", color=plot.GREEN)
-    _law(ax, rows, lambda _, variance: variance, label="", color=plot.PINK)
-    _axes(ax, rows, "SGD, 200 passes: parts", 0.007, 300)
-    panels.legend(ax, "upper right", clear=True)
+    _law(ax, rows, lambda bias, _: bias, color=plot.GREEN)
+    _law(ax, rows, lambda _, variance: variance, color=plot.PINK)
+    _axes(ax, rows, "SGD: only the variance peaks", 0.007, 20)
+    ax.set_ylabel("part of the test error")
+    n = df.n.iloc[0]
+    _name(ax, n / 8, 0.95, PARTS["sgd_bias"])
+    _name(ax, 0.3 * n, 0.035, PARTS["sgd_variance"])
+    panels.note(ax, 1.6 * n, 3, "dashed: closed form\nof least norm", data=True)
 
 
 @figure("descent1", panel="right")
 def draw_copies(df, ax):
     """Test error of SGD after 200 passes with distinct features and with each feature
-    twice, which adds a permutation symmetry; the vertical lines are at 200 samples and
-    at twice as many.
+    twice, which adds a permutation symmetry: p parameters are then p/2 features. The
+    vertical lines are at p = n = 200 samples and at p = 2n.
     """
     panels.curves(ax, df, "features", "sgd_risk", "copies", COPIES)
-    _axes(ax, df, "SGD, a symmetry as control", 0.08, 1.5)
-    panels.reference(ax, x=2 * df.n.iloc[0])
-    panels.legend(ax, "lower left", clear=True)
+    _axes(ax, df, "The peak follows the rank, not $p$", 0.08, 1.2)
+    n = df.n.iloc[0]
+    panels.reference(ax, x=2 * n)
+    panels.note(ax, 2.1 * n, 1.17, "$p=2n$", data=True, va="top")
+    _name(ax, 2.5 * n, 0.6, COPIES[2])
+    panels.note(ax, n / 8, 0.33, "distinct\nfeatures", data=True, color=plot.BLUE)
 
 
 # --- claims --------------------------------------------------------------------------

@@ -211,8 +211,9 @@ MEASURED = Arm("measured", plot.BLUE)
 
 @figure("ep1", panel="left")
 def draw_contour(df, ax):
-    """Relative error of equilibrium propagation against the nudge, with N nudges on
-    a circle in the complex plane; dashed, the first term of the series.
+    """Relative error of the gradient by equilibrium propagation (EP) against the nudge,
+    with N nudges on a circle in the complex plane; dashed, the first term of its
+    series. Intervals lean to one side where the errors of seeds are skewed.
     """
     for n, arm in CONTOURS.items():
         rows = NUDGE.where(points=n)(df)
@@ -222,7 +223,7 @@ def draw_contour(df, ax):
     panels.ticks(ax, "x", BETAS, log=2)
     ax.set(xlabel="nudge $\\beta$", ylabel="relative error of EP", yscale="log")
     panels.legend(ax, "lower right")
-    ax.set_title("Error of a finite nudge")
+    ax.set_title("More nudges cancel more orders")
 
 
 def _against_law(df, ax, quantity: str, law: str, label: str, **axes) -> None:
@@ -237,10 +238,10 @@ def _against_law(df, ax, quantity: str, law: str, label: str, **axes) -> None:
 
 @figure("ep1", panel="right")
 def draw_law(df, ax):
-    """Distance of equilibrium propagation from backpropagation against the
-    asymmetry of the weights; dashed, the first order.
+    """Distance of the gradient of equilibrium propagation (EP) from that of
+    backpropagation (BP) against the asymmetry of the weights; dashed, the first order.
     """
-    names = {"ylabel": "|EP $-$ BP| / |BP|", "title": "Distance of EP from BP"}
+    names = {"ylabel": "|EP $-$ BP| / |BP|", "title": "Asymmetry sets the error of EP"}
     _against_law(df, ax, "deviation", "law", "first order", **names)
 
 
@@ -249,7 +250,7 @@ def draw_loss(df, ax):
     """Homeostatic loss, sampled, against the asymmetry of the Jacobian J; dashed,
     the closed form.
     """
-    names = {"ylabel": "homeostatic loss, sampled", "title": "Homeostatic loss"}
+    names = {"ylabel": "homeostatic loss", "title": "The sampled loss meets its law"}
     _against_law(df, ax, "sampled_loss", "loss", "$|J-J^T|^2/2$", **names)
 
 
@@ -261,11 +262,12 @@ def draw_alignment(df, ax):
     rows = TRAINING(df)
     steps = rows.steps.iloc[0] // MARKS * np.arange(MARKS + 1)
     rows = panels.unrolled(rows, steps, "alignment", ["penalty"])
-    panels.curves(ax, rows, "x", "y", "penalty", COEFFICIENTS, markevery=2)
+    panels.curves(ax, rows, "x", "y", "penalty", COEFFICIENTS, markevery=2,
+                  limits=(-1, 1))  # fmt: skip
     panels.reference(ax, y=1)
     ax.set(xlabel="step of training", ylabel="cosine of EP and BP", ylim=(-0.4, 1.05))
     panels.legend(ax, "lower right", title="homeostatic loss")
-    ax.set_title("Alignment in training")
+    ax.set_title("The homeostatic loss aligns EP")
 
 
 # --- claims --------------------------------------------------------------------------

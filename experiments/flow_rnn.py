@@ -187,13 +187,11 @@ def _errors(configs: list[Config], p: dict, fastest: int) -> np.ndarray:
 
 ARMS = {
     "rnn": Arm("RNN", plot.ORANGE, "s"),
-    "rnn_long": Arm("RNN, 5 times the steps", plot.PINK, "D", "--"),
+    "rnn_long": Arm("RNN, 5 times the steps", plot.PINK, "D", "-."),
     "rnn_all": Arm("RNN, trained on all", plot.BLACK, "v", ":"),
-    "flow_1": Arm("$V=\\{-1..1\\}$", plot.SKY, "^"),
-    "flow_2": Arm("$V=\\{-2..2\\}$", plot.BLUE, "o"),
+    "flow_1": Arm("$V=\\{-1, 0, 1\\}$", plot.SKY, "^"),
+    "flow_2": Arm("$V=\\{-2, ..., 2\\}$", plot.BLUE, "o"),
 }
-BEFORE = Arm("before training", plot.SKY, "o")
-AFTER = Arm("after training", plot.BLACK, "x")
 FLOOR = 1e-17  # where a violation of exactly 0 is drawn
 FLOWING = where(arm=("flow_1", "flow_2"))
 ORDINARY = where(arm=("rnn", "rnn_long", "rnn_all"))
@@ -201,53 +199,66 @@ ORDINARY = where(arm=("rnn", "rnn_long", "rnn_all"))
 
 @figure("flow1", panel="left")
 def draw_lift(df, ax):
-    """Violation of the equivariance of the hidden state to motion in every run,
-    before and after training.
+    """Violation of the equivariance of the hidden state to motion in every run, before
+    training (hollow) and after (filled): how far the state of a faster pattern is from
+    the moved state, over its norm. V: the velocities that have hidden channels.
     """
-    for shift, when, arm in ((-0.15, "before", BEFORE), (0.15, "after", AFTER)):
-        at = df.arm.map(list(ARMS).index) + shift
-        value = np.maximum(df[f"lift_error_{when}"], FLOOR)
-        ax.plot(at, value, arm.marker, color=arm.color, ms=3.4, label=arm.label)
-    names = ("RNN", "5 times\nthe steps", "trained\non all", "$-1..1$", "$-2..2$")
+    for shift, when in ((-0.2, "before"), (0.2, "after")):
+        for k, (name, arm) in enumerate(ARMS.items()):
+            value = df[df.arm == name][f"lift_error_{when}"].clip(lower=FLOOR)
+            at = k + shift + np.linspace(-0.1, 0.1, len(value))
+            inside = "none" if when == "before" else arm.color
+            ax.plot(at, value, arm.marker, color=arm.color, mfc=inside, ms=3, mew=0.6)
+    names = ("RNN", "5 times", "all", "-1 to 1", "-2 to 2")
+    names = [n.replace("-", "\N{MINUS SIGN}") for n in names]
     panels.ticks(ax, "x", dict(enumerate(names)))
     ax.tick_params(axis="x", labelsize=panels.SMALL)
     decades = {10.0**p: f"$10^{{{p}}}$" for p in (-12, -8, -4, 0)}
     panels.ticks(ax, "y", {FLOOR: "0"} | decades, log=10)
-    ax.set(xlabel="RNN or velocities $V$", ylabel="violation", ylim=(1e-18, 1e3))
-    panels.legend(ax, "lower left")
-    ax.set_title("Violation of the lift law")
+    panels.gap(ax, "y", 1e-15)
+    panels.note(ax, 3.5, 1e-14, "exactly 0\nin all runs", data=True, ha="center")
+    panels.note(ax, 1, 1e-5, "hollow: before training\nfilled: after", data=True,
+                ha="center")  # fmt: skip
+    ax.set(xlabel="RNN, or velocities with channels", ylim=(1e-18, 1e2))
+    ax.set(ylabel="violation (of the norm)", title="Channels move exactly, RNNs do not")
+    panels.key(ax, [*ARMS.values()])
 
 
 @figure("flow1", panel="mid")
 def draw_speeds(df, ax):
-    """Error of prediction, divided by the variance, against the speed of the
-    motion; shaded, the speeds in training.
+    """Error of prediction, divided by the variance, against the speed of the motion;
+    shaded, the speeds in training (the RNN "trained on all" sees 0 to 2). At 1 a
+    prediction is as bad as the mean.
     """
     rows = panels.unrolled(df, SPEEDS, "by_speed", ["arm"])
-    panels.curves(ax, rows, "x", "y", "arm", ARMS)
+    panels.curves(ax, rows, "x", "y", "arm", ARMS, limits=(0, np.inf))
     panels.reference(ax, y=1)
+    panels.note(ax, -0.12, 1.04, "mean as\nprediction", data=True)
     ax.axvspan(-0.2, 1.2, color=panels.SHADE, lw=0, zorder=-1)
     panels.note(ax, 0.06, 0.94, "in training")
     ax.set(xlabel="speed $|v|$ (sites per frame)", ylabel="error / variance")
-    ax.set(ylim=(0, None), xticks=SPEEDS, title="Error by speed")
-    panels.legend(ax, "upper right", room=0.65, handlelength=1.4)
+    ax.set(ylim=(0, 2.5), xticks=SPEEDS, title="Channels up to 2 predict speed 2")
 
 
 @figure("flow1", panel="right")
 def draw_horizon(df, ax):
     """Mean error of prediction at speed 2, divided by the variance, against the
-    predicted frame; the line marks the longest horizon in training.
+    predicted frame; intervals stand at every fifth frame, those of each arm at other
+    ones. The vertical line is the longest horizon in training.
     """
     rows = panels.unrolled(df, range(1, LONG + 1), "by_horizon", ["arm"])
-    for name, arm in ARMS.items():  # five bands would hide each other
-        mean = rows[rows.arm == name].groupby("x").y.mean()
-        look = {"color": arm.color, "marker": arm.marker, "markevery": 4, "mew": 0}
-        ax.plot(mean.index, mean, arm.line, **look)
+    for k, (name, arm) in enumerate(ARMS.items()):
+        found = panels.means(rows[rows.arm == name].groupby("x").y)
+        mean = [i.value for i in found.values()]
+        ax.plot([*found], mean, arm.line, color=arm.color, lw=0.9)
+        some = {x: i for x, i in found.items() if x % 5 == k}
+        panels.points(ax, [*some], [*some.values()], arm, limits=(0, np.inf))
     panels.reference(ax, y=1)
     panels.reference(ax, x=TRAINED)
-    panels.note(ax, 0.23, 0.94, "beyond training")
-    ax.set(xlabel="predicted frame", ylabel="error / variance, speed 2", ylim=(0, None))
-    ax.set_title("Error by horizon")
+    panels.note(ax, TRAINED + 0.5, 2.88, "beyond training", data=True, va="top")
+    ax.set(xlabel="predicted frame", ylabel="error / variance at speed 2")
+    ax.set_ylim(0, 3)
+    ax.set_title("At speed 2 the lead fades")
 
 
 # --- claims --------------------------------------------------------------------------

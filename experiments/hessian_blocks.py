@@ -331,19 +331,20 @@ def _show(ax, df, column: str):
     logs = np.log10(np.maximum(matrix / matrix.max(), 1e-30))
     shown = panels.heat(ax, logs, limits=(-6, 0), cmap="magma_r")
     for edge in edges[1:-1]:
-        panels.reference(ax, x=edge, y=edge, color=plot.BLUE, ls="--", zorder=2)
+        panels.reference(ax, x=edge, y=edge, color=plot.BLUE, zorder=2)
     names = ["$O_1$", "$O_2$", "$\\ker O^T$"]
     for axis in "xy":
         middles = (edges[1:] + edges[:-1]) / 2
         panels.ticks(ax, axis, dict(zip(middles, names, strict=True)))
     ax.set(aspect="equal")
-    return shown
+    names = {-6: "$\\leq10^{-6}$"} | {p: f"$10^{{{p}}}$" for p in (-4, -2, 0)}
+    panels.colorbar(ax, shown, "|entry| / the largest", names, below=True)
 
 
 @figure("fig2", panel="left")
 def draw_symmetric(df, ax):
-    """Hessian at a symmetric solution, in a basis of two mirrors (O_1, O_2) and of
-    what they share: entries between the blocks vanish.
+    """Hessian at a symmetric solution, in a basis of the directions off two mirrors
+    (O_1, O_2) and of those that lie in both: entries between the blocks vanish.
     """
     _show(ax, df, "hessian")
     ax.set_title("Hessian, symmetric solution")
@@ -351,23 +352,22 @@ def draw_symmetric(df, ax):
 
 @figure("fig2", panel="mid")
 def draw_random(df, ax):
-    """Hessian at a random point, in the same basis of the mirrors: it has no blocks."""
-    shown, powers = _show(ax, df, "hessian_random"), (-6, -4, -2, 0)
+    """Hessian at a random point, in the same basis and colours: it has no blocks."""
+    _show(ax, df, "hessian_random")
     ax.set_title("Hessian, random point")
-    label = "|entry|, relative to the largest"
-    panels.colorbar(ax, shown, label, {p: f"$10^{{{p}}}$" for p in powers})
 
 
 @figure("fig2", panel="right")
 def draw_wells(df, ax):
-    """Loss along the direction away from the mirror, at several strengths of weight
-    decay; dashed, its fourth order.
+    """Loss of one seed along the direction away from the mirror, at weight decays of
+    half the signal, the signal and twice it; dashed, the expansion to fourth order. The
+    frame cuts what rises higher.
     """
     row = df.sort_values("seed").iloc[0]
     s, line = np.array(row.s), np.array(row.line)
     well = np.sqrt(-6 * row.h / row.fourth)  # without decay, to fourth order
     depth = -row.h * well**2 / 4
-    x = np.linspace(-1.3, 1.3, 101)
+    x = np.linspace(-1.7, 1.7, 101)
     for ratio, arm in WELLS.items():
         y = line - row.h * ratio * s**2 / 2
         ax.plot(s / well, y / depth, color=arm.color, label=arm.label,
@@ -378,26 +378,27 @@ def draw_wells(df, ax):
     ax.set(xlabel="distance $s$ from the mirror, scaled", xlim=(-1.7, 1.7))
     ax.set(ylabel="loss above that on the mirror, scaled", ylim=(-0.5, 4.8))
     panels.legend(ax, "upper center")
-    ax.set_title("Loss across the mirror")
+    ax.set_title("Decay removes the wells")
 
 
 @figure("fig2", panel="left", row=1)
 def draw_off_block(df, ax):
-    """Largest entry off the blocks at a symmetric solution, with the symmetry
-    broken, and at a random point; one marker per seed.
+    """Largest entry off the blocks over the largest inside them at a symmetric
+    solution, with the symmetry broken, and at a random point; one marker per seed.
     """
     for i, (column, arm) in enumerate(PLACES.items()):
         beside = i + np.linspace(-0.22, 0.22, len(df))
         ax.plot(beside, df[column], arm.marker, color=arm.color, ms=3, mfc="none")
     panels.ticks(ax, "x", {i: arm.label for i, arm in enumerate(PLACES.values())})
     ax.set(yscale="log", ylim=(1e-17, 10), xlim=(-0.5, 2.5))
-    ax.set(ylabel="largest entry off the blocks", title="Entries off the blocks")
+    ax.set(ylabel="largest entry off / in the blocks", title="Blocks need the symmetry")
 
 
 @figure("fig2", panel="mid", row=1)
 def draw_pitchfork(df, ax):
     """Minima of the loss along the direction away from the mirror against weight
-    decay; in units of sqrt(6 |h|/q) all seeds fall onto one curve.
+    decay, one marker per seed; scaled by sqrt(6 |h|/q), with q the fourth derivative.
+    Dashed, to fourth order, which holds near the mirror: seeds differ far from it.
     """
     for i, row in enumerate(df.itertuples()):
         y = np.array(row.wells) / np.sqrt(-6 * row.h / row.fourth)
@@ -407,22 +408,25 @@ def draw_pitchfork(df, ax):
     plot.theory(ax, np.r_[r, 2.1], np.r_[np.sqrt(1 - r), 0], label="$\\sqrt{1-r}$")
     plot.theory(ax, r, -np.sqrt(1 - r), label="_")
     ax.set(xlabel="decay / signal $r$", ylabel="minima along $s$, scaled")
-    ax.set_title("Minima by decay")
+    ax.set_title("Two minima merge into one")
     panels.legend(ax, "upper right")
 
 
 @figure("fig2", panel="right", row=1)
 def draw_search(df, ax):
-    """Distance from the mirror after a search by L-BFGS from a point close to it,
-    against weight decay; lines, one seed each.
+    """Distance from the mirror after a search by L-BFGS, from a point as close to it as
+    the grey line, against weight decay; lines, one seed each. Dashed, the theory's
+    threshold, decay = signal.
     """
     for i, row in enumerate(df.itertuples()):
         ax.plot(row.ratios, row.distance, lw=0.5, label="_" if i else "end", **SEEDS)
-    panels.reference(ax, y=KICK, ls=":", label="start")
-    plot.theory(ax, [1, 1], [1e-9, 0.5], label="signal = decay")
-    ax.set(xlabel="decay of $O^T\\theta$ / signal", yscale="log", ylim=(1e-9, 1e3))
-    ax.set(ylabel="distance $|O^T\\theta|$ after L-BFGS", title="Where L-BFGS ends")
-    panels.legend(ax, "upper right")
+    panels.reference(ax, y=KICK)
+    panels.note(ax, 2.05, KICK * 1.4, "start", data=True, ha="right")
+    plot.theory(ax, [1, 1], [1e-9, 10], label="_")
+    panels.note(ax, 1.05, 2, "decay = signal", data=True)
+    ax.set(xlabel="decay of $O^T\\theta$ / signal", yscale="log", ylim=(1e-9, 10))
+    ax.set(ylabel="distance $|O^T\\theta|$ after L-BFGS")
+    ax.set_title("L-BFGS leaves or returns")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -328,110 +328,133 @@ ARMS = {
 }
 
 
-def _teacher_line(ax, df, x):
+def _teacher_line(ax, df):
+    """Draw the number of the teacher's neurons."""
     k = df.teacher.iloc[0]
-    plot.theory(ax, x, [k, k], label="teacher", color=panels.GREY, linestyle=":")
+    panels.reference(ax, y=k)
+    panels.name(ax, Arm(f"teacher: {k}", plot.BLACK), 0.65, k, va="top")
 
 
-def _decay_curves(ax, df, column: str):
-    arms = {0.0: ARMS[SYMMETRIC], OFFSET: ARMS[BIASED]}
-    panels.curves(ax, OVER_DECAY(df), "weight_decay", column, "offset", arms)
+def _counts(ax, df) -> tuple[int, int]:
+    """Prepare a panel of distinct neurons at one width; return their range."""
+    width = OVER_DECAY(df).width.iloc[0]
+    ax.set(ylabel=f"distinct neurons of {width}", ylim=(0, width * 1.05))
+    _teacher_line(ax, df)
+    return 1, width
+
+
+def _decay_curves(ax, df, column: str, names, **limits):
+    """Draw a column against the decay; names: where those of both arms stand."""
+    arms = {OFFSET: ARMS[BIASED], 0.0: ARMS[SYMMETRIC]}
+    panels.curves(ax, OVER_DECAY(df), "weight_decay", column, "offset", arms, **limits)
+    for arm, at in zip(arms.values(), names, strict=True):
+        panels.name(ax, arm, *at)
     ax.set_xscale("symlog", linthresh=1e-4, linscale=0.5)
     ax.set(xlabel="weight decay", xlim=(-1e-5, 4e-2))
     decades = {10.0**k: f"$10^{{{k}}}$" for k in (-4, -3, -2)}
     panels.ticks(ax, "x", {0.0: "0"} | decades)
+    panels.gap(ax, "x", 5e-5)
 
 
 @figure("fig9", panel="left")
 def draw(df, ax):
-    """Distinct neurons after training against weight decay, with and without a
-    static bias; the line is the teacher's number.
+    """Distinct neurons after training a network of 50 against weight decay, with the
+    permutation symmetry and with a static bias that removes it. Bands end at 1 and 50.
     """
-    _decay_curves(ax, df, "distinct")
-    _teacher_line(ax, df, [0, 4e-2])
-    width = OVER_DECAY(df).width.iloc[0]
-    ax.set(ylabel=f"distinct neurons of {width}", ylim=(0, width * 1.05))
-    ax.set_title("Neurons by weight decay")
-    panels.legend(ax, "lower left", bbox_to_anchor=(0, 0.12))
+    limits = _counts(ax, df)
+    _decay_curves(ax, df, "distinct", [(0.53, 45), (0.53, 26)], limits=limits)
+    ax.set_title("Decay merges neurons")
 
 
 @figure("fig9", panel="mid")
 def draw_width(df, ax):
-    """Distinct neurons against the width, with weight decay and without."""
-    for rows, arm in ARMS.items():
-        panels.curve(ax, rows.where(study="width")(df), "width", "distinct", arm)
-    widths = sorted(df.width[df.study == "width"].unique())
+    """Distinct neurons against the width m: m of them where decay or symmetry is
+    missing (dashed), a number that hardly grows with both. The band ends at 1; other
+    intervals are shorter than a marker.
+    """
+    for rows, style in ((FREE, {"ms": 6, "mfc": "none", "mew": 1}), (BIASED, {})):
+        found = panels.means(rows.where(study="width")(df).groupby("width").distinct)
+        panels.points(ax, list(found), list(found.values()), ARMS[rows], **style)
+    of, arm = SYMMETRIC.where(study="width")(df), ARMS[SYMMETRIC]
+    widths = sorted(of.width.unique())
     ends = [widths[0], widths[-1]]
-    plot.theory(ax, ends, ends, label="distinct = width")
-    _teacher_line(ax, df, ends)
-    ax.set(xlabel="width $m$", ylabel="distinct neurons")
+    panels.curve(ax, of, "width", "distinct", arm, limits=(1, ends[1]))
+    plot.theory(ax, ends, ends, label="all $m$ distinct")
+    _teacher_line(ax, df)
+    ax.set(xlabel="width $m$", ylabel="distinct neurons", ylim=(3.9, 1.25 * ends[1]))
     panels.ticks(ax, "x", widths, log=10)
     panels.ticks(ax, "y", [5, 10, 20, 50, 100], log=10)
-    ax.set_title("Neurons by width")
+    ax.set_title("Width adds hardly any")
     panels.legend(ax, "upper left")
 
 
-def _neurons(ax, df, rows):
+def _neurons(ax, df, rows, **look):
     """Draw the first seed's neurons; a mark's area is the number of copies there."""
     arm, at = ARMS[rows], rows.where(study="decay", weight_decay=(0.0, DECAY))
     incoming = at.where(seed=df.seed.min())(df).incoming.iloc[0]
     w = np.round(np.reshape(incoming, (-1, 2)), 2)
     places, copies = np.unique(w, axis=0, return_counts=True)
-    look = {"color": arm.color, "marker": arm.marker}
-    ax.scatter(*places.T, s=8 * copies, ec="white", lw=0.4, alpha=0.7, **look)
-    ax.plot([], [], ls="", mew=0, ms=4, label=arm.label, **look)
+    look = {"color": arm.color, "marker": arm.marker, "lw": 0, "alpha": 0.7} | look
+    ax.scatter(*places.T, s=8 * copies, label=arm.label, **look)
+    return places, copies
 
 
 @figure("fig9", panel="right")
 def draw_neurons(df, ax):
-    """Incoming weights of the neurons with positive outgoing weight, in the main
-    plane of the teacher's; inset, without decay.
+    """Incoming weights of one network's neurons with positive outgoing weight, in the
+    main plane of the teacher's. A disc's area and number say how many copies lie there.
+    Insets: the same with a static bias, and without decay on wider axes.
     """
-    for rows in (SYMMETRIC, BIASED):
-        _neurons(ax, df, rows)
     c = Config(seed=int(df.seed.min()))
-    ax.plot(*_plane(c, teacher(c)).T, "x", color=plot.BLACK, label="teacher", ms=4.5)
+    for n, at in zip(*_neurons(ax, df, SYMMETRIC, alpha=0.35)[::-1], strict=True):
+        panels.note(ax, *at, f"{n}", data=True, ha="center", va="center")
+    right = panels.inset(ax, [0.63, 0.63, 0.37, 0.27], "static bias")
+    _neurons(right, df, BIASED)
+    for of, ticks, high in ((right, [-1, 1], 1.5), (ax, [-2, -1, 0, 1], 5)):
+        look = {"color": plot.BLACK, "label": "teacher", "ms": 4}
+        of.plot(*_plane(c, teacher(c)).T, "x", **look)
+        of.set(xlim=(-2.6, 2.6), xticks=[-2, 0, 2], ylim=(-2, high), yticks=ticks)
+    ax.spines["left"].set_bounds(-2, 1.5)
     ax.set(xlabel="incoming weights, 1st direction", ylabel="2nd direction")
-    ax.set(xlim=(-2.6, 2.6), ylim=(-5.2, 1.5), yticks=[-2, -1, 0, 1])
-    ax.set_title("Neurons of one seed")
-    panels.legend(ax, "lower right", bbox_to_anchor=(1, 0.1))
-    _neurons(panels.inset(ax, [0.13, 0.14, 0.42, 0.28], "no decay"), df, FREE)
+    ax.set_title("Copies in one network")
+    panels.legend(ax, "upper left", bbox_to_anchor=(0, 0.52))
+    _neurons(panels.inset(ax, [0.09, 0.63, 0.37, 0.27], "no decay"), df, FREE)
 
 
 @figure("fig9", panel="left", row=1)
 def draw_error(df, ax):
-    """Test error against weight decay."""
-    _decay_curves(ax, df, "test_error")
+    """Test error against weight decay, with the symmetry and with the static bias."""
+    _decay_curves(ax, df, "test_error", [(0.69, 0.006), (0.5, 0.02)])
     panels.ticks(ax, "y", [0.003, 0.01, 0.03], log=10)
-    ax.set(ylabel="test error (MSE)", title="Error by weight decay")
-    panels.legend(ax, "upper left")
+    ax.set(ylabel="test error (MSE)", title="Test errors of both are close")
 
 
 @figure("fig9", panel="mid", row=1)
 def draw_noise(df, ax):
-    """Distinct neurons against the noise of labels that are drawn anew at each
-    step, without decay and with it.
+    """Distinct neurons of 50 against the noise of labels that are drawn anew at each
+    step, with decay and without; pale marks, single runs. Bands end at 1 and 50.
     """
-    for arm in (FREE, SYMMETRIC):
+    limits = _counts(ax, df)
+    for arm, at in ((FREE, 46), (SYMMETRIC, 25)):
         rows = arm.where(study="noise", lr=Config.lr)(df)
-        panels.curve(ax, rows, "fresh_noise", "distinct", ARMS[arm])
-    _teacher_line(ax, df, [0, rows.fresh_noise.max()])
-    ax.set(xlabel="label noise redrawn at each step", ylabel="distinct neurons")
-    ax.set(ylim=(0, rows.width.iloc[0] * 1.05), title="Neurons by label noise")
-    panels.legend(ax, "lower right", bbox_to_anchor=(1, 0.15))
+        panels.curve(ax, rows, "fresh_noise", "distinct", ARMS[arm], limits=limits)
+        look = {"color": ARMS[arm].color, "alpha": 0.4, "ms": 2.4, "mew": 0}
+        ax.plot(rows.fresh_noise, rows.distinct, ARMS[arm].marker, **look)
+        panels.name(ax, ARMS[arm], 0.6, at)
+    ax.set_xlabel("label noise redrawn at each step")
+    ax.set_title("Label noise does not merge them")
 
 
 @figure("fig9", panel="right", row=1)
 def draw_mirror(df, ax):
-    """Distance of each neuron to its nearest mirror, divided by its norm, against
-    weight decay.
+    """Distance of the median neuron to its nearest mirror over its norm against weight
+    decay. Smaller distances than 1e-17 are drawn there.
     """
     shown = df.assign(log=np.log10(df.mirror_distance.clip(lower=1e-17)))
-    _decay_curves(ax, shown, "log")
+    _decay_curves(ax, shown, "log", [(0.5, -3), (0.25, -8)], limits=(-17, 0))
     panels.ticks(ax, "y", {t: f"$10^{{{t}}}$" for t in range(-16, 1, 4)})
     ax.set(ylabel="distance to nearest mirror / norm", ylim=(-17.5, 0.5))
-    ax.set_title("Distance to the mirrors")
-    panels.legend(ax, "center left")
+    ax.set_title("Copies lie on a mirror")
 
 
 # --- claims --------------------------------------------------------------------------

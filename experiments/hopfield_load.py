@@ -97,7 +97,7 @@ def _run(c: Config) -> dict:
 # --- figure --------------------------------------------------------------------------
 
 ARMS = {
-    2: Arm("$P=2$", plot.BLUE, "o"),
+    2: Arm("$P=2$ (Hopfield)", plot.BLUE, "o"),
     3: Arm("$P=3$", plot.ORANGE, "s"),
     4: Arm("$P=4$", plot.GREEN, "^"),
 }
@@ -113,25 +113,28 @@ LARGEST = where(_largest)
 
 @figure("hopfield1", panel="left")
 def draw_errors(df, ax):
-    """Fraction of the bits of a stored memory that one parallel step flips against the
-    load, for interactions of order P; dashed, the law of large networks; dotted, the
-    exact error at the size simulated.
+    """Bits of a stored memory that one parallel step flips, over the number by the law
+    of large networks, erfc(sqrt(R/2))/2 of all bits, against the load 1/R = K (2P -
+    3)!!/N^(P-1) of K memories of N bits with interactions of order P; below the ticks,
+    the share that the law flips. Coloured and dashed, the exact probability at the size
+    simulated. Markers stand side by side at equal loads.
     """
     rows = LARGEST(df)
-    panels.curves(ax, rows, "load", "unstable", "order", ARMS, linestyle="")
-    loads = np.geomspace(rows.load.min(), rows.load.max(), 100)
-    plot.theory(ax, loads, dense.gaussian_error(loads), label="large $N$")
+    law = dict(zip(LOADS, dense.gaussian_error(np.array(LOADS)), strict=True))
     for order, arm in ARMS.items():
-        exact = rows[rows.order == order].groupby("load").exact.first()
-        ax.plot(exact.index, exact, ":", color=arm.color, lw=0.8)
-    ax.set(yscale="log", ylabel="bits that flip in one step", title="One step")
-    _loads(ax)
-    panels.legend(ax, "lower right")
-
-
-def _loads(ax):
-    panels.ticks(ax, "x", (0.1, 0.2, 0.4, 0.6), log=10)
-    ax.set_xlabel("load $1/R$")
+        some = rows[rows.order == order].assign(law=rows.load.map(law))
+        found = panels.means((some.unstable / some.law).groupby(some.load))
+        at = np.array([*found]) * 1.05 ** (order - 3)
+        panels.points(ax, at, [*found.values()], arm, ms=3)
+        exact = (some.exact / some.law).groupby(some.load).first()
+        plot.theory(ax, exact.index, exact, color=arm.color, zorder=1)
+    plot.theory(ax, [LOADS[0], LOADS[-1]], [1, 1], zorder=1)
+    ax.set(ylabel="flipped bits / law", title="One step follows the law of the load")
+    shown = {x: f"{x:g}\n{100 * law[x]:.2g} %" for x in (0.1, 0.2, 0.4, 0.6)}
+    panels.ticks(ax, "x", shown, log=10)
+    ax.set(xlabel="load $1/R$; bits that flip", ylim=(0.6, 1.6))
+    closed = Arm("closed form", plot.BLACK, "", panels.DASHED)
+    panels.key(ax, [*ARMS.values(), closed], lines=False)
 
 
 @figure("hopfield1", panel="mid")
@@ -140,37 +143,40 @@ def draw_counts(df, ax):
     spins, for interactions of order P; dashed, the law of large networks.
     """
     for order, rows in df.groupby("order", sort=True):
-        counts, arm = _counts(rows).rename("count").reset_index(), ARMS[order]
-        panels.curve(ax, counts, "neurons", "count", arm, linestyle="")
+        found = panels.means(_counts(rows).groupby("neurons"))
+        panels.points(ax, [*found], [*found.values()], ARMS[order])
         n = np.geomspace(rows.neurons.min(), rows.neurons.max(), 50)
         law = np.interp(LEVEL, dense.gaussian_error(LOADS), LOADS)
         scale = dense.number(1.0, order, 1000) / 1000.0 ** (order - 1)
-        label = "large $N$" if order == 4 else ""
-        plot.theory(ax, n, law * scale * n ** (order - 1), label=label)
-    ax.set(xscale="log", yscale="log", xlabel="spins $N$", ylabel="memories $K$")
-    ax.set_title("Error of 1 % in one step")
+        law = law * scale * n ** (order - 1)
+        plot.theory(ax, n, law, zorder=1)
+        power = f"{order - 1}" * (order > 2)
+        name = f"$\\propto N^{{{power}}}$"
+        panels.note(ax, 0.9 * n[-1], 1.1 * law[-1], name, data=True, ha="right")
+    ax.set(xscale="log", yscale="log", xlabel="spins $N$", ylim=(10, 2e4))
+    ax.set(ylabel="memories $K$ at 1 % of errors", title="$K$ grows as $N^{P-1}$")
     panels.ticks(ax, "x", (30, 100, 300, 800), log=10)
-    panels.legend(ax, "upper right")
 
 
 @figure("hopfield1", panel="right")
 def draw_settled(df, ax):
-    """Fraction of wrong bits after 20 steps from a memory against the load; dashed, the
-    replica-symmetric theory where a memory still exists; the vertical line is 0.138,
-    the capacity of the Hopfield network (P = 2).
+    """Share of wrong bits after 20 steps from a memory against the load; coloured and
+    dashed, the replica-symmetric theory for P = 3 and 4, where a memory still exists;
+    the vertical line is 0.138, the capacity of the Hopfield network (P = 2).
     """
     rows = LARGEST(df)
-    panels.curves(ax, rows, "load", "settled", "order", ARMS)
+    panels.curves(ax, rows, "load", "settled", "order", ARMS, limits=(0, 1), lw=0.7)
     loads = np.linspace(rows.load.min(), rows.load.max(), 400)
     for order in (3, 4):
-        label = "replica symmetry" if order == 3 else ""
         law = dense.symmetric_error(order, loads)
         kept = law < 0.4  # beyond, nothing is left of the memory
-        plot.theory(ax, loads[kept], law[kept], color=ARMS[order].color, label=label)
-    panels.reference(ax, x=0.138, label="capacity for $P=2$")
-    ax.set(ylabel="wrong bits", ylim=(-0.02, 0.55), title="After 20 steps")
-    _loads(ax)
-    panels.legend(ax, "upper left", room=0.1, clear=True)
+        plot.theory(ax, loads[kept], law[kept], color=ARMS[order].color, linewidth=1.6)
+    panels.reference(ax, x=0.138)
+    panels.note(ax, 0.134, 0.2, "capacity for $P=2$", data=True, rotation=90,
+                ha="right", va="center")  # fmt: skip
+    ax.set(ylabel="wrong bits (fraction)", ylim=(-0.02, 0.42), xlabel="load $1/R$")
+    ax.set_title("After 20 steps $P=2$ errs first")
+    panels.ticks(ax, "x", (0.1, 0.2, 0.4, 0.6), log=10)
 
 
 # --- claims --------------------------------------------------------------------------

@@ -41,6 +41,7 @@ from symlab.harness import (
     panels,
     plot,
     rng,
+    stats,
     weakest,
     where,
 )
@@ -148,38 +149,36 @@ GROUPS = {
 @figure("agrae9", panel="left")
 def draw(df, ax):
     """pass@k of the pretrained language model before reinforcement learning, by
-    task; means over draws of prompts.
+    task: means over draws of prompts, and thin, each draw.
     """
     for task, arm in ARMS.items():
-        if len(rows := df[df.task == task].passes):
+        passes = df[df.task == task].passes.tolist()
+        for own in passes:
+            ax.plot(KS, own, color=arm.color, lw=0.4, alpha=0.6, zorder=1)
+        if passes:
             look = {"color": arm.color, "marker": arm.marker, "label": arm.label}
-            ax.plot(KS, np.mean(rows.tolist(), axis=0), **look)
+            ax.plot(KS, np.mean(passes, axis=0), mew=0, **look)
     panels.ticks(ax, "x", KS[::2], log=2)
     panels.ticks(ax, "y", (0, 0.25, 0.5, 0.75, 1))
-    ax.set(xlabel="$k$", ylabel="pass@$k$ of the base model", ylim=(0, 1.02))
-    panels.legend(ax, "upper left", room=0.5, ncols=2)
-    ax.set_title("pass@$k$ before RL")
+    ax.set(xlabel="$k$", ylabel="pass@$k$ before RL", ylim=(0, 1.02))
+    panels.key(ax, ncols=2)
+    ax.set_title("pass@$k$ of the base model, by task")
 
 
 @figure("agrae9", panel="mid")
 def draw_groups(df, ax):
-    """Share of groups of 8 rollouts that are all wrong, all right or mixed."""
-    from symlab.harness import stats
-
-    tasks = [task for task in ARMS if (df.task == task).any()]
+    """Share of groups of 8 rollouts that are all wrong, all right or mixed: only
+    mixed groups train GRPO. Intervals end at 0 and 1.
+    """
     rows = {
-        ARMS[task].label: {
-            kind: stats.mean(df[df.task == task][kind].to_numpy()) for kind in GROUPS
-        }
-        for task in tasks
+        arm.label: {kind: stats.mean(own[kind].to_numpy()) for kind in GROUPS}
+        for task, arm in ARMS.items()
+        if len(own := df[df.task == task])
     }
-    panels.forest(ax, rows, GROUPS, zero=None, spread=0.55)
-    for edge in (0, 1):  # intervals of few prompts reach beyond
-        panels.reference(ax, x=edge)
-    ax.set_xlabel("share of groups of 8 rollouts")
-    ax.set_ylim(len(rows) - 0.4, -2.9)
-    panels.legend(ax, "upper right", clear=True)
-    ax.set_title("Kinds of groups")
+    panels.forest(ax, rows, GROUPS, zero=None, spread=0.55, limits=(0, 1))
+    ax.set(xlabel="share of groups of 8 rollouts", xlim=(-0.02, 1.02))
+    panels.key(ax, [*GROUPS.values()], lines=False)
+    ax.set_title("Few mixed groups on hard tasks")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -197,23 +197,29 @@ ARMS = {method: ADVANTAGES[method] for method in METHODS}
 @figure("agrae9", panel="right")
 def draw(df, ax):
     """pass@1 and pass@256 on held-out prompts before and after reinforcement learning,
-    by method; where one seed was run there are no bars, and differences decide nothing.
+    by method. Where one seed was run there are no intervals, and the order of the
+    marks decides nothing.
     """
     rows = {}
     for k, epochs in product((1, 256), sorted(df.epochs.unique())):
-        name = f"pass@{k}" + (f", {epochs} epochs" if df.epochs.nunique() > 1 else "")
+        name = f"pass@{k}" + (f"\n{epochs} epochs" if df.epochs.nunique() > 1 else "")
         mine = df[df.epochs == epochs]
         found = mine.groupby("method")[f"pass_{k}"]
         before = mine.groupby("seed")[f"base_pass_{k}"].first()
         rows[name] = {"base": stats.mean(before), **panels.means(found)}
-    arms = {m: arm for m, arm in ARMS.items() if (df.method == m).any()}
     base = replace(ADVANTAGES["base"], label="base model", marker="o", hollow=True)
-    panels.forest(ax, rows, {"base": base} | arms, zero=None, spread=0.5)
+    arms = {m: arm for m, arm in ({"base": base} | ARMS).items() if m in rows[name]}
+    shifts = np.linspace(-0.25, 0.25, len(arms))
+    for shift, (method, arm) in zip(shifts, arms.items(), strict=True):
+        found = [row[method] for row in rows.values()]
+        panels.points(ax, np.arange(len(rows)) + shift, found, arm, limits=(0, 1))
     steps, seeds = df.steps.iloc[0], df.seed.nunique()
-    ax.set(xlim=(0, 1), xlabel="fraction of held-out prompts")
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    panels.legend(ax, "center")
-    ax.set_title(f"{steps} RL steps, {seeds} seed" + "s" * (seeds > 1))
+    panels.ticks(ax, "x", dict(enumerate(rows)))
+    ax.set(xlim=(-0.6, len(rows) - 0.4), ylim=(0, 1.02))
+    ax.set_ylabel("pass@$k$ on held-out prompts")
+    panels.key(ax, [*arms.values()], lines=False, ncols=2)
+    many = f"pass@$k$ after {steps} RL steps"
+    ax.set_title(many if seeds > 1 else f"{steps} RL steps, 1 seed: no ranking")
 
 
 # --- claims --------------------------------------------------------------------------

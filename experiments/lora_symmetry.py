@@ -268,6 +268,7 @@ def against(arm: str, other: str, start: str) -> Estimate:
 
 BALANCED = Arm("balanced factors", panels.GREY)
 
+
 @figure("symopt9", panel="left")
 def draw_identity(df, ax):
     """Relative difference, in float64, of the products of two runs from the same

@@ -35,7 +35,8 @@ from functools import partial
 import numpy as np
 
 from symlab import factors, fits
-from symlab.harness import Arm, Claim, after, figure, grid, lanes, panels, plot, rng
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng, stats
+from symlab.harness.claims import after
 from symlab.harness.estimates import named, where
 from symlab.papers import FACTORS, XIONG
 
@@ -163,78 +164,87 @@ def _decay(c: Config, times, errors, stepped: int) -> dict:
 FG, SENSED = where(study="asymmetric"), where(study="sensing")
 XX, STEP = where("rank > 2", study="symmetric"), where("beta2 > 0", study="step")
 PLAIN = SENSED.where(symmetric=False)
-ONE_STEP = {0.01: Arm("$\\alpha=0.01$", plot.BLUE, "v"),
-            0.1: Arm("$\\alpha=0.1$", plot.ORANGE, "o"),
-            0.3: Arm("$\\alpha=0.3$", plot.GREEN, "s")}  # fmt: skip
+ONE_STEP = {0.01: Arm("$\\alpha=0.01$", plot.BLACK, "<"),
+            0.1: Arm("$\\alpha=0.1$", plot.SKY, "v"),
+            0.3: Arm("$\\alpha=0.3$", plot.BLACK, ">", hollow=True)}  # fmt: skip
+CLOSED = Arm("closed form", plot.BLACK, "", panels.DASHED)
 
 
 def _errors(df, ax, spare, **chosen) -> None:
     """Draw geometric means over seeds of the squared error, and the law 1/T^2."""
     for arm, rows in chosen.items():
-        rows, look = rows(df), FACTORS[arm]
-        mean = np.exp(np.log(np.stack([*rows.curve])).mean(0))
-        style = {"color": look.color, "marker": look.marker, "markevery": 9}
-        ax.plot(marks(rows.steps.iloc[0]), mean, label=look.label, **style)
+        rows = rows(df)
+        logs = np.log(np.stack([*rows.curve])).T
+        means = [stats.mean(log).map(np.exp) for log in logs]
+        panels.band(ax, marks(rows.steps.iloc[0]), means, FACTORS[arm], markevery=9)
     t = np.geomspace(200, df.steps.max(), 50)
     for k in spare:
-        label = "$(k-r)/(2\\eta T)^2$" if k == spare[0] else "_"
-        plot.theory(ax, t, k / (2 * df.lr.iloc[0] * t) ** 2, label=label)
-    ax.set(xscale="log", yscale="log", ylim=(1e-33, 30), xlim=(10, None))
+        plot.theory(ax, t, k / (2 * df.lr.iloc[0] * t) ** 2)
+    ax.set(xscale="log", yscale="log", ylim=(1e-33, 30), xlim=(8, None))
     ax.set(xlabel="step $T$", ylabel="squared error")
-    panels.legend(ax, "lower left")
+    panels.note(ax, 10, 1e-30, "rounding", data=True, va="center")
 
 
 @figure("sensing1", panel="left")
 def draw_errors(df, ax):
-    """Squared error against time with every entry observed, by start and
-    factorisation; dashed, the law (k - r)/(2 eta T)^2 of k - r spare columns.
+    """Squared error against the step with every entry of a matrix of rank r = 2
+    observed, by factorisation with k columns (geometric means); dashed, the closed form
+    (k - r)/(2 eta T)^2 of k - r spare columns. Below 1e-29 is rounding.
     """
     step, exact = STEP.where(alpha=0.1, beta2=0.5), where(study="symmetric", rank=2)
     _errors(df, ax, (2, 6), wide=XX.where(rank=8), symmetric=XX.where(rank=4),
             asymmetric=FG.where(alpha=0.3), step=step, exact=exact)  # fmt: skip
-    ax.set_title("Every entry observed")
+    ax.set_title("Spare symmetric columns are slow")
+    panels.key(ax, [*FACTORS.values(), CLOSED])
 
 
 @figure("sensing1", panel="left", row=1)
 def draw_sensing(df, ax):
-    """Squared error against time from 800 Gaussian measurements."""
+    """Squared error against the step from 800 Gaussian measurements of the matrix
+    (geometric means); dashed, the closed form of full observation.
+    """
     asymmetric, step = PLAIN.where(alpha=0.4), PLAIN.where(alpha=0.1)
     _errors(SENSED(df), ax, (2,), symmetric=SENSED.where(symmetric=True),
             asymmetric=asymmetric, step=step)  # fmt: skip
-    ax.set_title("800 Gaussian measurements")
+    ax.set_title("The same from 800 measurements")
 
 
 @figure("sensing1", panel="mid")
 def draw_alpha(df, ax):
-    """Rate of the exponential decay against the scale of the start; dashed, the
-    rate from the Gauss-Newton matrix.
+    """Rate at which the error of F G^T decays, over the step size eta, against the
+    scale alpha of the start; dashed, the rate from the Gauss-Newton matrix.
     """
     rows = FG(df)
     panels.curve(ax, rows, "alpha", "rate", FACTORS["asymmetric"], linestyle="none")
     mean = rows.groupby("alpha").predicted.mean()
-    plot.theory(ax, mean.index, mean, label="from the Gauss\u2013Newton matrix")
+    plot.theory(ax, mean.index, mean)
     line = np.array([0.1, 0.5])
     slope = 2 * mean.iloc[0] * (line / 0.1) ** 2
-    ax.plot(line, slope, color=panels.GREY, label="slope 2")
+    ax.plot(line, slope, color=panels.GREY, lw=0.7)
+    panels.note(ax, 0.19, 0.12, "slope 2", data=True, ha="right")
     ax.set(xscale="log", yscale="log", xlabel="scale $\\alpha$ of the start")
-    ax.set(ylabel="rate of decay / $\\eta$", title="Rate by initial scale")
+    ax.set_ylabel("rate of decay / $\\eta$")
+    ax.set_title("Decay grows as $\\alpha^2$, then falls")
     panels.ticks(ax, "x", (0.1, 0.2, 0.4, 0.8, 1.7))
-    panels.legend(ax, "lower right")
+    panels.ticks(ax, "y", (0.01, 0.03, 0.1, 0.3, 1), log=10)
 
 
 @figure("sensing1", panel="mid", row=1)
 def draw_beta(df, ax):
-    """Rate of the exponential decay after one step that re-balances the factors,
-    against the size of that step; dashed, the closed form.
+    """Rate of decay after one step that sets the singular values of F to beta, against
+    beta squared, for three scales alpha of the start (side by side; most intervals are
+    smaller than the marker); dashed, the closed form 2 min(beta^2, s_r^2/beta^2), with
+    s_r = 0.5 the least singular value of the matrix.
     """
     for shift, (alpha, arm) in zip((0.93, 1.0, 1.07), ONE_STEP.items(), strict=True):
         found = panels.means(STEP.where(alpha=alpha)(df).groupby("beta2").rate)
         panels.points(ax, shift * np.array([*found]), [*found.values()], arm)
     b = np.geomspace(0.12, 2.5, 80)
-    label = "$2\\min(\\beta^2,\\,s_r^2/\\beta^2)$"
-    plot.theory(ax, b, 2 * np.minimum(b, SPECTRUM[-1] ** 2 / b), label=label)
-    ax.set(xscale="log", xlabel="$\\beta^2$ of the one step", ylim=(0, 1.5))
-    ax.set(ylabel="rate of decay / $\\eta$", title="Rate after the one step")
+    law = 2 * np.minimum(b, SPECTRUM[-1] ** 2 / b)
+    plot.theory(ax, b, law, label="$2\\min(\\beta^2,\\,s_r^2/\\beta^2)$", zorder=1)
+    ax.set(xscale="log", xlabel="$\\beta^2$ of the one step", ylim=(0, 1.2))
+    ax.set_ylabel("rate of decay / $\\eta$")
+    ax.set_title("After one step $\\alpha$ hardly matters")
     panels.ticks(ax, "x", SQUARES)
     panels.legend(ax, "upper right")
 

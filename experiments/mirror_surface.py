@@ -186,8 +186,9 @@ THRESHOLDS = {  # by the strength of the breaking term
 
 @figure("fig1", panel="left")
 def draw(df, ax):
-    """Contours of a loss with a mirror: A and B are images of each other, C is
-    their mean on the mirror; arrows, steps down the gradient.
+    """Contours of a loss with a mirror (thick line): A and B are images of each other,
+    C is their mean on the mirror. Blue, both contours of the loss of A and B; arrows,
+    steps down the gradient.
     """
     x = np.linspace(-0.55, 2.75, 200)
     w = np.stack(np.meshgrid(x, x), -1)
@@ -214,37 +215,41 @@ def draw(df, ax):
                 bbox={"facecolor": "white", "linewidth": 0, "pad": 1})  # fmt: skip
     ends = {"xlim": (x[0], x[-1]), "ylim": (x[0], x[-1])}
     ax.set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal", **ends)
-    ax.set(xticks=[0, 1, 2], yticks=[0, 1, 2], title="Loss and its mirror")
+    ax.set(xticks=[0, 1, 2], yticks=[0, 1, 2], title="A loss with a mirror")
 
 
 @figure("fig1", panel="mid")
 def draw_facts(df, ax):
-    """The three facts of a mirror, the worst over random points, against the
-    strength of a term that breaks the symmetry; dashed, the closed form.
+    """The three facts of a mirror, the worst over random points, against the strength b
+    of a term that breaks the symmetry: A and B of equal loss, the gradient at C in the
+    mirror, C of smaller norm. Dashed, the closed form; b = 0 stands left of the break.
     """
     zero = 1e-14  # where broken = 0 stands on the logarithmic axis
     df = df.assign(x=df.broken.where(df.broken > 0, zero))
-    for column, arm in FACTS.items():
-        panels.curve(ax, df[df.broken > 0], "x", column, arm)
-        panels.curve(ax, df[df.broken == 0], "x", column, arm, label="_")
+    names = (1e-13, 4), (1e-10, 1e-4), (3e-7, 3e-9)  # where they stand
+    for (column, arm), at in zip(FACTS.items(), names, strict=True):
+        for part in (df[df.broken > 0], df[df.broken == 0]):
+            panels.curve(ax, part, "x", column, arm)
+        panels.note(ax, *at, arm.label, data=True, color=arm.color)
     x = np.array(BROKEN[1:])
     far = df.farthest.mean()
-    plot.theory(ax, x, np.sqrt(2) * x * far, label="closed form")
-    plot.theory(ax, x, x / np.sqrt(2), label="_")
+    plot.theory(ax, x, np.sqrt(2) * x * far)
+    plot.theory(ax, x, x / np.sqrt(2))
     powers = {10.0**k: f"$10^{{{k}}}$" for k in range(-15, 1, 3)}
     inner = {b: text for b, text in powers.items() if 1e-15 < b < 1}
     panels.ticks(ax, "x", {zero: "0"} | inner, log=10)
+    panels.gap(ax, "x", 1e-13)
     panels.ticks(ax, "y", powers, log=10)
-    ax.set(xlabel="strength of the breaking term", xlim=(3e-15, 0.5))
-    ax.set(ylabel="worst over points", ylim=(1e-15, 1e9))
-    panels.legend(ax, "upper left")
-    ax.set_title("Three facts, symmetry broken")
+    ax.set(xlabel="strength $b$ of the breaking term $b\\,w_1$", xlim=(3e-15, 0.5))
+    ax.set(ylabel="worst over points", ylim=(1e-15, 3e2))
+    ax.set_title("Two facts need the symmetry")
 
 
 @figure("fig1", panel="right")
 def draw_threshold(df, ax):
-    """Weight decay from which C is better than A, against the distance of A from
-    the mirror; dashed, the closed form.
+    """Decay gamma_0 from which C is better than A, against the distance of A from the
+    mirror, with the symmetry and without; dashed, the closed form. Crosses and bars:
+    whether C is better at random points and gamma, which may be negative.
     """
     s, gamma, gain = (
         np.concatenate(list(SYMMETRIC(df)[f"sample_{n}"])[:4])
@@ -260,14 +265,19 @@ def draw_threshold(df, ax):
     for strength, arm in THRESHOLDS.items():
         if len(rows := df[df.broken == strength]):
             y = np.mean(list(rows.gamma_0), 0)
-            ax.plot(rows.distance.iloc[0], y, arm.marker, color=arm.color, ms=3,
-                    label=arm.label, zorder=6)  # fmt: skip
+            look = {"mfc": "none", "ms": 4.5} if strength else {"ms": 2.8}
+            ax.plot(rows.distance.iloc[0], y, arm.marker, color=arm.color,
+                    label=arm.label, zorder=6, **look)  # fmt: skip
             curve = threshold(df.centre.iloc[0], -line, strength)
             plot.theory(ax, line, curve, label="_" if strength else "closed form")
     ax.set(xlabel="distance from the mirror $|O^Tw|$", xscale="log", xlim=(8e-4, 3.6))
-    ax.set(ylabel="$\\gamma$", ylim=(-2.3, 3), yticks=range(-2, 4))
+    ax.set(
+        ylabel="decay $\\gamma$ (half of PyTorch's)",
+        ylim=(-2.3, 3),
+        yticks=range(-2, 4),
+    )
     panels.legend(ax, "lower left")
-    ax.set_title("Decay that favours mirrors")
+    ax.set_title("Enough decay favours the mirror")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -162,82 +162,98 @@ METHOD, WIDTH, PLANTED = (where(study=s) for s in ("methods", "width", "planted"
 FREE = where(study=("methods", "asymmetric"), method="none")
 NONE, WM = METHOD.where(method="none"), METHOD.where(method="weights")
 ASYMMETRIC = where(study="asymmetric")
-FIXED = Arm("asymmetric, as trained", plot.ORANGE, "s")
+FIXED = Arm("asymmetric", plot.SKY, "P")
+SQUARE = Arm("square law", plot.BLACK, "", panels.DASHED)
 BARRIERS = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
-def _curves(ax, df, x, column: str):
+def _curves(ax, df, x, column: str, **how):
     shown = panels.unrolled(METHOD(df), x, column, ["method"])
-    panels.curves(ax, shown, "x", "y", "method", MATCHES)
+    panels.curves(ax, shown, "x", "y", "method", MATCHES, **how)
 
 
 @figure("lmc1", panel="left")
 def draw(df, ax):
-    """Test loss on the line between two networks A and B, by how B was matched to A."""
-    _curves(ax, df, np.linspace(0, 1, POINTS), "loss")
-    ax.set(xlabel="position between A and B", ylabel="test loss (nats)")
-    ax.set_title("Loss on the line A to B")
-    panels.legend(ax, "upper left", room=0.45)
+    """Test loss on the line between two networks A and B, above the straight line
+    between the losses at its ends, by how the units of B were matched to those of A: by
+    weights, by activations, or by a straight-through estimator (STE) that starts at A
+    or at B.
+    """
+    weight = np.linspace(0, 1, POINTS)
+    chords = [loss[0] + (loss[-1] - loss[0]) * weight for loss in df.loss]
+    excess = df.assign(excess=[*(np.stack([*df.loss]) - chords)])
+    _curves(ax, excess, weight, "excess")
+    ax.set(xlabel="position between A and B", ylabel="test loss above ends (nats)")
+    ax.set_title("Matching lowers the barrier")
+    panels.key(ax, [*MATCHES.values(), FIXED, SQUARE], handlelength=1.6)
 
 
 @figure("lmc1", panel="mid")
 def draw_alignment(df, ax):
     """Alignment of the singular vectors of A and B, of those whose singular values
-    exceed a fraction gamma of the largest.
+    exceed a fraction gamma of the largest, s1; 1 is the same directions.
     """
-    _curves(ax, df, GAMMAS, "alignment")
+    _curves(ax, df, GAMMAS, "alignment", limits=(-1, 1))
     ax.set(xlabel="$\\gamma$ (singular values $\\geq\\gamma\\,s_1$)")
-    ax.set(ylabel="alignment of A and B", ylim=(-0.05, 1.0))
-    ax.set_title("Aligned singular vectors")
+    ax.set(ylabel="alignment of A and B", ylim=(-0.12, 1.0))
+    ax.set_title("Matched, large vectors align")
 
 
 @figure("lmc1", panel="right")
 def draw_distance(df, ax):
-    """Barrier on the line against the distance of A and B, relative to the distance
-    as trained; dashed, the square law.
+    """Barrier on the line against the distance of A and B, over their distance as
+    trained, for each of four groups of networks; dashed, the square of the distance,
+    from the networks as trained.
     """
     for method, arm in MATCHES.items():
         rows = METHOD.where(method=method)(df)
         ax.plot(1 - rows["shrink"], rows.barrier, arm.marker, color=arm.color, mew=0)
     x = np.linspace(0.6, 1, 20)
-    plot.theory(ax, x, NONE(df).barrier.mean() * x**2, label="$\\propto$ distance$^2$")
+    plot.theory(ax, x, NONE(df).barrier.mean() * x**2)
     panels.ticks(ax, "y", BARRIERS, log=10)
     ax.set(xlabel="distance to A / as trained", ylabel="barrier (nats)")
-    ax.set_title("Barrier by distance")
-    panels.legend(ax, "lower right")
+    ax.set_title("Matched: below the square law")
 
 
 @figure("lmc1", panel="left", row=1)
 def draw_third(df, ax):
     """Barriers between A and B and between B and C, where B and C were matched to A
-    alone.
+    alone. Intervals end at 0, as a barrier cannot be negative.
     """
     rows = {
         pair: {m: METHOD.where(method=m).mean(column)(df) for m in METHODS}
-        for pair, column in (("A, B", "barrier"), ("B, C", "barrier_bc"))
+        for pair, column in (("A to B", "barrier"), ("B to C", "barrier_bc"))
     }
-    panels.forest(ax, rows, MATCHES, spread=0.6)
-    ax.set(xlabel="barrier between the two (nats)", title="B and C matched to A")
+    panels.forest(ax, rows, MATCHES, spread=0.6, limits=(0, np.inf))
+    ax.set(xlabel="barrier (nats)", title="B and C, each matched to A")
 
 
 @figure("lmc1", panel="mid", row=1)
 def draw_width(df, ax):
-    """Barrier against width, by matching."""
+    """Barrier against width, by matching; and, beside its width of 128, that of an
+    asymmetric network as trained, whose units cannot be exchanged.
+    """
     panels.curves(ax, WIDTH(df), "width", "barrier", "method", MATCHES)
-    beside = 1.25 * ASYMMETRIC(df).width.iloc[0]  # or it would hide the point of WM
+    beside = 1.15 * ASYMMETRIC(df).width.iloc[0]  # or it would hide the point of WM
     panels.points(ax, [beside], [ASYMMETRIC.mean("barrier")(df)], FIXED, ms=4.5)
     panels.ticks(ax, "x", sorted(WIDTH(df).width.unique()), log=2)
     panels.ticks(ax, "y", BARRIERS, log=10)
-    ax.set(xlabel="width", ylabel="barrier (nats)", title="Barrier by width")
-    panels.legend(ax, "upper right", room=0.3)
+    ax.set(xlabel="width", ylabel="barrier (nats)")
+    ax.set_title("Wider networks: lower barriers")
 
 
 @figure("lmc1", panel="right", row=1)
 def draw_planted(df, ax):
-    """Units that matching puts back in a noisy, permuted copy, against the noise."""
-    panels.curve(ax, PLANTED(df), "noise", "recovered", MATCHES["weights"])
-    ax.set(xlabel="noise / s.d. of the weights", ylabel="units put back")
-    ax.set(ylim=(0, 1.05), title="Noisy, permuted copies")
+    """Units that matching by weights puts back in a permuted copy with noise, against
+    the noise. Intervals end at 0 and 1.
+    """
+    noises = sorted(PLANTED(df).noise.unique())
+    rows = PLANTED(df).assign(place=lambda rows: rows.noise.map(noises.index))
+    panels.curve(ax, rows, "place", "recovered", MATCHES["weights"], limits=(0, 1))
+    panels.ticks(ax, "x", {i: f"{x:g}" for i, x in enumerate(noises)})
+    panels.gap(ax, "x", 0.5)
+    ax.set(xlabel="noise / s.d. of the weights", ylabel="fraction put back")
+    ax.set(ylim=(0, 1.05), title="Units come back up to noise 2")
 
 
 # --- claims --------------------------------------------------------------------------

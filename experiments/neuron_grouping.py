@@ -398,33 +398,36 @@ def _show(ax, df, name: str, column: str):
     return shown
 
 
-def _matrix(ax, df, name: str, column: str = "correlation", at: str = "") -> None:
+def _matrix(ax, df, name: str, column: str = "correlation", scale=True) -> None:
     shown = _show(ax, df, name, column)
     marks = {-np.log10(1 - c): f"{c:g}" for c in (0, 0.9, 0.99)}
-    panels.colorbar(ax, shown, "|correlation|", marks)
-    ax.set(xlabel=f"neuron{at}, reordered", ylabel="neuron, reordered")
+    if scale:
+        panels.colorbar(ax, shown, "|correlation|", marks)
+    ax.set(xlabel="neuron, reordered", ylabel="neuron, reordered")
 
 
-def _bar(ax, at: float, values, arm: Arm, width: float, spread: float, **style) -> None:
-    """Draw the mean over seeds as a bar, and every seed as a marker."""
-    ax.bar(at, values.mean(), width, color=arm.color, alpha=0.35, **style)
-    beside = at + np.linspace(-spread, spread, len(values))
-    ax.plot(beside, values, arm.marker, color=arm.color, ms=3, clip_on=False)
+def _copies(ax, at: float, values, arm: Arm, **style) -> None:
+    """Draw the mean over seeds with its interval, and left of it every seed."""
+    panels.points(ax, [at], [stats.mean(values)], arm, limits=(0, 1), **style)
+    beside = at + np.linspace(-0.13, -0.05, len(values))
+    look = {"color": arm.color, "s": 6, "lw": 0, "alpha": 0.5, "clip_on": False}
+    ax.scatter(beside, values, marker=arm.marker, **look)
 
 
-def _arms(ax, label: str) -> None:
-    """Name the arms along x, and the fraction of neurons with a copy along y."""
-    panels.ticks(ax, "x", {i: arm.label for i, arm in enumerate(LOOKS.values())})
-    ax.set(ylabel=label, ylim=(0, 1), title="Neurons with a copy")
+def _places(ax, names) -> None:
+    panels.ticks(ax, "x", dict(enumerate(names)))
+    ax.set(ylabel="neurons with a copy (fraction of live)", ylim=(-0.02, 1))
+    ax.set(xlim=(-0.5, 2.5))
 
 
 @figure("fig3", panel="right")
 def draw(df, ax):
-    """Correlation of the pre-activations of ResNet18's penultimate neurons under
-    weight decay, reordered: dark blocks are copies; inset, without decay.
+    """Correlation of the pre-activations of ResNet18's penultimate neurons under weight
+    decay, reordered: dark blocks are copies. Inset, without decay; it covers what the
+    lower left quarter repeats. Colours follow the logarithm of 1 - |correlation|.
     """
     _matrix(ax, df, "decay")
-    ax.set_title("Correlation (inset: no decay)")
+    ax.set_title("Blocks (inset: no decay)")
     if (df.arm == "no decay").any():
         inset = panels.inset(ax, [0.55, 0.55, 0.45, 0.45])
         _show(inset, df, "no decay", "correlation")
@@ -433,54 +436,53 @@ def draw(df, ax):
 
 @figure("fig3", panel="right", row=1)
 def draw_statistic(df, ax):
-    """Fraction of ResNet18's penultimate neurons that have a copy, with weight
-    decay, without it, and with decay and a static bias; markers, one seed each.
+    """Fraction of ResNet18's penultimate neurons with a copy (another neuron at
+    |correlation| > 0.999), with weight decay, without it, and with decay and a static
+    bias; small marks, one seed each.
     """
     for i, (name, arm) in enumerate(LOOKS.items()):
-        values = df[df.arm == name].grouped
-        if len(values):
-            low, high = stats.band(values)
-            ax.plot([i, i], [max(low, 0), high], color=arm.color, lw=1.4)
-            _bar(ax, i, values, arm, 0.6, 0.12)
-    _arms(ax, "fraction of live neurons\n($|$correlation$|>0.999$)")
+        if len(values := df[df.arm == name].grouped):
+            _copies(ax, i, values, arm)
+    _places(ax, [arm.label for arm in LOOKS.values()])
+    ax.set_title("Copies need decay and symmetry")
 
 
 @figure("fig6", panel="left")
 def draw_post(df, ax):
-    """Correlation of the activations after the ReLU under weight decay."""
+    """Correlation of the activations after the ReLU under weight decay, in the order of
+    a clustering. Colours follow the logarithm of 1 - |correlation|.
+    """
     _post(ax, df, "decay")
 
 
 @figure("fig6", panel="mid")
 def draw_post_without(df, ax):
     """Correlation of the activations after the ReLU without weight decay."""
-    _post(ax, df, "no decay")
+    _post(ax, df, "no decay", scale=not panels.beside(ax))
 
 
-def _post(ax, df, name: str) -> None:
+def _post(ax, df, name: str, scale: bool = True) -> None:
     """Draw activations; the title says copies, as colours show likeness alone."""
-    _matrix(ax, df, name, "post_correlation", " (after the ReLU)")
+    _matrix(ax, df, name, "post_correlation", scale)
     copied = df[df.arm == name].post_grouped.mean()
     ax.set_title(f"{name.capitalize()}: {100 * copied:.0f} % with a copy")
 
 
 @figure("fig6", panel="right")
 def draw_measures(df, ax):
-    """Fraction of the live units with a copy, by pre-activations, by
-    post-activations and by the weights.
+    """Fraction of the live neurons with a copy by three measures: correlations before
+    the ReLU, after it, and the audit of the weights; small marks, one seed each.
+    Intervals end at 0.
     """
-    measures = (
-        (Arm("pre-activations", plot.SKY), df.grouped, ""),
-        (Arm("post-activations", plot.PINK), df.post_grouped, "////"),
-        (Arm("weights (audit)", plot.BLACK), df.audit_copies / df.live, "...."),
-    )
-    for k, (arm, value, hatch) in enumerate(measures):
-        look = {"hatch": hatch, "edgecolor": arm.color, "linewidth": 0}
-        for i, name in enumerate(LOOKS):
+    measures = {"before\nthe ReLU": df.grouped, "after\nthe ReLU": df.post_grouped,
+                "by the\nweights": df.audit_copies / df.live}  # fmt: skip
+    for k, value in enumerate(measures.values()):
+        for i, (name, arm) in enumerate(LOOKS.items()):
             if len(values := value[df.arm == name]):
-                label = "_" if i else arm.label
-                _bar(ax, i + 0.27 * (k - 1), values, arm, 0.25, 0, label=label, **look)
-    _arms(ax, "fraction of live neurons")
+                label = "_" if k else arm.label.replace("\n", " ")
+                _copies(ax, k + 0.27 * (i - 1), values, arm, label=label)
+    _places(ax, measures)
+    ax.set_title("Copies by three measures")
     panels.legend(ax, "upper right")
 
 

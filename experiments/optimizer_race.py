@@ -461,8 +461,8 @@ HUNDREDTH = papers.VALIDATION_LOSS.reason
 FIRST, COPIES = "2026-11-21", "2026-11-30"
 CLEANED = (COPIES, "near copies left the validation text, and AdamW's tuned rate was "
            "halved")  # fmt: skip
-TODAY, STACK = "2026-12-01", "abstract, with all weights under its rules"
-OURS = (TODAY, "origin from paper to ours: in the paper Muon trains the hidden "
+DAY, STACK = "2026-12-01", "abstract, with all weights under its rules"
+OURS = (DAY, "origin from paper to ours: in the paper Muon trains the hidden "
         "matrices of every arm, AdamW's too; symopt3 has that comparison")  # fmt: skip
 was = partial(papers.resized, papers.VALIDATION_LOSS)
 nats = partial(Claim, unit="nats")
@@ -550,7 +550,7 @@ CLAIMS = [
         "all weights.",
         paper=papers.LAU, place=STACK, origin="ours", tests="loss", below=-NATS,
         estimate=difference("symmetric", "adamw_one_rate"), reason=HUNDREDTH,
-        **after((TODAY, "written after its rows"), OURS)),
+        **after((DAY, "written after its rows"), OURS)),
     beats("scion", papers.SCION, "abstract", tests="speed", expected="failed",
         because="Scion is 0.03 nats behind AdamW. Its embedding and head share one "
         "rate with the hidden matrices; Muon at one rate is 0.04 nats behind AdamW.",

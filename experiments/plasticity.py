@@ -27,8 +27,8 @@ for predicting zero. All arms start at the same w; those with w = u*v share thei
 For U = u+b decay on u is decay of U towards b. Hence bias and point are one method with
 two choices of the point, and all arms of u*v are one program.
 
-Theory: the exponent (dashed), and for vanilla the mean-square recursion of the LMS
-algorithm (`lms`, dotted), both without a fitted parameter. Expected excess of the last
+Theory: the exponent, and for vanilla the mean-square recursion of the LMS
+algorithm (`lms`), both without a fitted parameter. Expected excess of the last
 tasks: 1 for symmetric and trap, 0.08 for vanilla, 0.16 to 0.33 for the remedies.
 Settings (one rate, sizes of init, offset and kick) and thresholds follow a prototype
 with other seeds, except for the pair of claims on the rate of the fall.
@@ -474,87 +474,102 @@ def foresight(df, measure: str) -> pd.Series:
 
 LOOK = {
     "symmetric": Arm("$u\\odot v$, symmetric", plot.BLUE),
-    "trap": Arm("bias, no decay", plot.PINK, "v", "-."),
+    "trap": Arm("bias, no decay", plot.ORANGE, "v", "-."),
     "bias": Arm("static bias", plot.GREEN, "^"),
-    "noise": Arm("noise", plot.SKY, "D"),
-    "point": Arm("decay to a point", plot.ORANGE, "s"),
-    "vanilla": Arm("$w$, vanilla", plot.BLACK, "P", "--"),
+    "noise": Arm("noise", plot.SKY, "X"),
+    "point": Arm("decay to a point", plot.PINK, "D"),
+    "vanilla": Arm("$w$, vanilla", plot.BLACK, "P", "none"),
 }
 
 
-def _curves(df, ax, column: str, scale: float = 1.0):
-    """Draw each arm against the task, with markers where no other arm has them."""
+def _curves(df, ax, column: str, names: dict, scale: float = 1.0, **limits):
+    """Draw each arm against the task, with markers where no other arm has them.
+
+    names: {arm: (fraction of the width, value)}, where its name stands.
+    """
     last = df.tasks.iloc[0]
     for i, (arm, look) in enumerate(LOOK.items()):
         if len(rows := df[df.arm == arm]):
             long = panels.unrolled(rows, range(1, last + 1), column)
             long["y"] *= scale
-            panels.curve(ax, long, "x", "y", look, markevery=(i % 4 * 2, 8))
+            each = (i % 4 * 2, 4 if look.line == "none" else 8)
+            panels.curve(ax, long, "x", "y", look, markevery=each, **limits)
+    for arm, at in names.items():
+        panels.name(ax, LOOK[arm], *at)
     ax.set(xlabel="task", xlim=(0, last + 1))
 
 
 @figure("fig4", panel="left")
 def draw(df, ax):
-    """Excess loss at the end of each task in continual learning; dotted, the theory
-    for a model without symmetry.
+    """Excess loss at the end of each task, which has a new teacher, of models with
+    weights w or u*v, with and without remedies. Dashed, mean-square theory of the LMS
+    algorithm for w, without a fitted parameter.
     """
-    _curves(df, ax, "excess")
+    names = {"symmetric": (0.17, 1.12), "trap": (0.25, 0.6), "bias": (0.71, 0.37)}
+    names |= {"noise": (0.71, 0.195), "point": (0.71, 0.115), "vanilla": (0.71, 0.057)}
+    _curves(df, ax, "excess", names)
     panels.reference(ax, y=1)
-    panels.note(ax, 1.5, 1.05, "predicting zero", data=True, va="bottom")
+    panels.note(ax, 0.98, 0.91, "predicting zero", ha="right")
     law = lms(_config(where(arm="vanilla")(df)))
-    look = {"color": panels.GREY, "linestyle": ":", "label": "theory for $w$"}
-    plot.theory(ax, np.arange(len(law)) + 1, law, **look)
+    plot.theory(ax, np.arange(len(law)) + 1, law)
+    panels.note(ax, 0.08, 0.067, "dashed: theory for $w$")
     panels.ticks(ax, "y", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
-    ax.set(ylabel="excess loss at the end of a task", ylim=(0.05, 1.6))
-    panels.legend(ax, "lower center", room=0.42, ncols=2)
-    ax.set_title("Excess loss by task")
+    ax.set(ylabel="excess loss at the end of a task", ylim=(0.045, 1.5))
+    ax.set_title("Two of six stop learning new tasks")
 
 
 @figure("fig4", panel="right")
 def draw_ends(df, ax):
-    """Mean excess loss of the first and of the last tasks, arm by arm."""
+    """Mean excess loss of the first and of the last five tasks; grey line, predicting
+    zero. Most intervals are shorter than a marker.
+    """
     for place, (arm, look) in enumerate(LOOK.items()):
-        ends = [where(arm=arm).mean(end)(df) for end in (_first, _last)]
-        at = [place - 0.16, place + 0.16]
-        ax.plot([i.value for i in ends], at, color=look.color, lw=0.8, zorder=1)
-        for i, y, fill in zip(ends, at, ("white", look.color), strict=True):
-            style = {"mfc": fill, "ms": 4, "mew": 1, "label": "_"}
-            panels.points(ax, [y], [i], look, across=True, **style)
+        for end, y, fill in ((_first, -0.17, "white"), (_last, 0.17, look.color)):
+            style = {"mfc": fill, "ms": 3.6, "mew": 0.8, "label": "_"}
+            at = where(arm=arm).mean(end)(df)
+            panels.points(ax, [place + y], [at], look, across=True, **style)
+            panels.note(ax, 1.35, place + y, f"{at.value:.2f}", data=True, va="center")
+        panels.reference(ax, y=place + 0.5, color=panels.FAINT)
     for fill, label in (("white", "first"), (panels.GREY, "last")):
         look = {"color": panels.GREY, "mfc": fill, "label": f"{label} {LAST} tasks"}
         ax.plot([], [], "o", **look)
     panels.reference(ax, x=1)
     panels.ticks(ax, "x", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
-    ax.set(xlabel="mean excess loss", xlim=(0.045, 1.3), title="First and last tasks")
-    ax.set_yticks(range(len(LOOK)), [look.label for look in LOOK.values()])
-    ax.invert_yaxis()
-    panels.legend(ax, "lower right", bbox_to_anchor=(0.9, 0.05))
+    panels.rows_of(ax, [look.label for look in LOOK.values()])
+    ax.set(xlabel="mean excess loss", xlim=(0.045, 2), ylim=(place + 0.5, -0.5))
+    ax.set_title("First against last five tasks")
+    panels.legend(ax, "upper left")
 
 
 @figure("fig4", panel="left", row=1)
 def draw_zeros(df, ax):
-    """Fraction of weights that are zero after each task."""
-    _curves(df, ax, "zero_fraction")
-    ax.set(ylabel="fraction of zero weights", ylim=(-0.03, 1.03))
-    ax.set_title("Zero weights by task")
+    """Fraction of zero weights, |w| < 1e-4, after each task. Bands end at 0 and 1."""
+    names = {"symmetric": (0.06, 0.9), "trap": (0.35, 0.72), "noise": (0.71, 0.065)}
+    _curves(df, ax, "zero_fraction", names, limits=(0, 1))
+    rest = ", ".join(LOOK[arm].label for arm in ("bias", "point", "vanilla"))
+    panels.note(ax, 0.98, 0.02, f"{rest}: 0 to 0.01", ha="right")
+    ax.set(ylabel="fraction of zero weights", ylim=(-0.11, 1.03))
+    ax.set_title("The same two lose their weights")
 
 
 @figure("fig4", panel="right", row=1)
 def draw_mirror(df, ax):
-    """Median distance to the mirrors after each task; dashed, the slope by the
-    Lyapunov exponent.
+    """Distance of u from v and -v after each task, the median over weights. Dashed, the
+    slope by the Lyapunov exponent, from the measured value at task 20 on.
     """
-    _curves(df[df.arm != "vanilla"], ax, "log_distance", 1 / np.log(10))
+    names = {"symmetric": (0.12, -17), "trap": (0.53, -9), "noise": (0.71, -3)}
+    names |= {"bias": (0.53, 0.6), "point": (0.735, 0.6)}
+    _curves(df[df.arm != "vanilla"], ax, "log_distance", names, 1 / np.log(10))
     for arm in ("symmetric", "trap"):
         rows = where(arm=arm)(df)
         c, logs = _config(rows), np.stack(rows.log_distance)
         begin, _ = _window(c)
         tasks = np.arange(begin, c.tasks + 1)
         line = logs[:, begin - 1].mean() + exponent(c) * c.steps * (tasks - begin)
-        label = "slope: Lyapunov exponent" if arm == "trap" else None
-        plot.theory(ax, tasks, line / np.log(10), label=label)
-    ax.set(ylabel="median $\\log_{10}$ distance", title="Distance to the mirrors")
-    panels.legend(ax, "lower left", handles=ax.get_lines()[-1:])
+        plot.theory(ax, tasks, line / np.log(10))
+    panels.note(ax, 0.06, 0.08, "dashed: slope by the Lyapunov exponent")
+    ax.set(ylabel="$\\log_{10}$ distance of $u$ from $\\pm v$", ylim=(None, 3))
+    ax.set_title("They fall onto the mirrors, as predicted")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -62,7 +62,6 @@ from symlab.harness import (
     figure,
     named,
     panels,
-    plot,
     rng,
     where,
 )
@@ -250,20 +249,6 @@ ARMS = {method: ADVANTAGES[method] for method in QUICK}
 CLIPPED, FREE = where("clip_low < 1"), where("clip_low >= 1")
 
 
-def _beside(ax, df, move, **style) -> None:
-    """Draw the means of y at each x with their intervals as bars, methods side by side.
-
-    move(x, shift): where a method stands whose shift is between -0.5 and 0.5.
-    """
-    arms = {m: arm for m, arm in ARMS.items() if (df.method == m).any()}
-    for shift, (method, arm) in zip(np.linspace(-0.4, 0.4, len(arms)), arms.items(),
-                                    strict=True):  # fmt: skip
-        found = panels.means(df[df.method == method].groupby("x").y)
-        at = [move(x, shift) for x in found]
-        panels.points(ax, at, [*found.values()], arm, **({"ls": arm.line, "lw": 0.8}
-                      | style))  # fmt: skip
-
-
 def _ratios(df, parts: int):
     """Entropy over GRPO's of the same seed, in parts of the training: seed, x, y."""
     df = df.assign(entropy=df.entropy.map(np.asarray))
@@ -279,17 +264,14 @@ def _ratios(df, parts: int):
 
 
 def _passes(df, ax, task: str) -> None:
-    """Means alone: seeds differ more than methods do, and `_gains` has the pairs."""
-    df = CLIPPED.where(task=task)(df)
-    base = df[df.method == "grpo"].base_pass
-    lines = {m: (arm, df[df.method == m]["pass"]) for m, arm in ARMS.items()}
-    for arm, passes in ((ADVANTAGES["base"], base), *lines.values()):
-        if len(passes):
-            mean = np.mean(passes.tolist(), axis=0)
-            look = {"color": arm.color, "ls": arm.line, "marker": arm.marker}
-            ax.plot(KS[: len(mean)], mean, label=arm.label, **look)
-    panels.ticks(ax, "x", KS[: len(mean) : 2], log=2)
-    ax.set(xlabel="$k$", ylabel="pass@$k$, held out", title=f"pass@$k$, {task}")
+    """The base policy and GRPO; `_gains` has the other methods, paired with GRPO."""
+    df = CLIPPED.where(task=task, method="grpo")(df)
+    ks = KS[: len(df["pass"].iloc[0])]
+    for name, column in (("base", "base_pass"), ("grpo", "pass")):
+        rows = panels.unrolled(df.assign(y=df[column]), ks, "y")  # pass is a keyword
+        panels.curve(ax, rows, "x", "y", ADVANTAGES[name], limits=(0, 1))
+    panels.ticks(ax, "x", ks[::2], log=2)
+    ax.set(xlabel="$k$", ylabel="pass@$k$, held out", ylim=(0.28, 1.02))
 
 
 def _gains(df, ax, task: str) -> None:
@@ -301,16 +283,28 @@ def _gains(df, ax, task: str) -> None:
     ks = KS[: len(grpo.iloc[0])]
     long = panels.unrolled(df[df.method != "grpo"], ks, "gain", ["method"])
     long = long[long.x.isin(ks[::2])]
-    _beside(ax, long, lambda x, shift: x * 2 ** (0.5 * shift))
+    panels.apart(ax, long, "x", "y", "method", ARMS, spread=0.64, log=2)
     panels.reference(ax, y=0, color=ARMS["grpo"].color)
     panels.ticks(ax, "x", ks[::2], log=2)
-    ax.set(xlabel="$k$", ylabel="pass@$k$ minus GRPO's", title=f"Gain, {task}")
+    ax.set(xlabel="$k$", ylabel="pass@$k$ minus GRPO's")
+
+
+def _at_the_end(df, ax, y: str, steps: int, width: float) -> None:
+    """Beside the training, hollow: the means of y without the clip, by method."""
+    at = steps + 1.2 * width
+    look = {"mfc": "white", "mew": 0.8, "ls": "", "label": "_", "spread": 0.8 * width}
+    panels.apart(ax, df.assign(x=at), "x", y, "method", ARMS, **look)
+    panels.reference(ax, x=steps + width / 2)
+    ticks = {x: f"{x:g}" for x in np.linspace(0, steps, 5)}
+    panels.ticks(ax, "x", ticks | {at: "no clip"})
+    ax.set_xlabel("RL step")
 
 
 @figure("agrae7", panel="left")
 def draw_rule_entropy(df, ax):
-    """Entropy of a tiny transformer in reinforcement learning on the task rule;
-    thin, without the clip.
+    """Entropy of a tiny transformer in reinforcement learning on the task rule; right,
+    hollow, without the clip, over the last two thirds of the steps. Bands and bars are
+    95 % intervals of eight seeds.
     """
     df = df[df.task == "rule"]
     main = CLIPPED(df)
@@ -318,64 +312,66 @@ def draw_rule_entropy(df, ax):
     long = panels.unrolled(main, steps, "entropy", ["method"])
     every = max(1, len(steps) // 6)
     panels.curves(ax, long, "x", "y", "method", ARMS, markevery=every)
-    for method in CONTROL:
-        arm, free = ARMS[method], df[df.clip_low >= 1]
-        if len(mine := free[free.method == method].entropy):
-            mean = np.mean(mine.tolist(), axis=0)
-            ax.plot(steps, mean, color=arm.color, ls=arm.line, lw=0.7)
-    ax.set(xlabel="RL step", ylabel="entropy, nats per token", ylim=(0, None))
-    ax.set_title("Entropy, rule")
+    _at_the_end(df[df.clip_low >= 1], ax, "late_entropy", len(steps), len(steps) / 6)
+    ax.set(ylabel="entropy (nats per token)", ylim=(0, None))
+    panels.key(ax, [ADVANTAGES["base"], *ARMS.values()])
+    ax.set_title("Rule: the clip orders entropies")
 
 
 @figure("agrae7", panel="mid")
 def draw_rule_passes(df, ax):
-    """pass@k on held-out prompts of the task rule after training; means over seeds."""
+    """pass@k on held-out prompts of the task rule before training and after GRPO, with
+    95 % intervals over seeds. The y axes of (b) and (e) begin at 0.28.
+    """
     _passes(df, ax, "rule")
-    ax.plot([], [], color=plot.BLACK, lw=0.7, label="thin: without the clip")
-    panels.legend(ax, "lower right", room=0.3)
+    ax.set_title("Rule: GRPO lifts pass@1")
 
 
 @figure("agrae7", panel="right")
 def draw_rule_gains(df, ax):
-    """pass@k minus GRPO's on the task rule, paired by seed, with 95 % intervals."""
+    """pass@k minus GRPO's on the task rule, paired by seed, with 95 % intervals; black,
+    GRPO. Marks of one k stand side by side.
+    """
     _gains(df, ax, "rule")
+    ax.set_title("Rule: W-REINFORCE loses most")
 
 
 @figure("agrae7", panel="left", row=1)
 def draw_countdown_entropy(df, ax):
     """Entropy in training on the task countdown, divided by GRPO's of the same seed,
-    in parts of the training; right, hollow, the ratio in the last two thirds of a
-    training without the clip.
+    in parts of the training, whose marks stand side by side; right, hollow, the ratio
+    without the clip, over the last two thirds of the steps.
     """
     df = df[df.task == "countdown"]
     steps = len(df.entropy.iloc[0])
     parts = min(steps, 6)
     move = steps / parts
     main = _ratios(CLIPPED(df), parts)
-    _beside(ax, main, lambda x, shift: x + 0.6 * move * shift)
-    if len(free := FREE(df)):
+    panels.apart(ax, main, "x", "y", "method", ARMS, spread=0.4 * move)
+    for edge in np.arange(1, parts) * move:
+        panels.reference(ax, x=edge + 0.5, color=panels.FAINT)
+    if len(free := df[df.clip_low >= 1]):
         late = free.assign(entropy=free.entropy.map(lambda e: e[steps // 3 :]))
-        at = steps + move
-        look = {"mfc": "white", "mew": 0.8, "ls": "", "label": "_"}
-        _beside(ax, _ratios(late, 1), lambda _, shift: at + move * shift, **look)
-        panels.reference(ax, x=steps + move / 4, ls=":")
-        panels.note(ax, at, 0.62, "no clip", data=True, ha="center")
+        _at_the_end(_ratios(late, 1), ax, "y", steps, move)
     panels.reference(ax, y=1, color=ARMS["grpo"].color)
-    ax.set(xlabel="RL step", ylabel="entropy over GRPO's", ylim=(0.58, 1.9))
-    ax.set_xticks(np.linspace(0, steps, 5))
-    ax.set_title("Entropy ratio, countdown")
+    ax.set_ylabel("entropy over GRPO's")
+    ax.set_title("Countdown: entropy over GRPO's")
 
 
 @figure("agrae7", panel="mid", row=1)
 def draw_countdown_passes(df, ax):
-    """pass@k on held-out prompts of countdown."""
+    """pass@k on held-out prompts of countdown before training and after GRPO."""
     _passes(df, ax, "countdown")
+    ax.set_title("Countdown: GRPO loses at large $k$")
 
 
 @figure("agrae7", panel="right", row=1)
 def draw_countdown_gains(df, ax):
-    """pass@k minus GRPO's on countdown, paired by seed, with 95 % intervals."""
+    """pass@k minus GRPO's on countdown, paired by seed, with 95 % intervals; black,
+    GRPO.
+    """
     _gains(df, ax, "countdown")
+    ax.set_title("Countdown: gains over GRPO")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -313,47 +313,47 @@ def _oracle_row(c: Config, w, change, x, y) -> dict:
 
 PRODUCT, PLAIN = where(study="lr", model="product"), where(study="lr", model="plain")
 LASSO = where(study="decay", model="product")
-UV, W = Arm("$w=u\\odot v$", plot.BLUE), Arm("$w$, no symmetry", plot.ORANGE, "s")
+UV, W = Arm("$w=u\\odot v$", plot.BLUE), Arm("$w$, no symmetry", plot.BLACK, "P")
 ZEROS = Arm(f"{UV.label}, $|w|<10^{{-4}}$", UV.color)
-FALLEN = Arm(f"{UV.label}, $|w|<10^{{-10}}$", plot.GREEN, "^")
+FALLEN = Arm(f"{UV.label}, $|w|<10^{{-10}}$", plot.SKY, "v", "-.")
 
 
-def _axes(ax, xlabel: str) -> None:
-    ax.set(xscale="log", xlabel=xlabel, ylim=(-0.03, 1.0))
+def _axes(ax, xlabel: str, title: str) -> None:
+    ax.set(xscale="log", xlabel=xlabel, ylim=(-0.03, 1.0), title=title)
     ax.set(ylabel="fraction of zero weights")
     panels.legend(ax, "upper left")
 
 
 @figure("fig3", panel="left")
 def draw(df, ax):
-    """Fraction of zero weights after SGD against the learning rate, for a product
-    u*v and for the same model without the symmetry; dashed, the fraction with a
-    negative Lyapunov exponent.
+    """Fraction of zero weights after SGD against the learning rate, for a product u*v
+    and for w without the symmetry, which diverges beyond the grey line. Dashed, the
+    fraction with a negative Lyapunov exponent, theory for |w| < 1e-10; weights also
+    visit |w| < 1e-4 and come back. The band of w ends at 0.
     """
     product, edge = PRODUCT(df), 1 / (df.dim.iloc[0] + 2)
     ax.plot([edge, edge], [-0.03, 0.5], color=panels.GREY, lw=0.8, zorder=0)
     style = {"rotation": 90, "ha": "right", "va": "bottom"}
     panels.note(ax, edge * 0.93, 0.07, "$w$ diverges beyond", data=True, **style)
-    panels.curve(ax, product, "lr", "zero_fraction", ZEROS)
-    panels.curve(ax, product, "lr", "collapsed", FALLEN)
-    panels.curve(ax, PLAIN(df), "lr", "zero_fraction", W)
+    panels.curve(ax, product, "lr", "zero_fraction", ZEROS, limits=(0, 1))
+    panels.curve(ax, product, "lr", "collapsed", FALLEN, limits=(0, 1))
+    panels.curve(ax, PLAIN(df), "lr", "zero_fraction", W, limits=(0, 1))
     mean = product.groupby("lr").predicted.mean()
-    plot.theory(ax, mean.index, mean, label="Lyapunov exponent $<0$")
-    _axes(ax, "learning rate")
-    ax.set_title("Zero weights by rate")
+    plot.theory(ax, mean.index, mean, label="theory, $|w|<10^{-10}$")
+    _axes(ax, "learning rate", "SGD sets products to zero")
 
 
 @figure("fig3", panel="left", row=1)
 def draw_decay(df, ax):
-    """Fraction of zero weights of both models against weight decay; dashed, the
-    Lasso by scikit-learn.
+    """Fraction of zero weights (|w| < 1e-4) of both models against weight decay;
+    dashed, the Lasso by scikit-learn. Bands end at 0 and 1.
     """
     rows, arms = where(study="decay")(df), {"product": UV, "plain": W}
-    panels.curves(ax, rows, "weight_decay", "zero_fraction", "model", arms)
+    look = {"limits": (0, 1)}
+    panels.curves(ax, rows, "weight_decay", "zero_fraction", "model", arms, **look)
     mean = LASSO(df).groupby("weight_decay").predicted.mean()
     plot.theory(ax, mean.index, mean, label="Lasso (scikit-learn)")
-    _axes(ax, "weight decay")
-    ax.set_title("Zero weights by decay")
+    _axes(ax, "weight decay", "Weight decay is the Lasso")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -201,40 +201,42 @@ NOISE = where(study="noise")
 FACTORED, RESIDUAL = NOISE.where(model="factored"), NOISE.where(model="residual")
 DECAYED, ALONE = FACTORED.where(weight_decay=1.0), FACTORED.where(weight_decay=0.0)
 DECAY = where(study="decay")
-PRODUCT, BROKEN = Arm("$UW$", plot.BLUE), Arm("$(I+U)(I+W)$", plot.ORANGE, "s")
-ARMS = {1.0: PRODUCT, 0.0: Arm("$UW$, no decay", plot.SKY, "D")}
+PRODUCT, BROKEN = Arm("$UW$", plot.BLUE), Arm("$(I+U)(I+W)$", plot.BLACK, "P")
+ARMS = {1.0: PRODUCT, 0.0: Arm("$UW$, no decay", plot.ORANGE, "s")}
 
 
 @figure("fig3", panel="mid")
 def draw(df, ax):
-    """Rank of a factorisation U W against the noise of the gradient; dashed, the rank
-    where the matrix to fit is known; inset, with the rotation symmetry removed.
+    """Rank of a factorisation U W against the noise of the labels, under weight decay 1
+    and without. Dashed, the rank under decay where the matrix is known, not learned
+    from samples. Inset: (I+U)(I+W), which lacks the rotation symmetry, under decay 1.
     """
     rows, d = FACTORED(df), df.dim.iloc[0]
     panels.curves(ax, rows, "noise", "rank", "weight_decay", ARMS)
     rank = DECAYED(df).soft_threshold_rank.mean()
-    label = "soft threshold, full batch"
-    plot.theory(ax, [0, rows.noise.max()], [rank, rank], label=label)
-    ax.set(xlabel="gradient noise $\\sigma$", ylabel="rank", ylim=(0, d * 1.02))
-    panels.legend(ax, "upper right", room=0.34)
-    inset = panels.inset(ax, [0.2, 0.13, 0.44, 0.18], "symmetry removed")
+    plot.theory(ax, [0, rows.noise.max()], [rank, rank])
+    panels.name(ax, PRODUCT, 0.05, 0.56 * d)
+    panels.name(ax, ARMS[0.0], 0.39, 0.98 * d)
+    panels.name(ax, Arm("theory: soft threshold", plot.BLACK), 0.36, rank + 0.02 * d)
+    ax.set(xlabel="label noise $\\sigma$", ylabel="rank", ylim=(0, d * 1.1))
+    inset = panels.inset(ax, [0.2, 0.11, 0.6, 0.21], "symmetry removed")
     panels.curve(inset, RESIDUAL(df), "noise", "rank", BROKEN)
     inset.set(xlabel="", ylabel="", ylim=(0, d * 1.15), xticks=[0, 2, 4], yticks=[0, d])
-    ax.set_title("Rank by gradient noise")
+    ax.set_title("Noise lowers the rank")
 
 
 @figure("fig3", panel="mid", row=1)
 def draw_decay(df, ax):
-    """Rank of U W against weight decay; dashed, the number of singular values above
-    the soft threshold.
+    """Rank of U W against weight decay; dashed, the number of singular values s_i of
+    the known matrix above the soft threshold. Seeds hardly differ.
     """
     rows = DECAY(df)
     panels.curve(ax, rows, "weight_decay", "rank", PRODUCT)
     mean = rows.groupby("weight_decay").soft_threshold_rank.mean()
-    plot.theory(ax, mean.index, mean, label="soft threshold: #$\\{s_i>$ decay$\\}$")
-    ax.set(xlabel="weight decay", ylabel="rank", ylim=(0, df.dim.iloc[0] * 1.02))
+    plot.theory(ax, mean.index, mean, label="number of $s_i>$ decay")
+    ax.set(xlabel="weight decay", ylabel="rank", ylim=(0, df.dim.iloc[0] * 1.1))
     panels.legend(ax, "upper right")
-    ax.set_title("Rank by weight decay")
+    ax.set_title("Decay is a soft threshold")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -172,9 +172,8 @@ def _trained(configs, problems) -> tuple[np.ndarray, np.ndarray]:
 
 ORDER, VIOLATION = where(study="order"), where(study="violation")
 TUNED = VIOLATION.where(arm="per")
-FROM = {1.0: SOFT["per"], 100.0: Arm("tuned, from 100", plot.SKY, "P", "-.")}
-AXES = {4: Arm("shifts of 4", plot.BLUE), 3: Arm("shifts of 3", plot.ORANGE, "s"),
-        2: Arm("shifts of 2", plot.GREEN, "^")}  # fmt: skip
+FROM = {1.0: SOFT["per"], 100.0: Arm("tuned from 100", plot.SKY, "P", "-.")}
+AXES = {4: "o", 3: "s", 2: "^"}  # markers of the three symmetries
 
 
 def _violations(ax, ylabel):
@@ -182,51 +181,60 @@ def _violations(ax, ylabel):
     panels.ticks(ax, "x", VIOLATIONS)
     ax.set(xlabel="violation $\\epsilon$ of one symmetry", xlim=(-0.02, 2),
            yscale="log", ylabel=ylabel)  # fmt: skip
+    panels.gap(ax, "x", 0.05)
 
 
 @figure("soft1", panel="left")
 def draw_error(df, ax):
-    """Excess risk against the violation of one symmetry, by method."""
+    """Excess risk, over the variance of the equivariant part, against the violation of
+    one symmetry, by method: no symmetry is least squares, hard symmetry holds all three
+    groups exactly, equal penalties stay at 1, tuned ones start at 1 or at 100.
+    """
     panels.curves(ax, VIOLATION.where(start=1.0)(df), "eps_3", "risk", "arm", SOFT)
     panels.curve(ax, TUNED.where(start=100.0)(df), "eps_3", "risk", FROM[100.0])
-    _violations(ax, "excess risk")
-    panels.legend(ax, "upper left", room=0.4)
-    ax.set_title("Risk by violation")
+    _violations(ax, "excess risk / variance")
+    ax.set_title("Tuned from 1, the risk stays low")
+    closed = Arm("closed form", plot.BLACK, "", panels.DASHED)
+    panels.key(ax, [*SOFT.values(), FROM[100.0], closed], handlelength=1.5)
 
 
 @figure("soft1", panel="mid")
 def draw_penalties(df, ax):
-    """Penalty that is learned for this symmetry against its violation; dashed, the
-    closed form.
+    """Penalty that is learned for this symmetry against its violation, and the ideal
+    one; dashed, the closed form of the tuning.
     """
     for start in (1.0, 100.0):
         rows = TUNED.where(start=start)(df)
         panels.curve(ax, rows, "eps_3", "penalty_3", FROM[start], linestyle="none")
         law = rows.groupby("eps_3").law_3.mean()
-        plot.theory(ax, law.index, law, label="closed form" if start == 100 else "_")
+        plot.theory(ax, law.index, law, label="_")
     best = VIOLATION.where("eps_3 > 0", arm="ideal")(df)
     panels.curve(ax, best, "eps_3", "penalty_3", SOFT["ideal"])
     _violations(ax, "penalty $\\lambda$ of this symmetry")
-    panels.legend(ax, "upper right", room=0.4)
-    ax.set_title("Penalty by violation")
+    ax.set_title("Tuning follows its closed form")
 
 
 @figure("soft1", panel="right")
 def draw_order(df, ax):
-    """Penalties that are learned for three symmetries at once, against the
-    violation of each.
+    """Penalties, tuned from 1, that are learned for three symmetries at once, each
+    violated by 0.1, 0.3 or 1, in every run; markers at equal violations stand side by
+    side. Two groups of a symmetry are the two orders of the other violations.
     """
     rows = ORDER.where(start=1.0)(df)
-    for k, arm in AXES.items():
-        beside = (k - 3) * 0.2 + np.linspace(-0.07, 0.07, len(rows))
-        look = {"color": arm.color, "mfc": "none", "mew": 0.6, "label": arm.label}
-        at = rows[f"eps_{k}"] * np.exp(beside)
-        ax.plot(at, rows[f"penalty_{k}"], arm.marker, **look)
-    ax.set(xscale="log", yscale="log", xlabel="violation $\\epsilon$ of each symmetry",
-           ylabel="penalty $\\lambda$, from 1")  # fmt: skip
-    panels.ticks(ax, "x", (0.1, 0.3, 1.0), log=10)
+    for k, marker in AXES.items():
+        for place, eps in enumerate(sorted(rows[f"eps_{k}"].unique())):
+            penalties = rows[rows[f"eps_{k}"] == eps][f"penalty_{k}"]
+            at = place + (3 - k) * 0.28 + np.linspace(-0.08, 0.08, len(penalties))
+            label = f"shifts of {k}" if place == 0 else "_"
+            ax.plot(at, penalties, marker, color=SOFT["per"].color, label=label,
+                    mfc="none", mew=0.6)  # fmt: skip
+    panels.ticks(ax, "x", {0: "0.1", 1: "0.3", 2: "1"})
+    for edge in (0.5, 1.5):
+        panels.reference(ax, x=edge, color=panels.FAINT)
+    ax.set(yscale="log", xlabel="violation $\\epsilon$ of each symmetry",
+           ylabel="tuned penalty $\\lambda$", xlim=(-0.5, 2.5))  # fmt: skip
     panels.legend(ax, "lower left")
-    ax.set_title("Penalties of 3 symmetries")
+    ax.set_title("Penalties rank three symmetries")
 
 
 # --- claims ---------------------------------------------------------------------------

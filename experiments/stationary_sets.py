@@ -208,8 +208,8 @@ def _row(c: Config, path, early, balance, normal, deviation: float) -> dict:
 
 PRODUCT = Arm("SGD from $u=\\pm w$", plot.BLUE)
 RING = Arm("SGD from a line", plot.GREEN, "^")
-PRODUCT_BROKEN = Arm("$u=\\pm w$, samples broken", plot.SKY, "X")
-RING_BROKEN = Arm("line, samples broken", plot.PINK, "D")
+PRODUCT_BROKEN = Arm("$u=\\pm w$, asymmetric samples", plot.SKY, "X", ":")
+RING_BROKEN = Arm("a line, asymmetric samples", plot.PINK, "D", "-.")
 GD = Arm("gradient descent", plot.ORANGE, "s")
 
 
@@ -230,12 +230,14 @@ def _field(ax, kind: str, reach: float, levels) -> None:
 
 
 def _paths(ax, rows, arm: Arm, part: str = "early", **line) -> None:
-    """Draw paths with a mark at their start, and one entry of the legend for all."""
+    """Draw paths, hollow marks at their start, filled ones at the end that is shown."""
     style = {"color": arm.color, "lw": 1.0, "zorder": 4} | line
     for i, row in enumerate(rows):
         x, y = np.array(row[f"{part}_x"]), np.array(row[f"{part}_y"])
         ax.plot(x, y, **style)
-        ax.plot(x[0], y[0], arm.marker, color=arm.color, ms=3.6, zorder=6)
+        mark = {"color": arm.color, "marker": arm.marker, "ms": 3, "zorder": 6}
+        ax.plot(x[0], y[0], **mark, mfc="white", mew=0.8)
+        ax.plot(x[-1], y[-1], **mark, mew=0)
         label = "_" if i else arm.label
         ax.plot([], [], marker=arm.marker, label=label, **style)  # the legend's
 
@@ -253,8 +255,9 @@ def _below(ax) -> None:
 
 @figure("fig5", panel="left")
 def draw_product(df, ax):
-    """Paths on the loss of a product u*w: SGD that starts on a stationary set stays
-    on it; gradient descent from outside keeps u^2 - w^2; marks, where paths start.
+    """First steps on the loss of a product u*w, over its contours and directions of
+    descent: SGD that starts on a stationary set (dashed) stays on it, gradient descent
+    from elsewhere does not meet it. Paths run from hollow to filled marks.
     """
     df, reach = where(loss="product", gamma=0.0)(df), 1.8
     _field(ax, "product", reach, [0.05, 0.3, 1, 2, 4, 8])
@@ -264,28 +267,29 @@ def draw_product(df, ax):
     kept = {"study": "set", "noise": 0.5, "broken": 0.0}
     rows = [_first(df, 1, start=start, **kept)[0] for start in STARTS["product"]]
     _paths(ax, rows, PRODUCT, lw=2.4, alpha=0.75)
-    _paths(ax, _first(df, 10, study="off", noise=0.0), GD)
-    ax.set(xlabel="$w$", ylabel="$u$", title="Paths on $(uw-1)^2$")
+    _paths(ax, _first(df, 6, study="off", noise=0.0), GD)
+    ax.set(xlabel="$w$", ylabel="$u$", title="SGD keeps to sets: $(uw-1)^2$")
     _below(ax)
 
 
 @figure("fig5", panel="mid")
 def draw_ring(df, ax):
-    """Paths on a loss with rotation symmetry: SGD that starts on a line through 0
-    stays on it; thin, with the symmetry broken.
+    """Paths on a loss of t = (t_1, t_2) with rotation symmetry: SGD that starts on a
+    line through 0 (dashed) stays on it; it leaves the line if single samples lack the
+    symmetry, though their mean has it. Paths run from hollow to filled marks.
     """
     df, reach = where(loss="ring", gamma=0.0, study="set", noise=0.5)(df), 1.6
     _field(ax, "ring", reach, [-0.24, -0.2, -0.1, 0, 0.5, 1.5])
-    rows = _first(df, 4, broken=0.0)
-    for i, row in enumerate(rows):
+    kept, left = _first(df, 3, broken=0.0)[1:], _first(df, 9, broken=0.1)[5::3]
+    for i, row in enumerate(kept + left):
         along = np.array([-2, 2]) / np.hypot(row.path_x[0], row.path_y[0])
         line = along * row.path_x[0], along * row.path_y[0]
         label = "_" if i else "some of the stationary lines"
         plot.theory(ax, *line, label=label, zorder=2, linewidth=0.6)
-    _paths(ax, rows, RING, "path", lw=2.4, alpha=0.75)
-    _paths(ax, _first(df, 2, broken=0.1), RING_BROKEN, "path", lw=0.8)
+    _paths(ax, kept, RING, "path", lw=2.4, alpha=0.75)
+    _paths(ax, left, RING_BROKEN, "path", lw=0.8, ls="-")
     ax.set(xlabel="$t_1$", ylabel="$t_2$", xlim=(-reach, reach), ylim=(-reach, reach))
-    ax.set_title("Paths on $-|t|^2+|t|^4$")
+    ax.set_title("SGD keeps to lines: $|t|^4-|t|^2$")
     _below(ax)
 
 
@@ -297,8 +301,8 @@ ENDS = {
 
 @figure("fig5", panel="right")
 def draw_final(df, ax):
-    """u*w and the squared radius at the end of descent, against weight decay; dashed,
-    the closed forms.
+    """u*w and |t|^2 at the end of descent against weight decay, the means over random
+    starts, which agree (f); dashed, the closed forms.
     """
     gamma = np.linspace(0, max(GAMMAS), 301)
     for loss, arm in ENDS.items():
@@ -307,32 +311,35 @@ def draw_final(df, ax):
         label = "closed form" if loss == "product" else "_"
         plot.theory(ax, gamma, minimum(loss, gamma), label=label)
     ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(-0.05, None))
-    ax.set(ylabel="value at the end", title="Where descent ends")
+    ax.set(ylabel="value at the end", title="Descent ends where decay says")
     panels.legend(ax, "upper right")
 
 
 @figure("fig5", panel="right", row=1)
 def draw_final_error(df, ax):
-    """Distance of u*w and of the squared radius, at the end of descent, from the
-    closed forms in the worst seed; dashed, the largest that the claims allow.
+    """Distance of u*w and of |t|^2 at the end of descent from the closed forms of (c),
+    in the worst seed. What is below 1e-17 stands at 0, below the break of the axis.
     """
-    floor = 1e-18
+    floor = 1e-17
     for loss, arm in ENDS.items():
         worst = where(study="final", loss=loss)(df).groupby("gamma").minimum_error.max()
         look = {"color": arm.color, "label": f"{arm.label}, worst seed"}
         ax.plot(worst.index, worst.clip(lower=floor), marker=arm.marker, **look)
-    panels.reference(ax, y=1e-9, label="claimed bound", ls=panels.DASHED)
-    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-15, -12, -9, -6)}
+    panels.note(ax, 0.98, 0.72, "(the claims allow $10^{-9}$)", ha="right")
+    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-16, -15, -14, -12, -9, -6)}
     panels.ticks(ax, "y", {floor: "0"} | decades, log=10)
-    ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(1e-19, 1e-5))
-    ax.set(ylabel="distance to closed form", title="Error of the closed form")
+    panels.gap(ax, "y", 3 * floor)
+    high = max(3e-14, 30 * worst.max())
+    ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(5e-18, high))
+    ax.set(ylabel="distance to closed form", title="The errors are rounding")
     panels.legend(ax, "upper right")
 
 
 @figure("fig5", panel="left", row=1)
 def draw_deviation(df, ax):
-    """Distance of SGD from its stationary set, the worst seed, with the symmetry
-    and with it broken.
+    """Distance of SGD from the stationary set on which it starts, in the worst seed:
+    kept where every sample has the symmetry, lost where only their mean has it.
+    What is below 1e-18 stands at 0, below the break of the axis.
     """
     floor, sgd = 1e-18, where("noise > 0", study="set", gamma=0.0)
     for loss, broken, arm in (
@@ -344,13 +351,16 @@ def draw_deviation(df, ax):
         rows = sgd.where(loss=loss, broken=broken)(df)
         high = np.maximum(np.array(list(rows.deviation_path)).max(0), floor)
         step = np.linspace(0, rows.steps.iloc[0], len(high))
-        style = {"color": arm.color, "marker": arm.marker, "markevery": 12}
-        ax.plot(step[1:], high[1:], label=arm.label, **style)
+        style = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
+        ax.plot(step[1:], high[1:], markevery=12, **style)
+        above = 3 if arm is not RING_BROKEN else 0.03
+        side = {"ha": "right", "va": "bottom" if above > 1 else "top"}
+        panels.name(ax, arm, 0.96, high[-1] * above, **side)
     decades = {10.0**p: f"$10^{{{p}}}$" for p in (-16, -12, -8, -4, 0)}
     panels.ticks(ax, "y", {floor: "0"} | decades, log=10)
+    panels.gap(ax, "y", 10 * floor)
     ax.set(xlabel="step of SGD", ylabel="distance from the set (worst seed)")
-    ax.set(ylim=(1e-19, 1e12), title="Distance kept under SGD")
-    panels.legend(ax, "upper left")
+    ax.set(ylim=(1e-19, 1e3), title="SGD stays on symmetric sets")
 
 
 @figure("fig5", panel="mid", row=1)
@@ -369,7 +379,7 @@ def draw_balance(df, ax):
         mean = law.groupby("x").y.mean()
         plot.theory(ax, mean.index, mean, label="law of balance" if noise else "_")
     ax.set(xlabel="step", ylabel="$\\log_{10}$ of $|u^2-w^2|$ / initial")
-    ax.set_title("Balance under noise")
+    ax.set_title("Noise balances $u$ and $w$")
     panels.legend(ax, "lower left")
 
 

@@ -86,6 +86,8 @@ def fig(project: Project, o) -> int:
     for name in o.names:
         if name not in figures:
             raise _unknown(project, name, figures, "figure")
+    if twice := contract.collisions(project).keys() & set(o.names):
+        raise UserError(contract.collisions(project)[min(twice)])
     names = [e for name in o.names for e in figures[name]]
     plans = _plans(project, list(dict.fromkeys(names)), o)
     status = _execute(project, plans, o)
@@ -166,13 +168,21 @@ def new(_project, o) -> int:
 
 def lock(project: Project, o) -> int:
     """Register the claims as they stand: write claims.lock, and say what changed."""
-    before, now = registration.read(project), registration.entries(project)
+    before = registration.read(project)
+    n = len(contract.names(project))
+    _say(f"reading the claims and the sweeps of {n} experiment{'s' * (n != 1)}")
+    now = registration.entries(project)
     changed = registration.changes(before, now)
     for change in changed if before else ():
         print(change)
     if not o.check:
         path = registration.write(project, now)
         print(f"wrote {_short(path)}: {len(now)} lines, {len(changed)} changed")
+        for sentence in registration.rows_before(project, changed):
+            print(sentence)
+        sys.stdout.flush()
+    _say(f"comparing it with all versions of {_short(registration.path(project))} "
+         "in git")  # fmt: skip
     try:
         late = registration.audit(project)
         late += confirmation.lost(project, registration.SCALE)
@@ -182,8 +192,8 @@ def lock(project: Project, o) -> int:
     for sentence in late:
         print(sentence, file=sys.stderr)
     if o.check and changed:
-        print("claims.lock is not of these claims: run `python -m symlab lock` and "
-              "commit it", file=sys.stderr)  # fmt: skip
+        print(f"claims.lock is not of these claims: run `{project.command('lock')}` "
+              "and commit it", file=sys.stderr)  # fmt: skip
     elif o.check:
         print(f"{_short(registration.path(project))} is of the claims as they stand")
     return int(bool(late) or bool(o.check and changed))
@@ -246,7 +256,7 @@ def _confirmed(project: Project, p: plan.Plan, scale: str) -> pd.DataFrame | Non
     done, wanted = findings.progress(p)
     print(f"\n{name}: {done} of {wanted} runs, seeds from {first}")
     if done < wanted:
-        print("  not judged: rows are missing; the same command runs them")
+        print(f"  not judged: {p.lacking()}; the same command runs them")
         return None
     found = confirmation.compared(project, p).assign(seed0=first)
     for row in found.itertuples():
@@ -272,6 +282,9 @@ def status(project: Project, o) -> int:
         drawn = ", ".join(f for f, es in figures.items() if name in es)
         eta = f"; to run: about {plan.duration(p.eta)} of one core" if p.eta else ""
         print(f"{p.describe()}{eta}  [{drawn}]")
+    for sentence in contract.collisions(project).values():
+        if not any(sentence in other for other in left_out):
+            left_out.append(sentence)
     for sentence in left_out:
         print(f"symlab: {sentence}", file=sys.stderr)
     from symlab.harness import pages
@@ -294,7 +307,9 @@ def report(project: Project, o) -> int:
     """Write one self-contained HTML page: figures, claims and where they come from."""
     from symlab.harness import report as page
 
-    path = page.write(project, o.scale, o.jobs or plan.default_jobs())
+    path = page.write(
+        project, o.scale, o.jobs or plan.default_jobs(), o.reference, _say
+    )
     print(f"wrote {path}")
     return 0
 
@@ -440,17 +455,41 @@ def _execute(project: Project, plans: list[plan.Plan], o) -> int:
         return 130
     if done.ok or done.failed:
         print(f"ran {done.ok + len(done.failed)} in {plan.duration(done.seconds)}")
-    for name, error in done.failed[:5]:
-        print(f"failed: {name}\n    {error.strip().splitlines()[-1]}", file=sys.stderr)
-    if len(done.failed) > 5:
-        print(f"... and {len(done.failed) - 5} more", file=sys.stderr)
     if done.failed:
+        print(_failures(done), file=sys.stderr)
+        files = {p.experiment.name: _short(p.store.file) for p in plans}
+        where = dict.fromkeys(files[name.partition("(")[0]] for name, _ in done.failed)
         print(
-            "the rows of failed runs hold the whole error; the next call tries just "
-            "these again",
+            f"the column `error` of {', '.join(where)} holds the whole error of each; "
+            "the next call tries just these again",
             file=sys.stderr,
         )
     return 1 if done.failed else 0
+
+
+CAUSES = 5  # of failed runs, that are printed
+
+
+def _failures(done: engine.Report) -> str:
+    """Which runs failed, by what went wrong, the most frequent first."""
+    by_cause: dict[str, list[str]] = {}
+    for name, error in done.failed:
+        by_cause.setdefault(error.strip().splitlines()[-1], []).append(name)
+    n, total = len(done.failed), len(done.failed) + done.ok
+    said = f"{n} of {total} run{'s' * (total > 1)} failed"
+    if len(by_cause) == 1:
+        ((cause, names),) = by_cause.items()
+        shared = ", all with" * (n > 1)
+        first = "the first is " * (n > 1) + names[0]
+        return f"{said}{shared}: {cause}\n    {first}"
+    causes = sorted(by_cause.items(), key=lambda pair: -len(pair[1]))
+    lines = [
+        f"    {len(names)} with: {cause}\n        {names[0]}"
+        for cause, names in causes[:CAUSES]
+    ]
+    more = len(causes) - CAUSES
+    lines += [f"    and {more} other errors"] if more > 0 else []
+    return "\n".join([f"{said}:", *lines])
 
 
 def _judge(p: plan.Plan, o) -> tuple[int, list]:
@@ -461,17 +500,22 @@ def _judge(p: plan.Plan, o) -> tuple[int, list]:
         print(f"  not judged: {p.experiment.name} {p.blocked}")
         return 0, findings.verdicts([p])
     if done < wanted and not o.partial:
-        print(
-            "  not judged: rows are missing (PARTIAL=1 judges and draws what is there)"
-        )
+        hint = " (PARTIAL=1 judges and draws what is there)" * bool(done)
+        print(f"  not judged: {p.lacking()}{hint}")
         return 1, findings.verdicts([p])
     verdicts = findings.verdicts([p], o.partial)
     for v in verdicts:
         print("  " + v.line().replace("\n", "\n  "))
     if o.scale == "smoke":
         print("  (smoke scale shows that the code runs: verdicts do not count)")
-        crashed = any(v.verdict == "error" for v in verdicts)
-        return int(o.strict and crashed), verdicts
+        wrong = [v for v in verdicts if v.verdict == "error"]
+        none = [v.claim for v in wrong if v.interval is None]
+        if any(findings.mistaken(p, claim) for claim in none):
+            print("  (but an estimate that cannot be made is a mistake in the file)")
+            return 1, verdicts
+        if none:
+            print("  (nor do estimates that lack rows which scale quick has)")
+        return int(o.strict and bool(wrong)), verdicts
     return int(any(not v.as_expected for v in verdicts)), verdicts
 
 
@@ -556,6 +600,11 @@ def _product(project: Project, name: str, plans, missing: Iterable[str], o) -> i
     return status
 
 
+def _say(text: str) -> None:
+    """Print what a command is about to do, where that may take a minute."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _short(path: Path) -> str:
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
@@ -615,7 +664,7 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--strict",
         action="store_true",
-        help="an estimate that cannot be made fails the call at smoke scale, too",
+        help="any estimate that is an error fails the call at smoke scale, too",
     )
     c.add_argument(
         "--reference", action="store_true", help="judge the committed rows instead"
@@ -664,6 +713,9 @@ def _parser() -> argparse.ArgumentParser:
     c = add(report)
     _scale(c, seeds=False)
     c.add_argument("--jobs", type=_positive, help="processes that judge claims")
+    c.add_argument(
+        "--reference", action="store_true", help="show the committed rows instead"
+    )
     _scale(add(reference), seeds=False)
     trees = "a folder such as results or results/reference, or an archive"
     c = add(diff, a={"type": Path, "metavar": "A", "help": trees},

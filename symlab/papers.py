@@ -454,18 +454,18 @@ ADVANTAGES = {  # estimators of symlab.rlvr, and the policy before training
     "base": Arm("base policy", "0.5", "x", ":"),
     "grpo": Arm("GRPO", BLACK, "o"),
     "dr_grpo": Arm("Dr. GRPO", SKY, "p"),
-    "dapo": Arm("DAPO", SKY, "h", "--"),
-    "positive_dominant": Arm("Positive-Dominant", ORANGE, "^", "--"),
+    "dapo": Arm("DAPO", SKY, "h", ":"),
+    "positive_dominant": Arm("Positive-Dominant", ORANGE, "^", ":"),
     "negative_dominant": Arm("Negative-Dominant", BLUE, "v", "-."),
     "hard": Arm("Hard", ORANGE, "D"),
     "easy": Arm("Easy", BLUE, "P"),
-    "ddas": Arm("DDAS", GREEN, "X", "--"),
-    "ass": Arm("ASS", GREEN, "D"),
+    "ddas": Arm("DDAS", GREEN, "X", "-."),
+    "ass": Arm("ASS", SKY, "o"),
     "agrae": Arm("A-GRAE", PINK, "s"),
-    "agrae_released": Arm("A-GRAE, released", PINK, "X", "--"),
-    "w_reinforce": Arm("W-REINFORCE", SKY, "D", ":"),
+    "agrae_released": Arm("A-GRAE, released", PINK, "X", ":"),
+    "w_reinforce": Arm("W-REINFORCE", SKY, "D", (0, (4, 1, 1, 1, 1, 1))),
     "psr": Arm("PSR", ORANGE, "<", ":"),
-    "nsr": Arm("NSR", BLUE, ">", ":"),
+    "nsr": Arm("NSR", BLUE, ">", "-."),
 }
 IN_WORDS = {  # those of them that statements name, with what they do
     "positive_dominant": "Positive-Dominant (GRPO with the advantages of right "
@@ -650,7 +650,7 @@ MATCHES = {  # how the units of one network are brought into the order of anothe
     "none": Arm("as trained", BLACK, "v"),
     "weights": Arm("weights (WM)", BLUE, "o"),
     "activations": Arm("activations (AM)", GREEN, "^"),
-    "ste_a": Arm("STE from A", PINK, "D", "--"),
+    "ste_a": Arm("STE from A", PINK, "D", "-."),
     "ste_b": Arm("STE from B", ORANGE, "s"),
 }
 
@@ -742,17 +742,17 @@ PER = Paper(
 
 FRAMES = {  # ways to make a network invariant
     "plain": Arm("plain network", BLACK, "v", ":"),
-    "augmented": Arm("random rotations", ORANGE, "s", "--"),
+    "augmented": Arm("random rotations", ORANGE, "s", "-."),
     "frame": Arm("frame average", BLUE, "o"),
     "group": Arm("mean over group", GREEN, "^", "-."),
-    "message": Arm("message passing", ORANGE, "s"),
+    "message": Arm("message passing", PINK, "D"),
 }
 SOFT = {  # ways to use a symmetry that holds approximately
     "none": Arm("no symmetry", BLACK, "v", ":"),
-    "hard": Arm("hard symmetry", ORANGE, "s", "--"),
-    "fixed": Arm("equal penalties", PINK, "D", "-."),
-    "per": Arm("tuned penalties", BLUE, "o"),
-    "ideal": Arm("ideal penalties", GREEN, "^", "--"),
+    "hard": Arm("hard symmetry", ORANGE, "s"),
+    "fixed": Arm("equal penalties", PINK, "D", ":"),
+    "per": Arm("tuned from 1", BLUE, "o"),
+    "ideal": Arm("ideal penalties", GREEN, "^", "-."),
 }
 
 # --- rates of descent and charges of symmetries ---------------------------------------
@@ -795,11 +795,11 @@ XIONG = Paper(
 )
 
 FACTORS = {  # parameterisations of a low-rank matrix in symlab's matrix sensing
-    "symmetric": Arm("$XX^\\top$", ORANGE, "s"),
+    "symmetric": Arm("$XX^\\top$, $k=4$", ORANGE, "s"),
     "wide": Arm("$XX^\\top$, $k=8$", PINK, "D"),
-    "exact": Arm("$XX^\\top$, $k=r$", GREEN, "^"),
-    "asymmetric": Arm("$FG^\\top$", BLUE, "o"),
-    "step": Arm("$FG^\\top$, one step", SKY, "v"),
+    "exact": Arm("$XX^\\top$, $k=r=2$", GREEN, "^"),
+    "asymmetric": Arm("$FG^\\top$, $k=4$", BLUE, "o"),
+    "step": Arm("$FG^\\top$, $k=4$, one step", SKY, "v"),
 }
 TANAKA = Paper(
     "Tanaka & Kunin 2021",

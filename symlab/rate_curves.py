@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from symlab.harness import race, stats
+from symlab.harness.claims import LackingRows
 from symlab.harness.estimates import Estimate, estimate
 
 
@@ -22,12 +23,12 @@ def vertex(x, y) -> tuple[float, float]:
     """Return place and height of the vertex of the parabola through the least y and its
     two neighbours.
 
-    x: equally spaced, rising. y: as many. Raises ValueError where the least y is the
+    x: equally spaced, rising. y: as many. Raises LackingRows where the least y is the
     first or the last one.
     """
     i = int(np.argmin(y))
     if i in (0, len(y) - 1):
-        raise ValueError(
+        raise LackingRows(
             f"the least loss is at an end of the grid, log2 of the rate = {x[i]:g}: "
             "the best rate lies there or beyond it, so run rates further out"
         )
@@ -127,7 +128,7 @@ def _costs(df, arm: str) -> pd.Series:
     def cost(row):
         kept, own = (x.drop(index=row.name).mean().idxmin() for x in (narrow, wide))
         if kept not in row:
-            raise ValueError(
+            raise LackingRows(
                 f"the grid of {arm} at the largest width lacks 2^{kept:g}, the best "
                 "rate at the least width: run it there, too"
             )

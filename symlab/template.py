@@ -5,7 +5,10 @@ ours. Expected outcome, with numbers. Cost: smoke 1 s, quick 10 s on one core.
 
 `symlab new NAME` writes a copy of this file to experiments/NAME.py. It runs as it is,
 and nothing else has to be registered. Import torch and other heavy packages inside
-functions: planning and drawing then need not load them.
+functions: planning and drawing then need not load them. What keeps the file short:
+`from symlab import harness as h` in place of many names (h.Claim, h.plot),
+`Paper("Doe 2025", arxiv="2501.00001")`, `# fmt: skip` after lists of claims; the
+docstrings of Config, sweep and run may go.
 """
 
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ import numpy as np
 
 from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng, where
 
-LANES = 256  # most configs per call of run
+LANES = 256  # most configs per call of run; without it one run per call, which is slow
 STATIC = ("n",)  # fields that must agree within a call: shapes, step counts
 # Optional: DATA = ("data/x.csv",), the files that run reads, from the project's folder;
 # EXTRA = ("lm", "transformers"), an extra of pyproject.toml and what run needs from it;
@@ -41,18 +44,20 @@ def run(configs: list[Config]) -> list[dict]:
     """One row per config, in order: scalars, 1-D lists. No globals; files in DATA."""
     seeds, which = lanes.shared(configs)
     x = np.stack([rng.stream(s, "data").normal(size=configs[0].n) for s in seeds])
-    samples = x[which] * lanes.column(configs, "sigma")  # (L, n)
+    sigma = lanes.column(configs, "sigma", dtype=float)  # (L, 1); float32 without dtype
+    samples = x[which] * sigma  # (L, n)
     return [{"spread": float(row.std())} for row in samples]
 
 
-MEASURED = Arm("measured", plot.BLUE)
+MEASURED = Arm("measured", plot.BLUE, line="none")  # markers; without `line` a curve
 
 
 @figure("template")
 def draw(df, ax):
     """Standard deviation of the samples against sigma; dashed, the definition."""
     panels.curve(ax, df, "sigma", "spread", MEASURED)
-    plot.theory(ax, sorted(df.sigma.unique()), sorted(df.sigma.unique()))
+    sigma = sorted(df.sigma.unique())
+    plot.theory(ax, sigma, sigma)
     ax.set(xlabel="sigma", ylabel="standard deviation")
     panels.legend(ax)
 

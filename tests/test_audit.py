@@ -75,7 +75,7 @@ def test_a_generic_network_has_symmetries_and_is_near_no_mirror():
     assert (found.violation < 1e-11).all()
     assert found.dead.dropna().sum() == found.copies.dropna().sum() == 0
     assert found["rank"].tolist() == [8, 9, 6]
-    assert found.note.str.endswith("nothing to do").all()
+    assert found.note.str.contains("no unit is near|full rank").all()
     assert table.parameters[3:].tolist() == ["0.weight:1", "6.weight:0, 6.bias:0"]
 
 
@@ -445,7 +445,7 @@ def test_maxout_exchanges_within_its_groups():
     found = audit(Maxout(), cross_entropy, BATCH)
     assert names(found) == [("permutation", 3)] * 4
     groups = symmetries(found)
-    assert groups.note.str.endswith("nothing to do").all()
+    assert groups.note.str.contains("no unit is near|full rank").all()
 
 
 class Padded(nn.Module):

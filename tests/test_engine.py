@@ -13,6 +13,7 @@ import pytest
 from symlab.harness import contract, plan, plot
 from symlab.harness.errors import UserError
 from symlab.harness.project import Project
+from symlab.harness.store import Store
 from tests.conftest import SIMPLE
 
 RESULTS = ["key", "x", "seed", "y", "status"]
@@ -394,6 +395,28 @@ def test_fresh_runs_that_are_run_again_are_not_called_missing(sandbox):
     said = sandbox("run", "line", "--fresh", "--dry-run").stdout
     assert "line (quick): 12 fresh (run again)\n" in said
     assert "to run: 12," in said
+
+
+def test_the_time_of_a_run_is_that_of_the_fastest_with_equal_fields(sandbox):
+    """The machine of the other rows was busy; seeds alone make no run longer."""
+    project = Project(sandbox.root)
+    first = plan.make(project, "line", "quick")
+    assert not first.seconds
+    committed = Store(project.reference / "quick", "line")
+    about = {"code": first.code, "status": "ok", "error": "", "lanes": 1}
+    rows = [
+        {"key": k, **c, **about, "wall_s": 10.0 * c["x"] * (1 + c["seed"]), "y": 0.0}
+        for k, c in first.configs.items()
+    ]
+    committed.write_part(rows, {first.code: first.manifest})
+    made = plan.make(project, "line", "quick")
+    assert {made.seconds[k] / c["x"] for k, c in made.configs.items()} == {10.0}
+    assert made.eta == 4 * (10.0 + 20.0 + 30.0)
+    elsewhere = "if this machine is as fast as that of the committed rows was"
+    assert f"about 2 min with 2 workers, {elsewhere}" in plan.summary([made], 2)
+    rows = [r | {"wall_s": 1.0} for r in rows[:1]]
+    made.store.write_part(rows, {first.code: first.manifest})
+    assert elsewhere not in plan.summary([plan.make(project, "line", "quick")], 2)
 
 
 def test_rows_are_made_once_and_anew_when_the_file_changed(sandbox):

@@ -75,6 +75,17 @@ def test_points_have_the_ends_of_their_intervals(ax, across):
     assert container.get_label() == "first"
 
 
+@pytest.mark.parametrize("log", [None, 2])
+def test_arms_apart_are_means_beside_their_place(ax, df, log):
+    panels.apart(ax, df, "x", "y", "arm", {"a": A, "c": A, "b": B}, spread=0.4, log=log)
+    for container, arm, shift in zip(ax.containers, "ab", (-0.2, 0.2), strict=True):
+        line = container[0]
+        x = np.array([1.0, 2.0])
+        np.testing.assert_allclose(line.get_xdata(), x * 2**shift if log else x + shift)
+        mean = df[df.arm == arm].groupby("x").y.mean()
+        np.testing.assert_allclose(line.get_ydata(), mean)
+
+
 def test_a_single_run_is_a_marker_without_an_interval(ax):
     panels.points(ax, [1], [Interval(5, -math.inf, math.inf, 1)], A)
     assert ax.containers[0][2] == ()
@@ -105,6 +116,15 @@ def test_heat_writes_numbers_that_can_be_read(ax):
     dark, light = ax.texts
     assert (dark.get_text(), dark.get_color()) == ("0", "white")
     assert (light.get_text(), light.get_color()) == ("1", "black")
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_a_colour_scale_stands_beside_its_panel_or_below_it(ax, below):
+    shown = panels.heat(ax, [[0, 1], [2, 3]])
+    panels.colorbar(ax, shown, "entry", {0: "0", 3: "3"}, below=below)
+    bar, panel = (a.get_position() for a in ax.figure.axes[::-1])
+    assert (bar.y1 < panel.y0) == below
+    assert (bar.x0 > panel.x1) != below
 
 
 @pytest.mark.parametrize("scale", ["linear", "log"])
@@ -169,6 +189,17 @@ def test_a_measured_level_is_not_drawn_as_a_closed_form(ax):
     assert ax.lines[0].get_linestyle() == "-"
     low, height = ax.patches[0].get_y(), ax.patches[0].get_height()
     assert (low, low + height) == (4, 6)
+
+
+def test_a_name_stands_inside_its_panel_at_the_height_of_its_line(ax):
+    ax.set(xlim=(10, 60), ylim=(0, 4))
+    panels.name(ax, Arm("gradient descent", plot.ORANGE), 0.5, 3)
+    (text,) = ax.texts
+    x, y = ax.transData.inverted().transform(
+        text.get_transform().transform(text.get_position())
+    )
+    assert (x, y) == (pytest.approx(35), pytest.approx(3))
+    assert (text.get_text(), text.get_color()) == ("gradient descent", plot.ORANGE)
 
 
 @pytest.mark.parametrize("axis", ["x", "y"])

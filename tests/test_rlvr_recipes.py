@@ -164,8 +164,10 @@ def test_a_threshold_that_rewards_of_0_reach_by_rounding_is_refused(dtype):
         grouped_advantages(r, [0] * 6, "psr", success=lambda x: x > 0),
         [0, 1, 0, 1, 0, 0],
     )
-    for success in (0, -1.0, 1e-5):
-        grouped_advantages(r, [0] * 6, "psr", success=success)
+    grouped_advantages(r, [0] * 6, "psr", success=1e-5)
+    for success in (0, -1.0):  # which all reach
+        with pytest.warns(UserWarning, match="all 6 rollouts succeed"):
+            grouped_advantages(r, [0] * 6, "psr", success=success)
     fine = np.array([0, 1e-10, 0.1])  # in doubles 1e-10 is no rounding
     close(grouped_advantages(fine, [0] * 3, "psr", success=1e-10), [0, 1, 1])
     with pytest.raises(ValueError, match="success = 1e-09 is rounding"):
@@ -229,8 +231,10 @@ def test_thresholds_of_rounding_are_refused_in_tables_too(kind):
     for name in ("psr", "hard", compose(difficulty="hard")):
         with pytest.raises(ValueError, match="success = 1e-09 is rounding, which rew"):
             estimate(r, name, success=1e-9)
-    for success in (0, -1.0, 1e-5):
-        estimate(r, "psr", success=success)
+    estimate(r, "psr", success=1e-5)
+    for success in (0, -1.0):  # which all reach
+        with pytest.warns(UserWarning, match="all 6 rollouts succeed"):
+            estimate(r, "psr", success=success)
     fine = kind([[0, 1e-10, 0.1]])  # in doubles 1e-10 is no rounding
     if fine.dtype.itemsize == 8:
         assert estimate(fine, "psr", success=1e-10).tolist() == [[0, 1, 1]]

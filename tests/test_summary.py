@@ -210,17 +210,16 @@ def test_without_own_rows_make_claims_says_how_the_committed_ones_are_judged(san
     assert hint not in sandbox("claims", "--reference").stdout
 
 
-def test_make_claims_counts_and_a_crashing_estimate_fails_it_when_strict(sandbox):
+def test_make_claims_counts_and_a_crashing_estimate_fails_it_at_every_scale(sandbox):
     sandbox.edit("experiments/line.py", "stats.mean((df.y / df.x)", "stats.mean((df.z)")
     assert sandbox("run", "line", "--scale", "smoke", "--jobs", 1).returncode == 0
     done = sandbox("claims", "--scale", "smoke")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert "ERROR" in done.stdout
-    assert "(AttributeError: " in done.stdout
+    assert "(line.py line 32: AttributeError: " in done.stdout
     assert "  ours     0       0          0      1" in done.stdout
     assert "over all effects of a paper\n  none\n" in done.stdout
     assert done.stdout.endswith("claims of papers\n  none\n")
-    assert sandbox("claims", "--scale", "smoke", "--strict").returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """From an experiment file to rows, verdicts and figures; knows no science.
 
 What an experiment file imports from here: `grid`, `lanes` and `rng` for its runs,
-`Claim`, `where`, `family` and `stats` for its claims, `figure`, `Arm`, `panels` and
-`plot` for its figures. Everything loads on first use: planning must not wait for
-matplotlib.
+`Claim`, `where`, `family`, `after` and `stats` for its claims, `figure`, `Arm`,
+`panels` and `plot` for its figures. Everything loads on first use: planning must not
+wait for matplotlib.
 """
 
 from importlib import import_module

@@ -15,7 +15,7 @@ IDLE = 300  # seconds without a task after which a child ends
 
 
 def main(number: int, watched: int, parent: int) -> None:
-    """Make the runs of each task that arrives, and send back their outcomes.
+    """Make the runs of each task that arrives, and send back the outcomes of each.
 
     number: the file descriptor of the socket. watched: that of a pipe whose other end
     the parent holds. parent: the id of the process that started this one. After the
@@ -29,17 +29,17 @@ def main(number: int, watched: int, parent: int) -> None:
     connection = Connection(number)
     with suppress(EOFError, OSError):  # the parent closed the socket, or has died
         while connection.poll(IDLE):
-            task = connection.recv()
-            if os.getppid() != parent:
-                break
-            if task["timeout"]:
-                worker.prepare(task)
-                connection.send(BEGUN)
-            outcomes = worker.execute(task)
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(Exception):
-                    stream.flush()
-            connection.send(outcomes)
+            for task in connection.recv():
+                if os.getppid() != parent:
+                    return _leave()
+                if task["timeout"]:
+                    worker.prepare(task)
+                    connection.send(BEGUN)
+                outcomes = worker.execute(task)
+                for stream in (sys.stdout, sys.stderr):
+                    with suppress(Exception):
+                        stream.flush()
+                connection.send(outcomes)
     _leave()
 
 

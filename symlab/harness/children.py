@@ -1,11 +1,14 @@
 """Processes that make runs, one call at a time, and what becomes of each call.
 
 A child is an interpreter of its own in a session of its own, at the other end of a
-socket. It holds one task, so that its death, or a call that takes too long, names the
-task; a signal to its session ends the programs that a run has started, too. A pool that
-feeds several processes from one queue (joblib's loky, concurrent.futures) breaks as a
-whole when one of them dies, cannot say which task it was, and cannot stop a call. So
-joblib's threads (local.py), or those of a cluster's worker, each wait for one child.
+socket. It is given a task, or several short ones at once, which it works on one after
+the other, and it sends the outcomes of each as soon as they are there. So its death, or
+a call that takes too long, names the task: the first one without outcomes. Those behind
+it were not begun. A signal to its session ends the programs that a run has started,
+too. A pool that feeds several processes from one queue (joblib's loky,
+concurrent.futures) breaks as a whole when one of them dies, cannot say which task it
+was, and cannot stop a call. So joblib's threads (local.py), or those of a cluster's
+worker, each wait for one child.
 
 On a cluster this file works within a worker that has no symlab installed: it needs the
 standard library alone.
@@ -16,6 +19,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -28,7 +32,7 @@ LOOK = 0.5  # seconds between two looks at processes that say nothing
 GRACE = 2.0  # seconds in which an idle child may end by itself
 START = (
     "import sys; numbers = sys.argv[1:4]; sys.path[:] = sys.argv[4:]; "
-    "from symlab.harness.child import main; main(*map(int, numbers))"
+    "from symlab.harness.{} import main; main(*map(int, numbers))"
 )
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 THREADS += ("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # one for each library
@@ -38,7 +42,8 @@ class Child:
     """A process that makes runs; it ends with the process that started it.
 
     path: its `sys.path`. folder: its working directory, by default that of this
-    process. variables: of its environment, beside those of this process.
+    process. variables: of its environment, beside those of this process. main: the
+    module of the harness whose `main` it calls.
     """
 
     def __init__(
@@ -46,15 +51,16 @@ class Child:
         path: list[str],
         folder: str | None = None,
         variables: dict[str, str] | None = None,
+        main: str = "child",
     ):
-        self.task: dict | None = None  # what it works on
-        self._deadline: float | None = None
+        self.tasks: deque[dict] = deque()  # it works on the first of them
+        self._deadline: float | None = None  # of the first, once its call began
         self.owner = os.getpid()  # a fork of this process has no children
         ours, theirs = socketpair()
         words = [sys.executable, *subprocess._args_from_interpreter_flags()]
         watched, self._lifeline = os.pipe()  # closed by our end, however we end
         numbers = [theirs.fileno(), watched]
-        words += ["-c", START, *map(str, numbers), str(self.owner), *path]
+        words += ["-c", START.format(main), *map(str, numbers), str(self.owner), *path]
         try:
             self.process = subprocess.Popen(
                 words,
@@ -78,26 +84,33 @@ class Child:
         """Whether the process runs, and is one of this process's own."""
         return self.owner == os.getpid() and self.process.poll() is None
 
-    def begin(self, task: dict) -> None:
-        """Send the child a task; task["timeout"] is in seconds, 0 for none."""
-        self.task, self._deadline = task, None
+    def begin(self, tasks: list[dict]) -> None:
+        """Send an idle child tasks; "timeout" of each is in seconds, 0 for none.
+
+        They are one message, which the child has read before it sends anything: were
+        both to send at once, each might wait for ever for the other to read.
+        """
+        self.tasks.extend(tasks)
         with suppress(OSError):  # it has ended: `ended` will say so
-            self.connection.send(task)
+            self.connection.send(tasks)
 
     def ended(self) -> tuple[str, list[dict]] | None:
-        """Return what became of the task, and its outcomes; None while it goes on.
+        """Return what became of the first task, and its outcomes; None while it goes
+        on.
 
-        A child whose call took longer than the task's timeout is killed. The timeout
-        counts from the call of `run`: the imports before it do not.
+        A task that is done leaves `tasks`. A child whose call took longer than the
+        task's timeout is killed. The timeout counts from the call of `run`: the imports
+        and the tasks before it do not.
         """
         gone = self.process.poll() is not None  # if so, its last words are here
         try:
             while self.connection.poll():
                 said = self.connection.recv()
                 if said != BEGUN:
-                    self.task = None
+                    self.tasks.popleft()
+                    self._deadline = None
                     return DONE, said
-                self._deadline = monotonic() + self.task["timeout"]
+                self._deadline = monotonic() + self.tasks[0]["timeout"]
         except (EOFError, OSError):
             gone = True
         if not gone and (self._deadline is None or monotonic() < self._deadline):
@@ -137,21 +150,25 @@ class Crew:
         self._idle: list[Child] = []
         self._busy: list[Child] = []
 
-    def call(self, task: dict) -> tuple[str, list[dict]]:
-        """Return what became of a task, as `Child.ended` does; wait for it.
+    def calls(self, tasks: list[dict]) -> list[tuple[str, list[dict]]]:
+        """Return what became of each task, as `Child.ended` does; wait for them.
 
-        Where the crew is stopped the task has died.
+        One child works on them. They end with the first that is not done: those behind
+        it were not begun, and the list is shorter than that of the tasks. Where the
+        crew is stopped the first task has died.
         """
         child = self._take()
         if child is None:
-            return DIED, []
-        found = None
+            return [(DIED, [])]
+        found = []
         try:
-            child.begin(task)
-            while (found := child.ended()) is None:
+            child.begin(tasks)
+            while child.tasks and (not found or found[-1][0] == DONE):
                 wait([child.connection], child.wait_s())
-        finally:  # found is None where an exception, such as Ctrl-C, ended the wait
-            self._leave(child, well=found is not None and found[0] == DONE)
+                if end := child.ended():
+                    found.append(end)
+        finally:  # tasks are left, too, where an exception, such as Ctrl-C, came
+            self._leave(child, well=not child.tasks)
         return found
 
     def stop(self) -> None:
@@ -219,7 +236,7 @@ class Guests(Crew):
 
     def call(self, task: dict) -> tuple[str, list[dict]]:
         """Return what became of a task, as `Child.ended` does; wait for it."""
-        return super().call(self._here(task))
+        return self.calls([self._here(task)])[0]
 
     def start(self) -> Child:
         """Return a new child, which imports the sweep's source and no other."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from symlab.harness import stats
+from symlab.harness import faults, stats
 from symlab.harness.stats import Interval
 
 VERDICTS = ("held", "failed", "undecided", "error")
@@ -27,6 +27,12 @@ LOG_RATIO = "log ratio"  # the unit of the natural log of a ratio; texts show th
 RATIO = "times"
 LARGEST_LOG = 700.0  # exp of more is no float64
 SMALLER = " (the effect has the claimed sign, but is smaller than asked)"
+
+
+class LackingRows(ValueError):
+    """Rows that an estimate needs are not there, as in a sweep at scale smoke that has
+    fewer settings than the one at scale quick.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,18 @@ class Smallest:
 class Paper:
     """A publication, named once; it prints as 'Ziyin 2024 (arXiv 2309.16932)'.
 
+    `Paper("Ziyin 2024", arxiv="2309.16932")` is enough; authors, title and year are
+    shown in the report and in archives.
     headlines: {key: sentence}, what the abstract and the introduction claim, as they
     state it; a `Claim` names the one that it tests. smallest: {quantity: Smallest}, one
     smallest effect of interest for a quantity, used by every claim about it.
     """
 
     short: str  # as in running text: "Ziyin 2024"
-    authors: str
-    title: str
-    year: int
-    arxiv: str
+    authors: str = ""
+    title: str = ""
+    year: int = 0
+    arxiv: str = ""
     headlines: Mapping[str, str] = field(default_factory=dict, hash=False)
     smallest: Mapping[str, Smallest] = field(default_factory=dict, hash=False)
 
@@ -400,8 +408,7 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
         if not isinstance(interval, Interval):
             raise TypeError(f"it returned {type(interval).__name__}, not an Interval")
     except (Exception, SystemExit) as error:  # it must not hide the other claims
-        what = f"{type(error).__name__}: {error}".split("\n")[0]
-        note = f"the estimate could not be made ({what})"
+        note = f"the estimate could not be made ({faults.said(error)})"
         return Verdict(experiment, claim, "error", None, note)
     limits = interval.low, interval.high
     if not math.isfinite(interval.value) or any(map(math.isnan, limits)):
@@ -416,6 +423,11 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
     crossed = [x for x in crossed if interval.low <= x <= interval.high]
     nearest = min(crossed, key=lambda x: abs(x - interval.value))
     note = stats.advice(interval, nearest)
+    if interval.n < 2 and interval.of == "seeds" and df.seed.nunique() == 1:
+        note = (
+            f"all rows have seed = {df.seed.iloc[0]}: vary the field `seed` in sweep, "
+            "as in grid(Config, ..., seed=range(8))"
+        )
     return Verdict(experiment, claim, "undecided", interval, note)
 
 

@@ -9,21 +9,25 @@ sweep with one sentence.
 """
 
 import contextlib
+import os
 import queue
-import socket
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from uuid import uuid4
 
-from symlab.harness import parcel
-from symlab.harness.children import DIED
+from symlab.harness import parcel, ray_driver
+from symlab.harness.children import DIED, Child
 from symlab.harness.errors import UserError
 
 PATIENCE = 60.0  # seconds without a scheduler, or without any worker
 CONNECT = 30.0  # seconds in which a scheduler must answer at first
+LEAVE = 60.0  # seconds in which ray may end what it has started
 KEPT = "finished runs are kept, and the same command goes on from there"
 
 Ended = tuple[dict, str, list[dict]]  # task, what became of it, its outcomes
@@ -150,7 +154,8 @@ class Dask(_Cluster):
             found = DIED, []
         except Exception as error:
             if future.status == "error":
-                raise _unable(error) from error
+                said = str(error).strip() or type(error).__name__
+                raise _unable(said.splitlines()[-1]) from error
             if future.status != "cancelled" or self.client.status != "running":
                 self.back.put(key)
                 self._check()
@@ -191,69 +196,73 @@ class Dask(_Cluster):
 
 
 class Ray(_Cluster):
-    """Workers of a ray cluster: at an address, or started here with `jobs` cores."""
+    """Workers of a ray cluster: at an address, or started here with `jobs` cores.
+
+    A process of its own (ray_driver.py) speaks with the cluster, as ray would end this
+    one when the cluster is lost.
+    """
 
     def __init__(self, tasks: list[dict], jobs: int, scheduler: str):
-        import ray
-
         super().__init__(tasks)
-        self.ray = ray
-        where = {"address": scheduler} if scheduler else {"num_cpus": jobs}
-        if not scheduler:  # not the cluster that somebody else has started here
-            where |= {"address": "local", "include_dashboard": False}
+        self.scheduler, self.numbers = scheduler, count()
+        self.driver = Child([p or os.getcwd() for p in sys.path], main="ray_driver")
+        about = {"scheduler": scheduler, "jobs": jobs}
+        about |= {"data": self.data, "digest": self.digest}
         try:
-            _knock(scheduler)
-            ray.init(logging_level="error", **where)
-        except (OSError, ValueError, RuntimeError) as error:
-            super().close()
-            said = str(error).splitlines()[0]
-            raise UserError(
-                f"no ray cluster answers at {scheduler} ({said}): start one with "
-                "`ray start --head`, or correct SCHEDULER="
-            ) from None
-        self.call = ray.remote(max_retries=0, num_cpus=1)(parcel.carrier())
-        self.source = ray.put(self.data)
+            self.driver.connection.send(about)
+            answer, said = self.driver.connection.recv()
+        except (EOFError, OSError):
+            answer, said = ray_driver.SILENT, "ray ended its process"
+        if answer == ray_driver.READY:
+            return
+        self.close()
+        if answer == ray_driver.ABSENT:
+            raise ImportError(said)
+        raise UserError(
+            f"no ray cluster answers at {scheduler or 'this machine'} ({said}): start "
+            "one with `ray start --head`, or correct SCHEDULER="
+        )
 
     def begin(self, task: dict) -> None:
         """Hand a task to the cluster."""
-        task = task | {"mark": self.mark}
-        call = self.call.options(num_gpus=1) if task["device"] == "cuda" else self.call
-        future = call.remote(self.source, self.digest, task)
-        self.under_way[future] = task, future
+        number, task = next(self.numbers), task | {"mark": self.mark}
+        self.under_way[number] = task, number
+        with suppress(OSError):  # the driver has ended: `ended` will say so
+            self.driver.connection.send((number, task))
 
     def ended(self) -> list[Ended]:
-        """Wait a moment; return each task that ended, with what became of it."""
-        done, _ = self.ray.wait(list(self.under_way), timeout=1.0)
-        return [self._result(future) for future in done]
+        """Wait a moment; return the task that ended, with what became of it, if any.
 
-    def _result(self, future) -> Ended:
-        task, _ = self.under_way.pop(future)
+        Raises UserError where the cluster is lost: ray says so 60 s after its head was
+        gone, by ending the driver.
+        """
         try:
-            found = self.ray.get(future)
-        except self.ray.exceptions.RayTaskError as error:
-            raise _unable(error) from error
-        except self.ray.exceptions.RayError:  # the worker, its node or its memory
-            found = DIED, []
-        return task, *found
+            if not self.driver.connection.poll(1.0):
+                return []
+            number, how, found = self.driver.connection.recv()
+        except (EOFError, OSError):
+            number, how, found = None, ray_driver.GONE, ""
+        if how == ray_driver.GONE:
+            at = f"at {self.scheduler}" if self.scheduler else "of this command"
+            raise UserError(
+                f"the ray cluster {at} is gone, or its node on this machine: start one "
+                f"with `ray start --head`; {KEPT}"
+            )
+        if how == ray_driver.UNABLE:
+            raise _unable(found)
+        task, _ = self.under_way.pop(number)
+        return [(task, how, found)]
 
     def close(self) -> None:
         """Stop what is under way, and leave the cluster, or end it if it is ours."""
         super().close()
-        for future in self.under_way:
-            with suppress(Exception):
-                self.ray.cancel(future, force=True)
-        self.ray.shutdown()
+        self.driver.connection.close()
+        with suppress(subprocess.TimeoutExpired):
+            self.driver.process.wait(LEAVE)
+        self.driver.kill()
 
 
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens at host:port; ray would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT).close()
-
-
-def _unable(error: Exception) -> UserError:
-    said = (str(error).strip() or type(error).__name__).splitlines()[-1]
+def _unable(said: str) -> UserError:
     return UserError(
         f"a worker of the cluster cannot start runs ({said}): see that it has the "
         f"Python and the packages of this environment; {KEPT}"

@@ -60,6 +60,7 @@ READS_DEFAULTS = {  # attributes of a config, or of its class
     "__reduce_ex__", "__signature__",
 }  # fmt: skip
 READS_SIGNATURE = {"signature", "getfullargspec"}
+ORDER = "order of the imports:"  # in a manifest: what importing the files does, in turn
 
 
 class _Reach:
@@ -139,7 +140,7 @@ class _Reach:
             elif s in self.counted and self._notices(module, s):
                 parts[-1].append(label)
         text = json.dumps([sorted(p) for p in parts if p])
-        self.texts["order of the imports:"] = {0: text}
+        self.texts[ORDER] = {0: text}
 
     def _notices(self, module: Module, s: Statement) -> bool:
         """Whether what the statement computes may depend on effects before it."""
@@ -698,6 +699,10 @@ def changed(old: dict[str, str], new: dict[str, str]) -> list[str]:
     """Return the names of definitions whose hashes differ, with new and gone ones, such
     as 'symlab.models.resnet:resnet18'.
 
-    old, new: {definition: hash}.
+    old, new: {definition: hash}. What importing the files does, and in which order, is
+    named where none of these accounts for it.
     """
-    return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+    found = {k for k in old.keys() | new.keys() if old.get(k) != new.get(k)}
+    if ORDER in found:
+        found = found - {ORDER} or {"what importing the files does, or its order"}
+    return sorted(found)

@@ -61,7 +61,7 @@ def plans(
         raise UserError(
             f"claims.lock is not of the claims as they stand ({changed[0]}"
             f"{f', and {len(changed) - 1} more' if len(changed) > 1 else ''}): run "
-            "`python -m symlab lock` and commit it, then confirm"
+            f"`{project.command('lock')}` and commit it, then confirm"
         )
     return [
         plan.make(project, name, scale, seed0=seed0(lock, name, scale), **options)

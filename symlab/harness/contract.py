@@ -29,13 +29,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
-from symlab.harness import code, sweep
+from symlab.harness import code, faults, sweep
 from symlab.harness.context import Context
-from symlab.harness.errors import UserError, nearest, told
+from symlab.harness.errors import UserError, nearest
 from symlab.harness.project import Project
 from symlab.harness.store import META
 
@@ -118,6 +120,11 @@ class Experiment:
         return tuple(getattr(self.module, "STATIC", ()))
 
     @property
+    def takes_context(self) -> bool:
+        """Whether `run` has a parameter `context`."""
+        return _takes_context(self.module.run)
+
+    @property
     def extra(self) -> tuple[str, ...]:
         """The name of the optional dependency group that `run` needs, then the packages
         that it needs from it; () without one.
@@ -185,8 +192,9 @@ class Experiment:
             return self._configs(scale, seed0)
 
     def _configs(self, scale: str, seed0: int) -> dict[str, dict]:
-        with told(f"{self.path.name}: sweep({scale!r}) failed", self.path.parents[1]):
-            found = list(self.module.sweep(scale))
+        what = f"{self.path.name}: sweep({scale!r}) failed"
+        with faults.telling(what, self.path.parents[1]):
+            found = self._sweep(scale)
             for config in found:
                 if type(config) is not self.module.Config:
                     raise UserError(
@@ -198,15 +206,42 @@ class Experiment:
             row["seed"] += seed0
         return dict(zip(sweep.keys(rows), rows, strict=True))
 
+    def _sweep(self, scale: str) -> list:
+        """What the file's `sweep` returns; a field that Config lacks is explained."""
+        try:
+            return list(self.module.sweep(scale))
+        except TypeError as error:
+            found = re.search(r"Config.* unexpected keyword .*?'(\w+)'", str(error))
+            if not found:
+                raise
+            raise UserError(f"{self.path.name}: {self._no_field(found[1])}") from error
+
+    def _no_field(self, name: str) -> str:
+        """A sentence on a name that is no field of Config, though sweep gives it."""
+        config = self.module.Config
+        if name in vars(config):
+            value = vars(config)[name]
+            return (
+                f"Config.{name} has no annotation, so it is no field: write "
+                f"`{name}: {type(value).__name__} = {value!r}`"
+            )
+        fields = [f.name for f in dataclasses.fields(config)]
+        return nearest(name, fields, "field of Config")
+
     def run(self, configs: list[dict], context: Context | None = None) -> list[dict]:
         """Return the result rows of the file's `run` for these configs, in their order.
 
         context: the device and folders, given to `run` if it has such a parameter.
         """
         wanted = [self.module.Config(**c) for c in configs]
-        if "context" in signature(self.module.run).parameters:
+        if self.takes_context:
             return self.module.run(wanted, context or Context())
         return self.module.run(wanted)
+
+
+@lru_cache(maxsize=100)
+def _takes_context(run: Callable) -> bool:
+    return "context" in signature(run).parameters
 
 
 @contextmanager
@@ -289,7 +324,9 @@ def load(project: Project, name: str) -> Experiment:
     except SyntaxError as error:
         raise UserError(not_python(Path(error.filename or path), error)) from None
     except ImportError as error:
-        raise UserError(f"{path.name} cannot be imported: {error}") from None
+        raise UserError(
+            f"{path.name} cannot be imported: {faults.said(error)}"
+        ) from error
     loaded = _loaded[path, reached.files[module]]
     experiment = Experiment(name, path, loaded, reached)
     packages = {*reached.packages, *experiment.extra[1:]}
@@ -388,7 +425,7 @@ def _import(name: str, path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look themselves up here
     what, known = f"{path.name} cannot be imported", (SyntaxError, ImportError)
-    with told(what, path.parents[1], known):
+    with faults.telling(what, path.parents[1], known):
         source = compile(path.read_bytes(), str(path), "exec")
         exec(source, module.__dict__)
     return module
@@ -407,7 +444,9 @@ def _check(experiment: Experiment) -> None:
         raise UserError(f"{name}: Config must be a frozen dataclass")
     fields = {f.name: sweep.declared(f) for f in dataclasses.fields(module.Config)}
     if fields.get("seed") is not int:
-        raise UserError(f"{name}: Config needs a field `seed: int`")
+        bare = " (it has no annotation there)" * ("seed" in vars(module.Config))
+        bare = bare if "seed" not in fields else ""
+        raise UserError(f"{name}: Config needs a field `seed: int`{bare}")
     if clash := set(fields) & set(META):
         raise UserError(
             f"{name}: rename the config fields {sorted(clash)}, as the "
@@ -420,7 +459,45 @@ def _check(experiment: Experiment) -> None:
         )
     if unknown := set(experiment.static) - set(fields):
         raise UserError(f"{name}: STATIC names unknown fields {sorted(unknown)}")
+    _check_claims(experiment)
+    _check_drawings(experiment.path)
     _check_spelling(experiment)
+
+
+def _check_claims(experiment: Experiment) -> None:
+    """Every claim is a Claim and has a name of its own, by which its line in
+    claims.lock is found.
+    """
+    name = experiment.path.name
+    for claim in experiment.claims:
+        if not all(hasattr(claim, n) for n in ("name", "statement", "estimate")):
+            listed = isinstance(claim, (list, tuple))
+            hint = "; unpack a list of them, as in CLAIMS = [*family(...)]" * listed
+            raise UserError(
+                f"{name}: CLAIMS holds a {type(claim).__name__} where a Claim belongs"
+                f"{hint}"
+            )
+    found = [c.name for c in experiment.claims]
+    if twice := [n for n in dict.fromkeys(found) if found.count(n) > 1]:
+        raise UserError(
+            f"{name}: two claims are named {twice[0]!r}: give each a name of its own"
+        )
+
+
+def _check_drawings(path: Path) -> None:
+    """No two functions of a file draw one panel, and none hides another."""
+    found = _drawings(path)
+    for sentence in _collisions(found).values():
+        raise UserError(f"{path.name}: {sentence}")
+    by_name: dict[str, Drawing] = {}
+    for d in found:
+        before = by_name.setdefault(d.function, d)
+        if before.line != d.line:
+            raise UserError(
+                f"{path.name}: two draw functions are named {d.function!r} (lines "
+                f"{before.line} and {d.line}), and Python keeps the second alone: "
+                "give each a name of its own"
+            )
 
 
 def _check_spelling(experiment: Experiment) -> None:
@@ -446,6 +523,23 @@ def _check_spelling(experiment: Experiment) -> None:
             )
 
 
+class Drawing(NamedTuple):
+    """A function of an experiment file that draws a panel, as its source says.
+
+    panel, row: as of `figure`; None where the source does not write them out.
+    """
+
+    file: str
+    function: str
+    line: int
+    figure: str
+    panel: str | None
+    row: int | None
+
+    def __str__(self) -> str:
+        return f"{self.function} in {self.file} line {self.line}"
+
+
 def figures(project: Project) -> dict[str, list[str]]:
     """Return {figure: names of the experiments that draw it}, read from their source
     without an import.
@@ -459,29 +553,71 @@ def figures(project: Project) -> dict[str, list[str]]:
     return found
 
 
+def collisions(project: Project) -> dict[str, str]:
+    """Return {figure: sentence} of the figures of which two functions draw one panel,
+    in one file or in two; read from the source without an import.
+    """
+    files = [project.experiments / f"{name}.py" for name in names(project)]
+    return _collisions([d for path in files for d in _drawings(path)])
+
+
+def _collisions(drawings: list[Drawing]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    taken: dict[tuple, Drawing] = {}
+    for d in drawings:
+        if d.panel is None or d.row is None:
+            continue
+        first = taken.setdefault((d.figure, d.panel, d.row), d)
+        if first is not d:
+            row = f", row {d.row}," * bool(d.row)
+            found.setdefault(
+                d.figure,
+                f"panel {d.panel!r}{row} of figure {d.figure!r} is drawn twice, by "
+                f"{first} and by {d}: give each @figure its own panel, row or name",
+            )
+    return found
+
+
 def _decorations(path: Path) -> list[str]:
     """The figures that a file draws, also of one that Python cannot parse.
 
     Such a file still stops its own figures, which would lack its panels, and no others.
     """
-    source = path.read_bytes()
     try:
-        tree = ast.parse(source)
+        return [d.figure for d in _parsed(path.name, path.read_bytes())]
     except (SyntaxError, ValueError):
-        return re.findall(
-            r"""@figure\(\s*["']([^"']+)""", source.decode(errors="replace")
-        )
-    calls = [
-        d
-        for n in tree.body
-        if isinstance(n, ast.FunctionDef)
-        for d in n.decorator_list
-        if isinstance(d, ast.Call)
-    ]
-    return [
-        c.args[0].value
-        for c in calls
-        if getattr(c.func, "id", getattr(c.func, "attr", "")) == "figure"
-        and c.args
-        and isinstance(c.args[0], ast.Constant)
-    ]
+        text = path.read_bytes().decode(errors="replace")
+        return re.findall(r"""@(?:\w+\.)*figure\(\s*["']([^"']+)""", text)
+
+
+def _drawings(path: Path) -> list[Drawing]:
+    """The drawings of a file; none of one that Python cannot parse."""
+    try:
+        return list(_parsed(path.name, path.read_bytes()))
+    except (SyntaxError, ValueError):
+        return []
+
+
+@lru_cache(maxsize=256)
+def _parsed(file: str, source: bytes) -> tuple[Drawing, ...]:
+    """The drawings in the source of a file; one command asks for them several times."""
+    found = []
+    for n in ast.parse(source).body:
+        calls = n.decorator_list if isinstance(n, ast.FunctionDef) else []
+        for c in (c for c in calls if isinstance(c, ast.Call)):
+            called = getattr(c.func, "id", getattr(c.func, "attr", ""))
+            place = _place(c)
+            if called == "figure" and place[0] is not None:
+                found.append(Drawing(file, n.name, n.lineno, *place))
+    return tuple(found)
+
+
+def _place(call: ast.Call) -> tuple[str | None, str | None, int | None]:
+    """The figure, panel and row that `figure(...)` is given; None for what is not
+    written out.
+    """
+    given = {"panel": ast.Constant("main"), "row": ast.Constant(0)}
+    given |= dict(zip(("name", "panel", "row"), call.args, strict=False))
+    given |= {k.arg: k.value for k in call.keywords}
+    nodes = [given.get(n) for n in ("name", "panel", "row")]
+    return tuple(n.value if isinstance(n, ast.Constant) else None for n in nodes)

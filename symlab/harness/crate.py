@@ -112,10 +112,11 @@ def _described(name: PurePosixPath) -> str:
 
 
 def _paper(identity: str, paper: Paper) -> dict:
-    return {
+    about = {
         "@id": identity,
         "@type": "ScholarlyArticle",
-        "name": paper.title,
+        "name": paper.title or paper.short,
         "author": paper.authors,
-        "datePublished": str(paper.year),
+        "datePublished": str(paper.year or ""),
     }
+    return {k: v for k, v in about.items() if v}

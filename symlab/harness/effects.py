@@ -11,7 +11,7 @@ import builtins
 
 from symlab.harness import sharing
 from symlab.harness.scope import DRAWING, Scope
-from symlab.harness.sharing import CALLED, held, root
+from symlab.harness.sharing import CALLED, beginning, held, root
 from symlab.harness.source import Finder, Module, Statement
 from symlab.harness.syntax import (
     COMPREHENSION,
@@ -229,21 +229,23 @@ class Effects:
         inner = f"{name}.{attribute}" if attribute else name
         return bool(self.finder.module(name) or self.finder.module(inner))
 
-    def draws(self, module: Module, head: str) -> bool:
+    def draws(self, module: Module, chain: Chain) -> bool:
         """Return whether a name comes from a plotting package or the harness, whose
         calls change no result.
 
-        head: the first part of a dotted name in the module. A name that is bound to
-        what their calls return counts, too, as a selection of rows in `NOISE =
-        where(study="noise")`.
+        chain: the parts of the name, as used in the module: `where`, or `h.where` after
+        `from symlab import harness as h`. A name that is bound to what their calls
+        return counts, too, as a selection of rows in `NOISE = where(study="noise")`.
         """
+        head, *rest = chain
         bindings = module.binding.get(head, ())
         targets = [t for s in bindings for t in s.imports.get(head, ())]
         if targets:
+            paths = [".".join([*filter(None, t), *rest, ""]) for t in targets]
             return len(targets) == len(bindings) and all(
-                f"{t}.".startswith(tuple(f"{d}." for d in DRAWING))
-                and not {t, f"{t}.{a}"} & MAKING
-                for t, a in targets
+                p.startswith(tuple(f"{d}." for d in DRAWING))
+                and not p.startswith(tuple(f"{m}." for m in MAKING))
+                for p in paths
             )
         if not bindings or (module.name, head) in self.asked:
             return False
@@ -268,10 +270,9 @@ class Effects:
             return self.made_by_drawing(module, part)
         if isinstance(value, ast.Call) and chain_of(value.func) == ("partial",):
             chain = chain_of(value.args[0]) if value.args else None
-            return bool(chain) and self.draws(module, chain[0])
-        if isinstance(value, ast.Subscript):
-            return self.draws(module, root(value))
-        return isinstance(value, ast.Call) and self.draws(module, root(value))
+            return bool(chain) and self.draws(module, chain)
+        made = isinstance(value, (ast.Subscript, ast.Call))
+        return made and self.draws(module, beginning(value))
 
     def calling(
         self, module: Module, node, deep=False, owner=None, trust: int = 0
@@ -438,7 +439,7 @@ class Effects:
         """
         if (module.name, chain) in seen:
             return False
-        if self.foreign(module, chain[0]) or self.draws(module, chain[0]):
+        if self.foreign(module, chain[0]) or self.draws(module, chain):
             return True
         found = self._definitions(module, chain, set())
         seen = seen | {(module.name, chain)}

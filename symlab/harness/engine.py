@@ -103,7 +103,7 @@ def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dic
     for key, config in plan.todo.items():
         groups.setdefault(tuple(config[f] for f in experiment.static), []).append(key)
     checkpoints, code = plan.store.parts / "checkpoints", plan.code
-    for group in groups.values():
+    for static, group in groups.items():
         group.sort(key=lambda key: plan.configs[key]["seed"])  # else as in the sweep
         n_chunks = max(
             math.ceil(len(group) / experiment.lanes),
@@ -121,6 +121,7 @@ def _tasks(project: Project, plan: Plan, jobs: int, device: str) -> Iterator[dic
                 "keys": keys,
                 "checkpoints": f"{checkpoints}/{_digest([code, *keys])}",
                 "cost": sum(plan.seconds.get(k, 0.0) for k in keys),
+                "alike": (experiment.name, *static),  # tasks that may take as long
             }
 
 

@@ -25,7 +25,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_unsigned_integer_dtype
 
 from symlab.harness import stats
-from symlab.harness.claims import Claim
+from symlab.harness.claims import Claim, LackingRows
 from symlab.harness.errors import nearest
 from symlab.harness.stats import Interval
 
@@ -122,7 +122,7 @@ class Rows:
                 df, kept = select(df if kept is None else df[kept]), None
                 left = not df.empty
             if not left:
-                raise ValueError(f"no row is left where {name}")
+                raise LackingRows(f"no row is left where {name}")
         return df if kept is None else df[kept]
 
     def __str__(self) -> str:
@@ -161,6 +161,7 @@ class Rows:
         names = pd.DataFrame(list(product(*over.values())), columns=list(over))
 
         def unrolled(df):
+            _check_columns(df, columns.values())
             for column in columns.values():
                 if wrong := set(df[column].map(len)) - {len(names)}:
                     raise ValueError(
@@ -244,7 +245,7 @@ class Rows:
                 {"seed": df.seed, "x": values(df, x), "y": values(df, quantity)}
             )
             if frame.groupby("seed").x.nunique().min() < 2:
-                raise ValueError(f"a seed has fewer than two values of {name_of(x)}")
+                raise LackingRows(f"a seed has fewer than two values of {name_of(x)}")
             return frame.groupby("seed").apply(
                 lambda g: np.polyfit(g.x, g.y, 1)[0], include_groups=False
             )
@@ -313,18 +314,19 @@ class Rows:
 
         def table(df):
             """The quantity: seeds (and values of `each`) down, arms across."""
+            _check_columns(df, [*fixed, *arms])
+            for field, ends in arms.items():
+                if lacking := [v for v in ends if v not in set(df[field])]:
+                    raise LackingRows(
+                        f"no run has {field} = {lacking[0]}: nothing to pair"
+                    )
+                df = df[df[field].isin(ends)]
             sizes = values(df, quantity)
             if is_unsigned_integer_dtype(sizes):
                 sizes = sizes.astype(float)  # 2 - 3 would wrap around
             with np.errstate(invalid="ignore", divide="ignore"):
                 needed = [c for c in df.columns if c in (*fixed, *arms)]
                 frame = df[needed].assign(_quantity=scale(sizes) if scale else sizes)
-            for field, (a, b) in arms.items():
-                frame = frame[frame[field].isin([a, b])]
-                if lacking := [v for v in (a, b) if v not in set(frame[field])]:
-                    raise ValueError(
-                        f"no run has {field} = {lacking[0]}: nothing to pair"
-                    )
             if frame.duplicated([*fixed, *arms]).any():
                 raise ValueError(
                     f"a seed has several runs of one {' and '.join(arms)}: narrow the "
@@ -346,7 +348,7 @@ class Rows:
                 found = found.unstack(each).loc[:, shared].mean(axis=1, skipna=False)
             if (found := found.dropna()).empty:
                 (field, (a, b)) = next(iter(arms.items()))
-                raise ValueError(
+                raise LackingRows(
                     f"no seed has both {field} = {a} and {field} = {b}: nothing to pair"
                 )
             return found
@@ -496,10 +498,21 @@ def _evaluated(df: pd.DataFrame, expression: str):
     """An expression of columns; pandas first makes a Series of each column that there
     is, so it is given those alone whose names occur.
     """
-    words = set(re.findall(r"\w+", expression))
+    words, known = set(re.findall(r"\w+", expression)), df.columns
     if "`" not in expression:  # which quotes a name that is no word
         df = df[[c for c in df.columns if c in words]]
-    return df.eval(expression, engine="python")
+    try:
+        return df.eval(expression, engine="python")
+    except pd.errors.UndefinedVariableError as error:
+        name = re.search(r"'(.+?)'", str(error))
+        raise ValueError(nearest(name[1], known, "column")) from error
+
+
+def _check_columns(df: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise ValueError for a name that is no column of a frame, with those like it."""
+    for name in names:
+        if name not in df.columns:
+            raise ValueError(nearest(name, df.columns, "column"))
 
 
 def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]:
@@ -562,8 +575,7 @@ class _Equal:
 
     def mask(self, df: pd.DataFrame) -> np.ndarray:
         """Whether each row is selected; raises ValueError where there is no column."""
-        if self.field not in df.columns:
-            raise ValueError(nearest(self.field, df.columns, "column"))
+        _check_columns(df, [self.field])
         column = df[self.field]
         found = column.isin(self.values) if self.several else column == self.values
         return found.to_numpy(dtype=bool, na_value=False)

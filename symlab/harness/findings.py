@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-from symlab.harness import claims, code, contract, plot
-from symlab.harness.errors import UserError, nearest, told
+import pandas as pd
+
+from symlab.harness import claims, code, contract, faults, plot
+from symlab.harness.errors import UserError, nearest
 from symlab.harness.plan import Plan, make_all
 from symlab.harness.project import Project
 
@@ -25,7 +27,7 @@ def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdic
     for p in plans:
         done, wanted = progress(p)
         if done < wanted and not partial:
-            note = f"not judged: {done} of {wanted} runs are there"
+            note = f"not judged: {done} of {wanted} runs are there ({p.lacking()})"
             judged += [
                 claims.Verdict(p.experiment.name, c, "undecided", None, note)
                 for c in p.experiment.claims
@@ -33,6 +35,26 @@ def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdic
         else:
             judged += claims.judge_all(p.experiment, p.rows())
     return judged
+
+
+def mistaken(plan: Plan, claim: claims.Claim) -> bool:
+    """Return whether a claim's estimate cannot be made for another reason than that the
+    sweep at this scale is smaller than the one at scale quick.
+
+    plan: of scale smoke. An estimate that lacks rows is tried on the settings of scale
+    quick alone, without results: if it lacks rows there, too, it names a value that no
+    run has.
+    """
+    quick = pd.DataFrame(plan.experiment.configs("quick").values())
+    for rows, known in ((plan.rows(), False), (quick, True)):
+        try:
+            claim.estimate(rows)
+            return False
+        except claims.LackingRows:
+            continue
+        except (Exception, SystemExit):
+            return not known
+    return True
 
 
 def stem(
@@ -75,7 +97,8 @@ def draw(figure: str, plans: list[Plan], absent: int = 0, column: bool = False):
     if not panels:
         raise UserError(f"there is no row to draw yet: run `make {figure}` first")
     stamp = "" if done == wanted else f"preliminary {done}/{wanted}"
-    with told(f"{figure} cannot be drawn", plans[0].experiment.path.parents[1]):
+    root = plans[0].experiment.path.parents[1]
+    with faults.telling(f"{figure} cannot be drawn", root):
         return plot.compose(panels, stamp, column)
 
 

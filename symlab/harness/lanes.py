@@ -10,7 +10,11 @@ import numpy as np
 
 
 def column(configs: Sequence, field: str, ndim: int = 2, dtype=np.float32):
-    """Return one field of each config as an array (L, 1, ..., 1) with `ndim` axes."""
+    """Return one field of each config as an array (L, 1, ..., 1) with `ndim` axes.
+
+    It is in float32 unless `dtype` is given: identities that hold to more than seven
+    digits need dtype=float.
+    """
     values = np.array([getattr(c, field) for c in configs], dtype)
     return values.reshape(-1, *[1] * (ndim - 1))
 

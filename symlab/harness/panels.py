@@ -119,6 +119,33 @@ def points(
     )
 
 
+def apart(
+    ax,
+    df,
+    x: str,
+    y: str,
+    by: str,
+    arms: Mapping[object, Arm],
+    *,
+    spread: float = 0.3,
+    log: float | None = None,
+    **style,
+) -> None:
+    """Draw the means of y over seeds at each x with their intervals as bars, arms side
+    by side and each joined by a thin line.
+
+    by, arms: as in `curves`. spread: between the outermost arms, in units of x; with
+    log, the base of x's scale, in powers of it. style: what `points` takes.
+    """
+    shown = {value: arm for value, arm in arms.items() if (df[by] == value).any()}
+    shifts = np.linspace(-0.5, 0.5, len(shown)) * spread * (len(shown) > 1)
+    for shift, (value, arm) in zip(shifts, shown.items(), strict=True):
+        found = means(df[df[by] == value].groupby(x)[y])
+        at = [place * log**shift if log else place + shift for place in found]
+        look = {"ls": arm.line, "lw": 0.8} | style
+        points(ax, at, [*found.values()], arm, **look)
+
+
 def band(
     ax, at, intervals: Sequence[Interval], arm: Arm, *, limits=ANY, **line
 ) -> None:
@@ -237,12 +264,15 @@ def heat(
     return shown
 
 
-def colorbar(ax, shown, label: str, ticks: Mapping[float, str] | None = None) -> None:
-    """Draw the colour scale of an image beside its panel.
+def colorbar(
+    ax, shown, label: str, ticks: Mapping[float, str] | None = None, below=False
+) -> None:
+    """Draw the colour scale of an image beside its panel, or below it.
 
     shown: the image. ticks: {value: text}.
     """
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, anchor=(0, 1))
+    where = {"location": "bottom"} if below else {"anchor": (0, 1)}
+    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, **where)
     if ticks is not None:
         bar.set_ticks(list(ticks), labels=list(ticks.values()))
     bar.set_label(label, labelpad=1)
@@ -286,6 +316,16 @@ def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> N
     """
     where = {} if data else {"transform": ax.transAxes}
     ax.text(x, y, text, **({"fontsize": SMALL} | where | style))
+
+
+def name(ax, arm: Arm, x: float, y: float, **style) -> None:
+    """Write an arm's name beside its line, in its colour.
+
+    x: a fraction of the panel's width. y: in data coordinates; where the panel does not
+    reach so far, there is no name, and it takes no room.
+    """
+    look = {"color": arm.color, "transform": ax.get_yaxis_transform(), "clip_on": True}
+    note(ax, x, y, arm.label, **(look | style))
 
 
 def ticks(
@@ -333,7 +373,8 @@ def legend(
     clear: bool = False,
     **how,
 ) -> None:
-    """Add the legend of a panel: what was measured first, then closed forms.
+    """Add the legend of a panel: what was measured first, then closed forms, of which
+    those with one label are one entry.
 
     room: the fraction by which the y axis grows to make space for it, on the side that
     `loc` names, upper or lower. clear: whether its words have a white rim, so that they
@@ -408,6 +449,12 @@ def handles(arms: Sequence[Arm], *, lines: bool = True) -> dict:
 def _entries(ax) -> dict:
     pairs = zip(*ax.get_legend_handles_labels(), strict=True)
     pairs = sorted(pairs, key=lambda pair: _closed_form(pair[0]))
+    forms = {text: line for line, text in reversed(pairs) if _closed_form(line)}
+    pairs = [
+        (line, text)
+        for line, text in pairs
+        if not _closed_form(line) or forms[text] is line
+    ]
     found, labels = zip(*pairs, strict=True) if pairs else ((), ())
     return {"handles": found, "labels": labels}
 

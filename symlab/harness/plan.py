@@ -1,7 +1,8 @@
 """What a call would run: fresh, stale, missing and failed runs, and their time."""
 
+import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import pandas as pd
@@ -32,6 +33,7 @@ class Plan:
     reasons: list[str] = field(default_factory=list)  # definitions that changed
     seconds: dict[str, float] = field(default_factory=dict)  # key -> expected
     strict: bool = False  # whether rows of other versions of packages are stale
+    timed_here: bool = True  # whether these seconds are of rows of this store
     upgrades: list[str] = field(default_factory=list)  # how versions differ
     _rows: tuple[pa.Table, pd.DataFrame] | None = field(default=None, repr=False)
 
@@ -64,8 +66,8 @@ class Plan:
 
     @property
     def eta(self) -> float:
-        """Expected CPU-seconds of the runs to make; a run that was never timed adds
-        0.
+        """Expected seconds of the runs to make on one core; a run that was never timed
+        adds 0.
         """
         return sum(self.seconds.get(k, 0.0) for k in self.todo)
 
@@ -77,6 +79,22 @@ class Plan:
         if self._rows is None or self._rows[0] is not table:
             self._rows = table, self._current()
         return self._rows[1].copy()  # who draws or judges may add columns
+
+    def lacking(self) -> str:
+        """Return as text how many runs of the sweep have no current row, and why:
+        '300 runs are stale, 20 are missing'.
+        """
+        now = replace(self, table=self.store.read(), state={})
+        _classify(now, fresh=False)
+        states = list(now.state.values())
+        counts = {
+            "are stale": states.count("stale"),
+            "are missing": states.count("missing"),
+            "failed": states.count("failed"),
+            "were not asked for": self.wanted - len(self.configs),
+        }
+        parts = [f"{n} {what}" for what, n in counts.items() if n]
+        return ", ".join(parts).replace(" ", " runs ", 1)
 
     def _current(self) -> pd.DataFrame:
         good = self.store.frame(self.code, self.configs).set_index("key", drop=False)
@@ -234,7 +252,11 @@ def _by_key(table: pa.Table, column: str) -> dict:
 
 
 def _estimate(plan: Plan, project: Project) -> None:
-    """Seconds of the same run, else of runs of equal STATIC fields, else of any."""
+    """Seconds of the fastest run of these fields but the seed, else the median of runs
+    of equal STATIC fields, else of any.
+
+    Other programs only ever make a run slower, so the fastest of equal ones says most.
+    """
     reference = Store(project.reference / plan.scale, plan.experiment.name)
     static = plan.experiment.static
     same: dict[str, float] = {}
@@ -250,11 +272,16 @@ def _estimate(plan: Plan, project: Project) -> None:
             alike.setdefault(tuple(group), []).append(wall)
     if not same:
         return
+    plan.timed_here = pc.any(pc.equal(plan.table["status"], "ok")).as_py() or False
     usual = {group: median(walls) for group, walls in alike.items()}
     other = median(same.values())
+    equal = {k: tuple((c | {"seed": 0}).values()) for k, c in plan.configs.items()}
+    fastest: dict[tuple, float] = {}
+    for key in equal.keys() & same.keys():
+        fastest[equal[key]] = min(same[key], fastest.get(equal[key], math.inf))
     for key, config in plan.configs.items():
         group = tuple(config[f] for f in static)
-        plan.seconds[key] = same.get(key, usual.get(group, other))
+        plan.seconds[key] = fastest.get(equal[key], usual.get(group, other))
 
 
 def summary(plans: list[Plan], jobs: int) -> str:
@@ -273,6 +300,8 @@ def summary(plans: list[Plan], jobs: int) -> str:
         f"about {duration(eta)} with {jobs} workers" if eta else "time not known yet"
     )
     guess += f" plus {unknown} runs nobody has timed" if unknown and eta else ""
+    if eta and not all(p.timed_here for p in plans if p.todo):
+        guess += ", if this machine is as fast as that of the committed rows was"
     return "\n".join([*lines, f"to run: {todo}, {guess}"])
 
 

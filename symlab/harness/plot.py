@@ -109,11 +109,14 @@ def compose(panels: list, stamp: str = "", column: bool = False):
 
     placed = sorted(panels, key=lambda pair: (pair[0].row, order(pair[0].column)))
     places = [(p.row, p.column) for p, _ in placed]
-    if twice := {p for p in places if places.count(p) > 1}:
-        raise UserError(
-            f"several draw functions claim the panels {sorted(twice)} of one "
-            "figure: give each @figure its own panel and row"
-        )
+    for place, (panel, _) in zip(places, placed, strict=True):
+        twice = [p.draw for p, _ in placed if (p.row, p.column) == place]
+        if len(twice) > 1:
+            named = " and ".join(f"{d.__name__} of {d.__module__}" for d in twice)
+            raise UserError(
+                f"panel {panel.column!r}, row {panel.row}, of figure {panel.figure!r} "
+                f"is drawn by {named}: give each @figure its own panel or row"
+            )
     if column:
         places = [(n, "main") for n in range(len(places))]
     rows = sorted({row for row, _ in places})

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from inspect import signature
 from pathlib import Path
 
 from symlab.harness import contract, engine, machine, plan, portions
@@ -192,7 +191,7 @@ def _fits(lacking: plan.Plan, todo: dict[str, dict], clock: Clock) -> bool:
     left, seconds = clock.left(), lacking.seconds.get(next(iter(todo)))
     if seconds is None or seconds <= left:
         return left > 0
-    keeps = "context" in signature(lacking.experiment.module.run).parameters
+    keeps = lacking.experiment.takes_context
     if keeps and seconds > clock.usable:
         return left > 0
     least = int((seconds + STOPPING) // 60) + 1

@@ -1,6 +1,7 @@
 """Where things lie. A project is a folder with an `experiments/` folder in it."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,15 @@ class Project:
         On a new machine they also give the first estimate of how long runs take.
         """
         return self.root / "results" / "reference"
+
+    def command(self, words: str) -> str:
+        """Return a command of symlab as users of this project type it: 'make lock'
+        where a Makefile there has this target, else 'python -m symlab lock'.
+        """
+        file = self.root / "Makefile"
+        text = file.read_text("utf-8", "replace") if file.is_file() else ""
+        known = re.search(rf"^{re.escape(words)}:", text, re.MULTILINE)
+        return f"make {words}" if known else f"python -m symlab {words}"
 
 
 class Committed(Project):

@@ -291,6 +291,36 @@ def unexplained(
     return found
 
 
+def rows_before(project: Project, changed: Iterable[Change]) -> list[str]:
+    """Return one sentence for each experiment that has rows already, of the sweep at
+    quick scale, though a changed entry says that its claim was written before rows.
+
+    changed: what `changes` returns. Nobody can tell whether the rows were looked at, so
+    this is no error.
+    """
+    found = []
+    early: dict[str, list[str]] = {}
+    for change in changed:
+        e = change.after
+        if e and e.claim != DESIGN and e.written == "before" and not e.changes:
+            early.setdefault(e.experiment, []).append(e.claim)
+    for name, claims in early.items():
+        file = project.results / SCALE / f"{name}.parquet"
+        if not file.is_file():
+            continue
+        wanted = set(contract.load(project, name).configs(SCALE))
+        rows = files.read_table(file.read_bytes())
+        if n := len(wanted & set(rows["key"].to_pylist())):
+            one = len(claims) == 1
+            found.append(
+                f"note: {file.parent.name}/{file.name} holds {n} runs of this sweep, "
+                f"and {name}.{claims[0]}{'' if one else f' and {len(claims) - 1} more'}"
+                f" say{'s' * one} written before rows: where they were looked at, "
+                'write written="after"'
+            )
+    return found
+
+
 # --- git -----------------------------------------------------------------------------
 
 

@@ -6,14 +6,14 @@ report.html.j2 is the page; its style and its script lie beside it and are put i
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from symlab.harness import claim_tables, confirm, report_data, summary
+from symlab.harness import claim_tables, confirm, contract, report_data, summary
 from symlab.harness.claims import LOG_RATIO, ORIGINS, RATIO, Paper, Verdict
 from symlab.harness.errors import UserError
 from symlab.harness.project import Committed, Project
@@ -24,16 +24,29 @@ NOT_JUDGED = "not judged"
 SHOWN = ("failed", "error", "undecided", "held", NOT_JUDGED)  # as the page sorts them
 
 
-def write(project: Project, scale: str, jobs: int = 1) -> Path:
+def write(
+    project: Project,
+    scale: str,
+    jobs: int = 1,
+    reference: bool = False,
+    say: Callable[[str], None] = lambda _text: None,
+) -> Path:
     """Write figures/report.html, one page with all claims, verdicts and figures, from
     the rows and figures that are there; return its path.
 
     Nothing is drawn: a picture is on the page where its file is of the present rows and
     code. Where no experiment was run here, the committed rows are shown. Scales other
-    than quick get names of their own. jobs: how many processes judge claims.
+    than quick get names of their own. jobs: how many processes judge claims. reference:
+    whether the committed rows are shown in any case. say: is given a sentence on what
+    is done before it is done.
     """
-    committed = not any((project.results / scale).glob("*.parquet"))
+    committed = reference or not any((project.results / scale).glob("*.parquet"))
     source = Committed(project.root) if committed else project
+    n = len(contract.names(project))
+    say(
+        f"judging the claims of {n} experiment{'s' * (n != 1)} on the "
+        f"{'committed rows' if committed else 'rows under ' + str(source.results)}"
+    )
     experiments, figures = report_data.look(source, scale, jobs)
     text = page(
         experiments,

@@ -333,7 +333,7 @@ class Scope:
         """Whether what a call returns is others' or an instance of a class of ours."""
         if self.effects.foreign(self.module, chain[0]):
             return True
-        if self.effects.draws(self.module, chain[0]):
+        if self.effects.draws(self.module, chain):
             return True
         found = self.effects.definitions(self.module, chain)
         if not found:  # a method: its object is looked at itself
@@ -409,7 +409,7 @@ class Scope:
         bindings = self.module.binding.get(name, ())
         targets = [t for s in bindings for t, _ in s.imports.get(name, ())]
         mine = any(t.startswith("symlab") for t in targets)
-        return not mine and self.effects.draws(self.module, name)
+        return not mine and self.effects.draws(self.module, (name,))
 
     def _of_own(self, attribute: str) -> bool:
         """Whether an attribute of a new object was made by its constructor."""
@@ -595,7 +595,7 @@ class Scope:
 
     def _harmless(self, chain, inner) -> bool:
         return chain[0] not in inner | self.local and self.effects.draws(
-            self.module, chain[0]
+            self.module, chain
         )
 
     def _outside(self, chain, inner) -> bool:

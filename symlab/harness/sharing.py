@@ -89,6 +89,17 @@ def root(node) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def beginning(node) -> Chain:
+    """Return the dotted name that an expression of attributes, items and calls begins
+    with: ("h", "where") of h.where(x=1).mean("y"), ("",) where it begins otherwise.
+    """
+    names: list[str] = []
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call, ast.Starred)):
+        names = [node.attr, *names] if isinstance(node, ast.Attribute) else []
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return (node.id, *names) if isinstance(node, ast.Name) else ("",)
+
+
 def holdings(module: Module) -> dict[str, set[Chain]]:
     """Return {global name: dotted names whose objects it may be or contain}, by all
     statements of a module.

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import perf_counter  # a run may put another into the module
 
-from symlab.harness import columns, context, contract, machine
+from symlab.harness import columns, context, contract, faults, machine
 from symlab.harness.project import Project
 from symlab.harness.surroundings import restored, seed_generators
 
@@ -111,8 +111,9 @@ def _bisect(experiment, task: dict, configs: list, keys: list) -> list[dict]:
     try:
         with restored(task["code"]):
             seed_generators(keys[0])
+            given = context.of(task) if experiment.takes_context else None
             start = perf_counter()
-            rows = experiment.run(configs, context.of(task))
+            rows = experiment.run(configs, given)
             wall = (perf_counter() - start) / len(configs)
         _check_shape(rows, len(configs))
     except BaseException as error:
@@ -210,9 +211,14 @@ LONGEST = 4000  # characters of an error: its end says more than its beginning
 
 
 def _text(error: BaseException, traces: bool = True) -> str:
-    """The error as text that a table can hold, whatever its methods do."""
+    """The error as text that a table can hold, whatever its methods do.
+
+    Its last line names the user's line, as "my_law.py line 45: KeyError: 'z'".
+    """
     try:
         lines = traceback.format_exception(error) if traces else [str(error)]
+        if traces and faults.file_of(error):
+            lines.append(faults.said(error))
         text = "".join(lines).encode(errors="backslashreplace").decode().strip()
     except BaseException:
         text = ""

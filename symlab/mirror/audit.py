@@ -36,51 +36,8 @@ def audit(
 ) -> pd.DataFrame:
     """Return the mirror symmetries of `loss(model, batch)`, one row per hidden index.
 
-    A hidden index is a set of units (neurons, channels, attention heads) with the
-    tensor axes that carry them. `loss` returns a scalar tensor.
-
-    Every axis of every trainable parameter stands in one row, also an axis without a
-    symmetry ('none') and one of which nothing can be said ('unknown'). A row
-    'permutation of heads' is about blocks of the units of other rows. The columns:
-
-    parameters   what carries the index: 'fc.weight:1' is dimension 1 of fc.weight,
-                 'qkv.weight:0[0:16]' a part of it
-    symmetry     'rotation', 'signed permutation', 'permutation', 'permutation of
-                 heads', 'sign flip', 'none' or 'unknown'; with ', rescaling' where
-                 each unit may be multiplied in some parts and divided in others
-                 ('rescaling' where that is all). A signed permutation exchanges units
-                 and may change the sign of each, in all its parts or in some
-    units        H, the number of units
-    violation    the largest difference between the gradient at an image and the image
-                 of the gradient, of one unit in one parameter, relative to its size
-    dead         units whose incoming or outgoing weights are below `dead` of those of
-                 a typical unit
-    copies       live units that equal another one: at a relative distance below `near`
-                 (0.1), or below what would be chance where units have few weights
-    distinct     clusters of live units (average linkage at the same distance)
-    rank         of a rotation: singular values of the product above `dead` of the
-                 largest; else `distinct`
-    effective_rank  exp of the entropy of the singular values (Roy & Vetterli 2007)
-    nearest      median over live units of the distance to their nearest other: 0 on a
-                 mirror, about 1 for random units of many weights
-    silent       units whose value is the same at every place of the batch
-    twins        other units whose values correlate above 0.999 with those of another
-    note         what to do about it; for 'none' and 'unknown' the reason
-    dead_units, copy_groups  the numbers of the units that the counts speak of
-
-    How far a certificate reaches: see `symlab.mirror.certify`. The elements that are
-    tested generate the group, so that in exact arithmetic and at a generic point a loss
-    without the symmetry passes with probability zero (2**-10 for sign flips of more
-    than 10 units that cannot be exchanged). They are tested at two random points; at
-    one, if indices times parameters exceed 1e8. In float64 a difference is seen where
-    it is above 1e-10 of the gradient of one unit with respect to one parameter; between
-    that and 1e-6 the row says 'unknown', unless rounding explains it. A part of the
-    loss that moves no parameter of the index by more than that cannot be seen, nor a
-    difference where no sample of the batch takes a unit (a relu that is always on).
-
-    The model is not changed. A small batch is enough: labels are carried for each
-    value. Raises ValueError where the loss is no scalar, not finite, random, or does
-    not use the model, and where parameters are sharded.
+    It is `symlab.mirror.audit`, whose docstring explains arguments, columns and errors,
+    without what that adds to the notes.
     """
     found = indices(model, loss, batch)
     tensors = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}

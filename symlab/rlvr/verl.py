@@ -26,7 +26,8 @@ that registers it saves and loads its state.
 Written against verl 0.9.1.
 """
 
-from symlab.rlvr.advantages import checked_estimator, grouped_advantages, name_of
+from symlab.rlvr.advantages import checked_estimator, name_of
+from symlab.rlvr.given import grouped_advantages
 
 
 def estimator(name="agrae", *, log=None, **options):

@@ -34,6 +34,8 @@ FINDINGS = (
     findings.unmoved,
     findings.matrix_rule_on_a_table,
     findings.fused_as_one,
+    findings.heads_not_apart,
+    findings.in_a_sum,
     findings.off_by_width,
     findings.decayed_vectors,
     findings.idle_experts,

@@ -10,6 +10,7 @@ from statistics import median
 from typing import NamedTuple
 
 from symlab.symopt.doctor.trial import Trial, Weight, parted_ties
+from symlab.symopt.remarks import IN_A_SUM, MIXED
 from symlab.symopt.roles import unwrapped
 
 ADAM_SIZE = 0.2  # root mean square of AdamW's updates over lr, arXiv 2502.16982
@@ -374,6 +375,47 @@ def fused_as_one(trial: Trial, weights: list[Weight]) -> list[Row]:
 def _is_fused(w: Weight) -> bool:
     named = w.role in FUSED or "fused" in w.role
     return named or bool(getattr(w.block, "parts", None))
+
+
+def heads_not_apart(trial: Trial, weights: list[Weight]) -> list[Row]:
+    """Return a finding for weights whose queries, keys or values lie between each other
+    or are shared, and whose update is orthogonalised as one matrix.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
+    return rows_of(
+        "warning",
+        "heads of a fused weight are not told apart",
+        [w for w in weights if _is_mixed(w) and w.kind == "matrix"],
+        lambda ws: ws[0].block.note,
+        "Order the rows by query, key and value, then by head, as in "
+        "view(B, T, 3, heads, width), or make a parameter of each: overrides cannot "
+        "name these rows, and one polar factor for all mixes their sizes.",
+    )
+
+
+def _is_mixed(w: Weight) -> bool:
+    return w.role == "matrix" and w.block.note.startswith(MIXED.partition("{")[0])
+
+
+def in_a_sum(trial: Trial, weights: list[Weight]) -> list[Row]:
+    """Return a finding for matrices that are added to a constant or another weight
+    before use, and that SymOpt steps by AdamW.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
+    """
+    summed = [w for w in weights if w.block and w.block.note == IN_A_SUM]
+    return rows_of(
+        "note",
+        "matrix in a sum gets AdamW",
+        [w for w in summed if "rule" in w.group and w.kind == "adam"],
+        lambda ws: f"shapes: {', '.join(sorted({str(tuple(w.p.shape)) for w in ws}))}",
+        "Its gradient is that of the sum, so that a rule for matrices moves the sum as "
+        "it would a weight: give it one by overrides={name: 'spectral'}, with "
+        "weight_decay if it shall decay, or leave it to AdamW.",
+    )
 
 
 def off_by_width(trial: Trial, weights: list[Weight]) -> list[Row]:
