@@ -62,18 +62,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Context,
-    after,
-    figure,
-    grid,
-    panels,
-    plot,
-    rng,
-    stats,
-)
+from symlab.harness import Claim, Context, after, figure, grid, panels, plot, rng, stats
 from symlab.harness.estimates import Estimate, family, where
 from symlab.harness.race import Race
 from symlab.papers import ADAPTERS, LORA_PLUS, LORA_RITE
@@ -266,7 +255,7 @@ def against(arm: str, other: str, start: str) -> Estimate:
 
 # --- figure --------------------------------------------------------------------------
 
-BALANCED = Arm("balanced factors", panels.GREY)
+BALANCED = replace(ADAPTERS["muon"], label="balanced factors", color=panels.GREY)
 
 
 @figure("symopt9", panel="left")

@@ -518,7 +518,7 @@ def _geometric(sample) -> stats.Interval:
     return stats.mean(np.log(sample)).map(np.exp)
 
 
-def _sensitivity(df, ax, study: str):
+def _sensitivity(df, ax, study: str, title: str):
     """Geometric mean of fresh seeds against the rate over the tuned one."""
     rate = RACE.used(df).lr[study, "rotated"]
     df = where("seed % 2 == 1", study=study, basis="rotated")(df)
@@ -529,10 +529,10 @@ def _sensitivity(df, ax, study: str):
     panels.reference(ax, x=1, color=panels.FAINT)
     _loss_axis(ax, "y", study)
     panels.ticks(ax, "x", panels.fractions(4.0 ** np.arange(-2, 3)), log=10)
-    ax.set(xlabel="learning rate / tuned", xlim=(1 / 22, 22))
+    ax.set(xlabel="learning rate / tuned", xlim=(1 / 22, 22), title=title)
 
 
-def _final(df, ax, study: str) -> float | None:
+def _final(df, ax, study: str, title: str) -> float | None:
     """Geometric means of tuned rules, rules downwards; returns V D/2N for tokens."""
     rows, order = TUNED.where(study=study)(df), list(ARMS)
     for column, basis, offset, arm in BASES if study == "sensing" else HALVES:
@@ -542,11 +542,11 @@ def _final(df, ax, study: str) -> float | None:
     for y, rule in enumerate(order):
         panels.reference(ax, y=y, color=panels.SHADE, lw=0.5)
         if rule not in set(rows.rule):
-            style = {"ha": "right", "va": "center", "color": "0.4"}
-            style["transform"] = ax.get_yaxis_transform()
-            panels.note(ax, 0.99, y, "not run here", **style)
+            panels.note(ax, 0.99, y, "not run here", color="0.4", ha="right",
+                        va="center", transform=ax.get_yaxis_transform())  # fmt: skip
     panels.rows_of(ax, [arm.label for arm in ARMS.values()], shared=True)
     _loss_axis(ax, "x", study)
+    ax.set_title(title)
     if study != "sensing":
         c = rows.iloc[0]
         limit = c.rows * c.columns / (2 * c.batch * c.steps)
@@ -560,8 +560,7 @@ def draw_sensing(df, ax):
     matrix sensing in a random basis: geometric means over seeds. A curve ends where a
     run diverged.
     """
-    _sensitivity(df, ax, "sensing")
-    ax.set_title("Sensing: SGD and AdamW lowest")
+    _sensitivity(df, ax, "sensing", "Sensing: SGD and AdamW lowest")
     ax.set_ylim(bottom=8e-12)  # room for a note
     panels.note(ax, 0.98, 0.03, "curves end where a run diverged", ha="right")
     panels.key(ax, [ARMS[rule] for rule in CURVES])
@@ -572,8 +571,7 @@ def draw_embedding(df, ax):
     """Excess loss against the learning rate over the tuned one, for an embedding with
     tokens in a random basis: geometric means over seeds.
     """
-    _sensitivity(df, ax, "embedding")
-    ax.set_title("Embedding: sign, row-norm worst")
+    _sensitivity(df, ax, "embedding", "Embedding: sign, row-norm worst")
 
 
 @figure("symopt2", panel="right")
@@ -581,8 +579,7 @@ def draw_head(df, ax):
     """Excess loss against the learning rate over the tuned one, for a head with tokens
     in a random basis: geometric means over seeds.
     """
-    _sensitivity(df, ax, "head")
-    ax.set_title("Head: sign, row-norm worst")
+    _sensitivity(df, ax, "head", "Head: sign, row-norm worst")
 
 
 @figure("symopt2", panel="left", row=1)
@@ -590,8 +587,7 @@ def draw_sensing_final(df, ax):
     """Excess loss at tuned rates in matrix sensing, in a random basis and in the axes:
     geometric means over seeds.
     """
-    _final(df, ax, "sensing")
-    ax.set_title("Sensing: rotation hurts AdamW")
+    _final(df, ax, "sensing", "Sensing: rotation hurts AdamW")
     panels.key(ax, [AXES, ROTATED, FREQUENT, RARE], lines=False)
 
 
@@ -601,8 +597,7 @@ def draw_embedding_final(df, ax):
     and the rare half: geometric means. Dashed, V D/2N: what is expected of maximum
     likelihood with V tokens, D dimensions and N draws.
     """
-    limit = _final(df, ax, "embedding")
-    ax.set_title("Embedding: rare tokens cost most")
+    limit = _final(df, ax, "embedding", "Embedding: rare tokens cost most")
     panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
 
 
@@ -611,8 +606,7 @@ def draw_head_final(df, ax):
     """Excess loss at tuned rates for a head, of all tokens and of the frequent and the
     rare half: geometric means. Dashed, V D/2N.
     """
-    _final(df, ax, "head")
-    ax.set_title("Head: rare tokens cost most")
+    _final(df, ax, "head", "Head: rare tokens cost most")
 
 
 # --- claims --------------------------------------------------------------------------

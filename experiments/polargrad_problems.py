@@ -253,6 +253,7 @@ def _course(df, ax, problem: str, column: str):
 def _gaps(df, ax, problem: str, low: float, high: float):
     _course(df, ax, problem, "gaps")
     ax.set(ylabel=r"$\log_{10}$ gap / gap at start", ylim=(low, high))
+    ax.set_title(f"{TITLES[problem]}: Muon highest")
 
 
 @figure("symopt7", panel="left")
@@ -261,7 +262,6 @@ def draw_quadratic(df, ax):
     and middle half of the seeds.
     """
     _gaps(df, ax, "quadratic", -23, 1)
-    ax.set_title("Quadratic: Muon ends highest")
     panels.key(ax, list(LOOKS.values()))
 
 
@@ -271,7 +271,6 @@ def draw_logistic(df, ax):
     with batches; median and middle half of the seeds.
     """
     _gaps(df, ax, "logistic", -3.6, 0.2)
-    ax.set_title("Logistic: Muon ends highest")
 
 
 @figure("symopt7", panel="right")
@@ -280,7 +279,6 @@ def draw_completion(df, ax):
     median and middle half of the seeds. Rounding is reached at -30.
     """
     _gaps(df, ax, "completion", -32, 1.6)
-    ax.set_title("Completion: Muon highest")
     panels.reference(ax, y=FLOOR)
     panels.note(ax, 1000, FLOOR + 0.4, "rounding", data=True, ha="right", va="bottom")
 
