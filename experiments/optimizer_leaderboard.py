@@ -191,8 +191,7 @@ def draw_records(df, ax):
 @figure("symopt6", panel="mid", row=1)
 def draw_changes(df, ax):
     """Gain of each submission over the one it was made from at equal steps, sorted
-    within what was changed (table in docs/), with steps exchanged at the cost of a
-    shorter plan.
+    within what was changed, with steps exchanged at the cost of a shorter plan.
     """
     at, middles = -1.0, []
     for change in CHANGES:
