@@ -502,69 +502,75 @@ def _draw_rule(df, ax, blocks: list[str], title: str):
     of = [block for block, _ in columns]
     for block in blocks:
         start, size = of.index(block), of.count(block)
-        name = block.replace("embedding", "embed.")  # it has three columns
+        name = block.replace("embedding", "embed.").replace("_", "+")
         middle = (start + size / 2) / len(of)
         panels.note(ax, middle, -0.02, name, ha="center", va="top")
         ax.axvline(start - 0.5, color="white", lw=1.2)
     ax.xaxis.tick_top()
-    ax.set_xlabel("rows: P permuted, ± with signs, R rotated, + shifted\n"
-                  "columns: p permuted, r rotated; ×: symmetry violated",
-                  labelpad=10)  # fmt: skip
+    if not panels.beside(ax):
+        ax.set_xlabel("P, p: rows, columns permuted; R, r: rotated\n"
+                      "±: signs of rows; +: all rows shifted; ×: violated",
+                      labelpad=10)  # fmt: skip
     ax.set_title(title)
     return shown
 
 
 def _decade(log: float) -> str:
-    return "exact" if log == np.log10(FLOOR) else f"{round(log)}".replace("-", "−")
+    if log == np.log10(FLOOR):
+        return "exact"
+    return f"{log:.{0 if log < -3 else 1}f}".replace("-", "−")
 
 
 @figure("symopt1", panel="left")
 def draw_tables(df, ax):
-    """Error of each optimizer against moving first or stepping first, by symmetry of
-    embedding, head, router and attention; a cross marks one that is violated.
+    """Error of four steps after a move against the move after the steps, relative, by
+    optimizer and by symmetry of embedding, head, router and attention. A cross marks a
+    symmetry that is violated.
     """
-    _draw_rule(df, ax, list(BLOCKS)[:5], "Errors of four steps")
+    _draw_rule(df, ax, list(BLOCKS)[:5], "Move then step, or step then move")
 
 
 @figure("symopt1", panel="mid")
 def draw_matrices(df, ax):
-    """Error of each optimizer against moving first or stepping first, by symmetry of
-    other hidden matrices; a cross marks one that is violated.
+    """Error of four steps after a move against the move after the steps, relative, by
+    optimizer and by symmetry of other hidden matrices. Letters and crosses are those of
+    (a); gate+up is the two as one matrix.
     """
-    shown = _draw_rule(df, ax, list(BLOCKS)[5:], "Errors of four steps, other blocks")
-    if panels.beside(ax):
-        ax.set_yticks([])
+    shown = _draw_rule(df, ax, list(BLOCKS)[5:], "Move or step first, other blocks")
     decades = {v: f"{v}".replace("-", "−") for v in range(-16, 1, 4)}
-    panels.colorbar(ax, shown, "log$_{10}$ error", decades)
+    panels.colorbar(ax, shown, "log$_{10}$ relative error", decades)
 
 
 @figure("symopt1", panel="left", row=1)
 def draw_trajectories(df, ax):
-    """Largest difference of the training losses between a decoder and its moved
-    copy, by optimizer and by move.
+    """Largest difference of the training losses between a decoder and its moved copy,
+    by optimizer and by move, in the colours of (b). ARO's two variants were not
+    trained. The cut-off sets singular values that are rounding to 0.
     """
     _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), _decade)
     ax.tick_params(axis="x", labelrotation=30)
-    ax.set_xlabel("log$_{10}$ of the largest difference of losses")
-    ax.set_title("Losses of moved models")
+    ax.set_xlabel("log$_{10}$ of the largest difference (nats)")
+    ax.set_title("Losses of moved decoders")
 
 
 @figure("symopt1", panel="mid", row=1)
 def draw_growth(df, ax):
     """Difference of the training losses between a decoder and its copy with a rotated
-    residual stream, the largest until then, against the step.
+    residual stream, the largest until then, against the step; worst of all seeds.
     """
     arms = {(preset, ""): OPTIMIZERS[preset] for preset in ("muon", "adamw")}
-    arms["symmetric", "no cut-off"] = Arm("symmetric, no cut-off", plot.PINK, "^")
+    arms["symmetric", "no cut-off"] = Arm("symmetric, no cut-off", plot.PINK, "^", ":")
     arms["symmetric", ""] = OPTIMIZERS["symmetric"]
     for (preset, variant), arm in arms.items():
         growth = np.stack(TRAINED.where(preset=preset, variant=variant)(df).growth)
         y = np.maximum(np.maximum.accumulate(growth.max(0)), FLOOR)
-        look = {"color": arm.color, "marker": arm.marker, "markevery": 0.15}
-        ax.semilogy(np.arange(1, len(y) + 1), y, label=arm.label, **look)
+        look = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
+        ax.semilogy(
+            np.arange(1, len(y) + 1), y, markevery=0.15, label=arm.label, **look
+        )
     ax.set(xlabel="step", ylim=(1e-17, 10), yticks=[1e-16, 1e-12, 1e-8, 1e-4, 1],
-           ylabel="largest difference, rotated")  # fmt: skip
-    ax.set_title("Losses of rotated models")
+           ylabel="largest difference (nats)")  # fmt: skip
+    ax.set_title("Difference over steps, rotated")
     panels.legend(ax, "center right")
 
 

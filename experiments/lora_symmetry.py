@@ -255,49 +255,55 @@ def against(arm: str, other: str, start: str) -> Estimate:
 
 # --- figure --------------------------------------------------------------------------
 
+BALANCED = replace(ADAPTERS["muon"], label="balanced factors", color=panels.GREY)
+
 
 @figure("symopt9", panel="left")
 def draw_identity(df, ax):
     """Relative difference, in float64, of the products of two runs from the same
-    product, balanced and mixed by GL(r): largest of all matrices, mean over seeds.
+    product, balanced and mixed by GL(r): largest of all matrices, mean over seeds;
+    bands, from seed to seed.
     """
     rows = EXACT.where(start="mixed")(df)
     steps = range(1, 1 + len(rows.parting.iloc[0]))
     long = panels.unrolled(rows, steps, "parting", ["arm"])
-    means = long.groupby(["arm", "x"]).y.mean()
+    found = long.groupby(["arm", "x"]).y.agg(["mean", "min", "max"])
     for arm, its in ADAPTERS.items():
         line = {"color": its.color, "marker": its.marker, "markevery": 8}
-        ax.plot(steps, means[arm], label=its.label, **line)
-    ax.set(xlabel="step", ylabel="difference of products", yscale="log")
+        ax.plot(steps, found["mean"][arm], **line)
+        ends = found["min"][arm], found["max"][arm]
+        ax.fill_between(steps, *ends, color=its.color, alpha=0.15, lw=0)
+    ax.set(xlabel="step", ylabel="relative difference", yscale="log")
     ax.locator_params(axis="x", integer=True)
-    ax.set_title("Do products see the factors?")
-    panels.legend(ax, "center right")
+    ax.set_title("Products after a change of factors")
+    ways = [BALANCED, replace(BALANCED, label="mixed by GL(r)", line=":", hollow=True)]
+    panels.key(ax, [*ADAPTERS.values(), *ways])
 
 
 @figure("symopt9", panel="mid")
 def draw_rates(df, ax):
     """Validation loss on the tuning seeds against the learning rate (LoRA+: of A), from
-    balanced factors, solid, and from factors mixed by GL(r), dashed with open markers.
-    The two curves of low_rank coincide.
+    balanced factors, solid, and from factors mixed by GL(r), dotted with open markers.
+    Bars, from seed to seed. The two curves of the low-rank rule coincide. What lies
+    above the frame is cut.
     """
-    ways = {"balanced": {}, "mixed": {"ls": panels.DASHED, "mfc": "white", "lw": 0.8}}
+    ways = {"balanced": {}, "mixed": {"ls": ":", "mfc": "white"}}
     for (arm, its), (start, style) in product(ADAPTERS.items(), ways.items()):
-        look = {"color": its.color, "marker": its.marker, "ms": 3.4, "lw": 1.2} | style
-        scores = TUNE.where(arm=arm, start=start)(df).groupby("lr").val_loss.mean()
-        ax.plot(scores.index, scores, **look)
+        look = {"color": its.color, "marker": its.marker, "ms": 3.4, "mew": 0.7} | style
+        found = TUNE.where(arm=arm, start=start)(df).groupby("lr").val_loss
+        ax.vlines(found.min().index, found.min(), found.max(), color=its.color, lw=0.7)
+        ax.plot(found.mean().index, found.mean(), **look)
     least = TUNE(df).groupby(["arm", "start", "lr"]).val_loss.mean().min()
-    ax.set(xscale="log", xlabel="learning rate", ylabel="validation loss, nats")
-    ax.set(title="Loss by rate", ylim=(least - 0.02, least + 0.23))
-    for name, start in (("balanced", "balanced"), ("mixed by GL(r)", "mixed")):
-        ax.plot([], [], color=plot.BLACK, marker="o", label=name, **ways[start])
-    panels.legend(ax, "lower left", room=0.22)
+    ax.set(xscale="log", xlabel="learning rate", ylabel="validation loss (nats)")
+    ax.set(ylim=(least - 0.02, least + 0.2))
+    ax.set_title("Mixing costs all but low-rank")
 
 
 @figure("symopt9", panel="right")
 def draw_starts(df, ax):
-    """Validation loss minus that of low_rank from the same start, paired by seed:
-    filled, at the best rate of balanced factors; hollow, at that of the start itself.
-    Numbers with arrows are values beyond the panel.
+    """Validation loss minus that of the low-rank rule from the same start, paired by
+    seed: filled, at the best rate of balanced factors; hollow, at that of the start
+    itself. Numbers at the top are values beyond the frame.
     """
     top, arms = 0.16, list(ADAPTERS.items())[1:]
     cells = [("own", start) for start in STARTS] + [("kept", start) for start in MOVED]
@@ -306,12 +312,12 @@ def draw_starts(df, ax):
         found = rows.paired("val_loss", arm=(arm, "low_rank"))(df)
         kept = study == "kept" or start == "balanced"
         at = STARTS.index(start) + 0.28 * (k - 1) + (-0.065 if kept else 0.065)
-        if found.value > top:
-            beyond = rf"{found.value:.2f}$\uparrow$"
-            panels.note(ax, at, top, beyond, data=True, color=its.color,
-                        ha="center", va="top")  # fmt: skip
-            continue
         style = {"mew": 0.7} | ({} if kept else {"mfc": "white"})
+        if found.value > top:
+            ax.plot(at, top, its.marker, color=its.color, ms=3.4, **style)
+            panels.note(ax, at, top - 0.006, f"{found.value:.2f}", data=True,
+                        color=its.color, ha="center", va="top")  # fmt: skip
+            continue
         panels.points(ax, [at], [found], its, label="_", **style)
     fills = {"best rate of balanced": plot.BLACK, "best rate of the start": "white"}
     for name, fill in fills.items():
@@ -322,8 +328,8 @@ def draw_starts(df, ax):
     ways = ("balanced", "10 B, A/10", "B/10, 10 A", "GL(r)", "B = 0")
     ax.set_xticks(range(len(STARTS)), ways, rotation=25, ha="right",
                   rotation_mode="anchor")  # fmt: skip
-    ax.set(ylabel="loss minus low_rank's, nats", title="Loss by start")
-    ax.set_ylim(-0.08, top + 0.005)  # room for the legend
+    ax.set(xlabel="factors at the start", title="Loss over low-rank's, by start")
+    ax.set(ylabel="loss minus low-rank's (nats)", ylim=(-0.08, top + 0.008))
     panels.legend(ax, "lower right", clear=True)
 
 

@@ -478,10 +478,10 @@ RACE = race.Race("the comparison of optimizers on matrix problems",
 )  # fmt: skip
 ADAMW = papers.RULES["adamw"]
 ARMS = {  # in the order of the lower panels
-    "sgd": Arm("SGD", plot.BLACK, "o", "--"),
+    "sgd": Arm("SGD", plot.BLACK, "o", ":"),
     "adamw": replace(ADAMW, label="AdamW ($\\beta_2$ 0.999)"),
     "adamw_95": replace(ADAMW, label="AdamW ($\\beta_2$ 0.95)", marker="D"),
-    "sign": Arm("sign", plot.PINK, "v", ":"),
+    "sign": Arm("sign", plot.PINK, "v"),
     "row_norm": papers.RULES["row_norm"],
     "row_norm_floor": Arm("row-norm, floor", plot.BLUE, "<"),
     "spectral": Arm("spectral", plot.GREEN, "P"),
@@ -493,14 +493,15 @@ ARMS = {  # in the order of the lower panels
 }
 # the rules of the upper panels; lines are those of ARMS, but keys of rows count these
 CURVES = ("sgd", "adamw", "sign", "row_norm", "spectral", "polargrad")
-AXES, ROTATED = Arm("axes", plot.BLUE, "s"), Arm("rotated", plot.BLACK)
+# the lower panels: greys and purples, as colours mean rules in the upper ones
+AXES = Arm("in the principal axes", "0.3", "s", hollow=True)
+ROTATED = Arm("rotated at random", "0.3")
+FREQUENT = Arm("frequent half of tokens, rotated", "#9A6FC4", "D")
+RARE = Arm("rare half, rotated", "#4B1A78", "X")
 BASES = (("excess", "axes", -0.15, AXES), ("excess", "rotated", 0.15, ROTATED))
 HALVES = (  # column, basis, place beside the rule's line, look
-    ("frequent", "rotated", -0.15, Arm("frequent half", plot.GREEN, "D")),
-    ("excess", "axes", -0.15, replace(AXES, label="")),
-    ("excess", "rotated", 0.15, replace(ROTATED, label="all tokens")),
-    ("rare", "rotated", 0.15, Arm("rare half", plot.ORANGE, "X")),
-)
+    ("frequent", "rotated", -0.15, FREQUENT), *BASES, ("rare", "rotated", 0.15, RARE)
+)  # fmt: skip
 
 
 def _loss_axis(ax, which: str, study: str) -> None:
@@ -508,8 +509,6 @@ def _loss_axis(ax, which: str, study: str) -> None:
     sensing = study == "sensing"
     label = "excess loss / loss at 0" if sensing else "excess loss (nats)"
     ax.set(**{f"{which}scale": "log", f"{which}label": label})
-    task = "Matrix sensing" if sensing else study.capitalize()
-    ax.set_title(f"{task}, {'by rate' if which == 'y' else 'tuned'}")
     if not sensing:
         panels.ticks(ax, which, (0.05, 0.1, 0.2, 0.5, 1))
 
@@ -519,7 +518,7 @@ def _geometric(sample) -> stats.Interval:
     return stats.mean(np.log(sample)).map(np.exp)
 
 
-def _sensitivity(df, ax, study: str):
+def _sensitivity(df, ax, study: str, title: str):
     """Geometric mean of fresh seeds against the rate over the tuned one."""
     rate = RACE.used(df).lr[study, "rotated"]
     df = where("seed % 2 == 1", study=study, basis="rotated")(df)
@@ -529,21 +528,25 @@ def _sensitivity(df, ax, study: str):
         panels.band(ax, np.array(list(means)) / rate[rule], means.values(), ARMS[rule])
     panels.reference(ax, x=1, color=panels.FAINT)
     _loss_axis(ax, "y", study)
-    panels.ticks(ax, "x", panels.fractions(2.0 ** np.arange(-3, 4)), log=10)
-    ax.set(xlabel="learning rate / tuned", xlim=(1 / 11, 11))
+    panels.ticks(ax, "x", panels.fractions(4.0 ** np.arange(-2, 3)), log=10)
+    ax.set(xlabel="learning rate / tuned", xlim=(1 / 22, 22), title=title)
 
 
-def _final(df, ax, study: str) -> float | None:
+def _final(df, ax, study: str, title: str) -> float | None:
     """Geometric means of tuned rules, rules downwards; returns V D/2N for tokens."""
     rows, order = TUNED.where(study=study)(df), list(ARMS)
     for column, basis, offset, arm in BASES if study == "sensing" else HALVES:
         found = rows[rows.basis == basis].groupby("rule")[column].apply(_geometric)
         at = [order.index(rule) + offset for rule in found.index]
         panels.points(ax, at, found, arm, across=True)
-    for y in range(len(order)):
+    for y, rule in enumerate(order):
         panels.reference(ax, y=y, color=panels.SHADE, lw=0.5)
+        if rule not in set(rows.rule):
+            panels.note(ax, 0.99, y, "not run here", color="0.4", ha="right",
+                        va="center", transform=ax.get_yaxis_transform())  # fmt: skip
     panels.rows_of(ax, [arm.label for arm in ARMS.values()], shared=True)
     _loss_axis(ax, "x", study)
+    ax.set_title(title)
     if study != "sensing":
         c = rows.iloc[0]
         limit = c.rows * c.columns / (2 * c.batch * c.steps)
@@ -553,45 +556,57 @@ def _final(df, ax, study: str) -> float | None:
 
 @figure("symopt2", panel="left")
 def draw_sensing(df, ax):
-    """Excess loss of each update rule against its learning rate, divided by the
-    tuned one, in matrix sensing; a curve ends where a run diverged.
+    """Excess loss of update rules against the learning rate over the tuned one, in
+    matrix sensing in a random basis: geometric means over seeds. A curve ends where a
+    run diverged.
     """
-    _sensitivity(df, ax, "sensing")
-    how = {"title": "curves end where a run diverged", "ncol": 2, "columnspacing": 1.0}
-    panels.legend(ax, "upper right", room=0.5, clear=True, borderpad=0.1, **how)
+    _sensitivity(df, ax, "sensing", "Sensing: SGD and AdamW lowest")
+    ax.set_ylim(bottom=8e-12)  # room for a note
+    panels.note(ax, 0.98, 0.03, "curves end where a run diverged", ha="right")
+    panels.key(ax, [ARMS[rule] for rule in CURVES])
 
 
 @figure("symopt2", panel="mid")
 def draw_embedding(df, ax):
-    """Excess loss against the learning rate over the tuned one, for an embedding."""
-    _sensitivity(df, ax, "embedding")
+    """Excess loss against the learning rate over the tuned one, for an embedding with
+    tokens in a random basis: geometric means over seeds.
+    """
+    _sensitivity(df, ax, "embedding", "Embedding: sign, row-norm worst")
 
 
 @figure("symopt2", panel="right")
 def draw_head(df, ax):
-    """Excess loss against the learning rate over the tuned one, for a head."""
-    _sensitivity(df, ax, "head")
+    """Excess loss against the learning rate over the tuned one, for a head with tokens
+    in a random basis: geometric means over seeds.
+    """
+    _sensitivity(df, ax, "head", "Head: sign, row-norm worst")
 
 
 @figure("symopt2", panel="left", row=1)
 def draw_sensing_final(df, ax):
-    """Excess loss at tuned rates in matrix sensing, in a random basis and the axes."""
-    _final(df, ax, "sensing")
-    panels.legend(ax, "lower left")
+    """Excess loss at tuned rates in matrix sensing, in a random basis and in the axes:
+    geometric means over seeds.
+    """
+    _final(df, ax, "sensing", "Sensing: rotation hurts AdamW")
+    panels.key(ax, [AXES, ROTATED, FREQUENT, RARE], lines=False)
 
 
 @figure("symopt2", panel="mid", row=1)
 def draw_embedding_final(df, ax):
-    """Excess loss at tuned rates for an embedding, of tokens by frequency."""
-    limit = _final(df, ax, "embedding")
+    """Excess loss at tuned rates for an embedding, of all tokens and of the frequent
+    and the rare half: geometric means. Dashed, V D/2N: what is expected of maximum
+    likelihood with V tokens, D dimensions and N draws.
+    """
+    limit = _final(df, ax, "embedding", "Embedding: rare tokens cost most")
     panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
-    panels.legend(ax, "lower right", borderpad=0.1)
 
 
 @figure("symopt2", panel="right", row=1)
 def draw_head_final(df, ax):
-    """Excess loss at tuned rates for a head, of tokens by frequency."""
-    _final(df, ax, "head")
+    """Excess loss at tuned rates for a head, of all tokens and of the frequent and the
+    rare half: geometric means. Dashed, V D/2N.
+    """
+    _final(df, ax, "head", "Head: rare tokens cost most")
 
 
 # --- claims --------------------------------------------------------------------------

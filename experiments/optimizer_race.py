@@ -273,8 +273,10 @@ def table(df):
 
 # --- figure --------------------------------------------------------------------------
 
-HALF = Arm("at half the rate", plot.BLUE, "<")
-TWICE = Arm("at twice the rate", plot.PINK, ">")
+HALF = Arm("half the rate", "0.25", "<", hollow=True)
+TWICE = Arm("twice the rate", "0.25", ">")
+FOUR = ("adamw_one_rate", "muon_one_rate", "adamw", "muon")
+RELATIVES = ("normuon", "polargrad", "kaon", "aro", "symmetric", "scion")
 
 
 def _sensitivity(df, ax, *arms: str, near: bool = True):
@@ -286,17 +288,17 @@ def _sensitivity(df, ax, *arms: str, near: bool = True):
     scores, rate, tuned = RACE.scores(df), RACE.used(df).lr, RACE.tune(df)
     for name in arms:
         arm, loss = OPTIMIZERS[name], scores[name]
-        look = {"color": arm.color, "marker": arm.marker, "label": arm.label}
-        ax.plot(loss.index / rate[name], loss, arm.line, lw=0.9, mew=0, **look)
+        look = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
+        ax.plot(loss.index / rate[name], loss, lw=0.9, mew=0, **look)
         seeds = tuned[tuned.arm == name].groupby("lr").val_loss
         ends = seeds.min(), seeds.max()
         ax.vlines(loss.index / rate[name], *ends, color=arm.color, lw=0.7)
     panels.reference(ax, x=1)
-    panels.ticks(ax, "x", panels.fractions(2.0 ** np.arange(-3, 4)), log=10)
+    panels.ticks(ax, "x", panels.fractions(2.0 ** np.arange(-2, 3)), log=10)
     ax.set(xlabel="learning rate / tuned", ylabel="validation loss (nats)")
-    ax.set_xlim(1 / 10, 10)
+    ax.set_xlim(1 / 4.8, 4.8)
     if near:
-        ax.set_ylim(scores.min() - 0.03, scores.min() + 0.6)
+        ax.set_ylim(scores.min() - 0.02, scores.min() + 0.25)
 
 
 @figure("symopt5", panel="left")
@@ -304,30 +306,27 @@ def draw_tables(df, ax):
     """Validation loss on tuning seeds against the learning rate over the tuned one:
     AdamW and Muon, with rates for each group of weights and with one rate for all.
     """
-    _sensitivity(df, ax, "adamw_one_rate", "muon_one_rate", "adamw", "muon", near=False)
-    ax.set_title("One rate or a rate for tables")
-    panels.legend(ax, "upper right", room=0.3, clear=True)
+    _sensitivity(df, ax, *FOUR, near=False)
+    ax.set_title("One rate for all costs AdamW most")
+    panels.key(ax, [OPTIMIZERS[name] for name in (*FOUR, *RELATIVES, *FREON)])
 
 
 @figure("symopt5", panel="mid")
 def draw_relatives(df, ax):
     """Validation loss on tuning seeds against the learning rate over the tuned one:
-    Muon and its relatives.
+    Muon and its relatives. Losses above the frame are cut.
     """
-    relatives = ("muon", "normuon", "polargrad", "kaon", "aro")
-    _sensitivity(df, ax, *relatives, "symmetric", "scion")
-    ax.set_title("Relatives of Muon, by rate")
-    panels.legend(ax, "upper right", clear=True)
+    _sensitivity(df, ax, "muon", *RELATIVES)
+    ax.set_title("Muon's relatives off their rate")
 
 
 @figure("symopt5", panel="right")
 def draw_exponents(df, ax):
     """Validation loss on tuning seeds against the learning rate over the tuned one:
-    AdamW, and Freon with four exponents.
+    AdamW, and Freon with four exponents. Losses above the frame are cut.
     """
     _sensitivity(df, ax, "adamw", *FREON)
-    ax.set_title("Powers of spectra, by rate")
-    panels.legend(ax, "upper left", clear=True)
+    ax.set_title("Freon's powers off their rate")
 
 
 def _order(df, ax) -> list[str]:
@@ -359,32 +358,36 @@ def draw_final(df, ax):
         panels.note(ax, high, y, said, **look)
     rows = {OPTIMIZERS[a].label: {a: found[a]} if a in shown else {} for a in order}
     panels.forest(ax, rows, {a: OPTIMIZERS[a] for a in shown}, spread=0)
+    panels.ticks(ax, "x", (-0.05, 0, 0.05))
     ax.set(xlabel="final loss minus AdamW's (nats)", xlim=(low, high))
-    ax.set_title("The race at tuned rates")
+    ax.set_title("Final loss at tuned rates, ranked")
 
 
 @figure("symopt5", panel="mid", row=1)
 def draw_rises(df, ax):
-    """Rise of the loss at half and at twice the tuned rate; bars, on fresh seeds."""
+    """Rise of the loss at half and at twice the tuned rate on the tuning seeds; small
+    with bars, below, on fresh seeds. A rise beyond the axis is written out.
+    """
     scores, rate, order = RACE.scores(df), RACE.used(df).lr, _order(df, ax)
-    for factor, arm, below in ((0.5, HALF, 0.27), (2.0, TWICE, 0.42)):
+    most = 0.145
+    for factor, arm, below in ((0.5, HALF, 0.25), (2.0, TWICE, 0.5)):
         rise = [_tuning_rise(scores[name], rate[name], factor) for name in order]
-        look = {"color": arm.color, "label": arm.label, "ms": 3.5, "mew": 0}
-        ax.plot(rise, range(len(order)), arm.marker, **look)
+        at = np.flatnonzero(np.array(rise) <= most)
+        panels.points(ax, at, [stats.Interval(rise[y], -np.inf, np.inf, 1) for y in at],
+                      arm, across=True)  # fmt: skip
+        for y in np.flatnonzero(np.array(rise) > most):
+            words = f"{arm.label.split()[0]}: {rise[y]:.2f} →"
+            panels.note(ax, most, y, words, data=True, ha="right", va="center")
         for name in SLOPES:
             i, y = stats.mean(rises(df, name)[factor]), order.index(name) + below
-            ends = [i.low, i.high] if i.n > 1 else []
-            label = "fresh seeds" if (name, arm) == (SLOPES[-1], TWICE) else None
-            ax.plot(ends, [y] * len(ends), color=arm.color, lw=1.4, label=label)
+            label = "fresh seeds" if (name, arm) == (SLOPES[-1], TWICE) else "_"
+            panels.points(ax, [y], [i], arm, across=True, label=label, ms=2, mew=0.4)
     panels.reference(ax, x=0)
-    ax.set_xscale("symlog", linthresh=0.1)
-    panels.ticks(ax, "x", [0, 0.05, 0.1, 0.2, 0.5, 1])
-    ax.axvspan(-0.1, 0.1, color=panels.SHADE, lw=0, zorder=0)
-    panels.note(ax, 0.02, 0.03, "linear")
-    ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.05, 1.6))
-    ax.set_title("Loss off the tuned rate")
-    panels.rows_of(ax, [OPTIMIZERS[name].label for name in order], shared=True)
-    panels.legend(ax, "upper right", clear=True, handlelength=0.8)
+    panels.ticks(ax, "x", [0, 0.05, 0.1])
+    ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.01, most))
+    ax.set_title("Loss at half and twice the rate")
+    panels.rows_of(ax, [OPTIMIZERS[name].label for name in order])
+    panels.legend(ax, "center right", bbox_to_anchor=(1, 0.65))
 
 
 def _tuning_rise(scores, rate: float, factor: float) -> float:
@@ -400,14 +403,17 @@ def draw_freon(df, ax):
     """
     x, found = list(FREON.values()), [difference(arm)(df) for arm in FREON]
     panels.points(ax, x, found, Arm("Freon", plot.SKY), ls="-", lw=1)
-    for name, line in (("muon", "-"), ("kaon", panels.DASHED)):
-        arm = OPTIMIZERS[name]
-        panels.level(ax, difference(name)(df), arm.label, color=arm.color, ls=line)
-    panels.reference(ax, y=0, label="AdamW", color=OPTIMIZERS["adamw"].color, ls=":")
+    for name in ("muon", "kaon", "adamw"):
+        arm, level = OPTIMIZERS[name], difference(name)(df)
+        panels.level(ax, level, color=arm.color)
+        place = {"ha": "right", "va": "bottom", "color": arm.color, "data": True}
+        panels.note(ax, x[-1], level.value, arm.label, **place)
     panels.ticks(ax, "x", panels.fractions(x))
     ax.set(xlabel="Freon's exponent $c$, of $s^{1-2c}$")
-    ax.set(ylabel="final loss minus AdamW's (nats)", title="Loss by Freon's power")
-    panels.legend(ax)
+    ax.set(
+        ylabel="final loss minus AdamW's (nats)", title="Freon is worst at $c$ = 5/6"
+    )
+    panels.legend(ax, "upper left")
 
 
 # --- claims --------------------------------------------------------------------------

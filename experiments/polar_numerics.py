@@ -121,12 +121,12 @@ def _factor(x, method: str):
 CONDITION, SCALE = where(study="condition"), where(study="scale")
 DRAWN = {  # SVD is the oracle
     "newton_schulz": Arm("Newton-Schulz", plot.PINK, "^"),
-    "polar_express": Arm("Polar Express", plot.BLUE, "o"),
-    "gram": Arm("Gram form", plot.ORANGE, "s", "--"),
+    "polar_express": Arm("Polar Express", plot.SKY, "o"),
+    "gram": Arm("Gram form", plot.ORANGE, "s", ":"),
     "inverse_sqrt": Arm("inverse root", plot.GREEN, "D"),
     "qdwh": Arm("QDWH", plot.BLACK, "v"),
 }
-AS_EXECUTED = {EXECUTED: Arm("left polar as executed", panels.GREY, "X")}
+AS_EXECUTED = {EXECUTED: Arm("left polar as executed", plot.BLUE, "X", "-.")}
 
 
 def table(df):
@@ -150,44 +150,53 @@ def table(df):
     return pd.DataFrame(rows)
 
 
-def _log_log(ax, **labels) -> None:
-    ax.set(xscale="log", yscale="log", **labels)
-
-
-def _methods(ax, rows, x: str, y: str) -> None:
+def _methods(ax, rows, x: str, y: str, label: str, *, seeds: bool = False) -> None:
     """Draw geometric means over seeds of every method that the rows have; Polar Express
-    is wide, as the Gram form lies on it.
+    is wide, as the Gram form lies on it. seeds: dots for single runs in place of bands.
     """
     for method, arm in (DRAWN | AS_EXECUTED).items():
-        found = rows[rows.method == method].groupby(x)[y]
-        means = {at: stats.mean(np.log(e)).map(np.exp) for at, e in found}
+        of_method = rows[rows.method == method]
+        means = {at: stats.mean(np.log(e)).map(np.exp)
+                 for at, e in of_method.groupby(x)[y]}  # fmt: skip
         if not means:
             continue
-        width = {"lw": 2.6} if method == "polar_express" else {}
-        panels.band(ax, list(means), means.values(), arm, **width)
+        width = {"lw": 2.8} if method == "polar_express" else {}
+        if seeds:
+            values = [mean.value for mean in means.values()]
+            look = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
+            ax.plot(list(means), values, mew=0, **look | width)
+            ax.plot(of_method[x], of_method[y], ".", color=arm.color, ms=1.6, alpha=0.7)
+        else:
+            panels.band(ax, list(means), means.values(), arm, **width)
+    low, high = np.log10(rows[x].min()), np.log10(rows[x].max())
+    decades = range(round(low), round(high) + 1, 2 if high - low < 10 else 6)
+    panels.ticks(ax, "x", {10.0**k: f"$10^{{{k}}}$" for k in decades}, log=10)
+    panels.ticks(ax, "y", {10.0**k: f"$10^{{{k}}}$" for k in range(-6, 1)}, log=10)
+    ax.set_ylabel(label)
 
 
 @figure("symopt_polar", panel="left")
 def draw_all(df, ax):
     """Relative error of polar factors in float32 against the condition number, by
-    method.
+    method. "Left polar as executed" is the rule in the code of Lau & Su.
     """
     rows = CONDITION.where(dtype="float32")(df)
-    _methods(ax, rows, "condition", "wrong")
-    _log_log(ax, xlabel="condition number", ylabel="relative error, float32")
-    ax.set_title("Error by condition")
+    _methods(ax, rows, "condition", "wrong", "relative error, float32")
+    ax.set(xlabel="condition number", title="QDWH holds to condition $10^5$")
+    panels.key(ax, [*DRAWN.values(), *AS_EXECUTED.values()])
 
 
 @figure("symopt_polar", panel="mid")
 def draw_clear(df, ax):
     """Relative error of polar factors in bfloat16 on singular values above 0.001 of the
-    largest, against the condition number, by method.
+    largest, against the condition number, by method; dots, single seeds. The left polar
+    as executed is in float32 alone.
     """
     rows = CONDITION.where(dtype="bfloat16")(df)
-    _methods(ax, rows, "condition", "wrong_clear")
     said = "error on $s > 10^{-3}$, bfloat16"
-    _log_log(ax, xlabel="condition number", ylabel=said, ylim=(4e-4, 1))
-    ax.set_title("Error on large values")
+    _methods(ax, rows, "condition", "wrong_clear", said, seeds=True)
+    ax.set(xlabel="condition number", ylim=(4e-4, 1))
+    ax.set_title("bfloat16: error on large values")
 
 
 @figure("symopt_polar", panel="right")
@@ -195,11 +204,8 @@ def draw_scale(df, ax):
     """Error at condition 100 in float32 against the size of the gradient."""
     rows = SCALE.where(dtype="float32")(df)
     rows = rows.assign(size=2.0**rows.power)
-    _methods(ax, rows, "size", "wrong")
-    said = "error at condition 100, float32"
-    _log_log(ax, xlabel="size of the gradient", ylabel=said)
-    ax.set_title("Error by gradient size")
-    panels.legend(ax, "lower left", bbox_to_anchor=(0, 0.04))
+    _methods(ax, rows, "size", "wrong", "error at condition 100, float32")
+    ax.set(xlabel="size of the gradient", title="One rule depends on the scale")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -224,9 +224,8 @@ def _rates(c: Config) -> np.ndarray:
 RACED, WIDE = where(study="race"), where(study="wide")
 RACE = race.Race("the race on PolarGrad's problems", ("problem", "rule", "schedule"),
                  ("lr",), where(study="tune"), RACED, "mean_log_gap")  # fmt: skip
-POLAR = OPTIMIZERS["polargrad"]
 LOOKS = {
-    "polargrad": Arm("PolarGrad", POLAR.color, POLAR.marker),
+    "polargrad": OPTIMIZERS["polargrad"],
     "muon": OPTIMIZERS["muon"],
     "adam": Arm("Adam", plot.ORANGE, "s"),
     "gd": Arm("gradient descent", plot.BLACK, "h", ":"),
@@ -247,13 +246,14 @@ def _course(df, ax, problem: str, column: str):
         whole = np.isfinite(lists).all(0)
         low, middle, high = np.percentile(lists[:, whole], (25, 50, 75), axis=0)
         found = map(stats.Interval, middle, low, high, [len(lists)] * len(middle))
-        panels.band(ax, at[whole], list(found), arm, markevery=5, ms=2.5)
-    ax.set(xlabel="step", title=TITLES[problem])
+        panels.band(ax, at[whole], list(found), arm, markevery=5, ms=3)
+    ax.set(xlabel="step")
 
 
 def _gaps(df, ax, problem: str, low: float, high: float):
     _course(df, ax, problem, "gaps")
     ax.set(ylabel=r"$\log_{10}$ gap / gap at start", ylim=(low, high))
+    ax.set_title(f"{TITLES[problem]}: Muon highest")
 
 
 @figure("symopt7", panel="left")
@@ -261,8 +261,8 @@ def draw_quadratic(df, ax):
     """Gap to the least loss along the run at tuned constant rates, quadratic; median
     and middle half of the seeds.
     """
-    _gaps(df, ax, "quadratic", -20, 1)
-    panels.legend(ax, "lower left")
+    _gaps(df, ax, "quadratic", -23, 1)
+    panels.key(ax, list(LOOKS.values()))
 
 
 @figure("symopt7", panel="mid")
@@ -270,7 +270,7 @@ def draw_logistic(df, ax):
     """Gap to the least loss along the run at tuned constant rates, logistic regression
     with batches; median and middle half of the seeds.
     """
-    _gaps(df, ax, "logistic", -4, 0.2)
+    _gaps(df, ax, "logistic", -3.6, 0.2)
 
 
 @figure("symopt7", panel="right")
@@ -295,11 +295,10 @@ def draw_leads(df, ax):
         for p in TITLES
         for s in ("constant", "stepwise")
     }
-    panels.forest(ax, rows, rivals, zero=None, spread=0.5)
+    panels.forest(ax, rows, rivals, spread=0.5)
     ax.set(xlabel=r"mean $\log_{10}$ gap, PolarGrad minus rival")
-    ax.set(title="Lead of PolarGrad over", ylim=(5.6, -3.2))  # room for the legend
-    panels.reference(ax, x=0, ymax=6.2 / 8.8)  # below the legend
-    panels.legend(ax, "upper left")
+    ax.set(title="PolarGrad's gap minus its rival's")
+    panels.key(ax, [*rivals.values()], lines=False)
 
 
 @figure("symopt7", panel="mid", row=1)
@@ -315,7 +314,7 @@ def draw_floor(df, ax):
     plot.theory(ax, lr, end + 2 * np.log10(lr / lr[-1]), label=r"$\propto$ rate$^2$")
     ax.set(xscale="log", xlabel="learning rate", ylabel=r"$\log_{10}$ last gap / first")
     panels.ticks(ax, "x", (0.005, 0.01, 0.02))
-    ax.set_title("Muon's floor, quadratic")
+    ax.set_title("Muon's floor grows as rate$^2$")
     panels.legend(ax, "lower right")
 
 
@@ -330,7 +329,8 @@ def draw_condition(df, ax):
     panels.note(ax, 4000, RESOLVED + 0.2, "more is not resolved by float64", data=True,
                 ha="right", va="bottom")  # fmt: skip
     panels.note(ax, 380, 10, LOOKS["gd"].label, data=True)
-    ax.set(ylabel=r"$\log_{10}$ condition number", title="Gradients, quadratic")
+    ax.set(ylabel=r"$\log_{10}$ condition number", title="Condition, quadratic")
+    panels.ticks(ax, "y", (0, 5, 10))
     ax.set_ylim(0, 15)
 
 
@@ -401,8 +401,11 @@ def correlation(column: str, cut: float = CUT) -> Estimate:
     def compute(df):
         return stats.mean([of(seed) for _, seed in rows(df).groupby("seed")])
 
-    return Estimate(compute, f"mean over seeds of the rank correlation of the gap with "
-                    f"{column}, over runs and steps above {cut:g}, where {rows}")
+    return Estimate(
+        compute,
+        f"mean over seeds of the rank correlation of the gap with "
+        f"{column}, over runs and steps above {cut:g}, where {rows}",
+    )
 
 
 TWICE = 0.3010299956639812  # log10 of 2
@@ -415,11 +418,20 @@ WORDS = (DAY, "the estimate's words name its records and its cut at -10; its num
 UNREAD = (DAY, "origin from paper to ours: of the paper the abstract, the README and "
           "the code were read, and none of them states it")  # fmt: skip
 OURS = {"origin": "ours", "history": (UNREAD,)}
-LATE = {"origin": "ours", "written": "after", "history": (
-    (DAY, "written after the rows: the arm or the range had not been reported"),)}
-EXPECTED = {("quadratic", "stepwise", "adam"): {
-    "expected": "undecided", "because": "With a decay both arrive at the optimum; on "
-    "the tuning seeds Adam is 0.2 decades ahead, but not in each of them."}}
+LATE = {
+    "origin": "ours",
+    "written": "after",
+    "history": (
+        (DAY, "written after the rows: the arm or the range had not been reported"),
+    ),
+}
+EXPECTED = {
+    ("quadratic", "stepwise", "adam"): {
+        "expected": "undecided",
+        "because": "With a decay both arrive at the optimum; on "
+        "the tuning seeds Adam is 0.2 decades ahead, but not in each of them.",
+    }
+}
 
 
 def _seen(before: str, expected: str, because: str, *more) -> dict:

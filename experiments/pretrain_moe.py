@@ -353,7 +353,8 @@ def steadiness(df):
 
 ARMS = {rule: RULES[rule] for rule in ROUTERS}
 LEARNING = {rule: arm for rule, arm in ARMS.items() if rule != "frozen"}
-LOSSES = {"none": "none", "balance": "balance", "balance and z": "with z", "phi": "φ"}
+LOSSES = {"none": "none", "balance": "balance", "balance and z": "balance\n+ z-loss",
+          "phi": "φ"}  # fmt: skip
 
 
 def _by_step(df, rule: str) -> dict:
@@ -368,7 +369,7 @@ def _by_step(df, rule: str) -> dict:
 def draw_frontier(df, ax):
     """Loss minus that of the frozen router, paired by seed, against the coefficient
     of variation (CV) of the load of experts, whose intervals are in the next panel; one
-    curve per router rule, over the lengths of its steps.
+    curve per router rule, from short steps of its rows (small markers) to long ones.
     """
     start = FROZEN.mean("load_cv")(df).value
     for rule, arm in ARMS.items():
@@ -386,25 +387,28 @@ def draw_frontier(df, ax):
         look = {"color": arm.color, "marker": arm.marker, "lw": 0, "zorder": 3}
         ax.scatter(x, y, s=size, label=arm.label, **look)
     ax.set(xlabel="load CV", ylabel="loss − frozen router's (nats)")
-    ax.set_title("Loss against load")
-    how = {"title": "larger: longer steps", "markerscale": 0.8, "ncols": 2}
-    panels.legend(ax, "lower left", room=0.3, **how)
+    ax.set_title("Loss against load, by rule")
+    panels.note(ax, 0.02, 0.03, f"sizes: steps of\n{STEPS[0]} to {STEPS[-1]}")
+    ran = set(FRONTIER(df).router)
+    panels.key(ax, [arm for rule, arm in ARMS.items() if rule in ran])
 
 
 @figure("symopt4", panel="mid")
 def draw_moved(df, ax):
-    """CV of the load against how far the routers have moved; one curve per rule,
-    over steps.
+    """Coefficient of variation (CV) of the load against how far the routers have
+    moved; one curve per rule, over steps. Grey, the frozen router.
     """
-    panels.level(ax, FROZEN.mean("load_cv")(df), "frozen")
+    still = FROZEN.mean("load_cv")(df)
+    panels.level(ax, still)
+    panels.note(ax, 20, still.high, "frozen", data=True, ha="right", va="bottom")
     for rule, arm in LEARNING.items():
         if load := _by_step(df, rule):
             rows = [FRONTIER.where(router=rule, step=step)(df) for step in load]
             x = [np.exp(np.log(r.router_moved).mean()) for r in rows]
             panels.points(ax, x, load.values(), arm, linestyle="-")
-    ax.set(xscale="log", xlabel="distance moved / initial norm", ylabel="load CV")
-    ax.set_title("Load by distance moved")
-    panels.legend(ax, "upper left", room=0.3)
+    ax.set(xlabel="distance moved / initial norm", ylabel="load CV")
+    panels.ticks(ax, "x", (0.2, 0.5, 1, 2, 5, 10, 20), log=10)
+    ax.set_title("Of three, left polar is most even")
 
 
 def _beside(df, ax, losses: list[str], estimate_of) -> None:
@@ -424,45 +428,51 @@ def _beside(df, ax, losses: list[str], estimate_of) -> None:
 
 @figure("symopt4", panel="right")
 def draw_auxiliary(df, ax):
-    """CV of the load with each balancing loss, at one length of step."""
+    """CV of the load with Switch's balancing loss, with it and the router z-loss, and
+    with phi-balancing (φ), at one length of step.
+    """
     rows = {name: ONE_STEP.where(auxiliary=name) for name in LOSSES}
     _beside(df, ax, list(rows), lambda n, r: rows[n].where(router=r).mean("load_cv"))
-    ax.set(ylabel="load CV", ylim=(0, None), title="Load by auxiliary loss")
-    panels.legend(ax, "upper right")
+    ax.set(ylabel="load CV", ylim=(0, None), title="Auxiliary losses even the load")
 
 
-def _against_step(df, ax, column: str, label: str) -> None:
+def _against_step(df, ax, column: str, label: str, limits=panels.ANY) -> None:
     """A column over steps, one curve per rule, and the level of the frozen router."""
-    panels.level(ax, FROZEN.mean(column)(df), "frozen")
-    panels.curves(ax, FRONTIER(df), "step", column, "router", LEARNING)
+    panels.level(ax, FROZEN.mean(column)(df))
+    panels.curves(ax, FRONTIER(df), "step", column, "router", LEARNING, limits=limits)
     panels.ticks(ax, "x", STEPS, log=10)
     ax.set(xlabel="step of a router's row", ylabel=label)
 
 
 @figure("symopt4", panel="left", row=1)
 def draw_drift(df, ax):
-    """Mean of the router's logits against the length of its steps."""
-    _against_step(df, ax, "mean_logit_drift", "rms over tokens")
-    ax.set_title("Mean router logit")
+    """Mean of a token's router logits, its root mean square over tokens, against the
+    length of the router's steps. Grey, the frozen router.
+    """
+    _against_step(df, ax, "mean_logit_drift", "mean logit (rms over tokens)")
+    ax.set_title("Only AdamW's mean logit grows")
     panels.ticks(ax, "y", (0.05, 0.1, 0.2, 0.5), log=10)
-    panels.legend(ax, "upper left")
+    ax.set_ylim(bottom=0.026)
+    panels.note(ax, 0.03, 0.02, "row-norm and left polar coincide")
 
 
 @figure("symopt4", panel="mid", row=1)
 def draw_dead(df, ax):
-    """Fraction of dead experts against the length of the steps."""
-    _against_step(df, ax, "dead_fraction", "share of the experts")
-    ax.set(ylim=(0, None), title="Dead experts")
+    """Fraction of dead experts against the length of the router's steps. Grey, the
+    frozen router. Bands end at 0 and 1.
+    """
+    _against_step(df, ax, "dead_fraction", "dead experts (fraction)", (0, 1))
+    ax.set(ylim=(0, None), title="Longer steps, more dead experts")
 
 
 @figure("symopt4", panel="right", row=1)
 def draw_cost(df, ax):
-    """Loss with a balancing loss minus that without, paired by seed."""
+    """Loss with an auxiliary loss, as in (c), minus that without, paired by seed."""
     rows = {rule: ONE_STEP.where(router=rule) for rule in LEARNING}
     _beside(df, ax, ADDED,
             lambda n, r: rows[r].paired("val_loss", auxiliary=(n, "none")))  # fmt: skip
     panels.reference(ax, y=0)
-    ax.set(ylabel="loss − that without (nats)", title="Cost of auxiliary losses")
+    ax.set(ylabel="loss − that without (nats)", title="What auxiliary losses cost")
 
 
 def table(df):

@@ -203,11 +203,12 @@ def _equal_at_base(df):
 
 # --- figure --------------------------------------------------------------------------
 
-LOOKS = {
-    32: Arm("D = 32", plot.SKY, "o"), 64: Arm("64", plot.GREEN, "^"),
-    128: Arm("128", plot.ORANGE, "s"), 256: Arm("256", plot.PINK, "D"),
-    512: Arm("512", plot.BLUE, "v"),
+LOOKS = {  # widths D: shades of one hue, as colours mean arms in the lower panels
+    32: Arm("D = 32", "#B7A6DB", "o"), 64: Arm("D = 64", "#8C6BB8", "^"),
+    128: Arm("D = 128", "#653494", "s"), 256: Arm("D = 256", "#330A52", "D"),
+    512: Arm("D = 512", plot.BLACK, "v"),
 }  # fmt: skip
+DOTS, DASH_DOT = (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))
 
 
 ADAM = ("adamw", "embedding", "head", "mup")
@@ -221,7 +222,11 @@ def _curves(df, ax, arm: str, others: dict, *, title: str):
     for other, line in others.items():
         means = where(arm=other)(df).groupby(["width", "lr"]).loss.mean()
         for width, curve in means.groupby("width"):
-            ax.plot(curve.loc[width], line, color=LOOKS[width].color, lw=1)
+            ax.plot(curve.loc[width], ls=line, color=LOOKS[width].color, lw=1)
+    names = {k: WIDTH_RULES[k].label.split(", ")[-1] for k in (arm, *others)}
+    lines = [Arm(n, plot.BLACK, "", others.get(k, "-")) for k, n in names.items()]
+    if others:
+        panels.legend(ax, "upper left", **panels.handles(lines))
     low, high = np.log2(df.lr.min()), np.log2(df.lr.max())
     ks = range(int(low) + 1, int(high) + 1, 2)
     panels.ticks(ax, "x", {2.0**k: f"$2^{{{k}}}$" for k in ks}, log=2)
@@ -229,71 +234,64 @@ def _curves(df, ax, arm: str, others: dict, *, title: str):
     means = row.groupby(["arm", "width", "lr"]).loss.mean()
     space = np.ptp(means)
     ax.set(xlim=(2 ** (low - 0.4), 2 ** (high + 0.4)), title=title)
-    ax.set(ylim=(means.min() - 0.12 * space, means.max() + 0.38 * space))
-    ax.set(xlabel="learning rate", ylabel="loss (nats)")
+    ax.set(ylim=(means.min() - 0.12 * space, means.max() + 0.36 * space))
+    ax.set(xlabel="learning rate", ylabel="validation loss (nats)")
     if panels.beside(ax):
         ax.set(ylabel="")
 
 
 @figure("symopt8", panel="left")
 def draw_adamw(df, ax):
-    """Validation loss against the learning rate for four widths D, under AdamW with one
+    """Validation loss against the learning rate for each width D, under AdamW with one
     rate for all weights.
     """
-    _curves(df, ax, "adamw", {}, title="AdamW")
-    panels.legend(ax, "upper left", ncols=2)
+    _curves(df, ax, "adamw", {}, title="AdamW: best rate falls with D")
+    panels.key(ax, [LOOKS[d] for d in sorted(df.width.unique())])
 
 
 @figure("symopt8", panel="mid")
 def draw_parts(df, ax):
-    """The same with a part of muP: D/32 times that rate for the embedding or, dotted, a
+    """Validation loss against the learning rate for each width D, under AdamW with a
+    part of muP: D/32 times the rate for the embedding or, dotted and without bands, a
     head that starts as small as in muP.
     """
-    _curves(df, ax, "embedding", {"head": ":"}, title="AdamW with a part of muP")
-    panels.note(ax, 0.05, 0.97, "solid: embedding\ndotted: head", va="top")
+    others, title = {"head": DOTS}, "One part of muP: rate still falls"
+    _curves(df, ax, "embedding", others, title=title)
 
 
 @figure("symopt8", panel="right")
 def draw_mup(df, ax):
-    """The same in muP, with 32/D times that rate for hidden matrices and head."""
-    _curves(df, ax, "mup", {}, title="AdamW in muP")
+    """Validation loss against the learning rate for each width D, under AdamW in muP:
+    hidden matrices and head have 32/D times the rate.
+    """
+    _curves(df, ax, "mup", {}, title="All of muP: best rate stays")
 
 
 @figure("symopt8", panel="left", row=1)
 def draw_none(df, ax):
-    """The same against the rate of the hidden matrices, whose updates are polar factors
-    of length 1 (scale none); dotted and dashed, without bands, those of scales muon and
-    scion.
+    """Validation loss against the rate of hidden matrices for each width D, with the
+    key above (a). Updates are polar factors of length 1 (scale none) or, without bands,
+    of the lengths of scales muon and scion. The y axis is finer than that of AdamW.
     """
-    others = {"muon": ":", "scion": "--"}
-    _curves(df, ax, "none", others, title="Polar: none, muon, scion")
-    words = "solid: none\ndotted: muon\ndashed: scion"
-    panels.note(ax, 0.05, 0.97, words, va="top")
-    for (width, lr), loss in _first_points(where(arm="none")(df)):
-        look = LOOKS[width]
-        style = {"ha": "right", "va": "center", "color": look.color, "data": True}
-        panels.note(ax, lr / 1.25, loss, look.label, **style)
-
-
-def _first_points(df):
-    """((width, rate), mean loss) at the least rate of each width."""
-    means = df.groupby(["width", "lr"]).loss.mean()
-    return means.groupby("width").head(1).items()
+    others, title = {"muon": DOTS, "scion": DASH_DOT}, "Polar factors: best rate stays"
+    _curves(df, ax, "none", others, title=title)
 
 
 @figure("symopt8", panel="mid", row=1)
 def draw_rms(df, ax):
-    """The same, with polar factors of length 0.2 D^(1/2) (scale rms)."""
-    _curves(df, ax, "rms", {}, title="Polar: rms")
+    """Validation loss against the rate of hidden matrices for each width D, with the
+    key above (a). Updates are polar factors of length 0.2 D^(1/2) (scale rms).
+    """
+    _curves(df, ax, "rms", {}, title="Polar, rms: length grows as $D^{1/2}$")
 
 
 @figure("symopt8", panel="right", row=1)
 def draw_best(df, ax):
-    """Best rate over that at the least width, for one arm of each kind; dashed and
-    dotted, 1/D and D^(-1/2).
+    """Best rate over that at the least width, for one arm of each kind; dashed, the
+    closed forms 1/D and D^(-1/2).
     """
     widths = sorted(df.width.unique())
-    for arm, lift in (("none", 0.35), ("mup", -0.3), ("rms", 0), ("adamw", 0)):
+    for arm, lift in (("none", 0.35), ("mup", -0.3), ("rms", 0.1), ("adamw", 0)):
         look = WIDTH_RULES[arm]
         rises = {d: _found(drift(arm), df[df.width <= d]) for d in widths[1:]}
         rises = {d: found[0].map(np.exp2) for d, found in rises.items() if found}
@@ -301,16 +299,18 @@ def draw_best(df, ax):
             panels.band(ax, list(rises), list(rises.values()), look, label="")
             end, last = list(rises.items())[-1]
             place = 1.15 * end, last.value * 2**lift
-            name = look.label.split(", ")[-1]
-            panels.note(ax, *place, name, data=True, color=look.color, va="center")
+            panels.note(ax, *place, look.label.replace("AdamW, ", ""), data=True,
+                        color=look.color, va="center")  # fmt: skip
     d = np.array(widths, float)
-    for power, name, line in ((-1, "1/D", "--"), (-0.5, "$D^{-1/2}$", ":")):
-        plot.theory(ax, d, (d / d[0]) ** power, label=name, linestyle=line)
+    for power, name, place in ((-1, "$1/D$", (2.5, 0.26)),
+                               (-0.5, "$D^{-1/2}$", (4.4, 0.58))):  # fmt: skip
+        plot.theory(ax, d, (d / d[0]) ** power)
+        panels.note(ax, place[0] * d[0], place[1], name, data=True, ha="center")
     panels.ticks(ax, "x", widths, log=2)
     panels.ticks(ax, "y", {2.0**k: f"$2^{{{k}}}$" for k in range(-4, 2)}, log=2)
-    ax.set_xlim(d[0] / 1.1, d[-1] * 2.6)
-    ax.set(xlabel="width D", ylabel="best rate / first", title="Best rate by width")
-    panels.legend(ax, "lower left")
+    ax.set_xlim(d[0] / 1.1, d[-1] * 3.4)
+    ax.set(xlabel="width D", title="Best rate by width and arm")
+    ax.set(ylabel=f"best rate / that at D = {widths[0]}")
 
 
 def _found(found, df):
@@ -323,47 +323,43 @@ def _found(found, df):
 
 def _forest(df, ax, make):
     for i, (arm, look) in enumerate(WIDTH_RULES.items()):
+        panels.reference(ax, y=i, color=panels.SHADE)
         if found := _found(make(arm), df):
             panels.points(ax, [i], found, look, across=True, label="")
-    ax.set_yticks(range(len(WIDTH_RULES)), [a.label for a in WIDTH_RULES.values()])
-    ax.set_ylim(len(WIDTH_RULES) - 0.4, -0.6)
-    if panels.beside(ax):
-        ax.set_yticklabels([])
+    panels.rows_of(ax, [a.label for a in WIDTH_RULES.values()], shared=True)
 
 
 @figure("symopt8", panel="left", row=2)
 def draw_drift(df, ax):
     """Octaves (factors of two) by which the best rate rises from the least width to the
-    largest; grey, by less than one; black bars, as expected at 8 times the width. Arms
-    whose best rate is only bounded are left out.
+    largest; grey, by less than one. Black bars are what is expected at 8 times the
+    width; for AdamW with one part of muP nothing was. Arms whose best rate is only
+    bounded are left out.
     """
+    ax.axvspan(-OCTAVE.size, OCTAVE.size, color=panels.SHADE, lw=0, zorder=-1)
     _forest(df, ax, drift)
     for i, arm in enumerate(WIDTH_RULES):
         if arm in EXPECTED:
             ax.plot(EXPECTED[arm], i, "|", color=plot.BLACK, ms=9, mew=1, zorder=0.5)
-    ax.axvspan(-OCTAVE.size, OCTAVE.size, color=panels.SHADE, lw=0, zorder=0)
     panels.note(ax, -4.3, 4.5, "bars: expected", data=True, va="center")
     panels.ticks(ax, "x", range(-4, 2))
-    ax.set(xlabel="octaves", title="Drift of the best rate", xlim=(-4.5, 1.3))
+    ax.set(xlabel="drift of the best rate (octaves)", xlim=(-4.5, 1.3))
+    ax.set_title("Drift, least to largest D")
 
 
 @figure("symopt8", panel="mid", row=2)
 def draw_cost(df, ax):
     """Loss at the largest width with the rate of the grid that is best at the least,
-    minus that with the best one there; the line is 0.01 nats.
+    minus that with the best one there; the line is 0.01 nats. The axis is logarithmic
+    right of the break, and 0 means the same point of the grid.
     """
     _forest(df, ax, cost_of_keeping)
     panels.reference(ax, x=NATS.size)
     ax.set_xscale("symlog", linthresh=0.01)
     panels.ticks(ax, "x", [0, 0.01, 0.1, 1])
-    same = [
-        i for i, arm in enumerate(WIDTH_RULES) for e in _found(cost_of_keeping(arm), df)
-        if e.value == 0
-    ]  # fmt: skip
-    if same:
-        words = "0: the same point\nof the grid"
-        panels.note(ax, 0.013, np.mean(same), words, data=True, va="center")
-    ax.set(xlabel="nats", title="Cost of keeping the rate", xlim=(-0.004, 2.5))
+    panels.gap(ax, "x", 0.005)
+    ax.set(xlabel="rise of the loss (nats)", xlim=(-0.004, 2.5))
+    ax.set_title("Cost of the least D's best rate")
 
 
 @figure("symopt8", panel="right", row=2)
@@ -377,7 +373,7 @@ def draw_gain(df, ax):
         place = half.value / 2 + 0.003, 5.5
         panels.note(ax, *place, "half of\nmuP's", data=True, va="center")
     panels.ticks(ax, "x", [0, 0.05, 0.1, 0.15])
-    ax.set(xlabel="nats", title="Gain over AdamW")
+    ax.set(xlabel="AdamW's loss minus the arm's (nats)", title="Gain at the largest D")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -296,20 +296,20 @@ def resized(smallest: Smallest, before: str, *earlier: tuple[str, str]) -> dict:
 
 OPTIMIZERS = {  # presets of symlab.symopt and their variants
     "adamw": Arm("AdamW", ORANGE, "s"),
-    "adamw_one_rate": Arm("AdamW, one rate", ORANGE, "D", "--"),
+    "adamw_one_rate": Arm("AdamW, one rate", ORANGE, "D", ":"),
     "muon": Arm("Muon", GREEN, "o"),
-    "muon_one_rate": Arm("Muon, one rate", GREEN, "P", "--"),
+    "muon_one_rate": Arm("Muon, one rate", GREEN, "P", ":"),
     "normuon": Arm("NorMuon", BLUE, "^"),
-    "polargrad": Arm("PolarGrad", BLUE, "v", "--"),
+    "polargrad": Arm("PolarGrad", SKY, "v", "-."),
     "ssd": Arm("SSD", SKY, "X"),
     "kaon": Arm("Kaon", PINK, "X"),
-    "aro": Arm("ARO", PINK, "d", "--"),
+    "aro": Arm("ARO", PINK, "d", ":"),
     "symmetric": Arm("symmetric", BLACK, "p"),
-    "scion": Arm("Scion", BLACK, "h", "--"),
-    "freon_1_4": Arm("Freon 1/4", SKY, "<", "--"),
+    "scion": Arm("Scion", BLACK, "h", ":"),
+    "freon_1_4": Arm("Freon 1/4", SKY, "<", ":"),
     "freon_1_2": Arm("Freon 1/2", SKY, "o"),
-    "freon_2_3": Arm("Freon 2/3", PINK, "^"),
-    "freon_5_6": Arm("Freon 5/6", PINK, ">", "--"),
+    "freon_2_3": Arm("Freon 2/3", BLUE, "p", "-."),
+    "freon_5_6": Arm("Freon 5/6", BLUE, ">", ":"),
 }
 RULES = {  # update rules of one block: tables, heads, routers
     "adamw": Arm("AdamW", ORANGE, "s"),
@@ -1120,13 +1120,13 @@ KALRA = Paper(
 )
 WIDTH_RULES = {  # how rates and sizes of updates depend on the width
     "adamw": Arm("AdamW", ORANGE, "s"),
-    "embedding": Arm("AdamW, embedding", ORANGE, "D", "--", hollow=True),
-    "head": Arm("AdamW, head", BLUE, "P", "--", hollow=True),
+    "embedding": Arm("AdamW, embedding", ORANGE, "D", ":", hollow=True),
+    "head": Arm("AdamW, head", BLUE, "P", ":", hollow=True),
     "mup": Arm("AdamW, muP", BLUE, "o"),
     "none": Arm("polar, none", GREEN, "^"),
     "muon": Arm("polar, muon", SKY, "v"),
     "scion": Arm("polar, scion", BLACK, "h"),
-    "rms": Arm("polar, rms", PINK, "X", "--"),
+    "rms": Arm("polar, rms", PINK, "X", ":"),
 }
 
 # --- low-rank adapters ---------------------------------------------------------------
@@ -1164,7 +1164,7 @@ LORA_RITE = Paper(
     smallest={"validation loss": VALIDATION_LOSS},
 )
 ADAPTERS = {  # rules for the factors of low-rank adapters
-    "low_rank": Arm("SymOpt low_rank", BLACK, "p"),
+    "low_rank": Arm("low-rank rule", BLACK, "p"),
     "adamw": Arm("AdamW", ORANGE, "s"),
     "lora_plus": Arm("LoRA+", BLUE, "^"),
     "muon": Arm("Muon", GREEN, "o"),
