@@ -342,9 +342,17 @@ SEEN = (
 )  # fmt: skip
 EPOCH_WORDS = {1: "one epoch", 4: "four epochs"}
 TASK = "On a three-token synthetic task"
-MEAN = "in the mean over three initial policies, at tuned learning rates"
+OF_THREE = "in the mean over three initial policies"
+MEAN = f"{OF_THREE}, at tuned learning rates"
 GEOMETRIC = "in the geometric mean over three initial policies, at tuned rates"
-AN_AREA = "an area under the frontier of pass@1 and pass@256"
+PAIRS = "the pairs (pass@1, pass@256) at ten checkpoints"
+AG = ("A-GRAE (GRPO whose weights move to hard prompts and right rollouts as rewards "
+      "rise)")  # fmt: skip
+WORDS = IN_WORDS | {
+    PD: "Positive-Dominant (GRPO, right rollouts' advantages times 10)",
+    ND: "Negative-Dominant (GRPO, right rollouts' advantages divided by 10)",
+    "agrae": AG,
+}
 GRPO = OF_BATCH.where(method="grpo")
 QUANTITY = {
     "easy_before_hard": named(
@@ -376,8 +384,9 @@ PROTOCOL = {
         "any of nine advantage estimators in any of six settings (three initial "
         "policies, one or four epochs per batch of samples)."},
     "rates_are_the_best": {"statement": f"{TASK}, every advantage estimator is "
-        f"compared at a learning rate with {AN_AREA} that is, in the mean over the "
-        "tuning seeds, less than 0.02 below that of the best rate of its grid."},
+        f"compared at a learning rate at which {PAIRS} dominate an area that is, in "
+        "the mean over the tuning seeds, less than 0.02 below that at the best rate of "
+        "its grid."},
     "seeds_are_fresh": {"statement": f"{TASK}, no seed on which learning rates were "
         "tuned is among the seeds on which advantage estimators are compared."},
 }  # fmt: skip
@@ -396,8 +405,8 @@ of_paper = partial(family, paper=AGRAE, epochs=EPOCH_WORDS, history=SEEN)
 
 def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
     """Claims about the frontier of a method, one for each regime."""
-    text = f"{TASK}, with {{epochs}} per batch, {IN_WORDS[method]} has {AN_AREA} "
-    text += f"{bound}, {MEAN}."
+    text = f"{TASK}, with {{epochs}} per batch, {PAIRS} of {WORDS[method]} dominate "
+    text += f"an area {bound} than GRPO's, {OF_THREE}, at tuned rates."
     return of_paper(
         f"{name}_frontier_{{epochs}}", text,
         lambda epochs: gain(AREA, method, each="base", epochs=epochs),
@@ -407,7 +416,7 @@ def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
 
 def finals(name: str, method: str, k: int, bound: str, **fields) -> list[Claim]:
     """Claims about pass@k of a method at the end of training, one for each regime."""
-    text = f"{TASK}, with {{epochs}} per batch, {IN_WORDS[method]} ends with a "
+    text = f"{TASK}, with {{epochs}} per batch, {WORDS[method]} ends with a "
     text += f"pass@{k} on held-out prompts {bound}, {MEAN}."
     quantity = named(f"pass_{k}", f"final pass@{k}")
     return of_paper(
@@ -419,7 +428,7 @@ def finals(name: str, method: str, k: int, bound: str, **fields) -> list[Claim]:
 
 def entropies(name: str, method: str, bound: str, place: str, **fields) -> list[Claim]:
     """Claims about final entropies, one for each kind of token and regime."""
-    text = f"{TASK}, with {{epochs}} per batch, {IN_WORDS[method]} ends with {bound} "
+    text = f"{TASK}, with {{epochs}} per batch, {WORDS[method]} ends with {bound} "
     text += f"GRPO's entropy of {{tokens}} on held-out prompts, {GEOMETRIC}."
     return of_paper(
         f"{name}_{{tokens}}_entropy_{{epochs}}", text,
@@ -476,22 +485,22 @@ CLAIMS = [
     # --- the frontier
     *family("agrae_frontier_{base}_{epochs}",
         f"{TASK}, with {{epochs}} per batch, from an initial policy that is right in "
-        f"{{base}} of its rollouts, {IN_WORDS['agrae']} has {AN_AREA} more than 0.01 "
-        "above GRPO's.",
+        f"{{base}} of its rollouts, {PAIRS} of {AG} dominate over 0.01 more area than "
+        "GRPO's.",
         lambda base, epochs: gain(AREA, "agrae", base=base, epochs=epochs),
         base=list(NOISE), epochs=EPOCH_WORDS, paper=AGRAE, place="table 1", **OUR_AREA,
         above=POINT, unit="area", reason=OUTWARDS, **CONTAINS,
         but={(0.46, 4): fails("A-GRAE's area is 0.013 smaller than GRPO's.")}),
-    *areas("negative_dominant", ND, "above or less than 0.01 below GRPO's",
+    *areas("negative_dominant", ND, "larger or less than 0.01 smaller",
            above=-POINT, **EASIER, but={(4,): CONTAINS}),
-    *areas("positive_dominant", PD, "more than 0.01 below GRPO's", below=-POINT,
+    *areas("positive_dominant", PD, "more than 0.01 smaller", below=-POINT,
            **HARDER, but={(4,): CONTAINS}),
-    *areas("w_reinforce", WR, "more than 0.01 above GRPO's", above=POINT,
+    *areas("w_reinforce", WR, "more than 0.01 larger", above=POINT,
            paper=ZHU, place="pass@k for k from 1 to 256", but={(1,): CONTAINS}),
     Claim("omega_of_single_groups_costs",
-        f"{TASK}, A-GRAE, which weighs hard prompts and right rollouts more as the "
-        f"mean reward rises, has {AN_AREA} more than 0.01 lower if that mean is over "
-        "one prompt than if it is over the batch (three initial policies, one or four "
+        f"{TASK}, {PAIRS} of A-GRAE, whose weights move to hard prompts and right "
+        "rollouts as the mean reward rises, dominate over 0.01 less area if that mean "
+        "is over one prompt than over the batch (three initial policies, one or four "
         "epochs).",
         place="batches of one group are TRL's default", unit="area",
         estimate=RACED.where(method="agrae").paired(
@@ -516,12 +525,11 @@ CLAIMS = [
     *finals("w_reinforce", WR, 256, "more than 0.01 above GRPO's", paper=ZHU,
             place="pass@k for k from 1 to 256", tests="weighted", above=POINT),
     # --- entropy
-    *entropies("negative_dominant", ND, "more than 1.1 times", "figure 3",
-               tests="suppression", above=MORE, but={(1, "decisive"): CONTAINS},
-               **EASIER),
+    *entropies("negative_dominant", ND, "over 1.1 times", "figure 3", above=MORE,
+               tests="suppression", but={(1, "decisive"): CONTAINS}, **EASIER),
     *entropies("positive_dominant", PD, "less than 0.91 times", "figure 3", below=LESS,
                **HARDER),
-    *entropies("agrae", "agrae", "more than 1.1 times", "figure 10", above=MORE,
+    *entropies("agrae", "agrae", "over 1.1 times", "figure 10", above=MORE,
                **fails("A-GRAE divides its weight between easy and hard prompts much "
                        "as GRPO does."),
                but={(1, "decisive"): HELD}),  # by its lower rate, see the docs

@@ -404,8 +404,8 @@ def largest(rows, column: str, words: str):
 
 SYMMETRICALLY = MOTION.where(method=SYMMETRIC)
 SYMMETRIC_NAMES = (
-    "GRPO, DAPO, Dr. GRPO, or GRPO with prompts weighed by difficulty "
-    "(Hard, Easy, DDAS)"
+    "GRPO, DAPO, Dr. GRPO or GRPO with prompts weighed by difficulty (the variants "
+    "Hard, Easy and DDAS)"
 )
 SUPPRESSED = (
     "Negative-Dominant, ASS, NSR or A-GRAE (by the paper's formula or its code's)"
@@ -421,7 +421,7 @@ A_GROUP = (
     "G from 2 to 512"
 )
 POLICY = "With one softmax over 40 trajectories as the policy"
-TREES = "With a policy of three tokens, each with one softmax for each prefix"
+TREES = "With a policy of three tokens (a softmax for each prefix)"
 identity = partial(Claim, paper=AGRAE, kind="identity", below=1e-12,
                    reason=ROUNDING)  # fmt: skip
 theorem_1 = partial(identity, place="theorem 1")
@@ -431,8 +431,8 @@ ONE, TWO, THREE = (f"limit ({n}) of theorem 1" for n in ("i", "ii", "iii"))
 CLAIMS = [
     identity("group_symmetry",
         f"For every group of {GROUPS} of which some are right and some wrong, the "
-        "advantages by each of six estimators (GRPO, DAPO, Dr. GRPO, Hard, Easy and "
-        "DDAS) sum to zero: the absolute sum is below 1e-12 per rollout.",
+        f"advantages by {SYMMETRIC_NAMES} have an absolute sum below 1e-12 per "
+        "rollout.",
         unit="per rollout",
         place="group symmetry of GRPO", tests="unsampled",
         estimate=SIZE.where(method=SYMMETRIC).worst(
@@ -462,7 +462,7 @@ CLAIMS = [
                          "error of the change of a logit / eta")),
     theorem_1("unsampled_logits_rest",
         f"{POLICY}, a gradient step of size eta under {SYMMETRIC_NAMES} changes the "
-        "logit of no trajectory that was not sampled, to 1e-12 eta.",
+        "logit of no trajectory that was not sampled by more than 1e-12 eta.",
         unit="times eta",
         tests="unsampled", estimate=largest(SYMMETRICALLY, "unsampled", UNSAMPLED)),
     Claim("suppressing_positives_raises_unsampled",
@@ -501,8 +501,8 @@ CLAIMS = [
             MOTION, "limit_1_error",
             "error of the change of log pi / eta of an unsampled trajectory")),
     limit("root_of_a_tree_rests",
-        f"{TREES}, a gradient step of size eta under {SYMMETRIC_NAMES} leaves the "
-        "logits of all first tokens that were not sampled as they are, to 1e-12 eta.",
+        f"{TREES}, a gradient step of size eta under {SYMMETRIC_NAMES} changes the "
+        "logit of no first token that was not sampled by more than 1e-12 eta.",
         unit="times eta",
         place=TWO,
         estimate=largest(TREE.where(method=SYMMETRIC), "root",
@@ -530,9 +530,9 @@ CLAIMS = [
         reason="Advantages that are divided by different lengths no longer sum to "
         "zero. A thousandth is far above rounding."),
     limit("equal_lengths_keep_it",
-        f"{POLICY} and advantages divided by one length for all trajectories, a "
-        f"gradient step of size eta under {SYMMETRIC_NAMES} changes the logit of no "
-        "trajectory that was not sampled, to 1e-12 eta.",
+        f"{POLICY} and all advantages divided by one length, a gradient step of size "
+        f"eta under {SYMMETRIC_NAMES} changes the logit of no unsampled trajectory by "
+        "more than 1e-12 eta.",
         unit="times eta",
         origin="control", place=THREE,
         estimate=largest(SYMMETRICALLY, "unsampled_by_one_length", UNSAMPLED)),

@@ -336,10 +336,10 @@ CLAIMS = [
         reason="This is the rounding of a linear system of 40 unknowns in float64, "
         "grown a thousandfold."),
     identity("misalignment_is_first_order",
-        f"{RANDOM} with antisymmetric weights 0.03 to 0.3 times the others, the error "
-        "vectors of equilibrium and of backpropagation (EP, BP) have |EP - BP|/|BP| "
-        "within 3 % of 2 |S^-1 A S^-1 e|/|S^-1 e|: S, A are the parts of the Jacobian "
-        "at the fixed point, e the loss gradient.",
+        f"{RANDOM} with antisymmetric weights 0.03 to 0.3 times the symmetric, the "
+        "error vectors EP (equilibrium) and BP (backpropagation) have |EP - BP|/|BP| "
+        "within 3 % of 2 |S^-1 A S^-1 e|/|S^-1 e|; S, A: symmetric and antisymmetric "
+        "part of the Jacobian at rest, e: loss gradient.",
         origin="ours", place="derived here", below=0.03,
         estimate=ASYMMETRY.where(asymmetry=(0.03, 0.1, 0.3)).worst(LAW),
         reason="The formula is the first order in A. At 0.3 the next order may add a "
@@ -360,10 +360,9 @@ CLAIMS = [
                          "noisy; the threshold stays"))),
     claim("homeostasis_aligns",
         "In networks trained on handwritten digits by equilibrium propagation with "
-        "independent feedback weights, the homeostatic loss (a penalty on the "
-        "asymmetry of the Jacobian), with coefficient 0.1 and with 1, raises the "
-        "final cosine of their error vectors with backpropagation's by more than "
-        "0.05.",
+        "independent feedback weights, a homeostatic loss (penalty on the asymmetry of "
+        "the Jacobian) of coefficient 0.1, and of 1, raises their error vectors' "
+        "final cosine with backpropagation's by more than 0.05 over coefficient 0.",
         place="abstract; figure 4", tests="homeostasis", unit="cosine",
         estimate=weakest(*(TRAINING.paired(FINAL, penalty=(p, 0.0))
                            for p in PENALTIES[1:])),

@@ -628,9 +628,10 @@ UNCUT_SVD = "Lau & Su's optimizer with SVDs that keep singular values of roundin
 NINE = "nine optimizers (AdamW, Muon and others, not ARO)"
 IN_FRAME = "ARO (descent in rotated coordinates)"
 MATRICES = "Muon, PolarGrad, NorMuon, Freon 2/3, Kaon"
-SYMMETRY = "every symmetry of the matrix (permutation, sign flip, rotation or shift)"
+SYMMETRY = "every symmetry (permutation, sign flip, rotation or shift) of {}"
 REGISTRY = "symlab.symopt.registry"
-STREAM = "every rotation of the residual stream, with gradients of full rank"
+STREAM = ("rotation of the residual stream acting on a hidden matrix and its "
+          "gradients of full rank")  # fmt: skip
 MODEL = "a mixture-of-experts model of a Markov chain"
 ROTATED = "its copy with a rotated residual stream"
 KINDS = "copies with permuted, sign-flipped or shifted weights"
@@ -644,17 +645,16 @@ WHOLE, RUNS = (f"the principle U(g.G) = g.U(G), measured on whole {of}"
 OF_CHANGE, OF_ROW = "of the change's norm", "of a row's root mean square movement"
 DAY, TODAY = "2026-11-21", "2026-11-30"
 AFTER_ONE_SEED = after((DAY, "written after a trial of one seed, before the run"))
-EQUALS = "equals moving the result, to {}"
-EXACTLY = EQUALS.format("1e-10")
-DIFFERS = "differs from moving the result, by more than 0.01"
+EXACTLY, DIFFER = "agree to 1e-10", "differ by more than 0.01"
+WEIGHTS = "a weight matrix and its gradients"
 STAY, PART = "stay equal, to 1e-12 nats", "come to differ by more than {} nats"
 
 
-def moving(who: str, verb: str, moves: str, dtype="float64", what="a weight matrix"):
+def moving(who: str, moves: str, weights: str, dtype="float64", do="commute with"):
     """The statement that compares moving before some steps with moving after them."""
     return (
-        f"Moving {what} and its gradients before four {dtype} steps of {who} {verb} "
-        f"{OF_CHANGE}, for {moves}, in every run."
+        f"Four {dtype} steps of {who} {do} {moves.format(WEIGHTS)}: applied first or "
+        f"last, it gives weights that {weights} {OF_CHANGE}, in every run."
     )
 
 
@@ -671,12 +671,12 @@ breaks = partial(Claim, unit=OF_CHANGE, above=0.01, reason=VISIBLE)
 equal = partial(Claim, kind="identity", unit="nats", below=EQUAL)
 parts = partial(Claim, unit="nats", above=1e-3, reason=IN_A_CURVE)
 CLAIMS = [
-    follows("symmetric_in_float64", moving(STACKS, EXACTLY, SYMMETRY),
+    follows("symmetric_in_float64", moving(STACKS, SYMMETRY, EXACTLY),
         paper=LAU, place=WHOLE, tests="stack", below=1e-10,
         estimate=EXACT.where("asked", **STACK).worst("error"),
         reason="Making polar factors amplifies rounding of 1e-16 at most 1000-fold."),
     follows("svd_in_float32",
-        moving(WITH_SVD, EQUALS.format("0.0001"), SYMMETRY, "float32"),
+        moving(WITH_SVD, SYMMETRY, "agree to 0.0001", "float32"),
         paper=LAU, place=WHOLE, origin="ours", below=1e-4,
         estimate=SINGLE.where("asked", **BY_SVD).worst("error"),
         reason="The rounding of float32 is 6e-8. " + FEW_FOLD,
@@ -684,7 +684,7 @@ CLAIMS = [
             "claim of its own, as it amplifies rounding a thousandfold, which leaves "
             "no margin below 1e-4"),)),
     follows("iteration_in_float32",
-        moving(WITH_STEPS, EQUALS.format("0.001"), SYMMETRY, "float32"),
+        moving(WITH_STEPS, SYMMETRY, "agree to 0.001", "float32"),
         paper=LAU, place=WHOLE, origin="ours", below=1e-3,
         estimate=SINGLE.where("asked", **ITERATED).worst("error"),
         reason="Five steps of the iteration for polar factors multiply small singular "
@@ -693,41 +693,42 @@ CLAIMS = [
         **after((DAY, "1e-4 became 1e-3 after a look at the rows, at which steps on "
             "Gram matrices had an error of 3e-3 for tall blocks, since corrected"))),
     breaks("adamw_breaks_rotations",
-        moving("AdamW", DIFFERS, "every rotation that is a symmetry of the matrix"),
+        moving("AdamW", "no rotation among the symmetries of {}", DIFFER),
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
         estimate=EXACT.where("asked", **BY_ADAMW, element=("R", "r")).least("error")),
-    follows("adamw_keeps_permutations", moving("AdamW", EXACTLY, "every "
-        "permutation of the matrix's rows (with or without sign flips) or columns"),
+    follows("adamw_keeps_permutations", moving("AdamW", "every permutation "
+        "of the rows (with or without sign flips) or columns of {}", EXACTLY),
         place="second moments belong to single entries, which move as wholes",
         estimate=EXACT.where(**BY_ADAMW, element=("P", "±", "p")).worst("error"),
         below=1e-10, reason="Each entry is updated and rounded on its own."),
-    follows("rules_keep_what_they_promise", moving(NINE, EXACTLY, "every "
-        f"symmetry that {REGISTRY} lists for its update rule"), place=REGISTRY,
+    follows("rules_keep_what_they_promise", moving(NINE, "every symmetry of "
+        f"{{}} that {REGISTRY} lists for the update rule", EXACTLY), place=REGISTRY,
         estimate=SHIPPED.where("promised").worst("error"), below=1e-10,
         reason=f"The rounding of float64 is 1e-16. {FEW_FOLD} In Kaon, whose iteration "
         "is chaotic, the factor is 90: exp(0.89) in each of five steps."),
-    breaks("and_have_no_more", moving(NINE, DIFFERS, "every symmetry of the matrix "
-        f"that {REGISTRY} does not list for its rule"), place=REGISTRY,
+    breaks("and_have_no_more", moving(NINE, "no symmetry of {} that "
+        f"{REGISTRY} does not list for the rule", DIFFER), place=REGISTRY,
         estimate=SHIPPED.where("asked and not promised").least("error")),
     breaks("aro_breaks_rotations", moving("ARO (descent in coordinates that are not "
-        "rotated at the start)", DIFFERS, STREAM, what="a hidden matrix"),
+        "rotated at the start)", f"no {STREAM}", DIFFER),
         place="its first frame does not turn with the block",
         estimate=EXACT.where(_turned, preset="aro", variant="full rank")
         .least("error")),
     follows("aro_turns_with_its_frame", moving("ARO (descent in rotated coordinates, "
-        "with a first rotation that is moved with them)", EXACTLY, STREAM, what="a "
-        "hidden matrix"), paper=ARO, place="abstract: descent in a rotated coordinate "
-        "system", origin="ours", below=1e-10, reason="Only rounding is left, as "
-        "gradients of full rank determine the later rotations.",
+        "the first rotation moved with them)", f"every {STREAM}", EXACTLY),
+        paper=ARO, place="abstract: descent in a rotated coordinate system",
+        origin="ours", below=1e-10, reason="Only rounding is left, as gradients of "
+        "full rank determine the later rotations.",
         estimate=EXACT.where(_turned, preset="aro", variant="frame").worst("error")),
-    breaks("rounding_chooses_aros_frame", moving(IN_FRAME, DIFFERS, "some symmetry "
-        f"that {REGISTRY} lists, with gradients of a third of full rank",
-        what="some hidden matrix"), place="QR of a singular matrix",
+    breaks("rounding_chooses_aros_frame", moving(IN_FRAME, "some symmetry, "
+        f"listed in {REGISTRY}, of some hidden matrix and its gradients of a third of "
+        "full rank", DIFFER, do="do not commute with"), place="QR of a singular matrix",
         estimate=_in_each_run(EXACT.where("promised", **BY_ARO, block=tuple(RESIDUAL))),
         **AFTER_ONE_SEED, reason="Beyond the rank of the gradient, rounding chooses "
         f"the columns of the rotation that is applied to the next one. {VISIBLE}"),
     breaks("cutoff_is_needed",
-        moving(UNCUT_SVD, DIFFERS, "some symmetry of some matrix"),
+        moving(UNCUT_SVD, "some symmetry of some weight matrix and its gradients",
+               DIFFER, do="do not commute with"),
         place="the polar factor is discontinuous where rank is lost", origin="control",
         estimate=_in_each_run(EXACT.where("asked", **UNCUT))),
     equal("symmetric_trajectories", losses(SEVEN, STAY, WITH_STEPS),

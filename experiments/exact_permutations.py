@@ -278,8 +278,8 @@ PILOT = "written after a look at the closed forms, and at a few runs of another 
 DAY = "2026-11-30"
 seen = partial(after, (DAY, PILOT))  # with further changes as arguments
 REGIME = {
-    "both": "with rates by which both layers learn",
-    "last": "with one rate, by which mainly the last layer learns",
+    "both": "at learning rates that move both layers",
+    "last": "at one learning rate, which mainly moves the last layer",
 }
 CLOSED = "closed forms of infinite width"
 paper = partial(Claim, paper=PERMUTATIONS, place="abstract", **seen())
@@ -290,10 +290,10 @@ near = partial(family, origin="oracle", place=CLOSED, kind="equivalence",
                below=SHARE.size, reason=FINEST)  # fmt: skip
 CLAIMS = [
     paper("signs_encode_the_permutation",
-        "Infinitely wide two-layer networks, both layers trained to permute the k "
-        "one-hot inputs of k bits, have at every other nonzero input, in the mean over "
-        "random starts, each output above 0 where the permuted bit is 1 and below 0 "
-        "where it is 0, for k from 16 to 1024.",
+        "When infinitely wide two-layer networks learn, with both layers trained, to "
+        "permute the k one-hot inputs of k bits, their mean output over random starts "
+        "is above 0 where the permuted bit is 1 and below 0 where it is 0, at every "
+        "other nonzero input, for k from 16 to 1024.",
         unit="output", tests="signs", kind="identity",
         estimate=NTK.least(MARGIN), above=0,
         reason="An average of infinitely many networks, rounded at 0, is right where "
@@ -366,24 +366,24 @@ CLAIMS = [
         reason="One published run at a length varies by about a fifth, so that it "
         "cannot explain a factor of two."),
     *near("{what}_at_width_1024_{regime}",
-        "Over 128 two-layer networks of width 1024, trained on the 8 one-hot inputs of "
-        "a permutation of 8 bits {regime}, the {what} at inputs with four ones is "
-        "within 5 % of its value at infinite width, in the mean over seeds.",
+        "In 128 two-layer networks of width 1024, trained on the 8 one-hot inputs of a "
+        "permutation of 8 bits {regime}, the {what} at inputs with four ones is within "
+        "5 % of its infinite-width value, in the mean over seeds.",
         lambda what, regime: FINITE.where(regime=regime)
         .mean(named(what, "relative difference from its law")),
         unit="relative difference",
         what={"high": "mean of the outputs that should be 1",
-              "spread": "variance of an output between networks",
+              "spread": "variance between networks of an output",
               "low": "mean of the outputs that should be 0"}, regime=REGIME,
         **seen((DAY, "two regimes of training were pooled, with opposite biases")),
         above=-SHARE.size,
         but={("low", "both"): {"expected": "undecided", "because": "The mean of these "
                                "outputs is near 0, and eight seeds give it to 8 %."}}),
     *near("exact_inputs_{regime}",
-        "For averages of 1, 2, 4, ..., 128 two-layer networks of width 1024, trained "
-        "on the 8 basis vectors of a permutation of 8 bits {regime}, the fraction of "
-        "other inputs permuted exactly once rounded at 0 is within 0.05 of that at "
-        "infinite width, at each size.",
+        "In each average of 1, 2, 4, ..., 128 two-layer networks of width 1024, "
+        "trained on the 8 basis vectors of a permutation of 8 bits {regime}, the "
+        "fraction of other inputs permuted exactly after rounding at 0 is within 0.05 "
+        "of that at infinite width.",
         lambda regime: _each_size(FINITE.where(regime=regime)),
         unit="fraction of inputs", regime=REGIME,
         **seen((DAY, "signed gaps were averaged over sizes; each size counts now")),

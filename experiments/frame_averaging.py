@@ -263,7 +263,7 @@ PLANE = ("2026-11-30", "restricted to space after its rows, as in the plane 8 "
 IN_SPACE = {"written": "after", "history": (*SEEN, PLANE)}
 puny = partial(Claim, paper=PUNY, history=SEEN)
 dym = partial(Claim, paper=DYM, history=SEEN, unit="of the output")
-AXES = "the rotations that turn a point cloud to its principal axes"
+AXES = "the rotations that align a point cloud with its principal axes"
 CHANGES = "changes its output by more than"
 CLAIMS = [
     puny("frame_average_is_invariant",
@@ -284,15 +284,15 @@ CLAIMS = [
         reason=INVARIANT.reason),
     puny("group_is_inexact_at_equal_cost",
         "In three dimensions, a random network that is averaged over 4 random "
-        f"rotations, as many as turn a point cloud to its principal axes, {CHANGES} "
-        "0.1 of its size when the cloud is rotated.",
+        "rotations (as many as align a point cloud with its principal axes) "
+        f"{CHANGES} 0.1 of its size when the cloud is rotated.",
         place="section 1: averaging over the group is intractable", tests="cheap",
         unit="of the output", estimate=SPACE.mean(_of_equal_cost),
         above=INVARIANT.size, reason=INVARIANT.reason, **IN_SPACE),
     puny("group_is_inexact_with_1024_random_rotations",
         "In three dimensions, a random network that is averaged over 1024 random "
-        "rotations, 256 times the 4 that turn a point cloud to its principal axes, "
-        f"{CHANGES} 0.01 of its size when the cloud is rotated.",
+        "rotations (256 times as many as the 4 that align a point cloud with its "
+        f"principal axes) {CHANGES} 0.01 of its size when the cloud is rotated.",
         place="section 1: averaging over the group is intractable", tests="cheap",
         unit="of the output", estimate=SPACE.mean(_of_1024), above=0.01, **IN_SPACE,
         reason="One per cent is ten times smaller than the change from which on a "

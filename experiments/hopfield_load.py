@@ -236,9 +236,9 @@ AT_TENTH, AT_04 = (
 )
 CLAIMS = [
     *family("finite_size_{order}", "In {order}, the share of a random memory's bits "
-        "that flip in one step is within 5 % of the probability of a flip, an integral "
-        "for this number of bits and of memories, in the mean over the sizes and loads "
-        "at which that probability exceeds 0.003.",
+        "that flip in one step from it is within 5 % of the probability that theory "
+        "gives for this number of bits and of memories (an integral), in the mean over "
+        "the sizes and loads at which that probability exceeds 0.003.",
         lambda order: SEEN.where(order=order).mean(_from_exact), order=NET,
         paper=KROTOV, origin="oracle", place="derived here", kind="equivalence",
         unit="relative", above=-EXACT.size, below=EXACT.size, reason=EXACT.reason,

@@ -310,7 +310,7 @@ CLAIMS = [
         "1e-31 for entries of size 1; a fall as 1/T^2 would leave 1e-7."),
     paper("asymmetric_is_linear", f"{FIT} the squared error |F G^T - M|^2 is below "
         "1e-25 after 12,000 steps, in every run with an initial scale alpha >= 0.3 "
-        "(entries of F start as alpha N(0, 1/30)).",
+        "(entries start as alpha N(0, 1/30) in F and as a third of that in G).",
         unit="squared error", tests="speed-up", kind="identity", below=FLOOR,
         estimate=FG.where("alpha >= 0.3").worst(END), reason="An exponential fall as "
         "exp(-0.09 lr T), with lr T = 1200, would give exp(-108), which is 1e-47. "

@@ -491,7 +491,8 @@ CLAIMS = [
         place="a schedule of ours", below=LESS, reason=TENTH, **about, **LATE),
     *family("{problem}_{rule}_stops",
         "On {problem}, {rule} at four times its tuned constant rate stops at a floor: "
-        "over the last half of the run its gap changes by less than a factor of 2.",
+        "over the last half of the run its gap to the least loss changes by less than "
+        "a factor of 2.",
         lambda problem, rule: WIDE.where(problem=problem, rule=rule).mean(later),
         problem={p: PROBLEMS[p] for p in ("quadratic", "completion")},
         rule={"muon": MUON_IS, "muon_plain": PLAIN_IS}, kind="equivalence", **about,
@@ -503,38 +504,39 @@ CLAIMS = [
                 for p in ("quadratic", "completion")}}),
     decades("quadratic_polargrad_goes_on",
         "On matrix quadratic regression, PolarGrad (polar factor times nuclear norm, "
-        "no momentum) at its tuned constant rate lowers its gap by more than a factor "
-        "of 10 over the last half of the run.", paper=POLARGRAD, place=README,
-        tests="scale", estimate=STEADY.mean(later), below=-1.0,
+        "no momentum) at its tuned constant rate lowers its gap to the least loss by "
+        "more than a factor of 10 over the last half of the run.",
+        paper=POLARGRAD, place=README, tests="scale",
+        estimate=STEADY.mean(later), below=-1.0,
         reason="A factor of 10 is far from the factor of 2 within which Muon stops."),
     Claim("quadratic_polargrad_is_linear",
         "On matrix quadratic regression, PolarGrad (polar factor times nuclear norm, "
         "no momentum) at its tuned constant rate converges linearly: the logarithm of "
-        "the gap falls in the last quarter of the run by over 0.7 of its fall in the "
-        "second.",
+        "its gap to the least loss falls in the last quarter of the run by over 0.7 of "
+        "its fall in the second.",
         paper=POLARGRAD, place="strong convexity: steps in proportion to the gradient",
         estimate=STEADY.mean(steadiness), above=0.7, unit="(ratio of falls)", **OURS,
         reason="The ratio is 1 for a linear rate and 0.41 for a gap in proportion to "
         "1/t; 0.7 is their middle."),
     decades("quadratic_floor_is_quadratic",
-        f"On matrix quadratic regression, the last gap of {MUON_IS} is in proportion "
-        "to its constant rate to the power of 2, within 0.2, from the tuned rate to "
-        "four times that rate.", origin="ours", kind="equivalence",
+        f"On matrix quadratic regression, {MUON_IS} ends with a gap to the least loss "
+        "in proportion to its constant rate to the power of 2, within 0.2, from the "
+        "tuned rate to four times that rate.", origin="ours", kind="equivalence",
         place="iterates circle the optimum at a distance of one step",
         estimate=where(problem="quadratic", rule="muon", schedule="constant",
                        study=("wide", "race")).paired(LAST, study=("wide", "race")),
         above=3.6 * TWICE, below=4.4 * TWICE,
         reason="The gap is quadratic in the distance: 4^2 is 1.2 decades."),
     decades("quadratic_decay_lowers_the_floor",
-        "On matrix quadratic regression the authors' stepwise decay of the rate makes "
-        f"the last gap of {MUON_IS} smaller than 0.91 of that with a constant rate, "
-        "both tuned.",
+        f"On matrix quadratic regression, {MUON_IS} ends with a gap to the least loss "
+        "that is, with the authors' stepwise decay of the rate, below 0.91 of that "
+        "with a constant rate, both tuned.",
         paper=POLARGRAD, place=CODE, below=LESS, reason=TENTH, **OURS,
         estimate=MUON.paired(LAST, schedule=("stepwise", "constant"))),
     *family("quadratic_{schedule}_decay_costs_polargrad",
-        "On matrix quadratic regression, with {schedule}, the last gap of PolarGrad "
-        "(polar factor times nuclear norm, no momentum) is more than 10 times that "
-        "with a constant rate, both tuned.",
+        "On matrix quadratic regression, with {schedule}, PolarGrad (polar factor "
+        "times nuclear norm, no momentum) ends with a gap to the least loss that is "
+        "more than 10 times that with a constant rate, both tuned.",
         lambda schedule: QUADRATIC.where(rule="polargrad").paired(
             LAST, schedule=(schedule, "constant")),
         schedule={"stepwise": SCHEDULES["stepwise"],
@@ -543,14 +545,15 @@ CLAIMS = [
         reason="A decade of the last gap is seen at once.", **about, **LATE),
     decades("quadratic_muon_arrives",
         f"On matrix quadratic regression, {MUON_IS}, without nuclear norm, whose "
-        "rate falls linearly to 0 ends with a gap below 1e-9 of that at the start.",
+        "rate falls linearly to 0 ends with a gap to the least loss below 1e-9 of that "
+        "at the start.",
         origin="ours", place="a step whose length falls to 0", below=-9.0,
         estimate=MUON.where(schedule="linear").mean(LAST),
         reason="1e-9 is four decades below the floor that the prototype found."),
     *family("logistic_decay_helps_{rule}",
-        "On matrix logistic regression with batches, the authors' stepwise decay of "
-        "the rate makes the last gap of {rule} smaller than 0.91 of that with a "
-        "constant rate, both tuned.",
+        "On matrix logistic regression with batches, {rule} ends with a gap to the "
+        "least loss that is, with the authors' stepwise decay of the rate, below 0.91 "
+        "of that with a constant rate, both tuned.",
         lambda rule: RACED.where(problem="logistic", rule=rule).paired(
             LAST, schedule=("stepwise", "constant")),
         rule={"polargrad": "PolarGrad (no momentum)", **RIVALS}, **about,
@@ -563,9 +566,10 @@ CLAIMS = [
         unit="decades", origin="ours", place="an arm that the paper does not have",
         below=LESS, reason=TENTH, but=EXPECTED_GD),
     decades("quadratic_descent_ends_lower",
-        "On matrix quadratic regression, with tuned constant rates, the last gap of "
-        "PolarGrad (polar factor times nuclear norm, no momentum) is more than 10 "
-        "times that of gradient descent.",
+        "On matrix quadratic regression, with tuned constant rates, PolarGrad (polar "
+        "factor times nuclear norm, no momentum) ends with a gap to the least loss "
+        "that is more than 10 times that of gradient descent, in the geometric mean "
+        "over seeds.",
         place="an arm that the paper does not have", above=1.0,
         estimate=QUADRATIC.where(schedule="constant").paired(
             LAST, rule=("polargrad", "gd")),
@@ -581,7 +585,7 @@ CLAIMS = [
     *family("{problem}_gradients_under_adam",
         "On {problem}, with a constant rate, the gradient's condition number under "
         "Adam is over 2 times that under PolarGrad, in the geometric mean over records "
-        "with a gap above 1e-20 of the first, both at tuned rates.",
+        "with a gap to the least loss above 1e-20 of the first, both at tuned rates.",
         lambda problem: RACED.where(problem=problem, schedule="constant").paired(
             condition, rule=("adam", "polargrad")),
         problem=PROBLEMS, origin="ours", unit="decades", above=TWICE,
@@ -591,8 +595,8 @@ CLAIMS = [
     decades("quadratic_descent_in_spite_of_condition",
         "On matrix quadratic regression the gradient's condition number under gradient "
         "descent, as far as float64 resolves it, is over 1000 times that under Adam, "
-        "in the geometric mean over records with a gap above 1e-20 of the first, both "
-        "at tuned constant rates.", origin="ours", above=3.0,
+        "in the geometric mean over records with a gap to the least loss above 1e-20 "
+        "of the first, both at tuned constant rates.", origin="ours", above=3.0,
         place="one slow direction is left, and the gradient tends to rank one",
         estimate=QUADRATIC.where(schedule="constant").paired(
             condition, rule=("gd", "adam")),
@@ -601,8 +605,9 @@ CLAIMS = [
         "means are over different stretches: each rule's own gap decides."),
     Claim("quadratic_residual_follows_the_gap",
         "On matrix quadratic regression the condition number of the residual A X B - C "
-        "has a rank correlation above 0.5 with the gap, over all steps of the four "
-        "rules at tuned constant rates, while the gap is above 1e-10 of the first.",
+        "has a rank correlation above 0.5 with the gap to the least loss, over all "
+        "steps of the four rules at tuned constant rates, while the gap is above 1e-10 "
+        "of the first.",
         origin="ours", place="the authors' code records it", above=0.5,
         unit="(correlation)", estimate=correlation("residual_condition"),
         reason="Half of a perfect order would make it a guide to the gap.",
@@ -610,8 +615,9 @@ CLAIMS = [
         "below 1e-3, whatever the rule."),
     Claim("quadratic_residual_follows_large_gaps",
         "On matrix quadratic regression the condition number of the residual A X B - C "
-        "has a rank correlation above 0.5 with the gap, over all steps of the four "
-        "rules at tuned constant rates, while the gap is above 1e-3 of the first.",
+        "has a rank correlation above 0.5 with the gap to the least loss, over all "
+        "steps of the four rules at tuned constant rates, while the gap is above 1e-3 "
+        "of the first.",
         place="the authors' code records it", above=0.5, unit="(correlation)",
         estimate=correlation("residual_condition", -3.0), **LATE,
         reason="Half of a perfect order would make it a guide to the gap."),

@@ -380,6 +380,9 @@ def draw_gain(df, ax):
 
 OCTAVE, NATS = papers.OCTAVE, papers.VALIDATION_LOSS
 RUNS = "in runs of 24 steps"
+AT_32 = ("trained for 24 steps at the rate that is best at width 32 (on a grid of "
+         "factors of two)")  # fmt: skip
+ABOVE_ITS_BEST = "0.01 nats above the loss at its own best rate"
 tensor = partial(Claim, paper=TENSOR_PROGRAMS, place="figure 1")
 kalra = partial(Claim, paper=KALRA, origin="ours",
                 place="abstract, after 24 steps only")  # fmt: skip
@@ -391,9 +394,9 @@ FREE = {"kind": "equivalence", "unit": NATS.unit, "below": NATS.size,
         "so that a cost below its resolution counts as 0."}  # fmt: skip
 COSTLY = {"unit": NATS.unit, "above": NATS.size, "reason": NATS.reason}
 POLAR = {
-    "none": "polar factors of length 1",
-    "muon": "polar factors of length max(1, outputs/inputs)^(1/2)",
-    "scion": "polar factors of length (outputs/inputs)^(1/2)",
+    "none": "unscaled polar factors",
+    "muon": "polar factors times max(1, outputs/inputs)^(1/2)",
+    "scion": "polar factors times (outputs/inputs)^(1/2)",
 }
 CONDITION = {"paper": SPECTRAL_CONDITION, "origin": "ours",
              "place": "abstract: these sizes up to a constant"}  # fmt: skip
@@ -414,35 +417,31 @@ CLAIMS = [
         f"best learning rate of a small decoder, {RUNS}, falls by more than a factor "
         "of two from width 32 to 256.", tests="shift", estimate=drift("adamw"),
         **FALLS),
-    tensor("mup_keeps_the_loss", f"In muP a small decoder of width 256, {RUNS} at the "
-        "rate of a grid of factors of two that is best at width 32, loses less than "
-        "0.01 nats against its own best rate on the grid.", tests="zero-shot",
+    tensor("mup_keeps_the_loss", f"In muP a small decoder of width 256, {AT_32}, ends "
+        f"less than {ABOVE_ITS_BEST}.", tests="zero-shot",
         estimate=cost_of_keeping("mup"), **FREE | {"place": "abstract"}),
     tensor("adamw_loses_by_keeping", "Under AdamW with one rate for all weights a "
-        f"small decoder of width 256, {RUNS} at the rate of a grid of factors of two "
-        "that is best at width 32, loses more than 0.01 nats against its own best rate "
-        "on the grid.", origin="ours", estimate=cost_of_keeping("adamw"), **COSTLY),
-    *family("{arm}_keeps_the_rate", "With updates of hidden matrices that are {arm}, "
-        "and embedding and head under AdamW as in muP at a fixed rate, the best rate "
+        f"small decoder of width 256, {AT_32}, ends more than {ABOVE_ITS_BEST}.",
+        origin="ours", estimate=cost_of_keeping("adamw"), **COSTLY),
+    *family("{arm}_keeps_the_rate", "If hidden matrices move by {arm}, and embedding "
+        "and head under AdamW as in muP at a fixed rate, the best rate "
         f"of hidden matrices in a small decoder, {RUNS}, changes by less than a factor "
         "of two from width 32 to 256.", drift, arm=POLAR, but=NOT_SCION, **CONDITION,
         **SMALL),
-    Claim("rms_needs_lower_rates", "With polar factors of length 0.2 D^(1/2), and "
-        "embedding and head under AdamW as in muP at a fixed rate, the best rate of "
-        f"hidden matrices in a small decoder, {RUNS}, falls by more than a factor of "
-        "two from width D = 32 to 256.", estimate=drift("rms"), expected="undecided",
-        because="The best rates of a seed at D = 32 scatter by 0.5 octaves, as the "
-        "loss is flat there, and one of eight falls by 3.", history=UNDECIDED,
-        **CONDITION, **FALLS),
-    *family("{arm}_keeps_the_loss", "With updates of hidden matrices that are {arm}, "
-        f"and embedding and head as in muP, a small decoder of width 256, {RUNS} at "
-        "the rate of a grid of factors of two that is best at width 32, loses less "
-        "than 0.01 nats to its best on the grid.", cost_of_keeping,
+    Claim("rms_needs_lower_rates", "If hidden matrices move by polar factors times 0.2 "
+        "D^(1/2), and embedding and head under AdamW as in muP at a fixed rate, the "
+        f"best rate of hidden matrices in a small decoder, {RUNS}, falls by more than "
+        "a factor of two from width D = 32 to 256.",
+        estimate=drift("rms"), expected="undecided", because="The best rates of a seed "
+        "at D = 32 scatter by 0.5 octaves, as the loss is flat there, and one of eight "
+        "falls by 3.", history=UNDECIDED, **CONDITION, **FALLS),
+    *family("{arm}_keeps_the_loss", "If hidden matrices move by {arm}, and embedding "
+        f"and head as in muP, a small decoder of width 256, {AT_32}, ends less than "
+        f"{ABOVE_ITS_BEST}.", cost_of_keeping,
         arm=POLAR, but=NOT_SCION, **CONDITION, **FREE),
-    Claim("rms_loses_by_keeping", "With polar factors of length 0.2 D^(1/2) a small "
-        f"decoder of width D = 256, {RUNS} at the rate of a grid of factors of two "
-        "that is best at D = 32, loses more than 0.01 nats against its own best rate "
-        "on the grid.", estimate=cost_of_keeping("rms"), **CONDITION, **COSTLY
+    Claim("rms_loses_by_keeping", "If hidden matrices move by polar factors times 0.2 "
+        f"D^(1/2), a small decoder of width D = 256, {AT_32}, ends more than "
+        f"{ABOVE_ITS_BEST}.", estimate=cost_of_keeping("rms"), **CONDITION, **COSTLY
         | {"reason": f"{NATS.reason} At D = 32 two points of the grid are level: the "
         "higher one, which is kept, costs more than the lower one would."}),
     kalra("mup_gains", "After 24 steps at width 256 AdamW in muP has a loss more than "
@@ -467,9 +466,10 @@ CLAIMS = [
         f"width 32 to 256, {RUNS}, by less than a factor of two.",
         estimate=drift("embedding", "adamw"), **SMALL),
     Claim("rms_is_none_rescaled", "The best rate of hidden matrices falls from width "
-        "32 to 256 by 1.5 octaves more with polar factors of length 0.2 D^(1/2) than "
-        "with length 1, to 0.25 octaves.", origin="oracle", place="exact: rms at a "
-        "rate r is none at 0.2 D^(1/2) r", kind="equivalence", unit=OCTAVE.unit,
+        "D = 32 to 256 by 1.5 octaves more, to within 0.25 octaves, if they move by "
+        "polar factors times 0.2 D^(1/2) than if they move by unscaled ones.",
+        origin="oracle", place="exact: rms at a rate r is none at 0.2 D^(1/2) r",
+        kind="equivalence", unit=OCTAVE.unit,
         estimate=drift("rms", "none"), above=-1.75, below=-1.25, reason="Both drifts "
         "come from parabolas on grids of one octave, which lie differently to the "
         "curve; a quarter of an octave is what such a grid can tell.",

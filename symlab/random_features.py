@@ -23,7 +23,10 @@ def sphere(draws: np.random.Generator, n: int, dim: int) -> np.ndarray:
 
 
 def features(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return the features (N, P) of points x (N, D); w (P, D) is the first layer."""
+    """Return the random features sin(w x / sqrt(D)) / sqrt(P), (N, P), of points x.
+
+    x (N, D): the points. w (P, D): the weights of the first layer, which stay fixed.
+    """
     return np.sin(x @ w.T / np.sqrt(x.shape[1])) / np.sqrt(len(w))
 
 

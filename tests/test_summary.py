@@ -220,6 +220,7 @@ def test_make_claims_counts_and_a_crashing_estimate_fails_it_at_every_scale(sand
     assert "  ours     0       0          0      1" in done.stdout
     assert "over all effects of a paper\n  none\n" in done.stdout
     assert done.stdout.endswith("claims of papers\n  none\n")
+    assert sandbox("claims", "--scale", "smoke", "--strict").returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -386,7 +386,8 @@ def legend(
         extra = room * (high - low)
         ends = (low - extra, high) if "lower" in loc else (low, high + extra)
         ax.set_ylim(*(np.exp(ends) if log else ends))
-    how = _entries(ax) | how
+    if "handles" not in how:
+        how = _entries(ax) | how
     box = ax.legend(loc=loc, **({"title": title} if title else {}), **how)
     box.get_title().set_fontsize(SMALL)
     if clear:
@@ -447,15 +448,11 @@ def handles(arms: Sequence[Arm], *, lines: bool = True) -> dict:
 
 
 def _entries(ax) -> dict:
-    pairs = zip(*ax.get_legend_handles_labels(), strict=True)
-    pairs = sorted(pairs, key=lambda pair: _closed_form(pair[0]))
-    forms = {text: line for line, text in reversed(pairs) if _closed_form(line)}
-    pairs = [
-        (line, text)
-        for line, text in pairs
-        if not _closed_form(line) or forms[text] is line
-    ]
-    found, labels = zip(*pairs, strict=True) if pairs else ((), ())
+    pairs = list(zip(*ax.get_legend_handles_labels(), strict=True))
+    forms = {text: line for line, text in pairs[::-1] if _closed_form(line)}
+    kept = [p for p in pairs if not _closed_form(p[0])]
+    kept += [p for p in pairs if forms.get(p[1]) is p[0]]  # each name once
+    found, labels = zip(*kept, strict=True) if kept else ((), ())
     return {"handles": found, "labels": labels}
 
 

@@ -343,8 +343,9 @@ def third_party(folder: Path) -> bool:
 class Finder:
     """Finds first-party modules (the project's own code) by their dotted names.
 
-    `compiled` has the names of those without source. make: what is made of a module's
-    name, path, source and folders of submodules; None makes a `Module`.
+    root: the project's folder. make(name, path, source, folders): builds the record of
+    a module from its dotted name, file, source and folders of submodules; None for a
+    `Module`. `compiled` has the names of modules that were found without source.
     """
 
     def __init__(self, root: Path, make=None):

@@ -174,7 +174,11 @@ class Atoms:
         self.slots[out] = slots
 
     def tie(self, a: Tensor, b: Tensor) -> None:
-        """Record that labels at equal places of `a` and `b` name the same unit."""
+        """Record that the unit of `a` and the unit of `b` at the same place are one.
+
+        a, b: slots (integer tensors of labels, 0 where there is no unit) of one shape;
+            places where one of them is 0 are left out.
+        """
         a, b = compact(a, b)
         pairs = np.stack([a.cpu().numpy().ravel(), b.cpu().numpy().ravel()])
         pairs = pairs[:, (pairs > 0).all(0)]
@@ -190,7 +194,10 @@ class Atoms:
             self.caps.append((labels_of(slot), group))
 
     def colour(self, slot: Tensor, function: str) -> None:
-        """Record that the named function was applied to the units in a slot."""
+        """Record that a function was applied to units.
+
+        slot: labels of the units. function: its name.
+        """
         self.colours.append((labels_of(slot), function))
 
     def even(self, *slots: Tensor) -> None:
@@ -202,7 +209,10 @@ class Atoms:
         self.evens.append(([labels_of(s) for s in slots], len(self.pairs)))
 
     def span(self, slot: Tensor, operation: str) -> None:
-        """Record that an operation, such as a norm, read all units of a slot."""
+        """Record that an operation, such as a norm, read all units of a slot together.
+
+        slot: labels of the units. operation: its name.
+        """
         self.spans.append((labels_of(slot), operation))
 
     def read(self, slot: Tensor) -> None:

@@ -49,10 +49,11 @@ class Descent:
         self.a = {n: t.cpu().double() for n, t in floating(a).items()}
 
     def run(self) -> None:
-        """Improve the indices of b one by one until none brings it nearer to a.
+        """Reorder or rotate the units of b's indices, one index at a time, until no
+        index brings b nearer to a.
 
-        An index is looked at again only after another that shares a tensor with it has
-        moved.
+        An index is tried again only after another one that shares a tensor with it was
+        changed.
         """
         stale = set(range(len(self.found)))
         while stale:

@@ -82,7 +82,9 @@ class Search:
     # --- proposals ---
 
     def exact(self) -> None:
-        """Apply reductions that change outputs by rounding only, while any is left."""
+        """Apply the reductions that change outputs by rounding only, until none of them
+        remains.
+        """
         while self.keep(self.proposals(), self.limit):
             pass
         for block in self.blocks:  # where queries, keys and values need one width

@@ -169,10 +169,12 @@ def _products(lanes: list) -> dict[str, Tensor]:
 
 
 def settings(factors: Factors, arm: str, lr: float) -> list[dict]:
-    """Return the param_groups of SymOpt for one lane's factors.
+    """Return the param_groups of SymOpt for the factors of one run.
 
-    arm: "low_rank", "adamw", "lora_plus" (AdamW with RATIO times the rate for B) or
-    "muon" (each factor's polar factor). lr: the rate; of A under LoRA+.
+    factors: (B, A) by the name of a stack of matrices. arm: "low_rank" (the rule that
+    is invariant under changes of basis of B and A), "adamw", "lora_plus" (AdamW with
+    RATIO times the rate for B) or "muon" (each factor's polar factor). lr: the learning
+    rate of both factors; under "lora_plus" that of A.
     """
     outs, ins = map(list, zip(*factors.values(), strict=True))  # B and A of each stack
     if arm == "lora_plus":

@@ -26,18 +26,20 @@ def generate(
     draws: torch.Generator | None = None,
     ends: Sequence[int] = (),
 ) -> Tensor:
-    """Return the prompts (B, T) and at most `count` tokens that the model adds to each.
+    """Return tokens (B, T + n): each prompt, then n tokens that the model adds to it.
 
-    tokens: the prompts, T at least 1.
+    tokens (B, T): the prompts, T at least 1.
+    count: the largest n; n is smaller if all sequences have ended before.
     temperature: 0 takes the most probable token each time, and needs no draws.
-    top_k: only so many of the most probable tokens are drawn from.
-    top_p: then only the fewest whose probabilities reach it (arXiv 1904.09751).
-    draws: a CPU generator.
+    top_k: the number of most probable tokens from which one is drawn; None for all.
+    top_p: of these the smallest set of most probable tokens is kept whose probabilities
+        sum to top_p or more (arXiv 1904.09751); None keeps all.
+    draws: a CPU generator of random numbers.
     ends: tokens after which a sequence has ended; it repeats its last token until all
         have ended.
 
-    Raises ValueError for settings without a meaning, and where prompt and tokens do not
-    fit into the context.
+    Raises ValueError for a setting out of its range, and if the prompt and `count`
+    tokens do not fit into the model's context.
     """
     check_sampling(count, temperature, top_k, top_p)
     if temperature and draws is None:

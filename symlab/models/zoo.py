@@ -257,7 +257,8 @@ def accuracy(model: nn.Module, data: Digits) -> float:
 
 
 def right(z: Tensor, data: Digits) -> float:
-    """Return the share of test digits whose largest logit is that of the label.
+    """Return the accuracy: the share of test digits whose largest logit is that of the
+    label.
 
     z: the logits (N, 10) of the test digits.
     """

@@ -199,11 +199,12 @@ def check_saving(path: Path | None, save_every: int) -> None:
 def check_places(
     path: Path | None, out: Path | None, log: Path | None, tensorboard: Path | None
 ) -> None:
-    """Raise ValueError where files of a run would overwrite or mix with other files of
+    """Raise ValueError if files of a run would overwrite, or mix with, other files of
     it.
 
-    path: of checkpoints. out: the folder of final weights, which must hold nothing
-    else. log: a CSV file. tensorboard: a folder.
+    path: the checkpoint file. out: the folder of final weights, in which no other file
+    of the run may lie; without it nothing is checked. log: the CSV file. tensorboard:
+    the folder of TensorBoard's events. Each is None for a run that does not write it.
     """
     if out is None:
         return

@@ -111,11 +111,14 @@ def check(
     config: DecoderConfig | None = None,
     about: dict | None = None,
 ) -> None:
-    """Raise ValueError or OSError, one sentence, unless `save` may write to a folder.
+    """Raise ValueError or OSError, with a message of one sentence, if `save` must not
+    write to a folder.
 
-    It may where there is nothing, and where there are weights of the same run: with
-    this configuration and the same `about`. Without a configuration no weights count as
-    the same run's.
+    It may write to an empty or new folder, and over weights that were saved with this
+    configuration and the same `about`. Without a configuration it may not replace any
+    weights.
+
+    directory: the folder. config, about: what `save` would record with the weights.
     """
     folder = Path(directory)
     try:

@@ -144,11 +144,11 @@ def later(pi, uniforms):
 
 
 def hits(after, right):
-    """Return booleans (G, L, P): whether each of G rollouts has the right decisive
-    tokens.
+    """Return booleans (G, L, P): whether a rollout's two decisive tokens, which are its
+    first two, are right.
 
-    after: the result of `later`. right (L, 2, P): the two right tokens of P prompts in
-    L lanes.
+    after: the booleans (V-1, G, L, T*P) of `later`, for G rollouts in L lanes. right
+    (L, 2, P): the two right tokens of each of P prompts.
     """
     n, places, p = right.shape
     tokens = after[..., : places * p].view(np.int8).sum(0, np.int8)

@@ -63,10 +63,10 @@ def successes(rewards, success, rule: str):
 
 def above_rounding(success, rounding: float) -> None:
     """Raise ValueError for a threshold of success so small that a reward of 0 may reach
-    it.
+    it by rounding.
 
-    success: the least reward of a success; what is no number passes. rounding: the
-    largest threshold above 0 that is refused.
+    success: the least reward that counts as a success; a function is not checked.
+    rounding: thresholds above 0 and up to this are refused.
     """
     success = _number(success)
     if _is_real(success) and 0 < success <= rounding:
@@ -79,9 +79,9 @@ def above_rounding(success, rounding: float) -> None:
 def in_precision(success, r, dtype):
     """Return the least reward of a success, rounded as rewards of half precision are.
 
-    A reward of 0.9 is 0.8984 in bfloat16, so a threshold of 0.9 would miss it. What is
-    no number, such as a function, is returned as it is. success: the threshold. r: the
-    rewards in floats. dtype: the type in which they were given.
+    A reward of 0.9 is 0.8984 in bfloat16, so a threshold of 0.9 would miss it.
+    success: the threshold; what is not a number, such as a function, is returned as it
+    is. r: the rewards in floats. dtype: the type in which they were given.
     """
     success = _number(success)
     if dtype.itemsize != 2 or not _is_real(success):

@@ -169,7 +169,7 @@ def check_rule(said: Mapping, rule_of: Callable) -> None:
 
 
 def check_range(what: str, value, least: float, below: float) -> None:
-    """Raise ValueError unless value is a number with least <= value < below.
+    """Raise ValueError unless value is a number, not NaN, with least <= value < below.
 
     what: the name of the setting, for the message.
     """

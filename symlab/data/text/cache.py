@@ -97,9 +97,10 @@ def assemble(source, key, vocabulary, parts, content: dict, met: Reading) -> Cor
 
 
 def save(path: Path, content: dict) -> None:
-    """Write the file about.json into a folder of tokens, which completes it.
+    """Write about.json into a folder of token files; without it `load` ignores them.
 
-    path: the folder. content: what is recorded of the tokens, beside a checksum.
+    path: the folder. content: what to record of the tokens; a checksum of it and of the
+        token files is added.
     """
     saved = {"checksum": checksum(path, content), "content": content}
     (path / "about.json").write_text(json.dumps(saved), encoding="utf-8")

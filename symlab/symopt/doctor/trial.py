@@ -137,9 +137,11 @@ class Weight:
         """Set `lost`, the fraction of the update's nonzero entries that rounding
         removes.
 
-        The parameter holds the update alone; now, start: its weights at present and
-        before the trial steps. Where weights moved whose updates are too small for
-        that, rounding is stochastic or compensated, and `lost` stays 0.
+        Call it while self.p holds the update in place of the weights. now, start: the
+        weights at present and before the trial steps. An entry whose update, even when
+        doubled, is rounded away cannot move by rounding to nearest. If 1 % or more of
+        such entries have moved, rounding is stochastic or compensated, and `lost` stays
+        0.
         """
         update, x = self.p.detach().double(), now.double()
         there = update != 0
