@@ -133,7 +133,7 @@ def draw_means(df, ax):
 @figure("symopt6", panel="mid")
 def draw_deviations(df, ax):
     """Standard deviation of the final loss over the runs of each submission with its
-    interval, sorted; grey, the pooled one with its interval; orange, the 0.0013 that
+    interval, sorted; grey, the pooled one with its interval; dash-dot, the 0.0013 that
     the benchmark's rule assumes.
     """
     rows = estimates.LOGGED.where("n > 1")(df).sort_values("deviation")
@@ -142,7 +142,7 @@ def draw_deviations(df, ax):
     assumed = THOUSANDTHS * judging.ASSUMED
     pooled = intervals.deviation(estimates.samples(df))
     panels.level(ax, pooled.map(lambda ratio: assumed * ratio), "pooled")
-    panels.reference(ax, y=assumed, label="assumed", color=plot.ORANGE, lw=1)
+    panels.reference(ax, y=assumed, label="assumed", color=plot.ORANGE, ls="-.", lw=1)
     panels.ticks(ax, "y", (0.1, 0.3, 1, 3, 10), log=10)
     ax.set(xlabel="submissions, sorted by deviation", xticks=[], ylim=(0.04, 15))
     ax.set(
