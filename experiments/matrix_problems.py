@@ -474,8 +474,8 @@ def one_adamw(df):
 TUNED, COMPARED = where(tuned), where(one_adamw, tuned)
 RACE = race.Race("the comparison of optimizers on matrix problems",
                  ("study", "basis", "rule"), ("lr",),
-                 tune=where(logs, "seed % 2 == 0"), raced=TUNED, value="log_excess"
-)  # fmt: skip
+                 tune=where(logs, "seed % 2 == 0"), raced=TUNED,
+                 value="log_excess")  # fmt: skip
 ADAMW = papers.RULES["adamw"]
 ARMS = {  # in the order of the lower panels
     "sgd": Arm("SGD", plot.BLACK, "o", ":"),
@@ -491,7 +491,6 @@ ARMS = {  # in the order of the lower panels
     "twice_centred": Arm("centred twice", plot.BLUE, "h"),
     "centred_row_norm": Arm("centred exactly", plot.BLUE, "p"),
 }
-# the rules of the upper panels; lines are those of ARMS, but keys of rows count these
 CURVES = ("sgd", "adamw", "sign", "row_norm", "spectral", "polargrad")
 # the lower panels: greys and purples, as colours mean rules in the upper ones
 AXES = Arm("in the principal axes", "0.3", "s", hollow=True)
@@ -499,9 +498,8 @@ ROTATED = Arm("rotated at random", "0.3")
 FREQUENT = Arm("frequent half of tokens, rotated", "#9A6FC4", "D")
 RARE = Arm("rare half, rotated", "#4B1A78", "X")
 BASES = (("excess", "axes", -0.15, AXES), ("excess", "rotated", 0.15, ROTATED))
-HALVES = (  # column, basis, place beside the rule's line, look
-    ("frequent", "rotated", -0.15, FREQUENT), *BASES, ("rare", "rotated", 0.15, RARE)
-)  # fmt: skip
+HALVES = (("frequent", "rotated", -0.15, FREQUENT), *BASES,
+          ("rare", "rotated", 0.15, RARE))  # fmt: skip
 
 
 def _loss_axis(ax, which: str, study: str) -> None:
@@ -537,7 +535,7 @@ def _final(df, ax, study: str, title: str) -> float | None:
     rows, order = TUNED.where(study=study)(df), list(ARMS)
     for column, basis, offset, arm in BASES if study == "sensing" else HALVES:
         found = rows[rows.basis == basis].groupby("rule")[column].apply(_geometric)
-        at = [order.index(rule) + offset for rule in found.index]
+        at = found.index.map(order.index) + offset
         panels.points(ax, at, found, arm, across=True)
     for y, rule in enumerate(order):
         panels.reference(ax, y=y, color=panels.SHADE, lw=0.5)
@@ -548,8 +546,7 @@ def _final(df, ax, study: str, title: str) -> float | None:
     _loss_axis(ax, "x", study)
     ax.set_title(title)
     if study != "sensing":
-        c = rows.iloc[0]
-        limit = c.rows * c.columns / (2 * c.batch * c.steps)
+        limit = rows.eval("rows * columns / (2 * batch * steps)").iloc[0]
         panels.reference(ax, x=limit, color=plot.BLACK, ls=panels.DASHED, lw=0.9)
         return limit
 
@@ -561,24 +558,18 @@ def draw_sensing(df, ax):
     run diverged.
     """
     _sensitivity(df, ax, "sensing", "Sensing: SGD and AdamW lowest")
-    ax.set_ylim(bottom=8e-12)  # room for a note
-    panels.note(ax, 0.98, 0.03, "curves end where a run diverged", ha="right")
     panels.key(ax, [ARMS[rule] for rule in CURVES])
 
 
 @figure("symopt2", panel="mid")
 def draw_embedding(df, ax):
-    """Excess loss against the learning rate over the tuned one, for an embedding with
-    tokens in a random basis: geometric means over seeds.
-    """
+    """Excess loss by rate over the tuned rate, for an embedding: geometric means."""
     _sensitivity(df, ax, "embedding", "Embedding: sign, row-norm worst")
 
 
 @figure("symopt2", panel="right")
 def draw_head(df, ax):
-    """Excess loss against the learning rate over the tuned one, for a head with tokens
-    in a random basis: geometric means over seeds.
-    """
+    """Excess loss by rate over the tuned rate, for a head: geometric means."""
     _sensitivity(df, ax, "head", "Head: sign, row-norm worst")
 
 
