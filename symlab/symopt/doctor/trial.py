@@ -139,7 +139,7 @@ class Weight:
 
         Call it while self.p holds the update in place of the weights. now, start: the
         weights at present and before the trial steps. An entry whose update, even when
-        doubled, is rounded away cannot move by rounding to nearest. If 1 % or more of
+        doubled, is rounded away would stay under rounding to nearest. If 1 % or more of
         such entries have moved, rounding is stochastic or compensated, and `lost` stays
         0.
         """
