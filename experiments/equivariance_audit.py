@@ -550,7 +550,7 @@ def draw_trajectories(df, ax):
     _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), _decade)
     ax.tick_params(axis="x", labelrotation=30)
     ax.set_xlabel("log$_{10}$ of the largest difference (nats)")
-    ax.set_title("Losses of moved decoders")
+    ax.set_title("Most losses part under rotation")
 
 
 @figure("symopt1", panel="mid", row=1)
@@ -570,7 +570,7 @@ def draw_growth(df, ax):
         )
     ax.set(xlabel="step", ylim=(1e-17, 10), yticks=[1e-16, 1e-12, 1e-8, 1e-4, 1],
            ylabel="largest difference (nats)")  # fmt: skip
-    ax.set_title("Difference over steps, rotated")
+    ax.set_title("Symmetric stays within rounding")
     panels.legend(ax, "center right")
 
 

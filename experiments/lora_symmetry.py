@@ -275,7 +275,7 @@ def draw_identity(df, ax):
         ax.fill_between(steps, *ends, color=its.color, alpha=0.15, lw=0)
     ax.set(xlabel="step", ylabel="relative difference", yscale="log")
     ax.locator_params(axis="x", integer=True)
-    ax.set_title("Products after a change of factors")
+    ax.set_title("Only low-rank keeps the product")
     ways = [BALANCED, replace(BALANCED, label="mixed by GL(r)", line=":", hollow=True)]
     panels.key(ax, [*ADAPTERS.values(), *ways])
 
@@ -303,9 +303,9 @@ def draw_rates(df, ax):
 def draw_starts(df, ax):
     """Validation loss minus that of the low-rank rule from the same start, paired by
     seed: filled, at the best rate of balanced factors; hollow, at that of the start
-    itself. Numbers at the top are values beyond the frame.
+    itself. Numbers at the top are values beyond the frame, with their intervals.
     """
-    top, arms = 0.16, list(ADAPTERS.items())[1:]
+    top, arms = 0.19, list(ADAPTERS.items())[1:]
     cells = [("own", start) for start in STARTS] + [("kept", start) for start in MOVED]
     for (k, (arm, its)), (study, start) in product(enumerate(arms), cells):
         rows = where(study=study, start=start)
@@ -315,8 +315,9 @@ def draw_starts(df, ax):
         style = {"mew": 0.7} | ({} if kept else {"mfc": "white"})
         if found.value > top:
             ax.plot(at, top, its.marker, color=its.color, ms=3.4, **style)
-            panels.note(ax, at, top - 0.006, f"{found.value:.2f}", data=True,
-                        color=its.color, ha="center", va="top")  # fmt: skip
+            panels.note(ax, at, top - 0.006, f"{found.value:.2f}\n[{found.low:.2f},\n"
+                        f"{found.high:.2f}]", data=True, color=its.color, ha="center",
+                        va="top")  # fmt: skip
             continue
         panels.points(ax, [at], [found], its, label="_", **style)
     fills = {"best rate of balanced": plot.BLACK, "best rate of the start": "white"}
@@ -324,13 +325,13 @@ def draw_starts(df, ax):
         ax.plot([], [], "o", color=plot.BLACK, mfc=fill, mew=0.7, label=name)
     panels.reference(ax, y=0)
     for k in range(1, len(STARTS)):  # between starts
-        panels.reference(ax, x=k - 0.5, color=panels.FAINT, lw=0.5)
+        panels.reference(ax, x=k - 0.5, color=panels.FAINT, lw=0.5, ymin=0.24)
     ways = ("balanced", "10 B, A/10", "B/10, 10 A", "GL(r)", "B = 0")
     ax.set_xticks(range(len(STARTS)), ways, rotation=25, ha="right",
                   rotation_mode="anchor")  # fmt: skip
-    ax.set(xlabel="factors at the start", title="Loss over low-rank's, by start")
-    ax.set(ylabel="loss minus low-rank's (nats)", ylim=(-0.08, top + 0.008))
-    panels.legend(ax, "lower right", clear=True)
+    ax.set(xlabel="factors at the start", title="Loss minus low-rank's, by start")
+    ax.set(ylabel="loss minus low-rank's (nats)", ylim=(-0.1, top + 0.008))
+    panels.legend(ax, "lower right")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def draw_means(df, ax):
     panels.gap(ax, "y", 3)
     ax.set(xlabel="submission", ylabel="logs $-$ published (0.0001 nats)")
     panels.legend(ax, "upper left")
-    ax.set_title("Means of logs against published")
+    ax.set_title("All but 4 means are as published")
 
 
 @figure("symopt6", panel="mid")
@@ -161,7 +161,7 @@ def draw_early(df, ax):
     panels.reference(ax, y=0)
     panels.reference(ax, y=0.7)
     panels.note(ax, 2480, 0.04, f"n = {found[0].n}", data=True, ha="right")
-    ax.set(xlabel="step of the early loss", title="Early losses as a guide to ranks")
+    ax.set(xlabel="step of the early loss", title="Losses at 500, 1000 rank poorly")
     ax.set(ylabel="rank correlation", ylim=(-0.05, 1.04))
     panels.ticks(ax, "x", EARLY)
 
@@ -185,7 +185,7 @@ def draw_records(df, ax):
     ax.tick_params(axis="x", labelsize=panels.SMALL, labelrotation=90, length=0)
     ax.set(xlabel="record", ylabel="gain (0.001 nats)")
     panels.legend(ax, "upper right", title="steps exchanged at")
-    ax.set_title("Each record over the one before")
+    ax.set_title("Most records beat the one before")
 
 
 @figure("symopt6", panel="mid", row=1)
@@ -207,13 +207,15 @@ def draw_changes(df, ax):
     ax.set_yticks(middles, CHANGES)
     ax.tick_params(axis="y", length=0)
     ax.set(xlabel="gain (0.001 nats)", ylim=(at, -1))
-    ax.set_title("Submission over its parent")
+    ax.set_title("Most submissions beat their parent")
 
 
 @figure("symopt6", panel="right", row=1)
 def draw_frontier(df, ax):
     """Steps to a loss of 3.28 nats by submission, and by the group under which updates
     are equivariant; lines, the best so far in each group; hollow, beyond the axis.
+    Entries+polar: second moments, then a polar factor; row aware: rotations on one side
+    and permutations on the other; eigenbasis: Adam in one.
     """
     rows = estimates.ENTRY(df)
     groups = rows.entry.map(lambda k: ENTRIES[k].group)
@@ -230,7 +232,7 @@ def draw_frontier(df, ax):
     numbers = ", ".join(f"{reach:.0f}" for reach in beyond.reach)
     panels.note(ax, 1, 4420, numbers, data=True, va="top")
     panels.legend(ax, "upper right")
-    ax.set_title("Steps by symmetry of updates")
+    ax.set_title("Eigenbasis needs the fewest steps")
 
 
 # --- table ---------------------------------------------------------------------------

@@ -314,7 +314,8 @@ def draw_tables(df, ax):
 @figure("symopt5", panel="mid")
 def draw_relatives(df, ax):
     """Validation loss on tuning seeds against the learning rate over the tuned one:
-    Muon and its relatives. Losses above the frame are cut.
+    Muon and its relatives. Losses above the frame are cut. Muon, NorMuon, PolarGrad,
+    Kaon and ARO lie within 0.013 nats at their tuned rates.
     """
     _sensitivity(df, ax, "muon", *RELATIVES)
     ax.set_title("Muon's relatives off their rate")
@@ -360,17 +361,18 @@ def draw_final(df, ax):
     panels.forest(ax, rows, {a: OPTIMIZERS[a] for a in shown}, spread=0)
     panels.ticks(ax, "x", (-0.05, 0, 0.05))
     ax.set(xlabel="final loss minus AdamW's (nats)", xlim=(low, high))
-    ax.set_title("Final loss at tuned rates, ranked")
+    ax.set_title("NorMuon and Muon end lowest")
 
 
 @figure("symopt5", panel="mid", row=1)
 def draw_rises(df, ax):
     """Rise of the loss at half and at twice the tuned rate on the tuning seeds; small
-    with bars, below, on fresh seeds. A rise beyond the axis is written out.
+    with bars, above and below a row, on fresh seeds (Muon, AdamW). A rise beyond the
+    axis is written out.
     """
     scores, rate, order = RACE.scores(df), RACE.used(df).lr, _order(df, ax)
     most = 0.145
-    for factor, arm, below in ((0.5, HALF, 0.25), (2.0, TWICE, 0.5)):
+    for factor, arm, below in ((0.5, HALF, -0.25), (2.0, TWICE, 0.25)):
         rise = [_tuning_rise(scores[name], rate[name], factor) for name in order]
         at = np.flatnonzero(np.array(rise) <= most)
         panels.points(ax, at, [stats.Interval(rise[y], -np.inf, np.inf, 1) for y in at],
@@ -385,9 +387,9 @@ def draw_rises(df, ax):
     panels.reference(ax, x=0)
     panels.ticks(ax, "x", [0, 0.05, 0.1])
     ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.01, most))
-    ax.set_title("Loss at half and twice the rate")
+    ax.set_title("10 of 14 lose less than 0.05 nats")
     panels.rows_of(ax, [OPTIMIZERS[name].label for name in order])
-    panels.legend(ax, "center right", bbox_to_anchor=(1, 0.65))
+    panels.key(ax)
 
 
 def _tuning_rise(scores, rate: float, factor: float) -> float:
