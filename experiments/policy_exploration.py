@@ -356,7 +356,7 @@ def draw_countdown_entropy(df, ax):
         _at_the_end(_ratios(late, 1), ax, "y", steps, move)
     panels.reference(ax, y=1, color=ARMS["grpo"].color)
     ax.set_ylabel("entropy over GRPO's")
-    ax.set_title("Countdown: without a clip reversed")
+    ax.set_title("Countdown: no clip, order reversed")
 
 
 @figure("agrae7", panel="mid", row=1)

@@ -271,7 +271,7 @@ FEW = "Eight splits with 397 test images each give the difference to 0.013 to 0.
 HALF = {"form": ("symmetric", "full")}
 CONTROL = {"origin": "control", "tests": ""}
 OURS = {"origin": "ours", "history": (("2026-11-30", "origin changed from paper to "
-        "ours after the rows, as the paper's sentence is about images"),)}
+        "ours after the rows, as the paper's sentence is about images"),)}  # fmt: skip
 
 
 def _expect(verdict: str, because: str) -> dict:
