@@ -276,8 +276,9 @@ def draw_entropy_no_clip(df, ax):
 @figure("agrae2", panel="right")
 def draw_entropy_controls(df, ax):
     """Final entropy per token under the Positive- and Negative-Dominant advantages,
-    divided by GRPO's, in the main study and in each control. Most intervals are
-    narrower than the marks.
+    divided by GRPO's, in the main study and in each control. Without a clip their
+    order is reversed; on-policy, both are near 1. Most intervals are narrower than the
+    marks.
     """
     ax.set_xscale("log")
     rows = {name: {m: entropy(m, study)(df) for m in (PD, ND)}
@@ -285,7 +286,7 @@ def draw_entropy_controls(df, ax):
     panels.forest(ax, rows, arms(PD, ND), zero=1, spread=0.2)
     panels.ticks(ax, "x", (0.7, 1, 1.4), log=10)
     ax.set(xlabel="final entropy over GRPO's", xlim=(0.6, 1.75))
-    ax.set_title("On-policy or no clip: order gone")
+    ax.set_title("No clip: the order is reversed")
 
 
 @figure("agrae2", panel="left", row=1)
@@ -333,7 +334,7 @@ def draw_methods(df, ax):
     ax.set_xlabel("pass@$k$ minus GRPO's")
     listed = panels.handles([PASS_1, PASS_256], lines=False)
     panels.legend(ax, "center left", borderaxespad=0, **listed)
-    ax.set_title("Methods against GRPO, paired")
+    ax.set_title("NSR gains, PSR loses pass@256")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -348,7 +348,8 @@ def _rank_panel(df, ax, product: str, names):
 def draw_query_key(df, ax):
     """Rank of the query-key products, divided by the full rank, against weight decay:
     factors that decay to zero, or towards theta_0, and the product itself trained,
-    which both lack the symmetry. Intervals end at 1.
+    which both lack the symmetry. Intervals end at 1. Marks of equal decay stand side by
+    side, here and in (b), (e) and (f).
     """
     _rank_panel(df, ax, "qk", [(0.34, 0.45), (0.49, 1.03), (0.6, 0.71)])
     ax.set_title("Decay lowers the rank ...")

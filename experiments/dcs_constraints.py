@@ -519,7 +519,7 @@ def draw_path(df, ax):
     rows = rows[rows.seed == rows.seed.min()].sort_values("ratio")
     p = problem(Config(**{f: rows[f].iloc[0] for f in Config.__dataclass_fields__}))
     exact = np.stack([np.abs(p.rows @ lasso(p, r * CRITICAL)) for r in ratios])
-    panels.reference(ax, x=1)
+    panels.reference(ax, x=1, ymax=0.82)
     for i, path in enumerate(np.stack(rows.path).T):  # constraint by constraint
         dcs, scipy = ("_", "_") if i else (DCS.label, "generalised lasso (scipy)")
         ax.plot(rows.ratio, path, "o", color=DCS.color, ms=2.4, mew=0, label=dcs)
@@ -527,7 +527,7 @@ def draw_path(df, ax):
     ax.set(xlabel="weight decay / critical decay", xlim=(0, 1.55), ylim=(-0.004, None))
     ax.set(ylabel="$|O_i^\\top\\theta|$ of each constraint")
     ax.set_title("DCS is the generalised lasso")
-    panels.legend(ax, "upper right", clear=True)
+    panels.legend(ax, "upper right")
 
 
 @figure("fig7", panel="right")

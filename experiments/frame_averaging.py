@@ -173,18 +173,21 @@ COST, JUMP = where(study="cost"), where(study="jump")
 @figure("frames1", panel="left")
 def draw_cost(df, ax):
     """Relative change of the output under rotations of random networks, plain and as
-    means over a frame of 4 poses or over K random rotations, against the evaluations
-    per input; dashed, the closed form sqrt(2V/(KM + V)): V is the variance of outputs
-    over rotations, M the mean square of their mean. A key above the row lists all arms.
+    means over a frame of 4 poses or over K random rotations of the group, against the
+    evaluations per input; dashed, the closed form sqrt(2V/(KM + V)): V is the variance
+    of outputs over rotations, M the mean square of their mean. Inset: measured over it.
     """
     rows = COST.where(dim=3)(df)
     table = panels.unrolled(rows, ROTATIONS, "group_error")
     panels.curve(ax, table, "x", "y", FRAMES["group"])
-    predicted = np.mean(rows.predicted_error.tolist(), 0)
-    plot.theory(ax, ROTATIONS, predicted)
+    plot.theory(ax, ROTATIONS, np.mean(rows.predicted_error.tolist(), 0))
+    table["y"] /= panels.unrolled(rows, ROTATIONS, "predicted_error").y
+    small = panels.inset(ax, [0.45, 0.36, 0.5, 0.25], "mean over group / closed form")
+    panels.curve(small, table, "x", "y", FRAMES["group"])
+    panels.reference(small, y=1)
+    small.set(xscale="log", xlabel="", ylabel="", ylim=(0.5, 1.5))
     for name, at in (("plain", 1), ("frame", 4)):
-        interval = stats.mean(rows[f"{name}_error"])
-        panels.points(ax, [at], [interval], FRAMES[name])
+        panels.points(ax, [at], [stats.mean(rows[f"{name}_error"])], FRAMES[name])
     panels.note(ax, 6, 1e-15, "frame of 4 poses:\nonly rounding", data=True)
     panels.note(ax, 1e3, 1e-4, "still 5 % at\n1024 rotations", data=True, ha="right")
     ax.set(xscale="log", yscale="log", ylim=(1e-17, 30), xlabel="evaluations per input",

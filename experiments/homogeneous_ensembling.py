@@ -332,7 +332,7 @@ def _teacher_line(ax, df):
     """Draw the number of the teacher's neurons."""
     k = df.teacher.iloc[0]
     panels.reference(ax, y=k)
-    panels.name(ax, Arm(f"teacher: {k}", plot.BLACK), 0.65, k, va="top")
+    panels.name(ax, Arm(f"teacher: {k}", plot.BLACK), 0.42, 0.95 * k, va="top")
 
 
 def _counts(ax, df) -> tuple[int, int]:
@@ -401,9 +401,10 @@ def _neurons(ax, df, rows, **look):
 
 @figure("fig9", panel="right")
 def draw_neurons(df, ax):
-    """Incoming weights of one network's neurons with positive outgoing weight, in the
-    main plane of the teacher's. A disc's area and number say how many copies lie there.
-    Insets: the same with a static bias, and without decay on wider axes.
+    """Incoming weights of all neurons of one network, in the main plane of the
+    teacher's; a neuron with negative outgoing weight is shown as its equal, with both
+    signs changed. A disc's area and number say how many copies lie there. Insets: the
+    same with a static bias, and without decay on wider axes.
     """
     c = Config(seed=int(df.seed.min()))
     for n, at in zip(*_neurons(ax, df, SYMMETRIC, alpha=0.35)[::-1], strict=True):

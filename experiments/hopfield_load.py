@@ -134,7 +134,7 @@ def draw_errors(df, ax):
     panels.ticks(ax, "x", shown, log=10)
     ax.set(xlabel="load $1/R$; bits that flip", ylim=(0.6, 1.6))
     closed = Arm("closed form", plot.BLACK, "", panels.DASHED)
-    panels.key(ax, [*ARMS.values(), closed], lines=False)
+    panels.key(ax, [*ARMS.values(), closed], lines=False, handlelength=2)
 
 
 @figure("hopfield1", panel="mid")

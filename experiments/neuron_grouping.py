@@ -450,14 +450,15 @@ def draw_statistic(df, ax):
 @figure("fig6", panel="left")
 def draw_post(df, ax):
     """Correlation of the activations after the ReLU under weight decay, in the order of
-    a clustering. Colours follow the logarithm of 1 - |correlation|.
+    a clustering, in the first seed; the title's percentage is the mean over seeds.
+    Colours follow the logarithm of 1 - |correlation|.
     """
     _post(ax, df, "decay")
 
 
 @figure("fig6", panel="mid")
 def draw_post_without(df, ax):
-    """Correlation of the activations after the ReLU without weight decay."""
+    """Correlation of the activations after the ReLU without weight decay, as in (a)."""
     _post(ax, df, "no decay", scale=not panels.beside(ax))
 
 

@@ -162,17 +162,17 @@ READ = {
     "raw": Arm("network", plot.ORANGE, "s"),
 }
 VOTE_MARK = Arm("vote over labels", plot.BLACK, "X", "")
-REST = READ | {"residual_noise": Arm("rest fits wrong labels", plot.PINK, "D", ":")}
+REST = READ | {"residual_noise": Arm("rest fits wrong labels", plot.GREEN, "D", ":")}
 LABELS = {
-    "noisy_curve": Arm("wrong", plot.PINK, "D"),
-    "clean_curve": Arm("clean", plot.GREEN, "v"),
+    "noisy_curve": Arm("wrong", plot.PINK, "<"),
+    "clean_curve": Arm("clean", "0.4", "P"),
 }
 
 
 @figure("memory1", panel="left")
 def draw_noise(df, ax):
     """Test accuracy of networks of 256 neurons against the fraction of wrong labels:
-    of the output, of each neuron's strongest frequency alone (the filter, with the
+    of the network, of each neuron's strongest frequency alone (the filter, with the
     square or the ReLU as activation), and of a vote over the labels without a network;
     dashed, the closed form of the vote. The grey line is 30/31, where all labels are
     equally frequent. Intervals end at 0 and 1.
@@ -214,7 +214,7 @@ def draw_order(df, ax):
 def draw_width(df, ax):
     """Share of test pairs that are right, with 80 % wrong labels, against the number of
     neurons; and the share of wrong labels that the rest fits, which is the weights
-    without each neuron's strongest frequency.
+    without each neuron's strongest frequency. Intervals end at 0 and 1.
     """
     for column, arm in REST.items():
         panels.curve(ax, LOUD(df), "width", column, arm, limits=(0, 1))

@@ -185,8 +185,8 @@ def _over_samples(ax, df, rows):
         panels.reference(ax, x=k - 0.5, color=panels.FAINT)
     panels.ticks(ax, "x", dict(enumerate(map(str, samples))))
     ax.set(xlabel="calibration samples", ylabel="test accuracy", ylim=(0.67, 1),
-           title=f"Least squares, {some.layers.iloc[0]} layers of "
-           f"{some.width.iloc[0]} units")  # fmt: skip
+           title=f"{some.layers.iloc[0]} layers of {some.width.iloc[0]} units: few "
+           "samples suffice")  # fmt: skip
 
 
 @figure("lmc2", panel="left")
@@ -253,7 +253,7 @@ def draw_gains(df, ax):
     panels.reference(ax, x=LEAST.size, ls=":")
     panels.note(ax, LEAST.size + 0.004, -0.5, f"{LEAST.size}", data=True)
     ax.set(xlabel=f"gain in test accuracy, {FEW} samples", xlim=(-0.06, 0.32))
-    ax.set_title("What each step adds")
+    ax.set_title("At 5 layers, least squares adds most")
 
 
 # --- claims --------------------------------------------------------------------------

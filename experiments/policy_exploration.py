@@ -304,7 +304,8 @@ def _at_the_end(df, ax, y: str, steps: int, width: float) -> None:
 def draw_rule_entropy(df, ax):
     """Entropy of a tiny transformer in reinforcement learning on the task rule; right,
     hollow, without the clip, over the last two thirds of the steps. Bands and bars are
-    95 % intervals of eight seeds.
+    95 % intervals of eight seeds, here and in (b) to (f); those that lean to one side
+    are of skewed samples.
     """
     df = df[df.task == "rule"]
     main = CLIPPED(df)
@@ -355,7 +356,7 @@ def draw_countdown_entropy(df, ax):
         _at_the_end(_ratios(late, 1), ax, "y", steps, move)
     panels.reference(ax, y=1, color=ARMS["grpo"].color)
     ax.set_ylabel("entropy over GRPO's")
-    ax.set_title("Countdown: entropy over GRPO's")
+    ax.set_title("Countdown: no clip, order reversed")
 
 
 @figure("agrae7", panel="mid", row=1)
@@ -371,7 +372,7 @@ def draw_countdown_gains(df, ax):
     GRPO.
     """
     _gains(df, ax, "countdown")
-    ax.set_title("Countdown: gains over GRPO")
+    ax.set_title("Countdown: two gain at large $k$")
 
 
 # --- claims --------------------------------------------------------------------------

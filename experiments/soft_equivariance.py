@@ -201,7 +201,7 @@ def draw_error(df, ax):
 @figure("soft1", panel="mid")
 def draw_penalties(df, ax):
     """Penalty that is learned for this symmetry against its violation, and the ideal
-    one; dashed, the closed form of the tuning.
+    one; the two others hold exactly. Dashed, the closed form of the tuning.
     """
     for start in (1.0, 100.0):
         rows = TUNED.where(start=start)(df)
@@ -218,7 +218,8 @@ def draw_penalties(df, ax):
 def draw_order(df, ax):
     """Penalties, tuned from 1, that are learned for three symmetries at once, each
     violated by 0.1, 0.3 or 1, in every run; markers at equal violations stand side by
-    side. Two groups of a symmetry are the two orders of the other violations.
+    side. The least violated symmetry keeps its start, 1, by the closed form of (b). Two
+    groups of a symmetry are the two orders of the other violations.
     """
     rows = ORDER.where(start=1.0)(df)
     for k, marker in AXES.items():
@@ -233,7 +234,8 @@ def draw_order(df, ax):
         panels.reference(ax, x=edge, color=panels.FAINT)
     ax.set(yscale="log", xlabel="violation $\\epsilon$ of each symmetry",
            ylabel="tuned penalty $\\lambda$", xlim=(-0.5, 2.5))  # fmt: skip
-    panels.legend(ax, "lower left")
+    tight = {"handlelength": 1, "handletextpad": 0.3, "borderaxespad": 0}
+    panels.legend(ax, "lower left", **tight)
     ax.set_title("Penalties rank three symmetries")
 
 

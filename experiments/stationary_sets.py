@@ -256,8 +256,9 @@ def _below(ax) -> None:
 @figure("fig5", panel="left")
 def draw_product(df, ax):
     """First steps on the loss of a product u*w, over its contours and directions of
-    descent: SGD that starts on a stationary set (dashed) stays on it, gradient descent
-    from elsewhere does not meet it. Paths run from hollow to filled marks.
+    descent: SGD that starts on a stationary set (dashed) stays on it. Gradient descent
+    from elsewhere keeps off the sets, though paths that start near u = -w end close to
+    u = w. Paths run from hollow to filled marks.
     """
     df, reach = where(loss="product", gamma=0.0)(df), 1.8
     _field(ax, "product", reach, [0.05, 0.3, 1, 2, 4, 8])

@@ -219,11 +219,12 @@ def draw_text(df, ax):
 @figure("attention1", panel="mid")
 def draw_digits(df, ax):
     """Test accuracy on digits minus that of full attention, for the same four forms as
-    on text; the grey band is the margin of equivalence, 0.02.
+    on text; the grey band is the margin of equivalence, 0.02, which two intervals of
+    symmetric scores leave at the lower end.
     """
     _differences(df, ax, DIGITS, "accuracy")
     ax.set(xlabel="accuracy minus full attention's")
-    ax.set_title("On digits only no scores lose")
+    ax.set_title("Digits: a drop shows without scores only")
     if panels.beside(ax):
         ax.set_yticklabels([])
 
@@ -231,8 +232,8 @@ def draw_digits(df, ax):
 @figure("attention1", panel="right")
 def draw_cost(df, ax):
     """Validation loss on text against the operations that the scores of one head cost
-    for 32 characters; small, single seeds. The interval of "symmetric" is that of a
-    skewed sample, of which one seed lies apart.
+    for 32 characters; small marks beside the means are single seeds. The interval of
+    "symmetric" is that of a skewed sample, of which one seed lies apart.
     """
     for form, arm in SCORES.items():
         rows = TEXT.where(form=form)(df)
@@ -270,7 +271,7 @@ FEW = "Eight splits with 397 test images each give the difference to 0.013 to 0.
 HALF = {"form": ("symmetric", "full")}
 CONTROL = {"origin": "control", "tests": ""}
 OURS = {"origin": "ours", "history": (("2026-11-30", "origin changed from paper to "
-        "ours after the rows, as the paper's sentence is about images"),)}
+        "ours after the rows, as the paper's sentence is about images"),)}  # fmt: skip
 
 
 def _expect(verdict: str, because: str) -> dict:

@@ -742,7 +742,7 @@ PER = Paper(
 
 FRAMES = {  # ways to make a network invariant
     "plain": Arm("plain network", BLACK, "v", ":"),
-    "augmented": Arm("random rotations", ORANGE, "s", "-."),
+    "augmented": Arm("trained on rotations", ORANGE, "s", "-."),
     "frame": Arm("frame average", BLUE, "o"),
     "group": Arm("mean over group", GREEN, "^", "-."),
     "message": Arm("message passing", PINK, "D"),
