@@ -166,9 +166,9 @@ GAINS = {
 }
 
 
-def _over_samples(ax, df, rows):
+def _over_samples(ax, df, rows, seen: str):
     """Draw least squares against the samples, arms side by side, as their intervals
-    are wide; hollow, from the merged inputs.
+    are wide; hollow, from the merged inputs. seen: what the title says of it.
     """
     some = rows(df)
     samples = sorted(some.samples.unique())
@@ -184,9 +184,12 @@ def _over_samples(ax, df, rows):
     for k in range(1, len(samples)):
         panels.reference(ax, x=k - 0.5, color=panels.FAINT)
     panels.ticks(ax, "x", dict(enumerate(map(str, samples))))
-    ax.set(xlabel="calibration samples", ylabel="test accuracy", ylim=(0.67, 1),
-           title=f"{some.layers.iloc[0]} layers of {some.width.iloc[0]} units: few "
-           "samples suffice")  # fmt: skip
+    ax.set(
+        xlabel="calibration samples",
+        ylabel="test accuracy",
+        ylim=(0.67, 1),
+        title=f"{some.layers.iloc[0]} layers of {some.width.iloc[0]} units: {seen}",
+    )
 
 
 @figure("lmc2", panel="left")
@@ -197,14 +200,14 @@ def draw(df, ax):
     the mean of its inputs in both networks; hollow, on its inputs in the merged one.
     Grey, the ensemble. Intervals of 95 % over four pairs of networks end at 0 and 1.
     """
-    _over_samples(ax, df, DEEP)
+    _over_samples(ax, df, DEEP, "merged inputs help")
     panels.key(ax, KEY, lines=False)
 
 
 @figure("lmc2", panel="right")
 def draw_narrow(df, ax):
     """The same for two networks of three hidden layers of half the width."""
-    _over_samples(ax, df, NARROW)
+    _over_samples(ax, df, NARROW, "no such gain shown")
 
 
 def _forest(ax, df, rows: dict, estimate, **how):
