@@ -210,13 +210,14 @@ def decoder(c: Config):
 def optimizer(c: Config) -> dict:
     """Arguments of SymOpt: Muon for each projection, AdamW's tables, the router."""
     lr = c.step / decoder(c).width ** 0.5 if c.router == "adamw" else c.step
-    single = {"per_piece": True, "method": "auto"}
+    pieced = ("query", "key", "value", "qkv", "attention out", "gate_up")
+    single = {r: {"per_piece": r in pieced, "method": "auto"} for r in HIDDEN}
     return {
         "preset": "muon",
         "lr": c.body_lr,
         "weight_decay": 0.0,
         "overrides": {
-            **dict.fromkeys(HIDDEN, single),
+            **single,
             "embedding": {"lr": c.embedding_lr},
             "head": {"lr": c.head_lr},
             "router": {"lr": lr, **ROUTERS[c.router]},

@@ -16,7 +16,7 @@ from symlab.symopt.optimizer import SymOpt
 from symlab.symopt.polar import nuclear_norm, polar
 from symlab.symopt.presets import PRESETS, describe, param_groups
 from symlab.symopt.registry import RULES
-from symlab.symopt.remarks import roles
+from symlab.symopt.roles import roles
 from symlab.symopt.rule import Rule, size
 from symlab.symopt.rules import (
     centre,

@@ -382,6 +382,7 @@ def plan(
             raise ValueError(f"{block.name} {block.shape}: {error}") from None
         found.append((p, one))
     _check_used(overrides or {}, [one for _, one in found])
+    _check_pieces(overrides or {}, list(blocks.values()))
     by_name = {one.block.name: one for _, one in found}
     return [(p, _paired(one, by_name)) for p, one in found]
 
@@ -430,6 +431,21 @@ def _check_used(overrides: dict, found: list[Planned]) -> None:
                     f"the override {key!r} gives {option!r} to AdamW, which has no "
                     "options: say rule=, too"
                 )
+
+
+def _check_pieces(overrides: dict, blocks: list[Block]) -> None:
+    """Raise ValueError where an override asks for pieces that no weight has."""
+    for key, changes in overrides.items():
+        if not isinstance(changes, dict) or changes.get("per_piece") is not True:
+            continue
+        fit = [b for b in blocks if key == b.role or fnmatchcase(b.name, key)]
+        whole = [b for b in fit if b.role not in PIECED and not b.layout]
+        if fit and len(whole) == len(fit):
+            raise ValueError(
+                f"the override {key!r} asks for pieces with per_piece=True, and "
+                f"{whole[0].name} is a {whole[0].role} without known heads or halves: "
+                "make a parameter of each piece, or leave per_piece out"
+            )
 
 
 def _part_block(block: Block, part: Part) -> Block:
@@ -522,35 +538,10 @@ def describe(model: nn.Module, lr: float = 1e-3, weight_decay: float = 0.1, **op
     Columns: name, shape, role, group (its symmetry group), rule, lr, weight_decay, and
     a note: which factor of the symmetry group the rule does not respect, what was
     assumed (a softmax outside of the forward pass), or why a role is unknown (it gets
-    AdamW). Two roles are read more closely than by SymOpt, whose rules and rates they
-    leave as they are: a matrix that is added to a constant or another weight before it
-    multiplies is "unknown" (see `roles`), and a "matrix" whose heads are not told apart
-    says so. options: preset, overrides and example of SymOpt. Raises ValueError also
-    where an override gives per_piece=True to weights without pieces.
+    AdamW without weight decay). options: preset, overrides and example of SymOpt.
+    Raises ValueError where SymOpt does.
     """
     import pandas as pd
 
-    from symlab.symopt.remarks import remarked
-
-    planned = [p for _, p in plan(model, lr, weight_decay, **options)]
-    _check_pieces(options.get("overrides") or {}, planned)
-    blocks = {p.block.name: p.block for p in planned}
-    blocks = remarked(model, blocks, options.get("example"))
-    planned = [replace(p, block=blocks[p.block.name]) for p in planned]
-    return pd.DataFrame([p.row() for p in planned])
-
-
-def _check_pieces(overrides: dict, planned: list[Planned]) -> None:
-    """Raise ValueError where an override asks for pieces that no weight has."""
-    for key, changes in overrides.items():
-        if not isinstance(changes, dict) or changes.get("per_piece") is not True:
-            continue
-        fit = [p.block for p in planned]
-        fit = [b for b in fit if key == b.role or fnmatchcase(b.name, key)]
-        whole = [b for b in fit if b.role not in PIECED and not b.layout]
-        if fit and len(whole) == len(fit):
-            raise ValueError(
-                f"the override {key!r} asks for pieces with per_piece=True, and "
-                f"{whole[0].name} is a {whole[0].role} without known heads or halves: "
-                "make a parameter of each piece, or leave per_piece out"
-            )
+    planned = plan(model, lr, weight_decay, **options)
+    return pd.DataFrame([p.row() for _, p in planned])

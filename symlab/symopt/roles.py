@@ -26,6 +26,7 @@ from symlab.symopt.dataflow.outputs import assumes_softmax, proves_softmax
 from symlab.symopt.dataflow.traces import Attention, Gated, Product, Seen, collapsed
 from symlab.symopt.rule import LINEAR, PERMUTATION, ROTATION
 from symlab.symopt.sharded import is_distributed
+from symlab.tracing import tensors
 
 GROUPS = {  # role: (group on outputs, group on inputs)
     "embedding": (PERMUTATION, ROTATION),
@@ -52,6 +53,14 @@ UNUSED, UNSEEN = "not used in a forward pass", "the model was not seen at work"
 ANYTHING = ("torch.nn.modules.linear", "torch.nn.modules.conv")
 ANYTHING += ("torch.nn.modules.container", "torch.nn.modules.sparse")
 CONFIGURATIONS = ("config", "cfg", "args", "hparams")
+IN_A_SUM = (
+    "it is added or joined to a constant or another weight before use, so that a "
+    "symmetry of the whole is none of it alone"
+)
+MIXED = (
+    "its rows are {roles}, which lie between each other or are shared and are taken "
+    "for one matrix: the group is larger than that of each head"
+)
 ASSUMED = (
     "assumes a softmax over the outputs; shift=False for binary or regression losses"
 )
@@ -123,8 +132,10 @@ def roles(model: nn.Module, example=None) -> dict[str, Block]:
 
     example: one input, as a tensor, a tuple of positional or a dict of keyword
     arguments; by default one is guessed from the model. Where no guess fits, module
-    types alone decide, and a warning says so. Raises ValueError where the model fails
-    on a given example, or is sharded.
+    types alone decide, and a warning says so. A matrix that is added to a constant or
+    another weight before it multiplies is "unknown", and its note says so. A "matrix"
+    whose rows belong to queries, keys or values that are not told apart has a note,
+    too. Raises ValueError where the model fails on a given example, or is sharded.
     """
     model = unwrapped(model)
     parameters = dict(model.named_parameters())
@@ -141,7 +152,8 @@ def roles(model: nn.Module, example=None) -> dict[str, Block]:
     for name, (role, partner, node) in (pairs(seen) if seen else {}).items():
         found[name] = _pair_block(found[name], role, partner, node)
     found = _like_siblings(model, _by_type(model, found))
-    return {n: _checked(b) for n, b in found.items()}
+    found = {n: _checked(b) for n, b in found.items()}
+    return found if seen is None else {n: _noted(b, seen) for n, b in found.items()}
 
 
 def _checked(block: Block) -> Block:
@@ -156,6 +168,34 @@ def _checked(block: Block) -> Block:
         return block
     note = f"its parts or heads do not fill an axis of {cut} rows"
     return Block(block.name, block.shape, "unknown", note=note)
+
+
+def _noted(block: Block, seen: Seen) -> Block:
+    """Return the block of a matrix with a note where its role alone says too little.
+
+    A matrix in a sum becomes "unknown", but for the factors of a low-rank product: they
+    may be exchanged for others of the same product, whatever it is added to.
+    """
+    name = block.name
+    if len(block.shape) < 2 or block.note:
+        return block
+    summed = block.role in GROUPS and not block.partner and name in seen.in_sums
+    if summed or (block.role in ("bias", "gain") and name in seen.combined):
+        return Block(name, block.shape, "unknown", note=IN_A_SUM)
+    if block.role == "matrix":
+        return replace(block, note=_mixed(name, seen))
+    return block
+
+
+def _mixed(name: str, seen: Seen) -> str:
+    """The note of a matrix that holds heads which are not told apart, else ''."""
+    products = [p for p in seen.products if p.name == name]
+    used = {use.role for use in fused.uses(products, seen)}
+    if not used & set(fused.HEADS):
+        return ""
+    said = [r for r in fused.HEADS if r in used] + sorted(used - set(fused.HEADS))
+    listed = ", ".join(said[:-1])
+    return MIXED.format(roles=f"{listed} and {said[-1]}" if listed else said[0])
 
 
 def _as_trained(model, found: dict[str, Block], example, main) -> dict[str, Block]:
@@ -258,8 +298,9 @@ def _seen(model: nn.Module, example, training: bool = False) -> Seen | None:
         try:
             args, kwargs = arguments(guess(), where)
             inputs = _inputs(model, args, kwargs)
+            given = tensors((args, kwargs))
             call = lambda a=args, k=kwargs: model(*a, **k)  # noqa: E731
-            return follow(model, call, inputs, training)
+            return follow(model, call, inputs, given, training)
         except Exception as error:
             first = (str(error).splitlines() or [""])[0]
             said = f"{type(error).__name__}: {first}"

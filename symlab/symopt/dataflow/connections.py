@@ -28,6 +28,7 @@ from symlab.symopt.dataflow.choices import (
 from symlab.symopt.dataflow.contractions import addmm, bmm, convolution, linear, mm, mv
 from symlab.symopt.dataflow.outputs import find_heads, note_survivors
 from symlab.symopt.dataflow.passing import ACTIVATIONS, pass_on
+from symlab.symopt.dataflow.sums import Sums
 from symlab.symopt.dataflow.tables import (
     bent,
     copied,
@@ -73,10 +74,11 @@ class Following(Mode):
 
     supports_higher_order_operators = True
 
-    def __init__(self, known: Known, written: "Written"):
+    def __init__(self, known: Known, written: "Written", sums: Sums):
         super().__init__()
         self.known = known
         self.written = written
+        self.sums = sums
         self.blind = ""  # an operator whose functions' results are not followed
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -93,6 +95,7 @@ class Following(Mode):
             given = written_to(func, args, kwargs)
             before = [(t, self.known.shift(t)) for t in given]
         out = meta.result(func, name, args, kwargs)
+        self.sums.saw(name, args, kwargs, out)
         op = Operation(func, name, args, kwargs, tensors(out))
         try:
             _follow_one(self.known, op)
@@ -111,6 +114,7 @@ class Following(Mode):
             out = func(*args, **kwargs)
         finally:
             self.blind = "" if name == self.blind else self.blind
+        self.sums.saw(name, args, kwargs, out)
         op = Operation(func, name, args, kwargs, tensors(out))
         if name == "flex_attention":
             shifts.spoil(shifts.of_all(op.tensors(), known.shift), name)
@@ -212,27 +216,34 @@ def _follow_one(known: Known, op: Operation) -> None:
 
 
 def follow(
-    model: torch.nn.Module, call, inputs: dict[str, Tensor], training: bool = False
+    model: torch.nn.Module,
+    call,
+    inputs: dict[str, Tensor],
+    given: list[Tensor],
+    training: bool = False,
 ) -> Seen:
     """Return the record of how a forward pass, `call()`, uses each parameter of a
     model.
 
     inputs: the tensors that the call gives to the model, by the names of its arguments.
-    training: whether the pass is one in training mode. The model is left as it was: its
-    buffers, its mode and torch's random numbers, and, as training does more to a model,
-    the parameters and counters that the pass wrote to.
+    given: all tensors that it gives, also those inside of containers. training: whether
+    the pass is one in training mode. The model is left as it was: its buffers, its mode
+    and torch's random numbers, and, as training does more to a model, the parameters
+    and counters that the pass wrote to.
     """
     compiler = "torch._dynamo" in sys.modules  # its import takes a second
+    asked = model, call, inputs, given, training
     try:
-        return _follow(model, call, inputs, training)
+        return _follow(*asked)
     except Exception:
         if compiler or "torch._dynamo" not in sys.modules:
             raise
-        return _follow(model, call, inputs, training)  # the model brought the compiler
+        return _follow(*asked)  # the model brought the compiler
 
 
-def _follow(model, call, inputs: dict[str, Tensor], training: bool) -> Seen:
+def _follow(model, call, inputs: dict, given: list, training: bool) -> Seen:
     parameters = dict(model.named_parameters())
+    sums = Sums(parameters, given)
     buffers = {n: b.clone() for n, b in model.named_buffers()}
     modes = {m: m.training for m in model.modules()}
     plain = [(m, _counters(m)) for m in model.modules()] if training else []
@@ -245,7 +256,7 @@ def _follow(model, call, inputs: dict[str, Tensor], training: bool) -> Seen:
         model.train(training)
         random = torch.random.fork_rng(list(gpus))
         with _older_set_aside():
-            watched = Following(known, written)
+            watched = Following(known, written, sums)
             with random, torch.no_grad(), one_by_one(), numbers, watched:
                 out = call()
             find_heads(known.seen, out, known.origin, known.shift)
@@ -261,6 +272,7 @@ def _follow(model, call, inputs: dict[str, Tensor], training: bool) -> Seen:
                 if n in buffers and b.shape == buffers[n].shape:
                     b.copy_(buffers[n])
     _note_recurrent(model, known.seen)
+    known.seen.combined, known.seen.in_sums = sums.combined, sums.added
     return known.seen
 
 

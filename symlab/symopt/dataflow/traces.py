@@ -219,6 +219,8 @@ class Seen:
     multiplied: set[str] = field(default_factory=set)  # gains
     otherwise: set[str] = field(default_factory=set)  # given to attention, and so on
     unknown: dict[str, str] = field(default_factory=dict)  # name -> operation
+    combined: set[str] = field(default_factory=set)  # with a constant or a weight
+    in_sums: set[str] = field(default_factory=set)  # added to one
     recurrent: dict[str, str] = field(default_factory=dict)  # name -> kind of layer
     head: Product | None = None  # the product that the first output comes from
     shared_head: set[Product] = field(default_factory=set)  # several of one weight

@@ -10,8 +10,7 @@ from statistics import median
 from typing import NamedTuple
 
 from symlab.symopt.doctor.trial import Trial, Weight, parted_ties
-from symlab.symopt.remarks import IN_A_SUM, MIXED
-from symlab.symopt.roles import unwrapped
+from symlab.symopt.roles import IN_A_SUM, MIXED, unwrapped
 
 ADAM_SIZE = 0.2  # root mean square of AdamW's updates over lr, arXiv 2502.16982
 FACTOR = 4.0  # sizes of updates that differ by less are not reported

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from symlab.symopt.doctor.as_found import listed
 from symlab.symopt.presets import PRESETS
 from symlab.symopt.registry import RULES
-from symlab.symopt.remarks import roles
-from symlab.symopt.roles import GROUPS, Block, unwrapped
+from symlab.symopt.roles import GROUPS, Block, roles, unwrapped
 from symlab.symopt.rule import ADAMW
 
 SPARSE = ("SparseAdam", "SGD", "Adagrad")  # take sparse gradients

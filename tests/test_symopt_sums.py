@@ -20,6 +20,7 @@ SUMS = {
     "number in a tensor": lambda m: m.layer.weight + m.offset[0, 0],
     "joined": lambda m: torch.cat([m.layer.weight, m.offset]),
     "view of the sum": lambda m: (m.layer.weight + m.offset).flip(0)[:D],
+    "in place": lambda m: m.layer.weight.clone().add_(m.offset),
     "several masks": lambda m: (m.layer.weight * m.masks).mean(0),
 }
 
@@ -52,13 +53,6 @@ def test_a_matrix_in_a_sum_is_unknown_with_the_reason(kind):
     row = describe(model, example=X).set_index("name").loc["layer.weight"]
     assert (row.role, row.group, row.rule) == ("unknown", "", "adamw")
     assert row.note == block.note
-
-
-def test_a_matrix_that_keeps_its_role_in_a_sum_has_a_note(monkeypatch):
-    in_place = lambda m: m.layer.weight.clone().add_(m.offset)  # noqa: E731
-    monkeypatch.setitem(SUMS, "in place", in_place)
-    block = roles(Summed("in place"), X)["layer.weight"]
-    assert "a constant or another weight" in block.note
 
 
 def test_a_table_that_is_added_to_inputs_stays_a_bias_and_a_plain_matrix_one():
@@ -167,7 +161,7 @@ def test_heads_that_are_not_told_apart_are_said_to_be_one_matrix(order):
 def test_pieces_of_a_weight_that_has_none_are_refused():
     asked = {"packed.weight": {"per_piece": True}}
     with pytest.raises(ValueError, match="a matrix without known heads"):
-        describe(Packed(STRIDED[0]), example=IDS, overrides=asked)
+        SymOpt(Packed(STRIDED[0]), example=IDS, overrides=asked)
     options = {"preset": "muon", "overrides": asked, "example": IDS}
     row = describe(Packed("three, heads, width"), **options).set_index("name")
     assert "per head" in row.rule["packed.weight"]
