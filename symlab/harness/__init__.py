@@ -27,6 +27,11 @@ _WHERE = {
     "zipped": "sweep",
 }
 _MODULES = ("lanes", "panels", "plot", "race", "rng", "stats")
+__all__ = [*sorted(_WHERE, key=str.lower), *_MODULES]  # noqa: PLE0604
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str):
