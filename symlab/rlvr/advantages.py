@@ -192,9 +192,12 @@ def checked_estimator(estimator, options: dict, group: int = 1024) -> None:
     for name, harmless in (("omega", 0.5), ("success", 0.5)):
         if callable(given.get(name)) or given.get(name) is None:
             given[name] = harmless
-    rewards = np.arange(group)[None] == 0
+    rewards, rule = np.arange(group)[None] == 0, named(estimator)
+    if "success" in options_of(rule):  # truth values, which no warning is about
+        said = given["success"]
+        given["success"] = parts.successes(1.0 * rewards, said, name_of(rule))
     torch = sys.modules.get("torch")  # a part of one's own may be made for tensors
-    advantages(rewards if torch is None else torch.tensor(rewards), estimator, **given)
+    advantages(rewards if torch is None else torch.tensor(rewards), rule, **given)
 
 
 def grouped_advantages(
