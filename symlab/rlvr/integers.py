@@ -32,7 +32,7 @@ def large(rewards) -> np.ndarray | None:
         r = np.asarray(rewards)
     except ValueError:  # rows of unequal lengths: the sentence about them follows
         return None
-    if r.dtype.kind not in "iu" or not r.ndim or not r.size:
+    if r.dtype.kind not in "iu" or not r.size:
         return None
     largest = max(abs(int(r.max())), abs(int(r.min())))
     if largest > EXACT:
