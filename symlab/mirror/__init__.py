@@ -1,11 +1,12 @@
 """Mirror symmetries of a loss: find them, impose them, remove them."""
 
+from symlab.mirror.audit import audit
+from symlab.mirror.compress import compress
 from symlab.mirror.dcs import DCS, critical_decay, decay_groups, differences
 from symlab.mirror.hessian import blocks
 from symlab.mirror.match import Match, match
 from symlab.mirror.merge import barrier, merge, reset_statistics
 from symlab.mirror.monitor import Monitor
-from symlab.mirror.public import audit, compress
 from symlab.mirror.symmetry import (
     MirrorSymmetry,
     hidden,

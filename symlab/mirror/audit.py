@@ -36,8 +36,59 @@ def audit(
 ) -> pd.DataFrame:
     """Return the mirror symmetries of `loss(model, batch)`, one row per hidden index.
 
-    It is `symlab.mirror.audit`, whose docstring explains arguments, columns and errors,
-    without what that adds to the notes.
+    A hidden index is a set of units (neurons, channels, attention heads) with the
+    tensor axes that carry them. `loss` returns a scalar tensor.
+
+    Every axis of every trainable parameter stands in one row, also an axis without a
+    symmetry ('none') and one of which nothing can be said ('unknown'). A row
+    'permutation of heads' is about blocks of the units of other rows. The columns:
+
+    parameters   what carries the index: 'fc.weight:1' is dimension 1 of fc.weight,
+                 'qkv.weight:0[0:16]' a part of it
+    symmetry     'rotation', 'signed permutation', 'permutation', 'permutation of
+                 heads', 'sign flip', 'none' or 'unknown'; with ', rescaling' where
+                 each unit may be multiplied in some parts and divided in others
+                 ('rescaling' where that is all). A signed permutation exchanges units
+                 and may change the sign of each in all its parts (in- and outgoing
+                 weights of tanh) or in some (up and down of a gated unit, not its gate)
+    units        H, the number of units
+    violation    the largest difference between the gradient at an image and the image
+                 of the gradient, of one unit in one parameter, relative to its size
+    dead         units whose incoming or outgoing weights are below `dead` of those of
+                 a typical unit
+    copies       live units that equal another one: at a relative distance below `near`
+                 (0.1), or below what would be chance where units have few weights
+    distinct     clusters of live units (average linkage at the same distance)
+    rank         of a rotation: singular values of the product above `dead` of the
+                 largest; else `distinct`
+    effective_rank  exp of the entropy of the singular values (Roy & Vetterli 2007)
+    nearest      median over live units of the distance to their nearest other: 0 on a
+                 mirror, about 1 for random units of many weights
+    silent       units whose value is the same at every place of the batch
+    twins        other units whose values correlate above 0.999 with those of another
+    note         what to do about it; for 'none' and 'unknown' the reason
+    dead_units, copy_groups  the numbers of the units that the counts speak of
+
+    How far a certificate reaches: a row is certified if the gradient is moved as the
+    symmetry moves the parameters, at random ones (see `symlab.mirror.certify`). The
+    elements that are tested generate the group, so that in exact arithmetic and at a
+    generic point (one that no equation singles out, as a random one) a loss without the
+    symmetry passes with probability zero (2**-10 for sign flips of more than 10 units
+    that cannot be exchanged). They are tested at two random points; at one, if indices
+    times parameters exceed 1e8. In float64 a difference is seen where
+    it is above 1e-10 of the gradient of one unit with respect to one parameter; between
+    that and 1e-6 the row says 'unknown', unless rounding explains it. A part of the
+    loss that moves no parameter of the index by more than that cannot be seen, nor a
+    difference where no sample of the batch takes a unit (a relu that is always on).
+
+    The model is not changed. A small batch is enough for the symmetries: labels are
+    carried for each value. `silent` and `twins`, and `compress` with a tolerance, speak
+    of this batch alone and want many samples. Units are balanced before they are
+    compared: where a certified rescaling lets incoming weights grow as outgoing ones
+    shrink, both are brought to one size, which leaves the function as it is.
+
+    Raises ValueError where the loss is no scalar, not finite, random, or does not use
+    the model, and where parameters are sharded.
     """
     found = indices(model, loss, batch)
     tensors = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
@@ -74,7 +125,8 @@ def note(index: Index, values: dict) -> str:
     """Return one sentence on an index: what to do about it, or why nothing can be done.
 
     values: the measures of this index by column of `audit`, such as 'dead' and
-        'copies'.
+        'copies'. Beside units that are near a mirror, the sentence names twins and
+        units that are constant, which `compress` looks for, too.
     """
     if index.unknown:
         return f"unknown: {index.unknown}"
@@ -90,9 +142,24 @@ def note(index: Index, values: dict) -> str:
             "gives the same function (symlab.mirror.compress); to keep them, "
             "symlab.mirror.remove_symmetries or less weight decay"
         )
+    compared = "distinct" in values  # whether units were, with each other
+    near = _near(index, values)
+    if compared and not near and "twins" not in values:
+        return (
+            "no unit is near a mirror; whether units compute the same function, or a "
+            "constant, is not known here: symlab.mirror.compress tries it"
+        )
+    beside = _beside_a_mirror(values) if compared else []
+    if not near and not beside:
+        return "no unit is near a mirror: nothing to do"
+    return "; ".join([near or "no unit is near a mirror", *beside])
+
+
+def _near(index: Index, values: dict) -> str:
+    """What to do about units that are near a mirror; '' if none is."""
     gone, copies = values.get("dead", 0), values.get("copies", 0)
     if not gone and not copies:
-        return "no unit is near a mirror: nothing to do"
+        return ""
     what = f"{gone} dead, {copies} with a copy"
     if index.kind != "none":
         what += f": {values['distinct']} of {index.units} units do the work"
@@ -106,3 +173,20 @@ def note(index: Index, values: dict) -> str:
         f"{what}; symlab.mirror.compress removes the others; to keep units apart, "
         "symlab.mirror.remove_symmetries or less weight decay"
     )
+
+
+def _beside_a_mirror(values: dict) -> list[str]:
+    """What else `compress` looks for, if there is any: twins, and constant units."""
+    found = []
+    if values.get("twins", 0) > values["copies"]:
+        found.append(
+            f"{values['twins']} have values that follow another unit's on this batch "
+            "(twins), of which symlab.mirror.compress merges those whose incoming "
+            "weights agree"
+        )
+    if values.get("silent", 0) > values["dead"]:
+        found.append(
+            f"{values['silent']} have one value on all of this batch (silent), which "
+            "symlab.mirror.compress removes if no other input changes it"
+        )
+    return found

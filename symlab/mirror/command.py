@@ -13,7 +13,7 @@ import pandas as pd
 from torch import nn
 
 from symlab.harness.errors import UserError, nearest
-from symlab.mirror.public import audit
+from symlab.mirror.audit import audit
 
 WIDTH = 100  # characters of a line of the terminal
 NARROW = ["parameters", "symmetry", "units", "dead", "copies", "distinct", "rank"]

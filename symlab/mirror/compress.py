@@ -88,12 +88,41 @@ def compress(
 ) -> tuple[nn.Module, Report]:
     """Return a smaller module with the same outputs on the batch, and a report.
 
-    It is `symlab.mirror.compress`, whose docstring explains arguments and errors. Where
-    the model is called inside of a transform of torch.func, the error is torch's.
+    With tolerance 0 the outputs are the same for every input; with a tolerance they are
+    held on this batch alone, and others may move by several times as much.
+
+    The module is a deep copy of the model, of its dtype, with sliced tensors and sizes
+    that fit: it can be trained, saved, copied and moved. The model is not changed.
+    Tied parameters stay tied.
+
+    model, loss, batch: as for `audit`.
+    tolerance: 0 for reductions that leave the function as it is: outputs change by less
+    than 1e-6 of the largest output, in float64 (float16 and bfloat16: by less than
+    their spacing at one; 1e-5 where the model's code makes float32 of float64). Above
+    0, units are also removed or merged one by one, the least change first, while
+    |new - old| <= tolerance * max |old| for every output tensor of the batch and
+    |new - old| <= tolerance * max(|old|, 1) for the loss. This holds on the batch
+    alone: give one of many samples, several times as many as there are units, and
+    compare old and new on others. A round calls the loss once for each unit; attention
+    heads and streams with norms are not approximated.
+    silent: also remove units whose value is the same at every place of this batch,
+    although other inputs may wake them.
+
+    Raises ValueError where `tolerance` is negative, where the model is called inside of
+    a transform of torch.func such as vmap, and where `audit` does.
     """
     if not (isinstance(tolerance, int | float) and 0 <= tolerance < float("inf")):
         raise ValueError(f"tolerance must be a number from 0 up, not {tolerance!r}")
-    search = Search(model, loss, batch, silent)
+    try:
+        search = Search(model, loss, batch, silent)
+    except RuntimeError as error:
+        if "functorch" not in str(error):  # which is how torch words its own
+            raise
+        raise ValueError(
+            "compress compares what the model returns, which cannot be read inside of "
+            "torch.vmap or another transform of torch.func: write the loss with a call "
+            "of the model on the whole batch"
+        ) from None
     search.exact()
     if tolerance:
         search.approximate(tolerance)

@@ -14,9 +14,8 @@ What needs torch or TRL loads on first use.
 
 from importlib import import_module
 
-from symlab.rlvr.advantages import ESTIMATORS
+from symlab.rlvr.advantages import ESTIMATORS, advantages, grouped_advantages
 from symlab.rlvr.compose import compose
-from symlab.rlvr.given import advantages, grouped_advantages
 from symlab.rlvr.metrics import advantage_metrics, group_weights
 from symlab.rlvr.omega import SmoothedOmega
 from symlab.rlvr.passk import pass_at_k, pass_at_k_exact

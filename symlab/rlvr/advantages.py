@@ -35,8 +35,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from symlab.rlvr import parts
-from symlab.rlvr.arrays import cast, floating, like, namespace
+from symlab.rlvr import integers, parts
+from symlab.rlvr.arrays import cast, checked_finite, floating, like, namespace
 from symlab.rlvr.metrics import advantage_metrics
 from symlab.rlvr.parts import above_zero, attenuation, base_of, mixed_groups, positives
 from symlab.rlvr.passk import pass_at_k
@@ -57,12 +57,27 @@ def advantages(
     given the successes and returns it; if None, the mean success of these rewards, with
     a warning below 16 groups. batch: `parts.Batch`, statistics of the whole batch,
     where `rewards` are a part of it. Estimators that do not depend on these three
-    ignore them. options: of the estimator.
+    ignore them.
+
+    options: of the estimator, with these defaults. std='population' (grpo, dapo,
+    positive_dominant, negative_dominant, hard, easy, ddas, ass, agrae): 'population' as
+    in the papers, without an epsilon, so that rewards 1e-5, 0, 0, 0 have advantages of
+    full size; 'verl' and 'trl' add 1e-6 and 1e-4 to an unbiased std. base='grpo', or
+    'dr_grpo' without the std (the same, but grpo and dapo). beta=10.0
+    (positive_dominant, negative_dominant), gamma=0.5 (hard, easy), alpha=1.0 (ass,
+    agrae, agrae_released), k=4 (pkpo), weight=0.1 (w_reinforce), std='verl'
+    (agrae_released).
+
+    Rewards of a group are equal where they differ by less than 1e-6 of the largest of
+    them, or of 1 if that is larger; by 1e-11 in float64, unless all rewards are numbers
+    that float32 holds, too. Integers are exact up to 2**53.
 
     Raises ValueError for an unknown estimator or option, rewards that are not (B, G)
-    and finite, groups of one where the group is the baseline, rewards other than 0 and
-    1 where success is needed and not given, and a function that does not return one
-    finite number to a rollout.
+    and finite, integers above 2**53, groups of one where the group is the baseline,
+    rewards other than 0 and 1 where success is needed and not given, and a function
+    that does not return one finite number to a rollout. Warns where every rollout
+    succeeds by a threshold or a function, some with a reward of 0 or less and others
+    with more.
     """
     rule = named(estimator)
     accepted = options_of(rule)
@@ -73,7 +88,26 @@ def advantages(
     for name, value in (("omega", omega), ("success", success), ("batch", batch)):
         if name in accepted:
             options[name] = value
-    return _one_to_a_rollout(rule(rewards, **options), rewards, rule)
+    whole = integers.large(rewards)
+    if whole is None:
+        return _one_to_a_rollout(rule(rewards, **options), rewards, rule)
+    least, success = whole.min(-1, keepdims=True), options.get("success")
+    shift = _shift(rule, success, batch)
+    r, right = integers.exact(whole, least, success, rewards, name_of(rule), shift)
+    if right is not None:
+        options["success"] = right
+        parts.warn_of_no_failure(whole, right, success, stacklevel=3)
+    found = _one_to_a_rollout(rule(r, **options), rewards, rule)
+    return cast(found, floating(rewards)[1])
+
+
+def _shift(rule, success, batch) -> str:
+    """Which constants may be subtracted from rewards without a change of advantages."""
+    if rule not in ESTIMATORS.values():
+        return "unknown"
+    if rule is reinforce_pp:
+        return "batch" if batch is None else "none"
+    return "none" if success is None and "success" in options_of(rule) else "group"
 
 
 def _one_to_a_rollout(found, rewards, rule):
@@ -158,9 +192,12 @@ def checked_estimator(estimator, options: dict, group: int = 1024) -> None:
     for name, harmless in (("omega", 0.5), ("success", 0.5)):
         if callable(given.get(name)) or given.get(name) is None:
             given[name] = harmless
-    rewards = np.arange(group)[None] == 0
+    rewards, rule = np.arange(group)[None] == 0, named(estimator)
+    if "success" in options_of(rule):  # truth values, which no warning is about
+        said = given["success"]
+        given["success"] = parts.successes(1.0 * rewards, said, name_of(rule))
     torch = sys.modules.get("torch")  # a part of one's own may be made for tensors
-    advantages(rewards if torch is None else torch.tensor(rewards), estimator, **given)
+    advantages(rewards if torch is None else torch.tensor(rewards), rule, **given)
 
 
 def grouped_advantages(
@@ -185,7 +222,7 @@ def grouped_advantages(
     rollouts; their mean if None. success: as in `advantages`; a function is called with
     the rewards (N,). log: a function that is given the `advantage_metrics` of the
     batch, a dictionary. options: of the estimator. Raises ValueError for lengths that
-    differ, and as `advantages` does.
+    differ, and as `advantages` does; warns as it does.
     """
     r, dtype = floating(rewards)
     xp, member = namespace(r), parts.numbered(_on_host(groups))
@@ -198,8 +235,12 @@ def grouped_advantages(
         )
     if np.ndim(omega):
         raise ValueError(f"omega has shape {np.shape(omega)}: give one number")
-    success = parts.in_precision(success, r, dtype)
-    rule = named(estimator)
+    rule, seen, asked = named(estimator), r, parts.in_precision(success, r, dtype)
+    whole, success = integers.large(rewards), asked
+    if whole is not None:
+        least = integers.least_of_groups(whole, member)
+        shift = _shift(rule, success, options.get("batch"))
+        r, success = integers.exact(whole, least, asked, r, name_of(rule), shift)
     accepted, found = options_of(rule), xp.zeros_like(r)
     largest = np.bincount(member).max(initial=0)
     places = np.argsort(member, kind="stable")  # group by group
@@ -218,8 +259,9 @@ def grouped_advantages(
             if told:
                 raise
             right = None
-    if "success" in accepted and success is None:
-        r = right  # 0 and 1 up to rounding are 0 and 1
+    if "success" in accepted:
+        parts.warn_of_no_failure(seen[places], right[places], asked, stacklevel=3)
+        r = right if success is None else r  # 0 and 1 up to rounding are 0 and 1
     if "omega" in accepted:
         groups_left = len(np.unique(member[places]))
         omega = parts.batch_omega(omega, right[places], groups_left)
@@ -268,7 +310,7 @@ def _successes_of(r, places, success, rule):
                 f"{tuple(r.shape)}: give one truth value to a rollout"
             )
         success = success[places]
-    _finite(r[places])
+    checked_finite(r[places])
     return parts.successes(r[places], success, name_of(rule))
 
 
@@ -292,6 +334,7 @@ def as_estimator(rule, *, alone: bool = False):
         if "success" in accepted:
             given = parts.in_precision(options.get("success"), r, dtype)
             right = parts.successes(r, given, rule.__name__)
+            parts.warn_of_no_failure(r, right, given, stacklevel=4)
             r = right if given is None else r
             options["success"] = right
         if "omega" in accepted:
@@ -594,21 +637,8 @@ def _checked(rewards, rule: str, alone: bool):
         raise ValueError(
             f"groups of one have no baseline for {rule}: sample at least 2 rollouts"
         )
-    _finite(r)
+    checked_finite(r)
     return r, dtype
-
-
-def _finite(r) -> None:
-    xp = namespace(r)
-    finite = xp.isfinite(r)
-    if not finite.all():
-        raise ValueError(f"{int((~finite).sum())} rewards are not finite: mend them")
-    limit = xp.finfo(r.dtype).max / (4 * r.shape[-1])
-    if (abs(r) > limit).any():
-        raise ValueError(
-            f"rewards of size {float(abs(r).max()):.3g} overflow {r.dtype} in sums: "
-            "divide them by a constant"
-        )
 
 
 def _in_range(a):

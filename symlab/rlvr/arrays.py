@@ -49,6 +49,20 @@ def _array(x):
     return x
 
 
+def checked_finite(r) -> None:
+    """Raise ValueError unless rewards r are finite, and small enough to be summed."""
+    xp = namespace(r)
+    finite = xp.isfinite(r)
+    if not finite.all():
+        raise ValueError(f"{int((~finite).sum())} rewards are not finite: mend them")
+    limit = xp.finfo(r.dtype).max / (4 * r.shape[-1])
+    if (abs(r) > limit).any():
+        raise ValueError(
+            f"rewards of size {float(abs(r).max()):.3g} overflow {r.dtype} in sums: "
+            "divide them by a constant"
+        )
+
+
 def cast(x, dtype):
     """Return the numpy array or torch tensor x in another dtype."""
     return x.astype(dtype, copy=False) if namespace(x) is np else x.to(dtype)

@@ -17,11 +17,11 @@ import numpy as np
 
 from symlab.rlvr.advantages import (
     checked_estimator,
+    grouped_advantages,
     name_of,
     named,
     options_of,
 )
-from symlab.rlvr.given import grouped_advantages
 
 
 def prime_rl(name="agrae", *, log=None, **options):

@@ -61,6 +61,29 @@ def successes(rewards, success, rule: str):
     return like(found, rewards)
 
 
+def warn_of_no_failure(rewards, right, success, stacklevel: int) -> None:
+    """Warn where all rollouts succeed, some with a reward of 0 or less and others with
+    more.
+
+    right: 1.0 where a rollout succeeds, and 0.0 elsewhere. success: a number or a
+    function that said so; truth values, which need not follow the rewards, are taken as
+    they are. stacklevel: as in `warnings.warn`, 2 for the caller of this function.
+    """
+    by_rewards = callable(success) or threshold(success) is not None
+    if not by_rewards or not (right == 1).all():
+        return
+    low, high = float(rewards.min()), float(rewards.max())
+    if low > 0 or high - low <= SINGLE * max(1.0, abs(low), abs(high)):
+        return
+    warnings.warn(
+        f"all {math.prod(rewards.shape)} rollouts succeed by the success that is "
+        f"given, with rewards from {low:g} to {high:g}: give a least reward of a "
+        "success that failures do not reach",
+        UserWarning,
+        stacklevel=stacklevel,
+    )
+
+
 def above_rounding(success, rounding: float) -> None:
     """Raise ValueError for a threshold of success so small that a reward of 0 may reach
     it by rounding.
@@ -90,6 +113,14 @@ def in_precision(success, r, dtype):
     if abs(float(success)) > float(namespace(r).finfo(dtype).max):
         return success
     return float(cast(like(float(success), r), dtype))
+
+
+def threshold(success) -> float | None:
+    """Return the least reward of a success as a float, None where success is anything
+    but a number.
+    """
+    success = _number(success)
+    return float(success) if _is_real(success) else None
 
 
 def _number(x):

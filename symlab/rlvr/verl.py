@@ -26,8 +26,7 @@ that registers it saves and loads its state.
 Written against verl 0.9.1.
 """
 
-from symlab.rlvr.advantages import checked_estimator, name_of
-from symlab.rlvr.given import grouped_advantages
+from symlab.rlvr.advantages import checked_estimator, grouped_advantages, name_of
 
 
 def estimator(name="agrae", *, log=None, **options):

@@ -70,19 +70,24 @@ def test_the_tolerances_of_floats_are_those_that_are_documented():
 
 
 REWARDS = torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0]])
+LABELS = [0] * 4 + [1] * 4
 
 
 def zero_or_more(r):
     return r >= 0
 
 
+@pytest.mark.parametrize("size", [1.0, 2000])  # floats, and integers above 1024
 @pytest.mark.parametrize("success", [0, 0.0, zero_or_more])
-def test_a_success_that_nothing_fails_is_warned_of(success):
-    with pytest.warns(UserWarning, match="all 8 rollouts succeed .* from 0 to 1"):
-        advantages(REWARDS, "hard", success=success)
-    with pytest.warns(UserWarning, match="all 8 rollouts succeed"):
-        grouped_advantages(REWARDS.reshape(-1), [0] * 4 + [1] * 4, "hard",
-                           success=success)  # fmt: skip
+def test_a_success_that_nothing_fails_is_warned_of(success, size):
+    rewards = REWARDS * size if size == 1 else (REWARDS * size).long()
+    said = f"all 8 rollouts succeed .* from 0 to {size:g}"
+    with pytest.warns(UserWarning, match=said) as told:
+        advantages(rewards, "hard", success=success)
+    assert told[0].filename == __file__  # whose call it is about
+    with pytest.warns(UserWarning, match=said) as told:
+        grouped_advantages(rewards.reshape(-1), LABELS, "hard", success=success)
+    assert told[0].filename == __file__
 
 
 def test_no_warning_where_successes_are_such():
@@ -94,5 +99,5 @@ def test_no_warning_where_successes_are_such():
         advantages(REWARDS, "grpo", success=0)  # which does not ask for it
         advantages(REWARDS, "hard", success=torch.ones(2, 4))  # by something else
         valid = REWARDS.reshape(-1) > 0
-        grouped_advantages(REWARDS.reshape(-1), [0] * 4 + [1] * 4, "hard", valid=valid,
-                           success=0)  # fmt: skip
+        for r in (REWARDS.reshape(-1), 2000 * REWARDS.reshape(-1).long()):
+            grouped_advantages(r, LABELS, "hard", valid=valid, success=0)
