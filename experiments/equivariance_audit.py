@@ -541,7 +541,7 @@ def draw_matrices(df, ax):
     panels.colorbar(ax, shown, "log$_{10}$ relative error", decades)
 
 
-@figure("symopt1", panel="left", row=1)
+@figure("symopt1", "left", row=1, title="Most losses part under rotation")
 def draw_trajectories(df, ax):
     """Largest difference of the training losses between a decoder and its moved copy,
     by optimizer and by move, in the colours of (b). ARO's two variants were not
@@ -550,10 +550,9 @@ def draw_trajectories(df, ax):
     _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), _decade)
     ax.tick_params(axis="x", labelrotation=30)
     ax.set_xlabel("log$_{10}$ of the largest difference (nats)")
-    ax.set_title("Most losses part under rotation")
 
 
-@figure("symopt1", panel="mid", row=1)
+@figure("symopt1", "mid", row=1, title="Symmetric stays within rounding")
 def draw_growth(df, ax):
     """Difference of the training losses between a decoder and its copy with a rotated
     residual stream, the largest until then, against the step; worst of all seeds.
@@ -570,7 +569,6 @@ def draw_growth(df, ax):
         )
     ax.set(xlabel="step", ylim=(1e-17, 10), yticks=[1e-16, 1e-12, 1e-8, 1e-4, 1],
            ylabel="largest difference (nats)")  # fmt: skip
-    ax.set_title("Symmetric stays within rounding")
     panels.legend(ax, "center right")
 
 

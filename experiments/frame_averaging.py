@@ -170,7 +170,7 @@ def _jump(c: Config) -> dict:
 COST, JUMP = where(study="cost"), where(study="jump")
 
 
-@figure("frames1", panel="left")
+@figure("frames1", "left", title="4 poses are exact, samples are not")
 def draw_cost(df, ax):
     """Relative change of the output under rotations of random networks, plain and as
     means over a frame of 4 poses or over K random rotations of the group, against the
@@ -192,12 +192,11 @@ def draw_cost(df, ax):
     panels.note(ax, 1e3, 1e-4, "still 5 % at\n1024 rotations", data=True, ha="right")
     ax.set(xscale="log", yscale="log", ylim=(1e-17, 30), xlabel="evaluations per input",
            ylabel="relative change of output")  # fmt: skip
-    ax.set_title("4 poses are exact, samples are not")
     closed = Arm("closed form", plot.BLACK, "", panels.DASHED)
     panels.key(ax, [*FRAMES.values(), closed])
 
 
-@figure("frames1", panel="left", row=1)
+@figure("frames1", "left", row=1, title="Between close clouds a frame jumps")
 def draw_jump(df, ax):
     """Relative change of the output between two point clouds in the plane that are
     stretched by delta along an axis and along the diagonal, against the stretch; the
@@ -209,7 +208,6 @@ def draw_jump(df, ax):
         panels.curve(ax, table, "x", "y", FRAMES[name])
     ax.set(xscale="log", yscale="log", xlabel="stretch $\\delta$")
     ax.set(ylabel="relative change of output")
-    ax.set_title("Between close clouds a frame jumps")
     panels.ticks(ax, "x", {10.0**k: f"$10^{{{k}}}$" for k in (-7, -5, -3, -1)}, log=10)
     panels.ticks(ax, "y", {10.0**k: f"$10^{{{k}}}$" for k in (-8, -6, -4, -2)}, log=10)
 

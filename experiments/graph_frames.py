@@ -111,7 +111,7 @@ def _compared(c: Config) -> dict:
 ROUNDING = 1e-17  # drawn where a distance is exactly zero
 
 
-@figure("frames1", panel="right", row=1)
+@figure("frames1", "right", row=1, title="Frames tell all pairs apart")
 def draw(df, ax):
     """Distance between the outputs for five pairs of graphs that are not isomorphic, by
     message passing and by frames; less than 1e-17 counts as 0.
@@ -128,7 +128,6 @@ def draw(df, ax):
     panels.gap(ax, "x", 1e-15)
     ax.set(xlim=(ROUNDING / 10, 30), ylim=(len(PAIRS) - 0.5, -0.5), yticks=[],
            xlabel="distance between the outputs", ylabel="pair of graphs")  # fmt: skip
-    ax.set_title("Frames tell all pairs apart")
 
 
 # --- claims ---------------------------------------------------------------------------

@@ -258,7 +258,7 @@ def against(arm: str, other: str, start: str) -> Estimate:
 BALANCED = replace(ADAPTERS["muon"], label="balanced factors", color=panels.GREY)
 
 
-@figure("symopt9", panel="left")
+@figure("symopt9", "left", title="Only low-rank keeps the product")
 def draw_identity(df, ax):
     """Relative difference, in float64, of the products of two runs from the same
     product, balanced and mixed by GL(r): largest of all matrices, mean over seeds;
@@ -275,12 +275,11 @@ def draw_identity(df, ax):
         ax.fill_between(steps, *ends, color=its.color, alpha=0.15, lw=0)
     ax.set(xlabel="step", ylabel="relative difference", yscale="log")
     ax.locator_params(axis="x", integer=True)
-    ax.set_title("Only low-rank keeps the product")
     ways = [BALANCED, replace(BALANCED, label="mixed by GL(r)", line=":", hollow=True)]
     panels.key(ax, [*ADAPTERS.values(), *ways])
 
 
-@figure("symopt9", panel="mid")
+@figure("symopt9", "mid", title="Mixing costs all but low-rank")
 def draw_rates(df, ax):
     """Validation loss on the tuning seeds against the learning rate (LoRA+: of A), from
     balanced factors, solid, and from factors mixed by GL(r), dotted with open markers.
@@ -296,10 +295,9 @@ def draw_rates(df, ax):
     least = TUNE(df).groupby(["arm", "start", "lr"]).val_loss.mean().min()
     ax.set(xscale="log", xlabel="learning rate", ylabel="validation loss (nats)")
     ax.set(ylim=(least - 0.02, least + 0.2))
-    ax.set_title("Mixing costs all but low-rank")
 
 
-@figure("symopt9", panel="right")
+@figure("symopt9", "right", title="Loss minus low-rank's, by start")
 def draw_starts(df, ax):
     """Validation loss minus that of the low-rank rule from the same start, paired by
     seed: filled, at the best rate of balanced factors; hollow, at that of the start
@@ -329,7 +327,7 @@ def draw_starts(df, ax):
     ways = ("balanced", "10 B, A/10", "B/10, 10 A", "GL(r)", "B = 0")
     ax.set_xticks(range(len(STARTS)), ways, rotation=25, ha="right",
                   rotation_mode="anchor")  # fmt: skip
-    ax.set(xlabel="factors at the start", title="Loss minus low-rank's, by start")
+    ax.set(xlabel="factors at the start")
     ax.set(ylabel="loss minus low-rank's (nats)", ylim=(-0.1, top + 0.008))
     panels.legend(ax, "lower right")
 

@@ -185,7 +185,7 @@ def _errors(df, ax, spare, **chosen) -> None:
     panels.note(ax, 10, 1e-30, "rounding", data=True, va="center")
 
 
-@figure("sensing1", panel="left")
+@figure("sensing1", "left", title="Spare symmetric columns are slow")
 def draw_errors(df, ax):
     """Squared error against the step with every entry of a matrix of rank r = 2
     observed, by factorisation with k columns (geometric means); dashed, the closed form
@@ -194,11 +194,10 @@ def draw_errors(df, ax):
     step, exact = STEP.where(alpha=0.1, beta2=0.5), where(study="symmetric", rank=2)
     _errors(df, ax, (2, 6), wide=XX.where(rank=8), symmetric=XX.where(rank=4),
             asymmetric=FG.where(alpha=0.3), step=step, exact=exact)  # fmt: skip
-    ax.set_title("Spare symmetric columns are slow")
     panels.key(ax, [*FACTORS.values(), CLOSED])
 
 
-@figure("sensing1", panel="left", row=1)
+@figure("sensing1", "left", row=1, title="The same from 800 measurements")
 def draw_sensing(df, ax):
     """Squared error against the step from 800 Gaussian measurements of the matrix
     (geometric means); dashed, the closed form of full observation.
@@ -206,10 +205,9 @@ def draw_sensing(df, ax):
     asymmetric, step = PLAIN.where(alpha=0.4), PLAIN.where(alpha=0.1)
     _errors(SENSED(df), ax, (2,), symmetric=SENSED.where(symmetric=True),
             asymmetric=asymmetric, step=step)  # fmt: skip
-    ax.set_title("The same from 800 measurements")
 
 
-@figure("sensing1", panel="mid")
+@figure("sensing1", "mid", title="Decay grows as $\\alpha^2$, then falls")
 def draw_alpha(df, ax):
     """Rate at which the error of F G^T decays, over the step size eta, against the
     scale alpha of the start; dashed, the rate from the Gauss-Newton matrix.
@@ -224,12 +222,11 @@ def draw_alpha(df, ax):
     panels.note(ax, 0.19, 0.12, "slope 2", data=True, ha="right")
     ax.set(xscale="log", yscale="log", xlabel="scale $\\alpha$ of the start")
     ax.set_ylabel("rate of decay / $\\eta$")
-    ax.set_title("Decay grows as $\\alpha^2$, then falls")
     panels.ticks(ax, "x", (0.1, 0.2, 0.4, 0.8, 1.7))
     panels.ticks(ax, "y", (0.01, 0.03, 0.1, 0.3, 1), log=10)
 
 
-@figure("sensing1", panel="mid", row=1)
+@figure("sensing1", "mid", row=1, title="After one step $\\alpha$ hardly matters")
 def draw_beta(df, ax):
     """Rate of decay after one step that sets the singular values of F to beta, against
     beta squared, for three scales alpha of the start (side by side; most intervals are
@@ -244,7 +241,6 @@ def draw_beta(df, ax):
     plot.theory(ax, b, law, label="$2\\min(\\beta^2,\\,s_r^2/\\beta^2)$", zorder=1)
     ax.set(xscale="log", xlabel="$\\beta^2$ of the one step", ylim=(0, 1.2))
     ax.set_ylabel("rate of decay / $\\eta$")
-    ax.set_title("After one step $\\alpha$ hardly matters")
     panels.ticks(ax, "x", SQUARES)
     panels.legend(ax, "upper right")
 

@@ -420,21 +420,20 @@ def _places(ax, names) -> None:
     ax.set(xlim=(-0.5, 2.5))
 
 
-@figure("fig3", panel="right")
+@figure("fig3", "right", title="Blocks (inset: no decay)")
 def draw(df, ax):
     """Correlation of the pre-activations of ResNet18's penultimate neurons under weight
     decay, reordered: dark blocks are copies. Inset, without decay; it covers what the
     lower left quarter repeats. Colours follow the logarithm of 1 - |correlation|.
     """
     _matrix(ax, df, "decay")
-    ax.set_title("Blocks (inset: no decay)")
     if (df.arm == "no decay").any():
         inset = panels.inset(ax, [0.55, 0.55, 0.45, 0.45])
         _show(inset, df, "no decay", "correlation")
         inset.spines[:].set(color="white", linewidth=2.5)
 
 
-@figure("fig3", panel="right", row=1)
+@figure("fig3", "right", row=1, title="Copies need decay and symmetry")
 def draw_statistic(df, ax):
     """Fraction of ResNet18's penultimate neurons with a copy (another neuron at
     |correlation| > 0.999), with weight decay, without it, and with decay and a static
@@ -444,7 +443,6 @@ def draw_statistic(df, ax):
         if len(values := df[df.arm == name].grouped):
             _copies(ax, i, values, arm)
     _places(ax, [arm.label for arm in LOOKS.values()])
-    ax.set_title("Copies need decay and symmetry")
 
 
 @figure("fig6", panel="left")
@@ -469,7 +467,7 @@ def _post(ax, df, name: str, scale: bool = True) -> None:
     ax.set_title(f"{name.capitalize()}: {100 * copied:.0f} % with a copy")
 
 
-@figure("fig6", panel="right")
+@figure("fig6", "right", title="Copies by three measures")
 def draw_measures(df, ax):
     """Fraction of the live neurons with a copy by three measures: correlations before
     the ReLU, after it, and the audit of the weights; small marks, one seed each.
@@ -483,7 +481,6 @@ def draw_measures(df, ax):
                 label = "_" if k else arm.label.replace("\n", " ")
                 _copies(ax, k + 0.27 * (i - 1), values, arm, label=label)
     _places(ax, measures)
-    ax.set_title("Copies by three measures")
     panels.legend(ax, "upper right")
 
 

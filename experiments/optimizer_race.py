@@ -301,33 +301,30 @@ def _sensitivity(df, ax, *arms: str, near: bool = True):
         ax.set_ylim(scores.min() - 0.02, scores.min() + 0.25)
 
 
-@figure("symopt5", panel="left")
+@figure("symopt5", "left", title="One rate for all costs AdamW most")
 def draw_tables(df, ax):
     """Validation loss on tuning seeds against the learning rate over the tuned one:
     AdamW and Muon, with rates for each group of weights and with one rate for all.
     """
     _sensitivity(df, ax, *FOUR, near=False)
-    ax.set_title("One rate for all costs AdamW most")
     panels.key(ax, [OPTIMIZERS[name] for name in (*FOUR, *RELATIVES, *FREON)])
 
 
-@figure("symopt5", panel="mid")
+@figure("symopt5", "mid", title="Muon's relatives off their rate")
 def draw_relatives(df, ax):
     """Validation loss on tuning seeds against the learning rate over the tuned one:
     Muon and its relatives. Losses above the frame are cut. Muon, NorMuon, PolarGrad,
     Kaon and ARO lie within 0.013 nats at their tuned rates.
     """
     _sensitivity(df, ax, "muon", *RELATIVES)
-    ax.set_title("Muon's relatives off their rate")
 
 
-@figure("symopt5", panel="right")
+@figure("symopt5", "right", title="Freon's powers off their rate")
 def draw_exponents(df, ax):
     """Validation loss on tuning seeds against the learning rate over the tuned one:
     AdamW, and Freon with four exponents. Losses above the frame are cut.
     """
     _sensitivity(df, ax, "adamw", *FREON)
-    ax.set_title("Freon's powers off their rate")
 
 
 def _order(df, ax) -> list[str]:
@@ -338,7 +335,7 @@ def _order(df, ax) -> list[str]:
     return order
 
 
-@figure("symopt5", panel="left", row=1)
+@figure("symopt5", "left", row=1, title="NorMuon and Muon end lowest")
 def draw_final(df, ax):
     """Final loss minus AdamW's on fresh seeds; ticks, single seeds; an estimate
     beyond the axis is written out.
@@ -361,10 +358,9 @@ def draw_final(df, ax):
     panels.forest(ax, rows, {a: OPTIMIZERS[a] for a in shown}, spread=0)
     panels.ticks(ax, "x", (-0.05, 0, 0.05))
     ax.set(xlabel="final loss minus AdamW's (nats)", xlim=(low, high))
-    ax.set_title("NorMuon and Muon end lowest")
 
 
-@figure("symopt5", panel="mid", row=1)
+@figure("symopt5", "mid", row=1, title="10 of 14 lose less than 0.05 nats")
 def draw_rises(df, ax):
     """Rise of the loss at half and at twice the tuned rate on the tuning seeds; small
     with bars, above and below a row, on fresh seeds (Muon, AdamW). A rise beyond the
@@ -387,7 +383,6 @@ def draw_rises(df, ax):
     panels.reference(ax, x=0)
     panels.ticks(ax, "x", [0, 0.05, 0.1])
     ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.01, most))
-    ax.set_title("10 of 14 lose less than 0.05 nats")
     panels.rows_of(ax, [OPTIMIZERS[name].label for name in order])
     panels.key(ax)
 
@@ -398,7 +393,7 @@ def _tuning_rise(scores, rate: float, factor: float) -> float:
     return scores.iloc[off.argmin()] - scores[rate] if off.min() < 1e-6 else np.nan
 
 
-@figure("symopt5", panel="right", row=1)
+@figure("symopt5", "right", row=1, title="Freon is worst at $c$ = 5/6")
 def draw_freon(df, ax):
     """Final loss minus AdamW's against Freon's exponent c, which raises a singular
     value s to 1 - 2c.
@@ -412,9 +407,7 @@ def draw_freon(df, ax):
         panels.note(ax, x[-1], level.value, arm.label, **place)
     panels.ticks(ax, "x", panels.fractions(x))
     ax.set(xlabel="Freon's exponent $c$, of $s^{1-2c}$")
-    ax.set(
-        ylabel="final loss minus AdamW's (nats)", title="Freon is worst at $c$ = 5/6"
-    )
+    ax.set(ylabel="final loss minus AdamW's (nats)")
     panels.legend(ax, "upper left")
 
 

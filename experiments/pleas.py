@@ -221,7 +221,7 @@ def _forest(ax, df, rows: dict, estimate, **how):
     panels.forest(ax, intervals, arms, spread=0.45, **how)
 
 
-@figure("lmc2", panel="left", row=1)
+@figure("lmc2", "left", row=1, title="Least squares repairs the mean")
 def draw_merges(df, ax):
     """Test accuracy of five merges with 64 samples, for networks of three shapes: the
     means of both networks' weights, and least squares (LS) for each layer.
@@ -232,14 +232,13 @@ def draw_merges(df, ax):
 
     _forest(ax, df, MERGES, accuracy, zero=None, limits=(0, 1))
     ax.set(xlabel=f"test accuracy, {FEW} samples", xlim=(0, 1.02))
-    ax.set_title("Least squares repairs the mean")
     widths = df.groupby("layers").width.first()
     key = [replace(SHAPES[n], label=f"{n} layers of {widths[n]} units")
            for n in sorted(widths.index, reverse=True)]  # fmt: skip
     panels.key(ax, key, lines=False)
 
 
-@figure("lmc2", panel="right", row=1)
+@figure("lmc2", "right", row=1, title="At 5 layers, least squares adds most")
 def draw_gains(df, ax):
     """Gains in test accuracy, paired by networks: of least squares over the mean of
     weights, both with AM; of AM over no matching, both with least squares; and of the
@@ -256,7 +255,6 @@ def draw_gains(df, ax):
     panels.reference(ax, x=LEAST.size, ls=":")
     panels.note(ax, LEAST.size + 0.004, -0.5, f"{LEAST.size}", data=True)
     ax.set(xlabel=f"gain in test accuracy, {FEW} samples", xlim=(-0.06, 0.32))
-    ax.set_title("At 5 layers, least squares adds most")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -175,18 +175,18 @@ def _methods(ax, rows, x: str, y: str, label: str, *, seeds: bool = False) -> No
     ax.set_ylabel(label)
 
 
-@figure("symopt_polar", panel="left")
+@figure("symopt_polar", "left", title="QDWH holds to condition $10^5$")
 def draw_all(df, ax):
     """Relative error of polar factors in float32 against the condition number, by
     method. "Left polar as executed" is the rule in the code of Lau & Su.
     """
     rows = CONDITION.where(dtype="float32")(df)
     _methods(ax, rows, "condition", "wrong", "relative error, float32")
-    ax.set(xlabel="condition number", title="QDWH holds to condition $10^5$")
+    ax.set(xlabel="condition number")
     panels.key(ax, [*DRAWN.values(), *AS_EXECUTED.values()])
 
 
-@figure("symopt_polar", panel="mid")
+@figure("symopt_polar", "mid", title="In bfloat16 QDWH's lead is small")
 def draw_clear(df, ax):
     """Relative error of polar factors in bfloat16 on singular values above 0.001 of the
     largest, against the condition number, by method; dots, single seeds. At 10^5 and
@@ -197,16 +197,15 @@ def draw_clear(df, ax):
     said = "error on $s > 10^{-3}$, bfloat16"
     _methods(ax, rows, "condition", "wrong_clear", said, seeds=True)
     ax.set(xlabel="condition number", ylim=(4e-4, 1))
-    ax.set_title("In bfloat16 QDWH's lead is small")
 
 
-@figure("symopt_polar", panel="right")
+@figure("symopt_polar", "right", title="One rule depends on the scale")
 def draw_scale(df, ax):
     """Error at condition 100 in float32 against the size of the gradient."""
     rows = SCALE.where(dtype="float32")(df)
     rows = rows.assign(size=2.0**rows.power)
     _methods(ax, rows, "size", "wrong", "error at condition 100, float32")
-    ax.set(xlabel="size of the gradient", title="One rule depends on the scale")
+    ax.set(xlabel="size of the gradient")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -285,7 +285,7 @@ def draw_rms(df, ax):
     _curves(df, ax, "rms", {}, title="Polar, rms: length grows as $D^{1/2}$")
 
 
-@figure("symopt8", panel="right", row=1)
+@figure("symopt8", "right", row=1, title="Best rate by width and arm")
 def draw_best(df, ax):
     """Best rate over that at the least width, for one arm of each kind; dashed, the
     closed forms 1/D and D^(-1/2).
@@ -309,8 +309,7 @@ def draw_best(df, ax):
     panels.ticks(ax, "x", widths, log=2)
     panels.ticks(ax, "y", {2.0**k: f"$2^{{{k}}}$" for k in range(-4, 2)}, log=2)
     ax.set_xlim(d[0] / 1.1, d[-1] * 3.4)
-    ax.set(xlabel="width D", title="Best rate by width and arm")
-    ax.set(ylabel=f"best rate / that at D = {widths[0]}")
+    ax.set(xlabel="width D", ylabel=f"best rate / that at D = {widths[0]}")
 
 
 def _found(found, df):
@@ -329,7 +328,7 @@ def _forest(df, ax, make):
     panels.rows_of(ax, [a.label for a in WIDTH_RULES.values()], shared=True)
 
 
-@figure("symopt8", panel="left", row=2)
+@figure("symopt8", "left", row=2, title="Drift, least to largest D")
 def draw_drift(df, ax):
     """Octaves (factors of two) by which the best rate rises from the least width to the
     largest; grey, by less than one. Black bars are what is expected at 8 times the
@@ -344,10 +343,9 @@ def draw_drift(df, ax):
     panels.note(ax, -4.3, 4.5, "bars: expected", data=True, va="center")
     panels.ticks(ax, "x", range(-4, 2))
     ax.set(xlabel="drift of the best rate (octaves)", xlim=(-4.5, 1.3))
-    ax.set_title("Drift, least to largest D")
 
 
-@figure("symopt8", panel="mid", row=2)
+@figure("symopt8", "mid", row=2, title="Cost of the least D's best rate")
 def draw_cost(df, ax):
     """Loss at the largest width with the rate of the grid that is best at the least,
     minus that with the best one there; the line is 0.01 nats. The axis is logarithmic
@@ -359,10 +357,9 @@ def draw_cost(df, ax):
     panels.ticks(ax, "x", [0, 0.01, 0.1, 1])
     panels.gap(ax, "x", 0.005)
     ax.set(xlabel="rise of the loss (nats)", xlim=(-0.004, 2.5))
-    ax.set_title("Cost of the least D's best rate")
 
 
-@figure("symopt8", panel="right", row=2)
+@figure("symopt8", "right", row=2, title="Gain at the largest D")
 def draw_gain(df, ax):
     """Loss of AdamW with one rate at the largest width minus that of the other arms,
     each at its best rate; the line is half of muP's.
@@ -373,7 +370,7 @@ def draw_gain(df, ax):
         place = half.value / 2 + 0.003, 5.5
         panels.note(ax, *place, "half of\nmuP's", data=True, va="center")
     panels.ticks(ax, "x", [0, 0.05, 0.1, 0.15])
-    ax.set(xlabel="AdamW's loss minus the arm's (nats)", title="Gain at the largest D")
+    ax.set(xlabel="AdamW's loss minus the arm's (nats)")
 
 
 # --- claims --------------------------------------------------------------------------
