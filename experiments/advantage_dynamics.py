@@ -55,19 +55,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    family,
-    figure,
-    lanes,
-    named,
-    panels,
-    plot,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, lanes, panels, plot, stats
+from symlab.harness.estimates import Estimate, family, named, where
 from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, IN_WORDS, ZHU, resized
 from symlab.rlvr.independent_training import Training, estimator
 from symlab.rlvr.passk import pass_at_k_exact

@@ -35,18 +35,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    family,
-    figure,
-    named,
-    panels,
-    plot,
-    stats,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, panels, plot, stats
+from symlab.harness.estimates import family, named, weakest, where
 from symlab.harness.race import Race
 from symlab.papers import ADVANTAGES, AGRAE, IN_WORDS, ZHU
 from symlab.rlvr.branching import TRAIN, Training, frontier_area

@@ -28,19 +28,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Claim,
-    estimate,
-    family,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    stats,
-    where,
-)
+from symlab.harness import Claim, figure, grid, panels, plot, rng, stats
+from symlab.harness.estimates import estimate, family, named, where
 from symlab.papers import ADVANTAGES, AGRAE
 
 LANES = 64

@@ -45,19 +45,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng
+from symlab.harness.estimates import Estimate, named, weakest, where
 from symlab.papers import KOBAYASHI, ZIYIN
 from symlab.schedule import schedule
 

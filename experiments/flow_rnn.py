@@ -36,18 +36,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng
+from symlab.harness.estimates import named, where
 from symlab.papers import KELLER
 
 LANES = 8  # lanes of activations (5*16, 8*8, 24) that a core's cache holds

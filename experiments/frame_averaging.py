@@ -27,18 +27,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, stats
+from symlab.harness.estimates import named, where
 from symlab.papers import DYM, FRAMES, PUNY
 
 LANES = 64

@@ -47,20 +47,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng
+from symlab.harness.estimates import Estimate, named, weakest, where
 from symlab.papers import QUANTISATION, ZIYIN
 
 LANES = 32  # lanes of activations (32, 160) in float64 that a core's cache holds

@@ -30,20 +30,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Context,
-    family,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    stats,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, Context, figure, grid, panels, plot, stats
+from symlab.harness.estimates import family, named, weakest, where
 from symlab.models import zoo
 from symlab.papers import MATCHES, PLEAS
 

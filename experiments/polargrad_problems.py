@@ -39,21 +39,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    family,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    race,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, race, stats
+from symlab.harness.estimates import Estimate, family, named, where
 from symlab.papers import EXCESS_LOSS, OPTIMIZERS, POLARGRAD
 
 LANES = 48

@@ -55,26 +55,11 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Claim,
-    Context,
-    family,
-    figure,
-    named,
-    panels,
-    rng,
-    where,
-)
+from symlab.harness import Claim, Context, family, figure, named, panels, rng, where
 from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, IN_WORDS, ZHU, resized
 from symlab.rlvr.passk import pass_at_k
 from symlab.rlvr.small_policy import tensors
-from symlab.rlvr.small_training import (
-    collected,
-    demonstrated,
-    judged,
-    task_of,
-    updates,
-)
+from symlab.rlvr.small_training import collected, demonstrated, judged, task_of, updates
 
 LANES = 8  # the arms of one seed at quick scale: they share a start
 STATIC = ("task",)

@@ -60,27 +60,10 @@ from itertools import product
 import numpy as np
 
 from symlab import papers
-from symlab.harness import (
-    Arm,
-    Claim,
-    estimate,
-    family,
-    figure,
-    grid,
-    panels,
-    plot,
-    rng,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, stats
+from symlab.harness.estimates import estimate, family, where
 from symlab.papers import KALRA, SPECTRAL_CONDITION, TENSOR_PROGRAMS, WIDTH_RULES
-from symlab.rate_curves import (
-    at_edge,
-    cost_of_keeping,
-    drift,
-    gain,
-    share_of_gain,
-)
+from symlab.rate_curves import at_edge, cost_of_keeping, drift, gain, share_of_gain
 from symlab.schedule import schedule
 
 LANES = 8

@@ -29,20 +29,8 @@ from itertools import pairwise
 import numpy as np
 
 from symlab import compiled
-from symlab.harness import (
-    Arm,
-    Claim,
-    estimate,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng
+from symlab.harness.estimates import estimate, named, weakest, where
 from symlab.papers import ZIYIN
 
 LANES = 512

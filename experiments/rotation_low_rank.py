@@ -30,18 +30,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng
+from symlab.harness.estimates import named, weakest, where
 from symlab.papers import ZIYIN
 
 LANES = 1  # a step is matrix products that fill a core: lanes would only share them

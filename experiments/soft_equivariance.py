@@ -37,19 +37,8 @@ import numpy as np
 import pandas as pd
 
 from symlab import torus
-from symlab.harness import (
-    Arm,
-    Claim,
-    family,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng
+from symlab.harness.estimates import family, named, weakest, where
 from symlab.papers import PER, SOFT
 
 LANES = 256
