@@ -151,20 +151,12 @@ def run(configs: list[Config], context: Context) -> list[dict]:
 
 def _trained(c: Config, context: Context) -> dict:
     from symlab.data.text import corpus
-    from symlab.pretraining import Processes, pretrain
-    from symlab.pretraining.processes import on
+    from symlab.pretraining import pretrain
+    from symlab.pretraining.runs import place_of, recipe_of
 
-    path = context.checkpoint(c) if c.save_every else None
-    row = pretrain(
-        model(c),
-        corpus(c.text, vocabulary=c.vocabulary),
-        recipe(c),
-        settings(c),
-        processes=Processes(device=on(context.device)),
-        path=path,
-        save_every=c.save_every if path else 0,
-    )
-    return measured(c, row)
+    place = place_of(c, context, c.save_every)
+    text = corpus(c.text, vocabulary=c.vocabulary)
+    return measured(c, pretrain(model(c), text, recipe_of(c), settings(c), **place))
 
 
 def model(c: Config):
@@ -182,13 +174,6 @@ def model(c: Config):
         head_width=c.width // c.heads,
         hidden=3 * c.width,
     )
-
-
-def recipe(c: Config):
-    from symlab.pretraining import Recipe
-
-    kept = ("steps", "batch", "length", "precision", "compile", "validation", "seed")
-    return Recipe(**{name: getattr(c, name) for name in kept})
 
 
 def settings(c: Config) -> dict:

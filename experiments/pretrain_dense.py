@@ -190,18 +190,12 @@ def _train(c: Config, context: Context) -> dict:
     """The row of one run; in the tuning stage also where the rates are too large."""
     from symlab.data.text import corpus
     from symlab.pretraining import pretrain
-    from symlab.pretraining.processes import Processes, on
+    from symlab.pretraining.runs import place_of, recipe_of
 
-    path = context.checkpoint(c)
-    row = pretrain(
-        size(c),
-        corpus(c.corpus, vocabulary=c.vocabulary),
-        recipe(c),
-        optimizer(c) | ({"compile": True} if c.compile else {}),
-        processes=Processes(device=on(context.device)),
-        path=path,
-        save_every=SAVE_EVERY if path else 0,
-    )
+    text = corpus(c.corpus, vocabulary=c.vocabulary)
+    chosen = optimizer(c) | ({"compile": True} if c.compile else {})
+    place = place_of(c, context, SAVE_EVERY)
+    row = pretrain(size(c), text, recipe_of(c), chosen, **place)
     return _with_ceiling(row) if c.study == "tune" else row
 
 
@@ -222,13 +216,6 @@ def size(c: Config):
 
     name, sizes = MODELS[c.model]
     return preset(name, **sizes, vocabulary=c.vocabulary, context=c.length)
-
-
-def recipe(c: Config):
-    from symlab.pretraining import Recipe
-
-    shared = ("steps", "batch", "length", "validation", "precision", "compile", "seed")
-    return Recipe(**{name: getattr(c, name) for name in shared})
 
 
 def optimizer(c: Config) -> dict:
@@ -272,6 +259,7 @@ def follow(c: Config, move: str = "") -> tuple[np.ndarray, dict]:
     from symlab.data.text import corpus
     from symlab.models.transformer import Decoder
     from symlab.pretraining import train
+    from symlab.pretraining.runs import recipe_of
     from symlab.symopt import SymOpt
 
     text = corpus(c.corpus, vocabulary=c.vocabulary)
@@ -283,7 +271,7 @@ def follow(c: Config, move: str = "") -> tuple[np.ndarray, dict]:
     model.load_state_dict(weights, strict=False)
     for p in model.parameters():
         p.requires_grad_(p.ndim > 1)
-    row = train(model, SymOpt(model, **optimizer(c)), text, recipe(c))
+    row = train(model, SymOpt(model, **optimizer(c)), text, recipe_of(c))
     return np.array([*row["train_loss"], row["val_loss"]]), weights_of(model)
 
 

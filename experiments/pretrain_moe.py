@@ -166,37 +166,19 @@ def run(configs: list[Config], context: Context) -> list[dict]:
 def _train(c: Config, context: Context) -> dict:
     """The row of `symlab.pretraining.train`, and how far the routers have moved."""
     from symlab.data.text import corpus
-    from symlab.pretraining import Recipe, train
+    from symlab.pretraining import train
     from symlab.pretraining.loop import build
-    from symlab.pretraining.processes import Processes, on
+    from symlab.pretraining.runs import place_of, recipe_of
     from symlab.symopt import SymOpt
 
-    recipe = Recipe(
-        steps=c.steps,
-        batch=c.batch,
-        micro=c.micro,
-        length=c.length,
-        precision=c.precision,
-        compile=c.compile,
-        validation=c.validation,
-        seed=c.seed,
-        **AUXILIARY[c.auxiliary],
-    )
-    processes = Processes(device=on(context.device))
-    chosen = optimizer(c)
-    model, groups = build(decoder(c), recipe, chosen, processes)
-    path = context.checkpoint(c) if c.save_every else None
+    recipe, chosen = recipe_of(c, **AUXILIARY[c.auxiliary]), optimizer(c)
+    place = place_of(c, context, c.save_every)
+    model, groups = build(decoder(c), recipe, chosen, place["processes"])
+    rules = SymOpt(model, groups=groups, compile=c.compile)
+    text = corpus(c.source, vocabulary=c.vocabulary)
     before = routers(model)  # initial weights, in a resumed run as well
-    row = train(
-        model,
-        SymOpt(model, groups=groups, compile=c.compile),
-        corpus(c.source, vocabulary=c.vocabulary),
-        recipe,
-        processes=processes,
-        path=path,
-        save_every=c.save_every if path else 0,
-        about={"optimizer": repr(sorted(chosen.items()))},
-    )
+    about = {"optimizer": repr(sorted(chosen.items()))}
+    row = train(model, rules, text, recipe, about=about, **place)
     return row | {"router_moved": moved(before, routers(model))}
 
 
