@@ -288,10 +288,8 @@ def draw_rates(df, ax):
     """
     ways = {"balanced": {}, "mixed": {"ls": ":", "mfc": "white"}}
     for (arm, its), (start, style) in product(ADAPTERS.items(), ways.items()):
-        look = {"color": its.color, "marker": its.marker, "ms": 3.4, "mew": 0.7} | style
         found = TUNE.where(arm=arm, start=start)(df).groupby("lr").val_loss
-        ax.vlines(found.min().index, found.min(), found.max(), color=its.color, lw=0.7)
-        ax.plot(found.mean().index, found.mean(), **look)
+        panels.ranges(ax, found, its, **{"ls": "-", "ms": 3.4, "mew": 0.7} | style)
     least = TUNE(df).groupby(["arm", "start", "lr"]).val_loss.mean().min()
     ax.set(xscale="log", xlabel="learning rate", ylabel="validation loss (nats)")
     ax.set(ylim=(least - 0.02, least + 0.2))

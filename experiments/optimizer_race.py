@@ -270,20 +270,17 @@ def _sensitivity(df, ax, *arms: str, near: bool = True):
 
     near: cut the loss where the cliffs of AdamW and of small rates would hide the rest.
     """
-    scores, rate, tuned = RACE.scores(df), RACE.used(df).lr, RACE.tune(df)
+    rate, tuned = RACE.used(df).lr, RACE.tune(df)
     for name in arms:
-        arm, loss = OPTIMIZERS[name], scores[name]
-        look = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
-        ax.plot(loss.index / rate[name], loss, lw=0.9, mew=0, **look)
         seeds = tuned[tuned.arm == name].groupby("lr").val_loss
-        ends = seeds.min(), seeds.max()
-        ax.vlines(loss.index / rate[name], *ends, color=arm.color, lw=0.7)
+        panels.ranges(ax, seeds, OPTIMIZERS[name], over=rate[name], lw=0.9, mew=0)
     panels.reference(ax, x=1)
     panels.ticks(ax, "x", panels.fractions(2.0 ** np.arange(-2, 3)), log=10)
     ax.set(xlabel="learning rate / tuned", ylabel="validation loss (nats)")
     ax.set_xlim(1 / 4.8, 4.8)
     if near:
-        ax.set_ylim(scores.min() - 0.02, scores.min() + 0.25)
+        least = RACE.scores(df).min()
+        ax.set_ylim(least - 0.02, least + 0.25)
 
 
 @figure("symopt5", "left", title="One rate for all costs AdamW most")
