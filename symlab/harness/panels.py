@@ -66,18 +66,23 @@ def curve(
     plot.curve(ax, df, x, y, label=arm.label if label is None else label, **look)
 
 
-def ranges(ax, samples, arm: Arm, *, over: float = 1.0, **line) -> None:
-    """Draw one arm's mean at each x as a curve, with bars from seed to seed: for few
-    seeds, whose interval would say little.
+def ranges(
+    ax, samples, arm: Arm, *, over: float = 1.0, band: bool = False, **line
+) -> None:
+    """Draw one arm's mean at each x as a curve, with bars from the least to the largest
+    value: for few seeds, whose interval would say little.
 
-    samples: what `groupby(x)[y]` gives. over: what x is divided by. line: matplotlib's
-    line properties.
+    samples: what `groupby(x)[y]` gives. over: what x is divided by. band: whether a
+    band is drawn in place of bars. line: matplotlib's line properties.
     """
     low, mean, high = samples.min(), samples.mean(), samples.max()
     x = mean.index / over
     look = {"color": arm.color, "marker": arm.marker, "ls": arm.line} | line
     ax.plot(x, mean, **look)
-    ax.vlines(x, low, high, color=arm.color, lw=0.7)
+    if band:
+        ax.fill_between(x, low, high, color=arm.color, alpha=0.15, lw=0)
+    else:
+        ax.vlines(x, low, high, color=arm.color, lw=0.7)
 
 
 def unrolled(df, x: str | Sequence, y: str, keep: Sequence[str] = ()):
