@@ -217,7 +217,7 @@ def table(df):
             row[column.replace("pass_", "pass@")] = f"{mean[column]:5.3f}"
         for column in ("pass_1", "pass_256"):
             i = difference(column, method)(df) if method != "grpo" else None
-            shown = f"{i.value:+6.3f} [{i.low:+6.3f}, {i.high:+6.3f}]" if i else ""
+            shown = f"{i:+6.3f}" if i else ""
             row["difference of " + column.replace("_", "@")] = shown
         clipped = f"{mean.clip_low_mean:4.1%}, {mean.clip_high_mean:4.1%}"
         rows.append(row | {"clipped low, high": clipped})

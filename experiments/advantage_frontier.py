@@ -183,18 +183,15 @@ def table(df):
     """Every method against GRPO, in each regime; averages over the base policies."""
     import pandas as pd
 
-    def shown(found):
-        return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-
     rows = []
     for epochs, method in ((e, m) for e in EPOCHS for m in METHODS[1:]):
         row = {"samples used for": REGIMES[epochs], "method": ADVANTAGES[method].label}
         for base in NOISE:
             found = gain("area", method, base=base, epochs=epochs)(df)
-            row[f"area, base {base:g}"] = shown(found)
+            row[f"area, base {base:g}"] = f"{found:+.3f}"
         for column in ("pass_1", "pass_256"):
-            name = "final " + column.replace("_", "@")
-            row[name] = shown(gain(column, method, each="base", epochs=epochs)(df))
+            found = gain(column, method, each="base", epochs=epochs)(df)
+            row["final " + column.replace("_", "@")] = f"{found:+.3f}"
         for tokens in TOKENS:
             ratio = entropy(tokens, method, epochs)(df).value
             row[f"entropy, {tokens}"] = f"{ratio:.2f} times"

@@ -83,18 +83,16 @@ def sweep(scale: str) -> list[Config]:
     step = {"study": "step", "alpha": [0.01, 0.1, 0.3], "beta2": (0.0, *SQUARES)}
     exact = {"study": "step", "alpha": 0.1, "rank": 2}
     sense = {"study": "sensing", "dim": 20, "measurements": 800}
-    sets = [s | {"steps": 12_000} for s in (xx, fg)]
-    sets += [s | {"steps": 3000} for s in (step, exact)]
-    sets += [
-        sense | {"steps": 4000} | arm
-        for arm in (
-            {"symmetric": True, "alpha": 0.5},
-            {"alpha": [0.4, 0.6]},
-            {"alpha": [0.1, 0.3], "beta2": 0.5},
-        )
+    gram = sense | {"symmetric": True, "alpha": 0.5}
+    plain = sense | {"alpha": [0.4, 0.6]}
+    stepped = sense | {"alpha": [0.1, 0.3], "beta2": 0.5}
+    sets = {12_000: (xx, fg), 3000: (step, exact), 4000: (gram, plain, stepped)}
+    return [
+        c
+        for steps, several in sets.items()
+        for axes in several
+        for c in grid(Config, **axes, steps=int(part * steps), seed=seeds)
     ]
-    sets = [s | {"steps": int(part * s["steps"])} for s in sets]
-    return [c for s in sets for c in grid(Config, **s, seed=seeds)]
 
 
 def starts(c: Config) -> np.ndarray:

@@ -248,7 +248,7 @@ def table(df):
             "optimizer": OPTIMIZERS[arm].label,
             "tuned rate": f"{rows.lr.iloc[0]:.3g}",
             "validation loss": f"{rows.val_loss.mean():.3f}",
-            "minus AdamW": f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]",
+            "minus AdamW": f"{gap:+.3f}",
             "state, bytes per weight": f"{state.mean():.1f}",
             "its part of a step": f"{rows.optimizer_share.median():.0%}",
         }
@@ -332,7 +332,7 @@ def draw_final(df, ax):
             seeds = wide[arm] - wide["adamw"]
             ax.plot(seeds, [y] * len(seeds), "|", color=color, alpha=0.35, ms=4)
             continue
-        said = f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}] →"
+        said = f"{i:.2f} →"
         look = {"color": color, "ha": "right", "va": "center", "data": True}
         look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         panels.note(ax, high, y, said, **look)

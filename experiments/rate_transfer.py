@@ -192,14 +192,12 @@ LOOKS = {  # widths D: shades of one hue, as colours mean arms in the lower pane
     512: Arm("D = 512", plot.BLACK, "v"),
 }  # fmt: skip
 DOTS, DASH_DOT = (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))
-
-
 ADAM = ("adamw", "embedding", "head", "mup")
 
 
-def _curves(df, ax, arm: str, others: dict, *, title: str):
-    """Draw the loss by rate, one curve for each width; those of other arms, {arm: line
-    style}, without bands. The y axis is that of all arms under the same rule.
+def _curves(df, ax, arm: str, **others):
+    """Draw the loss by rate, one curve for each width; those of other arms, arm=line
+    style, without bands. The y axis is that of all arms under the same rule.
     """
     panels.curves(ax, where(arm=arm)(df), "lr", "loss", "width", LOOKS)
     for other, line in others.items():
@@ -216,56 +214,53 @@ def _curves(df, ax, arm: str, others: dict, *, title: str):
     row = df[df.arm.isin(ADAM if arm in ADAM else SPECTRAL)]
     means = row.groupby(["arm", "width", "lr"]).loss.mean()
     space = np.ptp(means)
-    ax.set(xlim=(2 ** (low - 0.4), 2 ** (high + 0.4)), title=title)
+    ax.set_xlim(2 ** (low - 0.4), 2 ** (high + 0.4))
     ax.set(ylim=(means.min() - 0.12 * space, means.max() + 0.36 * space))
-    ax.set(xlabel="learning rate", ylabel="validation loss (nats)")
-    if panels.beside(ax):
-        ax.set(ylabel="")
+    ylabel = "" if panels.beside(ax) else "validation loss (nats)"
+    ax.set(xlabel="learning rate", ylabel=ylabel)
 
 
-@figure("symopt8", panel="left")
+@figure("symopt8", "left", title="AdamW: best rate falls with D")
 def draw_adamw(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW with one
     rate for all weights.
     """
-    _curves(df, ax, "adamw", {}, title="AdamW: best rate falls with D")
+    _curves(df, ax, "adamw")
     panels.key(ax, [LOOKS[d] for d in sorted(df.width.unique())])
 
 
-@figure("symopt8", panel="mid")
+@figure("symopt8", "mid", title="One part of muP: rate still falls")
 def draw_parts(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW with a
     part of muP: D/32 times the rate for the embedding or, dotted and without bands, a
     head that starts as small as in muP.
     """
-    others, title = {"head": DOTS}, "One part of muP: rate still falls"
-    _curves(df, ax, "embedding", others, title=title)
+    _curves(df, ax, "embedding", head=DOTS)
 
 
-@figure("symopt8", panel="right")
+@figure("symopt8", "right", title="All of muP: best rate stays")
 def draw_mup(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW in muP:
     hidden matrices and head have 32/D times the rate.
     """
-    _curves(df, ax, "mup", {}, title="All of muP: best rate stays")
+    _curves(df, ax, "mup")
 
 
-@figure("symopt8", panel="left", row=1)
+@figure("symopt8", "left", row=1, title="Polar factors: best rate stays")
 def draw_none(df, ax):
     """Validation loss against the rate of hidden matrices for each width D, with the
     key above (a). Updates are polar factors of length 1 (scale none) or, without bands,
     of the lengths of scales muon and scion. The y axis is finer than that of AdamW.
     """
-    others, title = {"muon": DOTS, "scion": DASH_DOT}, "Polar factors: best rate stays"
-    _curves(df, ax, "none", others, title=title)
+    _curves(df, ax, "none", muon=DOTS, scion=DASH_DOT)
 
 
-@figure("symopt8", panel="mid", row=1)
+@figure("symopt8", "mid", row=1, title="Polar, rms: length grows as $D^{1/2}$")
 def draw_rms(df, ax):
     """Validation loss against the rate of hidden matrices for each width D, with the
     key above (a). Updates are polar factors of length 0.2 D^(1/2) (scale rms).
     """
-    _curves(df, ax, "rms", {}, title="Polar, rms: length grows as $D^{1/2}$")
+    _curves(df, ax, "rms")
 
 
 @figure("symopt8", "right", row=1, title="Best rate by width and arm")

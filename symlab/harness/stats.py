@@ -88,6 +88,12 @@ class Interval:
         text += f" {self.of}" * (self.of != "seeds")
         return f"{text} ({'; '.join(notes)})" if notes else text
 
+    def __format__(self, spec: str) -> str:
+        """f"{interval:+.3f}" is "+0.012 [-0.003, +0.027]", without n and notes."""
+        ends = self.value, self.low, self.high
+        value, low, high = (format(x, spec) for x in ends)
+        return f"{value} [{low}, {high}]" if spec else str(self)
+
     def _counted(self) -> str:
         if not self.n:
             return f"{self.runs} values"
