@@ -207,8 +207,7 @@ def _frontier(df, ax, base: float, epochs: int, ylim: tuple[float, float]):
     for method, arm in SHOWN.items():
         own = rows[rows.method == method]
         x, y = (np.mean([*own[f"pass_{k}_curve"]], axis=0) for k in (1, 256))
-        look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
-        ax.plot(x, y, label=arm.label, **look)
+        ax.plot(x, y, label=arm.label, mew=0, **arm.look)
         look = {"limits": (0, 1), "label": "_"}
         panels.points(ax, x[-1:], [stats.mean(own.pass_256)], arm, **look)
         panels.points(ax, y[-1:], [stats.mean(own.pass_1)], arm, across=True, **look)

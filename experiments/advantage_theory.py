@@ -223,8 +223,7 @@ def table(df):
 
 def _line(ax, x, y, method: str, **look):
     arm = ADVANTAGES[method]
-    style = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line} | look
-    ax.plot(x, y, label=arm.label, **style)
+    ax.plot(x, y, label=arm.label, **arm.look | look)
 
 
 def _sizes(df, ax, *methods: str, ylim: tuple[float, float]):

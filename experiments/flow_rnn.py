@@ -203,9 +203,7 @@ def draw_lift(df, ax):
     names = [n.replace("-", "\N{MINUS SIGN}") for n in names]
     panels.ticks(ax, "x", dict(enumerate(names)))
     ax.tick_params(axis="x", labelsize=panels.SMALL)
-    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-12, -8, -4, 0)}
-    panels.ticks(ax, "y", {FLOOR: "0"} | decades, log=10)
-    panels.gap(ax, "y", 1e-15)
+    panels.decades(ax, "y", range(-12, 1, 4), zero=FLOOR, gap_at=1e-15)
     panels.note(ax, 3.5, 1e-14, "exactly 0\nin all runs", data=True, ha="center")
     panels.note(ax, 1, 1e-5, "hollow: before training\nfilled: after", data=True,
                 ha="center")  # fmt: skip

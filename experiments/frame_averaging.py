@@ -198,8 +198,8 @@ def draw_jump(df, ax):
         panels.curve(ax, table, "x", "y", FRAMES[name])
     ax.set(xscale="log", yscale="log", xlabel="stretch $\\delta$")
     ax.set(ylabel="relative change of output")
-    panels.ticks(ax, "x", {10.0**k: f"$10^{{{k}}}$" for k in (-7, -5, -3, -1)}, log=10)
-    panels.ticks(ax, "y", {10.0**k: f"$10^{{{k}}}$" for k in (-8, -6, -4, -2)}, log=10)
+    panels.decades(ax, "x", range(-7, 0, 2))
+    panels.decades(ax, "y", range(-8, -1, 2))
 
 
 # --- claims ---------------------------------------------------------------------------

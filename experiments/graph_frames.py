@@ -120,12 +120,10 @@ def draw(df, ax):
         means = [stats.mean(df[df.pair == p][column]) for p in PAIRS]
         means = [m.map(lambda x: max(x, ROUNDING)) for m in means]
         panels.points(ax, range(len(PAIRS)), means, FRAMES[name], across=True)
-    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-12, -8, -4, 0)}
-    panels.ticks(ax, "x", {ROUNDING: "0"} | decades, log=10)
+    panels.decades(ax, "x", range(-12, 1, 4), zero=ROUNDING, gap_at=1e-15)
     names = [p.replace("K33", "$K_{3,3}$") for p in PAIRS]
     for row, name in enumerate(names):
         panels.note(ax, 1e-8, row, name, data=True, ha="center", va="center")
-    panels.gap(ax, "x", 1e-15)
     ax.set(xlim=(ROUNDING / 10, 30), ylim=(len(PAIRS) - 0.5, -0.5), yticks=[],
            xlabel="distance between the outputs", ylabel="pair of graphs")  # fmt: skip
 

@@ -339,8 +339,7 @@ def _decay_curves(ax, df, column: str, names, **limits):
         panels.name(ax, arm, *at)
     ax.set_xscale("symlog", linthresh=1e-4, linscale=0.5)
     ax.set(xlabel="weight decay", xlim=(-1e-5, 4e-2))
-    decades = {10.0**k: f"$10^{{{k}}}$" for k in (-4, -3, -2)}
-    panels.ticks(ax, "x", {0.0: "0"} | decades)
+    panels.ticks(ax, "x", {0.0: "0"} | panels.powers((-4, -3, -2)))
     panels.gap(ax, "x", 5e-5)
 
 

@@ -237,7 +237,7 @@ def draw_rates(df, ax):
     Bars, from seed to seed. The two curves of the low-rank rule coincide. What lies
     above the frame is cut.
     """
-    ways = {"balanced": {}, "mixed": {"ls": ":", "mfc": "white"}}
+    ways = {"balanced": {}, "mixed": {"linestyle": ":", "mfc": "white"}}
     for (arm, its), (start, style) in product(ADAPTERS.items(), ways.items()):
         found = TUNE.where(arm=arm, start=start)(df).groupby("lr").val_loss
         panels.ranges(ax, found, its, **{"ms": 3.4, "mew": 0.7} | style)

@@ -235,11 +235,8 @@ def draw_facts(df, ax):
     far = df.farthest.mean()
     plot.theory(ax, x, np.sqrt(2) * x * far)
     plot.theory(ax, x, x / np.sqrt(2))
-    powers = {10.0**k: f"$10^{{{k}}}$" for k in range(-15, 1, 3)}
-    inner = {b: text for b, text in powers.items() if 1e-15 < b < 1}
-    panels.ticks(ax, "x", {zero: "0"} | inner, log=10)
-    panels.gap(ax, "x", 1e-13)
-    panels.ticks(ax, "y", powers, log=10)
+    panels.decades(ax, "x", range(-12, 0, 3), zero=zero, gap_at=1e-13)
+    panels.decades(ax, "y", range(-15, 1, 3))
     ax.set(xlabel="strength $b$ of the breaking term $b\\,w_1$", xlim=(3e-15, 0.5))
     ax.set(ylabel="worst over points", ylim=(1e-15, 3e2))
 

@@ -211,9 +211,8 @@ def draw_norm(df, ax):
         mean = np.stack([*rows[f"{name}_path"]]).mean(0)
         look = {"color": arm.color, "marker": arm.marker, "mew": 0, "ms": 2.8}
         plot.theory(ax, step, mean, markevery=(2 + k, 8), **look)
-    ax.set(
-        yscale="log", xlabel="step", ylabel="mean $|w|^2$ of a neuron", ylim=(2e-3, 8)
-    )
+    ax.set(xlabel="step", ylabel="mean $|w|^2$ of a neuron", yscale="log")
+    ax.set_ylim(2e-3, 8)
     panels.note(ax, 0.04, 0.06, "momentum $b=0.9$\ndecay $k=0.01$")
     panels.key(ax, [MEASURED, *laws.values()])
 
@@ -229,7 +228,7 @@ def draw_rates(df, ax):
     ax.set(xscale="log", yscale="log", xlabel="learning rate", ylim=(0.15, 8))
     ax.set(ylabel="training loss (nats)")
     panels.ticks(ax, "y", (0.2, 0.3, 0.5, 1, 2, 5))
-    panels.ticks(ax, "x", {10.0**k: f"$10^{{{k}}}$" for k in range(-2, 3)}, log=10)
+    panels.decades(ax, "x", range(-2, 3))
     places = {"free": (350, 0.46), "fixed": (350, 5.6), "sphere": (350, 0.17)}
     for rule, (x, y) in places.items():
         arm = NORM_RULES[rule]

@@ -163,15 +163,14 @@ def _methods(ax, rows, x: str, y: str, label: str, *, seeds: bool = False) -> No
         width = {"lw": 2.8} if method == "polar_express" else {}
         if seeds:
             values = [mean.value for mean in means.values()]
-            look = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
-            ax.plot(list(means), values, mew=0, **look | width)
+            ax.plot(list(means), values, mew=0, **arm.look | width)
             ax.plot(of_method[x], of_method[y], ".", color=arm.color, ms=1.6, alpha=0.7)
         else:
             panels.band(ax, list(means), means.values(), arm, **width)
     low, high = np.log10(rows[x].min()), np.log10(rows[x].max())
     decades = range(round(low), round(high) + 1, 2 if high - low < 10 else 6)
-    panels.ticks(ax, "x", {10.0**k: f"$10^{{{k}}}$" for k in decades}, log=10)
-    panels.ticks(ax, "y", {10.0**k: f"$10^{{{k}}}$" for k in range(-6, 1)}, log=10)
+    panels.decades(ax, "x", decades)
+    panels.decades(ax, "y", range(-6, 1))
     ax.set_ylabel(label)
 
 

@@ -210,7 +210,7 @@ def _curves(df, ax, arm: str, **others):
         panels.legend(ax, "upper left", **panels.handles(lines))
     low, high = np.log2(df.lr.min()), np.log2(df.lr.max())
     ks = range(int(low) + 1, int(high) + 1, 2)
-    panels.ticks(ax, "x", {2.0**k: f"$2^{{{k}}}$" for k in ks}, log=2)
+    panels.ticks(ax, "x", panels.powers(ks, 2.0), log=2)
     row = df[df.arm.isin(ADAM if arm in ADAM else SPECTRAL)]
     means = row.groupby(["arm", "width", "lr"]).loss.mean()
     space = np.ptp(means)
@@ -285,7 +285,7 @@ def draw_best(df, ax):
         plot.theory(ax, d, (d / d[0]) ** power)
         panels.note(ax, place[0] * d[0], place[1], name, data=True, ha="center")
     panels.ticks(ax, "x", widths, log=2)
-    panels.ticks(ax, "y", {2.0**k: f"$2^{{{k}}}$" for k in range(-4, 2)}, log=2)
+    panels.ticks(ax, "y", panels.powers(range(-4, 2), 2.0), log=2)
     ax.set_xlim(d[0] / 1.1, d[-1] * 3.4)
     ax.set(xlabel="width D", ylabel=f"best rate / that at D = {widths[0]}")
 

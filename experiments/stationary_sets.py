@@ -315,9 +315,8 @@ def draw_final_error(df, ax):
         look = {"color": arm.color, "label": f"{arm.label}, worst seed"}
         ax.plot(worst.index, worst.clip(lower=floor), marker=arm.marker, **look)
     panels.note(ax, 0.98, 0.72, "(the claims allow $10^{-9}$)", ha="right")
-    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-16, -15, -14, -12, -9, -6)}
-    panels.ticks(ax, "y", {floor: "0"} | decades, log=10)
-    panels.gap(ax, "y", 3 * floor)
+    powers = (-16, -15, -14, -12, -9, -6)
+    panels.decades(ax, "y", powers, zero=floor, gap_at=3 * floor)
     high = max(3e-14, 30 * worst.max())
     ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(5e-18, high))
     ax.set(ylabel="distance to closed form")
@@ -340,14 +339,11 @@ def draw_deviation(df, ax):
         rows = sgd.where(loss=loss, broken=broken)(df)
         high = np.maximum(np.array(list(rows.deviation_path)).max(0), floor)
         step = np.linspace(0, rows.steps.iloc[0], len(high))
-        style = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
-        ax.plot(step[1:], high[1:], markevery=12, **style)
+        ax.plot(step[1:], high[1:], markevery=12, **arm.look)
         above = 3 if arm is not RING_BROKEN else 0.03
         side = {"ha": "right", "va": "bottom" if above > 1 else "top"}
         panels.name(ax, arm, 0.96, high[-1] * above, **side)
-    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-16, -12, -8, -4, 0)}
-    panels.ticks(ax, "y", {floor: "0"} | decades, log=10)
-    panels.gap(ax, "y", 10 * floor)
+    panels.decades(ax, "y", range(-16, 1, 4), zero=floor, gap_at=10 * floor)
     ax.set(xlabel="step of SGD", ylabel="distance from the set (worst seed)")
     ax.set(ylim=(1e-19, 1e3))
 
