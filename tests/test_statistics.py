@@ -505,3 +505,9 @@ def test_imports_are_light():
         "assert not {'torch', 'matplotlib', 'seaborn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_format_is_that_of_the_value_and_both_limits():
+    found = Interval(0.0123, -0.003, 0.5, 8)
+    assert f"{found:+.2f}" == "+0.01 [-0.00, +0.50]"
+    assert f"{found}" == str(found)

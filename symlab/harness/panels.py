@@ -82,11 +82,11 @@ def ranges(
     """
     low, mean, high = samples.min(), samples.mean(), samples.max()
     x = mean.index / over
-    ax.plot(x, mean, **arm.look | line)
     if band:
         ax.fill_between(x, low, high, color=arm.color, alpha=0.15, lw=0)
     else:
         ax.vlines(x, low, high, color=arm.color, lw=0.7)
+    ax.plot(x, mean, **arm.look | line)
 
 
 def unrolled(df, x: str | Sequence, y: str, keep: Sequence[str] = ()):
