@@ -235,7 +235,7 @@ def _against_law(df, ax, quantity: str, law: str, label: str, **axes) -> None:
     panels.legend(ax, "upper left")
 
 
-@figure("ep1", panel="right")
+@figure("ep1", "right")
 def draw_law(df, ax):
     """Distance of the gradient of equilibrium propagation (EP) from that of
     backpropagation (BP) against the asymmetry of the weights; dashed, the first order.
@@ -244,7 +244,7 @@ def draw_law(df, ax):
     _against_law(df, ax, "deviation", "law", "first order", **names)
 
 
-@figure("ep1", panel="left", row=1)
+@figure("ep1", "left", row=1)
 def draw_loss(df, ax):
     """Homeostatic loss, sampled, against the asymmetry of the Jacobian J; dashed,
     the closed form.

@@ -202,7 +202,7 @@ def draw_laws(df, ax):
     panels.ticks(ax, "x", k[::2], log=2)
 
 
-@figure("perm1", panel="right")
+@figure("perm1", "right")
 def draw_finite(df, ax):
     """Fraction of all inputs of length 8 that ensembles of networks of width 1024
     permute exactly, against the number of averaged networks; dashed, infinite width.

@@ -265,18 +265,14 @@ def _loss_axis(ax, which: str, study: str) -> None:
         panels.ticks(ax, which, (0.05, 0.1, 0.2, 0.5, 1))
 
 
-def _geometric(sample) -> stats.Interval:
-    """The geometric mean with its interval."""
-    return stats.mean(np.log(sample)).map(np.exp)
-
-
 def _sensitivity(df, ax, study: str):
     """Geometric mean of fresh seeds against the rate over the tuned one."""
     rate = RACE.used(df).lr[study, "rotated"]
     df = where("seed % 2 == 1", study=study, basis="rotated")(df)
     for rule in CURVES:
         runs = df[df.rule == rule].groupby("lr")
-        means = {lr: _geometric(g.excess) for lr, g in runs if not any(g.diverged)}
+        runs = {lr: g.excess for lr, g in runs if not any(g.diverged)}
+        means = {lr: stats.geometric_mean(excess) for lr, excess in runs.items()}
         panels.band(ax, np.array(list(means)) / rate[rule], means.values(), ARMS[rule])
     panels.reference(ax, x=1, color=panels.FAINT)
     _loss_axis(ax, "y", study)
@@ -288,7 +284,8 @@ def _final(df, ax, study: str) -> float | None:
     """Geometric means of tuned rules, rules downwards; returns V D/2N for tokens."""
     rows, order = TUNED.where(study=study)(df), list(ARMS)
     for column, basis, offset, arm in BASES if study == "sensing" else HALVES:
-        found = rows[rows.basis == basis].groupby("rule")[column].apply(_geometric)
+        found = rows[rows.basis == basis].groupby("rule")[column]
+        found = found.apply(stats.geometric_mean)
         at = found.index.map(order.index) + offset
         panels.points(ax, at, found, arm, across=True)
     for y, rule in enumerate(order):

@@ -172,8 +172,7 @@ def _errors(df, ax, spare, **chosen) -> None:
     """Draw geometric means over seeds of the squared error, and the law 1/T^2."""
     for arm, rows in chosen.items():
         rows = rows(df)
-        logs = np.log(np.stack([*rows.curve])).T
-        means = [stats.mean(log).map(np.exp) for log in logs]
+        means = [*map(stats.geometric_mean, np.stack([*rows.curve]).T)]
         panels.band(ax, marks(rows.steps.iloc[0]), means, FACTORS[arm], markevery=9)
     t = np.geomspace(200, df.steps.max(), 50)
     for k in spare:

@@ -380,7 +380,7 @@ def draw_statistic(df, ax):
     _places(ax, [arm.label for arm in LOOKS.values()])
 
 
-@figure("fig6", panel="left")
+@figure("fig6", "left")
 def draw_post(df, ax):
     """Correlation of the activations after the ReLU under weight decay, in the order of
     a clustering, in the first seed; the title's percentage is the mean over seeds.
@@ -389,7 +389,7 @@ def draw_post(df, ax):
     _post(ax, df, "decay")
 
 
-@figure("fig6", panel="mid")
+@figure("fig6", "mid")
 def draw_post_without(df, ax):
     """Correlation of the activations after the ReLU without weight decay, as in (a)."""
     _post(ax, df, "no decay", scale=not panels.beside(ax))

@@ -180,7 +180,7 @@ def _over_samples(ax, df, rows, seen: str):
     )
 
 
-@figure("lmc2", panel="left")
+@figure("lmc2", "left")
 def draw(df, ax):
     """Test accuracy of two networks of five hidden layers, merged by least squares for
     each layer, against the samples that it uses, with units left as they were trained
@@ -192,7 +192,7 @@ def draw(df, ax):
     panels.key(ax, KEY, lines=False)
 
 
-@figure("lmc2", panel="right")
+@figure("lmc2", "right")
 def draw_narrow(df, ax):
     """The same for two networks of three hidden layers of half the width."""
     _over_samples(ax, df, NARROW, "no such gain shown")

@@ -156,8 +156,7 @@ def _methods(ax, rows, x: str, y: str, label: str, *, seeds: bool = False) -> No
     """
     for method, arm in (DRAWN | AS_EXECUTED).items():
         of_method = rows[rows.method == method]
-        means = {at: stats.mean(np.log(e)).map(np.exp)
-                 for at, e in of_method.groupby(x)[y]}  # fmt: skip
+        means = {at: stats.geometric_mean(e) for at, e in of_method.groupby(x)[y]}
         if not means:
             continue
         width = {"lw": 2.8} if method == "polar_express" else {}

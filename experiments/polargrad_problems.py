@@ -240,10 +240,9 @@ def _course(df, ax, problem: str, column: str):
 def _gaps(df, ax, problem: str, low: float, high: float):
     _course(df, ax, problem, "gaps")
     ax.set(ylabel=r"$\log_{10}$ gap / gap at start", ylim=(low, high))
-    ax.set_title(f"{TITLES[problem]}: Muon highest")
 
 
-@figure("symopt7", panel="left")
+@figure("symopt7", "left", title="Quadratic: Muon highest")
 def draw_quadratic(df, ax):
     """Gap to the least loss along the run at tuned constant rates, quadratic; median
     and middle half of the seeds.
@@ -252,7 +251,7 @@ def draw_quadratic(df, ax):
     panels.key(ax, list(LOOKS.values()))
 
 
-@figure("symopt7", panel="mid")
+@figure("symopt7", "mid", title="Logistic: Muon highest")
 def draw_logistic(df, ax):
     """Gap to the least loss along the run at tuned constant rates, logistic regression
     with batches; median and middle half of the seeds.
@@ -260,7 +259,7 @@ def draw_logistic(df, ax):
     _gaps(df, ax, "logistic", -3.6, 0.2)
 
 
-@figure("symopt7", panel="right")
+@figure("symopt7", "right", title="Completion: Muon highest")
 def draw_completion(df, ax):
     """Gap to the least loss along the run at tuned constant rates, low-rank completion;
     median and middle half of the seeds. Rounding is reached at -30.

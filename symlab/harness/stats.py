@@ -182,6 +182,14 @@ def worst(sample, largest: bool = True, seeds=None) -> Interval:
     return Interval(value, value, value, n, "worst case", runs=len(x), note=note)
 
 
+def geometric_mean(sample, level: float = LEVEL) -> Interval:
+    """Return the interval of the geometric mean of a sample of positive numbers, one
+    per independent seed: that of the mean of their logarithms, on the scale of the
+    sample.
+    """
+    return mean(np.log(sample), level).map(np.exp)
+
+
 def fraction(outcomes, seeds=None, level: float = LEVEL) -> Interval:
     """Return the fraction of true outcomes with its exact (Clopper-Pearson) interval.
 
