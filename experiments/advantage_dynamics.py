@@ -55,19 +55,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    family,
-    figure,
-    lanes,
-    named,
-    panels,
-    plot,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, lanes, panels, plot, stats
+from symlab.harness.estimates import Estimate, family, named, where
 from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, IN_WORDS, ZHU, resized
 from symlab.rlvr.independent_training import Training, estimator
 from symlab.rlvr.passk import pass_at_k_exact
@@ -228,7 +217,7 @@ def table(df):
             row[column.replace("pass_", "pass@")] = f"{mean[column]:5.3f}"
         for column in ("pass_1", "pass_256"):
             i = difference(column, method)(df) if method != "grpo" else None
-            shown = f"{i.value:+6.3f} [{i.low:+6.3f}, {i.high:+6.3f}]" if i else ""
+            shown = f"{i:+6.3f}" if i else ""
             row["difference of " + column.replace("_", "@")] = shown
         clipped = f"{mean.clip_low_mean:4.1%}, {mean.clip_high_mean:4.1%}"
         rows.append(row | {"clipped low, high": clipped})
@@ -243,23 +232,21 @@ def _entropies(df, ax, study: str):
     ax.set(xlabel="step", ylabel="test entropy per token (nats)", ylim=(0.34, 0.7))
 
 
-@figure("agrae2", panel="left")
+@figure("agrae2", "left", title="A clip of 0.2 orders entropies")
 def draw_entropy(df, ax):
     """Entropy per token on test prompts, in training with a clip of 0.2, for four
     advantages and the base policy. Bands and bars are 95 % intervals of 16 seeds.
     """
     _entropies(df, ax, "main")
     panels.key(ax)
-    ax.set_title("A clip of 0.2 orders entropies")
 
 
-@figure("agrae2", panel="mid")
+@figure("agrae2", "mid", title="No clip: entropies are close")
 def draw_entropy_no_clip(df, ax):
     """Entropy per token on test prompts, in training without a clip; in the small
     panel, minus GRPO's of the same seed.
     """
     _entropies(df, ax, "no clip")
-    ax.set_title("No clip: entropies are close")
     rows = where(study="no clip")(df)
     frame = panels.unrolled(rows, "step_curve", "entropy_curve", ["method"])
     wide = frame.pivot(index=["seed", "x"], columns="method", values="y")
@@ -273,7 +260,7 @@ def draw_entropy_no_clip(df, ax):
     small.set(xlabel="", ylabel="")
 
 
-@figure("agrae2", panel="right")
+@figure("agrae2", "right", title="No clip: the order is reversed")
 def draw_entropy_controls(df, ax):
     """Final entropy per token under the Positive- and Negative-Dominant advantages,
     divided by GRPO's, in the main study and in each control. Without a clip their
@@ -286,10 +273,9 @@ def draw_entropy_controls(df, ax):
     panels.forest(ax, rows, arms(PD, ND), zero=1, spread=0.2)
     panels.ticks(ax, "x", (0.7, 1, 1.4), log=10)
     ax.set(xlabel="final entropy over GRPO's", xlim=(0.6, 1.75))
-    ax.set_title("No clip: the order is reversed")
 
 
-@figure("agrae2", panel="left", row=1)
+@figure("agrae2", "left", row=1, title="Positive-Dominant: clipped least")
 def draw_clip_fractions(df, ax):
     """Tokens that the clip takes out of training: filled, by its lower end (negative
     advantages); hollow, by its upper end (positive ones).
@@ -306,10 +292,9 @@ def draw_clip_fractions(df, ax):
     words = "filled: lower clip\nhollow: upper clip"
     panels.note(ax, 0.97, 0.92, words, ha="right", va="top")
     panels.key(ax, [*arms("base", "grpo", PD, ND, "psr", "nsr").values()])
-    ax.set_title("Positive-Dominant: clipped least")
 
 
-@figure("agrae2", panel="mid", row=1)
+@figure("agrae2", "mid", row=1, title="The base is ahead at large $k$")
 def draw_pass(df, ax):
     """pass@k on held-out prompts after training, for GRPO, its positive and its
     negative part (PSR, NSR), and of the base policy.
@@ -319,10 +304,9 @@ def draw_pass(df, ax):
     panels.curves(ax, frame, "x", "y", "method", shown, limits=(0, 1))
     panels.ticks(ax, "x", KS[::2], log=2)
     ax.set(xlabel="$k$", ylabel="pass@$k$, held-out prompts")
-    ax.set_title("The base is ahead at large $k$")
 
 
-@figure("agrae2", panel="right", row=1)
+@figure("agrae2", "right", row=1, title="NSR gains, PSR loses pass@256")
 def draw_methods(df, ax):
     """pass@1 and pass@256 of each method minus GRPO's, paired by seed."""
     kinds = {"pass_256": PASS_256, "pass_1": PASS_1}
@@ -334,7 +318,6 @@ def draw_methods(df, ax):
     ax.set_xlabel("pass@$k$ minus GRPO's")
     listed = panels.handles([PASS_1, PASS_256], lines=False)
     panels.legend(ax, "center left", borderaxespad=0, **listed)
-    ax.set_title("NSR gains, PSR loses pass@256")
 
 
 # --- claims --------------------------------------------------------------------------

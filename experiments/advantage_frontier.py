@@ -35,18 +35,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    family,
-    figure,
-    named,
-    panels,
-    plot,
-    stats,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, panels, plot, stats
+from symlab.harness.estimates import family, named, weakest, where
 from symlab.harness.race import Race
 from symlab.papers import ADVANTAGES, AGRAE, IN_WORDS, ZHU
 from symlab.rlvr.branching import TRAIN, Training, frontier_area
@@ -193,18 +183,15 @@ def table(df):
     """Every method against GRPO, in each regime; averages over the base policies."""
     import pandas as pd
 
-    def shown(found):
-        return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-
     rows = []
     for epochs, method in ((e, m) for e in EPOCHS for m in METHODS[1:]):
         row = {"samples used for": REGIMES[epochs], "method": ADVANTAGES[method].label}
         for base in NOISE:
             found = gain("area", method, base=base, epochs=epochs)(df)
-            row[f"area, base {base:g}"] = shown(found)
+            row[f"area, base {base:g}"] = f"{found:+.3f}"
         for column in ("pass_1", "pass_256"):
-            name = "final " + column.replace("_", "@")
-            row[name] = shown(gain(column, method, each="base", epochs=epochs)(df))
+            found = gain(column, method, each="base", epochs=epochs)(df)
+            row["final " + column.replace("_", "@")] = f"{found:+.3f}"
         for tokens in TOKENS:
             ratio = entropy(tokens, method, epochs)(df).value
             row[f"entropy, {tokens}"] = f"{ratio:.2f} times"
@@ -220,8 +207,7 @@ def _frontier(df, ax, base: float, epochs: int, ylim: tuple[float, float]):
     for method, arm in SHOWN.items():
         own = rows[rows.method == method]
         x, y = (np.mean([*own[f"pass_{k}_curve"]], axis=0) for k in (1, 256))
-        look = {"color": arm.color, "ls": arm.line, "marker": arm.marker, "mew": 0}
-        ax.plot(x, y, label=arm.label, **look)
+        ax.plot(x, y, label=arm.label, mew=0, **arm.look)
         look = {"limits": (0, 1), "label": "_"}
         panels.points(ax, x[-1:], [stats.mean(own.pass_256)], arm, **look)
         panels.points(ax, y[-1:], [stats.mean(own.pass_1)], arm, across=True, **look)
@@ -231,7 +217,7 @@ def _frontier(df, ax, base: float, epochs: int, ylim: tuple[float, float]):
     ax.set(xlabel="pass@1, held out", ylabel="pass@256, held out", ylim=ylim)
 
 
-@figure("agrae8", panel="left")
+@figure("agrae8", "left", title="Base 0.2, 1 epoch: rise and fall")
 def draw_rare(df, ax):
     """pass@256 against pass@1 in training, at ten checkpoints, from the base policy
     (cross) on: base success 0.2, one epoch on each batch. Means over 24 seeds; the
@@ -241,28 +227,25 @@ def draw_rare(df, ax):
     """
     _frontier(df, ax, 0.2, 1, (0.88, 1))
     panels.key(ax)
-    ax.set_title("Base 0.2, 1 epoch: rise and fall")
 
 
-@figure("agrae8", panel="mid")
+@figure("agrae8", "mid", title="Base 0.2, 4 epochs: rise and fall")
 def draw_common(df, ax):
     """pass@256 against pass@1 in training with base success 0.2 and four epochs; axes
     as in (a).
     """
     _frontier(df, ax, 0.2, 4, (0.88, 1))
-    ax.set_title("Base 0.2, 4 epochs: rise and fall")
 
 
-@figure("agrae8", panel="right")
+@figure("agrae8", "right", title="Base 0.06, 4 epochs: only a rise")
 def draw_weak(df, ax):
     """pass@256 against pass@1 in training with base success 0.06 and four epochs; the y
     axis spans more than three times that of (a).
     """
     _frontier(df, ax, 0.06, 4, (0.6, 1))
-    ax.set_title("Base 0.06, 4 epochs: only a rise")
 
 
-@figure("agrae8", panel="left", row=1)
+@figure("agrae8", "left", row=1, title="Area minus GRPO's, by base success")
 def draw_areas(df, ax):
     """Area under the frontier minus GRPO's, paired by seed, for each base success and
     number of epochs; dotted, the smallest difference of interest.
@@ -281,10 +264,9 @@ def draw_areas(df, ax):
     ax.set_xlabel("area minus GRPO's")
     panels.ticks(ax, "x", (-0.1, 0, 0.1))
     panels.key(ax, [*SHOWN.values()])
-    ax.set_title("Area minus GRPO's, by base success")
 
 
-@figure("agrae8", panel="mid", row=1)
+@figure("agrae8", "mid", row=1, title="Positive-Dominant: most entropy")
 def draw_entropies(df, ax):
     """Entropy after training, divided by GRPO's, of the tokens of the plan, which are
     free, and of the answer, which decide; hollow, one epoch; filled, four epochs.
@@ -303,10 +285,9 @@ def draw_entropies(df, ax):
     panels.ticks(ax, "y", (0.7, 1, 1.4, 2, 2.8), log=10)
     ax.set(ylabel="final entropy over GRPO's", ylim=(0.62, 3.1), xlim=(-0.5, 3.5))
     panels.legend(ax, "upper right", borderaxespad=0, handlelength=1)
-    ax.set_title("Positive-Dominant: most entropy")
 
 
-@figure("agrae8", panel="right", row=1)
+@figure("agrae8", "right", row=1, title="Mean areas peak within the grid")
 def draw_rates(df, ax):
     """Area under the frontier at each learning rate of the tuning grid, the mean
     over all settings, minus the mean of the same seed over methods and rates; bars
@@ -318,7 +299,6 @@ def draw_rates(df, ax):
     panels.apart(ax, means, "lr", "gap", "method", SHOWN, spread=0.4, log=2)
     panels.ticks(ax, "x", GRID, log=2)
     ax.set(xlabel="learning rate", ylabel="area minus the seed's mean")
-    ax.set_title("Mean areas peak within the grid")
 
 
 # --- claims --------------------------------------------------------------------------

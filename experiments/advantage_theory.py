@@ -28,19 +28,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Claim,
-    estimate,
-    family,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    stats,
-    where,
-)
+from symlab.harness import Claim, figure, grid, panels, plot, rng, stats
+from symlab.harness.estimates import estimate, family, named, where
 from symlab.papers import ADVANTAGES, AGRAE
 
 LANES = 64
@@ -234,8 +223,7 @@ def table(df):
 
 def _line(ax, x, y, method: str, **look):
     arm = ADVANTAGES[method]
-    style = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line} | look
-    ax.plot(x, y, label=arm.label, **style)
+    ax.plot(x, y, label=arm.label, **arm.look | look)
 
 
 def _sizes(df, ax, *methods: str, ylim: tuple[float, float]):
@@ -249,7 +237,7 @@ def _sizes(df, ax, *methods: str, ylim: tuple[float, float]):
     panels.key(ax, ncols=2)
 
 
-@figure("agrae1", panel="left")
+@figure("agrae1", "left", title="Sign weights keep the peak")
 def draw_sizes(df, ax):
     """Size of an update, the sum of the absolute advantages A of G = 8 rollouts,
     against the share p of right ones; dashed, GRPO's closed form (theorem 2).
@@ -260,10 +248,9 @@ def draw_sizes(df, ax):
     _sizes(df, ax, *methods, ylim=(1, 100))
     panels.ticks(ax, "y", (1, 3, 10, 30, 100), log=10)
     panels.note(ax, 0.5, 0.03, "$\\beta=10$", ha="center")
-    ax.set_title("Sign weights keep the peak")
 
 
-@figure("agrae1", panel="mid")
+@figure("agrae1", "mid", title="Prompt weights can move the peak")
 def draw_refocused(df, ax):
     """Size of an update by 8 rollouts for advantages that weigh hard or easy prompts,
     and for A-GRAE as published and as released, at a mean reward of 0.5.
@@ -271,19 +258,17 @@ def draw_refocused(df, ax):
     methods = ("hard", "easy", "ddas", "ass", "agrae", "agrae_released")
     _sizes(df, ax, *methods, ylim=(1.5, 20))
     panels.ticks(ax, "y", (2, 5, 10, 20), log=10)
-    ax.set_title("Prompt weights can move the peak")
 
 
-@figure("agrae1", panel="right")
+@figure("agrae1", "right", title="Signs taken apart: no peak")
 def draw_uncoupled(df, ax):
     """Size of an update by 8 rollouts for advantages that weigh right and wrong
     rollouts apart (W-REINFORCE, PSR, NSR).
     """
     _sizes(df, ax, "w_reinforce", "psr", "nsr", ylim=(0, 8.5))
-    ax.set_title("Signs taken apart: no peak")
 
 
-@figure("agrae1", panel="left", row=1)
+@figure("agrae1", "left", row=1, title="GRPO: only the root stands still")
 def draw_tree(df, ax):
     """Largest change |dh| of the logit of an unsampled token, in units of the learning
     rate eta, against the token's place in a tree of choices, with 95 % intervals
@@ -298,7 +283,6 @@ def draw_tree(df, ax):
     ax.set(xlabel="place of the token", xticks=range(1, PLACES + 1))
     ax.set(ylabel="largest $|dh|/\\eta$, unsampled", ylim=(-0.06, None))
     panels.key(ax, ncols=2)
-    ax.set_title("GRPO: only the root stands still")
 
 
 def _weights(df, ax, *methods: str, **look):
@@ -310,7 +294,7 @@ def _weights(df, ax, *methods: str, **look):
     ax.set_ylabel("expected update over GRPO's")
 
 
-@figure("agrae1", panel="mid", row=1)
+@figure("agrae1", "mid", row=1, title="Sign weights favour hard or easy")
 def draw_hidden_focus(df, ax):
     """Expected update at a success rate p, divided by GRPO's, of advantages that
     scale those of right rollouts by s = 10 (Positive-Dominant) or s = 0.1
@@ -323,11 +307,10 @@ def draw_hidden_focus(df, ax):
         panels.note(ax, *at, text, data=True)
     panels.ticks(ax, "y", (0.1, 0.3, 1, 3, 10), log=10)
     ax.set_ylim(0.08, 13)
-    ax.set_title("Sign weights favour hard or easy")
     panels.key(ax, ncols=2)
 
 
-@figure("agrae1", panel="right", row=1)
+@figure("agrae1", "right", row=1, title="A-GRAE favours easy prompts")
 def draw_focus(df, ax):
     """Expected update at a success rate, divided by GRPO's, of advantages that weigh
     hard or easy prompts, and of A-GRAE, at a mean reward of 0.5. Exact.
@@ -335,7 +318,6 @@ def draw_focus(df, ax):
     _weights(df, ax, "hard", "easy", "ddas", "agrae", "agrae_released")
     panels.ticks(ax, "y", (0.5, 1, 2, 4))
     ax.set_ylim(0.45, 4.5)
-    ax.set_title("A-GRAE favours easy prompts")
     panels.key(ax, ncols=2)
 
 

@@ -45,19 +45,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng
+from symlab.harness.estimates import Estimate, named, weakest, where
 from symlab.papers import KOBAYASHI, ZIYIN
 from symlab.schedule import schedule
 
@@ -344,7 +333,7 @@ def _rank_panel(df, ax, product: str, names):
     ax.set(ylabel=f"rank of {PRODUCTS[product].label} / full rank", ylim=(0, 1.1))
 
 
-@figure("fig8", panel="left")
+@figure("fig8", "left", title="Decay lowers the rank ...")
 def draw_query_key(df, ax):
     """Rank of the query-key products, divided by the full rank, against weight decay:
     factors that decay to zero, or towards theta_0, and the product itself trained,
@@ -352,17 +341,15 @@ def draw_query_key(df, ax):
     side, here and in (b), (e) and (f).
     """
     _rank_panel(df, ax, "qk", [(0.34, 0.45), (0.49, 1.03), (0.6, 0.71)])
-    ax.set_title("Decay lowers the rank ...")
 
 
-@figure("fig8", panel="mid")
+@figure("fig8", "mid", title="... of both products")
 def draw_value_output(df, ax):
     """The same for the value-output products."""
     _rank_panel(df, ax, "vo", [(0.455, 0.48), (0.49, 1.03), (0.6, 0.79)])
-    ax.set_title("... of both products")
 
 
-@figure("fig8", panel="right")
+@figure("fig8", "right", title="Few singular values survive it")
 def draw_spectrum(df, ax):
     """Singular values of the query-key product, divided by the largest, of the head
     that has the largest one; every line is one seed, as their falls differ by decades.
@@ -383,11 +370,11 @@ def draw_spectrum(df, ax):
     grey = Arm("rank threshold", plot.BLACK)
     panels.name(ax, grey, 0.32, threshold - 0.15, va="top")
     ax.set(xlabel="index $i$", ylabel="$\\log_{10}\\, s_i/s_1$ of $W_Q^\\top W_K$")
-    ax.set(ylim=(-6.2, 0.2), title="Few singular values survive it")
+    ax.set(ylim=(-6.2, 0.2))
     panels.legend(ax, "lower right", bbox_to_anchor=(0.95, 0.05))
 
 
-@figure("fig8", panel="left", row=1)
+@figure("fig8", "left", row=1, title="AdamW's decay lowers it, too")
 def draw_adamw(df, ax):
     """Rank of both products of the factored model under AdamW against its weight decay.
     Bands end at the full rank.
@@ -397,12 +384,11 @@ def draw_adamw(df, ax):
         column = f"rank_{product}"
         panels.curve(ax, ADAMW(df), "weight_decay", column, arm, limits=(0, full))
     ax.set(xlabel="weight decay of AdamW", ylabel="rank", ylim=(0, 16.8))
-    ax.set_title("AdamW's decay lowers it, too")
     panels.ticks(ax, "y", range(0, 17, 4))
     panels.legend(ax, "upper right")
 
 
-@figure("fig8", panel="mid", row=1)
+@figure("fig8", "mid", row=1, title="Strong decay costs loss")
 def draw_loss(df, ax):
     """Validation loss against weight decay; grey, that of the best prediction from the
     last character alone.
@@ -411,10 +397,10 @@ def draw_loss(df, ax):
     bigram = df.bigram_loss.mean()
     panels.reference(ax, y=bigram)
     panels.note(ax, 0, bigram - 0.01, "last character alone", data=True, va="top")
-    ax.set(ylabel="validation loss (nats)", title="Strong decay costs loss")
+    ax.set(ylabel="validation loss (nats)")
 
 
-@figure("fig8", panel="right", row=1)
+@figure("fig8", "right", row=1, title="Factors near the nuclear norm")
 def draw_price(df, ax):
     """Half the squared norms of the factors, divided by the nuclear norms of their
     products. Dashed, the least that factors can have, by theory. The trained product
@@ -424,7 +410,6 @@ def draw_price(df, ax):
     plot.theory(ax, [0, max(DECAYS)], [1, 1])
     panels.note(ax, 0, 1.0005, "least possible", data=True)
     ax.set(ylabel="cost of factors / nuclear norm", ylim=(0.997, None))
-    ax.set_title("Factors near the nuclear norm")
 
 
 # --- claims --------------------------------------------------------------------------

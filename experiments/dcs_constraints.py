@@ -492,7 +492,7 @@ def _violation_axes(ax) -> None:
     ax.set(ylim=(-18.7, 0.5), xlabel="weight decay / critical decay", ylabel=VIOLATION)
 
 
-@figure("fig7", panel="left")
+@figure("fig7", "left", title="DCS is exact above a known decay")
 def draw_violation(df, ax):
     """Violation of ten constraints against weight decay, over the critical decay (grey
     at 1), for DCS with the full batch and with SGD: geometric means over seeds. Grey
@@ -506,11 +506,11 @@ def draw_violation(df, ax):
     for rows, arm in ((FULL_BATCH(df), DCS), (SGD(df), DCS_SGD)):
         panels.curve(ax, _exponent(rows), "ratio", "exponent", arm)
     _violation_axes(ax)
-    ax.set(xlim=(0, 1.55), title="DCS is exact above a known decay")
+    ax.set(xlim=(0, 1.55))
     panels.legend(ax, "center left", bbox_to_anchor=(0, 0.4))
 
 
-@figure("fig7", panel="mid")
+@figure("fig7", "mid", title="DCS is the generalised lasso")
 def draw_path(df, ax):
     """Violation of each of the ten constraints of one seed against weight decay;
     dashed, the generalised lasso by scipy.
@@ -526,11 +526,10 @@ def draw_path(df, ax):
         plot.theory(ax, ratios, exact[:, i], label=scipy, linewidth=0.7)
     ax.set(xlabel="weight decay / critical decay", xlim=(0, 1.55), ylim=(-0.004, None))
     ax.set(ylabel="$|O_i^\\top\\theta|$ of each constraint")
-    ax.set_title("DCS is the generalised lasso")
     panels.legend(ax, "upper right")
 
 
-@figure("fig7", panel="right")
+@figure("fig7", "right", title="One case: the fused lasso")
 def draw_signal(df, ax):
     """A noisy signal with steps, recovered by DCS and by the fused lasso of scipy."""
     row = FUSED(df).sort_values("seed").iloc[0]
@@ -542,11 +541,10 @@ def draw_signal(df, ax):
     plot.theory(ax, at, row.exact, label=label, drawstyle="steps-mid")
     ylim = (min(row.signal) - 0.2, max(row.signal) * 1.45)
     ax.set(xlabel="position", ylabel="signal", ylim=ylim)
-    ax.set_title("One case: the fused lasso")
     panels.legend(ax, "upper left")
 
 
-@figure("fig7", panel="left", row=1)
+@figure("fig7", "left", row=1, title="A soft penalty never gets to 0")
 def draw_soft(df, ax):
     """Violation under a soft penalty against its strength; dashed, the critical decay
     divided by the strength. Grey, the mean of DCS at 1.05 of the critical decay.
@@ -559,11 +557,10 @@ def draw_soft(df, ax):
     panels.note(ax, 1, exact * 2, "DCS, 1.05 critical decay", data=True)
     ax.set(xscale="log", yscale="log", ylim=(2e-19, 3), ylabel=VIOLATION)
     ax.set(xlabel="strength of the penalty $\\beta$")
-    ax.set_title("A soft penalty never gets to 0")
     panels.legend(ax, "center left", bbox_to_anchor=(0, 0.42))
 
 
-@figure("fig7", panel="mid", row=1)
+@figure("fig7", "mid", row=1, title="SGD needs less decay")
 def draw_rate(df, ax):
     """Critical weight decay of SGD against the learning rate, relative to that of the
     full batch (grey). Dashed, where the exact exponent vanishes, black, and where its
@@ -579,11 +576,11 @@ def draw_rate(df, ax):
     panels.reference(ax, y=1)
     panels.note(ax, 0.1, 1.02, "full batch", data=True, ha="right", va="bottom")
     ax.set(xlabel="learning rate", xlim=(0, None), ylim=(0, 1.15))
-    ax.set(ylabel="critical decay / full batch's", title="SGD needs less decay")
+    ax.set(ylabel="critical decay / full batch's")
     panels.legend(ax, "lower left")
 
 
-@figure("fig7", panel="right", row=1)
+@figure("fig7", "right", row=1, title="AdamW needs a large $\\epsilon$")
 def draw_optimizers(df, ax):
     """Violation 5 % below and above the critical weight decay under optimizers of
     torch: geometric means, with intervals shorter than the marks, which stand beside
@@ -595,7 +592,6 @@ def draw_optimizers(df, ax):
         panels.points(ax, [r + shift for r in found], list(found.values()), arm)
     _violation_axes(ax)
     ax.set(xlim=(0.93, 1.07), xticks=[0.95, 1, 1.05])
-    ax.set_title("AdamW needs a large $\\epsilon$")
     panels.legend(ax, "center left", bbox_to_anchor=(0, 0.4), clear=True)
 
 

@@ -147,8 +147,8 @@ COPIES = {
 }
 
 
-def _axes(ax, df, title: str, lowest: float, highest: float):
-    ax.set(xlabel="parameters $p$", ylabel="test error", title=title)
+def _axes(ax, df, lowest: float, highest: float):
+    ax.set(xlabel="parameters $p$", ylabel="test error")
     n = df.n.iloc[0]
     panels.ticks(ax, "x", [n // 8, n // 2, n, 2 * n, 8 * n], log=2)
     panels.ticks(ax, "y", [0.01, 0.03, 0.1, 0.3, 1, 3, 10], log=10)
@@ -170,7 +170,7 @@ def _name(ax, x: float, y: float, arm: Arm, **how):
     panels.note(ax, x, y, arm.label, data=True, color=arm.color, **how)
 
 
-@figure("descent1", panel="left")
+@figure("descent1", "left", title="SGD softens the peak at $p=n$")
 def draw_risk(df, ax):
     """Test error of regression on random features against their number p, for SGD after
     1 and 200 passes and for the exact fit of least norm (rings; dashed, its closed
@@ -183,14 +183,14 @@ def draw_risk(df, ax):
     least = panels.means(AWAY(df).groupby("features").norm_risk)
     panels.points(ax, [*least], [*least.values()], LEAST, ms=5, mfc="none", zorder=6)
     _law(ax, rows, np.add)
-    _axes(ax, rows, "SGD softens the peak at $p=n$", 0.08, 20)
+    _axes(ax, rows, 0.08, 20)
     n = df.n.iloc[0]
     panels.note(ax, 1.3 * n, 3, "least norm\n(dashed: closed form)", data=True)
     _name(ax, 8 * n, 0.36, ARMS["pass_risk"], ha="right")
     _name(ax, 3.3 * n, 0.13, ARMS["sgd_risk"], ha="right")
 
 
-@figure("descent1", panel="mid")
+@figure("descent1", "mid", title="SGD: only the variance peaks")
 def draw_parts(df, ax):
     """Squared bias and variance of SGD after 200 passes against the number of features;
     dashed in the same colour, those of the exact fit of least norm by the closed form,
@@ -201,7 +201,7 @@ def draw_parts(df, ax):
         panels.curve(ax, rows, "features", column, arm)
     _law(ax, rows, lambda bias, _: bias, color=plot.GREEN)
     _law(ax, rows, lambda _, variance: variance, color=plot.PINK)
-    _axes(ax, rows, "SGD: only the variance peaks", 0.007, 20)
+    _axes(ax, rows, 0.007, 20)
     ax.set_ylabel("part of the test error")
     n = df.n.iloc[0]
     _name(ax, n / 8, 0.95, PARTS["sgd_bias"])
@@ -209,14 +209,14 @@ def draw_parts(df, ax):
     panels.note(ax, 1.6 * n, 3, "dashed: closed form\nof least norm", data=True)
 
 
-@figure("descent1", panel="right")
+@figure("descent1", "right", title="The peak follows the rank, not $p$")
 def draw_copies(df, ax):
     """Test error of SGD after 200 passes with distinct features and with each feature
     twice, which adds a permutation symmetry: p parameters are then p/2 features. The
     vertical lines are at p = n = 200 samples and at p = 2n.
     """
     panels.curves(ax, df, "features", "sgd_risk", "copies", COPIES)
-    _axes(ax, df, "The peak follows the rank, not $p$", 0.08, 1.2)
+    _axes(ax, df, 0.08, 1.2)
     n = df.n.iloc[0]
     panels.reference(ax, x=2 * n)
     panels.note(ax, 2.1 * n, 1.17, "$p=2n$", data=True, va="top")

@@ -209,7 +209,7 @@ COEFFICIENTS = {
 MEASURED = Arm("measured", plot.BLUE)
 
 
-@figure("ep1", panel="left")
+@figure("ep1", "left", title="More nudges cancel more orders")
 def draw_contour(df, ax):
     """Relative error of the gradient by equilibrium propagation (EP) against the nudge,
     with N nudges on a circle in the complex plane; dashed, the first term of its
@@ -223,7 +223,6 @@ def draw_contour(df, ax):
     panels.ticks(ax, "x", BETAS, log=2)
     ax.set(xlabel="nudge $\\beta$", ylabel="relative error of EP", yscale="log")
     panels.legend(ax, "lower right")
-    ax.set_title("More nudges cancel more orders")
 
 
 def _against_law(df, ax, quantity: str, law: str, label: str, **axes) -> None:
@@ -236,7 +235,7 @@ def _against_law(df, ax, quantity: str, law: str, label: str, **axes) -> None:
     panels.legend(ax, "upper left")
 
 
-@figure("ep1", panel="right")
+@figure("ep1", "right")
 def draw_law(df, ax):
     """Distance of the gradient of equilibrium propagation (EP) from that of
     backpropagation (BP) against the asymmetry of the weights; dashed, the first order.
@@ -245,7 +244,7 @@ def draw_law(df, ax):
     _against_law(df, ax, "deviation", "law", "first order", **names)
 
 
-@figure("ep1", panel="left", row=1)
+@figure("ep1", "left", row=1)
 def draw_loss(df, ax):
     """Homeostatic loss, sampled, against the asymmetry of the Jacobian J; dashed,
     the closed form.
@@ -254,7 +253,7 @@ def draw_loss(df, ax):
     _against_law(df, ax, "sampled_loss", "loss", "$|J-J^T|^2/2$", **names)
 
 
-@figure("ep1", panel="right", row=1)
+@figure("ep1", "right", row=1, title="The homeostatic loss aligns EP")
 def draw_alignment(df, ax):
     """Cosine of the gradients of equilibrium propagation and of backpropagation in
     training, with and without the homeostatic loss.
@@ -267,7 +266,6 @@ def draw_alignment(df, ax):
     panels.reference(ax, y=1)
     ax.set(xlabel="step of training", ylabel="cosine of EP and BP", ylim=(-0.4, 1.05))
     panels.legend(ax, "lower right", title="homeostatic loss")
-    ax.set_title("The homeostatic loss aligns EP")
 
 
 # --- claims --------------------------------------------------------------------------

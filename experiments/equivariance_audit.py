@@ -491,7 +491,7 @@ def _heat_map(df, ax, axes: list, columns: list, labels: list, text="") -> tuple
     return logs.to_numpy(), shown
 
 
-def _draw_rule(df, ax, blocks: list[str], title: str):
+def _draw_rule(df, ax, blocks: list[str]):
     """Draw the errors for the symmetries of these blocks; a cross marks a violation."""
     df, axes = EXACT(df), ["block", "element"]
     asked = df.groupby(axes).asked.first()
@@ -511,7 +511,6 @@ def _draw_rule(df, ax, blocks: list[str], title: str):
         ax.set_xlabel("P, p: rows, columns permuted; R, r: rotated\n"
                       "±: signs of rows; +: all rows shifted; ×: violated",
                       labelpad=10)  # fmt: skip
-    ax.set_title(title)
     return shown
 
 
@@ -521,27 +520,27 @@ def _decade(log: float) -> str:
     return f"{log:.{0 if log < -3 else 1}f}".replace("-", "−")
 
 
-@figure("symopt1", panel="left")
+@figure("symopt1", "left", title="Move then step, or step then move")
 def draw_tables(df, ax):
     """Error of four steps after a move against the move after the steps, relative, by
     optimizer and by symmetry of embedding, head, router and attention. A cross marks a
     symmetry that is violated.
     """
-    _draw_rule(df, ax, list(BLOCKS)[:5], "Move then step, or step then move")
+    _draw_rule(df, ax, list(BLOCKS)[:5])
 
 
-@figure("symopt1", panel="mid")
+@figure("symopt1", "mid", title="Move or step first, other blocks")
 def draw_matrices(df, ax):
     """Error of four steps after a move against the move after the steps, relative, by
     optimizer and by symmetry of other hidden matrices. Letters and crosses are those of
     (a); gate+up is the two as one matrix.
     """
-    shown = _draw_rule(df, ax, list(BLOCKS)[5:], "Move or step first, other blocks")
+    shown = _draw_rule(df, ax, list(BLOCKS)[5:])
     decades = {v: f"{v}".replace("-", "−") for v in range(-16, 1, 4)}
     panels.colorbar(ax, shown, "log$_{10}$ relative error", decades)
 
 
-@figure("symopt1", panel="left", row=1)
+@figure("symopt1", "left", row=1, title="Most losses part under rotation")
 def draw_trajectories(df, ax):
     """Largest difference of the training losses between a decoder and its moved copy,
     by optimizer and by move, in the colours of (b). ARO's two variants were not
@@ -550,10 +549,9 @@ def draw_trajectories(df, ax):
     _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), _decade)
     ax.tick_params(axis="x", labelrotation=30)
     ax.set_xlabel("log$_{10}$ of the largest difference (nats)")
-    ax.set_title("Most losses part under rotation")
 
 
-@figure("symopt1", panel="mid", row=1)
+@figure("symopt1", "mid", row=1, title="Symmetric stays within rounding")
 def draw_growth(df, ax):
     """Difference of the training losses between a decoder and its copy with a rotated
     residual stream, the largest until then, against the step; worst of all seeds.
@@ -564,13 +562,10 @@ def draw_growth(df, ax):
     for (preset, variant), arm in arms.items():
         growth = np.stack(TRAINED.where(preset=preset, variant=variant)(df).growth)
         y = np.maximum(np.maximum.accumulate(growth.max(0)), FLOOR)
-        look = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
-        ax.semilogy(
-            np.arange(1, len(y) + 1), y, markevery=0.15, label=arm.label, **look
-        )
+        step, look = np.arange(1, len(y) + 1), {"label": arm.label} | arm.look
+        ax.semilogy(step, y, markevery=0.15, **look)
     ax.set(xlabel="step", ylim=(1e-17, 10), yticks=[1e-16, 1e-12, 1e-8, 1e-4, 1],
            ylabel="largest difference (nats)")  # fmt: skip
-    ax.set_title("Symmetric stays within rounding")
     panels.legend(ax, "center right")
 
 

@@ -164,7 +164,7 @@ AUTHORS = Arm("published", plot.BLACK, "X", "")
 THEORY = Arm("closed form", plot.BLACK, "", panels.DASHED)
 
 
-@figure("perm1", panel="left")
+@figure("perm1", "left", title="Published counts: last layer alone")
 def draw_counts(df, ax):
     """Averaged networks until 90 % of the inputs with two ones are permuted exactly,
     against the length k, where both layers learn or the last alone; dashed, the closed
@@ -179,13 +179,12 @@ def draw_counts(df, ax):
         law = rows[rows.regime == regime].drop_duplicates("k").sort_values("k")
         plot.theory(ax, law.k, law.law_two, color=arm.color)
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
-    ax.set_title("Published counts: last layer alone")
     one = replace(AUTHORS, label="one input", color=panels.GREY, marker="o")
     every = replace(one, label="all inputs", hollow=True)
     panels.key(ax, [*ARMS.values(), THEORY, AUTHORS, every, one])
 
 
-@figure("perm1", panel="mid")
+@figure("perm1", "mid", title="Counts grow as $k$ log $k$, not $k^2$")
 def draw_laws(df, ax):
     """Averaged networks that make all inputs (hollow) or one input (filled) right with
     probability 0.9, by the closed form; grey, k squared and 0.3 k log k as slopes.
@@ -201,10 +200,9 @@ def draw_laws(df, ax):
         panels.note(ax, k[-2], off * y[-2], name, data=True, ha="right")
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
     panels.ticks(ax, "x", k[::2], log=2)
-    ax.set_title("Counts grow as $k$ log $k$, not $k^2$")
 
 
-@figure("perm1", panel="right")
+@figure("perm1", "right")
 def draw_finite(df, ax):
     """Fraction of all inputs of length 8 that ensembles of networks of width 1024
     permute exactly, against the number of averaged networks; dashed, infinite width.

@@ -36,18 +36,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng
+from symlab.harness.estimates import named, where
 from symlab.papers import KELLER
 
 LANES = 8  # lanes of activations (5*16, 8*8, 24) that a core's cache holds
@@ -197,7 +187,7 @@ FLOWING = where(arm=("flow_1", "flow_2"))
 ORDINARY = where(arm=("rnn", "rnn_long", "rnn_all"))
 
 
-@figure("flow1", panel="left")
+@figure("flow1", "left", title="Channels move exactly, RNNs do not")
 def draw_lift(df, ax):
     """Violation of the equivariance of the hidden state to motion in every run, before
     training (hollow) and after (filled): how far the state of a faster pattern is from
@@ -213,18 +203,16 @@ def draw_lift(df, ax):
     names = [n.replace("-", "\N{MINUS SIGN}") for n in names]
     panels.ticks(ax, "x", dict(enumerate(names)))
     ax.tick_params(axis="x", labelsize=panels.SMALL)
-    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-12, -8, -4, 0)}
-    panels.ticks(ax, "y", {FLOOR: "0"} | decades, log=10)
-    panels.gap(ax, "y", 1e-15)
+    panels.decades(ax, "y", range(-12, 1, 4), zero=FLOOR, gap_at=1e-15)
     panels.note(ax, 3.5, 1e-14, "exactly 0\nin all runs", data=True, ha="center")
     panels.note(ax, 1, 1e-5, "hollow: before training\nfilled: after", data=True,
                 ha="center")  # fmt: skip
     ax.set(xlabel="RNN, or velocities with channels", ylim=(1e-18, 1e2))
-    ax.set(ylabel="violation (of the norm)", title="Channels move exactly, RNNs do not")
+    ax.set(ylabel="violation (of the norm)")
     panels.key(ax, [*ARMS.values()])
 
 
-@figure("flow1", panel="mid")
+@figure("flow1", "mid", title="Channels up to 2 predict speed 2")
 def draw_speeds(df, ax):
     """Error of prediction, divided by the variance, against the speed of the motion;
     shaded, the speeds in training (the RNN "trained on all" sees 0 to 2). At 1 a
@@ -237,10 +225,10 @@ def draw_speeds(df, ax):
     ax.axvspan(-0.2, 1.2, color=panels.SHADE, lw=0, zorder=-1)
     panels.note(ax, 0.06, 0.94, "in training")
     ax.set(xlabel="speed $|v|$ (sites per frame)", ylabel="error / variance")
-    ax.set(ylim=(0, 2.5), xticks=SPEEDS, title="Channels up to 2 predict speed 2")
+    ax.set(ylim=(0, 2.5), xticks=SPEEDS)
 
 
-@figure("flow1", panel="right")
+@figure("flow1", "right", title="At speed 2 the lead fades")
 def draw_horizon(df, ax):
     """Mean error of prediction at speed 2, divided by the variance, against the
     predicted frame; intervals stand at every fifth frame, those of each arm at other
@@ -258,7 +246,6 @@ def draw_horizon(df, ax):
     panels.note(ax, TRAINED + 0.5, 2.88, "beyond training", data=True, va="top")
     ax.set(xlabel="predicted frame", ylabel="error / variance at speed 2")
     ax.set_ylim(0, 3)
-    ax.set_title("At speed 2 the lead fades")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -27,18 +27,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, stats
+from symlab.harness.estimates import named, where
 from symlab.papers import DYM, FRAMES, PUNY
 
 LANES = 64
@@ -170,7 +160,7 @@ def _jump(c: Config) -> dict:
 COST, JUMP = where(study="cost"), where(study="jump")
 
 
-@figure("frames1", panel="left")
+@figure("frames1", "left", title="4 poses are exact, samples are not")
 def draw_cost(df, ax):
     """Relative change of the output under rotations of random networks, plain and as
     means over a frame of 4 poses or over K random rotations of the group, against the
@@ -192,12 +182,11 @@ def draw_cost(df, ax):
     panels.note(ax, 1e3, 1e-4, "still 5 % at\n1024 rotations", data=True, ha="right")
     ax.set(xscale="log", yscale="log", ylim=(1e-17, 30), xlabel="evaluations per input",
            ylabel="relative change of output")  # fmt: skip
-    ax.set_title("4 poses are exact, samples are not")
     closed = Arm("closed form", plot.BLACK, "", panels.DASHED)
     panels.key(ax, [*FRAMES.values(), closed])
 
 
-@figure("frames1", panel="left", row=1)
+@figure("frames1", "left", row=1, title="Between close clouds a frame jumps")
 def draw_jump(df, ax):
     """Relative change of the output between two point clouds in the plane that are
     stretched by delta along an axis and along the diagonal, against the stretch; the
@@ -209,9 +198,8 @@ def draw_jump(df, ax):
         panels.curve(ax, table, "x", "y", FRAMES[name])
     ax.set(xscale="log", yscale="log", xlabel="stretch $\\delta$")
     ax.set(ylabel="relative change of output")
-    ax.set_title("Between close clouds a frame jumps")
-    panels.ticks(ax, "x", {10.0**k: f"$10^{{{k}}}$" for k in (-7, -5, -3, -1)}, log=10)
-    panels.ticks(ax, "y", {10.0**k: f"$10^{{{k}}}$" for k in (-8, -6, -4, -2)}, log=10)
+    panels.decades(ax, "x", range(-7, 0, 2))
+    panels.decades(ax, "y", range(-8, -1, 2))
 
 
 # --- claims ---------------------------------------------------------------------------

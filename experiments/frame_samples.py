@@ -147,7 +147,7 @@ def run(configs: list[Config]) -> list[dict]:
 CLEAN, NOISY = where(noise=NOISES[0]), where(noise=NOISES[1])
 
 
-@figure("frames1", panel="right")
+@figure("frames1", "right", title="In noise, training on rotations errs least")
 def draw_samples(df, ax):
     """Test error of networks that are trained on clouds in few poses, on randomly
     rotated ones, or averaged over a frame, against the number of training clouds, with
@@ -162,7 +162,6 @@ def draw_samples(df, ax):
     ax.set(xlabel="training clouds", ylabel="test error", yscale="log")
     panels.ticks(ax, "y", (0.003, 0.01, 0.03, 0.1, 0.3, 1), log=10)
     ax.set_ylim(top=1.5)
-    ax.set_title("In noise, training on rotations errs least")
 
 
 # --- claims ---------------------------------------------------------------------------

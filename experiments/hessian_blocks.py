@@ -341,23 +341,21 @@ def _show(ax, df, column: str):
     panels.colorbar(ax, shown, "|entry| / the largest", names, below=True)
 
 
-@figure("fig2", panel="left")
+@figure("fig2", "left", title="Hessian, symmetric solution")
 def draw_symmetric(df, ax):
     """Hessian at a symmetric solution, in a basis of the directions off two mirrors
     (O_1, O_2) and of those that lie in both: entries between the blocks vanish.
     """
     _show(ax, df, "hessian")
-    ax.set_title("Hessian, symmetric solution")
 
 
-@figure("fig2", panel="mid")
+@figure("fig2", "mid", title="Hessian, random point")
 def draw_random(df, ax):
     """Hessian at a random point, in the same basis and colours: it has no blocks."""
     _show(ax, df, "hessian_random")
-    ax.set_title("Hessian, random point")
 
 
-@figure("fig2", panel="right")
+@figure("fig2", "right", title="Decay removes the wells")
 def draw_wells(df, ax):
     """Loss of one seed along the direction away from the mirror, at weight decays of
     half the signal, the signal and twice it; dashed, the expansion to fourth order. The
@@ -378,10 +376,9 @@ def draw_wells(df, ax):
     ax.set(xlabel="distance $s$ from the mirror, scaled", xlim=(-1.7, 1.7))
     ax.set(ylabel="loss above that on the mirror, scaled", ylim=(-0.5, 4.8))
     panels.legend(ax, "upper center")
-    ax.set_title("Decay removes the wells")
 
 
-@figure("fig2", panel="left", row=1)
+@figure("fig2", "left", row=1, title="Blocks need the symmetry")
 def draw_off_block(df, ax):
     """Largest entry off the blocks over the largest inside them at a symmetric
     solution, with the symmetry broken, and at a random point; one marker per seed.
@@ -391,10 +388,10 @@ def draw_off_block(df, ax):
         ax.plot(beside, df[column], arm.marker, color=arm.color, ms=3, mfc="none")
     panels.ticks(ax, "x", {i: arm.label for i, arm in enumerate(PLACES.values())})
     ax.set(yscale="log", ylim=(1e-17, 10), xlim=(-0.5, 2.5))
-    ax.set(ylabel="largest entry off / in the blocks", title="Blocks need the symmetry")
+    ax.set(ylabel="largest entry off / in the blocks")
 
 
-@figure("fig2", panel="mid", row=1)
+@figure("fig2", "mid", row=1, title="Two minima merge into one")
 def draw_pitchfork(df, ax):
     """Minima of the loss along the direction away from the mirror against weight
     decay, one marker per seed; scaled by sqrt(6 |h|/q), with q the fourth derivative.
@@ -408,11 +405,10 @@ def draw_pitchfork(df, ax):
     plot.theory(ax, np.r_[r, 2.1], np.r_[np.sqrt(1 - r), 0], label="$\\sqrt{1-r}$")
     plot.theory(ax, r, -np.sqrt(1 - r), label="_")
     ax.set(xlabel="decay / signal $r$", ylabel="minima along $s$, scaled")
-    ax.set_title("Two minima merge into one")
     panels.legend(ax, "upper right")
 
 
-@figure("fig2", panel="right", row=1)
+@figure("fig2", "right", row=1, title="L-BFGS leaves or returns")
 def draw_search(df, ax):
     """Distance from the mirror after a search by L-BFGS, from a point as close to it as
     the grey line, against weight decay; lines, one seed each. Dashed, the theory's
@@ -426,7 +422,6 @@ def draw_search(df, ax):
     panels.note(ax, 1.05, 2, "decay = signal", data=True)
     ax.set(xlabel="decay of $O^T\\theta$ / signal", yscale="log", ylim=(1e-9, 10))
     ax.set(ylabel="distance $|O^T\\theta|$ after L-BFGS")
-    ax.set_title("L-BFGS leaves or returns")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -47,20 +47,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng
+from symlab.harness.estimates import Estimate, named, weakest, where
 from symlab.papers import QUANTISATION, ZIYIN
 
 LANES = 32  # lanes of activations (32, 160) in float64 that a core's cache holds
@@ -351,22 +339,20 @@ def _decay_curves(ax, df, column: str, names, **limits):
         panels.name(ax, arm, *at)
     ax.set_xscale("symlog", linthresh=1e-4, linscale=0.5)
     ax.set(xlabel="weight decay", xlim=(-1e-5, 4e-2))
-    decades = {10.0**k: f"$10^{{{k}}}$" for k in (-4, -3, -2)}
-    panels.ticks(ax, "x", {0.0: "0"} | decades)
+    panels.ticks(ax, "x", {0.0: "0"} | panels.powers((-4, -3, -2)))
     panels.gap(ax, "x", 5e-5)
 
 
-@figure("fig9", panel="left")
+@figure("fig9", "left", title="Decay merges neurons")
 def draw(df, ax):
     """Distinct neurons after training a network of 50 against weight decay, with the
     permutation symmetry and with a static bias that removes it. Bands end at 1 and 50.
     """
     limits = _counts(ax, df)
     _decay_curves(ax, df, "distinct", [(0.53, 45), (0.53, 26)], limits=limits)
-    ax.set_title("Decay merges neurons")
 
 
-@figure("fig9", panel="mid")
+@figure("fig9", "mid", title="Width adds hardly any")
 def draw_width(df, ax):
     """Distinct neurons against the width m: m of them where decay or symmetry is
     missing (dashed), a number that hardly grows with both. The band ends at 1; other
@@ -384,7 +370,6 @@ def draw_width(df, ax):
     ax.set(xlabel="width $m$", ylabel="distinct neurons", ylim=(3.9, 1.25 * ends[1]))
     panels.ticks(ax, "x", widths, log=10)
     panels.ticks(ax, "y", [5, 10, 20, 50, 100], log=10)
-    ax.set_title("Width adds hardly any")
     panels.legend(ax, "upper left")
 
 
@@ -399,7 +384,7 @@ def _neurons(ax, df, rows, **look):
     return places, copies
 
 
-@figure("fig9", panel="right")
+@figure("fig9", "right", title="Copies in one network")
 def draw_neurons(df, ax):
     """Incoming weights of all neurons of one network, in the main plane of the
     teacher's; a neuron with negative outgoing weight is shown as its equal, with both
@@ -417,20 +402,19 @@ def draw_neurons(df, ax):
         of.set(xlim=(-2.6, 2.6), xticks=[-2, 0, 2], ylim=(-2, high), yticks=ticks)
     ax.spines["left"].set_bounds(-2, 1.5)
     ax.set(xlabel="incoming weights, 1st direction", ylabel="2nd direction")
-    ax.set_title("Copies in one network")
     panels.legend(ax, "upper left", bbox_to_anchor=(0, 0.52))
     _neurons(panels.inset(ax, [0.09, 0.63, 0.37, 0.27], "no decay"), df, FREE)
 
 
-@figure("fig9", panel="left", row=1)
+@figure("fig9", "left", row=1, title="Test errors of both are close")
 def draw_error(df, ax):
     """Test error against weight decay, with the symmetry and with the static bias."""
     _decay_curves(ax, df, "test_error", [(0.69, 0.006), (0.5, 0.02)])
     panels.ticks(ax, "y", [0.003, 0.01, 0.03], log=10)
-    ax.set(ylabel="test error (MSE)", title="Test errors of both are close")
+    ax.set(ylabel="test error (MSE)")
 
 
-@figure("fig9", panel="mid", row=1)
+@figure("fig9", "mid", row=1, title="Label noise does not merge them")
 def draw_noise(df, ax):
     """Distinct neurons of 50 against the noise of labels that are drawn anew at each
     step, with decay and without; pale marks, single runs. Bands end at 1 and 50.
@@ -443,10 +427,9 @@ def draw_noise(df, ax):
         ax.plot(rows.fresh_noise, rows.distinct, ARMS[arm].marker, **look)
         panels.name(ax, ARMS[arm], 0.6, at)
     ax.set_xlabel("label noise redrawn at each step")
-    ax.set_title("Label noise does not merge them")
 
 
-@figure("fig9", panel="right", row=1)
+@figure("fig9", "right", row=1, title="Copies lie on a mirror")
 def draw_mirror(df, ax):
     """Distance of the median neuron to its nearest mirror over its norm against weight
     decay. Smaller distances than 1e-17 are drawn there.
@@ -455,7 +438,6 @@ def draw_mirror(df, ax):
     _decay_curves(ax, shown, "log", [(0.5, -3), (0.25, -8)], limits=(-17, 0))
     panels.ticks(ax, "y", {t: f"$10^{{{t}}}$" for t in range(-16, 1, 4)})
     ax.set(ylabel="distance to nearest mirror / norm", ylim=(-17.5, 0.5))
-    ax.set_title("Copies lie on a mirror")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def _largest(df):
 LARGEST = where(_largest)
 
 
-@figure("hopfield1", panel="left")
+@figure("hopfield1", "left", title="One step follows the law of the load")
 def draw_errors(df, ax):
     """Bits of a stored memory that one parallel step flips, over the number by the law
     of large networks, erfc(sqrt(R/2))/2 of all bits, against the load 1/R = K (2P -
@@ -129,7 +129,7 @@ def draw_errors(df, ax):
         exact = (some.exact / some.law).groupby(some.load).first()
         plot.theory(ax, exact.index, exact, color=arm.color, zorder=1)
     plot.theory(ax, [LOADS[0], LOADS[-1]], [1, 1], zorder=1)
-    ax.set(ylabel="flipped bits / law", title="One step follows the law of the load")
+    ax.set(ylabel="flipped bits / law")
     shown = {x: f"{x:g}\n{100 * law[x]:.2g} %" for x in (0.1, 0.2, 0.4, 0.6)}
     panels.ticks(ax, "x", shown, log=10)
     ax.set(xlabel="load $1/R$; bits that flip", ylim=(0.6, 1.6))
@@ -137,7 +137,7 @@ def draw_errors(df, ax):
     panels.key(ax, [*ARMS.values(), closed], lines=False, handlelength=2)
 
 
-@figure("hopfield1", panel="mid")
+@figure("hopfield1", "mid", title="$K$ grows as $N^{P-1}$")
 def draw_counts(df, ax):
     """Number of memories at which one step flips 1 % of the bits against the number of
     spins, for interactions of order P; dashed, the law of large networks.
@@ -154,11 +154,11 @@ def draw_counts(df, ax):
         name = f"$\\propto N^{{{power}}}$"
         panels.note(ax, 0.9 * n[-1], 1.1 * law[-1], name, data=True, ha="right")
     ax.set(xscale="log", yscale="log", xlabel="spins $N$", ylim=(10, 2e4))
-    ax.set(ylabel="memories $K$ at 1 % of errors", title="$K$ grows as $N^{P-1}$")
+    ax.set(ylabel="memories $K$ at 1 % of errors")
     panels.ticks(ax, "x", (30, 100, 300, 800), log=10)
 
 
-@figure("hopfield1", panel="right")
+@figure("hopfield1", "right", title="After 20 steps $P=2$ errs first")
 def draw_settled(df, ax):
     """Share of wrong bits after 20 steps from a memory against the load; coloured and
     dashed, the replica-symmetric theory for P = 3 and 4, where a memory still exists;
@@ -175,7 +175,6 @@ def draw_settled(df, ax):
     panels.note(ax, 0.134, 0.2, "capacity for $P=2$", data=True, rotation=90,
                 ha="right", va="center")  # fmt: skip
     ax.set(ylabel="wrong bits (fraction)", ylim=(-0.02, 0.42), xlabel="load $1/R$")
-    ax.set_title("After 20 steps $P=2$ errs first")
     panels.ticks(ax, "x", (0.1, 0.2, 0.4, 0.6), log=10)
 
 

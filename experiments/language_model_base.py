@@ -32,19 +32,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    stats,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, stats
+from symlab.harness.estimates import named, weakest, where
 from symlab.papers import AGRAE
 from symlab.rlvr.language_model import (
     TASKS,
@@ -146,7 +135,7 @@ GROUPS = {
 }
 
 
-@figure("agrae9", panel="left")
+@figure("agrae9", "left", title="pass@$k$ of the base model, by task")
 def draw(df, ax):
     """pass@k of the pretrained language model before reinforcement learning, by
     task: means over draws of prompts, and thin, each draw.
@@ -162,10 +151,9 @@ def draw(df, ax):
     panels.ticks(ax, "y", (0, 0.25, 0.5, 0.75, 1))
     ax.set(xlabel="$k$", ylabel="pass@$k$ before RL", ylim=(0, 1.02))
     panels.key(ax, ncols=2)
-    ax.set_title("pass@$k$ of the base model, by task")
 
 
-@figure("agrae9", panel="mid")
+@figure("agrae9", "mid", title="Few mixed groups on hard tasks")
 def draw_groups(df, ax):
     """Share of groups of 8 rollouts that are all wrong, all right or mixed: only
     mixed groups train GRPO. Intervals end at 0 and 1.
@@ -178,7 +166,6 @@ def draw_groups(df, ax):
     panels.forest(ax, rows, GROUPS, zero=None, spread=0.55, limits=(0, 1))
     ax.set(xlabel="share of groups of 8 rollouts", xlim=(-0.02, 1.02))
     panels.key(ax, [*GROUPS.values()], lines=False)
-    ax.set_title("Few mixed groups on hard tasks")
 
 
 # --- claims --------------------------------------------------------------------------

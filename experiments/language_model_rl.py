@@ -194,7 +194,7 @@ def _measured(c: Config, model, tokenizer, prefix: str) -> dict:
 ARMS = {method: ADVANTAGES[method] for method in METHODS}
 
 
-@figure("agrae9", panel="right")
+@figure("agrae9", "right")
 def draw(df, ax):
     """pass@1 and pass@256 on held-out prompts before and after reinforcement learning,
     by method. Where one seed was run there are no intervals, and the order of the

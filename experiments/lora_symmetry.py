@@ -59,19 +59,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
-import numpy as np
-import pandas as pd
-
-from symlab.harness import Claim, Context, after, figure, grid, panels, plot, rng, stats
-from symlab.harness.estimates import Estimate, family, where
+from symlab.harness import Claim, Context, after, figure, grid, panels, plot, rng
+from symlab.harness.estimates import family, where
 from symlab.harness.race import Race
 from symlab.papers import ADAPTERS, LORA_PLUS, LORA_RITE
+from symlab.rewritten_factors import MOVED, OWN, against, penalty, spread
 
 LANES = 32
 SIZES = ("width", "layers", "rank", "batch", "context", "seed")
 STATIC = ("arm", "precision", "steps", "pretraining", "warmup", *SIZES)
 ARMS = ("low_rank", "adamw", "lora_plus", "muon")
-MOVED = ("out_10", "in_10", "mixed")
 STARTS = ("balanced", *MOVED, "zero")
 SCALES = {"out_10": 10.0, "in_10": 0.1, "quarter": 0.25}  # B times this, A over it
 CONDITION = 100.0
@@ -163,15 +160,11 @@ def run(configs: list[Config], context: Context) -> list[dict]:
 
 def _end(configs: list[Config], begun: dict, watch=None) -> tuple:
     """The sizes, the frozen weights, and the factors at the end of each run."""
-    import torch
-
-    from symlab.models import adaptation
+    from symlab.models import adaptation, adapters
 
     c, p = configs[0], adaptation.frozen(begun)
     sizes = adaptation.Sizes(**{f: getattr(c, f) for f in SIZES})
-    kind = getattr(torch, c.precision)
-    starts = [{k: tuple(w.to(kind) for w in pair)
-               for k, pair in start_of(c, begun).items()} for c in configs]  # fmt: skip
+    starts = [adapters.cast(start_of(c, begun), c.precision) for c in configs]
     rules = [(c.arm, c.lr) for c in configs]
     return sizes, p, adaptation.adapt(sizes, p, starts, rules, c.steps, watch=watch)
 
@@ -197,60 +190,21 @@ def _parted(configs: list[Config], begun: dict) -> list[dict]:
     """How far each run's products are from those of its counterpart after each step:
     the largest of its matrices' differences over their norms.
     """
+    from symlab.models import adapters
+
     paths = [], []
     _end(configs, begun, paths[0].append)
     _end([counterpart(c) for c in configs], begun, paths[1].append)
-    gaps = []
-    for one, other in zip(*paths, strict=True):
-        parts = [(one[k] - w).norm(dim=(2, 3)) / w.norm(dim=(2, 3))
-                 for k, w in other.items()]  # fmt: skip
-        gaps.append(np.concatenate(parts, axis=1).max(1))  # (L,)
+    gaps = adapters.apart(*paths)
     return [{"parting": list(map(float, row)), "parted": float(row[-1])}
-            for row in np.transpose(gaps)]  # fmt: skip
+            for row in gaps]  # fmt: skip
 
 
 # --- estimates -----------------------------------------------------------------------
 
-TUNE, OWN, EXACT = (where(study=study) for study in ("tune", "own", "identity"))
+TUNE, EXACT = where(study="tune"), where(study="identity")
 RACE = Race("the race of LoRA optimizers", ("arm", "start"), ("lr",), TUNE, OWN)
 WRITTEN = EXACT.where(start=MOVED)  # one product, written in other ways
-
-
-def spread(arm: str, study: str) -> Estimate:
-    """The largest minus the smallest final loss over the four starts of one product."""
-
-    def compute(df):
-        rows = [OWN.where(arm=arm, start="balanced")(df)]
-        rows.append(where(study=study, arm=arm, start=MOVED)(df))
-        losses = pd.concat(rows).groupby("seed").val_loss
-        return stats.mean((losses.max() - losses.min())[losses.size() == 4])
-
-    rates = {"kept": "balanced's best rate", "own": "each start's best rate"}[study]
-    phrase = f"mean over seeds of the range of val_loss of {arm} over the four starts"
-    return Estimate(compute, f"{phrase} of one product, at {rates}", ("arm", "start"))
-
-
-def penalty(arm: str, study: str) -> Estimate:
-    """The final loss from rewritten factors minus that from balanced ones, the mean of
-    the three ways to rewrite them.
-    """
-
-    def beside(df):
-        rows = where(study=study, start=MOVED)(df).assign(factors="rewritten")
-        base = OWN.where(start="balanced")(df).assign(factors="balanced")
-        return pd.concat([rows, *(base.assign(start=start) for start in MOVED)])
-
-    rates = {"kept": "all have balanced's best rate", "own": "each has its best rate"}
-    beside.__doc__ = f"start is one of {', '.join(MOVED)} and {rates[study]}"
-    ends = ("rewritten", "balanced")
-    return where(arm=arm).where(beside).paired("val_loss", each="start", factors=ends)
-
-
-def against(arm: str, other: str, start: str) -> Estimate:
-    """The mean difference in final loss, each arm at its own best rate of the start."""
-    several = start == "rescaled"
-    rows = OWN.where(start=MOVED if several else start)
-    return rows.paired("val_loss", each="start" if several else "", arm=(arm, other))
 
 
 # --- figure --------------------------------------------------------------------------
@@ -258,7 +212,7 @@ def against(arm: str, other: str, start: str) -> Estimate:
 BALANCED = replace(ADAPTERS["muon"], label="balanced factors", color=panels.GREY)
 
 
-@figure("symopt9", panel="left")
+@figure("symopt9", "left", title="Only low-rank keeps the product")
 def draw_identity(df, ax):
     """Relative difference, in float64, of the products of two runs from the same
     product, balanced and mixed by GL(r): largest of all matrices, mean over seeds;
@@ -267,39 +221,32 @@ def draw_identity(df, ax):
     rows = EXACT.where(start="mixed")(df)
     steps = range(1, 1 + len(rows.parting.iloc[0]))
     long = panels.unrolled(rows, steps, "parting", ["arm"])
-    found = long.groupby(["arm", "x"]).y.agg(["mean", "min", "max"])
     for arm, its in ADAPTERS.items():
-        line = {"color": its.color, "marker": its.marker, "markevery": 8}
-        ax.plot(steps, found["mean"][arm], **line)
-        ends = found["min"][arm], found["max"][arm]
-        ax.fill_between(steps, *ends, color=its.color, alpha=0.15, lw=0)
+        found = long[long.arm == arm].groupby("x").y
+        panels.ranges(ax, found, its, band=True, markevery=8)
     ax.set(xlabel="step", ylabel="relative difference", yscale="log")
     ax.locator_params(axis="x", integer=True)
-    ax.set_title("Only low-rank keeps the product")
     ways = [BALANCED, replace(BALANCED, label="mixed by GL(r)", line=":", hollow=True)]
     panels.key(ax, [*ADAPTERS.values(), *ways])
 
 
-@figure("symopt9", panel="mid")
+@figure("symopt9", "mid", title="Mixing costs all but low-rank")
 def draw_rates(df, ax):
     """Validation loss on the tuning seeds against the learning rate (LoRA+: of A), from
     balanced factors, solid, and from factors mixed by GL(r), dotted with open markers.
     Bars, from seed to seed. The two curves of the low-rank rule coincide. What lies
     above the frame is cut.
     """
-    ways = {"balanced": {}, "mixed": {"ls": ":", "mfc": "white"}}
+    ways = {"balanced": {}, "mixed": {"linestyle": ":", "mfc": "white"}}
     for (arm, its), (start, style) in product(ADAPTERS.items(), ways.items()):
-        look = {"color": its.color, "marker": its.marker, "ms": 3.4, "mew": 0.7} | style
         found = TUNE.where(arm=arm, start=start)(df).groupby("lr").val_loss
-        ax.vlines(found.min().index, found.min(), found.max(), color=its.color, lw=0.7)
-        ax.plot(found.mean().index, found.mean(), **look)
+        panels.ranges(ax, found, its, **{"ms": 3.4, "mew": 0.7} | style)
     least = TUNE(df).groupby(["arm", "start", "lr"]).val_loss.mean().min()
     ax.set(xscale="log", xlabel="learning rate", ylabel="validation loss (nats)")
     ax.set(ylim=(least - 0.02, least + 0.2))
-    ax.set_title("Mixing costs all but low-rank")
 
 
-@figure("symopt9", panel="right")
+@figure("symopt9", "right", title="Loss minus low-rank's, by start")
 def draw_starts(df, ax):
     """Validation loss minus that of the low-rank rule from the same start, paired by
     seed: filled, at the best rate of balanced factors; hollow, at that of the start
@@ -329,7 +276,7 @@ def draw_starts(df, ax):
     ways = ("balanced", "10 B, A/10", "B/10, 10 A", "GL(r)", "B = 0")
     ax.set_xticks(range(len(STARTS)), ways, rotation=25, ha="right",
                   rotation_mode="anchor")  # fmt: skip
-    ax.set(xlabel="factors at the start", title="Loss minus low-rank's, by start")
+    ax.set(xlabel="factors at the start")
     ax.set(ylabel="loss minus low-rank's (nats)", ylim=(-0.1, top + 0.008))
     panels.legend(ax, "lower right")
 
@@ -349,10 +296,8 @@ SAID = {  # starts
     "10 A; mixed by GL(r))",
     "zero": "From LoRA's own start, B = 0,",
 }
-RATES = {  # studies
-    "kept": "the best rate of balanced factors",
-    "own": "a rate tuned for each start",
-}
+RATES = {"kept": "the best rate of balanced factors",
+         "own": "a rate tuned for each start"}  # fmt: skip
 LEVEL = "Both rules end within 0.006 nats of each other."
 DAY = "2026-12-01"
 FIRST = DAY, "expected verdict from failed to undecided after the first run"

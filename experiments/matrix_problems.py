@@ -18,6 +18,7 @@ W = W*, so the excess loss is a Kullback-Leibler divergence, computed exactly ov
 whole distribution. V D/2N, dashed, is that of maximum likelihood on N tokens if N were
 large for each of them. In the basis 'axes' P, Q and the covariance of the known factor,
 whose spectrum spans a decade, are diagonal; 'rotated' turns the same problem at random.
+The problems are those of symlab.known_optima.
 
 Protocol: every seed runs the whole grid, seven rates a factor of two apart for each
 rule. On even seeds each rule takes the rate with the least mean log excess loss; all
@@ -39,7 +40,7 @@ from functools import partial
 import numpy as np
 
 from symlab import papers
-from symlab.harness import Arm, figure, lanes, panels, plot, race, rng, stats
+from symlab.harness import Arm, figure, lanes, panels, plot, race, stats
 from symlab.harness.claims import Claim, after
 from symlab.harness.estimates import Estimate, family, named, where
 from symlab.schedule import schedule
@@ -49,8 +50,6 @@ STATIC = ("study", "rows", "columns", "batch", "steps", "momentum", "zipf")
 CEILING = 1e3  # the excess of a run that diverged
 DECAY = 0.4  # part of the steps, at the end, over which the rate falls
 FLOOR = 0.1  # row_norm_floor fades rows below this part of the root mean square row
-RANK, CONDITION = 4, 30.0  # rank of W*; condition numbers of P and Q in sensing
-LOGITS = 2.0  # standard deviation of the true logits, without the frequencies
 ADAM = {"adamw": 0.999, "adamw_95": 0.95}  # beta2, of the average of squares
 IN_AXES = ("adamw", "adamw_95", "polargrad")  # rules of the token problems there
 CENTRES = {  # the rules of each problem, and the middle of each grid, of the prototype
@@ -123,6 +122,8 @@ def _rule(c: Config) -> str:
 
 
 def _rows(configs: list[Config]) -> list[dict]:
+    from symlab.known_optima import PROBLEMS
+
     problem = PROBLEMS[configs[0].study](configs)
     return [_row(found) for found in problem.measure(_descend(configs, problem))]
 
@@ -154,13 +155,14 @@ def _descend(configs: list[Config], problem):
 
 def _parts(configs: list[Config], w) -> list:
     """(slice of lanes, map from gradient to update) for each rule."""
-    beta, parts = configs[0].momentum, []
-    for rule, at in lanes.slices(configs, _rule).items():
-        if rule in ADAM:
-            parts.append((at, _Adam(ADAM[rule], beta, w[at])))
-        else:
-            parts.append((at, _Momentum(directions()[rule], beta, w[at])))
-    return parts
+    from symlab.matrix_descents import Momentum
+
+    beta, found = configs[0].momentum, directions()
+    return [
+        (at, _Adam(ADAM[rule], beta, w[at]) if rule in ADAM
+         else Momentum(found[rule], beta, w[at]))
+        for rule, at in lanes.slices(configs, _rule).items()
+    ]  # fmt: skip
 
 
 def directions() -> dict:
@@ -186,17 +188,6 @@ def directions() -> dict:
     }
 
 
-class _Momentum:
-    """The direction of an average (EMA) of gradients."""
-
-    def __init__(self, direction, beta: float, like):
-        self.direction, self.beta = direction, beta
-        self.mean = like.clone().zero_()
-
-    def __call__(self, g):
-        return self.direction(self.mean.lerp_(g, 1 - self.beta))
-
-
 class _Adam:
     """Adam of Kingma & Ba with bias correction; eps is 1e-8 as in torch."""
 
@@ -210,243 +201,6 @@ class _Adam:
         self.square.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
         size = (self.square / (1 - self.beta2**self.t)).sqrt_().add_(1e-8)
         return (self.mean / (1 - self.beta**self.t)).div_(size)
-
-
-# --- sensing -------------------------------------------------------------------------
-
-
-def measurements(c: Config) -> tuple[np.ndarray, np.ndarray]:
-    """A (4 M N, M N) and W* (M, N); in 'rotated' those of 'axes', rotated."""
-    draws = rng.stream(c.seed, "sensing")
-    m, n = c.rows, c.columns
-    left, right = (_haar(draws, k)[:, :RANK] for k in (m, n))
-    truth = (left * np.logspace(0, -1.5, RANK)) @ right.T
-    a = draws.normal(size=(4 * m * n, m, n))
-    p, q = (np.logspace(0, -0.5 * np.log10(CONDITION), k) for k in (m, n))
-    a = p[:, None] * a * q
-    r, s = _haar(draws, m), _haar(draws, n)
-    if c.basis == "rotated":
-        a, truth = r @ a @ s.T, r @ truth @ s.T
-    return a.reshape(len(a), m * n), truth
-
-
-def _haar(draws, k: int) -> np.ndarray:
-    """A random rotation (k, k)."""
-    q, r = np.linalg.qr(draws.normal(size=(k, k)))
-    return q * np.sign(np.diag(r))
-
-
-class Sensing:
-    """|A vec W - y|^2 / 2N, over its value at W = 0."""
-
-    def __init__(self, configs: list[Config]):
-        import torch
-
-        self.dtype = torch.float64
-        self.data = []  # lanes of one problem, A^T A / N, A^T y / N, W*, oracle's gap
-        keys = [(c.seed, c.basis) for c in configs]
-        for key in dict.fromkeys(keys):
-            at = [i for i, k in enumerate(keys) if k == key]
-            a, truth = measurements(configs[at[0]])
-            y = a @ truth.ravel()
-            best = np.linalg.lstsq(a, y, rcond=None)[0].reshape(truth.shape)
-            gap = np.linalg.norm(best - truth) / np.linalg.norm(truth)
-            arrays = (torch.from_numpy(b / len(a)) for b in (a.T @ a, a.T @ y))
-            self.data.append((torch.tensor(at), *arrays, truth, float(gap)))
-
-    def gradient(self, w, t: int):
-        import torch
-
-        g = torch.empty_like(w)
-        for at, gram, target, _, _ in self.data:
-            # one product per lane: a product of all lanes is rounded in a way that
-            # depends on their number, which is felt near the optimum
-            x = w[at].flatten(1).unsqueeze(1)
-            x = torch.bmm(x, gram.expand(len(x), -1, -1)).squeeze(1)
-            g[at] = (x - target).view(-1, *w.shape[1:])
-        return g
-
-    def measure(self, w) -> list[dict]:
-        rows = [{}] * len(w)
-        for at, gram, _, truth, gap in self.data:
-            for i in at.tolist():
-                with np.errstate(all="ignore"):  # lanes that diverged
-                    found = _distances(w[i].numpy(), truth, gram.numpy())
-                rows[i] = found | {"oracle_gap": gap}
-        return rows
-
-
-def _distances(w, truth, gram) -> dict:
-    """The loss and |W - W*|, each over its value at W = 0."""
-    error, start = (w - truth).ravel(), truth.ravel()
-    return {
-        "excess": float(error @ gram @ error / (start @ gram @ start)),
-        "distance": float(np.linalg.norm(error) / np.linalg.norm(start)),
-    }
-
-
-# --- tokens --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The truth: token i has `frequency`, and the next one log_softmax(E_i H^T)."""
-
-    frequency: np.ndarray  # (V,)
-    embedding: np.ndarray  # E (V, D)
-    head: np.ndarray  # H (V, D)
-
-    def log_p(self) -> np.ndarray:
-        """(V, V): rows are the distributions of the next token."""
-        z = self.embedding @ self.head.T
-        z = z - z.max(1, keepdims=True)
-        return z - np.log(np.exp(z).sum(1, keepdims=True))
-
-
-def tokens(c: Config) -> Tokens:
-    """Logits log pi_j + x_i.y_j, written as E H^T: there is no bias to know."""
-    draws = rng.stream(c.seed, c.study)
-    v, d = c.rows, c.columns
-    frequency = (1.0 + np.arange(v)) ** -c.zipf
-    spectrum = np.logspace(0, -1, d - 1)
-    spectrum = LOGITS * spectrum / np.sqrt(np.sum(spectrum**2))
-    known, sought = draws.normal(size=(2, v, d - 1))
-    known = known * spectrum
-    x, y = (sought, known) if c.study == "embedding" else (known, sought)
-    turn = _haar(draws, d) if c.basis == "rotated" else np.eye(d)
-    log_pi = np.log(frequency) - np.log(frequency).mean()
-    embedding, head = np.c_[np.ones(v), x] @ turn.T, np.c_[log_pi, y] @ turn.T
-    return Tokens(frequency / frequency.sum(), embedding, head)
-
-
-def drawn(c: Config, truth: Tokens) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and labels of every step, each (T, B)."""
-    draws = rng.stream(c.seed, "tokens")
-    u = draws.random((2, c.steps, c.batch))
-    x = np.searchsorted(np.cumsum(truth.frequency)[:-1], u[0], "right")
-    # one sorted list of all distributions: the one of token i lies in [i, i+1]
-    cumulative = np.cumsum(np.exp(truth.log_p()), 1)
-    cumulative[:, -1] = 1.0
-    flat = (cumulative + np.arange(c.rows)[:, None]).ravel()
-    y = np.searchsorted(flat, u[1] + x, "right") - x * c.rows
-    return x, y.clip(0, c.rows - 1)
-
-
-class _Language:
-    """What embedding and head share: the true model of each lane, and its tokens."""
-
-    def __init__(self, configs: list[Config]):
-        import torch
-
-        self.dtype = torch.float32
-        keys = [(c.seed, c.basis) for c in configs]
-        first = {k: configs[keys.index(k)] for k in keys}
-        self.which = torch.tensor([list(first).index(k) for k in keys])
-        self.truth = [tokens(c) for c in first.values()]
-        pairs = map(drawn, first.values(), self.truth)
-        self.x, self.y = (
-            torch.from_numpy(np.stack(a, 1)) for a in zip(*pairs, strict=True)
-        )  # (T, S, B)
-        known = np.stack([self._known(t) for t in self.truth])
-        self.known = torch.from_numpy(known).to(self.dtype)[self.which]  # (L, V, D)
-        c, size = configs[0], (len(configs), configs[0].batch)
-        self.logits, self.p = (self.known.new_empty(*size, c.rows) for _ in "ab")
-        self.minus = self.known.new_full((*size, 1), -1.0)
-
-    def errors(self, x, y, t: int):
-        """softmax(x y^T) - one-hot of the labels, (L, B, V), in a buffer."""
-        import torch
-
-        label = self.y[t][self.which].unsqueeze(-1)
-        torch.bmm(x, y.mT, out=self.logits)
-        torch.softmax(self.logits, -1, out=self.p)  # fresh memory would take longer
-        return self.p.scatter_add_(-1, label, self.minus)
-
-    def measure(self, w) -> list[dict]:
-        """Exact excess, in nats, split into the frequent and rare half of tokens."""
-        log_p = [t.log_p() for t in self.truth]
-        rows = []
-        for i, s in enumerate(self.which.tolist()):
-            truth, ours = (
-                self.truth[s],
-                self._with(self.truth[s], w[i].double().numpy()),
-            )
-            with np.errstate(all="ignore"):
-                parts = self._parts(truth.frequency, log_p[s], ours.log_p())
-            rows.append(_split(*parts) | {"drift": _drift(w[i].double().numpy())})
-        return rows
-
-
-def _split(excess, mass) -> dict:
-    """Nats per occurrence, from the excess (V,) and the mass (V,) of each token."""
-    half = len(mass) // 2
-    return {
-        "excess": float(excess.sum()),
-        "frequent": float(excess[:half].sum() / mass[:half].sum()),
-        "rare": float(excess[half:].sum() / mass[half:].sum()),
-    }
-
-
-def _drift(w) -> float:
-    """The norm of the mean row over the root mean square row: a shift changes it."""
-    size = np.sqrt(np.mean(np.sum(w**2, 1)))
-    return float(np.linalg.norm(w.mean(0)) / size) if size else 0.0
-
-
-class Embedding(_Language):
-    """W = E, split by the token that is given."""
-
-    @staticmethod
-    def _known(truth: Tokens):
-        return truth.head
-
-    @staticmethod
-    def _with(truth: Tokens, w) -> Tokens:
-        return replace(truth, embedding=w)
-
-    def gradient(self, w, t: int):
-        import torch
-
-        n, v, d = w.shape
-        x = self.x[t][self.which] + v * torch.arange(n)[:, None]  # (L, B)
-        e = w.view(n * v, d)[x.flatten()].view(*x.shape, d)
-        back = torch.bmm(self.errors(e, self.known, t), self.known)
-        g = torch.zeros(n * v, d, dtype=w.dtype)
-        g.index_add_(0, x.flatten(), back.flatten(0, 1).div_(x.shape[1]))
-        return g.view(n, v, d)
-
-    @staticmethod
-    def _parts(frequency, log_p, log_q):
-        p = np.exp(log_p)
-        return frequency * (p * (log_p - log_q)).sum(1), frequency
-
-
-class Head(_Language):
-    """W = H, split by the token that is predicted."""
-
-    @staticmethod
-    def _known(truth: Tokens):
-        return truth.embedding
-
-    @staticmethod
-    def _with(truth: Tokens, w) -> Tokens:
-        return replace(truth, head=w)
-
-    def gradient(self, w, t: int):
-        import torch
-
-        x = self.x[t][self.which].unsqueeze(-1)
-        e = self.known.gather(1, x.expand(-1, -1, w.shape[-1]))  # (L, B, D)
-        return torch.bmm(self.errors(e, w, t).mT, e.div_(e.shape[1]))
-
-    @staticmethod
-    def _parts(frequency, log_p, log_q):
-        """p log(p/q) - p + q is never negative, and sums to the divergence."""
-        p, q = np.exp(log_p), np.exp(log_q)
-        return frequency @ (p * (log_p - log_q) - p + q), frequency @ p
-
-
-PROBLEMS = {"sensing": Sensing, "embedding": Embedding, "head": Head}
 
 
 # --- tuned rates and figure ----------------------------------------------------------
@@ -511,30 +265,27 @@ def _loss_axis(ax, which: str, study: str) -> None:
         panels.ticks(ax, which, (0.05, 0.1, 0.2, 0.5, 1))
 
 
-def _geometric(sample) -> stats.Interval:
-    """The geometric mean with its interval."""
-    return stats.mean(np.log(sample)).map(np.exp)
-
-
-def _sensitivity(df, ax, study: str, title: str):
+def _sensitivity(df, ax, study: str):
     """Geometric mean of fresh seeds against the rate over the tuned one."""
     rate = RACE.used(df).lr[study, "rotated"]
     df = where("seed % 2 == 1", study=study, basis="rotated")(df)
     for rule in CURVES:
         runs = df[df.rule == rule].groupby("lr")
-        means = {lr: _geometric(g.excess) for lr, g in runs if not any(g.diverged)}
+        runs = {lr: g.excess for lr, g in runs if not any(g.diverged)}
+        means = {lr: stats.geometric_mean(excess) for lr, excess in runs.items()}
         panels.band(ax, np.array(list(means)) / rate[rule], means.values(), ARMS[rule])
     panels.reference(ax, x=1, color=panels.FAINT)
     _loss_axis(ax, "y", study)
     panels.ticks(ax, "x", panels.fractions(4.0 ** np.arange(-2, 3)), log=10)
-    ax.set(xlabel="learning rate / tuned", xlim=(1 / 22, 22), title=title)
+    ax.set(xlabel="learning rate / tuned", xlim=(1 / 22, 22))
 
 
-def _final(df, ax, study: str, title: str) -> float | None:
+def _final(df, ax, study: str) -> float | None:
     """Geometric means of tuned rules, rules downwards; returns V D/2N for tokens."""
     rows, order = TUNED.where(study=study)(df), list(ARMS)
     for column, basis, offset, arm in BASES if study == "sensing" else HALVES:
-        found = rows[rows.basis == basis].groupby("rule")[column].apply(_geometric)
+        found = rows[rows.basis == basis].groupby("rule")[column]
+        found = found.apply(stats.geometric_mean)
         at = found.index.map(order.index) + offset
         panels.points(ax, at, found, arm, across=True)
     for y, rule in enumerate(order):
@@ -544,60 +295,59 @@ def _final(df, ax, study: str, title: str) -> float | None:
                         va="center", transform=ax.get_yaxis_transform())  # fmt: skip
     panels.rows_of(ax, [arm.label for arm in ARMS.values()], shared=True)
     _loss_axis(ax, "x", study)
-    ax.set_title(title)
     if study != "sensing":
         limit = rows.eval("rows * columns / (2 * batch * steps)").iloc[0]
         panels.reference(ax, x=limit, color=plot.BLACK, ls=panels.DASHED, lw=0.9)
         return limit
 
 
-@figure("symopt2", panel="left")
+@figure("symopt2", "left", title="Sensing: SGD and AdamW lowest")
 def draw_sensing(df, ax):
     """Excess loss of update rules against the learning rate over the tuned one, in
     matrix sensing in a random basis: geometric means over seeds. A curve ends where a
     run diverged. Seeds of PolarGrad at half the rate spread over decades.
     """
-    _sensitivity(df, ax, "sensing", "Sensing: SGD and AdamW lowest")
+    _sensitivity(df, ax, "sensing")
     panels.key(ax, [ARMS[rule] for rule in CURVES])
 
 
-@figure("symopt2", panel="mid")
+@figure("symopt2", "mid", title="Embedding: sign, row-norm worst")
 def draw_embedding(df, ax):
     """Excess loss by rate over the tuned rate, for an embedding: geometric means."""
-    _sensitivity(df, ax, "embedding", "Embedding: sign, row-norm worst")
+    _sensitivity(df, ax, "embedding")
 
 
-@figure("symopt2", panel="right")
+@figure("symopt2", "right", title="Head: sign, row-norm worst")
 def draw_head(df, ax):
     """Excess loss by rate over the tuned rate, for a head: geometric means."""
-    _sensitivity(df, ax, "head", "Head: sign, row-norm worst")
+    _sensitivity(df, ax, "head")
 
 
-@figure("symopt2", panel="left", row=1)
+@figure("symopt2", "left", row=1, title="Sensing: rotation hurts 6 of 10")
 def draw_sensing_final(df, ax):
     """Excess loss at tuned rates in matrix sensing, in a random basis and in the axes:
     geometric means. Floor: fades short rows. Hybrid: polar factor of normalised rows.
     """
-    _final(df, ax, "sensing", "Sensing: rotation hurts 6 of 10")
+    _final(df, ax, "sensing")
     panels.key(ax, [AXES, ROTATED, FREQUENT, RARE], lines=False)
 
 
-@figure("symopt2", panel="mid", row=1)
+@figure("symopt2", "mid", row=1, title="Embedding: rare tokens cost most")
 def draw_embedding_final(df, ax):
     """Excess loss at tuned rates for an embedding, of all tokens and of the frequent
     and the rare half: geometric means. Dashed, V D/2N: what is expected of maximum
     likelihood with V tokens, D dimensions and N draws.
     """
-    limit = _final(df, ax, "embedding", "Embedding: rare tokens cost most")
+    limit = _final(df, ax, "embedding")
     panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
 
 
-@figure("symopt2", panel="right", row=1)
+@figure("symopt2", "right", row=1, title="Head: rare tokens cost most")
 def draw_head_final(df, ax):
     """Excess loss at tuned rates for a head, of all tokens and of the frequent and the
     rare half: geometric means. Dashed, V D/2N.
     """
-    _final(df, ax, "head", "Head: rare tokens cost most")
+    _final(df, ax, "head")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -83,18 +83,16 @@ def sweep(scale: str) -> list[Config]:
     step = {"study": "step", "alpha": [0.01, 0.1, 0.3], "beta2": (0.0, *SQUARES)}
     exact = {"study": "step", "alpha": 0.1, "rank": 2}
     sense = {"study": "sensing", "dim": 20, "measurements": 800}
-    sets = [s | {"steps": 12_000} for s in (xx, fg)]
-    sets += [s | {"steps": 3000} for s in (step, exact)]
-    sets += [
-        sense | {"steps": 4000} | arm
-        for arm in (
-            {"symmetric": True, "alpha": 0.5},
-            {"alpha": [0.4, 0.6]},
-            {"alpha": [0.1, 0.3], "beta2": 0.5},
-        )
+    gram = sense | {"symmetric": True, "alpha": 0.5}
+    plain = sense | {"alpha": [0.4, 0.6]}
+    stepped = sense | {"alpha": [0.1, 0.3], "beta2": 0.5}
+    sets = {12_000: (xx, fg), 3000: (step, exact), 4000: (gram, plain, stepped)}
+    return [
+        c
+        for steps, several in sets.items()
+        for axes in several
+        for c in grid(Config, **axes, steps=int(part * steps), seed=seeds)
     ]
-    sets = [s | {"steps": int(part * s["steps"])} for s in sets]
-    return [c for s in sets for c in grid(Config, **s, seed=seeds)]
 
 
 def starts(c: Config) -> np.ndarray:
@@ -174,8 +172,7 @@ def _errors(df, ax, spare, **chosen) -> None:
     """Draw geometric means over seeds of the squared error, and the law 1/T^2."""
     for arm, rows in chosen.items():
         rows = rows(df)
-        logs = np.log(np.stack([*rows.curve])).T
-        means = [stats.mean(log).map(np.exp) for log in logs]
+        means = [*map(stats.geometric_mean, np.stack([*rows.curve]).T)]
         panels.band(ax, marks(rows.steps.iloc[0]), means, FACTORS[arm], markevery=9)
     t = np.geomspace(200, df.steps.max(), 50)
     for k in spare:
@@ -185,7 +182,7 @@ def _errors(df, ax, spare, **chosen) -> None:
     panels.note(ax, 10, 1e-30, "rounding", data=True, va="center")
 
 
-@figure("sensing1", panel="left")
+@figure("sensing1", "left", title="Spare symmetric columns are slow")
 def draw_errors(df, ax):
     """Squared error against the step with every entry of a matrix of rank r = 2
     observed, by factorisation with k columns (geometric means); dashed, the closed form
@@ -194,11 +191,10 @@ def draw_errors(df, ax):
     step, exact = STEP.where(alpha=0.1, beta2=0.5), where(study="symmetric", rank=2)
     _errors(df, ax, (2, 6), wide=XX.where(rank=8), symmetric=XX.where(rank=4),
             asymmetric=FG.where(alpha=0.3), step=step, exact=exact)  # fmt: skip
-    ax.set_title("Spare symmetric columns are slow")
     panels.key(ax, [*FACTORS.values(), CLOSED])
 
 
-@figure("sensing1", panel="left", row=1)
+@figure("sensing1", "left", row=1, title="The same from 800 measurements")
 def draw_sensing(df, ax):
     """Squared error against the step from 800 Gaussian measurements of the matrix
     (geometric means); dashed, the closed form of full observation.
@@ -206,10 +202,9 @@ def draw_sensing(df, ax):
     asymmetric, step = PLAIN.where(alpha=0.4), PLAIN.where(alpha=0.1)
     _errors(SENSED(df), ax, (2,), symmetric=SENSED.where(symmetric=True),
             asymmetric=asymmetric, step=step)  # fmt: skip
-    ax.set_title("The same from 800 measurements")
 
 
-@figure("sensing1", panel="mid")
+@figure("sensing1", "mid", title="Decay grows as $\\alpha^2$, then falls")
 def draw_alpha(df, ax):
     """Rate at which the error of F G^T decays, over the step size eta, against the
     scale alpha of the start; dashed, the rate from the Gauss-Newton matrix.
@@ -224,12 +219,11 @@ def draw_alpha(df, ax):
     panels.note(ax, 0.19, 0.12, "slope 2", data=True, ha="right")
     ax.set(xscale="log", yscale="log", xlabel="scale $\\alpha$ of the start")
     ax.set_ylabel("rate of decay / $\\eta$")
-    ax.set_title("Decay grows as $\\alpha^2$, then falls")
     panels.ticks(ax, "x", (0.1, 0.2, 0.4, 0.8, 1.7))
     panels.ticks(ax, "y", (0.01, 0.03, 0.1, 0.3, 1), log=10)
 
 
-@figure("sensing1", panel="mid", row=1)
+@figure("sensing1", "mid", row=1, title="After one step $\\alpha$ hardly matters")
 def draw_beta(df, ax):
     """Rate of decay after one step that sets the singular values of F to beta, against
     beta squared, for three scales alpha of the start (side by side; most intervals are
@@ -244,7 +238,6 @@ def draw_beta(df, ax):
     plot.theory(ax, b, law, label="$2\\min(\\beta^2,\\,s_r^2/\\beta^2)$", zorder=1)
     ax.set(xscale="log", xlabel="$\\beta^2$ of the one step", ylim=(0, 1.2))
     ax.set_ylabel("rate of decay / $\\eta$")
-    ax.set_title("After one step $\\alpha$ hardly matters")
     panels.ticks(ax, "x", SQUARES)
     panels.legend(ax, "upper right")
 

@@ -184,7 +184,7 @@ THRESHOLDS = {  # by the strength of the breaking term
 }
 
 
-@figure("fig1", panel="left")
+@figure("fig1", "left", title="A loss with a mirror")
 def draw(df, ax):
     """Contours of a loss with a mirror (thick line): A and B are images of each other,
     C is their mean on the mirror. Blue, both contours of the loss of A and B; arrows,
@@ -215,10 +215,10 @@ def draw(df, ax):
                 bbox={"facecolor": "white", "linewidth": 0, "pad": 1})  # fmt: skip
     ends = {"xlim": (x[0], x[-1]), "ylim": (x[0], x[-1])}
     ax.set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal", **ends)
-    ax.set(xticks=[0, 1, 2], yticks=[0, 1, 2], title="A loss with a mirror")
+    ax.set(xticks=[0, 1, 2], yticks=[0, 1, 2])
 
 
-@figure("fig1", panel="mid")
+@figure("fig1", "mid", title="Two facts need the symmetry")
 def draw_facts(df, ax):
     """The three facts of a mirror, the worst over random points, against the strength b
     of a term that breaks the symmetry: A and B of equal loss, the gradient at C in the
@@ -235,17 +235,13 @@ def draw_facts(df, ax):
     far = df.farthest.mean()
     plot.theory(ax, x, np.sqrt(2) * x * far)
     plot.theory(ax, x, x / np.sqrt(2))
-    powers = {10.0**k: f"$10^{{{k}}}$" for k in range(-15, 1, 3)}
-    inner = {b: text for b, text in powers.items() if 1e-15 < b < 1}
-    panels.ticks(ax, "x", {zero: "0"} | inner, log=10)
-    panels.gap(ax, "x", 1e-13)
-    panels.ticks(ax, "y", powers, log=10)
+    panels.decades(ax, "x", range(-12, 0, 3), zero=zero, gap_at=1e-13)
+    panels.decades(ax, "y", range(-15, 1, 3))
     ax.set(xlabel="strength $b$ of the breaking term $b\\,w_1$", xlim=(3e-15, 0.5))
     ax.set(ylabel="worst over points", ylim=(1e-15, 3e2))
-    ax.set_title("Two facts need the symmetry")
 
 
-@figure("fig1", panel="right")
+@figure("fig1", "right", title="Enough decay favours the mirror")
 def draw_threshold(df, ax):
     """Decay gamma_0 from which C is better than A, against the distance of A from the
     mirror, with the symmetry and without; dashed, the closed form. Crosses and bars:
@@ -271,13 +267,9 @@ def draw_threshold(df, ax):
             curve = threshold(df.centre.iloc[0], -line, strength)
             plot.theory(ax, line, curve, label="_" if strength else "closed form")
     ax.set(xlabel="distance from the mirror $|O^Tw|$", xscale="log", xlim=(8e-4, 3.6))
-    ax.set(
-        ylabel="decay $\\gamma$ (half of PyTorch's)",
-        ylim=(-2.3, 3),
-        yticks=range(-2, 4),
-    )
+    ax.set(ylabel="decay $\\gamma$ (half of PyTorch's)", ylim=(-2.3, 3))
+    ax.set(yticks=range(-2, 4))
     panels.legend(ax, "lower left")
-    ax.set_title("Enough decay favours the mirror")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -172,7 +172,7 @@ def _curves(ax, df, x, column: str, **how):
     panels.curves(ax, shown, "x", "y", "method", MATCHES, **how)
 
 
-@figure("lmc1", panel="left")
+@figure("lmc1", "left", title="Matching lowers the barrier")
 def draw(df, ax):
     """Test loss on the line between two networks A and B, above the straight line
     between the losses at its ends, by how the units of B were matched to those of A: by
@@ -184,11 +184,10 @@ def draw(df, ax):
     excess = df.assign(excess=[*(np.stack([*df.loss]) - chords)])
     _curves(ax, excess, weight, "excess")
     ax.set(xlabel="position between A and B", ylabel="test loss above ends (nats)")
-    ax.set_title("Matching lowers the barrier")
     panels.key(ax, [*MATCHES.values(), FIXED, SQUARE], handlelength=1.6)
 
 
-@figure("lmc1", panel="mid")
+@figure("lmc1", "mid", title="Matched, large vectors align")
 def draw_alignment(df, ax):
     """Alignment of the singular vectors of A and B, of those whose singular values
     exceed a fraction gamma of the largest, s1; 1 is the same directions.
@@ -196,10 +195,9 @@ def draw_alignment(df, ax):
     _curves(ax, df, GAMMAS, "alignment", limits=(-1, 1))
     ax.set(xlabel="$\\gamma$ (singular values $\\geq\\gamma\\,s_1$)")
     ax.set(ylabel="alignment of A and B", ylim=(-0.12, 1.0))
-    ax.set_title("Matched, large vectors align")
 
 
-@figure("lmc1", panel="right")
+@figure("lmc1", "right", title="Matched: below the square law")
 def draw_distance(df, ax):
     """Barrier on the line against the distance of A and B, over their distance as
     trained, for each of four groups of networks; dashed, the square of the distance,
@@ -212,10 +210,9 @@ def draw_distance(df, ax):
     plot.theory(ax, x, NONE(df).barrier.mean() * x**2)
     panels.ticks(ax, "y", BARRIERS, log=10)
     ax.set(xlabel="distance to A / as trained", ylabel="barrier (nats)")
-    ax.set_title("Matched: below the square law")
 
 
-@figure("lmc1", panel="left", row=1)
+@figure("lmc1", "left", row=1, title="B and C, each matched to A")
 def draw_third(df, ax):
     """Barriers between A and B and between B and C, where B and C were matched to A
     alone. Intervals end at 0, as a barrier cannot be negative.
@@ -225,10 +222,10 @@ def draw_third(df, ax):
         for pair, column in (("A to B", "barrier"), ("B to C", "barrier_bc"))
     }
     panels.forest(ax, rows, MATCHES, spread=0.6, limits=(0, np.inf))
-    ax.set(xlabel="barrier (nats)", title="B and C, each matched to A")
+    ax.set(xlabel="barrier (nats)")
 
 
-@figure("lmc1", panel="mid", row=1)
+@figure("lmc1", "mid", row=1, title="Wider networks: lower barriers")
 def draw_width(df, ax):
     """Barrier against width, by matching; and, beside its width of 128, that of an
     asymmetric network as trained, whose units cannot be exchanged.
@@ -239,10 +236,9 @@ def draw_width(df, ax):
     panels.ticks(ax, "x", sorted(WIDTH(df).width.unique()), log=2)
     panels.ticks(ax, "y", BARRIERS, log=10)
     ax.set(xlabel="width", ylabel="barrier (nats)")
-    ax.set_title("Wider networks: lower barriers")
 
 
-@figure("lmc1", panel="right", row=1)
+@figure("lmc1", "right", row=1, title="Units come back up to noise 2")
 def draw_planted(df, ax):
     """Units that matching by weights puts back in a permuted copy with noise, against
     the noise. Intervals end at 0 and 1.
@@ -253,7 +249,7 @@ def draw_planted(df, ax):
     panels.ticks(ax, "x", {i: f"{x:g}" for i, x in enumerate(noises)})
     panels.gap(ax, "x", 0.5)
     ax.set(xlabel="noise / s.d. of the weights", ylabel="fraction put back")
-    ax.set(ylim=(0, 1.05), title="Units come back up to noise 2")
+    ax.set(ylim=(0, 1.05))
 
 
 # --- claims --------------------------------------------------------------------------

@@ -29,10 +29,8 @@ weight_decay is PyTorch's (wd/2)*|theta|^2, half of it the paper's gamma.
 """
 
 import math
-import os
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -147,16 +145,17 @@ def _one(c: Config, context: Context) -> dict:
     return row | compressed(model, x_test, y_test)
 
 
+def _loss(model, batch):
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(model(batch[0]), batch[1])
+
+
 def audited(model, x, y) -> dict:
     """Return what the weights say: copies among the 512 units that `fc` reads."""
-    import torch
-
     from symlab.mirror.audit import audit
 
-    def loss(model, batch):
-        return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
-
-    found = audit(model, loss, (x, y))
+    found = audit(model, _loss, (x, y))
     unknown = int((found.symmetry == "unknown").sum())
     found = found[~found.symmetry.isin(["none", "unknown"])]
     (last,) = found[found.parameters.str.contains("fc.weight:1")].itertuples()
@@ -180,10 +179,7 @@ def compressed(model, x, y) -> dict:
 
     from symlab.mirror.compress import compress
 
-    def loss(model, batch):
-        return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
-
-    smaller, report = compress(model, loss, (x[:8], y[:8]))
+    smaller, report = compress(model, _loss, (x[:8], y[:8]))
     with torch.no_grad():
         before, after = (
             torch.cat([m(part) for part in x.split(512)]).argmax(1)
@@ -202,23 +198,19 @@ def _train(c: Config, model, x, y, path) -> tuple[list[float], float, int]:
     """Return mean loss per epoch, total decay exponent, step of divergence (or -1)."""
     import torch
 
+    from symlab.models.kept import Kept
+
     parameters = list(model.parameters())
     pull = _offset(c, parameters)
-    optimizer = torch.optim.SGD(
-        parameters,
-        lr=c.lr,
-        momentum=c.momentum,
-        weight_decay=c.weight_decay,
-        fused=True,
-    )
+    settings = {"lr": c.lr, "momentum": c.momentum, "weight_decay": c.weight_decay}
+    optimizer = torch.optim.SGD(parameters, fused=True, **settings)
     per_epoch = len(x) // c.batch
-    steps, keep = c.epochs * per_epoch, _Keep(path, model, optimizer)
+    steps, keep = c.epochs * per_epoch, Kept(path, model, optimizer)
     first, losses = keep.resume()
     for epoch in range(first, c.epochs):
         model.train()
-        order = torch.from_numpy(
-            rng.stream(c.seed, f"order {epoch}").permutation(len(x))
-        )
+        order = rng.stream(c.seed, f"order {epoch}").permutation(len(x))
+        order = torch.from_numpy(order)
         total = torch.zeros((), device=x.device)
         for i in range(per_epoch):
             pick = order[i * c.batch : (i + 1) * c.batch].to(x.device)
@@ -236,8 +228,10 @@ def _step(c, model, optimizer, pull, x, y, lr: float, epoch: int, i: int):
     """Take one SGD step; decay acts on theta - theta_0, where the model is at theta."""
     import torch
 
+    from symlab.data.images import augmented
+
     if c.augment:
-        x = _augmented(x, rng.stream(c.seed, f"augment {epoch} {i}"))
+        x = augmented(x, rng.stream(c.seed, f"augment {epoch} {i}"))
     optimizer.param_groups[0]["lr"] = lr
     with torch.autocast(x.device.type, torch.bfloat16, enabled=c.half):
         loss = torch.nn.functional.cross_entropy(model(x), y)
@@ -263,65 +257,6 @@ def _offset(c: Config, parameters) -> list:
             p.add_(theta_0)
         pull.append(theta_0.mul_(c.weight_decay))
     return pull
-
-
-def _augmented(x, draws):
-    """Shift each image by -4..4 pixels (reflected border) and mirror it at random."""
-    import torch
-
-    n, _, height, width = x.shape
-    shift, flip = draws.integers(0, 9, size=(2, n)), draws.random(n) < 0.5
-    padded = torch.nn.functional.pad(x, (4, 4, 4, 4), mode="reflect")
-    rows = torch.from_numpy(shift[0][:, None] + np.arange(height)).to(x.device)
-    columns = shift[1][:, None] + np.arange(width)
-    columns = np.where(flip[:, None], columns[:, ::-1], columns)
-    columns = torch.from_numpy(columns.copy()).to(x.device)
-    index = torch.arange(n, device=x.device)[:, None, None]
-    # (N, H, W, C) from advanced indexing: already the bytes of channels_last
-    return padded.permute(0, 2, 3, 1)[
-        index, rows[:, :, None], columns[:, None, :]
-    ].permute(0, 3, 1, 2)
-
-
-class _Keep:
-    """The state of a run, saved once a minute; a resumed run is the same run."""
-
-    def __init__(self, path: Path | None, model, optimizer):
-        import time
-
-        self.path, self.model, self.optimizer = path, model, optimizer
-        self.clock, self.saved = time.monotonic, time.monotonic()
-
-    def resume(self) -> tuple[int, list[float]]:
-        import torch
-
-        if self.path is None or not self.path.exists():
-            return 0, []
-        where = next(self.model.parameters()).device
-        try:
-            state = torch.load(self.path, map_location=where, weights_only=True)
-        except Exception:  # the file is cut off, or another call removed it
-            return 0, []
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        return state["epoch"], state["losses"]
-
-    def save(self, epoch: int, losses: list[float]) -> None:
-        import torch
-
-        if self.path is None or self.clock() - self.saved < 60:
-            return
-        state = {
-            "model": self.model.state_dict(),
-            "epoch": epoch,
-            "losses": losses,
-            "optimizer": self.optimizer.state_dict(),
-        }
-        new = self.path.with_suffix(f".{os.getpid()}")  # two calls may run at once
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, new)
-        new.replace(self.path)
-        self.saved = self.clock()
 
 
 # --- the statistic -------------------------------------------------------------------
@@ -420,21 +355,20 @@ def _places(ax, names) -> None:
     ax.set(xlim=(-0.5, 2.5))
 
 
-@figure("fig3", panel="right")
+@figure("fig3", "right", title="Blocks (inset: no decay)")
 def draw(df, ax):
     """Correlation of the pre-activations of ResNet18's penultimate neurons under weight
     decay, reordered: dark blocks are copies. Inset, without decay; it covers what the
     lower left quarter repeats. Colours follow the logarithm of 1 - |correlation|.
     """
     _matrix(ax, df, "decay")
-    ax.set_title("Blocks (inset: no decay)")
     if (df.arm == "no decay").any():
         inset = panels.inset(ax, [0.55, 0.55, 0.45, 0.45])
         _show(inset, df, "no decay", "correlation")
         inset.spines[:].set(color="white", linewidth=2.5)
 
 
-@figure("fig3", panel="right", row=1)
+@figure("fig3", "right", row=1, title="Copies need decay and symmetry")
 def draw_statistic(df, ax):
     """Fraction of ResNet18's penultimate neurons with a copy (another neuron at
     |correlation| > 0.999), with weight decay, without it, and with decay and a static
@@ -444,10 +378,9 @@ def draw_statistic(df, ax):
         if len(values := df[df.arm == name].grouped):
             _copies(ax, i, values, arm)
     _places(ax, [arm.label for arm in LOOKS.values()])
-    ax.set_title("Copies need decay and symmetry")
 
 
-@figure("fig6", panel="left")
+@figure("fig6", "left")
 def draw_post(df, ax):
     """Correlation of the activations after the ReLU under weight decay, in the order of
     a clustering, in the first seed; the title's percentage is the mean over seeds.
@@ -456,7 +389,7 @@ def draw_post(df, ax):
     _post(ax, df, "decay")
 
 
-@figure("fig6", panel="mid")
+@figure("fig6", "mid")
 def draw_post_without(df, ax):
     """Correlation of the activations after the ReLU without weight decay, as in (a)."""
     _post(ax, df, "no decay", scale=not panels.beside(ax))
@@ -469,7 +402,7 @@ def _post(ax, df, name: str, scale: bool = True) -> None:
     ax.set_title(f"{name.capitalize()}: {100 * copied:.0f} % with a copy")
 
 
-@figure("fig6", panel="right")
+@figure("fig6", "right", title="Copies by three measures")
 def draw_measures(df, ax):
     """Fraction of the live neurons with a copy by three measures: correlations before
     the ReLU, after it, and the audit of the weights; small marks, one seed each.
@@ -483,7 +416,6 @@ def draw_measures(df, ax):
                 label = "_" if k else arm.label.replace("\n", " ")
                 _copies(ax, k + 0.27 * (i - 1), values, arm, label=label)
     _places(ax, measures)
-    ax.set_title("Copies by three measures")
     panels.legend(ax, "upper right")
 
 

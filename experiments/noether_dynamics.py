@@ -194,7 +194,7 @@ DERIVED = Arm("derived prefactor", plot.SKY, "^", panels.DASHED)
 GRADIENT_FLOW = Arm("gradient flow", panels.GREY, "v", panels.DASHED)
 
 
-@figure("noether1", panel="left")
+@figure("noether1", "left", title="The charge's law gives the norm")
 def draw_norm(df, ax):
     """Mean squared norm of a normalised neuron in training with momentum b and weight
     decay k; dashed, what theories say from the measured gradients or velocities:
@@ -211,15 +211,13 @@ def draw_norm(df, ax):
         mean = np.stack([*rows[f"{name}_path"]]).mean(0)
         look = {"color": arm.color, "marker": arm.marker, "mew": 0, "ms": 2.8}
         plot.theory(ax, step, mean, markevery=(2 + k, 8), **look)
-    ax.set(
-        yscale="log", xlabel="step", ylabel="mean $|w|^2$ of a neuron", ylim=(2e-3, 8)
-    )
-    ax.set_title("The charge's law gives the norm")
+    ax.set(xlabel="step", ylabel="mean $|w|^2$ of a neuron", yscale="log")
+    ax.set_ylim(2e-3, 8)
     panels.note(ax, 0.04, 0.06, "momentum $b=0.9$\ndecay $k=0.01$")
     panels.key(ax, [MEASURED, *laws.values()])
 
 
-@figure("noether1", panel="mid")
+@figure("noether1", "mid", title="Frozen norms narrow usable rates")
 def draw_rates(df, ax):
     """Training loss against the learning rate under SGD, under SGD with frozen norms,
     and under AdaGrad-norm on the sphere, without weight decay; a loss below the line,
@@ -228,16 +226,16 @@ def draw_rates(df, ax):
     panels.curves(ax, RATE(df), "lr", "loss", "rule", NORM_RULES)
     panels.reference(ax, y=LEVEL)
     ax.set(xscale="log", yscale="log", xlabel="learning rate", ylim=(0.15, 8))
-    ax.set(ylabel="training loss (nats)", title="Frozen norms narrow usable rates")
+    ax.set(ylabel="training loss (nats)")
     panels.ticks(ax, "y", (0.2, 0.3, 0.5, 1, 2, 5))
-    panels.ticks(ax, "x", {10.0**k: f"$10^{{{k}}}$" for k in range(-2, 3)}, log=10)
+    panels.decades(ax, "x", range(-2, 3))
     places = {"free": (350, 0.46), "fixed": (350, 5.6), "sphere": (350, 0.17)}
     for rule, (x, y) in places.items():
         arm = NORM_RULES[rule]
         panels.note(ax, x, y, arm.label, data=True, ha="right", color=arm.color)
 
 
-@figure("noether1", panel="right")
+@figure("noether1", "right", title="Equation 17 errs with momentum")
 def draw_prefactors(df, ax):
     """Squared norm at the end by equation 17, by the derived prefactor and by the law
     of the charge, over the measured one, at four settings of momentum b and noise. Most
@@ -257,7 +255,7 @@ def draw_prefactors(df, ax):
     panels.ticks(ax, "y", (0.5, 1, 2, 5), log=10)
     panels.ticks(ax, "x", dict(enumerate(settings)))
     ax.set(ylabel="predicted / measured $|w|^2$", ylim=(0.55, 6), xlim=(-0.5, 3.5))
-    ax.set(xlabel="momentum $b$", title="Equation 17 errs with momentum")
+    ax.set(xlabel="momentum $b$")
 
 
 # --- claims --------------------------------------------------------------------------

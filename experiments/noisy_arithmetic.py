@@ -169,7 +169,7 @@ LABELS = {
 }
 
 
-@figure("memory1", panel="left")
+@figure("memory1", "left", title="The output hides the rule")
 def draw_noise(df, ax):
     """Test accuracy of networks of 256 neurons against the fraction of wrong labels:
     of the network, of each neuron's strongest frequency alone (the filter, with the
@@ -185,13 +185,13 @@ def draw_noise(df, ax):
     plot.theory(ax, x, vote_law(x, n, rows.share.iloc[0]), zorder=1)
     panels.reference(ax, x=1 - 1 / n)
     ax.set(xlabel="fraction of wrong labels", ylabel="test accuracy")
-    ax.set(ylim=(-0.04, 1.04), title="The output hides the rule")
+    ax.set(ylim=(-0.04, 1.04))
     panels.ticks(ax, "x", {0: "0", 0.4: "0.4", 0.8: "0.8", 1 - 1 / n: f"{n - 1}/{n}"})
     closed = Arm("vote, closed form", plot.BLACK, "", panels.DASHED)
     panels.key(ax, [*REST.values(), VOTE_MARK, closed])
 
 
-@figure("memory1", panel="mid")
+@figure("memory1", "mid", title="Wrong labels are fitted first")
 def draw_order(df, ax):
     """Fraction of the wrong and of the clean training labels that is fitted, against
     the step of training, with 40 and with 80 % of the labels wrong. Intervals that
@@ -206,11 +206,10 @@ def draw_order(df, ax):
             label = f"{100 * noise:.0f} %: {arm.label} labels"
             panels.curve(ax, runs, "x", "y", arm, label=label, **look)
     ax.set(xlabel="step", ylabel="fraction of labels fitted", ylim=(-0.04, 1.04))
-    ax.set_title("Wrong labels are fitted first")
     panels.legend(ax, "lower right", borderaxespad=0.1)
 
 
-@figure("memory1", panel="right")
+@figure("memory1", "right", title="More neurons hold rule and noise")
 def draw_width(df, ax):
     """Share of test pairs that are right, with 80 % wrong labels, against the number of
     neurons; and the share of wrong labels that the rest fits, which is the weights
@@ -219,7 +218,6 @@ def draw_width(df, ax):
     for column, arm in REST.items():
         panels.curve(ax, LOUD(df), "width", column, arm, limits=(0, 1))
     ax.set(xlabel="neurons", ylabel="fraction right, or fitted", ylim=(-0.04, 1.04))
-    ax.set_title("More neurons hold rule and noise")
     panels.ticks(ax, "x", sorted(LOUD(df).width.unique()), log=2)
 
 

@@ -151,20 +151,12 @@ def run(configs: list[Config], context: Context) -> list[dict]:
 
 def _trained(c: Config, context: Context) -> dict:
     from symlab.data.text import corpus
-    from symlab.pretraining import Processes, pretrain
-    from symlab.pretraining.processes import on
+    from symlab.pretraining import pretrain
+    from symlab.pretraining.runs import place_of, recipe_of
 
-    path = context.checkpoint(c) if c.save_every else None
-    row = pretrain(
-        model(c),
-        corpus(c.text, vocabulary=c.vocabulary),
-        recipe(c),
-        settings(c),
-        processes=Processes(device=on(context.device)),
-        path=path,
-        save_every=c.save_every if path else 0,
-    )
-    return measured(c, row)
+    place = place_of(c, context, c.save_every)
+    text = corpus(c.text, vocabulary=c.vocabulary)
+    return measured(c, pretrain(model(c), text, recipe_of(c), settings(c), **place))
 
 
 def model(c: Config):
@@ -182,13 +174,6 @@ def model(c: Config):
         head_width=c.width // c.heads,
         hidden=3 * c.width,
     )
-
-
-def recipe(c: Config):
-    from symlab.pretraining import Recipe
-
-    kept = ("steps", "batch", "length", "precision", "compile", "validation", "seed")
-    return Recipe(**{name: getattr(c, name) for name in kept})
 
 
 def settings(c: Config) -> dict:
@@ -263,7 +248,7 @@ def table(df):
             "optimizer": OPTIMIZERS[arm].label,
             "tuned rate": f"{rows.lr.iloc[0]:.3g}",
             "validation loss": f"{rows.val_loss.mean():.3f}",
-            "minus AdamW": f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]",
+            "minus AdamW": f"{gap:+.3f}",
             "state, bytes per weight": f"{state.mean():.1f}",
             "its part of a step": f"{rows.optimizer_share.median():.0%}",
         }
@@ -285,49 +270,43 @@ def _sensitivity(df, ax, *arms: str, near: bool = True):
 
     near: cut the loss where the cliffs of AdamW and of small rates would hide the rest.
     """
-    scores, rate, tuned = RACE.scores(df), RACE.used(df).lr, RACE.tune(df)
+    rate, tuned = RACE.used(df).lr, RACE.tune(df)
     for name in arms:
-        arm, loss = OPTIMIZERS[name], scores[name]
-        look = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
-        ax.plot(loss.index / rate[name], loss, lw=0.9, mew=0, **look)
         seeds = tuned[tuned.arm == name].groupby("lr").val_loss
-        ends = seeds.min(), seeds.max()
-        ax.vlines(loss.index / rate[name], *ends, color=arm.color, lw=0.7)
+        panels.ranges(ax, seeds, OPTIMIZERS[name], over=rate[name], lw=0.9, mew=0)
     panels.reference(ax, x=1)
     panels.ticks(ax, "x", panels.fractions(2.0 ** np.arange(-2, 3)), log=10)
     ax.set(xlabel="learning rate / tuned", ylabel="validation loss (nats)")
     ax.set_xlim(1 / 4.8, 4.8)
     if near:
-        ax.set_ylim(scores.min() - 0.02, scores.min() + 0.25)
+        least = RACE.scores(df).min()
+        ax.set_ylim(least - 0.02, least + 0.25)
 
 
-@figure("symopt5", panel="left")
+@figure("symopt5", "left", title="One rate for all costs AdamW most")
 def draw_tables(df, ax):
     """Validation loss on tuning seeds against the learning rate over the tuned one:
     AdamW and Muon, with rates for each group of weights and with one rate for all.
     """
     _sensitivity(df, ax, *FOUR, near=False)
-    ax.set_title("One rate for all costs AdamW most")
     panels.key(ax, [OPTIMIZERS[name] for name in (*FOUR, *RELATIVES, *FREON)])
 
 
-@figure("symopt5", panel="mid")
+@figure("symopt5", "mid", title="Muon's relatives off their rate")
 def draw_relatives(df, ax):
     """Validation loss on tuning seeds against the learning rate over the tuned one:
     Muon and its relatives. Losses above the frame are cut. Muon, NorMuon, PolarGrad,
     Kaon and ARO lie within 0.013 nats at their tuned rates.
     """
     _sensitivity(df, ax, "muon", *RELATIVES)
-    ax.set_title("Muon's relatives off their rate")
 
 
-@figure("symopt5", panel="right")
+@figure("symopt5", "right", title="Freon's powers off their rate")
 def draw_exponents(df, ax):
     """Validation loss on tuning seeds against the learning rate over the tuned one:
     AdamW, and Freon with four exponents. Losses above the frame are cut.
     """
     _sensitivity(df, ax, "adamw", *FREON)
-    ax.set_title("Freon's powers off their rate")
 
 
 def _order(df, ax) -> list[str]:
@@ -338,7 +317,7 @@ def _order(df, ax) -> list[str]:
     return order
 
 
-@figure("symopt5", panel="left", row=1)
+@figure("symopt5", "left", row=1, title="NorMuon and Muon end lowest")
 def draw_final(df, ax):
     """Final loss minus AdamW's on fresh seeds; ticks, single seeds; an estimate
     beyond the axis is written out.
@@ -353,7 +332,7 @@ def draw_final(df, ax):
             seeds = wide[arm] - wide["adamw"]
             ax.plot(seeds, [y] * len(seeds), "|", color=color, alpha=0.35, ms=4)
             continue
-        said = f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}] →"
+        said = f"{i:.2f} →"
         look = {"color": color, "ha": "right", "va": "center", "data": True}
         look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         panels.note(ax, high, y, said, **look)
@@ -361,10 +340,9 @@ def draw_final(df, ax):
     panels.forest(ax, rows, {a: OPTIMIZERS[a] for a in shown}, spread=0)
     panels.ticks(ax, "x", (-0.05, 0, 0.05))
     ax.set(xlabel="final loss minus AdamW's (nats)", xlim=(low, high))
-    ax.set_title("NorMuon and Muon end lowest")
 
 
-@figure("symopt5", panel="mid", row=1)
+@figure("symopt5", "mid", row=1, title="10 of 14 lose less than 0.05 nats")
 def draw_rises(df, ax):
     """Rise of the loss at half and at twice the tuned rate on the tuning seeds; small
     with bars, above and below a row, on fresh seeds (Muon, AdamW). A rise beyond the
@@ -387,7 +365,6 @@ def draw_rises(df, ax):
     panels.reference(ax, x=0)
     panels.ticks(ax, "x", [0, 0.05, 0.1])
     ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.01, most))
-    ax.set_title("10 of 14 lose less than 0.05 nats")
     panels.rows_of(ax, [OPTIMIZERS[name].label for name in order])
     panels.key(ax)
 
@@ -398,7 +375,7 @@ def _tuning_rise(scores, rate: float, factor: float) -> float:
     return scores.iloc[off.argmin()] - scores[rate] if off.min() < 1e-6 else np.nan
 
 
-@figure("symopt5", panel="right", row=1)
+@figure("symopt5", "right", row=1, title="Freon is worst at $c$ = 5/6")
 def draw_freon(df, ax):
     """Final loss minus AdamW's against Freon's exponent c, which raises a singular
     value s to 1 - 2c.
@@ -412,9 +389,7 @@ def draw_freon(df, ax):
         panels.note(ax, x[-1], level.value, arm.label, **place)
     panels.ticks(ax, "x", panels.fractions(x))
     ax.set(xlabel="Freon's exponent $c$, of $s^{1-2c}$")
-    ax.set(
-        ylabel="final loss minus AdamW's (nats)", title="Freon is worst at $c$ = 5/6"
-    )
+    ax.set(ylabel="final loss minus AdamW's (nats)")
     panels.legend(ax, "upper left")
 
 

@@ -499,7 +499,7 @@ def _curves(df, ax, column: str, names: dict, scale: float = 1.0, **limits):
     ax.set(xlabel="task", xlim=(0, last + 1))
 
 
-@figure("fig4", panel="left")
+@figure("fig4", "left", title="Two of six stop learning new tasks")
 def draw(df, ax):
     """Excess loss at the end of each task, which has a new teacher, of models with
     weights w or u*v, with and without remedies. Dashed, mean-square theory of the LMS
@@ -515,10 +515,9 @@ def draw(df, ax):
     panels.note(ax, 0.08, 0.067, "dashed: theory for $w$")
     panels.ticks(ax, "y", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
     ax.set(ylabel="excess loss at the end of a task", ylim=(0.045, 1.5))
-    ax.set_title("Two of six stop learning new tasks")
 
 
-@figure("fig4", panel="right")
+@figure("fig4", "right", title="First against last five tasks")
 def draw_ends(df, ax):
     """Mean excess loss of the first and of the last five tasks; grey line, predicting
     zero. Most intervals are shorter than a marker.
@@ -537,11 +536,10 @@ def draw_ends(df, ax):
     panels.ticks(ax, "x", [0.05, 0.1, 0.2, 0.5, 1.0], log=10)
     panels.rows_of(ax, [look.label for look in LOOK.values()])
     ax.set(xlabel="mean excess loss", xlim=(0.045, 2), ylim=(place + 0.5, -0.5))
-    ax.set_title("First against last five tasks")
     panels.legend(ax, "upper left")
 
 
-@figure("fig4", panel="left", row=1)
+@figure("fig4", "left", row=1, title="The same two lose their weights")
 def draw_zeros(df, ax):
     """Fraction of zero weights, |w| < 1e-4, after each task. Bands end at 0 and 1."""
     names = {"symmetric": (0.06, 0.9), "trap": (0.35, 0.72), "noise": (0.71, 0.065)}
@@ -549,10 +547,9 @@ def draw_zeros(df, ax):
     rest = ", ".join(LOOK[arm].label for arm in ("bias", "point", "vanilla"))
     panels.note(ax, 0.98, 0.02, f"{rest}: 0 to 0.01", ha="right")
     ax.set(ylabel="fraction of zero weights", ylim=(-0.11, 1.03))
-    ax.set_title("The same two lose their weights")
 
 
-@figure("fig4", panel="right", row=1)
+@figure("fig4", "right", row=1, title="They fall onto the mirrors, as predicted")
 def draw_mirror(df, ax):
     """Distance of u from v and -v after each task, the median over weights. Dashed, the
     slope by the Lyapunov exponent, from the measured value at task 20 on.
@@ -569,7 +566,6 @@ def draw_mirror(df, ax):
         plot.theory(ax, tasks, line / np.log(10))
     panels.note(ax, 0.06, 0.08, "dashed: slope by the Lyapunov exponent")
     ax.set(ylabel="$\\log_{10}$ distance of $u$ from $\\pm v$", ylim=(None, 3))
-    ax.set_title("They fall onto the mirrors, as predicted")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -30,20 +30,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Context,
-    family,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    stats,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, Context, figure, grid, panels, plot, stats
+from symlab.harness.estimates import family, named, weakest, where
 from symlab.models import zoo
 from symlab.papers import MATCHES, PLEAS
 
@@ -192,7 +180,7 @@ def _over_samples(ax, df, rows, seen: str):
     )
 
 
-@figure("lmc2", panel="left")
+@figure("lmc2", "left")
 def draw(df, ax):
     """Test accuracy of two networks of five hidden layers, merged by least squares for
     each layer, against the samples that it uses, with units left as they were trained
@@ -204,7 +192,7 @@ def draw(df, ax):
     panels.key(ax, KEY, lines=False)
 
 
-@figure("lmc2", panel="right")
+@figure("lmc2", "right")
 def draw_narrow(df, ax):
     """The same for two networks of three hidden layers of half the width."""
     _over_samples(ax, df, NARROW, "no such gain shown")
@@ -221,7 +209,7 @@ def _forest(ax, df, rows: dict, estimate, **how):
     panels.forest(ax, intervals, arms, spread=0.45, **how)
 
 
-@figure("lmc2", panel="left", row=1)
+@figure("lmc2", "left", row=1, title="Least squares repairs the mean")
 def draw_merges(df, ax):
     """Test accuracy of five merges with 64 samples, for networks of three shapes: the
     means of both networks' weights, and least squares (LS) for each layer.
@@ -232,14 +220,13 @@ def draw_merges(df, ax):
 
     _forest(ax, df, MERGES, accuracy, zero=None, limits=(0, 1))
     ax.set(xlabel=f"test accuracy, {FEW} samples", xlim=(0, 1.02))
-    ax.set_title("Least squares repairs the mean")
     widths = df.groupby("layers").width.first()
     key = [replace(SHAPES[n], label=f"{n} layers of {widths[n]} units")
            for n in sorted(widths.index, reverse=True)]  # fmt: skip
     panels.key(ax, key, lines=False)
 
 
-@figure("lmc2", panel="right", row=1)
+@figure("lmc2", "right", row=1, title="At 5 layers, least squares adds most")
 def draw_gains(df, ax):
     """Gains in test accuracy, paired by networks: of least squares over the mean of
     weights, both with AM; of AM over no matching, both with least squares; and of the
@@ -256,7 +243,6 @@ def draw_gains(df, ax):
     panels.reference(ax, x=LEAST.size, ls=":")
     panels.note(ax, LEAST.size + 0.004, -0.5, f"{LEAST.size}", data=True)
     ax.set(xlabel=f"gain in test accuracy, {FEW} samples", xlim=(-0.06, 0.32))
-    ax.set_title("At 5 layers, least squares adds most")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -156,37 +156,35 @@ def _methods(ax, rows, x: str, y: str, label: str, *, seeds: bool = False) -> No
     """
     for method, arm in (DRAWN | AS_EXECUTED).items():
         of_method = rows[rows.method == method]
-        means = {at: stats.mean(np.log(e)).map(np.exp)
-                 for at, e in of_method.groupby(x)[y]}  # fmt: skip
+        means = {at: stats.geometric_mean(e) for at, e in of_method.groupby(x)[y]}
         if not means:
             continue
         width = {"lw": 2.8} if method == "polar_express" else {}
         if seeds:
             values = [mean.value for mean in means.values()]
-            look = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
-            ax.plot(list(means), values, mew=0, **look | width)
+            ax.plot(list(means), values, mew=0, **arm.look | width)
             ax.plot(of_method[x], of_method[y], ".", color=arm.color, ms=1.6, alpha=0.7)
         else:
             panels.band(ax, list(means), means.values(), arm, **width)
     low, high = np.log10(rows[x].min()), np.log10(rows[x].max())
     decades = range(round(low), round(high) + 1, 2 if high - low < 10 else 6)
-    panels.ticks(ax, "x", {10.0**k: f"$10^{{{k}}}$" for k in decades}, log=10)
-    panels.ticks(ax, "y", {10.0**k: f"$10^{{{k}}}$" for k in range(-6, 1)}, log=10)
+    panels.decades(ax, "x", decades)
+    panels.decades(ax, "y", range(-6, 1))
     ax.set_ylabel(label)
 
 
-@figure("symopt_polar", panel="left")
+@figure("symopt_polar", "left", title="QDWH holds to condition $10^5$")
 def draw_all(df, ax):
     """Relative error of polar factors in float32 against the condition number, by
     method. "Left polar as executed" is the rule in the code of Lau & Su.
     """
     rows = CONDITION.where(dtype="float32")(df)
     _methods(ax, rows, "condition", "wrong", "relative error, float32")
-    ax.set(xlabel="condition number", title="QDWH holds to condition $10^5$")
+    ax.set(xlabel="condition number")
     panels.key(ax, [*DRAWN.values(), *AS_EXECUTED.values()])
 
 
-@figure("symopt_polar", panel="mid")
+@figure("symopt_polar", "mid", title="In bfloat16 QDWH's lead is small")
 def draw_clear(df, ax):
     """Relative error of polar factors in bfloat16 on singular values above 0.001 of the
     largest, against the condition number, by method; dots, single seeds. At 10^5 and
@@ -197,16 +195,15 @@ def draw_clear(df, ax):
     said = "error on $s > 10^{-3}$, bfloat16"
     _methods(ax, rows, "condition", "wrong_clear", said, seeds=True)
     ax.set(xlabel="condition number", ylim=(4e-4, 1))
-    ax.set_title("In bfloat16 QDWH's lead is small")
 
 
-@figure("symopt_polar", panel="right")
+@figure("symopt_polar", "right", title="One rule depends on the scale")
 def draw_scale(df, ax):
     """Error at condition 100 in float32 against the size of the gradient."""
     rows = SCALE.where(dtype="float32")(df)
     rows = rows.assign(size=2.0**rows.power)
     _methods(ax, rows, "size", "wrong", "error at condition 100, float32")
-    ax.set(xlabel="size of the gradient", title="One rule depends on the scale")
+    ax.set(xlabel="size of the gradient")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -39,21 +39,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    Estimate,
-    family,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    race,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, race, stats
+from symlab.harness.estimates import Estimate, family, named, where
 from symlab.papers import EXCESS_LOSS, OPTIMIZERS, POLARGRAD
 
 LANES = 48
@@ -253,10 +240,9 @@ def _course(df, ax, problem: str, column: str):
 def _gaps(df, ax, problem: str, low: float, high: float):
     _course(df, ax, problem, "gaps")
     ax.set(ylabel=r"$\log_{10}$ gap / gap at start", ylim=(low, high))
-    ax.set_title(f"{TITLES[problem]}: Muon highest")
 
 
-@figure("symopt7", panel="left")
+@figure("symopt7", "left", title="Quadratic: Muon highest")
 def draw_quadratic(df, ax):
     """Gap to the least loss along the run at tuned constant rates, quadratic; median
     and middle half of the seeds.
@@ -265,7 +251,7 @@ def draw_quadratic(df, ax):
     panels.key(ax, list(LOOKS.values()))
 
 
-@figure("symopt7", panel="mid")
+@figure("symopt7", "mid", title="Logistic: Muon highest")
 def draw_logistic(df, ax):
     """Gap to the least loss along the run at tuned constant rates, logistic regression
     with batches; median and middle half of the seeds.
@@ -273,7 +259,7 @@ def draw_logistic(df, ax):
     _gaps(df, ax, "logistic", -3.6, 0.2)
 
 
-@figure("symopt7", panel="right")
+@figure("symopt7", "right", title="Completion: Muon highest")
 def draw_completion(df, ax):
     """Gap to the least loss along the run at tuned constant rates, low-rank completion;
     median and middle half of the seeds. Rounding is reached at -30.
@@ -283,7 +269,7 @@ def draw_completion(df, ax):
     panels.note(ax, 1000, FLOOR + 0.4, "rounding", data=True, ha="right", va="bottom")
 
 
-@figure("symopt7", panel="left", row=1)
+@figure("symopt7", "left", row=1, title="Gradient descent comes nearest")
 def draw_leads(df, ax):
     """Mean over the run of log10 of the gap, PolarGrad's minus its rivals', each at its
     tuned rate; gaps below 1e-10 of the first are counted as that. Muon without momentum
@@ -300,11 +286,10 @@ def draw_leads(df, ax):
     }
     panels.forest(ax, rows, rivals, spread=0.66)
     ax.set(xlabel=r"mean $\log_{10}$ gap, PolarGrad minus rival")
-    ax.set(title="Gradient descent comes nearest")
     panels.key(ax, [*rivals.values()], lines=False)
 
 
-@figure("symopt7", panel="mid", row=1)
+@figure("symopt7", "mid", row=1, title="Muon's floor grows as rate$^2$")
 def draw_floor(df, ax):
     """Last gap of the quadratic problem against the constant rate, tuning seeds; the
     dashed line is proportional to the squared rate.
@@ -317,11 +302,10 @@ def draw_floor(df, ax):
     plot.theory(ax, lr, end + 2 * np.log10(lr / lr[-1]), label=r"$\propto$ rate$^2$")
     ax.set(xscale="log", xlabel="learning rate", ylabel=r"$\log_{10}$ last gap / first")
     panels.ticks(ax, "x", (0.005, 0.01, 0.02))
-    ax.set_title("Muon's floor grows as rate$^2$")
     panels.legend(ax, "lower right")
 
 
-@figure("symopt7", panel="right", row=1)
+@figure("symopt7", "right", row=1, title="Condition soars under descent")
 def draw_condition(df, ax):
     """Condition number of the gradient along the run, quadratic, constant rates; of
     each arm up to where float64 no longer resolves it. Median and middle half.
@@ -334,7 +318,6 @@ def draw_condition(df, ax):
     panels.note(ax, 380, 10, LOOKS["gd"].label, data=True)
     panels.ticks(ax, "y", (0, 5, 10))
     ax.set(ylabel=r"$\log_{10}$ condition number", ylim=(0, 15))
-    ax.set_title("Condition soars under descent")
 
 
 def _resolved(numbers) -> np.ndarray:

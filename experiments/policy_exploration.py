@@ -55,26 +55,11 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Claim,
-    Context,
-    family,
-    figure,
-    named,
-    panels,
-    rng,
-    where,
-)
+from symlab.harness import Claim, Context, family, figure, named, panels, rng, where
 from symlab.papers import ADVANTAGES, AGRAE, CLIPPING, IN_WORDS, ZHU, resized
 from symlab.rlvr.passk import pass_at_k
 from symlab.rlvr.small_policy import tensors
-from symlab.rlvr.small_training import (
-    collected,
-    demonstrated,
-    judged,
-    task_of,
-    updates,
-)
+from symlab.rlvr.small_training import collected, demonstrated, judged, task_of, updates
 
 LANES = 8  # the arms of one seed at quick scale: they share a start
 STATIC = ("task",)
@@ -300,7 +285,7 @@ def _at_the_end(df, ax, y: str, steps: int, width: float) -> None:
     ax.set_xlabel("RL step")
 
 
-@figure("agrae7", panel="left")
+@figure("agrae7", "left", title="Rule: the clip orders entropies")
 def draw_rule_entropy(df, ax):
     """Entropy of a tiny transformer in reinforcement learning on the task rule; right,
     hollow, without the clip, over the last two thirds of the steps. Bands and bars are
@@ -316,28 +301,25 @@ def draw_rule_entropy(df, ax):
     _at_the_end(df[df.clip_low >= 1], ax, "late_entropy", len(steps), len(steps) / 6)
     ax.set(ylabel="entropy (nats per token)", ylim=(0, None))
     panels.key(ax, [ADVANTAGES["base"], *ARMS.values()])
-    ax.set_title("Rule: the clip orders entropies")
 
 
-@figure("agrae7", panel="mid")
+@figure("agrae7", "mid", title="Rule: GRPO lifts pass@1")
 def draw_rule_passes(df, ax):
     """pass@k on held-out prompts of the task rule before training and after GRPO, with
     95 % intervals over seeds. The y axes of (b) and (e) begin at 0.28.
     """
     _passes(df, ax, "rule")
-    ax.set_title("Rule: GRPO lifts pass@1")
 
 
-@figure("agrae7", panel="right")
+@figure("agrae7", "right", title="Rule: W-REINFORCE loses most")
 def draw_rule_gains(df, ax):
     """pass@k minus GRPO's on the task rule, paired by seed, with 95 % intervals; black,
     GRPO. Marks of one k stand side by side.
     """
     _gains(df, ax, "rule")
-    ax.set_title("Rule: W-REINFORCE loses most")
 
 
-@figure("agrae7", panel="left", row=1)
+@figure("agrae7", "left", row=1, title="Countdown: no clip, order reversed")
 def draw_countdown_entropy(df, ax):
     """Entropy in training on the task countdown, divided by GRPO's of the same seed,
     in parts of the training, whose marks stand side by side; right, hollow, the ratio
@@ -356,23 +338,20 @@ def draw_countdown_entropy(df, ax):
         _at_the_end(_ratios(late, 1), ax, "y", steps, move)
     panels.reference(ax, y=1, color=ARMS["grpo"].color)
     ax.set_ylabel("entropy over GRPO's")
-    ax.set_title("Countdown: no clip, order reversed")
 
 
-@figure("agrae7", panel="mid", row=1)
+@figure("agrae7", "mid", row=1, title="Countdown: GRPO loses at large $k$")
 def draw_countdown_passes(df, ax):
     """pass@k on held-out prompts of countdown before training and after GRPO."""
     _passes(df, ax, "countdown")
-    ax.set_title("Countdown: GRPO loses at large $k$")
 
 
-@figure("agrae7", panel="right", row=1)
+@figure("agrae7", "right", row=1, title="Countdown: two gain at large $k$")
 def draw_countdown_gains(df, ax):
     """pass@k minus GRPO's on countdown, paired by seed, with 95 % intervals; black,
     GRPO.
     """
     _gains(df, ax, "countdown")
-    ax.set_title("Countdown: two gain at large $k$")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -190,18 +190,12 @@ def _train(c: Config, context: Context) -> dict:
     """The row of one run; in the tuning stage also where the rates are too large."""
     from symlab.data.text import corpus
     from symlab.pretraining import pretrain
-    from symlab.pretraining.processes import Processes, on
+    from symlab.pretraining.runs import place_of, recipe_of
 
-    path = context.checkpoint(c)
-    row = pretrain(
-        size(c),
-        corpus(c.corpus, vocabulary=c.vocabulary),
-        recipe(c),
-        optimizer(c) | ({"compile": True} if c.compile else {}),
-        processes=Processes(device=on(context.device)),
-        path=path,
-        save_every=SAVE_EVERY if path else 0,
-    )
+    text = corpus(c.corpus, vocabulary=c.vocabulary)
+    chosen = optimizer(c) | ({"compile": True} if c.compile else {})
+    place = place_of(c, context, SAVE_EVERY)
+    row = pretrain(size(c), text, recipe_of(c), chosen, **place)
     return _with_ceiling(row) if c.study == "tune" else row
 
 
@@ -222,13 +216,6 @@ def size(c: Config):
 
     name, sizes = MODELS[c.model]
     return preset(name, **sizes, vocabulary=c.vocabulary, context=c.length)
-
-
-def recipe(c: Config):
-    from symlab.pretraining import Recipe
-
-    shared = ("steps", "batch", "length", "validation", "precision", "compile", "seed")
-    return Recipe(**{name: getattr(c, name) for name in shared})
 
 
 def optimizer(c: Config) -> dict:
@@ -272,6 +259,7 @@ def follow(c: Config, move: str = "") -> tuple[np.ndarray, dict]:
     from symlab.data.text import corpus
     from symlab.models.transformer import Decoder
     from symlab.pretraining import train
+    from symlab.pretraining.runs import recipe_of
     from symlab.symopt import SymOpt
 
     text = corpus(c.corpus, vocabulary=c.vocabulary)
@@ -283,7 +271,7 @@ def follow(c: Config, move: str = "") -> tuple[np.ndarray, dict]:
     model.load_state_dict(weights, strict=False)
     for p in model.parameters():
         p.requires_grad_(p.ndim > 1)
-    row = train(model, SymOpt(model, **optimizer(c)), text, recipe(c))
+    row = train(model, SymOpt(model, **optimizer(c)), text, recipe_of(c))
     return np.array([*row["train_loss"], row["val_loss"]]), weights_of(model)
 
 
@@ -366,7 +354,7 @@ BOUND = Arm("claimed bound", plot.BLACK, "")
 FLOOR = 1e-17  # where differences of 0 are drawn
 
 
-@figure("symopt3", panel="left")
+@figure("symopt3", "left", title="No mean is below tuned AdamW's")
 def draw_losses(df, ax):
     """Validation loss of a decoder minus that of tuned AdamW, by rules for embedding
     and head; ticks, single seeds; black, the claimed gain. Row-norm has one loss with
@@ -383,13 +371,12 @@ def draw_losses(df, ax):
         ax.plot(seeds, [y + 0.22] * len(seeds), "|", **look)
     panels.reference(ax, x=-NATS, color=plot.BLACK)
     ax.set(xlabel="loss − that of tuned AdamW (nats)", xlim=(-0.028, None))
-    ax.set_title("No mean is below tuned AdamW's")
     mean = losses.adamw.mean()
     panels.note(ax, 0.0, -0.4, f" tuned AdamW: {mean:0.3f}", data=True)
     panels.key(ax, [*LOOK.values(), GRID, BOUND])
 
 
-@figure("symopt3", panel="mid")
+@figure("symopt3", "mid", title="Cost of rates that are off")
 def draw_sensitivity(df, ax):
     """Rise of validation loss when both learning rates are multiplied, side by side;
     hollow, means of the tuning grid, whose two seeds have no interval.
@@ -405,11 +392,11 @@ def draw_sensitivity(df, ax):
     panels.reference(ax, y=0)
     panels.reference(ax, x=1)
     panels.ticks(ax, "x", panels.fractions((1 / 3, 1 / 2, 1, 2, 3)), log=10)
-    ax.set(xlabel="both learning rates / tuned", title="Cost of rates that are off")
+    ax.set(xlabel="both learning rates / tuned")
     ax.set_ylabel("rise of validation loss (nats)")
 
 
-@figure("symopt3", panel="right")
+@figure("symopt3", "right", title="AdamW alone breaks rotation")
 def draw_symmetries(df, ax):
     """Largest difference of training losses between a model and its moved copy, by
     move, and, right of the line, the drift of the head's mean row over the length of
@@ -430,7 +417,7 @@ def draw_symmetries(df, ax):
     labels = [*MOVES, "drift of head"]
     ax.set_xticks(place, labels, rotation=35, ha="right", rotation_mode="anchor")
     ax.set(yscale="log", ylim=(FLOOR / 5, 30), xlim=(-0.5, end + 1.3))
-    ax.set(yticks=[1e-16, 1e-12, 1e-8, 1e-4, 1], title="AdamW alone breaks rotation")
+    ax.set(yticks=[1e-16, 1e-12, 1e-8, 1e-4, 1])
     ax.set_ylabel("largest difference of losses (nats)")
     right = {"rotation": 90, "ha": "left", "va": "center", "fontsize": 8}
     panels.note(ax, 1.02, 0.5, "drift / length of rows", **right)

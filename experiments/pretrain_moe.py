@@ -166,37 +166,19 @@ def run(configs: list[Config], context: Context) -> list[dict]:
 def _train(c: Config, context: Context) -> dict:
     """The row of `symlab.pretraining.train`, and how far the routers have moved."""
     from symlab.data.text import corpus
-    from symlab.pretraining import Recipe, train
+    from symlab.pretraining import train
     from symlab.pretraining.loop import build
-    from symlab.pretraining.processes import Processes, on
+    from symlab.pretraining.runs import place_of, recipe_of
     from symlab.symopt import SymOpt
 
-    recipe = Recipe(
-        steps=c.steps,
-        batch=c.batch,
-        micro=c.micro,
-        length=c.length,
-        precision=c.precision,
-        compile=c.compile,
-        validation=c.validation,
-        seed=c.seed,
-        **AUXILIARY[c.auxiliary],
-    )
-    processes = Processes(device=on(context.device))
-    chosen = optimizer(c)
-    model, groups = build(decoder(c), recipe, chosen, processes)
-    path = context.checkpoint(c) if c.save_every else None
+    recipe, chosen = recipe_of(c, **AUXILIARY[c.auxiliary]), optimizer(c)
+    place = place_of(c, context, c.save_every)
+    model, groups = build(decoder(c), recipe, chosen, place["processes"])
+    rules = SymOpt(model, groups=groups, compile=c.compile)
+    text = corpus(c.source, vocabulary=c.vocabulary)
     before = routers(model)  # initial weights, in a resumed run as well
-    row = train(
-        model,
-        SymOpt(model, groups=groups, compile=c.compile),
-        corpus(c.source, vocabulary=c.vocabulary),
-        recipe,
-        processes=processes,
-        path=path,
-        save_every=c.save_every if path else 0,
-        about={"optimizer": repr(sorted(chosen.items()))},
-    )
+    about = {"optimizer": repr(sorted(chosen.items()))}
+    row = train(model, rules, text, recipe, about=about, **place)
     return row | {"router_moved": moved(before, routers(model))}
 
 
@@ -366,7 +348,7 @@ def _by_step(df, rule: str) -> dict:
     return {step: of_rule.where(step=step).mean("load_cv")(df) for step in steps}
 
 
-@figure("symopt4", panel="left")
+@figure("symopt4", "left", title="Load CV doubles, loss hardly moves")
 def draw_frontier(df, ax):
     """Loss minus that of the frozen router, paired by seed, against the coefficient
     of variation (CV) of the load of experts, whose intervals are in the next panel; one
@@ -389,13 +371,12 @@ def draw_frontier(df, ax):
         look = {"color": arm.color, "marker": arm.marker, "lw": 0, "zorder": 3}
         ax.scatter(x, y, s=size, label=arm.label, **look)
     ax.set(xlabel="load CV", ylabel="loss − frozen router's (nats)")
-    ax.set_title("Load CV doubles, loss hardly moves")
     panels.note(ax, 0.02, 0.03, f"sizes: steps of\n{STEPS[0]} to {STEPS[-1]}")
     ran = set(FRONTIER(df).router)
     panels.key(ax, [arm for rule, arm in ARMS.items() if rule in ran])
 
 
-@figure("symopt4", panel="mid")
+@figure("symopt4", "mid", title="Of three, left polar is most even")
 def draw_moved(df, ax):
     """Coefficient of variation (CV) of the load against how far the routers have
     moved; one curve per rule, over steps. Grey, the frozen router. Intervals lean where
@@ -411,7 +392,6 @@ def draw_moved(df, ax):
             panels.points(ax, x, load.values(), arm, linestyle="-")
     ax.set(xlabel="distance moved / initial norm", ylabel="load CV")
     panels.ticks(ax, "x", (0.2, 0.5, 1, 2, 5, 10, 20), log=10)
-    ax.set_title("Of three, left polar is most even")
 
 
 def _beside(df, ax, losses: list[str], estimate_of) -> None:
@@ -429,14 +409,14 @@ def _beside(df, ax, losses: list[str], estimate_of) -> None:
     ax.set(xlim=(-0.5, len(losses) - 0.5), xlabel="auxiliary loss")
 
 
-@figure("symopt4", panel="right")
+@figure("symopt4", "right", title="Auxiliary losses even the load")
 def draw_auxiliary(df, ax):
     """CV of the load with Switch's balancing loss, with it and the router z-loss, and
     with phi-balancing (φ), at steps of 0.008.
     """
     rows = {name: ONE_STEP.where(auxiliary=name) for name in LOSSES}
     _beside(df, ax, list(rows), lambda n, r: rows[n].where(router=r).mean("load_cv"))
-    ax.set(ylabel="load CV", ylim=(0, None), title="Auxiliary losses even the load")
+    ax.set(ylabel="load CV", ylim=(0, None))
 
 
 def _against_step(df, ax, column: str, label: str, limits=panels.ANY) -> None:
@@ -447,35 +427,34 @@ def _against_step(df, ax, column: str, label: str, limits=panels.ANY) -> None:
     ax.set(xlabel="step of a router's row", ylabel=label)
 
 
-@figure("symopt4", panel="left", row=1)
+@figure("symopt4", "left", row=1, title="Only AdamW's mean logit grows")
 def draw_drift(df, ax):
     """Mean of a token's router logits, its root mean square over tokens, against the
     length of the router's steps. Grey, the frozen router.
     """
     _against_step(df, ax, "mean_logit_drift", "mean logit (rms over tokens)")
-    ax.set_title("Only AdamW's mean logit grows")
     panels.ticks(ax, "y", (0.05, 0.1, 0.2, 0.5), log=10)
     ax.set_ylim(bottom=0.026)
     panels.note(ax, 0.03, 0.02, "row-norm and left polar coincide")
 
 
-@figure("symopt4", panel="mid", row=1)
+@figure("symopt4", "mid", row=1, title="Longer steps, more dead experts")
 def draw_dead(df, ax):
     """Fraction of dead experts against the length of the router's steps. Grey, the
     frozen router. Bands end at 0 and 1.
     """
     _against_step(df, ax, "dead_fraction", "dead experts (fraction)", (0, 1))
-    ax.set(ylim=(0, None), title="Longer steps, more dead experts")
+    ax.set(ylim=(0, None))
 
 
-@figure("symopt4", panel="right", row=1)
+@figure("symopt4", "right", row=1, title="Each costs under 0.01 nats")
 def draw_cost(df, ax):
     """Loss with an auxiliary loss, as in (c), minus that without, paired by seed."""
     rows = {rule: ONE_STEP.where(router=rule) for rule in LEARNING}
     _beside(df, ax, ADDED,
             lambda n, r: rows[r].paired("val_loss", auxiliary=(n, "none")))  # fmt: skip
     panels.reference(ax, y=0)
-    ax.set(ylabel="loss − that without (nats)", title="Each costs under 0.01 nats")
+    ax.set(ylabel="loss − that without (nats)")
 
 
 def table(df):

@@ -60,27 +60,10 @@ from itertools import product
 import numpy as np
 
 from symlab import papers
-from symlab.harness import (
-    Arm,
-    Claim,
-    estimate,
-    family,
-    figure,
-    grid,
-    panels,
-    plot,
-    rng,
-    stats,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng, stats
+from symlab.harness.estimates import estimate, family, where
 from symlab.papers import KALRA, SPECTRAL_CONDITION, TENSOR_PROGRAMS, WIDTH_RULES
-from symlab.rate_curves import (
-    at_edge,
-    cost_of_keeping,
-    drift,
-    gain,
-    share_of_gain,
-)
+from symlab.rate_curves import at_edge, cost_of_keeping, drift, gain, share_of_gain
 from symlab.schedule import schedule
 
 LANES = 8
@@ -209,14 +192,12 @@ LOOKS = {  # widths D: shades of one hue, as colours mean arms in the lower pane
     512: Arm("D = 512", plot.BLACK, "v"),
 }  # fmt: skip
 DOTS, DASH_DOT = (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))
-
-
 ADAM = ("adamw", "embedding", "head", "mup")
 
 
-def _curves(df, ax, arm: str, others: dict, *, title: str):
-    """Draw the loss by rate, one curve for each width; those of other arms, {arm: line
-    style}, without bands. The y axis is that of all arms under the same rule.
+def _curves(df, ax, arm: str, **others):
+    """Draw the loss by rate, one curve for each width; those of other arms, arm=line
+    style, without bands. The y axis is that of all arms under the same rule.
     """
     panels.curves(ax, where(arm=arm)(df), "lr", "loss", "width", LOOKS)
     for other, line in others.items():
@@ -229,63 +210,60 @@ def _curves(df, ax, arm: str, others: dict, *, title: str):
         panels.legend(ax, "upper left", **panels.handles(lines))
     low, high = np.log2(df.lr.min()), np.log2(df.lr.max())
     ks = range(int(low) + 1, int(high) + 1, 2)
-    panels.ticks(ax, "x", {2.0**k: f"$2^{{{k}}}$" for k in ks}, log=2)
+    panels.ticks(ax, "x", panels.powers(ks, 2.0), log=2)
     row = df[df.arm.isin(ADAM if arm in ADAM else SPECTRAL)]
     means = row.groupby(["arm", "width", "lr"]).loss.mean()
     space = np.ptp(means)
-    ax.set(xlim=(2 ** (low - 0.4), 2 ** (high + 0.4)), title=title)
+    ax.set_xlim(2 ** (low - 0.4), 2 ** (high + 0.4))
     ax.set(ylim=(means.min() - 0.12 * space, means.max() + 0.36 * space))
-    ax.set(xlabel="learning rate", ylabel="validation loss (nats)")
-    if panels.beside(ax):
-        ax.set(ylabel="")
+    ylabel = "" if panels.beside(ax) else "validation loss (nats)"
+    ax.set(xlabel="learning rate", ylabel=ylabel)
 
 
-@figure("symopt8", panel="left")
+@figure("symopt8", "left", title="AdamW: best rate falls with D")
 def draw_adamw(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW with one
     rate for all weights.
     """
-    _curves(df, ax, "adamw", {}, title="AdamW: best rate falls with D")
+    _curves(df, ax, "adamw")
     panels.key(ax, [LOOKS[d] for d in sorted(df.width.unique())])
 
 
-@figure("symopt8", panel="mid")
+@figure("symopt8", "mid", title="One part of muP: rate still falls")
 def draw_parts(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW with a
     part of muP: D/32 times the rate for the embedding or, dotted and without bands, a
     head that starts as small as in muP.
     """
-    others, title = {"head": DOTS}, "One part of muP: rate still falls"
-    _curves(df, ax, "embedding", others, title=title)
+    _curves(df, ax, "embedding", head=DOTS)
 
 
-@figure("symopt8", panel="right")
+@figure("symopt8", "right", title="All of muP: best rate stays")
 def draw_mup(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW in muP:
     hidden matrices and head have 32/D times the rate.
     """
-    _curves(df, ax, "mup", {}, title="All of muP: best rate stays")
+    _curves(df, ax, "mup")
 
 
-@figure("symopt8", panel="left", row=1)
+@figure("symopt8", "left", row=1, title="Polar factors: best rate stays")
 def draw_none(df, ax):
     """Validation loss against the rate of hidden matrices for each width D, with the
     key above (a). Updates are polar factors of length 1 (scale none) or, without bands,
     of the lengths of scales muon and scion. The y axis is finer than that of AdamW.
     """
-    others, title = {"muon": DOTS, "scion": DASH_DOT}, "Polar factors: best rate stays"
-    _curves(df, ax, "none", others, title=title)
+    _curves(df, ax, "none", muon=DOTS, scion=DASH_DOT)
 
 
-@figure("symopt8", panel="mid", row=1)
+@figure("symopt8", "mid", row=1, title="Polar, rms: length grows as $D^{1/2}$")
 def draw_rms(df, ax):
     """Validation loss against the rate of hidden matrices for each width D, with the
     key above (a). Updates are polar factors of length 0.2 D^(1/2) (scale rms).
     """
-    _curves(df, ax, "rms", {}, title="Polar, rms: length grows as $D^{1/2}$")
+    _curves(df, ax, "rms")
 
 
-@figure("symopt8", panel="right", row=1)
+@figure("symopt8", "right", row=1, title="Best rate by width and arm")
 def draw_best(df, ax):
     """Best rate over that at the least width, for one arm of each kind; dashed, the
     closed forms 1/D and D^(-1/2).
@@ -307,10 +285,9 @@ def draw_best(df, ax):
         plot.theory(ax, d, (d / d[0]) ** power)
         panels.note(ax, place[0] * d[0], place[1], name, data=True, ha="center")
     panels.ticks(ax, "x", widths, log=2)
-    panels.ticks(ax, "y", {2.0**k: f"$2^{{{k}}}$" for k in range(-4, 2)}, log=2)
+    panels.ticks(ax, "y", panels.powers(range(-4, 2), 2.0), log=2)
     ax.set_xlim(d[0] / 1.1, d[-1] * 3.4)
-    ax.set(xlabel="width D", title="Best rate by width and arm")
-    ax.set(ylabel=f"best rate / that at D = {widths[0]}")
+    ax.set(xlabel="width D", ylabel=f"best rate / that at D = {widths[0]}")
 
 
 def _found(found, df):
@@ -329,7 +306,7 @@ def _forest(df, ax, make):
     panels.rows_of(ax, [a.label for a in WIDTH_RULES.values()], shared=True)
 
 
-@figure("symopt8", panel="left", row=2)
+@figure("symopt8", "left", row=2, title="Drift, least to largest D")
 def draw_drift(df, ax):
     """Octaves (factors of two) by which the best rate rises from the least width to the
     largest; grey, by less than one. Black bars are what is expected at 8 times the
@@ -344,10 +321,9 @@ def draw_drift(df, ax):
     panels.note(ax, -4.3, 4.5, "bars: expected", data=True, va="center")
     panels.ticks(ax, "x", range(-4, 2))
     ax.set(xlabel="drift of the best rate (octaves)", xlim=(-4.5, 1.3))
-    ax.set_title("Drift, least to largest D")
 
 
-@figure("symopt8", panel="mid", row=2)
+@figure("symopt8", "mid", row=2, title="Cost of the least D's best rate")
 def draw_cost(df, ax):
     """Loss at the largest width with the rate of the grid that is best at the least,
     minus that with the best one there; the line is 0.01 nats. The axis is logarithmic
@@ -359,10 +335,9 @@ def draw_cost(df, ax):
     panels.ticks(ax, "x", [0, 0.01, 0.1, 1])
     panels.gap(ax, "x", 0.005)
     ax.set(xlabel="rise of the loss (nats)", xlim=(-0.004, 2.5))
-    ax.set_title("Cost of the least D's best rate")
 
 
-@figure("symopt8", panel="right", row=2)
+@figure("symopt8", "right", row=2, title="Gain at the largest D")
 def draw_gain(df, ax):
     """Loss of AdamW with one rate at the largest width minus that of the other arms,
     each at its best rate; the line is half of muP's.
@@ -373,7 +348,7 @@ def draw_gain(df, ax):
         place = half.value / 2 + 0.003, 5.5
         panels.note(ax, *place, "half of\nmuP's", data=True, va="center")
     panels.ticks(ax, "x", [0, 0.05, 0.1, 0.15])
-    ax.set(xlabel="AdamW's loss minus the arm's (nats)", title="Gain at the largest D")
+    ax.set(xlabel="AdamW's loss minus the arm's (nats)")
 
 
 # --- claims --------------------------------------------------------------------------

@@ -29,20 +29,8 @@ from itertools import pairwise
 import numpy as np
 
 from symlab import compiled
-from symlab.harness import (
-    Arm,
-    Claim,
-    estimate,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng
+from symlab.harness.estimates import estimate, named, weakest, where
 from symlab.papers import ZIYIN
 
 LANES = 512
@@ -318,13 +306,13 @@ ZEROS = Arm(f"{UV.label}, $|w|<10^{{-4}}$", UV.color)
 FALLEN = Arm(f"{UV.label}, $|w|<10^{{-10}}$", plot.SKY, "v", "-.")
 
 
-def _axes(ax, xlabel: str, title: str) -> None:
-    ax.set(xscale="log", xlabel=xlabel, ylim=(-0.03, 1.0), title=title)
+def _axes(ax, xlabel: str) -> None:
+    ax.set(xscale="log", xlabel=xlabel, ylim=(-0.03, 1.0))
     ax.set(ylabel="fraction of zero weights")
     panels.legend(ax, "upper left")
 
 
-@figure("fig3", panel="left")
+@figure("fig3", "left", title="SGD sets products to zero")
 def draw(df, ax):
     """Fraction of zero weights after SGD against the learning rate, for a product u*v
     and for w without the symmetry, which diverges beyond the grey line. Dashed, the
@@ -340,10 +328,10 @@ def draw(df, ax):
     panels.curve(ax, PLAIN(df), "lr", "zero_fraction", W, limits=(0, 1))
     mean = product.groupby("lr").predicted.mean()
     plot.theory(ax, mean.index, mean, label="theory, $|w|<10^{-10}$")
-    _axes(ax, "learning rate", "SGD sets products to zero")
+    _axes(ax, "learning rate")
 
 
-@figure("fig3", panel="left", row=1)
+@figure("fig3", "left", row=1, title="Weight decay is the Lasso")
 def draw_decay(df, ax):
     """Fraction of zero weights (|w| < 1e-4) of both models against weight decay;
     dashed, the Lasso by scikit-learn. Bands end at 0 and 1.
@@ -353,7 +341,7 @@ def draw_decay(df, ax):
     panels.curves(ax, rows, "weight_decay", "zero_fraction", "model", arms, **look)
     mean = LASSO(df).groupby("weight_decay").predicted.mean()
     plot.theory(ax, mean.index, mean, label="Lasso (scikit-learn)")
-    _axes(ax, "weight decay", "Weight decay is the Lasso")
+    _axes(ax, "weight decay")
 
 
 # --- claims --------------------------------------------------------------------------

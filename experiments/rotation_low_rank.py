@@ -30,18 +30,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng
+from symlab.harness.estimates import named, weakest, where
 from symlab.papers import ZIYIN
 
 LANES = 1  # a step is matrix products that fill a core: lanes would only share them
@@ -205,7 +195,7 @@ PRODUCT, BROKEN = Arm("$UW$", plot.BLUE), Arm("$(I+U)(I+W)$", plot.BLACK, "P")
 ARMS = {1.0: PRODUCT, 0.0: Arm("$UW$, no decay", plot.ORANGE, "s")}
 
 
-@figure("fig3", panel="mid")
+@figure("fig3", "mid", title="Noise lowers the rank")
 def draw(df, ax):
     """Rank of a factorisation U W against the noise of the labels, under weight decay 1
     and without. Dashed, the rank under decay where the matrix is known, not learned
@@ -222,10 +212,9 @@ def draw(df, ax):
     inset = panels.inset(ax, [0.2, 0.11, 0.6, 0.21], "symmetry removed")
     panels.curve(inset, RESIDUAL(df), "noise", "rank", BROKEN)
     inset.set(xlabel="", ylabel="", ylim=(0, d * 1.15), xticks=[0, 2, 4], yticks=[0, d])
-    ax.set_title("Noise lowers the rank")
 
 
-@figure("fig3", panel="mid", row=1)
+@figure("fig3", "mid", row=1, title="Decay is a soft threshold")
 def draw_decay(df, ax):
     """Rank of U W against weight decay; dashed, the number of singular values s_i of
     the known matrix above the soft threshold. Seeds hardly differ.
@@ -236,7 +225,6 @@ def draw_decay(df, ax):
     plot.theory(ax, mean.index, mean, label="number of $s_i>$ decay")
     ax.set(xlabel="weight decay", ylabel="rank", ylim=(0, df.dim.iloc[0] * 1.1))
     panels.legend(ax, "upper right")
-    ax.set_title("Decay is a soft threshold")
 
 
 # --- claims --------------------------------------------------------------------------

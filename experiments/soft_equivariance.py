@@ -37,19 +37,8 @@ import numpy as np
 import pandas as pd
 
 from symlab import torus
-from symlab.harness import (
-    Arm,
-    Claim,
-    family,
-    figure,
-    grid,
-    named,
-    panels,
-    plot,
-    rng,
-    weakest,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, panels, plot, rng
+from symlab.harness.estimates import family, named, weakest, where
 from symlab.papers import PER, SOFT
 
 LANES = 256
@@ -184,7 +173,7 @@ def _violations(ax, ylabel):
     panels.gap(ax, "x", 0.05)
 
 
-@figure("soft1", panel="left")
+@figure("soft1", "left", title="Tuned from 1, the risk stays low")
 def draw_error(df, ax):
     """Excess risk, over the variance of the equivariant part, against the violation of
     one symmetry, by method: no symmetry is least squares, hard symmetry holds all three
@@ -193,12 +182,11 @@ def draw_error(df, ax):
     panels.curves(ax, VIOLATION.where(start=1.0)(df), "eps_3", "risk", "arm", SOFT)
     panels.curve(ax, TUNED.where(start=100.0)(df), "eps_3", "risk", FROM[100.0])
     _violations(ax, "excess risk / variance")
-    ax.set_title("Tuned from 1, the risk stays low")
     closed = Arm("closed form", plot.BLACK, "", panels.DASHED)
     panels.key(ax, [*SOFT.values(), FROM[100.0], closed], handlelength=1.5)
 
 
-@figure("soft1", panel="mid")
+@figure("soft1", "mid", title="Tuning follows its closed form")
 def draw_penalties(df, ax):
     """Penalty that is learned for this symmetry against its violation, and the ideal
     one; the two others hold exactly. Dashed, the closed form of the tuning.
@@ -211,10 +199,9 @@ def draw_penalties(df, ax):
     best = VIOLATION.where("eps_3 > 0", arm="ideal")(df)
     panels.curve(ax, best, "eps_3", "penalty_3", SOFT["ideal"])
     _violations(ax, "penalty $\\lambda$ of this symmetry")
-    ax.set_title("Tuning follows its closed form")
 
 
-@figure("soft1", panel="right")
+@figure("soft1", "right", title="Penalties rank three symmetries")
 def draw_order(df, ax):
     """Penalties, tuned from 1, that are learned for three symmetries at once, each
     violated by 0.1, 0.3 or 1, in every run; markers at equal violations stand side by
@@ -236,7 +223,6 @@ def draw_order(df, ax):
            ylabel="tuned penalty $\\lambda$", xlim=(-0.5, 2.5))  # fmt: skip
     tight = {"handlelength": 1, "handletextpad": 0.3, "borderaxespad": 0}
     panels.legend(ax, "lower left", **tight)
-    ax.set_title("Penalties rank three symmetries")
 
 
 # --- claims ---------------------------------------------------------------------------

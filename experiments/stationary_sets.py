@@ -32,19 +32,8 @@ from functools import partial
 
 import numpy as np
 
-from symlab.harness import (
-    Arm,
-    Claim,
-    family,
-    figure,
-    grid,
-    lanes,
-    named,
-    panels,
-    plot,
-    rng,
-    where,
-)
+from symlab.harness import Arm, Claim, figure, grid, lanes, panels, plot, rng
+from symlab.harness.estimates import family, named, where
 from symlab.papers import ZIYIN
 
 LANES = 256
@@ -253,7 +242,7 @@ def _below(ax) -> None:
     panels.legend(ax, "upper center", bbox_to_anchor=(0.5, -0.22))
 
 
-@figure("fig5", panel="left")
+@figure("fig5", "left", title="SGD keeps to sets: $(uw-1)^2$")
 def draw_product(df, ax):
     """First steps on the loss of a product u*w, over its contours and directions of
     descent: SGD that starts on a stationary set (dashed) stays on it. Gradient descent
@@ -269,11 +258,11 @@ def draw_product(df, ax):
     rows = [_first(df, 1, start=start, **kept)[0] for start in STARTS["product"]]
     _paths(ax, rows, PRODUCT, lw=2.4, alpha=0.75)
     _paths(ax, _first(df, 6, study="off", noise=0.0), GD)
-    ax.set(xlabel="$w$", ylabel="$u$", title="SGD keeps to sets: $(uw-1)^2$")
+    ax.set(xlabel="$w$", ylabel="$u$")
     _below(ax)
 
 
-@figure("fig5", panel="mid")
+@figure("fig5", "mid", title="SGD keeps to lines: $|t|^4-|t|^2$")
 def draw_ring(df, ax):
     """Paths on a loss of t = (t_1, t_2) with rotation symmetry: SGD that starts on a
     line through 0 (dashed) stays on it; it leaves the line if single samples lack the
@@ -290,7 +279,6 @@ def draw_ring(df, ax):
     _paths(ax, kept, RING, "path", lw=2.4, alpha=0.75)
     _paths(ax, left, RING_BROKEN, "path", lw=0.8, ls="-")
     ax.set(xlabel="$t_1$", ylabel="$t_2$", xlim=(-reach, reach), ylim=(-reach, reach))
-    ax.set_title("SGD keeps to lines: $|t|^4-|t|^2$")
     _below(ax)
 
 
@@ -300,7 +288,7 @@ ENDS = {
 }
 
 
-@figure("fig5", panel="right")
+@figure("fig5", "right", title="Descent ends where decay says")
 def draw_final(df, ax):
     """u*w and |t|^2 at the end of descent against weight decay, the means over random
     starts, which agree (f); dashed, the closed forms.
@@ -312,11 +300,11 @@ def draw_final(df, ax):
         label = "closed form" if loss == "product" else "_"
         plot.theory(ax, gamma, minimum(loss, gamma), label=label)
     ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(-0.05, None))
-    ax.set(ylabel="value at the end", title="Descent ends where decay says")
+    ax.set(ylabel="value at the end")
     panels.legend(ax, "upper right")
 
 
-@figure("fig5", panel="right", row=1)
+@figure("fig5", "right", row=1, title="The errors are rounding")
 def draw_final_error(df, ax):
     """Distance of u*w and of |t|^2 at the end of descent from the closed forms of (c),
     in the worst seed. What is below 1e-17 stands at 0, below the break of the axis.
@@ -327,16 +315,15 @@ def draw_final_error(df, ax):
         look = {"color": arm.color, "label": f"{arm.label}, worst seed"}
         ax.plot(worst.index, worst.clip(lower=floor), marker=arm.marker, **look)
     panels.note(ax, 0.98, 0.72, "(the claims allow $10^{-9}$)", ha="right")
-    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-16, -15, -14, -12, -9, -6)}
-    panels.ticks(ax, "y", {floor: "0"} | decades, log=10)
-    panels.gap(ax, "y", 3 * floor)
+    powers = (-16, -15, -14, -12, -9, -6)
+    panels.decades(ax, "y", powers, zero=floor, gap_at=3 * floor)
     high = max(3e-14, 30 * worst.max())
     ax.set(xlabel="$\\gamma$ (half the weight decay)", ylim=(5e-18, high))
-    ax.set(ylabel="distance to closed form", title="The errors are rounding")
+    ax.set(ylabel="distance to closed form")
     panels.legend(ax, "upper right")
 
 
-@figure("fig5", panel="left", row=1)
+@figure("fig5", "left", row=1, title="SGD stays on symmetric sets")
 def draw_deviation(df, ax):
     """Distance of SGD from the stationary set on which it starts, in the worst seed:
     kept where every sample has the symmetry, lost where only their mean has it.
@@ -352,19 +339,16 @@ def draw_deviation(df, ax):
         rows = sgd.where(loss=loss, broken=broken)(df)
         high = np.maximum(np.array(list(rows.deviation_path)).max(0), floor)
         step = np.linspace(0, rows.steps.iloc[0], len(high))
-        style = {"color": arm.color, "marker": arm.marker, "ls": arm.line}
-        ax.plot(step[1:], high[1:], markevery=12, **style)
+        ax.plot(step[1:], high[1:], markevery=12, **arm.look)
         above = 3 if arm is not RING_BROKEN else 0.03
         side = {"ha": "right", "va": "bottom" if above > 1 else "top"}
         panels.name(ax, arm, 0.96, high[-1] * above, **side)
-    decades = {10.0**p: f"$10^{{{p}}}$" for p in (-16, -12, -8, -4, 0)}
-    panels.ticks(ax, "y", {floor: "0"} | decades, log=10)
-    panels.gap(ax, "y", 10 * floor)
+    panels.decades(ax, "y", range(-16, 1, 4), zero=floor, gap_at=10 * floor)
     ax.set(xlabel="step of SGD", ylabel="distance from the set (worst seed)")
-    ax.set(ylim=(1e-19, 1e3), title="SGD stays on symmetric sets")
+    ax.set(ylim=(1e-19, 1e3))
 
 
-@figure("fig5", panel="mid", row=1)
+@figure("fig5", "mid", row=1, title="Noise balances $u$ and $w$")
 def draw_balance(df, ax):
     """Imbalance u^2 - w^2, relative to the start, in training, as geometric means
     over seeds; dashed, the law of balance.
@@ -380,7 +364,6 @@ def draw_balance(df, ax):
         mean = law.groupby("x").y.mean()
         plot.theory(ax, mean.index, mean, label="law of balance" if noise else "_")
     ax.set(xlabel="step", ylabel="$\\log_{10}$ of $|u^2-w^2|$ / initial")
-    ax.set_title("Noise balances $u$ and $w$")
     panels.legend(ax, "lower left")
 
 

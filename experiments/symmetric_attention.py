@@ -204,7 +204,7 @@ def _differences(df, ax, rows, quantity: str):
     panels.reference(ax, x=0)
 
 
-@figure("attention1", panel="left")
+@figure("attention1", "left", title="On text, symmetry costs loss")
 def draw_text(df, ax):
     """Validation loss on text minus that of full attention, for four forms of attention
     scores, paired by seed; "full" has rank 8. In the grey band, the margin of 0.02
@@ -212,11 +212,10 @@ def draw_text(df, ax):
     """
     _differences(df, ax, TEXT, "loss")
     ax.set_xlabel("loss minus full attention's (nats)")
-    ax.set_title("On text, symmetry costs loss")
     panels.note(ax, 0.03, 2.5, "grey: margin\nof equivalence", data=True, va="center")
 
 
-@figure("attention1", panel="mid")
+@figure("attention1", "mid", title="Digits: a drop shows without scores only")
 def draw_digits(df, ax):
     """Test accuracy on digits minus that of full attention, for the same four forms as
     on text; the grey band is the margin of equivalence, 0.02, which two intervals of
@@ -224,12 +223,11 @@ def draw_digits(df, ax):
     """
     _differences(df, ax, DIGITS, "accuracy")
     ax.set(xlabel="accuracy minus full attention's")
-    ax.set_title("Digits: a drop shows without scores only")
     if panels.beside(ax):
         ax.set_yticklabels([])
 
 
-@figure("attention1", panel="right")
+@figure("attention1", "right", title="Rank 4 is cheaper and as good")
 def draw_cost(df, ax):
     """Validation loss on text against the operations that the scores of one head cost
     for 32 characters; small marks beside the means are single seeds. The interval of
@@ -244,7 +242,7 @@ def draw_cost(df, ax):
         panels.note(ax, cost + x, rows.loss.mean() + y, arm.label, data=True, ha=side,
                     va="center")  # fmt: skip
     ax.set(xlabel="thousand operations of the scores", ylabel="validation loss (nats)")
-    ax.set(xlim=(-14, 215), ylim=(2.24, None), title="Rank 4 is cheaper and as good")
+    ax.set(xlim=(-14, 215), ylim=(2.24, None))
 
 
 # --- claims --------------------------------------------------------------------------

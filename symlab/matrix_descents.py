@@ -98,17 +98,17 @@ def update(rule: str, average: float, like: Tensor):
     polargrad = partial(polar, alpha=1.0)
     hybrid = partial(symopt.row_then_spectral, method="svd")
     return {
-        "gd": lambda: _Momentum(lambda m: m, 0.0, like),
+        "gd": lambda: Momentum(lambda m: m, 0.0, like),
         "adam": lambda: _Adam(like),
-        "muon": lambda: _Momentum(polar, 0.95, like, nesterov=True),
-        "muon_plain": lambda: _Momentum(polar, 0.0, like),
-        "polargrad": lambda: _Momentum(polargrad, 0.0, like),
-        "polargrad_momentum": lambda: _Momentum(polargrad, average, like),
-        "hybrid": lambda: _Momentum(hybrid, 0.0, like),
+        "muon": lambda: Momentum(polar, 0.95, like, nesterov=True),
+        "muon_plain": lambda: Momentum(polar, 0.0, like),
+        "polargrad": lambda: Momentum(polargrad, 0.0, like),
+        "polargrad_momentum": lambda: Momentum(polargrad, average, like),
+        "hybrid": lambda: Momentum(hybrid, 0.0, like),
     }[rule]()
 
 
-class _Momentum:
+class Momentum:
     """The direction of an average (EMA) of gradients, or of Nesterov's look ahead."""
 
     def __init__(self, direction, beta: float, like: Tensor, nesterov: bool = False):

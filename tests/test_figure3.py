@@ -209,7 +209,7 @@ def test_static_bias_pulls_to_theta_0_and_decay_to_zero(few_images):
 
 def test_augmentation_shifts_and_mirrors_whole_images():
     x = torch.arange(2 * 3 * 32 * 32.0).view(2, 3, 32, 32)
-    y = grouping._augmented(x.expand(2, -1, -1, -1), rng.stream(0, "a"))
+    y = images.augmented(x.expand(2, -1, -1, -1), rng.stream(0, "a"))
     assert y.shape == x.shape
     padded = torch.nn.functional.pad(x, (4, 4, 4, 4), mode="reflect")
     for image, source in zip(y, padded, strict=True):

@@ -179,6 +179,15 @@ def test_muon_moves_each_factor_by_its_own_polar_factor():
             torch.testing.assert_close(aligned, torch.full_like(aligned, size))
 
 
+def test_products_are_apart_by_the_largest_relative_difference_of_a_matrix():
+    ones = {"up": torch.ones(2, 3, 4, 5), "down": torch.ones(2, 1, 5, 4)}
+    moved = {k: w.clone() for k, w in ones.items()}
+    moved["up"][0, 2] *= 1.5
+    moved["down"][1] *= 0.9
+    found = adapters.apart([ones, moved], [ones, ones])
+    np.testing.assert_allclose(found, [[0, 0.5], [0, 0.1]], atol=1e-6)
+
+
 # --- what the experiment measures ----------------------------------------------------
 
 

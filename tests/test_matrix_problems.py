@@ -8,6 +8,7 @@ import pytest
 import scipy.optimize
 import torch
 
+from symlab import known_optima
 from symlab.harness import contract, project
 
 mp = contract.load(project.find(Path(__file__).parent), "matrix_problems").module
@@ -28,21 +29,21 @@ def weights(c: mp.Config, n_lanes: int) -> torch.Tensor:
 def sampled_loss(c: mp.Config, w: torch.Tensor, t: int) -> torch.Tensor:
     """The loss of one lane at step t, written from its definition."""
     if c.study == "sensing":
-        a, truth = (torch.from_numpy(x) for x in mp.measurements(c))
+        a, truth = (torch.from_numpy(x) for x in known_optima.measurements(c))
         return ((a @ (w.flatten() - truth.flatten())) ** 2).mean() / 2
-    truth = mp.tokens(c)
-    x, y = (torch.from_numpy(a)[t] for a in mp.drawn(c, truth))
+    truth = known_optima.tokens(c)
+    x, y = (torch.from_numpy(a)[t] for a in known_optima.drawn(c, truth))
     e, h = (torch.from_numpy(a).to(w) for a in (truth.embedding, truth.head))
     e, h = (w, h) if c.study == "embedding" else (e, w)
     return torch.nn.functional.cross_entropy(e[x] @ h.T, y)
 
 
 @pytest.mark.parametrize("basis", ["axes", "rotated"])
-@pytest.mark.parametrize("study", mp.PROBLEMS)
+@pytest.mark.parametrize("study", known_optima.PROBLEMS)
 def test_gradients_are_those_of_autograd(study, basis):
     configs = [config(study, basis=basis, seed=s) for s in (3, 4, 3)]
     w = weights(configs[0], 3)
-    found = mp.PROBLEMS[study](configs).gradient(w, 7)
+    found = known_optima.PROBLEMS[study](configs).gradient(w, 7)
     for c, ours, at in zip(configs, found, w, strict=True):
         at = at.clone().requires_grad_()
         (theirs,) = torch.autograd.grad(sampled_loss(c, at, 7), at)
@@ -51,7 +52,7 @@ def test_gradients_are_those_of_autograd(study, basis):
 
 def population_loss(c: mp.Config, w: torch.Tensor) -> torch.Tensor:
     """Cross entropy of the next token over the whole distribution, in float64."""
-    truth = mp.tokens(c)
+    truth = known_optima.tokens(c)
     p = torch.from_numpy(truth.frequency[:, None] * np.exp(truth.log_p()))
     e, h = torch.from_numpy(truth.embedding), torch.from_numpy(truth.head)
     z = w @ h.T if c.study == "embedding" else e @ w.T
@@ -60,7 +61,7 @@ def population_loss(c: mp.Config, w: torch.Tensor) -> torch.Tensor:
 
 def optimum(c: mp.Config) -> tuple[torch.Tensor, float]:
     """W*, and the entropy of the next token."""
-    truth = mp.tokens(c)
+    truth = known_optima.tokens(c)
     p = truth.frequency[:, None] * np.exp(truth.log_p())
     best = truth.embedding if c.study == "embedding" else truth.head
     return torch.from_numpy(best), float(-np.sum(p * truth.log_p()))
@@ -90,10 +91,10 @@ def test_the_known_optimum_is_the_one_that_scipy_finds(study):
 def test_excess_is_the_population_loss_above_the_entropy(study):
     c = config(study)
     w, (best, entropy) = weights(c, 1), optimum(c)
-    (row,) = mp.PROBLEMS[study]([c]).measure(w)
+    (row,) = known_optima.PROBLEMS[study]([c]).measure(w)
     expected = float(population_loss(c, w[0].double())) - entropy
     assert row["excess"] == pytest.approx(expected, rel=1e-9)
-    truth, ours = mp.tokens(c), w[0].double().numpy()
+    truth, ours = known_optima.tokens(c), w[0].double().numpy()
     p = np.exp(truth.log_p())
     q = np.exp(replace(truth, **{study: ours}).log_p())
     pairs = truth.frequency[:, None] * scipy.special.kl_div(p, q)
@@ -102,17 +103,17 @@ def test_excess_is_the_population_loss_above_the_entropy(study):
     for name, half in (("frequent", slice(6)), ("rare", slice(6, None))):
         expected = by_token[half].sum() / mass[half].sum()
         assert row[name] == pytest.approx(expected, rel=1e-9)
-    (at_optimum,) = mp.PROBLEMS[study]([c]).measure(best[None])
+    (at_optimum,) = known_optima.PROBLEMS[study]([c]).measure(best[None])
     assert at_optimum["excess"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_sensing_has_its_optimum_at_the_low_rank_target():
     c = config("sensing")
-    a, truth = mp.measurements(c)
-    assert np.linalg.matrix_rank(truth, tol=1e-8) == mp.RANK
+    a, truth = known_optima.measurements(c)
+    assert np.linalg.matrix_rank(truth, tol=1e-8) == known_optima.RANK
     solution = scipy.linalg.lstsq(a, a @ truth.ravel())[0]
     np.testing.assert_allclose(solution, truth.ravel(), atol=1e-12)
-    problem = mp.Sensing([c])
+    problem = known_optima.Sensing([c])
     best = torch.from_numpy(truth)[None]
     assert problem.gradient(best, 0).abs().max() < 1e-14
     assert problem.measure(best)[0]["excess"] < 1e-28
@@ -123,8 +124,8 @@ def test_sensing_has_its_optimum_at_the_low_rank_target():
 @pytest.mark.parametrize("study", ["embedding", "head"])
 def test_tokens_and_labels_follow_the_model(study):
     c = config(study, batch=1000, steps=300)
-    truth = mp.tokens(c)
-    x, y = mp.drawn(c, truth)
+    truth = known_optima.tokens(c)
+    x, y = known_optima.drawn(c, truth)
     counts = np.zeros((c.rows, c.rows))
     np.add.at(counts, (x.ravel(), y.ravel()), 1)
     joint = x.size * truth.frequency[:, None] * np.exp(truth.log_p())
@@ -137,7 +138,7 @@ def test_tokens_and_labels_follow_the_model(study):
 @pytest.mark.parametrize("rule", mp.ADAM)
 def test_adamw_is_torchs(rule):
     c = config("head", rule=rule, lr=0.05)
-    problem = mp.Head([c])
+    problem = known_optima.Head([c])
     ours = mp._descend([c], problem)[0]
     w = torch.zeros(1, c.rows, c.columns, requires_grad=True)
     betas = (c.momentum, mp.ADAM[rule])
@@ -182,7 +183,7 @@ def test_rotated_problems_are_the_same_to_rules_that_turn_with_them():
 BASES = ("axes", "rotated")
 
 
-@pytest.mark.parametrize("study", mp.PROBLEMS)
+@pytest.mark.parametrize("study", known_optima.PROBLEMS)
 def test_every_rule_descends_and_a_large_rate_is_a_divergence(study):
     lr = {r: c / 4 for r, c in mp.CENTRES[study].items()}
     rows = mp.run([config(study, rule=r, lr=x, steps=200) for r, x in lr.items()])

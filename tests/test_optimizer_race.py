@@ -16,6 +16,7 @@ from symlab.models.families import preset
 from symlab.models.transformer import Decoder
 from symlab.pretraining import schedule
 from symlab.pretraining.loop import build
+from symlab.pretraining.runs import recipe_of
 from symlab.symopt import SymOpt
 
 EXPERIMENT = contract.load(project.find(Path(__file__).parent), "optimizer_race")
@@ -38,7 +39,7 @@ def toy(monkeypatch) -> Corpus:
 
 def groups(c) -> dict[str, dict]:
     """Name of a parameter -> what its group says, without the parameters."""
-    return by_name(build(race.model(c), race.recipe(c), race.settings(c))[1])
+    return by_name(build(race.model(c), recipe_of(c), race.settings(c))[1])
 
 
 def by_name(found: list[dict]) -> dict[str, dict]:
@@ -75,7 +76,7 @@ def test_arms_differ_in_their_hidden_matrices_only(arm):
 def test_whole_optimizers_are_the_presets_as_shipped(arm):
     c = replace(SMALL, arm=arm, lr=0.01)
     shipped = {"preset": race.WHOLE[arm], "lr": 0.01, "weight_decay": 0.0}
-    assert groups(c) == by_name(build(race.model(c), race.recipe(c), shipped)[1])
+    assert groups(c) == by_name(build(race.model(c), recipe_of(c), shipped)[1])
 
 
 def test_adamw_is_torchs_with_a_rate_for_tables(toy):
@@ -109,7 +110,7 @@ def test_adamw_is_torchs_with_a_rate_for_tables(toy):
 @pytest.mark.parametrize("arm", race.FREON)
 def test_freons_exponent_is_that_of_singular_values(arm, power):
     c = replace(SMALL, arm=arm, lr=0.01, power=power)
-    model, found = build(race.model(c), race.recipe(c), race.settings(c))
+    model, found = build(race.model(c), recipe_of(c), race.settings(c))
     assert {g["options"]["method"] for g in found if g["rule"] == "freon"} == {power}
     p = model.blocks[0].feed.down.weight
     before = p.detach().clone()

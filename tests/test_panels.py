@@ -302,3 +302,43 @@ def test_first_lines_of_tick_labels_stand_at_one_height():
     heights = [name.get_window_extent().y1 for name in (one, two)]
     assert one.get_linespacing() == two.get_linespacing() == 1.0
     assert heights[0] == pytest.approx(heights[1], abs=1)
+
+
+def test_ranges_reach_from_the_least_to_the_largest_value(ax, df):
+    own = df[df.arm == "a"].groupby("x").y
+    panels.ranges(ax, own, A, over=2.0)
+    (line,), (bars,) = ax.lines, ax.collections
+    np.testing.assert_allclose(line.get_xdata(), [0.5, 1.0])
+    np.testing.assert_allclose(line.get_ydata(), own.mean())
+    ends = [(low, high) for (_, low), (_, high) in bars.get_segments()]
+    np.testing.assert_allclose(ends, np.transpose([own.min(), own.max()]))
+    panels.ranges(ax, own, B, band=True)
+    corners = ax.collections[1].get_paths()[0].vertices[:, 1]
+    assert (corners.min(), corners.max()) == (own.min().min(), own.max().max())
+    assert ax.lines[1].get_linestyle() == B.line
+
+
+def test_decades_name_powers_of_ten_and_the_place_of_zero(ax):
+    panels.decades(ax, "y", (-8, -4, 0), zero=1e-11, gap_at=1e-10)
+    assert ax.get_yscale() == "log"
+    np.testing.assert_allclose(ax.get_yticks(), [1e-11, 1e-8, 1e-4, 1])
+    shown = [text.get_text() for text in ax.get_yticklabels()]
+    assert shown == ["0", "$10^{-8}$", "$10^{-4}$", "$10^{0}$"]
+    assert [text.get_text() for text in ax.texts] == ["//"]
+    assert panels.powers([3], 2.0) == {8.0: "$2^{3}$"}
+
+
+def test_a_panel_has_the_title_of_its_figure_unless_it_writes_one():
+    def plain(df, ax):
+        pass
+
+    def own(df, ax):
+        ax.set_title(f"{df} runs")
+
+    for draw in (plain, own):
+        contract.figure("f", title="what comes out")(draw)
+    titles = [
+        plot.compose([(draw._panels[0], 3)]).axes[0].get_title()
+        for draw in (plain, own)
+    ]
+    assert titles == ["what comes out", "3 runs"]

@@ -12,12 +12,14 @@ from tokenizers import Tokenizer
 
 import symlab.pretraining
 from symlab.data.text import Corpus, corpus, validation_batches
+from symlab.harness import Context
 from symlab.harness.race import at_edge, chosen, scores
 from symlab.models.families import family, preset
 from symlab.models.transformer import Decoder, loss
 from symlab.pretraining import Recipe, flops_per_token, loop, pretrain, schedule
 from symlab.pretraining import train as train_with
 from symlab.pretraining.processes import Processes, on
+from symlab.pretraining.runs import place_of, recipe_of
 
 V, T = 32, 16
 SIZES = {"vocabulary": V, "context": T, "width": 16, "layers": 2, "heads": 2}
@@ -696,3 +698,16 @@ def test_each_arm_gets_the_rate_with_the_least_mean_loss():
 def test_a_grid_with_unequal_seeds_is_refused():
     with pytest.raises(ValueError, match="run the whole grid on the same"):
         scores(grid({("a", 1): 1, ("a", 2): 2}).iloc[:-1], ["rule"], ["lr"])
+
+
+def test_a_run_of_an_experiment_takes_its_recipe_and_place_from_its_config(tmp_path):
+    c = SimpleNamespace(steps=3, batch=2, length=8, seed=5, arm="adamw")
+    assert recipe_of(c, z=0.1) == Recipe(steps=3, batch=2, length=8, seed=5, z=0.1)
+    kept = Context(checkpoints=tmp_path)
+    place = place_of(c, kept, save_every=200)
+    assert place["path"] == kept.checkpoint(c)
+    assert place["save_every"] == 200
+    assert place["processes"].device.type == "cpu"
+    for context, every in ((kept, 0), (Context(), 200)):
+        place = place_of(c, context, save_every=every)
+        assert (place["path"], place["save_every"]) == (None, 0)

@@ -505,3 +505,16 @@ def test_imports_are_light():
         "assert not {'torch', 'matplotlib', 'seaborn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_format_is_that_of_the_value_and_both_limits():
+    found = Interval(0.0123, -0.003, 0.5, 8)
+    assert f"{found:+.2f}" == "+0.01 [-0.00, +0.50]"
+    assert f"{found}" == str(found)
+
+
+def test_a_geometric_mean_has_the_interval_of_the_mean_of_logarithms():
+    sample = np.array([1.0, 2.0, 3.0, 10.0])
+    found, logs = stats.geometric_mean(sample), stats.mean(np.log(sample))
+    assert found.value == pytest.approx(60**0.25)
+    assert (found.low, found.high) == (np.exp(logs.low), np.exp(logs.high))

@@ -101,6 +101,24 @@ def _torchvision(folder: Path, train: bool) -> tuple[torch.Tensor, torch.Tensor]
     return x, torch.tensor(data.targets)
 
 
+def augmented(x: torch.Tensor, draws: np.random.Generator) -> torch.Tensor:
+    """Return images (N, 3, H, W), each shifted by -4 to 4 pixels along both axes, with
+    reflected borders, and mirrored or not at random.
+    """
+    n, _, height, width = x.shape
+    shift, flip = draws.integers(0, 9, size=(2, n)), draws.random(n) < 0.5
+    padded = torch.nn.functional.pad(x, (4, 4, 4, 4), mode="reflect")
+    rows = torch.from_numpy(shift[0][:, None] + np.arange(height)).to(x.device)
+    columns = shift[1][:, None] + np.arange(width)
+    columns = np.where(flip[:, None], columns[:, ::-1], columns)
+    columns = torch.from_numpy(columns.copy()).to(x.device)
+    index = torch.arange(n, device=x.device)[:, None, None]
+    # (N, H, W, C) from advanced indexing: already the bytes of channels_last
+    return padded.permute(0, 2, 3, 1)[
+        index, rows[:, :, None], columns[:, None, :]
+    ].permute(0, 3, 1, 2)
+
+
 def _standardised(x, y, x_test, y_test, axes: tuple[int, ...]) -> Images:
     mean, std = x.mean(axes, keepdim=True), x.std(axes, keepdim=True)
     return Images(

@@ -56,20 +56,23 @@ READ = (
 @dataclass(frozen=True)
 class Panel:
     """Where draw(df, ax), a function of an experiment, draws: the name of the figure,
-    a column of it ('left', 'mid', 'right' or 'main') and a row, 0 for the top one.
+    a column of it ('left', 'mid', 'right' or 'main') and a row, 0 for the top one; and
+    the title of the panel, unless `draw` writes one that depends on the rows.
     """
 
     figure: str
     column: str
     row: int
     draw: Callable
+    title: str = ""
 
 
-def figure(name: str, panel: str = "main", row: int = 0):
+def figure(name: str, panel: str = "main", row: int = 0, title: str = ""):
     """Return a decorator that marks a function draw(df, ax) as a panel of a figure.
 
     name: of the figure. panel: the column, 'left', 'mid' or 'right', or 'main' for the
-    only one. row: from the top, counted from 0.
+    only one. row: from the top, counted from 0. title: of the panel; a title that
+    depends on the rows is written by draw itself, and takes its place.
     """
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)):
@@ -80,7 +83,7 @@ def figure(name: str, panel: str = "main", row: int = 0):
 
     def mark(draw):
         panels = getattr(draw, "_panels", ())
-        draw._panels = (*panels, Panel(name, panel, row, draw))
+        draw._panels = (*panels, Panel(name, panel, row, draw, title))
         return draw
 
     return mark

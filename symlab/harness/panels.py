@@ -34,6 +34,11 @@ class Arm:
     line: str | tuple = "-"
     hollow: bool = False
 
+    @property
+    def look(self) -> dict:
+        """Colour, marker and line, as matplotlib's `plot` takes them."""
+        return {"color": self.color, "marker": self.marker, "linestyle": self.line}
+
 
 # --- curves and points ---------------------------------------------------------------
 
@@ -62,8 +67,26 @@ def curve(
     df: rows with columns seed, x and y. line: matplotlib's line properties, and
     limits=(low, high): the range of y, at which the band ends.
     """
-    look = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line} | line
+    look = arm.look | line
     plot.curve(ax, df, x, y, label=arm.label if label is None else label, **look)
+
+
+def ranges(
+    ax, samples, arm: Arm, *, over: float = 1.0, band: bool = False, **line
+) -> None:
+    """Draw one arm's mean at each x as a curve, with bars from the least to the largest
+    value: for few seeds, whose interval would say little.
+
+    samples: what `groupby(x)[y]` gives. over: what x is divided by. band: whether a
+    band is drawn in place of bars. line: matplotlib's line properties.
+    """
+    low, mean, high = samples.min(), samples.mean(), samples.max()
+    x = mean.index / over
+    if band:
+        ax.fill_between(x, low, high, color=arm.color, alpha=0.15, lw=0)
+    else:
+        ax.vlines(x, low, high, color=arm.color, lw=0.7)
+    ax.plot(x, mean, **arm.look | line)
 
 
 def unrolled(df, x: str | Sequence, y: str, keep: Sequence[str] = ()):
@@ -156,8 +179,8 @@ def band(
     drawn where an interval is infinite, as that of a single run is.
     """
     intervals = [within(i, limits) for i in intervals]
-    look = {"color": arm.color, "marker": arm.marker, "linestyle": arm.line, "mew": 0}
-    ax.plot(at, [i.value for i in intervals], **({"label": arm.label} | look | line))
+    look = {"label": arm.label, "mew": 0} | arm.look | line
+    ax.plot(at, [i.value for i in intervals], **look)
     ends = np.array([(i.low, i.high) for i in intervals]).T
     if np.isfinite(ends).all():
         ax.fill_between(at, *ends, color=arm.color, alpha=0.15, lw=0)
@@ -343,6 +366,30 @@ def ticks(
     line = getattr(ax, f"{axis}axis")
     line.set_ticks(list(labels), labels=list(labels.values()))
     line.set_ticks([], minor=True)
+
+
+def powers(exponents: Sequence[int], base: float = 10.0) -> dict[float, str]:
+    """Return {number: text} for `ticks`, with a power of the base for each number."""
+    return {base**k: f"${base:g}^{{{k}}}$" for k in exponents}
+
+
+def decades(
+    ax,
+    axis: str,
+    exponents: Sequence[int],
+    *,
+    zero: float | None = None,
+    gap_at: float = 0.0,
+) -> None:
+    """Make an axis logarithmic, with ticks at powers of ten.
+
+    axis: 'x' or 'y'. zero: the place at which what is 0 was drawn; it is named so, and
+    the axis has a break at `gap_at`.
+    """
+    named = powers(exponents)
+    ticks(ax, axis, named if zero is None else {zero: "0"} | named, log=10)
+    if zero is not None:
+        gap(ax, axis, gap_at)
 
 
 def fractions(values: Sequence[float]) -> dict[float, str]:

@@ -97,9 +97,10 @@ def theory(ax, x, y, *, label: str = "theory", color: str = BLACK, **line):
 def compose(panels: list, stamp: str = "", column: bool = False):
     """Return a matplotlib figure of several panels, with letters.
 
-    panels: (Panel, frame) pairs; a Panel says its column, its row and the function that
-    draws it. stamp: a text across the figure, such as that rows are missing. column:
-    whether panels stand one below the other, at the width of one column.
+    panels: (Panel, frame) pairs; a Panel says its column, its row, its title and the
+    function that draws it. stamp: a text across the figure, such as that rows are
+    missing. column: whether panels stand one below the other, at the width of one
+    column.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -130,6 +131,7 @@ def compose(panels: list, stamp: str = "", column: bool = False):
         ):
             row, name = place
             ax = fig.add_subplot(grid[rows.index(row), columns.index(name)])
+            ax.set_title(panel.title)
             panel.draw(df, ax)
             if len(panels) > 1:
                 _letter(ax, f"({letter})")

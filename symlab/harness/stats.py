@@ -88,6 +88,12 @@ class Interval:
         text += f" {self.of}" * (self.of != "seeds")
         return f"{text} ({'; '.join(notes)})" if notes else text
 
+    def __format__(self, spec: str) -> str:
+        """f"{interval:+.3f}" is "+0.012 [-0.003, +0.027]", without n and notes."""
+        ends = self.value, self.low, self.high
+        value, low, high = (format(x, spec) for x in ends)
+        return f"{value} [{low}, {high}]" if spec else str(self)
+
     def _counted(self) -> str:
         if not self.n:
             return f"{self.runs} values"
@@ -174,6 +180,14 @@ def worst(sample, largest: bool = True, seeds=None) -> Interval:
             note = f"{len(runs)} seeds, of which {n} ha{'s' if n == 1 else 've'} all"
     value = float(np.max(x) if largest else np.min(x))
     return Interval(value, value, value, n, "worst case", runs=len(x), note=note)
+
+
+def geometric_mean(sample, level: float = LEVEL) -> Interval:
+    """Return the interval of the geometric mean of a sample of positive numbers, one
+    per independent seed: that of the mean of their logarithms, on the scale of the
+    sample.
+    """
+    return mean(np.log(sample), level).map(np.exp)
 
 
 def fraction(outcomes, seeds=None, level: float = LEVEL) -> Interval:

@@ -14,6 +14,8 @@ factors are {"square": (B, A), "up": (B, A), "down": (B, A)}, with B (S, m, r) a
 and `mixed` write one product in several ways.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,9 +48,33 @@ def initial(shape: Shape, rank: int, draws: np.random.Generator) -> Factors:
     return found
 
 
+def cast(factors: Factors, precision: str) -> Factors:
+    """Return the factors in a precision such as "float32"."""
+    kind = getattr(torch, precision)
+    return {k: tuple(w.to(kind) for w in pair) for k, pair in factors.items()}
+
+
 def products(factors: Factors) -> dict[str, Tensor]:
     """Return B A of every matrix, (..., S, m, n)."""
     return {name: b @ a for name, (b, a) in factors.items()}
+
+
+def apart(
+    one: Sequence[dict[str, Tensor]], other: Sequence[dict[str, Tensor]]
+) -> np.ndarray:
+    """Return how far the products of two runs are from each other, (L, T): the largest
+    of the differences of their matrices over the norms of the other run's.
+
+    one, other: the products (L, S, m, n) after each of T steps.
+    """
+    gaps = []
+    for ours, theirs in zip(one, other, strict=True):
+        parts = [
+            (ours[k] - w).norm(dim=(2, 3)) / w.norm(dim=(2, 3))
+            for k, w in theirs.items()
+        ]
+        gaps.append(np.concatenate(parts, axis=1).max(1))  # (L,)
+    return np.transpose(gaps)
 
 
 def forward(p: dict[str, Tensor], factors: Factors, x: Tensor, shape: Shape) -> Tensor:
