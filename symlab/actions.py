@@ -91,9 +91,11 @@ def shifts(n: int, axis: int = -1) -> Action:
 def permutations(n: int, *axes: int) -> Action:
     """Return the n! permutations of an axis of length n, or of several axes at once.
 
-    axes: by default the last; permutations(n, -1, -2) acts on an adjacency matrix.
-        Permutation p moves entry p[i] of an axis to i. Raises ValueError for n above 8,
-        where a list of all would not fit.
+    axes: by default the last axis; permutations(n, -1, -2) acts on an adjacency matrix,
+        whose rows and columns are permuted together.
+
+    Permutation p moves entry p[i] of an axis to i. Raises ValueError if n exceeds 8, as
+    there are then too many permutations to list.
     """
     if n > LARGEST:
         raise ValueError(
@@ -155,7 +157,7 @@ def permutation_matrices(n: int) -> Tensor:
 def sign_matrices(n: int, *, special: bool = False) -> Tensor:
     """Return all diagonal matrices of signs, (2^n, n, n), in float64.
 
-    special: only the 2^(n-1) with determinant 1.
+    special: whether only the 2^(n-1) matrices of determinant 1 are returned.
     """
     signs = torch.tensor(list(product((1.0, -1.0), repeat=n))).double()
     return torch.diag_embed(signs[signs.prod(1) > 0] if special else signs)
@@ -164,7 +166,8 @@ def sign_matrices(n: int, *, special: bool = False) -> Tensor:
 def signed_permutation_matrices(n: int, *, special: bool = False) -> Tensor:
     """Return all signed permutation matrices, the symmetries of the n-cube, float64.
 
-    The result is (2^n n!, n, n). special: only those of determinant 1, its rotations.
+    special: whether only those of determinant 1, the rotations of the cube, are
+        returned. The result is (2^n n!, n, n), or half as many with `special`.
     """
     every = sign_matrices(n)[:, None] @ permutation_matrices(n)  # (2^n, n!, n, n)
     every = every.flatten(0, 1)
@@ -187,10 +190,11 @@ def random_rotations(
     """Return n Haar-distributed orthogonal matrices (n, d, d), in float64.
 
     draws: the source of random numbers.
-    special: only rotations, that is, matrices of determinant 1.
+    special: whether only rotations, matrices of determinant 1, are drawn.
 
-    They come from the QR decomposition of a normal matrix, with the signs of R's
-    diagonal taken out (Mezzadri, arXiv math-ph/0609050).
+    They come from the QR decomposition of a matrix of normal random numbers; the
+    columns of Q get the signs of R's diagonal, without which Q is not Haar-distributed
+    (Mezzadri, arXiv math-ph/0609050).
     """
     q, r = torch.linalg.qr(torch.from_numpy(draws.normal(size=(n, d, d))))
     q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
@@ -306,11 +310,13 @@ def pca_frame(x: Tensor, *, special: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def framed(x: Tensor, *, special: bool = False) -> Tensor:
-    """Return each point cloud (..., N, d) in the coordinates of its PCA frame.
+    """Return each point cloud (..., N, d) in the coordinates of its PCA frames.
 
-    special: whether only frames of determinant 1 are taken. The result is (..., F, N,
-        d), F copies that differ by signs of axes. As a set they are the same for every
-        rotated and shifted copy of x.
+    special: whether only frames of determinant 1 are taken.
+
+    The result is (..., F, N, d): F copies of the cloud, which differ by the signs of
+    axes. The set of these copies is the same for every rotated and shifted copy of x
+    (with special=False, for every reflected one, too).
     """
     centroid, frames = pca_frame(x, special=special)
     return (x - centroid).unsqueeze(-3) @ frames
@@ -319,9 +325,11 @@ def framed(x: Tensor, *, special: bool = False) -> Tensor:
 def frame_average(f: Map, *, special: bool = False) -> Map:
     """Return the function x -> mean of f over the copies of x in its PCA frames.
 
-    f maps point clouds (..., N, d) to (..., *outputs), with any leading axes. The mean
-    is invariant whatever f is. special: under rotations and shifts only; otherwise
-    under reflections, too.
+    f: maps point clouds (..., N, d) to (..., *outputs), with any leading axes.
+    special: whether only frames of determinant 1 are averaged.
+
+    The mean is invariant under rotations and shifts of x, whatever f is; with
+    special=False it is invariant under reflections, too.
     """
 
     def average(x):
@@ -332,11 +340,13 @@ def frame_average(f: Map, *, special: bool = False) -> Map:
 
 
 def equivariant_frame_average(f: Map, *, special: bool = False) -> Map:
-    """Return the function x -> mean of f(x g) g^-1 over the PCA frame g of x.
+    """Return the function x -> mean of f(x g) g^-1 over the PCA frames g of x.
 
-    f maps clouds (..., N, d) to clouds (..., M, d); the average rotates and shifts with
-    x whatever f is. special: under rotations and shifts only; otherwise under
-    reflections, too.
+    f: maps clouds (..., N, d) to clouds (..., M, d).
+    special: whether only frames of determinant 1 are averaged.
+
+    The average rotates and shifts with x, whatever f is; with special=False it is
+    reflected with x, too.
     """
 
     def average(x):

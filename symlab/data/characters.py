@@ -55,9 +55,10 @@ class Characters:
 
 
 def load(name: str, held_out: float = 0.1) -> Characters:
-    """Return a text by name, as character indices; see the module for the names.
+    """Return a text by name, as character indices; the module lists the names.
 
-    held_out: the share at the end of the text that is for validation.
+    name: "mpmath" or "tinyshakespeare"; any other raises ValueError.
+    held_out: the fraction of the text, taken from its end, that is for validation.
     """
     if name not in NAMES:
         raise ValueError(f"unknown text {name!r}: use {' or '.join(map(repr, NAMES))}")
@@ -67,7 +68,7 @@ def load(name: str, held_out: float = 0.1) -> Characters:
 def encode(text: str, held_out: float = 0.1) -> Characters:
     """Return any text as character indices, each distinct character a symbol.
 
-    held_out: the share at the end of the text that is for validation.
+    held_out: the fraction of the text, taken from its end, that is for validation.
     """
     vocabulary = "".join(sorted(set(text)))
     index = {character: i for i, character in enumerate(vocabulary)}
