@@ -62,8 +62,9 @@ def wrong(memories: np.ndarray, spins: np.ndarray, order: int) -> float:
 
 
 def settled(memories, spins, order: int, steps: int) -> np.ndarray:
-    """Return the states (C, N) after steps that flip each spin if this lowers the
-    energy.
+    """Return the states (C, N) after repeated steps of all spins.
+
+    A step flips every spin whose flip alone would lower the energy.
 
     memories, spins, order: as for `worth`; `spins` are the initial states.
     steps: the largest number of steps; fewer are taken if no spin flips any more.

@@ -1,12 +1,12 @@
-"""Networks in which each neuron's weights have a scale symmetry, and its charge.
+"""Networks with a scale symmetry of each neuron's weights, and its Noether charge.
 
 Every row of weights enters the network divided by its norm: the loss does not change
 when a row is multiplied by a positive number, and its gradient is orthogonal to the
 row. By Noether's theorem this symmetry has a charge, <w, v> with the velocity v. As
-|v|^2 does not have the symmetry, the charge is not conserved, but moves by a law
+|v|^2 does not have the symmetry, the charge is not conserved, but changes by a law
 (Tanaka and Kunin, arXiv 2105.02716). `Laws` follows the forms of that law along a run.
 
-All tensors have a leading axis L of lanes.
+All tensors have a leading axis L, over runs that are computed side by side ("lanes").
 """
 
 import numpy as np
@@ -104,7 +104,7 @@ class Laws:
         self._n2 = {name: square**2 for name in self._fourth}
 
     def step(self, velocity2, unit_gradient2):
-        """Advance all laws of |w|^2 by one step of SGD, in L lanes of R rows.
+        """Advance all laws of |w|^2 by one step of SGD, for R rows in each of L runs.
 
         velocity2: (L, R), |v|^2 of each row's new velocity v.
         unit_gradient2: (L, R), |w|^2 |g|^2 of the old row w and its gradient g.
@@ -121,17 +121,22 @@ class Laws:
 
     @property
     def ode(self):
-        """|w|^2 (L, R) of each row by the paper's second-order law of the charge."""
+        """Return |w|^2 (L, R) of each row by the paper's second-order law of the
+        charge.
+        """
         return self._rate[..., 0]
 
     @property
     def published(self):
-        """|w|^2 (L, R) of each row by equation 17 of arXiv 2105.02716."""
+        """Return |w|^2 (L, R) of each row by equation 17 of arXiv 2105.02716."""
         return self._n2["published"].sqrt()
 
     @property
     def derived(self):
-        """|w|^2 (L, R) of each row, by equation 17 for independent gradients."""
+        """Return |w|^2 (L, R) of each row by equation 17 with independent gradients.
+
+        See `derived` of the module for the factor that this assumption changes.
+        """
         return self._n2["derived"].sqrt()
 
 

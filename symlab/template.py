@@ -41,7 +41,9 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """One row per config, in order: scalars, 1-D lists. No globals; files in DATA."""
+    """Return one row per config, in order: scalars and 1-D lists. No globals; files in
+    DATA.
+    """
     seeds, which = lanes.shared(configs)
     x = np.stack([rng.stream(s, "data").normal(size=configs[0].n) for s in seeds])
     sigma = lanes.column(configs, "sigma", dtype=float)  # (L, 1); float32 without dtype

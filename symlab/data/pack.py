@@ -15,8 +15,7 @@ PARTS = ("train", "test")
 
 
 def cifar10(source: Path, target: Path) -> dict[Path, int]:
-    """Write packed copies of CIFAR-10's files; return {path of a copy: its size in
-    bytes}.
+    """Write packed copies of CIFAR-10's files; return {path of a copy: bytes}.
 
     source: a folder like SYMLAB_DATA, with cifar10/{train,test}.parquet.
     target: the folder to write to, which can be SYMLAB_DATA on another machine.

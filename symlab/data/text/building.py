@@ -1,9 +1,8 @@
-"""Makes the tokens of a text: from the cache, or read, split and tokenised by one
-process.
+"""Makes the tokens of a text, or takes them from the cache.
 
-The documents go to a compressed file first. That file is read three times: for the
-split into training and validation, for learning the tokenizer, and for the tokens,
-which are written as they are made.
+One process reads, splits and tokenises a text. The documents go to a compressed file
+first. That file is read three times: for the split into training and validation, for
+learning the tokenizer, and for the tokens, which are written as they are made.
 """
 
 import errno

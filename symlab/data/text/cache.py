@@ -100,8 +100,7 @@ def assemble(source, key, vocabulary, parts, content: dict, met: Reading) -> Cor
 
 
 def save(path: Path, content: dict) -> None:
-    """Write about.json into a folder of token files; `load` ignores a folder without
-    it.
+    """Write about.json into a folder of token files, which `load` requires.
 
     path: the folder.
     content: what is recorded about the tokens; a checksum of it and of the token files
@@ -127,8 +126,9 @@ def publish(path: Path, key: str, vocabulary: int) -> None:
 
 
 def checksum(path: Path, content: dict) -> int:
-    """Return the CRC-32 of a folder's token files and of `content`, the record about
-    them.
+    """Return the CRC-32 of a folder's token files and of the record about them.
+
+    path: the folder. content: the record.
 
     The files are read in blocks, because the pages of a memory map would count as
     memory of the process.
@@ -154,14 +154,14 @@ class Memo:
         self.path = folder() / f"{short(source.name, source.place, limit, FORMAT)}.json"
 
     def read(self) -> tuple[str, Reading] | None:
-        """Return the text's hash and the record of its reading; None if it must be read
-        again.
+        """Return the text's hash and the record of its reading; None if there is no
+        valid note.
 
-        It must be read again if there is no note, or if a file has changed since. The
-        same holds if a file was changed within two seconds before the note was begun,
-        because a second change within one tick of the clock would not show in the
-        file's time. A process that waited while another one wrote the note accepts it
-        in any case.
+        Without a valid note the text must be read again. A note is not valid if a file
+        has changed since, or if a file was changed within two seconds before the note
+        was begun, because a second change within one tick of the clock would not show
+        in the file's time. A process that waited while another one wrote the note
+        accepts it in the second case.
         """
         try:
             saved = json.loads(self.path.read_text(encoding="utf-8"))

@@ -110,8 +110,7 @@ class Ranks:
 
 
 class Spool:
-    """Documents in a compressed file, which can be iterated over again and again as
-    UTF-8.
+    """Documents in a compressed file, which can be iterated over repeatedly.
 
     path: the file, which is written. ranked: the documents, each with a 64-bit hash
         (rank).
@@ -119,6 +118,8 @@ class Spool:
     bytes: the size of all documents in UTF-8.
     key: 16 hexadecimal digits of a hash of the documents, their order and the version
         of the code that splits them.
+
+    Iterating yields the documents as UTF-8 bytes.
     """
 
     def __init__(self, path: Path, ranked: Iterable[tuple[str, int]]):

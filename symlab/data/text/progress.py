@@ -42,8 +42,7 @@ class Progress:
         size: int,
         limit: int | None,
     ) -> Iterator[tuple[str, int]]:
-        """Yield the given (document, rank) pairs, and show how many bytes have been
-        read.
+        """Yield the given (document, rank) pairs, and show how much has been read.
 
         met: counts the bytes of the files that were read.
         size: the bytes of all files.

@@ -39,7 +39,7 @@ JSON_LINES = tuple(
 
 @dataclass
 class Reading:
-    """A record of reading a text's files: what was left out, and how many bytes were
+    """A record of reading a text's files: which were left out, how many bytes were
     read.
 
     not_utf8, binary, examples: numbers and names of files that were left out, as in

@@ -64,10 +64,10 @@ class Corpus:
 
     @cached_property
     def bytes_of(self) -> np.ndarray | None:
-        """The number of UTF-8 bytes of each token id, int64 (V,); None without a
-        tokenizer.
+        """The number of UTF-8 bytes of each token id, int64 (V,), or None.
 
-        Byte-level BPE writes every byte of a token as one character.
+        It is None for a text without a tokenizer. Byte-level BPE writes every byte of a
+        token as one character.
         """
         merged = json.loads(self.tokenizer or "{}").get("model", {}).get("vocab")
         if merged is None:

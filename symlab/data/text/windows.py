@@ -45,8 +45,7 @@ def _starts(n: int, length: int, seed: int) -> Iterator[int]:
 def validation_batches(
     tokens: np.ndarray, batch: int, length: int, count: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return `count` batches (inputs, targets) of windows spread evenly over all
-    tokens.
+    """Return `count` batches (inputs, targets) of evenly spread windows of tokens.
 
     tokens: the token ids of a text (N,).
     batch, length: the shape (B, T) of inputs and targets; target t is the token that
