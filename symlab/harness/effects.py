@@ -364,7 +364,9 @@ class Effects:
         """Return whether first-party code runs when this class, or a subclass, is
         defined.
 
-        node: the definition of the class. inner: used in recursive calls.
+        node: the definition of the class.
+        inner: whether it is a base class of the class in question, so that its
+            `__init_subclass__` runs.
         """
         meta = [k.value for k in node.keywords if k.arg == "metaclass"]
         if any(not self.foreign(module, (chain_of(k) or ("",))[0]) for k in meta):
