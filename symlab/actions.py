@@ -33,7 +33,7 @@ class Action:
 
     elements, inverses: one function per element g, and in the same order those that
         undo them. Leading axes of a tensor that the group does not act on are free.
-        Raises ValueError where the numbers of functions differ.
+        Raises ValueError if the numbers of functions differ.
     """
 
     elements: tuple[Map, ...]
@@ -121,7 +121,7 @@ def linear(matrices, axis: int = -1) -> Action:
     """Return the action of orthogonal matrices (G, n, n) on one axis of length n.
 
     The axis holds the n coordinates of vectors v, and element g sends each to g v;
-    points in rows are (..., n) with axis -1. Raises ValueError where a matrix is not
+    points in rows are (..., n) with axis -1. Raises ValueError if a matrix is not
     orthogonal, as its inverse would not be its transpose.
     """
     g = torch.as_tensor(matrices)
@@ -214,7 +214,7 @@ def orbit_average(f: Map, on_input: Action, on_output: Action | None = None) -> 
         invariant average.
 
     It leaves a function that is equivariant already as it is. For a sample of a group
-    the average is a Monte-Carlo estimate. Raises ValueError where the two actions have
+    the average is a Monte-Carlo estimate. Raises ValueError if the two actions have
     different lengths.
     """
     on_output = _paired(on_input, on_output)
@@ -256,7 +256,7 @@ def equivariance_error(
     It is 0 up to rounding for an equivariant f, and about sqrt(2) for an output that
     has nothing to do with the group. Norms are Euclidean over all entries of the
     output, batch included, in float64. Where f(x) is zero, the result is the difference
-    itself. Raises ValueError where the two actions have different lengths.
+    itself. Raises ValueError if the two actions have different lengths.
     """
     on_output = _paired(on_input, on_output)
     expected = f(x).detach()
@@ -289,7 +289,7 @@ def pca_frame(x: Tensor, *, special: bool = False) -> tuple[Tensor, Tensor]:
 
     The centroids are (..., 1, d). The frames are (..., F, d, d): their columns are the
     eigenvectors of the covariance in ascending order of eigenvalue, with all F = 2^d
-    choices of signs, or the F = 2^(d-1) of determinant 1. Raises ValueError where two
+    choices of signs, or the F = 2^(d-1) of determinant 1. Raises ValueError if two
     eigenvalues are equal up to rounding, as the axes are then not determined.
     """
     centroid = x.mean(-2, keepdim=True)

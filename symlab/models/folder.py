@@ -98,7 +98,7 @@ def sync(path: Path) -> None:
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors by name into a folder as its safetensors file of weights.
 
-    tensors: on the CPU and contiguous. Raises OSError where they cannot be written.
+    tensors: on the CPU and contiguous. Raises OSError if they cannot be written.
     """
     try:
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})

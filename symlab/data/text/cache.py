@@ -45,7 +45,7 @@ def short(*words) -> str:
 def version() -> str:
     """Return the version of the package `tokenizers`.
 
-    Raises ModuleNotFoundError, which says how to install it, where it is missing.
+    Raises ModuleNotFoundError, which says how to install it, if it is missing.
     """
     try:
         return metadata.version("tokenizers")
