@@ -1,4 +1,4 @@
-"""The command line that the Makefile calls."""
+"""The command line, `python -m symlab`, which the Makefile calls."""
 
 import argparse
 import json
@@ -307,7 +307,9 @@ def whence(project: Project, o) -> int:
 
 
 def report(project: Project, o) -> int:
-    """Write one self-contained HTML page: figures, claims and where they come from."""
+    """Write one self-contained HTML page with all figures and claims, and their
+    origins.
+    """
     from symlab.harness import report as page
 
     path = page.write(
@@ -369,7 +371,9 @@ def diff(_project, o) -> int:
 
 
 def archive(project: Project, o) -> int:
-    """Pack rows, figures, claims, source and versions into one file, fit for Zenodo."""
+    """Pack rows, figures, claims, source code and versions into one file, fit for
+    Zenodo.
+    """
     from symlab.harness import packing
 
     if o.reference:

@@ -1,17 +1,17 @@
 """Groups that act on tensors: orbit averages, equivariance errors, and PCA frames.
 
-An `Action` is a finite group, or a sample of a compact one, as functions on tensors.
-A network f from inputs to outputs is equivariant where f(g x) = g f(x) for every g, and
-invariant where g acts trivially on the outputs.
+An `Action` is a finite group, or a sample of a compact one, as functions on tensors. A
+network f from inputs to outputs is equivariant if f(g x) = g f(x) for every g, and
+invariant if also g acts trivially on the outputs.
 
     turn = shifts(24)                            # cyclic shifts of the last axis
-    equivariance_error(network, x, turn, turn)   # 0 up to rounding, or of size 1
+    equivariance_error(network, x, turn, turn)   # 0 up to rounding if equivariant
     average = orbit_average(network, turn, turn) # exactly equivariant
 
 Sources: the average over a group is the Reynolds operator. Frames and averages over
-them are those of Puny et al., "Frame Averaging for Invariant and Equivariant Network
-Design", ICLR 2022 (arXiv 2110.03336), section 2 and equations 3 and 4. Groups that act
-on weight blocks under optimizers are in symlab.symopt.groups.
+    them are those of Puny et al., "Frame Averaging for Invariant and Equivariant
+    Network Design", ICLR 2022 (arXiv 2110.03336), section 2 and equations 3 and 4.
+    Groups that act on weight matrices under optimizers are in symlab.symopt.groups.
 """
 
 from collections.abc import Callable, Iterator
@@ -142,14 +142,14 @@ def linear(matrices, axis: int = -1) -> Action:
 
 
 def shift_matrices(n: int) -> Tensor:
-    """Return the n cyclic shifts of n letters as matrices (n, n, n), float64."""
+    """Return the n cyclic shifts of n coordinates as matrices (n, n, n), float64."""
     return torch.stack([torch.eye(n).double().roll(s, 0) for s in range(n)])
 
 
 def permutation_matrices(n: int) -> Tensor:
-    """Return all permutations of n letters as matrices (n!, n, n), float64.
+    """Return all permutations of n coordinates as matrices (n!, n, n), float64.
 
-    Raises ValueError for n above 8, as `permutations` does.
+    Raises ValueError if n exceeds 8, as `permutations` does.
     """
     return torch.stack([g(torch.eye(n).double()) for g in permutations(n, -2)])
 

@@ -21,10 +21,10 @@ def characters(n: int) -> np.ndarray:
 
 
 def power(x: np.ndarray) -> np.ndarray:
-    """Return the squared norm (..., (n-1)/2) of x (..., n) at each frequency but 0.
+    """Return the squared norm (..., (n-1)/2) of x (..., n) at each frequency except 0.
 
-    x is a function on the integers modulo n, n odd; frequency w is the plane of cos(2
-    pi w i/n) and sin(2 pi w i/n).
+    x is a function on the integers modulo n, n odd; frequency w is the plane spanned by
+    cos(2 pi w i/n) and sin(2 pi w i/n).
     """
     parts = np.einsum("...n,wpn->...wp", x, characters(x.shape[-1]))
     return np.sum(parts**2, -1)

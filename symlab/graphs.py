@@ -136,7 +136,7 @@ def spectral_frame(adjacency: np.ndarray) -> np.ndarray:
 def reordered(adjacency: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """Return the adjacency matrix under each of F orderings of its nodes: (F, n, n).
 
-    orders: (F, n); place i of a reordered graph holds node orders[f, i].
+    orders: (F, n); node i of reordered graph f is node orders[f, i] of the given one.
     """
     return adjacency[orders[:, :, None], orders[:, None, :]]
 
@@ -147,7 +147,8 @@ def reordered(adjacency: np.ndarray, orders: np.ndarray) -> np.ndarray:
 def from_edges(n: int, edges) -> np.ndarray:
     """Return the adjacency matrix (n, n) of the undirected graph with these edges.
 
-    edges: pairs of node numbers below n. Entries are integers, 0 or 1.
+    edges: pairs of node numbers from 0 to n - 1. Entries of the matrix are integers, 0
+        or 1.
     """
     a = np.zeros((n, n), int)
     for i, j in edges:

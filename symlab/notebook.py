@@ -1,4 +1,4 @@
-"""The four names of a notebook: load, run, claims, figure."""
+"""The four functions for notebooks: load, run, claims, figure."""
 
 import warnings
 from pathlib import Path

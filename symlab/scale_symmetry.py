@@ -17,10 +17,11 @@ SCALE = 8.0  # size of the inputs of the ReLU and of the logits: rows have norm 
 
 
 def gradients(w, x, y):
-    """Return loss (L,), gradient (L, H + C, H) and squared row norms (L, H + C, 1).
+    """Return the loss, its gradient and the squared row norms of networks, side by
+    side.
 
-    They are of L networks with one hidden layer, each row of whose weights is
-    normalised.
+    The shapes are (L,), (L, H + C, H) and (L, H + C, 1), for L networks with one hidden
+    layer of H units and C classes, all of whose weight rows are normalised.
 
     w: (L, H + C, H), the H rows of the first layer above the C rows of the second.
     x: (L, N, H) inputs. y: (L, N, C), 1 at the label.

@@ -35,7 +35,7 @@ class Config:
 
 
 def sweep(scale: str) -> list[Config]:
-    """Return the whole design; called with 'smoke', 'quick' or 'paper'."""
+    """Return the configs of all runs; called with 'smoke', 'quick' or 'paper'."""
     n_seeds = {"smoke": 2, "quick": 8, "paper": 32}[scale]
     return grid(Config, sigma=[0.5, 1.0, 2.0], seed=range(n_seeds))
 

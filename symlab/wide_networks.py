@@ -43,15 +43,16 @@ def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
     The network has learned a permutation of k letters from the k basis vectors.
 
-    regime: 'both' layers are trained, or the 'last'.
+    regime: 'both' if both layers were trained, 'last' if the last one was.
+    k: the number of letters.
     ones: numbers of ones among the k bits of the inputs, which have unit length; each
         result has its shape.
 
     mu_1 is the mean of an output that should be 1, mu_0 of one that should be 0, and
     s^2 the variance of each. With d and c the kernel Theta of equal and of orthogonal
-    inputs, the basis has the Gram matrix (d - c) I + c 1 1^T. An input's kernel with
-    e_i takes one value where its bit i is 1 and another where it is 0, so that its
-    weights on the basis vectors take two values, too: these are the two means.
+    inputs, the basis has the Gram matrix (d - c) I + c 1 1^T. The kernel of an input
+    and e_i takes one value if bit i of the input is 1 and another if it is 0, so the
+    input's weights on the basis vectors take two values, too: these are the two means.
     """
     n = np.asarray(ones, float)
     (d_k, d), (c_k, c) = kernels(regime, 1.0), kernels(regime, 0.0)
@@ -87,9 +88,11 @@ def log_error(nets, regime: str, k: int, ones) -> np.ndarray:
 def covariance(regime: str, x: np.ndarray) -> np.ndarray:
     """Return the covariance (N, N) of one output of trained networks at N inputs.
 
+    regime: 'both' if both layers were trained, 'last' if the last one was.
+    x: (N, k), inputs of unit length.
+
     The networks are infinitely wide, have random initial weights and have learned a
-    permutation of k letters. regime: 'both' layers are trained, or the 'last'. x: (N,
-    k), inputs of unit length.
+    permutation of k letters.
     """
     k_xx, _ = kernels(regime, x @ x.T)
     k_bx, theta_bx = kernels(regime, x.T)

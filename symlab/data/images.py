@@ -19,7 +19,8 @@ import torch
 class Images:
     """Standardised colour images with their classes, for training and testing.
 
-    x: float32 (N, 3, 32, 32); y: int64 (N,), the classes.
+    x, y: the training images, float32 (N, 3, 32, 32), and their classes, int64 (N,).
+    x_test, y_test: the same for testing.
     """
 
     x: torch.Tensor

@@ -88,7 +88,7 @@ def arrow_of(value) -> pa.DataType:
 def check_text(name: str, text: str) -> None:
     """Raise TypeError if the text holds a lone surrogate, which no file can store.
 
-    name: of the column, for the message.
+    name: the column's name, for the message.
     """
     try:
         text.encode()
@@ -210,7 +210,11 @@ class _Column:
 
 
 def cast(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
-    """Return the column with another Arrow type, in which its values stay equal."""
+    """Return a column with its values in another Arrow type, which changes none of
+    them.
+
+    arrow: the new type.
+    """
     if column.type == arrow:
         return column
     if kind_of(column) in (EMPTY, NOTHING):  # whatever type its values would have

@@ -144,10 +144,10 @@ def line(row) -> str:
 
 
 def shown(row, prefix: str = "") -> str:
-    """Return the estimate and interval in a row of `compared` as text.
+    """Return the estimate and its interval in a row of `compared` as text.
 
     prefix: "" for the estimate on the earlier rows, "confirmed_" for that on fresh
-    seeds.
+        seeds.
     """
     value, low, high, n = (
         getattr(row, prefix + k) for k in ("value", "low", "high", "n")

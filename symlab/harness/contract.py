@@ -1,21 +1,25 @@
-"""What an experiment file must define, and how experiments are found.
+"""What an experiment file must define, and how experiments are found and imported.
 
 Names in the file (`symlab new NAME` writes one, from symlab/template.py):
   module docstring   the claim in a sentence, reference, expected outcome, cost
-  Config             frozen dataclass of int, float, str, bool fields, with `seed`
-  sweep(scale)       list[Config], the whole design
-  run(configs)       list[dict] in the order given: scalars and 1-D lists; pure; also
-                     run(configs, context), see context.py
-  LANES, STATIC      most configs per call; fields that must agree within a call
+  Config             frozen dataclass of int, float, str, bool fields, with `seed`:
+                     the settings of one run
+  sweep(scale)       list[Config], all runs at a scale
+  run(configs)       list[dict], the results in the order given: scalars and 1-D lists.
+                     It has no side effects. It may be run(configs, context), see
+                     context.py
+  LANES, STATIC      the largest number of configs per call of `run`; the fields that are
+                     equal in all of them
   CLAIMS             list[Claim]
   @figure(...)       functions draw(df, ax)
-Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure; DEVICES,
-("cpu", "cuda") where run() follows context.device; DATA, a tuple of files that run()
-reads, below the project: their content counts like code; EXTRA, the name of an extra of
-pyproject.toml and the packages that run() imports from it; EXTERNAL, a tuple of files
-below the folder SYMLAB_DATA that run() reads, or downloads with SYMLAB_DOWNLOAD=1.
+Optional names: MAY_BE_NAN, result columns in which a non-finite value is no failure;
+DEVICES, ("cpu", "cuda") if run() follows context.device; DATA, a tuple of files below
+the project's folder that run() reads: their content counts like code; EXTRA, the name
+of an extra of pyproject.toml and the packages that run() imports from it; EXTERNAL, a
+tuple of files below the folder SYMLAB_DATA that run() reads, or downloads with
+SYMLAB_DOWNLOAD=1.
 
-Figures and experiments are found by reading source, not by importing it.
+Figures and experiments are found by reading source code, not by importing it.
 """
 
 import ast
@@ -283,8 +287,9 @@ def _files(project: Project) -> list[Path]:
 
 
 def unreadable(project: Project) -> list[str]:
-    """Return one sentence for each file in experiments/ that cannot be an experiment,
-    such as one that Python cannot import by its name.
+    """Return one sentence for each file in experiments/ that cannot be an experiment.
+
+    An example is a file that Python cannot import by its name.
     """
     found = []
     for path in _files(project):
@@ -304,7 +309,7 @@ def unreadable(project: Project) -> list[str]:
 def not_python(path: Path, error: Exception) -> str:
     """Return the error message for an experiment file that Python cannot parse.
 
-    path: of the file. error: what Python raised.
+    path: the file. error: the exception that Python raised.
     """
     line = getattr(error, "lineno", None)
     where = f" line {line}" if line else ""

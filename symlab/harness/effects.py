@@ -138,8 +138,10 @@ class Effects:
         )
 
     def definitions(self, module: Module, chain: tuple) -> list[tuple]:
-        """Return the functions and classes that a dotted name may be bound to, as pairs
-        (module, syntax node); [] if unknown.
+        """Return the functions and classes that a dotted name may be bound to; [] if
+        unknown.
+
+        They are pairs (module, syntax node).
 
         chain: the parts of the name, as used in the module.
         """
@@ -147,24 +149,27 @@ class Effects:
         return [(m, n) for m, n in found if isinstance(n, DEFINITION)]
 
     def values(self, module: Module, chain: tuple) -> list[tuple]:
-        """Return the expressions that a dotted name is assigned, as pairs (module,
-        expression).
+        """Return the expressions that are assigned to a dotted name.
+
+        They are pairs (module, expression).
 
         chain: the parts of the name, as used in the module.
         """
         return [(m, n) for m, n in self.named(module, chain) if isinstance(n, ast.expr)]
 
     def named(self, module: Module, chain: tuple) -> list[tuple]:
-        """Return the definitions and expressions that a dotted name may stand for, as
-        pairs (module, syntax node).
+        """Return the definitions and expressions that a dotted name may stand for.
+
+        They are pairs (module, syntax node).
 
         chain: the parts of the name, as used in the module.
         """
         return self._definitions(module, chain, set())
 
     def methods(self, name: str) -> list[tuple]:
-        """Return the methods of this name in first-party classes outside of symlab, as
-        pairs (module, syntax node).
+        """Return the methods of this name in first-party classes outside of symlab.
+
+        They are pairs (module, syntax node).
         """
         return [
             (m, n)
@@ -208,10 +213,10 @@ class Effects:
         return self._definitions(module, chain, seen) if module and chain else []
 
     def foreign(self, module: Module, head: str) -> bool:
-        """Return whether a name in a module is a builtin or imported from a third-party
+        """Return whether a name in a module is a builtin or comes from a third-party
         module.
 
-        head: the name, the first part of a dotted one.
+        head: the name, without attributes.
         """
         bindings = module.binding.get(head)
         if bindings is None:
@@ -224,7 +229,7 @@ class Effects:
         return not any(self.ours(*t) for t in targets)
 
     def ours(self, name: str, attribute: str | None) -> bool:
-        """Return whether a name, or that name with an attribute, is a first-party
+        """Return whether a name, with an attribute if one is given, is a first-party
         module.
         """
         inner = f"{name}.{attribute}" if attribute else name
@@ -406,8 +411,9 @@ class Effects:
         )
 
     def path(self, module: Module, chain: Chain) -> str:
-        """Return the full name of a third-party object: 'numpy.random.rand' for
-        np.random.rand.
+        """Return the full name of a third-party object.
+
+        It is 'numpy.random.rand' for np.random.rand.
 
         chain: the parts of the name, as used in the module.
         """

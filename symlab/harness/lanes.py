@@ -84,9 +84,10 @@ class Divergence:
         self.at = np.full(n_lanes, -1)
 
     def look(self, finite, step: int) -> None:
-        """Note `step` for the runs that are infinite or NaN for the first time.
+        """Record `step` for those runs that are infinite or NaN for the first time.
 
-        finite: (L,) booleans, NumPy or torch, for the state of L runs after `step`.
+        finite: (L,) booleans, NumPy or torch, whether the state of each run is finite
+            after `step`.
         """
         lost = ~np.asarray(finite, bool) & (self.at < 0)
         self.at[lost] = step

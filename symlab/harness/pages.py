@@ -68,7 +68,8 @@ def outdated(project: Project, scale: str) -> list[Path]:
 
 
 def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> str:
-    """Return the text of a page with its marked places filled from the current rows.
+    """Return the text of a page with its generated tables made anew from the current
+    rows.
 
       <!-- scoreboard A; B --> ...             how the claims of each paper came out:
                                                A, B and the others, or "all" papers
@@ -80,12 +81,13 @@ def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> 
       <!-- table name --> ... <!-- end -->     what `table(df)` of an experiment returns
       <!-- headlines all --> ...               main statements of all papers, or of one
                                                by its short name, and what tests them
-      <!-- counts papers --> ...               claims per paper and axis; or "others",
-                                               or "registered"
-      <!-- placebo quick --> ...               the committed audit of a scale
+      <!-- counts papers --> ...               claims per paper by what they mean for it; or
+                                               "others", or "registered"
+      <!-- placebo quick --> ...               the committed placebo audit of a scale
       <!-- confirmed quick --> ...             the committed confirmation of a scale
 
-    verdicts: of all claims, as `summary.judged` returns them.
+    text: the text of the page. verdicts: on all claims, as `summary.judged` returns
+        them.
     """
     write = {
         "scoreboard": lambda names: scoreboard_table(project, scale, verdicts, names),

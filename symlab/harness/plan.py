@@ -51,7 +51,9 @@ class Plan:
 
     @property
     def manifest(self) -> dict[str, str]:
-        """{definition: hash} of the code that the experiment's `run` reaches now."""
+        """{definition: hash} of the code that the experiment's `run` reaches at
+        present.
+        """
         return self.experiment.reached.definitions
 
     @property

@@ -10,7 +10,11 @@ from symlab.harness.errors import UserError
 
 @dataclass(frozen=True)
 class Project:
-    """The folders of one project; outputs can be moved by environment variables."""
+    """The folders of one project.
+
+    Environment variables (SYMLAB_RESULTS, SYMLAB_FIGURES) can move the folders of
+    results and figures.
+    """
 
     root: Path
 

@@ -1,4 +1,4 @@
-"""Committed copies of rows and figures, to be seen without running anything."""
+"""Committed copies of rows and figures, which can be seen without running anything."""
 
 import shutil
 from pathlib import Path

@@ -133,7 +133,7 @@ def read(project: Project) -> list[Entry]:
 def parse(text: str) -> list[Entry]:
     """Return the entries in the text of a claims.lock.
 
-    Raises UserError at a line that is not an entry, or that repeats one.
+    Raises UserError if a line is not an entry, or repeats one.
     """
     found, seen = [], set()
     for number, line in enumerate(text.splitlines(), 1):

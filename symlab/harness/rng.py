@@ -1,7 +1,8 @@
 """Named random streams: the same (seed, name) gives the same numbers everywhere.
 
-Name the purpose ("teacher", "init", "data"), never the arm: arms of equal seed then
-share data and initialisation, and their differences are paired.
+A name is that of the purpose of the numbers ("teacher", "init", "data"), never of the
+method under test: methods of equal seed then share data and initialisation, so that
+their differences are paired.
 """
 
 from hashlib import sha256

@@ -181,5 +181,5 @@ def used_up(value) -> bool:
 
 
 def yields(function) -> bool:
-    """Return whether a function's definition makes it a generator."""
+    """Return whether a function is a generator, from its definition."""
     return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own(function.body))

@@ -346,7 +346,7 @@ STANDARD = {Path(sysconfig.get_path(k)).resolve() for k in ("stdlib", "platstdli
 
 
 def third_party(folder: Path) -> bool:
-    """Return whether a folder of sys.path holds the standard library or installed
+    """Return whether a folder of sys.path has the standard library or installed
     packages.
     """
     inside = {"site-packages", "dist-packages"} & set(folder.parts)

@@ -78,7 +78,7 @@ def stored() -> Logs:
 
 
 def read(folder: Path) -> Logs:
-    """Return the logs of a folder that holds FILES."""
+    """Return the logs in a folder that has both files of FILES."""
     curves, entries = (folder / name for name in FILES)
     return Logs(pd.read_parquet(curves), pd.read_csv(entries))
 

@@ -57,7 +57,7 @@ def contour(solve, points: int, beta: float):
     points: the number N of nudges; 1 takes the difference (s(beta) - s(0))/beta.
     beta: the size of the nudges.
 
-    The nudges are b_k = beta exp(2 pi i k/N), and the estimate (1/N) sum_k s(b_k)
+    The nudges are b_k = beta exp(2 pi i k/N), and the estimate is (1/N) sum_k s(b_k)
     exp(-2 pi i k/N) / beta, whose error is of order beta^N.
     """
     if points == 1:
@@ -99,7 +99,7 @@ def homeostatic(j, z):
 
     j: the Jacobian J, (n, n). z: (N, n).
 
-    Its mean over normal vectors z is 1/2 |J - J^T|^2 in the Frobenius norm.
+    Its mean over standard normal vectors z is 1/2 |J - J^T|^2 in the Frobenius norm.
     """
     jz = z @ j.T
     return (jz**2 - z * (jz @ j.T)).sum(1)
@@ -111,12 +111,13 @@ def homeostatic(j, z):
 def settled(m, drive, odd, sweeps: int = 25):
     """Return the activations s = sigmoid(M s + drive), (L, N, n), of layered networks.
 
-    m: the weights M, (L, n, n). drive: the inputs to the units, (L, N, n).
-    odd: (n,) booleans, the units of every second layer.
+    m: the weights M, (L, n, n).
+    drive: the inputs to the units, (L, N, n).
+    odd: (n,) booleans, true for the units of every second layer.
     sweeps: how often all units are updated.
 
-    Odd and even layers are updated in turn; all at once they could settle into
-    different states.
+    Odd and even layers are updated in turn: if all were updated at once, they could
+    settle into different states.
     """
     up, down = m[:, odd][:, :, ~odd].mT, m[:, ~odd][:, :, odd].mT
     s = torch.zeros_like(drive)

@@ -117,7 +117,10 @@ class DecoderConfig:
             )
 
     def slides(self, layer: int) -> bool:
-        """Return whether this layer sees only the last `window` tokens."""
+        """Return whether a layer attends only to the last `window` tokens.
+
+        layer: its number, from 0.
+        """
         return self.window is not None and (layer + 1) % self.pattern != 0
 
 

@@ -128,8 +128,8 @@ def continued(p: dict, fastest: int, frames: Tensor, n: int) -> Tensor:
     fastest: m, the largest velocity of a channel; 0 for an ordinary network.
     frames: the sequence, (T, L, N, S).
 
-    From the second one on they see their own predictions, without a gradient through
-    them, as in the author's code.
+    From the second prediction on, networks see their own predictions, without a
+    gradient through them, as in the author's code.
     """
     h, out = rest(p, frames[0], fastest), []
     for frame in frames:

@@ -87,7 +87,9 @@ def _clear_leftovers(target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Wait until the content of a file, or the list of names of a folder, is on the
+    disk.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

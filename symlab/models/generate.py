@@ -1,7 +1,9 @@
-"""Tokens drawn from a decoder one after another, with a cache of keys and values.
+"""Text generation: tokens drawn from a decoder one after another, with a cache.
 
-draws = torch.Generator().manual_seed(0)
-tokens = generate(model, prompt, 50, draws=draws, top_k=40)     (B, T) to (B, T + 50)
+    draws = torch.Generator().manual_seed(0)
+    tokens = generate(model, prompt, 50, draws=draws, top_k=40)  (B, T) to (B, T + 50)
+
+The cache holds keys and values of earlier tokens (`symlab.models.cache`).
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from symlab.models.vision import torchvision
 class CentreTap(nn.Conv2d):
     """A padded 3x3 convolution on maps of one pixel, computed as a 1x1 convolution.
 
-    Only the centre of its kernel meets the pixel; the other eight taps meet the
+    Only the central weight of its kernel meets the pixel; the other eight meet the
     padding.
     """
 
@@ -34,9 +34,10 @@ def resnet18(
 ) -> nn.Module:
     """Return torchvision's ResNet18 for square images, initialised from `seed`.
 
-    classes: the number of outputs. size: the images' height and width in pixels.
+    classes: the number of outputs.
     stem: the first layers: 'torchvision' (7x7 convolution of stride 2, max pooling) or
         'cifar' (3x3 convolution of stride 1, no pooling).
+    size: the images' height and width in pixels.
     """
     if stem not in ("torchvision", "cifar"):
         raise ValueError(f"unknown stem {stem!r}: use 'torchvision' or 'cifar'")

@@ -20,12 +20,13 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 class SmallTransformer(nn.Module):
     """A pre-norm decoder over characters with learned positions and ReLU perceptrons.
 
-    Its normalisation has no parameters.
-
     vocabulary: V, the number of characters. context: the largest T.
-    d_model, heads, d_head: D, H and E of the module. layers: one or more.
+    d_model, heads, d_head: D, H and E of the module.
+    layers: the number of layers, one or more.
     factored: whether W_Q, W_K, W_V and W_O are trained, or their products.
     seed: of the initial weights; both forms compute the same function at the start.
+
+    Its normalisation has no parameters.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class SmallTransformer(nn.Module):
         self.head = nn.Parameter(normal(vocabulary, d_model, std=d_model**-0.5))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits (B, T, V) of the next character for indices (B, T)."""
+        """Return logits (B, T, V) of the next character for character indices (B, T).
+        """
         x = self.embedding[tokens] + self.position[: tokens.shape[1]]  # (B, T, D)
         for block in self.blocks:
             x = block(x)

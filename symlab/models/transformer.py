@@ -58,7 +58,7 @@ class Embedding(nn.Embedding):
 
 
 class Norm(nn.Module):
-    """RMS norm: x over its root mean square, times (gain + offset)."""
+    """RMS norm: x divided by its root mean square, times (gain + offset)."""
 
     def __init__(self, width: int, config: DecoderConfig):
         super().__init__()
@@ -357,7 +357,11 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A decoder-only transformer: token ids to logits of the next token."""
+    """A decoder-only transformer, from token ids to logits of the next token.
+
+    config: its configuration (`families`).
+    draws: the CPU generator of its initial weights; None only on the meta device.
+    """
 
     def __init__(self, config: DecoderConfig, draws: torch.Generator | None = None):
         """draws: a CPU generator of the initial weights; none on the meta device."""
@@ -407,7 +411,9 @@ class Decoder(nn.Module):
         return self
 
     def tabulate(self) -> None:
-        """Fill the tables of the rotary positions, which are no part of the weights."""
+        """Fill the tables of the rotary positions, which are not stored with the
+        weights.
+        """
         for module in self.modules():
             if isinstance(module, Rotation):
                 module.tabulate()
@@ -479,7 +485,7 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, list[Router | None]]:
         """Return the inputs of the head, (B, T, D), and a Router (or None) per layer.
 
-        Arguments are those of `forward`.
+        tokens, cache, documents, recompute: as for `forward`.
         """
         c, t, at = self.config, tokens.shape[1], cache.length if cache else 0
         if at + t > c.context:

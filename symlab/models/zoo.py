@@ -32,7 +32,9 @@ SMALLER = (0.5, 1.0)  # size of the constants of the last layer, and of all othe
 class Digits:
     """A split of scikit-learn's handwritten digits into training and test images.
 
-    x: float32 (N, 64), 8x8 pixels in [0, 1]; y: int64 (N,), the labels.
+    x, y: the training images, float32 (N, 64), 8x8 pixels in [0, 1], and their labels,
+        int64 (N,).
+    x_test, y_test: the same for testing.
     """
 
     x: Tensor
@@ -42,12 +44,12 @@ class Digits:
 
     @property
     def train(self) -> tuple[Tensor, Tensor]:
-        """The training batch (x, y)."""
+        """The training set as a batch (x, y)."""
         return self.x, self.y
 
     @property
     def test(self) -> tuple[Tensor, Tensor]:
-        """The test batch (x_test, y_test)."""
+        """The test set as a batch (x_test, y_test)."""
         return self.x_test, self.y_test
 
 
@@ -139,7 +141,7 @@ def members(
 ) -> list[nn.Module]:
     """Return the networks of a group from the arrays that `train` returned.
 
-    fixed, seed: those that the group was trained with.
+    fixed, seed: the arguments with which the group was trained.
     """
     layers = len(arrays) // 2 - 1
     models, width = arrays["0.bias"].shape

@@ -56,7 +56,7 @@ def version() -> str:
 def address(key: str, vocabulary: int) -> Path:
     """Return the folder in the cache for a tokenised text.
 
-    key: the hash of the text. vocabulary: the number of tokens.
+    key: the hash of the text. vocabulary: the number of different tokens.
     """
     return folder() / f"{key}-{vocabulary}-{version()}"
 

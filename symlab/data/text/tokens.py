@@ -93,9 +93,9 @@ class Corpus:
 
 
 def library():
-    """Return the package `tokenizers`, which is imported when a text first needs it.
+    """Return the package `tokenizers`, which is imported only when it is needed.
 
-    Raises ModuleNotFoundError that says how to install it.
+    Raises ModuleNotFoundError, which says how to install it.
     """
     try:
         import tokenizers
@@ -169,5 +169,7 @@ def encode(tokenizer, texts: list[str], vocabulary: int) -> list[np.ndarray]:
 
 
 def id_type(vocabulary: int) -> type:
-    """Return the numpy type of token ids: uint16, or uint32 beyond 65,536 tokens."""
+    """Return the NumPy type of token ids: uint16, or uint32 if there are over 65,536
+    tokens.
+    """
     return np.uint16 if vocabulary <= 2**16 else np.uint32

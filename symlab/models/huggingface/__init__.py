@@ -112,7 +112,7 @@ def imported(source, context: int | None = None) -> Decoder:
 
 
 def document_ends(directory: str | Path) -> tuple[int, ...]:
-    """Return the ids of the tokens that end a document, () where no file names them.
+    """Return the ids of the tokens that end a document, () if no file names them.
 
     directory: a folder in Hugging Face's format.
     """

@@ -99,10 +99,10 @@ def _rope(base: float, yarn: Yarn | None) -> dict:
 
 
 def kind_of(config: DecoderConfig) -> str:
-    """Return the `model_type` of the Hugging Face model whose configuration has a field
-    for every field of ours.
+    """Return the `model_type` of the Hugging Face model that a configuration fits.
 
-    Raises ValueError with the fields that the nearest kind lacks.
+    Its configuration has a field for every setting of ours. Raises ValueError, which
+    names the settings that the nearest kind cannot express.
     """
     kinds = ("olmoe", "gpt_oss") if config.experts else ("qwen3", "gemma3_text")
     lost = {kind: _lost(kind, config) for kind in kinds}
