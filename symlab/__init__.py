@@ -1,4 +1,4 @@
-"""symlab: papers on symmetry in deep learning, tested by executable claims.
+"""symlab: executable claims on symmetry in deep learning.
 
 A notebook needs four functions, loaded on first use so that `import symlab` is fast:
 

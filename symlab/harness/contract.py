@@ -8,8 +8,8 @@ Names in the file (`symlab new NAME` writes one, from symlab/template.py):
   run(configs)       list[dict], the results in the order given: scalars and 1-D lists.
                      It has no side effects. It may be run(configs, context), see
                      context.py
-  LANES, STATIC      the largest number of configs per call of `run`; the fields that are
-                     equal in all of them
+  LANES, STATIC      the largest number of configs per call of `run`; the fields that
+                     are equal in all of them
   CLAIMS             list[Claim]
   @figure(...)       functions draw(df, ax)
 Optional names: MAY_BE_NAN, result columns in which a non-finite value is no failure;

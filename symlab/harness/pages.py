@@ -81,8 +81,8 @@ def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> 
       <!-- table name --> ... <!-- end -->     what `table(df)` of an experiment returns
       <!-- headlines all --> ...               main statements of all papers, or of one
                                                by its short name, and what tests them
-      <!-- counts papers --> ...               claims per paper by what they mean for it; or
-                                               "others", or "registered"
+      <!-- counts papers --> ...               claims per paper, by what they mean for
+                                               it; or "others", or "registered"
       <!-- placebo quick --> ...               the committed placebo audit of a scale
       <!-- confirmed quick --> ...             the committed confirmation of a scale
 

@@ -1,12 +1,13 @@
 """Texts as byte-level BPE tokens, to pretrain transformers on.
 
   stdlib           the source code and documentation of Python's standard library: on
-                   every machine, without a download. It differs between Python versions
+                   every machine, without a download. Python versions differ in it
   site             the Python source of the installed packages: large, and different on
                    every machine
   tinyshakespeare  SYMLAB_DATA/tinyshakespeare/input.txt
-  wikitext2        SYMLAB_DATA/wikitext2, raw text or Parquet; any other name that begins
-                   with wikitext is read in the same way. The articles are split anew
+  wikitext2        SYMLAB_DATA/wikitext2, raw text or Parquet; any other name that
+                   begins with wikitext is read in the same way. The articles are split
+                   anew
   fineweb-edu      streamed by Hugging Face `datasets` (arXiv 2406.17557); it needs a
                    limit
   a path           a file or folder of text: every file in UTF-8, and the field `text` of
