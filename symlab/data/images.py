@@ -1,9 +1,9 @@
 """Image sets as tensors (N, 3, 32, 32), standardised by the training set's moments.
 
-  digits    scikit-learn's 1,797 handwritten digits, real images that need no download
-  cifar10   from the folder SYMLAB_DATA, in the Parquet form of the Hugging Face release
-            (cifar10/{train,test}.parquet) or torchvision's (cifar-10-batches-py); with
-            SYMLAB_DOWNLOAD=1 torchvision downloads it into that folder
+digits    scikit-learn's 1,797 handwritten digits, real images that need no download
+cifar10   from the folder SYMLAB_DATA, in the Parquet form of the Hugging Face release
+          (cifar10/{train,test}.parquet) or torchvision's (cifar-10-batches-py); with
+          SYMLAB_DOWNLOAD=1 torchvision downloads it into that folder
 """
 
 import io

@@ -1,5 +1,4 @@
-"""Restores what a run has changed in its process, before the next run in that process.
-"""
+"""Restores what a run has changed in its process, before the next run in that process."""
 
 import locale
 import os

@@ -10,7 +10,7 @@
                    anew
   fineweb-edu      streamed by Hugging Face `datasets` (arXiv 2406.17557); it needs a
                    limit
-  a path           a file or folder of text: every file in UTF-8, and the field `text` of
+  a path           a file or folder of text: files in UTF-8, and the field `text` of
                    Parquet and JSON lines (.jsonl, .jsonl.gz, .jsonl.zst)
 
 Results vary with the text and its split, so rows of experiments record `Corpus.hash`.

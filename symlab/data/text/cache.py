@@ -1,10 +1,10 @@
 """The cache of tokenised texts on disk.
 
-  SYMLAB_CACHE/text/
-      <text>-<vocabulary>-<version>/  train.bin, validation.bin and about.json, whose
-                                      checksum shows whether the three belong together
-      <source>.json                   the hash of the text that a source had when it was
-                                      last read
+SYMLAB_CACHE/text/
+    <text>-<vocabulary>-<version>/  train.bin, validation.bin and about.json, whose
+                                    checksum shows whether the three belong together
+    <source>.json                   the hash of the text that a source had when it was
+                                    last read
 """
 
 import json
