@@ -102,7 +102,9 @@ class Logistic:
         self.start = [_lanes_of(start)[self.which]]
 
     def gradient(self, weights: list[Tensor], step: int) -> list[Tensor]:
-        """Return the gradient, (L, m, n) in a list, of the loss of this step's batch."""
+        """Return the gradient, (L, m, n) in a list, of the loss of this step's
+        batch.
+        """
         taken = self.drawn[:, step, :, None]  # (U, batch, 1)
         a = self.a.gather(1, taken.expand(-1, -1, self.a.shape[2]))[self.which]
         c = self.c.gather(1, taken.expand(-1, -1, self.c.shape[2]))[self.which]

@@ -1,4 +1,6 @@
-"""Tables of a module's public names, made from its docstrings, for the documentation."""
+"""Tables of a module's public names, made from its docstrings, for the
+documentation.
+"""
 
 import importlib
 import inspect

@@ -119,7 +119,9 @@ class Archive:
 
     @cached_property
     def rows(self) -> list[tuple[str, str]]:
-        """The pairs (scale, experiment) of all tables of rows in the archive, sorted."""
+        """The pairs (scale, experiment) of all tables of rows in the archive,
+        sorted.
+        """
         names = [Path(n) for n in self.digests if n.startswith("results/")]
         return sorted((p.parent.name, p.stem) for p in names if p.suffix == ".parquet")
 

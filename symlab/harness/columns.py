@@ -80,7 +80,9 @@ def _kind_of_type(name: str, python: type, values: list, is_list: bool) -> str:
 
 
 def arrow_of(value) -> pa.DataType:
-    """Return the Arrow type that stores a config's value, an int, float, str or bool."""
+    """Return the Arrow type that stores a config's value, an int, float, str or
+    bool.
+    """
     return ARROW[PYTHON[type(value)]]
 
 

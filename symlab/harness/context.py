@@ -64,7 +64,9 @@ class Context:
 
 
 def of(task: dict) -> Context:
-    """Return the Context of a worker's task, a dict with device, checkpoints and root."""
+    """Return the Context of a worker's task, a dict with device, checkpoints and
+    root.
+    """
     if not task.get("checkpoints"):
         return Context(task["device"])
     folder = Path(task["checkpoints"])

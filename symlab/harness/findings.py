@@ -1,4 +1,6 @@
-"""What the current rows of experiments show: verdicts, figures, and their provenance."""
+"""What the current rows of experiments show: verdicts, figures, and their
+provenance.
+"""
 
 import math
 from collections.abc import Iterable

@@ -30,7 +30,9 @@ Ended = tuple[dict, str, list[dict]]  # task, what became of it, its outcomes
 
 
 class Local:
-    """The worker processes of this machine, which are kept from one sweep to the next."""
+    """The worker processes of this machine, which are kept from one sweep to the
+    next.
+    """
 
     def __init__(self):
         self.crew = _crew()

@@ -107,7 +107,9 @@ def _portion(entry: dict) -> Portion:
 
 
 def describe(project: Project, portion: Portion, scale: str) -> str:
-    """Return two lines on a portion: how much of it has been done, and what it shows."""
+    """Return two lines on a portion: how much of it has been done, and what it
+    shows.
+    """
     if portion.experiment:
         there, lacking, devices = runs(project, portion, scale)
         state = f"{there} of {there + len(lacking.configs)} runs are there"

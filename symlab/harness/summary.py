@@ -43,7 +43,9 @@ def counts(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """Return a frame of how many claims about no paper held or failed, or did neither."""
+    """Return a frame of how many claims about no paper held or failed, or did
+    neither.
+    """
     rows = [
         {"origin": v.claim.origin, "axis": _axis(v, v.verdict)}
         for v in verdicts
@@ -54,7 +56,9 @@ def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def registered(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """Return a frame of when the thresholds of papers' claims were written, by outcome."""
+    """Return a frame of when the thresholds of papers' claims were written, by
+    outcome.
+    """
     rows = [
         {"outcome": "error" if v.verdict == "error" else _axis(v, v.bearing),
          "written": v.claim.written + " rows" + ", changed since" * bool(

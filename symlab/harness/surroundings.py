@@ -1,4 +1,6 @@
-"""Restores what a run has changed in its process, before the next run in that process."""
+"""Restores what a run has changed in its process, before the next run in that
+process.
+"""
 
 import locale
 import os

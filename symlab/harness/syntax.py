@@ -263,14 +263,18 @@ def _private(name: str, around: str) -> str:
 
 
 def on_class(function) -> bool:
-    """Return whether the first argument of a method is the class, as in a classmethod."""
+    """Return whether the first argument of a method is the class, as in a
+    classmethod.
+    """
     if function.name in ("__class_getitem__", "__new__"):
         return True
     return ("classmethod",) in map(chain_of, function.decorator_list)
 
 
 def arguments(node) -> list[ast.arg]:
-    """Return every argument in a function's definition, including *args and **kwargs."""
+    """Return every argument in a function's definition, including *args and
+    **kwargs.
+    """
     a = node.args
     every = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
     return [x for x in every if x]

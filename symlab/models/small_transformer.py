@@ -60,7 +60,9 @@ class SmallTransformer(nn.Module):
         self.head = nn.Parameter(normal(vocabulary, d_model, std=d_model**-0.5))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits (B, T, V) of the next character for character indices (B, T)."""
+        """Return logits (B, T, V) of the next character for character indices (B,
+        T).
+        """
         x = self.embedding[tokens] + self.position[: tokens.shape[1]]  # (B, T, D)
         for block in self.blocks:
             x = block(x)

@@ -154,7 +154,9 @@ def _signs(shape: Shape) -> Tensor:
 
 
 def products(p: dict[str, Tensor], shape: Shape) -> Tensor:
-    """Return the score matrices A of every run, layer and head, (L, layers, H, D, D)."""
+    """Return the score matrices A of every run, layer and head, (L, layers, H, D,
+    D).
+    """
     w = p["scores"].unflatten(-1, (shape.heads, shape.rank))  # (L, 1 or 2, n, D, H, E)
     q, k = w[:, 0], w[:, -1]
     if shape.form == "symmetric":

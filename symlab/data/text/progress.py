@@ -15,7 +15,9 @@ QUIET = 2.0  # seconds without a bar
 
 
 class Bar(tqdm):
-    """A tqdm bar without tqdm's monitoring thread, which a forked process would lack."""
+    """A tqdm bar without tqdm's monitoring thread, which a forked process would
+    lack.
+    """
 
     monitor_interval = 0  # no thread of its own: a fork would not have it
 

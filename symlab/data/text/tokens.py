@@ -42,7 +42,9 @@ class Corpus:
     examples: tuple[str, ...] = ()
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids; the token that ends a document gives no text."""
+        """Return the text of token ids; the token that ends a document gives no
+        text.
+        """
         end = self.vocabulary - 1
         kept = [int(i) for i in ids if i != end]
         return library().Tokenizer.from_str(self.tokenizer).decode(kept)
