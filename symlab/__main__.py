@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(project: Project, o) -> int:
-    """Make the runs of experiments that are missing; return the exit status.
+    """Make the missing runs of experiments; return the exit status.
 
     o: the parsed options, as in every command of this module.
     """
@@ -307,9 +307,7 @@ def whence(project: Project, o) -> int:
 
 
 def report(project: Project, o) -> int:
-    """Write one self-contained HTML page with all figures and claims, and their
-    origins.
-    """
+    """Write one self-contained HTML page with all figures, claims and their origins."""
     from symlab.harness import report as page
 
     path = page.write(
@@ -371,9 +369,7 @@ def diff(_project, o) -> int:
 
 
 def archive(project: Project, o) -> int:
-    """Pack rows, figures, claims, source code and versions into one file, fit for
-    Zenodo.
-    """
+    """Pack rows, figures, claims, source and versions into one file, fit for Zenodo."""
     from symlab.harness import packing
 
     if o.reference:

@@ -135,8 +135,8 @@ class Dask(_Cluster):
         future.add_done_callback(lambda f: self.back.put(f.key))
 
     def ended(self) -> list[Ended]:
-        """Wait up to a second; return the tasks that ended, each with how, and its
-        results.
+        """Wait up to a second; return (task, how it ended, its results) of each that
+        ended.
 
         Raises UserError if the scheduler or all workers have been absent for `PATIENCE`
         seconds.
@@ -246,7 +246,8 @@ class Ray(_Cluster):
             self.driver.connection.send((number, task))
 
     def ended(self) -> list[Ended]:
-        """Wait a moment; return the task that ended, if any, with how, and its results.
+        """Wait a moment; return (task, how it ended, its results) if one ended, as a
+        list.
 
         Raises UserError if the cluster is lost. Ray notices this 60 s after its head
         process has gone, and then ends the driver process.

@@ -38,8 +38,7 @@ class Local:
         self.crew = _crew()
 
     def calls(self, tasks: list[dict], jobs: int) -> Iterator[Ended]:
-        """Yield each task with how it ended, and its results, in the order in which
-        they end.
+        """Yield (task, how it ended, its results), in the order in which the tasks end.
 
         tasks: dicts, as for `pool.outcomes`. jobs: the largest number of processes.
 

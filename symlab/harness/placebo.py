@@ -68,9 +68,9 @@ def audit(plans: Iterable[plan.Plan]) -> pd.DataFrame:
 
     plans: one plan per experiment.
 
-    Columns: experiment, claim, paper, origin, kind and verdict of the claim; shuffled,
-        draws, survives and least of its `Placebo`; finding, the result in words. Claims
-        of incomplete sweeps are not shuffled.
+    The columns are experiment, claim, paper, origin, kind and verdict of the claim;
+    shuffled, draws, survives and least of its `Placebo`; and finding, the result in
+    words. Claims of incomplete sweeps are not shuffled.
     """
     rows = []
     for p in plans:

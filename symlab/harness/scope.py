@@ -70,10 +70,10 @@ FRESH = (*DISPLAY, *COMPREHENSION, ast.BinOp, ast.Compare, ast.UnaryOp)
 
 
 class Scope:
-    """The names and objects of one function, or of a module's top level, as seen from
-    syntax.
+    """What executing a function, or the top level of a module, may change.
 
-    They tell what executing the function, or the module, may change.
+    It follows the names and objects of the function or module as far as the syntax
+    shows them.
     """
 
     def __init__(

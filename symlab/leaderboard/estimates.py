@@ -147,9 +147,9 @@ def judged(df: pd.DataFrame, rate: str = "") -> pd.DataFrame:
 
     df: the rows of the experiment. rate: as for `gain`.
 
-    Added columns: `holm`, the P value after Holm's correction for the number of
+    The added columns are `holm`, the P value after Holm's correction for the number of
     records; `decided`, whether the gain is above 0 at a level of 5 % by that P value;
-    `needed`, how many runs of each submission would decide.
+    and `needed`, how many runs of each submission would decide.
     """
     rows = PAIR(df).set_index(["entry", "other"]).loc[list(SUCCESSIONS)].reset_index()
     holm = stats.holm(rows[f"p{rate}"])

@@ -63,9 +63,9 @@ def table(readme: str) -> pd.DataFrame:
 
     readme: the text of the README.
 
-    Columns: entry (the submission's number), steps (to a loss of 3.28 nats), record
-        (whether it was a record), mean_loss (nats, as published), n (number of runs),
-        log (path below the folder of results).
+    The columns are entry (the submission's number), steps (to a loss of 3.28 nats),
+    record (whether it was a record), mean_loss (nats, as published), n (number of runs)
+    and log (path below the folder of results).
     """
     rows = [match.groupdict() for match in ROW.finditer(readme)]
     found = pd.DataFrame(rows, columns=list(ROW.groupindex))
