@@ -1,11 +1,11 @@
-"""symlab: executable claims on symmetry in deep learning, each figure one command.
+"""symlab: executable claims on symmetry in deep learning.
 
-A notebook needs four names, loaded on first use so that `import symlab` is instant:
+A notebook needs four functions, loaded on first use so that `import symlab` is fast:
 
     symlab.load("rescaling_sparsity")     the current rows as a DataFrame
-    symlab.run("rescaling_sparsity")      run what is missing, then the same DataFrame
+    symlab.run("rescaling_sparsity")      make the missing runs, then return all rows
     symlab.claims("fig3")                 one row per claim; all claims without a name
-    symlab.figure("fig3")                 the drawn matplotlib Figure
+    symlab.figure("fig3")                 the figure, drawn from current rows
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The command line that the Makefile calls."""
+"""The command line, `python -m symlab`, which the Makefile calls."""
 
 import argparse
 import json
@@ -33,9 +33,10 @@ from symlab.harness.sweep import SCALES
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 where all is as expected, 1 where
-    something failed, 2 for bad input, 130 where it was stopped by Ctrl-C.
+    """Run one command and return its exit status.
 
+    The status is 0 if all is as expected, 1 if something failed, 2 for bad input and
+    130 if Ctrl-C stopped the command.
     argv: the words of the command line; None takes those of the process.
     """
     streams.open_closed()
@@ -71,9 +72,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(project: Project, o) -> int:
-    """Run what is missing of experiments; return the exit status.
+    """Make the missing runs of experiments; return the exit status.
 
-    o: the parsed options, in all commands here.
+    o: the parsed options, as in every command of this module.
     """
     names = [o_ for name in o.names for o_ in _experiments(project, name)]
     plans = _plans(project, list(dict.fromkeys(names)), o)
@@ -81,7 +82,7 @@ def run(project: Project, o) -> int:
 
 
 def fig(project: Project, o) -> int:
-    """Run what is missing for figures, judge their claims, draw them."""
+    """Make the runs that figures lack, judge the claims of these figures, draw them."""
     figures = contract.figures(project)
     for name in o.names:
         if name not in figures:
@@ -102,9 +103,9 @@ def fig(project: Project, o) -> int:
 
 
 def claims(project: Project, o) -> int:
-    """Judge claims on the rows that are there, and count them; run nothing.
+    """Judge claims on the rows that exist, and count the verdicts; run nothing.
 
-    Returns 1 where a claim has another verdict than it expects, or where rows are
+    Returns 1 if a claim has another verdict than the one it expects, or if rows are
     missing; else 0.
     """
     if o.reference:
@@ -159,7 +160,7 @@ def _one_claim(project: Project, name: str, o) -> int:
 
 
 def new(_project, o) -> int:
-    """Write an experiment file that runs as it is, to be changed."""
+    """Write a new experiment file, which runs as it is and is meant to be edited."""
     from symlab.harness import starting
 
     print(f"wrote {_short(starting.write(o.name))}: run `symlab fig {o.name}`")
@@ -167,7 +168,7 @@ def new(_project, o) -> int:
 
 
 def lock(project: Project, o) -> int:
-    """Register the claims as they stand: write claims.lock, and say what changed."""
+    """Register the present claims: write claims.lock, and say what changed in it."""
     before = registration.read(project)
     n = len(contract.names(project))
     _say(f"reading the claims and the sweeps of {n} experiment{'s' * (n != 1)}")
@@ -200,9 +201,10 @@ def lock(project: Project, o) -> int:
 
 
 def confirm(project: Project, o) -> int:
-    """Run every claim again on fresh seeds, and compare its verdicts.
+    """Run the experiments of every claim on fresh seeds, and compare the verdicts.
 
-    The seeds follow from claims.lock. A table says which verdicts agree.
+    The seeds follow from claims.lock. A table says which verdicts agree with the
+    earlier ones.
     """
     names = [
         e
@@ -229,9 +231,10 @@ def confirm(project: Project, o) -> int:
 
 
 def placebo(project: Project, o) -> int:
-    """Judge every claim on rows whose arms are shuffled: holding there is no evidence.
+    """Judge every claim on rows whose arms were shuffled.
 
-    An arm is one of the settings that an experiment compares.
+    An arm is one of the settings that an experiment compares. A claim that holds for
+    shuffled arms as well is no evidence that the arms differ.
     """
     names = [
         e
@@ -269,7 +272,7 @@ def _confirmed(project: Project, p: plan.Plan, scale: str) -> pd.DataFrame | Non
 
 
 def status(project: Project, o) -> int:
-    """Say of each experiment which runs are fresh, stale, missing or failed."""
+    """Say for each experiment how many runs are fresh, stale, missing or failed."""
     figures = contract.figures(project)
     left_out = contract.unreadable(project)
     for name in contract.names(project):
@@ -295,7 +298,7 @@ def status(project: Project, o) -> int:
 
 
 def whence(project: Project, o) -> int:
-    """Say which code, rows and commit a figure file was made from."""
+    """Say from which code, rows and commit a figure file was made."""
     from symlab.harness import plot
 
     for line in plot.origin_lines(o.file, plot.provenance(o.file)):
@@ -304,7 +307,7 @@ def whence(project: Project, o) -> int:
 
 
 def report(project: Project, o) -> int:
-    """Write one self-contained HTML page: figures, claims and where they come from."""
+    """Write one self-contained HTML page with all figures, claims and their origins."""
     from symlab.harness import report as page
 
     path = page.write(
@@ -315,9 +318,10 @@ def report(project: Project, o) -> int:
 
 
 def readme(project: Project, o) -> int:
-    """Write scoreboard, verdicts and tables of the committed rows into README and docs.
+    """Write the tables of verdicts and results into README.md and docs/.
 
-    With --check it writes nothing, and says which pages are not current.
+    They are made from the committed rows. With --check nothing is written; the command
+    says which pages are out of date.
     """
     from symlab.harness import pages
 
@@ -341,10 +345,10 @@ def reference(project: Project, o) -> int:
 
 
 def diff(_project, o) -> int:
-    """Compare the rows of two trees of results: folders, or archives.
+    """Compare the result rows of two folders or archives.
 
-    The exit status is 0 where all rows are in both and agree within the tolerance, 1
-    where they differ, and 2 where they cannot be compared.
+    The exit status is 0 if both hold the same runs and the values agree within the
+    tolerance, 1 if they differ, and 2 if they cannot be compared.
     """
     from symlab.harness import compare, trees
     from symlab.harness.differences import Tolerance
@@ -383,10 +387,11 @@ def archive(project: Project, o) -> int:
 
 
 def portions(project: Project, o) -> int:
-    """Run what paper scale lacks, in order of value, within some minutes of a GPU.
+    """Run the work that portions.toml lists, in order of value, within some minutes.
 
-    With --list it says what is there; with --pack it copies the images to a folder
-    that is small enough to travel.
+    The list holds what paper scale still lacks and a GPU should compute. With --list
+    the command says what has been done; with --pack it copies the CIFAR-10 images to a
+    folder that is small enough to be sent to another machine.
     """
     if o.pack:
         return _pack(o.pack)
@@ -399,7 +404,11 @@ def portions(project: Project, o) -> int:
 
 
 def audit(_project, o) -> int:
-    """Print the mirror symmetries of a model, and how near its weights are to them."""
+    """Print the mirror symmetries of a model, and how near its weights are to them.
+
+    A mirror symmetry of the loss is a reflection of the weights, such as the exchange
+    of two neurons; weights that it leaves as they are lie in its mirror.
+    """
     from symlab.mirror import command
 
     for path in command.run(o.target, o.out, o.dead, o.near):

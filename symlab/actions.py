@@ -1,17 +1,17 @@
 """Groups that act on tensors: orbit averages, equivariance errors, and PCA frames.
 
-An `Action` is a finite group, or a sample of a compact one, as functions on tensors.
-A network f from inputs to outputs is equivariant where f(g x) = g f(x) for every g, and
-invariant where g acts trivially on the outputs.
+An `Action` is a finite group, or a sample of a compact one, as functions on tensors. A
+network f from inputs to outputs is equivariant if f(g x) = g f(x) for every g, and
+invariant if also g acts trivially on the outputs.
 
     turn = shifts(24)                            # cyclic shifts of the last axis
-    equivariance_error(network, x, turn, turn)   # 0 up to rounding, or of size 1
+    equivariance_error(network, x, turn, turn)   # 0 up to rounding if equivariant
     average = orbit_average(network, turn, turn) # exactly equivariant
 
 Sources: the average over a group is the Reynolds operator. Frames and averages over
-them are those of Puny et al., "Frame Averaging for Invariant and Equivariant Network
-Design", ICLR 2022 (arXiv 2110.03336), section 2 and equations 3 and 4. Groups that act
-on weight blocks under optimizers are in symlab.symopt.groups.
+    them are those of Puny et al., "Frame Averaging for Invariant and Equivariant
+    Network Design", ICLR 2022 (arXiv 2110.03336), section 2 and equations 3 and 4.
+    Groups that act on weight matrices under optimizers are in symlab.symopt.groups.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ class Action:
 
     elements, inverses: one function per element g, and in the same order those that
         undo them. Leading axes of a tensor that the group does not act on are free.
-        Raises ValueError where the numbers of functions differ.
+        Raises ValueError if the numbers of functions differ.
     """
 
     elements: tuple[Map, ...]
@@ -91,9 +91,11 @@ def shifts(n: int, axis: int = -1) -> Action:
 def permutations(n: int, *axes: int) -> Action:
     """Return the n! permutations of an axis of length n, or of several axes at once.
 
-    axes: by default the last; permutations(n, -1, -2) acts on an adjacency matrix.
-        Permutation p moves entry p[i] of an axis to i. Raises ValueError for n above 8,
-        where a list of all would not fit.
+    axes: by default the last axis; permutations(n, -1, -2) acts on an adjacency matrix,
+        whose rows and columns are permuted together.
+
+    Permutation p moves entry p[i] of an axis to i. Raises ValueError if n exceeds 8, as
+    there are then too many permutations to list.
     """
     if n > LARGEST:
         raise ValueError(
@@ -119,7 +121,7 @@ def linear(matrices, axis: int = -1) -> Action:
     """Return the action of orthogonal matrices (G, n, n) on one axis of length n.
 
     The axis holds the n coordinates of vectors v, and element g sends each to g v;
-    points in rows are (..., n) with axis -1. Raises ValueError where a matrix is not
+    points in rows are (..., n) with axis -1. Raises ValueError if a matrix is not
     orthogonal, as its inverse would not be its transpose.
     """
     g = torch.as_tensor(matrices)
@@ -140,14 +142,14 @@ def linear(matrices, axis: int = -1) -> Action:
 
 
 def shift_matrices(n: int) -> Tensor:
-    """Return the n cyclic shifts of n letters as matrices (n, n, n), float64."""
+    """Return the n cyclic shifts of n coordinates as matrices (n, n, n), float64."""
     return torch.stack([torch.eye(n).double().roll(s, 0) for s in range(n)])
 
 
 def permutation_matrices(n: int) -> Tensor:
-    """Return all permutations of n letters as matrices (n!, n, n), float64.
+    """Return all permutations of n coordinates as matrices (n!, n, n), float64.
 
-    Raises ValueError for n above 8, as `permutations` does.
+    Raises ValueError if n exceeds 8, as `permutations` does.
     """
     return torch.stack([g(torch.eye(n).double()) for g in permutations(n, -2)])
 
@@ -155,7 +157,7 @@ def permutation_matrices(n: int) -> Tensor:
 def sign_matrices(n: int, *, special: bool = False) -> Tensor:
     """Return all diagonal matrices of signs, (2^n, n, n), in float64.
 
-    special: only the 2^(n-1) with determinant 1.
+    special: whether only the 2^(n-1) matrices of determinant 1 are returned.
     """
     signs = torch.tensor(list(product((1.0, -1.0), repeat=n))).double()
     return torch.diag_embed(signs[signs.prod(1) > 0] if special else signs)
@@ -164,7 +166,8 @@ def sign_matrices(n: int, *, special: bool = False) -> Tensor:
 def signed_permutation_matrices(n: int, *, special: bool = False) -> Tensor:
     """Return all signed permutation matrices, the symmetries of the n-cube, float64.
 
-    The result is (2^n n!, n, n). special: only those of determinant 1, its rotations.
+    special: whether only those of determinant 1, the rotations of the cube, are
+        returned. The result is (2^n n!, n, n), or half as many with `special`.
     """
     every = sign_matrices(n)[:, None] @ permutation_matrices(n)  # (2^n, n!, n, n)
     every = every.flatten(0, 1)
@@ -187,10 +190,11 @@ def random_rotations(
     """Return n Haar-distributed orthogonal matrices (n, d, d), in float64.
 
     draws: the source of random numbers.
-    special: only rotations, that is, matrices of determinant 1.
+    special: whether only rotations, matrices of determinant 1, are drawn.
 
-    They come from the QR decomposition of a normal matrix, with the signs of R's
-    diagonal taken out (Mezzadri, arXiv math-ph/0609050).
+    They come from the QR decomposition of a matrix of normal random numbers; the
+    columns of Q get the signs of R's diagonal, without which Q is not Haar-distributed
+    (Mezzadri, arXiv math-ph/0609050).
     """
     q, r = torch.linalg.qr(torch.from_numpy(draws.normal(size=(n, d, d))))
     q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
@@ -210,7 +214,7 @@ def orbit_average(f: Map, on_input: Action, on_output: Action | None = None) -> 
         invariant average.
 
     It leaves a function that is equivariant already as it is. For a sample of a group
-    the average is a Monte-Carlo estimate. Raises ValueError where the two actions have
+    the average is a Monte-Carlo estimate. Raises ValueError if the two actions have
     different lengths.
     """
     on_output = _paired(on_input, on_output)
@@ -252,7 +256,7 @@ def equivariance_error(
     It is 0 up to rounding for an equivariant f, and about sqrt(2) for an output that
     has nothing to do with the group. Norms are Euclidean over all entries of the
     output, batch included, in float64. Where f(x) is zero, the result is the difference
-    itself. Raises ValueError where the two actions have different lengths.
+    itself. Raises ValueError if the two actions have different lengths.
     """
     on_output = _paired(on_input, on_output)
     expected = f(x).detach()
@@ -285,7 +289,7 @@ def pca_frame(x: Tensor, *, special: bool = False) -> tuple[Tensor, Tensor]:
 
     The centroids are (..., 1, d). The frames are (..., F, d, d): their columns are the
     eigenvectors of the covariance in ascending order of eigenvalue, with all F = 2^d
-    choices of signs, or the F = 2^(d-1) of determinant 1. Raises ValueError where two
+    choices of signs, or the F = 2^(d-1) of determinant 1. Raises ValueError if two
     eigenvalues are equal up to rounding, as the axes are then not determined.
     """
     centroid = x.mean(-2, keepdim=True)
@@ -306,11 +310,13 @@ def pca_frame(x: Tensor, *, special: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def framed(x: Tensor, *, special: bool = False) -> Tensor:
-    """Return each point cloud (..., N, d) in the coordinates of its PCA frame.
+    """Return each point cloud (..., N, d) in the coordinates of its PCA frames.
 
-    special: whether only frames of determinant 1 are taken. The result is (..., F, N,
-        d), F copies that differ by signs of axes. As a set they are the same for every
-        rotated and shifted copy of x.
+    special: whether only frames of determinant 1 are taken.
+
+    The result is (..., F, N, d): F copies of the cloud, which differ by the signs of
+    axes. The set of these copies is the same for every rotated and shifted copy of x
+    (with special=False, for every reflected one, too).
     """
     centroid, frames = pca_frame(x, special=special)
     return (x - centroid).unsqueeze(-3) @ frames
@@ -319,9 +325,11 @@ def framed(x: Tensor, *, special: bool = False) -> Tensor:
 def frame_average(f: Map, *, special: bool = False) -> Map:
     """Return the function x -> mean of f over the copies of x in its PCA frames.
 
-    f maps point clouds (..., N, d) to (..., *outputs), with any leading axes. The mean
-    is invariant whatever f is. special: under rotations and shifts only; otherwise
-    under reflections, too.
+    f: maps point clouds (..., N, d) to (..., *outputs), with any leading axes.
+    special: whether only frames of determinant 1 are averaged.
+
+    The mean is invariant under rotations and shifts of x, whatever f is; with
+    special=False it is invariant under reflections, too.
     """
 
     def average(x):
@@ -332,11 +340,13 @@ def frame_average(f: Map, *, special: bool = False) -> Map:
 
 
 def equivariant_frame_average(f: Map, *, special: bool = False) -> Map:
-    """Return the function x -> mean of f(x g) g^-1 over the PCA frame g of x.
+    """Return the function x -> mean of f(x g) g^-1 over the PCA frames g of x.
 
-    f maps clouds (..., N, d) to clouds (..., M, d); the average rotates and shifts with
-    x whatever f is. special: under rotations and shifts only; otherwise under
-    reflections, too.
+    f: maps clouds (..., N, d) to clouds (..., M, d).
+    special: whether only frames of determinant 1 are averaged.
+
+    The average rotates and shifts with x, whatever f is; with special=False it is
+    reflected with x, too.
     """
 
     def average(x):

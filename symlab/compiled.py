@@ -1,19 +1,22 @@
-"""Steps of lanes as one compiled program, ten at a time, where a sweep is long enough.
+"""Many steps of many small runs as one compiled program, for long sweeps.
 
-A step of small arrays spends its time on starting operations and on reading and writing
-arrays in between. torch.compile writes ten steps as one C++ loop over lanes, in which
-the numbers of a lane stay in the cache of the processor. Compiling takes seconds, so
-short sweeps are not compiled (`pays`), and nothing is where there is no C++ compiler.
-The rows are the same to float32's rounding.
+Runs that are computed side by side are called lanes. A step on small arrays spends most
+of its time on starting operations and on moving arrays through memory between them.
+torch.compile turns ten steps into one C++ loop over lanes, in which the numbers of a
+lane stay in the processor's cache. Compiling takes seconds, so short sweeps are not
+compiled (`pays`), and nothing is compiled without a C++ compiler. Compiled or not, the
+rows are the same up to float32's rounding.
 
-For the loop to be one, a step is written in this way:
+For torch.compile to make a single loop, a step is written in this way:
 
-- a dot product is a sum, `(w * x).sum(-1, keepdim=True)`: `bmm` is a call of its own;
-- each part of the state is an array (L, D) of its own;
-- what is used twice depends on few arrays: x * u may, and is computed twice, but x * s,
-  with s of the residual, would be written to memory, so a step has s * (x * u);
-- outputs are these sums as they are, (L, 1): an operation on (L, 1) alone is a loop of
-  its own. What follows from them is computed afterwards, for all steps at once.
+- a dot product is a sum, `(w * x).sum(-1, keepdim=True)`, since `bmm` would be a call
+  of its own;
+- each part of the state is an array (L, D) of its own, for L lanes;
+- an array that is used twice is computed from few others: x * u is then computed twice,
+  but x * s, where s is a function of the residual, would be written to memory, so a
+  step has s * (x * u);
+- outputs are the sums (L, 1) themselves, since an operation on (L, 1) alone would be a
+  loop of its own. What follows from them is computed afterwards, for all steps at once.
 """
 
 import types
@@ -31,20 +34,25 @@ _failed: list[str] = []  # why this process does not compile: at most one senten
 
 
 def pays(n_numbers: int, n_steps: int) -> bool:
-    """Return whether compiling a step saves more time than it takes.
+    """Return whether compiling a step saves more time than the compilation takes.
 
-    n_numbers: numbers in the state of all lanes, 2 L D for two arrays (L, D). n_steps:
-    steps that are taken of this shape. It depends on nothing else, so that the same
-    sweep is always computed in the same way where a compiler is at hand.
+    n_numbers: how many numbers the state of all lanes has, 2 L D for two arrays (L, D)
+        of L lanes.
+    n_steps: how many steps are taken on arrays of this shape.
+
+    The answer depends on nothing else, so the same sweep is always computed in the same
+    way on machines with a compiler.
     """
     return n_steps * (PER_STEP + PER_NUMBER * n_numbers) > COMPILATION
 
 
 class Steps:
-    """Takes steps of lanes, compiled or one operation after the other.
+    """Takes steps of L runs side by side, in compiled blocks or operation by operation.
 
-    step: a pure function from (state, inputs, constants), three tuples of tensors, to
-    the next state and one output (L, 1). It is defined at the top of a module.
+    step: a pure function, defined at the top of a module, from (state, inputs,
+        constants), three tuples of tensors, to the next state and one output (L, 1).
+    compiled: whether to compile. If the compiler fails, the steps are computed without
+        it, after a warning.
     """
 
     def __init__(self, step: Callable, compiled: bool):

@@ -1,9 +1,10 @@
-"""Gradient descent on a low-rank matrix M by its factors, F G^T, in many lanes at once.
+"""Gradient descent on a low-rank matrix M by factors, F G^T, in many runs side by side.
 
-The loss is |H^(1/2) vec(R)|^2/2 with R = F G^T - M and M = diag(s, 0, ...) of rank r; H
-is the identity, or the Gram matrix of measurements. Factors are (n, k, L), lanes last:
-that is the fastest order for matrices of a few rows. Descent on X X^T is the case in
-which G starts at F, as both factors then make the same step.
+L runs ("lanes") are computed together; the last axis of every array runs over them, the
+fastest order for matrices of a few rows. The loss is |H^(1/2) vec(R)|^2/2 with
+R = F G^T - M and M = diag(s, 0, ...) of rank r; H is the identity, or the Gram matrix
+of measurements. Descent on X X^T is the case in which G starts at F, as both factors
+then make the same step.
 """
 
 from dataclasses import dataclass
@@ -13,14 +14,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Descent:
-    """What `descend` returns: the errors of L lanes along the run, and its end.
+    """What `descend` returns: the errors of L runs at recorded steps, and their last
+    factors.
 
-    In each lane the factors F and G are to make F G^T equal to a matrix M.
-
-    times: (T,), the recorded steps. errors: (T, L), |R|^2 there, with R = F G^T - M.
+    In each run the factors F and G, both (n, k), are trained to make F G^T equal to a
+    matrix M (n, n).
+    times: (T,), the recorded steps.
+    errors: (T, L), the squared Frobenius norm of R = F G^T - M at these steps.
     f, g: the factors at the end, (n, k, L).
-    stepped: (L,), the step of the re-balancing, or -1.
-    law: (L,), the largest distance of an entry of F^T F - G^T G from the law that
+    stepped: (L,), the step at which a run was re-balanced, or -1.
+    law: (L,), the largest deviation of an entry of F^T F - G^T G from the law that
         `descend` states.
     """
 
@@ -33,13 +36,17 @@ class Descent:
 
 
 def descend(f, g, loss, lr, steps: int, every: int, beta2, trigger: float) -> Descent:
-    """Descend from factors F and G of F G^T towards M, in L lanes at once.
+    """Descend from factors F and G of F G^T towards M, in L runs side by side.
 
     f, g: the factors F and G at the start, (n, k, L).
-    loss: a `Loss`. lr: (L,).
-    every: steps between two records of the error.
-    beta2: (L,), the squared scale at which `rebalanced` sets F against G; 0 for never.
-    trigger: a lane is re-balanced at the first record at which its loss is below this.
+    loss: a `Loss`.
+    lr: (L,), the learning rate of each run.
+    steps: the number of steps.
+    every: the number of steps between two records of the error.
+    beta2: (L,), the value beta^2 with which `rebalanced` sets the size of F against
+        that of G; 0 for never.
+    trigger: a run is re-balanced at the first record at which its loss is below this
+        number.
 
     A step changes F^T F - G^T G by exactly lr^2 (G^T R^T R G - F^T R R^T F), with R the
     weighted residual.
@@ -64,14 +71,15 @@ def descend(f, g, loss, lr, steps: int, every: int, beta2, trigger: float) -> De
 
 
 class Loss:
-    """The loss of factors F, G in L lanes: half the weighted squares of F G^T - M.
+    """The loss of factors F, G in L runs: half the weighted squares of F G^T - M.
 
-    spectrum: (r,), the diagonal of M (n, n); the rest of M is zero.
+    spectrum: (r,), the first entries of the diagonal of M (n, n); the rest of M is
+        zero.
     hs: matrices H (n^2, n^2) that weight the residual R = F G^T - M, one per data set;
         without them every entry is observed and H is the identity.
-    which: (L,), the data set of each lane.
-    symmetric: whether the lanes are X X^T, which only the symmetric part of H vec(R)
-        moves.
+    which: (L,), the data set of each run.
+    symmetric: whether the runs descend on X X^T, which only the symmetric part of H
+        vec(R) moves.
     """
 
     def __init__(self, spectrum, n: int, hs=(), which=None, symmetric: bool = False):
@@ -81,7 +89,7 @@ class Loss:
         self.target[range(len(spectrum)), range(len(spectrum)), 0] = spectrum
 
     def residual(self, f, g):
-        """Return R = F G^T - M of all lanes, (n, n, L)."""
+        """Return R = F G^T - M of all runs, (n, n, L)."""
         return np.einsum("ial,jal->ijl", f, g) - self.target
 
     def weighted(self, residual):
@@ -109,7 +117,7 @@ class Loss:
 
 
 def gram(x):
-    """Return the Gram matrices X^T X (k, k, L) of factors (n, k, L), one per lane."""
+    """Return the Gram matrices X^T X (k, k, L) of factors X (n, k, L), one per run."""
     return np.einsum("nil,njl->ijl", x, x)
 
 
@@ -117,17 +125,21 @@ def reduced(factor: np.ndarray, r: int) -> np.ndarray:
     """Return a factor (n, k) in fewer rows, (r + k, k), for a matrix M of rank r.
 
     The n - r rows in which M = diag(s, 0, ...) is zero are rotated so that at most k of
-    them are not zero. With every entry observed, descent commutes with rotations of
-    those rows of F, and of G: its errors stay the same, at a fraction of the cost.
+    them are not zero. If every entry is observed, descent commutes with rotations of
+    those rows of F and of G, so its errors stay the same at a fraction of the cost.
     """
     return np.concatenate([factor[:r], np.linalg.qr(factor[r:], mode="r")])
 
 
 def rebalanced(f, g, beta2: float):
-    """Return new factors with the same product F G^T, the first of which has size beta.
+    """Return new factors with the same product F G^T, the first with singular values
+    beta.
 
-    beta2: beta^2, a scalar. With the singular value decomposition F = A S B^T they are
-        beta A and G B S/beta.
+    f, g: factors of one run, (n, k).
+    beta2: beta^2, a scalar.
+
+    With the singular value decomposition F = A S B^T the new factors are beta A and G B
+    S/beta.
     """
     a, s, b = np.linalg.svd(f, full_matrices=False)
     return np.sqrt(beta2) * a, (g @ b.T) * s / np.sqrt(beta2)
@@ -137,10 +149,11 @@ def least_positive(f, g, r: int, h=None) -> float:
     """Return the least positive eigenvalue of the loss's Hessian at a limit of descent.
 
     f, g: (n, k), near a limit at which F G^T = M, F has rank k and G has rank r.
+    r: the rank of M.
     h: the weights H (n^2, n^2) of the residual, or None for the identity.
 
     The matrix is J^T H J with J = d(F G^T)/d(F, G). J has rank (k + r) n - k r at the
-    limit: the other eigenvalues are small near it, and are left out.
+    limit; the remaining eigenvalues, which vanish there, are left out.
     """
     n, k = f.shape
     one = np.eye(n)

@@ -1,9 +1,11 @@
-"""Rates of decay with a stated window, and linear equations driven by measurement.
+"""Fits of decay rates over a stated window, and linear equations with a measured
+source.
 
-A fit says over which samples it was made and how far the curve departs from its law:
-`Rate.low` and `Rate.high` are the least and the largest rate of `PIECES` equal parts of
-the window. For one deterministic curve they say more than a standard error of the
-slope, whose residuals would have to be independent; they model no sampling.
+A fit says over which samples it was made and how far the curve departs from the fitted
+law: `Rate.low` and `Rate.high` are the least and the largest rate among `PIECES` equal
+parts of the window. For one deterministic curve these say more than a standard error of
+the slope, which presupposes independent residuals. They are no confidence limits: no
+sampling is modelled.
 """
 
 from dataclasses import dataclass
@@ -18,10 +20,11 @@ FEWEST = 3  # samples in each part
 class Rate:
     """The fitted rate of a law, and the range of its local values over the window.
 
-    value: exponent of t (power law) or decay per unit of t (exponential).
+    value: the exponent of t (power law), or the decay per unit of t (exponential).
     low, high: the least and the largest rate fitted to equal parts of the window.
-    constant: y = constant * t^value, or y = constant * exp(-value t).
-    start, end: the first and the last t used. n: samples.
+    constant: c in y = c t^value, or in y = c exp(-value t).
+    start, end: the first and the last t used.
+    n: the number of samples.
     """
 
     value: float
@@ -34,11 +37,14 @@ class Rate:
 
 
 def power_law(t, y, window: tuple[float, float], floor: float = 0.0) -> Rate:
-    """Return the exponent p of y = c t^p: least squares of log y on log t.
+    """Return the exponent p of y = c t^p, by least squares of log y on log t.
 
-    t, y: (T,), t > 0 and rising. window: first and last t. floor: the fit ends before y
-    first falls to it, as below it there is only rounding. Raises ValueError where fewer
-    than PIECES * FEWEST samples are left, or where one of the parts has too few.
+    t, y: (T,), t > 0 and rising.
+    window: the first and the last t to use.
+    floor: the fit ends before y first falls to this value, below which it is rounding.
+
+    Raises ValueError if fewer than PIECES * FEWEST samples are left, or if one of the
+    parts has too few.
     """
     t, y = _used(t, y, window, floor)
     if t[0] <= 0:
@@ -51,9 +57,9 @@ def exponential(t, y, floor: float, last: float = 0.5, window=(0, np.inf)) -> Ra
     """Return the rate a of y = c exp(-a t): minus the slope of log y on t.
 
     t, y: (T,), t rising.
-    floor: the curve ends before y first falls to it.
-    last: the fraction of the time until then, counted from its end, that is fitted:
-        what precedes it is taken as the transient.
+    floor: the curve is cut before y first falls to this value.
+    last: the fraction of the remaining time, at its end, that is fitted; what precedes
+        it is taken as the transient.
     window: the first and the last t that may be used.
 
     Raises ValueError as `power_law` does.
@@ -66,14 +72,15 @@ def exponential(t, y, floor: float, last: float = 0.5, window=(0, np.inf)) -> Ra
 
 
 def width(x, y, level: float, log=np.log10) -> float:
-    """Return the width, in units of log x, of the range of x where y is below `level`.
+    """Return the width, in units of log x, of the range of x in which y is below
+    `level`.
 
-    x, y: (N,), x rising and positive, y positive. log: the logarithm that sets the
-        unit; base 10 counts decades.
+    x, y: (N,), x rising and positive, y positive.
+    log: the logarithm that sets the unit; base 10 counts decades.
 
     It is the longest unbroken range; its ends are interpolated in log x and log y. A
-    range that reaches an end of x stops there, so that the width is then a lower bound.
-    A y that is not finite counts as infinite. 0 where no y is below the level.
+    range that reaches an end of x is cut there, so that its width is a lower bound. A y
+    that is not finite counts as infinite. The result is 0 if no y is below the level.
     """
     x, y = log(np.asarray(x, float)), np.asarray(y, float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -104,10 +111,12 @@ def _reach(x, excess, inside: int, other: int) -> float:
 def propagator(a, b, dt: float) -> tuple[np.ndarray, np.ndarray]:
     """Return (E, f) of the exact step z <- E z + f s of the equation z' = A z + b s.
 
-    a, b: A (n, n) and b (n,); s is constant within a step, of length `dt`. E is (n, n),
-        f is (n,). Both are blocks of the exponential of [[A, b], [0, 0]] dt, by
-        Taylor's series of the halved matrix, squared back (Higham, Functions of
-        Matrices, 2008, section 10.3).
+    a, b: A (n, n) and b (n,).
+    dt: the length of the step, within which s is constant.
+
+    E is (n, n), f is (n,). Both are blocks of the exponential of [[A, b], [0, 0]] dt,
+    computed by scaling and squaring of Taylor's series (Higham, Functions of Matrices,
+    2008, section 10.3).
     """
     a, b = np.atleast_2d(np.asarray(a, float)), np.atleast_1d(np.asarray(b, float))
     n = len(b)
@@ -129,10 +138,11 @@ def driven(a, b, source, start, dt: float) -> np.ndarray:
 
     a, b: A (n, n) and b (n,).
     source: (T, ...), the values of s, constant within each step.
-    start: (n, ...), z at the start. dt: the length of a step.
+    start: (n, ...), z at the start.
+    dt: the length of a step.
 
-    The result is (T + 1, n, ...). The steps are exact. With a measured source it draws
-    the curve of a law over the measurement, and nothing is fitted.
+    The result is (T + 1, n, ...). The steps are exact. With a measured source the
+    solution is the prediction of a law for the measured run, without fitted parameters.
     """
     e, f = propagator(a, b, dt)
     source, z = np.asarray(source, float), np.asarray(start, float)

@@ -1,11 +1,11 @@
 """Graphs as adjacency matrices: colour refinement, frames, and pairs that test them.
 
-Colour refinement (the one-dimensional Weisfeiler-Leman test) gives nodes colours until
-they tell apart no more: message-passing networks see no more than these colours (Xu et
-al., "How Powerful are Graph Neural Networks?", ICLR 2019, arXiv 1810.00826). A frame is
-a set of orderings of the nodes that goes with the graph when its nodes are relabelled
-(Puny et al., ICLR 2022, arXiv 2110.03336); the mean of any function over the reordered
-adjacency matrices is therefore invariant.
+Colour refinement (the one-dimensional Weisfeiler-Leman test) refines a colouring of the
+nodes until it is stable: message-passing networks cannot distinguish more than these
+colours do (Xu et al., "How Powerful are Graph Neural Networks?", ICLR 2019, arXiv
+1810.00826). A frame is a set of orderings of the nodes that is relabelled together with
+the graph (Puny et al., ICLR 2022, arXiv 2110.03336); the mean of any function over the
+reordered adjacency matrices is therefore invariant.
 """
 
 from collections.abc import Iterator
@@ -28,9 +28,9 @@ def refine(adjacency: np.ndarray, colours: np.ndarray | None = None) -> np.ndarr
     adjacency: (n, n), symmetric, zeros and ones.
     colours: (n,), integers to start from; all equal by default.
 
-    In a round, a node's next colour is the rank of its colour and of the number of its
-    neighbours of each colour (the one-dimensional Weisfeiler-Leman test). Rounds end
-    when no further nodes get different colours.
+    In each round, a node's new colour is the rank of the pair of its colour and the
+    numbers of its neighbours of each colour (the one-dimensional Weisfeiler-Leman
+    test). The rounds end when the number of different colours no longer grows.
     """
     colours = np.zeros(len(adjacency), int) if colours is None else colours
     colours = np.unique(colours, return_inverse=True)[1]
@@ -48,7 +48,7 @@ def told_apart(a: np.ndarray, b: np.ndarray) -> bool:
 
     a, b: adjacency matrices (n, n).
 
-    It does where some stable colour has more nodes in one graph than in the other: the
+    It does if some stable colour has more nodes in one graph than in the other: the
     one-dimensional Weisfeiler-Leman test.
     """
     colours = refine(disjoint(a, b))
@@ -64,10 +64,12 @@ def told_apart(a: np.ndarray, b: np.ndarray) -> bool:
 def refined_frame(adjacency: np.ndarray) -> np.ndarray:
     """Return node orderings (F, n) under which isomorphic graphs have equal matrices.
 
-    They are found by colour refinement: where a colour is shared, each node of the
-        smallest such class is marked in turn, and colours are refined again. The choice
-        is ours; it is the tree of canonical labelling (McKay and Piperno, arXiv
-        1301.1493) without pruning, so that F is at least the number of automorphisms.
+    adjacency: (n, n), symmetric, zeros and ones.
+
+    The orderings are found by colour refinement. While nodes share a colour, each node
+    of the smallest such class is marked in turn, and the colours are refined again.
+    This choice is ours; it is the tree of canonical labelling (McKay and Piperno, arXiv
+    1301.1493) without pruning, so F is at least the number of automorphisms.
     """
     return np.array(list(_leaves(adjacency, np.zeros(len(adjacency), int))))
 
@@ -86,11 +88,15 @@ def _leaves(adjacency, colours) -> Iterator[np.ndarray]:
 
 
 def spectral_classes(adjacency: np.ndarray) -> list[np.ndarray]:
-    """Return the nodes in classes of equal lengths in the eigenspaces of the Laplacian.
+    """Return the nodes in classes that the spectrum of the graph Laplacian cannot
+    separate.
 
-    It is the sorting of Puny et al. (arXiv 2110.03336), section 2.2: node i has for
-    each eigenspace, in ascending order of its eigenvalue, the length of the projection
-    of e_i onto it. Nodes that agree in all, to six decimals, are one class.
+    adjacency: (n, n), symmetric, zeros and ones.
+
+    For each eigenspace of the Laplacian, in ascending order of eigenvalue, node i has
+    the length of the projection of the basis vector e_i onto it. Nodes that agree in
+    all these lengths, to six decimals, are one class. Classes are sorted as in Puny et
+    al. (arXiv 2110.03336), section 2.2.
     """
     laplacian = np.diag(adjacency.sum(1)) - adjacency
     sizes, vectors = np.linalg.eigh(laplacian.astype(float))
@@ -113,10 +119,10 @@ def spectral_frame_size(adjacency: np.ndarray) -> int:
 def spectral_frame(adjacency: np.ndarray) -> np.ndarray:
     """Return the node orderings (F, n) of the frame of Puny et al. (arXiv 2110.03336).
 
-    A frame is a set of orderings that goes with the graph when its nodes are
-    relabelled; here it is all orderings within `spectral_classes`, section 2.2 of the
-    paper. Raises ValueError where there are too many to list, as in graphs whose nodes
-    are all alike: they would have to be sampled, which is no longer exact.
+    A frame is a set of orderings that is relabelled together with the graph; this one
+    has all orderings within `spectral_classes`, section 2.2 of the paper. Raises
+    ValueError if there are too many to list, as for graphs whose nodes are all alike;
+    they would have to be sampled, which is no longer exact.
     """
     if (size := spectral_frame_size(adjacency)) > LARGEST:
         raise ValueError(
@@ -130,7 +136,7 @@ def spectral_frame(adjacency: np.ndarray) -> np.ndarray:
 def reordered(adjacency: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """Return the adjacency matrix under each of F orderings of its nodes: (F, n, n).
 
-    orders: (F, n); place i of a reordered graph holds node orders[f, i].
+    orders: (F, n); node i of reordered graph f is node orders[f, i] of the given one.
     """
     return adjacency[orders[:, :, None], orders[:, None, :]]
 
@@ -141,7 +147,8 @@ def reordered(adjacency: np.ndarray, orders: np.ndarray) -> np.ndarray:
 def from_edges(n: int, edges) -> np.ndarray:
     """Return the adjacency matrix (n, n) of the undirected graph with these edges.
 
-    edges: pairs of node numbers below n. Entries are integers, 0 or 1.
+    edges: pairs of node numbers from 0 to n - 1. Entries of the matrix are integers, 0
+        or 1.
     """
     a = np.zeros((n, n), int)
     for i, j in edges:
@@ -155,22 +162,29 @@ def cycle(n: int) -> np.ndarray:
 
 
 def disjoint(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the adjacency matrix of two graphs side by side, without a link."""
+    """Return the adjacency matrix of two graphs side by side, with no edge between
+    them.
+
+    a, b: their adjacency matrices.
+    """
     zero = np.zeros((len(a), len(b)), int)
     return np.block([[a, zero], [zero.T, b]])
 
 
 def prism() -> np.ndarray:
-    """Return the graph of two triangles with corresponding corners joined: 6 nodes."""
+    """Return the adjacency matrix of the triangular prism, with 6 nodes.
+
+    It has two triangles with corresponding corners joined.
+    """
     return disjoint(cycle(3), cycle(3)) + np.eye(6, dtype=int)[[3, 4, 5, 0, 1, 2]]
 
 
 def two_rings(n: int, *, joined: int) -> np.ndarray:
-    """Return the graph of two cycles of n nodes that share an edge, or have a link.
+    """Return the adjacency matrix of two cycles of n nodes that are joined.
 
-    joined: 2 for a shared edge (two shared nodes), 1 for a link. With n = 6 and 2 it is
-        the skeleton of decalin, with n = 5 and 1 of bicyclopentyl: both have 10 nodes
-        and 11 edges. An adjacency matrix.
+    joined: 2 if the cycles share an edge, and so two nodes; 1 if an edge joins them.
+        With n = 6 and 2 it is the skeleton of decalin, with n = 5 and 1 of
+        bicyclopentyl: both have 10 nodes and 11 edges.
     """
     if joined == 1:
         a = disjoint(cycle(n), cycle(n))
@@ -182,9 +196,11 @@ def two_rings(n: int, *, joined: int) -> np.ndarray:
 
 
 def on_torus(steps, side: int = 4) -> np.ndarray:
-    """Return the Cayley graph on pairs of integers modulo `side` with the given steps.
+    """Return the adjacency matrix of a Cayley graph on pairs of integers modulo `side`.
 
-    Two pairs are joined where they differ by a step, itself a pair, or by its inverse.
+    steps: pairs of integers. Two nodes are joined if they differ by a step or by its
+        inverse.
+
     The steps (1, 0), (0, 1), (1, 1) on 4 x 4 give the Shrikhande graph, and (1, 0), (2,
     0), (0, 1), (0, 2) the rook's graph.
     """
@@ -199,10 +215,10 @@ def on_torus(steps, side: int = 4) -> np.ndarray:
 
 
 def pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return named pairs of graphs that agree in nodes and edges, but differ.
+    """Return named pairs of graphs, as adjacency matrices.
 
-    No pair is isomorphic. Whether colour refinement tells one apart is for `told_apart`
-    to say. Graphs are adjacency matrices.
+    The graphs of a pair have equal numbers of nodes and edges but are not isomorphic.
+    Whether colour refinement distinguishes them is what `told_apart` computes.
     """
     return {
         "path, star": (

@@ -1,14 +1,14 @@
-"""Descent on matrix objectives by several update rules, in many lanes at once.
+"""Descent on matrix objectives by several update rules, in many runs side by side.
 
 Rules, from the gradient of a matrix to its update, as in the code of Lau, Long and Su
 (PolarGrad, arXiv 2505.21799; github timlautk/polargrad), with exact polar factors:
 
   gd                  the gradient
   adam                Adam of Kingma & Ba with torch's defaults
-  muon                polar factor of Nesterov's look ahead, average of gradients 0.95
+  muon                polar factor of Nesterov momentum, an average with factor 0.95
   muon_plain          polar factor of the gradient
   polargrad           polar factor of the gradient times its nuclear norm
-  polargrad_momentum  the same of an average of gradients
+  polargrad_momentum  polar factor of an average of gradients times its nuclear norm
   hybrid              polar factor of the gradient with rows of length 1 (Lau & Su)
 """
 
@@ -27,12 +27,14 @@ LARGEST = 1e100  # larger gradients are those of lanes that diverged
 
 @dataclass(frozen=True)
 class Descent:
-    """What `descend` returns.
+    """What `descend` returns: the last weights, and measurements at M steps ("marks").
 
-    weights: the last ones, a list of (L, m, n). gaps: (L, M), the gap at each mark.
-    gradient: (L, M), the condition number of the gradient at each mark, the largest
-    where there are several matrices; 0 where it has none. residual: (L, M), that of the
-    residual, or None where the objective has no residual.
+    weights: the last weights, a list of tensors (L, m, n) for L runs.
+    gaps: (L, M), the objective minus its least value at each mark.
+    gradient: (L, M), the condition number of the gradient at each mark, the largest one
+        if there are several matrices; 0 for a singular gradient.
+    residual: (L, M), the condition number of the residual, or None if the objective has
+        no residual.
     """
 
     weights: list[Tensor]
@@ -44,11 +46,13 @@ class Descent:
 def descend(
     objective, rules: Mapping[str, slice], rates, marks: Collection[int], average: float
 ) -> Descent:
-    """Descend from the start of an objective, with one learning rate per step and lane.
+    """Descend from the start of an objective, with one learning rate per step and run.
 
-    objective: of `symlab.matrix_objectives`. rules: {name: its lanes}. rates: (T, L).
-    marks: the steps at which to record, counted from 0 to T. average: the momentum of
-    polargrad_momentum.
+    objective: an objective of `symlab.matrix_objectives` with L runs.
+    rules: {name of an update rule: the slice of runs that it moves}.
+    rates: (T, L), the learning rate of each step and run.
+    marks: the steps at which to record, counted from 0 to T.
+    average: the factor of the average of gradients in the rule polargrad_momentum.
     """
     weights = [w.clone() for w in objective.start]
     rates = torch.as_tensor(rates)[:, :, None, None]
@@ -81,8 +85,9 @@ def _finite(x: Tensor) -> Tensor:
 
 
 def condition(x: Tensor) -> np.ndarray:
-    """Return the largest over the smallest singular value of each matrix of x
-    (L, m, n), or 0 where the smallest is 0.
+    """Return the condition number of each matrix of x (L, m, n), (L,).
+
+    It is the largest over the smallest singular value, or 0 if the smallest is 0.
     """
     s = torch.linalg.svdvals(_finite(x)).numpy()
     least = s[:, -1]
@@ -90,9 +95,14 @@ def condition(x: Tensor) -> np.ndarray:
 
 
 def update(rule: str, average: float, like: Tensor):
-    """Return a function from gradients (L, m, n) to updates, with the state of a rule.
+    """Return a function from gradients (L, m, n) to updates, which keeps the rule's
+    state.
 
-    average: the momentum of polargrad_momentum. Raises KeyError for an unknown rule.
+    rule: its name, as the module lists them.
+    average: the factor of the average of gradients in the rule polargrad_momentum.
+    like: a tensor of the shape and type of the gradients.
+
+    Raises KeyError for an unknown rule.
     """
     polar = partial(symopt.spectral, method="svd")
     polargrad = partial(polar, alpha=1.0)

@@ -1,4 +1,4 @@
-"""Three random objectives over matrices, with gradients in many lanes at once.
+"""Three random objectives over matrices, with gradients of many runs side by side.
 
 They are those of Lau, Long and Su (PolarGrad, arXiv 2505.21799, sections 6.1 to 6.3):
 
@@ -6,10 +6,10 @@ They are those of Lau, Long and Su (PolarGrad, arXiv 2505.21799, sections 6.1 to
   Logistic     sum of log(1 + exp(-C * (A X B))), convex; gradient of a batch
   Completion   mean of (X Y^T - M)^2 over observed entries, not convex; full gradient
 
-An objective holds U problems, one per seed, and `which` (L,) says which of them a lane
-has. Weights are a list of tensors (L, m, n): X alone, or X and Y. All is float64.
-`gap` returns the objective above its least value, without the cancellation of a
-difference of two losses where that is possible.
+An objective holds U problems, one per seed, and `which` (L,) says which of them each of
+the L runs has. Weights are a list of tensors (L, m, n): X alone, or X and Y. All is
+float64. `gap` returns the objective minus its least value; if possible it is computed
+without a difference of two losses, which would cancel.
 """
 
 import numpy as np
@@ -27,10 +27,11 @@ def _lanes_of(arrays) -> Tensor:
 
 
 class Quadratic:
-    """|A X B - C|_F^2 / 2 with A (2 m, m), B (n, 5 n / 2), C (2 m, 5 n / 2), normal.
+    """The objective |A X B - C|_F^2 / 2 over X (m, n), with normal A, B and C.
 
-    The aspect ratios are the paper's. Its Hessian is A^T A x B B^T, whose condition
-    number tends to 34 * 20 = 670 for large matrices of these ratios.
+    A is (2 m, m), B (n, 5 n / 2), C (2 m, 5 n / 2). The aspect ratios are the paper's.
+    Its Hessian is A^T A x B B^T (Kronecker product), whose condition number tends to 34
+    * 20 = 670 for large matrices of these ratios.
     """
 
     def __init__(self, seeds, which, rows: int, columns: int):
@@ -47,19 +48,25 @@ class Quadratic:
         self.start = [_lanes_of(start)[self.which]]
 
     def gradient(self, weights: list[Tensor], step: int) -> list[Tensor]:
-        """A^T (A X B - C) B^T, from the distance to the optimum."""
+        """Return the gradient A^T (A X B - C) B^T, computed from the distance to the
+        optimum.
+
+        weights: [X], X (L, m, n). step: not used, as the gradient is exact.
+        """
         w = self.which
         off = weights[0] - self.best[w]
         return [torch.bmm(torch.bmm(self.left[w], off), self.right[w])]
 
     def gap(self, weights: list[Tensor]) -> Tensor:
-        """|A (X - X*) B|^2 / 2, (L,)."""
+        """Return the objective minus its minimum, |A (X - X*) B|^2 / 2 with optimum X*,
+        (L,).
+        """
         w = self.which
         off = torch.bmm(torch.bmm(self.a[w], weights[0] - self.best[w]), self.b[w])
         return off.square().sum((1, 2)) / 2
 
     def residual(self, weights: list[Tensor]) -> Tensor:
-        """A X B - C, (L, p, q)."""
+        """Return the residual A X B - C of each run, (L, p, q), where C is (p, q)."""
         w = self.which
         return torch.bmm(torch.bmm(self.a[w], weights[0]), self.b[w]) - self.c[w]
 
@@ -70,11 +77,12 @@ def _least_squares(a, b, c):
 
 
 class Logistic:
-    """Sum of log(1 + exp(-C * (A X B))) with A (10 m, m), B (n, 4 n), normal.
+    """The objective sum of log(1 + exp(-C * (A X B))) over X (m, n), with normal A and
+    B.
 
-    C is 1 where a normal number is above 1/2, and -1 elsewhere: labels do not depend on
-    A and B. A step sees `batch` rows of A, drawn with replacement, the same in all
-    lanes of a seed.
+    A is (10 m, m), B (n, 4 n). An entry of C is 1 if a normal random number is above
+    1/2, and -1 otherwise: labels do not depend on A and B. A step sees `batch` rows of
+    A, drawn with replacement, the same in all runs of a seed.
     """
 
     def __init__(self, seeds, which, rows: int, columns: int, batch: int, steps: int):
@@ -94,7 +102,9 @@ class Logistic:
         self.start = [_lanes_of(start)[self.which]]
 
     def gradient(self, weights: list[Tensor], step: int) -> list[Tensor]:
-        """The gradient of the loss of the batch of this step."""
+        """Return the gradient, (L, m, n) in a list, of the loss of this step's
+        batch.
+        """
         taken = self.drawn[:, step, :, None]  # (U, batch, 1)
         a = self.a.gather(1, taken.expand(-1, -1, self.a.shape[2]))[self.which]
         c = self.c.gather(1, taken.expand(-1, -1, self.c.shape[2]))[self.which]
@@ -103,7 +113,7 @@ class Logistic:
         return [torch.bmm(torch.bmm(a.mT, slope), b.mT).neg_()]
 
     def gap(self, weights: list[Tensor]) -> Tensor:
-        """The loss over all rows, above the least one, (L,)."""
+        """Return the loss over all rows minus its least value, (L,)."""
         found = []
         for i, u in enumerate(self.which.tolist()):
             logits = self.c[u] * (self.a[u] @ weights[0][i] @ self.b[u])
@@ -131,11 +141,13 @@ def _least_loss(a, b, c) -> float:
 
 
 class Completion:
-    """Mean of (X Y^T - M)^2 over a random 30 % of the entries of M = U V^T, with U
-    (rows, rank) and V (columns, rank) standard normal.
+    """The mean of (X Y^T - M)^2 over a random 30 % of the entries of M, of low rank.
 
-    seeds: one problem each. which (L,): the problem of each lane, by its place in
-    seeds. X is (rows, rank) and Y (columns, rank); the least loss is 0.
+    M = U V^T with U (rows, rank) and V (columns, rank) standard normal. X is (rows,
+    rank) and Y (columns, rank); the least loss is 0.
+
+    seeds: the seed of each problem.
+    which: (L,), the problem of each run, by its position in `seeds`.
     """
 
     def __init__(self, seeds, which, rows: int, columns: int, rank: int):
@@ -156,12 +168,14 @@ class Completion:
         return error.mul_(mask), self.mask.sum((1, 2), keepdim=True)[w]
 
     def gradient(self, weights: list[Tensor], step: int) -> list[Tensor]:
-        """The gradients with respect to X and Y."""
+        """Return the gradients with respect to X and Y, (L, rows, rank) and (L,
+        columns, rank).
+        """
         (x, y), (error, count) = weights, self._residual(weights)
         error.mul_(2 / count)
         return [torch.bmm(error, y), torch.bmm(error.mT, x)]
 
     def gap(self, weights: list[Tensor]) -> Tensor:
-        """The loss, whose least value is 0, (L,)."""
+        """Return the loss of each run, (L,); its least value is 0."""
         error, count = self._residual(weights)
         return error.square_().sum((1, 2)) / count[:, 0, 0]

@@ -1,9 +1,9 @@
 """A two-layer network on all pairs of numbers modulo n, trained with wrong labels.
 
-f(a, b) = W relu(U e_a + V e_b) + mu gives n logits. As inputs are one-hot, all n^2
-pairs are one sum of two tables, and training computes all of them and weights the pairs
-that are trained on: nothing is gathered or scattered. The setting is that of Liu and Lu
-(arXiv 2605.18022).
+f(a, b) = W^T relu(U e_a + V e_b) + mu gives n logits. As the inputs are one-hot, the
+hidden values of all n^2 pairs are sums of two tables. Training computes all pairs and
+gives weight to those that are trained on: nothing is gathered or scattered. The setting
+is that of Liu and Lu (arXiv 2605.18022).
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ BETAS, EPSILON = (0.9, 0.98), 1e-8  # of AdamW
 def start(n: int, width: int, draws: np.random.Generator) -> list[np.ndarray]:
     """Return U, V, W (width, n) and mu (n, 1) at the start of training, float32.
 
-    They are the weights of f(a, b) = W^T relu(U e_a + V e_b) + mu, drawn as torch's
-    linear layers begin: uniform up to 1/sqrt(fan-in), where the first layer reads 2n
-    numbers.
+    They are the weights of f(a, b) = W^T relu(U e_a + V e_b) + mu, drawn as torch
+    initialises linear layers: uniform within 1/sqrt(fan-in) of 0, where the first layer
+    has 2n inputs.
     """
     fans = (2 * n, 2 * n, width, width)
     shapes = [(width, n)] * 3 + [(n, 1)]
@@ -41,15 +41,15 @@ def train(weights, labels, kept, groups, *, steps, lr, weight_decay, every):
     """Return the trained weights, as `start` returns them, and accuracy curves.
 
     weights: U, V, W and mu at the start.
-    labels: (n, n) integers, the wanted answer to each pair (a, b).
+    labels: (n, n) integers, the label of each pair (a, b).
     kept: (n, n) booleans, the pairs that are trained on.
     groups: G boolean arrays (n, n), groups of pairs whose accuracy is recorded.
-    steps, lr, weight_decay: of full-batch AdamW on the mean cross-entropy over the kept
-        pairs, in float32.
-    every: steps between two records.
+    steps, lr, weight_decay: settings of full-batch AdamW on the mean cross-entropy over
+        the kept pairs, in float32.
+    every: the number of steps between two records.
 
-    The curves are (steps/every, G): the fraction of a group's pairs that get their
-    label, before steps 1, 1 + every, and so on; NaN for an empty group.
+    The curves are (steps/every, G): the fraction of a group's pairs that are classified
+    as labelled, before steps 1, 1 + every, and so on; NaN for an empty group.
     """
     import torch
 

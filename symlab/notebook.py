@@ -1,4 +1,4 @@
-"""The four names of a notebook: load, run, claims, figure."""
+"""The four functions for notebooks: load, run, claims, figure."""
 
 import warnings
 from pathlib import Path
@@ -20,13 +20,16 @@ def load(
 ) -> pd.DataFrame:
     """Return the current rows of an experiment, one per run, in the order of its sweep.
 
-    scale: the size of the sweep, such as 'quick'. seed0: the first seed. reference: the
-    committed rows in place of those under results/. archive: a file that `symlab
-    archive` wrote; its rows are returned whatever code is here. Raises UserError where
-    there are no such rows, or the archive is damaged.
+    experiment: the name of its file, without suffix.
+    scale: the size of the sweep, such as 'quick'.
+    seed0: a number added to every seed.
+    reference: whether to return the committed rows in place of those under results/.
+    archive: a file that `symlab archive` wrote; its rows are returned whatever the
+        present code is.
 
     Rows made by older code and failed runs are left out; `pd.read_parquet` on
-    results/<scale>/<experiment>.parquet shows them all.
+    results/<scale>/<experiment>.parquet shows them all. Raises UserError if there are
+    no such rows, or if the archive is damaged.
     """
     if archive is not None:
         if reference or seed0:
@@ -45,10 +48,14 @@ def _project(reference: bool) -> Project:
 def run(
     experiment: str, scale: str = "quick", jobs: int | None = None, seed0: int = 0
 ) -> pd.DataFrame:
-    """Run what is missing of an experiment; return its rows, warn of failures.
+    """Make the missing runs of an experiment; return all its rows, and warn of
+    failures.
 
-    scale, seed0: as for `load`. jobs: how many runs go at once; None for the default.
-    Raises UserError where runs are missing and need an extra that is not installed.
+    experiment, scale, seed0: as for `load`.
+    jobs: how many calls of `run` are made at once; None for the default.
+
+    Raises UserError if runs are missing and need optional packages that are not
+    installed.
     """
     project = find()
     (plan,) = findings.plans_of(project, experiment, scale, seed0=seed0)
@@ -69,15 +76,15 @@ def run(
 def claims(
     name: str = "", scale: str = "quick", seed0: int = 0, reference: bool = False
 ) -> pd.DataFrame:
-    """Return the verdicts on claims, one row each; every field is a column.
+    """Return the verdicts on claims, one row each, with a column for every field.
 
     name: a figure or an experiment, whose claims are judged; '' for all.
     scale, seed0, reference: as for `load`.
 
-    `bearing` says what the verdict means for the paper, and `holm` what is left of it
-    with Holm's correction over all effects of the paper (without a name only: the
-    family is all claims). Claims of an incomplete sweep are undecided, and their note
-    says so.
+    The column `bearing` says what the verdict means for the paper. `holm` says whether
+    it stands under Holm's correction over all effects that are claimed of the paper; it
+    is filled only without a name, as the correction needs all claims. Claims of an
+    incomplete sweep are undecided, and their note says so.
     """
     if name:
         plans = findings.plans_of(_project(reference), name, scale, seed0=seed0)
@@ -88,9 +95,9 @@ def claims(
 
 
 def figure(name: str, scale: str = "quick", seed0: int = 0, reference: bool = False):
-    """Return a figure by name, a matplotlib Figure drawn from the rows that are there.
+    """Return a figure by name, a matplotlib Figure drawn from the rows that exist.
 
-    scale, seed0, reference: as for `load`.
+    name: a figure, such as 'fig3'. scale, seed0, reference: as for `load`.
     """
     project = _project(reference)
     return findings.draw(name, findings.plans_of(project, name, scale, seed0=seed0))

@@ -1,7 +1,8 @@
-"""The papers that the experiments test, and one look for each of their arms.
+"""The papers that the experiments test, and the look of the arms of each.
 
-An arm has the same name, colour and marker in every figure of its paper. The colours
-are those of Okabe and Ito, which colour-blind readers can tell apart.
+An arm is a method or setting that an experiment compares. It has the same name, colour
+and marker in every figure of its paper. The colours are those of Okabe and Ito, which
+colour-blind readers can distinguish.
 """
 
 from symlab.harness import Arm, Paper, Smallest
@@ -283,8 +284,9 @@ SCION = Paper(
 def resized(smallest: Smallest, before: str, *earlier: tuple[str, str]) -> dict:
     """Return the fields `written` and `history` of a claim whose threshold was changed.
 
-    smallest: the smallest effect of interest, the new threshold with its unit.
-    before: the old threshold. earlier: older entries of the history, (date, text) each.
+    smallest: the smallest effect of interest, which is the new threshold.
+    before: the old threshold, as text.
+    earlier: older entries of the history, (date, text) each.
     """
     what = (
         f"the threshold {before} became {smallest.size:g} ({smallest.unit}), the "

@@ -1,13 +1,14 @@
-"""Least squares on random features of points on a sphere: features, descent, its limit.
+"""Least squares on random features of points on a sphere: features, SGD, its limit.
 
 phi_j(x) = sin(w_j.x/sqrt(d))/sqrt(p), j = 1..p, for x (d,) and fixed w_j (d,) of norm
-sqrt(d). The sine has no even part: beyond the linear functions of x it sees those of
-third order, d^3/6 in number, which n samples cannot resolve and which act as noise.
-Only the last layer is trained, so that the loss is convex. Descent from zero stays in
-the span of the training features: w = Phi^T a, with one coefficient in a for each of
-the n samples. A step on sample i changes a_i alone and costs n operations for any p.
+sqrt(d). The sine has no even part: besides the linear functions of x it contains those
+of third order, d^3/6 in number, which n samples cannot resolve and which act as noise.
+Only the last layer is trained, so the loss is convex. Descent from zero stays in the
+span of the training features: w = Phi^T a, with one coefficient in a for each of the n
+samples. A step on sample i changes a_i alone and costs n operations for any p.
 
-Axes: L lanes, N samples, P features, D inputs, C targets that are learned side by side.
+Axes: L runs side by side, N samples, P features, D inputs, C targets that are learned
+    together.
 """
 
 import numpy as np
@@ -31,12 +32,17 @@ def features(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def descend(kernels, targets, orders, lr) -> tuple[np.ndarray, np.ndarray]:
-    """Return the coefficients of SGD from zero with constant steps, averaged.
+    """Return averages of the coefficients of SGD from zero with constant steps.
 
-    kernels: Phi Phi^T (L, N, N). targets: (L, N, C). orders: the sample of each step,
-    (L, T) with T = passes * N, in passes over all samples. lr: (L,). A step is
-    w -= lr (phi.w - y) phi. Returns two arrays (L, N, C): the mean of the iterates of
-    the first pass (before each step), and that of the second half of all steps.
+    kernels: Phi Phi^T (L, N, N) of L runs.
+    targets: (L, N, C).
+    orders: the sample of each step, (L, T) with T = passes * N, in passes over all
+        samples.
+    lr: (L,), the learning rate of each run.
+
+    A step is w -= lr (phi.w - y) phi. Returns two arrays (L, N, C): the mean of the
+    coefficients before each step of the first pass, and their mean over the second half
+    of all steps.
     """
     lanes, n, _ = targets.shape
     steps, lane = orders.shape[1], np.arange(lanes)
@@ -55,8 +61,10 @@ def descend(kernels, targets, orders, lr) -> tuple[np.ndarray, np.ndarray]:
 def minimum_norm(kernel: np.ndarray, targets: np.ndarray, rank: int) -> np.ndarray:
     """Return the coefficients (N, C) of the least-squares fit of least norm.
 
-    kernel: Phi Phi^T (N, N). targets: (N, C). rank: of Phi, the lesser of N and P for
-    random features; smaller eigenvalues are rounding.
+    kernel: Phi Phi^T (N, N).
+    targets: (N, C).
+    rank: the rank of Phi, which is min(N, P) for random features. Eigenvalues beyond it
+        are rounding and count as zero.
     """
     values, vectors = np.linalg.eigh(kernel)
     values, vectors = values[-rank:], vectors[:, -rank:]
@@ -64,15 +72,19 @@ def minimum_norm(kernel: np.ndarray, targets: np.ndarray, rank: int) -> np.ndarr
 
 
 def ridgeless(p, n: int, dim: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return bias and variance of the minimum-norm fit for large p, n and dim.
+    """Return bias and variance of the minimum-norm fit in the limit of large p, n and
+    dim.
 
-    p: numbers of features, an array. n: number of samples. dim: of the inputs, on a
-    sphere of radius sqrt(dim); a feature is a sine of a random projection. The target
-    is beta.x/sqrt(dim) with beta (dim,) of norm sqrt(dim), so that the risk of
-    predicting zero is 1; labels have normal noise of standard deviation `noise`. The
-    bias is the mean square error without noise, the variance what the noise adds. Mei
-    and Montanari (arXiv 1908.05355), theorem 2, in the form of Simon, Karkada, Ghosh
-    and Belkin (arXiv 2311.14646), equation 7 and ridge 0. At p = n both are infinite.
+    p: numbers of features, an array. n: the number of samples.
+    dim: the dimension of the inputs, on a sphere of radius sqrt(dim); a feature is a
+        sine of a random projection.
+    noise: the standard deviation of the normal noise on the labels.
+
+    The target is beta.x/sqrt(dim) with beta (dim,) of norm sqrt(dim), so that the risk
+    of predicting zero is 1. The bias is the mean squared error without noise, the
+    variance what the noise adds. Mei and Montanari (arXiv 1908.05355), theorem 2, in
+    the form of Simon, Karkada, Ghosh and Belkin (arXiv 2311.14646), equation 7 with
+    ridge 0. At p = n both are infinite.
     """
     p = np.asarray(p, float)
     fitted = np.minimum(n, p)

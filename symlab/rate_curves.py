@@ -1,12 +1,12 @@
 """The best learning rate at each width, from losses on a grid of rates, and its drift.
 
-Frames have one row per run, with columns arm, width, lr, seed and loss; the rates of an
-arm at a width are equally spaced in their logarithm and the same for all seeds. Best
-rates are counted in octaves (log2), of which a drift of one is a factor of two.
+Frames have one row per run, with columns arm (the method), width, lr, seed and loss;
+the rates of an arm at a width are equally spaced in their logarithm and the same for
+all seeds. Best rates are counted in octaves (log2): a drift of one is a factor of two.
 
 The best rate of a seed is the vertex of the parabola through the least loss of its grid
-and the two neighbours. Where the least loss is at an end of the grid, the best rate is
-only known to lie there or beyond: all functions then raise ValueError.
+and the two neighbours. If the least loss is at an end of the grid, the best rate is
+only known to lie there or beyond, and the functions that need it raise ValueError.
 """
 
 from functools import partial
@@ -20,11 +20,12 @@ from symlab.harness.estimates import Estimate, estimate
 
 
 def vertex(x, y) -> tuple[float, float]:
-    """Return place and height of the vertex of the parabola through the least y and its
-    two neighbours.
+    """Return the position and height of the vertex of a parabola near the least y.
 
-    x: equally spaced, rising. y: as many. Raises LackingRows where the least y is the
-    first or the last one.
+    The parabola goes through the least y and its two neighbours.
+
+    x, y: (N,), x equally spaced and rising. Raises LackingRows, a ValueError, if the
+        least y is the first or the last one.
     """
     i = int(np.argmin(y))
     if i in (0, len(y) - 1):
@@ -39,15 +40,19 @@ def vertex(x, y) -> tuple[float, float]:
 
 
 def losses(df: pd.DataFrame, arm: str, width: int) -> pd.DataFrame:
-    """Return the losses of an arm at a width: seeds down, log2 of rates across."""
+    """Return the losses of an arm at a width: one row per seed, one column per log2 of
+    rate.
+    """
     rows = df[(df.arm == arm) & (df.width == width)]
     rows = rows.assign(octave=np.log2(rows.lr))
     return rows.pivot(index="seed", columns="octave", values="loss")
 
 
 def best(df: pd.DataFrame, arm: str, width: int) -> pd.DataFrame:
-    """Return the best rate (log2, column 'octave') and the loss there ('loss') of each
-    seed.
+    """Return for each seed of an arm at a width the best rate and the loss there.
+
+    The columns are 'octave', log2 of the rate, and 'loss'. Raises LackingRows, a
+    ValueError, if a least loss is at an end of the grid.
     """
     wide = losses(df, arm, width)
     found = [vertex(wide.columns, row) for row in wide.to_numpy()]
@@ -58,8 +63,14 @@ def best(df: pd.DataFrame, arm: str, width: int) -> pd.DataFrame:
 
 
 def drift(arm: str, other: str = "") -> Estimate:
-    """Estimate by how many octaves an arm's best rate rises from the least width to the
-    largest; minus by how many another arm's does.
+    """Return an estimate of how far the best rate moves from the least to the largest
+    width.
+
+    arm: the arm (method) whose best rate is followed.
+    other: another arm, whose drift is subtracted; '' for none.
+
+    It is the mean over seeds of the change of log2 of the rate, in octaves; it is
+    positive if the best rate rises.
     """
     words = f"log2 of {arm}'s best rate at the largest over that at the least width"
     if not other:
@@ -72,11 +83,13 @@ def drift(arm: str, other: str = "") -> Estimate:
 
 
 def cost_of_keeping(arm: str) -> Estimate:
-    """Estimate what it costs an arm at the largest width to keep the rate that is best
-    at the least.
+    """Return an estimate of the cost of keeping the least width's rate at the largest
+    width.
 
-    Both rates are points of the grid, chosen for each seed by the mean loss of the
-    other seeds, so that no seed judges a rate that it has chosen.
+    It is the mean over seeds of the loss of an arm at the largest width with the rate
+    that is best at the least width, minus that with the rate that is best at the
+    largest width. Both rates are points of the grid, chosen for each seed by the mean
+    loss of the other seeds, so that no seed is measured at a rate that it has chosen.
     """
     words = (
         f"loss of {arm} at the largest width with the rate that is best at the least "
@@ -86,8 +99,11 @@ def cost_of_keeping(arm: str) -> Estimate:
 
 
 def gain(arm: str, other: str) -> Estimate:
-    """Estimate by how much an arm's loss at its best rate lies below another's, at the
-    largest width.
+    """Return an estimate of the loss of `other` minus that of `arm` at the largest
+    width.
+
+    Each arm is taken at its best rate, within each seed; the estimate is the mean over
+    seeds.
     """
     words = f"loss of {other} minus that of {arm}, each at its best rate"
     return _signed(
@@ -96,8 +112,12 @@ def gain(arm: str, other: str) -> Estimate:
 
 
 def share_of_gain(share: float, arm: str, of: str, other: str) -> Estimate:
-    """Estimate how far the gain of an arm over another exceeds a share of the gain that
-    a third one, `of`, has over it.
+    """Return an estimate of the gain of `arm` over `other` minus a share of that of
+    `of`.
+
+    share: the fraction of the gain of the arm `of` over `other` that is subtracted.
+        Gains are those of the function `gain`; a positive value says that `arm` has
+        more than this share of the gain of `of`.
     """
     return _signed(
         lambda df: _gains(df, arm, other) - share * _gains(df, of, other),

@@ -1,12 +1,12 @@
-"""Networks in which each neuron's weights have a scale symmetry, and its charge.
+"""Networks with a scale symmetry of each neuron's weights, and its Noether charge.
 
 Every row of weights enters the network divided by its norm: the loss does not change
 when a row is multiplied by a positive number, and its gradient is orthogonal to the
 row. By Noether's theorem this symmetry has a charge, <w, v> with the velocity v. As
-|v|^2 does not have the symmetry, the charge is not conserved, but moves by a law
+|v|^2 does not have the symmetry, the charge is not conserved, but changes by a law
 (Tanaka and Kunin, arXiv 2105.02716). `Laws` follows the forms of that law along a run.
 
-All tensors have a leading axis L of lanes.
+All tensors have a leading axis L, over runs that are computed side by side ("lanes").
 """
 
 import numpy as np
@@ -17,10 +17,11 @@ SCALE = 8.0  # size of the inputs of the ReLU and of the logits: rows have norm 
 
 
 def gradients(w, x, y):
-    """Return loss (L,), gradient (L, H + C, H) and squared row norms (L, H + C, 1).
+    """Return the loss, its gradient and the squared row norms of networks, side by
+    side.
 
-    They are of L networks with one hidden layer, each row of whose weights is
-    normalised.
+    The shapes are (L,), (L, H + C, H) and (L, H + C, 1), for L networks with one hidden
+    layer of H units and C classes, all of whose weight rows are normalised.
 
     w: (L, H + C, H), the H rows of the first layer above the C rows of the second.
     x: (L, N, H) inputs. y: (L, N, C), 1 at the label.
@@ -104,7 +105,7 @@ class Laws:
         self._n2 = {name: square**2 for name in self._fourth}
 
     def step(self, velocity2, unit_gradient2):
-        """Advance all laws of |w|^2 by one step of SGD, in L lanes of R rows.
+        """Advance all laws of |w|^2 by one step of SGD, for R rows in each of L runs.
 
         velocity2: (L, R), |v|^2 of each row's new velocity v.
         unit_gradient2: (L, R), |w|^2 |g|^2 of the old row w and its gradient g.
@@ -121,17 +122,22 @@ class Laws:
 
     @property
     def ode(self):
-        """|w|^2 (L, R) of each row by the paper's second-order law of the charge."""
+        """Return |w|^2 (L, R) of each row by the paper's second-order law of the
+        charge.
+        """
         return self._rate[..., 0]
 
     @property
     def published(self):
-        """|w|^2 (L, R) of each row by equation 17 of arXiv 2105.02716."""
+        """Return |w|^2 (L, R) of each row by equation 17 of arXiv 2105.02716."""
         return self._n2["published"].sqrt()
 
     @property
     def derived(self):
-        """|w|^2 (L, R) of each row, by equation 17 for independent gradients."""
+        """Return |w|^2 (L, R) of each row by equation 17 with independent gradients.
+
+        See `derived` of the module for the factor that this assumption changes.
+        """
         return self._n2["derived"].sqrt()
 
 

@@ -35,13 +35,15 @@ class Config:
 
 
 def sweep(scale: str) -> list[Config]:
-    """Return the whole design; called with 'smoke', 'quick' or 'paper'."""
+    """Return the configs of all runs; called with 'smoke', 'quick' or 'paper'."""
     n_seeds = {"smoke": 2, "quick": 8, "paper": 32}[scale]
     return grid(Config, sigma=[0.5, 1.0, 2.0], seed=range(n_seeds))
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """One row per config, in order: scalars, 1-D lists. No globals; files in DATA."""
+    """Return one row per config, in order: scalars and 1-D lists. No globals; files in
+    DATA.
+    """
     seeds, which = lanes.shared(configs)
     x = np.stack([rng.stream(s, "data").normal(size=configs[0].n) for s in seeds])
     sigma = lanes.column(configs, "sigma", dtype=float)  # (L, 1); float32 without dtype

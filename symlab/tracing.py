@@ -1,8 +1,9 @@
-"""What the tracers of a model stand on: its operations one at a time, by their names.
+"""What tracing a model needs: its operations one at a time, each with its name.
 
-`symlab.mirror` follows hidden units through one call of a model, `symlab.symopt` the
-features of its products. What they conclude from an operation differs; how they get to
-see it, and how labels of entries are stored, is the same and stands here.
+`symlab.mirror` follows hidden units through one call of a model, `symlab.symopt`
+follows the features that its matrix products read and write. They draw different
+conclusions from an operation; how they observe operations, and how they store labels of
+tensor entries, is the same and is here.
 """
 
 import sys
@@ -25,10 +26,10 @@ class Mode(TorchDispatchMode):
 
 @contextmanager
 def one_by_one() -> Iterator[None]:
-    """Context in which a model runs the operations it is written with, one by one.
+    """Return a context in which a model runs the operations that it is written with.
 
     Compiled functions and flex attention run uncompiled, and torch's attention layers
-    do not take their fused path, which is one operation for a whole layer.
+    do not take their fused path, in which one operation computes a whole layer.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     flex = sys.modules.get("torch.nn.attention.flex_attention")
@@ -71,10 +72,11 @@ def words(text: str) -> frozenset[str]:
 
 
 def compact(*labels: Tensor) -> list[Tensor]:
-    """Return tensors of labels cut to length 1 where all of them are broadcast.
+    """Return tensors of labels, cut to length 1 along dimensions in which all are
+    constant.
 
-    labels: integer tensors of one shape. A dimension is cut where each has stride 0 or
-        length 1 along it.
+    labels: integer tensors of one shape. A dimension is cut if each of them has stride
+        0 (is broadcast) or length 1 along it.
     """
     for dim in range(labels[0].ndim):
         if all(x.stride(dim) == 0 or x.shape[dim] == 1 for x in labels):
@@ -83,9 +85,11 @@ def compact(*labels: Tensor) -> list[Tensor]:
 
 
 def seen_through(view: Tensor, base: Tensor, labels: Tensor) -> Tensor:
-    """Return the labels of a view's entries, as a view of the labels of its base.
+    """Return the labels of a view's entries, as a view of the labels of its base
+    tensor.
 
-    labels: integers in the shape of `base`; both are contiguous.
+    view, base: a tensor, and the contiguous tensor whose memory it shares.
+    labels: integers in the shape of `base`, contiguous.
     """
     offset = view.storage_offset() - base.storage_offset()
     return labels.as_strided(view.shape, view.stride(), offset)

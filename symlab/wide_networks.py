@@ -1,17 +1,18 @@
-"""Two-layer ReLU networks that learn a permutation from its basis vectors, when wide.
+"""Wide two-layer ReLU networks that learn a permutation from the basis vectors.
 
 f(x) = V relu(A x), with weights N(0, 1/fan-in), is trained by gradient descent on the
-pairs (e_i, e_p(i)) of a permutation p of k letters. With infinite width its outputs
-before training are Gaussian processes with covariance K(u)/k at unit inputs of cosine
+pairs (e_i, e_p(i)) of a permutation p of k letters. At infinite width its outputs
+before training are Gaussian processes, with covariance K(u)/k for unit inputs of cosine
 u, and training ends at
 
   f(x) = f0(x) + sum_i w_i(x) (e_p(i) - f0(e_i)),   w(x) = Theta_XX^-1 Theta_Xx
 
-(Jacot et al., arXiv 1806.07572; Lee et al., arXiv 1902.06720), for the kernel Theta of
-the parameters that learn, in any unit; f0 is also read at the basis vectors. The regime
-says which these are: "both" layers at the rates of the NTK parametrisation, or the
-"last" layer alone, to which one rate for all weights leads at large width, as the last
-layer's kernel is larger by width/k. What follows for permutations is derived here.
+(Jacot et al., arXiv 1806.07572; Lee et al., arXiv 1902.06720), where f0 is the network
+before training and Theta the kernel of the trained parameters, up to a factor. The
+argument `regime` says which parameters are trained: "both" layers at the rates of the
+NTK parametrisation, or the "last" layer alone. One rate for all weights leads to the
+latter at large width, as the last layer's kernel is larger by a factor of width/k. What
+follows for permutations is derived here.
 """
 
 import numpy as np
@@ -20,13 +21,14 @@ import numpy as np
 def kernels(regime: str, cosine) -> tuple[np.ndarray, np.ndarray]:
     """Return the kernels K and Theta of wide ReLU networks at given cosines.
 
+    regime: 'both' if both layers are trained, 'last' if the last one is.
     cosine: u, between two inputs of unit length; each kernel has its shape.
 
     K is E[relu(g) relu(h)] for unit normals g and h of correlation u, to which the
     covariance of the outputs before training is proportional. Theta is the kernel of
-    gradient descent: K + u a with a = E[1(g > 0) 1(h > 0)] where 'both' layers learn,
-    and K where the 'last' one does. K and a are the arc-cosine kernels of degrees 1 and
-    0 (Cho and Saul, 2009, over 2). Raises ValueError for another regime.
+    gradient descent: K + u a with a = E[1(g > 0) 1(h > 0)] for 'both', and K for
+    'last'. K and a are half the arc-cosine kernels of degrees 1 and 0 (Cho and Saul,
+    2009). Raises ValueError for another regime.
     """
     if regime not in ("both", "last"):
         raise ValueError(f"regime is {regime!r}: use 'both' or 'last'")
@@ -41,15 +43,16 @@ def moments(regime: str, k: int, ones) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
     The network has learned a permutation of k letters from the k basis vectors.
 
-    regime: 'both' layers are trained, or the 'last'.
+    regime: 'both' if both layers were trained, 'last' if the last one was.
+    k: the number of letters.
     ones: numbers of ones among the k bits of the inputs, which have unit length; each
         result has its shape.
 
     mu_1 is the mean of an output that should be 1, mu_0 of one that should be 0, and
     s^2 the variance of each. With d and c the kernel Theta of equal and of orthogonal
-    inputs, the basis has the Gram matrix (d - c) I + c 1 1^T. An input's kernel with
-    e_i takes one value where its bit i is 1 and another where it is 0, so that its
-    weights on the basis vectors take two values, too: these are the two means.
+    inputs, the basis has the Gram matrix (d - c) I + c 1 1^T. The kernel of an input
+    and e_i takes one value if bit i of the input is 1 and another if it is 0, so the
+    input's weights on the basis vectors take two values, too: these are the two means.
     """
     n = np.asarray(ones, float)
     (d_k, d), (c_k, c) = kernels(regime, 1.0), kernels(regime, 0.0)
@@ -67,9 +70,9 @@ def log_error(nets, regime: str, k: int, ones) -> np.ndarray:
     nets: the number of networks in the mean.
     regime, k, ones: as for `moments`; `nets` and `ones` are broadcast.
 
-    An output counts as 1 where the mean is positive. Outputs are independent, and an
-    input with n ones of k is right with probability Phi(mu_1 sqrt(nets)/s)^n Phi(-mu_0
-    sqrt(nets)/s)^(k-n), with Phi the normal distribution function.
+    An output bit is 1 if the mean is positive. Outputs are independent, and an input
+    with n ones among k bits is right with probability Phi(mu_1 sqrt(nets)/s)^n
+    Phi(-mu_0 sqrt(nets)/s)^(k-n), where Phi is the normal distribution function.
     """
     from scipy.special import log_ndtr
 
@@ -85,9 +88,11 @@ def log_error(nets, regime: str, k: int, ones) -> np.ndarray:
 def covariance(regime: str, x: np.ndarray) -> np.ndarray:
     """Return the covariance (N, N) of one output of trained networks at N inputs.
 
+    regime: 'both' if both layers were trained, 'last' if the last one was.
+    x: (N, k), inputs of unit length.
+
     The networks are infinitely wide, have random initial weights and have learned a
-    permutation of k letters. regime: 'both' layers are trained, or the 'last'. x: (N,
-    k), inputs of unit length.
+    permutation of k letters.
     """
     k_xx, _ = kernels(regime, x @ x.T)
     k_bx, theta_bx = kernels(regime, x.T)
@@ -98,10 +103,15 @@ def covariance(regime: str, x: np.ndarray) -> np.ndarray:
 
 
 def needed(log_wrong, level: float, shape=()) -> np.ndarray:
-    """Return the number of networks N at which an error falls to 1 - level.
+    """Return the number of networks N at which the probability of an error is 1 -
+    level.
 
-    log_wrong: a function of that number N, the log of the error, which falls with N.
-    shape: of the result. N is sought up to e^25.
+    log_wrong: a function of N: the logarithm of the probability of an error, which
+        falls with N.
+    level: the probability that the result is right.
+    shape: the shape of the result.
+
+    N is sought up to e^25.
     """
     low, high = np.full(shape, -5.0), np.full(shape, 25.0)
     for _ in range(60):
@@ -114,14 +124,19 @@ def needed(log_wrong, level: float, shape=()) -> np.ndarray:
 def passages(
     regime: str, k: int, levels, tests: int, draws: np.random.Generator, chunk: int = 32
 ) -> list[int]:
-    """Return how many wide networks must be averaged to first reach each rising level.
+    """Return how many wide networks must be averaged to first reach each of some
+    levels.
 
-    levels: fractions of the test inputs on which the average is right.
-    tests: so many inputs with two ones of k, drawn with replacement.
-    chunk: networks that are drawn at once.
+    regime, k: as for `moments`.
+    levels: rising fractions of the test inputs on which the average is right.
+    tests: the number of test inputs, each with two ones among k bits, drawn with
+        replacement.
+    draws: the source of random numbers.
+    chunk: how many networks are drawn at once.
 
-    Networks of infinite width are drawn one after another, and the average of all until
-    then is tried. By symmetry the permutation is taken as the identity.
+    Networks of infinite width are drawn one after another, and the average of all
+    networks drawn so far is tested. By symmetry the permutation is taken to be the
+    identity.
     """
     pairs = np.stack(np.triu_indices(k, 1), 1)
     x = np.zeros((len(pairs), k))
@@ -153,12 +168,13 @@ def trained(regime: str, a, v, target, x, steps: int = 120):
     regime: 'both' or 'last', which sets the rates below.
     a, v: torch tensors of initial weights, (L, width, k) and (L, k, width), of the
         network v relu(a x).
-    target: (k, k), the wanted outputs of the basis vector e_i in column i.
+    target: (k, k), the wanted output for the basis vector e_i in column i.
+    steps: the number of steps of full-batch gradient descent on |f - target|^2/2.
 
-    Full-batch gradient descent on |f - target|^2/2 for `steps` steps, at the rate
-    lr/width for v, and for a at lr/k ("both": the NTK parametrisation at rate lr), or
-    at the rate of v and with trained biases that begin at 0 ("last": the released
-    code). lr is one over the kernel's largest eigenvalue.
+    The rate of v is lr/width. For "both" the rate of a is lr/k (the NTK parametrisation
+    at rate lr); for "last" it is the rate of v, and trained biases that begin at 0 are
+    added (as in the released code). lr is one over the largest eigenvalue of the
+    kernel.
     """
     import torch
 

@@ -1,1 +1,3 @@
-"""Images and texts: installed, from the folder SYMLAB_DATA, or downloaded."""
+"""Images and texts: from installed packages, from the folder SYMLAB_DATA, or
+downloaded.
+"""

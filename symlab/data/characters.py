@@ -1,11 +1,11 @@
 """Texts as character indices, to train small language models on.
 
-mpmath            the documentation of mpmath's functions, 280 kB of English, formulas
-                  and examples. It comes with torch (through sympy); constraints.txt has
-                  1.3.0, so that it is the same text everywhere
-tinyshakespeare   1.1 MB, from SYMLAB_DATA/tinyshakespeare/input.txt
+  mpmath            the documentation of mpmath's functions, 280 kB of English, formulas
+                    and examples. It comes with torch (through sympy); constraints.txt
+                    has version 1.3.0, so that it is the same text everywhere
+  tinyshakespeare   1.1 MB, from SYMLAB_DATA/tinyshakespeare/input.txt
 
-`digest` names the text: results vary with it, so rows of experiments record it.
+Results vary with the text, so rows of experiments record its hash, `digest`.
 """
 
 import os
@@ -22,9 +22,10 @@ NAMES = ("mpmath", "tinyshakespeare")
 
 @dataclass(frozen=True)
 class Characters:
-    """A text as character indices, cut into a training and a validation part.
+    """A text as character indices, divided into a training and a validation part.
 
-    train, validation: int64 (N,), positions in `vocabulary`, the sorted characters.
+    train, validation: int64 (N,), positions of the characters in `vocabulary`.
+    vocabulary: the distinct characters, sorted.
     """
 
     train: Tensor
@@ -33,19 +34,18 @@ class Characters:
     digest: str
 
     def unigram_loss(self) -> float:
-        """Return the validation loss, in nats per character, of the best constant
-        prediction.
+        """Return the validation loss of the best constant prediction, in nats per
+        character.
         """
         n = len(self.vocabulary)
         counts = torch.bincount(self.train, minlength=n).double() + 1
         return float(-(counts / counts.sum()).log()[self.validation].mean())
 
     def bigram_loss(self) -> float:
-        """Return the validation loss, in nats per character, of a prediction from the
-        last character alone.
+        """Return the validation loss of a prediction from the previous character alone.
 
-        Probabilities are counts of pairs in the training text, with one added to each
-        count.
+        It is in nats per character. Probabilities are counts of pairs of characters in
+        the training text, with one added to each count.
         """
         n = len(self.vocabulary)
         pairs = self.train[:-1] * n + self.train[1:]
@@ -55,9 +55,10 @@ class Characters:
 
 
 def load(name: str, held_out: float = 0.1) -> Characters:
-    """Return a text by name, as character indices; see the module for the names.
+    """Return a text by name, as character indices; the module lists the names.
 
-    held_out: the share at the end of the text that is for validation.
+    name: "mpmath" or "tinyshakespeare"; any other raises ValueError.
+    held_out: the fraction of the text, taken from its end, that is for validation.
     """
     if name not in NAMES:
         raise ValueError(f"unknown text {name!r}: use {' or '.join(map(repr, NAMES))}")
@@ -67,7 +68,7 @@ def load(name: str, held_out: float = 0.1) -> Characters:
 def encode(text: str, held_out: float = 0.1) -> Characters:
     """Return any text as character indices, each distinct character a symbol.
 
-    held_out: the share at the end of the text that is for validation.
+    held_out: the fraction of the text, taken from its end, that is for validation.
     """
     vocabulary = "".join(sorted(set(text)))
     index = {character: i for i, character in enumerate(vocabulary)}

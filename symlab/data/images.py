@@ -1,4 +1,4 @@
-"""Image sets as tensors (N, 3, 32, 32), standardised with the training set's moments.
+"""Image sets as tensors (N, 3, 32, 32), standardised by the training set's moments.
 
 digits    scikit-learn's 1,797 handwritten digits, real images that need no download
 cifar10   from the folder SYMLAB_DATA, in the Parquet form of the Hugging Face release
@@ -19,7 +19,8 @@ import torch
 class Images:
     """Standardised colour images with their classes, for training and testing.
 
-    x: float32 (N, 3, 32, 32); y: int64 (N,), the classes.
+    x, y: the training images, float32 (N, 3, 32, 32), and their classes, int64 (N,).
+    x_test, y_test: the same for testing.
     """
 
     x: torch.Tensor
@@ -31,8 +32,8 @@ class Images:
 def load(name: str) -> Images:
     """Return a data set by name, 'digits' or 'cifar10'.
 
-    Raises ValueError for another name, and FileNotFoundError, which says where to put
-    it, for a data set that is not on this machine.
+    Raises ValueError for another name, and FileNotFoundError if the data set is not on
+    this machine; its message says where to put it.
     """
     if name not in ("digits", "cifar10"):
         raise ValueError(f"unknown data {name!r}: use 'digits' or 'cifar10'")
@@ -40,10 +41,10 @@ def load(name: str) -> Images:
 
 
 def digits(n_train: int = 1400) -> Images:
-    """Return scikit-learn's 8x8 digits enlarged to 32x32 (bilinear), in a fixed split.
+    """Return scikit-learn's 8x8 digits, enlarged bilinearly to 32x32, in a fixed split.
 
-    n_train: how many of the 1,797 images are for training; the test images are the
-        last.
+    n_train: how many of the 1,797 images are for training. The remaining ones, at the
+        end of the data set, are for testing.
     """
     from sklearn.datasets import load_digits
 

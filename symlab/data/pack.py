@@ -1,8 +1,9 @@
-"""CIFAR-10 made small enough to travel, without a change of any image.
+"""CIFAR-10 in smaller files, for a copy to another machine; no image changes.
 
 The Parquet form holds each image as a JPEG of 0.9 kB, of which 0.6 kB are tables that
-are the same in all of them. Zstandard's compression of whole columns stores them once:
-57 MB become 18 MB, and `symlab.data.images` reads the packed files as it reads others.
+are the same in all of them. Zstandard's compression of whole columns stores these
+tables once: 57 MB become 18 MB, and `symlab.data.images` reads the packed files as it
+reads the original ones.
 """
 
 from pathlib import Path
@@ -14,11 +15,13 @@ PARTS = ("train", "test")
 
 
 def cifar10(source: Path, target: Path) -> dict[Path, int]:
-    """Write packed copies of CIFAR-10's files; return {file: its bytes}.
+    """Write packed copies of CIFAR-10's files; return {path of a copy: bytes}.
 
-    source: a folder like SYMLAB_DATA, with cifar10/{train,test}.parquet. target: a
-    folder that can be SYMLAB_DATA elsewhere. Raises UserError where the source has no
-    such files, or the target is the source.
+    source: a folder like SYMLAB_DATA, with cifar10/{train,test}.parquet.
+    target: the folder to write to, which can be SYMLAB_DATA on another machine.
+
+    Raises UserError if the source has no such files, or if source and target are the
+    same.
     """
     import pyarrow.parquet as pq
 

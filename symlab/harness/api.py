@@ -1,4 +1,6 @@
-"""What a module offers, as a table made from its docstrings."""
+"""Tables of a module's public names, made from its docstrings, for the
+documentation.
+"""
 
 import importlib
 import inspect
@@ -7,11 +9,13 @@ from symlab.harness.errors import UserError
 
 
 def table(name: str) -> str:
-    """Return in Markdown the public names of a module with their arguments and the
-    first sentence of their docstrings.
+    """Return a Markdown table of a module's public names, with arguments and first
+    sentences.
 
-    name: of the module; its public names are those of `__all__`, in its order. Raises
-    UserError where it has no `__all__`, or a name has no docstring.
+    name: the module's dotted name; its public names are those of `__all__`, in its
+        order.
+
+    Raises UserError if it has no `__all__`, or if a name has no docstring.
     """
     module = importlib.import_module(name)
     if not hasattr(module, "__all__"):
@@ -22,10 +26,12 @@ def table(name: str) -> str:
 
 
 def row(module: str, name: str, value) -> tuple[str, str]:
-    """Return (the name with its arguments, the first sentence of its docstring).
+    """Return the name with its arguments, and the first sentence of its docstring.
 
-    Constants are shown by their type. Raises UserError where a function or a class has
-    no docstring.
+    module: the dotted name of the module. value: the object of that name.
+
+    Constants are shown by their type. Raises UserError if a function or a class has no
+    docstring.
     """
     if not (callable(value) or inspect.ismodule(value)):
         return f"`{name}`", f"a constant: {type(value).__name__}"

@@ -1,15 +1,16 @@
-"""One ZIP file with everything that a result rests on, fit for Zenodo.
+"""An archive: one ZIP file with everything that a result rests on, fit for Zenodo.
 
-    results/<scale>/<experiment>.parquet   rows of the sweep, made by the present code
-    figures/...                            figures drawn from these rows
-    claims.csv, claims.lock                every verdict; what was claimed, and when
-    source/...                             the code, its tests and docs
-    environment.json, environment.txt      machine and versions; all packages, for pip
-    ro-crate-metadata.json                 what each file is (RO-Crate 1.1)
-    archive.json                           the form of this file, SHA-256 of each other
+  results/<scale>/<experiment>.parquet   rows of the sweep, made by the present code
+  figures/...                            figures drawn from these rows
+  claims.csv, claims.lock                every verdict; what was claimed, and when
+  source/...                             the code, its tests and docs
+  environment.json, environment.txt      machine and versions; all packages, for pip
+  ro-crate-metadata.json                 what each file is (RO-Crate 1.1)
+  archive.json                           the version of this format, and the SHA-256 of
+                                         each other file
 
-Equal content gives equal bytes: files are in the order of their names, and nothing
-holds the time at which the archive was made. symlab.load(name, archive=FILE) reads its
+Equal content gives equal bytes: files are in the order of their names, and the time at
+which the archive was made is not stored. symlab.load(name, archive=FILE) reads its
 rows.
 """
 
@@ -35,10 +36,12 @@ BEGINNING = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP file can name
 
 
 def write(path: Path, content: Mapping[str, bytes], about: dict) -> None:
-    """Write an archive; never over a file that is there.
+    """Write an archive to a new file; an existing file is never replaced.
 
-    content: {name in the archive: bytes}. about: more that archive.json says, as the
-    scale of the rows. Raises UserError where the file exists or cannot be written.
+    content: {name in the archive: bytes}.
+    about: further entries of archive.json, such as the scale of the rows.
+
+    Raises UserError if the file exists or cannot be written.
     """
     digests = {name: sha256(data).hexdigest() for name, data in content.items()}
     index = {"schema": SCHEMA, **about, "sha256": digests}
@@ -62,7 +65,7 @@ def write(path: Path, content: Mapping[str, bytes], about: dict) -> None:
 
 
 def text(record: dict) -> bytes:
-    """Return a dict as JSON that is equal for equal content."""
+    """Return a dict as JSON; equal dicts give equal bytes."""
     return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
 
 
@@ -80,8 +83,10 @@ def _zipped(content: Mapping[str, bytes]) -> bytes:
 
 
 def read(path: Path) -> "Archive":
-    """Return an archive to read from; raise UserError where the file is none, is
-    damaged, or has a form that this version does not know.
+    """Return the archive in a file.
+
+    Raises UserError if the file is not an archive, is damaged, or has a format that
+    this version of symlab does not know.
     """
     if not path.is_file():
         raise UserError(f"there is no archive {path}: `symlab archive {path}` makes it")
@@ -104,20 +109,27 @@ def read(path: Path) -> "Archive":
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive on disk. digests: {name of a file in it: its SHA-256}."""
+    """An archive on disk, to be read.
+
+    digests: {name of a file in it: its SHA-256}.
+    """
 
     path: Path
     digests: dict[str, str]
 
     @cached_property
     def rows(self) -> list[tuple[str, str]]:
-        """(scale, experiment) of every table of rows, sorted."""
+        """The pairs (scale, experiment) of all tables of rows in the archive,
+        sorted.
+        """
         names = [Path(n) for n in self.digests if n.startswith("results/")]
         return sorted((p.parent.name, p.stem) for p in names if p.suffix == ".parquet")
 
     def table(self, scale: str, experiment: str) -> pa.Table:
-        """Return the rows of one experiment; UserError where there is none, with the
-        names that there are.
+        """Return the rows of one experiment as an Arrow table.
+
+        Raises UserError, which lists the names that exist, if the archive has no such
+        table.
         """
         if scale not in (scales := {s for s, _ in self.rows}):
             raise UserError(f"{self.path}: {nearest(scale, scales, 'scale')}")
@@ -136,8 +148,9 @@ class Archive:
         return table.to_pandas(use_threads=False).infer_objects()
 
     def bytes(self, name: str) -> bytes:
-        """Return the content of a file in the archive; UserError where it is not that
-        which was packed.
+        """Return the content of a file in the archive, by its name there.
+
+        Raises UserError if the content is not what was packed.
         """
         data = self.raw(name)
         if sha256(data).hexdigest() != self.digests.get(name):
@@ -145,8 +158,8 @@ class Archive:
         return data
 
     def raw(self, name: str) -> bytes:
-        """Return the content of a file in the archive, checked by ZIP's own checksum
-        alone.
+        """Return the content of a file in the archive, checked only by ZIP's own
+        checksum.
         """
         try:
             with zipfile.ZipFile(self.path) as file:

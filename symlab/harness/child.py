@@ -1,4 +1,7 @@
-"""The main program of a child: it takes tasks from a socket until nobody sends any."""
+"""The main program of a worker process, which makes runs of experiments.
+
+It takes tasks from a socket until the process at the other end sends no more.
+"""
 
 import fcntl
 import os
@@ -15,11 +18,12 @@ IDLE = 300  # seconds without a task after which a child ends
 
 
 def main(number: int, watched: int, parent: int) -> None:
-    """Make the runs of each task that arrives, and send back the outcomes of each.
+    """Make the runs of each task that arrives, and send back the results of each task.
 
-    number: the file descriptor of the socket. watched: that of a pipe whose other end
-    the parent holds. parent: the id of the process that started this one. After the
-    death of that process no further run begins, and a run under way is ended.
+    number: the file descriptor of the socket.
+    watched: the file descriptor of a pipe whose other end the parent process holds.
+    parent: the id of the process that started this one. After its death no further run
+        begins, and a run under way is ended.
     """
     for inherited in (number, watched):  # programs that a run starts have no part in it
         os.set_inheritable(inherited, False)

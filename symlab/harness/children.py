@@ -1,17 +1,17 @@
-"""Processes that make runs, one call at a time, and what becomes of each call.
+"""Worker processes that make runs, one call of `run` at a time, and how each call ends.
 
-A child is an interpreter of its own in a session of its own, at the other end of a
-socket. It is given a task, or several short ones at once, which it works on one after
-the other, and it sends the outcomes of each as soon as they are there. So its death, or
-a call that takes too long, names the task: the first one without outcomes. Those behind
-it were not begun. A signal to its session ends the programs that a run has started,
-too. A pool that feeds several processes from one queue (joblib's loky,
+A child is a Python process in a session of its own, at the other end of a socket. It is
+given a task, or several short ones at once, works on them one after the other, and
+sends the results of each as soon as it has them. If it dies, or if a call takes too
+long, the task concerned is therefore known: the first one without results. Those
+after it were not begun. A signal to the session also ends programs that a run has
+started. A pool that feeds several processes from one queue (joblib's loky,
 concurrent.futures) breaks as a whole when one of them dies, cannot say which task it
-was, and cannot stop a call. So joblib's threads (local.py), or those of a cluster's
-worker, each wait for one child.
+was, and cannot stop a call. Here each of joblib's threads (local.py), or of the threads
+of a cluster's worker, waits for one child.
 
-On a cluster this file works within a worker that has no symlab installed: it needs the
-standard library alone.
+On a cluster this file is used within a worker that has no symlab installed: it needs
+only the standard library.
 """
 
 import os
@@ -39,11 +39,12 @@ THREADS += ("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")  # one for each lib
 
 
 class Child:
-    """A process that makes runs; it ends with the process that started it.
+    """A worker process that makes runs; it ends with the process that started it.
 
-    path: its `sys.path`. folder: its working directory, by default that of this
-    process. variables: of its environment, beside those of this process. main: the
-    module of the harness whose `main` it calls.
+    path: its `sys.path`.
+    folder: its working directory; None for that of this process.
+    variables: environment variables that are added to those of this process.
+    main: the module of the harness whose function `main` it calls.
     """
 
     def __init__(
@@ -81,26 +82,32 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs, and is one of this process's own."""
+        """Whether the process is running and was started by this process (not before a
+        fork).
+        """
         return self.owner == os.getpid() and self.process.poll() is None
 
     def begin(self, tasks: list[dict]) -> None:
-        """Send an idle child tasks; "timeout" of each is in seconds, 0 for none.
+        """Send tasks to an idle child.
 
-        They are one message, which the child has read before it sends anything: were
-        both to send at once, each might wait for ever for the other to read.
+        tasks: dicts as for `worker.execute`, with `timeout`, the seconds that a task's
+            call of `run` may take, 0 for any.
+
+        They are sent as one message, which the child reads before it sends anything: if
+        both sent at once, each might wait for ever for the other to read.
         """
         self.tasks.extend(tasks)
         with suppress(OSError):  # it has ended: `ended` will say so
             self.connection.send(tasks)
 
     def ended(self) -> tuple[str, list[dict]] | None:
-        """Return what became of the first task, and its outcomes; None while it goes
-        on.
+        """Return how the child's first task ended, and its results; None while it
+        continues.
 
-        A task that is done leaves `tasks`. A child whose call took longer than the
-        task's timeout is killed. The timeout counts from the call of `run`: the imports
-        and the tasks before it do not.
+        The first is DONE, DIED or LATE; the results are a list of dicts, empty unless
+        DONE. A task that is DONE leaves the list `tasks`. A child whose call of `run`
+        takes longer than the task's timeout is killed; imports and the tasks before it
+        do not count.
         """
         gone = self.process.poll() is not None  # if so, its last words are here
         try:
@@ -119,12 +126,12 @@ class Child:
         return (DIED if gone else LATE), []
 
     def wait_s(self) -> float:
-        """Return for how many seconds nothing of this child needs a look."""
+        """Return for how many seconds this child need not be looked at."""
         left = LOOK if self._deadline is None else self._deadline - monotonic()
         return min(max(left, 0.0), LOOK)
 
     def strike(self) -> None:
-        """Send the process, and the programs that its run has started, their end."""
+        """Send SIGKILL to the process and to the programs that its run has started."""
         if self.owner == os.getpid():
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -142,7 +149,9 @@ class Child:
 
 
 class Crew:
-    """Children that one process starts as it needs them; its threads share them."""
+    """A set of worker processes, started as needed and shared by the threads of this
+    one.
+    """
 
     def __init__(self):
         self.stopped = False
@@ -151,11 +160,12 @@ class Crew:
         self._busy: list[Child] = []
 
     def calls(self, tasks: list[dict]) -> list[tuple[str, list[dict]]]:
-        """Return what became of each task, as `Child.ended` does; wait for them.
+        """Let one child work on tasks; return for each how it ended, and its results.
 
-        One child works on them. They end with the first that is not done: those behind
-        it were not begun, and the list is shorter than that of the tasks. Where the
-        crew is stopped the first task has died.
+        The pairs are those of `Child.ended`. The call waits until the child is done.
+        The list ends with the first task that is not DONE; tasks after it were not
+        begun, and the list is then shorter than `tasks`. If the crew is stopped, the
+        first task counts as DIED.
         """
         child = self._take()
         if child is None:
@@ -172,7 +182,7 @@ class Crew:
         return found
 
     def stop(self) -> None:
-        """Kill all children, whatever they do; no call begins any more."""
+        """Kill all children, whatever they are doing; no further call begins."""
         with self._change:
             self.stopped = True
             for child in self._busy:  # its thread sees that, and clears up
@@ -183,7 +193,7 @@ class Crew:
             child.kill()
 
     def close(self) -> None:
-        """End idle children: by themselves within `GRACE` seconds, else by force."""
+        """End idle children, by force if they do not end within `GRACE` seconds."""
         until = monotonic() + GRACE
         for child in self._idle:
             child.connection.close()  # nobody can send it anything any more
@@ -195,7 +205,7 @@ class Crew:
         self._idle = []
 
     def start(self) -> Child:
-        """Return a new child."""
+        """Start and return a new child with the `sys.path` of this process."""
         return Child([p or os.getcwd() for p in sys.path])
 
     def _take(self) -> Child | None:
@@ -224,10 +234,10 @@ class Crew:
 
 
 class Guests(Crew):
-    """The children of one worker of a cluster.
+    """The worker processes of one worker of a dask or ray cluster.
 
-    folder: where the source of the sweep was unpacked: `project` has the experiments,
-    `lib` what lay outside the project.
+    folder: where the source code of the sweep was unpacked: its folder `project` has
+        the experiments, `lib` the code that lay outside the project.
     """
 
     def __init__(self, folder: Path):
@@ -235,11 +245,13 @@ class Guests(Crew):
         self.folder = folder
 
     def call(self, task: dict) -> tuple[str, list[dict]]:
-        """Return what became of a task, as `Child.ended` does; wait for it."""
+        """Let a child work on one task; return how it ended, and its results, as
+        `Child.ended`.
+        """
         return self.calls([self._here(task)])[0]
 
     def start(self) -> Child:
-        """Return a new child, which imports the sweep's source and no other."""
+        """Start and return a new child, which imports the unpacked source code."""
         project, lib = str(self.folder / "project"), str(self.folder / "lib")
         known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
         variables = {"PYTHONPATH": os.pathsep.join([project, lib, *known])}

@@ -1,4 +1,6 @@
-"""Committed CSV tables with a row for each claim, renewed experiment by experiment."""
+"""Committed CSV tables with one row per claim, which are updated experiment by
+experiment.
+"""
 
 from pathlib import Path
 
@@ -9,21 +11,22 @@ from symlab.harness.project import Project
 
 
 def path(project: Project, kind: str, scale: str) -> Path:
-    """Return the path of a table with a row per claim,
-    results/reference/<kind>/<scale>.csv.
+    """Return the path of a table with one row per claim.
 
-    At smoke scale, which only shows that the code runs, it lies with the rows of the
-    runs instead and is not committed.
+    kind: what the table holds, "confirm" or "placebo". scale: of the runs.
+
+    The path is results/reference/<kind>/<scale>.csv. At smoke scale, which only shows
+    that the code runs, the table is instead written beside the rows of the runs and is
+    not committed.
     """
     smoke = project.results / scale if scale == "smoke" else project.reference
     return smoke / kind / f"{scale}.csv"
 
 
 def read(project: Project, kind: str, scale: str) -> pd.DataFrame | None:
-    """Return a table with a row per claim as it is on disk; None where there is none
-    yet.
+    """Return a table with one row per claim as it is on disk, or None if there is none.
 
-    kind, scale: as in `path`.
+    kind, scale: as for `path`.
     """
     file = path(project, kind, scale)
     if not file.is_file():
@@ -32,10 +35,10 @@ def read(project: Project, kind: str, scale: str) -> pd.DataFrame | None:
 
 
 def write(project: Project, kind: str, scale: str, found: pd.DataFrame) -> Path:
-    """Put the rows of some experiments' claims into a table on disk, in place of the
-    old ones; return its path.
+    """Replace the rows of some experiments' claims in a table on disk; return its path.
 
-    kind, scale: as in `path`. found: a frame with the columns experiment and claim.
+    kind, scale: as for `path`.
+    found: the new rows, a frame with the columns experiment and claim.
     """
     old = read(project, kind, scale)
     if old is not None:

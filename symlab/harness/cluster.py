@@ -1,11 +1,11 @@
-"""Workers of a dask or ray cluster, which need no symlab and no file system of ours.
+"""Workers of a dask or ray cluster, which need neither symlab nor a shared file system.
 
-Both take single calls and give futures: joblib's ray backend has no results as they
-come, and its dask backend waits for ever for a worker that died. A worker of the
-cluster unpacks the source (parcel.py) and runs each call in a child of its own
-(children.py), so a run that kills its process leaves the worker alive. A call that is
-lost with its worker comes back as one that died; what can no longer come back ends the
-sweep with one sentence.
+Calls are sent one by one and give futures. joblib's backends are not used: that for ray
+does not return results as they come, and that for dask waits for ever for a worker that
+died. A worker of the cluster unpacks the source code (parcel.py) and makes each call in
+a process of its own (children.py), so a run that kills its process leaves the worker
+alive. A call that is lost with its worker counts as one whose process died. If the
+cluster itself is lost, the sweep ends with a one-sentence error.
 """
 
 import contextlib
@@ -34,10 +34,15 @@ Ended = tuple[dict, str, list[dict]]  # task, what became of it, its outcomes
 
 
 def workers(tasks: list[dict], jobs: int, backend: str, scheduler: str):
-    """Return the workers of 'dask' or 'ray', which have `calls` and `close`, as
-    local.Local has.
+    """Return workers on a dask or ray cluster, with methods `calls` and `close`.
 
+    tasks: all tasks of the sweep, whose source code the workers get.
+    jobs: how many tasks run at a time.
+    backend: 'dask' or 'ray'.
     scheduler: the address of a running cluster; '' starts one here with `jobs` workers.
+
+    Raises UserError if the backend is not installed. `local.Local` has the same
+    methods.
     """
     kind = {"dask": Dask, "ray": Ray}[backend]
     try:
@@ -80,7 +85,12 @@ class _Cluster:
 
 
 class Dask(_Cluster):
-    """Workers of a dask cluster: at an address, at DASK_SCHEDULER_ADDRESS, or here."""
+    """Workers of a dask cluster at an address, or of one that is started here.
+
+    tasks, jobs: as for `workers`.
+    scheduler: the address; '' takes DASK_SCHEDULER_ADDRESS, or if that is not set
+        starts a cluster in this process.
+    """
 
     def __init__(self, tasks: list[dict], jobs: int, scheduler: str):
         import dask
@@ -116,7 +126,7 @@ class Dask(_Cluster):
         self.source = self.client.submit(lambda data: data, self.data, pure=False)
 
     def begin(self, task: dict) -> None:
-        """Hand a task to the cluster."""
+        """Send a task to the cluster."""
         task = task | {"mark": self.mark}
         future = self.client.submit(
             parcel.carrier(), self.source, self.digest, task, pure=False
@@ -125,10 +135,11 @@ class Dask(_Cluster):
         future.add_done_callback(lambda f: self.back.put(f.key))
 
     def ended(self) -> list[Ended]:
-        """Wait a moment; return each task that ended, with what became of it.
+        """Wait up to a second; return (task, how it ended, its results) of each that
+        ended.
 
-        Raises UserError where the scheduler or all workers have been lost for
-        `PATIENCE` seconds.
+        Raises UserError if the scheduler or all workers have been absent for `PATIENCE`
+        seconds.
         """
         try:
             keys = [self.back.get(timeout=1.0)]
@@ -181,7 +192,9 @@ class Dask(_Cluster):
         )
 
     def close(self) -> None:
-        """Stop what is under way, also within the workers, and leave the cluster."""
+        """Cancel the calls under way, kill their processes, and disconnect from the
+        cluster.
+        """
         super().close()
         if self.under_way and self.client.status == "running":
             futures = [future for _, future in self.under_way.values()]
@@ -196,10 +209,12 @@ class Dask(_Cluster):
 
 
 class Ray(_Cluster):
-    """Workers of a ray cluster: at an address, or started here with `jobs` cores.
+    """Workers of a ray cluster at an address, or of one that is started here.
 
-    A process of its own (ray_driver.py) speaks with the cluster, as ray would end this
-    one when the cluster is lost.
+    tasks, jobs, scheduler: as for `workers`.
+
+    A separate process (ray_driver.py) communicates with the cluster, because ray ends
+    the process that uses it when the cluster is lost.
     """
 
     def __init__(self, tasks: list[dict], jobs: int, scheduler: str):
@@ -224,17 +239,18 @@ class Ray(_Cluster):
         )
 
     def begin(self, task: dict) -> None:
-        """Hand a task to the cluster."""
+        """Send a task to the cluster."""
         number, task = next(self.numbers), task | {"mark": self.mark}
         self.under_way[number] = task, number
         with suppress(OSError):  # the driver has ended: `ended` will say so
             self.driver.connection.send((number, task))
 
     def ended(self) -> list[Ended]:
-        """Wait a moment; return the task that ended, with what became of it, if any.
+        """Wait a moment; return (task, how it ended, its results) if one ended, as a
+        list.
 
-        Raises UserError where the cluster is lost: ray says so 60 s after its head was
-        gone, by ending the driver.
+        Raises UserError if the cluster is lost. Ray notices this 60 s after its head
+        process has gone, and then ends the driver process.
         """
         try:
             if not self.driver.connection.poll(1.0):
@@ -254,7 +270,9 @@ class Ray(_Cluster):
         return [(task, how, found)]
 
     def close(self) -> None:
-        """Stop what is under way, and leave the cluster, or end it if it is ours."""
+        """Stop the calls under way, and disconnect from the cluster, or end it if it is
+        ours.
+        """
         super().close()
         self.driver.connection.close()
         with suppress(subprocess.TimeoutExpired):

@@ -1,17 +1,18 @@
-"""Which code made this: a hash of the definitions that `run` can reach.
+"""The code key of a row: a hash of all definitions that an experiment's `run` can
+reach.
 
 From `run` we follow names through functions, classes, constants and imports into every
-first-party module (source.py says which those are), and count each statement that
-binds one of them or changes its object. A module that is imported also counts with the
-statements that may change anything else (effects.py), in the order of the imports.
-Comments, docstrings, layout and annotations do not count unless something that is
+first-party module (source.py says which those are), and count each statement that binds
+one of these names or changes its object. Of a module that is imported, those statements
+count as well that may change anything else (effects.py), and so does the order of the
+imports. Comments, docstrings, layout and annotations do not count unless code that is
 reached reads them; `draw`, `sweep` and `CLAIMS` are not reached. The result is a
-manifest {definition: digest}, so that a plan can name what changed. docs/harness.md
-tells users what counts and what cannot be seen.
+manifest {definition: digest}, so that `symlab status` can say which definition changed.
+docs/harness.md tells users what counts and what cannot be seen.
 
-Post-mortem of simpler ideas: file times re-run everything in a fresh clone; file hashes
-re-run everything when a label moves; hashing the definitions alone misses what order
-and import lines do.
+Why simpler rules fail: file times make every run stale in a fresh clone; file hashes
+make every run stale when a label is moved; hashes of the definitions alone miss effects
+of order and of import lines.
 """
 
 import ast
@@ -555,13 +556,14 @@ def _names_reader(s: Statement, n) -> bool:
 
 @dataclass(frozen=True)
 class Reached:
-    """The code that some names of a module can reach through functions, classes and
+    """The code that some names of a module can reach through calls, classes and
     imports.
 
-    definitions: {'module:name': 12 hex digits of its source's hash}; files: {module: 16
-    hex digits} of every first-party module that was read; packages: import names of
-    third-party modules in the files of the definitions; compiled: first-party modules
-    without source.
+    definitions: {'module:name': 12 hex digits of the hash of its source}.
+    files: {module: 16 hex digits of its content's hash} of every first-party module
+        read.
+    packages: import names of the third-party modules in the files of the definitions.
+    compiled: first-party modules without Python source.
     """
 
     definitions: dict[str, str]
@@ -571,16 +573,19 @@ class Reached:
 
     @cached_property
     def code(self) -> str:
-        """Return 12 hex digits that name all definitions together: a row's column
-        `code`.
+        """Return the code key, 12 hex digits of a hash of all definitions together.
+
+        It is the column `code` of a row.
         """
         text = json.dumps(self.definitions, sort_keys=True)
         return sha256(text.encode()).hexdigest()[:12]
 
     @cached_property
     def versions(self) -> dict[str, str]:
-        """Return the versions of Python and of the third-party packages that are
-        reached and installed, as {'python': '3.12.3', 'numpy': '2.1.0'}.
+        """Return the versions of Python and of the installed third-party packages
+        reached.
+
+        An example is {'python': '3.12.3', 'numpy': '2.1.0'}.
         """
         known = _distributions()
         names = sorted({d for p in self.packages for d in known.get(p, ())})
@@ -590,8 +595,9 @@ class Reached:
 
     @property
     def made_with(self) -> str:
-        """Return the versions as the text of a row's column `versions`: 'python 3.12.3,
-        numpy 2.1.0'.
+        """Return the versions as one text, such as 'python 3.12.3, numpy 2.1.0'.
+
+        It is the column `versions` of a row.
         """
         return ", ".join(f"{name} {v}" for name, v in self.versions.items())
 
@@ -611,10 +617,14 @@ def reach(
 ) -> Reached:
     """Return all code that names of a module can reach, with a hash of each definition.
 
-    root: the project's folder. module: its dotted name. data: files below the root
-    whose content counts, too. Of a class named `Config` the types and defaults of its
-    fields count only where reached code may read them: otherwise their values are in
-    each run's key. What was reached before is looked up where nothing has changed.
+    root: the project's folder.
+    module: the module's dotted name.
+    names: the global names to start from.
+    data: paths of files below the root whose content counts, too.
+
+    Of a class named `Config`, the types and defaults of its fields count only if code
+    that is reached may read them; otherwise their values are in the key of each run.
+    Results of earlier calls are reused if no file has changed.
     """
     names, data = list(names), list(data)
     answer = remembered.Answer(root, module, names, data)
@@ -696,11 +706,13 @@ def _digest(text: str) -> str:
 
 
 def changed(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Return the names of definitions whose hashes differ, with new and gone ones, such
-    as 'symlab.models.resnet:resnet18'.
+    """Return the names of definitions that were changed, added or removed.
 
-    old, new: {definition: hash}. What importing the files does, and in which order, is
-    named where none of these accounts for it.
+    old, new: {definition: hash} of two versions of the code.
+
+    A name is, for instance, 'symlab.models.resnet:resnet18'. A change in what importing
+    the files does, or in the order of imports, is named if no definition accounts for
+    it.
     """
     found = {k for k in old.keys() | new.keys() if old.get(k) != new.get(k)}
     if ORDER in found:

@@ -1,10 +1,11 @@
-"""Kinds of values, and the columns that hold them.
+"""Kinds of values in rows, and the columns that store them.
 
-A kind is a word such as 'int', 'string' or 'list of float'. Two kinds share a column
-where no value is changed by that: an int up to 2**53 is a float exactly, and an empty
-list is a list of anything. Rows whose kinds do not share a column get a second one,
-such as `x (string)`; its field remembers that it is called `x`, so tables of any types
-can be put together, and `named` gives the rows of one code their own names again.
+A kind is a word such as 'int', 'string' or 'list of float'. Values of two kinds can be
+stored in one column if that changes no value: an int up to 2**53 is exactly a float,
+and an empty list is a list of anything. If rows have values of other pairs of kinds
+under one name, there is a second column, such as `x (string)`; its metadata keep the
+name `x`. So tables of any types can be joined, and `named` gives the rows of one
+version of the code their original column names.
 """
 
 from collections.abc import Collection
@@ -36,11 +37,12 @@ NAME = b"symlab.column"
 
 
 def kind(name: str, value) -> str:
-    """Return the kind of a Python value that a row holds, such as 'int' or 'list of
-    float'.
+    """Return the kind of a Python value in a row, such as 'int' or 'list of float'.
 
-    name: of the column, for messages. Raises TypeError, with what can be stored
-    instead, for a value of no kind.
+    name: the column's name, for error messages.
+
+    Raises TypeError, which says what can be stored instead, for a value that cannot be
+    stored.
     """
     if type(value) in (float, bool):
         return PYTHON[type(value)]
@@ -78,8 +80,8 @@ def _kind_of_type(name: str, python: type, values: list, is_list: bool) -> str:
 
 
 def arrow_of(value) -> pa.DataType:
-    """Return the Arrow type in which a config's value (int, float, str, bool) is
-    stored.
+    """Return the Arrow type that stores a config's value, an int, float, str or
+    bool.
     """
     return ARROW[PYTHON[type(value)]]
 
@@ -87,7 +89,7 @@ def arrow_of(value) -> pa.DataType:
 def check_text(name: str, text: str) -> None:
     """Raise TypeError if the text holds a lone surrogate, which no file can store.
 
-    name: of the column, for the message.
+    name: the column's name, for the message.
     """
     try:
         text.encode()
@@ -99,8 +101,10 @@ def check_text(name: str, text: str) -> None:
 
 
 def joined(a: str, b: str) -> str:
-    """Return the kind (such as 'float') of a column that holds values of both kinds
-    unchanged; '' if there is none.
+    """Return the kind of a column that stores values of two kinds unchanged; '' if none
+    does.
+
+    a, b: kinds, such as 'int' and 'float', which give 'float'.
     """
     if a == b:
         return a
@@ -112,7 +116,9 @@ def joined(a: str, b: str) -> str:
 
 
 def plain(value):
-    """Return a NumPy scalar, 1-D array or list as the Python value that is stored."""
+    """Return a NumPy scalar, 1-D array or list as the plain Python value that is
+    stored.
+    """
     if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
         return value  # numpy would make a bare int of a time in nanoseconds
     if hasattr(value, "tolist"):
@@ -124,8 +130,9 @@ def plain(value):
 
 
 def kind_of(column: pa.ChunkedArray | pa.Array) -> str:
-    """Return the kind of a column's values, such as 'int' or 'list of float'; the Arrow
-    type's name if it is of none.
+    """Return the kind of an Arrow column's values, such as 'int' or 'list of float'.
+
+    It is the name of the Arrow type if that is not the type of any kind.
     """
     arrow = column.type
     if column.null_count == len(column):
@@ -148,17 +155,18 @@ def _known(kind: str, arrow: pa.DataType) -> str:
 
 
 def original(column: pa.Field) -> str:
-    """Return the name that the experiment gave to a column, which may be stored under
+    """Return the name that the experiment gave to a column that may be stored under
     another.
     """
     return (column.metadata or {}).get(NAME, column.name.encode()).decode()
 
 
 def table_of(rows: list[dict], types: dict[str, pa.DataType]) -> pa.Table:
-    """Return rows (dicts) as an Arrow table; a value that a row lacks is null (NaN in
-    pandas).
+    """Return rows (dicts) as an Arrow table.
 
-    types: {column: Arrow type} of columns whose type is fixed.
+    types: {column: Arrow type} of the columns whose type is fixed.
+
+    A value that a row lacks is null in the table, and NaN in pandas.
     """
     names = dict.fromkeys(n for row in rows for n in row)
     schema = {name: types.get(name) for name in names}
@@ -203,7 +211,11 @@ class _Column:
 
 
 def cast(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
-    """Return the column with another Arrow type, in which its values stay equal."""
+    """Return a column with its values in another Arrow type, which changes none of
+    them.
+
+    arrow: the new type.
+    """
     if column.type == arrow:
         return column
     if kind_of(column) in (EMPTY, NOTHING):  # whatever type its values would have
@@ -212,10 +224,11 @@ def cast(column: pa.ChunkedArray, arrow: pa.DataType) -> pa.ChunkedArray:
 
 
 def coalesced(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
-    """Return one column with the values of several columns of one type, of which at
-    most one has a value in each row.
+    """Return one column with the values of several, at most one of which has a value
+    per row.
 
-    pyarrow's own `coalesce` does not take lists.
+    columns: columns of one type and length. pyarrow's own `coalesce` does not take
+        lists.
     """
     first, *others = columns
     if not others:
@@ -226,10 +239,12 @@ def coalesced(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 
 def union(tables: list[pa.Table]) -> tuple[pa.Table, list[int]]:
-    """Return the rows of several tables in one, whatever types their columns have, and
-    the place of each row in the order of the given tables.
+    """Return all rows of several tables in one table, whatever the types of their
+    columns.
 
-    Tables of the same types are joined first, as there may be thousands.
+    The second result is, for each row of the new table, its position in the given
+    tables one after the other; the order differs, as tables of equal types are joined
+    first.
     """
     tables, places = _alike(tables)
     columns: dict[str, list[_Column]] = {}
@@ -292,11 +307,14 @@ def _name_apart(columns: list[_Column]) -> None:
 
 
 def named(table: pa.Table, keep: Collection[str]) -> pa.Table:
-    """Return the table with the columns that have values or are in `keep`, under the
-    names that the experiment gave them.
+    """Return a table under the column names that the experiment gave, without empty
+    columns.
 
-    Only where two columns of one such name both have values, and of kinds that do not
-    share a column, do they keep the names under which they are stored.
+    keep: the names of columns that are returned even without values.
+
+    Columns that are stored apart under one original name are merged. If their values
+    cannot be stored in one column (such as floats and strings), each keeps its stored
+    name.
     """
     variants: dict[str, list[int]] = {}
     for i, described in enumerate(table.schema):

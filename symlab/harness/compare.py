@@ -1,9 +1,9 @@
-"""Two trees of results, row by row: which runs both have, and how far these lie apart.
+"""Comparison of two sets of result rows: which runs both have, and how far they differ.
 
-Rows of two trees belong together where they are of one run (`key`) and one code; else,
-where each tree has a single row of the run, whatever code made it. Further rows of a
-run that has found its partner are of other versions of the code: they are counted and
-not compared.
+The two are called trees A and B; each is a folder or an archive of results. Rows of A
+and B are compared if they are of the same run (`key`) and the same code, or, without
+such a pair, if each tree has a single row of the run. Further rows of a run that has a
+partner were made by other versions of the code: they are counted and not compared.
 """
 
 from collections.abc import Collection, Iterable
@@ -24,12 +24,13 @@ PROVENANCE = tuple(name for name in store.META if name not in (*IDENTITY, "statu
 
 @dataclass
 class Compared:
-    """What came of one experiment at one scale.
+    """The result of comparing two trees for one experiment at one scale.
 
-    rows: {what: number of rows}, of COUNTED. columns: of each column that differs
-    beyond the tolerance its number of rows, the largest absolute and relative
-    difference and the key of the first such run. said: sentences on what could not be
-    compared, and on types that differ.
+    rows: {outcome: number of rows}, for the outcomes in COUNTED.
+    columns: a frame with one row for each column of results that differs beyond the
+        tolerance: the number of rows that differ, the largest absolute and relative
+        difference, and the key of the first such run.
+    said: sentences on what could not be compared, and on types that differ.
     """
 
     scale: str
@@ -41,7 +42,7 @@ class Compared:
 
     @property
     def same(self) -> bool:
-        """Whether all rows are there on both sides and agree within the tolerance."""
+        """Whether both trees have the same rows, which agree within the tolerance."""
         differ = ("only in A", "only in B", "beyond", "unclear")
         return not self.broken and not any(self.rows[what] for what in differ)
 
@@ -59,12 +60,15 @@ def compare(
     names: Collection[str] = (),
     provenance: bool = False,
 ) -> list[Compared]:
-    """Return what came of each experiment of two trees, by scale and name.
+    """Return the comparison of two trees for each experiment and scale.
 
-    names: the experiments; () for all. provenance: whether wall time, machine, versions
-    and commit are compared, too. Raises UserError for a name of an experiment, or of a
-    column with a tolerance of its own, that neither tree has, and for trees of other
-    scales.
+    a, b: the trees.
+    tolerance: the differences that count as agreement.
+    names: the experiments to compare; () for all.
+    provenance: whether wall time, machine, versions and commit are compared, too.
+
+    Raises UserError for an experiment, or a column with its own tolerance, that neither
+    tree has, and for trees without a common scale.
     """
     scales = [{s for s, _ in {*t.tables, *t.broken}} for t in (a, b)]
     if not scales[0] & scales[1]:
@@ -175,7 +179,11 @@ def _columns(a: pa.Table, b: pa.Table, tolerance: Tolerance, skipped: set[str]):
 
 
 def text(a: Tree, b: Tree, found: Iterable[Compared]) -> str:
-    """Return the comparison as a table for a terminal, with a sentence at its end."""
+    """Return comparisons as a table for the terminal, with a conclusion in its last
+    line.
+
+    a, b: the trees. found: what `compare` returned.
+    """
     found = list(found)
     rows = [{"scale": c.scale, "experiment": c.experiment} | c.rows for c in found]
     table = pd.DataFrame(rows)
@@ -196,7 +204,10 @@ def text(a: Tree, b: Tree, found: Iterable[Compared]) -> str:
 
 
 def record(a: Tree, b: Tree, found: Iterable[Compared]) -> dict:
-    """Return the comparison as a dict for JSON; infinite numbers are texts there."""
+    """Return comparisons as a dict for JSON, in which infinite numbers are texts.
+
+    a, b: the trees. found: what `compare` returned.
+    """
     kept = [
         {"scale": c.scale, "experiment": c.experiment, "same": c.same, "rows": c.rows,
          "columns": [{k: _plain(v) for k, v in row.items()}

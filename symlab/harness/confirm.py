@@ -1,9 +1,9 @@
-"""Confirmation: every claim again, on seeds that nobody can choose.
+"""Confirmation: every claim is judged again on seeds that nobody can choose.
 
-The seeds follow from what the registered claims of an experiment say, so whoever
-changes a claim gets other seeds, for that experiment alone. Each draw of seeds is
-logged in a committed file before its first run: a second draw for the same experiment
-shows there, also where the first was never finished.
+The seeds follow from a hash of what the registered claims of an experiment say, so
+whoever changes a claim gets other seeds, for that experiment alone. Each draw of seeds
+is logged in a committed file before its first run: a second draw for the same
+experiment shows there, even if the first was never finished.
 """
 
 import datetime
@@ -35,11 +35,15 @@ AGREEMENTS = ("equal", "differs", NO_ROWS)
 
 
 def seed0(lock: Iterable[registration.Entry], experiment: str, scale: str) -> int:
-    """Return the first seed of the rerun that confirms an experiment's claims, derived
-    from a hash of what the claims say.
+    """Return the number that is added to the seeds of an experiment for its
+    confirmation.
 
-    lock: the registered claims. Each scale has its own seed, so that a run at smoke
-    scale is no look at the others.
+    It is derived from a hash of what the experiment's claims say.
+
+    lock: the registered claims.
+    experiment: the name of the experiment.
+    scale: the size of the sweep. Each scale has its own seeds, so a confirmation at
+        smoke scale does not reveal the results at others.
     """
     text = f"{registration.name_of(lock, experiment)} {scale}"
     draw = int(sha256(text.encode()).hexdigest(), 16) % DRAWS
@@ -50,10 +54,13 @@ def plans(
     project: Project, names: Iterable[str], scale: str, **options
 ) -> list[plan.Plan]:
     """Return plans for running experiments again on the seeds that follow from their
-    registered claims.
+    claims.
 
-    names: the experiments. options: of `plan.make`. Raises UserError where the claims
-    have changed since they were registered.
+    names: the experiments.
+    scale: the size of the sweeps.
+    options: further arguments of `plan.make`.
+
+    Raises UserError if the claims have changed since they were registered.
     """
     lock, names = registration.read(project), list(names)
     now = registration.entries(project, names)
@@ -70,13 +77,14 @@ def plans(
 
 
 def compared(project: Project, confirmed: plan.Plan) -> pd.DataFrame:
-    """Return a frame with a row per claim: its earlier verdict beside that of the
-    confirmation, a run on fresh seeds.
+    """Return a frame with a row per claim: its earlier verdict, and that of the
+    confirmation.
 
-    confirmed: the plan of the confirmation. The earlier verdict is that of the
-    committed rows where they are complete and current, else of the rows under results/.
-    `agreement` is "equal", "differs", or "no rows" where there is no verdict to compare
-    with.
+    confirmed: the plan of the confirmation, a sweep on fresh seeds.
+
+    The earlier verdict is that of the committed rows if they are complete and current,
+    else of the rows under results/. The column `agreement` is "equal", "differs", or
+    "no rows" if there is no earlier verdict.
     """
     second = findings.verdicts([confirmed])
     for place in (Committed(project.root), project):
@@ -125,9 +133,7 @@ def _numbers(prefix: str, interval) -> dict:
 
 
 def line(row) -> str:
-    """Return one row of `compared` (a claim's earlier verdict and that on fresh seeds)
-    as text for the terminal.
-    """
+    """Return one row of `compared` as a line for the terminal."""
     mark = {"differs": "DIFFERS", NO_ROWS: NO_ROWS}.get(row.agreement, "equal")
     compared = row.agreement != NO_ROWS
     before = f"{row.before} {shown(row)}" if compared else "none to compare with"
@@ -138,10 +144,10 @@ def line(row) -> str:
 
 
 def shown(row, prefix: str = "") -> str:
-    """Return the estimate and interval in a row of `compared` as text.
+    """Return the estimate and its interval in a row of `compared` as text.
 
     prefix: "" for the estimate on the earlier rows, "confirmed_" for that on fresh
-    seeds.
+        seeds.
     """
     value, low, high, n = (
         getattr(row, prefix + k) for k in ("value", "low", "high", "n")
@@ -150,10 +156,10 @@ def shown(row, prefix: str = "") -> str:
 
 
 def again(project: Project, verdict: claims.Verdict, scale: str) -> str:
-    """Return how a claim came out on seeds that nobody could choose, as text, by the
-    committed table of confirmations.
+    """Return as text how a claim came out in its confirmation, from the committed
+    table.
 
-    scale: of the runs that were confirmed.
+    verdict: the earlier verdict on the claim. scale: of the runs that were confirmed.
     """
     table = claim_tables.read(project, KIND, scale)
     if table is None:
@@ -175,7 +181,7 @@ def again(project: Project, verdict: claims.Verdict, scale: str) -> str:
 
 
 def log_file(project: Project, scale: str) -> Path:
-    """Return the path of the file in which draws of fresh seeds are logged, for a
+    """Return the path of the file in which draws of fresh seeds are logged, for one
     scale.
     """
     return claim_tables.path(project, KIND, scale).with_name("confirmations.log")
@@ -184,11 +190,14 @@ def log_file(project: Project, scale: str) -> Path:
 def log(
     project: Project, scale: str, experiment: str, found: pd.DataFrame | None = None
 ) -> bool:
-    """Add a line on a draw of fresh seeds to the log, and return whether it was added.
+    """Add a line on a draw of fresh seeds to the log; return whether it was added.
 
-    It is not added where the log already says the same. A line says: date, scale,
-    experiment, hash of its claims, first seed, and "begun", or, with `found` (as of
-    `compared`), how many verdicts are equal to the earlier ones and how many differ.
+    found: the result of `compared`, once the runs are finished; None before the first
+        run.
+
+    A line has the date, scale, experiment, hash of its claims, first seed, and "begun",
+    or with `found` how many verdicts are equal to the earlier ones and how many differ.
+    It is not added if the log already says the same.
     """
     path, lock = log_file(project, scale), registration.read(project)
     name, first = registration.name_of(lock, experiment), seed0(lock, experiment, scale)
@@ -205,8 +214,9 @@ def log(
 
 
 def draws(project: Project, scale: str, experiment: str) -> int:
-    """Return how many times fresh seeds were drawn for an experiment at a scale, by the
-    log.
+    """Return from the log how many times fresh seeds were drawn for an experiment.
+
+    scale: the size of the sweep; other scales are not counted.
     """
     path = log_file(project, scale)
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
@@ -219,7 +229,7 @@ def lost(project: Project, scale: str) -> list[str]:
     """Return committed lines of the log of seed draws that the file on disk no longer
     has.
 
-    Raises UserError where the checkout has no history to look at.
+    Raises UserError if the checkout has no git history to look at.
     """
     path = log_file(project, scale)
     now = set(path.read_text("utf-8").splitlines()) if path.is_file() else set()

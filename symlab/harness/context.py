@@ -1,9 +1,9 @@
-"""What the harness tells a run that asks for it: where to compute, where to keep state.
+"""Context: the device and the folders that an experiment's `run` may use.
 
-An experiment whose `run` has a second parameter `context` gets one; other experiments
-have `run(configs)`. A context is no part of a config, since a row is the same run on
-any device, with or without a checkpoint. `Context()` computes on the CPU and keeps
-nothing: it is what tests and notebooks pass.
+An experiment whose `run` has a second parameter `context` is given one; other
+experiments have `run(configs)`. A context is not part of a config, because a row is the
+same on any device, with or without a checkpoint. `Context()` computes on the CPU and
+keeps nothing on disk: tests and notebooks pass it.
 """
 
 from collections.abc import Callable
@@ -31,10 +31,14 @@ class Context:
     """The folder of the project, in which code is looked up; needed with `stages`."""
 
     def checkpoint(self, config) -> Path | None:
-        """Return a file for the state of this run, so that a killed one can go on.
+        """Return the path of a file for the state of a run, so that a killed run can
+        continue.
 
-        It lies in an existing folder whose name holds the runs and the code, so no
-        state of other code is resumed. None where no state is kept.
+        config: the config of the run.
+
+        The file is in an existing folder whose name depends on the runs and on the
+        code, so a state that other code has saved is never resumed. The result is None
+        if no state is kept.
         """
         if self.checkpoints is None:
             return None
@@ -45,11 +49,12 @@ class Context:
     def shared(
         self, function: Callable[..., dict[str, np.ndarray]], **arguments
     ) -> dict[str, np.ndarray]:
-        """Return function(**arguments), a dict of arrays, computed once for all runs
-        that ask for it and then read from disk.
+        """Return function(**arguments), a dict of arrays, which is computed once and
+        then read.
 
-        See `symlab.harness.stage`. Without a folder for such results it is computed
-        anew.
+        All runs that ask for the same result share the file in which it is kept; see
+        `symlab.harness.stage`. Without a folder for such files it is computed at each
+        call.
         """
         from symlab.harness import stage
 

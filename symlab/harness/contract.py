@@ -1,21 +1,25 @@
-"""What an experiment file must define, and how experiments are found.
+"""What an experiment file must define, and how experiments are found and imported.
 
 Names in the file (`symlab new NAME` writes one, from symlab/template.py):
   module docstring   the claim in a sentence, reference, expected outcome, cost
-  Config             frozen dataclass of int, float, str, bool fields, with `seed`
-  sweep(scale)       list[Config], the whole design
-  run(configs)       list[dict] in the order given: scalars and 1-D lists; pure; also
-                     run(configs, context), see context.py
-  LANES, STATIC      most configs per call; fields that must agree within a call
+  Config             frozen dataclass of int, float, str, bool fields, with `seed`:
+                     the settings of one run
+  sweep(scale)       list[Config], all runs at a scale
+  run(configs)       list[dict], the results in the order given: scalars and 1-D lists.
+                     It has no side effects. It may be run(configs, context), see
+                     context.py
+  LANES, STATIC      the largest number of configs per call of `run`; the fields that
+                     are equal in all of them
   CLAIMS             list[Claim]
   @figure(...)       functions draw(df, ax)
-Optional: MAY_BE_NAN, result columns in which a non-finite value is no failure; DEVICES,
-("cpu", "cuda") where run() follows context.device; DATA, a tuple of files that run()
-reads, below the project: their content counts like code; EXTRA, the name of an extra of
-pyproject.toml and the packages that run() imports from it; EXTERNAL, a tuple of files
-below the folder SYMLAB_DATA that run() reads, or downloads with SYMLAB_DOWNLOAD=1.
+Optional names: MAY_BE_NAN, result columns in which a non-finite value is no failure;
+DEVICES, ("cpu", "cuda") if run() follows context.device; DATA, a tuple of files below
+the project's folder that run() reads: their content counts like code; EXTRA, the name
+of an extra of pyproject.toml and the packages that run() imports from it; EXTERNAL, a
+tuple of files below the folder SYMLAB_DATA that run() reads, or downloads with
+SYMLAB_DOWNLOAD=1.
 
-Figures and experiments are found by reading source, not by importing it.
+Figures and experiments are found by reading source code, not by importing it.
 """
 
 import ast
@@ -91,11 +95,12 @@ def figure(name: str, panel: str = "main", row: int = 0, title: str = ""):
 
 @dataclass(frozen=True)
 class Experiment:
-    """An imported experiment file, which defines all names that the docstring of this
-    module lists.
+    """An imported experiment file, with the names that the docstring of this module
+    lists.
 
-    name: of the file, without suffix. module: the imported file. reached: the code that
-    its `run` can reach (`code.Reached`).
+    name: the name of the file, without suffix.
+    module: the imported module.
+    reached: the code that its `run` can reach (`code.Reached`).
     """
 
     name: str
@@ -107,8 +112,8 @@ class Experiment:
     def devices(self) -> tuple[str, ...]:
         """The devices on which `run` can compute: ("cpu",) or ("cpu", "cuda").
 
-        Where DEVICE=cuda is asked of an experiment without it, the runs use the CPU,
-        and their column `device` says so.
+        If DEVICE=cuda is asked of an experiment that cannot use it, the runs use the
+        CPU, and their column `device` says so.
         """
         return tuple(getattr(self.module, "DEVICES", ("cpu",)))
 
@@ -119,7 +124,7 @@ class Experiment:
 
     @property
     def static(self) -> tuple[str, ...]:
-        """The fields in which all configs of one call of `run` agree."""
+        """The config fields that must be equal in all configs of one call of `run`."""
         return tuple(getattr(self.module, "STATIC", ()))
 
     @property
@@ -129,29 +134,31 @@ class Experiment:
 
     @property
     def extra(self) -> tuple[str, ...]:
-        """The name of the optional dependency group that `run` needs, then the packages
-        that it needs from it; () without one.
+        """The name of the optional dependency group that `run` needs, then its
+        packages; or ().
 
-        They are EXTRA in the experiment file. Their versions are in the rows, as those
-        of all packages that `run` reaches.
+        They are EXTRA in the experiment file. Rows record the versions of these
+        packages, as of all packages that `run` reaches.
         """
         return tuple(getattr(self.module, "EXTRA", ()))
 
     @property
     def external(self) -> tuple[str, ...]:
-        """The files below the folder SYMLAB_DATA that `run` reads: its EXTERNAL, or ().
+        """The files below the folder SYMLAB_DATA that `run` reads: EXTERNAL of the
+        file, or ().
 
-        They are not committed and belong to no key, so `run` has to check that they are
-        the ones it was written for.
+        They are not committed and enter no key, so `run` has to check that they are the
+        ones it was written for.
         """
         return tuple(getattr(self.module, "EXTERNAL", ()))
 
     @property
     def lacks(self) -> str:
-        """A sentence on which optional packages of the experiment are not installed, or
-        which of its inputs are not there, and what to do; '' if none is missing.
+        """A sentence on what is missing to run the experiment, and what to do; '' if
+        nothing is.
 
-        Rows that are there can be judged and drawn without them.
+        It names optional packages that are not installed, and input files that are not
+        there. Existing rows can be judged and drawn without them.
         """
         return self._lacks_packages() or self._lacks_inputs()
 
@@ -181,13 +188,19 @@ class Experiment:
         return self.module.CLAIMS
 
     def panels(self, figure: str) -> list[Panel]:
-        """The panels that the experiment draws in a figure."""
+        """Return the panels that the experiment draws in a figure, by the figure's
+        name.
+        """
         marked = [getattr(v, "_panels", ()) for v in vars(self.module).values()]
         return [p for panels in marked for p in panels if p.figure == figure]
 
     def configs(self, scale: str, seed0: int = 0) -> dict[str, dict]:
-        """Return {key: config} of the sweep at a scale, with `seed0` added to each
-        seed.
+        """Return {key: config} of the sweep at a scale.
+
+        scale: 'smoke', 'quick' or 'paper'. seed0: a number added to each seed.
+
+        A config is a dict of a run's settings, and its key a hash of them. Raises
+        UserError for an unknown scale, and if the file's `sweep` fails.
         """
         if scale not in sweep.SCALES:
             raise UserError(nearest(scale, sweep.SCALES, "scale"))
@@ -234,6 +247,7 @@ class Experiment:
     def run(self, configs: list[dict], context: Context | None = None) -> list[dict]:
         """Return the result rows of the file's `run` for these configs, in their order.
 
+        configs: dicts of settings, as in `configs`.
         context: the device and folders, given to `run` if it has such a parameter.
         """
         wanted = [self.module.Config(**c) for c in configs]
@@ -262,11 +276,10 @@ def _no_collection() -> Iterator[None]:
 
 
 def names(project: Project) -> list[str]:
-    """Return the names of all experiments: those of the files in experiments/, without
-    suffix.
+    """Return the names of all experiments: the files in experiments/, without suffix.
 
-    Files that begin with an underscore are left out, and those that `unreadable` names
-    because Python could not import them by their name.
+    Files that begin with an underscore are left out, and so are files whose names
+    Python cannot import (see `unreadable`).
     """
     return [f.stem for f in _files(project) if f.stem.isidentifier()]
 
@@ -277,8 +290,9 @@ def _files(project: Project) -> list[Path]:
 
 
 def unreadable(project: Project) -> list[str]:
-    """Return one sentence for each file in experiments/ that cannot be an experiment,
-    such as one that Python cannot import by its name.
+    """Return one sentence for each file in experiments/ that cannot be an experiment.
+
+    An example is a file that Python cannot import by its name.
     """
     found = []
     for path in _files(project):
@@ -298,7 +312,7 @@ def unreadable(project: Project) -> list[str]:
 def not_python(path: Path, error: Exception) -> str:
     """Return the error message for an experiment file that Python cannot parse.
 
-    path: of the file. error: what Python raised.
+    path: the file. error: the exception that Python raised.
     """
     line = getattr(error, "lineno", None)
     where = f" line {line}" if line else ""
@@ -306,8 +320,9 @@ def not_python(path: Path, error: Exception) -> str:
 
 
 def load(project: Project, name: str) -> Experiment:
-    """Return an experiment file, imported; it is imported anew when it, or a module it
-    reaches, has changed.
+    """Return an experiment file, imported.
+
+    It is imported again if the file, or a module that it reaches, has changed.
     """
     path = project.experiments / f"{name}.py"
     if name not in names(project):
@@ -404,10 +419,11 @@ _loaded: dict[tuple[Path, str], ModuleType] = {}
 
 
 def edits() -> tuple[int, bool]:
-    """Return (how many edits of source files this process has seen, whether one of them
-    was of the harness).
+    """Return how many edits of source files this process has seen, and whether it must
+    restart.
 
-    An edited harness is not imported anew: the process has to be started again.
+    It must be restarted if a file of the harness was edited, because that is not
+    imported again.
     """
     return _imported.generation, _imported.outdated
 
@@ -527,9 +543,9 @@ def _check_spelling(experiment: Experiment) -> None:
 
 
 class Drawing(NamedTuple):
-    """A function of an experiment file that draws a panel, as its source says.
+    """A function of an experiment file that draws a panel, as read from its source.
 
-    panel, row: as of `figure`; None where the source does not write them out.
+    panel, row: arguments of `figure`; None if the source does not write them out.
     """
 
     file: str
@@ -544,8 +560,9 @@ class Drawing(NamedTuple):
 
 
 def figures(project: Project) -> dict[str, list[str]]:
-    """Return {figure: names of the experiments that draw it}, read from their source
-    without an import.
+    """Return {figure: names of the experiments that draw it}.
+
+    The files are read as text and not imported.
     """
     found: dict[str, list[str]] = {}
     for name in names(project):
@@ -557,8 +574,11 @@ def figures(project: Project) -> dict[str, list[str]]:
 
 
 def collisions(project: Project) -> dict[str, str]:
-    """Return {figure: sentence} of the figures of which two functions draw one panel,
-    in one file or in two; read from the source without an import.
+    """Return {figure: sentence} of the figures in which two functions draw the same
+    panel.
+
+    The functions may be in one file or in two. The files are read as text and not
+    imported.
     """
     files = [project.experiments / f"{name}.py" for name in names(project)]
     return _collisions([d for path in files for d in _drawings(path)])

@@ -1,7 +1,7 @@
-"""Metadata of an archive in the form RO-Crate 1.1, which repositories read.
+"""Metadata of an archive in the format RO-Crate 1.1, which repositories read.
 
-https://www.researchobject.org/ro-crate/specification/1.1 says which entities and which
-properties there are: the file itself, the data set "./", its files, its licence, its
+https://www.researchobject.org/ro-crate/specification/1.1 defines the entities and
+properties: the metadata file itself, the data set "./", its files, its licence, its
 authors and the papers that it tests.
 """
 
@@ -42,10 +42,13 @@ def metadata(
 ) -> dict:
     """Return the content of ro-crate-metadata.json.
 
-    files: all other files by their names in the archive; None for the content of one
-    that is not written yet. date: of publication, as
-    2026-11-30. about: name and description of the data set, and `license`, its SPDX
-    identifier, where it is known. authors: their names. papers: those that it tests.
+    files: {name in the archive: content} of all other files; None for the content of a
+        file that is not written yet.
+    date: the date of publication, such as 2026-11-30.
+    about: name and description of the data set, and `license`, its SPDX identifier, if
+        known.
+    authors: their names.
+    papers: the papers that the archive's claims test.
     """
     people = {f"#author-{i}": name for i, name in enumerate(authors, 1)}
     cited = {address(p): p for p in papers}
@@ -77,15 +80,18 @@ def metadata(
 
 
 def quoted(name: str) -> str:
-    """Return the name of a file as a relative address: other characters than letters,
-    digits and -._~/ are written as %20 is.
+    """Return the name of a file as a relative URL.
+
+    Characters other than letters, digits and -._~/ are percent-encoded, as in %20.
     """
     return re.sub(r"[^\w.~/-]", lambda m: "".join(f"%{b:02X}" for b in m[0].encode()),
                   name, flags=re.ASCII)  # fmt: skip
 
 
 def address(paper: Paper) -> str:
-    """Return the address of a paper on arXiv, or a name for it in the metadata."""
+    """Return the URL of a paper on arXiv, or, without one, an identifier for the
+    metadata.
+    """
     known = re.fullmatch(r"\d{4}\.\d{4,5}", paper.arxiv)
     short = re.sub(r"\W+", "-", paper.short).strip("-")
     return f"https://arxiv.org/abs/{paper.arxiv}" if known else f"#paper-{short}"

@@ -1,8 +1,8 @@
-"""How far two columns of values lie apart, row by row.
+"""Comparison of two columns of values, row by row, with a tolerance.
 
-Every value is one of three: equal, within the tolerance, beyond it. NaN equals NaN, and
-a missing value a missing one. Lists are compared entry by entry, and a list is as far
-from another as its farthest entry; lists of unequal length are beyond.
+A pair of values is EQUAL, WITHIN the tolerance, or BEYOND it. NaN equals NaN, and a
+missing value equals a missing one. Lists are compared entry by entry; a pair of lists
+has the state of its most different entries, and lists of unequal length are BEYOND.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ NUMBERS = ("int", "float")
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Numbers a and b agree where |a - b| <= absolute + relative * max(|a|, |b|).
+    """Numbers a and b agree if |a - b| <= absolute + relative * max(|a|, |b|).
 
-    The relative one is ten times the rounding of float32, the absolute one is far above
-    the rounding residuals of float64 (1e-16) that identities leave. columns: {column:
-    Tolerance} of columns with their own.
+    The default of `relative` is ten times the rounding of float32; that of `absolute`
+    is far above the rounding residuals (1e-16) of identities in float64.
+    columns: {column: Tolerance} of the columns that have their own.
     """
 
     absolute: float = 1e-12
@@ -32,17 +32,19 @@ class Tolerance:
     columns: Mapping[str, "Tolerance"] = field(default_factory=dict)
 
     def of(self, column: str) -> "Tolerance":
-        """Return the tolerance for a column by its name."""
+        """Return the tolerance that applies to a column, by the column's name."""
         return self.columns.get(column, self)
 
 
 @dataclass(frozen=True)
 class Apart:
-    """How far two columns lie apart.
+    """The differences between two columns of N values.
 
-    state: (N,) EQUAL, WITHIN or BEYOND for each row. absolute, relative: the largest
-    difference of two finite numbers, and the largest over the larger magnitude; 0 where
-    there are no numbers. said: a sentence where types differ, '' otherwise.
+    state: (N,), EQUAL, WITHIN or BEYOND for each row.
+    absolute: the largest difference of two finite numbers; 0 without numbers.
+    relative: the largest difference divided by the larger of the two magnitudes; 0
+        without numbers.
+    said: a sentence if the types of the columns differ, '' otherwise.
     """
 
     state: np.ndarray
@@ -52,10 +54,10 @@ class Apart:
 
 
 def apart(a: pa.Array, b: pa.Array, tolerance: Tolerance) -> Apart:
-    """Return how far two columns of equal length lie apart.
+    """Return the differences between two columns of equal length.
 
-    Values of types that share no column, such as a number and a text, are not compared:
-    such rows are beyond, and a sentence says so.
+    Values whose types cannot share a column, such as numbers and texts, are not
+    compared: such rows are BEYOND, and a sentence says so.
     """
     kinds = kind_of(a), kind_of(b)
     both = joined(*kinds) or joined(*kinds[::-1])

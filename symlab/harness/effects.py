@@ -1,9 +1,9 @@
-"""What a top-level statement does beside binding names.
+"""What top-level statements of a module do besides binding names.
 
-A statement is one of three: it binds names and does nothing else (it counts when one of
-the names is used); it changes an object that the same module made, as in
-`TABLE["a"] = 1` (it counts when TABLE is used); or it may change anything else, and
-counts as soon as its module is imported. Where the code cannot tell, it is the third.
+Each statement belongs to one of three classes: it only binds names (it counts if one of
+the names is used); it changes an object that the same module made, as in `TABLE["a"] =
+1` (it counts if TABLE is used); or it may change anything else, and counts as soon as
+its module is imported. If the syntax does not decide, it is the third.
 """
 
 import ast
@@ -41,10 +41,10 @@ KEEPS = ("cache", "cached_property", "lru_cache")  # these keep a function's res
 
 
 class Effects:
-    """Judges what top-level statements of Python modules may change beside binding
+    """Judges what top-level statements of Python modules may change besides binding
     names.
 
-    finder: finds the modules by name.
+    finder: finds first-party modules by name.
     """
 
     def __init__(self, finder: Finder):
@@ -59,8 +59,9 @@ class Effects:
         self.holding: dict[str, dict[str, set[Chain]]] = {}  # by module
 
     def of(self, module: Module, s: Statement) -> tuple[bool, set[str]]:
-        """Return whether a top-level statement may change anything outside its module,
-        and the names of the module whose objects it changes.
+        """Return whether a top-level statement may change anything outside its module.
+
+        The second result is the set of the module's names whose objects it changes.
         """
         if s not in self.judged:
             self.judged[s] = (False, set())
@@ -68,8 +69,10 @@ class Effects:
         return self.judged[s]
 
     def concerning(self, module: Module, name: str) -> list[Statement]:
-        """Return the module's statements that bind a global name or change its object,
-        in order.
+        """Return the module's statements, in order, that bind a name or change its
+        object.
+
+        name: a global name of the module.
         """
         if module.name not in self.by_name:
             found = self.by_name[module.name] = {}
@@ -126,9 +129,7 @@ class Effects:
         return False
 
     def records(self, module: Module, name: str) -> bool:
-        """Return whether a global name of a module is a class that `namedtuple`
-        made.
-        """
+        """Return whether a global name of a module is a class made by `namedtuple`."""
         found = [n for _, n in self.values(module, (name,))]
         return bool(found) and all(
             isinstance(n, ast.Call)
@@ -137,8 +138,10 @@ class Effects:
         )
 
     def definitions(self, module: Module, chain: tuple) -> list[tuple]:
-        """Return the functions and classes that a dotted name may be bound to, as pairs
-        (module, syntax node); [] if unknown.
+        """Return the functions and classes that a dotted name may be bound to; [] if
+        unknown.
+
+        They are pairs (module, syntax node).
 
         chain: the parts of the name, as used in the module.
         """
@@ -146,24 +149,27 @@ class Effects:
         return [(m, n) for m, n in found if isinstance(n, DEFINITION)]
 
     def values(self, module: Module, chain: tuple) -> list[tuple]:
-        """Return the expressions that a dotted name is assigned, as pairs (module,
-        expression).
+        """Return the expressions that are assigned to a dotted name.
+
+        They are pairs (module, expression).
 
         chain: the parts of the name, as used in the module.
         """
         return [(m, n) for m, n in self.named(module, chain) if isinstance(n, ast.expr)]
 
     def named(self, module: Module, chain: tuple) -> list[tuple]:
-        """Return the definitions and expressions that a dotted name may stand for, as
-        pairs (module, syntax node).
+        """Return the definitions and expressions that a dotted name may stand for.
+
+        They are pairs (module, syntax node).
 
         chain: the parts of the name, as used in the module.
         """
         return self._definitions(module, chain, set())
 
     def methods(self, name: str) -> list[tuple]:
-        """Return the methods of this name in first-party classes outside of symlab, as
-        pairs (module, syntax node).
+        """Return the methods of this name in first-party classes outside of symlab.
+
+        They are pairs (module, syntax node).
         """
         return [
             (m, n)
@@ -207,10 +213,10 @@ class Effects:
         return self._definitions(module, chain, seen) if module and chain else []
 
     def foreign(self, module: Module, head: str) -> bool:
-        """Return whether a name in a module is a builtin or imported from a third-party
+        """Return whether a name in a module is a builtin or comes from a third-party
         module.
 
-        head: the name, the first part of a dotted one.
+        head: the name, without attributes.
         """
         bindings = module.binding.get(head)
         if bindings is None:
@@ -223,19 +229,22 @@ class Effects:
         return not any(self.ours(*t) for t in targets)
 
     def ours(self, name: str, attribute: str | None) -> bool:
-        """Return whether a name, or that name with an attribute, is a first-party
+        """Return whether a name, with an attribute if one is given, is a first-party
         module.
         """
         inner = f"{name}.{attribute}" if attribute else name
         return bool(self.finder.module(name) or self.finder.module(inner))
 
     def draws(self, module: Module, chain: Chain) -> bool:
-        """Return whether a name comes from a plotting package or the harness, whose
-        calls change no result.
+        """Return whether a name comes from the harness or a plotting package.
+
+        Calls of these change no result.
 
         chain: the parts of the name, as used in the module: `where`, or `h.where` after
-        `from symlab import harness as h`. A name that is bound to what their calls
-        return counts, too, as a selection of rows in `NOISE = where(study="noise")`.
+            `from symlab import harness as h`.
+
+        A name that is bound to what such calls return counts, too, for instance a
+        selection of rows in `NOISE = where(study="noise")`.
         """
         head, *rest = chain
         bindings = module.binding.get(head, ())
@@ -258,8 +267,11 @@ class Effects:
         return made
 
     def made_by_drawing(self, module: Module, value) -> bool:
-        """Return whether every part of a value is a call of the harness or a plotting
-        package, or of an object that these made.
+        """Return whether every part of a value is made by the harness or a plotting
+        package.
+
+        It is made by them if it is a call of one of them, or of an object that they
+        made.
         """
         if isinstance(value, (ast.Tuple, ast.List, ast.Dict)):
             parts = value.values if isinstance(value, ast.Dict) else value.elts
@@ -280,10 +292,11 @@ class Effects:
         """Return whether a call of a first-party function or class may change something
         outside.
 
-        node: its definition. deep: whether the call's return value is called, too.
-        owner: the class of a method. trust: 1 where no other code holds the arguments'
-        objects; 2 where the function is only handed on, so that only its effect on
-        globals counts.
+        node: the definition of the function or class.
+        deep: whether what the call returns is called, too.
+        owner: the class, if the function is a method.
+        trust: 1 if no other code holds the objects that are passed as arguments; 2 if
+            the function is only passed on, so that only its effect on globals counts.
         """
         key = (id(node), deep, trust)
         if key in self.open:
@@ -343,8 +356,9 @@ class Effects:
         )
 
     def base(self, module: Module, expression) -> list[tuple]:
-        """Return the classes, as pairs (module, syntax node), that an expression in a
-        class's list of bases may be.
+        """Return the classes that an expression in a class's list of bases may be.
+
+        They are pairs (module, syntax node).
         """
         if isinstance(expression, ast.Subscript):  # Base[int]
             expression = expression.value
@@ -354,6 +368,10 @@ class Effects:
     def collects(self, module: Module, node: ast.ClassDef, inner=False) -> bool:
         """Return whether first-party code runs when this class, or a subclass, is
         defined.
+
+        node: the definition of the class.
+        inner: whether it is a base class of the class in question, so that its
+            `__init_subclass__` runs.
         """
         meta = [k.value for k in node.keywords if k.arg == "metaclass"]
         if any(not self.foreign(module, (chain_of(k) or ("",))[0]) for k in meta):
@@ -393,8 +411,9 @@ class Effects:
         )
 
     def path(self, module: Module, chain: Chain) -> str:
-        """Return the full name of a third-party object: 'numpy.random.rand' for
-        np.random.rand.
+        """Return the full name of a third-party object.
+
+        It is 'numpy.random.rand' for np.random.rand.
 
         chain: the parts of the name, as used in the module.
         """
@@ -406,10 +425,9 @@ class Effects:
         return ".".join([*words, *chain[1:]])
 
     def immutable(self, module: Module, value, seen: frozenset = frozenset()) -> bool:
-        """Return whether the value of an expression is of a kind that nothing can
-        change.
+        """Return whether the value of an expression is of an immutable type.
 
-        seen: what is being judged already, against endless recursion.
+        seen: what is being judged already, which ends recursion.
         """
         if isinstance(value, (ast.Constant, ast.JoinedStr, ast.Compare, ast.Lambda)):
             return True
@@ -434,8 +452,8 @@ class Effects:
         """Return whether a dotted name is a third-party object, a definition or an
         immutable value.
 
-        chain: the parts of the name, as used in the module. seen: what is being judged
-        already, against endless recursion.
+        chain: the parts of the name, as used in the module.
+        seen: what is being judged already, which ends recursion.
         """
         if (module.name, chain) in seen:
             return False

@@ -1,6 +1,7 @@
-"""From plans to rows: chunks of lanes for the pool, each result safe once it is in.
+"""Makes the runs that plans lack, and writes each result to disk as soon as it arrives.
 
-The parent is the only writer: it turns outcomes into rows and puts them on disk.
+Configs are grouped into tasks for worker processes. Only the calling process writes: it
+turns results into rows and stores them.
 """
 
 import math
@@ -25,10 +26,12 @@ FLUSH_BYTES = 2**26  # of results that wait in memory to be written
 
 @dataclass
 class Report:
-    """What happened to the runs that the engine was asked to make.
+    """What happened to the runs that a call of `run` was to make.
 
-    ok: the number of runs that succeeded. failed: (run, error) of those that did not.
-    interrupted: whether Ctrl-C ended the call. seconds: how long it took.
+    ok: the number of runs that succeeded.
+    failed: (run, error) of each run that failed.
+    interrupted: whether Ctrl-C ended the call.
+    seconds: how long the call took.
     """
 
     ok: int = 0
@@ -50,13 +53,19 @@ def run(
 ) -> Report:
     """Make the runs that each plan lacks; on return their result rows are on disk.
 
-    jobs: the number of calls of `run` at a time, each in a process of its own. backend:
-    'joblib' (processes of this machine), 'dask' or 'ray'. device: 'cpu' or 'cuda'.
-    timeout: the seconds that a call may take, 0 for any; one that takes longer is
-    stopped and tried again by halves, down to a failed row. scheduler: the address of a
-    running cluster. A run that fails becomes a row with its error, never an exception;
-    Ctrl-C ends the call, and the rows that finished are kept. Plans of experiments that
-    need optional packages which are not installed are left out.
+    plans: plans whose experiments need a package that is not installed are left out.
+    jobs: how many calls of an experiment's `run` are made at a time, each in a process
+        of its own; None for one per core, or one on a GPU.
+    backend: 'joblib' (processes of this machine), 'dask' or 'ray'.
+    device: 'cpu' or 'cuda'.
+    quiet: whether no progress is shown.
+    timeout: the seconds that a call may take, 0 for any. A call that takes longer is
+        stopped, and its configs are tried again in two halves, down to single runs,
+        which then fail.
+    scheduler: the address of a running cluster.
+
+    A run that fails becomes a row with its error, and raises nothing. Ctrl-C ends the
+    call; rows of finished runs are kept.
     """
     backend = pool.known(backend)
     plans = [p for p in plans if not p.blocked]
@@ -250,8 +259,9 @@ def _size(value) -> int:
 
 
 def origin(project: Project) -> dict:
-    """Return the git commit of the checkout, and whether files differ from it, as the
-    columns git and dirty of a row.
+    """Return the columns `git` and `dirty` of a row as a dict.
+
+    They are the git commit of the checkout, and whether files differ from it.
     """
 
     def git(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""What goes wrong in a way the user can cure: one sentence, no traceback.
+"""Errors that the user can fix: one sentence, without a traceback.
 
 With SYMLAB_TRACEBACK=1 the command line prints the traceback, too.
 """
@@ -10,20 +10,23 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """An error that the user can cure, whose message says how; the command line prints
-    it and exits.
+    """An error that the user can fix; its message says how.
+
+    The command line prints the message and exits.
     """
 
 
 @contextmanager
 def told(what: str, root: Path, but: tuple[type, ...] = ()) -> Iterator[None]:
-    """A context that turns whatever the project's code raises inside into a UserError
-    with one sentence.
+    """A context that turns any error of the project's code into a one-sentence
+    UserError.
 
-    That includes sys.exit, which would end the command without a word; only Ctrl-C and
-    a UserError pass. what: the beginning of the sentence, as "fig3 cannot be drawn".
-    root: the project's folder. but: other exceptions that pass, because the caller
-    knows more about them.
+    what: the beginning of the sentence, such as "fig3 cannot be drawn".
+    root: the project's folder.
+    but: other exceptions that are not changed, because the caller handles them.
+
+    It also turns sys.exit into a UserError, which would otherwise end the command
+    without a message; Ctrl-C and a UserError are not changed.
     """
     try:
         yield
@@ -37,9 +40,10 @@ def told(what: str, root: Path, but: tuple[type, ...] = ()) -> Iterator[None]:
 
 
 def located(error: BaseException, root: Path) -> str:
-    """Return where an error was raised in the project, with its type and message.
+    """Return where in the project an error was raised, with its type and message.
 
-    It reads "line.py line 31: KeyError: 'z'"; the innermost place below `root` counts.
+    root: the project's folder. The text reads "line.py line 31: KeyError: 'z'" and
+        names the innermost place below `root`.
     """
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if Path(f.filename).is_relative_to(root)]
@@ -49,10 +53,12 @@ def located(error: BaseException, root: Path) -> str:
 
 
 def nearest(name: str, known, what: str) -> str:
-    """Return a message for an unknown name, with the known names most like it.
+    """Return a message for an unknown name, with the known names that are most similar.
 
-    It reads "unknown figure 'fgi3': did you mean fig3? known: ...". what: the kind of
-    thing ('figure').
+    name: the unknown name. known: the known names.
+    what: the kind of thing, such as 'figure'.
+
+    It reads "unknown figure 'fgi3': did you mean fig3? known: ...".
     """
     from difflib import get_close_matches
 

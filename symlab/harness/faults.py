@@ -1,8 +1,8 @@
-"""Where an exception was raised in a file of the user, in words.
+"""Where in a user's file an exception was raised, in words.
 
-A file is the user's when it is neither part of Python nor an installed package nor
-symlab itself. Where there is none, as where an estimate that symlab made finds no rows,
-the message alone says what is wrong.
+A file is the user's if it is not part of Python, of an installed package or of symlab.
+If no such file was involved, for instance because an estimate made by symlab found no
+rows, only the message is given.
 """
 
 import traceback
@@ -15,8 +15,9 @@ from symlab.harness.source import STANDARD, third_party
 
 
 def file_of(error: BaseException) -> Path | None:
-    """Return the innermost file of the user in which an error was raised, None where
-    only others' code was running.
+    """Return the innermost of the user's files in which an error was raised, or None.
+
+    The result is None if only code of Python, packages or symlab was running.
     """
     frames = traceback.extract_tb(error.__traceback__)
     files = [Path(f.filename) for f in frames if not f.filename.startswith("<")]
@@ -29,8 +30,9 @@ def _is_users(file: Path) -> bool:
 
 
 def said(error: BaseException) -> str:
-    """Return an error as one line: "my_law.py line 45: KeyError: 'z'", or its type and
-    message alone where it was raised in no file of the user.
+    """Return an error as one line, such as "my_law.py line 45: KeyError: 'z'".
+
+    It has only the type and the message if the error was raised in no file of the user.
     """
     if file := file_of(error):
         return located(error, file)
@@ -39,11 +41,13 @@ def said(error: BaseException) -> str:
 
 @contextmanager
 def telling(what: str, root: Path, but: tuple[type, ...] = ()) -> Iterator[None]:
-    """A context that turns whatever the project's code raises inside into a UserError
-    of one sentence, which names the user's line.
+    """A context that turns any error of the project's code into a one-sentence
+    UserError.
 
-    what, root, but: as of `errors.told`; the innermost place below `root` is named
-    where the error was raised in no file of the user.
+    The sentence names the line of the user's file, or, if no file of the user was
+    involved, the innermost place below `root`.
+
+    what, root, but: as for `errors.told`.
     """
     try:
         yield

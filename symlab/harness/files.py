@@ -1,9 +1,10 @@
-"""Parquet files that are written all or not at all, and known to be undamaged.
+"""Parquet files that are written completely or not at all, and checked for damage.
 
-A seal, the SHA-256 of all other bytes, stands between the last page and the footer:
-Parquet finds its footer from the end and its pages from the start, so every reader
-opens the file as it is. A temporary file is locked by the process that writes it; the
-system releases the lock when that process dies, so what nobody locks may be removed.
+A checksum, the SHA-256 of all other bytes, stands between the last page and the footer.
+Parquet finds its footer from the end and its pages from the start, so every reader can
+open the file. A temporary file is locked by the process that writes it; the system
+releases the lock when that process dies, so a temporary file without a lock may be
+removed.
 """
 
 import fcntl
@@ -22,17 +23,20 @@ MARK = b"\x91symlab.sha256\x17\xd2\x05"  # before the 32 bytes of the digest
 
 
 def write_table(table: pa.Table, path: Path, durable: bool = False) -> None:
-    """Write a table as a Parquet file that holds a checksum of itself, whole or not at
-    all.
+    """Write a table as a Parquet file that contains a checksum of itself.
 
-    durable: whether the bytes are on the disk when this returns.
+    durable: whether to wait until the bytes are on the disk.
+
+    The file is written completely or not at all.
     """
     write(pieces_of(table), path, durable)
 
 
 def pieces_of(table: pa.Table) -> list[memoryview | bytes]:
-    """Return pieces of bytes that together are a table as a Parquet file with a
-    checksum of itself; equal tables have equal ones.
+    """Return the bytes, in pieces, of a table as a Parquet file with a checksum of
+    itself.
+
+    Equal tables give equal bytes.
     """
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
@@ -40,10 +44,13 @@ def pieces_of(table: pa.Table) -> list[memoryview | bytes]:
 
 
 def write(pieces: list, path: Path, durable: bool = False) -> None:
-    """Write pieces of bytes as one file, or leave the file that is there.
+    """Write pieces of bytes as one file, completely or not at all.
 
-    Raises UserError when the disk does not take them. durable: whether the bytes are on
-    the disk when this returns, and not only in the system's memory.
+    durable: whether to wait until the bytes are on the disk, and not only in the
+        system's memory.
+
+    Raises UserError if the disk does not take them; an old file at the path is then
+    unchanged.
     """
     try:
         _replace(pieces, path, durable)
@@ -56,10 +63,11 @@ def write(pieces: list, path: Path, durable: bool = False) -> None:
 
 
 def read_table(data: bytes) -> pa.Table:
-    """Return the table in the bytes of a Parquet file; raise ValueError or an Arrow
-    error if they are damaged.
+    """Return the table in the bytes of a Parquet file.
 
-    A file without a checksum was written by an older version, or by another program.
+    Raises ValueError or an Arrow error if the bytes are damaged. A file without a
+    checksum, which an older version or another program wrote, is read without this
+    test.
     """
     at = data.rfind(MARK)
     if at >= 0:
@@ -127,7 +135,8 @@ def _sync_folder(folder: Path) -> None:
 def remove_abandoned(folder: Path, name: str) -> None:
     """Remove temporary files whose writing process has died.
 
-    name: a pattern for the name of the file that they were written for.
+    folder: where they are. name: a pattern for the name of the file that was to be
+        written.
     """
     for temporary in folder.glob(f".{name}.*.tmp"):
         with suppress(OSError):

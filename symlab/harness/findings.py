@@ -1,4 +1,6 @@
-"""What current rows show: verdicts, the figure, and its provenance."""
+"""What the current rows of experiments show: verdicts, figures, and their
+provenance.
+"""
 
 import math
 from collections.abc import Iterable
@@ -17,11 +19,12 @@ RECORDED += ("high", "n")  # of a claim, in the files of a figure
 
 
 def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdict]:
-    """Return the verdicts on the claims of every planned experiment, from its current
+    """Return the verdicts on all claims of the planned experiments, from their current
     rows.
 
-    An incomplete sweep leaves claims undecided, unless `partial` asks to judge the rows
-    that are there.
+    plans: one plan per experiment.
+    partial: whether to judge the claims of an incomplete sweep on the rows that exist;
+        otherwise these claims are undecided.
     """
     judged = []
     for p in plans:
@@ -38,12 +41,14 @@ def verdicts(plans: Iterable[Plan], partial: bool = False) -> list[claims.Verdic
 
 
 def mistaken(plan: Plan, claim: claims.Claim) -> bool:
-    """Return whether a claim's estimate cannot be made for another reason than that the
-    sweep at this scale is smaller than the one at scale quick.
+    """Return whether a claim's estimate fails for a reason that lies in the claim.
 
-    plan: of scale smoke. An estimate that lacks rows is tried on the settings of scale
-    quick alone, without results: if it lacks rows there, too, it names a value that no
-    run has.
+    plan: a plan of the experiment at smoke scale. claim: the claim.
+
+    An estimate may lack rows only because the sweep at smoke scale is smaller than the
+    one at quick scale. It is therefore tried on the settings of quick scale, too,
+    without results: if it lacks rows there as well, it names a value that no run has,
+    and the claim is mistaken.
     """
     quick = pd.DataFrame(plan.experiment.configs("quick").values())
     for rows, known in ((plan.rows(), False), (quick, True)):
@@ -60,10 +65,12 @@ def mistaken(plan: Plan, claim: claims.Claim) -> bool:
 def stem(
     project: Project, figure: str, scale: str, seed0: int = 0, column: bool = False
 ) -> Path:
-    """Return the path without suffix of a figure's files: figures/fig3 at scale quick.
+    """Return the path of a figure's files without suffix, such as figures/fig3.
 
-    Other scales, first seeds and the form for one column get names of their own, so
-    they never overwrite it.
+    scale: other scales than 'quick' have names of their own, so they never overwrite
+        it.
+    seed0: a number added to all seeds; if it is not 0, it is in the name.
+    column: whether the figure has the form for one column, which is in the name.
     """
     name = figure if scale == "quick" else f"{figure}.{scale}"
     name += f".seed{seed0}" * bool(seed0) + ".column" * column
@@ -71,18 +78,22 @@ def stem(
 
 
 def progress(plan: Plan) -> tuple[int, int]:
-    """Return (how many runs of a plan have a row of the present code, how many runs
-    there are).
+    """Return how many runs of a plan have a row of the present code, and how many there
+    are.
     """
     return len(plan.rows()), plan.wanted
 
 
 def draw(figure: str, plans: list[Plan], absent: int = 0, column: bool = False):
-    """Return the matplotlib figure of this name, drawn from current rows and stamped
-    where rows are missing.
+    """Return the matplotlib figure of this name, drawn from current rows.
 
-    plans: those of its experiments. absent: how many runs belong to experiments that
-    are not among the plans at all. column: whether panels stand one below the other.
+    plans: the plans of its experiments.
+    absent: how many runs belong to experiments of the figure that are not among the
+        plans.
+    column: whether panels stand one below the other, for one column of a page.
+
+    A stamp says "preliminary" if rows are missing. Raises UserError if there are no
+    rows.
     """
     counts = [progress(p) for p in plans]
     done, wanted = (sum(c) for c in zip(*counts, strict=True))
@@ -110,11 +121,13 @@ def origin(
     seed0: int = 0,
     column: bool = False,
 ) -> dict:
-    """Return where a figure comes from, as a dict: its rows, code, seeds and verdicts.
+    """Return the provenance of a figure, as a dict: its rows, code, seeds and verdicts.
 
-    judged: the verdicts. seed0: added to all seeds. column: whether panels stand one
-    below the other. It depends on the rows alone, so that the same rows give the same
-    text.
+    plans: the plans of its experiments. judged: the verdicts on their claims.
+    seed0: a number added to all seeds.
+    column: whether panels stand one below the other.
+
+    It depends on the rows alone, so the same rows give the same dict.
     """
     command = f"make {figure} SCALE={plans[0].scale}"
     command += f" SEED0={seed0}" * bool(seed0) + " COLUMN=1" * column
@@ -156,9 +169,9 @@ def _origin(project: Project, figure: str, plan: Plan, style: str) -> dict:
 
 
 def up_to_date(path: Path, record: dict) -> bool:
-    """Return whether a figure's files were drawn from these rows by the present code.
+    """Return whether a figure's file was drawn from the given rows by the present code.
 
-    path: of a file. record: what `origin` returns for the present rows.
+    path: the file. record: what `origin` returns for these rows.
     """
     try:
         files = [Path(f"{path}.{kind}") for kind in ("pdf", "png", "json")]
@@ -175,10 +188,10 @@ def _decided(record: dict) -> dict:
 
 
 def plans_of(project: Project, name: str, scale: str, **options) -> list[Plan]:
-    """Return the plans of the experiments that draw a figure, or of one experiment by
-    its own name.
+    """Return the plans of the experiments that draw a figure, or of one experiment.
 
-    options: of `plan.make`.
+    name: of a figure or of an experiment. scale: the size of the sweeps.
+    options: further arguments of `plan.make`.
     """
     figures = contract.figures(project)
     if name in figures:

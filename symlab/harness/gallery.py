@@ -9,11 +9,13 @@ COLUMNS, WIDTH, GAP, TEXT = 5, 400, 16, 18  # thumbnails in a row; sizes in pixe
 
 
 def write(pictures: Sequence[Path], path: Path) -> Path:
-    """Write one PNG with thumbnails of figures, sorted by the numbers in their names;
-    return its path.
+    """Write one PNG with thumbnails of figures and their names; return its path.
 
-    pictures: the PNG files of the figures, at least one. path: of
-    the PNG that is written. Each row is as tall as its tallest thumbnail.
+    pictures: the PNG files of the figures, at least one; they are sorted by the numbers
+        in their names.
+    path: the PNG file to write.
+
+    Each row of thumbnails is as tall as its tallest one.
     """
     from PIL import Image, ImageDraw, ImageFont
 

@@ -1,7 +1,8 @@
-"""Many configurations as one batched program: parameters carry a leading axis L.
+"""Many configs as one batched program: "lanes" are runs along the leading axis L.
 
-Hyper-parameters become columns [L, 1, ...]; lanes with the same seed share their data
-stream; lanes never interact, so one that diverges turns non-finite alone.
+Each hyper-parameter becomes an array [L, 1, ...]. Lanes with the same seed share their
+random data. Lanes never interact, so if one diverges, only its own numbers become
+non-finite.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -10,20 +11,25 @@ import numpy as np
 
 
 def column(configs: Sequence, field: str, ndim: int = 2, dtype=np.float32):
-    """Return one field of each config as an array (L, 1, ..., 1) with `ndim` axes.
+    """Return one field of each of L configs as an array (L, 1, ..., 1) with `ndim`
+    axes.
 
-    It is in float32 unless `dtype` is given: identities that hold to more than seven
-    digits need dtype=float.
+    configs: the configs. field: the name of the field.
+    dtype: float32 by default; identities that hold to more than seven digits need
+        dtype=float.
     """
     values = np.array([getattr(c, field) for c in configs], dtype)
     return values.reshape(-1, *[1] * (ndim - 1))
 
 
 def shared(configs: Sequence, field: str = "seed") -> tuple[list, np.ndarray]:
-    """Return the U different values of a field in order, and for each of L configs the
-    index of its value, (L,).
+    """Return the U different values of a field, and the index of each config's value,
+    (L,).
 
-    Draw data once for each value (a seed, say), then index: x[which] is (L, ...).
+    configs: L configs. field: the name of the field. Values are in order of occurrence.
+
+    Data can then be drawn once for each value (a seed, say), x (U, ...), and x[which]
+    is (L, ...).
     """
     values = [getattr(c, field) for c in configs]
     unique = list(dict.fromkeys(values))
@@ -32,11 +38,12 @@ def shared(configs: Sequence, field: str = "seed") -> tuple[list, np.ndarray]:
 
 
 def grouped(configs: Sequence, by: Callable, run: Callable[[list], Sequence]) -> list:
-    """Run configs sorted by a rule, and return results in the order given.
+    """Run configs sorted by some value, and return the results in the order given.
 
-    by: a function from a config to the value that it is sorted by. run: gets the sorted
-    configs, and returns one result per config; `slices` tells it where each value
-    stands. Configs of equal value keep their order.
+    by: a function from a config to the value by which it is sorted. Configs of equal
+        value keep their order.
+    run: a function from the sorted configs to one result per config; it can use
+        `slices` to find the configs of each value.
     """
     order = sorted(range(len(configs)), key=lambda i: by(configs[i]))
     found = run([configs[i] for i in order])
@@ -49,7 +56,9 @@ def grouped(configs: Sequence, by: Callable, run: Callable[[list], Sequence]) ->
 def slices(configs: Sequence, by: Callable) -> dict[Hashable, slice]:
     """Return {value of `by(config)`: slice of the configs with that value}.
 
-    Raises ValueError where configs of one value do not stand side by side.
+    by: a function from a config to a value.
+
+    Raises ValueError if configs of one value are not adjacent.
     """
     values = [by(c) for c in configs]
     found = {}
@@ -65,17 +74,20 @@ def slices(configs: Sequence, by: Callable) -> dict[Hashable, slice]:
 
 
 class Divergence:
-    """For each of L runs computed side by side, the step at which it first was seen
-    infinite or NaN, or -1.
+    """The step at which each of L runs, computed side by side, diverged.
+
+    n_lanes: L.
+    at: (L,), the step at which a run was first seen to be infinite or NaN, or -1.
     """
 
     def __init__(self, n_lanes: int):
         self.at = np.full(n_lanes, -1)
 
     def look(self, finite, step: int) -> None:
-        """Note `step` for the runs that are infinite or NaN for the first time.
+        """Record `step` for those runs that are infinite or NaN for the first time.
 
-        finite: (L,) booleans, NumPy or torch, for the state of L runs after `step`.
+        finite: (L,) booleans, NumPy or torch, whether the state of each run is finite
+            after `step`.
         """
         lost = ~np.asarray(finite, bool) & (self.at < 0)
         self.at[lost] = step

@@ -1,13 +1,13 @@
-"""Calls on this machine: joblib deals them out, and each has a process of its own.
+"""Calls of `run` on this machine, each in a worker process, dealt out by joblib.
 
-joblib's threads only wait: each hands its call to a child (children.py), whose death or
-delay it can name. joblib's own processes (loky) share one queue, so that the death of
-one fails every call that is under way, and none of them can be stopped alone.
+joblib's threads only wait: each sends its call to a worker process (children.py), and
+can tell which call it was if that process dies or takes too long. joblib's own
+processes (loky) share one queue, so the death of one makes all calls under way fail,
+and none of them can be stopped alone.
 
 A process should not wait while the rows of its last call are stored. So there is one
-thread more than processes, which has the next call at hand; and calls that turn out to
-take milliseconds are handed over several at a time, which saves a process the pause
-between two of them.
+thread more than processes, which has the next call ready; and calls that turn out to
+take milliseconds are sent several at a time, which saves the pause between two of them.
 """
 
 import atexit
@@ -30,15 +30,19 @@ Ended = tuple[dict, str, list[dict]]  # task, what became of it, its outcomes
 
 
 class Local:
-    """The calls of one sweep, by the children that are kept for the next."""
+    """The worker processes of this machine, which are kept from one sweep to the
+    next.
+    """
 
     def __init__(self):
         self.crew = _crew()
 
     def calls(self, tasks: list[dict], jobs: int) -> Iterator[Ended]:
-        """Yield each task with what became of it, by at most `jobs` children at a time.
+        """Yield (task, how it ended, its results), in the order in which the tasks end.
 
-        A caller who wants no more closes the generator, which ends the children.
+        tasks: dicts, as for `pool.outcomes`. jobs: the largest number of processes.
+
+        To stop early, close the generator: that ends the processes.
         """
         crew, spells, places = self.crew, _Spells(tasks), _Places(jobs)
         deal = joblib.Parallel(
@@ -64,7 +68,7 @@ class Local:
                     pass
 
     def close(self) -> None:
-        """Leave the children, which work on nothing, to the next sweep."""
+        """Leave the idle processes to the next sweep."""
 
 
 class _Spells:
@@ -168,5 +172,5 @@ def _crew() -> Crew:
 
 @atexit.register
 def close_idle() -> None:
-    """End the children that are kept for the next call."""
+    """End the worker processes that are kept for the next sweep."""
     _kept.close()

@@ -1,7 +1,7 @@
-"""Where a row is made: processor, linear algebra, operating system, packages.
+"""The machine that makes a row: processor, linear algebra, operating system, packages.
 
-All of it is history: no key and no freshness depends on it. What cannot be told is
-"unknown".
+It is recorded for information only: no key and no freshness depends on it. What cannot
+be found out is "unknown".
 """
 
 import platform
@@ -18,18 +18,21 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def columns() -> dict[str, str]:
-    """Return the processor, linear-algebra library and system of this machine, as the
-    columns cpu, blas and system of a row.
+    """Return the columns cpu, blas and system of a row.
+
+    They are the processor, the linear-algebra library and the operating system of this
+    machine.
     """
     loaded = tuple(name in sys.modules for name in ("numpy", "scipy.linalg", "torch"))
     return {"cpu": cpu(), "blas": _blas(loaded), "system": system()}
 
 
 def versions(reached: dict[str, str]) -> str:
-    """Return the versions of packages as the text of a row's column: 'python 3.12.3,
-    numpy 2.1.0'.
+    """Return the versions of packages as one text, such as 'python 3.12.3, numpy
+    2.1.0'.
 
-    reached: {package: version} of those that `run` reaches; those in ALWAYS are added.
+    reached: {package: version} of the packages that `run` reaches; those in ALWAYS are
+        added. The text is the column `versions` of a row.
     """
     found = dict(reached)
     for name in ALWAYS:

@@ -1,4 +1,4 @@
-"""What goes into an archive: rows, figures, verdicts, source, environment."""
+"""Collects the content of an archive: rows, figures, verdicts, source, environment."""
 
 import os
 import platform
@@ -38,7 +38,10 @@ ALONE = (
 
 @dataclass(frozen=True)
 class Packed:
-    """What an archive was made of. said: a sentence on each thing left out."""
+    """What an archive was made of.
+
+    said: one sentence on each thing that was left out.
+    """
 
     experiments: int
     rows: int
@@ -47,10 +50,13 @@ class Packed:
 
 
 def pack(project: Project, path: Path, scale: str, names: Sequence[str] = ()) -> Packed:
-    """Write the rows of a scale, and all that they rest on, as one archive.
+    """Write the rows of a scale, with all that they rest on, as one archive.
 
-    names: the experiments; () for all that have a run at this scale. Raises UserError
-    where runs are missing, where the file exists, and where it does not end in .zip.
+    path: the new file, which ends in .zip. scale: the size of the sweeps.
+    names: the experiments; () for all that have a run at this scale.
+
+    Raises UserError if runs are missing, if the file exists, or if its name does not
+    end in .zip.
     """
     if path.suffix != ".zip":
         raise UserError(
@@ -149,11 +155,14 @@ def _claims(project: Project, judged: list[Verdict]) -> dict[str, bytes]:
 def source(
     project: Project, plans: Iterable[plan.Plan]
 ) -> tuple[dict[str, bytes], list[str]]:
-    """Return {name in the archive: content} of the source, and a sentence on each
-    module that is reached and lies elsewhere.
+    """Return {name in the archive: content} of the source code, and what is missing
+    from it.
 
-    It is the project's folders of code and docs, symlab itself, and every file that
-    `run` reaches or that DATA names.
+    plans: the plans of the archive's experiments.
+
+    The source is the project's folders of code and docs, symlab itself, and every file
+    that `run` reaches or that DATA names. The second result has a sentence on each
+    module that is reached but lies elsewhere.
     """
     found, said = {}, {}
     for root in (HOME, project.root):  # the project's own files come last, and count
@@ -185,8 +194,10 @@ def _below(folder: Path) -> list[Path]:
 
 
 def environment() -> dict[str, bytes]:
-    """Return the files environment.json and environment.txt: processor, system, Python
-    and the version of every package. The name of the machine is in none of them.
+    """Return the content of the files environment.json and environment.txt.
+
+    They record processor, system, Python and the version of every package; the name of
+    the machine is in neither.
     """
     found = {d.name: d.version for d in metadata.distributions() if d.name}
     packages = dict(sorted(found.items(), key=lambda item: item[0].lower()))

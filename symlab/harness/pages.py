@@ -1,4 +1,7 @@
-"""Places in README.md and docs/ that are filled from the committed rows."""
+"""Tables in README.md and docs/ that are generated from the committed rows.
+
+They stand between two marks, such as `<!-- scoreboard all -->` and `<!-- end -->`.
+"""
 
 import html
 import re
@@ -28,14 +31,18 @@ PLACE = re.compile(rf"{OPENING}.*?<!-- end -->\n", re.DOTALL)
 
 
 def texts(project: Project) -> list[Path]:
-    """Return the files that have places: README.md and the pages under docs/."""
+    """Return the files that may have generated tables: README.md and the pages under
+    docs/.
+    """
     found = [project.root / "README.md", *sorted((project.root / "docs").glob("*.md"))]
     return [page for page in found if page.is_file()]
 
 
 def write(project: Project, scale: str) -> list[Path]:
-    """Write verdicts and tables of the committed rows into the places of README.md and
-    of the pages under docs/; return the files that changed.
+    """Generate the tables of README.md and of the pages under docs/; return the changed
+    files.
+
+    scale: of the committed rows from which they are made.
     """
     project = Committed(project.root)
     verdicts, changed = summary.judged(project, scale), []
@@ -49,8 +56,10 @@ def write(project: Project, scale: str) -> list[Path]:
 
 
 def outdated(project: Project, scale: str) -> list[Path]:
-    """Return the pages whose places are not what the committed rows say; write
+    """Return the pages whose tables are not what the committed rows give; write
     nothing.
+
+    scale: of the committed rows.
     """
     project = Committed(project.root)
     verdicts = summary.judged(project, scale)
@@ -59,7 +68,8 @@ def outdated(project: Project, scale: str) -> list[Path]:
 
 
 def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> str:
-    """Return the text of a page with its marked places filled from the current rows.
+    """Return the text of a page with its generated tables made anew from the current
+    rows.
 
       <!-- scoreboard A; B --> ...             how the claims of each paper came out:
                                                A, B and the others, or "all" papers
@@ -71,12 +81,13 @@ def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> 
       <!-- table name --> ... <!-- end -->     what `table(df)` of an experiment returns
       <!-- headlines all --> ...               main statements of all papers, or of one
                                                by its short name, and what tests them
-      <!-- counts papers --> ...               claims per paper and axis; or "others",
-                                               or "registered"
-      <!-- placebo quick --> ...               the committed audit of a scale
+      <!-- counts papers --> ...               claims per paper, by what they mean for
+                                               it; or "others", or "registered"
+      <!-- placebo quick --> ...               the committed placebo audit of a scale
       <!-- confirmed quick --> ...             the committed confirmation of a scale
 
-    verdicts: of all claims, as `summary.judged` returns them.
+    text: the text of the page. verdicts: on all claims, as `summary.judged` returns
+        them.
     """
     write = {
         "scoreboard": lambda names: scoreboard_table(project, scale, verdicts, names),
@@ -106,10 +117,12 @@ def filled(project: Project, scale: str, text: str, verdicts: list[Verdict]) -> 
 def scoreboard_table(
     project: Project, scale: str, verdicts: list[Verdict], names: str = "all"
 ) -> str:
-    """Return in Markdown how the claims of each paper came out, and how sure this is.
+    """Return a Markdown table of how the claims of each paper came out, and how sure
+    this is.
 
+    scale: of the rows. verdicts: of all claims.
     names: short names of papers that get a row of their own, separated by "; ", with
-    one row for all others; or "all".
+        one row for all others; or "all".
     """
     named = () if names == "all" else names.split("; ")
     confirmed = claim_tables.read(project, confirm.KIND, scale)
@@ -118,8 +131,8 @@ def scoreboard_table(
 
 
 def committed_scoreboard(project: Project) -> str:
-    """Return the scoreboard of docs/claims.md as text for the terminal; "" where there
-    is none.
+    """Return the scoreboard of docs/claims.md as text for the terminal; "" if there is
+    none.
     """
     page = project.root / "docs" / "claims.md"
     text = page.read_text("utf-8") if page.is_file() else ""
@@ -132,10 +145,11 @@ def committed_scoreboard(project: Project) -> str:
 
 
 def bearing_table(project: Project, verdicts: list[Verdict], bearing: str) -> str:
-    """Return as a Markdown table the claims whose verdicts mean the same for their
-    papers.
+    """Return a Markdown table of the claims that contradict their papers, or are
+    undecided.
 
-    bearing: "contradicts" or "undecided".
+    verdicts: of all claims.
+    bearing: "contradicts" or "undecided", which claims are listed.
     """
     drawn = _figures(project)
     rows = [
@@ -162,8 +176,9 @@ def bearing_table(project: Project, verdicts: list[Verdict], bearing: str) -> st
 
 
 def page_table(project: Project) -> str:
-    """Return in Markdown which page has the verdicts of which figures, and the command
-    that judges them on the committed rows.
+    """Return a Markdown table of the pages that show the verdicts of each figure.
+
+    It also has the command that judges the figure's claims on the committed rows.
     """
     rows = []
     for page in texts(project):
@@ -192,18 +207,21 @@ def _figures(project: Project) -> dict[str, list[str]]:
 
 
 def experiment_table(project: Project, scale: str, name: str) -> str:
-    """Return in Markdown the frame that `table(df)` of an experiment file makes of its
+    """Return as a Markdown table what an experiment's function `table(df)` makes of its
     rows.
+
+    scale: of the rows. name: of the experiment.
     """
     p = plan.make(project, name, scale)
     return markdown(p.experiment.module.table(p.rows()))
 
 
 def verdict_table(project: Project, verdicts: list[Verdict], prefix: str = "") -> str:
-    """Return the claims of figures, with verdicts and what these mean, as a Markdown
-    table.
+    """Return a Markdown table of the claims of figures, their verdicts and what these
+    mean.
 
-    prefix: how the names of the wanted figures begin.
+    verdicts: of all claims.
+    prefix: the beginning of the names of the wanted figures.
     """
     drawn = {
         name: wanted
@@ -232,10 +250,10 @@ def verdict_table(project: Project, verdicts: list[Verdict], prefix: str = "") -
 
 
 def headline_table(verdicts: list[Verdict], paper: str = "all") -> str:
-    """Return the main statements of papers, and how the claims that test them came out,
-    in Markdown.
+    """Return a Markdown table of papers' main statements, and of the claims that test
+    them.
 
-    paper: the paper's short name, or "all".
+    verdicts: of all claims. paper: the paper's short name, or "all".
     """
     rows = [
         {"paper": h.paper.short, "says": h.sentence, "what came of it": h.outcome}
@@ -250,9 +268,10 @@ def headline_table(verdicts: list[Verdict], paper: str = "all") -> str:
 def count_table(verdicts: list[Verdict], which: str) -> str:
     """Return counts of claims as a Markdown table.
 
-    which: "papers" for counts per paper by what they mean for it, "others" for the
-    claims that are not about a paper, or "registered" for when the thresholds of
-    papers' claims were written.
+    verdicts: of all claims.
+    which: "papers" counts, for each paper, verdicts by what they mean for it; "others"
+        counts the claims that are not about a paper; "registered" counts papers' claims
+        by when their thresholds were written.
     """
     count = {"papers": summary.counts, "others": summary.others,
              "registered": summary.registered}[which]  # fmt: skip
@@ -260,11 +279,12 @@ def count_table(verdicts: list[Verdict], which: str) -> str:
 
 
 def confirmed_table(project: Project, scale: str) -> str:
-    """Return in Markdown how the claims came out when their experiments were run again
-    on fresh seeds.
+    """Return a Markdown table of how the claims came out on fresh seeds.
 
-    It is made from the committed table of a scale; it counts equal and different
-    verdicts for each experiment, and lists what differs.
+    scale: of the committed table of confirmations from which it is made.
+
+    It counts equal and different verdicts for each experiment, and lists the different
+    ones.
     """
     found = claim_tables.read(project, confirm.KIND, scale)
     if found is None:
@@ -299,8 +319,11 @@ def confirmed_table(project: Project, scale: str) -> str:
 
 
 def placebo_table(project: Project, scale: str) -> str:
-    """Return in Markdown the committed audit of how often claims hold when the labels
-    of their arms are shuffled.
+    """Return in Markdown how often claims hold when the labels of their arms are
+    shuffled.
+
+    scale: of the committed table from which it is made. An arm is a method or setting
+        that a claim compares.
     """
     found = claim_tables.read(project, "placebo", scale)
     if found is None:

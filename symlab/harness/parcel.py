@@ -1,8 +1,8 @@
-"""The source of a sweep as one zip, so that workers need no file system of ours.
+"""The source code of a sweep as one zip, for workers that share no file system with us.
 
-It holds the Python files of the project's experiments, of every first-party package
-and module that they reach and of symlab, and the files in DATA; a worker needs the
-packages of others (numpy, torch, ...) and nothing else.
+It holds the Python files of the project's experiments, of every first-party package and
+module that they reach, of symlab itself, and the files in DATA. A worker must have the
+third-party packages (numpy, torch, ...), and nothing else.
 """
 
 import io
@@ -17,7 +17,7 @@ from symlab.harness.source import Finder
 
 
 def pack(tasks: list[dict]) -> tuple[bytes, str]:
-    """Return the zip of all source that tasks need, and 16 hex digits that name it.
+    """Return the zip of all source code that tasks need, and 16 hex digits of its hash.
 
     tasks: dicts with root (the project's folder) and name (the experiment).
     """
@@ -54,12 +54,12 @@ def _files(project: Project, name: str) -> dict[str, Path]:
 
 
 def carrier() -> Callable[[bytes, str, dict | None], tuple[str, list[dict]]]:
-    """Return a function (zip, its name, task) that a worker can call without symlab.
+    """Return a function (zip, its hash, task) that a worker without symlab can call.
 
-    It unpacks the zip once for each machine and version of the source, and returns what
-    became of the task, as `children.Child.ended`; a task of None kills the worker's
-    children, and returns None. It is defined within this function, so that it travels
-    by value.
+    The function unpacks the zip, once for each machine and version of the source. It
+    returns how the task ended and its results, as `children.Child.ended` does; if the
+    task is None, it kills the worker's processes and returns None. It is defined inside
+    this function so that it is pickled by value.
     """
 
     def call(data, digest, task):

@@ -1,23 +1,25 @@
-"""Would a claim also hold if its arms were shuffled? A placebo audit of the claims.
+"""A placebo audit: does a claim also hold if the labels of its arms are shuffled?
 
-The labels of the arms are permuted within each seed and the claim is judged again. A
-claim of an effect that holds for shuffled arms as often as for the true ones is no
-evidence that the arms differ: its margin is too wide, or its threshold holds for all of
-them. An equivalence, an identity or a precondition says that arms do not differ, or
-speaks of every run: it may survive.
+An arm is a method or setting that a claim compares. The labels of the arms are permuted
+within each seed, and the claim is judged again. If a claim of an effect holds for
+shuffled arms as often as for the true ones, it is no evidence that the arms differ: its
+margin is too wide, or its threshold holds for all of them. An equivalence, an identity
+or a precondition says that arms do not differ, or speaks of every run: such a claim may
+hold on shuffled arms.
 
-What is shuffled:
+What is shuffled depends on the claim's estimate:
   an estimate that compares arms (`paired`, `ratio`, `log_ratio`, and `weakest` of them)
       its arms, within each seed, by its own `Estimate.placebo`;
   one that selects rows by fields, or names its `arms`
       these fields, one at a time, among the rows of a seed that agree in the others
-      (in all fields of the sweep, where the estimate cannot be made otherwise);
+      (in all fields of the sweep, if the estimate cannot be made otherwise);
   any other
       each field of the sweep, one at a time, among the rows of a seed that agree in
-      all others (or among all rows of a seed, where no two agree).
-Of fields that are shuffled one at a time, the one that leaves the claim standing least
-often is in the table. An estimate that does not say its arms and stands all the same is
-unknown: what it compares may be what no shuffle reached.
+      all others (or among all rows of a seed, if no two agree).
+If several fields are shuffled one at a time, the table shows the one under which the
+claim holds least often. If an estimate does not name its arms, and the claim holds
+under every shuffle, the result is "unknown": perhaps no shuffle changed what it
+compares.
 """
 
 import warnings
@@ -45,11 +47,13 @@ DIFFER = "the arms differ"
 class Placebo:
     """How often a claim still holds when the labels of what it compares are shuffled.
 
-    shuffled: the fields whose values were permuted within each seed, "" where none
-    could be. draws: how many shuffled data sets were judged. survives: the share of
-    them on which the claim holds. least: the probability that a permutation changes
-    nothing; a claim that holds cannot survive less often on average. note: why nothing
-    can be said.
+    shuffled: the fields whose values were permuted within each seed; "" if there are
+        none.
+    draws: the number of shuffled data sets that were judged.
+    survives: the fraction of these on which the claim holds.
+    least: the probability that a permutation changes nothing, which is the lowest
+        possible mean of `survives` for a claim that holds on the true rows.
+    note: why there is no result, or ''.
     """
 
     shuffled: str = ""
@@ -60,12 +64,13 @@ class Placebo:
 
 
 def audit(plans: Iterable[plan.Plan]) -> pd.DataFrame:
-    """Return a frame with a row for each claim that says whether it also holds when the
-    labels of what it compares are shuffled.
+    """Return a frame that says for each claim whether it also holds on shuffled arms.
 
-    Columns: experiment, claim, paper, origin, kind and verdict of the claim; shuffled,
-    draws, survives and least of its `Placebo`; finding, the result in words. Claims of
-    incomplete sweeps are not shuffled.
+    plans: one plan per experiment.
+
+    The columns are experiment, claim, paper, origin, kind and verdict of the claim;
+    shuffled, draws, survives and least of its `Placebo`; and finding, the result in
+    words. Claims of incomplete sweeps are not shuffled.
     """
     rows = []
     for p in plans:
@@ -96,11 +101,12 @@ def audit(plans: Iterable[plan.Plan]) -> pd.DataFrame:
 
 
 def swept(p: plan.Plan, df: pd.DataFrame) -> list[str]:
-    """Return the names of the config fields that have several values in a sweep, apart
-    from the seed.
+    """Return the names of the config fields, except the seed, that vary in a sweep.
 
-    p: the plan of the sweep; df: its rows. Columns of words that `run` adds count as
-    fields: they are labels, such as the name of an arm.
+    p: the plan of the sweep. df: its rows.
+
+    Text columns that `run` adds count as fields, because they are labels, such as the
+    name of a method.
     """
     names = [f.name for f in fields(p.experiment.module.Config) if f.name != "seed"]
     others = [c for c in df if c not in (*names, "seed", *store.META)]
@@ -109,9 +115,9 @@ def swept(p: plan.Plan, df: pd.DataFrame) -> list[str]:
 
 
 def finding(claim: Claim, verdict: str, placebo: Placebo) -> str:
-    """Return in words what shuffling the labels of the arms says of a claim.
+    """Return in words what shuffling the labels of its arms says about a claim.
 
-    verdict: that on the true rows. placebo: the result on shuffled ones.
+    verdict: on the true rows. placebo: the result on shuffled rows.
     """
     if np.isnan(placebo.survives):
         return f"unknown: {placebo.note}"
@@ -127,11 +133,12 @@ def finding(claim: Claim, verdict: str, placebo: Placebo) -> str:
 
 
 def shuffle(claim: Claim, df: pd.DataFrame, swept: Sequence[str]) -> Placebo:
-    """Judge a claim again on rows whose labels were permuted within each seed, and
-    return how often it holds.
+    """Return how often a claim holds on rows whose labels were permuted within each
+    seed.
 
-    df: the rows. swept: the fields of the configuration that have several values, which
-    are shuffled where the claim does not say what it compares.
+    df: the rows.
+    swept: the config fields that vary, which are shuffled if the claim's estimate does
+        not say what it compares.
     """
     estimate = claim.estimate
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -214,10 +221,11 @@ def _unknown(told: bool, still: Sequence[str]) -> str:
 
 
 def table(found: pd.DataFrame) -> str:
-    """Return in Markdown how claims fared when the labels of their arms were shuffled:
-    findings counted by kind of claim, then one line for each claim.
+    """Return a Markdown summary of how claims fared on shuffled arms.
 
-    found: as of `audit`, or read back from CSV.
+    It counts the findings by kind of claim, and then has a line for each claim.
+
+    found: what `audit` returned, or the same read back from CSV.
     """
     found = found.fillna({"paper": "", "shuffled": ""})
     short = found.finding.str.partition(":")[0].str.partition(" (")[0]

@@ -1,4 +1,6 @@
-"""What a call would run: fresh, stale, missing and failed runs, and their time."""
+"""A plan: which runs of an experiment are fresh, stale, missing or failed, and their
+time.
+"""
 
 import math
 import os
@@ -21,7 +23,9 @@ STATES = ("fresh", "repeated", "stale", "missing", "failed")  # repeated: by FRE
 
 @dataclass
 class Plan:
-    """The runs of one experiment at one scale, and which of them have rows already."""
+    """The runs of one experiment at one scale, and which of them already have result
+    rows.
+    """
 
     experiment: contract.Experiment
     scale: str
@@ -39,41 +43,47 @@ class Plan:
 
     @property
     def code(self) -> str:
-        """The hash of the code that the experiment's `run` reaches now: the column
-        `code` of new rows.
+        """The key of the code that the experiment's `run` reaches now.
+
+        It is the column `code` of new rows.
         """
         return self.experiment.reached.code
 
     @property
     def manifest(self) -> dict[str, str]:
-        """{definition: hash} of the code that the experiment's `run` reaches now."""
+        """{definition: hash} of the code that the experiment's `run` reaches at
+        present.
+        """
         return self.experiment.reached.definitions
 
     @property
     def blocked(self) -> str:
-        """A sentence on why the runs to make cannot be made here, as packages are
-        missing; '' where they can.
+        """A sentence on why the missing runs cannot be made here; '' if they can, or if
+        none is missing.
+
+        Optional packages or input files may be missing.
         """
         lacks = self.experiment.lacks
         return lacks if lacks and self.todo else ""
 
     @property
     def todo(self) -> dict[str, dict]:
-        """{key: config} of the runs to make: those without a current row, or asked for
-        again.
+        """{key: config} of the runs to make: those without a current row, or to be
+        repeated.
         """
         return {k: c for k, c in self.configs.items() if self.state[k] != "fresh"}
 
     @property
     def eta(self) -> float:
-        """Expected seconds of the runs to make on one core; a run that was never timed
-        adds 0.
+        """The expected seconds of the runs to make, on one core.
+
+        A run that was never timed adds 0.
         """
         return sum(self.seconds.get(k, 0.0) for k in self.todo)
 
     def rows(self) -> pd.DataFrame:
-        """Return the rows of this sweep that the present code made, in the sweep's
-        order.
+        """Return the rows of this sweep that the present code made, in the order of the
+        sweep.
         """
         table = self.store.read()
         if self._rows is None or self._rows[0] is not table:
@@ -81,8 +91,9 @@ class Plan:
         return self._rows[1].copy()  # who draws or judges may add columns
 
     def lacking(self) -> str:
-        """Return as text how many runs of the sweep have no current row, and why:
-        '300 runs are stale, 20 are missing'.
+        """Return as text how many runs of the sweep have no current row, and why.
+
+        An example is '300 runs are stale, 20 are missing'.
         """
         now = replace(self, table=self.store.read(), state={})
         _classify(now, fresh=False)
@@ -106,11 +117,13 @@ class Plan:
         return good.loc[there].reset_index(drop=True).infer_objects()
 
     def differences(self, made_with: str) -> list[str]:
-        """Return how the package versions that made a row differ from those here, one
-        phrase each.
+        """Return how the package versions that made a row differ from the installed
+        ones.
 
-        made_with: the row's column `versions`. The part after + names a build, as in
-        2.13.0+cpu, and is not compared.
+        made_with: the row's column `versions`.
+
+        There is one phrase for each package. The part of a version after +, which names
+        a build, as in 2.13.0+cpu, is not compared.
         """
         words = [part.split(" ", 1) for part in (made_with or "").split(", ") if part]
         there = {name: version for name, *rest in words for version in rest}
@@ -125,8 +138,10 @@ class Plan:
         return found
 
     def describe(self) -> str:
-        """Return the plan as text: how many runs are there and missing, why rows are
-        out of date, and the expected time.
+        """Return the plan as text for the terminal.
+
+        It says how many runs are fresh, stale, missing or failed, why rows are stale,
+        and the expected time.
         """
         counts = {s: list(self.state.values()).count(s) for s in STATES}
         shown = {"repeated": "fresh (run again)"}
@@ -160,12 +175,14 @@ def make(
     fresh: bool = False,
     strict: bool = False,
 ) -> Plan | None:
-    """Return the plan of one experiment at a scale: which runs it lacks.
+    """Return the plan of one experiment at a scale: which of its runs are missing.
 
-    query: a condition on the fields of a config (query.py); the plan is None where the
-    experiment lacks a field of it. seed0: a number that is added to every seed. fresh:
-    whether runs that have current rows are run again; strict: whether rows made with
-    other versions of packages are out of date.
+    name: of the experiment. scale: the size of the sweep.
+    query: a condition on the fields of a config (see query.py), which selects runs; the
+        plan is None if the experiment lacks a field of the condition.
+    seed0: a number that is added to every seed.
+    fresh: whether runs that have current rows are made again.
+    strict: whether rows made with other versions of packages count as stale.
     """
     experiment = contract.load(project, name)
     configs = experiment.configs(scale, seed0)
@@ -197,9 +214,11 @@ def _check_configs(name: str, configs: dict[str, dict]) -> None:
 
 
 def make_all(project: Project, names: list[str], scale: str, **options) -> list[Plan]:
-    """Return the plans of several experiments; options as in `make`.
+    """Return the plans of several experiments.
 
-    Raises UserError where a query selects nothing in any of them.
+    options: further arguments of `make`.
+
+    Raises UserError if a query selects no run in any of them.
     """
     plans = [make(project, name, scale, **options) for name in names]
     query = options.get("query")
@@ -285,8 +304,11 @@ def _estimate(plan: Plan, project: Project) -> None:
 
 
 def summary(plans: list[Plan], jobs: int) -> str:
-    """Return the text that a command prints before any run starts: what will run and
-    how long it takes with this many jobs.
+    """Return the text that a command prints before any run starts.
+
+    It says what will be run, and how long that takes.
+
+    jobs: how many runs are made at a time.
     """
     lines = [p.describe() for p in plans]
     plans = [p for p in plans if not p.blocked]

@@ -1,11 +1,12 @@
-"""Tasks over workers: outcomes as they come, and what happens when a worker dies.
+"""Distributes tasks to worker processes, and handles the death of such a process.
 
-Tasks carry dicts, never arrays. Each task has a worker process of its own, here
-(local.py) or on a cluster (cluster.py), so a process that dies or takes too long takes
-along one call of `run` and no other. Such a call is tried again by halves after all
-others, down to the run that does it; a single run is tried once more at the end, when
-nothing else needs memory, and is a failed row if it kills its process a second time.
-One job has a worker process, too: no run may end the process that writes the rows.
+Tasks carry dicts, never arrays. Each task runs in a worker process, here (local.py) or
+on a cluster (cluster.py), so a process that dies or takes too long affects one call of
+`run` and no other. After all other calls, the configs of such a call are tried again in
+two halves, down to single runs. A single run whose process died is tried once more at
+the end, when nothing else needs memory; if its process dies again, it becomes a failed
+row. A worker process is used even for one job: no run may end the process that writes
+the rows.
 """
 
 import sys
@@ -26,11 +27,13 @@ EARLIER = {"loky": "joblib", "local": "joblib"}  # names that scripts may still 
 def outcomes(
     tasks: list[dict], jobs: int, backend: str = "joblib", scheduler: str = ""
 ) -> Iterator[tuple[dict, list[dict]]]:
-    """Run tasks in worker processes; yield (task, its outcomes) as they finish.
+    """Run tasks in worker processes; yield (task, its results) as they finish.
 
-    tasks: dicts, as `worker.execute` takes them, with `timeout` besides: the seconds
-    that one call of `run` may take, 0 for any. backend: one of BACKENDS. scheduler: the
-    address of a running cluster of dask or ray; '' starts one here.
+    tasks: dicts as for `worker.execute`, with `timeout`, the seconds that one call of
+        `run` may take, 0 for any.
+    jobs: how many tasks run at a time.
+    backend: one of BACKENDS.
+    scheduler: the address of a running cluster of dask or ray; '' starts one here.
     """
     alone: list[dict] = []  # single runs that have lost a process
     with _workers(tasks, jobs, known(backend), scheduler) as workers:
@@ -88,14 +91,17 @@ def _failed(task: dict, how: str) -> dict:
 
 
 def backend_of(scheduler: str) -> str:
-    """Return the backend that an address of a cluster belongs to; 'joblib' for ''."""
+    """Return the backend ('dask' or 'ray') of a cluster's address; 'joblib' for ''."""
     if not scheduler:
         return "joblib"
     return "ray" if scheduler.startswith("ray://") else "dask"
 
 
 def known(backend: str) -> str:
-    """Return the name of a backend, of BACKENDS; raise UserError for another."""
+    """Return the present name of a backend, which is one of BACKENDS.
+
+    Older names are translated. Raises UserError for any other name.
+    """
     backend = EARLIER.get(backend, backend)
     if backend not in BACKENDS:
         raise UserError(

@@ -1,7 +1,8 @@
-"""Runs portions within the minutes of one call, so that the next call goes on.
+"""Does the work listed in portions.toml within a given number of minutes.
 
-It goes on from the rows that are there, from the checkpoint of the run that was
-stopped, and from the first command without an output file. Nothing is committed here.
+Each entry ("portion") is an experiment or a command. A later call continues: it uses
+the rows that exist, the checkpoint of the run that was stopped, and begins with the
+first command that has no output file. Nothing is committed to git here.
 """
 
 import contextlib
@@ -24,8 +25,12 @@ STOPPING = 15.0  # seconds at most, a tenth of a call at most, kept for saving a
 
 
 class Clock:
-    """The time that a call has. Runs are stopped a little before it is over, so that
-    their state is saved and their rows are written within it.
+    """The time that a call has.
+
+    minutes: the time in all.
+
+    Runs are stopped shortly before it is over, so that their state is saved and their
+    rows are written in time.
     """
 
     def __init__(self, minutes: float):
@@ -36,14 +41,15 @@ class Clock:
         self.stopped = False
 
     def left(self) -> float:
-        """Seconds until runs are stopped."""
+        """Return the seconds until runs are stopped."""
         return self.stop - time.monotonic()
 
     @contextlib.contextmanager
     def stopping(self) -> Iterator[None]:
-        """A context whose body is ended like by Ctrl-C when no time is left.
+        """Return a context whose body is interrupted, as by Ctrl-C, when no time is
+        left.
 
-        It works in the main thread alone, and not on Windows, which lacks SIGALRM.
+        It works only in the main thread, and not on Windows, which lacks SIGALRM.
         """
 
         def ring(*_):
@@ -69,10 +75,14 @@ def run(
     scale: str,
     device: str,
 ) -> int:
-    """Run what is missing of portions, within minutes, and say what came of it.
+    """Do what is missing of portions within some minutes, and print what came of it.
 
-    chosen: in order of value. device: 'cpu' or 'cuda'. Returns 0, also where the time
-    did not suffice, or 1 where a run failed or a portion lacks its data.
+    chosen: the portions (entries of portions.toml), in order of value.
+    minutes: the time for all.
+    scale: 'smoke', 'quick' or 'paper'. device: 'cpu' or 'cuda'.
+
+    Returns 0, also if the time was too short, or 1 if a run failed or a portion lacks
+    its data.
     """
     check_device(device)
     clock, status = Clock(minutes), 0
@@ -100,10 +110,7 @@ def _run_one(project, portion, clock: Clock, scale: str, device: str) -> int:
 
 
 def check_device(device: str) -> None:
-    """Raise UserError for a device that this machine does not have.
-
-    device: 'cpu' or 'cuda'.
-    """
+    """Raise UserError if this machine does not have the device, 'cpu' or 'cuda'."""
     try:
         engine.check_device(device)
     except UserError as error:

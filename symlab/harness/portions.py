@@ -1,9 +1,10 @@
-"""What paper scale lacks, in portions that fit into the minutes of a rented GPU.
+"""The list of work for a rented GPU, portions.toml, and how much of it has been done.
 
-The file portions.toml of a project lists its portions in order of value. A portion is
-an experiment, whose rows go to its store, or a command, whose output goes to a file.
-Rows and outputs that were committed under results/reference count as there. This module
-says what is listed and what is there; `portion_runs` runs the rest.
+A portion is one entry of the list, small enough for the minutes of a rented GPU: either
+an experiment with a condition on its runs, whose result rows are stored as usual, or a
+command, whose output is written to a file. Entries are in order of value. Rows and
+outputs that were committed under results/reference count as done. `portion_runs` does
+what is left.
 """
 
 import dataclasses
@@ -24,9 +25,10 @@ NEVER = "not run on a GPU yet"
 
 @dataclass(frozen=True)
 class Portion:
-    """One piece of work: an experiment with a condition on its runs, or a command.
+    """One entry of portions.toml: an experiment with a condition on its runs, or a
+    command.
 
-    A field of portions.toml has the name of a field here.
+    The fields of an entry have the names of the fields here.
     """
 
     name: str
@@ -53,10 +55,13 @@ class Portion:
 
 
 def read(project: Project, scale: str, names: tuple[str, ...] = ()) -> list[Portion]:
-    """Return the portions of a project at a scale, in order of value.
+    """Return the entries of portions.toml at a scale, in order of value.
 
-    names: of those that are asked for; () for all. Raises UserError for a list that
-    cannot be used, and for a name that is not in it.
+    scale: 'smoke', 'quick' or 'paper'.
+    names: the names of the wanted entries; () for all.
+
+    Raises UserError if the file is missing or invalid, and for a name that it does not
+    have.
     """
     path = project.root / FILE
     try:
@@ -102,7 +107,9 @@ def _portion(entry: dict) -> Portion:
 
 
 def describe(project: Project, portion: Portion, scale: str) -> str:
-    """Return two lines on a portion: what of it is there, and why it is wanted."""
+    """Return two lines on a portion: how much of it has been done, and what it
+    shows.
+    """
     if portion.experiment:
         there, lacking, devices = runs(project, portion, scale)
         state = f"{there} of {there + len(lacking.configs)} runs are there"
@@ -119,10 +126,13 @@ def describe(project: Project, portion: Portion, scale: str) -> str:
 def runs(
     project: Project, portion: Portion, scale: str
 ) -> tuple[int, plan.Plan, set[str]]:
-    """Return (count of an experiment's runs that are there, plan of the others, devices
-    of the rows). Committed rows count.
+    """Return how many runs of a portion have rows, a plan of the others, and devices.
 
-    Raises UserError where the portion's condition selects no run.
+    portion: an entry of portions.toml with an experiment.
+
+    Rows under results/ and committed rows count. The plan has the runs that are still
+    to be made; the devices are those on which the experiment's rows were made, such as
+    {'cuda'}. Raises UserError if the portion's condition selects no run.
     """
     made = plan.make(project, portion.experiment, scale, query=portion.only or None)
     if made is None or not made.configs:
@@ -140,26 +150,36 @@ def runs(
 
 
 def expected(lacking: plan.Plan, todo: dict[str, dict]) -> str:
-    """Return in words how long the first of these runs takes."""
+    """Return in words how long the first of some runs takes, such as 'about 7 min'.
+
+    lacking: the plan that these runs are part of. todo: {key: config} of the runs.
+    """
     seconds = lacking.seconds.get(next(iter(todo)))
     return "unknown" if seconds is None else f"about {duration(seconds)}"
 
 
 def output(project: Project, portion: Portion, scale: str) -> Path:
-    """Return the path of the file that gets the output of a portion's command."""
+    """Return the path of the file to which the output of a portion's command is
+    written.
+    """
     return project.results / scale / f"{portion.name}.txt"
 
 
 def output_of(project: Project, portion: Portion, scale: str) -> Path | None:
-    """Return the path of a portion's output file where it exists, under results/ or
-    committed; None where there is none.
+    """Return the path of the output file of a portion's command, or None if there is
+    none.
+
+    It is under results/, or else among the committed files.
     """
     both = (output(p, portion, scale) for p in (project, Committed(project.root)))
     return next((path for path in both if path.is_file()), None)
 
 
 def missing(portion: Portion, scale: str) -> str:
-    """Return a sentence on the data that a portion lacks; '' where it lacks none."""
+    """Return a sentence on the data that a portion needs and that are not there, or ''.
+
+    The result is '' at other scales than 'paper', and if data may be downloaded.
+    """
     folder = Path(os.environ.get("SYMLAB_DATA") or "data")
     fetched = os.environ.get("SYMLAB_DOWNLOAD") == "1"
     if scale != "paper" or fetched or not portion.needs:

@@ -1,6 +1,7 @@
-"""How a sweep gets on: a bar on a terminal, lines in a log, and the time that is left.
+"""The progress of a sweep: a bar on a terminal, lines in a log, and the time left.
 
-The time left begins with what earlier rows took and learns from the speed it sees.
+The first estimate of the time left is how long earlier rows took; it is corrected by
+the speed of the runs that finish.
 """
 
 import sys
@@ -20,17 +21,17 @@ def duration(seconds: float) -> str:
 
 
 class Remaining:
-    """The time that a sweep still needs, from the runs that finished and those that
-    are under way.
+    """An estimate of the time that a sweep still needs.
 
-    With F the expected worker-seconds of the finished runs, E those of the runs under
-    way and A what the finished took, runs take (A + E) / (F + E) times what was
-    expected; and at least W / (F + E), where W = elapsed time x workers, because the
-    runs under way have not finished by now.
+    keys: the keys of the runs, in the order in which they begin.
+    cost: {key: expected seconds} of the runs that were timed before; any other run
+        counts as the mean of the runs that have finished.
+    jobs: the number of workers.
 
-    keys: of the runs, in the order in which they begin. cost: {key: expected seconds},
-    of those that are known; others count as the mean of the runs that finished. jobs:
-    the number of workers.
+    Let F be the expected worker-seconds of the finished runs, E those of the runs under
+    way, and A the seconds that the finished runs took. Runs are then estimated to take
+    (A + E) / (F + E) times what was expected; and at least W / (F + E) times, where W =
+    elapsed time x workers, because the runs under way have not finished yet.
     """
 
     def __init__(self, keys: list[str], cost: dict[str, float], jobs: int):
@@ -43,7 +44,7 @@ class Remaining:
         self._finished = 0
 
     def took(self, outcomes: list[dict]) -> None:
-        """Note runs that finished: dicts with key and wall_s, the seconds of each."""
+        """Record runs that finished: dicts with key and wall_s, the seconds of each."""
         for outcome in outcomes:
             key, wall = outcome["key"], outcome["wall_s"]
             self._waiting.discard(key)
@@ -55,10 +56,10 @@ class Remaining:
                 self._known -= self._cost.pop(key)
 
     def seconds(self, elapsed: float, lanes: int = 1) -> float | None:
-        """Return the seconds left, None where nothing is known yet.
+        """Return the estimated seconds left; None if nothing is known yet.
 
-        elapsed: seconds since the sweep began. lanes: the runs that one worker makes
-        at a time.
+        elapsed: seconds since the sweep began.
+        lanes: how many runs one worker makes at a time.
         """
         unknown = len(self._waiting) - len(self._cost)
         if not self._known and not (unknown and self._finished):
@@ -90,11 +91,15 @@ class Remaining:
 
 
 class Progress:
-    """What is said while a sweep runs: a bar where standard error is a terminal, else
-    a line now and then, the first after `FIRST` seconds.
+    """Shows the progress of a sweep: a bar on a terminal, else occasional lines of a
+    log.
 
-    tasks: dicts with keys, in their order. cost: {key: expected seconds} of the runs
-    that were timed. write: takes a line of the log.
+    The first line is written after `FIRST` seconds.
+    tasks: dicts with `keys`, the keys of their runs, in the order in which they begin.
+    cost: {key: expected seconds} of the runs that were timed before.
+    jobs: the number of workers.
+    quiet: whether nothing is shown.
+    write: a function that writes a line of the log.
     """
 
     FIRST, SHARE, MOST = 30.0, 0.1, 600.0  # seconds; of the time gone; seconds
@@ -143,7 +148,9 @@ class Progress:
             self.write(f"{failed} run(s) failed, the others go on")
 
     def line(self) -> str:
-        """Return a line of the log: what is done, what failed, the time left."""
+        """Return a line of the log: how many runs are done, how many failed, and the
+        time left.
+        """
         gone = monotonic() - self.start
         with self._lock:
             left = self.remaining.seconds(gone, self.lanes)

@@ -1,4 +1,4 @@
-"""Where things lie. A project is a folder with an `experiments/` folder in it."""
+"""The folders of a project, which is a folder that contains `experiments/`."""
 
 import os
 import re
@@ -10,7 +10,11 @@ from symlab.harness.errors import UserError
 
 @dataclass(frozen=True)
 class Project:
-    """The folders of one project; outputs can be moved by environment variables."""
+    """The folders of one project.
+
+    Environment variables (SYMLAB_RESULTS, SYMLAB_FIGURES) can move the folders of
+    results and figures.
+    """
 
     root: Path
 
@@ -33,13 +37,17 @@ class Project:
     def reference(self) -> Path:
         """The folder of the committed result rows, results/reference.
 
-        On a new machine they also give the first estimate of how long runs take.
+        On a new machine these rows also give the first estimate of how long runs take.
         """
         return self.root / "results" / "reference"
 
     def command(self, words: str) -> str:
-        """Return a command of symlab as users of this project type it: 'make lock'
-        where a Makefile there has this target, else 'python -m symlab lock'.
+        """Return a command of symlab as users of this project type it.
+
+        words: the command, such as 'lock'.
+
+        It is 'make lock' if the project's Makefile has this target, else 'python -m
+        symlab lock'.
         """
         file = self.root / "Makefile"
         text = file.read_text("utf-8", "replace") if file.is_file() else ""
@@ -48,7 +56,9 @@ class Project:
 
 
 class Committed(Project):
-    """The same project with its committed rows in place of those under results/."""
+    """A project whose result rows are the committed ones, in place of those under
+    results/.
+    """
 
     @property
     def results(self) -> Path:
@@ -57,10 +67,11 @@ class Committed(Project):
 
 
 def above(start: Path | None = None) -> Project | None:
-    """Return the project of the nearest folder upwards of `start` that holds
-    `experiments/`, None where there is none.
+    """Return the project of a folder, or of the nearest folder above it; None if none
+    is.
 
-    start: by default the working directory.
+    start: the folder to begin with, by default the working directory. A project's
+        folder contains `experiments/`.
     """
     here = Path(start or os.getcwd()).resolve()
     found = (f for f in (here, *here.parents) if (f / "experiments").is_dir())
@@ -68,11 +79,13 @@ def above(start: Path | None = None) -> Project | None:
 
 
 def find(start: Path | None = None) -> Project:
-    """Return the project of the nearest folder upwards of `start` that holds
-    `experiments/`, else symlab's own.
+    """Return the project of a folder or of the nearest one above it, else symlab's own.
 
-    start: by default the working directory. Raises UserError where there is none, as
-    where symlab was installed without its own experiments.
+    start: the folder to begin with, by default the working directory. A project's
+        folder contains `experiments/`.
+
+    Raises UserError if there is none, for instance because symlab was installed without
+    its own experiments.
     """
     home = Project(Path(__file__).resolve().parents[2])
     if found := above(start) or (home if home.experiments.is_dir() else None):

@@ -1,8 +1,8 @@
 """Conditions on the fields of a config, as in ONLY="lr < 0.1 and seed in (0, 1)".
 
-A condition is written as in Python and means the same, but only this part of Python is
-read: names of fields, numbers, texts, True and False, comparisons (also chained), `in`
-and `not in` a list, `and`, `or`, `not`. Anything else is refused before it is
+A condition is written in Python and has the same meaning, but only a part of Python is
+allowed: names of fields, numbers, texts, True and False, comparisons (also chained),
+`in` and `not in` a list, `and`, `or`, `not`. Anything else is rejected before it is
 evaluated, because a query may come from a file or from somebody else's command.
 """
 
@@ -15,11 +15,13 @@ _COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq, ast.In, ast
 
 
 def only(configs: dict[str, dict], query: str) -> dict[str, dict] | None:
-    """Return those of the configs {key: config} that meet a condition such as "lr < 0.1
-    and seed in (0, 1)"; None where they lack a field of it.
+    """Return the configs that meet a condition; None if they lack a field of it.
+
+    configs: {key: config}, each config a dict of a run's settings.
+    query: the condition, such as "lr < 0.1 and seed in (0, 1)".
 
     Raises UserError for a query that cannot be read, that is not a condition, or that
-    compares values without an order, such as a text and a number.
+    orders values without an order, such as a text and a number.
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # of "0or 1", which Python reads

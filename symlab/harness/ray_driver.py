@@ -1,9 +1,10 @@
-"""The process that speaks with a ray cluster, for the one that writes the rows.
+"""The process that communicates with a ray cluster, for the process that writes the
+rows.
 
-ray ends the process that uses it, by a call of C++ that no `except` sees: 60 s after
-the head of the cluster (its service GCS) is gone, and at once where the node of this
-machine (its raylet) is gone and holds an object of the process. So it is used in a
-process of its own, whose end is a sentence of `cluster.Ray`.
+ray ends the process that uses it, by a call in C++ that no `except` can catch: 60 s
+after the head of the cluster (its service GCS) has gone, or at once if the node process
+of this machine (its raylet) has gone and holds an object of the process. So ray is used
+in a process of its own, whose end `cluster.Ray` turns into a one-sentence error.
 """
 
 import os
@@ -24,14 +25,16 @@ GONE, UNABLE = "gone", "unable"  # what may become of a call beside DONE, DIED a
 
 
 def main(number: int, watched: int, parent: int) -> None:
-    """Make calls on a ray cluster until nobody sends any, and send back what became of
-    each.
+    """Make calls on a ray cluster as they are requested, and send back how each ended.
 
-    number: the file descriptor of a socket. It gives a dictionary with `scheduler` (an
-    address, '' for a cluster that is started here), `jobs`, `data` and `digest` (of
-    `parcel.pack`), and is answered by READY, ABSENT or SILENT and a text; then it gives
-    numbers with a task each, and gets the number, what became of the task, and its
-    outcomes or a text. watched, parent: not used.
+    number: the file descriptor of a socket to the requesting process.
+    watched, parent: not used.
+
+    The first message received is a dictionary with `scheduler` (an address, '' for a
+    cluster that is started here), `jobs`, `data` and `digest` (as `parcel.pack` returns
+    them). The answer is READY, ABSENT or SILENT, and a text. Each later message is a
+    number with a task; its answer is the number, how the task ended, and its results or
+    a text.
     """
     for inherited in (number, watched):
         os.set_inheritable(inherited, False)

@@ -1,4 +1,4 @@
-"""Committed copies of rows and figures, to be seen without running anything."""
+"""Committed copies of rows and figures, which can be seen without running anything."""
 
 import shutil
 from pathlib import Path
@@ -13,10 +13,12 @@ from symlab.harness.store import Store
 
 
 def write(project: Project, scale: str) -> list[Path]:
-    """Copy current result rows and figures to the committed folders results/reference
-    and figures/reference, with a contact sheet gallery.png; return the files.
+    """Copy current result rows and figures to the committed folders; return the files.
 
-    Raises UserError where runs are missing or a figure is not drawn from the current
+    The folders are results/reference and figures/reference; the latter also gets a
+    contact sheet, gallery.png.
+
+    Raises UserError if runs are missing, or if a figure was not drawn from the current
     rows.
     """
     written = []

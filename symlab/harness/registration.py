@@ -1,11 +1,12 @@
-"""Registration: what the claims say, as a committed file that shows every change.
+"""Registration: what the claims say, in a committed file that shows every change.
 
-`claims.lock` has a line for each claim: the experiment, the claim, 16 hex digits that
-name what it says, whether its thresholds were written before or after a look at rows,
-how many entries its history has, its thresholds, and its estimate in words. A line
-"(design)" for each experiment names the runs of its sweep at quick scale. Git keeps the
-file's history, so a threshold that moves after rows exist is seen: it needs an entry in
-the claim's `history`. `symlab.harness.confirm` derives its seeds from the same digits.
+`claims.lock` has a line for each claim: the experiment, the claim, 16 hex digits of a
+hash of what it says, whether its thresholds were written before or after a look at
+result rows, how many entries its history has, its thresholds, and its estimate in
+words. A line "(design)" for each experiment has a hash of the runs of its sweep at
+quick scale. Git keeps the file's history, so a threshold that was moved after rows
+existed is noticed: it needs an entry in the claim's `history`.
+`symlab.harness.confirm` derives its seeds from the same hashes.
 """
 
 import json
@@ -30,8 +31,7 @@ HEAD = (
 
 
 def digest(claims: Sequence[Claim]) -> str:
-    """Return 16 hex digits that name what the claims say, whatever their order in the
-    file.
+    """Return 16 hex digits of a hash of what claims say, independent of their order.
 
     It covers each claim's name, statement, thresholds, estimate in words, kind, origin,
     paper, place and headline. It leaves out the reason, the expected verdict and the
@@ -56,7 +56,9 @@ def digest(claims: Sequence[Claim]) -> str:
 
 
 def design(keys: Iterable[str]) -> str:
-    """Return 16 hex digits that name a set of runs by the keys of their configs."""
+    """Return 16 hex digits of a hash of a set of runs, given by the keys of their
+    configs.
+    """
     return _short(sorted(set(keys)))
 
 
@@ -66,8 +68,9 @@ def _short(value) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the file claims.lock: what a claim said when it was registered, or
-    which runs an experiment's sweep has.
+    """One line of the file claims.lock, about a claim or about an experiment's sweep.
+
+    It records what the claim said when it was registered, or which runs the sweep has.
     """
 
     experiment: str
@@ -85,7 +88,7 @@ class Entry:
 
 
 def entries(project: Project, names: Iterable[str] = ()) -> list[Entry]:
-    """Return the lines that claims.lock would have for the claims as they stand now.
+    """Return the entries that claims.lock would have for the present claims.
 
     names: the experiments, by default all.
     """
@@ -102,15 +105,16 @@ def entries(project: Project, names: Iterable[str] = ()) -> list[Entry]:
 
 
 def path(project: Project) -> Path:
-    """Return the path of the file of registered claims, claims.lock in the project's
+    """Return the path of claims.lock, the file of registered claims in the project's
     folder.
     """
     return project.root / "claims.lock"
 
 
 def write(project: Project, lines: Iterable[Entry]) -> Path:
-    """Write the file claims.lock and return its path; raise UserError where the folder
-    takes no file.
+    """Write the file claims.lock and return its path.
+
+    lines: its entries. Raises UserError if the file cannot be written.
     """
     text = HEAD + "".join(e.line() for e in lines)
     try:
@@ -121,7 +125,7 @@ def write(project: Project, lines: Iterable[Entry]) -> Path:
 
 
 def read(project: Project) -> list[Entry]:
-    """Return the entries of claims.lock on disk; [] where there is no such file."""
+    """Return the entries of claims.lock on disk; [] if there is no such file."""
     file = path(project)
     return parse(file.read_text("utf-8")) if file.is_file() else []
 
@@ -129,7 +133,7 @@ def read(project: Project) -> list[Entry]:
 def parse(text: str) -> list[Entry]:
     """Return the entries in the text of a claims.lock.
 
-    Raises UserError at a line that is not an entry, or that repeats one.
+    Raises UserError if a line is not an entry, or repeats one.
     """
     found, seen = [], set()
     for number, line in enumerate(text.splitlines(), 1):
@@ -149,10 +153,10 @@ def parse(text: str) -> list[Entry]:
 
 
 def name_of(lines: Iterable[Entry], experiment: str) -> str:
-    """Return 16 hex digits that name the registered claims and the sweep of one
-    experiment.
+    """Return 16 hex digits of a hash of one experiment's registered claims and sweep.
 
     lines: entries of claims.lock, whose order makes no difference.
+    experiment: its name.
     """
     own = (e for e in lines if e.experiment == experiment)
     return _short(sorted([e.claim, e.digest] for e in own))
@@ -163,9 +167,7 @@ def name_of(lines: Iterable[Entry], experiment: str) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """How the line of one claim or design differs between two versions of
-    claims.lock.
-    """
+    """The change of one claim's or sweep's line between two versions of claims.lock."""
 
     kind: str  # new, gone, renamed, threshold, estimate, words, registration, design
     before: Entry | None
@@ -192,9 +194,10 @@ class Change:
 def changes(before: Iterable[Entry], after: Iterable[Entry]) -> list[Change]:
     """Return what differs between two versions of claims.lock, by experiment and claim.
 
-    before, after: their entries. A claim that is gone and one with the same estimate
-    that is new are one claim under another name, also where its threshold moved at
-    once.
+    before, after: the entries of the two versions.
+
+    If a claim was removed and one with the same estimate was added, this counts as one
+    claim under a new name, even if its threshold changed as well.
     """
     old = {(e.experiment, e.claim): e for e in before}
     new = {(e.experiment, e.claim): e for e in after}
@@ -256,15 +259,17 @@ def unexplained(
     after: Iterable[Entry],
     rows: Callable[[str], str | None],
 ) -> list[str]:
-    """Return, as sentences, changes of registered claims that came after rows existed
-    and that no history explains.
+    """Return sentences on changes of registered claims that the rules do not permit.
 
-    before, after: entries of two versions of claims.lock. rows: a function from an
-    experiment's name to the `design` of the rows that existed then, or None where there
-    were none. A threshold that moved needs a new entry in `history`. A new claim on a
-    sweep whose rows existed cannot say that it was written before them. With or without
-    rows a history keeps its entries, and what was written after rows stays so, also
-    under another name.
+    before, after: entries of two versions of claims.lock.
+    rows: a function from an experiment's name to the `design` of the rows that existed
+        then, or None if there were none.
+
+    Rules: if rows existed, a changed threshold needs a new entry in the claim's
+        `history`. A new claim on a sweep whose rows existed must not say that it was
+        written before them. Whether or not rows existed, a history must keep its
+        entries, and a claim that was written after rows must keep saying so, also under
+        another name.
     """
     before, after = list(before), list(after)
     designs = {e.experiment: e.digest for e in before + after if e.claim == DESIGN}
@@ -292,11 +297,13 @@ def unexplained(
 
 
 def rows_before(project: Project, changed: Iterable[Change]) -> list[str]:
-    """Return one sentence for each experiment that has rows already, of the sweep at
-    quick scale, though a changed entry says that its claim was written before rows.
+    """Return a note for each experiment with rows whose changed claims say "before
+    rows".
 
-    changed: what `changes` returns. Nobody can tell whether the rows were looked at, so
-    this is no error.
+    changed: what `changes` returned.
+
+    The rows are those of the sweep at quick scale. Nobody can tell whether they were
+    looked at before the claim was written, so this is no error.
     """
     found = []
     early: dict[str, list[str]] = {}
@@ -325,13 +332,13 @@ def rows_before(project: Project, changed: Iterable[Change]) -> list[str]:
 
 
 def audit(project: Project) -> list[str]:
-    """Return, as sentences, changes of claims.lock in git and in the working copy that
-    break its rules.
+    """Return sentences on changes of claims.lock, in git or on disk, that break its
+    rules.
 
     The rules are those of `unexplained`. Every commit that changed the file is compared
-    with its parent, on side branches too. In a merge the lines of any parent are
-    explained there. A version that is missing or damaged is passed over. Raises
-    UserError where the checkout has no history to look at.
+    with its parent, on side branches too. A line that a merge takes from any of its
+    parents was explained there. A version that is missing or damaged is skipped. Raises
+    UserError if the checkout has no git history to look at.
     """
     found, last = [], []
     for commit, parents in _versions(project):
@@ -364,8 +371,9 @@ def _versions(project: Project) -> list[tuple[str, list[str]]]:
 def commits(project: Project, name: str) -> list[str]:
     """Return the git commits that changed a file, oldest first, on side branches too.
 
-    name: its path in the project. Raises UserError where the checkout has no history to
-    look at.
+    name: the file's path in the project.
+
+    Raises UserError if the checkout has no git history to look at.
     """
     if _git(project, "rev-parse", "--is-shallow-repository").strip() != b"false":
         raise UserError(
@@ -388,9 +396,9 @@ def _lock(project: Project, commit: str) -> list[Entry]:
 
 
 def text_at(project: Project, commit: str, name: str) -> str:
-    """Return the text of a file at a git commit; '' where it is not there.
+    """Return the text of a file at a git commit; '' if it did not exist there.
 
-    name: its path in the project.
+    name: the file's path in the project.
     """
     text = _git(project, "show", f"{commit}:./{name}", missing=b"")
     return text.decode(errors="replace")

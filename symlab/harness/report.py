@@ -1,7 +1,8 @@
-"""One self-contained HTML page: what came of each paper, every claim once, every figure
-with its captions and its origin.
+"""The report: one HTML page with the results of each paper, all claims, and all
+figures.
 
-report.html.j2 is the page; its style and its script lie beside it and are put into it.
+The page is self-contained. report.html.j2 is its template; its style and its script are
+in files beside it, and are included in the page.
 """
 
 import base64
@@ -31,14 +32,16 @@ def write(
     reference: bool = False,
     say: Callable[[str], None] = lambda _text: None,
 ) -> Path:
-    """Write figures/report.html, one page with all claims, verdicts and figures, from
-    the rows and figures that are there; return its path.
+    """Write figures/report.html, one page with all claims, verdicts and figures.
 
-    Nothing is drawn: a picture is on the page where its file is of the present rows and
-    code. Where no experiment was run here, the committed rows are shown. Scales other
-    than quick get names of their own. jobs: how many processes judge claims. reference:
-    whether the committed rows are shown in any case. say: is given a sentence on what
-    is done before it is done.
+    scale: of the rows; other scales than quick give files with names of their own.
+    jobs: how many processes judge claims.
+    reference: whether the committed rows are shown in any case.
+    say: a function that is given a sentence on each step before it is done.
+
+    The page is made from rows and figures that exist, and nothing is drawn: a picture
+    is shown if its file is of the present rows and code. If no experiment was run on
+    this machine, the committed rows are shown. Returns the path of the page.
     """
     committed = reference or not any((project.results / scale).glob("*.parquet"))
     source = Committed(project.root) if committed else project
@@ -74,9 +77,11 @@ def page(
     confirmed: pd.DataFrame | None = None,
     committed: bool = False,
 ) -> str:
-    """Return the page as HTML.
+    """Return the report as HTML.
 
-    confirmed: the table of verdicts on seeds that nobody chose, if there is one.
+    experiments, figures: what `report_data.look` returned.
+    scale: of the rows.
+    confirmed: the table of verdicts on fresh seeds, if there is one.
     committed: whether the rows are those that came with the project.
     """
     verdicts = summary.corrected([v for e in experiments for v in e.verdicts])
@@ -112,10 +117,11 @@ def claim_rows(
     papers: Sequence[str],
     confirmed: pd.DataFrame | None = None,
 ) -> list[dict]:
-    """Return what the page says of each claim, one dict per claim, paper by paper and
-    in each by the number of the figure.
+    """Return what the report says about each claim, one dict per claim.
 
-    papers: their short names in the order of the page; claims about no paper come last.
+    verdicts: on all claims. figures: the figures of the report.
+    papers: short names of papers, in the order of the page; claims about no paper come
+        last. Within a paper, claims are in the order of their figures' numbers.
     confirmed: as for `page`.
     """
     drawn = {
@@ -206,6 +212,6 @@ def _count(rows: Sequence[dict], verdict: str) -> int:
 
 
 def link(paper: Paper) -> str:
-    """Return the address of a paper on arXiv, or "" where it has no number there."""
+    """Return the URL of a paper on arXiv, or "" if it has no arXiv number."""
     known = re.fullmatch(r"\d{4}\.\d{4,5}", paper.arxiv)
     return f"https://arxiv.org/abs/{paper.arxiv}" if known else ""

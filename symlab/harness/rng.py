@@ -1,7 +1,8 @@
 """Named random streams: the same (seed, name) gives the same numbers everywhere.
 
-Name the purpose ("teacher", "init", "data"), never the arm: arms of equal seed then
-share data and initialisation, and their differences are paired.
+A name is that of the purpose of the numbers ("teacher", "init", "data"), never of the
+method under test: methods of equal seed then share data and initialisation, so that
+their differences are paired.
 """
 
 from hashlib import sha256
@@ -16,18 +17,21 @@ def _sequence(seed: int, name: str) -> np.random.SeedSequence:
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """Return a numpy Generator that is the same for the same (seed, name) on every
-    machine.
+    """Return a NumPy random generator that is the same for the same (seed, name)
+    everywhere.
 
-    It is Philox keyed by the seed, a non-negative integer, and the SHA-256 of the name;
-    streams of other names are independent. Numbers are drawn on the CPU, so a GPU run
-    sees the same data.
+    seed: a non-negative integer. name: the purpose of the numbers, such as "data".
+
+    It is Philox, keyed by the seed and the SHA-256 of the name; streams of different
+    names are independent. Numbers are drawn on the CPU, so a run on a GPU gets the same
+    data.
     """
     return np.random.Generator(np.random.Philox(_sequence(seed, name)))
 
 
 def integer(seed: int, name: str) -> int:
-    """Return a 63-bit integer that is the same for the same (seed, name), for a library
-    that takes a seed.
+    """Return a 63-bit integer that is the same for the same (seed, name) everywhere.
+
+    It is for libraries that take a seed.
     """
     return int(_sequence(seed, name).generate_state(1, np.uint64)[0] >> 1)

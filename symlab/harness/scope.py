@@ -1,8 +1,8 @@
-"""Whether what a function, or the top level of a file, executes has an effect.
+"""Whether executing a function, or the top level of a file, has an effect outside it.
 
-Effects are judged from the syntax alone. An object of others may be changed by every
-function that is given it, a global by every object that may share it (sharing.py);
-where the code cannot tell, there is an effect.
+Effects are judged from the syntax alone. A third-party object may be changed by every
+function that it is passed to, and a global by changing any object that may share memory
+with it (sharing.py). If the syntax does not decide, an effect is assumed.
 """
 
 import ast
@@ -70,8 +70,10 @@ FRESH = (*DISPLAY, *COMPREHENSION, ast.BinOp, ast.Compare, ast.UnaryOp)
 
 
 class Scope:
-    """The names and objects of one function, or of the top level of a module, as far as
-    its syntax tells what executing it may change.
+    """What executing a function, or the top level of a module, may change.
+
+    It follows the names and objects of the function or module as far as the syntax
+    shows them.
     """
 
     def __init__(
@@ -187,8 +189,9 @@ class Scope:
         )
 
     def acts(self, nodes: list) -> bool:
-        """Return whether executing these statements may change what lies outside this
-        function or module.
+        """Return whether executing statements may change anything outside this scope.
+
+        nodes: the syntax nodes of the statements.
         """
         return any([self._acts(n, set()) for n in nodes])  # all, for `writes`
 
@@ -451,8 +454,10 @@ class Scope:
         return any([self._calls_back(m, n) for m, n in found])
 
     def called_back(self, value) -> bool:
-        """Return whether a function that an expression gives acts when it is called
-        without arguments.
+        """Return whether calling an expression's value without arguments may have an
+        effect.
+
+        value: the syntax node of the expression.
         """
         chain = chain_of(value)
         if chain is None:

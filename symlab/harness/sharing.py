@@ -1,8 +1,8 @@
 """Which objects a value shares with names, and which values can never change.
 
-`B = np.flip(A)`, `D = {"w": A}` and `D["w"] = A` all let a change of B or of an item of
-D be a change of A. What somebody else's function returns is taken to share all that the
-function was given.
+After `B = np.flip(A)`, `D = {"w": A}` or `D["w"] = A`, a change of B, or of an item of
+D, may be a change of A. The result of a third-party function is assumed to share
+everything that the function was given.
 """
 
 import ast
@@ -38,9 +38,7 @@ CALLED = "()"  # (f, "()") is what a call of f returns
 
 
 def held(value) -> set[Chain]:
-    """Return the dotted names whose objects the value of an expression may be or
-    contain.
-    """
+    """Return the dotted names whose objects an expression's value may be or contain."""
     if value is None or isinstance(value, (ast.Constant, ast.JoinedStr, ast.Compare)):
         return set()
     if isinstance(value, (ast.Name, ast.Attribute)) and (chain := chain_of(value)):
@@ -81,8 +79,9 @@ def names(target: ast.AST) -> set[str]:
 
 
 def root(node) -> str:
-    """Return the name that an expression of attributes, items and calls begins with: a
-    of a.b[0]().
+    """Return the name at the beginning of an expression, such as a in a.b[0]().
+
+    node: an expression of attributes, items and calls; '' for any other.
     """
     while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call, ast.Starred)):
         node = node.func if isinstance(node, ast.Call) else node.value
@@ -90,8 +89,10 @@ def root(node) -> str:
 
 
 def beginning(node) -> Chain:
-    """Return the dotted name that an expression of attributes, items and calls begins
-    with: ("h", "where") of h.where(x=1).mean("y"), ("",) where it begins otherwise.
+    """Return the dotted name at the beginning of an expression of attributes and calls.
+
+    It is ("h", "where") for h.where(x=1).mean("y"), and ("",) if the expression does
+    not begin with a name.
     """
     names: list[str] = []
     while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call, ast.Starred)):
@@ -101,8 +102,10 @@ def beginning(node) -> Chain:
 
 
 def holdings(module: Module) -> dict[str, set[Chain]]:
-    """Return {global name: dotted names whose objects it may be or contain}, by all
-    statements of a module.
+    """Return {global name: dotted names whose objects it may be or contain} of a
+    module.
+
+    All statements of the module are taken into account.
     """
     found: dict[str, set[Chain]] = {}
 
@@ -127,8 +130,11 @@ def holdings(module: Module) -> dict[str, set[Chain]]:
 
 
 def changed(module: Module) -> set[str]:
-    """Return the global names of a module of whose objects a statement sets an item or
-    calls a method.
+    """Return the global names of a module whose objects one of its statements may
+    change.
+
+    A statement may change an object if it sets one of its items or calls one of its
+    methods.
     """
     nodes = [n for s in module.statements if not s.alias for n in _executed(s.node)]
     stores = [
@@ -154,8 +160,9 @@ def _executed(statement) -> list[ast.AST]:
 
 
 def container(value) -> bool:
-    """Return whether an expression makes a new list, dict or set, in which setting an
-    item has no other effect.
+    """Return whether an expression makes a new list, dict or set.
+
+    Setting an item of such an object has no other effect.
     """
     if isinstance(value, ast.Call):
         return (chain_of(value.func) or ("",))[-1] in CONTAINERS
@@ -163,8 +170,10 @@ def container(value) -> bool:
 
 
 def used_up(value) -> bool:
-    """Return whether an expression makes an object that changes when it is read: an
-    iterator, an open file, a dict that grows when a key is looked up.
+    """Return whether an expression makes an object that changes when it is read.
+
+    Examples are an iterator, an open file, and a dict that grows when a key is looked
+    up.
     """
     if isinstance(value, ast.Call):
         return (chain_of(value.func) or ("",))[-1] in ONCE
@@ -172,5 +181,5 @@ def used_up(value) -> bool:
 
 
 def yields(function) -> bool:
-    """Return whether a function's definition makes it a generator."""
+    """Return whether a function is a generator, from its definition."""
     return any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own(function.body))

@@ -1,8 +1,8 @@
 """Files of Python source: where a first-party module lies, and its statements.
 
-First-party is what is neither of the standard library nor under a site-packages or
-dist-packages folder: the project, symlab wherever it is installed, `src/` on sys.path,
-editable installs. Modules are found by name without importing them.
+A module is first-party if it is neither in the standard library nor under a
+site-packages or dist-packages folder: the project, symlab wherever it is installed,
+`src/` on sys.path, editable installs. Modules are found by name without importing them.
 """
 
 import ast
@@ -37,8 +37,9 @@ Target = tuple[str, str | None]  # what an import binds: module, attribute or No
 
 
 class Statement:
-    """One top-level statement of a Python file; an import of several names is one for
-    each name.
+    """One top-level statement of a Python file.
+
+    An import of several names counts as one statement for each name.
     """
 
     def __init__(self, node: ast.stmt, module: "Module", alias=None):
@@ -61,10 +62,11 @@ class Statement:
         self.local = {} if alias else module.targets([node])  # in functions, too
 
     def text(self, annotations: bool, docs: bool) -> str:
-        """Return a text of the statement that does not depend on layout; for an import,
-        the names that it binds.
+        """Return a text of the statement that does not depend on its layout.
 
-        annotations, docs: whether annotations and docstrings belong to it.
+        annotations, docs: whether the text includes annotations and docstrings.
+
+        The text of an import is the module and the name that it binds.
         """
         if self.alias is not None:
             (target,) = next(iter(self.imports.values()), [(self.star, "*")])
@@ -75,8 +77,9 @@ class Statement:
         return self._texts[options]
 
     def free(self, annotations: bool) -> list[Chain]:
-        """Return, sorted, the dotted names that the statement, and the functions in it,
-        take from outside.
+        """Return, sorted, the dotted names that the statement takes from outside.
+
+        Names that are used in functions inside the statement are included.
 
         annotations: whether names in annotations count.
         """
@@ -88,19 +91,20 @@ class Statement:
 
     @cached_property
     def now(self) -> set[Chain]:
-        """The dotted names that are looked up when the statement is executed (not
-        later, when a function in it is called).
+        """The dotted names that are looked up when the statement itself is executed.
+
+        Names that are looked up only when a function in it is called are not included.
         """
         return set() if self.alias is not None else names_now(self.node)
 
     @cached_property
     def executed(self) -> list[str]:
-        """Names of modules that are imported when the statement is executed."""
+        """The names of the modules that are imported when the statement is executed."""
         return self._imported(_outside_functions([self.node]))
 
     @cached_property
     def loads(self) -> list[str]:
-        """Names of modules that the statement, or a function in it, imports."""
+        """The names of the modules that the statement, or a function in it, imports."""
         return self._imported(walk(self.node))
 
     def _imported(self, nodes: Iterable) -> list[str]:
@@ -118,7 +122,7 @@ class Statement:
 
     @cached_property
     def words(self) -> set[str]:
-        """Names, attributes and string arguments of calls that occur in the
+        """The names, attributes and string arguments of calls that occur in the
         statement.
         """
         found: set[str] = set()
@@ -138,10 +142,11 @@ class Statement:
 
     @cached_property
     def modules(self) -> list[str]:
-        """String literals in the statement that may be names of modules, as in
-        `load("m")`, where a function imports what it is given.
+        """String literals in the statement that may be names of modules to be imported.
 
-        Not those of `importlib.import_module("m")`: `chain_of` knows it.
+        An example is "m" in `load("m")`, if `load` imports the module that it is given.
+        The argument of `importlib.import_module("m")` is not included, as
+        `syntax.chain_of` handles it.
         """
         nodes = [*walk(self.node)]
         known = {
@@ -163,8 +168,10 @@ class Module:
     """A Python file as its top-level statements, in order, and the names that they
     bind.
 
-    name: as in import. path: None for a folder without __init__.py. source: the file's
-    bytes. folders: where submodules lie.
+    name: the module's dotted name.
+    path: the file; None for a folder without __init__.py.
+    source: the file's bytes.
+    folders: the folders in which submodules lie.
     """
 
     def __init__(self, name: str, path: Path | None, source: bytes, folders: tuple):
@@ -186,7 +193,7 @@ class Module:
 
     @cached_property
     def imports_by_name(self) -> bool:
-        """Whether the file can import a module whose name is computed when it runs."""
+        """Whether the file can import a module whose name is computed at run time."""
         if {"importlib", "pkgutil", "runpy"} & self.packages:
             return True
         return any(
@@ -196,9 +203,7 @@ class Module:
 
     @cached_property
     def methods(self) -> dict[str, list]:
-        """{name: definitions} of the methods of all classes at the top level of the
-        file.
-        """
+        """{name: definitions} of the methods of all top-level classes of the file."""
         found: dict[str, list] = {}
         for node in self.tree.body:
             for n in node.body if isinstance(node, ast.ClassDef) else ():
@@ -208,8 +213,10 @@ class Module:
 
     @cached_property
     def watching(self) -> dict[str, list]:
-        """{class: its properties and special methods that run when an object is only
-        read}, for files outside of symlab.
+        """{class: methods that run when an object of the class is only read}.
+
+        These are properties and some special methods. The dictionary is empty for files
+        of symlab.
         """
         found: dict[str, list] = {}
         for node in self.tree.body if self.name.split(".")[0] != "symlab" else ():
@@ -235,10 +242,12 @@ class Module:
     def targets(
         self, nodes: Iterable, at_import: bool = False
     ) -> dict[str, list[Target]]:
-        """Return {imported name: the (module, attribute) pairs it may be bound to}, in
-        absolute names.
+        """Return {imported name: the (module, attribute) pairs it may be bound to}.
 
-        nodes: statements. at_import: whether imports inside functions are left out.
+        nodes: statements.
+        at_import: whether imports inside functions are left out.
+
+        Names of modules are absolute.
         """
         out: dict[str, list[Target]] = {}
         for node in _outside_functions(nodes) if at_import else _walk(nodes):
@@ -249,10 +258,11 @@ class Module:
         return out
 
     def bound(self, node, alias: ast.alias) -> tuple[str, Target]:
-        """Return the name that one part of an import statement binds, and the (module,
-        attribute) that it is bound to.
+        """Return the name that one part of an import binds, and what it is bound to.
 
-        node: the statement; alias: the part.
+        node: the import statement. alias: the part.
+
+        The second result is the pair (module, attribute).
         """
         name = alias.asname or alias.name.split(".")[0]
         if isinstance(node, ast.ImportFrom):
@@ -262,9 +272,10 @@ class Module:
         return name, (whole, None)
 
     def absolute(self, level: int, module: str | None) -> str:
-        """Return the absolute name of a module in a relative import of this file.
+        """Return the absolute name of a module that this file imports by a relative
+        name.
 
-        level: the number of dots. module: what stands after them.
+        level: the number of dots. module: what follows the dots.
         """
         if not level:
             return module or ""
@@ -275,7 +286,9 @@ class Module:
 
     @cached_property
     def packages(self) -> set[str]:
-        """The first parts of the names of all modules imported anywhere in the file."""
+        """The first parts of the names of all modules that are imported anywhere in the
+        file.
+        """
         found: set[str] = set()
         for s in self.statements:
             for node in walk(s.node):
@@ -333,7 +346,7 @@ STANDARD = {Path(sysconfig.get_path(k)).resolve() for k in ("stdlib", "platstdli
 
 
 def third_party(folder: Path) -> bool:
-    """Return whether a folder of sys.path holds the standard library or installed
+    """Return whether a folder of sys.path has the standard library or installed
     packages.
     """
     inside = {"site-packages", "dist-packages"} & set(folder.parts)
@@ -343,9 +356,10 @@ def third_party(folder: Path) -> bool:
 class Finder:
     """Finds first-party modules (the project's own code) by their dotted names.
 
-    root: the project's folder. make(name, path, source, folders): builds the record of
-    a module from its dotted name, file, source and folders of submodules; None for a
-    `Module`. `compiled` has the names of modules that were found without source.
+    root: the project's folder.
+    make: make(name, path, source, folders) builds the record of a module from its
+        dotted name, file, source and folders of submodules; None makes a `Module`.
+    compiled: names of modules that were found without Python source.
     """
 
     def __init__(self, root: Path, make=None):
@@ -359,7 +373,9 @@ class Finder:
         self.listed: dict[Path, set[str]] = {}  # folder: what it holds, up to a dot
 
     def module(self, name: str) -> Module | None:
-        """Return the first-party module of a dotted name; None for third-party ones."""
+        """Return the first-party module of a dotted name; None if it is not
+        first-party.
+        """
         if name not in self.modules:
             self.modules[name] = self._find(name)
         return self.modules[name]

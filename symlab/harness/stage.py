@@ -1,14 +1,15 @@
-"""A stage that several runs share, such as pretraining: computed once, then read.
+"""A stage: a computation that several runs share, such as pretraining, made only once.
 
-A stage is a function at the top of a module. It gets numbers, strings and booleans by
-name, and returns arrays by name. Its key is a hash of the source code that it can
-reach, the versions of the packages that this code imports, and its arguments, so a
-stage is made anew after every change that could alter it, and only then. What it
-depends on has to be among the arguments: the seed, and the device if there are several.
+A stage is a function at the top of a module. It is given numbers, strings and booleans
+as named arguments, and returns a dict of arrays. Its key is a hash of the source code
+that it can reach, of the versions of the packages that this code imports, and of its
+arguments; so a stage is computed again after every change that could alter it, and only
+then. Everything that it depends on must be an argument: the seed, and the device if
+there are several.
 
-A file is written all or not at all, so processes may compute the same stage at once:
-each writes the same arrays. It begins with the SHA-256 of the rest; where that differs,
-the file is damaged, and the stage is computed and written again.
+A file is written completely or not at all, so several processes may compute the same
+stage at once: each writes the same arrays. The file begins with the SHA-256 of the
+rest; if that differs, the file is damaged, and the stage is computed and written again.
 """
 
 import io
@@ -29,12 +30,15 @@ Arrays = dict[str, np.ndarray]
 def shared(
     folder: Path, root: Path, function: Callable[..., Arrays], arguments: dict
 ) -> Arrays:
-    """Return function(**arguments), a dict of arrays, from `folder` where it has been
-    computed before.
+    """Return function(**arguments), a dict of arrays, from disk if it was computed
+    before.
 
-    root: the folder of the project. Raises TypeError for an argument that is no int,
-    float, str or bool, and for a result that is no array. Where the disk takes no file,
-    the next call computes it again.
+    folder: where results are kept.
+    root: the folder of the project, in which the function's code is looked up.
+
+    Raises TypeError for an argument that is not an int, float, str or bool, and for a
+    result that is not an array. If the result cannot be written to disk, the next call
+    computes it again.
     """
     path = folder / f"{function.__name__}-{key(root, function, arguments)}.stage"
     arrays = _read(path)
@@ -48,8 +52,11 @@ def shared(
 
 
 def key(root: Path, function: Callable, arguments: dict) -> str:
-    """Return 16 hex digits that name a call of a function: a hash of the code that it
-    reaches, of package versions and of its arguments.
+    """Return 16 hex digits that identify a call of a function.
+
+    They are a hash of the code that the function reaches, of the versions of the
+    packages that this code imports, and of the arguments. root: the folder of the
+    project.
     """
     for name, value in arguments.items():
         if type(value) not in TYPES:

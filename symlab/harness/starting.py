@@ -1,4 +1,4 @@
-"""A new experiment file, written from the template that comes with the package."""
+"""Writes a new experiment file from the template that is part of the package."""
 
 import keyword
 import re
@@ -14,9 +14,11 @@ TEMPLATE = Path(__file__).parents[1] / "template.py"
 def write(name: str, start: Path | None = None) -> Path:
     """Write experiments/NAME.py, an experiment that runs as it is; return its path.
 
-    It goes into the project that holds the folder `start` (by default the working
-    directory), else into an experiments folder that is made there. Raises UserError for
-    a name that no experiment can have or that is taken.
+    name: of the experiment.
+    start: a folder in the project, by default the working directory. If it is in no
+        project, the folder experiments/ is made in it.
+
+    Raises UserError for a name that no experiment can have, or that is taken.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(

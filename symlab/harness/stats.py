@@ -1,8 +1,9 @@
-"""Intervals. Every claim and every band in a figure takes its interval from here.
+"""Statistics: the intervals of all claims and of all bands in figures.
 
 Convention: a sample is a 1-D array with one number per seed; intervals are two-sided
-and of level 95 % unless said. With one seed the interval is infinite, not zero.
-docs/statistics.md says which interval is used when, and how often each covers.
+    and of level 95 % unless said otherwise. With one seed the interval is infinite, not
+    zero. docs/statistics.md says which interval is used when, and how often each covers
+    the true value.
 """
 
 import math
@@ -27,12 +28,15 @@ Ends = Callable[[float], tuple[float, float]]
 class Interval:
     """An estimate with the limits of its interval, from n independent seeds.
 
-    value, low, high: the estimate and the limits. method: "t", "t and Hall" (a skewed
-    sample), "binomial", "anytime", "constant" (all values are equal) or "worst case".
-    n: seeds; 0 where their number is unknown. of: what n counts, where it is not seeds.
-    runs: how many values were looked at, where that is more than n. note: what a reader
-    of the interval must know.
-    ends(alpha): the interval of level 1 - alpha; None where no sampling is modelled.
+    value, low, high: the estimate and the limits.
+    n: the number of seeds; 0 if it is unknown.
+    method: "t", "t and Hall" (for a skewed sample), "binomial", "anytime", "constant"
+        (all values are equal) or "worst case".
+    runs: how many values were looked at, if more than n.
+    note: what a reader of the interval must know.
+    ends: ends(alpha) is the interval of level 1 - alpha; None if no sampling is
+        modelled.
+    of: what n counts, if not seeds.
     """
 
     value: float
@@ -47,24 +51,24 @@ class Interval:
 
     @property
     def beyond(self) -> float:
-        """An upper bound, of confidence 95 %, on the share of all seeds whose value
-        lies beyond the worst one seen.
+        """An upper bound on the fraction of all seeds whose value is worse than the
+        worst seen.
 
-        It is a one-sided tolerance bound: the largest of n independent values exceeds
-        all but a share 1 - 0.05^(1/n) of the distribution. For a constant sample it is
-        the share of seeds that may differ. NaN for other methods, and where the number
-        of seeds is unknown.
+        The bound has a confidence of 95 %. It is a one-sided tolerance bound: the
+        largest of n independent values exceeds all but a fraction 1 - 0.05^(1/n) of the
+        distribution. For a constant sample it bounds the fraction of seeds whose value
+        may differ. It is NaN for other methods, and if the number of seeds is unknown.
         """
         if self.method not in ("worst case", "constant") or not self.n:
             return math.nan
         return 1 - (1 - LEVEL) ** (1 / self.n)
 
     def map(self, function: Callable[[float], float]) -> "Interval":
-        """Return the interval on another scale, by a monotone function of its value and
+        """Return the interval on another scale: a monotone function of its value and
         limits.
 
-        Where the interval of a small alpha leaves the domain of the function, or its
-        image overflows, it is the whole line.
+        If the interval of some level leaves the domain of the function, or its image
+        overflows, the interval of that level is the whole line.
         """
 
         def ends(alpha):
@@ -111,10 +115,11 @@ class Interval:
 def mean(sample, level: float = LEVEL) -> Interval:
     """Return the interval of the mean of a sample with one value per independent seed.
 
-    It is Student's, or, where the sample is `skewed`, the hull of Student's and of
-    Hall's (J. R. Stat. Soc. B 54, 1992, p. 221), which takes skewness into account. A
-    sample of booleans gets the exact interval of a `fraction`. A constant sample has an
-    interval of width zero, which says so in its note.
+    It is Student's t interval. If the sample is `skewed`, it is the union of Student's
+    and Hall's intervals (J. R. Stat. Soc. B 54, 1992, p. 221), the latter of which
+    takes skewness into account. A sample of booleans gets the exact interval of
+    `fraction`. A constant sample has an interval of width zero, and a note that says
+    so.
     """
     x = np.asarray(sample)
     if x.dtype == object:
@@ -138,15 +143,15 @@ def mean(sample, level: float = LEVEL) -> Interval:
 
 
 def anytime(sample, level: float = LEVEL) -> Interval:
-    """Return an interval of the mean that stays valid however often one looks at the
-    sample.
+    """Return an interval of the mean that stays valid if one looks at it after every
+    seed.
 
-    A confidence sequence: with probability `level` the intervals of all n together
-    cover the mean, so that seeds may be added until a claim is decided. It is for
-    roughly normal seeds of unknown variance: the scale-invariant mixture of Lai (Ann.
-    Stat. 4, 1976, p. 265) with a normal prior of variance PRIOR on the standardised
-    mean, as in Wang & Ramdas (arXiv 2310.03722, section 4). It is 1.9 times as wide as
-    Student's at n = 8, and infinite up to n = 2.
+    It is a confidence sequence: with probability `level` the intervals for all n
+    simultaneously cover the mean, so seeds may be added until a claim is decided. It is
+    for approximately normal seeds of unknown variance: the scale-invariant mixture of
+    Lai (Ann. Stat. 4, 1976, p. 265) with a normal prior of variance PRIOR on the
+    standardised mean, as in Wang & Ramdas (arXiv 2310.03722, section 4). It is 1.9
+    times as wide as Student's interval at n = 8, and infinite up to n = 2.
     """
     x = np.asarray(sample, float)
     n, value = len(x), float(np.mean(x))
@@ -159,15 +164,18 @@ def anytime(sample, level: float = LEVEL) -> Interval:
 
 
 def worst(sample, largest: bool = True, seeds=None) -> Interval:
-    """Return the largest (or smallest) of all runs' values, for statements that hold
-    run by run.
+    """Return the largest (or smallest) value over all runs, for claims about every run.
 
-    sample: a value per run, such as the gap to an oracle. seeds: the seed of each run;
-    without it they are taken from an index named "seed" of the sample, and unknown
-    where there is none. The runs of one seed are not independent, so n counts seeds:
-    those that have as many runs as any, since the others were not seen in all that is
-    claimed of every run. The interval is the one number: it says nothing of seeds that
-    were not run. `Interval.beyond` bounds how many of those lie beyond.
+    sample: a value per run, such as the difference from an oracle.
+    largest: whether the largest is returned, or the smallest.
+    seeds: the seed of each run. By default it is an index of the sample named "seed",
+        and without such an index unknown.
+
+    The runs of one seed are not independent, so n counts seeds. It counts only seeds
+    that have the largest number of runs, since on the others not everything was seen
+    that is claimed of every run. The interval is the value itself: it says nothing
+    about seeds that were not run. `Interval.beyond` bounds how many of those have a
+    worse value.
     """
     x = np.asarray(sample, float)
     if seeds is None and isinstance(sample, pd.Series) and sample.index.name == "seed":
@@ -193,11 +201,14 @@ def geometric_mean(sample, level: float = LEVEL) -> Interval:
 def fraction(outcomes, seeds=None, level: float = LEVEL) -> Interval:
     """Return the fraction of true outcomes with its exact (Clopper-Pearson) interval.
 
-    It covers the truth at least `level` of the time, also where none or all are true:
-    none of 16 gives [0, 0.206]. seeds: the seed of each outcome; without it all are
-    independent. With several outcomes of one seed their mean counts as one outcome,
-    whole or broken, as if all outcomes of a seed always agreed. Raises ValueError where
-    an outcome is missing (NaN), or is neither true nor false, nor 1 or 0.
+    outcomes: one per run, True or False, or 1 or 0.
+    seeds: the seed of each outcome; None if all outcomes are independent.
+
+    The interval covers the truth at least `level` of the time, also if none or all
+    outcomes are true: none of 16 gives [0, 0.206]. Several outcomes of one seed count
+    as one outcome, their mean, which may be a fraction: as if all outcomes of a seed
+    always agreed. Raises ValueError if an outcome is missing (NaN), or is neither true
+    nor false.
     """
     x = pd.Series(np.asarray(outcomes))
     if not x.isin([0, 1]).all():
@@ -213,12 +224,18 @@ def fraction(outcomes, seeds=None, level: float = LEVEL) -> Interval:
 def paired(
     df: pd.DataFrame, column: str, by: str, a, b, unit: str = "seed"
 ) -> Interval:
-    """Return the interval of the mean difference of `column` between rows with by == a
-    and rows with by == b, paired by seed.
+    """Return the interval of the mean difference of a column between two arms, paired
+    by seed.
 
-    unit: the column that pairs rows. Each unit must occur at most once under `by == a`
-    and under `by == b`; units that lack one of them are left out. Raises ValueError
-    where a value is NaN.
+    The difference is the column's value in rows with by == a minus that in rows with by
+    == b.
+
+    df: the rows. column: the column that is compared.
+    by: the column that names the arm. a, b: its two values.
+    unit: the column whose values pair rows, by default the seed. Each unit must occur
+        at most once in each arm; units that lack one of them are left out.
+
+    Raises ValueError if a value is NaN.
     """
     if df[column][df[by].isin([a, b])].isna().any():
         raise ValueError(f"{column} is not a number in a run")
@@ -242,8 +259,9 @@ def band(sample) -> tuple[float, float]:
 
 
 def skewness(sample) -> float:
-    """Return the third central moment of a sample over the 3/2 power of the second; 0
-    for a constant one.
+    """Return the skewness of a sample; 0 for a constant sample.
+
+    It is the third central moment over the 3/2 power of the second.
     """
     d = np.asarray(sample, float) - np.mean(sample)
     if not (largest := np.abs(d).max()) > 0:
@@ -253,13 +271,13 @@ def skewness(sample) -> float:
 
 
 def skewed(sample) -> bool:
-    """Return whether a sample's skewness exceeds the standard error that it has for
-    normal samples of that size.
+    """Return whether a sample's skewness exceeds its standard error for a normal
+    sample.
 
-    The rule is chosen by coverage (docs/statistics.md): a stricter one finds too few
-    exponential samples of 4 to 16 seeds, and three in ten normal samples that it calls
-    skewed cost little, since their interval only grows. Three values do not show
-    skewness.
+    The rule was chosen by the coverage of the resulting intervals (docs/statistics.md):
+    a stricter rule detects too few exponential samples of 4 to 16 seeds. It calls three
+    in ten normal samples skewed, which costs little, since their interval only grows.
+    Fewer than four values are never skewed.
     """
     n = len(sample)
     if n < 4:
@@ -277,11 +295,14 @@ def p_value(
     """Return the P value of the verdict that a value lies within, or outside, two
     limits.
 
-    interval: the estimate of the value. For one limit it is two-sided: the least alpha
-    for which the interval of level 1 - alpha leaves the limit out, so that it is below
-    0.05 just where the 95 % interval decides. Between two limits the larger of both
-    counts, outside that of the limit which was crossed. At least LEAST_P. NaN where no
-    sampling is modelled, and where the estimate is not finite.
+    interval: the estimate of the value.
+    above, below: the limits.
+
+    For one limit the P value is two-sided: the smallest alpha for which the interval of
+    level 1 - alpha excludes the limit, so it is below 0.05 exactly if the 95 % interval
+    decides. For an estimate between two limits it is the larger of both P values, and
+    for one outside it is that of the limit that was crossed. It is at least LEAST_P; it
+    is NaN if no sampling is modelled, and if the estimate is not finite.
     """
     if interval.ends is None or not math.isfinite(interval.value):
         return math.nan
@@ -310,11 +331,11 @@ def _p_of(ends: Ends, limit: float) -> float:
 
 
 def holm(p_values: Iterable[float]) -> np.ndarray:
-    """Return P values adjusted by Holm's step-down method for how many there are.
+    """Return P values adjusted by Holm's step-down method for the number of tests.
 
-    Rejecting those below 0.05 rejects any true hypothesis of the whole family with a
-    probability of at most 0.05, whatever the dependence (Holm, Scand. J. Stat. 6, 1979,
-    p. 65). NaN stays NaN and does not count in the family.
+    If the tests with adjusted values below 0.05 are rejected, the probability that any
+    true hypothesis is rejected is at most 0.05, whatever their dependence (Holm, Scand.
+    J. Stat. 6, 1979, p. 65). NaN stays NaN and does not count as a test.
     """
     p = np.array([*p_values], float)
     known = np.flatnonzero(~np.isnan(p))
@@ -328,12 +349,14 @@ def holm(p_values: Iterable[float]) -> np.ndarray:
 
 
 def seeds_needed(interval: Interval, threshold: float) -> int | None:
-    """Return about how many seeds a new sweep needs to move the interval off the
-    threshold.
+    """Return about how many seeds a new sweep needs to decide a claim.
 
-    It decides with probability POWER if value and spread are the measured ones. Of an
-    `anytime` interval it is the number in all at which that would be narrow enough.
-    None where that cannot be known, or is more than REACH.
+    interval: the claim's estimate. threshold: the limit that lies inside it.
+
+    With this number the new interval excludes the threshold with probability POWER, if
+    value and spread are the measured ones. For an `anytime` interval it is the total
+    number of seeds at which the interval would be narrow enough. The result is None if
+    the number cannot be known, or exceeds REACH.
     """
     distance = abs(interval.value - threshold)
     if interval.ends is None or distance == 0 or not math.isfinite(interval.high):
@@ -353,8 +376,7 @@ def seeds_needed(interval: Interval, threshold: float) -> int | None:
 
 
 def advice(interval: Interval, threshold: float) -> str:
-    """Return the sentence that says about how many seeds would decide an undecided
-    claim.
+    """Return a sentence on how many seeds would decide an undecided claim.
 
     interval: the claim's estimate. threshold: the limit that lies inside it.
     """

@@ -1,15 +1,16 @@
-"""One Parquet file per experiment and scale, one row per run, for `pd.read_parquet`.
+"""Storage of result rows: one Parquet file per experiment and scale, one row per run.
 
-A finished chunk becomes an immutable part file (written under another name in the same
-folder, then renamed), and parts are packed into the one file at the end of every call.
-What is on disk is at each moment the union of the file and its parts; a (key, code)
-that stands twice counts once, and a run that went well counts before one that failed.
-Parts are numbered, so that a later row is known by its place and not by a clock. What
-the code of a row was made of (its manifest) lies once beside the parts, not in each.
+`pd.read_parquet` reads the file. A finished chunk of runs becomes an immutable part
+file (written under another name in the same folder, then renamed), and parts are packed
+into the one file at the end of every call. The rows on disk are at any moment those of
+the file and its parts together; if a (key, code) occurs twice, it counts once, and a
+run that succeeded takes precedence over one that failed. Parts are numbered, so that a
+later row is recognised by its number and not by a clock. The manifest of a row's code
+(which definitions it was made of) is stored once beside the parts, not in each.
 
 Only packing needs an order between two processes: a lock that the system releases when
 its holder dies. Without it, A packs parts {1, 2} while B packs {1, 2, 3} and deletes
-them, and A's file replaces B's: part 3 is gone.
+them, and A's file replaces B's: part 3 is lost.
 """
 
 import json
@@ -50,7 +51,10 @@ MANIFESTS = b"symlab.manifests"
 
 
 class Store:
-    """The result rows of one experiment at one scale, on disk."""
+    """The result rows of one experiment at one scale, on disk.
+
+    folder: the folder of the scale. experiment: the name of the experiment.
+    """
 
     def __init__(self, folder: Path, experiment: str):
         self.experiment = experiment
@@ -62,10 +66,10 @@ class Store:
         self._table = pa.schema(META).empty_table()
 
     def read(self) -> pa.Table:
-        """Return all rows on disk, once for each (key, code): a run's config and the
-        code that made it.
+        """Return all rows on disk, one for each run and version of the code.
 
-        Files that changed since the last call are read again.
+        These are the columns (key, code). Files that changed since the last call are
+        read again.
         """
         there = self._identities()
         if there != self._seen:
@@ -75,22 +79,25 @@ class Store:
     def frame(
         self, code: str | None = None, configs: dict[str, dict] | None = None
     ) -> pd.DataFrame:
-        """Return all rows on disk as a frame, or those of one code version without
-        failed runs.
+        """Return all rows on disk as a frame, or the successful rows of one version of
+        the code.
 
-        code: the hash in the column `code`. configs: {key: config} of the wanted runs.
+        code: the version, as in the column `code`; None for all rows.
+        configs: {key: config} of the wanted runs; None for all.
         """
         if code is None:
             return self.read().to_pandas(use_threads=False)
         return self.current(code, configs).to_pandas(use_threads=False)
 
     def current(self, code: str, configs: dict[str, dict] | None = None) -> pa.Table:
-        """Return the rows that one version of the code made and that went well.
+        """Return the rows of successful runs that one version of the code made.
 
-        code: the hash in the column `code`. Columns that only other rows have are left
-        out, so that a column has the type and the name that its runs gave it, also
-        where rows of older code have another type. configs: {key: config} asks for
-        these runs only; fields of a config then have the type that it has.
+        code: the version, as in the column `code`.
+        configs: {key: config} of the wanted runs, whose columns then have the types of
+            the config's fields; None for all runs.
+
+        Columns that only other rows have are left out, and each column has the type and
+        the name that its runs gave it, even if rows of older code have another type.
         """
         table = self.read()
         asked = pc.and_(pc.equal(table["code"], code), pc.equal(table["status"], "ok"))
@@ -105,11 +112,12 @@ class Store:
         return table
 
     def write_part(self, rows: list[dict], manifests: dict) -> None:
-        """Write rows of finished runs to disk as a file of their own, which takes a few
+        """Write rows of finished runs to disk as a file of their own, in a few
         milliseconds.
 
-        manifests: {code: {definition: hash}}, of what the code of the rows was made;
-        each is written once, beside these files.
+        rows: dicts.
+        manifests: {code key: {name of a definition: hash of its source}} for the code
+            that made the rows; each is written once, beside these files.
         """
         for code, manifest in manifests.items():
             if code not in self._explained:
@@ -123,8 +131,8 @@ class Store:
     def pack(self) -> None:
         """Merge the files that `write_part` wrote into the experiment's one file.
 
-        Nothing is done while another process holds the lock, and in a folder that can
-        only be read.
+        Nothing happens if another process holds the lock for 60 s, or if the folder
+        cannot be written.
         """
         files.remove_abandoned(self.parts, "*")
         files.remove_abandoned(self.file.parent, self.file.name)
@@ -141,12 +149,15 @@ class Store:
 
     @staticmethod
     def with_manifests(table: pa.Table, manifests: dict) -> pa.Table:
-        """Return the table with {code: {definition: hash}} in its metadata."""
+        """Return the table with manifests in its metadata.
+
+        manifests: {code key: {name of a definition: hash of its source}}.
+        """
         return table.replace_schema_metadata({MANIFESTS: json.dumps(manifests)})
 
     def check(self) -> None:
-        """Raise UserError, before the first run, where a row could not be written to
-        disk.
+        """Raise UserError if rows could not be written to disk; called before the first
+        run.
         """
         probe = self.parts / ".probe"
         files.write([b"may be removed"], probe)
@@ -227,7 +238,10 @@ class Store:
 
 
 def bytes_of(path: Path) -> bytes | None:
-    """Return the bytes of a file, None if there is no such file (any more)."""
+    """Return the bytes of a file; None if it does not exist, or no longer.
+
+    Raises UserError if it cannot be read.
+    """
     try:
         # From memory: pyarrow opens a path twice; it may be replaced in between.
         return path.read_bytes()
@@ -261,8 +275,10 @@ def _number(part: Path) -> int:
 
 
 def checked(table: pa.Table) -> pa.Table:
-    """Return a table whose columns of META have their types; raise ValueError where it
-    has no key, code and status, or two columns of one name.
+    """Return a table of rows, with its columns of META converted to their types.
+
+    Raises ValueError if it lacks one of the columns key, code and status, or has two
+    columns of one name.
     """
     if missing := {"key", "code", "status"} - set(table.column_names):
         raise ValueError(f"no columns {sorted(missing)}")
@@ -291,7 +307,9 @@ def _merge(tables: list[pa.Table]) -> pa.Table:
 
 
 def manifests(table: pa.Table) -> dict[str, dict[str, str]]:
-    """Return {code: {definition: hash}} from a table's metadata, for every version of
-    the code that has rows.
+    """Return which code made the rows of a table, from the table's metadata.
+
+    The result is {code key: {name of a definition: hash of its source}}, for every
+    version of the code that has rows.
     """
     return json.loads((table.schema.metadata or {}).get(MANIFESTS, b"{}"))

@@ -1,14 +1,14 @@
-"""Standard streams that are closed, full, or that nobody reads any more."""
+"""Standard output and error that are closed or full, or that nobody reads any more."""
 
 import os
 import sys
 
 
 def open_closed() -> None:
-    """Reopen standard streams that are closed (`>&-`) so that they lead nowhere.
+    """Reopen closed standard streams (`>&-`) so that output to them is discarded.
 
-    Otherwise the next file that is opened takes the number of the closed one, and what
-    is printed goes into it, also by the worker processes, which inherit the streams.
+    Otherwise the next file that is opened gets the number of the closed stream, and
+    printed text goes into it, also from worker processes, which inherit the streams.
     """
     for number, name, mode in (
         (0, "stdin", "r"),
@@ -25,7 +25,9 @@ def open_closed() -> None:
 
 
 def silence() -> None:
-    """Redirect standard output and error to nowhere, so that Python ends quietly."""
+    """Redirect standard output and error to nowhere, so that Python exits without an
+    error.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nowhere, number)

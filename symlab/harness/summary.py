@@ -1,4 +1,4 @@
-"""Counts of verdicts per paper and headline, and Holm's correction."""
+"""Counts of verdicts for each paper and main statement, and Holm's correction."""
 
 import math
 import statistics
@@ -16,10 +16,11 @@ NOT_JUDGED = "not judged"  # rows are missing
 
 
 def judged(project: Project, scale: str, seed0: int = 0) -> list[Verdict]:
-    """Return the verdicts of all claims of the project, with Holm's correction for the
-    number of claims on a paper.
+    """Return the verdicts on all claims of the project, with Holm's correction.
 
-    seed0: added to all seeds.
+    scale: of the rows. seed0: a number added to all seeds.
+
+    The correction is for the number of claims about the same paper.
     """
     names = contract.names(project)
     plans = [plan.make(project, name, scale, seed0=seed0) for name in names]
@@ -27,8 +28,9 @@ def judged(project: Project, scale: str, seed0: int = 0) -> list[Verdict]:
 
 
 def counts(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """Return a frame with how many claims about each paper support it, contradict it,
-    or do neither.
+    """Return a frame of how many claims about each paper support it or contradict it.
+
+    Claims that do neither are counted, too.
     """
     rows = [
         {"paper": v.claim.paper.short if v.claim.paper else "unnamed",
@@ -41,7 +43,7 @@ def counts(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """Return a frame with how many claims that are about no paper held, failed, or did
+    """Return a frame of how many claims about no paper held or failed, or did
     neither.
     """
     rows = [
@@ -54,8 +56,8 @@ def others(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def registered(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """Return a frame with when the thresholds of papers' claims were written, for each
-    of their outcomes.
+    """Return a frame of when the thresholds of papers' claims were written, by
+    outcome.
     """
     rows = [
         {"outcome": "error" if v.verdict == "error" else _axis(v, v.bearing),
@@ -83,8 +85,9 @@ def _table(rows: list[dict], index: str, column: str, columns) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Headline:
-    """A main statement of a paper (`sentence`, under a `key`), with the verdicts of the
-    claims that test it.
+    """A main statement of a paper, with the verdicts of the claims that test it.
+
+    key, sentence: the statement and its key in `Paper.headlines`.
     """
 
     paper: Paper
@@ -94,8 +97,10 @@ class Headline:
 
     @property
     def outcome(self) -> str:
-        """How the claims that test the statement came out, as text: 'supported by 2 (a,
-        b); contradicted by 1 (c)', or that nothing tests it.
+        """Return as text how the claims that test the statement came out.
+
+        An example is 'supported by 2 (a, b); contradicted by 1 (c)'; the text says if
+        nothing tests it.
         """
         own = [v for v in self.verdicts if v.claim.origin == "paper"]
         groups = {
@@ -121,9 +126,7 @@ def _name(v: Verdict) -> str:
 
 
 def headlines(verdicts: Sequence[Verdict]) -> list[Headline]:
-    """Return every main statement of every paper that a claim is about, tested or
-    not.
-    """
+    """Return every main statement of every paper that has a claim, tested or not."""
     papers = {v.claim.paper.short: v.claim.paper for v in verdicts if v.claim.paper}
     return [
         Headline(paper, key, sentence, tuple(
@@ -142,23 +145,25 @@ def scoreboard(
     """Return a frame with a row per paper: how its claims came out, and how sure this
     is.
 
-    verdicts: of all claims of the project, as `judged` returns them. confirmed: the
-    table of verdicts on fresh seeds (`symlab.harness.confirm`), if there is one. named:
-    the short names of papers that get a row of their own, in this order; all others
-    share one row. By default each paper has its own, those with most claims first.
+    verdicts: on all claims of the project, as `judged` returns them.
+    confirmed: the table of verdicts on fresh seeds (`symlab.harness.confirm`), if there
+        is one.
+    named: the short names of papers that get a row of their own, in this order; all
+        others share one row. By default each paper has its own, in descending order of
+        the number of claims.
 
-    Columns, all of claims whose origin is the paper unless said otherwise: `supported`,
-    `contradicted` and `undecided` count effects, equivalences and preconditions;
-    `no_verdict` those of them without rows or without an estimate; `identities` and
-    `identities_held` what is claimed run by run, up to rounding; `headlines` and
-    `untested` the paper's main statements, and those that no claim tests; `controls`
-    and `controls_held` our controls about the paper; `seeds_low`, `seeds` and
-    `seeds_high` the least, median and largest number of seeds of an estimate;
-    `confirmed` and `differing` equal and different verdicts on fresh seeds, for claims
-    whose thresholds are the present ones; `before` those whose thresholds were written
-    before a look at rows, of `supported`, `contradicted` and `undecided` together;
-    `supported_flip` and `contradicted_flip` those of them that are undecided with
-    Holm's correction.
+    Unless said otherwise the columns count claims whose origin is the paper.
+    `supported`, `contradicted` and `undecided` count effects, equivalences and
+    preconditions; `no_verdict` counts those of them without rows or without an
+    estimate. `identities` and `identities_held` count claims about every run, up to
+    rounding. `headlines` and `untested` count the paper's main statements, and those
+    that no claim tests. `controls` and `controls_held` count our control claims about
+    the paper. `seeds_low`, `seeds` and `seeds_high` are the least, median and largest
+    number of seeds of an estimate. `confirmed` and `differing` count equal and
+    different verdicts on fresh seeds, for claims whose thresholds are the present ones.
+    `before` counts claims whose thresholds were written before a look at rows, among
+    `supported`, `contradicted` and `undecided` together. `supported_flip` and
+    `contradicted_flip` count those that become undecided under Holm's correction.
     """
     groups: dict[str, list[Verdict]] = {name: [] for name in named}
     counted = [v for v in verdicts if v.claim.paper]
@@ -235,7 +240,7 @@ def _fresh_seeds(confirmed: pd.DataFrame) -> dict[tuple[str, str, str], str]:
 
 
 def shown(board: pd.DataFrame) -> pd.DataFrame:
-    """Return the scoreboard as text for readers: a frame with few columns of words."""
+    """Return the scoreboard for readers: a frame with few columns of text."""
     if board.empty:
         return board
     texts = pd.DataFrame({
@@ -279,13 +284,14 @@ def _estimated(v: Verdict) -> bool:
 
 
 def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Return the verdicts with `holm` set: "stands" or "flips to undecided" under
-    Holm's correction for several tests.
+    """Return the verdicts with their field `holm` set.
 
-    A family is all effects that are claimed about one paper, so `verdicts` must hold
-    all claims of the project. A claim that is not judged yet, or whose estimate could
-    not be made, is a member with a P value of 1: the family is no smaller while rows
-    are missing. Where no P value can be made, `holm` stays empty.
+    It is "stands", or "flips to undecided" under Holm's correction for several tests. A
+    family of tests is all effects that are claimed about one paper, so `verdicts` must
+    hold all claims of the project. A claim that is not judged yet, or whose estimate
+    could not be made, counts in the family with a P value of 1, so the family is no
+    smaller while rows are missing. If no P value exists for a claim, `holm` stays
+    empty.
     """
     families: dict[str, list[int]] = {}
     for i, v in enumerate(verdicts):

@@ -1,4 +1,6 @@
-"""What a run changes of its process is put back before the next run in it."""
+"""Restores what a run has changed in its process, before the next run in that
+process.
+"""
 
 import locale
 import os
@@ -18,10 +20,11 @@ PutBack = Callable[[], None]
 
 
 def seed_generators(name: str) -> None:
-    """Seed the global random generators of Python, numpy and torch (CPU) from a name.
+    """Seed the global random generators of Python, NumPy and torch (CPU) from a name.
 
-    A run ought to draw from `rng.stream`; what it draws from these all the same depends
-    on the name of its call, and not on the runs that the process made before.
+    A run should draw its numbers from `rng.stream`. If it uses the global generators
+    all the same, its numbers then depend on the name of its call, and not on the runs
+    that the process made before.
     """
     seed = crc32(name.encode())
     random.seed(seed)
@@ -33,18 +36,17 @@ def seed_generators(name: str) -> None:
 
 @contextmanager
 def restored(experiment: str) -> Iterator[None]:
-    """Return a context after which the process is as it was before, as far as that is
-    cheap.
+    """Return a context that restores the state of the process at its end.
 
-    experiment: the name of the experiment that is run in it.
+    experiment: the name of the experiment that is run inside.
 
-    Put back, as they were when the experiment was imported: the working directory, the
-    umask, standard output and error, numpy's handling of float errors, torch's default
-    dtype, gradient mode and threads, warnings filters, signal handlers and timers, the
-    locale, the recursion limit and the functions of `time`; and the environment
-    variables of this moment.
+    Restored to their state when the experiment was imported: the working directory, the
+    umask, standard output and error, NumPy's handling of float errors, torch's default
+    dtype, gradient mode and threads, warning filters, signal handlers and timers, the
+    locale, the recursion limit and the functions of `time`. Environment variables are
+    restored to their state at the start of the context.
 
-    Not put back: attributes and entries of other modules, sys.path, generators on a
+    Not restored: attributes and entries of other modules, sys.path, generators on a
     GPU, open files, memory, limits and priority of the process, threads and child
     processes.
     """

@@ -1,4 +1,4 @@
-"""Designs: lists of configs. The identity of a run is the hash of its typed config."""
+"""Sweeps: lists of configs. A run is identified by the hash of its typed config."""
 
 import json
 from collections.abc import Iterable
@@ -16,7 +16,8 @@ TYPES = (int, float, str, bool)
 def grid(config, **axes) -> list:
     """Return configs for every combination of the axes' values, the last axis fastest.
 
-    config: the class. axes: values by field; a bare value is an axis of one.
+    config: the class Config of an experiment.
+    axes: a list of values for each field; a single value stands for a list of one.
 
     >>> grid(Config, lr=[0.1, 0.2], seed=range(3))     # 6 configs
     """
@@ -27,11 +28,13 @@ def grid(config, **axes) -> list:
 
 
 def zipped(config, **axes) -> list:
-    """Return configs from axes that advance together: the first values, the second
-    values, ...
+    """Return configs with the first value of every axis, with the second values, and so
+    on.
 
-    config: the class. axes: values by field; a bare value is repeated. Raises UserError
-    where axes have different lengths.
+    config: the class Config of an experiment.
+    axes: a list of values for each field; a single value is repeated.
+
+    Raises UserError if the lists have different lengths.
     """
     axes = {name: _axis(values) for name, values in axes.items()}
     n = max(len(v) for v in axes.values())
@@ -47,11 +50,11 @@ def _axis(values) -> list:
 
 
 def typed(config) -> dict:
-    """Return the values of a config's fields, by name, converted to their declared
+    """Return the values of a config's fields by name, converted to their declared
     types.
 
-    NumPy scalars are accepted, and an int where a float is declared. Raises UserError
-    for another type and for NaN.
+    NumPy scalars are accepted, and so is an int for a float. Raises UserError for any
+    other type and for NaN.
     """
     out = {}
     for name, kind in _kinds(type(config)).items():
@@ -81,8 +84,9 @@ def _kinds(config: type) -> dict[str, type]:
 
 
 def declared(f) -> type:
-    """Return the declared type of a dataclass field; raise UserError for one that rows
-    cannot hold.
+    """Return the declared type of a dataclass field.
+
+    Raises UserError for a type that rows cannot hold.
     """
     names = {t.__name__: t for t in TYPES}
     kind = names.get(f.type, f.type) if isinstance(f.type, str) else f.type
@@ -96,17 +100,18 @@ def declared(f) -> type:
 
 
 def key(values: dict) -> str:
-    """Return 16 hex digits that name a config by its typed values, whatever the order
-    of its fields.
+    """Return the key of a config: 16 hex digits of a hash of its typed values.
+
+    values: {field: value}; the order of the fields makes no difference.
     """
     return _digest(_part(name, values[name]) for name in sorted(values))
 
 
 def keys(configs: list[dict]) -> list[str]:
-    """Return the `key` of each config; all have the same fields and types.
+    """Return the `key` of each config; all configs have the same fields and types.
 
-    A sweep of 100,000 runs has few values in most of its fields, so what is hashed of a
-    value is written once.
+    A sweep of 100,000 runs has few different values in most fields, so the text that is
+    hashed is made once for each value.
     """
     parts = {name: _Parts(name) for name in sorted(configs[0] if configs else ())}
     return [_digest([known[c[n]] for n, known in parts.items()]) for c in configs]

@@ -1,7 +1,9 @@
-"""The syntax of one definition: its canonical text and the names it takes from outside.
+"""The syntax of one definition: its canonical text, and the names it takes from
+outside.
 
 The text is the same on every Python version and in every layout. `ast.dump` and
-`ast.unparse` differ between versions, so rows made elsewhere would look stale.
+`ast.unparse` differ between versions, so rows made with another version would look
+stale.
 """
 
 import ast
@@ -27,10 +29,10 @@ Chain = tuple[str, ...]  # `np.random.x` is ("np", "random", "x")
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """Return the syntax nodes right below a node, without Python's Load and Store
+    """Return the syntax nodes directly below a node, without Python's Load and Store
     marks.
 
-    They are looked for once, as code is read many times: see `forget`.
+    They are found once and remembered, as code is read many times: see `forget`.
     """
     try:
         return node.below
@@ -62,11 +64,12 @@ def walk(node: ast.AST) -> list[ast.AST]:
 def canonical(
     node, annotations: bool = False, docs: bool = False, read: bool = False
 ) -> str:
-    """Return a text of a syntax tree that is the same on every Python version and in
-    every layout.
+    """Return a text of a syntax tree that does not depend on Python's version or the
+    layout.
 
-    annotations, docs: whether every annotation or docstring belongs to it. Without, an
-    annotation belongs to it where Python or a decorator may read it (`read`).
+    annotations, docs: whether the text includes every annotation, or docstring.
+    read: whether Python or a decorator may read annotations; without `annotations` only
+        these are included.
     """
 
     def inner(n, read=read):
@@ -124,7 +127,7 @@ def _unknown_decorators(node) -> list:
 
 
 def is_text(node) -> bool:
-    """Return whether a syntax node is a docstring or another string that stands as a
+    """Return whether a syntax node is a docstring, or another string used as a
     statement.
     """
     return (
@@ -149,8 +152,8 @@ def _merged(values: list) -> list:
 
 
 def free_names(node: ast.AST, annotations: bool = False) -> set[Chain]:
-    """Return the dotted names that a definition takes from outside, in bodies of
-    functions too.
+    """Return the dotted names that a definition takes from outside, also inside
+    functions.
 
     annotations: whether names in annotations count.
     """
@@ -158,8 +161,9 @@ def free_names(node: ast.AST, annotations: bool = False) -> set[Chain]:
 
 
 def names_now(node: ast.AST) -> set[Chain]:
-    """Return the dotted names that are looked up when a statement itself is executed,
-    not later in a function it defines.
+    """Return the dotted names that are looked up when a statement itself is executed.
+
+    Names that are looked up later, in a function that it defines, are not included.
     """
     return _Names(False, deferred=False).of(node, False)
 
@@ -259,8 +263,8 @@ def _private(name: str, around: str) -> str:
 
 
 def on_class(function) -> bool:
-    """Return whether the first argument of a method is the class (as in a
-    classmethod).
+    """Return whether the first argument of a method is the class, as in a
+    classmethod.
     """
     if function.name in ("__class_getitem__", "__new__"):
         return True
@@ -268,14 +272,17 @@ def on_class(function) -> bool:
 
 
 def arguments(node) -> list[ast.arg]:
-    """Return every argument in a function's definition, starred ones too."""
+    """Return every argument in a function's definition, including *args and
+    **kwargs.
+    """
     a = node.args
     every = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
     return [x for x in every if x]
 
 
 def bound_in(node) -> tuple[set[str], set[str]]:
-    """Return (local names of a function, names that it declares global or nonlocal).
+    """Return the local names of a function, and the names it declares global or
+    nonlocal.
 
     Names that imports inside the function bind are left out, because they are followed
     separately.
@@ -291,8 +298,8 @@ def bound_in(node) -> tuple[set[str], set[str]]:
 
 
 def own(nodes: Iterable) -> Iterator[ast.AST]:
-    """Yield all syntax nodes of a scope, apart from the bodies of functions and classes
-    in it.
+    """Yield all syntax nodes of a scope, without the bodies of functions and classes in
+    it.
     """
     queue = list(nodes)
     while queue:
@@ -318,18 +325,20 @@ def _binds(n: ast.AST) -> list[str]:
 
 
 def bound_by(statement: ast.stmt) -> list[str]:
-    """Return the names that a top-level statement binds or deletes, imports left
-    out.
+    """Return the names that a top-level statement binds or deletes, except by an
+    import.
     """
     return list(dict.fromkeys(b for n in own([statement]) for b in _binds(n)))
 
 
 def chain_of(node) -> Chain | None:
-    """Return the dotted name of an expression as a tuple, ("np", "random", "x"), also
-    by getattr, globals() and importlib; None for other expressions.
+    """Return the dotted name of an expression as a tuple, such as ("np", "random",
+    "x").
 
+    Names that are looked up by getattr, globals() or importlib are recognised, too:
     ("import:m", "f") is f of module m; ("globals:f",) is the global f; ("globals:",) is
-    the module itself, and ("globals:*",) any of its globals.
+    the module itself, and ("globals:*",) any of its globals. The result is None for
+    other expressions.
     """
     if isinstance(node, ast.Name):
         return (node.id,)

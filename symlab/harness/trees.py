@@ -1,7 +1,7 @@
-"""Trees of results to be compared: folders and archives, read without any change.
+"""Trees of results to be compared: folders and archives, which are only read.
 
-A tree is a folder such as results/ or results/reference, whose folders are scales; the
-folder of one scale; or an archive that `symlab archive` wrote.
+A tree is a folder such as results/ or results/reference, which has a folder for each
+scale; or the folder of one scale; or an archive that `symlab archive` wrote.
 """
 
 from dataclasses import dataclass, field
@@ -18,11 +18,13 @@ Name = tuple[str, str]  # scale, experiment
 
 @dataclass
 class Tree:
-    """The rows of one tree.
+    """The result rows of one folder or archive, to be compared with another.
 
-    tables: {(scale, experiment): all rows}. doubled: keys of runs that stand twice in
-    one file, with the same code. broken: a sentence for each file that could not be
-    read.
+    name: the path of the folder or archive.
+    tables: {(scale, experiment): all rows}.
+    doubled: {(scale, experiment): keys of runs that occur twice in one file with the
+        same code}.
+    broken: {(scale, experiment): a sentence on why the file could not be read}.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Tree:
 def tree(path: Path) -> Tree:
     """Return the rows of a folder of results, or of an archive; nothing is changed.
 
-    Raises UserError where there is no such folder or archive, or no rows in it.
+    Raises UserError if there is no such folder or archive, or if it holds no rows.
     """
     if path.is_file():
         found = Tree(str(path))

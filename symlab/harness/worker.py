@@ -1,14 +1,14 @@
-"""What a worker process does: import the experiment by name, run configs, catch all.
+"""What a worker process does: it imports an experiment and runs configs.
 
-Kept light and importable: tasks carry dicts, results are lists of dicts. Runs share a
-process one after the other; `surroundings.restored` says what of it a run may change
-for itself alone, and what the next run finds changed. An experiment whose `run` must
-have a process of its own starts one.
+Tasks carry dicts, results are lists of dicts. Runs share a process one after the other;
+`surroundings.restored` says what a run may change for itself alone, and what stays
+changed for the next run. An experiment whose `run` must have a process of its own has
+to start one.
 
-Every exception of `run` is a failed row, also KeyboardInterrupt: workers do not listen
-to SIGINT, so none comes from the user, whose Ctrl-C stops the calling process, and that
-one its workers. A run that ends the process (os._exit, a segmentation fault, out of
-memory) is a failed row as well: see pool.py.
+Every exception of `run` becomes a failed row, including KeyboardInterrupt: workers
+ignore SIGINT, so no such exception comes from the user, whose Ctrl-C stops the calling
+process, which then stops its workers. A run that ends the process (os._exit, a
+segmentation fault, out of memory) becomes a failed row as well: see pool.py.
 """
 
 import os
@@ -28,12 +28,14 @@ _loaded: dict[tuple[str, str, str], contract.Experiment] = {}
 
 
 def execute(task: dict) -> list[dict]:
-    """Run the configs of one task; return one dict per config, in order, never an
-    exception.
+    """Run the configs of one task; return one dict per config, in order.
 
-    task: a dict with root, name (the experiment), code, device, configs (list of dicts)
-    and keys. Each dict returned has key, status ('ok' or 'failed'), error, lanes
-    (configs computed together), wall_s, device, cpu, blas, system and result.
+    task: a dict with root (the project's folder), name (the experiment), code, device,
+        configs (a list of dicts) and keys.
+
+    Each dict returned has key, status ('ok' or 'failed'), error, lanes (how many
+    configs were computed together), wall_s, device, cpu, blas, system and result.
+    Nothing is raised: an exception becomes a failed row.
     """
     os.environ["SYMLAB_QUIET"] = "1"  # no progress bars: the sweep has one
     try:
@@ -58,11 +60,12 @@ def _experiment(root: str, name: str, expected: str) -> contract.Experiment:
 
 
 def follow(parent: int) -> None:
-    """End this process within seconds after the process with the id `parent`, which
-    started it, has ended.
+    """Watch a process in a thread, and end this process within seconds after its end.
 
-    It watches the parent because a parent that is killed by SIGKILL or for want of
-    memory can tell nobody.
+    parent: the id of the process that started this one.
+
+    Watching is necessary because a parent that is killed by SIGKILL, or because memory
+    is short, can tell nobody.
     """
 
     def watch():
@@ -80,11 +83,11 @@ SECONDS = 1.0  # between two looks at the parent
 
 
 def settle() -> None:
-    """Set up a worker process, once: threads, signals and its end.
+    """Set up a worker process, once: its threads and signals.
 
-    It uses one BLAS and torch thread: more would fight over the cores of other workers.
-    Its handler for SIGINT does nothing; unlike an ignored signal, that is not inherited
-    by programs that a run starts.
+    BLAS and torch use one thread: more would compete for the cores of other workers.
+    Its handler for SIGINT does nothing; unlike an ignored signal, a handler is not
+    inherited by programs that a run starts.
     """
     from threadpoolctl import threadpool_limits
 
@@ -96,9 +99,10 @@ def settle() -> None:
 
 
 def prepare(task: dict) -> None:
-    """Import the experiment of a task, and learn what its rows say of this machine.
+    """Import the experiment of a task, and find out what its rows say of this machine.
 
-    Both take a while once; what goes wrong, `execute` will say.
+    Both take a while the first time. Errors are ignored here, as `execute` reports
+    them.
     """
     with suppress(BaseException):
         _versions(_experiment(task["root"], task["name"], task["code"]), task)
@@ -192,8 +196,13 @@ def _finish(task, key, row: dict, allowed, wall: float, lanes: int) -> dict:
 
 
 def outcome(task, key, *, error="", wall=0.0, lanes=1, result=None) -> dict:
-    """Return what became of one run, as a dict with the entries that `execute`
-    names.
+    """Return the result of one run, as a dict with the entries that `execute` names.
+
+    task: the task of the run. key: of its config.
+    error: why it failed; '' if it succeeded.
+    wall: its time in seconds.
+    lanes: how many configs were computed together.
+    result: the row that `run` returned.
     """
     return {
         "key": key,

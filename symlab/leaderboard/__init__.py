@@ -1,4 +1,4 @@
-"""Public runs of optimizers on one problem, read from their logs and judged again.
+"""Public runs of optimizers on one problem, read from their logs and analysed again.
 
 The modded-nanogpt optimization benchmark (github.com/KellerJordan/modded-nanogpt,
 records/track_3_optimization) fixes data, batch size and architecture of a GPT of 124

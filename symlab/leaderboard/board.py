@@ -1,5 +1,7 @@
-"""The submissions to the benchmark and the rows that the experiment makes of their
-logs.
+"""The submissions to the modded-nanogpt benchmark, as rows made from their public logs.
+
+The rows are those of the experiment optimizer_leaderboard, which re-analyses the
+benchmark.
 """
 
 from dataclasses import dataclass
@@ -18,14 +20,16 @@ SHORTENED, SHORTER_LOG = 12, "478c0427-06ce-4952-bc0a-7e2dfaea29b6.txt"
 
 @dataclass(frozen=True)
 class Board:
-    """All submissions to the benchmark, as rows by number, and what their comparisons
-    share.
+    """All submissions to the benchmark, and what comparisons between them have in
+    common.
 
-    rows: {number: row of study 'entry'}. noise: the standard deviation within
-    submissions and the rate that exchanges steps for loss, here the mean slope of the
-    curves, with its standard deviation over submissions. shorter: the row of study
-    'shorter': what 100 steps cost by which a plan is shortened (cost, nats), the
-    standard error of that (uncertainty), and the number of runs that it is of.
+    rows: {number of a submission: its row of study 'entry'}.
+    noise: the standard deviation of the loss between runs of one submission, and the
+        rate that converts steps to loss: the mean slope of the loss curves at their
+        end, with its standard deviation over submissions.
+    shorter: the row of study 'shorter', on runs whose planned number of steps was
+        reduced: the cost of 100 steps less (cost, in nats), its standard error
+        (uncertainty), and the number of runs from which it was computed (runs).
     """
 
     rows: dict[int, dict]
@@ -34,16 +38,17 @@ class Board:
 
     @property
     def planned(self) -> judging.Noise:
-        """The noise with another rate, the cost of a shorter plan."""
+        """The same noise with another rate: the cost of planning a shorter run."""
         rate = self.shorter["cost"], self.shorter["uncertainty"]
         return judging.Noise(self.noise.deviation, self.noise.freedom, *rate)
 
     def result(self, entry: int) -> judging.Result:
-        """Return the mean loss by which a submission is judged, with its numbers of
-        runs and steps.
+        """Return the mean loss of a submission, with its numbers of runs and steps.
 
-        It is the mean of its logs, or the published one where the two are known to
-        differ.
+        entry: the number of the submission.
+
+        It is the mean over its public logs, or the published mean if the two are known
+        to differ.
         """
         row = self.rows[entry]
         mean = "published" if ENTRIES[entry].differs else "mean"
@@ -51,13 +56,18 @@ class Board:
         return judging.Result(row[mean], n, row["steps"])
 
     def samples(self) -> dict[int, np.ndarray]:
-        """Losses of the runs of each submission whose logs are complete."""
+        """Return {submission: final losses of its runs}, for submissions with complete
+        logs.
+        """
         found = {k: np.array(row["losses"]) for k, row in self.rows.items()}
         return {k: x for k, x in found.items() if not ENTRIES[k].differs}
 
 
 def board(logs: Logs) -> Board:
-    """Return the `Board` of all submissions in the logs."""
+    """Return the `Board` of all submissions to the benchmark.
+
+    logs: the public logs of their runs.
+    """
     rows = {r.entry: _entry(logs.curves, r) for r in logs.entries.itertuples()}
     losses = [r["losses"] for k, r in rows.items() if not ENTRIES[k].differs]
     ends = [r["slope"] for k, r in rows.items() if not ENTRIES[k].readout]
@@ -89,8 +99,11 @@ def _shorter(curves: pd.DataFrame, row: dict, deviation: float) -> dict:
 
 
 def pair(board: Board, new: int, old: int) -> dict:
-    """Return the gain of submission `new` over `old`, with steps exchanged at either
-    rate.
+    """Return the gain of submission `new` over `old` at equal steps, as `judging.gain`.
+
+    Steps are converted to loss at both rates: the keys of the result that end in
+    "_planned" use the cost of planning a shorter run, the others the slope of the loss
+    curves. `runs` is the number of runs of both submissions.
     """
     results = board.result(new), board.result(old)
     planned = judging.gain(*results, board.planned)
@@ -127,10 +140,12 @@ def _halved(draws, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def halves(board: Board, draws: np.random.Generator) -> dict:
-    """Return the gain of each record over the one before in two random halves of all
-    runs.
+    """Return the gain of each record over the previous record in two random halves of
+    all runs.
 
-    Pairs of which a submission has too few runs to be halved are left out.
+    draws: the source of random numbers.
+
+    A pair is left out if one of its submissions has too few runs to be halved.
     """
     parts = {
         k: _halved(draws, x) for k, x in board.samples().items() if len(x) >= LEAST
@@ -155,11 +170,15 @@ def halves(board: Board, draws: np.random.Generator) -> dict:
 
 
 def coverage(board: Board, draws: np.random.Generator, times: int) -> dict:
-    """Return how often a 95 % interval holds the true difference of two random halves
-    of one submission's runs, which is 0.
+    """Return how often a 95 % interval contains the true difference, 0, of two equal
+    samples.
 
-    times: how often each submission is halved. The result has the share of each
-    submission (shares) and their mean.
+    The samples are two random halves of the runs of one submission.
+
+    draws: the source of random numbers.
+    times: how often the runs of each submission are divided.
+
+    The result has the fraction for each submission (shares) and their mean.
     """
     shares = []
     for losses in board.samples().values():

@@ -1,8 +1,8 @@
-"""The submissions to the benchmark: whose runs are theirs, and what each changes.
+"""The submissions to the benchmark: which runs are theirs, and what each changes.
 
-Group, parent and change are read off the submission's own description, and its code
-where that does not say; they are our reading of it. A group names what the update of
-hidden matrices is equivariant to:
+Group, parent and change are taken from the submission's own description, or from its
+code if the description does not say; they are our reading. A group says under which
+transformations of hidden weight matrices the update rule is equivariant:
 
   coordinate     signed permutations of entries: Adam's second moments
   entries+polar  entry-wise second moments, then a polar factor
@@ -10,8 +10,8 @@ hidden matrices is equivariant to:
   one-sided      statistics of one side, then a polar factor or a graft
   row aware      rotations on one side, permutations of rows or columns on the other
   eigenbasis     Adam in the eigenbasis of Kronecker factors (SOAP), or their triangle
-                 (PSGD); an exact eigenbasis follows rotations, where no rule of rows
-                 comes after it
+                 (PSGD); an exact eigenbasis is equivariant to rotations, unless a
+                 row-wise rule follows
 """
 
 from dataclasses import dataclass
@@ -25,15 +25,18 @@ CHANGES = ("rule", "schedule", "averaging", "tuning", "mixed")
 
 @dataclass(frozen=True)
 class Entry:
-    """What a submission's description says beside the numbers of the benchmark's table.
+    """What a submission's description says, besides the numbers in the benchmark's
+    table.
 
-    group: one of GROUPS. rule: the name of its rule in symlab.symopt.registry, or ''.
-    parent: the number of the submission that it changes, 0 where it names none. change:
-    one of CHANGES, or ''; "averaging" includes extrapolation of weights. only: a part
-    of the path of its logs, or a number of planned steps, where its folder holds other
-    runs as well. differs: why its published mean is not the mean of its logs, or ''.
-    readout: whether its last evaluations are of weights other than those that are
-    trained, so that the end of its curve has no slope.
+    group: one of GROUPS.
+    rule: the name of its update rule in symlab.symopt.registry, or ''.
+    parent: the number of the submission that it modifies; 0 if it names none.
+    change: one of CHANGES, or ''; "averaging" includes extrapolation of weights.
+    only: if its folder also holds other runs, a part of the path of its own logs, or
+        its planned number of steps.
+    differs: why its published mean is not the mean of its logs, or ''.
+    readout: whether its last evaluations are made with other weights than those being
+        trained, so that the slope of the loss at the end is not defined.
     """
 
     group: str
@@ -101,10 +104,10 @@ KINSHIPS = tuple((k, e.parent) for k, e in ENTRIES.items() if e.parent)
 
 
 def of_registry(rule) -> str:
-    """Return the group, one of GROUPS, of a `Rule` of symlab.symopt.registry.
+    """Return the group, one of GROUPS, of an update rule of symlab.symopt.registry.
 
-    It follows from the groups of rows and of columns to which the rule is equivariant.
-    The scale of updates does not count.
+    rule: a `Rule`. The group follows from the transformations of rows and of columns
+        under which the rule is equivariant; the scale of updates is ignored.
     """
     from symlab.symopt.rule import ROTATION  # it imports torch
 
@@ -115,14 +118,17 @@ def of_registry(rule) -> str:
 def runs(curves: pd.DataFrame, log: str, steps: int, entry: Entry) -> pd.DataFrame:
     """Return the evaluations of one submission's runs, with a column `trial`.
 
-    curves: the evaluations of all runs. log: the path of the log that the table names;
-    the runs are in its folder, or in the file itself where it lies in none. steps: the
-    published number of steps.
+    curves: the evaluations of all runs.
+    log: the path of the log that the benchmark's table names. The runs are those of the
+        log's folder, or of the log itself if it is in no folder.
+    steps: the published number of steps.
+    entry: what the submission's description says.
 
     A run counts if it was evaluated at that step. Excerpts, with fewer than half of the
-    evaluations of the longest run, are left out. Of runs that end with the same three
-    numbers, as where a log was saved twice, the first counts. trial counts the runs
-    from 0, in the order of their logs. Raises ValueError where no run is left.
+    evaluations of the longest run, are left out. Of runs with the same last three
+    validation losses, as when a log was saved twice, only the first counts. `trial`
+    numbers the runs from 0, in the order of their logs. Raises ValueError if no run is
+    left.
     """
     folder, inside, _ = log.partition("/")
     own = curves.log.str.startswith(folder + "/") if inside else curves.log == log

@@ -1,7 +1,8 @@
-"""Estimates of what the benchmark's rows show, for the claims of the experiment.
+"""Estimates from the rows on the benchmark, for the claims of optimizer_leaderboard.
 
-Only gains compare arms, so only they have a placebo, where the logs are complete: the
-runs of both submissions are shuffled after the difference in steps was exchanged.
+Only gains compare arms, that is, submissions. So only they have a placebo, and only if
+the logs of both submissions are complete: the difference in steps is converted to loss,
+and then the runs of both submissions are shuffled.
 """
 
 import math
@@ -32,27 +33,34 @@ SUBMISSIONS, RECORDS = "submissions", "records"  # what an interval's n counts
 
 
 def counting(what: str, interval: Interval) -> Interval:
-    """Return the interval, whose n counts this, not seeds."""
+    """Return an interval with n described as the number of other things than seeds.
+
+    what: what n counts, such as "submissions".
+    """
     return replace(interval, of=what)
 
 
 def samples(df: pd.DataFrame) -> list[np.ndarray]:
-    """Return the losses of the runs of each submission with complete logs and several
-    runs.
+    """Return an array of final losses of runs for each submission.
+
+    df: the rows of the experiment. Only submissions with complete logs and several runs
+        are included.
     """
     return [np.asarray(losses) for losses in LOGGED.where("n > 1")(df).losses]
 
 
 def of_samples(compute: Callable[[list], Interval], phrase: str) -> Estimate:
-    """Return an estimate whose interval is `compute` of the `samples`; phrase: how it
-    prints.
+    """Return an estimate whose interval is `compute(samples(df))`.
+
+    compute: a function from a list of arrays, one per submission, to an interval.
+    phrase: how the estimate prints.
     """
     return Estimate(lambda df: counting(SUBMISSIONS, compute(samples(df))), phrase)
 
 
 def slope() -> Estimate:
-    """Return the estimate of the mean slope of the loss at the end of submissions'
-    curves.
+    """Return the estimate of the mean slope of the loss at the end of runs, over
+    submissions.
     """
     phrase = "mean over submissions of the slope of the loss at the end of their curves"
     return Estimate(
@@ -61,7 +69,9 @@ def slope() -> Estimate:
 
 
 def shorter_plan() -> Estimate:
-    """Return the estimate of the cost of 100 steps by which a plan is shortened."""
+    """Return the estimate of what reducing the planned number of steps by 100 costs, in
+    nats.
+    """
     rows = where(study="shorter")
 
     def compute(df):
@@ -84,8 +94,9 @@ def gain(new: int, old: int, rate: str = "") -> Estimate:
     """Return the estimate of the gain of one submission over another, in nats at equal
     steps.
 
-    new, old: their numbers. rate: one of RATES, the price in nats of the steps by which
-    they differ.
+    new, old: the numbers of the submissions.
+    rate: the price in nats of the steps by which they differ: '' for the slope of the
+        loss curves, '_planned' for the cost of planning a shorter run.
     """
     rows = PAIR.where(entry=new, other=old)
 
@@ -120,7 +131,10 @@ def gain(new: int, old: int, rate: str = "") -> Estimate:
 
 
 def least_gain(pairs: Iterable[Pair]) -> Estimate:
-    """Return the estimate of the smallest of several gains."""
+    """Return the estimate of the smallest gain of several pairs of submissions.
+
+    pairs: (new, old), numbers of submissions, as for `gain`.
+    """
     pairs = list(pairs)
     which = ", ".join(f"{new} over {old}" for new, old in pairs)
     phrase = f"smallest gain at equal steps of submissions {which}"
@@ -128,12 +142,14 @@ def least_gain(pairs: Iterable[Pair]) -> Estimate:
 
 
 def judged(df: pd.DataFrame, rate: str = "") -> pd.DataFrame:
-    """Return the gain of each record over the record before it, as rows in order of
-    records.
+    """Return the gain of each record over the previous record, one row per record in
+    order.
 
-    rate: as in `gain`. Columns that are added: holm, the P value after Holm's
-    correction for the number of records; decided, whether the gain is above 0 at 5 % by
-    that; needed, how many runs of each submission would decide.
+    df: the rows of the experiment. rate: as for `gain`.
+
+    The added columns are `holm`, the P value after Holm's correction for the number of
+    records; `decided`, whether the gain is above 0 at a level of 5 % by that P value;
+    and `needed`, how many runs of each submission would decide.
     """
     rows = PAIR(df).set_index(["entry", "other"]).loc[list(SUCCESSIONS)].reset_index()
     holm = stats.holm(rows[f"p{rate}"])
@@ -142,10 +158,10 @@ def judged(df: pd.DataFrame, rate: str = "") -> pd.DataFrame:
 
 
 def share_decided(rate: str) -> Estimate:
-    """Return the estimate of the share of records that are significantly better than
-    the one before.
+    """Return the estimate of the fraction of records significantly better than the
+    previous.
 
-    rate: as in `gain`.
+    rate: as for `gain`.
     """
 
     def compute(df):
@@ -159,10 +175,11 @@ def share_decided(rate: str) -> Estimate:
 
 
 def median_needed(rate: str) -> Estimate:
-    """Return the estimate of the median number of runs that would decide the undecided
-    records.
+    """Return the estimate of the median number of runs that undecided records would
+    need.
 
-    rate: as in `gain`.
+    It is the number of runs of each of two submissions that would decide whether the
+    record is better than the previous one. rate: as for `gain`.
     """
 
     def compute(df):
@@ -187,10 +204,10 @@ def repeated(df: pd.DataFrame) -> pd.Series:
 
 
 def covered() -> Estimate:
-    """Return the estimate of how often 95 % intervals hold the true difference, 0, of
-    two halves of one submission's runs.
+    """Return the estimate of how often 95 % intervals contain the true difference, 0.
 
-    Each submission counts once, with its mean over halvings.
+    The difference is that between two halves of one submission's runs. Each submission
+    counts once, with its mean over random divisions.
     """
 
     def compute(df):
@@ -204,11 +221,13 @@ def covered() -> Estimate:
 
 
 def steps_ratio(slow: int, fast: int) -> Estimate:
-    """Return the estimate of the ratio of two submissions' steps to 3.28 nats.
+    """Return the estimate of the ratio of two submissions' numbers of steps to 3.28
+    nats.
 
-    slow, fast: their numbers. The standard error has two parts: the errors of both mean
-    losses, and the spread over submissions of the slope by which the distance to 3.28
-    nats is exchanged for steps.
+    slow, fast: their numbers; the steps of `slow` are divided by those of `fast`.
+
+    The standard error has two parts: the errors of both mean losses, and the spread
+    over submissions of the slope that converts the distance to 3.28 nats into steps.
     """
 
     def error(df, row) -> float:
@@ -230,8 +249,12 @@ def steps_ratio(slow: int, fast: int) -> Estimate:
 
 
 def early(step: int, rows: Rows = ENTRY) -> Estimate:
-    """Return the estimate of the rank correlation over submissions of the loss at an
-    early step with the steps to 3.28 nats.
+    """Return the estimate of the rank correlation of an early loss with steps to 3.28
+    nats.
+
+    step: the early step at which the mean loss is taken. The correlation is over
+        submissions.
+    rows: a selection of submissions, by default all.
     """
     rows = rows.where(f"early_{step} == early_{step}")  # is a number
 

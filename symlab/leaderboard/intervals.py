@@ -1,7 +1,7 @@
-"""Intervals of what the public runs show, for claims and figures.
+"""Intervals of statistics of the benchmark's public runs, for claims and figures.
 
-Submissions are the units where a statement is about submissions, and runs where it is
-about one pair of them.
+The independent units are submissions for statements about submissions, and runs for
+statements about one pair of submissions.
 """
 
 import math
@@ -25,9 +25,11 @@ WIDEST = 5.0  # of the logarithm of standard deviations: a factor of 148
 
 
 def around(value: float, error: float, freedom: float, n: int) -> Interval:
-    """Return Student's interval of an estimate with a standard error.
+    """Return Student's interval of an estimate with a known standard error.
 
-    freedom: degrees of freedom of the error. n: how many runs or submissions it is of.
+    value, error: the estimate and its standard error.
+    freedom: the degrees of freedom of the error.
+    n: the number of runs or submissions from which the estimate was made.
     """
 
     def ends(alpha):
@@ -38,8 +40,11 @@ def around(value: float, error: float, freedom: float, n: int) -> Interval:
 
 
 def jackknifed(statistic: Callable[[Samples], float], samples: Samples) -> Interval:
-    """Return the interval of a statistic of several samples by the jackknife: from its
-    values with each one of the samples left out.
+    """Return the jackknife interval of a statistic of several samples.
+
+    statistic: a function from a list of samples to a number. samples: the samples.
+
+    It uses the values of the statistic with each one of the samples left out.
     """
     k, value = len(samples), statistic(samples)
     left = [statistic([*samples[:i], *samples[i + 1 :]]) for i in range(k)]
@@ -48,8 +53,13 @@ def jackknifed(statistic: Callable[[Samples], float], samples: Samples) -> Inter
 
 
 def deviation(samples: Samples) -> Interval:
-    """Return the interval of the pooled standard deviation over the one that the
-    benchmark's rule assumes, by the jackknife of its logarithm.
+    """Return the interval of a ratio of standard deviations: the measured over the
+    assumed.
+
+    The measured one is pooled over submissions; the assumed one is that of the
+    benchmark's rule. The interval is the jackknife's of the ratio's logarithm.
+
+    samples: the losses of the runs of each submission.
     """
     return jackknifed(lambda x: math.log(pooled(x)[0] / ASSUMED), samples).map(math.exp)
 
@@ -57,7 +67,7 @@ def deviation(samples: Samples) -> Interval:
 def of_deviation(value: float, n: int) -> Interval:
     """Return the interval of the standard deviation of a normal sample.
 
-    value: the sample's standard deviation. n: its size.
+    value: the sample's standard deviation. n: the size of the sample.
     """
 
     def ends(alpha):
@@ -68,12 +78,16 @@ def of_deviation(value: float, n: int) -> Interval:
 
 
 def spread(samples: Samples) -> Interval:
-    """Return the interval of the standard deviation tau, over submissions, of the
-    logarithm of a run's standard deviation: 0 where all submissions are equal.
+    """Return the interval of how much the runs' standard deviation varies over
+    submissions.
 
-    With Cochran's Q (`judging.heterogeneity`), the estimate of Paule and Mandel is the
-    tau at which Q equals its expectation. The interval ends where Q equals quantiles of
-    its chi-square distribution.
+    The estimated quantity tau is the standard deviation, over submissions, of the
+    logarithm of the standard deviation of a submission's runs; it is 0 if all
+    submissions are equally noisy. The estimate of Paule and Mandel is the tau at which
+    Cochran's Q (`judging.heterogeneity`) equals its expectation. The interval ends
+    where Q equals quantiles of its chi-square distribution.
+
+    samples: the losses of the runs of each submission.
     """
     values, variances = log_deviations(samples)
     k = len(values)
@@ -92,12 +106,15 @@ def spread(samples: Samples) -> Interval:
 
 
 def rule_error(samples: Samples) -> Interval:
-    """Return the interval of the probability that the benchmark's rule accepts a
-    submission whose true mean loss is the target itself.
+    """Return the interval of the probability that the benchmark's rule accepts by
+    chance.
 
-    It is the probability that a normal mean of n runs lies MARGIN / sqrt(n) below the
-    target, averaged over standard deviations that vary between submissions as measured
+    It is the probability that a submission whose true mean loss equals the target is
+    accepted: that a normal mean of n runs lies MARGIN / sqrt(n) below the target,
+    averaged over standard deviations that vary between submissions as measured
     (log-normally).
+
+    samples: the losses of the runs of each submission.
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
 
@@ -113,9 +130,11 @@ def rule_error(samples: Samples) -> Interval:
 
 
 def rank_correlation(x, y) -> Interval:
-    """Return Spearman's rank correlation with the interval of Bonett and Wright
-    (Psychometrika 65, 2000, p. 23): normal on Fisher's scale, of variance
-    (1 + r^2/2)/(n - 3). Raises ValueError where both orders agree or are opposite.
+    """Return Spearman's rank correlation of x and y (N,) with its interval.
+
+    The interval is that of Bonett and Wright (Psychometrika 65, 2000, p. 23): normal on
+    Fisher's scale, with variance (1 + r^2/2)/(N - 3). Raises ValueError if the two
+    orders are equal or opposite.
     """
     from scipy.stats import spearmanr
 
@@ -129,9 +148,9 @@ def rank_correlation(x, y) -> Interval:
 
 
 def count(value: float, n: int) -> Interval:
-    """Return an interval of length 0 for a number that describes a finite list and has
-    no sampling error.
+    """Return an interval of length 0, for a number without a sampling error.
 
-    value: such as a share of submissions. n: how many things were counted.
+    value: a number that describes a finite list, such as a fraction of submissions.
+    n: how many things were counted.
     """
     return Interval(value, value, value, n, "count")

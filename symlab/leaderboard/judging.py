@@ -1,10 +1,11 @@
-"""Statistics of the public runs: standard deviations, slopes and gains.
+"""Statistics of the benchmark's public runs: standard deviations, slopes and gains.
 
 Losses are in nats, slopes in nats per 100 steps. The gain of a submission over another
-is what its mean loss would be lower by at equal steps: the difference of the mean
-losses, and a rate for each 100 steps by which it was shorter. There are two such rates:
-the slope at the end of a run, which stopping it earlier would cost, and the cost of
-planning a shorter run, whose schedule ends earlier, too. The second is smaller.
+is how much lower its mean loss would be at equal steps: the difference of the mean
+losses, plus a rate for each 100 steps by which it is shorter. There are two such rates:
+the slope of the loss at the end of a run, which is what stopping it earlier would cost;
+and the cost of planning a shorter run, whose learning-rate schedule also ends earlier.
+The second is smaller.
 """
 
 import math
@@ -24,9 +25,10 @@ MOST = 10_000  # runs; more would decide nothing in practice
 
 
 def pooled(samples: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Return the standard deviation within samples, pooled, and its degrees of freedom.
+    """Return the pooled standard deviation within samples, and its degrees of freedom.
 
-    samples: losses of the runs of each submission; one with a single run adds nothing.
+    samples: losses of the runs of each submission; a sample of one run contributes
+        nothing.
     """
     squares = sum(np.square(np.subtract(x, np.mean(x))).sum() for x in samples)
     freedom = sum(len(x) - 1 for x in samples)
@@ -34,11 +36,13 @@ def pooled(samples: Sequence[Sequence[float]]) -> tuple[float, int]:
 
 
 def log_deviations(samples: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return estimates of the logarithm of each sample's standard deviation, and their
-    sampling variances, for normal samples of two and more.
+    """Return estimates of the logarithm of samples' standard deviations, and their
+    variances.
 
-    With nu degrees of freedom log(s^2/sigma^2) is log(chi^2/nu), of mean digamma(nu/2)
-    - log(nu/2) and variance trigamma(nu/2).
+    samples: K normal samples of at least two values; both results are (K,).
+
+    With nu degrees of freedom log(s^2/sigma^2) is distributed as log(chi^2/nu), with
+    mean digamma(nu/2) - log(nu/2) and variance trigamma(nu/2).
     """
     half = np.array([len(x) - 1 for x in samples]) / 2
     logs = np.log([np.var(x, ddof=1) for x in samples])
@@ -46,11 +50,14 @@ def log_deviations(samples: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.n
 
 
 def heterogeneity(values, variances, tau: float = 0.0) -> float:
-    """Return Cochran's Q of estimates with known variances, if their true values have a
-    standard deviation of tau.
+    """Return Cochran's Q of several estimates with known variances.
 
-    At the true tau it is about chi^2 with one degree of freedom fewer than there are
-    estimates; Viechtbauer, Stat. Med. 26 (2007), p. 37, makes an interval of that.
+    values, variances: the estimates and their variances, (K,).
+    tau: the assumed standard deviation of the true values.
+
+    At the true tau, Q has about a chi-square distribution with K - 1 degrees of
+    freedom; Viechtbauer, Stat. Med. 26 (2007), p. 37, derives an interval of tau from
+    that.
     """
     weights = 1 / (np.asarray(variances) + tau**2)
     mean = np.average(values, weights=weights)
@@ -58,11 +65,14 @@ def heterogeneity(values, variances, tau: float = 0.0) -> float:
 
 
 def slope(runs: pd.DataFrame, steps: int) -> float:
-    """Return by how much the loss falls per 100 steps before a submission's end.
+    """Return by how much the loss falls per 100 steps at the end of a submission's
+    runs.
 
-    runs: evaluations with columns trial, step, val_loss. The line is fitted by least
-    squares to the mean over the runs at each step of the last WINDOW; NaN where there
-    are fewer than two such steps.
+    runs: evaluations with columns trial, step, val_loss.
+    steps: the step at which the runs end.
+
+    A line is fitted by least squares to the mean over runs at each step of the last
+    WINDOW; the result is NaN if there are fewer than two such steps.
     """
     near = runs[(runs.step <= steps) & (runs.step >= steps - WINDOW)]
     mean = near.groupby("step").val_loss.mean()
@@ -73,8 +83,12 @@ def slope(runs: pd.DataFrame, steps: int) -> float:
 
 @dataclass(frozen=True)
 class Noise:
-    """What all comparisons share: the standard deviation within submissions and its
-    degrees of freedom; the rate that exchanges loss for steps, and its uncertainty.
+    """What all comparisons share: the noise of a run, and the price of steps.
+
+    deviation: the standard deviation of the loss between runs of one submission, nats.
+    freedom: its degrees of freedom.
+    rate: the price of 100 steps, nats.
+    rate_uncertainty: the standard error of the rate.
     """
 
     deviation: float
@@ -93,13 +107,16 @@ class Result:
 
 
 def gain(new: Result, old: Result, noise: Noise) -> dict:
-    """Return the gain of one submission over another at equal steps, as a dict.
+    """Return the gain of submission `new` over `old` at equal steps, as a dict.
 
     gain: how much lower the mean loss of `new` is, in nats, plus the rate for each 100
-    steps by which it is shorter. uncertainty: the standard error, to which the rate
-    contributes where steps differ. p: two-sided, by Student's t. needed: with how many
-    runs of each a gain of this size is significant with probability POWER; MOST where
-    even more would not do, as where the rate is too uncertain.
+        steps by which `new` is shorter.
+    uncertainty: its standard error, to which the rate contributes if the numbers of
+        steps differ.
+    p: the two-sided P value of Student's t test.
+    needed: with how many runs of each submission a gain of this size is significant
+        with probability POWER; MOST if even more would not suffice, for instance
+        because the rate is too uncertain.
     """
     saved = (old.steps - new.steps) / 100
     value = old.mean - new.mean + noise.rate * saved
@@ -114,10 +131,11 @@ def gain(new: Result, old: Result, noise: Noise) -> dict:
 
 
 def missed(sample, other, noise: Noise) -> bool:
-    """Return whether the 95 % interval of the difference between two samples' means
-    does not contain 0.
+    """Return whether the 95 % interval of the difference of two samples' means excludes
+    0.
 
-    The standard deviation is the pooled one of `noise`.
+    sample, other: the samples.
+    noise: has the standard deviation that is used, pooled over submissions.
     """
     error = noise.deviation * math.sqrt(1 / len(sample) + 1 / len(other))
     reach = float(stdtrit(noise.freedom, 0.975)) * error

@@ -1,10 +1,10 @@
-"""The evaluations that a log of the modded-nanogpt benchmark holds.
+"""Reads the evaluations in a log of the modded-nanogpt benchmark.
 
 A log prints the whole training script and then a line for each evaluation, such as
 
     step:3250/3325 val_loss:3.28011 train_time:512.003s step_avg:157.54ms
 
-A log may hold several runs, one after the other; lines of other forms are passed over.
+A log may hold several runs, one after the other; other lines are ignored.
 """
 
 import re
@@ -29,8 +29,8 @@ ROW = re.compile(
 def evaluations(text: str) -> Iterator[tuple[int, int, int, float]]:
     """Yield (run, step, total_steps, val_loss) for each evaluation in a log's text.
 
-    run counts from 0; a new one begins where the step does not grow. Evaluations that
-    are not numbers (a run that diverged) match no line, so they are passed over.
+    `run` counts from 0; a new run begins where the step does not increase. An
+    evaluation that is not a number (of a run that diverged) is ignored.
     """
     run, last = 0, -1
     for match in LINE.finditer(text):
@@ -41,10 +41,12 @@ def evaluations(text: str) -> Iterator[tuple[int, int, int, float]]:
 
 
 def curves(files: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """Return the evaluations of several logs, one row each, in COLUMNS.
+    """Return the evaluations of several logs, one row each, with the columns COLUMNS.
 
-    files: (path below the folder of results, text). Files with other suffixes, and
-    those without an evaluation, are left out. val_loss is in nats.
+    files: pairs (path below the folder of results, text).
+
+    Files with other suffixes than a log's, and files without an evaluation, are left
+    out. val_loss is in nats.
     """
     rows = [
         (path, *evaluation)
@@ -56,10 +58,14 @@ def curves(files: Iterable[tuple[str, str]]) -> pd.DataFrame:
 
 
 def table(readme: str) -> pd.DataFrame:
-    """Return the submissions' table of the benchmark's README, one row per submission.
+    """Return the table of submissions in the benchmark's README, one row per
+    submission.
 
-    Columns: entry (its number), steps (to a loss of 3.28), record (whether it was one),
-    mean_loss (nats, as published), n (runs), log (path below the folder of results).
+    readme: the text of the README.
+
+    The columns are entry (the submission's number), steps (to a loss of 3.28 nats),
+    record (whether it was a record), mean_loss (nats, as published), n (number of runs)
+    and log (path below the folder of results).
     """
     rows = [match.groupdict() for match in ROW.finditer(readme)]
     found = pd.DataFrame(rows, columns=list(ROW.groupindex))

@@ -1,10 +1,10 @@
-"""The public logs: from a folder, or from the repository; and their digest.
+"""The public logs of the benchmark, from a folder or from its repository; their digest.
 
   SYMLAB_DATA/leaderboard/curves.parquet   one row per evaluation (logs.curves)
   SYMLAB_DATA/leaderboard/entries.csv      one row per submission (logs.table)
 
-Both are made from the repository at COMMIT (MIT licence). With SYMLAB_DOWNLOAD=1 they
-are made where they are missing; the download is the whole repository, some 60 MB.
+Both files are made from the repository at COMMIT (MIT licence). With SYMLAB_DOWNLOAD=1
+they are made if they are missing; the download is the whole repository, some 60 MB.
 """
 
 import os
@@ -29,8 +29,10 @@ DIGEST = "b50f0be07650a983"
 
 @dataclass(frozen=True)
 class Logs:
-    """Evaluations of all runs (columns logs.COLUMNS, losses in nats) and the table of
-    submissions (columns of `logs.table`).
+    """Evaluations of all runs, and the table of submissions.
+
+    curves: a frame with the columns logs.COLUMNS, losses in nats.
+    entries: a frame with the columns of `logs.table`.
     """
 
     curves: pd.DataFrame
@@ -38,8 +40,10 @@ class Logs:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of all that is computed with: steps and
-        losses of every run, and the published steps, means and numbers of runs.
+        """16 hexadecimal digits of the SHA-256 of all numbers that are used.
+
+        These are the steps and losses of every run, and the published steps, means and
+        numbers of runs.
         """
         parts = [
             self.curves[list(logs.COLUMNS)].sort_values(["log", "run", "step"]),
@@ -50,10 +54,10 @@ class Logs:
 
 
 def stored() -> Logs:
-    """Return the logs of SYMLAB_DATA, which SYMLAB_DOWNLOAD=1 downloads if need be.
+    """Return the logs in SYMLAB_DATA; download them if missing and SYMLAB_DOWNLOAD=1.
 
-    Raises FileNotFoundError where they are absent, and ValueError where they are not
-    those of COMMIT.
+    Raises FileNotFoundError if they are absent, and ValueError if they are not those of
+    COMMIT.
     """
     folder = Path(os.environ.get("SYMLAB_DATA") or "data") / "leaderboard"
     if not all((folder / name).is_file() for name in FILES):
@@ -74,7 +78,7 @@ def stored() -> Logs:
 
 
 def read(folder: Path) -> Logs:
-    """Return the logs of a folder that holds FILES."""
+    """Return the logs in a folder that has both files of FILES."""
     curves, entries = (folder / name for name in FILES)
     return Logs(pd.read_parquet(curves), pd.read_csv(entries))
 
@@ -82,7 +86,9 @@ def read(folder: Path) -> Logs:
 def download(address: str) -> Logs:
     """Return the logs in a gzipped tar archive of the repository, read as it arrives.
 
-    address: a URL. Raises ValueError where the archive has no table of submissions.
+    address: the URL of the archive.
+
+    Raises ValueError if the archive has no table of submissions.
     """
     with (
         urlopen(address, timeout=60) as stream,

@@ -1,1 +1,1 @@
-"""Networks that experiments share."""
+"""Networks that several experiments use."""

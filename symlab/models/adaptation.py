@@ -1,4 +1,5 @@
-"""A small decoder learns one text and is adapted to another by low-rank products.
+"""A small decoder learns one text and is adapted to another by low-rank products
+(LoRA).
 
     begun = begin(width=32, layers=2, rank=4, batch=16, context=32, seed=0,
                   pretraining=600, warmup=20)
@@ -7,8 +8,9 @@
 The first text is the documentation of mpmath's functions, character by character, the
 second the source code of these functions; both come with mpmath 1.3.0. All matrices of
 the decoder are adapted (see `symlab.models.adapters`), and nothing else is trained.
-Runs are lanes of one tensor program: they share the decoder and the batches, and differ
-in the start of their factors, the rule that moves them and its rate.
+Several runs are computed side by side in one tensor program ("lanes"): they share the
+decoder and the batches, and differ in the initial factors, the update rule and its
+learning rate.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,8 +42,13 @@ BLOCKS = 100  # of the second text
 
 @dataclass(frozen=True)
 class Sizes:
-    """Width, layers and context (characters) of the decoder, rank of the products,
-    sequences per step, and the seed of weights, adapters and batches.
+    """Sizes of the decoder, of its adapters and of a batch, with the seed of a run.
+
+    width, layers: of the decoder.
+    rank: of the low-rank products.
+    batch: the number of sequences per step.
+    context: the length of a sequence, in characters.
+    seed: of the weights, the adapters and the batches.
     """
 
     width: int
@@ -63,12 +70,13 @@ class Sizes:
 
 @cache
 def texts() -> tuple[tuple, int]:
-    """Return ((training, validation) of each text, int64 (N,)), and how many
-    characters there are.
+    """Return the character indices of both texts, and the number of different
+    characters.
 
-    The second text is written in the characters of the first; others become a space.
-    Its files differ, so that every tenth of 100 blocks is for validation, and not its
-    end.
+    The first result is a pair (FIRST, SECOND), with a pair (training, validation) of
+    int64 tensors (N,) for each text. The second text is written in the characters of
+    the first; any other character becomes a space. Its files differ from each other, so
+    every tenth of 100 blocks is for validation, and not the end of the text.
     """
     first = characters.load("mpmath")
     folder = Path(find_spec("mpmath").origin).parent / "functions"
@@ -100,10 +108,12 @@ def _losses(out: Tensor, y: Tensor) -> Tensor:
 
 
 def judged(s: Sizes, p: dict, factors: Factors, which: int = SECOND) -> Tensor:
-    """Return the validation loss (nats per character) of each lane, (L,), on the text
-    FIRST or SECOND.
+    """Return the validation loss of L adapted decoders, (L,), in nats per character.
 
-    p: the frozen weights. factors: with L lanes.
+    s: the sizes.
+    p: the frozen weights of the decoder, which all share.
+    factors: the low-rank factors (B, A), with a leading axis L.
+    which: the text, FIRST or SECOND.
     """
     text = texts()[0][which][1]
     begin = np.linspace(0, len(text) - s.context - 1, TESTED).astype(int)
@@ -124,13 +134,16 @@ def adapt(
     stream: str = "batches",
     watch: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> Factors:
-    """Return the factors of L lanes after training on the second text, in the precision
-    of their starts.
+    """Return the factors of L runs after training on the second text.
 
-    p: the frozen weights. starts: the factors of each lane. rules: the rule and the
-    rate of each lane, as for `settings`; rates fall linearly to 0 over the last 40 % of
-    the steps. stream: the name of the random numbers that draw batches. watch: is given
-    the products (L, S, m, n) after each step.
+    s: the sizes. p: the frozen weights of the decoder.
+    starts: the initial factors of each run; the result has their precision.
+    rules: the update rule and the learning rate of each run, as `arm` and `lr` of
+        `settings`; rates fall linearly to 0 over the last 40 % of the steps.
+    steps: the number of steps.
+    stream: the name of the stream of random numbers that draws batches.
+    watch: a function that is given the products B A, {stack: (L, S, m, n)}, after each
+        step.
     """
     kind = starts[0][STACKS[0]][0].dtype
     p = {name: w.to(kind) for name, w in p.items()}
@@ -169,12 +182,13 @@ def _products(lanes: list) -> dict[str, Tensor]:
 
 
 def settings(factors: Factors, arm: str, lr: float) -> list[dict]:
-    """Return the param_groups of SymOpt for the factors of one run.
+    """Return the `param_groups` of the optimizer SymOpt for the factors of one run.
 
-    factors: (B, A) by the name of a stack of matrices. arm: "low_rank" (the rule that
-    is invariant under changes of basis of B and A), "adamw", "lora_plus" (AdamW with
-    RATIO times the rate for B) or "muon" (each factor's polar factor). lr: the learning
-    rate of both factors; under "lora_plus" that of A.
+    factors: (B, A) by the name of a stack of matrices.
+    arm: the update rule: "low_rank" (invariant under changes of basis of B and A),
+        "adamw", "lora_plus" (AdamW with RATIO times the learning rate for B) or "muon"
+        (the polar factor of each factor's momentum).
+    lr: the learning rate of both factors; under "lora_plus" that of A.
     """
     outs, ins = map(list, zip(*factors.values(), strict=True))  # B and A of each stack
     if arm == "lora_plus":
@@ -193,14 +207,17 @@ def settings(factors: Factors, arm: str, lr: float) -> list[dict]:
 
 
 def begin(pretraining: int, warmup: int, **sizes: int) -> dict[str, np.ndarray]:
-    """Return the arrays from which runs of one seed start.
+    """Return the arrays from which all runs of one seed start.
 
-    They are the weights after `pretraining` steps of Adam on the first text (read by
-    `frozen`); LoRA's start "zero", B = 0 and A random; the product that `warmup` steps
-    of AdamW on the second text make of it, as balanced factors "warm" in float64 (both
-    read by `start`); and losses (nats): pretraining_loss on the first text,
-    unadapted_loss and start_loss on the second, before and after the warm-up. sizes:
-    the fields of `Sizes`.
+    pretraining: the number of steps of Adam on the first text.
+    warmup: the number of steps of AdamW on the second text.
+    sizes: the fields of `Sizes`.
+
+    The arrays are the pretrained weights (read by `frozen`); two starts of the factors
+    (read by `start`), LoRA's usual one, "zero", with B = 0 and A random, and "warm",
+    the product that the warm-up makes of it, written as balanced factors in float64;
+    and losses in nats: pretraining_loss on the first text, unadapted_loss and
+    start_loss on the second, before and after the warm-up.
     """
     s = Sizes(**sizes)
     p = _pretrained(s, pretraining)
@@ -239,13 +256,19 @@ def _pretrained(s: Sizes, steps: int) -> dict[str, Tensor]:
 
 
 def frozen(begun: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Return the pretrained weights by name, float32."""
+    """Return the pretrained weights by name, float32.
+
+    begun: the arrays that `begin` returned.
+    """
     mine = {k: w for k, w in begun.items() if k.startswith("frozen ")}
     return {k.removeprefix("frozen "): torch.from_numpy(w) for k, w in mine.items()}
 
 
 def start(begun: dict[str, np.ndarray], name: str) -> Factors:
-    """Return the factors "zero" or "warm", float64."""
+    """Return the initial factors "zero" or "warm", float64.
+
+    begun: the arrays that `begin` returned. name: "zero" or "warm".
+    """
     return {
         k: tuple(torch.from_numpy(begun[f"{name} {k} {i}"]).double() for i in (0, 1))
         for k in STACKS

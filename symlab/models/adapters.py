@@ -1,17 +1,18 @@
-"""Low-rank adapters beside the frozen matrices of a small transformer, in lanes.
+"""Low-rank adapters of the frozen matrices of a small transformer, in runs side by
+side.
 
 The transformer is that of `symlab.models.symmetric_attention`, of the form "full". Each
 of its matrices W (m outputs, n inputs) becomes W + B A, with B (m, r) and A (r, n), as
 in LoRA (Hu et al., arXiv 2106.09685) with the scale alpha/r = 1. Embedding, positions
 and head stay as they are.
 
-The matrices of one shape are stacks: "square" holds query, key, value and output of
-every layer, S = 4 n_layers; "up" and "down" those of the perceptrons, S = n_layers. So
-factors are {"square": (B, A), "up": (B, A), "down": (B, A)}, with B (S, m, r) and A
-(S, r, n), or with a leading axis L of lanes.
+Matrices of one shape are stacked: "square" holds query, key, value and output of every
+layer, S = 4 n_layers; "up" and "down" hold those of the perceptrons, S = n_layers. So
+factors are {"square": (B, A), "up": (B, A), "down": (B, A)}, with B (S, m, r) and A (S,
+r, n), or with a leading axis L of runs that are computed side by side ("lanes").
 
-(B M, M^-1 A) is the same product for every invertible M (r, r): `balanced`, `scaled`
-and `mixed` write one product in several ways.
+The factors (B M, M^-1 A) have the same product for every invertible M (r, r):
+`balanced`, `scaled` and `mixed` write one product in several ways.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,9 @@ STACKS = ("square", "up", "down")
 
 
 def sites(shape: Shape) -> dict[str, tuple[int, int, int]]:
-    """Return (S, m, n) of each stack: its matrices, their outputs and their inputs."""
+    """Return {stack: (S, m, n)}: its number of matrices, their outputs and their
+    inputs.
+    """
     d, layers = shape.width, shape.layers
     return {
         "square": (4 * layers, d, d),
@@ -38,8 +41,12 @@ def sites(shape: Shape) -> dict[str, tuple[int, int, int]]:
 
 
 def initial(shape: Shape, rank: int, draws: np.random.Generator) -> Factors:
-    """Return LoRA's start, float32: entries of A are uniform within n^(-1/2) of 0, and
-    B is 0, so that the product is 0.
+    """Return LoRA's usual initial factors, float32, whose product is 0.
+
+    shape: the transformer's sizes. rank: r.
+    draws: the source of random numbers.
+
+    Entries of A are uniform within n^(-1/2) of 0, and B is 0.
     """
     found = {}
     for name, (s, m, n) in sites(shape).items():
@@ -55,7 +62,7 @@ def cast(factors: Factors, precision: str) -> Factors:
 
 
 def products(factors: Factors) -> dict[str, Tensor]:
-    """Return B A of every matrix, (..., S, m, n)."""
+    """Return the product B A of every matrix, {stack: (..., S, m, n)}."""
     return {name: b @ a for name, (b, a) in factors.items()}
 
 
@@ -80,8 +87,10 @@ def apart(
 def forward(p: dict[str, Tensor], factors: Factors, x: Tensor, shape: Shape) -> Tensor:
     """Return the logits (L, B, T, V) of the transformer with B A added to its matrices.
 
-    p: frozen parameters without a lane axis. factors: with L lanes. x (B, T): indices,
-    the same for all lanes. shape: the transformer's sizes.
+    p: the frozen parameters, without an axis L.
+    factors: those of L runs, with a leading axis L.
+    x: character indices (B, T), the same for all runs.
+    shape: the transformer's sizes.
     """
     w = {k: v.mT for k, v in products(factors).items()}  # tokens are rows: y = x W^T
     lanes = len(w["up"])
@@ -102,8 +111,10 @@ def forward(p: dict[str, Tensor], factors: Factors, x: Tensor, shape: Shape) -> 
 
 
 def balanced(factors: Factors) -> Factors:
-    """Return the factors U S^(1/2) and S^(1/2) V^T of each product U S V^T, of which
-    B^T B = A A^T.
+    """Return the balanced factors of each product, for which B^T B = A A^T.
+
+    They are U S^(1/2) and S^(1/2) V^T, from the singular value decomposition U S V^T of
+    B A.
     """
     found = {}
     for name, (b, a) in factors.items():
@@ -114,12 +125,15 @@ def balanced(factors: Factors) -> Factors:
 
 
 def scaled(factors: Factors, by: float) -> Factors:
-    """Return (by B, A / by)."""
+    """Return the factors (by B, A / by), whose product is the same."""
     return {name: (by * b, a / by) for name, (b, a) in factors.items()}
 
 
 def mixed(factors: Factors, condition: float, draws: np.random.Generator) -> Factors:
-    """Return (B M, M^-1 A), with one M for each matrix.
+    """Return the factors (B M, M^-1 A), with one random M for each matrix.
+
+    condition: the condition number of M.
+    draws: the source of random numbers.
 
     M = U diag(s) V^T has random orthogonal U and V and singular values s from
     condition^(-1/2) to condition^(1/2), evenly spaced on a logarithmic scale.

@@ -1,5 +1,6 @@
-"""Keys and values that a decoder has computed already, so that the next token costs one
-token's work instead of a whole sequence's.
+"""Keys and values that a decoder has already computed, kept for the tokens that follow.
+
+With them the next token costs one token's work instead of a whole sequence's.
 
     cache = Cache(model.config, capacity=100)
     logits = model(prompt, cache=cache)          (B, T, V)
@@ -22,11 +23,14 @@ class Past:
         self.keys = self.values = None  # shape and type are those of the first tokens
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add T new tokens; return all keys and values that these may see.
+        """Add T new tokens; return all keys and values that the new tokens may attend
+        to.
 
-        k, v: (B, G, T, W), for B sequences and G key-value heads of width W. In a
-            sliding layer the result begins at the first key that the first new token
-            sees. Raises ValueError for more tokens than the capacity.
+        k, v: (B, G, T, W), for B sequences and G key-value heads of width W.
+
+        In a layer with a sliding window the result begins at the first key that the
+        first new token sees. Raises ValueError if there are more tokens than the
+        capacity.
         """
         if self.keys is None:
             shape = (*k.shape[:2], self.capacity, k.shape[3])
@@ -46,8 +50,8 @@ class Past:
 class Cache:
     """Keys and values of every layer, for B sequences of at most `capacity` tokens.
 
-    It takes 2 B capacity G W numbers per layer (G key-value heads of width W), in
-    sliding layers, too. Without gradients: use it under `torch.no_grad`.
+    It takes 2 B capacity G W numbers per layer (G key-value heads of width W), also in
+    layers with a sliding window. It keeps no gradients: use it under `torch.no_grad`.
     """
 
     def __init__(self, config: DecoderConfig, capacity: int):
@@ -58,5 +62,5 @@ class Cache:
 
     @property
     def length(self) -> int:
-        """The number of tokens that it holds of each sequence."""
+        """The number of tokens of each sequence that the cache holds."""
         return self.layers[0].length

@@ -1,15 +1,15 @@
-"""The next-token loss of a large vocabulary, whose logits never exist all at once.
+"""The next-token loss of a large vocabulary, without all logits in memory at once.
 
 A vocabulary of 151,936 makes 1.2 GB of float32 logits from 2,048 tokens, and as much of
-their gradients. Here a few tokens at a time get their logits, which give the loss and,
-while they are there, the gradients of what they came from:
+their gradients. Here the logits of a few tokens at a time are computed; from them
+follow the loss and the gradients with respect to the head and its inputs:
 
     l = W h,  lse = log sum exp l,  loss = mean(lse - l[target]) + z mean(lse^2)
     slope = dloss/dl = (softmax(l) (1 + 2 z lse) - onehot(target)) / N
     dloss/dh = W^T slope,  dloss/dW = sum over tokens of slope h^T
 
-So the forward pass keeps gradients of the hidden values and of the head alone, and no
-product is computed twice. The z-loss is that of PaLM (arXiv 2204.02311, section 5).
+So the forward pass keeps only these gradients, and no product is computed twice. The
+z-loss is that of PaLM (arXiv 2204.02311, section 5).
 """
 
 import torch
@@ -21,21 +21,22 @@ from torch.nn import functional as F
 def chunked_loss(
     x: Tensor, weight: Tensor, targets: Tensor, chunk: int, z: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Return the next-token loss with z-loss, and without it, in nats.
+    """Return the next-token loss with z-loss, and the loss without it, in nats.
 
-    The second has no gradient.
-
-    x: inputs of the output head, (B, T, D); weight: the head's, (V, D).
+    x: inputs of the output head, (B, T, D).
+    weight: the head's weight, (V, D).
     targets: the next tokens, (B, T).
     chunk: the number of tokens whose logits exist at once.
-    z: weight of the z-loss, the mean square of the logsumexp of the logits.
+    z: the weight of the z-loss, which is the mean square of the logsumexp of the
+        logits.
 
-    Logits are in autocast's type, losses in float32 at least, as those of
-    `transformer.loss`, with which they agree up to rounding.
+    Only the first loss has a gradient. Logits have autocast's type, losses at least
+    float32, as in `transformer.loss`, with which they agree up to rounding.
 
-    Raises ValueError for a chunk below 1 and for targets outside of 0 to V - 1: no
-    target is left out. Targets on a GPU, and of a compiled loss, are not looked at
-    here, which would wait for them; there gather itself refuses.
+    Raises ValueError for a chunk below 1 and for targets outside of 0 to V - 1; there
+    is no target that means "leave this out". Targets on a GPU, or in a compiled loss,
+    are not checked here, since the check would have to wait for them; torch's gather
+    rejects them.
     """
     if chunk < 1:
         raise ValueError(f"chunk = {chunk}: give the 1 or more tokens of a part")

@@ -1,4 +1,5 @@
-"""Networks that settle, and the error vectors of equilibrium propagation (EP).
+"""Networks that settle to a fixed point, and the error vectors of equilibrium
+propagation.
 
 Axel Laborieux and Friedemann Zenke, "Improving equilibrium propagation without weight
 symmetry through Jacobian homeostasis", ICLR 2024 (arXiv 2309.02214). Activations s
@@ -6,12 +7,13 @@ solve
 
     F(s, b) = M s + x - b e(s) - f^{-1}(s) = 0
 
-where e is the gradient of the loss at the activations and b the nudge, which enters
-before the nonlinearity f as in the authors' code. With the Jacobian J = M - diag(1/f')
-the derivative of s at b = 0 is J^{-1} e. EP's error vector is -J^{-1} e, and that of
-backpropagation (BP) -J^{-T} e: they are equal where J is symmetric.
+where e is the gradient of the loss with respect to the activations and b the nudge,
+which enters before the nonlinearity f as in the authors' code. With the Jacobian
+J = M - diag(1/f') the derivative of s at b = 0 is J^{-1} e. The error vector of
+equilibrium propagation (EP) is -J^{-1} e, and that of backpropagation (BP) -J^{-T} e:
+they are equal if J is symmetric.
 
-Axes: lanes L, samples N, units n. All is in float64.
+Axes: networks side by side L, samples N, units n. All is in float64.
 """
 
 import numpy as np
@@ -23,14 +25,14 @@ import torch
 def equilibrium(m, x, y, beta=0.0, iterations: int = 20):
     """Return the activations s = tanh(M s + x - beta e), (L, n), by Newton's method.
 
-    e is s - y on the k output units and 0 elsewhere.
-
-    m: the weights M, (L, n, n). x: the inputs to the units, (L, n).
+    m: the weights M, (L, n, n).
+    x: the inputs to the units, (L, n).
     y: (L, k), the targets of the first k units, which are the outputs.
     beta: the nudge, a real or complex number.
     iterations: steps of Newton's method.
 
-    Raises ArithmeticError where the equation is not solved to 1e-12.
+    e is s - y on the k output units and 0 elsewhere. Raises ArithmeticError if the
+    equation is not solved to 1e-12.
     """
     n, k = x.shape[-1], y.shape[-1]
     outputs = np.diag((np.arange(n) < k).astype(float))
@@ -55,7 +57,7 @@ def contour(solve, points: int, beta: float):
     points: the number N of nudges; 1 takes the difference (s(beta) - s(0))/beta.
     beta: the size of the nudges.
 
-    The nudges are b_k = beta exp(2 pi i k/N), and the estimate (1/N) sum_k s(b_k)
+    The nudges are b_k = beta exp(2 pi i k/N), and the estimate is (1/N) sum_k s(b_k)
     exp(-2 pi i k/N) / beta, whose error is of order beta^N.
     """
     if points == 1:
@@ -68,8 +70,9 @@ def taylor(solve, order: int, radius: float = 0.2, points: int = 24):
     """Return a Taylor coefficient of s(b) at b = 0, by Cauchy's integral formula.
 
     solve: solve(b) returns the activations s(b) at the complex nudge b.
-    order: of the coefficient.
-    radius, points: of the circle around 0, and the number of nudges on it.
+    order: the order of the coefficient.
+    radius: the radius of the circle around 0 on which s is computed.
+    points: the number of nudges on that circle.
     """
     turns = np.exp(2j * np.pi * np.arange(points) / points)
     values = [solve(radius * w) * w**-order for w in turns]
@@ -96,7 +99,7 @@ def homeostatic(j, z):
 
     j: the Jacobian J, (n, n). z: (N, n).
 
-    Its mean over normal vectors z is 1/2 |J - J^T|^2 in the Frobenius norm.
+    Its mean over standard normal vectors z is 1/2 |J - J^T|^2 in the Frobenius norm.
     """
     jz = z @ j.T
     return (jz**2 - z * (jz @ j.T)).sum(1)
@@ -108,12 +111,13 @@ def homeostatic(j, z):
 def settled(m, drive, odd, sweeps: int = 25):
     """Return the activations s = sigmoid(M s + drive), (L, N, n), of layered networks.
 
-    m: the weights M, (L, n, n). drive: the inputs to the units, (L, N, n).
-    odd: (n,) booleans, the units of every second layer.
+    m: the weights M, (L, n, n).
+    drive: the inputs to the units, (L, N, n).
+    odd: (n,) booleans, true for the units of every second layer.
     sweeps: how often all units are updated.
 
-    Odd and even layers are updated in turn; all at once they could settle into
-    different states.
+    Odd and even layers are updated in turn: if all were updated at once, they could
+    settle into different states.
     """
     up, down = m[:, odd][:, :, ~odd].mT, m[:, ~odd][:, :, odd].mT
     s = torch.zeros_like(drive)
@@ -147,16 +151,17 @@ def propagated(m, s, e, odd, sweeps: int = 25):
 
 
 def layered(draws: np.random.Generator, inputs: int, *layers: int):
-    """Return random weights of a network of layers, and where they may be nonzero.
+    """Return random weights of a layered network, and where they may be nonzero.
 
     draws: the source of random numbers.
-    inputs, layers: the number of inputs, and of units in each layer, n in all.
+    inputs: the number of inputs.
+    layers: the number of units in each layer, n in all.
 
-    Returns tensors M (n, n), V (n, inputs + 1), two boolean masks of where M and V may
-    be nonzero, and the booleans (n,) that `settled` calls odd. M holds independent
-    forward and feedback weights between neighbouring layers, of variance one over the
-    number of units that they come from. V, of the inputs and of a bias that starts at
-    0, ends at the first layer. Weights are float64.
+    Returns tensors M (n, n) and V (n, inputs + 1), two boolean masks of where M and V
+    may be nonzero, and the booleans (n,) that `settled` calls odd. M holds independent
+    forward and feedback weights between neighbouring layers, with a variance of one
+    over the number of units that they come from. V reads the inputs and a constant,
+    whose weight starts at 0, into the first layer. Weights are float64.
     """
     layer = np.repeat(np.arange(len(layers)), layers)
     allowed = np.abs(layer[:, None] - layer) == 1
@@ -173,10 +178,11 @@ def train(network, images, targets, batches, penalty, lr: float, every: int, pro
     network: as `layered` returns it, all but the last with a leading axis L.
     images, targets: (N, inputs + 1) and (N, k); the last k units are the outputs, and
         the loss is 1/2 |s - target|^2.
-    batches: (steps, L, B), the numbers of the images of each step.
+    batches: (steps, L, B), the numbers of the images in each step.
     penalty: (L, 1, 1), the weight of the homeostatic loss 1/2 |M - M^T|^2 / n.
     lr: the learning rate of Adam.
-    every: steps between two records. probe: the numbers of the images they use.
+    every: the number of steps between two records.
+    probe: the numbers of the images that are used for the records.
 
     The result is (L, 1 + steps // every): the mean cosine over the images of `probe`
     and all units but the outputs, at the start and after each `every` steps.
@@ -206,8 +212,9 @@ def train(network, images, targets, batches, penalty, lr: float, every: int, pro
 def errors(network, x, target):
     """Return the activations and the gradient of 1/2 |s - target|^2, each (L, N, n).
 
-    network: as for `train`. x: inputs, (N, inputs + 1) or with a leading axis L.
-    target: (..., N, k), of the last k units.
+    network: as for `train`.
+    x: inputs, (N, inputs + 1) or with a leading axis L.
+    target: (..., N, k), the targets of the last k units.
     """
     m, v, *_, odd = network
     s = settled(m, (x @ v.mT).expand(len(m), -1, -1), odd)

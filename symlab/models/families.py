@@ -1,11 +1,11 @@
-"""Sizes and traits of decoders: four families as published, and smaller ones.
+"""Sizes and architectures of decoders: four families as published, and smaller ones.
 
     preset("qwen3-626m")                                  as compared by Lau & Su
     preset("dense-small", vocabulary=4096, context=128)   for two CPU cores
     family("gpt-oss", vocabulary=512, context=64, ...)    sizes of one's own
 
-The published sizes are those of arXiv 2605.18106; traits are as in the families'
-technical reports (arXiv 2505.09388, 2503.19786, 2409.02060, 2508.10925).
+The published sizes are those of arXiv 2605.18106; the architectures follow the
+families' technical reports (arXiv 2505.09388, 2503.19786, 2409.02060, 2508.10925).
 """
 
 from dataclasses import dataclass, replace
@@ -21,11 +21,11 @@ GATES = ("softmax, top-k", "top-k, softmax")
 
 @dataclass(frozen=True)
 class Yarn:
-    """YaRN (arXiv 2309.00071): slower rotary positions for longer contexts.
+    """YaRN (arXiv 2309.00071): slower rotary position embedding, for longer contexts.
 
-    Pairs of coordinates that turn less than `slow` times in `context` tokens turn
-    `factor` times slower, those that turn more than `fast` times stay, and between them
-    the mixture is linear.
+    Pairs of coordinates that make fewer than `slow` turns in `context` tokens turn
+    `factor` times more slowly, those that make more than `fast` turns are unchanged,
+    and between these the mixture is linear.
     """
 
     factor: float
@@ -36,7 +36,8 @@ class Yarn:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The sizes of a decoder-only transformer, and the traits in which families differ.
+    """The sizes of a decoder-only transformer, and the settings in which families
+    differ.
 
     The sizes come first and have no default.
     """
@@ -116,14 +117,19 @@ class DecoderConfig:
             )
 
     def slides(self, layer: int) -> bool:
-        """Return whether this layer sees only the last `window` tokens."""
+        """Return whether a layer attends only to the last `window` tokens.
+
+        layer: its number, from 0.
+        """
         return self.window is not None and (layer + 1) % self.pattern != 0
 
 
 def whole_number(config: DecoderConfig, name: str, least: int) -> int:
     """Return a field of the configuration as an int.
 
-    Raises ValueError where it is no whole number or below `least`.
+    name: the field. least: its smallest valid value.
+
+    Raises ValueError if the value is not a whole number or is below `least`.
     """
     value = getattr(config, name)
     try:
@@ -164,10 +170,12 @@ FAMILIES = {
 
 
 def family(name: str, **sizes) -> DecoderConfig:
-    """Return a configuration with the traits of a published family, such as 'qwen3'.
+    """Return a configuration with the architecture of a published family, such as
+    'qwen3'.
 
-    sizes: fields of DecoderConfig; where both name a field, these win. Raises
-        ValueError for an unknown family.
+    sizes: fields of DecoderConfig, which take precedence over those of the family.
+
+    Raises ValueError for an unknown family.
     """
     if name not in FAMILIES:
         raise ValueError(f"unknown family {name!r}: use one of {', '.join(FAMILIES)}")

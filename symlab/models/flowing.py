@@ -1,19 +1,19 @@
-"""Flow-equivariant recurrent networks on a ring, many of them as lanes of one program.
+"""Flow-equivariant recurrent networks on a ring, many side by side in one program.
 
 T. Anderson Keller, "Flow Equivariant Recurrent Neural Networks" (arXiv 2507.14793). The
 hidden state has a channel for each velocity v of a set V = {-m..m}; channels share
 their kernels, and each is shifted by its velocity at each step:
 
-    h_{t+1}(v) = tanh(W * T_v h_t(v) + U * f_t)      T_v: shift by v sites, *:
-    convolution
+    h_{t+1}(v) = tanh(W * T_v h_t(v) + U * f_t)
 
-If the frames f_t become T_{t w} f_t, then h_t(v) becomes T_{t w} h_t(v - w) wherever v
-and v - w are in V. The next frame is decoded from the maximum over v of T_v h(v): the
-shift is ours, and asks for the next frame in the frame of reference of each channel.
+T_v is the shift by v sites, and * the circular convolution. If the frames f_t become
+T_{t w} f_t, then h_t(v) becomes T_{t w} h_t(v - w) wherever v and v - w are in V. The
+next frame is decoded from the maximum over v of T_v h(v). This shift is our addition:
+each channel predicts the next frame in its own moving frame of reference.
 
-Axes: lanes L, channels C, velocities V, sequences N, sites S, time T. A network is
-{name: kernels (L, out, in, K)}: 'cell' holds W and, as its last input, U; 'hidden' and
-'out' are the decoder.
+Axes: L networks side by side, channels C, velocities V, sequences N, sites S, time T. A
+    network is {name: kernels (L, out, in, K)}: 'cell' holds W and, as its last input,
+    U; 'hidden' and 'out' are the decoder.
 """
 
 import numpy as np
@@ -28,7 +28,8 @@ from symlab.actions import Action, equivariance_error
 def patterns(draws: np.random.Generator, n: int, sites: int, modes: int) -> np.ndarray:
     """Return n random patterns (n, sites) of variance 1 on a ring of sites.
 
-    modes: each is a sum of cosines and sines of 1 to `modes` periods around the ring.
+    modes: the largest number of periods around the ring; a pattern is a sum of cosines
+        and sines of 1 to `modes` periods.
     """
     angle = 2 * np.pi * np.outer(np.arange(1, modes + 1), np.arange(sites)) / sites
     waves = np.concatenate([np.cos(angle), np.sin(angle)]) / np.sqrt(modes)
@@ -52,7 +53,9 @@ def videos(still: np.ndarray, velocity, frames: int) -> np.ndarray:
 def initial(draws: np.random.Generator, channels: int, width: int) -> dict:
     """Return random kernels {name: (out, in, width)} of one network, in float64.
 
-    channels: C, of the hidden state. width: of each kernel, in sites.
+    draws: the source of random numbers.
+    channels: C, the number of channels of the hidden state.
+    width: the width of each kernel, in sites.
 
     Entries are normal with a variance of one over the number of inputs. The kernels
     'cell', 'hidden' and 'out' are described in the module.
@@ -88,9 +91,10 @@ def flowed(h: Tensor) -> Tensor:
 
 
 def step(p: dict, h: Tensor, frame: Tensor) -> Tensor:
-    """Return the next hidden state (L, C, V, N, S) of networks that see a frame.
+    """Return the hidden state (L, C, V, N, S) of networks after they have seen a frame.
 
-    p: kernels by name, with a leading axis L. h: the hidden state before.
+    p: kernels by name, with a leading axis L.
+    h: the hidden state before.
     frame: (L, N, S).
     """
     told = frame[:, None, None].expand(-1, -1, h.shape[2], -1, -1)
@@ -98,7 +102,7 @@ def step(p: dict, h: Tensor, frame: Tensor) -> Tensor:
 
 
 def decoded(p: dict, h: Tensor) -> Tensor:
-    """Return the next frame (L, N, S) as networks predict it from a hidden state.
+    """Return the next frame (L, N, S) that networks predict from a hidden state.
 
     p: kernels by name, with a leading axis L. h: (L, C, V, N, S).
     """
@@ -107,9 +111,10 @@ def decoded(p: dict, h: Tensor) -> Tensor:
 
 
 def rest(p: dict, frame: Tensor, fastest: int) -> Tensor:
-    """Return a hidden state of zeros, (L, C, 2*fastest+1, N, S).
+    """Return the initial hidden state, zeros (L, C, 2*fastest+1, N, S).
 
-    p: kernels by name, which say C. frame: any frame (L, N, S).
+    p: kernels by name, from which C is read.
+    frame: any frame (L, N, S), from which the other sizes are read.
     fastest: m, the largest velocity of a channel.
     """
     n_lanes, n, sites = frame.shape
@@ -123,8 +128,8 @@ def continued(p: dict, fastest: int, frames: Tensor, n: int) -> Tensor:
     fastest: m, the largest velocity of a channel; 0 for an ordinary network.
     frames: the sequence, (T, L, N, S).
 
-    From the second one on they see their own predictions, without a gradient through
-    them, as in the author's code.
+    From the second prediction on, networks see their own predictions, without a
+    gradient through them, as in the author's code.
     """
     h, out = rest(p, frames[0], fastest), []
     for frame in frames:
@@ -154,15 +159,16 @@ def moved(x: Tensor, velocity: int) -> Tensor:
 
 
 def lift_error(p: dict, fastest: int, frames: Tensor, flow: int) -> float:
-    """Return how far one network violates the lift law of the module, relatively.
+    """Return the relative error with which one network violates flow equivariance.
 
-    p, fastest: as for `continued`, with L = 1. frames: (T, S).
+    p, fastest: as for `continued`, with L = 1.
+    frames: (T, S).
     flow: the velocity w, in sites per frame, at which the frames are set in motion.
 
-    The hidden states at moving frames are compared with the moved hidden states at the
-    given ones, in all channels v for which v - w is in V, too. A network with V = {0}
-    has one channel, which is compared with itself. Raises ValueError where V has no
-    such pair of channels.
+    Flow equivariance is the law of the module for h_t(v). The hidden states at moving
+    frames are compared with the moved hidden states at the given frames, in all
+    channels v for which v - w is in V, too. A network with V = {0} has one channel,
+    which is compared with itself. Raises ValueError if V has no such pair of channels.
     """
     still = [v for v in range(-fastest, fastest + 1) if abs(v + flow) <= fastest]
     if fastest and not still:

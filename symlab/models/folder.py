@@ -1,7 +1,7 @@
-"""Folders of weights: written whole or not at all, read one tensor at a time.
+"""Folders of weights: written completely or not at all, read one tensor at a time.
 
 Weights are in safetensors' format (https://github.com/huggingface/safetensors): names,
-shapes and numbers, nothing that a program would run.
+shapes and numbers, and no code that a program would run.
 """
 
 import json
@@ -26,11 +26,13 @@ LEFT_S = 3600.0  # without a change in so many seconds its process is gone
 
 @contextmanager
 def whole(directory: str | Path) -> Iterator[Path]:
-    """Context that yields a temporary folder, which becomes `directory` when it ends.
+    """Return a context that yields a temporary folder, which becomes `directory` at its
+    end.
 
-    Its files are on the disk before it gets that name; a directory that was there is
-    deleted after. Whatever stops it before, what was there stays or comes back. Raises
-    OSError with one sentence where something cannot be written.
+    The folder's files are on the disk before it gets that name; a directory that was
+    there is deleted afterwards. If anything stops the context before, the old directory
+    stays or is put back. Raises OSError with one sentence if something cannot be
+    written.
 
     The temporary folder of a killed process is deleted by the first call that finds it
     untouched for an hour.
@@ -85,7 +87,9 @@ def _clear_leftovers(target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Wait until the content of a file, or the list of names of a folder, is on the
+    disk.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -96,7 +100,7 @@ def sync(path: Path) -> None:
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors by name into a folder as its safetensors file of weights.
 
-    tensors: on the CPU and contiguous. Raises OSError where they cannot be written.
+    tensors: on the CPU and contiguous. Raises OSError if they cannot be written.
     """
     try:
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
@@ -112,7 +116,7 @@ def write_json(file: Path, content) -> None:
 def read_json(file: Path) -> dict:
     """Return the JSON object in a file.
 
-    Raises ValueError with one sentence for a file that is damaged.
+    Raises ValueError with one sentence if the file is damaged.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -126,8 +130,8 @@ def read_json(file: Path) -> dict:
 class Weights:
     """The weights in a folder, by name, from one or several safetensors files.
 
-    Several files need an index that says which weight is where. Raises
-    FileNotFoundError or ValueError where files are absent or damaged.
+    Several files need an index file that says in which of them each weight is. Raises
+    FileNotFoundError or ValueError if files are absent or damaged.
     """
 
     def __init__(self, folder: Path):
@@ -162,7 +166,10 @@ class Weights:
 
 
 def missing(name: str) -> str:
-    """Return the error message for a weight of that name that no file has."""
+    """Return the error message for a weight that none of the files has.
+
+    name: of the weight.
+    """
     return (
         f"the weight {name} is missing: configuration and weights are not of one "
         "model, or a file of the weights is absent"

@@ -1,7 +1,9 @@
-"""Tokens drawn from a decoder one after another, with a cache of keys and values.
+"""Text generation: tokens drawn from a decoder one after another, with a cache.
 
-draws = torch.Generator().manual_seed(0)
-tokens = generate(model, prompt, 50, draws=draws, top_k=40)     (B, T) to (B, T + 50)
+    draws = torch.Generator().manual_seed(0)
+    tokens = generate(model, prompt, 50, draws=draws, top_k=40)  (B, T) to (B, T + 50)
+
+The cache holds keys and values of earlier tokens (`symlab.models.cache`).
 """
 
 from collections.abc import Sequence
@@ -28,12 +30,13 @@ def generate(
 ) -> Tensor:
     """Return tokens (B, T + n): each prompt, then n tokens that the model adds to it.
 
-    tokens (B, T): the prompts, T at least 1.
+    tokens: the prompts (B, T), T at least 1.
     count: the largest n; n is smaller if all sequences have ended before.
-    temperature: 0 takes the most probable token each time, and needs no draws.
+    temperature: divides the logits; 0 takes the most probable token each time, and
+        needs no draws.
     top_k: the number of most probable tokens from which one is drawn; None for all.
-    top_p: of these the smallest set of most probable tokens is kept whose probabilities
-        sum to top_p or more (arXiv 1904.09751); None keeps all.
+    top_p: of these, only the smallest set of most probable tokens is kept whose
+        probabilities sum to top_p or more (arXiv 1904.09751); None keeps all.
     draws: a CPU generator of random numbers.
     ends: tokens after which a sequence has ended; it repeats its last token until all
         have ended.
@@ -75,7 +78,10 @@ def generate(
 def check_sampling(
     count: int, temperature: float, top_k: int | None, top_p: float | None
 ) -> None:
-    """Raise ValueError for settings of `generate` that have no meaning."""
+    """Raise ValueError if a setting of `generate` is out of its range.
+
+    count, temperature, top_k, top_p: as for `generate`.
+    """
     if count < 0:
         raise ValueError(f"tokens = {count} is negative: ask for 0 or more")
     if not (isfinite(temperature) and temperature >= 0):
@@ -104,11 +110,12 @@ def probabilities(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Tensor:
-    """Return the probabilities (B, V) that the next tokens are drawn with, float64.
+    """Return the probabilities (B, V) with which the next tokens are drawn, float64.
 
-    logits: (B, V). temperature, top_k, top_p: as for `generate`. They are on the CPU so
-        that draws are the same on all devices. Of equal logits the first count as the
-        more probable.
+    logits: (B, V). temperature, top_k, top_p: as for `generate`.
+
+    The probabilities are computed on the CPU, so that draws are the same on all
+    devices. Among equal logits the first counts as the most probable.
     """
     wide = logits.to("cpu", torch.float64)
     # below 0 before the division: a temperature near 0 then overflows to -inf alone

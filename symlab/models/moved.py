@@ -1,12 +1,12 @@
-"""Move a decoder's weights along the symmetries of the function that it computes.
+"""Moves a decoder's weights along the symmetries of the function that it computes.
 
   tokens     the vocabulary is permuted, in the embedding and in the head
-  neurons    the hidden units of each gated unit are permuted
+  neurons    the hidden units of each gated feed-forward unit are permuted
   heads      the groups of attention heads are permuted, and the heads within each
-  rotation   the residual stream is rotated, where norms have no gains
-  shift      one vector is added to all rows of the head, which a softmax does not see
+  rotation   the residual stream is rotated, if norms have no gains
+  shift      one vector is added to all rows of the head, which a softmax ignores
 
-The decoder is symlab.models.transformer.Decoder with untied tables.
+The decoder is symlab.models.transformer.Decoder with separate embedding and head.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ WRITERS = ("out", "down")  # to the residual stream
 
 
 def weights_of(model) -> dict:
-    """Return a copy of each parameter by name."""
+    """Return a copy of each parameter of a model, by name."""
     return {k: p.detach().clone() for k, p in model.named_parameters()}
 
 
@@ -25,10 +25,11 @@ def moved(move: str, weights: dict, c, draws) -> tuple[dict, np.ndarray]:
     """Return weights of a decoder that computes the same, and each token's new id (V,).
 
     move: the symmetry, one of MOVES: 'tokens', 'neurons', 'heads', 'rotation' or
-        'shift'; any other name leaves all as it is.
-    weights: by name. c: the decoder's configuration.
-    draws: chooses the permutation, rotation or vector. Heads that share keys stay
-        together.
+        'shift'; any other name leaves all weights as they are.
+    weights: the weights by name.
+    c: the decoder's configuration.
+    draws: the random generator that chooses the permutation, rotation or vector. Heads
+        that share keys stay together.
     """
     w, ids = dict(weights), np.arange(c.vocabulary)
     if move == "tokens":

@@ -1,9 +1,10 @@
 """torchvision's ResNet18, fast on small images, with its penultimate activations.
 
-At 32x32 the last three 3x3 kernels see maps of one pixel, where eight taps of nine meet
-nothing but padding: they get no gradient and touch no output. We keep the centre tap, a
-linear map. Outputs and the whole training trajectory are torchvision's (tested), with
-4.9 M of 11.2 M parameters, and a training step on a CPU is 1.7 times faster.
+On 32x32 images the last three 3x3 kernels act on maps of one pixel, where eight of nine
+weights only meet padding: they get no gradient and do not affect the output. Only the
+central weight is kept, so that these layers are linear maps of channels. Outputs and
+the whole training trajectory are torchvision's (tested), with 4.9 M of 11.2 M
+parameters, and a training step on a CPU is 1.7 times faster.
 """
 
 import torch
@@ -15,7 +16,7 @@ from symlab.models.vision import torchvision
 class CentreTap(nn.Conv2d):
     """A padded 3x3 convolution on maps of one pixel, computed as a 1x1 convolution.
 
-    Only the centre of its kernel meets the pixel; the other eight taps meet the
+    Only the central weight of its kernel meets the pixel; the other eight meet the
     padding.
     """
 
@@ -33,9 +34,10 @@ def resnet18(
 ) -> nn.Module:
     """Return torchvision's ResNet18 for square images, initialised from `seed`.
 
-    classes: the number of outputs. size: the images' height and width in pixels.
+    classes: the number of outputs.
     stem: the first layers: 'torchvision' (7x7 convolution of stride 2, max pooling) or
         'cifar' (3x3 convolution of stride 1, no pooling).
+    size: the images' height and width in pixels.
     """
     if stem not in ("torchvision", "cifar"):
         raise ValueError(f"unknown stem {stem!r}: use 'torchvision' or 'cifar'")
@@ -76,11 +78,11 @@ def _keep_centre_taps(model: nn.Module, size: int) -> None:
 def penultimate(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return pre- and post-activations of the last hidden layer, (N, 512) each.
 
-    model: a network that `resnet18` returns; it is in evaluation mode for the call.
+    model: a network that `resnet18` returns; it is in evaluation mode during the call.
     x: N images.
 
     They are the inputs and outputs of the last ReLU, averaged over the pixels of each
-    map; the linear layer `fc` reads the second.
+    map; the final linear layer `fc` reads the second.
     """
     block, caught = model.layer4[1], {}
     hooks = [

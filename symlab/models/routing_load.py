@@ -1,4 +1,4 @@
-"""How a mixture of experts spreads its tokens: measures, and three auxiliary losses.
+"""How evenly a mixture of experts spreads its tokens: measures, and auxiliary losses.
 
     logits, routers = model(tokens, routers=True)
     measures(routers)                                {'load_cv': 2.2, ...}
@@ -7,10 +7,12 @@
     balancing = PhiBalancing(experts=16)             one for each router
     auxiliary = balancing(logits.softmax(-1))
 
-f (E,) is the load: the fraction of the assignments that each expert got, sum 1; it has
-no gradient. P (E,): the mean of its probability, the softmax over all experts. Losses
-as in Switch (arXiv 2101.03961), ST-MoE (arXiv 2202.08906) and phi-balancing (arXiv
-2605.15403); Hugging Face's f is not divided by K, and their loss so K times as large.
+f (E,) is the load: the fraction of the assignments that each of E experts got, with sum
+1; it has no gradient. P (E,) is the mean over tokens of each expert's probability, the
+softmax of the logits over all experts. The losses are as in Switch (arXiv 2101.03961),
+ST-MoE (arXiv 2202.08906) and phi-balancing (arXiv 2605.15403). Hugging Face's f is not
+divided by the number K of experts per token, so their load-balancing loss is K times as
+large.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,10 @@ POTENTIALS = ("entropy", "euclidean")
 def load(chosen: Tensor, experts: int) -> Tensor:
     """Return the load f (E,): the fraction of all assignments that each expert got.
 
-    chosen: numbers of the chosen experts, of any shape. experts: E. f sums to 1.
+    chosen: numbers of the chosen experts, of any shape.
+    experts: E, the number of experts.
+
+    f sums to 1.
     """
     counts = torch.zeros(experts, device=chosen.device)
     ones = torch.ones(chosen.numel(), device=chosen.device)
@@ -34,34 +39,39 @@ def load(chosen: Tensor, experts: int) -> Tensor:
 
 
 def load_cv(f: Tensor) -> Tensor:
-    """Return the standard deviation of the load f (E,) over experts, over its mean.
+    """Return the coefficient of variation of the load f (E,), each expert's share of
+    tokens.
 
-    0 is an even load.
+    It is the standard deviation over experts, divided by the mean: 0 if all loads are
+    equal.
     """
     return f.std(correction=0) / f.mean()
 
 
 def max_violation(f: Tensor) -> Tensor:
-    """Return the fullest expert's excess over a fair share, in fair shares.
+    """Return the largest load over an equal share, minus 1 (called MaxVio in papers).
 
-    f: the load (E,), the fraction of all assignments that each expert got. Papers call
-        this measure MaxVio.
+    f: the load (E,), the fraction of all assignments that each expert got; an equal
+        share is 1/E.
     """
     return f.max() / f.mean() - 1
 
 
 def dead_fraction(f: Tensor) -> Tensor:
-    """Return the fraction of experts with less than a tenth of a fair share.
+    """Return the fraction of experts with less than a tenth of an equal share of
+    tokens.
 
-    f: the load (E,), the fraction of all assignments that each expert got.
+    f: the load (E,), the fraction of all assignments that each expert got; an equal
+        share is 1/E.
     """
     return (f < DEAD * f.mean()).float().mean()
 
 
 def load_entropy(f: Tensor) -> Tensor:
-    """Return the entropy of the load f (E,) over its maximum, log E.
+    """Return the entropy of the load f (E,), divided by its maximum, log E.
 
-    1 is even, 0 one expert for all tokens.
+    f: the load, the fraction of all assignments that each expert got. The result is 1
+        if all experts have equal loads, and 0 if one expert gets all tokens.
     """
     return torch.special.entr(f).sum() / log(len(f))
 
@@ -69,20 +79,23 @@ def load_entropy(f: Tensor) -> Tensor:
 def mean_logit_drift(logits: Tensor) -> Tensor:
     """Return the root mean square, over tokens, of the mean logit of each token.
 
-    logits: (..., E), of a router, or of a head. The mean is the part of the logits that
-        a softmax does not see: updates that are centred over E keep it where it
-        started.
+    logits: (..., E), of a router with E experts, or of an output head with E tokens.
+
+    A softmax ignores this mean. Updates whose mean over E is zero leave it where it
+    started.
     """
     return logits.mean(-1).square().mean().sqrt()
 
 
 def load_balancing_loss(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Return the loss E sum_i f_i P_i of a router, a scalar: 1 where both are even.
+    """Return the loss E sum_i f_i P_i of a router, a scalar.
 
-    logits: (N, E), of N tokens and E experts. chosen: (N, K), the experts of each
-        token.
+    logits: (N, E), of N tokens and E experts.
+    chosen: (N, K), the numbers of the experts of each token.
+
     f is the fraction of assignments that each expert got, without gradient; P is the
-    mean softmax of the logits (Switch, arXiv 2101.03961).
+    mean softmax of the logits (Switch, arXiv 2101.03961). The loss is 1 if f or P is
+    uniform.
     """
     experts = logits.shape[-1]
     p = logits.softmax(-1).mean(0)
@@ -92,20 +105,20 @@ def load_balancing_loss(logits: Tensor, chosen: Tensor) -> Tensor:
 def z_loss(logits: Tensor) -> Tensor:
     """Return the mean square of the logsumexp of a router's logits (N, E).
 
-    It penalises a shift of all logits, which the probabilities do not see (ST-MoE,
-    arXiv 2202.08906).
+    It penalises a common shift of all logits, which does not change the probabilities
+    (ST-MoE, arXiv 2202.08906).
     """
     return logits.logsumexp(-1).square().mean()
 
 
 def price(load: Tensor, phi: str = "entropy") -> Tensor:
-    """Return the price of each expert, the gradient of a potential phi at its load.
+    """Return the price of each expert: the gradient of a potential phi at the load.
 
     load: (..., E), here called m.
     phi: 'entropy' is sum m log m, with the gradient 1 + log m, for which only ratios of
-        loads count; 'euclidean' is sum m^2 / 2, with the gradient m.
+        loads matter; 'euclidean' is sum m^2 / 2, with the gradient m.
 
-    A load of zero has the price of the least positive number.
+    A load of zero gets the price of the smallest positive number.
     """
     if phi not in POTENTIALS:
         raise ValueError(f"unknown potential {phi!r}: use {' or '.join(POTENTIALS)}")
@@ -117,26 +130,27 @@ def price(load: Tensor, phi: str = "entropy") -> Tensor:
 class PhiBalancing(torch.nn.Module):
     """An auxiliary loss that balances a router's experts by prices on their load.
 
-    The aim is to add lambda phi(p) to the model's loss, with p the router's mean
+    The aim is to add lambda phi(p) to the model's loss, where p is the router's mean
     probabilities and phi strictly convex and symmetric. By duality grad phi is the
     price of the load: mirror ascent with mirror map phi* makes it the gradient at a
     running mean m of the batches' p_t (Chen et al., arXiv 2605.15403, Algorithm 1):
 
         m <- (1 - eta) m + eta p_t    loss = lambda <p_t, grad phi(m)>, price detached
 
-    Relabelling experts relabels prices. A shift of all prices moves the loss and not
-    its gradient, as probabilities sum to one, so it goes with updates that leave the
-    mean router logit alone, as a z-loss does not.
+    Relabelling experts relabels prices. A common shift of all prices changes the loss
+    but not its gradient, as probabilities sum to one. So this loss can be combined with
+    updates that leave the mean router logit unchanged; a z-loss has no such invariance.
 
-    experts: their number E. phi: 'entropy' or 'euclidean', see `price`.
-    rate: eta of the running mean (0.01 in the paper). weight: lambda, in units of the
-        loss.
-    load: (E,), the state m, all zero at first.
+    experts: their number E.
+    phi: 'entropy' or 'euclidean', see `price`.
+    rate: eta of the running mean (0.01 in the paper).
+    weight: lambda, in units of the loss.
+    load: (E,), the running mean m, all zero at first.
 
     With the Euclidean potential the price starts at zero and grows over 1/rate steps;
     with the entropy the start only shifts it. Each process of a distributed run has the
     mean of its own batch. Do not recompute it in a checkpointed block: each call in
-    training moves the mean.
+    training updates the mean.
     """
 
     load: Tensor
@@ -164,10 +178,11 @@ class PhiBalancing(torch.nn.Module):
     def forward(self, probabilities: Tensor) -> Tensor:
         """Return the auxiliary loss, a scalar, of a router's probabilities (..., E).
 
-        probabilities: the softmax over ALL experts, before top-k, not after. Sums are
-            in float32 at least, under autocast as well. Raises ValueError for another
-            number of experts and, at the first call alone, as it waits for the device,
-            for what is no probabilities.
+        probabilities: the softmax over ALL experts, before top-k, not after.
+
+        Sums are in float32 at least, under autocast as well. Raises ValueError for
+        another number of experts. At the first call alone, since the check waits for
+        the device, it also raises ValueError if the values are not probabilities.
         """
         experts = len(self.load)
         if probabilities.shape[-1] != experts:
@@ -206,10 +221,12 @@ def _check(p: Tensor) -> None:
 
 @torch.no_grad()
 def measures(routers: Sequence) -> dict[str, float]:
-    """Return all measures of a mixture, {name: value}, averaged over layers.
+    """Return all measures of a mixture of experts, {name: value}, averaged over layers.
 
-    routers: for each layer (logits (N, E), chosen (N, K)), or None for a layer without
-        experts. Raises ValueError for a dense model, which has no routers.
+    routers: for each layer a pair (logits (N, E), chosen (N, K)) for N tokens, or None
+        for a layer without experts.
+
+    Raises ValueError for a dense model, which has no routers.
     """
     routers = [r for r in routers if r is not None]
     if not routers:

@@ -1,12 +1,13 @@
 """A decoder of one or two layers over characters, with its attention products in view.
 
-Head h sees the normalised input x through two products alone:
+Head h reads the normalised input x only through two products:
     logits   x_s^T (W_Q^T W_K) x_t / sqrt(d_head)     output   sum_t a_st (W_O W_V) x_t
-so that W_Q, W_K -> R W_Q, R W_K and W_V -> S W_V, W_O -> W_O S^T with orthogonal R, S
-(d_head, d_head) change nothing: a rotation symmetry per head and pair. Biases, rotary
-positions or normalised queries would break or change it; there are none here.
-`factored=False` trains the two products themselves, (d_model, d_model) each: the same
-functions at the start, no hidden index and no rotation symmetry.
+so W_Q, W_K -> R W_Q, R W_K and W_V -> S W_V, W_O -> W_O S^T with orthogonal R, S
+(d_head, d_head) change nothing: a rotation symmetry for each head and each pair of
+matrices. Biases, rotary positions or normalised queries would break or change it; there
+are none here. With `factored=False` the two products, (d_model, d_model) each, are
+trained themselves: the same function at the start, without the hidden index of size
+d_head and without the rotation symmetry.
 
 Axes: B sequences, T characters, H heads, E d_head, D d_model, V vocabulary.
 """
@@ -19,12 +20,13 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 class SmallTransformer(nn.Module):
     """A pre-norm decoder over characters with learned positions and ReLU perceptrons.
 
-    Its normalisation has no parameters.
-
     vocabulary: V, the number of characters. context: the largest T.
-    d_model, heads, d_head: D, H and E of the module. layers: one or more.
+    d_model, heads, d_head: D, H and E of the module.
+    layers: the number of layers, one or more.
     factored: whether W_Q, W_K, W_V and W_O are trained, or their products.
     seed: of the initial weights; both forms compute the same function at the start.
+
+    Its normalisation has no parameters.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class SmallTransformer(nn.Module):
         self.head = nn.Parameter(normal(vocabulary, d_model, std=d_model**-0.5))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits (B, T, V) of the next character for indices (B, T)."""
+        """Return logits (B, T, V) of the next character for character indices (B,
+        T).
+        """
         x = self.embedding[tokens] + self.position[: tokens.shape[1]]  # (B, T, D)
         for block in self.blocks:
             x = block(x)
@@ -114,8 +118,8 @@ class Attention(nn.Module):
 class Unfactored(nn.Module):
     """Causal attention whose products W_Q^T W_K and W_O W_V are the trained parameters.
 
-    q, k, v: (H, E, D); o: (H, D, E). The parameters qk and vo, (H, D, D), start at the
-        products of these matrices.
+    q, k, v: (H, E, D); o: (H, D, E).
+    qk, vo: the parameters, (H, D, D), which start at the products of these matrices.
     """
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, o: Tensor):

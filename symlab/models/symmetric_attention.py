@@ -1,16 +1,16 @@
-"""A small transformer whose scores between tokens may be symmetric, in lanes of seeds.
+"""A small transformer whose attention scores may be symmetric, in runs side by side.
 
 Head h scores a pair of tokens by x_s^T A x_t/sqrt(rank), x (D,) normalised. Forms of A:
 
   full        W_Q^T W_K, two matrices (E, D): any A of rank E.
   symmetric   W^T Sigma W, one matrix (E, D), Sigma = diag(1, -1, 1, ...): A = A^T.
-  positive    W^T W, which is symmetric and positive: queries are keys.
-  narrow      W_Q^T W_K of rank E/2, with the parameters of a symmetric A.
+  positive    W^T W, symmetric and positive semidefinite: queries are keys.
+  narrow      W_Q^T W_K of rank E/2, with as many parameters as a symmetric A.
   uniform     0: every token that is seen has the same weight.
 
 A block is x + attention(norm x), then x + perceptron(norm x), without biases, and norms
-have no parameters. Axes: L lanes, B sequences, T tokens, H heads, E head width, D model
-width, V outputs.
+have no parameters. Axes: L runs side by side ("lanes", one per seed), B sequences, T
+tokens, H heads, E head width, D model width, V outputs.
 """
 
 from dataclasses import dataclass
@@ -27,9 +27,11 @@ FORMS = ("full", "symmetric", "positive", "narrow", "uniform")
 class Shape:
     """Sizes of the transformer.
 
-    form: of the scores, as the module lists them.
-    inputs: of the linear map that embeds a token, the alphabet for one-hot characters.
-    outputs: V. tokens: T. width: D. heads: H. head_width: E. layers: their number.
+    form: the form of the attention scores, as the module lists them.
+    inputs: the inputs of the linear map that embeds a token; for one-hot characters the
+        size of the alphabet.
+    outputs: V. tokens: T. width: D. heads: H. head_width: E.
+    layers: the number of layers.
     causal: whether a token sees only itself and those before it.
 
     Raises ValueError for an unknown form and for an odd head_width.
@@ -78,12 +80,12 @@ class Shape:
 
 
 def initial(shape: Shape, draws: np.random.Generator) -> dict[str, Tensor]:
-    """Return float32 parameters by name, without a lane axis.
+    """Return float32 parameters by name, without an axis L.
 
     shape: the sizes. draws: the source of random numbers.
 
     With equal draws, two forms of the scores start with equal parameters, except W_K
-    and the rows of W_Q that a narrow head lacks.
+    and those rows of W_Q that a narrow head lacks.
     """
     h, e, d, n = shape.heads, shape.head_width, shape.width, shape.layers
 
@@ -106,9 +108,11 @@ def initial(shape: Shape, draws: np.random.Generator) -> dict[str, Tensor]:
 
 
 def forward(p: dict[str, Tensor], x: Tensor, shape: Shape) -> Tensor:
-    """Return outputs (L, B, T, V) for tokens x (L, B, T): integers, or (L, B, T, I).
+    """Return outputs (L, B, T, V) for tokens x.
 
-    p: parameters with a leading lane axis.
+    p: parameters with a leading axis L.
+    x: integers (L, B, T), or vectors (L, B, T, I) with I inputs.
+    shape: the sizes.
     """
     lanes, b, t = x.shape[:3]
     if x.is_floating_point():
@@ -150,7 +154,9 @@ def _signs(shape: Shape) -> Tensor:
 
 
 def products(p: dict[str, Tensor], shape: Shape) -> Tensor:
-    """Return A of every lane, layer and head, (L, layers, H, D, D)."""
+    """Return the score matrices A of every run, layer and head, (L, layers, H, D,
+    D).
+    """
     w = p["scores"].unflatten(-1, (shape.heads, shape.rank))  # (L, 1 or 2, n, D, H, E)
     q, k = w[:, 0], w[:, -1]
     if shape.form == "symmetric":

@@ -4,13 +4,13 @@
     model = Decoder(config, torch.Generator().manual_seed(0))
     loss(model(tokens), targets).backward()      targets: the NEXT tokens, (B, T)
 
-Pre-norm blocks of causal attention with grouped queries and rotary positions, then a
-gated unit or a mixture of them. What the families differ in is in their configuration
-(`families`) and nowhere else; logits are those of Hugging Face's models with the same
-weights.
+It has pre-norm blocks of causal attention with grouped queries and rotary positions,
+followed by a gated feed-forward unit or a mixture of such units. All differences
+between the families are in their configuration (`families`); logits are those of
+Hugging Face's models with the same weights.
 
-Axes: B sequences, T tokens, N = B T, D width, H heads, G of keys and values, W width of
-a head, V vocabulary, E experts, K chosen of them, R hidden units.
+Axes: B sequences, T tokens, N = B T, D width, H heads, G key-value heads, W width of a
+    head, V vocabulary, E experts, K chosen of them, R hidden units.
 """
 
 from collections.abc import Callable
@@ -35,28 +35,30 @@ STD = 0.02  # of initial weights
 
 
 class Router(NamedTuple):
-    """What a router did: logits (N, E), and the chosen experts (N, K)."""
+    """What a router computed: logits (N, E), and the numbers of the chosen experts (N,
+    K).
+    """
 
     logits: Tensor
     chosen: Tensor
 
 
 class Linear(nn.Linear):
-    """A linear layer whose weights `Decoder.initialise` draws, not torch."""
+    """A linear layer whose weights are drawn by `Decoder.initialise`, not by torch."""
 
     def reset_parameters(self) -> None:
         pass
 
 
 class Embedding(nn.Embedding):
-    """An embedding whose weights `Decoder.initialise` draws, not torch."""
+    """An embedding whose weights are drawn by `Decoder.initialise`, not by torch."""
 
     def reset_parameters(self) -> None:
         pass
 
 
 class Norm(nn.Module):
-    """RMS norm: x over its root mean square, times (gain + offset)."""
+    """RMS norm: x divided by its root mean square, times (gain + offset)."""
 
     def __init__(self, width: int, config: DecoderConfig):
         super().__init__()
@@ -69,7 +71,11 @@ class Norm(nn.Module):
 
 
 class Rotation(nn.Module):
-    """Rotary positions: coordinates i, i + W/2 turn together (arXiv 2104.09864)."""
+    """Rotary position embedding (arXiv 2104.09864), with YaRN if the configuration says
+    so.
+
+    Coordinates i and i + W/2 of a head of width W are rotated as a pair.
+    """
 
     def __init__(self, config: DecoderConfig, base: float):
         super().__init__()
@@ -82,7 +88,8 @@ class Rotation(nn.Module):
     def tabulate(self) -> None:
         """Fill the tables of cosines and sines.
 
-        They cover both halves of a head, signed, so that `forward` is short.
+        They cover both halves of a head, and the sines have the sign of the rotation,
+        so that `forward` is short.
         """
         frequency, size = _frequencies(self.width, self.base, self.yarn)
         position = torch.arange(self.context, dtype=torch.float64, device="cpu")
@@ -140,9 +147,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Return the outputs (B, T, D) of attention for inputs x (B, T, D).
 
-        rotation: turns queries and keys by position.
-        seen: which keys each query sees, (T, keys) or (B, 1, T, keys); None for all
-            before.
+        rotation: rotates queries and keys by position.
+        seen: which keys each query sees, booleans (T, keys) or (B, 1, T, keys); None
+            for all keys up to its own position.
         past: keys and values of earlier tokens, to which those of x are added.
         """
         at = past.length if past else 0
@@ -193,7 +200,7 @@ def _gated(gate: Tensor, up: Tensor, activation: str) -> Tensor:
 
 
 class GatedUnit(nn.Module):
-    """A feed-forward layer with a gate: down(act(gate x) * up x)."""
+    """A gated feed-forward layer: down(act(gate x) * up x)."""
 
     def __init__(self, c: DecoderConfig):
         super().__init__()
@@ -258,9 +265,10 @@ class Mixture(nn.Module):
 
 
 class Reordered(torch.autograd.Function):
-    """The rows x[order], with the gradient g[place], where `place` undoes `order`.
+    """The rows x[order], with the gradient g[place], where `place` is the inverse of
+    `order`.
 
-    The gradient then needs no atomic adds.
+    Torch's own gradient of x[order] would need atomic additions; this one does not.
     """
 
     @staticmethod
@@ -279,12 +287,15 @@ def grouped_product(
 ) -> Tensor:
     """Return each row of x times the matrix of its expert, plus its bias: (M, out).
 
-    x: rows (M, in), sorted by expert. w: (E, out, in). bias: (E, out) or None.
-    ends: (E,) int32, the row at which each expert's rows end. expert: (M,), of each
-        row.
+    x: rows (M, in), sorted by expert.
+    w: (E, out, in), the matrices of E experts.
+    ends: (E,) int32, the row at which each expert's rows end.
+    bias: (E, out) or None.
+    expert: (M,), the expert of each row.
 
-    It is one grouped product of torch, or one product per expert where torch has none:
-        in float64, for rows that are no multiple of 16 bytes, compiled in float32.
+    It is one grouped product of torch, or one product per expert if torch has no
+    grouped one: in float64, for rows that are not a multiple of 16 bytes, and in
+    compiled float32.
     """
     x, w = (t.to(_product_dtype(x)) for t in (x, w))
     if _has_grouped_product(x, w):
@@ -346,7 +357,11 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A decoder-only transformer: token ids to logits of the next token."""
+    """A decoder-only transformer, from token ids to logits of the next token.
+
+    config: its configuration (`families`).
+    draws: the CPU generator of its initial weights; None only on the meta device.
+    """
 
     def __init__(self, config: DecoderConfig, draws: torch.Generator | None = None):
         """draws: a CPU generator of the initial weights; none on the meta device."""
@@ -370,11 +385,11 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def initialise(self, draws: torch.Generator) -> None:
-        """Draw weights, sinks and the router's bias from N(0, 0.02^2).
+        """Draw weights, attention sinks and the router's bias from N(0, 0.02^2).
 
-        Other biases are 0, gains 1. They are drawn on the CPU in float32 in the order
-        of parameters, so that they are the same on all devices. Also fills the tables
-        of rotations, which `to_empty` leaves unset.
+        Other biases are set to 0, gains to 1. Numbers are drawn on the CPU in float32
+        in the order of parameters, so that they are the same on all devices. The method
+        also fills the tables of rotary positions, which `to_empty` leaves unset.
         """
         for name, p in self.named_parameters():
             if name.endswith("norm.weight"):
@@ -396,7 +411,9 @@ class Decoder(nn.Module):
         return self
 
     def tabulate(self) -> None:
-        """Fill the tables of the rotary positions, which are no part of the weights."""
+        """Fill the tables of the rotary positions, which are not stored with the
+        weights.
+        """
         for module in self.modules():
             if isinstance(module, Rotation):
                 module.tabulate()
@@ -409,7 +426,10 @@ class Decoder(nn.Module):
         weight: Callable[[str], Tensor],
         dtype: torch.dtype = torch.float32,
     ) -> "Decoder":
-        """Return a decoder on the CPU with `weight(name)` for each parameter.
+        """Return a decoder on the CPU with the values weight(name) of each parameter.
+
+        weight: a function from a parameter's name to its tensor.
+        dtype: the type of the parameters.
 
         Raises ValueError for a weight of another shape.
         """
@@ -440,14 +460,15 @@ class Decoder(nn.Module):
         """Return the logits (B, T, V) for token ids (B, T).
 
         routers: whether to return a Router per layer as well.
-        cache: what the model has seen of these sequences already; the tokens go on from
-            there, and the cache then holds them, too.
+        cache: keys and values of the tokens before these, as a `Cache`; the new tokens
+            continue the sequences, and the cache then holds them, too.
         documents: a number for each token, (B, T); attention stays within equal ones.
-        recompute: values inside a block are computed again in the backward pass instead
-            of kept.
+        recompute: whether values inside a block are computed again in the backward pass
+            instead of kept.
         read: a function of the head's inputs (B, T, D) and its weight (V, D), whose
-            result takes the place of the logits; `chunked_loss` is one. It is called
-            here, as the weight of a model in shards is whole only here.
+            result is returned in place of the logits; `chunked_loss` is one. It is
+            called inside this method, because the weight of a model that is sharded
+            over processes is complete only here.
 
         Raises ValueError for a sequence longer than the context.
         """
@@ -464,7 +485,7 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, list[Router | None]]:
         """Return the inputs of the head, (B, T, D), and a Router (or None) per layer.
 
-        Arguments are those of `forward`.
+        tokens, cache, documents, recompute: as for `forward`.
         """
         c, t, at = self.config, tokens.shape[1], cache.length if cache else 0
         if at + t > c.context:
@@ -524,7 +545,8 @@ def _recomputed(block: Block, inputs: tuple):
 def document_numbers(tokens: Tensor, end: int) -> Tensor:
     """Return how many documents have ended before each token, (B, T).
 
-    end: the token id that ends a document and belongs to it.
+    tokens: token ids (B, T).
+    end: the id of the token that ends a document, and belongs to the document it ends.
     """
     ended = tokens == end
     return ended.cumsum(-1) - ended.long()
@@ -533,7 +555,8 @@ def document_numbers(tokens: Tensor, end: int) -> Tensor:
 def put(p: Tensor, value: Tensor) -> None:
     """Copy a tensor into a parameter, in place.
 
-    Of a parameter that is sharded over processes, each copies the part that it holds.
+    If the parameter is sharded over processes, each process copies the part that it
+    holds.
     """
     if hasattr(p, "device_mesh"):
         from torch.distributed.tensor import distribute_tensor
@@ -546,8 +569,9 @@ def put(p: Tensor, value: Tensor) -> None:
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross entropy in nats, in float32 at least.
 
-    logits: (B, T, V). targets: (B, T), the next tokens already: the data shifts, once;
-        nothing shifts here.
+    logits: (B, T, V).
+    targets: (B, T), the tokens that follow the inputs; the data are already shifted,
+        and nothing is shifted here.
     """
     wide = torch.promote_types(logits.dtype, torch.float32)
     return F.cross_entropy(logits.flatten(0, -2).to(wide), targets.flatten())

@@ -1,15 +1,16 @@
-"""`torchvision`, also where its wheel was built for CUDA and torch was not.
+"""`torchvision`, also if its wheel was built for CUDA and torch was not.
 
 A CPU-only torch then fails to import it: "operator torchvision::nms does not exist".
-The compiled operators are absent, and their shape rules find nothing to attach to.
-Declaring the two missing operators first cures it; no model here ever calls them.
+The compiled operators are absent, and the rules for their shapes have no operator to be
+registered for. Declaring the two missing operators first makes the import succeed; no
+model here calls them.
 """
 
 import sys
 
 
 def torchvision():
-    """Return the torchvision module, also where its compiled operators are absent.
+    """Return the torchvision module, also if its compiled operators are absent.
 
     The two missing operators are declared only after the import has failed for that
     reason.

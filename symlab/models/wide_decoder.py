@@ -1,12 +1,14 @@
-"""A decoder of one layer for comparisons across widths, in lanes of seeds.
+"""A decoder of one layer for comparisons across widths, in runs side by side.
 
-Stream of width D, heads of width E = 16 in any number, ReLU perceptron; pre-norm, no
-biases, norms without parameters. Attention and perceptron are half as wide as the
-stream, so that each hidden matrix is (D, D/2) or (D/2, D) at every width. More heads,
-and not wider ones, make it wider: the scale 1/sqrt(E) of the scores stays as it is,
-and muP needs no scale 1/E (Yang et al., arXiv 2203.03466, definition 4.1).
+The residual stream has width D; there are D/32 heads of width E = 16 and a ReLU
+perceptron; pre-norm, no biases, norms without parameters. Attention and perceptron are
+half as wide as the stream, so each hidden matrix is (D, D/2) or (D/2, D) at every
+width. A wider decoder has more heads, and not wider ones: the scale 1/sqrt(E) of the
+scores does not change, and muP needs no scale 1/E (Yang et al., arXiv 2203.03466,
+definition 4.1).
 
-Axes: L lanes, B sequences, T tokens, H heads, E head width, D width, V vocabulary.
+Axes: L runs ("lanes", one per seed), B sequences, T tokens, H heads, E head width, D
+    width, V vocabulary.
 """
 
 import numpy as np
@@ -26,9 +28,13 @@ def initial(
 ) -> dict[str, Tensor]:
     """Return float32 weights by name, (L, inputs, outputs) each, with gradients.
 
-    width: D, a multiple of 32. tokens: T. seeds: one for each lane. Entries have
-    variance 1 in the embedding, 0.1 in the positions, 1/inputs in hidden matrices and
-    head_variance/D in the head.
+    width: D, a multiple of 32. tokens: T, the largest length of a sequence.
+    vocabulary: V.
+    seeds: L seeds, one for each run.
+    head_variance: D times the variance of the head's entries.
+
+    Entries have variance 1 in the embedding, 0.1 in the positions, 1/inputs in hidden
+    matrices and head_variance/D in the head.
     """
     d, half = width, width // 2
     shapes = {
@@ -52,21 +58,27 @@ def initial(
 
 
 def losses(p: dict[str, Tensor], rows: Tensor) -> Tensor:
-    """Return the loss, nats per token, of each lane (L,) on token ids (L, B, T + 1)."""
+    """Return the loss of each run, (L,), in nats per token.
+
+    p: the weights of L runs. rows: token ids (L, B, T + 1), inputs and next tokens.
+    """
     out = logits(p, rows[..., :-1]).transpose(1, 2)  # (L, V, B * T)
     return cross_entropy(out, rows[..., 1:].flatten(1), reduction="none").mean(1)
 
 
 def logits(p: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Return logits (L, B * T, V) of the tokens that follow x (L, B, T)."""
+    """Return the logits (L, B * T, V) of the token that follows each token of x (L, B,
+    T).
+    """
     y = stream(p, x)
     y = y + (_norm(y) @ p["up"]).relu() @ p["down"]
     return _norm(y) @ p["head"]
 
 
 def stream(p: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Return the residual stream (L, B * T, D) after attention, before the
-    perceptron.
+    """Return the residual stream (L, B * T, D) between attention and perceptron.
+
+    p: the weights of L runs. x: token ids (L, B, T).
     """
     lanes, b, t = x.shape
 

@@ -1,14 +1,14 @@
-"""A zoo of small networks that learned handwritten digits: groups, trained as lanes.
+"""A zoo of small networks that learned handwritten digits, in groups trained together.
 
-Matching and merging need several networks of one architecture that differ in nothing
-but their initialisation and the order of their data. `train` makes a group of them in
-one batched program, and returns arrays, so that `Context.shared` keeps the group for
-all runs that ask for it. The data are scikit-learn's 1,797 digits of 8x8 pixels.
+Matching and merging need several networks of one architecture that differ only in their
+initialisation and the order of their data. `train` trains a group of them in one
+batched program, and returns arrays, so that `Context.shared` can keep the group for all
+runs that ask for it. The data are scikit-learn's 1,797 digits of 8x8 pixels.
 
 With `fixed` > 0 the networks are W-asymmetric (Lim et al., "The Empirical Impact of
 Neural Parameter Symmetries, or Lack Thereof", arXiv 2405.20231): in every row of every
-weight matrix some entries are constants that all networks of the group share, and no
-order of the hidden units but one fits them.
+weight matrix some entries are constants that all networks of the group share, so that
+permuting hidden units is no longer a symmetry.
 """
 
 import copy
@@ -32,7 +32,9 @@ SMALLER = (0.5, 1.0)  # size of the constants of the last layer, and of all othe
 class Digits:
     """A split of scikit-learn's handwritten digits into training and test images.
 
-    x: float32 (N, 64), 8x8 pixels in [0, 1]; y: int64 (N,), the labels.
+    x, y: the training images, float32 (N, 64), 8x8 pixels in [0, 1], and their labels,
+        int64 (N,).
+    x_test, y_test: the same for testing.
     """
 
     x: Tensor
@@ -42,17 +44,20 @@ class Digits:
 
     @property
     def train(self) -> tuple[Tensor, Tensor]:
-        """The training batch (x, y)."""
+        """The training set as a batch (x, y)."""
         return self.x, self.y
 
     @property
     def test(self) -> tuple[Tensor, Tensor]:
-        """The test batch (x_test, y_test)."""
+        """The test set as a batch (x_test, y_test)."""
         return self.x_test, self.y_test
 
 
 def digits(seed: int) -> Digits:
-    """Return 1,400 training and 397 test digits; the seed names the random split."""
+    """Return 1,400 training and 397 test digits.
+
+    seed: of the random split.
+    """
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -65,8 +70,8 @@ def digits(seed: int) -> Digits:
 class PartlyFixed(nn.Linear):
     """A linear layer in which some weights are constants and not trained.
 
-    Where the mask `free` (out, in) is 1 the trained `weight` is used, elsewhere the
-    constant of `constants` (out, in).
+    The weight is the trained `weight` at entries where the mask `free` (out, in) is 1,
+    and the constant in `constants` (out, in) at all others.
     """
 
     def __init__(self, inputs: int, outputs: int, free: Tensor, constants: Tensor):
@@ -91,14 +96,16 @@ def sizes(width: int, layers: int) -> list[tuple[int, int]]:
 def constants(
     width: int, layers: int, fixed: float, seed: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return (free, constants) of each layer: which weights train, and values.
-
-    Both are (out, in); `free` is 1 where a weight is trained, 0 where a constant
-    stands.
+    """Return for each layer which weights are trained, and the values of the others.
 
     width, layers: units of a hidden layer, and the number of those layers.
-    fixed: the share of constants in each row, at random places; in the last layer it is
-        one half, as in the authors' code (lmc/train-mlp-mnist.py). Values are normal.
+    fixed: the fraction of constants in each row, at random places; in the last layer it
+        is one half, as in the authors' code (lmc/train-mlp-mnist.py). Values are
+        normal.
+    seed: of places and values.
+
+    The result has a pair (free, constants) per layer, both (out, in); `free` is 1 for a
+    trained weight and 0 for a constant.
     """
     draws, found = rng.stream(seed, "fixed weights"), []
     shapes = sizes(width, layers)
@@ -116,7 +123,7 @@ def network(width: int, layers: int, fixed: float = 0.0, seed: int = 0) -> nn.Mo
     """Return an untrained network of relu layers, (N, 64) -> (N, 10).
 
     width, layers: units of a hidden layer, and the number of those layers.
-    fixed, seed: the share of constant weights, and the seed of these.
+    fixed, seed: the fraction of constant weights, and the seed of these.
     """
     kept = constants(width, layers, fixed, seed) if fixed else None
     parts: list[nn.Module] = []
@@ -134,7 +141,7 @@ def members(
 ) -> list[nn.Module]:
     """Return the networks of a group from the arrays that `train` returned.
 
-    fixed, seed: those that the group was trained with.
+    fixed, seed: the arguments with which the group was trained.
     """
     layers = len(arrays) // 2 - 1
     models, width = arrays["0.bias"].shape
@@ -160,11 +167,15 @@ def train(
 
     width, layers: units of a hidden layer, and the number of those layers.
     weight_decay: an L2 penalty in the gradient, as torch.optim.Adam has it.
-    models: how many networks. fixed: the share of weights that are constants.
+    steps: the number of steps.
+    models: the number of networks.
+    seed: of the group.
+    fixed: the fraction of weights that are constants.
 
-    Adam with a rate of 1e-3 that falls along half a cosine, batches of 64, fresh noise
-    of 0.1 on the inputs. Networks start from PyTorch's uniform law. A network is the
-    same, up to rounding, whatever the number of networks of its group.
+    Training uses Adam with a learning rate of 1e-3 that falls along half a cosine,
+    batches of 64, and fresh noise of 0.1 on the inputs. Networks are initialised by
+    PyTorch's uniform law. A network is the same, up to rounding, whatever the number of
+    networks of its group.
     """
     data = digits(seed)
     starts = [rng.stream(seed, f"init {i}") for i in range(models)]
@@ -223,10 +234,9 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def matrices(model: nn.Module) -> list[np.ndarray]:
-    """Return the trained weights of each layer, float64 (out, in); constants count as
-    0.
+    """Return the trained weights of each layer, float64 (out, in).
 
-    Constants are the weights that a network of the zoo may hold fixed.
+    Weights that a network of the zoo holds constant count as 0.
     """
     found = []
     for layer in model:
@@ -237,7 +247,9 @@ def matrices(model: nn.Module) -> list[np.ndarray]:
 
 
 def average(models: list[nn.Module]) -> nn.Module:
-    """Return the network whose parameters are the means of several networks'."""
+    """Return the network whose parameters are the means of several networks'
+    parameters.
+    """
     merged = copy.deepcopy(models[0])
     states = [m.state_dict() for m in models]
     mean = {n: torch.stack([s[n].double() for s in states]).mean(0) for n in states[0]}
@@ -252,14 +264,14 @@ def logits(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def accuracy(model: nn.Module, data: Digits) -> float:
-    """Return the share of the test digits that a network classifies rightly."""
+    """Return the fraction of the test digits that a network classifies correctly."""
     return right(logits(model, data.x_test), data)
 
 
 def right(z: Tensor, data: Digits) -> float:
-    """Return the accuracy: the share of test digits whose largest logit is that of the
-    label.
+    """Return the accuracy: the fraction of test digits whose largest logit is the
+    label's.
 
-    z: the logits (N, 10) of the test digits.
+    z: the logits (N, 10) of the test digits. data: the digits.
     """
     return float((z.argmax(1) == data.y_test).double().mean())

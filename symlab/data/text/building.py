@@ -1,7 +1,8 @@
-"""A text by name: from the cache, or read, split and tokenised by one process.
+"""Makes the tokens of a text, or takes them from the cache.
 
-The documents go to a compressed file first. That is read for the shingles, for the
-tokenizer and for the tokens, which are written as they come.
+One process reads, splits and tokenises a text. The documents go to a compressed file
+first. That file is read three times: for the split into training and validation, for
+learning the tokenizer, and for the tokens, which are written as they are made.
 """
 
 import errno
@@ -29,20 +30,22 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def corpus(name: str, vocabulary: int = 4096, limit: int | None = None) -> Corpus:
-    """Return a text, by name or path, as tokens; a second per megabyte, once.
+    """Return a text, by name or path, as tokens.
 
     name: a data set of `symlab.data.text`, or the path of a file or folder.
-    vocabulary: the number of tokens, the end of a document included.
-    limit: at most so many bytes of text, the same ones each time; None for all. Files
-        come in the order of a hash of their names: a part is a sample of the whole.
+    vocabulary: the number of different tokens, including the one that ends a document.
+    limit: the largest number of bytes of text to take, the same ones each time; None
+        for all. Files are read in the order of a hash of their names, so a part is a
+        sample of the whole.
 
-    Of processes that ask at once, one makes the tokens and the others wait as long as
-    it takes; all of them map the same file. Where the cache cannot be written, each
-    makes its own and holds them in memory.
+    Making the tokens takes about a second per megabyte; they are then read from the
+    cache. If several processes ask at once, one makes the tokens and the others wait as
+    long as it takes; all of them map the same file. If the cache cannot be written,
+    each process makes the tokens for itself and holds them in memory.
 
-    Raises ValueError where the text does not give the vocabulary or two documents,
-    FileNotFoundError for a data set that is not there, ConnectionError for one that
-    cannot be streamed, OSError where the disk is full.
+    Raises ValueError if the text is too short for the vocabulary or gives fewer than
+    two documents, FileNotFoundError for a data set that is not there, ConnectionError
+    for one that cannot be streamed, OSError if the disk is full.
     """
     if vocabulary < 257:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""Tokens on disk, and which text they are of.
+"""The cache of tokenised texts on disk.
 
 SYMLAB_CACHE/text/
-    <text>-<vocabulary>-<version>/  train.bin, validation.bin and about.json; the
-                                    checksum in the last tells whether they belong
-                                    together
-    <source>.json                   the text that a source had when it was last read
+    <text>-<vocabulary>-<version>/  train.bin, validation.bin and about.json, whose
+                                    checksum shows whether the three belong together
+    <source>.json                   the hash of the text that a source had when it was
+                                    last read
 """
 
 import json
@@ -37,7 +37,7 @@ def folder() -> Path:
 
 
 def short(*words) -> str:
-    """Return 16 hexadecimal digits, a hash that names the given words."""
+    """Return 16 hexadecimal digits of a hash of the given values."""
     return sha256(repr(words).encode()).hexdigest()[:16]
 
 
@@ -45,7 +45,7 @@ def short(*words) -> str:
 def version() -> str:
     """Return the version of the package `tokenizers`.
 
-    Raises ModuleNotFoundError, which says how to install it, where it is missing.
+    Raises ModuleNotFoundError, which says how to install it, if it is missing.
     """
     try:
         return metadata.version("tokenizers")
@@ -56,7 +56,7 @@ def version() -> str:
 def address(key: str, vocabulary: int) -> Path:
     """Return the folder in the cache for a tokenised text.
 
-    key: the hash of the text. vocabulary: the number of tokens.
+    key: the hash of the text. vocabulary: the number of different tokens.
     """
     return folder() / f"{key}-{vocabulary}-{version()}"
 
@@ -64,8 +64,9 @@ def address(key: str, vocabulary: int) -> Path:
 def load(source: Source, key: str, vocabulary: int, met: Reading) -> Corpus | None:
     """Return a tokenised text from the cache, memory-mapped; None if absent or damaged.
 
-    source, key: the text and its hash. vocabulary: the number of tokens. met: what was
-        found when the source was read, such as files that were left out.
+    source, key: the text and its hash.
+    vocabulary: the number of different tokens.
+    met: the record of reading the source, such as which files were left out.
     """
     path, kind = address(key, vocabulary), id_type(vocabulary)
     try:
@@ -79,10 +80,12 @@ def load(source: Source, key: str, vocabulary: int, met: Reading) -> Corpus | No
 
 
 def assemble(source, key, vocabulary, parts, content: dict, met: Reading) -> Corpus:
-    """Return a `Corpus` of the given parts.
+    """Return a `Corpus` of tokens that exist already.
 
-    source, key, vocabulary: as in `load`. parts: the token ids for training and for
-    validation. content: further fields of `Corpus`. met: which files were left out.
+    source, key, vocabulary: as in `load`.
+    parts: the token ids for training and those for validation.
+    content: the remaining fields of `Corpus`, by name.
+    met: the record of reading the source, which says which files were left out.
     """
     return Corpus(
         source.name,
@@ -97,10 +100,11 @@ def assemble(source, key, vocabulary, parts, content: dict, met: Reading) -> Cor
 
 
 def save(path: Path, content: dict) -> None:
-    """Write about.json into a folder of token files; without it `load` ignores them.
+    """Write about.json into a folder of token files, which `load` requires.
 
-    path: the folder. content: what to record of the tokens; a checksum of it and of the
-        token files is added.
+    path: the folder.
+    content: what is recorded about the tokens; a checksum of it and of the token files
+        is added.
     """
     saved = {"checksum": checksum(path, content), "content": content}
     (path / "about.json").write_text(json.dumps(saved), encoding="utf-8")
@@ -109,8 +113,11 @@ def save(path: Path, content: dict) -> None:
 def publish(path: Path, key: str, vocabulary: int) -> None:
     """Move a complete folder of tokens to its place in the cache, all of it or nothing.
 
-    key: the hash of the text. vocabulary: the number of tokens. A folder that is there
-        is replaced.
+    path: the folder.
+    key: the hash of the text.
+    vocabulary: the number of different tokens.
+
+    A folder that is already at that place is replaced.
     """
     place = address(key, vocabulary)
     shutil.rmtree(place, ignore_errors=True)  # a damaged one
@@ -119,9 +126,12 @@ def publish(path: Path, key: str, vocabulary: int) -> None:
 
 
 def checksum(path: Path, content: dict) -> int:
-    """Return the CRC-32 of the token files in a folder and of what is recorded of them.
+    """Return the CRC-32 of a folder's token files and of the record about them.
 
-    They are read in blocks: pages of a memory map would count as memory of the process.
+    path: the folder. content: the record.
+
+    The files are read in blocks, because the pages of a memory map would count as
+    memory of the process.
     """
     total = zlib.crc32(json.dumps(content, sort_keys=True).encode())
     for part in PARTS:
@@ -134,7 +144,8 @@ def checksum(path: Path, content: dict) -> int:
 class Memo:
     """A note on disk of a text's hash, valid while the source's files stay as they are.
 
-    With it the text is known without being read again.
+    It lets a text be identified without reading its files again.
+    source: the text. limit: how many bytes of it are taken at most; None for all.
     """
 
     def __init__(self, source: Source, limit: int | None):
@@ -143,13 +154,14 @@ class Memo:
         self.path = folder() / f"{short(source.name, source.place, limit, FORMAT)}.json"
 
     def read(self) -> tuple[str, Reading] | None:
-        """Return (hash of the text, what was met while reading it); None if the files
-        must be read again.
+        """Return the text's hash and the record of its reading; None if there is no
+        valid note.
 
-        They must be where the memo is missing or a file has changed since. A file that
-        was written just before the memo is read again, too, because a second change
-        within one tick of the clock would not show in its time; a process that has
-        waited for the memo takes it as it is.
+        Without a valid note the text must be read again. A note is not valid if a file
+        has changed since, or if a file was changed within two seconds before the note
+        was begun, because a second change within one tick of the clock would not show
+        in the file's time. A process that waited while another one wrote the note
+        accepts it in the second case.
         """
         try:
             saved = json.loads(self.path.read_text(encoding="utf-8"))
@@ -161,7 +173,7 @@ class Memo:
         return None
 
     def write(self, key: str, met: Reading) -> None:
-        """Write down the hash `key` of the text and what was met while reading it.
+        """Write the hash `key` of the text and the record `met` of its reading to disk.
 
         The entry `settled` tells whether any later change of a file would show in its
         times.

@@ -1,4 +1,4 @@
-"""From texts to distinct documents of bounded length, and a file to keep them in."""
+"""Cuts texts into distinct documents of bounded length, and keeps these in a file."""
 
 import gzip
 import struct
@@ -19,14 +19,15 @@ RECENT = 2**20  # ranks in a Python set, which takes ten times the memory of an 
 def documents(name: str, limit: int | None = None) -> Iterator[str]:
     """Return the distinct documents of a text, given by name or path.
 
-    limit: at most so many bytes of UTF-8 in all; None for no limit.
+    limit: the largest number of bytes of UTF-8 in all documents together; None for no
+        limit.
     """
     check_limit(limit)
     return (text for text, _ in distinct(find(name, limit), limit, Reading()))
 
 
 def check_limit(limit: int | None) -> None:
-    """Raise ValueError for a limit of less than one byte; None stands for no limit."""
+    """Raise ValueError if the limit is less than one byte; None stands for no limit."""
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit} leaves no text: give bytes, or None for all")
 
@@ -36,11 +37,12 @@ def distinct(
 ) -> Iterator[tuple[str, int]]:
     """Yield the distinct documents of a source, each with its rank, a 64-bit hash.
 
-    limit: at most so many bytes of UTF-8 in all; None for no limit. reading: notes what
-        is met, such as files that are left out.
+    limit: the largest number of bytes of UTF-8 in all documents together; None for no
+        limit.
+    reading: records what is found on the way, such as files that are left out.
 
-    Among ten million documents two different ones have the same rank, so that one of
-    them is lost, with a probability of 3e-6.
+    A document is lost if another one has the same rank; among ten million documents the
+    probability of one such pair is 3e-6.
     """
     seen, total = Ranks(), 0
     for text in source.texts(reading):
@@ -57,11 +59,13 @@ def distinct(
 
 
 def cut(blocks: Iterable[str], size: int) -> Iterator[str]:
-    """Yield pieces of a text, of `size` to about twice `size` characters.
+    """Yield pieces of a text, each of `size` to about twice `size` characters.
 
-    blocks: the text in consecutive strings, whose sizes change nothing. The pieces add
-        up to the text; the last may be shorter. A piece ends at a blank line where
-        there is one, else at the end of a line, else at a space, else anywhere.
+    blocks: the text in consecutive strings; where one ends makes no difference.
+
+    The pieces joined together are the text; the last one may be shorter. A piece ends
+    at a blank line if there is one in the second half of its permitted length, else at
+    the end of a line, else at a space, else at any character.
     """
     rest = ""
     for block in blocks:
@@ -106,13 +110,16 @@ class Ranks:
 
 
 class Spool:
-    """Documents kept in a compressed file, to be read several times as UTF-8 bytes.
+    """Documents in a compressed file, which can be iterated over repeatedly.
 
-    path: of the file. ranked: the documents, each with a 64-bit hash (rank).
+    path: the file, which is written. ranked: the documents, each with a 64-bit hash
+        (rank).
     ranks: uint64 (D,), the hashes of the D documents, in their order.
     bytes: the size of all documents in UTF-8.
-    key: 16 hexadecimal digits that name the documents, their order and the way in which
-        they are split.
+    key: 16 hexadecimal digits of a hash of the documents, their order and the version
+        of the code that splits them.
+
+    Iterating yields the documents as UTF-8 bytes.
     """
 
     def __init__(self, path: Path, ranked: Iterable[tuple[str, int]]):

@@ -1,4 +1,4 @@
-"""How far the making of tokens is: a bar for people, a file for processes that wait."""
+"""Progress of making tokens: a bar for people, and a file for processes that wait."""
 
 import os
 import sys
@@ -15,16 +15,21 @@ QUIET = 2.0  # seconds without a bar
 
 
 class Bar(tqdm):
-    """A tqdm bar without a monitoring thread, which a forked process would lack."""
+    """A tqdm bar without tqdm's monitoring thread, which a forked process would
+    lack.
+    """
 
     monitor_interval = 0  # no thread of its own: a fork would not have it
 
 
 class Progress:
-    """Shows how far the making of a text's tokens is, stage by stage.
+    """Shows how far the tokens of a text have been made, stage by stage.
 
-    name: of the text. status: the file that waiting processes read, None if there are
-        none. Where SYMLAB_QUIET is set, as in runs of a sweep, no bar is shown.
+    name: the name of the text.
+    status: the file from which waiting processes read the progress; None if there are
+        none.
+
+    No bar is shown if SYMLAB_QUIET is set, as it is in the runs of a sweep.
     """
 
     def __init__(self, name: str, status: Path | None):
@@ -38,11 +43,13 @@ class Progress:
         size: int,
         limit: int | None,
     ) -> Iterator[tuple[str, int]]:
-        """Pass (document, rank) pairs on, and show how many bytes have been read.
+        """Yield the given (document, rank) pairs, and show how much has been read.
 
-        met: notes the bytes of the files that were read. size: bytes of all files.
-            limit: bytes that are wanted at most; below `size` the documents' own bytes
-            are counted.
+        met: counts the bytes of the files that were read.
+        size: the bytes of all files.
+        limit: the largest number of bytes that are wanted. If it is below `size`, or
+            `size` is 0, progress is the size of the documents so far, in relation to
+            this limit.
         """
         limited = limit is not None and (limit < size or not size)
         with self._stage("reading", limit if limited else size) as reach:
@@ -53,9 +60,9 @@ class Progress:
                 yield text, rank
 
     def over(self, documents, what: str, total: int | None = None) -> "Watched":
-        """Return the same documents; each pass over them shows as stage `what`.
+        """Return the same documents; each pass over them is shown as the stage `what`.
 
-        total: their bytes, by default `documents.bytes`.
+        total: their size in bytes, by default `documents.bytes`.
         """
         return Watched(self, documents, what, total or documents.bytes)
 
@@ -92,7 +99,7 @@ class Progress:
 
 
 class Watched:
-    """Documents that show, whenever they are iterated over, how far the pass is."""
+    """Documents that show the progress of each loop over them."""
 
     def __init__(self, show: Progress, documents, what: str, total: int):
         self.show, self.documents, self.what, self.total = show, documents, what, total

@@ -1,7 +1,7 @@
-"""Where texts come from: installed source, data sets, folders, FineWeb-Edu.
+"""Where texts come from: the installed Python source, data sets, folders, FineWeb-Edu.
 
-Every reader gives texts as iterables of strings, so that a file of any size passes
-through in blocks.
+Every reader gives texts as iterables of strings, so that a file of any size is read in
+blocks.
 """
 
 import codecs
@@ -39,10 +39,13 @@ JSON_LINES = tuple(
 
 @dataclass
 class Reading:
-    """What is met while the files of a text are read.
+    """A record of reading a text's files: which were left out, how many bytes were
+    read.
 
-    not_utf8, binary, examples: files that were left out; see `Corpus`.
-    before, inside: bytes of the files that are done, and of the one being read so far.
+    not_utf8, binary, examples: numbers and names of files that were left out, as in
+        `Corpus`.
+    before, inside: bytes of the files that were read completely, and bytes read so far
+        of the present file.
     """
 
     not_utf8: int = 0
@@ -59,13 +62,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Source:
-    """A text that can be read, and how to recognise it without reading it.
+    """A text that can be read, and that can be identified without reading it.
 
-    name: without paths of this machine.
-    size: characters of the pieces into which texts are cut.
-    place: where it is found on this machine.
-    texts: a function that yields the texts, each in blocks, and notes what it meets.
-    files: in the order of reading, by relative name; none where it is streamed.
+    name: the name of the text, without paths of this machine.
+    size: the number of characters of the pieces into which the text is cut.
+    place: where the text lies on this machine.
+    texts: a function that yields the texts, each as an iterable of strings; it records
+        in its argument, a `Reading`, what is left out.
+    files: {relative name: path} in the order of reading; empty for a streamed text.
     """
 
     name: str
@@ -76,7 +80,10 @@ class Source:
 
     @cached_property
     def state(self) -> tuple[str, float, int]:
-        """(hash of names, sizes and times, latest change in seconds, bytes)."""
+        """The state of the files: (hash of their names, sizes and times; time of the
+        latest
+        change in seconds; total size in bytes).
+        """
         named, last, total = sha256(), 0.0, 0
         for name, path in self.files.items():
             about = path.stat()
@@ -90,8 +97,10 @@ class Source:
 def find(name: str, limit: int | None) -> Source:
     """Return the text of that name, or at that path, as a `Source`.
 
-    limit: the bytes that will be read, which a streamed text needs. Raises ValueError
-        for an unknown name and FileNotFoundError for a data set that is not there.
+    limit: the number of bytes that will be read, which a streamed text needs.
+
+    Raises ValueError for an unknown name and FileNotFoundError for a data set that is
+    not there.
     """
     if name in INSTALLED:
         return _installed(name)

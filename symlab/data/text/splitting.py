@@ -1,16 +1,17 @@
-"""Training and validation documents, so that no near copy of one lies in the other.
+"""Splits documents into training and validation, with no near copies across the split.
 
 A shingle is a run of 30 words (Broder 1997, On the resemblance and containment of
-documents). A hash of its content holds a document out, one in twenty. A document that
-is held out and has more than a tenth of its shingles in the training text joins that,
-and so do those which then have a tenth of theirs there, until none is left. The result
-does not depend on the order in which documents are looked at.
+documents). A hash of its content assigns one document in twenty to validation. A
+validation document with more than a tenth of its shingles in the training text is moved
+to training; this is repeated until no such document is left. The result does not depend
+on the order of the documents.
 
-MinHash of whole documents, as for removing copies, would have to be looser: a licence
-or a table that two files share is a small part of either, and it groups in memory that
-grows with the text. Shingles of the held-out documents alone are few, and they are
-compared exactly: what is left is counted in the same pass. Where they are more than
-`LARGEST`, those whose hash is a multiple of a power of two stand for all.
+MinHash signatures of whole documents, the usual method of removing copies, would need a
+looser criterion: a licence or a table that two files share is a small part of either
+file. They would also need memory that grows with the text. The shingles of the
+validation documents alone are few and are compared exactly; the overlap that remains is
+counted in the same pass. If there are more than `LARGEST` shingles, only those are used
+whose hash is a multiple of some power of two.
 """
 
 import zlib
@@ -29,13 +30,13 @@ MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio, odd
 def split(documents: Collection[bytes], ranks: np.ndarray) -> tuple[np.ndarray, float]:
     """Return which documents are for validation, and their overlap with training.
 
-    documents: D of them, two or more and distinct, read twice.
+    documents: D distinct documents, at least two; they are read twice.
     ranks: uint64 (D,), 64-bit hashes of their content.
 
-    Returned are `held`, bool (D,), true for validation, and `shared`, the fraction of
-    validation's distinct runs of 30 words that also occur in training; nan where no
-    document there has 30 words. Where all documents that were held out are near copies
-    of training text, they stay held out.
+    The result is the pair (held, shared). held: bool (D,), true for validation. shared:
+    the fraction of validation's distinct runs of 30 words that also occur in training;
+    nan if no validation document has 30 words. If all documents assigned to validation
+    are near copies of training text, they stay in validation.
     """
     held = by_rank(ranks)
     found, every = _sample(_those(documents, held))
@@ -55,10 +56,12 @@ def split(documents: Collection[bytes], ranks: np.ndarray) -> tuple[np.ndarray, 
 
 
 def by_rank(ranks: np.ndarray) -> np.ndarray:
-    """Return which documents their hash alone sets aside for validation, bool (D,).
+    """Return which documents are assigned to validation by their hash alone, bool (D,).
 
-    ranks: uint64 (D,), the hashes. Where chance gives no document to one side, it gets
-        the one whose hash is nearest.
+    ranks: uint64 (D,), the hashes.
+
+    Validation gets the hashes in the lowest twentieth of the range of 64 bits, and at
+    least the smallest one; training gets at least the largest one.
     """
     bound, last = max(int(HELD_OUT * 2**64), int(ranks.min())), ranks.max()
     return (ranks <= np.uint64(bound)) & (ranks < last)
@@ -80,8 +83,8 @@ def _settle(number, owner, trained, count) -> tuple[np.ndarray, np.ndarray]:
 def shingles(document: bytes) -> np.ndarray:
     """Return a 64-bit hash of each run of 30 words of a document, uint64 (words - 29,).
 
-    It is a polynomial in the words' checksums, by doubling: from runs of 2, 4, 8 and 16
-    words, and 30 from 16 + 8 + 4 + 2 of them.
+    The hash is a polynomial in the checksums of the words. It is computed by doubling,
+    from the hashes of runs of 2, 4, 8 and 16 words; 30 is 16 + 8 + 4 + 2.
     """
     words = np.fromiter(map(zlib.crc32, document.split()), np.uint64)
     count = len(words) - WORDS + 1

@@ -1,4 +1,4 @@
-"""A tokenised text, and the tokenizer that it learns."""
+"""A tokenised text, and the tokenizer that is learned from it."""
 
 import json
 import os
@@ -17,15 +17,16 @@ CHUNK = 64  # documents tokenised at once: their offsets take 30 times their mem
 class Corpus:
     """A text as token ids, read only; the id `vocabulary - 1` ends each document.
 
-    train, validation: uint16 (N,), or uint32 where the vocabulary is beyond 65,536.
-    hash: 16 hexadecimal digits of the text and its split, before it is tokenised.
-    bytes_per_token: of the whole validation text. For the bits per byte of the windows
-        that were evaluated, divide by their own bytes: `target_bytes`.
+    train, validation: uint16 (N,), or uint32 if the vocabulary exceeds 65,536.
+    hash: 16 hexadecimal digits that identify the text and its split, before
+        tokenisation.
+    bytes_per_token: the mean over the whole validation text. To get the bits per byte
+        of some windows, divide by the bytes of these windows instead: `target_bytes`.
     shared: the fraction of validation's distinct runs of 30 words that also occur in
-        the training text; nan where it is unknown or no document has 30 words.
-    not_utf8, binary: numbers of files (or lines of JSON) that were left out because
-        they are not UTF-8 or hold NUL bytes.
-    examples: names of the first that are not UTF-8.
+        the training text; nan if it is unknown or no document has 30 words.
+    not_utf8, binary: how many files (or lines of JSON) were left out because they are
+        not UTF-8, or because they hold NUL bytes.
+    examples: the names of the first files that are not UTF-8.
     """
 
     name: str
@@ -41,17 +42,22 @@ class Corpus:
     examples: tuple[str, ...] = ()
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of some token ids; ends of documents leave nothing."""
+        """Return the text of token ids; the token that ends a document gives no
+        text.
+        """
         end = self.vocabulary - 1
         kept = [int(i) for i in ids if i != end]
         return library().Tokenizer.from_str(self.tokenizer).decode(kept)
 
     def target_bytes(self, targets: np.ndarray) -> int:
-        """Return how many UTF-8 bytes the tokens stand for; an end has none.
+        """Return how many bytes of UTF-8 some tokens stand for.
 
-        targets: token ids, of any shape. A summed loss of x nats on them is x / log(2)
-            / target_bytes bits per byte, which compares across vocabularies. A text
-            without a tokenizer counts `bytes_per_token` for each token.
+        targets: token ids, of any shape.
+
+        The token that ends a document counts 0 bytes. A loss of x nats, summed over the
+        targets, is x / log(2) / target_bytes bits per byte, which can be compared
+        across vocabularies. If the text has no tokenizer, each token counts
+        `bytes_per_token`.
         """
         if self.bytes_of is None:
             return round(self.bytes_per_token * np.size(targets))
@@ -59,9 +65,10 @@ class Corpus:
 
     @cached_property
     def bytes_of(self) -> np.ndarray | None:
-        """UTF-8 bytes of each token id, int64 (V,); None without a tokenizer.
+        """The number of UTF-8 bytes of each token id, int64 (V,), or None.
 
-        Byte-level BPE writes every byte of a token as one character.
+        It is None for a text without a tokenizer. Byte-level BPE writes every byte of a
+        token as one character.
         """
         merged = json.loads(self.tokenizer or "{}").get("model", {}).get("vocab")
         if merged is None:
@@ -72,7 +79,7 @@ class Corpus:
         return sizes
 
     def left_out(self) -> str:
-        """Return one sentence on files that were not read; '' where all were."""
+        """Return one sentence on the files that were left out; '' if none was."""
         said = []
         if self.not_utf8:
             more = ", ..." if self.not_utf8 > len(self.examples) else ""
@@ -87,9 +94,9 @@ class Corpus:
 
 
 def library():
-    """Return the package `tokenizers`, which is imported when a text first needs it.
+    """Return the package `tokenizers`, which is imported only when it is needed.
 
-    Raises ModuleNotFoundError that says how to install it.
+    Raises ModuleNotFoundError, which says how to install it.
     """
     try:
         import tokenizers
@@ -102,11 +109,11 @@ def library():
 
 @contextmanager
 def threads():
-    """Context in which the tokenizer may use threads: OMP_NUM_THREADS of them.
+    """Return a context inside which the tokenizer may use OMP_NUM_THREADS threads.
 
     Without that variable it may use one thread per core. The library's threads do not
-    survive a fork: a child that uses them hangs, and some versions warn of it on
-    stderr. So they stay off after they were used.
+    survive a fork: a child process that uses them hangs, and some versions print a
+    warning. So the threads are turned off again when the context ends.
     """
     names = "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"
     before = {name: os.environ.get(name) for name in names}
@@ -128,9 +135,9 @@ def threads():
 def learn(texts: Iterable[str], size: int):
     """Return a byte-level BPE tokenizer with `size` tokens, learned from texts.
 
-    Its tokens are the 256 bytes, and merges that occur at least twice. It learns from
-    the first `SAMPLE` characters. It has no special tokens: text that looks like one
-    stays text.
+    Its tokens are the 256 bytes, and merges that occur at least twice in the first
+    `SAMPLE` characters, from which it learns. It has no special tokens: text that looks
+    like one is treated as text.
     """
     tokenizer = library().Tokenizer(library().models.BPE())
     from tokenizers import decoders, pre_tokenizers, trainers
@@ -156,12 +163,14 @@ def _first(texts: Iterable[str], size: int) -> Iterator[str]:
 
 
 def encode(tokenizer, texts: list[str], vocabulary: int) -> list[np.ndarray]:
-    """Return the token ids of each text, then that of its end, vocabulary - 1."""
+    """Return for each text its token ids followed by the end token, vocabulary - 1."""
     dtype = id_type(vocabulary)
     found = tokenizer.encode_batch_fast(texts)
     return [np.array([*one.ids, vocabulary - 1], dtype) for one in found]
 
 
 def id_type(vocabulary: int) -> type:
-    """Return the numpy type of token ids: uint16, or uint32 beyond 65,536 tokens."""
+    """Return the NumPy type of token ids: uint16, or uint32 if there are over 65,536
+    tokens.
+    """
     return np.uint16 if vocabulary <= 2**16 else np.uint32

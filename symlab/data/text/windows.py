@@ -1,4 +1,6 @@
-"""Windows of tokens: batches for training and for validation, targets shifted once."""
+"""Windows of tokens as batches for training and validation; targets are the next
+tokens.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -14,12 +16,12 @@ def batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield endless training batches (inputs, targets), int64 (B, T) each.
 
-    tokens: a text (N,). batch, length: B and T. Target t is the token that follows
-        input t.
-    seed: of the order, which depends on nothing else.
-    start: leaves out that many batches, unread, to resume a run.
+    tokens: the token ids of a text (N,).
+    batch, length: B and T. Target t is the token that follows input t.
+    seed: of the order of the windows, which depends on nothing else.
+    start: how many batches are skipped, without being read, to resume a run.
 
-    Each epoch cuts the tokens into adjoining windows from a random phase on, and draws
+    Each epoch cuts the tokens into adjoining windows from a random offset on, and draws
     them without replacement; a batch may reach into the next epoch.
     """
     _check_windows(tokens, length, batch)
@@ -43,11 +45,13 @@ def _starts(n: int, length: int, seed: int) -> Iterator[int]:
 def validation_batches(
     tokens: np.ndarray, batch: int, length: int, count: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return `count` batches (inputs, targets), spread over all tokens.
+    """Return `count` batches (inputs, targets) of evenly spread windows of tokens.
 
+    tokens: the token ids of a text (N,).
     batch, length: the shape (B, T) of inputs and targets; target t is the token that
-        follows input t. Windows do not overlap. Raises ValueError where the tokens are
-        too few.
+        follows input t.
+
+    Windows do not overlap. Raises ValueError if there are too few tokens.
     """
     have, want = _check_count(tokens, batch, length, count), batch * count
     starts = length * (np.arange(want) * have // want)
@@ -70,9 +74,11 @@ def check_vocabulary(text: Corpus, vocabulary: int) -> None:
 
 
 def check_validation(text: Corpus, batch: int, length: int, count: int) -> None:
-    """Raise ValueError where the validation text is too short for `validation_batches`.
+    """Raise ValueError if the validation text is too short for `validation_batches`.
 
-    batch, length, count: as there. It costs nothing, so it can come before training.
+    batch, length, count: the arguments of `validation_batches`.
+
+    The check takes no time, so it can be made before training.
     """
     _check_count(text.validation, batch, length, count)
 

@@ -30,13 +30,15 @@ def export(
 ) -> None:
     """Write a folder that transformers loads: configuration, weights, tokenizer.
 
-    tokenizer: a `tokenizers.Tokenizer` or its JSON. ends: tokens that end a document;
-    where the tokenizer stops just before the first of them, as those of
-    `symlab.data.text` do, it gets that one as the special token <|endoftext|>.
+    directory: the folder to write, new or empty.
+    tokenizer: a `tokenizers.Tokenizer` or its JSON.
+    ends: ids of the tokens that end a document. If the tokenizer's ids stop just before
+        the first of these, as with tokenizers of `symlab.data.text`, it gets that token
+        as the special token <|endoftext|>.
 
     Raises ValueError for a configuration that none of the four kinds can express, for a
-    model in shards or without values, for what is no tokenizer and for a folder that
-    has files.
+    model that is sharded over processes or has no values, for an invalid tokenizer, and
+    for a folder that holds files.
     """
     folder = Path(directory)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -69,15 +71,17 @@ def export(
 
 
 def imported(source, context: int | None = None) -> Decoder:
-    """Return a Decoder with the weights of a model of Hugging Face.
+    """Return a Decoder with the weights of a Hugging Face model.
 
-    source: a folder in Hugging Face's format, or a model of transformers. The decoder
-    is in float32, or in float64 where the weights are. Its head is the embedding where
-    the source's configuration says so and stores no other head. context: a context
-    length below the source's, which takes less memory for positions.
+    source: a folder in Hugging Face's format, or a model of transformers.
+    context: a context length below the source's, which takes less memory for positions;
+        None for the source's.
+
+    The decoder is in float32, or in float64 if the weights are. Its head is the
+    embedding if the source's configuration says so and stores no other head.
 
     Raises ValueError with the name of each setting or weight that a Decoder lacks,
-    FileNotFoundError where a file is missing.
+    FileNotFoundError if a file is missing.
     """
     if isinstance(source, str | Path):
         folder = Path(source)
@@ -108,7 +112,7 @@ def imported(source, context: int | None = None) -> Decoder:
 
 
 def document_ends(directory: str | Path) -> tuple[int, ...]:
-    """Return the ids of the tokens that end a document, () where no file names them.
+    """Return the ids of the tokens that end a document, () if no file names them.
 
     directory: a folder in Hugging Face's format.
     """

@@ -1,7 +1,7 @@
 """config.json of Hugging Face's format: how a DecoderConfig is written and read.
 
-`described` writes and `configuration` reads. What is not read back as it was written
-cannot be said in the format: `kind_of` refuses it by its name.
+`described` writes and `configuration` reads. A setting that is not read back as it was
+written cannot be expressed in the format; `kind_of` then raises an error that names it.
 """
 
 from dataclasses import fields, replace
@@ -41,8 +41,11 @@ FIXED = {  # settings of theirs for which a Decoder has one value
 def described(kind: str, c: DecoderConfig) -> dict:
     """Return the content of config.json for a configuration.
 
-    kind: 'qwen3', 'gemma3_text', 'olmoe' or 'gpt_oss'. What the kind cannot say is left
-        out: `kind_of` finds a kind that says all.
+    kind: 'qwen3', 'gemma3_text', 'olmoe' or 'gpt_oss'.
+    c: the configuration.
+
+    Settings that this kind cannot express are left out: `kind_of` finds a kind that can
+    express all of them.
     """
     content = {
         "model_type": kind,
@@ -96,10 +99,10 @@ def _rope(base: float, yarn: Yarn | None) -> dict:
 
 
 def kind_of(config: DecoderConfig) -> str:
-    """Return the `model_type` of the Hugging Face model whose configuration has a field
-    for every field of ours.
+    """Return the `model_type` of the Hugging Face model that a configuration fits.
 
-    Raises ValueError with the fields that the nearest kind lacks.
+    Its configuration has a field for every setting of ours. Raises ValueError, which
+    names the settings that the nearest kind cannot express.
     """
     kinds = ("olmoe", "gpt_oss") if config.experts else ("qwen3", "gemma3_text")
     lost = {kind: _lost(kind, config) for kind in kinds}
@@ -152,8 +155,10 @@ def _query_scale(c: DecoderConfig) -> float:
 def configuration(content: dict) -> DecoderConfig:
     """Return the DecoderConfig that a config.json describes.
 
-    content: the JSON object, also in the older spelling of published models. Raises
-        ValueError that names what is missing or what a Decoder does not have.
+    content: the JSON object, in the spelling of transformers 5 or of older published
+        models.
+
+    Raises ValueError that names what is missing, or what a Decoder does not have.
     """
     kind = content.get("model_type")
     if kind not in KINDS:

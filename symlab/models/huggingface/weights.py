@@ -1,7 +1,8 @@
-"""Names and layouts of weights in Hugging Face's format, from ours and back.
+"""Names and layouts of weights in Hugging Face's format, from a Decoder's and back.
 
-Files of olmoe have a matrix for each expert, models of transformers one stack; both are
-read. Stacks of gpt_oss have gates and ups in turn, and inputs before outputs.
+Files of olmoe have a matrix for each expert, models of transformers one stack of all
+experts; both are read. In the stacks of gpt_oss the columns of gate and up-projection
+alternate, and matrices are (inputs, outputs).
 """
 
 from collections.abc import Iterator
@@ -62,8 +63,10 @@ def _name(kind: str, ours: str) -> str:
 def converted(kind: str, weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Yield a Decoder's weights with the names and layouts of Hugging Face, on the CPU.
 
-    kind: 'qwen3', 'gemma3_text', 'olmoe' or 'gpt_oss'. weights: by the Decoder's names.
-        Experts of olmoe come one by one.
+    kind: 'qwen3', 'gemma3_text', 'olmoe' or 'gpt_oss'.
+    weights: by the Decoder's names.
+
+    The experts of olmoe are yielded one by one.
     """
     for ours, p in weights.items():
         theirs, p = _name(kind, ours), p.cpu()
@@ -100,8 +103,10 @@ def _turned_back(theirs: str, p: Tensor) -> Tensor:
 def has_own_head(stored) -> bool:
     """Return whether a head is stored that is not the embedding.
 
-    stored: tensors by Hugging Face's names. Such a model has two tables, whatever its
-        configuration says of tied weights; so transformers reads it, too.
+    stored: tensors by Hugging Face's names.
+
+    Such a model has two separate tables, whatever its configuration says about tied
+    weights; transformers reads it in the same way.
     """
     head, table = (WHOLE[name] for name in ("head.weight", "embedding.weight"))
     if head not in stored or table not in stored:
@@ -112,7 +117,8 @@ def has_own_head(stored) -> bool:
 
 
 class Reader:
-    """Reads a Decoder's parameters, by their names there, from Hugging Face's tensors.
+    """Reads a Decoder's parameters, by the Decoder's names, from Hugging Face's
+    tensors.
 
     kind: 'qwen3', 'gemma3_text', 'olmoe' or 'gpt_oss'.
     stored: tensors by Hugging Face's names, a mapping or a folder's `Weights`.
