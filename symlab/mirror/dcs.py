@@ -115,9 +115,12 @@ class DCS(nn.Module):
     ) -> Tensor:
         """Return theta = (I - A^+ A) v + A^+ (u * w), in the shape and dtype of v.
 
-        A (k, P) is the constraint and A^+ its pseudo-inverse. v: the part that is free,
-        in the shape of the parameter; u (groups,) and w (k,): the factors on which
-        weight decay acts.
+        A (k, P) is the constraint and A^+ its pseudo-inverse.
+
+        v: the unconstrained part, in the shape of the parameter.
+        u, w: (number of groups,) and (k,), the factors on which weight decay acts.
+
+        Raises ValueError if u or w is missing, or A does not fit the parameter.
         """
         if u is None or w is None:
             raise ValueError(
@@ -141,10 +144,12 @@ class DCS(nn.Module):
         return self.basis.back(rest)
 
     def right_inverse(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (v, u, w) of a given theta, so that the function stays.
+        """Return (v, u, w) that represent a given theta, so that the function is
+        unchanged.
 
-        v is theta, u is 2 |w| or more (see `factors`), and u * w is A theta up to
-        the rounding of w. Raises ValueError where the constraint A does not fit theta.
+        v is theta, u is at least 2 |w| (see `factors`), and u * w is A theta up to the
+        rounding of w. Raises ValueError if the constraint A does not fit theta, or
+        theta or A theta is not finite.
         """
         self._check(theta)
         theta = theta.detach()
@@ -159,7 +164,8 @@ class DCS(nn.Module):
         return theta.clone(), *factors(s, self.owner, theta.dtype)
 
     def violation(self, theta: Tensor) -> Tensor:
-        """Return max |A theta|, a scalar: 0 where every constraint holds."""
+        """Return max |A theta|, a scalar tensor, which is 0 if every constraint holds.
+        """
         theta = torch.as_tensor(theta)
         self._check(theta)
         wide = torch.promote_types(theta.dtype, self.constraint.dtype)
@@ -184,15 +190,17 @@ class DCS(nn.Module):
 def factors(
     s: Tensor, owner: Tensor | None = None, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return u (groups,) and w (k,) with u[owner] * w = s, every sign still free.
+    """Return u (number of groups,) and w (k,) with u[owner] * w = s and |u| > |w|.
 
-    s: (k,), the values of the constraints.
-    owner: the group of each entry of s, by default its own.
-    dtype: of u and w, by default that of s.
+    s: (k,), the values A theta of the constraints.
+    owner: (k,), the number of the group of each entry of s; by default each entry is a
+        group of its own.
+    dtype: dtype of u and w, by default that of s.
 
-    With |s| the norm over a group, u = sqrt(2 |s|) and w = s/u, so that |u| = 2 |w|: on
-    the mirror |u| = |w|, which descent does not leave, no s could ever change its sign.
-    u is at least AWAKE, as descent would not leave u = w = 0 either.
+    With |s| the norm over a group, u = sqrt(2 |s|) and w = s/u, so that |u| = 2 |w| for
+    a group of one entry: on the mirror |u| = |w|, which gradient descent does not
+    leave, s could never change its sign. u is at least AWAKE, because gradient descent
+    would not leave u = w = 0 either.
     """
     s, dtype = s.detach(), dtype or s.dtype
     owner = torch.arange(len(s), device=s.device) if owner is None else owner.long()
@@ -209,9 +217,9 @@ def decay_groups(
 ) -> list[dict]:
     """Return optimizer parameter groups in which weight decay acts on the DCS factors.
 
-    weight_decay: on u and w of every `DCS`, which switches its constraint on.
-    others: the decay on all other parameters; on v it would shrink the solution and is
-        never part of the constraint.
+    weight_decay: the decay of u and w of every `DCS`, which enforces its constraint.
+    others: the decay of all other parameters, by default 0; it is not part of the
+        constraint, and on v it would shrink the solution.
     options: further settings of the optimizer for u and w alone, such as lr and, for
         AdamW, eps.
 
@@ -247,13 +255,13 @@ def critical_decay(
     """Return the least weight decay at which the constraint of `DCS` holds.
 
     loss: l(theta), a scalar.
-    theta: the minimum of l under A theta = 0; that it is one is not checked.
+    theta: the minimum of l under A theta = 0; that it is a minimum is not checked.
     constraint, groups: A (k, P) and the group sizes, as for `DCS`.
 
-    At theta the gradient is A^T mu, and s = 0 is the minimum of l + wd ||s|| if and
-    only if wd >= |mu| of each group; a local one where l is not convex. The result is
-    the largest |mu|. Raises ValueError as `DCS` does, and where the loss or its
-    gradient is no finite number.
+    At theta the gradient of l is A^T mu. With s = A theta and wd the weight decay, s =
+    0 minimises l + wd ||s|| (locally, if l is not convex) if and only if wd >= |mu| in
+    each group. The result is the largest |mu|. Raises ValueError as `DCS` does, and if
+    the loss or its gradient is not finite.
     """
     theta = torch.as_tensor(theta).detach()
     dcs = DCS(constraint, groups)
@@ -270,7 +278,10 @@ def critical_decay(
 
 
 def differences(n: int) -> Tensor:
-    """Return the fused lasso's constraints (n-1, n): rows theta_{i+1} - theta_i."""
+    """Return the constraints (n-1, n) of the fused lasso: rows theta_{i+1} - theta_i.
+
+    Raises ValueError if n is not an integer of at least 2.
+    """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
         raise ValueError(f"differences of {n!r} entries: give an integer of 2 or more")
     return torch.diff(torch.eye(int(n)), dim=0)
@@ -298,11 +309,13 @@ class Matrix(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the entries."""
+        """The dtype of the matrix entries."""
         return self.value.dtype
 
     def tensor(self) -> Tensor:
-        """Return the matrix as a tensor (k, P), sparse where it is stored so."""
+        """Return the matrix as a tensor (k, P), sparse if the matrix is stored
+        sparsely.
+        """
         if self.row is None:
             return self.value
         places = torch.stack([self.row, self.column]).long()
@@ -474,12 +487,15 @@ def _without_autocast(t: Tensor):
 
 
 def check_model(model) -> None:
-    """Raise ValueError where `model` is no torch module, such as a list."""
+    """Raise ValueError if `model` is not a torch.nn.Module."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"the model is {type(model).__name__}: give a torch.nn.Module")
 
 
 def check_decay(name: str, decay: float) -> None:
-    """Raise ValueError for a weight decay that is not a finite number of 0 or more."""
+    """Raise ValueError unless the weight decay is a finite number of at least 0.
+
+    name: the name of the argument, for the message. decay: its value.
+    """
     if not isinstance(decay, Real) or not 0 <= decay < float("inf"):
         raise ValueError(f"{name} is {decay!r}: a decay is a finite number, 0 or more")

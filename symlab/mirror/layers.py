@@ -1,4 +1,4 @@
-"""Rules of `Trace` for layers: convolution, attention, embedding, norm, pooling."""
+"""Tracing rules for layers: convolution, attention, embedding, norm, pooling."""
 
 import math
 
