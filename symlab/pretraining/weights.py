@@ -18,8 +18,10 @@ TOKENS = "fewer only where the document ends; with the prompt they must fit the 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command of this module's command line; return 0, or 2 for what cannot be
-    done.
+    """Run this module's command line; return 0, or 2 if the command cannot be carried
+    out.
+
+    argv: the arguments, by default those of the shell.
     """
     options = _parser().parse_args(argv)
     try:
