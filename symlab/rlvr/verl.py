@@ -31,16 +31,19 @@ from symlab.rlvr.given import grouped_advantages
 
 
 def estimator(name="agrae", *, log=None, **options):
-    """Return a function that verl can register as an advantage estimator: it gives
-    advantages and returns, (N, T) each.
+    """Return a function that verl can register as an advantage estimator.
 
-    name: in `advantages.ESTIMATORS`, or what `compose` makes; options: its options,
-    such as std="verl", with omega and success as in `grouped_advantages`. log: a
-    function that is given the `advantage_metrics` of each batch, a dictionary. Raises
-    ValueError for unknown ones at once. The function takes token_level_rewards and
-    response_mask (N, T) and index, N labels of prompts (verl's uid); the reward of a
-    rollout is the sum over its tokens, and its advantage is that of all its tokens. It
-    raises ValueError for rewards the estimator cannot use.
+    name: a name in `advantages.ESTIMATORS`, or a result of `compose`.
+    log: a function that is called with the `advantage_metrics` of each batch, a
+        dictionary.
+    options: options of the estimator, such as std="verl", with omega and success as in
+        `grouped_advantages`.
+
+    Raises ValueError for unknown ones at once. The function takes token_level_rewards
+    and response_mask (N, T) and index, N labels of prompts (verl's uid), and gives
+    advantages and returns, (N, T) each, which are equal. The reward of a rollout is the
+    sum over its tokens, and all its tokens have its advantage. The function raises
+    ValueError for rewards that the estimator cannot use.
     """
     checked_estimator(name, options)
 
