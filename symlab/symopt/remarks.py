@@ -1,13 +1,14 @@
-"""What the roles of some matrices leave unsaid, for those who read them.
+"""Notes on the roles of some matrices, for the user; they do not change a rule.
 
-`roles.roles` decides how SymOpt steps a parameter. Two things about a matrix are seen
-by following a second forward pass here, and told by `describe`, `roles` and `check`:
+`roles.roles` decides how SymOpt steps a parameter. Two further properties of a matrix
+are found in a second forward pass here, and reported by `describe`, `roles` and
+`check`:
 
   in a sum   the matrix is added to a constant or to another weight, and the sum is what
              multiplies. In W + C the symmetry is that of the sum: for constant C a
-             rotation of W is none, and weight decay pulls W to 0, the sum to C.
+             rotation of W is no symmetry, and weight decay pulls W to 0, the sum to C.
   mixed      its rows are queries, keys or values that lie between each other or are
-             shared, so that its update is that of one matrix.
+             shared, so that it is updated as one matrix.
 """
 
 from dataclasses import replace
@@ -43,11 +44,16 @@ MIXED = (
 
 
 class Sums(Mode):
-    """A torch dispatch mode that finds parameters which reach a product after they were
-    combined with something that does not depend on the model's input.
+    """A torch dispatch mode that finds parameters that are added to something before
+    use.
 
-    names: of these parameters. sums: of those that were added to it. parameters: by
-    name. inputs: the tensors that the model is given.
+    It records parameters that reach a product after they were combined with a value
+    that does not depend on the model's input.
+
+    parameters: {name: tensor}. inputs: the tensors that the model is given.
+
+    names: the names of parameters that were combined in any way.
+    sums: the names of those that were combined by an addition.
     """
 
     def __init__(self, parameters: dict[str, Tensor], inputs: list[Tensor]):
@@ -102,11 +108,14 @@ def _kept(name: str, args: tuple, read: list[Tensor]) -> list[Tensor]:
 
 
 def remarked(model: nn.Module, blocks: dict[str, Block], example=None) -> dict:
-    """Return the blocks, {name: Block}, with what a second look at the model says.
+    """Return the blocks of a model with what a second forward pass adds to them.
+
+    blocks: {name: Block}, the result of `roles.roles(model, example)`.
+    example: an input of the model, as for `roles.roles`.
 
     A bias or a gain that is a matrix in a sum becomes "unknown"; a matrix in a sum that
-    kept its role, and one with mixed heads, get a note. blocks: of `roles.roles(model,
-    example)`. Where the model cannot be called, they are returned as they are.
+    kept its role, and one whose heads are mixed, get a note. If the model cannot be
+    called, the blocks are returned unchanged.
     """
     model = unwrapped(model)
     silent = {n for n, b in blocks.items() if len(b.shape) > 1 and not b.note}
@@ -158,13 +167,15 @@ def _watched(model: nn.Module, example) -> tuple[Seen | None, Sums | None]:
 
 
 def roles(model: nn.Module, example=None) -> dict[str, Block]:
-    """Return {name: Block}, the role and axes of each parameter of a model, each once.
+    """Return the role and axes of each parameter of a model, {name: Block}.
 
     example: one input, as a tensor, a tuple of positional or a dict of keyword
-    arguments; by default one is guessed from the model. Where no guess fits, module
-    types alone decide, and a warning says so. A matrix that is added to a constant or
-    another weight before it multiplies is "unknown" with that note; SymOpt steps it, as
-    all unknown ones, by AdamW without weight decay, in the param_group of its biases.
-    Raises ValueError where the model fails on a given example, or is sharded.
+        arguments; by default one is guessed from the model. If no guess fits, roles
+        follow from module types alone, and a warning says so.
+
+    A matrix that is added to a constant or another weight before it multiplies is
+    "unknown" with that note; SymOpt steps it, as all unknown ones, by AdamW without
+    weight decay, in the param_group of its biases. Raises ValueError if the model fails
+    on a given example, or is sharded.
     """
     return remarked(model, of_a_pass(model, example), example)
