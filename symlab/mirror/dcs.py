@@ -1,43 +1,43 @@
 """DCS, differentiable constraint by symmetry, as a torch parametrization.
 
-Any parameter theta can carry constraints A theta = 0 that weight decay switches on:
+A parameter theta gets constraints A theta = 0 that weight decay enforces:
     theta = (I - A^+ A) v + A^+ s,   s = u * w,
 with weight decay on u and w alone. Since min (wd/2)(u^2 + w^2) under u w = s is wd |s|,
-this is minimising l(theta) + wd ||A theta||_1 with an ordinary optimizer: the
-constraint holds exactly, not nearly, above a finite critical decay. With orthonormal
-rows, A = O^T, it is the construction of Liu Ziyin, "Symmetry Induces Structure and
-Constraint of Learning" (ICML 2024); general A (generalised and fused lasso) and the
-critical decay are derived here.
+this minimises l(theta) + wd ||A theta||_1 with an ordinary optimizer: above a finite
+critical decay the constraint holds exactly. With orthonormal rows, A = O^T, it is the
+construction of Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning" (ICML
+2024); general A (generalised and fused lasso) and the critical decay are derived here.
 
     torch.nn.utils.parametrize.register_parametrization(layer, "weight", DCS(A))
     optimizer = torch.optim.SGD(decay_groups(model, weight_decay=0.1), lr=0.1)
 
-Signs. The mirrors of s = u*w are u = w and u = -w. Descent stays on a mirror once it is
-there, and on u = w no s is ever negative. Training therefore starts at |u| = 2 |w|
-(`factors`). Each step of SGD multiplies u^2 - w^2 by (1 - lr wd)^2 - (lr g)^2, where
-g = dl/ds (law of balance), so that weight decay and gradient noise pull every pair
-towards a mirror. It is reached, u = w to the last bit, when the sum over all steps of
-lr wd + (lr g)^2/2 is about 8 in float32, 17 in float64, 3 in float16 and 2 in bfloat16
-(measured with noisy gradients; without noise u - w stalls at its rounding, about
-eps/(lr wd), and a sign can still change, but slowly). From then on s can shrink to zero
-and grow again, but cannot change its sign. A task that changes later needs new factors:
-`layer.weight = layer.weight.detach()` makes them and keeps the function.
+Signs. The mirrors of s = u*w are u = w and u = -w. Gradient descent stays on a mirror
+once it is there, and on u = w no s is ever negative. Training therefore starts at
+|u| = 2 |w| (`factors`). Each step of SGD multiplies u^2 - w^2 by
+(1 - lr wd)^2 - (lr g)^2, where g = dl/ds (law of balance), so that weight decay and
+gradient noise pull every pair towards a mirror. The mirror is reached, u = w to the
+last bit, when the sum over all steps of lr wd + (lr g)^2/2 is about 8 in float32, 17 in
+float64, 3 in float16 and 2 in bfloat16 (measured with noisy gradients; without noise
+u - w stalls at its rounding, about eps/(lr wd), and a sign can still change, but
+slowly). From then on s can shrink to zero and grow again, but cannot change its sign. A
+task that changes later needs new factors: `layer.weight = layer.weight.detach()` makes
+them and keeps the function.
 
-Optimizers. DCS takes an update that is linear in (u, w) near 0, as SGD's is: there
+Optimizers. DCS requires an update that is linear in (u, w) near 0, as SGD's is: there
 u + w and u - w are multiplied by 1 - lr (weight_decay +- g). Adam and AdamW divide the
 gradient by its own size, up to their eps:
   AdamW  near 0 a step is lr (g w/eps + weight_decay u), so that the critical decay is
          1/eps times that of SGD: 1e8 times by default, and no constraint ever holds.
          With eps=1 on u and w it is SGD's: decay_groups(model, 0.1, eps=1.0, lr=1.0).
   Adam   its decay is part of the gradient, so that the minimum is the right one, but s
-         does not stay at 0: in full batch it bursts out again and again, up to 1e-6 at
-         lr 0.001 and 1e-3 at lr 0.1.
+         does not stay at 0: with full batches it leaves 0 again and again, up to 1e-6
+         at lr 0.001 and 1e-3 at lr 0.1.
 
-Precision. theta is computed in float32, or in float64 where the parameter or A is in
-float64, also under autocast and for half-precision parameters, and is rounded to the
-dtype of the parameter at the end. What remains of a constraint a theta = 0 that holds
-is that rounding: at most eps * sum_j |a_j theta_j|, eps being that of the parameter's
-dtype (1e-7 in float32, 4e-3 in bfloat16).
+Precision. theta is computed in float32, or in float64 if the parameter or A is float64,
+also under autocast and for half-precision parameters, and is finally rounded to the
+dtype of the parameter. A constraint a theta = 0 therefore holds up to that rounding: at
+most eps * sum_j |a_j theta_j|, eps being that of the parameter's dtype (1e-7 in
+float32, 4e-3 in bfloat16).
 """
 
 from collections.abc import Callable, Sequence
@@ -56,23 +56,24 @@ SPARSE = 16  # a matrix with fewer than one nonzero entry in 16 is held as its e
 class DCS(nn.Module):
     """A torch parametrization under which weight decay enforces A theta = 0 exactly.
 
-    The parameter theta is computed from trained v, u and w; see the module.
+    The parameter theta is computed from trained v, u and w as theta = (I - A^+ A) v +
+    A^+ (u * w), with weight decay on u and w alone.
 
     constraint: A (k, P) on the flattened parameter, of full row rank: a tensor (dense
-        or sparse), an array or nested lists. It is held in float32 or float64, and a
+        or sparse), an array or nested lists. It is stored in float32 or float64, and a
         cast of the model to a shorter dtype does not round it.
     groups: sizes that add up to k; the k values A theta = s = u * w of a group share
         one u, and vanish together (group lasso). By default every constraint is a group
-        by itself.
+        of its own.
 
-    Full row rank: no row lies within max(k, 4) eps (of A's dtype) of the span of the
-        rows before it, relative to its own length.
-    Rows that are orthogonal to each other, such as single entries or sums over disjoint
-    sets, cost as much as A, which is held as its nonzero entries where these are few.
-    Other rows need a dense orthonormal basis (k, P) of their span.
+    Full row rank means that no row lies within max(k, 4) eps (of A's dtype) of the span
+    of the rows before it, relative to its own length. Rows that are orthogonal to each
+    other, such as single entries or sums over disjoint sets, need no more memory than
+    A, of which only the nonzero entries are stored if these are few. Other rows need a
+    dense orthonormal basis (k, P) of their span.
 
-    Raises ValueError where A is no finite matrix of full row rank, where the groups do
-    not add up to k, and, on registration, where A does not fit the parameter.
+    Raises ValueError if A is not a finite matrix of full row rank, if the groups do not
+    add up to k, and, on registration, if A does not fit the parameter.
     """
 
     def __init__(self, constraint: Tensor, groups: Sequence[int] = ()):

@@ -197,7 +197,7 @@ class Descent:
 
 
 def owned(part: Part) -> list[tuple[str, int, int]]:
-    """Return a key (name, axis, first position) for each unit of a part.
+    """Return a key (name, axis, first position) for each hidden unit of a part.
 
     part: one axis of a named tensor, along which each unit owns some positions.
     """

@@ -1,8 +1,8 @@
-"""Merge two models, and measure what the loss does on the line between them.
+"""Merge two models, and measure the loss on the line between them.
 
 Linear mode connectivity modulo permutation is from Git Re-Basin (Ainsworth et al.,
-arXiv 2209.04836), the reset of batch norm's statistics from REPAIR (Jordan et al.,
-arXiv 2211.08403), which corrects the variance that averaged units have lost.
+arXiv 2209.04836). The reset of batch norm's statistics, which restores the variance
+that averaged units have lost, is from REPAIR (Jordan et al., arXiv 2211.08403).
 """
 
 import copy

@@ -39,14 +39,15 @@ def _sides(index: Index) -> tuple[list[int], list[int]]:
 
 
 def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the weight product summed over an index as a small core between two bases.
+    """Return the weight product summed over hidden units as a small core between two
+    bases.
 
-    index: m hidden units between factors A (m, n) and B (m, k); draft: the tensors as
-        reduced so far.
+    index: m hidden units between factors A (m, n) and B (m, k).
+    draft: the tensors with the removals made so far.
 
     Returns (core, qa, qb) with A^T B = qa core qb^T: a core with the product's singular
-    values, at most (m, m), and orthonormal columns qa and qb. Where the index has one
-    side only, core and qa are those of A^T and qb is qa.
+    values, at most (m, m), and orthonormal columns qa and qb. If the index has only one
+    side, core and qa are those of A^T, and qb is qa.
     """
     rows = [draft.rows(p, slice(None)) for p in index.parts]
     left, right = _sides(index)

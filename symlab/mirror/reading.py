@@ -132,7 +132,8 @@ class Readings(Mode):
 def readings(model: nn.Module, loss, *batches, tilted: bool = False) -> Readings:
     """Return the `Readings` of `loss(model, batch)`, called once for each batch.
 
-    tilted: as for `Readings`.
+    tilted: as for `Readings`: whether f(x) is replaced by f(x) + x for functions f that
+        are flat in places.
     """
     found = Readings(model, tilted)
     with torch.no_grad(), one_by_one(), found:

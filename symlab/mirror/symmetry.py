@@ -1,16 +1,17 @@
 """Mirror symmetries of a loss: an orthonormal O with l(theta) = l((I - 2 O O^T) theta).
 
 Definition 1 of Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning" (ICML
-2024). The mirror is the surface O^T theta = 0. Parameters are a dict {name: tensor}, as
-`dict(model.named_parameters())` gives it; a symmetry touches some of them and leaves
-the others as they are.
+2024). The mirror is the surface O^T theta = 0. Parameters are a dict {name: tensor},
+such as `dict(model.named_parameters())`; a symmetry acts on some of them and leaves the
+others unchanged.
 
-Three families are one construction, `hidden`: a unit vector n acts on a
-hidden index that several parameters share, as I - 2 n n^T.
-  rotation      any n, where the loss sees only products over the index: low rank
+Three families have one construction, `hidden`: with a unit vector n, I - 2 n n^T acts
+on a set of hidden units that several parameters share.
+  rotation      any n, if the loss sees only products over the units: low rank
   permutation   n = (e_i - e_j)/sqrt 2: neurons i and j are equal on the mirror
   sign flip     n = e_i: neuron i is zero on the mirror
-`rescaling` is the fourth: the pair (u_i, v_j) that the loss sees as u_i*v_j only.
+The fourth family is `rescaling`: entries u_i and v_i that enter the loss only by their
+product u_i*v_i.
 """
 
 from collections.abc import Callable, Mapping

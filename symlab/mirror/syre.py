@@ -1,17 +1,17 @@
 """syre: remove the mirror symmetries of any model by a fixed random offset.
 
-The model is evaluated at theta + theta_0 with a static Gaussian theta_0, and the decay
-pulls theta to zero. No reflection maps theta_0 to itself, so no mirror is left at which
-solutions could collapse. The offset needs the decay: without it it is only another name
-for the same parameters. It removes all mirrors of a countable set (permutations, sign
-flips, rescalings); the continuum of rotations needs unequal decay, `penalty`, too.
+The model is evaluated at theta + theta_0 with a fixed Gaussian theta_0, and weight
+decay pulls theta to zero. No reflection maps theta_0 to itself, so there is no mirror
+to which solutions could collapse. The offset needs weight decay: without it, it merely
+renames the parameters. It removes all mirrors of a countable set (permutations, sign
+flips, rescalings); the continuum of rotations also needs unequal decay, `penalty`.
 
 Source: Ziyin, Xu, Chuang, "Remove Symmetries to Control Model Expressivity and Improve
 Optimization" (syre). Its default theta_0 has standard deviation 0.01/sqrt(d), d the
-fan-in. That removes the mirrors exactly, but the place that decay leads to is still
-next to them: a network whose weights are a hundredth of the usual ones. Ours draws
+fan-in. That removes the mirrors exactly, but decay still leads to a point next to them:
+a network whose weights are a hundredth of the usual ones. By default this module draws
 theta_0 like the parameter at its initialisation. Measured, with plain weight decay /
-the paper's scale / ours / scale=0.3:
+the paper's scale / the default / scale=0.3:
   u*v, a new teacher every 600 steps (40 inputs, initial deviation 0.2, lr and decay
          0.02, excess loss of the last 3 of 30 tasks; of the first 3: 0.09 to 0.13):
          0.86 / 0.38 / 0.08 / 0.07

@@ -158,7 +158,10 @@ class Element:
     factors: Mapping[int, Tensor] = field(default_factory=dict)
 
     def dual(self) -> "Element":
-        """Return the element that moves gradients as this one moves weights."""
+        """Return the element that acts on gradients if this one acts on weights.
+
+        Order and matrix are the same, and factors are inverted.
+        """
         return Element(
             self.order, self.matrix, {p: 1 / f for p, f in self.factors.items()}
         )

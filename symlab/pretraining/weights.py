@@ -1,10 +1,10 @@
-"""Sample text from kept weights, or export them for transformers, from a shell.
+"""Sample text from saved weights, or export them for transformers, from a shell.
 
     python -m symlab.pretraining.weights sample runs/first "def main" --tokens 50
     python -m symlab.pretraining.weights export runs/first runs/first-hf
 
-A folder is one that `--out` of `python -m symlab.pretraining` wrote, or one in Hugging
-Face's format.
+The folder is one that `--out` of `python -m symlab.pretraining` has written, or one in
+Hugging Face's format.
 """
 
 import argparse

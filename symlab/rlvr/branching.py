@@ -1,26 +1,27 @@
 """A verifiable task with several right paths, and policies of dependent tokens.
 
 A completion has three tokens of a vocabulary of PLANS = 6: a plan, then two answer
-tokens. The plan is free: no plan is wrong. The answer tokens decide, and which are
+tokens. Any plan is allowed. The reward depends on the answer tokens, and which are
 right depends on the prompt and on the plan, so a prompt has six right paths, one for
 each plan. A policy has a softmax for the plan and, for each plan, one for either answer
 token, all with logits that are linear in the WIDTH features of the prompt: 13 softmaxes
 of 6 tokens with 624 parameters, shared by all prompts. Success rates, pass@k and
 entropies are exact sums over the plans: only training is random.
 
-Exploration can pay here in two ways. The right answers of a plan are drawn from the
-softmax of a teacher, whose logits are the larger the higher the plan's number, so that
-answers after plan 0 can be foreseen half of the time and those after plan 5 nearly
-always; the base policy has the habit of low numbers. A policy that keeps on trying rare
-plans can find those after which it is right more often (pass@1). And a prompt whose
-answer is a surprise after one plan need not have one after another, so that a policy
-that keeps several plans solves more prompts in many tries (pass@256).
+Exploration can help in two ways. The right answers of a plan are drawn from the softmax
+of a teacher, whose logits are larger for plans with higher numbers, so that answers
+after plan 0 can be predicted half of the time and those after plan 5 nearly always; the
+base policy prefers low numbers. A policy that keeps trying rare plans can find those
+after which it is right more often (pass@1). Moreover, a prompt whose answer is
+unpredictable after one plan may be predictable after another, so that a policy that
+keeps several plans solves more prompts in many tries (pass@256).
 
-A step samples G rollouts of each of TRAIN prompts, then takes some epochs of updates
-over MINIBATCHES minibatches by the clipped objective of PPO and Adam. The gradient is
-written by hand. Arrays of a policy are (L, V, J*P) for L lanes, V tokens, J softmaxes
-and P prompts; the softmaxes are the plan's, then those of the first and of the second
-answer token, by plan.
+A step samples G rollouts of each of TRAIN prompts, then makes updates on MINIBATCHES
+minibatches in each of some epochs, by the clipped objective of PPO and Adam. The
+gradient is computed by explicit formulas. Arrays of a policy are (L, V, J*P) for L
+lanes (runs that are trained side by side), V tokens, J softmaxes and P prompts; the
+softmaxes are the plan's, then those of the first and of the second answer token, by
+plan.
 """
 
 from collections.abc import Sequence

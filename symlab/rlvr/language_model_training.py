@@ -6,9 +6,10 @@
         loss, found = clipped_objective(token_logp(model, prompts, tokens), logp, ...)
 
 An adapter adds B A x to the output of the query and value projections of every block
-(LoRA, arXiv 2106.09685, with the scale 1); A (rank, D) is random, B (D', rank) begins
-at zero, and the weights of the model stay as they are. Sampling is at temperature 1.
-The model is any causal model of transformers with projections of these names.
+(LoRA, arXiv 2106.09685, with the scale 1); A (rank, D) starts at random values and B
+(D', rank) at zero, and the model's own weights are not trained. Sampling is at
+temperature 1. The model can be any causal model of transformers with projections of
+these names.
 """
 
 from collections.abc import Iterator

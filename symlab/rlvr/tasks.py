@@ -106,9 +106,9 @@ class RuleWithExceptions:
         return (rule + other * self.is_exception(prompts)[:, None]) % self.base
 
     def reward(self, prompts, completions) -> np.ndarray:
-        """Return 1.0 for each right completion, else 0.0.
+        """Return 1.0 for each completion with both answers right, else 0.0.
 
-        prompts (B, P); completions (B, T) or (B, G, T) give (B,) or (B, G).
+        prompts: (B, P). completions: (B, T) or (B, G, T); the result is (B,) or (B, G).
         """
         y, prompts = _paired(prompts, completions, self)
         right = y[..., list(self.positions)] == _spread(self.answers(prompts), y)
@@ -210,9 +210,9 @@ class Countdown:
         return top.reshape(y.shape[:-1]), bottom.reshape(y.shape[:-1])
 
     def reward(self, prompts, completions) -> np.ndarray:
-        """Return 1.0 for each right completion, else 0.0.
+        """Return 1.0 for each completion whose program reaches the target, else 0.0.
 
-        prompts (B, P); completions (B, T) or (B, G, T) give (B,) or (B, G).
+        prompts: (B, P). completions: (B, T) or (B, G, T); the result is (B,) or (B, G).
         """
         top, bottom = self.value(prompts, completions)
         target = _spread(self.targets(prompts)[:, None], top[..., None])[..., 0]

@@ -42,7 +42,11 @@ class Layout:
         return x.mT if self.transpose else x
 
     def join(self, blocks: Tensor, like: Tensor) -> Tensor:
-        """Return matrices (N, m, n) in the shape of `like`: the inverse of `split`."""
+        """Return matrices (N, m, n) in the shape of a parameter: the inverse of
+        `split`.
+
+        like: a tensor of the parameter's shape.
+        """
         blocks = blocks.mT if self.transpose else blocks
         whole = self._oriented(like)
         if self.pieces > 1:

@@ -73,9 +73,8 @@ class Shift:
     holes: bool = False
 
     def along(self, dim: int) -> bool:
-        """Return whether dimension `dim` runs over the features of one token.
-
-        No other dimension may do so.
+        """Return whether only dimension `dim` runs over the features, all of them of
+        one token.
         """
         same_token = self.tokens is not None and collapsed(self.tokens).shape[dim] == 1
         return same_token and varying(self.features) == [dim]

@@ -361,10 +361,10 @@ class Operation(NamedTuple):
         return default
 
     def dims(self, ndim: int) -> list[int]:
-        """Return the dimensions that a reduction, softmax or sort works along.
+        """Return the dimensions along which a reduction, softmax or sort works.
 
-        ndim: the number of dimensions of its input; all of them where the call names
-        none.
+        ndim: the number of dimensions of its input; all of them are returned if the
+        call names none.
         """
         dim = self.argument("dim")
         if dim is None or (isinstance(dim, list | tuple) and not dim):
