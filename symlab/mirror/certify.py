@@ -42,9 +42,10 @@ class Tolerance:
     """Thresholds that decide whether two gradients of one hidden unit agree.
 
     agree, differ: differences relative to the norm of the gradients. A difference below
-        `agree` is attributed to rounding, one above `differ` is not; between the two,
-        the test is undecided unless the measured rounding explains the difference.
-    noise: the relative perturbation of the parameters that measures rounding.
+        `agree` passes. One above `differ`, and above the measured rounding, violates
+        the symmetry. Any other one is undecided, unless the measured rounding, below
+        `differ`, explains it.
+    noise: the relative perturbation of the parameters by which rounding is measured.
     null: relative size below which a singular value counts as zero.
     """
 

@@ -253,7 +253,7 @@ class Training:
     def advantages(self, rewards):
         """Return the advantages (L, G, P) of rewards (L, G, P).
 
-        L: lanes, G: rollouts, P: prompts.
+        L: lanes (runs that are trained side by side), G: rollouts, P: prompts.
         """
         right = rewards.sum(1)  # (L, P)
         in_all = right.sum(1)
@@ -321,10 +321,10 @@ class Training:
         """Return exact properties of the policies: {name: (L, N)}, for L lanes and N
         prompts.
 
-        success: the probability of a reward of 1. free: the entropy of the plan, in
-            nats.
-        decisive: the entropy of an answer token in nats, its mean over both answer
-        tokens and over the plans.
+        The names are success, the probability of a reward of 1; free, the entropy of
+        the plan in nats; and decisive, the entropy of an answer token in nats, its mean
+        over both answer tokens and over the plans. A lane is one of the runs that are
+        trained side by side.
 
         block: the number of lanes that are computed at once.
         """

@@ -124,13 +124,15 @@ def update_weight(
 
 
 def large_group_weight(p, group: int, scale: float = 1.0):
-    """Return G sqrt(p (1 - p)) [s (1 - p) + p], an update weight for large groups.
+    """Return G sqrt(p (1 - p)) [s (1 - p) + p], an approximate update weight for large
+    groups.
 
     p: success rates of prompts. group: G, the number of rollouts. scale: s.
 
-    It is the large-G limit of a prompt's expected update under GRPO with positive
-    advantages multiplied by s. At finite G the mean of sqrt(k/G (1 - k/G)), with k
-    correct rollouts, is below sqrt(p (1 - p)); `update_weight` is exact for every G.
+    It approximates the weight W of a prompt's expected update (see `update_weight`)
+    under GRPO with positive advantages multiplied by s. At finite G the mean of
+    sqrt(k/G (1 - k/G)), with k correct rollouts, is below sqrt(p (1 - p));
+    `update_weight` is exact for every G.
     """
     p = np.asarray(p, dtype=float)
     return group * (p * (1 - p)) ** 0.5 * (scale * (1 - p) + p)

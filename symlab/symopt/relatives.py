@@ -230,8 +230,7 @@ def aro(
     rotation: Tensor | None = None,
     base: str | Callable[[Tensor], Tensor] = "sinkhorn",
 ) -> tuple[Tensor, Tensor]:
-    """Return the update R f(R^T x), a base rule f in a rotated frame of the rows, and
-    R.
+    """Return R f(R^T x), the update of a base rule f in a rotated frame of rows, and R.
 
     x: (..., m, n), the momentum.
     rotation: (..., m, m), R', the rotation of the previous step; None at first, for the

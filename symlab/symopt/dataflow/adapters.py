@@ -83,7 +83,7 @@ def without_adapter(op: Operation, values: list[Tensor], known) -> list[Tensor]:
 
     op: the operation. values: the tensors that it adds, returned unchanged in all other
         cases.
-    known: what is known about each tensor.
+    known: the record of the pass (`Known`).
 
     A weight to which an adapter (such as LoRA's) was added thus keeps the role that it
     has without the adapter.

@@ -22,7 +22,7 @@ def attention(known: Known, op) -> bool:
     """Record a fused attention operation with its queries, keys and values; return
     True.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     q, k, v = op.args[:3]
     known.consumed(op, q, k, v)
@@ -37,7 +37,7 @@ def attention(known: Known, op) -> bool:
 def attend(known: Known, op, query, key, value, query_width, value_width) -> None:
     """Record an attention, whose result then consists of the features of its values.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     query, key, value: the `Origin`s of its inputs.
     query_width, value_width: the number of features of a head.
     """
@@ -52,7 +52,7 @@ def attend(known: Known, op, query, key, value, query_width, value_width) -> Non
 def glu(known: Known, op) -> bool:
     """Record torch's glu of one product as a gated unit; return whether it is one.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     x = op.args[0]
     product = known.origin(x).product()
@@ -73,7 +73,7 @@ def gate(known: Known, a: Tensor, b: Tensor, op) -> bool:
     It is one if a and b are features of products of one input with weights, equally
     many of each.
 
-    op: the multiplication. known: what is known about each tensor.
+    op: the multiplication. known: the record of the pass (`Known`).
     """
     first, second = known.origin(a), known.origin(b)
     one, two = first.product(), second.product()
@@ -98,7 +98,7 @@ def gate(known: Known, a: Tensor, b: Tensor, op) -> bool:
 def gated(known: Known, op, gate: Product, up: Product, gate_rows, up_rows) -> bool:
     """Record a gated unit; return True.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     gate, up: the products with weights. gate_rows, up_rows: the rows of these weights
         that are used.
     """

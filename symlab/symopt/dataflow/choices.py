@@ -28,7 +28,7 @@ def follow_ids(known: Known, op: Operation) -> None:
 
     The ids are integers that the model was given as input.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     if op.name not in VIEWS | COPIES | JOINS | OF_IDS | {"copy"}:
         return
@@ -47,7 +47,7 @@ def follow_ids(known: Known, op: Operation) -> None:
 def follow_dropout(known: Known, op: Operation) -> None:
     """Record that the result of a dropout counts as the same value as its input.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     if op.name == "bernoulli":
         known.noise.update({r: True for r in op.results})
@@ -62,7 +62,7 @@ def follow_one_hot(known: Known, op: Operation) -> None:
 
     The product of such rows with a table is then recorded as a lookup in that table.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     args, ids = op.args, None
     if op.name == "scatter" and isinstance(op.argument("value"), int | float):
@@ -87,7 +87,7 @@ def follow_choices(known: Known, op: Operation) -> None:
     If such a choice decides what else is computed, the product whose largest features
     were chosen is marked as `chosen`, which makes its weight a router.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     given = op.tensors()
     made = _choice(known, op)

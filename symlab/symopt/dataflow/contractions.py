@@ -20,7 +20,7 @@ def contract(
     """Record the product of the value x with the weight w; return whether it was
     recognised.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     summed: the dimension of w over which the sum runs. free: the dimension of w that
         remains as the features of the result.
     at: the dimension of the result that holds the features.
@@ -59,7 +59,7 @@ def contract(
 def mm(known: Known, op, given=None) -> bool:
     """Record a matrix product with a weight; return whether it was recognised.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     given: the two factors, by default the first two arguments of `op`.
     """
     a, b = given or op.args[:2]
@@ -81,7 +81,7 @@ def bmm(known: Known, op, given=None) -> bool:
     It can be the product of a value with a weight, of queries with keys, or of
     attention scores with values.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     given: the two factors, by default the first two arguments of `op`.
     """
     a, b = given or op.args[:2]
@@ -107,7 +107,7 @@ def addmm(known: Known, op, given=None) -> bool:
     """Record a matrix product to which something is added; return whether it was
     recognised.
 
-    known: what is known about each tensor. op: the operation, whose first three
+    known: the record of the pass (`Known`). op: the operation, whose first three
     arguments are the added tensor and the two factors.
     """
     if op.args[0] in known.weights:
@@ -123,7 +123,7 @@ def addmm(known: Known, op, given=None) -> bool:
 def mv(known: Known, op) -> bool:
     """Record a product of a weight and a vector; return whether it was recognised.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     w, x = op.args[:2]
     if w not in known.weights:
@@ -134,7 +134,7 @@ def mv(known: Known, op) -> bool:
 def linear(known: Known, op) -> bool:
     """Record a linear layer; return whether it was recognised.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     args = op.args
     if len(args) > 2 and isinstance(args[2], Tensor) and args[2] in known.weights:
@@ -150,7 +150,7 @@ def linear(known: Known, op) -> bool:
 def convolution(known: Known, op) -> bool:
     """Record a convolution; return whether its kernel is a parameter.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     x, w, bias = op.args[:3]
     if w not in known.weights:

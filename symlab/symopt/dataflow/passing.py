@@ -54,7 +54,7 @@ def pass_on(known: Known, op: Operation, values: list[Tensor]) -> None:
     """Record the products with weights from which the results of an operation are
     computed.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     values: those of its inputs that are values, not weights.
     """
     found = shifts.after(op, known.shift)

@@ -19,7 +19,7 @@ from symlab.symopt.dataflow.weights import Weight
 def same_weight(known: Known, op, t) -> None:
     """Record that the results of an operation are views or copies of the weight t.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     if op.name in COPIES:
         copied(known, t, op.results)
@@ -31,7 +31,7 @@ def same_weight(known: Known, op, t) -> None:
 def copied(known: Known, t: Tensor, results, axes=None) -> None:
     """Record that each result is a copy of the weight t, with its own strides.
 
-    known: what is known about each tensor. results: the copies.
+    known: the record of the pass (`Known`). results: the copies.
     axes: for each dimension, which axes of the parameter lie there; by default as in t.
     """
     weight = known.weights[t]
@@ -47,12 +47,13 @@ def copied(known: Known, t: Tensor, results, axes=None) -> None:
 
 
 def bent(known: Known, w: Tensor, function: str) -> None:
-    """Record a matrix w as unknown, because the model uses a function of its entries.
+    """Record that the role of a matrix w is "unknown", as a function of its entries is
+    used.
 
-    It then has no symmetry group. Vectors, such as logarithms of gains, have no group
-    to lose and are not recorded.
+    The matrix then has no symmetry group. Vectors, such as logarithms of gains, have no
+    group to lose and are not recorded.
 
-    known: what is known about each tensor. function: the name of the function.
+    known: the record of the pass (`Known`). function: the name of the function.
     """
     name = known.weights[w].name
     if known.axes[name] > 1:
@@ -60,13 +61,14 @@ def bent(known: Known, w: Tensor, function: str) -> None:
 
 
 def masked(known: Known, op: Operation, w: Tensor) -> bool:
-    """Return whether an operation multiplies a matrix w by numbers of no parameter.
+    """Return whether an operation multiplies a matrix w by numbers that are no
+    parameter.
 
-    What that makes of the matrix is recorded: one number leaves it a weight of the same
+    The effect on the matrix is recorded: one number leaves it a weight of the same
     kind. As many numbers as it has entries, such as a mask of connections, break its
-    symmetries, and it becomes unknown.
+    symmetries, and its role becomes "unknown".
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     name, others = known.weights[w].name, [t for t in op.tensors() if t is not w]
     if len(others) != 1 or known.origin(others[0]) or known.axes[name] < 2:
@@ -84,10 +86,12 @@ def masked(known: Known, op: Operation, w: Tensor) -> bool:
 
 
 def used(known: Known, w: Tensor, name: str, args) -> None:
-    """Record a weight w as a bias, as a gain or as unknown, by an operation that uses
+    """Record a weight w as a bias, as a gain or as "unknown", by an operation that uses
     it.
 
-    The operation is not a matrix product. known: what is known about each tensor.
+    The operation is not a matrix product.
+
+    known: the record of the pass (`Known`).
     name, args: the name and the arguments of the operation.
     """
     own = known.weights[w].name
@@ -106,7 +110,7 @@ def used(known: Known, w: Tensor, name: str, args) -> None:
 def embedding(known: Known, op) -> bool:
     """Record a lookup in a table; return whether the table is a matrix parameter.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     w, ids = op.args[:2]
     return look_up(known, w, ids, 0, op.results[0])
@@ -117,7 +121,7 @@ def embedding_bag(known: Known, op) -> bool:
 
     Return whether the table is a matrix parameter.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     w, ids = op.args[:2]
     if not look_up(known, w, ids, 0, op.results[0]):
@@ -132,7 +136,7 @@ def embedding_bag(known: Known, op) -> bool:
 def index_select(known: Known, op) -> bool:
     """Record torch's index_select of a weight by ids; return whether it was recognised.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     w, dim, ids = op.args[:3]
     if w not in known.weights:
@@ -144,7 +148,7 @@ def index(known: Known, op) -> bool:
     """Record the indexing of a weight by tensors of ids; return whether it was
     recognised.
 
-    known: what is known about each tensor. op: the operation.
+    known: the record of the pass (`Known`). op: the operator call.
     """
     w, ids = op.args[:2]
     places = [d for d, i in enumerate(ids) if i is not None]
@@ -160,7 +164,7 @@ def picked_rows(known: Known, w: Tensor, ids: Tensor, dim: int, op: Operation) -
     Ids that the model was given make it a lookup in a table. Ids that a router chose
     make the result a part of the same weight.
 
-    known: what is known about each tensor. dim: the dimension of w that is picked from.
+    known: the record of the pass (`Known`). dim: the dimension of w that is picked from.
     """
     picked = ids in known.choices or bool(known.origin(ids))
     if w.ndim == 2 and not picked:
@@ -174,7 +178,7 @@ def picked_rows(known: Known, w: Tensor, ids: Tensor, dim: int, op: Operation) -
 def look_up(known: Known, w: Tensor, ids: Tensor, dim: int, out: Tensor) -> bool:
     """Record a lookup in the table w; return whether w is a matrix parameter.
 
-    known: what is known about each tensor. ids: the tensor of ids.
+    known: the record of the pass (`Known`). ids: the tensor of ids.
     dim: the dimension of w from which they pick. out: the result of the lookup.
     """
     if w not in known.weights or w.ndim != 2:

@@ -211,8 +211,8 @@ class Known:
     def lose(self, op: Operation) -> None:
         """Record an operation that is not recognised.
 
-        Weights among its arguments become unknown, and products in its inputs lose
-        their shift symmetry.
+        The roles of weights among its arguments become "unknown", and products in its
+        inputs lose their shift symmetry.
         """
         given = op.tensors()
         for t in given:

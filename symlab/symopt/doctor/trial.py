@@ -142,7 +142,7 @@ class Weight:
         """Set `lost`, the fraction of the update's nonzero entries that rounding
         removes.
 
-        Call it while self.p holds the update in place of the weights.
+        It must be called while self.p holds the update in place of the weights.
 
         now, start: the weights at present and before the trial steps.
 
