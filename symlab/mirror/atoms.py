@@ -234,8 +234,7 @@ class Atoms:
         self.spans.append((labels_of(slot), operation))
 
     def read(self, slot: Tensor) -> None:
-        """Record that an operation sums over a parameter's axis times hidden units'
-        values.
+        """Record that a product sums hidden units' values over an axis of a parameter.
 
         slot: integer tensor of the labels of that parameter axis.
         """

@@ -42,10 +42,10 @@ def critical_lr(h: Tensor, weight_decay: float = 0.0) -> float:
     """Return the learning rate above which SGD converges to the mirror.
 
     h: (N,), the curvatures of N samples' losses along a direction that leads away from
-        the mirror; h' = h + weight_decay.
+        the mirror, a surface of symmetric weights; h' = h + weight_decay.
 
-    To second order in the rate it is -2 E[h']/E[h'^2], and 0 if E[h'] >= 0: the mirror
-    then attracts at every small rate.
+    To second order in the rate it is -2 E[h']/E[h'^2], and 0 if E[h'] >= 0: SGD then
+    converges to the mirror at every small rate.
     """
     h = h.double() + weight_decay
     return max(0.0, float(-2 * h.mean() / h.square().mean()))

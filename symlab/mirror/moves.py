@@ -322,15 +322,15 @@ def _merges(s: Site, rows: list[Tensor], live: list[int]) -> list[Move]:
 
 
 def distances(s: Site, rows, factors: Tensor, live: list[int]) -> Tensor:
-    """Return the relative difference of the incoming weights of each pair of units, (n,
-    n).
+    """Return the relative difference of the incoming weights of n units, pair by pair,
+    (n, n).
 
     s: the hidden units.
     rows: for each tensor axis (part) of the index, the entries that each unit owns.
     factors: (m, number of parts), which multiply `rows`, as `canonical` returns them.
     live: the numbers of the n units that are compared.
 
-    The difference is computed on each part that writes the units; the result is the
+    The difference is computed on each part that computes the units; the result is the
     largest of these.
     """
     worst = torch.zeros(len(live), len(live), dtype=torch.float64)

@@ -355,7 +355,7 @@ def eigen_adam(
 ) -> tuple[Tensor, ...]:
     """Return Adam's update in the eigenbasis of the inputs, and its next states.
 
-    x: (..., m, n), the gradient, because this rule keeps its own momentum.
+    x: (..., m, n), the gradient; this rule keeps its own momentum.
     mean, second: (..., m, n), gram: (..., n, n), count: (..., 1, 1), the states, None
         at first; count is the number of steps, for Adam's bias corrections.
     centred: whether the mean row is subtracted before and after, so that adding one

@@ -137,9 +137,9 @@ class Following(Mode):
 
 
 class Written:
-    """Copies of the parameters of a model to which a forward pass writes.
+    """Copies of those parameters of a model to which a forward pass writes.
 
-    A parameter is copied before it is written to; `undo` restores it.
+    Each parameter is copied just before it is written to; `undo` restores all of them.
     """
 
     def __init__(self, model: torch.nn.Module):

@@ -153,10 +153,10 @@ def _floats(out):
 def assumes_softmax(p: Product, seen: Seen, main: str | None) -> bool:
     """Return whether the loss on some logits is assumed to be a softmax over tokens.
 
-    p: the product with a weight that makes the logits. seen: the record of the pass.
+    p: the product with a weight that gives the logits. seen: the record of the pass.
     main: the model's name for its input of tokens, if it has one.
 
-    The tokens must be those of the model's own vocabulary.
+    It is assumed only if the logits are over the model's own vocabulary.
     """
     return p in seen.assumed and not p.spoiled and _predicts(p, seen, main)
 
@@ -165,13 +165,14 @@ def proves_softmax(p: Product, seen: Seen, main: str | None) -> bool:
     """Return whether the forward pass itself applies a softmax to the features of a
     product.
 
-    No other use of them may change when one number is added to all features.
+    This requires that no other use of the features changes if one number is added to
+    all of them.
 
     p: the product with a weight. seen: the record of the pass.
     main: the model's name for its input of tokens, if it has one.
 
-    Logits that are returned beside a loss do not count against it; other returned ones
-    must be taken for those of a language model, as in `assumes_softmax`.
+    Features that are returned as logits beside a loss are allowed; if there is no loss,
+    they must be logits over the model's own vocabulary, as in `assumes_softmax`.
     """
     if not p.softmax or p.spoiled:
         return False

@@ -32,7 +32,8 @@ def copied(known: Known, t: Tensor, results, axes=None) -> None:
     """Record that each result is a copy of the weight t, with its own strides.
 
     known: the record of the pass (`Known`). results: the copies.
-    axes: for each dimension, which axes of the parameter lie there; by default as in t.
+    axes: for each dimension of a copy, the axes of the parameter in it; by default as
+        in t.
     """
     weight = known.weights[t]
     given = weight.axes(t) if axes is None else axes
@@ -164,7 +165,8 @@ def picked_rows(known: Known, w: Tensor, ids: Tensor, dim: int, op: Operation) -
     Ids that the model was given make it a lookup in a table. Ids that a router chose
     make the result a part of the same weight.
 
-    known: the record of the pass (`Known`). dim: the dimension of w that is picked from.
+    known: the record of the pass (`Known`). ids: the tensor of ids.
+    dim: the dimension of w from which they pick. op: the operator call.
     """
     picked = ids in known.choices or bool(known.origin(ids))
     if w.ndim == 2 and not picked:

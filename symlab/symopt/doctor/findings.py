@@ -268,7 +268,8 @@ def no_gradient(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def rounded_away(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a finding for weights in low precision that their updates hardly change.
+    """Return a finding for low-precision weights whose updates are mostly lost to
+    rounding.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
