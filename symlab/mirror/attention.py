@@ -1,5 +1,4 @@
-"""Treat attention heads as units: blocks of other indices' units, exchanged as wholes.
-"""
+"""Treat attention heads as units: blocks of other indices' units, moved as wholes."""
 
 from dataclasses import replace
 

@@ -1,5 +1,4 @@
-"""Conjectured symmetries of hidden units: which group acts, and on which tensor axes.
-"""
+"""Conjectured symmetries of hidden units: which group acts, on which tensor axes."""
 
 from dataclasses import dataclass, replace
 

@@ -165,8 +165,7 @@ class DCS(nn.Module):
         return theta.clone(), *factors(s, self.owner, theta.dtype)
 
     def violation(self, theta: Tensor) -> Tensor:
-        """Return max |A theta|, a scalar tensor, which is 0 if every constraint holds.
-        """
+        """Return max |A theta|, a scalar tensor: 0 if every constraint holds."""
         theta = torch.as_tensor(theta)
         self._check(theta)
         wide = torch.promote_types(theta.dtype, self.constraint.dtype)

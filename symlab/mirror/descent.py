@@ -244,8 +244,7 @@ def _keeps(index: Index, numbers: list[int], elements: Tensor) -> Tensor:
 
 
 def floating(model: nn.Module) -> dict[str, Tensor]:
-    """Return all floating-point parameters and buffers by name, a shared one only once.
-    """
+    """Return all floating-point parameters and buffers by name, each once."""
     named = [*model.named_parameters(), *model.named_buffers()]
     return {n: t.detach() for n, t in named if t.is_floating_point()}
 

@@ -1,5 +1,4 @@
-"""Apply a known random permutation to a model's units, and count what a match recovers.
-"""
+"""Apply a random permutation to a model's units, and count what a match recovers."""
 
 import copy
 from collections.abc import Sequence

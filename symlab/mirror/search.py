@@ -85,8 +85,7 @@ class Search:
     # --- proposals ---
 
     def exact(self) -> None:
-        """Apply removals that change the outputs by rounding only, until none is left.
-        """
+        """Apply removals that change outputs by rounding only, until none is left."""
         while self.keep(self.proposals(), self.limit):
             pass
         for block in self.blocks:  # where queries, keys and values need one width

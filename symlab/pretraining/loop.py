@@ -1,5 +1,4 @@
-"""The training loop: gradient accumulation, steps, evaluation, checkpoints, and cost.
-"""
+"""The training loop: gradient accumulation, steps, evaluation, checkpoints, cost."""
 
 import signal
 import sys

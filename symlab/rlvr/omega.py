@@ -42,8 +42,7 @@ class SmoothedOmega:
 
     @property
     def value(self) -> float | None:
-        """The weighted mean success of the batches so far; None before the first batch.
-        """
+        """The weighted mean success of the batches so far; None before the first."""
         if not self.rollouts:
             return None
         return min(1.0, self.successes / self.rollouts)

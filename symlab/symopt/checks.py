@@ -64,8 +64,7 @@ PART = ("role", "start", "length", "rule", "options", "pieces", "along", "transp
 
 
 class NotFinite(RuntimeError):
-    """Raised if a gradient has an infinite or NaN entry; no parameter has been changed.
-    """
+    """Raised if a gradient has an infinite or NaN entry; no parameter is changed."""
 
 
 def check_group(group: Mapping, known: Iterable[str] | None, rule_of: Callable) -> None:

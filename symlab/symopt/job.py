@@ -92,8 +92,7 @@ class Job:
 
     @cached_property
     def cut(self) -> frozenset[int]:
-        """The axes of the parameter along which it is sharded over several processes.
-        """
+        """The axes along which the parameter is sharded over several processes."""
         return frozenset(sharded.cut_axes(self.p))
 
     @cached_property

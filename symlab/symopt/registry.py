@@ -1,5 +1,4 @@
-"""The rules that come with SymOpt, by name; each is a `Rule`, as a user's own would be.
-"""
+"""The rules that come with SymOpt, by name; each is a `Rule`, like a user's own."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

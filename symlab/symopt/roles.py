@@ -116,7 +116,7 @@ class Block:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is the weight of a convolution, whose further axes are the kernel.
+        """Whether it is the weight of a convolution, with the kernel as further axes.
         """
         return self.role == "convolution"
 

@@ -157,8 +157,7 @@ def _bend(name: str) -> int:
 
 
 def picked_dims(op: Operation, t: Tensor) -> set[int]:
-    """Return the dimensions of t from which the indexing operation `op` picks entries.
-    """
+    """Return the dimensions of t from which the operation `op` picks entries."""
     if op.name == "index" and op.args[0] is t:
         return {d for d, i in enumerate(op.args[1]) if i is not None}
     dim = op.argument("dim")

@@ -104,8 +104,7 @@ class Shifts(dict):
     """
 
     def live(self) -> "Shifts":
-        """Return the entries of those products whose shift symmetry is not broken yet.
-        """
+        """Return the entries of those products whose shift symmetry is not broken."""
         return Shifts({p: s for p, s in self.items() if not p.spoiled})
 
 

@@ -199,7 +199,9 @@ class Origin(dict):
         return self.only(Product)
 
     def at_least(self, bend: int) -> "Origin":
-        """Return a copy in which each trace is at least as far from linear as `bend`.
+        """Return a copy in which each trace is at least `bend` far from linear.
+
+        bend: one of LINEAR, SCALED, BENT and ACTIVATED.
         """
         return Origin({n: t._replace(bend=max(t.bend, bend)) for n, t in self.items()})
 

@@ -297,8 +297,7 @@ def lengths(t: Tensor) -> list[int]:
 
 
 def entries(t: Tensor) -> int:
-    """Return the number of entries of t, counting dimensions of stride 0 as length 1.
-    """
+    """Return the number of entries of t, with dimensions of stride 0 counted as 1."""
     return torch.Size(lengths(t)).numel()
 
 
