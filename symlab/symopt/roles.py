@@ -116,8 +116,7 @@ class Block:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is the weight of a convolution, with the kernel as further axes.
-        """
+        """Whether it is the weight of a convolution; further axes are the kernel."""
         return self.role == "convolution"
 
 
