@@ -1,12 +1,12 @@
-"""Save the weights of a trained decoder to disk, load them, and sample text from them.
+"""Trained weights on disk: kept whole, loaded again, sampled from.
 
     save("runs/first", model, text, about={"steps": 1000})
     kept = load("runs/first")
     kept.sample("def main", tokens=50, temperature=0.8)
 
-A folder holds model.safetensors, whole tensors under the names of `Decoder`'s
-parameters; symlab.json, the configuration, the description of the run and checksums;
-and tokenizer.json. `load` also reads a folder in Hugging Face's format. From a shell:
+A folder has model.safetensors, whole tensors under a Decoder's own names; symlab.json,
+the configuration, what was said of the run and checksums; and tokenizer.json.
+`load` also takes a folder in Hugging Face's format. From a shell:
 `python -m symlab.pretraining.weights --help`.
 """
 
