@@ -39,7 +39,7 @@ class Table:
     """
 
     def __init__(self, path: Path, step: int):
-        """step: where the run goes on; rows from there on are deleted."""
+        """Open the file and delete its rows from `step` on."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ class Board:
     """
 
     def __init__(self, folder: Path, step: int):
-        """step: where the run goes on; TensorBoard hides what it has from there on."""
+        """Open the folder; TensorBoard hides older data from `step` on."""
         self.writer = board_writer()(str(folder), purge_step=step)
 
     def write(self, rows: list[dict]) -> None:
@@ -185,7 +185,7 @@ class Progress:
     """
 
     def __init__(self, steps: int, done: int, tokens: int, show: bool):
-        """tokens: of one step, of all processes."""
+        """Start the display; the class describes the arguments."""
         from tqdm import tqdm
 
         terminal = sys.stderr.isatty()

@@ -114,7 +114,7 @@ class Policy:
         self.matched = bool((self.length > 0).any())
 
     def __call__(self, features, out):
-        """The probabilities (L, V, T*P), written to `out`."""
+        """Return the probabilities (L, V, T*P), written to `out`."""
         import torch
 
         torch.bmm(self.w, features, out=out.view(*self.w.shape[:2], -1))

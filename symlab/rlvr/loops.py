@@ -131,8 +131,8 @@ def openrlhf(name="agrae", *, samples: int, log=None, **options):
     The function takes the rewards of a batch as OpenRLHF's experience maker holds them:
     a list of tensors, one per experience, in whose concatenation the rollouts of a
     prompt are consecutive. It returns advantages in tensors of the same lengths. Use it
-    where OpenRLHF shapes rewards for `--advantage_estimator rloo`, which adds no
-    normalisation afterwards, as `reinforce_baseline` does. It raises ValueError for a
+    where OpenRLHF shapes rewards for `--advantage_estimator rloo`, which, unlike
+    `reinforce_baseline`, adds no normalisation afterwards. It raises ValueError for a
     batch that does not consist of groups of `samples`.
     """
     checked_estimator(name, options, samples)

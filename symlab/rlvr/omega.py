@@ -27,7 +27,7 @@ class SmoothedOmega:
         self.successes, self.rollouts = 0.0, 0.0
 
     def __call__(self, success) -> float:
-        """Enter successes, 0 and 1, of any shape; the mean so far, in [0, 1]."""
+        """Add successes (0 or 1, any shape); return the mean so far, in [0, 1]."""
         total, count = float(success.sum()), float(success.reshape(-1).shape[0])
         if not count:
             raise ValueError("no rollouts are given: enter batches that have some")

@@ -91,8 +91,10 @@ def executed_hybrid(
     coupled: bool = True,
     dtype: torch.dtype = torch.float16,
 ) -> Tensor:
-    """Return nu^alpha times the polar factor of x with normalised rows, as Lau & Su's
-    code.
+    """Return the update 'hybrid' of x, as Lau & Su's code (arXiv 2605.18106) computes
+    it.
+
+    It is nu^alpha times the polar factor of x with normalised rows.
 
     x: (..., m, n), the momentum; its rows are first divided by their lengths.
     alpha: the power of nu, the inner product of these rows and their polar factor.
@@ -105,7 +107,7 @@ def executed_hybrid(
         paper.
     coupled: whether a stack of experts shares one nu, the sum.
 
-    Source: the code of arXiv 2605.18106. Raises ValueError for another side.
+    Raises ValueError for another side.
     """
     if side not in (None, "left", "right"):
         raise ValueError(f"unknown side {side!r}: use 'left', 'right' or None")

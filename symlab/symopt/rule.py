@@ -167,7 +167,7 @@ class Rule:
             )
 
     def __call__(self, x: Tensor, options: Mapping, states=(), factors=None) -> tuple:
-        """(updates, *new states) of momenta x (N, m, n)."""
+        """Return (updates, *new states) for momenta x (N, m, n)."""
         found = self.map(x, *states, **(factors or {}), **dict(options))
         return tuple(found) if self.state else (found,)
 
