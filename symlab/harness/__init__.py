@@ -1,8 +1,9 @@
-"""From an experiment file to rows, verdicts and figures; knows no science.
+"""The harness: turns an experiment file into rows, verdicts and figures; knows no
+science.
 
-What an experiment file imports from here: `grid`, `lanes` and `rng` for its runs,
-`Claim`, `where`, `family`, `after` and `stats` for its claims, `figure`, `Arm`,
-`panels` and `plot` for its figures. Everything loads on first use: planning must not
+An experiment file imports from here `grid`, `lanes` and `rng` for its runs, `Claim`,
+`where`, `family`, `after` and `stats` for its claims, and `figure`, `Arm`, `panels` and
+`plot` for its figures. Each name is loaded on first use, so that planning runs need not
 wait for matplotlib.
 """
 

@@ -1,12 +1,13 @@
-"""A claim: what the paper states, as an estimate with an interval and a criterion.
+"""Claims: what papers state, each as an estimate with an interval and a criterion.
 
-The threshold and its reason stand in the experiment file before the run. The verdict is
-  held       the whole interval lies where the claim says,
-  failed     the whole interval lies outside,
-  undecided  the interval straddles the threshold: a new sweep of n seeds would decide,
-  error      the estimate could not be made, or is not finite; never as expected.
+The thresholds of the criterion and the reason for them are written in the experiment
+file before the runs are made. The verdict is
+  held       if the whole interval meets the criterion,
+  failed     if the whole interval lies outside,
+  undecided  if a threshold lies inside the interval: a new sweep of seeds would decide,
+  error      if the estimate could not be made, or is not finite; never as expected.
 Equality is claimed with both `above` and `below`: the interval must fit between them
-(an equivalence test), a large p-value shows nothing.
+(an equivalence test), as a large P value shows nothing.
 """
 
 import math
@@ -30,8 +31,10 @@ SMALLER = " (the effect has the claimed sign, but is smaller than asked)"
 
 
 class LackingRows(ValueError):
-    """Rows that an estimate needs are not there, as in a sweep at scale smoke that has
-    fewer settings than the one at scale quick.
+    """Raised by an estimate that needs rows which do not exist.
+
+    This happens in a sweep at scale smoke, which has fewer settings than the one at
+    scale quick.
     """
 
 
@@ -49,21 +52,21 @@ class Smallest:
 
     @property
     def log(self) -> float:
-        """The natural logarithm of the smallest effect of interest, for quantities that
-        are ratios.
-        """
+        """The natural logarithm of the size, for a quantity that is a ratio."""
         return math.log(self.size)
 
 
 @dataclass(frozen=True)
 class Paper:
-    """A publication, named once; it prints as 'Ziyin 2024 (arXiv 2309.16932)'.
+    """A publication; it prints as 'Ziyin 2024 (arXiv 2309.16932)'.
 
     `Paper("Ziyin 2024", arxiv="2309.16932")` is enough; authors, title and year are
     shown in the report and in archives.
-    headlines: {key: sentence}, what the abstract and the introduction claim, as they
-    state it; a `Claim` names the one that it tests. smallest: {quantity: Smallest}, one
-    smallest effect of interest for a quantity, used by every claim about it.
+    headlines: {key: sentence}, the main statements of the abstract and the
+        introduction, in the paper's words; a `Claim` names the one that it tests by its
+        key.
+    smallest: {quantity: Smallest}, the smallest effect of interest for each quantity,
+        from which all claims about the quantity take their thresholds.
     """
 
     short: str  # as in running text: "Ziyin 2024"
@@ -81,24 +84,29 @@ class Paper:
 
 @dataclass(frozen=True)
 class Claim:
-    """One executable statement about the rows of an experiment.
+    """One statement about the rows of an experiment, which can be judged by computing.
 
-    statement: a sentence that stands alone, with its quantity and its conditions.
-    place: where the paper states it ("figure 3 middle"), or for a claim of our own
-    where its derivation or the known result stands. estimate: a function of the rows of
-    the sweep (a DataFrame) that returns an `Interval`; those that
-    `symlab.harness.where` makes print as a phrase. above, below: the open interval that
-    the estimate must lie in. reason: why these thresholds. unit: of the estimate.
-    expected, because: the verdict that is expected where it is not "held", and why.
+    statement: a sentence that can be read alone, with its quantity and its conditions.
+    place: where the paper states it ("figure 3 middle"), or, for a claim of our own,
+        where its derivation or the known result is.
+    estimate: a function from the rows of the sweep (a DataFrame) to an `Interval`;
+        estimates made by `symlab.harness.where` print as a phrase.
+    above, below: the ends of the open interval in which the estimate must lie.
+    reason: why these thresholds.
+    unit: of the estimate.
+    expected, because: the verdict that is expected, if it is not "held", and why.
 
-    paper: the paper that the claim is about, if any. origin: "paper" (the paper states
-    it; the default where `paper` is given), "ours" (the default elsewhere), "control"
-    (of ours: what must come out if the effect has the supposed cause, such as no effect
-    without it), "protocol" (the comparison was made as it should be) or "oracle"
-    (agreement with a result that is known independently). kind: "effect" (a difference
-    over seeds), "equivalence" (a difference is small), "identity" (true of every run,
-    up to rounding) or "precondition" (without it other claims say nothing). tests: the
-    key in `paper.headlines` of the paper's main statement that the claim tests, if any.
+    paper: the paper that the claim is about, if any.
+    origin: "paper" (the paper states it; the default if `paper` is given), "ours" (the
+        default otherwise), "control" (a claim of our own: what must follow if the
+        effect has the supposed cause, such as no effect without that cause), "protocol"
+        (the comparison was made as intended) or "oracle" (agreement with a result that
+        is known independently).
+    kind: "effect" (a difference over seeds), "equivalence" (a difference is small),
+        "identity" (true of every run, up to rounding) or "precondition" (without it
+        other claims mean nothing).
+    tests: the key in `paper.headlines` of the main statement that the claim tests, if
+        any.
 
     written: whether the thresholds were written "before" or "after" a look at rows.
     history: pairs (date, what was changed and why), one for each change since then.
@@ -157,8 +165,9 @@ class Claim:
 
     @property
     def source(self) -> str:
-        """The paper and place of the claim as text: 'Ziyin 2024 (arXiv 2309.16932),
-        figure 3', or 'ours; derivation'.
+        """The paper and place of the claim as text.
+
+        Examples are 'Ziyin 2024 (arXiv 2309.16932), figure 3' and 'ours; derivation'.
         """
         if self.paper:
             words = [str(self.paper), self.place]
@@ -169,7 +178,9 @@ class Claim:
 
     @property
     def quantity(self) -> str:
-        """What the claim's estimate measures, in words; '' where it does not say."""
+        """What the claim's estimate measures, in words; '' if the estimate has no
+        description.
+        """
         phrase = getattr(self.estimate, "phrase", "")
         text = phrase or (getattr(self.estimate, "__doc__", "") or "").strip()
         return " ".join(text.split("\n\n")[0].split()).removesuffix(".")
@@ -186,9 +197,10 @@ class Claim:
 
     @property
     def asked(self) -> str:
-        """The thresholds for a reader: those of a log ratio as ratios, '< 0.91 times'.
+        """The criterion as text for readers; that of a log ratio is given as a ratio.
 
-        `criterion` keeps the unit of the estimate, by which tables are matched.
+        An example is '< 0.91 times'. `criterion` keeps the unit of the estimate, by
+        which the rows of tables are matched.
         """
         ends = [x for x in (self.above, self.below) if math.isfinite(x)]
         if self.unit != LOG_RATIO or max(ends) > LARGEST_LOG:
@@ -199,8 +211,9 @@ class Claim:
 
     @property
     def registered(self) -> str:
-        """When the thresholds were written, as text: 'before rows', or that they
-        changed.
+        """When the thresholds were written, as text, such as 'before rows'.
+
+        The text also says if they were changed later.
         """
         if self.written == "after":
             return "after rows" + ", see history" * bool(self.history)
@@ -212,10 +225,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim judged on the rows of its experiment.
+    """The verdict on one claim, from the rows of its experiment.
 
-    holm: "stands" or "flips to undecided" under Holm's correction within the claim's
-    paper, or "" where none was made (`symlab.harness.summary.corrected`).
+    holm: whether the verdict stands under Holm's correction for several tests within
+        the claim's paper: "stands" or "flips to undecided", or "" if no correction was
+        made (`symlab.harness.summary.corrected`).
     """
 
     experiment: str
@@ -227,20 +241,17 @@ class Verdict:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the claim was judged and its verdict is the one that the claim
-        expects.
-        """
+        """Whether the verdict is the one that the claim expects, on complete rows."""
         return self.judged and self.verdict == self.claim.expected
 
     @property
     def judged(self) -> bool:
-        """Whether all rows were there to judge the claim on."""
+        """Whether all rows that the claim needs existed when it was judged."""
         return self.interval is not None or self.verdict != "undecided"
 
     @property
     def p(self) -> float:
-        """The P value of the verdict; NaN where the claim's interval models no
-        sampling.
+        """The P value of the verdict; NaN if the claim's interval models no sampling.
         """
         c = self.claim
         if not self.interval:
@@ -260,8 +271,9 @@ class Verdict:
 
     @property
     def too_small(self) -> bool:
-        """Whether the claim failed although arms differ in the direction that it says:
-        by less than it asks for.
+        """Whether the claim failed although the effect has the claimed direction.
+
+        The effect is then smaller than the claim's threshold.
         """
         c, i = self.claim, self.interval
         null = getattr(c.estimate, "null", None)
@@ -273,8 +285,10 @@ class Verdict:
 
     @property
     def meaning(self) -> str:
-        """What the verdict means, with its subject: 'contradicts Ziyin 2024', or
-        'control'. It says where the effect has the claimed sign and is too small.
+        """What the verdict means for its paper, as text: 'contradicts Ziyin 2024', or
+        'control'.
+
+        The text also says if the effect has the claimed sign and is too small.
         """
         c = self.claim
         if c.origin != "paper":
@@ -291,8 +305,9 @@ class Verdict:
 
     @property
     def measured(self) -> str:
-        """The estimate with its interval as text, or why there is none; a log ratio is
-        shown as the ratio.
+        """The estimate with its interval as text, or why there is none.
+
+        A log ratio is shown as the ratio.
         """
         i = self.interval
         if i is None:
@@ -303,7 +318,9 @@ class Verdict:
         return str(i)
 
     def line(self) -> str:
-        """The verdict as text for the terminal, with a reason where it is not held."""
+        """The verdict as a line of text for the terminal, with a reason if it is not
+        "held".
+        """
         marks = {"held": "held", "failed": "FAILED", "error": "ERROR"}
         mark = f"{marks.get(self.verdict, 'undecided'):9}"
         c = self.claim
@@ -321,8 +338,8 @@ class Verdict:
         return text
 
     def details(self) -> str:
-        """Return the verdict as text with all that its claim says, for one claim that
-        somebody checks.
+        """Return the verdict and everything that its claim says as text for the
+        terminal.
         """
         c = self.claim
         lines = {
@@ -340,8 +357,9 @@ class Verdict:
         return "\n".join(f"{k}: {text}" for k, text in lines.items() if text)
 
     def record(self) -> dict:
-        """Return the verdict and its claim as one flat dict, for a DataFrame or the
-        provenance of a figure.
+        """Return the verdict and its claim as one flat dict.
+
+        It becomes a row of a DataFrame, or part of the provenance of a figure.
         """
         i, c = self.interval, self.claim
         return {
@@ -380,10 +398,11 @@ class Verdict:
 
 
 def after(*history: tuple[str, str]) -> dict:
-    """Return the fields `written` and `history` of a claim whose thresholds were
-    written or changed after a look at rows.
+    """Return the fields `written` and `history` of a claim that was changed after rows.
 
-    history: its entries, (date, what was changed and why) each.
+    That is a claim whose thresholds were written or changed after a look at rows.
+
+    history: the entries, (date, what was changed and why) each.
 
     >>> Claim("it_falls", "...", **after(("2026-11-30", "written after the rows")))
     """
@@ -397,9 +416,11 @@ def _limits(above: float, below: float, digits: int = 6) -> str:
 
 
 def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
-    """Return the verdict of one claim on the rows df of its experiment.
+    """Return the verdict on one claim.
 
-    An estimator that raises makes the verdict 'error'.
+    experiment: the name of the experiment. df: its rows.
+
+    If the claim's estimate raises an error, the verdict is 'error'.
     """
     if df.empty:
         return Verdict(experiment, claim, "undecided", None, "no rows yet")
@@ -432,5 +453,5 @@ def judge(experiment: str, claim: Claim, df: pd.DataFrame) -> Verdict:
 
 
 def judge_all(experiment, df: pd.DataFrame) -> list[Verdict]:
-    """Return the verdicts of all claims of an experiment on its rows df."""
+    """Return the verdicts on all claims of an experiment, judged on its rows df."""
     return [judge(experiment.name, claim, df) for claim in experiment.claims]

@@ -1,17 +1,17 @@
-"""Estimates that say what they measure: some rows, a quantity, and a statistic of it.
+"""Estimates that print what they measure: a statistic of a quantity of selected rows.
 
     NOISE = where(study="noise", model="factored")
     NOISE.paired("rank", noise=(0.0, 4.0))
 
-is a function of the frame of an experiment that returns an `Interval`, and prints as
+is a function from the frame of an experiment's rows to an `Interval`, and prints as
 "mean over seeds of rank (noise = 0 minus noise = 4, paired), where study = noise and
 model = factored". A quantity is a column, an expression of columns ("dim - rank"), or a
 function df -> Series whose docstring says what it returns.
 
-Runs of one seed share their data and are not independent. `mean`, `paired` and their
-relatives therefore reduce each seed to one number first; `worst`, `least` and
-`fraction` look at every run. n always counts seeds. docs/statistics.md says which
-interval each of them has.
+Runs of one seed share their data and are not independent. `mean`, `paired` and similar
+methods therefore first reduce each seed to one number; `worst`, `least` and `fraction`
+look at every run. n always counts seeds. docs/statistics.md says which interval each
+method gives.
 """
 
 import re
@@ -38,14 +38,16 @@ NO_SEQUENCE = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """A function from an experiment's rows (a DataFrame) to an `Interval`, that prints
-    as a phrase.
+    """A function from an experiment's rows (a DataFrame) to an `Interval`; prints as a
+    phrase.
 
-    arms: the fields whose values it compares, or by which it selects rows; () where it
-    does not say. placebo(df)(draw): the estimate after the labels of the arms that it
-    compares were permuted within each seed, by the permutation number `draw`; None
-    where it compares none. null: its value where the two arms that it compares do not
-    differ; None where it compares none.
+    arms: the fields whose values it compares, or by which it selects rows; () if it
+        does not say.
+    placebo: placebo(df) is a function from the number of a random permutation to the
+        estimate after the labels of the compared arms were permuted within each seed;
+        None if it compares none.
+    null: the value of the estimate if the two arms that it compares do not differ; None
+        if it compares none.
     """
 
     compute: Callable[[pd.DataFrame], Interval]
@@ -61,11 +63,10 @@ class Estimate:
         return self.phrase
 
     def map(self, function: Callable[[float], float], phrase: str) -> "Estimate":
-        """Return the estimate on another scale, with a function applied to its value
-        and limits.
+        """Return the estimate on another scale: a function of its value and limits.
 
-        function: a monotone function of a number. phrase: how the new estimate prints,
-        with {} for the phrase of the old one.
+        function: a monotone function of a number.
+        phrase: how the new estimate prints, with {} for the phrase of this one.
 
         >>> where().log_ratio("loss", arm=("a", "b")).map(math.exp, "exp of {}")
         """
@@ -84,21 +85,19 @@ class Estimate:
 
 
 def estimate(function: Callable[[pd.DataFrame], Interval]) -> Estimate:
-    """Turn a function from rows (a DataFrame) to an Interval into an `Estimate`; a
-    decorator.
+    """A decorator that makes an `Estimate` of a function from rows to an Interval.
 
-    It prints as the first paragraph of the function's docstring, without the full stop.
-    Raises ValueError where there is none.
+    The estimate prints as the first paragraph of the function's docstring, without the
+    full stop. Raises ValueError if there is none.
     """
     return Estimate(function, _described(function))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A selection of an experiment's rows, made by `where`, with methods that make
-    estimates.
+    """A selection of an experiment's rows, made by `where`, with methods for estimates.
 
-    Called with a frame, it returns the rows that it selects.
+    Called with a frame, it returns the rows of that frame that it selects.
     """
 
     steps: tuple[tuple[str, Callable[[pd.DataFrame], pd.DataFrame]], ...] = ()
@@ -129,32 +128,37 @@ class Rows:
         return " and ".join(name for name, _ in self.steps if name)
 
     def where(self, *selections, **fields) -> "Rows":
-        """Return a selection narrowed down further; arguments as of the function
-        `where`.
+        """Return a selection of those of these rows that meet further conditions.
+
+        selections, fields: as for the function `where`.
         """
         more = *map(_selection, selections), *map(_equal, fields.items())
         named = dict.fromkeys((*self.fields, *fields))
         return replace(self, steps=(*self.steps, *more), fields=tuple(named))
 
     def anytime(self) -> "Rows":
-        """Return the same selection, with intervals of means that stay valid when seeds
-        are added after a look at the result.
+        """Return the same selection, but with intervals that stay valid when seeds are
+        added.
 
-        See `stats.anytime`. It applies to `mean`, `paired`, `ratio`, `log_ratio`,
-        `slope`; outcomes that are true or false have no such interval here.
+        It applies to `mean`, `paired`, `ratio`, `log_ratio` and `slope`, whose
+        intervals are then those of `stats.anytime`; outcomes that are true or false
+        have no such interval here.
 
         >>> where(study="main").anytime().paired("rank", noise=(0.0, 4.0))
         """
         return replace(self, looked_at_often=True)
 
     def cells(self, over: Mapping[str, Iterable], **columns: str) -> "Rows":
-        """Return a selection with one row for each entry of list columns, in place of
-        one per run.
+        """Return a selection with one row for each entry of list columns, not one per
+        run.
 
-        over: {axis: values}; the product of the axes, the last one fastest, names the
-        entries of a list. columns: name=column, what one entry of a list column is
-        called. All other columns are repeated. Raises ValueError where a list is longer
-        or shorter than the product.
+        over: {axis: values}; the combinations of the values, the last axis fastest,
+            name the entries of a list, and become columns.
+        columns: name=column, the list columns and the names of the columns of their
+            entries.
+
+        All other columns are repeated. Raises ValueError if a list does not have one
+        entry for each combination.
 
         >>> where(study="rule").cells({"block": BLOCKS, "side": SIDES}, error="errors")
         """
@@ -180,11 +184,12 @@ class Rows:
     # --- one number for each seed, then the mean over seeds
 
     def mean(self, quantity: Quantity) -> Estimate:
-        """Return the estimate of the mean over seeds of a quantity, each seed's runs
-        averaged first.
+        """Return the estimate of the mean over seeds of a quantity.
 
-        quantity: a column, an expression of columns, or a function of the frame. The
-        mean of a quantity that is true or false has the interval of a fraction.
+        quantity: a column, an expression of columns, or a function of the frame.
+
+        The runs of each seed are averaged first. The mean of a quantity that is true or
+        false has the interval of a fraction.
         """
         found = self._over_seeds(
             f"{name_of(quantity)}", lambda df: by_seed(df, quantity), self.fields
@@ -202,42 +207,47 @@ class Rows:
         return replace(found, compute=compute)
 
     def paired(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
-        """Return the estimate of the mean over seeds of a quantity's difference between
-        two values of one field.
+        """Return the estimate of a quantity's mean difference between two arms, paired
+        by seed.
 
-        `paired("rank", noise=(0, 4))` is rank at noise = 0 minus rank at noise = 4.
-        Each seed must occur at most once under each; seeds that were not run under both
-        are left out. A run whose quantity is not a number is never left out: the
-        estimate is an error. Two fields give their interaction: the difference in the
-        first, at the one value of the second minus at the other. each: another field;
-        pairs are made at each of its values that both have, and averaged over these.
-        Seeds that lack one of these values are left out.
+        quantity: a column, an expression of columns, or a function of the frame.
+        arms: one field with two values: `paired("rank", noise=(0, 4))` is rank at noise
+            = 0 minus rank at noise = 4. Two such fields give their interaction: the
+            difference in the first at the first value of the second, minus that at the
+            second value.
+        each: another field; differences are taken at each of its values that both arms
+            have, and averaged. Seeds that lack one of these values are left out.
+
+        Each seed must occur at most once in each arm; seeds that were not run in both
+        are left out. If a quantity is not a number in a run, the run is not left out:
+        the estimate is an error.
         """
         return self._of_two(quantity, arms, each, "minus")
 
     def ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
-        """Return the estimate of the mean over seeds of the ratio of a quantity at two
-        values of one field.
+        """Return the estimate of the mean over seeds of the ratio of a quantity in two
+        arms.
 
         `ratio("loss", arm=("a", "b"))` is loss at arm = a over loss at arm = b, within
-        each seed; arguments as of `paired`.
+        each seed; the arguments are those of `paired`.
         """
         return self._of_two(quantity, arms, each, "over", truediv)
 
     def log_ratio(self, quantity: Quantity, each: str = "", **arms) -> Estimate:
-        """Return the estimate of the mean over seeds of the natural logarithm of the
-        ratio that `ratio` averages.
+        """Return the estimate of the mean over seeds of the log of a quantity's ratio
+        in two arms.
 
-        Arguments as of `paired`.
+        The logarithm is natural; the ratio and the arguments are those of `ratio`.
         """
         return self._of_two(quantity, arms, each, "over", scale=np.log)
 
     def slope(self, quantity: Quantity, x: Quantity) -> Estimate:
-        """Return the estimate of the mean over seeds of the least-squares slope of a
-        quantity against x.
+        """Return the estimate of the mean over seeds of a least-squares slope.
 
-        Each seed's rows give one slope. Raises ValueError where a seed has fewer than
-        two values of x.
+        quantity, x: the slope is that of quantity against x. Each seed's rows give one
+            slope.
+
+        Raises ValueError if a seed has fewer than two values of x.
         """
 
         def slopes(df):
@@ -256,30 +266,31 @@ class Rows:
     # --- every run
 
     def worst(self, quantity: Quantity) -> Estimate:
-        """Return the largest value of a quantity over all runs, for statements that
-        hold run by run.
+        """Return the largest value of a quantity over all runs, for claims about every
+        run.
 
-        It is that of the runs that were made; `Interval.beyond` bounds how many other
-        seeds may exceed it.
+        It is the largest of the runs that were made; `Interval.beyond` bounds the
+        fraction of other seeds that may exceed it.
         """
         return self._extreme(quantity, largest=True)
 
     def least(self, quantity: Quantity) -> Estimate:
-        """Return the smallest value of a quantity over all runs, for statements that
-        hold run by run.
+        """Return the smallest value of a quantity over all runs, for claims about every
+        run.
 
-        It is that of the runs that were made; `Interval.beyond` bounds how many other
-        seeds may lie below it.
+        It is the smallest of the runs that were made; `Interval.beyond` bounds the
+        fraction of other seeds that may lie below it.
         """
         return self._extreme(quantity, largest=False)
 
     def fraction(self, condition: str) -> Estimate:
         """Return the estimate of the fraction of runs for which a condition is true.
 
-        condition: an expression of columns. The interval is Clopper and Pearson's for a
-        binomial proportion; several runs of one seed count as one outcome, their mean.
-        A comparison with NaN is false: write "x <= 1", since "not (x > 1)" is true of a
-        run that broke.
+        condition: an expression of columns, such as "x <= 1".
+
+        The interval is that of Clopper and Pearson for a binomial proportion; several
+        runs of one seed count as one outcome, their mean. A comparison with NaN is
+        false, so write "x <= 1": "not (x > 1)" is true of a run that failed.
         """
         if self.looked_at_often:
             raise ValueError(NO_SEQUENCE)
@@ -384,24 +395,31 @@ class Rows:
 def where(*selections, **fields) -> Rows:
     """Return a selection of an experiment's rows.
 
-    fields: `model="factored"` asks for equality, `noise=(1.0, 2.0)` for one of several.
+    fields: `model="factored"` selects rows with this value, `noise=(1.0, 2.0)` rows
+        with one of several.
     selections: expressions of columns ("weight_decay > 0"), or functions df -> df whose
-    docstrings say which rows they keep. Raises ValueError on a frame where no row is
-    left, so that a misspelt value is never a silent nothing.
+        docstrings say which rows they keep.
+
+    Applied to a frame in which it selects no row, it raises ValueError, so that a
+    misspelt value cannot go unnoticed.
     """
     return Rows().where(*selections, **fields)
 
 
 def weakest(*estimates: Estimate, above: bool = True) -> Estimate:
-    """Return the estimate that decides a claim about each of several estimates at once.
+    """Return one estimate that decides a claim about each of several estimates.
 
-    above=True returns an interval of the smallest of them, for a claim that all lie
-    above a threshold; above=False one of the largest. Its lower end is the least of the
-    lower ends: the true smallest lies below it no more often than its own interval
-    does. Its upper end is the least of the upper ends at alpha over their number
-    (Bonferroni), as any of them may be the least by chance. n, method and note are of
-    the estimate with the least lower end. Where an estimate models no sampling, its
-    whole interval is returned.
+    estimates: the estimates.
+    above: True for a claim that all lie above a threshold, which the smallest decides;
+        False for one that all lie below a threshold, which the largest decides.
+
+    For above=True the result is an interval of the smallest of the true values. Its
+    lower end is the smallest of the lower ends: the true smallest value lies below it
+    no more often than below its own interval. Its upper end is the smallest of the
+    upper ends at alpha divided by their number (Bonferroni), as any of them may be the
+    smallest by chance. n, method and note are those of the estimate with the smallest
+    lower end. With above=False, smallest and largest, lower and upper change places. If
+    an estimate models no sampling, the interval of one estimate is returned as it is.
     """
 
     extreme = min if above else max
@@ -442,13 +460,15 @@ def weakest(*estimates: Estimate, above: bool = True) -> Estimate:
 def family(
     name: str, statement: str, make: Callable[..., Estimate], *, but=None, **given
 ):
-    """Return one claim for each combination of the values of some axes, the last axis
+    """Return one claim for each combination of the values of some axes, the last one
     fastest.
 
-    name, statement: texts with a {place} for each axis. An axis is a keyword that is no
-    field of `Claim`: a sequence of values, or a dict {value: words of the statement}.
-    make(**values) returns the estimate of one combination. All other keywords are
-    fields of every claim. but: {(value, ...): fields} of the combinations that differ.
+    name, statement: texts with {axis} for the value of each axis.
+    make: make(**values) returns the estimate of one combination.
+    but: {(value, ...): fields} of the combinations whose fields differ.
+    given: a keyword that is no field of `Claim` is an axis: a sequence of values, or a
+        dict {value: its words in the statement}. All other keywords are fields of every
+        claim.
 
     >>> family("{arm}_learns", "{arm} learns.", lambda arm: ..., arm=ARMS, below=0)
     """
@@ -478,14 +498,14 @@ def family(
 def by_seed(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
     """Return one number for each seed: the mean of a quantity over the seed's runs.
 
-    It is NaN where one of them is: a run that broke is not left out of the mean.
+    It is NaN if one of them is NaN: a run that failed is not left out of the mean.
     """
     found = values(df, quantity)
     return found.groupby(df.seed).mean().mask(found.isna().groupby(df.seed).any())
 
 
 def values(df: pd.DataFrame, quantity: Quantity) -> pd.Series:
-    """Return the quantity of each row of df.
+    """Return the value of a quantity in each row of df.
 
     quantity: a column, an expression of columns, or a function of the frame.
     """
@@ -516,8 +536,10 @@ def _check_columns(df: pd.DataFrame, names: Iterable[str]) -> None:
 
 
 def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]:
-    """Return a quantity (a column, an expression of columns or a function of the frame)
-    under the words by which claims print it.
+    """Return a quantity that claims print in given words.
+
+    quantity: a column, an expression of columns or a function of the frame.
+    words: the words.
 
     >>> where().worst(named("wrong", "relative error of the polar factor"))
     """
@@ -530,8 +552,9 @@ def named(quantity: Quantity, words: str) -> Callable[[pd.DataFrame], pd.Series]
 
 
 def name_of(quantity: Quantity) -> str:
-    """Return the words by which claims print a quantity: its expression, or the
-    docstring of its function.
+    """Return the words in which claims print a quantity.
+
+    They are its expression, or the docstring of its function.
     """
     return _described(quantity) if callable(quantity) else quantity
 

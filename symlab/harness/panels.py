@@ -1,8 +1,8 @@
-"""Panels of figures: curves, points, forests, heat maps; and the marks around them.
+"""Panels of figures: curves, points, forest plots, heat maps, and labels and legends.
 
 An experiment says what is drawn; sizes, greys and the room for a legend are decided
 here. An `Arm` is one method or setting, with one name, colour and marker in every
-figure of its paper. Functions draw on a matplotlib `ax` and take arms as {value of a
+figure of its paper. Functions draw on a matplotlib `ax`; they take arms as {value of a
 column: Arm}.
 """
 
@@ -23,7 +23,7 @@ ANY = (-np.inf, np.inf)  # the range of a quantity without bounds
 
 @dataclass(frozen=True)
 class Arm:
-    """The name, colour and marker of one method or setting in every figure.
+    """The name, colour and marker of one method or setting, the same in every figure.
 
     hollow: whether `points` and `forest` leave the inside of its markers white.
     """
@@ -46,12 +46,14 @@ class Arm:
 def curves(
     ax, df, x: str, y: str, by: str, arms: Mapping[object, Arm], *, label="{}", **line
 ) -> None:
-    """Draw the mean of y over seeds at each x, with its interval as a band, one curve
-    per arm.
+    """Draw the mean of y over seeds at each x, with its interval as a band, for each
+    arm.
 
-    by: the column that holds the arms' values; an arm without rows is left out. arms:
-    {value: Arm}. label: a text with {} for the arm's name. line: `limits` of `curve`
-    and matplotlib's line properties.
+    df: rows with the columns seed, x, y and by.
+    by: the column that holds the arms' values. An arm without rows is left out.
+    arms: {value: Arm}.
+    label: a text with {} for the arm's name.
+    line: `limits` of `curve`, and matplotlib's line properties.
     """
     for value, arm in arms.items():
         if len(rows := df[df[by] == value]):
@@ -61,11 +63,14 @@ def curves(
 def curve(
     ax, df, x: str, y: str, arm: Arm, *, label: str | None = None, **line
 ) -> None:
-    """Draw one arm's mean of y over seeds at each x as a curve, with its 95 % interval
-    as a band.
+    """Draw the mean of y over seeds at each x as a curve, with a 95 % interval, for one
+    arm.
 
-    df: rows with columns seed, x and y. line: matplotlib's line properties, and
-    limits=(low, high): the range of y, at which the band ends.
+    df: rows with the columns seed, x and y.
+    arm: gives name, colour and marker.
+    label: by default the arm's name.
+    line: matplotlib's line properties, and limits=(low, high): the range of y, at which
+        the band ends.
     """
     look = arm.look | line
     plot.curve(ax, df, x, y, label=arm.label if label is None else label, **look)
@@ -92,8 +97,11 @@ def ranges(
 def unrolled(df, x: str | Sequence, y: str, keep: Sequence[str] = ()):
     """Return a frame with one row for each entry of a list column y.
 
-    Its columns are seed, x, y and `keep`. x: the name of a list column as long as y, or
-    the positions themselves, equal in all rows.
+    x: the name of a list column as long as y, or the positions themselves, equal in all
+        rows.
+    keep: further columns to keep.
+
+    The columns are seed, x, y and `keep`.
     """
     import pandas as pd
 
@@ -118,11 +126,14 @@ def points(
     limits: tuple[float, float] = ANY,
     **style,
 ) -> None:
-    """Draw estimates as markers with their intervals as bars, at the positions `at`.
+    """Draw estimates as markers, with their intervals as bars.
 
-    across: whether the values run along the x axis instead of the y axis. limits: the
-    range of the quantity, at which bars end. A single run has an infinite interval and
-    is drawn as a bare marker.
+    at: the positions of the markers. intervals: the estimates.
+    arm: gives name, colour and marker.
+    across: whether the values run along the x axis instead of the y axis.
+    limits: the range of the quantity, at which bars end.
+
+    A single run, whose interval is infinite, is drawn as a marker without a bar.
     """
     intervals = [within(i, limits) for i in intervals]
     value = np.array([i.value for i in intervals])
@@ -154,11 +165,15 @@ def apart(
     log: float | None = None,
     **style,
 ) -> None:
-    """Draw the means of y over seeds at each x with their intervals as bars, arms side
-    by side and each joined by a thin line.
+    """Draw means of y over seeds at each x with intervals as bars, arms side by side.
 
-    by, arms: as in `curves`. spread: between the outermost arms, in units of x; with
-    log, the base of x's scale, in powers of it. style: what `points` takes.
+    The means of each arm are joined by a thin line.
+
+    by, arms: as in `curves`.
+    spread: the distance between the outermost arms, in units of x, or with `log` in
+        powers of it.
+    log: the base of a logarithmic x axis; None for a linear one.
+    style: what `points` takes.
     """
     shown = {value: arm for value, arm in arms.items() if (df[by] == value).any()}
     shifts = np.linspace(-0.5, 0.5, len(shown)) * spread * (len(shown) > 1)
@@ -172,11 +187,12 @@ def apart(
 def band(
     ax, at, intervals: Sequence[Interval], arm: Arm, *, limits=ANY, **line
 ) -> None:
-    """Draw estimates at the positions `at` as one curve, with their intervals as a
-    band.
+    """Draw estimates as one curve, with their intervals as a band.
 
-    limits: (low, high), the range of the quantity, at which the band ends. No band is
-    drawn where an interval is infinite, as that of a single run is.
+    at: the positions. intervals: the estimates.
+    limits: (low, high), the range of the quantity, at which the band ends.
+
+    No band is drawn where an interval is infinite, as that of a single run is.
     """
     intervals = [within(i, limits) for i in intervals]
     look = {"label": arm.label, "mew": 0} | arm.look | line
@@ -195,11 +211,12 @@ def forest(
     spread: float = 0.3,
     limits: tuple[float, float] = ANY,
 ) -> None:
-    """Draw a forest plot: for each name, downwards, the intervals of several arms
-    slightly apart.
+    """Draw a forest plot: one row for each name, with the intervals of several arms.
 
-    rows: {name: {arm's value: interval}}. arms: {arm's value: Arm}. zero: where the
-    line of no effect stands. spread: between the outermost arms of a name, in names.
+    rows: {name: {arm's value: interval}}, from top to bottom.
+    arms: {arm's value: Arm}.
+    zero: where the line of no effect is; None for no line.
+    spread: the distance between the outermost arms of a row, in rows.
     limits: the range of the quantity, at which bars end.
     """
     names = list(rows)
@@ -219,9 +236,9 @@ def forest(
 
 
 def rows_of(ax, names: Sequence[str], *, shared: bool = False) -> None:
-    """Name the rows of a panel, downwards, at y = 0, 1, and so on.
+    """Label the rows of a panel, which are at y = 0, 1, and so on, from the top down.
 
-    shared: whether a panel to the left, where there is one, names them for both.
+    shared: whether a panel to the left, if there is one, has the labels for both.
     """
     shown = [""] * len(names) if shared and beside(ax) else names
     ax.set_yticks(range(len(names)), shown)
@@ -230,9 +247,9 @@ def rows_of(ax, names: Sequence[str], *, shared: bool = False) -> None:
 
 
 def within(interval: Interval, limits: tuple[float, float]) -> Interval:
-    """Return an interval to draw, ended at the range (low, high) of its quantity.
+    """Return an interval cut at the range (low, high) of its quantity, to be drawn.
 
-    An infinite interval, of a single run, stays so.
+    The infinite interval of a single run is not changed.
     """
     low, high = limits
     if not (np.isfinite(interval.low) and np.isfinite(interval.high)):
@@ -259,12 +276,13 @@ def heat(
     cmap: str = "magma",
     text: str | Callable[[float], str] = "",
 ):
-    """Draw a matrix (rows, columns) as colours, with names at its sides; return the
-    image.
+    """Draw a matrix as colours, with names at its sides; return the image.
 
-    text: a format such as "{:.0f}", or a function of the number, writes into each cell,
-    in the colour that can be read there. limits: the numbers at the ends of the
-    colours. Names of more than twelve columns are small.
+    values: (rows, columns).
+    rows, columns: the names. Those of more than twelve columns are written small.
+    limits: the numbers at the ends of the colour scale.
+    text: a format such as "{:.0f}", or a function of the number, whose result is
+        written into each cell, in black or white.
     """
     values = np.asarray(values, float)
     low, high = limits or (np.nanmin(values), np.nanmax(values))
@@ -292,7 +310,8 @@ def colorbar(
 ) -> None:
     """Draw the colour scale of an image beside its panel, or below it.
 
-    shown: the image. ticks: {value: text}.
+    shown: the image, as `heat` returns it. label: the title of the scale.
+    ticks: {value: text}; None for matplotlib's own.
     """
     where = {"location": "bottom"} if below else {"anchor": (0, 1)}
     bar = ax.figure.colorbar(shown, ax=ax, fraction=0.05, pad=0.03, **where)
@@ -308,8 +327,9 @@ def colorbar(
 def reference(
     ax, *, x: float | None = None, y: float | None = None, label: str = "", **line
 ) -> None:
-    """Draw a thin grey line behind the data at x or y, such as a threshold or no
-    effect.
+    """Draw a thin grey line behind the data at x or at y, for example at a threshold.
+
+    label: its entry in the legend. line: matplotlib's line properties.
     """
     style = {"color": GREY, "lw": 0.7, "zorder": 0} | line
     if label:
@@ -321,8 +341,10 @@ def reference(
 
 
 def level(ax, interval: Interval, label: str = "", **line) -> None:
-    """Draw a measured value that holds at every x as a thin grey line, with its
-    interval as a pale band.
+    """Draw a measured value that does not depend on x, with its interval as a pale
+    band.
+
+    The value is a thin grey horizontal line. interval: the value's estimate.
     """
     style = {"color": GREY, "lw": 0.9, "zorder": 1} | line
     ax.axhline(interval.value, **(style | ({"label": label} if label else {})))
@@ -344,8 +366,9 @@ def note(ax, x: float, y: float, text: str, *, data: bool = False, **style) -> N
 def name(ax, arm: Arm, x: float, y: float, **style) -> None:
     """Write an arm's name beside its line, in its colour.
 
-    x: a fraction of the panel's width. y: in data coordinates; where the panel does not
-    reach so far, there is no name, and it takes no room.
+    x: a fraction of the panel's width.
+    y: in data coordinates. If it is outside the panel, nothing is written and no room
+        is taken.
     """
     look = {"color": arm.color, "transform": ax.get_yaxis_transform(), "clip_on": True}
     note(ax, x, y, arm.label, **(look | style))
@@ -354,10 +377,11 @@ def name(ax, arm: Arm, x: float, y: float, **style) -> None:
 def ticks(
     ax, axis: str, values: Sequence[float] | Mapping[float, str], log=None
 ) -> None:
-    """Put ticks at these values of an axis and nowhere else, with plain numbers.
+    """Put ticks at the given values of an axis and nowhere else, as plain numbers.
 
-    axis: 'x' or 'y'. values: numbers, written as '0.05' or '2', or {number: text}. log:
-    the base of a logarithmic scale; None is linear.
+    axis: 'x' or 'y'.
+    values: numbers, written as '0.05' or '2', or {number: text}.
+    log: the base of a logarithmic axis; None for a linear one.
     """
     if log:
         getattr(ax, f"set_{axis}scale")("log", base=log)
@@ -393,15 +417,17 @@ def decades(
 
 
 def fractions(values: Sequence[float]) -> dict[float, str]:
-    """Return {number: text} for `ticks`, with '1/8' in place of '0.125'."""
+    """Return {number: text} for `ticks`, with texts such as '1/8' in place of '0.125'.
+    """
     return {v: str(Fraction(v).limit_denominator(100)) for v in values}
 
 
 def gap(ax, axis: str, at: float) -> None:
-    """Draw a break into an axis: two strokes across its line.
+    """Draw a break in an axis: two strokes across its line.
 
-    axis: 'x' or 'y'. at: the place, in the data's coordinates: between a 0 and the
-    first decade of a logarithmic scale, where the scale is no longer logarithmic.
+    axis: 'x' or 'y'.
+    at: the place, in data coordinates, for example between 0 and the first decade of a
+        logarithmic axis, where the axis is not logarithmic.
     """
     along = axis == "x"
     place, across = ((at, 0), ax.get_xaxis_transform()) if along else (
@@ -420,12 +446,16 @@ def legend(
     clear: bool = False,
     **how,
 ) -> None:
-    """Add the legend of a panel: what was measured first, then closed forms, of which
-    those with one label are one entry.
+    """Add the legend of a panel: first what was measured, then closed forms.
 
-    room: the fraction by which the y axis grows to make space for it, on the side that
-    `loc` names, upper or lower. clear: whether its words have a white rim, so that they
-    can be read on a reference line; no line or axis is hidden.
+    Closed forms with the same label have one entry.
+
+    loc: matplotlib's location.
+    room: the fraction by which the y axis is extended to make space, on the side that
+        `loc` names, upper or lower.
+    clear: whether the words have a white outline, so that they can be read on a
+        reference line; no line or axis is hidden.
+    how: what matplotlib's `legend` takes.
     """
     if room:
         log = ax.get_yscale() == "log"
@@ -445,13 +475,15 @@ def legend(
 
 
 def key(ax, shown: Sequence[Arm] = (), *, lines: bool = True, **how) -> None:
-    """Put a legend above the title of a panel, from its left edge on, in as few lines
-    as the width of the figure allows.
+    """Put a legend above the title of a panel, in as few lines as the figure's width
+    allows.
 
-    It may run on above the panels to the right: called on the first panel of a row, it
-    is the key of that row. shown: arms to list; without them, what the panel has drawn.
-    lines: whether an arm of `shown` has its line beside its marker. how: what
-    matplotlib's `legend` takes, such as ncols.
+    It begins at the left edge of the panel and may extend above panels to the right:
+    called on the first panel of a row, it is the legend of that row.
+
+    shown: arms to list; by default what the panel has drawn.
+    lines: whether an arm of `shown` is listed with its line beside its marker.
+    how: what matplotlib's `legend` takes, such as ncols.
     """
     from matplotlib.transforms import Bbox, offset_copy
 
@@ -480,8 +512,10 @@ def key(ax, shown: Sequence[Arm] = (), *, lines: bool = True, **how) -> None:
 def handles(arms: Sequence[Arm], *, lines: bool = True) -> dict:
     """Return what `legend` takes to list these arms, whether or not they were drawn.
 
-    lines: whether an arm has its line beside its marker. An arm without a marker, of
-    colour plot.BLACK and line DASHED, stands for all closed forms.
+    lines: whether an arm is listed with its line beside its marker.
+
+    An arm without a marker, of colour plot.BLACK and line DASHED, stands for all closed
+    forms.
     """
     from matplotlib.lines import Line2D
 
@@ -519,9 +553,9 @@ def inset(ax, box: Sequence[float], title: str = ""):
 
 
 def beside(ax) -> bool:
-    """Return whether another panel stands to the left, which can name the rows of both.
+    """Return whether there is a panel to the left, which can name the rows of both.
 
-    In the form for one column none does.
+    In the form of a figure for one column there is none.
     """
     place = ax.get_subplotspec()
     return place is not None and place.colspan.start > 0

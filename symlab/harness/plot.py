@@ -1,4 +1,4 @@
-"""The one figure style, curves with the claims' intervals, files that know whence.
+"""The style of all figures, basic curves, and figure files that record their origin.
 
 Widths are those of a two-column page and are exact: layout is constrained, the bounding
 box is never tightened. Fonts are STIX, which matplotlib ships, embedded as TrueType.
@@ -63,7 +63,10 @@ def curve(
     """Draw the mean of y over seeds at each x as a curve, with its 95 % interval as a
     band.
 
-    df: rows with columns seed, x and y. limits: the range of y, at which the band ends.
+    ax: the matplotlib axes.
+    df: rows with the columns seed, x and y.
+    label, color, marker: of the curve.
+    limits: (low, high), the range of y, at which the band ends.
     line: matplotlib's line properties.
     """
     import seaborn as sns
@@ -165,7 +168,11 @@ def _letter(ax, letter: str) -> None:
 
 
 def save(fig, stem: Path, provenance: dict) -> list[Path]:
-    """Write a figure as stem.pdf, .png and .json with its provenance; return the paths.
+    """Write a figure as PDF, PNG and JSON files with its provenance; return their
+    paths.
+
+    stem: the path of the files without suffix.
+    provenance: the record of the figure's origin, which each file contains.
 
     The same figure gives the same bytes.
     """
@@ -203,8 +210,9 @@ def save(fig, stem: Path, provenance: dict) -> list[Path]:
 
 
 def drawn(fig) -> list[dict]:
-    """Return all data that a matplotlib figure shows, one dict per axes, insets after
-    their parent.
+    """Return all data that a matplotlib figure shows, one dict per axes.
+
+    Insets follow the axes that contain them.
     """
     out = []
     for ax in fig.axes:
@@ -265,9 +273,10 @@ def _json_number(value: float, digits: int) -> float | str | None:
 
 
 def provenance(path: Path) -> dict:
-    """Return what a figure file (.pdf, .png or .json) says of its origin.
+    """Return the record of its origin that a figure file (.pdf, .png or .json)
+    contains.
 
-    Raises UserError for a file that is missing or says nothing.
+    Raises UserError if the file is missing or contains no such record.
     """
     path = Path(path)
     if not path.is_file():
@@ -290,8 +299,10 @@ def provenance(path: Path) -> dict:
 def origin_lines(path: Path, record: dict) -> list[str]:
     """Return the origin of a figure file as lines of text.
 
-    record: what `provenance` returns; UserError for a record of another program. Lines
-    may hold any character that the file held: escape them for a terminal.
+    path: the file. record: what `provenance` returned.
+
+    Raises UserError for a record that another program wrote. Lines may hold any
+    character that the file contains: escape them for a terminal.
     """
     try:
         lines = [f"{path}: {record['figure']}, drawn by `{record['command']}`"]

@@ -1,8 +1,10 @@
-"""Races between arms whose rates were tuned: the same grid and seeds for every arm.
+"""Races: comparisons of arms (methods) at learning rates tuned on the same grid and
+seeds.
 
-A tuning stage is recorded as rows like any other. `Race` says which rates it chooses,
-whether the rates in use are those, and what being off by a factor costs. Frames have
-one row per run, with columns of the arm, of its rates and of the result.
+The tuning runs are recorded as rows like any other. `Race` says which rates they
+choose, whether the rates in use are the chosen ones, and what a rate that is off by a
+factor costs. Frames have one row per run, with columns of the arm, of its rates and of
+the result.
 """
 
 from collections.abc import Sequence
@@ -17,12 +19,12 @@ from symlab.harness.estimates import Estimate, Rows
 
 @dataclass(frozen=True)
 class Race:
-    """A comparison of arms (methods) at learning rates that were tuned for each on the
-    same grid.
+    """A comparison of arms (methods) at learning rates tuned for each on the same grid.
 
-    arm, rates: the columns that name an arm and its rates. tune: the rows of the tuning
-    stage; raced: those of fresh seeds at the chosen rates. value: the column that is
-    tuned, less is better.
+    arm, rates: the columns that name an arm and its learning rates.
+    tune: the rows of the tuning runs.
+    raced: the rows of the runs that are compared, of fresh seeds at the chosen rates.
+    value: the column that is tuned; less is better.
     """
 
     name: str  # as in "In the race of optimizers the best rate ..."
@@ -39,18 +41,21 @@ class Race:
         return scores(self.tune(df), self.arm, self.rates, self.value)
 
     def chosen(self, df: pd.DataFrame) -> pd.DataFrame:
-        """Return for each arm the rates with the least mean value over tuning seeds,
-        and that value.
+        """Return for each arm the rates with the smallest mean value over tuning seeds.
+
+        That mean is a column, too.
         """
         return chosen(self.tune(df), self.arm, self.rates, self.value)
 
     def used(self, df: pd.DataFrame) -> pd.DataFrame:
-        """Return for each arm the rates at which its fresh seeds were run."""
+        """Return for each arm the rates at which its compared runs were made."""
         return self.raced(df).groupby(list(self.arm))[list(self.rates)].first()
 
     def excess(self, df: pd.DataFrame) -> pd.Series:
-        """Return for each arm how much worse its used rates did on the tuning seeds
-        than the best of its grid.
+        """Return for each arm how much worse its rates in use did than the best of its
+        grid.
+
+        It is the difference of the mean tuned values over tuning seeds.
         """
         found, used = self.scores(df), self.used(df)
         table = found.unstack(list(self.rates))
@@ -63,13 +68,18 @@ class Race:
     def protocol(
         self, tolerance: float, reason: str, unit: str, prefix: str = "", **fields
     ) -> list[Claim]:
-        """Return three claims that the rates of a comparison were tuned properly.
+        """Return three claims that the learning rates of a comparison were tuned
+        properly.
 
-        They say that no chosen rate is an end of its grid, that the rates raced are the
-        chosen ones, and that no seed is both tuned on and raced. tolerance: by how much
-        the rates in use may score worse than the best of the grid on the tuning seeds;
-        unit, reason: its unit and why. prefix: of the claims' names. fields: further
-        fields of all three claims.
+        They say that no chosen rate is at an end of its grid, that the rates in use are
+        the chosen ones, and that no seed is used both for tuning and for the
+        comparison.
+
+        tolerance: by how much the rates in use may do worse than the best of the grid
+            on the tuning seeds.
+        unit, reason: the unit of the tolerance, and why it is chosen.
+        prefix: of the claims' names.
+        fields: further fields of all three claims.
         """
 
         def edges(df):
@@ -130,11 +140,14 @@ def rises(
     rate: str = "lr",
     value: str = "val_loss",
 ) -> pd.DataFrame:
-    """Return the value at multiples of an arm's chosen rate minus that at the rate
-    itself: the cost of a wrong rate.
+    """Return the cost of a wrong learning rate for one arm.
 
-    moved, raced: one arm's rows at other rates and at the chosen one. The frame has a
-    row for each seed and a column for each factor.
+    It is the value at multiples of the chosen rate minus the value at the chosen rate
+    itself, with a row for each seed and a column for each multiple.
+
+    df: the rows. moved, raced: selections of the arm's runs at other rates, and at the
+        chosen one.
+    rate, value: the columns of the learning rate and of the result.
     """
     at = raced(df).set_index("seed")
     rows = moved(df)
@@ -152,9 +165,10 @@ def scores(
 ) -> pd.Series:
     """Return the mean of `value` over seeds at each point of each arm's grid of rates.
 
-    arm, rates: the columns that name them. A run without a finite value makes its point
-    infinitely bad. Raises ValueError where points of the grid have different seeds:
-    they would not compare.
+    arm, rates: the columns that name an arm and its learning rates.
+
+    A run without a finite value makes the mean of its point infinite. Raises ValueError
+    if points of the grid have different seeds, as they could not be compared.
     """
     points = df.groupby([*arm, *rates])
     seeds = points.seed.agg(lambda s: tuple(sorted(s)))
@@ -169,10 +183,11 @@ def scores(
 def chosen(
     df: pd.DataFrame, arm: Sequence[str], rates: Sequence[str], value: str = "val_loss"
 ) -> pd.DataFrame:
-    """Return for each arm (the index) the rates with the least mean `value` over seeds,
-    and that mean.
+    """Return for each arm the rates with the smallest mean of `value` over seeds.
 
-    arm, rates: the columns that name them.
+    arm, rates: the columns that name an arm and its learning rates.
+
+    The frame is indexed by arm, and has that mean as a column, too.
     """
     found = scores(df, arm, rates, value).rename("score").reset_index()
     best = found.loc[found.groupby(list(arm)).score.idxmin()]
@@ -182,11 +197,10 @@ def chosen(
 def at_edge(
     df: pd.DataFrame, arm: Sequence[str], rates: Sequence[str], value: str = "val_loss"
 ) -> pd.DataFrame:
-    """Return for each arm whether its best rate is the least or the largest of its
-    grid.
+    """Return for each arm whether each of its best rates is at an end of the grid.
 
-    arm, rates: the columns that name them. value: the column whose mean over seeds is
-    least at the best rate.
+    arm, rates: the columns that name an arm and its learning rates.
+    value: the column whose mean over seeds is smallest at the best rates.
     """
     best = chosen(df, arm, rates, value)
     grid = df.groupby(list(arm))[list(rates)]

@@ -1,12 +1,13 @@
-"""Which code was reached last time, kept in a file and used while it is still true.
+"""A cache of which code the experiments reach, and of small pictures for the report.
 
-Following the names of one experiment takes 0.3 s, and nothing changes between most
-calls. So the answer is kept under results/.reached, together with every question that
-was put to the file system: which file each name of a module led to, or that it led to
-none, and a hash of the file's content. An answer counts only where all these questions
-have the same answers again, for the same Python, the same search path and the same
-source of the code that follows names. Times and sizes of files are not looked at. The
-small pictures of the report are kept beside it, by their content.
+Following the names of one experiment takes 0.3 s, and between most calls nothing
+changes. So the result is kept under results/.reached, together with everything that was
+looked up in the file system: which file each module name led to, or that it led to
+none, and a hash of the file's content. A kept result is used only if every such look-up
+has the same result again, for the same Python, the same search path and the same source
+of the code that follows names. Times and sizes of files are not compared. The small
+pictures of the report are kept in the same folder, by a hash of what they are made
+from.
 """
 
 import builtins
@@ -33,7 +34,7 @@ OWN = [sha256((HERE / f"{m}.py").read_bytes()).hexdigest() for m in FOLLOWING]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a module lies and what is in its file, without a look at its statements."""
+    """Where a module's file is, and a hash of its content, without parsing it."""
 
     path: Path | None
     folders: tuple[Path, ...]
@@ -41,15 +42,14 @@ class Place:
 
     @classmethod
     def of(cls, _name: str, path: Path | None, source: bytes, folders: tuple):
-        """Return the place of a module; arguments as of `source.Module`."""
+        """Return the place of a module; the arguments are those of `source.Module`."""
         return cls(path, folders, sha256(source).hexdigest()[:16])
 
 
 class Answer:
-    """The answer to one question: what names of a module reach. It is a dictionary of
-    what JSON can hold.
+    """The kept result of one call of `code.reach`: a dictionary that JSON can hold.
 
-    root, module, names, data: as of `code.reach`.
+    root, module, names, data: the arguments of that call.
     """
 
     def __init__(self, root: Path, module: str, names: list[str], data: list[str]):
@@ -60,7 +60,8 @@ class Answer:
         self.file = folder(root) / f"{self.name[:32]}.json"
 
     def recall(self) -> dict | None:
-        """Return what was reached, None where nothing is kept or something changed."""
+        """Return the kept result; None if nothing is kept, or if something has changed.
+        """
         try:
             kept = json.loads(self.file.read_bytes())
             sealed, told = kept["seal"], kept["told"]
@@ -75,10 +76,12 @@ class Answer:
             return None
 
     def keep(self, finder: Finder, answer: dict) -> None:
-        """Keep what was reached for the next call, where there is a folder of results.
+        """Keep a result for the next call, if there is a folder of results.
 
-        finder: the one that was asked, with all that it found. A folder that cannot be
-        written costs time and nothing else.
+        finder: the `source.Finder` that was used, which has all modules that it found.
+        answer: the result.
+
+        If the folder cannot be written, nothing is kept and no error is raised.
         """
         if not self.file.parent.parent.is_dir():
             return
@@ -109,14 +112,20 @@ def _said(module) -> list[str] | None:
 
 
 def folder(root: Path) -> Path:
-    """Return where a project's answers are kept; root: its folder."""
+    """Return the folder in which a project's results of `code.reach` are kept.
+
+    root: the project's folder.
+    """
     return Path(os.environ.get("SYMLAB_RESULTS") or root / "results") / FOLDER
 
 
 def picture(root: Path, source: bytes, make: Callable[[], bytes]) -> bytes:
-    """Return what make() returns, from memory where it was made before.
+    """Return the bytes that make() returns, from disk if they were made before.
 
-    root: the project's folder. source: all that the result depends on.
+    root: the project's folder.
+    source: all data on which the result depends; their hash is the name of the kept
+        file.
+    make: a function that makes the picture.
     """
     file = folder(root) / f"{sha256(source).hexdigest()[:32]}.png"
     with suppress(OSError):

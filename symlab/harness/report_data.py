@@ -1,5 +1,7 @@
-"""What the report shows: every experiment with its verdicts, every figure as it was
-drawn. Groups of experiments that share a figure are looked at in parallel.
+"""The content of the report: every experiment with its verdicts, and every drawn
+figure.
+
+Groups of experiments that share a figure are processed in parallel.
 """
 
 import ast
@@ -21,9 +23,11 @@ RESOLUTION = 2 / 3  # of the drawn file, which has 300 dots per inch
 
 @dataclass(frozen=True)
 class Looked:
-    """One experiment: its docstring, how many of its runs are there, its verdicts.
+    """One experiment in the report: its docstring, its numbers of runs, its verdicts.
 
-    The estimates of its claims are replaced by their descriptions.
+    name: of the experiment. title, body: the parts of its docstring.
+    done, wanted: how many runs have current rows, and how many there are.
+    verdicts: on its claims, whose estimates are replaced by their descriptions.
     """
 
     name: str
@@ -36,12 +40,13 @@ class Looked:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One figure: its picture as PNG, and where the picture comes from.
+    """One figure in the report: its picture as PNG, and where the picture comes from.
 
-    picture: b"" where the drawn file is not of the current rows and code. size: width
-    and height in pixels. captions: a pair for each panel that has a docstring: its
-    letter, "" where it is the only one, and what it shows. record: the origin, as
-    `findings.origin` returns it.
+    picture: b"" if the drawn file is not of the current rows and code.
+    size: width and height in pixels.
+    captions: a pair (letter, text) for each panel that has a docstring; the letter is
+        "" if it is the only panel.
+    record: the origin, as `findings.origin` returns it.
     """
 
     name: str
@@ -53,7 +58,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Described:
-    """Stands for a claim's estimate where only its description is needed."""
+    """Stands for a claim's estimate if only its description is needed."""
 
     phrase: str
 
@@ -65,10 +70,10 @@ class Described:
 def look(
     project: Project, scale: str, jobs: int = 1
 ) -> tuple[list[Looked], list[Drawn]]:
-    """Return all experiments in the order of their files, and all figures in the order
-    of their numbers.
+    """Return all experiments by name, and all figures by number, for the report.
 
-    jobs: how many processes judge claims at once; 1 takes the present process.
+    scale: of the rows.
+    jobs: how many processes judge claims at once; 1 uses the present process.
     """
     figures = contract.figures(project)
     groups = _groups(contract.names(project), figures)
@@ -85,9 +90,7 @@ def look(
 
 
 def numbered(name: str) -> list:
-    """Return a key that sorts names by the numbers in them: fig2 stands before
-    fig10.
-    """
+    """Return a key that sorts names by the numbers in them: fig2 before fig10."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if part.isdigit() else part for part in parts]
 
@@ -167,8 +170,10 @@ def _figure(
 
 
 def captions(figure: str, plans: list[plan.Plan]) -> tuple[tuple[str, str], ...]:
-    """Return (letter, text) of each panel of a figure that has a docstring, in the
-    order of the letters; the letter of a single panel is "".
+    """Return (letter, text) for each panel of a figure that has a docstring, by letter.
+
+    figure: its name. plans: the plans of its experiments. The letter of a single panel
+        is "".
     """
     from symlab.harness import plot
 

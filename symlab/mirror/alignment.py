@@ -2,11 +2,12 @@
 
 With A = sum_i s_i u_i v_i^T and B = sum_j t_j x_j y_j^T,
 
-    <A, B> = sum_ij s_i t_j (u_i . x_j) (v_i . y_j),
+    <A, B> = sum_ij s_i t_j (u_i . x_j) (v_i . y_j).
 
-and a permutation of units multiplies by orthogonal matrices: it turns the vectors and
-leaves s and t. Of |A - B|^2 = |A|^2 + |B|^2 - 2 <A, B> it changes the directions alone
-(Ito, Yamada and Kumagai, ICLR 2025, arXiv 2402.04051).
+A permutation of units multiplies a matrix by orthogonal ones: it changes the singular
+vectors but not the singular values s and t. It therefore changes
+|A - B|^2 = |A|^2 + |B|^2 - 2 <A, B> by the directions alone (Ito, Yamada and Kumagai,
+ICLR 2025, arXiv 2402.04051).
 """
 
 from collections.abc import Sequence
@@ -17,11 +18,11 @@ Matrices = Sequence[np.ndarray]
 
 
 def alignment(a: Matrices, b: Matrices, gamma: float = 0.0) -> float:
-    """Return how well the singular vectors of two models agree, 1 where equal.
+    """Return how well the singular vectors of two models agree; 1 if they are equal.
 
     a, b: the weight matrices (m, n) of two models, layer by layer in the same order.
-    gamma: in [0, 1]; a singular vector is kept where its singular value is at least
-        gamma times the largest of its layer.
+    gamma: in [0, 1]; a singular vector is kept if its singular value is at least gamma
+        times the largest of its layer.
 
     With U, V the kept left and right vectors of one layer of a, and X, Y those of b, it
     is
@@ -29,8 +30,7 @@ def alignment(a: Matrices, b: Matrices, gamma: float = 0.0) -> float:
         sum_layers <U V^T, X Y^T> / sqrt(sum_layers |U V^T|^2 sum_layers |X Y^T|^2),
 
     the cosine between the two partial isometries. |U V^T|^2 is the number of vectors
-    kept. Raises ValueError where the numbers of layers differ or gamma is not in [0,
-    1].
+    kept. Raises ValueError if the numbers of layers differ or gamma is not in [0, 1].
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma is a share of the largest singular value, not {gamma}")
@@ -44,11 +44,12 @@ def alignment(a: Matrices, b: Matrices, gamma: float = 0.0) -> float:
 
 
 def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return what each pair of singular directions adds to the inner product <A, B>.
+    """Return the contribution of each pair of singular directions to <A, B>, (r, r).
 
     a, b: matrices A = sum_i s_i u_i v_i^T and B = sum_j t_j x_j y_j^T of one shape (m,
-        n). Entry (i, j) of the result (r, r), r = min(m, n), is s_i t_j (u_i . x_j)
-        (v_i . y_j); the entries add up to <A, B>.
+        n); r = min(m, n).
+
+    Entry (i, j) is s_i t_j (u_i . x_j) (v_i . y_j); the entries add up to <A, B>.
     """
     u, s, v = _svd(a)
     x, t, y = _svd(b)
@@ -56,9 +57,10 @@ def pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def identity_error(a: Matrices, b: Matrices) -> float:
-    """Return how far the sum of `pairs` is from <A, B>, over |A| |B|, at worst.
+    """Return the largest error, over layers, of <A, B> as the sum of `pairs`.
 
-    a, b: the weight matrices of two models, layer by layer. It is 0 up to rounding.
+    a, b: the weight matrices of two models, layer by layer. The error is relative to
+    |A| |B|, and 0 up to rounding.
     """
     errors = [
         abs(pairs(x, y).sum() - (x * y).sum()) / np.linalg.norm(x) / np.linalg.norm(y)
@@ -68,21 +70,24 @@ def identity_error(a: Matrices, b: Matrices) -> float:
 
 
 def values_moved(a: Matrices, b: Matrices) -> float:
-    """Return the largest difference between two models' singular values.
+    """Return the largest difference between the singular values of two models.
 
     a, b: the weight matrices, layer by layer. The i-th largest values of a layer are
-        compared, relative to the largest singular value of that layer in a.
+    compared, relative to the largest singular value of that layer in a.
     """
     spectra = [(_svd(x)[1], _svd(y)[1]) for x, y in zip(a, b, strict=True)]
     return float(max(np.abs(s - t).max() / s[0] for s, t in spectra))
 
 
 def leading_shares(a: Matrices, b: Matrices, n: int = 10) -> tuple[float, float]:
-    """Return which shares of <A, B> and of |A|^2 the first n singular directions carry.
+    """Return the fractions of <A, B> and of |A|^2 that the first n singular directions
+    carry.
 
-    a, b: the weight matrices of two models, layer by layer; both shares are sums over
-        the layers. For <A, B> only pairs of directions count that are both among the
-        first n of their own matrix; see `pairs`.
+    a, b: the weight matrices A and B of two models, layer by layer; both fractions are
+        of sums over the layers.
+
+    For <A, B>, the pairs counted are those in which both directions are among the first
+    n of their own matrix; see `pairs`.
     """
     gains = [pairs(x, y) for x, y in zip(a, b, strict=True)]
     energies = [_svd(x)[1] ** 2 for x in a]

@@ -1,19 +1,20 @@
-"""Labels of all places on the axes of a model's parameters, and what ties them.
+"""Labels of the positions on the axes of a model's parameters, and their relations.
 
-An atom is a place on an axis of a parameter: (name, axis, position). `trace` follows
-the operations of one call and reports here which atoms belong to one unit (they are
-tied), what tells units apart, and which functions were applied to them. `families`
-collects the units that nothing tells apart: a conjecture, which `certify` puts to a
-numerical test.
+An atom is a position on an axis of a parameter: (name, axis, position). `trace` follows
+the operations of one call of the model and records here which atoms belong to one
+hidden unit (they are tied), what distinguishes units, and which functions were applied
+to them. `families` collects the units that nothing distinguishes: a conjectured
+symmetry, which `certify` tests numerically.
 
-  tied            they move together; a class of tied atoms is a unit
-  capped          the largest group that an operation allows: rotations, permutations
-                  with signs, permutations
-  coloured        a function was applied; units with other functions are not exchanged
-  remembered      a unit met something that differs from unit to unit
-  fixed           a constant was added to a rotated index, or read from it: only
-                  rotations that leave its columns in place remain
-  given up        an operation without a rule met the unit
+  tied            these atoms move together; a class of tied atoms is a unit
+  capped          the operation allows at most a certain group: rotations, permutations
+                  with signs, or permutations
+  coloured        a function was applied; units with different functions are not
+                  exchanged
+  remembered      the unit was combined with values that differ from unit to unit
+  fixed           a constant was added to a rotated index, or read from it; only
+                  rotations that leave the columns of that constant in place remain
+  given up        an operation for which there is no rule was applied to the unit
 """
 
 from collections import Counter, defaultdict
@@ -40,20 +41,30 @@ NONE, PERMUTATION, SIGNED, ROTATION = range(4)  # each group contains the ones b
 
 @dataclass
 class Family:
-    """Hidden units on the same tensor axes, and what is conjectured of them.
+    """Hidden units on the same tensor axes, with what a trace says about their
+    symmetry.
 
-    parts: the axes that carry the m units.
-    group: number of the largest group that the operations of the model allow.
-    alike: (m,) integers; units with equal numbers are told apart by no operation.
+    parts: the tensor axes that carry the m units.
+    group: the number of the largest group that the model's operations allow: 0 none, 1
+        permutations, 2 permutations with signs, 3 rotations.
+    alike: (m,) integers; no operation distinguishes units with equal numbers.
     finer: (m,) as `alike`, but units also differ if separate calls of one function,
         such as two relu calls, were applied to them.
-    turned: (m,) as `alike`, but constants that were added to the units are ignored, as
-        some rotations leave these in place.
-    unknown: why nothing can be said of the units, '' where something can.
-    across: the operation that reads all units at once, such as a norm; '' for none.
-    gains: positions in `parts` of those that multiply the units entry by entry.
-    early: tuples of positions in `parts`; each holds the parts that come before an even
-        function or before both sides of a product, where a sign may be free.
+    turned: (m,) as `alike`, but constants that were added to the units are ignored,
+        because some rotations leave these in place.
+    unknown: the reason why nothing is known about the units, '' if something is known.
+    across: the operation that reads all units together, such as a norm; '' for none.
+    gains: positions in `parts` of the axes that multiply the units entry by entry.
+    early: tuples of positions in `parts`; each holds axes before an even function or
+        before both sides of a product, where a sign change may leave the function as it
+        is.
+    products: whether some unit enters a product of two values entry by entry.
+    fixed: (m, c), constants that were added to the units or read from them; None if
+        none.
+    activations: (samples, m), the units' values where they are read; None if unknown.
+    contributions: (m,), the relative norm of what each unit adds; None if unknown.
+    batched: for each unit, the set of (number of a batched product, head) it belongs
+        to.
     """
 
     parts: tuple[Part, ...]
@@ -73,12 +84,15 @@ class Family:
 
 
 class Atoms:
-    """Labels of all places on the axes of a model's tensors, and what ties them.
+    """Labels of all positions on the axes of a model's tensors, and their relations.
 
     Each triple (tensor, axis, position) has a label of its own; label 0 means that an
     entry belongs to no hidden unit. A tensor of labels with the shape of a value is
-    called a slot below. Methods record what a traced call of the model does to the
-    labels; `families` draws the conclusion.
+    called a slot. The methods record what a traced call of the model does to the
+    labels; `families` evaluates the records.
+
+    model: its trainable parameters and batch norm's buffers get labels.
+    batch: any structure of tensors, the data of the call.
     """
 
     def __init__(self, model: nn.Module, batch=()):
@@ -156,11 +170,12 @@ class Atoms:
     # what the trace reports
 
     def ghosts(self, out: Tensor, operation: str) -> None:
-        """Label the result of an operation without a rule: its units are unknown.
+        """Give new labels to the result of an operation without a rule; its units are
+        unknown.
 
-        out: the result. operation: its name, which is reported as the reason. Each
-            dimension of `out` longer than 1 gets new labels; every unit that is later
-            tied to one of them is unknown, too.
+        out: the result; each of its dimensions longer than 1 gets new labels, and every
+            unit that is later tied to one of them is unknown, too.
+        operation: the operation's name, which is reported as the reason.
         """
         slots = []
         for dim in range(out.ndim):
@@ -174,10 +189,11 @@ class Atoms:
         self.slots[out] = slots
 
     def tie(self, a: Tensor, b: Tensor) -> None:
-        """Record that the unit of `a` and the unit of `b` at the same place are one.
+        """Record that labels at the same position of two slots belong to one hidden
+        unit.
 
-        a, b: slots (integer tensors of labels, 0 where there is no unit) of one shape;
-            places where one of them is 0 are left out.
+        a, b: slots (integer tensors of labels, 0 for no unit) of one shape. Positions
+            at which one of them is 0 are skipped.
         """
         a, b = compact(a, b)
         pairs = np.stack([a.cpu().numpy().ravel(), b.cpu().numpy().ravel()])
@@ -185,44 +201,49 @@ class Atoms:
         self.pairs.append(np.unique(pairs, axis=1))
 
     def cap(self, slot: Tensor, group: int) -> None:
-        """Record the largest group that an operation allows to act on the units.
+        """Record the largest group that an operation allows to act on hidden units.
 
-        slot: labels of the units that the operation met. group: the number of the
-            group; all rotations are the largest and are not recorded.
+        slot: integer tensor of the labels of the units to which the operation was
+            applied.
+        group: the group: 0 none, 1 permutations, 2 permutations with signs, 3 all
+            rotations (which is no restriction and not recorded).
         """
         if group < ROTATION:
             self.caps.append((labels_of(slot), group))
 
     def colour(self, slot: Tensor, function: str) -> None:
-        """Record that a function was applied to units.
+        """Record that a function was applied to hidden units.
 
-        slot: labels of the units. function: its name.
+        slot: integer tensor of the units' labels. function: the function's name.
         """
         self.colours.append((labels_of(slot), function))
 
     def even(self, *slots: Tensor) -> None:
-        """Record units before an even function or a product: signs may be free.
+        """Record which hidden units precede an even function or a product.
 
-        slots: labels of the units before the even function, or before the two sides of
-            the product, whose value stays when both sides change sign together.
+        slots: one integer tensor of labels for an even function; two, one for each
+            factor, for a product, whose value is unchanged if both factors change sign.
         """
         self.evens.append(([labels_of(s) for s in slots], len(self.pairs)))
 
     def span(self, slot: Tensor, operation: str) -> None:
-        """Record that an operation, such as a norm, read all units of a slot together.
+        """Record that an operation, such as a norm, reads all units of a slot together.
 
-        slot: labels of the units. operation: its name.
+        slot: integer tensor of the units' labels. operation: the operation's name.
         """
         self.spans.append((labels_of(slot), operation))
 
     def read(self, slot: Tensor) -> None:
-        """Record the labels of a parameter that is summed over units' values."""
+        """Record that a product sums hidden units' values over an axis of a parameter.
+
+        slot: integer tensor of the labels of that parameter axis.
+        """
         self.readers.append(labels_of(slot))
 
     def reading(self, labels: Tensor, norms: Tensor, sample) -> None:
-        """Record which units a matrix product reads, and how much each adds to it.
+        """Record which units a matrix product sums over, and how much each contributes.
 
-        labels: (B, K), the K units' labels in each of B rows.
+        labels: (B, K), the labels of the K units in each of B rows.
         norms: broadcast to (B, K), the norm of what each unit adds to the product.
         sample: (samples, K), values of the units on the batch, or None.
         """
@@ -232,16 +253,17 @@ class Atoms:
     def remember(
         self, slot: Tensor, dim: int, keys: np.ndarray | None = None, linear=False
     ) -> bool:
-        """Record that units met something that differs along one dimension.
+        """Record that units were combined with values that differ along one dimension.
 
-        slot: labels of the units.
-        dim: the dimension of the slot.
-        keys: one number for each place along `dim`, equal where what the units met is
-            equal; by default every place differs.
+        Units at positions with different values cannot be exchanged.
+
+        slot: integer tensor of the units' labels. dim: the dimension of the slot.
+        keys: one number for each position along `dim`, equal for equal values; by
+            default the values at all positions differ.
         linear: whether only constants were added or read, which some rotations leave in
             place.
 
-        Returns whether, after this, each of these units is told from all the others.
+        Returns whether this distinguishes each of these units from all others.
         """
         places = torch.arange(slot.shape[dim], device=slot.device)
         if keys is not None:
@@ -254,10 +276,10 @@ class Atoms:
         return all(len(np.unique(b)) == both.shape[1] for b in both)
 
     def head(self, event: int, slot: Tensor) -> None:
-        """Record which attention head each unit belongs to.
+        """Record which attention head each hidden unit belongs to.
 
-        event: the number of the batched product in which the heads met.
-        slot: labels of the units; the heads lie along its dimension 0.
+        event: the number of the traced batched matrix product that combines the heads.
+        slot: integer tensor of the units' labels; its dimension 0 runs over the heads.
         """
         places = torch.arange(slot.shape[0], device=slot.device)
         view = [-1, *[1] * (slot.ndim - 1)]
@@ -267,10 +289,11 @@ class Atoms:
         self.heads.append((event, both[0], both[1]))
 
     def fix(self, labels: Tensor, constant: Tensor) -> None:
-        """Record the constants that were added to units or read from them linearly.
+        """Record constants that were added to units or read from them linearly.
 
-        labels: (n,) of the units. constant: (n, c), c constants for each. Rotations of
-            the units remain allowed if they leave the c columns in place.
+        labels: (n,), the units' labels. constant: (n, c), c constants for each unit.
+
+        Only rotations of the units that leave the c columns in place remain allowed.
         """
         keep = labels.cpu().numpy() > 0
         columns = constant.detach().double().cpu().numpy()[keep]
@@ -279,13 +302,18 @@ class Atoms:
         self.fixes.append((labels.cpu().numpy()[keep], columns))
 
     def give_up(self, slot: Tensor, operation: str) -> None:
-        """Record that an operation without a rule met the units of a slot."""
+        """Record that an operation without a rule was applied to the units of a slot.
+
+        slot: integer tensor of the units' labels. operation: the operation's name.
+        """
         self.reasons.append((labels_of(slot), operation))
 
     # what comes of it
 
     def families(self) -> list[Family]:
-        """Return all hidden units, grouped by the tensor axes they lie on."""
+        """Return all hidden units, grouped into families by the tensor axes that carry
+        them.
+        """
         unit = self._joined(np.arange(self.total), self.pairs)
         count = int(unit.max()) + 1
         group = np.full(count, ROTATION)
@@ -376,7 +404,9 @@ class Atoms:
         )
 
     def leftover(self) -> list[tuple[Part, str]]:
-        """Return trainable axes that carry no hidden unit, each with a reason."""
+        """Return (part, reason) for each trainable tensor axis that carries no hidden
+        unit.
+        """
         found = []
         for name, t in self.tensors.items():
             labelled = self._axes(name, t)

@@ -1,4 +1,4 @@
-"""Attention heads as units: blocks of the units of other indices, exchanged whole."""
+"""Treat attention heads as units: blocks of other indices' units, moved as wholes."""
 
 from dataclasses import replace
 
@@ -11,12 +11,13 @@ from symlab.mirror.units import Index
 
 
 def heads(found: list, probe: Probe, floors) -> list[Index]:
-    """Return the attention heads that a model may exchange, as indices
-    (`units.Index`) whose units are whole heads.
+    """Return the groups of attention heads whose exchange leaves the model's function
+    unchanged, as `units.Index` objects with whole heads as units.
 
-    found: pairs of a hidden index and its `Conjecture`; a head is a block of units of
-    some of them. probe: computes the model's gradients, on which each exchange is
-    tested. floors: how far rounding moves these gradients.
+    found: pairs (index of hidden units, its `Conjecture`); a head is a block of such
+        units.
+    probe: computes the model's gradients, on which each exchange is tested.
+    floors: how far rounding changes these gradients.
     """
     events: dict[int, dict[int, set]] = {}
     for number, (index, t) in enumerate(found):

@@ -1,21 +1,23 @@
-"""Testing conjectured symmetries of a loss on its gradient.
+"""Test conjectured symmetries of a loss on its gradient.
 
-An element g of a group acts on the parameters of an index. If l(g theta) = l(theta)
-for all theta, the gradient at the image is the image of the gradient; and if the
-gradient with respect to the parameters that g moves is so at all points, then
-l(g theta) - l(theta) does not depend on them, and vanishes as it does where they are 0.
-The gradient is the sharper test: each unit and parameter is compared by itself, so that
-a branch that hardly moves the loss (a layer scale of 1e-6, a small head beside a large
-one) is seen as well as any other.
+A group element g acts on the parameters of an index (a set of m hidden units). If
+l(g theta) = l(theta) for all theta, the gradient at the image is the image of the
+gradient. Conversely, if this holds at all points for the gradient with respect to the
+parameters that g moves, then l(g theta) - l(theta) does not depend on these parameters,
+and it vanishes because it does where they are 0. The gradient is a sharper test than
+the loss: each unit and parameter is compared by itself, so that a branch that hardly
+changes the loss (a layer scale of 1e-6, a small head beside a large one) is tested as
+well as any other.
 
-What is tested generates the group, so that no subgroup passes for it. Of an index with
-m units, one element is tested alone: a cycle of all units, or of all but one where m is
-odd (an odd permutation), a random orthogonal matrix for rotations. A second one is
-tested on all indices at once: a transposition that joins the cycle, another random
-matrix. The commutator of both is a 3-cycle (a generic rotation) of one index alone, and
-with the cycle it generates all permutations (all rotations). Sign changes and
-rescalings are tested alone. In exact arithmetic and at a generic point a wrong
-certificate has probability zero; see `audit` for what is left of it in floating point.
+The tested elements generate the group, so that a subgroup cannot be taken for the whole
+group. On each index, one element is tested by itself: for permutations a cycle of all
+units, or of all but one if m is odd (an odd permutation), for rotations a random
+orthogonal matrix. A second element is tested on all indices at once: a transposition
+that joins the cycle, or another random matrix. The commutator of the two is a 3-cycle
+(a generic rotation) of one index alone, and with the cycle it generates all
+permutations (all rotations). Sign changes and rescalings are tested by themselves. In
+exact arithmetic and at a generic point, the probability of a wrong certificate is zero;
+see `audit` for the errors that are possible in floating point.
 """
 
 from contextlib import contextmanager
@@ -39,9 +41,12 @@ CHUNK = 1 << 18  # entries that are compared at once
 class Tolerance:
     """Thresholds that decide whether two gradients of one hidden unit agree.
 
-    agree, differ: differences relative to the size of the gradients. One below `agree`
-        is certainly rounding, one above `differ` certainly more than that; in between
-        nothing can be said.
+    agree, differ: differences relative to the norm of the gradients. A difference below
+        `agree` passes. One above `differ`, and above the measured rounding, violates
+        the symmetry. Any other one is undecided, unless the measured rounding, below
+        `differ`, explains it.
+    noise: the relative perturbation of the parameters by which rounding is measured.
+    null: relative size below which a singular value counts as zero.
     """
 
     agree: float
@@ -77,8 +82,8 @@ class Outcome:
     """The result of testing a symmetry on gradients.
 
     violation: the largest relative difference found.
-    wrong: whether some difference is certainly more than rounding.
-    unsure: whether some difference is neither certainly rounding nor certainly more.
+    wrong: whether some difference is certainly larger than rounding.
+    unsure: whether some difference is neither certainly rounding nor certainly larger.
     """
 
     violation: float = 0.0
@@ -94,7 +99,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether gradients differ nowhere, beyond what is certainly rounding."""
+        """Whether all differences are certainly no larger than rounding."""
         return not (self.wrong or self.unsure)
 
 
@@ -102,12 +107,13 @@ class Outcome:
 class Probe:
     """Gradients of a model's loss at random weights, on which symmetries are tested.
 
-    The model's tensors are moved in place.
+    model: the model, whose tensors are changed in place.
+    loss, batch: the loss is `loss(model, batch)`, a scalar.
+    tolerance: the thresholds, for float64 or for float32.
 
-    model, loss, batch: the loss is `loss(model, batch)`, a scalar.
-    tolerance: the thresholds for float64 or float32.
-    base: the gradient at the present weights, {parameter name: tensor}; `point` says
-        which random weights these are.
+    base: {parameter name: gradient} at the present weights.
+    point: the arguments of `move` that led to the present weights.
+    jitter: the change of the loss under the last `rounding`.
     """
 
     model: nn.Module
@@ -139,8 +145,9 @@ class Probe:
     def gradient(self, names=None) -> dict[str, Tensor]:
         """Return the gradient at the present weights, {parameter name: tensor}.
 
-        names: the parameters that are wanted, by default all. The gradient is zero for
-            a parameter that the loss does not depend on.
+        names: the names of the parameters for which it is computed, by default all.
+
+        The gradient is zero for a parameter on which the loss does not depend.
         """
         wanted = [n for n in self.params if names is None or n in names]
         with torch.enable_grad(), self._only(set(wanted)):
@@ -179,14 +186,14 @@ class Probe:
                 p.requires_grad_(True)
 
     def move(self, origin: dict[str, Tensor], seed: int, factor: float = 1.0) -> bool:
-        """Move the weights to a random point around `origin`, in place.
+        """Move the weights to a random point near `origin`, in place.
 
-        origin: weights by name.
-        seed: of the random point.
-        factor: multiplies all matrices; a small one brings back units that a
-            non-linearity had cut off.
+        origin: {parameter name: tensor}. seed: seed of the random point.
+        factor: a factor on all matrices; a small one reactivates units that a
+            nonlinearity had set to zero.
 
-        Returns False where the loss is not finite there.
+        Returns whether the loss and its gradient are finite there; if not, smaller
+        distances from `origin` have been tried as well.
         """
         for size in (1.0, 0.3, 0.1, 0.03):
             self.base = {}
@@ -212,10 +219,12 @@ class Probe:
                 t.copy_((0.5 * noise).exp() if n.endswith("var") else 0.5 * noise)
 
     def rounding(self, seed: int) -> dict[str, Tensor]:
-        """Return the gradient at weights that differ by rounding from these.
+        """Return the gradient at weights that differ from the present ones by rounding.
 
-        seed: of the random relative changes. The present weights are restored
-            afterwards.
+        seed: seed of the random relative changes.
+
+        The result is {parameter name: tensor}. The present weights are restored
+        afterwards.
         """
         draws = torch.Generator().manual_seed(seed)
         for p in self.params.values():
@@ -228,14 +237,15 @@ class Probe:
         return noisy
 
     def test(self, index: Index, g: Element, noise: list) -> tuple[Outcome, Tensor]:
-        """Test a group element: does the gradient move as the weights do?
+        """Test whether the gradient transforms as the weights do under a group element.
 
-        index: the hidden units and the tensor axes that carry them.
-        g: the element, which permutes, rotates or scales the units.
-        noise: how far rounding moves the gradients, as `floors` returns it.
+        index: the m hidden units and the tensor axes that carry them.
+        g: the group element, which permutes, rotates or scales the units.
+        noise: for each tensor axis, how far rounding changes the gradients, as `floors`
+            returns it.
 
-        Returns the `Outcome`, and booleans (parts, m): whether unit m has a gradient
-        above rounding on each of the index's axes.
+        Returns the `Outcome`, and booleans (number of the index's tensor axes, m):
+        whether unit m has a gradient above rounding on each axis.
         """
         kept = {}
         if g.order is None or g.factors:  # otherwise the inverse restores them exactly
@@ -253,13 +263,13 @@ class Probe:
         return self.compare(index, g, found, noise)
 
     def compare(self, index: Index, g: Element, found, noise) -> tuple[Outcome, Tensor]:
-        """Compare the gradient at moved weights with the moved gradient.
+        """Compare the gradient at transformed weights with the transformed gradient.
 
         index, g, noise: as for `test`.
-        found: the gradient at the weights that g has moved, {parameter name: tensor}.
+        found: {parameter name: gradient} at the weights to which g has been applied.
 
-        Each unit is compared by itself on each axis of the index. The result is an
-        `Outcome` and booleans (parts, m), as `test` returns them.
+        Each unit is compared separately on each of the index's tensor axes. Returns the
+        `Outcome` and booleans (number of tensor axes, m), as `test` does.
         """
         outcome = self._judge_value()
         alive = torch.zeros(len(index.parts), index.units, dtype=torch.bool)
@@ -306,12 +316,15 @@ class Probe:
         )
 
     def euler(self, index: Index, gradient: dict | None = None) -> Tensor:
-        """Return weights times gradients, summed over what each unit owns on each axis.
+        """Return weights times gradients, summed over each unit's entries on each
+        tensor axis.
 
-        gradient: by parameter name; by default that at the present weights. The result
-            is (m, parts), for the m units of the index and the tensor axes (parts) that
-            carry them. It is the derivative of the loss as a unit's entries on one axis
-            are scaled.
+        index: m hidden units and the tensor axes that carry them.
+        gradient: {parameter name: tensor}, by default the gradient at the present
+            weights.
+
+        The result is (m, number of tensor axes): the derivative of the loss with
+        respect to a factor on a unit's entries on one axis.
         """
         columns, gradient = [], self.base if gradient is None else gradient
         for part in index.parts:
@@ -327,9 +340,12 @@ class Probe:
         return torch.stack(columns, 1)
 
     def euler_rounding(self, index: Index, noise: list[Tensor]) -> Tensor:
-        """Return how far rounding may move each column of `euler`, as (parts,).
+        """Return a bound, per tensor axis, on the effect of rounding on `euler`:
+        (axes,).
 
-        noise: how far rounding moves the gradients, as `floors` returns it.
+        index: the hidden units and their tensor axes.
+        noise: for each axis, how far rounding changes the gradients, as `floors`
+            returns it.
         """
         found = []
         for part, floor in zip(index.parts, noise, strict=True):
@@ -339,11 +355,14 @@ class Probe:
         return torch.tensor(found, dtype=torch.float64)
 
     def floors(self, index: Index, noisy: dict[str, Tensor]) -> list[Tensor]:
-        """Return how far rounding moves the gradient of each unit of an index.
+        """Return, for each tensor axis of an index, how far rounding changes gradients:
+        (m,).
 
-        noisy: the gradient at slightly changed weights, as `rounding` returns it. The
-            list has one tensor (m,) for each tensor axis that carries the index; each
-            entry is the norm of the change over what one unit owns there.
+        index: m hidden units and their tensor axes.
+        noisy: the gradient at slightly changed weights, as `rounding` returns it.
+
+        An entry is the norm, over what one unit owns on the axis, of the difference
+        from the gradient at the present weights.
         """
         found = []
         for part in index.parts:
@@ -363,13 +382,13 @@ class Probe:
 
 
 def alone(index: Index, seed: int) -> Element:
-    """Return a random group element with which one index is tested by itself.
+    """Return the random group element with which one index is tested by itself.
 
     index: a set of m hidden units, and the group that may act on them.
-    seed: of the random choice.
+    seed: seed of the random choice.
 
     For rotations it is a random orthogonal matrix (m, m). For permutations it is a
-    cycle of all units or, where m is odd, of all but one. Either cycle is an odd
+    cycle of all units or, if m is odd, of all but one. Either cycle is an odd
     permutation, which is needed because even permutations generate only half of the
     group.
     """
@@ -385,11 +404,15 @@ def alone(index: Index, seed: int) -> Element:
 
 
 def jointly(index: Index, seed: int) -> Element:
-    """Return a random group element that is tested on all indices of the model at once.
+    """Return the random group element that is tested on all indices of the model at
+    once.
+
+    index: a set of m hidden units, and the group that may act on them.
+    seed: as for `alone`.
 
     For rotations it is another random orthogonal matrix; otherwise it exchanges two
-    units. Together with the element of `alone` for the same seed it generates the
-    index's group.
+    units. Together with the element that `alone` returns for the same seed, it
+    generates the group.
     """
     draws = torch.Generator().manual_seed(seed)
     m = index.units
@@ -407,22 +430,23 @@ def jointly(index: Index, seed: int) -> Element:
 
 
 def inverse(g: Element) -> Element:
-    """Return the inverse of a group element: of its order, matrix and factors."""
+    """Return the inverse of a group element."""
     order = None if g.order is None else torch.argsort(g.order)
     matrix = None if g.matrix is None else g.matrix.T
     return Element(order, matrix, {p: 1 / f for p, f in g.factors.items()})
 
 
 def flips(index: Index, pattern: tuple[int, ...], seed: int) -> list[Element]:
-    """Return elements that generate all single-unit sign changes in some parts.
+    """Return elements that generate all single-unit sign changes on some tensor axes.
 
+    index: m hidden units.
     pattern: positions, among the tensor axes of the index, of those on which a unit
         changes sign.
-    seed: of the random choices.
+    seed: seed of the random choices.
 
-    Where units may be exchanged, the sign change of one unit is enough. Otherwise each
-    unit gets its own element; for more than FLIPS units there are FLIPS random sets of
-    units, each of which lets a smaller group pass with a probability of at most 1/2.
+    If units may be exchanged, the sign change of one unit suffices. Otherwise each unit
+    gets its own element; for more than FLIPS units there are FLIPS random sets of
+    units, each of which overlooks a smaller group with a probability of at most 1/2.
     """
     draws = torch.Generator().manual_seed(seed)
     m = index.units
@@ -438,10 +462,12 @@ def flips(index: Index, pattern: tuple[int, ...], seed: int) -> list[Element]:
 
 
 def rescaled(index: Index, exponents, seed: int) -> Element:
-    """Return the element that scales each unit by a random c in 0.6 to 1.7.
+    """Return the element that scales each unit by its own random c between 0.6 and 1.7.
 
+    index: the hidden units.
     exponents: one number e for each tensor axis of the index; what the unit owns there
         is multiplied by c**e.
+    seed: seed of c.
     """
     draws = torch.Generator().manual_seed(seed)
     c = torch.exp(torch.rand(index.units, generator=draws).double() - 0.5)
@@ -470,15 +496,15 @@ def _within(index: Index, q: Tensor) -> Tensor:
 def exponents(
     rows: np.ndarray, rounding: np.ndarray, tolerance: float = 1e-9
 ) -> tuple[tuple[float, ...], ...]:
-    """Return the rescalings of single units that leave the loss as it is.
+    """Return the exponents of all rescalings of single units that leave the loss
+    unchanged.
 
-    rows: (points * units, parts), weights times gradients as `Probe.euler` returns
-        them.
-    rounding: (parts,), the size up to which a column of `rows` is rounding only.
+    rows: (points * units, axes), weights times gradients as `Probe.euler` returns them.
+    rounding: (axes,), the size up to which a column of `rows` is explained by rounding.
     tolerance: relative size below which a singular value counts as zero.
 
     Each rescaling is a tuple s with rows @ s = 0: what a unit owns on its p-th tensor
-    axis is multiplied by c**s[p]. By Euler's identity, row . s is the derivative of the
+    axis is multiplied by c**s[p]. By the chain rule, row . s is the derivative of the
     loss along the rescaling of one unit.
     """
     seen = np.flatnonzero(np.abs(rows).max(0, initial=0.0) > rounding)
@@ -588,11 +614,12 @@ def _acted(part: Part, number: int, g: Element, t: Tensor, units: slice) -> Tens
 
 
 def reach(floor: Tensor, g: Element, units: slice) -> Tensor:
-    """Return the rounding of those gradients that the element g brings to some units.
+    """Return the rounding of those gradients that the group element g moves to some
+    units.
 
-    floor: (m,), how far rounding moves the gradient of each of the m units on one
+    floor: (m,), how far rounding changes the gradient of each of the m units on one
         tensor axis, as `Probe.floors` returns it.
-    units: which of the units are wanted.
+    units: a slice that selects units; the result has one entry for each of them.
     """
     if g.matrix is not None:
         return floor.square().mean().sqrt().expand(len(floor))[units]

@@ -1,7 +1,8 @@
-"""`symlab audit FILE.py:factory`: the audit of a model that a file makes.
+"""Command `symlab audit FILE.py:factory`: audit the model that a Python file makes.
 
-`factory()` takes no argument and returns (model, loss, batch), as `audit` wants them.
-The table goes to the terminal; all columns to a CSV and the units to a figure.
+`factory()` takes no argument and returns (model, loss, batch), the arguments of
+`audit`. The command prints a table, and writes all columns to a CSV file and a bar
+chart of the units to a PNG file.
 """
 
 import importlib.util
@@ -21,14 +22,16 @@ NAME = 24  # characters of a name in the table; the CSV has all
 
 
 def run(target: str, out: Path, dead: float, near: float | None) -> list[Path]:
-    """Print the audit of a model that a file makes; return the files written.
+    """Print the audit of a model that a Python file makes; return the files written.
 
     target: 'FILE.py:factory'; `factory()` returns (model, loss, batch).
-    out: the folder for FILE_factory_audit.csv and, where the model has a symmetry,
-        FILE_factory_audit.png. It is made if absent; files of that name are replaced.
+    out: the folder for FILE_factory_audit.csv and, if the model has a symmetry,
+        FILE_factory_audit.png. It is created if absent; files of these names are
+        replaced.
     dead, near: thresholds for dead and for equal units, as for `audit`.
 
-    Raises UserError where the file, the factory or the folder does not serve.
+    Raises UserError if the file or the factory is unsuitable, the model cannot be
+    audited, or the folder cannot be written.
     """
     path, name = split(target)
     model, loss, batch = made(path, name)
@@ -51,7 +54,7 @@ def run(target: str, out: Path, dead: float, near: float | None) -> list[Path]:
 def split(target: str) -> tuple[Path, str]:
     """Return the path and the function's name from a target 'FILE.py:factory'.
 
-    Raises UserError where it is not of that form or there is no such Python file.
+    Raises UserError if the target is not of that form or there is no such Python file.
     """
     file, colon, name = target.rpartition(":")
     if not colon or not name.isidentifier():
@@ -67,10 +70,11 @@ def split(target: str) -> tuple[Path, str]:
 def made(path: Path, name: str) -> tuple:
     """Return the (model, loss, batch) that a function of a Python file makes.
 
-    path: the file. name: of the function, which takes no argument. As when Python runs
-        a file, its folder comes first where modules are looked for. Errors inside the
-        file are let through; UserError where it has no such function or that returns
-        something else.
+    path: the file, whose folder becomes the first on sys.path, as when Python runs it.
+    name: the function, which takes no argument.
+
+    Raises UserError if the file has no such function or it returns something else.
+    Errors inside the file are not caught.
     """
     sys.path.insert(0, str(path.resolve().parent))
     spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
@@ -99,7 +103,8 @@ def made(path: Path, name: str) -> tuple:
 def text(table: pd.DataFrame) -> str:
     """Return the table of `audit` and its notes as text of at most WIDTH columns.
 
-    A hidden index, which may lie on many tensor axes, is named by its first.
+    A set of hidden units, which may lie on many tensor axes, is named by the first of
+    them.
     """
     short = table[[*NARROW, "nearest"]].copy()
     short["parameters"] = [_name(p) for p in table.parameters]
@@ -116,12 +121,12 @@ def text(table: pd.DataFrame) -> str:
 def figure(table: pd.DataFrame):
     """Return a bar chart of the units of each hidden index: distinct, copied, dead.
 
-    table: as `audit` returns it. A hidden index is a set of units, such as the neurons
+    table: the result of `audit`. A hidden index is a set of units, such as the neurons
         of a layer, and gets one bar.
 
-    Live units beyond the number of distinct ones are shown as further copies. For a
-    rotation, whose units can be mixed, the bar shows the rank of the product and the
-    dimensions that are lost.
+    Live units in excess of the number of distinct ones are drawn as copies. For a
+    rotation, whose units can be mixed, the bar shows the rank of the weight product and
+    the number of dimensions lost.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -153,10 +158,10 @@ def figure(table: pd.DataFrame):
 
 
 def shares(rows: pd.DataFrame) -> tuple:
-    """Return the shares of each index's units that are distinct, copies and dead.
+    """Return the fractions of each index's units that are distinct, copies and dead.
 
     rows: rows of the table of `audit`, one for each set of units. The result is three
-        pandas Series, which add up to 1 in each row.
+    pandas Series, which add up to 1 in each row.
     """
     units, rank = rows.units.astype(float), rows["rank"].astype(float)
     dead = rows.dead.astype(float).fillna(units - rank)  # a rotation has no units

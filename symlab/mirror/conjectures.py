@@ -1,4 +1,4 @@
-"""Conjectures on the units of each family: which group acts, and on which parts."""
+"""Conjectured symmetries of hidden units: which group acts, on which tensor axes."""
 
 from dataclasses import dataclass, replace
 
@@ -15,14 +15,16 @@ APART = "told apart by the data or constants that they meet"
 
 @dataclass
 class Conjecture:
-    """A symmetry of some hidden units that is being tested on gradients.
+    """A conjectured symmetry of m hidden units, which is tested on gradients of the
+    loss.
 
     index: the units and the group that is conjectured to act on them.
-    family: where the units come from. members: their positions in the family.
-    seed: of the random group elements.
-    outcome: of all tests so far.
-    alive: (m,), units that had a gradient in some test.
-    idle: (m,), units that had none where sign changes were tested.
+    family: the `Family` from which the units come.
+    members: the positions of the units in that family.
+    seed: seed of the random group elements.
+    outcome: the result of all tests so far.
+    alive: (m,), whether a unit had a nonzero gradient in some test.
+    idle: (m,), whether a unit had no gradient where sign changes were tested.
     """
 
     index: Index
@@ -34,15 +36,21 @@ class Conjecture:
     idle: Tensor
 
     def note(self, outcome: Outcome, alive: Tensor) -> None:
-        """Add the outcome of a test, and which units had a gradient in it."""
+        """Update this conjecture with the result of one test.
+
+        outcome: the result. alive: (number of tensor axes, m) booleans, whether each of
+        the m units had a gradient above rounding on each of its tensor axes.
+        """
         self.outcome |= outcome
         self.alive |= alive.any(0)
 
     def smaller(self) -> list["Conjecture"]:
-        """Return weaker conjectures, for a loss that has not this group.
+        """Return weaker conjectures, to be tested if the loss does not have this
+        symmetry.
 
-        A rotation falls back to permutations, a permutation to a finer split of the
-        units. The list is empty where nothing weaker is left.
+        A conjectured rotation is replaced by permutations, and a permutation by
+        permutations within smaller sets of units. The list is empty if nothing weaker
+        is left.
         """
         family, members = self.family, self.members
         if self.index.kind == "rotation":
@@ -86,8 +94,8 @@ def _index(family: Family, kind: str, members: np.ndarray, **more) -> Index:
 def conjectures(families: list[Family]) -> list[Conjecture]:
     """Return the first conjectures to test for each family of hidden units.
 
-    Units that nothing tells apart share one conjecture; units that differ from all
-    others share one of kind 'none', without a symmetry.
+    Units that no operation distinguishes share one conjecture. All units that differ
+    from every other unit share one conjecture of kind 'none', which states no symmetry.
     """
     made: list[Conjecture] = []
     for number, family in enumerate(families):
@@ -135,14 +143,15 @@ def _rotation(family: Family, members) -> tuple[Index | None, np.ndarray]:
 def patterns(
     index: Index, family: Family, scales, few: int | None = None
 ) -> list[tuple[int, ...]]:
-    """Return the sets of parts on which a unit may change its sign, to be tested.
+    """Return the candidate sets of tensor axes on which a unit may change its sign.
 
-    index, family: the units; their parts are the tensor axes that carry them.
-    scales: the certified rescalings, as exponents for each part.
-    few: how many of the sets that precede a product or an even function are kept; None
-        for all.
+    index: the hidden units. family: the `Family` that they come from.
+    scales: the certified rescalings, each with one exponent per tensor axis.
+    few: how many of the sets of `family.early` are used (axes whose values reach a
+        product or an even function); None for all.
 
-    Each set is a tuple of positions in `index.parts`.
+    Each set is a tuple of positions in `index.parts`. The result is empty for
+    rotations.
     """
     numbers = range(len(index.parts))
     inputs = index.kind == "none" and all(p.reads for p in index.parts)
@@ -164,7 +173,11 @@ def patterns(
 
 
 def some_units(index: Index, units: Tensor) -> Index:
-    """Return the index restricted to some of its units, given by number or by mask."""
+    """Return an index that holds only some of the units of the given one.
+
+    index: a set of m hidden units.
+    units: the numbers of the units that are kept, or booleans (m,).
+    """
     h, added = index.activations, index.contributions
     return replace(
         index,
@@ -175,10 +188,10 @@ def some_units(index: Index, units: Tensor) -> Index:
 
 
 def numbers_apart(index: Index) -> list[Index]:
-    """Split an index of single-number parameters into independent ones.
+    """Split an index of scalar parameters into independent indices.
 
-    Numbers that a certified rescaling or sign change moves together share one index;
-    each of the others gets its own, of kind 'none'.
+    Scalars that are moved together by a certified rescaling or sign change stay in one
+    index. Every other scalar gets an index of its own, of kind 'none'.
     """
     moved = {p for s in index.scales for p, e in enumerate(s) if e}
     moved |= {p for pattern in index.signs for p in pattern}

@@ -1,43 +1,43 @@
 """DCS, differentiable constraint by symmetry, as a torch parametrization.
 
-Any parameter theta can carry constraints A theta = 0 that weight decay switches on:
+A parameter theta gets constraints A theta = 0 that weight decay enforces:
     theta = (I - A^+ A) v + A^+ s,   s = u * w,
 with weight decay on u and w alone. Since min (wd/2)(u^2 + w^2) under u w = s is wd |s|,
-this is minimising l(theta) + wd ||A theta||_1 with an ordinary optimizer: the
-constraint holds exactly, not nearly, above a finite critical decay. With orthonormal
-rows, A = O^T, it is the construction of Liu Ziyin, "Symmetry Induces Structure and
-Constraint of Learning" (ICML 2024); general A (generalised and fused lasso) and the
-critical decay are derived here.
+this minimises l(theta) + wd ||A theta||_1 with an ordinary optimizer: above a finite
+critical decay the constraint holds exactly. With orthonormal rows, A = O^T, it is the
+construction of Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning" (ICML
+2024); general A (generalised and fused lasso) and the critical decay are derived here.
 
     torch.nn.utils.parametrize.register_parametrization(layer, "weight", DCS(A))
     optimizer = torch.optim.SGD(decay_groups(model, weight_decay=0.1), lr=0.1)
 
-Signs. The mirrors of s = u*w are u = w and u = -w. Descent stays on a mirror once it is
-there, and on u = w no s is ever negative. Training therefore starts at |u| = 2 |w|
-(`factors`). Each step of SGD multiplies u^2 - w^2 by (1 - lr wd)^2 - (lr g)^2, where
-g = dl/ds (law of balance), so that weight decay and gradient noise pull every pair
-towards a mirror. It is reached, u = w to the last bit, when the sum over all steps of
-lr wd + (lr g)^2/2 is about 8 in float32, 17 in float64, 3 in float16 and 2 in bfloat16
-(measured with noisy gradients; without noise u - w stalls at its rounding, about
-eps/(lr wd), and a sign can still change, but slowly). From then on s can shrink to zero
-and grow again, but cannot change its sign. A task that changes later needs new factors:
-`layer.weight = layer.weight.detach()` makes them and keeps the function.
+Signs. The mirrors of s = u*w are u = w and u = -w. Gradient descent stays on a mirror
+once it is there, and on u = w no s is ever negative. Training therefore starts at
+|u| = 2 |w| (`factors`). Each step of SGD multiplies u^2 - w^2 by
+(1 - lr wd)^2 - (lr g)^2, where g = dl/ds (law of balance), so that weight decay and
+gradient noise pull every pair towards a mirror. The mirror is reached, u = w to the
+last bit, when the sum over all steps of lr wd + (lr g)^2/2 is about 8 in float32, 17 in
+float64, 3 in float16 and 2 in bfloat16 (measured with noisy gradients; without noise
+u - w stalls at its rounding, about eps/(lr wd), and a sign can still change, but
+slowly). From then on s can shrink to zero and grow again, but cannot change its sign. A
+task that changes later needs new factors: `layer.weight = layer.weight.detach()` makes
+them and keeps the function.
 
-Optimizers. DCS takes an update that is linear in (u, w) near 0, as SGD's is: there
+Optimizers. DCS requires an update that is linear in (u, w) near 0, as SGD's is: there
 u + w and u - w are multiplied by 1 - lr (weight_decay +- g). Adam and AdamW divide the
 gradient by its own size, up to their eps:
   AdamW  near 0 a step is lr (g w/eps + weight_decay u), so that the critical decay is
          1/eps times that of SGD: 1e8 times by default, and no constraint ever holds.
          With eps=1 on u and w it is SGD's: decay_groups(model, 0.1, eps=1.0, lr=1.0).
   Adam   its decay is part of the gradient, so that the minimum is the right one, but s
-         does not stay at 0: in full batch it bursts out again and again, up to 1e-6 at
-         lr 0.001 and 1e-3 at lr 0.1.
+         does not stay at 0: with full batches it leaves 0 again and again, up to 1e-6
+         at lr 0.001 and 1e-3 at lr 0.1.
 
-Precision. theta is computed in float32, or in float64 where the parameter or A is in
-float64, also under autocast and for half-precision parameters, and is rounded to the
-dtype of the parameter at the end. What remains of a constraint a theta = 0 that holds
-is that rounding: at most eps * sum_j |a_j theta_j|, eps being that of the parameter's
-dtype (1e-7 in float32, 4e-3 in bfloat16).
+Precision. theta is computed in float32, or in float64 if the parameter or A is float64,
+also under autocast and for half-precision parameters, and is finally rounded to the
+dtype of the parameter. A constraint a theta = 0 therefore holds up to that rounding: at
+most eps * sum_j |a_j theta_j|, eps being that of the parameter's dtype (1e-7 in
+float32, 4e-3 in bfloat16).
 """
 
 from collections.abc import Callable, Sequence
@@ -56,23 +56,24 @@ SPARSE = 16  # a matrix with fewer than one nonzero entry in 16 is held as its e
 class DCS(nn.Module):
     """A torch parametrization under which weight decay enforces A theta = 0 exactly.
 
-    The parameter theta is computed from trained v, u and w; see the module.
+    The parameter theta is computed from trained v, u and w as theta = (I - A^+ A) v +
+    A^+ (u * w), with weight decay on u and w alone.
 
     constraint: A (k, P) on the flattened parameter, of full row rank: a tensor (dense
-        or sparse), an array or nested lists. It is held in float32 or float64, and a
+        or sparse), an array or nested lists. It is stored in float32 or float64, and a
         cast of the model to a shorter dtype does not round it.
     groups: sizes that add up to k; the k values A theta = s = u * w of a group share
         one u, and vanish together (group lasso). By default every constraint is a group
-        by itself.
+        of its own.
 
-    Full row rank: no row lies within max(k, 4) eps (of A's dtype) of the span of the
-        rows before it, relative to its own length.
-    Rows that are orthogonal to each other, such as single entries or sums over disjoint
-    sets, cost as much as A, which is held as its nonzero entries where these are few.
-    Other rows need a dense orthonormal basis (k, P) of their span.
+    Full row rank means that no row lies within max(k, 4) eps (of A's dtype) of the span
+    of the rows before it, relative to its own length. Rows that are orthogonal to each
+    other, such as single entries or sums over disjoint sets, need no more memory than
+    A, of which only the nonzero entries are stored if these are few. Other rows need a
+    dense orthonormal basis (k, P) of their span.
 
-    Raises ValueError where A is no finite matrix of full row rank, where the groups do
-    not add up to k, and, on registration, where A does not fit the parameter.
+    Raises ValueError if A is not a finite matrix of full row rank, if the groups do not
+    add up to k, and, on registration, if A does not fit the parameter.
     """
 
     def __init__(self, constraint: Tensor, groups: Sequence[int] = ()):
@@ -115,9 +116,12 @@ class DCS(nn.Module):
     ) -> Tensor:
         """Return theta = (I - A^+ A) v + A^+ (u * w), in the shape and dtype of v.
 
-        A (k, P) is the constraint and A^+ its pseudo-inverse. v: the part that is free,
-        in the shape of the parameter; u (groups,) and w (k,): the factors on which
-        weight decay acts.
+        A (k, P) is the constraint and A^+ its pseudo-inverse.
+
+        v: the unconstrained part, in the shape of the parameter.
+        u, w: (number of groups,) and (k,), the factors on which weight decay acts.
+
+        Raises ValueError if u or w is missing, or A does not fit the parameter.
         """
         if u is None or w is None:
             raise ValueError(
@@ -141,10 +145,12 @@ class DCS(nn.Module):
         return self.basis.back(rest)
 
     def right_inverse(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (v, u, w) of a given theta, so that the function stays.
+        """Return (v, u, w) that represent a given theta, so that the function is
+        unchanged.
 
-        v is theta, u is 2 |w| or more (see `factors`), and u * w is A theta up to
-        the rounding of w. Raises ValueError where the constraint A does not fit theta.
+        v is theta, u is at least 2 |w| (see `factors`), and u * w is A theta up to the
+        rounding of w. Raises ValueError if the constraint A does not fit theta, or
+        theta or A theta is not finite.
         """
         self._check(theta)
         theta = theta.detach()
@@ -159,7 +165,7 @@ class DCS(nn.Module):
         return theta.clone(), *factors(s, self.owner, theta.dtype)
 
     def violation(self, theta: Tensor) -> Tensor:
-        """Return max |A theta|, a scalar: 0 where every constraint holds."""
+        """Return max |A theta|, a scalar tensor: 0 if every constraint holds."""
         theta = torch.as_tensor(theta)
         self._check(theta)
         wide = torch.promote_types(theta.dtype, self.constraint.dtype)
@@ -184,15 +190,17 @@ class DCS(nn.Module):
 def factors(
     s: Tensor, owner: Tensor | None = None, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return u (groups,) and w (k,) with u[owner] * w = s, every sign still free.
+    """Return u (number of groups,) and w (k,) with u[owner] * w = s and |u| > |w|.
 
-    s: (k,), the values of the constraints.
-    owner: the group of each entry of s, by default its own.
-    dtype: of u and w, by default that of s.
+    s: (k,), the values A theta of the constraints.
+    owner: (k,), the number of the group of each entry of s; by default each entry is a
+        group of its own.
+    dtype: dtype of u and w, by default that of s.
 
-    With |s| the norm over a group, u = sqrt(2 |s|) and w = s/u, so that |u| = 2 |w|: on
-    the mirror |u| = |w|, which descent does not leave, no s could ever change its sign.
-    u is at least AWAKE, as descent would not leave u = w = 0 either.
+    With |s| the norm over a group, u = sqrt(2 |s|) and w = s/u, so that |u| = 2 |w| for
+    a group of one entry: on the mirror |u| = |w|, which gradient descent does not
+    leave, s could never change its sign. u is at least AWAKE, because gradient descent
+    would not leave u = w = 0 either.
     """
     s, dtype = s.detach(), dtype or s.dtype
     owner = torch.arange(len(s), device=s.device) if owner is None else owner.long()
@@ -209,9 +217,9 @@ def decay_groups(
 ) -> list[dict]:
     """Return optimizer parameter groups in which weight decay acts on the DCS factors.
 
-    weight_decay: on u and w of every `DCS`, which switches its constraint on.
-    others: the decay on all other parameters; on v it would shrink the solution and is
-        never part of the constraint.
+    weight_decay: the decay of u and w of every `DCS`, which enforces its constraint.
+    others: the decay of all other parameters, by default 0; it is not part of the
+        constraint, and on v it would shrink the solution.
     options: further settings of the optimizer for u and w alone, such as lr and, for
         AdamW, eps.
 
@@ -247,13 +255,13 @@ def critical_decay(
     """Return the least weight decay at which the constraint of `DCS` holds.
 
     loss: l(theta), a scalar.
-    theta: the minimum of l under A theta = 0; that it is one is not checked.
+    theta: the minimum of l under A theta = 0; that it is a minimum is not checked.
     constraint, groups: A (k, P) and the group sizes, as for `DCS`.
 
-    At theta the gradient is A^T mu, and s = 0 is the minimum of l + wd ||s|| if and
-    only if wd >= |mu| of each group; a local one where l is not convex. The result is
-    the largest |mu|. Raises ValueError as `DCS` does, and where the loss or its
-    gradient is no finite number.
+    At theta the gradient of l is A^T mu. With s = A theta and wd the weight decay, s =
+    0 minimises l + wd ||s|| (locally, if l is not convex) if and only if wd >= |mu| in
+    each group. The result is the largest |mu|. Raises ValueError as `DCS` does, and if
+    the loss or its gradient is not finite.
     """
     theta = torch.as_tensor(theta).detach()
     dcs = DCS(constraint, groups)
@@ -270,7 +278,10 @@ def critical_decay(
 
 
 def differences(n: int) -> Tensor:
-    """Return the fused lasso's constraints (n-1, n): rows theta_{i+1} - theta_i."""
+    """Return the constraints (n-1, n) of the fused lasso: rows theta_{i+1} - theta_i.
+
+    Raises ValueError if n is not an integer of at least 2.
+    """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
         raise ValueError(f"differences of {n!r} entries: give an integer of 2 or more")
     return torch.diff(torch.eye(int(n)), dim=0)
@@ -298,11 +309,13 @@ class Matrix(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the entries."""
+        """The dtype of the matrix entries."""
         return self.value.dtype
 
     def tensor(self) -> Tensor:
-        """Return the matrix as a tensor (k, P), sparse where it is stored so."""
+        """Return the matrix as a tensor (k, P), sparse if the matrix is stored
+        sparsely.
+        """
         if self.row is None:
             return self.value
         places = torch.stack([self.row, self.column]).long()
@@ -474,12 +487,15 @@ def _without_autocast(t: Tensor):
 
 
 def check_model(model) -> None:
-    """Raise ValueError where `model` is no torch module, such as a list."""
+    """Raise ValueError if `model` is not a torch.nn.Module."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"the model is {type(model).__name__}: give a torch.nn.Module")
 
 
 def check_decay(name: str, decay: float) -> None:
-    """Raise ValueError for a weight decay that is not a finite number of 0 or more."""
+    """Raise ValueError unless the weight decay is a finite number of at least 0.
+
+    name: the name of the argument, for the message. decay: its value.
+    """
     if not isinstance(decay, Real) or not 0 <= decay < float("inf"):
         raise ValueError(f"{name} is {decay!r}: a decay is a finite number, 0 or more")

@@ -1,8 +1,9 @@
-"""Coordinate descent over the indices of a model, towards another model.
+"""Reorder the hidden units of a model towards another model by coordinate descent.
 
-With all other indices held fixed, the distance of the parameters is linear in the order
-of the units of one index, so that the best one is a linear assignment (algorithm 1 of
-Git Re-Basin, arXiv 2209.04836); the best rotation is a polar factor (Procrustes).
+If all other sets of units are held fixed, the squared distance of the parameters is
+linear in the permutation of one set, so that the best permutation is a linear
+assignment (algorithm 1 of Git Re-Basin, arXiv 2209.04836); the best rotation is a polar
+factor (orthogonal Procrustes problem).
 """
 
 from dataclasses import replace
@@ -22,17 +23,19 @@ Values = dict[tuple[str, int, int], Tensor]
 
 
 class Descent:
-    """Moves the hidden units of a model b until its weights are near a's.
+    """Permutes and rotates the hidden units of a model b until its weights are near
+    a's.
 
-    It works on float64 copies of b's tensors, one index (a set of hidden units) after
-    another, and lowers the squared distance between the parameters of a and b.
+    It works on float64 copies of b's tensors, one index (a set of hidden units) at a
+    time, and lowers the squared distance between the parameters of a and b.
 
-    found: the certified indices of b.
+    a, b: models of one architecture. found: the certified indices of b.
     rotations: whether rotations are solved for.
-    seed: of the order in which indices are visited.
-    settled: {number of an index whose order is given: (k,), the units that may still be
+    seed: seed of the random order in which indices are visited.
+
+    settled: {number of an index whose order is fixed: (k,), the units that may still be
         exchanged}.
-    steps: what was done, as (index, element) pairs.
+    steps: the (index, group element) pairs that were applied so far.
     """
 
     def __init__(self, a, b, found: list[Index], rotations: bool, seed: int):
@@ -45,15 +48,15 @@ class Descent:
         self.steps: list[Step] = []
 
     def aim(self, a: nn.Module) -> None:
-        """Take another model as the target a; go on from b's present order."""
+        """Replace the target model a; b keeps its present order of units."""
         self.a = {n: t.cpu().double() for n, t in floating(a).items()}
 
     def run(self) -> None:
-        """Reorder or rotate the units of b's indices, one index at a time, until no
-        index brings b nearer to a.
+        """Reorder or rotate the units of b, one index at a time, until b comes no
+        nearer to a.
 
-        An index is tried again only after another one that shares a tensor with it was
-        changed.
+        An index is a set of hidden units. It is tried again only after another index
+        that shares a tensor with it was changed.
         """
         stale = set(range(len(self.found)))
         while stale:
@@ -168,14 +171,15 @@ class Descent:
         return factors
 
     def follow(self, ours: Values, theirs: Values) -> None:
-        """Order units of b so that their values correlate most with those of a's units.
+        """Order the units of b so that their values correlate most with those of a's
+        units.
 
-        ours, theirs: the values of a's and of b's units on one batch, by the keys of
-            `owned`.
+        ours, theirs: the values of a's and of b's units on one batch, {key of `owned`:
+            values}.
 
-        The order is then settled: later steps exchange only units that are silent in
-            both. A negative correlation counts as well where the sign of a unit's value
-            is free.
+        The order is then fixed: later steps exchange only units that are silent in both
+        models. If the sign of a unit's value is free, its correlation counts by its
+        absolute value. Rotations and attention heads are left out.
         """
         for number, index in enumerate(self.found):
             keys = owned(index.parts[0])
@@ -193,7 +197,7 @@ class Descent:
 
 
 def owned(part: Part) -> list[tuple[str, int, int]]:
-    """Return a key (name, axis, first position) for each unit of a part.
+    """Return a key (name, axis, first position) for each hidden unit of a part.
 
     part: one axis of a named tensor, along which each unit owns some positions.
     """
@@ -240,7 +244,7 @@ def _keeps(index: Index, numbers: list[int], elements: Tensor) -> Tensor:
 
 
 def floating(model: nn.Module) -> dict[str, Tensor]:
-    """Return all floating-point parameters and buffers by name; tied ones once."""
+    """Return all floating-point parameters and buffers by name, each once."""
     named = [*model.named_parameters(), *model.named_buffers()]
     return {n: t.detach() for n, t in named if t.is_floating_point()}
 

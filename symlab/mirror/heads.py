@@ -1,4 +1,8 @@
-"""Attention heads: cut to one common width, removed where dead, merged where equal."""
+"""Propose reductions of attention heads: one smaller width, removal, and merging.
+
+Heads of a module are cut to a common width, removed if they are dead, and merged if
+they have the same attention pattern.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -17,15 +21,16 @@ ALONE = "heads are exchanged with queries and keys only"
 class Block:
     """The attention heads of one module, and the hidden indices that lie inside them.
 
-    number: of the index whose units are the heads, in the list of all indices.
+    number: the number of the index whose units are the heads, in the list of all
+        indices.
     heads: that index.
-    path: of the attention module in the model.
-    groups: lists of indices, by number. A list belongs to one product, such as that of
-        queries and keys, and holds the index that each head, in order, rotates there.
-        The list of values times output weights comes last.
-    extra: axes of queries and keys that have no rotation (as with rotary positions) but
-        are removed with their head.
-    width: the number of units of a head's output product.
+    path: the path of the attention module in the model.
+    groups: lists of numbers of indices. Each list belongs to one product, such as that
+        of queries and keys, and holds, head by head, the index that may be rotated
+        there. The list for values times output weights comes last.
+    extra: axes of queries and keys that may not be rotated (as with rotary positions)
+        but are removed with their head.
+    width: the inner width of a head's product of values and output weights.
     outputs: the last list of `groups`.
     """
 
@@ -50,8 +55,10 @@ class Block:
 def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list[Block]:
     """Return a `Block` for each index of `found` whose units are attention heads.
 
-    sites: by number, the other indices with their roles. Heads are left out whose
-        output products are not one certified rotation for each head.
+    model: the model. sites: {number: `Site`} of the other indices.
+
+    Heads are left out unless the product of values and output weights of each head is
+    one index with a certified rotation.
     """
     made = []
     for number, heads in enumerate(found):
@@ -77,8 +84,8 @@ def blocks(model: nn.Module, sites: dict[int, Site], found: list[Index]) -> list
 def unseen(sites: dict[int, Site], found: list[Index]) -> list[Index]:
     """Return the attention heads that `found` does not cover, marked as unknown.
 
-    sites: by number, the indices with their roles. Heads are recognised as two or more
-        rotations on the same tensor axes and of one width.
+    sites: {number: `Site`} of the indices. Two or more rotations on the same tensor
+    axes and of equal width are taken for heads.
     """
     groups: dict[tuple, list[Index]] = {}
     for s in sites.values():
@@ -145,17 +152,19 @@ def _extra(module: nn.Module, path: str, heads: Index) -> list[Part]:
 
 
 def alive(block: Block, draft: Draft) -> list[int]:
-    """Return the numbers of the heads that have not been removed from the draft."""
+    """Return the numbers of the heads of a block that have not been removed from the
+    draft.
+    """
     return draft.alive(block.heads).nonzero()[:, 0].tolist()
 
 
 def width_moves(block: Block, sites: dict[int, Site], draft: Draft, together: bool):
     """Return proposals that narrow the heads' products to the largest rank of any head.
 
-    block: the heads of one module. sites: the indices by number. draft: the tensors as
-        reduced so far.
+    block: the heads of one module. sites: {number: `Site`} of the indices.
+    draft: the tensors with the removals made so far.
     together: whether all products (queries with keys, values with outputs) get one
-        common width; otherwise each has its own.
+        common width; otherwise each product gets its own.
     """
     left = [[i for i in g if bool(draft.alive(sites[i].index).any())]
             for g in block.groups]  # fmt: skip
@@ -190,9 +199,11 @@ def _width_move(block: Block, sites, olds: dict[int, int], width: int) -> Move:
 def head_moves(block: Block, sites: dict[int, Site], draft: Draft) -> list[Move]:
     """Return proposals that remove or merge attention heads of one module.
 
-    sites: the indices by number. draft: the tensors as reduced so far. A head is
-        removed where its product of values and output weights is zero, and merged into
-        another head with the same attention pattern.
+    block: the heads. sites: {number: `Site`} of the indices.
+    draft: the tensors with the removals made so far.
+
+    A head is removed if its product of values and output weights is zero, and merged
+    into another head with the same attention pattern.
     """
     here = alive(block, draft)
     outputs = [sites[i].index for i in block.outputs]

@@ -1,4 +1,8 @@
-"""Hessians in the basis of mirrors: block diagonal on them (theorem 1, part 2)."""
+"""Hessian of a loss in the basis of its mirrors, on which it is block diagonal.
+
+Source: Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning" (ICML 2024),
+theorem 1, part 2.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ class Blocks:
 
     matrix: (P, P), in the basis (columns of O_1, ..., columns of O_m, rest), where the
         mirror of symmetry i is the surface O_i^T theta = 0.
-    sizes: the number of basis vectors in each block, the rest last.
+    sizes: the number of basis vectors in each of the m + 1 blocks.
     """
 
     matrix: Tensor
@@ -23,7 +27,9 @@ class Blocks:
 
     @property
     def off_block(self) -> float:
-        """The largest |entry| outside the blocks, relative to the largest inside."""
+        """The largest |entry| outside the diagonal blocks, relative to the largest
+        inside.
+        """
         owner = torch.repeat_interleave(
             torch.arange(len(self.sizes)), torch.tensor(self.sizes)
         )
@@ -41,12 +47,13 @@ def blocks(
 ) -> Blocks:
     """Return the dense Hessian of `loss` in the basis of some mirror symmetries.
 
-    params: {name: tensor}. Integer tensors are left as they are, half-precision ones
-        become float32. For models of up to some thousand parameters.
-    symmetries: their mirrors must be orthogonal to each other.
+    loss: takes parameters {name: tensor} and returns a scalar.
+    params: {name: tensor}, P entries in total, up to some thousand. Integer tensors are
+        held fixed; half-precision tensors are converted to float32.
+    symmetries: symmetries whose mirrors are orthogonal to each other.
 
-    Raises ValueError where two mirrors share directions and make no blocks, for an
-    empty list, and for a loss that is not one number.
+    Raises ValueError if two mirrors share directions, for an empty list, and for a loss
+    that does not return one number.
     """
     symmetries = _listed(symmetries, params)
     still = {n: p for n, p in params.items() if not p.is_floating_point()}

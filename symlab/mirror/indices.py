@@ -1,8 +1,8 @@
-"""Find the hidden indices of a model, and certify the group that acts on each.
+"""Find the hidden indices of a model, and certify the symmetry group of each.
 
-`trace` and `atoms` conjecture which units share their axes and what may be done to
-them; `certify` tests each conjecture. Where a test fails, a smaller group or a finer
-split is tried, and what is left over is called unknown.
+`trace` and `atoms` conjecture which units lie on the same tensor axes and which group
+may act on them; `certify` tests each conjecture. If a test fails, a smaller group or a
+finer division of the units is tried; what remains is reported as unknown.
 """
 
 from collections.abc import Callable
@@ -38,12 +38,13 @@ INFINITE = "the loss is not finite near these weights"
 def indices(
     model: nn.Module, loss: Callable[[nn.Module, object], Tensor], batch
 ) -> list[Index]:
-    """Return the hidden indices of `loss(model, batch)`, each with its group.
+    """Return the hidden indices of `loss(model, batch)`, each with its symmetry group.
 
     A hidden index is a set of units (neurons, channels, heads) with the tensor axes
-    that carry them. Together the indices hold every axis of every trainable parameter
-    once, those of kind 'none' and the unknown ones included; attention heads are blocks
-    of other indices' units. See `audit`.
+    that carry them. Together the indices cover every axis of every trainable parameter
+    once, including indices of kind 'none' and unknown ones; attention heads are blocks
+    of other indices' units. See `audit`. Raises ValueError if the loss is not one
+    finite number or changes from call to call.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
         private, batch, exact = private_copy(model, loss, batch)
@@ -69,7 +70,7 @@ def families(model: nn.Module, loss, batch) -> list[Family]:
     """Return the families of hidden units that one traced call of the loss suggests.
 
     They are candidates for symmetries, none of them tested. The model is not copied:
-    pass a private one, such as `private_copy` makes.
+    pass a private copy, such as `private_copy` makes.
     """
     probe = Probe(model, loss, batch, certify.DOUBLE)
     return _trace(model, probe.call, batch, [])[0]
@@ -101,7 +102,7 @@ class Search:
 
     families: the candidates.
     probe: computes the gradients of a private copy of the model.
-    model: the copy; the random weights are drawn around its own.
+    model: the model whose weights are the centre of the random weights.
     """
 
     def __init__(self, families: list[Family], probe: Probe, model: nn.Module):
@@ -116,7 +117,7 @@ class Search:
         self.floors: dict[int, list] = {}
 
     def run(self) -> list[Index]:
-        """Run all tests; return every index, certified, 'none' or unknown."""
+        """Run all tests; return every index: certified, of kind 'none', or unknown."""
         self._more_points()
         for point in range(certify.POINTS):
             if not self._go(point):

@@ -1,4 +1,4 @@
-"""Rules of `Trace` for layers: convolution, attention, embedding, norm, pooling."""
+"""Tracing rules for layers: convolution, attention, embedding, norm, pooling."""
 
 import math
 
@@ -36,10 +36,10 @@ def _pooling(space: int, largest: str = ""):
 class LayerTrace(Trace):
     """`Trace` with rules for convolutions, attention, embeddings, norms and pooling.
 
-    It follows which hidden units each value of a model belongs to. A method op_NAME is
-    the rule of torch's operation NAME: it gets the call's arguments and result, records
-    what the operation does to the units, and returns a reason where it cannot follow
-    them, else None.
+    It records to which hidden units each value of a model belongs. A method op_NAME is
+    the rule for torch's operation NAME: it gets the call's arguments and result,
+    records what the operation does to the units, and returns a reason if it cannot
+    follow them, else None.
     """
 
     # convolutions

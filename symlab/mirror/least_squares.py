@@ -2,10 +2,10 @@
 
 Nasery et al., "PLeaS: Merging Models with Permutations and Least Squares", CVPR 2025,
 arXiv 2407.02447. The mean of two matched models has features of too small a variance.
-PLeaS chooses its weights anew, one layer after another, so that the layer's outputs
-are the mean of what both models have there. Inputs are enough: no label is used. This
-is the complete merge (budget ratio 0), solved in closed form; the authors' code takes
-400 steps of Adam.
+PLeaS therefore fits new weights, one layer after another, so that the layer's outputs
+are the mean of the outputs of both models. Only inputs are needed, no labels. This is
+the complete merge (budget ratio 0), solved in closed form; the authors' code takes 400
+steps of Adam.
 """
 
 import copy
@@ -30,21 +30,21 @@ def refit(
     ridge: float = 0.01,
     inputs: str = "averaged",
 ) -> nn.Module:
-    """Return a merged model whose linear layers give the mean outputs of a and b.
+    """Return a merged model whose linear layers reproduce the mean outputs of a and b.
 
     b has to be matched to a before, so that their units correspond. With the inputs x
-    (n, D) of a layer, a column of ones with them, and Z (n, O) the mean of the layer's
-    outputs in a and in b, the new weights W with their bias minimise
+    (n, D) of a layer, extended by a column of ones, and Z (n, O) the mean of the
+    layer's outputs in a and in b, the new weights W, including the bias, minimise
 
         |x W^T - Z|^2 + n ridge |W - (W_a + W_b)/2|^2 .
 
-    batch  what `call(model, batch)` takes, or model(batch) without `call`
-    inputs 'averaged': x is the mean of the layer's inputs in a and in b, as in the
-           authors' code; 'merged': x is what the merged model itself has there, after
-           the layers before it were fitted
+    batch: the argument of `call(model, batch)`, or of model(batch) without `call`.
+    inputs: 'averaged': x is the mean of the layer's inputs in a and in b, as in the
+        authors' code; 'merged': x is the layer's input in the merged model, after the
+        layers before it have been fitted.
 
-    Parameters outside of linear layers are the mean of a's and b's. Raises ValueError
-    for other `inputs`, a ridge that is not positive, models of different architectures,
+    Parameters outside linear layers are the mean of a's and b's. Raises ValueError for
+    other `inputs`, a ridge that is not positive, models of different architectures,
     models without a linear layer, and linear layers that are called more than once.
     """
     if inputs not in INPUTS:
@@ -73,6 +73,8 @@ def refit(
 @torch.no_grad()
 def solve(layer: nn.Linear, x: Tensor, z: Tensor, ridge: float) -> None:
     """Set a linear layer to the ridge regression of outputs z on inputs x.
+
+    x: (n, D). z: (n, O).
 
     The penalty n ridge |W - W_0|^2 pulls towards the layer's present weights and bias
     W_0.

@@ -1,7 +1,8 @@
-"""When SGD falls onto a mirror: Lyapunov exponents of its linearisation.
+"""Lyapunov exponents of SGD near a mirror: whether SGD converges to the mirror.
 
-Near a mirror a direction s with curvature h(x) of the sample obeys
-s <- (1 - lr (h(x) + weight_decay)) s, so |s| vanishes if and only if
+Near a mirror (a surface of symmetric weights), the distance s from it along a direction
+in which a sample x has curvature h(x) obeys s <- (1 - lr (h(x) + weight_decay)) s, so
+|s| vanishes if and only if
     Lambda = E_x log|1 - lr (h(x) + weight_decay)| < 0.
 Source: Ziyin 2024, section on SGD near the mirror; Ziyin et al., arXiv 2303.13093.
 """
@@ -16,8 +17,11 @@ def exponent(h: Tensor, lr: float, weight_decay: float = 0.0) -> float:
     """Return the Lyapunov exponent per step, mean of log|1 - lr (h + weight_decay)|.
 
     h: (N,), the curvatures of N samples' losses along one direction that leads away
-        from the mirror, a surface of symmetric weights. It is exact in lr. Where it is
-        negative, SGD with batch 1 falls onto the mirror.
+        from the mirror, a surface of symmetric weights.
+    lr, weight_decay: the settings of SGD.
+
+    The result is exact in lr. If it is negative, SGD with batch size 1 converges to the
+    mirror along this direction.
     """
     return float(torch.log((1 - lr * (h.double() + weight_decay)).abs()).mean())
 
@@ -25,19 +29,23 @@ def exponent(h: Tensor, lr: float, weight_decay: float = 0.0) -> float:
 def second_order(h: Tensor, lr: float, weight_decay: float = 0.0) -> float:
     """Return the Lyapunov exponent to second order in lr: -lr E[h'] - lr^2 E[h'^2]/2.
 
-    Here h' = h + weight_decay, and the arguments are those of `exponent`. It is good
-    for small lr only.
+    h: (N,), the curvatures of N samples' losses along a direction that leads away from
+        the mirror; h' = h + weight_decay.
+
+    The result is a good approximation of `exponent` for small lr only.
     """
     h = h.double() + weight_decay
     return float(-lr * h.mean() - lr**2 / 2 * h.square().mean())
 
 
 def critical_lr(h: Tensor, weight_decay: float = 0.0) -> float:
-    """Return the learning rate above which SGD falls onto the mirror.
+    """Return the learning rate above which SGD converges to the mirror.
 
-    h: (N,), curvatures as for `exponent`. To second order in the rate it is -2
-        E[h']/E[h'^2] with h' = h + weight_decay, and 0 where E[h'] >= 0: the mirror
-        then attracts at every small rate.
+    h: (N,), the curvatures of N samples' losses along a direction that leads away from
+        the mirror, a surface of symmetric weights; h' = h + weight_decay.
+
+    To second order in the rate it is -2 E[h']/E[h'^2], and 0 if E[h'] >= 0: SGD then
+    converges to the mirror at every small rate.
     """
     h = h.double() + weight_decay
     return max(0.0, float(-2 * h.mean() / h.square().mean()))
@@ -53,11 +61,12 @@ def spectrum(
     """Return the k largest Lyapunov exponents (k,) per step, and the last state.
 
     step: step(theta, x) -> theta', one update of the state theta (P,).
-    theta: the state at the start. inputs: the random x of each step.
-    every: steps between two orthonormalisations.
+    theta: the state at the start. inputs: the random input x of each step.
+    every: the number of steps between two orthonormalisations.
 
-    k orthonormal directions are carried along by forward-mode derivatives and
-    orthonormalised by QR (Benettin et al. 1980).
+    k orthonormal tangent directions are propagated by forward-mode derivatives and
+    orthonormalised by QR decompositions (Benettin et al. 1980). Raises ValueError if k
+    is not in 1 to P, or there is no input.
     """
     if not 1 <= k <= theta.numel():
         raise ValueError(f"k is {k}: ask for 1 to {theta.numel()} exponents")

@@ -1,14 +1,14 @@
-"""Bring one model nearest to another without changing what it computes.
+"""Bring one model nearest to another without changing its function.
 
     found = match(a, b, loss, batch)
     b = found.apply(b)
 
 Two trained models of one architecture differ in the order of their hidden units, which
-says nothing about their functions. Ainsworth, Hayase and Srinivasa (Git Re-Basin, ICLR
-2023, arXiv 2209.04836) undo that. Which axes share an order they write by hand for each
-architecture; here `indices` says it, and certifies it. Activation matching is from Li
-et al. (arXiv 1511.07543), the straight-through estimator from Bengio et al. (arXiv
-1308.3432), as Git Re-Basin uses it in its algorithm 3.
+does not affect their functions. Ainsworth, Hayase and Srinivasa (Git Re-Basin, ICLR
+2023, arXiv 2209.04836) remove this difference. They specify by hand, for each
+architecture, which tensor axes share an order; here `indices` finds and certifies
+this. Activation matching is from Li et al. (arXiv 1511.07543), the straight-through
+estimator from Bengio et al. (arXiv 1308.3432), as used in algorithm 3 of Git Re-Basin.
 """
 
 import copy
@@ -30,13 +30,13 @@ Loss = Callable[[nn.Module, object], Tensor]
 
 @dataclass(frozen=True)
 class Match:
-    """Exchanges, sign changes and rotations that bring one model near another.
+    """The permutations, sign changes and rotations that bring one model near another.
 
     steps: pairs of an index (a set of hidden units) and the group element that acts on
-        it, one after another.
+        it, in the order in which they are applied.
     before, after: the distance to the other model, Euclidean over all trainable
         parameters.
-    left: {index: reason} of indices that the audit calls unknown; they did not move.
+    left: {index: reason} for the indices whose symmetry is unknown; they are not moved.
     """
 
     steps: tuple[Step, ...]
@@ -46,16 +46,18 @@ class Match:
 
     @property
     def distance(self) -> tuple[float, float]:
-        """The distance of the parameters to the other model, before and after."""
+        """The distances of the parameters to the other model, (before, after) the
+        match.
+        """
         return self.before, self.after
 
     @property
     def orders(self) -> dict[str, Tensor]:
-        """The new order (m,) of each exchanged index, by a text such as 'a.weight:0'.
+        """The new order (m,) of each permuted set of m hidden units.
 
-        An index is a set of m hidden units; unit i of the result is unit order[i] of
-        the model. Units inside of attention heads are counted after the heads were
-        exchanged.
+        The keys are the tensor axes of the units as text, such as 'a.weight:0'. Unit i
+        of the result is unit order[i] of the given model. Units inside attention heads
+        are counted after the heads were exchanged.
         """
         found: dict[str, Tensor] = {}
         for index, g in self.steps:
@@ -65,7 +67,9 @@ class Match:
         return found
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Return a copy of a model with the match's group elements applied."""
+        """Return a copy of a model to which the match's group elements have been
+        applied.
+        """
         moved = copy.deepcopy(model)
         names = {n for index, _ in self.steps for n in index.names}
         tensors = {n: t for n, t in floating(moved).items() if n in names}
@@ -92,29 +96,30 @@ def match(
 ) -> Match:
     """Return the symmetry of b under `loss(model, batch)` that brings it nearest to a.
 
-    Units of every exchangeable index are reordered, with those sign changes that are
-    certified; heads are exchanged as wholes; batch norm's statistics go along.
+    Exchangeable units are reordered, with the sign changes that are certified;
+    attention heads are exchanged as wholes; batch norm's statistics are reordered with
+    their units.
 
-    by         'weights' makes the distance of the parameters small, one index after
-               another in random order, until none improves: a local optimum.
-               'activations' pairs units whose values on the batch correlate most.
-               Signs, and heads and rotations, whose values are not at hand, then follow
-               the weights, as do units that are silent on the batch.
-               'straight-through' makes the loss on the batch small half way: a latent
-               model, to which b is matched by weights, moves along the gradient there,
-               in `steps` steps of Adam with `lr`
-    rotations  whether rotations are solved for (orthogonal Procrustes); otherwise
-               their units are exchanged only
-    specification  `indices(b, loss, batch)`, where it is known already, of b or of a
-               model with the same architecture and constants
+    by: 'weights' minimises the distance of the parameters over one set of units after
+        another, in random order, until no set improves it: a local optimum.
+        'activations' pairs units whose values on the batch correlate most. Signs,
+        heads, rotations and units that are silent on the batch then follow the weights.
+        'straight-through' minimises the loss on the batch at the mean of a and the
+        matched b: a latent model, to which b is matched by weights, follows the
+        gradient at that mean, for `steps` steps of Adam with learning rate `lr`.
+    rotations: whether rotations are solved for (orthogonal Procrustes problem);
+        otherwise the units that could be rotated are only permuted.
+    seed: seed of the order in which sets of units are visited.
+    specification: the result of `indices` for b, or for a model with the same
+        architecture and constants; by default it is computed.
+    start: where the latent model of 'straight-through' starts: at 'a', as in Git
+        Re-Basin, so that the first match is that of 'weights', or at 'b', so that the
+        first match changes nothing.
 
-    start      where the latent model of 'straight-through' starts: at 'a', as in Git
-               Re-Basin, so that the first match is that of 'weights', or at 'b', so
-               that the first match changes nothing
-
-    Positive rescalings are left as they are, and so is what the audit calls unknown:
-    see `Match.left`. Raises ValueError where the models have different architectures,
-    and RuntimeError where outputs on the batch would change.
+    Positive rescalings are left as they are, and so are units whose symmetry is
+    unknown: see `Match.left`. Raises ValueError if the models have different
+    architectures or an option is not one of these, and RuntimeError if outputs on the
+    batch would change.
     """
     if by not in WAYS:
         raise ValueError(f"by must be one of {', '.join(WAYS)}, not {by!r}")
@@ -168,7 +173,7 @@ def _straight_through(
 
 
 def distance(a: nn.Module, b: nn.Module) -> float:
-    """Return the Euclidean distance of two models over all trainable parameters."""
+    """Return the Euclidean distance between the trainable parameters of two models."""
     pairs = zip(a.parameters(), b.parameters(), strict=True)
     with torch.no_grad():
         parts = [
@@ -200,7 +205,9 @@ def _moves(index: Index, rotations: bool) -> bool:
 
 
 def assert_alike(a: nn.Module, b: nn.Module) -> None:
-    """Raise ValueError where two models have tensors of other names or shapes."""
+    """Raise ValueError if the parameters or buffers of two models differ in name or
+    shape.
+    """
     ours, theirs = ({n: tuple(t.shape) for n, t in floating(m).items()} for m in (a, b))
     for n in {**ours, **theirs}:
         if ours.get(n) != theirs.get(n):

@@ -1,8 +1,8 @@
-"""Merge two models, and measure what the loss does on the line between them.
+"""Merge two models, and measure the loss on the line between them.
 
 Linear mode connectivity modulo permutation is from Git Re-Basin (Ainsworth et al.,
-arXiv 2209.04836), the reset of batch norm's statistics from REPAIR (Jordan et al.,
-arXiv 2211.08403), which corrects the variance that averaged units have lost.
+arXiv 2209.04836). The reset of batch norm's statistics, which restores the variance
+that averaged units have lost, is from REPAIR (Jordan et al., arXiv 2211.08403).
 """
 
 import copy
@@ -30,10 +30,13 @@ def merge(
     """Return the model (1 - weight) * a + weight * b.
 
     All floating-point parameters and buffers are interpolated, batch norm's statistics
-    as well: `reset_statistics` computes these on data.
+    included; `reset_statistics` recomputes the latter on data.
 
-    match: moves b's units to where a's are, before that; with `loss` and `batch`
-        instead, such a match is computed. Without either b is taken as it is.
+    match: moves b's units to the positions of a's before the interpolation. If it is
+        None and `loss` and `batch` are given, such a match is computed; without these,
+        b is used as it is.
+
+    Raises ValueError if the architectures differ.
     """
     assert_alike(a, b)
     if match is None and loss is not None:
@@ -49,13 +52,13 @@ def merge(
 def reset_statistics(
     model: nn.Module, batches: Iterable, call: Callable | None = None
 ) -> nn.Module:
-    """Recompute batch norm's running statistics from data, in place.
+    """Recompute batch norm's running statistics from data, in place; return the model.
 
-    batches: each is given to the model by `call(model, batch)`, or model(batch) without
-        it; they count equally.
+    batches: each is given to the model by `call(model, batch)`, or by model(batch) if
+        `call` is None; all batches have equal weight.
 
     Statistics that were interpolated between two models have too large a variance
-    (Jordan et al., arXiv 2211.08403, section 3). Returns the model.
+    (Jordan et al., arXiv 2211.08403, section 3).
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     kept = [(m, m.training, m.momentum) for m in norms]
@@ -82,15 +85,16 @@ def barrier(
     points: int = 11,
     reset: bool = False,
 ) -> pd.DataFrame:
-    """Return the mean loss at points on the line from model a to model b.
+    """Return the mean loss at points on the straight line from model a to model b.
 
-    points: how many, ends included. reset: whether batch norm's statistics are
-        recomputed on the batches at every point.
+    loss: called as loss(model, batch). batches: its mean is taken over these.
+    points: the number of points, ends included.
+    reset: whether batch norm's statistics are recomputed on the batches at every point.
 
-    Columns weight (0 at a, 1 at b), loss, chord (on the straight line between the
-    losses at the ends) and excess, loss - chord. `frame.attrs["barrier"]` is the
-    largest excess, at least 0 (Frankle et al., arXiv 1912.05671, as Git Re-Basin has
-    it).
+    The columns are weight (0 at a, 1 at b), loss, chord (the linear interpolation
+    between the losses at the ends) and excess, loss - chord. `frame.attrs["barrier"]`
+    is the largest excess, at least 0 (Frankle et al., arXiv 1912.05671, as in Git
+    Re-Basin).
     """
     batches, rows = list(batches), []
     for weight in np.linspace(0, 1, points):

@@ -1,4 +1,4 @@
-"""Watch the hidden indices of a model while it trains.
+"""Measure, during training, how near a model's hidden units are to their mirrors.
 
     monitor = Monitor(model, loss, batch)
     for step in range(steps):
@@ -7,9 +7,10 @@
             monitor.step(step)
     monitor.frame(), monitor.plot()
 
-`audit` finds and certifies the symmetries, which takes seconds. They belong to the
-architecture and hold for all weights, so `Monitor` finds them once; a step then
-measures how near the weights have come to each mirror, which is cheap.
+`audit` finds and certifies the symmetries, which takes seconds. Symmetries belong to
+the architecture and hold for all weights, so `Monitor` finds them once. A step then
+measures the distance of the weights from each mirror (the set of weights that a
+symmetry leaves fixed), which is cheap.
 """
 
 from collections.abc import Callable
@@ -36,20 +37,22 @@ NAME = 18  # characters of an index's name in the figure
 
 
 class Monitor:
-    """The state of every symmetric index of `loss(model, batch)`, step by step.
+    """Records, step by step, the state of every symmetric set of hidden units of a
+    model.
 
-    model: is only read. The monitor keeps a copy in float64 (which must fit in memory
-    beside the model), in the mode, train or eval, that the model has now. The model may
-    later be in another mode, on another device or in another dtype.
-    loss, batch: as for `audit`; the batch is kept, so a small one is best. It is not
-    training data: the same batch makes the steps comparable.
+    model: the model, which is only read. The monitor keeps a copy of it in float64
+        (which must fit in memory beside the model), in the mode, train or eval, that
+        the model has at this time. The model may later have another mode, device or
+        dtype.
+    loss, batch: as for `audit`: `loss(model, batch)` is a scalar. The batch is kept, so
+        a small one is best, and used at every step, which makes steps comparable.
     dead, near: thresholds, as for `audit`.
 
-    The symmetries are those of the loss now. They rarely change in training, but the
-    running mean of a fresh batch norm is 0, which allows rescalings that are gone after
-    the first step: train a little before. Indices without a symmetry and unknown ones
-    are left out. Raises ValueError where `audit` does, and where no index has a
-    symmetry.
+    The symmetries are those of the loss at this time. They rarely change in training,
+    but the running mean of a fresh batch norm is 0, which allows rescalings that do not
+    exist after the first step: train for a few steps before. Sets of units without a
+    symmetry, or whose symmetry is unknown, are left out. Raises ValueError as `audit`
+    does, and if no set of units has a symmetry.
     """
 
     def __init__(
@@ -72,13 +75,15 @@ class Monitor:
         self._calls = 0
 
     def step(self, step: int | None = None) -> None:
-        """Append one row for each index; `step` is by default the number of the call.
+        """Append one row of measures for each symmetric set of hidden units.
 
-        One step costs a forward pass of the copy under a trace, which gives what each
-        unit adds and thereby `dead`, `silent` and `twins`, and the distances between
+        step: the number of the training step, by default the number of calls so far.
+
+        One step costs a traced forward pass of the copy, which gives each unit's
+        contribution and thereby `dead`, `silent` and `twins`, and the distances between
         units: 25 ms for a network of two hidden layers of 64 units, 2 s for ResNet18 on
-        one core. Where the weights are not finite the measures are missing. Raises
-        ValueError where parameters have other names or shapes than at the start.
+        one core. If some weight is not finite, the measures are missing. Raises
+        ValueError if parameters have other names or shapes than at the start.
         """
         step = self._calls if step is None else step
         self._load()
@@ -96,16 +101,20 @@ class Monitor:
         self._calls += 1
 
     def frame(self) -> pd.DataFrame:
-        """Return all rows so far, one per index and step, as in `audit`."""
+        """Return all rows so far, one per set of units and step, with columns as in
+        `audit`.
+        """
         frame = pd.DataFrame(self._rows, columns=COLUMNS)
         return frame.astype(dict.fromkeys(WHOLE, "Int64"))
 
     def plot(self):
-        """Return a matplotlib figure, one line per index: rank, dead units, distances.
+        """Return a matplotlib figure with three panels, one line per set of hidden
+        units.
 
-        Left, the share of the units that do the work: `distinct`, or the rank of a
-        rotation. In the middle the share that is dead. Right, `nearest`, which is 0 on
-        a mirror. A rotation has no units of its own and stands on the left only.
+        Left: the number of distinct units, or the rank for a rotation, relative to the
+        number of units. Middle: the fraction of dead units. Right: `nearest`, the
+        median distance of a unit to its nearest neighbour, which is 0 on a mirror.
+        Rotations are shown in the left panel only.
         """
         import matplotlib as mpl
         from matplotlib.figure import Figure

@@ -1,13 +1,16 @@
-"""What could be removed from a model without a change, unit by unit.
+"""Propose removals of hidden units that leave the outputs of a model unchanged.
 
-  dead      nothing reads the unit, or its value is 0 whatever the input
-  constant  its value is the same whatever the input: it goes into the reader's bias
-  merged    another unit computes the same function, up to the certified signs and
-            factors: what reads both is added up
-  cut       a product has lost rank: its factors become narrower
-  heads     a head adds nothing, or attends as another one does
+  dead      nothing reads the unit, or its value is 0 for every input
+  constant  the unit's value is the same for every input; its effect is added to the
+            bias of each layer that reads it
+  merged    another unit computes the same function up to certified signs and factors;
+            the weights that read both are added up
+  cut       a matrix product has a lower rank than its inner width, which is reduced
+  heads     an attention head contributes nothing, or has the attention pattern of
+            another head
 
-These are proposals, made from the weights alone; `compress` verifies each.
+Proposals are made from the weights and from recorded values of the units; `compress`
+verifies each by comparing outputs.
 """
 
 from collections.abc import Callable
@@ -28,14 +31,13 @@ EQUAL = 1e-5  # relative distance below which two units are proposed as equal
 class Move:
     """A proposed removal of hidden units; `change(draft, factor)` carries it out.
 
-    owner: number of the index (a set of units), or of the index of heads, that it is
-        about.
-    kind: 'dead', 'constant', 'silent', 'merged', 'cut' or 'heads'.
-    units: the numbers of the units that it removes, or the new width and what it
-        narrows.
-    indices: numbers of the indices that lose units.
-    needs: units that must still be there when it is carried out.
-    factors: values to try for a factor on a product whose width changes.
+    owner: number of the index (a set of hidden units or of attention heads) concerned.
+    kind: 'dead', 'constant', 'silent', 'merged', 'cut', 'heads' or 'approximated'.
+    units: the numbers of the units that are removed; for a narrower product, its new
+        width and possibly the numbers of what is narrowed.
+    indices: the numbers of the indices that lose units.
+    needs: units that must not have been removed before this move is carried out.
+    factors: values to try for `factor`, which multiplies a product whose width changes.
     loss: the measured relative change of the outputs.
     """
 
@@ -50,14 +52,18 @@ class Move:
 
     @property
     def key(self) -> tuple:
-        """What tells proposals apart: two with one key do the same."""
+        """The (owner, kind, units) by which proposals are compared: equal keys, equal
+        effect.
+        """
         return self.owner, self.kind, self.units
 
 
 def unit_move(s: "Site", kind: str, units: list[int], change, needs=()) -> Move:
-    """Return the proposal to remove some units of one index.
+    """Return the proposal to remove some units of one index (a set of hidden units).
 
-    s: the index. kind, change: as for `Move`. needs: units that must stay as well.
+    s: the index, as a `Site`. units: the numbers of the units to remove.
+    kind, change: as for `Move`.
+    needs: further units that must not have been removed before.
     """
     units = tuple(units)
     return Move(s.number, kind, units, change, (s.number,), (*units, *needs))
@@ -65,20 +71,22 @@ def unit_move(s: "Site", kind: str, units: list[int], change, needs=()) -> Move:
 
 @dataclass
 class Site:
-    """A hidden index of m units: the roles of its parts, and the units' values.
+    """A set of m hidden units, the tensor axes ("parts") that carry them, and their
+    values.
 
-    A part is a tensor axis that carries the units; parts are given by position below.
+    A part is given by its position in `index.parts`.
 
-    number: of the index in the list of all.
-    writes, reads: the parts that compute the units, and those that are multiplied with
-        their values.
+    number: the number of the index in the list of all indices.
+    writes: parts that compute the units.
+    reads: parts of weights that are multiplied with the units' values.
     both: parts that do both, such as a tied embedding; they are among `writes`, too.
-    norms: module paths of root-mean-square norms over the units.
-    values: for each part that reads: least value, largest value, mean and root mean
-        square of what it meets, each (m, k).
+    norms: paths of the root-mean-square norms over the units.
+    values: for each part in `reads` and `both`, the least, largest, mean and
+        root-mean-square value of its inputs, each (m, k), where each unit owns k
+        positions of that axis.
     fixed: (m,), whether the unit's value is the same for every input.
-    silent: (m,), whether it is the same at every place of this batch.
-    bound: why no unit can be dropped, '' if units can.
+    silent: (m,), whether the unit's value is the same throughout the batch at hand.
+    bound: the reason why no unit can be removed, '' if units can be removed.
     """
 
     number: int
@@ -94,12 +102,15 @@ class Site:
 
 
 def site(number: int, index: Index, model: nn.Module, met: Readings, random) -> Site:
-    """Return the `Site` of an index: the roles of its parts, the units' values.
+    """Return the `Site` of an index: the roles of its tensor axes and its units'
+    values.
 
-    number: of the index in the list of all.
+    number: the number of the index in the list of all indices.
+    index: the set of hidden units. model: the model that it belongs to.
     met: the units' values at the model's weights.
-    random: the same at other weights, one entry for each; they tell a value that is
-        constant by itself from one that is constant on this batch.
+    random: a sequence of the units' values at other, random weights. They distinguish a
+        unit that is constant for every input from one that is constant on the batch
+        only.
     """
     keys = [(p.name, p.axis) for p in index.parts]
     both = [i for i, k in enumerate(keys) if k in met.values and k in met.looked_up]
@@ -156,8 +167,8 @@ def _norms(index: Index, model: nn.Module) -> tuple[list[str], str]:
 def unit_moves(s: Site, draft: Draft, silent: bool) -> list[Move]:
     """Return the proposals to remove dead and constant units and to merge equal ones.
 
-    s: the index. draft: the tensors as reduced so far. silent: whether to remove also
-        units whose value is constant on this batch only.
+    s: the hidden units. draft: the tensors with the removals made so far.
+    silent: whether to propose also units whose value is constant on the batch only.
     """
     alive = draft.alive(s.index)
     rows = [draft.rows(p, slice(None)) for p in s.index.parts]
@@ -200,8 +211,8 @@ def _constant(s: Site, u: int) -> bool:
 def folding(s: Site, u: int):
     """Return the change that removes unit u and adds its constant effect to biases.
 
-    The effect on a layer that reads unit u is the unit's mean value times its weights
-    there. The result is a function change(draft, factor).
+    s: the hidden units. The effect on a layer that reads unit u is the unit's mean
+    value times its weights there. The result is a function change(draft, factor).
     """
 
     def change(draft: Draft, factor: float) -> None:
@@ -218,8 +229,8 @@ def folding(s: Site, u: int):
 def no_bias(s: Site, u: int, draft: Draft) -> bool:
     """Return whether unit u is constant and some layer that reads it has no bias.
 
-    s: the index (set of units) that the unit belongs to. u: its number.
-    draft: the tensors as reduced so far.
+    s: the hidden units. u: the number of the unit.
+    draft: the tensors with the removals made so far.
     """
     names = [s.index.parts[i].name for i in [*s.reads, *s.both]]
     return _constant(s, u) and not all(_bias(draft, n) for n in names)
@@ -243,14 +254,17 @@ def _added(draft: Draft, part, u: int, value: Tensor) -> Tensor:
 
 
 def canonical(s: Site, rows: list[Tensor]) -> Tensor:
-    """Return factors, per unit and part, that make units' weights comparable.
+    """Return factors, per unit and tensor axis, that make the units' weights
+    comparable.
 
-    rows: for each part (tensor axis) of the index, what each of the m units owns of it.
+    s: the m hidden units.
+    rows: for each of the index's tensor axes (parts), the entries (m, entries) that the
+        units own.
 
-    The result is (m, parts). Its factors are certified symmetries: by rescalings one
-    part that writes the unit gets norm one, and by sign changes a fixed random
-    combination of its entries becomes positive. Units that compute the same function up
-    to these symmetries then have equal incoming weights.
+    The result is (m, number of parts). Its factors are certified symmetries: rescalings
+    give one part that writes the unit norm one, and sign changes make a fixed random
+    combination of its entries positive. Units that compute the same function up to
+    these symmetries then have equal incoming weights.
     """
     order = sorted(s.writes, key=lambda p: -rows[p].shape[1])
     factors = torch.ones(s.index.units, len(rows), dtype=torch.float64)
@@ -308,13 +322,16 @@ def _merges(s: Site, rows: list[Tensor], live: list[int]) -> list[Move]:
 
 
 def distances(s: Site, rows, factors: Tensor, live: list[int]) -> Tensor:
-    """Return the relative difference of the weights that write each two units.
+    """Return the relative difference of the incoming weights of n units, pair by pair,
+    (n, n).
 
-    rows: for each part (tensor axis) of the index, what each unit owns of it.
-    factors: (m, parts), which multiply `rows`, as `canonical` returns them.
-    live: the n units that are compared.
+    s: the hidden units.
+    rows: for each tensor axis (part) of the index, the entries that each unit owns.
+    factors: (m, number of parts), which multiply `rows`, as `canonical` returns them.
+    live: the numbers of the n units that are compared.
 
-    The result is (n, n); each of the parts that write the units is compared by itself.
+    The difference is computed on each part that computes the units; the result is the
+    largest of these.
     """
     worst = torch.zeros(len(live), len(live), dtype=torch.float64)
     for p in s.writes:
@@ -331,15 +348,16 @@ def distances(s: Site, rows, factors: Tensor, live: list[int]) -> Tensor:
 
 
 def merging(s: Site, i: int, copies: list[int], factors: Tensor):
-    """Return the change that removes copies of unit i and adds up what reads them.
+    """Return the change that removes copies of unit i and adds their outgoing weights
+    to it.
 
-    s: the index. copies: the units that go.
-    factors: (m, parts), which make unit i and its copies equal, as `canonical` returns
-        them.
+    s: the hidden units. copies: the numbers of the units that are removed.
+    factors: (m, number of tensor axes), which make unit i and its copies equal, as
+        `canonical` returns them.
 
-    Under root-mean-square norms unit i, which then stands for c units, is scaled by
-    sqrt(c), so that the sum of squares stays. The result is a function change(draft,
-    factor).
+    If root-mean-square norms act on the units, unit i, which then represents c units,
+    is scaled by sqrt(c), so that the sum of squares is unchanged. The result is a
+    function change(draft, factor).
     """
     root = (len(copies) + 1) ** 0.5 if s.norms else 1.0
     gains = {f"{n}.weight" for n in s.norms}
@@ -360,7 +378,10 @@ def merging(s: Site, i: int, copies: list[int], factors: Tensor):
 
 
 def cut_move(s: Site, width: int, kind: str = "cut") -> Move:
-    """Return the proposal to narrow the product over index s to `width` units."""
+    """Return the proposal to narrow the weight product over the units of s to `width`.
+
+    kind: the kind of the `Move`.
+    """
 
     def change(draft: Draft, factor: float) -> None:
         cut(s.index, width, draft)

@@ -1,4 +1,4 @@
-"""Plant a permutation of hidden units in a model, and count what a match finds."""
+"""Apply a random permutation to a model's units, and count what a match recovers."""
 
 import copy
 from collections.abc import Sequence
@@ -16,14 +16,15 @@ from symlab.mirror.units import Element, Index
 def plant(
     model: nn.Module, found: Sequence[Index], draws: np.random.Generator, noise=0.0
 ) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Return a copy of a model with noise, and its units in a random order.
+    """Return a copy of a model with noise and permuted units, and the permutations.
 
-    found: the `indices` of the model; those of kind 'permutation' are reordered.
-    noise: standard deviation of the noise, in units of that of each parameter's
-        entries.
+    found: the `indices` of the model; those of kind 'permutation' are permuted.
+    draws: the generator of the noise and the permutations.
+    noise: standard deviation of the noise on each parameter, relative to the standard
+        deviation of the parameter's entries.
 
-    Also returned: the order (m,) of each index by its text; unit i of the copy is unit
-        order[i] of the model.
+    The permutations are {text of an index: (m,)}: unit i of the copy is unit order[i]
+    of the model.
     """
     moved, orders = copy.deepcopy(model), {}
     for p in moved.parameters():
@@ -37,12 +38,13 @@ def plant(
 
 
 def recovered(match: Match, orders: dict[str, Tensor]) -> float:
-    """Return the share of hidden units that a match puts back to where they came from.
+    """Return the fraction of hidden units that a match moves back to their original
+    place.
 
-    match: from the model with the random orders to the model that it was made of.
-    orders: the random order (m,) of each index (set of units), as `plant` returns them.
+    match: the match of the permuted model to the original one.
+    orders: the random order (m,) of each set of units, as `plant` returns them.
 
-    Raises ValueError where nothing was planted.
+    Raises ValueError if `orders` is empty.
     """
     if not orders:
         raise ValueError("no index was reordered: the model has no permutation")

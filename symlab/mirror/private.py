@@ -1,4 +1,4 @@
-"""Private copies of a model and its batch, to be changed at will."""
+"""Private copies of a model and its batch, which may be changed freely."""
 
 import copy
 
@@ -9,9 +9,9 @@ from symlab.mirror.certify import DOUBLE, Probe
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """Return a deep copy of a model, without activations of earlier calls.
+    """Return a deep copy of a model, without the graphs of activations that it stores.
 
-    Raises ValueError where the model cannot be copied.
+    Raises ValueError if the model cannot be copied.
     """
     memo: dict = {}
     for module in model.modules():
@@ -27,11 +27,14 @@ def copied(model: nn.Module) -> nn.Module:
 def private_copy(model: nn.Module, loss, batch):
     """Return private copies of a model and its batch, and whether they are in float64.
 
-    In float64 rounding cannot hide a violation of a symmetry; it is taken where
-    `loss(model, batch)` can be computed in it. Random layers stay as they are: a
-    dropout in training mode has no exact symmetry. A batch of equal numbers (zeros)
-    would tell no input apart: random ones replace it, where the loss can be computed
-    with them. Raises ValueError for a scripted model, sharded or complex parameters.
+    loss: called as loss(model, batch) to test what can be computed.
+
+    In float64 rounding cannot hide a violation of a symmetry; it is used if the loss
+    can be computed in it. Random layers keep their mode: a dropout in training mode has
+    no exact symmetry. A floating-point tensor of the batch whose entries are all equal
+    (zeros, say) would not show on which inputs the loss depends; it is replaced by
+    random numbers if the loss can be computed with these. Raises ValueError for a
+    scripted model and for sharded or complex parameters.
     """
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError("a scripted model cannot be followed: audit the eager one")
@@ -69,10 +72,10 @@ def _works(model: nn.Module, loss, batch) -> bool:
 
 
 def generic(x):
-    """Return random numbers in the shape of x where all numbers of x are equal, else x.
+    """Return random numbers in the shape of x if all entries of x are equal, else x.
 
-    x: anything; only floating-point tensors of more than one entry are replaced. A
-        batch of zeros, for instance, would hide on which inputs the loss depends.
+    x: any object; only floating-point tensors of more than one entry are replaced. A
+        tensor of zeros, for instance, would not show on which inputs the loss depends.
     """
     if not (isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1):
         return x

@@ -1,10 +1,10 @@
-"""Products of two factors, whose index may be turned: their rank, and cutting them.
+"""Rank of a product of two weight matrices, and its truncation to a lower rank.
 
-What writes the index is A (m, n), what reads it is B (m, k), and the function sees
-A.T B only: with the singular values A.T B = U S V.T the factors S^(1/2) U.T
-and S^(1/2) V.T have as many rows as the product has rank. Where no rescaling between A
-and B is certified (queries and keys in one matrix), both are turned by one orthogonal
-matrix.
+The weights A (m, n) compute m hidden units and B (m, k) read them; if the units may be
+rotated, the function depends on A^T B only. With the singular value decomposition
+A^T B = U S V^T, the factors S^(1/2) U^T and S^(1/2) V^T have as many rows as the
+product has rank. If no rescaling between A and B is certified (as for queries and keys
+in one matrix), both are rotated by one orthogonal matrix.
 """
 
 import torch
@@ -17,10 +17,12 @@ ZERO = 1e-6  # relative size below which a weight or a singular value counts as 
 
 
 def rank(index: Index, draft: Draft) -> int:
-    """Return the rank of the weight product that is summed over the units of an index.
+    """Return the rank of the weight product that is summed over some hidden units.
 
-    The index's rotations leave this product as it is. draft: the tensors as reduced so
-    far. The rank is 0 for an index that has been removed.
+    index: the units, whose rotations leave this product unchanged.
+    draft: the tensors with the removals made so far.
+
+    The rank is 0 if all units have been removed.
     """
     sigma = torch.linalg.svdvals(product(index, draft)[0])
     return int((sigma > ZERO * sigma.max().clamp(min=1e-300)).sum())
@@ -37,14 +39,15 @@ def _sides(index: Index) -> tuple[list[int], list[int]]:
 
 
 def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the weight product summed over an index as a small core between two bases.
+    """Return the weight product summed over hidden units as a small core between two
+    bases.
 
-    index: m hidden units between factors A (m, n) and B (m, k); draft: the tensors as
-        reduced so far.
+    index: m hidden units between factors A (m, n) and B (m, k).
+    draft: the tensors with the removals made so far.
 
     Returns (core, qa, qb) with A^T B = qa core qb^T: a core with the product's singular
-    values, at most (m, m), and orthonormal columns qa and qb. Where the index has one
-    side only, core and qa are those of A^T and qb is qa.
+    values, at most (m, m), and orthonormal columns qa and qb. If the index has only one
+    side, core and qa are those of A^T, and qb is qa.
     """
     rows = [draft.rows(p, slice(None)) for p in index.parts]
     left, right = _sides(index)
@@ -59,9 +62,10 @@ def product(index: Index, draft: Draft) -> tuple[Tensor, Tensor, Tensor]:
 def cut(index: Index, width: int, draft: Draft, factor: float = 1.0) -> None:
     """Truncate a weight product to its `width` largest singular values, in the draft.
 
-    index: the hidden units over which the product is summed; those beyond `width` are
-        removed.
-    factor: multiplies the product, to undo a scale that depends on the width.
+    index: the hidden units over which the product is summed; all but `width` of them
+        are removed.
+    draft: the tensors, which are changed.
+    factor: a factor on the product, to undo a scale that depends on the width.
     """
     core, qa, qb = product(index, draft)
     left, right = _sides(index)
@@ -80,11 +84,13 @@ def cut(index: Index, width: int, draft: Draft, factor: float = 1.0) -> None:
 
 
 def spread(index: Index, parts: list[int], keep: Tensor, rows: Tensor, draft: Draft):
-    """Write the columns of a matrix into parts that stand side by side.
+    """Write the rows of a matrix to some hidden units, across several tensor axes.
 
-    index: m hidden units; parts: positions of the tensor axes that are written.
-    keep: the units that receive the rows; units beyond the first n get zeros.
-    rows: (n, entries), as many entries as a unit owns of all these parts.
+    index: the hidden units. parts: positions of the tensor axes that are written, whose
+        entries stand side by side in `rows`.
+    keep: the numbers of the units that are written; those beyond the first n get zeros.
+    rows: (n, entries), with as many columns as a unit owns entries on all these axes.
+    draft: the tensors, which are changed.
     """
     for p in parts:
         part = index.parts[p]

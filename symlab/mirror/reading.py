@@ -1,8 +1,9 @@
-"""Which axes of which parameters read the units, and what values they meet there.
+"""Record which axes of which parameters read hidden units, and the units' values there.
 
 A matrix product multiplies a parameter with units' values and sums over one axis: this
-axis reads the units, every other axis that carries them writes them. Merging units adds
-up what reads them; a unit that is constant can be folded into the reader's bias.
+axis reads the units, every other axis that carries units computes them. Merging units
+adds up the weights that read them; the effect of a constant unit can be added to the
+bias of the layer that reads it.
 """
 
 from dataclasses import dataclass
@@ -29,11 +30,10 @@ FLAT += ("hardsigmoid", "hardswish")
 
 @dataclass
 class Values:
-    """Statistics of hidden units' values, at n positions of a tensor axis.
+    """Statistics of hidden units' values at the n positions of a tensor axis.
 
-    low, high, mean, size: (n,), the least value, the largest, the mean and the root
-        mean square.
-    samples: how many values there were.
+    low, high, mean, size: (n,), the least, largest, mean and root-mean-square value.
+    samples: the number of values per position.
     """
 
     low: Tensor
@@ -44,14 +44,17 @@ class Values:
 
 
 class Readings(Mode):
-    """Records the values that each weight meets in a forward pass of the model.
+    """Records the values that each weight is multiplied with in a forward pass of the
+    model.
 
-    values: {(name, axis): `Values`}, for each axis of a parameter that is multiplied
+    model: the model.
+    tilted: if True, f(x) is replaced by f(x) + x for functions f that are flat in
+        places, so that a unit is constant only if its inputs are.
+
+    values: {(name, axis): `Values`} for each axis of a parameter that is multiplied
         with hidden units' values and summed over.
-    looked_up: (name, axis) of embeddings, which write units although a tied head reads
-        them.
-    tilted: where it is set, f(x) becomes f(x) + x for functions f that are flat in
-        places, so that a unit is constant only if what it is computed from is.
+    looked_up: the (name, axis) of embeddings, which compute units although a tied
+        output layer reads them.
     """
 
     def __init__(self, model: nn.Module, tilted: bool = False):
@@ -129,7 +132,8 @@ class Readings(Mode):
 def readings(model: nn.Module, loss, *batches, tilted: bool = False) -> Readings:
     """Return the `Readings` of `loss(model, batch)`, called once for each batch.
 
-    tilted: as for `Readings`.
+    tilted: as for `Readings`: whether f(x) is replaced by f(x) + x for functions f that
+        are flat in places.
     """
     found = Readings(model, tilted)
     with torch.no_grad(), one_by_one(), found:

@@ -1,7 +1,8 @@
-"""Which reductions reproduce a model's outputs: try, compare, keep or undo.
+"""Find the removals of hidden units that reproduce a model's outputs.
 
-Reductions are tried together; where the outputs change, each half of them is tried by
-itself. All comparisons are made in float64, on the smaller module itself.
+Proposed removals are tried together; if the outputs change, each half of the proposals
+is tried by itself. Outputs of the smaller module are compared in float64 if the model
+allows it.
 """
 
 from dataclasses import replace
@@ -44,13 +45,15 @@ ROUNDS = 5  # of measuring all units where changes are tolerated
 
 
 class Search:
-    """Proposes and verifies reductions of a model's units, keeps or undoes them.
+    """Proposes removals of a model's hidden units, verifies them, and keeps or undoes
+    them.
 
     model, loss, batch: the outputs that are compared are those of `loss(model, batch)`.
     silent: whether to remove also units whose value is constant on this batch only.
-    draft: the tensors as reduced so far.
-    counts: {number of an index: {kind of reduction: number of units removed}}.
-    notes: {number of an index: {reason: number of units that stay}}.
+
+    draft: the tensors with the removals made so far.
+    counts: {number of an index: {kind of removal: number of units removed}}.
+    notes: {number of an index: {reason: number of units that are kept for it}}.
     """
 
     def __init__(self, model: nn.Module, loss, batch, silent: bool):
@@ -82,9 +85,7 @@ class Search:
     # --- proposals ---
 
     def exact(self) -> None:
-        """Apply the reductions that change outputs by rounding only, until none of them
-        remains.
-        """
+        """Apply removals that change outputs by rounding only, until none is left."""
         while self.keep(self.proposals(), self.limit):
             pass
         for block in self.blocks:  # where queries, keys and values need one width
@@ -98,7 +99,7 @@ class Search:
             pass
 
     def proposals(self) -> list[Move]:
-        """Return the reductions to try now, for all units and heads."""
+        """Return the removals to try next, for all hidden units and attention heads."""
         heads = {i for b in self.blocks for i in b.members}
         moves: list[Move] = []
         for n, s in self.sites.items():
@@ -174,10 +175,12 @@ class Search:
     # --- verification ---
 
     def keep(self, moves: list[Move], limit: float) -> bool:
-        """Keep those reductions that together change the outputs by at most `limit`.
+        """Keep those removals that together change the outputs by at most `limit`.
 
-        limit: a relative change. Where all of them together change more, each half is
-            tried by itself. Returns whether any was kept.
+        moves: the proposed removals. limit: the largest relative change of the outputs.
+
+        If all of them together change the outputs by more, each half is tried by
+        itself. Returns whether any was kept.
         """
         moves = [m for m in moves if m.owner not in self.misfit]
         if not moves:
@@ -214,11 +217,14 @@ class Search:
         return False
 
     def carried_out(self, moves: list[Move], factor: float = 1.0):
-        """Carry out reductions on a copy of the draft, without a test of the outputs.
+        """Apply removals to a copy of the draft, without comparing outputs.
 
-        factor: handed to each reduction, for products whose width changes. Returns the
-            new draft and, for each reduction that was possible, (move, {index: number
-            of units removed}).
+        moves: the proposed removals.
+        factor: the factor on a matrix product whose inner width a removal changes.
+
+        Returns the new draft and, for each removal that was possible, (move, {number of
+        an
+        index: number of units removed}).
         """
         draft, done = self.draft.fork(), []
         for m in moves:
@@ -248,18 +254,22 @@ class Search:
     def build(self, draft: Draft, eager: set[int] | None = None) -> nn.Module:
         """Return the smaller module that a draft describes.
 
-        eager: numbers of the indices for which every attribute of a module that equals
-            the old width is changed, whatever its name.
+        draft: the tensors with the removals.
+        eager: numbers of the indices (sets of units) for which every attribute of a
+            module that equals the old width is changed, whatever its name.
         """
         eager = self.eager if eager is None else eager
         new = edits(self.model, self.sites, self.blocks, draft, eager)
         return smaller(self.model, draft, new)
 
     def change(self, draft: Draft, eager: set[int] | None = None) -> tuple[float, str]:
-        """Return the relative change of the outputs that a draft makes, and a reason.
+        """Return the relative change of the outputs under a draft's removals, and a
+        reason.
 
-        eager: as for `build`. The change is infinite, and the reason not empty, where
-            the smaller module cannot run.
+        draft, eager: as for `build`.
+
+        The change is infinite, and the reason not empty, if the smaller module cannot
+        run.
         """
         try:
             new = self.build(draft, eager)
@@ -274,14 +284,14 @@ class Search:
 
     @property
     def exactly(self) -> bool:
-        """Whether the outputs can be computed in float64, not only float32."""
+        """Whether the outputs can be computed in float64."""
         kinds = {p.dtype for p in self.wide.parameters() if p.is_floating_point()}
         return kinds == {torch.float64}
 
     # --- with a tolerance ---
 
     def approximate(self, tolerance: float) -> None:
-        """Remove and merge units one by one, those that change the outputs least first.
+        """Remove and merge units one by one, first those that change the outputs least.
 
         tolerance: the largest relative change of the outputs that is accepted.
         """

@@ -1,4 +1,4 @@
-"""What the numbers that a module keeps beside its tensors become when it is cut."""
+"""Determine the new values of a reduced module's attributes, such as its widths."""
 
 from torch import nn
 
@@ -14,12 +14,12 @@ def edits(
     draft: Draft,
     eager: set[int],
 ) -> Edits:
-    """Return the changes of attributes, such as widths, for a reduced model.
+    """Return the changes of attributes, such as widths, that a reduced model needs.
 
-    sites: by number, the hidden indices. blocks: the attention heads. draft: the
-        tensors with the units marked that are removed.
-    eager: numbers of the indices for which every attribute that equals the old width is
-        changed, whatever its name.
+    model: the full model. sites: {number: hidden index}. blocks: the attention heads.
+    draft: the tensors, in which the removed units are marked.
+    eager: numbers of the indices (sets of units) for which every attribute that equals
+        the old width is changed, whatever its name.
     """
     members = {i for b in blocks for i in b.members}
     whole = {n: s for n, s in sites.items() if n not in members}

@@ -1,6 +1,7 @@
-"""Slots: tensors of labels, one for each hidden index that a value carries.
+"""Slots: integer tensors that label the entries of a value by hidden unit.
 
-A slot has the shape of its value. Entries of one unit have its label; 0 is no unit.
+A slot has the shape of its value, which has one slot for each hidden index that it
+carries. Entries of one unit have that unit's label; label 0 means no unit.
 """
 
 import numpy as np
@@ -11,36 +12,42 @@ from symlab.tracing import compact
 
 
 def labels_of(slot: Tensor) -> np.ndarray:
-    """Return the labels of units in a slot, sorted, each once, without 0 (none)."""
+    """Return the distinct labels of hidden units in a slot, sorted, without 0 (no
+    unit).
+    """
     found = np.unique(compact(slot)[0].cpu().numpy())
     return found[found > 0]
 
 
 def line(slot: Tensor, dim: int) -> Tensor:
-    """Return the labels (n,) of a slot along `dim`, of length n.
+    """Return the labels (n,) of a slot along its dimension `dim`, of length n.
 
-    slot: labels of hidden units; they have to be equal along all other dimensions.
+    slot: labels of hidden units, equal along all other dimensions; this is not checked.
     """
     return compact(slot)[0].movedim(dim, 0).reshape(slot.shape[dim], -1)[:, 0]
 
 
 def along_dim(mask: np.ndarray, dim: int, ndim: int) -> Tensor:
-    """Return a mask (n,) as a tensor of `ndim` dimensions, n along `dim`."""
+    """Return a mask (n,) reshaped to `ndim` dimensions, with n along `dim` and 1
+    elsewhere.
+    """
     view = [-1 if d == dim else 1 for d in range(ndim)]
     return torch.from_numpy(mask).view(view)
 
 
 def classes_along(x: Tensor, dim: int) -> np.ndarray:
-    """Return integers (n,), one per slice of x along `dim`, equal for equal slices."""
+    """Return integers (n,), one per slice of x along `dim`; equal slices get equal
+    numbers.
+    """
     rows = compact(x)[0] if x.stride(dim) else x
     rows = rows.movedim(dim, 0).reshape(rows.shape[dim], -1).detach().cpu().numpy()
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def may_vary(x: Tensor, dim: int) -> bool:
-    """Return whether the data in x may differ along `dim`, whatever this batch holds.
+    """Return whether the entries of x can differ along `dim` for some batch.
 
-    They cannot where the dimension has length 1, or where x was broadcast along it.
+    They cannot if the dimension has length 1 or x was broadcast along it.
     """
     return x.shape[dim] > 1 and x.stride(dim) != 0
 
@@ -48,8 +55,8 @@ def may_vary(x: Tensor, dim: int) -> bool:
 def varies(slot: Tensor) -> set[int]:
     """Return the dimensions of a slot along which the labels of hidden units change.
 
-    A single unit changes nowhere: its dimension has length 1 and a stride that is not
-        0.
+    If there is none, the slot holds a single unit, and the result is each dimension
+    that has length 1 and a nonzero stride.
     """
     moving = [d for d in range(slot.ndim) if slot.shape[d] > 1 and slot.stride(d)]
     found = {d for d in moving if not bool((slot == slot.narrow(d, 0, 1)).all())}
@@ -59,9 +66,9 @@ def varies(slot: Tensor) -> set[int]:
 
 
 def one_place(slot: Tensor, dim: int) -> bool:
-    """Return whether each label of a slot occurs at one position of `dim` only.
+    """Return whether each label of a slot occurs at only one position of `dim`.
 
-    Label 0 (no unit) is left out. A label may still occur often along other dimensions.
+    Label 0 (no unit) is ignored. A label may occur many times along other dimensions.
     """
     view = [-1 if d == dim else 1 for d in range(slot.ndim)]
     places = torch.arange(slot.shape[dim], device=slot.device).view(view)

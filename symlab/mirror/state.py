@@ -1,9 +1,9 @@
-"""How near the units of an index are to their mirrors: dead, equal, of low rank.
+"""How near hidden units are to their mirrors: dead units, equal units, low rank.
 
-All numbers are properties of the function. They do not change under the symmetries that
-were certified: units that may be rescaled are balanced first (relu(c w x) a/c is the
-same unit for every c > 0), signs that are free are compared up to sign, and the rank of
-a rotation's index is that of the product of what writes it with what reads it.
+All numbers are properties of the function. They do not change under the certified
+symmetries: units that may be rescaled are balanced first (relu(c w x) a/c is the same
+unit for every c > 0), units whose signs are free are compared up to sign, and the rank
+of rotated units is the rank of the product of their incoming and outgoing weights.
 """
 
 import itertools
@@ -26,11 +26,13 @@ CHUNK = 1 << 18  # entries that are multiplied at once
 
 
 def state(index: Index, tensors: dict, dead: float, near: float | None = None) -> dict:
-    """Return the measures of one index that are columns of `audit`.
+    """Return the measures of one set of hidden units that are columns of `audit`.
 
-    index: a set of hidden units; the result is empty for one without a symmetry.
-    tensors: the trainable parameters by name.
+    index: the hidden units; the result is empty if they have no symmetry.
+    tensors: {name: tensor}, the trainable parameters.
     dead, near: thresholds for dead and for equal units, as for `audit`.
+
+    The result is {column: value}.
     """
     if index.unknown or index.symmetry == "none":
         return {}
@@ -64,10 +66,10 @@ def state(index: Index, tensors: dict, dead: float, near: float | None = None) -
 
 
 def unit_norms(index: Index, tensors: dict) -> list[Tensor | None]:
-    """Return, for each part of an index, the norms (m,) of what its m units own there.
+    """Return the norms (m,) of the entries that m hidden units own on each tensor axis.
 
-    A part is a tensor axis that carries the units. tensors: {name: tensor}; a part
-    whose tensor is not in it gets None.
+    index: the units. The result has one entry for each of its tensor axes (parts).
+    tensors: {name: tensor}; the entry is None for a tensor that is missing here.
     """
     return [
         None
@@ -79,12 +81,13 @@ def unit_norms(index: Index, tensors: dict) -> list[Tensor | None]:
 
 
 def balance(index: Index, norms: list) -> list:
-    """Return, for each part of an index, factors (m,) that balance the units' weights.
+    """Return factors (m,) on each tensor axis that balance the weights of hidden units.
 
-    norms: as `unit_norms` returns them. Once multiplied, the weights that write a unit
-        and those that read it have the same norm. The factors are a product of the
-        index's certified rescalings, which leave the function as it is. None where a
-        norm is None.
+    index: the m units. norms: as `unit_norms` returns them.
+
+    With these factors, the weights that compute a unit and those that read it have the
+    same norm. The factors are a product of certified rescalings, which leave the
+    function unchanged. The factor is None where the norm is None.
     """
     sizes = list(norms)
     factors = [None if n is None else torch.ones_like(n) for n in norms]
@@ -103,11 +106,14 @@ def balance(index: Index, norms: list) -> list:
 
 
 def directions(index: Index, norms: list) -> list:
-    """Return factors as `balance` does, but with incoming weights of length one.
+    """Return factors (m,) per tensor axis under which incoming weights have length one.
 
-    norms: as `unit_norms` returns them. This is done only where all that reads a unit
-        may be rescaled. There two units of one direction and any sizes count as one:
-        relu(w x) a and relu(2 w x) a add up to relu(w x) 3 a.
+    index: the m hidden units. norms: as `unit_norms` returns them.
+
+    Units are normalised only if a certified rescaling acts on all weights that read
+    them; otherwise the result is that of `balance`. Two units of one direction and
+    different sizes then count as equal: relu(w x) a and relu(2 w x) a add up to relu(w
+    x) 3 a.
     """
     factors, s = balance(index, norms), index.merging
     if s is None:
@@ -119,12 +125,14 @@ def directions(index: Index, norms: list) -> list:
 
 
 def dead_units(index: Index, norms: list, dead: float) -> Tensor:
-    """Return booleans (m,): whether a unit's weights make it do nothing.
+    """Return booleans (m,): whether a hidden unit's weights are so small that it is
+    dead.
 
-    norms: as `unit_norms` returns them.
-    dead: a unit is dead where its incoming or its outgoing weights, once balanced, are
-        at most this fraction of those of a typical unit, the median over the units that
-        contribute to what reads them.
+    index: the m units. norms: as `unit_norms` returns them.
+    dead: the threshold. After balancing, a unit is dead if the norm of its incoming or
+        of its outgoing weights is at most `dead` times the median over those units that
+        contribute to the layers that read them (the largest norm if contributions are
+        unknown). If contributions are known, its own must be at most `dead`, too.
     """
     factors = balance(index, norms)
     norms = [None if n is None else n * f for n, f in _pairs(norms, factors)]
@@ -148,10 +156,11 @@ def dead_units(index: Index, norms: list, dead: float) -> Tensor:
 
 
 def sides(index: Index, known: list[int]) -> tuple[list[int], list[int]]:
-    """Return the parts that write the units of an index, and the parts that read them.
+    """Return the tensor axes that compute the units of an index, and those that read
+    them.
 
-    A part is a tensor axis that carries the units. known: positions of the parts that
-    are wanted; the results are positions, too.
+    known: positions in `index.parts` of the axes to consider. Both results are lists of
+    positions.
     """
     s = index.merging
     if s is not None and all(s[p] for p in known):
@@ -161,11 +170,14 @@ def sides(index: Index, known: list[int]) -> tuple[list[int], list[int]]:
 
 
 def product_spectrum(index: Index, tensors: dict) -> Tensor:
-    """Return the singular values of the weight product that is summed over an index.
+    """Return the singular values of the weight product that is summed over hidden
+    units.
 
-    tensors: {name: tensor}. The product is of what writes the units with what reads
-        them. Where no rescaling between both is certified (as for W^T W), the singular
-        values are those of all the index's weights side by side.
+    index: the units. tensors: {name: tensor}.
+
+    The product is that of the units' incoming and outgoing weights. If no rescaling
+    between both is certified (as for W^T W), the result is the singular values of all
+    the index's weights side by side.
     """
     known = [p for p, part in enumerate(index.parts) if part.name in tensors]
     writes, reads = sides(index, known) if index.merging else ([], [])
@@ -178,16 +190,16 @@ def product_spectrum(index: Index, tensors: dict) -> Tensor:
 def distances(index: Index, tensors: dict, alive: Tensor, dead: float):
     """Return the relative distances (n, n) of live units, and singular values (n,).
 
-    index: a set of hidden units. tensors: {name: tensor}.
+    index: the hidden units. tensors: {name: tensor}.
     alive: the numbers of the n live units.
-    dead: a weight matrix that holds less than dead^2 of all squared weights is compared
-        only together with the others.
+    dead: a weight matrix with less than dead^2 of the sum of all squared weights is not
+        compared separately.
 
-    The weights a and b of two units are first balanced, as `directions` does it. Their
-    distance is |a - b| / (|a|^2 + |b|^2)^(1/2), over all weights or in the weight
-    matrix in which it is largest, so that units with only a gain or a bias in common
-    are no copies; of the signs that may be changed, those count that make it least. The
-    singular values are those of the n units' weights side by side.
+    The weights a and b of two units are first rescaled by `directions`. Their distance
+    is |a - b| / (|a|^2 + |b|^2)^(1/2), over all weights or on the weight matrix on
+    which it is largest, so that units with only an equal gain or bias are not copies;
+    of all certified sign changes, the one with the least distance counts. The singular
+    values are those of the n units' weights side by side.
     """
     norms = unit_norms(index, tensors)
     factors = directions(index, norms)
@@ -225,11 +237,14 @@ def distances(index: Index, tensors: dict, alive: Tensor, dead: float):
 
 
 def chance_radius(index: Index, tensors: dict, m: int) -> float:
-    """Return the distance below which about CHANCE pairs of m random units would lie.
+    """Return the distance below which about CHANCE pairs of m random units are
+    expected.
 
-    tensors: {name: tensor}. In d dimensions a share r**d of the units is nearer than r,
-        so that m^2/2 pairs give m^2/2 * r**d; d counts a unit's weights less the
-        rescalings.
+    index: the hidden units. tensors: {name: tensor}.
+
+    In d dimensions a fraction r**d of random units is nearer than r, so that m^2/2
+    pairs give m^2/2 * r**d. Here d is the number of a unit's weights minus its
+    rescalings.
     """
     d = sum(_entries(index, p) for p, q in enumerate(index.parts) if q.name in tensors)
     d -= len(index.scales) + (index.merging is not None)
@@ -237,10 +252,12 @@ def chance_radius(index: Index, tensors: dict, m: int) -> float:
 
 
 def activity(index: Index) -> dict:
-    """Return the columns `silent` and `twins` of `audit`, from values of units.
+    """Return the columns `silent` and `twins` of `audit`, from the values of hidden
+    units.
 
-    silent: units with one value everywhere. twins: units that correlate above TWINS
-        with another one. The result is empty where the values are not known.
+    silent: the number of units with the same value on all samples. twins: the number of
+    other units whose correlation with some unit exceeds TWINS in absolute value. The
+    result is empty if fewer than 3 samples are known, and for rotations.
     """
     h = index.activations
     if h is None or len(h) < 3 or index.kind == "rotation":

@@ -1,7 +1,7 @@
-"""Cut units out of a module: slice its tensors and fit its attributes.
+"""Remove hidden units from a module: cut its tensors and adapt its attributes.
 
-A `Draft` holds the tensors at full width, in float64, with what is to be removed noted
-beside them; `smaller` makes an ordinary module of it.
+A `Draft` holds the tensors at full width, in float64, together with a list of what is
+to be removed; `smaller` makes an ordinary module of it.
 """
 
 import re
@@ -26,14 +26,16 @@ HEADS = re.compile(r"heads?$")
 
 
 class Misfit(ValueError):
-    """The error that the smaller tensors do not fit the module."""
+    """Raised if the smaller tensors do not fit the module."""
 
 
 class Draft:
-    """A model's tensors with a note of which hidden units are to be cut from them.
+    """A model's tensors with a record of the hidden units that are to be removed.
 
     Tensors keep their full width, in float64 on the CPU; a tensor is copied when it is
-    first written to. source: the model's parameters and buffers by name.
+    first written to.
+
+    source: {name: tensor}, the model's parameters and buffers.
     """
 
     def __init__(self, source: Mapping[str, Tensor]):
@@ -43,35 +45,42 @@ class Draft:
         self._own: set[str] = set()
 
     def fork(self) -> "Draft":
-        """Return a new draft that starts from this one, which it leaves alone."""
+        """Return a new draft that starts as a copy of this one; later changes are
+        independent.
+        """
         new = Draft(self.source)
         new.changed = dict(self.changed)
         new.removed = {k: set(v) for k, v in self.removed.items()}
         return new
 
     def tensor(self, name: str) -> Tensor:
-        """Return the current tensor of that name, to be read only."""
+        """Return the current tensor of the given name, which must not be written to."""
         found = self.changed.get(name)
         if found is None:
             return self.source[name].detach().to("cpu", torch.float64)
         return found
 
     def own(self, name: str) -> Tensor:
-        """Return the current tensor of that name, to be written to."""
+        """Return the current tensor of the given name, which may be written to."""
         if name not in self._own:
             self.changed[name] = self.tensor(name).clone()
             self._own.add(name)
         return self.changed[name]
 
     def rows(self, part: Part, units) -> Tensor:
-        """Return what some units own of a tensor, as a copy (units, entries).
+        """Return a copy (units, entries) of what some units own of a tensor.
 
         part: the axis of the tensor along which each unit owns some positions.
+        units: the numbers of the units, or a slice.
         """
         return part.rows(self.tensor(part.name), units).clone()
 
     def put(self, part: Part, units, rows: Tensor) -> None:
-        """Write rows (units, entries) to where some units own a tensor."""
+        """Write rows (units, entries) to the entries of a tensor that some units own.
+
+        part: the axis of the tensor along which each unit owns some positions.
+        units: the numbers of the units.
+        """
         t, places = self.own(part.name), part.places[units].reshape(-1)
         if part.stack == 1:
             view, at = t.movedim(part.axis, 0), (places,)
@@ -82,7 +91,8 @@ class Draft:
         view[at] = rows.reshape(view[at].shape)
 
     def drop(self, parts: Sequence[Part], units) -> None:
-        """Mark units as removed: their entries are 0 until `smaller` cuts them off.
+        """Mark units as removed: their entries are set to 0, and `smaller` cuts them
+        off.
 
         parts: the tensor axes on which the units own entries. units: their numbers.
         """
@@ -94,7 +104,9 @@ class Draft:
                 gone.update(part.places[units].reshape(-1).tolist())
 
     def alive(self, index: Index) -> Tensor:
-        """Return booleans (m,): which of the index's m units have not been removed."""
+        """Return booleans (m,): which of the index's m hidden units have not been
+        removed.
+        """
         part = index.parts[0]
         gone = self.removed.get((part.name, part.axis, part.stack), set())
         here = [int(x) not in gone for x in part.places[:, 0]]
@@ -103,15 +115,15 @@ class Draft:
 
 @dataclass(frozen=True)
 class Edits:
-    """Changes of the numbers that modules keep beside their tensors, such as widths.
+    """Changes of module attributes, such as widths, that the removal of units requires.
 
-    widths: (path of the module, {old width: new}, eager).
-    heads: (path, {old width: new}, eager, number of heads before, and after).
+    widths: (path of the module, {old width: new width}, eager).
+    heads: (path, {old width: new width}, eager, number of heads before, number after).
     norms: (path, units before, units after) of root-mean-square norms.
     config: (field, value) of a Hugging Face model's configuration.
 
-    An eager entry changes all numbers that equal an old width, another one only those
-    whose names say that they are widths.
+    If `eager` is True, all numbers that equal an old width are changed; otherwise only
+    those whose names say that they are widths.
     """
 
     widths: tuple[tuple[str, dict[int, int], bool], ...] = ()
@@ -123,8 +135,10 @@ class Edits:
 def smaller(model: nn.Module, draft: Draft, edits: Edits) -> nn.Module:
     """Return a deep copy of a model without the units that a draft marks as removed.
 
-    edits: the changes of module attributes that then are needed. Raises Misfit where
-        the groups of a convolution would get unequal widths.
+    draft: the tensors and the record of removals.
+    edits: the changes of module attributes that the removals require.
+
+    Raises Misfit if the groups of a convolution would get unequal widths.
     """
     new = copied(model)
     named = dict(new.named_parameters()) | dict(new.named_buffers())
@@ -228,7 +242,9 @@ def _stretch(norm: nn.Module, ratio: float) -> None:
 
 
 def epsilon(norm: nn.Module) -> str:
-    """Return the name of the attribute for a norm's epsilon, '' if there is none."""
+    """Return the name of the attribute that holds a norm's epsilon, '' if there is
+    none.
+    """
     names = ("eps", "variance_epsilon", "epsilon")
     return next((n for n in names if hasattr(norm, n)), "")
 
@@ -260,7 +276,8 @@ def _set_heads(old: nn.Module, new: nn.Module, before: int, after: int) -> None:
 def ancestor(model: nn.Module, names: Sequence[str]) -> str:
     """Return the path of the smallest module that holds all tensors of the given names.
 
-    A module without submodules does not count: the path is then that of its parent.
+    names: the full names of the tensors. A module without submodules does not count:
+    the path is then that of its parent.
     """
     paths = [n.split(".")[:-1] for n in names]
     common = []

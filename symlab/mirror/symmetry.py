@@ -1,16 +1,17 @@
 """Mirror symmetries of a loss: an orthonormal O with l(theta) = l((I - 2 O O^T) theta).
 
 Definition 1 of Liu Ziyin, "Symmetry Induces Structure and Constraint of Learning" (ICML
-2024). The mirror is the surface O^T theta = 0. Parameters are a dict {name: tensor}, as
-`dict(model.named_parameters())` gives it; a symmetry touches some of them and leaves
-the others as they are.
+2024). The mirror is the surface O^T theta = 0. Parameters are a dict {name: tensor},
+such as `dict(model.named_parameters())`; a symmetry acts on some of them and leaves the
+others unchanged.
 
-Three families are one construction, `hidden`: a unit vector n acts on a
-hidden index that several parameters share, as I - 2 n n^T.
-  rotation      any n, where the loss sees only products over the index: low rank
+Three families have one construction, `hidden`: with a unit vector n, I - 2 n n^T acts
+on a set of hidden units that several parameters share.
+  rotation      any n, if the loss sees only products over the units: low rank
   permutation   n = (e_i - e_j)/sqrt 2: neurons i and j are equal on the mirror
   sign flip     n = e_i: neuron i is zero on the mirror
-`rescaling` is the fourth: the pair (u_i, v_j) that the loss sees as u_i*v_j only.
+The fourth family is `rescaling`: entries u_i and v_i that enter the loss only by their
+product u_i*v_i.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,12 +28,13 @@ Params = Mapping[str, Tensor]
 class MirrorSymmetry:
     """A mirror symmetry: the loss is the same at theta and at (I - 2 O O^T) theta.
 
-    O (P, k) has orthonormal columns and is held as the list of its nonzero entries.
+    O (P, k) has orthonormal columns and is stored as the list of its nonzero entries.
 
     names, shapes: the parameters whose P entries it acts on, one after another.
-    rows, columns, values: (nnz,), O[rows, columns] = values. k: the number of columns.
+    rows, columns, values: (nnz,), the nonzero entries O[rows, columns] = values.
+    k: the number of columns of O.
 
-    Raises ValueError where they do not fit or O^T O is not the identity.
+    Raises ValueError if these are inconsistent or O^T O is not the identity.
     """
 
     names: tuple[str, ...]
@@ -44,7 +46,14 @@ class MirrorSymmetry:
 
     @classmethod
     def of_matrix(cls, params: Params, names: tuple[str, ...], basis: Tensor):
-        """Return the symmetry of a dense O (P, k) over named parameters."""
+        """Return the symmetry of a dense O (P, k) that acts on named parameters.
+
+        params: {name: tensor}. names: the parameters with P entries in total.
+        basis: the matrix O.
+
+        Raises ValueError if O does not fit the parameters or its columns are not
+        orthonormal.
+        """
         names = (names,) if isinstance(names, str) else tuple(names)
         check_names(params, names)
         basis = torch.as_tensor(basis)
@@ -109,19 +118,31 @@ class MirrorSymmetry:
         return zero.index_add(0, rows, values * c[columns])
 
     def coordinates(self, params: Params) -> Tensor:
-        """Return O^T theta, (k,), which is zero exactly on the mirror."""
+        """Return O^T theta (k,), which is zero if and only if theta is on the mirror.
+
+        params: theta as {name: tensor}.
+        """
         return self._along(self._flat(params))
 
     def distance(self, params: Params) -> Tensor:
-        """Return |O^T theta|, the distance of theta from the mirror."""
+        """Return |O^T theta|, the distance of theta from the mirror.
+
+        params: theta as {name: tensor}.
+        """
         return self.coordinates(params).norm()
 
     def project(self, params: Params) -> dict[str, Tensor]:
-        """Return (I - O O^T) theta, the nearest point on the mirror."""
+        """Return (I - O O^T) theta, the point on the mirror nearest to theta.
+
+        params: theta as {name: tensor}.
+        """
         return self._moved(params, 1.0)
 
     def reflect(self, params: Params) -> dict[str, Tensor]:
-        """Return (I - 2 O O^T) theta, the mirror image of the weights theta."""
+        """Return (I - 2 O O^T) theta, the mirror image of theta.
+
+        params: theta as {name: tensor}.
+        """
         return self._moved(params, 2.0)
 
     def violation(
@@ -131,18 +152,23 @@ class MirrorSymmetry:
         points: int = 4,
         still: Params | None = None,
     ) -> float:
-        """Return how much the loss changes under the reflection.
+        """Return how much the loss changes under the reflection: about 0 if it is
+        symmetric.
 
-        The arguments and the scale are those of the function `violation` of this
-        module.
+        loss: takes parameters {name: tensor} and returns a scalar.
+        points: how many random points around `params` are tried, two or more.
+        still: tensors that are reflected but not perturbed.
+
+        The result is the largest change of the loss over the points, relative to the
+        spread of the loss between them.
         """
         return violation(self.reflect, loss, params, points, still)
 
     def check(self, loss, params: Params, tolerance: float = 1e-4) -> None:
-        """Raise ValueError where the loss does not have this symmetry.
+        """Raise ValueError if the loss does not have this symmetry.
 
-        loss: of parameters {name: tensor}. tolerance: the largest `violation` that
-            passes.
+        loss: takes parameters {name: tensor} and returns a scalar.
+        tolerance: the smallest `violation` that raises the error.
         """
         found = self.violation(loss, params)
         if not found < tolerance:
@@ -152,12 +178,16 @@ class MirrorSymmetry:
             )
 
     def threshold(self, loss: Callable[[Params], Tensor], params: Params) -> Tensor:
-        """Return the L2 penalty gamma_0 above which the mirror is better.
+        """Return the L2 penalty gamma_0 above which the mirror has the lower total
+        loss.
+
+        loss: l, takes parameters {name: tensor} and returns a scalar.
+        params: theta as {name: tensor}.
 
         gamma_0 = (l(P theta) - l(theta)) / |O^T theta|^2, with P theta the projection
-        of the weights theta onto the mirror: l + gamma |theta|^2 is lower at P theta if
-        and only if gamma > gamma_0. PyTorch's weight_decay is 2 gamma. On the mirror
-        itself it is 0/0. Source: Ziyin (ICML 2024), theorem 1, part 3.
+        of theta onto the mirror: l + gamma |theta|^2 is lower at P theta if and only if
+        gamma > gamma_0. PyTorch's weight_decay is 2 gamma. If theta is on the mirror,
+        the result is 0/0. Source: Ziyin (ICML 2024), theorem 1, part 3.
         """
         gain = _scalar(loss(self.project(params))) - _scalar(loss(params))
         return gain / self.coordinates(params).square().sum()
@@ -191,16 +221,17 @@ def violation(
     points: int = 4,
     still: Params | None = None,
 ) -> float:
-    """Return how much the loss changes under a transform: about 0 if symmetric.
+    """Return how much the loss changes under a transform: about 0 if it is symmetric.
 
-    transform: takes and returns parameters {name: tensor}. loss: of such parameters, a
-        scalar.
+    transform: takes and returns parameters {name: tensor}.
+    loss: takes such parameters and returns a scalar.
     points: how many random points around `params` are tried, two or more.
-    still: tensors that are transformed and not moved, such as the running statistics of
-        a batch norm.
+    still: tensors that are transformed but not perturbed, such as the running
+        statistics of a batch norm.
 
-    It is the largest |l(image) - l| over the points, relative to the spread of the loss
-    between them. Integer tensors stay as they are.
+    The result is the largest |l(image) - l| over the points, relative to the spread of
+    the loss between them. Integer tensors are not perturbed. Raises ValueError for
+    fewer than two points.
     """
     if points < 2:
         raise ValueError(f"points is {points}: the spread of the loss needs 2 or more")
@@ -221,10 +252,12 @@ def violation(
 
 
 def check_names(params: Params, names) -> None:
-    """Raise ValueError for a name whose parameter cannot be moved.
+    """Raise ValueError for parameters on which a symmetry cannot act.
 
-    Such a parameter does not exist, is no tensor of real floating-point numbers, is
-    named twice, or shares its tensor with another name.
+    params: {name: tensor}.
+    names: the parameters that are checked. The error is raised if a parameter does not
+        exist, is not a tensor of real floating-point numbers, is named twice, or shares
+        its tensor with another name.
     """
     if not isinstance(params, Mapping):
         raise ValueError(
@@ -273,15 +306,16 @@ def _scale(p: Tensor) -> float:
 
 
 def hidden(params: Params, axes: Mapping[str, int], n: Tensor) -> MirrorSymmetry:
-    """Return the symmetry under I - 2 n n^T on the hidden units of some layers.
+    """Return the symmetry under I - 2 n n^T on the H hidden units of some layers.
 
-    axes: {parameter name: the dimension that indexes the units}. A linear layer's units
-        are dimension 0 of its weight and bias and dimension 1 of the next layer's
+    params: {name: tensor}.
+    axes: {parameter name: the dimension that indexes the units}. For a linear layer,
+        these are dimension 0 of its weight and bias and dimension 1 of the next layer's
         weight.
-    n: (H,), a direction of any length but zero.
+    n: (H,), a direction of any nonzero length.
 
-    Whether a loss has the symmetry is for `check` to say. Raises ValueError for an n
-    that is no direction and for axes without that index.
+    `MirrorSymmetry.check` tests whether a loss has the symmetry. Raises ValueError if n
+    is not a direction, or if a dimension is not of size H.
     """
     _check_axes(params, axes)
     n = _direction(n)
@@ -307,9 +341,11 @@ def hidden(params: Params, axes: Mapping[str, int], n: Tensor) -> MirrorSymmetry
 def permutation(params: Params, axes: Mapping[str, int], i: int, j: int):
     """Return the symmetry that exchanges neurons i and j; on its mirror they are equal.
 
-    axes: {parameter name: the dimension that indexes the neurons}. Negative numbers
-        count from the end, as in a list. Raises ValueError where i and j are one neuron
-        or do not exist.
+    params: {name: tensor}. axes: {parameter name: the dimension that indexes the
+        neurons}.
+    i, j: the neurons' numbers; negative ones count from the end, as in a list.
+
+    Raises ValueError if i and j are the same neuron or do not exist.
     """
     n = torch.zeros(_width(params, axes))
     i, j = _index(i, len(n), "neurons"), _index(j, len(n), "neurons")
@@ -323,10 +359,14 @@ def permutation(params: Params, axes: Mapping[str, int], i: int, j: int):
 
 
 def sign_flip(params: Params, axes: Mapping[str, int], i: int):
-    """Return the symmetry that flips all weights of neuron i; its mirror is zero.
+    """Return the symmetry that flips all weights of neuron i; on its mirror they are
+    zero.
 
-    axes: {parameter name: the dimension that indexes the neurons}. Negative numbers
-        count from the end. Raises ValueError where i does not exist.
+    params: {name: tensor}. axes: {parameter name: the dimension that indexes the
+        neurons}.
+    i: the neuron's number; a negative one counts from the end.
+
+    Raises ValueError if i does not exist.
     """
     n = torch.zeros(_width(params, axes))
     n[_index(i, len(n), "neurons")] = 1.0
@@ -334,17 +374,18 @@ def sign_flip(params: Params, axes: Mapping[str, int], i: int):
 
 
 def rescaling(params: Params, u: str, v: str, i: int, mirror: str = "zero"):
-    """Return the symmetry of two entries that a loss sees by their product only.
+    """Return a mirror symmetry of two entries that a loss depends on only by their
+    product.
 
-    u, v: names of the two parameters.
+    params: {name: tensor}. u, v: the names of the two parameters.
     i: the number of the entry in both flattened parameters; a negative one counts from
         the end.
     mirror: the set of weights that the symmetry leaves fixed: 'equal' (u_i = v_i),
         'opposite' (u_i = -v_i), or 'zero' (u_i = v_i = 0), the intersection of both,
-        where sparsity comes from.
+        which leads to sparsity.
 
-    Raises ValueError where u and v are one tensor, have different numbers of entries,
-    or have no entry i.
+    Raises ValueError if u and v are one tensor, have different numbers of entries or no
+    entry i, and for an unknown mirror.
     """
     if u == v:
         raise ValueError(

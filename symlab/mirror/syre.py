@@ -1,17 +1,17 @@
 """syre: remove the mirror symmetries of any model by a fixed random offset.
 
-The model is evaluated at theta + theta_0 with a static Gaussian theta_0, and the decay
-pulls theta to zero. No reflection maps theta_0 to itself, so no mirror is left at which
-solutions could collapse. The offset needs the decay: without it it is only another name
-for the same parameters. It removes all mirrors of a countable set (permutations, sign
-flips, rescalings); the continuum of rotations needs unequal decay, `penalty`, too.
+The model is evaluated at theta + theta_0 with a fixed Gaussian theta_0, and weight
+decay pulls theta to zero. No reflection maps theta_0 to itself, so there is no mirror
+to which solutions could collapse. The offset needs weight decay: without it, it merely
+renames the parameters. It removes all mirrors of a countable set (permutations, sign
+flips, rescalings); the continuum of rotations also needs unequal decay, `penalty`.
 
 Source: Ziyin, Xu, Chuang, "Remove Symmetries to Control Model Expressivity and Improve
 Optimization" (syre). Its default theta_0 has standard deviation 0.01/sqrt(d), d the
-fan-in. That removes the mirrors exactly, but the place that decay leads to is still
-next to them: a network whose weights are a hundredth of the usual ones. Ours draws
+fan-in. That removes the mirrors exactly, but decay still leads to a point next to them:
+a network whose weights are a hundredth of the usual ones. By default this module draws
 theta_0 like the parameter at its initialisation. Measured, with plain weight decay /
-the paper's scale / ours / scale=0.3:
+the paper's scale / the default / scale=0.3:
   u*v, a new teacher every 600 steps (40 inputs, initial deviation 0.2, lr and decay
          0.02, excess loss of the last 3 of 30 tasks; of the first 3: 0.09 to 0.13):
          0.86 / 0.38 / 0.08 / 0.07
@@ -46,7 +46,9 @@ class Offset(nn.Module):
         return theta + self.offset
 
     def right_inverse(self, theta: Tensor) -> Tensor:
-        """Return the trained theta of a given weight, so the function stays."""
+        """Return the trained theta of a given weight, weight - theta_0, which the
+        module calls when a weight is assigned.
+        """
         return theta - self.offset
 
 
@@ -55,30 +57,31 @@ def remove_symmetries(
 ) -> nn.Module:
     """Add a fixed random offset theta_0 to each trainable parameter; return the model.
 
-    Call it at the initialisation, and train with weight decay on all of
-    `model.parameters()`: the decay now pulls each weight towards theta_0.
+    Call it at initialisation, and train with weight decay on all of
+    `model.parameters()`: the decay then pulls each weight towards theta_0.
 
     scale: None draws theta_0 like the parameter itself: a Gaussian with the mean and
-    the standard deviation of its entries, so that decay leads to a random network as
-    expressive as the one that it started from. The deviation is at least 0.1 of the
-    mean: gains that are all 1 get 1 + 0.1 N(0, 1), and decay does not switch a layer
-    off. Tensors that are all zero, such as biases, are drawn as with 'paper'.
-    A number draws N(0, scale^2) for every parameter. 'paper' is the default of the
-    paper, N(0, (0.01/sqrt(d))^2), with d the fan-in, the number of entries of one row:
-    this breaks every mirror symmetry, but decay still leads to weights near the mirror.
-    seed: of the draws, which do not depend on the device.
+        the standard deviation of its entries, so that decay leads to a random network
+        as expressive as the initial one. The standard deviation is at least 0.1 of the
+        mean: gains that are all 1 get 1 + 0.1 N(0, 1), and decay does not switch a
+        layer off. Tensors that are all zero, such as biases, are drawn as with 'paper'.
+        A number draws N(0, scale^2) for every parameter. 'paper' is the default of the
+        paper, N(0, (0.01/sqrt(d))^2), with d the fan-in, the number of entries of one
+        row: this breaks every mirror symmetry, but decay still leads to weights near
+        the mirror.
+    seed: seed of the draws, which do not depend on the device.
 
-    The function of the model stays up to rounding: a weight becomes
-    (theta - theta_0) + theta_0, off by at most eps (|theta| + |theta_0|), where eps is
+    The function of the model is unchanged up to rounding: a weight becomes (theta -
+    theta_0) + theta_0, with an error of at most eps (|theta| + |theta_0|), where eps is
     1e-7 in float32, 1e-3 in float16 and 8e-3 in bfloat16. A parameter that several
-    modules share stays one trained tensor with one offset. Frozen parameters are left
-    alone. Torch itself cannot deep-copy a parametrized nn.LSTM, GRU or RNN after a call
-    that recorded gradients: call it under torch.no_grad() before copying.
+    modules share stays one trained tensor with one offset. Frozen parameters get no
+    offset. Torch itself cannot deep-copy a parametrized nn.LSTM, GRU or RNN after a
+    call that recorded gradients: call it under torch.no_grad() before copying.
     torch.nn.utils.parametrize.remove_parametrizations makes theta + theta_0 the weight
-    again; of a shared parameter it would do so once for each module, which is wrong.
-    Raises ValueError, and changes nothing, for a scale that is not positive and where a
-    trainable parameter is parametrized already, has no values yet, or shares its memory
-    with another one.
+    again; for a shared parameter it would add the offset once per module, which is
+    wrong. Raises ValueError, and changes nothing, for a scale that is not positive, and
+    if a trainable parameter is already parametrized, has no values yet, or shares its
+    memory with another one.
     """
     check_model(model)
     _check_scale(scale)
@@ -98,8 +101,8 @@ def remove_symmetries(
 def penalty(model: nn.Module, weight_decay: float, spread: float = 0.5) -> Tensor:
     """Return the L2 penalty (1/2) sum_i d_i theta_i^2 with unequal rates d_i.
 
-    weight_decay, spread: each d_i is in weight_decay * [1 - spread, 1 + spread], a
-        fixed function of the entry's place.
+    weight_decay, spread: each d_i is a fixed number in weight_decay * [1 - spread, 1 +
+        spread] that depends on the position of the entry.
 
     Add it to the loss instead of the optimizer's weight_decay: it breaks rotation
     symmetries, under which equal decay is invariant. Frozen parameters are left out.

@@ -1,11 +1,12 @@
-"""Following a model's operations: which hidden units each value belongs to.
+"""Follow a model's operations to find which hidden units each value belongs to.
 
 A slot is a tensor of labels with the shape of a value; a value has one slot for each
-hidden index that it carries (a weight has two). Every rule says what an operation does
-to slots, and reports to `atoms` what it means for the units: see there.
+hidden index that it carries (a weight matrix has two). Every rule states how an
+operation changes slots, and reports to `atoms` what it implies for the units.
 
-A value without slots is a constant of the model (made of numbers, buffers and frozen
-parameters only) or data. Constants tell units apart by their values, data by place.
+A value without slots is a constant of the model (computed from numbers, buffers and
+frozen parameters only) or data. Units are distinguished by the values of constants, and
+by their positions in data.
 """
 
 import math
@@ -60,14 +61,15 @@ NEUTRAL = words(
 
 
 class Trace(Mode):
-    """Follows one call of a model and notes which hidden units each value belongs to.
+    """A torch mode that records, in one call, to which hidden units each value belongs.
 
     A slot is a tensor of integer labels, one for each entry of a value: the label of
-        the hidden unit that the entry belongs to, 0 for none. A value has one slot for
-        each hidden index that it carries.
+    the hidden unit that the entry belongs to, 0 for none. A value has one slot for each
+    hidden index that it carries.
 
-    atoms: where labels are kept and what ties units is reported.
-    originals: weights of the given model, which a loss must not use beside its copy.
+    atoms: the `Atoms` that stores labels and records the relations of units.
+    originals: weights of the given model, which the loss must not use, because its copy
+        is traced.
     """
 
     def __init__(self, atoms: Atoms, originals=()):
@@ -120,7 +122,9 @@ class Trace(Mode):
         return out
 
     def slots(self, t) -> list[Tensor]:
-        """Return the slots (unit labels) of a value; [] for constants and data."""
+        """Return the slots (tensors of unit labels) of a value t; [] for constants and
+        data.
+        """
         return self.atoms.slots.get(t, []) if isinstance(t, Tensor) else []
 
     def _as(self, given: Tensor, shown: Tensor) -> Tensor:
@@ -131,7 +135,11 @@ class Trace(Mode):
         return shown
 
     def keep(self, out: Tensor, slots: list[Tensor]) -> None:
-        """Store slots (unit labels) for a result, except those without labels."""
+        """Store the slots (tensors of unit labels) of a result, except those without
+        labels.
+
+        out: the result. slots: tensors that broadcast to its shape.
+        """
         slots = [s.expand(out.shape) for s in slots]
         self.atoms.slots[out] = [s for s in slots if bool((s > 0).any())]
 

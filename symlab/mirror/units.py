@@ -1,9 +1,9 @@
-"""Hidden indices of a model: which entries of its tensors belong to which unit.
+"""Hidden indices of a model: which entries of its tensors belong to which hidden unit.
 
 An `Index` has m units and several parts. A part is one axis of one tensor, and unit i
-owns the slices `places[i]` along it: a neuron owns a row of the layer that writes it,
+owns the slices `places[i]` along it: a neuron owns a row of the layer that computes it,
 an entry of that layer's bias and a column of the layer that reads it. A matrix may be
-part of one index twice (W -> P W P^T). Elements of a group act on all parts at once.
+part of one index twice (W -> P W P^T). A group element acts on all parts at once.
 """
 
 import itertools
@@ -19,17 +19,18 @@ BLOCK = 1 << 18  # entries of a tensor that are moved at once
 
 @dataclass(frozen=True)
 class Part:
-    """One axis of one tensor, along which each of m hidden units owns some positions.
+    """One axis of one tensor, along which each of m hidden units owns k positions.
 
-    name, axis, shape: of the tensor, a parameter or a buffer such as batch norm's
-        running mean.
+    name, shape: the tensor, a parameter or a buffer such as batch norm's running mean.
+    axis: the axis of that tensor.
     places: (m, k) positions along the axis; unit i owns the slices places[i].
-    stack: the first axis is cut into so many groups (experts, groups of a convolution)
-        with indices of their own; position e * shape[axis] + j is place j of group e.
-    reads: the units' values are multiplied with this tensor and summed over the axis;
-        otherwise the tensor writes the units' values (or does both, as a tied
-        embedding).
-    trainable: whether it is a parameter that requires a gradient.
+    stack: the number of groups (experts, groups of a convolution) into which the first
+        axis is cut, each with an index of its own; position e * shape[axis] + j is
+        place j of group e.
+    reads: whether the units' values are multiplied with this tensor and summed over the
+        axis; otherwise the tensor computes the units' values, or does both, as a tied
+        embedding.
+    trainable: whether the tensor is a parameter that requires a gradient.
     """
 
     name: str
@@ -42,21 +43,30 @@ class Part:
 
     @cached_property
     def consecutive(self) -> bool:
-        """Whether the positions that the units own count up by one, unit after unit."""
+        """Whether the units' positions, taken unit by unit, increase by one at each
+        step.
+        """
         flat = self.places.reshape(-1)
         return len(flat) > 0 and torch.equal(flat, flat[0] + torch.arange(len(flat)))
 
     def slices(self, t: Tensor) -> Tensor:
-        """Return the slices of the tensor along this axis, flattened: (n, rest)."""
+        """Return the slices of tensor t along this axis, flattened to (n, rest).
+
+        n is the length of the axis, times the number of groups if the first axis is
+        stacked.
+        """
         if self.stack == 1:
             return t.movedim(self.axis, 0).reshape(t.shape[self.axis], -1)
         t = t.reshape(self.stack, -1, *t.shape[1:]).movedim(self.axis + 1, 1)
         return t.reshape(self.stack * t.shape[1], -1)
 
     def rows(self, t: Tensor, units: slice = slice(None)) -> Tensor:
-        """Return what each unit owns of the tensor, flattened: (m, k * rest).
+        """Return the entries of tensor t that each unit owns, flattened to (m, k *
+        rest).
 
-        units: which of the units. To be read only: it may be a view of the tensor.
+        units: a slice that selects some of the m units.
+
+        The result may be a view of t and must not be written to.
         """
         t = t if self.shape else t.reshape(1)
         places = self.places[units]
@@ -70,9 +80,10 @@ class Part:
         return taken.movedim(self.axis, 0).reshape(len(places), -1)
 
     def chunks(self, entries: int) -> list[slice]:
-        """Return slices of units that own about `entries` numbers together.
+        """Return slices of consecutive units that own about `entries` numbers per
+        slice.
 
-        Each slice has at least one unit; together they hold all units in order.
+        Each slice has at least one unit; together the slices cover all units in order.
         """
         m, axis = len(self.places), self.shape[self.axis] if self.shape else 1
         each = torch.Size(self.shape).numel() // axis * self.places.shape[1]
@@ -80,7 +91,10 @@ class Part:
         return [slice(a, min(a + step, m)) for a in range(0, m, step)]
 
     def exchange_(self, t: Tensor, order: Tensor) -> None:
-        """Give unit i what unit order[i] owns of the tensor, in place."""
+        """Replace what unit i owns of tensor t by what unit order[i] owned, in place.
+
+        order: (m,), a permutation.
+        """
         given = replace(self, places=self.places[order])
         if torch.equal(given.places, self.places):
             return
@@ -88,9 +102,9 @@ class Part:
             self._write(block, given.rows(block))
 
     def multiply_(self, t: Tensor, matrix: Tensor) -> None:
-        """Multiply what the units own of the tensor, in place.
+        """Multiply the entries of tensor t that the units own, in place.
 
-        matrix: (m, m), which mixes the units, or (m,), one factor for each.
+        matrix: (m, m), which mixes the units, or (m,), one factor for each unit.
         """
         matrix = matrix.to(t)
         for block in self._blocks(t):
@@ -131,12 +145,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Element:
-    """A group element: it permutes or rotates m hidden units, and scales them.
+    """A group element that permutes or rotates m hidden units and scales them.
 
-    order: (m,), unit i receives what unit order[i] had; or None.
-    matrix: (m, m), a rotation, instead of `order`; or None.
+    order: (m,), unit i receives what unit order[i] had; None without a permutation.
+    matrix: (m, m), an orthogonal matrix, used instead of `order`; None without one.
     factors: {position of a part in the index: (m,)}, the factor on each unit's entries
-        on that tensor axis.
+        along that tensor axis.
     """
 
     order: Tensor | None = None
@@ -144,7 +158,10 @@ class Element:
     factors: Mapping[int, Tensor] = field(default_factory=dict)
 
     def dual(self) -> "Element":
-        """Return the element that moves gradients as this one moves weights."""
+        """Return the element that acts on gradients if this one acts on weights.
+
+        Order and matrix are the same, and factors are inverted.
+        """
         return Element(
             self.order, self.matrix, {p: 1 / f for p, f in self.factors.items()}
         )
@@ -152,24 +169,30 @@ class Element:
 
 @dataclass(frozen=True)
 class Index:
-    """m hidden units, the tensor axes (parts) that carry them, and their symmetries.
+    """A set of m hidden units, the tensor axes (parts) that carry them, and its
+    symmetries.
 
     kind: 'rotation', 'permutation' or 'none' (the units cannot be exchanged).
-    signs: each a tuple of positions in `parts`; a unit may change sign in these at
-        once.
-    scales: exponents s, one per part; what a unit owns in part p may be multiplied by
-        c**s[p].
-    across: the operation that reads all units at once (a norm, a softmax, a maximum),
-        '' if there is none; units cannot be dropped or merged without changing it.
-    unknown: why nothing can be said of the units, '' where something can.
-    why: why units of kind 'none' cannot be exchanged.
-    heads: whether the units are attention heads, blocks of units of other indices.
-    pairs: for heads, the width of each product that a head forms and the parts on both
-        sides of it; only the products count, as each head has its own rotations.
-    violation: the largest relative difference that the tests of its symmetry found.
-    subspace: (m, r) orthonormal, for rotations of a subspace only; None for all.
+    signs: tuples of positions in `parts`; the function is unchanged if what a unit owns
+        on all parts of one tuple changes sign.
+    scales: tuples of exponents s, one per part; the function is unchanged if what a
+        unit owns on each part p is multiplied by c**s[p], c > 0.
+    across: the operation that reads all units together (a norm, a softmax, a maximum),
+        '' if there is none; removing or merging units would change its result.
+    unknown: the reason why nothing is known about the units' symmetry, '' if it is
+        known.
+    why: the reason why units of kind 'none' cannot be exchanged.
+    heads: whether the units are attention heads, which are blocks of units of other
+        indices.
+    pairs: for heads, (width of a product that each head forms, parts on one side, parts
+        on the other); heads are compared by these products, as rotations inside a head
+        leave them unchanged.
+    violation: the largest relative difference found when the symmetries were tested.
+    subspace: (m, r) with orthonormal columns, if only a subspace may be rotated; else
+        None.
     activations: (samples, m), the units' values where they are read; None if unknown.
-    contributions: (m,), the norm of what each unit adds to its readers; None as above.
+    contributions: (m,), the norm of what each unit adds to the layers that read it,
+        relative to the root mean square over the units; None if unknown.
     """
 
     kind: str
@@ -188,20 +211,22 @@ class Index:
 
     @property
     def units(self) -> int:
-        """m, the number of units."""
+        """m, the number of hidden units."""
         return len(self.parts[0].places)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the tensors that the index touches, each once."""
+        """The names of the tensors whose axes carry the units, each once."""
         return tuple(dict.fromkeys(p.name for p in self.parts))
 
     @property
     def rescaling(self) -> tuple[float, ...] | None:
-        """Exponents, one per part, of a rescaling by c and by 1/c.
+        """The exponents, -1, 0 or 1 per part, of a certified rescaling of a unit.
 
-        A part is a tensor axis that carries the units. Only a rescaling by c on some
-        parts and 1/c on others counts, as that is a mirror; None without one.
+        A part is a tensor axis that carries the units; what a unit owns on part p may
+        be multiplied by c**s[p]. Only a rescaling that multiplies some parts by c and
+        others by 1/c counts, because it implies a mirror symmetry. None if there is no
+        such rescaling.
         """
         times = (1.0, -1.0, 0.5, -0.5, 2.0, -2.0)
         sums = [
@@ -216,12 +241,13 @@ class Index:
 
     @property
     def merging(self) -> tuple[float, ...] | None:
-        """Exponents s, one per part, of a rescaling that shrinks what reads the units.
+        """The exponents s, one per part, of a rescaling that shrinks all outgoing
+        weights.
 
         A part is a tensor axis that carries the units; what a unit owns there may be
-        multiplied by c**s, and the exponents of all parts that read the units' values
-        are negative. Where no part reads them, it is `rescaling`; None where there is
-        no such rescaling.
+        multiplied by c**s. The exponents of all parts that read the units' values are
+        negative, and some other exponent is positive. If no part reads the values, this
+        is `rescaling`; None if there is no such rescaling.
         """
         reads = [p for p, part in enumerate(self.parts) if part.reads]
         for s in self.scales:
@@ -246,10 +272,9 @@ class Index:
         return ", ".join(f for f in found if f) or "none"
 
     def act_(self, g: Element, tensors: Mapping[str, Tensor]) -> None:
-        """Let the group element g move the weights of this index, in place.
+        """Apply the group element g to the tensors of this index, in place.
 
-        tensors: {name: tensor}; those of the index that are not among them are left
-            out.
+        tensors: {name: tensor}; tensors of the index that are missing here are skipped.
         """
         for number, part in enumerate(self.parts):
             if part.name not in tensors:
@@ -263,7 +288,9 @@ class Index:
                 part.multiply_(t, g.factors[number])
 
     def text(self) -> str:
-        """Return the axes of the index, as 'a.weight:0, a.bias:0, b.weight:1'."""
+        """Return the tensor axes of the index, such as 'a.weight:0, a.bias:0,
+        b.weight:1'.
+        """
         axes: dict[tuple, list[Part]] = {}
         for p in self.parts:
             axes.setdefault((p.name, p.axis), []).append(p)

@@ -1,7 +1,8 @@
-"""Compare a model's outputs before and after: in float64, on the batch.
+"""Compare a model's outputs before and after a change, in float64 on a batch.
 
-Also other weights and other inputs for the same model, by which a unit that is constant
-by its weights is told from one that is constant on this batch.
+The module also makes other weights and other inputs for the same model, which
+distinguish a unit that is constant for every input from one that is constant on this
+batch.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ ROUGH = 1e-5  # the same where outputs cannot be computed in float64
 def outputs(model: nn.Module, loss, batch) -> tuple[Tensor, list[Tensor]]:
     """Return the loss, and all tensors that the model returned while it was computed.
 
-    loss: called as loss(model, batch), without gradients.
+    loss: called once as loss(model, batch), without gradients.
     """
     calls: list = []
     handle = model.register_forward_hook(lambda m, i, out: calls.append(out))
@@ -43,11 +44,12 @@ def _leaves(x) -> list[Tensor]:
 
 
 def compared(old, new) -> tuple[float, str]:
-    """Return the largest relative change between two `outputs`, and a reason.
+    """Return the largest relative change between two results of `outputs`, and a
+    reason.
 
-    It is max |new - old| / max |old| for each output tensor, and |new - old| /
-    max(|old|, 1) for the loss. Where the shapes differ it is infinite and the reason
-    says so; otherwise the reason is ''.
+    old, new: the results. The change is the maximum of max |new - old| / max |old| over
+    the output tensors and of |new - old| / max(|old|, 1) for the loss. If shapes
+    differ, it is infinite and the reason says so; otherwise the reason is ''.
     """
     (value, before), (other, after) = old, new
     shapes = [[t.shape for t in side] for side in (before, after)]
@@ -65,11 +67,11 @@ def compared(old, new) -> tuple[float, str]:
 
 
 def limit(model: nn.Module, exactly: bool) -> float:
-    """Return the relative change of a model's outputs that rounding explains.
+    """Return the largest relative change of a model's outputs that rounding can cause.
 
-    exactly: whether its outputs can be computed in float64. It is EXACT then, ROUGH
-        where the model's code makes float32 of them, and never less than the spacing at
-        1 of float16 or bfloat16 weights.
+    exactly: whether the outputs can be computed in float64. If so, the result is EXACT;
+        otherwise, as when the model's code casts to float32, it is ROUGH. It is at
+        least the machine epsilon of float16 or bfloat16 weights.
     """
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
     half = [torch.finfo(k).eps for k in kinds if torch.finfo(k).bits < 32]
@@ -77,10 +79,11 @@ def limit(model: nn.Module, exactly: bool) -> float:
 
 
 def double(model: nn.Module, loss, batch):
-    """Return a copy of a model and its batch, both in float64 where the model allows.
+    """Return copies of a model and its batch, both in float64 if the model allows it.
 
-    loss: called as loss(model, batch) to find that out. A batch of equal numbers
-        (zeros) exercises nothing: random ones take its place.
+    loss: called as loss(model, batch) to test that. A floating-point tensor of the
+        batch whose entries are all equal (zeros, say) is replaced by random numbers,
+        because it would not show on which inputs the loss depends.
     """
     leaves = torch.utils._pytree.tree_map(generic, batch)
     cast = torch.utils._pytree.tree_map(
@@ -98,7 +101,8 @@ def double(model: nn.Module, loss, batch):
 def widened(model: nn.Module) -> nn.Module:
     """Convert a module to float64, in place, and return it.
 
-    An RMSNorm without an eps of its own keeps the default eps of its former dtype.
+    An RMSNorm whose eps is None gets the machine epsilon of its former dtype, which is
+    what it used before.
     """
     for m in model.modules():
         if isinstance(m, nn.RMSNorm) and m.eps is None and m.weight is not None:
@@ -107,9 +111,9 @@ def widened(model: nn.Module) -> nn.Module:
 
 
 def noisy(batch):
-    """Return a batch with noise on its floating-point tensors, so that samples differ.
+    """Return a batch with Gaussian noise added to its floating-point tensors.
 
-    The noise has the standard deviation of each tensor.
+    The noise has the standard deviation of each tensor, so that samples differ.
     """
     draws = torch.Generator().manual_seed(0)
 
@@ -123,10 +127,12 @@ def noisy(batch):
 
 
 def shuffled(model: nn.Module, seed: int) -> nn.Module:
-    """Return a copy of a model with other random weights, except those that are zero.
+    """Return a copy of a model with random weights that are zero where the model's are
+    zero.
 
-    Each weight is multiplied by a random number of size 0.5 to 1.5 and of either sign.
-    A unit whose value is still the same for all inputs is constant by its zero weights.
+    Each weight is multiplied by a random number of absolute value 0.5 to 1.5 and random
+    sign. A hidden unit whose value is still the same for all inputs is constant because
+    of its zero weights. seed: seed of these numbers.
     """
     new = copied(model)
     draws = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Pretraining a decoder on text: one process or many, exact to resume, measured.
+"""Pretraining of a decoder on text, on one process or several, with exact resumption.
 
     from symlab.data.text import corpus
     from symlab.models.families import preset
@@ -9,8 +9,9 @@
     config = preset("dense-small", vocabulary=text.vocabulary)
     row = pretrain(config, text, recipe, {"lr": 0.02}, show=True)
 
-`row` has the losses, the load of experts, and what the run cost. The same from a shell,
-on as many processes as torchrun starts: `torchrun ... -m symlab.pretraining --help`.
+`row` is a dict with the losses, the load of experts, and the cost of the run. A shell
+starts the same on as many processes as torchrun makes:
+`torchrun ... -m symlab.pretraining --help`.
 """
 
 from symlab.pretraining.checkpoint import forget

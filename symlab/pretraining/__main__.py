@@ -9,10 +9,11 @@ r"""Pretrain a named decoder from a shell, on one process or as many as torchrun
         --checkpoint /scratch/qwen3 --save-every 500 --out /scratch/qwen3-weights \
         --warmup 500 --clip 1 --log /scratch/qwen3.csv
 
-The row goes to results/full/pretraining.parquet and the weights to --out, when the run
-has ended; then the checkpoint is deleted. Until then the same command goes on from it,
-also after Ctrl-C and SIGTERM, which save the state first. So does one with more --steps
-while rates have not begun to fall, or with other evaluations; any other is refused.
+The row is written to results/full/pretraining.parquet and the weights to --out when the
+run has ended; then the checkpoint is deleted. Until then the same command resumes the
+run, also after Ctrl-C and SIGTERM, which save the state first. A command with more
+--steps resumes it, too, if learning rates have not begun to fall, and so does one with
+other evaluations; a command with any other change is refused.
 """
 
 import argparse
@@ -51,11 +52,14 @@ VOCABULARY = 4096  # unless given, or that of the weights to begin with
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return 0 when the training run has ended, 1 when it
-    diverged and 2 for arguments that cannot be used.
+    """Run the command line and return its exit code.
 
-    After a signal it returns 128 + its number: 130 for Ctrl-C and 143 for SIGTERM.
-    torchrun itself exits with 1 where one of its processes did not return 0.
+    The code is 0 if the training run has ended, 1 if it diverged and 2 for arguments
+    that cannot be used. After a signal it is 128 plus the signal's number: 130 for
+    Ctrl-C and 143 for SIGTERM. torchrun itself exits with 1 if one of its processes did
+    not return 0.
+
+    argv: the arguments, by default those of the shell.
     """
     options = _parser().parse_args(argv)
     try:
@@ -299,7 +303,10 @@ def _tell(row: dict) -> None:
 
 
 def whole(text: str) -> int:
-    """Return the whole number that a text, such as 1000 or 1_000, stands for."""
+    """Return the integer that a text such as 1000 or 1_000 stands for.
+
+    Raises argparse.ArgumentTypeError for any other text.
+    """
     try:
         return int(text)
     except ValueError:

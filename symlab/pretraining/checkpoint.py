@@ -1,9 +1,9 @@
-"""The state of a run on disk: complete or absent, and refused if it is another run's.
+"""Checkpoints of a training run: complete or absent, and refused by any other run.
 
-Files are <path>.<step>.<rank>of<parts>. There is one, written by the first process,
-where all processes have the same weights, and one of each process where the weights are
-shards. A step is complete when all its files are there. The last two complete steps are
-kept: if the newest file is damaged, which the SHA-256 at its end shows, the run goes on
+Files are named <path>.<step>.<rank>of<parts>. There is one file, written by the first
+process, if all processes have the same weights, and one per process if the weights are
+sharded. A step is complete when all its files exist. The last two complete steps are
+kept: if the newest file is damaged, which the SHA-256 at its end shows, the run resumes
 from the step before.
 """
 
@@ -31,11 +31,12 @@ CHUNK = 1 << 22  # bytes read at once
 
 
 def check(path: Path, steps: int, processes: Processes) -> None:
-    """Raise ValueError or OSError, in all processes, unless checkpoints can be written
-    to `path`.
+    """Raise ValueError or OSError, in all processes, unless `path` can be written to.
 
-    This is tried: a file is written under the name of the last step's checkpoint, and
-    deleted. steps: the number of steps of the whole run.
+    steps: the number of steps of the whole run. processes: those of the run.
+
+    To test this, a file with the name of the last step's checkpoint is written and
+    deleted.
     """
     path = Path(path)
     if path.name in ("", ".."):
@@ -61,10 +62,14 @@ def check(path: Path, steps: int, processes: Processes) -> None:
 
 
 def save(path: Path, step: int, state: dict, processes: Processes) -> None:
-    """Write the training state of all processes to disk; its tensors may be shards.
+    """Write the training state of all processes to disk.
 
-    path, step: from which the file's name is made. Raises OSError, in all processes,
-    where one cannot write; earlier states stay.
+    path, step: determine the file's name.
+    state: nested dicts and lists of numbers, strings and tensors, which may be sharded.
+    processes: those of the run; all must call this.
+
+    Raises OSError, in all processes, if one of them cannot write; earlier checkpoints
+    are kept.
     """
     parts = processes.world if processes.sharded else 1
     failed = None
@@ -86,12 +91,14 @@ def save(path: Path, step: int, state: dict, processes: Processes) -> None:
 
 
 def load(path: Path, about: dict, processes: Processes) -> dict | None:
-    """Return the last saved training state that is not damaged; None where none was
-    saved.
+    """Return the last saved training state that is not damaged; None if none was saved.
 
-    about: the settings that identify the run, which must be those in the state. A
-    damaged file is named on stderr. Raises ValueError where the state is of another run
-    or has another number of shards, and where all states are damaged.
+    path: the checkpoint's path.
+    about: the settings that identify the run, which must equal those in the state.
+    processes: those of the run; all must call this.
+
+    A damaged file is named on stderr. Raises ValueError if the state belongs to another
+    run or has another number of shards, and if all states are damaged.
     """
     parts = processes.world if processes.sharded else 1
     damaged: list[str] = []
@@ -129,8 +136,9 @@ def load(path: Path, about: dict, processes: Processes) -> dict | None:
 
 
 def is_part(path: Path, file: Path) -> bool:
-    """Return whether a file or folder has a name that `save` may give to checkpoints at
-    `path`.
+    """Return whether `save` may give this file name to a checkpoint at `path`.
+
+    file: the path of a file or folder.
     """
     if file.parent != path.parent or not file.name.startswith(path.name):
         return False
@@ -138,7 +146,9 @@ def is_part(path: Path, file: Path) -> bool:
 
 
 def latest(path: Path) -> int | None:
-    """Return the last step whose checkpoint at `path` is complete; None without one."""
+    """Return the last step whose checkpoint at `path` is complete; None if there is
+    none.
+    """
     steps = _steps(Path(path))
     return max(
         (s for s, (of, found) in steps.items() if len(found) == of), default=None
@@ -146,8 +156,8 @@ def latest(path: Path) -> int | None:
 
 
 def forget(path: Path) -> None:
-    """Delete the checkpoints at `path`, which are no longer needed once the run's row
-    is stored.
+    """Delete the checkpoints at `path`, which are not needed once the run's row is
+    stored.
     """
     _drop(Path(path), up_to=-1)
 
@@ -208,10 +218,11 @@ def _read(file: Path, step: int) -> dict | None:
 
 
 def plain(state):
-    """Return a state (nested dicts and lists) with each sharded tensor as {"shard":
-    this process's tensor}.
+    """Return a state in a form that can be saved: sharded tensors as {"shard": own
+    part}.
 
-    NumPy's numbers become Python's, the only ones that are read again.
+    state: nested dicts, lists and tuples. Each sharded tensor is replaced by a dict
+    with this process's part of it, NumPy numbers by Python's, and tuples by lists.
     """
     if isinstance(state, dict):
         return {k: plain(v) for k, v in state.items()}
@@ -224,8 +235,10 @@ def plain(state):
 
 @torch.no_grad()
 def put_back(tensors: dict[str, Tensor], saved: dict) -> None:
-    """Copy saved tensors, as `plain` made them, into the named tensors that they came
-    from.
+    """Copy saved tensors into the tensors of the same names, in place.
+
+    tensors: {name: tensor}, which may be sharded. saved: {name: value}, as `plain` made
+        it.
     """
     for name, value in tensors.items():
         if hasattr(value, "to_local"):
@@ -235,8 +248,10 @@ def put_back(tensors: dict[str, Tensor], saved: dict) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, saved: dict) -> dict:
-    """Return a saved optimizer state, as `plain` made it, in the form that
-    `load_state_dict` takes, with shards where parameters are sharded.
+    """Return a saved optimizer state in the form that `load_state_dict` takes.
+
+    optimizer: the optimizer that will load it; its parameters may be sharded.
+    saved: the state as `plain` made it.
     """
     parameters = [p for g in optimizer.param_groups for p in g["params"]]
     state = {

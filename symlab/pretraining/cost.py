@@ -1,9 +1,9 @@
-"""What a run costs: operations, the memory of an optimizer, time.
+"""The cost of a training run: floating-point operations, optimizer memory, time.
 
-Operations follow the convention of PaLM (arXiv 2204.02311, appendix B), so that a
-model-flops utilisation compares with published ones: a product of (m, k) with (k, n) is
-2 m k n, a backward pass twice its forward pass, and attention counts every key within
-reach, also those that a causal mask hides.
+Operations are counted as for PaLM (arXiv 2204.02311, appendix B), so that a model-flops
+utilisation can be compared with published ones: a product of (m, k) with (k, n) is
+2 m k n, a backward pass is twice its forward pass, and attention counts every key
+within its window, including those that a causal mask hides.
 """
 
 import time
@@ -27,11 +27,10 @@ WARM = 3  # steps that are not timed: they compile and allocate
 
 
 def flops_per_token(c: DecoderConfig, length: int) -> int:
-    """Return the floating-point operations of training on one token, forward and
-    backward.
+    """Return the floating-point operations, forward and backward, per training token.
 
-    c: the decoder's configuration; of E experts the K chosen ones count. length: tokens
-    of a sequence.
+    c: the decoder's configuration; of its experts, those chosen for a token count.
+    length: tokens of a sequence.
     """
     inside, shared = c.heads * c.head_width, c.kv_heads * c.head_width
     attention = 2 * c.width * (inside + shared)  # query and out, key and value
@@ -52,9 +51,11 @@ def peak_flops(device: torch.device) -> float:
 
 
 def state_bytes(optimizer: torch.optim.Optimizer, parameters=None) -> int:
-    """Return the bytes of an optimizer's state, or of that of some parameters.
+    """Return the bytes of an optimizer's state.
 
-    Of sharded tensors this process's share counts.
+    parameters: those whose state is counted, by default all.
+
+    Of a sharded tensor only this process's part is counted.
     """
     wanted = None if parameters is None else {id(p) for p in parameters}
     return sum(
@@ -71,15 +72,17 @@ def _local(x: Tensor) -> Tensor:
 
 
 def vocabulary_blocks(model: nn.Module, vocabulary: int) -> list[nn.Parameter]:
-    """Return the parameters with one row per token of the vocabulary: embedding and
-    head.
+    """Return the parameters with one row per token: the embedding and the output head.
+
+    vocabulary: the number of tokens.
     """
     return [p for p in model.parameters() if p.ndim == 2 and len(p) == vocabulary]
 
 
 class Clock:
-    """Measures how long steps take without waiting for the device: by CUDA events on a
-    GPU, else by the wall clock.
+    """Measures the seconds of steps without waiting for the device after each of them.
+
+    On a GPU it uses CUDA events, otherwise the wall clock.
     """
 
     def __init__(self, device: torch.device):
@@ -87,7 +90,7 @@ class Clock:
         self.marks: list[tuple] = []
 
     def now(self):
-        """Return a mark of the present moment, for `note`."""
+        """Return a time mark of the present moment, for `note`."""
         if not self.cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -95,13 +98,19 @@ class Clock:
         return event
 
     def note(self, *marks) -> None:
-        """Record the times of a step, as `now` returns them: its start, the start of
-        the optimizer's part, its end.
+        """Record the time marks of one step.
+
+        marks: three results of `now`: at the start of the step, at the start of the
+        optimizer's part of it, and at its end.
         """
         self.marks.append(marks)
 
     def seconds(self) -> tuple[float, float]:
-        """Return median seconds of a step and of its optimizer's part; NaN if none."""
+        """Return the median seconds of a step and of its optimizer's part; NaN without
+        steps.
+
+        The first WARM steps are left out if there are more.
+        """
         timed = self.marks[WARM:] or self.marks
         if not timed:
             return float("nan"), float("nan")
@@ -113,7 +122,10 @@ class Clock:
         return sorted(whole)[middle], sorted(part)[middle]
 
     def steps(self, first: int) -> list[float]:
-        """Return the seconds of each noted step from `first` on; waits for them."""
+        """Return the seconds of each recorded step from number `first` on.
+
+        On a GPU it waits until these steps have ended.
+        """
         if self.cuda:
             torch.cuda.synchronize()
         return [self._between(a, c) for a, _, c in self.marks[first:]]

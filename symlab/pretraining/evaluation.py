@@ -1,4 +1,4 @@
-"""What is measured of a model besides its training losses."""
+"""Measurements of a model besides its training losses."""
 
 from functools import partial
 
@@ -18,11 +18,14 @@ from symlab.pretraining.recipe import PRECISIONS, Recipe, share_of
 def evaluate(
     model: Decoder, text: Corpus, recipe: Recipe, processes: Processes = ALONE
 ) -> dict[str, float]:
-    """Return val_loss and head_drift of a model and, of a mixture of experts, the
-    measures of `symlab.models.routing_load` for all routers.
+    """Return the validation loss of a decoder and other measures, {name: number}.
 
     All are taken over all validation tokens. val_loss: nats per token. head_drift: the
-    mean logit over the vocabulary, as a root mean square over tokens.
+    mean logit over the vocabulary, as a root mean square over tokens. For a mixture of
+    experts, the measures of `symlab.models.routing_load` for all routers are added.
+
+    text: the text, whose validation part is used. recipe: the batch size, length,
+    number of validation batches and precision. processes: all of them must call this.
     """
     r = recipe
     _, size = share_of(r, processes)
@@ -83,11 +86,10 @@ def _measures(routers: list[list[Router]], processes: Processes) -> dict[str, fl
 
 
 def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
-    """Return how many bytes of text a predicted token of the validation text stands
-    for, on average.
+    """Return the mean number of bytes of text per predicted validation token.
 
-    They are counted in the windows that `evaluate` uses, since other windows differ.
-    Raises ValueError where the text is too short for these windows.
+    It is taken over the windows of text that `evaluate` uses. Raises ValueError if the
+    text is too short for these windows.
     """
     r = recipe
     data = validation_batches(text.validation, r.batch, r.length, r.validation)
@@ -96,10 +98,10 @@ def bytes_per_token(text: Corpus, recipe: Recipe) -> float:
 
 
 def mean_rows(model: Decoder) -> dict[str, Tensor]:
-    """Return {name: mean row (D,)} of the weights of head and routers.
+    """Return {name: mean row (D,)} of the weights of the output head and the routers.
 
-    It adds the same number to all logits, on which the softmax behind these weights
-    does not depend.
+    The mean row adds the same number to all logits, which does not change the softmax
+    of these logits.
     """
     names = {"head.weight", *(f"blocks.{i}.feed.router.weight" for i in _layers(model))}
     return {
@@ -110,12 +112,13 @@ def mean_rows(model: Decoder) -> dict[str, Tensor]:
 
 
 def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
-    """Return how far the mean rows of head and routers have moved, in units of the root
-    mean square length of the weight's rows.
+    """Return how far the mean rows of head and routers have moved since the start.
 
-    origin: the mean rows at the start, as `mean_rows` returns them. In the result,
-    head_shift belongs to the head, and router_shift is the mean over routers. Both stay
-    0 under updates whose mean row is 0.
+    origin: the mean rows at the start, as `mean_rows` returns them.
+
+    The distance is relative to the root-mean-square length of the weight's rows. In the
+    result, head_shift belongs to the head, and router_shift is the mean over routers.
+    Both stay 0 under updates whose mean row is 0.
     """
     parameters, found = dict(model.named_parameters(remove_duplicate=False)), {}
     for name, now in mean_rows(model).items():
@@ -127,9 +130,7 @@ def shifts(model: Decoder, origin: dict[str, Tensor]) -> dict[str, float]:
 
 
 def are_finite(model: Decoder, processes: Processes) -> bool:
-    """Return whether all parameters are finite, in all processes; all processes must
-    call it.
-    """
+    """Return whether all parameters are finite in all processes; all must call it."""
     parts = [p.detach() for p in model.parameters()]
     parts = [p.to_local() if hasattr(p, "to_local") else p for p in parts]
     bad = torch.stack([~p.isfinite().all() for p in parts]).any()

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C while a run can be saved: noted at once, heeded between steps."""
+"""Handle SIGTERM and Ctrl-C during a training run: note them, stop between steps."""
 
 import signal
 import threading
@@ -9,10 +9,11 @@ SAME = 2.0  # seconds: torchrun repeats a terminal's Ctrl-C, which is one wish
 
 
 class Stopped(KeyboardInterrupt):
-    """Raised when a run was asked to stop and its state is on disk; the text says
+    """Raised if a run was asked to stop and its state is on disk; the message says
     where.
 
-    number: the signal's; a shell's exit code is 128 + number.
+    number: the signal's number; a shell's exit code is 128 + number.
+    said: the message.
     """
 
     def __init__(self, number: int, said: str):
@@ -21,12 +22,14 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """A context in which SIGTERM and Ctrl-C do not end the process but set `caught` to
-    the signal's number (0 before).
+    """A context in which SIGTERM and Ctrl-C set `caught` and do not end the process.
 
-    A second signal, later than two seconds, acts as it would have without. Ignored
-    signals stay ignored, and outside of the main thread nothing changes, since Python
-    lets no other thread handle signals.
+    `caught` is the signal's number, 0 before any signal. A second signal that comes
+    more than two seconds after the first one has its usual effect. Signals that are
+    ignored outside the context stay ignored, and in any other thread than the main one
+    the context has no effect, because Python lets no other thread handle signals.
+
+    wanted: False for a context without effect.
     """
 
     def __init__(self, wanted: bool = True):

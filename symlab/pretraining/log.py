@@ -1,11 +1,11 @@
-"""What a person watches while a run goes on: a bar or lines, a CSV, TensorBoard.
+"""Display and log a run while it trains: progress bar or lines, CSV, TensorBoard.
 
     pretrain(..., show=True, log="run/losses.csv", tensorboard="run/board")
-    pandas.read_csv("run/losses.csv")            at any moment, also while it runs
+    pandas.read_csv("run/losses.csv")            at any moment, also during the run
 
-A row has the loss of one step, at the weights before it: `step` is the number of steps
-that these weights have behind them, and `tokens` what they were trained on. The row
-after the last step has no loss, but the validation loss of the final weights.
+A row has the training loss of one step, computed before its update: `step` is the
+number of updates made before, and `tokens` the number of tokens used for them. The row
+after the last step has no training loss, but the validation loss of the final weights.
 """
 
 import csv
@@ -29,14 +29,17 @@ LOOK = 20  # steps between two losses in the bar
 
 
 class Table:
-    """A CSV file that gets rows during a run; values that are not known are left empty.
+    """A CSV file to which a run appends rows; unknown values are left empty.
 
-    The operating system has a row as soon as it is written, so that a killed process
-    loses none. Raises OSError where one cannot be written.
+    path: the file. step: the step at which the run begins; rows from there on are
+        deleted.
+
+    Each row is passed to the operating system when it is written, so that no row is
+    lost if the process is killed. Raises OSError if a row cannot be written.
     """
 
     def __init__(self, path: Path, step: int):
-        """step: where the run goes on; rows from there on are deleted."""
+        """Open the file and delete its rows from `step` on."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,7 @@ class Table:
         self.rows = csv.DictWriter(self.file, COLUMNS, lineterminator="\n")
 
     def write(self, rows: list[dict]) -> None:
-        """Append rows, dicts of values by column, in the order of steps."""
+        """Append rows, dicts {column: value}, in the order of steps."""
         try:
             self.rows.writerows(rows)
             self.file.flush()
@@ -78,10 +81,13 @@ class _Found(NamedTuple):
 
 
 def check_log(path: Path, step: int, resumable: bool) -> None:
-    """Raise ValueError for a log file that a run may not write to.
+    """Raise ValueError for a log file to which a run may not write.
 
-    step: at which the run begins. resumable: whether it has a checkpoint. Rows of a run
-    that has ended, or that has no checkpoint, are not deleted.
+    path: the file, whose name must end in .csv. step: the step at which the run begins.
+    resumable: whether the run has a checkpoint.
+
+    A run that begins at step 0 may not replace the rows of a run that has ended, and,
+    if it has no checkpoint, may not replace any rows.
     """
     if path.suffix != ".csv":
         raise ValueError(
@@ -125,12 +131,15 @@ def _found(path: Path, step: int) -> _Found:
 
 
 class Board:
-    """Writes the rows of a run's log as curves for TensorBoard, by torch's own
-    writer.
+    """Writes the rows of a run's log as curves for TensorBoard, with torch's
+    SummaryWriter.
+
+    folder: the folder of TensorBoard's files.
+    step: the step at which the run begins; TensorBoard hides older data from there on.
     """
 
     def __init__(self, folder: Path, step: int):
-        """step: where the run goes on; TensorBoard hides what it has from there on."""
+        """Open the folder; TensorBoard hides older data from `step` on."""
         self.writer = board_writer()(str(folder), purge_step=step)
 
     def write(self, rows: list[dict]) -> None:
@@ -141,14 +150,16 @@ class Board:
         self.writer.flush()
 
     def close(self) -> None:
-        """Write what is left and close the files."""
+        """Write the remaining data and close the files."""
         self.writer.close()
 
 
 def board_writer() -> type:
-    """Return torch.utils.tensorboard.SummaryWriter, which needs tensorboard.
+    """Return torch.utils.tensorboard.SummaryWriter, which needs the package
+    tensorboard.
 
-    Raises ModuleNotFoundError, with what to install, where that is missing.
+    Raises ModuleNotFoundError, with a message that says what to install, if the package
+    is missing.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -164,12 +175,17 @@ def board_writer() -> type:
 
 
 class Progress:
-    """Shows how far a run is: a bar in a terminal, else a line every 20 seconds and at
-    the last step.
+    """Shows the progress of a run: a bar in a terminal, otherwise lines of text on
+    stderr.
+
+    A line is printed at most every 20 seconds, and at the last step.
+
+    steps: the steps of the whole run. done: those done before it was resumed.
+    tokens: tokens per step of all processes together. show: False shows nothing.
     """
 
     def __init__(self, steps: int, done: int, tokens: int, show: bool):
-        """tokens: of one step, of all processes."""
+        """Start the display; the class describes the arguments."""
         from tqdm import tqdm
 
         terminal = sys.stderr.isatty()
@@ -189,15 +205,16 @@ class Progress:
         self.bar.close()
 
     def say(self, said: str) -> None:
-        """Print a text on a line of its own; a bar is drawn again below it."""
+        """Print a text on a line of its own; the bar is drawn again below it."""
         if self.show:
             self.bar.write(said, sys.stderr)
 
     def step(self, loss: Tensor, factor: float) -> None:
         """Show that one more step is done.
 
-        loss: of that step. factor: by which the schedule multiplied learning rates in
-        it.
+        loss: the training loss of that step.
+        factor: the factor by which the schedule multiplied the learning rates in that
+            step.
         """
         self.done += 1
         self.bar.update(1)

@@ -1,4 +1,4 @@
-"""The training loop: accumulate, step, evaluate, save; what it costs is measured."""
+"""The training loop: gradient accumulation, steps, evaluation, checkpoints, cost."""
 
 import signal
 import sys
@@ -66,10 +66,10 @@ SCHEDULE = ("steps", "decay", "warmup")  # it may, where the rates so far are th
 
 
 class NotKept(OSError):
-    """Raised when a run has ended but its final weights could not be written.
+    """Raised if a run has ended but its final weights could not be written.
 
-    row: the result of the run, as `train` returns it. model: the trained model, which
-    `saved.save` can write elsewhere.
+    said: the message. row: the result of the run, as `train` returns it.
+    model: the trained model, which `saved.save` can write to another place.
     """
 
     def __init__(self, said: str, row: dict, model: Decoder):
@@ -94,10 +94,13 @@ def pretrain(
 ) -> dict:
     """Train a decoder with SymOpt and return the row of `train`.
 
+    config: the decoder's configuration. text: the corpus. recipe: the training
+        settings.
     optimizer: arguments of SymOpt: lr, weight_decay, preset, overrides, compile, betas.
-    weights: whole parameters by name, to begin with instead of drawn ones. Other
-    arguments and errors as in `train`. Raises ValueError for what does not fit, before
-    any weight exists.
+    weights: {name: whole tensor}, the initial weights; by default they are random.
+
+    The other arguments and errors are those of `train`. Raises ValueError, before any
+    weight is created, for arguments that do not fit together.
     """
     check_run(config, recipe, processes, path, save_every)
     check_places(path, out, log, tensorboard)
@@ -135,11 +138,13 @@ def ready(
     log: Path | None = None,
     tensorboard: Path | None = None,
 ) -> None:
-    """Raise ValueError for mistakes that show before a text is read or a weight made.
+    """Raise ValueError for mistakes that show before a text is read or a weight
+    created.
 
-    Arguments are those of `pretrain`, which finds the same and what needs the text.
-    Raises OSError where the checkpoint cannot be written, and ModuleNotFoundError where
-    tensorboard is asked for and not installed.
+    The arguments are those of `pretrain`, which makes the same checks and those that
+    need the text. Raises OSError if the checkpoint cannot be written, and
+    ModuleNotFoundError if a TensorBoard folder is given and tensorboard is not
+    installed.
     """
     check_run(config, recipe, processes, path, save_every)
     check_places(path, out, log, tensorboard)
@@ -180,54 +185,62 @@ def train(
 ) -> dict:
     """Train a model, and return a row: a dict of plain numbers, strings and lists.
 
-    model: on its device, already in shards if processes are to have shards. optimizer:
-    any of torch's, on the model's parameters. path: where the state is kept, every
-    `save_every` steps and at the end. A run that finds its own state there goes on from
-    it, to the same losses; delete it with `checkpoint.forget(path)` when the row is
-    stored. out: a folder for the final weights, which `symlab.pretraining.load` reads;
-    it must hold no weights, except those that this run wrote before it was resumed.
-    about: settings that identify the run beside those of the optimizer; a state that
-    was saved under others is refused. show: a progress bar with an ETA, or lines where
-    stderr is no terminal. log: a .csv file that gets a row for each step while the run
-    goes on (`symlab.pretraining.log` names the columns); a resumed run deletes the rows
-    from its first step on. tensorboard: a folder for the same numbers as curves.
+    model: a decoder on its device, already sharded if processes are to hold shards.
+    optimizer: any torch optimizer of the model's parameters.
+    text: the corpus. recipe: the training settings. processes: those that train
+        together.
+    path: the checkpoint's path, written every `save_every` steps and at the end. A run
+        that finds its own checkpoint there resumes from it and reaches the same losses;
+        delete it with `checkpoint.forget(path)` when the row is stored.
+    out: a folder for the final weights, which `symlab.pretraining.load` reads; it must
+        hold no weights, except those that this run wrote before it was resumed.
+    about: settings that identify the run, besides those of the optimizer; a checkpoint
+        that was saved under other settings is refused.
+    show: whether to show a progress bar with an ETA, or lines if stderr is not a
+        terminal.
+    log: a .csv file that gets a row for each step during the run
+        (`symlab.pretraining.log` describes it); a resumed run deletes the rows from its
+        first step on.
+    tensorboard: a folder for the same numbers as curves.
 
-    The row has these entries; NaN stands for what is not known.
+    The row has these entries; NaN stands for an unknown value.
 
       val_loss                        at the end, nats per token
       val_step, val_curve             steps and losses of earlier evaluations
       train_loss                      of each step
-      bits_per_byte                   val_loss by the bytes of its tokens
+      bits_per_byte                   val_loss converted to bits per byte of text
       text, text_hash                 name and hash of the text
       shared_text                     part of the validation text that also occurs in
-                                      training
-      parameters, tokens              how many
-      step_s, optimizer_s             medians of seconds per step and of the
-                                      optimizer's part of it
-      tokens_per_s, optimizer_share   as a speed and as a part; these four are NaN
-                                      where a resumed run had no step left
+                                      the training text
+      parameters, tokens              numbers of parameters and of training tokens
+      step_s, optimizer_s             median seconds of a step and of the optimizer's
+                                      part of it
+      tokens_per_s, optimizer_share   tokens per second, and the optimizer's fraction of
+                                      the time; these four are NaN if a resumed run had
+                                      no step left
       mfu                             model-flops utilisation (bfloat16, known GPUs)
-      peak_bytes                      memory, on a GPU
+      peak_bytes                      peak memory, on a GPU
       state_bytes                     memory of the optimizer's state
       vocabulary_state_bytes          the same for embedding and head alone
-      head_drift, head_shift,         as in `evaluation`; of routers also the measures
-      router_shift                    of `symlab.models.routing_load` at the end, and
+      head_drift, head_shift,         as in `evaluation`; for routers also those of
+      router_shift                    `symlab.models.routing_load` at the end, and
                                       load_cv_curve
       balance_over                    the sequences over which a balancing loss is
-                                      taken, each micro-batch of each process by
+                                      computed, each micro-batch of each process by
                                       itself; '' without such a loss
       diverged_at                     step of the first loss that is not finite, or -1
-      gradient_norm,                  with recipe.clip: median and largest norm of all
-      gradient_norm_max               gradients together before they are clipped
+      gradient_norm,                  with recipe.clip: median and largest norm of the
+      gradient_norm_max               whole gradient before it is clipped
 
-    A run ends at a loss or norm that is not finite. It keeps what was measured until
-    then and the state that was saved last, and writes no weights to `out`.
+    A run ends at a loss or norm that is not finite. It then returns what was measured
+    so far, keeps the last checkpoint, and writes no weights to `out`.
 
-    While it has a path, SIGTERM and Ctrl-C save the state at the end of a step (with
+    If it has a path, SIGTERM and Ctrl-C save a checkpoint at the end of a step (with
     several processes on GPUs, of one of the next 20) and raise Stopped, a
-    KeyboardInterrupt. Raises ValueError for arguments that do not fit, before the first
-    step; OSError where the state or the log cannot be written; and NotKept, whose
-    attribute `row` is the result, where the final weights cannot be written.
+    KeyboardInterrupt. Raises ValueError, before the first step, for arguments that do
+    not fit together; OSError if the checkpoint or the log cannot be written; and
+    NotKept, whose attribute `row` is the result, if the final weights cannot be
+    written.
     """
     check_places(path, out, log, tensorboard)
     run = _Run(model, optimizer, text, recipe, processes, path, save_every, out, about)
@@ -622,10 +635,10 @@ class _Run:
 
 
 def settings_of(optimizer: torch.optim.Optimizer) -> dict:
-    """Return an optimizer's class name and all settings of its param_groups that are
-    numbers, strings or None, as one flat dict.
+    """Return an optimizer's class name and plain settings as one flat dict.
 
-    lr is the rate at the start of the run, which the schedule multiplies.
+    The settings are those entries of its param_groups that are numbers, strings or
+    None; lr is the rate at the start of the run, which the schedule multiplies.
     """
     said = {"class of the optimizer": type(optimizer).__name__}
     for i, group in enumerate(optimizer.param_groups):
@@ -644,7 +657,7 @@ def _is_plain(value) -> bool:
 def saved_weights():
     """Return the module `symlab.pretraining.saved`.
 
-    It is imported here, since only runs that keep weights need the packages that it
+    It is imported on use, because only runs that keep weights need the packages that it
     imports.
     """
     from symlab.pretraining import saved

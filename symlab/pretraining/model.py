@@ -1,4 +1,4 @@
-"""A decoder with its initial weights, and what SymOpt will do with each of them."""
+"""Build a decoder with initial weights, and the SymOpt settings of each weight."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -20,11 +20,13 @@ OWN = ("compile", "betas", "eps")  # arguments of SymOpt that `param_groups` lac
 def build(
     config: DecoderConfig, recipe: Recipe, optimizer: dict, processes: Processes = ALONE
 ) -> tuple[Decoder, list[dict]]:
-    """Return a decoder with initial weights, in shards if `processes` want them, and
-    its param_groups for SymOpt.
+    """Return a decoder with initial weights, and its param_groups for SymOpt.
 
-    optimizer: arguments of SymOpt. Roles of weights are found on the meta device,
-    before any weight exists.
+    config: the decoder's configuration. recipe: gives the precision and the seed.
+    optimizer: arguments of SymOpt. processes: if they hold shards, the weights are
+        sharded.
+
+    Roles of weights are found on the meta device, before any weight is allocated.
     """
     model, groups = plan(config, optimizer)
     model.to(PRECISIONS[recipe.precision])
@@ -39,8 +41,9 @@ def plan(config: DecoderConfig, optimizer: dict) -> tuple[Decoder, list[dict]]:
     """Return a decoder on the meta device, without memory, and its param_groups for
     SymOpt.
 
-    optimizer: arguments of SymOpt. Raises ValueError for rates, roles, rules and
-    options that SymOpt does not take.
+    config: the decoder's configuration. optimizer: arguments of SymOpt.
+
+    Raises ValueError for rates, roles, rules and options that SymOpt does not accept.
     """
     check_rates(optimizer)
     own = {"embedding", "head"} & set(optimizer.get("overrides") or {})
@@ -60,8 +63,9 @@ def plan(config: DecoderConfig, optimizer: dict) -> tuple[Decoder, list[dict]]:
 
 
 def roles_of(config: DecoderConfig) -> set[str]:
-    """Return the roles of a decoder's weights ('embedding', 'query', 'head', ...), as
-    the overrides of SymOpt name them.
+    """Return the roles of a decoder's weights ('embedding', 'query', 'head', ...).
+
+    These are the keys that SymOpt's argument `overrides` accepts.
     """
     with torch.device("meta"):
         model = Decoder(config)
@@ -83,10 +87,11 @@ def _in_order(value):
 
 @torch.no_grad()
 def begin_with(model: Decoder, weights: Mapping[str, Tensor]) -> None:
-    """Copy whole parameters by name into a model, as its initial weights.
+    """Copy given tensors into a model, as its initial weights.
 
-    Of a sharded model each process takes its part. Raises ValueError where names or
-    shapes are not the model's.
+    weights: {name: whole tensor}; each process of a sharded model copies its part.
+
+    Raises ValueError if names or shapes differ from the model's.
     """
     own = {name: tuple(p.shape) for name, p in model.named_parameters()}
     given = {name: tuple(value.shape) for name, value in weights.items()}

@@ -1,4 +1,4 @@
-"""What a decoder is trained to minimise."""
+"""The training loss of a decoder."""
 
 from functools import partial
 
@@ -11,8 +11,9 @@ from symlab.pretraining.recipe import Recipe
 
 
 class Objective(nn.Module):
-    """The training loss of a decoder: next-token cross-entropy plus the auxiliary
-    losses of logits and routers that the recipe asks for.
+    """The training loss of a decoder: next-token cross-entropy plus auxiliary losses.
+
+    recipe: gives the weights of the auxiliary losses of logits and of routers.
     """
 
     def __init__(self, model: Decoder, recipe: Recipe):
@@ -24,10 +25,10 @@ class Objective(nn.Module):
         )
 
     def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return two losses per token, (B, T) each: the one to minimise, and its
-        next-token part in nats, detached.
+        """Return two losses per token, (B, T) each, for B sequences of T tokens.
 
-        inputs, targets (B, T): tokens.
+        The first is the loss to be minimised; the second is its next-token part in
+        nats, detached. inputs, targets: tokens (B, T).
         """
         r = self.recipe
         asked = {"recompute": True} if r.recompute else {}
@@ -61,11 +62,13 @@ class Objective(nn.Module):
 
 
 def attention(model: Decoder, recipe: Recipe, inputs: Tensor) -> dict[str, Tensor]:
-    """Return the model's keyword arguments that keep attention within documents; {}
-    where the recipe does not ask for that.
+    """Return the model's keyword arguments that keep attention within documents.
 
-    inputs (B, T): tokens. The last token of the vocabulary ends a document and belongs
-    to it, so it still sees that document when it predicts the first token of the next.
+    inputs: tokens (B, T). The last token of the vocabulary ends a document and belongs
+        to it, so that it still attends to that document when it predicts the first
+        token of the next one.
+
+    The result is {} unless `recipe.documents` is set.
     """
     if not recipe.documents:
         return {}

@@ -1,4 +1,6 @@
-"""One process, or as many as torchrun starts: replicas (DDP) or shards (FSDP2)."""
+"""The processes of a training run: one, or several with replicas (DDP) or shards
+(FSDP2).
+"""
 
 import os
 from dataclasses import dataclass
@@ -12,11 +14,12 @@ MODES = ("ddp", "fsdp")
 
 @dataclass(frozen=True)
 class Processes:
-    """What one process of a training run knows of all: its rank, their number `world`,
-    and how they share the model.
+    """The position of one process among all processes of a training run.
 
-    mode: 'ddp', every process has the whole model, or 'fsdp', each has a part of every
-    weight (`fully_shard`). device: this process's.
+    rank: this process's number. world: the number of processes.
+    mode: 'ddp', each process has the whole model, or 'fsdp', each has a part of every
+        weight (torch's `fully_shard`).
+    device: this process's device.
     """
 
     rank: int = 0
@@ -39,8 +42,10 @@ class Processes:
         return self.rank == 0
 
     def share(self, rows):
-        """Return this process's rows of a batch; raise ValueError where `world` does
-        not divide it.
+        """Return this process's rows of a batch.
+
+        Raises ValueError if the number of rows is not a multiple of the number of
+        processes.
         """
         if len(rows) % self.world:
             raise ValueError(
@@ -70,17 +75,18 @@ class Processes:
 
     def any(self, here: bool) -> bool:
         """Return whether `here` is true in any process; all must call it, and each
-        waits for all.
+        waits.
         """
         if self.world == 1:
             return here
         return bool(self.mean(torch.tensor(float(here), device=self.device)) > 0)
 
     def agree(self, failed: Exception | None) -> None:
-        """Raise `failed` if this process has an error, and an OSError if another
-        process has one.
+        """Raise an error in all processes if one of them has failed; all must call it.
 
-        All must call it; so all of them end, and none waits for one that has ended.
+        failed: this process's error, or None. A process without an error of its own
+        raises an OSError, so that all processes end and none waits for one that has
+        ended.
         """
         if self.any(failed is not None):
             raise failed or OSError("another process has failed: see what it says")
@@ -90,10 +96,10 @@ ALONE = Processes()
 
 
 def on(name: str) -> torch.device:
-    """Return the torch device of the name 'cpu' or 'cuda', for 'cuda' this process's
-    own.
+    """Return the torch device for the name 'cpu' or 'cuda'.
 
-    Raises ValueError where torch finds no CUDA device.
+    For 'cuda' it is the GPU of this process, by its LOCAL_RANK. Raises ValueError if
+    torch finds no CUDA device.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
@@ -106,10 +112,11 @@ def on(name: str) -> torch.device:
 
 
 def join(device: str = "cpu", mode: str = "ddp") -> Processes:
-    """Join the processes that torchrun has started and return them as `Processes`;
-    without torchrun, one process.
+    """Join the processes that torchrun has started, and return them as `Processes`.
 
-    device: 'cpu' or 'cuda'. mode: 'ddp' or 'fsdp', as in `Processes`.
+    device: 'cpu' or 'cuda'. mode: 'ddp' or 'fsdp', as for `Processes`.
+
+    Without torchrun the result is a single process.
     """
     world, where = int(os.environ.get("WORLD_SIZE", 1)), on(device)
     if where.type == "cuda":
@@ -120,7 +127,7 @@ def join(device: str = "cpu", mode: str = "ddp") -> Processes:
 
 
 def leave() -> None:
-    """Leave the group of processes that `join` has entered, if any."""
+    """Leave the process group that `join` has entered, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -128,7 +135,7 @@ def leave() -> None:
 def shard(model: nn.Module) -> None:
     """Shard each block of a decoder by itself, then the rest, with torch's fully_shard.
 
-    So one block is gathered while another computes.
+    One block can then be gathered while another is computed.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -139,10 +146,12 @@ def shard(model: nn.Module) -> None:
 
 def replicate(objective: nn.Module, processes: Processes) -> nn.Module:
     """Return a training loss wrapped in DistributedDataParallel, which averages
-    gradients over processes.
+    gradients.
+
+    objective: the training loss, an `Objective`.
 
     The state of phi-balancing (a running load of each expert) is broadcast from the
-    first process, so that it is the same everywhere and after a resume.
+    first process, so that it is the same in all processes and after a resume.
     """
     where = processes.device
     replica = nn.parallel.DistributedDataParallel(

@@ -1,4 +1,4 @@
-"""How to train, and what is checked before a text is read or a weight exists."""
+"""Settings of a training run, and checks that need neither the text nor the weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,25 @@ class Recipe:
     """The settings of a training run; sizes and counts are those of all processes
     together.
 
-    NumPy's numbers become Python's. Raises ValueError for a value that no run can have.
+    steps, batch, length: optimizer steps, sequences per step, tokens per sequence.
+    micro: sequences per forward pass of one process; 0 for all of its sequences.
+    decay: fraction of the steps, at the end, in which learning rates fall linearly to
+        0.
+    warmup: steps (below 1: fraction of the steps) in which they rise linearly from 0.
+    clip: largest norm of the whole gradient; 0: not measured; inf: measured only.
+    precision: 'float32', or 'bfloat16' for matrix products under autocast.
+    compile: whether torch.compile is used.
+    evaluate_every: steps between validations; 0 validates at the end only.
+    validation: number of validation batches.
+    balance, z, phi: weights of the router losses: load balancing, z-loss,
+        phi-balancing.
+    z_logits: weight of the z-loss of the logits.
+    documents: whether attention is kept within documents.
+    chunk: number of tokens whose logits exist at one time; 0 for all.
+    recompute: whether blocks are computed again in the backward pass, to save memory.
+    seed: seed of the weights and of the order of the text.
+
+    NumPy numbers are converted to Python's. Raises ValueError for an invalid value.
     """
 
     steps: int
@@ -136,10 +154,9 @@ def check_run(
     path: Path | None,
     save_every: int,
 ) -> None:
-    """Raise ValueError where model, recipe, processes and checkpoint do not fit
-    together.
+    """Raise ValueError if model, recipe, processes and checkpoint do not fit together.
 
-    path: of the checkpoint. save_every: after how many steps it is written.
+    path: the checkpoint's path, or None. save_every: steps between checkpoints.
     """
     if recipe.length > config.context:
         raise ValueError(
@@ -156,10 +173,9 @@ def check_run(
 
 
 def share_of(recipe: Recipe, processes: Processes) -> tuple[int, int]:
-    """Return (how many forward passes a process makes in a step, how many sequences
-    each has).
+    """Return (forward passes of a process per step, sequences of each forward pass).
 
-    Raises ValueError where the batch does not divide into these.
+    Raises ValueError if the batch cannot be divided evenly into these.
     """
     if recipe.batch % processes.world:
         raise ValueError(
@@ -177,8 +193,10 @@ def share_of(recipe: Recipe, processes: Processes) -> tuple[int, int]:
 
 
 def check_saving(path: Path | None, save_every: int) -> None:
-    """Raise ValueError where a checkpoint path is given without the interval
-    `save_every`, or the interval without a path.
+    """Raise ValueError if only one of checkpoint path and saving interval is given.
+
+    path: the checkpoint's path, or None. save_every: steps between checkpoints, 0 for
+    none; any other value than a nonnegative integer is refused.
     """
     if not isinstance(save_every, Integral) or save_every < 0:
         raise ValueError(
@@ -199,12 +217,13 @@ def check_saving(path: Path | None, save_every: int) -> None:
 def check_places(
     path: Path | None, out: Path | None, log: Path | None, tensorboard: Path | None
 ) -> None:
-    """Raise ValueError if files of a run would overwrite, or mix with, other files of
-    it.
+    """Raise ValueError if files of a run would overwrite or mix with other files of it.
 
     path: the checkpoint file. out: the folder of final weights, in which no other file
-    of the run may lie; without it nothing is checked. log: the CSV file. tensorboard:
-    the folder of TensorBoard's events. Each is None for a run that does not write it.
+        of the run may lie; without it nothing is checked.
+    log: the CSV file. tensorboard: the folder of TensorBoard's events.
+
+    Each is None for a run that does not write it.
     """
     if out is None:
         return
@@ -224,9 +243,11 @@ def check_places(
 
 
 def check_rates(optimizer: Mapping) -> None:
-    """Raise ValueError for a learning rate or weight decay among SymOpt's arguments
-    that is negative or not finite, or so large that it, or their product, overflows in
-    float32.
+    """Raise ValueError for an invalid learning rate or weight decay of SymOpt's
+    arguments.
+
+    optimizer: the arguments. A value is invalid if it is negative or not finite, or if
+    it, or the product of both, overflows in float32.
     """
     given = {k: optimizer[k] for k in ("lr", "weight_decay") if k in optimizer}
     for name, value in given.items():
@@ -241,20 +262,23 @@ def check_rates(optimizer: Mapping) -> None:
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """Raise ValueError unless the value of the setting `name` is finite and 0 or
-    more.
+    """Raise ValueError unless the setting's value is finite and at least 0.
+
+    name: the name of the setting.
     """
     if not (isfinite(value) and value >= 0):
         raise ValueError(f"{name} = {value}: give a finite number of 0 or more")
 
 
 def check_schedule(path: Path, step: int, saved: dict, recipe: Recipe) -> None:
-    """Raise ValueError where a recipe cannot go on from a checkpoint after `step`
-    steps.
+    """Raise ValueError if a recipe cannot resume from a checkpoint.
 
-    saved: steps, decay and warm-up of the run that saved it in `path`. Learning rates
-    up to that step must be this recipe's. So with another number of steps rates may not
-    have begun to fall in either run, and a warm-up must be given in steps.
+    path: the checkpoint's path. step: the number of steps that it has done.
+    saved: {'steps', 'decay', 'warmup'} of the run that saved it.
+
+    The learning rates up to that step must equal this recipe's. With another number of
+    steps, rates must not have begun to fall in either run, and the warm-up must be
+    given in steps.
     """
     then = saved["steps"], saved["decay"], saved.get("warmup", 0.0)
     now = recipe.steps, recipe.decay, recipe.warmup

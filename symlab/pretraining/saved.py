@@ -50,15 +50,19 @@ def save(
 ) -> None:
     """Write a model's weights to a folder, which is complete or absent at any moment.
 
-    text: the text that it was trained on, whose tokenizer and end of documents are
-    kept. about: what identifies the weights, such as the recipe: numbers, strings,
-    lists and dicts of them. A folder with the same configuration and the same `about`
-    is replaced; `check` says what happens to others. weights: whole tensors by the
-    names of `model.named_parameters()`, where they are not to be the model's own.
+    directory: the folder. One with the same configuration and the same `about` is
+        replaced; `check` says what happens to others.
+    model: the decoder.
+    text: the corpus that it was trained on, whose tokenizer and end-of-document token
+        are kept.
+    about: a description of the weights, such as the recipe: numbers, strings, lists and
+        dicts of these.
+    weights: {name of a parameter: whole tensor}, to be written instead of the model's
+        own.
 
-    Where there are several processes, all must call it, since shards are gathered, and
-    the first one writes; an error is raised in all of them. Raises ValueError and
-    OSError with one sentence.
+    If there are several processes, all must call it, because shards are gathered; the
+    first one writes, and an error is raised in all of them. Raises ValueError or
+    OSError with a message of one sentence.
     """
     kept = _gathered(model, weights)
     said = {"format": FORMAT, "config": asdict(model.config), "about": about or {}}
@@ -111,8 +115,8 @@ def check(
     config: DecoderConfig | None = None,
     about: dict | None = None,
 ) -> None:
-    """Raise ValueError or OSError, with a message of one sentence, if `save` must not
-    write to a folder.
+    """Raise ValueError or OSError, with a one-sentence message, if `save` may not write
+    here.
 
     It may write to an empty or new folder, and over weights that were saved with this
     configuration and the same `about`. Without a configuration it may not replace any
@@ -223,8 +227,9 @@ def _first_alone(action: Callable[[], None]) -> None:
 class Pretrained:
     """A trained decoder with its tokenizer, as `load` returns it.
 
-    tokenizer: a `tokenizers.Tokenizer`, or None where none was kept. about: what was
-    said of the run when the weights were saved. ends: tokens that end a document.
+    model: the decoder. tokenizer: a `tokenizers.Tokenizer`, or None if none was kept.
+    about: the description that was saved with the weights.
+    ends: the tokens that end a document.
     """
 
     model: Decoder = field(repr=False)
@@ -245,13 +250,17 @@ class Pretrained:
         top_p: float | None = None,
         seed: int = 0,
     ) -> str:
-        """Return the prompt continued by at most `tokens` sampled tokens, fewer where
-        the document ends.
+        """Return the prompt and its continuation by at most `tokens` sampled tokens.
 
-        An empty prompt begins a document. Other arguments are those of
-        `symlab.models.generate.generate`; one seed gives one text. Raises ValueError
-        where there is no tokenizer, for a prompt that is no text and for a seed that no
-        generator takes, and where the tokens do not fit into the context.
+        The continuation is shorter if the document ends. An empty prompt begins a
+        document.
+
+        temperature, top_k, top_p: as for `symlab.models.generate.generate`.
+        seed: equal seeds give equal texts.
+
+        Raises ValueError if there is no tokenizer, for a prompt that is not a text, for
+        a seed that torch does not accept, and if the tokens do not fit into the
+        context.
         """
         check_sampling(tokens, temperature, top_k, top_p)
         _check_prompt(prompt)
@@ -300,11 +309,12 @@ def _check_prompt(prompt: str) -> None:
 
 
 def load(directory: str | Path) -> Pretrained:
-    """Return the decoder, tokenizer and weights of a folder, written by `save` or in
-    Hugging Face's format, on the CPU.
+    """Return the decoder and tokenizer of a folder, on the CPU.
 
-    Raises FileNotFoundError or ValueError with one sentence where files are missing,
-    damaged or of a model that a Decoder cannot be.
+    directory: a folder that `save` wrote, or one in Hugging Face's format.
+
+    Raises FileNotFoundError or ValueError with a one-sentence message if files are
+    missing or damaged, or belong to a model that `Decoder` cannot represent.
     """
     folder = Path(directory)
     if not folder.is_dir():

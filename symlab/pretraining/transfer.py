@@ -1,25 +1,26 @@
-"""Rates and initial weights that carry over from a small width to a large one.
+"""Learning rates and initial weights that carry over from a small width to a large one.
 
     base = preset("dense-small")                        tuned at this width
     config = preset("dense-small", width=384, heads=12, kv_heads=4, hidden=1152)
     row = pretrain(config, text, recipe, rates(config, base, lr, "adamw"),
                    weights=weights(config, base, seed))
 
-A wider model must begin, and change in each step, so that its activations are as large
-as the narrow one's. With m outputs, n inputs and r = n over that of the base:
+The activations of a wide model, and their change in each step, should be as large as
+those of the narrow one. For a weight with m outputs and n inputs, and with r the ratio
+of n to its value at the base width, the factors on the base values are
 
                       embedding   hidden       head, router
     initial entries   1           r^(-1/2)     1/r
     AdamW's rate      1           1/r          1/r
 
-which is the maximal update parametrisation (Yang et al. 2022, arXiv 2203.03466, table
-3); gains and biases keep their rates. A rule with unit singular values has the rate
-that keeps |dW| at (m/n)^(1/2), the spectral condition (Yang, Simon & Bernstein 2023,
-arXiv 2310.17813), with k heads side by side each at (m/(n k))^(1/2). The scale 'rms',
-which all presets but Scion's have, makes updates 0.2 max(m, n)^(1/2) long, as AdamW's
-are, and so does not carry over by itself. At the base width all factors are 1. Decay
-of weights that is a part of the rate falls with it; the setting decay="independent"
-keeps it.
+This is the maximal update parametrisation (Yang et al. 2022, arXiv 2203.03466, table
+3); gains and biases keep their rates. A rule whose updates have unit singular values
+needs the rate that keeps |dW| at (m/n)^(1/2), the spectral condition (Yang, Simon &
+Bernstein 2023, arXiv 2310.17813); for k heads side by side, each at (m/(n k))^(1/2).
+The scale 'rms', which all presets but Scion's have, makes updates 0.2 max(m, n)^(1/2)
+long, as AdamW's are, and so does not satisfy it by itself. At the base width all
+factors are 1. A weight decay that is multiplied with the rate falls with it; the
+setting decay="independent" keeps it.
 """
 
 from math import sqrt
@@ -44,11 +45,14 @@ def rates(
 ) -> dict:
     """Return arguments of SymOpt with which a wide decoder trains as a narrow one does.
 
-    config: the wide decoder; base: the narrow one; lr: the learning rate that was tuned
-    for it. The result is what `pretrain` takes; each role of weights has its factor of
-    the rate as lr_scale. rule: a preset of SymOpt, 'adamw', 'symmetric' or 'muon'.
-    Raises ValueError for others, and for configurations that differ in more than
-    widths. Source: arXiv 2203.03466, table 3, and arXiv 2310.17813.
+    config: the wide decoder. base: the narrow decoder.
+    lr: the learning rate that was tuned for the narrow decoder.
+    rule: a preset of SymOpt, 'adamw', 'symmetric' or 'muon'.
+
+    The result is the argument `optimizer` of `pretrain`; the factor on the rate of each
+    role of weights is its lr_scale. Raises ValueError for other presets, and for
+    configurations that differ in more than widths. Source: arXiv 2203.03466, table 3,
+    and arXiv 2310.17813.
     """
     _check(config, base)
     if rule not in RULES:
@@ -69,11 +73,12 @@ def rates(
 def weights(
     config: DecoderConfig, base: DecoderConfig, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Return initial weights by name for a wide decoder, scaled so that activations are
-    as large as in the narrow one.
+    """Return initial weights {name: tensor} for a wide decoder, scaled by role.
 
-    config: the wide decoder; base: the narrow one. They are the decoder's own of this
-    seed, times a factor by role (arXiv 2203.03466, table 3).
+    config: the wide decoder. base: the narrow decoder. seed: seed of the weights.
+
+    They are the wide decoder's own random weights times a factor per role, with which
+    activations are as large as in the narrow decoder (arXiv 2203.03466, table 3).
     """
     _check(config, base)
     narrow = _groups(base, "adamw")

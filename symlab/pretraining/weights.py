@@ -1,10 +1,10 @@
-"""Sample text from kept weights, or export them for transformers, from a shell.
+"""Sample text from saved weights, or export them for transformers, from a shell.
 
     python -m symlab.pretraining.weights sample runs/first "def main" --tokens 50
     python -m symlab.pretraining.weights export runs/first runs/first-hf
 
-A folder is one that `--out` of `python -m symlab.pretraining` wrote, or one in Hugging
-Face's format.
+The folder is one that `--out` of `python -m symlab.pretraining` has written, or one in
+Hugging Face's format.
 """
 
 import argparse
@@ -18,8 +18,10 @@ TOKENS = "fewer only where the document ends; with the prompt they must fit the 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command of this module's command line; return 0, or 2 for what cannot be
-    done.
+    """Run this module's command line; return 0, or 2 if the command cannot be carried
+    out.
+
+    argv: the arguments, by default those of the shell.
     """
     options = _parser().parse_args(argv)
     try:

@@ -2,14 +2,14 @@
 
     advantages(rewards, "agrae")               rewards (B, G), numpy or torch
     compose(normalise=..., difficulty=..., sign=...)   an estimator of your own parts
-    clipped_objective(logp, old_logp, ...)     the loss, clips counted apart
-    pass_at_k(n, c, k)                         unbiased
-    RuleWithExceptions(), Countdown()          tasks with an executor as verifier
+    clipped_objective(logp, old_logp, ...)     PPO's loss, with clip fractions
+    pass_at_k(n, c, k)                         the unbiased estimate
+    RuleWithExceptions(), Countdown()          tasks that a program verifies
 
-`symlab.rlvr.theory` has the theorems of A-GRAE (arXiv 2602.05548) as functions,
-`symlab.rlvr.trl` and `symlab.rlvr.verl` its estimators in the trainers of those names,
-and `symlab.rlvr.loops` as functions of the signatures of other libraries.
-What needs torch or TRL loads on first use.
+`symlab.rlvr.theory` has the theorems of A-GRAE (arXiv 2602.05548) as functions;
+`symlab.rlvr.trl` and `symlab.rlvr.verl` provide the estimators to these two trainers,
+and `symlab.rlvr.loops` to other libraries, as functions with their signatures. torch
+and TRL are imported only when they are needed.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
-"""One formula for numpy arrays and torch tensors: which module to call, and as what.
+"""Helpers for formulas that accept numpy arrays and torch tensors.
 
-torch is looked up, never imported: without tensors nothing here loads it.
+torch is never imported here; it is used only if it has been imported already.
 """
 
 import sys
@@ -22,8 +22,10 @@ def floating(x):
     """Return x in at least single precision, and the dtype that results should have.
 
     x: a numpy array or torch tensor. Integers and booleans become float64 (numpy) or
-    torch's default; half precision is computed in float32, and results have its dtype.
-    Raises ValueError for what is not an array of real numbers.
+        torch's default dtype; half precision is converted to float32, and its own dtype
+        is the one returned.
+
+    Raises ValueError if x is not an array of real numbers.
     """
     xp = namespace(x)
     if xp is np:
@@ -64,13 +66,14 @@ def checked_finite(r) -> None:
 
 
 def cast(x, dtype):
-    """Return the numpy array or torch tensor x in another dtype."""
+    """Return the numpy array or torch tensor x converted to another dtype."""
     return x.astype(dtype, copy=False) if namespace(x) is np else x.to(dtype)
 
 
 def like(value, x):
-    """Return value as a numpy array or torch tensor, whichever x is, of x's dtype and
-    device.
+    """Return a value as an array of the same kind, dtype and device as x.
+
+    value: a number or array. x: a numpy array or a torch tensor.
     """
     xp = namespace(x)
     if xp is np:

@@ -1,26 +1,27 @@
 """A verifiable task with several right paths, and policies of dependent tokens.
 
 A completion has three tokens of a vocabulary of PLANS = 6: a plan, then two answer
-tokens. The plan is free: no plan is wrong. The answer tokens decide, and which are
+tokens. Any plan is allowed. The reward depends on the answer tokens, and which are
 right depends on the prompt and on the plan, so a prompt has six right paths, one for
 each plan. A policy has a softmax for the plan and, for each plan, one for either answer
 token, all with logits that are linear in the WIDTH features of the prompt: 13 softmaxes
 of 6 tokens with 624 parameters, shared by all prompts. Success rates, pass@k and
 entropies are exact sums over the plans: only training is random.
 
-Exploration can pay here in two ways. The right answers of a plan are drawn from the
-softmax of a teacher, whose logits are the larger the higher the plan's number, so that
-answers after plan 0 can be foreseen half of the time and those after plan 5 nearly
-always; the base policy has the habit of low numbers. A policy that keeps on trying rare
-plans can find those after which it is right more often (pass@1). And a prompt whose
-answer is a surprise after one plan need not have one after another, so that a policy
-that keeps several plans solves more prompts in many tries (pass@256).
+Exploration can help in two ways. The right answers of a plan are drawn from the softmax
+of a teacher, whose logits are larger for plans with higher numbers, so that answers
+after plan 0 can be predicted half of the time and those after plan 5 nearly always; the
+base policy prefers low numbers. A policy that keeps trying rare plans can find those
+after which it is right more often (pass@1). Moreover, a prompt whose answer is
+unpredictable after one plan may be predictable after another, so that a policy that
+keeps several plans solves more prompts in many tries (pass@256).
 
-A step samples G rollouts of each of TRAIN prompts, then takes some epochs of updates
-over MINIBATCHES minibatches by the clipped objective of PPO and Adam. The gradient is
-written by hand. Arrays of a policy are (L, V, J*P) for L lanes, V tokens, J softmaxes
-and P prompts; the softmaxes are the plan's, then those of the first and of the second
-answer token, by plan.
+A step samples G rollouts of each of TRAIN prompts, then makes updates on MINIBATCHES
+minibatches in each of some epochs, by the clipped objective of PPO and Adam. The
+gradient is computed by explicit formulas. Arrays of a policy are (L, V, J*P) for L
+lanes (runs that are trained side by side), V tokens, J softmaxes and P prompts; the
+softmaxes are the plan's, then those of the first and of the second answer token, by
+plan.
 """
 
 from collections.abc import Sequence
@@ -44,7 +45,13 @@ TINY = 1e-20  # a lower bound of the probability of a sampled token
 
 @dataclass(frozen=True)
 class World:
-    """The prompts of a seed and the policy that training starts from.
+    """The prompts of a seed and the policy from which training starts.
+
+    features: (D, N), the features of N = TRAIN + TEST prompts; the first feature is 1.
+    right: (2*PLANS, N), the right first answer token for each plan, then the second.
+    base: (V, J, D), the weights of the initial policy: its logits are base @ features.
+    foreseen: (PLANS,), the mean probability that the teacher's most probable answers
+        are the right ones, for each plan.
 
     Training uses the first TRAIN prompts.
     """
@@ -56,11 +63,11 @@ class World:
 
 
 def world(seed: int, noise: float) -> World:
-    """Return the prompts of a seed and the policy that training starts from.
+    """Return the prompts of a seed and the policy from which training starts.
 
     noise: the standard deviation of the error of that policy's weights for answer
-    tokens, relative to that of the weights of the teacher from which right answers are
-    drawn.
+        tokens, relative to that of the weights of the teacher from which right answers
+        are drawn.
     """
     n = TRAIN + TEST
     features = rng.stream(seed, "prompts").normal(size=(WIDTH, n))
@@ -82,11 +89,13 @@ def world(seed: int, noise: float) -> World:
 
 
 def frontier_area(x, y) -> float:
-    """Return the area of all points (u, v) >= 0 with u <= x and v <= y for some pair
-    (x, y).
+    """Return the area that some points (x, y) dominate: of all (u, v) >= 0 with u <= x,
+    v <= y.
 
-    x, y (n,): two objectives, each from 0 to 1 and better when larger. It is the
-    hypervolume of their Pareto frontier with the origin as reference point.
+    x, y: (n,), two objectives of n points, each from 0 to 1 and better when larger.
+
+    It is the hypervolume of the points' Pareto frontier with the origin as reference
+    point.
     """
     order = np.argsort(x)
     x, y = np.asarray(x, float)[order], np.asarray(y, float)[order]
@@ -95,12 +104,13 @@ def frontier_area(x, y) -> float:
 
 
 def table(method: str, group: int):
-    """Return all advantages that an estimator can give to rewards of 0 and 1, (G*TRAIN
-    + 1, G+1, 2).
+    """Return all advantages that an estimator can give to rewards of 0 and 1.
 
-    The axes are the number of right rollouts in the batch (whose mean success is
-    omega), the number of right ones among the G of the group, and whether the rollout
-    is wrong or right. method: the estimator's name. group: G.
+    method: the estimator's name. group: G, the rollouts of a prompt.
+
+    The result is (G*TRAIN + 1, G + 1, 2). Its axes are the number of right rollouts in
+    the batch (which determines the mean success omega), the number of right ones among
+    the G of the group, and whether the rollout is wrong or right.
     """
     from symlab.rlvr.advantages import advantages
 
@@ -115,8 +125,14 @@ def table(method: str, group: int):
 class Minibatch:
     """P prompts of each lane, and the tokens of their rollouts that change the policy.
 
-    These are the N sampled tokens whose rollouts have an advantage other than 0. A lane
-    is one of many runs that are trained side by side.
+    A lane is one of L runs that are trained side by side. The tokens are the N sampled
+    tokens whose rollouts have a nonzero advantage.
+
+    features: (L, D, P), of the prompts.
+    index: (N,), the position of the token in the probabilities (L, V, J*P).
+    column: (N,), the position of its softmax in (L, J*P).
+    slope: (N,), advantage / probability at sampling, divided by the number of tokens.
+    limit: (N,), the probability beyond which the token is clipped.
     """
 
     features: object  # (L, D, P)
@@ -127,14 +143,17 @@ class Minibatch:
 
 
 class Training:
-    """The training, step by step, of many policies side by side (lanes).
+    """The training, step by step, of L policies side by side (lanes).
 
     settings: for each lane an object with `method`, an estimator of
-    symlab.rlvr.advantages; `omega`, 'batch' or 'group', the rollouts whose mean reward
-    is used as omega; `lr`; `clip`, where probability ratios outside [1 - clip, 1 +
-    clip] are clipped; `noise` and `seed` of `world`; and, alike in all lanes, `epochs`
-    (passes over the samples of a step) and `group`, the rollouts of a prompt. dtype:
-    float32 by default. Lanes never interact.
+        symlab.rlvr.advantages; `omega`, 'batch' or 'group', the rollouts whose mean
+        reward is used as omega; `lr`, the learning rate; `clip`: probability ratios
+        outside [1 - clip, 1 + clip] are clipped; `noise` and `seed`, arguments of
+        `world`; and, equal in all lanes, `epochs` (passes over the samples of a step)
+        and `group` (the rollouts of a prompt).
+    dtype: dtype of the policies, by default float32.
+
+    Lanes do not affect each other.
     """
 
     def __init__(self, settings: Sequence, dtype=None):
@@ -170,7 +189,7 @@ class Training:
         """Sample one batch of rollouts and make all updates that use it.
 
         count: whether to return the fraction of tokens that are clipped, (L,) for L
-        lanes; else None.
+            lanes; otherwise the result is None.
         """
         batches, clipped = self.sample(), []
         for _ in range(self.c.epochs):
@@ -180,8 +199,8 @@ class Training:
         return sum(clipped).double().numpy() / tokens if count else None
 
     def sample(self) -> list[Minibatch]:
-        """Return the minibatches of a step, with rollouts sampled from the policy as it
-        is now.
+        """Return the minibatches of a step, with rollouts sampled from the present
+        policy.
         """
         import torch
 
@@ -200,14 +219,16 @@ class Training:
         return [self.select(*p[:-1], b) for p, b in zip(pieces, a, strict=True)]
 
     def rollouts(self, features, right, u):
-        """Return G sampled rollouts of each prompt as (columns, tokens, probabilities,
-        rewards).
+        """Sample rollouts; return (columns, tokens, probabilities, rewards).
 
-        features (L, D, P): of P prompts in L lanes. right (L, 2*PLANS, P): the right
-        first answer token after each plan, then the right second. u (L, TOKENS, G, P):
-        uniform random numbers. The first three results are (L, TOKENS, G, P), a column
-        being the index of a token's softmax in (L, J*P), J softmaxes to a prompt;
-        rewards are (L, G, P), booleans.
+        features: (L, D, P), of P prompts in L lanes.
+        right: (L, 2*PLANS, P), the right first answer token for each plan, then the
+            second.
+        u: (L, TOKENS, G, P), uniform random numbers for G rollouts of each prompt.
+
+        The first three results are (L, TOKENS, G, P); a column is the index of a
+        token's softmax in (L, J*P), with J softmaxes per prompt. Rewards are booleans
+        (L, G, P).
         """
         import torch
 
@@ -230,8 +251,9 @@ class Training:
         return column, token, old, (tokens[1] == first) & (tokens[2] == second)
 
     def advantages(self, rewards):
-        """Return the advantages (L, G, P) of rewards (L, G, P): L lanes, G rollouts, P
-        prompts.
+        """Return the advantages (L, G, P) of rewards (L, G, P).
+
+        L: lanes (runs that are trained side by side), G: rollouts, P: prompts.
         """
         right = rewards.sum(1)  # (L, P)
         in_all = right.sum(1)
@@ -244,12 +266,13 @@ class Training:
         return values.gather(1, index.flatten(1)).view(rewards.shape)
 
     def select(self, features, columns, tokens, old, a) -> Minibatch:
-        """Return the Minibatch of the tokens of rollouts with an advantage other than
-        0.
+        """Return the `Minibatch` of those tokens whose rollouts have a nonzero
+        advantage.
 
-        features (L, D, P): of the prompts. columns, tokens, old (L, TOKENS, G, P):
-        index of the softmax, token and its probability, as `rollouts` returns them. a
-        (L, G, P): advantages.
+        features: (L, D, P), of the prompts.
+        columns, tokens, old: (L, TOKENS, G, P), the index of each token's softmax, the
+            token and its probability, as `rollouts` returns them.
+        a: (L, G, P), the advantages.
         """
         a = a[:, None].expand_as(old).reshape(-1)
         at = a.nonzero()[:, 0]
@@ -263,13 +286,17 @@ class Training:
         return Minibatch(features, index, column, slope, limit)
 
     def gradient(self, batch: Minibatch, clipped: list | None = None):
-        """Return the gradient (L, V*J, D) of PPO's clipped objective, for all lanes L.
+        """Return the gradient (L, V*J, D) of PPO's clipped objective with respect to
+        the weights.
 
-        It is that of the mean over tokens of min(rho A, clip(rho) A), rho the ratio of
-        a token's probability to that at sampling and A its advantage. A token adds rho
-        A (onehot - pi) to the gradient of its logits unless it is clipped. V: tokens,
-        J: softmaxes, D: features. clipped: a list that gets the number of clipped
-        tokens, (L,).
+        batch: the minibatch. clipped: a list to which the number of clipped tokens,
+            (L,), is appended.
+
+        L: lanes, V: tokens of the vocabulary, J: softmaxes, D: features. The objective
+        is the mean over tokens of min(rho A, clip(rho) A), where rho is the ratio of a
+        token's probability to that at sampling and A its advantage. Unless it is
+        clipped, a token adds rho A (onehot - pi) to the gradient with respect to its
+        logits.
         """
         import torch
 
@@ -294,9 +321,12 @@ class Training:
         """Return exact properties of the policies: {name: (L, N)}, for L lanes and N
         prompts.
 
-        success: the chance of a reward of 1. free: the entropy of the plan, in nats.
-        decisive: that of an answer token, the mean over both and over the plans. block:
-        how many lanes are computed at once.
+        The names are success, the probability of a reward of 1; free, the entropy of
+        the plan in nats; and decisive, the entropy of an answer token in nats, its mean
+        over both answer tokens and over the plans. A lane is one of the runs that are
+        trained side by side.
+
+        block: the number of lanes that are computed at once.
         """
         import torch
 

@@ -1,14 +1,15 @@
-"""Estimators of one's own from the parts of the published ones.
+"""Build an advantage estimator from the parts of the published ones.
 
     mix = compose(normalise="rloo", difficulty=lambda p: 1 / (p + 0.1), sign="ass")
     advantages(rewards, mix)
 
-What `compose` returns is used wherever an estimator's name is: in `advantages`, in
-`grouped_advantages` and in the adapters of trainers. Parts act in this order:
+The result of `compose` is accepted wherever an estimator's name is: in `advantages`, in
+`grouped_advantages` and in the adapters of trainers. The parts are applied in this
+order:
 
   normalise    baseline and scale, within the group or over the batch
-  difficulty   a weight of each group by its success rate p, and omega
-  sign         a factor of the positive advantages, by omega
+  difficulty   a weight of each group, by its success rate p and omega
+  sign         a factor on the positive advantages, by omega
 """
 
 from functools import partial
@@ -46,23 +47,24 @@ SIGN = {  # name: a factor, or a function of omega
 
 
 def compose(*, normalise="grpo", difficulty=None, sign=None, name: str = "mix"):
-    """Return an advantage estimator made of a baseline, a weight of groups and a factor
-    of positive advantages.
+    """Return an advantage estimator made of a baseline and two optional weights.
 
-    normalise: 'grpo' (r - mean) / std; 'verl' and 'trl', with the std of these;
-    'dr_grpo' r - mean; 'rloo' r - mean of the others; 'reinforce_pp' and
-    'reinforce_pp_baseline' over the std of the batch; 'none'; or a function that makes
-    (B, G) of rewards (B, G). difficulty: 'hard', 'easy' or 'ddas' of arXiv 2602.05548;
-    or a function of the groups' success rates p (B, 1) that returns weights (B, 1) or
-    one number; it is given omega, the mean success of the batch, too, if it has a
-    parameter of that name or a second one without a default. Groups without a success
-    or without a failure keep the weight 1. sign: 'ass', 'positive_dominant',
-    'negative_dominant', a factor of the positive advantages, or a function of omega
-    that returns one. name: in messages and logs.
+    normalise: 'grpo' (r - mean) / std; 'verl' and 'trl', the same with the std of these
+        libraries; 'dr_grpo' r - mean; 'rloo' r - mean of the others; 'reinforce_pp' and
+        'reinforce_pp_baseline', divided by the std of the batch; 'none'; or a function
+        that maps rewards (B, G) to advantages (B, G).
+    difficulty: the weight of each group: 'hard', 'easy' or 'ddas' of arXiv 2602.05548;
+        or a function that maps the groups' success rates p (B, 1) to weights (B, 1) or
+        one number. If the function has a parameter named omega, or a second one without
+        a default, it is also given omega, the mean success of the batch. Groups without
+        a success or without a failure keep the weight 1.
+    sign: the factor on positive advantages: 'ass', 'positive_dominant',
+        'negative_dominant', a number, or a function of omega that returns one.
+    name: the estimator's name in messages and logs.
 
-    Raises ValueError for parts of other names; and what is returned raises it where a
-    function of one's own returns another shape, what is not finite, or, for difficulty
-    and sign, a number below 0, which would turn advantages round.
+    Raises ValueError for unknown parts. The estimator raises ValueError if a user's
+    function returns a wrong shape, a value that is not finite, or, for difficulty and
+    sign, a negative number, which would reverse advantages.
     """
     base = _part("normalise", normalise, NORMALISE)
     weigh = _part("difficulty", difficulty, DIFFICULTY)

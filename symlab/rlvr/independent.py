@@ -3,14 +3,15 @@
 A completion has TOKENS tokens of a vocabulary of VOCABULARY. Each token has a softmax
 whose logits are linear in the WIDTH features of the prompt. The first DECISIVE tokens
 must be right for a reward of 1; the others are free. The right tokens of a prompt are
-drawn from a sharp softmax of a teacher, so they cannot be foreseen entirely; the base
-policy knows the teacher with noise. TRAIN prompts are trained on and TEST are held out.
-Success rates, pass@k and entropies of such a policy are exact: nothing is sampled.
+drawn from a sharp softmax of a teacher, so they cannot be predicted with certainty; the
+weights of the base policy are those of the teacher plus noise. TRAIN prompts are used
+for training, TEST are held out. Success rates, pass@k and entropies of such a policy
+are exact: they involve no sampling.
 
-Arrays of a policy are (L, V, T*P) and those of its samples are (G, L, T*P), for L
-lanes, V tokens of the vocabulary, T places, P prompts and G rollouts, so that sums over
-the vocabulary and over rollouts add long rows. The training of such policies is in
-independent_training.py.
+Arrays of a policy are (L, V, T*P) and those of its samples are (G, L, T*P), for L lanes
+(runs that are trained side by side), V tokens of the vocabulary, T positions, P prompts
+and G rollouts, so that sums over the vocabulary and over rollouts add long rows.
+`independent_training` trains such policies.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,11 @@ TEACHER, SHARP = 20.0, 5.0  # scales of the logits of the teacher and the base p
 
 @dataclass(frozen=True)
 class World:
-    """The prompts of a seed and the policy that training starts from.
+    """The prompts of a seed and the policy from which training starts.
+
+    features: (D, N), the features of N = TRAIN + TEST prompts.
+    right: (2, N), the right tokens at the two decisive positions.
+    base: (V, T, D), the weights of the initial policy: its logits are base @ features.
 
     Training uses the first TRAIN prompts.
     """
@@ -39,11 +44,13 @@ class World:
 
 
 def world(seed: int, noise: float) -> World:
-    """Return the prompts of a seed and the policy that training starts from.
+    """Return the prompts of a seed and the policy from which training starts.
 
     noise: the standard deviation of the error of that policy's weights, relative to
-    that of the weights of the teacher from which right tokens are drawn. Features have
-    length 1 on average, so logits have the size of the weights.
+        that of the weights of the teacher from which right tokens are drawn.
+
+    Features have root-mean-square length 1, so that logits have the size of the
+    weights.
     """
     size = (WIDTH, TRAIN + TEST)
     features = rng.stream(seed, "prompts").normal(size=size) / np.sqrt(WIDTH)
@@ -60,7 +67,8 @@ def world(seed: int, noise: float) -> World:
 class Draws:
     """The random numbers that training with one seed uses, step by step.
 
-    group: the rollouts of a prompt, G. samplings: how often a step samples each prompt.
+    group: G, the rollouts of a prompt.
+    samplings: how many times each prompt is sampled in a step.
     """
 
     def __init__(self, seed: int, group: int, samplings: int = 1):
@@ -69,11 +77,13 @@ class Draws:
         self.order, self.samples, self.coins = (rng.stream(seed, n) for n in names)
 
     def step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the random numbers of a training step: the order of the prompts
-        (TRAIN,), uniform numbers in [0, 1) and coins (booleans).
+        """Return the random numbers of one training step: (order, uniforms, coins).
 
-        uniforms (M, G, T*P) and coins (M, G, P), for M = MINIBATCHES * samplings, G
-        rollouts, T tokens and P prompts of a minibatch.
+        order: (TRAIN,), a permutation of the prompts. uniforms: (M, G, T*P), numbers in
+            [0, 1).
+        coins: (M, G, P), booleans. M = MINIBATCHES * samplings, G: rollouts, T: tokens
+            of a
+        completion, P: prompts of a minibatch.
         """
         m = MINIBATCHES * self.samplings
         order = self.order.permutation(TRAIN)
@@ -85,10 +95,12 @@ class Policy:
     """The weights (L, V*T, D) of L policies trained side by side (lanes), and their
     optimizer.
 
-    V: tokens of the vocabulary, T: tokens of a completion, D: features. base: the
-    initial weights. settings: for each lane an object with its learning rate `lr`, and
-    with `length`, the root mean square of every update over the parameters; 0 leaves it
-    to Adam.
+    V: tokens of the vocabulary, T: tokens of a completion, D: features.
+
+    settings: for each lane an object with its learning rate `lr`, and with `length`,
+        the root mean square over the parameters to which every update is scaled; 0
+        leaves updates as Adam makes them.
+    base: the initial weights.
     """
 
     def __init__(self, settings: Sequence, base):
@@ -102,7 +114,7 @@ class Policy:
         self.matched = bool((self.length > 0).any())
 
     def __call__(self, features, out):
-        """The probabilities (L, V, T*P), written to `out`."""
+        """Return the probabilities (L, V, T*P), written to `out`."""
         import torch
 
         torch.bmm(self.w, features, out=out.view(*self.w.shape[:2], -1))
@@ -111,8 +123,10 @@ class Policy:
         return out.mul_(out.sum(1, keepdim=True).reciprocal_())
 
     def ascend(self, g) -> None:
-        """Move the weights along the gradient g by Adam, or by an update of fixed size
-        in Adam's direction.
+        """Move the weights along the gradient g by one step of Adam.
+
+        g: (L, V*T, D). In lanes with a nonzero `length` the update is scaled to that
+            size.
         """
         self.update.zero_().grad = g
         self.adam.step()
@@ -128,12 +142,14 @@ class Policy:
 
 
 def later(pi, uniforms):
-    """Return (V-1, G, L, T*P): whether a rollout's token is above v, for each v from 0
-    to V-2.
+    """Return booleans (V-1, G, L, T*P): whether a rollout's token is greater than v.
 
-    pi (L, V, T*P): probabilities of V tokens in L lanes at T places of P prompts.
-    uniforms (G, L, T*P): random numbers, one per rollout; a token is above v where its
-    number is at least the distribution function at v.
+    v runs from 0 to V-2 along the first axis.
+
+    pi: (L, V, T*P), probabilities of V tokens in L lanes at T positions of P prompts.
+    uniforms: (G, L, T*P), random numbers in [0, 1), one per token of a rollout; the
+        token is greater than v if its number is at least the distribution function at
+        v.
     """
     f = np.zeros(uniforms.shape[1:], pi.dtype)
     out = np.empty((VOCABULARY - 1, *uniforms.shape), bool)
@@ -144,11 +160,12 @@ def later(pi, uniforms):
 
 
 def hits(after, right):
-    """Return booleans (G, L, P): whether a rollout's two decisive tokens, which are its
-    first two, are right.
+    """Return booleans (G, L, P): whether a rollout's two decisive tokens are right.
 
-    after: the booleans (V-1, G, L, T*P) of `later`, for G rollouts in L lanes. right
-    (L, 2, P): the two right tokens of each of P prompts.
+    These are its first two tokens.
+
+    after: booleans (V-1, G, L, T*P), the result of `later`, for G rollouts in L lanes.
+    right: (L, 2, P), the two right tokens of each of P prompts.
     """
     n, places, p = right.shape
     tokens = after[..., : places * p].view(np.int8).sum(0, np.int8)
@@ -156,12 +173,14 @@ def hits(after, right):
 
 
 def counts(after, rewards):
-    """Return (2, V, L, T*P): how many rollouts with reward 1, and with reward 0, have
-    each token.
+    """Return (2, V, L, T*P): how many rollouts with reward 1, and with reward 0, have a
+    token.
 
-    The axes are reward (1, 0), token, lane, and place of the token times prompt. after:
-    the result of `later`, which is overwritten. rewards: booleans (G, L, P) for G
-    rollouts.
+    The axes are the reward (1, 0), the token, the lane, and the position of the token
+    times the prompt.
+
+    after: the result of `later`, which is overwritten.
+    rewards: booleans (G, L, P) for G rollouts.
     """
     shape = *rewards.shape[:2], TOKENS, rewards.shape[2]
     ones = np.broadcast_to(rewards[:, :, None], shape).reshape(after.shape[1:])

@@ -1,21 +1,22 @@
-"""Train many policies of independent tokens at once, by the clipped objective of PPO.
+"""Train many policies with independent tokens at once, by PPO's clipped objective.
 
-A step samples G rollouts of every prompt, then takes some epochs of updates over
-MINIBATCHES minibatches. The gradient is written by hand and counts equal tokens
-together. The settings of a lane are an object with the fields
+A step samples G rollouts of every prompt, then makes updates on MINIBATCHES minibatches
+in each of some epochs. The gradient is computed by explicit formulas, and equal tokens
+are counted together. The settings of a lane (one of the runs that are trained side by
+side) are an object with the fields
 
   method            an estimator of symlab.rlvr.advantages; 'base' is not trained
   beta, alpha       its options, see OPTIONS
   clip_low, clip_high   ratios outside [1 - clip_low, 1 + clip_high] are clipped
-  reward            'verifier', or 'random': the toss of a coin
+  reward            'verifier', or 'random' for the toss of a coin
   lr, length        see symlab.rlvr.independent.Policy
-  seed              names prompts, base policy and samples
+  seed              determines prompts, base policy and samples
 
-and those that agree in all lanes of a call
+and with fields that are equal in all lanes of a call:
 
   group             rollouts of a prompt, G, at most 255
   epochs            passes over the samples of a step
-  fresh             whether every update gets its own samples
+  fresh             whether every update has new samples
   noise             noise of the base policy
 """
 
@@ -54,8 +55,9 @@ OPTIONS = {
 
 
 def estimator(c) -> tuple:
-    """Return the advantage estimator of a lane's settings c: its name, then its options
-    as (name, value) pairs.
+    """Return a lane's advantage estimator: its name, then its options as (name, value).
+
+    c: the lane's settings, an object with `method` and that method's options.
     """
     return c.method, *((k, getattr(c, k)) for k in OPTIONS.get(c.method, ()))
 
@@ -65,10 +67,16 @@ class Minibatch:
     """P prompts of each lane, and the tokens of their rollouts that can change the
     policy.
 
-    These are the N different tokens v of lanes l at columns c = (place, prompt) that
-    were sampled with an advantage other than 0, about a tenth of all. A lane is one of
-    L runs trained side by side. Of arrays (2, N) the first row is for rollouts of
-    reward 1, the second for those of reward 0.
+    A lane is one of L runs that are trained side by side. The tokens are the N distinct
+    tokens v of lanes l at columns c = (position, prompt) that were sampled with a
+    nonzero advantage, about a tenth of all. In arrays (2, N) the first row is for
+    rollouts with reward 1, the second for those with reward 0.
+
+    features: (L, D, P). right: (L, 2, P), the right tokens.
+    index: (N,), (l*V + v)*T*P + c. column: (N,), l*T*P + c.
+    number: (2, N), how many rollouts have the token.
+    slope: (2, N), number * advantage / probability at sampling.
+    limit: (2, N), the probability beyond which the token is clipped.
     """
 
     features: object  # (L, D, P)
@@ -84,10 +92,11 @@ class Training:
     """The training, step by step, of L policies side by side (lanes).
 
     settings: for each lane an object with the fields that the module's docstring names:
-    estimator and its options, clip range, reward, learning rate, seed. Lanes of one
-    estimator are next to each other (`estimator` sorts them). dtype: float32 by
-    default. `curves` has, by name, a list of numbers for each lane, (steps measured,
-    L).
+        estimator and its options, clip range, reward, learning rate, seed. Lanes with
+        one estimator must be next to each other (sorting by `estimator` does this).
+    dtype: dtype of the policies, by default float32.
+
+    curves: {name: list of measured arrays (L,)}.
     """
 
     def __init__(self, settings: Sequence, dtype=None):
@@ -129,7 +138,7 @@ class Training:
     def step(self, count: bool) -> None:
         """Sample rollouts of every training prompt and make all updates that use them.
 
-        count: whether to record the fractions of clipped tokens.
+        count: whether to record the fractions of clipped tokens in `curves`.
         """
         batches, uniforms, coins = self._draw()
         if not self.c.fresh:
@@ -161,11 +170,13 @@ class Training:
         return batches, np.stack(uniforms, 2), np.stack(coins, 2)
 
     def sample(self, batches, uniforms, coins) -> None:
-        """Sample rollouts for minibatches and enter into each the tokens that change
-        the policy.
+        """Sample rollouts for minibatches and store in each the tokens that change the
+        policy.
 
-        The minibatches are one batch, whose mean reward is omega. uniforms, coins:
-        random numbers as in `independent.Draws.step`.
+        batches: the minibatches; together they are the batch whose mean reward is
+            omega.
+        uniforms, coins: random numbers as `independent.Draws.step` returns them, one
+            entry for each minibatch.
         """
         drawn, found, which = [], [], self.which.numpy()
         for batch, u, coin in zip(batches, uniforms, coins, strict=True):
@@ -180,11 +191,13 @@ class Training:
             self.select(batch, part / (BATCH * self.c.group * TOKENS), pi, n)
 
     def select(self, batch: Minibatch, a, pi, n) -> None:
-        """Enter into the minibatch the tokens that can change the policy.
+        """Store in the minibatch the tokens that can change the policy.
 
-        a: advantages (2, L, P) of rewards 1 and 0, divided by the number of tokens. pi:
-        the probabilities (L, V, T*P) that were sampled from. n (2, V, L, T*P): how many
-        rollouts of reward 1 and 0 have each token, from `counts`.
+        a: (2, L, P), the advantages of rewards 1 and 0, divided by the number of
+            tokens.
+        pi: (L, V, T*P), the probabilities at sampling.
+        n: (2, V, L, T*P), how many rollouts with reward 1 and 0 have each token, as
+            `counts` returns it.
         """
         import torch
 
@@ -204,12 +217,13 @@ class Training:
         batch.limit = self._tensor(old * self.bounds.take(lane, 1))
 
     def advantages(self, rewards):
-        """Return (2, L, P): the advantages of rewards 1 and of rewards 0 in each group,
-        from rewards (G, L, P): G rollouts, L lanes, P prompts.
+        """Return (2, L, P): the advantages of rewards 1 and of rewards 0 in each group.
 
-        Every lane has its estimator; omega is the mean reward of its batch. Groups with
-        equally many right rollouts have equal advantages, so the advantages for 0 to G
-        right ones are computed once and looked up.
+        rewards: (G, L, P), of G rollouts in L lanes for P prompts.
+
+        Each lane has its own estimator; omega is the mean reward of its batch. Groups
+        with equally many right rollouts have equal advantages, so the advantages for 0
+        to G right ones are computed once and looked up.
         """
         right = rewards.sum(0)  # (L, P)
         omega = right.mean(1) / len(rewards)
@@ -219,13 +233,17 @@ class Training:
         return np.take_along_axis(self.values, right[None], 2)
 
     def gradient(self, batch: Minibatch, clipped: list | None = None):
-        """Return the gradient (L, V*T, D) of PPO's clipped objective, for all lanes L.
+        """Return the gradient (L, V*T, D) of PPO's clipped objective with respect to
+        the weights.
 
-        It is that of the mean over tokens of min(rho A, clip(rho) A), rho the ratio of
-        a token's probability to that at sampling and A its advantage. A token adds rho
-        A (onehot - pi) to the gradient of its logits unless it is clipped, so equal
-        tokens of one prompt and place count with the sum of their A. clipped: a list
-        that gets the numbers of tokens clipped low and high, each (L,).
+        batch: the minibatch. clipped: a list to which the numbers of tokens clipped low
+            and high, each (L,), are appended.
+
+        L: lanes. The objective is the mean over tokens of min(rho A, clip(rho) A),
+        where rho is the ratio of a token's probability to that at sampling and A its
+        advantage. Unless it is clipped, a token adds rho A (onehot - pi) to the
+        gradient with respect to its logits; equal tokens of one prompt and position are
+        counted together with the sum of their A.
         """
         import torch
 
@@ -251,10 +269,11 @@ class Training:
         return out
 
     def measure(self, block: int = 4) -> None:
-        """Append exact properties of the policies to `curves`: pass rates, entropies,
-        greedy accuracy.
+        """Append exact properties of the policies to `curves`.
 
-        block: how many lanes are computed at once.
+        They are pass rates, entropies and the accuracy of the most probable tokens.
+
+        block: the number of lanes that are computed at once.
         """
         import torch
 

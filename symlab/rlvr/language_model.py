@@ -4,19 +4,18 @@
     asked = questions("add two", seed, 24)
     p = success_probability(model, prompts, accepted, ends)     (B,), exact
 
-What counts as a success. The prompt is the question, "What is 27 + 45? Answer with the
-number only.", in the model's own chat template, and the beginning of the answer,
-"27 + 45 = ", which the model itself prefers to the bare number. A completion is right
-if the text of its first line is the number, or the number and a full stop, and nothing
-else; a line ends with the end of turn or with the token of a single newline. Each of
-the two texts counts in its canonical tokens, the ones that the tokenizer makes of it.
-The model may emit the same text in other tokens; this probability is left out, and
-`sampled_successes`, which judges texts, bounds it.
+The prompt is the question, "What is 27 + 45? Answer with the number only.", in the
+model's chat template, followed by the beginning of the answer, "27 + 45 = ", which the
+model itself prefers to the bare number. A completion is right if the text of its first
+line is the number, or the number and a full stop, and nothing else; a line ends with
+the end-of-turn token or with the token of a single newline. Each of the two texts
+counts in its canonical tokens, those that the tokenizer makes of it. The model may emit
+the same text in other tokens; this probability is left out, and `sampled_successes`,
+which compares texts, gives an estimate that includes it.
 
 The success rate of a prompt is a sum of four products of conditional probabilities, so
-one forward pass with the accepted texts in place of samples (teacher forcing) gives it
-exactly, at temperature 1. pass@k of the prompt is then 1 - (1 - p)^k
-(`passk.pass_at_k_exact`).
+one forward pass on the accepted texts (teacher forcing) gives it exactly, at
+temperature 1. pass@k of the prompt is then 1 - (1 - p)^k (`passk.pass_at_k_exact`).
 """
 
 from dataclasses import dataclass
@@ -37,7 +36,10 @@ TASKS = {  # name -> (operation, digits of each number)
 
 @dataclass(frozen=True)
 class Question:
-    """An arithmetic question: an expression such as '27 + 45', and its value."""
+    """An arithmetic question.
+
+    expression: such as '27 + 45'. answer: its value.
+    """
 
     expression: str
     answer: int
@@ -54,8 +56,8 @@ class Question:
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """The two texts that count as a right first line of an answer: the number, and
-        the number with a full stop.
+        """The two texts that count as a right first line: the number, with or without a
+        full stop.
         """
         return str(self.answer), f"{self.answer}."
 
@@ -63,14 +65,15 @@ class Question:
 def questions(
     task: str, seed: int, n: int, purpose: str = "test", *, again: bool = False
 ) -> list[Question]:
-    """Return n different arithmetic questions of a task, in an order that the seed
-    decides.
+    """Return n different arithmetic questions of a task, in an order given by the seed.
 
-    task: one of TASKS, such as 'add two' (the sum of two numbers of two digits).
-    purpose: 'train' or 'test', which share no question: those whose digits have an odd
-    sum are for training. Numbers of d digits are from 10^(d-1) to 10^d - 1; a
-    difference is never negative. again: whether to begin anew where a task has fewer
-    than n questions. Raises ValueError for an unknown task, and else for too large n.
+    task: one of TASKS, such as 'add two' (the sum of two two-digit numbers). Numbers of
+        d digits are from 10^(d-1) to 10^d - 1; a difference is never negative.
+    purpose: 'train' or 'test', which share no question: the questions whose digits have
+        an odd sum are for training.
+    again: whether the questions are repeated if the task has fewer than n.
+
+    Raises ValueError for an unknown task, and, without `again`, if n is too large.
     """
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}: use {', '.join(TASKS)}")
@@ -99,8 +102,10 @@ def _question(sign: str, numbers) -> Question:
 
 
 def prompt_of(tokenizer, question: Question) -> list[int]:
-    """Return the tokens of a prompt: the question in the model's chat template, and the
-    beginning of the answer ('27 + 45 = ').
+    """Return the tokens of the prompt for a question.
+
+    The prompt is the question in the model's chat template, followed by the beginning
+    of the answer ('27 + 45 = ').
     """
     said = [{"role": "user", "content": question.text}]
     text = tokenizer.apply_chat_template(
@@ -110,8 +115,10 @@ def prompt_of(tokenizer, question: Question) -> list[int]:
 
 
 def accepted_of(tokenizer, question: Question) -> list[list[int]]:
-    """Return the tokens of each text that is a right answer, as the tokenizer makes
-    them, without the one that ends the line.
+    """Return the tokens of each right answer to a question, without the end of the
+    line.
+
+    The tokens are those that the tokenizer makes of `question.accepted`.
     """
     return [tokenizer.encode(t, add_special_tokens=False) for t in question.accepted]
 
@@ -126,14 +133,17 @@ def ends_of(tokenizer) -> tuple[int, ...]:
 
 
 def success_probability(model, prompts, accepted, ends) -> np.ndarray:
-    """Return the exact probability (B,) that a language model completes each prompt
-    rightly, sampled at temperature 1.
+    """Return the exact probability (B,) that a model completes each prompt rightly.
 
-    prompts: B lists of tokens. accepted: B lists of right completions, each a list of
-    tokens that one of the tokens `ends` follows. Completions of a prompt exclude each
-    other, as an end closes each, so that their probabilities add up. A completion that
-    begins another one is read off the same forward pass. Raises ValueError for a right
-    completion that contains an end or appears twice.
+    model: a causal language model, sampled at temperature 1.
+    prompts: B lists of tokens.
+    accepted: for each prompt a list of right completions, each a list of tokens.
+    ends: the tokens of which one has to follow a right completion.
+
+    The right completions of a prompt exclude each other, because an end follows each,
+    so that their probabilities add up. A completion that is the beginning of another
+    one is evaluated in the same forward pass. Raises ValueError for a right completion
+    that contains an end or appears twice.
     """
     rows, reads = [], []  # reads: (prompt, row, completion)
     for b, (prompt, texts) in enumerate(zip(prompts, accepted, strict=True)):
@@ -161,13 +171,13 @@ def success_probability(model, prompts, accepted, ends) -> np.ndarray:
 
 
 def log_probabilities(model, rows, size: int = 64) -> list:
-    """Return a language model's log-probabilities of the next token, along each of some
-    completions.
+    """Return a language model's log-probabilities of the next token along completions.
 
-    rows: pairs (prompt, completion) of token lists. For a completion of t tokens the
-    result is a float64 tensor (t + 1, V): of the token after the prompt, and after each
-    token of the completion. Tokens that begin every row, as those of the chat template
-    do, are computed once. size: rows of a batch.
+    rows: pairs (prompt, completion) of token lists. size: rows of a batch.
+
+    For a completion of t tokens the result has a float64 tensor (t + 1, V): for the
+    token after the prompt, and after each token of the completion. Tokens with which
+    all rows begin, such as those of the chat template, are computed once.
     """
     import torch
     from transformers import DynamicCache
@@ -200,14 +210,16 @@ def log_probabilities(model, rows, size: int = 64) -> list:
 
 
 def sampled_successes(model, decode, prompts, texts, ends, n: int, draws):
-    """Return how many (B,) of n completions of each prompt, sampled at temperature 1,
-    are right.
+    """Return how many (B,) of n sampled completions of each prompt are right.
 
-    prompts: B lists of tokens. texts: B tuples of right texts. ends: tokens that end a
-    completion. decode: a function from tokens to their text. draws: a numpy Generator.
+    model: a causal language model, sampled at temperature 1.
+    decode: a function from a list of tokens to its text. prompts: B lists of tokens.
+    texts: for each prompt a tuple of right texts. ends: tokens that end a completion.
+    draws: a numpy Generator.
+
     Samples of a prompt that agree so far share a forward pass: their next tokens are
-    one multinomial draw, which has the distribution of single draws. A sample is given
-    up as wrong once no right text begins with its own.
+    one multinomial draw, which has the distribution of single draws. A sample is
+    abandoned as wrong as soon as no right text begins with its text.
     """
     right = np.zeros(len(prompts), dtype=np.int64)
     alive = {(b, ()): n for b in range(len(prompts))}

@@ -6,9 +6,10 @@
         loss, found = clipped_objective(token_logp(model, prompts, tokens), logp, ...)
 
 An adapter adds B A x to the output of the query and value projections of every block
-(LoRA, arXiv 2106.09685, with the scale 1); A (rank, D) is random, B (D', rank) begins
-at zero, and the weights of the model stay as they are. Sampling is at temperature 1.
-The model is any causal model of transformers with projections of these names.
+(LoRA, arXiv 2106.09685, with the scale 1); A (rank, D) starts at random values and B
+(D', rank) at zero, and the model's own weights are not trained. Sampling is at
+temperature 1. The model can be any causal model of transformers with projections of
+these names.
 """
 
 from collections.abc import Iterator
@@ -20,11 +21,12 @@ TARGETS = ("q_proj", "v_proj")
 
 
 def initial(model, rank: int, draws) -> dict[str, tuple]:
-    """Return new low-rank adapters of a language model as {name of the projection: (A,
-    B)}, float32 with gradients.
+    """Return new low-rank adapters of a language model: {name of a projection: (A, B)}.
 
-    They are for the query and value projections W (D', D) of every block, with A (rank,
-    D) random and B (D', rank) zero. draws: a numpy Generator.
+    rank: their rank. draws: a numpy Generator.
+
+    There is one for the query and value projections W (D', D) of every block, with A
+    (rank, D) random and B (D', rank) zero, float32 tensors that require gradients.
     """
     import torch
 
@@ -64,12 +66,15 @@ def adapted(model, adapters: dict[str, tuple]) -> Iterator[None]:
 
 
 def rollouts(model, prompts, uniforms, ends):
-    """Sample completions; return (tokens, logp, mask, entropy), each (N, T).
+    """Sample completions from a language model; return (tokens, logp, mask, entropy).
 
-    prompts: (B, P) tokens; uniforms: (N, T) numbers in [0, 1), N = B G, the rollouts of
-    a prompt side by side; ends: the tokens that end a completion. mask: bool, the
-    tokens up to the first end, that one included; logp and entropy (nats) of the policy
-    that sampled. What the mask leaves out is sampled, too, and means nothing.
+    prompts: (B, P), tokens. uniforms: (N, T), numbers in [0, 1), one per sampled token,
+        N = B G; the G rollouts of a prompt are consecutive. ends: the tokens that end a
+        completion.
+
+    Each result is (N, T). mask: booleans, True up to and including the first end. logp
+    and entropy (nats) are those of the sampling policy. Tokens after the first end are
+    sampled as well, but have no meaning.
     """
     import torch
     from transformers import DynamicCache
@@ -99,8 +104,9 @@ def rollouts(model, prompts, uniforms, ends):
 
 
 def token_logp(model, prompts, completions):
-    """Return log-probabilities (N, T) of the tokens of completions (N, T) after prompts
-    (N, P), under a language model.
+    """Return the log-probabilities (N, T) of completions under a language model.
+
+    prompts: (N, P), tokens. completions: (N, T), the tokens that follow the prompts.
     """
     import torch
 
@@ -114,8 +120,9 @@ def token_logp(model, prompts, completions):
 def rewards_of(tokens: np.ndarray, mask: np.ndarray, accepted, ends) -> np.ndarray:
     """Return rewards (B, G), 1.0 for right completions, else 0.0.
 
-    tokens, mask: (B G, T), as `rollouts` returns them. accepted: for each prompt the
-    right completions, lists of tokens that one of `ends` follows.
+    tokens, mask: (B G, T), as `rollouts` returns them.
+    accepted: for each prompt the right completions, lists of tokens.
+    ends: the tokens of which one has to follow a right completion.
     """
     group = len(tokens) // len(accepted)
     right = [

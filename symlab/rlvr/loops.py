@@ -1,14 +1,14 @@
-"""The advantage estimators as functions of the signatures of other libraries.
+"""The advantage estimators as functions with the signatures of other libraries.
 
   prime_rl   prime-rl's custom advantage: AdvantageInputs to AdvantageOutputs
   nemo_rl    NeMo-RL's estimator classes: compute_advantage(prompt_ids, rewards, mask)
   openrlhf   OpenRLHF's reward shaping: a list of tensors to a list of tensors
 
-None of the libraries is imported; their documented arguments are what the tests use,
-not a training run. For TRL and verl see `symlab.rlvr.trl` and `symlab.rlvr.verl`.
-Everywhere name is in `advantages.ESTIMATORS`, or what `compose` makes, and options are
-its options, with omega, success and log as in `grouped_advantages`; unknown ones raise
-ValueError at once.
+None of these libraries is imported; the tests use their documented arguments, not a
+training run. For TRL and verl see `symlab.rlvr.trl` and `symlab.rlvr.verl`. In each
+function, `name` is one of `advantages.ESTIMATORS` or a result of `compose`, and
+`options` are the estimator's options, with omega, success and log as in
+`grouped_advantages`; unknown ones raise ValueError at once.
 """
 
 from importlib import import_module
@@ -25,8 +25,7 @@ from symlab.rlvr.advantages import (
 
 
 def prime_rl(name="agrae", *, log=None, **options):
-    """Return a custom advantage function for prime-rl: from AdvantageInputs to
-    AdvantageOutputs.
+    """Return a custom advantage function for prime-rl.
 
         agrae = prime_rl("agrae", omega=SmoothedOmega())      # in my_module
 
@@ -34,16 +33,20 @@ def prime_rl(name="agrae", *, log=None, **options):
         type = "custom"
         import_path = "my_module.agrae"
 
-    name: an estimator in `advantages.ESTIMATORS`, or what `compose` makes. log: a
-    function that is given the `advantage_metrics` of each call. options: of the
-    estimator, with omega and success as in `grouped_advantages`. The function's inputs
-    have `rollouts`, dictionaries with "reward", of one group, and advantages are then a
-    list of floats; or, in older versions, `rewards` (P, G), and they are a tensor (P,
-    G). A group that lost all rollouts but one has the advantage zero where the group is
-    the baseline. `kwargs` of the configuration are options, too, and come before those
-    given here. One call sees one group, so an estimator that depends on omega must be
-    given it, a number or `SmoothedOmega`, and one that depends on the statistics of the
-    batch is refused: both are ValueErrors, as are unknown options.
+    name: an estimator in `advantages.ESTIMATORS`, or a result of `compose`.
+    log: a function that is called with the `advantage_metrics` of each call.
+    options: options of the estimator, with omega and success as in
+        `grouped_advantages`.
+
+    The function maps prime-rl's AdvantageInputs to AdvantageOutputs. Its inputs have
+    `rollouts`, dictionaries with "reward", of one group, and advantages are then a list
+    of floats; or, in older versions, `rewards` (P, G), and advantages are a tensor (P,
+    G). If only one rollout of a group is left and the group is the baseline, its
+    advantage is zero. `kwargs` of the configuration are options, too, and override
+    those given here. One call receives one group, so an estimator that depends on omega
+    needs it as an option, a number or a `SmoothedOmega`, and one that depends on the
+    statistics of the batch is
+    refused: both raise ValueError, as do unknown options.
     """
     checked_estimator(name, options)
     uses = options_of(named(name))
@@ -83,14 +86,17 @@ def prime_rl(name="agrae", *, log=None, **options):
 def nemo_rl(name="agrae", *, log=None, **options) -> type:
     """Return a class with the methods of NeMo-RL's advantage estimators.
 
-    name: an estimator in `advantages.ESTIMATORS`, or what `compose` makes. log: a
-    function that is given the `advantage_metrics` of each batch. options: of the
-    estimator, with omega and success as in `grouped_advantages`. compute_advantage of
-    the class takes prompt_ids, (N,) labels or (N, S) the prompts' tokens, rewards (N,)
-    and mask (N, T), and returns advantages (N, T), equal at all places of a rollout, as
-    NeMo-RL's own. Rollouts of which the mask leaves no token are left out of their
-    groups and of omega, with the advantage zero. The two configurations that NeMo-RL
-    gives to the class have no effect.
+    name: an estimator in `advantages.ESTIMATORS`, or a result of `compose`.
+    log: a function that is called with the `advantage_metrics` of each batch.
+    options: options of the estimator, with omega and success as in
+        `grouped_advantages`.
+
+    The class's method compute_advantage takes prompt_ids, (N,) labels or (N, S) the
+    prompts' tokens, rewards (N,) and mask (N, T). It returns advantages (N, T), equal
+    at all positions of a rollout, as NeMo-RL's own classes do. Rollouts without any
+    token in the mask are excluded from their groups and from omega, and get the
+    advantage zero. The two configurations that NeMo-RL passes to the class have no
+    effect.
     """
     checked_estimator(name, options)
 
@@ -113,18 +119,21 @@ def nemo_rl(name="agrae", *, log=None, **options) -> type:
 
 
 def openrlhf(name="agrae", *, samples: int, log=None, **options):
-    """Return a function that turns rewards into advantages where OpenRLHF's experience
-    maker shapes rewards.
+    """Return a function that turns rewards into advantages, for OpenRLHF's reward
+    shaping.
 
-    name: an estimator in `advantages.ESTIMATORS`, or what `compose` makes. log: a
-    function that is given the `advantage_metrics` of each batch. options: of the
-    estimator, with omega and success as in `grouped_advantages`. The function takes the
-    rewards of a batch as OpenRLHF holds them, a list of tensors, one to an experience,
-    whose concatenation has the `samples` rollouts of a prompt side by side
-    (n_samples_per_prompt), and returns advantages in tensors of the same lengths. It
-    belongs where OpenRLHF shapes rewards for `--advantage_estimator rloo`, which adds
-    no normalisation of its own afterwards as `reinforce_baseline` does. Raises
-    ValueError for a batch that is not made of groups of `samples`.
+    name: an estimator in `advantages.ESTIMATORS`, or a result of `compose`.
+    samples: the number of rollouts of a prompt (n_samples_per_prompt).
+    log: a function that is called with the `advantage_metrics` of each batch.
+    options: options of the estimator, with omega and success as in
+        `grouped_advantages`.
+
+    The function takes the rewards of a batch as OpenRLHF's experience maker holds them:
+    a list of tensors, one per experience, in whose concatenation the rollouts of a
+    prompt are consecutive. It returns advantages in tensors of the same lengths. Use it
+    where OpenRLHF shapes rewards for `--advantage_estimator rloo`, which, unlike
+    `reinforce_baseline`, adds no normalisation afterwards. It raises ValueError for a
+    batch that does not consist of groups of `samples`.
     """
     checked_estimator(name, options, samples)
 

@@ -1,11 +1,12 @@
-"""What tells a user how an estimator acts on the batches of a run.
+"""Statistics that show how an advantage estimator acts on the batches of a run.
 
     advantage_metrics(a, success)      a, success (B, G): a dictionary of floats to log
 
-omega says how far the policy is, the shares of all-wrong and all-right groups how much
-of a batch teaches a group-relative estimator nothing, the sum of advantages how far
-unsampled answers are pushed (theorem 1 of arXiv 2602.05548), and the weights which
-prompts are favoured without being asked for: see `group_weights`.
+omega, the mean success, shows the progress of the policy; the fractions of all-wrong
+and all-right groups show how much of a batch gives a group-relative estimator no
+signal; the sum of advantages shows how far the probabilities of unsampled answers are
+changed (theorem 1 of arXiv 2602.05548); and the weights show which prompts the
+estimator favours: see `group_weights`.
 """
 
 import numpy as np
@@ -14,16 +15,18 @@ from symlab.rlvr.parts import numbered
 
 
 def group_weights(advantages, success, groups=None, *, valid=None):
-    """Return the success rates p (P,) of P groups of rollouts, and the weights W (P,)
-    of the policy updates that their advantages make.
+    """Return the success rates p (P,) of P groups, and the weights W (P,) of their
+    updates.
+
+    advantages, success: (B, G), or (N,) with `groups`, N labels. valid: (N,) booleans;
+        the other rollouts are left out.
 
     W = sum_i A_i (s_i - p) over the rollouts of a group, A their advantages and s their
     successes. Its mean over groups sampled at one success rate is
-    `theory.update_weight`: the expected update of a prompt is W times the same
-    direction for every estimator. For GRPO with the population's std W = G sqrt(p (1 -
-    p)). advantages, success: (B, G), or (N,) with groups, N labels. valid: (N,) bool;
-    the other rollouts are left out. Raises ValueError for shapes that differ and for
-    success other than 0 and 1.
+    `theory.update_weight`: the expected policy update of a prompt is W times a
+    direction that is the same for every estimator. For GRPO with the population's std,
+    W = G sqrt(p (1 - p)). Raises ValueError for shapes that differ and for success
+    other than 0 and 1.
     """
     a, s, member, sizes = _flat(advantages, success, groups, valid)
     p = np.bincount(member, s) / sizes
@@ -35,24 +38,28 @@ def advantage_metrics(
 ) -> dict[str, float]:
     """Return statistics of a batch's advantages, {name: float}, for a training log.
 
-    advantages: (B, G), or (N,) with groups, N labels; success of the same shape, or
-    None where it is not known. omega: what the estimator used, a number, or an array of
-    which the mean is taken; the mean success if None. valid: (N,) bool; the other
-    rollouts are left out. Raises ValueError for shapes that differ, for success other
-    than 0 and 1, and for an omega that is a function.
+    advantages: (B, G), or (N,) with `groups`, N labels.
+    success: of the same shape, 0 or 1; None if unknown.
+    valid: (N,) booleans; the other rollouts are left out.
+    omega: the value that the estimator used, a number, or an array whose mean is taken;
+        by default the mean success.
 
-      groups              their number
-      zero_groups         the share whose advantages are all 0
+    Raises ValueError for shapes that differ, for success other than 0 and 1, and for an
+    omega that is a function.
+
+      groups              the number of groups
+      zero_groups         the fraction of groups whose advantages are all 0
       sum, size           sum A and sum |A| of a group, means over groups
       omega               mean success of the batch, or as given
-      all_wrong, all_right  shares of groups
-      weight_hard         W over GRPO's G sqrt(p (1 - p)), mean over groups with
+      all_wrong, all_right  fractions of groups
+      weight_hard         W divided by GRPO's G sqrt(p (1 - p)), mean over groups with
                           0 < p < 1/2; left out if there is none
       weight_easy         the same for 1/2 < p < 1
 
-    GRPO has 1 for both weights, by the population's std. weight_hard above weight_easy
-    is a focus on hard prompts, which an asymmetric estimator has without saying so:
-    positive_dominant has it, and negative_dominant the opposite.
+    W is the weight of `group_weights`. GRPO with the population's std has 1 for both
+    weights. weight_hard above weight_easy means a focus on hard prompts, which an
+    asymmetric estimator has implicitly: positive_dominant has it, negative_dominant has
+    the opposite.
     """
     a, s, member, sizes = _flat(advantages, success, groups, valid)
     if omega is not None:

@@ -1,19 +1,19 @@
-"""The clipped policy-gradient objective, with the two clips counted apart.
+"""PPO's clipped policy-gradient objective, with the fractions of both clips.
 
-PPO's surrogate (arXiv 1707.06347) on tokens, with an upper clip of its own (DAPO, arXiv
-2503.14476) and an optional third clip for negative advantages (dual clip, arXiv
-1912.09729); summed over tokens in one of three ways:
+The surrogate of PPO (arXiv 1707.06347) on tokens, with a separate upper clip (DAPO,
+arXiv 2503.14476) and an optional third clip for negative advantages (dual clip, arXiv
+1912.09729), is averaged in one of three ways:
 
   sequence   mean over sequences of their means over tokens: GRPO, arXiv 2402.03300
   token      mean over all tokens of the batch: DAPO
-  constant   sum over tokens over N max_length: Dr.GRPO, arXiv 2503.20783
+  constant   sum over tokens, divided by N max_length: Dr.GRPO, arXiv 2503.20783
 
 The ratio of probabilities is each token's, or that of the sequence: GSPO, arXiv
-2507.18071. Where another engine sampled than the one that computes `old_logp`, tokens
-can be weighed by the truncated ratio of the two.
+2507.18071. If the engine that sampled differs from the one that computes `old_logp`,
+tokens can be weighted by the truncated ratio of the two probabilities.
 
-Which clip binds matters: clipping low raises the entropy of the policy and clipping
-high lowers it (arXiv 2509.26114), so their fractions are logged apart.
+It matters which clip is active: clipping low raises the entropy of the policy and
+clipping high lowers it (arXiv 2509.26114), so their fractions are reported separately.
 """
 
 import torch
@@ -43,37 +43,40 @@ def clipped_objective(
     sampler_logp: Tensor | None = None,
     truncation: float = 2.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return PPO's clipped loss (a scalar, to be minimised) and its statistics
-    (scalars, detached).
+    """Return PPO's clipped loss (a scalar, to be minimised) and its statistics.
 
-    logp, old_logp, mask (N, T): log-probabilities of the tokens sampled under the
-    policy now and at sampling, for N sequences; what the mask (bool or 0/1) leaves out
-    may be anything, NaN included. advantages (N,), or (N, T) for one of each token.
-    Only logp has a gradient. Half precision is computed in float32, and so is what is
-    returned. normalisation: 'sequence' (mean over sequences of token means), 'token'
-    (mean over all tokens) or 'constant' (sum over N max_length). max_length: for
-    'constant'.
+    logp, old_logp: (N, T), log-probabilities of the tokens of N sequences under the
+        present policy and at sampling. Only logp has a gradient. Half precision is
+        computed, and results are returned, in float32.
+    advantages: (N,), or (N, T) for one per token.
+    mask: (N, T), booleans or 0/1: the tokens that count. The others may have any
+        values, NaN included.
+    clip_low, clip_high: the ratio rho is clipped to [1 - clip_low, 1 + clip_high].
+    dual_clip: the loss of a token with A < 0 is at most -dual_clip A; None for no
+        bound.
+    normalisation: 'sequence' (mean over sequences of token means), 'token' (mean over
+        all tokens) or 'constant' (sum, divided by N max_length).
+    max_length: for 'constant'.
+    total_tokens, total_sequences: for 'token' and for the others: the number in the
+        whole batch, if this call gets one of its micro-batches. The losses of the
+        micro-batches then add up to that of the batch, and so do their gradients;
+        otherwise each call is a batch by itself. A trainer that averages gradients over
+        processes passes the total divided by the number of processes.
+    ratio: 'token', or 'sequence' for GSPO: the geometric mean of the sequence's ratios
+        is used on all its tokens, usually with clip ranges of about 3e-4.
+    sampler_logp: (N, T), log-probabilities under the engine that sampled; the loss of
+        each token is then multiplied by min(exp(old_logp - sampler_logp), truncation).
 
-    total_tokens (for 'token'), total_sequences (for the others): how many the whole
-    batch has, all its micro-batches together, where this call sees one of them. The
-    losses of the micro-batches then sum to the batch's, and so do their gradients;
-    without it each call is a batch of its own. A trainer that averages gradients over
-    processes is given the total over the number of processes.
+    The loss of a token is -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A), with
+    rho the ratio of probabilities. A sequence without tokens counts as 0. The
+    statistics are detached scalars, means over tokens: clip_low and clip_high (the
+    fractions with A < 0 and rho below the range, and with A > 0 and rho above it),
+    clip_dual, approx_kl (from old to new policy, rho - 1 - log rho), approx_kl_k1 (-log
+    rho, verl's ppo_kl), ratio; ratio_max, the largest ratio; and with sampler_logp
+    sampler_weight, and truncated, the fraction of truncated weights.
 
-    ratio: 'token', or 'sequence' for GSPO: the geometric mean of the sequence's ratios,
-    on all its tokens; clip ranges of about 3e-4 go with it. sampler_logp (N, T): of the
-    engine that sampled; the loss of each token is then weighed by min(exp(old_logp -
-    sampler_logp), truncation).
-
-    Per token -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A), rho the ratio of
-    probabilities; with dual_clip at most -dual_clip A where A < 0. A sequence without
-    tokens counts as 0. Statistics, means over tokens: clip_low, clip_high (the fraction
-    with A < 0 and rho below, with A > 0 and rho above), clip_dual, approx_kl (of old to
-    new, rho - 1 - log rho), approx_kl_k1 (-log rho, verl's ppo_kl), ratio; the largest,
-    ratio_max; and with sampler_logp sampler_weight, and truncated, the fraction.
-
-    Raises ValueError for shapes that differ, a mask of values other than 0 and 1,
-    ranges that are none, and the total of another normalisation.
+    Raises ValueError for shapes that differ, a mask with values other than 0 and 1,
+    invalid clip ranges, and a total that belongs to another normalisation.
     """
     _check(logp, old_logp, advantages, mask, clip_low, clip_high, dual_clip)
     mask = mask.bool()

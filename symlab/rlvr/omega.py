@@ -1,21 +1,23 @@
-"""omega smoothed over batches, for trainers whose batches hold few prompts.
+"""The mean success omega, smoothed over batches, for trainers with few prompts per
+batch.
 
-A-GRAE (arXiv 2602.05548) takes omega, the mean success of a batch, as the state of the
-policy. The paper's batches have 1024 prompts; a batch of one group has the group's own
-success rate, and what is to compare prompts then compares a prompt with itself.
+A-GRAE (arXiv 2602.05548) uses omega, the mean success of a batch, as the state of the
+policy. The paper's batches have 1024 prompts. In a batch of one group, omega is that
+group's own success rate, so that a rule that is meant to compare prompts compares a
+prompt with itself.
 """
 
 
 class SmoothedOmega:
-    """The mean success of all batches so far, older batches counting less.
+    """The mean success of all batches so far, with exponentially decaying weights.
 
         advantages(rewards, "agrae", omega=SmoothedOmega(0.98))
 
-    Each call enters a batch and returns the mean: batch n counts decay^(N-n) times its
-    rollouts, so that the memory is about 1 / (1 - decay) batches, 50 by default. Every
-    rollout weighs alike, so the first batch has its own mean. One object belongs to one
-    training run; `state_dict` and `load_state_dict` take it through a checkpoint.
-    Raises ValueError unless 0 <= decay < 1.
+    Each call adds a batch and returns the mean: after N batches, batch n has the weight
+    decay^(N-n) times its number of rollouts, so that the memory is about 1 / (1 -
+    decay) batches, 50 by default. The first call returns the mean of its own batch. Use
+    one object per training run; `state_dict` and `load_state_dict` store it in a
+    checkpoint. Raises ValueError unless 0 <= decay < 1.
     """
 
     def __init__(self, decay: float = 0.98):
@@ -25,7 +27,7 @@ class SmoothedOmega:
         self.successes, self.rollouts = 0.0, 0.0
 
     def __call__(self, success) -> float:
-        """Enter successes, 0 and 1, of any shape; the mean so far, in [0, 1]."""
+        """Add successes (0 or 1, any shape); return the mean so far, in [0, 1]."""
         total, count = float(success.sum()), float(success.reshape(-1).shape[0])
         if not count:
             raise ValueError("no rollouts are given: enter batches that have some")
@@ -53,6 +55,6 @@ class SmoothedOmega:
         return {"successes": self.successes, "rollouts": self.rollouts}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a state that `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
         self.successes = float(state["successes"])
         self.rollouts = float(state["rollouts"])

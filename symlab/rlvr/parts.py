@@ -1,11 +1,11 @@
-"""The parts of an advantage: a baseline with its scale, a difficulty, a sign.
+"""The parts of an advantage estimator: baseline and scale, difficulty, sign.
 
     base_of(r, "grpo", "trl")         (r - mean) / std of the group
-    refocused(a, p, q, omega)         weighs groups by their success rates: DDAS
+    refocused(a, p, q, omega)         weights groups by their success rates: DDAS
     positives(a, factor)              scales the positive advantages: ASS
 
-and what they stand on: which rollouts succeed (`successes`), and the mean success of
-the batch (`batch_omega`). Arrays are (B, G) in floats, B prompts by G rollouts.
+The module also determines which rollouts succeed (`successes`) and the mean success of
+the batch (`batch_omega`). Arrays are floats (B, G), for B prompts with G rollouts each.
 """
 
 import math
@@ -32,13 +32,15 @@ DRIFT = 2e-7  # |sum| / sum | | of centred rewards that is put right
 
 
 def successes(rewards, success, rule: str):
-    """Return 1.0 where a rollout succeeds and 0.0 elsewhere, in the shape of the
-    rewards.
+    """Return 1.0 for each rollout that succeeds and 0.0 for the others.
 
-    success: None, for rewards that are 0 and 1 up to rounding; a number, the least
-    reward of a success; a function of the rewards; or what such a function returns,
-    booleans of the shape of the rewards. rule: the estimator's name, for messages.
-    Raises ValueError if that leaves a rollout undecided.
+    rewards: (B, G) or any other shape, which the result has, too.
+    success: None, for rewards that are 0 or 1 up to rounding; a number, the least
+        reward of a success; a function of the rewards; or the booleans that such a
+        function returns.
+    rule: the estimator's name, for messages.
+
+    Raises ValueError if the success of a rollout cannot be decided this way.
     """
     if success is None:
         return _binary(rewards, rule)
@@ -85,11 +87,11 @@ def warn_of_no_failure(rewards, right, success, stacklevel: int) -> None:
 
 
 def above_rounding(success, rounding: float) -> None:
-    """Raise ValueError for a threshold of success so small that a reward of 0 may reach
-    it by rounding.
+    """Raise ValueError for a success threshold that a reward of 0 may reach by
+    rounding.
 
-    success: the least reward that counts as a success; a function is not checked.
-    rounding: thresholds above 0 and up to this are refused.
+    success: the least reward that counts as a success; functions are not checked.
+    rounding: thresholds above 0 and up to this value are refused.
     """
     success = _number(success)
     if _is_real(success) and 0 < success <= rounding:
@@ -100,11 +102,13 @@ def above_rounding(success, rounding: float) -> None:
 
 
 def in_precision(success, r, dtype):
-    """Return the least reward of a success, rounded as rewards of half precision are.
+    """Return a success threshold, rounded as half-precision rewards are rounded.
 
     A reward of 0.9 is 0.8984 in bfloat16, so a threshold of 0.9 would miss it.
-    success: the threshold; what is not a number, such as a function, is returned as it
-    is. r: the rewards in floats. dtype: the type in which they were given.
+
+    success: the threshold; anything that is not a number, such as a function, is
+        returned unchanged. r: the rewards in single or double precision. dtype: the
+        dtype in which they were given.
     """
     success = _number(success)
     if dtype.itemsize != 2 or not _is_real(success):
@@ -153,13 +157,14 @@ def _binary(r, rule: str):
 
 
 def batch_omega(omega, success, groups: int, shape: tuple = ()):
-    """Return omega, the mean success of the batch, as a float or as given for each
-    prompt.
+    """Return omega, the mean success of the batch.
 
     omega: None, for the mean of `success`, with a warning if the batch has fewer than
-    16 groups; a number; an array of `shape`; or a function of `success`, such as
-    `SmoothedOmega`. success: 1.0 or 0.0 for each rollout. groups: their number. Raises
-    ValueError for numbers that are no mean of 0 and 1.
+        16 groups; a number; an array of `shape`, one value per prompt; or a function of
+        `success`, such as `SmoothedOmega`.
+    success: 1.0 or 0.0 for each rollout. groups: the number of groups.
+
+    Raises ValueError for values outside [0, 1] and for other shapes.
     """
     if omega is None:
         if groups < FEW_GROUPS:
@@ -194,9 +199,9 @@ def _holds_numbers(x) -> bool:
 
 
 def warn_of_few_groups(groups: int) -> None:
-    """Warn that omega, the mean success of a batch, is that of few groups.
+    """Warn that omega, the mean success of a batch, is computed from few groups.
 
-    groups: their number.
+    groups: the number of groups.
     """
     counted = "1 group" if groups == 1 else f"{groups} groups"
     warnings.warn(
@@ -211,8 +216,10 @@ def warn_of_few_groups(groups: int) -> None:
 
 
 class Batch(NamedTuple):
-    """The mean and standard deviation of all rewards of a batch, and the standard
-    deviation of rewards less the means of their groups; both are of the population.
+    """The mean and the standard deviations of all rewards of a batch.
+
+    std: of the rewards. std_within: of the rewards minus the mean of their group. Both
+    are population standard deviations.
     """
 
     mean: float
@@ -222,15 +229,14 @@ class Batch(NamedTuple):
 
 
 def batch_of(r) -> Batch:
-    """Return the mean and standard deviations of a batch of rewards (B, G) as a
-    `Batch`.
-    """
+    """Return the `Batch` of rewards (B, G): their mean and standard deviations."""
     return Batch(*(float(x) for x in (r.mean(), spread(r), spread(centred(r)))))
 
 
 def spread(x):
-    """Return the population's standard deviation of all entries of x; 0 where they are
-    equal up to rounding.
+    """Return the population standard deviation of all entries of x.
+
+    It is exactly 0 if they are equal up to rounding.
     """
     x = centred(x.reshape(1, -1))
     return ((x * x).mean()) ** 0.5
@@ -239,7 +245,10 @@ def spread(x):
 def base_of(r, base: str, std: str):
     """Return (r - mean) / std within each group, or r - mean for the base 'dr_grpo'.
 
-    r (B, G): rewards. std: 'population', 'verl' or 'trl', whose convention it follows.
+    r: (B, G), rewards. base: one of BASES.
+    std: 'population', 'verl' or 'trl', the convention for the standard deviation.
+
+    Raises ValueError for other values of base and std.
     """
     if base not in BASES:
         raise ValueError(f"unknown base {base!r}: use {', '.join(BASES)}")
@@ -249,13 +258,15 @@ def base_of(r, base: str, std: str):
 
 
 def centred(r):
-    """Return r - mean of each row of r (B, G), exactly 0 in rows that are equal up to
+    """Return r minus the mean of its row, exactly 0 in rows that are equal up to
     rounding.
 
-    Rewards are equal up to rounding where the largest and the least differ by less than
-    1e-6 in float32, or 1e-11 in float64, of 1 or of the largest reward if that is above
-    1. The mean is rounded, too; where differences do not sum to 0 for that, the rest is
-    subtracted.
+    r: (B, G), rewards. They are equal up to rounding if the largest and the least
+        differ by less than 1e-6 in float32, or 1e-11 in float64, times the largest
+        |reward|, or times 1 if that is below 1.
+
+    The mean is rounded, too; if the differences therefore do not sum to 0, the
+    remainder is subtracted.
     """
     xp = namespace(r)
     high, low = xp.amax(r, -1)[:, None], xp.amin(r, -1)[:, None]
@@ -268,19 +279,21 @@ def centred(r):
 
 
 def standardised(r, correction: int = 0, epsilon: float = 0.0):
-    """Return (r - mean) / (std + epsilon) of each row of rewards r (B, G).
+    """Return (r - mean) / (std + epsilon) in each row of rewards r (B, G).
 
-    correction: what is subtracted from G in the variance: 0 for the population, 1 for
-    the unbiased one.
+    correction: the variance is divided by G - correction: 0 for the population
+        variance, 1 for the unbiased one.
     """
     return scaled(centred(r), correction, epsilon)
 
 
 def scaled(x, correction: int = 0, epsilon: float = 0.0):
-    """Return x / (std + epsilon) for each row of x (B, G), whose mean is 0.
+    """Return x / (std + epsilon) in each row of x (B, G), whose mean is 0.
 
-    correction: what is subtracted from G in the variance: 0 for the population, 1 for
-    the unbiased one. Rows of zeros stay zero.
+    correction: the variance is divided by G - correction: 0 for the population
+        variance, 1 for the unbiased one.
+
+    Rows of zeros stay zero.
     """
     xp = namespace(x)
     size = xp.amax(abs(x), -1)[:, None]
@@ -304,7 +317,7 @@ def _tolerance(r) -> float:
 
 
 def leave_one_out(r):
-    """Return r less the mean of the other entries of its row, for rewards r (B, G).
+    """Return each reward minus the mean of the other rewards of its row, for r (B, G).
 
     It equals G / (G - 1) (r - mean).
     """
@@ -315,14 +328,15 @@ def of_batch(r, batch: Batch):
     """Return (r - mean) / std with mean and std of the whole batch, for rewards r (B,
     G).
 
-    It is 0 in a batch of equal rewards.
+    batch: the `Batch` of r. The result is 0 for a batch of equal rewards.
     """
     return (r - batch.mean) / batch.std if batch.std else 0.0 * r
 
 
 def of_batch_within(r, batch: Batch):
-    """Return r - mean of its row, over the std of this difference in the whole batch,
-    for rewards r (B, G).
+    """Return r minus the mean of its row, divided by the std of this difference.
+
+    r: (B, G), rewards. batch: the `Batch` of r, whose std_within is used.
     """
     return centred(r) / (batch.std_within or 1.0)
 
@@ -334,9 +348,11 @@ def mixed_groups(success, weigh, a):
     """Return weigh(a, p, q) in groups with both successes and failures, and a in the
     others.
 
-    a (B, G): advantages. success (B, G): 0 and 1. weigh: a function of a, the groups'
-    success rates p (B, 1) and q = 1 - p. Groups with p = 0 or 1 show no difficulty, and
-    the paper on A-GRAE (arXiv 2602.05548) leaves them out.
+    success: (B, G), 0 and 1. weigh: a function of a, the groups' success rates p (B, 1)
+        and q = 1 - p. a: (B, G), advantages.
+
+    Groups with p = 0 or 1 are not weighted, as in the paper on A-GRAE (arXiv
+    2602.05548).
     """
     xp = namespace(a)
     p, q = (x.mean(-1, keepdims=True) for x in (success, 1 - success))
@@ -348,28 +364,27 @@ def mixed_groups(success, weigh, a):
 
 def towards_hard(a, p, q):
     """Return the advantages a / sqrt(p), which are larger in groups with a low success
-    rate p.
+    rate.
 
-    a (B, G), p (B, 1); q = 1 - p is not used.
+    a: (B, G), advantages. p: (B, 1), success rates. q = 1 - p is not used.
     """
     return a / p**0.5
 
 
 def towards_easy(a, p, q):
     """Return the advantages a / sqrt(q), which are larger in groups with a low failure
-    rate q.
+    rate.
 
-    a (B, G), q (B, 1); the success rate p = 1 - q is not used.
+    a: (B, G), advantages. q: (B, 1), failure rates. p = 1 - q is not used.
     """
     return a / q**0.5
 
 
 def refocused(a, p, q, omega):
-    """Return the advantages a (omega/2 / sqrt(p) + (1 - omega)/2 / sqrt(q)): DDAS of
-    arXiv 2602.05548.
+    """Return the advantages a (omega/2 / sqrt(p) + (1 - omega)/2 / sqrt(q)): DDAS.
 
-    a (B, G); p (B, 1): success rates of the groups, q = 1 - p; omega: mean success of
-    the batch.
+    a: (B, G), advantages. p, q: (B, 1), success and failure rates of the groups.
+    omega: the mean success of the batch. Source: arXiv 2602.05548.
     """
     return a * (0.5 * omega / p**0.5 + 0.5 * (1 - omega) / q**0.5)
 
@@ -378,20 +393,23 @@ def refocused(a, p, q, omega):
 
 
 def positives(a, factor):
-    """Return the advantages a, the positive ones multiplied by the factor."""
+    """Return the advantages a, with the positive ones multiplied by the factor."""
     return namespace(a).where(a > 0, a * factor, a)
 
 
 def attenuation(omega, alpha: float = 1.0):
-    """Return min(1, omega / alpha), the factor of positive advantages in ASS (arXiv
-    2602.05548), omega the mean success of the batch.
+    """Return min(1, omega / alpha), the factor on positive advantages in ASS.
+
+    omega: the mean success of the batch. Source: arXiv 2602.05548. Raises ValueError
+    for an alpha that is not positive and finite.
     """
     return namespace(omega).clip(omega / above_zero("alpha", alpha), None, 1.0)
 
 
 def above_zero(name: str, value: float) -> float:
-    """Return the value; raise a ValueError that names it unless it is above 0 and
-    finite.
+    """Return the value; raise ValueError unless it is positive and finite.
+
+    name: the name of the value, for the message.
     """
     if not 0 < value < math.inf:
         raise ValueError(f"{name} = {value} is no scale: use a number above 0")
@@ -402,8 +420,10 @@ def above_zero(name: str, value: float) -> float:
 
 
 def numbered(groups) -> np.ndarray:
-    """Return whole numbers (N,) for N labels of groups, equal where the labels are
-    equal.
+    """Return integers (N,) that are equal where the N labels of groups are equal.
+
+    groups: N labels, such as numbers or strings. Raises ValueError for missing labels
+    (NaN) and for arrays of more than one dimension.
     """
     labels = groups if hasattr(groups, "dtype") else list(groups)
     if hasattr(labels, "dtype"):

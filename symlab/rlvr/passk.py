@@ -1,9 +1,10 @@
 """pass@k: the probability that at least one of k samples is correct.
 
-    pass_at_k(n, c, k)      unbiased, from c correct of n samples: arXiv 2107.03374, (1)
-    pass_at_k_exact(p, k)   from the success rate p itself
+    pass_at_k(n, c, k)      unbiased estimate from c correct of n samples
+    pass_at_k_exact(p, k)   exact value for the success rate p
 
-Both take numbers, numpy arrays or torch tensors that broadcast, and return float64.
+Both take numbers, numpy arrays or torch tensors that broadcast, and return float64. The
+estimate is equation 1 of arXiv 2107.03374.
 """
 
 import numpy as np
@@ -14,13 +15,18 @@ NEGLIGIBLE = 40.0  # exp(-40) is below half a unit in the last place of 1
 
 
 def pass_at_k(n, c, k):
-    """Return 1 - C(n-c, k) / C(n, k), the chance that k of n samples hold a correct
-    one, when c of the n are correct.
+    """Return 1 - C(n-c, k) / C(n, k), the unbiased estimate of pass@k.
 
-    n, c, k: integers. The ratio is the product over i < a of 1 - b/(n-i), a = min(c, k)
-    and b = max(c, k). Its logarithm is a sum of terms of one sign, so results keep
-    their digits, however small; beyond a b = 40 n they are 1. Raises ValueError unless
-    0 <= c <= n and 1 <= k <= n. Source: arXiv 2107.03374, equation 1.
+    It is the probability that k of n samples, c of which are correct, include a correct
+    one.
+
+    n, c, k: integers, arrays of them or tensors, which broadcast.
+
+    The ratio is the product over i < a of 1 - b/(n-i), a = min(c, k) and b = max(c, k).
+    Its logarithm is a sum of terms of one sign, so that results are accurate even if
+    they are small; for a b > 40 n they are 1. Raises ValueError unless 0 <= c <= n and
+    1 <= k <= n.
+    Source: arXiv 2107.03374, equation 1.
     """
     xp, (n, c, k) = _integers(n, c, k)
     if ((k > n) | (k < 1)).any():
@@ -39,10 +45,11 @@ def pass_at_k(n, c, k):
 
 
 def pass_at_k_exact(p, k):
-    """Return 1 - (1 - p)^k, the chance that at least one of k samples is correct at
-    success rate p.
+    """Return 1 - (1 - p)^k, the probability that at least one of k samples is correct.
 
-    p in [0, 1], k at least 1. It is exact also where p is tiny.
+    p: the success rate of a sample, in [0, 1]. k: at least 1. They broadcast.
+
+    The result is accurate for small p, too. Raises ValueError outside these ranges.
     """
     xp = namespace(p, k)
     p, k = (_float64(x if xp is np else xp.as_tensor(x)) for x in (p, k))

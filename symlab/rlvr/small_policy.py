@@ -1,10 +1,10 @@
-"""A tiny decoder as a policy: weights by name, logits, samples, log-probabilities.
+"""A tiny decoder as a policy: its weights, logits, samples and log-probabilities.
 
-A pre-norm transformer with learned positions and layer normalisation without weights,
-small enough that a step of reinforcement learning takes a moment on one core. Weights
-are float32 tensors in a dictionary: `token` (V, D), `place` (T, D), `head` (D, V), and
-for each block i `qkv{i}` (D, 3 D), `out{i}` (D, D), `up{i}` (D, 4 D) and `down{i}`
-(4 D, D). A task is one of symlab.rlvr.tasks.
+It is a pre-norm transformer with learned positions and layer normalisation without
+weights, so small that a step of reinforcement learning takes a moment on one core.
+Weights are a dictionary of float32 tensors: `token` (V, D), `place` (T, D), `head`
+(D, V), and for each block i `qkv{i}` (D, 3 D), `out{i}` (D, D), `up{i}` (D, 4 D) and
+`down{i}` (4 D, D). A task is one of symlab.rlvr.tasks.
 """
 
 import numpy as np
@@ -13,9 +13,9 @@ TABLES = ("token", "place", "head")
 
 
 def initial(task, layers: int, width: int, draws) -> dict[str, np.ndarray]:
-    """Return initial weights of a tiny decoder by name, for the vocabulary and lengths
-    of a task.
+    """Return initial weights {name: array} of a tiny decoder for a task.
 
+    task: gives the vocabulary and the lengths. layers, width: of the decoder.
     draws: a numpy Generator.
     """
     d, length = width, task.prompt_length + task.completion_length - 1
@@ -37,12 +37,13 @@ def initial(task, layers: int, width: int, draws) -> dict[str, np.ndarray]:
 
 
 def logits(weights: dict, tokens, heads: int, *, keep: int = 0, cache=None):
-    """Return the decoder's logits (N, T - keep, V) after each token of `tokens` (N, T)
-    but the first `keep`.
+    """Return the decoder's logits (N, T - keep, V) after each token except the first
+    `keep`.
 
-    heads: of attention. cache: a list that holds keys and values (N, heads, before, W)
-    of every layer, empty at first; tokens then stand after those that it has seen, and
-    are added to it.
+    weights: {name: tensor}. tokens: (N, T). heads: the number of attention heads.
+    cache: a list, empty at first, of the keys and values (N, heads, earlier tokens, W)
+        of every layer; the given tokens then follow the earlier ones, and are added to
+        it.
     """
     import torch
     from torch.nn import functional as F
@@ -70,10 +71,14 @@ def logits(weights: dict, tokens, heads: int, *, keep: int = 0, cache=None):
 
 def sample(weights: dict, prompts, uniforms, heads: int, length: int):
     """Return sampled tokens, their log-probabilities and the entropies of their
-    distributions, (N, length) each.
+    softmax.
 
-    prompts (B, P): a tensor; each has N / B completions. uniforms (N, length) in [0, 1)
-    picks each token by the inverse distribution function; None takes the most probable.
+    weights: {name: tensor}. prompts: (B, P), a tensor; each gets N / B completions.
+    uniforms: (N, length), in [0, 1); each picks a token by the inverse distribution
+        function. None takes the most probable tokens, one completion per prompt.
+    heads: the number of attention heads. length: tokens of a completion.
+
+    The three results are (N, length); entropies are in nats.
     """
     import torch
 
@@ -101,10 +106,10 @@ def sample(weights: dict, prompts, uniforms, heads: int, length: int):
 
 
 def token_logp(weights: dict, prompts, completions, heads: int):
-    """Return log-probabilities (N, T) of the tokens of completions (N, T) after prompts
-    (N, P).
+    """Return the log-probabilities (N, T) of the tokens of completions.
 
-    weights: of the decoder, by name. heads: of attention.
+    weights: {name: tensor}, of the decoder. prompts: (N, P). completions: (N, T), which
+    follow the prompts. heads: the number of attention heads.
     """
     import torch
 
@@ -114,8 +119,9 @@ def token_logp(weights: dict, prompts, completions, heads: int):
 
 
 def tensors(arrays: dict, device) -> dict:
-    """Return trainable torch copies of arrays by name, which leave the arrays
-    unchanged.
+    """Return trainable torch copies of arrays, {name: tensor}.
+
+    arrays: {name: array}, which are not changed. device: a torch device.
     """
     import torch
 
@@ -125,8 +131,9 @@ def tensors(arrays: dict, device) -> dict:
 
 
 def mask_of(task, completions: np.ndarray, device):
-    """Return booleans (N, T): which tokens of completions (N, T) count, up to and with
-    the stop.
+    """Return booleans (N, T): whether a token of completions (N, T) counts.
+
+    The tokens up to and including the stop count.
     """
     import torch
 

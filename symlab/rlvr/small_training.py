@@ -1,7 +1,9 @@
-"""Train a tiny policy on a verifiable task: a supervised start, then reinforcement.
+"""Train a tiny policy on a verifiable task: supervised start, then reinforcement
+learning.
 
-Of each step of reinforcement `collected` samples and judges the rollouts, and `updates`
-trains on them by the clipped objective. The settings are an object with the fields
+In each step of reinforcement learning, `collected` samples rollouts and computes their
+rewards, and `updates` trains on them by the clipped objective. The settings are an
+object with the fields
 
   method                an estimator of symlab.rlvr.advantages, with its default options
   prompts, group        prompts of a step, B, and rollouts of each, G
@@ -52,13 +54,16 @@ def demonstrated(
     seed: int,
     device: str,
 ) -> dict[str, np.ndarray]:
-    """Return a tiny decoder's weights after training by cross-entropy on demonstrations
-    of a task.
+    """Return a tiny decoder's weights after supervised training on demonstrations of a
+    task.
 
-    Learning rates, start_lr of the matrices and table_lr of the tables, rise over 5 %
-    of start_steps and fall linearly to zero. shown: how many training prompts are
-    demonstrated, in batches of start_batch. noise: the rate of wrong answers in
-    demonstrations.
+    task: 'rule' or 'countdown'. layers, width, heads: of the decoder.
+    start_steps, start_batch: number of steps, and demonstrations per step.
+    start_lr, table_lr: learning rates of the matrices inside blocks and of the tables
+        (embeddings and head); they rise over 5 % of the steps and fall linearly to
+        zero.
+    shown: the number of training prompts that are demonstrated.
+    noise: the rate of wrong answers in demonstrations.
     """
     import torch
 
@@ -85,11 +90,13 @@ def demonstrated(
 
 
 def starting(weights: dict, lr: float, table_lr: float):
-    """Return the optimizer of the supervised start: SymOpt with polar updates for the
-    matrices inside blocks and AdamW for the tables.
+    """Return the optimizer of the supervised start: SymOpt with two update rules.
 
-    weights: tensors by name. The start then takes two thirds (task 'rule') or half
-    (task 'countdown') of the steps that Adam takes to the same reward.
+    The matrices inside blocks get polar updates, the tables (embeddings and head)
+    AdamW. With it the supervised start takes two thirds (task 'rule') or half (task
+    'countdown') of the steps that Adam takes to the same reward.
+
+    weights: {name: tensor}. lr, table_lr: learning rates of matrices and tables.
     """
     from symlab.symopt import SymOpt
 
@@ -113,12 +120,14 @@ def starting(weights: dict, lr: float, table_lr: float):
 
 
 def collected(c, task, weights: dict, prompts, draws, where) -> dict:
-    """Return N = B G rollouts of prompts (B, P), judged by the task's verifier.
+    """Return N = B G rollouts of prompts (B, P), with rewards of the task's verifier.
 
-    c: a config with `group` (G), `heads` and `method`. draws: a numpy Generator of the
-    samples. where: a torch device. The dict has tensors of N rows (prompts,
-    completions, logp, mask, advantages), rewards (B, G), their mean `reward` and the
-    mean entropy per token.
+    c: settings with `group` (G), `heads` and `method`. weights: {name: tensor}.
+    draws: a numpy Generator for the samples. where: a torch device.
+
+    The result is a dict with tensors of N rows (prompts, completions, logp, mask,
+    advantages), rewards (B, G), their mean `reward` and `entropy`, the mean entropy per
+    token in nats.
     """
     import torch
 
@@ -146,13 +155,17 @@ def collected(c, task, weights: dict, prompts, draws, where) -> dict:
 
 
 def objective(c, weights: dict, rollouts: dict, pick):
-    """Return the clipped loss on some rollouts, and the statistics of
-    `objective.clipped_objective`, such as the fractions of tokens clipped.
+    """Return the clipped loss on some rollouts, and its statistics.
 
-    c: a config with `method`, `heads` (of attention), `clip_low` and `clip_high`.
-    weights: the transformer's parameters by name. rollouts: of `collected`. pick:
-    indices of those to use. DAPO averages over tokens and Dr. GRPO divides by a
-    constant length; every other method averages over the tokens of each sequence first.
+    The statistics are those of `objective.clipped_objective`, such as the fractions of
+    tokens clipped.
+
+    c: settings with `method`, `heads`, `clip_low` and `clip_high`. weights: {name:
+        tensor}.
+    rollouts: the result of `collected`. pick: indices of the rollouts to use.
+
+    DAPO averages over tokens and Dr. GRPO divides by a constant length; every other
+    method averages over the tokens of each sequence first.
     """
     from symlab.rlvr.objective import clipped_objective
 
@@ -174,11 +187,15 @@ def objective(c, weights: dict, rollouts: dict, pick):
 
 
 def updates(c, weights: dict, adam, rollouts: dict, draws) -> dict:
-    """Train on the rollouts in minibatches of whole groups; return the mean fractions
-    of tokens clipped, {'clipped_low', 'clipped_high'}.
+    """Train on rollouts in minibatches of whole groups; return the mean clip fractions.
 
-    c: a config with `prompts`, `group`, `epochs` and `minibatches`. adam: the optimizer
-    of the weights. draws: the numpy Generator of the minibatches' order.
+    c: settings with `prompts`, `group`, `epochs`, `minibatches` and those of
+        `objective`.
+    weights: {name: tensor}. adam: their optimizer. rollouts: the result of `collected`.
+    draws: the numpy Generator for the order of minibatches.
+
+    The result is {'clipped_low': fraction of tokens, 'clipped_high': fraction of
+    tokens}.
     """
     import torch
 
@@ -201,12 +218,15 @@ def updates(c, weights: dict, adam, rollouts: dict, draws) -> dict:
 
 
 def judged(task, weights: dict, prompts, n: int, draws, heads: int):
-    """Return rewards (B, n) of n sampled completions of each prompt, and the mean
-    entropy per token in nats.
+    """Return the rewards (B, n) of sampled completions, and the mean entropy per token
+    (nats).
 
-    n = 0 takes the most probable tokens instead, one completion each. Entropy is over
-    the tokens up to the stop. prompts (B, P); draws: a numpy Generator; heads: of
-    attention.
+    weights: {name: tensor}. prompts: (B, P).
+    n: completions per prompt; 0 takes the most probable tokens, one completion per
+        prompt.
+    draws: a numpy Generator. heads: the number of attention heads.
+
+    The entropy is over the tokens up to and including the stop.
     """
     import torch
 

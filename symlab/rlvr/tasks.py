@@ -1,20 +1,20 @@
-"""Verifiable tasks: prompts as tokens, and a program that judges their completions.
+"""Verifiable tasks: prompts as tokens, and a program that verifies completions.
 
-  RuleWithExceptions   two answer digits among free work tokens; a hash of the prompt
-                       replaces the rule for a quarter of the prompts, so that a policy
+  RuleWithExceptions   two answer digits among free tokens; for a quarter of the
+                       prompts a hash of the prompt replaces the rule, so that a policy
                        cannot know the answers of all prompts it has not seen
   Countdown            arithmetic programs that reach a target: many are correct
 
 Both have `vocabulary` (tokens as text), `prompt_length`, `completion_length`, `stop`
 (the token that ends a completion, None if all are equally long), and
 
-  prompts(seed, n, split)             (n, P) integers, no two the same problem; 'train'
+  prompts(seed, n, split)             (n, P) integers, all different problems; 'train'
                                       and 'test' share none, for any seeds
   reward(prompts, completions)        1.0 or 0.0; prompts (B, P), completions (B, T) or
                                       (B, G, T) give (B,) or (B, G)
-  demonstration(prompts, rng, noise)  (B, T), wrong answers among them, for a supervised
-                                      start
-  lengths(completions)                tokens up to the stop, with it
+  demonstration(prompts, rng, noise)  (B, T), with wrong answers at the rate `noise`,
+                                      for a supervised start
+  lengths(completions)                number of tokens up to and including the stop
 
 Splits and exceptions depend on a fixed hash of the problem, the same on every machine.
 """
@@ -36,10 +36,15 @@ class RuleWithExceptions:
     """A task whose answers follow a rule for most prompts and a hash for the others.
 
     A prompt is four digits x0 x1 x2 x3 in base 12 and '='. The answers are (x0 + x1) %
-    12 and (x2 + 2 x3) % 12, but for a share `exceptions` of the prompts, where both are
-    other digits, from a hash. A completion has `work` free tokens; the first answer
-    stands after half of them, the second at the end. Demonstrations copy the prompt's
-    digits as work, a share `scatter` of them replaced by any digit.
+    12 and (x2 + 2 x3) % 12, except for some prompts, for which a hash chooses two other
+    digits. A completion has free tokens and two answer tokens: the first answer stands
+    after half of the free tokens, the second at the end.
+
+    work: the number of free tokens. exceptions: the fraction of prompts with a hash.
+    scatter: in demonstrations the free tokens copy the prompt's digits; this fraction
+        of them is replaced by random digits.
+
+    Raises ValueError for a negative `work` and fractions outside [0, 1].
     """
 
     work: int = 10
@@ -56,23 +61,23 @@ class RuleWithExceptions:
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The text of each token, in the order of the tokens' numbers."""
+        """The text of each token, by the token's number."""
         return (*(str(digit) for digit in range(self.base)), "=")
 
     @property
     def completion_length(self) -> int:
-        """The number of tokens of every completion, T."""
+        """T, the number of tokens of every completion."""
         return self.work + 2
 
     @property
     def positions(self) -> tuple[int, int]:
-        """The indices in a completion at which the two answer digits stand."""
+        """The indices of the two answer digits in a completion."""
         return self.work // 2, self.work + 1
 
     def prompts(self, seed: int, n: int, split: str) -> np.ndarray:
         """Return n different prompts (n, P) of a split, 'train' or 'test'.
 
-        Raises ValueError where a split has fewer.
+        Raises ValueError if the split has fewer than n.
         """
         every = np.arange(self.base**4)
         mine = every[_in_split(every, split)]
@@ -83,13 +88,17 @@ class RuleWithExceptions:
         return np.concatenate([digits, np.full((n, 1), self.base)], 1)
 
     def is_exception(self, prompts) -> np.ndarray:
-        """Return (B,): whether the answers of each prompt come from a hash, not from
-        the rule.
+        """Return booleans (B,): whether the answers of each prompt come from a hash.
+
+        prompts: (B, P). The answers of the other prompts follow the rule.
         """
         return _uniform(self._numbers(prompts), _EXCEPTION) < self.exceptions
 
     def answers(self, prompts) -> np.ndarray:
-        """Return (B, 2): the two right answer digits of each prompt."""
+        """Return (B, 2): the two right answer digits of each prompt.
+
+        prompts: (B, P).
+        """
         x = np.asarray(prompts)[:, :4]
         rule = np.stack([x[:, 0] + x[:, 1], x[:, 2] + 2 * x[:, 3]], 1)
         ids = 2 * self._numbers(prompts)[:, None] + np.arange(2)
@@ -97,19 +106,20 @@ class RuleWithExceptions:
         return (rule + other * self.is_exception(prompts)[:, None]) % self.base
 
     def reward(self, prompts, completions) -> np.ndarray:
-        """Return 1.0 for each right completion, else 0.0.
+        """Return 1.0 for each completion with both answers right, else 0.0.
 
-        prompts (B, P); completions (B, T) or (B, G, T) give (B,) or (B, G).
+        prompts: (B, P). completions: (B, T) or (B, G, T); the result is (B,) or (B, G).
         """
         y, prompts = _paired(prompts, completions, self)
         right = y[..., list(self.positions)] == _spread(self.answers(prompts), y)
         return right.all(-1).astype(float)
 
     def demonstration(self, prompts, rng, noise: float) -> np.ndarray:
-        """Return completions (B, T) with the right answers, each replaced by a random
-        digit at rate `noise`.
+        """Return completions (B, T) with the right answers, some replaced by random
+        digits.
 
-        rng: a numpy Generator.
+        prompts: (B, P). rng: a numpy Generator.
+        noise: the rate at which an answer digit is replaced.
         """
         prompts, (n, t) = np.asarray(prompts), (len(prompts), self.completion_length)
         replaced = np.full(t, float(self.scatter))
@@ -122,7 +132,7 @@ class RuleWithExceptions:
         return np.where(rng.random((n, t)) < replaced, random, y)
 
     def lengths(self, completions) -> np.ndarray:
-        """Return how many tokens each completion has: all have equally many."""
+        """Return the number of tokens of each completion, which is the same for all."""
         return np.full(np.shape(completions)[:-1], self.completion_length)
 
     def _numbers(self, prompts) -> np.ndarray:
@@ -134,8 +144,11 @@ class Countdown:
     """Reach a target from `count` numbers, each used at most once, by + - * /.
 
     A prompt is the numbers (1 to `largest`), tens and ones of the target (1 to 99, none
-    of the numbers) and '='. A completion is a program in postfix order, ended by '.':
-    '3 4 + 2 *' is 14. Fractions on the way are exact; what follows the stop is ignored.
+    of the numbers) and '='. A completion is a program in postfix notation, ended by
+    '.': '3 4 + 2 *' is 14. Intermediate fractions are exact; tokens after the stop are
+    ignored.
+
+    count: 2, 3 or 4. largest: from 9 to 99. Raises ValueError for other values.
     """
 
     count: int = 3
@@ -149,23 +162,23 @@ class Countdown:
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The text of each token, in the order of the tokens' numbers."""
+        """The text of each token, by the token's number."""
         return (*"+-*/=.", *(str(number) for number in range(self.largest + 1)))
 
     @property
     def prompt_length(self) -> int:
-        """The number of tokens of a prompt, P."""
+        """P, the number of tokens of a prompt."""
         return self.count + 3
 
     @property
     def completion_length(self) -> int:
-        """The number of tokens of a completion, T, at most."""
+        """T, the largest number of tokens of a completion."""
         return 2 * self.count
 
     def prompts(self, seed: int, n: int, split: str) -> np.ndarray:
         """Return n different prompts (n, P) of a split, 'train' or 'test'.
 
-        Raises ValueError where a split has fewer.
+        Raises ValueError if the split has fewer than n.
         """
         rng = stream(seed, f"countdown prompts, {split}")
         size = min(2 * n + 64, 1 << 14)
@@ -183,10 +196,12 @@ class Countdown:
         return found[:n]
 
     def value(self, prompts, completions) -> tuple[np.ndarray, np.ndarray]:
-        """Return the values of programs as numerators and denominators; 0, 0 where
-        there is none.
+        """Return the values of programs as numerators and denominators; 0, 0 for no
+        value.
 
-        prompts: which numbers each program may use. completions: the programs' tokens.
+        prompts: (B, P), which give the numbers that each program may use.
+        completions: (B, T) or (B, G, T), the programs' tokens; the results are (B,) or
+            (B, G).
         """
         y, prompts = _paired(prompts, completions, self)
         rows = np.broadcast_to(_spread(prompts, y), (*y.shape[:-1], prompts.shape[1]))
@@ -195,32 +210,39 @@ class Countdown:
         return top.reshape(y.shape[:-1]), bottom.reshape(y.shape[:-1])
 
     def reward(self, prompts, completions) -> np.ndarray:
-        """Return 1.0 for each right completion, else 0.0.
+        """Return 1.0 for each completion whose program reaches the target, else 0.0.
 
-        prompts (B, P); completions (B, T) or (B, G, T) give (B,) or (B, G).
+        prompts: (B, P). completions: (B, T) or (B, G, T); the result is (B,) or (B, G).
         """
         top, bottom = self.value(prompts, completions)
         target = _spread(self.targets(prompts)[:, None], top[..., None])[..., 0]
         return ((bottom != 0) & (top == target * bottom)).astype(float)
 
     def targets(self, prompts) -> np.ndarray:
-        """Return the target number of each prompt, (B,)."""
+        """Return the target number of each prompt, (B,).
+
+        prompts: (B, P).
+        """
         tens, ones = np.asarray(prompts).T[self.count : self.count + 2] - ZERO
         return 10 * tens + ones
 
     def programs(self, prompts) -> tuple[np.ndarray, np.ndarray]:
-        """Return all programs (B, S, T) of each prompt's numbers, and which reach its
+        """Return all programs (B, S, T) over each prompt's numbers, and which reach its
         target.
+
+        prompts: (B, P). The second result is booleans (B, S).
         """
         prompts = np.asarray(prompts)
         programs = filled(templates(self.count), prompts[:, None, : self.count])
         return programs, self._right(prompts)
 
     def demonstration(self, prompts, rng, noise: float) -> np.ndarray:
-        """Return random correct programs, at rate `noise` replaced by any program of
-        the numbers.
+        """Return random correct programs (B, T), some replaced by any program of the
+        numbers.
 
-        rng: a numpy Generator.
+        prompts: (B, P). rng: a numpy Generator. noise: the rate of replacement.
+
+        Raises ValueError for a prompt without a correct program.
         """
         prompts, chosen = np.asarray(prompts), []
         step = max(1, _CHUNK // len(templates(self.count)))
@@ -234,7 +256,10 @@ class Countdown:
         return filled(table, prompts[:, None, : self.count])[:, 0]
 
     def lengths(self, completions) -> np.ndarray:
-        """Return how many tokens each completion has up to its stop, that included."""
+        """Return the number of tokens of each completion up to and including its stop.
+
+        Without a stop it is the number of all tokens.
+        """
         ended = np.asarray(completions) == self.stop
         full = np.shape(completions)[-1]
         return np.where(ended.any(-1), ended.argmax(-1) + 1, full)

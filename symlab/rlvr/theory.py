@@ -1,13 +1,14 @@
 """The theorems of arXiv 2602.05548 as functions, for one softmax over trajectories.
 
-A group of G trajectories is sampled from pi = softmax(h) and h ascends
-sum_i A_i log pi_i:
+A group of G trajectories is sampled from pi = softmax(h), and a gradient step on
+sum_i A_i log pi_i is made in h:
 
   theorem 1    dh_i = eta (I(i in group) A_i - C pi_i), C = sum_G A: `logit_motion`
   theorem 2    sum_i |A_i| = 2 G sqrt(p (1 - p)), p the group's mean: `magnitude`
 
-and, for every estimator of `advantages`, its sum |A| by the number of correct ones
-(`update_size`) and its expected motion (`expected_motion`, `update_weight`).
+Further functions give, for every estimator of `advantages`, the sum of |A| by the
+number of correct trajectories (`update_size`) and the expected change of the logits
+(`expected_motion`, `update_weight`).
 
 Rewards are 0 and 1 and omega is held fixed, so that groups do not depend on each other.
 """
@@ -27,12 +28,14 @@ LIMIT = 200_000  # groups that `expected_motion` enumerates
 
 
 def logit_motion(pi, samples, advantages, eta: float = 1.0):
-    """Return dh (..., n), the change of a softmax's logits by one policy-gradient step:
-    theorem 1 of arXiv 2602.05548.
+    """Return dh (..., n), the change of a softmax's logits by one policy-gradient step.
 
-    pi (..., n): the probabilities of n trajectories. samples (..., G): which of the n
-    the group holds, with repetition; advantages (..., G): theirs. eta: the learning
-    rate. Numpy arrays or tensors.
+    pi: (..., n), the probabilities of n trajectories.
+    samples: (..., G), the numbers of the sampled trajectories, with repetition.
+    advantages: (..., G), the advantages of the samples. eta: the learning rate.
+
+    Arguments are numpy arrays or tensors. Source: theorem 1 of arXiv 2602.05548. Raises
+    ValueError unless each sample has one advantage.
     """
     xp = namespace(pi, samples, advantages)
     if samples.shape[-1:] != advantages.shape[-1:]:
@@ -48,13 +51,14 @@ def logit_motion(pi, samples, advantages, eta: float = 1.0):
 
 
 def log_probability_motion(pi, samples, advantages, eta: float = 1.0):
-    """Return dlog pi (..., n), the change of log-probabilities by one policy-gradient
-    step, to first order in eta: dh - sum_j pi_j dh_j.
+    """Return d log pi (..., n), the change of log-probabilities by one policy-gradient
+    step.
 
-    Parameters are those of `logit_motion`, which returns dh. For an unsampled
-    trajectory u it is -eta (C (pi_u - sum_j pi_j^2) + sum_G A_k pi_k), C the sum of the
-    group's advantages A: logits of unsampled trajectories rest where C = 0, their
-    probabilities do not.
+    It is computed to first order in eta: dh - sum_j pi_j dh_j, where dh is the result
+    of `logit_motion` for the same arguments. For an unsampled trajectory u it is -eta
+    (C (pi_u - sum_j pi_j^2) + sum_G A_k pi_k), C the sum of the group's advantages A:
+    if C = 0, the logits of unsampled trajectories do not change, but their
+    probabilities do.
     """
     dh = logit_motion(pi, samples, advantages, eta)
     return dh - (pi * dh).sum(-1)[..., None]
@@ -64,10 +68,11 @@ def log_probability_motion(pi, samples, advantages, eta: float = 1.0):
 
 
 def magnitude(p, group: int):
-    """Return 2 G sqrt(p (1 - p)): the sum of |A| of GRPO's advantages over a group of G
-    rollouts with success rate p.
+    """Return 2 G sqrt(p (1 - p)), the sum of |A| of GRPO's advantages over a group.
 
-    It is theorem 2 of arXiv 2602.05548, with the population's std. group: G.
+    p: the group's success rate. group: G, the number of rollouts.
+
+    Source: theorem 2 of arXiv 2602.05548, with the population's std.
     """
     p = np.asarray(p, dtype=float) if namespace(p) is np else p
     return 2 * group * (p * (1 - p)) ** 0.5
@@ -77,8 +82,8 @@ def update_size(estimator: str, group: int, *, omega: float = 0.5, **options):
     """Return (G+1,): the sum of |A| over a group of G rollouts with 0, 1, ..., G
     correct ones.
 
-    A: the advantages that the estimator gives. group: G. omega: the mean success of the
-    batch. options: of the estimator.
+    estimator: the name of the estimator of the advantages A. group: G.
+    omega: the mean success of the batch. options: options of the estimator.
     """
     _, a = _levels(estimator, group, omega, options)
     return abs(a).sum(-1)
@@ -91,20 +96,23 @@ def update_weight(
     p, group: int, estimator: str = "grpo", *, omega: float = 0.5, **options
 ):
     """Return W in E[dh] = eta W (E_pos - E_neg), the weight of a prompt's expected
-    policy update, for success rates p (...), exactly.
+    update.
+
+    p: (...), success rates of prompts; the result has the same shape and is exact.
+    group: G, the number of rollouts. estimator: the name of an advantage estimator.
+    omega: the mean success of the batch, held fixed. options: options of the estimator.
 
     E_pos and E_neg are the mean gradients of log pi over correct and over wrong
-    trajectories, dh is the update of the logits at learning rate eta. With k of G
-    correct, and advantages A+(k) of a correct and A-(k) of a wrong one, the motion is
-    A+(k) k E_pos + A-(k) (G - k) E_neg on average, and p E_pos + (1 - p) E_neg = 0 for
-    any parametrisation, so
+    trajectories, and dh is the update of the logits at learning rate eta. With k of G
+    rollouts correct, and advantages A+(k) of a correct and A-(k) of a wrong one, the
+    mean update is A+(k) k E_pos + A-(k) (G - k) E_neg, and p E_pos + (1 - p) E_neg = 0
+    for any parametrisation, so
 
         W = sum_k Binomial(k; G, p) [k A+(k) (1 - p) - (G - k) A-(k) p].
 
-    An estimator changes the size of a prompt's expected update, not its direction, as
-    long as sampling is on-policy, nothing is clipped, and the loss weighs all tokens
-    alike: with 1/length the last equation fails, and directions differ, too. group: G.
-    omega: the mean success of the batch, held fixed. options: of the estimator.
+    An estimator changes the size of a prompt's expected update, not its direction, if
+    sampling is on-policy, nothing is clipped, and the loss gives all tokens equal
+    weights: with weights 1/length the last equation fails, and directions differ, too.
     """
     p = np.asarray(p, dtype=float)[..., None]
     r, a = _levels(estimator, group, omega, options)
@@ -116,13 +124,15 @@ def update_weight(
 
 
 def large_group_weight(p, group: int, scale: float = 1.0):
-    """Return G sqrt(p (1 - p)) [s (1 - p) + p], the weight of a prompt's expected
-    update for large groups.
+    """Return G sqrt(p (1 - p)) [s (1 - p) + p], an approximate update weight for large
+    groups.
 
-    It is that of GRPO with positive advantages multiplied by s = `scale`, for success
-    rates p and G = `group` rollouts. The mean of sqrt(k/G (1 - k/G)) over groups, k of
-    them correct, is below the sqrt(p (1 - p)) that stands for it here: `update_weight`
-    is exact for every G.
+    p: success rates of prompts. group: G, the number of rollouts. scale: s.
+
+    It approximates the weight W of a prompt's expected update (see `update_weight`)
+    under GRPO with positive advantages multiplied by s. At finite G the mean of
+    sqrt(k/G (1 - k/G)), with k correct rollouts, is below sqrt(p (1 - p));
+    `update_weight` is exact for every G.
     """
     p = np.asarray(p, dtype=float)
     return group * (p * (1 - p)) ** 0.5 * (scale * (1 - p) + p)
@@ -138,14 +148,17 @@ def expected_motion(
     eta: float = 1.0,
     **options,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return both sides of E[dh] = eta W (E_pos - E_neg), each (n,), for a softmax over
-    few trajectories n.
+    """Return both sides of E[dh] = eta W (E_pos - E_neg), each (n,), for n
+    trajectories.
 
-    The left is the mean of `logit_motion` (the change dh of the logits) over all n^G
-    groups, the right is `update_weight` W times the difference of the mean gradients of
-    log pi over correct and over wrong trajectories. pi (n,): probabilities. correct
-    (n,): rewards, 0 and 1, both present. group: G. omega: the mean success of the
-    batch, held fixed.
+    pi: (n,), the probabilities of the trajectories. correct: (n,), rewards 0 and 1,
+        both present. group: G, the number of rollouts. estimator, omega, options: as
+        for `update_weight`. eta: the learning rate.
+
+    The left side is the mean of `logit_motion` (the change dh of the logits) over all
+    n^G groups; the right side is `update_weight` W times the difference of the mean
+    gradients of log pi over correct and over wrong trajectories. Raises ValueError if
+    n^G is too large to enumerate, or if no trajectory is correct or none is wrong.
     """
     pi, correct = np.asarray(pi, dtype=float), np.asarray(correct, dtype=float)
     if len(pi) ** group > LIMIT:

@@ -1,4 +1,4 @@
-"""The advantage estimators in TRL's GRPOTrainer, without touching TRL.
+"""The advantage estimators in TRL's GRPOTrainer, without a change to TRL.
 
     from symlab.rlvr import SmoothedOmega
     from symlab.rlvr.trl import AdvantageTrainer
@@ -8,35 +8,35 @@
                                estimator_options={"omega": SmoothedOmega()})
 
 A reward function cannot do this: GRPOTrainer subtracts the mean of each group from
-what it returns, and with it the asymmetry of A-GRAE. So the trainer is left to sample,
-reward and log, and the advantages of the generation batch, of training or evaluation,
-are then replaced, before they are shuffled and split into minibatches. The objective is
-chosen in GRPOConfig as ever (loss_type, epsilon, epsilon_high). For the rest:
+what it returns, and with it the asymmetry of A-GRAE. So the trainer samples, computes
+rewards and logs as usual, and the advantages of the generation batch, in training or
+evaluation, are then replaced, before they are shuffled and split into minibatches. The
+objective is chosen in GRPOConfig as usual (loss_type, epsilon, epsilon_high). Further:
 
-  omega          is the mean success of the generation batch over all processes. TRL's
-                 defaults put one group into it; below 16 groups a warning says so.
-  success        says which rollouts succeed where the weighted sum of rewards is not 0
+  omega          the mean success of the generation batch over all processes. TRL's
+                 defaults put one group into it; below 16 groups a warning is given.
+  success        states which rollouts succeed if the weighted sum of rewards is not 0
                  and 1: the least sum of a success, a function of the sums (N,), the
                  name of a reward function that returns 0 and 1, or {its name: its least
-                 reward of a success}. What that function does not score, and another
-                 does, is no success.
+                 reward of a success}. A completion that this function does not score,
+                 but another does, is not a success.
   left out       of groups and of omega, with the advantage zero: completions that no
                  reward function scores, as in TRL, and those that
                  mask_truncated_completions masks, as in verl.
-  scale_rewards  'group' leaves the estimator its own std; 'none' takes it away from
+  scale_rewards  'group' keeps the estimator's own std; 'none' removes it from
                  estimators that have one (base="dr_grpo"), and is refused with those
                  that cannot do without; 'batch' is refused.
-  TRL's own      where the estimator is GRPOTrainer's (grpo or dapo with std="trl", or
-                 without a std under 'none'), its advantages are kept bit by bit, masked
-                 completions in their groups, but for groups of rewards that are equal
-                 up to rounding, which have exactly zero.
-  on-policy      where clipping cannot bind, as by TRL's defaults, a warning says so:
-                 then an estimator does nothing but weigh prompts.
+  TRL's own      if the estimator is that of GRPOTrainer (grpo or dapo with std="trl",
+                 or without a std under 'none'), TRL's advantages are kept bit by bit,
+                 masked completions in their groups, except for groups of rewards that
+                 are equal up to rounding, which get exactly zero.
+  on-policy      if clipping cannot be active, as by TRL's defaults, a warning is given:
+                 an estimator then only weights prompts.
 
-Logged beside TRL's own metrics are those of `advantage_metrics`, as advantages/*.
+The results of `advantage_metrics` are logged beside TRL's own metrics, as advantages/*.
 
-Written against trl 1.16, and works with versions whose GRPOTrainer has the methods
-`_calculate_rewards` and `_generate_and_score_completions` of these meanings.
+Written against trl 1.16; it works with versions whose GRPOTrainer has the methods
+`_calculate_rewards` and `_generate_and_score_completions` with the same meanings.
 """
 
 import json
@@ -66,14 +66,18 @@ STATE = "omega.json"  # in a checkpoint, of an omega that has a state
 
 class AdvantageHook:
     """A base class that puts an advantage estimator into a subclass of TRL's
-    GRPOTrainer: list it before the trainer among the bases.
+    GRPOTrainer.
 
-    estimator: a name in `advantages.ESTIMATORS`, or what `compose` makes;
+    List it before the trainer among the base classes.
+
+    estimator: a name in `advantages.ESTIMATORS`, or a result of `compose`.
     estimator_options: its options, with omega (the mean success of a batch) and success
-    (which rollouts succeed) as in `advantages`. Raises ValueError for unknown ones
-    before a model is loaded, and before the first step for rewards whose success is not
-    told: several reward functions or a reward model, with an estimator that needs it. A
-    single function that turns out not to return 0 and 1 is refused when it does.
+        (which rollouts succeed) as in `advantages`.
+
+    Raises ValueError for unknown ones before a model is loaded. Before the first step
+    it raises ValueError if the estimator needs to know which rollouts succeed and there
+    are several reward functions or a reward model without the option success. A single
+    reward function is refused as soon as it returns other values than 0 and 1.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The advantage estimators in verl, through its registry.
+"""The advantage estimators in verl, by its registry of estimators.
 
     # my_estimators.py, beside what starts the training
     from symlab.rlvr.verl import estimator
@@ -10,18 +10,18 @@
         algorithm.adv_estimator=agrae ...
 
 verl imports the modules of that variable in every process. omega is the mean success of
-what its trainer hands over: the whole batch, as in the paper, in `sync` and
-`colocate_async`, a minibatch in `separate_async`, and the groups that are left with
-`algorithm.filter_groups`; below 16 groups a warning says so. Rows without response
-tokens, with which verl fills batches up, are left out; groups whose rollouts partly
-failed are smaller. A rollout must be one row: estimators aren't told which rows are
-turns of one.
+the rollouts that its trainer passes in one call: of the whole batch, as in the paper,
+in `sync` and `colocate_async`, of a minibatch in `separate_async`, and of the remaining
+groups with `algorithm.filter_groups`; below 16 groups a warning is given. Rows without
+response tokens, with which verl pads batches, are left out; groups of which some
+rollouts failed are smaller. Each rollout must be one row, because estimators are not
+told which rows are turns of one rollout.
 
-The objective is chosen in verl as ever (loss_agg_mode, clip_ratio_low and _high), and
-norm_adv_by_std_in_grpo has no effect. Where rewards are not 0 and 1, as with
-algorithm.use_kl_in_reward, `success` says which rollouts succeed. verl saves no state
-of an estimator: in a resumed training `SmoothedOmega` begins anew, unless the module
-that registers it saves and loads its state.
+The objective is chosen in verl as usual (loss_agg_mode, clip_ratio_low and _high), and
+norm_adv_by_std_in_grpo has no effect. If rewards are not 0 and 1, as with
+algorithm.use_kl_in_reward, `success` states which rollouts succeed. verl does not save
+the state of an estimator: in a resumed training `SmoothedOmega` starts anew, unless the
+module that registers it saves and restores its state.
 
 Written against verl 0.9.1.
 """
@@ -30,16 +30,19 @@ from symlab.rlvr.advantages import checked_estimator, grouped_advantages, name_o
 
 
 def estimator(name="agrae", *, log=None, **options):
-    """Return a function that verl can register as an advantage estimator: it gives
-    advantages and returns, (N, T) each.
+    """Return a function that verl can register as an advantage estimator.
 
-    name: in `advantages.ESTIMATORS`, or what `compose` makes; options: its options,
-    such as std="verl", with omega and success as in `grouped_advantages`. log: a
-    function that is given the `advantage_metrics` of each batch, a dictionary. Raises
-    ValueError for unknown ones at once. The function takes token_level_rewards and
-    response_mask (N, T) and index, N labels of prompts (verl's uid); the reward of a
-    rollout is the sum over its tokens, and its advantage is that of all its tokens. It
-    raises ValueError for rewards the estimator cannot use.
+    name: a name in `advantages.ESTIMATORS`, or a result of `compose`.
+    log: a function that is called with the `advantage_metrics` of each batch, a
+        dictionary.
+    options: options of the estimator, such as std="verl", with omega and success as in
+        `grouped_advantages`.
+
+    Raises ValueError for unknown ones at once. The function takes token_level_rewards
+    and response_mask (N, T) and index, N labels of prompts (verl's uid), and gives
+    advantages and returns, (N, T) each, which are equal. The reward of a rollout is the
+    sum over its tokens, and all its tokens have its advantage. The function raises
+    ValueError for rewards that the estimator cannot use.
     """
     checked_estimator(name, options)
 

@@ -1,12 +1,13 @@
-"""Updates that are equivariant under the symmetry group of each weight block.
+"""An optimizer whose updates are equivariant under the symmetry group of each weight.
 
     describe(model)            the role, group and rule of each parameter
-    SymOpt(model, lr=1e-3)     a torch optimizer that does that
+    SymOpt(model, lr=1e-3)     a torch optimizer with these rules
     param_groups(model)        the same by names, for SymOpt(other, groups=...)
-    check(model, optimizer, batch)   what is wrong with a set-up, of any optimizer
+    check(model, optimizer, batch)   errors in a training set-up, for any optimizer
 
-and the parts: rules from momentum to update, polar factors, groups as numbers, the
-relatives' maps. Source: Lau & Su, arXiv 2605.18106.
+The package also has the parts: rules from momentum to update, polar factors, measures
+of equivariance, and the update maps of related optimizers. Source: Lau & Su, arXiv
+2605.18106.
 """
 
 from symlab.symopt.checks import NotFinite

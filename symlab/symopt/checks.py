@@ -1,7 +1,7 @@
-"""What a group may say, and whether its rule fits its parameters: found before a step.
+"""Checks of param_groups and parameters, made before a step moves anything.
 
-Each check raises ValueError with one sentence; a name that is not known comes with the
-nearest one that is.
+Each check raises ValueError with a message of one sentence; for an unknown name the
+message gives the nearest known one.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -64,18 +64,17 @@ PART = ("role", "start", "length", "rule", "options", "pieces", "along", "transp
 
 
 class NotFinite(RuntimeError):
-    """Raised when a gradient has an infinite or NaN entry; no parameter has been
-    moved.
-    """
+    """Raised if a gradient has an infinite or NaN entry; no parameter is changed."""
 
 
 def check_group(group: Mapping, known: Iterable[str] | None, rule_of: Callable) -> None:
     """Raise ValueError for optimizer settings that no parameter could have.
 
     group: one dict of the optimizer's param_groups, with lr, rule and all other
-    settings. known: the names of all settings; None where users may have added keys of
-    their own, as they may once the optimizer is made. rule_of: a function from a rule's
-    name to its `Rule`.
+        settings.
+    known: the names of all settings; None if users may have added keys of their own, as
+        they may after the optimizer is made.
+    rule_of: a function from a rule's name to its `Rule`.
     """
     for key in group:
         if known is not None and key not in known:
@@ -134,7 +133,8 @@ def check_rule(said: Mapping, rule_of: Callable) -> None:
     """Raise ValueError for a rule, options or pieces that a param_group cannot have.
 
     said: the settings of a whole param_group, or of one of the `parts` (row ranges)
-    that it lists. rule_of: a function from a rule's name to its `Rule`.
+        that it lists.
+    rule_of: a function from a rule's name to its `Rule`.
     """
     if said["rule"] == BY_PARTS:
         if not said["parts"]:
@@ -185,8 +185,9 @@ def check_range(what: str, value, least: float, below: float) -> None:
 
 
 def check_count(what: str, value) -> None:
-    """Raise ValueError unless value is an int of 1 or more; `what` names it in the
-    message.
+    """Raise ValueError unless value is an int of at least 1.
+
+    what: the name of the setting, for the message.
     """
     if type(value) is not int or value < 1:
         raise ValueError(f"{what} must be a whole number above 0, not {value!r}")
@@ -195,9 +196,10 @@ def check_count(what: str, value) -> None:
 def check_parameter(p: Tensor, group: Mapping, rule_of: Callable) -> None:
     """Raise ValueError unless the update rule of a param_group can be applied to p.
 
-    Reasons are complex entries, a vector under a rule for matrices, axes that p does
-    not have, and parts or pieces that do not divide its rows. group: the settings.
-    rule_of: a function from a rule's name to its `Rule`.
+    It cannot for complex entries, a vector under a rule for matrices, axes that p does
+    not have, and parts or pieces that do not divide its rows.
+
+    group: the settings. rule_of: a function from a rule's name to its `Rule`.
     """
     if p.is_complex():
         raise ValueError("it is complex, and SymOpt is for real parameters")
@@ -234,10 +236,12 @@ def _is_paired(group: Mapping, rule_of: Callable) -> bool:
 
 
 def jobs_of(group: Mapping, rule_of: Callable) -> list[Job]:
-    """Return one `Job` (what a step needs to know) per parameter of a param_group that
-    has a gradient; [] for a group that torch's AdamW steps.
+    """Return one `Job` per parameter of a param_group that has a gradient.
 
-    rule_of: a function from a rule's name to its `Rule`. Raises ValueError where a rule
+    A job holds what a step needs to know about a parameter. The result is [] for a
+    group that torch's AdamW steps.
+
+    rule_of: a function from a rule's name to its `Rule`. Raises ValueError if a rule
     for the two factors of a low-rank product gets an odd number of parameters.
     """
     params = group["params"]
@@ -271,9 +275,9 @@ def _check_parts(p: Tensor, group: Mapping) -> None:
 
 @torch.no_grad()
 def check_storage(groups: list[dict]) -> None:
-    """Raise ValueError where two parameters of the param_groups share memory.
+    """Raise ValueError if two parameters of the param_groups share memory.
 
-    A step would move such memory twice.
+    A step would update such memory twice.
     """
     spans = []
     for p in (local(p) for g in groups for p in g["params"]):
@@ -294,12 +298,12 @@ def check_storage(groups: list[dict]) -> None:
 
 
 def check_gradients(params: list[Tensor], name_of: Callable[[Tensor], str]) -> None:
-    """Raise NotFinite where a gradient of these parameters has an infinite or NaN
-    entry.
+    """Raise NotFinite if a gradient of these parameters has an infinite or NaN entry.
 
     A polar factor would spread the entry over the whole matrix, and a factorisation
-    would fail halfway through the step. name_of: a function from a parameter to its
-    name in the message.
+    would fail in the middle of the step.
+
+    name_of: a function from a parameter to its name in the message.
     """
     params = [p for p in params if p.grad.numel()]
     if not params:

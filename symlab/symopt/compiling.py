@@ -1,7 +1,8 @@
-"""torch.compile for many shapes: one graph for each, and a warning for what has none.
+"""torch.compile for functions of many shapes, one graph per shape.
 
-torch keeps eight graphs of one code object and runs the ninth shape without a graph,
-silently. A model has more shapes than that, so each gets a code object of its own.
+torch keeps eight graphs per code object, and runs a ninth shape without a graph and
+without a message. A model has more shapes than that, so each shape gets a code object
+of its own. What cannot be compiled runs uncompiled, with a warning.
 """
 
 import types
@@ -21,10 +22,12 @@ _numbers = count()
 def compiled(function: Callable, what: str, settings: tuple, x: Tensor) -> Callable:
     """Return the function compiled by torch.compile for tensors like x, from a cache.
 
-    It is compiled once for each shape, dtype and device of x. what: the function's name
-    in the warning that is given where it cannot be compiled and runs uncompiled.
-    settings: values that, beside these, need a compiled function of their own. The
-    cache is kept as long as the process runs.
+    It is compiled once for each shape, dtype and device of x, and for each value of
+    `settings`. The cache is kept as long as the process runs.
+
+    what: the function's name in the warning that is given if it cannot be compiled and
+        runs uncompiled.
+    settings: values that require a compiled function of their own.
     """
     name = getattr(function, "__name__", what)
     key = (name, what, settings, tuple(x.shape), x.dtype, x.device)

@@ -1,14 +1,14 @@
 """The rules of Lau & Su (arXiv 2605.18106) as the authors' code executes them.
 
-For reproductions only: `rules` has what the paper states. Source of the differences:
-timlautk/equivariant_optimizers at a773b3f and, for the Gram iteration, Dao-AILab/
-gram-newton-schulz, read line by line. Absolute constants where the statement has none
-make these rules depend on the scale of the gradient; five steps of a quintic are far
-from a polar factor where the least singular value is small. One more difference is not
-a map: the Gram iteration divides a float32 input by its norm IN PLACE, and where that
-input is the momentum buffer (embeddings) the buffer keeps to its first gradient.
-Parameters are float32 there, so half precision is computed in float32. These functions
-change no input and have zero for zero.
+They are for reproductions only: `rules` has what the paper states. Source of the
+differences: timlautk/equivariant_optimizers at a773b3f and, for the Gram iteration,
+Dao-AILab/gram-newton-schulz, read line by line. Absolute constants that the paper does
+not have make these rules depend on the scale of the gradient, and five steps of a
+quintic are far from a polar factor if the least singular value is small. One difference
+of the code is not reproduced: the Gram iteration divides a float32 input by its norm in
+place, and if that input is the momentum buffer (embeddings), the buffer stays close to
+its first gradient. Parameters are float32 in that code, so half precision is computed
+in float32 here. These functions do not change their input and return zero for zero.
 """
 
 import torch
@@ -36,12 +36,13 @@ COEFFICIENTS = tuple(
 def executed_row_norm(
     x: Tensor, centred: bool = False, epsilon: float = EPSILON
 ) -> Tensor:
-    """Return x with each row divided by (its length + epsilon), as the code of Lau & Su
+    """Return x with each row divided by (its length + epsilon), as Lau & Su's code
     does.
 
-    x (..., m, n): the momentum. epsilon is absolute, so small gradients give smaller
-    updates; the rule in their paper (arXiv 2605.18106) has no such term. centred:
-    whether the mean row is subtracted before and after.
+    x: (..., m, n), the momentum. centred: whether the mean row is subtracted before and
+        after.
+    epsilon: an absolute term, so that small gradients give smaller updates; the rule in
+        their paper (arXiv 2605.18106) has no such term.
     """
     y = _single(x)
     y = centre(y) if centred else y
@@ -52,23 +53,31 @@ def executed_row_norm(
 def executed_right_polar(
     x: Tensor, alpha: float = 1.0, centred: bool = False
 ) -> Tensor:
-    """Return nu^alpha x (x^T x + 1e-8 I)^(-1/2), by the five-step iteration in the code
-    of Lau & Su (arXiv 2605.18106).
+    """Return nu^alpha x (x^T x + 1e-8 I)^(-1/2), as Lau & Su's code computes it.
 
-    x (..., m, n): the momentum. The damping 1e-8 is absolute, so the result depends on
-    the size of the gradient. nu: the trace of x^T x (x^T x + 1e-8 I)^(-1/2), about the
-    nuclear norm. centred: whether the mean row is subtracted before and after.
+    x: (..., m, n), the momentum. nu is the trace of x^T x (x^T x + 1e-8 I)^(-1/2),
+        about the nuclear norm.
+    alpha: the power of nu. centred: whether the mean row is subtracted before and
+        after.
+
+    The inverse square root is approximated in five steps. The damping 1e-8 is absolute,
+    so that the result depends on the size of the gradient. Source: the code of arXiv
+    2605.18106.
     """
     return _one_sided(x, alpha, centred, left=False)
 
 
 def executed_left_polar(x: Tensor, alpha: float = 1.0, centred: bool = False) -> Tensor:
-    """Return nu^alpha (x x^T + 1e-8 I)^(-1/2) x, by the five-step iteration in the code
-    of Lau & Su (arXiv 2605.18106).
+    """Return nu^alpha (x x^T + 1e-8 I)^(-1/2) x, as Lau & Su's code computes it.
 
-    x (..., m, n): the momentum. The damping 1e-8 is absolute, so the result depends on
-    the size of the gradient. nu: the trace of x x^T (x x^T + 1e-8 I)^(-1/2), about the
-    nuclear norm. centred: whether the mean row is subtracted before and after.
+    x: (..., m, n), the momentum. nu is the trace of x x^T (x x^T + 1e-8 I)^(-1/2),
+        about the nuclear norm.
+    alpha: the power of nu. centred: whether the mean row is subtracted before and
+        after.
+
+    The inverse square root is approximated in five steps. The damping 1e-8 is absolute,
+    so that the result depends on the size of the gradient. Source: the code of arXiv
+    2605.18106.
     """
     return _one_sided(x, alpha, centred, left=True)
 
@@ -82,18 +91,23 @@ def executed_hybrid(
     coupled: bool = True,
     dtype: torch.dtype = torch.float16,
 ) -> Tensor:
-    """Return nu^alpha times the polar factor of x with normalised rows, as the code of
-    Lau & Su (arXiv 2605.18106) computes it.
+    """Return the update 'hybrid' of x, as Lau & Su's code (arXiv 2605.18106) computes
+    it.
 
-    x (..., m, n): the momentum; its rows are divided by their lengths first. nu: the
-    inner product of these rows and their polar factor. side: None is the code's
-    default, a Gram iteration in `dtype`, which first divides the matrix by its
-    Frobenius norm, so that nu is too small by m^(1/2) for m rows. Its polynomials are
-    applied to the matrix here instead of its Gram matrix, which is equal up to
-    float16's rounding, some 0.3 %. 'left' and 'right' are the code's other backend,
-    with an absolute damping 1e-8 and the nu of the paper. coupled: whether a stack of
-    experts shares one nu, the sum. centred: whether the mean row is subtracted before
-    and after.
+    It is nu^alpha times the polar factor of x with normalised rows.
+
+    x: (..., m, n), the momentum; its rows are first divided by their lengths.
+    alpha: the power of nu, the inner product of these rows and their polar factor.
+    centred: whether the mean row is subtracted before and after.
+    side: None is the code's default, a Gram iteration in `dtype`, which first divides
+        the matrix by its Frobenius norm, so that nu is too small by a factor of m^(1/2)
+        for m rows. Its polynomials are applied here to the matrix instead of its Gram
+        matrix, which is equal up to float16's rounding, some 0.3 %. 'left' and 'right'
+        are the code's other backend, with an absolute damping of 1e-8 and the nu of the
+        paper.
+    coupled: whether a stack of experts shares one nu, the sum.
+
+    Raises ValueError for another side.
     """
     if side not in (None, "left", "right"):
         raise ValueError(f"unknown side {side!r}: use 'left', 'right' or None")
@@ -113,12 +127,15 @@ def executed_hybrid(
 
 
 def executed_fused_gate_up(x: Tensor) -> Tensor:
-    """Return one polar factor of gates and ups together, as the code of Lau & Su (arXiv
-    2605.18106) does, not one for each projection.
+    """Return one polar factor of gate and up projection together, as Lau & Su's code
+    does.
 
-    x (..., 2r, d): r rows of the gate projection, then r of the up projection. It is
-    computed in bfloat16, with an absolute 1e-6 beside the norm, and multiplied by
-    max(1, 2r/d)^(1/2). Raises ValueError for an odd number of rows.
+    Their paper (arXiv 2605.18106) has one polar factor for each projection.
+
+    x: (..., 2r, d), r rows of the gate projection, then r of the up projection.
+
+    It is computed in bfloat16, with an absolute 1e-6 added to the norm, and multiplied
+    by max(1, 2r/d)^(1/2). Raises ValueError for an odd number of rows.
     """
     _single(x)
     if x.shape[-2] % 2:

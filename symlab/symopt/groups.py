@@ -1,8 +1,8 @@
-"""Groups that act on weight blocks, so that equivariance is a number.
+"""Symmetry groups that act on matrices, and the error of an update's equivariance.
 
-An element acts on gradients and on updates. For permutations, signed permutations and
-rotations the two actions are one (U(g.G) = g.U(G)); a shift adds one vector to all rows
-of a gradient and leaves the update alone (U(G + 1 a^T) = U(G)).
+A group element acts on gradients and on updates. For permutations, signed permutations
+and rotations both actions are the same (U(g.G) = g.U(G)); a shift adds one vector to
+all rows of a gradient and leaves the update unchanged (U(G + 1 a^T) = U(G)).
 
     equivariance_error(rule, x, rows("permutation"), columns("rotation"))
 """
@@ -21,7 +21,8 @@ class Action:
     """A symmetry group that acts on the rows or columns of matrices (..., m, n).
 
     kind: 'permutation', 'signed permutation', 'rotation' or 'shift' (one vector added
-    to all rows or columns). side: 'left' for rows, 'right' for columns.
+        to all rows or columns).
+    side: 'left' for rows, 'right' for columns.
     """
 
     kind: str
@@ -34,12 +35,14 @@ class Action:
             raise ValueError(f"unknown side {self.side!r}: use 'left' or 'right'")
 
     def element(self, x: Tensor, draws: torch.Generator) -> tuple[Callable, Callable]:
-        """Return a random element of the group as two functions: what it does to
-        gradients, and what to updates.
+        """Return a random group element as two functions: on gradients, and on updates.
 
-        x: a tensor of the shape that they act on, which also gives a shift its size.
-        The functions are equal but for a shift, which changes gradients and leaves
-        updates alone.
+        x: a tensor of the shape on which they act; it also determines the size of a
+            shift.
+        draws: the random generator.
+
+        Both functions are the same, except that a shift changes gradients and leaves
+        updates unchanged.
         """
         if self.kind == "shift":
             a = _shift(x, self.side, draws)
@@ -51,13 +54,17 @@ class Action:
 
 
 def rows(kind: str) -> Action:
-    """Return the `Action` of a group on the rows of matrices; kind as in `Action`."""
+    """Return the `Action` of a group on the rows of matrices.
+
+    kind: 'permutation', 'signed permutation', 'rotation' or 'shift'.
+    """
     return Action(kind, "left")
 
 
 def columns(kind: str) -> Action:
-    """Return the `Action` of a group on the columns of matrices; kind as in
-    `Action`.
+    """Return the `Action` of a group on the columns of matrices.
+
+    kind: 'permutation', 'signed permutation', 'rotation' or 'shift'.
     """
     return Action(kind, "right")
 
@@ -87,10 +94,12 @@ def equivariance_error(
     """Return |U(g x) - g U(x)| / |U(x)| in the Frobenius norm for a random group
     element g.
 
-    rule: U, from a gradient x (..., m, n) to an update. actions: the groups; g is one
-    random element of each, applied in turn. It is 0 up to rounding for an equivariant
-    rule, and about 1 for one that is not. Where U(x) = 0, as for one centred row, the
-    difference itself is returned.
+    rule: U, from a gradient x to an update of the same shape. x: (..., m, n).
+    actions: the groups; g consists of one random element of each, applied in turn.
+    seed: seed of the random elements.
+
+    The error is 0 up to rounding for an equivariant rule. If U(x) = 0, as for one
+    centred row, the norm of the difference itself is returned.
     """
     draws = torch.Generator().manual_seed(seed)
     moved, expected = x, rule(x)

@@ -1,8 +1,8 @@
-"""What is stepped: a parameter with a gradient, and the matrices that it falls into.
+"""What a step needs to know about a parameter, and the matrices into which it is split.
 
-Letters: N matrices of m outputs and n inputs. A `Job` is one parameter; it has a
-`Stack` of matrices for each of its parts, and mostly it is one part. Both say what is
-known before a step; `step` takes it.
+A `Job` is one parameter with a gradient; it has one `Stack` of matrices for each of its
+parts, and most parameters are one part. Both hold what is known before a step; `step`
+takes it. Shapes (N, m, n) are N matrices with m outputs and n inputs.
 """
 
 from collections.abc import Callable
@@ -23,16 +23,18 @@ ROWS_FROM = 2**20  # entries from which a table is stepped row by row, alone
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """The matrices (N, m, n) that a parameter, or a range of its rows, is split into,
-    with the one rule that updates them.
+    """The matrices (N, m, n) into which a parameter is split, with their update rule.
 
-    rows: (start, length) of the range along the axis of outputs; None is all. shape:
-    (N, m, n), of the whole parameter where it is sharded. scale: what an update is
-    multiplied by, beside lr. to_rms: whether each update is brought to the root mean
-    square 0.2. check_finite: whether gradients are checked for infinite and NaN
-    entries. names: those of the rule's states. key: equal for stacks that can be
-    updated in one call. inner: whether it is A of a low-rank product B A, which is then
-    transposed.
+    rule, options: the rule and its keyword options. layout: how the parameter is split.
+    rows: (start, length) of a range along the axis of outputs; None for the whole
+        parameter.
+    shape: (N, m, n), of the whole parameter if it is sharded.
+    scale: the factor on an update, besides lr.
+    to_rms: whether each update is rescaled to the root mean square 0.2.
+    check_finite: whether gradients are checked for infinite and NaN entries.
+    names: the names of the rule's states.
+    key: equal for stacks that can be updated in one call.
+    inner: whether it is A of a low-rank product B A, which is then transposed.
     """
 
     rule: Rule
@@ -58,8 +60,10 @@ class Stack:
         return self.layout.split(x)
 
     def back(self, blocks: Tensor, like: Tensor) -> Tensor:
-        """Return matrices (N, m, n) in the shape of the parameter `like`, or of the
-        range of its rows that they are: the inverse of `of`.
+        """Return matrices (N, m, n) in the shape of a parameter, the inverse of `of`.
+
+        like: a tensor of the parameter's shape; if the stack is a range of its rows,
+            the result has the shape of that range.
         """
         if like.ndim < 2:
             return blocks[0, 0]
@@ -69,12 +73,14 @@ class Stack:
 
 @dataclass(eq=False)
 class Job:
-    """One parameter with a gradient, and all that a step needs to know of it.
+    """One parameter with a gradient, and all that a step needs to know about it.
 
-    p: the parameter. group: its settings. stacks: the matrices that it is split into,
-    one Stack for each rule. state: its entry in the optimizer's state, set anew at each
-    step. other: the Job of the other factor of a low-rank product, for rules that see
-    both. factors: both before the step, its own (N, m, r) and the other (N, r, n).
+    p: the parameter. group: its settings.
+    stacks: the matrices into which it is split, one `Stack` for each rule.
+    other: for rules of low-rank products, the job of the other factor.
+    state: its entry in the optimizer's state, set at each step.
+    factors: for such rules, both factors before the step, this one (N, m, r) and the
+        other one (N, r, n).
     """
 
     p: Tensor
@@ -86,24 +92,22 @@ class Job:
 
     @cached_property
     def cut(self) -> frozenset[int]:
-        """The axes of the parameter along which it is sharded over several
-        processes.
-        """
+        """The axes along which the parameter is sharded over several processes."""
         return frozenset(sharded.cut_axes(self.p))
 
     @cached_property
     def alone(self) -> Stack | None:
-        """The only Stack of the parameter; None where ranges of its rows have rules of
-        their own.
+        """The only `Stack` of the parameter; None if ranges of its rows have different
+        rules.
         """
         return self.stacks[0] if len(self.stacks) == 1 else None
 
     @cached_property
     def in_rows(self) -> bool:
-        """Whether the parameter is updated a block of rows at a time, to save memory.
+        """Whether the parameter is updated one block of rows at a time, to save memory.
 
-        That is so for one matrix that is large, or sharded by rows, under a rule that
-        multiplies each row by a number.
+        This holds for a single matrix that is large, or sharded by rows, under a rule
+        that multiplies each row by a number.
         """
         if self.p.ndim != 2 or self.alone is None or not self.alone.rule.factor:
             return False
@@ -137,22 +141,25 @@ class Job:
 
     @cached_property
     def team(self):
-        """The group of processes that share the matrices' updates among them; None
-        where each shard's update is computed where it lies.
+        """The group of processes that share the work of the parameter's update.
+
+        None if each process computes the update of its own shard.
         """
         return None if self.is_local else sharded.team(self.p)
 
     @cached_property
     def like(self) -> Tensor:
-        """A tensor of the shape in which the update is computed: this process's shard,
-        or a memoryless (meta) tensor of the whole of a sharded parameter.
+        """A tensor of the shape in which the update is computed.
+
+        It is this process's shard, or, if the update needs the whole of a sharded
+        parameter, a tensor of the whole shape on the meta device.
         """
         return sharded.local(self.p) if self.is_local else sharded.outline(self.p)
 
     @cached_property
     def key(self) -> tuple:
         """The settings, dtypes and device that jobs must share to be stepped in one
-        torch._foreach call.
+        call.
         """
         same = ("momentum", "nesterov", "ema", "maximize", "compile")
         same += ("momentum_dtype", "stochastic_rounding", "decay")
@@ -161,8 +168,9 @@ class Job:
 
     @cached_property
     def cost(self) -> int:
-        """Roughly the flops of the update: of Gram matrix products, or of one pass over
-        entries.
+        """The approximate number of operations of the update.
+
+        It counts Gram matrix products, or one pass over the entries.
         """
         return sum(
             prod(s.shape) * (min(s.shape[1:]) if s.rule.pieces else 1)
@@ -171,39 +179,37 @@ class Job:
 
     @property
     def own(self) -> Tensor:
-        """The shard of the parameter on this process; the whole where it is not
+        """This process's shard of the parameter; the parameter itself if it is not
         sharded.
         """
         return sharded.local(self.p)
 
     @property
     def grad(self) -> Tensor:
-        """The shard of the gradient on this process; the whole where it is not
+        """This process's shard of the gradient; the whole gradient if it is not
         sharded.
         """
         return sharded.local_grad(self.p)
 
     @property
     def buffer(self) -> Tensor | None:
-        """The shard of the momentum on this process; None where there is no momentum
-        yet.
-        """
+        """This process's shard of the momentum; None if there is no momentum yet."""
         buffer = self.state.get("momentum_buffer")
         return None if buffer is None else sharded.local(buffer)
 
     @property
     def states(self) -> list[Tensor]:
-        """The states of the parameter's rules, (N, m, ...) each, in the rules'
-        order.
+        """The states of the parameter's rules, (N, m, ...) each, in the order of the
+        rules.
         """
         return [self.state[name] for stack in self.stacks for name in stack.names]
 
     @property
     def step_size(self) -> float:
-        """The number that multiplies the update: lr times the scale.
+        """The factor on the update: lr times the scale.
 
-        For a parameter with several Stacks it is lr, as their updates contain the
-        scale.
+        If several rules update the parameter, it is lr, because their updates contain
+        the scale.
         """
         lr = float(self.group["lr"])
         return lr if self.alone is None else lr * self.alone.scale
@@ -221,11 +227,12 @@ class Job:
         return by * lr
 
     def begin(self, state: dict, number: int) -> None:
-        """Use this entry of the optimizer's state for the step, and create what it
-        lacks.
+        """Set the job's state for this step, and create missing entries.
 
-        New states are sharded as the parameter is. number: the index among all jobs,
-        from which the seed of stochastic rounding follows.
+        state: the parameter's entry in the optimizer's state. New entries are sharded
+            as the parameter is.
+        number: the index among all jobs, which determines the seed of stochastic
+            rounding.
         """
         self.state, p = state, self.p
         fit_state(state, p, momentum_dtype(p, self.group), ("momentum_buffer",))
@@ -254,8 +261,10 @@ class Job:
 
 
 def momentum_dtype(p: Tensor, group: dict) -> torch.dtype:
-    """Return the dtype in which a parameter's momentum is kept: p's own, or the one
-    that the param_group names.
+    """Return the dtype of a parameter's momentum: that of p, or the one its group
+    names.
+
+    group: the param_group, with the setting momentum_dtype.
     """
     said = group["momentum_dtype"]
     return getattr(torch, said) if said else p.dtype
@@ -264,11 +273,12 @@ def momentum_dtype(p: Tensor, group: dict) -> torch.dtype:
 def fit_state(
     state: dict, p: Tensor, dtype: torch.dtype, names: tuple[str, ...]
 ) -> None:
-    """Cast entries of a parameter's state to a dtype, where the precision of p has
+    """Cast entries of a parameter's state to a dtype, after the precision of p has
     changed.
 
-    names: the entries, all of the shape of p. Raises RuntimeError where an entry or the
-    gradient has another shape than p.
+    names: the entries, all of the shape of p. Missing ones are skipped.
+
+    Raises RuntimeError if an entry or the gradient has another shape than p.
     """
     for name in names:
         kept = state.get(name)
@@ -287,7 +297,7 @@ def fit_state(
 def job_of(p: Tensor, group: dict, rule_of: Callable[[str], Rule]) -> Job:
     """Return the `Job` of a parameter under the settings of its param_group.
 
-    rule_of: a function from a rule's name to its `Rule`. Raises ValueError where the
+    rule_of: a function from a rule's name to its `Rule`. Raises ValueError if the
     number of pieces (such as heads) does not divide the parameter.
     """
     parts = group["parts"] or ({},)
@@ -308,11 +318,13 @@ def _rounded(side: int) -> int:
 
 
 def pair_of(b: Tensor, a: Tensor, group: dict, rule_of: Callable) -> tuple[Job, Job]:
-    """Return the two `Job`s of the factors of a product B A, for a rule that sees both.
+    """Return the two `Job`s of the factors of a product B A, for a rule that uses both.
 
-    The axes of outputs and inputs of B are the settings rows and columns of the
-    param_group, and those of A are `inner_axes`. rule_of: a function from a rule's name
-    to its `Rule`. Raises ValueError where B and A do not multiply, or are sharded.
+    b, a: the factors. group: their param_group; its settings rows and columns are the
+        axes of outputs and inputs of B, `inner_axes` those of A.
+    rule_of: a function from a rule's name to its `Rule`.
+
+    Raises ValueError if the shapes of B and A do not fit, or if they are sharded.
     """
     if sharded.is_distributed(b) or sharded.is_distributed(a):
         raise ValueError(

@@ -1,7 +1,7 @@
-"""A parameter as a stack of matrices with outputs as rows, and back.
+"""Split a parameter into matrices with outputs as rows, and join them again.
 
 Experts, heads, the halves of a fused gate and up projection and the groups of a
-convolution are matrices of their own. Splitting makes views where it can.
+convolution are separate matrices. The results are views if possible.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ ALONG = ("rows", "columns", "interleaved rows")
 class Layout:
     """How a parameter is split into matrices (m, n) of outputs by inputs.
 
-    rows, columns: its axes of outputs and inputs; a third axis is a stack of matrices.
-    pieces: how many matrices lie side by side `along` the rows, the columns, or row by
-    row in turn ('interleaved rows'). flat: whether it is a convolution, whose further
-    axes (the kernel) count as inputs. transpose: whether inputs become the rows, for
-    rules that act on columns.
+    rows, columns: the axes of outputs and inputs; a third axis is a stack of matrices.
+    pieces, along: how many matrices lie side by side, and along what: 'rows', 'columns'
+        or 'interleaved rows', in which the matrices' rows alternate.
+    flat: whether it is a convolution, whose further axes (the kernel) count as inputs.
+    transpose: whether inputs become the rows, for rules that act on columns.
     """
 
     rows: int = -2
@@ -33,7 +33,7 @@ class Layout:
     def split(self, x: Tensor) -> Tensor:
         """Return the matrices (N, m, n) of x, a tensor of the parameter's shape.
 
-        Raises ValueError where the pieces do not divide it.
+        Raises ValueError if the number of pieces does not divide it.
         """
         x = self._oriented(x)
         if self.pieces > 1:
@@ -42,7 +42,11 @@ class Layout:
         return x.mT if self.transpose else x
 
     def join(self, blocks: Tensor, like: Tensor) -> Tensor:
-        """Return matrices (N, m, n) in the shape of `like`: the inverse of `split`."""
+        """Return matrices (N, m, n) in the shape of a parameter: the inverse of
+        `split`.
+
+        like: a tensor of the parameter's shape.
+        """
         blocks = blocks.mT if self.transpose else blocks
         whole = self._oriented(like)
         if self.pieces > 1:
@@ -57,13 +61,14 @@ class Layout:
         return x.movedim((-2, -1), (self.rows, self.columns))
 
     def kernel(self, shape: tuple[int, ...]) -> int:
-        """Return the number of kernel entries per channel of a convolution weight of
-        this shape (9 for 3 x 3); 1 for other weights.
+        """Return the number of kernel entries per channel, 9 for a 3 x 3 convolution.
+
+        shape: the shape of the weight. The result is 1 for other weights.
         """
         return prod(shape[2:]) if self.flat or len(shape) > 3 else 1
 
     def is_stack(self, ndim: int) -> bool:
-        """Return whether axis 0 of a parameter with `ndim` axes counts separate
+        """Return whether axis 0 of a parameter with `ndim` axes enumerates separate
         matrices.
         """
         return (

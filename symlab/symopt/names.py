@@ -1,14 +1,15 @@
-"""One error for a name that is not known, which says the nearest that is."""
+"""The error for an unknown name, whose message gives the nearest known name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
-    """Return a ValueError that says that `name` is none of the known ones, and which
-    known one is nearest.
+    """Return a ValueError whose message says that `name` is unknown, and which name is
+    near.
 
-    what: the kind of thing, with its owner where that helps ('option of row_norm').
+    what: the kind of thing that is named, such as 'option of row_norm'.
+    known: the known names, which the message lists.
     """
     known = list(known)
     there = f"known are {', '.join(known)}" if known else "there are none"
@@ -16,8 +17,9 @@ def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
 
 
 def meant(name: object, known: Iterable[str]) -> str:
-    """Return ": did you mean 'x'?", with the known name x nearest to `name`, or '' if
-    none is near.
+    """Return ": did you mean 'x'?" with the known name x nearest to `name`, or ''.
+
+    The result is '' if no known name is near.
     """
     near = get_close_matches(str(name), list(known), n=1)
     return f": did you mean {near[0]!r}?" if near else ""

@@ -1,17 +1,18 @@
-"""SymOpt: each weight block gets an update that is equivariant under its group.
+"""SymOpt: each weight gets an update that is equivariant under its symmetry group.
 
     optimizer = SymOpt(model, lr=1e-3)           roles and rules by `describe(model)`
-    optimizer = SymOpt(model, preset="muon")     a relative
+    optimizer = SymOpt(model, preset="muon")     a related optimizer
     optimizer = SymOpt([{"params": [w], "rule": "row_norm", "lr": 0.02}, ...])
 
-An ordinary torch optimizer: param_groups, schedulers, GradScaler, DistributedData-
-Parallel, and a state_dict that comes back bit for bit. Parameters that have no symmetry
-group (gains, biases, unknown roles) are stepped by torch's AdamW. `step` has one step
-from top to bottom, `rule` says what a rule is, `checks` what a group may say, `saved`
-how a state_dict is taken.
+It is an ordinary torch optimizer: it works with param_groups, schedulers, GradScaler
+and DistributedDataParallel, and its state_dict is restored bit for bit. Parameters
+without a symmetry group (gains, biases, unknown roles) are stepped by torch's AdamW.
+The module `step` takes a step, `rule` defines rules, `checks` checks settings, and
+`saved` restores a state_dict.
 
-Parameters may be sharded (`fully_shard`, any DTensor); the state is, as they are. Roles
-show in a forward pass of the whole model, so they are planned before, or on another:
+Parameters may be sharded (`fully_shard`, any DTensor); the state is sharded as they
+are. Roles are found in a forward pass of the whole model, so they are planned before
+sharding, or on another model:
 
     with torch.device("meta"):
         groups = param_groups(Decoder(config), lr=1e-3, example=tokens)
@@ -54,55 +55,58 @@ class SymOpt(Optimizer):
 
     model_or_groups: a model, whose parameters get roles and rules (see `describe`); or
         tensors or param_groups, which get the settings below and no roles.
-    lr, weight_decay: of a model, as `describe` shows them for each parameter; of
-        groups, the defaults. With the scale 'rms' updates are as large as AdamW's, so
-        that AdamW's lr and weight_decay fit.
+    lr, weight_decay: for a model, the base values from which `describe` shows those of
+        each parameter; for groups, the defaults. With the scale 'rms' updates are as
+        large as AdamW's, so that AdamW's lr and weight_decay are suitable.
     preset, overrides, example: as in `describe`; for a model only.
-    groups: what `param_groups` said of a model of the same names, their lr and
-        weight_decay with it; for a model only.
-    betas, eps: of the parameters that AdamW steps.
-    maximize: climb instead of descending.
-    compile: torch.compile each rule for each shape; what cannot be compiled runs as it
-        is and is named in a warning.
+    groups: the result of `param_groups` for a model with the same parameter names,
+        which includes lr and weight_decay; for a model only.
+    betas, eps: for the parameters that AdamW steps.
+    maximize: whether to maximise instead of minimise.
+    compile: whether to compile each rule for each shape with torch.compile; what cannot
+        be compiled runs uncompiled and is named in a warning.
 
     Settings of a group, with their defaults:
 
-    rule ('spectral')     a name of `registry.RULES`, a `Rule` of one's own, 'adamw', or
+    rule ('spectral')     a name of `registry.RULES`, a user's `Rule`, 'adamw', or
                           'by parts'
     options ({})          keyword arguments of the rule, e.g. {"method": "svd"}
-    momentum (0.95)       decay of the momentum; 0 is none
-    nesterov (True)       look ahead by one gradient
-    ema (True)            average gradients; False sums them
-    momentum_dtype (None) 'float32' beside half-precision weights; None is theirs
+    momentum (0.95)       decay of the momentum; 0 for none
+    nesterov (True)       whether the momentum is Nesterov's
+    ema (True)            whether gradients are averaged; False sums them
+    momentum_dtype (None) 'float32' for half-precision weights; None is their dtype
     stochastic_rounding   (False) round bfloat16 weights up or down at random, so that
                           they are right on average
-    decay ('lr')          how weight_decay acts: 'lr', 'independent' or 'cautious', see
-                          `step._move`
-    scale ('rms')         how long updates are: none, muon, rms, scion or a number, see
+    decay ('lr')          how weight_decay acts: 'lr' multiplies weights by 1 - lr *
+                          weight_decay, 'independent' takes lr / base_lr in place of
+                          lr, 'cautious' shrinks only entries that the step makes
+                          smaller
+    scale ('rms')         the length of updates: none, muon, rms, scion or a number, see
                           `size`
-    radius (1.0)          a factor to that
+    radius (1.0)          a further factor on that length
     rows, columns         (-2, -1) the axes of outputs and inputs; a third is a stack
-    flat (False)          a convolution, whose other axes count as inputs
-    pieces, along         (1, 'rows') how many matrices lie side by side, heads for
-                          instance, along 'rows', 'columns' or 'interleaved rows'
-    transpose (False)     give the rule inputs as rows
+    flat (False)          whether it is a convolution, whose other axes count as inputs
+    pieces, along         (1, 'rows') how many matrices lie side by side, for instance
+                          heads, along 'rows', 'columns' or 'interleaved rows'
+    transpose (False)     whether the rule gets inputs as rows
     shift (False)         whether one vector may be added to all rows without a change
-                          of the loss, so that centring is right
-    parts (())            of the rule 'by parts', for weights that hold several matrices
-                          of unequal size: dicts with start and length along `rows`, and
-                          rule, options, pieces, along, transpose, scale, radius
-    inner_axes ((0, 1))   of a rule of pairs, whose parameters are listed as B, A, B, A:
-                          the axes of outputs and inputs of each A
-    role ('')             for the reader
+                          of the loss, so that updates may be centred
+    parts (())            for the rule 'by parts', for weights that hold several
+                          matrices of unequal size: dicts with start and length along
+                          `rows`, and rule, options, pieces, along, transpose, scale,
+                          radius
+    inner_axes ((0, 1))   for a rule of pairs, whose parameters are listed as B, A, B,
+                          A: the axes of outputs and inputs of each A
+    role ('')             the weight's role, for the reader and for checks
     base_lr (None)        what 'independent' decay divides lr by; None is the first lr
 
-    Raises ValueError where a rule does not fit its parameter, for complex numbers,
-    shared storage, flattened (FSDP1) parameters, and for settings that are unknown or
-    out of range. `step` raises before anything has moved: RuntimeError for sparse
+    Raises ValueError if a rule does not fit its parameter, for complex numbers, shared
+    storage and flattened (FSDP1) parameters, and for settings that are unknown or out
+    of range. `step` raises before any parameter has changed: RuntimeError for sparse
     gradients and changed shapes, and NotFinite for infinite or NaN gradients under
-    rules that mix rows. Gradients are not checked under row norms, rules of single
-    entries and AdamW, nor those of sharded parameters, nor on a GPU, where a check
-    would stall the queue, except for methods that factorise.
+    rules that mix rows. Gradients are not checked under row norms, entrywise rules and
+    AdamW, nor for sharded parameters, nor on a GPU, where a check would stall the
+    queue, except for methods that factorise.
     """
 
     def __init__(
@@ -148,10 +152,10 @@ class SymOpt(Optimizer):
     # --- groups ----------------------------------------------------------------------
 
     def add_param_group(self, group: dict) -> None:
-        """Add a param_group as torch's optimizers do, after a check of its settings.
+        """Add a param_group, as for any torch optimizer, after a check of its settings.
 
-        Raises ValueError where a setting is unknown or the rule does not fit a
-        parameter.
+        Raises ValueError if a setting is unknown or the rule does not fit a parameter;
+        the group is not added then.
         """
         super().add_param_group(group)
         group, known = self.param_groups[-1], dict(self.rules)
@@ -201,14 +205,16 @@ class SymOpt(Optimizer):
                 group.setdefault(key, value)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take a saved state: by parameters' names where both sides have them.
+        """Restore a saved state, by parameters' names if both sides have them.
 
-        Each tensor comes back bit for bit, or cast where the parameter's precision is
-        another now. All settings of the groups, rules and learning rates included,
-        become those that were saved, as in every torch optimizer; change them after. A
-        dict of torch.optim.AdamW is taken where all groups are AdamW. Raises
-        ValueError, and takes nothing, for a state of other parameters or shapes and for
-        rules that are not known here.
+        state_dict: the saved state. One of torch.optim.AdamW is accepted if all groups
+            are AdamW.
+
+        Each tensor is restored bit for bit, or cast if the parameter's precision has
+        changed. All settings of the groups, rules and learning rates included, become
+        the saved ones, as in every torch optimizer; change them afterwards. Raises
+        ValueError, and changes nothing, for a state of other parameters or shapes and
+        for unknown rules.
         """
         state_dict = matched(state_dict, self.param_groups, self._rule_of)
         groups = zip(state_dict["param_groups"], self.param_groups, strict=True)
@@ -234,9 +240,13 @@ class SymOpt(Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """Take one step; return the loss that `closure` computes, None without one.
+        """Take one step; return the loss that `closure` computes, None without a
+        closure.
 
-        closure: a function that computes the loss and the gradients anew.
+        closure: a function that computes the loss and new gradients.
+
+        Raises RuntimeError for sparse gradients and changed shapes and NotFinite for
+        infinite or NaN gradients, before any parameter has changed.
         """
         loss = None
         if closure is not None:

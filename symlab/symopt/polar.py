@@ -1,26 +1,28 @@
-"""The polar factor of matrices: the orthogonal part U V^T of x = U S V^T.
+"""Polar factors of matrices: the orthogonal factor U V^T of x = U S V^T.
 
     polar(x)                         (..., m, n) to (..., m, n), batched, any dtype
-    polar(x, "svd")                  to rounding; the default is within some 10 %
+    polar(x, "svd")                  exact to rounding; the default errs by some 10 %
 
-Every way is scale invariant, maps zero to zero, and leaves its input alone. Directions
-of lost rank are zero with qdwh and svd, damped with inverse_sqrt, and of the size of
-rounding, amplified a thousandfold, with the iterations.
+Every method is scale invariant, maps zero to zero, and does not change its input.
+Singular directions with singular value 0 are zero with qdwh and svd, damped with
+inverse_sqrt, and amplified rounding errors (a thousandfold) with the iterations.
 
   newton_schulz   Keller Jordan's quintic, five steps: singular values in [0.68, 1.13]
                   (https://kellerjordan.github.io/posts/muon)
   polar_express   the minimax sequence of Amsel et al. (arXiv 2505.16932)
-  gram            polar_express on the Gram matrix of the smaller side: fewer flops
-                  where one side is longer; started anew after two steps where
-                  products have few digits, as a Gram matrix squares the condition
+  gram            polar_express on the Gram matrix of the smaller side: fewer flops if
+                  one side is longer; restarted after two steps if products have few
+                  digits, because a Gram matrix squares the condition number
   inverse_sqrt    x (x^T x + d I)^(-1/2) by a coupled iteration, with a damping d
                   RELATIVE to the mean eigenvalue: an absolute one fails on small
                   gradients
-  qdwh            dynamically weighted Halley (Nakatsukasa, Bai, Gygi 2010): to rounding
+  qdwh            dynamically weighted Halley (Nakatsukasa, Bai, Gygi 2010): exact to
+                  rounding
   svd             the definition; the reference for the others
 
-The last two cut off singular values below `cutoff` of the largest. Without it the map
-is discontinuous at rank deficiency: rounding decides where lost directions point.
+The last two set singular values below `cutoff` times the largest to zero. Without this
+the map is discontinuous at rank deficiency: rounding determines the polar factor in the
+lost directions.
 """
 
 from collections.abc import Sequence
@@ -65,13 +67,17 @@ def polar(
     dtype.
 
     method: 'newton_schulz', 'polar_express', 'gram', 'inverse_sqrt', 'qdwh' or 'svd',
-    as the module describes; 'auto' is polar_express, computed from the Gram matrix
-    where one side is much longer. steps: of the iteration (default 5; inverse_sqrt 14;
-    qdwh until rounding). dtype: to compute in; by default x's, and float32 for half
-    precision where the method factorises. cutoff: singular values below this part of
-    the largest count as 0, for qdwh and svd (default sqrt(m n) times the dtype's
-    rounding). Raises ValueError for a vector, complex numbers, an unknown method, and
-    for steps or a cutoff that the method does not take or that are out of range.
+        as the module describes; 'auto' is polar_express, computed from the Gram matrix
+        if one side is much longer.
+    steps: of the iteration (default 5; 14 for inverse_sqrt; until convergence for
+        qdwh).
+    dtype: in which to compute; by default that of x, and float32 for half precision if
+        the method factorises.
+    cutoff: singular values below this fraction of the largest count as 0, for qdwh and
+        svd (default sqrt(m n) times the dtype's rounding).
+
+    Raises ValueError for a vector, complex numbers, an unknown method, and for steps or
+    a cutoff that the method does not take or that are out of range.
     """
     if x.ndim < 2:
         raise ValueError(
@@ -118,8 +124,9 @@ def _factor(x: Tensor, method: str, steps, cutoff, working: torch.dtype) -> Tens
 def nuclear_norm(x: Tensor, factor: Tensor) -> Tensor:
     """Return the sum of singular values of each matrix, (..., 1, 1).
 
-    x (..., m, n): the matrices. factor (..., m, n): their polar factors; the sum is the
-    inner product of both.
+    x: (..., m, n), the matrices. factor: (..., m, n), their polar factors.
+
+    The sum is computed as the inner product of both.
     """
     return (x * factor).sum((-2, -1), keepdim=True)
 

@@ -1,15 +1,15 @@
-"""Which rule each role gets: the layerwise stack of Lau & Su, and its relatives.
+"""The rule of each role: the layerwise rules of Lau & Su, and related optimizers.
 
     describe(model)                    one row per parameter: what SymOpt(model) will do
-    describe(model, preset="muon")     the same of another optimizer
+    describe(model, preset="muon")     the same for another optimizer
     param_groups(model)                the same as groups for SymOpt(other, groups=...)
 
 A preset maps roles to settings; `overrides` are settings by role or by a pattern of
-parameter names, and the later wins:
+parameter names, and later ones take precedence:
 
     overrides={"embedding": {"lr": 0.02}, "*.router.weight": "adamw", "head": my_rule}
 
-where my_rule is a `Rule` of one's own.
+where my_rule is a user's `Rule`.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -48,14 +48,18 @@ PIECED = ("query", "key", "value", "qkv", "attention out", "fused")
 class Settings:
     """How SymOpt updates the parameters of one role.
 
-    rule: a name of `registry.RULES`, a `Rule`, or 'adamw'. lr: None is the optimizer's
-    times lr_scale. weight_decay: None is the optimizer's for hidden matrices,
-    convolutions, adapters and fused weights, and 0 for all others. ema: whether the
-    momentum averages gradients, else it sums them. per_piece: whether heads, and the
-    halves of a fused gate and up projection, are updated as matrices of their own.
-    transpose: whether the rule gets inputs as rows. centred: whether the mean row is
-    taken out of updates; None does so where one vector may be added to all rows without
-    a change of the loss. Other fields are as in SymOpt.
+    rule: a name of `registry.RULES`, a `Rule`, or 'adamw'.
+    lr: None stands for the optimizer's lr times lr_scale.
+    weight_decay: None stands for the optimizer's, for hidden matrices, convolutions,
+        adapters and fused weights, and for 0 for all others.
+    ema: whether the momentum averages gradients; otherwise it sums them.
+    per_piece: whether heads, and the halves of a fused gate and up projection, are
+        updated as separate matrices.
+    transpose: whether the rule gets inputs as rows.
+    centred: whether the mean row is subtracted from updates; None does so if one vector
+        may be added to all rows without a change of the loss.
+
+    The other fields are as in SymOpt.
     """
 
     rule: str | Rule = ADAMW
@@ -80,8 +84,10 @@ class Settings:
         """Return a copy with other values of these fields, or other options of the
         rule.
 
-        changes: {field or option: value}, or a rule. Raises ValueError for a name that
-        is neither, and for numbers out of range.
+        changes: {field or option: value}, or a rule.
+
+        Raises ValueError for a name that is neither a field nor an option, and for
+        numbers out of range.
         """
         changes = {"rule": changes} if isinstance(changes, str | Rule) else changes
         changes = dict(changes)
@@ -102,8 +108,8 @@ class Settings:
         return done
 
     def check(self) -> None:
-        """Raise ValueError where a number among these settings is out of range or a
-        switch is no bool.
+        """Raise ValueError if a number among these settings is out of range or a switch
+        no bool.
         """
         for name in ("lr", "lr_scale", "weight_decay"):
             if (value := getattr(self, name)) is not None:
@@ -209,12 +215,13 @@ PRESETS: dict[str, dict[str, Settings]] = {
 
 @dataclass(frozen=True)
 class Planned:
-    """One parameter, or a range of its rows with a role of its own, with the settings
-    it will be updated with.
+    """One parameter, or a range of its rows with its own role, and its update settings.
 
-    block: its shape, role and axes. parts: the ranges of rows, of a weight that holds
-    several matrices of unequal size. partner: A, where this is B of a low-rank product
-    B A under a rule that sees both factors.
+    block: its shape, role and axes. settings: the settings of its role.
+    lr, weight_decay: its own.
+    parts: the row ranges, for a weight that holds several matrices of unequal size.
+    partner: A, if this is B of a low-rank product B A under a rule that uses both
+        factors.
     """
 
     block: Block
@@ -226,21 +233,22 @@ class Planned:
 
     @property
     def rule(self) -> Rule | None:
-        """The update rule; None stands for torch's AdamW."""
+        """The update rule; None for torch's AdamW."""
         return None if self.settings.rule == ADAMW else rule_of(self.settings.rule)
 
     @property
     def centred(self) -> bool:
-        """Whether its updates have mean row 0, so that a gradient of all rows alike (a
-        shift) has no effect.
+        """Whether its updates have a mean row of 0.
+
+        Adding one vector to all rows of the gradient (a shift) then has no effect.
         """
         options = dict(self.settings.options)
         return self.rule is not None and self.rule.needs_shift(options)
 
     def group(self) -> dict:
-        """Return its settings as a param_group of SymOpt, without the parameter.
+        """Return the settings as a param_group of SymOpt, without the parameter.
 
-        Values are plain, except rules of one's own.
+        The values are numbers, strings and the like, except a user's own rules.
         """
         s, b = self.settings, self.block
         group = {"role": b.role, "rule": s.rule, "lr": self.lr}
@@ -260,8 +268,8 @@ class Planned:
         return group | {"options": dict(s.options)}
 
     def part(self) -> dict:
-        """Return its settings as an entry of `parts`, for a range of rows of a
-        param_group.
+        """Return the settings as an entry of `parts` of a param_group, for a range of
+        rows.
         """
         s, b, layout = self.settings, self.block, self.layout()
         own = {"role": b.role, "start": b.parts[0].start, "length": b.parts[0].length}
@@ -284,8 +292,8 @@ class Planned:
         return Layout(b.rows, b.columns, pieces, along, b.is_convolution, s.transpose)
 
     def row(self) -> dict:
-        """Return the parameter's row of the table that `describe` makes, as a dict by
-        column.
+        """Return the parameter's row of the table that `describe` makes, {column:
+        value}.
         """
         notes = [self.block.note] + [p.broken() for p in self.parts or (self,)]
         rule = self.said()
@@ -318,8 +326,10 @@ class Planned:
         return f"{self.rule.name} ({', '.join(said)})" if said else self.rule.name
 
     def broken(self) -> str:
-        """Return, as text, which factors of the parameter's symmetry group its update
-        rule does not respect; '' if it respects all.
+        """Return, as text, which factors of the symmetry group the update rule does not
+        respect.
+
+        The result is '' if the rule respects the parameter's whole group.
         """
         b, s = self.block, self.settings
         if b.role not in GROUPS:
@@ -353,10 +363,9 @@ def plan(
     overrides: dict[str, dict | str | Rule] | None = None,
     example=None,
 ) -> list[tuple[Tensor, Planned]]:
-    """Return (parameter, Planned) pairs: what SymOpt will do with each parameter of a
-    model, in the model's order.
+    """Return (parameter, `Planned`) pairs: what SymOpt will do with each parameter.
 
-    Arguments are those of SymOpt.
+    The pairs are in the model's order. The arguments are those of SymOpt.
     """
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
@@ -477,13 +486,15 @@ def _check_alike(block: Block, parts: list[Planned]) -> None:
 def param_groups(
     model: nn.Module, lr: float = 1e-3, weight_decay: float = 0.1, **options
 ) -> list[dict]:
-    """Return what SymOpt(model, ...) would do, as param_groups with names instead of
+    """Return what SymOpt(model, ...) would do, as param_groups with names, without
     tensors.
 
-    It is for SymOpt(other, groups=...) on a model of the same names, which may be
-    sharded by then, while this one is whole or on the meta device (so may the example
-    be). Each group has `param_names`, lr, weight_decay and settings as plain values.
-    options: preset, overrides and example of SymOpt.
+    model: a whole model, which may be on the meta device.
+    lr, weight_decay: as for SymOpt. options: preset, overrides and example of SymOpt.
+
+    The result is for SymOpt(other, groups=...) on a model with the same parameter
+    names, which may be sharded. Each group has `param_names`, lr, weight_decay and
+    settings as plain values.
     """
     groups: dict[str, dict] = {}
     for _, one in plan(model, lr, weight_decay, **options):
@@ -535,11 +546,13 @@ def describe(model: nn.Module, lr: float = 1e-3, weight_decay: float = 0.1, **op
     """Return what SymOpt(model, ...) will do, as a DataFrame with one row per
     parameter.
 
-    Columns: name, shape, role, group (its symmetry group), rule, lr, weight_decay, and
-    a note: which factor of the symmetry group the rule does not respect, what was
-    assumed (a softmax outside of the forward pass), or why a role is unknown (it gets
-    AdamW without weight decay). options: preset, overrides and example of SymOpt.
-    Raises ValueError where SymOpt does.
+    lr, weight_decay: as for SymOpt. options: preset, overrides and example of SymOpt.
+
+    The columns are name, shape, role, group (its symmetry group), rule, lr,
+    weight_decay, and a note: which factor of the symmetry group the rule does not
+    respect, what was assumed (a softmax outside the forward pass), or why a role is
+    unknown (such a parameter gets AdamW without weight decay). Raises ValueError as
+    SymOpt does.
     """
     import pandas as pd
 

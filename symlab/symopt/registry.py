@@ -1,4 +1,4 @@
-"""The rules that come with SymOpt, by name; each is a `Rule` like one from outside."""
+"""The rules that come with SymOpt, by name; each is a `Rule`, like a user's own."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -33,9 +33,13 @@ def normuon(
 ) -> tuple[Tensor, Tensor]:
     """Return NorMuon's update of a momentum x (..., m, n), and its next state.
 
-    The polar factor of x has its rows divided by a running root mean square of their
-    entries, `second` (..., m, 1), None at first; see `relatives.normuon`. beta2: decay
-    of that average. method, options: of `polar`. Source: arXiv 2510.05491.
+    x: the momentum. second: (..., m, 1), the running mean square of each row's entries,
+        None at first.
+    beta2: decay of that average. eps: added to its root.
+    method, options: of `polar`.
+
+    The rows of the polar factor of x are divided by the root of `second`; see
+    `relatives.normuon`. Source: arXiv 2510.05491.
     """
     factor = rules.spectral(x, method=method, **options)
     return relatives.normuon(factor, second, beta2, eps)
@@ -164,10 +168,9 @@ RULES = {rule.name: rule for rule in (*STACK, *PAIRS, *RELATIVES, *EXECUTED)}
 
 
 def rule_of(rule: str | Rule, own: dict[str, Rule] | None = None) -> Rule:
-    """Return the `Rule` of a name; a Rule is returned as it is.
+    """Return the `Rule` with a given name; a `Rule` is returned unchanged.
 
-    own: {name: Rule} of rules that do not come with SymOpt. Raises ValueError for an
-    unknown name.
+    own: {name: Rule} of further rules. Raises ValueError for an unknown name.
     """
     if isinstance(rule, Rule):
         return rule

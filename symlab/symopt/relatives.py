@@ -1,23 +1,23 @@
-"""The maps of related optimizers, as pure functions of a momentum.
+"""The update maps of related optimizers, as pure functions of a momentum.
 
   schatten_power, freon   U s^(q-1) V^T, from SGD (q = 2) through Muon (q = 1) to
                           inverted spectra (q < 1): Shumaylov et al., arXiv 2605.11181
   kaon                    a chaotic map of the singular values; same paper
   sinkhorn                rows and columns of equal length: SinkGD, arXiv 2502.06742
-  sign                    of each entry
+  sign                    the sign of each entry
   aro                     one of these in a rotated frame: Gong et al., arXiv 2602.09006
   normuon                 a row statistic on a polar factor: Li et al., arXiv 2510.05491
   eigen_adam              Adam in the eigenbasis of the inputs: one-sided SOAP, Vyas et
                           al., arXiv 2409.11321
   bias_rms                Scion's oracle for vectors: Pethick et al., arXiv 2502.07529
 
-Scion's other oracles are rules times a number and are not repeated here: `spectral`
-with the scale 'scion'; for embeddings (V, D) D^(1/2) `row_norm`; for heads of D inputs
-`row_norm` / D^(1/2) or `sign` / D.
+Scion's other oracles are other rules times a number and are not repeated here:
+`spectral` with the scale 'scion'; D^(1/2) `row_norm` for embeddings (V, D);
+`row_norm` / D^(1/2) or `sign` / D for heads with D inputs.
 
-What carries state takes it and returns the next; None is the first. Inputs are not
-changed, zero has the update zero, and each map but `schatten_power` is scale free. Half
-precision is computed in float32.
+A map with a state takes it as an argument and returns the next one; None is the first.
+Inputs are not changed, zero has the update zero, and each map except `schatten_power`
+is independent of the scale of its input. Half precision is computed in float32.
 """
 
 import math
@@ -41,9 +41,10 @@ def freon(x: Tensor, q: float = 2 / 3, method: str = "svd", **options) -> Tensor
     k = min(m, n) singular values (arXiv 2605.11181). q = 1 is the polar factor, q = 2
     is x scaled to the Frobenius norm k^(1/2) of a polar factor, and equal singular
     values become 1 for every q. The paper divides x by (sum s^q)^(1/q), maps, and
-    multiplies by (sum s^q / k)^((1-q)/q) of what it has divided, which is the same. It
-    is equivariant under rotations of rows and of columns. method, options: of
-    `schatten_power`. Raises ValueError unless q > 0.
+    multiplies by (sum s^q / k)^((1-q)/q) of the divided matrix, which is the same. It
+    is equivariant under rotations of rows and of columns.
+
+    method, options: of `schatten_power`. Raises ValueError unless q > 0.
     """
     if not q > 0:
         raise ValueError(f"q = {q} is no Schatten exponent: use one above 0")
@@ -54,20 +55,21 @@ def freon(x: Tensor, q: float = 2 / 3, method: str = "svd", **options) -> Tensor
 
 
 def schatten_power(x: Tensor, c: float, method: str = "svd", **options) -> Tensor:
-    """Return (x x^T)^(-c) x = U diag(s^(1-2c)) V^T of each matrix x = U diag(s) V^T
-    (..., m, n), in x's dtype.
+    """Return (x x^T)^(-c) x = U diag(s^(1-2c)) V^T of each matrix x = U diag(s) V^T.
 
-      svd       the definition, on singular values above `cutoff` of the largest
+    x: (..., m, n); the result has its dtype and is homogeneous of degree 1 - 2c in x.
+    method: one of the names below.
+    options: dtype to compute in, cutoff (svd, gram), damping and steps (newton).
+
+      svd       the definition, on singular values above `cutoff` times the largest
       gram      eigenvectors of the smaller Gram matrix, on the same range; in float64,
-                as squares need the digits: in float32 a condition above 1e3 is cut
+                because squares need the digits: in float32 a condition above 1e3 is cut
       newton    a coupled iteration for the inverse b-th root, c = a/b (Guo and Higham
-                2006): matrix products only. Its `damping`, RELATIVE to the trace of the
-                Gram matrix, takes the place of the cut-off: s (s^2 + d)^(-c)
+                2006): matrix products only. Its `damping` d, RELATIVE to the trace of
+                the Gram matrix, replaces the cut-off: s (s^2 + d)^(-c)
 
-    method: one of these names. options: dtype to compute in, cutoff (svd, gram),
-    damping and steps (newton). Homogeneous of degree 1 - 2c. Raises ValueError for
-    vectors, complex numbers, an unknown method, and for newton a c that is no fraction
-    a/b in [0, 1] with b <= 12.
+    Raises ValueError for vectors, complex numbers, an unknown method, and for newton if
+    c is not a fraction a/b in [0, 1] with b <= 12.
     """
     y, powered = _power(x, c, method, **options)
     size = _safe(nuclear_norm(x.to(y.dtype), y))  # <x, x/|x|> = |x|
@@ -143,14 +145,17 @@ METHODS = {"svd": _svd, "gram": _gram, "newton": _newton}
 
 
 def kaon(x: Tensor, steps: int = 5) -> Tensor:
-    """Return Kaon's update of each matrix of x (..., m, n), whose singular values have
-    gone through a chaotic map.
+    """Return Kaon's update of each matrix x (..., m, n): a chaotic map of singular
+    values.
 
-    From x / |x| on, each step takes X to 4.1 (I - X X^T)^2 X, so each singular value s
-    to 4.1 s (1 - s^2)^2, which stays below 1.1735; the result is divided by 1.175
-    (arXiv 2605.11181). It is equivariant under rotations of rows and of columns. Errors
-    grow by a factor of e^0.89 in a step, so half precision is computed in float32. A
-    matrix of rank one has s = 1, which the map sends to 0: it gets no update.
+    steps: the number of iterations of the map.
+
+    Starting from x / |x|, each step maps X to 4.1 (I - X X^T)^2 X, so each singular
+    value s to 4.1 s (1 - s^2)^2, which stays below 1.1735; the result is divided by
+    1.175 (arXiv 2605.11181). It is equivariant under rotations of rows and of columns.
+    Errors grow by a factor of e^0.89 per step, so half precision is computed in
+    float32. A matrix of rank one has s = 1, which the map sends to 0: its update is
+    zero.
     """
     _check(x, "Kaon's update")
     _check_steps(steps)
@@ -166,13 +171,16 @@ def kaon(x: Tensor, steps: int = 5) -> Tensor:
 
 
 def sinkhorn(x: Tensor, steps: int = 5) -> Tensor:
-    """Return x (..., m, n) scaled in turn to rows of length n^(1/2) and columns of
-    length m^(1/2), so that entries have size 1.
+    """Return x (..., m, n) scaled to columns of length m^(1/2) and rows of about
+    n^(1/2).
 
-    Each step scales rows first, as in SinkGD (arXiv 2502.06742, Algorithm 3), so
-    columns are exact after every step. It is equivariant under permutations of rows and
-    of columns. ARO's paper divides by both at once, which commutes with transposition
-    and has the same limit, but exact lengths only there.
+    steps: the number of alternating normalisations.
+
+    Rows and columns are normalised in turn, rows first, as in SinkGD (arXiv 2502.06742,
+    Algorithm 3), so that columns are exact after every step, and entries have root mean
+    square 1. It is equivariant under permutations of rows and of columns. ARO's paper
+    divides by both at once, which commutes with transposition and has the same limit,
+    but exact lengths only in the limit.
     """
     _check(x, "Sinkhorn's update")
     _check_steps(steps)
@@ -193,7 +201,7 @@ def sign(x: Tensor) -> Tensor:
 def bias_rms(x: Tensor) -> Tensor:
     """Return vectors (..., d) divided by the root mean square of their entries.
 
-    It is equivariant under rotations.
+    It is equivariant under rotations; a zero vector stays zero.
     """
     y = x.to(torch.promote_types(x.dtype, torch.float32))
     y = y / _safe(y.abs().amax(-1, keepdim=True))
@@ -222,22 +230,25 @@ def aro(
     rotation: Tensor | None = None,
     base: str | Callable[[Tensor], Tensor] = "sinkhorn",
 ) -> tuple[Tensor, Tensor]:
-    """Return a base rule f applied in a rotated frame of the rows, R f(R^T x), and the
-    rotation R.
+    """Return R f(R^T x), the update of a base rule f in a rotated frame of rows, and R.
 
-    x (..., m, n): the momentum. rotation (..., m, m): R', the rotation of the step
-    before, None at first (the identity). R = QR(x f(R'^T x)^T) (arXiv 2602.09006),
-    computed in float32 or better. base: f, as 'sinkhorn', 'sign', 'row_norm' or a
-    scale-free function. The update is equivariant under a rotation of the rows if R' is
-    rotated with x, and under permutations of columns.
+    x: (..., m, n), the momentum.
+    rotation: (..., m, m), R', the rotation of the previous step; None at first, for the
+        identity.
+    base: f, as 'sinkhorn', 'sign', 'row_norm' or a scale-free function.
+
+    R = QR(x f(R'^T x)^T) (arXiv 2602.09006), computed in float32 or better. The update
+    is equivariant under a rotation of the rows if R' is rotated with x, and under
+    permutations of columns.
 
     With f = row_norm this is a power iteration for the left singular vectors, and the
     update tends to the polar factor. An f that commutes with rotations of the rows,
-    such as `column_norm`, cancels the frame. A zero x leaves R as it is. Rows of R^T x
-    that are shorter than the square root of rounding are set to zero: R comes from a
-    product of two matrices and is no more exact than that, and f would scale these rows
-    up to full size. Where x has few columns, their images under f = sign can be
-    linearly dependent; rounding then chooses a part of the frame.
+    such as `column_norm`, cancels the frame. A zero x leaves R unchanged. Rows of R^T x
+    shorter than the square root of rounding are set to zero: R is computed from a
+    product of two matrices and has no higher accuracy, and f would scale these rows to
+    full size. If x has few columns, their images under f = sign can be linearly
+    dependent; rounding then determines a part of the frame. Raises ValueError for a
+    rotation of another shape.
     """
     _check(x, "ARO's update")
     if isinstance(base, str) and base not in BASES:
@@ -292,16 +303,20 @@ def normuon(
     beta2: float = 0.95,
     eps: float = 1e-8,
 ) -> tuple[Tensor, Tensor]:
-    """Return a polar factor with its rows evened out, and the next row statistic.
+    """Return a polar factor with normalised rows, and the next row statistic.
 
-    update (..., m, n): the polar factor. second (..., m, 1): the running average of the
-    mean square of each row's entries, None at first; it starts from zero and has the
-    rate 1 - beta2. Rows are divided by its root plus eps, and the whole is scaled to
+    update: (..., m, n), the polar factor.
+    second: (..., m, 1), the running average of the mean square of each row's entries,
+        None at first; it starts from zero and has the rate 1 - beta2.
+    eps: added to its root.
+
+    Rows are divided by the root of the statistic plus eps, and the whole is scaled to
     the Frobenius norm 0.2 (m n)^(1/2), with entries as large as AdamW's (arXiv
-    2510.05491, Algorithm 1). That norm is set anew each step, so the statistic needs no
-    correction of its start. Rows that are only rounding beside the longest become zero,
-    as division by their own length would blow them up. It is equivariant under
-    permutations of rows and rotations of columns.
+    2510.05491, Algorithm 1). That norm is imposed at each step, so the statistic needs
+    no bias correction. Rows that are only rounding relative to the longest become zero,
+    because division by their own length would amplify them. It is equivariant under
+    permutations of rows and rotations of columns. Raises ValueError for a statistic of
+    another shape, and for beta2 or eps out of range.
     """
     _check(update, "NorMuon's statistic")
     if not (0 <= beta2 < 1 and eps >= 0):
@@ -338,20 +353,23 @@ def eigen_adam(
     beta3: float = 0.95,
     eps: float = 1e-8,
 ) -> tuple[Tensor, ...]:
-    """Return Adam's update in the eigenbasis of the inputs, and its states.
+    """Return Adam's update in the eigenbasis of the inputs, and its next states.
 
-    x (..., m, n): raw gradients, as this rule keeps their momentum itself. With Q the
-    eigenvectors of the average of x^T x (beta3), Adam keeps the mean of x (beta1) and
-    the mean square of the entries of x Q (beta2); the update is (mean Q / root of the
-    mean square) Q^T, as large as Adam's. Adam is the same with Q = I, and breaks
-    rotations of the inputs (the n columns); here Q turns with them. Permuting the m
-    rows (tokens, classes) permutes the update. It is SOAP (Vyas et al., arXiv
-    2409.11321) with one side and a fresh basis at each step. centred: whether the mean
-    row is subtracted before and after, so that adding one vector to all rows changes
-    nothing. Where eigenvalues are equal rounding chooses the basis.
+    x: (..., m, n), the gradient; this rule keeps its own momentum.
+    mean, second: (..., m, n), gram: (..., n, n), count: (..., 1, 1), the states, None
+        at first; count is the number of steps, for Adam's bias corrections.
+    centred: whether the mean row is subtracted before and after, so that adding one
+        vector to all rows changes nothing.
+    beta1, beta2, beta3: decays of mean, second and gram. eps: as for Adam.
 
-    states, None at first: mean (..., m, n), second (..., m, n), gram (..., n, n) and
-    the count of steps (..., 1, 1), for the corrections of the start.
+    With Q the eigenvectors of the average of x^T x (gram), the rule averages x (mean)
+    and the squares of the entries of x Q (second); the update is (mean Q / root of
+    second) Q^T, as large as Adam's. With Q = I this is Adam, which is not equivariant
+    under rotations of the inputs (the n columns); here Q rotates with them. Permuting
+    the m rows (tokens, classes) permutes the update. It is SOAP (Vyas et al., arXiv
+    2409.11321) with one side and a new basis at each step. If eigenvalues are equal,
+    rounding determines the basis. Raises ValueError for betas outside [0, 1) and a
+    negative eps.
     """
     _check(x, "Adam in an eigenbasis")
     for name, beta in (("beta1", beta1), ("beta2", beta2), ("beta3", beta3)):

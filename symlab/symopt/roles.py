@@ -1,12 +1,12 @@
-"""The role of each parameter of a model, and with it its symmetry group.
+"""Find the role of each parameter of a model, and with it its symmetry group.
 
     roles(model)["lm_head.weight"].role      'head'
 
-Roles follow from what the model does with a parameter, seen in one forward pass (see
+A role follows from what the model does with a parameter in one forward pass (see
 `connections`), never from its name: a weight is a router because its product reaches a
-top-k. Groups are those of Lau & Su (arXiv 2605.18106), but for what is no symmetry: a
-shift of all logits is one under a softmax alone, so not after sigmoid gates or a soft
-cap, and not of a head that is tied to the embedding.
+top-k. Groups are those of Lau & Su (arXiv 2605.18106), except where these are not
+symmetries: a shift of all logits is one under a softmax only, so not before sigmoid
+gates or a soft cap, and not for a head that is tied to the embedding.
 """
 
 import inspect
@@ -68,17 +68,21 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class Block:
-    """What is known of one parameter of a model: its role and how it falls into
+    """What is known about one parameter of a model: its role and how it splits into
     matrices.
 
+    name, shape, role: of the parameter.
     rows, columns: the axes of outputs and of inputs; another axis is a stack (experts,
-    heads). heads: how many heads the rows (or, with `head_columns`, the columns) hold.
-    layout: of a fused gate and up projection, 'concatenated' or 'interleaved'. shift:
-    whether adding one vector to all rows leaves the loss unchanged. parts: of a weight
-    of the role 'fused', which rows have which role, in order and without gaps. groups:
-    of a grouped convolution, whose rows and columns are then those of one group.
-    partner: the name of the other weight of a low-rank pair. note: why the role is
-    unknown, or what `shift` assumes.
+        heads).
+    heads: how many heads the rows (or, with `head_columns`, the columns) hold.
+    layout: for a fused gate and up projection, 'concatenated' or 'interleaved'.
+    shift: whether adding one vector to all rows leaves the loss unchanged.
+    parts: for a weight of the role 'fused', which rows have which role, in order and
+        without gaps.
+    groups: the number of groups of a grouped convolution, whose rows and columns are
+        then those of one group.
+    partner: the name of the other weight of a low-rank pair.
+    note: why the role is unknown, or what `shift` assumes.
     """
 
     name: str
@@ -97,8 +101,11 @@ class Block:
 
     @property
     def group(self) -> str:
-        """The symmetry group of the parameter as text, rows x columns, such as
-        'permutation x rotation'; '' for vectors.
+        """The symmetry group of the parameter as text, such as 'permutation x
+        rotation'.
+
+        The first factor acts on rows, the second on columns. The text is '' for
+        vectors.
         """
         if self.role in VECTORS:
             return ""
@@ -118,8 +125,7 @@ class Block:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is the weight of a convolution, whose further axes are the kernel.
-        """
+        """Whether it is the weight of a convolution; further axes are the kernel."""
         return self.role == "convolution"
 
 
@@ -128,14 +134,16 @@ def _group_of(part: Part) -> str:
 
 
 def roles(model: nn.Module, example=None) -> dict[str, Block]:
-    """Return {name: Block}, the role and axes of each parameter of a model, each once.
+    """Return the role and axes of each parameter of a model, {name: Block}.
 
     example: one input, as a tensor, a tuple of positional or a dict of keyword
-    arguments; by default one is guessed from the model. Where no guess fits, module
-    types alone decide, and a warning says so. A matrix that is added to a constant or
-    another weight before it multiplies is "unknown", and its note says so. A "matrix"
-    whose rows belong to queries, keys or values that are not told apart has a note,
-    too. Raises ValueError where the model fails on a given example, or is sharded.
+        arguments; by default one is guessed from the model. If no guess fits, roles
+        follow from module types alone, and a warning says so.
+
+    A matrix that is added to a constant or another weight before it multiplies is
+    "unknown", and its note says so. A "matrix" whose rows belong to queries, keys or
+    values that cannot be distinguished has a note, too. Raises ValueError if the model
+    fails on a given example, or is sharded.
     """
     model = unwrapped(model)
     parameters = dict(model.named_parameters())
@@ -259,6 +267,8 @@ def _is_given(value) -> bool:
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the model inside the wrappers of torch.compile and
     DistributedDataParallel.
+
+    Raises ValueError if FullyShardedDataParallel (FSDP1) has flattened its parameters.
     """
     model = getattr(model, "_orig_mod", model)
     model = getattr(model, "module", model) if _is_parallel(model) else model

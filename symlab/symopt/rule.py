@@ -1,11 +1,11 @@
-"""What a rule is: a map from momentum to update, with what has to be known to use it.
+"""Update rules: a map from momentum to update, with the properties needed to use it.
 
     mine = Rule("my_sign", torch.sign, rows=SIGNED, columns=SIGNED, sized="entries")
     SymOpt(model, overrides={"head": mine})
     SymOpt([{"params": [w], "rule": mine}])
 
-The rules of `registry` are made of nothing else, so a rule from outside has the same
-checks, state, batches, shards and line in `describe`.
+The rules of `registry` are made in the same way, so that a user's own rule has the same
+checks, states, batching, sharding and line in `describe`.
 """
 
 import inspect
@@ -39,36 +39,39 @@ def _never(options: Mapping) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """A map of a stack of matrices, with the group that it respects and its size.
+    """An update rule: a map of a stack of matrices, the group it respects, and its
+    size.
 
-    name: how groups, `describe` and a state_dict call it.
+    name: its name in param_groups, in `describe` and in a state_dict.
     map: takes momenta x (N, m, n), then its states, and keyword options; returns the
         updates (N, m, n), or with states (updates, *new states). It must not change x,
-        treat each of the N matrices alone, and give 0 for 0.
+        must treat each of the N matrices independently, and must return 0 for 0.
     rows, columns: the largest group that it respects on each side, one of `KINDS`.
     sized: what has length 1 in an update, for `size`: 'rows', 'pairs' (of rows),
-        'spectrum' (singular values), 'entries' (their root mean square); 'measured'
-        where none has, and the scale 'rms' then measures each update. Nothing checks
-        it, and what a learning rate means follows from it.
-    pieces: whether heads and fused halves are matrices of their own for it; a rule
-        that sees one row at a time does not care.
-    state: name -> function (m, n, dtype=, device=) that returns the first value of
-        that state, (rows, ...), for one matrix (m, n). The momentum is not among them.
-    vectors: whether it takes vectors, as matrices of one row.
+        'spectrum' (singular values), 'entries' (their root mean square); 'measured' if
+        none of these has, and the scale 'rms' then measures each update. This is not
+        checked, and the meaning of a learning rate depends on it.
+    pieces: whether heads and fused halves are separate matrices for it; a rule that
+        treats each row by itself does not need this.
+    state: name -> function (m, n, dtype=, device=) that returns the first value of that
+        state, (rows, ...), for one matrix (m, n). The momentum is not one of them.
+    vectors: whether it accepts vectors, as matrices of one row.
     centres: whether its updates do not change when one vector is added to all rows of
-        x. Only weights with that symmetry may have it.
-    factor: where the map multiplies each row by a number: the function from the
-        rows' lengths (m, 1) and `floor` to these numbers. Large tables are then
-        stepped row by row.
+        x. Only weights with that symmetry may use it.
+    factor: for a map that multiplies each row by a number: the function from the rows'
+        lengths (m, 1) and `floor` to these numbers. Large tables are then stepped row
+        by row.
     entrywise: whether each entry of the update depends on that entry of x alone.
-    paired: whether it is of the two factors of a low-rank product, and sees, as keyword
-        arguments, the weights of the factor that x belongs to and of the other one:
-        own= (N, m, r), other= (N, r, n). The second factor comes transposed, with
+    paired: whether it is for the two factors of a low-rank product. It then gets, as
+        keyword arguments, the weights of the factor that x belongs to and of the other
+        one: own= (N, m, r), other= (N, r, n). The second factor is transposed, with
         inner=True.
     pads: a function of the options: whether rows and columns of zeros beside x leave
-        its update as it is, with zeros there. Small matrices of many shapes are then
-        one call.
-    forwards: options that the map hands on, with their defaults.
+        its update unchanged, with zeros there. Small matrices of many shapes are then
+        updated in one call.
+    forwards: options that the map passes on, with their defaults.
+
+    Raises ValueError for a name that is not allowed, and for unknown groups or sizes.
     """
 
     name: str
@@ -109,8 +112,7 @@ class Rule:
         return {k: v for k, v in named.items() if k not in inner} | dict(self.forwards)
 
     def needs_shift(self, options: Mapping) -> bool:
-        """Return whether, with these options, updates are centred (their mean row is
-        0).
+        """Return whether updates with these options are centred (their mean row is 0).
 
         Only a weight to whose rows one vector may be added without a change of the loss
         may have such updates.
@@ -118,17 +120,17 @@ class Rule:
         return self.centres or bool(options.get("centred"))
 
     def iterates(self, options: Mapping) -> bool:
-        """Return whether, with these options, the rule is an iteration that half
-        precision is enough for.
+        """Return whether, with these options, the rule is an iteration that works in
+        half precision.
         """
         method = options.get("method", self.options.get("method"))
         return method in ITERATIONS and "dtype" in self.options
 
     def check(self, options: Mapping) -> None:
-        """Raise ValueError unless the rule takes these options and returns what it
-        must.
+        """Raise ValueError unless the rule accepts these options and returns the right
+        shapes.
 
-        The rule is tried on one small matrix, (1, 4, 6).
+        The rule is called on one small matrix, (1, 4, 6).
         """
         for name, value in options.items():
             if name not in self.options:
@@ -165,7 +167,7 @@ class Rule:
             )
 
     def __call__(self, x: Tensor, options: Mapping, states=(), factors=None) -> tuple:
-        """(updates, *new states) of momenta x (N, m, n)."""
+        """Return (updates, *new states) for momenta x (N, m, n)."""
         found = self.map(x, *states, **(factors or {}), **dict(options))
         return tuple(found) if self.state else (found,)
 
@@ -180,20 +182,22 @@ class Rule:
         """Return as text which factors of a symmetry group the rule breaks; '' if none.
 
         group: names of the groups of outputs and inputs, such as ('permutation',
-        'rotation'). shift: whether adding one vector to all rows is in the group, too;
+            'rotation').
+        shift: whether adding one vector to all rows is in the group, too.
         centred: whether updates respect that. transpose: whether the rule gets inputs
-        as rows.
+            as rows.
         """
         sides = (self.columns, self.rows) if transpose else (self.rows, self.columns)
         return _violated(sides, group, shift and not (centred or self.centres))
 
 
 def violated_by_adamw(group: tuple[str, str], *, shift: bool = False) -> str:
-    """Return as text which factors of a symmetry group AdamW, a rule of single entries,
+    """Return as text which factors of a symmetry group AdamW, an entrywise rule,
     breaks.
 
     group: names of the groups of outputs and inputs, such as ('permutation',
-    'rotation'). shift: whether adding one vector to all rows is in the group, too.
+        'rotation').
+    shift: whether adding one vector to all rows is in the group, too.
     """
     return _violated((SIGNED, SIGNED), group, shift)
 
@@ -215,22 +219,24 @@ def size(
 ) -> float:
     """Return the factor that brings an update (..., m, n) to its conventional size.
 
-    m, n: outputs and inputs. convention: a name below, or the number itself. sized:
-    what has unit length in the update: 'rows', 'pairs' (of rows), 'spectrum' (singular
-    values), 'entries' (their root mean square) or 'measured' (nothing: 1, and the scale
-    rms measures each update). kernel: how many taps a convolution's kernel has (9 for 3
-    x 3); n counts them in.
+    shape: the update's shape; m and n are the numbers of outputs and inputs.
+    convention: a name of the table below, or the number itself.
+    sized: what has unit length in the update: 'rows', 'pairs' (of rows), 'spectrum'
+        (singular values), 'entries' (their root mean square) or 'measured' (nothing:
+        the factor is 1, and the scale rms measures each update).
+    kernel: the number of kernel entries of a convolution (9 for 3 x 3), which n
+        includes.
 
               spectrum             rows        entries
     none      1                    1           1
     muon      max(1, m/n)^(1/2)    1           1      Jordan's, torch.optim.Muon's
     rms       0.2 max(m, n)^(1/2)  0.2 n^(1/2) 0.2    entries as large as AdamW's
-    scion     (m/c)^(1/2) / k      n^(1/2)     1/n    norms of operators, n = c k
+    scion     (m/c)^(1/2) / k      n^(1/2)     1/n    operator norms, n = c k
 
-    Sources: Moonlight (arXiv 2502.16982) for rms, Pethick et al. (arXiv 2502.07529) for
-    scion, with its embedding as rows, its head as signs, and the k taps of a
-    convolution over c channels. 'pairs' are as rows of 2 n. A vector (n,) is one row,
-    whose size is 1 for scion.
+    Sources: Moonlight (arXiv 2502.16982) for rms; Pethick et al. (arXiv 2502.07529) for
+    scion, with the embedding as rows, the head as signs, and the k kernel entries of a
+    convolution over c channels. 'pairs' are treated as rows of 2 n. A vector (n,) is
+    one row, whose size is 1 for scion. Raises ValueError for an unknown convention.
     """
     if isinstance(convention, int | float):
         return float(convention)
@@ -253,8 +259,8 @@ def size(
 
 
 def check_size(convention: str | float, what: str = "scale") -> None:
-    """Raise ValueError unless convention is a name that `size` takes or a number above
-    0.
+    """Raise ValueError unless convention is a name that `size` accepts or a positive
+    number.
 
     what: the name of the setting, for the message.
     """

@@ -1,16 +1,15 @@
-"""Rules: from the momentum of a weight block to its update, as pure functions.
+"""Update rules as pure functions, from the momentum of a weight to its update.
 
-A block of shape (m, n) has m rows; leading dimensions are a stack of blocks (heads,
-experts). A rule is equivariant under the group of its block: permuting or rotating the
-gradient permutes or rotates the update, and adding one vector to all rows of the
-gradient leaves it as it is.
+A weight of shape (m, n) has m rows; leading dimensions are a stack of weights (heads,
+experts). A rule is equivariant under the symmetry group of its weight: permuting or
+rotating the gradient permutes or rotates the update, and adding one vector to all rows
+of the gradient leaves the update unchanged if shifts belong to the group.
 
-Source: Lau & Su, "symmetry-compatible" optimizers (arXiv 2605.18106); the group of each
-rule is in its docstring as (rows) x (columns), P permutations, O rotations, S(hift) of
-all rows by one vector.
+Source: Lau & Su, "symmetry-compatible" optimizers (arXiv 2605.18106). Each docstring
+names the group of its rule.
 
-Every rule is scale free (of degree 0), but for `spectral` with alpha > 0.
-Zero gradients have zero updates; inputs are not changed.
+Every rule is independent of the scale of the gradient, except `spectral` with
+alpha > 0. Zero gradients have zero updates; inputs are not changed.
 """
 
 from math import inf
@@ -26,7 +25,7 @@ LAYOUTS = ("concatenated", "interleaved")
 
 
 def centre(x: Tensor) -> Tensor:
-    """Return x (..., m, n) less its mean row.
+    """Return x (..., m, n) minus its mean row.
 
     The result does not change when one vector is added to all rows (a shift).
     """
@@ -36,11 +35,13 @@ def centre(x: Tensor) -> Tensor:
 def row_norm(x: Tensor, *, centred: bool = False, floor: float = 0.0) -> Tensor:
     """Return x (..., m, n) with each row divided by its length.
 
-    It is equivariant under permutations of rows and rotations of columns. floor: rows
-    are divided by (|x_i|^2 + floor^2 mean|x|^2)^(1/2) instead, so that rows whose last
-    gradient is long ago fade instead of moving on at full size. centred: whether the
-    mean row is subtracted before and after, as in Lau & Su (arXiv 2605.18106), so that
-    adding one vector to all rows changes nothing; `centred_row_norm` is the exact form.
+    centred: whether the mean row is subtracted before and after, as in Lau & Su (arXiv
+        2605.18106), so that adding one vector to all rows changes nothing;
+        `centred_row_norm` is the exact form.
+    floor: rows are divided by (|x_i|^2 + floor^2 mean|x|^2)^(1/2) instead of |x_i|, so
+        that rows whose momentum has decayed have small updates and not full ones.
+
+    It is equivariant under permutations of rows and rotations of columns.
     """
     _check_matrix(x)
     x = centre(_scaled(x)) if centred else x  # scaled: a mean must not overflow
@@ -49,10 +50,11 @@ def row_norm(x: Tensor, *, centred: bool = False, floor: float = 0.0) -> Tensor:
 
 
 def row_factor(lengths: Tensor, floor: float = 0.0) -> Tensor:
-    """Return the numbers (..., m, 1) by which `row_norm` multiplies rows of these
-    lengths.
+    """Return the numbers (..., m, 1) by which `row_norm` multiplies rows.
 
-    lengths (..., m, 1). floor: as in `row_norm`.
+    lengths: (..., m, 1), the lengths of the rows. floor: as in `row_norm`.
+
+    Raises ValueError for a floor that is negative or not finite.
     """
     if not 0 <= floor < inf:
         raise ValueError(f"floor must be 0 or more, not {floor}")
@@ -66,9 +68,9 @@ def row_lengths(x: Tensor) -> Tensor:
     """Return the length of each row of x, (..., m, 1) in float64, without over- or
     underflow.
 
-    Squares of half and single precision are summed in float64. A CPU, where that is
-    slow, sums them in float32, some rows at a time so that they stay in its cache, and
-    only rows too long or too short for float32 again in float64.
+    Squares of half and single precision are summed in float64. On a CPU, where that is
+    slow, they are summed in float32, for blocks of rows that fit its cache, and only
+    rows that are too long or too short for float32 are summed again in float64.
     """
     _check_matrix(x)
     if x.dtype == torch.float64:
@@ -91,8 +93,8 @@ def _length(x: Tensor) -> Tensor:
 
 
 def row_parts(x: Tensor) -> tuple[Tensor, ...]:
-    """Return x as slices of rows that fit a CPU's cache; on a GPU, or compiled, as one
-    slice.
+    """Return x as slices of rows that fit a CPU's cache; as one slice on a GPU or
+    compiled.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return (x,)
@@ -102,19 +104,24 @@ def row_parts(x: Tensor) -> tuple[Tensor, ...]:
 def column_norm(x: Tensor, *, floor: float = 0.0) -> Tensor:
     """Return x (..., m, n) with each column divided by its length.
 
-    It is for matrices whose columns are neurons, and equivariant under rotations of
-    rows and permutations of columns. floor: as in `row_norm`.
+    It is for matrices whose columns are neurons, and is equivariant under rotations of
+    rows and permutations of columns.
+
+    floor: as in `row_norm`.
     """
     return row_norm(x.mT, floor=floor).mT
 
 
 def paired_row_norm(x: Tensor, layout: str = "concatenated", floor: float = 0.0):
-    """Return gate and up rows, each pair of one neuron divided by the pair's common
+    """Return gate and up rows, the two rows of each neuron divided by their common
     length.
 
-    x (..., 2r, d): r gate rows, then r up rows ('concatenated'), or both in turn
-    ('interleaved'). It is equivariant under permutations of the r pairs and rotations
-    of columns. floor: as in `row_norm`.
+    x: (..., 2r, d), r gate rows, then r up rows (layout 'concatenated'), or gate and up
+        rows alternating ('interleaved').
+    floor: as in `row_norm`.
+
+    It is equivariant under permutations of the r pairs and rotations of columns. Raises
+    ValueError for an odd number of rows and an unknown layout.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"unknown layout {layout!r}: use {' or '.join(LAYOUTS)}")
@@ -134,15 +141,19 @@ def paired_row_norm(x: Tensor, layout: str = "concatenated", floor: float = 0.0)
 
 
 def centred_row_norm(x: Tensor, floor: float = 1e-3, steps: int = 100) -> Tensor:
-    """Return the update with rows of length at most 1 and sum 0 that follows x most.
+    """Return the update D with rows of length at most 1 and sum 0 that maximises <x,
+    D>.
 
-    It maximises <x, D> over {max_i |D_i| <= 1, sum_i D_i = 0}. The dual is min_a sum_i
-    |x_i - a|, so a is the geometric median of the rows x_i and D_i the unit vector of
-    x_i - a. Lengths are smoothed by floor times the mean row length, for which the
-    median is unique and rows without gradient do not jump. Weiszfeld's iteration from
-    the mean stops where sum D_i is rounding, after at most `steps`. Adding one vector
-    to all rows changes nothing. It is ours; Lau & Su (arXiv 2605.18106) centre twice
-    instead.
+    x: (..., m, n), the momentum.
+    floor: smoothing of the lengths, relative to the root-mean-square length of the
+        centred rows. With it the median below is unique, and rows without gradient do
+        not jump.
+    steps: the largest number of iterations.
+
+    The dual problem is min_a sum_i |x_i - a|, so a is the geometric median of the rows
+    x_i, and D_i is the unit vector of x_i - a. Weiszfeld's iteration from the mean
+    stops at convergence to rounding. Adding one vector to all rows changes nothing. The
+    rule is ours; Lau & Su (arXiv 2605.18106) centre twice instead.
     """
     x = _scaled(centre(x))
     size = x.square().sum(-1, keepdim=True).mean(-2, keepdim=True)
@@ -169,10 +180,13 @@ def spectral(
 ) -> Tensor:
     """Return nu^alpha times the polar factor of each matrix of x (..., m, n).
 
-    nu: the nuclear norm of the matrix. alpha = 0 is Muon's direction, alpha = 1
-    PolarGrad's, steepest descent under the spectral norm. It is equivariant under
-    rotations of rows and of columns. centred: whether the mean row is taken out, so
-    that adding one vector to all rows changes nothing. method, options: of `polar`.
+    alpha: the power of nu, the nuclear norm of the matrix. alpha = 0 is Muon's
+        direction, alpha = 1 PolarGrad's, steepest descent under the spectral norm.
+    centred: whether the mean row is subtracted before and after, so that adding one
+        vector to all rows changes nothing.
+    method, options: of `polar`.
+
+    It is equivariant under rotations of rows and of columns.
     """
     x = centre(x) if centred else x
     y = _powered(x, polar(x, method, **options), alpha)
@@ -190,10 +204,12 @@ def row_then_spectral(
 ) -> Tensor:
     """Return the polar factor of x (..., m, n) after each row is divided by its length.
 
-    Lau & Su (arXiv 2605.18106) call it 'hybrid'. It is equivariant under permutations
-    of rows and rotations of columns. alpha: the power of the nuclear norm that
-    multiplies it. centred: whether adding one vector to all rows changes nothing.
+    centred: whether adding one vector to all rows changes nothing.
+    alpha: the power of the nuclear norm by which it is multiplied.
     floor: as in `row_norm`. method, options: of `polar`.
+
+    Lau & Su (arXiv 2605.18106) call it 'hybrid'. It is equivariant under permutations
+    of rows and rotations of columns.
     """
     y = row_norm(x, centred=centred, floor=floor)
     y = _powered(y, polar(y, method, **options), alpha)
@@ -211,9 +227,10 @@ def spectral_then_row(
     """Return the polar factor of x (..., m, n) with each of its rows divided by its
     length.
 
-    It is equivariant under permutations of rows and rotations of columns. centred:
-    whether adding one vector to all rows changes nothing. floor: as in `row_norm`.
-    method, options: of `polar`.
+    centred: whether adding one vector to all rows changes nothing.
+    floor: as in `row_norm`. method, options: of `polar`.
+
+    It is equivariant under permutations of rows and rotations of columns.
     """
     y = polar(centre(x) if centred else x, method, **options)
     return row_norm(y, centred=centred, floor=floor)

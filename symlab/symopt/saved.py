@@ -1,8 +1,8 @@
-"""A state_dict brought to an optimizer: by names where both sides have them, checked.
+"""Match a saved state_dict to an optimizer, by parameters' names if both have them.
 
-torch's own load goes by the order of parameters and takes any state. Here a momentum
-or a rule of another parameter, another optimizer's state and a state of another shape
-are errors that say so.
+torch's own load goes by the order of parameters and accepts any state. Here the
+momentum or rule of another parameter, the state of another optimizer and a state of
+another shape are errors with a message that says so.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,11 +21,13 @@ IDENTITY = ("params", "param_names")
 def matched(saved: dict, groups: list[dict], rule_of: Callable) -> dict:
     """Return a saved state_dict rearranged to the order of an optimizer's param_groups.
 
-    With `param_names` on both sides parameters are found by name, in whatever order and
-    groups; each group takes the settings that its parameters were saved with. Else the
-    order counts. A dict of torch's AdamW is taken where all groups are AdamW. rule_of:
-    a function from a rule's name to its `Rule`. Raises ValueError where the state does
-    not fit.
+    saved: the state_dict. One of torch's AdamW is accepted if all groups are AdamW.
+    groups: the optimizer's param_groups.
+    rule_of: a function from a rule's name to its `Rule`.
+
+    If both sides have `param_names`, parameters are found by name, in whatever order
+    and groups; each group gets the settings with which its parameters were saved.
+    Otherwise they are matched by order. Raises ValueError if the state does not fit.
     """
     theirs = saved["param_groups"]
     if any("rule" not in g for g in theirs):
@@ -123,11 +125,11 @@ def _check_state(state: Mapping, p: Tensor, who: str, group: dict, rule_of) -> N
 
 
 def names_of(group: Mapping, rule_of: Callable) -> tuple[str, ...]:
-    """Return the names of the entries that the state of a param_group's parameters may
-    have.
+    """Return the names of the entries that the state of a group's parameters may have.
 
-    rule_of: a function from a rule's name to its `Rule`; ValueError where it knows
-    none.
+    group: the param_group. rule_of: a function from a rule's name to its `Rule`.
+
+    Raises ValueError for a rule that rule_of does not know.
     """
     if group["rule"] == ADAMW:
         return OF_ADAMW

@@ -1,11 +1,10 @@
-"""Parameters that lie in parts on several processes: DTensors, as `fully_shard` makes.
+"""Parameters that are sharded over several processes: DTensors, as `fully_shard` makes.
 
-These functions also take plain tensors, which count as whole. Where one dimension of
-the device mesh shards a parameter, `collect` brings each whole tensor to the one
-process that owns it, and `spread` sends the results back. Each is one collective
-operation and sends 1/W of what gathering on all W processes would send; no two
-processes do the same work. For other shardings `whole` gathers and `part_of` keeps a
-part.
+These functions also accept plain tensors, which count as whole. If one dimension of the
+device mesh shards a parameter, `collect` brings each whole tensor to the one process
+that owns it, and `spread` sends the results back. Each is one collective operation and
+sends 1/W of what gathering on all W processes would send; no two processes do the same
+work. For other shardings `whole` gathers on all processes and `part_of` keeps a part.
 """
 
 from collections.abc import Sequence
@@ -17,8 +16,9 @@ from torch import Tensor
 
 
 def is_distributed(t: Tensor) -> bool:
-    """Return whether t is a DTensor, told by its attributes as importing the class is
-    slow.
+    """Return whether t is a DTensor.
+
+    It is recognised by its attributes, because importing the class is slow.
     """
     return hasattr(t, "device_mesh")
 
@@ -40,22 +40,23 @@ def local_grad(p: Tensor) -> Tensor:
 
 
 def outline(p: Tensor) -> Tensor:
-    """Return a tensor of the whole p's shape: a memoryless (meta) one where p is
-    sharded, else p itself.
+    """Return a tensor of p's whole shape: on the meta device if p is sharded, else p
+    itself.
     """
     return torch.empty(p.shape, device="meta") if is_distributed(p) else p
 
 
 def cut_axes(p: Tensor) -> list[int]:
-    """Return, for each dimension of the device mesh that shards p, the axis of p it
-    shards; [] where p is not sharded.
+    """Return the axis of p that each sharding dimension of the device mesh shards.
+
+    The result is [] if p is not sharded.
     """
     placements = p.placements if is_distributed(p) else ()
     return [s.dim for s in placements if s.is_shard()]
 
 
 def whole(part: Tensor, p: Tensor) -> Tensor:
-    """Return the whole tensor, on every process, of which `part` is this process's
+    """Return, on every process, the whole tensor of which `part` is this process's
     shard.
 
     part: sharded along the same axes as p, and with as many axes.
@@ -76,7 +77,7 @@ def whole(part: Tensor, p: Tensor) -> Tensor:
 
 
 def part_of(x: Tensor, p: Tensor) -> Tensor:
-    """Return this process's shard of a whole tensor x if x were sharded as p is."""
+    """Return this process's shard of a whole tensor x, sharded as p is."""
     return local(_distributed(x, p, p.placements))
 
 
@@ -108,8 +109,9 @@ def _distributed(x: Tensor, p: Tensor, placements: Sequence) -> Tensor:
 
 
 def team(p: Tensor) -> "dist.ProcessGroup | None":
-    """Return the group of processes that have shards of p; None unless exactly one mesh
-    dimension shards it.
+    """Return the group of processes that have shards of p.
+
+    None unless exactly one dimension of the device mesh shards it.
     """
     from torch.distributed.tensor import Shard
 
@@ -121,8 +123,10 @@ def team(p: Tensor) -> "dist.ProcessGroup | None":
 
 @dataclass(frozen=True)
 class Dealt:
-    """A sharded tensor that one process will receive whole: its shape, the axis along
-    which it is sharded, and the rank of that process.
+    """A sharded tensor that one process will receive as a whole.
+
+    shape: its whole shape. axis: the axis along which it is sharded.
+    owner: the rank of the process that receives it.
     """
 
     shape: tuple[int, ...]
@@ -130,24 +134,27 @@ class Dealt:
     owner: int
 
     def lengths(self, world: int) -> list[int]:
-        """Return the length along the axis of each of the `world` shards; the last may
-        be shorter.
+        """Return the length along the axis of each of the `world` shards.
+
+        All are equal, except that the last ones may be shorter or empty.
         """
         n = self.shape[self.axis]
         most = -(-n // world)
         return [min(n, (r + 1) * most) - min(n, r * most) for r in range(world)]
 
     def part(self, rank: int, world: int) -> tuple[int, ...]:
-        """Return the shape of the shard of process `rank` among `world`."""
+        """Return the shape of the shard of process `rank` among `world` processes."""
         first, rest = self.shape[: self.axis], self.shape[self.axis + 1 :]
         return *first, self.lengths(world)[rank], *rest
 
 
 def deal(costs: list[int], world: int) -> list[int]:
-    """Return for each task the process that does it, so that the loads are about equal.
+    """Return for each task the process that does it, so that loads are about equal.
 
-    costs: of the tasks. The largest goes first, to the process with the least load so
-    far.
+    costs: the costs of the tasks. world: the number of processes.
+
+    The tasks are assigned in order of decreasing cost, each to the process with the
+    least load so far.
     """
     loads, owners = [0] * world, [0] * len(costs)
     for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
@@ -159,7 +166,8 @@ def deal(costs: list[int], world: int) -> list[int]:
 def collect(parts: list[Tensor], dealt: list[Dealt], group) -> list[Tensor]:
     """Return the whole tensors that this process owns, after an exchange of all shards.
 
-    parts: this process's shards, of one dtype; dealt: shape and owner of each whole.
+    parts: this process's shards, of one dtype. dealt: shape and owner of each whole
+        tensor.
     group: the processes that take part; all of them must call it.
     """
     if not dealt:
@@ -173,11 +181,14 @@ def collect(parts: list[Tensor], dealt: list[Dealt], group) -> list[Tensor]:
 
 
 def spread(wholes: list[Tensor], dealt: list[Dealt], like: list[Tensor], group):
-    """Return this process's shards of whole tensors that several processes own: the
-    inverse of `collect`.
+    """Return this process's shards of whole tensors that several processes own.
 
-    wholes: those that this process owns. dealt: shape and owner of each whole. like:
-    tensors of the dtype and device to return. group: the processes that take part.
+    It is the inverse of `collect`.
+
+    wholes: the whole tensors that this process owns.
+    dealt: shape and owner of each whole tensor.
+    like: tensors that determine the dtype and device of the result.
+    group: the processes that take part; all of them must call it.
     """
     if not dealt:
         return []

@@ -1,20 +1,22 @@
-"""One step of many parameters, from top to bottom.
+"""One optimizer step of many parameters.
 
-    take(jobs)      sharded matrices that need a whole go by `_step_dealt`, others by
-      _step_rows    large tables: no temporary, or one, of their size
+    take(jobs)      sharded matrices that are needed as wholes: `_step_dealt`; others:
+      _step_rows    large tables: with at most one temporary of their size
       _step_chunk   all others, some 4 million entries at a time:
         momentum    foreach calls over the chunk
         rule        one call for all matrices of one shape and rule, (N, m, n)
         decay, step foreach calls over the chunk
     take_adamw      torch's own AdamW, fused
 
-Letters: N matrices of m outputs and n inputs. `job` has what is known before the step.
+Shapes (N, m, n) are N matrices with m outputs and n inputs. The module `job` holds what
+is known before the step.
 
-Parameters may lie in parts on several processes (`sharded`). Momentum, decay and step
-are of the parts, and so are rules for which a part is enough: entries of a sign,
-experts of a stack, rows of a row norm, as arXiv 2605.18106 claims; but a floor gathers
-one number per row, and centring needs the whole. Other rules see whole momenta: each
-matrix is brought to one process, which makes its update and sends the parts back.
+Parameters may be sharded over several processes (`sharded`). Momentum, decay and step
+act on the shards, and so do rules for which a shard is enough: signs of entries,
+experts of a stack, rows of a row norm, as arXiv 2605.18106 states; but a floor gathers
+one number per row, and centring needs the whole matrix. Other rules need whole momenta:
+each matrix is brought to one process, which computes its update and sends the parts
+back.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,7 +45,7 @@ HALF = (torch.float16, torch.bfloat16)
 def take(jobs: list[Job]) -> None:
     """Take one optimizer step of each job (a parameter with its gradient and settings).
 
-    Where processes share parameters, all of them must call it.
+    If processes share parameters, all of them must call it.
     """
     dealt: dict[tuple, list[Job]] = {}
     for job in jobs:
@@ -63,8 +65,8 @@ def take(jobs: list[Job]) -> None:
 def chunks(jobs: Iterable[Job]) -> list[list[Job]]:
     """Return lists of jobs that are stepped together, in torch._foreach calls.
 
-    Jobs of a list agree in settings, dtype and device, and have at most MOST entries
-    together.
+    The jobs of a list agree in settings, dtype and device, and have at most MOST
+    entries together, unless a single job has more.
     """
     by_key: dict[tuple, dict[tuple, list[Job]]] = {}
     for job in jobs:
@@ -242,10 +244,11 @@ def _padded(blocks: list[Tensor]) -> Tensor:
 
 
 def run(rule: Rule, options: dict, compile: bool, x: Tensor, states, factors) -> tuple:
-    """Return (updates, *new states): the rule applied to momenta x (N, m, n).
+    """Return the result of a rule for momenta x (N, m, n): (updates, *new states).
 
-    compile: whether by torch.compile. states: those of the rule. factors: keyword
-    arguments for a rule of the two factors of a low-rank product.
+    options: the rule's keyword options. compile: whether to use torch.compile.
+    states: the rule's states. factors: keyword arguments for a rule of the two factors
+        of a low-rank product.
     """
     call = partial(rule, options=options)
     if compile:
@@ -330,8 +333,9 @@ def stochastically_rounded(
     """Return x (float32, any shape) in bfloat16, rounded up or down at random with mean
     x.
 
-    It adds a random number below the last bit that is kept, and cuts. draws: the
-    generator. Raises ValueError for another dtype than bfloat16.
+    A random number below the last kept bit is added, and the rest is cut off.
+
+    dtype: bfloat16; ValueError is raised for any other. draws: the random generator.
     """
     if dtype != torch.bfloat16:
         raise ValueError(f"stochastic rounding is to bfloat16, not to {dtype}")
@@ -485,12 +489,15 @@ def _decay_of_adamw(group: dict) -> float:
 
 def ready_adamw(params: list[Tensor], states: list[dict]) -> tuple[list, list]:
     """Return (fused, plain): the tensors that torch's AdamW steps in its fused form,
-    and those that it steps in its plain form.
+    and in its plain form.
 
-    params: the parameters; states: their optimizer states, filled in where empty. Each
-    item is (parameter, gradient, mean, mean square, count); nothing has moved yet. On a
-    CPU the fused form (torch 2.13) reads all four tensors in the memory order of the
-    first, whatever their strides are, so it is for those that agree.
+    params: the parameters. states: their optimizer states, which are filled in if
+        empty.
+
+    Each item is (parameter, gradient, mean, mean square, count); no parameter is
+    changed. On a CPU the fused form (torch 2.13) reads all four tensors in the memory
+    order of the first, whatever their strides are, so it is used only if their strides
+    are equal.
     """
     fused, plain = [], []  # (p, gradient, mean, mean square, count) of each
     for p, state in zip(params, states, strict=True):
@@ -520,7 +527,7 @@ def ready_adamw(params: list[Tensor], states: list[dict]) -> tuple[list, list]:
 def take_adamw(group: dict, fused: list, plain: list) -> None:
     """Take one step of torch's AdamW with the settings of a param_group.
 
-    fused, plain: tensors as `ready_adamw` returns them.
+    fused, plain: lists of tensors, as `ready_adamw` returns them.
     """
     beta1, beta2 = group["betas"]
     for its, in_one in ((fused, True), (plain, False)):

@@ -3,9 +3,9 @@
     export(model, "out", tokenizer)     then AutoModelForCausalLM.from_pretrained("out")
     model = imported("folder")          a folder of theirs, or a model of transformers
 
-Four kinds are known: qwen3, gemma3_text, olmoe and gpt_oss. Files are those of
-transformers 5, which is not needed to write or to read them; configurations of models
-that were published before it are read, too.
+Four kinds are known: qwen3, gemma3_text, olmoe and gpt_oss. Files are written as by
+transformers 5; that package is not needed to write or to read them. Configurations of
+models that were published before version 5 are read, too.
 """
 
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""What a model does with each parameter, in one forward pass: see `connections`."""
+"""Find what a model does with each parameter in one forward pass: see `connections`."""

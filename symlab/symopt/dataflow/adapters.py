@@ -1,12 +1,13 @@
-"""Low-rank pairs: a product B (A x) of two weights with nothing in between.
+"""Find low-rank pairs: products B (A x) of two weights with nothing in between.
 
     B A = (B G^-1) (G A)   for every invertible r x r matrix G
 
-so that the pair has the group GL(r), which no weight of its own has. Found by dataflow:
-the only input of B is the output of A, linearly and with nothing added, of fewer
-features than A has inputs and B has outputs, and nothing else takes it. So LoRA's pairs
-(Hu et al., arXiv 2106.09685) are found, of linear layers and of embeddings. A norm, an
-activation or a bias in between leaves two weights of their own.
+so that the pair has the symmetry group GL(r), which neither weight has by itself. A
+pair is found by dataflow: the only input of B is the output of A, linearly and with
+nothing added, A has fewer outputs than A has inputs and B has outputs, and nothing else
+uses A's output. This finds the pairs of LoRA (Hu et al., arXiv 2106.09685), in linear
+layers and in embeddings. With a norm, an activation or a bias in between, the two are
+separate weights.
 """
 
 from torch import Tensor
@@ -30,12 +31,13 @@ KEEPING = words(  # the place of features, and their value but for a sign
 
 
 def inner(outer: Product) -> Product | Lookup | None:
-    """Return the first factor A of a low-rank product B (A x), given the second, or
+    """Return the first factor A of a low-rank product B (A x), given the second; else
     None.
 
-    outer: the `Product` of the weight B with its input. A is returned where its output
-    is the only input of B, unchanged, and of fewer features than A has inputs and B has
-    outputs.
+    outer: the `Product` of the weight B with its input.
+
+    A is a `Product` or `Lookup`, and is returned if its output is the only input of B,
+    unchanged, and has fewer features than A has inputs and B has outputs.
     """
     a = outer.inputs.only((Product, Lookup))
     if a is None or not a.plain or outer.inputs[a].bend != LINEAR:
@@ -48,12 +50,14 @@ def inner(outer: Product) -> Product | Lookup | None:
 
 
 def pairs(seen: Seen) -> dict[str, tuple[str, str, object]]:
-    """Return the low-rank pairs B A of a model as {weight's name: (role, name of the
-    other weight, node)}.
+    """Return the low-rank pairs B A of a model: {weight's name: (role, partner, node)}.
 
-    There is an entry for both weights of each pair, with the role 'adapter in' for A
-    and 'adapter out' for B. seen: the record of a forward pass. node: the `Product` or
-    `Lookup` of that weight in it.
+    seen: the record of a forward pass.
+
+    Both weights of a pair have an entry. role: 'adapter in' for A and 'adapter out' for
+    B.
+    partner: the name of the other weight. node: the `Product` or `Lookup` of the weight
+    in the record.
     """
     used: dict[str, int] = {}
     for node in (*seen.products, *seen.lookups):
@@ -75,12 +79,14 @@ def pairs(seen: Seen) -> dict[str, tuple[str, str, object]]:
 
 
 def without_adapter(op: Operation, values: list[Tensor], known) -> list[Tensor]:
-    """Return [the main term] where a sum adds a low-rank correction B (A x) to it; else
-    `values` unchanged.
+    """Return [the main term] if a sum adds a low-rank correction B (A x) to it.
 
-    op: the operation. values: the tensors that it adds. known: what is known of each
-    tensor. The weight that an adapter (such as LoRA's) was added to thus keeps the role
-    that it has without the adapter.
+    op: the operation. values: the tensors that it adds, returned unchanged in all other
+        cases.
+    known: the record of the pass (`Known`).
+
+    A weight to which an adapter (such as LoRA's) was added thus keeps the role that it
+    has without the adapter.
     """
     if op.name != "add" or len(values) != 2:
         return values
@@ -101,12 +107,14 @@ def without_adapter(op: Operation, values: list[Tensor], known) -> list[Tensor]:
 
 
 def note_use(op: Operation, origins: list[Origin], weights: bool, bend: int) -> None:
-    """Record on each product with a weight, and on each table lookup, how an operation
-    uses its values.
+    """Record how an operation uses the products and table lookups behind its inputs.
 
-    `inner` and `pairs` read it. op: the operation. origins: the products and lookups
-    behind each of its inputs. weights: whether it also takes a parameter. bend: how far
-    from linear it is, LINEAR to ACTIVATED.
+    `inner` and `pairs` read this record.
+
+    op: the operation. origins: for each of its inputs, the products and lookups behind
+        it.
+    weights: whether it also takes a parameter.
+    bend: how far from linear it is, from LINEAR to ACTIVATED.
     """
     scaled = op.name in ("mul", "div") and not weights
     scaled = scaled and all(t.numel() == 1 for t in tensors(op.args[1:]))

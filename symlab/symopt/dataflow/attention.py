@@ -1,4 +1,4 @@
-"""Attention and gated units: products of products."""
+"""Recognise attention and gated units, which multiply two computed values."""
 
 import torch
 from torch import Tensor
@@ -19,7 +19,11 @@ from symlab.symopt.dataflow.values import Known
 
 
 def attention(known: Known, op) -> bool:
-    """Record a fused attention, its queries, keys and values; return True."""
+    """Record a fused attention operation with its queries, keys and values; return
+    True.
+
+    known: the record of the pass (`Known`). op: the operator call.
+    """
     q, k, v = op.args[:3]
     known.consumed(op, q, k, v)
     origins = map(known.origin, (q, k, v))
@@ -33,8 +37,9 @@ def attention(known: Known, op) -> bool:
 def attend(known: Known, op, query, key, value, query_width, value_width) -> None:
     """Record an attention, whose result then consists of the features of its values.
 
-    query, key, value: the Origins of its inputs. query_width, value_width: features of
-    a head.
+    known: the record of the pass (`Known`). op: the operator call.
+    query, key, value: the `Origin`s of its inputs.
+    query_width, value_width: the number of features of a head.
     """
     node = Attention(query, key, value, query_width, value_width)
     known.seen.attentions.append(node)
@@ -45,7 +50,10 @@ def attend(known: Known, op, query, key, value, query_width, value_width) -> Non
 
 
 def glu(known: Known, op) -> bool:
-    """Record torch's glu of one product as a gated unit; return whether it is one."""
+    """Record torch's glu of one product as a gated unit; return whether it is one.
+
+    known: the record of the pass (`Known`). op: the operator call.
+    """
     x = op.args[0]
     product = known.origin(x).product()
     if product is None or not known.origin(x)[product].labels:
@@ -62,8 +70,10 @@ def glu(known: Known, op) -> bool:
 def gate(known: Known, a: Tensor, b: Tensor, op) -> bool:
     """Record a * b as a gated unit, if it is one, and return whether it is.
 
-    It is one where a and b are features of products of one input with weights, equally
-    many of each. op: the multiplication. known: what is known of each tensor.
+    It is one if a and b are features of products of one input with weights, equally
+    many of each.
+
+    op: the multiplication. known: the record of the pass (`Known`).
     """
     first, second = known.origin(a), known.origin(b)
     one, two = first.product(), second.product()
@@ -88,8 +98,9 @@ def gate(known: Known, a: Tensor, b: Tensor, op) -> bool:
 def gated(known: Known, op, gate: Product, up: Product, gate_rows, up_rows) -> bool:
     """Record a gated unit; return True.
 
+    known: the record of the pass (`Known`). op: the operator call.
     gate, up: the products with weights. gate_rows, up_rows: the rows of these weights
-    that are used.
+        that are used.
     """
     node = Gated(gate, up, gate_rows, up_rows)
     known.seen.gated.append(node)
@@ -98,10 +109,10 @@ def gated(known: Known, op, gate: Product, up: Product, gate_rows, up_rows) -> b
 
 
 def whole(origin: Origin, node) -> bool:
-    """Return whether every entry of a tensor comes from some feature of one product
-    with a weight.
+    """Return whether every entry of a tensor comes from a feature of one given product.
 
-    origin: the products that the tensor comes from, with labels of their features.
+    origin: the products from which the tensor is computed, with labels of their
+        features.
     node: the product in question.
     """
     if not isinstance(node, Product) or not origin[node].labels:
@@ -111,11 +122,13 @@ def whole(origin: Origin, node) -> bool:
 
 
 def shared(origin: Origin, node) -> bool:
-    """Return whether a tensor holds more than the features of one product with a
-    weight.
+    """Return whether a tensor holds more than the features of one given product.
 
-    That is so where other products fill entries that it does not fill, or multiply it.
-    origin: the products that the tensor comes from. node: the product in question.
+    It does if other products fill the entries that this one does not fill, or multiply
+    it.
+
+    origin: the products from which the tensor is computed. node: the product in
+        question.
     """
     others = [trace for n, trace in origin.items() if n is not node]
     if others and origin[node].bend > SCALED:

@@ -1,4 +1,4 @@
-"""Integers and masks: ids of the input, and which features are the largest."""
+"""Follow token ids, dropout masks, one-hot rows, and which features a top-k chose."""
 
 from torch import Tensor
 
@@ -24,8 +24,11 @@ ASKING = words(  # of a weight's shape, dtype or device alone
 
 
 def follow_ids(known: Known, op: Operation) -> None:
-    """Mark the results of an operation as token ids where it copies, slices or shifts
-    ids that the model was given as input.
+    """Mark the results of an operation as token ids if it copies, slices or shifts ids.
+
+    The ids are integers that the model was given as input.
+
+    known: the record of the pass (`Known`). op: the operator call.
     """
     if op.name not in VIEWS | COPIES | JOINS | OF_IDS | {"copy"}:
         return
@@ -42,7 +45,10 @@ def follow_ids(known: Known, op: Operation) -> None:
 
 
 def follow_dropout(known: Known, op: Operation) -> None:
-    """Record that the result of a dropout counts as the same value as its input."""
+    """Record that the result of a dropout counts as the same value as its input.
+
+    known: the record of the pass (`Known`). op: the operator call.
+    """
     if op.name == "bernoulli":
         known.noise.update({r: True for r in op.results})
     kept = [t for t in op.tensors() if t not in known.noise]
@@ -52,9 +58,11 @@ def follow_dropout(known: Known, op: Operation) -> None:
 
 
 def follow_one_hot(known: Known, op: Operation) -> None:
-    """Mark the results of an operation as one-hot rows of ids, where they are.
+    """Mark the results of an operation as one-hot rows of ids, if they are.
 
     The product of such rows with a table is then recorded as a lookup in that table.
+
+    known: the record of the pass (`Known`). op: the operator call.
     """
     args, ids = op.args, None
     if op.name == "scatter" and isinstance(op.argument("value"), int | float):
@@ -74,10 +82,12 @@ def follow_one_hot(known: Known, op: Operation) -> None:
 
 
 def follow_choices(known: Known, op: Operation) -> None:
-    """Mark which results of an operation say what a top-k (or argmax) chose.
+    """Mark the results of an operation that depend on what a top-k (or argmax) chose.
 
-    Where such a choice decides what else is computed, the product whose largest
-    features were chosen is marked as `chosen`, which makes its weight a router.
+    If such a choice decides what else is computed, the product whose largest features
+    were chosen is marked as `chosen`, which makes its weight a router.
+
+    known: the record of the pass (`Known`). op: the operator call.
     """
     given = op.tensors()
     made = _choice(known, op)

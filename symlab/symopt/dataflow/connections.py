@@ -1,11 +1,12 @@
-"""What a model does with each of its parameters, seen by following one forward pass.
+"""Find what a model does with each of its parameters, by following one forward pass.
 
-Every value knows the nodes that it comes from: products with a weight, table lookups,
-attention, gated units, and where the features of each lie in it (see `traces`).
-Reshapes, sums, norms and activations pass them on. So a weight is a query because its
-product reaches the first argument of an attention, and a router because the largest
-entries of its product choose what else is computed, whatever its module is called.
-Needs no gradient and no particular input: a few tokens are enough.
+For every value, the nodes from which it is computed are recorded: products with a
+weight, table lookups, attention, gated units, and where the features of each are in it
+(see `traces`). Reshapes, sums, norms and activations pass this record on. So a weight
+is a query because its product reaches the first argument of an attention, and a router
+because the largest entries of its product choose what else is computed, whatever its
+module is called. No gradient and no particular input is needed: a few tokens are
+enough.
 """
 
 import gc
@@ -68,8 +69,9 @@ class Following(Mode):
     """A torch dispatch mode that watches a forward pass and records how weights are
     used.
 
-    The record is in `seen`: the products, lookups, attentions and gated units of each
-    weight.
+    known: what is known about each tensor; `known.seen` is the record: the products,
+        lookups, attentions and gated units of each weight.
+    written: keeps copies of the parameters to which the pass writes.
     """
 
     supports_higher_order_operators = True
@@ -139,8 +141,9 @@ class Following(Mode):
 
 
 class Written:
-    """Copies of the parameters of a model that a forward pass writes to, taken before
-    it does so; `undo` writes them back.
+    """Copies of those parameters of a model to which a forward pass writes.
+
+    Each parameter is copied just before it is written to; `undo` restores all of them.
     """
 
     def __init__(self, model: torch.nn.Module):
@@ -160,8 +163,9 @@ class Written:
 
 
 def written_to(func, args: tuple, kwargs: dict) -> list[Tensor]:
-    """Return the tensors that a call of the torch operator `func` writes to in
-    place.
+    """Return the tensors that a call of the torch operator `func` writes to in place.
+
+    args, kwargs: the arguments of the call.
     """
     found = []
     for i, a in enumerate(func._schema.arguments):
@@ -225,11 +229,12 @@ def follow(
     """Return the record of how a forward pass, `call()`, uses each parameter of a
     model.
 
-    inputs: the tensors that the call gives to the model, by the names of its arguments.
-    given: all tensors that it gives, also those inside of containers. training: whether
-    the pass is one in training mode. The model is left as it was: its buffers, its mode
-    and torch's random numbers, and, as training does more to a model, the parameters
-    and counters that the pass wrote to.
+    inputs: {name of an argument: tensor}, the tensors that the call gives to the model.
+    given: all tensors that it gives, also those inside containers.
+    training: whether the pass is in training mode.
+
+    The call restores the model: its buffers, its mode and torch's random state, and the
+    parameters and counters to which a pass in training mode has written.
     """
     compiler = "torch._dynamo" in sys.modules  # its import takes a second
     asked = model, call, inputs, given, training

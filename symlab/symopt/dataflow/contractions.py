@@ -1,4 +1,4 @@
-"""Products with weights: which axes of the parameter are summed, which are left."""
+"""Recognise products with weights: which axes of the parameter are summed over."""
 
 import torch
 from torch import Tensor
@@ -18,11 +18,12 @@ def contract(
     known: Known, op, x: Tensor, w: Tensor, summed: int, free: int, at=-1
 ) -> bool:
     """Record the product of the value x with the weight w; return whether it was
-    understood.
+    recognised.
 
-    The sum runs over dimension `summed` of w, and dimension `free` is left as features
-    of the result. op: the operation. at: the dimension of the result that holds the
-    features. known: what is known of each tensor.
+    known: the record of the pass (`Known`). op: the operator call.
+    summed: the dimension of w over which the sum runs. free: the dimension of w that
+        remains as the features of the result.
+    at: the dimension of the result that holds the features.
     """
     if at == -1 and x in known.one_hot and w.ndim == 2:
         return look_up(known, w, known.one_hot[x], summed, op.results[0])
@@ -56,8 +57,9 @@ def contract(
 
 
 def mm(known: Known, op, given=None) -> bool:
-    """Record a matrix product; return whether it was understood.
+    """Record a matrix product with a weight; return whether it was recognised.
 
+    known: the record of the pass (`Known`). op: the operator call.
     given: the two factors, by default the first two arguments of `op`.
     """
     a, b = given or op.args[:2]
@@ -74,11 +76,13 @@ def mm(known: Known, op, given=None) -> bool:
 
 
 def bmm(known: Known, op, given=None) -> bool:
-    """Record a batched matrix product: of a value with a weight, of queries with keys,
-    or of attention scores with values. Return whether it was understood.
+    """Record a batched matrix product; return whether it was recognised.
 
-    given: the two factors, by default the first two arguments of `op`. known: what is
-    known of each tensor.
+    It can be the product of a value with a weight, of queries with keys, or of
+    attention scores with values.
+
+    known: the record of the pass (`Known`). op: the operator call.
+    given: the two factors, by default the first two arguments of `op`.
     """
     a, b = given or op.args[:2]
     if mm(known, op, (a, b)):
@@ -100,9 +104,11 @@ def bmm(known: Known, op, given=None) -> bool:
 
 
 def addmm(known: Known, op, given=None) -> bool:
-    """Record a matrix product with something added; return whether it was understood.
+    """Record a matrix product to which something is added; return whether it was
+    recognised.
 
-    given: what is added and the two factors, by default the arguments of `op`.
+    known: the record of the pass (`Known`). op: the operation, whose first three
+    arguments are the added tensor and the two factors.
     """
     if op.args[0] in known.weights:
         known.seen.added.add(known.weights[op.args[0]].name)
@@ -115,7 +121,10 @@ def addmm(known: Known, op, given=None) -> bool:
 
 
 def mv(known: Known, op) -> bool:
-    """Record a product of a matrix and a vector; return whether it was understood."""
+    """Record a product of a weight and a vector; return whether it was recognised.
+
+    known: the record of the pass (`Known`). op: the operator call.
+    """
     w, x = op.args[:2]
     if w not in known.weights:
         return False
@@ -123,7 +132,10 @@ def mv(known: Known, op) -> bool:
 
 
 def linear(known: Known, op) -> bool:
-    """Record a linear layer; return whether it was understood."""
+    """Record a linear layer; return whether it was recognised.
+
+    known: the record of the pass (`Known`). op: the operator call.
+    """
     args = op.args
     if len(args) > 2 and isinstance(args[2], Tensor) and args[2] in known.weights:
         known.seen.added.add(known.weights[args[2]].name)
@@ -136,7 +148,10 @@ def linear(known: Known, op) -> bool:
 
 
 def convolution(known: Known, op) -> bool:
-    """Record a convolution; return whether it was understood."""
+    """Record a convolution; return whether its kernel is a parameter.
+
+    known: the record of the pass (`Known`). op: the operator call.
+    """
     x, w, bias = op.args[:3]
     if w not in known.weights:
         return False

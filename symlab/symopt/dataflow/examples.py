@@ -1,7 +1,7 @@
-"""Inputs to look at a model with, guessed from the model; see `candidates`.
+"""Guess inputs with which a model can be called; see `candidates`.
 
-A Hugging Face model says by its forward's arguments and its configuration what it
-takes: tokens, images, spectrograms or waves. Of another model the first layer tells.
+The arguments of a Hugging Face model's forward and its configuration tell what it
+takes: tokens, images, spectrograms or waves. For other models the first layer tells.
 """
 
 import inspect
@@ -14,8 +14,8 @@ LENGTH = 8  # tokens
 
 
 def candidates(model: nn.Module) -> Iterator[Callable]:
-    """Yield functions that each return one guess of an input for the model, the
-    likeliest first.
+    """Yield functions that each return one guess of an input for the model, likeliest
+    first.
     """
     if hasattr(model, "config") and hasattr(model, "main_input_name"):
         for batch in (2, 1):
@@ -33,10 +33,11 @@ def candidates(model: nn.Module) -> Iterator[Callable]:
 
 
 def hugging_face(model: nn.Module, batch: int, only: str = "") -> dict[str, Tensor]:
-    """Return inputs by name for a Hugging Face model, with the sizes of its
+    """Return inputs {name: tensor} for a Hugging Face model, sized by its
     configuration.
 
-    batch: the number of samples. only: the name of the single input to give, if not ''.
+    batch: the number of samples. only: the name of the single input to give, or '' for
+        all.
     """
     wanted = [n for n in inspect.signature(model.forward).parameters if n in GUESSES]
     if not getattr(model.config, "is_encoder_decoder", False):
@@ -127,9 +128,9 @@ def _few_ids(module: nn.Module, batch: int) -> Tensor:
 
 
 def numbers(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return random numbers of this shape from a generator of their own.
+    """Return random numbers of the given shape from a separate generator.
 
-    torch's global random stream, which belongs to the user, is not drawn from.
+    torch's global random stream, which belongs to the user, is not used.
     """
     generator = torch.Generator().manual_seed(0)
     return torch.randn(shape, generator=generator, device="cpu").to(dtype)

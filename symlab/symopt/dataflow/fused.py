@@ -1,9 +1,11 @@
-"""What the rows of one weight are: queries, keys, values, gates, or several of them.
+"""Find what the rows of one weight are: queries, keys, values, gates, or several of
+these.
 
-Each attention and gated unit says which rows reach it. Where they are one thing, or
-pieces of one size, the weight has a role of its own: query, qkv (heads of one width),
-gate_up (two halves). Else it is "fused", and its parts are listed. Rows that reach
-neither are a part "matrix" where other weights take them linearly, else "unknown".
+The record of a forward pass tells which rows reach each attention and gated unit. If
+they are one of these, or pieces of one size, the weight has a role of its own: query,
+qkv (heads of one width), gate_up (two halves). Otherwise it is "fused", and its parts
+are listed. Rows that reach neither are a part "matrix" if other weights take them
+linearly, else "unknown".
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ HEADS = ("query", "key", "value")
 
 @dataclass(frozen=True)
 class Part:
-    """A range of rows of a weight, start to start + length, with the role they have.
+    """A range of rows of a weight, from start to start + length, and their role.
 
     heads: how many heads of equal width these rows hold.
     """
@@ -29,11 +31,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a weight is as a whole: its role, and the parts if its rows have several
-    roles.
+    """The role of a weight as a whole, and its parts if its rows have several roles.
 
-    heads: how many heads its rows hold. layout: of a fused gate and up projection,
-    'concatenated' or 'interleaved'. note: why the role is unknown.
+    heads: how many heads its rows hold.
+    layout: for a fused gate and up projection, 'concatenated' or 'interleaved'.
+    note: why the role is unknown.
     """
 
     role: str
@@ -47,10 +49,10 @@ MATRIX = Kind("matrix")
 
 
 def uses(products: list[Product], seen: Seen) -> list[Use]:
-    """Return how attention and gated units use the features of one weight's products.
+    """Return how attention and gated units use the features of one weight, as `Use`s.
 
     products: all products with that weight in a forward pass. seen: the record of the
-    pass.
+        pass.
     """
     mine, found = set(products), []
     for a in seen.attentions:
@@ -92,11 +94,11 @@ def _heads(labels, width: int) -> tuple[tuple[int, ...], ...] | None:
 
 
 def kind(products: list[Product], seen: Seen, length: int) -> Kind | None:
-    """Return the role of a weight that attention or a gated unit uses; None for other
-    weights.
+    """Return the `Kind` of a weight that attention or a gated unit uses, else None.
 
     products: all products with the weight in a forward pass. seen: the record of the
-    pass. length: the number of the weight's rows.
+        pass.
+    length: the number of the weight's rows.
     """
     found = uses(products, seen)
     if not found:
@@ -253,11 +255,14 @@ def _rest(products, seen: Seen, left: set[int]) -> tuple[list[Part], int]:
 
 
 def cut(products: list[Product], seen: Seen, length: int) -> Kind | None:
-    """Return the Kind "fused" of a weight of which some rows are used linearly and
-    others are not; else None.
+    """Return the `Kind` "fused" of a weight of which only some rows are used linearly.
 
-    No row may reach attention or a gated unit. products: all products with the weight
-    in a forward pass. seen: the record of the pass. length: the number of rows.
+    products: all products with the weight in a forward pass. seen: the record of the
+        pass.
+    length: the number of the weight's rows.
+
+    The result is None if all rows are used alike, or some row reaches attention or a
+    gated unit.
     """
     parts, lost = _rest(products, seen, set(range(length)))
     roles = {p.role for p in parts}

@@ -1,9 +1,9 @@
-"""Results of operators that need numbers, where there are none: on the meta device.
+"""Results of operators on the meta device, where tensors have shapes but no numbers.
 
-A model on the meta device has shapes, and shapes are enough to see its connections,
-but for branches and indices that depend on numbers. There all entries are taken to be
-nonzero, and every number is 0: a mixture sends each token to each expert that it asks
-for. Grouped products, which torch has for some precisions only, get their shape.
+Shapes are enough to find a model's connections, except for branches and indices that
+depend on numbers. There all entries are taken to be nonzero, and every number is 0: a
+mixture of experts sends each token to each expert that it asks for. Grouped products,
+which torch has for some precisions only, get results of the right shape.
 """
 
 from contextlib import contextmanager
@@ -24,10 +24,12 @@ SINGLE = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def result(func, name: str, args: tuple, kwargs: dict):
-    """Return the operator's result, or an empty tensor of its shape where the meta
-    device has no implementation of it.
+    """Return the result of an operator's call, with substitutes on the meta device.
 
     func: the operator. name: its short name. args, kwargs: those of the call.
+
+    If the meta device has no implementation, the result is an empty tensor of the right
+    shape.
     """
     first = args[0] if args and isinstance(args[0], Tensor) else None
     grouped = name == "grouped_mm" and args[1].ndim == 3
@@ -89,7 +91,7 @@ SUBSTITUTES = {
 
 @contextmanager
 def all_nonzero():
-    """A context in which a boolean mask on the meta device picks every entry."""
+    """A context in which a boolean mask on the meta device selects every entry."""
     from torch.fx.experimental import _config
 
     before = _config.meta_nonzero_assume_all_nonzero

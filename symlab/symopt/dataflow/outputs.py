@@ -1,11 +1,12 @@
-"""Which products a model returns: its heads, and whether a loss may follow them.
+"""Find which products a model returns (its heads), and whether a softmax may follow
+them.
 
 A language model returns logits, and the softmax of its loss is not in the forward pass.
-It is assumed where the logits are a linear function of one product with as many
-features as the table of the model's own tokens has rows. Any other value that, when the
-pass is over, still changes if one vector is added to all rows of a weight may be used
-by anything, such as a z-loss or a squared error. So the weight then counts as one
-without this shift symmetry.
+It is assumed if the logits are a linear function of one product with as many features
+as the table of the model's own tokens has rows. Any other value that, after the pass,
+still changes if one vector is added to all rows of a weight could be used in any way,
+such as in a z-loss or a squared error. The weight then counts as one without this shift
+symmetry.
 """
 
 import dataclasses
@@ -35,13 +36,16 @@ NAMES = ("ids", "idx", "tokens", "token_ids", "x", "input", "inputs")
 
 
 def find_heads(seen: Seen, out, origin, shift) -> None:
-    """Record in `seen` which products with a weight the model's output consists of (its
-    heads), and which of them are taken for logits.
+    """Record in `seen` which products with a weight the model returns, and which are
+    logits.
 
-    out: the model's output. origin: a function from a tensor to the products that it
-    comes from. shift: a function from a tensor to how it changes when one vector is
-    added to all rows of a weight. A head that is called for pieces of the tokens, or
-    for each of several losses, has several products.
+    seen: the record of the pass. out: the model's output.
+    origin: a function from a tensor to the products from which it is computed.
+    shift: a function from a tensor to how it changes when one vector is added to all
+        rows of a weight.
+
+    A head that is called for pieces of the tokens, or for each of several losses, has
+    several products.
     """
     given = list(_floats(out))
     for t in given:
@@ -77,13 +81,14 @@ def find_heads(seen: Seen, out, origin, shift) -> None:
 
 
 def note_survivors(seen: Seen, out, known) -> None:
-    """Mark as without shift symmetry each product that some value outside of the
-    forward pass still depends on.
+    """Mark the products on which a value that outlives the forward pass still depends.
 
-    The shift symmetry is that one vector may be added to all rows of the weight.
-    Whatever is alive after the pass is in the output, in an attribute or in somebody's
-    list. Excepted are the logits among seen.returned, which `assumes_softmax` judges.
-    seen: the record of the pass. out: the output. known: what is known of each tensor.
+    These count as without shift symmetry (one vector added to all rows of the weight).
+    Values that outlive the pass are in the output, in an attribute or in a list. The
+    logits among `seen.returned` are excepted; `assumes_softmax` judges these.
+
+    seen: the record of the pass. out: the output. known: what is known about each
+        tensor.
     """
     if not _survivors(known):
         return
@@ -146,23 +151,28 @@ def _floats(out):
 
 
 def assumes_softmax(p: Product, seen: Seen, main: str | None) -> bool:
-    """Return whether the loss on these logits is assumed to be a softmax over the
-    tokens of the model's own vocabulary.
+    """Return whether the loss on some logits is assumed to be a softmax over tokens.
 
-    p: the product that makes the logits. seen: the record of the forward pass. main:
-    the model's name for its input of tokens, if it has one.
+    p: the product with a weight that gives the logits. seen: the record of the pass.
+    main: the model's name for its input of tokens, if it has one.
+
+    It is assumed only if the logits are over the model's own vocabulary.
     """
     return p in seen.assumed and not p.spoiled and _predicts(p, seen, main)
 
 
 def proves_softmax(p: Product, seen: Seen, main: str | None) -> bool:
-    """Return whether the forward pass itself uses these features in a softmax and in
-    nothing that a shift of all of them would change.
+    """Return whether the forward pass itself applies a softmax to the features of a
+    product.
 
-    p: the product with a weight that makes the features. Logits that are returned
-    beside a loss do not count against it; other returned ones must be taken for those
-    of a language model, as in `assumes_softmax`. seen: the record of the pass. main:
-    the model's name for its input of tokens, if it has one.
+    This requires that no other use of the features changes if one number is added to
+    all of them.
+
+    p: the product with a weight. seen: the record of the pass.
+    main: the model's name for its input of tokens, if it has one.
+
+    Features that are returned as logits beside a loss are allowed; if there is no loss,
+    they must be logits over the model's own vocabulary, as in `assumes_softmax`.
     """
     if not p.softmax or p.spoiled:
         return False

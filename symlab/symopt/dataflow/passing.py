@@ -1,7 +1,8 @@
-"""How an operation passes on where its values come from.
+"""Pass the record of a value's origin on through an operation.
 
-Linear operations keep the nodes, and others say that something happened since: a
-factor per token, an activation, anything else. Sums over tokens are noted, too.
+The record lists the products with weights from which a value is computed. Linear
+operations keep it, and others note how far from linear they are: a factor per token, an
+activation, anything else. Sums over tokens are noted, too.
 """
 
 import torch
@@ -50,10 +51,11 @@ SUMMING = words("index_add scatter_add scatter_reduce index_reduce convolution")
 
 
 def pass_on(known: Known, op: Operation, values: list[Tensor]) -> None:
-    """Record in `known` from which products with weights the results of an operation
-    come.
+    """Record the products with weights from which the results of an operation are
+    computed.
 
-    op: the operation. values: those of its inputs that are values, not weights.
+    known: the record of the pass (`Known`). op: the operator call.
+    values: those of its inputs that are values, not weights.
     """
     found = shifts.after(op, known.shift)
     name = op.name
@@ -155,9 +157,7 @@ def _bend(name: str) -> int:
 
 
 def picked_dims(op: Operation, t: Tensor) -> set[int]:
-    """Return the dimensions of t from which the indexing operation `op` picks
-    entries.
-    """
+    """Return the dimensions of t from which the operation `op` picks entries."""
     if op.name == "index" and op.args[0] is t:
         return {d for d, i in enumerate(op.args[1]) if i is not None}
     dim = op.argument("dim")

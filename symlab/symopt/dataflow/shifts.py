@@ -1,14 +1,14 @@
-"""Whether adding one vector to all rows of a weight changes anything.
+"""Find whether adding one vector to all rows of a weight changes the loss.
 
 It adds one number per token to all features of the product. A softmax over the features
 does not depend on that number, a sigmoid or a square does. So each value that still
-shifts with the features is followed to all its uses: `ADDED` where the number is added
-to it (logits, their maximum, their logsumexp), `TIMES` where it multiplies (their exp).
-What is left after a softmax, or after a difference or a quotient of two such values of
-the same token, does not shift and is followed no further. Any other use breaks the
-symmetry, and its name is noted on the product. So does a value that still shifts when
-the pass is over, because it is not known what is done with it then. A detached value is
-another factor, because no gradient knows of its shift.
+changes is followed to all its uses: `ADDED` if the number is added to it (logits, their
+maximum, their logsumexp), `TIMES` if its exponential multiplies it (exp of logits). The
+result of a softmax, and the difference or quotient of two such values of the same
+token, does not change and is not followed further. Any other use breaks the symmetry,
+and its name is recorded on the product. So does a value that still changes when the
+pass is over, because its later use is not known. A detached value counts as a different
+factor, because no gradient knows of its change.
 """
 
 from dataclasses import dataclass, replace
@@ -47,14 +47,20 @@ class Shift:
     """How one value changes when one vector is added to all rows of a weight.
 
     That adds one number per token to all features of the weight's product with its
-    input. kind: ADDED where the number is added to the value, TIMES where it multiplies
-    it. scale: the factors that the features were multiplied by. features: for each
-    entry, the index of its feature. tokens: for each entry, the index of its token, or
-    of a group of tokens after a sum over them; None where that is lost. whole: whether
-    all features are there, once for each token. picked: whether a top-k or ids chose
-    among them. total: whether it is the logsumexp of all features of a token, or the
-    sum of their exp. holes: whether some entries were replaced by a large negative
-    number, which does not shift.
+    input.
+
+    kind: ADDED if the number is added to the value, TIMES if its exponential multiplies
+        the value.
+    scale: the factors by which the features were multiplied.
+    features: for each entry, the index of its feature.
+    tokens: for each entry, the index of its token, or of a group of tokens after a sum
+        over them; None if that is lost.
+    whole: whether all features are present, once for each token.
+    picked: whether a top-k or ids chose among them.
+    total: whether it is the logsumexp of all features of a token, or the sum of their
+        exp.
+    holes: whether some entries were replaced by a large negative number, which does not
+        change.
     """
 
     kind: str
@@ -67,18 +73,17 @@ class Shift:
     holes: bool = False
 
     def along(self, dim: int) -> bool:
-        """Return whether dimension `dim` of the value runs over the features of one
-        token, and no other dimension does.
+        """Return whether only dimension `dim` runs over the features, all of them of
+        one token.
         """
         same_token = self.tokens is not None and collapsed(self.tokens).shape[dim] == 1
         return same_token and varying(self.features) == [dim]
 
 
 def first(product: Product, out: Tensor, dim: int) -> Shift | None:
-    """Return the Shift of a product with a weight as it is computed; None for one
-    feature.
+    """Return the `Shift` of a product with a weight; None for a single feature.
 
-    out: the product's tensor. dim: the dimension of it that holds the features.
+    out: the product's tensor. dim: its dimension that holds the features.
     """
     lengths = [n for d, n in enumerate(out.shape) if d != dim]
     count = torch.Size(lengths).numel()
@@ -92,27 +97,30 @@ def first(product: Product, out: Tensor, dim: int) -> Shift | None:
 
 
 class Shifts(dict):
-    """The dict {product with a weight: Shift} of one value, for those products whose
-    effect of a shift of the weight's rows is still known.
+    """{product with a weight: `Shift`}, the changes of one value under shifts of
+    weights.
+
+    Only products whose effect on the value is still known are listed.
     """
 
     def live(self) -> "Shifts":
-        """Return those of products whose shift symmetry is not broken yet."""
+        """Return the entries of those products whose shift symmetry is not broken."""
         return Shifts({p: s for p, s in self.items() if not p.spoiled})
 
 
 def spoil(shifts: Shifts, name: str) -> None:
-    """Note on products without a broken shift symmetry that the operation `name` breaks
-    it.
+    """Record that the operation `name` breaks the shift symmetry of some products.
+
+    shifts: {product: `Shift`}. Products whose symmetry was broken before are unchanged.
     """
     for p in shifts:
         p.spoiled = p.spoiled or name
 
 
 def after(op: Operation, of) -> list[Shifts]:
-    """Return the Shifts of each result of an operation.
+    """Return the `Shifts` of each result of an operation.
 
-    of: a function from an argument of the operation to its Shifts.
+    of: a function from an argument of the operation to its `Shifts`.
     """
     values = op.tensors()
     given = [(t, of(t)) for t in values]
@@ -422,9 +430,9 @@ def _factor(x: Tensor) -> tuple:
 
 
 def of_all(tree, of) -> Shifts:
-    """Return the Shifts of all tensors in nested lists and dicts, as one dict.
+    """Return the `Shifts` of all tensors in nested lists and dicts, as one dict.
 
-    tree: the structure. of: a function from a tensor to its Shifts.
+    tree: the nested structure. of: a function from a tensor to its `Shifts`.
     """
     both = Shifts()
     for t in tensors(tree):

@@ -1,4 +1,4 @@
-"""Lookups of rows by ids, and parts of weights that are picked."""
+"""Recognise table lookups by ids, parts of weights, biases and gains."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ from symlab.symopt.dataflow.weights import Weight
 
 
 def same_weight(known: Known, op, t) -> None:
-    """Record that the results of an operation are views or copies of the weight t."""
+    """Record that the results of an operation are views or copies of the weight t.
+
+    known: the record of the pass (`Known`). op: the operator call.
+    """
     if op.name in COPIES:
         copied(known, t, op.results)
         return
@@ -26,9 +29,11 @@ def same_weight(known: Known, op, t) -> None:
 
 
 def copied(known: Known, t: Tensor, results, axes=None) -> None:
-    """Record that each result is a copy of the weight t, with strides of its own.
+    """Record that each result is a copy of the weight t, with its own strides.
 
-    axes: for each dimension, which axes of the parameter lie there; by default as in t.
+    known: the record of the pass (`Known`). results: the copies.
+    axes: for each dimension of a copy, the axes of the parameter in it; by default as
+        in t.
     """
     weight = known.weights[t]
     given = weight.axes(t) if axes is None else axes
@@ -43,11 +48,13 @@ def copied(known: Known, t: Tensor, results, axes=None) -> None:
 
 
 def bent(known: Known, w: Tensor, function: str) -> None:
-    """Record a matrix w as unknown, because the model uses a function of its entries
-    instead of the matrix, which leaves it no symmetry group.
+    """Record that the role of a matrix w is "unknown", as a function of its entries is
+    used.
 
-    function: the name of the function. Vectors, as the logarithms of gains, have no
+    The matrix then has no symmetry group. Vectors, such as logarithms of gains, have no
     group to lose and are not recorded.
+
+    known: the record of the pass (`Known`). function: the name of the function.
     """
     name = known.weights[w].name
     if known.axes[name] > 1:
@@ -55,11 +62,14 @@ def bent(known: Known, w: Tensor, function: str) -> None:
 
 
 def masked(known: Known, op: Operation, w: Tensor) -> bool:
-    """Return whether an operation multiplies a matrix w by numbers that come from no
-    parameter, and record what that makes of it.
+    """Return whether an operation multiplies a matrix w by numbers that are no
+    parameter.
 
-    One number leaves the weight what it is. As many numbers as it has entries, such as
-    a mask of connections, break its symmetries, and it becomes unknown.
+    The effect on the matrix is recorded: one number leaves it a weight of the same
+    kind. As many numbers as it has entries, such as a mask of connections, break its
+    symmetries, and its role becomes "unknown".
+
+    known: the record of the pass (`Known`). op: the operator call.
     """
     name, others = known.weights[w].name, [t for t in op.tensors() if t is not w]
     if len(others) != 1 or known.origin(others[0]) or known.axes[name] < 2:
@@ -77,10 +87,13 @@ def masked(known: Known, op: Operation, w: Tensor) -> bool:
 
 
 def used(known: Known, w: Tensor, name: str, args) -> None:
-    """Record a weight w as a bias, as a gain or as unknown, from an operation that is
-    no matrix product.
+    """Record a weight w as a bias, as a gain or as "unknown", by an operation that uses
+    it.
 
-    name, args: of the operation.
+    The operation is not a matrix product.
+
+    known: the record of the pass (`Known`).
+    name, args: the name and the arguments of the operation.
     """
     own = known.weights[w].name
     place = next((i for i, a in enumerate(args) if a is w), None)
@@ -96,14 +109,20 @@ def used(known: Known, w: Tensor, name: str, args) -> None:
 
 
 def embedding(known: Known, op) -> bool:
-    """Record a lookup in a table; return whether the table is a matrix parameter."""
+    """Record a lookup in a table; return whether the table is a matrix parameter.
+
+    known: the record of the pass (`Known`). op: the operator call.
+    """
     w, ids = op.args[:2]
     return look_up(known, w, ids, 0, op.results[0])
 
 
 def embedding_bag(known: Known, op) -> bool:
-    """Record a table lookup whose rows are summed over each bag of ids; return whether
-    the table is a matrix parameter.
+    """Record a table lookup with a sum over each bag of ids.
+
+    Return whether the table is a matrix parameter.
+
+    known: the record of the pass (`Known`). op: the operator call.
     """
     w, ids = op.args[:2]
     if not look_up(known, w, ids, 0, op.results[0]):
@@ -116,7 +135,9 @@ def embedding_bag(known: Known, op) -> bool:
 
 
 def index_select(known: Known, op) -> bool:
-    """Record torch's index_select of a weight by ids; return whether it was understood.
+    """Record torch's index_select of a weight by ids; return whether it was recognised.
+
+    known: the record of the pass (`Known`). op: the operator call.
     """
     w, dim, ids = op.args[:3]
     if w not in known.weights:
@@ -126,7 +147,9 @@ def index_select(known: Known, op) -> bool:
 
 def index(known: Known, op) -> bool:
     """Record the indexing of a weight by tensors of ids; return whether it was
-    understood.
+    recognised.
+
+    known: the record of the pass (`Known`). op: the operator call.
     """
     w, ids = op.args[:2]
     places = [d for d, i in enumerate(ids) if i is not None]
@@ -140,8 +163,10 @@ def picked_rows(known: Known, w: Tensor, ids: Tensor, dim: int, op: Operation) -
     so.
 
     Ids that the model was given make it a lookup in a table. Ids that a router chose
-    make the result a part of the same weight. dim: the dimension of w that is picked
-    from.
+    make the result a part of the same weight.
+
+    known: the record of the pass (`Known`). ids: the tensor of ids.
+    dim: the dimension of w from which they pick. op: the operator call.
     """
     picked = ids in known.choices or bool(known.origin(ids))
     if w.ndim == 2 and not picked:
@@ -153,8 +178,10 @@ def picked_rows(known: Known, w: Tensor, ids: Tensor, dim: int, op: Operation) -
 
 
 def look_up(known: Known, w: Tensor, ids: Tensor, dim: int, out: Tensor) -> bool:
-    """Record a lookup in the table w: `ids` picked entries of its dimension `dim`,
-    which gave `out`. Return whether w is a matrix parameter.
+    """Record a lookup in the table w; return whether w is a matrix parameter.
+
+    known: the record of the pass (`Known`). ids: the tensor of ids.
+    dim: the dimension of w from which they pick. out: the result of the lookup.
     """
     if w not in known.weights or w.ndim != 2:
         return False

@@ -1,12 +1,12 @@
-"""Where the features of a product lie in the values computed from it.
+"""Follow where the features of a product lie in the values computed from it.
 
-A product with a weight writes one number per feature, that is, per row of the weight.
-Views, copies and picks move these numbers about. A value therefore carries labels: an
-integer tensor of its own shape that holds, for each entry, the row of the weight that
-the entry came from, and -1 where it came from elsewhere. The labels are moved by the
-operations that move the value, so that they are exact for any layout of heads, halves
-or experts. They are equal for all tokens, are stored with stride 0 there, and cost
-nothing. Sums keep the labels of each term (a rotary embedding adds two layouts).
+A product with a weight gives one number per feature, that is, per row of the weight.
+Views, copies and indexing move these numbers. A value therefore has labels: an integer
+tensor of its own shape that holds, for each entry, the row of the weight from which the
+entry came, and -1 if it came from elsewhere. The operations that move the value also
+move its labels, so that they are exact for any layout of heads, halves or experts. They
+are equal for all tokens, have stride 0 there, and need almost no memory. Sums keep the
+labels of each term (a rotary embedding adds two layouts).
 """
 
 from collections.abc import Iterable
@@ -50,6 +50,20 @@ MAX_NODES, MAX_LAYOUTS, MAX_ENTRIES = 6, 6, 2**24
 class Product:
     """One product of a value with a weight, or with some of its rows, in a forward
     pass.
+
+    name: the parameter's name. free, summed: its axes of outputs and of inputs.
+    inputs: the `Origin` of the value. source: an object that is the same for all
+        products of one value.
+    rows: (features,), the row of the weight that each feature belongs to.
+    width: the number of inputs.
+    spoiled: the operation that changes if one number is added to all features; '' if
+        none does.
+    softmax: whether a softmax or the like took all features.
+    compared: whether features were picked by ids, as those of targets are.
+    chosen: whether its largest features choose what else is computed.
+    plain: whether nothing was added to it.
+    corrects: whether it is A of a low-rank product that is added to another product.
+    consumers: the products and names of operations that use it.
     """
 
     name: str  # of the parameter
@@ -76,7 +90,15 @@ class Product:
 class Lookup:
     """One lookup of rows of a table by ids in a forward pass.
 
-    name: of the parameter. rows, columns: its axes.
+    name: the parameter's name. rows, columns: its axes.
+    length, features: the numbers of rows and of columns.
+    ids_source: an object that is the same for all tables looked up with the same ids.
+    ids: the name of the model's input that the ids are, if they are one.
+    scores: whether the looked-up values are added to attention scores.
+    corrects: whether it is A of a low-rank product that is added to another table's
+        rows.
+    plain: whether nothing was added to it.
+    consumers: the products and names of operations that use it.
     """
 
     name: str
@@ -97,8 +119,8 @@ class Scores:
     """A product of two values, which are attention scores if a softmax and values
     follow.
 
-    query, key: the products with weights that the two values come from. width: of a
-    head.
+    query, key: the products with weights from which the two values are computed.
+    width: the number of features of a head.
     """
 
     query: "Origin"
@@ -108,10 +130,10 @@ class Scores:
 
 @dataclass(eq=False)
 class Attention:
-    """An attention of a forward pass.
+    """An attention operation of a forward pass.
 
-    query, key, value: where its three inputs come from. query_width, value_width:
-    features of a head.
+    query, key, value: the `Origin`s of its three inputs.
+    query_width, value_width: the number of features of a head.
     """
 
     query: "Origin"
@@ -123,11 +145,11 @@ class Attention:
 
 @dataclass(eq=False)
 class Gated:
-    """An entry-by-entry product of two sets of features, the gate and the up
-    projection.
+    """An entrywise product of two sets of features, the gate and the up projection.
 
-    gate, up: the products with a weight that the features belong to, which may be one.
-    gate_rows, up_rows: the rows of the weight that are used in each.
+    gate, up: the products with a weight to which the features belong; they may be the
+        same.
+    gate_rows, up_rows: the rows of the weights that are used.
     """
 
     gate: Product
@@ -140,10 +162,11 @@ class Trace(NamedTuple):
     """How a value was computed from one product with a weight, or from one table
     lookup.
 
-    bend: how far from linear the way is, LINEAR to ACTIVATED. labels: for each entry
-    the index of the weight's row that it comes from, -1 for none, one tensor per layout
-    that was summed; None where that is lost. direct: whether some way has no sum or
-    mean over tokens.
+    bend: how far from linear the computation is, LINEAR to ACTIVATED.
+    labels: for each entry the index of the weight's row from which it comes, -1 for
+        none; one tensor per layout that was summed; None if that is lost.
+    direct: whether some path from the product to the value has no sum or mean over
+        tokens.
     """
 
     bend: int = LINEAR
@@ -152,33 +175,41 @@ class Trace(NamedTuple):
 
 
 class Origin(dict):
-    """The dict {product or lookup: Trace} of all those that a value was computed
+    """{product or lookup: `Trace`}, all products and lookups that a value was computed
     from.
     """
 
     def nodes(self, kind: type | tuple | None = None) -> set:
-        """Return the products and lookups of this class (by default all)."""
+        """Return the products and lookups of the given class (by default all)."""
         return {n for n in self if kind is None or isinstance(n, kind)}
 
     def only(self, kind: type | tuple):
-        """Return the product or lookup that the value comes from, if it is the only one
-        and of this class; else None.
+        """Return the only product or lookup that the value comes from, if it is of this
+        class.
+
+        The result is None if there are several, none, or one of another class.
         """
         node = next(iter(self)) if len(self) == 1 else None
         return node if isinstance(node, kind) else None
 
     def product(self) -> Product | None:
-        """Return the product that the value comes from, if that is all; else None."""
+        """Return the product that the value comes from, if that is its only origin;
+        else None.
+        """
         return self.only(Product)
 
     def at_least(self, bend: int) -> "Origin":
-        """Return a copy in which each way is at least as far from linear as `bend`."""
+        """Return a copy in which each trace is at least `bend` far from linear.
+
+        bend: one of LINEAR, SCALED, BENT and ACTIVATED.
+        """
         return Origin({n: t._replace(bend=max(t.bend, bend)) for n, t in self.items()})
 
     def relabelled(self, change) -> "Origin":
-        """Return a copy in which `change` was applied to every tensor of labels.
+        """Return a copy in which the function `change` was applied to every tensor of
+        labels.
 
-        A label says which row of a weight an entry comes from.
+        A label is the row of a weight from which an entry comes.
         """
         return Origin(
             {
@@ -194,9 +225,9 @@ class Origin(dict):
 class Use:
     """Some rows of a weight that are used in one role, such as 'query' or 'gate'.
 
-    rows: for each head the rows that reach it, or None where that is not known. width:
-    of one head, 0 without heads. merged: whether the heads also hold values that come
-    from other weights.
+    rows: for each head the rows that reach it, or None if that is not known.
+    width: the width of one head, 0 without heads.
+    merged: whether the heads also hold values that come from other weights.
     """
 
     role: str
@@ -207,7 +238,23 @@ class Use:
 
 @dataclass
 class Seen:
-    """The record of one forward pass: what the model did with each of its weights."""
+    """The record of one forward pass: what the model did with each of its weights.
+
+    products, lookups, attentions, gated: the operations with weights, in order.
+    rest: (product, rows, operation) for rows with other uses than attention and gates.
+    convolutions: {weight's name: (transposed, number of groups)}.
+    added, multiplied, otherwise: the names of biases, of gains, and of weights with
+        other uses.
+    unknown: {weight's name: the operation or reason}.
+    recurrent: {weight's name: kind of layer}.
+    head: the product that the first output comes from. shared_head: the products of a
+        head that is called several times. second_heads: the products of further
+        outputs.
+    assumed: products returned as the only logits. returned: those returned beside a
+        loss.
+    has_loss: whether the output names a loss and logits.
+    inputs: the names of the model's inputs.
+    """
 
     products: list[Product] = field(default_factory=list)
     lookups: list[Lookup] = field(default_factory=list)
@@ -235,8 +282,9 @@ class Seen:
 
 
 def collapsed(labels: Tensor) -> Tensor:
-    """Return labels (integers, one per entry of a value) with each dimension along
-    which they are constant cut to length 1.
+    """Return labels with length 1 in each dimension along which they are constant.
+
+    labels: integers, one per entry of a value.
     """
     (labels,) = compact(labels)
     for d in range(labels.ndim):
@@ -248,8 +296,9 @@ def collapsed(labels: Tensor) -> Tensor:
 
 
 def varying(labels: Tensor) -> list[int]:
-    """Return the dimensions along which labels (integers, one per entry of a value)
-    change.
+    """Return the dimensions along which labels change.
+
+    labels: integers, one per entry of a value.
     """
     return [d for d, n in enumerate(collapsed(labels).shape) if n > 1]
 
@@ -257,15 +306,17 @@ def varying(labels: Tensor) -> list[int]:
 def rows_of(traces: tuple[Tensor, ...]) -> tuple[int, ...]:
     """Return, sorted, the rows of a weight that occur in tensors of labels.
 
-    A label is the index of the row that an entry comes from; -1 is none.
+    A label is the index of the row from which an entry comes; -1 stands for none.
     """
     found = torch.cat([collapsed(x).reshape(-1) for x in traces]).unique()
     return tuple(found[found >= 0].tolist())
 
 
 def spread(labels: Tensor, shape: torch.Size) -> Tensor | None:
-    """Return labels (one per entry of a value) expanded to a shape, aligned at the last
-    dimensions as in broadcasting; None where they do not fit.
+    """Return labels expanded to a shape, aligned at the last dimensions as in
+    broadcasting.
+
+    labels: integers, one per entry of a value. The result is None if they do not fit.
     """
     small = collapsed(labels)
     small = small.reshape(small.shape[max(0, small.ndim - len(shape)) :])
@@ -276,7 +327,7 @@ def spread(labels: Tensor, shape: torch.Size) -> Tensor | None:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Return whether two tensors of labels are equal, also in shape."""
+    """Return whether two tensors of labels are equal, including their shapes."""
     if a is b:
         return True
     if a.shape != b.shape:
@@ -299,8 +350,10 @@ class Operation(NamedTuple):
         return tensors((self.args, self.kwargs))
 
     def argument(self, name: str, default=None):
-        """Return an argument of the call by its name in the operator's schema;
-        `default` if the schema has no such name.
+        """Return an argument of the call by its name in the operator's schema.
+
+        default: the result if the schema has no such name, or the argument is not given
+            and has no default there.
         """
         if name in self.kwargs:
             return self.kwargs[name]
@@ -312,10 +365,10 @@ class Operation(NamedTuple):
         return default
 
     def dims(self, ndim: int) -> list[int]:
-        """Return the dimensions that a reduction, softmax or sort works along.
+        """Return the dimensions along which a reduction, softmax or sort works.
 
-        ndim: the number of dimensions of its input; all of them where the call names
-        none.
+        ndim: the number of dimensions of its input; all of them are returned if the
+        call names none.
         """
         dim = self.argument("dim")
         if dim is None or (isinstance(dim, list | tuple) and not dim):
@@ -327,8 +380,8 @@ class Operation(NamedTuple):
 def moved(op: Operation, t: Tensor, labels: Tensor) -> list[Tensor | None]:
     """Return the labels of each result of an operation, given those of its argument t.
 
-    A label is the index of the weight's row that an entry comes from, -1 for none. None
-    stands for a result whose labels are not known.
+    A label is the index of the weight's row from which an entry comes, -1 for none. A
+    result whose labels are not known gets None.
     """
     found = _moved(op, t, labels)
     return [

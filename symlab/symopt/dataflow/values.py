@@ -1,4 +1,4 @@
-"""What is known of each tensor of a forward pass: where it comes from."""
+"""What is known about each tensor of a forward pass: from what it is computed."""
 
 from dataclasses import replace
 
@@ -32,15 +32,21 @@ from symlab.tracing import seen_through
 
 
 class Known:
-    """What is known of each tensor of one forward pass, in tables keyed by the tensor.
+    """What is known about each tensor of one forward pass, in tables keyed by the
+    tensor.
 
-    weights: which part of which parameter it is. origins: the products and lookups that
-    it comes from. shifts: how it changes when one vector is added to all rows of a
-    weight. ids: the name of the model's input, for integers that are one. choices: the
-    products whose largest features it points to. one_hot: the ids that it writes as
-    rows of zeros and one 1. sources: one object for a value and its reshapes. noise:
-    random zeros and ones, by which a dropout multiplies. axes: the number of axes of
-    each parameter, by name.
+    parameters: {name: parameter}. inputs: {name: tensor}, the model's inputs.
+
+    weights: which part of which parameter the tensor is.
+    origins: the products and lookups from which it is computed.
+    shifts: how it changes when one vector is added to all rows of a weight.
+    ids: the name of the model's input, for integers that are one.
+    choices: the products whose largest features it points to.
+    one_hot: the ids that it represents as rows of zeros and a single 1.
+    sources: one object for a value and its reshapes.
+    noise: random zeros and ones, by which a dropout multiplies.
+    axes: {parameter's name: number of its axes}.
+    seen: the record of the pass.
     """
 
     def __init__(self, parameters: dict[str, Tensor], inputs: dict[str, Tensor]):
@@ -62,19 +68,20 @@ class Known:
             self.weights[p] = Weight(name, layout, {})
 
     def origin(self, t) -> Origin:
-        """Return the Origin of a tensor, empty where it is not known."""
+        """Return the `Origin` of a tensor, which is empty if it is not known."""
         return self.origins.get(t, Origin()) if isinstance(t, Tensor) else Origin()
 
     def shift(self, t) -> Shifts:
-        """Return the Shifts of a tensor, empty where they are not known."""
+        """Return the `Shifts` of a tensor, which are empty if they are not known."""
         return self.shifts[t].live() if t in self.shifts else Shifts()
 
     def union(self, parts) -> Origin:
-        """Return as one Origin all products and lookups that some values come from.
+        """Return as one `Origin` all products and lookups from which some values are
+        computed.
 
-        parts: pairs (value, change), where `change` is a function that turns the
-        value's labels (the weight's row behind each entry) into those of the result, or
-        None where they are lost.
+        parts: pairs (value, change), where `change` is a function from the value's
+            labels (the weight's row behind each entry) to those of the result, or None
+            if they are lost.
         """
         both = Origin()
         for t, change in parts:
@@ -91,10 +98,10 @@ class Known:
         return both
 
     def moved(self, op: Operation, values: list[Tensor]) -> list[Origin]:
-        """Return the Origin of each result of an operation that moves entries of
+        """Return the `Origin` of each result of an operation that moves entries of
         `values`.
 
-        An Origin says which products with weights a tensor comes from.
+        An `Origin` lists the products with weights from which a tensor is computed.
         """
         cache: dict[tuple[int, int], list] = {}
 
@@ -113,11 +120,12 @@ class Known:
         ]
 
     def wrote(self, op: Operation, result: Tensor, origin: Origin) -> None:
-        """Record that an operation wrote to a view of a larger tensor, which therefore
-        comes from the same products with weights.
+        """Record that an operation wrote to a view of a larger tensor.
 
-        result: the view that was written to. origin: the products that it now comes
-        from.
+        The larger tensor then has the view's origins, too.
+
+        result: the view that was written to. origin: the products from which it is now
+            computed.
         """
         if result._base is None or not any(result is a for a in op.args[:1]):
             return
@@ -148,12 +156,14 @@ class Known:
         self.origins[base] = Origin({**old, **new})
 
     def rewrote(self, op: Operation, before: list[tuple[Tensor, Shifts]]) -> None:
-        """Update what is known of tensors that share memory with tensors just written
-        to.
+        """Update what is known about tensors that share memory with tensors just
+        written to.
 
-        before: pairs of a written tensor and its Shifts (its change when one vector is
-        added to all rows of a weight) before the write. Where the write changes that in
-        a way that is not known for the others, the product loses its shift symmetry.
+        before: pairs of a written tensor and its `Shifts` (its change when one vector
+            is added to all rows of a weight) before the write.
+
+        If it is not known how the write changes the other tensors, the product loses
+        its shift symmetry.
         """
         for t, old in before:
             new = self.shift(t)
@@ -193,14 +203,16 @@ class Known:
         return found
 
     def set(self, results: list[Tensor], origin: Origin) -> None:
-        """Record the same Origin for several results."""
+        """Record the same `Origin` for several results."""
         for t in results:
             if t.is_floating_point():
                 self.origins[t] = origin
 
     def lose(self, op: Operation) -> None:
-        """Record an operation that is not understood: the weights it was given become
-        unknown, and the products in its inputs lose their shift symmetry.
+        """Record an operation that is not recognised.
+
+        The roles of weights among its arguments become "unknown", and products in its
+        inputs lose their shift symmetry.
         """
         given = op.tensors()
         for t in given:
@@ -210,11 +222,10 @@ class Known:
         self.set(op.results, self.union([(t, None) for t in given]).at_least(BENT))
 
     def rest(self, t: Tensor, name: str) -> None:
-        """Record which rows of a weight are used other than in attention and gated
-        units.
+        """Record which rows of a weight have other uses than attention and gated units.
 
-        t: the value that is used, if it holds some of a product's features. name: ''
-        for a linear use, else the name of the operation.
+        t: the value that is used, if it holds some of a product's features.
+        name: '' for a linear use, else the name of the operation.
         """
         p = self.origin(t).product()
         if p is None:
@@ -242,10 +253,10 @@ class Known:
             self.shifts[out] = Shifts({product: shift})
 
     def consumed(self, op: Operation, *values: Tensor, by: object = None) -> None:
-        """Record that an operation uses these values otherwise than by passing them on.
+        """Record that an operation uses these values and does not pass them on.
 
         by: the product with a weight that takes them; None for a convolution, attention
-        or gate, which are recorded by name.
+            or gate, which are recorded by name.
         """
         for x in values:
             shifts.spoil(self.shift(x), op.name)
@@ -260,7 +271,8 @@ class Known:
         return self.sources.setdefault(x, object())
 
     def bias_table(self, t) -> None:
-        """Record that a value, if looked up in a table, is added to attention scores.
+        """Record, if t was looked up in a table, that the table is added to attention
+        scores.
         """
         table = self.origin(t).only(Lookup)
         if table is not None:
@@ -270,7 +282,8 @@ class Known:
 def feature_dims(t: Tensor, trace: Trace) -> set[int]:
     """Return the dimensions of t along which the features of one product vary.
 
-    trace: how t came from that product; without labels it is the last dimension.
+    trace: how t was computed from that product; without labels the result is the last
+        dimension.
     """
     found = {d for x in trace.labels or () for d in varying(x)}
     return found or {t.ndim - 1}
@@ -284,7 +297,7 @@ def lengths(t: Tensor) -> list[int]:
 
 
 def entries(t: Tensor) -> int:
-    """Return the number of entries of t, counting dimensions of stride 0 once."""
+    """Return the number of entries of t, with dimensions of stride 0 counted as 1."""
     return torch.Size(lengths(t)).numel()
 
 

@@ -1,4 +1,4 @@
-"""Which part of which parameter a tensor is."""
+"""Record which part of which parameter a tensor is."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,11 @@ from torch import Tensor
 class Weight:
     """A record that a tensor is a parameter, a part of it or a copy.
 
-    It says where in the tensor's storage each axis of the parameter lies.
+    It states where in the tensor's storage each axis of the parameter lies.
+
+    name: the parameter's name.
+    strides: (stride, length, axes of the parameter) for each dimension of the storage.
+    starts: {axis: its first index in this storage}.
     """
 
     name: str
@@ -34,8 +38,11 @@ class Weight:
         return tuple(found)
 
     def indices(self, t: Tensor, dim: int, axis: int) -> Tensor:
-        """Return (n,): for each of the n entries along dimension `dim` of t, its index
-        on axis `axis` of the parameter.
+        """Return (n,): the index on one axis of the parameter of each entry along a
+        dimension.
+
+        t: a view of the storage. dim: its dimension, of length n. axis: the parameter's
+            axis.
         """
         start, step, left = self.starts.get(axis, 0), 1, t.storage_offset()
         for s, _, axes in sorted(self.strides, reverse=True):
@@ -46,11 +53,12 @@ class Weight:
         return start + step * torch.arange(t.shape[dim], device="cpu")
 
     def stacked(self, count: int, axes: tuple[int, ...]) -> Tensor:
-        """Return (count,): the row numbers along a dimension into which several axes of
-        the parameter were joined, in either order.
+        """Return (count,): the row numbers along a dimension that joins axes of the
+        parameter.
 
-        A number is the index on the axes before the last of `axes`, times the last
-        one's length, plus the index on that one.
+        axes: the joined axes, which may lie in either order. A row number is the index
+        on the axes before the last one, times the last one's length, plus the index on
+        the last one.
         """
         strides = {a: s for s, _, on in self.strides for a in on if a in axes}
         lengths = {a: n for _, n, on in self.strides for a in on if a in axes}

@@ -1,4 +1,4 @@
-"""What is wrong with a training set-up: see `checkup`."""
+"""Find errors in a training set-up: see `checkup`."""
 
 from symlab.symopt.doctor.checkup import COLUMNS, check
 

@@ -1,4 +1,4 @@
-"""A model and its optimizers lent out for a while, and put back bit for bit."""
+"""Borrow a model and its optimizers, and restore them bit for bit."""
 
 import copy
 import random
@@ -14,11 +14,11 @@ from symlab.symopt.sharded import is_distributed
 
 @contextmanager
 def as_found(model: nn.Module, optimizers: list) -> Iterator[Callable]:
-    """A context that clears gradients and copies the optimizers' states, and puts model
-    and optimizers back bit for bit when it ends.
+    """A context that restores a model and its optimizers bit for bit when it ends.
 
-    Yields a function from a parameter to its values at the start. Raises ValueError for
-    sharded parameters.
+    At the start it clears gradients and copies the optimizers' states. It yields a
+    function from a parameter to its values at the start. Raises ValueError for sharded
+    parameters.
     """
     params = list(model.parameters()) + [p for p, *_ in listed(optimizers)]
     if any(is_distributed(p) for p in params):
@@ -107,10 +107,10 @@ def _random_numbers() -> Callable[[], None]:
 
 
 def listed(optimizers: list) -> Iterator[tuple]:
-    """Yield (parameter, name, optimizer, param_group) for every place where an
-    optimizer lists a parameter.
+    """Yield (parameter, name, optimizer, param_group) for each entry of the optimizers.
 
-    The name is the group's where it has `param_names`, else the shape and the group.
+    The name is taken from the group's `param_names`; without these it is the shape and
+    the number of the group.
     """
     for o in optimizers:
         for i, g in enumerate(o.param_groups):

@@ -1,11 +1,11 @@
-"""What is wrong with a training set-up, found in a few steps that are then undone.
+"""Find errors in a training set-up, in a few training steps that are then undone.
 
     check(model, optimizer, batch)                      a Hugging Face batch with labels
     check(model, [muon, adamw], batch, loss, clip=1.0)  loss(model, batch) is a scalar
 
 A `Trial` takes the steps, and each function of `findings` looks for one cause in what
-it saw. A parameter is named under the first that fits it, so that one cause is one row:
-fix what is found and check again.
+it recorded. A parameter is named under the first cause that fits it, so that one cause
+is one row: correct what is found and check again.
 """
 
 from collections.abc import Callable
@@ -43,22 +43,25 @@ FINDINGS = (
 
 
 def check(model: nn.Module, optimizer, batch, loss=None, *, steps=3, clip=None):
-    """Return a DataFrame with one row per finding, empty where nothing was found.
+    """Return a DataFrame with one row per error found in a training set-up; empty if
+    none.
 
-    optimizer: a torch optimizer or a list of them, stepped in turn. batch: what the
-    model is called with: a tensor, a tuple of positional or a dict of keyword
-    arguments. loss: a function (model, batch) -> scalar, whose batch may be anything;
-    by default the output's `loss`, or the output where that is a scalar. steps: how
-    many are taken. clip: the max_norm to which the training loop clips gradients.
+    optimizer: a torch optimizer or a list of them, which are stepped in turn.
+    batch: the input of the model: a tensor, a tuple of positional or a dict of keyword
+        arguments.
+    loss: a function (model, batch) -> scalar, whose batch may be anything; by default
+        the output's `loss`, or the output itself if that is a scalar.
+    steps: the number of training steps.
+    clip: the max_norm to which the training loop clips gradients; None for no clipping.
 
-    Columns: severity (error, warning or note), finding, parameters (the first names of
-    many), count (of them), measured (numbers with units) and what_to_do. The model, the
-    optimizers, gradients, random numbers and modes are left as they were, also after an
-    exception; hooks run as in training. It needs memory for two copies of the weights
-    and one of the optimizers' state. Where lr is 0 and a scheduler is attached, the
-    steps are taken with `initial_lr`.
+    The columns are severity (error, warning or note), finding, parameters (the first
+    names of many), count (their number), measured (numbers with units) and what_to_do.
+    The model, the optimizers, gradients, random numbers and modes are restored, also
+    after an exception; hooks run as in training. The check needs memory for two copies
+    of the weights and one of the optimizers' state. If lr is 0 and a scheduler is
+    attached, the steps are taken with `initial_lr`.
 
-    Raises ValueError where there is no scalar loss, and for sharded parameters.
+    Raises ValueError if there is no scalar loss, and for sharded parameters.
     """
     import pandas as pd
 

@@ -1,7 +1,9 @@
-"""What `doctor` finds: one function per cause, from the Weights of a Trial to rows.
+"""The findings of `checkup.check`: one function per cause of error in a training
+set-up.
 
-Each takes the trial and those Weights that no finding before it has named, and returns
-a Row per finding. `checkup.FINDINGS` has their order, the most specific first.
+Each takes the `Trial` and those of its parameters (`Weight`s) that no earlier finding
+has named, and returns one `Row` per finding. `checkup.FINDINGS` has their order, the
+most specific first.
 """
 
 from collections import Counter
@@ -23,9 +25,10 @@ FUSED = ("qkv", "gate_up")
 class Row(NamedTuple):
     """One finding of a check of a training set-up, as a row of its table.
 
-    severity: 'error', 'warning' or 'note'. finding: what is wrong. weights: the
-    parameters concerned. measured: numbers as text, or a function that makes the text
-    from the weights. advice: what to do.
+    severity: 'error', 'warning' or 'note'. finding: what is wrong.
+    weights: the parameters concerned.
+    measured: numbers as text, or a function that makes this text from the weights.
+    advice: what to do.
     """
 
     severity: str
@@ -35,7 +38,7 @@ class Row(NamedTuple):
     advice: str
 
     def cells(self) -> tuple:
-        """Return the row as (severity, finding, names, their number, measured,
+        """Return the row as (severity, finding, names, number of names, measured,
         advice).
         """
         names = [w.name for w in self.weights]
@@ -48,7 +51,7 @@ class Row(NamedTuple):
 
 
 def rows_of(*cells) -> list[Row]:
-    """Return [Row(*cells)], or [] where the row would name no parameter."""
+    """Return [Row(*cells)], or [] if the row would name no parameter."""
     row = Row(*cells)
     return [row] if row.weights else []
 
@@ -57,8 +60,7 @@ def rows_of(*cells) -> list[Row]:
 
 
 def not_finite(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a finding if the loss, or some gradients, of the trial steps are infinite
-    or NaN.
+    """Return a finding if the loss or some gradients of the trial steps are not finite.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -93,7 +95,9 @@ def of_another_model(trial: Trial, weights: list[Weight]) -> list[Row]:
     """Return a finding if optimizers have parameters that are not the model's.
 
     It names the model's parameters of the same shapes that no optimizer has, if any.
-    trial: the steps that were taken. weights: parameters not named by earlier findings.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
     """
     strangers = [w for w in trial.others if w.gradient == "none"]
     if not strangers or not trial.steps:
@@ -124,8 +128,8 @@ def _orphans(weights: list[Weight]) -> list[Weight]:
 def in_no_group(trial: Trial, weights: list[Weight]) -> list[Row]:
     """Return a finding for trainable parameters that no optimizer has.
 
-    trial: the trial steps, which know all parameters. weights: the parameters that no
-    earlier finding has named.
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
     """
     total = sum(w.p.numel() for w in trial.weights if w.p.requires_grad)
     return rows_of(
@@ -154,7 +158,7 @@ def listed_twice(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def split_ties(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return findings for weights that should be tied, as one parameter, and are two.
+    """Return findings for weights that should be tied, as one parameter, but are two.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -184,8 +188,8 @@ def split_ties(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def sparse(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a finding for parameters that got a sparse gradient and whose optimizer
-    does not take one.
+    """Return a finding for sparse gradients that the parameter's optimizer does not
+    accept.
 
     weights: the parameters that no earlier finding has named.
     """
@@ -217,9 +221,10 @@ def no_rate(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 def equal_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
     """Return a finding if experts of a mixture are still equal bit for bit after the
-    trial steps.
+    steps.
 
-    weights: the parameters that no earlier finding has named.
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
     """
     return rows_of(
         "error",
@@ -232,10 +237,13 @@ def equal_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def no_gradient(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return findings for trainable parameters that got no gradient in the trial steps,
-    and for those whose gradients were zero in every entry.
+    """Return findings for trainable parameters without a gradient, or with a zero
+    gradient.
 
-    weights: the parameters that no earlier finding has named.
+    A gradient is zero if all its entries were zero in all trial steps.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
     """
     if trial.failed is not None:
         return []
@@ -259,8 +267,8 @@ def no_gradient(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def rounded_away(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a finding for weights in a precision so low that adding their updates
-    changes little or nothing.
+    """Return a finding for low-precision weights whose updates are mostly lost to
+    rounding.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -290,10 +298,11 @@ def span(values: list[float]) -> str:
 
 
 def unmoved(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return findings for trainable parameters that the trial steps did not change, and
-    for frozen ones that they did.
+    """Return findings for trainable parameters that do not move, and frozen ones that
+    do.
 
-    weights: the parameters that no earlier finding has named.
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
     """
     if not trial.steps:
         return []
@@ -324,8 +333,10 @@ def _decay(w: Weight) -> float:
 
 
 def matrix_rule_on_a_table(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a finding per role for embeddings and output heads whose updates are
-    orthogonalised like those of hidden matrices.
+    """Return findings for embeddings and output heads whose updates are orthogonalised.
+
+    Such updates are for hidden matrices. There is one finding for each of the two
+    roles.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -345,8 +356,9 @@ def matrix_rule_on_a_table(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def fused_as_one(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a finding for weights that hold several projections (such as query, key
-    and value) and whose update is orthogonalised as one matrix.
+    """Return a finding for fused weights whose update is orthogonalised as one matrix.
+
+    Fused weights hold several projections, such as query, key and value.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -377,8 +389,9 @@ def _is_fused(w: Weight) -> bool:
 
 
 def heads_not_apart(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a finding for weights whose queries, keys or values lie between each other
-    or are shared, and whose update is orthogonalised as one matrix.
+    """Return a finding for weights whose mixed heads are orthogonalised as one matrix.
+
+    Their queries, keys or values lie between each other or are shared.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -399,8 +412,9 @@ def _is_mixed(w: Weight) -> bool:
 
 
 def in_a_sum(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return a finding for matrices that are added to a constant or another weight
-    before use, and that SymOpt steps by AdamW.
+    """Return a finding for matrices in a sum that SymOpt steps by AdamW.
+
+    Such a matrix is added to a constant or another weight before use.
 
     trial: the steps that were taken. weights: the parameters that no earlier finding
     has named.
@@ -418,13 +432,15 @@ def in_a_sum(trial: Trial, weights: list[Weight]) -> list[Row]:
 
 
 def off_by_width(trial: Trial, weights: list[Weight]) -> list[Row]:
-    """Return findings for matrices whose updates are larger or smaller the wider they
-    are.
+    """Return findings for matrices whose updates have a size that depends on their
+    width.
 
-    A warning compares the root mean square of their updates with that of AdamW, where a
+    A warning compares the root mean square of their updates with that of AdamW, if a
     param_group of AdamW has the same lr. A note compares matrices of one optimizer that
-    have the same settings. trial: the steps that were taken. weights: the parameters
-    that no earlier finding has named.
+    have the same settings.
+
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
     """
     sized = [w for w in weights if w.size > 0 and w.is_normalised]
     sized = [w for w in sized if not w.was_chosen(scale=w.group.get("scale"))]
@@ -499,7 +515,8 @@ def idle_experts(trial: Trial, weights: list[Weight]) -> list[Row]:
     """Return a finding for experts of a mixture that no token reached in the trial
     steps.
 
-    weights: the parameters that no earlier finding has named.
+    trial: the steps that were taken. weights: the parameters that no earlier finding
+    has named.
     """
     return rows_of(
         "note",

@@ -1,13 +1,13 @@
-"""A few steps of training that are undone, and what they show of each parameter.
+"""Take a few training steps that are undone later, and record what each parameter does.
 
     with as_found(model, optimizers) as start:
         trial = Trial(model, optimizers)
-        trial.look(batch, loss)         what each parameter is
+        trial.look(batch, loss)         the role of each parameter
         trial.train(objective, steps)   gradients, and whether weights move
         trial.compare(start)            updates alone: their size, and rounding
 
-Updates alone are seen in a step from weights of 0, in which nothing is decayed and
-nothing rounded away. `doctor` reads findings off the Weights.
+The update alone is measured in a step from weights of 0, in which nothing is decayed
+and nothing is lost to rounding. `findings` evaluates the recorded `Weight`s.
 """
 
 import inspect
@@ -33,14 +33,19 @@ HALF = (torch.float16, torch.bfloat16)
 class Weight:
     """One parameter, and what a few trial steps of training did with it.
 
-    block: its role in the model. places: the (optimizer, param_group) pairs that list
-    it. gradient: 'some' if a step gave it a nonzero gradient, else 'zero', or 'none'
-    without any. finite: whether the last gradient was. sparse: whether it got a sparse
-    gradient that its optimizer does not take. moved: whether the steps changed it.
-    lost: the fraction of nonzero entries of an update that rounding removes. size: the
-    root mean square, over lr, of the update that a Gaussian gradient gives. axis: that
-    of a stack which counts experts. reached: which of these had a gradient, (E,). idle,
-    copies: the experts without a gradient, and the equal ones, as text.
+    name, p: the parameter. block: its role in the model.
+    places: the (optimizer, param_group) pairs that list it.
+    gradient: 'some' if a step gave it a nonzero gradient, 'zero' if all were zero,
+        'none' without any.
+    finite: whether the last gradient was finite.
+    sparse: whether it got a sparse gradient that its optimizer does not accept.
+    moved: whether the steps changed it.
+    lost: the fraction of nonzero entries of an update that rounding removes.
+    size: the root mean square of the update that a Gaussian gradient gives, divided by
+        lr.
+    axis: for a stack of experts, the axis that enumerates them.
+    reached: (E,), which of these experts had a gradient.
+    idle, copies: as text, the experts without a gradient, and those that are equal.
     """
 
     name: str
@@ -72,10 +77,10 @@ class Weight:
 
     @property
     def kind(self) -> str:
-        """Return what kind of update its optimizer makes.
+        """The kind of update that its optimizer makes.
 
         It is 'matrix' for a rule that mixes rows (as a polar factor does), 'free' for
-        another normalised rule, 'adam', or '' for an optimizer that is not known here.
+        another normalised rule, 'adam', or '' for an unknown optimizer.
         """
         optimizer = type(self.places[0][0]).__name__.lower() if self.places else ""
         if "rule" in self.group:
@@ -90,17 +95,17 @@ class Weight:
 
     @property
     def is_normalised(self) -> bool:
-        """Return whether the size of its update is independent of that of its
-        gradient.
-        """
+        """Whether the size of its update is independent of the size of its gradient."""
         scaled = self.group.get("options", {}).get("alpha")
         return self.kind in ("matrix", "free") and not scaled
 
     def was_chosen(self, **fields) -> bool:
         """Return whether a preset of SymOpt gives its role these settings.
 
-        fields: settings such as lr_scale=1.0. Only presets count whose rules are those
-        that the optimizer has for all of its param_groups.
+        fields: settings such as lr_scale=1.0.
+
+        A preset counts only if its rules are those of all param_groups of the
+        optimizer.
         """
         groups = self.places[0][0].param_groups
         pairs = [(g.get("role"), _name(g.get("rule"))) for g in groups]
@@ -113,9 +118,9 @@ class Weight:
         return False
 
     def observe(self) -> None:
-        """Record whether this step's gradient is there, finite, sparse and nonzero.
+        """Record whether this step's gradient is present, finite, sparse and nonzero.
 
-        A sparse gradient that the optimizer does not take is replaced by a dense one.
+        A sparse gradient that the optimizer does not accept is replaced by a dense one.
         """
         g = self.p.grad
         if g is None:
@@ -136,11 +141,13 @@ class Weight:
         """Set `lost`, the fraction of the update's nonzero entries that rounding
         removes.
 
-        Call it while self.p holds the update in place of the weights. now, start: the
-        weights at present and before the trial steps. An entry whose update, even when
-        doubled, is rounded away would stay under rounding to nearest. If 1 % or more of
-        such entries have moved, rounding is stochastic or compensated, and `lost` stays
-        0.
+        It must be called while self.p holds the update in place of the weights.
+
+        now, start: the weights at present and before the trial steps.
+
+        An entry whose update, even when doubled, is rounded away could not move under
+        rounding to nearest. If 1 % or more of such entries have moved, rounding is
+        stochastic or compensated, and `lost` stays 0.
         """
         update, x = self.p.detach().double(), now.double()
         there = update != 0
@@ -156,14 +163,16 @@ def _name(rule) -> str:
 
 
 class Trial:
-    """A few steps of training with a model and its optimizers, and what each parameter
-    did.
+    """A few training steps of a model and its optimizers, and what each parameter did.
 
-    weights: the model's parameters. others: parameters that only the optimizers have.
-    all: both. steps: how many were taken. failed: the loss, if it was not finite.
-    norms: of all gradients together before clipping. unseen: why roles are unknown, ''
-    if they are not. mixtures: of each mixture of experts, the Weights of each expert.
     clip: the largest norm of the gradients; None for no clipping.
+
+    weights: the model's parameters, as `Weight`s. others: parameters that only the
+        optimizers have. all: both.
+    steps: the number of steps taken. failed: the loss, if it was not finite.
+    norms: the norms of the whole gradient before clipping.
+    unseen: why roles are unknown, '' if they are known.
+    mixtures: for each mixture of experts, the `Weight`s of each expert.
     """
 
     def __init__(self, model: nn.Module, optimizers: list, clip: float | None = None):
@@ -184,8 +193,8 @@ class Trial:
         """Find the role of each parameter, and which are experts, from one forward
         pass.
 
-        batch: what the model is called with, or what `loss(model, batch)` makes a call
-        from.
+        batch, loss: as for `checkup.check`: the model is called with the batch, or, if
+            `loss` is given, as loss(model, batch) calls it.
         """
         calls = []
         if loss is not None:
@@ -212,7 +221,8 @@ class Trial:
                 self.mixtures.append([[w]] * w.p.shape[w.axis])
 
     def train(self, objective: Callable[[], Tensor], steps: int) -> None:
-        """Take up to `steps` steps; stop where the loss or a gradient is not finite.
+        """Take up to `steps` training steps; stop if the loss or a gradient is not
+        finite.
 
         objective: a function that returns the loss, a scalar with a gradient.
         """
@@ -241,8 +251,8 @@ class Trial:
             self.steps += 1
 
     def compare(self, start: Callable[[Tensor], Tensor]) -> None:
-        """Record which parameters have moved, which experts are equal, how large
-        updates are and what rounding takes of them.
+        """Record which parameters have moved, equal experts, and the size and rounding
+        of updates.
 
         start: a function from a parameter to its values before the steps.
         """
@@ -332,10 +342,12 @@ def _lists(model, weights: list[Weight], routers: list[str]) -> list[list]:
 
 
 def compare_experts(experts: list[list[Weight]]) -> None:
-    """Record on each parameter which experts of its mixture had no gradient (`idle`)
-    and which are equal bit for bit (`copies`).
+    """Record on each parameter which experts of its mixture are idle or equal.
 
-    experts: of each expert of one mixture, its parameters.
+    experts: for each expert of one mixture, its parameters.
+
+    `idle` names the experts without a gradient, `copies` those that are equal bit for
+    bit.
     """
 
     def hit(w: Weight, e: int) -> bool:
@@ -378,8 +390,8 @@ def _numbers(experts: list[int], of: int) -> str:
 
 
 def parted_ties(model: nn.Module) -> set[int]:
-    """Return ids of parameters that a Hugging Face model declares as tied and that are
-    not one tensor.
+    """Return ids of parameters that a Hugging Face model declares tied but that are
+    separate.
     """
     named = dict(model.named_parameters(remove_duplicate=False))
     parted: set[int] = set()
