@@ -116,6 +116,17 @@ def test_readme_writes_what_the_committed_rows_say_and_checks_it(sandbox):
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_readme_writes_no_page_where_a_table_has_no_rows(sandbox):
+    docs = sandbox.root / "docs"
+    docs.mkdir()
+    (docs / "a.md").write_text(old := "<!-- verdicts line -->\n<!-- end -->\n")
+    (docs / "b.md").write_text("<!-- table line -->\n<!-- end -->\n")
+    done = sandbox("readme")
+    assert done.returncode == 2
+    assert "a table of line is to be made of its rows at scale quick" in done.stderr
+    assert (docs / "a.md").read_text() == old
+
+
 def test_one_claim_is_checked_by_its_name_on_committed_rows(sandbox):
     sandbox("run", "line", "--jobs", "1")
     done = sandbox("claims", "line.slope")

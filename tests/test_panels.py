@@ -46,6 +46,18 @@ def test_curves_are_means_with_their_arms_looks_and_absent_arms_are_left_out(ax,
     assert low == pytest.approx(stats.mean(df[(df.arm == "a") & (df.x == 1)].y).low)
 
 
+def test_an_arm_for_a_value_that_no_row_has_is_refused_where_rows_have_no_arm(ax, df):
+    with pytest.raises(ValueError, match="no row has arm = 'B', and no arm .* 'b'"):
+        panels.curves(ax, df, "x", "y", "arm", {"a": A, "B": B})
+    panels.curves(ax, df, "x", "y", "arm", {"a": A})  # the others left out on purpose
+    assert ax.lines
+
+
+def test_a_property_of_the_arm_is_not_taken_for_one_of_the_curve(ax, df):
+    with pytest.raises(ValueError, match="line is of the arm"):
+        panels.curves(ax, df, "x", "y", "arm", {"a": A}, line="none")
+
+
 def test_unrolled_gives_a_row_for_each_entry_of_a_list_column():
     row = {"seed": 3, "t": [0, 10], "loss": [2.0, 1.0], "arm": "a"}
     frame = pd.DataFrame([row])

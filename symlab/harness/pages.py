@@ -42,16 +42,16 @@ def write(project: Project, scale: str) -> list[Path]:
     """Generate the tables of README.md and of the pages under docs/; return the changed
     files.
 
-    scale: of the committed rows from which they are made.
+    Nothing is written if one table cannot be made. scale: of the committed rows from
+    which they are made.
     """
     project = Committed(project.root)
-    verdicts, changed = summary.judged(project, scale), []
-    for page in texts(project):
-        before = page.read_text("utf-8")
-        after = filled(project, scale, before, verdicts)
-        if after != before:
-            page.write_text(after, "utf-8")
-            changed.append(page)
+    verdicts = summary.judged(project, scale)
+    read = {page: page.read_text("utf-8") for page in texts(project)}
+    made = {p: filled(project, scale, text, verdicts) for p, text in read.items()}
+    changed = [page for page, text in made.items() if text != read[page]]
+    for page in changed:
+        page.write_text(made[page], "utf-8")
     return changed
 
 
@@ -210,10 +210,16 @@ def experiment_table(project: Project, scale: str, name: str) -> str:
     """Return as a Markdown table what an experiment's function `table(df)` makes of its
     rows.
 
-    scale: of the rows. name: of the experiment.
+    scale: of the rows. name: of the experiment. Raises UserError if it has no current
+    rows.
     """
     p = plan.make(project, name, scale)
-    return markdown(p.experiment.module.table(p.rows()))
+    if not len(rows := p.rows()):
+        raise UserError(
+            f"a table of {name} is to be made of its rows at scale {scale}, and none "
+            f"of those in {project.results} is current: run `make reference`"
+        )
+    return markdown(p.experiment.module.table(rows))
 
 
 def verdict_table(project: Project, verdicts: list[Verdict], prefix: str = "") -> str:

@@ -25,6 +25,7 @@ ANY = (-np.inf, np.inf)  # the range of a quantity without bounds
 class Arm:
     """The name, colour and marker of one method or setting, the same in every figure.
 
+    line: a matplotlib line style; "none" for markers without a curve.
     hollow: whether `points` and `forest` leave the inside of its markers white.
     """
 
@@ -50,11 +51,22 @@ def curves(
     arm.
 
     df: rows with the columns seed, x, y and by.
-    by: the column that holds the arms' values. An arm without rows is left out.
-    arms: {value: Arm}.
+    by: the column that holds the arms' values. Rows of other values are not drawn.
+    arms: {value: Arm}. An arm without rows is left out.
     label: a text with {} for the arm's name.
     line: `limits` of `curve`, and matplotlib's line properties.
+
+    Raises ValueError if an arm has no rows while there are rows that no arm names, as
+    after a misspelt value.
     """
+    there = set(df[by].unique())
+    absent, other = set(arms) - there, there - set(arms)
+    if absent and other:
+        raise ValueError(
+            f"no row has {by} = {sorted(map(repr, absent))[0]}, and no arm is for "
+            f"{by} = {', '.join(sorted(map(repr, other)))}: name each arm by a value "
+            "of its rows, or give the rows of these arms only"
+        )
     for value, arm in arms.items():
         if len(rows := df[df[by] == value]):
             curve(ax, rows, x, y, arm, label=label.format(arm.label), **line)
@@ -72,6 +84,11 @@ def curve(
     line: matplotlib's line properties, and limits=(low, high): the range of y, at which
         the band ends.
     """
+    if mine := {"line", "hollow"} & set(line):
+        raise ValueError(
+            f"{sorted(mine)[0]} is of the arm: Arm({arm.label!r}, ..., "
+            f"{sorted(mine)[0]}=...)"
+        )
     look = arm.look | line
     plot.curve(ax, df, x, y, label=arm.label if label is None else label, **look)
 
@@ -101,7 +118,8 @@ def unrolled(df, x: str | Sequence, y: str, keep: Sequence[str] = ()):
         rows.
     keep: further columns to keep.
 
-    The columns are seed, x, y and `keep`.
+    The columns are "seed", those of `keep`, "x" and "y", whatever the list columns are
+    called.
     """
     import pandas as pd
 
