@@ -1,4 +1,4 @@
-"""The clip moves the entropy of tokens that decide nothing: the control of agrae8.
+"""PPO's clip moves the entropy of tokens that do not decide the reward.
 
 Reference: "Unveiling Implicit Advantage Symmetry" (A-GRAE, arXiv 2602.05548), figures 2
 and 3 on 7B models; PSR and NSR are those of arXiv 2506.01347, the effects of the two
@@ -12,8 +12,8 @@ tokens decide, eight are free. Given the prompt the tokens are independent, so n
 that the free tokens do can change a reward, and a prompt has one right pair. Keeping
 free tokens various therefore cannot pay here: the setting shows what the clip does to
 the entropy of tokens without a signal, and it says nothing about whether A-GRAE or
-Negative-Dominant improve pass@k. experiments/advantage_frontier.py asks that, where
-right tokens depend on free ones.
+Negative-Dominant improve pass@k. experiments/advantage_frontier.py (figure agrae8)
+asks that, where right tokens depend on free ones; this experiment is its control.
 
 The right tokens of a prompt are drawn from a sharp softmax of a teacher, so they cannot
 be foreseen entirely; the base policy knows the teacher with noise. 128 prompts are
@@ -39,14 +39,15 @@ second brings it down (arXiv 2509.26114), and the weights of the two signs decid
 much each of them matters.
 Expected, from a prototype: entropy is ordered as Positive-Dominant < GRPO < A-GRAE <
 Negative-Dominant, with the clip only, under random rewards as well; pass@256 falls
-below the base policy's. Entropies count from a tenth, pass@k from 0.01.
+below the base policy's. Differences count from a tenth of an entropy and from 0.01 of
+pass@k on.
 Until 2026-11-30 this file had 14 methods, five more studies, up to 128 seeds and claims
 about the pass@k of A-GRAE and its parts; NOTES.md says which were dropped, and why.
 Updates amplify rounding: within 10 to 40 steps a run in float32 departs from the same
 run in float64, in its free tokens (entropy by up to 0.02) and, where negative
 advantages dominate (Negative-Dominant, NSR, W-REINFORCE), in its success rates (by up
-to 0.03), as far as other samples would take it. A lane alone is bitwise equal to the
-lane among others.
+to 0.03), as far as other samples would take it. A run alone is bitwise equal to the
+same run among others.
 Cost on one core: smoke 3 s, quick 1 min, paper 4 min.
 """
 
@@ -80,7 +81,7 @@ class Config:
     beta: float = 10.0
     """Factor of positive_dominant, and divisor of negative_dominant."""
     alpha: float = 1.0
-    """Mean reward from which ass, agrae and agrae_released keep positives whole."""
+    """Mean reward from which ass, agrae and agrae_released keep positive advantages."""
     clip_low: float = 0.2
     """Ratios below 1 - clip_low are clipped where the advantage is negative."""
     clip_high: float = 0.2
@@ -135,7 +136,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def train(configs: list[Config], dtype=None) -> list[dict]:
-    """The rows of lanes, in float32 by default; lanes of one estimator are adjacent."""
+    """Return the rows of configs, trained side by side, in float32 by default. Configs
+    of one estimator are adjacent.
+    """
     training = Training(configs, dtype)
     steps = configs[0].steps
     when = logged(steps)
@@ -191,22 +194,30 @@ QUANTITIES = {
 
 
 def arms(*methods: str) -> dict[str, Arm]:
-    """The looks of some methods, in this order."""
+    """Return {method: its `Arm`, the look of its curves} of some methods, in this
+    order.
+    """
     return {m: ADVANTAGES[m] for m in methods}
 
 
 def difference(column: str, method: str, other: str = "grpo", study: str = "main"):
-    """The paired difference of two methods within a study."""
+    """Return the estimate of a column's paired difference, `method` minus `other`,
+    within a study.
+    """
     return where(study=study).paired(QUANTITIES[column], method=(method, other))
 
 
 def entropy(method: str, study: str = "main"):
-    """The paired ratio of a method's final test entropy to GRPO's within a study."""
+    """Return the estimate of a method's final test entropy over GRPO's, paired by seed,
+    within a study.
+    """
     return where(study=study).ratio(QUANTITIES["entropy"], method=(method, "grpo"))
 
 
 def table(df):
-    """Every method of the main study, with paired differences to GRPO."""
+    """Return a table of every method of the main study, with paired differences to
+    GRPO.
+    """
     import pandas as pd
 
     rows = []
@@ -234,8 +245,10 @@ def _entropies(df, ax, study: str):
 
 @figure("agrae2", "left", title="A clip of 0.2 orders entropies")
 def draw_entropy(df, ax):
-    """Entropy per token on test prompts, in training with a clip of 0.2, for four
-    advantages and the base policy. Bands and bars are 95 % intervals of 16 seeds.
+    """Policy entropy per token on held-out prompts against the training step, with
+    PPO's clip of probability ratios at 0.8 and 1.2, for four advantage estimators and
+    the policy before training (base). Bands and bars, here and in the other panels, are
+    95 % intervals over 16 seeds.
     """
     _entropies(df, ax, "main")
     panels.key(ax)
@@ -243,8 +256,8 @@ def draw_entropy(df, ax):
 
 @figure("agrae2", "mid", title="No clip: entropies are close")
 def draw_entropy_no_clip(df, ax):
-    """Entropy per token on test prompts, in training without a clip; in the small
-    panel, minus GRPO's of the same seed.
+    """Policy entropy per token on held-out prompts against the step of training without
+    PPO's clip; in the small panel, minus GRPO's of the same seed.
     """
     _entropies(df, ax, "no clip")
     rows = where(study="no clip")(df)
@@ -262,10 +275,12 @@ def draw_entropy_no_clip(df, ax):
 
 @figure("agrae2", "right", title="No clip: the order is reversed")
 def draw_entropy_controls(df, ax):
-    """Final entropy per token under the Positive- and Negative-Dominant advantages,
-    divided by GRPO's, in the main study and in each control. Without a clip their
-    order is reversed; on-policy, both are near 1. Most intervals are narrower than the
-    marks.
+    """Final policy entropy per token under Positive-Dominant and Negative-Dominant
+    (GRPO with the advantages of right rollouts times 10 and divided by 10), divided by
+    GRPO's, with both ends of PPO's clip and in each control: no clip, one end of it,
+    fresh samples for every update (on-policy), random rewards. Without a clip the order
+    of the two is reversed; on-policy, both are near 1. Most intervals are narrower than
+    the marks.
     """
     ax.set_xscale("log")
     rows = {name: {m: entropy(m, study)(df) for m in (PD, ND)}
@@ -277,8 +292,9 @@ def draw_entropy_controls(df, ax):
 
 @figure("agrae2", "left", row=1, title="Positive-Dominant: clipped least")
 def draw_clip_fractions(df, ax):
-    """Tokens that the clip takes out of training: filled, by its lower end (negative
-    advantages); hollow, by its upper end (positive ones).
+    """Percentage of tokens whose gradient PPO's clip removes, against the training
+    step: filled, by its lower end (tokens with negative advantages); hollow, by its
+    upper end (tokens with positive advantages).
     """
     for side, look in (("low", {}), ("high", {"mfc": "white", "mew": 0.7})):
         column = f"clip_{side}_curve"
@@ -296,8 +312,8 @@ def draw_clip_fractions(df, ax):
 
 @figure("agrae2", "mid", row=1, title="The base is ahead at large $k$")
 def draw_pass(df, ax):
-    """pass@k on held-out prompts after training, for GRPO, its positive and its
-    negative part (PSR, NSR), and of the base policy.
+    """pass@k on held-out prompts after training by GRPO, by right rollouts alone (PSR)
+    and by wrong rollouts alone (NSR), and before training (base).
     """
     frame = panels.unrolled(MAIN(df), KS, "pass_at_k", ["method"])
     shown = arms("base", "grpo", "psr", "nsr")
@@ -308,7 +324,9 @@ def draw_pass(df, ax):
 
 @figure("agrae2", "right", row=1, title="NSR gains, PSR loses pass@256")
 def draw_methods(df, ax):
-    """pass@1 and pass@256 of each method minus GRPO's, paired by seed."""
+    """pass@1 and pass@256 on held-out prompts of each method minus GRPO's, paired by
+    seed.
+    """
     kinds = {"pass_256": PASS_256, "pass_1": PASS_1}
     rows = {ADVANTAGES[m].label: {c: difference(c, m)(df) for c in kinds}
             for m in METHODS if m != "grpo"}  # fmt: skip
@@ -328,7 +346,9 @@ LESS = 1 / MORE
 
 
 def every_seed(column: str, *pairs: tuple[str, str], study: str = "main") -> Estimate:
-    """The least of the first minus the second method, over seeds and pairs."""
+    """Return the estimate of the least difference, over seeds and pairs of methods, of
+    the first method minus the second.
+    """
 
     def least(df):
         methods = [method for pair in pairs for method in pair]
@@ -346,7 +366,9 @@ def every_seed(column: str, *pairs: tuple[str, str], study: str = "main") -> Est
 
 
 def at_every_k(method: str, other: str) -> Estimate:
-    """The paired difference of pass@k at the k where it is smallest."""
+    """Return the estimate of the paired difference of pass@k at the k where it is
+    smallest.
+    """
 
     def compute(df):
         rows = MAIN.where(method=(method, other))(df)
@@ -363,7 +385,9 @@ def at_every_k(method: str, other: str) -> Estimate:
 
 
 def clip_effect(clip: str, without: str = "no clip") -> Estimate:
-    """GRPO's entropy in one study over that in another, without a clip."""
+    """Return the estimate of GRPO's final entropy in the study `clip` over that in the
+    study `without`, paired by seed.
+    """
     pair = (clip, without)
     rows = where(method="grpo", study=pair)
     return rows.ratio(QUANTITIES["entropy"], study=pair)

@@ -72,7 +72,7 @@ class Config:
     omega: str = "batch"
     """The rollouts whose mean reward is A-GRAE's omega: of the 'batch' or 'group'."""
     base: float = 0.2
-    """Success rate of the base policy, to which its noise belongs; a key of NOISE."""
+    """Success rate of the base policy; NOISE has the noise that gives it."""
     epochs: int = 1
     """Passes over the samples of a step, each of 4 minibatches."""
     lr: float = 0.1
@@ -166,12 +166,16 @@ AREA = named("area", "area under the Pareto frontier of pass@1 and pass@256")
 
 
 def gain(quantity, method: str, each: str = "", **cell):
-    """The paired difference to GRPO, averaged over a field where one is named."""
+    """Return the estimate of a method's paired difference to GRPO, averaged over the
+    values of the field `each`, if any. cell: values of fields that select the rows.
+    """
     return OF_BATCH.where(**cell).paired(quantity, each=each, method=(method, "grpo"))
 
 
 def entropy(tokens: str, method: str, epochs: int):
-    """A method's final entropy over GRPO's, a geometric mean over seeds and bases."""
+    """Return the estimate of a method's final entropy over GRPO's, of 'free' or
+    'decisive' tokens: a geometric mean over seeds and base policies.
+    """
     words = named(tokens, f"final entropy of the {tokens} tokens")
     logs = OF_BATCH.where(epochs=epochs).log_ratio(
         words, each="base", method=(method, "grpo")
@@ -180,7 +184,9 @@ def entropy(tokens: str, method: str, epochs: int):
 
 
 def table(df):
-    """Every method against GRPO, in each regime; averages over the base policies."""
+    """Return a table of every method against GRPO in each regime, averaged over the
+    base policies except for areas.
+    """
     import pandas as pd
 
     rows = []
@@ -219,11 +225,12 @@ def _frontier(df, ax, base: float, epochs: int, ylim: tuple[float, float]):
 
 @figure("agrae8", "left", title="Base 0.2, 1 epoch: rise and fall")
 def draw_rare(df, ax):
-    """pass@256 against pass@1 in training, at ten checkpoints, from the base policy
-    (cross) on: base success 0.2, one epoch on each batch. Means over 24 seeds; the
-    bars at the last checkpoint are 95 % intervals over seeds, which share prompts, so
-    that methods are told apart by the paired differences of (d). The y axis does not
-    begin at 0.
+    """pass@256 against pass@1 on held-out prompts at ten checkpoints of training, from
+    the policy before training (cross) on, which is right in 0.2 of its rollouts; one
+    epoch on each batch of samples. Means over 24 seeds; the bars at the last checkpoint
+    are 95 % intervals over seeds. As the methods share each seed's prompts, their
+    paired differences, shown by the panel of areas, are known better. The y axis does
+    not begin at 0.
     """
     _frontier(df, ax, 0.2, 1, (0.88, 1))
     panels.key(ax)
@@ -231,24 +238,27 @@ def draw_rare(df, ax):
 
 @figure("agrae8", "mid", title="Base 0.2, 4 epochs: rise and fall")
 def draw_common(df, ax):
-    """pass@256 against pass@1 in training with base success 0.2 and four epochs; axes
-    as in (a).
+    """pass@256 against pass@1 on held-out prompts at ten checkpoints of training, from
+    a policy (cross) that is right in 0.2 of its rollouts, with four epochs on each
+    batch of samples; the y axis is that of the panel with one epoch.
     """
     _frontier(df, ax, 0.2, 4, (0.88, 1))
 
 
 @figure("agrae8", "right", title="Base 0.06, 4 epochs: only a rise")
 def draw_weak(df, ax):
-    """pass@256 against pass@1 in training with base success 0.06 and four epochs; the y
-    axis spans more than three times that of (a).
+    """pass@256 against pass@1 on held-out prompts at ten checkpoints of training, from
+    a policy (cross) that is right in 0.06 of its rollouts, with four epochs on each
+    batch of samples. The y axis spans more than three times that of the panels for 0.2.
     """
     _frontier(df, ax, 0.06, 4, (0.6, 1))
 
 
 @figure("agrae8", "left", row=1, title="Area minus GRPO's, by base success")
 def draw_areas(df, ax):
-    """Area under the frontier minus GRPO's, paired by seed, for each base success and
-    number of epochs; dotted, the smallest difference of interest.
+    """Area that the pairs (pass@1, pass@256) at ten checkpoints dominate, minus GRPO's,
+    paired by seed, by the success rate of the policy before training and the number of
+    epochs on each batch; dotted, the smallest difference of interest.
     """
     rows = {(b, e): {m: gain(AREA, m, base=b, epochs=e)(df) for m in OTHERS}
             for b, e in CELLS}  # fmt: skip
@@ -268,8 +278,10 @@ def draw_areas(df, ax):
 
 @figure("agrae8", "mid", row=1, title="Positive-Dominant: most entropy")
 def draw_entropies(df, ax):
-    """Entropy after training, divided by GRPO's, of the tokens of the plan, which are
-    free, and of the answer, which decide; hollow, one epoch; filled, four epochs.
+    """Entropy after training divided by GRPO's, of the first token (the plan), which is
+    free, and of the two answer tokens, which decide the reward: geometric means over
+    three base policies and the seeds; hollow, one epoch on each batch; filled, four
+    epochs.
     """
     for epochs, filled, offset in ((1, "white", -0.15), (4, "", 0.15)):
         for (tokens, arm), shift in zip(TOKENS.items(), (-0.07, 0.07), strict=True):
@@ -289,9 +301,10 @@ def draw_entropies(df, ax):
 
 @figure("agrae8", "right", row=1, title="Mean areas peak within the grid")
 def draw_rates(df, ax):
-    """Area under the frontier at each learning rate of the tuning grid, the mean
-    over all settings, minus the mean of the same seed over methods and rates; bars
-    are 95 % intervals of four seeds. Marks of equal rates stand side by side.
+    """Area that the pairs (pass@1, pass@256) at ten checkpoints dominate, against the
+    learning rate of the tuning grid: the mean over all settings, minus the mean of the
+    same seed over methods and rates. Bars are 95 % intervals over four seeds. Marks of
+    equal rates stand side by side.
     """
     rows = TUNING.where(omega="batch", method=[*SHOWN])(df)
     means = rows.groupby(["method", "lr", "seed"], as_index=False).area.mean()
@@ -346,7 +359,7 @@ HELD = {"expected": "held", "because": ""}
 
 
 def fails(because: str) -> dict:
-    """The fields of a claim that is expected to fail."""
+    """Return the fields `expected` and `because` of a claim expected to fail."""
     return {"expected": "failed", "because": because}
 
 
@@ -384,7 +397,9 @@ of_paper = partial(family, paper=AGRAE, epochs=EPOCH_WORDS, history=SEEN)
 
 
 def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
-    """Claims about the frontier of a method, one for each regime."""
+    """Return claims that the area which a method's pairs (pass@1, pass@256) dominate is
+    `bound` than GRPO's, one for each number of epochs.
+    """
     text = f"{TASK}, with {{epochs}} per batch, {PAIRS} of {WORDS[method]} dominate "
     text += f"an area {bound} than GRPO's, {OF_THREE}, at tuned rates."
     return of_paper(
@@ -395,7 +410,9 @@ def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
 
 
 def finals(name: str, method: str, k: int, bound: str, **fields) -> list[Claim]:
-    """Claims about pass@k of a method at the end of training, one for each regime."""
+    """Return claims that a method's pass@k at the end of training is `bound`, one for
+    each number of epochs.
+    """
     text = f"{TASK}, with {{epochs}} per batch, {WORDS[method]} ends with a "
     text += f"pass@{k} on held-out prompts {bound}, {MEAN}."
     quantity = named(f"pass_{k}", f"final pass@{k}")
@@ -407,7 +424,9 @@ def finals(name: str, method: str, k: int, bound: str, **fields) -> list[Claim]:
 
 
 def entropies(name: str, method: str, bound: str, place: str, **fields) -> list[Claim]:
-    """Claims about final entropies, one for each kind of token and regime."""
+    """Return claims that a method's final entropy is `bound`, one for each kind of
+    token and number of epochs.
+    """
     text = f"{TASK}, with {{epochs}} per batch, {WORDS[method]} ends with {bound} "
     text += f"GRPO's entropy of {{tokens}} on held-out prompts, {GEOMETRIC}."
     return of_paper(
@@ -449,9 +468,10 @@ CLAIMS = [
         reason="From about 1 % of clipped tokens on, the clip changes the policy's "
         "entropy in the experiment advantage_dynamics."),
     setting("exploration_can_pay",
-        f"{TASK}, the answer that the random generator of the task makes likeliest is "
-        "right more often, by more than 0.1, after the three first tokens that the "
-        "initial policy uses least than after the one that it uses most.",
+        f"{TASK}, the likeliest pair of answer tokens, by the distribution from which "
+        "right answers are drawn, is right more often by over 0.1 after a first token "
+        "that is one of the three (of six) that the initial policy uses least than "
+        "after the one that it uses most.",
         estimate=RACED.mean(named(
             "foreseen_gap", "success of the likeliest answer, after the least used "
             "first tokens minus after the most used one")),
@@ -464,9 +484,9 @@ CLAIMS = [
         "areas of neighbouring learning rates are known to about 0.02.")),
     # --- the frontier
     *family("agrae_frontier_{base}_{epochs}",
-        f"{TASK}, with {{epochs}} per batch, from an initial policy that is right in "
-        f"{{base}} of its rollouts, {PAIRS} of {AG} dominate over 0.01 more area than "
-        "GRPO's.",
+        f"{TASK}, with {{epochs}} per batch, from a policy that is right in {{base}} "
+        f"of its rollouts, ten checkpoints of {AG} dominate an area of the (pass@1, "
+        "pass@256) plane over 0.01 larger than GRPO's.",
         lambda base, epochs: gain(AREA, "agrae", base=base, epochs=epochs),
         base=list(NOISE), epochs=EPOCH_WORDS, paper=AGRAE, place="table 1", **OUR_AREA,
         above=POINT, unit="area", reason=OUTWARDS, **CONTAINS,

@@ -16,7 +16,8 @@ authors' code are ours. Studies:
           unsampled first tokens do not change, as sum A over the rollouts that share a
           longer prefix is not 0
 
-Groups are mixed, rewards are 0 and 1, and omega is held fixed at 0.5. Everything is
+Groups have right and wrong rollouts, rewards are 0 and 1, and A-GRAE's mean reward
+omega is held fixed at 0.5. Everything is
 float64 and exact up to rounding; a seed sets the logits, the rewards and the samples.
 Expected: identities to 1e-12; a step of size eta moves the logits of unsampled later
 tokens by about eta.
@@ -50,7 +51,7 @@ PRINTED = {  # sum |A| of A-GRAE for 1..7 of 8 correct, by hand from its formula
 @dataclass(frozen=True)
 class Config:
     study: str = "size"
-    """'size': sums of groups; 'motion': one softmax; 'tree': a softmax per prefix."""
+    """'size': sums |A| of groups; 'motion': one softmax; 'tree': one per prefix."""
     method: str = "grpo"
     """An estimator of symlab.rlvr.advantages."""
     group: int = 8
@@ -94,7 +95,9 @@ def _size(c: Config) -> dict:
 
 
 def mixed(draws, probability, correct, group: int) -> np.ndarray:
-    """A sampled group (G,) that has both correct and wrong trajectories."""
+    """Return a sampled group (G,) of trajectories that has both right and wrong ones.
+    probability, correct: of every trajectory.
+    """
     while True:
         found = draws.choice(len(probability), group, p=probability)
         if 0 < correct[found].sum() < group:
@@ -132,7 +135,9 @@ def _motion(c: Config) -> dict:
 
 
 def by_autograd(h, group, a) -> np.ndarray:
-    """The gradient of sum_i A_i log pi_i with respect to the logits."""
+    """Return the gradient of sum_i A_i log pi_i with respect to the logits h, by
+    torch's autograd. group: the sampled trajectories i; a: their advantages A_i.
+    """
     import torch
 
     h = torch.from_numpy(h).requires_grad_()
@@ -183,7 +188,9 @@ def _tree(c: Config) -> dict:
 
 
 def leaves(logits):
-    """log pi (BRANCHES ** PLACES,) of all trajectories, the last token fastest."""
+    """Return log pi (BRANCHES ** PLACES,) of all trajectories; the last token varies
+    fastest. logits: of the tokens, a tensor for each place.
+    """
     import torch
 
     found = torch.zeros(1, 1, dtype=torch.float64)
@@ -201,7 +208,9 @@ SIZE, MOTION, TREE = (where(study=study) for study in STUDIES)
 
 
 def table(df):
-    """sum |A| at G = 8 and omega = 0.5: A-GRAE by the paper and by its code."""
+    """Return sum |A| at G = 8 and omega = 0.5 of A-GRAE, by the paper's formula and by
+    its released code.
+    """
     import pandas as pd
 
     from symlab.rlvr.theory import update_size
@@ -239,10 +248,11 @@ def _sizes(df, ax, *methods: str, ylim: tuple[float, float]):
 
 @figure("agrae1", "left", title="Sign weights keep the peak")
 def draw_sizes(df, ax):
-    """Size of an update, the sum of the absolute advantages A of G = 8 rollouts,
-    against the share p of right ones; dashed, GRPO's closed form (theorem 2).
-    beta = 10 is the factor of right rollouts in Positive-Dominant, and their divisor
-    in Negative-Dominant. DAPO's sizes are GRPO's. The sizes are exact.
+    """Sum of the absolute advantages A of a group of G = 8 rollouts, which is the size
+    of its update, against the share p of right ones; dashed, GRPO's closed form 2 G
+    sqrt(p (1 - p)) (theorem 2). Positive-Dominant multiplies the advantages of right
+    rollouts by beta = 10, Negative-Dominant divides them by it. DAPO's sizes are
+    GRPO's. The sizes are exact.
     """
     methods = ("positive_dominant", "negative_dominant", "grpo", "dr_grpo")
     _sizes(df, ax, *methods, ylim=(1, 100))
@@ -252,8 +262,11 @@ def draw_sizes(df, ax):
 
 @figure("agrae1", "mid", title="Prompt weights can move the peak")
 def draw_refocused(df, ax):
-    """Size of an update by 8 rollouts for advantages that weigh hard or easy prompts,
-    and for A-GRAE as published and as released, at a mean reward of 0.5.
+    """Sum of the absolute advantages of a group of 8 rollouts against the share of
+    right ones, for advantages that weigh hard or easy prompts more (Hard, Easy, DDAS),
+    for ASS, which shrinks those of right rollouts, and for A-GRAE by the paper's
+    formula and by its released code, at a mean reward of 0.5; dashed, GRPO's closed
+    form.
     """
     methods = ("hard", "easy", "ddas", "ass", "agrae", "agrae_released")
     _sizes(df, ax, *methods, ylim=(1.5, 20))
@@ -262,17 +275,21 @@ def draw_refocused(df, ax):
 
 @figure("agrae1", "right", title="Signs taken apart: no peak")
 def draw_uncoupled(df, ax):
-    """Size of an update by 8 rollouts for advantages that weigh right and wrong
-    rollouts apart (W-REINFORCE, PSR, NSR).
+    """Sum of the absolute advantages of a group of 8 rollouts against the share of
+    right ones, for advantages that treat right and wrong rollouts apart: W-REINFORCE
+    (0.1 for right, -1 for wrong ones), PSR (right ones alone), NSR (wrong ones alone);
+    dashed, GRPO's closed form.
     """
     _sizes(df, ax, "w_reinforce", "psr", "nsr", ylim=(0, 8.5))
 
 
 @figure("agrae1", "left", row=1, title="GRPO: only the root stands still")
 def draw_tree(df, ax):
-    """Largest change |dh| of the logit of an unsampled token, in units of the learning
-    rate eta, against the token's place in a tree of choices, with 95 % intervals
-    that end at 0. Theorem 1 says 0 for GRPO in the first place (ring).
+    """Largest change |dh| of the logit of a token that was not sampled, by a gradient
+    step of size eta, divided by eta, against the token's place, for a policy with a
+    softmax for each prefix (a tree of choices): means over seeds, with 95 % intervals
+    that end at 0. Ring: theorem 1, by which GRPO does not change the logits of first
+    tokens.
     """
     frame = panels.unrolled(TREE(df), range(1, PLACES + 1), "by_place", ["method"])
     shown = {m: ADVANTAGES[m] for m in ("negative_dominant", "grpo", "agrae")}
@@ -296,9 +313,10 @@ def _weights(df, ax, *methods: str, **look):
 
 @figure("agrae1", "mid", row=1, title="Sign weights favour hard or easy")
 def draw_hidden_focus(df, ax):
-    """Expected update at a success rate p, divided by GRPO's, of advantages that
-    scale those of right rollouts by s = 10 (Positive-Dominant) or s = 0.1
-    (Negative-Dominant); dashed, the closed form. Exact. Grey, GRPO.
+    """Expected update of a prompt that is solved with probability p, divided by GRPO's
+    (grey line), if the advantages of right rollouts are multiplied by s = 10
+    (Positive-Dominant) or s = 0.1 (Negative-Dominant), for groups of 8 rollouts, exact;
+    dashed, the closed form s (1 - p) + p of large groups.
     """
     _weights(df, ax, "positive_dominant", "negative_dominant", linestyle="")
     for s, label in ((10, "$s(1-p)+p$"), (0.1, "")):
@@ -312,8 +330,10 @@ def draw_hidden_focus(df, ax):
 
 @figure("agrae1", "right", row=1, title="A-GRAE favours easy prompts")
 def draw_focus(df, ax):
-    """Expected update at a success rate, divided by GRPO's, of advantages that weigh
-    hard or easy prompts, and of A-GRAE, at a mean reward of 0.5. Exact.
+    """Expected update of a prompt that is solved with probability p, divided by GRPO's
+    (grey line), for advantages that weigh hard or easy prompts more (Hard, Easy, DDAS),
+    and for A-GRAE by the paper's formula and by its released code, at a mean reward of
+    0.5, for groups of 8 rollouts, exact.
     """
     _weights(df, ax, "hard", "easy", "ddas", "agrae", "agrae_released")
     panels.ticks(ax, "y", (0.5, 1, 2, 4))
@@ -361,7 +381,7 @@ def off_limit(df):
 
 
 def largest_groups(df):
-    """the group is the largest"""
+    """the group of rollouts is the largest of the sweep"""
     return df[df.group == df.group.max()]
 
 
@@ -380,7 +400,9 @@ def off_hand(df):
 
 
 def largest(rows, column: str, words: str):
-    """The largest value of a column over all runs, under a readable name."""
+    """Return the estimate of the largest value of a column in any run. words: the name
+    of the quantity.
+    """
     return rows.worst(named(column, words))
 
 

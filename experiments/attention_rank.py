@@ -131,7 +131,9 @@ def _one(c: Config) -> dict:
 
 
 def build(c: Config, vocabulary: int):
-    """Return the transformer; with 'offset' its attention is theta + theta_0."""
+    """Return the transformer of a config; with 'offset' its attention matrices are
+    theta + theta_0. vocabulary: the number of characters.
+    """
     from torch.nn.utils import parametrize
 
     from symlab.mirror.syre import Offset
@@ -165,7 +167,9 @@ def rate(c: Config, step: int) -> float:
 
 
 def total_decay(c: Config) -> float:
-    """Return D: to first order in lr, decay alone shrinks weights by exp(-D) in all."""
+    """Return the exponent D: to first order in the learning rate, weight decay alone
+    shrinks weights by exp(-D) over the run.
+    """
     gain = 1 / (1 - c.momentum) if c.study == "sgd" else 1.0
     return gain * c.weight_decay * sum(rate(c, t) for t in range(c.steps))
 
@@ -248,7 +252,8 @@ def _measures(c: Config, model) -> dict:
 
 
 def ranks(s: np.ndarray) -> dict:
-    """Return ranks and a spectrum of singular values s (layers, H, D), sorted.
+    """Return ranks and a spectrum of the singular values s (layers, heads, D) of the
+    heads' products, in descending order.
 
     rank: how many exceed RANK times the layer's largest, over all heads, so that a dead
     head counts as zero; mean over heads and layers. effective: the exponential of the
@@ -293,7 +298,10 @@ def price(df):
 
 
 def fall(rows, decay: float, *products: str) -> Estimate:
-    """Return how much a decay lowers the rank, at the threshold where it does less."""
+    """Return the estimate of how much a weight decay lowers the mean ranks of
+    `products`, compared with no decay: the smallest fall, by either threshold for
+    singular values.
+    """
     ranks = [RANKS[f"{rank}_{p}"] for rank in ("rank", "rank_strict") for p in products]
     return weakest(*(rows.paired(r, weight_decay=(0.0, decay)) for r in ranks))
 
@@ -335,25 +343,30 @@ def _rank_panel(df, ax, product: str, names):
 
 @figure("fig8", "left", title="Decay lowers the rank ...")
 def draw_query_key(df, ax):
-    """Rank of the query-key products, divided by the full rank, against weight decay:
-    factors that decay to zero, or towards theta_0, and the product itself trained,
-    which both lack the symmetry. Intervals end at 1. Marks of equal decay stand side by
-    side, here and in (b), (e) and (f).
+    """Rank of a head's query-key product W_Q^T W_K, divided by the full rank, against
+    the weight decay of the attention matrices under SGD, for three models: factors that
+    decay to zero, factors that decay towards their initialisation theta_0, and the
+    product itself trained. The last two lack the rotation symmetry. Intervals end at 1.
+    Marks of equal decay stand side by side, also in the other panels of these models.
     """
     _rank_panel(df, ax, "qk", [(0.34, 0.45), (0.49, 1.03), (0.6, 0.71)])
 
 
 @figure("fig8", "mid", title="... of both products")
 def draw_value_output(df, ax):
-    """The same for the value-output products."""
+    """Rank of a head's value-output product W_O W_V, divided by the full rank, against
+    the weight decay of the attention matrices under SGD, for factors that decay to zero
+    or towards theta_0 and for the product itself trained. Intervals end at 1.
+    """
     _rank_panel(df, ax, "vo", [(0.455, 0.48), (0.49, 1.03), (0.6, 0.79)])
 
 
 @figure("fig8", "right", title="Few singular values survive it")
 def draw_spectrum(df, ax):
-    """Singular values of the query-key product, divided by the largest, of the head
-    that has the largest one; every line is one seed, as their falls differ by decades.
-    Decay is 0.004 or none; grey, the threshold of the rank; 1e-6 stands for less.
+    """Singular values s_i of the query-key product, divided by the largest, of the head
+    that has the largest one, for three models at weight decay 0.004 and for factors
+    without decay. Every line is one seed, as their falls differ by decades; grey, the
+    threshold of the rank; values below 1e-6 are drawn there.
     """
     shown, threshold = DECAYS[2], np.log10(RANK)
     arms = [("factored", 0.0, NO_DECAY), *((m, shown, a) for m, a in MODELS.items())]
@@ -376,8 +389,9 @@ def draw_spectrum(df, ax):
 
 @figure("fig8", "left", row=1, title="AdamW's decay lowers it, too")
 def draw_adamw(df, ax):
-    """Rank of both products of the factored model under AdamW against its weight decay.
-    Bands end at the full rank.
+    """Rank of a head's query-key and value-output products, of factors trained by
+    AdamW, against the weight decay of the attention matrices. Bands end at the full
+    rank.
     """
     full = ADAMW(df).full_rank.max()
     for product, arm in PRODUCTS.items():
@@ -390,8 +404,10 @@ def draw_adamw(df, ax):
 
 @figure("fig8", "mid", row=1, title="Strong decay costs loss")
 def draw_loss(df, ax):
-    """Validation loss against weight decay; grey, that of the best prediction from the
-    last character alone.
+    """Validation loss in nats per character against the weight decay of the attention
+    matrices under SGD, for factors that decay to zero or towards theta_0 and for the
+    product trained; grey, the loss of the best prediction from the last character
+    alone.
     """
     _lines(df, ax, "validation_loss", [(0.275, 2.38), (0.63, 2.08), (0.41, 2.0)])
     bigram = df.bigram_loss.mean()
@@ -402,9 +418,9 @@ def draw_loss(df, ax):
 
 @figure("fig8", "right", row=1, title="Factors near the nuclear norm")
 def draw_price(df, ax):
-    """Half the squared norms of the factors, divided by the nuclear norms of their
-    products. Dashed, the least that factors can have, by theory. The trained product
-    has no factors.
+    """Half the squared norms of the attention factors, divided by the nuclear norms of
+    their products, against weight decay under SGD; dashed, 1, the least possible ratio.
+    The model that trains the products has no factors.
     """
     _lines(df, ax, "price", [(0.57, 1.011), (0.275, 1.054)], limits=(1, np.inf))
     plot.theory(ax, [0, max(DECAYS)], [1, 1])

@@ -132,7 +132,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 @dataclass(frozen=True)
 class Problem:
-    """The loss theta.gram.theta/2 - target.theta and the constraints rows theta = 0."""
+    """A least squares problem: the loss theta.gram.theta/2 - target.theta and the
+    constraints rows @ theta = 0.
+    """
 
     gram: np.ndarray  # (P, P)
     target: np.ndarray  # (P,)
@@ -142,7 +144,9 @@ class Problem:
 
 
 def problem(c: Config) -> Problem:
-    """Return the data of a seed; its labels are scaled to make wd_c CRITICAL."""
+    """Return the problem of a config. But for study 'fused' its labels are scaled so
+    that the critical weight decay is CRITICAL.
+    """
     draws = rng.stream(c.seed, "data")
     if c.study == "fused":
         levels = np.array([0.0, 1.5, 0.5, 2.0, 1.0])
@@ -171,11 +175,11 @@ def _critical(x, y, rows) -> float:
 
 
 def lasso(p: Problem, decay: float) -> np.ndarray:
-    """Return the minimum of the loss + decay*|rows theta|_1, by scipy, from its dual.
+    """Return the minimum of the loss + decay*|rows @ theta|_1, by scipy, from its dual.
 
-    The dual is a bounded least squares problem, with gram = L L^T: minimise
-    (1/2)|L^-1 (target - rows^T z)|^2 over |z_i| <= decay. Then theta is
-    gram^-1 (target - rows^T z).
+    The dual is a bounded least squares problem, with gram = L L^T: minimise (1/2)|L^-1
+    (target - rows^T z)|^2 over |z_i| <= decay. Then theta is gram^-1 (target - rows^T
+    z).
     """
     from scipy.optimize import lsq_linear
 
@@ -353,16 +357,17 @@ def _optimizer(c: Config, model):
 def labels(c: Config) -> np.ndarray:
     """Return skewed labels (N,), of mean exactly 1, standard deviation exactly `noise`.
 
-    They are exponential, as the second order errs where the third moment is large, and
-    cut at 2.5, as a few large labels in a row would make steps at a learning rate of
-    0.1 unstable far from the mirror.
+    They are exponential, because the second-order theory errs where the third moment is
+    large, and cut at 2.5, because a few large labels in a row would make steps at a
+    learning rate of 0.1 unstable far from the mirror.
     """
     e = np.minimum(rng.stream(c.seed, "labels").exponential(size=c.samples), 2.5)
     return 1 + c.noise * (e - e.mean()) / e.std()
 
 
 def exponent(y: np.ndarray, lr: float, decay: float, order: str = "exact") -> float:
-    """Return the larger of the Lyapunov exponents of u+w and u-w at u=w=0.
+    """Return the larger of the Lyapunov exponents of u+w and u-w at u=w=0, for SGD on
+    (u*w - y)^2/2 with weight decay.
 
     y: the labels (N,). order: 'exact' in the learning rate, or to 'second' order in it.
 
@@ -378,9 +383,12 @@ def exponent(y: np.ndarray, lr: float, decay: float, order: str = "exact") -> fl
 
 
 def critical(y: np.ndarray, lr: float, order: str = "exact") -> float:
-    """Return the decay from which SGD collapses: the root of the exponent, or 0.
+    """Return the weight decay above which SGD brings u*w to zero: the root of
+    `exponent`, or 0 where that is negative without decay. y, lr, order: as for
+    `exponent`.
 
-    At a decay of 2 both factors shrink in the mean, by more than noise can undo.
+    The root is below 2, a decay at which both factors shrink in the mean by more than
+    noise can undo.
     """
     from scipy.optimize import brentq
 
@@ -494,9 +502,11 @@ def _violation_axes(ax) -> None:
 
 @figure("fig7", "left", title="DCS is exact above a known decay")
 def draw_violation(df, ax):
-    """Violation of ten constraints against weight decay, over the critical decay (grey
-    at 1), for DCS with the full batch and with SGD: geometric means over seeds. Grey
-    levels, the means of a soft penalty of strength 10^4 and of projection.
+    """Largest violation max|O^T theta| of ten linear constraints in least squares,
+    against the weight decay over the critical one (grey at 1), by DCS (differentiable
+    constraint by symmetry: each constraint O_i^T theta = u*w, with weight decay on u
+    and w) with the full batch and with SGD: geometric means over seeds. Grey levels,
+    the means of a soft penalty of strength 10^4 and of projection.
     """
     soft = SOFT.where(beta=1e4)(df).violation.mean()
     projected = DECAY.where(method="projection")(df).violation.mean()
@@ -512,8 +522,10 @@ def draw_violation(df, ax):
 
 @figure("fig7", "mid", title="DCS is the generalised lasso")
 def draw_path(df, ax):
-    """Violation of each of the ten constraints of one seed against weight decay;
-    dashed, the generalised lasso by scipy.
+    """Violation of each of ten linear constraints in least squares, for one seed,
+    against the weight decay over the critical one, by DCS (each constraint O_i^T theta
+    = u*w, with weight decay on u and w); dashed, the generalised lasso with the same
+    penalty, which scipy solves.
     """
     rows, ratios = FULL_BATCH(df), np.linspace(0, 1.5, 76)
     rows = rows[rows.seed == rows.seed.min()].sort_values("ratio")
@@ -531,7 +543,10 @@ def draw_path(df, ax):
 
 @figure("fig7", "right", title="One case: the fused lasso")
 def draw_signal(df, ax):
-    """A noisy signal with steps, recovered by DCS and by the fused lasso of scipy."""
+    """One noisy piecewise constant signal, recovered by DCS (differentiable constraint
+    by symmetry: differences of neighbours as u*w, weight decay on u and w) and by the
+    fused lasso, which scipy solves.
+    """
     row = FUSED(df).sort_values("seed").iloc[0]
     at, look = np.arange(len(row.signal)), {"color": DCS.color, "lw": 2.2, "alpha": 0.6}
     ax.plot(at, row.signal, ".", color=panels.GREY, ms=3, mew=0, label="signal + noise")
@@ -546,8 +561,10 @@ def draw_signal(df, ax):
 
 @figure("fig7", "left", row=1, title="A soft penalty never gets to 0")
 def draw_soft(df, ax):
-    """Violation under a soft penalty against its strength; dashed, the critical decay
-    divided by the strength. Grey, the mean of DCS at 1.05 of the critical decay.
+    """Largest violation of ten linear constraints in least squares at the minimum under
+    a soft penalty (beta/2)|O^T theta|^2, against its strength beta; dashed, the
+    critical weight decay divided by beta. Grey, the mean under DCS (each constraint as
+    u*w, weight decay on u and w) at 1.05 times the critical decay.
     """
     betas = np.array(BETAS)
     panels.curve(ax, SOFT(df), "beta", "violation", PENALTY)
@@ -562,9 +579,10 @@ def draw_soft(df, ax):
 
 @figure("fig7", "mid", row=1, title="SGD needs less decay")
 def draw_rate(df, ax):
-    """Critical weight decay of SGD against the learning rate, relative to that of the
-    full batch (grey). Dashed, where the exact exponent vanishes, black, and where its
-    second order does, grey. Bars, a step of the grid of decays.
+    """Critical weight decay of SGD with batch size 1, from which on s = u*w vanishes,
+    over that of full-batch descent (grey), against the learning rate. Dashed, where the
+    Lyapunov exponent at u = w = 0 vanishes: black, exact; grey, to second order in the
+    learning rate. Bars, plus and minus a step of the grid of decays.
     """
     mean = RATE(df).groupby("lr").mean()
     look = {"color": DCS_SGD.color, "mew": 0, "capsize": 2, "elinewidth": 0.8}
@@ -582,9 +600,10 @@ def draw_rate(df, ax):
 
 @figure("fig7", "right", row=1, title="AdamW needs a large $\\epsilon$")
 def draw_optimizers(df, ax):
-    """Violation 5 % below and above the critical weight decay under optimizers of
-    torch: geometric means, with intervals shorter than the marks, which stand beside
-    one another.
+    """Largest violation of ten linear constraints in least squares, each trained as u*w
+    (DCS), at weight decays 5 % below and above the critical one, under torch's SGD,
+    AdamW, and AdamW with eps = 1 for u and w: geometric means, with intervals shorter
+    than the marks, which stand beside one another.
     """
     for shift, (method, arm) in zip((-0.006, 0, 0.006), TRAINED.items(), strict=True):
         rows = _exponent(TORCH.where(method=method)(df))

@@ -98,8 +98,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def data(c: Config) -> tuple:
-    """Return Phi Phi^T (n, n), test features times Phi^T (TESTS, n), labels of signal
-    and noise (n, 2), the target at the tests (TESTS,) and the order (passes * n,).
+    """Return, with the training features Phi (n, p): Phi Phi^T (n, n), test features
+    times Phi^T (TESTS, n), the signal and the noise of the labels (n, 2), the target at
+    the tests (TESTS,) and the order of samples in SGD (passes * n,).
 
     Features of a smaller p are the first of a larger one.
     """
@@ -172,10 +173,11 @@ def _name(ax, x: float, y: float, arm: Arm, **how):
 
 @figure("descent1", "left", title="SGD softens the peak at $p=n$")
 def draw_risk(df, ax):
-    """Test error of regression on random features against their number p, for SGD after
-    1 and 200 passes and for the exact fit of least norm (rings; dashed, its closed
-    form). The vertical line is the number of samples, n = 200; there the mean error of
-    the exact fit is infinite, so that no ring is drawn, and the frame cuts the law.
+    """Test error of regression on p random features against p, for SGD after 1 and 200
+    passes over the samples and for the exact fit of least norm (rings; dashed, its
+    closed form). The vertical line is the number of samples, n = 200; there the mean
+    error of the exact fit is infinite: no ring is drawn, and the closed form leaves the
+    frame.
     """
     rows = OURS(df)
     for column, arm in ARMS.items():
@@ -192,9 +194,10 @@ def draw_risk(df, ax):
 
 @figure("descent1", "mid", title="SGD: only the variance peaks")
 def draw_parts(df, ax):
-    """Squared bias and variance of SGD after 200 passes against the number of features;
-    dashed in the same colour, those of the exact fit of least norm by the closed form,
-    which are infinite at p = n.
+    """Parts of the test error of regression on p random features against p: squared
+    bias and variance of SGD after 200 passes; dashed in the same colour, those of the
+    exact fit of least norm by the closed form, which are infinite at p = n, the number
+    of samples.
     """
     rows = OURS(df)
     for column, arm in PARTS.items():
@@ -211,9 +214,10 @@ def draw_parts(df, ax):
 
 @figure("descent1", "right", title="The peak follows the rank, not $p$")
 def draw_copies(df, ax):
-    """Test error of SGD after 200 passes with distinct features and with each feature
-    twice, which adds a permutation symmetry: p parameters are then p/2 features. The
-    vertical lines are at p = n = 200 samples and at p = 2n.
+    """Test error of regression by SGD of 200 passes against the number p of trained
+    weights, with p distinct random features and with p/2 features given twice, which
+    adds a permutation symmetry. The vertical lines are at p = n = 200 samples and at p
+    = 2n.
     """
     panels.curves(ax, df, "features", "sgd_risk", "copies", COPIES)
     _axes(ax, df, 0.08, 1.2)

@@ -94,7 +94,9 @@ def _law(c: Config) -> dict:
 
 
 def published(k: int, level: float) -> tuple[int, float]:
-    """Return the authors' number of networks and squared error, or 0 without a run."""
+    """Return the published number of averaged networks and their squared error at
+    length k and an accuracy of `level`, or (0, 0.0) where there was no run.
+    """
     file = Path(__file__).resolve().parents[1] / DATA[0]
     table = np.genfromtxt(file, delimiter=",", skip_header=5)
     row = table[(table[:, 0] == level) & (table[:, 1] == k)]
@@ -166,10 +168,10 @@ THEORY = Arm("closed form", plot.BLACK, "", panels.DASHED)
 
 @figure("perm1", "left", title="Published counts: last layer alone")
 def draw_counts(df, ax):
-    """Averaged networks until 90 % of the inputs with two ones are permuted exactly,
-    against the length k, where both layers learn or the last alone; dashed, the closed
-    form; crosses, the counts of the paper. At k = 3 to 5 seeds differ up to tenfold,
-    so that intervals are wide.
+    """Number of averaged networks of infinite width until 90 % of the inputs with two
+    ones are permuted exactly, against the length k, where both layers learn or the last
+    alone; dashed, the closed form; crosses, the paper's counts. At k = 3 to 5 seeds
+    differ up to tenfold, so that intervals are wide.
     """
     rows = PASSAGE(df)
     seen = rows.drop_duplicates("k")
@@ -186,8 +188,10 @@ def draw_counts(df, ax):
 
 @figure("perm1", "mid", title="Counts grow as $k$ log $k$, not $k^2$")
 def draw_laws(df, ax):
-    """Averaged networks that make all inputs (hollow) or one input (filled) right with
-    probability 0.9, by the closed form; grey, k squared and 0.3 k log k as slopes.
+    """Number of averaged networks of infinite width that permute all inputs (hollow) or
+    the hardest input (filled) exactly with probability 0.9, by the closed form, against
+    the length k, where both layers learn or the last alone; grey, k squared and 0.3 k
+    log k as slopes.
     """
     for regime, arm in ARMS.items():
         law = LAW.where(regime=regime)(df).sort_values("k")
@@ -204,9 +208,10 @@ def draw_laws(df, ax):
 
 @figure("perm1", "right")
 def draw_finite(df, ax):
-    """Fraction of all inputs of length 8 that ensembles of networks of width 1024
-    permute exactly, against the number of averaged networks; dashed, infinite width.
-    Intervals end at 0 and 1.
+    """Fraction of the inputs of 8 bits with two or more ones that averages of networks
+    of width 1024 permute exactly, against the number of averaged networks, where both
+    layers learn or mainly the last; dashed, at infinite width. Intervals end at 0 and
+    1.
     """
     for regime, arm in ARMS.items():
         rows = FINITE.where(regime=regime)(df)
@@ -299,9 +304,9 @@ CLAIMS = [
         "mean output from 0."),
     paper("averages_are_exact",
         "The average of 128 two-layer networks of width 1024, trained on the 8 basis "
-        "vectors of a permutation of 8 bits and rounded at 0, permutes more than 0.95 "
-        "of all other nonzero inputs exactly. As in the authors' code, all weights "
-        "have one learning rate.",
+        "vectors of a permutation of 8 bits at one learning rate for all weights, "
+        "permutes more than 0.95 of all other nonzero inputs exactly after rounding "
+        "at 0, in the mean over seeds.",
         unit="fraction of inputs", tests="exact",
         estimate=FINITE.where(regime="last").mean(MOST), above=1 - SHARE.size,
         reason=FINEST),
@@ -355,10 +360,10 @@ CLAIMS = [
         unit="relative difference", estimate=_over_lengths(RUNS, ERROR),
         above=-SHARE.size, below=SHARE.size, reason=FINEST),
     Claim("both_layers_ask_for_more",
-        "For permutations of 10, 15, ..., 30 bits, more than twice as many infinitely "
-        "wide networks with both layers trained as Giapitzakis et al. published have "
-        "to be averaged until 90 % of the inputs with two ones come out right, in "
-        "every run.",
+        "For permutations of 10, 15, ..., 30 bits, over twice the published number "
+        "(Giapitzakis et al.) of infinitely wide networks, both layers trained, must "
+        "be averaged before 90 % of the inputs with two bits equal to 1 are permuted "
+        "correctly, in every run.",
         unit="times the published number", place=CLOSED, **seen(),
         estimate=BOTH.where("k >= 10").least(TIMES), above=2.0,
         reason="One published run at a length varies by about a fifth, so that it "

@@ -189,9 +189,10 @@ ORDINARY = where(arm=("rnn", "rnn_long", "rnn_all"))
 
 @figure("flow1", "left", title="Channels move exactly, RNNs do not")
 def draw_lift(df, ax):
-    """Violation of the equivariance of the hidden state to motion in every run, before
-    training (hollow) and after (filled): how far the state of a faster pattern is from
-    the moved state, over its norm. V: the velocities that have hidden channels.
+    """Violation of the equivariance of an RNN's hidden state to motion in every run,
+    before training (hollow) and after (filled): distance of the state for a pattern
+    with an added velocity from the shifted state of the old one, over its norm, at the
+    worst of four velocities. V: the velocities that have hidden channels.
     """
     for shift, when in ((-0.2, "before"), (0.2, "after")):
         for k, (name, arm) in enumerate(ARMS.items()):
@@ -214,8 +215,9 @@ def draw_lift(df, ax):
 
 @figure("flow1", "mid", title="Channels up to 2 predict speed 2")
 def draw_speeds(df, ax):
-    """Error of prediction, divided by the variance, against the speed of the motion;
-    shaded, the speeds in training (the RNN "trained on all" sees 0 to 2). At 1 a
+    """Mean square error of six predicted frames, divided by the variance of the
+    patterns, against the speed of the motion; shaded, the speeds in training (the RNN
+    "trained on all" sees 0 to 2). V: the velocities that have hidden channels. At 1 a
     prediction is as bad as the mean.
     """
     rows = panels.unrolled(df, SPEEDS, "by_speed", ["arm"])
@@ -230,9 +232,10 @@ def draw_speeds(df, ax):
 
 @figure("flow1", "right", title="At speed 2 the lead fades")
 def draw_horizon(df, ax):
-    """Mean error of prediction at speed 2, divided by the variance, against the
-    predicted frame; intervals stand at every fifth frame, those of each arm at other
-    ones. The vertical line is the longest horizon in training.
+    """Mean square error of prediction at speed 2, divided by the variance of the
+    patterns, against the predicted frame; intervals stand at every fifth frame, those
+    of each network at other ones. V: the velocities that have hidden channels. The
+    vertical line is the longest horizon in training.
     """
     rows = panels.unrolled(df, range(1, LONG + 1), "by_horizon", ["arm"])
     for k, (name, arm) in enumerate(ARMS.items()):

@@ -162,10 +162,12 @@ COST, JUMP = where(study="cost"), where(study="jump")
 
 @figure("frames1", "left", title="4 poses are exact, samples are not")
 def draw_cost(df, ax):
-    """Relative change of the output under rotations of random networks, plain and as
-    means over a frame of 4 poses or over K random rotations of the group, against the
-    evaluations per input; dashed, the closed form sqrt(2V/(KM + V)): V is the variance
-    of outputs over rotations, M the mean square of their mean. Inset: measured over it.
+    """Relative change of the output of a random network when a cloud of points in three
+    dimensions is rotated, against its evaluations per input: plain, averaged over the 4
+    rotations that align the cloud with its principal axes (frame), or over K random
+    rotations (group). Dashed, the closed form sqrt(2V/(KM + V)): V is the variance of
+    outputs over rotations, M the mean square of their mean. Inset: measured over closed
+    form.
     """
     rows = COST.where(dim=3)(df)
     table = panels.unrolled(rows, ROTATIONS, "group_error")
@@ -188,9 +190,10 @@ def draw_cost(df, ax):
 
 @figure("frames1", "left", row=1, title="Between close clouds a frame jumps")
 def draw_jump(df, ax):
-    """Relative change of the output between two point clouds in the plane that are
-    stretched by delta along an axis and along the diagonal, against the stretch; the
-    group's mean is over 128 rotations.
+    """Relative difference of the outputs for two copies of a planar point cloud of
+    equal variances, one stretched by delta along an axis, one along the diagonal,
+    against delta: of a random network (plain), of its average over the rotations that
+    align a cloud with its principal axes (frame) and over 128 rotations (group).
     """
     rows = JUMP(df)
     for name, column in (("frame", "frame"), ("plain", "plain"), ("group", "circle")):

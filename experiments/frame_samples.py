@@ -58,7 +58,9 @@ def sweep(scale: str) -> list[Config]:
 
 
 def run(configs: list[Config]) -> list[dict]:
-    """Train one network per lane; parameters are (L, inputs, outputs)."""
+    """Return a row for each config. Their networks are trained side by side (lanes):
+    parameters are (L, inputs, outputs).
+    """
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -82,7 +84,9 @@ def run(configs: list[Config]) -> list[dict]:
         return torch.stack(clouds), classes[0]
 
     def posed(x):
-        """Return the clouds (L, n, points, d) in the poses of the arm, (L, n, F, .)."""
+        """Return the clouds (L, n, points, d) in F poses, (L, n, F, points * d): those
+        of the frame for arm 'frame', else as they are.
+        """
         framed = first.arm == "frame"
         x = (
             actions.framed(x.double(), special=True).float()
@@ -110,7 +114,9 @@ def run(configs: list[Config]) -> list[dict]:
         return h.unflatten(1, x.shape[1:3])  # (L, n, F, classes)
 
     def loss(x, y):
-        """Return the sum over lanes: a frame averages logits, rotations the losses."""
+        """Return the cross-entropy, summed over lanes: of the mean logits of a cloud's
+        poses for arm 'frame', else the mean over poses.
+        """
         out = logits(x)
         out = out.mean(2, keepdim=True) if first.arm == "frame" else out
         labels = y[:, None].expand(len(out), len(y), out.shape[2])
@@ -149,9 +155,10 @@ CLEAN, NOISY = where(noise=NOISES[0]), where(noise=NOISES[1])
 
 @figure("frames1", "right", title="In noise, training on rotations errs least")
 def draw_samples(df, ax):
-    """Test error of networks that are trained on clouds in few poses, on randomly
-    rotated ones, or averaged over a frame, against the number of training clouds, with
-    noise of 0.4 of the spread of the points.
+    """Test error in telling eight shapes apart by rotated point clouds, with noise of
+    0.4 of the spread of the points, against the number of training clouds: of networks
+    trained on the clouds as they are, trained on random rotations of them, or averaged
+    over the rotations that align a cloud with its principal axes (frame).
     """
     arms = {name: FRAMES[name] for name in ("plain", "augmented", "frame")}
     rows = NOISY(df).assign(error=lambda rows: 1 - rows.accuracy)

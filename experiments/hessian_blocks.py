@@ -102,7 +102,9 @@ def network(p, x):
 
 
 def problem(c: Config):
-    """Return the loss of a parameter dict, and a random point, drawn as the teacher."""
+    """Return the loss, a function of a parameter dict, and a random parameter dict,
+    drawn like the teacher.
+    """
     import torch
 
     data = rng.stream(c.seed, "data")
@@ -128,7 +130,9 @@ def _drawn(c: Config, name: str) -> dict:
 
 
 def mirrors_of(params) -> list:
-    """Return the mirror symmetries that exchange the two neurons of each of PAIRS."""
+    """Return the symmetries that exchange the two neurons of each of PAIRS, as
+    `MirrorSymmetry` objects.
+    """
     from symlab import mirror
 
     return [mirror.permutation(params, UNITS, i, j) for i, j in PAIRS]
@@ -144,7 +148,8 @@ def _basis(mirrors):
 
 
 def symmetric_solution(c: Config, loss, start, mirrors):
-    """Return theta_c (P,), the minimum of loss + decay on all mirrors, from `start`.
+    """Return theta_c (P,), the minimum of the loss plus weight decay among weights on
+    all mirrors. start: the parameter dict from which it is searched.
 
     L-BFGS finds the basin; Newton steps in a trust region (scipy) reach rounding.
     """
@@ -189,7 +194,9 @@ def _for_scipy(objective):
 
 
 def signal(loss, theta, mirrors):
-    """Return (h, d), the lowest eigenvalue of the mirrors' blocks and its vector."""
+    """Return (h, d): the lowest eigenvalue of the Hessian's blocks across the mirrors
+    at theta, and its eigenvector (P,).
+    """
     import torch
 
     from symlab import mirror
@@ -263,7 +270,9 @@ def _along(loss, theta, h: float, d) -> dict:
 
 
 def minima(s, line, weight_decay: float) -> np.ndarray:
-    """Return where line + (weight_decay/2) s^2 has local minima inside the grid."""
+    """Return where a loss plus (weight_decay/2) s^2 has local minima inside the grid s.
+    line: the loss at s.
+    """
     y = line + weight_decay / 2 * s**2
     lower = (y[1:-1] < y[:-2]) & (y[1:-1] <= y[2:])
     return s[1:-1][lower]
@@ -343,22 +352,29 @@ def _show(ax, df, column: str):
 
 @figure("fig2", "left", title="Hessian, symmetric solution")
 def draw_symmetric(df, ax):
-    """Hessian at a symmetric solution, in a basis of the directions off two mirrors
-    (O_1, O_2) and of those that lie in both: entries between the blocks vanish.
+    """Size of the entries of the loss's Hessian at weights at which two pairs of
+    neurons are equal, in a basis of the directions that make the first pair unequal
+    (O_1), the second pair unequal (O_2), and of all others (ker O^T): entries between
+    the blocks vanish.
     """
     _show(ax, df, "hessian")
 
 
 @figure("fig2", "mid", title="Hessian, random point")
 def draw_random(df, ax):
-    """Hessian at a random point, in the same basis and colours: it has no blocks."""
+    """Size of the entries of the loss's Hessian at random weights, in a basis of the
+    directions that make one pair of neurons unequal (O_1), another pair (O_2), and of
+    all others (ker O^T), in the colours of the symmetric solution: it has no blocks.
+    """
     _show(ax, df, "hessian_random")
 
 
 @figure("fig2", "right", title="Decay removes the wells")
 def draw_wells(df, ax):
-    """Loss of one seed along the direction away from the mirror, at weight decays of
-    half the signal, the signal and twice it; dashed, the expansion to fourth order. The
+    """Loss plus weight decay of one seed against the distance s from the mirror
+    (weights at which paired neurons are equal), along the direction of lowest curvature
+    h < 0, at weight decays of half the signal |h|, the signal and twice it; dashed, the
+    expansion to fourth order in s. Both axes are scaled by the wells without decay. The
     frame cuts what rises higher.
     """
     row = df.sort_values("seed").iloc[0]
@@ -380,8 +396,10 @@ def draw_wells(df, ax):
 
 @figure("fig2", "left", row=1, title="Blocks need the symmetry")
 def draw_off_block(df, ax):
-    """Largest entry off the blocks over the largest inside them at a symmetric
-    solution, with the symmetry broken, and at a random point; one marker per seed.
+    """Largest entry of the Hessian off the blocks over the largest inside them: at
+    weights at which two pairs of neurons are equal; there with sum b theta^2 with
+    random b added to the loss (symmetry broken); and at random weights; one marker per
+    seed.
     """
     for i, (column, arm) in enumerate(PLACES.items()):
         beside = i + np.linspace(-0.22, 0.22, len(df))
@@ -393,9 +411,11 @@ def draw_off_block(df, ax):
 
 @figure("fig2", "mid", row=1, title="Two minima merge into one")
 def draw_pitchfork(df, ax):
-    """Minima of the loss along the direction away from the mirror against weight
-    decay, one marker per seed; scaled by sqrt(6 |h|/q), with q the fourth derivative.
-    Dashed, to fourth order, which holds near the mirror: seeds differ far from it.
+    """Distances s from the mirror (weights at which paired neurons are equal) at which
+    loss plus weight decay, along the direction of lowest curvature h < 0, has a
+    minimum, against weight decay over |h|, one marker per seed, in units of sqrt(6
+    |h|/q), with q the fourth derivative at s = 0. Dashed, the expansion to fourth
+    order, which holds near the mirror: seeds differ far from it.
     """
     for i, row in enumerate(df.itertuples()):
         y = np.array(row.wells) / np.sqrt(-6 * row.h / row.fourth)
@@ -410,9 +430,10 @@ def draw_pitchfork(df, ax):
 
 @figure("fig2", "right", row=1, title="L-BFGS leaves or returns")
 def draw_search(df, ax):
-    """Distance from the mirror after a search by L-BFGS, from a point as close to it as
-    the grey line, against weight decay; lines, one seed each. Dashed, the theory's
-    threshold, decay = signal.
+    """Distance from the mirror (weights at which paired neurons are equal) at which
+    L-BFGS over all weights ends, from a start as close to it as the grey line, against
+    the weight decay of the differences O^T theta within pairs, over the signal |h|;
+    lines, one seed each. Dashed, the theory's threshold, decay = signal.
     """
     for i, row in enumerate(df.itertuples()):
         ax.plot(row.ratios, row.distance, lw=0.5, label="_" if i else "end", **SEEDS)

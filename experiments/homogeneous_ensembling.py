@@ -259,14 +259,18 @@ def alive(neurons: np.ndarray) -> np.ndarray:
 
 
 def distances(neurons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return distances up to the sign, (m, m), and the sign of the smaller one."""
+    """Return the distances (m, m) of neurons up to their sign, and the relative sign, 1
+    or -1, of the smaller one.
+    """
     minus = np.linalg.norm(neurons[:, None] - neurons, axis=-1)
     plus = np.linalg.norm(neurons[:, None] + neurons, axis=-1)
     return np.minimum(minus, plus), np.where(plus < minus, -1, 1)
 
 
 def distinct(neurons: np.ndarray, within: float) -> int:
-    """Return the number of clusters of live neurons, plus one if any neuron is dead."""
+    """Return the number of clusters of live neurons, plus one if any neuron is dead.
+    within: the relative distance up to which clusters are joined.
+    """
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
@@ -345,8 +349,10 @@ def _decay_curves(ax, df, column: str, names, **limits):
 
 @figure("fig9", "left", title="Decay merges neurons")
 def draw(df, ax):
-    """Distinct neurons after training a network of 50 against weight decay, with the
-    permutation symmetry and with a static bias that removes it. Bands end at 1 and 50.
+    """Distinct neurons (those that differ by less than 1 % count once) after training a
+    tanh network of 50 on a teacher of 5, against weight decay, with the permutation
+    symmetry and with a static bias, a fixed random offset of the weights, that removes
+    it. Bands end at 1 and 50.
     """
     limits = _counts(ax, df)
     _decay_curves(ax, df, "distinct", [(0.53, 45), (0.53, 26)], limits=limits)
@@ -354,9 +360,11 @@ def draw(df, ax):
 
 @figure("fig9", "mid", title="Width adds hardly any")
 def draw_width(df, ax):
-    """Distinct neurons against the width m: m of them where decay or symmetry is
-    missing (dashed), a number that hardly grows with both. The band ends at 1; other
-    intervals are shorter than a marker.
+    """Distinct neurons (those that differ by less than 1 % count once) after training,
+    against the width m: m of them (dashed) without weight decay, or with a static bias
+    of the weights, which removes the permutation symmetry; a number that hardly grows
+    with decay and symmetry. The band ends at 1; other intervals are shorter than a
+    marker.
     """
     for rows, style in ((FREE, {"ms": 6, "mfc": "none", "mew": 1}), (BIASED, {})):
         found = panels.means(rows.where(study="width")(df).groupby("width").distinct)
@@ -386,10 +394,11 @@ def _neurons(ax, df, rows, **look):
 
 @figure("fig9", "right", title="Copies in one network")
 def draw_neurons(df, ax):
-    """Incoming weights of all neurons of one network, in the main plane of the
+    """Incoming weights of all neurons of one trained network, in the main plane of the
     teacher's; a neuron with negative outgoing weight is shown as its equal, with both
     signs changed. A disc's area and number say how many copies lie there. Insets: the
-    same with a static bias, and without decay on wider axes.
+    same with a static bias (a fixed random offset of the weights), and without weight
+    decay on wider axes.
     """
     c = Config(seed=int(df.seed.min()))
     for n, at in zip(*_neurons(ax, df, SYMMETRIC, alpha=0.35)[::-1], strict=True):
@@ -408,7 +417,10 @@ def draw_neurons(df, ax):
 
 @figure("fig9", "left", row=1, title="Test errors of both are close")
 def draw_error(df, ax):
-    """Test error against weight decay, with the symmetry and with the static bias."""
+    """Test error (mean squared, against labels without noise) of a network of 50
+    neurons against weight decay, with the permutation symmetry and with a static bias,
+    a fixed random offset of the weights, that removes it.
+    """
     _decay_curves(ax, df, "test_error", [(0.69, 0.006), (0.5, 0.02)])
     panels.ticks(ax, "y", [0.003, 0.01, 0.03], log=10)
     ax.set(ylabel="test error (MSE)")
@@ -416,8 +428,9 @@ def draw_error(df, ax):
 
 @figure("fig9", "mid", row=1, title="Label noise does not merge them")
 def draw_noise(df, ax):
-    """Distinct neurons of 50 against the noise of labels that are drawn anew at each
-    step, with decay and without; pale marks, single runs. Bands end at 1 and 50.
+    """Distinct neurons of 50 after training (those that differ by less than 1 % count
+    once), against the standard deviation of label noise that is drawn anew at each
+    step, with weight decay and without; pale marks, single runs. Bands end at 1 and 50.
     """
     limits = _counts(ax, df)
     for arm, at in ((FREE, 46), (SYMMETRIC, 25)):
@@ -431,8 +444,10 @@ def draw_noise(df, ax):
 
 @figure("fig9", "right", row=1, title="Copies lie on a mirror")
 def draw_mirror(df, ax):
-    """Distance of the median neuron to its nearest mirror over its norm against weight
-    decay. Smaller distances than 1e-17 are drawn there.
+    """Distance of the median neuron from equality with another one, up to sign (its
+    nearest mirror), over its norm, against weight decay, with the permutation symmetry
+    and with a static bias that removes it. Smaller distances than 1e-17 are drawn
+    there.
     """
     shown = df.assign(log=np.log10(df.mirror_distance.clip(lower=1e-17)))
     _decay_curves(ax, shown, "log", [(0.5, -3), (0.25, -8)], limits=(-17, 0))

@@ -104,7 +104,7 @@ ARMS = {
 
 
 def _largest(df):
-    """neurons are most for their P"""
+    """the network is the largest of its order P"""
     return df[df.neurons == df.groupby("order").neurons.transform("max")]
 
 
@@ -115,9 +115,9 @@ LARGEST = where(_largest)
 def draw_errors(df, ax):
     """Bits of a stored memory that one parallel step flips, over the number by the law
     of large networks, erfc(sqrt(R/2))/2 of all bits, against the load 1/R = K (2P -
-    3)!!/N^(P-1) of K memories of N bits with interactions of order P; below the ticks,
-    the share that the law flips. Coloured and dashed, the exact probability at the size
-    simulated. Markers stand side by side at equal loads.
+    3)!!/N^(P-1) of K random memories of N bits, with interactions of P spins; below the
+    ticks, the share that the law flips. Coloured and dashed, the exact probability at
+    the size simulated. Markers stand side by side at equal loads.
     """
     rows = LARGEST(df)
     law = dict(zip(LOADS, dense.gaussian_error(np.array(LOADS)), strict=True))
@@ -139,8 +139,9 @@ def draw_errors(df, ax):
 
 @figure("hopfield1", "mid", title="$K$ grows as $N^{P-1}$")
 def draw_counts(df, ax):
-    """Number of memories at which one step flips 1 % of the bits against the number of
-    spins, for interactions of order P; dashed, the law of large networks.
+    """Number K of random memories at which one step from a memory flips 1 % of its
+    bits, against the number N of spins, for interactions of P spins; dashed, the law of
+    large networks.
     """
     for order, rows in df.groupby("order", sort=True):
         found = panels.means(_counts(rows).groupby("neurons"))
@@ -160,9 +161,10 @@ def draw_counts(df, ax):
 
 @figure("hopfield1", "right", title="After 20 steps $P=2$ errs first")
 def draw_settled(df, ax):
-    """Share of wrong bits after 20 steps from a memory against the load; coloured and
-    dashed, the replica-symmetric theory for P = 3 and 4, where a memory still exists;
-    the vertical line is 0.138, the capacity of the Hopfield network (P = 2).
+    """Share of wrong bits after 20 steps from a memory, against the load 1/R = K (2P -
+    3)!!/N^(P-1) of K random memories of N bits, with interactions of P spins; coloured
+    and dashed, the replica-symmetric theory for P = 3 and 4, where a memory still
+    exists; the vertical line is 0.138, the capacity of the Hopfield network (P = 2).
     """
     rows = LARGEST(df)
     panels.curves(ax, rows, "load", "settled", "order", ARMS, limits=(0, 1), lw=0.7)

@@ -63,7 +63,7 @@ class Config:
     group: int = 8
     """Rollouts of a group, G, whose chances to be mixed are computed."""
     checked: int = 0
-    """How many of the questions are sampled, too."""
+    """How many of the questions are sampled, as a check of exact probabilities."""
     samples: int = 4096
     """Samples of each of these."""
     seed: int = 0
@@ -137,8 +137,8 @@ GROUPS = {
 
 @figure("agrae9", "left", title="pass@$k$ of the base model, by task")
 def draw(df, ax):
-    """pass@k of the pretrained language model before reinforcement learning, by
-    task: means over draws of prompts, and thin, each draw.
+    """pass@k of the language model SmolLM2-135M-Instruct on arithmetic, before
+    reinforcement learning, by task: means over draws of prompts, and thin, each draw.
     """
     for task, arm in ARMS.items():
         passes = df[df.task == task].passes.tolist()
@@ -155,8 +155,9 @@ def draw(df, ax):
 
 @figure("agrae9", "mid", title="Few mixed groups on hard tasks")
 def draw_groups(df, ax):
-    """Share of groups of 8 rollouts that are all wrong, all right or mixed: only
-    mixed groups train GRPO. Intervals end at 0 and 1.
+    """Expected share of groups of 8 rollouts, sampled answers to one prompt, that are
+    all wrong, all right or mixed, by task: only mixed groups train a policy by GRPO.
+    Intervals end at 0 and 1.
     """
     rows = {
         arm.label: {kind: stats.mean(own[kind].to_numpy()) for kind in GROUPS}

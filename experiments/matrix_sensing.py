@@ -102,7 +102,7 @@ def starts(c: Config) -> np.ndarray:
 
 
 def measured(c: Config, seed: int) -> np.ndarray:
-    """Return H (n^2, n^2), the mean square of measurements with normal entries."""
+    """Return H (n^2, n^2): Gram matrix of Gaussian measurements over their number."""
     a = rng.stream(seed, "measure").normal(size=(c.measurements, c.dim**2))
     return a.T @ a / c.measurements
 
@@ -184,9 +184,10 @@ def _errors(df, ax, spare, **chosen) -> None:
 
 @figure("sensing1", "left", title="Spare symmetric columns are slow")
 def draw_errors(df, ax):
-    """Squared error against the step with every entry of a matrix of rank r = 2
-    observed, by factorisation with k columns (geometric means); dashed, the closed form
-    (k - r)/(2 eta T)^2 of k - r spare columns. Below 1e-29 is rounding.
+    """Squared error against the step T of gradient descent that fits X X^T or F G^T,
+    with k columns, to a fully observed matrix of rank r = 2, also after one step that
+    sets all singular values of F equal (geometric means); dashed, the closed form (k -
+    r)/(2 eta T)^2 of X X^T. Below 1e-29 is rounding.
     """
     step, exact = STEP.where(alpha=0.1, beta2=0.5), where(study="symmetric", rank=2)
     _errors(df, ax, (2, 6), wide=XX.where(rank=8), symmetric=XX.where(rank=4),
@@ -196,8 +197,8 @@ def draw_errors(df, ax):
 
 @figure("sensing1", "left", row=1, title="The same from 800 measurements")
 def draw_sensing(df, ax):
-    """Squared error against the step from 800 Gaussian measurements of the matrix
-    (geometric means); dashed, the closed form of full observation.
+    """Squared error of fits of X X^T or F G^T to 800 Gaussian measurements of a matrix,
+    against the step (geometric means); dashed, the closed form of full observation.
     """
     asymmetric, step = PLAIN.where(alpha=0.4), PLAIN.where(alpha=0.1)
     _errors(SENSED(df), ax, (2,), symmetric=SENSED.where(symmetric=True),
@@ -206,7 +207,7 @@ def draw_sensing(df, ax):
 
 @figure("sensing1", "mid", title="Decay grows as $\\alpha^2$, then falls")
 def draw_alpha(df, ax):
-    """Rate at which the error of F G^T decays, over the step size eta, against the
+    """Decay rate of the squared error of F G^T over the step size eta, against the
     scale alpha of the start; dashed, the rate from the Gauss-Newton matrix.
     """
     rows = FG(df)
@@ -225,10 +226,10 @@ def draw_alpha(df, ax):
 
 @figure("sensing1", "mid", row=1, title="After one step $\\alpha$ hardly matters")
 def draw_beta(df, ax):
-    """Rate of decay after one step that sets the singular values of F to beta, against
-    beta squared, for three scales alpha of the start (side by side; most intervals are
-    smaller than the marker); dashed, the closed form 2 min(beta^2, s_r^2/beta^2), with
-    s_r = 0.5 the least singular value of the matrix.
+    """Decay rate of the squared error of F G^T over the step size eta, after one step
+    that sets all singular values of F to beta, against beta squared, for three scales
+    alpha of the start (side by side; most intervals are hidden by markers); dashed, 2
+    min(beta^2, s_r^2/beta^2), with s_r = 0.5 the least positive singular value.
     """
     for shift, (alpha, arm) in zip((0.93, 1.0, 1.07), ONE_STEP.items(), strict=True):
         found = panels.means(STEP.where(alpha=alpha)(df).groupby("beta2").rate)

@@ -41,7 +41,7 @@ class Config:
     points: int = 300
     """Random points of the plane."""
     centre: float = 2.0
-    """m of the points on one normal of the mirror: gamma_0 against the distance."""
+    """Coordinate m = (w1 + w2)/sqrt 2 of the points on one normal of the mirror."""
     seed: int = 0
     """Points and their decays; shared by all arms."""
 
@@ -53,12 +53,12 @@ def sweep(scale: str) -> list[Config]:
 
 
 def loss(w, broken: float = 0.0):
-    """Return l of w (..., 2), numpy or torch."""
+    """Return (w1 w2 - 1)^2 + broken * w1 of points w (..., 2), numpy or torch."""
     return (w[..., 0] * w[..., 1] - 1) ** 2 + broken * w[..., 0]
 
 
 def gradient(w, gamma: float = 0.0) -> np.ndarray:
-    """Return the gradient of (w1 w2 - 1)^2 + gamma |w|^2, (..., 2), for the arrows."""
+    """Return the gradient of (w1 w2 - 1)^2 + gamma |w|^2 at points w (..., 2)."""
     residual = w[..., :1] * w[..., 1:] - 1
     return 2 * residual * w[..., ::-1] + 2 * gamma * w
 
@@ -186,9 +186,9 @@ THRESHOLDS = {  # by the strength of the breaking term
 
 @figure("fig1", "left", title="A loss with a mirror")
 def draw(df, ax):
-    """Contours of a loss with a mirror (thick line): A and B are images of each other,
-    C is their mean on the mirror. Blue, both contours of the loss of A and B; arrows,
-    steps down the gradient.
+    """Contours of the loss (w1 w2 - 1)^2 with its mirror w1 = w2 (thick line): A and B
+    are images of each other, C is their mean on the mirror. Blue, both contours of the
+    loss of A and B; arrows, steps down the gradient.
     """
     x = np.linspace(-0.55, 2.75, 200)
     w = np.stack(np.meshgrid(x, x), -1)
@@ -220,9 +220,11 @@ def draw(df, ax):
 
 @figure("fig1", "mid", title="Two facts need the symmetry")
 def draw_facts(df, ax):
-    """The three facts of a mirror, the worst over random points, against the strength b
-    of a term that breaks the symmetry: A and B of equal loss, the gradient at C in the
-    mirror, C of smaller norm. Dashed, the closed form; b = 0 stands left of the break.
+    """Three facts about a point A, its mirror image B and its projection C on the
+    mirror w1 = w2, the worst over random points, against the strength b of a term b w1
+    that breaks the symmetry: A and B have equal losses, the gradient at C has no
+    component across the mirror, and C has the smaller norm. Dashed, the closed form; b
+    = 0 stands left of the break.
     """
     zero = 1e-14  # where broken = 0 stands on the logarithmic axis
     df = df.assign(x=df.broken.where(df.broken > 0, zero))
@@ -243,9 +245,11 @@ def draw_facts(df, ax):
 
 @figure("fig1", "right", title="Enough decay favours the mirror")
 def draw_threshold(df, ax):
-    """Decay gamma_0 from which C is better than A, against the distance of A from the
-    mirror, with the symmetry and without; dashed, the closed form. Crosses and bars:
-    whether C is better at random points and gamma, which may be negative.
+    """Weight decay gamma_0 above which C, the projection of a point A on the mirror w1
+    = w2, has a lower loss than A, against the distance of A from the mirror, with the
+    symmetry of the loss and without; dashed, the closed form. Crosses (C has the lower
+    loss) and bars (it has not): random A and gamma, from -0.2 to 2.9, with the
+    symmetry.
     """
     s, gamma, gain = (
         np.concatenate(list(SYMMETRIC(df)[f"sample_{n}"])[:4])

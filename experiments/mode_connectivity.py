@@ -12,7 +12,7 @@ A group (a seed) has three relu networks A, B, C, 64-128-128-10, that learned
 scikit-learn's digits (`symlab.models.zoo`); B and C are matched to A. The barrier is
 the largest excess of the test loss over the chord on 11 points of a line. The alignment
 is the cosine of sum u v^T in A and in B over singular values of at least gamma times
-the largest (the paper's R, remembered, divides by a number of vectors). Studies:
+the largest (the paper's R, as we recall it, divides by a number of vectors). Studies:
 
   methods     the five ways; also B to C, which nothing matched to each other
   width       as trained and WM at widths 16 to 128
@@ -174,10 +174,10 @@ def _curves(ax, df, x, column: str, **how):
 
 @figure("lmc1", "left", title="Matching lowers the barrier")
 def draw(df, ax):
-    """Test loss on the line between two networks A and B, above the straight line
-    between the losses at its ends, by how the units of B were matched to those of A: by
-    weights, by activations, or by a straight-through estimator (STE) that starts at A
-    or at B.
+    """Test loss on the line between two networks A and B trained on digits, above the
+    straight line between the losses at its ends, by how the units of B were matched to
+    those of A: by weights, by activations, or by a straight-through estimator (STE)
+    that starts at A or at B.
     """
     weight = np.linspace(0, 1, POINTS)
     chords = [loss[0] + (loss[-1] - loss[0]) * weight for loss in df.loss]
@@ -189,8 +189,10 @@ def draw(df, ax):
 
 @figure("lmc1", "mid", title="Matched, large vectors align")
 def draw_alignment(df, ax):
-    """Alignment of the singular vectors of A and B, of those whose singular values
-    exceed a fraction gamma of the largest, s1; 1 is the same directions.
+    """Cosine between the sums of u v^T, over singular vectors u, v of the weight
+    matrices, in two networks A and B, against gamma: only vectors count whose singular
+    value is at least gamma times the layer's largest, s1. By how the units of B were
+    matched to those of A; 1 is the same directions.
     """
     _curves(ax, df, GAMMAS, "alignment", limits=(-1, 1))
     ax.set(xlabel="$\\gamma$ (singular values $\\geq\\gamma\\,s_1$)")
@@ -199,9 +201,10 @@ def draw_alignment(df, ax):
 
 @figure("lmc1", "right", title="Matched: below the square law")
 def draw_distance(df, ax):
-    """Barrier on the line against the distance of A and B, over their distance as
-    trained, for each of four groups of networks; dashed, the square of the distance,
-    from the networks as trained.
+    """Loss barrier on the line between two networks A and B against the distance of
+    their weights over that before matching, by way of matching, for each of four groups
+    of networks; dashed, a barrier in proportion to the squared distance, from the
+    networks as trained.
     """
     for method, arm in MATCHES.items():
         rows = METHOD.where(method=method)(df)
@@ -214,8 +217,9 @@ def draw_distance(df, ax):
 
 @figure("lmc1", "left", row=1, title="B and C, each matched to A")
 def draw_third(df, ax):
-    """Barriers between A and B and between B and C, where B and C were matched to A
-    alone. Intervals end at 0, as a barrier cannot be negative.
+    """Loss barriers on the lines between networks A and B and between B and C, where B
+    and C were both matched to A, by way of matching. Intervals end at 0, as a barrier
+    cannot be negative.
     """
     rows = {
         pair: {m: METHOD.where(method=m).mean(column)(df) for m in METHODS}
@@ -227,8 +231,9 @@ def draw_third(df, ax):
 
 @figure("lmc1", "mid", row=1, title="Wider networks: lower barriers")
 def draw_width(df, ax):
-    """Barrier against width, by matching; and, beside its width of 128, that of an
-    asymmetric network as trained, whose units cannot be exchanged.
+    """Loss barrier on the line between two networks against their width, as trained and
+    after matching by weights; and, beside its width of 128, that of asymmetric networks
+    as trained, whose units cannot be exchanged as some weights are constants.
     """
     panels.curves(ax, WIDTH(df), "width", "barrier", "method", MATCHES)
     beside = 1.15 * ASYMMETRIC(df).width.iloc[0]  # or it would hide the point of WM
@@ -240,8 +245,9 @@ def draw_width(df, ax):
 
 @figure("lmc1", "right", row=1, title="Units come back up to noise 2")
 def draw_planted(df, ax):
-    """Units that matching by weights puts back in a permuted copy with noise, against
-    the noise. Intervals end at 0 and 1.
+    """Fraction of a network's hidden units that matching by weights puts back in place
+    in its own copy, whose units are permuted and whose weights have noise, against the
+    noise. Intervals end at 0 and 1.
     """
     noises = sorted(PLANTED(df).noise.unique())
     rows = PLANTED(df).assign(place=lambda rows: rows.noise.map(noises.index))

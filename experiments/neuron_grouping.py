@@ -152,7 +152,9 @@ def _loss(model, batch):
 
 
 def audited(model, x, y) -> dict:
-    """Return what the weights say: copies among the 512 units that `fc` reads."""
+    """Return, from the weights alone, how many of the 512 units that the last layer
+    `fc` reads have a copy, and how many channels can be exchanged.
+    """
     from symlab.mirror.audit import audit
 
     found = audit(model, _loss, (x, y))
@@ -306,7 +308,10 @@ def grouping(neurons: np.ndarray) -> dict:
 
 
 def matrix(upper) -> np.ndarray:
-    """Return the symmetric matrix (H, H), in [-1, 1], of a row's `correlation`."""
+    """Return the symmetric matrix (H, H) of correlations between neurons, in [-1, 1].
+    upper: the entries above its diagonal, row by row, in percent, as rows of the
+    experiment store them.
+    """
     upper = np.asarray(upper, float) / 100
     n = int((1 + math.isqrt(1 + 8 * len(upper))) // 2)
     full = np.zeros((n, n))
@@ -357,9 +362,10 @@ def _places(ax, names) -> None:
 
 @figure("fig3", "right", title="Blocks (inset: no decay)")
 def draw(df, ax):
-    """Correlation of the pre-activations of ResNet18's penultimate neurons under weight
-    decay, reordered: dark blocks are copies. Inset, without decay; it covers what the
-    lower left quarter repeats. Colours follow the logarithm of 1 - |correlation|.
+    """Correlations of the last hidden layer's neurons of ResNet18 before the ReLU,
+    trained with weight decay, reordered: dark blocks are copies. Inset, without decay;
+    it covers what the lower left quarter repeats. Colours follow the logarithm of 1 -
+    |correlation|.
     """
     _matrix(ax, df, "decay")
     if (df.arm == "no decay").any():
@@ -370,9 +376,10 @@ def draw(df, ax):
 
 @figure("fig3", "right", row=1, title="Copies need decay and symmetry")
 def draw_statistic(df, ax):
-    """Fraction of ResNet18's penultimate neurons with a copy (another neuron at
-    |correlation| > 0.999), with weight decay, without it, and with decay and a static
-    bias; small marks, one seed each.
+    """Fraction of the last hidden layer's neurons of ResNet18 that have a copy (another
+    neuron at |correlation| > 0.999 before the ReLU), among those that vary over images,
+    with weight decay, without it, and with decay and a static bias, a fixed random
+    offset of the weights; small marks, one seed each.
     """
     for i, (name, arm) in enumerate(LOOKS.items()):
         if len(values := df[df.arm == name].grouped):
@@ -382,16 +389,20 @@ def draw_statistic(df, ax):
 
 @figure("fig6", "left")
 def draw_post(df, ax):
-    """Correlation of the activations after the ReLU under weight decay, in the order of
-    a clustering, in the first seed; the title's percentage is the mean over seeds.
-    Colours follow the logarithm of 1 - |correlation|.
+    """Correlations of the last hidden layer's neurons of ResNet18 after the ReLU,
+    trained with weight decay, in the order of a clustering, in the first seed; the
+    title's percentage is the mean over seeds. Colours follow the logarithm of 1 -
+    |correlation|.
     """
     _post(ax, df, "decay")
 
 
 @figure("fig6", "mid")
 def draw_post_without(df, ax):
-    """Correlation of the activations after the ReLU without weight decay, as in (a)."""
+    """Correlations of the last hidden layer's neurons of ResNet18 after the ReLU,
+    trained without weight decay, in the order of a clustering and in the colours of the
+    panel with decay.
+    """
     _post(ax, df, "no decay", scale=not panels.beside(ax))
 
 
@@ -404,9 +415,9 @@ def _post(ax, df, name: str, scale: bool = True) -> None:
 
 @figure("fig6", "right", title="Copies by three measures")
 def draw_measures(df, ax):
-    """Fraction of the live neurons with a copy by three measures: correlations before
-    the ReLU, after it, and the audit of the weights; small marks, one seed each.
-    Intervals end at 0.
+    """Fraction of ResNet18's last hidden layer's neurons that have a copy, among those
+    that vary over images, by three measures: correlations before the ReLU, after it,
+    and distances of the weights; small marks, one seed each. Intervals end at 0.
     """
     measures = {"before\nthe ReLU": df.grouped, "after\nthe ReLU": df.post_grouped,
                 "by the\nweights": df.audit_copies / df.live}  # fmt: skip

@@ -145,7 +145,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 class Record:
-    """|w|^2 along a run of study 'law', beside what each law says."""
+    """A record of |w|^2 of the weight rows along a run of study 'law', beside what each
+    law predicts.
+    """
 
     NAMES = ("ode", "flow", "published", "derived")
     NONE = dict.fromkeys(("law_error", *(f"{n}_error" for n in NAMES)), 0.0)
@@ -170,7 +172,9 @@ class Record:
                 self.paths[name].append(getattr(self.laws, name).mean(1))
 
     def rows(self) -> list[dict]:
-        """Return errors over rows at the end, mean ratios, and paths of the means."""
+        """Return, for each run, the laws' largest errors over the weight rows at the
+        end, the mean ratios of predicted to true |w|^2, and paths of the means.
+        """
         rows = [{"law_error": float(e)} for e in self.worst]
         for name in self.NAMES:
             ratio = getattr(self.laws, name) / self.norm2
@@ -196,10 +200,11 @@ GRADIENT_FLOW = Arm("gradient flow", panels.GREY, "v", panels.DASHED)
 
 @figure("noether1", "left", title="The charge's law gives the norm")
 def draw_norm(df, ax):
-    """Mean squared norm of a normalised neuron in training with momentum b and weight
-    decay k; dashed, what theories say from the measured gradients or velocities:
-    equation 17 of the paper, the prefactor derived here, gradient flow, and the law of
-    the charge. Intervals over eight seeds are as wide as the line.
+    """Mean squared norm |w|^2 of weight rows w that the network divides by their norm,
+    against the step of SGD with momentum b and weight decay k; dashed, what theories
+    say from the measured gradients or velocities: equation 17 of Tanaka and Kunin, the
+    prefactor derived here, gradient flow, and the law of the Noether charge. Intervals
+    over eight seeds are as wide as the line.
     """
     rows = DRAWN(df)
     step = np.linspace(0, rows.steps.iloc[0], len(rows.norm_path.iloc[0])).astype(int)
@@ -219,9 +224,10 @@ def draw_norm(df, ax):
 
 @figure("noether1", "mid", title="Frozen norms narrow usable rates")
 def draw_rates(df, ax):
-    """Training loss against the learning rate under SGD, under SGD with frozen norms,
-    and under AdaGrad-norm on the sphere, without weight decay; a loss below the line,
-    0.3 nats, counts as trained.
+    """Training loss at the end against the learning rate, without weight decay, of a
+    network that divides each weight row by its norm: under SGD, under SGD that resets
+    rows to norm 1 (frozen norms), and under AdaGrad-norm on the sphere (one step size
+    per row, reset to norm 1). A loss below the line, 0.3 nats, counts as trained.
     """
     panels.curves(ax, RATE(df), "lr", "loss", "rule", NORM_RULES)
     panels.reference(ax, y=LEVEL)
@@ -237,9 +243,10 @@ def draw_rates(df, ax):
 
 @figure("noether1", "right", title="Equation 17 errs with momentum")
 def draw_prefactors(df, ax):
-    """Squared norm at the end by equation 17, by the derived prefactor and by the law
-    of the charge, over the measured one, at four settings of momentum b and noise. Most
-    intervals are smaller than the marker.
+    """Predicted over measured squared norm of normalised weight rows after SGD, by
+    equation 17 of Tanaka and Kunin, by the prefactor derived here and by the law of the
+    Noether charge, at momentum b = 0, 0.5 and 0.9 and, at 0.9, without noise of
+    batches. Most intervals are smaller than the marker.
     """
     settings = {
         "0": NOISY.where(momentum=0.0, weight_decay=0.01),

@@ -147,7 +147,9 @@ def teacher(seed: int, c: Config) -> np.ndarray:
 
 
 def start(configs: list[Config]) -> np.ndarray:
-    """Return the initial u and v, and the point they decay to: (2, 2, L, D)."""
+    """Return the initial u and v, and the point that weight decay pulls them to,
+    stacked as (2, 2, L, D).
+    """
     out = []
     for c in configs:
         size = (2, c.dim)
@@ -202,7 +204,9 @@ def _pays(configs, n_arrays: int) -> bool:
 
 
 def plain_step(state, inputs, constants):
-    """A step of w (L, D) on x (S, D) and y (L, 1), for compiled.Steps."""
+    """Return the next w (L, D) after an SGD step on x (S, D) and y (L, 1), and the
+    prediction w.x (L, 1), for compiled.Steps. L: runs side by side (lanes), S: seeds.
+    """
     (w,), (x, y), (index, rate, decay) = state, inputs, constants
     x = x.index_select(0, index)
     wx = (w * x).sum(-1, keepdim=True)
@@ -212,7 +216,8 @@ def plain_step(state, inputs, constants):
 
 
 def product_step(state, inputs, constants):
-    """A step of p and q (L, D) on x (S, D) and y (L, 1), for compiled.Steps.
+    """Return the next p and q (L, D) after an SGD step on x (S, D) and y (L, 1), and
+    the prediction (L, 1), for compiled.Steps.
 
     signs_p, signs_q: (K, D), -1, 0 or 1, the noise of the K lanes that have any.
     kicked: (L,), its row of the noise for each lane; size: (L, 1), 0 for the others.
@@ -501,9 +506,10 @@ def _curves(df, ax, column: str, names: dict, scale: float = 1.0, **limits):
 
 @figure("fig4", "left", title="Two of six stop learning new tasks")
 def draw(df, ax):
-    """Excess loss at the end of each task, which has a new teacher, of models with
-    weights w or u*v, with and without remedies. Dashed, mean-square theory of the LMS
-    algorithm for w, without a fitted parameter.
+    """Excess loss at the end of each of 50 linear regressions in turn (1: predicting
+    zero) of models with weights w or u*v, with remedies against the loss of plasticity
+    and without. Dashed, the mean-square theory of the LMS algorithm for w, without a
+    fitted parameter.
     """
     names = {"symmetric": (0.17, 1.12), "trap": (0.25, 0.6), "bias": (0.71, 0.37)}
     names |= {"noise": (0.71, 0.195), "point": (0.71, 0.115), "vanilla": (0.71, 0.057)}
@@ -519,8 +525,9 @@ def draw(df, ax):
 
 @figure("fig4", "right", title="First against last five tasks")
 def draw_ends(df, ax):
-    """Mean excess loss of the first and of the last five tasks; grey line, predicting
-    zero. Most intervals are shorter than a marker.
+    """Mean excess loss at the end of the first five and of the last five of 50 linear
+    regressions in turn, of models with weights w or u*v, with and without remedies;
+    grey line, predicting zero. Most intervals are shorter than a marker.
     """
     for place, (arm, look) in enumerate(LOOK.items()):
         for end, y, fill in ((_first, -0.17, "white"), (_last, 0.17, look.color)):
@@ -541,7 +548,10 @@ def draw_ends(df, ax):
 
 @figure("fig4", "left", row=1, title="The same two lose their weights")
 def draw_zeros(df, ax):
-    """Fraction of zero weights, |w| < 1e-4, after each task. Bands end at 0 and 1."""
+    """Fraction of zero weights, |w| < 1e-4, after each of 50 linear regressions in
+    turn, of models with weights w or u*v, with and without remedies. Bands end at 0 and
+    1.
+    """
     names = {"symmetric": (0.06, 0.9), "trap": (0.35, 0.72), "noise": (0.71, 0.065)}
     _curves(df, ax, "zero_fraction", names, limits=(0, 1))
     rest = ", ".join(LOOK[arm].label for arm in ("bias", "point", "vanilla"))
@@ -551,8 +561,9 @@ def draw_zeros(df, ax):
 
 @figure("fig4", "right", row=1, title="They fall onto the mirrors, as predicted")
 def draw_mirror(df, ax):
-    """Distance of u from v and -v after each task, the median over weights. Dashed, the
-    slope by the Lyapunov exponent, from the measured value at task 20 on.
+    """Distance of the factors u from v and -v (the mirrors) after each of 50 linear
+    regressions in turn, the median over weights. Dashed, the slope by the Lyapunov
+    exponent, from the measured value at task 20 on.
     """
     names = {"symmetric": (0.12, -17), "trap": (0.53, -9), "noise": (0.71, -3)}
     names |= {"bias": (0.53, 0.6), "point": (0.735, 0.6)}

@@ -57,9 +57,9 @@ class Config:
     weight_decay: float = 1e-4
     """L2 penalty of training, in Adam's gradient."""
     ridge: float = 0.01
-    """Of least squares, per sample, towards the mean of the weights."""
+    """Ridge penalty of least squares, per sample, towards the mean of the weights."""
     fixed: float = 0.0
-    """Share of constant weights, as the zoo has it; 0 keeps the symmetry."""
+    """Share of the weights of a row that are constants; 0 keeps the symmetry."""
     steps: int = 1000
     """Training steps."""
     models: int = 2
@@ -194,7 +194,12 @@ def draw(df, ax):
 
 @figure("lmc2", "right")
 def draw_narrow(df, ax):
-    """The same for two networks of three hidden layers of half the width."""
+    """Test accuracy of two networks of three hidden layers of half the width, merged by
+    least squares for each layer, against the samples that it uses, with units
+    unmatched, matched by weights (WM) or by activations (AM). Filled, a layer is fitted
+    on the mean of its inputs in both networks; hollow, on its inputs in the merged one.
+    Grey, the ensemble.
+    """
     _over_samples(ax, df, NARROW, "no such gain shown")
 
 
@@ -211,8 +216,10 @@ def _forest(ax, df, rows: dict, estimate, **how):
 
 @figure("lmc2", "left", row=1, title="Least squares repairs the mean")
 def draw_merges(df, ax):
-    """Test accuracy of five merges with 64 samples, for networks of three shapes: the
-    means of both networks' weights, and least squares (LS) for each layer.
+    """Test accuracy of five merges of two networks with 64 samples, for networks of
+    three shapes: the means of both networks' weights, and least squares (LS) for each
+    layer; AM, after matching of their units by activations; merged inputs, with each
+    layer fitted on its inputs in the merged network.
     """
 
     def accuracy(rows, merge):
@@ -228,11 +235,12 @@ def draw_merges(df, ax):
 
 @figure("lmc2", "right", row=1, title="At 5 layers, least squares adds most")
 def draw_gains(df, ax):
-    """Gains in test accuracy, paired by networks: of least squares over the mean of
-    weights, both with AM; of AM over no matching, both with least squares; and of the
-    inputs of the merged network over mean inputs, both with AM and least squares. The
-    dotted line is the smallest gain of interest. The frame cuts two intervals, of which
-    one reaches 0.8 (5 layers) and one 1.0 (3 layers).
+    """Gains in test accuracy with 64 samples, paired by networks: of least squares over
+    the mean of weights, both after matching of units by activations (AM); of AM over no
+    matching, both with least squares; and of fits on a layer's inputs in the merged
+    network over its mean inputs in both, both with AM and least squares. The dotted
+    line is the smallest gain of interest. The frame cuts two intervals, of which one
+    reaches 0.8 (5 layers) and one 1.0 (3 layers).
     """
 
     def gain(rows, steps):

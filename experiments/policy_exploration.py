@@ -287,10 +287,11 @@ def _at_the_end(df, ax, y: str, steps: int, width: float) -> None:
 
 @figure("agrae7", "left", title="Rule: the clip orders entropies")
 def draw_rule_entropy(df, ax):
-    """Entropy of a tiny transformer in reinforcement learning on the task rule; right,
-    hollow, without the clip, over the last two thirds of the steps. Bands and bars are
-    95 % intervals of eight seeds, here and in (b) to (f); those that lean to one side
-    are of skewed samples.
+    """Policy entropy of a tiny transformer against the step of reinforcement learning
+    on sums of digits modulo 12 (task rule), by method; right, hollow, the mean over the
+    last two thirds of the steps without PPO's clip. Bands and bars, here and in the
+    other panels, are 95 % intervals over eight seeds; those that lean to one side are
+    of skewed samples.
     """
     df = df[df.task == "rule"]
     main = CLIPPED(df)
@@ -305,25 +306,28 @@ def draw_rule_entropy(df, ax):
 
 @figure("agrae7", "mid", title="Rule: GRPO lifts pass@1")
 def draw_rule_passes(df, ax):
-    """pass@k on held-out prompts of the task rule before training and after GRPO, with
-    95 % intervals over seeds. The y axes of (b) and (e) begin at 0.28.
+    """pass@k on held-out sums of digits modulo 12 (task rule) before reinforcement
+    learning (base) and after GRPO, with 95 % intervals over seeds. The y axis begins at
+    0.28.
     """
     _passes(df, ax, "rule")
 
 
 @figure("agrae7", "right", title="Rule: W-REINFORCE loses most")
 def draw_rule_gains(df, ax):
-    """pass@k minus GRPO's on the task rule, paired by seed, with 95 % intervals; black,
-    GRPO. Marks of one k stand side by side.
+    """pass@k on held-out sums of digits modulo 12 (task rule) of each method minus
+    GRPO's, paired by seed, with 95 % intervals; black, GRPO. Marks of one k stand side
+    by side.
     """
     _gains(df, ax, "rule")
 
 
 @figure("agrae7", "left", row=1, title="Countdown: no clip, order reversed")
 def draw_countdown_entropy(df, ax):
-    """Entropy in training on the task countdown, divided by GRPO's of the same seed,
-    in parts of the training, whose marks stand side by side; right, hollow, the ratio
-    without the clip, over the last two thirds of the steps.
+    """Policy entropy in reinforcement learning on countdown (reach a target by
+    arithmetic), divided by GRPO's of the same seed, in parts of the training, whose
+    marks stand side by side; right, hollow, the ratio without PPO's clip, over the last
+    two thirds of the steps.
     """
     df = df[df.task == "countdown"]
     steps = len(df.entropy.iloc[0])
@@ -342,14 +346,16 @@ def draw_countdown_entropy(df, ax):
 
 @figure("agrae7", "mid", row=1, title="Countdown: GRPO loses at large $k$")
 def draw_countdown_passes(df, ax):
-    """pass@k on held-out prompts of countdown before training and after GRPO."""
+    """pass@k on held-out prompts of countdown (reach a target by arithmetic) before
+    reinforcement learning (base) and after GRPO. The y axis begins at 0.28.
+    """
     _passes(df, ax, "countdown")
 
 
 @figure("agrae7", "right", row=1, title="Countdown: two gain at large $k$")
 def draw_countdown_gains(df, ax):
-    """pass@k minus GRPO's on countdown, paired by seed, with 95 % intervals; black,
-    GRPO.
+    """pass@k on held-out prompts of countdown (reach a target by arithmetic) of each
+    method minus GRPO's, paired by seed, with 95 % intervals; black, GRPO.
     """
     _gains(df, ax, "countdown")
 
@@ -377,7 +383,8 @@ ON = {"rule": "sums of digits modulo 12",
 
 
 def entropy(arm: str, rows=CLIPPED, each: str = "task", **clips):
-    """An arm's entropy over GRPO's, as a geometric mean over seeds and over tasks.
+    """Return the estimate of an arm's entropy over GRPO's, as a geometric mean over
+    seeds and over tasks.
 
     clips: WITH_AND_WITHOUT divides by the same ratio without the clip.
     """

@@ -165,10 +165,11 @@ def _row(c: Config, w, mse: float, teacher, diverged_at: int) -> dict:
 
 
 def product_step(state, inputs, constants):
-    """An SGD step on (u*v.x - y)^2 of all lanes, for compiled.Steps.
+    """Return the next u and v after an SGD step on (u*v.x - y)^2 of L runs side by side
+    (lanes), and u*v.x (L, 1), for compiled.Steps.
 
     u, v: (L, D); x: (S, D); y: (L, 1); index: (L,), the row of x for each lane; rate:
-    (L, 1), twice the learning rate. Returns the next u and v, and u*v.x (L, 1).
+    (L, 1), twice the learning rate.
     """
     (u, v), (x, y), (index, rate) = state, inputs, constants
     x = x.index_select(0, index)  # six times faster than indexing with []
@@ -179,7 +180,9 @@ def product_step(state, inputs, constants):
 
 
 def plain_step(state, inputs, constants):
-    """An SGD step on (w.x - y)^2 of all lanes, w (L, D); the rest as above."""
+    """Return the next w (L, D) after an SGD step on (w.x - y)^2 of all lanes, and w.x
+    (L, 1), with inputs and constants as `product_step` has them.
+    """
     (w,), (x, y), (index, rate) = state, inputs, constants
     x = x.index_select(0, index)
     wx = (w * x).sum(-1, keepdim=True)
@@ -314,10 +317,12 @@ def _axes(ax, xlabel: str) -> None:
 
 @figure("fig3", "left", title="SGD sets products to zero")
 def draw(df, ax):
-    """Fraction of zero weights after SGD against the learning rate, for a product u*v
-    and for w without the symmetry, which diverges beyond the grey line. Dashed, the
-    fraction with a negative Lyapunov exponent, theory for |w| < 1e-10; weights also
-    visit |w| < 1e-4 and come back. The band of w ends at 0.
+    """Fraction of weights at zero after online SGD on a linear regression, against the
+    learning rate: with weights w = u*v (|w| < 1e-4, and |w| < 1e-10) and with w trained
+    directly, without the symmetry (|w| < 1e-4), which diverges beyond the grey line.
+    Dashed, the fraction of weights u*v with a negative Lyapunov exponent, the theory
+    for |w| < 1e-10; weights also visit |w| < 1e-4 and come back. The band of w ends at
+    0.
     """
     product, edge = PRODUCT(df), 1 / (df.dim.iloc[0] + 2)
     ax.plot([edge, edge], [-0.03, 0.5], color=panels.GREY, lw=0.8, zorder=0)
@@ -333,7 +338,8 @@ def draw(df, ax):
 
 @figure("fig3", "left", row=1, title="Weight decay is the Lasso")
 def draw_decay(df, ax):
-    """Fraction of zero weights (|w| < 1e-4) of both models against weight decay;
+    """Fraction of zero weights (|w| < 1e-4) after full-batch descent on a linear
+    regression, against weight decay, with weights w = u*v and with w trained directly;
     dashed, the Lasso by scikit-learn. Bands end at 0 and 1.
     """
     rows, arms = where(study="decay")(df), {"product": UV, "plain": W}

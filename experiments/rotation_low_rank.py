@@ -197,9 +197,10 @@ ARMS = {1.0: PRODUCT, 0.0: Arm("$UW$, no decay", plot.ORANGE, "s")}
 
 @figure("fig3", "mid", title="Noise lowers the rank")
 def draw(df, ax):
-    """Rank of a factorisation U W against the noise of the labels, under weight decay 1
-    and without. Dashed, the rank under decay where the matrix is known, not learned
-    from samples. Inset: (I+U)(I+W), which lacks the rotation symmetry, under decay 1.
+    """Rank of a product U W that SGD trains to learn a matrix from samples, against the
+    standard deviation of their label noise, under weight decay 1 and without. Dashed,
+    the rank under decay where the matrix is known, not learned from samples. Inset:
+    (I+U)(I+W), which lacks the rotation symmetry, under decay 1.
     """
     rows, d = FACTORED(df), df.dim.iloc[0]
     panels.curves(ax, rows, "noise", "rank", "weight_decay", ARMS)
@@ -216,8 +217,9 @@ def draw(df, ax):
 
 @figure("fig3", "mid", row=1, title="Decay is a soft threshold")
 def draw_decay(df, ax):
-    """Rank of U W against weight decay; dashed, the number of singular values s_i of
-    the known matrix above the soft threshold. Seeds hardly differ.
+    """Rank of a product U W that gradient descent fits to a known matrix, against
+    weight decay; dashed, the number of singular values s_i of the matrix above the
+    weight decay, the soft threshold. Seeds hardly differ.
     """
     rows = DECAY(df)
     panels.curve(ax, rows, "weight_decay", "rank", PRODUCT)

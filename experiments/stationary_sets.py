@@ -108,7 +108,9 @@ def gradient(kind: str, theta, sample=1.0):
 
 
 def minimum(kind: str, gamma):
-    """Return u w (product) or |t|^2 (ring) at the minimum of l + gamma |theta|^2."""
+    """Return u w (loss 'product') or |t|^2 ('ring') at the minimum of the loss plus
+    gamma |theta|^2.
+    """
     return np.maximum(0, 1 - gamma) / (1 if kind == "product" else 2)
 
 
@@ -244,10 +246,10 @@ def _below(ax) -> None:
 
 @figure("fig5", "left", title="SGD keeps to sets: $(uw-1)^2$")
 def draw_product(df, ax):
-    """First steps on the loss of a product u*w, over its contours and directions of
-    descent: SGD that starts on a stationary set (dashed) stays on it. Gradient descent
-    from elsewhere keeps off the sets, though paths that start near u = -w end close to
-    u = w. Paths run from hollow to filled marks.
+    """First steps on the loss (u w - 1)^2, over its contours and directions of descent:
+    SGD that starts on a stationary set, u = w or u = -w (dashed), stays on it. Gradient
+    descent from elsewhere keeps off the sets, though paths that start near u = -w end
+    close to u = w. Paths run from hollow to filled marks.
     """
     df, reach = where(loss="product", gamma=0.0)(df), 1.8
     _field(ax, "product", reach, [0.05, 0.3, 1, 2, 4, 8])
@@ -264,9 +266,10 @@ def draw_product(df, ax):
 
 @figure("fig5", "mid", title="SGD keeps to lines: $|t|^4-|t|^2$")
 def draw_ring(df, ax):
-    """Paths on a loss of t = (t_1, t_2) with rotation symmetry: SGD that starts on a
-    line through 0 (dashed) stays on it; it leaves the line if single samples lack the
-    symmetry, though their mean has it. Paths run from hollow to filled marks.
+    """Paths on the loss |t|^4 - |t|^2 of t = (t_1, t_2), which has rotation symmetry:
+    SGD that starts on a line through 0 (dashed) stays on it; it leaves the line if
+    single samples lack the symmetry, though their mean has it. Paths run from hollow to
+    filled marks.
     """
     df, reach = where(loss="ring", gamma=0.0, study="set", noise=0.5)(df), 1.6
     _field(ax, "ring", reach, [-0.24, -0.2, -0.1, 0, 0.5, 1.5])
@@ -290,8 +293,9 @@ ENDS = {
 
 @figure("fig5", "right", title="Descent ends where decay says")
 def draw_final(df, ax):
-    """u*w and |t|^2 at the end of descent against weight decay, the means over random
-    starts, which agree (f); dashed, the closed forms.
+    """Values at the end of gradient descent, of u w on the loss (u w - 1)^2 and of
+    |t|^2 on the loss |t|^4 - |t|^2, against gamma, half the weight decay: means over
+    random starts, which agree; dashed, the closed forms.
     """
     gamma = np.linspace(0, max(GAMMAS), 301)
     for loss, arm in ENDS.items():
@@ -306,8 +310,10 @@ def draw_final(df, ax):
 
 @figure("fig5", "right", row=1, title="The errors are rounding")
 def draw_final_error(df, ax):
-    """Distance of u*w and of |t|^2 at the end of descent from the closed forms of (c),
-    in the worst seed. What is below 1e-17 stands at 0, below the break of the axis.
+    """Distance from the closed forms, in the worst seed, of the values at the end of
+    gradient descent, of u w on (u w - 1)^2 and of |t|^2 on |t|^4 - |t|^2, against
+    gamma, half the weight decay. What is below 1e-17 stands at 0, below the break of
+    the axis.
     """
     floor = 1e-17
     for loss, arm in ENDS.items():
@@ -325,9 +331,10 @@ def draw_final_error(df, ax):
 
 @figure("fig5", "left", row=1, title="SGD stays on symmetric sets")
 def draw_deviation(df, ax):
-    """Distance of SGD from the stationary set on which it starts, in the worst seed:
-    kept where every sample has the symmetry, lost where only their mean has it.
-    What is below 1e-18 stands at 0, below the break of the axis.
+    """Distance of SGD from the stationary set on which it starts, u = w or u = -w or a
+    line through 0, against the step, in the worst seed: kept at rounding where every
+    sample has the symmetry, lost where only their mean has it. What is below 1e-18
+    stands at 0, below the break of the axis.
     """
     floor, sgd = 1e-18, where("noise > 0", study="set", gamma=0.0)
     for loss, broken, arm in (
@@ -350,8 +357,10 @@ def draw_deviation(df, ax):
 
 @figure("fig5", "mid", row=1, title="Noise balances $u$ and $w$")
 def draw_balance(df, ax):
-    """Imbalance u^2 - w^2, relative to the start, in training, as geometric means
-    over seeds; dashed, the law of balance.
+    """Imbalance |u^2 - w^2| relative to the start, against the step of gradient descent
+    and of SGD on (u w - y)^2, as geometric means over seeds; dashed, the law of
+    balance: a step multiplies it by 1 - (lr*g)^2, with g the derivative of the loss by
+    u w.
     """
     for noise, arm, label in ((0.0, GD, GD.label), (1.0, PRODUCT, "SGD")):
         rows = where(study="off", noise=noise)(df)

@@ -22,7 +22,7 @@ is, and scikit-learn's digits as 16 tokens of 2 x 2 pixels, without a mask. Five
 Two arms are called equal where the whole 95 % interval of their paired difference over
 seeds lies within a margin that was written before any run: 0.02 nats per character and
 0.02 of accuracy. All arms have one learning rate, chosen for full attention on other
-seeds, which favours it. Runs of one arm are lanes of one tensor program.
+seeds, which favours it. Runs of one arm are trained side by side.
 Cost on one core: smoke 2 s, quick 2 min, paper (two layers, twice the width) 3 h.
 """
 
@@ -206,9 +206,9 @@ def _differences(df, ax, rows, quantity: str):
 
 @figure("attention1", "left", title="On text, symmetry costs loss")
 def draw_text(df, ax):
-    """Validation loss on text minus that of full attention, for four forms of attention
-    scores, paired by seed; "full" has rank 8. In the grey band, the margin of 0.02
-    nats, differences count as none.
+    """Validation loss on text minus that of full attention (scores by W_Q^T W_K of rank
+    8), paired by seed, for four other forms of the matrix of attention scores. In the
+    grey band, the margin of 0.02 nats, differences count as none.
     """
     _differences(df, ax, TEXT, "loss")
     ax.set_xlabel("loss minus full attention's (nats)")
@@ -217,9 +217,10 @@ def draw_text(df, ax):
 
 @figure("attention1", "mid", title="Digits: a drop shows without scores only")
 def draw_digits(df, ax):
-    """Test accuracy on digits minus that of full attention, for the same four forms as
-    on text; the grey band is the margin of equivalence, 0.02, which two intervals of
-    symmetric scores leave at the lower end.
+    """Test accuracy on digits minus that of full attention (scores by W_Q^T W_K of rank
+    8), paired by seed, for four other forms of the matrix of attention scores; the grey
+    band is the margin of equivalence, 0.02, which two intervals of symmetric scores
+    leave at the lower end.
     """
     _differences(df, ax, DIGITS, "accuracy")
     ax.set(xlabel="accuracy minus full attention's")
@@ -229,9 +230,10 @@ def draw_digits(df, ax):
 
 @figure("attention1", "right", title="Rank 4 is cheaper and as good")
 def draw_cost(df, ax):
-    """Validation loss on text against the operations that the scores of one head cost
-    for 32 characters; small marks beside the means are single seeds. The interval of
-    "symmetric" is that of a skewed sample, of which one seed lies apart.
+    """Validation loss on text against the operations that the attention scores of one
+    head cost for 32 characters, by form of the matrix of scores; small marks beside the
+    means are single seeds. The interval of "symmetric" is that of a skewed sample, of
+    which one seed lies apart.
     """
     for form, arm in SCORES.items():
         rows = TEXT.where(form=form)(df)
