@@ -111,7 +111,9 @@ def run(configs: list[Config]) -> list[dict]:
 
 
 def language_model(c: Config):
-    """Attention, a gated unit and experts; norms without gains, softmax gates."""
+    """Return a small language model with attention, a gated unit and a mixture of
+    experts (softmax, then top-k), with norms without gains, at the initial weights.
+    """
     import torch
     from torch import nn
     from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
@@ -171,7 +173,9 @@ def language_model(c: Config):
 
 
 def start(c: Config) -> dict[str, np.ndarray]:
-    """Weights by name, of variance 1 / inputs; the embedding has variance 1."""
+    """Return the initial weights by name: normal, of variance 1 / inputs, and 1 for the
+    embedding.
+    """
     draws = rng.stream(c.seed, "init")
     shapes = {name: (D, D) for name in ("previous", "query", "key", "value", "out")}
     shapes |= {"gate": (HIDDEN, D), "up": (HIDDEN, D), "down": (D, HIDDEN)}
@@ -194,7 +198,7 @@ def set_weights(model, weights: dict[str, np.ndarray]) -> None:
 
 
 def text(c: Config) -> np.ndarray:
-    """Token ids (steps, B, T+1) of a random Markov chain."""
+    """Return token ids (steps, B, T+1), drawn from a random Markov chain."""
     chain, draws = rng.stream(c.seed, "chain"), rng.stream(c.seed, "data")
     p = np.exp(2 * chain.normal(size=(V, V)))
     limits = np.cumsum(p / p.sum(1, keepdims=True), axis=1)
@@ -206,7 +210,12 @@ def text(c: Config) -> np.ndarray:
 
 
 def moved(move: str, weights: dict, draws) -> tuple[dict, np.ndarray]:
-    """Weights of a model that computes the same, and the new id of each token."""
+    """Return the weights of a model that computes the same function, and the new id of
+    each token (V,).
+
+    move: the symmetry, one of MOVES; any other name leaves all as it is. weights: by
+    name. draws: chooses the permutation, signs, rotation or vector.
+    """
     w, ids = dict(weights), np.arange(V)
     if move == "tokens":
         ids = draws.permutation(V)
@@ -255,7 +264,9 @@ def _rows(weights: dict, names: tuple, order: np.ndarray) -> None:
 
 
 def choices(c: Config) -> dict:
-    """The arguments of SymOpt, describe and plan other than the model."""
+    """Return the arguments beside the model of symlab.symopt's SymOpt, describe and
+    plan.
+    """
     import torch
 
     from symlab.symopt import PRESETS, RULES
@@ -278,7 +289,9 @@ def choices(c: Config) -> dict:
 
 
 def _rule(c: Config) -> dict:
-    """Errors of each block under each element, and what is asked and promised of it."""
+    """Return lists over blocks and elements: the error; whether the element is in the
+    block's symmetry group (asked); and whether it is in the rule's (promised).
+    """
     from symlab.symopt.presets import plan
 
     model = language_model(c)
@@ -433,10 +446,12 @@ def _trajectory(c: Config) -> dict:
 
 
 def train(c: Config, copies: list, ids: np.ndarray) -> tuple[np.ndarray, dict]:
-    """Losses (copies, steps), and the first copy's weights after the last step.
+    """Train a model and its moved copies; return the training losses (copies, steps)
+    and the first copy's weights after the last step.
 
-    copies: (weights, new ids) of each. One optimizer trains all copies, which is
-    faster: it has the groups that SymOpt makes of each model.
+    copies: (initial weights, new id of each token) of each. ids: the text, as `text`
+    returns it. One optimizer, with the groups that SymOpt makes of each model, trains
+    all copies, which is faster.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -522,18 +537,20 @@ def _decade(log: float) -> str:
 
 @figure("symopt1", "left", title="Move then step, or step then move")
 def draw_tables(df, ax):
-    """Error of four steps after a move against the move after the steps, relative, by
-    optimizer and by symmetry of embedding, head, router and attention. A cross marks a
-    symmetry that is violated.
+    """Difference between the weights that come of moving weights and gradients by a
+    symmetry before four optimizer steps and after them, over the change's norm: largest
+    over seeds, by optimizer and by symmetry of embedding, head, router, query and
+    attention output. A cross marks a symmetry that is violated.
     """
     _draw_rule(df, ax, list(BLOCKS)[:5])
 
 
 @figure("symopt1", "mid", title="Move or step first, other blocks")
 def draw_matrices(df, ax):
-    """Error of four steps after a move against the move after the steps, relative, by
-    optimizer and by symmetry of other hidden matrices. Letters and crosses are those of
-    (a); gate+up is the two as one matrix.
+    """Difference between the weights that come of moving weights and gradients by a
+    symmetry before four optimizer steps and after them, over the change's norm: largest
+    over seeds, by optimizer and by symmetry of other hidden matrices. Letters and
+    crosses are those of (a); gate+up is the two as one matrix.
     """
     shown = _draw_rule(df, ax, list(BLOCKS)[5:])
     decades = {v: f"{v}".replace("-", "−") for v in range(-16, 1, 4)}
@@ -542,9 +559,10 @@ def draw_matrices(df, ax):
 
 @figure("symopt1", "left", row=1, title="Most losses part under rotation")
 def draw_trajectories(df, ax):
-    """Largest difference of the training losses between a decoder and its moved copy,
-    by optimizer and by move, in the colours of (b). ARO's two variants were not
-    trained. The cut-off sets singular values that are rounding to 0.
+    """Largest difference of the training losses between a decoder and its copy moved by
+    a symmetry, over steps and seeds, by optimizer and by symmetry, in the colours of
+    (b). ARO's variants 'full rank' and 'frame' were not trained. Without the cut-off,
+    singular values that are rounding are not set to 0.
     """
     _heat_map(LOSSES(df), ax, ["move"], list(MOVES), list(MOVES), _decade)
     ax.tick_params(axis="x", labelrotation=30)
@@ -553,8 +571,8 @@ def draw_trajectories(df, ax):
 
 @figure("symopt1", "mid", row=1, title="Symmetric stays within rounding")
 def draw_growth(df, ax):
-    """Difference of the training losses between a decoder and its copy with a rotated
-    residual stream, the largest until then, against the step; worst of all seeds.
+    """Largest difference so far of the training losses between a decoder and its copy
+    with a rotated residual stream, against the step; the largest over seeds.
     """
     arms = {(preset, ""): OPTIMIZERS[preset] for preset in ("muon", "adamw")}
     arms["symmetric", "no cut-off"] = Arm("symmetric, no cut-off", plot.PINK, "^", ":")
@@ -579,7 +597,7 @@ EQUAL = 1e-12  # nats, between losses in float64 that should be equal
 
 
 def _turned(df):
-    """the block is hidden and the element is the residual stream's rotation"""
+    """the block is a hidden matrix and the symmetry rotates the residual stream"""
     return df[df.block.map(RESIDUAL) == df.element]
 
 
@@ -594,7 +612,9 @@ def _largest(rows):
 
 
 def _in_each_run(rows) -> Estimate:
-    """The estimate for claims that some cell of each run has a large error."""
+    """Estimate the largest error of any cell of a run, in the run where it is smallest:
+    for claims that each run has some cell with a large error.
+    """
     return Estimate(
         lambda df: stats.worst(_largest(rows(df)), largest=False),
         f"smallest over runs of the largest error of any {rows.one}, where {rows}",
@@ -602,7 +622,9 @@ def _in_each_run(rows) -> Estimate:
 
 
 def _runs_that_agree(rows) -> Estimate:
-    """The fraction of runs whose losses all agree with those of their moved copies."""
+    """Estimate the fraction of runs whose losses all agree with those of their moved
+    copies.
+    """
     return Estimate(
         lambda df: stats.fraction(_largest(rows(df)) < EQUAL),
         f"fraction of runs whose largest error of any {rows.one} is below {EQUAL:g}, "
@@ -616,17 +638,17 @@ ITERATED, BY_SVD = ({"preset": "symmetric", "variant": v} for v in STACK["varian
 SHIPPED = EXACT.where("preset != 'aro' and variant != 'no cut-off'")
 TABLES_TO_ADAMW = ("muon", "polargrad", "normuon", "freon", "kaon")
 ENTRYWISE = {"preset": (*TABLES_TO_ADAMW, "aro", "scion"), "variant": ""}
-STACKS = "Lau & Su's optimizer (a symmetric rule per class of weights)"
-WITH_SVD = "Lau & Su's optimizer (symmetric rules, polar factors by SVD)"
-WITH_STEPS = "Lau & Su's optimizer (symmetric rules, polar factors by iteration)"
+STACKS = "Lau & Su's optimizer (rules by the symmetry of each class of weights)"
+WITH_SVD = "Lau & Su's optimizer (rules by symmetry, polar factors by SVD)"
+WITH_STEPS = "Lau & Su's optimizer (rules by symmetry, polar factors by iteration)"
 UNCUT_SVD = "Lau & Su's optimizer with SVDs that keep singular values of rounding size"
-NINE = "nine optimizers (AdamW, Muon and others, not ARO)"
+NINE = "AdamW, Muon, SSD, PolarGrad, Scion, NorMuon, Freon, Kaon or Lau & Su's"
 IN_FRAME = "ARO (descent in rotated coordinates)"
 MATRICES = "Muon, PolarGrad, NorMuon, Freon 2/3, Kaon"
-SYMMETRY = "every symmetry (permutation, sign flip, rotation or shift) of {}"
+SYMMETRY = "any of its symmetries (permutation, sign flip, rotation or shift)"
 REGISTRY = "symlab.symopt.registry"
-STREAM = ("rotation of the residual stream acting on a hidden matrix and its "
-          "gradients of full rank")  # fmt: skip
+STREAM = "any rotation of the residual stream"
+FULL = "a hidden matrix and its gradients of full rank"
 MODEL = "a mixture-of-experts model of a Markov chain"
 ROTATED = "its copy with a rotated residual stream"
 KINDS = "copies with permuted, sign-flipped or shifted weights"
@@ -640,24 +662,27 @@ WHOLE, RUNS = (f"the principle U(g.G) = g.U(G), measured on whole {of}"
 OF_CHANGE, OF_ROW = "of the change's norm", "of a row's root mean square movement"
 DAY, TODAY = "2026-11-21", "2026-11-30"
 AFTER_ONE_SEED = after((DAY, "written after a trial of one seed, before the run"))
-EXACTLY, DIFFER = "agree to 1e-10", "differ by more than 0.01"
+EXACTLY, DIFFER = "agree to 1e-10", "differ by over 0.01"
 WEIGHTS = "a weight matrix and its gradients"
-STAY, PART = "stay equal, to 1e-12 nats", "come to differ by more than {} nats"
+STAY = " stay equal, to 1e-12 nats,"
+PART = ", equal at the start, differ by over {} nats"
 
 
-def moving(who: str, moves: str, weights: str, dtype="float64", do="commute with"):
-    """The statement that compares moving before some steps with moving after them."""
+def moving(who: str, move: str, weights: str, dtype="float64", what=WEIGHTS):
+    """Return the statement that compares moving what an optimizer is given before some
+    steps with moving its result after them.
+    """
     return (
-        f"Four {dtype} steps of {who} {do} {moves.format(WEIGHTS)}: applied first or "
-        f"last, it gives weights that {weights} {OF_CHANGE}, in every run."
+        f"Moving {what} by {move} before 4 {dtype} steps of {who} or after them "
+        f"gives weights that {weights} {OF_CHANGE}, in every run."
     )
 
 
 def losses(copies: str, change: str, who: str, runs="every run") -> str:
-    """The statement that compares the losses of a model with those of its copies."""
+    """Return the statement that compares the losses of a model with those of copies."""
     return (
-        f"The losses of {MODEL} and of {copies}, equal at the start, {change}, "
-        f"during 60 float64 steps of {who}, in {runs}."
+        f"The losses of {MODEL} and of {copies}{change} during 60 float64 steps of "
+        f"{who}, in {runs}."
     )
 
 
@@ -688,42 +713,42 @@ CLAIMS = [
         **after((DAY, "1e-4 became 1e-3 after a look at the rows, at which steps on "
             "Gram matrices had an error of 3e-3 for tall blocks, since corrected"))),
     breaks("adamw_breaks_rotations",
-        moving("AdamW", "no rotation among the symmetries of {}", DIFFER),
+        moving("AdamW", "any rotation among its symmetries", DIFFER),
         paper=LAU, place="abstract: Adam is coordinate-wise", tests="coordinate-wise",
         estimate=EXACT.where("asked", **BY_ADAMW, element=("R", "r")).least("error")),
-    follows("adamw_keeps_permutations", moving("AdamW", "every permutation "
-        "of the rows (with or without sign flips) or columns of {}", EXACTLY),
+    follows("adamw_keeps_permutations", moving("AdamW", "any permutation "
+        "of its rows (with or without sign flips) or of its columns", EXACTLY),
         place="second moments belong to single entries, which move as wholes",
         estimate=EXACT.where(**BY_ADAMW, element=("P", "±", "p")).worst("error"),
         below=1e-10, reason="Each entry is updated and rounded on its own."),
-    follows("rules_keep_what_they_promise", moving(NINE, "every symmetry of "
-        f"{{}} that {REGISTRY} lists for the update rule", EXACTLY), place=REGISTRY,
+    follows("rules_keep_what_they_promise", moving(NINE, "any symmetry that "
+        f"{REGISTRY} lists for its update rule", EXACTLY), place=REGISTRY,
         estimate=SHIPPED.where("promised").worst("error"), below=1e-10,
         reason=f"The rounding of float64 is 1e-16. {FEW_FOLD} In Kaon, whose iteration "
         "is chaotic, the factor is 90: exp(0.89) in each of five steps."),
-    breaks("and_have_no_more", moving(NINE, "no symmetry of {} that "
-        f"{REGISTRY} does not list for the rule", DIFFER), place=REGISTRY,
+    breaks("and_have_no_more", moving(NINE, "any of its symmetries "
+        f"unlisted in {REGISTRY} for its rule", DIFFER), place=REGISTRY,
         estimate=SHIPPED.where("asked and not promised").least("error")),
     breaks("aro_breaks_rotations", moving("ARO (descent in coordinates that are not "
-        "rotated at the start)", f"no {STREAM}", DIFFER),
+        "rotated at the start)", STREAM, DIFFER, what=FULL),
         place="its first frame does not turn with the block",
         estimate=EXACT.where(_turned, preset="aro", variant="full rank")
         .least("error")),
-    follows("aro_turns_with_its_frame", moving("ARO (descent in rotated coordinates, "
-        "the first rotation moved with them)", f"every {STREAM}", EXACTLY),
+    follows("aro_turns_with_its_frame", moving(IN_FRAME, STREAM, EXACTLY, what="a "
+        "hidden matrix, its gradients of full rank and ARO's initial rotation"),
         paper=ARO, place="abstract: descent in a rotated coordinate system",
         origin="ours", below=1e-10, reason="Only rounding is left, as gradients of "
         "full rank determine the later rotations.",
         estimate=EXACT.where(_turned, preset="aro", variant="frame").worst("error")),
-    breaks("rounding_chooses_aros_frame", moving(IN_FRAME, "some symmetry, "
-        f"listed in {REGISTRY}, of some hidden matrix and its gradients of a third of "
-        "full rank", DIFFER, do="do not commute with"), place="QR of a singular matrix",
+    breaks("rounding_chooses_aros_frame", moving(IN_FRAME, "some symmetry that "
+        f"{REGISTRY} lists for ARO", DIFFER, what="some hidden matrix and its "
+        "gradients of a third of full rank"), place="QR of a singular matrix",
         estimate=_in_each_run(EXACT.where("promised", **BY_ARO, block=tuple(RESIDUAL))),
         **AFTER_ONE_SEED, reason="Beyond the rank of the gradient, rounding chooses "
         f"the columns of the rotation that is applied to the next one. {VISIBLE}"),
     breaks("cutoff_is_needed",
-        moving(UNCUT_SVD, "some symmetry of some weight matrix and its gradients",
-               DIFFER, do="do not commute with"),
+        moving(UNCUT_SVD, "some of its symmetries", DIFFER, what="some weight matrix "
+               "and its gradients of a third of full rank"),
         place="the polar factor is discontinuous where rank is lost", origin="control",
         estimate=_in_each_run(EXACT.where("asked", **UNCUT))),
     equal("symmetric_trajectories", losses(SEVEN, STAY, WITH_STEPS),
@@ -753,11 +778,12 @@ CLAIMS = [
         estimate=LOSSES.where("move != 'rotation'", **BY_ADAMW).worst("error"),
         reason=ROUNDED),
     parts("tables_break_rotations", losses(ROTATED, PART.format(0.001), f"{MATRICES}, "
-        "ARO or Scion, with entry-wise embedding or head"),
+        "ARO or Scion, which update embedding or head entry by entry"),
         place="AdamW and signs are coordinate-wise",
         estimate=LOSSES.where(**ENTRYWISE, move="rotation").least("error")),
-    equal("matrix_rules_follow_the_rest", losses(f"{KINDS} (under SSD also rotated "
-        "ones)", "stay equal, to 1e-10 nats", f"{MATRICES}, Scion or SSD"),
+    equal("matrix_rules_follow_the_rest", losses(f"{KINDS} (under SSD, stochastic "
+        "spectral descent, also rotated)", " stay equal, to 1e-10 nats,",
+        f"{MATRICES}, Scion or SSD"),
         place=REGISTRY, below=1e-10,
         estimate=LOSSES.where("(move != 'rotation' or preset == 'ssd')",
             preset=(*TABLES_TO_ADAMW, "scion", "ssd"), variant="").worst("error"),
@@ -768,7 +794,8 @@ CLAIMS = [
         above=1e-6, place="rounding chooses ARO's frame where gradients lack rank",
         estimate=_in_each_run(LOSSES.where("move != 'rotation'", **BY_ARO)),
         **AFTER_ONE_SEED, reason="Rounding alone makes 1e-15 nats, far less."),
-    parts("no_cutoff_parts", losses("some moved copy", PART.format(0.0001), UNCUT_SVD),
+    parts("no_cutoff_parts", losses("some copy with permuted, sign-flipped, rotated "
+        "or shifted weights", PART.format(0.0001), UNCUT_SVD),
         above=1e-4, origin="control",
         place="the polar factor is discontinuous where rank is lost",
         estimate=_in_each_run(LOSSES.where(**UNCUT)),

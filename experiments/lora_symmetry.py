@@ -96,13 +96,13 @@ FACTORS = (0.25, 0.5, 1, 2, 4)
 @dataclass(frozen=True)
 class Config:
     study: str = "own"
-    """'tune', 'own', 'kept' or 'identity'."""
+    """The study: 'tune', 'own', 'kept' or 'identity'; see the module."""
     arm: str = "adamw"
     """One of ARMS."""
     start: str = "balanced"
     """One of STARTS, or 'quarter' in the study identity."""
     lr: float = 0.01
-    """Rate of both factors; of A under LoRA+."""
+    """Learning rate of both factors; under LoRA+ of A, and B has 16 times it."""
     precision: str = "float32"
     """'float32' or 'float64', of the adaptation."""
     steps: int = 120
@@ -170,7 +170,7 @@ def _end(configs: list[Config], begun: dict, watch=None) -> tuple:
 
 
 def start_of(c: Config, begun: dict) -> dict:
-    """Return the factors from which a run starts, float64."""
+    """Return the factors (B, A) a run starts with, by stack of matrices, in float64."""
     from symlab.models import adaptation, adapters
 
     found = adaptation.start(begun, "zero" if c.start == "zero" else "warm")
@@ -180,15 +180,15 @@ def start_of(c: Config, begun: dict) -> dict:
 
 
 def counterpart(c: Config) -> Config:
-    """Return the run from balanced factors that ought to have the same products."""
+    """Return the run from balanced factors with which one of `identity` is compared."""
     if c.start == "quarter":  # AdamW at 4 lr; LoRA+ has lr for A and 16 lr for B
         return replace(c, arm="lora_plus", start="balanced", lr=c.lr / 4)
     return replace(c, start="balanced")
 
 
 def _parted(configs: list[Config], begun: dict) -> list[dict]:
-    """How far each run's products are from those of its counterpart after each step:
-    the largest of its matrices' differences over their norms.
+    """Return for each run how far its products B A are from those of its counterpart,
+    after each step: the largest over the matrices of |difference| / |product|.
     """
     from symlab.models import adapters
 
@@ -203,7 +203,7 @@ def _parted(configs: list[Config], begun: dict) -> list[dict]:
 # --- estimates -----------------------------------------------------------------------
 
 TUNE, EXACT = where(study="tune"), where(study="identity")
-RACE = Race("the race of LoRA optimizers", ("arm", "start"), ("lr",), TUNE, OWN)
+RACE = Race("adapting a small decoder by LoRA", ("arm", "start"), ("lr",), TUNE, OWN)
 WRITTEN = EXACT.where(start=MOVED)  # one product, written in other ways
 
 
@@ -214,9 +214,9 @@ BALANCED = replace(ADAPTERS["muon"], label="balanced factors", color=panels.GREY
 
 @figure("symopt9", "left", title="Only low-rank keeps the product")
 def draw_identity(df, ax):
-    """Relative difference, in float64, of the products of two runs from the same
-    product, balanced and mixed by GL(r): largest of all matrices, mean over seeds;
-    bands, from seed to seed.
+    """Relative difference of the products B A between a float64 run from balanced
+    factors and one from the same factors mixed by a random matrix M, as B M and M^-1 A:
+    the largest over the decoder's matrices, mean and range over seeds, by optimizer.
     """
     rows = EXACT.where(start="mixed")(df)
     steps = range(1, 1 + len(rows.parting.iloc[0]))
@@ -232,10 +232,10 @@ def draw_identity(df, ax):
 
 @figure("symopt9", "mid", title="Mixing costs all but low-rank")
 def draw_rates(df, ax):
-    """Validation loss on the tuning seeds against the learning rate (LoRA+: of A), from
-    balanced factors, solid, and from factors mixed by GL(r), dotted with open markers.
-    Bars, from seed to seed. The two curves of the low-rank rule coincide. What lies
-    above the frame is cut.
+    """Validation loss on the two tuning seeds against the learning rate (LoRA+: that of
+    A): mean and range. Solid lines: runs from balanced factors. Dotted lines, open
+    markers: runs from these factors mixed by a random matrix of GL(r). The two curves
+    of the low-rank rule coincide. Losses above the frame are cut.
     """
     ways = {"balanced": {}, "mixed": {"linestyle": ":", "mfc": "white"}}
     for (arm, its), (start, style) in product(ADAPTERS.items(), ways.items()):
@@ -249,8 +249,8 @@ def draw_rates(df, ax):
 @figure("symopt9", "right", title="Loss minus low-rank's, by start")
 def draw_starts(df, ax):
     """Validation loss minus that of the low-rank rule from the same start, paired by
-    seed: filled, at the best rate of balanced factors; hollow, at that of the start
-    itself. Numbers at the top are values beyond the frame, with their intervals.
+    seed. Filled: at the learning rate tuned for balanced factors; hollow: at that tuned
+    for the start itself. Numbers at the top: values beyond the frame, with intervals.
     """
     top, arms = 0.19, list(ADAPTERS.items())[1:]
     cells = [("own", start) for start in STARTS] + [("kept", start) for start in MOVED]
@@ -284,20 +284,19 @@ def draw_starts(df, ax):
 # --- claims --------------------------------------------------------------------------
 
 LEAST = LORA_RITE.smallest["validation loss"]
-OURS = "SymOpt's low_rank (a polar factor in the frame of the other factor)"
+OURS = "low_rank (steepest factor steps that move B A by spectral norm <= 1)"
+ADAPTED = "LoRA adapts a small decoder to new text"
 OTHERS = {
     "adamw": "AdamW",
-    "lora_plus": "LoRA+ (AdamW with 16 times the rate for B)",
-    "muon": "Muon (a polar factor of each factor)",
+    "lora_plus": "LoRA+ (AdamW, 16-fold rate for B)",
+    "muon": "Muon (polar factor of each factor)",
 }
-SAID = {  # starts
-    "balanced": "From balanced factors",
-    "rescaled": "On average over three rewritten LoRA starts (10 B and A/10; B/10 and "
-    "10 A; mixed by GL(r))",
-    "zero": "From LoRA's own start, B = 0,",
-}
-RATES = {"kept": "the best rate of balanced factors",
-         "own": "a rate tuned for each start"}  # fmt: skip
+REWRITTEN = "10 B, A/10; B/10, 10 A; B M, M^-1 A, M random"
+SAID = {"balanced": "balanced factors (B^T B = A A^T)",
+        "rescaled": f"rewritten balanced factors (mean of {REWRITTEN})",
+        "zero": "B = 0"}  # fmt: skip
+RATES = {"kept": "at the rate tuned for balanced factors",
+         "own": "at a rate tuned for each start"}  # fmt: skip
 LEVEL = "Both rules end within 0.006 nats of each other."
 DAY = "2026-12-01"
 FIRST = DAY, "expected verdict from failed to undecided after the first run"
@@ -308,29 +307,31 @@ CLAIMS = [
     *RACE.protocol(LEAST.size, "Two tuning seeds do not tell smaller differences "
         "apart.", "nats"),
     ready("adapters_learn",
-        "Adapters trained by AdamW from LoRA's own start lower a small decoder's loss "
-        "on a second text by more than 0.1 nats.",
+        "LoRA factors trained by AdamW from B = 0 at a tuned rate lower a small "
+        "decoder's validation loss on a new text by more than 0.1 nats per character.",
         place="without learning no optimizer differs", unit="nats", below=-0.1,
         estimate=OWN.where(arm="adamw", start="zero").mean("val_loss - unadapted_loss"),
         reason="Ten times the least difference that counts."),
     ready("nothing_diverged",
-        "In the race of LoRA optimizers no run at a tuned learning rate diverged.",
+        f"When {ADAPTED} at tuned rates, by four optimizers from five starts, every "
+        "run ends below the loss of a uniform guess among the 94 characters.",
         place="means need finite losses", below=0.5,
         estimate=where(study=("own", "kept")).worst("diverged"),
         reason="A run that diverged counts with the loss of a guess, which would "
         "decide any mean."),
     # --- identities, in float64
     exact("low_rank_does_not_see_the_factors",
-        f"After 20 float64 steps of {OURS}, LoRA products B A from balanced factors "
-        "and from factors scaled by 10 or mixed by GL(r) agree to 1e-8.",
+        f"After 20 float64 steps of LoRA on a small decoder by {OURS}, every product "
+        "B A is the same, to 1e-8 of its norm, from balanced factors B, A and from "
+        "10 B, A/10; B/10, 10 A; or B M, M^-1 A with a random M, in every run.",
         place="equivariance under GL(r)", below=1e-8,
         estimate=WRITTEN.where(arm="low_rank").worst("parted"),
         reason="Rounding is 1e-16; factors of condition 100, squared in a Gram matrix, "
         "and 20 steps make less than 1e-9 of it. The prototype had 6e-12."),
     *family("{arm}_sees_the_factors",
-        "After 20 float64 steps of {arm}, LoRA products B A from balanced factors and "
-        "from factors scaled by 10 or mixed by GL(r) differ by more than 0.1 of their "
-        "norm.",
+        "After 20 float64 steps of LoRA on a small decoder by {arm}, some product B A "
+        "differs by over 0.1 of its norm between a start from balanced factors B, A "
+        "and one from 10 B, A/10; B/10, 10 A; or B M, M^-1 A, M random, in every run.",
         lambda arm: WRITTEN.where(arm=arm).least("parted"), arm=OTHERS,
         paper=LORA_RITE, place="abstract", tests="invariance", kind="identity",
         unit="of the product's norm", above=0.1,
@@ -338,8 +339,9 @@ CLAIMS = [
                          "place": "no equivariance under GL(r)"}},
         reason="A tenth of the product is a million times what rounding makes."),
     exact("lora_plus_is_adamw_from_other_factors",
-        "After 20 float64 steps, LoRA+ at the rates lr for A and 16 lr for B has the "
-        "products of AdamW at 4 lr from the factors B/4 and 4 A, to 1e-5.",
+        "After 20 float64 steps of LoRA on a small decoder, LoRA+ at learning rates lr "
+        "for A and 16 lr for B, from factors B and A, has the products B A that AdamW "
+        "at the rate 4 lr has from B/4 and 4 A, to 1e-5 of their norm, in every run.",
         paper=LORA_PLUS, origin="ours", below=1e-5,
         place="AdamW's update does not depend on the size of the gradient",
         estimate=EXACT.where(start="quarter").worst("parted"),
@@ -347,14 +349,14 @@ CLAIMS = [
         "sees their size. The prototype had 4e-8."),
     # --- what the way of writing costs
     Claim("low_rank_ends_alike",
-        f"With {OURS} at one rate, final losses from four ways to write one LoRA "
-        "product differ by less than 0.01 nats.",
+        f"When {ADAPTED} by {OURS}, final validation losses from four ways to write "
+        "one product B A, at one rate, span less than 0.01 nats on average over seeds.",
         place="invariance, in float32", kind="equivalence", unit="nats",
         estimate=spread("low_rank", "kept"), below=LEAST.size, reason=LEAST.reason),
     *family("{arm}_depends_on_the_factors_at_{study}_rate",
-        "With {arm} at {study}, the final loss from three rewritten starts of one LoRA "
-        "product (10 B and A/10; B/10 and 10 A; mixed by GL(r)) is on average more "
-        "than 0.01 nats above that from balanced factors.",
+        f"When {ADAPTED} by {{arm}} {{study}}, the validation loss ends over 0.01 nats "
+        f"higher from rewritten balanced factors B, A (mean of {REWRITTEN}) than "
+        "from B, A.",
         penalty, arm=OTHERS, study=RATES, place="no invariance, in float32",
         unit="nats", above=LEAST.size, reason=LEAST.reason,
         **after((DAY, "estimate from the range of the loss over four starts, which is "
@@ -363,8 +365,8 @@ CLAIMS = [
         "rewritten factors"))),
     # --- is the invariant rule ahead?
     *family("low_rank_beats_{arm}_from_{start}",
-        f"{{start}} {OURS} ends with a loss more than 0.01 nats below that of {{arm}}, "
-        "each at a rate tuned for the start.",
+        f"When {ADAPTED} from {{start}}, {OURS} ends over 0.01 nats below {{arm}} in "
+        "validation loss, at tuned rates.",
         lambda arm, start: against("low_rank", arm, start), arm=OTHERS, start=SAID,
         place="equal tuning", unit="nats", below=-LEAST.size, reason=LEAST.reason,
         but={(arm, start): {"expected": "failed", "because": LEVEL}
@@ -376,17 +378,16 @@ CLAIMS = [
                 "of eight, at which AdamW is behind, makes the interval wide."}} | {
             (arm, "rescaled"): {"history": (AVERAGE,)} for arm in OTHERS}),
     *family("low_rank_beats_{arm}_from_mixed",
-        f"From balanced factors of a LoRA product that were mixed by GL(r), {OURS} "
-        "ends with a loss more than 0.01 nats below that of {arm}, each at a rate "
-        "tuned for this start.",
+        f"When {ADAPTED} from balanced factors mixed by a random M (B M, M^-1 A), "
+        f"{OURS} ends over 0.01 nats below {{arm}} in validation loss, at tuned rates.",
         lambda arm: against("low_rank", arm, "mixed"), arm=OTHERS, unit="nats",
         place="a start that no ratio of two rates is known to undo",
         below=-LEAST.size, reason=LEAST.reason, written="after",
         but={("muon",): {"expected": "undecided", "because": "It ends 0.028 [0.003, "
             "0.034] nats below Muon: one seed of eight makes the interval wide."}}),
     Claim("lora_plus_beats_adamw",
-        "From LoRA's own start, B = 0, LoRA+ (AdamW with 16 times the rate for B) ends "
-        "with a loss more than 0.01 nats below AdamW's, each at its tuned rate.",
+        f"When {ADAPTED} from B = 0, LoRA+ (AdamW, 16-fold rate for B) ends over 0.01 "
+        "nats below AdamW in validation loss, each at its tuned rate.",
         paper=LORA_PLUS, origin="ours", place="ratio 16 at width 32", unit="nats",
         estimate=against("lora_plus", "adamw", "zero"), below=-LEAST.size,
         reason=LEAST.reason, expected="failed", because="LoRA+ ends 0.012 nats above "

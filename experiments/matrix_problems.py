@@ -73,7 +73,7 @@ class Config:
     basis: str = "rotated"
     """'axes': covariances of the data are diagonal; 'rotated': in no such basis."""
     rule: str = "sgd"
-    """From momentum to update; a key of CENTRES[study]."""
+    """The update rule, a key of CENTRES[study]."""
     lr: float = 0.01
     """Learning rate before its decay."""
     rows: int = 20
@@ -166,7 +166,7 @@ def _parts(configs: list[Config], w) -> list:
 
 
 def directions() -> dict:
-    """{name: map from momentum (..., M, N) to update}."""
+    """Return {update rule: function from the momentum (..., M, N) to the update}."""
     import torch
 
     from symlab import symopt
@@ -218,7 +218,7 @@ def tuned(df):
 
 
 def one_adamw(df):
-    """adamw is the variant of AdamW that tunes better"""
+    """adamw is the variant of AdamW (beta2 0.999 or 0.95) that tunes better"""
     scores = RACE.chosen(df).score.unstack("rule")[list(ADAM)]
     better = df.join(scores.idxmin(axis=1).rename("better"), on=["study", "basis"])
     kept = df[~df.rule.isin(ADAM) | (df.rule == better.better)]
@@ -226,7 +226,7 @@ def one_adamw(df):
 
 
 TUNED, COMPARED = where(tuned), where(one_adamw, tuned)
-RACE = race.Race("the comparison of optimizers on matrix problems",
+RACE = race.Race("comparing update rules on matrix sensing and token prediction",
                  ("study", "basis", "rule"), ("lr",),
                  tune=where(logs, "seed % 2 == 0"), raced=TUNED,
                  value="log_excess")  # fmt: skip
@@ -303,9 +303,10 @@ def _final(df, ax, study: str) -> float | None:
 
 @figure("symopt2", "left", title="Sensing: SGD and AdamW lowest")
 def draw_sensing(df, ax):
-    """Excess loss of update rules against the learning rate over the tuned one, in
-    matrix sensing in a random basis: geometric means over seeds. A curve ends where a
-    run diverged. Seeds of PolarGrad at half the rate spread over decades.
+    """Matrix sensing in a random basis: excess loss over the optimum against the
+    learning rate, as a multiple of the tuned one, by update rule; geometric means over
+    seeds. A curve ends where a run diverged. Seeds of PolarGrad at half its tuned rate
+    spread over decades.
     """
     _sensitivity(df, ax, "sensing")
     panels.key(ax, [ARMS[rule] for rule in CURVES])
@@ -313,20 +314,27 @@ def draw_sensing(df, ax):
 
 @figure("symopt2", "mid", title="Embedding: sign, row-norm worst")
 def draw_embedding(df, ax):
-    """Excess loss by rate over the tuned rate, for an embedding: geometric means."""
+    """Next-token prediction with a trained embedding and a known head: excess loss over
+    the optimum against the learning rate, as a multiple of the tuned one, by update
+    rule; geometric means over seeds.
+    """
     _sensitivity(df, ax, "embedding")
 
 
 @figure("symopt2", "right", title="Head: sign, row-norm worst")
 def draw_head(df, ax):
-    """Excess loss by rate over the tuned rate, for a head: geometric means."""
+    """Next-token prediction with a trained head and a known embedding: excess loss over
+    the optimum against the learning rate, as a multiple of the tuned one, by update
+    rule; geometric means over seeds.
+    """
     _sensitivity(df, ax, "head")
 
 
 @figure("symopt2", "left", row=1, title="Sensing: rotation hurts 6 of 10")
 def draw_sensing_final(df, ax):
-    """Excess loss at tuned rates in matrix sensing, in a random basis and in the axes:
-    geometric means. Floor: fades short rows. Hybrid: polar factor of normalised rows.
+    """Matrix sensing: excess loss over the optimum at tuned learning rates, by update
+    rule, in a random basis and in the data's principal axes; geometric means over
+    seeds. Floor: short rows are scaled down. Hybrid: polar factor of normalised rows.
     """
     _final(df, ax, "sensing")
     panels.key(ax, [AXES, ROTATED, FREQUENT, RARE], lines=False)
@@ -334,9 +342,10 @@ def draw_sensing_final(df, ax):
 
 @figure("symopt2", "mid", row=1, title="Embedding: rare tokens cost most")
 def draw_embedding_final(df, ax):
-    """Excess loss at tuned rates for an embedding, of all tokens and of the frequent
-    and the rare half: geometric means. Dashed, V D/2N: what is expected of maximum
-    likelihood with V tokens, D dimensions and N draws.
+    """Next-token prediction with a trained embedding: excess loss at tuned learning
+    rates, by update rule, of all tokens and of the frequent and the rare half;
+    geometric means over seeds. Dashed, V D/2N: the excess that is expected of maximum
+    likelihood with V tokens, D dimensions and N drawn tokens.
     """
     limit = _final(df, ax, "embedding")
     panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
@@ -344,8 +353,9 @@ def draw_embedding_final(df, ax):
 
 @figure("symopt2", "right", row=1, title="Head: rare tokens cost most")
 def draw_head_final(df, ax):
-    """Excess loss at tuned rates for a head, of all tokens and of the frequent and the
-    rare half: geometric means. Dashed, V D/2N.
+    """Next-token prediction with a trained head: excess loss at tuned learning rates,
+    by update rule, of all tokens and of the frequent and the rare half; geometric means
+    over seeds. Dashed: V D/2N, as in the panel before.
     """
     _final(df, ax, "head")
 
@@ -359,6 +369,7 @@ HEAD = TUNED.where(study="head", basis="rotated")
 ONLY = "synthetic next-token prediction where only the {} is trained"
 TOKENS = {study: ONLY.format(study) for study in [*CENTRES][1:]}
 BOTH = "in randomly rotated coordinates and in the data's principal axes"
+SMALLEST = "at the smallest learning rate of its grid"
 SENSING = "matrix sensing (a 20 x 12 matrix from linear measurements)"
 STUDIES = {"sensing": SENSING} | TOKENS
 ROW_NORM = "row-norm (momentum, each row scaled to length 1)"
@@ -388,7 +399,9 @@ def rotation(study: str, rule: str = "adamw"):
 
 
 def far_from_the_optimum(rule: str) -> Estimate:
-    """The largest change of the loss by the basis, while steps are small."""
+    """Estimate the largest change of a rule's excess loss between the two bases, at the
+    smallest learning rate of its grid.
+    """
     rows = where(least_rate, "seed % 2 == 1", study="sensing", rule=rule)
 
     def compute(df):
@@ -425,8 +438,9 @@ CLAIMS = [
             "oracle_gap", "relative distance of the least-squares fit from W*")),
         reason="Rounding of 1e-16 grows by the measurements' condition number, 100."),
     Claim("sensing_reached",
-        f"On {SENSING}, every update rule at its tuned learning rate ends within 0.05 "
-        "of the true matrix, relative to its norm, in every run.",
+        f"On {SENSING}, each of the update rules compared, at its tuned learning rate, "
+        "ends within 0.05 of the true matrix, in Frobenius norm relative to that of "
+        "the true matrix, in every run.",
         place="rules are compared near the optimum", kind="precondition", below=0.05,
         unit="of its norm", origin="protocol", estimate=TUNED.where(study="sensing")
         .worst(named("distance", "relative distance of W from W*")),
@@ -481,14 +495,13 @@ CLAIMS = [
         "rounding of float32. Four seeds of a trial run agreed to 0.1 %."),
     log_ratio("sensing_sgd_does_not",
         f"On {SENSING}, SGD with momentum at its tuned learning rate ends with the "
-        f"same excess loss over the known optimum, to one part in a million, {BOTH}.",
+        f"same excess loss over the known optimum, to 1e-6 of it, {BOTH}.",
         place="the gradient turns with the problem", kind="equivalence",
         estimate=rotation("sensing", "sgd"), above=-1e-6, below=1e-6,
         reason="In exact arithmetic the losses are equal."),
     log_ratio("sensing_spectral_does_not",
-        f"On {SENSING}, {NAMES['spectral']} at its smallest learning rate ends with "
-        "the same excess loss over the known optimum, to one part in a million, "
-        f"{BOTH}, in every seed.",
+        f"On {SENSING}, {NAMES['spectral']} {SMALLEST} ends with the same excess loss "
+        f"over the known optimum, to 1e-6 of it, {BOTH}, in every seed.",
         place="the rule commutes with rotations of rows and columns", kind="identity",
         estimate=far_from_the_optimum("spectral"), below=1e-6,
         reason="Near the optimum, which this rate does not reach, constant steps "
@@ -497,18 +510,18 @@ CLAIMS = [
                  "the tuned rate, which many rules would meet; it became an identity "
                  "at the smallest rate"))),
     log_ratio("sensing_hybrid_does",
-        f"On {SENSING}, {NAMES['row_then_spectral']} at its smallest learning rate "
-        "ends with excess losses over the known optimum that differ by more than 1 %, "
-        f"in some seed, {BOTH}.",
+        f"On {SENSING}, {NAMES['row_then_spectral']} {SMALLEST} ends with excess "
+        "losses that differ by more than 1 %, in some seed, between randomly rotated "
+        "coordinates and the data's principal axes.",
         place="row norms do not commute with rotations of rows", origin="control",
         estimate=far_from_the_optimum("row_then_spectral"), above=0.01,
         reason="If losses were equal under every rule, equality under the polar factor "
         "would show nothing. It is allowed a ten thousandth of this difference.",
         **after((TODAY, "added as the control of the spectral rule's identity"))),
     gain("floor_helps_rare_tokens",
-        f"On {TOKENS['embedding']}, {ROW_NORM} that fades rows below a tenth of the "
-        "root mean square has less than 0.91 times plain row-norm's excess loss on "
-        "the rarer half of the tokens, each at its tuned learning rate.",
+        f"On {TOKENS['embedding']}, {ROW_NORM} with rows below a tenth of the root "
+        "mean square length scaled down has less than 0.91 times plain row-norm's "
+        "excess loss on the rarer half of the tokens, each at its tuned rate.",
         place="plain row-norm moves a row at full size long after its last gradient",
         estimate=TUNED.where(study="embedding", basis="rotated").log_ratio(
             named("rare", "excess loss of the rare half"),
@@ -530,15 +543,16 @@ CLAIMS = [
         "a shift of all rows. Rounding stays far below 0.1 %.",
         **after((DAY, "10 % became 0.1 % after the first run, which found 6e-8"))),
     Claim("centred_heads_do_not_drift",
-        f"On {TOKENS['head']}, the mean row of the head stays shorter than 1 % of the "
-        "rows' root mean square length, in every run of row-norm that subtracts the "
-        "mean row before and after scaling, or the rows' geometric median.",
+        f"On {TOKENS['head']}, the mean row of the head ends shorter than 1 % of the "
+        "rows' root mean square length, in every run of row-norm (rows scaled to "
+        "length 1) that subtracts the mean row before and after scaling, or the rows' "
+        "geometric median.",
         paper=papers.LAU, place="abstract: shared-shift symmetry", tests="shift",
         kind="identity", unit="of a row's root mean square length", below=1e-2,
         estimate=where(rule=("twice_centred", "centred_row_norm")).worst(DRIFT),
         reason="In theory the mean row stays 0; a median by 20 iterations has 1 %."),
     Claim("plain_heads_drift",
-        f"On {TOKENS['head']}, the mean row of the head becomes longer than 0.1 times "
+        f"On {TOKENS['head']}, the mean row of the head ends longer than 0.1 times "
         f"the rows' root mean square length under tuned {ROW_NORM} without centring.",
         place="rows of mean 0 divided by their lengths have another mean",
         origin="control", unit="of a row's root mean square length", above=0.1,

@@ -49,7 +49,7 @@ MAY_BE_NAN = ("deviation", "slope", *(f"early_{step}" for step in EARLY))
 @dataclass(frozen=True)
 class Config:
     study: str = "entry"
-    """'entry', 'pair', 'shorter', 'halves' or 'coverage'."""
+    """The study: 'entry', 'pair', 'shorter', 'halves' or 'coverage'; see the module."""
     entry: int = 0
     """Number of the submission in the benchmark's table; 0 where all are used."""
     other: int = 0
@@ -103,15 +103,15 @@ TEN_THOUSANDTHS, THOUSANDTHS = 1e4, 1e3
 
 
 def _thousandths(interval):
-    """Return an interval in nats as one in 0.001 nats."""
+    """Return an interval that is in nats in units of 0.001 nats."""
     return interval.map(lambda x: THOUSANDTHS * x)
 
 
 @figure("symopt6", "left", title="All but 4 means are as published")
 def draw_means(df, ax):
-    """Mean final loss of the public logs minus the published mean, for each submission;
-    orange, logs that are known to lack or to replace something; grey, agreement within
-    0.0001 nats. Why 6 and 8 differ is not said. Linear below the break, then log.
+    """Mean final loss in the public logs minus the published mean, by submission.
+    Orange: incomplete logs, and a loss of averaged weights. Grey: agreement within
+    0.0001 nats; why 6 and 8 differ is not said. Linear below the break, then log.
     """
     rows = estimates.ENTRY(df)
     complete = ~rows.entry.isin([k for k, e in ENTRIES.items() if e.differs])
@@ -131,9 +131,9 @@ def draw_means(df, ax):
 
 @figure("symopt6", "mid", title="Most deviate less than assumed")
 def draw_deviations(df, ax):
-    """Standard deviation of the final loss over the runs of each submission with its
-    interval, sorted; grey, the pooled one with its interval; dash-dot, the 0.0013 that
-    the benchmark's rule assumes.
+    """Standard deviation of the final loss over the runs of each submission, sorted,
+    with intervals. Grey: pooled over submissions, with its interval. Dash-dot: the
+    0.0013 nats that the benchmark's rule for accepting submissions assumes.
     """
     rows = estimates.LOGGED.where("n > 1")(df).sort_values("deviation")
     found = map(_thousandths, map(intervals.of_deviation, rows.deviation, rows.n))
@@ -150,8 +150,8 @@ def draw_deviations(df, ax):
 
 @figure("symopt6", "right", title="Losses at 500, 1000 rank poorly")
 def draw_early(df, ax):
-    """Rank correlation over n submissions of the loss at an early step with the number
-    of steps to 3.28 nats; grey, 0 and the 0.7 that the claims ask for.
+    """Rank correlation, over n submissions, of the validation loss at an early step
+    with the number of steps to 3.28 nats. Grey: 0, and the claimed limit of 0.7.
     """
     found = [estimates.early(step)(df) for step in EARLY]
     panels.points(ax, EARLY, found, LOGS, label="all submissions")
@@ -170,9 +170,8 @@ def _gain(df, new: int, old: int, rate: str):
 
 @figure("symopt6", "left", row=1, title="Most records beat the one before")
 def draw_records(df, ax):
-    """Gain of each record over the record before it at equal steps, the first over
-    submission 1, with steps traded for loss at the slope of the curves or at the cost
-    of a shorter plan.
+    """Mean loss of the record before (first: submission 1) minus a record's, at equal
+    steps: differences converted to loss by the final slope or a shorter plan's cost.
     """
     for (rate, arm), beside in zip(RATES.items(), (-0.24, 0.24), strict=True):
         found = [_gain(df, *pair, rate) for pair in SUCCESSIONS]
@@ -186,8 +185,8 @@ def draw_records(df, ax):
 
 @figure("symopt6", "mid", row=1, title="Most submissions beat their parent")
 def draw_changes(df, ax):
-    """Gain of each submission over the one it was made from at equal steps, sorted
-    within what was changed, with steps exchanged at the cost of a shorter plan.
+    """Mean loss of the submission that each one changes minus its own, at equal steps
+    (differences converted to loss by the cost of a shorter schedule), sorted.
     """
     at, middles = -1.0, []
     for change in CHANGES:
@@ -207,10 +206,10 @@ def draw_changes(df, ax):
 
 @figure("symopt6", "right", row=1, title="Eigenbasis needs the fewest steps")
 def draw_frontier(df, ax):
-    """Steps to a loss of 3.28 nats by submission, and by the group under which updates
-    are equivariant; lines, the best so far in each group; hollow, beyond the axis.
-    Entries+polar: second moments, then a polar factor; row aware: rotations on one side
-    and permutations on the other; eigenbasis: Adam in one.
+    """Steps to a loss of 3.28 nats by submission, coloured by the group under which
+    updates are equivariant (entries+polar: second moments, then a polar factor; row
+    aware: rotations on one side, permutations on the other; eigenbasis: Adam in one).
+    Lines: the fewest steps so far in a group. Hollow: beyond the axis.
     """
     rows = estimates.ENTRY(df)
     groups = rows.entry.map(lambda k: ENTRIES[k].group)
@@ -233,7 +232,7 @@ def draw_frontier(df, ax):
 
 
 def table(df) -> pd.DataFrame:
-    """The records over the ones before them, for the page in docs/."""
+    """Return the gain of each record over the record before it, for a page in docs."""
     rows = estimates.judged(df, "_planned")
 
     def gains(row) -> dict:
@@ -272,7 +271,9 @@ ADAMH, MUON, BEST = 4, 36, 46
 DEVIATION, SLOPE, SPEEDUP = JORDAN.smallest.values()
 ANY = "A better rule gains by any amount, as costs of computation are not counted."
 IN = "In the modded-nanogpt benchmark of optimizers (GPT of 124M parameters),"
-EQUAL = "at equal steps (steps exchanged for loss at the slope of the curves)"
+EQUAL = "at equal steps (differences converted to loss by the curves' final slope)"
+PRICED = "with differences in steps converted to loss by"
+PRICES = {"": "the curves' final slope", "_planned": "the cost of a shorter schedule"}
 PAIRWISE = "README, pairwise significance"
 jordan = partial(Claim, paper=JORDAN, place="README, rules")
 ours = partial(Claim, place=PAIRWISE, **KNOWN)
@@ -280,12 +281,12 @@ gains = partial(ours, above=0.0, unit="nats", reason=ANY)
 exchange = partial(jordan, kind="equivalence", unit="nats per 100 steps",
                    above=0.0045 - SLOPE.size, below=0.0045 + SLOPE.size,
                    reason=SLOPE.reason)  # fmt: skip
-records = partial(family, rate=estimates.RATES, place=PAIRWISE, kind="identity",
+records = partial(family, rate=PRICES, place=PAIRWISE, kind="identity",
                   but={("",): KNOWN, ("_planned",): LATE})  # fmt: skip
 CLAIMS = [
     ours("published_means_are_those_of_the_logs", f"{IN} the published mean loss of "
-        "each submission is that of its public logs to 0.0001 nats, for all but the "
-        "two submissions whose logs are incomplete or of other weights.",
+        "each submission agrees to 0.0001 nats with the mean of its public logs, but "
+        "for one with incomplete logs and one with the loss of averaged weights.",
         estimate=estimates.LOGGED.worst(named("abs(mean - published)", "difference of "
         "published and logged mean")), origin="protocol", kind="identity",
         unit="nats", below=0.0001, reason="Published means have four decimals, so "
@@ -294,29 +295,29 @@ CLAIMS = [
         "and 0.00018 nats more than was published, with all of their runs there."),
     jordan("deviation_is_as_assumed", f"{IN} the standard deviation of the final loss "
         "between runs of one submission, pooled over submissions, is below the 0.0013 "
-        "nats that the rule of acceptance assumes.",
+        "nats that the benchmark's rule for accepting submissions assumes.",
         estimate=estimates.of_samples(intervals.deviation, "pooled standard deviation "
         "of final losses within submissions over 0.0013"), tests="rule",
         unit="times 0.0013 nats", below=1.0, reason="With a larger standard deviation "
         "the rule accepts by chance more often than it says.", **GLIMPSED),
-    Claim("deviations_differ_little", f"{IN} the standard deviations of the final loss "
-        "vary between submissions by less than a factor of 1.25 (one standard "
-        "deviation of their logarithms).", estimate=estimates.of_samples(
+    Claim("deviations_differ_little", f"{IN} the standard deviation of the final "
+        "loss between runs varies between submissions by a factor below 1.25 (one "
+        "standard deviation of its logarithm).", estimate=estimates.of_samples(
         intervals.spread, "standard deviation over submissions of the log of the "
         "standard deviation of final losses"), place="rule of the benchmark",
         kind="equivalence", unit="log ratio", below=DEVIATION.log,
         reason=DEVIATION.reason, **GLIMPSED, expected="undecided",
         because="The interval from 40 submissions ends at a factor of 1.25."),
-    jordan("rule_errs_as_it_says", f"{IN} the rule accepts a submission whose true "
-        "mean loss equals the target, 3.28 nats, with a probability below 0.001, if "
-        "the number of runs is fixed in advance and standard deviations vary between "
-        "submissions as measured.",
+    jordan("rule_errs_as_it_says", f"{IN} the rule (accept if n runs have a mean loss "
+        "below 3.28 - 0.004/sqrt(n) nats) accepts a true mean of 3.28 nats with "
+        "probability below 0.001, if n is fixed in advance and standard deviations "
+        "vary between submissions as measured.",
         estimate=estimates.of_samples(intervals.rule_error, "chance that the rule "
         "accepts a mean loss of 3.28"), tests="rule", unit="probability", **GLIMPSED,
         below=0.001, reason="The benchmark gives 0.001 as the P value of its rule."),
-    exchange("slope_is_that_of_one_pair", f"{IN} the loss falls by 0.0045 nats per 100 "
-        "steps at the end of the training curves, to within 0.001 nats, in the mean "
-        "over submissions.",
+    exchange("slope_is_that_of_one_pair", f"{IN} the validation loss falls by 0.0045 "
+        "nats per 100 steps, to within 0.001 nats, at the end of the training curves, "
+        "in the mean over submissions.",
         estimate=estimates.slope(), origin="ours", expected="failed", because="A run "
         "that is stopped early pays more than one whose schedule is shortened, which "
         "is what the benchmark measured.", written="after",
@@ -333,27 +334,26 @@ CLAIMS = [
         because="The README says of four of them that their logs do not decide."),
     *records("a_third_of_records_is_open{rate}", f"{IN} at most two thirds of the 19 "
         "records after the first have a significantly lower loss than the record "
-        "before, at 5 % after Holm's correction, with steps exchanged for loss {rate}.",
+        f"before (5 % level, Holm's correction), {PRICED} {{rate}}.",
         estimates.share_decided, unit="of records", below=2 / 3,
         reason="If a third of the comparisons is open, the order of neighbouring "
         "records is no result by itself."),
     *records("open_records_need_many_runs{rate}", f"{IN} the records that are not "
-        "significantly better than the record before need more than 20 runs of each, "
-        "in the median, to show the measured gain with a power of 80 %, with steps "
-        "exchanged for loss {rate}.",
+        "significantly better than the one before need more than 20 runs of both, in "
+        f"the median, to show their gain with 80 % power, {PRICED} {{rate}}.",
         estimates.median_needed, unit="runs", above=20.0,
         reason="43 of the 46 submissions have at most 20 runs."),
     Claim("decided_records_repeat", f"{IN} of the records that are significantly "
-        "better than the one before in one random half of all runs, at 5 % after "
-        "Holm's correction, more than 80 % also have a lower loss in the other half, "
-        "in every halving.",
+        "better than the record before in one random half of all runs (5 % level, "
+        "Holm's correction), more than 80 % also have a lower loss in the other half, "
+        "in every random halving.",
         estimate=where(study="halves").least(estimates.repeated),
         place="split halves", kind="identity", unit="of records", above=0.8,
         reason="If two in ten significant gains were reversed in the other half, "
         "significance would not mean what it says."),
     Claim("intervals_cover", f"{IN} 95 % intervals from the pooled standard deviation "
-        "contain the true difference, 0, between two random halves of one "
-        "submission's runs in 93 to 97 % of cases, in the mean over submissions.",
+        "contain the true difference, 0, of the means of two random halves of one "
+        "submission's runs in 93 to 97 % of halvings, in the mean over submissions.",
         estimate=estimates.covered(), origin="oracle", unit="of intervals",
         place="resampling within submissions", kind="equivalence", above=0.93,
         below=0.97, reason="Two percentage points are the tolerance that "
@@ -362,16 +362,16 @@ CLAIMS = [
         history=(("2026-11-30", "after the rows, the unit of the interval changed from "
         "random halvings of the same runs to submissions; limits stayed"),)),
     gains("row_statistics_gain", f"{IN} normalising rows of the polar factor lowers "
-        f"the loss {EQUAL} in two pairs: NorMuon over Muon, plain and on the hyperball "
-        "(weights of fixed norm).",
+        f"the loss {EQUAL} in each of two pairs: NorMuon over Muon, plain and on the "
+        "hyperball (weights of fixed norm).",
         estimate=estimates.least_gain([(8, 5), (10, 12)])),
     gains("eigenbasis_gains", f"{IN} Adam in the eigenbasis of gradient covariances "
         f"lowers the loss {EQUAL} in two pairs: SOAP on the MLP's weights, and KL-SOAP "
-        "in place of NorMuon on the hyperball.",
+        "for NorMuon at fixed weight norms.",
         estimate=estimates.least_gain([(14, 11), (19, 8)])),
     gains("averaging_gains", f"{IN} averaging or extrapolating weights lowers the loss "
-        f"{EQUAL} in each of four pairs: RRE, EMA-Nesterov on Muon and on SOAP, and an "
-        "average of the last steps.",
+        f"{EQUAL} in four pairs: extrapolation (RRE), EMA-Nesterov on Muon and on "
+        "SOAP, and an average of the last steps.",
         estimate=estimates.least_gain([(34, 30), (39, 12), (40, 30), (45, 44)]),
         expected="undecided", because="The README gives a P value of 0.168 for RRE."),
     gains("gauge_coupling_gains", f"{IN} coupling the updates of value and output "
@@ -380,17 +380,17 @@ CLAIMS = [
         expected="undecided", because="It saves 15 steps at a mean that is 0.0002 "
         "nats higher, which is below the noise of 16 and 20 runs."),
     ours("coordinatewise_is_behind", f"{IN} AdamH, the fastest submission that updates "
-        "entries one by one (undertuned, we think), needs more than 1.2 times the "
-        "steps to 3.28 nats of the tuned Muon.",
+        "entries one by one (undertuned, we think), needs more than 1.2 times as many "
+        "steps to a loss of 3.28 nats as the tuned Muon.",
         estimate=estimates.steps_ratio(ADAMH, MUON), unit="ratio of steps",
         above=SPEEDUP.size,
         reason="It is the speedup over Muon that the benchmark states for its record."),
     jordan("record_is_a_fifth_faster", f"{IN} the tuned Muon needs more than 1.2 times "
-        "the steps to 3.28 nats of the record, the fastest submission.",
+        "as many steps to a loss of 3.28 nats as the fastest submission, the record.",
         estimate=estimates.steps_ratio(MUON, BEST), tests="speedup",
         unit="ratio of steps", above=SPEEDUP.size, reason=SPEEDUP.reason, **KNOWN),
-    *family("step_{step}_does_not_rank", f"{IN} the loss at step {{step}} has a rank "
-        "correlation below 0.7, over submissions, with the number of steps to 3.28 "
+    *family("step_{step}_does_not_rank", f"{IN} the loss at step {{step}} has, over "
+        "submissions, a rank correlation below 0.7 with the number of steps to 3.28 "
         "nats.", estimates.early, step=(125, 500, 1000), place="README, guidelines",
         unit="rank correlation", below=0.7, reason="A correlation of 0.7, half of the "
         "variance, is what is commonly called strong.", **EARLIER, but={(1000,):

@@ -88,7 +88,7 @@ class Config:
     arm: str = "adamw"
     """One of ARMS."""
     lr: float = 0.005
-    """Rate of hidden matrices; of everything where the arm has one rate."""
+    """Rate of hidden matrices; of all weights for arms with one rate."""
     width: int = 64
     """D, a multiple of 2 heads; there are 3 D hidden units."""
     layers: int = 2
@@ -160,7 +160,9 @@ def _trained(c: Config, context: Context) -> dict:
 
 
 def model(c: Config):
-    """The decoder, which is symlab's dense-512 at the width of dense-512."""
+    """Return the configuration of the decoder; at width 512, with the sizes of scale
+    `paper`, it is symlab's dense-512.
+    """
     from symlab.models.families import family
 
     return family(
@@ -177,7 +179,9 @@ def model(c: Config):
 
 
 def settings(c: Config) -> dict:
-    """The arguments of SymOpt: a preset, and the rates of roles that have their own."""
+    """Return the arguments of SymOpt: a preset, and the rates of the roles that have
+    rates of their own.
+    """
     preset = WHOLE.get(c.arm, "freon" if c.arm in FREON else c.arm)
     told = {"preset": preset, "lr": c.lr, "weight_decay": 0.0, "compile": c.compile}
     if c.arm in WHOLE:
@@ -191,7 +195,9 @@ def settings(c: Config) -> dict:
 
 
 def measured(c: Config, row: dict) -> dict:
-    """The training loop's row; a run that diverged has the loss of guessing."""
+    """Return the row of the training loop, in which a run that diverged has the loss of
+    a uniform guess.
+    """
     row = {k: v for k, v in row.items() if k not in ("text", "diverged_at")} | {
         "diverged": row["diverged_at"] >= 0
     }
@@ -205,22 +211,28 @@ def measured(c: Config, row: dict) -> dict:
 # --- estimates -----------------------------------------------------------------------
 
 TUNE, RACED, SLOPE = (where(study=study) for study in ("tune", "race", "slope"))
-RACE = race.Race("the comparison of pretraining optimizers", ("arm",), ("lr",),
-                 TUNE, RACED)  # fmt: skip
+RACE = race.Race("pretraining a small language model of Python code", ("arm",),
+                 ("lr",), TUNE, RACED)  # fmt: skip
 
 
 def difference(arm: str, other: str = "adamw") -> Estimate:
-    """The mean difference in final validation loss, paired by seed."""
+    """Estimate the final validation loss of `arm` minus that of `other`, paired by
+    seed.
+    """
     return RACED.paired("val_loss", arm=(arm, other))
 
 
 def rises(df, arm: str):
-    """Loss at factors of the tuned rate minus that at it: (seeds, factors)."""
+    """Return the validation loss at multiples of an arm's tuned learning rate minus
+    that at the tuned rate itself: one row per seed, one column per multiple.
+    """
     return race.rises(df, SLOPE.where(arm=arm), RACED.where(arm=arm))
 
 
 def rise(arm: str, factors: tuple[float, ...], other: str = "") -> Estimate:
-    """The mean rise over factors of the tuned rate; minus that of another arm."""
+    """Estimate the rise of an arm's validation loss from its tuned learning rate to
+    multiples of it, averaged over these; minus the rise of `other`, if given.
+    """
 
     def compute(df):
         found = rises(df, arm)[list(factors)].mean(axis=1)
@@ -238,7 +250,9 @@ def rise(arm: str, factors: tuple[float, ...], other: str = "") -> Estimate:
 
 
 def table(df):
-    """What each arm of the race ends with and costs, best first."""
+    """Return for each optimizer its tuned learning rate, final validation loss, bytes
+    of state and share of a step's time, from the lowest loss to the highest.
+    """
     import pandas as pd
 
     found = []
@@ -285,8 +299,9 @@ def _sensitivity(df, ax, *arms: str, near: bool = True):
 
 @figure("symopt5", "left", title="One rate for all costs AdamW most")
 def draw_tables(df, ax):
-    """Validation loss on tuning seeds against the learning rate over the tuned one:
-    AdamW and Muon, with rates for each group of weights and with one rate for all.
+    """Validation loss on the tuning seeds against the learning rate, as a multiple of
+    the tuned one: AdamW and Muon, with a separate rate for embedding and head and with
+    one rate for all weights. Bars: the range over seeds.
     """
     _sensitivity(df, ax, *FOUR, near=False)
     panels.key(ax, [OPTIMIZERS[name] for name in (*FOUR, *RELATIVES, *FREON)])
@@ -294,17 +309,19 @@ def draw_tables(df, ax):
 
 @figure("symopt5", "mid", title="Muon's relatives off their rate")
 def draw_relatives(df, ax):
-    """Validation loss on tuning seeds against the learning rate over the tuned one:
-    Muon and its relatives. Losses above the frame are cut. Muon, NorMuon, PolarGrad,
-    Kaon and ARO lie within 0.013 nats at their tuned rates.
+    """Validation loss on the tuning seeds against the learning rate, as a multiple of
+    the tuned one: Muon and related optimizers. Bars: the range over seeds. Losses above
+    the frame are cut. Muon, NorMuon, PolarGrad, Kaon and ARO lie within 0.013 nats of
+    each other at their tuned rates.
     """
     _sensitivity(df, ax, "muon", *RELATIVES)
 
 
 @figure("symopt5", "right", title="Freon's powers off their rate")
 def draw_exponents(df, ax):
-    """Validation loss on tuning seeds against the learning rate over the tuned one:
-    AdamW, and Freon with four exponents. Losses above the frame are cut.
+    """Validation loss on the tuning seeds against the learning rate, as a multiple of
+    the tuned one: AdamW, and Freon, which raises singular values to 1 - 2c, for four c.
+    Bars: the range over seeds. Losses above the frame are cut.
     """
     _sensitivity(df, ax, "adamw", *FREON)
 
@@ -319,8 +336,9 @@ def _order(df, ax) -> list[str]:
 
 @figure("symopt5", "left", row=1, title="NorMuon and Muon end lowest")
 def draw_final(df, ax):
-    """Final loss minus AdamW's on fresh seeds; ticks, single seeds; an estimate
-    beyond the axis is written out.
+    """Final validation loss of each optimizer minus that of AdamW with a separate rate
+    for embedding and head, on seeds that were not tuned on; ticks: single seeds. An
+    estimate beyond the axis is written out.
     """
     order, (low, high) = _order(df, ax), (-0.05, 0.065)
     found = {arm: difference(arm)(df) for arm in order}
@@ -344,9 +362,10 @@ def draw_final(df, ax):
 
 @figure("symopt5", "mid", row=1, title="10 of 14 lose less than 0.05 nats")
 def draw_rises(df, ax):
-    """Rise of the loss at half and at twice the tuned rate on the tuning seeds; small
-    with bars, above and below a row, on fresh seeds (Muon, AdamW). A rise beyond the
-    axis is written out.
+    """Rise of the validation loss from the tuned learning rate to half and to twice it,
+    by optimizer: means over the tuning seeds. Small markers with bars, above and below
+    the rows of Muon and AdamW: seeds that were not tuned on. A rise beyond the axis is
+    written out.
     """
     scores, rate, order = RACE.scores(df), RACE.used(df).lr, _order(df, ax)
     most = 0.145
@@ -377,8 +396,8 @@ def _tuning_rise(scores, rate: float, factor: float) -> float:
 
 @figure("symopt5", "right", row=1, title="Freon is worst at $c$ = 5/6")
 def draw_freon(df, ax):
-    """Final loss minus AdamW's against Freon's exponent c, which raises a singular
-    value s to 1 - 2c.
+    """Final validation loss of Freon, which raises singular values s to the power 1 -
+    2c, minus that of AdamW, against c. Horizontal lines: Muon, Kaon and AdamW.
     """
     x, found = list(FREON.values()), [difference(arm)(df) for arm in FREON]
     panels.points(ax, x, found, Arm("Freon", plot.SKY), ls="-", lw=1)
@@ -412,7 +431,9 @@ def _at_half(df):
 
 @estimate
 def _state_ratio(df):
-    """larger ratio of the layerwise stack's and Scion's mean state_bytes to AdamW's"""
+    """larger of the ratios of mean state_bytes of Lau & Su's optimizer and of Scion to
+    AdamW's
+    """
     means = RACED(df).groupby("arm").state_bytes.mean()
     return stats.worst(means[["symmetric", "scion"]] / means["adamw"])
 
@@ -428,7 +449,8 @@ NAMES = {arm: OPTIMIZERS[arm].label for arm in ARMS} | {
     "polargrad": "PolarGrad (polar factor times nuclear norm)",
     "aro": "ARO (normalises rows and columns in rotated coordinates)",
     "kaon": "Kaon (random singular values)",
-    "symmetric": "Lau & Su's optimizer (a symmetric rule per class of weights)",
+    "symmetric": "Lau & Su's optimizer (rules by the symmetry of each class of "
+    "weights)",
     "scion": "Scion (norm-constrained steps)",
 }  # fmt: skip
 MODEL = "A small language model of Python code"
@@ -446,14 +468,18 @@ nats = partial(Claim, unit="nats")
 
 
 def versus(arm: str, other: str) -> str:
-    """The other arm in words; an exponent is explained once where both are Freon's."""
+    """Return the words for `other`; if both arms are Freon's, without the explanation
+    of its exponent, which those for `arm` give.
+    """
     power = POWERS[other]
     both = arm in FREON and other in FREON
     return f"Freon {power} (c = {power})" if both else NAMES[other]
 
 
 def beats(arm: str, paper, place: str, other: str = "adamw", **fields) -> Claim:
-    """The claim that an arm ends more than a hundredth of a nat below another."""
+    """Return the claim that an arm ends with a validation loss more than a hundredth of
+    a nat below another arm's.
+    """
     lower = f"{MODEL} ends with a validation loss more than 0.01 nats lower "
     text = (  # whole optimizers have one rate, the others AdamW for tables
         f"{lower}under {NAMES[arm]} with one learning rate for all weights than under "
@@ -468,11 +494,13 @@ def beats(arm: str, paper, place: str, other: str = "adamw", **fields) -> Claim:
 
 
 def near(arm: str, other: str, **fields) -> Claim:
-    """The claim that two arms end within a hundredth of a nat of each other."""
+    """Return the claim that the validation losses of two arms end within a hundredth of
+    a nat of each other.
+    """
     text = (
         "The validation losses of a small language model of Python code differ by less "
         f"than 0.01 nats between training its hidden matrices by {NAMES[arm]} and by "
-        f"{versus(arm, other)}, {TUNED_RATE}."
+        f"{versus(arm, other)}, {TUNED_RATE}; AdamW trains embedding and head."
     )
     found = {"estimate": difference(arm, other), "above": -NATS, "below": NATS}
     fields = found | {"kind": "equivalence", "reason": HUNDREDTH} | fields
@@ -480,7 +508,10 @@ def near(arm: str, other: str, **fields) -> Claim:
 
 
 def seen(value: str, says: str = "") -> dict:
-    """The fields of a claim that is expected to be undecided at this difference."""
+    """Return the fields `expected` and `because` of a claim that is expected to be
+    undecided. value: the difference in nats, with its interval, as text. says: an
+    addition to that sentence.
+    """
     because = f"The difference is {value} nats{says}."
     return {"expected": "undecided", "because": because}
 
@@ -629,8 +660,9 @@ CLAIMS = [
                        "0.4 against 0.16, became twice the rate after the first run"),
               CLEANED)),
     Claim("race_layerwise_state_is_half",
-        f"The optimizer states of {NAMES['symmetric']} and of {NAMES['scion']}, for a "
-        "small language model, each take less than 0.51 of the bytes of AdamW's.",
+        f"For a small language model, the optimizer states of {NAMES['symmetric']} and "
+        f"of {NAMES['scion']} each take less than 0.51 times the bytes of AdamW's "
+        "state.",
         paper=papers.SCION, place="abstract: no second average", origin="ours",
         estimate=_state_ratio, below=0.51, kind="identity", unit="of AdamW's bytes",
         reason="One momentum instead of AdamW's two averages makes a half. Lau & Su's "

@@ -43,11 +43,11 @@ DTYPES = ("float64", "float32", "bfloat16")
 @dataclass(frozen=True)
 class Config:
     study: str = "condition"
-    """'condition', 'scale' or 'rank'."""
+    """The study: 'condition', 'scale' or 'rank'; see the module."""
     method: str = "svd"
-    """A way of symlab.symopt.polar, or 'executed'."""
+    """A method of symlab.symopt.polar, or 'executed', as in Lau & Su's code."""
     dtype: str = "float64"
-    """Precision of the given matrix, and of the computation where the way allows it."""
+    """Precision of the matrix, and of the computation where the method allows it."""
     condition: float = 1.0
     """Largest over least singular value."""
     power: int = 0
@@ -130,7 +130,9 @@ AS_EXECUTED = {EXECUTED: Arm("left polar as executed", plot.BLUE, "X", "-.")}
 
 
 def table(df):
-    """Relative errors against numpy's SVD, as the documentation shows them."""
+    """Return the relative errors of polar factors against those by numpy's SVD, by
+    method and precision, as the documentation shows them.
+    """
     import pandas as pd
 
     arms, rows = DRAWN | {"svd": Arm("SVD", plot.BLACK)} | AS_EXECUTED, []
@@ -175,8 +177,9 @@ def _methods(ax, rows, x: str, y: str, label: str, *, seeds: bool = False) -> No
 
 @figure("symopt_polar", "left", title="QDWH holds to condition $10^5$")
 def draw_all(df, ax):
-    """Relative error of polar factors in float32 against the condition number, by
-    method. "Left polar as executed" is the rule in the code of Lau & Su.
+    """Relative error of polar factors of float32 matrices against the condition number
+    of the matrix, by method. "Left polar as executed" is the formula in Lau & Su's
+    code.
     """
     rows = CONDITION.where(dtype="float32")(df)
     _methods(ax, rows, "condition", "wrong", "relative error, float32")
@@ -186,10 +189,11 @@ def draw_all(df, ax):
 
 @figure("symopt_polar", "mid", title="In bfloat16 QDWH's lead is small")
 def draw_clear(df, ax):
-    """Relative error of polar factors in bfloat16 on singular values above 0.001 of the
-    largest, against the condition number, by method; dots, single seeds. At 10^5 and
-    10^6 one seed of QDWH is at 0.001 and the others, which cover those of the inverse
-    root, near 0.05; its mean lies between. The left polar as executed is in float32.
+    """Relative error of polar factors of bfloat16 matrices, on the singular directions
+    above 0.001 of the largest, against the condition number of the matrix, by method;
+    dots: single seeds. At 10^5 and 10^6 one seed of QDWH is at 0.001 and the others,
+    which cover those of the inverse root, near 0.05; its mean lies between. The left
+    polar as executed was run in float32 alone.
     """
     rows = CONDITION.where(dtype="bfloat16")(df)
     said = "error on $s > 10^{-3}$, bfloat16"
@@ -199,7 +203,9 @@ def draw_clear(df, ax):
 
 @figure("symopt_polar", "right", title="One rule depends on the scale")
 def draw_scale(df, ax):
-    """Error at condition 100 in float32 against the size of the gradient."""
+    """Relative error of polar factors of float32 matrices of condition number 100
+    against their largest singular value ("size"), by method.
+    """
     rows = SCALE.where(dtype="float32")(df)
     rows = rows.assign(size=2.0**rows.power)
     _methods(ax, rows, "size", "wrong", "error at condition 100, float32")
@@ -221,7 +227,7 @@ CLEAR_ERROR = named(
 )
 CHANGE = named("change", "relative change of the polar factor with the scale")
 OUTSIDE = named("outside", "entry of the factor outside the range of the matrix")
-WAYS = "Newton-Schulz, Polar Express, its Gram form, inverse root, QDWH and SVD"
+WAYS = "Newton-Schulz, Polar Express, its Gram form, inverse square root, QDWH and SVD"
 MATRICES = "48 x 128 matrices"
 LARGE = "on singular directions above 1e-3 of the largest"
 oracle = partial(Claim, origin="oracle", kind="identity", unit="of the factor's norm")

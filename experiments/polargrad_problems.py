@@ -209,8 +209,10 @@ def _rates(c: Config) -> np.ndarray:
 # --- figure --------------------------------------------------------------------------
 
 RACED, WIDE = where(study="race"), where(study="wide")
-RACE = race.Race("the race on PolarGrad's problems", ("problem", "rule", "schedule"),
-                 ("lr",), where(study="tune"), RACED, "mean_log_gap")  # fmt: skip
+RACE = race.Race("minimising PolarGrad's three matrix problems (loss: mean log10 of "
+                 "the excess over the optimum along a run)",
+                 ("problem", "rule", "schedule"), ("lr",), where(study="tune"), RACED,
+                 "mean_log_gap")  # fmt: skip
 LOOKS = {
     "polargrad": OPTIMIZERS["polargrad"],
     "muon": OPTIMIZERS["muon"],
@@ -244,8 +246,9 @@ def _gaps(df, ax, problem: str, low: float, high: float):
 
 @figure("symopt7", "left", title="Quadratic: Muon highest")
 def draw_quadratic(df, ax):
-    """Gap to the least loss along the run at tuned constant rates, quadratic; median
-    and middle half of the seeds.
+    """Matrix quadratic regression: loss minus optimum, divided by its initial value,
+    along the run at tuned constant learning rates, by rule; median and middle half of
+    the seeds.
     """
     _gaps(df, ax, "quadratic", -23, 1)
     panels.key(ax, list(LOOKS.values()))
@@ -253,16 +256,18 @@ def draw_quadratic(df, ax):
 
 @figure("symopt7", "mid", title="Logistic: Muon highest")
 def draw_logistic(df, ax):
-    """Gap to the least loss along the run at tuned constant rates, logistic regression
-    with batches; median and middle half of the seeds.
+    """Matrix logistic regression with batches: loss minus optimum, divided by its
+    initial value, along the run at tuned constant learning rates, by rule; median and
+    middle half of the seeds.
     """
     _gaps(df, ax, "logistic", -3.6, 0.2)
 
 
 @figure("symopt7", "right", title="Completion: Muon highest")
 def draw_completion(df, ax):
-    """Gap to the least loss along the run at tuned constant rates, low-rank completion;
-    median and middle half of the seeds. Rounding is reached at -30.
+    """Low-rank matrix completion: loss minus optimum, divided by its initial value,
+    along the run at tuned constant learning rates, by rule; median and middle half of
+    the seeds. Values below 1e-30, which are rounding, are drawn there.
     """
     _gaps(df, ax, "completion", -32, 1.6)
     panels.reference(ax, y=FLOOR)
@@ -271,9 +276,10 @@ def draw_completion(df, ax):
 
 @figure("symopt7", "left", row=1, title="Gradient descent comes nearest")
 def draw_leads(df, ax):
-    """Mean over the run of log10 of the gap, PolarGrad's minus its rivals', each at its
-    tuned rate; gaps below 1e-10 of the first are counted as that. Muon without momentum
-    and gradient descent have no stepwise schedule.
+    """Mean over the run of log10 of the gap, the loss minus its optimum: PolarGrad's
+    minus that of each rival, both at tuned learning rates, by problem and schedule of
+    the rate. Gaps below 1e-10 of the initial one count as that. Muon without momentum
+    and gradient descent were not run with the stepwise schedule.
     """
     rivals = {"muon": LOOKS["muon"], "muon_plain": PLAIN} | {
         rule: LOOKS[rule] for rule in ("adam", "gd")
@@ -291,8 +297,9 @@ def draw_leads(df, ax):
 
 @figure("symopt7", "mid", row=1, title="Muon's floor grows as rate$^2$")
 def draw_floor(df, ax):
-    """Last gap of the quadratic problem against the constant rate, tuning seeds; the
-    dashed line is proportional to the squared rate.
+    """Matrix quadratic regression under Muon: last over initial value of the loss minus
+    its optimum, against the constant learning rate, on the tuning seeds. Dashed: in
+    proportion to the square of the rate.
     """
     tuning = where(study="tune", problem="quadratic", schedule="constant", rule="muon")
     rows = tuning(df)
@@ -307,8 +314,9 @@ def draw_floor(df, ax):
 
 @figure("symopt7", "right", row=1, title="Condition soars under descent")
 def draw_condition(df, ax):
-    """Condition number of the gradient along the run, quadratic, constant rates; of
-    each arm up to where float64 no longer resolves it. Median and middle half.
+    """Matrix quadratic regression: condition number of the gradient along the run at
+    tuned constant learning rates, of each rule up to where float64 no longer resolves
+    it; median and middle half of the seeds.
     """
     rows = df.assign(condition=[_resolved(x) for x in df.gradient_condition])
     _course(rows, ax, "quadratic", "condition")
@@ -336,14 +344,15 @@ LAST = named("gap", "log10 of the last gap over the first")
 PROBLEMS = {"quadratic": "matrix quadratic regression",
             "logistic": "matrix logistic regression",
             "completion": "low-rank matrix completion"}  # fmt: skip
-SCHEDULES = {"constant": "a constant rate", "stepwise": "the authors' stepwise decay"}
+SCHEDULES = {"constant": "a constant learning rate",
+             "stepwise": "a rate cut by 1 or 5 % every 25 steps"}  # fmt: skip
 WHERE = {p: f"abstract, on the problem of section 6.{i}"
          for i, p in enumerate(PROBLEMS, 1)}  # fmt: skip
 README = "the authors' README, on the problem of section 6.1"
 CODE = "an arm of the authors' code"
 MUON_IS = "Muon (polar factor, Nesterov momentum 0.95)"
 PLAIN_IS = "Muon without momentum (polar factor)"
-RIVALS = {"muon": MUON_IS, "adam": "Adam"}
+RIVALS = {"muon": "Muon (polar factor, momentum 0.95)", "adam": "Adam"}
 
 
 def lead(problem: str, schedule: str, rival: str):
@@ -352,18 +361,21 @@ def lead(problem: str, schedule: str, rival: str):
 
 
 def later(df):
-    """change of log10 of the gap over the last half of the run"""
+    """change over the second half of the run of log10 of the gap to the optimum"""
     return df.gaps.map(lambda g: g[-1] - g[MARKS // 2])
 
 
 def steadiness(df):
-    """fall of log10 of the gap in the last quarter over that in the second quarter"""
+    """fall of log10 of the gap to the optimum in the last quarter of the run, divided
+    by its fall in the second quarter
+    """
     return df.gaps.map(lambda g: (g[40] - g[30]) / (g[20] - g[10]))
 
 
 def condition(df):
-    """mean over the run of log10 of the gradient's condition number, while the gap is
-    above 1e-20 of the first"""
+    """mean over the records of a run of log10 of the gradient's condition number, while
+    the gap to the optimum is above 1e-20 of the initial one
+    """
     found = []
     for row in df.itertuples():
         gaps, numbers = np.array(row.gaps), np.array(row.gradient_condition)
@@ -448,37 +460,40 @@ EXPECTED_MOMENTUM = {
     ("completion",): {"expected": "undecided", "because": "With momentum 0.5 the gain "
         "is 0.03 decades, and its interval contains 0.041."},
 }  # fmt: skip
-GAP = "mean gap to the least loss (geometric, over the run, cut at 1e-10 of the first)"
+LOWER = ("has, in geometric mean over the run, a loss minus optimum (at least 1e-10 of "
+         "its first value) below 0.91 of that")  # fmt: skip
+POLARGRAD_IS = "PolarGrad (polar factor times nuclear norm, no momentum)"
+LEADS = f"tuned {POLARGRAD_IS} {LOWER} of tuned"
+QUADRATIC_IS = "In matrix quadratic regression"
+RESIDUAL_IS = ("the condition number of the residual A X B - C has a rank correlation "
+               "above 0.5 with the loss, over the runs of PolarGrad, Muon, Adam and "
+               "gradient descent at tuned constant rates while the loss")  # fmt: skip
 decades = partial(Claim, unit="decades")
 about = {"unit": "decades", "paper": POLARGRAD}
 CLAIMS = [
     *RACE.protocol(-LESS, "On other seeds a neighbouring rate may be as good. " + TENTH,
                    "decades"),
     *family("{problem}_{schedule}_and_{rival}",
-        "On {problem}, with {schedule}, PolarGrad (polar factor times nuclear norm, no "
-        f"momentum) has a {GAP} "
-        "below 0.91 of that of {rival}, both at tuned rates.",
+        f"In {{problem}} with {{schedule}}, {LEADS} {{rival}}.",
         lead, problem=PROBLEMS, schedule=SCHEDULES, rival=RIVALS, **about,
         place="abstract", below=LESS, reason=TENTH, history=(WORDS,),
         but={(p, s, r): {"tests": r, "place": WHERE[p]} | EXPECTED.get((p, s, r), {})
              for p in PROBLEMS for s in SCHEDULES for r in RIVALS}),
     *family("{problem}_and_muon_plain",
-        "On {problem}, with a constant rate and no momentum on either side, PolarGrad "
-        f"(polar factor times nuclear norm) has a {GAP} "
-        "below 0.91 of that of Muon (polar factor), both at tuned rates.",
+        "In {problem} with a constant learning rate and no momentum, tuned PolarGrad "
+        f"(polar factor times nuclear norm) {LOWER} of tuned Muon (polar factor).",
         lambda problem: lead(problem, "constant", "muon_plain"), problem=PROBLEMS,
         place="the arms differ in the nuclear norm alone", below=LESS, reason=TENTH,
         **about, **LATE),
     *family("{problem}_linear_and_muon",
-        "On {problem}, with a rate that falls linearly to 0, PolarGrad (polar factor "
-        f"times nuclear norm, no momentum) has a {GAP} "
-        f"below 0.91 of that of {MUON_IS}, both at tuned rates.",
+        f"In {{problem}} with a rate that falls linearly to 0, {LEADS} "
+        f"{RIVALS['muon']}.",
         lambda problem: lead(problem, "linear", "muon"), problem=PROBLEMS,
         place="a schedule of ours", below=LESS, reason=TENTH, **about, **LATE),
     *family("{problem}_{rule}_stops",
-        "On {problem}, {rule} at four times its tuned constant rate stops at a floor: "
-        "over the last half of the run its gap to the least loss changes by less than "
-        "a factor of 2.",
+        "In {problem}, {rule} at four times its tuned constant learning rate stalls: "
+        "over the second half of the run, the excess of the loss over its optimum "
+        "changes by less than a factor of 2, in the geometric mean over seeds.",
         lambda problem, rule: WIDE.where(problem=problem, rule=rule).mean(later),
         problem={p: PROBLEMS[p] for p in ("quadratic", "completion")},
         rule={"muon": MUON_IS, "muon_plain": PLAIN_IS}, kind="equivalence", **about,
@@ -489,89 +504,87 @@ CLAIMS = [
              **{(p, "muon_plain"): LATE | {"place": "the same without momentum"}
                 for p in ("quadratic", "completion")}}),
     decades("quadratic_polargrad_goes_on",
-        "On matrix quadratic regression, PolarGrad (polar factor times nuclear norm, "
-        "no momentum) at its tuned constant rate lowers its gap to the least loss by "
-        "more than a factor of 10 over the last half of the run.",
+        f"{QUADRATIC_IS}, {POLARGRAD_IS} at its tuned constant learning rate lowers "
+        "the excess of the loss over its optimum by more than a factor of 10 over the "
+        "second half of the run, in the geometric mean over seeds.",
         paper=POLARGRAD, place=README, tests="scale",
         estimate=STEADY.mean(later), below=-1.0,
         reason="A factor of 10 is far from the factor of 2 within which Muon stops."),
     Claim("quadratic_polargrad_is_linear",
-        "On matrix quadratic regression, PolarGrad (polar factor times nuclear norm, "
-        "no momentum) at its tuned constant rate converges linearly: the logarithm of "
-        "its gap to the least loss falls in the last quarter of the run by over 0.7 of "
-        "its fall in the second.",
+        f"{QUADRATIC_IS}, {POLARGRAD_IS} at its tuned constant learning rate converges "
+        "linearly: the logarithm of the loss minus its optimum falls in the last "
+        "quarter of the run by more than 0.7 times its fall in the second quarter.",
         paper=POLARGRAD, place="strong convexity: steps in proportion to the gradient",
         estimate=STEADY.mean(steadiness), above=0.7, unit="(ratio of falls)", **OURS,
         reason="The ratio is 1 for a linear rate and 0.41 for a gap in proportion to "
         "1/t; 0.7 is their middle."),
     decades("quadratic_floor_is_quadratic",
-        f"On matrix quadratic regression, {MUON_IS} ends with a gap to the least loss "
-        "in proportion to its constant rate to the power of 2, within 0.2, from the "
-        "tuned rate to four times that rate.", origin="ours", kind="equivalence",
+        f"{QUADRATIC_IS}, the excess of the loss over its optimum at which {MUON_IS} "
+        "ends grows with its constant learning rate to the power of 2, within 0.2, "
+        "between the tuned rate and four times it.", origin="ours", kind="equivalence",
         place="iterates circle the optimum at a distance of one step",
         estimate=where(problem="quadratic", rule="muon", schedule="constant",
                        study=("wide", "race")).paired(LAST, study=("wide", "race")),
         above=3.6 * TWICE, below=4.4 * TWICE,
         reason="The gap is quadratic in the distance: 4^2 is 1.2 decades."),
     decades("quadratic_decay_lowers_the_floor",
-        f"On matrix quadratic regression, {MUON_IS} ends with a gap to the least loss "
-        "that is, with the authors' stepwise decay of the rate, below 0.91 of that "
-        "with a constant rate, both tuned.",
+        f"{QUADRATIC_IS}, {MUON_IS} ends with an excess of the loss over its optimum "
+        "that is below 0.91 times that at a constant learning rate if the rate is "
+        "multiplied by 0.99 every 25 steps, as in PolarGrad's code; both rates are "
+        "tuned.",
         paper=POLARGRAD, place=CODE, below=LESS, reason=TENTH, **OURS,
         estimate=MUON.paired(LAST, schedule=("stepwise", "constant"))),
     *family("quadratic_{schedule}_decay_costs_polargrad",
-        "On matrix quadratic regression, with {schedule}, PolarGrad (polar factor "
-        "times nuclear norm, no momentum) ends with a gap to the least loss that is "
-        "more than 10 times that with a constant rate, both tuned.",
+        f"{QUADRATIC_IS} with a learning rate {{schedule}}, {POLARGRAD_IS} ends with "
+        "an excess of the loss over its optimum that is more than 10 times that with a "
+        "constant learning rate, both tuned.",
         lambda schedule: QUADRATIC.where(rule="polargrad").paired(
             LAST, schedule=(schedule, "constant")),
-        schedule={"stepwise": SCHEDULES["stepwise"],
-                  "linear": "a rate that falls linearly to 0"},
+        schedule={"stepwise": "cut by 1 % every 25 steps",
+                  "linear": "that falls linearly to 0"},
         place="steps that shrink by themselves need no decay", above=1.0,
         reason="A decade of the last gap is seen at once.", **about, **LATE),
     decades("quadratic_muon_arrives",
-        f"On matrix quadratic regression, {MUON_IS}, without nuclear norm, whose "
-        "rate falls linearly to 0 ends with a gap to the least loss below 1e-9 of that "
-        "at the start.",
+        f"{QUADRATIC_IS}, {MUON_IS} with a tuned learning rate that falls linearly to "
+        "0 ends with an excess of the loss over its optimum below 1e-9 of the initial "
+        "one, in the geometric mean over seeds.",
         origin="ours", place="a step whose length falls to 0", below=-9.0,
         estimate=MUON.where(schedule="linear").mean(LAST),
         reason="1e-9 is four decades below the floor that the prototype found."),
     *family("logistic_decay_helps_{rule}",
-        "On matrix logistic regression with batches, {rule} ends with a gap to the "
-        "least loss that is, with the authors' stepwise decay of the rate, below 0.91 "
-        "of that with a constant rate, both tuned.",
+        "In matrix logistic regression with batches, {rule} ends with an excess of the "
+        "loss over its optimum that is below 0.91 times that at a constant learning "
+        "rate if the rate is multiplied by 0.95 every 25 steps, as in PolarGrad's "
+        "code; both rates are tuned.",
         lambda rule: RACED.where(problem="logistic", rule=rule).paired(
             LAST, schedule=("stepwise", "constant")),
         rule={"polargrad": "PolarGrad (no momentum)", **RIVALS}, **about,
         place=CODE, below=LESS, reason=TENTH, **OURS),
     *family("{problem}_and_gradient_descent",
-        "On {problem}, with a constant rate, PolarGrad (polar factor times nuclear "
-        f"norm, no momentum) has a {GAP} "
-        "below 0.91 of that of gradient descent, both at tuned rates.",
+        f"In {{problem}} with a constant learning rate, {LEADS} gradient descent.",
         lambda problem: lead(problem, "constant", "gd"), problem=PROBLEMS,
         unit="decades", origin="ours", place="an arm that the paper does not have",
         below=LESS, reason=TENTH, but=EXPECTED_GD),
     decades("quadratic_descent_ends_lower",
-        "On matrix quadratic regression, with tuned constant rates, PolarGrad (polar "
-        "factor times nuclear norm, no momentum) ends with a gap to the least loss "
-        "that is more than 10 times that of gradient descent, in the geometric mean "
-        "over seeds.",
+        f"{QUADRATIC_IS}, {POLARGRAD_IS} ends with an excess of the loss over its "
+        "optimum that is more than 10 times that of gradient descent, both at tuned "
+        "constant learning rates, in the geometric mean over seeds.",
         place="an arm that the paper does not have", above=1.0,
         estimate=QUADRATIC.where(schedule="constant").paired(
             LAST, rule=("polargrad", "gd")),
         reason="A decade of the last gap is seen at once.", **LATE),
     *family("{problem}_momentum_helps_polargrad",
-        "On {problem}, with a constant rate, PolarGrad with momentum (0.9; 0.5 for "
-        f"completion) has a {GAP} "
-        "below 0.91 of that of PolarGrad without momentum, both at tuned rates.",
+        "With a momentum of {problem}, PolarGrad (polar factor times nuclear norm) "
+        f"{LOWER} without momentum, both at tuned constant learning rates.",
         lambda problem: RACED.where(problem=problem, schedule="constant").paired(
             SPEED, rule=("polargrad_momentum", "polargrad")),
-        problem=PROBLEMS, place=CODE, below=LESS, reason=TENTH, **about, **LATE,
-        but=EXPECTED_MOMENTUM),
+        problem={p: f"{AVERAGE[p]} in {PROBLEMS[p]}" for p in PROBLEMS}, place=CODE,
+        below=LESS, reason=TENTH, **about, **LATE, but=EXPECTED_MOMENTUM),
     *family("{problem}_gradients_under_adam",
-        "On {problem}, with a constant rate, the gradient's condition number under "
-        "Adam is over 2 times that under PolarGrad, in the geometric mean over records "
-        "with a gap to the least loss above 1e-20 of the first, both at tuned rates.",
+        "In {problem}, the gradient's condition number under Adam is over 2 times "
+        "that under PolarGrad (polar factor times nuclear norm), both at tuned "
+        "constant learning rates, in the geometric mean over the run while the loss "
+        "exceeds its optimum by more than 1e-20 of the initial excess.",
         lambda problem: RACED.where(problem=problem, schedule="constant").paired(
             condition, rule=("adam", "polargrad")),
         problem=PROBLEMS, origin="ours", unit="decades", above=TWICE,
@@ -579,10 +592,11 @@ CLAIMS = [
         "a figure over many decades. The two means are over different stretches: each "
         "rule's own gap decides.", but=EXPECTED_CONDITION),
     decades("quadratic_descent_in_spite_of_condition",
-        "On matrix quadratic regression the gradient's condition number under gradient "
-        "descent, as far as float64 resolves it, is over 1000 times that under Adam, "
-        "in the geometric mean over records with a gap to the least loss above 1e-20 "
-        "of the first, both at tuned constant rates.", origin="ours", above=3.0,
+        f"{QUADRATIC_IS}, the gradient's condition number, as far as float64 resolves "
+        "it, is over 1000 times as large under gradient descent as under Adam, at "
+        "tuned constant rates, in the geometric mean over the run while the "
+        "loss exceeds its optimum by more than 1e-20 of the initial excess.",
+        origin="ours", above=3.0,
         place="one slow direction is left, and the gradient tends to rank one",
         estimate=QUADRATIC.where(schedule="constant").paired(
             condition, rule=("gd", "adam")),
@@ -590,20 +604,16 @@ CLAIMS = [
         "singular value bounds the number from above, so it is a lower bound. The two "
         "means are over different stretches: each rule's own gap decides."),
     Claim("quadratic_residual_follows_the_gap",
-        "On matrix quadratic regression the condition number of the residual A X B - C "
-        "has a rank correlation above 0.5 with the gap to the least loss, over all "
-        "steps of the four rules at tuned constant rates, while the gap is above 1e-10 "
-        "of the first.",
+        f"{QUADRATIC_IS}, {RESIDUAL_IS} exceeds its optimum by more than 1e-10 of the "
+        "initial excess.",
         origin="ours", place="the authors' code records it", above=0.5,
         unit="(correlation)", estimate=correlation("residual_condition"),
         reason="Half of a perfect order would make it a guide to the gap.",
         expected="failed", because="It is that of the noise, 3.5, once the gap is "
         "below 1e-3, whatever the rule."),
     Claim("quadratic_residual_follows_large_gaps",
-        "On matrix quadratic regression the condition number of the residual A X B - C "
-        "has a rank correlation above 0.5 with the gap to the least loss, over all "
-        "steps of the four rules at tuned constant rates, while the gap is above 1e-3 "
-        "of the first.",
+        f"{QUADRATIC_IS}, {RESIDUAL_IS} exceeds its optimum by more than 1e-3 of the "
+        "initial excess.",
         place="the authors' code records it", above=0.5, unit="(correlation)",
         estimate=correlation("residual_condition", -3.0), **LATE,
         reason="Half of a perfect order would make it a guide to the gap."),

@@ -17,8 +17,8 @@ for all arms, and the gains are under AdamW. Studies:
   equivariance  A tiny decoder in float64, with gains fixed at 1 (learned ones break the
                 rotation) and exact polar factors. It trains as it is, and with tokens,
                 neurons or heads permuted, the residual stream rotated or the head
-                shifted. Errors are the largest differences of losses and of final
-                weights; the first run's final weights are moved before.
+                shifted. Errors are the largest differences of losses, and of the final
+                weights from those of the first run, moved in the same way.
   tune          3 x 3 rates a factor three apart per arm, 3 for adamw_one_rate, 2 seeds
   compare       The chosen rates, TUNED, on 8 fresh seeds, paired by seed: equal initial
                 weights, equal text in equal order.
@@ -91,7 +91,7 @@ EXACT = {"adamw": (0.03, 0.01), "row_norm": (0.03, 0.01), "hybrid": (0.1, 0.03)}
 @dataclass(frozen=True)
 class Config:
     study: str = "compare"
-    """'equivariance', 'tune', 'compare' or 'sensitivity'."""
+    """The study: 'equivariance', 'tune', 'compare' or 'sensitivity'; see the module."""
     arm: str = "adamw"
     """A key of ARMS."""
     embedding_lr: float = 0.1
@@ -99,7 +99,7 @@ class Config:
     head_lr: float = 0.01
     """Rate of the head."""
     body_lr: float = 0.01
-    """Rate of everything between them, for all arms."""
+    """Rate of all hidden matrices, the same for all arms."""
     model: str = "small"
     """A key of MODELS."""
     vocabulary: int = 1024
@@ -158,7 +158,9 @@ def _arm(c: Config, study: str, arm: str, embedding_lr, head_lr, seed: int) -> C
 
 
 def grid_of(scale: str) -> list[tuple[str, float, float]]:
-    """(arm, rate of the embedding, of the head) of each point of the tuning stage."""
+    """Return (arm, rate of the embedding, rate of the head) for each point of the
+    tuning grids.
+    """
     points = []
     for arm, centres in CENTRES[_rates_of(scale)].items():
         embedding, head = (
@@ -211,7 +213,7 @@ def _with_ceiling(row: dict) -> dict:
 
 
 def size(c: Config):
-    """The decoder's configuration."""
+    """Return the configuration of the decoder."""
     from symlab.models.families import preset
 
     name, sizes = MODELS[c.model]
@@ -219,7 +221,7 @@ def size(c: Config):
 
 
 def optimizer(c: Config) -> dict:
-    """Arguments of SymOpt."""
+    """Return the arguments of SymOpt: rules and rates of embedding, head and body."""
     svd = {"method": "svd"} if c.precision == "float64" else {}
     table = dict(ARMS[c.arm])
     table |= svd if table["rule"] == "row_then_spectral" else {}
@@ -253,7 +255,10 @@ def _equivariance(c: Config) -> dict:
 
 
 def follow(c: Config, move: str = "") -> tuple[np.ndarray, dict]:
-    """Losses of training and validation, and final weights, of a moved model."""
+    """Return the training losses followed by the validation loss, and the final
+    weights, of a model whose initial weights were moved by a symmetry; '' moves
+    nothing.
+    """
     import torch
 
     from symlab.data.text import corpus
@@ -309,13 +314,17 @@ def other_error(df):
 
 
 def rises_of(df, arm: str):
-    """Rise of the loss when both rates are multiplied: seeds down, factors across."""
+    """Return the rise of an arm's validation loss when both its tuned learning rates
+    are multiplied by a factor: one row per seed, one column per factor.
+    """
     moved = where(study="sensitivity", arm=arm)
     return rises(df, moved, COMPARED.where(arm=arm), rate="embedding_lr")
 
 
 def wrong_rates(arm: str, other: str = "") -> Estimate:
-    """What the worse of half and twice the rates costs an arm, or costs it more."""
+    """Estimate the rise of an arm's validation loss at half or twice both tuned rates,
+    whichever is worse; with `other`, by how much it exceeds that arm's rise.
+    """
 
     def compute(df):
         cost = rises_of(df, arm).max(axis=1)
@@ -336,7 +345,9 @@ def state_from_half(df):
 
 
 def diagonal(df, arm: str) -> dict[float, float]:
-    """{factor: mean rise} at grid points where both rates have nearly that factor."""
+    """Return {factor: rise of the mean loss over that at the rates in use} for the
+    points of the tuning grid at which both rates are about `factor` times those in use.
+    """
     scores, best = RACE.scores(df).loc[arm], RACE.used(df).loc[arm]
     found = {}
     for (e, h), score in scores.items():
@@ -356,9 +367,10 @@ FLOOR = 1e-17  # where differences of 0 are drawn
 
 @figure("symopt3", "left", title="No mean is below tuned AdamW's")
 def draw_losses(df, ax):
-    """Validation loss of a decoder minus that of tuned AdamW, by rules for embedding
-    and head; ticks, single seeds; black, the claimed gain. Row-norm has one loss with
-    and without centring, as a softmax does not see a shift of the head.
+    """Validation loss of a decoder minus that under tuned AdamW, by the update rule of
+    embedding and head, paired by seed; ticks: single seeds; black line: the claimed
+    gain. Row-norm has the same loss with and without centring, as a softmax does not
+    see a shift of all rows of the head.
     """
     losses = COMPARED(df).pivot(index="seed", columns="arm", values="val_loss")
     arms = {value: arm for value, arm in LOOK.items() if value != "adamw"}
@@ -378,8 +390,9 @@ def draw_losses(df, ax):
 
 @figure("symopt3", "mid", title="Cost of rates that are off")
 def draw_sensitivity(df, ax):
-    """Rise of validation loss when both learning rates are multiplied, side by side;
-    hollow, means of the tuning grid, whose two seeds have no interval.
+    """Rise of the validation loss when the learning rates of embedding and head are
+    both multiplied by a factor, by update rule; markers of one factor stand side by
+    side. Hollow: means over the two seeds of the tuning grid, without intervals.
     """
     for value, beside in zip(TUNE, (0.96, 1, 1.04), strict=False):
         found = rises_of(df, value)
@@ -398,9 +411,10 @@ def draw_sensitivity(df, ax):
 
 @figure("symopt3", "right", title="AdamW alone breaks rotation")
 def draw_symmetries(df, ax):
-    """Largest difference of training losses between a model and its moved copy, by
-    move, and, right of the line, the drift of the head's mean row over the length of
-    rows; black, the claimed bounds.
+    """Largest difference of training losses between a model and its copy moved by a
+    symmetry (tokens, neurons or heads permuted, residual stream rotated, head shifted),
+    by the update rule of embedding and head. Right of the line: the distance that the
+    mean row of the head moved, over the length of a row. Black: the claimed bounds.
     """
     place = np.array([*range(len(MOVES)), len(MOVES) + 0.4])
     for k, value in enumerate(("adamw", *SYMMETRIC)):
@@ -436,19 +450,21 @@ UNDECIDED = {"expected": "undecided", "history": (WRONG,), "because":
     "seeds do not tell on which side of the threshold they lie."}  # fmt: skip
 HUNDREDTH = LAU.smallest["validation loss"].reason
 MODEL = "a small language model of Python code"
-TWO_RATES, ONE_RATE = "at a tuned learning rate each", "at one tuned rate for both"
+TWO_RATES, ONE_RATE = "with a tuned rate for each", "with one tuned rate for both"
 SAID = {
     "adamw": "AdamW",
     "row_norm": "row-norm (momentum, each row scaled to length 1)",
     "hybrid": "hybrid (polar factor of row-normalised momentum)",
 }
 LENGTH = "lengths of a row"
-ROW_RULES = (
-    "row-norm (rows scaled to length 1, centred or not) or hybrid (its polar factor)"
-)
+ROW_RULES = "row-norm (rows of length 1) or hybrid (polar factor of these)"
+MOVED_COPIES = ("copies with permuted tokens, neurons or heads, rotated residual "
+                "stream or shifted head")  # fmt: skip
+CENTRED_RULES = ("row-norm (momentum, each row scaled to length 1) or hybrid (polar "
+                 "factor of that)")  # fmt: skip
 LOWER = (f"A{MODEL[1:]} ends with a validation loss more than 0.01 nats lower if "
-         "{arm} trains embedding and head, at a tuned learning rate each, than if "
-         "AdamW does so")  # fmt: skip
+         "{arm} trains embedding and head, with a tuned learning rate for each, "
+         "than if AdamW does so")  # fmt: skip
 WORSE = ("Halving or doubling both tuned learning rates {of}for embedding and head, "
          f"whichever is worse, raises the validation loss of {MODEL} ")  # fmt: skip
 INSIDE, BEST, FRESH = RACE.protocol(
@@ -461,7 +477,7 @@ def final(arm: str, other: str) -> Estimate:
 
 
 def agreeing(rows, error) -> Estimate:
-    """The fraction of runs whose error is that of rounding."""
+    """Estimate the fraction of runs whose error is below EQUAL, that of rounding."""
     return Estimate(
         lambda df: stats.fraction(error(rows(df)) < EQUAL),
         f"fraction of runs whose {error.__doc__} is below {EQUAL:g}, where {rows}",
@@ -488,19 +504,17 @@ CLAIMS = [
     replace(FRESH, **after((TEXT, "added after the rows"))),
     # --- moved models, in float64
     exact("moved_models_have_the_same_losses",
-        "In more than half of the runs, the losses of a small language model and of "
-        "its permuted, rotated or shifted copies, equal at the start, stay equal, to "
-        f"1e-12 nats, over 40 float64 steps in which {ROW_RULES} trains embedding and "
-        "head.",
+        f"In over half of the runs, a small language model and its {MOVED_COPIES} "
+        "have equal losses, to 1e-12 nats, over 40 float64 steps in which "
+        f"{ROW_RULES} trains embedding and head.",
         paper=LAU, tests="stack",
         estimate=agreeing(MOVED.where(arm=SYMMETRIC), loss_error),
         reason="Rounding is 1e-16 of a loss of 7 nats and grows a hundred times in 40 "
         "steps." + RARE),
     exact("moved_models_stay_moved",
-        "In more than half of the runs, the final weights of a small language model "
-        "and of its permuted, rotated or shifted copies differ by that move alone, to "
-        f"1e-12, after 40 float64 steps in which {ROW_RULES} trains embedding and "
-        "head.",
+        f"In over half of the runs, a small language model and its {MOVED_COPIES} "
+        "differ by that alone, to 1e-12, after 40 float64 steps in which "
+        f"{ROW_RULES} trains embedding and head.",
         paper=LAU, tests="stack",
         estimate=agreeing(MOVED.where(arm=SYMMETRIC), weight_error),
         reason="A trial run had 9e-14, for the copy with one vector added to all rows "
@@ -525,10 +539,9 @@ CLAIMS = [
         "a softmax do not depend on a shift of all logits." + RARE),
     # --- the mean row of the head, and the state
     Claim("centred_heads_keep_their_mean",
-        "The mean row of the head's weights moves by less than 0.000001 of a row's "
-        f"length, in every run of {MODEL}, under row-norm (momentum, each row scaled "
-        "to length 1) and hybrid (its polar factor), both after subtracting the mean "
-        "row.",
+        f"While {MODEL} is trained, the mean row of its head moves by less than "
+        f"0.000001 of a row's length, in every run in which {CENTRED_RULES}, both with "
+        "their mean row subtracted, trains the head.",
         paper=LAU, place="abstract: shared-shift symmetry", tests="shift",
         kind="identity", unit=LENGTH, below=STILL,
         estimate=COMPARED.where(arm=CENTRED).worst("head_shift"),
@@ -536,9 +549,9 @@ CLAIMS = [
         "errors, added up over 120 steps, is 2e-8 of a row's length, as in a trial "
         "run."),
     control("other_heads_do_not",
-        "The mean row of the head's weights moves by more than 0.1 of a row's length, "
-        f"in every run of {MODEL}, under AdamW and under row-norm (momentum, each row "
-        "scaled to length 1) that does not subtract the mean row.",
+        f"While {MODEL} is trained, the mean row of its head moves by more than 0.1 of "
+        "a row's length, in every run in which AdamW, or row-norm (momentum, each row "
+        "scaled to length 1) without subtraction of the mean row, trains the head.",
         place="gradients sum to 0 over the rows, and what is made of each row does not",
         unit=LENGTH, above=0.1, reason="A tenth of a row's length is a hundred "
         "thousand times what is allowed to rules that subtract the mean; a trial run "
@@ -547,8 +560,8 @@ CLAIMS = [
         .least("head_shift")),
     Claim("half_the_state",
         f"The optimizer state of embedding and head in {MODEL} takes half as many "
-        "bytes under row-norm (momentum, each row scaled to length 1) or hybrid (its "
-        "polar factor) as under AdamW, to within 0.001 of AdamW's bytes.",
+        f"bytes under {CENTRED_RULES} as under AdamW, to within 0.001 of AdamW's "
+        "bytes.",
         paper=LAU, place="one momentum buffer per rule", origin="ours", kind="identity",
         estimate=state_from_half, below=1e-3, unit="of AdamW's bytes",
         reason="Row-norm and hybrid keep one number per weight where AdamW keeps two "

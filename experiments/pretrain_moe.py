@@ -105,13 +105,13 @@ NATS = LAU.smallest["validation loss"].size  # least difference that counts
 @dataclass(frozen=True)
 class Config:
     study: str = "frontier"
-    """'tune', 'frontier' or 'auxiliary'."""
+    """The study: 'tune', 'frontier' or 'auxiliary'; see the module."""
     router: str = "adamw"
     """The rule of routers, a key of ROUTERS."""
     step: float = MIDDLE
-    """Length of a row's step before the decay; of AdamW the rate times width^(1/2)."""
+    """Length of a router row's update before the decay; of AdamW, rate width^(1/2)."""
     auxiliary: str = "none"
-    """The losses added to that of the next token, a key of AUXILIARY."""
+    """The auxiliary losses added to that of the next token, a key of AUXILIARY."""
     embedding_lr: float = 0.06
     """Rate of AdamW for the embedding."""
     head_lr: float = 0.012
@@ -190,7 +190,9 @@ def decoder(c: Config):
 
 
 def optimizer(c: Config) -> dict:
-    """Arguments of SymOpt: Muon for each projection, AdamW's tables, the router."""
+    """Return the arguments of SymOpt: Muon for each hidden matrix, AdamW for embedding
+    and head, and the rule of the config for the router.
+    """
     lr = c.step / decoder(c).width ** 0.5 if c.router == "adamw" else c.step
     pieced = ("query", "key", "value", "qkv", "attention out", "gate_up")
     single = {r: {"per_piece": r in pieced, "method": "auto"} for r in HIDDEN}
@@ -208,14 +210,16 @@ def optimizer(c: Config) -> dict:
 
 
 def routers(model) -> list:
-    """Copies of the routers' weights (E, D), layer by layer."""
+    """Return copies of the routers' weights (experts, width), one for each layer."""
     return [block.feed.router.weight.detach().clone() for block in model.blocks]
 
 
 def moved(before: list, after: list) -> float:
-    """|R_T - R_0| / |R_0| of centred weights, mean over layers.
+    """Return how far the routers' weights R moved: |R_T - R_0| / |R_0|, mean over
+    layers.
 
-    Centring takes out the shared shift of all rows, which a softmax does not see.
+    before, after: as `routers` returns them. The mean row is subtracted from R first:
+    a shift of all rows is not seen by a softmax.
     """
     from symlab.symopt import centre
 
@@ -242,14 +246,14 @@ def _means(df, column: str):
 
 
 def best_loss(df) -> dict[str, float]:
-    """the step of least loss of each rule"""
+    """the step of least validation loss of each rule"""
     return _means(df, "val_loss").idxmin(axis=1).to_dict()
 
 
 def least_load(df) -> dict[str, float]:
     """the step of least load CV of each rule within 0.01 nats of AdamW's least loss
 
-    A rule without such a step gets the step of its least loss.
+    A rule none of whose steps has such a loss gets the step of its least loss.
     """
     loss, load = _means(df, "val_loss"), _means(df, "load_cv")
     allowed = loss <= loss.loc["adamw"].min() + NATS
@@ -258,7 +262,9 @@ def least_load(df) -> dict[str, float]:
 
 
 def judged(choose) -> Rows:
-    """The frontier's rows of each seed at the steps that the other parity chooses."""
+    """The rows of the study frontier at the steps that `choose` takes from the rows of
+    the seeds of the other parity: odd seeds choose for even ones, even ones for odd.
+    """
 
     def select(df):
         odd = df.seed % 2 == 1
@@ -273,10 +279,13 @@ def judged(choose) -> Rows:
 
 
 def at_equal_rates(df):
-    """each step of AdamW is matched with the step of nearly the same learning rate
+    """each learning rate of AdamW is matched with nearly the same rate of the other
+    rule
 
-    At width 64 a step of 0.025 is a rate of 0.0031 for AdamW, a step of 0.08 one of
-    0.01; the normalised rules have these rates at steps of 0.0025 and 0.008.
+    The column `step` is the length of a row's update: the learning rate of row_norm and
+    left_polar, and for AdamW the rate times width^(1/2). At width 64, AdamW's steps of
+    0.025 and 0.08 are the rates 0.0031 and 0.01, which are matched with the rates
+    0.0025 and 0.008 of the other rules.
     """
     matched = df.step.map(dict(zip(STEPS[2:], STEPS, strict=False)))
     step = df.step.where(df.router != "adamw", matched)
@@ -284,7 +293,9 @@ def at_equal_rates(df):
 
 
 def changes(df, column: str, losses: str, other: str = "none", log: bool = True):
-    """What auxiliary losses do to a column, or to its log: seeds down, rules across."""
+    """Return by how much a column, or its logarithm, is larger with the auxiliary
+    losses `losses` than with `other`: one row per seed, one column per router rule.
+    """
     rows = ONE_STEP(df)
     rows = rows.assign(value=np.log(rows[column]) if log else rows[column])
     if rows.value.isna().any():  # a rule that broke must not leave the comparison
@@ -295,7 +306,9 @@ def changes(df, column: str, losses: str, other: str = "none", log: bool = True)
 
 
 def least_helped(losses: str) -> Estimate:
-    """The log ratio of load CV with and without losses, of the rule they help least."""
+    """Estimate the log ratio of the load CV with the auxiliary losses to that without,
+    of the router rule whose load CV they lower least.
+    """
     return Estimate(
         lambda df: stats.mean(changes(df, "load_cv", losses).max(axis=1)),
         f"mean over seeds of the largest log ratio, among rules, of load CV with "
@@ -350,10 +363,10 @@ def _by_step(df, rule: str) -> dict:
 
 @figure("symopt4", "left", title="Load CV doubles, loss hardly moves")
 def draw_frontier(df, ax):
-    """Loss minus that of the frozen router, paired by seed, against the coefficient
-    of variation (CV) of the load of experts, whose intervals are in the next panel; one
-    curve per router rule, from short steps of its rows (small markers) to long ones.
-    All means are within 0.004 nats of the frozen router's.
+    """Validation loss minus that with a frozen router, paired by seed, against the load
+    CV (standard deviation over mean of tokens per expert), whose intervals are in the
+    next panel. One curve per router rule, from short updates of a router row (small
+    markers) to long ones. All means are within 0.004 nats of the frozen router's.
     """
     start = FROZEN.mean("load_cv")(df).value
     for rule, arm in ARMS.items():
@@ -378,9 +391,10 @@ def draw_frontier(df, ax):
 
 @figure("symopt4", "mid", title="Of three, left polar is most even")
 def draw_moved(df, ax):
-    """Coefficient of variation (CV) of the load against how far the routers have
-    moved; one curve per rule, over steps. Grey, the frozen router. Intervals lean where
-    the seeds are skewed, here and in the next panel.
+    """Load CV (standard deviation over mean of tokens per expert) against the distance
+    that the router weights moved in training, over their initial norm; one curve per
+    router rule, over the length of its updates. Grey: the frozen router. Intervals are
+    unequal on both sides where the seeds are skewed, here and in the next panel.
     """
     still = FROZEN.mean("load_cv")(df)
     panels.level(ax, still)
@@ -411,8 +425,9 @@ def _beside(df, ax, losses: list[str], estimate_of) -> None:
 
 @figure("symopt4", "right", title="Auxiliary losses even the load")
 def draw_auxiliary(df, ax):
-    """CV of the load with Switch's balancing loss, with it and the router z-loss, and
-    with phi-balancing (φ), at steps of 0.008.
+    """Load CV (standard deviation over mean of tokens per expert) without auxiliary
+    loss, with Switch's load-balancing loss, with that and the router z-loss, and with
+    phi-balancing (φ), by router rule; router rows move by 0.008 per step.
     """
     rows = {name: ONE_STEP.where(auxiliary=name) for name in LOSSES}
     _beside(df, ax, list(rows), lambda n, r: rows[n].where(router=r).mean("load_cv"))
@@ -429,8 +444,8 @@ def _against_step(df, ax, column: str, label: str, limits=panels.ANY) -> None:
 
 @figure("symopt4", "left", row=1, title="Only AdamW's mean logit grows")
 def draw_drift(df, ax):
-    """Mean of a token's router logits, its root mean square over tokens, against the
-    length of the router's steps. Grey, the frozen router.
+    """Root mean square over tokens of the router's mean logit over experts, against the
+    length of a router row's update, by router rule. Grey: the frozen router.
     """
     _against_step(df, ax, "mean_logit_drift", "mean logit (rms over tokens)")
     panels.ticks(ax, "y", (0.05, 0.1, 0.2, 0.5), log=10)
@@ -440,8 +455,9 @@ def draw_drift(df, ax):
 
 @figure("symopt4", "mid", row=1, title="Longer steps, more dead experts")
 def draw_dead(df, ax):
-    """Fraction of dead experts against the length of the router's steps. Grey, the
-    frozen router. Bands end at 0 and 1.
+    """Fraction of experts with less than a tenth of the mean load ("dead"), against the
+    length of a router row's update, by router rule. Grey: the frozen router. Bands end
+    at 0 and 1.
     """
     _against_step(df, ax, "dead_fraction", "dead experts (fraction)", (0, 1))
     ax.set(ylim=(0, None))
@@ -449,7 +465,9 @@ def draw_dead(df, ax):
 
 @figure("symopt4", "right", row=1, title="Each costs under 0.01 nats")
 def draw_cost(df, ax):
-    """Loss with an auxiliary loss, as in (c), minus that without, paired by seed."""
+    """Validation loss with each auxiliary loss of (c) minus that without, paired by
+    seed, by router rule; router rows move by 0.008 per step.
+    """
     rows = {rule: ONE_STEP.where(router=rule) for rule in LEARNING}
     _beside(df, ax, ADDED,
             lambda n, r: rows[r].paired("val_loss", auxiliary=(n, "none")))  # fmt: skip
@@ -458,7 +476,9 @@ def draw_cost(df, ax):
 
 
 def table(df):
-    """Means over seeds of each rule and step, and of the auxiliary losses."""
+    """Return means over seeds of what was measured, for each router rule, length of its
+    updates and auxiliary loss.
+    """
     import pandas as pd
 
     columns = {"val_loss": ("loss", 3), "load_cv": ("load CV", 2),
@@ -486,17 +506,19 @@ EQUAL_RATES = FRONTIER.where(at_equal_rates)
 LEFT, ROW = ({"router": (rule, "adamw")} for rule in ("left_polar", "row_norm"))
 POLAR = "left polar (polar factor of momentum, minus its mean row)"
 NORMED = "row-norm (momentum, each row of length 1, minus the mean row)"
-LOAD = "load CV (std over mean of experts' loads)"
+LOAD = "load CV (std over mean of tokens per expert)"
 MODEL = "small mixture-of-experts model"
 IN = f"In a {MODEL},"
-AT_LEAST_LOSS = "each at its router learning rate of least validation loss."
-LESS_THAN = f"have less than 0.8 times the {LOAD} of routers under AdamW"
-LESS_LOAD = f"{LESS_THAN},"
-STEPS_ALIKE = ("in the mean over four equal nominal steps of a router's row (0.0025 to "
-               "0.08).")  # fmt: skip
-RATES_ALIKE = "in the mean over two nearly equal router learning rates."
-AT_A_STEP = f"In a {MODEL} with router steps of 0.008 per row (AdamW: at most),"
-UNDER_EACH = "under each of AdamW, row-norm and left polar."
+AT_LEAST_LOSS = "each at the router learning rate of its least validation loss."
+LESS_THAN = f"have under 0.8 times the {LOAD} of routers under AdamW"
+EQUAL_STEPS = "at equal update length of a router row"
+IN_THE_MEAN = "in the mean over four lengths."
+STEPS_ALIKE = f"{EQUAL_STEPS} (AdamW: at most that), {IN_THE_MEAN}"
+RATES_ALIKE = ("at nearly the same router learning rate, in the mean over two rates "
+               "(0.0025 and 0.008).")  # fmt: skip
+MOVING = f"In a {MODEL} whose router rows move by"
+AT_A_STEP = f"{MOVING} 0.008 per step (AdamW: at most that),"
+UNDER_EACH = "under AdamW, row-norm and left polar routers alike."
 INSIDE, BEST, FRESH = RACE.protocol(
     NATS, "Two pairs of tuning seeds differ in the loss by as much by chance.", "nats"
 )
@@ -535,16 +557,16 @@ CLAIMS = [
         **was_loss("of equality within 0.02", (TEXT, "the claim had been that the "
                    "losses are equal"))),
     Claim("frozen_loss",
-        f"A {MODEL} with frozen routers ends within 0.01 nats of the validation loss "
-        "of one whose routers AdamW trains, at the router learning rate of AdamW's "
-        "least validation loss.",
+        f"A {MODEL} whose routers stay at their random start ends within 0.01 nats of "
+        "the validation loss of one whose routers AdamW trains, at the router learning "
+        "rate of AdamW's least validation loss.",
         estimate=judged(best_loss).paired("val_loss", router=("frozen", "adamw")),
         place="what a comparison of routers by loss can show at this size",
         origin="control", above=-NATS, below=NATS, unit="nats", kind="equivalence",
         reason=HUNDREDTH, **was_loss("of 0.02")),
     # --- the load of experts
     less("left_polar_frontier",
-        f"{IN} routers under {POLAR} {LESS_LOAD} each at its rate of least load CV "
+        f"{IN} routers under {POLAR} {LESS_THAN}, each at its rate of least load CV "
         "among those within 0.01 nats of AdamW's least validation loss.",
         estimate=judged(least_load).log_ratio("load_cv", **LEFT), expected="failed",
         because="Every learning rate of every rule is within 0.01 nats, so each rule "
@@ -556,50 +578,51 @@ CLAIMS = [
               (TEXT, "expected verdict back to undecided: the interval is [-0.060, "
                "0.101] on validation text without near copies"), ROOM_WAS)),
     less("frozen_frontier",
-        f"{IN} frozen routers {LESS_LOAD} whose learning rate has the least load CV "
-        "among those within 0.01 nats of AdamW's least validation loss.",
+        f"{IN} routers that stay at their random start {LESS_THAN} at the learning "
+        "rate of least load CV among those within 0.01 nats of AdamW's least "
+        "validation loss.",
         origin="control", place="what the rest of the model does to a random router",
         estimate=judged(least_load).log_ratio("load_cv", router=("frozen", "adamw")),
         **after(ROOM_WAS)),
     less("left_polar_at_best_loss",
-        f"{IN} routers under {POLAR} {LESS_LOAD} {AT_LEAST_LOSS}",
+        f"{IN} routers under {POLAR} {LESS_THAN}, {AT_LEAST_LOSS}",
         estimate=judged(best_loss).log_ratio("load_cv", **LEFT), **was("of 1")),
     less("left_polar_at_equal_steps",
-        f"{IN} routers under {POLAR} {LESS_LOAD} {STEPS_ALIKE}",
+        f"{IN} routers under {POLAR} {LESS_THAN} {STEPS_ALIKE}",
         estimate=equal_steps("load_cv", "left_polar"), expected="undecided",
         because="The ratio is 0.85 [0.78, 0.92]. At equal step lengths left polar "
         "moves the router farther than AdamW does, which raises its load CV.",
         **was("of 1, which held,")),
     less("row_norm_at_equal_steps",
-        f"{IN} routers under {NORMED} {LESS_LOAD} {STEPS_ALIKE}",
+        f"{IN} routers under {NORMED} {LESS_THAN} {STEPS_ALIKE}",
         estimate=equal_steps("load_cv", "row_norm"),
         expected="failed", because="Row-norm's load CV was 6 to 9 % above AdamW's.",
         **was("of 1", (RUN, "expected verdict from undecided to failed after the first "
                        "run; the prototype had 3 % more"))),
     less("left_polar_and_row_norm",
-        f"{IN} routers under {POLAR} have less than 0.8 times the {LOAD} of routers "
-        f"under row-norm (unit rows), {STEPS_ALIKE}",
+        f"{IN} routers under {POLAR} have under 0.8 times the {LOAD} of routers "
+        f"under row-norm (unit rows) {EQUAL_STEPS}, {IN_THE_MEAN}",
         estimate=equal_steps("load_cv", "left_polar", "row_norm"), expected="undecided",
         because="The ratio is 0.78 [0.73, 0.83].", **was("of 1, which held,")),
     less("left_polar_at_equal_rates",
-        f"{IN} routers under {POLAR} {LESS_LOAD} {RATES_ALIKE}",
+        f"{IN} routers under {POLAR} {LESS_THAN} {RATES_ALIKE}",
         place="one router rate for all rules, as in the authors' runs",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **LEFT)),
     less("row_norm_at_equal_rates",
-        f"{IN} routers under {NORMED} {LESS_LOAD} {RATES_ALIKE}",
+        f"{IN} routers under {NORMED} {LESS_THAN} {RATES_ALIKE}",
         place="one router rate for all rules, as in the authors' runs; row-norm's "
         "steps are then shorter by the root of the width",
         estimate=EQUAL_RATES.log_ratio("load_cv", each="step", **ROW),
         expected="undecided", because="The ratio is 0.81 [0.75, 0.87].",
         **was("of 1, which held,")),
     less("left_polar_violation",
-        f"{IN} routers under {POLAR} have less than 0.8 times the MaxVio (the fullest "
-        f"over the mean load, minus 1) of routers under AdamW, {STEPS_ALIKE}",
+        f"{IN} routers under {POLAR} have under 0.8 times the MaxVio (the fullest "
+        f"over the mean load, minus 1) of routers under AdamW {STEPS_ALIKE}",
         estimate=equal_steps("max_violation", "left_polar"), expected="undecided",
         because="The ratio is 0.87 [0.77, 0.99].", **was("of 1, which held,")),
     less("left_polar_dead",
-        f"{IN} the share of experts with less than a tenth of the mean load is lower "
-        f"under {POLAR} than under AdamW by more than 1/16, {STEPS_ALIKE}",
+        f"{IN} the share of experts with under a tenth of the mean load is lower by "
+        f"over 1/16 under {POLAR} than under AdamW {STEPS_ALIKE}",
         unit="fraction of experts", below=-1 / 16,
         estimate=FRONTIER.paired("dead_fraction", each="step", **LEFT),
         reason="A layer has sixteen experts, and one of them is the least that can be "
@@ -611,32 +634,33 @@ CLAIMS = [
                  "sixteen"))),
     # --- the mean logit
     by_lau("centred_routers_do_not_shift",
-        f"{IN} the mean row of a router's weights moves by less than 0.00001 of a "
-        f"row's length, in every run under {NORMED} or {POLAR}.",
+        f"While a {MODEL} is trained, the mean row of a router's weights moves by less "
+        f"than 0.00001 of a row's length, in every run under {NORMED} or {POLAR}.",
         tests="shift", kind="identity", unit="lengths of a row", below=1e-5,
         estimate=JUDGED.where("router not in ['adamw', 'frozen']")
         .worst("router_shift"),
         reason="A step rounds by 6e-8 of a row's length in float32; over hundreds of "
         "steps this adds up to less than 0.00001."),
     by_lau("adamw_shifts",
-        f"{IN} the mean row of a router's weights moves by more than 0.01 of a row's "
-        "length, in every run under AdamW.",
+        f"While a {MODEL} is trained, the mean row of a router's weights moves by more "
+        "than 0.01 of a row's length, in every run under AdamW.",
         estimate=JUDGED.where(router="adamw").least("router_shift"), above=0.01,
         origin="control", unit="lengths of a row",
         reason="A hundredth of a row's length is a thousand times what is allowed to "
         "rules that subtract the mean row."),
     by_lau("mean_logit_is_steady",
-        f"{IN} the mean of a router's logits over experts (root mean square over "
-        "tokens) is within a factor of 1.35 of a frozen router's, at every learning "
-        "rate of row-norm and of left polar (polar factor), both minus the mean row.",
+        f"{IN} the root mean square over tokens of a router's mean logit over experts "
+        "is within a factor of 1.35 of a frozen router's, at every learning rate of "
+        "row-norm (rows of length 1) and left polar (polar factor), both minus the "
+        "mean row.",
         origin="ours", kind="equivalence", estimate=steadiness, above=-0.3, below=0.3,
         unit="log ratio",
         reason="The mean row of the router's weights stays, but the hidden states "
         "that it reads change; a factor of 1.35, whose logarithm is 0.3, is allowed "
         "for that."),
     by_lau("adamw_drifts",
-        f"{IN} the mean of a router's logits over experts (root mean square over "
-        f"tokens) is over twice as large under AdamW as under {POLAR}, {STEPS_ALIKE}",
+        f"{IN} the root mean square over tokens of a router's mean logit is over twice "
+        f"as large under AdamW as under {POLAR} {STEPS_ALIKE}",
         origin="control", unit="log ratio",
         estimate=equal_steps("mean_logit_drift", "adamw", "left_polar"),
         above=float(np.log(2)), reason="A factor of two, whose logarithm is 0.693, is "
@@ -648,7 +672,7 @@ CLAIMS = [
         least_helped,
         losses={"balance": "Switch's load-balancing loss (weight 0.01)",
                 "balance and z": "the load-balancing loss (0.01) with a z-loss (0.001)",
-                "phi": "phi-balancing (weight 0.1)"},
+                "phi": "phi-balancing (a loss by prices of load; 0.1)"},
         but={("balance",): {"paper": SWITCH, "place": "load-balancing loss",
                             "tests": "balance"},
              ("balance and z",): {"paper": ST_MOE, "place": "router z-loss",
@@ -658,15 +682,15 @@ CLAIMS = [
         reason=IS_FIFTH + " In each seed the rule is judged whose load CV falls "
         "least."),
     Claim("auxiliary_losses_are_cheap",
-        f"{AT_A_STEP} Switch's load-balancing loss, alone or with a z-loss (on the "
-        "logits' size), and phi-balancing each raise the validation loss by less than "
-        f"0.01 nats, {UNDER_EACH}",
+        f"{AT_A_STEP} Switch's load-balancing loss, alone or with a z-loss, and "
+        "phi-balancing (a loss by load prices) each raise the validation loss by "
+        f"under 0.01 nats, {UNDER_EACH}",
         estimate=dearest, below=NATS, place="what balance costs", kind="equivalence",
         unit="nats",
         reason=HUNDREDTH + " In each seed that one of nine combinations of loss and "
         "rule is judged which costs most.", **was_loss("of 0.02")),
     *family("left_polar_with_{losses}",
-        f"{AT_A_STEP} trained with {{losses}}, routers under {POLAR} {LESS_THAN}.",
+        f"{AT_A_STEP} with {{losses}}, routers under {POLAR} {LESS_THAN}.",
         lambda losses: ONE_STEP.where(auxiliary=losses).log_ratio("load_cv", **LEFT),
         losses={"balance": "Switch's load-balancing loss", "phi": "phi-balancing"},
         paper=LAU, origin="ours", place="the authors' measurements of gpt-oss routers",
@@ -686,9 +710,9 @@ CLAIMS = [
                  "first run; in trials with other mixtures it was 0.75 against 0.89."}},
         because="Left polar's load CV is larger than AdamW's."),
     Claim("z_loss_moves_adamw",
-        f"{AT_A_STEP} adding a z-loss to Switch's load-balancing loss lowers the mean "
-        "squared logsumexp of the router's logits, which the z-loss penalises, by more "
-        "than a fifth under AdamW.",
+        f"{MOVING} at most 0.008 per step under AdamW, adding a z-loss to Switch's "
+        "load-balancing loss lowers the mean squared logsumexp of the router's logits, "
+        "which the z-loss penalises, by more than a fifth.",
         place="it acts through the mean logit, which no probability depends on",
         estimate=ONE_STEP.where(router="adamw").log_ratio(
             "z_loss", auxiliary=("balance and z", "balance")),
@@ -696,9 +720,10 @@ CLAIMS = [
         reason="A fifth is far more than the 4 % that are possible where the mean "
         "logit stays 0; a trial run went from 8.0 to 5.3."),
     Claim("centring_cancels_the_z_loss",
-        f"{AT_A_STEP} adding a z-loss to Switch's load-balancing loss lowers the mean "
-        "squared logsumexp of the router's logits by less than 5 % under row-norm and "
-        "left polar, both minus the mean row.",
+        f"{MOVING} 0.008 per step, adding a z-loss to Switch's load-balancing loss "
+        "lowers the mean squared logsumexp of the router's logits by less than 5 % "
+        "under row-norm and under left polar updates, from both of which the mean row "
+        "is subtracted.",
         place="the logsumexp is at least the mean logit plus log E", kind="equivalence",
         estimate=centred_z_loss, above=-0.05, unit="log ratio",
         reason="The mean square is 8.0 without the z-loss, and with 16 experts it "

@@ -86,11 +86,11 @@ EXPECTED = {"adamw": -3, "mup": 0, "none": 0, "muon": 0, "scion": 0, "rms": -1.5
 @dataclass(frozen=True)
 class Config:
     arm: str = "adamw"
-    """A key of GRIDS; scale conventions name those of the spectral rule."""
+    """A key of GRIDS: a parametrisation of AdamW, or the scale of polar factors."""
     width: int = 32
     """D, of the residual stream, a multiple of 32."""
     lr: float = 0.03125
-    """Rate of everything; of hidden matrices alone under the spectral rule."""
+    """Rate that is varied: of all weights under AdamW, else of the hidden matrices."""
     steps: int = 24
     """Steps of the optimizer."""
     batch: int = 8
@@ -98,7 +98,7 @@ class Config:
     context: int = 32
     """Characters per sequence."""
     seed: int = 0
-    """Initial weights and batches; shared by all arms, batches by all widths, too."""
+    """Of initial weights, shared by all arms, and batches, by all arms and widths."""
 
 
 SIZES = {
@@ -120,7 +120,7 @@ def sweep(scale: str) -> list[Config]:
 
 
 def rates(arm: str, width: int) -> list[float]:
-    """Return the rates of an arm at a width: powers of two."""
+    """Return the learning rates of an arm at a width: all powers of two of its grid."""
     first, last, fall = GRIDS[arm]
     down = round(fall * np.log2(width / BASE))
     return [2.0**k for k in range(first - down, max(last - down, KEPT) + 1)]
@@ -231,9 +231,9 @@ def draw_adamw(df, ax):
 
 @figure("symopt8", "mid", title="One part of muP: rate still falls")
 def draw_parts(df, ax):
-    """Validation loss against the learning rate for each width D, under AdamW with a
-    part of muP: D/32 times the rate for the embedding or, dotted and without bands, a
-    head that starts as small as in muP.
+    """Validation loss against the learning rate for each width D, under AdamW with one
+    part of muP: D/32 times the rate for the embedding (solid) or a head that starts as
+    small as in muP (dotted, without bands).
     """
     _curves(df, ax, "embedding", head=DOTS)
 
@@ -241,32 +241,34 @@ def draw_parts(df, ax):
 @figure("symopt8", "right", title="All of muP: best rate stays")
 def draw_mup(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW in muP:
-    hidden matrices and head have 32/D times the rate.
+    hidden matrices and head have 32/D times that rate, and the head starts small.
     """
     _curves(df, ax, "mup")
 
 
 @figure("symopt8", "left", row=1, title="Polar factors: best rate stays")
 def draw_none(df, ax):
-    """Validation loss against the rate of hidden matrices for each width D, with the
-    key above (a). Updates are polar factors of length 1 (scale none) or, without bands,
-    of the lengths of scales muon and scion. The y axis is finer than that of AdamW.
+    """Validation loss against the learning rate of the hidden matrices for each width D
+    (colours as in (a)), if their updates are unscaled polar factors (none) or, without
+    bands, polar factors times max(1, outputs/inputs)^(1/2) (muon) or times
+    (outputs/inputs)^(1/2) (scion). The loss axis is finer than that of AdamW.
     """
     _curves(df, ax, "none", muon=DOTS, scion=DASH_DOT)
 
 
 @figure("symopt8", "mid", row=1, title="Polar, rms: length grows as $D^{1/2}$")
 def draw_rms(df, ax):
-    """Validation loss against the rate of hidden matrices for each width D, with the
-    key above (a). Updates are polar factors of length 0.2 D^(1/2) (scale rms).
+    """Validation loss against the learning rate of the hidden matrices for each width D
+    (colours as in (a)), if their updates are polar factors times 0.2 D^(1/2) (rms).
     """
     _curves(df, ax, "rms")
 
 
 @figure("symopt8", "right", row=1, title="Best rate by width and arm")
 def draw_best(df, ax):
-    """Best rate over that at the least width, for one arm of each kind; dashed, the
-    closed forms 1/D and D^(-1/2).
+    """Best learning rate at width D over that at the least width, for AdamW with one
+    rate, AdamW in muP, and polar factors without a scale (none) and times 0.2 D^(1/2)
+    (rms). Dashed: 1/D and D^(-1/2).
     """
     widths = sorted(df.width.unique())
     for arm, lift in (("none", 0.35), ("mup", -0.3), ("rms", 0.1), ("adamw", 0)):
@@ -308,10 +310,10 @@ def _forest(df, ax, make):
 
 @figure("symopt8", "left", row=2, title="Drift, least to largest D")
 def draw_drift(df, ax):
-    """Octaves (factors of two) by which the best rate rises from the least width to the
-    largest; grey, by less than one. Black bars are what is expected at 8 times the
-    width; for AdamW with one part of muP nothing was. Arms whose best rate is only
-    bounded are left out.
+    """Octaves (factors of two) by which the best learning rate rises from the least
+    width to the largest, by parametrisation; grey, less than one octave. Black bars are
+    what was expected at 8 times the width; for AdamW with one part of muP nothing was.
+    Where the best rate is an end of the grid, no point is drawn.
     """
     ax.axvspan(-OCTAVE.size, OCTAVE.size, color=panels.SHADE, lw=0, zorder=-1)
     _forest(df, ax, drift)
@@ -325,9 +327,10 @@ def draw_drift(df, ax):
 
 @figure("symopt8", "mid", row=2, title="Cost of the least D's best rate")
 def draw_cost(df, ax):
-    """Loss at the largest width with the rate of the grid that is best at the least,
-    minus that with the best one there; the line is 0.01 nats. The axis is logarithmic
-    right of the break, and 0 means the same point of the grid.
+    """Validation loss at the largest width with the learning rate of the grid that is
+    best at the least width, minus the loss with the rate that is best at the largest.
+    Line: 0.01 nats. The axis is logarithmic right of the break; at 0 both rates are the
+    same.
     """
     _forest(df, ax, cost_of_keeping)
     panels.reference(ax, x=NATS.size)
@@ -339,8 +342,8 @@ def draw_cost(df, ax):
 
 @figure("symopt8", "right", row=2, title="Gain at the largest D")
 def draw_gain(df, ax):
-    """Loss of AdamW with one rate at the largest width minus that of the other arms,
-    each at its best rate; the line is half of muP's.
+    """Validation loss of AdamW with one rate for all weights minus that of each other
+    parametrisation, at the largest width, each at its best rate. Line: half of muP's.
     """
     _forest(df, ax, lambda arm: gain(arm, "adamw"))
     for half in _found(gain("mup", "adamw"), df):
@@ -355,9 +358,12 @@ def draw_gain(df, ax):
 
 OCTAVE, NATS = papers.OCTAVE, papers.VALIDATION_LOSS
 RUNS = "in runs of 24 steps"
-AT_32 = ("trained for 24 steps at the rate that is best at width 32 (on a grid of "
-         "factors of two)")  # fmt: skip
+AT_32 = ("a small decoder of width 256, trained for 24 steps at the learning rate that "
+         "is best at width 32 (on a grid of factors of two),")  # fmt: skip
 ABOVE_ITS_BEST = "0.01 nats above the loss at its own best rate"
+UPDATES = "If the updates of a small decoder's hidden matrices are"
+TABLES_AS_IN_MUP = "AdamW trains embedding and head as in muP at a fixed rate,"
+MATRICES_RATE = f"the best learning rate of the hidden matrices, {RUNS},"
 tensor = partial(Claim, paper=TENSOR_PROGRAMS, place="figure 1")
 kalra = partial(Claim, paper=KALRA, origin="ours",
                 place="abstract, after 24 steps only")  # fmt: skip
@@ -385,64 +391,68 @@ NOT_KALRA = ((DATE, "ascribed to the paper before the rows, and ours after them:
     "after 24 steps is none of them"),)  # fmt: skip
 
 CLAIMS = [
-    tensor("mup_keeps_the_rate", "Under AdamW in muP the best learning rate of a small "
-        f"decoder, {RUNS}, changes by less than a factor of two from width 32 to 256.",
+    tensor("mup_keeps_the_rate", "Under AdamW in muP, the maximal update "
+        f"parametrisation, the best learning rate of a small decoder, {RUNS}, changes "
+        "by less than a factor of two from width 32 to 256.",
         tests="stable", estimate=drift("mup"), **SMALL),
-    tensor("adamw_needs_lower_rates", "Under AdamW with one rate for all weights the "
+    tensor("adamw_needs_lower_rates", "Under AdamW with one rate for all weights, the "
         f"best learning rate of a small decoder, {RUNS}, falls by more than a factor "
         "of two from width 32 to 256.", tests="shift", estimate=drift("adamw"),
         **FALLS),
-    tensor("mup_keeps_the_loss", f"In muP a small decoder of width 256, {AT_32}, ends "
-        f"less than {ABOVE_ITS_BEST}.", tests="zero-shot",
+    tensor("mup_keeps_the_loss", "Under AdamW in muP, the maximal update "
+        f"parametrisation, {AT_32} ends less than {ABOVE_ITS_BEST}.", tests="zero-shot",
         estimate=cost_of_keeping("mup"), **FREE | {"place": "abstract"}),
-    tensor("adamw_loses_by_keeping", "Under AdamW with one rate for all weights a "
-        f"small decoder of width 256, {AT_32}, ends more than {ABOVE_ITS_BEST}.",
+    tensor("adamw_loses_by_keeping", "Under AdamW with one rate for all weights, "
+        f"{AT_32} ends more than {ABOVE_ITS_BEST}.",
         origin="ours", estimate=cost_of_keeping("adamw"), **COSTLY),
-    *family("{arm}_keeps_the_rate", "If hidden matrices move by {arm}, and embedding "
-        "and head under AdamW as in muP at a fixed rate, the best rate "
-        f"of hidden matrices in a small decoder, {RUNS}, changes by less than a factor "
-        "of two from width 32 to 256.", drift, arm=POLAR, but=NOT_SCION, **CONDITION,
+    *family("{arm}_keeps_the_rate", f"{UPDATES} {{arm}}, and {TABLES_AS_IN_MUP} "
+        f"{MATRICES_RATE} changes by less than a factor of two from width 32 to 256.",
+        drift, arm=POLAR, but=NOT_SCION, **CONDITION,
         **SMALL),
-    Claim("rms_needs_lower_rates", "If hidden matrices move by polar factors times 0.2 "
-        "D^(1/2), and embedding and head under AdamW as in muP at a fixed rate, the "
-        f"best rate of hidden matrices in a small decoder, {RUNS}, falls by more than "
-        "a factor of two from width D = 32 to 256.",
+    Claim("rms_needs_lower_rates", f"{UPDATES} polar factors times 0.2 D^(1/2), and "
+        f"{TABLES_AS_IN_MUP} {MATRICES_RATE} falls by more than a factor of two from "
+        "width D = 32 to 256.",
         estimate=drift("rms"), expected="undecided", because="The best rates of a seed "
         "at D = 32 scatter by 0.5 octaves, as the loss is flat there, and one of eight "
         "falls by 3.", history=UNDECIDED, **CONDITION, **FALLS),
-    *family("{arm}_keeps_the_loss", "If hidden matrices move by {arm}, and embedding "
-        f"and head as in muP, a small decoder of width 256, {AT_32}, ends less than "
-        f"{ABOVE_ITS_BEST}.", cost_of_keeping,
+    *family("{arm}_keeps_the_loss", "With {arm} as updates of hidden matrices and the "
+        f"rest as in muP, {AT_32} ends less than {ABOVE_ITS_BEST}.", cost_of_keeping,
         arm=POLAR, but=NOT_SCION, **CONDITION, **FREE),
-    Claim("rms_loses_by_keeping", "If hidden matrices move by polar factors times 0.2 "
-        f"D^(1/2), a small decoder of width D = 256, {AT_32}, ends more than "
-        f"{ABOVE_ITS_BEST}.", estimate=cost_of_keeping("rms"), **CONDITION, **COSTLY
+    Claim("rms_loses_by_keeping", "With polar factors times 0.2 D^(1/2), D the width, "
+        f"as updates of hidden matrices and the rest as in muP, {AT_32} ends more than "
+        f"{ABOVE_ITS_BEST}.",
+        estimate=cost_of_keeping("rms"), **CONDITION, **COSTLY
         | {"reason": f"{NATS.reason} At D = 32 two points of the grid are level: the "
         "higher one, which is kept, costs more than the lower one would."}),
-    kalra("mup_gains", "After 24 steps at width 256 AdamW in muP has a loss more than "
-        "0.01 nats lower than AdamW with one rate for all weights, each at its best "
-        "rate.", origin="control", kind="precondition", estimate=gain("mup", "adamw"),
+    kalra("mup_gains", "After 24 steps of training, a small decoder of width 256 has a "
+        "validation loss more than 0.01 nats lower under AdamW in muP than under AdamW "
+        "with one rate for all weights, each at its best rate.",
+        origin="control", kind="precondition", estimate=gain("mup", "adamw"),
         above=NATS.size, reason=NATS.reason, unit="nats"),
-    kalra("embedding_gains_half", "After 24 steps at width 256 AdamW with an 8 times "
-        "as high rate for the embedding has more than half of the gain in loss that "
-        "muP has over AdamW with one rate for all weights, each at its best rate.",
+    kalra("embedding_gains_half", "After 24 steps of training, a small decoder of "
+        "width 256 under AdamW with 8 times the learning rate for the embedding has "
+        "more than half of the loss reduction that muP has, both compared with AdamW "
+        "with one rate for all weights, each at its best rate.",
         estimate=share_of_gain(0.5, "embedding", "mup", "adamw"), above=0.0,
         unit="nats", reason="More than half is more than all other parts together.",
         expected="failed", because="In the prototype the embedding's rate had a fifth "
         "of the gain: in so few steps the smaller start of muP's head does more.",
         history=NOT_KALRA),
-    kalra("head_gains_half", "After 24 steps at width 256 AdamW with one rate whose "
-        "head starts as small as muP's has more than half of the gain in loss that muP "
-        "has over AdamW with a head of variance 1/D, each at its best rate.",
+    kalra("head_gains_half", "After 24 steps of training by AdamW, a small decoder of "
+        "width D = 256 with one rate for all weights and muP's small initial head has "
+        "more than half of the loss reduction that muP has, both compared with one "
+        "rate and initial head weights of variance 1/D, each at its best rate.",
         estimate=share_of_gain(0.5, "head", "mup", "adamw"), above=0.0,
         unit="nats", reason="More than half is more than all other parts together."),
-    kalra("embedding_does_not_steady", "Under AdamW a rate of the embedding that grows "
-        "with the width moves the drift of the best rate of all other weights from "
-        f"width 32 to 256, {RUNS}, by less than a factor of two.",
+    kalra("embedding_does_not_steady", "If AdamW's rate for the embedding of a small "
+        "decoder grows in proportion to the width, the best rate of all other weights "
+        f"changes from width 32 to 256, {RUNS}, by a factor within a factor of two of "
+        "that under AdamW with one rate for all weights.",
         estimate=drift("embedding", "adamw"), **SMALL),
-    Claim("rms_is_none_rescaled", "The best rate of hidden matrices falls from width "
-        "D = 32 to 256 by 1.5 octaves more, to within 0.25 octaves, if they move by "
-        "polar factors times 0.2 D^(1/2) than if they move by unscaled ones.",
+    Claim("rms_is_none_rescaled", "In a small decoder trained for 24 steps, the best "
+        "learning rate of the hidden matrices falls from width D = 32 to 256 by 1.5 "
+        "octaves (factors of two) more, to within 0.25, if their updates are polar "
+        "factors times 0.2 D^(1/2) than if they are unscaled polar factors.",
         origin="oracle", place="exact: rms at a rate r is none at 0.2 D^(1/2) r",
         kind="equivalence", unit=OCTAVE.unit,
         estimate=drift("rms", "none"), above=-1.75, below=-1.25, reason="Both drifts "
@@ -451,11 +461,14 @@ CLAIMS = [
         expected="undecided", because="The mean is near -1.5, but eight seeds know it "
         "to half an octave only.", history=UNDECIDED),
     Claim("arms_are_equal_at_base", "At width 32, where muP and the three other "
-        "parametrisations of AdamW are the same by definition, their losses are equal "
-        "to 1e-6 nats.", origin="protocol", kind="identity", unit="nats",
+        "parametrisations of AdamW compared are the same by definition, the validation "
+        "losses of a small decoder trained under them are equal to 1e-6 nats, for "
+        "every "
+        "learning rate and seed.", origin="protocol", kind="identity", unit="nats",
         estimate=_equal_at_base, below=1e-6, reason="They are the same program."),
-    Claim("grids_hold_the_best", "In the comparison of widths the best learning rate "
-        "of every arm, width and seed lies inside its grid, not at an end.",
+    Claim("grids_hold_the_best", "For a small decoder trained for 24 steps, the best "
+        "learning rate lies inside its grid, not at an end, for every parametrisation "
+        "of AdamW, scaling of polar factors, width and seed compared.",
         origin="protocol", kind="precondition", estimate=at_edge, below=0.5,
         reason="Where the first or last rate is best, a better one may lie outside."),
 ]  # fmt: skip

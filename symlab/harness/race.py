@@ -27,7 +27,7 @@ class Race:
     value: the column that is tuned; less is better.
     """
 
-    name: str  # as in "In the race of optimizers the best rate ..."
+    name: str  # as in "In pretraining a small decoder, the learning rates ..."
     arm: tuple[str, ...]
     rates: tuple[str, ...]
     tune: Rows
@@ -101,8 +101,9 @@ class Race:
         return [
             Claim(
                 f"{prefix}grids_hold_the_best",
-                f"In {self.name} the best learning rate of every method compared lies "
-                "inside its tuning grid, not at an end.",
+                f"In {self.name}, the learning rates that do best on the tuning seeds "
+                "lie inside their grids, not at an end, for every method and setting "
+                "compared.",
                 estimate=inside,
                 below=0.5,
                 reason="Where the first or last rate of a grid is the best, a better "
@@ -111,9 +112,9 @@ class Race:
             ),
             Claim(
                 f"{prefix}rates_are_the_best",
-                f"In {self.name} every method is compared at learning rates whose mean "
-                f"loss on the tuning seeds is within {tolerance:g} {unit} of the best "
-                "of its tuning grid.",
+                f"In {self.name}, every method is compared at learning rates whose "
+                f"mean loss on the tuning seeds is less than {tolerance:.2g} {unit} "
+                "above the least mean loss of its tuning grid.",
                 estimate=excess,
                 below=tolerance,
                 reason=reason,
@@ -122,8 +123,8 @@ class Race:
             ),
             Claim(
                 f"{prefix}seeds_are_fresh",
-                f"In {self.name} no seed on which learning rates were tuned is among "
-                "the seeds on which methods are compared.",
+                f"In {self.name}, no random seed on which learning rates were tuned is "
+                "among the seeds on which methods are compared.",
                 estimate=Estimate(shared, "number of seeds both tuned on and compared"),
                 below=0.5,
                 reason="A rate chosen on a seed looks better there than it is.",
