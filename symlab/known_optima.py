@@ -35,7 +35,9 @@ LOGITS = 2.0  # standard deviation of the true logits, without the frequencies
 
 
 def measurements(c) -> tuple[np.ndarray, np.ndarray]:
-    """A (4 M N, M N) and W* (M, N); in 'rotated' those of 'axes', rotated."""
+    """Return the measurement matrices, flattened, (4 M N, M N), and the true matrix W*
+    (M, N); in the basis 'rotated' those of 'axes', rotated at random.
+    """
     draws = rng.stream(c.seed, "sensing")
     m, n = c.rows, c.columns
     left, right = (_haar(draws, k)[:, :RANK] for k in (m, n))
@@ -56,7 +58,7 @@ def _haar(draws, k: int) -> np.ndarray:
 
 
 class Sensing:
-    """|A vec W - y|^2 / 2N, over its value at W = 0."""
+    """Matrix sensing: the loss |A vec W - y|^2 / 2N, divided by its value at W = 0."""
 
     def __init__(self, configs: list):
         self.dtype = torch.float64
@@ -105,21 +107,25 @@ def _distances(w, truth, gram) -> dict:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The truth: token i has `frequency`, and the next one log_softmax(E_i H^T)."""
+    """The true model of next-token prediction: token i occurs with `frequency`, and the
+    next token has the log probabilities log_softmax(E_i H^T).
+    """
 
     frequency: np.ndarray  # (V,)
     embedding: np.ndarray  # E (V, D)
     head: np.ndarray  # H (V, D)
 
     def log_p(self) -> np.ndarray:
-        """(V, V): rows are the distributions of the next token."""
+        """Return log probabilities (V, V) of the next token, one row for each token."""
         z = self.embedding @ self.head.T
         z = z - z.max(1, keepdims=True)
         return z - np.log(np.exp(z).sum(1, keepdims=True))
 
 
 def tokens(c) -> Tokens:
-    """Logits log pi_j + x_i.y_j, written as E H^T: there is no bias to know."""
+    """Return the true model of a config: the logit of token j after token i is log pi_j
+    + x_i.y_j, with the frequency pi_j, written as E H^T without a bias.
+    """
     draws = rng.stream(c.seed, c.study)
     v, d = c.rows, c.columns
     frequency = (1.0 + np.arange(v)) ** -c.zipf
@@ -135,7 +141,9 @@ def tokens(c) -> Tokens:
 
 
 def drawn(c, truth: Tokens) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and labels of every step, each (T, B)."""
+    """Return the tokens and the labels, the next tokens, of every step, each (steps,
+    B), drawn from the true model.
+    """
     draws = rng.stream(c.seed, "tokens")
     u = draws.random((2, c.steps, c.batch))
     x = np.searchsorted(np.cumsum(truth.frequency)[:-1], u[0], "right")
@@ -167,14 +175,18 @@ class _Language:
         self.minus = self.known.new_full((*size, 1), -1.0)
 
     def errors(self, x, y, t: int):
-        """softmax(x y^T) - one-hot of the labels, (L, B, V), in a buffer."""
+        """Return softmax(x y^T) minus the one-hot labels of step t, (L, B, V); the next
+        call overwrites it.
+        """
         label = self.y[t][self.which].unsqueeze(-1)
         torch.bmm(x, y.mT, out=self.logits)
         torch.softmax(self.logits, -1, out=self.p)  # fresh memory would take longer
         return self.p.scatter_add_(-1, label, self.minus)
 
     def measure(self, w) -> list[dict]:
-        """Exact excess, in nats, split into the frequent and rare half of tokens."""
+        """Return for each lane the exact excess loss in nats, also of the frequent and
+        of the rare half of the tokens, and the drift of the mean row of W.
+        """
         log_p = [t.log_p() for t in self.truth]
         rows = []
         for i, s in enumerate(self.which.tolist()):
@@ -205,7 +217,9 @@ def _drift(w) -> float:
 
 
 class Embedding(_Language):
-    """W = E, split by the token that is given."""
+    """Next-token prediction with W = E, the embedding; its excess loss is split by the
+    token that is given.
+    """
 
     @staticmethod
     def _known(truth: Tokens):
@@ -231,7 +245,9 @@ class Embedding(_Language):
 
 
 class Head(_Language):
-    """W = H, split by the token that is predicted."""
+    """Next-token prediction with W = H, the head; its excess loss is split by the token
+    that is predicted.
+    """
 
     @staticmethod
     def _known(truth: Tokens):

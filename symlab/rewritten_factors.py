@@ -15,7 +15,9 @@ OWN = where(study="own")
 
 
 def spread(arm: str, study: str) -> Estimate:
-    """The largest minus the smallest final loss over the four starts of one product."""
+    """Estimate the largest minus the smallest final validation loss of an optimizer
+    over the four ways to write its first product B A.
+    """
 
     def compute(df):
         rows = [OWN.where(arm=arm, start="balanced")(df)]
@@ -29,8 +31,8 @@ def spread(arm: str, study: str) -> Estimate:
 
 
 def penalty(arm: str, study: str) -> Estimate:
-    """The final loss from rewritten factors minus that from balanced ones, the mean of
-    the three ways to rewrite them.
+    """Estimate the final validation loss from rewritten factors minus that from
+    balanced ones, averaged over the three ways to rewrite them.
     """
 
     def beside(df):
@@ -45,7 +47,9 @@ def penalty(arm: str, study: str) -> Estimate:
 
 
 def against(arm: str, other: str, start: str) -> Estimate:
-    """The mean difference in final loss, each arm at its own best rate of the start."""
+    """Estimate the final validation loss of `arm` minus that of `other`, each at its
+    best learning rate from this start; 'rescaled': averaged over the rewritten starts.
+    """
     several = start == "rescaled"
     rows = OWN.where(start=MOVED if several else start)
     return rows.paired("val_loss", each="start" if several else "", arm=(arm, other))
