@@ -6,12 +6,13 @@ import html.parser
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import html5lib
 import pytest
 
-from symlab.harness import Claim, project, report, report_data
+from symlab.harness import Claim, project, report, report_data, where
 from symlab.harness.claims import Paper, Verdict
 from symlab.harness.errors import UserError
 from symlab.harness.report_data import Described, Drawn, Looked
@@ -181,8 +182,20 @@ def test_groups_share_figures_and_processes_share_the_work(tmp_path):
         (tmp_path / "experiments" / f"{name}.py").write_text("#" * size)
     groups = report_data._groups(list("abcd"), {"f": ["c", "a"], "g": ["a"]})
     assert sorted(groups) == [["b"], ["c", "a"], ["d"]]
+    groups = [(tuple(names), ()) for names in groups]
     shares = report_data._shares(project.Project(tmp_path), groups, 2)
-    assert sorted(map(sorted, shares)) == [["a", "c", "d"], ["b"]]
+    names = [sorted(n for group in share for n in group[0]) for share in shares]
+    assert sorted(names) == [["a", "c", "d"], ["b"]]
+
+
+def test_a_claim_keeps_its_p_value_and_the_null_of_its_estimate():
+    measured = Interval(0.5, 0.25, 0.75, 8, ends=lambda alpha: (0.25, 0.75))
+    v = verdict("small", "failed", above=1.0, estimate=where().paired("y", a=(0, 1)))
+    v = replace(v, interval=measured)
+    told = report_data._described(v)
+    assert told.p == pytest.approx(v.p)
+    assert told.meaning == v.meaning
+    assert "smaller than asked" in told.meaning
 
 
 def test_every_panel_says_what_it_shows():
