@@ -171,6 +171,12 @@ def test_the_same_rows_give_the_same_page():
     assert report.page(EXPERIMENTS, FIGURES, "quick") == TEXT
 
 
+def test_committed_rows_are_said_to_be_such_whatever_was_run_here():
+    notice = "These are the committed rows, in results/reference"
+    assert notice in report.page(EXPERIMENTS, FIGURES, "quick", committed=True)
+    assert notice not in TEXT
+
+
 def test_a_report_without_claims_or_papers_is_a_page_too():
     page = Page(report.page([looked("e")], [drawn("fig1", "e")], "smoke"))
     assert page.all("figure", id="figure-fig1")
@@ -240,5 +246,5 @@ def test_a_small_project_is_shown_as_it_was_drawn_by_two_processes(sandbox):
     done = sandbox("report", "--jobs", "1")
     assert done.returncode == 0, done.stderr
     text = (sandbox.root / "figures" / "report.html").read_text("utf-8")
-    assert "these are the committed" in text
+    assert "These are the committed rows" in text
     assert Page(text).all("tr", id="claim-line.slope")[0]["data-verdict"] == "held"

@@ -168,6 +168,11 @@ def test_axe_finds_nothing_serious(visit, colours, which):
         assert not serious(page, rules={"color-contrast": {"enabled": False}})
     assert page.evaluate(KINDS_OF_ROWS) == len(shown(page)) >= 4
     assert not serious(page)
+    soft, hint = page.evaluate(  # axe looks at no text that stands for an input
+        "[['small', null], ['[name=text]', '::placeholder']].map("
+        "a => getComputedStyle(document.querySelector(a[0]), a[1]).color)"
+    )
+    assert soft == hint
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (dark == "rgb(255, 255, 255)") == (colours == "light")
 
