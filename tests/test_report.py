@@ -6,12 +6,13 @@ import html.parser
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import html5lib
 import pytest
 
-from symlab.harness import Claim, project, report, report_data
+from symlab.harness import Claim, project, report, report_data, where
 from symlab.harness.claims import Paper, Verdict
 from symlab.harness.errors import UserError
 from symlab.harness.report_data import Described, Drawn, Looked
@@ -170,6 +171,12 @@ def test_the_same_rows_give_the_same_page():
     assert report.page(EXPERIMENTS, FIGURES, "quick") == TEXT
 
 
+def test_committed_rows_are_said_to_be_such_whatever_was_run_here():
+    notice = "These are the committed rows, in results/reference"
+    assert notice in report.page(EXPERIMENTS, FIGURES, "quick", committed=True)
+    assert notice not in TEXT
+
+
 def test_a_report_without_claims_or_papers_is_a_page_too():
     page = Page(report.page([looked("e")], [drawn("fig1", "e")], "smoke"))
     assert page.all("figure", id="figure-fig1")
@@ -181,8 +188,20 @@ def test_groups_share_figures_and_processes_share_the_work(tmp_path):
         (tmp_path / "experiments" / f"{name}.py").write_text("#" * size)
     groups = report_data._groups(list("abcd"), {"f": ["c", "a"], "g": ["a"]})
     assert sorted(groups) == [["b"], ["c", "a"], ["d"]]
+    groups = [(tuple(names), ()) for names in groups]
     shares = report_data._shares(project.Project(tmp_path), groups, 2)
-    assert sorted(map(sorted, shares)) == [["a", "c", "d"], ["b"]]
+    names = [sorted(n for group in share for n in group[0]) for share in shares]
+    assert sorted(names) == [["a", "c", "d"], ["b"]]
+
+
+def test_a_claim_keeps_its_p_value_and_the_null_of_its_estimate():
+    measured = Interval(0.5, 0.25, 0.75, 8, ends=lambda alpha: (0.25, 0.75))
+    v = verdict("small", "failed", above=1.0, estimate=where().paired("y", a=(0, 1)))
+    v = replace(v, interval=measured)
+    told = report_data._described(v)
+    assert told.p == pytest.approx(v.p)
+    assert told.meaning == v.meaning
+    assert "smaller than asked" in told.meaning
 
 
 def test_every_panel_says_what_it_shows():
@@ -227,5 +246,5 @@ def test_a_small_project_is_shown_as_it_was_drawn_by_two_processes(sandbox):
     done = sandbox("report", "--jobs", "1")
     assert done.returncode == 0, done.stderr
     text = (sandbox.root / "figures" / "report.html").read_text("utf-8")
-    assert "these are the committed" in text
+    assert "These are the committed rows" in text
     assert Page(text).all("tr", id="claim-line.slope")[0]["data-verdict"] == "held"

@@ -1,70 +1,28 @@
 """The content of the report: every experiment with its verdicts, and every drawn
 figure.
 
-Groups of experiments that share a figure are processed in parallel.
+Groups of experiments that share a figure are processed in parallel, and not at all if
+nothing has changed since the last time (report_kept.py).
 """
 
 import ast
 import io
+import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from string import ascii_letters
 
 import joblib
 
-from symlab.harness import contract, findings, plan, remembered
+from symlab.harness import contract, findings, plan, remembered, report_kept
 from symlab.harness.claims import Verdict
 from symlab.harness.project import Project
+from symlab.harness.report_kept import Described, Drawn, Ends, Group, Looked
 
 COLOURS = 256  # of a picture in the report: no difference can be seen
 RESOLUTION = 2 / 3  # of the drawn file, which has 300 dots per inch
-
-
-@dataclass(frozen=True)
-class Looked:
-    """One experiment in the report: its docstring, its numbers of runs, its verdicts.
-
-    name: of the experiment. title, body: the parts of its docstring.
-    done, wanted: how many runs have current rows, and how many there are.
-    verdicts: on its claims, whose estimates are replaced by their descriptions.
-    """
-
-    name: str
-    title: str
-    body: str
-    done: int
-    wanted: int
-    verdicts: tuple[Verdict, ...]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One figure in the report: its picture as PNG, and where the picture comes from.
-
-    picture: b"" if the drawn file is not of the current rows and code.
-    size: width and height in pixels.
-    captions: a pair (letter, text) for each panel that has a docstring; the letter is
-        "" if it is the only panel.
-    record: the origin, as `findings.origin` returns it.
-    """
-
-    name: str
-    picture: bytes
-    size: tuple[int, int]
-    captions: tuple[tuple[str, str], ...]
-    record: dict
-
-
-@dataclass(frozen=True)
-class Described:
-    """Stands for a claim's estimate if only its description is needed."""
-
-    phrase: str
-
-    def __call__(self, df):
-        """Raise TypeError: the estimate itself was left in another process."""
-        raise TypeError(f"this is a description, not an estimate: {self.phrase}")
 
 
 def look(
@@ -76,17 +34,27 @@ def look(
     jobs: how many processes judge claims at once; 1 uses the present process.
     """
     figures = contract.figures(project)
-    groups = _groups(contract.names(project), figures)
-    shares = _shares(project, groups, jobs)
-    parts = joblib.Parallel(n_jobs=len(shares))(
-        joblib.delayed(_look_at)(
-            project, scale, share, {f: e for f, e in figures.items() if e[0] in share}
+    groups = [
+        (
+            tuple(names),
+            tuple(f for f, drawing in figures.items() if drawing[0] in names),
         )
-        for share in shares
+        for names in _groups(contract.names(project), figures)
+    ]
+    memory = report_kept.Memory(project, scale)
+    kept = {g: told for g in groups if (told := memory.recall(g))}
+    shares = _shares(project, [g for g in groups if g not in kept], jobs)
+    parts = joblib.Parallel(n_jobs=max(1, len(shares)))(
+        joblib.delayed(_look_at)(project, scale, share, figures) for share in shares
     )
-    experiments = sorted((e for es, _ in parts for e in es), key=lambda e: e.name)
-    drawn = sorted((f for _, fs in parts for f in fs), key=lambda f: numbered(f.name))
-    return experiments, drawn
+    new = dict(zip(chain(*shares), chain(*parts), strict=True))
+    for g in memory.same(g for g, (*_, known) in new.items() if known) if new else ():
+        memory.keep(g, *new[g][:2])
+    told = [*kept.values(), *(part[:2] for part in new.values())]
+    experiments = sorted((e for es, _ in told for e in es), key=lambda e: e.name)
+    drawn = [f for _, fs in told for f in fs]
+    drawn = [replace(f, picture=f.picture or _picture(project, f)) for f in drawn]
+    return experiments, sorted(drawn, key=lambda f: numbered(f.name))
 
 
 def numbered(name: str) -> list:
@@ -104,20 +72,20 @@ def _groups(names: list[str], figures: dict[str, list[str]]) -> list[list[str]]:
     return [g for name, g in group.items() if g[0] == name]
 
 
-def _shares(project: Project, groups: list[list[str]], jobs: int) -> list[list[str]]:
+def _shares(project: Project, groups: list[Group], jobs: int) -> list[list[Group]]:
     """Groups dealt to processes, the longest source first, to the least loaded one.
 
     A process takes all of its share at once, because each imports packages anew. The
     length of the source stands for the time, as most of it goes into reading source and
     judging the claims that are written there.
     """
-    long = {g[0]: sum(_length(project, name) for name in g) for g in groups}
-    shares: list[list[str]] = [[] for _ in range(max(1, min(jobs, len(groups))))]
+    long = {g: sum(_length(project, name) for name in g[0]) for g in groups}
+    shares: list[list[Group]] = [[] for _ in range(min(jobs, len(groups)))]
     loads = [0] * len(shares)
-    for group in sorted(groups, key=lambda g: -long[g[0]]):
+    for group in sorted(groups, key=lambda g: -long[g]):
         least = loads.index(min(loads))
-        shares[least] += group
-        loads[least] += long[group[0]]
+        shares[least].append(group)
+        loads[least] += long[group]
     return shares
 
 
@@ -126,8 +94,23 @@ def _length(project: Project, name: str) -> int:
 
 
 def _look_at(
-    project: Project, scale: str, names: list[str], figures: dict[str, list[str]]
+    project: Project, scale: str, groups: list[Group], figures: dict[str, list[str]]
+) -> list[tuple[list[Looked], list[Drawn], bool]]:
+    """Each group's experiments and figures, and whether all that they depend on is
+    known.
+    """
+    found = []
+    for group in groups:
+        with report_kept.watched(project, scale, group) as known:
+            looked, drawn = _group(project, scale, group, figures)
+            found.append((looked, drawn, known()))
+    return found
+
+
+def _group(
+    project: Project, scale: str, group: Group, figures: dict[str, list[str]]
 ) -> tuple[list[Looked], list[Drawn]]:
+    names, drawings = group
     plans = {name: plan.make(project, name, scale) for name in names}
     verdicts = {name: findings.verdicts([p]) for name, p in plans.items()}
     looked = [_experiment(p, verdicts[name]) for name, p in plans.items()]
@@ -135,10 +118,10 @@ def _look_at(
         _figure(
             project,
             figure,
-            [plans[n] for n in drawing],
-            [v for n in drawing for v in verdicts[n]],
+            [plans[n] for n in figures[figure]],
+            [v for n in figures[figure] for v in verdicts[n]],
         )
-        for figure, drawing in figures.items()
+        for figure in drawings
     ]
     return looked, drawn
 
@@ -147,12 +130,18 @@ def _experiment(p: plan.Plan, verdicts: list[Verdict]) -> Looked:
     done, wanted = findings.progress(p)
     docs = ast.get_docstring(ast.parse(p.experiment.path.read_bytes()))
     first, _, rest = docs.partition("\n\n")
-    told = tuple(
-        replace(v, claim=replace(v.claim, estimate=Described(v.claim.quantity)))
-        for v in verdicts
-    )
-    title = " ".join(first.split())
+    title, told = " ".join(first.split()), tuple(map(_described, verdicts))
     return Looked(p.experiment.name, title, rest.strip(), done, wanted, told)
+
+
+def _described(v: Verdict) -> Verdict:
+    """The verdict without functions: it can be sent, and kept."""
+    null = getattr(v.claim.estimate, "null", None)
+    claim = replace(v.claim, estimate=Described(v.claim.quantity, null))
+    if v.interval is None:
+        return replace(v, claim=claim)
+    ends = None if math.isnan(v.p) else Ends(v.p)
+    return replace(v, claim=claim, interval=replace(v.interval, ends=ends))
 
 
 def _figure(
@@ -163,10 +152,16 @@ def _figure(
     stem = findings.stem(project, name, plans[0].scale)
     committed = project.root / "figures" / "reference" / stem.name
     current = [s for s in (stem, committed) if findings.up_to_date(s, record)]
-    picture, size = b"", (0, 0)
+    picture, size, file = b"", (0, 0), ""
     if current:
-        picture, size = _small(project.root, Path(f"{current[0]}.png"))
-    return Drawn(name, picture, size, captions(name, plans), record)
+        file = f"{current[0]}.png"
+        picture, size = _small(project.root, Path(file))
+    return Drawn(name, picture, size, captions(name, plans), record, file)
+
+
+def _picture(project: Project, f: Drawn) -> bytes:
+    """The picture of a figure that was kept without it."""
+    return _small(project.root, Path(f.file))[0] if f.file else b""
 
 
 def captions(figure: str, plans: list[plan.Plan]) -> tuple[tuple[str, str], ...]:
