@@ -478,7 +478,7 @@ TRAINED = {
 
 # --- figure --------------------------------------------------------------------------
 
-VIOLATION = "violation $\\max|O^\\top\\theta|$"
+VIOLATION = "violation $\\max_i|O_i^{\\sf T}\\theta|$"
 
 
 def _exponent(rows):
@@ -495,8 +495,9 @@ def _violation_axes(ax) -> None:
 @figure("fig7", "left", title="DCS is exact above a known decay")
 def draw_violation(df, ax):
     """Violation of ten constraints against weight decay, over the critical decay (grey
-    at 1), for DCS with the full batch and with SGD: geometric means over seeds. Grey
-    levels, the means of a soft penalty of strength 10^4 and of projection.
+    at 1), for DCS (differentiable constraint by symmetry: factors with weight decay)
+    with the full batch and with SGD: geometric means over seeds. Grey levels, the means
+    of a soft penalty of strength 10^4 and of projection.
     """
     soft = SOFT.where(beta=1e4)(df).violation.mean()
     projected = DECAY.where(method="projection")(df).violation.mean()
@@ -525,7 +526,7 @@ def draw_path(df, ax):
         ax.plot(rows.ratio, path, "o", color=DCS.color, ms=2.4, mew=0, label=dcs)
         plot.theory(ax, ratios, exact[:, i], label=scipy, linewidth=0.7)
     ax.set(xlabel="weight decay / critical decay", xlim=(0, 1.55), ylim=(-0.004, None))
-    ax.set(ylabel="$|O_i^\\top\\theta|$ of each constraint")
+    ax.set(ylabel="$|O_i^{\\sf T}\\theta|$ of each constraint")
     panels.legend(ax, "upper right")
 
 
@@ -589,10 +590,11 @@ def draw_optimizers(df, ax):
     for shift, (method, arm) in zip((-0.006, 0, 0.006), TRAINED.items(), strict=True):
         rows = _exponent(TORCH.where(method=method)(df))
         found = panels.means(rows.groupby("ratio").exponent)
-        panels.points(ax, [r + shift for r in found], list(found.values()), arm)
+        at = [r + shift for r in found]
+        panels.points(ax, at, list(found.values()), arm, ls="-", lw=0.7)
     _violation_axes(ax)
-    ax.set(xlim=(0.93, 1.07), xticks=[0.95, 1, 1.05])
-    panels.legend(ax, "center left", bbox_to_anchor=(0, 0.4), clear=True)
+    ax.set(xlim=(0.85, 1.07), xticks=[0.95, 1, 1.05])
+    panels.legend(ax, "center left", handlelength=1, borderaxespad=0)
 
 
 # --- claims --------------------------------------------------------------------------
