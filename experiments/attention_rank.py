@@ -313,16 +313,14 @@ PRODUCTS = {
 
 
 def _lines(df, ax, column: str, names, limits=panels.ANY):
-    """Draw a column against the decay, the models' intervals beside one another.
+    """Draw a column against the decay, the models' intervals as bands.
 
     names: where the names of the models stand, in their order; fewer leave models out.
     """
-    for i, (at, model) in enumerate(zip(names, MODELS, strict=False)):
+    for at, model in zip(names, MODELS, strict=False):
         arm, rows = MODELS[model], SGD.where(model=model)(df)
         found = panels.means(rows.groupby("weight_decay")[column])
-        x = [decay + 1.6e-4 * (i - 1) for decay in found]
-        panels.points(ax, x, list(found.values()), arm, limits=limits)
-        ax.plot(x, [i.value for i in found.values()], color=arm.color, ls=arm.line)
+        panels.band(ax, [*found], [*found.values()], arm, limits=limits)
         panels.name(ax, arm, *at)
     ax.set(xlabel="weight decay")
 
@@ -333,23 +331,22 @@ def _rank_panel(df, ax, product: str, names):
     ax.set(ylabel=f"rank of {PRODUCTS[product].label} / full rank", ylim=(0, 1.1))
 
 
-@figure("fig8", "left", title="Decay lowers the rank ...")
+@figure("fig8", "left", title="Decay lowers the query-key rank")
 def draw_query_key(df, ax):
     """Rank of the query-key products, divided by the full rank, against weight decay:
     factors that decay to zero, or towards theta_0, and the product itself trained,
-    which both lack the symmetry. Intervals end at 1. Marks of equal decay stand side by
-    side, here and in (b), (e) and (f).
+    which both lack the symmetry. Intervals end at 1.
     """
     _rank_panel(df, ax, "qk", [(0.34, 0.45), (0.49, 1.03), (0.6, 0.71)])
 
 
-@figure("fig8", "mid", title="... of both products")
+@figure("fig8", "mid", title="Decay lowers the value-output rank")
 def draw_value_output(df, ax):
     """The same for the value-output products."""
     _rank_panel(df, ax, "vo", [(0.455, 0.48), (0.49, 1.03), (0.6, 0.79)])
 
 
-@figure("fig8", "right", title="Few singular values survive it")
+@figure("fig8", "right", title="Few singular values survive decay")
 def draw_spectrum(df, ax):
     """Singular values of the query-key product, divided by the largest, of the head
     that has the largest one; every line is one seed, as their falls differ by decades.
@@ -374,7 +371,7 @@ def draw_spectrum(df, ax):
     panels.legend(ax, "lower right", bbox_to_anchor=(0.95, 0.05))
 
 
-@figure("fig8", "left", row=1, title="AdamW's decay lowers it, too")
+@figure("fig8", "left", row=1, title="AdamW's decay lowers both ranks")
 def draw_adamw(df, ax):
     """Rank of both products of the factored model under AdamW against its weight decay.
     Bands end at the full rank.
@@ -400,7 +397,7 @@ def draw_loss(df, ax):
     ax.set(ylabel="validation loss (nats)")
 
 
-@figure("fig8", "right", row=1, title="Factors near the nuclear norm")
+@figure("fig8", "right", row=1, title="Decay to 0 nears the nuclear norm")
 def draw_price(df, ax):
     """Half the squared norms of the factors, divided by the nuclear norms of their
     products. Dashed, the least that factors can have, by theory. The trained product
@@ -408,7 +405,7 @@ def draw_price(df, ax):
     """
     _lines(df, ax, "price", [(0.57, 1.011), (0.275, 1.054)], limits=(1, np.inf))
     plot.theory(ax, [0, max(DECAYS)], [1, 1])
-    panels.note(ax, 0, 1.0005, "least possible", data=True)
+    panels.note(ax, 0, 1.0015, "least possible", data=True)
     ax.set(ylabel="cost of factors / nuclear norm", ylim=(0.997, None))
 
 
