@@ -147,7 +147,7 @@ def run(configs: list[Config]) -> list[dict]:
 CLEAN, NOISY = where(noise=NOISES[0]), where(noise=NOISES[1])
 
 
-@figure("frames1", "right", title="In noise, training on rotations errs least")
+@figure("frames1", "right", title="In noise, both uses of rotations help")
 def draw_samples(df, ax):
     """Test error of networks that are trained on clouds in few poses, on randomly
     rotated ones, or averaged over a frame, against the number of training clouds, with
