@@ -164,7 +164,7 @@ AUTHORS = Arm("published", plot.BLACK, "X", "")
 THEORY = Arm("closed form", plot.BLACK, "", panels.DASHED)
 
 
-@figure("perm1", "left", title="Published counts: last layer alone")
+@figure("perm1", "left", title="Published counts near the last layer's")
 def draw_counts(df, ax):
     """Averaged networks until 90 % of the inputs with two ones are permuted exactly,
     against the length k, where both layers learn or the last alone; dashed, the closed
@@ -179,27 +179,28 @@ def draw_counts(df, ax):
         law = rows[rows.regime == regime].drop_duplicates("k").sort_values("k")
         plot.theory(ax, law.k, law.law_two, color=arm.color)
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
-    one = replace(AUTHORS, label="one input", color=panels.GREY, marker="o")
-    every = replace(one, label="all inputs", hollow=True)
-    panels.key(ax, [*ARMS.values(), THEORY, AUTHORS, every, one])
+    panels.key(ax, [*ARMS.values(), THEORY, AUTHORS])
 
 
-@figure("perm1", "mid", title="Counts grow as $k$ log $k$, not $k^2$")
+@figure("perm1", "mid", title="Closed forms grow slower than $k^2$")
 def draw_laws(df, ax):
-    """Averaged networks that make all inputs (hollow) or one input (filled) right with
-    probability 0.9, by the closed form; grey, k squared and 0.3 k log k as slopes.
+    """Averaged networks that make all inputs or one input right with probability 0.9,
+    by the closed form, without simulation; grey, k squared and 0.3 k log k as slopes.
     """
     for regime, arm in ARMS.items():
         law = LAW.where(regime=regime)(df).sort_values("k")
-        k, look = law.k.to_numpy(float), {"marker": arm.marker, "color": arm.color}
-        plot.theory(ax, law.k, law.every, mfc="white", **look)
-        plot.theory(ax, law.k, law.single, **look)
+        k, look = law.k.to_numpy(float), {"color": arm.color}
+        for counts, name in ((law.every, "all inputs"), (law.single, "one input")):
+            plot.theory(ax, k, counts, **look)
+            panels.note(ax, 0.9 * k[0], counts.iloc[0], name, data=True, ha="right",
+                        va="center", **look)  # fmt: skip
     slow = 0.3 * k * np.log(k)
     for y, name, off in ((k**2, "$k^2$", 2), (slow, "$0.3\\,k$ log $k$", 0.12)):
         ax.plot(k, y, color=panels.GREY, lw=0.7)
         panels.note(ax, k[-2], off * y[-2], name, data=True, ha="right")
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
     panels.ticks(ax, "x", k[::2], log=2)
+    ax.set_xlim(left=3)
 
 
 @figure("perm1", "right")
@@ -215,7 +216,7 @@ def draw_finite(df, ax):
         plot.theory(ax, AVERAGED, rows.exact_law.iloc[0], color=arm.color)
     ax.set(xlabel="averaged networks", ylabel="fraction permuted exactly")
     ax.set(ylim=(0, 1.04))
-    ax.set_title(f"Width {FINITE(df).width.iloc[0]} follows the limit")
+    ax.set_title(f"Width {FINITE(df).width.iloc[0]} is close to the limit")
     panels.ticks(ax, "x", AVERAGED, log=2)
 
 
