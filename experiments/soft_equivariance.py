@@ -163,6 +163,7 @@ ORDER, VIOLATION = where(study="order"), where(study="violation")
 TUNED = VIOLATION.where(arm="per")
 FROM = {1.0: SOFT["per"], 100.0: Arm("tuned from 100", plot.SKY, "P", "-.")}
 AXES = {4: "o", 3: "s", 2: "^"}  # markers of the three symmetries
+INSIDES = {4: plot.BLUE, 3: plot.SKY, 2: "white"}  # by the least violated one
 
 
 def _violations(ax, ylabel):
@@ -173,11 +174,13 @@ def _violations(ax, ylabel):
     panels.gap(ax, "x", 0.05)
 
 
-@figure("soft1", "left", title="Tuned from 1, the risk stays low")
+@figure("soft1", "left", title="Tuning from 1 pays at large $\\epsilon$")
 def draw_error(df, ax):
     """Excess risk, over the variance of the equivariant part, against the violation of
     one symmetry, by method: no symmetry is least squares, hard symmetry holds all three
-    groups exactly, equal penalties stay at 1, tuned ones start at 1 or at 100.
+    groups exactly, equal penalties stay at 1, tuned ones start at 1 or at 100. At small
+    violations, the hard symmetry and equal penalties have a lower risk than penalties
+    tuned from 1.
     """
     panels.curves(ax, VIOLATION.where(start=1.0)(df), "eps_3", "risk", "arm", SOFT)
     panels.curve(ax, TUNED.where(start=100.0)(df), "eps_3", "risk", FROM[100.0])
@@ -193,9 +196,10 @@ def draw_penalties(df, ax):
     """
     for start in (1.0, 100.0):
         rows = TUNED.where(start=start)(df)
-        panels.curve(ax, rows, "eps_3", "penalty_3", FROM[start], linestyle="none")
+        panels.curve(ax, rows, "eps_3", "penalty_3", FROM[start], linestyle="none",
+                     markersize=4.5)  # fmt: skip
         law = rows.groupby("eps_3").law_3.mean()
-        plot.theory(ax, law.index, law, label="_")
+        plot.theory(ax, law.index, law, label="_", zorder=1)
     best = VIOLATION.where("eps_3 > 0", arm="ideal")(df)
     panels.curve(ax, best, "eps_3", "penalty_3", SOFT["ideal"])
     _violations(ax, "penalty $\\lambda$ of this symmetry")
@@ -205,24 +209,30 @@ def draw_penalties(df, ax):
 def draw_order(df, ax):
     """Penalties, tuned from 1, that are learned for three symmetries at once, each
     violated by 0.1, 0.3 or 1, in every run; markers at equal violations stand side by
-    side. The least violated symmetry keeps its start, 1, by the closed form of (b). Two
-    groups of a symmetry are the two orders of the other violations.
+    side. The inside of a marker says which symmetry is violated least, by 0.1: that one
+    keeps its start, 1, by the closed form of (b), and decides on the other penalties.
     """
     rows = ORDER.where(start=1.0)(df)
     for k, marker in AXES.items():
         for place, eps in enumerate(sorted(rows[f"eps_{k}"].unique())):
-            penalties = rows[rows[f"eps_{k}"] == eps][f"penalty_{k}"]
-            at = place + (3 - k) * 0.28 + np.linspace(-0.08, 0.08, len(penalties))
-            label = f"shifts of {k}" if place == 0 else "_"
-            ax.plot(at, penalties, marker, color=SOFT["per"].color, label=label,
-                    mfc="none", mew=0.6)  # fmt: skip
+            some = rows[rows[f"eps_{k}"] == eps]
+            at = place + (3 - k) * 0.28 + np.linspace(-0.08, 0.08, len(some))
+            for least, inside in INSIDES.items():
+                here = (some[f"eps_{least}"] == some.filter(like="eps_").min(1)).values
+                ax.plot(at[here], some[f"penalty_{k}"][here], marker, mfc=inside,
+                        color=SOFT["per"].color, mew=0.6)  # fmt: skip
     panels.ticks(ax, "x", {0: "0.1", 1: "0.3", 2: "1"})
-    for edge in (0.5, 1.5):
-        panels.reference(ax, x=edge, color=panels.FAINT)
+    for edge, low in ((0.5, 0.48), (1.5, 0)):  # the legend stands below the first
+        panels.reference(ax, x=edge, ymin=low, color=panels.FAINT)
     ax.set(yscale="log", xlabel="violation $\\epsilon$ of each symmetry",
            ylabel="tuned penalty $\\lambda$", xlim=(-0.5, 2.5))  # fmt: skip
     tight = {"handlelength": 1, "handletextpad": 0.3, "borderaxespad": 0}
-    panels.legend(ax, "lower left", **tight)
+    look = {"color": SOFT["per"].color, "ls": "", "mew": 0.6}
+    marks = {f"shifts of {k}": {"marker": m, "mfc": "none"} for k, m in AXES.items()}
+    marks |= {f"{k} is least violated": {"marker": "h", "mfc": inside}
+              for k, inside in INSIDES.items()}  # fmt: skip
+    handles = [ax.plot([], [], **look | mark)[0] for mark in marks.values()]
+    panels.legend(ax, "lower left", handles=handles, labels=[*marks], **tight)
 
 
 # --- claims ---------------------------------------------------------------------------
