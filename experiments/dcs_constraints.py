@@ -478,7 +478,7 @@ TRAINED = {
 
 # --- figure --------------------------------------------------------------------------
 
-VIOLATION = "violation $\\max_i|O_i^{\\sf T}\\theta|$"
+VIOLATION = "largest violation $|O_i^{\\sf T}\\theta|$"
 
 
 def _exponent(rows):
