@@ -192,15 +192,15 @@ def draw_laws(df, ax):
         k, look = law.k.to_numpy(float), {"color": arm.color}
         for counts, name in ((law.every, "all inputs"), (law.single, "one input")):
             plot.theory(ax, k, counts, **look)
-            panels.note(ax, 0.9 * k[0], counts.iloc[0], name, data=True, ha="right",
-                        va="center", **look)  # fmt: skip
+            panels.note(ax, 0.9 * k[0], counts.iloc[0], f"{regime}, {name}", data=True,
+                        ha="right", va="center", **look)  # fmt: skip
     slow = 0.3 * k * np.log(k)
-    for y, name, off in ((k**2, "$k^2$", 2), (slow, "$0.3\\,k$ log $k$", 0.12)):
+    for y, name, off in ((k**2, "$k^2$", 2), (slow, "$0.3\\,k$ log $k$", 0.04)):
         ax.plot(k, y, color=panels.GREY, lw=0.7)
         panels.note(ax, k[-2], off * y[-2], name, data=True, ha="right")
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
     panels.ticks(ax, "x", k[::2], log=2)
-    ax.set_xlim(left=3)
+    ax.set_xlim(left=0.8)
 
 
 @figure("perm1", "right")
