@@ -321,16 +321,14 @@ PRODUCTS = {
 
 
 def _lines(df, ax, column: str, names, limits=panels.ANY):
-    """Draw a column against the decay, the models' intervals beside one another.
+    """Draw a column against the decay, the models' intervals as bands.
 
     names: where the names of the models stand, in their order; fewer leave models out.
     """
-    for i, (at, model) in enumerate(zip(names, MODELS, strict=False)):
+    for at, model in zip(names, MODELS, strict=False):
         arm, rows = MODELS[model], SGD.where(model=model)(df)
         found = panels.means(rows.groupby("weight_decay")[column])
-        x = [decay + 1.6e-4 * (i - 1) for decay in found]
-        panels.points(ax, x, list(found.values()), arm, limits=limits)
-        ax.plot(x, [i.value for i in found.values()], color=arm.color, ls=arm.line)
+        panels.band(ax, [*found], [*found.values()], arm, limits=limits)
         panels.name(ax, arm, *at)
     ax.set(xlabel="weight decay")
 
@@ -341,18 +339,17 @@ def _rank_panel(df, ax, product: str, names):
     ax.set(ylabel=f"rank of {PRODUCTS[product].label} / full rank", ylim=(0, 1.1))
 
 
-@figure("fig8", "left", title="Decay lowers the rank ...")
+@figure("fig8", "left", title="Decay lowers the query-key rank")
 def draw_query_key(df, ax):
     """Rank of a head's query-key product W_Q^T W_K, divided by the full rank, against
     the weight decay of the attention matrices under SGD, for three models: factors that
     decay to zero, factors that decay towards their initialisation theta_0, and the
     product itself trained. The last two lack the rotation symmetry. Intervals end at 1.
-    Marks of equal decay stand side by side, also in the other panels of these models.
     """
     _rank_panel(df, ax, "qk", [(0.34, 0.45), (0.49, 1.03), (0.6, 0.71)])
 
 
-@figure("fig8", "mid", title="... of both products")
+@figure("fig8", "mid", title="Decay lowers the value-output rank")
 def draw_value_output(df, ax):
     """Rank of a head's value-output product W_O W_V, divided by the full rank, against
     the weight decay of the attention matrices under SGD, for factors that decay to zero
@@ -361,7 +358,7 @@ def draw_value_output(df, ax):
     _rank_panel(df, ax, "vo", [(0.455, 0.48), (0.49, 1.03), (0.6, 0.79)])
 
 
-@figure("fig8", "right", title="Few singular values survive it")
+@figure("fig8", "right", title="Few singular values survive decay")
 def draw_spectrum(df, ax):
     """Singular values s_i of the query-key product, divided by the largest, of the head
     that has the largest one, for three models at weight decay 0.004 and for factors
@@ -387,7 +384,7 @@ def draw_spectrum(df, ax):
     panels.legend(ax, "lower right", bbox_to_anchor=(0.95, 0.05))
 
 
-@figure("fig8", "left", row=1, title="AdamW's decay lowers it, too")
+@figure("fig8", "left", row=1, title="AdamW's decay lowers both ranks")
 def draw_adamw(df, ax):
     """Rank of a head's query-key and value-output products, of factors trained by
     AdamW, against the weight decay of the attention matrices. Bands end at the full
@@ -416,7 +413,7 @@ def draw_loss(df, ax):
     ax.set(ylabel="validation loss (nats)")
 
 
-@figure("fig8", "right", row=1, title="Factors near the nuclear norm")
+@figure("fig8", "right", row=1, title="Decay to 0 nears the nuclear norm")
 def draw_price(df, ax):
     """Half the squared norms of the attention factors, divided by the nuclear norms of
     their products, against weight decay under SGD; dashed, 1, the least possible ratio.
@@ -424,7 +421,7 @@ def draw_price(df, ax):
     """
     _lines(df, ax, "price", [(0.57, 1.011), (0.275, 1.054)], limits=(1, np.inf))
     plot.theory(ax, [0, max(DECAYS)], [1, 1])
-    panels.note(ax, 0, 1.0005, "least possible", data=True)
+    panels.note(ax, 0, 1.0015, "least possible", data=True)
     ax.set(ylabel="cost of factors / nuclear norm", ylim=(0.997, None))
 
 

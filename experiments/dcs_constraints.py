@@ -486,7 +486,7 @@ TRAINED = {
 
 # --- figure --------------------------------------------------------------------------
 
-VIOLATION = "violation $\\max|O^\\top\\theta|$"
+VIOLATION = "largest violation $|O_i^{\\sf T}\\theta|$"
 
 
 def _exponent(rows):
@@ -537,7 +537,7 @@ def draw_path(df, ax):
         ax.plot(rows.ratio, path, "o", color=DCS.color, ms=2.4, mew=0, label=dcs)
         plot.theory(ax, ratios, exact[:, i], label=scipy, linewidth=0.7)
     ax.set(xlabel="weight decay / critical decay", xlim=(0, 1.55), ylim=(-0.004, None))
-    ax.set(ylabel="$|O_i^\\top\\theta|$ of each constraint")
+    ax.set(ylabel="$|O_i^{\\sf T}\\theta|$ of each constraint")
     panels.legend(ax, "upper right")
 
 
@@ -608,10 +608,11 @@ def draw_optimizers(df, ax):
     for shift, (method, arm) in zip((-0.006, 0, 0.006), TRAINED.items(), strict=True):
         rows = _exponent(TORCH.where(method=method)(df))
         found = panels.means(rows.groupby("ratio").exponent)
-        panels.points(ax, [r + shift for r in found], list(found.values()), arm)
+        at = [r + shift for r in found]
+        panels.points(ax, at, list(found.values()), arm, ls="-", lw=0.7)
     _violation_axes(ax)
-    ax.set(xlim=(0.93, 1.07), xticks=[0.95, 1, 1.05])
-    panels.legend(ax, "center left", bbox_to_anchor=(0, 0.4), clear=True)
+    ax.set(xlim=(0.85, 1.07), xticks=[0.95, 1, 1.05])
+    panels.legend(ax, "center left", handlelength=1, borderaxespad=0)
 
 
 # --- claims --------------------------------------------------------------------------

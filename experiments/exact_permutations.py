@@ -166,7 +166,7 @@ AUTHORS = Arm("published", plot.BLACK, "X", "")
 THEORY = Arm("closed form", plot.BLACK, "", panels.DASHED)
 
 
-@figure("perm1", "left", title="Published counts: last layer alone")
+@figure("perm1", "left", title="Published counts near the last layer's")
 def draw_counts(df, ax):
     """Number of averaged networks of infinite width until 90 % of the inputs with two
     ones are permuted exactly, against the length k, where both layers learn or the last
@@ -181,29 +181,30 @@ def draw_counts(df, ax):
         law = rows[rows.regime == regime].drop_duplicates("k").sort_values("k")
         plot.theory(ax, law.k, law.law_two, color=arm.color)
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
-    one = replace(AUTHORS, label="one input", color=panels.GREY, marker="o")
-    every = replace(one, label="all inputs", hollow=True)
-    panels.key(ax, [*ARMS.values(), THEORY, AUTHORS, every, one])
+    panels.key(ax, [*ARMS.values(), THEORY, AUTHORS])
 
 
-@figure("perm1", "mid", title="Counts grow as $k$ log $k$, not $k^2$")
+@figure("perm1", "mid", title="Closed forms grow slower than $k^2$")
 def draw_laws(df, ax):
-    """Number of averaged networks of infinite width that permute all inputs (hollow) or
-    the hardest input (filled) exactly with probability 0.9, by the closed form, against
-    the length k, where both layers learn or the last alone; grey, k squared and 0.3 k
-    log k as slopes.
+    """Number of averaged networks of infinite width that permute all inputs, or the
+    hardest input, exactly with probability 0.9, by the closed form, without simulation,
+    against the length k, where both layers learn or the last alone; grey, k squared and
+    0.3 k log k as slopes.
     """
     for regime, arm in ARMS.items():
         law = LAW.where(regime=regime)(df).sort_values("k")
-        k, look = law.k.to_numpy(float), {"marker": arm.marker, "color": arm.color}
-        plot.theory(ax, law.k, law.every, mfc="white", **look)
-        plot.theory(ax, law.k, law.single, **look)
+        k, look = law.k.to_numpy(float), {"color": arm.color}
+        for counts, name in ((law.every, "all inputs"), (law.single, "one input")):
+            plot.theory(ax, k, counts, **look)
+            panels.note(ax, 0.9 * k[0], counts.iloc[0], f"{regime}, {name}", data=True,
+                        ha="right", va="center", **look)  # fmt: skip
     slow = 0.3 * k * np.log(k)
-    for y, name, off in ((k**2, "$k^2$", 2), (slow, "$0.3\\,k$ log $k$", 0.12)):
+    for y, name, off in ((k**2, "$k^2$", 2), (slow, "$0.3\\,k$ log $k$", 0.04)):
         ax.plot(k, y, color=panels.GREY, lw=0.7)
         panels.note(ax, k[-2], off * y[-2], name, data=True, ha="right")
     ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
     panels.ticks(ax, "x", k[::2], log=2)
+    ax.set_xlim(left=0.8)
 
 
 @figure("perm1", "right")
@@ -220,7 +221,7 @@ def draw_finite(df, ax):
         plot.theory(ax, AVERAGED, rows.exact_law.iloc[0], color=arm.color)
     ax.set(xlabel="averaged networks", ylabel="fraction permuted exactly")
     ax.set(ylim=(0, 1.04))
-    ax.set_title(f"Width {FINITE(df).width.iloc[0]} follows the limit")
+    ax.set_title(f"Width {FINITE(df).width.iloc[0]} is close to the limit")
     panels.ticks(ax, "x", AVERAGED, log=2)
 
 

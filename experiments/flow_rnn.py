@@ -182,38 +182,11 @@ ARMS = {
     "flow_1": Arm("$V=\\{-1, 0, 1\\}$", plot.SKY, "^"),
     "flow_2": Arm("$V=\\{-2, ..., 2\\}$", plot.BLUE, "o"),
 }
-FLOOR = 1e-17  # where a violation of exactly 0 is drawn
 FLOWING = where(arm=("flow_1", "flow_2"))
 ORDINARY = where(arm=("rnn", "rnn_long", "rnn_all"))
 
 
-@figure("flow1", "left", title="Channels move exactly, RNNs do not")
-def draw_lift(df, ax):
-    """Violation of the equivariance of an RNN's hidden state to motion in every run,
-    before training (hollow) and after (filled): distance of the state for a pattern
-    with an added velocity from the shifted state of the old one, over its norm, at the
-    worst of four velocities. V: the velocities that have hidden channels.
-    """
-    for shift, when in ((-0.2, "before"), (0.2, "after")):
-        for k, (name, arm) in enumerate(ARMS.items()):
-            value = df[df.arm == name][f"lift_error_{when}"].clip(lower=FLOOR)
-            at = k + shift + np.linspace(-0.1, 0.1, len(value))
-            inside = "none" if when == "before" else arm.color
-            ax.plot(at, value, arm.marker, color=arm.color, mfc=inside, ms=3, mew=0.6)
-    names = ("RNN", "5 times", "all", "-1 to 1", "-2 to 2")
-    names = [n.replace("-", "\N{MINUS SIGN}") for n in names]
-    panels.ticks(ax, "x", dict(enumerate(names)))
-    ax.tick_params(axis="x", labelsize=panels.SMALL)
-    panels.decades(ax, "y", range(-12, 1, 4), zero=FLOOR, gap_at=1e-15)
-    panels.note(ax, 3.5, 1e-14, "exactly 0\nin all runs", data=True, ha="center")
-    panels.note(ax, 1, 1e-5, "hollow: before training\nfilled: after", data=True,
-                ha="center")  # fmt: skip
-    ax.set(xlabel="RNN, or velocities with channels", ylim=(1e-18, 1e2))
-    ax.set(ylabel="violation (of the norm)")
-    panels.key(ax, [*ARMS.values()])
-
-
-@figure("flow1", "mid", title="Channels up to 2 predict speed 2")
+@figure("flow1", "left", title="Channels up to 2 predict speed 2")
 def draw_speeds(df, ax):
     """Mean square error of six predicted frames, divided by the variance of the
     patterns, against the speed of the motion; shaded, the speeds in training (the RNN
@@ -228,27 +201,28 @@ def draw_speeds(df, ax):
     panels.note(ax, 0.06, 0.94, "in training")
     ax.set(xlabel="speed $|v|$ (sites per frame)", ylabel="error / variance")
     ax.set(ylim=(0, 2.5), xticks=SPEEDS)
+    panels.key(ax, [*ARMS.values()])
 
 
-@figure("flow1", "right", title="At speed 2 the lead fades")
+@figure("flow1", "right", title="At speed 2 errors reach the variance")
 def draw_horizon(df, ax):
     """Mean square error of prediction at speed 2, divided by the variance of the
-    patterns, against the predicted frame; intervals stand at every fifth frame, those
-    of each network at other ones. V: the velocities that have hidden channels. The
-    vertical line is the longest horizon in training.
+    patterns, against the predicted frame: means over six frames at a time. V: the
+    velocities that have hidden channels. Shaded, the frames that are predicted in
+    training.
     """
     rows = panels.unrolled(df, range(1, LONG + 1), "by_horizon", ["arm"])
-    for k, (name, arm) in enumerate(ARMS.items()):
-        found = panels.means(rows[rows.arm == name].groupby("x").y)
-        mean = [i.value for i in found.values()]
-        ax.plot([*found], mean, arm.line, color=arm.color, lw=0.9)
-        some = {x: i for x, i in found.items() if x % 5 == k}
-        panels.points(ax, [*some], [*some.values()], arm, limits=(0, np.inf))
+    block = (rows.x - 1) // TRAINED
+    rows = rows.assign(x=block * TRAINED + (TRAINED + 1) / 2)
+    rows = rows.groupby(["seed", "arm", "x"], as_index=False).y.mean()
+    panels.curves(ax, rows, "x", "y", "arm", ARMS, limits=(0, np.inf))
     panels.reference(ax, y=1)
-    panels.reference(ax, x=TRAINED)
-    panels.note(ax, TRAINED + 0.5, 2.88, "beyond training", data=True, va="top")
-    ax.set(xlabel="predicted frame", ylabel="error / variance at speed 2")
-    ax.set_ylim(0, 3)
+    ax.axvspan(0.5, TRAINED + 0.5, color=panels.SHADE, lw=0, zorder=-1)
+    panels.note(ax, 0.02, 0.94, "in training")
+    edges = {k + 3.5: f"{k + 1}\u2013{k + TRAINED}" for k in range(0, LONG, TRAINED)}
+    panels.ticks(ax, "x", edges)
+    ax.set(xlabel="predicted frames", ylabel="error / variance at speed 2")
+    ax.set(ylim=(0, 2.8), xlim=(0.5, LONG + 0.5))
 
 
 # --- claims --------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def run(configs: list[Config]) -> list[dict]:
 CLEAN, NOISY = where(noise=NOISES[0]), where(noise=NOISES[1])
 
 
-@figure("frames1", "right", title="In noise, training on rotations errs least")
+@figure("frames1", "right", title="In noise, both uses of rotations help")
 def draw_samples(df, ax):
     """Test error in telling eight shapes apart by rotated point clouds, with noise of
     0.4 of the spread of the points, against the number of training clouds: of networks

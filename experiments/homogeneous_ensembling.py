@@ -358,7 +358,7 @@ def draw(df, ax):
     _decay_curves(ax, df, "distinct", [(0.53, 45), (0.53, 26)], limits=limits)
 
 
-@figure("fig9", "mid", title="Width adds hardly any")
+@figure("fig9", "mid", title="Width adds few distinct neurons")
 def draw_width(df, ax):
     """Distinct neurons (those that differ by less than 1 % count once) after training,
     against the width m: m of them (dashed) without weight decay, or with a static bias
@@ -388,7 +388,7 @@ def _neurons(ax, df, rows, **look):
     w = np.round(np.reshape(incoming, (-1, 2)), 2)
     places, copies = np.unique(w, axis=0, return_counts=True)
     look = {"color": arm.color, "marker": arm.marker, "lw": 0, "alpha": 0.7} | look
-    ax.scatter(*places.T, s=8 * copies, label=arm.label, **look)
+    ax.scatter(*places.T, label=arm.label, **{"s": 8 * copies} | look)
     return places, copies
 
 
@@ -396,26 +396,25 @@ def _neurons(ax, df, rows, **look):
 def draw_neurons(df, ax):
     """Incoming weights of all neurons of one trained network, in the main plane of the
     teacher's; a neuron with negative outgoing weight is shown as its equal, with both
-    signs changed. A disc's area and number say how many copies lie there. Insets: the
-    same with a static bias (a fixed random offset of the weights), and without weight
-    decay on wider axes.
+    signs changed. A disc's area and the number beside it say how many copies lie there.
+    Small triangles, the network with a static bias (a fixed random offset of the
+    weights), whose neurons stay distinct.
     """
     c = Config(seed=int(df.seed.min()))
     for n, at in zip(*_neurons(ax, df, SYMMETRIC, alpha=0.35)[::-1], strict=True):
-        panels.note(ax, *at, f"{n}", data=True, ha="center", va="center")
-    right = panels.inset(ax, [0.63, 0.63, 0.37, 0.27], "static bias")
-    _neurons(right, df, BIASED)
-    for of, ticks, high in ((right, [-1, 1], 1.5), (ax, [-2, -1, 0, 1], 5)):
-        look = {"color": plot.BLACK, "label": "teacher", "ms": 4}
-        of.plot(*_plane(c, teacher(c)).T, "x", **look)
-        of.set(xlim=(-2.6, 2.6), xticks=[-2, 0, 2], ylim=(-2, high), yticks=ticks)
-    ax.spines["left"].set_bounds(-2, 1.5)
+        away = (0, 3 + np.sqrt(2 * n))  # points, above the disc
+        ax.annotate(f"{n}", at, away, textcoords="offset points", ha="center",
+                    va="center", fontsize=panels.SMALL)  # fmt: skip
+    _neurons(ax, df, BIASED, s=5, lw=0)
+    look = {"color": plot.BLACK, "label": "teacher", "ms": 4}
+    ax.plot(*_plane(c, teacher(c)).T, "x", **look)
+    ax.set(xlim=(-2.6, 2.6), xticks=[-2, 0, 2], ylim=(-2, 2.2))
     ax.set(xlabel="incoming weights, 1st direction", ylabel="2nd direction")
-    panels.legend(ax, "upper left", bbox_to_anchor=(0, 0.52))
-    _neurons(panels.inset(ax, [0.09, 0.63, 0.37, 0.27], "no decay"), df, FREE)
+    panels.ticks(ax, "y", [-2, -1, 0, 1, 2])
+    panels.legend(ax, "upper left")
 
 
-@figure("fig9", "left", row=1, title="Test errors of both are close")
+@figure("fig9", "left", row=1, title="Test errors of both arms are close")
 def draw_error(df, ax):
     """Test error (mean squared, against labels without noise) of a network of 50
     neurons against weight decay, with the permutation symmetry and with a static bias,
@@ -426,7 +425,7 @@ def draw_error(df, ax):
     ax.set(ylabel="test error (MSE)")
 
 
-@figure("fig9", "mid", row=1, title="Label noise does not merge them")
+@figure("fig9", "mid", row=1, title="Label noise does not merge neurons")
 def draw_noise(df, ax):
     """Distinct neurons of 50 after training (those that differ by less than 1 % count
     once), against the standard deviation of label noise that is drawn anew at each

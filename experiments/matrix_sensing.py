@@ -229,7 +229,8 @@ def draw_beta(df, ax):
     """Decay rate of the squared error of F G^T over the step size eta, after one step
     that sets all singular values of F to beta, against beta squared, for three scales
     alpha of the start (side by side; most intervals are hidden by markers); dashed, 2
-    min(beta^2, s_r^2/beta^2), with s_r = 0.5 the least positive singular value.
+    min(beta^2, s_r^2/beta^2), with s_r = 0.5 the least positive singular value. At its
+    tip, the measured rates are lower by 6 to 9 %.
     """
     for shift, (alpha, arm) in zip((0.93, 1.0, 1.07), ONE_STEP.items(), strict=True):
         found = panels.means(STEP.where(alpha=alpha)(df).groupby("beta2").rate)
@@ -240,6 +241,7 @@ def draw_beta(df, ax):
     ax.set(xscale="log", xlabel="$\\beta^2$ of the one step", ylim=(0, 1.2))
     ax.set_ylabel("rate of decay / $\\eta$")
     panels.ticks(ax, "x", SQUARES)
+    panels.note(ax, 0.37, 0.9, "6 to 9 %\nbelow", data=True, ha="right", va="center")
     panels.legend(ax, "upper right")
 
 

@@ -162,21 +162,21 @@ READ = {
     "raw": Arm("network", plot.ORANGE, "s"),
 }
 VOTE_MARK = Arm("vote over labels", plot.BLACK, "X", "")
-REST = READ | {"residual_noise": Arm("rest fits wrong labels", plot.GREEN, "D", ":")}
+REST = READ | {"residual_noise": Arm("rest, on wrong labels", plot.GREEN, "D", ":")}
 LABELS = {
     "noisy_curve": Arm("wrong", plot.PINK, "<"),
     "clean_curve": Arm("clean", "0.4", "P"),
 }
 
 
-@figure("memory1", "left", title="The output hides the rule")
+@figure("memory1", "left", title="Filtered, neurons show the rule")
 def draw_noise(df, ax):
     """Accuracy on test sums modulo 31 of networks of 256 neurons against the fraction
     of wrong training labels: of the network, of each neuron's strongest Fourier
     frequency alone (the filter, with the square or the ReLU as activation), and of a
     vote over the labels without a network; dashed, a lower bound of the vote's accuracy
-    in closed form. The grey line is 30/31, where all labels are equally frequent.
-    Intervals end at 0 and 1.
+    in closed form. The grey line is 30/31, where all labels are equally frequent. The
+    network is wrong without wrong labels, too. Intervals end at 0 and 1.
     """
     rows, n = df[df.width == df.width.mode()[0]], df.n.iloc[0]
     for column, arm in READ.items():
@@ -220,7 +220,7 @@ def draw_width(df, ax):
     """
     for column, arm in REST.items():
         panels.curve(ax, LOUD(df), "width", column, arm, limits=(0, 1))
-    ax.set(xlabel="neurons", ylabel="fraction right, or fitted", ylim=(-0.04, 1.04))
+    ax.set(xlabel="neurons", ylabel="accuracy at 80 % wrong labels", ylim=(-0.04, 1.04))
     panels.ticks(ax, "x", sorted(LOUD(df).width.unique()), log=2)
 
 

@@ -27,6 +27,7 @@ Cost on one core: smoke 10 s, quick 2 min, paper 1 h (estimated).
 
 from dataclasses import dataclass, replace
 from functools import partial
+from textwrap import fill
 
 import numpy as np
 
@@ -147,6 +148,7 @@ MERGES = {
     "LS, AM": ("activations", "averaged"),
     "LS, AM, merged inputs": ("activations", "merged"),
 }
+SPREAD = 0.45  # of the marks of a row, in rows
 GAINS = {
     "least squares": ("match", "activations", "fit", ("averaged", "mean")),
     "matching (AM)": ("fit", "averaged", "match", ("activations", "none")),
@@ -154,41 +156,40 @@ GAINS = {
 }
 
 
-def _over_samples(ax, df, rows, seen: str):
+def _over_samples(ax, df, rows):
     """Draw least squares against the samples, arms side by side, as their intervals
-    are wide; hollow, from the merged inputs. seen: what the title says of it.
+    are wide; hollow, from the merged inputs.
     """
-    some = rows(df)
+    some = rows(df).assign(error=lambda of: 1 - of.accuracy)
     samples = sorted(some.samples.unique())
     arms = [(way, fit) for way in WAYS for fit in FITS[1:]]
     for k, (way, fit) in enumerate(arms):
-        found = panels.means(
-            where(match=way, fit=fit)(some).groupby("samples").accuracy
-        )
+        found = panels.means(where(match=way, fit=fit)(some).groupby("samples").error)
         arm = replace(MATCHES[way], hollow=fit == "merged")
         at = np.arange(len(samples)) + 0.12 * (k - 2.5)
-        panels.points(ax, at, [*found.values()], arm, limits=(0, 1))
-    panels.level(ax, stats.mean(some.drop_duplicates("seed").ensemble))
+        panels.points(ax, at, [*found.values()], arm, limits=(0.01, 1))
+    panels.level(ax, stats.mean(1 - some.drop_duplicates("seed").ensemble))
     for k in range(1, len(samples)):
         panels.reference(ax, x=k - 0.5, color=panels.FAINT)
     panels.ticks(ax, "x", dict(enumerate(map(str, samples))))
+    panels.ticks(ax, "y", (0.03, 0.05, 0.1, 0.2, 0.3), log=10)
     ax.set(
         xlabel="calibration samples",
-        ylabel="test accuracy",
-        ylim=(0.67, 1),
-        title=f"{some.layers.iloc[0]} layers of {some.width.iloc[0]} units: {seen}",
+        ylabel="test error",
+        ylim=(0.025, 0.36),
+        title=f"{some.layers.iloc[0]} layers of {some.width.iloc[0]} units",
     )
 
 
 @figure("lmc2", "left")
 def draw(df, ax):
-    """Test accuracy of two networks of five hidden layers, merged by least squares for
+    """Test error of two networks of five hidden layers, merged by least squares for
     each layer, against the samples that it uses, with units left as they were trained
     or matched by their weights (WM) or activations (AM). Filled, a layer is fitted on
     the mean of its inputs in both networks; hollow, on its inputs in the merged one.
-    Grey, the ensemble. Intervals of 95 % over four pairs of networks end at 0 and 1.
+    Grey, the ensemble. Intervals of 95 % are over four pairs of networks.
     """
-    _over_samples(ax, df, DEEP, "merged inputs help")
+    _over_samples(ax, df, DEEP)
     panels.key(ax, KEY, lines=False)
 
 
@@ -200,18 +201,25 @@ def draw_narrow(df, ax):
     on the mean of its inputs in both networks; hollow, on its inputs in the merged one.
     Grey, the ensemble.
     """
-    _over_samples(ax, df, NARROW, "no such gain shown")
+    _over_samples(ax, df, NARROW)
 
 
 def _forest(ax, df, rows: dict, estimate, **how):
-    """Draw estimate(layers, value) for each value of rows and number of layers."""
+    """Draw estimate(layers, value) for each value of rows and number of layers; return
+    the intervals.
+    """
     found = sorted(set(df.layers), reverse=True)
     arms = {n: SHAPES[n] for n in found}
     intervals = {
-        name: {n: estimate(where(layers=n, samples=FEW), value)(df) for n in found}
+        fill(name, 14): {
+            n: estimate(where(layers=n, samples=FEW), value)(df) for n in found
+        }
         for name, value in rows.items()
     }
-    panels.forest(ax, intervals, arms, spread=0.45, **how)
+    panels.forest(ax, intervals, arms, spread=SPREAD, **how)
+    for k in range(1, len(rows)):
+        panels.reference(ax, y=k - 0.5, color=panels.FAINT)
+    return intervals
 
 
 @figure("lmc2", "left", row=1, title="Least squares repairs the mean")
@@ -239,18 +247,26 @@ def draw_gains(df, ax):
     the mean of weights, both after matching of units by activations (AM); of AM over no
     matching, both with least squares; and of fits on a layer's inputs in the merged
     network over its mean inputs in both, both with AM and least squares. The dotted
-    line is the smallest gain of interest. The frame cuts two intervals, of which one
-    reaches 0.8 (5 layers) and one 1.0 (3 layers).
+    line is the smallest gain of interest. Arrows mark intervals that the frame cuts,
+    with their ends.
     """
 
     def gain(rows, steps):
         held, value, by, pair = steps
         return rows.where(**{held: value}).paired("accuracy", **{by: pair})
 
-    _forest(ax, df, GAINS, gain)
+    edge = 0.32
+    for k, row in enumerate(_forest(ax, df, GAINS, gain).values()):
+        places = k + np.linspace(-SPREAD / 2, SPREAD / 2, len(row))
+        for y, (n, found) in zip(places, row.items(), strict=True):
+            if found.high > edge:
+                look = {"color": SHAPES[n].color, "clip_on": False}
+                ax.plot([edge], [y], ">", ms=3, mew=0, **look)
+                panels.note(ax, edge, y - 0.04, f"to {found.high:.2f}", data=True,
+                            ha="right", color=SHAPES[n].color)  # fmt: skip
     panels.reference(ax, x=LEAST.size, ls=":")
     panels.note(ax, LEAST.size + 0.004, -0.5, f"{LEAST.size}", data=True)
-    ax.set(xlabel=f"gain in test accuracy, {FEW} samples", xlim=(-0.06, 0.32))
+    ax.set(xlabel=f"gain in test accuracy, {FEW} samples", xlim=(-0.06, edge))
 
 
 # --- claims --------------------------------------------------------------------------

@@ -185,10 +185,10 @@ def _digits(c: Config, seeds):
 TEXT, DIGITS = where(task="text"), where(task="digits")
 BESIDE = {  # of forms beside their points: moved by (operations, nats), and aligned
     "full": (12, -0.05, "right"),
-    "symmetric": (6, 0.0, "left"),
-    "positive": (-10, 0.0, "right"),
-    "narrow": (-10, 0.0, "right"),
-    "uniform": (6, 0.0, "left"),
+    "symmetric": (13, 0.0, "left"),
+    "positive": (-5, 0.0, "right"),
+    "narrow": (-5, 0.0, "right"),
+    "uniform": (14, 0.0, "left"),
 }
 
 
@@ -215,7 +215,7 @@ def draw_text(df, ax):
     panels.note(ax, 0.03, 2.5, "grey: margin\nof equivalence", data=True, va="center")
 
 
-@figure("attention1", "mid", title="Digits: a drop shows without scores only")
+@figure("attention1", "mid", title="On digits, symmetric is unresolved")
 def draw_digits(df, ax):
     """Test accuracy on digits minus that of full attention (scores by W_Q^T W_K of rank
     8), paired by seed, for four other forms of the matrix of attention scores; the grey
@@ -231,15 +231,15 @@ def draw_digits(df, ax):
 @figure("attention1", "right", title="Rank 4 is cheaper and as good")
 def draw_cost(df, ax):
     """Validation loss on text against the operations that the attention scores of one
-    head cost for 32 characters, by form of the matrix of scores; small marks beside the
-    means are single seeds. The interval of "symmetric" is that of a skewed sample, of
-    which one seed lies apart.
+    head cost for 32 characters, by form of the matrix of scores; small marks are single
+    seeds, with the mean to their right. The interval of "symmetric" is that of a skewed
+    sample, of which one seed lies apart.
     """
     for form, arm in SCORES.items():
         rows = TEXT.where(form=form)(df)
         cost = rows.score_flops.iloc[0] / 1e3
-        panels.points(ax, [cost], [stats.mean(rows.loss)], arm)
-        ax.plot([cost - 5] * len(rows), rows.loss, ".", color=arm.color, ms=2)
+        panels.points(ax, [cost + 5], [stats.mean(rows.loss)], arm)
+        ax.plot([cost] * len(rows), rows.loss, ".", color=arm.color, ms=2)
         x, y, side = BESIDE[form]
         panels.note(ax, cost + x, rows.loss.mean() + y, arm.label, data=True, ha=side,
                     va="center")  # fmt: skip
