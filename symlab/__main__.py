@@ -217,7 +217,7 @@ def confirm(project: Project, o) -> int:
     status = _execute(project, plans, o)
     if o.dry_run or status == 130:
         return status
-    print(f"\n{confirmation.RATES}")
+    print(f"\n{confirmation.RATES}" if any(map(confirmation.races, plans)) else "")
     tables = [_confirmed(project, p, o.scale) for p in plans]
     if done := [t for t in tables if t is not None]:
         found = pd.concat(done)

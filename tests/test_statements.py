@@ -38,7 +38,7 @@ def test_a_claim_names_its_quantity_and_where_it_comes_from(name, claim):
     assert len(claim.quantity.split()) >= 3, "the estimate says too little of itself"
     assert claim.origin != "paper" or (claim.paper and claim.place)
     for text in (claim.reason, claim.because):
-        assert not text or sentence(text), text
+        assert not text or sentence(text), f"no capital first or no stop last: {text}"
     for day, what in claim.history:
         assert re.fullmatch(r"2026-\d\d-\d\d", day)
         assert what

@@ -18,6 +18,7 @@ import pandas as pd
 from symlab.harness import claim_tables, claims, files, findings, plan, registration
 from symlab.harness.errors import UserError
 from symlab.harness.project import Committed, Project
+from symlab.harness.race import Race
 from symlab.harness.stats import Interval
 
 FIRST = 1_000_000  # above every seed that was used so far
@@ -74,6 +75,13 @@ def plans(
         plan.make(project, name, scale, seed0=seed0(lock, name, scale), **options)
         for name in names
     ]
+
+
+def races(planned: plan.Plan) -> bool:
+    """Return whether an experiment tunes rates by a `Race`, so that `RATES` is about
+    it.
+    """
+    return any(isinstance(x, Race) for x in vars(planned.experiment.module).values())
 
 
 def compared(project: Project, confirmed: plan.Plan) -> pd.DataFrame:
