@@ -247,7 +247,7 @@ ARMS = {  # in the order of the lower panels
 }
 CURVES = ("sgd", "adamw", "sign", "row_norm", "spectral", "polargrad")
 # the lower panels: greys and purples, as colours mean rules in the upper ones
-AXES = Arm("in the principal axes", "0.3", "s", hollow=True)
+AXES = Arm("in the principal axes (e, f: three rules)", "0.3", "s", hollow=True)
 ROTATED = Arm("rotated at random", "0.3")
 FREQUENT = Arm("frequent half of tokens, rotated", "#9A6FC4", "D")
 RARE = Arm("rare half, rotated", "#4B1A78", "X")
@@ -311,22 +311,24 @@ def draw_sensing(df, ax):
     panels.key(ax, [ARMS[rule] for rule in CURVES])
 
 
-@figure("symopt2", "mid", title="Embedding: sign, row-norm worst")
+@figure("symopt2", "mid", title="Embedding: sign last of these six")
 def draw_embedding(df, ax):
     """Excess loss by rate over the tuned rate, for an embedding: geometric means."""
     _sensitivity(df, ax, "embedding")
 
 
-@figure("symopt2", "right", title="Head: sign, row-norm worst")
+@figure("symopt2", "right", title="Head: sign last of these six")
 def draw_head(df, ax):
     """Excess loss by rate over the tuned rate, for a head: geometric means."""
     _sensitivity(df, ax, "head")
 
 
-@figure("symopt2", "left", row=1, title="Sensing: rotation hurts 6 of 10")
+@figure("symopt2", "left", row=1, title="Sensing: rotation costs most rules")
 def draw_sensing_final(df, ax):
     """Excess loss at tuned rates in matrix sensing, in a random basis and in the axes:
-    geometric means. Floor: fades short rows. Hybrid: polar factor of normalised rows.
+    geometric means. The bars are those of each basis alone; paired by seed, the
+    intervals of 6 of the 10 ratios exclude 1. Floor: fades short rows. Hybrid: polar
+    factor of normalised rows.
     """
     _final(df, ax, "sensing")
     panels.key(ax, [AXES, ROTATED, FREQUENT, RARE], lines=False)
@@ -335,8 +337,9 @@ def draw_sensing_final(df, ax):
 @figure("symopt2", "mid", row=1, title="Embedding: rare tokens cost most")
 def draw_embedding_final(df, ax):
     """Excess loss at tuned rates for an embedding, of all tokens and of the frequent
-    and the rare half: geometric means. Dashed, V D/2N: what is expected of maximum
-    likelihood with V tokens, D dimensions and N draws.
+    and the rare half: geometric means. Three rules alone were run in the axes. Dashed,
+    V D/2N: what is expected of maximum likelihood with V tokens, D dimensions and N
+    draws.
     """
     limit = _final(df, ax, "embedding")
     panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
@@ -345,7 +348,7 @@ def draw_embedding_final(df, ax):
 @figure("symopt2", "right", row=1, title="Head: rare tokens cost most")
 def draw_head_final(df, ax):
     """Excess loss at tuned rates for a head, of all tokens and of the frequent and the
-    rare half: geometric means. Dashed, V D/2N.
+    rare half: geometric means. Three rules alone were run in the axes. Dashed, V D/2N.
     """
     _final(df, ax, "head")
 
