@@ -269,7 +269,8 @@ def _starts(df, ax, cells: dict[str, str]):
 @figure("symopt9", "left", row=1, title="At the best rate of balanced factors")
 def draw_kept(df, ax):
     """Validation loss minus that of the low-rank rule from the same start, paired by
-    seed, at the rate that is best for balanced factors.
+    seed, at the rate that is best for balanced factors. B = 0 has another product and
+    is in the next panel alone.
     """
     _starts(df, ax, {"balanced": "own", **dict.fromkeys(MOVED, "kept")})
 

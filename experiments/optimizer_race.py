@@ -371,6 +371,7 @@ def draw_rises(df, ax):
     ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.01, most))
     names = [OPTIMIZERS[name].label + ", fresh" * fresh for name, fresh in rows]
     panels.rows_of(ax, names)
+    ax.tick_params(axis="y", labelsize=panels.SMALL)
     panels.key(ax)
 
 

@@ -244,7 +244,7 @@ def draw_mup(df, ax):
     _curves(df, ax, "mup")
 
 
-@figure("symopt8", "mid", row=1, title="Polar factors: best rate stays")
+@figure("symopt8", "mid", row=1, title="Polar, none: best rate stays")
 def draw_none(df, ax):
     """Validation loss against the rate of hidden matrices for each width D. Updates are
     polar factors of length 1 (scale none); the scales muon and scion are in (g) to (i).
