@@ -509,7 +509,7 @@ def _draw_rule(df, ax, blocks: list[str]):
     ax.xaxis.tick_top()
     words = ("rows permuted (P) or rotated (R), columns likewise (p, r)\n"
              "signs of rows (±), all rows shifted (+), violated (×)")  # fmt: skip
-    panels.note(ax, 0.5, -0.12, words, ha="center", va="top")
+    ax.set_xlabel(words, labelpad=10, fontsize=panels.SMALL)
     return shown
 
 
