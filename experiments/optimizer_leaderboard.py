@@ -99,9 +99,9 @@ OTHER = Arm("known to differ", plot.ORANGE, "X")
 LOOKS = {"coordinate": (plot.ORANGE, "s"), "entries+polar": (plot.PINK, "X"),
          "bi-orthogonal": (plot.BLUE, "o"), "one-sided": (plot.SKY, "v"),
          "row aware": (plot.GREEN, "^"), "eigenbasis": (plot.BLACK, "D")}  # fmt: skip
-NAMES = {"coordinate": (9, 4430), "entries+polar": (8, 3390),
+NAMES = {"coordinate": (0, 4140), "entries+polar": (8, 3390),
          "bi-orthogonal": (3, 3590), "one-sided": (37, 3330),
-         "row aware": (2, 3110), "eigenbasis": (19, 2860)}  # fmt: skip
+         "row aware": (1, 3050), "eigenbasis": (14, 2860)}  # fmt: skip
 TEN_THOUSANDTHS, THOUSANDTHS = 1e4, 1e3
 
 
