@@ -522,10 +522,9 @@ def _draw_rule(df, ax, blocks: list[str]):
         panels.note(ax, middle, -0.02, name, ha="center", va="top")
         ax.axvline(start - 0.5, color="white", lw=1.2)
     ax.xaxis.tick_top()
-    if not panels.beside(ax):
-        ax.set_xlabel("P, p: rows, columns permuted; R, r: rotated\n"
-                      "±: signs of rows; +: all rows shifted; ×: violated",
-                      labelpad=10)  # fmt: skip
+    words = ("rows permuted (P) or rotated (R), columns likewise (p, r)\n"
+             "signs of rows (±), all rows shifted (+), violated (×)")  # fmt: skip
+    ax.set_xlabel(words, labelpad=10, fontsize=panels.SMALL)
     return shown
 
 
@@ -535,7 +534,7 @@ def _decade(log: float) -> str:
     return f"{log:.{0 if log < -3 else 1}f}".replace("-", "−")
 
 
-@figure("symopt1", "left", title="Move then step, or step then move")
+@figure("symopt1", "left", title="Only symmetric keeps all of these")
 def draw_tables(df, ax):
     """Difference between the weights that come of moving weights and gradients by a
     symmetry before four optimizer steps and after them, over the change's norm: largest
@@ -545,19 +544,19 @@ def draw_tables(df, ax):
     _draw_rule(df, ax, list(BLOCKS)[:5])
 
 
-@figure("symopt1", "mid", title="Move or step first, other blocks")
+@figure("symopt1", "mid", title="Other blocks: 8 of 14 keep all")
 def draw_matrices(df, ax):
     """Difference between the weights that come of moving weights and gradients by a
     symmetry before four optimizer steps and after them, over the change's norm: largest
-    over seeds, by optimizer and by symmetry of other hidden matrices. Letters and
-    crosses are those of (a); gate+up is the two as one matrix.
+    over seeds, by optimizer and by symmetry of other hidden matrices. A cross marks a
+    symmetry that is violated; gate+up is the two as one matrix.
     """
     shown = _draw_rule(df, ax, list(BLOCKS)[5:])
     decades = {v: f"{v}".replace("-", "−") for v in range(-16, 1, 4)}
     panels.colorbar(ax, shown, "log$_{10}$ relative error", decades)
 
 
-@figure("symopt1", "left", row=1, title="Most losses part under rotation")
+@figure("symopt1", "left", row=1, title="Rotation parts most losses")
 def draw_trajectories(df, ax):
     """Largest difference of the training losses between a decoder and its copy moved by
     a symmetry, over steps and seeds, by optimizer and by symmetry, in the colours of

@@ -247,7 +247,7 @@ ARMS = {  # in the order of the lower panels
 }
 CURVES = ("sgd", "adamw", "sign", "row_norm", "spectral", "polargrad")
 # the lower panels: greys and purples, as colours mean rules in the upper ones
-AXES = Arm("in the principal axes", "0.3", "s", hollow=True)
+AXES = Arm("in the principal axes (e, f: three rules)", "0.3", "s", hollow=True)
 ROTATED = Arm("rotated at random", "0.3")
 FREQUENT = Arm("frequent half of tokens, rotated", "#9A6FC4", "D")
 RARE = Arm("rare half, rotated", "#4B1A78", "X")
@@ -312,7 +312,7 @@ def draw_sensing(df, ax):
     panels.key(ax, [ARMS[rule] for rule in CURVES])
 
 
-@figure("symopt2", "mid", title="Embedding: sign, row-norm worst")
+@figure("symopt2", "mid", title="Embedding: sign last of these six")
 def draw_embedding(df, ax):
     """Next-token prediction with a trained embedding and a known head: excess loss over
     the optimum against the learning rate, as a multiple of the tuned one, by update
@@ -321,7 +321,7 @@ def draw_embedding(df, ax):
     _sensitivity(df, ax, "embedding")
 
 
-@figure("symopt2", "right", title="Head: sign, row-norm worst")
+@figure("symopt2", "right", title="Head: sign last of these six")
 def draw_head(df, ax):
     """Next-token prediction with a trained head and a known embedding: excess loss over
     the optimum against the learning rate, as a multiple of the tuned one, by update
@@ -330,11 +330,13 @@ def draw_head(df, ax):
     _sensitivity(df, ax, "head")
 
 
-@figure("symopt2", "left", row=1, title="Sensing: rotation hurts 6 of 10")
+@figure("symopt2", "left", row=1, title="Sensing: rotation costs most rules")
 def draw_sensing_final(df, ax):
     """Matrix sensing: excess loss over the optimum at tuned learning rates, by update
     rule, in a random basis and in the data's principal axes; geometric means over
-    seeds. Floor: short rows are scaled down. Hybrid: polar factor of normalised rows.
+    seeds. The bars are those of each basis alone; paired by seed, the intervals of 6 of
+    the 10 ratios exclude 1. Floor: short rows are scaled down. Hybrid: polar factor of
+    normalised rows.
     """
     _final(df, ax, "sensing")
     panels.key(ax, [AXES, ROTATED, FREQUENT, RARE], lines=False)
@@ -344,8 +346,9 @@ def draw_sensing_final(df, ax):
 def draw_embedding_final(df, ax):
     """Next-token prediction with a trained embedding: excess loss at tuned learning
     rates, by update rule, of all tokens and of the frequent and the rare half;
-    geometric means over seeds. Dashed, V D/2N: the excess that is expected of maximum
-    likelihood with V tokens, D dimensions and N drawn tokens.
+    geometric means over seeds. Three rules alone were run in the axes. Dashed, V D/2N:
+    the excess that is expected of maximum likelihood with V tokens, D dimensions and N
+    drawn tokens.
     """
     limit = _final(df, ax, "embedding")
     panels.note(ax, 1.06 * limit, 10.2, "$VD/2N$", data=True)
@@ -355,7 +358,8 @@ def draw_embedding_final(df, ax):
 def draw_head_final(df, ax):
     """Next-token prediction with a trained head: excess loss at tuned learning rates,
     by update rule, of all tokens and of the frequent and the rare half; geometric means
-    over seeds. Dashed: V D/2N, as in the panel before.
+    over seeds. Three rules alone were run in the axes. Dashed: V D/2N, the excess that
+    is expected of maximum likelihood.
     """
     _final(df, ax, "head")
 

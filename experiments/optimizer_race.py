@@ -275,7 +275,8 @@ def table(df):
 HALF = Arm("half the rate", "0.25", "<", hollow=True)
 TWICE = Arm("twice the rate", "0.25", ">")
 FOUR = ("adamw_one_rate", "muon_one_rate", "adamw", "muon")
-RELATIVES = ("normuon", "polargrad", "kaon", "aro", "symmetric", "scion")
+RELATIVES = ("polargrad", "symmetric", "scion")  # beside Muon
+EXPONENTS = ("freon_1_2", "freon_5_6")  # beside AdamW
 
 
 def _sensitivity(df, ax, *arms: str, near: bool = True):
@@ -297,22 +298,21 @@ def _sensitivity(df, ax, *arms: str, near: bool = True):
         ax.set_ylim(least - 0.02, least + 0.25)
 
 
-@figure("symopt5", "left", title="One rate for all costs AdamW most")
+@figure("symopt5", "left", title="One rate: AdamW loses more")
 def draw_tables(df, ax):
     """Validation loss on the tuning seeds against the learning rate, as a multiple of
     the tuned one: AdamW and Muon, with a separate rate for embedding and head and with
     one rate for all weights. Bars: the range over seeds.
     """
     _sensitivity(df, ax, *FOUR, near=False)
-    panels.key(ax, [OPTIMIZERS[name] for name in (*FOUR, *RELATIVES, *FREON)])
+    panels.key(ax, [OPTIMIZERS[name] for name in (*FOUR, *RELATIVES, *EXPONENTS)])
 
 
 @figure("symopt5", "mid", title="Muon's relatives off their rate")
 def draw_relatives(df, ax):
     """Validation loss on the tuning seeds against the learning rate, as a multiple of
-    the tuned one: Muon and related optimizers. Bars: the range over seeds. Losses above
-    the frame are cut. Muon, NorMuon, PolarGrad, Kaon and ARO lie within 0.013 nats of
-    each other at their tuned rates.
+    the tuned one: Muon and three related optimizers; (d) and (e) have the others. Bars:
+    the range over seeds. Losses above the frame are cut.
     """
     _sensitivity(df, ax, "muon", *RELATIVES)
 
@@ -320,31 +320,29 @@ def draw_relatives(df, ax):
 @figure("symopt5", "right", title="Freon's powers off their rate")
 def draw_exponents(df, ax):
     """Validation loss on the tuning seeds against the learning rate, as a multiple of
-    the tuned one: AdamW, and Freon, which raises singular values to 1 - 2c, for four c.
-    Bars: the range over seeds. Losses above the frame are cut.
+    the tuned one: AdamW, and Freon, which raises singular values to 1 - 2c, for two c;
+    (d) to (f) have the others. Losses above the frame are cut.
     """
-    _sensitivity(df, ax, "adamw", *FREON)
+    _sensitivity(df, ax, "adamw", *EXPONENTS)
 
 
-def _order(df, ax) -> list[str]:
-    """Arms from the best to the worst of the race, with a faint line for each."""
-    order = list(RACED(df).groupby("arm").val_loss.mean().sort_values().index)
-    for y in range(len(order)):
-        panels.reference(ax, y=y, color=panels.SHADE)
-    return order
+def _order(df) -> list[str]:
+    """Arms from the best to the worst of the race."""
+    return list(RACED(df).groupby("arm").val_loss.mean().sort_values().index)
 
 
-@figure("symopt5", "left", row=1, title="NorMuon and Muon end lowest")
+@figure("symopt5", "left", row=1, title="Most means lie below AdamW's")
 def draw_final(df, ax):
     """Final validation loss of each optimizer minus that of AdamW with a separate rate
     for embedding and head, on seeds that were not tuned on; ticks: single seeds. An
     estimate beyond the axis is written out.
     """
-    order, (low, high) = _order(df, ax), (-0.05, 0.065)
+    order, (low, high) = _order(df), (-0.05, 0.065)
     found = {arm: difference(arm)(df) for arm in order}
     shown = [arm for arm in order if low < found[arm].value < high]
     wide = RACED(df).pivot(index="seed", columns="arm", values="val_loss")
     for y, arm in enumerate(order):
+        panels.reference(ax, y=y, color=panels.SHADE)
         i, color = found[arm], OPTIMIZERS[arm].color
         if arm in shown:
             seeds = wide[arm] - wide["adamw"]
@@ -360,31 +358,37 @@ def draw_final(df, ax):
     ax.set(xlabel="final loss minus AdamW's (nats)", xlim=(low, high))
 
 
-@figure("symopt5", "mid", row=1, title="10 of 14 lose less than 0.05 nats")
+@figure("symopt5", "mid", row=1, title="Loss at half and at twice the rate")
 def draw_rises(df, ax):
     """Rise of the validation loss from the tuned learning rate to half and to twice it,
-    by optimizer: means over the tuning seeds. Small markers with bars, above and below
-    the rows of Muon and AdamW: seeds that were not tuned on. A rise beyond the axis is
-    written out.
+    by optimizer: means over the tuning seeds and, in rows of their own with bars, over
+    seeds that were not tuned on. A rise beyond the axis is written out.
     """
-    scores, rate, order = RACE.scores(df), RACE.used(df).lr, _order(df, ax)
+    scores, rate, order = RACE.scores(df), RACE.used(df).lr, _order(df)
+    rows = [(name, fresh) for name in order
+            for fresh in ((False, True) if name in SLOPES else (False,))]  # fmt: skip
     most = 0.145
-    for factor, arm, below in ((0.5, HALF, -0.25), (2.0, TWICE, 0.25)):
-        rise = [_tuning_rise(scores[name], rate[name], factor) for name in order]
-        at = np.flatnonzero(np.array(rise) <= most)
-        panels.points(ax, at, [stats.Interval(rise[y], -np.inf, np.inf, 1) for y in at],
-                      arm, across=True)  # fmt: skip
-        for y in np.flatnonzero(np.array(rise) > most):
-            words = f"{arm.label.split()[0]}: {rise[y]:.2f} →"
-            panels.note(ax, most, y, words, data=True, ha="right", va="center")
-        for name in SLOPES:
-            i, y = stats.mean(rises(df, name)[factor]), order.index(name) + below
-            label = "fresh seeds" if (name, arm) == (SLOPES[-1], TWICE) else "_"
-            panels.points(ax, [y], [i], arm, across=True, label=label, ms=2, mew=0.4)
+    for y in range(len(rows)):
+        panels.reference(ax, y=y, color=panels.SHADE)
+    for factor, arm, below in ((0.5, HALF, -0.14), (2.0, TWICE, 0.14)):
+        found = [stats.mean(rises(df, name)[factor]) if fresh else stats.Interval(
+                 _tuning_rise(scores[name], rate[name], factor), -np.inf, np.inf, 1)
+                 for name, fresh in rows]  # fmt: skip
+        kinds = ([y for y, (_, f) in enumerate(rows) if f == fresh
+                  and found[y].value <= most] for fresh in (False, True))  # fmt: skip
+        for at, label in zip(kinds, (arm.label, "_"), strict=True):
+            panels.points(ax, np.array(at) + below, [found[y] for y in at], arm,
+                          across=True, label=label, ms=3)  # fmt: skip
+        for y, i in enumerate(found):
+            if i.value > most:
+                words = f"{arm.label.split()[0]}: {i.value:.2f} →"
+                panels.note(ax, most, y, words, data=True, ha="right", va="center")
     panels.reference(ax, x=0)
     panels.ticks(ax, "x", [0, 0.05, 0.1])
     ax.set(xlabel="rise from the tuned rate (nats)", xlim=(-0.01, most))
-    panels.rows_of(ax, [OPTIMIZERS[name].label for name in order])
+    names = [OPTIMIZERS[name].label + ", fresh" * fresh for name, fresh in rows]
+    panels.rows_of(ax, names)
+    ax.tick_params(axis="y", labelsize=panels.SMALL)
     panels.key(ax)
 
 

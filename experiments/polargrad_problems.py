@@ -244,7 +244,7 @@ def _gaps(df, ax, problem: str, low: float, high: float):
     ax.set(ylabel=r"$\log_{10}$ gap / gap at start", ylim=(low, high))
 
 
-@figure("symopt7", "left", title="Quadratic: Muon highest")
+@figure("symopt7", "left", title="Quadratic: Muon levels off first")
 def draw_quadratic(df, ax):
     """Matrix quadratic regression: loss minus optimum, divided by its initial value,
     along the run at tuned constant learning rates, by rule; median and middle half of
@@ -254,7 +254,7 @@ def draw_quadratic(df, ax):
     panels.key(ax, list(LOOKS.values()))
 
 
-@figure("symopt7", "mid", title="Logistic: Muon highest")
+@figure("symopt7", "mid", title="Logistic: Muon levels off highest")
 def draw_logistic(df, ax):
     """Matrix logistic regression with batches: loss minus optimum, divided by its
     initial value, along the run at tuned constant learning rates, by rule; median and
@@ -263,7 +263,7 @@ def draw_logistic(df, ax):
     _gaps(df, ax, "logistic", -3.6, 0.2)
 
 
-@figure("symopt7", "right", title="Completion: Muon highest")
+@figure("symopt7", "right", title="Completion: Muon levels off")
 def draw_completion(df, ax):
     """Low-rank matrix completion: loss minus optimum, divided by its initial value,
     along the run at tuned constant learning rates, by rule; median and middle half of
@@ -274,7 +274,7 @@ def draw_completion(df, ax):
     panels.note(ax, 1000, FLOOR + 0.4, "rounding", data=True, ha="right", va="bottom")
 
 
-@figure("symopt7", "left", row=1, title="Gradient descent comes nearest")
+@figure("symopt7", "left", row=1, title="Muon trails PolarGrad by most")
 def draw_leads(df, ax):
     """Mean over the run of log10 of the gap, the loss minus its optimum: PolarGrad's
     minus that of each rival, both at tuned learning rates, by problem and schedule of
@@ -290,7 +290,14 @@ def draw_leads(df, ax):
         for p in TITLES
         for s in ("constant", "stepwise")
     }
-    panels.forest(ax, rows, rivals, spread=0.66)
+    for y, found in enumerate(rows.values()):
+        for k, (rival, i) in enumerate(found.items()):
+            at = y + 0.2 * (k - (len(found) - 1) / 2)
+            panels.points(ax, [at], [i], rivals[rival], across=True, label="_")
+        if y:
+            panels.reference(ax, y=y - 0.5, color=panels.FAINT)
+    panels.reference(ax, x=0)
+    panels.rows_of(ax, list(rows))
     ax.set(xlabel=r"mean $\log_{10}$ gap, PolarGrad minus rival")
     panels.key(ax, [*rivals.values()], lines=False)
 

@@ -349,6 +349,7 @@ def steadiness(df):
 
 ARMS = {rule: RULES[rule] for rule in ROUTERS}
 LEARNING = {rule: arm for rule, arm in ARMS.items() if rule != "frozen"}
+FROZEN_ARM = replace(ARMS["frozen"], color=panels.GREY, marker="", line="-")
 LOSSES = {"none": "none", "balance": "balance", "balance and z": "balance\n+ z-loss",
           "phi": "φ"}  # fmt: skip
 
@@ -361,32 +362,23 @@ def _by_step(df, rule: str) -> dict:
     return {step: of_rule.where(step=step).mean("load_cv")(df) for step in steps}
 
 
-@figure("symopt4", "left", title="Load CV doubles, loss hardly moves")
+@figure("symopt4", "left", title="Mean losses within 0.004 of frozen")
 def draw_frontier(df, ax):
-    """Validation loss minus that with a frozen router, paired by seed, against the load
-    CV (standard deviation over mean of tokens per expert), whose intervals are in the
-    next panel. One curve per router rule, from short updates of a router row (small
-    markers) to long ones. All means are within 0.004 nats of the frozen router's.
+    """Validation loss minus that with a frozen router, paired by seed, against the
+    length of a router row's update; router rules side by side. All means are within
+    0.004 nats of the frozen router's.
     """
-    start = FROZEN.mean("load_cv")(df).value
-    for rule, arm in ARMS.items():
-        if not (load := _by_step(df, rule)):
-            continue
-        pairs = [FRONTIER.where(step=(0.0, step)) for step in load]
+    ran = [rule for rule in LEARNING if rule in set(FRONTIER(df).router)]
+    for k, rule in enumerate(ran):
+        steps = np.array(list(_by_step(df, rule)))
+        pairs = [FRONTIER.where(step=(0.0, step)) for step in steps]
         loss = [p.paired("val_loss", router=(rule, "frozen"))(df) for p in pairs]
-        x, y = ([i.value for i in v] for v in (load.values(), loss))
-        bars = {"label": "_", "elinewidth": 0.5, "alpha": 0.55, "zorder": 1}
-        size = 34
-        if rule != "frozen":
-            panels.points(ax, x, loss, replace(arm, marker="none"), **bars)
-            ax.plot([start, *x], [0, *y], color=arm.color, lw=0.8, zorder=2)
-            size = 5 * (1 + np.arange(len(x))) ** 1.4
-        look = {"color": arm.color, "marker": arm.marker, "lw": 0, "zorder": 3}
-        ax.scatter(x, y, s=size, label=arm.label, **look)
-    ax.set(xlabel="load CV", ylabel="loss − frozen router's (nats)")
-    panels.note(ax, 0.02, 0.03, f"sizes: steps of\n{STEPS[0]} to {STEPS[-1]}")
-    ran = set(FRONTIER(df).router)
-    panels.key(ax, [arm for rule, arm in ARMS.items() if rule in ran])
+        at = steps * 10 ** (0.09 * (k - (len(ran) - 1) / 2))
+        panels.points(ax, at, loss, LEARNING[rule], ls="-", lw=0.5)
+    panels.reference(ax, y=0, color=FROZEN_ARM.color)
+    panels.ticks(ax, "x", STEPS, log=10)
+    ax.set(xlabel="step of a router's row", ylabel="loss − frozen router's (nats)")
+    panels.key(ax, [*(LEARNING[rule] for rule in ran), FROZEN_ARM])
 
 
 @figure("symopt4", "mid", title="Of three, left polar is most even")
@@ -396,9 +388,7 @@ def draw_moved(df, ax):
     router rule, over the length of its updates. Grey: the frozen router. Intervals are
     unequal on both sides where the seeds are skewed, here and in the next panel.
     """
-    still = FROZEN.mean("load_cv")(df)
-    panels.level(ax, still)
-    panels.note(ax, 20, still.high, "frozen", data=True, ha="right", va="bottom")
+    panels.level(ax, FROZEN.mean("load_cv")(df))
     for rule, arm in LEARNING.items():
         if load := _by_step(df, rule):
             rows = [FRONTIER.where(router=rule, step=step)(df) for step in load]

@@ -191,23 +191,14 @@ LOOKS = {  # widths D: shades of one hue, as colours mean arms in the lower pane
     128: Arm("D = 128", "#653494", "s"), 256: Arm("D = 256", "#330A52", "D"),
     512: Arm("D = 512", plot.BLACK, "v"),
 }  # fmt: skip
-DOTS, DASH_DOT = (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))
 ADAM = ("adamw", "embedding", "head", "mup")
 
 
-def _curves(df, ax, arm: str, **others):
-    """Draw the loss by rate, one curve for each width; those of other arms, arm=line
-    style, without bands. The y axis is that of all arms under the same rule.
+def _curves(df, ax, arm: str):
+    """Draw the loss by rate, one curve for each width. The y axis is that of all arms
+    under the same rule.
     """
     panels.curves(ax, where(arm=arm)(df), "lr", "loss", "width", LOOKS)
-    for other, line in others.items():
-        means = where(arm=other)(df).groupby(["width", "lr"]).loss.mean()
-        for width, curve in means.groupby("width"):
-            ax.plot(curve.loc[width], ls=line, color=LOOKS[width].color, lw=1)
-    names = {k: WIDTH_RULES[k].label.split(", ")[-1] for k in (arm, *others)}
-    lines = [Arm(n, plot.BLACK, "", others.get(k, "-")) for k, n in names.items()]
-    if others:
-        panels.legend(ax, "upper left", **panels.handles(lines))
     low, high = np.log2(df.lr.min()), np.log2(df.lr.max())
     ks = range(int(low) + 1, int(high) + 1, 2)
     panels.ticks(ax, "x", panels.powers(ks, 2.0), log=2)
@@ -229,16 +220,23 @@ def draw_adamw(df, ax):
     panels.key(ax, [LOOKS[d] for d in sorted(df.width.unique())])
 
 
-@figure("symopt8", "mid", title="One part of muP: rate still falls")
-def draw_parts(df, ax):
+@figure("symopt8", "mid", title="muP's embedding only: still falls")
+def draw_embedding(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW with one
-    part of muP: D/32 times the rate for the embedding (solid) or a head that starts as
-    small as in muP (dotted, without bands).
+    part of muP: the embedding has D/32 times the rate.
     """
-    _curves(df, ax, "embedding", head=DOTS)
+    _curves(df, ax, "embedding")
 
 
-@figure("symopt8", "right", title="All of muP: best rate stays")
+@figure("symopt8", "right", title="muP's head only: still falls")
+def draw_small_head(df, ax):
+    """Validation loss against the learning rate for each width D, under AdamW with one
+    part of muP: the head starts as small as in muP.
+    """
+    _curves(df, ax, "head")
+
+
+@figure("symopt8", "left", row=1, title="All of muP: best rate stays")
 def draw_mup(df, ax):
     """Validation loss against the learning rate for each width D, under AdamW in muP:
     hidden matrices and head have 32/D times that rate, and the head starts small.
@@ -246,50 +244,23 @@ def draw_mup(df, ax):
     _curves(df, ax, "mup")
 
 
-@figure("symopt8", "left", row=1, title="Polar factors: best rate stays")
+@figure("symopt8", "mid", row=1, title="Polar, none: best rate stays")
 def draw_none(df, ax):
     """Validation loss against the learning rate of the hidden matrices for each width D
-    (colours as in (a)), if their updates are unscaled polar factors (none) or, without
-    bands, polar factors times max(1, outputs/inputs)^(1/2) (muon) or times
-    (outputs/inputs)^(1/2) (scion). The loss axis is finer than that of AdamW.
+    (colours as in (a)), if their updates are unscaled polar factors (none); the scales
+    muon and scion are in (g) to (i). The loss axis is finer than that of AdamW.
     """
-    _curves(df, ax, "none", muon=DOTS, scion=DASH_DOT)
+    _curves(df, ax, "none")
 
 
-@figure("symopt8", "mid", row=1, title="Polar, rms: length grows as $D^{1/2}$")
+@figure("symopt8", "right", row=1, title="Polar, rms: falls, amount unclear")
 def draw_rms(df, ax):
     """Validation loss against the learning rate of the hidden matrices for each width D
-    (colours as in (a)), if their updates are polar factors times 0.2 D^(1/2) (rms).
+    (colours as in (a)), if their updates are polar factors times 0.2 D^(1/2) (rms). The
+    best rate is expected to fall by 1.5 octaves; the interval in (g) has room for half
+    and for twice that.
     """
     _curves(df, ax, "rms")
-
-
-@figure("symopt8", "right", row=1, title="Best rate by width and arm")
-def draw_best(df, ax):
-    """Best learning rate at width D over that at the least width, for AdamW with one
-    rate, AdamW in muP, and polar factors without a scale (none) and times 0.2 D^(1/2)
-    (rms). Dashed: 1/D and D^(-1/2).
-    """
-    widths = sorted(df.width.unique())
-    for arm, lift in (("none", 0.35), ("mup", -0.3), ("rms", 0.1), ("adamw", 0)):
-        look = WIDTH_RULES[arm]
-        rises = {d: _found(drift(arm), df[df.width <= d]) for d in widths[1:]}
-        rises = {d: found[0].map(np.exp2) for d, found in rises.items() if found}
-        if rises:
-            panels.band(ax, list(rises), list(rises.values()), look, label="")
-            end, last = list(rises.items())[-1]
-            place = 1.15 * end, last.value * 2**lift
-            panels.note(ax, *place, look.label.replace("AdamW, ", ""), data=True,
-                        color=look.color, va="center")  # fmt: skip
-    d = np.array(widths, float)
-    for power, name, place in ((-1, "$1/D$", (2.5, 0.26)),
-                               (-0.5, "$D^{-1/2}$", (4.4, 0.58))):  # fmt: skip
-        plot.theory(ax, d, (d / d[0]) ** power)
-        panels.note(ax, place[0] * d[0], place[1], name, data=True, ha="center")
-    panels.ticks(ax, "x", widths, log=2)
-    panels.ticks(ax, "y", panels.powers(range(-4, 2), 2.0), log=2)
-    ax.set_xlim(d[0] / 1.1, d[-1] * 3.4)
-    ax.set(xlabel="width D", ylabel=f"best rate / that at D = {widths[0]}")
 
 
 def _found(found, df):
