@@ -323,7 +323,7 @@ PLACES = {
 SEEDS = {"color": plot.BLUE, "marker": "o", "ms": 2.6, "alpha": 0.6}
 
 
-def _show(ax, df, column: str):
+def _show(ax, df, column: str, scale: bool = True):
     """Draw log10 of |Hessian| over its largest entry, with the blocks outlined."""
     row = df.sort_values("seed").iloc[0]
     edges = np.r_[0, np.cumsum(row.sizes)] - 0.5
@@ -338,15 +338,18 @@ def _show(ax, df, column: str):
         panels.ticks(ax, axis, dict(zip(middles, names, strict=True)))
     ax.set(aspect="equal")
     names = {-6: "$\\leq10^{-6}$"} | {p: f"$10^{{{p}}}$" for p in (-4, -2, 0)}
-    panels.colorbar(ax, shown, "|entry| / the largest", names, below=True)
+    if scale:
+        panels.colorbar(ax, shown, "|entry| / the largest", names)
 
 
 @figure("fig2", "left", title="Hessian, symmetric solution")
 def draw_symmetric(df, ax):
     """Hessian at a symmetric solution, in a basis of the directions off two mirrors
-    (O_1, O_2) and of those that lie in both: entries between the blocks vanish.
+    (O_1, O_2) and of those that lie in both: entries between the blocks vanish. Colours
+    are those of (b). Pale squares inside a block are pairs of an output's weight or
+    bias with the other output's, which the sum of squared errors does not mix.
     """
-    _show(ax, df, "hessian")
+    _show(ax, df, "hessian", ax.figure.get_figwidth() <= plot.COLUMN)
 
 
 @figure("fig2", "mid", title="Hessian, random point")
@@ -358,8 +361,9 @@ def draw_random(df, ax):
 @figure("fig2", "right", title="Decay removes the wells")
 def draw_wells(df, ax):
     """Loss of one seed along the direction away from the mirror, at weight decays of
-    half the signal, the signal and twice it; dashed, the expansion to fourth order. The
-    frame cuts what rises higher.
+    half the signal, the signal and twice it; dashed, the expansion to fourth order,
+    whose well without decay has the distance s_0 and the depth d_0. The frame cuts what
+    rises higher.
     """
     row = df.sort_values("seed").iloc[0]
     s, line = np.array(row.s), np.array(row.line)
@@ -373,8 +377,8 @@ def draw_wells(df, ax):
         quartic = row.h * (1 - ratio) * (x * well) ** 2 / 2
         quartic = quartic + row.fourth * (x * well) ** 4 / 24
         plot.theory(ax, x, quartic / depth, label="_" if ratio < 2 else "4th order")
-    ax.set(xlabel="distance $s$ from the mirror, scaled", xlim=(-1.7, 1.7))
-    ax.set(ylabel="loss above that on the mirror, scaled", ylim=(-0.5, 4.8))
+    ax.set(xlabel="distance from the mirror $s/s_0$", xlim=(-1.7, 1.7))
+    ax.set(ylabel="loss above the mirror's $/d_0$", ylim=(-0.5, 4.8))
     panels.legend(ax, "upper center")
 
 
