@@ -204,7 +204,7 @@ def _frontier(df, ax, base: float, epochs: int, ylim: tuple, zoom: tuple = ()):
     intervals of both coordinates, in an inset with the limits `zoom`, if any.
     """
     rows = OF_BATCH.where(base=base, epochs=epochs)(df)
-    ends = panels.inset(ax, (0.13, 0.1, 0.5, 0.38), "the ends alone") if zoom else ax
+    ends = panels.inset(ax, (0.25, 0.17, 0.42, 0.31), "ends alone") if zoom else ax
     for method, arm in SHOWN.items():
         own = rows[rows.method == method]
         x, y = (np.mean([*own[f"pass_{k}_curve"]], axis=0) for k in (1, 256))
@@ -297,7 +297,7 @@ def draw_entropies(df, ax):
     panels.legend(ax, "upper right", borderaxespad=0, handlelength=1, **listed)
 
 
-@figure("agrae8", "right", row=1, title="Where the best learning rates lie")
+@figure("agrae8", "right", row=1)
 def draw_rates(df, ax):
     """For each advantage, the number of its six settings (three base policies, one or
     four epochs) in which a learning rate of the tuning grid has the largest mean area
@@ -319,6 +319,8 @@ def draw_rates(df, ax):
     for x in (0.5, len(GRID) - 1.5):
         panels.reference(ax, x=x, color=plot.ORANGE, zorder=2)
     ax.tick_params(axis="y", labelsize=panels.SMALL)
+    ends = counts[:, [0, -1]].sum()
+    ax.set_title(f"Best rate: {ends} of {counts.sum()} at an end")
     ax.set(xlabel="learning rate with the largest area")
 
 
