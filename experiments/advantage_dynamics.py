@@ -243,6 +243,11 @@ def _entropies(df, ax, study: str):
     ax.set(xlabel="step", ylabel="test entropy per token (nats)", ylim=(0.34, 0.7))
 
 
+def _between(ax, rows: int) -> None:
+    for below in range(1, rows):
+        panels.reference(ax, y=below - 0.5, color=panels.FAINT)
+
+
 @figure("agrae2", "left", title="A clip of 0.2 orders entropies")
 def draw_entropy(df, ax):
     """Policy entropy per token on held-out prompts against the training step, with
@@ -254,59 +259,61 @@ def draw_entropy(df, ax):
     panels.key(ax)
 
 
-@figure("agrae2", "mid", title="No clip: entropies are close")
+@figure("agrae2", "mid", title="No clip: within 0.03 nats of GRPO")
 def draw_entropy_no_clip(df, ax):
-    """Policy entropy per token on held-out prompts against the step of training without
-    PPO's clip; in the small panel, minus GRPO's of the same seed.
+    """Policy entropy per token on held-out prompts, against the step of training
+    without PPO's clip, minus GRPO's of the same seed; (a) spans six times as much.
     """
-    _entropies(df, ax, "no clip")
     rows = where(study="no clip")(df)
     frame = panels.unrolled(rows, "step_curve", "entropy_curve", ["method"])
     wide = frame.pivot(index=["seed", "x"], columns="method", values="y")
     gaps = wide.sub(wide.grpo, axis=0).melt(ignore_index=False, value_name="y")
-    small = panels.inset(ax, (0.56, 0.6, 0.42, 0.2), "minus GRPO's")
-    gaps = gaps.reset_index()
-    panels.curves(small, gaps, "x", "y", "method", arms("agrae", PD, ND), ms=2, lw=0.8)
-    panels.reference(small, y=0, color=plot.BLACK)
-    panels.ticks(small, "x", (0, 30, 60))
-    panels.ticks(small, "y", (0, 0.02))
-    small.set(xlabel="", ylabel="")
+    panels.curves(ax, gaps.reset_index(), "x", "y", "method", arms("agrae", PD, ND))
+    panels.reference(ax, y=0, color=plot.BLACK)
+    panels.ticks(ax, "y", (-0.03, -0.02, -0.01, 0, 0.01, 0.02, 0.03))
+    ax.set(xlabel="step", ylabel="entropy minus GRPO's (nats)", ylim=(-0.03, 0.03))
 
 
-@figure("agrae2", "right", title="No clip: the order is reversed")
+@figure("agrae2", "right", title="Final entropy, by control")
 def draw_entropy_controls(df, ax):
     """Final policy entropy per token under Positive-Dominant and Negative-Dominant
     (GRPO with the advantages of right rollouts times 10 and divided by 10), divided by
-    GRPO's, with both ends of PPO's clip and in each control: no clip, one end of it,
-    fresh samples for every update (on-policy), random rewards. Without a clip the order
-    of the two is reversed; on-policy, both are near 1. Most intervals are narrower than
-    the marks.
+    GRPO's, with both ends of PPO's clip (a) and in each control: no clip, one end of
+    it, fresh samples for every update (on-policy), random rewards under both ends.
+    Without a clip the order of the two is reversed; on-policy, both are near 1. Most
+    intervals are narrower than the marks.
     """
     ax.set_xscale("log")
     rows = {name: {m: entropy(m, study)(df) for m in (PD, ND)}
             for study, name in STUDIES.items()}  # fmt: skip
     panels.forest(ax, rows, arms(PD, ND), zero=1, spread=0.2)
+    _between(ax, len(rows))
     panels.ticks(ax, "x", (0.7, 1, 1.4), log=10)
     ax.set(xlabel="final entropy over GRPO's", xlim=(0.6, 1.75))
 
 
-@figure("agrae2", "left", row=1, title="Positive-Dominant: clipped least")
+@figure("agrae2", "left", row=1, title="Positive-Dominant ends clipped least")
 def draw_clip_fractions(df, ax):
     """Percentage of tokens whose gradient PPO's clip removes, against the training
     step: filled, by its lower end (tokens with negative advantages); hollow, by its
-    upper end (tokens with positive advantages).
+    upper end (tokens with positive advantages), where GRPO and Negative-Dominant nearly
+    coincide and have every other mark each.
     """
+    own_marks = {"grpo": (0, 2), ND: (1, 2)}
     for side, look in (("low", {}), ("high", {"mfc": "white", "mew": 0.7})):
         column = f"clip_{side}_curve"
         frame = panels.unrolled(MAIN(df), "step_curve", column, ["method"])
         for method, arm in arms("grpo", PD, ND).items():
             own = frame[frame.method == method].assign(y=100 * frame.y)
             found = panels.means(own.groupby("x").y)
+            every = own_marks.get(method) if side == "high" else None
+            look = look | {"markevery": every}
             panels.band(ax, [*found], [*found.values()], arm, **look)
     panels.ticks(ax, "y", (0.3, 1, 3), log=10)
     ax.set(xlabel="step", ylabel="tokens clipped (%)", ylim=(0.2, 8))
-    words = "filled: lower clip\nhollow: upper clip"
-    panels.note(ax, 0.97, 0.92, words, ha="right", va="top")
+    clips = (Arm("lower clip", "0.35"), Arm("upper clip", "0.35", hollow=True))
+    listed = panels.handles(clips, lines=False)
+    ax.add_artist(ax.legend(loc="upper right", **listed))
     panels.key(ax, [*arms("base", "grpo", PD, ND, "psr", "nsr").values()])
 
 
@@ -322,7 +329,7 @@ def draw_pass(df, ax):
     ax.set(xlabel="$k$", ylabel="pass@$k$, held-out prompts")
 
 
-@figure("agrae2", "right", row=1, title="NSR gains, PSR loses pass@256")
+@figure("agrae2", "right", row=1, title="pass@$k$ against GRPO's")
 def draw_methods(df, ax):
     """pass@1 and pass@256 on held-out prompts of each method minus GRPO's, paired by
     seed.
@@ -331,11 +338,11 @@ def draw_methods(df, ax):
     rows = {ADVANTAGES[m].label: {c: difference(c, m)(df) for c in kinds}
             for m in METHODS if m != "grpo"}  # fmt: skip
     panels.forest(ax, rows, kinds)
+    _between(ax, len(rows))
     panels.ticks(ax, "x", (-0.03, 0, 0.03))
     ax.tick_params(axis="y", labelsize=panels.SMALL)
     ax.set_xlabel("pass@$k$ minus GRPO's")
-    listed = panels.handles([PASS_1, PASS_256], lines=False)
-    panels.legend(ax, "center left", borderaxespad=0, **listed)
+    panels.key(ax, [PASS_1, PASS_256], lines=False)
 
 
 # --- claims --------------------------------------------------------------------------

@@ -150,7 +150,7 @@ ARM = ("method", "omega", "base", "epochs")  # each has a rate of its own
 SHOWN = {m: ADVANTAGES[m] for m in ("grpo", "agrae", PD, ND, WR)}
 OTHERS = {m: arm for m, arm in SHOWN.items() if m != "grpo"}
 REGIMES = {1: "one epoch", 4: "four epochs"}
-TOKENS = {"free": Arm("plan", plot.GREEN, "o"),
+TOKENS = {"free": Arm("plan", "0.35", "o"),
           "decisive": Arm("answer", "0.35", "s")}  # fmt: skip
 
 
@@ -205,18 +205,23 @@ def table(df):
     return pd.DataFrame(rows)
 
 
-def _frontier(df, ax, base: float, epochs: int, ylim: tuple[float, float]):
+def _frontier(df, ax, base: float, epochs: int, ylim: tuple, zoom: tuple = ()):
     """Means over seeds at the checkpoints, from the base policy on; at the last one the
-    intervals of both coordinates.
+    intervals of both coordinates, in an inset with the limits `zoom`, if any.
     """
     rows = OF_BATCH.where(base=base, epochs=epochs)(df)
+    ends = panels.inset(ax, (0.25, 0.17, 0.42, 0.31), "ends alone") if zoom else ax
     for method, arm in SHOWN.items():
         own = rows[rows.method == method]
         x, y = (np.mean([*own[f"pass_{k}_curve"]], axis=0) for k in (1, 256))
         ax.plot(x, y, label=arm.label, mew=0, **arm.look)
         look = {"limits": (0, 1), "label": "_"}
-        panels.points(ax, x[-1:], [stats.mean(own.pass_256)], arm, **look)
-        panels.points(ax, y[-1:], [stats.mean(own.pass_1)], arm, across=True, **look)
+        panels.points(ends, x[-1:], [stats.mean(own.pass_256)], arm, **look)
+        panels.points(ends, y[-1:], [stats.mean(own.pass_1)], arm, across=True, **look)
+    if zoom:
+        ends.set(xlim=zoom[0], ylim=zoom[1])
+        panels.ticks(ends, "x", (0.65, 0.7, 0.75))
+        panels.ticks(ends, "y", (0.9, 0.95))
     start = ADVANTAGES["base"]
     look = {"color": "0.2", "ls": "", "ms": 5, "zorder": 9, "label": start.label}
     ax.plot(x[0], y[0], marker=start.marker, **look)
@@ -227,12 +232,12 @@ def _frontier(df, ax, base: float, epochs: int, ylim: tuple[float, float]):
 def draw_rare(df, ax):
     """pass@256 against pass@1 on held-out prompts at ten checkpoints of training, from
     the policy before training (cross) on, which is right in 0.2 of its rollouts; one
-    epoch on each batch of samples. Means over 24 seeds; the bars at the last checkpoint
-    are 95 % intervals over seeds. As the methods share each seed's prompts, their
-    paired differences, shown by the panel of areas, are known better. The y axis does
-    not begin at 0.
+    epoch on each batch of samples. Means over 24 seeds; the inset enlarges the last
+    checkpoint, with 95 % intervals over seeds. As the methods share each seed's
+    prompts, their paired differences (d) are known better. The y axis does not begin at
+    0.
     """
-    _frontier(df, ax, 0.2, 1, (0.88, 1))
+    _frontier(df, ax, 0.2, 1, (0.88, 1), ((0.64, 0.78), (0.875, 0.985)))
     panels.key(ax)
 
 
@@ -242,14 +247,15 @@ def draw_common(df, ax):
     a policy (cross) that is right in 0.2 of its rollouts, with four epochs on each
     batch of samples; the y axis is that of the panel with one epoch.
     """
-    _frontier(df, ax, 0.2, 4, (0.88, 1))
+    _frontier(df, ax, 0.2, 4, (0.88, 1), ((0.64, 0.78), (0.875, 0.985)))
 
 
 @figure("agrae8", "right", title="Base 0.06, 4 epochs: only a rise")
 def draw_weak(df, ax):
     """pass@256 against pass@1 on held-out prompts at ten checkpoints of training, from
     a policy (cross) that is right in 0.06 of its rollouts, with four epochs on each
-    batch of samples. The y axis spans more than three times that of the panels for 0.2.
+    batch of samples, and the intervals at the last checkpoint. The y axis spans more
+    than three times that of (a).
     """
     _frontier(df, ax, 0.06, 4, (0.6, 1))
 
@@ -281,37 +287,52 @@ def draw_entropies(df, ax):
     """Entropy after training divided by GRPO's, of the first token (the plan), which is
     free, and of the two answer tokens, which decide the reward: geometric means over
     three base policies and the seeds; hollow, one epoch on each batch; filled, four
-    epochs.
+    epochs. Hues are those of the methods.
     """
+    looks, kinds = [*OTHERS.values()], []
     for epochs, filled, offset in ((1, "white", -0.15), (4, "", 0.15)):
         for (tokens, arm), shift in zip(TOKENS.items(), (-0.07, 0.07), strict=True):
-            found = [entropy(tokens, m, epochs)(df) for m in OTHERS]
-            at = np.arange(len(found)) + offset + shift
             label = f"{arm.label}, {epochs} epoch" + "s" * (epochs > 1)
-            look = {"mfc": filled or arm.color, "mew": 0.7, "label": label}
-            panels.points(ax, at, found, arm, **look)
+            kinds.append(replace(arm, label=label, hollow=bool(filled)))
+            for i, (method, look) in enumerate(zip(OTHERS, looks, strict=True)):
+                own = {"color": look.color, "mfc": filled or look.color, "mew": 0.7}
+                found = entropy(tokens, method, epochs)(df)
+                panels.points(ax, [i + offset + shift], [found], arm, **own)
     panels.reference(ax, y=1)
     names = ("A-GRAE", "Positive-\nDominant", "Negative-\nDominant", "W-REIN-\nFORCE")
     panels.ticks(ax, "x", dict(enumerate(names)))
     ax.tick_params(axis="x", labelsize=panels.SMALL, length=0)
     panels.ticks(ax, "y", (0.7, 1, 1.4, 2, 2.8), log=10)
     ax.set(ylabel="final entropy over GRPO's", ylim=(0.62, 3.1), xlim=(-0.5, 3.5))
-    panels.legend(ax, "upper right", borderaxespad=0, handlelength=1)
+    listed = panels.handles(kinds, lines=False)
+    panels.legend(ax, "upper right", borderaxespad=0, handlelength=1, **listed)
 
 
-@figure("agrae8", "right", row=1, title="Mean areas peak within the grid")
+@figure("agrae8", "right", row=1)
 def draw_rates(df, ax):
-    """Area that the pairs (pass@1, pass@256) at ten checkpoints dominate, against the
-    learning rate of the tuning grid: the mean over all settings, minus the mean of the
-    same seed over methods and rates. Bars are 95 % intervals over four seeds. Marks of
-    equal rates stand side by side.
+    """For each method, the number of its six settings (three base policies, one or four
+    epochs) in which a learning rate of the tuning grid has the largest mean of the area
+    that pairs (pass@1, pass@256) dominate, over four seeds, too few to resolve areas at
+    neighbouring rates. Best rates at an end of the grid, left and right of the lines,
+    leave open whether one beyond it is better.
     """
-    rows = TUNING.where(omega="batch", method=[*SHOWN])(df)
-    means = rows.groupby(["method", "lr", "seed"], as_index=False).area.mean()
-    means["gap"] = means.area - means.groupby("seed").area.transform("mean")
-    panels.apart(ax, means, "lr", "gap", "method", SHOWN, spread=0.4, log=2)
-    panels.ticks(ax, "x", GRID, log=2)
-    ax.set(xlabel="learning rate", ylabel="area minus the seed's mean")
+    best = RACE.chosen(df).reset_index()
+    arms = [arm for arm in RATES if (best.method == arm[0]).any()]
+    counts = np.array([
+        [((best.method == m) & (best.omega == omega) & (best.lr == lr)).sum()
+         for lr in GRID]
+        for m, omega in arms
+    ])  # fmt: skip
+    own = [ADVANTAGES[m].label + ", group" * (o == "group") for m, o in arms]
+    rates = [f"{lr:g}" for lr in GRID]
+    panels.heat(ax, counts, rows=own, columns=rates, cmap="Greys",
+                text=lambda n: f"{n:.0f}" if n else "")  # fmt: skip
+    for x in (0.5, len(GRID) - 1.5):
+        panels.reference(ax, x=x, color=plot.ORANGE, zorder=2)
+    ax.tick_params(axis="y", labelsize=panels.SMALL)
+    ends = counts[:, [0, -1]].sum()
+    ax.set_title(f"Best rate: {ends} of {counts.sum()} at an end")
+    ax.set(xlabel="learning rate with the largest area")
 
 
 # --- claims --------------------------------------------------------------------------

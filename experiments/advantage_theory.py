@@ -232,31 +232,46 @@ def table(df):
 
 def _line(ax, x, y, method: str, **look):
     arm = ADVANTAGES[method]
-    ax.plot(x, y, label=arm.label, **arm.look | look)
+    ax.plot(x, y, **{"label": arm.label} | arm.look | look)
 
 
-def _sizes(df, ax, *methods: str, ylim: tuple[float, float]):
+def _sizes(df, ax, *methods: str, over: dict | None = None, **look):
+    """Draw sizes on the same scale in each panel; `over` divides some of them."""
     rows = SIZE.where(group=8)(df).set_index("method")
-    p = np.linspace(0.01, 0.99, 99)
-    plot.theory(ax, p, 16 * np.sqrt(p * (1 - p)), label="$2G\\sqrt{p(1-p)}$")
+    p = np.linspace(0.001, 0.999, 999)
+    plot.theory(ax, p, 16 * np.sqrt(p * (1 - p)), label="$2G\\sqrt{p(1-p)}$", zorder=1)
     for method in methods:
-        _line(ax, rows.rate[method], rows["size"][method], method)
-    ax.set(xlabel="success rate of the group $p$", xlim=(0, 1), ylim=ylim)
+        size = np.array(rows["size"][method]) / (over or {}).get(method, 1)
+        _line(ax, rows.rate[method], size, method, **look)
+    ax.set(xlabel="success rate of the group $p$", xlim=(0, 1), ylim=(0, 17.5))
+    panels.ticks(ax, "y", (0, 5, 10, 15))
     ax.set_ylabel("update size $\\sum|A|$, $G=8$")
-    panels.key(ax, ncols=2)
+
+
+def _names(ax, places: dict) -> None:
+    """Write the names of methods at {method: (x, y)} in data coordinates."""
+    for method, (x, y) in places.items():
+        arm = ADVANTAGES[method]
+        panels.note(ax, x, y, arm.label, data=True, color=arm.color, ha="center")
 
 
 @figure("agrae1", "left", title="Sign weights keep the peak")
 def draw_sizes(df, ax):
     """Sum of the absolute advantages A of a group of G = 8 rollouts, which is the size
     of its update, against the share p of right ones; dashed, GRPO's closed form 2 G
-    sqrt(p (1 - p)) (theorem 2). Positive-Dominant multiplies the advantages of right
-    rollouts by beta = 10, Negative-Dominant divides them by it. DAPO's sizes are
-    GRPO's. The sizes are exact.
+    sqrt(p (1 - p)) (theorem 2), on the same scale in (a) to (c). Positive-Dominant
+    multiplies the advantages of right rollouts by beta = 10, Negative-Dominant divides
+    them by it; the sizes of the first are drawn divided by 10. DAPO's sizes are GRPO's.
+    The sizes are exact.
     """
-    methods = ("positive_dominant", "negative_dominant", "grpo", "dr_grpo")
-    _sizes(df, ax, *methods, ylim=(1, 100))
-    panels.ticks(ax, "y", (1, 3, 10, 30, 100), log=10)
+    small = {"linestyle": ""}
+    _sizes(df, ax, "grpo", **small)
+    _sizes(df, ax, "dr_grpo")
+    over = {"positive_dominant": 10}
+    hollow = small | {"ms": 7, "mfc": "none", "label": "Positive-Dominant / 10"}
+    _sizes(df, ax, "positive_dominant", over=over, **hollow)
+    _sizes(df, ax, "negative_dominant", **small)
+    panels.legend(ax, "upper left")
     panels.note(ax, 0.5, 0.03, "$\\beta=10$", ha="center")
 
 
@@ -269,8 +284,11 @@ def draw_refocused(df, ax):
     form.
     """
     methods = ("hard", "easy", "ddas", "ass", "agrae", "agrae_released")
-    _sizes(df, ax, *methods, ylim=(1.5, 20))
-    panels.ticks(ax, "y", (2, 5, 10, 20), log=10)
+    _sizes(df, ax, *methods, label="_")
+    _names(ax, {"hard": (0.16, 7.9), "easy": (0.92, 8.2), "ddas": (0.93, 5.4),
+                "ass": (0.4, 6.75), "agrae": (0.5, 2.9),
+                "agrae_released": (0.58, 14)})  # fmt: skip
+    panels.legend(ax, "upper left")
 
 
 @figure("agrae1", "right", title="Signs taken apart: no peak")
@@ -280,7 +298,8 @@ def draw_uncoupled(df, ax):
     (0.1 for right, -1 for wrong ones), PSR (right ones alone), NSR (wrong ones alone);
     dashed, GRPO's closed form.
     """
-    _sizes(df, ax, "w_reinforce", "psr", "nsr", ylim=(0, 8.5))
+    _sizes(df, ax, "w_reinforce", "psr", "nsr")
+    panels.legend(ax, "upper left")
 
 
 @figure("agrae1", "left", row=1, title="GRPO: only the root stands still")
@@ -305,7 +324,8 @@ def draw_tree(df, ax):
 def _weights(df, ax, *methods: str, **look):
     weights = SIZE.where(group=8)(df).set_index("method").weight
     for method in methods:
-        _line(ax, GRID, weights[method] / weights["grpo"], method, markevery=6, **look)
+        ratio = weights[method] / weights["grpo"]
+        _line(ax, GRID, ratio, method, markevery=6, **look)
     panels.reference(ax, y=1)
     ax.set(xlabel="success rate of the policy $p$", yscale="log", xlim=(0, 1))
     ax.set_ylabel("expected update over GRPO's")
@@ -335,10 +355,11 @@ def draw_focus(df, ax):
     and for A-GRAE by the paper's formula and by its released code, at a mean reward of
     0.5, for groups of 8 rollouts, exact.
     """
-    _weights(df, ax, "hard", "easy", "ddas", "agrae", "agrae_released")
+    _weights(df, ax, "hard", "easy", "ddas", "agrae", "agrae_released", label="_")
+    _names(ax, {"hard": (0.12, 1.45), "easy": (0.93, 1.5), "ddas": (0.13, 0.7),
+                "agrae": (0.67, 0.49), "agrae_released": (0.6, 2.4)})  # fmt: skip
     panels.ticks(ax, "y", (0.5, 1, 2, 4))
     ax.set_ylim(0.45, 4.5)
-    panels.key(ax, ncols=2)
 
 
 # --- claims --------------------------------------------------------------------------

@@ -332,7 +332,7 @@ PLACES = {
 SEEDS = {"color": plot.BLUE, "marker": "o", "ms": 2.6, "alpha": 0.6}
 
 
-def _show(ax, df, column: str):
+def _show(ax, df, column: str, scale: bool = True):
     """Draw log10 of |Hessian| over its largest entry, with the blocks outlined."""
     row = df.sort_values("seed").iloc[0]
     edges = np.r_[0, np.cumsum(row.sizes)] - 0.5
@@ -347,7 +347,8 @@ def _show(ax, df, column: str):
         panels.ticks(ax, axis, dict(zip(middles, names, strict=True)))
     ax.set(aspect="equal")
     names = {-6: "$\\leq10^{-6}$"} | {p: f"$10^{{{p}}}$" for p in (-4, -2, 0)}
-    panels.colorbar(ax, shown, "|entry| / the largest", names, below=True)
+    if scale:
+        panels.colorbar(ax, shown, "|entry| / the largest", names)
 
 
 @figure("fig2", "left", title="Hessian, symmetric solution")
@@ -355,9 +356,11 @@ def draw_symmetric(df, ax):
     """Size of the entries of the loss's Hessian at weights at which two pairs of
     neurons are equal, in a basis of the directions that make the first pair unequal
     (O_1), the second pair unequal (O_2), and of all others (ker O^T): entries between
-    the blocks vanish.
+    the blocks vanish. Colours are those of (b). Pale squares inside a block are pairs
+    of an output's weight or bias with the other output's, which the sum of squared
+    errors does not mix.
     """
-    _show(ax, df, "hessian")
+    _show(ax, df, "hessian", ax.figure.get_figwidth() <= plot.COLUMN)
 
 
 @figure("fig2", "mid", title="Hessian, random point")
@@ -374,8 +377,8 @@ def draw_wells(df, ax):
     """Loss plus weight decay of one seed against the distance s from the mirror
     (weights at which paired neurons are equal), along the direction of lowest curvature
     h < 0, at weight decays of half the signal |h|, the signal and twice it; dashed, the
-    expansion to fourth order in s. Both axes are scaled by the wells without decay. The
-    frame cuts what rises higher.
+    expansion to fourth order in s, whose well without decay has the distance s_0 and
+    the depth d_0. The frame cuts what rises higher.
     """
     row = df.sort_values("seed").iloc[0]
     s, line = np.array(row.s), np.array(row.line)
@@ -389,8 +392,8 @@ def draw_wells(df, ax):
         quartic = row.h * (1 - ratio) * (x * well) ** 2 / 2
         quartic = quartic + row.fourth * (x * well) ** 4 / 24
         plot.theory(ax, x, quartic / depth, label="_" if ratio < 2 else "4th order")
-    ax.set(xlabel="distance $s$ from the mirror, scaled", xlim=(-1.7, 1.7))
-    ax.set(ylabel="loss above that on the mirror, scaled", ylim=(-0.5, 4.8))
+    ax.set(xlabel="distance from the mirror $s/s_0$", xlim=(-1.7, 1.7))
+    ax.set(ylabel="loss above the mirror's $/d_0$", ylim=(-0.5, 4.8))
     panels.legend(ax, "upper center")
 
 

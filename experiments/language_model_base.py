@@ -157,7 +157,7 @@ def draw(df, ax):
 def draw_groups(df, ax):
     """Expected share of groups of 8 rollouts, sampled answers to one prompt, that are
     all wrong, all right or mixed, by task: only mixed groups train a policy by GRPO.
-    Intervals end at 0 and 1.
+    Intervals end at 0 and 1; where none is seen, it is narrower than the mark.
     """
     rows = {
         arm.label: {kind: stats.mean(own[kind].to_numpy()) for kind in GROUPS}
@@ -165,7 +165,10 @@ def draw_groups(df, ax):
         if len(own := df[df.task == task])
     }
     panels.forest(ax, rows, GROUPS, zero=None, spread=0.55, limits=(0, 1))
-    ax.set(xlabel="share of groups of 8 rollouts", xlim=(-0.02, 1.02))
+    for below in range(1, len(rows)):
+        panels.reference(ax, y=below - 0.5, color=panels.FAINT)
+    panels.ticks(ax, "x", (0, 0.25, 0.5, 0.75, 1))
+    ax.set(xlabel="share of groups of 8 rollouts", xlim=(-0.06, 1.06))
     panels.key(ax, [*GROUPS.values()], lines=False)
 
 

@@ -240,7 +240,7 @@ def draw_facts(df, ax):
     panels.decades(ax, "x", range(-12, 0, 3), zero=zero, gap_at=1e-13)
     panels.decades(ax, "y", range(-15, 1, 3))
     ax.set(xlabel="strength $b$ of the breaking term $b\\,w_1$", xlim=(3e-15, 0.5))
-    ax.set(ylabel="worst over points", ylim=(1e-15, 3e2))
+    ax.set(ylabel="each quantity at its worst point", ylim=(1e-15, 3e2))
 
 
 @figure("fig1", "right", title="Enough decay favours the mirror")
@@ -256,8 +256,8 @@ def draw_threshold(df, ax):
         for n in ("distance", "gamma", "gain")
     )
     for mask, marker, color, label in (
-        (gain > 0, "+", plot.BLUE, "$C$ is better"),
-        (gain <= 0, "_", plot.ORANGE, "$C$ is worse"),
+        (gain > 0, "+", plot.BLUE, "$C$ is better (symmetric)"),
+        (gain <= 0, "_", plot.ORANGE, "$C$ is worse (symmetric)"),
     ):
         ax.scatter(s[mask], gamma[mask], s=9, marker=marker, color=color,
                    linewidths=0.6, label=label)  # fmt: skip

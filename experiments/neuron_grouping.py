@@ -328,22 +328,25 @@ LOOKS = {
 }
 
 
-def _show(ax, df, name: str, column: str):
-    """Draw |correlation| on a scale that tells copies from mere similarity."""
+def _colours():
+    """The pale part of a scale, and black beyond its end."""
+    import matplotlib as mpl
+    from matplotlib.colors import ListedColormap
+
+    pale = ListedColormap(mpl.colormaps["magma_r"](np.linspace(0, 0.55, 256)))
+    pale.colorbar_extend = "max"
+    return pale.with_extremes(over="black")
+
+
+def _matrix(ax, df, name: str, column: str = "correlation") -> None:
+    """Draw |correlation|; black, what rounds to 1, which may be a copy."""
     first = df[df.arm == name].sort_values("seed")[column].iloc[0]
-    size = np.minimum(np.abs(matrix(first)), 0.995)  # rows hold whole percents
-    scale = {"cmap": "magma_r", "limits": (0, -np.log10(0.005))}
-    shown = panels.heat(ax, -np.log10(1 - size), **scale)
-    ax.set(aspect="equal")
-    return shown
-
-
-def _matrix(ax, df, name: str, column: str = "correlation", scale=True) -> None:
-    shown = _show(ax, df, name, column)
+    size = np.abs(matrix(first))  # rows hold whole percents
+    logs = np.where(size > 0.995, 9, -np.log10(1 - np.minimum(size, 0.99)))
+    shown = panels.heat(ax, logs, cmap=_colours(), limits=(0, 2))
     marks = {-np.log10(1 - c): f"{c:g}" for c in (0, 0.9, 0.99)}
-    if scale:
-        panels.colorbar(ax, shown, "|correlation|", marks)
-    ax.set(xlabel="neuron, reordered", ylabel="neuron, reordered")
+    panels.colorbar(ax, shown, "|correlation| (black: $\\geq$ 0.995)", marks)
+    ax.set(xlabel="neuron, reordered", ylabel="neuron, reordered", aspect="equal")
 
 
 def _copies(ax, at: float, values, arm: Arm, **style) -> None:
@@ -360,39 +363,32 @@ def _places(ax, names) -> None:
     ax.set(xlim=(-0.5, 2.5))
 
 
-@figure("fig3", "right", title="Blocks (inset: no decay)")
+@figure("fig3", "right")
 def draw(df, ax):
     """Correlations of the last hidden layer's neurons of ResNet18 before the ReLU,
-    trained with weight decay, reordered: dark blocks are copies. Inset, without decay;
-    it covers what the lower left quarter repeats. Colours follow the logarithm of 1 -
-    |correlation|.
+    trained with weight decay, in the order of a clustering, in the first seed; the
+    title's percentage, of live neurons with a copy (|correlation| > 0.999), is the mean
+    over seeds. Colours follow the logarithm of 1 - |correlation|.
     """
-    _matrix(ax, df, "decay")
-    if (df.arm == "no decay").any():
-        inset = panels.inset(ax, [0.55, 0.55, 0.45, 0.45])
-        _show(inset, df, "no decay", "correlation")
-        inset.spines[:].set(color="white", linewidth=2.5)
+    _pre(ax, df, "decay")
 
 
-@figure("fig3", "right", row=1, title="Copies need decay and symmetry")
-def draw_statistic(df, ax):
-    """Fraction of the last hidden layer's neurons of ResNet18 that have a copy (another
-    neuron at |correlation| > 0.999 before the ReLU), among those that vary over images,
-    with weight decay, without it, and with decay and a static bias, a fixed random
-    offset of the weights; small marks, one seed each.
+@figure("fig3", "right", row=1)
+def draw_without(df, ax):
+    """Correlations of the last hidden layer's neurons of ResNet18 before the ReLU,
+    trained without weight decay, as in (c): similar neurons, but no copies. With decay
+    and a static bias, a fixed random offset of the weights, there are none either
+    (fig6 c).
     """
-    for i, (name, arm) in enumerate(LOOKS.items()):
-        if len(values := df[df.arm == name].grouped):
-            _copies(ax, i, values, arm)
-    _places(ax, [arm.label for arm in LOOKS.values()])
+    _pre(ax, df, "no decay")
 
 
 @figure("fig6", "left")
 def draw_post(df, ax):
     """Correlations of the last hidden layer's neurons of ResNet18 after the ReLU,
     trained with weight decay, in the order of a clustering, in the first seed; the
-    title's percentage is the mean over seeds. Colours follow the logarithm of 1 -
-    |correlation|.
+    title's percentage, of live neurons with a copy (|correlation| > 0.999), is the mean
+    over seeds. Colours follow the logarithm of 1 - |correlation|.
     """
     _post(ax, df, "decay")
 
@@ -403,13 +399,22 @@ def draw_post_without(df, ax):
     trained without weight decay, in the order of a clustering and in the colours of the
     panel with decay.
     """
-    _post(ax, df, "no decay", scale=not panels.beside(ax))
+    _post(ax, df, "no decay")
 
 
-def _post(ax, df, name: str, scale: bool = True) -> None:
-    """Draw activations; the title says copies, as colours show likeness alone."""
-    _matrix(ax, df, name, "post_correlation", scale)
-    copied = df[df.arm == name].post_grouped.mean()
+def _pre(ax, df, name: str) -> None:
+    _matrix(ax, df, name)
+    _titled(ax, df, name, "grouped")
+
+
+def _post(ax, df, name: str) -> None:
+    _matrix(ax, df, name, "post_correlation")
+    _titled(ax, df, name, "post_grouped")
+
+
+def _titled(ax, df, name: str, column: str) -> None:
+    """Say in the title how many have copies, as colours show likeness alone."""
+    copied = df[df.arm == name][column].mean()
     ax.set_title(f"{name.capitalize()}: {100 * copied:.0f} % with a copy")
 
 

@@ -275,11 +275,13 @@ def _gains(df, ax, task: str) -> None:
 
 
 def _at_the_end(df, ax, y: str, steps: int, width: float) -> None:
-    """Beside the training, hollow: the means of y without the clip, by method."""
-    at = steps + 1.2 * width
+    """In a strip beside the training, hollow: the means of y without the clip."""
+    at, edge = steps + 1.3 * width, steps + width / 2
     look = {"mfc": "white", "mew": 0.8, "ls": "", "label": "_", "spread": 0.8 * width}
     panels.apart(ax, df.assign(x=at), "x", y, "method", ARMS, **look)
-    panels.reference(ax, x=steps + width / 2)
+    ax.axvspan(edge, at + 0.8 * width, color=panels.SHADE, lw=0, zorder=-1)
+    ax.set_xlim(min(ax.get_xlim()[0], 0), at + 0.8 * width)
+    ax.spines.bottom.set_bounds(ax.get_xlim()[0], edge)  # the strip has no steps
     ticks = {x: f"{x:g}" for x in np.linspace(0, steps, 5)}
     panels.ticks(ax, "x", ticks | {at: "no clip"})
     ax.set_xlabel("RL step")
@@ -289,9 +291,9 @@ def _at_the_end(df, ax, y: str, steps: int, width: float) -> None:
 def draw_rule_entropy(df, ax):
     """Policy entropy of a tiny transformer against the step of reinforcement learning
     on sums of digits modulo 12 (task rule), by method; right, hollow, the mean over the
-    last two thirds of the steps without PPO's clip. Bands and bars, here and in the
-    other panels, are 95 % intervals over eight seeds; those that lean to one side are
-    of skewed samples.
+    last two thirds of the steps without PPO's clip, where the intervals of the methods
+    overlap. Bands and bars, here and in (b) to (f), are 95 % intervals over eight
+    seeds; those that lean to one side are of skewed samples.
     """
     df = df[df.task == "rule"]
     main = CLIPPED(df)
@@ -313,21 +315,28 @@ def draw_rule_passes(df, ax):
     _passes(df, ax, "rule")
 
 
-@figure("agrae7", "right", title="Rule: W-REINFORCE loses most")
+@figure("agrae7", "right", title="Rule: two lose at small $k$")
 def draw_rule_gains(df, ax):
     """pass@k on held-out sums of digits modulo 12 (task rule) of each method minus
     GRPO's, paired by seed, with 95 % intervals; black, GRPO. Marks of one k stand side
-    by side.
+    by side. Between 0.05 and -0.05 (grey lines) the y axis is linear, beyond them
+    logarithmic.
     """
     _gains(df, ax, "rule")
+    edge = 0.05
+    ax.set_yscale("symlog", linthresh=edge, linscale=0.7)
+    panels.ticks(ax, "y", (-0.5, -0.2, -0.1, -edge, 0, edge, 0.1))
+    for y in (-edge, edge):
+        panels.reference(ax, y=y, ls=":")
 
 
-@figure("agrae7", "left", row=1, title="Countdown: no clip, order reversed")
+@figure("agrae7", "left", row=1, title="Countdown: entropy by method")
 def draw_countdown_entropy(df, ax):
     """Policy entropy in reinforcement learning on countdown (reach a target by
     arithmetic), divided by GRPO's of the same seed, in parts of the training, whose
     marks stand side by side; right, hollow, the ratio without PPO's clip, over the last
-    two thirds of the steps.
+    two thirds of the steps, where the order of Positive- and Negative-Dominant is
+    reversed.
     """
     df = df[df.task == "countdown"]
     steps = len(df.entropy.iloc[0])

@@ -204,18 +204,20 @@ RING_BROKEN = Arm("a line, asymmetric samples", plot.PINK, "D", "-.")
 GD = Arm("gradient descent", plot.ORANGE, "s")
 
 
-def _field(ax, kind: str, reach: float, levels) -> None:
-    """Draw contours of the loss and arrows in the direction of descent."""
+def _field(ax, kind: str, reach: float, levels, least: str) -> None:
+    """Draw contours of the loss, and where it is least, with the name `least`."""
     x = np.linspace(-reach, reach, 161)
     loss = loss_of(kind, np.stack(np.meshgrid(x, x), -1))
-    style = {"colors": panels.FAINT, "linewidths": 0.6, "linestyles": "-"}
+    style = {"colors": panels.GREY, "linewidths": 0.5, "linestyles": "-"}
     ax.contour(x, x, loss, levels, **style)
-    at = np.linspace(-reach, reach, 14)[1:-1]
-    at = np.stack(np.meshgrid(at, at), -1)
-    g = -gradient(kind, at)
-    g /= np.linalg.norm(g, axis=-1, keepdims=True) + 1e-9
-    style = {"color": panels.GREY, "width": 0.0045, "headwidth": 4, "zorder": 1}
-    ax.quiver(*np.moveaxis(at, -1, 0), *np.moveaxis(g, -1, 0), scale=26, **style)
+    for half in (x[x > 0], x[x < 0]):
+        if kind == "product":
+            ax.plot(half, 1 / half, color=panels.GREY, lw=2.2, zorder=1)
+    if kind == "ring":
+        turn = np.linspace(0, 2 * np.pi, 200)
+        ax.plot(*np.sqrt(0.5) * np.array([np.cos(turn), np.sin(turn)]),
+                color=panels.GREY, lw=2.2, zorder=1)  # fmt: skip
+    ax.plot([], [], color=panels.GREY, lw=2.2, label=least)
     ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
     ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
 
@@ -226,9 +228,9 @@ def _paths(ax, rows, arm: Arm, part: str = "early", **line) -> None:
     for i, row in enumerate(rows):
         x, y = np.array(row[f"{part}_x"]), np.array(row[f"{part}_y"])
         ax.plot(x, y, **style)
-        mark = {"color": arm.color, "marker": arm.marker, "ms": 3, "zorder": 6}
-        ax.plot(x[0], y[0], **mark, mfc="white", mew=0.8)
-        ax.plot(x[-1], y[-1], **mark, mew=0)
+        mark = {"marker": arm.marker, "ms": 4.5, "zorder": 6, "mew": 0.8}
+        ax.plot(x[0], y[0], **mark, mec=arm.color, mfc="white")
+        ax.plot(x[-1], y[-1], **mark, mec="white", mfc=arm.color)
         label = "_" if i else arm.label
         ax.plot([], [], marker=arm.marker, label=label, **style)  # the legend's
 
@@ -246,13 +248,13 @@ def _below(ax) -> None:
 
 @figure("fig5", "left", title="SGD keeps to sets: $(uw-1)^2$")
 def draw_product(df, ax):
-    """First steps on the loss (u w - 1)^2, over its contours and directions of descent:
-    SGD that starts on a stationary set, u = w or u = -w (dashed), stays on it. Gradient
-    descent from elsewhere keeps off the sets, though paths that start near u = -w end
-    close to u = w. Paths run from hollow to filled marks.
+    """First steps on the loss (u w - 1)^2, over its contours: SGD that starts on a
+    stationary set, u = w or u = -w (dashed), stays on it. Gradient descent from
+    elsewhere keeps off the sets, though paths that start near u = -w end close to
+    u = w. Paths run from hollow to filled marks, those of SGD back and forth.
     """
     df, reach = where(loss="product", gamma=0.0)(df), 1.8
-    _field(ax, "product", reach, [0.05, 0.3, 1, 2, 4, 8])
+    _field(ax, "product", reach, [0.3, 1, 2, 4, 8], "least loss, $uw=1$")
     line = np.array([-reach, reach])
     plot.theory(ax, line, line, label="stationary sets $u=\\pm w$", zorder=2)
     plot.theory(ax, line, -line, label="_", zorder=2)
@@ -269,10 +271,10 @@ def draw_ring(df, ax):
     """Paths on the loss |t|^4 - |t|^2 of t = (t_1, t_2), which has rotation symmetry:
     SGD that starts on a line through 0 (dashed) stays on it; it leaves the line if
     single samples lack the symmetry, though their mean has it. Paths run from hollow to
-    filled marks.
+    filled marks, back and forth.
     """
     df, reach = where(loss="ring", gamma=0.0, study="set", noise=0.5)(df), 1.6
-    _field(ax, "ring", reach, [-0.24, -0.2, -0.1, 0, 0.5, 1.5])
+    _field(ax, "ring", reach, [-0.2, -0.1, 0, 0.5, 1.5], "least loss, $|t|^2=1/2$")
     kept, left = _first(df, 3, broken=0.0)[1:], _first(df, 9, broken=0.1)[5::3]
     for i, row in enumerate(kept + left):
         along = np.array([-2, 2]) / np.hypot(row.path_x[0], row.path_y[0])
