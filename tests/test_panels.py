@@ -46,10 +46,11 @@ def test_curves_are_means_with_their_arms_looks_and_absent_arms_are_left_out(ax,
     assert low == pytest.approx(stats.mean(df[(df.arm == "a") & (df.x == 1)].y).low)
 
 
-def test_an_arm_for_a_value_that_no_row_has_is_refused_where_rows_have_no_arm(ax, df):
-    with pytest.raises(ValueError, match="no row has arm = 'B', and no arm .* 'b'"):
-        panels.curves(ax, df, "x", "y", "arm", {"a": A, "B": B})
-    panels.curves(ax, df, "x", "y", "arm", {"a": A})  # the others left out on purpose
+def test_a_misspelt_value_of_an_arm_is_refused_and_other_absences_are_not(ax, df):
+    df = df.assign(arm=df.arm.map({"a": "adamw", "b": "muon"}))
+    with pytest.raises(ValueError, match="no row has arm = 'Muon', .* arm = 'muon'"):
+        panels.curves(ax, df, "x", "y", "arm", {"adamw": A, "Muon": B})
+    panels.curves(ax, df, "x", "y", "arm", {"adamw": A, "scion": B})  # not run here
     assert ax.lines
 
 

@@ -8,6 +8,7 @@ column: Arm}.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from fractions import Fraction
 
 import numpy as np
@@ -56,17 +57,16 @@ def curves(
     label: a text with {} for the arm's name.
     line: `limits` of `curve`, and matplotlib's line properties.
 
-    Raises ValueError if an arm has no rows while there are rows that no arm names, as
-    after a misspelt value.
+    Raises ValueError if an arm without rows is named nearly as a value without an arm,
+    as after a misspelling.
     """
-    there = set(df[by].unique())
-    absent, other = set(arms) - there, there - set(arms)
-    if absent and other:
-        raise ValueError(
-            f"no row has {by} = {sorted(map(repr, absent))[0]}, and no arm is for "
-            f"{by} = {', '.join(sorted(map(repr, other)))}: name each arm by a value "
-            "of its rows, or give the rows of these arms only"
-        )
+    there = {str(v): v for v in df[by].unique() if v not in arms}
+    for value in set(arms) - set(df[by].unique()):
+        if meant := get_close_matches(str(value).lower(), map(str.lower, there)):
+            raise ValueError(
+                f"no row has {by} = {value!r}, and rows have {by} = {meant[0]!r} without "
+                "an arm: name the arm by the value of its rows"
+            )
     for value, arm in arms.items():
         if len(rows := df[df[by] == value]):
             curve(ax, rows, x, y, arm, label=label.format(arm.label), **line)
