@@ -60,11 +60,12 @@ def curves(
     Raises ValueError if an arm without rows is named nearly as a value without an arm,
     as after a misspelling.
     """
-    there = {str(v): v for v in df[by].unique() if v not in arms}
+    there = [str(v) for v in df[by].unique() if v not in arms]
     for value in set(arms) - set(df[by].unique()):
-        if meant := get_close_matches(str(value).lower(), map(str.lower, there)):
+        near = get_close_matches(str(value).lower(), map(str.lower, there), cutoff=0.8)
+        if near:
             raise ValueError(
-                f"no row has {by} = {value!r}, and rows have {by} = {meant[0]!r} without "
+                f"no row has {by} = {value!r}, and rows have {by} = {near[0]!r} without "
                 "an arm: name the arm by the value of its rows"
             )
     for value, arm in arms.items():
