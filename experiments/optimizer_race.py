@@ -331,7 +331,7 @@ def _order(df) -> list[str]:
     return list(RACED(df).groupby("arm").val_loss.mean().sort_values().index)
 
 
-@figure("symopt5", "left", row=1, title="Most means lie below AdamW's")
+@figure("symopt5", "left", row=1, title="Final loss against AdamW's")
 def draw_final(df, ax):
     """Final validation loss of each optimizer minus that of AdamW with a separate rate
     for embedding and head, on seeds that were not tuned on; ticks: single seeds. An

@@ -65,8 +65,8 @@ def curves(
         near = get_close_matches(str(value).lower(), map(str.lower, there), cutoff=0.8)
         if near:
             raise ValueError(
-                f"no row has {by} = {value!r}, and rows have {by} = {near[0]!r} without "
-                "an arm: name the arm by the value of its rows"
+                f"no row has {by} = {value!r}, and rows have {by} = {near[0]!r} "
+                "without an arm: name the arm by the value of its rows"
             )
     for value, arm in arms.items():
         if len(rows := df[df[by] == value]):
