@@ -13,14 +13,21 @@ def table(name: str) -> str:
     sentences.
 
     name: the module's dotted name; its public names are those of `__all__`, in its
-        order.
+        order. A module without `__all__` offers the functions and classes without a
+        leading underscore that it defines.
 
-    Raises UserError if it has no `__all__`, or if a name has no docstring.
+    Raises UserError if a name has no docstring, or if there is none.
     """
     module = importlib.import_module(name)
-    if not hasattr(module, "__all__"):
-        raise UserError(f"{name} has no __all__: list its public names there")
-    rows = [row(name, public, getattr(module, public)) for public in module.__all__]
+    defined = [
+        n
+        for n, value in vars(module).items()
+        if n[0] != "_" and getattr(value, "__module__", "") == name
+    ]
+    names = getattr(module, "__all__", defined)
+    if not names:
+        raise UserError(f"{name} has no public names: list them in its __all__")
+    rows = [row(name, public, getattr(module, public)) for public in names]
     head = "| name | what it is |\n| --- | --- |\n"
     return head + "".join(f"| {a} | {b} |\n" for a, b in rows)
 
