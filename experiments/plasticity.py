@@ -385,9 +385,12 @@ def exponent(c: Config, nodes: int = 80) -> float:
 
 
 def lms(c: Config) -> np.ndarray:
-    """Return the mean excess loss of vanilla after each task, (tasks,), exact in lr.
+    """Return the mean excess loss of plain weights w (arm 'vanilla') at the end of each
+    task, (tasks,), exactly at any learning rate.
 
-    With a = 2 lr, k = lr*wd, error e = w - w* and m = E e.w*, |w*|^2 = 1 in the mean:
+    A step of SGD is on (w.x - y)^2 with y = w*.x + noise times a standard normal
+    number, x standard normal in d dimensions, and weight decay wd. With a = 2 lr,
+    k = lr*wd, the error e = w - w* and m = E e.w*, |w*|^2 = 1 in the mean:
         m'       = (1 - k - a) m - k
         E|e'|^2  = ((1-k)^2 - 2 a (1-k) + a^2 (d+2)) E|e|^2 + a^2 noise^2 d
                    - 2 k (1 - k - a) m + k^2,

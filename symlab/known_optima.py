@@ -217,8 +217,8 @@ def _drift(w) -> float:
 
 
 class Embedding(_Language):
-    """Next-token prediction with W = E, the embedding; its excess loss is split by the
-    token that is given.
+    """Next-token prediction in which the embedding alone is trained, as the matrix W,
+    and the true head is given; the excess loss is split by the given token.
     """
 
     @staticmethod
@@ -245,8 +245,8 @@ class Embedding(_Language):
 
 
 class Head(_Language):
-    """Next-token prediction with W = H, the head; its excess loss is split by the token
-    that is predicted.
+    """Next-token prediction in which the head alone is trained, as the matrix W, and
+    the true embedding is given; the excess loss is split by the predicted token.
     """
 
     @staticmethod

@@ -141,7 +141,11 @@ def _numbers(prefix: str, interval) -> dict:
 
 
 def line(row) -> str:
-    """Return one row of `compared` as a line for the terminal."""
+    """Return a line for the terminal that compares a claim's earlier verdict with that
+    on fresh seeds.
+
+    row: a row of the frame that `compared` returns.
+    """
     mark = {"differs": "DIFFERS", NO_ROWS: NO_ROWS}.get(row.agreement, "equal")
     compared = row.agreement != NO_ROWS
     before = f"{row.before} {shown(row)}" if compared else "none to compare with"

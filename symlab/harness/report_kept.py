@@ -121,8 +121,11 @@ class Memory:
         self.names: dict[Group, str] = {}
 
     def recall(self, group: Group) -> tuple[list[Looked], list[Drawn]] | None:
-        """Return what was kept for a group, without its pictures; None where nothing is
-        kept, or something changed since.
+        """Return the stored parts of the report for a group of experiments that share
+        figures: their texts and verdicts, and the figures without their pictures.
+
+        Return None if nothing is stored, or if one of the files or versions that the
+        module's docstring lists has changed since.
         """
         self.names[group] = self._name(group)
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -133,10 +136,10 @@ class Memory:
         return None
 
     def keep(self, group: Group, looked: list[Looked], drawn: list[Drawn]) -> None:
-        """Keep what came out for a group that was asked for with `recall`.
+        """Store the parts of the report for a group for which `recall` returned None.
 
-        Whether nothing changed meanwhile is asked by `same`. A folder that cannot be
-        written costs time and nothing else.
+        `same` says whether nothing changed meanwhile. If the folder cannot be written,
+        nothing is stored and the next report takes longer.
         """
         told = _plain((looked, [replace(d, picture=b"") for d in drawn]))
         text = json.dumps(told)

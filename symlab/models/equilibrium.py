@@ -173,13 +173,16 @@ def layered(draws: np.random.Generator, inputs: int, *layers: int):
 
 
 def train(network, images, targets, batches, penalty, lr: float, every: int, probe):
-    """Train L networks in place by EP; return cosines of its error vectors with BP's.
+    """Train L networks in place by equilibrium propagation (EP); return cosines of its
+    error vectors with those of backpropagation.
 
-    network: as `layered` returns it, all but the last with a leading axis L.
+    network: the five results of `layered`; the first four have a leading axis L, one
+        entry for each network.
     images, targets: (N, inputs + 1) and (N, k); the last k units are the outputs, and
         the loss is 1/2 |s - target|^2.
     batches: (steps, L, B), the numbers of the images in each step.
-    penalty: (L, 1, 1), the weight of the homeostatic loss 1/2 |M - M^T|^2 / n.
+    penalty: (L, 1, 1), the weight of the homeostatic loss 1/2 |M - M^T|^2 / n, for the
+        recurrent weights M of n units.
     lr: the learning rate of Adam.
     every: the number of steps between two records.
     probe: the numbers of the images that are used for the records.

@@ -221,9 +221,13 @@ class Training:
     def rollouts(self, features, right, u):
         """Sample rollouts; return (columns, tokens, probabilities, rewards).
 
-        features: (L, D, P), of P prompts in L lanes.
-        right: (L, 2*PLANS, P), the right first answer token for each plan, then the
-            second.
+        A rollout has three tokens: a plan, then two answer tokens. L policies are
+        trained side by side, each on P prompts with D features, and each has
+        J = 1 + 2*PLANS softmaxes: one for the plan and two for each plan's answers.
+
+        features: (L, D, P).
+        right: (L, 2*PLANS, P), the right tokens: the first answer token after each
+            plan, then the second after each plan.
         u: (L, TOKENS, G, P), uniform random numbers for G rollouts of each prompt.
 
         The first three results are (L, TOKENS, G, P); a column is the index of a

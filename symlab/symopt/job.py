@@ -199,8 +199,9 @@ class Job:
 
     @property
     def states(self) -> list[Tensor]:
-        """The states of the parameter's rules, (N, m, ...) each, in the order of the
-        rules.
+        """The tensors that the parameter's update rules keep between steps, such as the
+        momentum, in the order of the rules; each is (N, m, ...) for N matrices of m
+        rows.
         """
         return [self.state[name] for stack in self.stacks for name in stack.names]
 

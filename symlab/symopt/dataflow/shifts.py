@@ -104,7 +104,9 @@ class Shifts(dict):
     """
 
     def live(self) -> "Shifts":
-        """Return the entries of those products whose shift symmetry is not broken."""
+        """Return the `Shifts` of those products, of an input and a weight, whose
+        symmetry under a shift of the weight no operation has broken so far.
+        """
         return Shifts({p: s for p, s in self.items() if not p.spoiled})
 
 
