@@ -283,8 +283,7 @@ ADAMH, MUON, BEST = 4, 36, 46
 DEVIATION, SLOPE, SPEEDUP = JORDAN.smallest.values()
 ANY = "A better rule gains by any amount, as costs of computation are not counted."
 IN = "In the modded-nanogpt benchmark of optimizers (GPT of 124M parameters),"
-EQUAL = ("at equal steps (differences in steps converted to loss by the curves' final "
-         "slope)")  # fmt: skip
+EQUAL = "at equal steps (step differences converted to loss by the final slope)"
 PRICED = "with differences in steps converted to loss by"
 PRICES = {"": "the curves' final slope", "_planned": "the cost of a shorter schedule"}
 PAIRWISE = "README, pairwise significance"
@@ -379,11 +378,11 @@ CLAIMS = [
         "plain and on the hyperball (weights of fixed norm).",
         estimate=estimates.least_gain([(8, 5), (10, 12)])),
     gains("eigenbasis_gains", f"{IN} Adam in the eigenbasis of gradient covariances "
-        f"lowers the loss {EQUAL} in two pairs of submissions: SOAP on the MLP's "
+        f"lowers the loss {EQUAL} in two pairs: SOAP on the MLP's "
         "weights, and KL-SOAP for NorMuon at fixed weight norms.",
         estimate=estimates.least_gain([(14, 11), (19, 8)])),
     gains("averaging_gains", f"{IN} averaging or extrapolating weights lowers the loss "
-        f"{EQUAL} in four pairs of submissions: extrapolation (RRE), EMA-Nesterov on "
+        f"{EQUAL} in four pairs: extrapolation (RRE), EMA-Nesterov on "
         "Muon and on SOAP, and an average of the last steps.",
         estimate=estimates.least_gain([(34, 30), (39, 12), (40, 30), (45, 44)]),
         expected="undecided", because="The README gives a P value of 0.168 for RRE."),
