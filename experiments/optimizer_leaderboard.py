@@ -374,7 +374,7 @@ CLAIMS = [
         history=(("2026-11-30", "after the rows, the unit of the interval changed from "
         "random halvings of the same runs to submissions; limits stayed"),)),
     gains("row_statistics_gain", f"{IN} normalising rows of the polar factor lowers "
-        f"the loss {EQUAL} in each of two pairs of submissions: NorMuon over Muon, "
+        f"the loss {EQUAL} in each of two pairs: NorMuon over Muon, "
         "plain and on the hyperball (weights of fixed norm).",
         estimate=estimates.least_gain([(8, 5), (10, 12)])),
     gains("eigenbasis_gains", f"{IN} Adam in the eigenbasis of gradient covariances "
