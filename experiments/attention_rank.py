@@ -413,7 +413,7 @@ def draw_loss(df, ax):
     ax.set(ylabel="validation loss (nats)")
 
 
-@figure("fig8", "right", row=1, title="Decay to 0 nears the nuclear norm")
+@figure("fig8", "right", row=1, title="Decaying factors near the bound")
 def draw_price(df, ax):
     """Half the squared norms of the attention factors, divided by the nuclear norms of
     their products, against weight decay under SGD; dashed, 1, the least possible ratio.

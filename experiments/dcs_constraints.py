@@ -598,7 +598,7 @@ def draw_rate(df, ax):
     panels.legend(ax, "lower left")
 
 
-@figure("fig7", "right", row=1, title="AdamW needs a large $\\epsilon$")
+@figure("fig7", "right", row=1, title="AdamW fails at its default $\\epsilon$")
 def draw_optimizers(df, ax):
     """Largest violation of ten linear constraints in least squares, each trained as u*w
     (DCS), at weight decays 5 % below and above the critical one, under torch's SGD,

@@ -186,7 +186,7 @@ FLOWING = where(arm=("flow_1", "flow_2"))
 ORDINARY = where(arm=("rnn", "rnn_long", "rnn_all"))
 
 
-@figure("flow1", "left", title="Channels up to 2 predict speed 2")
+@figure("flow1", "left", title="Channels up to 2 help at speed 2")
 def draw_speeds(df, ax):
     """Mean square error of six predicted frames, divided by the variance of the
     patterns, against the speed of the motion; shaded, the speeds in training (the RNN

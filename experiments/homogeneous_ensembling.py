@@ -425,7 +425,7 @@ def draw_error(df, ax):
     ax.set(ylabel="test error (MSE)")
 
 
-@figure("fig9", "mid", row=1, title="Label noise does not merge neurons")
+@figure("fig9", "mid", row=1, title="Label noise undoes merging")
 def draw_noise(df, ax):
     """Distinct neurons of 50 after training (those that differ by less than 1 % count
     once), against the standard deviation of label noise that is drawn anew at each

@@ -196,11 +196,11 @@ ARMS = {method: ADVANTAGES[method] for method in METHODS}
 
 @figure("agrae9", "right")
 def draw(df, ax):
-    """Where several seeds were run: pass@1 and pass@256 on held-out two-digit additions
-    before and after reinforcement learning of the language model SmolLM2-135M-Instruct,
-    by method. One seed of two steps cannot rank methods; shown is then the check of its
-    machinery: the largest difference of a token's log-probability between the sampler
-    and one forward pass, against what the claim allows (line).
+    """Largest difference of a token's log-probability between the sampler and one
+    forward pass of the language model SmolLM2-135M-Instruct, by method, against what
+    the claim allows (line): one seed of two steps checks the machinery and cannot rank
+    methods. Where several seeds were run, the panel shows pass@1 and pass@256 on
+    held-out two-digit additions before and after reinforcement learning instead.
     """
     if df.seed.nunique() == 1:
         _check(df, ax)

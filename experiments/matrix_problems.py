@@ -330,7 +330,7 @@ def draw_head(df, ax):
     _sensitivity(df, ax, "head")
 
 
-@figure("symopt2", "left", row=1, title="Sensing: rotation costs most rules")
+@figure("symopt2", "left", row=1, title="Sensing: the basis matters")
 def draw_sensing_final(df, ax):
     """Matrix sensing: excess loss over the optimum at tuned learning rates, by update
     rule, in a random basis and in the data's principal axes; geometric means over

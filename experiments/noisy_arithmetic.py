@@ -192,7 +192,7 @@ def draw_noise(df, ax):
     panels.key(ax, [*REST.values(), VOTE_MARK, closed])
 
 
-@figure("memory1", "mid", title="Wrong labels are fitted first")
+@figure("memory1", "mid", title="Wrong labels are fitted faster")
 def draw_order(df, ax):
     """Fraction of the wrong and of the right training labels of sums modulo 31 that a
     network of 256 neurons fits, against the step of training, with 40 and with 80 % of

@@ -195,7 +195,7 @@ def draw(df, ax):
 
 @figure("lmc2", "right")
 def draw_narrow(df, ax):
-    """Test accuracy of two networks of three hidden layers of half the width, merged by
+    """Test error of two networks of three hidden layers of half the width, merged by
     least squares for each layer, against the samples that it uses, with units
     unmatched, matched by weights (WM) or by activations (AM). Filled, a layer is fitted
     on the mean of its inputs in both networks; hollow, on its inputs in the merged one.

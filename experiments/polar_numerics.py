@@ -176,7 +176,7 @@ def _methods(ax, rows, x: str, y: str, label: str, *, seeds: bool = False) -> No
     ax.set_ylabel(label)
 
 
-@figure("symopt_polar", "left", title="QDWH holds to condition $10^5$")
+@figure("symopt_polar", "left", title="QDWH errs least up to $10^5$")
 def draw_all(df, ax):
     """Relative error of polar factors of float32 matrices against the condition number
     of the matrix, by method. "Left polar as executed" is the formula in Lau & Su's

@@ -315,7 +315,7 @@ def draw_rule_passes(df, ax):
     _passes(df, ax, "rule")
 
 
-@figure("agrae7", "right", title="Rule: two lose at small $k$")
+@figure("agrae7", "right", title="Rule: two lose, most at small $k$")
 def draw_rule_gains(df, ax):
     """pass@k on held-out sums of digits modulo 12 (task rule) of each method minus
     GRPO's, paired by seed, with 95 % intervals; black, GRPO. Marks of one k stand side

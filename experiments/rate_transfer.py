@@ -244,7 +244,7 @@ def draw_mup(df, ax):
     _curves(df, ax, "mup")
 
 
-@figure("symopt8", "mid", row=1, title="Polar, none: best rate stays")
+@figure("symopt8", "mid", row=1, title="Polar, none: within an octave")
 def draw_none(df, ax):
     """Validation loss against the learning rate of the hidden matrices for each width D
     (colours as in (a)), if their updates are unscaled polar factors (none); the scales

@@ -211,7 +211,7 @@ def draw(df, ax):
     panels.name(ax, replace(PRODUCT, label="$UW$, decay 1"), 0.05, 0.52 * d)
     panels.name(ax, ARMS[0.0], 0.08, 0.83 * d)
     panels.name(ax, replace(BROKEN, label=f"{BROKEN.label}, decay 1"), 0.3, 1.04 * d)
-    law = Arm("theory of $UW$, decay 1", plot.BLACK)
+    law = Arm("theory, known matrix", plot.BLACK)
     panels.name(ax, law, 0.98, rank + 0.02 * d, ha="right")
     ax.set(xlabel="label noise $\\sigma$", ylabel="rank", ylim=(0, d * 1.2))
 
