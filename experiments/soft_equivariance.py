@@ -223,7 +223,8 @@ def draw_order(df, ax):
             some = rows[rows[f"eps_{k}"] == eps]
             at = place + (3 - k) * 0.28 + np.linspace(-0.08, 0.08, len(some))
             for least, inside in INSIDES.items():
-                here = (some[f"eps_{least}"] == some.filter(like="eps_").min(1)).values
+                smallest = some.filter(like="eps_").min(axis=1)
+                here = (some[f"eps_{least}"] == smallest).values
                 ax.plot(at[here], some[f"penalty_{k}"][here], marker, mfc=inside,
                         color=SOFT["per"].color, mew=0.6)  # fmt: skip
     panels.ticks(ax, "x", {0: "0.1", 1: "0.3", 2: "1"})

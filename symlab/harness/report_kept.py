@@ -309,6 +309,7 @@ def strange(
     """
     own = {str(p) for p in inputs(project, scale, group)}
     covered = [SYMLAB, project.root / "data", remembered.folder(project.root)]
+    covered += [SYMLAB.parent / "symlab.egg-info"]  # of `pip install -e`
     covered += [sys.prefix, sys.base_prefix, *SYSTEM, *_caches()]
     covered += [p for p in map(Path, sys.path) if third_party(p.resolve())]
     below = tuple(f"{p}{os.sep}" for p in covered)
