@@ -201,7 +201,7 @@ def test_the_findings_of_the_readme_are_the_numbers_of_the_claims_they_name():
     decided = [v for v in agrae if v.verdict == "failed"]
     assert (len(agrae), len(decided)) == (8, 3)
     assert {v.verdict for v in agrae} == {"failed", "undecided"}
-    assert "3 rule out a gain of 0.01 (one after Holm)" in " ".join(text.split())
+    assert "and 3 rule out a gain of 0.01 (one after Holm)" in " ".join(text.split())
     assert sum(not v.holm.startswith("flips") for v in decided) == 1
 
 
