@@ -392,7 +392,7 @@ RACE = Race(
     "the race of advantage estimators", ARM, ("lr",), TUNING, RACED, "unreached"
 )
 PROTOCOL = {
-    "grids_hold_the_best": fails("For 7 of 54 pairs of estimator and setting the best "
+    "grids_hold_the_best": fails("For 8 of 54 pairs of estimator and setting the best "
         "rate is an end of the grid.") | {"statement": f"{TASK}, the best of five "
         "learning rates on the tuning seeds is never the lowest or the highest, for "
         "any of nine advantage estimators in any of six settings (three initial "
@@ -530,10 +530,10 @@ CLAIMS = [
     # --- pass@k after training
     *finals("agrae", "agrae", 1, "more than 0.01 above GRPO's", place="table 1",
             tests="a-grae", above=POINT, **NEAR,
-            but={(4,): fails("A-GRAE's pass@1 is 0.006 below GRPO's.")}),
+            but={(4,): fails("A-GRAE's pass@1 is 0.007 below GRPO's.")}),
     *finals("agrae", "agrae", 256, "more than 0.01 above GRPO's", place="table 1",
             tests="a-grae", above=POINT, **NEAR,
-            but={(4,): fails("A-GRAE's pass@256 is 0.010 below GRPO's.")}),
+            but={(4,): fails("A-GRAE's pass@256 is 0.011 below GRPO's.")}),
     *finals("negative_dominant", ND, 1, "above or less than 0.01 below GRPO's",
             place="figure 2", tests="suppression", above=-POINT, **NEAR),
     *finals("negative_dominant", ND, 256, "above or less than 0.01 below GRPO's",

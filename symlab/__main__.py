@@ -154,6 +154,9 @@ def _one_claim(project: Project, name: str, o) -> int:
             print(f"on unseen seeds: {confirmation.again(project, found[0], o.scale)}")
             done, wanted = findings.progress(p)
             print(f"rows: {done} of {wanted} runs in {_short(p.store.file)}")
+            figures = [f for f, n in contract.figures(project).items() if e in n]
+            again = [*(f"make {f}" for f in figures[:1]), f"make confirm NAMES={e}"]
+            print(f"to check again (the last on new seeds): {', '.join(again)}")
             _mention_committed(project, [p], o)
             return int(not found[0].as_expected)
     raise UserError(nearest(claim, [v.claim.name for v in verdicts], "claim"))

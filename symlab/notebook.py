@@ -28,8 +28,9 @@ def load(
         present code is.
 
     Rows made by older code and failed runs are left out; `pd.read_parquet` on
-    results/<scale>/<experiment>.parquet shows them all. Raises UserError if there are
-    no such rows, or if the archive is damaged.
+    results/<scale>/<experiment>.parquet shows them all. If no rows are left, the frame
+    is empty, and a warning says how to make rows. Raises UserError if the archive is
+    damaged or has no rows of this experiment.
     """
     if archive is not None:
         if reference or seed0:
@@ -38,7 +39,16 @@ def load(
             )
         return archives.read(Path(archive)).frame(scale, experiment)
     (plan,) = findings.plans_of(_project(reference), experiment, scale, seed0=seed0)
-    return plan.rows()
+    rows = plan.rows()
+    if rows.empty:
+        seeds = f" --seed0 {seed0}" if seed0 else ""
+        run = f"make them by `symlab run {experiment} --scale {scale}{seeds}`"
+        other = "" if reference else ", or pass reference=True for the committed ones"
+        warnings.warn(
+            f"no current rows of {experiment} at scale {scale}: {run}{other}",
+            stacklevel=2,
+        )
+    return rows
 
 
 def _project(reference: bool) -> Project:

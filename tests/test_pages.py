@@ -57,7 +57,7 @@ def test_a_page_shows_the_scoreboard_and_a_terminal_shows_it_again(board, sandbo
     page.write_text(pages.filled(board, "quick", before, VERDICTS))
     text = page.read_text()
     assert text.startswith("First.\n<!-- scoreboard all -->\n| paper | supported (")
-    row = "| A 2024 | 1 (1) | 1 (1) | 1 | 3 of 3 | none | 1 of 1 | none | 8 | not run |"
+    row = "| A 2024 | 1 (1) | 1 (1) | 1 | 3 (3) of 3 | none | 1 of 1 | none | 8 |"
     assert row in text
     assert text.endswith("<!-- end -->\nLast.\n")
     head, row = pages.committed_scoreboard(board).splitlines()
@@ -134,7 +134,8 @@ def test_one_claim_is_checked_by_its_name_on_committed_rows(sandbox):
     assert done.stdout.startswith("line.slope: held\nstatement: y/x is 2.\n")
     assert "claimed: > 1.9 and < 2.1\nmeaning: ours\n" in done.stdout
     assert "thresholds: written before rows. noise of 1 %" in done.stdout
-    assert done.stdout.endswith("rows: 12 of 12 runs in results/quick/line.parquet\n")
+    assert "\nrows: 12 of 12 runs in results/quick/line.parquet\n" in done.stdout
+    assert done.stdout.endswith(": make line, make confirm NAMES=line\n")
     done = sandbox("claims", "line.slope", "--reference")
     assert done.returncode == 1
     assert "0 of 12 runs are there" in done.stdout

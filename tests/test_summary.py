@@ -69,8 +69,10 @@ def confirmed(*rows) -> pd.DataFrame:
 def test_the_scoreboard_says_how_claims_came_out_and_how_sure_that_is():
     exact = {"kind": "identity", "estimate": where().worst("y")}
     late = replace(UNDECIDED, claim=replace(UNDECIDED.claim, written="after"))
+    moved = replace(SUPPORTS.claim, history=(("2026-01-01", "changed"),))
     judged = [
-        SUPPORTS, replace(CONTRADICTS, holm="flips to undecided"), late, ERROR,
+        replace(SUPPORTS, claim=moved), replace(CONTRADICTS, holm="flips to undecided"),
+        late, ERROR,
         CONTROL, verdict("g", **exact), verdict("h", above=3.0, **exact),
         verdict("i", origin="control", above=3.0),
         verdict("j", frame=FRAME[:4]), verdict("k", origin="ours"),
@@ -84,18 +86,27 @@ def test_the_scoreboard_says_how_claims_came_out_and_how_sure_that_is():
         "paper": "A 2024", "supported": 2, "contradicted": 1, "undecided": 1,
         "no_verdict": 1, "identities": 2, "identities_held": 1, "headlines": 2,
         "untested": 1, "controls": 2, "controls_held": 1, "seeds_low": 4, "seeds": 8,
-        "seeds_high": 8, "confirmed": 1, "differing": 1, "before": 3,
+        "seeds_high": 8, "confirmed": 1, "differing": 1, "before": 3, "unchanged": 2,
         "supported_flip": 0, "contradicted_flip": 1,
     }  # fmt: skip
     (shown,) = summary.shown(summary.scoreboard(judged, seen)).to_dict("records")
     assert shown == {
         "paper": "A 2024", "supported (after Holm)": "2 (2)",
         "contradicted (after Holm)": "1 (0)", "undecided": 1, "no verdict": 1,
-        "thresholds before rows": "3 of 4",
+        "thresholds before rows (unchanged)": "3 (2) of 4",
         "exact identities": "1 of 2",
         "main statements not tested": "1 of 2", "controls that hold": "1 of 2",
         "seeds": "8 (4 to 8)", "same verdict on unseen seeds": "1 of 2",
     }  # fmt: skip
+
+
+def test_one_seed_is_no_repeat_of_a_verdict():
+    """The interval of one seed is infinite, so that both verdicts are undecided."""
+    alone = verdict("o", frame=FRAME[:1])
+    assert alone.verdict == "undecided"
+    seen = confirmed(("e", "o", "> 0", "equal"), ("e", "a", "> 0", "equal"))
+    (row,) = summary.scoreboard([SUPPORTS, alone], seen).to_dict("records")
+    assert (row["confirmed"], row["differing"]) == (1, 0)
 
 
 def test_outcomes_are_counted_by_when_thresholds_were_written():

@@ -160,9 +160,11 @@ def scoreboard(
     that no claim tests. `controls` and `controls_held` count our control claims about
     the paper. `seeds_low`, `seeds` and `seeds_high` are the least, median and largest
     number of seeds of an estimate. `confirmed` and `differing` count equal and
-    different verdicts on fresh seeds, for claims whose thresholds are the present ones.
+    different verdicts on fresh seeds, for claims whose thresholds are the present ones
+    and whose interval is finite: one seed leaves an effect undecided whatever it is.
     `before` counts claims whose thresholds were written before a look at rows, among
-    `supported`, `contradicted` and `undecided` together. `supported_flip` and
+    `supported`, `contradicted` and `undecided` together, and `unchanged` those of them
+    in which nothing was changed since. `supported_flip` and
     `contradicted_flip` count those that become undecided under Holm's correction.
     """
     groups: dict[str, list[Verdict]] = {name: [] for name in named}
@@ -198,12 +200,14 @@ def _score(
     exact = [v for v in own if v.claim.kind == "identity"]
     found = [v for v in own if v.claim.kind != "identity"]
     decided = [v for v in found if v.judged and v.verdict != "error"]
+    early = [v for v in decided if v.claim.written == "before"]
     controls = [v for v in about if v.claim.origin == "control"]
     seeds = [v.interval.n for v in own if v.interval]
     again = [
         agreement
         for v in own
         if (key := (v.experiment, v.claim.name, v.claim.criterion)) in known
+        if v.interval is None or math.isfinite(v.interval.high - v.interval.low)
         for agreement in [known[key]]
     ]
     return {
@@ -222,7 +226,8 @@ def _score(
         "seeds_high": max(seeds, default=0),
         "confirmed": again.count("equal"),
         "differing": again.count("differs"),
-        "before": sum(v.claim.written == "before" for v in decided),
+        "before": len(early),
+        "unchanged": sum(not v.claim.history for v in early),
         "supported_flip": _flips(decided, "held"),
         "contradicted_flip": _flips(decided, "failed"),
     }
@@ -249,8 +254,10 @@ def shown(board: pd.DataFrame) -> pd.DataFrame:
         "contradicted (after Holm)":
             _after(board.contradicted, board.contradicted_flip),
         "undecided": board.undecided,
-        "thresholds before rows": _of(
-            board.before, board.supported + board.contradicted + board.undecided),
+        "thresholds before rows (unchanged)": [
+            f"{r.before} ({r.unchanged}) of {n}" if n else "none"
+            for r in board.itertuples()
+            for n in [r.supported + r.contradicted + r.undecided]],
         "exact identities": _of(board.identities_held, board.identities),
         "main statements not tested": _of(board.untested, board.headlines),
         "controls that hold": _of(board.controls_held, board.controls),
