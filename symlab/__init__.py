@@ -1,8 +1,9 @@
 """symlab: executable claims on symmetry in deep learning.
 
-A notebook needs four functions, loaded on first use so that `import symlab` is fast:
+A notebook needs five functions, loaded on first use so that `import symlab` is fast:
 
     symlab.load("rescaling_sparsity")     the current rows as a DataFrame
+    symlab.columns("rescaling_sparsity")  what each column of these rows means
     symlab.run("rescaling_sparsity")      make the missing runs, then return all rows
     symlab.claims("fig3")                 one row per claim; all claims without a name
     symlab.figure("fig3")                 the figure, drawn from current rows
@@ -11,7 +12,7 @@ A notebook needs four functions, loaded on first use so that `import symlab` is 
 from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = ["claims", "figure", "load", "run"]
+__all__ = ["claims", "columns", "figure", "load", "run"]
 
 
 def __dir__() -> list[str]:

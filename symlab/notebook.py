@@ -1,4 +1,4 @@
-"""The four functions for notebooks: load, run, claims, figure."""
+"""The functions for notebooks: load, columns, run, claims, figure."""
 
 import warnings
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from symlab.harness import archive as archives
-from symlab.harness import engine, findings, summary
+from symlab.harness import dictionary, engine, findings, summary
 from symlab.harness.errors import UserError
 from symlab.harness.project import Committed, Project, find
 
@@ -49,6 +49,18 @@ def load(
             stacklevel=2,
         )
     return rows
+
+
+def columns(experiment: str) -> pd.DataFrame:
+    """Return what the columns of an experiment's rows mean, one row per column.
+
+    experiment: the name of its file, without suffix.
+
+    `kind` is 'setting' for a field of its Config, 'result' for what `run` measured, and
+    'history' for how the row was made. `meaning` is a text. Raises UserError if there
+    is no such experiment.
+    """
+    return dictionary.meanings(find(), experiment)
 
 
 def _project(reference: bool) -> Project:

@@ -43,6 +43,9 @@ def sweep(scale: str) -> list[Config]:
 def run(configs: list[Config]) -> list[dict]:
     """Return one row per config, in order: scalars and 1-D lists. No globals; files in
     DATA.
+
+    Columns:
+        spread: standard deviation of the samples of a run; `symlab.columns` reads this.
     """
     seeds, which = lanes.shared(configs)
     x = np.stack([rng.stream(s, "data").normal(size=configs[0].n) for s in seeds])

@@ -143,4 +143,5 @@ def test_nobody_reads_the_answer(sandbox, words):
 def test_the_package_lists_what_a_notebook_needs():
     import symlab
 
-    assert set(dir(symlab)) == {"load", "run", "claims", "figure", "__version__"}
+    public = {"load", "columns", "run", "claims", "figure", "__version__"}
+    assert set(dir(symlab)) == public
