@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from symlab.mirror import compress
+from symlab.mirror import audit, compress
 from symlab.mirror.verify import compared, double, outputs
 from symlab.models.transformer import Decoder, preset
 from symlab.models.vision import torchvision
@@ -208,6 +208,25 @@ def test_words_that_the_batch_lacks_are_not_forgotten():
     assert new.embed.embedding_dim == 5
     new, _ = compressed(model, cross_entropy, (words[:1], torch.zeros(1).long()))
     assert new.second.in_features == 7  # one sample: all is constant on the batch
+
+
+def test_units_that_are_nearly_dead_stay_and_are_named():
+    """`audit` counts units below 1 % of a typical one as dead; outputs need them."""
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight[:3] *= 1e-4
+        model[0].bias[:3] *= 1e-4
+        model[0].weight[3] = 0.0
+        model[0].bias[3] = 0.0
+    found = audit(model, cross_entropy, BATCH).iloc[0]
+    assert found.dead == 4
+    assert "where that changes no output (its tolerance= allows" in found.note
+    new, report = compressed(model, cross_entropy, BATCH)
+    assert new[0].out_features == 7
+    assert row(report, "0.weight:0").note == (
+        "3 stay: near a mirror, not on it (see tolerance=)"
+    )
+    assert compress(model, cross_entropy, BATCH, tolerance=1e-3)[0][0].out_features == 4
 
 
 def test_one_unit_stays():

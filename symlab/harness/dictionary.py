@@ -132,7 +132,7 @@ def _settings(path: Path) -> dict[str, str]:
     for node in _parsed(path).body:
         if isinstance(node, ast.ClassDef) and node.name == "Config":
             return {
-                field.target.id: f"{cleandoc(_text(below))} Default: "
+                field.target.id: f"{' '.join(_text(below).split())} Default: "
                 f"{ast.unparse(field.value)}."
                 for field, below in zip(node.body, [*node.body[1:], None], strict=True)
                 if isinstance(field, ast.AnnAssign) and field.value is not None

@@ -138,9 +138,9 @@ def note(index: Index, values: dict) -> str:
         if not lost:
             return "full rank: nothing to do"
         return (
-            f"{lost} of {width} dimensions are unused: a width of {index.units - lost} "
-            "gives the same function (symlab.mirror.compress); to keep them, "
-            "symlab.mirror.remove_symmetries or less weight decay"
+            f"{lost} of {width} dimensions are nearly unused: symlab.mirror.compress "
+            "cuts them where that changes no output (its tolerance= allows a change); "
+            "to keep them, symlab.mirror.remove_symmetries or less weight decay"
         )
     compared = "distinct" in values  # whether units were, with each other
     near = _near(index, values)
@@ -170,7 +170,8 @@ def _near(index: Index, values: dict) -> str:
             "weight decay"
         )
     return (
-        f"{what}; symlab.mirror.compress removes the others; to keep units apart, "
+        f"{what}; symlab.mirror.compress removes the others where that changes no "
+        "output (its tolerance= allows a change); to keep units apart, "
         "symlab.mirror.remove_symmetries or less weight decay"
     )
 

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from symlab.mirror.private import copied
 from symlab.mirror.search import Search
+from symlab.mirror.state import DEAD, state
 from symlab.mirror.units import Index
 from symlab.mirror.verify import outputs
 
@@ -140,17 +141,33 @@ def _flops(model: nn.Module, loss, batch) -> int:
 
 def _table(search: Search) -> pd.DataFrame:
     """One row for each index with a symmetry, in the order of `indices`."""
+    tensors = {n: p.detach() for n, p in search.model.named_parameters()}
     rows = []
     for n, index in enumerate(search.found):
         if index.symmetry == "none" or not index.parts[0].shape:
             continue
-        after = int(search.draft.alive(index).sum())
+        alive = search.draft.alive(index)
+        after = int(alive.sum())
         row = {"parameters": index.text(), "symmetry": index.symmetry}
         row |= {"before": index.units, "after": after}
         row |= dict.fromkeys(KINDS, 0) | search.counts.get(n, {})
-        rows.append(row | {"note": _note(search, n, index)})
+        texts = [_note(search, n, index), _near(state(index, tensors, DEAD), alive)]
+        rows.append(row | {"note": "; ".join(filter(None, texts))})
     columns = ["parameters", "symmetry", "before", "after", *KINDS, "note"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _near(values: dict, alive: Tensor) -> str:
+    """How many units stay that `audit` counts as dead or as copies, beyond the one that
+    a layer must have; '' if none.
+
+    values: the measures of `audit`. alive: (H,) booleans, the units that stay.
+    """
+    near = int(alive[values.get("dead_units", [])].sum())
+    for copies in values.get("copy_groups", []):
+        near += max(int(alive[copies].sum()) - 1, 0)
+    near = min(near, int(alive.sum()) - 1)
+    return f"{near} stay: near a mirror, not on it (see tolerance=)" * bool(near)
 
 
 def _note(search: Search, number: int, index: Index) -> str:
