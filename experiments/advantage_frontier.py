@@ -419,10 +419,10 @@ of_paper = partial(family, paper=AGRAE, epochs=EPOCH_WORDS, history=SEEN)
 
 def areas(name: str, method: str, bound: str, **fields) -> list[Claim]:
     """Return claims that the area which a method's pairs (pass@1, pass@256) dominate is
-    `bound` than GRPO's, one for each number of epochs.
+    `bound`, one for each number of epochs.
     """
     text = f"{TASK}, with {{epochs}} per batch, {PAIRS} of {WORDS[method]} dominate "
-    text += f"an area {bound} than GRPO's, {OF_THREE}, at tuned rates."
+    text += f"an area {bound}, {OF_THREE}, at tuned rates."
     return of_paper(
         f"{name}_frontier_{{epochs}}", text,
         lambda epochs: gain(AREA, method, each="base", epochs=epochs),
@@ -489,10 +489,10 @@ CLAIMS = [
         reason="From about 1 % of clipped tokens on, the clip changes the policy's "
         "entropy in the experiment advantage_dynamics."),
     setting("exploration_can_pay",
-        f"{TASK}, the likeliest pair of answer tokens, by the distribution from which "
-        "right answers are drawn, is right more often by over 0.1 after a first token "
-        "that is one of the three (of six) that the initial policy uses least than "
-        "after the one that it uses most.",
+        f"{TASK}, the answer (two tokens) that is likeliest to be right is right with "
+        "a probability over 0.1 higher after the three first tokens (of six) that the "
+        "initial policy uses least, in their mean, than after the one that it uses "
+        "most.",
         estimate=RACED.mean(named(
             "foreseen_gap", "success of the likeliest answer, after the least used "
             "first tokens minus after the most used one")),
@@ -512,17 +512,17 @@ CLAIMS = [
         base=list(NOISE), epochs=EPOCH_WORDS, paper=AGRAE, place="table 1", **OUR_AREA,
         above=POINT, unit="area", reason=OUTWARDS, **CONTAINS,
         but={(0.46, 4): fails("A-GRAE's area is 0.013 smaller than GRPO's.")}),
-    *areas("negative_dominant", ND, "larger or less than 0.01 smaller",
+    *areas("negative_dominant", ND, "larger than GRPO's or less than 0.01 smaller",
            above=-POINT, **EASIER, but={(4,): CONTAINS}),
-    *areas("positive_dominant", PD, "more than 0.01 smaller", below=-POINT,
+    *areas("positive_dominant", PD, "more than 0.01 smaller than GRPO's", below=-POINT,
            **HARDER, but={(4,): CONTAINS}),
-    *areas("w_reinforce", WR, "more than 0.01 larger", above=POINT,
+    *areas("w_reinforce", WR, "more than 0.01 larger than GRPO's", above=POINT,
            paper=ZHU, place="pass@k for k from 1 to 256", but={(1,): CONTAINS}),
     Claim("omega_of_single_groups_costs",
         f"{TASK}, {PAIRS} of A-GRAE, whose weights move to hard prompts and right "
-        "rollouts as the mean reward rises, dominate over 0.01 less area if that mean "
-        "is over one prompt than over the batch (three initial policies, one or four "
-        "epochs).",
+        "rollouts as the mean reward rises, dominate an area over 0.01 smaller if this "
+        "reward is a mean over one prompt than if over the batch (mean of six "
+        "settings).",
         place="batches of one group are TRL's default", unit="area",
         estimate=RACED.where(method="agrae").paired(
             AREA, each="cell", omega=("group", "batch")),
@@ -534,9 +534,9 @@ CLAIMS = [
     *finals("agrae", "agrae", 256, "more than 0.01 above GRPO's", place="table 1",
             tests="a-grae", above=POINT, **NEAR,
             but={(4,): fails("A-GRAE's pass@256 is 0.011 below GRPO's.")}),
-    *finals("negative_dominant", ND, 1, "above or less than 0.01 below GRPO's",
+    *finals("negative_dominant", ND, 1, "above GRPO's or less than 0.01 below it",
             place="figure 2", tests="suppression", above=-POINT, **NEAR),
-    *finals("negative_dominant", ND, 256, "above or less than 0.01 below GRPO's",
+    *finals("negative_dominant", ND, 256, "above GRPO's or less than 0.01 below it",
             place="figure 2", tests="suppression", above=-POINT, **NEAR,
             but={(4,): EASIER}),
     *finals("positive_dominant", PD, 256, "more than 0.01 below GRPO's",
@@ -567,8 +567,8 @@ CLAIMS = [
     *family("grpo_lowers_pass_256_{base}",
         f"{TASK}, GRPO at tuned learning rates ends with a pass@256 on held-out "
         "prompts more than 0.01 below that of the policy before training, which is "
-        f"right in {{base}} of its rollouts (mean of training with one and with four "
-        "epochs per batch of samples).",
+        f"right in {{base}} of its rollouts (the fall is a mean over training with one "
+        "and with four epochs per batch).",
         lambda base: GRPO.where(base=base).mean(named("rise_256", "rise of pass@256")),
         base=list(NOISE), paper=AGRAE, place="figure 2", tests="shrinkage",
         unit="fraction of prompts", below=-POINT, reason=ONE_POINT, history=SEEN,

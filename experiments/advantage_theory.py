@@ -456,8 +456,7 @@ ONE, TWO, THREE = (f"limit ({n}) of theorem 1" for n in ("i", "ii", "iii"))
 CLAIMS = [
     identity("group_symmetry",
         f"For every group of {GROUPS} of which some are right and some wrong, the "
-        f"advantages by {SYMMETRIC_NAMES} have an absolute sum below 1e-12 per "
-        "rollout.",
+        f"advantages by {SYMMETRIC_NAMES} sum to 0, to within 1e-12 per rollout.",
         unit="per rollout",
         place="group symmetry of GRPO", tests="unsampled",
         estimate=SIZE.where(method=SYMMETRIC).worst(
@@ -467,8 +466,8 @@ CLAIMS = [
         "For every group of 2, 4 or 8 rollouts (sampled answers with reward 0 or 1) "
         "of which some are right and some wrong, the advantages by "
         "Positive-Dominant, Negative-Dominant, ASS, NSR and A-GRAE, which weigh "
-        "right and wrong ones unequally, have an absolute sum above 0.01 per "
-        "rollout.",
+        "right and wrong ones unequally, sum to more than 0.01 per rollout or less "
+        "than -0.01.",
         unit="per rollout",
         paper=AGRAE, place="experiment I and A-GRAE", kind="identity", above=1e-2,
         estimate=SIZE.where(
@@ -601,10 +600,10 @@ CLAIMS = [
         reason=f"{ROUNDING} The mean over all 4096 groups is compared, relative to "
         "the largest step, or to 1 where that is smaller."),
     Claim("hidden_focus_of_large_groups",
-        "With GRPO's advantages of right rollouts times s = 0.1, 1 or 10, the expected "
-        "update of a prompt is W = G sqrt(p (1 - p)) [s (1 - p) + p] times a vector "
-        "without s, to a relative 0.01, for groups of G = 512 rollouts and a success "
-        "rate p of the prompt between 0.1 and 0.9.",
+        "If GRPO's advantages of right rollouts are multiplied by s = 0.1, 1 or 10, "
+        "the expected update of a prompt is W = G sqrt(p (1 - p)) [s (1 - p) + p] "
+        "times a vector that does not depend on s, to a relative 0.01, for groups of G "
+        "= 512 rollouts and a success rate p between 0.1 and 0.9.",
         place="the expectation of the update", kind="equivalence", below=0.01,
         unit="relative error",
         estimate=where(largest_groups, study="size", method=SCALES).worst(off_limit),

@@ -298,15 +298,16 @@ CLAIMS = [
         estimate=weakest(*_each("sgd_variance", MORE[:TOP] + FEWER[TOP:])),
         reason="The paper says that the variance has a single peak, so any step in the "
         "other direction counts."),
-    paper("bias_falls", f"{FITTED} the test error of SGD (200 passes) trained on "
-        "labels without noise falls with each step from 25 to 50, 100, 150, 200, 250, "
-        "300, 400, 800 and 1600 random features.", tests="bias", unit="log ratio",
+    paper("bias_falls", "In regression with 200 samples of a linear target "
+        "without label noise, the test error of SGD (200 passes) falls with each step "
+        "from 25 to 50, 100, 150, 200, 250, 300, 400, 800 and 1600 random features.",
+        tests="bias", unit="log ratio",
         estimate=weakest(*_each("sgd_bias", MORE), above=False), below=0.0,
         reason="The paper says that the bias falls monotonically, so any rise counts."),
-    ours("minimum_norm_bias_peaks", f"{FITTED} the minimum-norm fit to labels without "
-        "noise has more than 1.25 times the test error with 200 random features that "
-        "it has with 100, in the geometric mean over seeds: the peak at 200 needs no "
-        "label noise.",
+    ours("minimum_norm_bias_peaks", "In regression with 200 samples of a linear "
+        "target without label noise, the minimum-norm fit has more than 1.25 times the "
+        "test error with 200 random features that it has with 100, in the geometric "
+        "mean over seeds: the peak at 200 needs no label noise.",
         estimate=OURS.log_ratio("norm_bias", features=(200, 100)), above=ERROR.log,
         reason=ERROR.reason),
     *family("no_loss_at_{p}", f"{FITTED} SGD with a constant step size (200 passes) on "

@@ -303,21 +303,21 @@ claim = partial(Claim, paper=LABORIEUX, written="after", history=SEEN)
 identity = partial(claim, kind="identity", unit="relative error")
 CLAIMS = [
     *(claim(f"error_falls_with_power_{n}",
-        "In random tanh networks with asymmetric weights, equilibrium propagation "
-        f"from nudges (small weights of the loss) at {n} points on a complex circle "
-        "of radius b gives the derivative of the equilibrium by the nudge with a "
-        f"relative error that grows as b^p, p within 0.2 of {n}, for b from 0.05 to "
-        "0.4.",
+        "In random tanh networks with asymmetric weights, the derivative of the "
+        "equilibrium with respect to the nudge (weight of the loss), found by "
+        f"equilibrium propagation from nudges at {n} points on a complex circle of "
+        f"radius b, has a relative error that grows as b^p, p within 0.2 of {n}, for b "
+        "= 0.05 to 0.4.",
         origin="ours", kind="equivalence", place="Cauchy integral; order derived here",
         estimate=NUDGE.where(points=n).slope(LOG_ERROR, "log(beta)"),
         unit="exponent p", above=n - 0.2, below=n + 0.2,
         reason="A slope within 0.2 tells the orders 2, 4 and 6 apart. At the largest "
         "b higher powers of b bend the curves.") for n in POINTS[1:]),
     identity("contour_is_exact",
-        "In random tanh networks with asymmetric weights, equilibrium propagation "
-        "from nudges (small weights of the loss) at 6 points on a complex circle of "
-        "radius 0.05 gives the derivative of the equilibrium by the nudge with a "
-        "relative error below 0.001, in every network.",
+        "In random tanh networks with asymmetric weights, the derivative of the "
+        "equilibrium with respect to the nudge (weight of the loss), found by "
+        "equilibrium propagation from nudges at 6 points on a complex circle of radius "
+        "0.05, has a relative error below 0.001, in every network.",
         place="abstract: Cauchy integral", tests="finite nudge",
         estimate=NUDGE.where(points=6, beta=0.05).worst(ERROR), below=1e-3,
         reason="An error of a thousandth turns the derivative by less than a tenth of "
@@ -363,8 +363,8 @@ CLAIMS = [
     claim("homeostasis_aligns",
         "In networks trained on handwritten digits by equilibrium propagation with "
         "independent feedback weights, a homeostatic loss (penalty on the asymmetry of "
-        "the Jacobian) of coefficient 0.1, and of 1, raises their error vectors' "
-        "final cosine with backpropagation's by more than 0.05 over coefficient 0.",
+        "the Jacobian) with coefficient 0.1 or 1 raises the final cosine between their "
+        "error vectors and backpropagation's by more than 0.05.",
         place="abstract; figure 4", tests="homeostasis", unit="cosine",
         estimate=weakest(*(TRAINING.paired(FINAL, penalty=(p, 0.0))
                            for p in PENALTIES[1:])),

@@ -261,8 +261,8 @@ AXES = "the rotations that align a point cloud with its principal axes"
 CHANGES = "changes its output by more than"
 CLAIMS = [
     puny("frame_average_is_invariant",
-        f"A random network that is averaged over {AXES}, d = 2 or 3 dimensions (with "
-        "or without reflections), changes its output by less than 1e-12 of its size "
+        f"A random network that is averaged over {AXES} (with or without reflections, "
+        "in two or three dimensions) changes its output by less than 1e-12 of its size "
         "when the cloud is rotated (or reflected), in every run.",
         place="theorem 1 and section 2.1", tests="exact", kind="identity",
         unit="of the output",
@@ -311,9 +311,10 @@ CLAIMS = [
         place="abstract", tests="jump",
         estimate=JUMP.mean(_frame_jump), above=BROKEN.size, reason=BROKEN.reason),
     dym("jump_does_not_shrink",
-        f"A smooth random network that is averaged over {AXES} changes as much, within "
-        "5 %, at d = 1e-7 as at d = 1e-2 between two copies of a planar cloud of "
-        "equal variances, one stretched by d along an axis, one along the diagonal.",
+        "The outputs of a smooth random network averaged over rotations to the "
+        "principal axes differ between two copies of a planar cloud of equal "
+        "variances, one stretched by d along an axis, one along the diagonal, as much "
+        "for d = 1e-7 as for d = 1e-2, within 5 %.",
         place="abstract", tests="jump", kind="equivalence", unit="log ratio",
         estimate=JUMP.mean(_shrinking), above=-0.05, below=0.05,
         reason="The change of a continuous function would shrink by a factor of 1e5; "

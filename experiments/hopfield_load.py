@@ -259,10 +259,10 @@ CLAIMS = [
         but={(4,): {"expected": "undecided", "because": "The probability for finite N "
         "has an exponent of 3.04 at 30 to 80 spins, and eight seeds give the excess to "
         "0.09."}}),
-    Claim("turned_memories", "From a memory with all bits reversed, a step of a "
-        "Hopfield network with 2- or 4-spin interactions flips as many bits as from "
-        "the memory itself; with 3-spin interactions it flips as many bits as it "
-        "keeps of the memory, in every run.",
+    Claim("turned_memories", "One step of a Hopfield network from a memory with "
+        "all bits reversed flips as many bits as one step from the memory itself if "
+        "interactions are of 2 or 4 spins; with 3-spin interactions it flips as many "
+        "bits as the step from the memory leaves unchanged, in every run.",
         paper=KROTOV, origin="oracle", place="parity of the energy",
         kind="identity", unit="of the bits", estimate=where().worst(_turned),
         below=1e-9, reason="Energies are integers that float64 holds exactly."),

@@ -298,11 +298,15 @@ EXCHANGED = named("exchangeable", "number of layers with exchangeable units")
 RECOVERED = named("recovered", "share of the units put back")
 PAIR = "two ReLU networks trained on handwritten digits"
 BAR = "loss barrier (largest excess of test loss on the line between them)"
-COSINE = (
-    "the cosine between their sums of u v^T over singular vectors u, v with at least "
-    "half the layer's largest singular value"
+LET_P = (
+    f"For {PAIR}, let P be the sum of u v^T over a layer's singular vectors u, v with "
+    "at least half its largest singular value."
 )
-STARTS = {"a": "the other network", "b": "that network"}
+COSINE = "the cosine of their P"
+STARTS = {
+    "a": "the network that it leaves as it is",
+    "b": "the network that it permutes",
+}
 EXCESS = (
     "The barrier is the excess of the test loss over the linear interpolation of the "
     f"losses at both ends. {BARRIER.reason}"
@@ -362,25 +366,26 @@ CLAIMS = [
         "with left vectors u and x and right vectors v and y, to 1e-12 of |A| |B|.",
         origin="oracle", place="linearity", estimate=METHOD.worst(PRODUCT)),
     cosine("wm_aligns",
-        f"Weight matching of the hidden units of {PAIR} raises {COSINE} by more than "
+        f"{LET_P} Weight matching of the hidden units raises {COSINE} by more than "
         "0.1.",
         estimate=METHOD.paired(LARGE, method=("weights", "none")),
         tests="directions", above=ALIGNED.size),
     cosine("wm_aligns_the_large",
         f"After weight matching of the hidden units of {PAIR}, the cosine between "
-        "their sums of u v^T over singular vectors u, v is more than 0.1 higher over "
-        "those with at least half the layer's largest singular value than over all.",
+        "the networks' sums of u v^T over a layer's singular vectors u, v is more than "
+        "0.1 higher if only those count that have at least half the largest singular "
+        "value than if all do.",
         tests="directions", above=ALIGNED.size, estimate=WM.mean(LARGE_ALONE)),
     cosine("leading_pairs_carry_it",
         f"After weight matching of {PAIR}, the ten leading singular directions of "
-        "each layer carry a share of the inner product of their weights that is more "
-        "than 0.1 above the share that these directions carry of one network's "
-        "squared norm.",
+        "each layer carry a share of the inner product of the two networks' weights "
+        "that is more than 0.1 above the share that these directions carry of one "
+        "network's squared norm.",
         origin="ours", estimate=WM.mean(LEADING), above=0.1,
         unit="difference of shares",
         reason="A tenth of the inner product is a visible part of it."),
     cosine("am_aligns_alike",
-        f"For {PAIR}, {COSINE} differs by less than 0.1 between matching of their "
+        f"{LET_P} T{COSINE[1:]} differs by less than 0.1 between matching of the "
         "hidden units by activations and by weights.",
         tests="activations", kind="equivalence",
         estimate=METHOD.paired(LARGE, method=("activations", "weights")),
@@ -393,8 +398,8 @@ CLAIMS = [
         below=BARRIER.size, expected="undecided", because="The mean barrier is 0.14 "
         "nats over four pairs of width 128, after 0.09 nats at width 256 in a pilot."),
     cosine("wm_aligns_more_than_ste_b",
-        f"For {PAIR}, {COSINE} is more than 0.1 higher after weight matching than "
-        "after the straight-through estimator started from the network it permutes.",
+        f"{LET_P} Weight matching raises {COSINE} by over 0.1 more than the "
+        "straight-through estimator that starts at the network it permutes.",
         reason=HUNDREDTHS + LEARNED,
         place="section 6, from a summary", above=ALIGNED.size,
         estimate=METHOD.paired(LARGE, method=("weights", "ste_b")),
@@ -402,8 +407,8 @@ CLAIMS = [
         "this estimator connects two networks without the alignment of weight matching "
         "and that a third is then not connected"))),
     *family("ste_{start}_does_not_align",
-        f"Permuting one of {PAIR} by the straight-through estimator that starts from "
-        f"{{start}} raises {COSINE} by less than 0.1.",
+        f"{LET_P} The straight-through estimator that starts from {{start}} raises "
+        f"{COSINE} by less than 0.1.",
         lambda start: METHOD.paired(LARGE, method=(f"ste_{start}", "none")),
         start=STARTS, below=ALIGNED.size, origin="ours",
         reason=HUNDREDTHS + LEARNED, place="random vectors", unit="cosine",

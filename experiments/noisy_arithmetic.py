@@ -346,20 +346,20 @@ CLAIMS = [
         reason="A vote is right (1) or wrong (0), so that any limit between says that "
         "all are right."),
     control("orbits_of_training_pairs_find_the_rule",
-        "A network trained on sums a + b modulo 31 with 80 % of the labels wrong has "
-        "logits of the answers c whose average over the training pairs (a, b), at "
-        "each value of c - a - b modulo 31, is largest at the right value, 0, in "
-        "every run.",
+        "If the logits of all answers c by a network trained on sums a + b modulo 31 "
+        "with 80 % of the labels wrong are averaged over the training pairs (a, b) for "
+        "each value of c - a - b modulo 31, the average is largest at the right value, "
+        "0, in every run.",
         unit="1 if right, else 0",
         kind="identity",
         estimate=LOUD.least(ORBITS), above=0.5,
         reason="The largest average is at the right value (1) or not (0), so that any "
         "limit between says that all are right."),
     control("orbits_of_test_pairs_do_not",
-        "A network of 256 neurons trained on sums a + b modulo 31 with 80 % of the "
-        "labels wrong has logits of the answers c whose average over the test pairs "
-        "(a, b), at each value of c - a - b modulo 31, is largest at the right value, "
-        "0, in less than half of the runs.",
+        "If the logits of all answers c by a network of 256 neurons trained on sums a "
+        "+ b modulo 31 with 80 % of the labels wrong are averaged over the test pairs "
+        "(a, b) for each value of c - a - b modulo 31, the average is largest at the "
+        "right value, 0, in less than half of the runs.",
         unit="fraction of the runs",
         estimate=MAIN.fraction("orbit_test > 0.5"),
         below=0.5, reason="A rule that the output holds on test pairs would be found "

@@ -467,8 +467,8 @@ EXPECTED_MOMENTUM = {
     ("completion",): {"expected": "undecided", "because": "With momentum 0.5 the gain "
         "is 0.03 decades, and its interval contains 0.041."},
 }  # fmt: skip
-LOWER = ("has, in geometric mean over the run, a loss minus optimum (at least 1e-10 of "
-         "its first value) below 0.91 of that")  # fmt: skip
+LOWER = ("has, in geometric mean over a run, an excess loss (taken as at least 1e-10 "
+         "of its first value) below 0.91 times that")  # fmt: skip
 POLARGRAD_IS = "PolarGrad (polar factor times nuclear norm, no momentum)"
 LEADS = f"tuned {POLARGRAD_IS} {LOWER} of tuned"
 QUADRATIC_IS = "In matrix quadratic regression"

@@ -501,14 +501,13 @@ MODEL = "small mixture-of-experts model"
 IN = f"In a {MODEL},"
 AT_LEAST_LOSS = "each at the router learning rate of its least validation loss."
 LESS_THAN = f"have under 0.8 times the {LOAD} of routers under AdamW"
-EQUAL_STEPS = "at equal update length of a router row"
-IN_THE_MEAN = "in the mean over four lengths."
-STEPS_ALIKE = f"{EQUAL_STEPS} (AdamW: at most that), {IN_THE_MEAN}"
+IN_THE_MEAN = "in the mean over four distances."
+STEPS_ALIKE = f"at rates that move a router row at most as far per step, {IN_THE_MEAN}"
 RATES_ALIKE = ("at nearly the same router learning rate, in the mean over two rates "
                "(0.0025 and 0.008).")  # fmt: skip
 MOVING = f"In a {MODEL} whose router rows move by"
-AT_A_STEP = f"{MOVING} 0.008 per step (AdamW: at most that),"
-UNDER_EACH = "under AdamW, row-norm and left polar routers alike."
+AT_A_STEP = f"{MOVING} 0.008 per step (under AdamW at most 0.008),"
+UNDER_EACH = "whether AdamW, row-norm or left polar trains routers."
 INSIDE, BEST, FRESH = RACE.protocol(
     NATS, "Two pairs of tuning seeds differ in the loss by as much by chance.", "nats"
 )
@@ -591,7 +590,8 @@ CLAIMS = [
                        "run; the prototype had 3 % more"))),
     less("left_polar_and_row_norm",
         f"{IN} routers under {POLAR} have under 0.8 times the {LOAD} of routers "
-        f"under row-norm (unit rows) {EQUAL_STEPS}, {IN_THE_MEAN}",
+        "under row-norm (unit rows) at equal update length of a router row, in the "
+        "mean over four lengths.",
         estimate=equal_steps("load_cv", "left_polar", "row_norm"), expected="undecided",
         because="The ratio is 0.78 [0.73, 0.83].", **was("of 1, which held,")),
     less("left_polar_at_equal_rates",
@@ -650,7 +650,8 @@ CLAIMS = [
         "for that."),
     by_lau("adamw_drifts",
         f"{IN} the root mean square over tokens of a router's mean logit is over twice "
-        f"as large under AdamW as under {POLAR} {STEPS_ALIKE}",
+        "as large under AdamW, at rates that move a router row at most as far per "
+        f"step, as under {POLAR}, {IN_THE_MEAN}",
         origin="control", unit="log ratio",
         estimate=equal_steps("mean_logit_drift", "adamw", "left_polar"),
         above=float(np.log(2)), reason="A factor of two, whose logarithm is 0.693, is "
@@ -661,8 +662,9 @@ CLAIMS = [
         f"{AT_A_STEP} {{losses}} lowers the {LOAD} by more than a fifth, {UNDER_EACH}",
         least_helped,
         losses={"balance": "Switch's load-balancing loss (weight 0.01)",
-                "balance and z": "the load-balancing loss (0.01) with a z-loss (0.001)",
-                "phi": "phi-balancing (a loss by prices of load; 0.1)"},
+                "balance and z": "the load-balancing loss with a z-loss "
+                "(weights 0.01, 0.001)",
+                "phi": "phi-balancing (a price on load; weight 0.1)"},
         but={("balance",): {"paper": SWITCH, "place": "load-balancing loss",
                             "tests": "balance"},
              ("balance and z",): {"paper": ST_MOE, "place": "router z-loss",
@@ -673,16 +675,18 @@ CLAIMS = [
         "least."),
     Claim("auxiliary_losses_are_cheap",
         f"{AT_A_STEP} Switch's load-balancing loss, alone or with a z-loss, and "
-        "phi-balancing (a loss by load prices) each raise the validation loss by "
-        f"under 0.01 nats, {UNDER_EACH}",
+        "phi-balancing (a price on load) each raise the validation loss by under 0.01 "
+        f"nats, {UNDER_EACH}",
         estimate=dearest, below=NATS, place="what balance costs", kind="equivalence",
         unit="nats",
         reason=HUNDREDTH + " In each seed that one of nine combinations of loss and "
         "rule is judged which costs most.", **was_loss("of 0.02")),
     *family("left_polar_with_{losses}",
-        f"{AT_A_STEP} with {{losses}}, routers under {POLAR} {LESS_THAN}.",
+        f"{AT_A_STEP} with {{losses}}, routers under {POLAR} have under 0.8 times "
+        f"AdamW's {LOAD}.",
         lambda losses: ONE_STEP.where(auxiliary=losses).log_ratio("load_cv", **LEFT),
-        losses={"balance": "Switch's load-balancing loss", "phi": "phi-balancing"},
+        losses={"balance": "Switch's load-balancing loss",
+                "phi": "phi-balancing (a price on load)"},
         paper=LAU, origin="ours", place="the authors' measurements of gpt-oss routers",
         below=FIFTH, unit="log ratio", reason=IS_FIFTH, expected="failed",
         but={("balance",): was("of 1", (RUN, "expected verdict from undecided to "

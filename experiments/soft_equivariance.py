@@ -338,10 +338,10 @@ CLAIMS = [
                            .log_ratio(RISK, arm=("per", "none"))
                            for e in VIOLATIONS))),
     per("tuning_law",
-        f"{TORUS} penalties on breaking shift symmetries, adapted once in training, "
-        "become their start, 1 or 100, over (R/min R)^2, within 5 %, in every run; R "
-        "is the squared norm of the part of ridge regression with equal penalties that "
-        "breaks the symmetry, min R the least of three.",
+        f"{TORUS} penalties on breaking three shift symmetries, adapted once in "
+        "training from a start s = 1 or 100, become s (min R / R)^2, within 5 %, in "
+        "every run; R is the squared norm of what breaks the symmetry in ridge "
+        "regression at equal penalties, min R the least of the three.",
         place="derived here", origin="oracle", kind="identity", unit="log ratio",
         below=0.05,
         estimate=where("start >= 1", arm="per").worst(LAW),
