@@ -462,7 +462,7 @@ def draw_mirror(df, ax):
     there.
     """
     shown = df.assign(log=np.log10(df.mirror_distance.clip(lower=1e-17)))
-    _decay_curves(ax, shown, "log", [(0.5, -3), (0.25, -8)], limits=(-17, 0))
+    _decay_curves(ax, shown, "log", [(0.62, -3), (0.25, -8)], limits=(-17, 0))
     panels.ticks(ax, "y", {t: f"$10^{{{t}}}$" for t in range(-16, 1, 4)})
     ax.set(ylabel="distance to nearest mirror / norm", ylim=(-17.5, 0.5))
 
