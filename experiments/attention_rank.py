@@ -358,7 +358,7 @@ def draw_value_output(df, ax):
     _rank_panel(df, ax, "vo", [(0.455, 0.48), (0.49, 1.03), (0.6, 0.79)])
 
 
-@figure("fig8", "right", title="Few singular values survive decay")
+@figure("fig8", "right", title="Decay leaves few singular values")
 def draw_spectrum(df, ax):
     """Singular values s_i of the query-key product, divided by the largest, of the head
     that has the largest one, against the index i over the full rank (64 for the product
