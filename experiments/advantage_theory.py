@@ -268,11 +268,12 @@ def draw_sizes(df, ax):
     _sizes(df, ax, "grpo", **small)
     _sizes(df, ax, "dr_grpo")
     over = {"positive_dominant": 10}
-    hollow = small | {"ms": 7, "mfc": "none", "label": "Positive-Dominant / 10"}
+    divided = "Positive-Dominant / 10, $\\beta=10$"
+    hollow = small | {"ms": 7, "mfc": "none", "label": divided}
     _sizes(df, ax, "positive_dominant", over=over, **hollow)
-    _sizes(df, ax, "negative_dominant", **small)
+    weakened = "Negative-Dominant, $\\beta=10$"
+    _sizes(df, ax, "negative_dominant", label=weakened, **small)
     panels.legend(ax, "upper left")
-    panels.note(ax, 0.5, 0.03, "$\\beta=10$", ha="center")
 
 
 @figure("agrae1", "mid", title="Prompt weights can move the peak")
@@ -285,7 +286,7 @@ def draw_refocused(df, ax):
     """
     methods = ("hard", "easy", "ddas", "ass", "agrae", "agrae_released")
     _sizes(df, ax, *methods, label="_")
-    _names(ax, {"hard": (0.16, 7.9), "easy": (0.92, 8.2), "ddas": (0.93, 5.4),
+    _names(ax, {"hard": (0.16, 7.9), "easy": (0.92, 8.5), "ddas": (0.94, 5.75),
                 "ass": (0.4, 6.75), "agrae": (0.5, 2.9),
                 "agrae_released": (0.58, 14)})  # fmt: skip
     panels.legend(ax, "upper left")
@@ -315,10 +316,12 @@ def draw_tree(df, ax):
     look = {"spread": 0.24, "limits": (0, np.inf)}
     panels.apart(ax, frame, "x", "y", "method", shown, **look)
     ring = {"marker": "o", "ms": 8, "mfc": "none", "linestyle": "none"}
-    plot.theory(ax, [1], [0], label="theorem 1", **ring)
+    plot.theory(ax, [1], [0], **ring)
+    panels.note(ax, 1.15, -0.04, "theorem 1: 0", data=True)
+    _names(ax, {"negative_dominant": (1.4, 0.92), "grpo": (2.75, 0.72),
+                "agrae": (2.6, 0.28)})  # fmt: skip
     ax.set(xlabel="place of the token", xticks=range(1, PLACES + 1))
-    ax.set(ylabel="largest $|dh|/\\eta$, unsampled", ylim=(-0.06, None))
-    panels.key(ax, ncols=2)
+    ax.set(ylabel="largest $|dh|/\\eta$, unsampled", ylim=(-0.08, 1.02))
 
 
 def _weights(df, ax, *methods: str, **look):
@@ -338,17 +341,20 @@ def draw_hidden_focus(df, ax):
     (Positive-Dominant) or s = 0.1 (Negative-Dominant), for groups of 8 rollouts, exact;
     dashed, the closed form s (1 - p) + p of large groups.
     """
-    _weights(df, ax, "positive_dominant", "negative_dominant", linestyle="")
+    signed = "positive_dominant", "negative_dominant"
+    _weights(df, ax, *signed, linestyle="", label="_")
     for s, label in ((10, "$s(1-p)+p$"), (0.1, "")):
         plot.theory(ax, GRID, s * (1 - GRID) + GRID, label=label, zorder=1)
-    for at, text in (((0.3, 8.6), "$s=10$"), ((0.3, 0.19), "$s=0.1$")):
-        panels.note(ax, *at, text, data=True)
+    for at, method, s in (((0.3, 8.6), "positive_dominant", 10),
+                          ((0.3, 0.19), "negative_dominant", 0.1)):  # fmt: skip
+        arm = ADVANTAGES[method]
+        panels.note(ax, *at, f"{arm.label}, $s={s}$", data=True, color=arm.color)
     panels.ticks(ax, "y", (0.1, 0.3, 1, 3, 10), log=10)
     ax.set_ylim(0.08, 13)
-    panels.key(ax, ncols=2)
+    panels.legend(ax, "lower right")
 
 
-@figure("agrae1", "right", row=1, title="A-GRAE favours easy prompts")
+@figure("agrae1", "right", row=1, title="A-GRAE weighs easy over hard")
 def draw_focus(df, ax):
     """Expected update of a prompt that is solved with probability p, divided by GRPO's
     (grey line), for advantages that weigh hard or easy prompts more (Hard, Easy, DDAS),

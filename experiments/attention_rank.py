@@ -358,12 +358,13 @@ def draw_value_output(df, ax):
     _rank_panel(df, ax, "vo", [(0.455, 0.48), (0.49, 1.03), (0.6, 0.79)])
 
 
-@figure("fig8", "right", title="Few singular values survive decay")
+@figure("fig8", "right", title="Decay leaves few singular values")
 def draw_spectrum(df, ax):
     """Singular values s_i of the query-key product, divided by the largest, of the head
-    that has the largest one, for three models at weight decay 0.004 and for factors
-    without decay. Every line is one seed, as their falls differ by decades; grey, the
-    threshold of the rank; values below 1e-6 are drawn there.
+    that has the largest one, against the index i over the full rank (64 for the product
+    that is trained itself, 16 for factors), for three models at weight decay 0.004 and
+    for factors without decay. Every line is one seed, as their falls differ by decades;
+    grey, the threshold of the rank; values below 1e-6 are drawn there.
     """
     shown, threshold = DECAYS[2], np.log10(RANK)
     arms = [("factored", 0.0, NO_DECAY), *((m, shown, a) for m, a in MODELS.items())]
@@ -374,43 +375,54 @@ def draw_spectrum(df, ax):
         ):
             log = np.log10(np.maximum(s[:full] / s[0], 1e-6))
             look = {"color": arm.color, "marker": arm.marker, "mew": 0, "lw": 0.7}
-            look["label"] = "_" if i else arm.label
-            ax.plot(np.arange(1, full + 1), log, ms=2.2, markevery=3, **look)
+            look["label"] = "_" if i else arm.label  # named beside its lines, if below
+            if arm in (MODELS["factored"], MODELS["unfactored"]):
+                look["label"] = "_"
+            every = full // 8
+            at = np.arange(1, full + 1) / full
+            ax.plot(at, log, ms=2.2, markevery=(every - 1, every), **look)
     panels.reference(ax, y=threshold)
-    grey = Arm("rank threshold", plot.BLACK)
-    panels.name(ax, grey, 0.32, threshold - 0.15, va="top")
-    ax.set(xlabel="index $i$", ylabel="$\\log_{10}\\, s_i/s_1$ of $W_Q^\\top W_K$")
-    ax.set(ylim=(-6.2, 0.2))
-    panels.legend(ax, "lower right", bbox_to_anchor=(0.95, 0.05))
+    panels.note(ax, 0.02, threshold - 0.1, "rank\nthreshold", data=True, va="top")
+    panels.name(ax, MODELS["factored"], 0.58, -4.4)
+    panels.name(ax, MODELS["unfactored"], 0.92, -3.3, ha="right")
+    ax.set(xlabel="index $i$ / full rank", xlim=(0, 1.03), ylim=(-6.2, 1.1))
+    ax.set_yticks(range(-6, 1, 2))
+    ax.set(ylabel="$\\log_{10}\\, s_i/s_1$ of $W_Q^\\top W_K$")
+    panels.legend(ax, "upper right", borderaxespad=0.1)
 
 
 @figure("fig8", "left", row=1, title="AdamW's decay lowers both ranks")
 def draw_adamw(df, ax):
     """Rank of a head's query-key and value-output products, of factors trained by
-    AdamW, against the weight decay of the attention matrices. Bands end at the full
-    rank.
+    AdamW, divided by the full rank, against the weight decay of the attention matrices.
+    Bands end at 1.
     """
-    full = ADAMW(df).full_rank.max()
+    rows = ADAMW(df)
     for product, arm in PRODUCTS.items():
-        column = f"rank_{product}"
-        panels.curve(ax, ADAMW(df), "weight_decay", column, arm, limits=(0, full))
-    ax.set(xlabel="weight decay of AdamW", ylabel="rank", ylim=(0, 16.8))
-    panels.ticks(ax, "y", range(0, 17, 4))
+        shown = rows.assign(fraction=rows[f"rank_{product}"] / rows.full_rank)
+        panels.curve(ax, shown, "weight_decay", "fraction", arm, limits=(0, 1))
+    ax.set(xlabel="weight decay of AdamW", ylabel="rank / full rank", ylim=(0, 1.1))
     panels.legend(ax, "upper right")
 
 
 @figure("fig8", "mid", row=1, title="Strong decay costs loss")
 def draw_loss(df, ax):
-    """Validation loss in nats per character against the weight decay of the attention
+    """Validation loss in nats per character at five weight decays of the attention
     matrices under SGD, for factors that decay to zero or towards theta_0 and for the
-    product trained; grey, the loss of the best prediction from the last character
-    alone.
+    product trained, side by side: means over seeds with 95 % intervals; grey, the loss
+    of the best prediction from the last character alone.
     """
-    _lines(df, ax, "validation_loss", [(0.275, 2.38), (0.63, 2.08), (0.41, 2.0)])
-    bigram = df.bigram_loss.mean()
+    rows = SGD(df)
+    places = {decay: i for i, decay in enumerate(sorted(rows.weight_decay.unique()))}
+    rows = rows.assign(place=rows.weight_decay.map(places))
+    panels.apart(ax, rows, "place", "validation_loss", "model", MODELS, spread=0.4)
+    bigram = rows.bigram_loss.mean()
     panels.reference(ax, y=bigram)
-    panels.note(ax, 0, bigram - 0.01, "last character alone", data=True, va="top")
-    ax.set(ylabel="validation loss (nats)")
+    panels.note(ax, 0, bigram + 0.01, "last character alone", data=True)
+    panels.ticks(ax, "x", {i: f"{decay:g}" for decay, i in places.items()})
+    ax.set(xlabel="weight decay", ylabel="validation loss (nats)")
+    ax.set(ylim=(None, bigram + 0.1))
+    panels.legend(ax, "upper left", bbox_to_anchor=(0, 0.88), handlelength=1)
 
 
 @figure("fig8", "right", row=1, title="Decaying factors near the bound")

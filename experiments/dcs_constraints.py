@@ -475,7 +475,8 @@ SOFT, FUSED = where(study="soft"), where(study="fused")
 RATE = where(study="rate").where(measured)
 FASTEST = RATE.where(lr=RATES[-1])
 DCS = Arm("DCS, full batch", plot.BLUE)
-DCS_SGD = Arm("DCS, SGD", plot.GREEN, "^")
+DCS_SGD = Arm("DCS, batch 40", plot.GREEN, "^")
+SINGLE = Arm("SGD of batch 1, $\\pm$ a grid step", plot.GREEN, "v")
 PENALTY = Arm("soft penalty", plot.PINK, "D")
 TRAINED = {
     "sgd": Arm("SGD", plot.BLUE),
@@ -494,19 +495,19 @@ def _exponent(rows):
     return rows.assign(exponent=np.log10(rows.violation.clip(lower=1e-18)))
 
 
-def _violation_axes(ax) -> None:
-    panels.reference(ax, x=1)
-    panels.ticks(ax, "y", {k: f"$10^{{{k}}}$" for k in range(-18, 1, 3)})
-    ax.set(ylim=(-18.7, 0.5), xlabel="weight decay / critical decay", ylabel=VIOLATION)
+def _violation_ticks(ax, axis: str) -> None:
+    panels.ticks(ax, axis, {k: f"$10^{{{k}}}$" for k in range(-18, 1, 3)})
+    ax.set(**{f"{axis}lim": (-18.7, 0.5), f"{axis}label": VIOLATION})
 
 
-@figure("fig7", "left", title="DCS is exact above a known decay")
+@figure("fig7", "left", title="Full batch: exact past a known decay")
 def draw_violation(df, ax):
     """Largest violation max|O^T theta| of ten linear constraints in least squares,
     against the weight decay over the critical one (grey at 1), by DCS (differentiable
     constraint by symmetry: each constraint O_i^T theta = u*w, with weight decay on u
-    and w) with the full batch and with SGD: geometric means over seeds. Grey levels,
-    the means of a soft penalty of strength 10^4 and of projection.
+    and w) with the full batch of 200 samples at learning rate 0.2, and with SGD of
+    batch size 40 at learning rate 0.04: geometric means over seeds. Grey levels, the
+    means of a soft penalty of strength 10^4 and of projection.
     """
     soft = SOFT.where(beta=1e4)(df).violation.mean()
     projected = DECAY.where(method="projection")(df).violation.mean()
@@ -515,8 +516,9 @@ def draw_violation(df, ax):
         panels.note(ax, 0.05, np.log10(value) + 0.25, text, data=True)
     for rows, arm in ((FULL_BATCH(df), DCS), (SGD(df), DCS_SGD)):
         panels.curve(ax, _exponent(rows), "ratio", "exponent", arm)
-    _violation_axes(ax)
-    ax.set(xlim=(0, 1.55))
+    panels.reference(ax, x=1)
+    _violation_ticks(ax, "y")
+    ax.set(xlim=(0, 1.55), xlabel="weight decay / critical decay")
     panels.legend(ax, "center left", bbox_to_anchor=(0, 0.4))
 
 
@@ -577,20 +579,20 @@ def draw_soft(df, ax):
     panels.legend(ax, "center left", bbox_to_anchor=(0, 0.42))
 
 
-@figure("fig7", "mid", row=1, title="SGD needs less decay")
+@figure("fig7", "mid", row=1, title="One $s=uw$: batch 1 needs less decay")
 def draw_rate(df, ax):
-    """Critical weight decay of SGD with batch size 1, from which on s = u*w vanishes,
-    over that of full-batch descent (grey), against the learning rate. Dashed, where the
-    Lyapunov exponent at u = w = 0 vanishes: black, exact; grey, to second order in the
-    learning rate. Bars, plus and minus a step of the grid of decays.
+    """Critical weight decay, from which on s vanishes, of SGD with batch size 1 on
+    (s - y)^2/2 with s = u*w and noisy labels y, over that of full-batch descent (grey),
+    against the learning rate. Dashed, where the Lyapunov exponent at u = w = 0
+    vanishes: exactly, and to second order in the learning rate. Bars, plus and minus a
+    step of the grid of decays.
     """
     mean = RATE(df).groupby("lr").mean()
-    look = {"color": DCS_SGD.color, "mew": 0, "capsize": 2, "elinewidth": 0.8}
-    look["label"] = "SGD, $\\pm$ a grid step"
-    ax.errorbar(mean.index, mean.measured, STEP, fmt=DCS_SGD.marker, **look)
-    plot.theory(ax, mean.index, mean.root, label="exact exponent $=0$")
-    look = {"color": "0.55", "label": "second order $=0$"}
-    plot.theory(ax, mean.index, mean.second_order, **look)
+    look = SINGLE.look | {"linestyle": "", "mew": 0, "elinewidth": 0.8}
+    ax.errorbar(mean.index, mean.measured, STEP, label=SINGLE.label, **look)
+    plot.theory(ax, mean.index, mean.root, label="Lyapunov exponent $=0$")
+    plot.theory(ax, mean.index, mean.second_order, label="_", linewidth=0.5)
+    panels.note(ax, 0.06, 0.42, "to second order", data=True, ha="right")
     panels.reference(ax, y=1)
     panels.note(ax, 0.1, 1.02, "full batch", data=True, ha="right", va="bottom")
     ax.set(xlabel="learning rate", xlim=(0, None), ylim=(0, 1.15))
@@ -598,21 +600,26 @@ def draw_rate(df, ax):
     panels.legend(ax, "lower left")
 
 
-@figure("fig7", "right", row=1, title="AdamW fails at its default $\\epsilon$")
+@figure("fig7", "right", row=1, title="AdamW at default $\\epsilon$ stays near 0.1")
 def draw_optimizers(df, ax):
     """Largest violation of ten linear constraints in least squares, each trained as u*w
-    (DCS), at weight decays 5 % below and above the critical one, under torch's SGD,
-    AdamW, and AdamW with eps = 1 for u and w: geometric means, with intervals shorter
-    than the marks, which stand beside one another.
+    (DCS), under torch's SGD, AdamW, and AdamW with eps = 1 for u and w, with the full
+    batch: at a weight decay 5 % below (hollow) and 5 % above (filled) the critical one.
+    The marks are geometric means over seeds; their intervals are shorter than a mark.
     """
-    for shift, (method, arm) in zip((-0.006, 0, 0.006), TRAINED.items(), strict=True):
+    for row, (method, arm) in enumerate(TRAINED.items()):
         rows = _exponent(TORCH.where(method=method)(df))
-        found = panels.means(rows.groupby("ratio").exponent)
-        at = [r + shift for r in found]
-        panels.points(ax, at, list(found.values()), arm, ls="-", lw=0.7)
-    _violation_axes(ax)
-    ax.set(xlim=(0.85, 1.07), xticks=[0.95, 1, 1.05])
-    panels.legend(ax, "center left", handlelength=1, borderaxespad=0)
+        found = [*panels.means(rows.groupby("ratio").exponent).values()]
+        ax.plot([i.value for i in found], [row, row], color=arm.color, lw=0.7)
+        for interval, side, size in zip(found, (True, False), (6.5, 3.4), strict=True):
+            mark = replace(arm, hollow=side)
+            panels.points(ax, [row], [interval], mark, across=True, ms=size)
+        panels.note(ax, -18.3, row - 0.22, arm.label, data=True)
+    ax.set(ylim=(len(TRAINED) - 0.5, -1.2), yticks=[])
+    _violation_ticks(ax, "x")
+    sides = [Arm(f"5 % {side} the critical decay", plot.BLACK, line="",
+                 hollow=side == "below") for side in ("below", "above")]  # fmt: skip
+    panels.legend(ax, "upper left", **panels.handles(sides), handlelength=1)
 
 
 # --- claims --------------------------------------------------------------------------

@@ -187,24 +187,25 @@ def draw_counts(df, ax):
 @figure("perm1", "mid", title="Closed forms grow slower than $k^2$")
 def draw_laws(df, ax):
     """Number of averaged networks of infinite width that permute all inputs, or the
-    hardest input, exactly with probability 0.9, by the closed form, without simulation,
-    against the length k, where both layers learn or the last alone; grey, k squared and
-    0.3 k log k as slopes.
+    hardest input, exactly with probability 0.9, over k log k, by the closed form,
+    without simulation, against the length k, where both layers learn or the last alone;
+    grey, k squared over k log k.
     """
     for regime, arm in ARMS.items():
         law = LAW.where(regime=regime)(df).sort_values("k")
         k, look = law.k.to_numpy(float), {"color": arm.color}
         for counts, name in ((law.every, "all inputs"), (law.single, "one input")):
-            plot.theory(ax, k, counts, **look)
-            panels.note(ax, 0.9 * k[0], counts.iloc[0], f"{regime}, {name}", data=True,
-                        ha="right", va="center", **look)  # fmt: skip
-    slow = 0.3 * k * np.log(k)
-    for y, name, off in ((k**2, "$k^2$", 2), (slow, "$0.3\\,k$ log $k$", 0.04)):
-        ax.plot(k, y, color=panels.GREY, lw=0.7)
-        panels.note(ax, k[-2], off * y[-2], name, data=True, ha="right")
-    ax.set(xlabel="length $k$", ylabel="averaged networks", yscale="log")
+            plot.theory(ax, k, counts / (k * np.log(k)), **look)
+            below = regime == "last" and name == "all inputs"  # as a line is close
+            end = (0.9 if below else 1.15) * counts.iloc[-1] / (k[-1] * np.log(k[-1]))
+            side = look | {"ha": "right", "va": "top" if below else "bottom"}
+            panels.note(ax, k[-1], end, f"{arm.label}, {name}", data=True, **side)
+    ax.plot(k, k / np.log(k), color=panels.GREY, lw=0.7)
+    panels.note(ax, 0.9 * k[-2], k[-2] / np.log(k[-2]), "$k^2$", data=True, ha="right")
+    ax.set(xlabel="length $k$", ylabel="averaged networks / ($k$ log $k$)")
     panels.ticks(ax, "x", k[::2], log=2)
-    ax.set_xlim(left=0.8)
+    panels.ticks(ax, "y", (1, 2, 5, 10, 20, 50, 100), log=10)
+    ax.set_ylim(1, 200)
 
 
 @figure("perm1", "right")

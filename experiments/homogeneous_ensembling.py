@@ -341,6 +341,10 @@ def _decay_curves(ax, df, column: str, names, **limits):
     panels.curves(ax, OVER_DECAY(df), "weight_decay", column, "offset", arms, **limits)
     for arm, at in zip(arms.values(), names, strict=True):
         panels.name(ax, arm, *at)
+    _decay_axis(ax)
+
+
+def _decay_axis(ax) -> None:
     ax.set_xscale("symlog", linthresh=1e-4, linscale=0.5)
     ax.set(xlabel="weight decay", xlim=(-1e-5, 4e-2))
     panels.ticks(ax, "x", {0.0: "0"} | panels.powers((-4, -3, -2)))
@@ -358,7 +362,7 @@ def draw(df, ax):
     _decay_curves(ax, df, "distinct", [(0.53, 45), (0.53, 26)], limits=limits)
 
 
-@figure("fig9", "mid", title="Width adds few distinct neurons")
+@figure("fig9", "mid", title="With decay, width adds few neurons")
 def draw_width(df, ax):
     """Distinct neurons (those that differ by less than 1 % count once) after training,
     against the width m: m of them (dashed) without weight decay, or with a static bias
@@ -402,14 +406,15 @@ def draw_neurons(df, ax):
     """
     c = Config(seed=int(df.seed.min()))
     for n, at in zip(*_neurons(ax, df, SYMMETRIC, alpha=0.35)[::-1], strict=True):
-        away = (0, 3 + np.sqrt(2 * n))  # points, above the disc
+        away = (0, 3 + np.sqrt(2 * n)) if n > 1 else (0, -6)  # points, off the disc
         ax.annotate(f"{n}", at, away, textcoords="offset points", ha="center",
                     va="center", fontsize=panels.SMALL)  # fmt: skip
     _neurons(ax, df, BIASED, s=5, lw=0)
     look = {"color": plot.BLACK, "label": "teacher", "ms": 4}
     ax.plot(*_plane(c, teacher(c)).T, "x", **look)
     ax.set(xlim=(-2.6, 2.6), xticks=[-2, 0, 2], ylim=(-2, 2.2))
-    ax.set(xlabel="incoming weights, 1st direction", ylabel="2nd direction")
+    ax.set_xlabel("incoming weights, 1st direction")
+    ax.set_ylabel("incoming weights, 2nd direction")
     panels.ticks(ax, "y", [-2, -1, 0, 1, 2])
     panels.legend(ax, "upper left")
 
@@ -417,15 +422,23 @@ def draw_neurons(df, ax):
 @figure("fig9", "left", row=1, title="Test errors of both arms are close")
 def draw_error(df, ax):
     """Test error (mean squared, against labels without noise) of a network of 50
-    neurons against weight decay, with the permutation symmetry and with a static bias,
-    a fixed random offset of the weights, that removes it.
+    neurons against weight decay, with the permutation symmetry (line and band) and with
+    a static bias, a fixed random offset of the weights, that removes it (marks and
+    bars, drawn beside the line's marks).
     """
-    _decay_curves(ax, df, "test_error", [(0.69, 0.006), (0.5, 0.02)])
+    rows, bias = OVER_DECAY(df), ARMS[BIASED]
+    symmetric = rows[rows.offset == 0]
+    panels.curve(ax, symmetric, "weight_decay", "test_error", ARMS[SYMMETRIC])
+    found = panels.means(BIASED(rows).groupby("weight_decay").test_error)
+    panels.points(ax, [1.15 * k for k in found], [*found.values()], bias)
+    for arm, at in ((bias, (0.69, 0.006)), (ARMS[SYMMETRIC], (0.5, 0.02))):
+        panels.name(ax, arm, *at)
+    _decay_axis(ax)
     panels.ticks(ax, "y", [0.003, 0.01, 0.03], log=10)
     ax.set(ylabel="test error (MSE)")
 
 
-@figure("fig9", "mid", row=1, title="Label noise undoes merging")
+@figure("fig9", "mid", row=1, title="Strong label noise undoes merging")
 def draw_noise(df, ax):
     """Distinct neurons of 50 after training (those that differ by less than 1 % count
     once), against the standard deviation of label noise that is drawn anew at each
@@ -449,7 +462,7 @@ def draw_mirror(df, ax):
     there.
     """
     shown = df.assign(log=np.log10(df.mirror_distance.clip(lower=1e-17)))
-    _decay_curves(ax, shown, "log", [(0.5, -3), (0.25, -8)], limits=(-17, 0))
+    _decay_curves(ax, shown, "log", [(0.62, -3), (0.25, -8)], limits=(-17, 0))
     panels.ticks(ax, "y", {t: f"$10^{{{t}}}$" for t in range(-16, 1, 4)})
     ax.set(ylabel="distance to nearest mirror / norm", ylim=(-17.5, 0.5))
 

@@ -26,7 +26,7 @@ exponents 0.98, 2.03 and 3.04 from the integral. At load 0.4 memories are lost, 
 gradually with a hundred spins. Cost on one core: smoke 1 s, quick 30 s, paper 1 h.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -161,22 +161,30 @@ def draw_counts(df, ax):
 @figure("hopfield1", "right", title="After 20 steps $P=2$ errs first")
 def draw_settled(df, ax):
     """Share of wrong bits after 20 steps from a memory, against the load 1/R = K (2P -
-    3)!!/N^(P-1) of K random memories of N bits, with interactions of P spins; coloured
-    and dashed, the replica-symmetric theory for P = 3 and 4, where a memory still
-    exists; the vertical line is 0.138, the capacity of the Hopfield network (P = 2).
+    3)!!/N^(P-1) of K random memories of N bits, with interactions of P spins; dashed,
+    the replica-symmetric theory for P = 3 and 4, up to the load (cross) from which on
+    no state near a memory is left; the vertical line is 0.138, the capacity of the
+    Hopfield network (P = 2).
     """
     rows = LARGEST(df)
-    panels.curves(ax, rows, "load", "settled", "order", ARMS, limits=(0, 1), lw=0.7)
+    marks = {order: replace(arm, line="none") for order, arm in ARMS.items()}
+    look = {"limits": (1e-5, 1), "spread": 0.08, "log": 2, "ms": 3}
+    panels.apart(ax, rows, "load", "settled", "order", marks, **look)
     loads = np.linspace(rows.load.min(), rows.load.max(), 400)
-    for order in (3, 4):
+    for order, x, y, side in ((3, 0.215, 0.01, "left"), (4, 0.195, 0.055, "center")):
         law = dense.symmetric_error(order, loads)
-        kept = law < 0.4  # beyond, nothing is left of the memory
-        plot.theory(ax, loads[kept], law[kept], color=ARMS[order].color, linewidth=1.6)
+        last = np.flatnonzero(law < 0.4)[-1]  # beyond, nothing is left of the memory
+        plot.theory(ax, loads[: last + 1], law[: last + 1], zorder=1)
+        ax.plot(loads[last], law[last], "x", color=plot.BLACK, ms=4)
+        panels.note(ax, x, y, f"$P={order}$", data=True, ha=side)
     panels.reference(ax, x=0.138)
-    panels.note(ax, 0.134, 0.2, "capacity for $P=2$", data=True, rotation=90,
-                ha="right", va="center")  # fmt: skip
-    panels.note(ax, 0.98, 0.04, "dashed:\nreplica theory", ha="right")
-    ax.set(ylabel="wrong bits (fraction)", ylim=(-0.02, 0.42), xlabel="load $1/R$")
+    panels.note(ax, 0.134, 0.5, "capacity for $P=2$", data=True, rotation=90,
+                ha="right", va="top")  # fmt: skip
+    theory = "dashed: replica theory, to the last\nload with a memory (crosses)"
+    panels.note(ax, 0.98, 0.04, theory, ha="right")
+    ax.set(ylabel="wrong bits (fraction)", xlabel="load $1/R$")
+    panels.decades(ax, "y", range(-3, 0))
+    ax.set_ylim(1e-4, 0.6)
     panels.ticks(ax, "x", (0.1, 0.2, 0.4, 0.6), log=10)
 
 

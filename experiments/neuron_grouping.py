@@ -324,43 +324,32 @@ def matrix(upper) -> np.ndarray:
 LOOKS = {
     "decay": Arm("decay", plot.BLUE),
     "no decay": Arm("no decay", plot.ORANGE, "s"),
-    "static bias": Arm("decay,\nstatic bias", plot.GREEN, "^"),
+    "static bias": Arm("decay, static bias", plot.GREEN, "^"),
 }
 
 
-def _colours():
-    """The pale part of a scale, and black beyond its end."""
-    import matplotlib as mpl
-    from matplotlib.colors import ListedColormap
+def _matrix(ax, df, arm: str, column: str = "correlation", paired=False) -> None:
+    """Draw |correlation| of one seed, and in the title the mean share of copies.
 
-    pale = ListedColormap(mpl.colormaps["magma_r"](np.linspace(0, 0.55, 256)))
-    pale.colorbar_extend = "max"
-    return pale.with_extremes(over="black")
-
-
-def _matrix(ax, df, name: str, column: str = "correlation") -> None:
-    """Draw |correlation|; black, what rounds to 1, which may be a copy."""
-    first = df[df.arm == name].sort_values("seed")[column].iloc[0]
-    size = np.abs(matrix(first))  # rows hold whole percents
-    logs = np.where(size > 0.995, 9, -np.log10(1 - np.minimum(size, 0.99)))
-    shown = panels.heat(ax, logs, cmap=_colours(), limits=(0, 2))
-    marks = {-np.log10(1 - c): f"{c:g}" for c in (0, 0.9, 0.99)}
-    panels.colorbar(ax, shown, "|correlation| (black: $\\geq$ 0.995)", marks)
-    ax.set(xlabel="neuron, reordered", ylabel="neuron, reordered", aspect="equal")
-
-
-def _copies(ax, at: float, values, arm: Arm, **style) -> None:
-    """Draw the mean over seeds with its interval, and left of it every seed."""
-    panels.points(ax, [at], [stats.mean(values)], arm, limits=(0, 1), **style)
-    beside = at + np.linspace(-0.13, -0.05, len(values))
-    look = {"color": arm.color, "s": 6, "lw": 0, "alpha": 0.5, "clip_on": False}
-    ax.scatter(beside, values, marker=arm.marker, **look)
-
-
-def _places(ax, names) -> None:
-    panels.ticks(ax, "x", dict(enumerate(names)))
-    ax.set(ylabel="neurons with a copy (fraction of live)", ylim=(-0.02, 1))
-    ax.set(xlim=(-0.5, 2.5))
+    Rows hold whole percents, so that no colour can stand for a copy alone. paired:
+    whether of two panels beside one another the left has the axis, the right the bar.
+    """
+    first = df[df.arm == arm].sort_values("seed")[column].iloc[0]
+    logs = -np.log10(1 - np.minimum(np.abs(matrix(first)), 0.99))
+    shown = panels.heat(ax, logs, cmap="magma_r", limits=(0, 2))
+    ends = {0: "1", len(logs) - 1: str(len(logs))}
+    panels.ticks(ax, "x", ends)
+    ax.set(xlabel="live neuron, reordered", aspect="equal")
+    ax.xaxis.labelpad = -3
+    if not (paired and panels.beside(ax)):
+        panels.ticks(ax, "y", ends)
+        ax.set(ylabel="live neuron, reordered")
+        ax.yaxis.labelpad = -1
+    if not paired or panels.beside(ax) or ax.get_gridspec().ncols == 1:
+        marks = {-np.log10(1 - c): f"{c:g}" for c in (0, 0.9)} | {2: "$\\geq$0.99"}
+        panels.colorbar(ax, shown, "|correlation| (a copy: > 0.999)", marks)
+    copied = df[df.arm == arm][column.replace("correlation", "grouped")].mean()
+    ax.set_title(f"{arm.capitalize()}: {100 * copied:.0f} % with a copy")
 
 
 @figure("fig3", "right")
@@ -368,19 +357,21 @@ def draw(df, ax):
     """Correlations of the last hidden layer's neurons of ResNet18 before the ReLU,
     trained with weight decay, in the order of a clustering, in the first seed; the
     title's percentage, of live neurons with a copy (|correlation| > 0.999), is the mean
-    over seeds. Colours follow the logarithm of 1 - |correlation|.
+    over seeds. Colours follow the logarithm of 1 - |correlation| and are the darkest
+    from 0.99 on, which is alike but not always a copy.
     """
-    _pre(ax, df, "decay")
+    _matrix(ax, df, "decay")
 
 
 @figure("fig3", "right", row=1)
 def draw_without(df, ax):
     """Correlations of the last hidden layer's neurons of ResNet18 before the ReLU,
-    trained without weight decay, as in (c): similar neurons, but no copies. With decay
-    and a static bias, a fixed random offset of the weights, there are none either
-    (fig6 c).
+    trained without weight decay, in the first seed: similar neurons, but no copies
+    (|correlation| > 0.999). With decay and a static bias, a fixed random offset of the
+    weights, there are none either (fig6 c). Colours follow the logarithm of
+    1 - |correlation|.
     """
-    _pre(ax, df, "no decay")
+    _matrix(ax, df, "no decay")
 
 
 @figure("fig6", "left")
@@ -388,37 +379,23 @@ def draw_post(df, ax):
     """Correlations of the last hidden layer's neurons of ResNet18 after the ReLU,
     trained with weight decay, in the order of a clustering, in the first seed; the
     title's percentage, of live neurons with a copy (|correlation| > 0.999), is the mean
-    over seeds. Colours follow the logarithm of 1 - |correlation|.
+    over seeds. Colours follow the logarithm of 1 - |correlation| and are the darkest
+    from 0.99 on, which is alike but not always a copy.
     """
-    _post(ax, df, "decay")
+    _matrix(ax, df, "decay", "post_correlation", paired=True)
 
 
 @figure("fig6", "mid")
 def draw_post_without(df, ax):
     """Correlations of the last hidden layer's neurons of ResNet18 after the ReLU,
-    trained without weight decay, in the order of a clustering and in the colours of the
-    panel with decay.
+    trained without weight decay, in the order of a clustering, in the first seed; the
+    title's percentage, of live neurons with a copy (|correlation| > 0.999), is the mean
+    over seeds. Colours follow the logarithm of 1 - |correlation|.
     """
-    _post(ax, df, "no decay")
+    _matrix(ax, df, "no decay", "post_correlation", paired=True)
 
 
-def _pre(ax, df, name: str) -> None:
-    _matrix(ax, df, name)
-    _titled(ax, df, name, "grouped")
-
-
-def _post(ax, df, name: str) -> None:
-    _matrix(ax, df, name, "post_correlation")
-    _titled(ax, df, name, "post_grouped")
-
-
-def _titled(ax, df, name: str, column: str) -> None:
-    """Say in the title how many have copies, as colours show likeness alone."""
-    copied = df[df.arm == name][column].mean()
-    ax.set_title(f"{name.capitalize()}: {100 * copied:.0f} % with a copy")
-
-
-@figure("fig6", "right", title="Copies by three measures")
+@figure("fig6", "right", title="Copies, by three measures")
 def draw_measures(df, ax):
     """Fraction of ResNet18's last hidden layer's neurons that have a copy, among those
     that vary over images, by three measures: correlations before the ReLU, after it,
@@ -426,13 +403,22 @@ def draw_measures(df, ax):
     """
     measures = {"before\nthe ReLU": df.grouped, "after\nthe ReLU": df.post_grouped,
                 "by the\nweights": df.audit_copies / df.live}  # fmt: skip
-    for k, value in enumerate(measures.values()):
-        for i, (name, arm) in enumerate(LOOKS.items()):
-            if len(values := value[df.arm == name]):
-                label = "_" if k else arm.label.replace("\n", " ")
-                _copies(ax, k + 0.27 * (i - 1), values, arm, label=label)
-    _places(ax, measures)
-    panels.legend(ax, "upper right")
+    for row, value in enumerate(measures.values()):
+        for lane, (name, arm) in zip((-0.25, 0, 0.25), LOOKS.items(), strict=True):
+            if not len(values := value[df.arm == name]):
+                continue
+            mean = stats.mean(values)
+            look = {"color": arm.color, "marker": arm.marker, "s": 6, "lw": 0}
+            at = np.full(len(values), row + lane + 0.09)
+            ax.scatter(values, at, alpha=0.5, clip_on=False, **look)
+            panels.points(ax, [row + lane], [mean], arm, across=True, limits=(0, 1))
+            if row == 0:
+                side = {"ha": "left" if mean.value < 0.3 else "right", "va": "center"}
+                ends = (mean.high + 0.02, mean.low - 0.02)
+                at = ends[side["ha"] == "right"]
+                panels.note(ax, at, lane, arm.label, data=True, color=arm.color, **side)
+    panels.rows_of(ax, list(measures))
+    ax.set(xlim=(-0.02, 0.75), xlabel="fraction of live neurons with a copy")
 
 
 # --- claims --------------------------------------------------------------------------

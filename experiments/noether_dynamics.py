@@ -191,35 +191,42 @@ class Record:
 
 LAW, RATE = where(study="law"), where(study="lr")
 NOISY, DRAWN = LAW.where(batch=16), LAW.where(momentum=0.9, weight_decay=0.01, batch=16)
-MEASURED = Arm("measured", plot.BLUE, "o")
-CHARGE = Arm("law of the charge", plot.BLACK, "s", panels.DASHED)
-PUBLISHED = Arm("equation 17", plot.PINK, "D", panels.DASHED)
-DERIVED = Arm("derived prefactor", plot.SKY, "^", panels.DASHED)
-GRADIENT_FLOW = Arm("gradient flow", panels.GREY, "v", panels.DASHED)
+CHARGE = Arm("law of the charge", plot.BLACK, "s")
+PUBLISHED = Arm("equation 17", plot.PINK, "D")
+DERIVED = Arm("derived prefactor", plot.SKY, "^")
+GRADIENT_FLOW = Arm("gradient flow", plot.GREEN, "v")
+
+
+def _ratio_axis(ax) -> None:
+    panels.reference(ax, y=1)
+    panels.ticks(ax, "y", (0.5, 1, 2, 5), log=10)
+    ax.set(ylim=(0.42, 6.5), ylabel="predicted / measured $|w|^2$")
 
 
 @figure("noether1", "left", title="The charge's law gives the norm")
 def draw_norm(df, ax):
-    """Mean squared norm |w|^2 of weight rows w that the network divides by their norm,
-    against the step of SGD with momentum b and weight decay k; dashed, what theories
-    say from the measured gradients or velocities: equation 17 of Tanaka and Kunin, the
-    prefactor derived here, gradient flow, and the law of the Noether charge. Intervals
-    over eight seeds are as wide as the line.
+    """Predicted over measured mean squared norm |w|^2 of weight rows w that the network
+    divides by their norm, against the step of SGD with momentum 0.9 and weight decay
+    0.01. Theories predict from the measured gradients or velocities: equation 17 of
+    Tanaka and Kunin, the prefactor derived here, gradient flow, which leaves the panel,
+    and the law of the Noether charge. Means over seeds, with 95 % intervals.
     """
     rows = DRAWN(df)
     step = np.linspace(0, rows.steps.iloc[0], len(rows.norm_path.iloc[0])).astype(int)
-    panels.curve(ax, panels.unrolled(rows, step, "norm_path"), "x", "y", MEASURED,
-                 markevery=4, linewidth=2)  # fmt: skip
-    laws = {"ode": CHARGE, "published": PUBLISHED, "derived": DERIVED,
-            "flow": GRADIENT_FLOW}  # fmt: skip
-    for k, (name, arm) in enumerate(laws.items()):
-        mean = np.stack([*rows[f"{name}_path"]]).mean(0)
-        look = {"color": arm.color, "marker": arm.marker, "mew": 0, "ms": 2.8}
-        plot.theory(ax, step, mean, markevery=(2 + k, 8), **look)
-    ax.set(xlabel="step", ylabel="mean $|w|^2$ of a neuron", yscale="log")
-    ax.set_ylim(2e-3, 8)
-    panels.note(ax, 0.04, 0.06, "momentum $b=0.9$\ndecay $k=0.01$")
-    panels.key(ax, [MEASURED, *laws.values()])
+    laws = {"published": PUBLISHED, "derived": DERIVED, "flow": GRADIENT_FLOW,
+            "ode": CHARGE}  # fmt: skip
+    for name, arm in laws.items():
+        pairs = zip(rows[f"{name}_path"], rows.norm_path, strict=True)
+        ratios = rows.assign(ratio=[np.divide(*pair) for pair in pairs])
+        shown = panels.unrolled(ratios, step, "ratio")
+        panels.curve(ax, shown, "x", "y", arm, markevery=4)
+    _ratio_axis(ax)
+    for arm, y in ((PUBLISHED, 5), (CHARGE, 1.13), (DERIVED, 0.83)):
+        panels.name(ax, arm, 0.97, y, ha="right")
+    end = rows.flow_path.str[-1] / rows.norm_path.str[-1]
+    flow = f"{GRADIENT_FLOW.label}, {end.mean():.1g} at the end"
+    panels.note(ax, 300, 0.46, flow, data=True, color=GRADIENT_FLOW.color)
+    ax.set(xlabel="step of SGD, momentum 0.9")
 
 
 @figure("noether1", "mid", title="Frozen norms narrow usable rates")
@@ -231,6 +238,7 @@ def draw_rates(df, ax):
     """
     panels.curves(ax, RATE(df), "lr", "loss", "rule", NORM_RULES)
     panels.reference(ax, y=LEVEL)
+    panels.note(ax, 10, LEVEL * 1.06, "trained: below 0.3", data=True, ha="center")
     ax.set(xscale="log", yscale="log", xlabel="learning rate", ylim=(0.15, 8))
     ax.set(ylabel="training loss (nats)")
     panels.ticks(ax, "y", (0.2, 0.3, 0.5, 1, 2, 5))
@@ -245,24 +253,26 @@ def draw_rates(df, ax):
 def draw_prefactors(df, ax):
     """Predicted over measured squared norm of normalised weight rows after SGD, by
     equation 17 of Tanaka and Kunin, by the prefactor derived here and by the law of the
-    Noether charge, at momentum b = 0, 0.5 and 0.9 and, at 0.9, without noise of
-    batches. Most intervals are smaller than the marker.
+    Noether charge, at momentum b = 0, 0.5 and 0.9 with batches of 16 samples and, at
+    0.9, with the full batch, whose gradient has no noise. Most intervals are smaller
+    than the marker.
     """
     settings = {
-        "0": NOISY.where(momentum=0.0, weight_decay=0.01),
-        "0.5": NOISY.where(momentum=0.5),
-        "0.9": DRAWN,
-        "0.9,\nno noise": LAW.where(batch=0, weight_decay=0.01),
+        "$b=0$": NOISY.where(momentum=0.0, weight_decay=0.01),
+        "$b=0.5$": NOISY.where(momentum=0.5),
+        "$b=0.9$": DRAWN,
+        "$b=0.9$, \nfull batch": LAW.where(batch=0, weight_decay=0.01),
     }
     laws = {"published": PUBLISHED, "derived": DERIVED, "ode": CHARGE}
     for shift, (law, arm) in zip((-0.2, 0.0, 0.2), laws.items(), strict=True):
         found = [stats.mean(rows(df)[f"{law}_ratio"]) for rows in settings.values()]
         panels.points(ax, shift + np.arange(len(found)), found, arm)
-    panels.reference(ax, y=1)
-    panels.ticks(ax, "y", (0.5, 1, 2, 5), log=10)
+    _ratio_axis(ax)
+    panels.reference(ax, x=2.5, color=panels.FAINT)
     panels.ticks(ax, "x", dict(enumerate(settings)))
-    ax.set(ylabel="predicted / measured $|w|^2$", ylim=(0.55, 6), xlim=(-0.5, 3.5))
-    ax.set(xlabel="momentum $b$")
+    ax.set(xlabel="momentum $b$ of SGD", xlim=(-0.5, 3.5))
+    for arm, x, y in ((PUBLISHED, 0.5, 2.1), (CHARGE, 0.3, 1.18), (DERIVED, 0.3, 0.76)):
+        panels.note(ax, x, y, arm.label, data=True, color=arm.color)
 
 
 # --- claims --------------------------------------------------------------------------

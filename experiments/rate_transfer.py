@@ -191,18 +191,18 @@ LOOKS = {  # widths D: shades of one hue, as colours mean arms in the lower pane
     128: Arm("D = 128", "#653494", "s"), 256: Arm("D = 256", "#330A52", "D"),
     512: Arm("D = 512", plot.BLACK, "v"),
 }  # fmt: skip
-ADAM = ("adamw", "embedding", "head", "mup")
+UPPER = ("adamw", "embedding", "head")  # arms in the first row of the figure
 
 
 def _curves(df, ax, arm: str):
     """Draw the loss by rate, one curve for each width. The y axis is that of all arms
-    under the same rule.
+    in the same row of the figure.
     """
     panels.curves(ax, where(arm=arm)(df), "lr", "loss", "width", LOOKS)
     low, high = np.log2(df.lr.min()), np.log2(df.lr.max())
     ks = range(int(low) + 1, int(high) + 1, 2)
     panels.ticks(ax, "x", panels.powers(ks, 2.0), log=2)
-    row = df[df.arm.isin(ADAM if arm in ADAM else SPECTRAL)]
+    row = df[df.arm.isin(UPPER) if arm in UPPER else ~df.arm.isin(UPPER)]
     means = row.groupby(["arm", "width", "lr"]).loss.mean()
     space = np.ptp(means)
     ax.set_xlim(2 ** (low - 0.4), 2 ** (high + 0.4))
@@ -248,7 +248,7 @@ def draw_mup(df, ax):
 def draw_none(df, ax):
     """Validation loss against the learning rate of the hidden matrices for each width D
     (colours as in (a)), if their updates are unscaled polar factors (none); the scales
-    muon and scion are in (g) to (i). The loss axis is finer than that of AdamW.
+    muon and scion are in (g) to (i).
     """
     _curves(df, ax, "none")
 
