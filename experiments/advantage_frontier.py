@@ -207,7 +207,7 @@ def table(df):
 
 
 def _frontier(df, ax, base: float, epochs: int, ylim: tuple):
-    """Means over seeds at the checkpoints, from the base policy on; larger, the last."""
+    """Means over seeds at the checkpoints from the base policy on; larger, the last."""
     rows = OF_BATCH.where(base=base, epochs=epochs)(df)
     for method, arm in SHOWN.items():
         own = rows[rows.method == method]

@@ -167,7 +167,7 @@ def draw_groups(df, ax):
             look = {"color": arm.color, "height": 0.15, "lw": 0}
             ax.barh(at, own[kind], left=before, **look)
             before = before + own[kind].to_numpy()
-    for x, ha, kind in zip((0, 0.5, 1), ("left", "center", "right"), GROUPS,
+    for x, ha, kind in zip((0.02, 0.5, 1), ("left", "center", "right"), GROUPS,
                            strict=True):  # fmt: skip
         panels.note(ax, x, -0.62, GROUPS[kind].label, data=True, ha=ha)
     panels.rows_of(ax, [ARMS[task].label for task in shown])

@@ -232,13 +232,13 @@ def _one_seed(df, ax) -> None:
             rise = np.subtract(row.passes, row.base_passes)
             ax.plot(KS, rise, mew=0, **arm.look)
     for method, x, y in (("grpo", 11, 0.116), ("agrae", 1.7, 0.009),
-                         ("w_reinforce", 18, -0.039)):  # fmt: skip
+                         ("w_reinforce", 15, -0.046)):  # fmt: skip
         look = {"data": True, "color": ARMS[method].color}
         panels.note(ax, x, y, ARMS[method].label, **look)
     panels.reference(ax, y=0)
     panels.ticks(ax, "y", (-0.04, 0, 0.04, 0.08, 0.12))
     panels.ticks(ax, "x", KS[::2], log=2)
-    ax.set(xlabel="$k$", ylabel="change of pass@$k$ by RL", ylim=(-0.048, 0.13))
+    ax.set(xlabel="$k$", ylabel="change of pass@$k$ by RL", ylim=(-0.055, 0.13))
     ax.set_title(f"{df.steps.iloc[0]} RL steps of one seed")
 
 

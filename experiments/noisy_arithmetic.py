@@ -165,8 +165,8 @@ VOTE_MARK = Arm("vote over labels", plot.BLACK, "X", "")
 REST = Arm("rest of the weights", plot.GREEN, "D", ":")
 BLOCKS = {  # of the last panel: what is right, by what reads it
     "test sums right": READ,
-    "wrong labels fitted": {"filtered_noise": READ["filtered"], "noisy_fit": READ["raw"],
-                     "residual_noise": REST},
+    "wrong labels fitted": {"filtered_noise": READ["filtered"],
+                            "noisy_fit": READ["raw"], "residual_noise": REST},
 }  # fmt: skip
 LABELS = {
     "noisy_curve": Arm("wrong", plot.PINK, "<"),
