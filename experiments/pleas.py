@@ -142,7 +142,7 @@ FIT_ARMS = {"averaged": Arm("fit on mean inputs", panels.GREY),
                           hollow=True)}  # fmt: skip
 LINES = {"single": Arm("one network", panels.GREY, "", ":"),
          "ensemble": Arm("ensemble", panels.GREY, "", "-")}  # fmt: skip
-BLOCK = 6.9  # from one way of matching to the next, in powers of two
+BLOCK = 7.5  # from one way of matching to the next, in powers of two
 SHAPES = {5: Arm("5", plot.ORANGE, "s"), 3: Arm("3", plot.PINK, "D"),
           2: Arm("2", plot.SKY, "o")}  # fmt: skip
 MERGES = {
